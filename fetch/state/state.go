@@ -1,0 +1,152 @@
+// Package state is what mailhaul remembers between runs: which messages of
+// which account it has seen, what it promised to deliver where, and how the
+// last polls went. It is one SQLite database in the state folder, and a lease
+// file for each account that is being polled.
+//
+// Every method that writes returns only once its change would survive a power
+// cut. Open makes durable what an earlier process may have left in the page
+// cache, so that nothing is believed that a power cut could still undo.
+package state
+
+// Phase is how far a message has come.
+type Phase uint8
+
+const (
+	// Promised messages are staged in a sink that may or may not have made
+	// them visible: only the sink can tell (deliver.Sink.Settle).
+	Promised Phase = iota + 1
+	// Landed messages are in every sink they were for. They may still be on
+	// the server.
+	Landed
+	// Deleted messages were deleted from the server by a QUIT that it
+	// confirmed. They are remembered for a time, since servers restore mail
+	// and reuse unique-ids.
+	Deleted
+	// Refused messages stay on the server: it would not give them, or a sink
+	// would not take them. They are tried again at Row.NextTry.
+	Refused
+)
+
+// String returns the phase in a word.
+func (p Phase) String() string {
+	switch p {
+	case Promised:
+		return "promised"
+	case Landed:
+		return "landed"
+	case Deleted:
+		return "deleted"
+	case Refused:
+		return "refused"
+	default:
+		return "unknown"
+	}
+}
+
+// Sum identifies content: the first 16 bytes of a SHA-256. The zero Sum means
+// that none was taken.
+type Sum [16]byte
+
+// IsZero reports whether no sum was taken.
+func (s Sum) IsZero() bool { return s == Sum{} }
+
+// Row is what is remembered of one message of an account. Times are Unix
+// seconds; 0 is never.
+type Row struct {
+	// UID is the key: the server's unique-id, any bytes; or, for a message
+	// that has no usable one, a NUL followed by the bytes of Header.
+	UID   string
+	Phase Phase
+	// Size is in octets, as retrieved; before that, as the server said.
+	Size int64
+	// Header and Content are sums of the header and of the whole message, as
+	// fetch takes them.
+	Header, Content Sum
+	// Landed is when the message landed, Deleted when the server confirmed
+	// its deletion.
+	Landed, Deleted int64
+	// Missing is when the server's listing first lacked the message.
+	Missing int64
+	// Tries counts the failed attempts at a Refused message, NextTry is when
+	// the next one is due, and Reason says in words why it failed.
+	Tries   int
+	NextTry int64
+	Reason  string
+}
+
+// Promise is a message that a sink has staged.
+type Promise struct {
+	UID  string
+	Sink string // the sink's name in the configuration
+	// Token is the sink's own (deliver.Promise.Token).
+	Token           string
+	Size            int64
+	Header, Content Sum
+}
+
+// Landing is a message that a sink has made visible.
+type Landing struct {
+	UID  string
+	Sink string
+	// Where it landed, for a person to read.
+	Where string
+}
+
+// Refusal is a failed attempt at a message.
+type Refusal struct {
+	UID     string
+	Size    int64
+	NextTry int64
+	// Reason is a line of text for a person, without the account's name.
+	Reason string
+	// Header and Content may be zero if they are not known.
+	Header, Content Sum
+}
+
+// Rekey gives a row another key: the server now lists the message by it.
+type Rekey struct{ From, To string }
+
+// Housekeeping is what one poll learned of the rows it did not fetch.
+type Housekeeping struct {
+	// Missing rows were not listed this time and had been before; Found rows
+	// are listed again.
+	Missing, Found []string
+	// Forget drops rows for good.
+	Forget []string
+	Rekey  []Rekey
+}
+
+// Empty reports whether there is nothing to write.
+func (h *Housekeeping) Empty() bool {
+	return len(h.Missing) == 0 && len(h.Found) == 0 && len(h.Forget) == 0 && len(h.Rekey) == 0
+}
+
+// Poll is the record of one poll of an account. Times are Unix seconds.
+type Poll struct {
+	Started, Ended int64
+	// Result is the outcome in one word, Class.String of package fetch.
+	Result string
+	// Error is what failed and Hint what to do about it; both empty if
+	// nothing failed.
+	Error, Hint string
+	// Fetched messages landed, Bytes of them; Deleted ones were deleted from
+	// the server; Listed is how many it had.
+	Fetched, Deleted, Listed int
+	Bytes                    int64
+}
+
+// Status is the sum of what is remembered of an account.
+type Status struct {
+	Account string
+	// Last is the latest poll, nil if there was none. LastSuccess is when the
+	// latest poll that failed in nothing ended, in Unix seconds; 0 is never.
+	Last        *Poll
+	LastSuccess int64
+	// Fetched counts the messages that landed and are remembered. Of those
+	// that the server still listed when last asked, Waiting are due for
+	// deletion and Kept are not. Open counts the promises that no sink has
+	// answered for.
+	Fetched, Waiting, Kept, Open int
+	// Refused rows, in the order of their UIDs.
+	Refused []Row
+}
