@@ -1,0 +1,138 @@
+// Package fetch polls POP3 accounts: it compares what a server lists with what
+// is remembered, streams each new message into a sink, and deletes from the
+// server only what the sink has durably.
+//
+// The package reports, by typed events and errors, and leaves it to its
+// caller to speak to a person.
+package fetch
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/mailhaul/mailhaul/deliver"
+)
+
+// Account is one maildrop and all that a poll of it needs. Its fields are not
+// changed while a poll is under way.
+type Account struct {
+	// Name is the account's name in the configuration, the key of its state.
+	Name   string
+	Server Server
+	// User is the name to log in with.
+	User string
+	// Secret returns the password. It is called only when a mechanism needs
+	// one, once a login.
+	Secret func(ctx context.Context) (string, error)
+	// Auth restricts the mechanisms, by their names in AuthNames; nil leaves
+	// the choice to the server's offer.
+	Auth []string
+
+	// Keep says how long a message stays on the server after it landed.
+	Keep Keep
+	// MaxSize is the size in octets above which a message stays on the
+	// server; 0 is no limit.
+	MaxSize int64
+	// MaxMessages caps a session: after as many messages it quits, which
+	// commits the deletions, and connects again. 0 is 1000.
+	MaxMessages int
+
+	// Deliver is where the mail goes.
+	Deliver Target
+	// Quarantine takes what Deliver refuses for good; nil leaves such a
+	// message on the server.
+	Quarantine *Target
+	Headers    Headers
+
+	// Budget bounds a whole poll, whatever the server does; 0 is one hour.
+	Budget time.Duration
+}
+
+// Target is a sink by its name in the configuration.
+type Target struct {
+	Name string
+	Sink deliver.Sink
+}
+
+// Headers says which header fields are put before a message.
+type Headers struct {
+	// Received adds the trace line that RFC 5321 §4.4 asks of a gateway.
+	Received bool
+	// DeliveredTo adds a Delivered-To field with this address unless empty.
+	DeliveredTo string
+	// ReturnPath adds a Return-Path field with the envelope sender where the
+	// message has none.
+	ReturnPath bool
+}
+
+// Keep is how long a message stays on the server after it landed. The zero
+// Keep deletes at once.
+type Keep struct {
+	Forever bool
+	For     time.Duration
+}
+
+// Security is how a connection is protected.
+type Security int
+
+const (
+	// ImplicitTLS negotiates TLS before the greeting (RFC 8314 §3.3), port 995.
+	ImplicitTLS Security = iota
+	// StartTLS upgrades by STLS (RFC 2595) and gives up if the server cannot,
+	// port 110.
+	StartTLS
+	// PlainText sends everything in the clear, passwords too, port 110.
+	PlainText
+)
+
+// Server says where a maildrop is and how to connect to it.
+type Server struct {
+	Host     string
+	Port     int // 0 is the port of Security
+	Security Security
+	// RootCAs replaces the system's certificate authorities if not nil.
+	RootCAs *x509.CertPool
+	// Fingerprint, unless empty, is the SHA-256 of the server's certificate.
+	// It then takes the place of every other check of it.
+	Fingerprint []byte
+	// MinTLS is the lowest TLS version accepted; 0 is TLS 1.2.
+	MinTLS uint16
+	// Silence is the longest wait for the server's next byte; 0 is 60 s.
+	Silence time.Duration
+	// Window is the most commands in flight where the server offers
+	// PIPELINING; 0 leaves it to pop3proto, 1 turns it off.
+	Window int
+	// Dial opens the connection; nil is a net.Dialer.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+// Addr returns host:port.
+func (s *Server) Addr() string {
+	port := s.Port
+	if port == 0 {
+		port = 110
+		if s.Security == ImplicitTLS {
+			port = 995
+		}
+	}
+	return net.JoinHostPort(s.Host, strconv.Itoa(port))
+}
+
+// tlsConfig returns the configuration for a connection to s.
+func (s *Server) tlsConfig() *tls.Config {
+	c := &tls.Config{ServerName: s.Host, RootCAs: s.RootCAs, MinVersion: tls.VersionTLS12}
+	if s.MinTLS != 0 {
+		c.MinVersion = s.MinTLS
+	}
+	if len(s.Fingerprint) > 0 {
+		// VerifyConnection, unlike VerifyPeerCertificate, also runs when a
+		// session is resumed.
+		c.InsecureSkipVerify = true
+		c.VerifyConnection = s.matchFingerprint
+	}
+	return c
+}

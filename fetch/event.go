@@ -1,0 +1,102 @@
+package fetch
+
+import (
+	"crypto/tls"
+	"time"
+)
+
+// Observer is told what happens during polls. It may be called from several
+// goroutines at once and must return quickly: it holds up the poll.
+type Observer func(Event)
+
+// Event is one of the types of this file.
+type Event interface{ event() }
+
+// Connected tells that the server greeted us, over TLS if State is not nil.
+type Connected struct {
+	Account, Addr string
+	State         *tls.ConnectionState
+}
+
+// LoggedIn tells that the server let us in, and by which mechanism.
+type LoggedIn struct {
+	Account, Mechanism string
+}
+
+// Planned tells what a session will do, once for each session.
+type Planned struct {
+	Account string
+	// Listed messages are on the server, Octets of them. Fetch of them,
+	// FetchOctets, will be downloaded in this session, and Delete be deleted
+	// without a download.
+	Listed, Fetch, Delete int
+	Octets, FetchOctets   int64
+}
+
+// Downloaded tells that a message has come in whole and is staged.
+type Downloaded struct {
+	Account, UID string
+	Octets       int64
+}
+
+// Landed tells that a message is safe in a sink.
+type Landed struct {
+	Account, UID, Sink, Where string
+	Octets                    int64
+}
+
+// Refused tells that a message stays on the server, why, and until when it is
+// left alone.
+type Refused struct {
+	Account, UID, Reason string
+	NextTry              time.Time
+}
+
+// Noticed tells of something odd that did no harm: a server that lies, a
+// promise that a crash left open.
+type Noticed struct {
+	Account, Text string
+}
+
+// Finished ends a poll.
+type Finished struct{ Summary }
+
+func (Connected) event()  {}
+func (LoggedIn) event()   {}
+func (Planned) event()    {}
+func (Downloaded) event() {}
+func (Landed) event()     {}
+func (Refused) event()    {}
+func (Noticed) event()    {}
+func (Finished) event()   {}
+
+// Summary is the outcome of a poll.
+type Summary struct {
+	Account        string
+	Started, Ended time.Time
+	// Sessions is how often the server was connected to.
+	Sessions int
+	// Listed messages were on the server at the last look, Fetched ones
+	// landed, Bytes of them as the server sent them, and Deleted ones were
+	// deleted by a QUIT that the server confirmed.
+	Listed, Fetched, Deleted int
+	Bytes                    int64
+	// Refused counts the messages that stay on the server because it would
+	// not give them or the sink would not take them, those of earlier polls
+	// included; TooLarge counts those over MaxSize.
+	Refused, TooLarge int
+	// Waiting messages landed and are due for deletion, which the server has
+	// not confirmed.
+	Waiting int
+	// Skipped is set when another process is polling the account.
+	Skipped bool
+	// Dry is set when nothing was changed: ToFetch, ToFetchOctets and
+	// ToDelete say what would have been.
+	Dry               bool
+	ToFetch, ToDelete int
+	ToFetchOctets     int64
+	// Err is what ended the poll early, nil if nothing did; Class is
+	// Classify(Err), or ClassRefused if only messages were refused.
+	Err   error
+	Class Class
+}
