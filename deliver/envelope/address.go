@@ -1,0 +1,121 @@
+package envelope
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// maxAddress is the longest address that is believed. RFC 5321 §4.5.3.1 sums
+// up to 254; some list servers need a little more.
+const maxAddress = 320
+
+// address returns the first address of a field's value. It is ok and empty
+// for the null path "<>".
+func address(value string) (addr string, ok bool) {
+	addr, found := firstPath(value)
+	if !found {
+		return "", false
+	}
+	addr = strings.Trim(addr, " \t")
+	if addr == "" {
+		return "", true
+	}
+	if addr[0] == '@' {
+		// RFC 5321 §4.1.2: a source route is accepted and ignored.
+		_, addr, _ = strings.Cut(addr, ":")
+	}
+	return addr, validAddress(addr)
+}
+
+// firstPath finds what stands between the first pair of angle brackets; in a
+// value without them, the first word with an "@". Comments are passed over,
+// and so are quoted strings, which can hold brackets of their own.
+func firstPath(value string) (string, bool) {
+	var word strings.Builder
+	var bare string
+	endWord := func() {
+		if bare == "" && strings.Contains(word.String(), "@") {
+			bare = word.String()
+		}
+		word.Reset()
+	}
+	comment := 0
+	for i := 0; i < len(value); i++ {
+		c := value[i]
+		switch {
+		case c == '\\':
+			i++
+		case c == '(':
+			comment++
+			endWord()
+		case comment > 0:
+			if c == ')' {
+				comment--
+			}
+		case c == '<':
+			if path, _, ok := strings.Cut(value[i+1:], ">"); ok {
+				return path, true
+			}
+			return "", false
+		case c == '"':
+			end := endQuoted(value, i)
+			word.WriteString(value[i:end])
+			i = end - 1
+		case strings.IndexByte(" \t,;", c) >= 0:
+			endWord()
+		default:
+			word.WriteByte(c)
+		}
+	}
+	endWord()
+	return bare, bare != ""
+}
+
+// endQuoted returns the index behind the quoted string that starts at i. A
+// quote that is never closed stands for itself.
+func endQuoted(s string, i int) int {
+	for j := i + 1; j < len(s); j++ {
+		switch s[j] {
+		case '\\':
+			j++
+		case '"':
+			return j + 1
+		}
+	}
+	return i + 1
+}
+
+// validAddress reports whether s is an addr-spec that may go into a header, a
+// From_ line or an SMTP command as it is. It is stricter than RFC 5322 where
+// that allows blanks, and more tolerant of dots and of UTF-8 (RFC 6532).
+func validAddress(s string) bool {
+	at := strings.LastIndexByte(s, '@')
+	if at < 1 || len(s) > maxAddress || !utf8.ValidString(s) {
+		return false
+	}
+	local, domain := s[:at], s[at+1:]
+	if n := len(local); n > 2 && local[0] == '"' && local[n-1] == '"' {
+		return validWord(local[1:n-1], `"\<>`) && validDomain(domain)
+	}
+	return validWord(local, `()<>[]:;@\,"`) && validDomain(domain)
+}
+
+// validDomain reports whether s is a domain name or an address literal.
+func validDomain(s string) bool {
+	if n := len(s); n > 2 && s[0] == '[' && s[n-1] == ']' {
+		return validWord(s[1:n-1], `()<>[];@\,"`)
+	}
+	return validWord(s, "()<>[]:;@\\,\"!%/'`{}|=?*&^$#~+")
+}
+
+// validWord reports whether s is not empty and all of it can be printed, is
+// no blank and is none of the special characters.
+func validWord(s, special string) bool {
+	for _, r := range s {
+		if r == ' ' || !unicode.IsPrint(r) || strings.ContainsRune(special, r) {
+			return false
+		}
+	}
+	return s != ""
+}

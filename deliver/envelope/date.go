@@ -1,0 +1,129 @@
+package envelope
+
+import (
+	"strconv"
+	"strings"
+	"time"
+)
+
+// zones are the names of RFC 5322 §4.3, in hours east of Greenwich. Every
+// other name says nothing that can be relied on and counts as UTC.
+var zones = map[string]int{
+	"EST": -5, "EDT": -4, "CST": -6, "CDT": -5,
+	"MST": -7, "MDT": -6, "PST": -8, "PDT": -7,
+}
+
+// parseDate reads a date of RFC 5322 §3.3 with its obsolete forms (§4.3), and
+// that of asctime, which old programs write. It takes the parts in any order,
+// as each can be told by its shape. It returns the zero time if one is
+// missing or out of range.
+func parseDate(s string) time.Time {
+	var day, year, offset int
+	var month time.Month
+	var clock string
+	for _, w := range strings.FieldsFunc(dropComments(s), isDateBreak) {
+		switch {
+		case strings.Contains(w, ":"):
+			clock = w
+		case w[0] == '+' || (w[0] == '-' && len(w) == 5):
+			offset = numericZone(w)
+		case isDigit(w[0]):
+			n, err := strconv.Atoi(w)
+			switch {
+			case err != nil || n < 0:
+				return time.Time{}
+			case day == 0 && len(w) <= 2:
+				day = n
+			default:
+				year = fullYear(n, len(w))
+			}
+		case month == 0 && monthOf(w) != 0:
+			month = monthOf(w)
+		default:
+			offset += zones[strings.ToUpper(w)] * 3600
+		}
+	}
+	hour, minute, second, ok := parseClock(clock)
+	if !ok || day == 0 || month == 0 || year < 1900 || year > 9999 {
+		return time.Time{}
+	}
+	t := time.Date(year, month, day, hour, minute, second, 0, time.FixedZone("", offset))
+	if t.Day() != day && second < 60 {
+		return time.Time{} // 31 Feb
+	}
+	return t
+}
+
+// fullYear follows RFC 5322 §4.3.
+func fullYear(n, digits int) int {
+	switch {
+	case digits <= 2 && n < 50:
+		return n + 2000
+	case digits <= 3:
+		return n + 1900
+	default:
+		return n
+	}
+}
+
+// monthOf returns 0 if w does not begin with the name of a month.
+func monthOf(w string) time.Month {
+	if len(w) >= 3 {
+		for m := time.January; m <= time.December; m++ {
+			if strings.EqualFold(w[:3], m.String()[:3]) {
+				return m
+			}
+		}
+	}
+	return 0
+}
+
+// numericZone reads "+0130" as seconds; what is no such zone is UTC.
+func numericZone(w string) int {
+	n, err := strconv.Atoi(w)
+	if err != nil || len(w) != 5 || n%100 <= -60 || n%100 >= 60 {
+		return 0
+	}
+	return n/100*3600 + n%100*60
+}
+
+// parseClock reads "15:04" or "15:04:05". A leap second is second 60.
+func parseClock(s string) (hour, minute, second int, ok bool) {
+	parts := strings.Split(s, ":")
+	if len(parts) == 2 {
+		parts = append(parts, "0")
+	}
+	if len(parts) != 3 {
+		return 0, 0, 0, false
+	}
+	var n [3]int
+	for i, limit := range []int{23, 59, 60} {
+		v, err := strconv.Atoi(parts[i])
+		if err != nil || v < 0 || v > limit {
+			return 0, 0, 0, false
+		}
+		n[i] = v
+	}
+	return n[0], n[1], n[2], true
+}
+
+// dropComments removes what stands in parentheses.
+func dropComments(s string) string {
+	var b strings.Builder
+	depth := 0
+	for _, r := range s {
+		switch {
+		case r == '(':
+			depth++
+		case r == ')' && depth > 0:
+			depth--
+		case depth == 0:
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+func isDateBreak(r rune) bool { return r == ' ' || r == '\t' || r == ',' }
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }

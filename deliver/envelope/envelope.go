@@ -1,0 +1,108 @@
+// Package envelope reads from a message's header what a sink is told of it,
+// and writes the trace fields that a relay puts before it. It does no I/O.
+package envelope
+
+import (
+	"bytes"
+	"iter"
+	"strings"
+	"time"
+)
+
+// Envelope is what a header tells of a message's way here.
+type Envelope struct {
+	// Sender is the envelope sender: the address of Return-Path, else of
+	// Sender, else of From. It is an addr-spec without blanks and control
+	// characters, or empty: the null sender, or no field held a sane address.
+	Sender string
+	// Date is the date of the topmost Received field, else that of Date, as
+	// the message claims it: it may lie in any year. It is zero if neither
+	// could be read.
+	Date time.Time
+}
+
+// Parse reads an envelope from the beginning of a message. header may be cut
+// off anywhere, hold more than the header, or be no header at all; lines end
+// in CRLF or LF. What cannot be understood is passed over.
+func Parse(header []byte) Envelope {
+	var received, date, returnPath, sender, from *string
+	for name, value := range fields(header) {
+		for _, f := range []struct {
+			name  string
+			first **string
+		}{
+			{"received", &received}, {"date", &date},
+			{"return-path", &returnPath}, {"sender", &sender}, {"from", &from},
+		} {
+			if *f.first == nil && strings.EqualFold(name, f.name) {
+				*f.first = &value
+			}
+		}
+	}
+
+	var e Envelope
+	if received != nil {
+		// RFC 5321 §4.4: the date is what follows the last semicolon.
+		if i := strings.LastIndexByte(*received, ';'); i >= 0 {
+			e.Date = parseDate((*received)[i+1:])
+		}
+	}
+	if e.Date.IsZero() && date != nil {
+		e.Date = parseDate(*date)
+	}
+	for _, v := range []*string{returnPath, sender, from} {
+		if v == nil {
+			continue
+		}
+		if addr, ok := address(*v); ok {
+			e.Sender = addr
+			break
+		}
+	}
+	return e
+}
+
+// fields yields the unfolded fields of a header. A last line without a line
+// end is left out: it may have been cut.
+func fields(header []byte) iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		for {
+			line, rest, whole := cutLine(header)
+			if !whole || len(line) == 0 {
+				return
+			}
+			header = rest
+			field := append([]byte(nil), line...)
+			for len(header) > 0 && (header[0] == ' ' || header[0] == '\t') {
+				line, rest, whole = cutLine(header)
+				if !whole {
+					return
+				}
+				if len(bytes.TrimSpace(line)) == 0 {
+					// RFC 5322 §4.2: a line of blanks only may be part of a
+					// folded field. It adds nothing to it.
+					header = rest
+					continue
+				}
+				field = append(append(field, ' '), line...)
+				header = rest
+			}
+			name, value, ok := strings.Cut(string(field), ":")
+			// RFC 5322 §4.5: blanks may stand before the colon. "From " of an
+			// mbox has blanks within its name and is no field.
+			name = strings.TrimRight(name, " \t")
+			if !ok || name == "" || strings.ContainsAny(name, " \t") {
+				continue
+			}
+			if !yield(name, value) {
+				return
+			}
+		}
+	}
+}
+
+// cutLine returns the first line without its line end, and whether it had one.
+func cutLine(b []byte) (line, rest []byte, whole bool) {
+	line, rest, whole = bytes.Cut(b, []byte("\n"))
+	return bytes.TrimSuffix(line, []byte("\r")), rest, whole
+}

@@ -1,0 +1,105 @@
+package envelope_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mailhaul/mailhaul/deliver/envelope"
+)
+
+func TestSender(t *testing.T) {
+	for _, tc := range []struct{ name, header, want string }{
+		{"return path first", "From: a@x\r\nSender: b@x\r\nReturn-Path: <c@x>\r\n\r\n", "c@x"},
+		{"sender before from", "From: a@x\nSender: b@x\n\n", "b@x"},
+		{"null path is final", "Return-Path: <>\nFrom: a@x\n\n", ""},
+		{"null path with blanks", "Return-Path: < >\nFrom: a@x\n\n", ""},
+		{"topmost counts", "From: a@x\nFrom: b@x\n\n", "a@x"},
+		{"display name", "From: \"Doe, J. <x@y>\" <j@example.org>\n\n", "j@example.org"},
+		{"comment", "From: j@example.org (J <x@y> Doe)\n\n", "j@example.org"},
+		{"comment first", "From: (x@y) j@example.org\n\n", "j@example.org"},
+		{"open quote", "From: \"J <j@example.org>\n\n", "j@example.org"},
+		{"list", "From: a@x, b@x\n\n", "a@x"},
+		{"group", "From: undisclosed-recipients:;\n\n", ""},
+		{"folded", "From: J\r\n\t<j@example.org>\r\n\r\n", "j@example.org"},
+		{"source route", "Return-Path: <@a,@b:c@d>\n\n", "c@d"},
+		{"quoted local part", "From: <\"j.d\"@x>\n\n", "\"j.d\"@x"},
+		{"blank in local part", "Return-Path: <\"j d\"@x>\nFrom: a@x\n\n", "a@x"},
+		{"address literal", "From: <j@[192.0.2.1]>\n\n", "j@[192.0.2.1]"},
+		{"utf-8", "From: <jürgen@bücher.example>\n\n", "jürgen@bücher.example"},
+		{"latin-1", "From: <j\xfcrgen@x>\n\n", ""},
+		{"bare cr", "From: <a\rb@x>\n\n", ""},
+		{"nul", "From: <a\x00@x>\n\n", ""},
+		{"no domain", "Return-Path: <root>\nFrom: a@x\n\n", "a@x"},
+		{"any case, blank before colon", "fRoM : a@x\n\n", "a@x"},
+		{"after an mbox line", "From MAILER-DAEMON Thu Jan  1 00:00:00 1970\nFrom: a@x\n\n", "a@x"},
+		{"after a line that is no field", "hello there: x\nFrom: a@x\n\n", "a@x"},
+		{"body is no header", "Subject: x\n\nFrom: a@x\n\n", ""},
+		{"empty header", "\r\nFrom: a@x\r\n", ""},
+		{"nothing", "", ""},
+		{"cut in a line", "From: alice@exam", ""},
+		{"cut in a folded field", "From: Alice\n <alice@exam", ""},
+		{"cut after a field", "From: a@x\n", "a@x"},
+		{"long line before", "X: " + strings.Repeat("x", 1<<20) + "\nFrom: a@x\n\n", "a@x"},
+		{"long address", "From: " + strings.Repeat("x", 400) + "@x\n\n", ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if got := envelope.Parse([]byte(tc.header)).Sender; got != tc.want {
+				t.Errorf("Parse(%.80q).Sender = %q, want %q", tc.header, got, tc.want)
+			}
+		})
+	}
+}
+
+func TestDate(t *testing.T) {
+	const want = "2006-01-02T15:04:05Z"
+	for _, tc := range []struct{ name, header, want string }{
+		{"date", "Date: Mon, 2 Jan 2006 16:04:05 +0100\n\n", want},
+		{"received before date", "Date: Tue, 3 Jan 2006 16:04:05 +0100\nReceived: by x; Mon, 2 Jan 2006 10:04:05 -0500 (EST)\n\n", want},
+		{"topmost received", "Received: by x; Mon, 2 Jan 2006 15:04:05 +0000\nReceived: by y; Sun, 1 Jan 2006 15:04:05 +0000\n\n", want},
+		{"folded received", "Received: from a (a;b)\r\n\tby x;\r\n\tMon, 2 Jan 2006\r\n\t15:04:05 GMT\r\n\r\n", want},
+		{"broken received", "Received: by x\nDate: Mon, 2 Jan 2006 15:04:05 GMT\n\n", want},
+		{"two-digit year", "Date: Mon, 2 Jan 06 15:04:05 GMT\n\n", want},
+		{"zone name", "Date: Mon, 2 Jan 2006 10:04:05 EST\n\n", want},
+		{"unknown zone is UTC", "Date: Mon, 2 Jan 2006 15:04:05 XYZ\n\n", want},
+		{"no zone", "Date: 2 Jan 2006 15:04:05\n\n", want},
+		{"comments", "Date: (a) Mon, 2 Jan 2006 (b (c)) 15:04:05 -0000 (UTC)\n\n", want},
+		{"asctime", "Date: Mon Jan  2 15:04:05 2006\n\n", want},
+		{"half-hour zone", "Date: Mon, 2 Jan 2006 20:34:05 +0530\n\n", want},
+		{"no weekday, no seconds", "Date: 2 Jan 2006 15:04 +0000\n\n", "2006-01-02T15:04:00Z"},
+		{"last century", "Date: Fri, 2 Jan 98 15:04:05 +0000\n\n", "1998-01-02T15:04:05Z"},
+		{"leap second", "Date: Sat, 31 Dec 2005 23:59:60 +0000\n\n", "2006-01-01T00:00:00Z"},
+		{"no such day", "Date: Fri, 31 Feb 2006 15:04:05 +0000\n\n", ""},
+		{"no such hour", "Date: Mon, 2 Jan 2006 25:04:05 +0000\n\n", ""},
+		{"no time", "Date: Mon, 2 Jan 2006\n\n", ""},
+		{"words", "Date: yesterday\n\n", ""},
+		{"empty", "Date:\n\n", ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got := ""
+			if d := envelope.Parse([]byte(tc.header)).Date; !d.IsZero() {
+				got = d.UTC().Format(time.RFC3339)
+			}
+			if got != tc.want {
+				t.Errorf("Parse(%q).Date = %q, want %q", tc.header, got, tc.want)
+			}
+		})
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte("Return-Path: <a@x>\r\nReceived: by x;\r\n Mon, 2 Jan 06 15:04:05 EST (x)\r\nFrom: \"q\\\" <\" (c) <b@x>\r\n\r\n"))
+	f.Add([]byte("From: a@x"))
+	f.Add([]byte("\n"))
+	f.Fuzz(func(t *testing.T, header []byte) {
+		e := envelope.Parse(header)
+		if strings.ContainsAny(e.Sender, "\r\n\x00 \t<>") {
+			t.Errorf("Parse(%q).Sender = %q", header, e.Sender)
+		}
+		// What Parse lets through must survive Trace.
+		trace := string(envelope.Trace(envelope.Hop{ReturnPath: true, Sender: e.Sender}))
+		if !strings.HasPrefix(trace, "Return-Path: <"+e.Sender+">\r\n") {
+			t.Errorf("Trace of sender %q = %q", e.Sender, trace)
+		}
+	})
+}
