@@ -103,6 +103,19 @@ type Refusal struct {
 	Header, Content Sum
 }
 
+// Delivery is what became of a message in one sink.
+type Delivery struct {
+	Sink string
+	// Token is the sink's own (deliver.Promise.Token).
+	Token string
+	// Where the message landed, for a person to read; empty until then.
+	Where string
+	// Open reports that the sink promised the message and nobody has said
+	// yet that it landed. Landed is when it did, in Unix seconds.
+	Open   bool
+	Landed int64
+}
+
 // Rekey gives a row another key: the server now lists the message by it.
 type Rekey struct{ From, To string }
 

@@ -1,0 +1,123 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+var (
+	// ErrClosed is returned by every method after Close.
+	ErrClosed = errors.New("state: closed")
+	// ErrReadOnly is returned by the methods that write, of a Store that
+	// OpenReadOnly opened.
+	ErrReadOnly = errors.New("state: opened for reading only")
+)
+
+// Error is a failure of the state folder or its database. The text names the
+// file and what failed. A context that ended is returned as it is, not in an
+// Error.
+type Error struct {
+	// Path is the file or folder.
+	Path string
+	// Op is what failed, in a few words: "journal promises".
+	Op string
+	// Err is the cause.
+	Err error
+	// Hint tells the user what to do; it may be empty.
+	Hint string
+}
+
+// Error returns "path: op: cause".
+func (e *Error) Error() string { return fmt.Sprintf("%s: %s: %v", e.Path, e.Op, e.Err) }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// HeldError is returned by Lease while an account is being polled already.
+type HeldError struct {
+	Account string
+	// PID is the process that polls it, and Since when it began; both are
+	// zero if they could not be read.
+	PID   int
+	Since time.Time
+}
+
+// Error says who polls the account since when.
+func (e *HeldError) Error() string {
+	if e.PID == 0 {
+		return fmt.Sprintf("account %q is being polled already", e.Account)
+	}
+	return fmt.Sprintf("account %q is being polled already, by process %d since %s",
+		e.Account, e.PID, e.Since.Format(time.DateTime))
+}
+
+// Machine reports whether err means that this machine is in trouble: a full
+// disk or quota, an I/O error, a file system that is read-only, no memory or
+// file descriptors left. Nothing that must be remembered should go on then.
+func Machine(err error) bool {
+	for _, m := range []syscall.Errno{
+		syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO,
+		syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM,
+	} {
+		if errors.Is(err, m) {
+			return true
+		}
+	}
+	switch primary(err) {
+	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM:
+		return true
+	}
+	return false
+}
+
+// resultCode returns the extended result code of an error of SQLite, else 0.
+func resultCode(err error) int {
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
+		return e.Code()
+	}
+	return 0
+}
+
+// primary returns the low byte of resultCode, the kind of error.
+func primary(err error) int { return resultCode(err) & 0xff }
+
+// wrap makes an Error of a failed op on path, with the hint that fits. Errors
+// that say enough already pass through.
+func wrap(path, op string, err error) error {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, ErrClosed) {
+		return err
+	}
+	if _, ok := errors.AsType[*Error](err); ok {
+		return err
+	}
+	return &Error{Path: path, Op: op, Err: err, Hint: hint(path, err)}
+}
+
+func hint(path string, err error) string {
+	switch primary(err) {
+	case sqlite3.SQLITE_FULL:
+		return "free some space on the disk that holds " + path
+	case sqlite3.SQLITE_IOERR:
+		return "the disk or its quota may have failed: see the system's log, then run mailhaul again"
+	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN:
+		return "check that the folder of " + path + " belongs to the user who runs mailhaul and can be written to"
+	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+		return "restore " + path + " from a backup; or move it away, and all mail still on the servers is fetched anew"
+	case sqlite3.SQLITE_BUSY:
+		return "another program has been writing to " + path + " for too long: end it, or try again later"
+	}
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "free some space on the disk that holds " + path
+	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EROFS):
+		return "check that " + path + " belongs to the user who runs mailhaul and can be written to"
+	}
+	return ""
+}

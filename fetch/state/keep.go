@@ -1,0 +1,75 @@
+package state
+
+import "context"
+
+// Keep notes at the time at, in Unix seconds, what a poll learned of the rows
+// it did not fetch; nothing is written if there is nothing to note. New keys
+// are given first, all at once: servers that renumber reuse old ones, so From
+// of one may be To of another. Everything else goes by the new keys. If the
+// new key has a row that is not renamed itself, the one of the two that is
+// Landed or Deleted stays, else the one that was there. Deliveries follow
+// their row.
+func (s *Store) Keep(ctx context.Context, account string, at int64, h Housekeeping) error {
+	if h.Empty() {
+		return nil
+	}
+	return s.change(ctx, "keep house", func(t *tx) error {
+		id, err := t.account(account)
+		if err != nil {
+			return err
+		}
+		if err := t.rekey(id, h.Rekey); err != nil {
+			return err
+		}
+		for _, uid := range h.Missing {
+			if err := t.exec("UPDATE messages SET missing = ? WHERE account = ? AND uid = ? AND missing = 0",
+				at, id, []byte(uid)); err != nil {
+				return err
+			}
+		}
+		for _, uid := range h.Found {
+			if err := t.exec("UPDATE messages SET missing = 0 WHERE account = ? AND uid = ?",
+				id, []byte(uid)); err != nil {
+				return err
+			}
+		}
+		for _, uid := range h.Forget {
+			if err := t.exec("DELETE FROM messages WHERE account = ? AND uid = ?", id, []byte(uid)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// rekey moves rows aside, to the account of the negative id, and from there
+// to their new keys.
+func (t *tx) rekey(account int64, keys []Rekey) error {
+	for _, k := range keys {
+		if err := t.exec("UPDATE messages SET account = -?1 WHERE account = ?1 AND uid = ?2",
+			account, []byte(k.From)); err != nil {
+			return err
+		}
+	}
+	for _, k := range keys {
+		from, to := []byte(k.From), []byte(k.To)
+		// Where two rows meet, the worse of them goes.
+		if err := t.exec(`
+			DELETE FROM messages WHERE account = ?1 AND uid = ?3 AND phase NOT IN (?4, ?5)
+			AND EXISTS (SELECT 1 FROM messages WHERE account = -?1 AND uid = ?2 AND phase IN (?4, ?5))`,
+			account, from, to, Landed, Deleted); err != nil {
+			return err
+		}
+		if err := t.exec(`
+			DELETE FROM messages WHERE account = -?1 AND uid = ?2
+			AND EXISTS (SELECT 1 FROM messages WHERE account = ?1 AND uid = ?3)`,
+			account, from, to); err != nil {
+			return err
+		}
+		if err := t.exec("UPDATE messages SET account = ?1, uid = ?3 WHERE account = -?1 AND uid = ?2",
+			account, from, to); err != nil {
+			return err
+		}
+	}
+	return nil
+}

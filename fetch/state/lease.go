@@ -1,0 +1,113 @@
+package state
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// leaseFolder is the folder of the lease files in the state folder.
+const leaseFolder = "leases"
+
+// errLocked is what tryLock returns while somebody holds the lock.
+var errLocked = errors.New("locked")
+
+// Lease is the sole right to poll an account. It ends with Release, or with
+// the process, however that ends.
+type Lease struct {
+	abandoned bool
+
+	mu sync.Mutex
+	f  *os.File // nil once released
+}
+
+// Lease takes the lease of an account, for this process or any other that
+// has the same state folder. If it is held the error is a *HeldError, at
+// once; other errors are *Error. The state folder must be on a file system
+// whose locks reach every machine that uses it.
+func (s *Store) Lease(ctx context.Context, account string) (*Lease, error) {
+	if s.write == nil {
+		return nil, ErrReadOnly
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	// An account's name may hold any character and be longer than a file's.
+	sum := sha256.Sum256([]byte(account))
+	path := filepath.Join(s.dir, leaseFolder, fmt.Sprintf("%x.lock", sum[:16]))
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, wrap(path, "open the lease", err)
+	}
+	l, err := lease(f, account)
+	if err != nil {
+		f.Close()
+		if errors.Is(err, errLocked) {
+			return nil, held(path, account)
+		}
+		return nil, wrap(path, "take the lease", err)
+	}
+	return l, nil
+}
+
+// lease takes the lease by f, and writes into it who holds it.
+func lease(f *os.File, account string) (*Lease, error) {
+	if err := tryLock(f); err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Truncate(0); err != nil {
+		return nil, err
+	}
+	if _, err := fmt.Fprintf(f, "%d %d %q\n", os.Getpid(), time.Now().Unix(), account); err != nil {
+		return nil, err
+	}
+	// So that a power cut, too, leaves a lease that was abandoned.
+	if err := f.Sync(); err != nil {
+		return nil, err
+	}
+	return &Lease{abandoned: info.Size() > 0, f: f}, nil
+}
+
+// held reads who holds a lease. The holder may be about to write it, or to
+// release it: then nobody is named.
+func held(path, account string) error {
+	e := &HeldError{Account: account}
+	f, err := os.Open(path)
+	if err != nil {
+		return e
+	}
+	defer f.Close()
+	var pid int
+	var since int64
+	if _, err := fmt.Fscanf(io.LimitReader(f, 64), "%d %d", &pid, &since); err == nil {
+		e.PID, e.Since = pid, time.Unix(since, 0)
+	}
+	return e
+}
+
+// Abandoned reports that whoever held the lease before did not release it:
+// the process was killed, or the power was cut.
+func (l *Lease) Abandoned() bool { return l.abandoned }
+
+// Release gives the lease back. The file stays, since another process may
+// have it open and be about to lock it. Releasing again does nothing.
+func (l *Lease) Release() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.f == nil {
+		return nil
+	}
+	f := l.f
+	l.f = nil
+	return wrap(f.Name(), "release the lease", errors.Join(f.Truncate(0), f.Close()))
+}

@@ -1,0 +1,257 @@
+package state
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// dbName is the database's file in the state folder.
+const dbName = "mailhaul.db"
+
+// busyTimeout bounds the wait for another process that writes, in
+// milliseconds. Transactions are short: only a process that was stopped, or a
+// disk that hangs, holds the database longer.
+const busyTimeout = 30_000
+
+// Store is an open state folder. Its methods may be called from several
+// goroutines, and several processes may have the same folder open. What a
+// method has written, every later read sees.
+type Store struct {
+	dir, path string
+	read      *sql.DB
+	write     *writer // nil if opened by OpenReadOnly
+}
+
+// Open opens the state folder dir, and creates it if it is missing. Before
+// it reads anything it makes durable what an earlier process, killed perhaps,
+// left in the page cache: else a power cut could still undo what a poll has
+// already acted upon.
+//
+// The folder is private: one that others may enter is refused, with the chmod
+// to run as hint, rather than changed, since it may be a folder that mailhaul
+// was pointed at by mistake. A damaged database is an error and is never
+// replaced. Errors are *Error.
+func Open(ctx context.Context, dir string) (*Store, error) {
+	path := filepath.Join(dir, dbName)
+	if err := makeFolder(dir); err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = create(ctx, dir, path)
+	} else if err == nil && info.Mode().Perm()&0o077 != 0 {
+		err = os.Chmod(path, 0o600)
+	}
+	if err != nil {
+		return nil, wrap(path, "open", err)
+	}
+
+	db, conn, err := openWriter(ctx, path)
+	if err != nil {
+		return nil, wrap(path, "open", err)
+	}
+	version, err := checkSchema(ctx, path, conn)
+	if err == nil && version < len(migrations) {
+		err = wrap(path, "migrate", migrate(ctx, conn))
+	}
+	if err != nil {
+		return nil, errors.Join(err, conn.Close(), db.Close())
+	}
+	s := &Store{dir: dir, path: path, read: openReader(path), write: newWriter(path, db, conn)}
+	go s.write.run()
+	return s, nil
+}
+
+// OpenReadOnly opens the state folder dir for reading, while others may be
+// writing. It changes nothing. If there is no database the error wraps
+// fs.ErrNotExist. What it reads is what was committed last, durable or not:
+// it is for showing, not for acting upon.
+func OpenReadOnly(ctx context.Context, dir string) (*Store, error) {
+	path := filepath.Join(dir, dbName)
+	if _, err := os.Stat(path); err != nil {
+		return nil, wrap(path, "open", err)
+	}
+	db := openReader(path)
+	version, err := checkSchema(ctx, path, db)
+	if err == nil && version < len(migrations) {
+		err = &Error{Path: path, Op: "open",
+			Err:  fmt.Errorf("written by an older mailhaul (schema %d, this one reads %d)", version, len(migrations)),
+			Hint: "run mailhaul fetch once: it brings the database up to date"}
+	}
+	if err != nil {
+		db.Close()
+		return nil, err
+	}
+	return &Store{dir: dir, path: path, read: db}, nil
+}
+
+// Close ends what was being written, and closes the database. Leases are
+// released on their own.
+func (s *Store) Close() error {
+	err := s.read.Close()
+	if s.write != nil {
+		err = errors.Join(err, s.write.close())
+	}
+	return wrap(s.path, "close", err)
+}
+
+// makeFolder sees to it that dir and its folder of leases are there and
+// private.
+func makeFolder(dir string) error {
+	if err := mkdir(dir); err != nil {
+		return wrap(dir, "create the state folder", err)
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return wrap(dir, "open the state folder", err)
+	}
+	if perm := info.Mode().Perm(); perm&0o077 != 0 {
+		return &Error{Path: dir, Op: "open the state folder",
+			Err:  fmt.Errorf("others may enter it (mode %04o)", perm),
+			Hint: fmt.Sprintf("chmod 700 %q, if it is meant for mailhaul alone", dir)}
+	}
+	leases := filepath.Join(dir, leaseFolder)
+	return wrap(leases, "create the folder of leases", mkdir(leases))
+}
+
+// mkdir makes a folder, durably, and those above it that are missing.
+func mkdir(dir string) error {
+	err := os.Mkdir(dir, 0o700)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := mkdir(filepath.Dir(dir)); err != nil {
+			return err
+		}
+		err = os.Mkdir(dir, 0o700)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(dir))
+}
+
+// create makes an empty database at path. It is built under another name and
+// linked in place when it is whole and durable, so that a file at path is
+// always a database: one that is empty or cut short was damaged later.
+func create(ctx context.Context, dir, path string) error {
+	f, err := os.CreateTemp(dir, "new-*.db") // mode 0600, which SQLite gives to its -wal and -shm too
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+
+	db, conn, err := openWriter(ctx, f.Name())
+	if err != nil {
+		return err
+	}
+	err = migrate(ctx, conn)
+	// The last connection to close moves the -wal into the database.
+	if err := errors.Join(err, conn.Close(), db.Close()); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	// Unlike a rename, a link does not replace what another process created
+	// in the meantime.
+	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// openWriter opens the database at path, which exists, for writing, and makes
+// durable what it holds.
+func openWriter(ctx context.Context, path string) (*sql.DB, *sql.Conn, error) {
+	// FULL syncs the -wal at each commit. fullfsync matters on Darwin only,
+	// where a plain fsync leaves the data in the drive's cache.
+	db, err := sql.Open("sqlite", uri(path, "rw", fmt.Sprintf("busy_timeout(%d)", busyTimeout),
+		"journal_mode(WAL)", "synchronous(FULL)", "fullfsync(1)", "checkpoint_fullfsync(1)", "foreign_keys(1)"))
+	if err != nil {
+		return nil, nil, err
+	}
+	conn, err := db.Conn(ctx)
+	if err == nil {
+		if err = settle(ctx, conn); err != nil {
+			conn.Close()
+		}
+	}
+	if err != nil {
+		db.Close()
+		return nil, nil, err
+	}
+	return db, conn, nil
+}
+
+// settle makes durable all that the database holds. A checkpoint syncs the
+// -wal, then the database. It does not wait for a process that is in the
+// middle of a read or a write; instead a commit of our own syncs the -wal as
+// a whole, and what is no longer in the -wal was synced by whoever moved it.
+func settle(ctx context.Context, conn *sql.Conn) error {
+	if _, err := conn.ExecContext(ctx, "PRAGMA busy_timeout = 0"); err != nil {
+		return err
+	}
+	var busy, frames, moved int
+	err := conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &frames, &moved)
+	if err != nil && primary(err) != sqlite3.SQLITE_BUSY {
+		return err
+	}
+	if _, err := conn.ExecContext(ctx, fmt.Sprintf("PRAGMA busy_timeout = %d", busyTimeout)); err != nil {
+		return err
+	}
+	if err == nil && busy == 0 {
+		return nil
+	}
+	return touch(ctx, conn)
+}
+
+// touch commits a page that is as it was.
+func touch(ctx context.Context, conn *sql.Conn) error {
+	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	defer conn.ExecContext(context.Background(), "ROLLBACK") // no-op after COMMIT
+	var version int
+	if err := conn.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+		return err
+	}
+	_, err := conn.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d; COMMIT", version))
+	return err
+}
+
+// openReader returns a pool of connections that can only read.
+func openReader(path string) *sql.DB {
+	db, err := sql.Open("sqlite", uri(path, "ro", fmt.Sprintf("busy_timeout(%d)", busyTimeout)))
+	if err != nil {
+		panic(err) // the driver is linked in; nothing else can fail yet
+	}
+	db.SetMaxOpenConns(4)
+	return db
+}
+
+// uri names the database at path to SQLite (https://www.sqlite.org/uri.html).
+func uri(path, mode string, pragmas ...string) string {
+	u := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(),
+		RawQuery: url.Values{"mode": {mode}, "_pragma": pragmas}.Encode()}
+	return u.String()
+}
+
+// syncDir makes the names in a folder durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,45 @@
+package state
+
+import (
+	"context"
+	"database/sql"
+)
+
+// keptPolls is how many polls are remembered of an account: at one a minute
+// well over half a day.
+const keptPolls = 1000
+
+// SavePoll notes how a poll went. The last 1000 of an account are kept.
+func (s *Store) SavePoll(ctx context.Context, account string, p Poll) error {
+	return s.change(ctx, "note the poll", func(t *tx) error {
+		id, err := t.account(account)
+		if err != nil {
+			return err
+		}
+		var seq int64
+		err = t.get(&seq, `
+			INSERT INTO polls (account, seq, started, ended, result, error, hint, fetched, deleted, listed, bytes)
+			VALUES (?1, 1 + coalesce((SELECT max(seq) FROM polls WHERE account = ?1), 0), ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			RETURNING seq`,
+			id, p.Started, p.Ended, p.Result, p.Error, p.Hint, p.Fetched, p.Deleted, p.Listed, p.Bytes)
+		if err != nil {
+			return err
+		}
+		if p.Error == "" {
+			if err := t.exec("UPDATE accounts SET last_success = ? WHERE id = ?", p.Ended, id); err != nil {
+				return err
+			}
+		}
+		return t.exec("DELETE FROM polls WHERE account = ? AND seq <= ?", id, seq-keptPolls)
+	})
+}
+
+// Polls returns the last n polls of an account, the latest first.
+func (s *Store) Polls(ctx context.Context, account string, n int) ([]Poll, error) {
+	rows, err := s.read.QueryContext(ctx, `
+		SELECT started, ended, result, error, hint, fetched, deleted, listed, bytes
+		FROM polls WHERE account = `+byName+` ORDER BY seq DESC LIMIT ?`, account, max(n, 0))
+	return collect(rows, err, s.path, "read the polls", func(rows *sql.Rows) (p Poll, err error) {
+		return p, rows.Scan(&p.Started, &p.Ended, &p.Result, &p.Error, &p.Hint, &p.Fetched, &p.Deleted, &p.Listed, &p.Bytes)
+	})
+}

@@ -1,0 +1,132 @@
+package state
+
+import (
+	"context"
+	"database/sql"
+)
+
+// byName finds an account's id in the queries that read.
+const byName = "(SELECT id FROM accounts WHERE name = ?)"
+
+// Rows returns all rows of an account, in the order of their UIDs.
+func (s *Store) Rows(ctx context.Context, account string) ([]Row, error) {
+	rows, err := s.read.QueryContext(ctx, `
+		SELECT uid, phase, size, header, content, landed, deleted, missing, tries, next_try, reason
+		FROM messages WHERE account = `+byName+` ORDER BY uid`, account)
+	return collect(rows, err, s.path, "read the rows", scanRow)
+}
+
+// scanRow reads a row in the column order of Rows.
+func scanRow(rows *sql.Rows) (r Row, err error) {
+	var uid, header, content sql.RawBytes
+	err = rows.Scan(&uid, &r.Phase, &r.Size, &header, &content, &r.Landed, &r.Deleted, &r.Missing, &r.Tries, &r.NextTry, &r.Reason)
+	r.UID = string(uid)
+	copy(r.Header[:], header)
+	copy(r.Content[:], content)
+	return r, err
+}
+
+// Deliveries returns what became of a message in each sink it was promised
+// for, in the order of the promises.
+func (s *Store) Deliveries(ctx context.Context, account, uid string) ([]Delivery, error) {
+	rows, err := s.read.QueryContext(ctx, `
+		SELECT sink, token, place, landed IS NULL, coalesce(landed, 0)
+		FROM deliveries WHERE account = `+byName+` AND uid = ? ORDER BY id`, account, []byte(uid))
+	return collect(rows, err, s.path, "read the deliveries", func(rows *sql.Rows) (d Delivery, err error) {
+		return d, rows.Scan(&d.Sink, &d.Token, &d.Where, &d.Open, &d.Landed)
+	})
+}
+
+// MarkDeleted notes at the time at, in Unix seconds, that the server
+// confirmed the deletion of messages. It concerns only rows that are Landed,
+// or were Deleted before and had come back.
+func (s *Store) MarkDeleted(ctx context.Context, account string, at int64, uids []string) error {
+	if len(uids) == 0 {
+		return nil
+	}
+	return s.change(ctx, "note deletions", func(t *tx) error {
+		id, err := t.account(account)
+		if err != nil {
+			return err
+		}
+		for _, uid := range uids {
+			if err := t.exec(`
+				UPDATE messages SET phase = ?, deleted = ?, tries = 0, next_try = 0, reason = ''
+				WHERE account = ? AND uid = ? AND phase IN (?, ?)`,
+				Deleted, at, id, []byte(uid), Landed, Deleted); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Refuse notes failed attempts at messages. A row that is Landed or Deleted,
+// or has a promise open, keeps its phase, its size and its sums; the attempt
+// is counted all the same.
+func (s *Store) Refuse(ctx context.Context, account string, rs []Refusal) error {
+	if len(rs) == 0 {
+		return nil
+	}
+	return s.change(ctx, "note refusals", func(t *tx) error {
+		id, err := t.account(account)
+		if err != nil {
+			return err
+		}
+		for _, r := range rs {
+			// The first two arms find the row as it is before the update.
+			if err := t.exec(`
+				INSERT INTO messages (account, uid, phase, size, header, content, tries, next_try, reason)
+				VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?8)
+				ON CONFLICT DO UPDATE SET
+					phase   = iif(phase IN (?9, ?10) OR EXISTS `+openPromise+`, phase, ?3),
+					size    = iif(phase = ?3, excluded.size, size),
+					header  = iif(phase = ?3, coalesce(excluded.header, header), header),
+					content = iif(phase = ?3, coalesce(excluded.content, content), content),
+					tries = tries + 1, next_try = excluded.next_try, reason = excluded.reason`,
+				id, []byte(r.UID), Refused, r.Size, sum(r.Header), sum(r.Content), r.NextTry, r.Reason,
+				Landed, Deleted); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// account returns the id of an account, and remembers the account if it is
+// new.
+func (t *tx) account(name string) (id int64, err error) {
+	err = t.get(&id, "SELECT id FROM accounts WHERE name = ?", name)
+	if err == sql.ErrNoRows {
+		err = t.get(&id, "INSERT INTO accounts (name) VALUES (?) RETURNING id", name)
+	}
+	return id, err
+}
+
+// sum is how a Sum is stored: NULL if there is none.
+func sum(s Sum) []byte {
+	if s.IsZero() {
+		return nil
+	}
+	return s[:]
+}
+
+// collect reads all rows of a query's result.
+func collect[T any](rows *sql.Rows, err error, path, op string, scan func(*sql.Rows) (T, error)) ([]T, error) {
+	if err != nil {
+		return nil, wrap(path, op, err)
+	}
+	defer rows.Close()
+	var all []T
+	for rows.Next() {
+		v, err := scan(rows)
+		if err != nil {
+			return nil, wrap(path, op, err)
+		}
+		all = append(all, v)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, wrap(path, op, err)
+	}
+	return all, nil
+}

@@ -1,0 +1,121 @@
+package state
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+)
+
+// appID marks a database as ours (PRAGMA application_id): "mhau".
+const appID = 0x6d686175
+
+var errNotOurs = errors.New("this is not a database of mailhaul")
+
+// migrations lead from one version of the schema to the next. A database's
+// PRAGMA user_version says how many it has been through. Those that were ever
+// released are never changed.
+var migrations = []string{`
+CREATE TABLE accounts (
+	id           INTEGER PRIMARY KEY,
+	name         TEXT NOT NULL UNIQUE,
+	last_success INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- Keyed by what a poll asks for, so that the rows of an account lie together
+-- and are read in one sweep. phase is a Phase; sums are NULL if none was taken.
+CREATE TABLE messages (
+	account  INTEGER NOT NULL,
+	uid      BLOB NOT NULL,
+	phase    INTEGER NOT NULL,
+	size     INTEGER NOT NULL,
+	header   BLOB,
+	content  BLOB,
+	landed   INTEGER NOT NULL DEFAULT 0,
+	deleted  INTEGER NOT NULL DEFAULT 0,
+	missing  INTEGER NOT NULL DEFAULT 0,
+	tries    INTEGER NOT NULL DEFAULT 0,
+	next_try INTEGER NOT NULL DEFAULT 0,
+	reason   TEXT NOT NULL DEFAULT '',
+	PRIMARY KEY (account, uid)
+) STRICT, WITHOUT ROWID;
+
+-- id grows in the order of the promises. landed is NULL while one is open.
+CREATE TABLE deliveries (
+	id      INTEGER PRIMARY KEY,
+	account INTEGER NOT NULL,
+	uid     BLOB NOT NULL,
+	sink    TEXT NOT NULL,
+	token   TEXT NOT NULL,
+	place   TEXT NOT NULL DEFAULT '',
+	landed  INTEGER,
+	UNIQUE (account, uid, sink),
+	FOREIGN KEY (account, uid) REFERENCES messages ON DELETE CASCADE ON UPDATE CASCADE
+) STRICT;
+CREATE INDEX deliveries_open ON deliveries (account) WHERE landed IS NULL;
+
+-- seq grows by one a poll, so that old polls are found without counting.
+CREATE TABLE polls (
+	account INTEGER NOT NULL,
+	seq     INTEGER NOT NULL,
+	started INTEGER NOT NULL,
+	ended   INTEGER NOT NULL,
+	result  TEXT NOT NULL,
+	error   TEXT NOT NULL,
+	hint    TEXT NOT NULL,
+	fetched INTEGER NOT NULL,
+	deleted INTEGER NOT NULL,
+	listed  INTEGER NOT NULL,
+	bytes   INTEGER NOT NULL,
+	PRIMARY KEY (account, seq)
+) STRICT, WITHOUT ROWID;
+`}
+
+// checkSchema returns the version of the schema of the database at path. An
+// empty file is no database of ours either: where there was one, something
+// has gone wrong that must not pass as a first run.
+func checkSchema(ctx context.Context, path string, db querier) (int, error) {
+	var id, version int
+	if err := db.QueryRowContext(ctx, "PRAGMA application_id").Scan(&id); err != nil {
+		return 0, wrap(path, "open", err)
+	}
+	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+		return 0, wrap(path, "open", err)
+	}
+	if id != appID {
+		return 0, &Error{Path: path, Op: "open", Err: errNotOurs,
+			Hint: "restore " + path + " from a backup; or move it away, and all mail still on the servers is fetched anew"}
+	}
+	if version > len(migrations) {
+		return 0, &Error{Path: path, Op: "open",
+			Err:  fmt.Errorf("written by a newer mailhaul (schema %d, this one knows up to %d)", version, len(migrations)),
+			Hint: "upgrade mailhaul"}
+	}
+	return version, nil
+}
+
+type querier interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// migrate brings the schema from version to the newest, all or nothing.
+func migrate(ctx context.Context, conn *sql.Conn) error {
+	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	defer conn.ExecContext(context.Background(), "ROLLBACK") // no-op after COMMIT
+
+	// Asked within the transaction: another process may have just done it.
+	var version int
+	if err := conn.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+		return err
+	}
+	for ; version < len(migrations); version++ {
+		if _, err := conn.ExecContext(ctx, migrations[version]); err != nil {
+			return err
+		}
+	}
+	_, err := conn.ExecContext(ctx, fmt.Sprintf(
+		"PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT", appID, version))
+	return err
+}

@@ -1,0 +1,313 @@
+package state_test
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+func ok(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// open opens a state folder within dir until the test ends.
+func open(tb testing.TB, dir string) *state.Store {
+	tb.Helper()
+	s, err := state.Open(tb.Context(), filepath.Join(dir, "state"))
+	ok(tb, err)
+	tb.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return s
+}
+
+func rows(tb testing.TB, s *state.Store, account string) []state.Row {
+	tb.Helper()
+	all, err := s.Rows(tb.Context(), account)
+	ok(tb, err)
+	return all
+}
+
+func row(tb testing.TB, s *state.Store, uid string) state.Row {
+	tb.Helper()
+	for _, r := range rows(tb, s, "work") {
+		if r.UID == uid {
+			return r
+		}
+	}
+	return state.Row{}
+}
+
+func promise(uid, sink string) state.Promise {
+	return state.Promise{UID: uid, Sink: sink, Token: "token of " + uid, Size: 10,
+		Header: state.Sum{1}, Content: state.Sum{2}}
+}
+
+func refusal(uid string) state.Refusal {
+	return state.Refusal{UID: uid, Size: 7, NextTry: 500, Reason: "too large", Header: state.Sum{9}}
+}
+
+// step is one write of a message's life.
+type step func(s *state.Store, t *testing.T) error
+
+func doPromise(ps ...state.Promise) step {
+	return func(s *state.Store, t *testing.T) error { return s.Promise(t.Context(), "work", ps) }
+}
+
+func doLand(at int64, uid, sink string) step {
+	return func(s *state.Store, t *testing.T) error {
+		return s.Land(t.Context(), "work", at, []state.Landing{{UID: uid, Sink: sink, Where: "there"}})
+	}
+}
+
+func doRetract(uid, sink string) step {
+	return func(s *state.Store, t *testing.T) error {
+		return s.Retract(t.Context(), "work", []state.Promise{promise(uid, sink)})
+	}
+}
+
+func doRefuse(r state.Refusal) step {
+	return func(s *state.Store, t *testing.T) error {
+		return s.Refuse(t.Context(), "work", []state.Refusal{r})
+	}
+}
+
+func doDelete(at int64, uids ...string) step {
+	return func(s *state.Store, t *testing.T) error { return s.MarkDeleted(t.Context(), "work", at, uids) }
+}
+
+func doKeep(at int64, h state.Housekeeping) step {
+	return func(s *state.Store, t *testing.T) error { return s.Keep(t.Context(), "work", at, h) }
+}
+
+// TestLife follows one message, "u", through every turn of its life.
+func TestLife(t *testing.T) {
+	base := state.Row{UID: "u", Size: 10, Header: state.Sum{1}, Content: state.Sum{2}}
+	with := func(f func(*state.Row)) state.Row { r := base; f(&r); return r }
+	u, v := promise("u", "home"), promise("u", "archive")
+
+	for name, test := range map[string]struct {
+		steps []step
+		want  state.Row // zero: the row is gone
+		open  int
+	}{
+		"promised": {
+			steps: []step{doPromise(u)},
+			want:  with(func(r *state.Row) { r.Phase = state.Promised }), open: 1,
+		},
+		"landed": {
+			steps: []step{doPromise(u), doLand(100, "u", "home")},
+			want:  with(func(r *state.Row) { r.Phase, r.Landed = state.Landed, 100 }),
+		},
+		"landed twice": {
+			steps: []step{doPromise(u), doLand(100, "u", "home"), doLand(200, "u", "home")},
+			want:  with(func(r *state.Row) { r.Phase, r.Landed = state.Landed, 100 }),
+		},
+		"landed in one sink of two": {
+			steps: []step{doPromise(u, v), doLand(100, "u", "home")},
+			want:  with(func(r *state.Row) { r.Phase = state.Promised }), open: 1,
+		},
+		"landed in both": {
+			steps: []step{doPromise(u, v), doLand(100, "u", "home"), doLand(101, "u", "archive")},
+			want:  with(func(r *state.Row) { r.Phase, r.Landed = state.Landed, 101 }),
+		},
+		"deleted": {
+			steps: []step{doPromise(u), doLand(100, "u", "home"), doDelete(200, "u")},
+			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Deleted = state.Deleted, 100, 200 }),
+		},
+		"deleted again": {
+			steps: []step{doPromise(u), doLand(100, "u", "home"), doDelete(200, "u"), doDelete(300, "u")},
+			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Deleted = state.Deleted, 100, 300 }),
+		},
+		"deletion of what has not landed": {
+			steps: []step{doPromise(u), doDelete(200, "u")},
+			want:  with(func(r *state.Row) { r.Phase = state.Promised }), open: 1,
+		},
+		"retracted": {
+			steps: []step{doPromise(u), doRetract("u", "home")},
+		},
+		"retracted after landing": {
+			steps: []step{doPromise(u), doLand(100, "u", "home"), doRetract("u", "home")},
+			want:  with(func(r *state.Row) { r.Phase, r.Landed = state.Landed, 100 }),
+		},
+		"retracted from one sink, landed in the other": {
+			steps: []step{doPromise(u, v), doLand(100, "u", "home"), doRetract("u", "archive")},
+			want:  with(func(r *state.Row) { r.Phase = state.Promised }),
+		},
+		"retracted from one sink, open in the other": {
+			steps: []step{doPromise(u, v), doRetract("u", "home")},
+			want:  with(func(r *state.Row) { r.Phase = state.Promised }), open: 1,
+		},
+		"retracted from one sink, then landed in the other": {
+			steps: []step{doPromise(u, v), doRetract("u", "archive"), doLand(100, "u", "home")},
+			want:  with(func(r *state.Row) { r.Phase, r.Landed = state.Landed, 100 }),
+		},
+		"refused": {
+			steps: []step{doRefuse(refusal("u"))},
+			want: state.Row{UID: "u", Phase: state.Refused, Size: 7, Header: state.Sum{9},
+				Tries: 1, NextTry: 500, Reason: "too large"},
+		},
+		"refused again without its sums": {
+			steps: []step{doRefuse(refusal("u")), doRefuse(state.Refusal{UID: "u", Size: 8, NextTry: 600, Reason: "busy"})},
+			want: state.Row{UID: "u", Phase: state.Refused, Size: 8, Header: state.Sum{9},
+				Tries: 2, NextTry: 600, Reason: "busy"},
+		},
+		"refused, then landed": {
+			steps: []step{doRefuse(refusal("u")), doPromise(u), doLand(100, "u", "home")},
+			want:  with(func(r *state.Row) { r.Phase, r.Landed = state.Landed, 100 }),
+		},
+		"refused, then promised and retracted": {
+			steps: []step{doRefuse(refusal("u")), doPromise(u), doRetract("u", "home")},
+			want: with(func(r *state.Row) {
+				r.Phase, r.Tries, r.NextTry, r.Reason = state.Refused, 1, 500, "too large"
+			}),
+		},
+		"retracted, then refused": {
+			steps: []step{doPromise(u), doRetract("u", "home"), doRefuse(refusal("u"))},
+			want: state.Row{UID: "u", Phase: state.Refused, Size: 7, Header: state.Sum{9},
+				Tries: 1, NextTry: 500, Reason: "too large"},
+		},
+		"refused while promised, then retracted": {
+			steps: []step{doPromise(u), doRefuse(refusal("u")), doRetract("u", "home")},
+			want: with(func(r *state.Row) {
+				r.Phase, r.Tries, r.NextTry, r.Reason = state.Refused, 1, 500, "too large"
+			}),
+		},
+		"refused while promised": {
+			steps: []step{doPromise(u), doRefuse(refusal("u"))},
+			want: with(func(r *state.Row) {
+				r.Phase, r.Tries, r.NextTry, r.Reason = state.Promised, 1, 500, "too large"
+			}), open: 1,
+		},
+		"refused after deletion": {
+			steps: []step{doPromise(u), doLand(100, "u", "home"), doDelete(200, "u"), doRefuse(refusal("u"))},
+			want: with(func(r *state.Row) {
+				r.Phase, r.Landed, r.Deleted = state.Deleted, 100, 200
+				r.Tries, r.NextTry, r.Reason = 1, 500, "too large"
+			}),
+		},
+		"promised anew after deletion": {
+			steps: []step{doPromise(u), doLand(100, "u", "home"), doDelete(200, "u"), doPromise(u)},
+			want:  with(func(r *state.Row) { r.Phase = state.Promised }), open: 1,
+		},
+		"promised anew after deletion, for fewer sinks, then retracted": {
+			steps: []step{doPromise(u, v), doLand(100, "u", "home"), doLand(100, "u", "archive"), doDelete(200, "u"),
+				doPromise(u), doRetract("u", "home")},
+		},
+		"missing": {
+			steps: []step{doPromise(u), doLand(100, "u", "home"),
+				doKeep(300, state.Housekeeping{Missing: []string{"u"}}), doKeep(400, state.Housekeeping{Missing: []string{"u"}})},
+			want: with(func(r *state.Row) { r.Phase, r.Landed, r.Missing = state.Landed, 100, 300 }),
+		},
+		"missing and found": {
+			steps: []step{doPromise(u), doLand(100, "u", "home"),
+				doKeep(300, state.Housekeeping{Missing: []string{"u"}}), doKeep(400, state.Housekeeping{Found: []string{"u"}})},
+			want: with(func(r *state.Row) { r.Phase, r.Landed = state.Landed, 100 }),
+		},
+		"forgotten": {
+			steps: []step{doPromise(u), doKeep(300, state.Housekeeping{Forget: []string{"u"}})},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t, t.TempDir())
+			ok(t, doPromise(promise("other", "home"))(s, t))
+			for _, do := range test.steps {
+				ok(t, do(s, t))
+			}
+			if diff := cmp.Diff(test.want, row(t, s, "u")); diff != "" {
+				t.Errorf("row (-want +got):\n%s", diff)
+			}
+			ps, err := s.Promises(t.Context(), "work")
+			ok(t, err)
+			if got := len(ps) - 1; got != test.open {
+				t.Errorf("%d open promises, want %d", got, test.open)
+			}
+			if got := row(t, s, "other").Phase; got != state.Promised {
+				t.Errorf("another message is now %v", got)
+			}
+		})
+	}
+}
+
+func TestPromisesComeInTheirOrder(t *testing.T) {
+	s := open(t, t.TempDir())
+	ok(t, doPromise(promise("c", "home"), promise("a", "home"), promise("b", "home"))(s, t))
+	ok(t, doLand(1, "b", "home")(s, t))
+	again := promise("c", "home") // promised anew, so it is the latest now
+	again.Token = "second"
+	ok(t, doPromise(again)(s, t))
+
+	got, err := s.Promises(t.Context(), "work")
+	ok(t, err)
+	if diff := cmp.Diff([]state.Promise{promise("a", "home"), again}, got); diff != "" {
+		t.Errorf("promises (-want +got):\n%s", diff)
+	}
+}
+
+func TestDeliveries(t *testing.T) {
+	s := open(t, t.TempDir())
+	ok(t, doPromise(promise("u", "home"), promise("u", "archive"))(s, t))
+	ok(t, doLand(100, "u", "archive")(s, t))
+	got, err := s.Deliveries(t.Context(), "work", "u")
+	ok(t, err)
+	want := []state.Delivery{
+		{Sink: "home", Token: "token of u", Open: true},
+		{Sink: "archive", Token: "token of u", Where: "there", Landed: 100},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("deliveries (-want +got):\n%s", diff)
+	}
+}
+
+func TestLandingThatWasNotPromised(t *testing.T) {
+	s := open(t, t.TempDir())
+	ok(t, doPromise(promise("u", "home"))(s, t))
+	err := s.Land(t.Context(), "work", 1, []state.Landing{{UID: "u", Sink: "home"}, {UID: "u", Sink: "elsewhere"}})
+	if err == nil || !strings.Contains(err.Error(), `"elsewhere"`) {
+		t.Errorf("error %v, want one that names the sink", err)
+	}
+	if got := row(t, s, "u").Phase; got != state.Promised {
+		t.Errorf("the other landing of the call was noted: %v", got)
+	}
+}
+
+func TestOddUIDsAndNames(t *testing.T) {
+	uids := []string{"", "\x00", "\x00\x01abc", "a\x00b", "\xff\xfe", "  ", "a b", "../../etc/passwd", "'; DROP TABLE messages",
+		strings.Repeat("x", 1024), strings.Repeat("x", 1023) + "y", "ü"}
+	dir := t.TempDir()
+	s := open(t, dir)
+	for _, account := range []string{"", "work", "WORK", "Büro/\"1\"", "a\x00b", "a", strings.Repeat("n", 3000)} {
+		var ps []state.Promise
+		for _, uid := range uids {
+			ps = append(ps, state.Promise{UID: uid, Sink: "s\x00k", Token: "t:" + account})
+		}
+		ok(t, s.Promise(t.Context(), account, ps))
+		got, err := s.Promises(t.Context(), account)
+		ok(t, err)
+		if diff := cmp.Diff(ps, got); diff != "" {
+			t.Errorf("promises of %.20q (-want +got):\n%s", account, diff)
+		}
+		l, err := s.Lease(t.Context(), account)
+		ok(t, err)
+		ok(t, l.Release())
+	}
+	names, err := s.Accounts(t.Context())
+	ok(t, err)
+	if len(names) != 7 {
+		t.Errorf("accounts %.80q, want 7", names)
+	}
+	for _, name := range names {
+		if n := len(rows(t, s, name)); n != len(uids) {
+			t.Errorf("%d rows of %.20q, want %d", n, name, len(uids))
+		}
+	}
+}
