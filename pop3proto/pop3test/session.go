@@ -32,12 +32,12 @@ type session struct {
 	w        *bufio.Writer
 	sent     int64
 	counted  int64 // of sent, what is accounted for in round trips
-	lenient  bool // takes commands that end in a bare LF
+	lenient  bool  // takes commands that end in a bare LF
 	nth      map[string]int
 	dialogue *dialogue
 
 	user     string
-	maildrop *Maildrop // whose user was named
+	maildrop *Maildrop                       // whose user was named
 	sasl     func(response string) io.Reader // takes the next line, if set
 
 	open     bool // in the TRANSACTION state

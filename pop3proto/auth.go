@@ -1,0 +1,133 @@
+package pop3proto
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/emersion/go-sasl"
+)
+
+const (
+	// maxCommand is the longest command, CRLF included (RFC 2449 §4).
+	maxCommand = 255
+	// maxChallenge bounds a challenge; RFC 5034 §4 leaves that to the
+	// mechanism. SMTP's figure is known to do (RFC 4954 §4).
+	maxChallenge = 12288
+	// maxRounds bounds the challenges. No mechanism in use needs five.
+	maxRounds = 16
+)
+
+const verbAuth = "AUTH"
+
+// Authenticate logs in with a SASL mechanism (RFC 5034 §4). An error of the
+// mechanism cancels the exchange and is returned; the session goes on.
+func (c *Client) Authenticate(ctx context.Context, mech sasl.Client) error {
+	name, initial, err := mech.Start()
+	if err != nil {
+		return err
+	}
+	if !isMechanism(name) {
+		return fmt.Errorf("AUTH: %q is no name of a mechanism", name)
+	}
+	done, err := c.start(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if err := c.idle(verbAuth); err != nil {
+		return err
+	}
+
+	// An initial response that is too long for the command answers an empty
+	// challenge instead.
+	line := verbAuth + " " + name
+	held := initial
+	response := base64.StdEncoding.EncodeToString(initial)
+	switch {
+	case initial == nil:
+		c.w.put(line)
+	case len(initial) == 0:
+		held = nil
+		c.w.put(line + " =")
+	case len(line)+len(" ")+len(response)+len("\r\n") <= maxCommand:
+		held = nil
+		c.w.hide(string(initial))
+		c.w.putSecret(line+" ", response)
+	default:
+		c.w.put(line)
+	}
+	if err := c.w.flush(); err != nil {
+		return err
+	}
+
+	for range maxRounds {
+		challenge, done, err := c.challenge()
+		if done || errors.Is(err, ErrBroken) {
+			return err
+		}
+		if err != nil {
+			return c.cancel(err)
+		}
+		response := held
+		held = nil
+		if response == nil {
+			if response, err = mech.Next(challenge); err != nil {
+				return c.cancel(err)
+			}
+		}
+		c.w.hide(string(response))
+		c.w.putSecret("", base64.StdEncoding.EncodeToString(response))
+		if err := c.w.flush(); err != nil {
+			return err
+		}
+	}
+	return c.w.failSyntax(verbAuth, fmt.Sprintf("at most %d challenges", maxRounds), nil)
+}
+
+// challenge reads the server's next word in the exchange. done means that it
+// was the last: +OK, or -ERR with err a *ReplyError.
+func (c *Client) challenge() (challenge []byte, done bool, err error) {
+	line, err := c.w.readLine(verbAuth, maxChallenge)
+	if err != nil {
+		return nil, true, err
+	}
+	st, text := cutStatus(line)
+	switch st {
+	case statusOK:
+		return nil, true, nil
+	case statusErr:
+		return nil, true, c.replyError(verbAuth, text)
+	case statusContinue:
+		challenge, err := base64.StdEncoding.DecodeString(string(text))
+		if err != nil {
+			err = c.w.protocolError(verbAuth, "a challenge in base64", text)
+		}
+		return challenge, false, err
+	}
+	return nil, true, c.w.failSyntax(verbAuth, "+OK, -ERR or a challenge", line)
+}
+
+// cancel ends the exchange because of cause (RFC 5034 §4).
+func (c *Client) cancel(cause error) error {
+	_, err := c.exchange(verbAuth, "*")
+	var refused *ReplyError
+	switch {
+	case errors.As(err, &refused):
+		return cause
+	case err != nil:
+		return err
+	}
+	return c.w.failSyntax(verbAuth, "-ERR to a cancelled exchange", nil)
+}
+
+// isMechanism reports whether name is the name of a SASL mechanism (RFC 4422
+// §3.1).
+func isMechanism(name string) bool {
+	if len(name) < 1 || len(name) > 20 {
+		return false
+	}
+	return strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") == ""
+}

@@ -1,0 +1,125 @@
+package pop3proto
+
+import (
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// maxCapabilities bounds the reply to CAPA; real ones have about ten lines.
+const maxCapabilities = 200
+
+// Capability is a line of the reply to CAPA (RFC 2449 §5).
+type Capability struct {
+	Name   string // in upper case
+	Params []string
+}
+
+// Capabilities are what a server said it can do. The zero value says nothing.
+type Capabilities struct {
+	list []Capability
+}
+
+// Capabilities asks the server what it can do (RFC 2449 §5). A server that
+// refuses the question has no capabilities, which is no error. The answer is
+// remembered where it matters here, for PIPELINING and RESP-CODES. It may
+// change with STLS and with the login: ask again after each.
+func (c *Client) Capabilities(ctx context.Context) (Capabilities, error) {
+	const verb = "CAPA"
+	done, err := c.start(ctx)
+	if err != nil {
+		return Capabilities{}, err
+	}
+	defer done()
+	caps := Capabilities{}
+	_, err = c.exchange(verb, verb)
+	if err == nil {
+		err = c.lines(verb, maxCapabilities, func(line []byte) error {
+			words := strings.Fields(string(line))
+			caps.list = append(caps.list, Capability{strings.ToUpper(words[0]), words[1:]})
+			return nil
+		})
+	} else if refused := (*ReplyError)(nil); errors.As(err, &refused) {
+		err = nil
+	}
+	if err != nil {
+		return Capabilities{}, err
+	}
+	c.caps = caps
+	return caps, nil
+}
+
+// All returns the capabilities in the server's order.
+func (c Capabilities) All() []Capability { return slices.Clone(c.list) }
+
+// Has reports whether the server named the capability, in whatever case.
+func (c Capabilities) Has(name string) bool {
+	return slices.ContainsFunc(c.list, func(have Capability) bool { return strings.EqualFold(have.Name, name) })
+}
+
+// Params returns the parameters of a capability as the server wrote them. If
+// it named the capability more than once, they are joined.
+func (c Capabilities) Params(name string) []string {
+	var params []string
+	for _, have := range c.list {
+		if strings.EqualFold(have.Name, name) {
+			params = append(params, have.Params...)
+		}
+	}
+	return params
+}
+
+// SASL returns the mechanisms that AUTH takes, in upper case (RFC 5034 §3).
+func (c Capabilities) SASL() []string {
+	mechs := c.Params("SASL")
+	for i := range mechs {
+		mechs[i] = strings.ToUpper(mechs[i])
+	}
+	return mechs
+}
+
+// LoginDelay returns how long the server wants a user to wait between two
+// logins (RFC 2449 §6.5), and false if it did not say. Before the login it
+// may be the longest wait of any user.
+func (c Capabilities) LoginDelay() (time.Duration, bool) {
+	seconds, ok := c.number("LOGIN-DELAY")
+	// More than a year is nonsense, and would overflow.
+	if !ok || seconds > 365*24*60*60 {
+		return 0, false
+	}
+	return time.Duration(seconds) * time.Second, true
+}
+
+// ExpireNever is more days than any other answer of Expire.
+const ExpireNever = math.MaxInt
+
+// Expire returns the least number of days that the server keeps a message
+// (RFC 2449 §6.7), and false if it did not say. With 0 it may delete what was
+// retrieved, at the end of the session. Before the login it may be the least
+// of any user.
+func (c Capabilities) Expire() (days int, ok bool) {
+	if p := c.Params("EXPIRE"); len(p) > 0 && strings.EqualFold(p[0], "NEVER") {
+		return ExpireNever, true
+	}
+	return c.number("EXPIRE")
+}
+
+// Implementation returns how the server's program calls itself (RFC 2449
+// §6.9); it may be empty.
+func (c Capabilities) Implementation() string {
+	return strings.Join(c.Params("IMPLEMENTATION"), " ")
+}
+
+// number returns the first parameter of a capability if it is a number.
+func (c Capabilities) number(name string) (int, bool) {
+	p := c.Params(name)
+	if len(p) == 0 {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(p[0], 10, 31)
+	return int(n), err == nil
+}

@@ -1,0 +1,62 @@
+package pop3proto
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strconv"
+)
+
+// maxDeleteErrors bounds the refusals that Delete names one by one.
+const maxDeleteErrors = 10
+
+// Delete marks messages for deletion with DELE, pipelined where the server
+// offers it (RFC 1939 §5). Quit makes the deletions real. marked is how many
+// the server marked. A message that it would not mark is passed over; the
+// error then joins a *ReplyError for each, the first ten of them.
+func (c *Client) Delete(ctx context.Context, nums iter.Seq[int]) (marked int, err error) {
+	done, err := c.start(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	c.looping = true // no command may come out of nums
+	defer func() { c.looping = false }()
+
+	entries := func(yield func(Entry) bool) {
+		for n := range nums {
+			if !yield(Entry{Num: n}) {
+				return
+			}
+		}
+	}
+	f, stop := c.fly("DELE", entries, func(e Entry) string { return "DELE " + strconv.Itoa(e.Num) })
+	defer stop()
+	var refusals []error
+	refused := 0
+	for {
+		_, ok, err := f.turn()
+		if err != nil {
+			return marked, err
+		}
+		if !ok {
+			break
+		}
+		_, err = c.reply(f.verb)
+		switch {
+		case err == nil:
+			marked++
+		case errors.Is(err, ErrBroken):
+			return marked, err
+		default:
+			if refused++; refused <= maxDeleteErrors {
+				refusals = append(refusals, err)
+			}
+		}
+	}
+	if more := refused - maxDeleteErrors; more > 0 {
+		refusals = append(refusals, fmt.Errorf("server refused DELE of %d more messages", more))
+	}
+	return marked, errors.Join(refusals...)
+}

@@ -1,0 +1,175 @@
+package pop3proto
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math"
+)
+
+// Entry is a message in the maildrop.
+type Entry struct {
+	// Num is the server's number for the message, good for this session only.
+	Num int
+	// UID is its unique-id (RFC 1939 §7), or empty if it has none that can be
+	// used. It is the server's bytes, perhaps more than 70, perhaps with
+	// blanks and 8-bit characters, but without CR, LF and NUL. Two messages
+	// may have the same.
+	UID string
+	// Size is what the server says it has in octets: a hint, and 0 if it did
+	// not say.
+	Size int64
+}
+
+// Listing is what the maildrop holds.
+type Listing struct {
+	// Entries are in ascending order of Num, each Num once, not always
+	// without gaps.
+	Entries []Entry
+	// Count and Octets are what STAT said: hints. Count is -1 if it said
+	// nothing of use.
+	Count  int
+	Octets int64
+	// UIDL reports whether the server knows UIDL. If not, no entry has a UID.
+	UIDL bool
+	// Odd counts the lines that were dropped: no number in them, or one that
+	// was listed before.
+	Odd int
+}
+
+// Stat asks for the number of messages and their size (RFC 1939 §5). Servers
+// have been seen to send sizes that are negative or overflowed: those are 0.
+func (c *Client) Stat(ctx context.Context) (count int, octets int64, err error) {
+	const verb = "STAT"
+	done, err := c.start(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer done()
+	text, err := c.exchange(verb, verb)
+	if err != nil {
+		return 0, 0, err
+	}
+	count, octets, ok := parseStat(text)
+	if !ok {
+		return 0, 0, c.w.failSyntax(verb, "a number of messages", text)
+	}
+	return count, octets, nil
+}
+
+// List asks for all messages, with their sizes and unique-ids: STAT, LIST and
+// UIDL, in one flight where the server offers PIPELINING. The numbers are the
+// server's own. A message that only one of LIST and UIDL has is listed, with
+// what is known of it. If UIDL lists a number twice with different unique-ids,
+// neither is used.
+//
+// A server that refuses UIDL has a listing without unique-ids, and one that
+// refuses LIST has one without sizes. It is a *ReplyError if it refuses both,
+// unless STAT found nothing to list; or if it refuses UIDL with a response
+// code, for that says that it knows the command and cannot do it now. Any
+// listing is bounded by Options.MaxMessages, and all unique-ids together by
+// 256 MiB; beyond that the client is broken, with a *ProtocolError.
+func (c *Client) List(ctx context.Context) (*Listing, error) {
+	done, err := c.start(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+
+	verbs := []string{"STAT", "LIST", "UIDL"}
+	pipelined := c.window() >= len(verbs)
+	if pipelined {
+		if err := c.idle(verbs[0]); err != nil {
+			return nil, err
+		}
+		for _, verb := range verbs {
+			c.w.put(verb)
+		}
+		if err := c.w.flush(); err != nil {
+			return nil, err
+		}
+	}
+	ask := func(verb string) (text []byte, err error) {
+		if pipelined {
+			return c.reply(verb)
+		}
+		return c.exchange(verb, verb)
+	}
+
+	l := &Listing{Count: -1}
+	// Nothing depends on STAT: an odd answer is no answer.
+	text, err := ask("STAT")
+	if errors.Is(err, ErrBroken) {
+		return nil, err
+	}
+	if count, octets, ok := parseStat(text); err == nil && ok {
+		l.Count, l.Octets = count, octets
+	}
+
+	m := merger{maxBytes: maxUIDBytes}
+	_, errList := ask("LIST")
+	if errList == nil {
+		errList = c.lines("LIST", c.opts.MaxMessages, m.addSize)
+	}
+	if errors.Is(errList, ErrBroken) {
+		return nil, errList
+	}
+	m.sized()
+
+	_, errUIDL := ask("UIDL")
+	if errUIDL == nil {
+		errUIDL = c.lines("UIDL", c.opts.MaxMessages, func(line []byte) error {
+			if !m.addUID(line) {
+				return c.w.failSyntax("UIDL", "less than 256 MiB of unique-ids", nil)
+			}
+			return nil
+		})
+	}
+	if errors.Is(errUIDL, ErrBroken) {
+		return nil, errUIDL
+	}
+	l.UIDL = errUIDL == nil
+	l.Entries, l.Odd = m.result()
+
+	var refused *ReplyError
+	if errors.As(errUIDL, &refused) && refused.Code != "" {
+		return nil, errUIDL
+	}
+	if errList != nil && errUIDL != nil && l.Count != 0 {
+		return nil, errList
+	}
+	return l, nil
+}
+
+// parseStat reads the reply to STAT: "2 320", perhaps with more behind it.
+func parseStat(text []byte) (count int, octets int64, ok bool) {
+	first, rest := cutWord(text)
+	n, ok := parseNumber(first)
+	if !ok || n > math.MaxInt32 {
+		return 0, 0, false
+	}
+	second, _ := cutWord(rest)
+	octets, _ = parseNumber(second)
+	return int(n), octets, true
+}
+
+// cutWord takes a word off the front, and all blanks around it.
+func cutWord(b []byte) (word, rest []byte) {
+	b = bytes.TrimLeft(b, " \t")
+	i := bytes.IndexAny(b, " \t")
+	if i < 0 {
+		return b, nil
+	}
+	return b[:i], bytes.Trim(b[i:], " \t")
+}
+
+// parseNumber reads digits alone; anything else is 0 and false.
+func parseNumber(b []byte) (n int64, ok bool) {
+	for _, d := range b {
+		if d < '0' || d > '9' || n > (math.MaxInt64-9)/10 {
+			return 0, false
+		}
+		n = n*10 + int64(d-'0')
+	}
+	return n, len(b) > 0
+}
