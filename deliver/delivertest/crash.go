@@ -1,0 +1,364 @@
+package delivertest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/durable/durabletest"
+)
+
+// RunCrash runs Crash over small batches, and checks that it finds each of the
+// ways in which the suite breaks the sink. It is for ExactlyOnce sinks.
+func RunCrash(t *testing.T, s Suite) {
+	for _, test := range []struct{ messages, crashes int }{{1, 1}, {2, 1}, {3, 1}, {1, 2}} {
+		if testing.Short() && test.messages*test.crashes > 1 {
+			continue
+		}
+		t.Run(fmt.Sprintf("%d messages, %d crashes", test.messages, test.crashes), func(t *testing.T) {
+			states, err := Crash(s, test.messages, test.crashes, nil)
+			if err != nil {
+				t.Error(err)
+			}
+			t.Logf("%d restarts, each message exactly once", states)
+		})
+	}
+	for _, b := range s.Broken {
+		t.Run("broken: "+b.Name, func(t *testing.T) {
+			for messages := range 3 {
+				if _, err := Crash(s, messages+1, 1, b.Op); err != nil {
+					t.Log(err)
+					return
+				}
+			}
+			t.Error("nothing went wrong")
+		})
+	}
+}
+
+// Crash fetches messages from a server that deletes what has landed, and has
+// the process killed, the power cut, and the operation fail, before each
+// operation of the sink and each step of the caller. Each time a new process
+// settles what the last one promised and fetches what is left; that one may
+// crash too, up to the number of crashes.
+//
+// The caller's journal is a model: a promise is durable when it is written, in
+// the order of package deliver; that a message landed may be forgotten.
+//
+// Crash returns how many states it restarted from, and an error if in the end
+// a message was missing, or there twice, or not the same, or if a process
+// after a crash failed, or left a file that should not be there. Only while
+// the suite says Torn may a mail reader see part of a message before the
+// restart. sabotage is a hook for each file system; it may be nil.
+func Crash(s Suite, messages, crashes int, sabotage func(durabletest.Op) error) (states int, err error) {
+	r := &run{s: s, sabotage: sabotage}
+	for i := range messages {
+		// The second is larger than any buffer, so that it takes some writes.
+		r.wire = append(r.wire, fmt.Sprintf("Subject: %d\r\n\r\nFrom me%s\r\n", i, strings.Repeat("x", 70_000*(i%2))))
+	}
+	fs := durabletest.New()
+	if err := errors.Join(fs.Mkdir(root, 0o700), fs.SyncDir("/")); err != nil {
+		return 0, err
+	}
+	first := &world{fs: fs, server: make(map[int]bool)}
+	for i := range messages {
+		first.server[i] = true
+	}
+	err = r.explore(first, crashes)
+	return r.states, err
+}
+
+// run is one run of Crash.
+type run struct {
+	s        Suite
+	wire     []string
+	sabotage func(durabletest.Op) error
+	files    int // that are there after a run in which nothing went wrong
+	states   int
+}
+
+// world is all that outlives a process: the disk, the caller's journal, the
+// server, and what the mailbox's owner has taken.
+type world struct {
+	fs       *durabletest.FS
+	promises []promise
+	landed   []int // in the order of the journal
+	lasting  int   // how many of landed cannot be forgotten any more
+	server   map[int]bool
+	taken    []string
+}
+
+type promise struct {
+	message int
+	token   string
+}
+
+// on returns the world as it goes on after a crash, on one of the disks that
+// it may have left.
+func (w *world) on(fs *durabletest.FS) *world {
+	return &world{
+		fs: fs, promises: slices.Clone(w.promises), landed: slices.Clone(w.landed), lasting: w.lasting,
+		server: maps.Clone(w.server), taken: slices.Clone(w.taken),
+	}
+}
+
+// explore runs a process in w, undisturbed and then with all that can happen
+// to it.
+func (r *run) explore(w *world, crashes int) error {
+	r.states++
+	calm := w.on(w.fs.Kill())
+	calm.fs.OnOp(r.hook)
+	if err := r.process(calm); err != nil {
+		return fmt.Errorf("restart: %w, in\n%s", err, w.fs.Tree())
+	}
+	if err := r.check(calm, true); err != nil {
+		return fmt.Errorf("%w, after a restart in\n%s", err, w.fs.Tree())
+	}
+	if crashes == 0 {
+		return nil
+	}
+	for n := range calm.fs.Ops() + 1 {
+		if err := r.crash(w, n+1, crashes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// crash runs a process up to operation n and explores all that may come of it.
+func (r *run) crash(w *world, n, crashes int) error {
+	var last durabletest.Op
+	stopped := func(hit error) (*world, error) {
+		v := w.on(w.fs.Kill())
+		v.fs.OnOp(func(op durabletest.Op) error {
+			if op.N == n {
+				last = op
+			}
+			return nil
+		})
+		v.fs.OnOp(r.hook)
+		v.fs.FailAt(n, hit)
+		return v, r.process(v)
+	}
+	failed := func(how string, err error) error {
+		return fmt.Errorf("%s at operation %d (%s %s %s): %w", how, n, last.Verb, last.Path, last.To, err)
+	}
+
+	v, err := stopped(syscall.EIO)
+	if err == nil || last.Verb == durabletest.Mark || isMachine(err) {
+		err = r.explore(v.on(v.fs.Kill()), crashes-1)
+	} else {
+		err = fmt.Errorf("not told as the machine's fault: %w", err)
+	}
+	if err != nil {
+		return failed("I/O error", err)
+	}
+
+	v, _ = stopped(durabletest.ErrCrashed)
+	for after := range v.forget() {
+		if err := r.restart(after, after.fs.Kill(), crashes-1); err != nil {
+			return failed("kill", err)
+		}
+		if r.s.Take == nil {
+			continue
+		}
+		after = after.on(after.fs.Kill())
+		taken, err := r.s.Take(after.fs, root)
+		after.taken = append(after.taken, taken...)
+		if err == nil {
+			err = r.restart(after, after.fs.Kill(), crashes-1)
+		}
+		if err != nil {
+			return failed("kill, and the owner took all mail,", err)
+		}
+	}
+
+	seen := make(map[string]bool)
+	for fs := range v.fs.PowerCuts() {
+		if tree := fs.Tree(); seen[tree] {
+			continue
+		} else {
+			seen[tree] = true
+		}
+		for after := range v.forget() {
+			if err := r.restart(after, fs.Kill(), crashes-1); err != nil {
+				return failed("power cut", err)
+			}
+		}
+	}
+	return nil
+}
+
+// isMachine reports whether err is how a sink tells of an I/O error.
+func isMachine(err error) bool {
+	var e *deliver.Error
+	return errors.As(err, &e) && e.Fault == deliver.FaultMachine && errors.Is(err, syscall.EIO)
+}
+
+// restart looks at what a mail reader sees after a crash, and goes on.
+func (r *run) restart(w *world, fs *durabletest.FS, crashes int) error {
+	w = w.on(fs)
+	if !r.s.Torn {
+		if err := r.check(w, false); err != nil {
+			return fmt.Errorf("%w, before the restart", err)
+		}
+	}
+	return r.explore(w, crashes)
+}
+
+// forget ranges over the journals that a crash may leave: of the records that
+// a message landed, none or the first few.
+func (w *world) forget() iter.Seq[*world] {
+	return func(yield func(*world) bool) {
+		for n := w.lasting; n <= len(w.landed); n++ {
+			v := w.on(w.fs)
+			v.landed = v.landed[:n]
+			if !yield(v) {
+				return
+			}
+		}
+	}
+}
+
+func (r *run) hook(op durabletest.Op) error {
+	if r.sabotage == nil {
+		return nil
+	}
+	return r.sabotage(op)
+}
+
+// process is a process of the caller's: it settles, fetches, and deletes.
+func (r *run) process(w *world) error {
+	ctx := context.Background()
+	sink, err := r.s.Open(w.fs, root)
+	if err != nil {
+		return err
+	}
+	defer sink.Close()
+	land := func(message int) error {
+		err := w.fs.Mark("journal that a message landed")
+		if err == nil {
+			w.landed = append(w.landed, message)
+		}
+		return err
+	}
+
+	w.lasting = len(w.landed) // a journal is made durable before it is believed
+	for len(w.promises) > 0 {
+		p := w.promises[0]
+		if !slices.Contains(w.landed, p.message) {
+			switch v, err := sink.Settle(ctx, p.token); {
+			case err != nil:
+				return err
+			case v == deliver.Landed:
+				if err := land(p.message); err != nil {
+					return err
+				}
+				w.lasting = len(w.landed)
+			}
+		}
+		if err := w.fs.Mark("journal that a promise is settled"); err != nil {
+			return err
+		}
+		w.promises = w.promises[1:]
+	}
+	if err := sink.Sweep(ctx, "work"); err != nil {
+		return err
+	}
+	if err := r.fetch(ctx, w, sink, land); err != nil {
+		return err
+	}
+	if err := w.fs.Mark("QUIT"); err != nil {
+		return err
+	}
+	for _, message := range w.landed {
+		delete(w.server, message)
+	}
+	return w.fs.Mark("journal that all is deleted")
+}
+
+// fetch delivers what is on the server and has not landed, in one batch.
+func (r *run) fetch(ctx context.Context, w *world, sink deliver.Sink, land func(int) error) error {
+	var messages []int
+	for message := range r.wire {
+		if w.server[message] && !slices.Contains(w.landed, message) {
+			messages = append(messages, message)
+		}
+	}
+	if len(messages) == 0 {
+		return nil
+	}
+	b, err := sink.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer b.Abort()
+	for _, message := range messages {
+		if _, err := b.Stage(ctx, mail(fmt.Sprint(message)), strings.NewReader(r.wire[message])); err != nil {
+			return err
+		}
+	}
+	promises, err := b.Prepare(ctx)
+	if err != nil {
+		return err
+	}
+	if err := w.fs.Mark("journal the promises"); err != nil {
+		return err
+	}
+	for i, p := range promises {
+		w.promises = append(w.promises, promise{messages[i], p.Token})
+	}
+	return b.Commit(ctx, func(rec deliver.Receipt) error {
+		if rec.Err != nil {
+			return rec.Err
+		}
+		return land(messages[rec.Ticket])
+	})
+}
+
+// check compares what a mail reader sees with what there is to see: each
+// message at most once and whole, and in the end each of them, and no file
+// that is not needed.
+func (r *run) check(w *world, end bool) error {
+	got, err := r.s.Read(w.fs, root)
+	if err != nil {
+		if !end {
+			return nil // there is no mailbox yet
+		}
+		return err
+	}
+	count := make(map[string]int)
+	for _, m := range append(got, w.taken...) {
+		count[m]++
+	}
+	for i, wire := range r.wire {
+		m := r.s.canon(wire)
+		if n := count[m]; n > 1 || end && n != 1 {
+			return fmt.Errorf("message %d is there %d times", i, n)
+		}
+		delete(count, m)
+	}
+	for m := range count {
+		return fmt.Errorf("a message that was never sent: %q", clip(m))
+	}
+	if end && len(w.taken) == 0 {
+		files := strings.Count(w.fs.Tree(), "\n")
+		if r.files == 0 {
+			r.files = files
+		}
+		if files != r.files {
+			return fmt.Errorf("%d files, not %d:\n%s", files, r.files, w.fs.Tree())
+		}
+		if open := w.fs.OpenFiles(); len(open) > 0 {
+			return fmt.Errorf("still open: %q", open)
+		}
+	}
+	return nil
+}
