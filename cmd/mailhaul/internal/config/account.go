@@ -1,0 +1,304 @@
+package config
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"maps"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"gopkg.in/yaml.v3"
+)
+
+// maxFile bounds the files that a path in the configuration can point to.
+const maxFile = 1 << 20
+
+// accountKeys are the keys of an account, and of defaults.
+var accountKeys keys[Account]
+
+func init() {
+	accountKeys = keys[Account]{
+		"server":           func(p *parser, v value, a *Account) { p.server(v, a) },
+		"tls":              func(p *parser, v value, a *Account) { p.tls(v, a) },
+		"tls_ca":           func(p *parser, v value, a *Account) { p.tlsCA(v, a) },
+		"tls_fingerprint":  func(p *parser, v value, a *Account) { p.fingerprint(v, a) },
+		"tls_min":          func(p *parser, v value, a *Account) { p.tlsMin(v, a) },
+		"user":             func(p *parser, v value, a *Account) { a.User, _ = p.text(v) },
+		"password":         func(p *parser, v value, a *Account) { p.password(v, a) },
+		"password_file":    func(p *parser, v value, a *Account) { p.passwordFile(v, a) },
+		"password_env":     func(p *parser, v value, a *Account) { p.passwordEnv(v, a) },
+		"password_command": func(p *parser, v value, a *Account) { p.passwordCommand(v, a) },
+		"password_timeout": func(p *parser, v value, a *Account) {
+			p.duration(v, time.Second, time.Hour, &a.Password.timeout)
+		},
+		"auth":            func(p *parser, v value, a *Account) { p.auth(v, a) },
+		"deliver":         func(p *parser, v value, a *Account) { a.Deliver, _ = p.text(v) },
+		"refused":         func(p *parser, v value, a *Account) { p.refused(v, a) },
+		"quarantine":      func(p *parser, v value, a *Account) { a.Quarantine, _ = p.text(v) },
+		"keep":            func(p *parser, v value, a *Account) { p.keep(v, a) },
+		"max_size":        func(p *parser, v value, a *Account) { p.size(v, &a.MaxSize) },
+		"max_messages":    func(p *parser, v value, a *Account) { p.number(v, 1, 1_000_000, &a.MaxMessages) },
+		"received_header": func(p *parser, v value, a *Account) { p.boolean(v, &a.ReceivedHeader) },
+		"delivered_to":    func(p *parser, v value, a *Account) { p.deliveredTo(v, a) },
+		"return_path":     func(p *parser, v value, a *Account) { p.boolean(v, &a.ReturnPath) },
+		"timeout": func(p *parser, v value, a *Account) {
+			p.duration(v, time.Second, time.Hour, &a.Timeout)
+		},
+		"time_limit": func(p *parser, v value, a *Account) {
+			p.duration(v, time.Second, 30*24*time.Hour, &a.TimeLimit)
+		},
+		"pipelining": func(p *parser, v value, a *Account) { p.pipelining(v, a) },
+	}
+}
+
+// account reads the account at v. What it does not say is as in base, the
+// defaults.
+func (p *parser) account(v value, name string, base Account) Account {
+	a := base
+	a.Name = name
+	own := read(p, v, accountKeys, &a)
+	p.exclusive(v, own)
+	p.sinkNames(v, own, &a)
+	if a.TLS == TLSNone {
+		for _, key := range []string{"tls_ca", "tls_fingerprint", "tls_min"} {
+			if line := own[key]; line > 0 {
+				p.fail(value{line: line, where: v.where}, "", "%s has no use with tls: none", key)
+			}
+		}
+	}
+	a.lines = maps.Clone(base.lines)
+	maps.Copy(a.lines, own)
+
+	if v.node.Kind != yaml.MappingNode && !isNull(v.node) {
+		return a // which is a mistake of its own
+	}
+	if a.lines["server"] == 0 {
+		p.fail(v, "server: pop.example.com", "server is missing")
+	}
+	if a.lines["user"] == 0 {
+		p.fail(v, "", "user is missing")
+	}
+	if !slices.ContainsFunc(passwordKeys, func(k string) bool { return a.lines[k] > 0 }) {
+		p.fail(v, "password_command, password_file, password_env or password", "there is no password")
+	}
+	p.route(v, &a)
+	return a
+}
+
+// exclusive checks that one mapping does not say the same thing twice.
+func (p *parser) exclusive(v value, own map[string]int) {
+	was := ""
+	for _, key := range passwordKeys {
+		if own[key] == 0 {
+			continue
+		}
+		if was != "" {
+			p.fail(value{line: max(own[key], own[was]), where: v.where}, "keep one of them", "both %s and %s are set", was, key)
+		}
+		was = key
+	}
+	if line := own["tls_ca"]; line > 0 && own["tls_fingerprint"] > 0 {
+		p.fail(value{line: line, where: v.where}, "keep one of them", "tls_fingerprint leaves tls_ca without use")
+	}
+}
+
+// server reads host[:port].
+func (p *parser) server(v value, a *Account) {
+	s, ok := p.text(v)
+	if !ok {
+		return
+	}
+	if strings.Contains(s, "://") {
+		p.fail(v, "write host:port, and tls: for how it is protected", "%s is a URL", quote(s))
+		return
+	}
+	host, port := s, ""
+	switch {
+	case strings.HasPrefix(s, "["):
+		end := strings.IndexByte(s, ']')
+		if end < 0 || net.ParseIP(s[1:end]) == nil || (s[end+1:] != "" && s[end+1] != ':') {
+			p.fail(v, `write "[2001:db8::1]:995"`, "%s is not an address in brackets", quote(s))
+			return
+		}
+		host, port = s[1:end], strings.TrimPrefix(s[end+1:], ":")
+		if port == "" && end+1 < len(s) {
+			port = ":"
+		}
+	case strings.Count(s, ":") > 1:
+		p.fail(v, `write "[2001:db8::1]:995"`, "an IPv6 address must be in brackets")
+		return
+	case strings.Contains(s, ":"):
+		host, port, _ = strings.Cut(s, ":")
+		if port == "" {
+			port = ":"
+		}
+	}
+	if host == "" || len(host) > 253 || strings.ContainsAny(host, " /@\\") {
+		p.fail(v, "write pop.example.com or pop.example.com:995", "%s is not a host name", quote(s))
+		return
+	}
+	a.Host, a.Port = host, 0
+	if port != "" {
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil || n == 0 {
+			p.fail(v, "write a number from 1 to 65535", "%s is not a port", quote(port))
+			return
+		}
+		a.Port = int(n)
+	}
+}
+
+func (p *parser) tls(v value, a *Account) {
+	if s, ok := p.oneOf(v, string(TLSImplicit), string(TLSStart), string(TLSNone)); ok {
+		a.TLS = TLS(s)
+	}
+}
+
+// tlsCA reads the certificates that take the place of the system's.
+func (p *parser) tlsCA(v value, a *Account) {
+	path, ok := p.path(v)
+	if !ok {
+		return
+	}
+	// A device or a pipe could hold up the load for ever.
+	if info, err := os.Stat(path); err != nil {
+		p.fail(v, "", "%v", err)
+		return
+	} else if !info.Mode().IsRegular() || info.Size() > maxFile {
+		p.fail(v, "", "%s is not a file of certificates", quote(path))
+		return
+	}
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		p.fail(v, "", "%v", err)
+		return
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		p.fail(v, "it must start with -----BEGIN CERTIFICATE-----", "%s holds no PEM certificate", quote(path))
+		return
+	}
+	a.RootCAs, a.Fingerprint = pool, nil
+}
+
+func (p *parser) fingerprint(v value, a *Account) {
+	s, ok := p.text(v)
+	if !ok {
+		return
+	}
+	sum, err := hex.DecodeString(strings.ReplaceAll(s, ":", ""))
+	if err != nil || len(sum) != 32 {
+		p.fail(v, "mailhaul check prints it", "is not a SHA-256 of 64 hex digits")
+		return
+	}
+	a.Fingerprint = sum
+}
+
+func (p *parser) tlsMin(v value, a *Account) {
+	versions := map[string]uint16{
+		"1.0": tls.VersionTLS10, "1.1": tls.VersionTLS11, "1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13,
+	}
+	if s, ok := p.oneOf(v, "1.0", "1.1", "1.2", "1.3"); ok {
+		a.TLSMin = versions[s]
+	}
+}
+
+// AuthNames are the values of the key auth beside auto, which allows all.
+var AuthNames = []string{"plain", "login", "user", "apop"}
+
+func (p *parser) auth(v value, a *Account) {
+	names, ok := p.texts(v)
+	if !ok {
+		return
+	}
+	a.Auth = nil
+	for _, name := range names {
+		switch {
+		case name == "auto" && len(names) == 1:
+			return
+		case name == "auto":
+			p.fail(v, "write auto alone", "auto allows all, so the others have no use")
+			return
+		case !slices.Contains(AuthNames, name):
+			p.fail(v, "write auto, or some of "+strings.Join(AuthNames, ", "), "%s is not known", quote(name))
+			return
+		}
+	}
+	a.Auth = names
+}
+
+// keep is read with care: it decides what is deleted.
+func (p *parser) keep(v value, a *Account) {
+	s, ok := p.text(v)
+	if !ok {
+		return
+	}
+	const hint = "write false to delete at once, 14d, or forever"
+	switch strings.ToLower(s) {
+	case "0":
+		p.fail(v, hint, "%s could mean never and for ever", s)
+		return
+	case "false", "no", "off":
+		a.Keep = Keep{}
+		return
+	case "forever":
+		a.Keep = Keep{Forever: true}
+		return
+	case "true", "yes", "on":
+		p.fail(v, hint, "%s does not say for how long", s)
+		return
+	}
+	d, err := parseDuration(s)
+	switch {
+	case err != nil:
+		p.fail(v, hint, "%s %v", quote(s), err)
+	case d == 0:
+		p.fail(v, hint, "%s could mean never and for ever", s)
+	default:
+		a.Keep = Keep{For: d}
+	}
+}
+
+func (p *parser) refused(v value, a *Account) {
+	s, _ := p.oneOf(v, "keep", "quarantine")
+	a.quarantineRefused = s == "quarantine"
+}
+
+func (p *parser) deliveredTo(v value, a *Account) {
+	s, ok := p.text(v)
+	if !ok {
+		return
+	}
+	if local, domain, found := strings.Cut(s, "@"); !found || local == "" || domain == "" ||
+		len(s) > 254 || strings.ContainsAny(s, " \t<>,;") {
+		p.fail(v, "write me@example.com", "%s is not an address", quote(s))
+		return
+	}
+	a.DeliveredTo = s
+}
+
+func (p *parser) pipelining(v value, a *Account) {
+	const most = 256
+	s, ok := p.text(v)
+	if !ok {
+		return
+	}
+	switch strings.ToLower(s) {
+	case "auto":
+		a.Window = 0
+	case "off", "no", "false":
+		a.Window = 1
+	default:
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 || n > most {
+			p.fail(v, "write auto, off or a number of commands from 1 to 256", "%s cannot be used", quote(s))
+			return
+		}
+		a.Window = n
+	}
+}

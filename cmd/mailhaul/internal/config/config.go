@@ -1,0 +1,113 @@
+// Package config reads the configuration file. It knows YAML so that nobody
+// else has to: what it returns is checked, absolute and ready to be wired.
+package config
+
+import (
+	"crypto/x509"
+	"os"
+	"time"
+)
+
+// Config is a configuration file, checked.
+type Config struct {
+	// Path is the file.
+	Path string
+	// State is the folder in which mailhaul remembers what it has fetched.
+	State string
+	// Parallel is how many accounts are polled at once, PerHost how many of
+	// them on one host.
+	Parallel, PerHost int
+	// Sinks and Accounts are in the order of the file.
+	Sinks    []Sink
+	Accounts []Account
+}
+
+// Sink is a place for mail. Exactly one of its pointers is not nil.
+type Sink struct {
+	Name    string
+	Maildir *Maildir
+	Mbox    *Mbox
+}
+
+// Maildir is a sink that keeps a file for each message.
+type Maildir struct {
+	Path string
+	// Folder is a Maildir++ subfolder such as ".Lists.Go"; empty is the inbox.
+	Folder string
+	// Mode is the permission of the message files.
+	Mode os.FileMode
+}
+
+// Mbox is a sink that keeps all messages in one file.
+type Mbox struct {
+	Path string
+	// LockTimeout is how long to wait for another program to let go of it.
+	LockTimeout time.Duration
+}
+
+// TLS is how an account's connection is protected.
+type TLS string
+
+// The values of an account's key tls.
+const (
+	TLSImplicit TLS = "implicit"
+	TLSStart    TLS = "starttls"
+	TLSNone     TLS = "none"
+)
+
+// Account is one maildrop to poll.
+type Account struct {
+	Name string
+	Host string
+	Port int // 0 is the port that TLS implies
+	TLS  TLS
+	// RootCAs are those of tls_ca, nil for the system's. Fingerprint is the
+	// SHA-256 of the server's certificate or empty, TLSMin a version of
+	// crypto/tls or 0.
+	RootCAs     *x509.CertPool
+	Fingerprint []byte
+	TLSMin      uint16
+
+	User     string
+	Password Password
+	// Auth holds the mechanisms allowed; nil allows all.
+	Auth []string
+
+	// Deliver and Quarantine name sinks. An empty Quarantine leaves what the
+	// sink refuses on the server.
+	Deliver, Quarantine string
+	Keep                Keep
+	MaxSize             int64 // octets; 0 is no limit
+	MaxMessages         int   // a session; 0 leaves it to fetch
+
+	ReceivedHeader bool
+	DeliveredTo    string
+	ReturnPath     bool
+
+	// Timeout is the longest silence of the server, TimeLimit the longest
+	// poll; 0 leaves them to fetch.
+	Timeout, TimeLimit time.Duration
+	// Window is the most commands in flight; 0 leaves it to the server, 1 is
+	// no pipelining.
+	Window int
+
+	quarantineRefused bool           // refused: quarantine
+	lines             map[string]int // of the keys that were set, here or in defaults
+}
+
+// Keep is how long a message stays on the server after it was delivered. The
+// zero Keep deletes at once.
+type Keep struct {
+	Forever bool
+	For     time.Duration
+}
+
+// Sink returns the sink of that name, nil if there is none.
+func (c *Config) Sink(name string) *Sink {
+	for i := range c.Sinks {
+		if c.Sinks[i].Name == name {
+			return &c.Sinks[i]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,75 @@
+package config
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Find returns the configuration file to load: explicit if not empty, else
+// what $MAILHAUL_CONFIG names, else the first that is there of
+// $XDG_CONFIG_HOME/mailhaul/config.yaml and ~/.config/mailhaul/config.yaml.
+// If there is none, the error is a *NotFound.
+func Find(explicit string) (string, error) {
+	if explicit != "" {
+		return explicit, nil
+	}
+	if env := os.Getenv("MAILHAUL_CONFIG"); env != "" {
+		return env, nil
+	}
+	var looked []string
+	for _, dir := range []string{xdg("XDG_CONFIG_HOME"), inHome(".config")} {
+		if dir == "" {
+			continue
+		}
+		path := filepath.Join(dir, "mailhaul", "config.yaml")
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			return path, nil
+		}
+		looked = append(looked, path)
+	}
+	return "", &NotFound{Looked: looked}
+}
+
+// NotFound is the error of Find when no file is there.
+type NotFound struct{ Looked []string }
+
+// Error names the files that would have been read.
+func (e *NotFound) Error() string {
+	if len(e.Looked) == 0 {
+		return "there is no configuration file: neither $XDG_CONFIG_HOME nor $HOME is set"
+	}
+	return "there is no configuration file: looked for " + strings.Join(e.Looked, ", ")
+}
+
+// defaultState returns $XDG_STATE_HOME/mailhaul or ~/.local/state/mailhaul.
+func (p *parser) defaultState() string {
+	dir := xdg("XDG_STATE_HOME")
+	if dir == "" {
+		dir = inHome(".local/state")
+	}
+	if dir == "" {
+		p.fail(value{}, "state: /var/lib/mailhaul", "there is no home folder to keep the state in")
+		return ""
+	}
+	return filepath.Join(dir, "mailhaul")
+}
+
+// xdg returns a folder of the XDG Base Directory Specification, which says
+// to ignore a path that is not absolute.
+func xdg(name string) string {
+	if dir := os.Getenv(name); filepath.IsAbs(dir) {
+		return dir
+	}
+	return ""
+}
+
+func inHome(path string) string {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(home, path)
+}

@@ -1,0 +1,252 @@
+package config_test
+
+import (
+	"crypto/tls"
+	"errors"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+)
+
+func write(t *testing.T, text string, mode os.FileMode) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func load(t *testing.T, text string) *config.Config {
+	t.Helper()
+	c, err := config.Load(write(t, text, 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+const minimal = `
+sinks: { home: { maildir: /m } }
+accounts:
+  work: { server: pop.example.com, user: me, password_env: X }
+`
+
+func TestDefaults(t *testing.T) {
+	t.Setenv("HOME", "/home/me")
+	t.Setenv("XDG_STATE_HOME", "relative/is/ignored")
+	got := load(t, minimal)
+	want := &config.Config{
+		State: "/home/me/.local/state/mailhaul", Parallel: 8, PerHost: 2,
+		Sinks: []config.Sink{{Name: "home", Maildir: &config.Maildir{Path: "/m", Mode: 0o600}}},
+		Accounts: []config.Account{{
+			Name: "work", Host: "pop.example.com", TLS: config.TLSImplicit, User: "me",
+			Deliver: "home", ReceivedHeader: true,
+		}},
+	}
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(config.Account{}),
+		cmpopts.IgnoreFields(config.Config{}, "Path"), cmpopts.IgnoreFields(config.Account{}, "Password")); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestEveryOption(t *testing.T) {
+	t.Setenv("HOME", "/home/me")
+	t.Setenv("MAIL", "/var/mail")
+	path := write(t, `
+state: state
+parallel: 3
+per_host: 1
+sinks:
+  a: { maildir: ~/Maildir, folder: .Lists.Go, mode: 0640 }
+  b: { mbox: "${MAIL}/me$$", lock_timeout: 1m30s }
+defaults: &d
+  user: me
+  password_env: X
+  tls_min: 1.0
+  keep: forever
+  auth: [plain, login]
+  deliver: a
+accounts:
+  one:
+    server: "[2001:db8::1]:1995"
+    tls: starttls
+    keep: 2w
+    deliver: b
+    refused: quarantine
+    quarantine: a
+    max_size: 1.5M
+    max_messages: 10
+    received_header: no
+    delivered_to: me@example.org
+    return_path: yes
+    timeout: 5s
+    time_limit: 1d
+    pipelining: off
+    tls_fingerprint: "00:11:22:33:44:55:66:77:88:99:aa:bb:cc:dd:ee:ff:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF"
+  two:
+    <<: *d
+    server: pop.example.com
+    auth: auto
+    pipelining: 20
+    keep: off
+`, 0o600)
+	got, err := config.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := []byte{0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff}
+	want := &config.Config{
+		Path: path, State: filepath.Join(filepath.Dir(path), "state"), Parallel: 3, PerHost: 1,
+		Sinks: []config.Sink{
+			{Name: "a", Maildir: &config.Maildir{Path: "/home/me/Maildir", Folder: ".Lists.Go", Mode: 0o640}},
+			{Name: "b", Mbox: &config.Mbox{Path: "/var/mail/me$", LockTimeout: 90 * time.Second}},
+		},
+		Accounts: []config.Account{{
+			Name: "one", Host: "2001:db8::1", Port: 1995, TLS: config.TLSStart, TLSMin: tls.VersionTLS10,
+			Fingerprint: slices.Concat(sum, sum), User: "me", Auth: []string{"plain", "login"},
+			Deliver: "b", Quarantine: "a", Keep: config.Keep{For: 14 * 24 * time.Hour},
+			MaxSize: 3 << 19, MaxMessages: 10, DeliveredTo: "me@example.org", ReturnPath: true,
+			Timeout: 5 * time.Second, TimeLimit: 24 * time.Hour, Window: 1,
+		}, {
+			Name: "two", Host: "pop.example.com", TLS: config.TLSImplicit, TLSMin: tls.VersionTLS10,
+			User: "me", Deliver: "a", ReceivedHeader: true, Window: 20,
+		}},
+	}
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(config.Account{}), cmpopts.IgnoreFields(config.Account{}, "Password")); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestByteOrderMark(t *testing.T) { load(t, "\xef\xbb\xbf"+minimal) }
+
+// The example is what people start from: it must load, and name every key.
+func TestExample(t *testing.T) {
+	text, err := os.ReadFile("../../../../config.example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := config.Load(write(t, string(text), 0o644))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Accounts) < 2 || len(c.Sinks) < 2 {
+		t.Errorf("got %d accounts, %d sinks", len(c.Accounts), len(c.Sinks))
+	}
+	for _, key := range config.Keys() {
+		if !regexp.MustCompile(`(?m)^[ #]*` + key + `:`).Match(text) {
+			t.Errorf("the key %s is not in config.example.yaml", key)
+		}
+	}
+	// What is commented out must be right as well.
+	var out []string
+	for line := range strings.Lines(string(text)) {
+		line = regexp.MustCompile(`^( +)# (tls_ca|tls_fingerprint|password_file|password_env|password):`).ReplaceAllString(line, "$1$2:")
+		out = append(out, line)
+	}
+	_, err = config.Load(write(t, strings.Join(out, ""), 0o600))
+	var mistakes *config.Error
+	if !errors.As(err, &mistakes) {
+		t.Fatalf("with everything set at once: %v", err)
+	}
+	for _, p := range mistakes.Problems {
+		if strings.Contains(p.Text, "unknown key") || strings.Contains(p.Text, "line ") {
+			t.Errorf("%v", p)
+		}
+	}
+}
+
+func TestOthersCanRead(t *testing.T) {
+	secret := strings.Replace(minimal, "password_env: X", "password: hunter2", 1)
+	for _, mode := range []os.FileMode{0o640, 0o604, 0o644} {
+		path := write(t, secret, mode)
+		_, err := config.Load(path)
+		if err == nil || !strings.Contains(err.Error(), "chmod 600 "+path) {
+			t.Errorf("mode %o: %v", mode, err)
+		}
+	}
+	for _, mode := range []os.FileMode{0o600, 0o400} {
+		if _, err := config.Load(write(t, secret, mode)); err != nil {
+			t.Errorf("mode %o: %v", mode, err)
+		}
+	}
+	// Nothing to hide, nothing to refuse.
+	if _, err := config.Load(write(t, minimal, 0o644)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTooLarge(t *testing.T) {
+	if _, err := config.Load(write(t, minimal+strings.Repeat("#\n", 1<<20), 0o600)); err == nil {
+		t.Error("2 MiB were accepted")
+	}
+}
+
+func TestFind(t *testing.T) {
+	home, xdg := t.TempDir(), t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("XDG_CONFIG_HOME", xdg)
+	t.Setenv("MAILHAUL_CONFIG", "")
+	_, err := config.Find("")
+	var missing *config.NotFound
+	want := []string{xdg + "/mailhaul/config.yaml", home + "/.config/mailhaul/config.yaml"}
+	if !errors.As(err, &missing) || !slices.Equal(missing.Looked, want) {
+		t.Fatalf("error %v, want it to name %v", err, want)
+	}
+	find := func(explicit, want string) {
+		t.Helper()
+		if got, err := config.Find(explicit); got != want || err != nil {
+			t.Errorf("Find(%q) = %q, %v; want %q", explicit, got, err, want)
+		}
+	}
+	for i := len(want) - 1; i >= 0; i-- { // the first comes before the second
+		if err := os.MkdirAll(filepath.Dir(want[i]), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(want[i], nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		find("", want[i])
+	}
+	t.Setenv("MAILHAUL_CONFIG", "/from/env")
+	find("", "/from/env")
+	find("given", "given")
+}
+
+func FuzzLoad(f *testing.F) {
+	files, _ := filepath.Glob(configs + "/broken/*.yaml")
+	for _, file := range append(files, "../../../../config.example.yaml") {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Add([]byte(minimal))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := config.Parse("/dir/config.yaml", data)
+		if (c == nil) == (err == nil) {
+			t.Fatalf("config %v, error %v", c, err)
+		}
+		if c == nil {
+			return
+		}
+		for _, a := range c.Accounts {
+			if a.Host == "" || a.User == "" || c.Sink(a.Deliver) == nil {
+				t.Fatalf("an account that cannot be polled was accepted: %+v", a)
+			}
+		}
+	})
+}

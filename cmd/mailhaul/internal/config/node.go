@@ -1,0 +1,147 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"gopkg.in/yaml.v3"
+)
+
+// parser walks the tree of a file and collects what is wrong with it.
+type parser struct {
+	file     string
+	dir      string // that paths in it are relative to
+	problems []Problem
+	steps    int      // left before the file is taken for an alias bomb
+	sinkList []string // the names of all sinks
+	// secretLine is where the first password stands in the file, 0 if none
+	// does.
+	secretLine int
+}
+
+// value is a node of the tree with the words for where it stands.
+type value struct {
+	node  *yaml.Node // never an alias
+	line  int
+	where string // "account work: keep"; empty at the top
+}
+
+// fail records a mistake in v.
+func (p *parser) fail(v value, hint, format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if v.where != "" {
+		text = v.where + ": " + text
+	}
+	p.problems = append(p.problems, Problem{Line: v.line, Text: text, Hint: hint})
+}
+
+// follow returns the node that n stands for.
+func follow(n *yaml.Node) *yaml.Node {
+	for n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	return n
+}
+
+// child returns the value at n, which stands under v by the name of key.
+func (v value) child(key string, n *yaml.Node) value {
+	where := key
+	if v.where != "" {
+		where = v.where + ": " + key
+	}
+	return value{node: follow(n), line: n.Line, where: where}
+}
+
+// entry is a key of a mapping.
+type entry struct {
+	key   string
+	line  int // of the key
+	value value
+}
+
+// entries returns the keys of a mapping in the order of the file, merges (<<)
+// resolved. A mapping that is left empty has none.
+func (p *parser) entries(v value) []entry {
+	if isNull(v.node) {
+		return nil
+	}
+	if v.node.Kind != yaml.MappingNode {
+		p.fail(v, "write it as key: value lines, indented below", "is not a mapping")
+		return nil
+	}
+	return p.pairs(v, v.node, 0)
+}
+
+// pairs reads one mapping and, after it, those it merges: its own keys win.
+func (p *parser) pairs(v value, n *yaml.Node, depth int) []entry {
+	const deepest = 16
+	if p.steps -= 1 + len(n.Content); p.steps < 0 || depth > deepest {
+		p.fail(v, "write it out", "too many aliases")
+		return nil
+	}
+	var out []entry
+	var merged []*yaml.Node
+	first := map[string]int{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, val := follow(n.Content[i]), n.Content[i+1]
+		line := n.Content[i].Line
+		if k.Kind != yaml.ScalarNode {
+			p.fail(value{line: line, where: v.where}, "", "a key must be a word")
+			continue
+		}
+		if k.Tag == "!!merge" {
+			if val = follow(val); val.Kind == yaml.SequenceNode {
+				merged = append(merged, val.Content...)
+			} else {
+				merged = append(merged, val)
+			}
+			continue
+		}
+		if was, ok := first[k.Value]; ok {
+			p.fail(value{line: line, where: v.where}, "", "key %s stands twice, first on line %d", quote(k.Value), was)
+			continue
+		}
+		first[k.Value] = line
+		out = append(out, entry{k.Value, line, v.child(k.Value, val)})
+	}
+	for _, m := range merged {
+		if m = follow(m); m.Kind != yaml.MappingNode {
+			p.fail(value{line: n.Line, where: v.where}, "", "only a mapping can be merged by <<")
+			continue
+		}
+		for _, e := range p.pairs(v, m, depth+1) {
+			if _, ok := first[e.key]; !ok {
+				first[e.key] = e.line
+				out = append(out, e)
+			}
+		}
+	}
+	return out
+}
+
+// keys says how each key of a mapping is read into a T.
+type keys[T any] map[string]func(p *parser, v value, into *T)
+
+// read reads the mapping v by the keys it may hold. It returns the lines of
+// those that were there, or were meant to be.
+func read[T any](p *parser, v value, known keys[T], into *T) map[string]int {
+	lines := map[string]int{}
+	for _, e := range p.entries(v) {
+		set, ok := known[e.key]
+		if !ok {
+			meant, hint := didYouMean(e.key, slices.Sorted(maps.Keys(known)))
+			p.fail(value{line: e.line, where: v.where}, hint, "unknown key %s", quote(e.key))
+			if meant != "" && lines[meant] == 0 {
+				lines[meant] = e.line
+			}
+			continue
+		}
+		lines[e.key] = e.line
+		set(p, e.value, into)
+	}
+	return lines
+}
+
+// isNull reports whether nothing was written.
+func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }

@@ -1,0 +1,116 @@
+package config_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+)
+
+// password loads an account whose keys for the password are given.
+func password(t *testing.T, keys string) config.Password {
+	t.Helper()
+	c := load(t, "sinks: { home: { maildir: /m } }\naccounts:\n  work:\n    server: pop.example.com\n    user: me\n    "+keys+"\n")
+	return c.Accounts[0].Password
+}
+
+func TestPassword(t *testing.T) {
+	t.Setenv("MAILHAUL_TEST_PASSWORD", "hunter2")
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, []byte("hunter2\r\nsecond line\n"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ keys, want string }{
+		{"password: hunter2", "hunter2"},
+		{"password: 0123", "0123"}, // not 83
+		{"password: 1e3", "1e3"},
+		{"password: no", "no"},
+		{"password: 2001-01-01", "2001-01-01"},
+		{`password: " pass word "`, " pass word "},
+		{`password: "#:*"`, "#:*"},
+		{"password_env: MAILHAUL_TEST_PASSWORD", "hunter2"},
+		{"password_file: " + file, "hunter2"},
+		{"password_command: echo hunter2; echo more", "hunter2"},
+		{"password_command: [echo, 'hunter2;', echo]", "hunter2; echo"},
+		{"password_command: [echo]\n    password_timeout: 1h", ""},
+	} {
+		got, err := password(t, test.keys).Read(t.Context())
+		if got != test.want || (err == nil) != (test.want != "") {
+			t.Errorf("%s: got %q, %v; want %q", test.keys, got, err, test.want)
+		}
+	}
+}
+
+func TestPasswordErrors(t *testing.T) {
+	dir := t.TempDir()
+	for name, mode := range map[string]os.FileMode{"open": 0o604, "long": 0o600, "empty": 0o600} {
+		text := map[string]string{"open": "hunter2", "long": strings.Repeat("hunter2", 1000), "empty": "\nhunter2"}[name]
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(filepath.Join(dir, name), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct{ keys, want string }{
+		{"password_env: MAILHAUL_TEST_UNSET", "MAILHAUL_TEST_UNSET is not set"},
+		{"password_file: " + dir + "/missing", "no such file"},
+		{"password_file: " + dir + "/open", "chmod 600 " + dir + "/open"},
+		{"password_file: " + dir + "/long", "more than 4096 bytes"},
+		{"password_file: " + dir + "/empty", "is empty"},
+		{"password_command: echo hunter2; echo the vault is locked >&2; exit 3", `exit status 3: "the vault is locked"`},
+		{"password_command: [/nonexistent/pass]", "no such file"},
+		{"password_command: true", "is empty"},
+		{"password_command: sleep 100\n    password_timeout: 1s", "no answer within 1s"},
+	} {
+		got, err := password(t, test.keys).Read(t.Context())
+		if got != "" || err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got %q, %v; want an error with %q", test.keys, got, err, test.want)
+		} else if strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: the error holds the password: %v", test.keys, err)
+		}
+	}
+}
+
+func TestPasswordCommandObeysContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	pipe := filepath.Join(t.TempDir(), "started")
+	pw := password(t, "password_command: echo > "+pipe+"; sleep 100")
+	done := make(chan error)
+	go func() {
+		_, err := pw.Read(ctx)
+		done <- err
+	}()
+	for _, err := os.Stat(pipe); err != nil; _, err = os.Stat(pipe) {
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestSecretIsNeverShown(t *testing.T) {
+	c := load(t, strings.Replace(minimal, "password_env: X", "password: hunter2", 1))
+	text, err := json.Marshal([]any{c, config.NewSecret("hunter2")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pw, secret := c.Accounts[0].Password, config.NewSecret("hunter2")
+	shownAs := []string{string(text), fmt.Sprint(c)}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		shownAs = append(shownAs, fmt.Sprintf(verb, pw), fmt.Sprintf(verb, &pw), fmt.Sprintf(verb, c.Accounts), fmt.Sprintf(verb, secret))
+	}
+	for _, shown := range shownAs {
+		if strings.Contains(shown, "hunter2") || strings.Contains(shown, fmt.Sprintf("%x", "hunter2")) {
+			t.Errorf("shown: %s", shown)
+		}
+	}
+}

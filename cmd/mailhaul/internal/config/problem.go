@@ -1,0 +1,67 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Problem is one mistake in a configuration file.
+type Problem struct {
+	Line int // 0 if it concerns the file as a whole
+	Text string
+	Hint string // what to write instead; may be empty
+}
+
+// String returns the problem in one line.
+func (p Problem) String() string {
+	s := p.Text
+	if p.Line > 0 {
+		s = fmt.Sprintf("line %d: %s", p.Line, s)
+	}
+	if p.Hint != "" {
+		s += " (" + p.Hint + ")"
+	}
+	return s
+}
+
+// Error holds every mistake of a configuration file, sorted by line. It never
+// holds the value of a secret.
+type Error struct {
+	Path     string
+	Problems []Problem
+}
+
+// Error returns the mistakes, one a line.
+func (e *Error) Error() string {
+	if len(e.Problems) == 1 {
+		return e.Path + ": " + e.Problems[0].String()
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %d mistakes", e.Path, len(e.Problems))
+	for _, p := range e.Problems {
+		b.WriteString("\n  " + p.String())
+	}
+	return b.String()
+}
+
+// failure returns the problems found so far as an *Error, nil if there are
+// none.
+func (p *parser) failure() error {
+	if len(p.problems) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(p.problems, func(a, b Problem) int { return a.Line - b.Line })
+	// A default that is wrong, or an alias used twice, is one mistake.
+	return &Error{Path: p.file, Problems: slices.Compact(p.problems)}
+}
+
+// quote returns s for an error message: bounded, and with nothing in it that
+// a terminal would obey.
+func quote(s string) string {
+	const most = 100
+	if r := []rune(s); len(r) > most {
+		s = string(r[:most]) + "…"
+	}
+	return fmt.Sprintf("%q", s)
+}

@@ -1,0 +1,72 @@
+package config
+
+import (
+	"slices"
+	"strings"
+)
+
+// otherNames are what other programs call our keys.
+var otherNames = map[string]string{
+	"host":        "server",
+	"poll":        "server",
+	"port":        "server: host:port",
+	"username":    "user",
+	"login":       "user",
+	"pass":        "password",
+	"passwordcmd": "password_command",
+	"ssl":         "tls",
+	"sink":        "deliver",
+	"delete":      "keep",
+	"limit":       "max_size",
+}
+
+// didYouMean returns the one of names that got was meant to be, if any, and
+// a hint that says so, or lists names if they are few.
+func didYouMean(got string, names []string) (meant, hint string) {
+	if other := otherNames[got]; other != "" {
+		key, _, _ := strings.Cut(other, ":")
+		if slices.Contains(names, key) {
+			return key, "did you mean " + quote(other) + "?"
+		}
+	}
+	best, least := "", 1+max(1, len(got)/3)
+	for _, name := range names {
+		if d := distance(got, name); d < least {
+			best, least = name, d
+		}
+	}
+	if best != "" {
+		return best, "did you mean " + quote(best) + "?"
+	}
+	if len(names) > 8 || len(names) == 0 {
+		return "", ""
+	}
+	return "", "known: " + strings.Join(names, ", ")
+}
+
+// distance is how many letters must be added, dropped, changed or swapped
+// with their neighbour to turn a into b.
+func distance(a, b string) int {
+	if len(a) > 64 || len(b) > 64 {
+		return 64
+	}
+	prev, row, next := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		next[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			next[j] = min(row[j]+1, next[j-1]+1, row[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				next[j] = min(next[j], prev[j-2]+1)
+			}
+		}
+		prev, row, next = row, next, prev
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,79 @@
+package config
+
+import (
+	"strings"
+	"unicode"
+)
+
+// file is a Config with the parts whose reading must wait for other parts.
+type file struct {
+	Config
+	defaults, accounts *value
+}
+
+var topKeys = keys[file]{
+	"state":    func(p *parser, v value, f *file) { f.State, _ = p.path(v) },
+	"parallel": func(p *parser, v value, f *file) { p.number(v, 1, 1000, &f.Parallel) },
+	"per_host": func(p *parser, v value, f *file) { p.number(v, 1, 1000, &f.PerHost) },
+	"sinks":    func(p *parser, v value, f *file) { f.Sinks = p.sinks(v) },
+	"defaults": func(_ *parser, v value, f *file) { f.defaults = &v },
+	"accounts": func(_ *parser, v value, f *file) { f.accounts = &v },
+}
+
+// top reads the whole file.
+func (p *parser) top(v value, c *Config) {
+	f := file{Config: *c}
+	lines := read(p, v, topKeys, &f)
+	if lines["state"] == 0 {
+		f.State = p.defaultState()
+	}
+	for _, s := range f.Sinks {
+		p.sinkList = append(p.sinkList, s.Name)
+	}
+	if len(f.Sinks) == 0 {
+		p.needs(lines["sinks"], "sinks", "{ home: { maildir: ~/Maildir } }")
+	}
+
+	base := Account{TLS: TLSImplicit, ReceivedHeader: true, lines: map[string]int{}}
+	if f.defaults != nil {
+		base.lines = read(p, *f.defaults, accountKeys, &base)
+		p.exclusive(*f.defaults, base.lines)
+		p.sinkNames(*f.defaults, base.lines, &base)
+	}
+	if f.accounts != nil {
+		for _, e := range p.entries(*f.accounts) {
+			at := value{node: e.value.node, line: e.line, where: "account " + e.key}
+			if !p.name(at, e.key) {
+				continue
+			}
+			f.Accounts = append(f.Accounts, p.account(at, e.key, base))
+		}
+	}
+	if f.accounts == nil || isNull(f.accounts.node) || len(f.accounts.node.Content) == 0 {
+		p.needs(lines["accounts"], "accounts", "{ work: { server: pop.example.com, user: me, password_command: pass mail } }")
+	}
+	*c = f.Config
+}
+
+// needs records that a part of the file is missing or empty.
+func (p *parser) needs(line int, key, example string) {
+	text := key + " is missing"
+	if line > 0 {
+		text = key + " is empty"
+	}
+	p.fail(value{line: line}, key+": "+example, "%s", text)
+}
+
+// name checks what a person called an account or a sink: it stands in log
+// lines, on command lines and in the state.
+func (p *parser) name(v value, name string) bool {
+	bad := func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("._-+@", r)
+	}
+	if name == "" || len(name) > 64 || strings.ContainsFunc(name, bad) || strings.ContainsAny(name[:1], ".-+@") {
+		v.where = ""
+		p.fail(v, "use up to 64 letters, digits and . _ - + @", "%s cannot be a name", quote(name))
+		return false
+	}
+	return true
+}
