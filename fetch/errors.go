@@ -1,5 +1,82 @@
 package fetch
 
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/fetch/state"
+	"github.com/mailhaul/mailhaul/pop3proto"
+)
+
+// ConnectError is a failure of the connection to a server: it could not be
+// opened or secured, or it broke.
+type ConnectError struct {
+	Addr string // host:port
+	Err  error
+}
+
+// Error returns "addr: cause".
+func (e *ConnectError) Error() string { return e.Addr + ": " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *ConnectError) Unwrap() error { return e.Err }
+
+// LoginError is a server's refusal to let a user in.
+type LoginError struct {
+	Addr, User string
+	Mechanism  string // empty if none could be tried
+	Err        error
+}
+
+// Error returns "addr: cannot log in as user: cause".
+func (e *LoginError) Error() string {
+	return fmt.Sprintf("%s: cannot log in as %q: %v", e.Addr, e.User, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *LoginError) Unwrap() error { return e.Err }
+
+// SecretError means that the password could not be had. Err never holds it.
+type SecretError struct{ Err error }
+
+// Error returns "no password: cause".
+func (e *SecretError) Error() string { return "no password: " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *SecretError) Unwrap() error { return e.Err }
+
+// UnconfirmedError means that the server did not confirm the deletions of a
+// session with a +OK to QUIT. They are made again by the next poll, without a
+// download.
+type UnconfirmedError struct {
+	Addr     string
+	Messages int
+	Err      error
+}
+
+// Error says how many messages are concerned.
+func (e *UnconfirmedError) Error() string {
+	return fmt.Sprintf("%s: the server did not confirm the deletion of %d messages: %v", e.Addr, e.Messages, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *UnconfirmedError) Unwrap() error { return e.Err }
+
+var (
+	// errNotEncrypted stops a login that would send a password in the clear.
+	errNotEncrypted = errors.New("the connection is not encrypted")
+	// errStopped means that a poll did not begin since the program is to end.
+	errStopped = errors.New("not polled: asked to stop")
+	// errNoIdentity means that nothing tells a kept message from a new one.
+	errNoIdentity = errors.New("the server knows neither UIDL nor TOP, so that kept messages cannot be told from new ones")
+)
+
 // Class says whose turn it is after an error.
 type Class int
 
@@ -15,7 +92,7 @@ const (
 	// a path.
 	ClassOperator
 	// ClassMachine means that this machine is in trouble: a full disk, a
-	// broken state database. No poll should go on.
+	// broken state database.
 	ClassMachine
 )
 
@@ -34,4 +111,164 @@ func (c Class) String() string {
 	default:
 		return "machine"
 	}
+}
+
+// Classify returns the class of an error of this package, nil included.
+func Classify(err error) Class {
+	class, _ := advise(err)
+	return class
+}
+
+// Hint returns what the user can do about an error, or "".
+func Hint(err error) string {
+	_, hint := advise(err)
+	return hint
+}
+
+// advise is the one table from errors to whose turn it is and what to do.
+func advise(err error) (Class, string) {
+	if err == nil {
+		return ClassFine, ""
+	}
+	if _, ok := errors.AsType[*state.HeldError](err); ok {
+		return ClassFine, ""
+	}
+	if e, ok := errors.AsType[*state.Error](err); ok {
+		if state.Machine(err) {
+			return ClassMachine, e.Hint
+		}
+		return ClassOperator, e.Hint
+	}
+	if e, ok := errors.AsType[*deliver.Error](err); ok {
+		return classOf[e.Fault], e.Hint
+	}
+	if _, ok := errors.AsType[*SecretError](err); ok {
+		return ClassOperator, "check the account's password options"
+	}
+	if errors.Is(err, errNoIdentity) {
+		return ClassOperator, "set keep: false for this account, so that each message is deleted once it is delivered"
+	}
+	if _, ok := errors.AsType[errBudget](err); ok {
+		return ClassRetry, "what was delivered is safe and the next poll goes on from there; raise time_limit if the server is just slow"
+	}
+	if _, ok := errors.AsType[*MechanismError](err); ok {
+		return ClassOperator, "allow one that the server offers with auth, or ask the provider"
+	}
+	if errors.Is(err, errNotEncrypted) {
+		return ClassOperator, "use tls: implicit or tls: starttls; tls: none would send the password in the clear"
+	}
+	if e, ok := errors.AsType[*pop3proto.ReplyError](err); ok {
+		_, login := errors.AsType[*LoginError](err)
+		return adviseReply(e, login)
+	}
+	if errors.Is(err, pop3proto.ErrInjected) {
+		return ClassOperator, "do not trust this network; tls: implicit leaves no room for it"
+	}
+	if class, hint, ok := adviseTLS(err); ok {
+		return class, hint
+	}
+	return adviseNetwork(err)
+}
+
+var classOf = map[deliver.Fault]Class{
+	deliver.FaultTemporary: ClassRetry,
+	deliver.FaultMessage:   ClassRefused,
+	deliver.FaultOperator:  ClassOperator,
+	deliver.FaultMachine:   ClassMachine,
+}
+
+// adviseReply tells the refusals of a server apart: by the code if there is
+// one (RFC 2449 §8.1, RFC 3206), else by the words that servers use.
+func adviseReply(e *pop3proto.ReplyError, login bool) (Class, string) {
+	switch e.Code {
+	case pop3proto.CodeInUse:
+		return ClassRetry, "another program has the mailbox open; some servers take ten minutes to notice that it has gone"
+	case pop3proto.CodeLoginDelay:
+		return ClassRetry, "the server wants a longer pause between polls"
+	case pop3proto.CodeSysTemp:
+		return ClassRetry, "the server has trouble of its own; try again later"
+	case pop3proto.CodeSysPerm:
+		return ClassOperator, "the server says that this will not pass by itself: ask its operator"
+	case pop3proto.CodeAuth:
+		return ClassOperator, passwordHint
+	}
+	text := strings.ToLower(e.Text)
+	for _, word := range []string{
+		"lock", "busy", "in use", "wait", "try again", "try later", "temporar", "too many", "limit",
+		"unavailable", "overload", "exceeded", "maximum",
+	} {
+		if strings.Contains(text, word) {
+			return ClassRetry, "the server asks for patience; try again later"
+		}
+	}
+	if e.Verb == "STLS" {
+		return ClassOperator, "the server refuses STARTTLS: try tls: implicit"
+	}
+	if login {
+		return ClassOperator, passwordHint
+	}
+	return ClassRetry, ""
+}
+
+const passwordHint = "check user and password; some providers want POP3 switched on first, or an app password"
+
+// adviseTLS covers what can be wrong with a certificate or a handshake.
+func adviseTLS(err error) (Class, string, bool) {
+	if _, ok := errors.AsType[*FingerprintError](err); ok {
+		return ClassOperator, "compare with the provider; if the new certificate is right, set tls_fingerprint to it", true
+	}
+	if e, ok := errors.AsType[x509.CertificateInvalidError](err); ok && e.Reason == x509.Expired {
+		return ClassOperator, "the server's certificate is out of date (or this machine's clock is wrong): tell its operator", true
+	}
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
+		return ClassOperator, "use the name that the certificate is for as server, or pin the certificate with tls_fingerprint", true
+	}
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return ClassOperator, "if the server is yours, name its authority with tls_ca or pin the certificate with tls_fingerprint", true
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return ClassOperator, "the certificate is not valid; tls_fingerprint can pin one that you know to be right", true
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return ClassOperator, "the server does not speak TLS on this port: try tls: starttls with port 110, or tls: implicit with port 995", true
+	}
+	if alert := tls.AlertError(0); errors.As(err, &alert) || strings.Contains(err.Error(), "tls: protocol version not supported") ||
+		strings.Contains(err.Error(), "tls: server selected unsupported protocol version") {
+		return ClassOperator, "server and client agree on no TLS version; for an old server that you must use, lower tls_min", true
+	}
+	return 0, "", false
+}
+
+func adviseNetwork(err error) (Class, string) {
+	if e, ok := errors.AsType[*net.DNSError](err); ok {
+		if e.IsNotFound {
+			return ClassOperator, "check the spelling of server"
+		}
+		return ClassRetry, "the name server did not answer: check the network"
+	}
+	if e, ok := errors.AsType[*pop3proto.ProtocolError](err); ok {
+		if e.Verb == "greeting" {
+			return ClassRetry, "check that a POP3 server is on this port, and tls"
+		}
+		return ClassRetry, ""
+	}
+	if errors.Is(err, context.Canceled) {
+		return ClassRetry, ""
+	}
+	return ClassRetry, "what was delivered is safe; the next poll goes on from there"
+}
+
+// isReply reports whether err is nothing but the server's refusal of one
+// command.
+func isReply(err error) bool {
+	_, ok := errors.AsType[*pop3proto.ReplyError](err)
+	return ok && !errors.Is(err, pop3proto.ErrBroken)
+}
+
+// faultOf returns the fault of a sink's error, -1 for any other error.
+func faultOf(err error) deliver.Fault {
+	if e, ok := errors.AsType[*deliver.Error](err); ok {
+		return e.Fault
+	}
+	return -1
 }

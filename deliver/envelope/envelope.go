@@ -15,6 +15,9 @@ type Envelope struct {
 	// Sender, else of From. It is an addr-spec without blanks and control
 	// characters, or empty: the null sender, or no field held a sane address.
 	Sender string
+	// ReturnPath reports whether there is a Return-Path field, whatever it
+	// holds.
+	ReturnPath bool
 	// Date is the date of the topmost Received field, else that of Date, as
 	// the message claims it: it may lie in any year. It is zero if neither
 	// could be read.
@@ -40,7 +43,7 @@ func Parse(header []byte) Envelope {
 		}
 	}
 
-	var e Envelope
+	e := Envelope{ReturnPath: returnPath != nil}
 	if received != nil {
 		// RFC 5321 §4.4: the date is what follows the last semicolon.
 		if i := strings.LastIndexByte(*received, ';'); i >= 0 {

@@ -10,7 +10,7 @@ import (
 // may hold anything: what has no place in a header is left out.
 type Hop struct {
 	// Server is the host name or address that was polled, Host the name of
-	// this machine.
+	// this machine. Without Server there is no Received field.
 	Server, Host string
 	// TLS reports whether the connection was encrypted.
 	TLS bool
@@ -30,8 +30,8 @@ type Hop struct {
 	Sender     string
 }
 
-// Trace returns the header fields to put before a message: Return-Path and
-// Delivered-To if they are wanted, then Received. Lines end in CRLF and are
+// Trace returns the header fields to put before a message: Return-Path,
+// Delivered-To and Received, as far as they are wanted. Lines end in CRLF and are
 // folded below 78 columns where they can be. RFC 5321 §4.4 has Return-Path
 // lead the message.
 //
@@ -51,6 +51,9 @@ func Trace(h Hop) []byte {
 		b.WriteString("Delivered-To: " + to + "\r\n")
 	}
 
+	if h.Server == "" {
+		return []byte(b.String())
+	}
 	protocol := "POP3"
 	if h.TLS {
 		protocol = "POP3S"

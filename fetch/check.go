@@ -1,0 +1,62 @@
+package fetch
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+
+	"github.com/mailhaul/mailhaul/pop3proto"
+)
+
+// Report is what Check found, as far as it came.
+type Report struct {
+	// Addrs are the addresses that the server's name resolves to.
+	Addrs []string
+	// TLS is nil if the connection is not encrypted.
+	TLS      *tls.ConnectionState
+	Greeting string
+	// Before and After are what the server can do, before and after the
+	// login.
+	Before, After pop3proto.Capabilities
+	// Offered are the mechanisms of AuthNames that the server offers, and
+	// Mechanism the one that was used.
+	Offered   []string
+	Mechanism string
+	// Messages are on the server, Octets of them. UIDL tells whether it gives
+	// them unique-ids.
+	Messages int
+	Octets   int64
+	UIDL     bool
+	// What a fetch would do: download ToFetch messages, ToFetchOctets of
+	// them; delete ToDelete without a download; leave Kept ones for later;
+	// leave Refused ones alone until their pause is over, and TooLarge ones
+	// for good.
+	ToFetch, ToDelete, Kept, Refused, TooLarge int
+	ToFetchOctets                              int64
+}
+
+// Check connects, logs in, lists and plans, and changes nothing. The report
+// is filled as far as it came even if an error ends it.
+func (a *Account) Check(ctx context.Context, o Options) (Report, error) {
+	var r Report
+	var err error
+	if r.Addrs, err = net.DefaultResolver.LookupHost(ctx, a.Server.Host); err != nil {
+		return r, &ConnectError{Addr: a.Server.Addr(), Err: err}
+	}
+	s := &session{Account: a, opts: &o, summary: new(Summary), report: &r}
+	defer s.close()
+	if err := s.open(ctx); err != nil {
+		return r, err
+	}
+	if err := s.look(ctx); err != nil {
+		return r, err
+	}
+	r.Messages, r.Octets, r.UIDL = len(s.listing.Entries), s.listing.Octets, s.listing.UIDL
+	r.ToFetch, r.ToDelete = len(s.plan.Fetch)+len(s.plan.Verify)+s.plan.More, len(s.plan.Delete)
+	r.Kept, r.Refused, r.TooLarge = s.plan.Kept, s.plan.Waiting, len(s.plan.Large)
+	for _, w := range s.plan.Fetch {
+		r.ToFetchOctets += w.Size
+	}
+	s.quit(ctx)
+	return r, nil
+}

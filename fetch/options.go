@@ -1,0 +1,66 @@
+package fetch
+
+import (
+	"context"
+	"time"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+// Options are what the polls of all accounts share.
+type Options struct {
+	State *state.Store
+	// Sinks are all sinks by name, so that a promise of one that an account
+	// no longer delivers to can still be settled. It may be nil.
+	Sinks map[string]deliver.Sink
+	// Observer may be nil.
+	Observer Observer
+	// Drain, once closed, ends polls early and in good order: messages on
+	// their way are still delivered, what landed is deleted, and the server
+	// is told. Cancelling the context of a poll hangs up instead.
+	Drain <-chan struct{}
+	// KeepAll deletes nothing from any server this time.
+	KeepAll bool
+	// DryRun logs in, lists and plans, and changes nothing anywhere.
+	DryRun bool
+	// Host is this machine's name, for the Received field.
+	Host string
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+}
+
+func (o *Options) now() time.Time {
+	if o.Now != nil {
+		return o.Now()
+	}
+	return time.Now()
+}
+
+func (o *Options) report(e Event) {
+	if o.Observer != nil {
+		o.Observer(e)
+	}
+}
+
+func (o *Options) draining() bool {
+	select {
+	case <-o.Drain:
+		return true
+	default:
+		return false
+	}
+}
+
+// Journal is what a poll writes of the messages it handles. Each method
+// returns once what it wrote would survive a power cut. *state.Store is one.
+type Journal interface {
+	// Promise records what a sink has staged, before it makes it visible.
+	Promise(ctx context.Context, account string, ps []state.Promise) error
+	// Land records what a sink has made visible.
+	Land(ctx context.Context, account string, at int64, ls []state.Landing) error
+	// Retract takes back promises that a sink will not keep.
+	Retract(ctx context.Context, account string, ps []state.Promise) error
+	// Refuse records failed attempts.
+	Refuse(ctx context.Context, account string, rs []state.Refusal) error
+}

@@ -1,0 +1,362 @@
+package fetch
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mailhaul/mailhaul/fetch/state"
+	"github.com/mailhaul/mailhaul/pop3proto"
+)
+
+// remembered is how long a message is remembered after the server ceased to
+// list it. Servers list partially, restore what was deleted and come back
+// empty from a repair, all for days on end.
+const remembered = 30 * 24 * time.Hour
+
+// Policy is what an account wants done with the messages of its maildrop.
+type Policy struct {
+	Keep Keep
+	// KeepAll deletes nothing this time.
+	KeepAll bool
+	// MaxSize leaves larger messages on the server; 0 is no limit.
+	MaxSize int64
+	// Limit is the most messages to fetch now; 0 is no limit.
+	Limit int
+	Now   time.Time
+}
+
+// due reports whether a message that landed at that time (Unix seconds) is to
+// be deleted.
+func (p *Policy) due(landed int64) bool {
+	return !p.KeepAll && !p.Keep.Forever && landed <= p.dueBefore()
+}
+
+func (p *Policy) dueBefore() int64 { return p.Now.Add(-p.Keep.For).Unix() }
+
+// Plan says what to do with each message of a maildrop.
+type Plan struct {
+	// Probe messages cannot be told without the sum of their header: the
+	// caller asks for it and makes the plan again. The rest of a plan with
+	// Probe is preliminary.
+	Probe []pop3proto.Entry
+	// Fetch messages are new, or due for another try.
+	Fetch []Want
+	// Verify messages may be copies of what landed before: they are
+	// downloaded and compared, and fetched only if they differ.
+	Verify []Want
+	// Delete messages landed and are due.
+	Delete []Listed
+	// Kept messages landed and stay for now; Waiting ones were refused and
+	// their pause is not over.
+	Kept, Waiting int
+	// Large messages are over Policy.MaxSize.
+	Large []Want
+	// More counts the messages beyond Policy.Limit.
+	More int
+	// Keep is what the listing taught about the rows.
+	Keep state.Housekeeping
+	// Twins are the rows whose messages the server no longer lists by the
+	// unique-id that they are remembered by.
+	Twins []state.Row
+}
+
+// Listed is a message on the server and the key of its row.
+type Listed struct {
+	Num int
+	Key string
+}
+
+// Want is a message to download.
+type Want struct {
+	pop3proto.Entry
+	// Key is the key of its row. It is empty for a message that has neither
+	// a usable unique-id nor a known header: its row is found once it is
+	// downloaded.
+	Key string
+	// Row is what is remembered of it, nil if nothing is.
+	Row *state.Row
+}
+
+// MakePlan compares a listing with what is remembered of it. rows are in the
+// order of their UIDs. headers holds the header sums of the messages that an
+// earlier Plan wanted probed, by message number; nil asks for such a Plan.
+func MakePlan(listing []pop3proto.Entry, rows []state.Row, headers map[int]state.Sum, pol Policy) Plan {
+	p := planner{pol: pol, listing: listing, rows: rows, headers: headers, claimed: make([]bool, len(rows))}
+	p.match()
+	p.identify()
+	p.miss()
+	slices.SortFunc(p.plan.Fetch, func(a, b Want) int { return cmp.Compare(a.Num, b.Num) })
+	return p.plan
+}
+
+type planner struct {
+	pol     Policy
+	listing []pop3proto.Entry
+	rows    []state.Row
+	headers map[int]state.Sum
+	claimed []bool  // rows whose message is listed
+	present int     // rows among them that are not tombstones
+	unknown []int32 // entries with a unique-id that no row has
+	unnamed []int32 // entries with none that tells them apart
+	plan    Plan
+}
+
+// match claims rows by unique-id. Both sides are sorted, so that a listing of
+// a million messages needs no index of its own.
+func (p *planner) match() {
+	byUID := make([]int32, len(p.listing))
+	for i := range byUID {
+		byUID[i] = int32(i)
+	}
+	slices.SortFunc(byUID, func(a, b int32) int { return cmp.Compare(p.listing[a].UID, p.listing[b].UID) })
+	r := 0
+	for len(byUID) > 0 {
+		uid := p.listing[byUID[0]].UID
+		same := 1
+		for same < len(byUID) && p.listing[byUID[same]].UID == uid {
+			same++
+		}
+		for r < len(p.rows) && p.rows[r].UID < uid {
+			r++
+		}
+		switch {
+		case uid == "" || same > 1:
+			p.unnamed = append(p.unnamed, byUID[:same]...)
+		case r < len(p.rows) && p.rows[r].UID == uid:
+			p.claim(p.listing[byUID[0]], r, uid)
+		default:
+			p.unknown = append(p.unknown, byUID[0])
+		}
+		byUID = byUID[same:]
+	}
+	slices.SortFunc(p.unknown, p.byNumber)
+	slices.SortFunc(p.unnamed, p.byNumber)
+}
+
+func (p *planner) byNumber(a, b int32) int {
+	return cmp.Compare(p.listing[a].Num, p.listing[b].Num)
+}
+
+// claim plans a message that is remembered by row r and goes by key from now
+// on.
+func (p *planner) claim(e pop3proto.Entry, r int, key string) {
+	row := &p.rows[r]
+	p.claimed[r] = true
+	if row.Missing != 0 {
+		p.plan.Keep.Found = append(p.plan.Keep.Found, key)
+	}
+	if row.UID != key {
+		p.plan.Keep.Rekey = append(p.plan.Keep.Rekey, state.Rekey{From: row.UID, To: key})
+	}
+	if row.Phase != state.Deleted {
+		p.present++
+	}
+	w := Want{Entry: e, Key: key, Row: row}
+	switch row.Phase {
+	case state.Landed:
+		if p.pol.due(row.Landed) {
+			p.plan.Delete = append(p.plan.Delete, Listed{e.Num, key})
+		} else {
+			p.plan.Kept++
+		}
+	case state.Deleted:
+		// RFC 1939 §7 wants a unique-id to stay unique, yet some servers
+		// restore deleted messages and some reuse their ids.
+		p.verify(w)
+	case state.Refused:
+		switch {
+		case p.tooLarge(e):
+			p.leave(w)
+		case row.NextTry > p.pol.Now.Unix():
+			p.plan.Waiting++
+		default:
+			p.fetch(w)
+		}
+	default:
+		p.plan.Waiting++
+	}
+}
+
+// add plans a message of which nothing is remembered.
+func (p *planner) add(e pop3proto.Entry, key string) {
+	w := Want{Entry: e, Key: key}
+	if p.tooLarge(e) {
+		p.leave(w)
+		return
+	}
+	p.fetch(w)
+}
+
+func (p *planner) fetch(w Want) {
+	if p.pol.Limit > 0 && len(p.plan.Fetch) >= p.pol.Limit {
+		p.plan.More++
+		return
+	}
+	p.plan.Fetch = append(p.plan.Fetch, w)
+}
+
+func (p *planner) verify(w Want) {
+	if p.pol.Limit > 0 && len(p.plan.Verify) >= p.pol.Limit {
+		p.plan.More++
+		return
+	}
+	p.plan.Verify = append(p.plan.Verify, w)
+}
+
+func (p *planner) tooLarge(e pop3proto.Entry) bool {
+	return p.pol.MaxSize > 0 && e.Size > p.pol.MaxSize
+}
+
+// leave plans a message that is too large.
+func (p *planner) leave(w Want) {
+	p.plan.Large = append(p.plan.Large, w)
+}
+
+// identify plans the messages that no unique-id told. Those without a usable
+// one go by the sum of their header. So do those with an unknown one where
+// what is remembered has gone from the listing: after a migration a server
+// lists old mail under new names.
+func (p *planner) identify() {
+	moved := p.moved()
+	if p.headers == nil {
+		p.probe(p.unnamed)
+		if moved {
+			p.probe(p.unknown)
+		}
+	}
+	twins := p.unclaimedByHeader()
+	taken := map[string]bool{}
+	for _, i := range p.unnamed {
+		e, sum := p.listing[i], p.headers[p.listing[i].Num]
+		if sum.IsZero() {
+			p.compare(e, "")
+			continue
+		}
+		r, remembered := twins.take(sum)
+		// While the server gives one name to several messages, no row may go
+		// by that name.
+		if remembered && strings.HasPrefix(p.rows[r].UID, "\x00") {
+			p.claim(e, r, p.rows[r].UID)
+			continue
+		}
+		key := p.freeKey(sum, taken)
+		taken[key] = true
+		if remembered {
+			p.claim(e, r, key)
+		} else {
+			p.add(e, key)
+		}
+	}
+	for _, i := range p.unknown {
+		e, sum := p.listing[i], p.headers[p.listing[i].Num]
+		if !moved {
+			p.add(e, e.UID)
+		} else if r, ok := twins.take(sum); ok {
+			p.claim(e, r, e.UID)
+		} else if sum.IsZero() {
+			p.compare(e, e.UID)
+		} else {
+			p.add(e, e.UID)
+		}
+	}
+}
+
+func (p *planner) probe(entries []int32) {
+	for _, i := range entries {
+		p.plan.Probe = append(p.plan.Probe, p.listing[i])
+	}
+}
+
+// moved reports whether unknown messages may be old ones under new names:
+// when the listing lacks as many remembered messages as it has, or when some
+// are remembered by their header alone.
+func (p *planner) moved() bool {
+	gone := 0
+	for r := range p.rows {
+		if p.claimed[r] || p.rows[r].Phase == state.Deleted {
+			continue
+		}
+		if strings.HasPrefix(p.rows[r].UID, "\x00") {
+			return true
+		}
+		gone++
+	}
+	return gone > 0 && gone >= p.present
+}
+
+// compare plans a message whose header is not known. If a row has its size,
+// its content may tell that it landed before.
+func (p *planner) compare(e pop3proto.Entry, key string) {
+	for r := range p.rows {
+		row := &p.rows[r]
+		if !p.claimed[r] && !row.Content.IsZero() && (row.Size == e.Size || row.Phase == state.Landed) {
+			p.verify(Want{Entry: e, Key: key})
+			return
+		}
+	}
+	p.add(e, key)
+}
+
+// freeKey returns the first key for a header that no row has and no other
+// message of the listing was given.
+func (p *planner) freeKey(sum state.Sum, taken map[string]bool) string {
+	for key := "\x00" + string(sum[:]); ; key += "+" {
+		_, used := slices.BinarySearchFunc(p.rows, key, func(r state.Row, key string) int {
+			return cmp.Compare(r.UID, key)
+		})
+		if !used && !taken[key] {
+			return key
+		}
+	}
+}
+
+// headerIndex finds rows by the sum of their header, each at most once and in
+// the order of their keys.
+type headerIndex map[state.Sum][]int32
+
+func (h headerIndex) take(sum state.Sum) (row int, ok bool) {
+	rows := h[sum]
+	if sum.IsZero() || len(rows) == 0 {
+		return 0, false
+	}
+	h[sum] = rows[1:]
+	return int(rows[0]), true
+}
+
+func (p *planner) unclaimedByHeader() headerIndex {
+	if len(p.headers) == 0 {
+		return nil
+	}
+	h := headerIndex{}
+	for r := range p.rows {
+		if !p.claimed[r] && p.rows[r].Phase != state.Promised {
+			h[p.rows[r].Header] = append(h[p.rows[r].Header], int32(r))
+		}
+	}
+	return h
+}
+
+// miss plans the rows whose messages are not listed. An empty listing, which
+// a server may give in the middle of a repair, forgets nothing.
+func (p *planner) miss() {
+	old := p.pol.Now.Add(-remembered).Unix()
+	compare := slices.ContainsFunc(p.plan.Verify, func(w Want) bool { return w.Row == nil })
+	for r := range p.rows {
+		row := &p.rows[r]
+		if p.claimed[r] || row.Phase == state.Promised {
+			continue
+		}
+		gone := max(row.Missing, row.Deleted)
+		switch {
+		case gone == 0:
+			p.plan.Keep.Missing = append(p.plan.Keep.Missing, row.UID)
+		case gone < old && len(p.listing) > 0:
+			p.plan.Keep.Forget = append(p.plan.Keep.Forget, row.UID)
+		}
+		if compare && !row.Content.IsZero() {
+			p.plan.Twins = append(p.plan.Twins, *row)
+		}
+	}
+}

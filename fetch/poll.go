@@ -1,0 +1,202 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+const defaultBudget = time.Hour
+
+// Poll brings what is new on the account's server into its sink, deletes what
+// is due, and records how it went. What failed is in Summary.Err.
+//
+// Cancelling ctx hangs up: the server keeps what it has, and the next poll
+// goes on from there.
+func (a *Account) Poll(ctx context.Context, o Options) Summary {
+	s := Summary{Account: a.Name, Started: o.now(), Dry: o.DryRun}
+	s.Err = a.poll(ctx, &o, &s)
+	s.Ended = o.now()
+	if held := (*state.HeldError)(nil); errors.As(s.Err, &held) {
+		s.Skipped = true
+	}
+	s.Class = Classify(s.Err)
+	if s.Err == nil && s.Refused > 0 {
+		s.Class = ClassRefused
+	}
+	o.report(Finished{s})
+	return s
+}
+
+func (a *Account) poll(ctx context.Context, o *Options, s *Summary) error {
+	budget := a.Budget
+	if budget == 0 {
+		budget = defaultBudget
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, budget, errBudget(budget))
+	defer cancel()
+	if o.DryRun {
+		return a.dryRun(ctx, o, s)
+	}
+	lease, err := o.State.Lease(ctx, a.Name)
+	if err != nil {
+		return err
+	}
+	defer lease.Release()
+	err = a.settle(ctx, o, lease.Abandoned())
+	for more := true; err == nil && more; {
+		more, err = a.session(ctx, o, s)
+	}
+	return errors.Join(err, a.save(ctx, o, s, err))
+}
+
+// save records how the poll went, for status.
+func (a *Account) save(ctx context.Context, o *Options, s *Summary, err error) error {
+	p := state.Poll{
+		Started: s.Started.Unix(), Ended: o.now().Unix(),
+		Result: Classify(err).String(), Hint: Hint(err),
+		Fetched: s.Fetched, Deleted: s.Deleted, Listed: s.Listed, Bytes: s.Bytes,
+	}
+	if err != nil {
+		p.Error = err.Error()
+	} else if s.Refused > 0 {
+		p.Result = ClassRefused.String()
+	}
+	return o.State.SavePoll(context.WithoutCancel(ctx), a.Name, p)
+}
+
+// sink returns the sink of that name, nil if there is none.
+func (a *Account) sink(o *Options, name string) deliver.Sink {
+	if name == a.Deliver.Name {
+		return a.Deliver.Sink
+	}
+	if a.Quarantine != nil && name == a.Quarantine.Name {
+		return a.Quarantine.Sink
+	}
+	return o.Sinks[name]
+}
+
+// errBudget is the error of a poll that took too long as a whole.
+type errBudget time.Duration
+
+func (d errBudget) Error() string {
+	return fmt.Sprintf("the poll was cut short: it took longer than time_limit (%v)", time.Duration(d))
+}
+
+// outliveBudget returns a context that ends with ctx unless ctx ends because
+// the poll's budget is spent.
+func outliveBudget(ctx context.Context) (context.Context, func()) {
+	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		if _, spent := errors.AsType[errBudget](context.Cause(ctx)); !spent {
+			cancel(context.Cause(ctx))
+		}
+	})
+	return longer, func() { stop(); cancel(nil) }
+}
+
+// session runs one session. more is true if the maildrop holds messages
+// beyond the session's cap.
+func (a *Account) session(ctx context.Context, o *Options, sum *Summary) (more bool, err error) {
+	s := &session{Account: a, opts: o, summary: sum}
+	defer s.close()
+	if err := s.open(ctx); err != nil {
+		return false, err
+	}
+	if err := s.look(ctx); err != nil {
+		return false, err
+	}
+	s.summary.Refused = s.plan.Waiting
+	s.opts.report(s.planned())
+	before := sum.Fetched + sum.Refused
+	if err := s.record(ctx); err != nil {
+		return false, err
+	}
+	if err := s.transfer(ctx); err != nil {
+		return false, err
+	}
+	if err := s.finish(ctx); err != nil {
+		return false, err
+	}
+	moved := sum.Fetched+sum.Refused > before || len(s.plan.Verify) > 0
+	return s.plan.More > 0 && moved && !o.draining(), nil
+}
+
+func (s *session) planned() Planned {
+	p := Planned{
+		Account: s.Name, Listed: len(s.listing.Entries), Octets: s.listing.Octets,
+		Fetch: len(s.plan.Fetch), Delete: len(s.plan.Delete),
+	}
+	for _, w := range s.plan.Fetch {
+		p.FetchOctets += w.Size
+	}
+	return p
+}
+
+// dryRun does all that a poll does before it changes something.
+func (a *Account) dryRun(ctx context.Context, o *Options, sum *Summary) error {
+	s := &session{Account: a, opts: o, summary: sum}
+	defer s.close()
+	if err := s.open(ctx); err != nil {
+		return err
+	}
+	if err := s.look(ctx); err != nil {
+		return err
+	}
+	p := s.planned()
+	sum.ToFetch, sum.ToFetchOctets, sum.ToDelete = p.Fetch+s.plan.More, p.FetchOctets, p.Delete
+	sum.Refused, sum.TooLarge = s.plan.Waiting, len(s.plan.Large)
+	s.opts.report(p)
+	s.quit(ctx)
+	return nil
+}
+
+// settle asks the sinks about promises that a crash, or a sink in trouble,
+// left open. crashed is true if the last poll did not live to its end: then
+// what it had staged and never promised is swept away.
+func (a *Account) settle(ctx context.Context, o *Options, crashed bool) error {
+	open, err := o.State.Promises(ctx, a.Name)
+	if err != nil {
+		return err
+	}
+	var landed []state.Landing
+	var void []state.Promise
+	for _, p := range open {
+		verdict := deliver.Unknown
+		if sink := a.sink(o, p.Sink); sink != nil {
+			if verdict, err = sink.Settle(ctx, p.Token); err != nil {
+				return err
+			}
+		}
+		if verdict == deliver.Landed {
+			landed = append(landed, state.Landing{UID: p.UID, Sink: p.Sink, Where: "settled after a crash"})
+		} else {
+			void = append(void, p)
+		}
+	}
+	if len(open) > 0 {
+		o.report(Noticed{a.Name, fmt.Sprintf("%d messages were on their way when the last poll died: %d had arrived, %d are fetched again", len(open), len(landed), len(void))})
+	}
+	if len(landed) > 0 {
+		if err := o.State.Land(ctx, a.Name, o.now().Unix(), landed); err != nil {
+			return err
+		}
+	}
+	if len(void) > 0 {
+		if err := o.State.Retract(ctx, a.Name, void); err != nil {
+			return err
+		}
+	}
+	if !crashed {
+		return nil
+	}
+	err = a.Deliver.Sink.Sweep(ctx, a.Name)
+	if a.Quarantine != nil {
+		err = errors.Join(err, a.Quarantine.Sink.Sweep(ctx, a.Name))
+	}
+	return err
+}

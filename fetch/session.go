@@ -1,0 +1,325 @@
+package fetch
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+
+	"github.com/mailhaul/mailhaul/fetch/state"
+	"github.com/mailhaul/mailhaul/pop3proto"
+)
+
+// defaultSession is how many messages a session fetches before it quits and
+// connects again: QUIT is what makes deletions real (RFC 1939 §6), and a long
+// session over a bad line might never come to it.
+const defaultSession = 1000
+
+// session is one connection of a poll, from the greeting to QUIT. The
+// goroutine that runs it owns the connection and the batch that is being
+// staged; each full batch is handed to a committer of its own.
+type session struct {
+	*Account
+	opts    *Options
+	summary *Summary
+
+	client  *pop3proto.Client
+	listing *pop3proto.Listing
+	rows    []state.Row
+	plan    Plan
+
+	delete  []Listed // landed and due
+	rejects []Want   // for the quarantine
+	report  *Report  // for Check; may be nil
+}
+
+// open connects, logs in and asks what the server can do.
+func (s *session) open(ctx context.Context) error {
+	c, err := s.Server.connect(ctx)
+	if err != nil {
+		return err
+	}
+	s.client = c
+	s.summary.Sessions++
+	connected := Connected{Account: s.Name, Addr: s.Server.Addr()}
+	if cs, ok := c.TLS(); ok {
+		connected.State = &cs
+	}
+	s.opts.report(connected)
+	before, err := c.Capabilities(ctx)
+	if err != nil {
+		return s.broken(err)
+	}
+	if r := s.report; r != nil {
+		r.TLS, r.Greeting, r.Before, r.Offered = connected.State, c.Greeting(), before, offers(c, before)
+	}
+	mech, err := s.login(ctx, c, before)
+	if r := s.report; r != nil {
+		r.Mechanism = mech
+	}
+	if err != nil {
+		return err
+	}
+	s.opts.report(LoggedIn{Account: s.Name, Mechanism: mech})
+	// RFC 2449 §3: what a server can do may depend on who asks. Gmail offers
+	// TOP and PIPELINING only now.
+	after, err := c.Capabilities(ctx)
+	if err != nil {
+		return s.broken(err)
+	}
+	if r := s.report; r != nil {
+		r.After = after
+	}
+	return nil
+}
+
+// close hangs up if quit did not.
+func (s *session) close() {
+	if s.client != nil {
+		s.client.Close()
+	}
+}
+
+// quit leaves a server on which nothing was changed.
+func (s *session) quit(ctx context.Context) {
+	if err := s.client.Quit(ctx); err != nil {
+		s.notice("QUIT: %v", err)
+	}
+}
+
+// broken adds to an error of the connection whose connection it was.
+func (s *session) broken(err error) error {
+	return &ConnectError{Addr: s.Server.Addr(), Err: err}
+}
+
+// look lists the maildrop and makes the plan.
+func (s *session) look(ctx context.Context) error {
+	var err error
+	if s.listing, err = s.client.List(ctx); err != nil {
+		return s.broken(err)
+	}
+	s.summary.Listed = len(s.listing.Entries)
+	if s.listing.Odd > 0 {
+		s.notice("%d lines of the server's listing make no sense and were passed over", s.listing.Odd)
+	}
+	if s.rows, err = s.opts.State.Rows(ctx, s.Name); err != nil {
+		return err
+	}
+	pol := Policy{
+		Keep: s.Keep, KeepAll: s.opts.KeepAll, MaxSize: s.MaxSize,
+		Limit: s.MaxMessages, Now: s.opts.now(),
+	}
+	if pol.Limit == 0 {
+		pol.Limit = defaultSession
+	}
+	entries := s.listing.Entries
+	s.plan = MakePlan(entries, s.rows, nil, pol)
+	if len(s.plan.Probe) == 0 {
+		return nil
+	}
+	headers, top, err := s.probe(ctx)
+	if err != nil {
+		return err
+	}
+	if !top && (s.Keep != Keep{} || s.opts.KeepAll) {
+		if !s.listing.UIDL && len(entries) > 0 {
+			return errNoIdentity
+		}
+		// Without a name and without a look at the header, such a message
+		// could only be fetched anew at every poll.
+		named := slices.DeleteFunc(slices.Clone(entries), func(e pop3proto.Entry) bool { return e.UID == "" })
+		if left := len(entries) - len(named); left > 0 {
+			s.notice("%d messages have no unique-id and the server has no TOP: they are fetched only with keep: false", left)
+			entries = named
+		}
+	}
+	s.plan = MakePlan(entries, s.rows, headers, pol)
+	return nil
+}
+
+// probe asks for the headers of the messages that the plan cannot tell
+// without. top is false if the server does not know TOP.
+func (s *session) probe(ctx context.Context) (headers map[int]state.Sum, top bool, err error) {
+	headers = map[int]state.Sum{}
+	for m, err := range s.client.Top(ctx, slices.Values(s.plan.Probe), 0) {
+		if isReply(err) {
+			continue
+		} else if err != nil {
+			return nil, false, s.broken(err)
+		}
+		sums := newSums()
+		if _, err := m.WriteTo(sums); err != nil {
+			return nil, false, s.broken(err)
+		}
+		top = true
+		headers[m.Num] = sums.header.sum()
+	}
+	return headers, top, nil
+}
+
+// record writes what the plan learned without any download.
+func (s *session) record(ctx context.Context) error {
+	now := s.opts.now().Unix()
+	if err := s.opts.State.Keep(ctx, s.Name, now, s.plan.Keep); err != nil {
+		return err
+	}
+	s.delete = s.plan.Delete
+	s.summary.TooLarge = len(s.plan.Large)
+	if s.Quarantine != nil {
+		s.rejects = s.plan.Large
+		return nil
+	}
+	var refusals []state.Refusal
+	for _, w := range s.plan.Large {
+		reason := fmt.Sprintf("%v: the server says %d octets, max_size is %d", errTooLarge, w.Size, s.MaxSize)
+		if w.Row != nil && w.Row.Reason == reason {
+			continue
+		}
+		// It is due whenever max_size is raised: no pause.
+		refusals = append(refusals, state.Refusal{UID: w.Key, Size: w.Size, Reason: reason})
+		s.opts.report(Refused{Account: s.Name, UID: w.UID, Reason: reason})
+	}
+	if len(refusals) == 0 {
+		return nil
+	}
+	return s.opts.State.Refuse(ctx, s.Name, refusals)
+}
+
+// transfer fetches what the plan wants.
+func (s *session) transfer(ctx context.Context) error {
+	different, err := s.verify(ctx, s.plan.Verify)
+	if err != nil {
+		return err
+	}
+	if err := s.fetch(ctx, s.Deliver, append(s.plan.Fetch, different...), s.MaxSize); err != nil {
+		return err
+	}
+	if s.Quarantine != nil && !s.opts.draining() {
+		rejects := s.rejects
+		s.rejects = nil
+		return s.fetch(ctx, *s.Quarantine, rejects, 0)
+	}
+	return nil
+}
+
+// verify downloads messages that may have landed before, and returns those
+// that did not.
+func (s *session) verify(ctx context.Context, wants []Want) (different []Want, err error) {
+	twins := map[state.Sum]*state.Row{}
+	for i := range s.plan.Twins {
+		twins[s.plan.Twins[i].Content] = &s.plan.Twins[i]
+	}
+	next := 0
+	for m, err := range s.client.Retrieve(ctx, s.entries(wants)) {
+		if err != nil && !isReply(err) {
+			return nil, s.broken(err)
+		}
+		w := wants[next]
+		next++
+		if err != nil {
+			if err := s.refuse(ctx, w, err); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		sums := newSums()
+		if _, err := m.WriteTo(sums); err != nil {
+			return nil, s.broken(err)
+		}
+		row := w.Row
+		if row == nil {
+			row = twins[sums.contentSum()]
+		}
+		if row == nil || row.Content != sums.contentSum() {
+			different = append(different, Want{Entry: w.Entry, Key: w.Key})
+			continue
+		}
+		if err := s.again(ctx, w, row); err != nil {
+			return nil, err
+		}
+	}
+	return different, nil
+}
+
+// again handles a message that landed before and is still, or again, listed.
+func (s *session) again(ctx context.Context, w Want, row *state.Row) error {
+	key := w.Key
+	if key == "" {
+		key = row.UID
+	}
+	if w.Row == nil && key != row.UID {
+		h := state.Housekeeping{Rekey: []state.Rekey{{From: row.UID, To: key}}}
+		if err := s.opts.State.Keep(ctx, s.Name, s.opts.now().Unix(), h); err != nil {
+			return err
+		}
+	}
+	pol := Policy{Keep: s.Keep, KeepAll: s.opts.KeepAll, Now: s.opts.now()}
+	if pol.due(row.Landed) {
+		s.delete = append(s.delete, Listed{w.Num, key})
+	}
+	return nil
+}
+
+// entries yields the entries of wants until the poll is to drain.
+func (s *session) entries(wants []Want) iter.Seq[pop3proto.Entry] {
+	return func(yield func(pop3proto.Entry) bool) {
+		for _, w := range wants {
+			if s.opts.draining() || !yield(w.Entry) {
+				return
+			}
+		}
+	}
+}
+
+// finish deletes what landed and is due, and quits.
+func (s *session) finish(ctx context.Context) error {
+	due := s.delete
+	s.summary.Waiting = len(due)
+	marked, err := 0, error(nil)
+	if len(due) > 0 {
+		marked, err = s.client.Delete(ctx, func(yield func(int) bool) {
+			for _, l := range due {
+				if !yield(l.Num) {
+					return
+				}
+			}
+		})
+		if err != nil && !isReply(err) {
+			return s.broken(err)
+		}
+	}
+	if err := s.client.Quit(ctx); err != nil {
+		if marked == 0 {
+			return nil // nothing hung on it
+		}
+		// RFC 1939 §6: some messages marked as deleted may not be removed.
+		// The rows stay Landed, and the next session deletes them without a
+		// download.
+		return &UnconfirmedError{Addr: s.Server.Addr(), Messages: marked, Err: err}
+	}
+	if err != nil {
+		// Which of them the server would not delete is for its next listing
+		// to tell.
+		s.notice("the server would not delete %d of %d messages: %v", len(due)-marked, len(due), err)
+		s.summary.Deleted += marked
+		s.summary.Waiting -= marked
+		return nil
+	}
+	if len(due) == 0 {
+		return nil
+	}
+	keys := make([]string, len(due))
+	for i, l := range due {
+		keys[i] = l.Key
+	}
+	if err := s.opts.State.MarkDeleted(context.WithoutCancel(ctx), s.Name, s.opts.now().Unix(), keys); err != nil {
+		return err
+	}
+	s.summary.Deleted += len(due)
+	s.summary.Waiting = 0
+	return nil
+}
+
+func (s *session) notice(format string, args ...any) {
+	s.opts.report(Noticed{Account: s.Name, Text: fmt.Sprintf(format, args...)})
+}

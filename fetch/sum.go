@@ -1,0 +1,145 @@
+package fetch
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"hash"
+
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+// sums takes the sums of a message while it passes: of all its bytes, and of
+// its header alone, which TOP can ask for without the body.
+type sums struct {
+	content hash.Hash
+	header  headerSum
+	octets  int64
+}
+
+func newSums() *sums {
+	return &sums{content: sha256.New(), header: headerSum{hash: sha256.New()}}
+}
+
+// Write takes in the next bytes of the message. It never fails.
+func (s *sums) Write(p []byte) (int, error) {
+	s.octets += int64(len(p))
+	s.content.Write(p)
+	s.header.Write(p)
+	return len(p), nil
+}
+
+func (s *sums) reset() {
+	s.octets = 0
+	s.content.Reset()
+	s.header.reset()
+}
+
+func (s *sums) contentSum() state.Sum { return truncate(s.content) }
+
+// headerSum is the sum of a header's lines up to the empty line that ends it.
+// Carriage returns do not count, nor do the fields that servers themselves
+// add and change (X-UIDL, Status, X-Status): a message has the same sum
+// whichever server holds it and whether TOP or RETR gave it.
+type headerSum struct {
+	hash  hash.Hash
+	name  []byte // the start of the line, until its field is known
+	fate  fate
+	lines int
+	done  bool
+}
+
+// fate is what becomes of a header line.
+type fate uint8
+
+const (
+	undecided fate = iota
+	counted
+	ignored
+)
+
+// longestIgnored is the length of the longest name in ignoredFields, with its
+// colon: as many bytes decide the fate of a line.
+const longestIgnored = len("x-status:")
+
+var ignoredFields = [][]byte{[]byte("x-uidl:"), []byte("status:"), []byte("x-status:")}
+
+func (h *headerSum) reset() {
+	h.hash.Reset()
+	*h = headerSum{hash: h.hash, name: h.name[:0]}
+}
+
+// Write takes in the next bytes of the message. It never fails.
+func (h *headerSum) Write(p []byte) (int, error) {
+	n := len(p)
+	for len(p) > 0 && !h.done {
+		line, rest, ended := bytes.Cut(p, []byte{'\n'})
+		h.add(line)
+		if ended {
+			h.endLine()
+		}
+		p = rest
+	}
+	return n, nil
+}
+
+func (h *headerSum) add(part []byte) {
+	for len(part) > 0 {
+		run, rest, _ := bytes.Cut(part, []byte{'\r'})
+		part = rest
+		if h.fate == undecided {
+			take := min(longestIgnored-len(h.name), len(run))
+			h.name = append(h.name, run[:take]...)
+			run = run[take:]
+			if len(h.name) == longestIgnored {
+				h.decide()
+			}
+		}
+		if h.fate == counted {
+			h.hash.Write(run)
+		}
+	}
+}
+
+// decide settles the fate of a line by its first bytes, and hands them on.
+func (h *headerSum) decide() {
+	h.fate = counted
+	for _, f := range ignoredFields {
+		if len(h.name) >= len(f) && bytes.EqualFold(h.name[:len(f)], f) {
+			h.fate = ignored
+			return
+		}
+	}
+	h.hash.Write(h.name)
+}
+
+func (h *headerSum) endLine() {
+	if h.fate == undecided {
+		if len(h.name) == 0 {
+			h.done = true
+			return
+		}
+		h.decide()
+	}
+	if h.fate == counted {
+		h.hash.Write([]byte{'\n'})
+		h.lines++
+	}
+	h.fate, h.name = undecided, h.name[:0]
+}
+
+// sum returns the header's sum once the message has passed; the zero Sum if
+// it has no header to tell it by.
+func (h *headerSum) sum() state.Sum {
+	if !h.done && (len(h.name) > 0 || h.fate != undecided) {
+		h.endLine()
+	}
+	if h.lines == 0 {
+		return state.Sum{}
+	}
+	return truncate(h.hash)
+}
+
+func truncate(h hash.Hash) (s state.Sum) {
+	copy(s[:], h.Sum(nil))
+	return s
+}
