@@ -37,6 +37,7 @@ func (s *session) login(proves func(pass string) bool) io.Reader {
 		if m == nil || !m.accepts(proves) {
 			return text("-ERR [AUTH] wrong user or password")
 		}
+		s.w.Flush() // acquire may wait
 		messages, ok := m.acquire(s, s.behaviourOf(m).LockWait)
 		if !ok {
 			return text("-ERR [IN-USE] another session has locked the maildrop")
