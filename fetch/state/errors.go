@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	// ErrClosed is returned by every method after Close.
+	// ErrClosed is returned by the methods that write after Close.
 	ErrClosed = errors.New("state: closed")
 	// ErrReadOnly is returned by the methods that write, of a Store that
 	// OpenReadOnly opened.

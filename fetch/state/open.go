@@ -71,8 +71,8 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 }
 
 // OpenReadOnly opens the state folder dir for reading, while others may be
-// writing. It changes nothing. If there is no database the error wraps
-// fs.ErrNotExist. What it reads is what was committed last, durable or not:
+// writing. It creates nothing and changes nothing that is remembered. If there
+// is no database the error wraps fs.ErrNotExist; all errors are *Error. What it reads is what was committed last, durable or not:
 // it is for showing, not for acting upon.
 func OpenReadOnly(ctx context.Context, dir string) (*Store, error) {
 	path := filepath.Join(dir, dbName)
@@ -176,7 +176,7 @@ func create(ctx context.Context, dir, path string) error {
 func openWriter(ctx context.Context, path string) (*sql.DB, *sql.Conn, error) {
 	// FULL syncs the -wal at each commit. fullfsync matters on Darwin only,
 	// where a plain fsync leaves the data in the drive's cache.
-	db, err := sql.Open("sqlite", uri(path, "rw", fmt.Sprintf("busy_timeout(%d)", busyTimeout),
+	db, err := sql.Open("sqlite", uri(path, fmt.Sprintf("busy_timeout(%d)", busyTimeout),
 		"journal_mode(WAL)", "synchronous(FULL)", "fullfsync(1)", "checkpoint_fullfsync(1)", "foreign_keys(1)"))
 	if err != nil {
 		return nil, nil, err
@@ -230,9 +230,10 @@ func touch(ctx context.Context, conn *sql.Conn) error {
 	return err
 }
 
-// openReader returns a pool of connections that can only read.
+// openReader returns a pool of connections that only read. They may write the
+// file all the same: else the last one to close could not tidy away the -wal.
 func openReader(path string) *sql.DB {
-	db, err := sql.Open("sqlite", uri(path, "ro", fmt.Sprintf("busy_timeout(%d)", busyTimeout)))
+	db, err := sql.Open("sqlite", uri(path, fmt.Sprintf("busy_timeout(%d)", busyTimeout), "query_only(1)"))
 	if err != nil {
 		panic(err) // the driver is linked in; nothing else can fail yet
 	}
@@ -240,10 +241,11 @@ func openReader(path string) *sql.DB {
 	return db
 }
 
-// uri names the database at path to SQLite (https://www.sqlite.org/uri.html).
-func uri(path, mode string, pragmas ...string) string {
+// uri names the database at path to SQLite (https://www.sqlite.org/uri.html),
+// which is not to create it.
+func uri(path string, pragmas ...string) string {
 	u := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(),
-		RawQuery: url.Values{"mode": {mode}, "_pragma": pragmas}.Encode()}
+		RawQuery: url.Values{"mode": {"rw"}, "_pragma": pragmas}.Encode()}
 	return u.String()
 }
 

@@ -1,0 +1,172 @@
+package state_test
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+func TestRekey(t *testing.T) {
+	for name, test := range map[string]struct {
+		steps []step
+		keys  []state.Rekey
+		// want is the size of the message by each key: it tells them apart.
+		want map[string]int64
+	}{
+		"to a new key": {
+			steps: []step{landed("a", 1)},
+			keys:  []state.Rekey{{From: "a", To: "b"}},
+			want:  map[string]int64{"b": 1},
+		},
+		"renumbered": {
+			steps: []step{landed("1", 1), landed("2", 2), landed("3", 3)},
+			keys:  []state.Rekey{{From: "1", To: "2"}, {From: "2", To: "3"}, {From: "3", To: "4"}},
+			want:  map[string]int64{"2": 1, "3": 2, "4": 3},
+		},
+		"swapped": {
+			steps: []step{landed("1", 1), landed("2", 2)},
+			keys:  []state.Rekey{{From: "1", To: "2"}, {From: "2", To: "1"}},
+			want:  map[string]int64{"2": 1, "1": 2},
+		},
+		"onto one that is promised": {
+			steps: []step{landed("a", 1), promised("b", 2)},
+			keys:  []state.Rekey{{From: "a", To: "b"}},
+			want:  map[string]int64{"b": 1},
+		},
+		"a promised one onto one that landed": {
+			steps: []step{promised("a", 1), landed("b", 2)},
+			keys:  []state.Rekey{{From: "a", To: "b"}},
+			want:  map[string]int64{"b": 2},
+		},
+		"both landed": {
+			steps: []step{landed("a", 1), landed("b", 2)},
+			keys:  []state.Rekey{{From: "a", To: "b"}},
+			want:  map[string]int64{"b": 2},
+		},
+		"two onto one": {
+			steps: []step{landed("a", 1), landed("b", 2)},
+			keys:  []state.Rekey{{From: "a", To: "c"}, {From: "b", To: "c"}},
+			want:  map[string]int64{"c": 1},
+		},
+		"onto itself": {
+			steps: []step{landed("a", 1)},
+			keys:  []state.Rekey{{From: "a", To: "a"}},
+			want:  map[string]int64{"a": 1},
+		},
+		"unknown": {
+			steps: []step{landed("a", 1)},
+			keys:  []state.Rekey{{From: "x", To: "a"}},
+			want:  map[string]int64{"a": 1},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t, t.TempDir())
+			for _, do := range test.steps {
+				ok(t, do(s, t))
+			}
+			ok(t, s.Keep(t.Context(), "work", 1, state.Housekeeping{Rekey: test.keys}))
+			got := make(map[string]int64)
+			for _, r := range rows(t, s, "work") {
+				got[r.UID] = r.Size
+				ds, err := s.Deliveries(t.Context(), "work", r.UID)
+				ok(t, err)
+				if len(ds) != 1 {
+					t.Errorf("%q has %d deliveries, want the one that followed it", r.UID, len(ds))
+				}
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("rows (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func promised(uid string, size int64) step {
+	return doPromise(state.Promise{UID: uid, Sink: "home", Token: uid, Size: size})
+}
+
+func landed(uid string, size int64) step {
+	return func(s *state.Store, t *testing.T) error {
+		ok(t, promised(uid, size)(s, t))
+		return doLand(100, uid, "home")(s, t)
+	}
+}
+
+func TestPollsAndStatus(t *testing.T) {
+	s := open(t, t.TempDir())
+	st, err := s.Status(t.Context(), "work", 0)
+	ok(t, err)
+	if diff := cmp.Diff(state.Status{Account: "work"}, st); diff != "" {
+		t.Errorf("status of an account never seen (-want +got):\n%s", diff)
+	}
+
+	for _, do := range []step{
+		landed("due", 1), landed("due and missing", 1), landed("deleted", 1),
+		doPromise(promise("young", "home")), doLand(900, "young", "home"),
+		doDelete(300, "deleted"), promised("open", 1),
+		doRefuse(refusal("z")), doRefuse(refusal("b")),
+		doKeep(300, state.Housekeeping{Missing: []string{"due and missing"}}),
+	} {
+		ok(t, do(s, t))
+	}
+	good := state.Poll{Started: 1, Ended: 2, Result: "fine", Fetched: 3, Deleted: 4, Listed: 5, Bytes: 1 << 40}
+	bad := state.Poll{Started: 11, Ended: 12, Result: "retry", Error: "no route to host", Hint: "try later"}
+	ok(t, s.SavePoll(t.Context(), "work", good))
+	ok(t, s.SavePoll(t.Context(), "work", bad))
+	ok(t, s.SavePoll(t.Context(), "home", good))
+
+	st, err = s.Status(t.Context(), "work", 100)
+	ok(t, err)
+	refused := func(uid string) state.Row {
+		return state.Row{UID: uid, Phase: state.Refused, Size: 7, Header: state.Sum{9}, Tries: 1, NextTry: 500, Reason: "too large"}
+	}
+	want := state.Status{Account: "work", Last: &bad, LastSuccess: 2, Fetched: 4, Waiting: 1, Kept: 1, Open: 1,
+		Refused: []state.Row{refused("b"), refused("z")}}
+	if diff := cmp.Diff(want, st); diff != "" {
+		t.Errorf("status (-want +got):\n%s", diff)
+	}
+	polls, err := s.Polls(t.Context(), "work", 10)
+	ok(t, err)
+	if diff := cmp.Diff([]state.Poll{bad, good}, polls); diff != "" {
+		t.Errorf("polls (-want +got):\n%s", diff)
+	}
+}
+
+func TestOldPollsGo(t *testing.T) {
+	s := open(t, t.TempDir())
+	for i := range int64(1010) {
+		ok(t, s.SavePoll(t.Context(), "work", state.Poll{Started: i}))
+	}
+	polls, err := s.Polls(t.Context(), "work", 2000)
+	ok(t, err)
+	if len(polls) != 1000 || polls[0].Started != 1009 || polls[999].Started != 10 {
+		t.Errorf("%d polls from %d to %d, want 1000 from 1009 to 10", len(polls), polls[0].Started, polls[len(polls)-1].Started)
+	}
+}
+
+func TestForget(t *testing.T) {
+	s := open(t, t.TempDir())
+	ok(t, landed("u", 1)(s, t))
+	ok(t, s.SavePoll(t.Context(), "work", state.Poll{Started: 1}))
+	ok(t, s.Promise(t.Context(), "other", []state.Promise{promise("u", "home")}))
+	ok(t, s.Forget(t.Context(), "work"))
+
+	names, err := s.Accounts(t.Context())
+	ok(t, err)
+	if diff := cmp.Diff([]string{"other"}, names); diff != "" {
+		t.Errorf("accounts (-want +got):\n%s", diff)
+	}
+	ok(t, s.SavePoll(t.Context(), "work", state.Poll{Started: 2}))
+	polls, err := s.Polls(t.Context(), "work", 9)
+	ok(t, err)
+	ds, err := s.Deliveries(t.Context(), "work", "u")
+	ok(t, err)
+	if len(rows(t, s, "work")) != 0 || len(polls) != 1 || len(ds) != 0 {
+		t.Error("something of the account was remembered")
+	}
+	if len(rows(t, s, "other")) != 1 {
+		t.Error("another account was forgotten too")
+	}
+}

@@ -1,0 +1,165 @@
+package state_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+func TestLease(t *testing.T) {
+	s := open(t, t.TempDir())
+	l, err := s.Lease(t.Context(), "work")
+	ok(t, err)
+	if l.Abandoned() {
+		t.Error("a new lease is abandoned")
+	}
+	var held *state.HeldError
+	if _, err := s.Lease(t.Context(), "work"); !errors.As(err, &held) {
+		t.Fatalf("second lease: %v, want *HeldError", err)
+	}
+	if held.Account != "work" || held.PID != os.Getpid() || time.Since(held.Since).Abs() > time.Hour {
+		t.Errorf("held by %+v, want this process, now", held)
+	}
+	other, err := s.Lease(t.Context(), "other")
+	ok(t, err)
+	ok(t, other.Release())
+	ok(t, l.Release())
+	ok(t, l.Release()) // does nothing
+
+	again, err := s.Lease(t.Context(), "work")
+	ok(t, err)
+	if again.Abandoned() {
+		t.Error("a lease that was released is abandoned")
+	}
+	ok(t, l.Release()) // still nothing: not the new holder's
+	if _, err := s.Lease(t.Context(), "work"); !errors.As(err, &held) {
+		t.Errorf("an old lease's second Release freed the new one: %v", err)
+	}
+	ok(t, again.Release())
+}
+
+func TestLeaseDiesWithItsProcess(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	p := start(t, "lease", filepath.Join(dir, "state"))
+	if got := p.line(t); got != "held" {
+		t.Fatal(got)
+	}
+	var held *state.HeldError
+	if _, err := s.Lease(t.Context(), "work"); !errors.As(err, &held) || held.PID != p.Process.Pid {
+		t.Fatalf("lease: %v, want one held by process %d", err, p.Process.Pid)
+	}
+	p.kill()
+	l, err := s.Lease(t.Context(), "work")
+	ok(t, err)
+	if !l.Abandoned() {
+		t.Error("the lease of a process that was killed is not abandoned")
+	}
+	ok(t, l.Release())
+}
+
+// TestKill kills a process that writes, at points that differ by what it had
+// said, and looks for everything it had said.
+func TestKill(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	for round := range 8 {
+		p := start(t, "promise", dir)
+		var said []string
+		for range 1 + 7*round {
+			said = append(said, p.line(t))
+		}
+		said = append(said, p.kill()...)
+
+		s, err := state.Open(t.Context(), dir)
+		ok(t, err)
+		phases := make(map[string]state.Phase)
+		for _, r := range rows(t, s, "work") {
+			phases[r.UID] = r.Phase
+		}
+		for _, line := range said {
+			word, uid, _ := strings.Cut(line, " ")
+			switch got := phases[uid]; word {
+			case "promised":
+				if got != state.Promised && got != state.Landed {
+					t.Errorf("round %d: said %q, found %v", round, line, got)
+				}
+			case "landed":
+				if got != state.Landed {
+					t.Errorf("round %d: said %q, found %v", round, line, got)
+				}
+			default:
+				t.Fatal(line)
+			}
+		}
+		ok(t, s.Forget(t.Context(), "work"))
+		ok(t, s.Close())
+	}
+}
+
+func TestTwoProcessesWrite(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	p := start(t, "write", filepath.Join(dir, "state"))
+	if got := p.line(t); got != "writing" {
+		t.Fatal(got)
+	}
+	for i := range 200 {
+		ok(t, s.Refuse(t.Context(), "parent", []state.Refusal{{UID: fmt.Sprint(i)}}))
+		rows(t, s, "child")
+	}
+	for p.out.Scan() {
+		t.Error(p.out.Text())
+	}
+	ok(t, p.Wait())
+	for _, account := range []string{"parent", "child"} {
+		if n := len(rows(t, s, account)); n != 200 {
+			t.Errorf("%d rows of %s, want 200", n, account)
+		}
+	}
+}
+
+func TestReadOnlyBesideAWriter(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	p := start(t, "promise", dir)
+	p.line(t)
+	check := func(when string) {
+		t.Helper()
+		s, err := state.OpenReadOnly(t.Context(), dir)
+		ok(t, err)
+		defer s.Close()
+		if len(rows(t, s, "work")) == 0 {
+			t.Error(when, "nothing was read")
+		}
+		if err := s.Forget(t.Context(), "work"); !errors.Is(err, state.ErrReadOnly) {
+			t.Errorf("%s a write gave %v", when, err)
+		}
+		if _, err := s.Lease(t.Context(), "work"); !errors.Is(err, state.ErrReadOnly) {
+			t.Errorf("%s a lease gave %v", when, err)
+		}
+	}
+	check("beside a writer")
+	p.kill()
+	check("after a kill")
+	s, err := state.Open(t.Context(), dir)
+	ok(t, err)
+	ok(t, s.Close())
+	before := list(t, dir)
+	check("after a clean end")
+	if after := list(t, dir); after != before {
+		t.Errorf("reading left %s, before there was %s", after, before)
+	}
+}
+
+// list names what lies in a folder.
+func list(t *testing.T, dir string) string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	ok(t, err)
+	return fmt.Sprint(entries)
+}

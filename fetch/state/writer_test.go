@@ -1,0 +1,198 @@
+package state_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+func TestEachCommitIsSynced(t *testing.T) {
+	s := open(t, t.TempDir())
+	for name, want := range map[string]string{
+		"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1",
+		"fullfsync": "1", "checkpoint_fullfsync": "1", "busy_timeout": "30000",
+	} {
+		got, err := s.Pragma(name)
+		ok(t, err)
+		if got != want {
+			t.Errorf("PRAGMA %s is %s, want %s", name, got, want)
+		}
+	}
+}
+
+// hold keeps the Store in dir from writing until the function it returns is
+// called, as another process would.
+func hold(t *testing.T, dir string) (release func()) {
+	t.Helper()
+	db := raw(t, filepath.Join(dir, "state", "mailhaul.db"))
+	conn, err := db.Conn(t.Context())
+	ok(t, err)
+	must := func(query string) {
+		t.Helper()
+		_, err := conn.ExecContext(t.Context(), query)
+		ok(t, err)
+	}
+	must("BEGIN IMMEDIATE")
+	return func() {
+		t.Helper()
+		must("ROLLBACK")
+		ok(t, conn.Close())
+	}
+}
+
+// await waits until n writes are queued.
+func await(s *state.Store, n int) {
+	for s.Queued() < n {
+		runtime.Gosched()
+	}
+}
+
+func TestWritesShareACommit(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	commits := s.CountCommits()
+	release := hold(t, dir)
+	const n = 50
+	errs := make(chan error)
+	for i := range n {
+		go func() {
+			errs <- s.Promise(t.Context(), fmt.Sprint(i), []state.Promise{promise("u", "home")})
+		}()
+	}
+	failed := make(chan error)
+	go func() { failed <- doLand(1, "u", "home")(s, t) }() // was never promised
+	await(s, n+1)
+	release()
+
+	for range n {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	if err := <-failed; err == nil {
+		t.Error("a landing that was never promised was noted")
+	}
+	if got := commits.Load(); got != 1 {
+		t.Errorf("%d commits, want 1", got)
+	}
+	names, err := s.Accounts(t.Context())
+	ok(t, err)
+	if len(names) != n { // and not "work", whose change was undone
+		t.Errorf("accounts %q, want %d", names, n)
+	}
+}
+
+func TestNothingToWrite(t *testing.T) {
+	s := open(t, t.TempDir())
+	commits := s.CountCommits()
+	for _, do := range []step{
+		doPromise(), doDelete(1), doKeep(1, state.Housekeeping{}),
+		func(s *state.Store, t *testing.T) error { return s.Land(t.Context(), "work", 1, nil) },
+		func(s *state.Store, t *testing.T) error { return s.Retract(t.Context(), "work", nil) },
+		func(s *state.Store, t *testing.T) error { return s.Refuse(t.Context(), "work", nil) },
+	} {
+		ok(t, do(s, t))
+	}
+	if got := commits.Load(); got != 0 {
+		t.Errorf("%d commits, want none", got)
+	}
+	ok(t, doPromise(promise("u", "home"))(s, t))
+	if got := commits.Load(); got != 1 {
+		t.Errorf("%d commits after a promise, want 1", got)
+	}
+}
+
+func TestContextDropsAWriteNotBegun(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	release := hold(t, dir)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- s.Promise(ctx, "work", []state.Promise{promise("dropped", "home")}) }()
+	await(s, 1)
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Fatalf("Promise: %v, want %v", err, context.Canceled)
+	}
+	release()
+	ok(t, doPromise(promise("u", "home"))(s, t))
+	if all := rows(t, s, "work"); len(all) != 1 || all[0].UID != "u" {
+		t.Errorf("rows %v, want u alone", all)
+	}
+}
+
+func TestContextEndsReads(t *testing.T) {
+	s := open(t, t.TempDir())
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, rows := s.Rows(ctx, "work")
+	_, promises := s.Promises(ctx, "work")
+	_, deliveries := s.Deliveries(ctx, "work", "u")
+	_, polls := s.Polls(ctx, "work", 1)
+	_, status := s.Status(ctx, "work", 1)
+	_, accounts := s.Accounts(ctx)
+	_, lease := s.Lease(ctx, "work")
+	_, opened := state.Open(ctx, filepath.Join(t.TempDir(), "state"))
+	for i, err := range []error{rows, promises, deliveries, polls, status, accounts, lease, opened, s.Forget(ctx, "work")} {
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("call %d: %v, want %v", i, err, context.Canceled)
+		}
+	}
+}
+
+func TestCloseWritesWhatIsQueued(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	release := hold(t, dir)
+	done, closed := make(chan error), make(chan error)
+	go func() { done <- doPromise(promise("u", "home"))(s, t) }()
+	await(s, 1)
+	go func() { closed <- s.Close() }()
+	release()
+	ok(t, <-done)
+	ok(t, <-closed)
+	if err := doPromise(promise("v", "home"))(s, t); !errors.Is(err, state.ErrClosed) {
+		t.Errorf("a write after Close: %v, want %v", err, state.ErrClosed)
+	}
+	if all := rows(t, open(t, dir), "work"); len(all) != 1 {
+		t.Errorf("rows %v, want u", all)
+	}
+}
+
+func TestMachine(t *testing.T) {
+	for _, err := range []error{syscall.ENOSPC, syscall.EIO, syscall.EROFS, syscall.EDQUOT, syscall.EMFILE} {
+		if !state.Machine(fmt.Errorf("write: %w", err)) {
+			t.Errorf("%v is the machine's trouble", err)
+		}
+	}
+	for _, err := range []error{nil, syscall.EACCES, context.Canceled, state.ErrClosed, &state.HeldError{Since: time.Unix(0, 0)}} {
+		if state.Machine(err) {
+			t.Errorf("%v is not the machine's trouble", err)
+		}
+	}
+}
+
+// TestDiskThatIsFull lets a child run into a limit on the size of files, and
+// go on when there is room again.
+func TestDiskThatIsFull(t *testing.T) {
+	dir := t.TempDir()
+	p := start(t, "full", filepath.Join(dir, "state"))
+	if got, want := p.line(t), "machine: true"; got != want {
+		t.Fatalf("the child said %q, want %q", got, want)
+	}
+	said := p.line(t)
+	for p.out.Scan() {
+		t.Error(p.out.Text())
+	}
+	ok(t, p.Wait())
+	if got := fmt.Sprint(len(rows(t, open(t, dir), "work")), " written"); got != said {
+		t.Errorf("found %s, the child said %s", got, said)
+	}
+}
