@@ -38,6 +38,12 @@ func rawBody(wire []byte) *body {
 	}
 }
 
+// crlf returns raw with every bare LF turned into CRLF.
+func crlf(raw []byte) []byte {
+	lf := bytes.ReplaceAll(raw, []byte("\r\n"), []byte("\n"))
+	return bytes.ReplaceAll(lf, []byte("\n"), []byte("\r\n"))
+}
+
 // stuffer turns a message into its wire form: a dot that begins a line is
 // doubled (RFC 1939 §3) and the last line ends in CRLF. With fix, a bare LF
 // becomes CRLF.

@@ -17,7 +17,8 @@ type Exchange struct {
 	User string
 	// Verb is the command in upper case, or Greeting, Response or Login.
 	Verb string
-	// Args is the rest of the line, secrets included.
+	// Args is the rest of the line, secrets included. For Login it is the
+	// user, for Response the whole line.
 	Args string
 	// Nth counts the commands of this verb in this session, from 1.
 	Nth int

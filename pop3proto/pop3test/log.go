@@ -71,3 +71,40 @@ func (m *Maildrop) Sessions() int {
 	defer m.srv.mu.Unlock()
 	return m.sessions
 }
+
+// Retrieved returns how many RETR commands the server has begun to answer
+// with a message of that UID.
+func (m *Maildrop) Retrieved(uid string) int {
+	m.srv.mu.Lock()
+	defer m.srv.mu.Unlock()
+	return m.retrieved[uid]
+}
+
+// Deleted returns the UIDs of what sessions have deleted since the last
+// Restore, in the order in which the deletions took effect.
+func (m *Maildrop) Deleted() []string {
+	m.srv.mu.Lock()
+	defer m.srv.mu.Unlock()
+	var out []string
+	for _, msg := range m.removed {
+		out = append(out, msg.uid)
+	}
+	return out
+}
+
+// Pipelined returns how many commands were already there when the server had
+// not yet answered the one before.
+func (m *Maildrop) Pipelined() int {
+	m.srv.mu.Lock()
+	defer m.srv.mu.Unlock()
+	return m.pipelined
+}
+
+// RoundTrips returns how often logged-in sessions had answered all that had
+// arrived and waited for more. A batch that the network splits counts twice,
+// so it is an upper bound.
+func (m *Maildrop) RoundTrips() int {
+	m.srv.mu.Lock()
+	defer m.srv.mu.Unlock()
+	return m.trips
+}

@@ -1,12 +1,9 @@
 package pop3test
 
 import (
-	"bytes"
 	"cmp"
-	"context"
 	"io"
 	"slices"
-	"time"
 )
 
 // Maildrop is the mail of one account. It may be changed while a session is
@@ -160,114 +157,7 @@ func (m *Maildrop) ClearFaults() {
 	m.faults = nil
 }
 
-// Retrieved returns how many RETR commands the server has begun to answer
-// with a message of that UID.
-func (m *Maildrop) Retrieved(uid string) int {
-	m.srv.mu.Lock()
-	defer m.srv.mu.Unlock()
-	return m.retrieved[uid]
-}
-
-// Deleted returns the UIDs of what sessions have deleted, in the order in
-// which the deletions took effect.
-func (m *Maildrop) Deleted() []string {
-	m.srv.mu.Lock()
-	defer m.srv.mu.Unlock()
-	var out []string
-	for _, msg := range m.removed {
-		out = append(out, msg.uid)
-	}
-	return out
-}
-
-// Pipelined returns how many commands were already there when the server had
-// not yet answered the one before.
-func (m *Maildrop) Pipelined() int {
-	m.srv.mu.Lock()
-	defer m.srv.mu.Unlock()
-	return m.pipelined
-}
-
-// RoundTrips returns how often logged-in sessions had answered all that had
-// arrived and waited for more. A batch that the network splits counts twice,
-// so it is an upper bound.
-func (m *Maildrop) RoundTrips() int {
-	m.srv.mu.Lock()
-	defer m.srv.mu.Unlock()
-	return m.trips
-}
-
-// Wait returns when no session holds the maildrop, or with ctx's error. A
-// session whose client was killed lets go as soon as the server notices.
-func (m *Maildrop) Wait(ctx context.Context) error {
-	for {
-		m.srv.mu.Lock()
-		held, released := m.holder != nil, m.released
-		m.srv.mu.Unlock()
-		if !held {
-			return nil
-		}
-		select {
-		case <-released:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-// acquire takes the exclusive lock of RFC 1939 §4 for s and waits for it no
-// longer than d. It returns what is in the maildrop.
-func (m *Maildrop) acquire(s *session, d time.Duration) ([]message, bool) {
-	limit := time.NewTimer(d)
-	defer limit.Stop()
-	for {
-		m.srv.mu.Lock()
-		if m.holder == nil {
-			defer m.srv.mu.Unlock()
-			m.holder, m.released = s, make(chan struct{})
-			return m.messages, true
-		}
-		released := m.released
-		m.srv.mu.Unlock()
-		if d <= 0 {
-			return nil, false
-		}
-		select {
-		case <-released:
-		case <-limit.C:
-			return nil, false
-		case <-m.srv.done:
-			return nil, false
-		}
-	}
-}
-
-// release gives the lock back if s holds it, and makes the deletions real.
-func (m *Maildrop) release(s *session, deleted []message) {
-	m.srv.mu.Lock()
-	defer m.srv.mu.Unlock()
-	if m.holder != s {
-		return
-	}
-	gone := make(map[int]bool, len(deleted))
-	for _, msg := range deleted {
-		gone[msg.seq] = true
-	}
-	if len(deleted) > 0 {
-		m.messages = without(m.messages, func(msg message) bool { return gone[msg.seq] })
-		m.removed = append(m.removed, deleted...)
-	}
-	m.holder = nil
-	close(m.released)
-}
-
 // without returns a copy, as sessions may still read the old slice.
 func without(msgs []message, gone func(message) bool) []message {
 	return slices.DeleteFunc(slices.Clone(msgs), gone)
-}
-
-// crlf returns raw with every bare LF turned into CRLF.
-func crlf(raw []byte) []byte {
-	lf := bytes.ReplaceAll(raw, []byte("\r\n"), []byte("\n"))
-	return bytes.ReplaceAll(lf, []byte("\n"), []byte("\r\n"))
 }

@@ -2,10 +2,6 @@ package pop3test
 
 import (
 	"bufio"
-	"context"
-	"crypto/tls"
-	"errors"
-	"fmt"
 	"io"
 	"net"
 	"strconv"
@@ -30,6 +26,7 @@ type session struct {
 	secure   bool
 	r        *bufio.Reader
 	w        *bufio.Writer
+	buf      [16 << 10]byte // for send
 	sent     int64
 	counted  int64 // of sent, what is accounted for in round trips
 	lenient  bool  // takes commands that end in a bare LF
@@ -51,31 +48,6 @@ func newSession(srv *Server, conn *net.TCPConn, number int) *session {
 	return s
 }
 
-// use makes the session speak over conn.
-func (s *session) use(conn net.Conn) {
-	s.conn = conn
-	s.r = bufio.NewReaderSize(flushBefore{s}, 64<<10)
-	s.w = bufio.NewWriterSize(conn, 32<<10)
-}
-
-// flushBefore flushes the replies when no command is left to answer and the
-// session has to wait: a batch of commands gets a batch of replies.
-type flushBefore struct{ s *session }
-
-func (f flushBefore) Read(p []byte) (int, error) {
-	s := f.s
-	if s.open && s.sent > s.counted {
-		s.counted = s.sent
-		s.srv.mu.Lock()
-		s.maildrop.trips++
-		s.srv.mu.Unlock()
-	}
-	if err := s.w.Flush(); err != nil {
-		return 0, err
-	}
-	return s.conn.Read(p)
-}
-
 // serve runs the session to its end. A connection that is lost voids its
 // deletions (RFC 1939 §6).
 func (s *session) serve(implicit bool) {
@@ -92,78 +64,6 @@ func (s *session) serve(implicit bool) {
 		}
 	}
 	s.end(err)
-}
-
-// handshake starts TLS as the server side.
-func (s *session) handshake() error {
-	conn := tls.Server(s.raw, s.srv.tls)
-	// Server.Close ends it: it closes the connection underneath.
-	if err := conn.HandshakeContext(context.Background()); err != nil {
-		return err
-	}
-	s.use(conn)
-	s.secure = true
-	return nil
-}
-
-// send writes a reply as it comes. It returns the End in which the reply
-// says that the session ends, if it does.
-func (s *session) send(reply io.Reader) error {
-	buf := make([]byte, 16<<10)
-	for {
-		n, err := reply.Read(buf)
-		s.sent += int64(n)
-		if _, werr := s.w.Write(buf[:n]); werr != nil {
-			return werr
-		}
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// end ends the session as err says: an End, or else the connection was lost.
-func (s *session) end(err error) {
-	var end End
-	if !errors.As(err, &end) {
-		return
-	}
-	s.w.Flush()
-	if end == Reset {
-		s.unlock()
-		s.raw.SetLinger(0)
-		return
-	}
-	if end == HangUp {
-		s.unlock()
-		if conn, ok := s.conn.(*tls.Conn); ok {
-			conn.CloseWrite()
-		}
-		s.raw.CloseWrite()
-	}
-	// To close a socket that has unread data would send RST, and the client
-	// might never see the last replies. So read on until the client goes.
-	io.Copy(io.Discard, s.raw)
-}
-
-// readLine returns the next line without its CRLF.
-func (s *session) readLine() (string, error) {
-	line, err := s.r.ReadSlice('\n')
-	if errors.Is(err, bufio.ErrBufferFull) {
-		return "", s.send(io.MultiReader(text("-ERR line too long"), ending{HangUp}))
-	}
-	if err != nil {
-		return "", err
-	}
-	if s.open && s.r.Buffered() > 0 {
-		s.srv.mu.Lock()
-		s.maildrop.pipelined++
-		s.srv.mu.Unlock()
-	}
-	return strings.TrimSuffix(string(line), "\n"), nil
 }
 
 // command acts on one line and returns the reply to it.
@@ -311,8 +211,3 @@ func mask(verb, args, line string) string {
 	}
 	return line
 }
-
-// text is a reply of one line.
-func text(line string) io.Reader { return strings.NewReader(line + "\r\n") }
-
-func textf(format string, args ...any) io.Reader { return text(fmt.Sprintf(format, args...)) }
