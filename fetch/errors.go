@@ -68,6 +68,13 @@ func (e *UnconfirmedError) Error() string {
 // Unwrap returns the cause.
 func (e *UnconfirmedError) Unwrap() error { return e.Err }
 
+// cutError means that the connection died while a message was on its way.
+// It may be the message that killed it.
+type cutError struct{ err error }
+
+func (e *cutError) Error() string { return e.err.Error() }
+func (e *cutError) Unwrap() error { return e.err }
+
 var (
 	// errNotEncrypted stops a login that would send a password in the clear.
 	errNotEncrypted = errors.New("the connection is not encrypted")

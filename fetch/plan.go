@@ -38,8 +38,8 @@ func (p *Policy) dueBefore() int64 { return p.Now.Add(-p.Keep.For).Unix() }
 // Plan says what to do with each message of a maildrop.
 type Plan struct {
 	// Probe messages cannot be told without the sum of their header: the
-	// caller asks for it and makes the plan again. The rest of a plan with
-	// Probe is preliminary.
+	// caller asks for it and makes the plan again. A plan with Probe has
+	// nothing else in it.
 	Probe []pop3proto.Entry
 	// Fetch messages are new, or due for another try.
 	Fetch []Want
@@ -79,15 +79,32 @@ type Want struct {
 	Row *state.Row
 }
 
+// tries returns how often the message was tried in vain.
+func (w *Want) tries() int {
+	if w.Row == nil || w.Row.Phase != state.Refused {
+		return 0
+	}
+	return w.Row.Tries
+}
+
 // MakePlan compares a listing with what is remembered of it. rows are in the
 // order of their UIDs. headers holds the header sums of the messages that an
 // earlier Plan wanted probed, by message number; nil asks for such a Plan.
 func MakePlan(listing []pop3proto.Entry, rows []state.Row, headers map[int]state.Sum, pol Policy) Plan {
 	p := planner{pol: pol, listing: listing, rows: rows, headers: headers, claimed: make([]bool, len(rows))}
 	p.match()
-	p.identify()
+	moved := p.moved()
+	if headers == nil {
+		if probe := p.probe(moved); len(probe) > 0 {
+			return Plan{Probe: probe}
+		}
+	}
+	p.identify(moved)
 	p.miss()
-	slices.SortFunc(p.plan.Fetch, func(a, b Want) int { return cmp.Compare(a.Num, b.Num) })
+	// Messages that gave trouble come last, where they hold up no other.
+	slices.SortFunc(p.plan.Fetch, func(a, b Want) int {
+		return cmp.Or(cmp.Compare(a.tries(), b.tries()), cmp.Compare(a.Num, b.Num))
+	})
 	return p.plan
 }
 
@@ -218,14 +235,7 @@ func (p *planner) leave(w Want) {
 // one go by the sum of their header. So do those with an unknown one where
 // what is remembered has gone from the listing: after a migration a server
 // lists old mail under new names.
-func (p *planner) identify() {
-	moved := p.moved()
-	if p.headers == nil {
-		p.probe(p.unnamed)
-		if moved {
-			p.probe(p.unknown)
-		}
-	}
+func (p *planner) identify(moved bool) {
 	twins := p.unclaimedByHeader()
 	taken := map[string]bool{}
 	for _, i := range p.unnamed {
@@ -263,10 +273,17 @@ func (p *planner) identify() {
 	}
 }
 
-func (p *planner) probe(entries []int32) {
-	for _, i := range entries {
-		p.plan.Probe = append(p.plan.Probe, p.listing[i])
+// probe returns the messages that only their header can tell.
+func (p *planner) probe(moved bool) []pop3proto.Entry {
+	asked := p.unnamed
+	if moved {
+		asked = slices.Concat(p.unnamed, p.unknown)
 	}
+	var probe []pop3proto.Entry
+	for _, i := range asked {
+		probe = append(probe, p.listing[i])
+	}
+	return probe
 }
 
 // moved reports whether unknown messages may be old ones under new names:

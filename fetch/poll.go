@@ -8,6 +8,7 @@ import (
 
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/fetch/state"
+	"github.com/mailhaul/mailhaul/pop3proto"
 )
 
 const defaultBudget = time.Hour
@@ -48,10 +49,49 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary) error {
 	}
 	defer lease.Release()
 	err = a.settle(ctx, o, lease.Abandoned())
-	for more := true; err == nil && more; {
-		more, err = a.session(ctx, o, s)
+	if err == nil {
+		err = a.sessions(ctx, o, s)
 	}
 	return errors.Join(err, a.save(ctx, o, s, err))
+}
+
+// maxCuts is how often a poll connects again after the connection died in the
+// middle of a message: once to try that message after all others, once more
+// to delete what landed if it was the message's fault.
+const maxCuts = 2
+
+// sessions runs sessions until there is nothing left to fetch.
+func (a *Account) sessions(ctx context.Context, o *Options, s *Summary) error {
+	var died error // how the last connection died, unless that was made good
+	for cuts := 0; ; {
+		more, err := a.session(ctx, o, s)
+		_, cut := errors.AsType[*cutError](err)
+		switch {
+		case cut && cuts < maxCuts && ctx.Err() == nil && !o.draining():
+			o.report(Noticed{a.Name, fmt.Sprintf("%v; connecting again", err)})
+			died = err
+			cuts++
+		case s.Sessions > 1 && tooSoon(err):
+			// The pause that the server wants comes before the next poll.
+			o.report(Noticed{a.Name, fmt.Sprintf("the rest comes with the next poll: %v", err)})
+			return died
+		case err != nil || !more:
+			return err
+		default:
+			died = nil
+		}
+	}
+}
+
+// tooSoon reports whether the server only wants a pause between two sessions
+// (RFC 2449 §8.1).
+func tooSoon(err error) bool {
+	login, ok := errors.AsType[*LoginError](err)
+	if !ok {
+		return false
+	}
+	r, ok := errors.AsType[*pop3proto.ReplyError](login)
+	return ok && (r.Code == pop3proto.CodeLoginDelay || r.Code == pop3proto.CodeInUse)
 }
 
 // save records how the poll went, for status.

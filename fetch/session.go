@@ -187,19 +187,22 @@ func (s *session) record(ctx context.Context) error {
 
 // transfer fetches what the plan wants.
 func (s *session) transfer(ctx context.Context) error {
+	if err := s.fetch(ctx, s.Deliver, s.plan.Fetch, s.MaxSize); err != nil {
+		return err
+	}
 	different, err := s.verify(ctx, s.plan.Verify)
 	if err != nil {
 		return err
 	}
-	if err := s.fetch(ctx, s.Deliver, append(s.plan.Fetch, different...), s.MaxSize); err != nil {
+	if err := s.fetch(ctx, s.Deliver, different, s.MaxSize); err != nil {
 		return err
 	}
-	if s.Quarantine != nil && !s.opts.draining() {
-		rejects := s.rejects
-		s.rejects = nil
-		return s.fetch(ctx, *s.Quarantine, rejects, 0)
+	if s.Quarantine == nil {
+		return nil
 	}
-	return nil
+	rejects := s.rejects
+	s.rejects = nil
+	return s.fetch(ctx, *s.Quarantine, rejects, 0)
 }
 
 // verify downloads messages that may have landed before, and returns those

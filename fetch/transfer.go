@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/mailhaul/mailhaul/deliver"
@@ -88,11 +89,11 @@ func (d *download) run(ctx context.Context, wants []Want) error {
 		}
 	}()
 	for m, err := range d.client.Retrieve(ctx, d.entries(wants)) {
-		if err != nil && !isReply(err) {
-			return errors.Join(d.broken(causeOf(ctx, err)), d.hand(ctx))
-		}
 		w := wants[0]
 		wants = wants[1:]
+		if err != nil && !isReply(err) {
+			return d.cut(ctx, w, err)
+		}
 		if err != nil {
 			// An -ERR to RETR is about this message.
 			if err := d.refuse(ctx, w, err); err != nil {
@@ -103,12 +104,12 @@ func (d *download) run(ctx context.Context, wants []Want) error {
 		b := &body{r: m, sums: d.sums, limit: d.limit}
 		if err := d.stage(ctx, w, b); err != nil {
 			if b.err != nil && b.err != io.EOF {
-				return errors.Join(d.broken(causeOf(ctx, b.err)), d.hand(ctx))
+				return d.cut(ctx, w, b.err)
 			}
 			return err
 		}
 		if d.batch.full(d.target.Sink.Profile(), d.opts.now()) {
-			if err := d.hand(ctx); err != nil {
+			if err := d.hand(); err != nil {
 				return err
 			}
 			if err := d.begin(ctx); err != nil {
@@ -116,7 +117,17 @@ func (d *download) run(ctx context.Context, wants []Want) error {
 			}
 		}
 	}
-	return d.hand(ctx)
+	return d.hand()
+}
+
+// cut handles a connection that died while w was on its way. What has come in
+// whole is committed.
+func (d *download) cut(ctx context.Context, w Want, err error) error {
+	if ctx.Err() != nil {
+		return errors.Join(context.Cause(ctx), d.hand())
+	}
+	err = d.broken(err)
+	return errors.Join(&cutError{err}, d.hand(), d.suspect(ctx, w, err))
 }
 
 func (d *download) begin(ctx context.Context) error {
@@ -129,7 +140,7 @@ func (d *download) begin(ctx context.Context) error {
 }
 
 // hand gives the batch to the committer.
-func (d *download) hand(ctx context.Context) error {
+func (d *download) hand() error {
 	b := d.batch
 	d.batch = nil
 	if b == nil || len(b.items) == 0 {
@@ -193,14 +204,26 @@ func (s *session) refuse(ctx context.Context, w Want, err error) error {
 		s.notice("a message without a unique-id was refused: %v", err)
 		return nil
 	}
-	tries := 1
-	if w.Row != nil {
-		tries += w.Row.Tries
-	}
-	next := s.opts.now().Add(pause(tries))
+	next := s.opts.now().Add(pause(w.tries() + 1))
 	s.summary.Refused++
 	s.opts.report(Refused{Account: s.Name, UID: w.UID, Reason: err.Error(), NextTry: next})
 	return s.opts.State.Refuse(ctx, s.Name, []state.Refusal{{
 		UID: w.Key, Size: w.Size, NextTry: next.Unix(), Reason: err.Error(),
+	}})
+}
+
+// suspect records that the connection died over a message. Lines drop for any
+// reason, so the first time it is only put behind all others; if it happens
+// again, the message is left alone like one that was refused.
+func (s *session) suspect(ctx context.Context, w Want, err error) error {
+	err = fmt.Errorf("the connection died while it was being retrieved: %w", err)
+	if w.tries() > 0 {
+		return s.refuse(ctx, w, err)
+	}
+	if w.Key == "" {
+		return nil
+	}
+	return s.opts.State.Refuse(ctx, s.Name, []state.Refusal{{
+		UID: w.Key, Size: w.Size, NextTry: s.opts.now().Unix(), Reason: err.Error(),
 	}})
 }

@@ -1,0 +1,346 @@
+package fetch_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/state"
+	"github.com/mailhaul/mailhaul/pop3proto"
+)
+
+var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+
+const day = 24 * time.Hour
+
+func ago(d time.Duration) int64 { return noon.Add(-d).Unix() }
+
+// entries makes a listing of messages of 100 octets, numbered from 1.
+func entries(uids ...string) []pop3proto.Entry {
+	es := make([]pop3proto.Entry, len(uids))
+	for i, uid := range uids {
+		es[i] = pop3proto.Entry{Num: i + 1, UID: uid, Size: 100}
+	}
+	return es
+}
+
+func sum(s string) (sum state.Sum) {
+	copy(sum[:], s)
+	return sum
+}
+
+func landed(uid string, at int64) state.Row {
+	return state.Row{UID: uid, Phase: state.Landed, Size: 100, Landed: at, Header: sum("h" + uid), Content: sum("c" + uid)}
+}
+
+func deleted(uid string, at int64) state.Row {
+	r := landed(uid, at)
+	r.Phase, r.Deleted = state.Deleted, at
+	return r
+}
+
+func refused(uid string, next int64) state.Row {
+	return state.Row{UID: uid, Phase: state.Refused, Size: 100, Tries: 1, NextTry: next, Header: sum("h" + uid)}
+}
+
+func missing(r state.Row, since int64) state.Row {
+	r.Missing = since
+	return r
+}
+
+func byKey(rows ...state.Row) []state.Row {
+	slices.SortFunc(rows, func(a, b state.Row) int { return strings.Compare(a.UID, b.UID) })
+	return rows
+}
+
+// outline writes down a plan in few words.
+func outline(p fetch.Plan) string {
+	var b strings.Builder
+	wants := func(what string, ws []fetch.Want) {
+		for _, w := range ws {
+			fmt.Fprintf(&b, "%s %d %q\n", what, w.Num, w.Key)
+		}
+	}
+	for _, e := range p.Probe {
+		fmt.Fprintf(&b, "probe %d\n", e.Num)
+	}
+	wants("fetch", p.Fetch)
+	wants("verify", p.Verify)
+	wants("large", p.Large)
+	for _, l := range p.Delete {
+		fmt.Fprintf(&b, "delete %d %q\n", l.Num, l.Key)
+	}
+	count := func(what string, n int) {
+		if n > 0 {
+			fmt.Fprintf(&b, "%s %d\n", what, n)
+		}
+	}
+	count("kept", p.Kept)
+	count("waiting", p.Waiting)
+	count("more", p.More)
+	for _, r := range p.Keep.Rekey {
+		fmt.Fprintf(&b, "rekey %q to %q\n", r.From, r.To)
+	}
+	keys := func(what string, keys []string) {
+		for _, k := range keys {
+			fmt.Fprintf(&b, "%s %q\n", what, k)
+		}
+	}
+	keys("missing", p.Keep.Missing)
+	keys("found", p.Keep.Found)
+	keys("forget", p.Keep.Forget)
+	return b.String()
+}
+
+func TestPlan(t *testing.T) {
+	forever := fetch.Policy{Keep: fetch.Keep{Forever: true}}
+	sumKey := func(s string) string { h := sum(s); return "\x00" + string(h[:]) }
+	tests := []struct {
+		name    string
+		listing []pop3proto.Entry
+		rows    []state.Row
+		headers map[int]state.Sum
+		policy  fetch.Policy
+		want    string
+	}{
+		{name: "nothing at all"},
+		{
+			name:    "new messages",
+			listing: entries("b", "a"),
+			want:    "fetch 1 \"b\"\nfetch 2 \"a\"\n",
+		},
+		{
+			name:    "landed and not yet deleted: no second download",
+			listing: entries("a", "b"),
+			rows:    byKey(landed("a", ago(time.Minute))),
+			want:    "fetch 2 \"b\"\ndelete 1 \"a\"\n",
+		},
+		{
+			name:    "keep: 14d deletes what is due and only that",
+			listing: entries("old", "exact", "young"),
+			rows:    byKey(landed("old", ago(15*day)), landed("exact", ago(14*day)), landed("young", ago(13*day))),
+			policy:  fetch.Policy{Keep: fetch.Keep{For: 14 * day}},
+			want:    "delete 2 \"exact\"\ndelete 1 \"old\"\nkept 1\n",
+		},
+		{
+			name:    "keep: forever",
+			listing: entries("a"),
+			rows:    byKey(landed("a", ago(1000*day))),
+			policy:  forever,
+			want:    "kept 1\n",
+		},
+		{
+			name:    "--keep deletes nothing",
+			listing: entries("a"),
+			rows:    byKey(landed("a", ago(day))),
+			policy:  fetch.Policy{KeepAll: true},
+			want:    "kept 1\n",
+		},
+		{
+			name:    "refused messages wait for their pause to end",
+			listing: entries("due", "early"),
+			rows:    byKey(refused("due", ago(0)), refused("early", ago(-time.Second))),
+			want:    "fetch 1 \"due\"\nwaiting 1\n",
+		},
+		{
+			name:    "a deleted message that is listed again is compared",
+			listing: entries("a", "b"),
+			rows:    byKey(deleted("a", ago(day)), landed("b", ago(day))),
+			policy:  forever,
+			want:    "verify 1 \"a\"\nkept 1\n",
+		},
+		{
+			name:    "a message over the limit is left, others are not",
+			listing: []pop3proto.Entry{{Num: 1, UID: "big", Size: 101}, {Num: 2, UID: "fits", Size: 100}},
+			policy:  fetch.Policy{MaxSize: 100},
+			want:    "fetch 2 \"fits\"\nlarge 1 \"big\"\n",
+		},
+		{
+			name:    "a message that was too large is fetched once the limit allows it",
+			listing: entries("a"),
+			rows:    byKey(refused("a", 0)),
+			want:    "fetch 1 \"a\"\n",
+		},
+		{
+			name:    "the session's cap",
+			listing: entries("a", "b", "c"),
+			policy:  fetch.Policy{Limit: 2},
+			want:    "fetch 1 \"a\"\nfetch 2 \"b\"\nmore 1\n",
+		},
+		{
+			name:    "a partial listing forgets nothing for 30 days",
+			listing: entries("a"),
+			rows: byKey(landed("a", ago(day)), landed("b", ago(day)),
+				missing(landed("c", ago(90*day)), ago(29*day)), missing(landed("d", ago(90*day)), ago(31*day)),
+				deleted("e", ago(29*day)), deleted("f", ago(31*day))),
+			policy: forever,
+			want:   "kept 1\nmissing \"b\"\nforget \"d\"\nforget \"f\"\n",
+		},
+		{
+			name: "an empty listing forgets nothing at all",
+			rows: byKey(landed("b", ago(day)), missing(landed("d", ago(90*day)), ago(31*day)), deleted("f", ago(31*day))),
+			want: "missing \"b\"\n",
+		},
+		{
+			name:    "a message that is listed again",
+			listing: entries("a"),
+			rows:    byKey(missing(landed("a", ago(day)), ago(day))),
+			policy:  forever,
+			want:    "kept 1\nfound \"a\"\n",
+		},
+		{
+			name:    "two messages with one unique-id need a look at their headers",
+			listing: entries("x", "x", "y"),
+			want:    "probe 1\nprobe 2\n",
+		},
+		{
+			name:    "two messages with one unique-id are both fetched",
+			listing: entries("x", "x"),
+			headers: map[int]state.Sum{1: sum("one"), 2: sum("two")},
+			want:    fmt.Sprintf("fetch 1 %q\nfetch 2 %q\n", sumKey("one"), sumKey("two")),
+		},
+		{
+			name:    "so are two with one header",
+			listing: entries("", ""),
+			headers: map[int]state.Sum{1: sum("one"), 2: sum("one")},
+			want:    fmt.Sprintf("fetch 1 %q\nfetch 2 %q\n", sumKey("one"), sumKey("one")+"+"),
+		},
+		{
+			name:    "messages without a unique-id are known by their header",
+			listing: entries("", ""),
+			rows:    byKey(state.Row{UID: sumKey("one"), Phase: state.Landed, Header: sum("one")}),
+			headers: map[int]state.Sum{1: sum("two"), 2: sum("one")},
+			policy:  forever,
+			want:    fmt.Sprintf("fetch 1 %q\nkept 1\n", sumKey("two")),
+		},
+		{
+			name:    "a remembered unique-id that became ambiguous is no key any more",
+			listing: entries("x", "x"),
+			rows:    byKey(landed("x", ago(day))),
+			headers: map[int]state.Sum{1: sum("new"), 2: sum("hx")},
+			policy:  forever,
+			want:    fmt.Sprintf("fetch 1 %q\nkept 1\nrekey \"x\" to %q\n", sumKey("new"), sumKey("hx")),
+		},
+		{
+			name:    "and is one again when it is unique again",
+			listing: entries("x"),
+			rows:    byKey(state.Row{UID: sumKey("hx"), Phase: state.Landed, Header: sum("hx")}),
+			headers: map[int]state.Sum{1: sum("hx")},
+			policy:  forever,
+			want:    fmt.Sprintf("kept 1\nrekey %q to \"x\"\n", sumKey("hx")),
+		},
+		{
+			name:    "all unique-ids changed: look at the headers first",
+			listing: entries("n1", "n2", "n3"),
+			rows:    byKey(landed("o1", ago(day)), landed("o2", ago(day))),
+			policy:  forever,
+			want:    "probe 1\nprobe 2\nprobe 3\n",
+		},
+		{
+			name:    "all unique-ids changed: only what is new is fetched",
+			listing: entries("n1", "n2", "n3"),
+			rows:    byKey(landed("o1", ago(day)), landed("o2", ago(day))),
+			headers: map[int]state.Sum{1: sum("ho2"), 2: sum("other"), 3: sum("ho1")},
+			policy:  forever,
+			want:    "fetch 2 \"n2\"\nkept 2\nrekey \"o2\" to \"n1\"\nrekey \"o1\" to \"n3\"\n",
+		},
+		{
+			name:    "one kept message gone among many is no migration",
+			listing: entries("a", "b", "new"),
+			rows:    byKey(landed("a", ago(day)), landed("b", ago(day)), landed("c", ago(day))),
+			policy:  forever,
+			want:    "fetch 3 \"new\"\nkept 2\nmissing \"c\"\n",
+		},
+		{
+			name:    "migration to a server without TOP: contents are compared",
+			listing: entries("n1", "n2"),
+			rows:    byKey(landed("o1", ago(day)), landed("o2", ago(day))),
+			headers: map[int]state.Sum{},
+			policy:  forever,
+			want:    "verify 1 \"n1\"\nverify 2 \"n2\"\nmissing \"o1\"\nmissing \"o2\"\n",
+		},
+		{
+			name:    "a promise that is still open is left alone",
+			listing: entries("a"),
+			rows:    byKey(state.Row{UID: "a", Phase: state.Promised}, state.Row{UID: "b", Phase: state.Promised}),
+			want:    "waiting 1\n",
+		},
+		{
+			name: "numbers are the server's",
+			listing: []pop3proto.Entry{
+				{Num: 7, UID: "a"}, {Num: 3, UID: "b"},
+			},
+			want: "fetch 3 \"b\"\nfetch 7 \"a\"\n",
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			test.policy.Now = noon
+			got := outline(fetch.MakePlan(test.listing, test.rows, test.headers, test.policy))
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("plan (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// Whatever is listed and remembered, no message is both fetched and deleted,
+// and none is passed over in silence.
+func FuzzPlan(f *testing.F) {
+	f.Add("a b b  c", "LaDb", byte(0))
+	f.Fuzz(func(t *testing.T, uids, remembered string, limit byte) {
+		listing := entries(strings.Split(uids, " ")...)
+		rows := map[string]state.Row{}
+		for i := 0; i+1 < len(remembered); i += 2 {
+			uid := remembered[i+1 : i+2]
+			switch remembered[i] % 4 {
+			case 0:
+				rows[uid] = landed(uid, ago(day))
+			case 1:
+				rows[uid] = deleted(uid, ago(40*day))
+			case 2:
+				rows[uid] = refused(uid, ago(-day))
+			case 3:
+				rows[uid] = missing(landed(uid, ago(day)), ago(day))
+			}
+		}
+		var sorted []state.Row
+		for _, r := range rows {
+			sorted = append(sorted, r)
+		}
+		byKey(sorted...)
+		pol := fetch.Policy{Now: noon, Limit: int(limit)}
+		headers := map[int]state.Sum{}
+		for _, e := range fetch.MakePlan(listing, sorted, nil, pol).Probe {
+			headers[e.Num] = sum("h" + e.UID)
+		}
+		p := fetch.MakePlan(listing, sorted, headers, pol)
+		seen := map[int]int{}
+		for _, w := range slices.Concat(p.Fetch, p.Verify, p.Large) {
+			seen[w.Num]++
+		}
+		for _, l := range p.Delete {
+			seen[l.Num]++
+		}
+		for n, times := range seen {
+			if times > 1 {
+				t.Errorf("message %d is planned %d times", n, times)
+			}
+		}
+		if all := len(seen) + p.Kept + p.Waiting + p.More; all != len(listing) {
+			t.Errorf("%d of %d messages are planned", all, len(listing))
+		}
+		keys := map[string]bool{}
+		for _, w := range p.Fetch {
+			if w.Key != "" && keys[w.Key] {
+				t.Errorf("two messages are fetched under the key %q", w.Key)
+			}
+			keys[w.Key] = true
+		}
+	})
+}
