@@ -50,7 +50,8 @@ func RunCrash(t *testing.T, s Suite) {
 // crash too, up to the number of crashes.
 //
 // The caller's journal is a model: a promise is durable when it is written, in
-// the order of package deliver; that a message landed may be forgotten.
+// the order of package deliver; that a message landed may be forgotten; and a
+// record whose writing failed may be there all the same.
 //
 // Crash returns how many states it restarted from, and an error if in the end
 // a message was missing, or there twice, or not the same, or if a process
@@ -93,6 +94,16 @@ type world struct {
 	lasting  int   // how many of landed cannot be forgotten any more
 	server   map[int]bool
 	taken    []string
+	doubt    bool // a record whose writing fails is there all the same
+}
+
+// journal writes a record.
+func (w *world) journal(what string, write func()) error {
+	err := w.fs.Mark("journal " + what)
+	if err == nil || w.doubt && errors.Is(err, syscall.EIO) {
+		write()
+	}
+	return err
 }
 
 type promise struct {
@@ -135,8 +146,9 @@ func (r *run) explore(w *world, crashes int) error {
 // crash runs a process up to operation n and explores all that may come of it.
 func (r *run) crash(w *world, n, crashes int) error {
 	var last durabletest.Op
-	stopped := func(hit error) (*world, error) {
+	stopped := func(hit error, doubt bool) (*world, error) {
 		v := w.on(w.fs.Kill())
+		v.doubt = doubt
 		v.fs.OnOp(func(op durabletest.Op) error {
 			if op.N == n {
 				last = op
@@ -151,17 +163,22 @@ func (r *run) crash(w *world, n, crashes int) error {
 		return fmt.Errorf("%s at operation %d (%s %s %s): %w", how, n, last.Verb, last.Path, last.To, err)
 	}
 
-	v, err := stopped(syscall.EIO)
-	if err == nil || last.Verb == durabletest.Mark || isMachine(err) {
-		err = r.explore(v.on(v.fs.Kill()), crashes-1)
-	} else {
-		err = fmt.Errorf("not told as the machine's fault: %w", err)
-	}
-	if err != nil {
-		return failed("I/O error", err)
+	for _, doubt := range []bool{false, true} {
+		v, err := stopped(syscall.EIO, doubt)
+		if err == nil || last.Verb == durabletest.Mark || isMachine(err) {
+			err = r.explore(v.on(v.fs.Kill()), crashes-1)
+		} else {
+			err = fmt.Errorf("not told as the machine's fault: %w", err)
+		}
+		if err != nil {
+			return failed("I/O error", err)
+		}
+		if last.Verb != durabletest.Mark {
+			break
+		}
 	}
 
-	v, _ = stopped(durabletest.ErrCrashed)
+	v, _ := stopped(durabletest.ErrCrashed, false)
 	for after := range v.forget() {
 		if err := r.restart(after, after.fs.Kill(), crashes-1); err != nil {
 			return failed("kill", err)
@@ -243,11 +260,7 @@ func (r *run) process(w *world) error {
 	}
 	defer sink.Close()
 	land := func(message int) error {
-		err := w.fs.Mark("journal that a message landed")
-		if err == nil {
-			w.landed = append(w.landed, message)
-		}
-		return err
+		return w.journal("that a message landed", func() { w.landed = append(w.landed, message) })
 	}
 
 	w.lasting = len(w.landed) // a journal is made durable before it is believed
@@ -264,10 +277,9 @@ func (r *run) process(w *world) error {
 				w.lasting = len(w.landed)
 			}
 		}
-		if err := w.fs.Mark("journal that a promise is settled"); err != nil {
+		if err := w.journal("that a promise is settled", func() { w.promises = w.promises[1:] }); err != nil {
 			return err
 		}
-		w.promises = w.promises[1:]
 	}
 	if err := sink.Sweep(ctx, "work"); err != nil {
 		return err
@@ -309,11 +321,13 @@ func (r *run) fetch(ctx context.Context, w *world, sink deliver.Sink, land func(
 	if err != nil {
 		return err
 	}
-	if err := w.fs.Mark("journal the promises"); err != nil {
+	err = w.journal("the promises", func() {
+		for i, p := range promises {
+			w.promises = append(w.promises, promise{messages[i], p.Token})
+		}
+	})
+	if err != nil {
 		return err
-	}
-	for i, p := range promises {
-		w.promises = append(w.promises, promise{messages[i], p.Token})
 	}
 	return b.Commit(ctx, func(rec deliver.Receipt) error {
 		if rec.Err != nil {

@@ -27,8 +27,8 @@ type Suite struct {
 	Canon func(wire string) string
 
 	// Take, if it is not nil, has the mailbox's owner move all messages
-	// elsewhere, and returns them as Read does. A sink that has it must not
-	// deliver again what its owner took.
+	// elsewhere, durably, and returns them as Read does. A sink that has it
+	// must not deliver again what its owner took.
 	Take func(fs durable.FS, dir string) ([]string, error)
 	// Torn says that a crash may leave part of a message where a reader sees
 	// it, until Settle has put that right.

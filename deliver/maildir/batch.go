@@ -1,0 +1,181 @@
+package maildir
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/durable"
+)
+
+type batch struct {
+	s        *Sink
+	messages []message
+	prepared bool
+	err      error // what broke the batch
+}
+
+// message is a message in tmp/.
+type message struct {
+	file  durable.File // open until Prepare, then nil
+	tmp   string       // the name in tmp/
+	final string       // the name in new/
+}
+
+func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	m := message{tmp: b.s.unique(accountMark(mail.Account))}
+	var err error
+	m.file, err = b.s.fs.OpenFile(b.s.path("tmp", m.tmp), os.O_WRONLY|os.O_CREATE|os.O_EXCL, b.s.mode)
+	if err != nil {
+		b.err = b.s.failed("create a file in tmp/", err)
+		return 0, b.err
+	}
+	out := &sizeWriter{w: m.file}
+	err = copyBody(ctx, out, body)
+	if err == nil && b.s.mode != 0o600 { // the umask may have taken bits away
+		out.err = m.file.Chmod(b.s.mode)
+	}
+	if out.err != nil {
+		b.err = b.s.failed("write a message to tmp/", out.err)
+		err = b.err
+	}
+	if err != nil {
+		b.drop(m)
+		return 0, err
+	}
+	m.final = sized(m.tmp, out.size, out.wireSize())
+	b.messages = append(b.messages, m)
+	return deliver.Ticket(len(b.messages) - 1), nil
+}
+
+// syncers is how many files are synced at once: a journaling file system
+// commits them together.
+const syncers = 8
+
+func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
+	if b.err != nil {
+		return nil, b.err
+	}
+	b.err = b.sync(ctx)
+	if b.err != nil {
+		return nil, b.err
+	}
+	promises := make([]deliver.Promise, len(b.messages))
+	for i, m := range b.messages {
+		token, err := b.s.token(m.final)
+		if err != nil {
+			b.err = err
+			return nil, err
+		}
+		promises[i] = deliver.Promise{Ticket: deliver.Ticket(i), Token: token}
+	}
+	b.prepared = true
+	return promises, nil
+}
+
+// sync makes the files and their names in tmp/ durable.
+func (b *batch) sync(ctx context.Context) error {
+	var wg sync.WaitGroup
+	var next atomic.Int64
+	errs := make([]error, len(b.messages))
+	for range min(syncers, len(b.messages)) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(errs)); i = next.Add(1) - 1 {
+				if errs[i] = ctx.Err(); errs[i] == nil {
+					errs[i] = b.messages[i].file.Sync()
+				}
+				// A network file system may tell only here that a write failed.
+				errs[i] = cmp.Or(errs[i], b.messages[i].file.Close())
+				b.messages[i].file = nil
+			}
+		})
+	}
+	wg.Wait()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	for _, err := range errs {
+		if err != nil {
+			return b.s.failed("sync a message in tmp/", err)
+		}
+	}
+	if err := b.s.fs.SyncDir(b.s.path("tmp")); err != nil {
+		return b.s.failed("sync tmp/", err)
+	}
+	return nil
+}
+
+func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
+	if b.err != nil {
+		return b.err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if len(b.messages) == 0 {
+		return nil
+	}
+	receipts := make([]deliver.Receipt, len(b.messages))
+	for i, m := range b.messages {
+		receipts[i] = deliver.Receipt{Ticket: deliver.Ticket(i), Where: b.s.path("new", m.final)}
+		err := b.s.publish(m.final)
+		if errors.Is(err, fs.ErrNotExist) {
+			// Somebody cleans tmp/ too eagerly. It must be told now: Settle
+			// would take the message for delivered and moved by its owner.
+			receipts[i].Where, receipts[i].Err = "", err
+		} else if err != nil {
+			return err
+		}
+	}
+	if err := b.s.syncPublished(); err != nil {
+		return err
+	}
+	for _, r := range receipts {
+		if err := landed(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Abort removes what was staged, unless it has been promised. The promise may
+// be in the caller's journal by now, even if the caller thinks that it is not;
+// then Settle finishes the delivery, and otherwise Sweep removes the files. If
+// they were removed here, Settle would take them for delivered.
+func (b *batch) Abort() error {
+	if b.prepared {
+		return nil
+	}
+	var err error
+	for _, m := range b.messages {
+		err = cmp.Or(err, b.drop(m))
+	}
+	b.messages = nil
+	b.err = cmp.Or(b.err, errAborted)
+	return err
+}
+
+var errAborted = errors.New("the batch was aborted")
+
+// drop removes a message that has not been promised.
+func (b *batch) drop(m message) error {
+	if m.file != nil {
+		m.file.Close() // what it held is of no interest any more
+	}
+	if err := b.s.fs.Remove(b.s.path("tmp", m.tmp)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return b.s.failed("remove a message from tmp/", err)
+	}
+	return nil
+}

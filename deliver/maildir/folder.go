@@ -1,0 +1,135 @@
+package maildir
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/mailhaul/mailhaul/deliver"
+)
+
+// folders are what makes a directory a Maildir. tmp/ is last: a Maildir whose
+// creation was cut short is not mistaken for one that can be written to.
+var folders = []string{"cur", "new", "tmp"}
+
+// open makes sure that the Maildir is there and can be written to. The first
+// time it also makes durable what is there: an earlier process may have died
+// between creating the folders and syncing their names.
+func (s *Sink) open() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ready {
+		for _, sub := range folders {
+			info, err := s.fs.Stat(s.path(sub))
+			s.ready = s.ready && err == nil && info.IsDir()
+		}
+		if s.ready {
+			return nil
+		}
+	}
+	if err := s.create(s.root); err != nil {
+		return err
+	}
+	if s.dir != s.root {
+		if err := s.create(s.dir); err != nil {
+			return err
+		}
+		// Maildir++ marks a folder, so that it is not taken for a Maildir of
+		// its own.
+		if err := s.touch(s.path("maildirfolder")); err != nil {
+			return err
+		}
+	}
+	if err := s.probe(); err != nil {
+		return err
+	}
+	s.ready = true
+	return nil
+}
+
+// create creates what is missing of a Maildir and makes its names durable.
+func (s *Sink) create(dir string) error {
+	there := true
+	switch info, err := s.fs.Stat(dir); {
+	case errors.Is(err, fs.ErrNotExist):
+		there = false
+		if err := s.fs.Mkdir(dir, 0o700); errors.Is(err, fs.ErrNotExist) {
+			return s.fault(deliver.FaultOperator, "create the Maildir", err, "create "+filepath.Dir(dir)+" first, or correct the path")
+		} else if err != nil && !errors.Is(err, fs.ErrExist) {
+			return s.failed("create the Maildir", err)
+		}
+	case err != nil:
+		return s.failed("open the Maildir", err)
+	case !info.IsDir():
+		return s.fault(deliver.FaultOperator, "not a folder: "+dir, nil, "a Maildir is a folder; for a single file choose mbox")
+	}
+	if err := s.fill(dir); err != nil {
+		return err
+	}
+	if err := s.fs.SyncDir(dir); err != nil {
+		return s.failed("sync the Maildir", err)
+	}
+	// The folder above may well be unreadable, as the one of all users' mail
+	// is. What was there before can do without.
+	if err := s.fs.SyncDir(filepath.Dir(dir)); err != nil && !(there && errors.Is(err, fs.ErrPermission)) {
+		return s.failed("sync the folder of the Maildir", err)
+	}
+	return nil
+}
+
+// fill creates those of the folders that dir lacks, unless dir is something
+// else than a Maildir.
+func (s *Sink) fill(dir string) error {
+	var missing []string
+	for _, sub := range folders {
+		switch info, err := s.fs.Stat(filepath.Join(dir, sub)); {
+		case errors.Is(err, fs.ErrNotExist):
+			missing = append(missing, sub)
+		case err != nil:
+			return s.failed("open "+sub+"/", err)
+		case !info.IsDir():
+			return s.fault(deliver.FaultOperator, "not a Maildir: "+sub+" is a file", nil, "choose another path")
+		}
+	}
+	if len(missing) == len(folders) {
+		entries, err := s.fs.ReadDir(dir)
+		if err != nil {
+			return s.failed("list the Maildir", err)
+		}
+		if len(entries) > 0 {
+			return s.fault(deliver.FaultOperator, "not a Maildir: it has other files, and no cur/, new/ and tmp/", nil,
+				"choose a Maildir, an empty folder, or a path that does not exist yet")
+		}
+	}
+	for _, sub := range missing {
+		if err := s.fs.Mkdir(filepath.Join(dir, sub), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return s.failed("create "+sub+"/", err)
+		}
+	}
+	return nil
+}
+
+func (s *Sink) touch(name string) error {
+	f, err := s.fs.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return s.failed("create a file", err)
+	}
+	if err := f.Close(); err != nil {
+		return s.failed("create a file", err)
+	}
+	return nil
+}
+
+// probe finds out whether a message could be written, before one is
+// downloaded.
+func (s *Sink) probe() error {
+	name := s.path("tmp", s.unique(probeMark))
+	if err := s.touch(name); err != nil {
+		return err
+	}
+	if err := s.fs.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) { // Sweep may have been faster
+		return s.failed("remove a file from tmp/", err)
+	}
+	return nil
+}

@@ -1,0 +1,143 @@
+// Package maildir delivers into a Maildir (https://cr.yp.to/proto/maildir.html)
+// or a folder of a Maildir++, each message exactly once.
+//
+// The order on disk is what the promise rests on:
+//
+//	Stage    write tmp/F
+//	Prepare  fsync each tmp/F, then fsync tmp/
+//	         (the caller journals that F is promised)
+//	Commit   rename each tmp/F to new/F,S=…,W=…, then fsync new/, then tmp/
+//	         (the caller journals that F landed)
+//
+// After a crash, a promised F that is still in tmp/ is renamed; one that is
+// not has been: in new/ or cur/, or wherever its owner has moved it since.
+package maildir
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/durable"
+)
+
+// Options change how a Sink delivers. The zero value is the default.
+type Options struct {
+	// FS is the file system; nil is durable.OS.
+	FS durable.FS
+	// FileMode is the permission bits of a message, whatever the umask; 0 is
+	// 0600.
+	FileMode fs.FileMode
+	// Subfolder is a Maildir++ folder below the path, as in ".Lists.Go". It
+	// is created if it is missing.
+	Subfolder string
+	// Host names this machine in file names; empty asks the system.
+	Host string
+	// Now tells the time; nil is time.Now.
+	Now func() time.Time
+}
+
+// Sink delivers into one Maildir. It implements deliver.Sink.
+type Sink struct {
+	fs   durable.FS
+	root string // the Maildir
+	dir  string // where the mail goes: root, or a folder of it
+	mode fs.FileMode
+	host string
+	now  func() time.Time
+
+	names atomic.Uint64 // how many names this sink has made
+
+	mu    sync.Mutex
+	ready bool // the folders were found, and made durable
+}
+
+var _ deliver.Sink = (*Sink)(nil)
+
+// New returns a sink for the Maildir at path. It does not look at the disk:
+// Begin does. Its error is a *deliver.Error with FaultOperator, for arguments
+// that cannot be meant.
+func New(path string, o Options) (*Sink, error) {
+	s := &Sink{fs: o.FS, mode: o.FileMode, host: o.Host, now: o.Now}
+	if path == "" {
+		return nil, s.fault(deliver.FaultOperator, "no path", nil, "name the folder of the Maildir")
+	}
+	root, err := filepath.Abs(path)
+	if err != nil {
+		return nil, s.failed("find "+path, err)
+	}
+	s.root, s.dir = root, filepath.Join(root, o.Subfolder)
+	if f := o.Subfolder; f != "" && (!strings.HasPrefix(f, ".") || strings.Trim(f, ".") == "" ||
+		strings.HasSuffix(f, ".") || strings.Contains(f, "..") || strings.ContainsAny(f, "/\x00")) {
+		return nil, s.fault(deliver.FaultOperator, "no folder of a Maildir++: "+f, nil, `write it as ".Lists.Go"`)
+	}
+	if s.mode&^0o777 != 0 || s.mode != 0 && s.mode&0o400 == 0 {
+		return nil, s.fault(deliver.FaultOperator, "file mode "+s.mode.String(), nil, "0600, 0640 and 0660 make sense")
+	}
+	if s.mode == 0 {
+		s.mode = 0o600
+	}
+	if s.fs == nil {
+		s.fs = durable.OS
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.host == "" {
+		if s.host, err = os.Hostname(); err != nil {
+			s.host = "localhost"
+		}
+	}
+	return s, nil
+}
+
+// Profile describes the sink. A batch holds its files open until Prepare has
+// synced them, since only the descriptor that wrote a file is sure to be told
+// that the write failed; hence the bound on its messages.
+func (s *Sink) Profile() deliver.Profile {
+	return deliver.Profile{Kind: "maildir", Target: s.dir, Guarantee: deliver.ExactlyOnce, MaxMessages: 128}
+}
+
+// Begin creates what is missing of the Maildir and starts a batch.
+func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := s.open(); err != nil {
+		return nil, err
+	}
+	return &batch{s: s}, nil
+}
+
+// Close does nothing: a sink holds nothing open.
+func (s *Sink) Close() error { return nil }
+
+func (s *Sink) path(elem ...string) string {
+	return filepath.Join(append([]string{s.dir}, elem...)...)
+}
+
+func (s *Sink) fault(fault deliver.Fault, op string, err error, hint string) *deliver.Error {
+	return &deliver.Error{Fault: fault, Target: s.dir, Op: op, Err: err, Hint: hint}
+}
+
+// failed tells of a call to the system that failed.
+func (s *Sink) failed(op string, err error) *deliver.Error {
+	fault := deliver.FaultOf(err)
+	hint := ""
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		hint = "make the Maildir writable for the user who runs mailhaul"
+	case fault == deliver.FaultMachine:
+		hint = "look at the disk: free space, quota, and the system's log"
+	case fault == deliver.FaultOperator:
+		hint = "check that the path is right and that its disk is mounted"
+	}
+	return s.fault(fault, op, err, hint)
+}

@@ -1,0 +1,62 @@
+package maildir
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+)
+
+// unique returns a file name that nothing else has, with a mark that tells
+// whose it is. Its form is that of the Maildir specification: seconds, a
+// delivery identifier, the host. M, P, Q and R are microseconds, process,
+// count and random bits; A is the mark, of mailhaul alone.
+func (s *Sink) unique(mark string) string {
+	now := s.now()
+	var random [4]byte
+	rand.Read(random[:])
+	return fmt.Sprintf("%d.M%dP%dQ%dR%xA%s.%s", now.Unix(), now.Nanosecond()/1000,
+		os.Getpid(), s.names.Add(1), random, mark, hostPart(s.host))
+}
+
+// ours matches the names that unique makes and catches the mark.
+var ours = regexp.MustCompile(`^[0-9]+\.M[0-9]+P[0-9]+Q[0-9]+R[0-9a-f]{8}A([0-9a-f]{12})\.`)
+
+// accountMark stands for an account in a file name. An account's own name may
+// hold anything, and need not be readable by all who can list the folder.
+func accountMark(account string) string {
+	sum := sha256.Sum256([]byte(account))
+	return hex.EncodeToString(sum[:6])
+}
+
+// probeMark marks files without content, of no account.
+const probeMark = "000000000000"
+
+// hostPart makes a host name fit for a file name. The specification wants /
+// and : replaced so; a comma would start the sizes.
+func hostPart(host string) string {
+	host = strings.NewReplacer("/", `\057`, ":", `\072`, ",", `\054`).Replace(host)
+	host = strings.Map(func(r rune) rune {
+		if r <= ' ' || r >= 0x7f {
+			return '_'
+		}
+		return r
+	}, host)
+	return host[:min(len(host), 100)]
+}
+
+// sized returns the name under which a message of so many octets is
+// delivered. Readers trust these sizes: S is the file's, W the one with every
+// line end a CRLF, as IMAP's RFC822.SIZE is (RFC 9051 §2.3.4).
+func sized(name string, size, wireSize int64) string {
+	return fmt.Sprintf("%s,S=%d,W=%d", name, size, wireSize)
+}
+
+// staged returns the name in tmp/ of a message with a given name in new/.
+func staged(final string) string {
+	name, _, _ := strings.Cut(final, ",S=")
+	return name
+}

@@ -1,0 +1,192 @@
+package maildir
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/mailhaul/mailhaul/deliver"
+)
+
+// patience is how long a message that is nowhere to be found is taken for one
+// that its owner has moved. The Maildir specification lets anybody remove
+// files from tmp/ once they are 36 hours old; until then only Commit takes a
+// message from there.
+const patience = 36 * time.Hour
+
+// token is what a promise holds, as JSON.
+type token struct {
+	// Dir is the Maildir, since the sink may have another when Settle is
+	// asked.
+	Dir string `json:"dir"`
+	// Tmp is the inode of its tmp/. If there is another in its place, as when
+	// a disk is not mounted, a message that is missing proves nothing.
+	Tmp uint64 `json:"tmp"`
+	// Name is the file's name in new/. It tells the one in tmp/, and the time.
+	Name string `json:"name"`
+}
+
+func (s *Sink) token(final string) (string, error) {
+	ino, err := s.tmpInode()
+	if err != nil {
+		return "", s.failed("open tmp/", err)
+	}
+	t, err := json.Marshal(token{s.dir, ino, final})
+	return string(t), err
+}
+
+func (s *Sink) tmpInode() (uint64, error) {
+	info, err := s.fs.Stat(s.path("tmp"))
+	if err != nil {
+		return 0, err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, nil
+	}
+	return st.Ino, nil
+}
+
+// Settle implements deliver.Sink. It finishes the delivery of a message that
+// is still in tmp/.
+func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, error) {
+	if err := ctx.Err(); err != nil {
+		return deliver.Unknown, err
+	}
+	var t token
+	if err := json.Unmarshal([]byte(promise), &t); err != nil || !ours.MatchString(t.Name) || strings.Contains(t.Name, "/") {
+		return deliver.Unknown, nil // not ours
+	}
+	at := &Sink{fs: s.fs, dir: t.Dir, now: s.now}
+	return at.settle(t)
+}
+
+func (s *Sink) settle(t token) (deliver.Verdict, error) {
+	ino, err := s.tmpInode()
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return deliver.Unknown, nil // the Maildir is gone
+	} else if err != nil {
+		return deliver.Unknown, s.failed("open tmp/", err)
+	}
+	// What is found, or missing, may be so in the cache only.
+	if err := s.sync("cur", "new", "tmp"); err != nil {
+		return deliver.Unknown, err
+	}
+	delivered, err := s.delivered(t.Name)
+	if err != nil {
+		return deliver.Unknown, err
+	}
+	tmp := s.path("tmp", staged(t.Name))
+	_, err = s.fs.Stat(tmp)
+	waiting := err == nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return deliver.Unknown, s.failed("look into tmp/", err)
+	}
+	switch {
+	case delivered && waiting:
+		// A power cut may keep both names of a rename. A mail reader has
+		// seen one of them already.
+		if err := s.fs.Remove(tmp); err != nil {
+			return deliver.Unknown, s.failed("remove a message from tmp/", err)
+		}
+		if err := s.sync("tmp"); err != nil {
+			return deliver.Unknown, err
+		}
+	case waiting:
+		if err := s.publish(t.Name); err != nil {
+			return deliver.Unknown, err
+		}
+		if err := s.syncPublished(); err != nil {
+			return deliver.Unknown, err
+		}
+	case delivered:
+	case ino != t.Tmp:
+		return deliver.Unknown, nil
+	case s.now().Sub(madeAt(t.Name)) >= patience:
+		return deliver.NotLanded, nil
+	}
+	return deliver.Landed, nil
+}
+
+// delivered reports whether a message is in new/, or in cur/ with any flags.
+func (s *Sink) delivered(final string) (bool, error) {
+	if _, err := s.fs.Stat(s.path("new", final)); err == nil {
+		return true, nil
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return false, s.failed("look into new/", err)
+	}
+	entries, err := s.fs.ReadDir(s.path("cur"))
+	if err != nil {
+		return false, s.failed("list cur/", err)
+	}
+	for _, e := range entries {
+		if name, _, _ := strings.Cut(e.Name(), ":"); name == final {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// publish shows a message to mail readers. It is a rename and not a link: file
+// systems without hard links can do it, and there is no moment with two names.
+func (s *Sink) publish(final string) error {
+	err := s.fs.Rename(s.path("tmp", staged(final)), s.path("new", final))
+	if errors.Is(err, syscall.EXDEV) {
+		return s.fault(deliver.FaultOperator, "move a message from tmp/ to new/", err,
+			"tmp/ and new/ must be on one file system: mount or link the Maildir as a whole")
+	}
+	if err != nil {
+		return s.failed("move a message from tmp/ to new/", err)
+	}
+	return nil
+}
+
+// syncPublished makes the moves from tmp/ to new/ durable. new/ comes first,
+// so that there is no moment at which a power cut could take both names.
+func (s *Sink) syncPublished() error { return s.sync("new", "tmp") }
+
+// sync makes the names in some of the folders durable.
+func (s *Sink) sync(folders ...string) error {
+	for _, sub := range folders {
+		if err := s.fs.SyncDir(s.path(sub)); err != nil {
+			return s.failed("sync "+sub+"/", err)
+		}
+	}
+	return nil
+}
+
+// madeAt tells when a name was made.
+func madeAt(name string) time.Time {
+	seconds, _, _ := strings.Cut(name, ".")
+	n, _ := strconv.ParseInt(seconds, 10, 64)
+	return time.Unix(n, 0)
+}
+
+// Sweep implements deliver.Sink: it removes the files of account from tmp/.
+func (s *Sink) Sweep(ctx context.Context, account string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	entries, err := s.fs.ReadDir(s.path("tmp"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return s.failed("list tmp/", err)
+	}
+	mark := accountMark(account)
+	for _, e := range entries {
+		m := ours.FindStringSubmatch(e.Name())
+		if m == nil || m[1] != mark && m[1] != probeMark {
+			continue
+		}
+		if err := s.fs.Remove(s.path("tmp", e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return s.failed("remove a message from tmp/", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,118 @@
+package maildir_test
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/delivertest"
+	"github.com/mailhaul/mailhaul/deliver/durable"
+	"github.com/mailhaul/mailhaul/deliver/durable/durabletest"
+	"github.com/mailhaul/mailhaul/deliver/maildir"
+)
+
+// readFile reads a whole file.
+func readFile(fsys durable.FS, name string) (string, error) {
+	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	content, err := io.ReadAll(f)
+	return string(content), err
+}
+
+// list returns the paths of the messages that a mail reader finds. A Maildir
+// that does not exist has none.
+func list(fsys durable.FS, dir string) ([]string, error) {
+	var names []string
+	for _, sub := range []string{"new", "cur"} {
+		entries, err := fsys.ReadDir(filepath.Join(dir, sub))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		for _, e := range entries {
+			names = append(names, filepath.Join(dir, sub, e.Name()))
+		}
+	}
+	return names, nil
+}
+
+func read(fsys durable.FS, dir string) ([]string, error) {
+	names, err := list(fsys, filepath.Join(dir, "Maildir"))
+	if err != nil {
+		return nil, err
+	}
+	var messages []string
+	for _, name := range names {
+		m, err := readFile(fsys, name)
+		if err != nil {
+			return nil, err
+		}
+		messages = append(messages, m)
+	}
+	return messages, nil
+}
+
+func take(fsys durable.FS, dir string) ([]string, error) {
+	messages, err := read(fsys, dir)
+	if err != nil {
+		return nil, err
+	}
+	names, err := list(fsys, filepath.Join(dir, "Maildir"))
+	for _, name := range names {
+		err = errors.Join(err, fsys.Remove(name))
+	}
+	if len(names) > 0 { // where the owner has it now it is durable
+		for _, sub := range []string{"new", "tmp", "cur"} {
+			err = errors.Join(err, fsys.SyncDir(filepath.Join(dir, "Maildir", sub)))
+		}
+	}
+	return messages, err
+}
+
+// skip leaves out the operations of a verb on files whose path has such an
+// element.
+func skip(verb durabletest.Verb, elem string) func(durabletest.Op) error {
+	return func(op durabletest.Op) error {
+		if op.Verb == verb && strings.Contains(op.Path+"/", "/"+elem+"/") {
+			return durabletest.ErrSkip
+		}
+		return nil
+	}
+}
+
+var suite = delivertest.Suite{
+	Open: func(fsys durable.FS, dir string) (deliver.Sink, error) {
+		return maildir.New(filepath.Join(dir, "Maildir"), maildir.Options{FS: fsys})
+	},
+	Read: read,
+	Take: take,
+	Broken: []delivertest.Broken{
+		{Name: "messages are not synced", Op: skip(durabletest.Sync, "tmp")},
+		{Name: "tmp is not synced", Op: skip(durabletest.SyncDir, "tmp")},
+		{Name: "new is not synced", Op: skip(durabletest.SyncDir, "new")},
+		{Name: "the Maildir is not synced", Op: func(op durabletest.Op) error {
+			if op.Verb == durabletest.SyncDir && filepath.Base(op.Path) == "Maildir" {
+				return durabletest.ErrSkip
+			}
+			return nil
+		}},
+		{Name: "the folder of the Maildir is not synced", Op: func(op durabletest.Op) error {
+			if op.Verb == durabletest.SyncDir && filepath.Base(op.Path) == "mail" {
+				return durabletest.ErrSkip
+			}
+			return nil
+		}},
+		{Name: "messages are not renamed", Op: skip(durabletest.Rename, "tmp")},
+		{Name: "leftovers stay", Op: skip(durabletest.Remove, "tmp")},
+	},
+}
+
+func TestSuite(t *testing.T) { delivertest.Run(t, suite) }
+func TestCrash(t *testing.T) { delivertest.RunCrash(t, suite) }
