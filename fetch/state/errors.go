@@ -100,6 +100,11 @@ func wrap(path, op string, err error) error {
 	return &Error{Path: path, Op: op, Err: err, Hint: hint(path, err)}
 }
 
+// damaged is the hint for a database that cannot be read.
+func damaged(path string) string {
+	return "restore " + path + " from a backup; or move it away, and all mail still on the servers is fetched anew"
+}
+
 func hint(path string, err error) string {
 	switch primary(err) {
 	case sqlite3.SQLITE_FULL:
@@ -109,7 +114,7 @@ func hint(path string, err error) string {
 	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN:
 		return "check that the folder of " + path + " belongs to the user who runs mailhaul and can be written to"
 	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
-		return "restore " + path + " from a backup; or move it away, and all mail still on the servers is fetched anew"
+		return damaged(path)
 	case sqlite3.SQLITE_BUSY:
 		return "another program has been writing to " + path + " for too long: end it, or try again later"
 	}

@@ -29,8 +29,7 @@ type Lease struct {
 
 // Lease takes the lease of an account, for this process or any other that
 // has the same state folder. If it is held the error is a *HeldError, at
-// once; other errors are *Error. The state folder must be on a file system
-// whose locks reach every machine that uses it.
+// once; other errors are *Error.
 func (s *Store) Lease(ctx context.Context, account string) (*Lease, error) {
 	if s.write == nil {
 		return nil, ErrReadOnly

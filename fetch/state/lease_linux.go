@@ -9,8 +9,8 @@ import (
 )
 
 // tryLock takes an open file description lock (fcntl(2)): it belongs to f
-// alone, so that it also keeps out other goroutines, works over NFS, and is
-// not dropped when the process closes another descriptor of the file.
+// alone, so that it also keeps out other goroutines and is not dropped when
+// the process closes another descriptor of the file.
 func tryLock(f *os.File) error {
 	lk := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart}
 	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lk)

@@ -38,7 +38,8 @@ type Store struct {
 // The folder is private: one that others may enter is refused, with the chmod
 // to run as hint, rather than changed, since it may be a folder that mailhaul
 // was pointed at by mistake. A damaged database is an error and is never
-// replaced. Errors are *Error.
+// replaced. The folder is for one machine: the processes that use it share
+// memory, which they cannot over a network. Errors are *Error.
 func Open(ctx context.Context, dir string) (*Store, error) {
 	path := filepath.Join(dir, dbName)
 	if err := makeFolder(dir); err != nil {

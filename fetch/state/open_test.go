@@ -80,7 +80,7 @@ func TestOpenRefuses(t *testing.T) {
 			test.spoil(t, dir)
 
 			for range 2 { // not on the second try either
-				s, err = state.Open(t.Context(), dir)
+				_, err := state.Open(t.Context(), dir)
 				var e *state.Error
 				if !errors.As(err, &e) {
 					t.Fatalf("Open: %v, want *Error", err)

@@ -7,7 +7,7 @@ import (
 )
 
 // openPromise finds a promise of message ?2 of account ?1 that is open.
-const openPromise = "(SELECT 1 FROM deliveries WHERE account = ?1 AND uid = ?2 AND landed IS NULL)"
+const openPromise = "(SELECT 1 FROM deliveries WHERE account = ?1 AND uid = ?2 AND open)"
 
 // Promises returns the open promises of an account, in the order in which
 // they were made.
@@ -15,7 +15,7 @@ func (s *Store) Promises(ctx context.Context, account string) ([]Promise, error)
 	rows, err := s.read.QueryContext(ctx, `
 		SELECT uid, sink, token, size, header, content
 		FROM deliveries JOIN messages USING (account, uid)
-		WHERE account = `+byName+` AND deliveries.landed IS NULL ORDER BY id`, account)
+		WHERE account = `+byName+` AND open ORDER BY id`, account)
 	return collect(rows, err, s.path, "read the promises", func(rows *sql.Rows) (p Promise, err error) {
 		var uid, header, content sql.RawBytes
 		err = rows.Scan(&uid, &p.Sink, &p.Token, &p.Size, &header, &content)
@@ -29,32 +29,22 @@ func (s *Store) Promises(ctx context.Context, account string) ([]Promise, error)
 // Promise journals promises, before their sinks make good on them. A message
 // for several sinks is promised for all of them before any landing is noted.
 // A promise for a row that is Landed or Deleted is one of a new message with
-// an old UID: what is known of the old one goes.
+// an old UID: what is known of the old one goes. Any other is a new attempt:
+// sinks that withdrew their promise and make no new one are owed nothing more.
 func (s *Store) Promise(ctx context.Context, account string, ps []Promise) error {
-	if len(ps) == 0 {
-		return nil
-	}
-	return s.change(ctx, "journal promises", func(t *tx) error {
-		id, err := t.account(account)
-		if err != nil {
-			return err
-		}
-		for _, p := range ps {
-			if err := t.promise(id, p); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return each(ctx, s, account, "journal promises", ps, (*tx).promise)
 }
 
 func (t *tx) promise(account int64, p Promise) error {
 	uid := []byte(p.UID)
 	// Else a promise of the new message that is withdrawn would find the old
 	// one's landings, and the new one would count as delivered.
-	if err := t.exec(`
-		DELETE FROM messages WHERE account = ? AND uid = ? AND phase IN (?, ?)`,
+	if err := t.exec("DELETE FROM messages WHERE account = ? AND uid = ? AND phase IN (?, ?)",
 		account, uid, Landed, Deleted); err != nil {
+		return err
+	}
+	if err := t.exec("DELETE FROM deliveries WHERE account = ? AND uid = ? AND NOT open AND landed IS NULL",
+		account, uid); err != nil {
 		return err
 	}
 	// The tries stay, so that a promise that is withdrawn resumes them.
@@ -70,30 +60,20 @@ func (t *tx) promise(account int64, p Promise) error {
 }
 
 // Land notes at the time at, in Unix seconds, that promised messages landed.
-// A row becomes Landed with the last of its open promises, and what was known
-// of earlier refusals goes. A landing that was not promised is an error, and
+// A row becomes Landed when it has landed in every sink it was promised for,
+// and what was known of earlier refusals goes. A landing that was not promised is an error, and
 // nothing of ls is noted; one that was noted before is noted again.
 func (s *Store) Land(ctx context.Context, account string, at int64, ls []Landing) error {
-	if len(ls) == 0 {
-		return nil
-	}
-	return s.change(ctx, "journal landings", func(t *tx) error {
-		id, err := t.account(account)
-		if err != nil {
-			return err
-		}
-		for _, l := range ls {
-			if err := t.land(id, at, l); err != nil {
-				return err
-			}
-		}
-		return nil
+	return each(ctx, s, account, "journal landings", ls, func(t *tx, account int64, l Landing) error {
+		return t.land(account, at, l)
 	})
 }
 
 func (t *tx) land(account, at int64, l Landing) error {
 	uid := []byte(l.UID)
-	n, err := t.update("UPDATE deliveries SET landed = ?, place = ? WHERE account = ? AND uid = ? AND sink = ?",
+	n, err := t.update(`
+		UPDATE deliveries SET open = FALSE, landed = ?, place = ?
+		WHERE account = ? AND uid = ? AND sink = ? AND (open OR landed IS NOT NULL)`,
 		at, l.Where, account, uid, l.Sink)
 	if err != nil {
 		return err
@@ -103,35 +83,23 @@ func (t *tx) land(account, at int64, l Landing) error {
 	}
 	return t.exec(`
 		UPDATE messages SET phase = ?3, landed = ?4, tries = 0, next_try = 0, reason = ''
-		WHERE account = ?1 AND uid = ?2 AND phase = ?5 AND NOT EXISTS `+openPromise,
+		WHERE account = ?1 AND uid = ?2 AND phase = ?5
+		AND NOT EXISTS (SELECT 1 FROM deliveries WHERE account = ?1 AND uid = ?2 AND landed IS NULL)`,
 		account, uid, Landed, at, Promised)
 }
 
 // Retract withdraws promises that were not kept. A row without any other
 // promise or landing goes, so that the message is fetched anew; or is Refused
-// again if it was before. A row that has landed in another sink stays
-// Promised, without an open promise: it is still owed to this one.
+// again if it was before. A row that has landed in another sink, or yet will,
+// stays Promised: without an open promise in the end, since it is still owed
+// to this sink, and must not be deleted from the server.
 func (s *Store) Retract(ctx context.Context, account string, ps []Promise) error {
-	if len(ps) == 0 {
-		return nil
-	}
-	return s.change(ctx, "withdraw promises", func(t *tx) error {
-		id, err := t.account(account)
-		if err != nil {
-			return err
-		}
-		for _, p := range ps {
-			if err := t.retract(id, p); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return each(ctx, s, account, "withdraw promises", ps, (*tx).retract)
 }
 
 func (t *tx) retract(account int64, p Promise) error {
 	uid := []byte(p.UID)
-	if err := t.exec("DELETE FROM deliveries WHERE account = ? AND uid = ? AND sink = ? AND landed IS NULL",
+	if err := t.exec("UPDATE deliveries SET open = FALSE WHERE account = ? AND uid = ? AND sink = ? AND open",
 		account, uid, p.Sink); err != nil {
 		return err
 	}
@@ -143,6 +111,6 @@ func (t *tx) retract(account int64, p Promise) error {
 	}
 	return t.exec(`
 		DELETE FROM messages WHERE account = ?1 AND uid = ?2 AND phase = ?3
-		AND NOT EXISTS (SELECT 1 FROM deliveries WHERE account = ?1 AND uid = ?2)`,
+		AND NOT EXISTS (SELECT 1 FROM deliveries WHERE account = ?1 AND uid = ?2 AND (open OR landed IS NOT NULL))`,
 		account, uid, Promised)
 }

@@ -10,13 +10,14 @@ const byName = "(SELECT id FROM accounts WHERE name = ?)"
 
 // Rows returns all rows of an account, in the order of their UIDs.
 func (s *Store) Rows(ctx context.Context, account string) ([]Row, error) {
-	rows, err := s.read.QueryContext(ctx, `
-		SELECT uid, phase, size, header, content, landed, deleted, missing, tries, next_try, reason
-		FROM messages WHERE account = `+byName+` ORDER BY uid`, account)
+	rows, err := s.read.QueryContext(ctx,
+		"SELECT "+rowColumns+" FROM messages WHERE account = "+byName+" ORDER BY uid", account)
 	return collect(rows, err, s.path, "read the rows", scanRow)
 }
 
-// scanRow reads a row in the column order of Rows.
+// rowColumns is what scanRow reads.
+const rowColumns = "uid, phase, size, header, content, landed, deleted, missing, tries, next_try, reason"
+
 func scanRow(rows *sql.Rows) (r Row, err error) {
 	var uid, header, content sql.RawBytes
 	err = rows.Scan(&uid, &r.Phase, &r.Size, &header, &content, &r.Landed, &r.Deleted, &r.Missing, &r.Tries, &r.NextTry, &r.Reason)
@@ -30,7 +31,7 @@ func scanRow(rows *sql.Rows) (r Row, err error) {
 // for, in the order of the promises.
 func (s *Store) Deliveries(ctx context.Context, account, uid string) ([]Delivery, error) {
 	rows, err := s.read.QueryContext(ctx, `
-		SELECT sink, token, place, landed IS NULL, coalesce(landed, 0)
+		SELECT sink, token, place, open, coalesce(landed, 0)
 		FROM deliveries WHERE account = `+byName+` AND uid = ? ORDER BY id`, account, []byte(uid))
 	return collect(rows, err, s.path, "read the deliveries", func(rows *sql.Rows) (d Delivery, err error) {
 		return d, rows.Scan(&d.Sink, &d.Token, &d.Where, &d.Open, &d.Landed)
@@ -41,23 +42,11 @@ func (s *Store) Deliveries(ctx context.Context, account, uid string) ([]Delivery
 // confirmed the deletion of messages. It concerns only rows that are Landed,
 // or were Deleted before and had come back.
 func (s *Store) MarkDeleted(ctx context.Context, account string, at int64, uids []string) error {
-	if len(uids) == 0 {
-		return nil
-	}
-	return s.change(ctx, "note deletions", func(t *tx) error {
-		id, err := t.account(account)
-		if err != nil {
-			return err
-		}
-		for _, uid := range uids {
-			if err := t.exec(`
-				UPDATE messages SET phase = ?, deleted = ?, tries = 0, next_try = 0, reason = ''
-				WHERE account = ? AND uid = ? AND phase IN (?, ?)`,
-				Deleted, at, id, []byte(uid), Landed, Deleted); err != nil {
-				return err
-			}
-		}
-		return nil
+	return each(ctx, s, account, "note deletions", uids, func(t *tx, account int64, uid string) error {
+		return t.exec(`
+			UPDATE messages SET phase = ?, deleted = ?, tries = 0, next_try = 0, reason = ''
+			WHERE account = ? AND uid = ? AND phase IN (?, ?)`,
+			Deleted, at, account, []byte(uid), Landed, Deleted)
 	})
 }
 
@@ -65,27 +54,36 @@ func (s *Store) MarkDeleted(ctx context.Context, account string, at int64, uids 
 // or has a promise open, keeps its phase, its size and its sums; the attempt
 // is counted all the same.
 func (s *Store) Refuse(ctx context.Context, account string, rs []Refusal) error {
-	if len(rs) == 0 {
+	return each(ctx, s, account, "note refusals", rs, func(t *tx, account int64, r Refusal) error {
+		// Within DO UPDATE a bare column is as it was before.
+		return t.exec(`
+			INSERT INTO messages (account, uid, phase, size, header, content, tries, next_try, reason)
+			VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?8)
+			ON CONFLICT DO UPDATE SET
+				phase   = iif(phase IN (?9, ?10) OR EXISTS `+openPromise+`, phase, ?3),
+				size    = iif(phase = ?3, excluded.size, size),
+				header  = iif(phase = ?3, coalesce(excluded.header, header), header),
+				content = iif(phase = ?3, coalesce(excluded.content, content), content),
+				tries = tries + 1, next_try = excluded.next_try, reason = excluded.reason`,
+			account, []byte(r.UID), Refused, r.Size, sum(r.Header), sum(r.Content), r.NextTry, r.Reason,
+			Landed, Deleted)
+	})
+}
+
+// each changes an account by f for every item, all or nothing. Without items
+// it writes nothing.
+func each[T any](ctx context.Context, s *Store, account, op string, items []T,
+	f func(t *tx, account int64, item T) error) error {
+	if len(items) == 0 {
 		return nil
 	}
-	return s.change(ctx, "note refusals", func(t *tx) error {
+	return s.change(ctx, op, func(t *tx) error {
 		id, err := t.account(account)
 		if err != nil {
 			return err
 		}
-		for _, r := range rs {
-			// The first two arms find the row as it is before the update.
-			if err := t.exec(`
-				INSERT INTO messages (account, uid, phase, size, header, content, tries, next_try, reason)
-				VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?8)
-				ON CONFLICT DO UPDATE SET
-					phase   = iif(phase IN (?9, ?10) OR EXISTS `+openPromise+`, phase, ?3),
-					size    = iif(phase = ?3, excluded.size, size),
-					header  = iif(phase = ?3, coalesce(excluded.header, header), header),
-					content = iif(phase = ?3, coalesce(excluded.content, content), content),
-					tries = tries + 1, next_try = excluded.next_try, reason = excluded.reason`,
-				id, []byte(r.UID), Refused, r.Size, sum(r.Header), sum(r.Content), r.NextTry, r.Reason,
-				Landed, Deleted); err != nil {
+		for _, item := range items {
+			if err := f(t, id, item); err != nil {
 				return err
 			}
 		}

@@ -40,19 +40,21 @@ CREATE TABLE messages (
 	PRIMARY KEY (account, uid)
 ) STRICT, WITHOUT ROWID;
 
--- id grows in the order of the promises. landed is NULL while one is open.
+-- id grows in the order of the promises. A delivery is open, or has landed, or
+-- neither: then its promise was withdrawn.
 CREATE TABLE deliveries (
 	id      INTEGER PRIMARY KEY,
 	account INTEGER NOT NULL,
 	uid     BLOB NOT NULL,
 	sink    TEXT NOT NULL,
 	token   TEXT NOT NULL,
+	open    INTEGER NOT NULL DEFAULT TRUE,
 	place   TEXT NOT NULL DEFAULT '',
 	landed  INTEGER,
 	UNIQUE (account, uid, sink),
 	FOREIGN KEY (account, uid) REFERENCES messages ON DELETE CASCADE ON UPDATE CASCADE
 ) STRICT;
-CREATE INDEX deliveries_open ON deliveries (account) WHERE landed IS NULL;
+CREATE INDEX deliveries_open ON deliveries (account) WHERE open;
 
 -- seq grows by one a poll, so that old polls are found without counting.
 CREATE TABLE polls (
@@ -84,7 +86,7 @@ func checkSchema(ctx context.Context, path string, db querier) (int, error) {
 	}
 	if id != appID {
 		return 0, &Error{Path: path, Op: "open", Err: errNotOurs,
-			Hint: "restore " + path + " from a backup; or move it away, and all mail still on the servers is fetched anew"}
+			Hint: damaged(path)}
 	}
 	if version > len(migrations) {
 		return 0, &Error{Path: path, Op: "open",

@@ -13,7 +13,8 @@ type Phase uint8
 
 const (
 	// Promised messages are staged in a sink that may or may not have made
-	// them visible: only the sink can tell (deliver.Sink.Settle).
+	// them visible: only the sink can tell (deliver.Sink.Settle). Without an
+	// open promise, they landed in some sinks and are owed to others.
 	Promised Phase = iota + 1
 	// Landed messages are in every sink they were for. They may still be on
 	// the server.
@@ -111,7 +112,8 @@ type Delivery struct {
 	// Where the message landed, for a person to read; empty until then.
 	Where string
 	// Open reports that the sink promised the message and nobody has said
-	// yet that it landed. Landed is when it did, in Unix seconds.
+	// yet what became of it. Landed is when it landed, in Unix seconds; 0
+	// without Open says that the promise was withdrawn.
 	Open   bool
 	Landed int64
 }

@@ -149,7 +149,20 @@ func TestLife(t *testing.T) {
 		},
 		"retracted from one sink, then landed in the other": {
 			steps: []step{doPromise(u, v), doRetract("u", "archive"), doLand(100, "u", "home")},
-			want:  with(func(r *state.Row) { r.Phase, r.Landed = state.Landed, 100 }),
+			want:  with(func(r *state.Row) { r.Phase = state.Promised }),
+		},
+		"retracted from both": {
+			steps: []step{doPromise(u, v), doRetract("u", "archive"), doRetract("u", "home")},
+		},
+		"retracted from one sink, then promised to it anew and landed": {
+			steps: []step{doPromise(u, v), doRetract("u", "archive"), doLand(100, "u", "home"),
+				doPromise(v), doLand(200, "u", "archive")},
+			want: with(func(r *state.Row) { r.Phase, r.Landed = state.Landed, 200 }),
+		},
+		"retracted from a sink that is no longer asked": {
+			steps: []step{doPromise(u, v), doRetract("u", "archive"), doLand(100, "u", "home"),
+				doPromise(u), doLand(200, "u", "home")},
+			want: with(func(r *state.Row) { r.Phase, r.Landed = state.Landed, 200 }),
 		},
 		"refused": {
 			steps: []step{doRefuse(refusal("u"))},
@@ -255,13 +268,15 @@ func TestPromisesComeInTheirOrder(t *testing.T) {
 
 func TestDeliveries(t *testing.T) {
 	s := open(t, t.TempDir())
-	ok(t, doPromise(promise("u", "home"), promise("u", "archive"))(s, t))
+	ok(t, doPromise(promise("u", "home"), promise("u", "archive"), promise("u", "third"))(s, t))
 	ok(t, doLand(100, "u", "archive")(s, t))
+	ok(t, doRetract("u", "third")(s, t))
 	got, err := s.Deliveries(t.Context(), "work", "u")
 	ok(t, err)
 	want := []state.Delivery{
 		{Sink: "home", Token: "token of u", Open: true},
 		{Sink: "archive", Token: "token of u", Where: "there", Landed: 100},
+		{Sink: "third", Token: "token of u"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("deliveries (-want +got):\n%s", diff)

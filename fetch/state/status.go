@@ -20,7 +20,7 @@ func (s *Store) Status(ctx context.Context, account string, due int64) (Status, 
 	}
 	err = s.read.QueryRowContext(ctx, `
 		SELECT coalesce((SELECT last_success FROM accounts WHERE id = a), 0),
-			(SELECT count(*) FROM deliveries WHERE account = a AND landed IS NULL),
+			(SELECT count(*) FROM deliveries WHERE account = a AND open),
 			(SELECT count(*) FROM messages WHERE account = a AND phase IN (?2, ?3)),
 			(SELECT count(*) FROM messages WHERE account = a AND phase = ?2 AND missing = 0 AND landed <= ?4),
 			(SELECT count(*) FROM messages WHERE account = a AND phase = ?2 AND missing = 0 AND landed > ?4)
@@ -29,9 +29,8 @@ func (s *Store) Status(ctx context.Context, account string, due int64) (Status, 
 	if err != nil {
 		return st, wrap(s.path, "read the status", err)
 	}
-	rows, err := s.read.QueryContext(ctx, `
-		SELECT uid, phase, size, header, content, landed, deleted, missing, tries, next_try, reason
-		FROM messages WHERE account = `+byName+` AND phase = ? ORDER BY uid`, account, Refused)
+	rows, err := s.read.QueryContext(ctx,
+		"SELECT "+rowColumns+" FROM messages WHERE account = "+byName+" AND phase = ? ORDER BY uid", account, Refused)
 	st.Refused, err = collect(rows, err, s.path, "read the status", scanRow)
 	return st, err
 }
