@@ -1,15 +1,44 @@
+// Command mailhaul fetches mail from POP3 servers into Maildirs and mboxes. It
+// deletes a message from its server only once it is safe on disk.
 package main
 
 import (
-	_ "github.com/emersion/go-sasl"
-	_ "github.com/google/go-cmp/cmp"
-	_ "github.com/rogpeppe/go-internal/testscript"
-	_ "github.com/rs/zerolog"
-	_ "github.com/urfave/cli/v2"
-	_ "golang.org/x/sys/unix"
-	_ "golang.org/x/term"
-	_ "gopkg.in/yaml.v3"
-	_ "modernc.org/sqlite"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+
+	"golang.org/x/term"
 )
 
-func main() {}
+func main() {
+	os.Exit(run(context.Background(), os.Args, stdio{
+		out:      os.Stdout,
+		err:      os.Stderr,
+		terminal: term.IsTerminal(int(os.Stderr.Fd())),
+	}))
+}
+
+// stdio is where a run speaks: results on out; errors, and lines on how it
+// goes, on err.
+type stdio struct {
+	out, err io.Writer
+	// terminal tells whether err is one.
+	terminal bool
+}
+
+// run is the program. It returns the exit code.
+func run(ctx context.Context, args []string, std stdio) (code int) {
+	defer func() {
+		if r := recover(); r != nil {
+			fmt.Fprintf(std.err, "mailhaul: error: this is a bug in mailhaul: %v\n%s", r, debug.Stack())
+			code = exitInternal
+		}
+	}()
+	// A reader of our output that goes away must not end a poll half-way.
+	defer notePipes()()
+	err := newApp(std).RunContext(ctx, args)
+	complain(std, err)
+	return exitCode(err)
+}

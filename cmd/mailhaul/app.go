@@ -1,0 +1,87 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+// newApp is the command line.
+func newApp(std stdio) *cli.App {
+	return &cli.App{
+		Name:        "mailhaul",
+		Usage:       "fetch mail from POP3 servers, lose none",
+		UsageText:   "mailhaul COMMAND [OPTION…] [ACCOUNT…]",
+		Writer:      std.out,
+		ErrWriter:   std.err,
+		HideVersion: true,
+		Flags:       []cli.Flag{&cli.BoolFlag{Name: "version", Usage: "print the version"}},
+		Commands:    []*cli.Command{fetchCommand(std), checkCommand(std), statusCommand(std), demoCommand(std)},
+		Action: func(c *cli.Context) error {
+			switch {
+			case c.Bool("version"):
+				fmt.Fprintln(std.out, version())
+				return nil
+			case c.Args().Present():
+				return usagef("commands: fetch, check, status, demo, help", "there is no command %q", c.Args().First())
+			}
+			return usagef("mailhaul fetch polls all accounts; mailhaul help tells more", "no command")
+		},
+		OnUsageError:   badFlag,
+		ExitErrHandler: func(*cli.Context, error) {}, // run has the exit codes
+	}
+}
+
+// badFlag turns what the flag package says into an error of ours.
+func badFlag(c *cli.Context, err error, _ bool) error {
+	return usagef(strings.TrimSpace("mailhaul help "+c.Command.Name)+" lists the options", "%v", err)
+}
+
+// configFlag is the option of every command that reads the configuration.
+func configFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name: "config", Aliases: []string{"c"}, Usage: "read the configuration from `FILE`",
+		DefaultText: "$MAILHAUL_CONFIG, else ~/.config/mailhaul/config.yaml",
+	}
+}
+
+// accountArgs returns the accounts that a command line names.
+func accountArgs(c *cli.Context) ([]string, error) {
+	names := c.Args().Slice()
+	for _, name := range names {
+		if strings.HasPrefix(name, "-") {
+			return nil, usagef("options come before the names of accounts", "%q is not an account", name)
+		}
+	}
+	return names, nil
+}
+
+// noArgs refuses arguments for commands that take none.
+func noArgs(c *cli.Context) error {
+	if c.Args().Present() {
+		return usagef("", "mailhaul %s takes no arguments, but was given %q", c.Command.Name, c.Args().First())
+	}
+	return nil
+}
+
+// version returns the version and commit that the Go toolchain recorded.
+func version() string {
+	v, commit, dirty := "unknown", "", ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		v = info.Main.Version
+		for _, s := range info.Settings {
+			switch s.Key {
+			case "vcs.revision":
+				commit = ", commit " + s.Value[:min(12, len(s.Value))]
+			case "vcs.modified":
+				if s.Value == "true" {
+					dirty = " (modified)"
+				}
+			}
+		}
+	}
+	return fmt.Sprintf("mailhaul %s%s%s, %s", v, commit, dirty, runtime.Version())
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/fetch"
+)
+
+func checkCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:         "check",
+		Usage:        "try the configuration and every server, and change nothing",
+		ArgsUsage:    "[ACCOUNT…]",
+		Description:  "The exit codes are those of mailhaul fetch.",
+		Flags:        []cli.Flag{configFlag()},
+		OnUsageError: badFlag,
+		Action: func(c *cli.Context) error {
+			names, err := accountArgs(c)
+			if err != nil {
+				return err
+			}
+			return runCheck(c.Context, std, c.String("config"), names)
+		},
+	}
+}
+
+// runCheck checks one account after the other, since each is a report to read.
+func runCheck(ctx context.Context, std stdio, path string, names []string) error {
+	cfg, err := loadConfig(path)
+	if err != nil {
+		return err
+	}
+	chosen, err := choose(cfg, names)
+	if err != nil {
+		return err
+	}
+	w, err := wire(cfg)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	store, done, err := readState(ctx, cfg.State)
+	if err != nil {
+		return err
+	}
+	defer done()
+	ctx, _, stop := drainOnSignal(ctx, func() {})
+	defer stop()
+
+	fmt.Fprintf(std.out, "%s: %s, %s\n", cfg.Path, count(len(cfg.Accounts), "account"), count(len(cfg.Sinks), "sink"))
+	var classes []fetch.Class
+	for _, a := range chosen {
+		if ctx.Err() != nil {
+			break
+		}
+		l := &checklist{out: std.out, paint: painter(std)}
+		fmt.Fprintf(std.out, "\n%s\n", a.Name)
+		account := w.account(a)
+		report, err := account.Check(ctx, fetch.Options{State: store, Sinks: w.sinks, Host: w.host, DryRun: true})
+		l.server(account, report, err, time.Now())
+		classes = append(classes, fetch.Classify(err), l.sinks(cfg, a))
+	}
+	return worst(classes...)
+}
+
+// sinks reports on the sinks of an account.
+func (l *checklist) sinks(cfg *config.Config, a config.Account) fetch.Class {
+	class := fetch.ClassFine
+	for _, name := range []string{a.Deliver, a.Quarantine} {
+		sink := cfg.Sink(name)
+		if sink == nil {
+			continue
+		}
+		text, err := probeSink(sink)
+		if err != nil {
+			l.bad(fmt.Sprintf("sink %s: %v", name, err), "")
+			class = fetch.ClassOperator
+			continue
+		}
+		l.good("sink %s: %s", name, text)
+	}
+	return class
+}

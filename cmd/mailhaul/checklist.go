@@ -1,0 +1,129 @@
+package main
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/pop3proto"
+)
+
+// checklist writes what was found in order, and what was not.
+type checklist struct {
+	out   io.Writer
+	paint func(colour, text string) string
+}
+
+func (l *checklist) good(format string, args ...any) {
+	fmt.Fprintf(l.out, "  %s %s\n", l.paint(green, "✓"), fmt.Sprintf(format, args...))
+}
+
+func (l *checklist) bad(text, hint string) {
+	fmt.Fprintf(l.out, "  %s %s\n", l.paint(red, "✗"), text)
+	if hint != "" {
+		l.more("hint: %s", hint)
+	}
+}
+
+func (l *checklist) more(format string, args ...any) {
+	fmt.Fprintf(l.out, "      %s\n", fmt.Sprintf(format, args...))
+}
+
+// server reports how far a check came with the server, and what stopped it.
+func (l *checklist) server(a *fetch.Account, r fetch.Report, err error, now time.Time) {
+	if len(r.Addrs) > 0 && net.ParseIP(a.Server.Host) == nil {
+		l.good("%s is %s", a.Server.Host, strings.Join(r.Addrs, ", "))
+	}
+	if r.Greeting != "" || r.TLS != nil {
+		l.good("connected to %s: %q", a.Server.Addr(), r.Greeting)
+		l.tls(a, r.TLS, now)
+		l.good("before login it can: %s", capabilities(r.Before))
+		if len(r.Offered) > 0 {
+			l.more("logins it offers: %s", strings.Join(r.Offered, ", "))
+		}
+	}
+	if r.After.All() != nil || err == nil {
+		l.good("logged in as %s by %s", a.User, r.Mechanism)
+		l.more("after login it can: %s", capabilities(r.After))
+	}
+	if err != nil {
+		l.bad(err.Error(), fetch.Hint(err))
+		l.rejected(err, now)
+		return
+	}
+	ids := "with unique-ids"
+	if !r.UIDL {
+		ids = "without unique-ids: messages are told apart by their headers"
+	}
+	l.good("%s, %s, %s", count(r.Messages, "message"), size(r.Octets), ids)
+	l.more("a fetch would download %d (%s) and delete %d that were delivered before", r.ToFetch, size(r.ToFetchOctets), r.ToDelete)
+	for _, left := range []struct {
+		n   int
+		why string
+	}{
+		{r.Kept, "kept on the server, as keep says"},
+		{r.Refused, "refused before, tried again later"},
+		{r.TooLarge, "over max_size"},
+	} {
+		if left.n > 0 {
+			l.more("%d %s", left.n, left.why)
+		}
+	}
+}
+
+// tls reports on an encrypted connection.
+func (l *checklist) tls(a *fetch.Account, cs *tls.ConnectionState, now time.Time) {
+	if cs == nil {
+		l.more("%s", l.paint(yellow, "not encrypted: everyone on the way can read the password"))
+		return
+	}
+	l.good("%s, %s", tls.VersionName(cs.Version), tls.CipherSuiteName(cs.CipherSuite))
+	l.certificate(cs.PeerCertificates[0], now)
+	if len(a.Server.Fingerprint) > 0 {
+		l.more("trusted by tls_fingerprint alone")
+	}
+}
+
+// expiresSoon is when the end of a certificate is worth a warning.
+const expiresSoon = 14 * 24 * time.Hour
+
+func (l *checklist) certificate(c *x509.Certificate, now time.Time) {
+	l.more("certificate of %s, issued by %s", clean(c.Subject.String()), clean(c.Issuer.String()))
+	left := c.NotAfter.Sub(now)
+	valid := fmt.Sprintf("valid until %s, %s left", c.NotAfter.Format(time.DateOnly), span(left))
+	switch {
+	case left < 0:
+		valid = l.paint(red, fmt.Sprintf("expired on %s, %s ago", c.NotAfter.Format(time.DateOnly), span(-left)))
+	case left < expiresSoon:
+		valid = l.paint(yellow, valid+": soon")
+	}
+	l.more("%s", valid)
+	l.more("tls_fingerprint: %x", sha256.Sum256(c.Raw))
+}
+
+// rejected shows the certificate that an error is about: who knows that it is
+// right can pin it.
+func (l *checklist) rejected(err error, now time.Time) {
+	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok && len(e.UnverifiedCertificates) > 0 {
+		l.certificate(e.UnverifiedCertificates[0], now)
+	}
+}
+
+// capabilities returns what a server can do in one line (RFC 2449 §5).
+func capabilities(caps pop3proto.Capabilities) string {
+	var all []string
+	for _, c := range caps.All() {
+		all = append(all, clean(strings.Join(append([]string{c.Name}, c.Params...), " ")))
+	}
+	if len(all) == 0 {
+		return "nothing that it tells of"
+	}
+	return strings.Join(all, ", ")
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
+)
+
+func demoCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:  "demo",
+		Usage: "fetch real mail from a server of its own, and see that all of it arrives",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "into", Usage: "keep everything in `DIR`, which must be empty or missing", DefaultText: "a temporary folder"},
+			&cli.BoolFlag{Name: "clean", Usage: "remove the folder at the end"},
+		},
+		OnUsageError: badFlag,
+		Action: func(c *cli.Context) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
+			dir, err := demoFolder(c.String("into"))
+			if err != nil {
+				return err
+			}
+			if c.Bool("clean") {
+				defer os.RemoveAll(dir)
+			}
+			return runDemo(c.Context, std, dir, c.Bool("clean"))
+		},
+	}
+}
+
+// demoFolder makes the folder of a demo. It never gives one that holds
+// anything, which --clean would remove.
+func demoFolder(into string) (string, error) {
+	if into == "" {
+		return os.MkdirTemp("", "mailhaul-demo-")
+	}
+	dir, err := filepath.Abs(into)
+	if err != nil {
+		return "", err
+	}
+	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
+		return "", usagef("name a folder that is missing or empty", "%s is not empty", dir)
+	}
+	return dir, os.MkdirAll(dir, 0o700)
+}
+
+// runDemo starts a server, writes a configuration for it, fetches twice, and
+// compares what was delivered with what the server had.
+func runDemo(ctx context.Context, std stdio, dir string, clean bool) error {
+	say := func(format string, args ...any) { fmt.Fprintf(std.out, format+"\n", args...) }
+	d := demo{dir: dir, server: pop3test.New(pop3test.Options{Behaviour: pop3test.Behaviour{Greeting: "mailhaul demo"}})}
+	if err := d.fill(); err != nil {
+		return err
+	}
+	if err := d.server.StartTLS(); err != nil {
+		return err
+	}
+	defer d.server.Close()
+	say("A POP3 server listens on %s, TLS from the first byte, with %s for %s.",
+		d.server.Addr(), count(len(d.sent), "message"), count(len(demoUsers), "account"))
+
+	config, err := d.writeFiles()
+	if err != nil {
+		return err
+	}
+	say("\n%s says:\n\n%s", d.path("config.yaml"), indented(config))
+	for _, what := range []string{"The first run fetches all of it:", "The second finds nothing new, though some mail is still there:"} {
+		args := []string{"mailhaul", "fetch", "--config", d.path("config.yaml")}
+		say("\n%s\n\n    $ %s", what, strings.Join(args, " "))
+		var said strings.Builder
+		code := run(ctx, args, stdio{out: std.out, err: &said})
+		say("%s", indented(said.String()))
+		if code != exitOK {
+			return fmt.Errorf("the fetch ended with exit code %d", code)
+		}
+	}
+	if err := d.verify(); err != nil {
+		return err
+	}
+	say("\nAll %s arrived once, byte for byte as the server had them, but for line ends\n"+
+		"and the Received: line that mailhaul adds. Only what is to be kept is left on the server.", count(len(d.sent), "message"))
+	if !clean {
+		say("The mail lies in %s; to read it: mutt -f %[1]s", d.path("Maildir"))
+	}
+	return nil
+}
+
+// indented sets off what a file or a command says.
+func indented(text string) string {
+	return "    " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n    ")
+}

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
+	"github.com/mailhaul/mailhaul/testdata"
+)
+
+// demo is a server with mail, and the folder that the mail is fetched into.
+type demo struct {
+	dir    string
+	server *pop3test.Server
+	sent   map[string]string // messages as they are to be delivered, and whose each is
+}
+
+// demoUsers have a maildrop each. The mail of the last is kept on the server.
+var demoUsers = []string{"ada", "grace", "hedy"}
+
+const (
+	demoKeeps    = "hedy"
+	demoPassword = "a-password-of-the-demo"
+)
+
+func (d *demo) path(name string) string { return filepath.Join(d.dir, name) }
+
+// fill deals the messages out to the users.
+func (d *demo) fill() error {
+	names, err := fs.Glob(testdata.Messages, "messages/*.eml")
+	if err != nil {
+		return err
+	}
+	d.sent = map[string]string{}
+	for i, name := range names {
+		text, err := testdata.Messages.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		user := demoUsers[i%len(demoUsers)]
+		d.server.Account(user, demoPassword).Add(fmt.Sprintf("demo-%04d", i), text)
+	}
+	for _, user := range demoUsers {
+		for _, m := range d.server.Account(user, demoPassword).Messages() {
+			d.sent[string(bytes.ReplaceAll(m.Data, []byte("\r\n"), []byte("\n")))] = user
+		}
+	}
+	if len(d.sent) != len(names) {
+		return fmt.Errorf("%d of %d messages are copies of others", len(names)-len(d.sent), len(names))
+	}
+	return nil
+}
+
+// writeFiles writes what a user would write, and returns the configuration.
+func (d *demo) writeFiles() (config string, err error) {
+	var b strings.Builder
+	fmt.Fprintf(&b, `state: state
+sinks:
+  inbox: { maildir: Maildir }
+defaults:
+  server: %s
+  tls_ca: ca.pem
+  password_file: password
+accounts:
+`, d.server.Addr())
+	for _, user := range demoUsers {
+		keep := "false"
+		if user == demoKeeps {
+			keep = "14d"
+		}
+		fmt.Fprintf(&b, "  %s: { user: %[1]s, keep: %s }\n", user, keep)
+	}
+	for name, text := range map[string]string{
+		"config.yaml": b.String(), "password": demoPassword + "\n", "ca.pem": string(d.server.CA()),
+	} {
+		if err := os.WriteFile(d.path(name), []byte(text), 0o600); err != nil {
+			return "", err
+		}
+	}
+	return b.String(), nil
+}
+
+// verify checks that each message was delivered once and as it was, and that
+// the server has what it is to keep and nothing else.
+func (d *demo) verify() error {
+	files, err := filepath.Glob(d.path("Maildir/new/*"))
+	if err != nil {
+		return err
+	}
+	got := map[string]bool{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		message := withoutReceived(string(text))
+		if d.sent[message] == "" {
+			return fmt.Errorf("%s is not what the server had", file)
+		}
+		got[message] = true
+	}
+	if len(files) != len(got) || len(got) != len(d.sent) {
+		return fmt.Errorf("%d files with %d messages were delivered, not %d", len(files), len(got), len(d.sent))
+	}
+	for _, user := range demoUsers {
+		want := 0
+		for _, whose := range d.sent {
+			if whose == user && user == demoKeeps {
+				want++
+			}
+		}
+		if left := len(d.server.Account(user, demoPassword).Messages()); left != want {
+			return fmt.Errorf("the server has %d messages for %s, not %d", left, user, want)
+		}
+	}
+	return nil
+}
+
+// withoutReceived takes off the first header field, which mailhaul added,
+// with the lines that continue it (RFC 5322 §2.2.3).
+func withoutReceived(message string) string {
+	rest, ok := strings.CutPrefix(message, "Received: ")
+	for ok {
+		_, rest, _ = strings.Cut(rest, "\n")
+		ok = strings.HasPrefix(rest, " ") || strings.HasPrefix(rest, "\t")
+	}
+	return rest
+}

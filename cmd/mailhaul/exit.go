@@ -1,0 +1,105 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+// The exit codes, after sysexits(3). If several accounts end differently, the
+// worst decides: exitMachine, exitPerson, exitRetry, exitRefused, exitOK.
+const (
+	exitOK       = 0  // all well, with or without mail
+	exitUsage    = 64 // the command line is wrong
+	exitRefused  = 65 // messages stay on a server since they cannot be delivered
+	exitInternal = 70 // a bug
+	exitMachine  = 74 // this machine is in trouble: a full disk, a broken state
+	exitRetry    = 75 // temporary trouble: the next run may well do
+	exitPerson   = 77 // a person is needed: a password, a certificate, a sink
+	exitConfig   = 78 // the configuration is wrong
+)
+
+// classExit are the codes for what became of accounts.
+var classExit = map[fetch.Class]int{
+	fetch.ClassFine:     exitOK,
+	fetch.ClassRefused:  exitRefused,
+	fetch.ClassRetry:    exitRetry,
+	fetch.ClassOperator: exitPerson,
+	fetch.ClassMachine:  exitMachine,
+}
+
+// exitCode is the one table from how a run ended to its exit code.
+func exitCode(err error) int {
+	if err == nil {
+		return exitOK
+	}
+	if _, ok := errors.AsType[*usageError](err); ok {
+		return exitUsage
+	}
+	if _, ok := errors.AsType[*configError](err); ok {
+		return exitConfig
+	}
+	if e, ok := errors.AsType[*outcome](err); ok {
+		return classExit[e.class]
+	}
+	if _, ok := errors.AsType[*state.Error](err); ok {
+		return classExit[fetch.Classify(err)]
+	}
+	return exitInternal
+}
+
+// outcome is the end of a run whose every account was reported already.
+type outcome struct{ class fetch.Class }
+
+// Error is for completeness: an outcome is not printed.
+func (o *outcome) Error() string { return "some accounts: " + o.class.String() }
+
+// worst returns the outcome of the worst class, nil if all are fine.
+func worst(classes ...fetch.Class) error {
+	w := fetch.ClassFine
+	for _, c := range classes {
+		w = max(w, c) // in the order of fetch's constants
+	}
+	if w == fetch.ClassFine {
+		return nil
+	}
+	return &outcome{w}
+}
+
+// usageError is a command line that cannot be run.
+type usageError struct{ text, hint string }
+
+func (e *usageError) Error() string { return e.text }
+
+func usagef(hint, format string, args ...any) error {
+	return &usageError{fmt.Sprintf(format, args...), hint}
+}
+
+// configError is a configuration that is missing, unreadable or wrong.
+type configError struct{ error }
+
+func (e *configError) Unwrap() error { return e.error }
+
+// complain prints an error and what can be done about it.
+func complain(std stdio, err error) {
+	if _, ok := errors.AsType[*outcome](err); err == nil || ok {
+		return
+	}
+	fmt.Fprintf(std.err, "mailhaul: error: %v\n", err)
+	if hint := hintOf(err); hint != "" {
+		fmt.Fprintf(std.err, "mailhaul: hint: %s\n", hint)
+	}
+}
+
+func hintOf(err error) string {
+	if e, ok := errors.AsType[*usageError](err); ok {
+		return e.hint
+	}
+	if _, ok := errors.AsType[*config.NotFound](err); ok {
+		return "config.example.yaml explains every option; mailhaul demo needs none"
+	}
+	return fetch.Hint(err)
+}

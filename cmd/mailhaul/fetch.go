@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+// fetchOptions are the options of mailhaul fetch.
+type fetchOptions struct {
+	config          string
+	names           []string
+	keep, dry       bool
+	logFormat       string
+	verbose, silent bool
+}
+
+func fetchCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:      "fetch",
+		Usage:     "fetch new mail from all accounts, or from those named",
+		ArgsUsage: "[ACCOUNT…]",
+		Description: "Exit codes: 0 all well, with or without mail; 64 wrong command line; 65 messages\n" +
+			"that could not be delivered stay on a server; 74 trouble of this machine, such\n" +
+			"as a full disk; 75 temporary trouble; 77 a person is needed, for a password or a\n" +
+			"certificate; 78 wrong configuration. The worst account decides.",
+		Flags: []cli.Flag{
+			configFlag(),
+			&cli.BoolFlag{Name: "keep", Usage: "delete nothing from any server this time"},
+			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "say what would be fetched and deleted, and change nothing"},
+			&cli.StringFlag{Name: "log-format", Value: "auto", Usage: "`FORMAT` of what is reported: text, json, or auto, which is text"},
+			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "report each step and each message"},
+			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "report only what needs a person"},
+		},
+		OnUsageError: badFlag,
+		Action: func(c *cli.Context) error {
+			names, err := accountArgs(c)
+			if err != nil {
+				return err
+			}
+			return runFetch(c.Context, std, fetchOptions{
+				config: c.String("config"), names: names, keep: c.Bool("keep"), dry: c.Bool("dry-run"),
+				logFormat: c.String("log-format"), verbose: c.Bool("verbose"), silent: c.Bool("quiet"),
+			})
+		},
+	}
+}
+
+// runFetch polls once and returns the outcome of the worst account.
+func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
+	if o.verbose && o.silent {
+		return usagef("", "-v and -q cannot be used together")
+	}
+	cfg, err := loadConfig(o.config)
+	if err != nil {
+		return err
+	}
+	chosen, err := choose(cfg, o.names)
+	if err != nil {
+		return err
+	}
+	w, err := wire(cfg)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	store, done, err := openFor(ctx, cfg, o.dry)
+	if err != nil {
+		return err
+	}
+	defer done()
+
+	out, err := newReporter(std, o, chosen, w)
+	if err != nil {
+		return err
+	}
+	if o.silent {
+		if out, err = newQuiet(ctx, out, store, chosen); err != nil {
+			return err
+		}
+	}
+	ctx, drain, stop := drainOnSignal(ctx, func() { out.note("finishing the batch; press ^C again to hang up") })
+	defer stop()
+
+	scheduler := fetch.Scheduler{Parallel: cfg.Parallel, PerHost: cfg.PerHost}
+	summaries := scheduler.Once(ctx, w.accounts(chosen), fetch.Options{
+		State: store, Sinks: w.sinks, Observer: out.observe, Drain: drain,
+		KeepAll: o.keep, DryRun: o.dry, Host: w.host,
+	})
+	classes := make([]fetch.Class, len(summaries))
+	for i, s := range summaries {
+		classes[i] = s.Class
+		if s.Started.IsZero() { // its turn did not come, so that no event told of it
+			out.observe(fetch.Finished{Summary: s})
+		}
+	}
+	out.total(summaries)
+	return worst(classes...)
+}
+
+// openFor opens the state; a dry run only reads it.
+func openFor(ctx context.Context, cfg *config.Config, dry bool) (*state.Store, func(), error) {
+	if dry {
+		return readState(ctx, cfg.State)
+	}
+	store, err := state.Open(ctx, cfg.State)
+	if err != nil {
+		return nil, nil, err
+	}
+	return store, func() { store.Close() }, nil
+}

@@ -1,0 +1,144 @@
+package main_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/mailhaul/mailhaul/"
+
+// mayImport is who may import whom, inside the module. Arrows point down,
+// never sideways: a package that is not here may import nothing of ours, and
+// a sink is what sinkMayImport says. Under cmd everything may be imported.
+var mayImport = map[string][]string{
+	"fetch":                       {"deliver", "deliver/envelope", "fetch/state", "pop3proto", "pop3proto/mech"},
+	"deliver/spool":               {"deliver", "deliver/durable"},
+	"deliver/delivertest":         {"deliver", "deliver/durable", "deliver/durable/durabletest"},
+	"deliver/durable/durabletest": {"deliver/durable"},
+}
+
+// sinkMayImport holds for every other package below deliver.
+var sinkMayImport = []string{"deliver", "deliver/durable", "deliver/envelope", "deliver/spool"}
+
+// foundations lie below deliver and are no sinks.
+var foundations = []string{"deliver/durable", "deliver/envelope"}
+
+// testsMayImport is what test files may import besides.
+var testsMayImport = []string{
+	"pop3proto/pop3test", "pop3proto/servertest", "deliver/delivertest", "deliver/durable/durabletest",
+}
+
+// onlyUnder is where modules of others may be imported. Logging, flags and
+// YAML stop at cmd: packages report, cmd speaks.
+var onlyUnder = map[string]string{
+	"github.com/rs/zerolog":             "cmd/mailhaul",
+	"github.com/urfave/cli":             "cmd/mailhaul",
+	"gopkg.in/yaml.v3":                  "cmd/mailhaul",
+	"modernc.org/sqlite":                "fetch/state",
+	"github.com/rogpeppe/go-internal":   "tests",
+	"github.com/google/go-cmp":          "tests",
+	"github.com/mailhaul/mailhaul/cmd/": "cmd/mailhaul",
+}
+
+// goPackage is what `go list -json` says of a package.
+type goPackage struct {
+	ImportPath                         string
+	Imports, TestImports, XTestImports []string
+}
+
+func TestImportDirections(t *testing.T) {
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports,TestImports,XTestImports", module+"...").Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			err = errors.New(string(exit.Stderr))
+		}
+		t.Fatalf("go list: %v", err)
+	}
+	seen := 0
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; seen++ {
+		var pkg goPackage
+		if err := dec.Decode(&pkg); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		from := strings.TrimPrefix(pkg.ImportPath, module)
+		for _, to := range pkg.Imports {
+			if !allowed(from, to, false) {
+				t.Errorf("%s must not import %s", from, to)
+			}
+		}
+		for _, to := range slices.Concat(pkg.TestImports, pkg.XTestImports) {
+			if !allowed(from, to, true) {
+				t.Errorf("the tests of %s must not import %s", from, to)
+			}
+		}
+	}
+	if seen < 8 {
+		t.Errorf("go list knows %d packages only", seen)
+	}
+}
+
+// TestImportRule sees that the rule refuses what it is there to refuse.
+func TestImportRule(t *testing.T) {
+	for _, c := range []struct {
+		from, to  string
+		test, may bool
+	}{
+		{"fetch", module + "fetch/state", false, true},
+		{"fetch", module + "deliver/maildir", false, false},
+		{"fetch", "github.com/rs/zerolog", false, false},
+		{"fetch", "github.com/google/go-cmp/cmp", true, true},
+		{"fetch", "github.com/google/go-cmp/cmp", false, false},
+		{"fetch/state", module + "deliver", false, false},
+		{"fetch/state", "modernc.org/sqlite", false, true},
+		{"pop3proto", module + "deliver", true, false},
+		{"pop3proto", module + "pop3proto/pop3test", false, false},
+		{"pop3proto", module + "pop3proto/pop3test", true, true},
+		{"deliver", module + "deliver/durable", false, false},
+		{"deliver/durable", module + "deliver", false, false},
+		{"deliver/mbox", module + "deliver/spool", false, true},
+		{"deliver/mbox", module + "deliver/maildir", false, false},
+		{"deliver/mbox", module + "pop3proto", false, false},
+		{"cmd/mailhaul", module + "pop3proto/pop3test", false, true},
+		{"cmd/mailhaul", "github.com/urfave/cli/v2", false, true},
+		{"deliver/mbox", module + "cmd/mailhaul/internal/config", true, false},
+	} {
+		if may := allowed(c.from, c.to, c.test); may != c.may {
+			t.Errorf("allowed(%q, %q, test %v) = %v", c.from, c.to, c.test, may)
+		}
+	}
+}
+
+// allowed reports whether the package from, or its tests, may import to.
+func allowed(from, to string, test bool) bool {
+	for prefix, place := range onlyUnder {
+		if strings.HasPrefix(to, prefix) && !under(from, place) && !(test && place == "tests") {
+			return false
+		}
+	}
+	own, ok := strings.CutPrefix(to, module)
+	switch {
+	case !ok, under(from, "cmd/mailhaul"):
+		return true
+	case test && (own == from || slices.Contains(testsMayImport, own)):
+		return true
+	}
+	list, ok := mayImport[from]
+	if !ok && path.Dir(from) == "deliver" && !slices.Contains(foundations, from) {
+		list = sinkMayImport
+	}
+	return slices.Contains(list, own)
+}
+
+func under(pkg, root string) bool {
+	return pkg == root || strings.HasPrefix(pkg, root+"/")
+}

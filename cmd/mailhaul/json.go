@@ -1,0 +1,80 @@
+package main
+
+import (
+	"github.com/rs/zerolog"
+
+	"github.com/mailhaul/mailhaul/fetch"
+)
+
+// jsonReporter writes a line of JSON for each account, and with verbose for
+// each event.
+type jsonReporter struct{ log zerolog.Logger }
+
+func newJSONReporter(std stdio, verbose bool) jsonReporter {
+	level := zerolog.InfoLevel
+	if verbose {
+		level = zerolog.DebugLevel
+	}
+	return jsonReporter{zerolog.New(zerolog.SyncWriter(std.err)).Level(level).With().Timestamp().Logger()}
+}
+
+func (j jsonReporter) note(text string) { j.log.Info().Msg(text) }
+
+func (j jsonReporter) total([]fetch.Summary) {}
+
+func (j jsonReporter) observe(e fetch.Event) {
+	switch e := e.(type) {
+	case fetch.Connected:
+		ev := j.log.Debug().Str("account", e.Account).Str("addr", e.Addr)
+		if e.State != nil {
+			ev.Str("tls", secured(e.State))
+		}
+		ev.Msg("connected")
+	case fetch.LoggedIn:
+		j.log.Debug().Str("account", e.Account).Str("mechanism", e.Mechanism).Msg("logged in")
+	case fetch.Planned:
+		j.log.Debug().Str("account", e.Account).Int("listed", e.Listed).Int64("octets", e.Octets).
+			Int("fetch", e.Fetch).Int64("fetch_octets", e.FetchOctets).Int("delete", e.Delete).Msg("planned")
+	case fetch.Landed:
+		j.log.Debug().Str("account", e.Account).Str("uid", e.UID).Str("sink", e.Sink).
+			Str("where", e.Where).Int64("octets", e.Octets).Msg("landed")
+	case fetch.Refused:
+		ev := j.log.Warn().Str("account", e.Account).Str("uid", e.UID).Str("reason", e.Reason)
+		if !e.NextTry.IsZero() {
+			ev.Time("next_try", e.NextTry)
+		}
+		ev.Msg("refused")
+	case fetch.Noticed:
+		j.log.Debug().Str("account", e.Account).Str("text", e.Text).Msg("noticed")
+	case fetch.Finished:
+		j.finished(e.Summary)
+	}
+}
+
+func (j jsonReporter) finished(s fetch.Summary) {
+	ev := j.log.Info()
+	switch s.Class {
+	case fetch.ClassFine:
+	case fetch.ClassRefused, fetch.ClassRetry:
+		ev = j.log.Warn()
+	default:
+		ev = j.log.Error()
+	}
+	ev.Str("account", s.Account).Str("result", s.Class.String()).
+		Int("listed", s.Listed).Int("fetched", s.Fetched).Int64("octets", s.Bytes).Int("deleted", s.Deleted).
+		Int("waiting", s.Waiting).Int("refused", s.Refused).Int("too_large", s.TooLarge).
+		Dur("took_ms", s.Ended.Sub(s.Started))
+	if s.Skipped {
+		ev.Bool("skipped", true)
+	}
+	if s.Dry {
+		ev.Bool("dry_run", true).Int("to_fetch", s.ToFetch).Int64("to_fetch_octets", s.ToFetchOctets).Int("to_delete", s.ToDelete)
+	}
+	if s.Err != nil {
+		ev.Str("error", s.Err.Error())
+		if hint := fetch.Hint(s.Err); hint != "" {
+			ev.Str("hint", hint)
+		}
+	}
+	ev.Msg("polled")
+}

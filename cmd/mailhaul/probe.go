@@ -1,0 +1,65 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+)
+
+// probeSink looks whether a sink could take mail, without making anything.
+func probeSink(s *config.Sink) (string, error) {
+	if s.Mbox != nil {
+		return probePath("mbox", s.Mbox.Path, fs.FileMode.IsRegular, "is not a file")
+	}
+	path := s.Maildir.Path
+	text, err := probePath("Maildir", path, fs.FileMode.IsDir, "is not a folder")
+	if err != nil {
+		return "", err
+	}
+	if s.Maildir.Folder != "" {
+		path = filepath.Join(path, s.Maildir.Folder)
+		text += ", folder " + s.Maildir.Folder
+	}
+	// A folder with other things in it is not one to put mail in.
+	entries, err := os.ReadDir(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
+		return text, nil
+	}
+	if err != nil {
+		return "", err
+	}
+	for _, sub := range []string{"cur", "new", "tmp"} {
+		if info, err := os.Stat(filepath.Join(path, sub)); err != nil || !info.IsDir() {
+			return "", fmt.Errorf("%s is not a Maildir: it has no folder %s", tilde(path), sub)
+		}
+	}
+	return text, nil
+}
+
+// probePath looks at the file or folder that a sink is, or at the folder in
+// which it would be made.
+func probePath(kind, path string, want func(fs.FileMode) bool, otherwise string) (string, error) {
+	info, err := os.Stat(path)
+	text := kind + " " + tilde(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		text += " (will be made)"
+		path = filepath.Dir(path)
+		info, err = os.Stat(path)
+		want, otherwise = fs.FileMode.IsDir, "is not a folder"
+	}
+	switch {
+	case err != nil:
+		return "", err
+	case !want(info.Mode()):
+		return "", fmt.Errorf("%s %s", tilde(path), otherwise)
+	case unix.Access(path, unix.W_OK) != nil:
+		return "", fmt.Errorf("%s cannot be written to", tilde(path))
+	}
+	return text, nil
+}

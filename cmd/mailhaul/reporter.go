@@ -1,0 +1,56 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/fetch"
+)
+
+// reporter tells a person, or a program that reads logs, how a fetch goes.
+// Its methods may be called from several goroutines at once.
+type reporter interface {
+	observe(fetch.Event)
+	// note says something that concerns no single account.
+	note(text string)
+	// total ends the report.
+	total([]fetch.Summary)
+}
+
+func newReporter(std stdio, o fetchOptions, accounts []config.Account, w *wiring) (reporter, error) {
+	switch o.logFormat {
+	case "auto", "text":
+		t := &textReporter{out: std.err, err: std.err, verbose: o.verbose, paint: painter(std), targets: map[string]string{}}
+		if o.dry {
+			t.out = std.out // what a dry run finds is its result
+		}
+		for _, a := range accounts {
+			t.targets[a.Name] = tilde(w.sinks[a.Deliver].Profile().Target)
+			t.width = max(t.width, len([]rune(a.Name)))
+		}
+		if len(accounts) == 1 {
+			t.width = 0
+		}
+		return t, nil
+	case "json":
+		return newJSONReporter(std, o.verbose), nil
+	}
+	formats := []string{"auto", "text", "json"}
+	return nil, usagef("write one of "+strings.Join(formats, ", "), "--log-format %q is not known", o.logFormat)
+}
+
+// serial lets one goroutine at a time speak.
+type serial struct{ mu sync.Mutex }
+
+func (s *serial) do(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
+// failed returns the summaries of polls that did not go through.
+func failed(all []fetch.Summary) []fetch.Summary {
+	return slices.DeleteFunc(slices.Clone(all), func(s fetch.Summary) bool { return s.Class <= fetch.ClassRefused })
+}

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// notePipes has a write to a closed pipe fail instead of killing the program.
+// Unlike an ignored signal, a noted one is not passed on to password commands.
+func notePipes() (stop func()) {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGPIPE)
+	return func() { signal.Stop(c) }
+}
+
+// drainOnSignal returns a channel that the first SIGINT, SIGTERM or SIGHUP
+// closes, and a context that the second one cancels. say is called at the
+// first.
+func drainOnSignal(ctx context.Context, say func()) (context.Context, <-chan struct{}, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	drain := make(chan struct{})
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // as under nohup
+		signal.Notify(signals, syscall.SIGHUP)
+	}
+	go func() {
+		for _, act := range []func(){func() { close(drain); say() }, cancel} {
+			select {
+			case <-signals:
+				act()
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return ctx, drain, func() { signal.Stop(signals); cancel() }
+}

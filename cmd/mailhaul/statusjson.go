@@ -1,0 +1,79 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+// statusJSON is what status --json writes of an account. The names are
+// stable; fields may be added. Times are RFC 3339 in UTC, null for never.
+type statusJSON struct {
+	Account     string        `json:"account"`
+	LastPoll    *pollJSON     `json:"last_poll"`
+	LastSuccess *time.Time    `json:"last_success"`
+	Fetched     int           `json:"fetched"` // messages that landed and are remembered
+	Kept        int           `json:"kept"`    // on the server, as keep says
+	Waiting     int           `json:"waiting"` // on the server, due for deletion
+	Open        int           `json:"open"`    // cut off in delivery, to be settled
+	Refused     []refusedJSON `json:"refused"`
+}
+
+type pollJSON struct {
+	Started time.Time `json:"started"`
+	Ended   time.Time `json:"ended"`
+	Result  string    `json:"result"` // fine, refused, retry, operator or machine
+	Error   string    `json:"error,omitempty"`
+	Hint    string    `json:"hint,omitempty"`
+	Listed  int       `json:"listed"`
+	Fetched int       `json:"fetched"`
+	Octets  int64     `json:"octets"` // of what was fetched
+	Deleted int       `json:"deleted"`
+}
+
+type refusedJSON struct {
+	UID     string     `json:"uid"`
+	Octets  int64      `json:"octets"`
+	Reason  string     `json:"reason"`
+	Tries   int        `json:"tries"`
+	NextTry *time.Time `json:"next_try"`
+}
+
+func writeStatusJSON(out io.Writer, all []state.Status) error {
+	accounts := make([]statusJSON, len(all))
+	for i, st := range all {
+		a := statusJSON{
+			Account: st.Account, LastSuccess: instant(st.LastSuccess),
+			Fetched: st.Fetched, Kept: st.Kept, Waiting: st.Waiting, Open: st.Open, Refused: []refusedJSON{},
+		}
+		if p := st.Last; p != nil {
+			a.LastPoll = &pollJSON{
+				Started: time.Unix(p.Started, 0).UTC(), Ended: time.Unix(p.Ended, 0).UTC(), Result: p.Result, Error: p.Error, Hint: p.Hint,
+				Listed: p.Listed, Fetched: p.Fetched, Octets: p.Bytes, Deleted: p.Deleted,
+			}
+		}
+		for _, row := range st.Refused {
+			a.Refused = append(a.Refused, refusedJSON{
+				UID: strings.ToValidUTF8(row.UID, "\ufffd"), Octets: row.Size, Reason: row.Reason,
+				Tries: row.Tries, NextTry: instant(row.NextTry),
+			})
+		}
+		accounts[i] = a
+	}
+	enc := json.NewEncoder(out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(map[string]any{"accounts": accounts})
+}
+
+// instant returns a time from Unix seconds, nil for never.
+func instant(unix int64) *time.Time {
+	if unix == 0 {
+		return nil
+	}
+	t := time.Unix(unix, 0).UTC()
+	return &t
+}

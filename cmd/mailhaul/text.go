@@ -1,0 +1,196 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/mailhaul/mailhaul/fetch"
+)
+
+// textReporter writes lines for a person: one for each account and for each
+// message that is refused, and with verbose one for each step.
+type textReporter struct {
+	serial
+	out, err io.Writer
+	verbose  bool
+	width    int // of the longest account name
+	targets  map[string]string
+	paint    func(colour, text string) string
+}
+
+// The colours of a terminal (ECMA-48 §8.3.117).
+const (
+	red    = "31"
+	green  = "32"
+	yellow = "33"
+)
+
+// painter returns what colours text for std, if anything may (no-color.org).
+func painter(std stdio) func(colour, text string) string {
+	if !std.terminal || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+		return func(_, text string) string { return text }
+	}
+	return func(colour, text string) string { return "\x1b[" + colour + "m" + text + "\x1b[0m" }
+}
+
+func (t *textReporter) observe(e fetch.Event) {
+	t.do(func() {
+		if e, ok := e.(fetch.Finished); ok {
+			t.finished(e.Summary)
+			return
+		}
+		_, refused := e.(fetch.Refused)
+		if account, text := step(e); text != "" && (t.verbose || refused) {
+			t.line(account, text)
+		}
+	})
+}
+
+func (t *textReporter) note(text string) {
+	t.do(func() { fmt.Fprintf(t.err, "mailhaul: %s\n", text) })
+}
+
+// line writes what is to say of an account. Only verbose lines need a clock:
+// under cron the mail that they come in has one.
+func (t *textReporter) line(account, text string) {
+	clock := ""
+	if t.verbose {
+		clock = time.Now().Format("15:04:05 ")
+	}
+	pad := strings.Repeat(" ", max(0, t.width-len([]rune(account))))
+	fmt.Fprintf(t.out, "%s%s: %s%s\n", clock, account, pad, text)
+}
+
+// finished writes the one line of an account, and the hint to it.
+func (t *textReporter) finished(s fetch.Summary) {
+	switch {
+	case s.Skipped:
+		t.line(s.Account, fmt.Sprintf("skipped: %v", s.Err))
+	case s.Err != nil && s.Started.IsZero():
+		t.line(s.Account, t.paint(yellow, s.Err.Error()))
+	case s.Err != nil:
+		verb := "FAILED"
+		if done := achieved(s, t.targets[s.Account]); done != "nothing new" && !s.Dry {
+			verb += " after " + done
+		}
+		t.line(s.Account, t.paint(red, verb)+": "+s.Err.Error())
+	case s.Dry:
+		t.line(s.Account, intended(s, t.targets[s.Account]))
+	default:
+		t.line(s.Account, achieved(s, t.targets[s.Account]))
+	}
+	if hint := fetch.Hint(s.Err); hint != "" && !s.Skipped {
+		fmt.Fprintf(t.out, "  hint: %s\n", hint)
+	}
+}
+
+// achieved says in a few words what a poll did.
+func achieved(s fetch.Summary, target string) string {
+	var parts []string
+	if s.Fetched > 0 {
+		parts = append(parts, fmt.Sprintf("%s (%s) → %s", count(s.Fetched, "new message"), size(s.Bytes), target))
+	} else if s.Err == nil {
+		parts = append(parts, "nothing new")
+	}
+	if s.Deleted > 0 {
+		parts = append(parts, fmt.Sprintf("%d deleted", s.Deleted))
+	}
+	// Of several sessions, only the last one's listing is known.
+	if left := s.Listed - s.Deleted - s.Refused - s.TooLarge - s.Waiting; s.Fetched > 0 && s.Sessions == 1 && left >= 0 && s.Err == nil {
+		parts = append(parts, fmt.Sprintf("%d kept", left))
+	}
+	if s.Waiting > 0 {
+		parts = append(parts, fmt.Sprintf("%d to be deleted next time", s.Waiting))
+	}
+	if s.Refused > 0 {
+		parts = append(parts, fmt.Sprintf("%d refused (mailhaul status says why)", s.Refused))
+	}
+	if s.TooLarge > 0 {
+		parts = append(parts, fmt.Sprintf("%d over max_size", s.TooLarge))
+	}
+	if len(parts) == 0 {
+		return "nothing new"
+	}
+	return sentence(parts)
+}
+
+// sentence sets the first part, what is new, off from the rest.
+func sentence(parts []string) string {
+	if len(parts) == 1 {
+		return parts[0]
+	}
+	return parts[0] + "; " + strings.Join(parts[1:], ", ")
+}
+
+// intended says what a poll would do.
+func intended(s fetch.Summary, target string) string {
+	parts := []string{"would fetch nothing"}
+	if s.ToFetch > 0 {
+		parts[0] = fmt.Sprintf("would fetch %s (%s) → %s", count(s.ToFetch, "message"), size(s.ToFetchOctets), target)
+	}
+	if s.ToDelete > 0 {
+		parts = append(parts, fmt.Sprintf("would delete %d delivered before", s.ToDelete))
+	}
+	if s.Refused > 0 {
+		parts = append(parts, fmt.Sprintf("%d refused before", s.Refused))
+	}
+	if s.TooLarge > 0 {
+		parts = append(parts, fmt.Sprintf("%d over max_size", s.TooLarge))
+	}
+	return sentence(append(parts, fmt.Sprintf("%d on the server", s.Listed)))
+}
+
+// total sums up several accounts.
+func (t *textReporter) total(all []fetch.Summary) {
+	if len(all) < 2 {
+		return
+	}
+	var sum fetch.Summary
+	for _, s := range all {
+		sum.Fetched += s.Fetched
+		sum.Bytes += s.Bytes
+		sum.ToFetch += s.ToFetch
+		sum.ToFetchOctets += s.ToFetchOctets
+		sum.Dry = s.Dry
+	}
+	text := fmt.Sprintf("%s, %s", count(len(all), "account"), count(sum.Fetched, "new message"))
+	n, octets := sum.Fetched, sum.Bytes
+	if sum.Dry {
+		text = fmt.Sprintf("%s, %s to fetch", count(len(all), "account"), count(sum.ToFetch, "message"))
+		n, octets = sum.ToFetch, sum.ToFetchOctets
+	}
+	if n > 0 {
+		text += " (" + size(octets) + ")"
+	}
+	if bad := len(failed(all)); bad > 0 {
+		text += fmt.Sprintf(", %d failed", bad)
+	}
+	t.do(func() { fmt.Fprintln(t.out, text) })
+}
+
+// step says what an event other than Finished tells, and of which account.
+func step(e fetch.Event) (account, text string) {
+	switch e := e.(type) {
+	case fetch.Connected:
+		return e.Account, fmt.Sprintf("connected to %s, %s", e.Addr, secured(e.State))
+	case fetch.LoggedIn:
+		return e.Account, "logged in by " + e.Mechanism
+	case fetch.Planned:
+		return e.Account, fmt.Sprintf("%s on the server (%s): fetching %d (%s), deleting %d",
+			count(e.Listed, "message"), size(e.Octets), e.Fetch, size(e.FetchOctets), e.Delete)
+	case fetch.Landed:
+		return e.Account, fmt.Sprintf("message %q (%s) → %s", e.UID, size(e.Octets), tilde(e.Where))
+	case fetch.Refused:
+		text = fmt.Sprintf("message %q stays on the server: %s", e.UID, clean(e.Reason))
+		if !e.NextTry.IsZero() {
+			text += ", next try " + e.NextTry.Local().Format(time.DateTime)
+		}
+		return e.Account, text
+	case fetch.Noticed:
+		return e.Account, clean(e.Text)
+	}
+	return "", ""
+}

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/durable"
+	"github.com/mailhaul/mailhaul/deliver/maildir"
+	"github.com/mailhaul/mailhaul/deliver/mbox"
+	"github.com/mailhaul/mailhaul/deliver/spool"
+	"github.com/mailhaul/mailhaul/fetch"
+)
+
+// loadConfig finds and reads the configuration.
+func loadConfig(explicit string) (*config.Config, error) {
+	path, err := config.Find(explicit)
+	if err != nil {
+		return nil, &configError{err}
+	}
+	cfg, err := config.Load(path)
+	if err != nil {
+		return nil, &configError{err}
+	}
+	return cfg, nil
+}
+
+// choose returns the accounts of those names in the order of the
+// configuration; no names are all.
+func choose(cfg *config.Config, names []string) ([]config.Account, error) {
+	if len(names) == 0 {
+		return cfg.Accounts, nil
+	}
+	var known []string
+	var chosen []config.Account
+	for _, a := range cfg.Accounts {
+		known = append(known, a.Name)
+		if slices.Contains(names, a.Name) {
+			chosen = append(chosen, a)
+		}
+	}
+	for _, name := range names {
+		if !slices.Contains(known, name) {
+			return nil, usagef("accounts: "+strings.Join(known, ", "), "there is no account %q in %s", name, cfg.Path)
+		}
+	}
+	return chosen, nil
+}
+
+// wiring is a configuration brought to life.
+type wiring struct {
+	host  string // this machine's name
+	sinks map[string]deliver.Sink
+}
+
+// wire makes the sinks of a configuration, one each, shared by the accounts.
+func wire(cfg *config.Config) (*wiring, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		return nil, err
+	}
+	w := &wiring{host: host, sinks: map[string]deliver.Sink{}}
+	waiting := spool.New(filepath.Join(cfg.State, "spool"), durable.OS)
+	for _, s := range cfg.Sinks {
+		switch {
+		case s.Maildir != nil:
+			w.sinks[s.Name], err = maildir.New(s.Maildir.Path, maildir.Options{
+				Subfolder: s.Maildir.Folder, FileMode: s.Maildir.Mode, Host: host,
+			})
+		case s.Mbox != nil:
+			w.sinks[s.Name] = mbox.New(s.Mbox.Path, mbox.Options{
+				Spool: waiting, LockTimeout: s.Mbox.LockTimeout, Host: host,
+			})
+		}
+		if err != nil {
+			return nil, &configError{fmt.Errorf("%s: sink %s: %w", cfg.Path, s.Name, err)}
+		}
+	}
+	return w, nil
+}
+
+// Close closes the sinks.
+func (w *wiring) Close() {
+	for _, s := range w.sinks {
+		s.Close() // publishes nothing, so that nothing is lost if it fails
+	}
+}
+
+var security = map[config.TLS]fetch.Security{
+	config.TLSImplicit: fetch.ImplicitTLS,
+	config.TLSStart:    fetch.StartTLS,
+	config.TLSNone:     fetch.PlainText,
+}
+
+// account makes an account ready to be polled.
+func (w *wiring) account(a config.Account) *fetch.Account {
+	account := &fetch.Account{
+		Name: a.Name,
+		Server: fetch.Server{
+			Host: a.Host, Port: a.Port, Security: security[a.TLS],
+			RootCAs: a.RootCAs, Fingerprint: a.Fingerprint, MinTLS: a.TLSMin,
+			Silence: a.Timeout, Window: a.Window,
+		},
+		User:        a.User,
+		Secret:      a.Password.Read,
+		Auth:        a.Auth,
+		Keep:        fetch.Keep(a.Keep),
+		MaxSize:     a.MaxSize,
+		MaxMessages: a.MaxMessages,
+		Deliver:     fetch.Target{Name: a.Deliver, Sink: w.sinks[a.Deliver]},
+		Headers:     fetch.Headers{Received: a.ReceivedHeader, DeliveredTo: a.DeliveredTo, ReturnPath: a.ReturnPath},
+		Budget:      a.TimeLimit,
+	}
+	if a.Quarantine != "" {
+		account.Quarantine = &fetch.Target{Name: a.Quarantine, Sink: w.sinks[a.Quarantine]}
+	}
+	return account
+}
+
+func (w *wiring) accounts(from []config.Account) []*fetch.Account {
+	accounts := make([]*fetch.Account, len(from))
+	for i, a := range from {
+		accounts[i] = w.account(a)
+	}
+	return accounts
+}
