@@ -1,0 +1,43 @@
+# make help lists the targets.
+.DEFAULT_GOAL := build
+.PHONY: build test lint fuzz cross demo install clean help
+
+PREFIX ?= /usr/local
+# How long each fuzz target runs in make test and make fuzz.
+FUZZTIME ?= 5s
+
+# An older Go fetches the release that go.mod names; make finds a Go that was
+# unpacked but not put into PATH.
+export GOTOOLCHAIN ?= auto
+export PATH := $(PATH):/usr/local/go/bin
+
+build: ## build ./mailhaul, one static binary
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o mailhaul ./cmd/mailhaul
+
+# The one test command. A server that is missing fails it. The race detector
+# runs last, so that what it says is what one sees.
+test: ## install what is needed and run every test
+	.ci/deps
+	$(MAKE) build lint cross fuzz
+	MAILHAUL_REQUIRE_SERVERS=1 CGO_ENABLED=1 go test -race -shuffle=on ./...
+
+lint: ## gofmt, vet, staticcheck, who imports whom
+	.ci/lint
+
+fuzz: ## run each fuzz target for FUZZTIME
+	.ci/fuzz $(FUZZTIME)
+
+cross: ## compile for the other systems
+	.ci/cross
+
+demo: build ## fetch mail from a throwaway server on loopback
+	./mailhaul demo
+
+install: build ## install into DESTDIR/PREFIX
+	install -D -m 755 mailhaul $(DESTDIR)$(PREFIX)/bin/mailhaul
+
+clean: ## remove what was built
+	rm -f mailhaul
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
