@@ -246,21 +246,29 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 
 // again handles a message that landed before and is still, or again, listed.
 func (s *session) again(ctx context.Context, w Want, row *state.Row) error {
+	// The plan has renamed the row already if it knew the message by it; a
+	// message without any name goes by the row's.
 	key := w.Key
 	if key == "" {
 		key = row.UID
 	}
+	h := state.Housekeeping{Restored: []string{key}}
 	if w.Row == nil && key != row.UID {
-		h := state.Housekeeping{Rekey: []state.Rekey{{From: row.UID, To: key}}}
-		if err := s.opts.State.Keep(ctx, s.Name, s.opts.now().Unix(), h); err != nil {
-			return err
-		}
+		h.Rekey = []state.Rekey{{From: row.UID, To: key}}
 	}
-	pol := Policy{Keep: s.Keep, KeepAll: s.opts.KeepAll, Now: s.opts.now()}
-	if pol.due(row.Landed) {
+	if err := s.opts.State.Keep(ctx, s.Name, s.opts.now().Unix(), h); err != nil {
+		return err
+	}
+	if s.due(row.Landed) {
 		s.delete = append(s.delete, Listed{w.Num, key})
 	}
 	return nil
+}
+
+// due reports whether a message that landed at that time is to be deleted.
+func (s *session) due(landed int64) bool {
+	pol := Policy{Keep: s.Keep, KeepAll: s.opts.KeepAll, Now: s.opts.now()}
+	return pol.due(landed)
 }
 
 // entries yields the entries of wants until the poll is to drain.

@@ -59,8 +59,7 @@ func (s *session) tally(ctx context.Context, target Target, o outcome) error {
 	}
 	s.summary.Fetched++
 	s.summary.Bytes += o.octets
-	pol := Policy{Keep: s.Keep, KeepAll: s.opts.KeepAll, Now: s.opts.now()}
-	if pol.due(pol.Now.Unix()) {
+	if s.due(s.opts.now().Unix()) {
 		s.delete = append(s.delete, Listed{o.want.Num, o.want.Key})
 	}
 	return nil

@@ -33,6 +33,12 @@ func (s *Store) Keep(ctx context.Context, account string, at int64, h Housekeepi
 				return err
 			}
 		}
+		for _, uid := range h.Restored {
+			if err := t.exec("UPDATE messages SET phase = ?, deleted = 0, missing = 0 WHERE account = ? AND uid = ? AND phase = ?",
+				Landed, id, []byte(uid), Deleted); err != nil {
+				return err
+			}
+		}
 		for _, uid := range h.Forget {
 			if err := t.exec("DELETE FROM messages WHERE account = ? AND uid = ?", id, []byte(uid)); err != nil {
 				return err

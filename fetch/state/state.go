@@ -126,6 +126,9 @@ type Housekeeping struct {
 	// Missing rows were not listed this time and had been before; Found rows
 	// are listed again.
 	Missing, Found []string
+	// Restored rows were Deleted, and the server lists their messages again,
+	// with the content they had: they are Landed again.
+	Restored []string
 	// Forget drops rows for good.
 	Forget []string
 	Rekey  []Rekey
@@ -133,7 +136,7 @@ type Housekeeping struct {
 
 // Empty reports whether there is nothing to write.
 func (h *Housekeeping) Empty() bool {
-	return len(h.Missing) == 0 && len(h.Found) == 0 && len(h.Forget) == 0 && len(h.Rekey) == 0
+	return len(h.Missing) == 0 && len(h.Found) == 0 && len(h.Restored) == 0 && len(h.Forget) == 0 && len(h.Rekey) == 0
 }
 
 // Poll is the record of one poll of an account. Times are Unix seconds.

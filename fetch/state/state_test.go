@@ -108,6 +108,11 @@ func TestLife(t *testing.T) {
 			steps: []step{doPromise(u), doLand(100, "u", "home")},
 			want:  with(func(r *state.Row) { r.Phase, r.Landed = state.Landed, 100 }),
 		},
+		"deleted and restored by the server": {
+			steps: []step{doPromise(u), doLand(100, "u", "home"), doDelete(200, "u"),
+				doKeep(300, state.Housekeeping{Restored: []string{"u"}})},
+			want: with(func(r *state.Row) { r.Phase, r.Landed = state.Landed, 100 }),
+		},
 		"landed twice": {
 			steps: []step{doPromise(u), doLand(100, "u", "home"), doLand(200, "u", "home")},
 			want:  with(func(r *state.Row) { r.Phase, r.Landed = state.Landed, 100 }),
