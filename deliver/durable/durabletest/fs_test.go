@@ -125,6 +125,31 @@ func TestPowerCuts(t *testing.T) {
 	}
 }
 
+func TestTwoNames(t *testing.T) {
+	f := New()
+	must(t, f.Mkdir("/d", 0o700), f.SyncDir("/"))
+	synced(t, f, "/a", "x")
+	must(t, f.Rename("/a", "/d/b"))
+	var both int
+	for g := range f.PowerCuts() {
+		if g.TwoNames() != (strings.Count(g.Tree(), `"x"`) == 2) {
+			t.Errorf("TwoNames = %v in\n%s", g.TwoNames(), g.Tree())
+		}
+		if !g.TwoNames() {
+			continue
+		}
+		both++
+		before := g.Tree()
+		must(t, g.Rename("/a", "/d/b")) // rename(2): two names of one file are left alone
+		if diff := cmp.Diff(before, g.Tree()); diff != "" {
+			t.Error(diff)
+		}
+	}
+	if both != 1 {
+		t.Errorf("%d states with two names, want 1", both)
+	}
+}
+
 // Of too many combinations a sample is looked at, with both extremes in it.
 func TestPowerCutsSample(t *testing.T) {
 	f := New()

@@ -96,3 +96,25 @@ func (f *FS) Unsynced() []string {
 	slices.Sort(list)
 	return list
 }
+
+// TwoNames reports whether a file has two names: a power cut kept both of a
+// rename.
+func (f *FS) TwoNames() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	seen := make(map[*inode]bool)
+	var walk func(n *inode) bool
+	walk = func(n *inode) bool {
+		if seen[n] {
+			return true
+		}
+		seen[n] = true
+		for _, child := range n.names {
+			if walk(child) {
+				return true
+			}
+		}
+		return false
+	}
+	return walk(f.root)
+}
