@@ -192,7 +192,8 @@ func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 			p.fetch(w)
 		}
 	default:
-		p.plan.Waiting++
+		// Promised, and yet no sink has an open promise: it is still owed.
+		p.fetch(w)
 	}
 }
 

@@ -265,10 +265,10 @@ func TestPlan(t *testing.T) {
 			want:    "verify 1 \"n1\"\nverify 2 \"n2\"\nmissing \"o1\"\nmissing \"o2\"\n",
 		},
 		{
-			name:    "a promise that is still open is left alone",
+			name:    "what is promised and was not kept is fetched again",
 			listing: entries("a"),
 			rows:    byKey(state.Row{UID: "a", Phase: state.Promised}, state.Row{UID: "b", Phase: state.Promised}),
-			want:    "waiting 1\n",
+			want:    "fetch 1 \"a\"\n",
 		},
 		{
 			name: "numbers are the server's",
