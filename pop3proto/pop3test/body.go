@@ -112,7 +112,7 @@ type topReader struct {
 
 func (t *topReader) Read(p []byte) (int, error) {
 	if len(t.out) == 0 {
-		if t.inBody && t.n == 0 && !t.mid {
+		if t.inBody && t.n == 0 {
 			return 0, io.EOF
 		}
 		line, err := t.src.ReadSlice('\n')

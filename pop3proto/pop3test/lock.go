@@ -50,13 +50,11 @@ func (m *Maildrop) acquire(s *session, d time.Duration) ([]message, bool) {
 	}
 }
 
-// release gives the lock back if s holds it, and makes the deletions real.
-func (m *Maildrop) release(s *session, deleted []message) {
+// release gives the lock of the calling session back and makes its deletions
+// real.
+func (m *Maildrop) release(deleted []message) {
 	m.srv.mu.Lock()
 	defer m.srv.mu.Unlock()
-	if m.holder != s {
-		return
-	}
 	if len(deleted) > 0 {
 		gone := make(map[int]bool, len(deleted))
 		for _, msg := range deleted {

@@ -74,7 +74,7 @@ func TestImplicitTLS(t *testing.T) {
 	p.say("QUIT")
 	p.want("+OK bye")
 	if _, err := conn.Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("TLS ends with %v, want EOF after a close_notify", err)
+		t.Errorf("TLS ends with %v, want EOF", err)
 	}
 }
 

@@ -179,7 +179,7 @@ func (s *session) number(args string) (int, bool) {
 // unlock gives the maildrop back, its deletions void.
 func (s *session) unlock() {
 	if s.open {
-		s.maildrop.release(s, nil)
+		s.maildrop.release(nil)
 		s.open = false
 	}
 }
@@ -194,7 +194,7 @@ func (s *session) quit() io.Reader {
 				gone = append(gone, msg)
 			}
 		}
-		s.maildrop.release(s, gone)
+		s.maildrop.release(gone)
 		s.open = false
 	}
 	return io.MultiReader(text("+OK bye"), ending{HangUp})
