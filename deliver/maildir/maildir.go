@@ -65,7 +65,7 @@ var _ deliver.Sink = (*Sink)(nil)
 // Begin does. Its error is a *deliver.Error with FaultOperator, for arguments
 // that cannot be meant.
 func New(path string, o Options) (*Sink, error) {
-	s := &Sink{fs: o.FS, mode: o.FileMode, host: o.Host, now: o.Now}
+	s := &Sink{fs: o.FS, dir: "maildir", mode: o.FileMode, host: o.Host, now: o.Now}
 	if path == "" {
 		return nil, s.fault(deliver.FaultOperator, "no path", nil, "name the folder of the Maildir")
 	}

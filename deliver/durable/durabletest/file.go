@@ -96,6 +96,9 @@ func (h *file) write(p []byte, off func() int) (int, error) {
 }
 
 func (h *file) Truncate(size int64) error {
+	if h.flag&(os.O_WRONLY|os.O_RDWR) == 0 {
+		return pathError("truncate", h.name, syscall.EINVAL)
+	}
 	return h.change("truncate", Truncate, func() { h.n.truncate(int(size)) })
 }
 

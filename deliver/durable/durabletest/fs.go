@@ -100,7 +100,7 @@ func (f *FS) OpenFile(name string, flag int, perm fs.FileMode) (durable.File, er
 		}
 	case flag&os.O_CREATE != 0 && flag&os.O_EXCL != 0:
 		err = syscall.EEXIST
-	case n.isDir() && flag&(os.O_WRONLY|os.O_RDWR) != 0:
+	case n.isDir() && flag&(os.O_WRONLY|os.O_RDWR|os.O_CREATE|os.O_TRUNC) != 0:
 		err = syscall.EISDIR
 	case flag&os.O_TRUNC != 0:
 		n.truncate(0)
@@ -125,9 +125,6 @@ func (f *FS) Rename(oldname, newname string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	from, oldbase, n, err := f.walk(oldname)
-	if err == nil && n == nil {
-		err = syscall.ENOENT
-	}
 	if err != nil {
 		return fail(err)
 	}
@@ -135,10 +132,14 @@ func (f *FS) Rename(oldname, newname string) error {
 	switch {
 	case err != nil:
 		return fail(err)
+	case n == nil:
+		return fail(syscall.ENOENT)
+	case was != nil && was.isDir():
+		return fail(syscall.EEXIST) // as os.Rename has it
 	case was == n || !effect:
 		return nil // rename(2): two names of one file are both left
-	case was != nil && was.isDir():
-		return fail(syscall.EEXIST)
+	case n.isDir() && n.contains(to):
+		return fail(syscall.EINVAL)
 	case was != nil && n.isDir():
 		return fail(syscall.ENOTDIR)
 	}

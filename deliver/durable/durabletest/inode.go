@@ -39,6 +39,19 @@ func (f *FS) newInode(mode fs.FileMode) *inode {
 func (n *inode) isDir() bool { return n.mode.IsDir() }
 func (n *inode) dirty() bool { return !bytes.Equal(n.data, n.synced) }
 
+// contains reports whether dir is n or below it.
+func (n *inode) contains(dir *inode) bool {
+	if n == dir {
+		return true
+	}
+	for _, child := range n.names {
+		if child.contains(dir) {
+			return true
+		}
+	}
+	return false
+}
+
 func (n *inode) write(p []byte, off int) {
 	if end := off + len(p); off < len(n.data) {
 		n.data = slices.Concat(n.data[:off], p, n.data[min(end, len(n.data)):])

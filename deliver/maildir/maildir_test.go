@@ -1,0 +1,325 @@
+package maildir_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/durable"
+	"github.com/mailhaul/mailhaul/deliver/durable/durabletest"
+	"github.com/mailhaul/mailhaul/deliver/maildir"
+)
+
+// start is when the tests happen.
+var start = time.Unix(1700000000, 123456789)
+
+func open(t *testing.T, path string, o maildir.Options) *maildir.Sink {
+	t.Helper()
+	if o.Now == nil {
+		o.Now = func() time.Time { return start }
+	}
+	s, err := maildir.New(path, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// prepare stages messages of account "work" and returns the batch and the
+// tokens of its promises.
+func prepare(t *testing.T, s *maildir.Sink, wire ...string) (deliver.Batch, []string) {
+	t.Helper()
+	b, err := s.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range wire {
+		if _, err := b.Stage(t.Context(), deliver.Mail{Account: "work"}, strings.NewReader(w)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	promises, err := b.Prepare(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tokens []string
+	for _, p := range promises {
+		tokens = append(tokens, p.Token)
+	}
+	return b, tokens
+}
+
+// put delivers messages and returns where they landed, and their tokens.
+func put(t *testing.T, s *maildir.Sink, wire ...string) (where, tokens []string) {
+	t.Helper()
+	b, tokens := prepare(t, s, wire...)
+	err := b.Commit(t.Context(), func(r deliver.Receipt) error {
+		where = append(where, r.Where)
+		return r.Err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return where, tokens
+}
+
+// isFault checks an error: whose turn it is, and that its text and hint say
+// what is the matter.
+func isFault(t *testing.T, err error, fault deliver.Fault, text, hint string) {
+	t.Helper()
+	var e *deliver.Error
+	if !errors.As(err, &e) {
+		t.Errorf("error %v is no *deliver.Error", err)
+		return
+	}
+	if e.Fault != fault || !strings.Contains(e.Error(), text) || !strings.Contains(e.Hint, hint) || e.Hint == "" {
+		t.Errorf("fault %d, %q, hint %q; want %d, %q, %q", e.Fault, e, e.Hint, fault, text, hint)
+	}
+}
+
+func TestName(t *testing.T) {
+	for _, test := range []struct{ host, wire, want string }{
+		{"mx.example.org", "a: b\r\n\r\nc\r\n", `mx\.example\.org,S=8,W=11`},
+		{"mx", "", `mx,S=0,W=0`},
+		{"mx", "\r\n", `mx,S=1,W=2`},
+		{"mx", "a\nb\r\n", `mx,S=4,W=6`}, // the bare LF counts as a line end
+		{"mx", "a\r\r\nb", `mx,S=4,W=4`}, // stored as CRLF: nothing to add
+		{"mx", "a\rb\r", `mx,S=4,W=4`},   // a bare CR ends no line
+		{"mx", "no end", `mx,S=6,W=6`},   //
+		{"a/b:c,d e", "x", `a\\057b\\072c\\054d_e,S=1,W=1`},
+		{"mx", strings.Repeat("x\r\n", 40_000), `mx,S=80000,W=120000`},
+		{"mx", strings.Repeat("\r\r\n", 40_000), `mx,S=80000,W=80000`},
+	} {
+		fsys := durabletest.New()
+		s := open(t, "/Maildir", maildir.Options{FS: fsys, Host: test.host})
+		where, _ := put(t, s, test.wire, test.wire)
+		name := regexp.MustCompile(`^/Maildir/new/1700000000\.M123456P[0-9]+Q[0-9]+R[0-9a-f]{8}A[0-9a-f]{12}\.` + test.want + `$`)
+		for _, w := range where {
+			if !name.MatchString(w) {
+				t.Errorf("%.10q landed in %s", test.wire, w)
+			}
+		}
+		if where[0] == where[1] {
+			t.Errorf("two messages landed in %s", where[0])
+		}
+		if info, err := fsys.Stat(where[0]); err != nil || !strings.Contains(where[0], fmt.Sprintf(",S=%d,", info.Size())) {
+			t.Errorf("%s: %v, %v", where[0], info, err)
+		}
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	for _, test := range []struct {
+		path string
+		o    maildir.Options
+		text string
+	}{
+		{"", maildir.Options{}, "no path"},
+		{"/m", maildir.Options{Subfolder: "Lists"}, "Lists"},
+		{"/m", maildir.Options{Subfolder: ".."}, ".."},
+		{"/m", maildir.Options{Subfolder: ".a/../../b"}, ".a/../../b"},
+		{"/m", maildir.Options{Subfolder: ".a..b"}, ".a..b"},
+		{"/m", maildir.Options{Subfolder: ".a."}, ".a."},
+		{"/m", maildir.Options{FileMode: 0o1600}, "mode"},
+		{"/m", maildir.Options{FileMode: 0o200}, "mode"},
+	} {
+		_, err := maildir.New(test.path, test.o)
+		isFault(t, err, deliver.FaultOperator, test.text, "")
+	}
+}
+
+func TestBegin(t *testing.T) {
+	file := func(t *testing.T, fsys *durabletest.FS, name string) {
+		f, err := fsys.OpenFile(name, os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+	}
+	for _, test := range []struct {
+		name       string
+		path       string
+		dirs       string // that exist, before /m or its absence is tried
+		files      string
+		text, hint string // of the error; none if text is empty
+	}{
+		{"new", "/m", "", "", "", ""},
+		{"empty", "/m", "/m", "", "", ""},
+		{"whole", "/m", "/m /m/cur /m/new /m/tmp", "/m/dovecot.index", "", ""},
+		{"partly there", "/m", "/m /m/new", "/m/dovecot.index", "", ""},
+		{"no parent", "/none/m", "", "", "no such file", "create /none first"},
+		{"a file", "/m", "", "/m", "not a folder", "mbox"},
+		{"a folder of something else", "/m", "/m /m/src", "/m/go.mod", "not a Maildir", "empty folder"},
+		{"new is a file", "/m", "/m /m/cur /m/tmp", "/m/new", "new is a file", "another path"},
+		{"below a file", "/f/m", "", "/f", "not a directory", "path is right"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			fsys := durabletest.New()
+			for _, dir := range strings.Fields(test.dirs) {
+				if err := fsys.Mkdir(dir, 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, name := range strings.Fields(test.files) {
+				file(t, fsys, name)
+			}
+			before := fsys.Tree()
+			s := open(t, test.path, maildir.Options{FS: fsys})
+			if before != fsys.Tree() {
+				t.Error("New touched the disk")
+			}
+			_, err := s.Begin(t.Context())
+			if test.text != "" {
+				isFault(t, err, deliver.FaultOperator, test.text, test.hint)
+				if diff := cmp.Diff(before, fsys.Tree()); diff != "" {
+					t.Errorf("something was changed:\n%s", diff)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, dir := range []string{"/m/cur", "/m/new", "/m/tmp"} {
+				if info, err := fsys.Stat(dir); err != nil || info.Mode() != fs.ModeDir|0o700 {
+					t.Errorf("%s: %v, %v", dir, info, err)
+				}
+			}
+		})
+	}
+}
+
+// A Maildir that goes while the sink lives is noticed.
+func TestBeginAgain(t *testing.T) {
+	fsys := durabletest.New()
+	s := open(t, "/m", maildir.Options{FS: fsys})
+	put(t, s, "x")
+	for _, dir := range []string{"/m/tmp", "/m/cur"} {
+		if err := fsys.Remove(dir); err != nil {
+			t.Fatal(err)
+		}
+		put(t, s, "y")
+	}
+}
+
+func TestSubfolderAndMode(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "Maildir")
+	s := open(t, root, maildir.Options{Subfolder: ".Lists.Go", FileMode: 0o664, Host: "mx"})
+	where, _ := put(t, s, "a\r\nb")
+	if dir := filepath.Dir(where[0]); dir != filepath.Join(root, ".Lists.Go", "new") {
+		t.Errorf("landed in %s", dir)
+	}
+	if info, err := os.Stat(where[0]); err != nil || info.Mode() != 0o664 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	for _, name := range []string{"cur", "new", "tmp", ".Lists.Go/cur", ".Lists.Go/tmp", ".Lists.Go/maildirfolder"} {
+		if _, err := os.Stat(filepath.Join(root, name)); err != nil {
+			t.Error(err)
+		}
+	}
+	if content, err := readFile(durable.OS, where[0]); content != "a\nb" || err != nil {
+		t.Errorf("%q, %v", content, err)
+	}
+}
+
+// Each way in which a call to the system fails is told with what to do.
+func TestTrouble(t *testing.T) {
+	for _, test := range []struct {
+		verb  durabletest.Verb
+		path  string // part of it
+		errno syscall.Errno
+		fault deliver.Fault
+		op    string
+		hint  string
+	}{
+		{durabletest.Mkdir, "/m", syscall.EACCES, deliver.FaultOperator, "create the Maildir", "writable"},
+		{durabletest.Create, "A000000000000", syscall.EACCES, deliver.FaultOperator, "create a file", "writable"},
+		{durabletest.Create, "A000000000000", syscall.EROFS, deliver.FaultMachine, "create a file", "disk"},
+		{durabletest.SyncDir, "/m", syscall.EIO, deliver.FaultMachine, "sync", "disk"},
+		{durabletest.Create, "/tmp/", syscall.EMFILE, deliver.FaultMachine, "create a file", "disk"},
+		{durabletest.Write, "/tmp/", syscall.ENOSPC, deliver.FaultMachine, "write a message to tmp/", "space"},
+		{durabletest.Write, "/tmp/", syscall.EDQUOT, deliver.FaultMachine, "write a message to tmp/", "quota"},
+		{durabletest.Sync, "/tmp/", syscall.EIO, deliver.FaultMachine, "sync a message in tmp/", "disk"},
+		{durabletest.SyncDir, "/tmp", syscall.EIO, deliver.FaultMachine, "sync tmp/", "disk"},
+		{durabletest.Rename, "/tmp/", syscall.EXDEV, deliver.FaultOperator, "move a message", "one file system"},
+		{durabletest.Rename, "/tmp/", syscall.EACCES, deliver.FaultOperator, "move a message", "writable"},
+		{durabletest.SyncDir, "/new", syscall.EIO, deliver.FaultMachine, "sync new/", "disk"},
+	} {
+		t.Run(string(test.verb)+" "+test.errno.Error(), func(t *testing.T) {
+			fsys := durabletest.New()
+			fsys.OnOp(func(op durabletest.Op) error {
+				if op.Verb == test.verb && strings.Contains(op.Path, test.path) {
+					return test.errno
+				}
+				return nil
+			})
+			s := open(t, "/m", maildir.Options{FS: fsys})
+			err := func() error {
+				b, err := s.Begin(t.Context())
+				if err != nil {
+					return err
+				}
+				defer b.Abort()
+				if _, err := b.Stage(t.Context(), deliver.Mail{}, strings.NewReader("x\r\n")); err != nil {
+					if _, again := b.Stage(t.Context(), deliver.Mail{}, strings.NewReader("y")); !errors.Is(again, test.errno) {
+						t.Errorf("a broken batch takes another message: %v", again)
+					}
+					return err
+				}
+				if _, err := b.Prepare(t.Context()); err != nil {
+					if _, again := b.Prepare(t.Context()); !errors.Is(again, test.errno) {
+						t.Errorf("Prepare is tried again: %v", again)
+					}
+					return err
+				}
+				return b.Commit(t.Context(), func(deliver.Receipt) error {
+					t.Error("landed")
+					return nil
+				})
+			}()
+			if !errors.Is(err, test.errno) {
+				t.Errorf("%v, want %v", err, test.errno)
+			}
+			isFault(t, err, test.fault, test.op, test.hint)
+			if open := fsys.OpenFiles(); len(open) > 0 {
+				t.Errorf("still open: %q", open)
+			}
+		})
+	}
+}
+
+// A file that somebody removes from tmp/ before its time has not landed, and
+// the others have.
+func TestCommitWithoutFile(t *testing.T) {
+	fsys := durabletest.New()
+	s := open(t, "/m", maildir.Options{FS: fsys})
+	b, _ := prepare(t, s, "one", "two")
+	entries, err := fsys.ReadDir("/m/tmp")
+	if err != nil || len(entries) != 2 {
+		t.Fatal(entries, err)
+	}
+	if err := fsys.Remove("/m/tmp/" + entries[0].Name()); err != nil {
+		t.Fatal(err)
+	}
+	var landed, failed int
+	err = b.Commit(t.Context(), func(r deliver.Receipt) error {
+		if r.Err == nil {
+			landed++
+		} else {
+			failed++
+			isFault(t, r.Err, deliver.FaultOperator, "move a message", "")
+		}
+		return nil
+	})
+	if err != nil || landed != 1 || failed != 1 {
+		t.Errorf("Commit = %v, %d landed, %d failed", err, landed, failed)
+	}
+}

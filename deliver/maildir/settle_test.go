@@ -1,0 +1,119 @@
+package maildir_test
+
+import (
+	"os"
+	"path"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/durable/durabletest"
+	"github.com/mailhaul/mailhaul/deliver/maildir"
+)
+
+// What the mailbox's owner does between a crash and Settle.
+func TestSettle(t *testing.T) {
+	type world struct {
+		fsys  *durabletest.FS
+		where string // the message, after Commit
+	}
+	rename := func(t *testing.T, w world, to string) {
+		t.Helper()
+		if err := w.fsys.Rename(w.where, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct {
+		name  string
+		after time.Duration
+		do    func(*testing.T, world)
+		want  deliver.Verdict
+	}{
+		{"nothing", 0, func(*testing.T, world) {}, deliver.Landed},
+		{"nothing, a year ago", 365 * 24 * time.Hour, func(*testing.T, world) {}, deliver.Landed},
+		{"read", 365 * 24 * time.Hour, func(t *testing.T, w world) {
+			rename(t, w, "/m/cur/"+path.Base(w.where)+":2,FS")
+		}, deliver.Landed},
+		{"seen", 365 * 24 * time.Hour, func(t *testing.T, w world) {
+			rename(t, w, "/m/cur/"+path.Base(w.where))
+		}, deliver.Landed},
+		{"moved elsewhere", 35 * time.Hour, func(t *testing.T, w world) { rename(t, w, "/elsewhere") }, deliver.Landed},
+		{"moved elsewhere long ago", 36 * time.Hour, func(t *testing.T, w world) { rename(t, w, "/elsewhere") }, deliver.NotLanded},
+		{"the whole Maildir is gone", time.Hour, func(t *testing.T, w world) {
+			if err := w.fsys.Rename("/m", "/n"); err != nil {
+				t.Fatal(err)
+			}
+		}, deliver.Unknown},
+		{"another Maildir is in its place", time.Hour, func(t *testing.T, w world) {
+			if err := w.fsys.Rename("/m", "/n"); err != nil {
+				t.Fatal(err)
+			}
+			put(t, open(t, "/m", maildir.Options{FS: w.fsys}), "other")
+		}, deliver.Unknown},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := world{fsys: durabletest.New()}
+			where, tokens := put(t, open(t, "/m", maildir.Options{FS: w.fsys}), "x")
+			w.where = where[0]
+			w.fsys = w.fsys.Kill()
+			test.do(t, w)
+			// The sink's own path is another by now: the token knows better.
+			s := open(t, "/other", maildir.Options{FS: w.fsys, Now: func() time.Time { return start.Add(test.after) }})
+			before := w.fsys.Tree()
+			if v, err := s.Settle(t.Context(), tokens[0]); v != test.want || err != nil {
+				t.Errorf("Settle = %v, %v, want %v", v, err, test.want)
+			}
+			if w.fsys.Tree() != before {
+				t.Errorf("Settle changed something:\n%s\nto\n%s", before, w.fsys.Tree())
+			}
+		})
+	}
+}
+
+// A promised message that is still in tmp/ is delivered, however old, and
+// under the name that was promised.
+func TestSettleFinishes(t *testing.T) {
+	fsys := durabletest.New()
+	_, tokens := prepare(t, open(t, "/m", maildir.Options{FS: fsys, Host: "mx"}), "x\r\n")
+	fsys = fsys.Kill()
+	s := open(t, "/m", maildir.Options{FS: fsys, Now: func() time.Time { return start.Add(1000 * time.Hour) }})
+	if v, err := s.Settle(t.Context(), tokens[0]); v != deliver.Landed || err != nil {
+		t.Fatalf("Settle = %v, %v", v, err)
+	}
+	if left := fsys.Unsynced(); len(left) > 0 {
+		t.Errorf("not durable: %q", left)
+	}
+	entries, err := fsys.ReadDir("/m/new")
+	if err != nil || len(entries) != 1 || !strings.HasSuffix(entries[0].Name(), ".mx,S=2,W=3") {
+		t.Errorf("new/ has %v, %v", entries, err)
+	}
+}
+
+// Sweep keeps what is not the account's.
+func TestSweepKeeps(t *testing.T) {
+	fsys := durabletest.New()
+	s := open(t, "/m", maildir.Options{FS: fsys})
+	if err := s.Sweep(t.Context(), "work"); err != nil {
+		t.Errorf("Sweep of a Maildir that does not exist: %v", err)
+	}
+	prepare(t, s, "x")
+	for _, name := range []string{"1700000000.M1P2Q3.other", "draft", "1.M1P1Q1R00000000Axyz.mx", ".hidden"} {
+		f, err := fsys.OpenFile("/m/tmp/"+name, os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+	}
+	for _, test := range []struct {
+		account string
+		left    int
+	}{{"play", 5}, {"work", 4}, {"work", 4}} {
+		if err := s.Sweep(t.Context(), test.account); err != nil {
+			t.Fatal(err)
+		}
+		if entries, _ := fsys.ReadDir("/m/tmp"); len(entries) != test.left {
+			t.Errorf("after Sweep %q tmp/ has %v, want %d files", test.account, entries, test.left)
+		}
+	}
+}
