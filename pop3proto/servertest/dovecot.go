@@ -37,9 +37,12 @@ func Dovecot(tb testing.TB, o DovecotOptions) *Server {
 
 	s := newServer(tb)
 	users := filepath.Join(s.dir, "users")
+	if err := os.WriteFile(users, nil, 0o644); err != nil {
+		tb.Fatal(err)
+	}
 	s.addUser = func(user, pass string) error {
 		// Dovecot reads the file again when it has changed.
-		return appendTo(users, 0o644, fmt.Sprintf("%s:{PLAIN.b64}%s:%d:%d::%s\n",
+		return appendTo(users, fmt.Sprintf("%s:{PLAIN.b64}%s:%d:%d::%s\n",
 			user, base64.StdEncoding.EncodeToString([]byte(pass)), s.uid, s.gid, s.home(user)))
 	}
 	config := filepath.Join(s.dir, "dovecot.conf")
@@ -88,6 +91,12 @@ passdb {
 userdb {
   driver = passwd-file
   args = DIR/users
+}
+# Every test comes from one address, and must not wait for another's failures.
+service anvil {
+  unix_listener anvil-auth-penalty {
+    mode = 0
+  }
 }
 service pop3-login {
   inet_listener pop3 {

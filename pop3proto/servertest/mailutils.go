@@ -66,7 +66,7 @@ func (s *Server) addVirtualUser(user, pass string) error {
 	if err != nil {
 		return fmt.Errorf("openssl passwd: %w", err)
 	}
-	return appendTo(filepath.Join(s.dir, "passwd", domain), 0o600,
+	return appendTo(filepath.Join(s.dir, "passwd", domain),
 		fmt.Sprintf("%s:%s:%d:%d::%s:/bin/false\n", name, bytes.TrimSpace(out), s.uid, s.gid, s.home(user)))
 }
 

@@ -100,9 +100,9 @@ func newServer(tb testing.TB) *Server {
 // nobody is the user and group that owns the maildrops if the test is root.
 const nobody = 65534
 
-// appendTo adds a line to a password file, which it creates with perm.
-func appendTo(file string, perm os.FileMode, line string) error {
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_APPEND, perm)
+// appendTo adds a line to a password file, which it creates if need be.
+func appendTo(file, line string) error {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
