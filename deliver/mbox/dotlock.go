@@ -1,0 +1,198 @@
+package mbox
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/mailhaul/mailhaul/deliver/durable"
+)
+
+// A dotlock is the file <mbox>.lock: while it is there, other mail programs
+// leave the mbox alone. Ours is in addition locked by the process that holds
+// it, so that one that was left by a dead process can be told from one that
+// is held, without process numbers, which are used again. A dead one is not
+// removed and created anew but taken over, so that two processes that find it
+// cannot remove each other's.
+type dotlock struct {
+	fs   durable.FS
+	file durable.File
+	// inherited is set if a process before this one left the file: the mbox
+	// may have a message at its end that is half there.
+	inherited bool
+}
+
+// dotlockMode marks a lock file as ours from the moment it exists, so that one
+// whose creator died before it wrote a byte is not held for another program's.
+// No mail program makes its lock file executable.
+const dotlockMode = 0o700
+
+// heldError says that somebody else holds a lock.
+type heldError struct{ by string }
+
+func (e *heldError) Error() string { return "locked by " + e.by }
+
+// owner tells who holds a dotlock. It is the content of the file.
+type owner struct {
+	pid        int
+	host, boot string
+}
+
+const ownerFormat = "mailhaul pid %d host %q boot %q\n"
+
+func thisProcess(host string) owner {
+	if host == "" {
+		host, _ = os.Hostname()
+	}
+	// It changes with each boot of the machine, and is missing on some systems.
+	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return owner{pid: os.Getpid(), host: host, boot: strings.TrimSpace(string(boot))}
+}
+
+// sameMachine reports whether locks of o's process can be seen from here.
+// Containers of one machine have different names but share the boot.
+func (o owner) sameMachine(other owner) bool {
+	return o.host == other.host || o.boot != "" && o.boot == other.boot
+}
+
+// takeDotlock creates or takes over the dotlock of the mbox at path. It
+// returns a *heldError if somebody else has it, and nil if the directory may
+// not be written by us: there the lock on the mbox itself must do.
+func (s *Sink) takeDotlock(path string) (*dotlock, error) {
+	name := path + ".lock"
+	file, err := s.fs.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, dotlockMode)
+	d := &dotlock{fs: s.fs, file: file}
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return nil, nil
+	case errors.Is(err, fs.ErrExist):
+		if d.file, err = s.openDotlock(name); err != nil {
+			return nil, err
+		}
+		d.inherited = true
+	case err != nil:
+		return nil, err
+	}
+	if err := d.claim(s.self); err != nil {
+		if held := (*heldError)(nil); d.inherited || errors.As(err, &held) {
+			d.leave()
+		} else {
+			d.release()
+		}
+		return nil, err
+	}
+	return d, nil
+}
+
+// openDotlock opens a lock file of ours that is there.
+func (s *Sink) openDotlock(name string) (durable.File, error) {
+	fi, err := s.fs.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &heldError{"a program that has just let go"}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if fi.Mode() != dotlockMode {
+		return nil, &heldError{"another program, by " + name + s.foreignPID(name)}
+	}
+	file, err := s.fs.OpenFile(name, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return nil, &heldError{"another program, by " + name}
+	}
+	return file, err
+}
+
+// foreignPID reads the process number that most programs write first into
+// their lock file.
+func (s *Sink) foreignPID(name string) string {
+	file, err := s.fs.OpenFile(name, os.O_RDONLY, 0)
+	if err != nil {
+		return ""
+	}
+	defer file.Close()
+	var pid int
+	if _, err := fmt.Fscan(io.LimitReader(file, 64), &pid); err != nil || pid <= 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (process %d)", pid)
+}
+
+// claim makes the lock file ours, if it is no living process's.
+func (d *dotlock) claim(self owner) error {
+	holder, content, err := d.read()
+	if err != nil {
+		return err
+	}
+	// Between its creation and this lock another process may have taken the
+	// file over, so that who has the lock has the file, whoever created it.
+	if err := d.file.TryLock(); errors.Is(err, durable.ErrLocked) {
+		return &heldError{describe(holder)}
+	} else if err != nil {
+		return err
+	}
+	if !d.current() {
+		return &heldError{"a program that has just let go"}
+	}
+	switch {
+	case holder == owner{} && !torn(content):
+		return &heldError{"another program, by " + d.file.Name()}
+	case holder != owner{} && !self.sameMachine(holder):
+		// It may be alive, where its lock cannot be seen from here.
+		return &heldError{describe(holder) + "; if that is gone, remove " + d.file.Name()}
+	}
+	if err := d.file.Truncate(0); err != nil {
+		return err
+	}
+	_, err = d.file.WriteAt(fmt.Appendf(nil, ownerFormat, self.pid, self.host, self.boot), 0)
+	return err
+}
+
+// read returns who the file says has it; a crash may have left it empty.
+func (d *dotlock) read() (owner, []byte, error) {
+	content := make([]byte, 1024)
+	n, err := d.file.ReadAt(content, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return owner{}, nil, err
+	}
+	var o owner
+	if _, err := fmt.Sscanf(string(content[:n]), ownerFormat, &o.pid, &o.host, &o.boot); err != nil {
+		o = owner{}
+	}
+	return o, content[:n], nil
+}
+
+// torn reports whether content is what a crash may have left of ours.
+func torn(content []byte) bool {
+	s := strings.TrimRight(string(content), "\x00")
+	word, _, _ := strings.Cut(ownerFormat, "%")
+	return strings.HasPrefix(s, word) || strings.HasPrefix(word, s)
+}
+
+func describe(o owner) string {
+	if o == (owner{}) {
+		return "another mailhaul"
+	}
+	return fmt.Sprintf("another mailhaul, process %d on %s", o.pid, o.host)
+}
+
+// current reports whether the name still leads to the file that is open.
+func (d *dotlock) current() bool {
+	return sameFile(d.fs, d.file)
+}
+
+// release removes the lock file, unless it was taken from us.
+func (d *dotlock) release() {
+	if d.current() {
+		// If it stays, the next process takes it over.
+		_ = d.fs.Remove(d.file.Name())
+	}
+	_ = d.file.Close()
+}
+
+// leave lets go of the lock file but keeps it there, as a crash would: the
+// next process takes it over, and no reader comes in before.
+func (d *dotlock) leave() { _ = d.file.Close() }

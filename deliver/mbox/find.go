@@ -1,0 +1,63 @@
+package mbox
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+)
+
+// find reports whether message n of a batch is anywhere in the mbox, byte for
+// byte.
+func (b *box) find(ctx context.Context, p *prepared, n int) (bool, error) {
+	sp := p.message(n) // the newlines before it may be another's now
+	needle := make([]byte, min(1<<10, sp.size))
+	if err := readFull(p.file, needle, sp.spool); err != nil {
+		return false, err
+	}
+	window := make([]byte, chunk)
+	for at := int64(0); at+sp.size <= b.size; {
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
+		got, err := b.file.ReadAt(window, at)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return false, err
+		}
+		for from := 0; ; from++ {
+			i := bytes.Index(window[from:got], needle)
+			if i < 0 {
+				break
+			}
+			from += i
+			if same, err := b.same(p, sp, at+int64(from)); same || err != nil {
+				return same, err
+			}
+		}
+		if got < len(window) {
+			return false, nil
+		}
+		at += int64(got - len(needle) + 1)
+	}
+	return false, nil
+}
+
+// same reports whether a span is in the mbox at an offset.
+func (b *box) same(p *prepared, sp span, at int64) (bool, error) {
+	if at+sp.size > b.size {
+		return false, nil
+	}
+	sp.mbox = at
+	ours, there := make([]byte, min(chunk, sp.size)), make([]byte, min(chunk, sp.size))
+	for done := int64(0); done < sp.size; done += int64(len(ours)) {
+		size := min(int64(len(ours)), sp.size-done)
+		ours, there = ours[:size], there[:size]
+		if err := errors.Join(readFull(p.file, ours, sp.spool+done), readFull(b.file, there, at+done)); err != nil {
+			return false, err
+		}
+		if !bytes.Equal(ours, there) {
+			return false, nil
+		}
+	}
+	return true, nil
+}

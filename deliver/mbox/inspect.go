@@ -1,0 +1,99 @@
+package mbox
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/mailhaul/mailhaul/deliver/durable"
+)
+
+// inspect checks that path is an mbox, or missing from a directory that is
+// there.
+func (s *Sink) inspect(path string) error {
+	fi, err := s.fs.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s.inspectDir(filepath.Dir(path))
+	}
+	if err != nil {
+		return s.error("open", err, "")
+	}
+	if fi.IsDir() {
+		return s.refuse("open", syscall.EISDIR, "name a file in it, or use a maildir sink if it is a Maildir")
+	}
+	if !fi.Mode().IsRegular() {
+		return s.refuse("not a regular file", nil, "name an mbox file or one that does not exist yet")
+	}
+	file, err := s.fs.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return s.error("open", err, "")
+	}
+	defer file.Close()
+	head, err := s.head(file)
+	// After a power cut the first message may be a hole that is still to be
+	// filled from the spool.
+	if err == nil && head != "" && head[0] != 0 {
+		err = s.checkHead(head)
+	}
+	return err
+}
+
+// head returns the first bytes of an mbox, or all of a shorter file.
+func (s *Sink) head(file durable.File) (string, error) {
+	head := make([]byte, len(from))
+	n, err := file.ReadAt(head, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", s.error("read", err, "")
+	}
+	return string(head[:n]), nil
+}
+
+// checkHead refuses what is not empty and not an mbox. Part of "From " is the
+// beginning of a message that is half there.
+func (s *Sink) checkHead(head string) error {
+	if strings.HasPrefix(from, head) {
+		return nil
+	}
+	return s.refuse(`not an mbox: it does not begin with "From "`, nil, "name an mbox file, or move this one away")
+}
+
+func (s *Sink) inspectDir(dir string) error {
+	fi, err := s.fs.Stat(dir)
+	if err != nil {
+		return s.refuse("open the directory", err, "create "+dir)
+	}
+	if !fi.IsDir() {
+		return s.refuse("open the directory", syscall.ENOTDIR, "")
+	}
+	return nil
+}
+
+// lead returns how many newlines are missing at the end of the mbox, before
+// the next From_ line: a program that died may have left it so.
+func (b *box) lead() (int64, error) {
+	head, err := b.sink.head(b.file)
+	if err == nil {
+		err = b.sink.checkHead(head)
+	}
+	if err != nil {
+		return 0, err
+	}
+	tail := make([]byte, 2)
+	at := max(b.size-2, 0)
+	n, err := b.file.ReadAt(tail, at)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return 0, b.sink.error("read", err, "")
+	}
+	switch tail := string(tail[:n]); {
+	case tail == "" || tail == "\n\n":
+		return 0, nil
+	case tail[len(tail)-1] == '\n':
+		return 1, nil
+	default:
+		return 2, nil
+	}
+}

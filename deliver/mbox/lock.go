@@ -1,0 +1,209 @@
+package mbox
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/durable"
+)
+
+// box is an mbox that we hold all locks of.
+type box struct {
+	sink *Sink
+	path string
+	file durable.File
+	dot  *dotlock // nil if its directory may not be written
+	turn chan struct{}
+	// inode and size are as of the moment it was locked; the size follows
+	// what is written since.
+	inode inode
+	size  int64
+	// torn is set while a message at the end may be half there.
+	torn bool
+}
+
+// destination is an mbox of this process.
+type destination struct {
+	fs   durable.FS
+	path string
+}
+
+// turns holds a channel of capacity 1 for each destination: who has put
+// something into it has the turn. Where the system's locks belong to the
+// process, they do not keep our own goroutines from each other.
+var turns sync.Map
+
+func (s *Sink) turn(path string) chan struct{} {
+	v, _ := turns.LoadOrStore(destination{s.fs, path}, make(chan struct{}, 1))
+	return v.(chan struct{})
+}
+
+// lock takes all locks of the mbox at path: the process's own, the dotlock,
+// and the one on the file. It waits up to the sink's timeout, and then returns
+// a FaultTemporary that says who has them. Before it returns, it puts right
+// what a crash has left half done.
+//
+// A missing mbox is created if create is set; else the error is
+// fs.ErrNotExist to errors.Is.
+func (s *Sink) lock(ctx context.Context, path string, create bool) (*box, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, s.error("lock", err, "")
+	}
+	turn := s.turn(path)
+	timeout := time.NewTimer(s.timeout)
+	defer timeout.Stop()
+	select {
+	case turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, s.error("lock", ctx.Err(), "")
+	case <-timeout.C:
+		return nil, s.busy(&heldError{"another account of this mailhaul"})
+	}
+	const first, longest = 10 * time.Millisecond, 500 * time.Millisecond
+	for wait := first; ; wait = min(2*wait, longest) {
+		b, err := s.tryLock(path, create)
+		var held *heldError
+		if err == nil {
+			b.turn = turn
+			return b, nil
+		}
+		if !errors.As(err, &held) {
+			<-turn
+			return nil, err
+		}
+		again := time.NewTimer(wait)
+		select {
+		case <-again.C:
+			continue
+		case <-ctx.Done():
+			err = s.error("lock", ctx.Err(), "")
+		case <-timeout.C:
+			err = s.busy(held)
+		}
+		again.Stop()
+		<-turn
+		return nil, err
+	}
+}
+
+func (s *Sink) busy(held *heldError) error {
+	return &deliver.Error{
+		Fault: deliver.FaultTemporary, Target: s.path, Op: "lock", Err: held,
+		Hint: "the next fetch tries again; if the lock stays, end the program that holds it",
+	}
+}
+
+// freeDead removes a lock file that a dead process left, after it has put
+// right what that left half done.
+func (s *Sink) freeDead(path string) error {
+	if _, err := s.fs.Stat(path + ".lock"); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	turn := s.turn(path)
+	select {
+	case turn <- struct{}{}:
+		defer func() { <-turn }()
+	default:
+		return nil // it is a living goroutine's
+	}
+	b, err := s.tryLock(path, false)
+	if err == nil {
+		b.unlock()
+	}
+	var held *heldError
+	if errors.As(err, &held) || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// tryLock takes the dotlock and the lock on the file at once or not at all.
+func (s *Sink) tryLock(path string, create bool) (_ *box, err error) {
+	if err := s.inspect(path); err != nil {
+		return nil, err
+	}
+	b := &box{sink: s, path: path}
+	if b.dot, err = s.takeDotlock(path); err != nil {
+		return nil, s.error("create the lock file "+path+".lock", err, "")
+	}
+	// Until the end has been looked at, it may be torn. If we cannot get that
+	// far, a lock that another process left stays where it is.
+	b.torn = b.dot != nil && b.dot.inherited
+	defer func() {
+		if err != nil {
+			b.unlock()
+		}
+	}()
+	if err := b.open(create); err != nil {
+		return nil, err
+	}
+	if err := b.recover(); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// open opens and locks the file.
+func (b *box) open(create bool) error {
+	s := b.sink
+	file, err := s.fs.OpenFile(b.path, os.O_RDWR, 0)
+	created := create && errors.Is(err, fs.ErrNotExist)
+	if created {
+		file, err = s.fs.OpenFile(b.path, os.O_RDWR|os.O_CREATE, s.mode)
+	}
+	if err != nil {
+		b.torn = b.torn && !errors.Is(err, fs.ErrNotExist)
+		return s.error("open", err, "")
+	}
+	b.file = file
+	if created {
+		if err := file.Chmod(s.mode); err != nil {
+			return s.error("set the mode", err, "")
+		}
+	}
+	if err := file.TryLock(); errors.Is(err, durable.ErrLocked) {
+		return &heldError{"another program, by fcntl"}
+	} else if err != nil {
+		return s.error("lock", err, "")
+	}
+	if !sameFile(s.fs, file) {
+		return &heldError{"a program that has just replaced it"}
+	}
+	fi, err := file.Stat()
+	if err != nil {
+		return s.error("stat", err, "")
+	}
+	b.inode, b.size = inodeOf(fi), fi.Size()
+	if created || b.dot != nil {
+		// A message must not be in an mbox whose name a power cut can undo,
+		// nor half a one in an mbox whose lock file it can undo.
+		if err := s.fs.SyncDir(filepath.Dir(b.path)); err != nil {
+			return s.error("sync the directory", err, "")
+		}
+	}
+	return nil
+}
+
+// unlock releases all locks. If the end of the mbox may be torn, the lock file
+// stays there to keep readers out until the next process has mended it.
+func (b *box) unlock() {
+	switch {
+	case b.dot == nil:
+	case b.torn:
+		b.dot.leave()
+	default:
+		b.dot.release()
+	}
+	if b.file != nil {
+		_ = b.file.Close() // what counts was synced
+	}
+	if b.turn != nil {
+		<-b.turn
+	}
+}

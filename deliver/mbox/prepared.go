@@ -1,0 +1,174 @@
+package mbox
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strconv"
+
+	"github.com/mailhaul/mailhaul/deliver/durable"
+)
+
+// A spool file holds a batch: the offset of the index in 16 hexadecimal
+// digits; two newlines, of which as many are used as the mbox lacks at its
+// end; the messages as they will stand in the mbox; the index in JSON; and a
+// mark for each message. Prepare writes the index and its offset, and then
+// renames the file, so that no message can pass for an index.
+//
+// The marks are last because they alone are written later: a power cut may
+// take away what is behind the first octet that changes, and a mark that is
+// missing is only one that says nothing.
+const (
+	offsetLen = 16
+	leadRoom  = "\n\n"
+	messageAt = offsetLen + int64(len(leadRoom))
+	maxIndex  = 1 << 20
+)
+
+// The marks say what is known of a message besides what the mbox tells.
+const (
+	markOpen   = '-' // or any other octet: nothing, look into the mbox
+	markLanded = 'L' // it is in the mbox, or was and its owner took it
+	markGone   = 'X' // Settle has answered Unknown: it will be fetched again
+)
+
+// index says where in the mbox the parts of a spool file belong.
+type index struct {
+	Path  string // escaped
+	Inode inode
+	// Offset is the size of the mbox before the batch, and where the octet
+	// at Start of the spool file goes.
+	Offset, Start int64
+	// Ends are the offsets in the spool file behind each message. The first
+	// message begins at Start, with the newlines that the mbox lacked.
+	Ends []int64
+}
+
+// span is the extent of one message: size octets from the offset spool in the
+// spool file, which belong at the offset mbox in the mbox.
+type span struct{ spool, mbox, size int64 }
+
+func (x *index) span(n int) span {
+	start := x.Start
+	if n > 0 {
+		start = x.Ends[n-1]
+	}
+	return span{spool: start, mbox: x.Offset + start - x.Start, size: x.Ends[n] - start}
+}
+
+// message is the extent of a message without the newlines before it.
+func (x *index) message(n int) span {
+	sp := x.span(n)
+	if n == 0 {
+		lead := messageAt - x.Start
+		sp = span{spool: sp.spool + lead, mbox: sp.mbox + lead, size: sp.size - lead}
+	}
+	return sp
+}
+
+// all is the extent of the whole batch.
+func (x *index) all() span {
+	return span{spool: x.Start, mbox: x.Offset, size: x.Ends[len(x.Ends)-1] - x.Start}
+}
+
+// prepared is a spool file with an index.
+type prepared struct {
+	index
+	file    durable.File
+	name    string
+	marks   []byte
+	marksAt int64
+}
+
+// preparedSuffix is the suffix of the names of the batches for an mbox.
+func preparedSuffix(path string) string {
+	sum := sha256.Sum256([]byte(path))
+	return "mbox-" + hex.EncodeToString(sum[:8])
+}
+
+// seal writes the index behind the messages of a spool file, and before them
+// where it is.
+func seal(file durable.File, x index) (*prepared, error) {
+	b, err := json.Marshal(x)
+	if err != nil {
+		return nil, err
+	}
+	end := x.Ends[len(x.Ends)-1]
+	p := &prepared{
+		index: x, file: file,
+		marks:   bytes.Repeat([]byte{markOpen}, len(x.Ends)),
+		marksAt: end + int64(len(b)),
+	}
+	if _, err := file.WriteAt(append(b, p.marks...), end); err != nil {
+		return nil, err
+	}
+	_, err = file.WriteAt(fmt.Appendf(nil, "%0*x", offsetLen, end), 0)
+	return p, err
+}
+
+// openPrepared opens a spool file that was sealed. If there is none of that
+// name, or its index cannot be read, the error is fs.ErrNotExist to errors.Is.
+func (s *Sink) openPrepared(name string) (*prepared, error) {
+	file, err := s.spool.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	p, err := readIndex(file)
+	if err != nil {
+		_ = file.Close()
+		return nil, s.error("read "+s.spool.Path(name), err, "")
+	}
+	p.name = name
+	return p, nil
+}
+
+func readIndex(file durable.File) (*prepared, error) {
+	broken := fmt.Errorf("%w: a broken index", fs.ErrNotExist)
+	head := make([]byte, offsetLen)
+	n, err := file.ReadAt(head, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	end, err := strconv.ParseInt(string(head[:n]), 16, 64)
+	if err != nil || end < messageAt {
+		return nil, broken
+	}
+	b, err := io.ReadAll(io.NewSectionReader(file, end, maxIndex))
+	if err != nil {
+		return nil, err
+	}
+	p := &prepared{file: file}
+	d := json.NewDecoder(bytes.NewReader(b))
+	if d.Decode(&p.index) != nil || !p.valid() || p.Ends[len(p.Ends)-1] != end {
+		return nil, broken
+	}
+	p.marks = bytes.Repeat([]byte{markOpen}, len(p.Ends))
+	copy(p.marks, b[d.InputOffset():])
+	p.marksAt = end + d.InputOffset()
+	return p, nil
+}
+
+// valid reports whether the offsets can be used.
+func (x *index) valid() bool {
+	last := x.Start
+	for _, end := range x.Ends {
+		if end <= last {
+			return false
+		}
+		last = end
+	}
+	return len(x.Ends) > 0 && x.Offset >= 0 && x.Start >= offsetLen && x.Start <= messageAt
+}
+
+// saveMarks makes the marks durable.
+func (p *prepared) saveMarks() error {
+	if _, err := p.file.WriteAt(p.marks, p.marksAt); err != nil {
+		return err
+	}
+	return p.file.Sync()
+}

@@ -1,0 +1,99 @@
+package mbox
+
+import (
+	"bytes"
+	"io"
+	"unicode"
+)
+
+const from = "From "
+
+// quoter writes a message, whose lines end in LF, with a ">" before each
+// "From " that stands at the beginning of a line, behind any number of ">".
+// It holds back no more than the bytes of "From ".
+type quoter struct {
+	w io.Writer
+	// matched counts the bytes of "From " that were seen at the beginning of
+	// the line and not written yet; inside is set once the line is known to
+	// need no quoting, or to have got it.
+	matched int
+	inside  bool
+	// midline is set while the last line written has no line end.
+	midline bool
+}
+
+// Write implements io.Writer. After an error the quoter is of no more use.
+func (q *quoter) Write(p []byte) (int, error) {
+	n := len(p)
+	for len(p) > 0 {
+		if q.inside {
+			end := bytes.IndexByte(p, '\n') + 1
+			if end == 0 {
+				end = len(p)
+			}
+			if err := q.put(p[:end]); err != nil {
+				return 0, err
+			}
+			q.inside = q.midline
+			p = p[end:]
+			continue
+		}
+		switch c := p[0]; {
+		case c == from[q.matched]:
+			q.matched++
+			p = p[1:]
+			if q.matched == len(from) {
+				q.matched, q.inside = 0, true
+				if err := q.put([]byte(">" + from)); err != nil {
+					return 0, err
+				}
+			}
+		case c == '>' && q.matched == 0:
+			// One ">" more can as well follow those that are there.
+			run := len(p) - len(bytes.TrimLeft(p, ">"))
+			if err := q.put(p[:run]); err != nil {
+				return 0, err
+			}
+			p = p[run:]
+		default:
+			if err := q.flush(); err != nil {
+				return 0, err
+			}
+			q.inside = true
+		}
+	}
+	return n, nil
+}
+
+// Finish ends the message: it ends its last line, if that has no line end,
+// and writes the empty line that separates it from the next.
+func (q *quoter) Finish() error {
+	if err := q.flush(); err != nil {
+		return err
+	}
+	end := []byte("\n")
+	if q.midline {
+		end = []byte("\n\n")
+	}
+	return q.put(end)
+}
+
+// flush writes what was held back.
+func (q *quoter) flush() error {
+	held := from[:q.matched]
+	q.matched = 0
+	return q.put([]byte(held))
+}
+
+func (q *quoter) put(p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
+	q.midline = p[len(p)-1] != '\n'
+	_, err := q.w.Write(p)
+	return err
+}
+
+// breaksFromLine reports whether r would end or garble the sender's place in
+// a From_ line.
+func breaksFromLine(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }

@@ -1,0 +1,89 @@
+package mbox
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+)
+
+// recover puts right what a process left that died while it appended: it
+// completes a message that is half there, and notes which messages of that
+// batch are there. From now on others can append behind them, and their owner
+// can take them, without making Settle guess.
+//
+// Messages of which the mbox has not a byte are left to Settle: their
+// promises may never have been journalled, and then nobody asks.
+func (b *box) recover() error {
+	names, err := b.sink.spool.List(preparedSuffix(b.path))
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		p, err := b.sink.openPrepared(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		err = b.recoverBatch(p)
+		_ = p.file.Close()
+		if err != nil {
+			return err
+		}
+	}
+	b.torn = false
+	return nil
+}
+
+func (b *box) recoverBatch(p *prepared) error {
+	if p.Path != escapePath(b.path) || p.Inode != b.inode {
+		return nil
+	}
+	changed := false
+	for n, mark := range p.marks {
+		sp := p.span(n)
+		if mark == markLanded || mark == markGone || sp.mbox >= b.size {
+			continue
+		}
+		ok, err := b.fits(p.file, sp)
+		if err != nil {
+			return b.sink.error("compare with the spool", err, "")
+		}
+		if !ok {
+			continue
+		}
+		if err := b.land(context.Background(), p, n); err != nil {
+			return err
+		}
+		changed = true
+	}
+	if !changed {
+		return nil
+	}
+	return b.saveMarks(p)
+}
+
+// land writes a message that is known to fit and syncs it. What is there
+// already is written once more: after a failed sync it may be in memory only,
+// and would never be written again by itself.
+func (b *box) land(ctx context.Context, p *prepared, n int) error {
+	sp := p.span(n)
+	err := b.write(ctx, p.file, sp)
+	if err == nil {
+		err = b.sync()
+	}
+	if err != nil {
+		b.takeBack(sp)
+		return b.sink.error("append", err, "")
+	}
+	p.marks[n] = markLanded
+	return nil
+}
+
+func (b *box) saveMarks(p *prepared) error {
+	if err := p.saveMarks(); err != nil {
+		return b.sink.error("write "+b.sink.spool.Path(p.name), err, "")
+	}
+	return nil
+}
