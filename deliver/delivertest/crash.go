@@ -165,8 +165,12 @@ func (r *run) crash(w *world, n, crashes int) error {
 
 	for _, doubt := range []bool{false, true} {
 		v, err := stopped(syscall.EIO, doubt)
+		more := crashes - 1
+		if last.Verb == durabletest.Sync {
+			more = 0 // a power cut after a failed fsync takes what nobody can know of
+		}
 		if err == nil || last.Verb == durabletest.Mark || isMachine(err) {
-			err = r.explore(v.on(v.fs.Kill()), crashes-1)
+			err = r.explore(v.on(v.fs.Kill()), more)
 		} else {
 			err = fmt.Errorf("not told as the machine's fault: %w", err)
 		}
@@ -199,13 +203,7 @@ func (r *run) crash(w *world, n, crashes int) error {
 		}
 	}
 
-	seen := make(map[string]bool)
-	for fs := range v.fs.PowerCuts() {
-		if tree := fs.Tree(); seen[tree] {
-			continue
-		} else {
-			seen[tree] = true
-		}
+	for _, fs := range powerCuts(v.fs, crashes) {
 		for after := range v.forget() {
 			if err := r.restart(after, fs.Kill(), crashes-1); err != nil {
 				return failed("power cut", err)
@@ -213,6 +211,27 @@ func (r *run) crash(w *world, n, crashes int) error {
 		}
 	}
 	return nil
+}
+
+// powerCuts lists the states after a power cut, each once. If more crashes are
+// to follow, a dozen must do, the extremes among them.
+func powerCuts(fs *durabletest.FS, crashes int) (list []*durabletest.FS) {
+	seen := make(map[string]bool)
+	for after := range fs.PowerCuts() {
+		if tree := after.Tree(); !seen[tree] {
+			seen[tree] = true
+			list = append(list, after)
+		}
+	}
+	const few = 12
+	if crashes == 1 || len(list) <= few {
+		return list
+	}
+	some := make([]*durabletest.FS, few)
+	for i := range some {
+		some[i] = list[i*(len(list)-1)/(few-1)]
+	}
+	return some
 }
 
 // isMachine reports whether err is how a sink tells of an I/O error.
