@@ -1,0 +1,328 @@
+package pop3proto_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mailhaul/mailhaul/pop3proto"
+)
+
+// body ends lines, given without their ends, as a multi-line reply.
+func body(lines ...string) string {
+	return "+OK\r\n" + strings.Join(append(lines, ".\r\n"), "\r\n")
+}
+
+func TestList(t *testing.T) {
+	type entry = pop3proto.Entry
+	uid90 := strings.Repeat("u", 90)
+	for name, test := range map[string]struct {
+		stat, list, uidl string
+		want             pop3proto.Listing
+	}{
+		"empty": {"+OK 0 0", body(), body(), pop3proto.Listing{UIDL: true}},
+		"plain": {"+OK 2 320 octets", body("1 120", "2 200"), body("1 a", "2 b"),
+			pop3proto.Listing{Count: 2, Octets: 320, UIDL: true, Entries: []entry{{1, "a", 120}, {2, "b", 200}}}},
+		"gaps, and STAT is wrong": {"+OK 9 -1", body("3 1", "7 2"), body("3 a", "7 b"),
+			pop3proto.Listing{Count: 9, UIDL: true, Entries: []entry{{3, "a", 1}, {7, "b", 2}}}},
+		"STAT is nonsense": {"+OK many", body("1 1"), body("1 a"),
+			pop3proto.Listing{Count: -1, UIDL: true, Entries: []entry{{1, "a", 1}}}},
+		"STAT is refused": {"-ERR", body("1 1"), body("1 a"),
+			pop3proto.Listing{Count: -1, UIDL: true, Entries: []entry{{1, "a", 1}}}},
+		"out of order": {"+OK 3 6", body("3 3", "1 1", "2 2"), body("2 b", "3 c", "1 a"),
+			pop3proto.Listing{Count: 3, Octets: 6, UIDL: true, Entries: []entry{{1, "a", 1}, {2, "b", 2}, {3, "c", 3}}}},
+		"only in one": {"+OK 4 4", body("2 2", "4 4"), body("1 a", "3 c", "4 d"),
+			pop3proto.Listing{Count: 4, Octets: 4, UIDL: true, Entries: []entry{{1, "a", 0}, {2, "", 2}, {3, "c", 0}, {4, "d", 4}}}},
+		"blanks": {"+OK  1\t1", body("", "  1 \t 1 ", " "), body("\t", "1   a b/c@d  \t"),
+			pop3proto.Listing{Count: 1, Octets: 1, UIDL: true, Entries: []entry{{1, "a b/c@d", 1}}}},
+		"unusual unique-ids": {"+OK 4 4", body("1 1", "2 1", "3 1", "4 1"), body("1 "+uid90, "2 \x80\xff", "3 dup", "4 dup"),
+			pop3proto.Listing{Count: 4, Octets: 4, UIDL: true, Entries: []entry{{1, uid90, 1}, {2, "\x80\xff", 1}, {3, "dup", 1}, {4, "dup", 1}}}},
+		"unusable unique-ids": {"+OK 5 5", body("1 1", "2 1", "3 1", "4 1", "5 1"),
+			body("1", "2 ", "3 a\x00b", "4 "+strings.Repeat("u", 1025), "5 a\rb"),
+			pop3proto.Listing{Count: 5, Octets: 5, UIDL: true, Entries: []entry{{1, "", 1}, {2, "", 1}, {3, "", 1}, {4, "", 1}, {5, "", 1}}}},
+		"odd numbers": {"+OK 1 1", body("-1 5", "0 5", "1 1", "2147483648 5", "99999999999999999999 5", "x 5", "+2 5"), body("1 a", "1x b"),
+			pop3proto.Listing{Count: 1, Octets: 1, UIDL: true, Odd: 7, Entries: []entry{{1, "a", 1}}}},
+		"largest number": {"+OK 1 1", body("2147483647 1"), body("2147483647 a"),
+			pop3proto.Listing{Count: 1, Octets: 1, UIDL: true, Entries: []entry{{math.MaxInt32, "a", 1}}}},
+		"odd sizes": {"+OK 4 99999999999999999999", body("1 -5", "2", "3 big", "4 5000000000 x"), body("1 a", "2 b", "3 c", "4 d"),
+			pop3proto.Listing{Count: 4, UIDL: true, Entries: []entry{{1, "a", 0}, {2, "b", 0}, {3, "c", 0}, {4, "d", 5_000_000_000}}}},
+		"listed twice": {"+OK 2 2", body("1 1", "1 9", "2 1"), body("1 a", "2 b", "1 a"),
+			pop3proto.Listing{Count: 2, Octets: 2, UIDL: true, Odd: 2, Entries: []entry{{1, "a", 1}, {2, "b", 1}}}},
+		"listed as two": {"+OK 2 2", body("1 1"), body("1 a", "1 b", "2 c", "2 d"),
+			pop3proto.Listing{Count: 2, Octets: 2, UIDL: true, Odd: 2, Entries: []entry{{1, "", 1}, {2, "", 0}}}},
+		"no UIDL": {"+OK 1 1", body("1 1"), "-ERR unknown command\r\n",
+			pop3proto.Listing{Count: 1, Octets: 1, Entries: []entry{{1, "", 1}}}},
+		"no LIST": {"+OK 1 1", "-ERR no\r\n", body("1 a"),
+			pop3proto.Listing{Count: 1, Octets: 1, UIDL: true, Entries: []entry{{1, "a", 0}}}},
+		"empty, and refused for it": {"+OK 0 0", "-ERR no messages\r\n", "-ERR no messages\r\n", pop3proto.Listing{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, kind := range []string{"one by one", "pipelined"} {
+				start, writes := play, []string{"STAT\r\n", "LIST\r\n", "UIDL\r\n"}
+				if kind == "pipelined" {
+					start, writes = pipelining, []string{"STAT\r\nLIST\r\nUIDL\r\n"}
+				}
+				c, conn := start(t, nil, test.stat+"\r\n", test.list, test.uidl)
+				got, err := c.List(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got.Entries == nil {
+					got.Entries = []entry{}
+				}
+				if test.want.Entries == nil {
+					test.want.Entries = []entry{}
+				}
+				if diff := cmp.Diff(test.want, *got); diff != "" {
+					t.Errorf("%s (-want +got):\n%s", kind, diff)
+				}
+				if !slices.Equal(conn.writes, writes) {
+					t.Errorf("%s: sent %q", kind, conn.writes)
+				}
+			}
+		})
+	}
+}
+
+func TestListRefused(t *testing.T) {
+	for _, test := range []struct{ list, uidl, verb string }{
+		{"-ERR no\r\n", "-ERR no\r\n", "LIST"},
+		{body("1 1"), "-ERR [SYS/TEMP] later\r\n", "UIDL"},
+	} {
+		c, _ := pipelining(t, nil, "+OK 1 1\r\n", test.list, test.uidl, "+OK\r\n")
+		_, err := c.List(t.Context())
+		var refused *pop3proto.ReplyError
+		if !errors.As(err, &refused) || refused.Verb != test.verb {
+			t.Errorf("error %v, want %s to be refused", err, test.verb)
+		}
+		if err := c.Noop(t.Context()); err != nil {
+			t.Errorf("the session did not go on: %v", err)
+		}
+	}
+}
+
+func TestStat(t *testing.T) {
+	c, _ := play(t, nil, "+OK 3 -2147483000\r\n", "+OK -3 5\r\n")
+	if count, octets, err := c.Stat(t.Context()); count != 3 || octets != 0 || err != nil {
+		t.Errorf("%d, %d, %v", count, octets, err)
+	}
+	_, _, err := c.Stat(t.Context())
+	wantProtocolError(t, c, err)
+}
+
+// TestListWithoutEnd has servers that go on for ever with a line or a listing.
+func TestListWithoutEnd(t *testing.T) {
+	opts := &pop3proto.Options{MaxMessages: 1000}
+	for name, src := range map[string]io.Reader{
+		"line":        &forever{lead: "+OK 1 1\r\n+OK\r\n1 ", again: "x"},
+		"reply":       &forever{again: "x"},
+		"listing":     &forever{lead: "+OK 1 1\r\n+OK\r\n", again: "1 1\r\n"},
+		"blank lines": &forever{lead: "+OK 1 1\r\n+OK\r\n", again: "\r\n"},
+		"unique-ids":  &forever{lead: "+OK 1 1\r\n+OK\r\n.\r\n+OK\r\n", again: "1 1\r\n"},
+	} {
+		c, err := pop3proto.NewClient(t.Context(), &tape{src: io.MultiReader(
+			strings.NewReader(greeting), strings.NewReader("+OK\r\nPIPELINING\r\n.\r\n"), src)}, opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Capabilities(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.List(t.Context())
+		t.Log(name, err)
+		wantProtocolError(t, c, err)
+		if len(err.Error()) > 500 {
+			t.Errorf("%s: an error of %d bytes", name, len(err.Error()))
+		}
+	}
+}
+
+// forever reads lead and then again and again the same.
+type forever struct{ lead, again string }
+
+func (f *forever) Read(p []byte) (int, error) {
+	if f.lead == "" {
+		f.lead = strings.Repeat(f.again, 1000)
+	}
+	n := copy(p, f.lead)
+	f.lead = f.lead[n:]
+	return n, nil
+}
+
+// listing is a LIST or UIDL of n messages.
+func listing(n int, line func(b []byte, num int) []byte) []byte {
+	b := []byte("+OK\r\n")
+	for i := range n {
+		b = append(line(b, i+1), "\r\n"...)
+	}
+	return append(b, ".\r\n"...)
+}
+
+// bigMaildrop is the whole dialogue of a List with n messages.
+func bigMaildrop(n int) []byte {
+	b := fmt.Appendf([]byte(greeting), "+OK\r\nPIPELINING\r\n.\r\n+OK %d 0\r\n", n)
+	b = append(b, listing(n, func(b []byte, num int) []byte { return fmt.Appendf(b, "%d 4321", num) })...)
+	return append(b, listing(n, func(b []byte, num int) []byte { return fmt.Appendf(b, "%d 000%017x5e8f2b90", num, num) })...)
+}
+
+// TestListMemory lists a million messages.
+func TestListMemory(t *testing.T) {
+	const n = 1_000_000
+	replies := bigMaildrop(n)
+	runtime.GC()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	// The replies to CAPA and List must not be received with the greeting.
+	capa := bytes.Index(replies, []byte("+OK\r\nPIPE"))
+	stat := bytes.Index(replies, fmt.Appendf(nil, "+OK %d", n))
+	c, err := pop3proto.NewClient(t.Context(), &tape{src: io.MultiReader(
+		bytes.NewReader(replies[:capa]), bytes.NewReader(replies[capa:stat]), bytes.NewReader(replies[stat:]))}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Capabilities(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l, err := c.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if len(l.Entries) != n || l.Odd != 0 || l.Entries[n-1].UID != fmt.Sprintf("000%017x5e8f2b90", n) {
+		t.Errorf("%d entries, %d odd", len(l.Entries), l.Odd)
+	}
+	held := int64(after.HeapAlloc) - int64(before.HeapAlloc)
+	t.Logf("%d MB held, %d MB and %d objects allocated in all, %d MB of replies", held>>20,
+		(after.TotalAlloc-before.TotalAlloc)>>20, after.Mallocs-before.Mallocs, len(replies)>>20)
+	if held > 100<<20 {
+		t.Errorf("a listing of %d messages holds %d MB", n, held>>20)
+	}
+	if objects := after.Mallocs - before.Mallocs; objects > n/100 {
+		t.Errorf("a listing of %d messages took %d objects", n, objects)
+	}
+	runtime.KeepAlive(l)
+	runtime.KeepAlive(replies)
+}
+
+func FuzzListing(f *testing.F) {
+	f.Add("1 1\r\n2 2\r\n", "1 a\r\n2 b\r\n")
+	f.Add("2 1\r\n1 2\r\n2 5\r\n", "3 a\r\n\r\n1 b c\r\n1 d\r\n")
+	f.Add("-1 1\r\n", "1\t\x00\r\n..\r\n")
+	f.Fuzz(func(t *testing.T, list, uidl string) {
+		wellFormed := func(s string) bool {
+			return (s == "" || strings.HasSuffix(s, "\r\n")) && strings.Count(s, "\n") == strings.Count(s, "\r\n") &&
+				!strings.Contains("\r\n"+s, "\r\n.")
+		}
+		c, _ := pipelining(t, nil, "+OK 1 1\r\n", "+OK\r\n"+list+".\r\n", "+OK\r\n"+uidl+".\r\n")
+		l, err := c.List(t.Context())
+		if err != nil {
+			if wellFormed(list) && wellFormed(uidl) {
+				t.Errorf("error %v", err)
+			}
+			return
+		}
+		last := 0
+		for _, e := range l.Entries {
+			if e.Num <= last || e.Num > math.MaxInt32 || e.Size < 0 || len(e.UID) > 1024 || strings.ContainsAny(e.UID, "\r\n\x00") {
+				t.Errorf("entry %+v after number %d", e, last)
+			}
+			last = e.Num
+		}
+		if !wellFormed(list) || !wellFormed(uidl) {
+			return
+		}
+		want, odd := naiveListing(list, uidl)
+		if l.Odd != odd || len(l.Entries) != len(want) {
+			t.Errorf("%d entries, %d odd; want %d, %d", len(l.Entries), l.Odd, len(want), odd)
+		}
+		for _, e := range l.Entries {
+			if want[e.Num] != e {
+				t.Errorf("entry %+v, want %+v", e, want[e.Num])
+			}
+		}
+	})
+}
+
+// naiveListing merges two listings with maps.
+func naiveListing(list, uidl string) (entries map[int]pop3proto.Entry, odd int) {
+	entries = map[int]pop3proto.Entry{}
+	each := func(text string, add func(num int, rest string, again bool)) {
+		seen := map[int]bool{}
+		for line := range strings.SplitSeq(text, "\r\n") {
+			line = strings.Trim(line, " \t")
+			if line == "" {
+				continue
+			}
+			word := line
+			if i := strings.IndexAny(line, " \t"); i >= 0 {
+				word = line[:i]
+			}
+			num, err := strconv.ParseUint(word, 10, 31)
+			if err != nil || num == 0 {
+				odd++
+				continue
+			}
+			if seen[int(num)] {
+				odd++
+			}
+			add(int(num), strings.Trim(line[len(word):], " \t"), seen[int(num)])
+			seen[int(num)] = true
+		}
+	}
+	each(list, func(num int, rest string, again bool) {
+		if again {
+			return
+		}
+		if i := strings.IndexAny(rest, " \t"); i >= 0 {
+			rest = rest[:i]
+		}
+		size, err := strconv.ParseUint(rest, 10, 63)
+		if err != nil {
+			size = 0
+		}
+		entries[num] = pop3proto.Entry{Num: num, Size: int64(size)}
+	})
+	each(uidl, func(num int, uid string, again bool) {
+		if len(uid) > 1024 || strings.ContainsAny(uid, "\r\x00") {
+			uid = ""
+		}
+		e := entries[num]
+		if again && e.UID != uid {
+			uid = ""
+		}
+		entries[num] = pop3proto.Entry{Num: num, UID: uid, Size: e.Size}
+	})
+	return entries, odd
+}
+
+func BenchmarkList(b *testing.B) {
+	const n = 100_000
+	replies := bigMaildrop(n)
+	at := bytes.Index(replies, fmt.Appendf(nil, "+OK %d", n))
+	capa := len(greeting)
+	b.SetBytes(int64(len(replies)))
+	b.ReportAllocs()
+	for b.Loop() {
+		c, err := pop3proto.NewClient(b.Context(), &tape{src: io.MultiReader(
+			bytes.NewReader(replies[:capa]), bytes.NewReader(replies[capa:at]), bytes.NewReader(replies[at:]))}, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := c.Capabilities(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := c.List(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
