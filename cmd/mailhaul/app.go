@@ -18,7 +18,7 @@ func newApp(std stdio) *cli.App {
 		Writer:      std.out,
 		ErrWriter:   std.err,
 		HideVersion: true,
-		Flags:       []cli.Flag{&cli.BoolFlag{Name: "version", Usage: "print the version"}},
+		Flags:       []cli.Flag{&cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true}},
 		Commands:    []*cli.Command{fetchCommand(std), checkCommand(std), statusCommand(std), demoCommand(std)},
 		Action: func(c *cli.Context) error {
 			switch {
@@ -46,17 +46,6 @@ func configFlag() cli.Flag {
 		Name: "config", Aliases: []string{"c"}, Usage: "read the configuration from `FILE`",
 		DefaultText: "$MAILHAUL_CONFIG, else ~/.config/mailhaul/config.yaml",
 	}
-}
-
-// accountArgs returns the accounts that a command line names.
-func accountArgs(c *cli.Context) ([]string, error) {
-	names := c.Args().Slice()
-	for _, name := range names {
-		if strings.HasPrefix(name, "-") {
-			return nil, usagef("options come before the names of accounts", "%q is not an account", name)
-		}
-	}
-	return names, nil
 }
 
 // noArgs refuses arguments for commands that take none.

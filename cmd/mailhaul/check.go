@@ -20,11 +20,7 @@ func checkCommand(std stdio) *cli.Command {
 		Flags:        []cli.Flag{configFlag()},
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {
-			names, err := accountArgs(c)
-			if err != nil {
-				return err
-			}
-			return runCheck(c.Context, std, c.String("config"), names)
+			return runCheck(c.Context, std, c.String("config"), c.Args().Slice())
 		},
 	}
 }

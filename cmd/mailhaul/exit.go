@@ -101,5 +101,8 @@ func hintOf(err error) string {
 	if _, ok := errors.AsType[*config.NotFound](err); ok {
 		return "config.example.yaml explains every option; mailhaul demo needs none"
 	}
-	return fetch.Hint(err)
+	if _, ok := errors.AsType[*state.Error](err); ok {
+		return fetch.Hint(err)
+	}
+	return ""
 }

@@ -30,20 +30,16 @@ func fetchCommand(std stdio) *cli.Command {
 			"certificate; 78 wrong configuration. The worst account decides.",
 		Flags: []cli.Flag{
 			configFlag(),
-			&cli.BoolFlag{Name: "keep", Usage: "delete nothing from any server this time"},
-			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "say what would be fetched and deleted, and change nothing"},
-			&cli.StringFlag{Name: "log-format", Value: "auto", Usage: "`FORMAT` of what is reported: text, json, or auto, which is text"},
-			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "report each step and each message"},
-			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "report only what needs a person"},
+			&cli.BoolFlag{Name: "keep", Usage: "delete nothing from any server this time", DisableDefaultText: true},
+			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "say what would be fetched and deleted, and change nothing", DisableDefaultText: true},
+			&cli.StringFlag{Name: "log-format", Value: "auto", Usage: "report in `FORMAT`: text, json, or auto, which is text"},
+			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "report each step and each message", DisableDefaultText: true},
+			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "report only what needs a person", DisableDefaultText: true},
 		},
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {
-			names, err := accountArgs(c)
-			if err != nil {
-				return err
-			}
 			return runFetch(c.Context, std, fetchOptions{
-				config: c.String("config"), names: names, keep: c.Bool("keep"), dry: c.Bool("dry-run"),
+				config: c.String("config"), names: c.Args().Slice(), keep: c.Bool("keep"), dry: c.Bool("dry-run"),
 				logFormat: c.String("log-format"), verbose: c.Bool("verbose"), silent: c.Bool("quiet"),
 			})
 		},

@@ -36,9 +36,10 @@ func run(ctx context.Context, args []string, std stdio) (code int) {
 			code = exitInternal
 		}
 	}()
-	// A reader of our output that goes away must not end a poll half-way.
-	defer notePipes()()
-	err := newApp(std).RunContext(ctx, args)
+	// Neither a reader of our output that goes away nor a full disk is to end
+	// a poll half-way.
+	defer failWrites()()
+	err := newApp(std).RunContext(ctx, optionsFirst(args))
 	complain(std, err)
 	return exitCode(err)
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
@@ -19,15 +21,11 @@ func statusCommand(std stdio) *cli.Command {
 		ArgsUsage: "[ACCOUNT…]",
 		Flags: []cli.Flag{
 			configFlag(),
-			&cli.BoolFlag{Name: "json", Usage: "write JSON for other programs to read"},
+			&cli.BoolFlag{Name: "json", Usage: "write JSON for other programs to read", DisableDefaultText: true},
 		},
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {
-			names, err := accountArgs(c)
-			if err != nil {
-				return err
-			}
-			return runStatus(c.Context, std, c.String("config"), names, c.Bool("json"))
+			return runStatus(c.Context, std, c.String("config"), c.Args().Slice(), c.Bool("json"))
 		},
 	}
 }
@@ -72,6 +70,15 @@ func due(k config.Keep, now time.Time) int64 {
 	return now.Add(-k.For).Unix()
 }
 
+// resultWords are the results of polls in a word for the table.
+var resultWords = map[string]string{
+	fetch.ClassFine.String():     "ok",
+	fetch.ClassRefused.String():  "refused",
+	fetch.ClassRetry.String():    "failed",
+	fetch.ClassOperator.String(): "FAILED",
+	fetch.ClassMachine.String():  "FAILED",
+}
+
 // writeStatus writes a table of at most 80 columns, and below it what went
 // wrong in full.
 func writeStatus(out io.Writer, all []state.Status, now time.Time) {
@@ -79,14 +86,14 @@ func writeStatus(out io.Writer, all []state.Status, now time.Time) {
 	for _, st := range all {
 		width = max(width, len([]rune(st.Account)))
 	}
-	const most = 28 // 80 columns less the others
+	const most = 23 // 80 columns less the others
 	width = min(width, most)
 	row := fmt.Sprintf("%%-%d.%ds  %%-14s %%-8s %%8s %%6s %%7s %%7s\n", width, width)
 	fmt.Fprintf(out, row, "ACCOUNT", "LAST POLL", "RESULT", "FETCHED", "KEPT", "WAITING", "REFUSED")
 	for _, st := range all {
 		last, result := "never", "-"
 		if st.Last != nil {
-			last, result = ago(st.Last.Ended, now), st.Last.Result
+			last, result = ago(st.Last.Ended, now), resultWords[st.Last.Result]
 		}
 		fmt.Fprintf(out, row, st.Account, last, result,
 			fmt.Sprint(st.Fetched), fmt.Sprint(st.Kept), fmt.Sprint(st.Waiting), fmt.Sprint(len(st.Refused)))
@@ -112,7 +119,7 @@ func trouble(out io.Writer, st state.Status, now time.Time) {
 		if i == 0 {
 			fmt.Fprintf(out, "\n%s: %s on the server that could not be delivered\n", st.Account, count(len(st.Refused), "message"))
 		}
-		fmt.Fprintf(out, "  %q (%s): %s\n", row.UID, size(row.Size), clean(row.Reason))
+		fmt.Fprintf(out, "  %s (%s): %s\n", uniqueID(row.UID), size(row.Size), clean(row.Reason))
 		if next := time.Unix(row.NextTry, 0); row.NextTry > 0 {
 			when := "next try in " + span(next.Sub(now))
 			if !next.After(now) {
@@ -121,4 +128,13 @@ func trouble(out io.Writer, st state.Status, now time.Time) {
 			fmt.Fprintf(out, "    tried %s, %s\n", count(row.Tries, "time"), when)
 		}
 	}
+}
+
+// uniqueID returns a message's unique-id for a person. State keys that begin
+// with a NUL are digests of messages that have none.
+func uniqueID(key string) string {
+	if strings.HasPrefix(key, "\x00") {
+		return "a message without a unique-id"
+	}
+	return fmt.Sprintf("%q", key)
 }

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+func TestExitCode(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		want int
+	}{
+		{nil, 0},
+		{worst(), 0},
+		{worst(fetch.ClassFine), 0},
+		{worst(fetch.ClassFine, fetch.ClassRefused), 65},
+		{worst(fetch.ClassRefused, fetch.ClassRetry, fetch.ClassFine), 75},
+		{worst(fetch.ClassOperator, fetch.ClassRetry), 77},
+		{worst(fetch.ClassMachine, fetch.ClassOperator), 74},
+		{usagef("", "wrong"), 64},
+		{&configError{&config.NotFound{}}, 78},
+		{fmt.Errorf("wrapped: %w", &configError{&config.Error{}}), 78},
+		{&state.Error{Err: errors.New("others may enter it")}, 77},
+		{errors.New("unforeseen"), 70},
+	} {
+		if got := exitCode(test.err); got != test.want {
+			t.Errorf("exit code of %v is %d, want %d", test.err, got, test.want)
+		}
+	}
+}
+
+// Every class that a poll can end in has a code, and a worse one another.
+func TestEveryClassHasACode(t *testing.T) {
+	seen := map[int]bool{}
+	for c := fetch.ClassFine; c <= fetch.ClassMachine; c++ {
+		code, ok := classExit[c]
+		if !ok || seen[code] {
+			t.Errorf("class %v: code %d, %v", c, code, ok)
+		}
+		seen[code] = true
+		if _, ok := resultWords[c.String()]; !ok {
+			t.Errorf("class %v has no word in status", c)
+		}
+	}
+}
+
+func TestPanicIsExit70(t *testing.T) {
+	var out strings.Builder
+	code := run(t.Context(), []string{"mailhaul", "--version"}, stdio{out: panics{}, err: &out})
+	if code != exitInternal || !strings.Contains(out.String(), "bug in mailhaul") {
+		t.Errorf("code %d, output %q", code, out.String())
+	}
+}
+
+// panics is a writer that does.
+type panics struct{}
+
+func (panics) Write([]byte) (int, error) { panic("no paper") }
+
+func TestComplain(t *testing.T) {
+	var out strings.Builder
+	complain(stdio{err: &out}, usagef("do this", "that is wrong"))
+	complain(stdio{err: &out}, nil)
+	complain(stdio{err: &out}, worst(fetch.ClassRetry))
+	if want := "mailhaul: error: that is wrong\nmailhaul: hint: do this\n"; out.String() != want {
+		t.Errorf("got %q", out.String())
+	}
+}

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"mailhaul": main})
+}
+
+// password is that of every account in the scripts. It must never be seen.
+const password = "hunter2"
+
+// The scripts run this test binary as mailhaul, against servers in the test's
+// own process.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("PASSWORD", password)
+			env.Values[servers{}] = map[string]*popserver{}
+			env.Defer(func() { noSecrets(env) })
+			return os.Chmod(env.WorkDir, 0o700)
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"exits":     exits,
+			"config":    expand,
+			"mails":     mails,
+			"lock":      lock,
+			"popserver": startServer,
+			"left":      left,
+			"sessions":  sessions,
+			"reached":   reached,
+			"appears":   appears,
+			"release":   release,
+		},
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+	})
+}
+
+// noSecrets looks for the password in all that was left behind but the
+// configurations that hold it.
+func noSecrets(env *testscript.Env) {
+	err := filepath.WalkDir(env.WorkDir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() || strings.HasSuffix(path, ".yaml") || strings.HasSuffix(path, ".password") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if strings.Contains(string(text), password) {
+			env.T().Log("the password is in " + path)
+			env.T().FailNow()
+		}
+		return err
+	})
+	if err != nil {
+		env.T().Log(err)
+		env.T().FailNow()
+	}
+}
+
+// exits CODE PROGRAM ARG… runs a program, which must end with that code and
+// not print the password.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE PROGRAM ARG…")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	code := 0
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		code = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	out, errs := ts.ReadFile("stdout"), ts.ReadFile("stderr")
+	ts.Logf("[stdout]\n%s[stderr]\n%s", out, errs)
+	if strings.Contains(out+errs, password) {
+		ts.Fatalf("the password was printed")
+	}
+	if want, _ := strconv.Atoi(args[0]); code != want {
+		ts.Fatalf("exit code %d, want %d", code, want)
+	}
+}
+
+// config FILE… puts the values of ${VARIABLES} into files, and makes them
+// readable for their owner only.
+func expand(ts *testscript.TestScript, _ bool, args []string) {
+	for _, arg := range args {
+		path := ts.MkAbs(arg)
+		text := os.Expand(ts.ReadFile(arg), ts.Getenv)
+		ts.Check(os.WriteFile(path, []byte(text), 0o600))
+		ts.Check(os.Chmod(path, 0o600))
+	}
+}
+
+// mails DIR N checks that the Maildir DIR has N new messages and nothing in
+// tmp.
+func mails(ts *testscript.TestScript, _ bool, args []string) {
+	for _, sub := range []struct {
+		name, want string
+	}{{"new", args[1]}, {"tmp", "0"}} {
+		entries, err := os.ReadDir(filepath.Join(ts.MkAbs(args[0]), sub.name))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			ts.Fatalf("%v", err)
+		}
+		if got := strconv.Itoa(len(entries)); got != sub.want {
+			ts.Fatalf("%s/%s has %s messages, want %s", args[0], sub.name, got, sub.want)
+		}
+	}
+}
+
+// lock FILE holds an fcntl lock on a file until the script ends, as a mail
+// reader would.
+func lock(ts *testscript.TestScript, _ bool, args []string) {
+	f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_RDWR|os.O_CREATE, 0o600)
+	ts.Check(err)
+	ts.Defer(func() { f.Close() })
+	ts.Check(unix.FcntlFlock(f.Fd(), unix.F_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}))
+}
+
+// appears FILE TEXT waits until a program that is running has written TEXT.
+func appears(ts *testscript.TestScript, _ bool, args []string) {
+	ctx := deadline(ts)
+	for ctx.Err() == nil {
+		text, err := os.ReadFile(ts.MkAbs(args[0]))
+		if err == nil && strings.Contains(string(text), args[1]) {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	ts.Fatalf("%q did not appear in %s", args[1], args[0])
+}
+
+// deadline is for what must happen at once; a test that waits for it fails.
+func deadline(ts *testscript.TestScript) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), testDeadline)
+	ts.Defer(cancel)
+	return ctx
+}

@@ -1,0 +1,172 @@
+package main
+
+import (
+	"crypto/tls"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
+)
+
+// testDeadline bounds the wait for what must happen.
+const testDeadline = time.Minute
+
+// servers is the key of a script's servers by name.
+type servers struct{}
+
+type popserver struct {
+	*pop3test.Server
+	// held receives when a command that the server is to hold has come;
+	// resume lets one go on.
+	held, resume chan struct{}
+}
+
+// startServer is popserver NAME SPEC: it starts a server as the file SPEC
+// says, one order a line:
+//
+//	user NAME                   an account; its password is $PASSWORD
+//	mail USER COUNT             add so many messages
+//	large USER BYTES            add one of that size
+//	tls implicit                speak TLS from the first byte
+//	cert HOST [expired|soon]    the name in the certificate
+//	without WORD…               what it does not know
+//	timestamp <A@B>             offer APOP
+//	refuse VERB TEXT            answer -ERR TEXT
+//	poison USER TEXT            add a message that RETR answers with -ERR TEXT
+//	hang VERB                   say nothing
+//	hold VERB                   wait for the command release
+//
+// $NAME is then its host:port, and NAME.pem its certificate.
+func startServer(ts *testscript.TestScript, _ bool, args []string) {
+	name, spec := args[0], ts.ReadFile(args[1])
+	s := &popserver{held: make(chan struct{}, 16), resume: make(chan struct{})}
+	opts := pop3test.Options{}
+	var implicit bool
+	var later []func()
+	for line := range strings.Lines(spec) {
+		word := strings.Fields(line)
+		if len(word) == 0 {
+			continue
+		}
+		rest := strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(line), word[0]))
+		switch word[0] {
+		case "tls":
+			implicit = true
+		case "cert":
+			opts.TLS = certificate(ts, name, word[1:])
+		case "without":
+			opts.Behaviour.Without = word[1:]
+		case "timestamp":
+			opts.Behaviour.Timestamp = word[1]
+		default:
+			later = append(later, func() { s.order(ts, word, rest) })
+		}
+	}
+	s.Server = pop3test.New(opts)
+	for _, do := range later {
+		do()
+	}
+	start := s.Start
+	if implicit {
+		start = s.StartTLS
+	}
+	ts.Check(start())
+	ts.Defer(func() { s.Close() })
+	if ca := s.CA(); ca != nil {
+		ts.Check(os.WriteFile(ts.MkAbs(name+".pem"), ca, 0o644))
+	}
+	ts.Setenv(name, s.Addr())
+	named(ts)[name] = s
+}
+
+// order carries out an order that needs the server.
+func (s *popserver) order(ts *testscript.TestScript, word []string, rest string) {
+	verb := word[1]
+	if verb == "greeting" {
+		verb = pop3test.Greeting
+	}
+	switch word[0] {
+	case "user":
+		s.Account(word[1], password)
+	case "mail":
+		n, err := strconv.Atoi(word[2])
+		ts.Check(err)
+		for i := range n {
+			s.Account(word[1], password).Add(fmt.Sprintf("%s-%d", word[1], i),
+				fmt.Appendf(nil, "From: a@example.com\nSubject: %d\n\nHello %s.\n", i, word[1]))
+		}
+	case "large":
+		n, err := strconv.Atoi(word[2])
+		ts.Check(err)
+		s.Account(word[1], password).Add(word[1]+"-large", []byte("Subject: large\n\n"+strings.Repeat("x", n)+"\n"))
+	case "poison":
+		s.Account(word[1], password).Add(word[1]+"-poison", []byte("Subject: poison\n\n"))
+		s.Order(pop3test.ReplyErr("RETR", strings.Join(word[2:], " ")).UID(word[1] + "-poison"))
+	case "refuse":
+		s.Order(pop3test.ReplyErr(verb, strings.TrimSpace(strings.TrimPrefix(rest, word[1]))))
+	case "hang":
+		s.Order(pop3test.Ignore(verb, pop3test.Hang))
+	case "hold":
+		s.Order(pop3test.On(verb, func(x *pop3test.Exchange) {
+			x.Act()
+			s.held <- struct{}{}
+			x.Wait(s.resume)
+		}))
+	default:
+		ts.Fatalf("unknown order %q", word[0])
+	}
+}
+
+// certificate makes one for a host, and trusts it in NAME.pem.
+func certificate(ts *testscript.TestScript, name string, args []string) *tls.Config {
+	opts := pop3test.CertOptions{Hosts: args[:1]}
+	if len(args) > 1 {
+		opts.NotBefore = time.Now().Add(-48 * time.Hour)
+		opts.NotAfter = map[string]time.Time{
+			"expired": time.Now().Add(-24 * time.Hour), "soon": time.Now().Add(5 * 24 * time.Hour),
+		}[args[1]]
+	}
+	cert, ca, err := pop3test.Certificate(opts)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(name+".pem"), ca, 0o644))
+	return &tls.Config{Certificates: []tls.Certificate{cert}}
+}
+
+func named(ts *testscript.TestScript) map[string]*popserver {
+	return ts.Value(servers{}).(map[string]*popserver)
+}
+
+// left SERVER USER N checks that a maildrop has N messages.
+func left(ts *testscript.TestScript, _ bool, args []string) {
+	m := named(ts)[args[0]].Account(args[1], password)
+	ts.Check(m.Wait(deadline(ts)))
+	if got := strconv.Itoa(len(m.Messages())); got != args[2] {
+		ts.Fatalf("%s has %s messages, want %s", args[1], got, args[2])
+	}
+}
+
+// sessions SERVER N checks how often a server was connected to.
+func sessions(ts *testscript.TestScript, _ bool, args []string) {
+	if got := strconv.Itoa(named(ts)[args[0]].Sessions()); got != args[1] {
+		ts.Fatalf("%s connections, want %s", got, args[1])
+	}
+}
+
+// reached SERVER waits until the server holds a command.
+func reached(ts *testscript.TestScript, _ bool, args []string) {
+	select {
+	case <-named(ts)[args[0]].held:
+	case <-deadline(ts).Done():
+		ts.Fatalf("the command did not come")
+	}
+}
+
+// release SERVER lets the held command go on, and all that follow.
+func release(ts *testscript.TestScript, _ bool, args []string) {
+	close(named(ts)[args[0]].resume)
+}

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+func TestFinishedLine(t *testing.T) {
+	began := time.Unix(1_700_000_000, 0)
+	failure := errors.New("the cable is cut")
+	for _, test := range []struct {
+		summary fetch.Summary
+		want    string
+	}{
+		{fetch.Summary{Started: began}, "nothing new"},
+		{fetch.Summary{Started: began, Sessions: 1, Listed: 12, Fetched: 12, Bytes: 3_565_158, Deleted: 12},
+			"12 new messages (3.4 MB) → ~/Maildir; 12 deleted, 0 kept"},
+		{fetch.Summary{Started: began, Sessions: 1, Listed: 30, Fetched: 1, Bytes: 700},
+			"1 new message (700 B) → ~/Maildir; 30 kept"},
+		{fetch.Summary{Started: began, Sessions: 3, Listed: 500, Fetched: 2500, Bytes: 1 << 30, Deleted: 2500},
+			"2500 new messages (1.0 GB) → ~/Maildir; 2500 deleted"},
+		{fetch.Summary{Started: began, Deleted: 4, Waiting: 1, Refused: 2, TooLarge: 3, Class: fetch.ClassRefused},
+			"nothing new; 4 deleted, 1 to be deleted next time, 2 refused (mailhaul status says why), 3 over max_size"},
+		{fetch.Summary{Started: began, Err: failure, Class: fetch.ClassRetry}, "FAILED: the cable is cut"},
+		{fetch.Summary{Started: began, Err: failure, Fetched: 3, Bytes: 2048, Class: fetch.ClassRetry},
+			"FAILED after 3 new messages (2.0 kB) → ~/Maildir: the cable is cut"},
+		{fetch.Summary{Err: failure, Class: fetch.ClassRetry}, "the cable is cut"},
+		{fetch.Summary{Started: began, Skipped: true, Err: failure}, "skipped: the cable is cut"},
+		{fetch.Summary{Started: began, Dry: true, Listed: 9, ToFetch: 2, ToFetchOctets: 10, ToDelete: 3},
+			"would fetch 2 messages (10 B) → ~/Maildir; would delete 3 delivered before, 9 on the server"},
+		{fetch.Summary{Started: began, Dry: true, Listed: 9}, "would fetch nothing; 9 on the server"},
+	} {
+		var out strings.Builder
+		text := &textReporter{out: &out, paint: painter(stdio{}), targets: map[string]string{"work": "~/Maildir"}}
+		test.summary.Account = "work"
+		text.observe(fetch.Finished{Summary: test.summary})
+		got, _, _ := strings.Cut(out.String(), "\n")
+		if want := "work: " + test.want; got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+}
+
+func TestColour(t *testing.T) {
+	for _, test := range []struct {
+		terminal bool
+		noColour string
+		want     string
+	}{{true, "", "\x1b[31mx\x1b[0m"}, {true, "1", "x"}, {false, "", "x"}} {
+		t.Setenv("NO_COLOR", test.noColour)
+		t.Setenv("TERM", "xterm")
+		if got := painter(stdio{terminal: test.terminal})(red, "x"); got != test.want {
+			t.Errorf("%+v: got %q", test, got)
+		}
+	}
+}
+
+// A server's text must not reach the terminal as anything but text.
+func TestClean(t *testing.T) {
+	if got := clean("a\x1b[2Jb\rc\n\u009bd\x7fé\xff"); got != "a?[2Jb?c??d?é?" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestWords(t *testing.T) {
+	for n, want := range map[int64]string{
+		0: "0 B", 1023: "1023 B", 1024: "1.0 kB", 10 << 10: "10 kB", 1000 << 10: "1.0 MB", 5 << 40: "5.0 TB", 1 << 62: "4194304 TB",
+	} {
+		if got := size(n); got != want {
+			t.Errorf("size(%d) = %q, want %q", n, got, want)
+		}
+	}
+	for d, want := range map[time.Duration]string{
+		time.Second: "1 second", 119 * time.Minute: "1 hour", 47 * time.Hour: "47 hours", 48 * time.Hour: "2 days",
+	} {
+		if got := span(d); got != want {
+			t.Errorf("span(%v) = %q, want %q", d, got, want)
+		}
+	}
+}
+
+func TestOptionsFirst(t *testing.T) {
+	for args, want := range map[string]string{
+		"mailhaul":                                "mailhaul",
+		"mailhaul --version":                      "mailhaul --version",
+		"mailhaul fetch work -v":                  "mailhaul fetch -v work",
+		"mailhaul fetch work --config f home -q":  "mailhaul fetch --config f -q work home",
+		"mailhaul fetch work --config=f home":     "mailhaul fetch --config=f work home",
+		"mailhaul fetch work -- -odd -v":          "mailhaul fetch work -- -odd -v",
+		"mailhaul fetch work home --log-format":   "mailhaul fetch --log-format work home",
+		"mailhaul demo --clean --into somewhere":  "mailhaul demo --clean --into somewhere",
+		"mailhaul status work --json -c f - home": "mailhaul status --json -c f work - home",
+	} {
+		if got := strings.Join(optionsFirst(strings.Fields(args)), " "); got != want {
+			t.Errorf("%s became %s, want %s", args, got, want)
+		}
+	}
+}
+
+// Each option that takes a value is known to optionsFirst, and no other is.
+func TestValueFlags(t *testing.T) {
+	var want []string
+	for _, c := range newApp(stdio{}).Commands {
+		for _, f := range c.Flags {
+			if v, ok := f.(interface{ TakesValue() bool }); ok && v.TakesValue() {
+				want = append(want, f.Names()...)
+			}
+		}
+	}
+	slices.Sort(want)
+	got := slices.Sorted(slices.Values(valueFlags))
+	if diff := cmp.Diff(slices.Compact(want), got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// What the configuration allows is what fetch can do.
+func TestAuthNames(t *testing.T) {
+	if diff := cmp.Diff(fetch.AuthNames, config.AuthNames); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestStatusFits80Columns(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	many := 1_234_567
+	st := state.Status{
+		Account: strings.Repeat("long", 16), Fetched: many, Kept: 99_999, Waiting: many,
+		Last: &state.Poll{Ended: now.Unix() - 59*60, Result: "operator"},
+	}
+	var out strings.Builder
+	writeStatus(&out, []state.Status{st, {Account: "ada"}}, now)
+	for line := range strings.Lines(out.String()) {
+		if n := len([]rune(strings.TrimSuffix(line, "\n"))); n > 80 {
+			t.Errorf("%d columns: %s", n, line)
+		}
+	}
+	if !strings.Contains(out.String(), "59 minutes ago FAILED") {
+		t.Errorf("got\n%s", out.String())
+	}
+}
+
+func TestStatusNamesWhatNeedsAttention(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	st := state.Status{
+		Account: "work", LastSuccess: now.Unix() - 3*86400, Open: 2,
+		Last: &state.Poll{Ended: now.Unix() - 60, Result: "operator", Error: "login refused", Hint: "check the password"},
+		Refused: []state.Row{
+			{UID: "a\x1b", Size: 2048, Reason: "no \x1b[2J", Tries: 2, NextTry: now.Unix() + 7200},
+			{UID: "b", Size: 1, Reason: "bad", Tries: 1, NextTry: now.Unix() - 1},
+			{UID: "\x00digest", Size: 1, Reason: "bad"},
+		},
+	}
+	var out strings.Builder
+	trouble(&out, st, now)
+	want := `
+work: FAILED 1 minute ago: login refused
+  hint: check the password
+  last success: 3 days ago
+
+work: 2 messages in delivery when a fetch was cut off: the next one settles it
+
+work: 3 messages on the server that could not be delivered
+  "a\x1b" (2.0 kB): no ?[2J
+    tried 2 times, next try in 2 hours
+  "b" (1 B): bad
+    tried 1 time, tried again by the next fetch
+  a message without a unique-id (1 B): bad
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Error(diff)
+	}
+}
