@@ -1,6 +1,7 @@
 package mbox_test
 
 import (
+	"context"
 	"io"
 	"os"
 	"path/filepath"
@@ -18,22 +19,27 @@ import (
 // put delivers messages of one account in one batch.
 func put(t testing.TB, sink deliver.Sink, mail deliver.Mail, wire ...string) {
 	t.Helper()
-	b, err := sink.Begin(t.Context())
-	if err != nil {
+	if err := deliverAll(t.Context(), sink, mail, wire...); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// deliverAll is put for other goroutines than the test's.
+func deliverAll(ctx context.Context, sink deliver.Sink, mail deliver.Mail, wire ...string) error {
+	b, err := sink.Begin(ctx)
+	if err != nil {
+		return err
 	}
 	defer b.Abort()
 	for _, w := range wire {
-		if _, err := b.Stage(t.Context(), mail, strings.NewReader(w)); err != nil {
-			t.Fatal(err)
+		if _, err := b.Stage(ctx, mail, strings.NewReader(w)); err != nil {
+			return err
 		}
 	}
-	if _, err := b.Prepare(t.Context()); err != nil {
-		t.Fatal(err)
+	if _, err := b.Prepare(ctx); err != nil {
+		return err
 	}
-	if err := b.Commit(t.Context(), func(r deliver.Receipt) error { return r.Err }); err != nil {
-		t.Fatal(err)
-	}
+	return b.Commit(ctx, func(r deliver.Receipt) error { return r.Err })
 }
 
 // memory returns an empty file system with the directory of the sinks.

@@ -1,0 +1,277 @@
+package mbox_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/durable"
+	"github.com/mailhaul/mailhaul/deliver/durable/durabletest"
+)
+
+// With childEnv set, the test binary is another program: it takes a lock in
+// the directory that the variable names and holds it until its input ends.
+const childEnv = "MBOX_TEST_HOLD"
+
+func TestMain(m *testing.M) {
+	if how, dir, ok := strings.Cut(os.Getenv(childEnv), ":"); ok {
+		if err := hold(how, dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func hold(how, dir string) error {
+	switch how {
+	case "fcntl":
+		f, err := durable.OS.OpenFile(filepath.Join(dir, "inbox"), os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return err
+		}
+		if err := f.TryLock(); err != nil {
+			return err
+		}
+		defer f.Close()
+	case "prepared":
+		if _, err := prepared(context.Background(), durable.OS, dir, "child", "from the child\r\n"); err != nil {
+			return err
+		}
+	}
+	fmt.Println("ready")
+	_, err := io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// prepared returns a batch of an account, and with it the locks.
+func prepared(ctx context.Context, fsys durable.FS, dir, account string, wire ...string) (deliver.Batch, error) {
+	sink, err := open(fsys, dir)
+	if err != nil {
+		return nil, err
+	}
+	b, err := sink.Begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range wire {
+		if _, err := b.Stage(ctx, deliver.Mail{Account: account}, strings.NewReader(w)); err != nil {
+			return nil, errors.Join(err, b.Abort())
+		}
+	}
+	if _, err := b.Prepare(ctx); err != nil {
+		return nil, errors.Join(err, b.Abort())
+	}
+	return b, nil
+}
+
+// child starts a program that holds a lock.
+func child(t *testing.T, how, dir string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childEnv+"="+how+":"+dir)
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = stdin.Close()
+		_ = cmd.Wait()
+	})
+	if line, err := bufio.NewReader(stdout).ReadString('\n'); err != nil || line != "ready\n" {
+		t.Fatalf("the child said %q, %v", line, err)
+	}
+	return cmd
+}
+
+// wantBusy checks that the mbox is locked, after the whole wait of the sink.
+func wantBusy(t *testing.T, fsys durable.FS, dir string, words ...string) {
+	t.Helper()
+	// What waits for its turn in this process does so outside of the bubble.
+	if b, err := openSink(t, fsys, dir).Begin(t.Context()); err == nil {
+		_ = b.Abort()
+	}
+	synctest.Test(t, func(t *testing.T) {
+		b, err := prepared(t.Context(), fsys, dir, "work", "x")
+		if err == nil {
+			t.Error("Prepare got the lock")
+			_ = b.Abort()
+			return
+		}
+		var e *deliver.Error
+		if !errors.As(err, &e) || e.Fault != deliver.FaultTemporary || e.Hint == "" {
+			t.Errorf("error %#v, want FaultTemporary with a hint", err)
+		}
+		for _, w := range words {
+			if !strings.Contains(err.Error(), w) {
+				t.Errorf("error %q does not say %q", err, w)
+			}
+		}
+	})
+}
+
+func TestLockedByFcntl(t *testing.T) {
+	dir := t.TempDir()
+	child(t, "fcntl", dir)
+	wantBusy(t, durable.OS, dir, "fcntl")
+	if _, err := os.Stat(filepath.Join(dir, "inbox.lock")); err == nil {
+		t.Error("the lock file is left behind")
+	}
+}
+
+func TestLockOfAnotherProcess(t *testing.T) {
+	dir := t.TempDir()
+	cmd := child(t, "prepared", dir)
+	wantBusy(t, durable.OS, dir, "process "+strconv.Itoa(cmd.Process.Pid))
+
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if _, err := os.Stat(filepath.Join(dir, "inbox.lock")); err != nil {
+		t.Errorf("the killed process left no lock file: %v", err)
+	}
+	put(t, openSink(t, durable.OS, dir), deliver.Mail{Account: "work"}, "after it\r\n")
+	got, err := readUnlocked(durable.OS, dir)
+	if err != nil || !slices.Equal(got, []string{"after it\n"}) {
+		t.Errorf("read %q, %v", got, err)
+	}
+}
+
+func TestSweepFreesADeadLock(t *testing.T) {
+	fsys := memory(t)
+	if _, err := prepared(t.Context(), fsys, "/mail", "work", "x"); err != nil {
+		t.Fatal(err)
+	}
+	sink := openSink(t, fsys, "/mail")
+	if err := sink.Sweep(t.Context(), "other"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fsys.Stat("/mail/inbox.lock"); err != nil {
+		t.Errorf("Sweep removed the lock file of a living process: %v", err)
+	}
+	fsys = fsys.Kill()
+	if err := openSink(t, fsys, "/mail").Sweep(t.Context(), "other"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fsys.Stat("/mail/inbox.lock"); err == nil {
+		t.Error("Sweep left the lock file of a dead process")
+	}
+}
+
+func TestForeignLockFileStays(t *testing.T) {
+	for name, tc := range map[string]struct {
+		content string
+		mode    os.FileMode
+		says    string
+	}{
+		"with a process":           {"4711\n", 0o644, "process 4711"},
+		"empty":                    {"", 0o444, "another program"},
+		"executable, not ours":     {"#!/bin/sh\n", 0o700, "another program"},
+		"ours, of another machine": {"mailhaul pid 4711 host \"far\" boot \"1\"\n", 0o700, "process 4711 on far"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			lock := filepath.Join(dir, "inbox.lock")
+			if err := os.WriteFile(lock, []byte(tc.content), tc.mode); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chmod(lock, tc.mode); err != nil {
+				t.Fatal(err)
+			}
+			wantBusy(t, durable.OS, dir, "inbox.lock", tc.says)
+			if b, err := os.ReadFile(lock); err != nil || string(b) != tc.content {
+				t.Errorf("the lock file is now %q, %v", b, err)
+			}
+		})
+	}
+}
+
+func TestDirectoryNotWritable(t *testing.T) {
+	fsys := memory(t)
+	write(t, fsys, "/mail/inbox", "")
+	fsys.OnOp(func(op durabletest.Op) error {
+		if op.Path == "/mail/inbox.lock" {
+			return syscall.EACCES
+		}
+		return nil
+	})
+	put(t, openSink(t, fsys, "/mail"), deliver.Mail{}, "x\r\n")
+	if got, err := read(fsys, "/mail"); err != nil || !slices.Equal(got, []string{"x\n"}) {
+		t.Errorf("read %q, %v", got, err)
+	}
+}
+
+func TestWaitObeysContext(t *testing.T) {
+	for name, other := range map[string]func(durable.FS) durable.FS{
+		"this process":    func(fsys durable.FS) durable.FS { return fsys },
+		"another process": func(fsys durable.FS) durable.FS { return struct{ durable.FS }{fsys} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fsys := memory(t)
+				b, err := prepared(t.Context(), fsys, "/mail", "one", "x")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer b.Abort()
+				ctx, cancel := context.WithCancel(t.Context())
+				go func() {
+					synctest.Wait()
+					cancel()
+				}()
+				if _, err := prepared(ctx, other(fsys), "/mail", "two", "y"); !errors.Is(err, context.Canceled) {
+					t.Errorf("Prepare = %v, want context.Canceled", err)
+				}
+			})
+		})
+	}
+}
+
+func TestTwoSinksOneMbox(t *testing.T) {
+	dir := t.TempDir()
+	sinks := []deliver.Sink{openSink(t, durable.OS, dir), openSink(t, durable.OS, dir)}
+	var want []string
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wire := fmt.Sprintf("Subject: %d\r\n\r\n%s\r\n", i, strings.Repeat("x", 100_000))
+		want = append(want, canon(wire), canon(wire))
+		wg.Go(func() {
+			if err := deliverAll(t.Context(), sinks[i%2], deliver.Mail{Account: fmt.Sprint(i)}, wire, wire); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	got, err := readUnlocked(durable.OS, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("%d messages, not the %d that were delivered", len(got), len(want))
+	}
+}
