@@ -192,6 +192,9 @@ func (w *wire) flush() error {
 	if w.err != nil {
 		return w.err
 	}
+	if len(w.out) == 0 {
+		return nil
+	}
 	w.raw.SetWriteDeadline(time.Now().Add(w.timeout))
 	if err := w.ctx.Err(); err != nil {
 		return w.fail(err)

@@ -1,0 +1,393 @@
+package pop3proto_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mailhaul/mailhaul/pop3proto"
+)
+
+// message is a reply to RETR.
+func message(text string) string { return "+OK\r\n" + stuff(text+"\r\n", "\r\n") }
+
+func TestRetrieveRefused(t *testing.T) {
+	for name, start := range map[string]func(testing.TB, *pop3proto.Options, ...string) (*pop3proto.Client, *tape){
+		"one by one": play, "pipelined": pipelining,
+	} {
+		c, _ := start(t, nil, message("a"), "-ERR [SYS/TEMP] unreadable\r\n", message("c"), "-ERR\r\n", "-ERR\r\n", message("f"), "+OK\r\n")
+		got, err := retrieve(t.Context(), c, 6)
+		if want := []string{"a\r\n", "-ERR", "c\r\n", "-ERR", "-ERR", "f\r\n"}; err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s: got %q, %v", name, got, err)
+		}
+		if err := c.Noop(t.Context()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestFlights checks when commands leave, and that each flight is one Write.
+func TestFlights(t *testing.T) {
+	flight := func(from, to int) (s string) {
+		for i := from; i <= to; i++ {
+			s += fmt.Sprintf("RETR %d\r\n", i)
+		}
+		return s
+	}
+	for _, test := range []struct {
+		window, limit, n int
+		want             []string
+	}{
+		{1, 1, 3, []string{flight(1, 1), flight(2, 2), flight(3, 3)}},
+		{2, 2, 4, []string{flight(1, 2), flight(3, 4)}},
+		{8, 8, 3, []string{flight(1, 3)}},
+		{8, 8, 17, []string{flight(1, 4), flight(5, 10), flight(11, 16), flight(17, 17)}},
+		{0, 64, 100, []string{flight(1, 4), flight(5, 65), flight(66, 100)}},
+		{1000, 128, 300, []string{flight(1, 4), flight(5, 129), flight(130, 225), flight(226, 300)}},
+	} {
+		c, conn := pipelining(t, &pop3proto.Options{Window: test.window}, slices.Repeat([]string{message("x")}, test.n)...)
+		pulled, read := 0, 0
+		want := func(yield func(pop3proto.Entry) bool) {
+			for e := range numbers(test.n) {
+				pulled++
+				if !yield(e) {
+					return
+				}
+			}
+		}
+		most := 0
+		for m, err := range c.Retrieve(t.Context(), want) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			most = max(most, pulled-read)
+			if read++; m.Num != read {
+				t.Errorf("message %d came as number %d", m.Num, read)
+			}
+		}
+		if read != test.n || !slices.Equal(conn.writes, test.want) {
+			t.Errorf("window %d: %d messages, sent %q\nwant %q", test.window, read, conn.writes, test.want)
+		}
+		if most > test.limit {
+			t.Errorf("window %d: %d under way", test.window, most)
+		}
+	}
+}
+
+// TestRetrieveStops has a want that ends while the loop runs: nothing is
+// left unread.
+func TestRetrieveStops(t *testing.T) {
+	c, conn := pipelining(t, nil, append(slices.Repeat([]string{message("x")}, 4), "+OK\r\n")...)
+	enough := false
+	want := func(yield func(pop3proto.Entry) bool) {
+		for e := range numbers(1000) {
+			if enough || !yield(e) {
+				return
+			}
+		}
+	}
+	read := 0
+	for _, err := range c.Retrieve(t.Context(), want) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		read++
+		enough = true
+	}
+	if err := c.Quit(t.Context()); err != nil || read != 4 {
+		t.Errorf("%d messages, %v", read, err)
+	}
+	if len(conn.writes) != 2 { // RETR and QUIT
+		t.Errorf("sent %q", conn.writes)
+	}
+}
+
+// TestRetrieveLeftEarly breaks out of the loop with a body half read and
+// replies on their way.
+func TestRetrieveLeftEarly(t *testing.T) {
+	c, conn := pipelining(t, nil, message("a"), message(strings.Repeat("b", 200_000)), "-ERR no\r\n", message("d"), "+OK\r\n", "+OK\r\n")
+	var lent []*pop3proto.Message
+	for m, err := range c.Retrieve(t.Context(), numbers(4)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		lent = append(lent, m)
+		if _, err := m.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		if m.Num == 2 {
+			break
+		}
+	}
+	for _, m := range lent {
+		if n, err := m.Read(make([]byte, 10)); n != 0 || err == nil || err == io.EOF {
+			t.Errorf("a message was read after its turn: %d, %v", n, err)
+		}
+	}
+	if err := c.Noop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Quit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"RETR 1\r\nRETR 2\r\nRETR 3\r\nRETR 4\r\n", "NOOP\r\n", "QUIT\r\n"}; !slices.Equal(conn.writes, want) {
+		t.Errorf("sent %q", conn.writes)
+	}
+}
+
+// TestRetrieveLeftToSilence breaks out of the loop when the server has
+// stopped: the next command does not wait for ever.
+func TestRetrieveLeftToSilence(t *testing.T) {
+	src := pieces{greeting, "+OK\r\nPIPELINING\r\n.\r\n", message("a")}
+	c, err := pop3proto.NewClient(t.Context(), &tape{src: &src, silent: true}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Capabilities(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range c.Retrieve(t.Context(), numbers(4)) {
+		break
+	}
+	wantBroken(t, c, c.Noop(t.Context()), os.ErrDeadlineExceeded)
+}
+
+func TestCommandInsideLoop(t *testing.T) {
+	c, _ := pipelining(t, nil, message("a"), message("b"))
+	for m, err := range c.Retrieve(t.Context(), numbers(2)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Noop(t.Context()); err == nil {
+			t.Error("a command was sent inside the loop")
+		}
+		if got, err := io.ReadAll(m); err != nil || len(got) != 3 {
+			t.Errorf("got %q, %v", got, err)
+		}
+	}
+}
+
+// TestRetrieveUnread leaves each body unread, or read in part.
+func TestRetrieveUnread(t *testing.T) {
+	c, _ := play(t, nil, message("abc"), message("def"), message("ghi"), "+OK\r\n")
+	var got []string
+	for m, err := range c.Retrieve(t.Context(), numbers(3)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := make([]byte, m.Num-1)
+		if _, err := io.ReadFull(m, p); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, string(p))
+	}
+	if want := []string{"", "d", "gh"}; !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+	if err := c.Noop(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRetrieveCut loses the connection in the second body: the error comes
+// from Read and once more, with the same message, from the loop.
+func TestRetrieveCut(t *testing.T) {
+	c, _ := pipelining(t, nil, message("a"), "+OK\r\nhalf")
+	var turns []string
+	for m, err := range c.Retrieve(t.Context(), numbers(5)) {
+		n, readErr := io.Copy(io.Discard, m)
+		turns = append(turns, fmt.Sprint(m.Num, " ", n, " ", errors.Is(err, pop3proto.ErrBroken), errors.Is(readErr, io.ErrUnexpectedEOF)))
+	}
+	want := []string{"1 3 false false", "2 4 false true", "2 0 true true"}
+	if !slices.Equal(turns, want) {
+		t.Errorf("turns %q, want %q", turns, want)
+	}
+	for m, err := range c.Retrieve(t.Context(), numbers(5)) {
+		if !errors.Is(err, pop3proto.ErrBroken) || m == nil {
+			t.Errorf("a broken client: %v, %v", m, err)
+		}
+	}
+}
+
+// TestRetrieveContext ends the context in the middle of a body.
+func TestRetrieveContext(t *testing.T) {
+	client, server := loopback(t)
+	go follow(server, "S: +OK\nC: RETR 1\nS: +OK\nS: half")
+	c, err := pop3proto.NewClient(t.Context(), client, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for m, err := range c.Retrieve(ctx, numbers(1)) {
+		if err != nil {
+			break
+		}
+		if _, err := io.ReadFull(m, make([]byte, 6)); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		if _, err := m.Read(make([]byte, 1)); !errors.Is(err, context.Canceled) {
+			t.Errorf("Read: %v", err)
+		}
+	}
+	wantBroken(t, c, c.Noop(t.Context()), context.Canceled)
+}
+
+type failing struct{ after int }
+
+func (f *failing) Write(p []byte) (int, error) {
+	n := min(len(p), f.after)
+	f.after -= n
+	if n < len(p) {
+		return n, errors.New("disk full")
+	}
+	return n, nil
+}
+
+// TestWriteTo fails to write in the middle of a body, which is no fault of
+// the session; what was not written can still be read.
+func TestWriteTo(t *testing.T) {
+	c, _ := play(t, nil, message("abcdef"), "+OK\r\n")
+	for m, err := range c.Retrieve(t.Context(), numbers(1)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := m.WriteTo(&failing{after: 4}); n != 4 || err == nil {
+			t.Errorf("wrote %d, %v", n, err)
+		}
+		rest, err := io.ReadAll(m)
+		if string(rest) != "ef\r\n" || err != nil || m.Octets() != 8 {
+			t.Errorf("then read %q, %v, %d octets in all", rest, err, m.Octets())
+		}
+	}
+	if err := c.Noop(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestNoDeadlock has a server that reads a command only when it has written
+// the last reply, over sockets with small buffers.
+func TestNoDeadlock(t *testing.T) {
+	const n, size = 300, 20_000
+	client, server := loopback(t)
+	for _, err := range []error{client.SetWriteBuffer(1), server.SetReadBuffer(1), server.SetWriteBuffer(1)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	text := bytes.Repeat([]byte("All work and no play makes Jack a dull boy. "), size/44)
+	go func() {
+		r := bufio.NewReaderSize(server, 16)
+		io.WriteString(server, greeting)
+		for {
+			line, err := r.ReadString('\n')
+			switch {
+			case err != nil:
+				return
+			case line == "CAPA\r\n":
+				io.WriteString(server, "+OK\r\nPIPELINING\r\n.\r\n")
+			default:
+				io.WriteString(server, "+OK\r\n")
+				server.Write(text)
+				io.WriteString(server, "\r\n.\r\n")
+			}
+		}
+	}()
+	c, err := pop3proto.NewClient(t.Context(), client, &pop3proto.Options{Window: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Capabilities(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	read := 0
+	for m, err := range c.Retrieve(t.Context(), numbers(n)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if octets, err := io.Copy(io.Discard, m); octets != int64(len(text)+2) || err != nil {
+			t.Fatal(octets, err)
+		}
+		read++
+	}
+	if read != n {
+		t.Errorf("%d messages of %d", read, n)
+	}
+}
+
+// TestRealMessages sends real messages and compares every byte.
+func TestRealMessages(t *testing.T) {
+	files, _ := filepath.Glob("../testdata/messages/*")
+	if len(files) == 0 {
+		t.Skip("no messages in ../testdata/messages")
+	}
+	var replies, want []string
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := strings.ReplaceAll(strings.ReplaceAll(string(b), "\r\n", "\n"), "\n", "\r\n")
+		if text != "" && !strings.HasSuffix(text, "\r\n") {
+			text += "\r\n"
+		}
+		replies = append(replies, "+OK\r\n"+stuff(text, "\r\n"))
+		want = append(want, text)
+	}
+	c, _ := pipelining(t, nil, replies...)
+	got, err := retrieve(t.Context(), c, len(files))
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%d messages of %d, %v", len(got), len(want), err)
+	}
+}
+
+func ints(n int) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for e := range numbers(n) {
+			if !yield(e.Num) {
+				return
+			}
+		}
+	}
+}
+
+func TestDelete(t *testing.T) {
+	replies := slices.Repeat([]string{"+OK\r\n", "-ERR already deleted\r\n"}, 30)
+	for name, start := range map[string]func(testing.TB, *pop3proto.Options, ...string) (*pop3proto.Client, *tape){
+		"one by one": play, "pipelined": pipelining,
+	} {
+		c, conn := start(t, nil, append(replies, "+OK\r\n")...)
+		marked, err := c.Delete(t.Context(), ints(60))
+		var refused *pop3proto.ReplyError
+		if marked != 30 || !errors.As(err, &refused) || refused.Verb != "DELE" || errors.Is(err, pop3proto.ErrBroken) {
+			t.Errorf("%s: %d marked, error %v", name, marked, err)
+		}
+		if lines := strings.Count(err.Error(), "\n") + 1; lines != 11 || !strings.HasSuffix(err.Error(), "20 more messages") {
+			t.Errorf("%s: error of %d lines: %v", name, lines, err)
+		}
+		if sent := strings.Join(conn.writes, ""); strings.Count(sent, "DELE ") != 60 {
+			t.Errorf("%s: sent %q", name, sent)
+		}
+		if err := c.Quit(t.Context()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+
+	c, _ := pipelining(t, nil, "+OK\r\n", "+OK\r\n", "what?\r\n")
+	marked, err := c.Delete(t.Context(), ints(60))
+	if marked != 2 {
+		t.Errorf("%d marked", marked)
+	}
+	wantProtocolError(t, c, err)
+}

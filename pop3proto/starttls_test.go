@@ -1,0 +1,182 @@
+package pop3proto_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mailhaul/mailhaul/pop3proto"
+)
+
+// certificate returns the two ends of a TLS configuration for example.com.
+func certificate(t *testing.T) (server, client *tls.Config) {
+	s := httptest.NewUnstartedServer(nil)
+	s.StartTLS()
+	defer s.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	return &tls.Config{Certificates: s.TLS.Certificates}, &tls.Config{RootCAs: roots, ServerName: "example.com"}
+}
+
+const untilSTLS = `
+S: +OK ready
+C: CAPA
+S: +OK
+S: PIPELINING
+S: .
+C: STLS
+S: +OK begin`
+
+const afterSTLS = `
+C: STAT
+S: +OK 0 0
+C: LIST
+S: +OK
+S: .
+C: UIDL
+S: +OK
+S: .
+C: QUIT
+S: +OK`
+
+func TestStartTLS(t *testing.T) {
+	serverTLS, clientTLS := certificate(t)
+	client, server := loopback(t)
+	done := make(chan error, 1)
+	go func() {
+		err := follow(server, untilSTLS)
+		conn := tls.Server(server, serverTLS)
+		done <- errors.Join(err, follow(conn, afterSTLS))
+		conn.Close()
+	}()
+	var trace notes
+	c, err := pop3proto.NewClient(t.Context(), client, &pop3proto.Options{Trace: &trace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := c.TLS(); ok {
+		t.Error("TLS before STLS")
+	}
+	if _, err := c.Capabilities(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.StartTLS(t.Context(), clientTLS); err != nil {
+		t.Fatal(err)
+	}
+	if state, ok := c.TLS(); !ok || !state.HandshakeComplete {
+		t.Error("no TLS after STLS")
+	}
+	if err := c.StartTLS(t.Context(), clientTLS); err == nil || errors.Is(err, pop3proto.ErrBroken) {
+		t.Errorf("STLS twice: %v", err)
+	}
+	// PIPELINING was said in the clear, so it does not count.
+	trace.Reset()
+	if _, err := c.List(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if !strings.HasPrefix(trace.String(), "C: STAT\nS: +OK 0 0\nC: LIST\n") {
+		t.Errorf("pipelined without being offered to:\n%s", trace.String())
+	}
+	if err := c.Quit(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestImplicitTLS(t *testing.T) {
+	serverTLS, clientTLS := certificate(t)
+	client, server := loopback(t)
+	go follow(tls.Server(server, serverTLS), "S: +OK ready\nC: NOOP\nS: +OK")
+	c, err := pop3proto.NewClient(t.Context(), tls.Client(client, clientTLS), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if state, ok := c.TLS(); !ok || len(state.PeerCertificates) != 1 {
+		t.Error("no TLS")
+	}
+	if err := c.Noop(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	wantBroken(t, c, c.Noop(t.Context()), net.ErrClosed)
+}
+
+// TestStartTLSInjected has data in the clear behind the reply to STLS.
+func TestStartTLSInjected(t *testing.T) {
+	for _, injected := range []string{"+OK forged\r\n", "x"} {
+		c, conn := play(t, nil, "+OK begin\r\n"+injected)
+		err := c.StartTLS(t.Context(), &tls.Config{ServerName: "example.com"})
+		wantBroken(t, c, err, pop3proto.ErrInjected)
+		if len(conn.writes) != 1 {
+			t.Errorf("a handshake was begun: %q", conn.writes)
+		}
+	}
+}
+
+func TestStartTLSFails(t *testing.T) {
+	c, _ := play(t, nil, "-ERR no\r\n", "+OK\r\n")
+	var refused *pop3proto.ReplyError
+	if err := c.StartTLS(t.Context(), nil); !errors.As(err, &refused) || refused.Verb != "STLS" {
+		t.Errorf("refused: %v", err)
+	}
+	if err := c.Noop(t.Context()); err != nil {
+		t.Error(err)
+	}
+
+	serverTLS, clientTLS := certificate(t)
+	clientTLS.ServerName = "mail.example.net"
+	client, server := loopback(t)
+	go func() {
+		follow(server, "S: +OK\nC: STLS\nS: +OK")
+		tls.Server(server, serverTLS).Handshake()
+	}()
+	c, err := pop3proto.NewClient(t.Context(), client, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = c.StartTLS(t.Context(), clientTLS)
+	var wrongName x509.HostnameError
+	if !errors.As(err, &wrongName) {
+		t.Errorf("wrong name: %v", err)
+	}
+	wantBroken(t, c, err, nil)
+}
+
+// TestHandshakeWaits has a server that goes silent behind its +OK.
+func TestHandshakeWaits(t *testing.T) {
+	_, clientTLS := certificate(t)
+	start := func(timeout time.Duration, then func(net.Conn)) *pop3proto.Client {
+		client, server := loopback(t)
+		go func() {
+			follow(server, "S: +OK\nC: STLS\nS: +OK")
+			then(server)
+		}()
+		c, err := pop3proto.NewClient(t.Context(), client, &pop3proto.Options{Timeout: timeout})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+
+	c := start(50*time.Millisecond, func(net.Conn) {})
+	wantBroken(t, c, c.StartTLS(t.Context(), clientTLS), os.ErrDeadlineExceeded)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	c = start(0, func(server net.Conn) {
+		io.ReadFull(server, make([]byte, 1)) // of the handshake
+		cancel()
+	})
+	wantBroken(t, c, c.StartTLS(ctx, clientTLS), context.Canceled)
+}
