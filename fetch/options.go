@@ -10,7 +10,8 @@ import (
 
 // Options are what the polls of all accounts share.
 type Options struct {
-	State *state.Store
+	// State is what all polls remember.
+	State State
 	// Sinks are all sinks by name, so that a promise of one that an account
 	// no longer delivers to can still be settled. It may be nil.
 	Sinks map[string]deliver.Sink
@@ -52,8 +53,31 @@ func (o *Options) draining() bool {
 	}
 }
 
-// Journal is what a poll writes of the messages it handles. Each method
-// returns once what it wrote would survive a power cut. *state.Store is one.
+// State is what polls remember of their accounts. *state.Store is one, and
+// says what each method does. Those that write return once what they wrote
+// would survive a power cut, and those that read return nothing that a power
+// cut could still undo: exactly-once delivery rests on both.
+type State interface {
+	Journal
+	// Lease takes the sole right to poll an account. If another poll has it,
+	// the error is a *state.HeldError.
+	Lease(ctx context.Context, account string) (*state.Lease, error)
+	// Promises returns the open promises in the order they were made.
+	Promises(ctx context.Context, account string) ([]state.Promise, error)
+	// Rows returns what is remembered of each message, in the order of UIDs.
+	Rows(ctx context.Context, account string) ([]state.Row, error)
+	// Keep records what a listing taught about messages.
+	Keep(ctx context.Context, account string, at int64, h state.Housekeeping) error
+	// MarkDeleted records that the server confirmed deletions.
+	MarkDeleted(ctx context.Context, account string, at int64, uids []string) error
+	// SavePoll records how a poll went.
+	SavePoll(ctx context.Context, account string, p state.Poll) error
+}
+
+var _ State = (*state.Store)(nil)
+
+// Journal is what a poll writes of the messages that it handles, while it
+// handles them.
 type Journal interface {
 	// Promise records what a sink has staged, before it makes it visible.
 	Promise(ctx context.Context, account string, ps []state.Promise) error

@@ -48,7 +48,7 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary) error {
 		return err
 	}
 	defer lease.Release()
-	err = a.settle(ctx, o, lease.Abandoned())
+	err = a.settle(ctx, o, lease.Abandoned)
 	if err == nil {
 		err = a.sessions(ctx, o, s)
 	}

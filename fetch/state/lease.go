@@ -21,7 +21,9 @@ var errLocked = errors.New("locked")
 // Lease is the sole right to poll an account. It ends with Release, or with
 // the process, however that ends.
 type Lease struct {
-	abandoned bool
+	// Abandoned reports that whoever held the lease before did not release
+	// it: the process was killed, or the power was cut.
+	Abandoned bool
 
 	mu sync.Mutex
 	f  *os.File // nil once released
@@ -74,7 +76,7 @@ func lease(f *os.File, account string) (*Lease, error) {
 	if err := f.Sync(); err != nil {
 		return nil, err
 	}
-	return &Lease{abandoned: info.Size() > 0, f: f}, nil
+	return &Lease{Abandoned: info.Size() > 0, f: f}, nil
 }
 
 // held reads who holds a lease. The holder may be about to write it, or to
@@ -93,10 +95,6 @@ func held(path, account string) error {
 	}
 	return e
 }
-
-// Abandoned reports that whoever held the lease before did not release it:
-// the process was killed, or the power was cut.
-func (l *Lease) Abandoned() bool { return l.abandoned }
 
 // Release gives the lease back. The file stays, since another process may
 // have it open and be about to lock it. Releasing again does nothing.

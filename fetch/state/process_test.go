@@ -16,7 +16,7 @@ func TestLease(t *testing.T) {
 	s := open(t, t.TempDir())
 	l, err := s.Lease(t.Context(), "work")
 	ok(t, err)
-	if l.Abandoned() {
+	if l.Abandoned {
 		t.Error("a new lease is abandoned")
 	}
 	var held *state.HeldError
@@ -34,7 +34,7 @@ func TestLease(t *testing.T) {
 
 	again, err := s.Lease(t.Context(), "work")
 	ok(t, err)
-	if again.Abandoned() {
+	if again.Abandoned {
 		t.Error("a lease that was released is abandoned")
 	}
 	ok(t, l.Release()) // still nothing: not the new holder's
@@ -58,7 +58,7 @@ func TestLeaseDiesWithItsProcess(t *testing.T) {
 	p.kill()
 	l, err := s.Lease(t.Context(), "work")
 	ok(t, err)
-	if !l.Abandoned() {
+	if !l.Abandoned {
 		t.Error("the lease of a process that was killed is not abandoned")
 	}
 	ok(t, l.Release())
