@@ -1,0 +1,254 @@
+package mbox_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/durable"
+	"github.com/mailhaul/mailhaul/deliver/durable/durabletest"
+)
+
+// promised prepares a batch of account "work" and returns its tokens.
+func promised(t *testing.T, fsys durable.FS, wire ...string) (deliver.Batch, []string) {
+	t.Helper()
+	b, err := openSink(t, fsys, "/mail").Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range wire {
+		if _, err := b.Stage(t.Context(), deliver.Mail{Account: "work"}, strings.NewReader(w)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	promises, err := b.Prepare(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tokens []string
+	for _, p := range promises {
+		tokens = append(tokens, p.Token)
+	}
+	return b, tokens
+}
+
+func nothing(deliver.Receipt) error { return nil }
+
+// atWrite has the nth write to the mbox fail.
+func atWrite(fsys *durabletest.FS, n int, err error) {
+	fsys.OnOp(func(op durabletest.Op) error {
+		if op.Verb == durabletest.Write && op.Path == "/mail/inbox" {
+			if n--; n == 0 {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func wantVerdicts(t *testing.T, fsys durable.FS, tokens []string, want ...deliver.Verdict) {
+	t.Helper()
+	for range 2 { // asked again, the answer is the same
+		for i, token := range tokens {
+			v, err := openSink(t, fsys, "/mail").Settle(t.Context(), token)
+			if err != nil || v != want[i] {
+				t.Errorf("Settle %d = %v, %v, want %v", i, v, err, want[i])
+			}
+		}
+	}
+}
+
+func wantMail(t *testing.T, fsys durable.FS, want ...string) {
+	t.Helper()
+	got, err := readUnlocked(fsys, "/mail")
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("the mbox holds %.200q, %v, want %.200q", got, err, want)
+	}
+}
+
+// A process dies in the middle of an append. Before its account is polled
+// again, another account delivers, and then the owner takes all mail.
+func TestAnotherAccountMendsTheEnd(t *testing.T) {
+	fsys := memory(t)
+	long := strings.Repeat("x", 200_000) + "\n"
+	b, tokens := promised(t, fsys, "first\r\n", long, "third\r\n")
+	atWrite(fsys, 2, durabletest.ErrCrashed)
+	if err := b.Commit(t.Context(), nothing); !errors.Is(err, durabletest.ErrCrashed) {
+		t.Fatalf("Commit = %v, want a crash", err)
+	}
+	fsys = fsys.Kill()
+	if _, err := readUnlocked(fsys, "/mail"); !errors.Is(err, errLocked) {
+		t.Errorf("a reader is not kept away from the torn end: %v", err)
+	}
+
+	put(t, openSink(t, fsys, "/mail"), deliver.Mail{Account: "other"}, "other\r\n")
+	wantMail(t, fsys, "first\n", long, "other\n")
+	write(t, fsys, "/mail/inbox", "") // by the owner, who has taken all mail
+	wantVerdicts(t, fsys, tokens, deliver.Landed, deliver.Landed, deliver.Unknown)
+	wantMail(t, fsys)
+
+	if err := openSink(t, fsys, "/mail").Sweep(t.Context(), "work"); err != nil {
+		t.Fatal(err)
+	}
+	if entries, err := fsys.ReadDir("/mail/spool"); err != nil || len(entries) > 0 {
+		t.Errorf("Sweep left %v, %v", entries, err)
+	}
+}
+
+func TestFullDisk(t *testing.T) {
+	fsys := memory(t)
+	put(t, openSink(t, fsys, "/mail"), deliver.Mail{Account: "work"}, "before\r\n")
+	long := strings.Repeat("x", 200_000) + "\n"
+	b, tokens := promised(t, fsys, "first\r\n", long)
+	atWrite(fsys, 2, syscall.ENOSPC)
+	err := b.Commit(t.Context(), func(deliver.Receipt) error {
+		t.Error("a message is said to have landed")
+		return nil
+	})
+	var e *deliver.Error
+	if !errors.As(err, &e) || e.Fault != deliver.FaultMachine || e.Hint == "" {
+		t.Errorf("Commit = %#v, want FaultMachine with a hint", err)
+	}
+	wantMail(t, fsys, "before\n")
+	wantVerdicts(t, fsys, tokens, deliver.Landed, deliver.Landed)
+	wantMail(t, fsys, "before\n", "first\n", long)
+}
+
+// If what was begun can neither be finished nor be taken back, readers are
+// kept out until it can.
+func TestTornEndStaysLocked(t *testing.T) {
+	fsys := memory(t)
+	b, tokens := promised(t, fsys, "first\r\n"+strings.Repeat("x", 200_000))
+	broken := true
+	fsys.OnOp(func(op durabletest.Op) error {
+		if broken && op.Path == "/mail/inbox" && (op.Verb == durabletest.Write || op.Verb == durabletest.Truncate) {
+			return syscall.EIO
+		}
+		return nil
+	})
+	if err := b.Commit(t.Context(), nothing); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("Commit = %v, want EIO", err)
+	}
+	if _, err := openSink(t, fsys, "/mail").Settle(t.Context(), tokens[0]); !errors.Is(err, syscall.EIO) {
+		t.Errorf("Settle = %v, want EIO", err)
+	}
+	if _, err := readUnlocked(fsys, "/mail"); !errors.Is(err, errLocked) {
+		t.Errorf("a reader is not kept away from the torn end: %v", err)
+	}
+	broken = false
+	wantVerdicts(t, fsys, tokens, deliver.Landed)
+	wantMail(t, fsys, "first\n"+strings.Repeat("x", 200_000)+"\n")
+}
+
+func TestMboxChangedByOthers(t *testing.T) {
+	const theirs = "From a@x Mon Jan  2 12:04:05 2006\ntheirs\n\n"
+	for _, tc := range []struct {
+		name   string
+		change func(t *testing.T, fsys *durabletest.FS, mbox string)
+		want   deliver.Verdict
+	}{
+		{"message moved within", func(t *testing.T, fsys *durabletest.FS, mbox string) {
+			write(t, fsys, "/mail/inbox", theirs+mbox)
+		}, deliver.Landed},
+		{"written anew", func(t *testing.T, fsys *durabletest.FS, mbox string) {
+			write(t, fsys, "/mail/new", mbox)
+			if err := fsys.Rename("/mail/new", "/mail/inbox"); err != nil {
+				t.Fatal(err)
+			}
+		}, deliver.Landed},
+		{"message gone", func(t *testing.T, fsys *durabletest.FS, mbox string) {
+			write(t, fsys, "/mail/inbox", theirs)
+		}, deliver.Unknown},
+		{"mbox gone", func(t *testing.T, fsys *durabletest.FS, mbox string) {
+			if err := fsys.Remove("/mail/inbox"); err != nil {
+				t.Fatal(err)
+			}
+		}, deliver.Unknown},
+		{"spool gone", func(t *testing.T, fsys *durabletest.FS, mbox string) {
+			if err := openSink(t, fsys, "/mail").Sweep(t.Context(), "work"); err != nil {
+				t.Fatal(err)
+			}
+		}, deliver.Landed},
+		{"spool and message gone", func(t *testing.T, fsys *durabletest.FS, mbox string) {
+			write(t, fsys, "/mail/inbox", theirs)
+			if err := openSink(t, fsys, "/mail").Sweep(t.Context(), "work"); err != nil {
+				t.Fatal(err)
+			}
+		}, deliver.Unknown},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			fsys := memory(t)
+			b, tokens := promised(t, fsys, strings.Repeat("ours\r\n", 20_000))
+			if err := b.Commit(t.Context(), func(deliver.Receipt) error {
+				fsys = fsys.Kill()
+				return nil
+			}); err != nil && !errors.Is(err, durabletest.ErrCrashed) {
+				t.Fatal(err)
+			}
+			mbox, err := readFile(fsys, "/mail/inbox")
+			if err != nil {
+				t.Fatal(err)
+			}
+			tc.change(t, fsys, mbox) // by a program that ignores our locks
+			wantVerdicts(t, fsys, tokens, tc.want)
+		})
+	}
+}
+
+func TestAppendedWhileLocked(t *testing.T) {
+	fsys := memory(t)
+	b, _ := promised(t, fsys, "ours\r\n")
+	const theirs = "From a@x Mon Jan  2 12:04:05 2006\ntheirs\n\n"
+	write(t, fsys, "/mail/inbox", theirs)
+	err := b.Commit(t.Context(), nothing)
+	var e *deliver.Error
+	if !errors.As(err, &e) || e.Fault != deliver.FaultTemporary || e.Hint == "" {
+		t.Errorf("Commit = %#v, want FaultTemporary with a hint", err)
+	}
+	if got, err := readFile(fsys, "/mail/inbox"); got != theirs || err != nil {
+		t.Errorf("the mbox is now %q, %v", got, err)
+	}
+}
+
+func TestBeginRefuses(t *testing.T) {
+	for name, create := range map[string]func(path string) error{
+		"a directory":         func(path string) error { return os.Mkdir(path, 0o700) },
+		"a pipe":              func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"no mbox":             func(path string) error { return os.WriteFile(path, []byte("Dear diary"), 0o600) },
+		"a missing directory": func(path string) error { return os.Remove(filepath.Dir(path)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "mail")
+			if err := errors.Join(os.Mkdir(dir, 0o700), create(filepath.Join(dir, "inbox"))); err != nil {
+				t.Fatal(err)
+			}
+			_, err := openSink(t, durable.OS, dir).Begin(t.Context())
+			var e *deliver.Error
+			if !errors.As(err, &e) || e.Fault != deliver.FaultOperator || e.Hint == "" {
+				t.Errorf("Begin = %#v, want FaultOperator with a hint", err)
+			}
+		})
+	}
+}
+
+func TestSymbolicLink(t *testing.T) {
+	dir := t.TempDir()
+	real := filepath.Join(dir, "real")
+	if err := errors.Join(os.WriteFile(real, nil, 0o600), os.Symlink("real", filepath.Join(dir, "inbox"))); err != nil {
+		t.Fatal(err)
+	}
+	sink := openSink(t, durable.OS, dir)
+	put(t, sink, deliver.Mail{}, "x\r\n")
+	if b, err := os.ReadFile(real); err != nil || !strings.HasSuffix(string(b), "\nx\n\n") {
+		t.Errorf("the linked file holds %q, %v", b, err)
+	}
+	if err := os.WriteFile(real+".lock", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wantBusy(t, durable.OS, dir, real+".lock")
+}
