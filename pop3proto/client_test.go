@@ -392,20 +392,22 @@ func TestContextIsForOneCommand(t *testing.T) {
 
 func TestSilence(t *testing.T) {
 	for verb, call := range commands {
-		client, server := net.Pipe()
-		go func() {
-			io.WriteString(server, "+OK <1@x>\r\n")
-			io.Copy(io.Discard, server)
-		}()
-		c, err := pop3proto.NewClient(t.Context(), client, &pop3proto.Options{Timeout: 5 * time.Millisecond})
+		conn := &tape{src: strings.NewReader("+OK <1@x>\r\n"), silent: true}
+		c, err := pop3proto.NewClient(t.Context(), conn, &pop3proto.Options{Timeout: 1500 * time.Millisecond})
 		if err != nil {
 			t.Fatal(err)
 		}
 		err = call(t.Context(), c)
-		if !errors.Is(err, os.ErrDeadlineExceeded) || !errors.Is(err, pop3proto.ErrBroken) || err.Error() != "no answer from server for 0.005s" {
+		if !errors.Is(err, os.ErrDeadlineExceeded) || !errors.Is(err, pop3proto.ErrBroken) || err.Error() != "no answer from server for 1.5s" {
 			t.Errorf("%s: error %v", verb, err)
 		}
-		server.Close()
+	}
+
+	// The same with a real socket.
+	client, _ := loopback(t)
+	_, err := pop3proto.NewClient(t.Context(), client, &pop3proto.Options{Timeout: time.Millisecond})
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("greeting: error %v", err)
 	}
 }
 

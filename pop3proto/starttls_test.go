@@ -170,7 +170,7 @@ func TestHandshakeWaits(t *testing.T) {
 		return c
 	}
 
-	c := start(50*time.Millisecond, func(net.Conn) {})
+	c := start(time.Second, func(net.Conn) {})
 	wantBroken(t, c, c.StartTLS(t.Context(), clientTLS), os.ErrDeadlineExceeded)
 
 	ctx, cancel := context.WithCancel(t.Context())
