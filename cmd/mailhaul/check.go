@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -45,7 +48,7 @@ func runCheck(ctx context.Context, std stdio, path string, names []string) error
 		return err
 	}
 	defer done()
-	ctx, _, stop := drainOnSignal(ctx, func() {})
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 
 	fmt.Fprintf(std.out, "%s: %s, %s\n", cfg.Path, count(len(cfg.Accounts), "account"), count(len(cfg.Sinks), "sink"))
@@ -54,7 +57,7 @@ func runCheck(ctx context.Context, std stdio, path string, names []string) error
 		if ctx.Err() != nil {
 			break
 		}
-		l := &checklist{out: std.out, paint: painter(std)}
+		l := &checklist{out: std.out, paint: painter(isTerminal(std.out))}
 		fmt.Fprintf(std.out, "\n%s\n", a.Name)
 		account := w.account(a)
 		report, err := account.Check(ctx, fetch.Options{State: store, Sinks: w.sinks, Host: w.host, DryRun: true})

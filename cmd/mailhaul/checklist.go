@@ -44,14 +44,14 @@ func (l *checklist) server(a *fetch.Account, r fetch.Report, err error, now time
 	if r.Greeting != "" || r.TLS != nil {
 		l.good("connected to %s: %q", a.Server.Addr(), r.Greeting)
 		l.tls(a, r.TLS, now)
-		l.good("before login it can: %s", capabilities(r.Before))
+		l.can("before login", r.Before)
 		if len(r.Offered) > 0 {
 			l.more("logins it offers: %s", strings.Join(r.Offered, ", "))
 		}
 	}
 	if r.After.All() != nil || err == nil {
 		l.good("logged in as %s by %s", a.User, r.Mechanism)
-		l.more("after login it can: %s", capabilities(r.After))
+		l.can("after login", r.After)
 	}
 	if err != nil {
 		l.bad(err.Error(), fetch.Hint(err))
@@ -116,14 +116,24 @@ func (l *checklist) rejected(err error, now time.Time) {
 	}
 }
 
-// capabilities returns what a server can do in one line (RFC 2449 §5).
-func capabilities(caps pop3proto.Capabilities) string {
-	var all []string
-	for _, c := range caps.All() {
-		all = append(all, clean(strings.Join(append([]string{c.Name}, c.Params...), " ")))
+// can lists what a server can do (RFC 2449 §5), in lines of 80 columns.
+func (l *checklist) can(when string, caps pop3proto.Capabilities) {
+	line := when + " it can:"
+	if len(caps.All()) == 0 {
+		line = when + " it does not tell what it can do"
 	}
-	if len(all) == 0 {
-		return "nothing that it tells of"
+	const columns = 80 - len("      ")
+	for i, c := range caps.All() {
+		item := clean(strings.Join(append([]string{c.Name}, c.Params...), " "))
+		if i < len(caps.All())-1 {
+			item += ","
+		}
+		if len(line)+1+len(item) > columns {
+			l.more("%s", line)
+			line = "  " + item
+			continue
+		}
+		line += " " + item
 	}
-	return strings.Join(all, ", ")
+	l.more("%s", line)
 }

@@ -8,25 +8,15 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
-
-	"golang.org/x/term"
 )
 
 func main() {
-	os.Exit(run(context.Background(), os.Args, stdio{
-		out:      os.Stdout,
-		err:      os.Stderr,
-		terminal: term.IsTerminal(int(os.Stderr.Fd())),
-	}))
+	os.Exit(run(context.Background(), os.Args, stdio{out: os.Stdout, err: os.Stderr}))
 }
 
 // stdio is where a run speaks: results on out; errors, and lines on how it
 // goes, on err.
-type stdio struct {
-	out, err io.Writer
-	// terminal tells whether err is one.
-	terminal bool
-}
+type stdio struct{ out, err io.Writer }
 
 // run is the program. It returns the exit code.
 func run(ctx context.Context, args []string, std stdio) (code int) {

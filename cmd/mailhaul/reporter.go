@@ -22,10 +22,11 @@ type reporter interface {
 func newReporter(std stdio, o fetchOptions, accounts []config.Account, w *wiring) (reporter, error) {
 	switch o.logFormat {
 	case "auto", "text":
-		t := &textReporter{out: std.err, err: std.err, verbose: o.verbose, paint: painter(std), targets: map[string]string{}}
+		t := &textReporter{out: std.err, err: std.err, verbose: o.verbose, targets: map[string]string{}}
 		if o.dry {
 			t.out = std.out // what a dry run finds is its result
 		}
+		t.paint = painter(isTerminal(t.out))
 		for _, a := range accounts {
 			t.targets[a.Name] = tilde(w.sinks[a.Deliver].Profile().Target)
 			t.width = max(t.width, len([]rune(a.Name)))

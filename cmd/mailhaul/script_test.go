@@ -85,7 +85,6 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%v", err)
 	}
 	out, errs := ts.ReadFile("stdout"), ts.ReadFile("stderr")
-	ts.Logf("[stdout]\n%s[stderr]\n%s", out, errs)
 	if strings.Contains(out+errs, password) {
 		ts.Fatalf("the password was printed")
 	}

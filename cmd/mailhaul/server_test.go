@@ -1,7 +1,9 @@
 package main
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
+	"encoding/pem"
 	"fmt"
 	"os"
 	"strconv"
@@ -41,7 +43,8 @@ type popserver struct {
 //	hang VERB                   say nothing
 //	hold VERB                   wait for the command release
 //
-// $NAME is then its host:port, and NAME.pem its certificate.
+// $NAME is then its host:port, NAME.pem its certificate and $NAME_fingerprint
+// the SHA-256 of that.
 func startServer(ts *testscript.TestScript, _ bool, args []string) {
 	name, spec := args[0], ts.ReadFile(args[1])
 	s := &popserver{held: make(chan struct{}, 16), resume: make(chan struct{})}
@@ -80,6 +83,8 @@ func startServer(ts *testscript.TestScript, _ bool, args []string) {
 	if ca := s.CA(); ca != nil {
 		ts.Check(os.WriteFile(ts.MkAbs(name+".pem"), ca, 0o644))
 	}
+	cert, _ := pem.Decode([]byte(ts.ReadFile(name + ".pem")))
+	ts.Setenv(name+"_fingerprint", fmt.Sprintf("%x", sha256.Sum256(cert.Bytes)))
 	ts.Setenv(name, s.Addr())
 	named(ts)[name] = s
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/term"
+
 	"github.com/mailhaul/mailhaul/fetch"
 )
 
@@ -28,9 +30,15 @@ const (
 	yellow = "33"
 )
 
-// painter returns what colours text for std, if anything may (no-color.org).
-func painter(std stdio) func(colour, text string) string {
-	if !std.terminal || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+// isTerminal reports whether a person reads what is written to w.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// painter returns what colours text, if anything may (no-color.org).
+func painter(terminal bool) func(colour, text string) string {
+	if !terminal || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
 		return func(_, text string) string { return text }
 	}
 	return func(colour, text string) string { return "\x1b[" + colour + "m" + text + "\x1b[0m" }

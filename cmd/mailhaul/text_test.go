@@ -40,7 +40,7 @@ func TestFinishedLine(t *testing.T) {
 		{fetch.Summary{Started: began, Dry: true, Listed: 9}, "would fetch nothing; 9 on the server"},
 	} {
 		var out strings.Builder
-		text := &textReporter{out: &out, paint: painter(stdio{}), targets: map[string]string{"work": "~/Maildir"}}
+		text := &textReporter{out: &out, paint: painter(false), targets: map[string]string{"work": "~/Maildir"}}
 		test.summary.Account = "work"
 		text.observe(fetch.Finished{Summary: test.summary})
 		got, _, _ := strings.Cut(out.String(), "\n")
@@ -58,7 +58,7 @@ func TestColour(t *testing.T) {
 	}{{true, "", "\x1b[31mx\x1b[0m"}, {true, "1", "x"}, {false, "", "x"}} {
 		t.Setenv("NO_COLOR", test.noColour)
 		t.Setenv("TERM", "xterm")
-		if got := painter(stdio{terminal: test.terminal})(red, "x"); got != test.want {
+		if got := painter(test.terminal)(red, "x"); got != test.want {
 			t.Errorf("%+v: got %q", test, got)
 		}
 	}

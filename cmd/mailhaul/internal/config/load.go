@@ -15,6 +15,9 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
+// maxFile bounds the files that a path in the configuration can point to.
+const maxFile = 1 << 20
+
 // Load reads and checks the file at path. The error of a file with mistakes
 // is an *Error, which names them all.
 func Load(path string) (*Config, error) {
