@@ -199,7 +199,8 @@ func adviseReply(e *pop3proto.ReplyError, login bool) (Class, string) {
 	case pop3proto.CodeAuth:
 		return ClassOperator, passwordHint
 	}
-	text := strings.ToLower(e.Text)
+	// An account that is blocked is no mailbox that is locked.
+	text := strings.ReplaceAll(strings.ToLower(e.Text), "blocked", "")
 	for _, word := range []string{
 		"lock", "busy", "in use", "wait", "try again", "try later", "temporar", "too many", "limit",
 		"unavailable", "overload", "exceeded", "maximum",

@@ -83,7 +83,7 @@ type Summary struct {
 	Bytes                    int64
 	// Refused counts the messages that stay on the server because it would
 	// not give them or the sink would not take them, those of earlier polls
-	// included; TooLarge counts those over MaxSize.
+	// included; TooLarge counts those that stay since they are over MaxSize.
 	Refused, TooLarge int
 	// Waiting messages landed and are due for deletion, which the server has
 	// not confirmed.

@@ -134,6 +134,19 @@ func (r *rig) expect(want ...string) {
 	}
 }
 
+// expectNothingStaged fails the test if a poll left something behind in the
+// Maildir's tmp.
+func (r *rig) expectNothingStaged() {
+	r.t.Helper()
+	files, err := os.ReadDir(filepath.Join(r.dir, "tmp"))
+	if err != nil && !os.IsNotExist(err) {
+		r.t.Fatal(err)
+	}
+	if len(files) > 0 {
+		r.t.Errorf("%d files are left in tmp, such as %s", len(files), files[0].Name())
+	}
+}
+
 // fill adds n messages with the unique-ids u1, u2, … and returns what they
 // are in a Maildir.
 func (r *rig) fill(n int) []string {

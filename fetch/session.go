@@ -164,11 +164,11 @@ func (s *session) record(ctx context.Context) error {
 		return err
 	}
 	s.delete = s.plan.Delete
-	s.summary.TooLarge = len(s.plan.Large)
 	if s.Quarantine != nil {
 		s.rejects = s.plan.Large
 		return nil
 	}
+	s.summary.TooLarge = len(s.plan.Large)
 	var refusals []state.Refusal
 	for _, w := range s.plan.Large {
 		reason := fmt.Sprintf("%v: the server says %d octets, max_size is %d", errTooLarge, w.Size, s.MaxSize)
@@ -176,7 +176,9 @@ func (s *session) record(ctx context.Context) error {
 			continue
 		}
 		// It is due whenever max_size is raised: no pause.
-		refusals = append(refusals, state.Refusal{UID: w.Key, Size: w.Size, Reason: reason})
+		if w.Key != "" {
+			refusals = append(refusals, state.Refusal{UID: w.Key, Size: w.Size, Reason: reason})
+		}
 		s.opts.report(Refused{Account: s.Name, UID: w.UID, Reason: reason})
 	}
 	if len(refusals) == 0 {

@@ -197,15 +197,18 @@ func (s *session) reject(ctx context.Context, target Target, w Want, err error) 
 	return s.refuse(ctx, w, err)
 }
 
-// refuse records that a message stays on the server for now.
+// refuse records that a message stays on the server for now. One that has
+// nothing to remember it by is tried again at the next poll.
 func (s *session) refuse(ctx context.Context, w Want, err error) error {
-	if w.Key == "" {
-		s.notice("a message without a unique-id was refused: %v", err)
-		return nil
+	next := s.opts.now()
+	if w.Key != "" {
+		next = next.Add(pause(w.tries() + 1))
 	}
-	next := s.opts.now().Add(pause(w.tries() + 1))
 	s.summary.Refused++
 	s.opts.report(Refused{Account: s.Name, UID: w.UID, Reason: err.Error(), NextTry: next})
+	if w.Key == "" {
+		return nil
+	}
 	return s.opts.State.Refuse(ctx, s.Name, []state.Refusal{{
 		UID: w.Key, Size: w.Size, NextTry: next.Unix(), Reason: err.Error(),
 	}})

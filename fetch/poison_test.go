@@ -1,0 +1,277 @@
+package fetch_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/maildir"
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/state"
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
+)
+
+// picky is a sink that refuses for good every message with the word "poison"
+// in it, early or late.
+type picky struct {
+	deliver.Sink
+	late bool // at Commit, as a mail server may
+}
+
+type pickyBatch struct {
+	deliver.Batch
+	late   bool
+	poison bool
+}
+
+var errPoison = &deliver.Error{Fault: deliver.FaultMessage, Target: "picky", Op: "deliver", Err: errors.New("it is poison")}
+
+func (p picky) Begin(ctx context.Context) (deliver.Batch, error) {
+	b, err := p.Sink.Begin(ctx)
+	return &pickyBatch{Batch: b, late: p.late}, err
+}
+
+func (p *pickyBatch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
+	data, err := io.ReadAll(body)
+	if err != nil {
+		return 0, err
+	}
+	p.poison = bytes.Contains(data, []byte("poison"))
+	if p.poison && !p.late {
+		return 0, errPoison
+	}
+	return p.Batch.Stage(ctx, mail, bytes.NewReader(data))
+}
+
+// A batch is one message, which is poison or not.
+func (p *pickyBatch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
+	if p.poison {
+		return []deliver.Promise{{Token: "I will not keep it"}}, nil
+	}
+	return p.Batch.Prepare(ctx)
+}
+
+func (p *pickyBatch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
+	if p.poison {
+		return landed(deliver.Receipt{Err: errPoison})
+	}
+	return p.Batch.Commit(ctx, landed)
+}
+
+func (p picky) Profile() deliver.Profile {
+	prof := p.Sink.Profile()
+	prof.MaxMessages = 1
+	return prof
+}
+
+// poisoned returns a rig with three messages, of which the second is poison
+// for its sink.
+func poisoned(t *testing.T, late bool) (r *rig, good []string, poison string) {
+	r = newRig(t, pop3test.Behaviour{})
+	r.account.Deliver.Sink = picky{r.account.Deliver.Sink, late}
+	good, poison = []string{message(1), message(3)}, "Subject: poison\n\npoison\n"
+	for uid, raw := range map[string]string{"u1": good[0], "u3": good[1], "u2": poison} {
+		r.drop.Add(uid, []byte(raw))
+	}
+	return r, good, poison
+}
+
+// expectPauses fails the test unless uid is tried when the n-th of waits is
+// over, and not a second before.
+func (r *rig) expectPauses(uid string, waits ...time.Duration) {
+	r.t.Helper()
+	for i, wait := range waits {
+		before := r.drop.Retrieved(uid)
+		r.later(wait - time.Second)
+		if s := r.poll(); s.Class != fetch.ClassRefused || s.Refused != 1 || r.drop.Retrieved(uid) != before {
+			r.t.Errorf("poll before pause %d is over: %v, %d refused, %d downloads", i+1, s.Class, s.Refused, r.drop.Retrieved(uid)-before)
+		}
+		r.later(time.Second)
+		if s := r.poll(); s.Class != fetch.ClassRefused || s.Refused != 1 || r.drop.Retrieved(uid) != before+1 {
+			r.t.Errorf("poll after pause %d: %v, %d refused, %d downloads", i+1, s.Class, s.Refused, r.drop.Retrieved(uid)-before)
+		}
+	}
+}
+
+// expectRefused fails the test unless status names that message alone, with
+// a reason.
+func (r *rig) expectRefused(uid, reason string) {
+	r.t.Helper()
+	st, err := r.store.Status(r.t.Context(), "work", 0)
+	check(r.t, err)
+	if len(st.Refused) != 1 || st.Refused[0].UID != uid || !strings.Contains(st.Refused[0].Reason, reason) {
+		r.t.Errorf("status names %+v, want %s: %s", st.Refused, uid, reason)
+	}
+	if st.Last.Result != "refused" {
+		r.t.Errorf("the result of the poll is %q", st.Last.Result)
+	}
+}
+
+var growing = []time.Duration{15 * time.Minute, time.Hour, 4 * time.Hour, 12 * time.Hour, day, day}
+
+func TestRefusedBySink(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		r, good, poison := poisoned(t, late)
+		if s := r.poll(); s.Class != fetch.ClassRefused || s.Refused != 1 || s.Fetched != 2 || s.Deleted != 2 {
+			t.Errorf("late %v: %v, %d refused, %d fetched, %d deleted: %v", late, s.Class, s.Refused, s.Fetched, s.Deleted, s.Err)
+		}
+		r.expect(good...)
+		r.expectRefused("u2", "it is poison")
+		r.expectPauses("u2", growing...)
+		r.expectNothingStaged()
+
+		// The sink changes its mind.
+		r.account.Deliver.Sink = r.account.Deliver.Sink.(picky).Sink
+		r.later(day)
+		r.succeed()
+		r.expect(append(good, poison)...)
+		if st, err := r.store.Status(t.Context(), "work", 0); err != nil || len(st.Refused) != 0 || len(r.left()) != 0 {
+			t.Errorf("late %v: status still names %v, left %q, %v", late, st.Refused, r.left(), err)
+		}
+	}
+}
+
+func TestRefusedByServer(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	want := r.fill(3)
+	// The refusals count as downloads, though nothing comes.
+	r.drop.Order(pop3test.On("RETR", func(x *pop3test.Exchange) {
+		x.Act()
+		x.Reply = strings.NewReader("-ERR cannot read it\r\n")
+	}).UID("u2"))
+	r.poll()
+	r.expect(want[0], want[2])
+	r.expectRefused("u2", `server refused RETR: "cannot read it"`)
+	r.expectPauses("u2", growing...)
+	r.drop.ClearFaults()
+	r.later(day)
+	r.succeed()
+	r.expect(want...)
+}
+
+// quarantine gives the account one and returns the rig of its Maildir.
+func (r *rig) quarantine() *rig {
+	q := &rig{t: r.t, dir: filepath.Join(r.t.TempDir(), "Quarantine")}
+	sink, err := maildir.New(q.dir, maildir.Options{})
+	check(r.t, err)
+	r.account.Quarantine = &fetch.Target{Name: "quarantine", Sink: sink}
+	return q
+}
+
+func TestQuarantine(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		r, good, poison := poisoned(t, late)
+		q := r.quarantine()
+		s := r.succeed()
+		r.expect(good...)
+		q.expect(poison)
+		if s.Refused != 0 || s.Fetched != 3 || s.Deleted != 3 || len(r.left()) != 0 {
+			t.Errorf("late %v: %d refused, %d fetched, %d deleted, left %q", late, s.Refused, s.Fetched, s.Deleted, r.left())
+		}
+		r.succeed()
+		q.expect(poison)
+	}
+}
+
+// What was refused before there was a quarantine goes there when it is tried
+// again.
+func TestQuarantineLater(t *testing.T) {
+	r, good, poison := poisoned(t, false)
+	r.poll()
+	q := r.quarantine()
+	r.later(15 * time.Minute)
+	r.succeed()
+	r.expect(good...)
+	q.expect(poison)
+	if len(r.left()) != 0 {
+		t.Errorf("left %q", r.left())
+	}
+}
+
+func TestQuarantineRefusesToo(t *testing.T) {
+	r, good, _ := poisoned(t, false)
+	q := r.quarantine()
+	r.account.Quarantine.Sink = picky{Sink: r.account.Quarantine.Sink}
+	if s := r.poll(); s.Class != fetch.ClassRefused || s.Refused != 1 || s.Deleted != 2 {
+		t.Errorf("%v, %d refused, %d deleted: %v", s.Class, s.Refused, s.Deleted, s.Err)
+	}
+	r.expect(good...)
+	q.expect()
+	r.expectRefused("u2", "it is poison")
+}
+
+func TestTooLarge(t *testing.T) {
+	big := "Subject: big\n\n" + strings.Repeat("large\n", 100_000)
+	honest := func(_ string, octets int64) int64 { return octets }
+	small := func(string, int64) int64 { return 1 }
+	for _, test := range []struct {
+		name  string
+		size  func(string, int64) int64
+		says  string
+		loads int // downloads in the first two polls
+	}{
+		{"by LIST", honest, "max_size is 10000", 0},
+		{"by what comes", small, "larger than max_size", 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := newRig(t, pop3test.Behaviour{})
+			r.drop.Order(pop3test.WrongSizes(test.size))
+			r.drop.Add("big", []byte(big))
+			want := r.fill(2)
+			r.account.MaxSize = 10_000
+			r.poll()
+			r.poll()
+			r.expect(want...)
+			r.expectNothingStaged()
+			if got := r.left(); !slices.Equal(got, []string{"big"}) || r.drop.Retrieved("big") != test.loads {
+				t.Errorf("left %q, %d downloads", got, r.drop.Retrieved("big"))
+			}
+			st, err := r.store.Status(t.Context(), "work", 0)
+			check(t, err)
+			if len(st.Refused) != 1 || !strings.Contains(st.Refused[0].Reason, test.says) {
+				t.Errorf("status names %+v", st.Refused)
+			}
+			if s := r.poll(); s.Class != fetch.ClassFine && test.loads == 0 || s.TooLarge+s.Refused != 1 {
+				t.Errorf("%v, %d too large, %d refused", s.Class, s.TooLarge, s.Refused)
+			}
+
+			// Raising the limit is enough.
+			r.account.MaxSize = 1_000_000
+			r.later(15 * time.Minute)
+			r.succeed()
+			r.expect(append(want, big)...)
+		})
+	}
+}
+
+func TestTooLargeGoesToQuarantine(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	big := "Subject: big\n\n" + strings.Repeat("large\n", 10_000)
+	r.drop.Add("big", []byte(big))
+	want := r.fill(2)
+	r.account.MaxSize = 1000
+	q := r.quarantine()
+	s := r.succeed()
+	r.expect(want...)
+	q.expect(big)
+	if s.TooLarge != 0 || s.Deleted != 3 || len(r.left()) != 0 {
+		t.Errorf("%d too large, %d deleted, left %q", s.TooLarge, s.Deleted, r.left())
+	}
+}
+
+// A message over the limit that has no name is not remembered by none.
+func TestTooLargeWithoutName(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{Without: []string{"UIDL", "TOP"}})
+	r.drop.Add("x", []byte("Subject: big\n\n"+strings.Repeat("large\n", 10_000)))
+	r.account.MaxSize = 1000
+	if s := r.poll(); s.TooLarge != 1 || r.phase("") == state.Refused {
+		t.Errorf("%d too large, rows %+v", s.TooLarge, r.rows())
+	}
+}
