@@ -1,0 +1,162 @@
+package remote
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// silence is the error of a peer that lets us wait for too long.
+type silence time.Duration
+
+func (d silence) Error() string { return fmt.Sprintf("no answer for %v", time.Duration(d)) }
+
+// Timeout and Temporary make it a net.Error.
+func (d silence) Timeout() bool   { return true }
+func (d silence) Temporary() bool { return false }
+
+// Is makes it os.ErrDeadlineExceeded to errors.Is.
+func (d silence) Is(target error) bool { return target == os.ErrDeadlineExceeded }
+
+// maxWrite is the most that is written under one deadline.
+const maxWrite = 32 << 10
+
+// conn is a connection whose deadlines move on with each byte. It lies below
+// TLS, so that they count bytes on the wire.
+type conn struct {
+	net.Conn
+
+	mu          sync.Mutex
+	timeout     time.Duration
+	read, write time.Time // deadlines set from outside; zero is none
+	broken      error     // why every further call fails
+}
+
+func (c *conn) Read(p []byte) (int, error) {
+	limit, err := c.arm(&c.read, c.Conn.SetReadDeadline)
+	if err != nil {
+		return 0, err
+	}
+	n, err := c.Conn.Read(p)
+	return n, c.failed(limit, err)
+}
+
+func (c *conn) Write(p []byte) (n int, err error) {
+	for {
+		limit, err := c.arm(&c.write, c.Conn.SetWriteDeadline)
+		if err != nil {
+			return n, err
+		}
+		m, err := c.Conn.Write(p[n:min(len(p), n+maxWrite)])
+		n += m
+		if err := c.failed(limit, err); err != nil || n == len(p) {
+			return n, err
+		}
+	}
+}
+
+// arm sets the deadline of one read or write: the silence that is allowed, or
+// the deadline set from outside if that is earlier. Under the lock, so that it
+// cannot undo the end of a context.
+func (c *conn) arm(outer *time.Time, set func(time.Time) error) (limit time.Duration, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.broken != nil {
+		return 0, c.broken
+	}
+	deadline := time.Now().Add(c.timeout)
+	if !outer.IsZero() && outer.Before(deadline) {
+		deadline = *outer
+	}
+	return c.timeout, set(deadline)
+}
+
+// failed remembers the first error, and gives it its reason.
+func (c *conn) failed(limit time.Duration, err error) error {
+	if err == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.broken == nil {
+		if c.broken = err; errors.Is(err, os.ErrDeadlineExceeded) {
+			c.broken = silence(limit)
+		}
+	}
+	return c.broken
+}
+
+// kill fails all reads and writes, those under way included.
+func (c *conn) kill(cause error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.broken == nil {
+		c.broken = cause
+	}
+	_ = c.Conn.SetDeadline(time.Unix(1, 0)) // it fails only if conn is closed
+}
+
+// The deadlines from outside count from the next read or write. Protocol
+// packages set them before each command and take them away after it.
+
+func (c *conn) SetDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.read, c.write = t, t
+	return nil
+}
+
+func (c *conn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.read = t
+	return nil
+}
+
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.write = t
+	return nil
+}
+
+// under returns the conn below TLS, nil if Connect did not make it.
+func under(nc net.Conn) *conn {
+	if tc, ok := nc.(*tls.Conn); ok {
+		nc = tc.NetConn()
+	}
+	c, _ := nc.(*conn)
+	return c
+}
+
+// Obey has the end of ctx interrupt the reads and writes on a connection from
+// Connect, TLS over it included, at once and for good: they fail with the
+// context's cause. stop ends the watch; a connection whose context has not
+// ended by then can be used on.
+func Obey(ctx context.Context, nc net.Conn) (stop func()) {
+	c := under(nc)
+	if c == nil {
+		panic("remote: not a connection of Connect")
+	}
+	done := context.AfterFunc(ctx, func() { c.kill(context.Cause(ctx)) })
+	return func() { done() }
+}
+
+// SetSilence changes the Timeout of a connection from Connect, from the next
+// read or write on, and returns the one before.
+func SetSilence(nc net.Conn, d time.Duration) time.Duration {
+	c := under(nc)
+	if c == nil {
+		panic("remote: not a connection of Connect")
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := c.timeout
+	c.timeout = d
+	return before
+}

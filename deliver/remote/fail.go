@@ -1,0 +1,95 @@
+package remote
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"strings"
+	"syscall"
+
+	"github.com/mailhaul/mailhaul/deliver"
+)
+
+// ErrNotEncrypted means that the server offers no STARTTLS, or refuses it, on
+// a connection that must be encrypted. Packages of protocols wrap it.
+var ErrNotEncrypted = errors.New("the server does not offer STARTTLS")
+
+// Fail makes a *deliver.Error of what went wrong with the connection to the
+// server: whose turn it is, and what the user can do. An error that is a
+// *deliver.Error already is returned as it is. Refusals of a protocol's own,
+// a wrong password included, are for the protocol's package to tell apart.
+func (s *Server) Fail(op string, err error) *deliver.Error {
+	if e, ok := errors.AsType[*deliver.Error](err); ok {
+		return e
+	}
+	fault, hint := s.advise(err)
+	return &deliver.Error{Fault: fault, Target: s.Addr, Op: op, Err: err, Hint: hint}
+}
+
+// advise is the one table from errors to whose turn it is and what to do.
+func (s *Server) advise(err error) (deliver.Fault, string) {
+	if errors.Is(err, context.Canceled) {
+		return deliver.FaultTemporary, ""
+	}
+	if _, ok := errors.AsType[*SecretError](err); ok {
+		return deliver.FaultOperator, "check the sink's password options"
+	}
+	if _, ok := errors.AsType[*MechanismError](err); ok {
+		return deliver.FaultOperator, "servers often offer a login only with TLS: check tls, or leave out user if the server wants no login"
+	}
+	if errors.Is(err, ErrNotEncrypted) {
+		return deliver.FaultOperator, "try tls: implicit; tls: none would send the mail in the clear"
+	}
+	if hint, ok := s.adviseTLS(err); ok {
+		return deliver.FaultOperator, hint
+	}
+	if e, ok := errors.AsType[*net.DNSError](err); ok {
+		if e.IsNotFound {
+			return deliver.FaultOperator, "check the spelling of the server's name"
+		}
+		return deliver.FaultTemporary, "the name server did not answer: check the network"
+	}
+	if _, ok := errors.AsType[*net.AddrError](err); ok {
+		return deliver.FaultOperator, "write the server as host:port, or as the absolute path of a UNIX socket"
+	}
+	if s.Unix() && (errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.ENOTSOCK)) {
+		return deliver.FaultOperator, "make sure that the server is running and lets mailhaul use its socket"
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return deliver.FaultTemporary, "make sure that the server is running, and check the port"
+	}
+	// EACCES and the like come from a firewall, and not from a file.
+	if deliver.FaultOf(err) == deliver.FaultMachine {
+		return deliver.FaultMachine, ""
+	}
+	return deliver.FaultTemporary, ""
+}
+
+// adviseTLS covers what can be wrong with a certificate or a handshake.
+func (s *Server) adviseTLS(err error) (hint string, ok bool) {
+	if e, ok := errors.AsType[x509.CertificateInvalidError](err); ok && e.Reason == x509.Expired {
+		return "the server's certificate is out of date (or this machine's clock is wrong): tell its operator", true
+	}
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
+		return "use the name that the certificate is for, or pin the certificate with tls_fingerprint", true
+	}
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return "if the server is yours, name its authority with tls_ca or pin the certificate with tls_fingerprint", true
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return "the certificate is not valid; tls_fingerprint can pin one that you know to be right", true
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		if s.Protection() == StartTLS {
+			return "the server went on in the clear after STARTTLS: do not trust this network; tls: implicit leaves no room for it", true
+		}
+		return "the server does not speak TLS on this port: try tls: starttls, or another port", true
+	}
+	if alert := tls.AlertError(0); errors.As(err, &alert) || strings.Contains(err.Error(), "tls: protocol version not supported") ||
+		strings.Contains(err.Error(), "tls: server selected unsupported protocol version") {
+		return "server and client agree on no TLS version; for an old server that you must use, lower tls_min", true
+	}
+	return "", false
+}

@@ -1,0 +1,131 @@
+// Package remote connects sinks to the servers that they deliver to: a TCP
+// address or a UNIX socket, TLS verified, a login that goes nowhere in the
+// clear unless the user asked for that, and connections on which nothing
+// blocks for long.
+package remote
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"path/filepath"
+	"time"
+)
+
+// Security is how a connection is protected.
+type Security int
+
+const (
+	// ImplicitTLS is TLS from the first byte (RFC 8314 §3).
+	ImplicitTLS Security = iota
+	// StartTLS begins in the clear and must change to TLS before anything
+	// else is said. It is for the protocol's package to do so; Dial returns
+	// the connection in the clear.
+	StartTLS
+	// PlainText is never encrypted, and a password goes out as it is.
+	PlainText
+)
+
+const (
+	// defaultTimeout is what RFC 5321 §4.5.3.2 gives a server to answer most
+	// commands.
+	defaultTimeout = 5 * time.Minute
+	connectTimeout = 30 * time.Second
+)
+
+// Server says how to reach a server. A Server is not changed by its methods.
+type Server struct {
+	// Addr is host:port, or the absolute path of a UNIX socket.
+	Addr string
+	// Security is how the connection is protected. A UNIX socket is
+	// PlainText whatever this says: it does not leave the machine.
+	Security Security
+	// TLS is what to verify. nil, or one without ServerName, stands for the
+	// host's name; nil also for the system's authorities and TLS 1.2.
+	TLS *tls.Config
+	// Timeout bounds silence: the wait for the peer's next byte, and for the
+	// peer to take one. 0 is 5 minutes (RFC 5321 §4.5.3.2). Connecting, TLS
+	// included, takes 30 seconds at most, or Timeout if that is less.
+	Timeout time.Duration
+	// User is the name to log in with; without one there is no login.
+	User string
+	// Secret returns the password. It is called once a login.
+	Secret func(context.Context) (string, error)
+	// Dial replaces net.Dialer if it is not nil.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+// Unix reports whether Addr is the path of a UNIX socket.
+func (s *Server) Unix() bool { return filepath.IsAbs(s.Addr) }
+
+// Protection is Security as it applies to Addr.
+func (s *Server) Protection() Security {
+	if s.Unix() {
+		return PlainText
+	}
+	return s.Security
+}
+
+// TLSConfig is what a handshake with the server must use: TLS, with the name
+// of the server filled in.
+func (s *Server) TLSConfig() *tls.Config {
+	c := s.TLS.Clone()
+	if c == nil {
+		c = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	if c.ServerName == "" {
+		if host, _, err := net.SplitHostPort(s.Addr); err == nil {
+			c.ServerName = host
+		}
+	}
+	return c
+}
+
+// Connect opens a connection, with TLS if that is implicit. On the connection
+// nothing blocks for longer than Timeout without a byte going over; deadlines
+// set on it can only shorten that. After the first failure of a read or a
+// write every other one fails at once. The error is that of the network, of
+// the name lookup or of TLS: Fail turns it into one of package deliver.
+func (s *Server) Connect(ctx context.Context) (net.Conn, error) {
+	limit := min(s.timeout(), connectTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, silence(limit))
+	defer cancel()
+	dial, network := s.Dial, "tcp"
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	if s.Unix() {
+		network = "unix"
+	}
+	raw, err := dial(ctx, network, s.Addr)
+	if err != nil {
+		return nil, causeOf(ctx, err)
+	}
+	c := &conn{Conn: raw, timeout: s.timeout()}
+	if s.Protection() != ImplicitTLS {
+		return c, nil
+	}
+	tc := tls.Client(c, s.TLSConfig())
+	if err := tc.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		return nil, causeOf(ctx, err)
+	}
+	return tc, nil
+}
+
+func (s *Server) timeout() time.Duration {
+	if s.Timeout > 0 {
+		return s.Timeout
+	}
+	return defaultTimeout
+}
+
+// causeOf replaces an error that comes of a context's end by the reason for
+// that end.
+func causeOf(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+		return cause
+	}
+	return err
+}
