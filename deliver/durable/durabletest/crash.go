@@ -13,6 +13,13 @@ const maxCuts = 4096
 // What was not synced is still there, and is still not durable.
 func (f *FS) Kill() *FS {
 	f.crash()
+	return f.Fork()
+}
+
+// Fork returns what Kill would return if it were called now, and lets the
+// process go on: one run can so be looked at as it would be after a crash at
+// any of its operations.
+func (f *FS) Fork() *FS {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	g := newClone(func(n *inode, c *clone) *inode {

@@ -191,6 +191,21 @@ func TestCrashAt(t *testing.T) {
 	}
 }
 
+func TestFork(t *testing.T) {
+	f := New()
+	h := write(t, f, "/a", "x")
+	must(t, h.TryLock())
+	g := f.Fork()
+	must(t, h.Sync(), f.Rename("/a", "/b"), f.SyncDir("/")) // the process goes on
+	must(t, write(t, g, "/a", "").TryLock())
+	if diff := cmp.Diff("/a -rw------- \"x\"\n", g.Tree()); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"added /a", "content of /a"}, g.Unsynced()); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestFailures(t *testing.T) {
 	f := New()
 	h := write(t, f, "/a", "")
