@@ -64,16 +64,15 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 		return err
 	}
 	defer w.Close()
+	out, err := newReporter(std, o, chosen, w)
+	if err != nil {
+		return err
+	}
 	store, done, err := openFor(ctx, cfg, o.dry)
 	if err != nil {
 		return err
 	}
 	defer done()
-
-	out, err := newReporter(std, o, chosen, w)
-	if err != nil {
-		return err
-	}
 	if o.silent {
 		if out, err = newQuiet(ctx, out, store, chosen); err != nil {
 			return err

@@ -26,9 +26,8 @@ func run(ctx context.Context, args []string, std stdio) (code int) {
 			code = exitInternal
 		}
 	}()
-	// Neither a reader of our output that goes away nor a full disk is to end
-	// a poll half-way.
-	defer failWrites()()
+	// A reader of our output that goes away is not to end a poll half-way.
+	defer notePipes()()
 	err := newApp(std).RunContext(ctx, optionsFirst(args))
 	complain(std, err)
 	return exitCode(err)

@@ -7,12 +7,11 @@ import (
 	"syscall"
 )
 
-// failWrites has a write to a closed pipe, or beyond the limit on the size of
-// files (setrlimit(2)), fail instead of killing the program. Unlike an ignored
-// signal, a noted one is not passed on to password commands.
-func failWrites() (stop func()) {
+// notePipes has a write to a closed pipe fail instead of killing the program.
+// Unlike an ignored signal, a noted one is not passed on to password commands.
+func notePipes() (stop func()) {
 	c := make(chan os.Signal, 1)
-	signal.Notify(c, syscall.SIGPIPE, syscall.SIGXFSZ)
+	signal.Notify(c, syscall.SIGPIPE)
 	return func() { signal.Stop(c) }
 }
 

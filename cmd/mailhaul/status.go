@@ -130,10 +130,13 @@ func trouble(out io.Writer, st state.Status, now time.Time) {
 	}
 }
 
-// uniqueID returns a message's unique-id for a person. State keys that begin
-// with a NUL are digests of messages that have none.
+// withoutUID tells whether a key of the state stands for a message without a
+// unique-id: it is a NUL and a digest then.
+func withoutUID(key string) bool { return strings.HasPrefix(key, "\x00") }
+
+// uniqueID returns a message's unique-id for a person.
 func uniqueID(key string) string {
-	if strings.HasPrefix(key, "\x00") {
+	if withoutUID(key) {
 		return "a message without a unique-id"
 	}
 	return fmt.Sprintf("%q", key)

@@ -35,7 +35,7 @@ type pollJSON struct {
 }
 
 type refusedJSON struct {
-	UID     string     `json:"uid"`
+	UID     string     `json:"uid"` // empty if the server gives none
 	Octets  int64      `json:"octets"`
 	Reason  string     `json:"reason"`
 	Tries   int        `json:"tries"`
@@ -56,8 +56,12 @@ func writeStatusJSON(out io.Writer, all []state.Status) error {
 			}
 		}
 		for _, row := range st.Refused {
+			uid := strings.ToValidUTF8(row.UID, "\ufffd")
+			if withoutUID(row.UID) {
+				uid = ""
+			}
 			a.Refused = append(a.Refused, refusedJSON{
-				UID: strings.ToValidUTF8(row.UID, "\ufffd"), Octets: row.Size, Reason: row.Reason,
+				UID: uid, Octets: row.Size, Reason: row.Reason,
 				Tries: row.Tries, NextTry: instant(row.NextTry),
 			})
 		}

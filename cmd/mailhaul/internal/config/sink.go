@@ -109,12 +109,12 @@ func (p *parser) mode(v value, m *Maildir) {
 // sinkNames checks the names of sinks in one mapping, whose own keys are
 // given.
 func (p *parser) sinkNames(v value, own map[string]int, a *Account) {
-	for key, name := range map[string]string{"deliver": a.Deliver, "quarantine": a.Quarantine} {
-		if own[key] == 0 || name == "" || len(p.sinkList) == 0 || slices.Contains(p.sinkList, name) {
+	for _, named := range []struct{ key, sink string }{{"deliver", a.Deliver}, {"quarantine", a.Quarantine}} {
+		if own[named.key] == 0 || named.sink == "" || len(p.sinkList) == 0 || slices.Contains(p.sinkList, named.sink) {
 			continue
 		}
-		_, hint := didYouMean(name, p.sinkList)
-		p.fail(value{line: own[key], where: v.where}, hint, "%s: there is no sink %s", key, quote(name))
+		_, hint := didYouMean(named.sink, p.sinkList)
+		p.fail(value{line: own[named.key], where: v.where}, hint, "%s: there is no sink %s", named.key, quote(named.sink))
 	}
 }
 
