@@ -69,7 +69,8 @@ type Sink interface {
 	io.Closer
 }
 
-// Batch is a group of messages that become durable and visible together. Its
+// Batch is a group of messages of one account that become durable and visible
+// together. Its
 // methods are called by one goroutine at a time, in the order Stage*,
 // Prepare, Commit; Abort may be called at any time after which nothing else
 // is.
@@ -101,9 +102,10 @@ type Batch interface {
 	// leaves unreported messages in the same state.
 	Commit(ctx context.Context, landed func(Receipt) error) error
 
-	// Abort drops everything that was staged, as if it had never been, and
-	// with it the promises of Prepare. Once Commit was called it does
-	// nothing, so it can be deferred.
+	// Abort drops everything that was staged, as if it had never been. After
+	// Prepare it may leave that to Settle and Sweep, since nobody can tell
+	// whether the promises have reached the journal. Once Commit was called
+	// it does nothing, so it can be deferred.
 	Abort() error
 }
 
