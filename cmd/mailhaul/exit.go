@@ -99,7 +99,7 @@ func hintOf(err error) string {
 		return e.hint
 	}
 	if _, ok := errors.AsType[*config.NotFound](err); ok {
-		return "config.example.yaml explains every option; mailhaul demo needs none"
+		return "write one there, or name it with --config or $MAILHAUL_CONFIG; config.example.yaml explains every option"
 	}
 	if _, ok := errors.AsType[*state.Error](err); ok {
 		return fetch.Hint(err)

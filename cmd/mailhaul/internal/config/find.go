@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -30,7 +31,7 @@ func Find(explicit string) (string, error) {
 		}
 		looked = append(looked, path)
 	}
-	return "", &NotFound{Looked: looked}
+	return "", &NotFound{Looked: slices.Compact(looked)}
 }
 
 // NotFound is the error of Find when no file is there.
