@@ -55,7 +55,7 @@ var scenarios = []scenario{
 	},
 	{
 		name: "RETR hangs up in the middle of one message, always", faults: []pop3test.Fault{pop3test.CutIn("RETR", 30, pop3test.HangUp).UID("u2")},
-		class: fetch.ClassRefused, delivered: "1 3", left: "u2", says: "the connection died while it was being retrieved",
+		class: fetch.ClassRefused, delivered: "1 3", left: "u2", says: "it did not come in whole",
 		polls: 2, pause: time.Hour, again: "u2",
 	},
 	{

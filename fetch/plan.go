@@ -81,7 +81,7 @@ type Want struct {
 
 // tries returns how often the message was tried in vain.
 func (w *Want) tries() int {
-	if w.Row == nil || w.Row.Phase != state.Refused {
+	if w.Row == nil {
 		return 0
 	}
 	return w.Row.Tries
@@ -102,9 +102,11 @@ func MakePlan(listing []pop3proto.Entry, rows []state.Row, headers map[int]state
 	p.identify(moved)
 	p.miss()
 	// Messages that gave trouble come last, where they hold up no other.
-	slices.SortFunc(p.plan.Fetch, func(a, b Want) int {
+	inOrder := func(a, b Want) int {
 		return cmp.Or(cmp.Compare(a.tries(), b.tries()), cmp.Compare(a.Num, b.Num))
-	})
+	}
+	slices.SortFunc(p.plan.Fetch, inOrder)
+	slices.SortFunc(p.plan.Verify, inOrder)
 	return p.plan
 }
 
@@ -181,7 +183,11 @@ func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 	case state.Deleted:
 		// RFC 1939 §7 wants a unique-id to stay unique, yet some servers
 		// restore deleted messages and some reuse their ids.
-		p.verify(w)
+		if row.NextTry > p.pol.Now.Unix() {
+			p.plan.Waiting++
+		} else {
+			p.verify(w)
+		}
 	case state.Refused:
 		switch {
 		case p.tooLarge(e):

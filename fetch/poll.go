@@ -52,6 +52,9 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary) error {
 	if err == nil {
 		err = a.sessions(ctx, o, s)
 	}
+	if _, spent := errors.AsType[errBudget](context.Cause(ctx)); spent && errors.Is(err, context.DeadlineExceeded) {
+		err = context.Cause(ctx)
+	}
 	return errors.Join(err, a.save(ctx, o, s, err))
 }
 

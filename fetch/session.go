@@ -28,9 +28,10 @@ type session struct {
 	rows    []state.Row
 	plan    Plan
 
-	delete  []Listed // landed and due
-	rejects []Want   // for the quarantine
-	report  *Report  // for Check; may be nil
+	delete  []Listed        // landed and due
+	rejects []Want          // for the quarantine
+	unnamed map[string]bool // keys of messages without a name; nil until asked for
+	report  *Report         // for Check; may be nil
 }
 
 // open connects, logs in and asks what the server can do.
@@ -210,17 +211,18 @@ func (s *session) transfer(ctx context.Context) error {
 // verify downloads messages that may have landed before, and returns those
 // that did not.
 func (s *session) verify(ctx context.Context, wants []Want) (different []Want, err error) {
-	twins := map[state.Sum]*state.Row{}
+	twins := map[state.Sum][]*state.Row{}
 	for i := range s.plan.Twins {
-		twins[s.plan.Twins[i].Content] = &s.plan.Twins[i]
+		row := &s.plan.Twins[i]
+		twins[row.Content] = append(twins[row.Content], row)
 	}
 	next := 0
 	for m, err := range s.client.Retrieve(ctx, s.entries(wants)) {
-		if err != nil && !isReply(err) {
-			return nil, s.broken(err)
-		}
 		w := wants[next]
 		next++
+		if err != nil && !isReply(err) {
+			return nil, s.cut(ctx, w, err)
+		}
 		if err != nil {
 			if err := s.refuse(ctx, w, err); err != nil {
 				return nil, err
@@ -229,13 +231,13 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 		}
 		sums := newSums()
 		if _, err := m.WriteTo(sums); err != nil {
-			return nil, s.broken(err)
+			return nil, s.cut(ctx, w, err)
 		}
-		row := w.Row
-		if row == nil {
-			row = twins[sums.contentSum()]
+		row, content := w.Row, sums.contentSum()
+		if same := twins[content]; row == nil && len(same) > 0 {
+			row, twins[content] = same[0], same[1:]
 		}
-		if row == nil || row.Content != sums.contentSum() {
+		if row == nil || row.Content != content {
 			different = append(different, Want{Entry: w.Entry, Key: w.Key})
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/fetch/state"
@@ -122,11 +123,22 @@ func (d *download) run(ctx context.Context, wants []Want) error {
 // cut handles a connection that died while w was on its way. What has come in
 // whole is committed.
 func (d *download) cut(ctx context.Context, w Want, err error) error {
-	if ctx.Err() != nil {
-		return errors.Join(context.Cause(ctx), d.hand())
+	return errors.Join(d.session.cut(ctx, w, err), d.hand())
+}
+
+// cut handles a connection that died, or a budget that ran out, while w was on
+// its way.
+func (s *session) cut(ctx context.Context, w Want, err error) error {
+	if ctx.Err() == nil {
+		err = s.broken(err)
+		return errors.Join(&cutError{err}, s.suspect(ctx, w, err))
 	}
-	err = d.broken(err)
-	return errors.Join(&cutError{err}, d.hand(), d.suspect(ctx, w, err))
+	err = context.Cause(ctx)
+	if _, spent := errors.AsType[errBudget](err); spent {
+		// A message that trickles in would hold up all others for ever.
+		return errors.Join(err, s.suspect(context.WithoutCancel(ctx), w, err))
+	}
+	return err
 }
 
 func (d *download) begin(ctx context.Context) error {
@@ -170,7 +182,7 @@ func (d *download) stage(ctx context.Context, w Want, b *body) error {
 	}
 	it := item{want: w, octets: d.sums.octets, header: d.sums.header.sum(), content: d.sums.contentSum()}
 	if it.want.Key == "" {
-		it.want.Key = unnamedKey(it.header, it.content)
+		it.want.Key = d.unnamedKey(it.content)
 	}
 	d.batch.items = append(d.batch.items, it)
 	d.batch.bytes += it.octets
@@ -178,13 +190,23 @@ func (d *download) stage(ctx context.Context, w Want, b *body) error {
 	return nil
 }
 
-// unnamedKey is the key of a message that was downloaded before anything was
-// known to tell it by.
-func unnamedKey(header, content state.Sum) string {
-	if header.IsZero() {
-		header = content
+// unnamedKey returns a key for a message that was downloaded before anything
+// was known to tell it by. Copies of one message have a key each.
+func (s *session) unnamedKey(content state.Sum) string {
+	if s.unnamed == nil {
+		s.unnamed = map[string]bool{}
+		for _, r := range s.rows {
+			if strings.HasPrefix(r.UID, "\x00") {
+				s.unnamed[r.UID] = true
+			}
+		}
 	}
-	return "\x00" + string(header[:])
+	key := "\x00" + string(content[:])
+	for s.unnamed[key] {
+		key += "+"
+	}
+	s.unnamed[key] = true
+	return key
 }
 
 // reject handles a message that a sink refuses: the quarantine, if there is
@@ -214,11 +236,11 @@ func (s *session) refuse(ctx context.Context, w Want, err error) error {
 	}})
 }
 
-// suspect records that the connection died over a message. Lines drop for any
-// reason, so the first time it is only put behind all others; if it happens
-// again, the message is left alone like one that was refused.
+// suspect records that a poll or its connection ended over a message. Lines
+// drop for any reason, so the first time it is only put behind all others; if
+// it happens again, the message is left alone like one that was refused.
 func (s *session) suspect(ctx context.Context, w Want, err error) error {
-	err = fmt.Errorf("the connection died while it was being retrieved: %w", err)
+	err = fmt.Errorf("it did not come in whole: %w", err)
 	if w.tries() > 0 {
 		return s.refuse(ctx, w, err)
 	}

@@ -1,0 +1,274 @@
+package fetch_test
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
+)
+
+var oddUIDs = []struct {
+	name string
+	uids []string
+}{
+	{"duplicates", []string{"a", "b", "a", "a", "c"}},
+	{"nothing but duplicates", []string{"a", "a"}},
+	{"one blank", []string{"a", "", "b"}},
+	{"all blank", []string{"", "", ""}},
+	{"90 characters", []string{strings.Repeat("x", 89) + "1", strings.Repeat("x", 89) + "2"}},
+	{"too long to be used", []string{strings.Repeat("x", 1999) + "1", strings.Repeat("x", 1999) + "2", "a"}},
+	{"spaces", []string{"a b", "a  b", "a b c", "a"}},
+	{"8-bit", []string{"\xff\xfe", "\xe9", "é", "日本"}},
+	{"like paths", []string{"../../etc/passwd", "/", "..", ".", "a/b", "a\\b", "C:"}},
+	{"control characters", []string{"a\tb", "a\x1b[31mb", "a\x7f"}},
+	{"like numbers", []string{"1", "01", "2", "-1"}},
+	{"one in two cases", []string{"AbC", "aBc"}},
+	{"like SQL and formats", []string{"'; DROP TABLE messages; --", "%s%n", "\"", "*"}},
+}
+
+// Whatever the unique-ids are like, each message is delivered once, is not
+// downloaded a second time while it is kept, and goes when it is due.
+func TestOddUIDs(t *testing.T) {
+	for _, test := range oddUIDs {
+		for _, without := range [][]string{nil, {"PIPELINING"}, {"UIDL"}} {
+			t.Run(fmt.Sprint(test.name, " without ", without), func(t *testing.T) {
+				t.Parallel()
+				r := newRig(t, pop3test.Behaviour{Without: without})
+				r.account.Keep.Forever = true
+				var want []string
+				for i, uid := range test.uids {
+					r.drop.Add(uid, []byte(message(i)))
+					want = append(want, message(i))
+				}
+				for range 3 {
+					r.succeed()
+					r.expect(want...)
+				}
+
+				// A new message behind the old ones, and one of those gone.
+				r.drop.Remove(test.uids[0])
+				r.drop.Add("new", []byte(message(99)))
+				r.succeed()
+				want = append(want, message(99))
+				r.expect(want...)
+
+				r.account.Keep = fetch.Keep{}
+				r.succeed()
+				r.expect(want...)
+				if left := r.left(); len(left) != 0 {
+					t.Errorf("left %q", left)
+				}
+				r.expectRetrieved(len(want))
+			})
+		}
+	}
+}
+
+// expectRetrieved fails the test unless the server was asked for n messages.
+func (r *rig) expectRetrieved(n int) {
+	r.t.Helper()
+	got := 0
+	for _, line := range r.drop.Log() {
+		if strings.HasPrefix(line, "RETR ") {
+			got++
+		}
+	}
+	if got != n {
+		r.t.Errorf("the server was asked for %d messages, want %d", got, n)
+	}
+}
+
+// Without UIDL and TOP, and nothing to be kept, nothing is delivered twice,
+// even if the server forgets to delete.
+func TestWithoutIdentity(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{Without: []string{"UIDL", "TOP"}})
+	var want []string
+	// One header, three bodies; and one message twice.
+	for _, body := range []string{"one", "two", "three", "two"} {
+		raw := "Subject: cron\n\n" + body + "\n"
+		r.drop.Add("x", []byte(raw))
+		want = append(want, raw)
+	}
+	r.drop.Order(pop3test.ReplyErr("QUIT", "no").Session(1, 2))
+	for _, class := range []fetch.Class{fetch.ClassRetry, fetch.ClassRetry, fetch.ClassFine} {
+		if s := r.poll(); s.Class != class {
+			t.Errorf("%v, want %v: %v", s.Class, class, s.Err)
+		}
+		r.expect(want...)
+	}
+	if left := r.left(); len(left) != 0 {
+		t.Errorf("left %d", len(left))
+	}
+}
+
+// A server that has no TOP and blank unique-ids can have those kept only by
+// not being asked for them.
+func TestBlankWithoutTOP(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
+	r.account.Keep.Forever = true
+	r.drop.Add("", []byte(message(1)))
+	r.drop.Add("a", []byte(message(2)))
+	s := r.succeed()
+	r.expect(message(2))
+	if said := r.said(s); !strings.Contains(said, "1 messages have no unique-id") {
+		t.Errorf("it says %q", said)
+	}
+	r.account.Keep = fetch.Keep{}
+	r.succeed()
+	r.expect(message(1), message(2))
+}
+
+// RFC 1939 §7 forbids it; qpopper and others do it.
+func TestUIDReuse(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.drop.Add("u", []byte(message(1)))
+	r.succeed()
+	r.drop.Add("u", []byte(message(2)))
+	r.succeed()
+	r.expect(message(1), message(2))
+	if len(r.left()) != 0 {
+		t.Errorf("left %q", r.left())
+	}
+}
+
+func TestUIDReuseWhileKept(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.drop.Add("u", []byte(message(1)))
+	r.succeed()
+	r.account.Keep.Forever = true
+	r.drop.Add("u", []byte(message(2)))
+	for range 3 {
+		r.succeed()
+		r.expect(message(1), message(2))
+	}
+}
+
+// A server that fell back to a backup lists what was deleted.
+func TestRestored(t *testing.T) {
+	for _, keep := range []bool{false, true} {
+		r := newRig(t, pop3test.Behaviour{})
+		want := r.fill(5)
+		r.succeed()
+		r.drop.Restore()
+		if len(r.left()) != 5 {
+			t.Fatal("nothing was restored")
+		}
+		r.account.Keep.Forever = keep
+		for range 3 {
+			r.succeed()
+			r.expect(want...)
+		}
+		// Each was downloaded once more, to be compared, and no oftener.
+		r.expectRetrieved(10)
+		if left := len(r.left()); (left == 0) == keep {
+			t.Errorf("keep %v: %d left", keep, left)
+		}
+	}
+}
+
+// What is to be compared may be poison as well.
+func TestRestoredPoison(t *testing.T) {
+	for name, fault := range map[string]pop3test.Fault{
+		"refused": pop3test.On("RETR", func(x *pop3test.Exchange) {
+			x.Act() // and so it counts
+			x.Reply = strings.NewReader("-ERR no\r\n")
+		}).UID("u2"),
+		"cut": pop3test.CutIn("RETR", 40, pop3test.HangUp).UID("u2"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, pop3test.Behaviour{})
+			want := r.fill(3)
+			r.succeed()
+			r.drop.Restore()
+			r.drop.Order(fault)
+			r.drop.Add("new", []byte(message(9)))
+			want = append(want, message(9))
+			if s := r.poll(); s.Class != fetch.ClassRefused {
+				t.Errorf("%v: %v", s.Class, s.Err)
+			}
+			r.expect(want...)
+			if left := strings.Join(r.left(), " "); left != "u2" {
+				t.Errorf("left %q", left)
+			}
+			// It is left alone until its pause is over.
+			asked := r.drop.Retrieved("u2")
+			r.poll()
+			if n := r.drop.Retrieved("u2") - asked; n > 0 {
+				t.Errorf("asked for %d times more", n)
+			}
+			r.drop.ClearFaults()
+			r.later(time.Hour)
+			r.succeed()
+			r.expect(want...)
+			if len(r.left()) != 0 {
+				t.Errorf("left %q", r.left())
+			}
+		})
+	}
+}
+
+func TestMigration(t *testing.T) {
+	const kept = 2000
+	r := newRig(t, pop3test.Behaviour{})
+	r.account.Keep.Forever = true
+	want := r.fill(kept)
+	r.succeed()
+	r.drop.SetUIDs(func(i int, old string) string { return "moved-" + old })
+	r.drop.Add("new", []byte(message(kept+1)))
+	want = append(want, message(kept+1))
+	for range 2 {
+		r.succeed()
+		r.expect(want...)
+	}
+	for i := range kept {
+		if n := r.drop.Retrieved("u"+strconv.Itoa(i+1)) + r.drop.Retrieved("moved-u"+strconv.Itoa(i+1)); n != 1 {
+			t.Errorf("message %d was downloaded %d times", i+1, n)
+		}
+	}
+	if n := r.drop.Retrieved("new"); n != 1 {
+		t.Errorf("the new message was downloaded %d times", n)
+	}
+
+	// What they were kept for is not forgotten.
+	r.account.Keep = fetch.Keep{For: 14 * day}
+	r.later(14 * day)
+	if s := r.succeed(); s.Deleted != kept+1 {
+		t.Errorf("deleted %d", s.Deleted)
+	}
+}
+
+// Without TOP they have to be downloaded to be compared, but are not
+// delivered again; not even if two are the same.
+func TestMigrationWithoutTOP(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
+	r.account.Keep.Forever = true
+	want := r.fill(20)
+	r.drop.Add("twin1", []byte(message(50)))
+	r.drop.Add("twin2", []byte(message(50)))
+	want = append(want, message(50), message(50))
+	r.succeed()
+	r.drop.SetUIDs(func(i int, old string) string { return "moved-" + old })
+	for range 3 {
+		r.succeed()
+		r.expect(want...)
+	}
+	r.expectRetrieved(44)
+}
+
+// Many servers renumber when mail arrives at the other end of the maildrop.
+func TestUIDsTradePlaces(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.account.Keep.Forever = true
+	want := r.fill(10)
+	r.succeed()
+	r.drop.SetUIDs(func(i int, old string) string { return fmt.Sprint("u", (i+3)%10+20) })
+	for range 2 {
+		r.succeed()
+		r.expect(want...)
+	}
+	r.expectRetrieved(10)
+}
