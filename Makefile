@@ -12,7 +12,7 @@ export GOTOOLCHAIN ?= auto
 export PATH := $(PATH):/usr/local/go/bin
 
 build: ## build ./mailhaul, one static binary
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o mailhaul ./cmd/mailhaul
+	CGO_ENABLED=0 go build -buildvcs=auto -trimpath -ldflags '-s -w' -o mailhaul ./cmd/mailhaul
 
 # The one test command. A server that is missing fails it. The race detector
 # runs last, so that what it says is what one sees.
