@@ -59,8 +59,7 @@ func (e *HeldError) Error() string {
 
 // Machine reports whether err means that this machine is in trouble: a full
 // disk or quota, an I/O error, a file system that is read-only, no memory or
-// file descriptors left, a database that is damaged. Nothing that must be
-// remembered should go on then.
+// file descriptors left. Nothing that must be remembered should go on then.
 func Machine(err error) bool {
 	for _, m := range []syscall.Errno{
 		syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO,
@@ -71,8 +70,7 @@ func Machine(err error) bool {
 		}
 	}
 	switch primary(err) {
-	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM,
-		sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM:
 		return true
 	}
 	return false
