@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/mailhaul/mailhaul/deliver/durable"
@@ -187,8 +188,11 @@ func (d *dotlock) current() bool {
 // release removes the lock file, unless it was taken from us.
 func (d *dotlock) release() {
 	if d.current() {
-		// If it stays, the next process takes it over.
+		// If it stays, the next process takes it over. That may be long in
+		// coming: a power cut must not bring the file back after a poll that
+		// ended well, to keep readers out until there is new mail.
 		_ = d.fs.Remove(d.file.Name())
+		_ = d.fs.SyncDir(filepath.Dir(d.file.Name()))
 	}
 	_ = d.file.Close()
 }

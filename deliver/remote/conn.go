@@ -147,16 +147,14 @@ func Obey(ctx context.Context, nc net.Conn) (stop func()) {
 	return func() { done() }
 }
 
-// SetSilence changes the Timeout of a connection from Connect, from the next
-// read or write on, and returns the one before.
-func SetSilence(nc net.Conn, d time.Duration) time.Duration {
+// SetSilence changes the Timeout of a connection from Connect, TLS over it
+// included, from the next read or write on.
+func SetSilence(nc net.Conn, d time.Duration) {
 	c := under(nc)
 	if c == nil {
 		panic("remote: not a connection of Connect")
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	before := c.timeout
 	c.timeout = d
-	return before
 }

@@ -88,7 +88,7 @@ func (s *Server) TLSConfig() *tls.Config {
 // write every other one fails at once. The error is that of the network, of
 // the name lookup or of TLS: Fail turns it into one of package deliver.
 func (s *Server) Connect(ctx context.Context) (net.Conn, error) {
-	limit := min(s.timeout(), connectTimeout)
+	limit := min(s.Silence(), connectTimeout)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, silence(limit))
 	defer cancel()
 	dial, network := s.Dial, "tcp"
@@ -102,7 +102,7 @@ func (s *Server) Connect(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, causeOf(ctx, err)
 	}
-	c := &conn{Conn: raw, timeout: s.timeout()}
+	c := &conn{Conn: raw, timeout: s.Silence()}
 	if s.Protection() != ImplicitTLS {
 		return c, nil
 	}
@@ -114,7 +114,8 @@ func (s *Server) Connect(ctx context.Context) (net.Conn, error) {
 	return tc, nil
 }
 
-func (s *Server) timeout() time.Duration {
+// Silence is Timeout, or what it stands for if it is 0.
+func (s *Server) Silence() time.Duration {
 	if s.Timeout > 0 {
 		return s.Timeout
 	}
