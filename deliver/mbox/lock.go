@@ -103,6 +103,8 @@ func (s *Sink) busy(held *heldError) error {
 // right what that left half done.
 func (s *Sink) freeDead(path string) error {
 	if _, err := s.fs.Stat(path + ".lock"); errors.Is(err, fs.ErrNotExist) {
+		// It may have been removed a moment before the crash, and not synced.
+		_ = s.fs.SyncDir(filepath.Dir(path))
 		return nil
 	}
 	turn := s.turn(path)
