@@ -1,0 +1,272 @@
+package modeltest
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+// ledger is what a journal says: the part of package state that polls of one
+// account with one sink make use of.
+type ledger struct {
+	rows map[string]state.Row
+	open []state.Promise
+	kept map[string]bool // landings, which may be noted again
+}
+
+func (l ledger) clone() ledger {
+	return ledger{maps.Clone(l.rows), slices.Clone(l.open), maps.Clone(l.kept)}
+}
+
+// String tells two ledgers apart.
+func (l ledger) String() string {
+	var b strings.Builder
+	for _, uid := range slices.Sorted(maps.Keys(l.rows)) {
+		fmt.Fprintf(&b, "%+v\n", l.rows[uid])
+	}
+	for _, p := range l.open {
+		fmt.Fprintf(&b, "promise %+v\n", p)
+	}
+	return b.String()
+}
+
+func (l *ledger) promise(ps []state.Promise) {
+	for _, p := range ps {
+		row := l.rows[p.UID]
+		if row.Phase == state.Landed || row.Phase == state.Deleted {
+			row = state.Row{}
+		}
+		row.UID, row.Phase, row.Missing = p.UID, state.Promised, 0
+		row.Size, row.Header, row.Content = p.Size, p.Header, p.Content
+		l.rows[p.UID] = row
+		l.close(p.UID)
+		delete(l.kept, p.UID)
+		l.open = append(l.open, p)
+	}
+}
+
+// close takes back an open promise, and reports whether there was one.
+func (l *ledger) close(uid string) bool {
+	n := len(l.open)
+	l.open = slices.DeleteFunc(l.open, func(p state.Promise) bool { return p.UID == uid })
+	return len(l.open) < n
+}
+
+func (l *ledger) land(at int64, ls []state.Landing) error {
+	for _, landing := range ls {
+		if !l.close(landing.UID) && !l.kept[landing.UID] {
+			return fmt.Errorf("%q was never promised", landing.UID)
+		}
+		l.kept[landing.UID] = true
+		if row := l.rows[landing.UID]; row.Phase == state.Promised {
+			row.Phase, row.Landed = state.Landed, at
+			row.Tries, row.NextTry, row.Reason = 0, 0, ""
+			l.rows[landing.UID] = row
+		}
+	}
+	return nil
+}
+
+func (l *ledger) retract(ps []state.Promise) {
+	for _, p := range ps {
+		l.close(p.UID)
+		row := l.rows[p.UID]
+		switch {
+		case row.Phase != state.Promised || l.kept[p.UID]:
+		case row.Tries > 0:
+			row.Phase = state.Refused
+			l.rows[p.UID] = row
+		default:
+			delete(l.rows, p.UID)
+		}
+	}
+}
+
+func (l *ledger) markDeleted(at int64, uids []string) {
+	for _, uid := range uids {
+		if row := l.rows[uid]; row.Phase == state.Landed || row.Phase == state.Deleted {
+			row.Phase, row.Deleted = state.Deleted, at
+			row.Tries, row.NextTry, row.Reason = 0, 0, ""
+			l.rows[uid] = row
+		}
+	}
+}
+
+func (l *ledger) keep(at int64, h state.Housekeeping) {
+	change := func(uids []string, f func(*state.Row)) {
+		for _, uid := range uids {
+			if row, ok := l.rows[uid]; ok {
+				f(&row)
+				l.rows[uid] = row
+			}
+		}
+	}
+	change(h.Missing, func(r *state.Row) {
+		if r.Missing == 0 {
+			r.Missing = at
+		}
+	})
+	change(h.Found, func(r *state.Row) { r.Missing = 0 })
+	change(h.Restored, func(r *state.Row) {
+		if r.Phase == state.Deleted {
+			r.Phase, r.Deleted, r.Missing = state.Landed, 0, 0
+		}
+	})
+	for _, uid := range h.Forget {
+		delete(l.rows, uid)
+		delete(l.kept, uid)
+		l.close(uid)
+	}
+}
+
+// journal is a file of records. A record is in the file at once, where a
+// process after a kill finds it, and durable when the call that wrote it
+// returns. A power cut takes any number of the last ones that are not durable.
+// It implements fetch.State.
+type journal struct {
+	durable ledger
+	loose   []func(*ledger) // records that are not durable yet
+	// pending is the record that is being written.
+	pending func(*ledger)
+	// mark is told of each step before it is taken.
+	mark    func(what string)
+	crashed bool // the process before did not release its lease
+	lies    lies
+}
+
+// lies are what a journal can get wrong.
+type lies struct {
+	promises bool // a promise is not durable when the call returns
+	open     bool // what is found is believed at once
+}
+
+var _ fetch.State = (*journal)(nil)
+
+func newJournal() *journal {
+	return &journal{durable: ledger{rows: map[string]state.Row{}, kept: map[string]bool{}}}
+}
+
+func (j *journal) clone() *journal {
+	return &journal{durable: j.durable.clone(), loose: slices.Clone(j.loose), crashed: j.crashed, lies: j.lies}
+}
+
+// now is what the next process reads.
+func (j *journal) now() ledger {
+	l := j.durable.clone()
+	for _, record := range j.loose {
+		record(&l)
+	}
+	return l
+}
+
+func (j *journal) sync() {
+	j.durable, j.loose = j.now(), nil
+}
+
+// begin opens the journal for a new process.
+func (j *journal) begin() {
+	j.mark("open the journal")
+	if !j.lies.open {
+		j.sync()
+	}
+}
+
+func (j *journal) write(ctx context.Context, what string, record func(*ledger)) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	j.pending = record
+	j.mark("journal " + what)
+	j.pending = nil
+	j.loose = append(j.loose, record)
+	if what != "promises" || !j.lies.promises {
+		j.sync()
+	}
+	return nil
+}
+
+// crashes returns the journals that a crash now may leave.
+func (j *journal) crashes(power bool) []*journal {
+	all := []*journal{j.clone()}
+	if j.pending != nil {
+		more := j.clone()
+		more.loose = append(more.loose, j.pending)
+		all = append(all, more)
+	}
+	if power {
+		longest := all[len(all)-1]
+		all = nil
+		for n := range len(longest.loose) + 1 {
+			k := longest.clone()
+			k.loose = k.loose[:n]
+			k.sync()
+			all = append(all, k)
+		}
+	}
+	for _, k := range all {
+		k.crashed = true
+	}
+	return all
+}
+
+func (j *journal) Lease(context.Context, string) (*state.Lease, error) {
+	l := &state.Lease{Abandoned: j.crashed}
+	j.crashed = true // until the poll has ended
+	return l, nil
+}
+
+func (j *journal) Promises(context.Context, string) ([]state.Promise, error) {
+	return j.now().open, nil
+}
+
+func (j *journal) Rows(context.Context, string) ([]state.Row, error) {
+	rows := slices.Collect(maps.Values(j.now().rows))
+	slices.SortFunc(rows, func(a, b state.Row) int { return strings.Compare(a.UID, b.UID) })
+	return rows, nil
+}
+
+func (j *journal) Promise(ctx context.Context, _ string, ps []state.Promise) error {
+	return j.write(ctx, "promises", func(l *ledger) { l.promise(ps) })
+}
+
+func (j *journal) Land(ctx context.Context, _ string, at int64, ls []state.Landing) error {
+	l := j.now()
+	if err := l.land(at, ls); err != nil {
+		return err
+	}
+	return j.write(ctx, "landings", func(l *ledger) { l.land(at, ls) })
+}
+
+func (j *journal) Retract(ctx context.Context, _ string, ps []state.Promise) error {
+	return j.write(ctx, "withdrawals", func(l *ledger) { l.retract(ps) })
+}
+
+func (j *journal) MarkDeleted(ctx context.Context, _ string, at int64, uids []string) error {
+	return j.write(ctx, "deletions", func(l *ledger) { l.markDeleted(at, uids) })
+}
+
+func (j *journal) Keep(ctx context.Context, _ string, at int64, h state.Housekeeping) error {
+	if h.Empty() {
+		return nil
+	}
+	if len(h.Rekey) > 0 {
+		return fmt.Errorf("the model knows no new keys: %v", h.Rekey)
+	}
+	return j.write(ctx, "housekeeping", func(l *ledger) { l.keep(at, h) })
+}
+
+// Refuse is for messages that give trouble; those of the model give none.
+func (j *journal) Refuse(_ context.Context, _ string, rs []state.Refusal) error {
+	return fmt.Errorf("a message was refused: %+v", rs)
+}
+
+// SavePoll is for status only.
+func (j *journal) SavePoll(context.Context, string, state.Poll) error {
+	j.sync() // as every commit does
+	return nil
+}

@@ -1,0 +1,139 @@
+package modeltest
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mailhaul/mailhaul/deliver/durable/durabletest"
+)
+
+// world is all that outlives a process.
+type world struct {
+	disk    *durabletest.FS
+	journal *journal
+	drop    []int    // the messages on the server
+	taken   []string // the messages that their owner has moved elsewhere
+	foreign int      // how many messages another program has delivered
+	now     time.Time
+	born    []birth  // files with a name of their own, in the order of creation
+	history []string // how it came to be
+}
+
+// birth is the unique part of a file's name.
+type birth struct {
+	name string
+	at   time.Time
+}
+
+// fork returns the world as it would be now for another process.
+func (w *world) fork() *world {
+	v := *w
+	v.disk, v.journal = w.disk.Fork(), w.journal.clone()
+	v.drop, v.taken, v.born = slices.Clone(w.drop), slices.Clone(w.taken), slices.Clip(w.born)
+	v.history = slices.Clip(w.history)
+	return &v
+}
+
+func (w *world) happened(format string, args ...any) {
+	w.history = append(w.history, fmt.Sprintf(format, args...))
+}
+
+// key tells worlds apart that differ in anything but the random parts of
+// names and the way that led there.
+func (w *world) key() string {
+	var b strings.Builder
+	b.WriteString(w.disk.Tree())
+	for _, line := range w.disk.Unsynced() {
+		fmt.Fprintln(&b, line)
+	}
+	for disk := range w.disk.Fork().PowerCuts() {
+		b.WriteString(disk.Tree()) // the one that lost the most
+		break
+	}
+	fmt.Fprintln(&b, w.journal.durable, len(w.journal.loose), w.journal.now(), w.journal.crashed)
+	fmt.Fprintln(&b, w.drop, w.taken, w.foreign)
+	var names []string
+	for _, f := range w.born {
+		if strings.Contains(b.String(), f.name) {
+			names = append(names, f.name, fmt.Sprintf("<%d %v>", len(names), w.now.Sub(f.at)))
+		}
+	}
+	lines := strings.Split(strings.NewReplacer(names...).Replace(b.String()), "\n")
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+// crashes returns the worlds that a kill and a power cut now may leave.
+func (w *world) crashes(step string) []*world {
+	var all []*world
+	for _, j := range w.journal.crashes(false) {
+		v := w.fork()
+		v.journal = j
+		v.happened("killed before %s", step)
+		all = append(all, v)
+	}
+	seen := map[string]bool{}
+	for disk := range w.disk.Fork().PowerCuts() {
+		if tree := disk.Tree(); seen[tree] {
+			continue
+		} else {
+			seen[tree] = true
+		}
+		for _, j := range w.journal.crashes(true) {
+			v := w.fork()
+			v.disk, v.journal = disk.Fork(), j.clone()
+			v.happened("power cut before %s, leaving\n%s", step, indent(disk.Tree()))
+			all = append(all, v)
+		}
+	}
+	return all
+}
+
+func indent(s string) string {
+	return "\t" + strings.ReplaceAll(strings.TrimSpace(s), "\n", "\n\t")
+}
+
+// done reports whether nothing is left to do.
+func (w *world) done() bool { return len(w.drop) == 0 && len(w.journal.now().open) == 0 }
+
+// check compares what a mail reader sees, and what the owner has taken, with
+// what was sent: every message whole and at most once, in the end each.
+func (w *world) check(p *place, messages int, end bool) error {
+	visible, err := p.read(w.disk)
+	if err == errLocked && !end {
+		return nil // nobody can look now
+	}
+	if err != nil {
+		return fmt.Errorf("a reader cannot read: %w", err)
+	}
+	count := map[string]int{}
+	for _, m := range append(visible, w.taken...) {
+		count[m]++
+	}
+	for i := range messages {
+		m := canon(wire(i))
+		if n := count[m]; n > 1 || end && n == 0 {
+			return fmt.Errorf("message %d is there %d times", i, n)
+		}
+		delete(count, m)
+	}
+	if n := count[foreignMail]; n != w.foreign {
+		return fmt.Errorf("of %d messages of another program %d are there", w.foreign, n)
+	}
+	delete(count, foreignMail)
+	for m := range count {
+		return fmt.Errorf("a message that nobody sent: %q", m)
+	}
+	if end && !w.done() {
+		return fmt.Errorf("not done: %d on the server, open: %v", len(w.drop), w.journal.now().open)
+	}
+	return nil
+}
+
+// canon is what a reader sees of a message in wire form.
+func canon(wire string) string { return strings.ReplaceAll(wire, "\r\n", "\n") }
+
+// foreignMail is what another program delivers.
+const foreignMail = "Subject: other\n\nother\n"
