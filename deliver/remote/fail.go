@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"strings"
 	"syscall"
@@ -25,6 +27,9 @@ func (s *Server) Fail(op string, err error) *deliver.Error {
 		return e
 	}
 	fault, hint := s.advise(err)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = fmt.Errorf("the server hung up: %w", err)
+	}
 	return &deliver.Error{Fault: fault, Target: s.Addr, Op: op, Err: err, Hint: hint}
 }
 

@@ -1,0 +1,166 @@
+package smtp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/remote"
+)
+
+// Commit implements deliver.Batch. A message that the server refuses, or over
+// which the connection is lost, does not stop the next one; that no connection
+// can be had, or that a second one is lost at once, does.
+func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
+	if b.broken != nil {
+		return b.broken
+	}
+	b.done = true
+	// What is not reported is settled by the ledger, without this file.
+	defer b.discard()
+	c := &commit{batch: b, ctx: ctx}
+	defer c.release()
+	lost := false
+	for n := range b.messages {
+		m := &b.messages[n]
+		receipt := deliver.Receipt{Ticket: deliver.Ticket(n)}
+		reply, refusals, err := c.deliver(m)
+		_, broken := errors.AsType[*brokenError](err)
+		switch {
+		case len(m.rest) == 0:
+			receipt.Where = b.sink.where(reply)
+		case broken && !lost && ctx.Err() == nil:
+			receipt.Err = b.sink.o.Server.Fail("send a message", err)
+			err = nil
+		case err != nil:
+			return b.sink.commitError(ctx, err)
+		default:
+			e := b.sink.refused(m, refusals)
+			if e.Fault == deliver.FaultOperator {
+				return e // it is not the message's fault
+			}
+			receipt.Err = e
+		}
+		lost = broken
+		if lerr := landed(receipt); lerr != nil || err != nil {
+			return errors.Join(lerr, err)
+		}
+	}
+	return nil
+}
+
+func (s *Sink) where(reply string) string {
+	return fmt.Sprintf("%s: %q", s.o.Server.Addr, clip(reply))
+}
+
+// commitError is the error of a Commit that cannot go on.
+func (s *Sink) commitError(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+		err = cause
+	}
+	if e, ok := errors.AsType[*readError](err); ok {
+		return s.fail("read the spool", e.err)
+	}
+	return s.o.Server.Fail("send a message", err)
+}
+
+// commit is a Commit under way.
+type commit struct {
+	batch   *batch
+	ctx     context.Context
+	session *session // nil if there is none
+	stop    func()   // ends the session's watch on ctx
+}
+
+// deliver sends a message to all who do not have it, in as many transactions
+// as that takes.
+func (c *commit) deliver(m *message) (reply string, refusals []refusedFor, err error) {
+	for to := range slices.Chunk(slices.Clone(m.rest), maxRecipients) {
+		res, err := c.transact(m, to)
+		if len(res.taken) > 0 {
+			reply = res.reply
+			m.rest = without(m.rest, res.taken)
+			if lerr := c.batch.ledger.add(m.key, res.taken); lerr != nil {
+				return reply, refusals, c.batch.sink.spoolError("keep the ledger", lerr)
+			}
+		}
+		refusals = append(refusals, res.refusals...)
+		if err != nil {
+			return reply, refusals, err
+		}
+	}
+	return reply, refusals, nil
+}
+
+// transact makes one transaction. If a session that was used before turns out
+// to be broken, another takes its place: servers end sessions after a time, or
+// a number of messages, and say 421 or nothing.
+func (c *commit) transact(m *message, to []string) (*result, error) {
+	for {
+		if err := c.connect(); err != nil {
+			return new(result), err
+		}
+		b := c.batch
+		ss := c.session
+		body := &spoolReader{io.NewSectionReader(b.file, m.offset, m.size)}
+		res, err := ss.send(m, to, body)
+		used := ss.used
+		ss.used = true
+		if err == nil {
+			return res, nil
+		}
+		c.stop()
+		ss.hangUp()
+		c.session = nil
+		if e, ok := errors.AsType[*readError](err); ok {
+			return res, e
+		}
+		if e, ok := errors.AsType[*brokenError](err); !ok || !e.again || !used || c.ctx.Err() != nil {
+			return res, err
+		}
+	}
+}
+
+// connect makes sure that there is a session.
+func (c *commit) connect() error {
+	if err := c.ctx.Err(); err != nil {
+		return err
+	}
+	if c.session != nil {
+		return nil
+	}
+	ss, err := c.batch.sink.session(c.ctx)
+	if err != nil {
+		return err
+	}
+	c.session, c.stop = ss, remote.Obey(c.ctx, ss.conn)
+	return nil
+}
+
+// release keeps the session for the next batch.
+func (c *commit) release() {
+	if c.session != nil {
+		c.stop()
+		c.batch.sink.keep(c.session)
+	}
+}
+
+// readError is a failure to read the spool. Whoever copies from a spoolReader
+// can tell it from a failure of the connection.
+type readError struct{ err error }
+
+func (e *readError) Error() string { return e.err.Error() }
+func (e *readError) Unwrap() error { return e.err }
+
+type spoolReader struct{ r io.Reader }
+
+func (r *spoolReader) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	if err != nil && err != io.EOF {
+		err = &readError{err}
+	}
+	return n, err
+}

@@ -1,0 +1,211 @@
+package smtp
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mailhaul/mailhaul/deliver/spool"
+)
+
+const (
+	// ledgerAge is for how long the ledger is asked about a message that
+	// somebody never took.
+	ledgerAge = 30 * 24 * time.Hour
+	// maxEntry bounds an entry: a hundred addresses, and what is around them.
+	maxEntry = 64 << 10
+)
+
+// ledger is a file in the spool, one for each account and server, that tells
+// which recipients have a message. It is appended to and never rewritten; when
+// all that is in it has been taken for everybody, it is emptied.
+type ledger struct {
+	spool  *spool.Dir
+	owner  string // what the spool takes for an account; no account has a NUL
+	suffix string
+	mu     sync.Mutex
+}
+
+// entry is a line of the ledger. A line that a power cut has torn is no JSON.
+type entry struct {
+	Key string   `json:"key"`
+	At  int64    `json:"at"` // in seconds of Unix time
+	To  []string `json:"to"` // without any, the message is forgotten
+}
+
+// ledger returns the ledger of an account.
+func (s *Sink) ledger(account string) *ledger {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l, ok := s.ledgers[account]
+	if !ok {
+		owner := s.kind() + "\x00" + s.o.Server.Addr + "\x00" + account
+		sum := sha256.Sum256([]byte(owner))
+		l = &ledger{spool: s.o.Spool, owner: owner, suffix: "taken-" + hex.EncodeToString(sum[:16])}
+		s.ledgers[account] = l
+	}
+	return l
+}
+
+// find returns the ledger's file, or "" if there is none.
+func (l *ledger) find() (string, error) {
+	names, err := l.spool.List(l.suffix)
+	if err != nil || len(names) == 0 {
+		return "", err
+	}
+	return slices.Min(names), nil
+}
+
+// create makes sure that there is a file. It is durable after the next Sync
+// of the spool.
+func (l *ledger) create() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	name, err := l.find()
+	if err != nil || name != "" {
+		return err
+	}
+	file, err := l.spool.Create(l.owner)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(file.Sync(), file.Close())
+	if err == nil {
+		_, err = l.spool.Rename(filepath.Base(file.Name()), l.suffix)
+	}
+	return err
+}
+
+// add appends an entry, durably.
+func (l *ledger) add(key string, to []string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	name, err := l.find()
+	if err != nil {
+		return err
+	}
+	file, err := l.spool.Open(name)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	fi, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	line, err := json.Marshal(entry{Key: key, At: time.Now().Unix(), To: to})
+	if err != nil {
+		return err
+	}
+	// The first newline ends what a power cut may have left of a line.
+	line = append(append([]byte{'\n'}, line...), '\n')
+	if _, err := file.WriteAt(line, fi.Size()); err != nil {
+		return err
+	}
+	return file.Sync()
+}
+
+// read returns who has which message, by its key. What it returns is durable.
+func (l *ledger) read() (map[string][]string, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.readLocked()
+}
+
+func (l *ledger) readLocked() (map[string][]string, error) {
+	taken := make(map[string][]string)
+	name, err := l.find()
+	if err != nil || name == "" {
+		return taken, err
+	}
+	file, err := l.spool.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return taken, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	// A line may have been written by a process that died before its sync.
+	if err := file.Sync(); err != nil {
+		return nil, err
+	}
+	oldest := time.Now().Add(-ledgerAge).Unix()
+	lines := bufio.NewScanner(file)
+	lines.Buffer(nil, maxEntry)
+	for lines.Scan() {
+		var e entry
+		if json.Unmarshal(lines.Bytes(), &e) != nil || e.At < oldest {
+			continue
+		}
+		if len(e.To) == 0 {
+			delete(taken, e.Key)
+		} else {
+			taken[e.Key] = append(taken[e.Key], e.To...)
+		}
+	}
+	return taken, lines.Err()
+}
+
+// prune empties the ledger unless there is a message in it that one of the
+// recipients has not taken.
+func (l *ledger) prune(recipients []string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	taken, err := l.readLocked()
+	if err != nil {
+		return err
+	}
+	for _, has := range taken {
+		if len(without(recipients, has)) > 0 {
+			return nil
+		}
+	}
+	name, err := l.find()
+	if err != nil || name == "" {
+		return err
+	}
+	file, err := l.spool.Open(name)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if fi, err := file.Stat(); err != nil || fi.Size() == 0 {
+		return err
+	}
+	if err := file.Truncate(0); err != nil {
+		return err
+	}
+	return file.Sync()
+}
+
+// without returns the recipients that are not among those who have a message.
+func without(recipients, has []string) []string {
+	var rest []string
+	for _, to := range recipients {
+		if !slices.Contains(has, to) {
+			rest = append(rest, to)
+		}
+	}
+	return rest
+}
+
+// keyOf identifies a message of an account: by what the server calls it, and
+// by its content, since servers use a name again. Two messages that agree in
+// both are one that is listed twice.
+func keyOf(account, uid string, content []byte) string {
+	sum := sha256.New()
+	for _, part := range []string{account, uid, string(content)} {
+		// In hexadecimal, so that no part can hold what ends one.
+		_, _ = io.WriteString(sum, hex.EncodeToString([]byte(part))+"\n")
+	}
+	return hex.EncodeToString(sum.Sum(nil)[:16])
+}

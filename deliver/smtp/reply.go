@@ -1,0 +1,145 @@
+package smtp
+
+import (
+	"errors"
+	"fmt"
+	"net/textproto"
+
+	gosmtp "github.com/emersion/go-smtp"
+	"github.com/mailhaul/mailhaul/deliver"
+)
+
+// ReplyError is a server's refusal (RFC 5321 §4.2).
+type ReplyError struct {
+	// Verb is the command that was refused; "greeting" and "message" stand
+	// for the connection and for what DATA sent.
+	Verb string
+	// Code is the reply code: 4xx for now, 5xx for good.
+	Code int
+	// Enhanced is the enhanced status code (RFC 3463), or empty.
+	Enhanced string
+	// Text is what else the server said, as it said it, cut to 300 octets.
+	Text string
+}
+
+// Error returns the refusal in the server's words, quoted.
+func (e *ReplyError) Error() string {
+	s := fmt.Sprintf("the server refuses %s: %03d", e.Verb, e.Code)
+	if e.Enhanced != "" {
+		s += " " + e.Enhanced
+	}
+	return fmt.Sprintf("%s %q", s, e.Text)
+}
+
+// permanent reports whether the same would be refused again.
+func (e *ReplyError) permanent() bool { return e.Code/100 == 5 }
+
+// closing reports whether the server hangs up (RFC 5321 §3.8).
+func (e *ReplyError) closing() bool { return e.Code == 421 }
+
+// operator reports whether the refusal is one of the connection as it is set
+// up, and would meet every message: RFC 4954 §6 and RFC 3207 §4 have the
+// server ask so for a login, another login, or encryption.
+func (e *ReplyError) operator() bool {
+	return e.Code == 530 || e.Code == 534 || e.Code == 535 || e.Code == 538
+}
+
+const (
+	maxText      = 300
+	passwordHint = "check user and password of the sink; some servers want a login before they take mail"
+)
+
+// refusal returns the server's refusal if err is one: a reply of 4xx or 5xx
+// after which both sides know where they are.
+func refusal(verb string, err error) (*ReplyError, bool) {
+	e, ok := errors.AsType[*gosmtp.SMTPError](err)
+	if !ok || e.Code/100 != 4 && e.Code/100 != 5 {
+		return nil, false
+	}
+	r := &ReplyError{Verb: verb, Code: e.Code, Text: clip(e.Message)}
+	if e.EnhancedCode[0] > 0 {
+		r.Enhanced = fmt.Sprintf("%d.%d.%d", e.EnhancedCode[0], e.EnhancedCode[1], e.EnhancedCode[2])
+	}
+	return r, true
+}
+
+// errReply is the error of a reply that is not one, or not one to what was
+// asked.
+var errReply = errors.New("the server's reply makes no sense")
+
+// quoted keeps what a server said as part of an error short and quoted.
+func quoted(err error) error {
+	_, protocol := errors.AsType[textproto.ProtocolError](err)
+	if _, reply := errors.AsType[*gosmtp.SMTPError](err); protocol || reply {
+		return fmt.Errorf("%w: %q", errReply, clip(err.Error()))
+	}
+	return err
+}
+
+func clip(s string) string { return s[:min(len(s), maxText)] }
+
+// faultOf says whose turn it is after a message was refused, by the server or
+// by what the server announced.
+func faultOf(refusal error) deliver.Fault {
+	e, ok := errors.AsType[*ReplyError](refusal)
+	switch {
+	case ok && e.operator():
+		return deliver.FaultOperator
+	case ok && !e.permanent():
+		return deliver.FaultTemporary
+	default:
+		return deliver.FaultMessage
+	}
+}
+
+// refusedFor is a refusal and whom it concerns; to is empty if that is all of
+// the recipients.
+type refusedFor struct {
+	to  string
+	why error
+}
+
+// hint is what the user can do about a refusal for good.
+func (r refusedFor) hint() string {
+	e, ok := errors.AsType[*ReplyError](r.why)
+	switch {
+	case ok && e.operator():
+		return passwordHint
+	case ok && e.Verb == "RCPT":
+		return "check the recipients in to"
+	case !ok || e.Code == 552:
+		return "let the server take it, or quarantine it"
+	default:
+		return ""
+	}
+}
+
+// refused is the error of a message that the server did not take for all of
+// its recipients. What is refused for now counts more than what is refused for
+// good: if that passes, so may the rest.
+func (s *Sink) refused(m *message, refusals []refusedFor) *deliver.Error {
+	first := refusals[0]
+	var who []string
+	for _, r := range refusals {
+		if faultOf(r.why) < faultOf(first.why) {
+			first = r
+		}
+		if r.to != "" {
+			who = append(who, r.to)
+		}
+	}
+	e := &deliver.Error{
+		Fault: faultOf(first.why), Target: s.o.Server.Addr,
+		Op: "deliver", Err: first.why, Hint: first.hint(),
+	}
+	if n := len(who); n > 0 {
+		e.Op += " to " + who[0]
+		if n > 1 {
+			e.Op += fmt.Sprintf(" and %d others", n-1)
+		}
+	}
+	if taken := len(s.to) - len(m.rest); taken > 0 {
+		e.Op += fmt.Sprintf(" (%d of %d recipients have it)", taken, len(s.to))
+	}
+	return e
+}

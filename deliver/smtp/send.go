@@ -1,0 +1,168 @@
+package smtp
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	gosmtp "github.com/emersion/go-smtp"
+	"github.com/mailhaul/mailhaul/deliver/remote"
+)
+
+// maxRecipients is how many recipients go into one transaction: as many as
+// every server must take (RFC 5321 §4.5.3.1.8).
+const maxRecipients = 100
+
+// result is what a server made of one transaction.
+type result struct {
+	taken    []string // the recipients for whom it has the message
+	reply    string   // what it said to that
+	refusals []refusedFor
+}
+
+// refuse adds the refusal of the whole transaction.
+func (r *result) refuse(why error) { r.refusals = append(r.refusals, refusedFor{why: why}) }
+
+// brokenError means that a session cannot be used any more.
+type brokenError struct {
+	err error
+	// again says that the message's end was not sent, so that the server
+	// cannot have taken it.
+	again bool
+}
+
+func (e *brokenError) Error() string { return e.err.Error() }
+func (e *brokenError) Unwrap() error { return e.err }
+
+// send makes one transaction. By SMTP it is for all of the recipients or for
+// none. An error is a *brokenError; even then the result is true.
+func (ss *session) send(m *message, to []string, body io.Reader) (*result, error) {
+	res := new(result)
+	if limit, ok := ss.client.MaxMessageSize(); ok && limit > 0 && m.size > int64(limit) {
+		// RFC 1870 §6.1: it would only be refused after it has been sent.
+		res.refuse(fmt.Errorf("the message has %d octets, and the server takes %d", m.size, limit))
+		return res, nil
+	}
+	opts := &gosmtp.MailOptions{Size: m.size, UTF8: needsUTF8(m.sender)}
+	for _, to := range to {
+		opts.UTF8 = opts.UTF8 || needsUTF8(to)
+	}
+	if opts.UTF8 && !ss.offers("SMTPUTF8") {
+		res.refuse(fmt.Errorf("the sender %q has letters beyond ASCII, and the server does not know SMTPUTF8", m.sender))
+		return res, nil
+	}
+	if why, err := ss.refusal("MAIL", ss.client.Mail(m.sender, opts)); err != nil {
+		return res, err
+	} else if why != nil {
+		res.refuse(why)
+		return res, ss.reset()
+	}
+	accepted := 0
+	for _, to := range to {
+		why, err := ss.refusal("RCPT", ss.client.Rcpt(to, nil))
+		if err != nil {
+			return res, err
+		}
+		if why == nil {
+			accepted++
+			continue
+		}
+		res.refusals = append(res.refusals, refusedFor{to: to, why: why})
+	}
+	if accepted == 0 || !ss.sink.o.LMTP && len(res.refusals) > 0 {
+		return res, ss.reset()
+	}
+	data, err := ss.client.Data()
+	if why, err := ss.refusal("DATA", err); err != nil {
+		return res, err
+	} else if why != nil {
+		res.refuse(why)
+		return res, ss.reset()
+	}
+	n, err := io.Copy(data, body)
+	if err == nil && n != m.size {
+		err = &readError{io.ErrUnexpectedEOF}
+	}
+	if err != nil {
+		// Close would submit what is there; to hang up is the only way out of
+		// DATA that does not (RFC 5321 §4.1.1.4).
+		return res, &brokenError{err: err, again: true}
+	}
+	return res, ss.finish(data, res, to)
+}
+
+// finish ends the message and reads what became of it. RFC 5321 §4.5.3.2.6
+// has a client wait twice as long for this reply as for others, and RFC 1047
+// tells why: who gives up too early sends the message again.
+func (ss *session) finish(data *gosmtp.DataCommand, res *result, to []string) error {
+	silence := ss.sink.o.Server.Silence()
+	remote.SetSilence(ss.conn, 2*silence)
+	defer remote.SetSilence(ss.conn, silence)
+	if !ss.sink.o.LMTP {
+		resp, err := data.CloseWithResponse()
+		why, err := ss.refusal("message", err)
+		switch {
+		case err != nil:
+			return ended(err)
+		case why != nil:
+			res.refuse(why)
+		default:
+			res.taken, res.reply = to, resp.StatusText
+		}
+		return nil
+	}
+	// RFC 2033 §4.2: a reply for each recipient that RCPT accepted.
+	resp, err := data.CloseWithLMTPResponse()
+	answers, _ := errors.AsType[gosmtp.LMTPDataError](err)
+	for _, to := range to {
+		if r, ok := resp[to]; ok {
+			res.taken, res.reply = append(res.taken, to), r.StatusText
+		} else if r, ok := answers[to]; ok {
+			why, broken := ss.refusal("message", r)
+			if broken != nil {
+				err = broken
+				continue
+			}
+			res.refusals = append(res.refusals, refusedFor{to: to, why: why})
+		}
+	}
+	if len(res.taken)+len(res.refusals) == len(to) {
+		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		err = joined.Unwrap()[0] // without the refusals, which are told on their own
+	}
+	return ended(err)
+}
+
+// ended marks what went wrong after the end of the message was sent.
+func ended(err error) error {
+	if b, ok := errors.AsType[*brokenError](err); ok {
+		return &brokenError{err: b.err}
+	}
+	return &brokenError{err: quoted(err)}
+}
+
+// refusal tells a refusal from an error that breaks the session, which a
+// reply of 421 does too.
+func (ss *session) refusal(verb string, err error) (why, broken error) {
+	if err == nil {
+		return nil, nil
+	}
+	r, ok := refusal(verb, err)
+	if !ok {
+		return nil, &brokenError{err: quoted(err), again: true}
+	}
+	if r.closing() {
+		return nil, &brokenError{err: r, again: true}
+	}
+	return r, nil
+}
+
+// reset ends a transaction that was not completed.
+func (ss *session) reset() error {
+	if err := ss.client.Reset(); err != nil {
+		return &brokenError{err: quoted(err), again: true}
+	}
+	return nil
+}

@@ -1,0 +1,200 @@
+package smtp
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	gosmtp "github.com/emersion/go-smtp"
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/remote"
+)
+
+const (
+	// maxIdle is how many connections are kept that nothing needs.
+	maxIdle = 4
+	// quitSilence is how long a server may take to answer QUIT.
+	quitSilence = 5 * time.Second
+	// forever is for deadlines that remote sets better.
+	forever = 1000 * time.Hour
+)
+
+// session is a connection to the server, greeted and logged in.
+type session struct {
+	sink   *Sink
+	conn   net.Conn // of package remote
+	client *gosmtp.Client
+	// used says that the session has been idle or has done something, so that
+	// the server may have hung up for no fault of the message's.
+	used bool
+	// timer ends an idle session.
+	timer *time.Timer
+}
+
+// session returns the idle session that was used last, or a new one.
+func (s *Sink) session(ctx context.Context) (*session, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, s.o.Server.Fail("connect", context.Cause(ctx))
+	}
+	s.mu.Lock()
+	if n := len(s.idle); n > 0 {
+		ss := s.idle[n-1]
+		s.idle = s.idle[:n-1]
+		s.mu.Unlock()
+		ss.timer.Stop()
+		return ss, nil
+	}
+	s.mu.Unlock()
+	return s.connect(ctx)
+}
+
+// keep keeps a session that nothing needs for a while.
+func (s *Sink) keep(ss *session) {
+	ss.used = true
+	s.mu.Lock()
+	if s.closed || len(s.idle) >= maxIdle {
+		s.mu.Unlock()
+		ss.quit()
+		return
+	}
+	ss.timer = time.AfterFunc(s.o.Idle, func() {
+		if s.drop(ss) {
+			ss.quit()
+		}
+	})
+	s.idle = append(s.idle, ss)
+	s.mu.Unlock()
+}
+
+// drop takes a session from the idle ones, if it is among them.
+func (s *Sink) drop(ss *session) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := slices.Index(s.idle, ss)
+	if n < 0 {
+		return false
+	}
+	s.idle = slices.Delete(s.idle, n, n+1)
+	return true
+}
+
+// connect opens a session. Its error is a *deliver.Error.
+func (s *Sink) connect(ctx context.Context) (*session, error) {
+	conn, err := s.o.Server.Connect(ctx)
+	if err != nil {
+		return nil, s.o.Server.Fail("connect", err)
+	}
+	ss := &session{sink: s, conn: conn}
+	stop := remote.Obey(ctx, conn)
+	defer stop()
+	if err := ss.open(ctx); err != nil {
+		_ = ss.conn.Close()
+		return nil, err
+	}
+	return ss, nil
+}
+
+// open greets the server, encrypts and logs in.
+func (ss *session) open(ctx context.Context) error {
+	s := ss.sink
+	server := &s.o.Server
+	w := &wire{Conn: ss.conn}
+	if server.Protection() == remote.StartTLS {
+		conn, err := s.startTLS(ctx, ss.conn)
+		if err != nil {
+			return s.openError("STARTTLS", err)
+		}
+		// The server greets once, before STARTTLS, and go-smtp wants to be
+		// greeted.
+		ss.conn, w = conn, &wire{Conn: conn, before: []byte("220 TLS\r\n")}
+	}
+	if ss.client = gosmtp.NewClient(w); s.o.LMTP {
+		ss.client = gosmtp.NewClientLMTP(w)
+	}
+	ss.client.CommandTimeout, ss.client.SubmissionTimeout = forever, forever
+	if err := ss.client.Hello(s.o.Hello); err != nil {
+		return s.openError("greeting", err)
+	}
+	if slices.ContainsFunc(s.to, needsUTF8) && !ss.offers("SMTPUTF8") {
+		return s.refuse("send to an address with letters beyond ASCII", "the server does not know SMTPUTF8: use addresses in ASCII")
+	}
+	if server.User == "" {
+		return nil
+	}
+	_, offered := ss.client.Extension("AUTH")
+	mechanism, _, err := server.Mechanism(ctx, strings.Fields(offered))
+	if err == nil {
+		err = ss.client.Auth(mechanism)
+	}
+	if err != nil {
+		return s.openError("AUTH", err)
+	}
+	return nil
+}
+
+// openError is the error of a session that could not be opened.
+func (s *Sink) openError(verb string, err error) error {
+	r, ok := refusal(verb, err)
+	if !ok {
+		return s.o.Server.Fail("connect", quoted(err))
+	}
+	e := &deliver.Error{Fault: deliver.FaultTemporary, Target: s.o.Server.Addr, Op: "connect", Err: r}
+	if r.permanent() {
+		e.Fault, e.Hint = deliver.FaultOperator, "ask the server's operator: it takes no mail from this machine"
+		if verb == "AUTH" {
+			e.Hint = passwordHint
+		}
+	}
+	return e
+}
+
+func (ss *session) offers(extension string) bool {
+	ok, _ := ss.client.Extension(extension)
+	return ok
+}
+
+// quit takes leave of the server and hangs up.
+func (ss *session) quit() {
+	remote.SetSilence(ss.conn, quitSilence)
+	if ss.client.Quit() != nil {
+		ss.hangUp()
+	}
+}
+
+// hangUp closes the connection.
+func (ss *session) hangUp() { _ = ss.conn.Close() }
+
+// maxReply bounds what a server may say to one command. A reply to a message
+// by LMTP has a line of up to 512 octets for each of 100 recipients.
+const maxReply = 256 << 10
+
+var errChatter = errors.New("the server's reply does not end")
+
+// wire bounds replies and can begin with bytes of its own.
+type wire struct {
+	net.Conn
+	before []byte
+	read   int // since the last write
+}
+
+func (w *wire) Read(p []byte) (int, error) {
+	if len(w.before) > 0 {
+		n := copy(p, w.before)
+		w.before = w.before[n:]
+		return n, nil
+	}
+	if w.read >= maxReply {
+		return 0, errChatter
+	}
+	n, err := w.Conn.Read(p)
+	w.read += n
+	return n, err
+}
+
+func (w *wire) Write(p []byte) (int, error) {
+	w.read = 0
+	return w.Conn.Write(p)
+}

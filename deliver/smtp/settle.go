@@ -1,0 +1,60 @@
+package smtp
+
+import (
+	"context"
+	"encoding/json"
+	"path/filepath"
+	"regexp"
+
+	"github.com/mailhaul/mailhaul/deliver"
+)
+
+// token is what a promise of this sink says.
+type token struct {
+	// Ledger is the suffix of the ledger's file, Key the message in it.
+	Ledger string `json:"ledger"`
+	Key    string `json:"key"`
+	// Spool is the name of the batch's spool file, N the message's place in
+	// the batch.
+	Spool string `json:"spool"`
+	N     int    `json:"n"`
+}
+
+// String returns the token in the form that a promise carries.
+func (t token) String() string {
+	b, err := json.Marshal(t)
+	if err != nil {
+		panic(err) // strings and integers always marshal
+	}
+	return string(b)
+}
+
+var ledgerName = regexp.MustCompile(`^taken-[0-9a-f]{32}$`)
+
+func parseToken(s string) (t token, ok bool) {
+	ok = json.Unmarshal([]byte(s), &t) == nil && ledgerName.MatchString(t.Ledger) &&
+		t.Key != "" && t.Spool != "" && t.Spool == filepath.Base(t.Spool)
+	return t, ok
+}
+
+// Settle implements deliver.Sink. The message has landed if the ledger says
+// so for every recipient. Else nobody knows: the server may have taken it
+// without our hearing of it.
+func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, error) {
+	if err := ctx.Err(); err != nil {
+		return deliver.Unknown, s.fail("settle", err)
+	}
+	t, ok := parseToken(promise)
+	if !ok {
+		return deliver.Unknown, nil
+	}
+	l := &ledger{spool: s.o.Spool, suffix: t.Ledger}
+	taken, err := l.read()
+	if err != nil {
+		return deliver.Unknown, s.spoolError("read the ledger", err)
+	}
+	if len(without(s.to, taken[t.Key])) == 0 {
+		return deliver.Landed, nil
+	}
+	return deliver.Unknown, s.o.Spool.Remove(t.Spool)
+}

@@ -1,0 +1,205 @@
+// Package smtp is a sink that hands messages to a mail server: by SMTP
+// (RFC 5321), which is re-injection, or by LMTP (RFC 2033), which is local
+// delivery.
+//
+// A message must be text in lines to go over SMTP, so it is repaired where it
+// is not, and nowhere else: a CR or LF that stands alone becomes CRLF (RFC
+// 5321 §2.3.8), a NUL is left out (RFC 5322 §4.1), and a last line without a
+// line end gets one; a message without a single octet becomes an empty line.
+// Lines longer than the 998 octets of RFC 5321 §4.5.3.1.6 go out as they are,
+// and so do 8-bit octets to a server without 8BITMIME: to break or to encode
+// them would change what the sender signed.
+//
+// SMTPUTF8 (RFC 6531) is asked for if an address needs it, and not for UTF-8
+// in a header alone. That is common in spam and old mail, passes everywhere
+// without being announced, and once announced makes a relay bounce it when the
+// next server, as a local delivery agent often does, lacks the extension.
+//
+// The order of things:
+//
+//	1 stage each message in the spool, repaired   2 sync the spool
+//	3 the caller journals the promises   4 send a message
+//	5 its recipients go into the ledger, which is synced
+//	6 the caller journals the landing   7 the next message: 4
+//
+// The server has the message from its last reply on. If this machine dies
+// between that reply and 5, the message is sent again: RFC 1047 tells why
+// this cannot be helped. From 5 on Settle knows that it landed. The ledger
+// also remembers who of several recipients has a message, so that a message
+// that was taken for some of them is sent later to the others alone.
+package smtp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/remote"
+	"github.com/mailhaul/mailhaul/deliver/spool"
+)
+
+// Options tune a sink. Server, To and Spool are required.
+type Options struct {
+	// Server is where to connect to.
+	Server remote.Server
+	// LMTP speaks LMTP instead of SMTP.
+	LMTP bool
+	// Hello is the name to greet the server with (RFC 5321 §4.1.1.1), this
+	// machine's by default.
+	Hello string
+	// To are the recipients of every message. Only LMTP takes one without a
+	// domain.
+	To []string
+	// Sender replaces the message's own envelope sender.
+	Sender string
+	// NullSender makes "<>" the sender of all messages, so that nobody is
+	// sent a bounce.
+	NullSender bool
+	// Spool is where messages and the ledger wait.
+	Spool *spool.Dir
+	// Idle is how long a connection is kept that nothing needs, 30 seconds by
+	// default.
+	Idle time.Duration
+}
+
+// Sink delivers to one server. It implements deliver.Sink.
+type Sink struct {
+	o  Options
+	to []string // each once
+
+	mu      sync.Mutex
+	idle    []*session // the one used last is the last
+	closed  bool
+	ledgers map[string]*ledger // by account
+}
+
+var _ deliver.Sink = (*Sink)(nil)
+
+// New returns a sink. It does not touch the disk or the network. An address
+// that cannot stand in an SMTP command is an *deliver.Error with
+// FaultOperator.
+func New(o Options) (*Sink, error) {
+	s := &Sink{o: o, ledgers: make(map[string]*ledger)}
+	if s.o.Idle == 0 {
+		s.o.Idle = 30 * time.Second
+	}
+	if s.o.Hello == "" {
+		s.o.Hello = hostname()
+	}
+	if !validWord(s.o.Hello, "<>") {
+		return nil, s.refuse(fmt.Sprintf("greet as %q", s.o.Hello), "hello must be a name without blanks")
+	}
+	if len(o.To) == 0 {
+		return nil, s.refuse("no recipient", "say with to whom the mail is for")
+	}
+	seen := make(map[string]bool)
+	for _, to := range o.To {
+		if !validPath(to) && !(o.LMTP && validLocal(to)) {
+			return nil, s.refuse(fmt.Sprintf("send to %q", to), "to must be an address of the form name@domain")
+		}
+		if !seen[to] {
+			seen[to] = true
+			s.to = append(s.to, to)
+		}
+	}
+	if o.Sender != "" && !validPath(o.Sender) {
+		return nil, s.refuse(fmt.Sprintf("send as %q", o.Sender), "sender must be an address of the form name@domain")
+	}
+	return s, nil
+}
+
+// hostname is this machine's name if it can stand in an EHLO.
+func hostname() string {
+	if name, err := os.Hostname(); err == nil && validWord(name, "<>") {
+		return name
+	}
+	return "localhost"
+}
+
+// Profile implements deliver.Sink.
+func (s *Sink) Profile() deliver.Profile {
+	return deliver.Profile{Kind: s.kind(), Target: s.o.Server.Addr, Guarantee: deliver.AtLeastOnce}
+}
+
+func (s *Sink) kind() string {
+	if s.o.LMTP {
+		return "lmtp"
+	}
+	return "smtp"
+}
+
+// Begin implements deliver.Sink. It connects to the server and logs in,
+// unless a connection is open already.
+func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
+	ss, err := s.session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.keep(ss)
+	return &batch{sink: s}, nil
+}
+
+// Sweep implements deliver.Sink. It also drops from the ledger what has been
+// taken for everybody.
+func (s *Sink) Sweep(ctx context.Context, account string) error {
+	if err := ctx.Err(); err != nil {
+		return s.fail("sweep", err)
+	}
+	if err := s.ledger(account).prune(s.to); err != nil {
+		return s.spoolError("prune the ledger", err)
+	}
+	return s.o.Spool.Sweep(account)
+}
+
+// Close implements deliver.Sink. It takes leave of the server.
+func (s *Sink) Close() error {
+	s.mu.Lock()
+	idle := s.idle
+	s.idle, s.closed = nil, true
+	s.mu.Unlock()
+	for _, ss := range idle {
+		ss.quit()
+	}
+	return nil
+}
+
+// sender is the envelope sender of a message. One that could not stand in an
+// SMTP command becomes the null sender: a bounce to it would reach nobody.
+func (s *Sink) sender(mail deliver.Mail) string {
+	switch {
+	case s.o.NullSender:
+		return ""
+	case s.o.Sender != "":
+		return s.o.Sender
+	case validPath(mail.Sender):
+		return mail.Sender
+	default:
+		return ""
+	}
+}
+
+func (s *Sink) fail(op string, err error) error {
+	return &deliver.Error{Fault: deliver.FaultOf(err), Target: s.o.Server.Addr, Op: op, Err: err}
+}
+
+// spoolError is the error of a file in the spool.
+func (s *Sink) spoolError(op string, err error) error {
+	if e, ok := errors.AsType[*deliver.Error](err); ok {
+		return e
+	}
+	return s.fail(op, err)
+}
+
+func (s *Sink) refuse(op, hint string) error {
+	return &deliver.Error{Fault: deliver.FaultOperator, Target: s.o.Server.Addr, Op: op, Hint: hint}
+}
+
+// needsUTF8 reports whether an address can only be said with SMTPUTF8.
+func needsUTF8(addr string) bool {
+	return strings.ContainsFunc(addr, func(r rune) bool { return r > 0x7f })
+}

@@ -1,0 +1,101 @@
+package smtp
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+
+	gosmtp "github.com/emersion/go-smtp"
+	"github.com/mailhaul/mailhaul/deliver/remote"
+)
+
+// startTLS does what is said in the clear and then the handshake (RFC 3207).
+// go-smtp could do it for SMTP, but not for LMTP. No byte is read ahead of
+// its line: what somebody put behind the server's last reply in the clear is
+// not taken for something said under TLS, but breaks the handshake.
+func (s *Sink) startTLS(ctx context.Context, conn net.Conn) (net.Conn, error) {
+	hello := "EHLO " + s.o.Hello
+	if s.o.LMTP {
+		hello = "LHLO " + s.o.Hello
+	}
+	offered := false
+	for _, command := range []string{"", hello, "STARTTLS"} {
+		if command == "STARTTLS" && !offered {
+			return nil, remote.ErrNotEncrypted
+		}
+		if command != "" {
+			if _, err := io.WriteString(conn, command+"\r\n"); err != nil {
+				return nil, err
+			}
+		}
+		code, lines, err := readReply(conn)
+		if err != nil {
+			return nil, err
+		}
+		if code/100 != 2 {
+			err := &gosmtp.SMTPError{Code: code, Message: strings.Join(lines, " ")}
+			if command != "" && code/100 == 5 {
+				return nil, fmt.Errorf("%w: %03d %.300q", remote.ErrNotEncrypted, code, err.Message)
+			}
+			return nil, err
+		}
+		for _, line := range lines {
+			offered = offered || strings.EqualFold(strings.TrimSpace(line), "STARTTLS")
+		}
+	}
+	tc := tls.Client(conn, s.o.Server.TLSConfig())
+	if err := tc.HandshakeContext(ctx); err != nil {
+		return nil, err
+	}
+	return tc, nil
+}
+
+var errNotReply = errors.New("the server does not speak SMTP")
+
+const (
+	maxLine  = 2000 // octets; RFC 5321 §4.5.3.1.5 allows 512
+	maxLines = 200
+)
+
+// readReply reads a reply of any number of lines, and not a byte more.
+func readReply(r io.Reader) (code int, lines []string, err error) {
+	for len(lines) < maxLines {
+		line, err := readLine(r)
+		if err != nil {
+			return 0, nil, err
+		}
+		if len(line) < 3 {
+			return 0, nil, errNotReply
+		}
+		if code, err = strconv.Atoi(line[:3]); err != nil || code < 200 || code > 599 {
+			return 0, nil, errNotReply
+		}
+		if len(line) == 3 {
+			return code, append(lines, ""), nil
+		}
+		lines = append(lines, line[4:])
+		if line[3] != '-' {
+			return code, lines, nil
+		}
+	}
+	return 0, nil, errChatter
+}
+
+func readLine(r io.Reader) (string, error) {
+	var line []byte
+	for b := make([]byte, 1); len(line) < maxLine; {
+		if _, err := io.ReadFull(r, b); err != nil {
+			return "", err
+		}
+		if b[0] == '\n' {
+			return strings.TrimSuffix(string(line), "\r"), nil
+		}
+		line = append(line, b[0])
+	}
+	return "", errNotReply
+}
