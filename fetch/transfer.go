@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -103,8 +104,8 @@ func (d *download) run(ctx context.Context, wants []Want) error {
 		}
 		b := &body{r: m, sums: d.sums, limit: d.limit}
 		if err := d.stage(ctx, w, b); err != nil {
-			if b.err != nil && b.err != io.EOF {
-				return d.cut(ctx, w, b.err)
+			if ctx.Err() != nil || b.err != nil && b.err != io.EOF {
+				return d.cut(ctx, w, cmp.Or(b.err, err))
 			}
 			return err
 		}

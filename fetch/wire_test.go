@@ -1,0 +1,119 @@
+package fetch_test
+
+import (
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
+)
+
+// What a message may hold never changes what is believed of the server. A
+// message is given as the server has it, the wanted one with LF line ends.
+func TestBodies(t *testing.T) {
+	forged := "Subject: x\r\n\r\nhello\n.\n+OK 40 octets\r\nFrom: the-president@example.org\r\n\r\nsend money\n.\n+OK\r\n-ERR\r\nend\r\n"
+	tests := []struct{ name, raw string }{
+		{"nothing", ""},
+		{"an empty line", "\r\n"},
+		{"a header and nothing else", "Subject: only\r\n"},
+		{"a header and the empty line", "Subject: only\r\n\r\n"},
+		{"no header", "\r\nbody\r\n"},
+		{"no header and no empty line", "what is this\r\n"},
+		{"bare LF, dot, bare LF, and a forged reply", forged},
+		{"dots", "Subject: dots\r\n\r\n.\r\n..\r\n...\r\n. \r\n.+OK\r\n"},
+		{"bare CR", "Subject: cr\r\n\r\na\rb\r.\rc\r\n"},
+		{"CR CRLF", "Subject: cr\r\n\r\na\r\r\n.\r\r\nb\r\n"},
+		{"NUL and 8-bit", "Subject: \xff\r\n\r\n\x00\xfe\x00\r\n"},
+		{"From at the beginning of a line", "Subject: f\r\n\r\nFrom here\r\n>From there\r\n"},
+		{"a line of a megabyte", "Subject: long\r\n\r\n" + strings.Repeat("x", 1<<20) + "\r\n"},
+		{"a header of a megabyte", strings.Repeat("X-Long: header\r\n", 1<<16) + "\r\nbody\r\n"},
+	}
+	for _, window := range []int{0, 1} {
+		r := newRig(t, pop3test.Behaviour{})
+		r.account.Server.Window = window
+		var want []string
+		for _, test := range tests {
+			r.drop.AddExact(test.name, []byte(test.raw))
+			want = append(want, strings.ReplaceAll(test.raw, "\r\n", "\n"))
+		}
+		r.succeed()
+		r.expect(want...)
+		if left := r.left(); len(left) > 0 {
+			t.Errorf("left %q", left)
+		}
+	}
+}
+
+// endless is the body of a message that never ends.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return copy(p, strings.Repeat("drip\r\n", 10)), nil }
+
+// A server that always has one more byte is never silent. Time is up for the
+// poll all the same, what came before is safe, and the message that took so
+// long holds up the others once and no more.
+func TestSlowLoris(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.account.Server.Window = 1
+	r.drop.AddFunc("slow", 100, func() io.Reader { return endless{} })
+	want := r.fill(3)
+	r.account.Budget = 2 * time.Second
+
+	for range 5 {
+		if r.refused("slow") {
+			break
+		}
+		s := r.poll()
+		if s.Class != fetch.ClassRetry || !strings.Contains(s.Err.Error(), "longer than time_limit (2s)") {
+			t.Fatalf("%v: %v", s.Class, s.Err)
+		}
+		if !strings.Contains(fetch.Hint(s.Err), "time_limit") {
+			t.Errorf("hint %q", fetch.Hint(s.Err))
+		}
+	}
+	r.account.Budget = 0
+	if s := r.poll(); s.Class != fetch.ClassRefused || s.Deleted != 3 {
+		t.Errorf("%v, deleted %d: %v", s.Class, s.Deleted, s.Err)
+	}
+	r.expect(want...)
+	r.expectNothingStaged()
+}
+
+// refused reports whether a poll said that it gave a message up for
+// now.
+func (r *rig) refused(uid string) bool {
+	for _, e := range eventsOf[fetch.Refused](r) {
+		if e.UID == uid {
+			return true
+		}
+	}
+	return false
+}
+
+// The same before there is any message.
+func TestSlowLorisBeforeLogin(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	tick := make(chan struct{})
+	r.server.Order(pop3test.Trickle(pop3test.Greeting, tick))
+	r.account.Budget = time.Second
+	done := make(chan fetch.Summary)
+	go func() { done <- r.poll() }()
+	tick <- struct{}{} // one byte, and never another
+	if s := <-done; s.Class != fetch.ClassRetry || !strings.Contains(s.Err.Error(), "time_limit") {
+		t.Errorf("%v: %v", s.Class, s.Err)
+	}
+}
+
+func TestEndlessListing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("millions of lines")
+	}
+	r := newRig(t, pop3test.Behaviour{})
+	r.server.Order(pop3test.EndlessListing("LIST"))
+	s := r.poll()
+	if s.Class != fetch.ClassRetry || !strings.Contains(s.Err.Error(), "LIST: expected at most") {
+		t.Errorf("%v: %v", s.Class, s.Err)
+	}
+}
