@@ -1,7 +1,6 @@
 package smtp_test
 
 import (
-	"errors"
 	"io"
 	"log"
 	"net"
@@ -98,7 +97,7 @@ func (s *memorySession) AuthMechanisms() []string { return []string{sasl.Login, 
 func (s *memorySession) Auth(string) (sasl.Server, error) {
 	return sasl.NewPlainServer(func(_, user, pass string) error {
 		if user != "me" || pass != "secret" {
-			return errors.New("no such user or password")
+			return gosmtp.ErrAuthFailed
 		}
 		return nil
 	}), nil
