@@ -12,8 +12,10 @@ import (
 // model explores all that can happen from a beginning on.
 type model struct {
 	setting
-	seen  map[visit]int // with how many troubles left
-	tally tally
+	// With how many troubles left a world was met, and one in which a process
+	// was at work.
+	seen, passed map[visit]int
+	tally        tally
 }
 
 // tally counts what was explored.
@@ -51,7 +53,7 @@ func (s setting) explore(troubles, moves int) (tally, error) {
 		w.drop = append(w.drop, m)
 	}
 	s.disk = new(seam)
-	m := &model{setting: s, seen: map[visit]int{}}
+	m := &model{setting: s, seen: map[visit]int{}, passed: map[visit]int{}}
 	err := m.explore(w, troubles, moves)
 	return m.tally, err
 }
@@ -121,6 +123,11 @@ func (m *model) live(w *world, d disturbance, troubles, moves int) (*run, error)
 		}
 		if troubles == 0 {
 			continue
+		}
+		if v := (visit{s.before.key(), moves}); m.passed[v] >= troubles {
+			continue
+		} else {
+			m.passed[v] = troubles
 		}
 		for _, after := range s.before.crashes(fmt.Sprintf("step %d, %s", i+1, s.what)) {
 			m.tally.crashes++

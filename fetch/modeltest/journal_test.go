@@ -152,7 +152,7 @@ func newJournal() *journal {
 }
 
 func (j *journal) clone() *journal {
-	return &journal{durable: j.durable.clone(), loose: slices.Clone(j.loose), crashed: j.crashed, lies: j.lies}
+	return &journal{durable: j.durable.clone(), loose: slices.Clone(j.loose), pending: j.pending, crashed: j.crashed, lies: j.lies}
 }
 
 // now is what the next process reads.
@@ -160,6 +160,15 @@ func (j *journal) now() ledger {
 	l := j.durable.clone()
 	for _, record := range j.loose {
 		record(&l)
+	}
+	return l
+}
+
+// written is what the journal says once the pending record is in it.
+func (j *journal) written() ledger {
+	l := j.now()
+	if j.pending != nil {
+		j.pending(&l)
 	}
 	return l
 }
@@ -209,7 +218,7 @@ func (j *journal) crashes(power bool) []*journal {
 		}
 	}
 	for _, k := range all {
-		k.crashed = true
+		k.pending, k.crashed = nil, true
 	}
 	return all
 }

@@ -81,7 +81,7 @@ var maildirs = &place{
 			}
 			// Mail that has a new place for good has left the old one for
 			// good: a file system's journal keeps the order of renames.
-			for _, sub := range []string{"new", "tmp", "cur"} {
+			for _, sub := range []string{"cur", "new", "tmp"} {
 				must(w.disk.SyncDir("/mail/dir/" + sub))
 			}
 			return true

@@ -52,7 +52,7 @@ func (w *world) key() string {
 		b.WriteString(disk.Tree()) // the one that lost the most
 		break
 	}
-	fmt.Fprintln(&b, w.journal.durable, len(w.journal.loose), w.journal.now(), w.journal.crashed)
+	fmt.Fprintln(&b, w.journal.durable, len(w.journal.loose), w.journal.now(), w.journal.crashed, w.journal.written())
 	fmt.Fprintln(&b, w.drop, w.taken, w.foreign)
 	var names []string
 	for _, f := range w.born {
