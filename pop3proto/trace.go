@@ -45,6 +45,11 @@ func (w *wire) hide(secret string) {
 	if secret != "" {
 		w.secrets = append(w.secrets, secret)
 	}
+	// The password ends a message of SASL PLAIN (RFC 4616 §2), and a server
+	// may echo it alone.
+	if i := strings.LastIndexByte(secret, 0); i >= 0 {
+		w.hide(secret[i+1:])
+	}
 }
 
 func (w *wire) traceReply(line []byte) {
