@@ -43,10 +43,9 @@ const (
 func newRig(t *testing.T, b pop3test.Behaviour) *rig {
 	t.Helper()
 	r := &rig{t: t, dir: filepath.Join(t.TempDir(), "Maildir"), clock: noon}
-	r.server = pop3test.New(pop3test.Options{Behaviour: b})
-	r.drop = r.server.Account(user, secret)
-	check(t, r.server.Start())
-	t.Cleanup(func() { r.server.Close() })
+	server := pop3test.New(pop3test.Options{Behaviour: b})
+	check(t, server.Start())
+	t.Cleanup(func() { server.Close() })
 
 	var err error
 	r.store, err = state.Open(t.Context(), filepath.Join(t.TempDir(), "state"))
@@ -56,11 +55,9 @@ func newRig(t *testing.T, b pop3test.Behaviour) *rig {
 	check(t, err)
 	t.Cleanup(func() { sink.Close() })
 
-	host, port, _ := net.SplitHostPort(r.server.Addr())
-	number, _ := strconv.Atoi(port)
 	r.account = &fetch.Account{
 		Name: "work", User: user,
-		Server:  fetch.Server{Host: host, Port: number, Security: fetch.PlainText},
+		Server:  fetch.Server{Security: fetch.PlainText},
 		Secret:  func(context.Context) (string, error) { return secret, nil },
 		Deliver: fetch.Target{Name: "home", Sink: sink},
 	}
@@ -69,7 +66,16 @@ func newRig(t *testing.T, b pop3test.Behaviour) *rig {
 		Observer: func(e fetch.Event) { r.mu.Lock(); r.events = append(r.events, e); r.mu.Unlock() },
 		Now:      func() time.Time { r.mu.Lock(); defer r.mu.Unlock(); return r.clock },
 	}
+	r.use(server)
 	return r
+}
+
+// use makes server, which was started, the one to poll.
+func (r *rig) use(server *pop3test.Server) {
+	r.server, r.drop = server, server.Account(user, secret)
+	host, port, _ := net.SplitHostPort(server.Addr())
+	r.account.Server.Host = host
+	r.account.Server.Port, _ = strconv.Atoi(port)
 }
 
 func check(t testing.TB, err error) {

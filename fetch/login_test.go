@@ -1,0 +1,309 @@
+package fetch_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
+)
+
+func TestMechanisms(t *testing.T) {
+	const stamp = "<1896.697170952@dbc.mtview.ca.us>"
+	apop := func(caps ...string) pop3test.Behaviour {
+		return pop3test.Behaviour{Timestamp: stamp, Capabilities: caps}
+	}
+	caps := func(caps ...string) pop3test.Behaviour { return pop3test.Behaviour{Capabilities: caps} }
+	for _, test := range []struct {
+		name   string
+		server pop3test.Behaviour
+		auth   []string
+		want   string // or part of the error
+	}{
+		{name: "the strongest", server: caps("SASL LOGIN PLAIN", "USER"), want: "plain"},
+		{name: "in lower case", server: caps("sasl plain", "user"), want: "plain"},
+		{name: "LOGIN before USER", server: caps("USER", "SASL LOGIN"), want: "login"},
+		{name: "USER alone", server: caps("USER"), want: "user"},
+		{name: "nothing said", server: caps("TOP"), want: "user"},
+		{name: "no CAPA", server: pop3test.Behaviour{Without: []string{"CAPA"}}, want: "user"},
+		{name: "no CAPA, but a timestamp", server: pop3test.Behaviour{Without: []string{"CAPA"}, Timestamp: stamp}, want: "user"},
+		{name: "APOP only if named", server: apop("USER"), auth: []string{"apop"}, want: "apop"},
+		{name: "APOP named, not offered", server: caps("USER"), auth: []string{"apop"}, want: "the server offers user, auth allows apop"},
+		{name: "APOP with a timestamp that is none", server: pop3test.Behaviour{Timestamp: "<not a msg-id>"}, auth: []string{"apop"}, want: "auth allows apop"},
+		{name: "auth narrows", server: caps("SASL PLAIN LOGIN", "USER"), auth: []string{"user"}, want: "user"},
+		{name: "auth in another order", server: caps("SASL PLAIN LOGIN"), auth: []string{"login", "plain"}, want: "plain"},
+		{name: "auth asks for what is not there", server: caps("SASL LOGIN", "USER"), auth: []string{"plain"}, want: "the server offers login, user, auth allows plain"},
+		{name: "only what we do not know", server: caps("SASL GSSAPI XOAUTH2"), want: "the server offers gssapi, xoauth2"},
+		{name: "plain, where USER is not mentioned", server: caps("SASL PLAIN"), auth: []string{"user"}, want: "the server offers plain, auth allows user"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, test.server)
+			r.account.Auth = test.auth
+			s := r.poll()
+			in := eventsOf[fetch.LoggedIn](r)
+			switch {
+			case len(in) == 1:
+				if in[0].Mechanism != test.want || s.Err != nil {
+					t.Errorf("logged in by %s, want %s: %v", in[0].Mechanism, test.want, s.Err)
+				}
+			case s.Class != fetch.ClassOperator || !strings.Contains(s.Err.Error(), test.want) || fetch.Hint(s.Err) == "":
+				t.Errorf("%v: %v (%q), want %s", s.Class, s.Err, fetch.Hint(s.Err), test.want)
+			}
+		})
+	}
+}
+
+// secure makes a rig whose server has a certificate, over TLS from the start
+// or by STLS.
+func secure(t *testing.T, security fetch.Security, b pop3test.Behaviour, opts pop3test.CertOptions) (r *rig, cert tls.Certificate) {
+	t.Helper()
+	cert, ca, err := pop3test.Certificate(opts)
+	check(t, err)
+	r = newRig(t, b)
+	server := pop3test.New(pop3test.Options{Behaviour: b, TLS: &tls.Config{Certificates: []tls.Certificate{cert}}})
+	if security == fetch.ImplicitTLS {
+		check(t, server.StartTLS())
+	} else {
+		check(t, server.Start())
+	}
+	t.Cleanup(func() { server.Close() })
+	r.use(server)
+	r.account.Server.Security = security
+	r.account.Server.RootCAs = x509.NewCertPool()
+	r.account.Server.RootCAs.AppendCertsFromPEM(ca)
+	return r, cert
+}
+
+func TestTLS(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		cert pop3test.CertOptions
+		on   func(*fetch.Server, tls.Certificate)
+		says string // "" logs in
+		hint string
+	}{
+		{name: "a certificate to trust"},
+		{name: "TLS 1.3 required", on: func(s *fetch.Server, _ tls.Certificate) { s.MinTLS = tls.VersionTLS13 }},
+		{
+			name: "for another name", cert: pop3test.CertOptions{Hosts: []string{"pop.example.com"}},
+			says: "certificate", hint: "use the name that the certificate is for",
+		},
+		{
+			name: "expired", cert: pop3test.CertOptions{NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(-24 * time.Hour)},
+			says: "expired", hint: "out of date",
+		},
+		{
+			name: "not yet valid", cert: pop3test.CertOptions{NotBefore: time.Now().Add(24 * time.Hour), NotAfter: time.Now().Add(48 * time.Hour)},
+			says: "not yet valid", hint: "clock",
+		},
+		{
+			name: "of an unknown authority", on: func(s *fetch.Server, _ tls.Certificate) { s.RootCAs = x509.NewCertPool() },
+			says: "unknown authority", hint: "tls_ca",
+		},
+		{
+			name: "the right fingerprint", cert: pop3test.CertOptions{Hosts: []string{"other"}, NotAfter: time.Now().Add(-time.Minute)},
+			on: func(s *fetch.Server, cert tls.Certificate) { s.RootCAs, s.Fingerprint = nil, fingerprint(cert) },
+		},
+		{
+			name: "the wrong fingerprint, else valid", on: func(s *fetch.Server, _ tls.Certificate) { s.Fingerprint = make([]byte, 32) },
+			says: "fingerprint is not tls_fingerprint but ", hint: "compare with the provider",
+		},
+		{
+			name: "the wrong fingerprint, and not valid either", on: func(s *fetch.Server, _ tls.Certificate) {
+				s.RootCAs, s.Fingerprint = nil, make([]byte, 32)
+			},
+			says: "fingerprint is not tls_fingerprint but ", hint: "compare with the provider",
+		},
+	} {
+		for security, by := range map[fetch.Security]string{fetch.ImplicitTLS: "implicit", fetch.StartTLS: "STLS"} {
+			t.Run(test.name+", "+by, func(t *testing.T) {
+				t.Parallel()
+				r, cert := secure(t, security, pop3test.Behaviour{}, test.cert)
+				if test.on != nil {
+					test.on(&r.account.Server, cert)
+				}
+				want := r.fill(2)
+				s := r.poll()
+				if test.says == "" {
+					if s.Class != fetch.ClassFine || eventsOf[fetch.Connected](r)[0].State == nil {
+						t.Fatalf("%v: %v", s.Class, s.Err)
+					}
+					r.expect(want...)
+					return
+				}
+				if s.Class != fetch.ClassOperator || !strings.Contains(s.Err.Error(), test.says) || !strings.Contains(fetch.Hint(s.Err), test.hint) {
+					t.Errorf("%v: %v (%q)", s.Class, s.Err, fetch.Hint(s.Err))
+				}
+				r.expectNoLogin()
+			})
+		}
+	}
+}
+
+func fingerprint(cert tls.Certificate) []byte {
+	sum := sha256.Sum256(cert.Certificate[0])
+	return sum[:]
+}
+
+// expectNoLogin fails the test if the server was told who we are.
+func (r *rig) expectNoLogin() {
+	r.t.Helper()
+	for _, line := range r.server.Log() {
+		for _, verb := range []string{"USER", "PASS", "AUTH", "APOP"} {
+			if strings.Contains(line, verb) {
+				r.t.Errorf("the server was sent %q", line)
+			}
+		}
+	}
+}
+
+func TestOldTLS(t *testing.T) {
+	for _, security := range []fetch.Security{fetch.ImplicitTLS, fetch.StartTLS} {
+		cert, ca, err := pop3test.SelfSigned()
+		check(t, err)
+		r := newRig(t, pop3test.Behaviour{})
+		server := pop3test.New(pop3test.Options{TLS: &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}})
+		if security == fetch.ImplicitTLS {
+			check(t, server.StartTLS())
+		} else {
+			check(t, server.Start())
+		}
+		t.Cleanup(func() { server.Close() })
+		r.use(server)
+		r.account.Server.Security = security
+		r.account.Server.RootCAs = x509.NewCertPool()
+		r.account.Server.RootCAs.AppendCertsFromPEM(ca)
+		if s := r.poll(); s.Class != fetch.ClassOperator || !strings.Contains(fetch.Hint(s.Err), "tls_min") {
+			t.Errorf("%v: %v (%q)", s.Class, s.Err, fetch.Hint(s.Err))
+		}
+		r.expectNoLogin()
+		r.account.Server.MinTLS = tls.VersionTLS10
+		r.succeed()
+	}
+}
+
+// What protects the password is never given up in silence.
+func TestNoDowngrade(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		server pop3test.Behaviour
+		faults []pop3test.Fault
+		class  fetch.Class
+		says   string
+	}{
+		{name: "STLS is unknown", server: pop3test.Behaviour{Without: []string{"STLS"}}, class: fetch.ClassOperator, says: "server refused STLS"},
+		{name: "STLS is refused", faults: []pop3test.Fault{pop3test.ReplyErr("STLS", "not today")}, class: fetch.ClassOperator, says: `server refused STLS: "not today"`},
+		{name: "STLS fails for now", faults: []pop3test.Fault{pop3test.ReplyErr("STLS", "[SYS/TEMP] TLS not available")}, class: fetch.ClassRetry, says: "SYS/TEMP"},
+		{name: "plaintext behind the reply to STLS", faults: []pop3test.Fault{pop3test.InjectAfterSTLS("+OK welcome\r\n")}, class: fetch.ClassOperator, says: "tampers with the connection"},
+		{name: "no handshake after STLS", faults: []pop3test.Fault{pop3test.Replace("STLS", "+OK go on\r\n")}, class: fetch.ClassOperator, says: "TLS handshake"},
+		{name: "hangs up after STLS", faults: []pop3test.Fault{pop3test.LoseReply("STLS", pop3test.HangUp)}, class: fetch.ClassRetry, says: "closed the connection"},
+		{name: "logged in before TLS", faults: []pop3test.Fault{pop3test.Replace(pop3test.Greeting, "+OK ready\r\n+OK logged in\r\n")}, class: fetch.ClassRetry, says: "expected nothing before the command"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			r, _ := secure(t, fetch.StartTLS, test.server, pop3test.CertOptions{})
+			impatient(r.account)
+			r.server.Order(test.faults...)
+			s := r.poll()
+			if s.Class != test.class || !strings.Contains(s.Err.Error(), test.says) || s.Class == fetch.ClassOperator && fetch.Hint(s.Err) == "" {
+				t.Errorf("%v: %v (%q)", s.Class, s.Err, fetch.Hint(s.Err))
+			}
+			r.expectNoLogin()
+		})
+	}
+}
+
+func TestImplicitTLSOnPlainPort(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.account.Server.Security = fetch.ImplicitTLS
+	if s := r.poll(); s.Class != fetch.ClassOperator || !strings.Contains(fetch.Hint(s.Err), "tls: starttls") {
+		t.Errorf("%v: %v (%q)", s.Class, s.Err, fetch.Hint(s.Err))
+	}
+	r.expectNoLogin()
+}
+
+// The password is in no error and no event, whatever the server repeats.
+func TestSecretIsKept(t *testing.T) {
+	for _, auth := range fetch.AuthNames {
+		r := newRig(t, pop3test.Behaviour{Timestamp: "<1@example.org>"})
+		r.account.Auth = []string{auth}
+		r.account.Secret = func(context.Context) (string, error) { return "wrong-" + secret, nil }
+		echo := func(x *pop3test.Exchange) {
+			x.Reply = strings.NewReader("-ERR no such password: wrong-" + secret + "\r\n")
+		}
+		r.server.Order(pop3test.On(pop3test.Login, echo))
+		s := r.poll()
+		if s.Class != fetch.ClassOperator {
+			t.Errorf("%s: %v: %v", auth, s.Class, s.Err)
+		}
+		// The secret of APOP never left, so nobody could have repeated it.
+		if all := fmt.Sprintf("%v %+v", s.Err, r.events); strings.Contains(all, secret) && auth != "apop" {
+			t.Errorf("%s: told: %s", auth, all)
+		}
+	}
+}
+
+func TestSecretCannotBeHad(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.account.Secret = func(context.Context) (string, error) { return "", context.DeadlineExceeded }
+	if s := r.poll(); s.Class != fetch.ClassOperator || !strings.Contains(s.Err.Error(), "no password") || fetch.Hint(s.Err) == "" {
+		t.Errorf("%v: %v", s.Class, s.Err)
+	}
+	r.expectNoLogin()
+}
+
+func TestKeepAll(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	want := r.fill(3)
+	r.opts.KeepAll = true
+	for range 2 {
+		if s := r.succeed(); s.Deleted != 0 || len(r.left()) != 3 {
+			t.Errorf("deleted %d, left %q", s.Deleted, r.left())
+		}
+		r.expect(want...)
+	}
+	r.opts.KeepAll = false
+	if s := r.succeed(); s.Deleted != 3 || s.Fetched != 0 {
+		t.Errorf("deleted %d, fetched %d", s.Deleted, s.Fetched)
+	}
+}
+
+func TestCheck(t *testing.T) {
+	r, _ := secure(t, fetch.StartTLS, pop3test.Behaviour{Greeting: "hello there"}, pop3test.CertOptions{})
+	r.fill(2)
+	r.account.Keep.Forever = true
+	r.succeed()
+	r.account.Keep = fetch.Keep{}
+	r.drop.Add("new", []byte(message(3)))
+	r.drop.Add("big", []byte(strings.Repeat("x\n", 10_000)))
+	r.account.MaxSize = 10_000
+	rows := len(r.rows())
+	got, err := r.account.Check(t.Context(), r.opts)
+	check(t, err)
+	if got.TLS == nil || got.Greeting != "hello there" || got.Mechanism != "plain" || !got.UIDL ||
+		!slices.Equal(got.Offered, []string{"plain", "login", "user"}) || !slices.Equal(got.Addrs, []string{"127.0.0.1"}) ||
+		!got.Before.Has("UIDL") || !got.After.Has("TOP") {
+		t.Errorf("the connection: %+v", got)
+	}
+	if got.Messages != 4 || got.Octets == 0 || got.ToFetch != 1 || got.ToFetchOctets == 0 || got.ToDelete != 2 || got.TooLarge != 1 {
+		t.Errorf("the plan: %+v", got)
+	}
+	if len(r.left()) != 4 || len(r.rows()) != rows || len(r.mail()) != 2 {
+		t.Errorf("something was changed: left %q, rows %+v", r.left(), r.rows())
+	}
+
+	// What came before the error is told.
+	r.server.Order(pop3test.ReplyErr(pop3test.Login, "[AUTH] no"))
+	got, err = r.account.Check(t.Context(), r.opts)
+	if fetch.Classify(err) != fetch.ClassOperator || got.Greeting != "hello there" || got.TLS == nil || len(got.Offered) != 3 {
+		t.Errorf("%v: %+v", err, got)
+	}
+}
