@@ -1,0 +1,226 @@
+package imap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-imap/v2/imapclient"
+	"github.com/mailhaul/mailhaul/deliver"
+)
+
+const (
+	// window is how many messages may be on their way without an answer.
+	window = 100
+	// smallLiteral is the largest that need not wait under LITERAL- (RFC 7888
+	// §5), and the largest that imapclient sends without waiting.
+	smallLiteral = 4096
+)
+
+// Commit implements deliver.Batch. Where the server takes literals without
+// consent, messages follow each other without waiting for the answers.
+func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
+	if b.broken != nil {
+		return b.broken
+	}
+	b.done = true
+	if len(b.messages) == 0 {
+		return nil
+	}
+	defer b.file.Close()
+	a := appends{batch: b, landed: landed, buf: make([]byte, 32<<10)}
+	for a.next < len(b.messages) && a.stop == nil && a.failed == nil {
+		ses, leave, err := b.sink.enter(ctx, false)
+		if err != nil {
+			return errors.Join(err, a.finish())
+		}
+		err = a.run(ses)
+		leave()
+		if err != nil {
+			return errors.Join(err, a.finish())
+		}
+	}
+	if err := a.finish(); err != nil {
+		return err
+	}
+	// If it cannot be removed, Sweep removes it.
+	_ = b.sink.spool.Remove(b.name)
+	return nil
+}
+
+// appends is a Commit under way.
+type appends struct {
+	*batch
+	landed func(deliver.Receipt) error
+	buf    []byte
+
+	next   int            // the message to be sent next
+	flying []*flight      // sent and not answered
+	doubts []doubt        // refused for no reason given
+	taken  bool           // a message has landed
+	stop   *deliver.Error // why nothing more is sent
+	failed error          // of landed: nothing more is sent or reported
+}
+
+// flight is a message on its way.
+type flight struct {
+	n   int
+	cmd *imapclient.AppendCommand
+	// refusal is the server's, if it came before the literal was sent.
+	refusal *imap.Error
+}
+
+// doubt is a message that was refused for no reason given.
+type doubt struct {
+	n   int
+	err *deliver.Error
+}
+
+// run sends messages until all are sent and answered, or until the session can
+// send no more. Its error leaves messages behind that may have landed or not.
+func (a *appends) run(ses *session) error {
+	if err := ses.unselect(); err != nil {
+		return err
+	}
+	var lost error
+	for a.next < len(a.messages) && a.stop == nil && a.failed == nil && lost == nil && !ses.wire.broken() {
+		if len(a.flying) == window {
+			lost = a.collect(ses)
+			continue
+		}
+		m := a.messages[a.next]
+		if m.size > ses.limit {
+			a.report(a.next, "", a.sink.refusal("append", &imap.Error{
+				Type: imap.StatusResponseTypeNo, Code: imap.ResponseCodeTooBig,
+				Text: fmt.Sprintf("APPENDLIMIT %d", ses.limit), // RFC 7889 §3
+			}))
+		} else if f, err := a.send(ses, m); err != nil {
+			lost = err
+		} else {
+			a.flying = append(a.flying, f)
+		}
+		a.next++
+	}
+	for len(a.flying) > 0 {
+		if err := a.collect(ses); lost == nil {
+			lost = err
+		}
+	}
+	return lost
+}
+
+// send sends one message.
+func (a *appends) send(ses *session, m message) (*flight, error) {
+	if m.size > smallLiteral && ses.caps.Has(imap.CapLiteralPlus) {
+		ses.wire.literal.Store(m.size)
+	}
+	f := &flight{n: a.next}
+	f.cmd = ses.client.Append(a.sink.folder, m.size, &imap.AppendOptions{Flags: a.sink.flags, Time: m.date})
+	var read, err error
+	body := io.NewSectionReader(a.file, m.offset, m.size)
+	for left := m.size; left > 0 && err == nil && read == nil; {
+		chunk := a.buf[:min(left, int64(len(a.buf)))]
+		if _, read = io.ReadFull(body, chunk); read == nil {
+			_, err = f.cmd.Write(chunk)
+			left -= int64(len(chunk))
+		}
+	}
+	var early bool
+	if f.refusal, early = errors.AsType[*imap.Error](err); !early && (err != nil || read != nil) {
+		// AppendCommand.Close ends the line: first make sure that this cannot
+		// complete a message.
+		_ = ses.wire.Close()
+	}
+	closed := f.cmd.Close()
+	switch {
+	case read != nil:
+		return nil, a.spoolError(read)
+	case early:
+		// imapclient closes the connection after this.
+		return f, nil
+	case err != nil:
+		return nil, ses.fail("append", err)
+	case closed != nil:
+		return nil, ses.fail("append", closed)
+	}
+	return f, nil
+}
+
+// collect waits for the oldest answer that is due. Its error means that there
+// will be none.
+func (a *appends) collect(ses *session) error {
+	f := a.flying[0]
+	a.flying = a.flying[1:]
+	data, err := f.cmd.Wait()
+	if err == nil {
+		a.taken = true
+		a.report(f.n, ses.where(data), nil)
+		return nil
+	}
+	refusal, ok := errors.AsType[*imap.Error](err)
+	if !ok {
+		return ses.fail("append", err)
+	}
+	// A refusal that came before the literal has imapclient end all commands
+	// with it, those that were not answered too.
+	if slices.ContainsFunc(a.flying, func(later *flight) bool { return later.refusal == refusal }) {
+		return ses.sink.fail("append", errHungUp)
+	}
+	e := a.sink.refusal("append", refusal)
+	switch {
+	case e.Fault == deliver.FaultMessage:
+		a.report(f.n, "", e)
+	case e.Fault == deliver.FaultTemporary && !passing(refusal.Code):
+		a.doubts = append(a.doubts, doubt{f.n, e})
+	default:
+		if a.stop == nil {
+			a.stop = e
+		}
+		a.report(f.n, "", e)
+	}
+	return nil
+}
+
+// where names the place of a message that landed, in the form of RFC 5092, and
+// learns from it how far the folder has come.
+func (ses *session) where(data *imap.AppendData) string {
+	if data.UID == 0 {
+		return ses.sink.target
+	}
+	if data.UIDValidity != ses.validity || data.UID >= ses.next {
+		ses.validity, ses.next = data.UIDValidity, data.UID+1
+	}
+	return fmt.Sprintf("%s;UIDVALIDITY=%d/;UID=%d", ses.sink.target, data.UIDValidity, data.UID)
+}
+
+// finish reports what was not decided message by message. If the server took
+// others, what it refused without a reason is itself the reason. What was not
+// sent shares the fate of what stopped it.
+func (a *appends) finish() error {
+	for _, d := range a.doubts {
+		if a.taken {
+			d.err.Fault = deliver.FaultMessage
+			d.err.Hint = "the server took other messages: there is something about this one"
+		}
+		a.report(d.n, "", d.err)
+	}
+	for n := a.next; a.stop != nil && n < len(a.messages); n++ {
+		a.report(n, "", a.stop)
+	}
+	return a.failed
+}
+
+// report passes a receipt on, unless an earlier one was not accepted.
+func (a *appends) report(n int, where string, err *deliver.Error) {
+	if a.failed != nil {
+		return
+	}
+	r := deliver.Receipt{Ticket: deliver.Ticket(n), Where: where}
+	if err != nil {
+		r.Err = err
+	}
+	a.failed = a.landed(r)
+}

@@ -1,0 +1,173 @@
+package imap
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/durable"
+)
+
+// batch is one spool file: the messages, one behind the other.
+type batch struct {
+	sink     *Sink
+	file     durable.File // nil until there is a message
+	name     string
+	messages []message
+	// broken is the error after which the batch can only be aborted.
+	broken error
+	done   bool
+}
+
+// message is one in the spool file.
+type message struct {
+	offset, size int64
+	sum, id      string
+	date         time.Time // zero leaves the date to the server
+}
+
+// Stage implements deliver.Batch.
+func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
+	if b.broken != nil {
+		return 0, b.broken
+	}
+	if err := ctx.Err(); err != nil {
+		return 0, b.sink.fail("stage", err)
+	}
+	if b.file == nil {
+		file, err := b.sink.spool.Create(mail.Account)
+		if err != nil {
+			return 0, b.fail(err)
+		}
+		b.file, b.name = file, filepath.Base(file.Name())
+	}
+	m := message{date: internalDate(mail)}
+	if n := len(b.messages); n > 0 {
+		last := b.messages[n-1]
+		m.offset = last.offset + last.size
+	}
+	out := &repairer{w: bufio.NewWriterSize(io.NewOffsetWriter(b.file, m.offset), 32<<10)}
+	if err := copyBody(ctx, out, body); err != nil {
+		// What was written is overwritten by the next message, or lies behind
+		// the last.
+		return 0, err
+	}
+	if err := out.Finish(); err != nil {
+		return 0, b.fail(b.spoolError(err))
+	}
+	m.size, m.sum, m.id = out.size, headSum(out.head), messageID(out.head)
+	b.messages = append(b.messages, m)
+	return deliver.Ticket(len(b.messages) - 1), nil
+}
+
+// copyBody copies until body ends well. Writing to w cannot fail.
+func copyBody(ctx context.Context, w io.Writer, body io.Reader) error {
+	buf := make([]byte, 16<<10)
+	for {
+		n, err := body.Read(buf)
+		_, _ = w.Write(buf[:n])
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read the message: %w", err)
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+}
+
+// internalDate is the date that a mail program sorts by: the message's own,
+// unless that is later than its arrival or before 1970, where servers that
+// count seconds have nothing. It is in UTC, as some zones of real messages are
+// none.
+func internalDate(mail deliver.Mail) time.Time {
+	date := mail.Date.UTC()
+	if date.After(mail.Arrived) || date.Unix() <= 0 {
+		return mail.Arrived.UTC()
+	}
+	return date
+}
+
+// Prepare implements deliver.Batch.
+func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
+	if b.broken != nil {
+		return nil, b.broken
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, b.sink.fail("prepare", err)
+	}
+	if len(b.messages) == 0 {
+		return nil, nil
+	}
+	if err := b.file.Sync(); err != nil {
+		return nil, b.fail(b.spoolError(err))
+	}
+	if err := b.sink.spool.Sync(); err != nil {
+		return nil, b.fail(err)
+	}
+	ses, leave, err := b.sink.enter(ctx, false)
+	if err != nil {
+		return nil, b.fail(err)
+	}
+	defer leave()
+	if !ses.caps.Has(imap.CapUIDPlus) {
+		// Nobody told which UIDs the batch before was given.
+		if err := ses.look(); err != nil {
+			return nil, b.fail(err)
+		}
+	}
+	type looks struct {
+		size int64
+		sum  string
+	}
+	twins := make(map[looks]int)
+	promises := make([]deliver.Promise, len(b.messages))
+	for n, m := range b.messages {
+		like := looks{m.size, m.sum}
+		promises[n] = deliver.Promise{Ticket: deliver.Ticket(n), Token: token{
+			Server: place(&b.sink.server, ""), Folder: b.sink.folder,
+			Validity: ses.validity, Next: ses.next,
+			Size: m.size, Sum: m.sum, Twin: twins[like], ID: m.id, Spool: b.name,
+		}.String()}
+		twins[like]++
+	}
+	return promises, nil
+}
+
+// Abort implements deliver.Batch.
+func (b *batch) Abort() error {
+	if b.done {
+		return nil
+	}
+	b.done = true
+	if b.broken == nil {
+		b.broken = errors.New("the batch was aborted")
+	}
+	if b.file == nil {
+		return nil
+	}
+	_ = b.file.Close()
+	return b.sink.spool.Remove(b.name)
+}
+
+// fail remembers why the batch can only be aborted.
+func (b *batch) fail(err error) error {
+	b.broken = err
+	return err
+}
+
+func (b *batch) spoolError(err error) error {
+	path := b.sink.spool.Path(b.name)
+	return &deliver.Error{
+		Fault: deliver.FaultOf(err), Target: b.sink.target, Op: "spool to " + path, Err: err,
+		Hint: "make sure that the disk of " + path + " is in order and has room",
+	}
+}

@@ -1,0 +1,112 @@
+package imap
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/mailhaul/mailhaul/deliver"
+)
+
+// reply is what a server said, fit for an error.
+type reply struct {
+	kind, code, text string
+}
+
+func (r reply) Error() string {
+	s := "the server says " + r.kind
+	if r.code != "" {
+		s += fmt.Sprintf(" [%.40s]", clean(r.code))
+	}
+	if r.text != "" {
+		s += fmt.Sprintf(" %.200q", r.text)
+	}
+	return s
+}
+
+// clean quotes what a response code must not hold.
+func clean(code string) string {
+	q := fmt.Sprintf("%q", code)
+	return q[1 : len(q)-1]
+}
+
+// fail makes a *deliver.Error of what a command came to: the server's refusal,
+// or what broke the connection.
+func (ses *session) fail(op string, err error) *deliver.Error {
+	if e, ok := errors.AsType[*deliver.Error](err); ok {
+		return e
+	}
+	if refusal, ok := errors.AsType[*imap.Error](err); ok {
+		return ses.sink.refusal(op, refusal)
+	}
+	if cause := ses.wire.cause(); cause != nil {
+		return ses.sink.fail(op, cause)
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return ses.sink.fail(op, errHungUp)
+	}
+	// What imapclient cannot read is in its error, whatever the length.
+	return ses.sink.fail(op, fmt.Errorf("out of step with the server: %.200q", err.Error()))
+}
+
+// fail makes a *deliver.Error of an error of the network, TLS or the login.
+func (s *Sink) fail(op string, err error) *deliver.Error {
+	e := *s.server.Fail(op, err)
+	e.Target = s.target
+	return &e
+}
+
+// refuse is the error for what only a person can put right.
+func (s *Sink) refuse(op string, err error, hint string) *deliver.Error {
+	return &deliver.Error{Fault: deliver.FaultOperator, Target: s.target, Op: op, Err: err, Hint: hint}
+}
+
+// refusal makes a *deliver.Error of a NO, BAD or BYE, by its code (RFC 9051
+// §7.1, RFC 9208 §4.3.1, RFC 7889 §4). What has no code that we know is
+// temporary.
+func (s *Sink) refusal(op string, err *imap.Error) *deliver.Error {
+	e := &deliver.Error{
+		Target: s.target, Op: op,
+		Err: reply{string(err.Type), string(err.Code), err.Text},
+	}
+	switch err.Code {
+	case imap.ResponseCodeTooBig:
+		e.Fault, e.Hint = deliver.FaultMessage, "the server takes no message of this size"
+	case imap.ResponseCodeOverQuota:
+		e.Fault, e.Hint = deliver.FaultOperator, "make room in the mailbox, or have its quota raised"
+	case imap.ResponseCodeTryCreate, imap.ResponseCodeNonExistent:
+		if s.create {
+			break // the next look creates it
+		}
+		e.Fault, e.Hint = deliver.FaultOperator, "create the folder, or let mailhaul do it with create: true"
+	case imap.ResponseCodeNoPerm:
+		e.Fault, e.Hint = deliver.FaultOperator, "have the user given the right to insert into the folder"
+	case imap.ResponseCodeCannot:
+		e.Fault, e.Hint = deliver.FaultOperator, "the server cannot have a folder of this name: choose another"
+	case imap.ResponseCodeContactAdmin, imap.ResponseCodeCorruption:
+		e.Fault, e.Hint = deliver.FaultOperator, "tell the operator of the server"
+	case imap.ResponseCodePrivacyRequired:
+		e.Fault, e.Hint = deliver.FaultOperator, "use tls: implicit or tls: starttls"
+	}
+	return e
+}
+
+// passing reports whether a refusal with this code will pass by itself.
+func passing(code imap.ResponseCode) bool {
+	switch code {
+	case imap.ResponseCodeUnavailable, imap.ResponseCodeInUse, imap.ResponseCodeLimit, imap.ResponseCodeServerBug:
+		return true
+	}
+	return false
+}
+
+// permanent reports whether a refusal to look at a folder has another reason
+// than that there is none.
+func permanent(code imap.ResponseCode) bool {
+	switch code {
+	case "", imap.ResponseCodeNonExistent, imap.ResponseCodeTryCreate:
+		return false
+	}
+	return true
+}

@@ -1,0 +1,174 @@
+// Package imap is a sink that appends to a folder of an IMAP server (RFC 9051,
+// RFC 3501).
+//
+// A batch waits in the spool until all of its messages are known to the last
+// octet: APPEND names the size first, and one whose message falls short is
+// never completed; the connection is closed instead. Before the first APPEND
+// a promise records how far the folder has come, its UIDVALIDITY and UIDNEXT.
+// After a crash the folder is asked what has arrived since.
+//
+// An IMAP literal can hold any octet but NUL, and what is in the folder must
+// be a message of lines that end in CRLF. So three things are repaired, and
+// nothing else is changed:
+//
+//   - an LF without a CR before it becomes CRLF,
+//   - NUL becomes the octet 0x80, as c-client and Dovecot have it,
+//   - a message of no octets becomes an empty line, because an empty literal
+//     takes an APPEND back (RFC 3502 §6.3.11).
+package imap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/remote"
+	"github.com/mailhaul/mailhaul/deliver/spool"
+)
+
+const (
+	// idleLimit is how long a connection waits for its next use. Routers
+	// forget a silent connection after a few minutes.
+	idleLimit = time.Minute
+	// maxFolder and maxFlags bound what the configuration adds to a command,
+	// in octets: a command must fit the buffer of imapclient.
+	maxFolder = 500
+	maxFlags  = 500
+)
+
+// Options say where messages go. Server and Spool are required.
+type Options struct {
+	// Server is the IMAP server. Without a User it must greet with PREAUTH
+	// (RFC 9051 §7.1.4), as one on a UNIX socket may.
+	Server remote.Server
+	// Folder is the folder's name in UTF-8, with the server's own delimiter:
+	// "Archive/2026". Empty is INBOX.
+	Folder string
+	// Create creates the folder, and subscribes to it, if it is missing.
+	Create bool
+	// Flags are set on each message: system flags such as \Seen, and keywords.
+	Flags []string
+	// Spool is where messages wait.
+	Spool *spool.Dir
+}
+
+// Sink appends to one folder. It implements deliver.Sink. It keeps a
+// connection for a minute after its last use.
+type Sink struct {
+	server remote.Server
+	folder string
+	create bool
+	flags  []imap.Flag
+	spool  *spool.Dir
+	target string
+
+	turn    chan struct{} // holds a token while somebody uses what follows
+	session *session      // nil, or the connection that was kept
+}
+
+var _ deliver.Sink = (*Sink)(nil)
+
+// New returns a sink without connecting. The error says what no IMAP server
+// could take as the name of a folder or a flag.
+func New(o Options) (*Sink, error) {
+	s := &Sink{
+		server: o.Server, folder: o.Folder, create: o.Create, spool: o.Spool,
+		turn: make(chan struct{}, 1),
+	}
+	if s.folder == "" || strings.EqualFold(s.folder, "INBOX") {
+		s.folder = "INBOX" // RFC 9051 §5.1: in any case
+	}
+	if len(s.folder) > maxFolder || !utf8.ValidString(s.folder) || strings.ContainsFunc(s.folder, unfit) {
+		return nil, fmt.Errorf("folder %.100q: the name must be UTF-8 of at most %d octets, without control characters", s.folder, maxFolder)
+	}
+	size := 0
+	for _, name := range o.Flags {
+		if !validFlag(name) {
+			return nil, fmt.Errorf(`flag %.100q: it must be \Seen, \Answered, \Flagged, \Deleted, \Draft or a keyword of ASCII without blanks and (){%%*"\]`, name)
+		}
+		if size += len(name) + 1; size > maxFlags {
+			return nil, errors.New("too many flags")
+		}
+		s.flags = append(s.flags, imap.Flag(name))
+	}
+	s.target = place(&s.server, s.folder)
+	return s, nil
+}
+
+// unfit reports what must not be in a folder's name. U+FFFD stands for text
+// that was lost before it came here.
+func unfit(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }
+
+// validFlag follows RFC 9051 §9: flag, without \Recent and other flags of the
+// server's own.
+func validFlag(name string) bool {
+	keyword := name
+	switch f := imap.Flag(name); f {
+	case imap.FlagSeen, imap.FlagAnswered, imap.FlagFlagged, imap.FlagDeleted, imap.FlagDraft:
+		keyword = name[1:]
+	}
+	return keyword != "" && !strings.ContainsFunc(keyword, func(r rune) bool {
+		return r <= ' ' || r > '~' || strings.ContainsRune(`(){%*"\]`, r)
+	})
+}
+
+// place names a folder of a server in the form of RFC 5092, unescaped.
+func place(server *remote.Server, folder string) string {
+	user := ""
+	if server.User != "" {
+		user = server.User + "@"
+	}
+	return "imap://" + user + server.Addr + "/" + folder
+}
+
+// Profile implements deliver.Sink. Delivery is once wherever the server can
+// answer what became of an APPEND. It cannot if the owner takes the message
+// away before it is asked, if the folder was made anew, if the server changes
+// what it stores, or if it still works on what an earlier connection sent.
+// Then the message comes again.
+func (s *Sink) Profile() deliver.Profile {
+	return deliver.Profile{Kind: "imap", Target: s.target, Guarantee: deliver.AtLeastOnce}
+}
+
+// Begin implements deliver.Sink. It connects, logs in and looks for the
+// folder, unless another batch is doing so.
+func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, s.fail("begin", err)
+	}
+	select {
+	case s.turn <- struct{}{}:
+		<-s.turn
+		_, leave, err := s.enter(ctx, true)
+		if err != nil {
+			return nil, err
+		}
+		leave()
+	default:
+		// Whoever has the connection finds out. To wait for an APPEND of the
+		// batch before would leave the line to the POP3 server idle.
+	}
+	return &batch{sink: s}, nil
+}
+
+// Sweep implements deliver.Sink.
+func (s *Sink) Sweep(ctx context.Context, account string) error {
+	if err := ctx.Err(); err != nil {
+		return s.fail("sweep", err)
+	}
+	return s.spool.Sweep(account)
+}
+
+// Close implements deliver.Sink. It waits for a Commit under way.
+func (s *Sink) Close() error {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	s.hangUp()
+	return nil
+}

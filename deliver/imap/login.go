@@ -1,0 +1,83 @@
+package imap
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/remote"
+)
+
+// login logs in and reads the capabilities that hold from then on.
+func (ses *session) login(ctx context.Context) error {
+	preauth := ses.client.State() == imap.ConnStateAuthenticated
+	if !preauth {
+		if ses.sink.server.User == "" {
+			return ses.sink.refuse("log in", errors.New("the server wants a login"), "set user and a password for the sink")
+		}
+		if err := ses.authenticate(ctx); err != nil {
+			return err
+		}
+	}
+	// imapclient asks too, but not before the first command could go out with
+	// what it knew before the login.
+	var err error
+	if ses.caps, err = ses.client.Capability().Wait(); err != nil {
+		return ses.fail("read the capabilities", err)
+	}
+	// A server of both revisions takes names in UTF-8 only once that is
+	// enabled (RFC 9051 appendix A); imapclient sends them without.
+	if ses.caps.Has(imap.CapIMAP4rev2) && strings.ContainsFunc(ses.sink.folder, func(r rune) bool { return r > '~' }) {
+		if _, err := ses.client.Enable(imap.CapIMAP4rev2).Wait(); err != nil {
+			return ses.fail("enable IMAP4rev2", err)
+		}
+	}
+	return nil
+}
+
+// authenticate uses the best mechanism that both sides know, and else LOGIN,
+// unless the server forbids it (RFC 9051 §6.2.3).
+func (ses *session) authenticate(ctx context.Context) error {
+	var secret string
+	server := ses.sink.server
+	if ask := server.Secret; ask != nil {
+		server.Secret = func(ctx context.Context) (string, error) {
+			s, err := ask(ctx)
+			secret = s
+			return s, err
+		}
+	}
+	caps := ses.client.Caps()
+	client, _, err := server.Mechanism(ctx, caps.AuthMechanisms())
+	if err == nil {
+		err = ses.client.Authenticate(client)
+	} else if _, none := errors.AsType[*remote.MechanismError](err); none && !caps.Has(imap.CapLoginDisabled) && server.Secret != nil && !ses.wire.broken() {
+		var pass string
+		if pass, err = server.Secret(ctx); err != nil {
+			err = &remote.SecretError{Err: err}
+		} else {
+			err = ses.client.Login(server.User, pass).Wait()
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	refusal, ok := errors.AsType[*imap.Error](err)
+	if !ok {
+		return ses.fail("log in", err)
+	}
+	said := *refusal
+	if said.Type == imap.StatusResponseTypeBad {
+		said.Text = "" // a server that did not understand a command may repeat it
+	} else if secret != "" {
+		said.Text = strings.ReplaceAll(said.Text, secret, "…")
+	}
+	e := ses.sink.refusal("log in", &said)
+	if e.Fault != deliver.FaultTemporary || !passing(said.Code) {
+		e.Fault = deliver.FaultOperator
+		e.Hint = "check the sink's user and password; some providers want a password for this program alone"
+	}
+	return e
+}

@@ -1,0 +1,82 @@
+package imap
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+)
+
+// headLen is how much of a message's beginning tells it from others of its
+// size: all Received fields of nearly every message.
+const headLen = 16 << 10
+
+// repairer writes a message as an IMAP literal may hold it, and learns what it
+// is recognised by.
+type repairer struct {
+	w    *bufio.Writer // errors stay until Flush
+	cr   bool          // the last octet was a CR
+	size int64
+	head []byte // the first headLen octets
+}
+
+// Write repairs what is repaired: see the package's comment.
+func (r *repairer) Write(p []byte) (int, error) {
+	start := 0
+	for i, c := range p {
+		switch {
+		case c == 0:
+			r.put(p[start:i])
+			r.put([]byte{0x80})
+			start = i + 1
+		case c == '\n' && !r.cr:
+			r.put(p[start:i])
+			r.put([]byte{'\r'})
+			start = i
+		}
+		r.cr = c == '\r'
+	}
+	r.put(p[start:])
+	return len(p), nil
+}
+
+// Finish ends the message.
+func (r *repairer) Finish() error {
+	if r.size == 0 {
+		r.put([]byte("\r\n"))
+	}
+	return r.w.Flush()
+}
+
+func (r *repairer) put(p []byte) {
+	r.size += int64(len(p))
+	r.head = append(r.head, p[:min(len(p), headLen-len(r.head))]...)
+	_, _ = r.w.Write(p)
+}
+
+// headSum is the digest of a message's first headLen octets.
+func headSum(head []byte) string {
+	sum := sha256.Sum256(head)
+	return hex.EncodeToString(sum[:])
+}
+
+// messageID returns the Message-ID of a message, empty if it has none that a
+// server could be asked for.
+func messageID(head []byte) string {
+	header, _, _ := strings.Cut(string(head), "\r\n\r\n")
+	header = strings.ReplaceAll(header, "\r\n ", " ")
+	for line := range strings.SplitSeq(strings.ReplaceAll(header, "\r\n\t", " "), "\r\n") {
+		name, value, _ := strings.Cut(line, ":")
+		if !strings.EqualFold(strings.TrimSpace(name), "Message-ID") {
+			continue
+		}
+		id := strings.TrimSpace(value)
+		sane := len(id) < 500 && strings.HasPrefix(id, "<") && strings.HasSuffix(id, ">") &&
+			!strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' })
+		if sane {
+			return id
+		}
+		return ""
+	}
+	return ""
+}

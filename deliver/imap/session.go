@@ -1,0 +1,192 @@
+package imap
+
+import (
+	"context"
+	"errors"
+	"math"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-imap/v2/imapclient"
+	"github.com/mailhaul/mailhaul/deliver/remote"
+)
+
+// noLimit is the session.limit of a server that names none.
+const noLimit = math.MaxInt64
+
+// session is a connection that is logged in. Whoever has the sink's turn has
+// it to himself.
+type session struct {
+	sink   *Sink
+	client *imapclient.Client
+	wire   *wire
+	caps   imap.CapSet // those after the login
+	used   time.Time
+
+	// validity is the folder's UIDVALIDITY, and next a UID from which on all
+	// were free when it was last asked; both are 0 if the server does not say.
+	validity uint32
+	next     imap.UID
+	// limit is the largest message that the server takes, in octets.
+	limit int64
+
+	// listed is what Settle has seen of a folder.
+	listed *listing
+}
+
+// enter takes the turn and returns a session that looked at the folder: if ask
+// is true, now. The end of ctx breaks it until leave is called.
+func (s *Sink) enter(ctx context.Context, ask bool) (ses *session, leave func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, s.fail("connect", err)
+	}
+	select {
+	case s.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, nil, s.fail("wait for the connection", context.Cause(ctx))
+	}
+	ses, stop, err := s.resume(ctx, ask)
+	if ses == nil && err == nil {
+		s.hangUp()
+		ses, stop, err = s.connect(ctx)
+		s.session = ses
+	}
+	if err != nil {
+		<-s.turn
+		return nil, nil, err
+	}
+	return ses, func() {
+		stop()
+		if s.session.used = time.Now(); s.session.wire.broken() {
+			s.hangUp()
+		}
+		<-s.turn
+	}, nil
+}
+
+// resume returns the session that was kept, nil if there is none of use. That
+// a server has hung up is often noticed only when it is asked something.
+func (s *Sink) resume(ctx context.Context, ask bool) (*session, func(), error) {
+	ses := s.session
+	if ses == nil || ses.wire.broken() || time.Since(ses.used) > idleLimit {
+		return nil, nil, nil
+	}
+	stop := remote.Obey(ctx, ses.wire.Conn)
+	if !ask {
+		return ses, stop, nil
+	}
+	err := ses.look()
+	if err == nil {
+		return ses, stop, nil
+	}
+	stop()
+	if ses.wire.broken() && ctx.Err() == nil {
+		return nil, nil, nil
+	}
+	return nil, nil, err
+}
+
+// hangUp ends the session that was kept.
+func (s *Sink) hangUp() {
+	ses := s.session
+	if s.session = nil; ses == nil {
+		return
+	}
+	if !ses.wire.broken() {
+		remote.SetSilence(ses.wire.Conn, time.Second)
+		_ = ses.client.Logout() // a courtesy: the answer does not matter
+	}
+	_ = ses.client.Close()
+}
+
+// connect opens a session and looks at the folder.
+func (s *Sink) connect(ctx context.Context) (ses *session, stop func(), err error) {
+	conn, err := s.server.Connect(ctx)
+	if err != nil {
+		return nil, nil, s.fail("connect", err)
+	}
+	stop = remote.Obey(ctx, conn)
+	greeting := ""
+	if s.server.Protection() == remote.StartTLS {
+		if conn, err = startTLS(ctx, conn, s.server.TLSConfig()); err != nil {
+			stop()
+			return nil, nil, s.fail("STARTTLS", err)
+		}
+		// RFC 9051 §6.2.1: what the server said in the clear is forgotten.
+		greeting = "* OK\r\n"
+	}
+	ses = &session{sink: s, wire: newWire(conn, greeting)}
+	ses.client = imapclient.New(ses.wire, nil)
+	if err = ses.client.WaitGreeting(); err != nil {
+		err = ses.fail("wait for the greeting", err)
+	} else if err = ses.login(ctx); err == nil {
+		err = ses.look()
+	}
+	if err != nil {
+		stop()
+		_ = ses.client.Close()
+		return nil, nil, err
+	}
+	return ses, stop, nil
+}
+
+// look asks how far the folder has come, and creates it if it is missing and
+// that is wanted.
+func (ses *session) look() error {
+	if err := ses.unselect(); err != nil {
+		return err
+	}
+	err := ses.status()
+	refusal, refused := errors.AsType[*imap.Error](err)
+	if refused && ses.sink.create && !permanent(refusal.Code) {
+		err = ses.client.Create(ses.sink.folder, nil).Wait()
+		if code, _ := errors.AsType[*imap.Error](err); code != nil && code.Code == imap.ResponseCodeAlreadyExists {
+			err = nil
+		}
+		if err != nil {
+			return ses.fail("create the folder", err)
+		}
+		// Mail programs show what is subscribed. A folder that they do not
+		// show is no reason to keep the mail.
+		_ = ses.client.Subscribe(ses.sink.folder).Wait()
+		err = ses.status()
+	}
+	if err != nil {
+		return ses.fail("look at the folder", err)
+	}
+	return nil
+}
+
+// status asks for the state of the folder.
+func (ses *session) status() error {
+	limit, _ := ses.caps.AppendLimit()
+	data, err := ses.client.Status(ses.sink.folder, &imap.StatusOptions{
+		UIDNext: true, UIDValidity: true,
+		AppendLimit: limit == nil, // RFC 7889 §3: each folder has its own
+	}).Wait()
+	if err != nil {
+		return err
+	}
+	if limit == nil {
+		limit = data.AppendLimit
+	}
+	ses.limit = noLimit
+	if limit != nil && *limit != 0 && *limit != ^uint32(0) {
+		ses.limit = int64(*limit)
+	}
+	ses.validity, ses.next = data.UIDValidity, data.UIDNext
+	return nil
+}
+
+// unselect leaves the folder that Settle has opened: a server keeps the
+// selected one in step with each APPEND, and STATUS is not for it (RFC 9051
+// §6.3.11). It was opened for reading only, so CLOSE removes nothing.
+func (ses *session) unselect() error {
+	if ses.client.State() != imap.ConnStateSelected {
+		return nil
+	}
+	if err := ses.client.UnselectAndExpunge().Wait(); err != nil {
+		return ses.fail("close the folder", err)
+	}
+	return nil
+}

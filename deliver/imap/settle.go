@@ -1,0 +1,193 @@
+package imap
+
+import (
+	"context"
+	"errors"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-imap/v2/imapclient"
+	"github.com/mailhaul/mailhaul/deliver"
+)
+
+// maxSuspects bounds the messages of one Message-ID that are looked at.
+const maxSuspects = 100
+
+// listing is what Settle has seen of a folder, for the next promise of the
+// batch. It holds as long as the folder's state is what it was.
+type listing struct {
+	folder   string
+	validity uint32
+	next     imap.UID
+	exists   uint32
+	// from is the first UID that was listed; sizes are the messages' from
+	// there on, in octets, and sums the headSums that were asked for.
+	from  imap.UID
+	sizes map[imap.UID]int64
+	sums  map[imap.UID]string
+}
+
+// Settle implements deliver.Sink. A message is the promised one if it has the
+// same size and the same first 16 KiB; if a batch had several that do, as many
+// of them have landed as there are. It is looked for where it must be: from
+// the promised UIDNEXT on. NotLanded is certain: every message that came since
+// is still there, and it is none of them. Else the answer is Unknown.
+//
+// If the folder was made anew since the promise, or the server does not tell
+// UIDNEXT, it is searched for in the whole folder by its Message-ID.
+func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, error) {
+	if err := ctx.Err(); err != nil {
+		return deliver.Unknown, s.fail("settle", err)
+	}
+	t, ok := parseToken(promise)
+	if !ok || t.Server != place(&s.server, "") {
+		return deliver.Unknown, nil
+	}
+	ses, leave, err := s.enter(ctx, false)
+	if err != nil {
+		return deliver.Unknown, err
+	}
+	defer leave()
+	v, err := ses.settle(t)
+	if err != nil {
+		return deliver.Unknown, ses.fail("settle", err)
+	}
+	return v, s.spool.Remove(t.Spool)
+}
+
+func (ses *session) settle(t token) (deliver.Verdict, error) {
+	data, err := ses.client.Select(t.Folder, &imap.SelectOptions{ReadOnly: true}).Wait()
+	if refusal, ok := errors.AsType[*imap.Error](err); ok {
+		_ = ses.wire.Close() // imapclient takes the folder before for open still
+		if !permanent(refusal.Code) {
+			return deliver.Unknown, nil
+		}
+	}
+	if err != nil {
+		return deliver.Unknown, err
+	}
+	if t.Next == 0 || data.UIDValidity != t.Validity {
+		return ses.search(t)
+	}
+	if data.UIDNext == t.Next {
+		return deliver.NotLanded, nil
+	}
+	l := ses.listed
+	if l == nil || l.folder != t.Folder || l.validity != data.UIDValidity || l.next != data.UIDNext ||
+		l.exists != data.NumMessages || l.from > t.Next {
+		l = &listing{folder: t.Folder, validity: data.UIDValidity, next: data.UIDNext, exists: data.NumMessages, from: t.Next}
+		var since imap.UIDSet
+		since.AddRange(t.Next, 0)
+		if err := ses.list(l, since); err != nil {
+			return deliver.Unknown, err
+		}
+		ses.listed = l
+	}
+	found, err := ses.count(l, t)
+	switch {
+	case err != nil:
+		return deliver.Unknown, err
+	case found > t.Twin:
+		return deliver.Landed, nil
+	case l.complete(t.Next):
+		return deliver.NotLanded, nil
+	default:
+		return deliver.Unknown, nil
+	}
+}
+
+// search looks for a message in the whole folder.
+func (ses *session) search(t token) (deliver.Verdict, error) {
+	if t.ID == "" {
+		return deliver.Unknown, nil
+	}
+	data, err := ses.client.UIDSearch(&imap.SearchCriteria{
+		Header: []imap.SearchCriteriaHeaderField{{Key: "Message-ID", Value: t.ID}},
+	}, nil).Wait()
+	if _, refused := errors.AsType[*imap.Error](err); refused {
+		return deliver.Unknown, nil
+	}
+	if err != nil {
+		return deliver.Unknown, err
+	}
+	uids := data.AllUIDs()
+	if len(uids) == 0 {
+		return deliver.Unknown, nil
+	}
+	var l listing
+	t.Next = 0
+	if err := ses.list(&l, imap.UIDSetNum(uids[:min(len(uids), maxSuspects)]...)); err != nil {
+		return deliver.Unknown, err
+	}
+	if found, err := ses.count(&l, t); err != nil || found <= t.Twin {
+		return deliver.Unknown, err
+	}
+	return deliver.Landed, nil
+}
+
+// list learns the sizes of messages.
+func (ses *session) list(l *listing, uids imap.UIDSet) error {
+	l.sizes, l.sums = make(map[imap.UID]int64), make(map[imap.UID]string)
+	return ses.fetch(uids, &imap.FetchOptions{RFC822Size: true}, func(m *imapclient.FetchMessageBuffer) {
+		if m.UID >= l.from { // n:* is never empty (RFC 9051 §9)
+			l.sizes[m.UID] = m.RFC822Size
+		}
+	})
+}
+
+// count counts the messages from t.Next on that look like t's.
+func (ses *session) count(l *listing, t token) (found int, err error) {
+	var ask imap.UIDSet
+	for uid, size := range l.sizes {
+		if _, known := l.sums[uid]; size == t.Size && uid >= t.Next && !known {
+			ask.AddNum(uid)
+		}
+	}
+	if len(ask) > 0 {
+		head := &imap.FetchItemBodySection{Peek: true, Partial: &imap.SectionPartial{Size: headLen}}
+		err := ses.fetch(ask, &imap.FetchOptions{BodySection: []*imap.FetchItemBodySection{head}}, func(m *imapclient.FetchMessageBuffer) {
+			if len(m.BodySection) > 0 {
+				l.sums[m.UID] = headSum(m.BodySection[0].Bytes)
+			}
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	for uid, size := range l.sizes {
+		if size == t.Size && uid >= t.Next && l.sums[uid] == t.Sum {
+			found++
+		}
+	}
+	return found, nil
+}
+
+// complete reports whether all messages that were given UIDs from next on are
+// still there.
+func (l *listing) complete(next imap.UID) bool {
+	n := 0
+	for uid := range l.sizes {
+		if uid >= next && uid < l.next {
+			n++
+		}
+	}
+	return l.next >= next && n == int(l.next-next)
+}
+
+// fetch asks for data of messages and shows them to see, one by one.
+func (ses *session) fetch(uids imap.UIDSet, want *imap.FetchOptions, see func(*imapclient.FetchMessageBuffer)) error {
+	want.UID = true
+	cmd := ses.client.Fetch(uids, want)
+	for {
+		m := cmd.Next()
+		if m == nil {
+			return cmd.Close()
+		}
+		data, err := m.Collect()
+		if err != nil {
+			_ = ses.wire.Close() // else Close would wait for what cannot be read
+			_ = cmd.Close()
+			return err
+		}
+		see(data)
+	}
+}

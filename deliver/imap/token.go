@@ -1,0 +1,45 @@
+package imap
+
+import (
+	"encoding/json"
+	"path/filepath"
+
+	"github.com/emersion/go-imap/v2"
+)
+
+// token is what a promise of this sink says.
+type token struct {
+	// Server is the account, Folder the folder in it.
+	Server string `json:"server"`
+	Folder string `json:"folder"`
+	// Validity is the folder's UIDVALIDITY, and Next a UID from which on all
+	// were free, 0 if the server did not say.
+	Validity uint32   `json:"validity"`
+	Next     imap.UID `json:"next"`
+	// Size and Sum are the message's size in octets and its headSum. Twin
+	// counts the messages before it in its batch that have the same.
+	Size int64  `json:"size"`
+	Sum  string `json:"sum"`
+	Twin int    `json:"twin"`
+	// ID is the Message-ID: what is searched for in the whole folder.
+	ID string `json:"id,omitempty"`
+	// Spool is the name of the batch's spool file.
+	Spool string `json:"spool"`
+}
+
+// String returns the token in the form that a promise carries.
+func (t token) String() string {
+	b, err := json.Marshal(t)
+	if err != nil {
+		panic(err) // strings and integers always marshal
+	}
+	return string(b)
+}
+
+func parseToken(s string) (t token, ok bool) {
+	if json.Unmarshal([]byte(s), &t) != nil {
+		return token{}, false
+	}
+	return t, t.Folder != "" && t.Size > 0 && t.Sum != "" && t.Twin >= 0 &&
+		t.Spool != "" && t.Spool == filepath.Base(t.Spool)
+}

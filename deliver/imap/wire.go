@@ -1,0 +1,218 @@
+package imap
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// maxResponse bounds one response of the server, literals included.
+const maxResponse = 16 << 20
+
+var (
+	errHungUp  = errors.New("the server closed the connection")
+	errEndless = errors.New("the server sends an endless response")
+)
+
+// wire lies between imapclient and the connection, and does three things.
+//
+// It makes literals of any size non-synchronising: imapclient has a literal of
+// more than 4,096 octets wait for the server's consent even if the server
+// offers LITERAL+ (RFC 7888), which costs a round trip a message. wire sends
+// such a literal's length with a plus sign, and gives the consent itself.
+//
+// It bounds what the server sends, and it remembers why the connection broke:
+// imapclient flattens that into text.
+//
+// The deadlines that imapclient sets are left out. They would count what wire
+// has read ahead; the connection has its own.
+type wire struct {
+	net.Conn
+	r   *bufio.Reader
+	out *io.PipeWriter // what the server sends, to in
+	in  *io.PipeReader
+
+	// literal is the size of the next literal that is not to wait, 0 for none.
+	literal atomic.Int64
+	// response is held while one is passed on, so that none is put into the
+	// middle of another.
+	response sync.Mutex
+
+	mu     sync.Mutex
+	err    error  // what broke the connection
+	bye    string // the server's farewell
+	closed bool
+}
+
+// newWire reads from conn until that ends. greeting comes before all that is
+// read.
+func newWire(conn net.Conn, greeting string) *wire {
+	w := &wire{Conn: conn, r: bufio.NewReaderSize(io.MultiReader(strings.NewReader(greeting), conn), 64<<10)}
+	w.in, w.out = io.Pipe()
+	go func() {
+		var err error
+		for err == nil {
+			err = w.pass()
+		}
+		w.fail(err)
+		_ = w.out.CloseWithError(err)
+	}()
+	return w
+}
+
+func (w *wire) Read(p []byte) (int, error) { return w.in.Read(p) }
+
+// Write implements net.Conn. imapclient sends a command up to a literal that
+// waits in one Write.
+func (w *wire) Write(p []byte) (n int, err error) {
+	size := w.literal.Load()
+	if head, ok := bytes.CutSuffix(p, fmt.Appendf(nil, "{%d}\r\n", size)); ok && size > 0 {
+		w.literal.Store(0)
+		if _, err = w.Conn.Write(fmt.Appendf(nil, "%s{%d+}\r\n", head, size)); err == nil {
+			n, err = len(p), w.insert("+ go ahead\r\n")
+		}
+	} else {
+		n, err = w.Conn.Write(p)
+	}
+	if err != nil {
+		w.fail(err)
+	}
+	return n, err
+}
+
+// insert passes on a response that the server did not send.
+func (w *wire) insert(response string) error {
+	w.response.Lock()
+	defer w.response.Unlock()
+	_, err := io.WriteString(w.out, response)
+	return err
+}
+
+// pass waits for a response and passes it on.
+func (w *wire) pass() error {
+	if _, err := w.r.Peek(1); err != nil {
+		return err
+	}
+	w.response.Lock()
+	defer w.response.Unlock()
+	data := false
+	budget := maxResponse
+	for first := true; ; first = false {
+		line, err := w.r.ReadSlice('\n')
+		if err != nil && err != bufio.ErrBufferFull {
+			return err
+		}
+		if first {
+			data = w.begins(line)
+		}
+		if budget -= len(line); budget < 0 {
+			return errEndless
+		}
+		if _, err := w.out.Write(line); err != nil {
+			return err
+		}
+		if err == bufio.ErrBufferFull {
+			continue
+		}
+		size, ok := literalSize(line)
+		if !ok || !data {
+			return nil
+		}
+		if size > budget {
+			return errEndless
+		}
+		budget -= size
+		if _, err := io.CopyN(w.out, w.r, int64(size)); err != nil {
+			return err
+		}
+	}
+}
+
+// begins reports whether a response that begins with line may hold literals.
+// Those that end in a text for people do not, though the text may look it.
+func (w *wire) begins(line []byte) bool {
+	rest, data := bytes.CutPrefix(line, []byte("* "))
+	if !data {
+		return false
+	}
+	word, text, _ := bytes.Cut(rest, []byte(" "))
+	switch string(bytes.ToUpper(bytes.TrimSpace(word))) {
+	case "BYE":
+		w.mu.Lock()
+		w.bye = string(bytes.TrimSpace(text))
+		w.mu.Unlock()
+		return false
+	case "OK", "NO", "BAD", "PREAUTH":
+		return false
+	}
+	return true
+}
+
+// literalSize returns the size of the literal that a line announces (RFC 9051
+// §4.3).
+func literalSize(line []byte) (int, bool) {
+	line, ok := bytes.CutSuffix(line, []byte("}\r\n"))
+	i := bytes.LastIndexByte(line, '{')
+	if !ok || i < 0 {
+		return 0, false
+	}
+	size, err := strconv.ParseUint(string(line[i+1:]), 10, 31)
+	return int(size), err == nil
+}
+
+// Close implements net.Conn.
+func (w *wire) Close() error {
+	w.mu.Lock()
+	w.closed = true
+	w.mu.Unlock()
+	_ = w.in.Close()
+	return w.Conn.Close()
+}
+
+// fail remembers why the connection is of no more use.
+func (w *wire) fail(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil && !w.closed {
+		w.err = hungUp(err)
+	}
+}
+
+// broken reports whether the connection is of no more use.
+func (w *wire) broken() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.closed || w.err != nil
+}
+
+// cause is why the connection broke, nil if it was not the connection.
+func (w *wire) cause() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == errHungUp && w.bye != "" {
+		return fmt.Errorf("%w: %.200q", errHungUp, w.bye)
+	}
+	return w.err
+}
+
+// hungUp names the error of a connection that ended in good order.
+func hungUp(err error) error {
+	if err == io.EOF {
+		return errHungUp
+	}
+	return err
+}
+
+// The deadlines of imapclient are left out.
+
+func (w *wire) SetDeadline(time.Time) error      { return nil }
+func (w *wire) SetReadDeadline(time.Time) error  { return nil }
+func (w *wire) SetWriteDeadline(time.Time) error { return nil }
