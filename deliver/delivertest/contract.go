@@ -341,8 +341,8 @@ func deliverAll(ctx context.Context, sink deliver.Sink, account string, wire []s
 		return err
 	}
 	defer b.Abort()
-	for _, w := range wire {
-		if _, err := b.Stage(ctx, deliver.Mail{Account: account, UID: w}, strings.NewReader(w)); err != nil {
+	for i, w := range wire {
+		if _, err := b.Stage(ctx, deliver.Mail{Account: account, UID: fmt.Sprint(i)}, strings.NewReader(w)); err != nil {
 			return err
 		}
 	}
