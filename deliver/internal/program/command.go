@@ -1,0 +1,197 @@
+// Package program runs the programs of others, delivery agents and filters, on
+// one message at a time: a fixed command line in which only arguments can be
+// filled in, never through a shell; a regular file as standard input, which
+// cannot be half there; an environment without our secrets; a time limit that
+// ends the program and all that it started.
+package program
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/mailhaul/mailhaul/deliver"
+)
+
+// Command is a command line with placeholders.
+type Command struct {
+	name string
+	args [][]part
+}
+
+// part is literal text, or a placeholder if name is not empty.
+type part struct{ text, name string }
+
+// Values fill the placeholders {user} {account} {sender} {recipient} {size}
+// and {uid}.
+type Values struct {
+	User, Account, Sender, Recipient, UID string
+	// Size is the number of octets on the program's standard input.
+	Size int64
+}
+
+// list returns the values by placeholder.
+func (v Values) list() []part {
+	return []part{
+		{v.User, "user"}, {v.Account, "account"}, {v.Sender, "sender"}, {v.Recipient, "recipient"},
+		{strconv.FormatInt(v.Size, 10), "size"}, {v.UID, "uid"},
+	}
+}
+
+func (v Values) of(name string) (string, bool) {
+	for _, p := range v.list() {
+		if p.name == name {
+			return p.text, true
+		}
+	}
+	return "", false
+}
+
+// Parse reads a command line: the program, and its arguments. In an argument
+// {{ stands for {, and a brace that encloses no word for itself. The error is
+// a *deliver.Error with FaultOperator and a hint.
+func Parse(argv []string) (*Command, error) {
+	if len(argv) == 0 || argv[0] == "" {
+		return nil, &deliver.Error{
+			Fault: deliver.FaultOperator, Target: "program", Op: "no command line",
+			Hint: "name the program and its arguments: [maildrop, -d, me]",
+		}
+	}
+	c := &Command{name: argv[0]}
+	for i, arg := range argv {
+		parts, err := parse(arg)
+		switch {
+		case err != nil:
+			return nil, c.refuse(err.Error(), "the placeholders are {user} {account} {sender} {recipient} {size} {uid}; write {{ for {")
+		case strings.ContainsRune(arg, 0):
+			return nil, c.refuse("an argument holds a NUL", "take it out")
+		case i == 0 && filled(parts):
+			return nil, c.refuse("a placeholder in the program's name", "name the program itself; mail must not choose it")
+		case filled(parts) && isShellScript(argv, i):
+			return nil, c.refuse("a placeholder in a shell script",
+				`what a stranger wrote would be run; write "$MAILHAUL_SENDER" in the script instead of {sender}, in double quotes`)
+		}
+		if i > 0 {
+			c.args = append(c.args, parts)
+		}
+	}
+	return c, nil
+}
+
+var placeholder = regexp.MustCompile(`\{\{|\{[a-z_]+\}`)
+
+func parse(arg string) (parts []part, err error) {
+	at := 0
+	for _, m := range placeholder.FindAllStringIndex(arg, -1) {
+		parts = append(parts, part{text: arg[at:m[0]]})
+		word := arg[m[0]:m[1]]
+		at = m[1]
+		if word == "{{" {
+			parts = append(parts, part{text: "{"})
+			continue
+		}
+		name := strings.Trim(word, "{}")
+		if _, ok := (Values{}).of(name); !ok {
+			return nil, fmt.Errorf("unknown placeholder %s", word)
+		}
+		parts = append(parts, part{name: name})
+	}
+	return append(parts, part{text: arg[at:]}), nil
+}
+
+func filled(parts []part) bool {
+	return slices.ContainsFunc(parts, func(p part) bool { return p.name != "" })
+}
+
+var (
+	shells     = []string{"sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "fish", "csh", "tcsh", "su"}
+	shellOptsC = regexp.MustCompile(`^-[a-z]*c$`)
+)
+
+// isShellScript reports whether argument i is one that a shell runs: sh -c.
+func isShellScript(argv []string, i int) bool {
+	return i > 1 && shellOptsC.MatchString(argv[i-1]) && slices.ContainsFunc(argv[:i-1], func(arg string) bool {
+		return slices.Contains(shells, filepath.Base(arg))
+	})
+}
+
+// Name is the program as the command line has it.
+func (c *Command) Name() string { return c.name }
+
+// Uses reports whether the command line has a placeholder of that name.
+func (c *Command) Uses(name string) bool {
+	return slices.ContainsFunc(c.args, func(parts []part) bool {
+		return slices.ContainsFunc(parts, func(p part) bool { return p.name == name })
+	})
+}
+
+// Find looks the program up as a shell would. The error is a *deliver.Error
+// with FaultOperator.
+func (c *Command) Find() (string, error) {
+	path, err := exec.LookPath(c.name)
+	if err == nil {
+		// The program may run in another folder.
+		path, err = filepath.Abs(path)
+	}
+	if err != nil {
+		// The name is said already.
+		if e, ok := errors.AsType[*exec.Error](err); ok {
+			err = e.Err
+		}
+		if e, ok := errors.AsType[*fs.PathError](err); ok {
+			err = e.Err
+		}
+		return "", &deliver.Error{
+			Fault: deliver.FaultOperator, Target: c.name, Op: "find the program", Err: err,
+			Hint: "install it, make it executable, or write its whole path",
+		}
+	}
+	return path, nil
+}
+
+// Fill returns the arguments for a message, and the same values as environment
+// variables. Each argument stays one argument, an empty one included.
+//
+// It refuses, with a *deliver.Error and FaultMessage, a value that holds CR,
+// LF or NUL, which agents write into headers and logs; and one that would be
+// taken for an option: that begins with "-" at the beginning of an argument.
+func (c *Command) Fill(v Values) (args, env []string, err error) {
+	for _, p := range v.list() {
+		if strings.ContainsAny(p.text, "\r\n\x00") {
+			return nil, nil, c.refuseMessage(fmt.Sprintf("the %s holds a line end or a NUL: %.100q", p.name, p.text), "")
+		}
+		env = append(env, "MAILHAUL_"+strings.ToUpper(p.name)+"="+p.text)
+	}
+	for _, parts := range c.args {
+		var arg strings.Builder
+		option := false
+		for _, p := range parts {
+			text := p.text
+			if p.name != "" {
+				text, _ = v.of(p.name)
+				option = option || arg.Len() == 0 && strings.HasPrefix(text, "-")
+			}
+			arg.WriteString(text)
+		}
+		if option {
+			return nil, nil, c.refuseMessage(fmt.Sprintf("an argument would be taken for an option: %.100q", arg.String()),
+				"put something before the placeholder, as in --from={sender}, or let the program read the MAILHAUL_ variables")
+		}
+		args = append(args, arg.String())
+	}
+	return args, env, nil
+}
+
+func (c *Command) refuse(op, hint string) error {
+	return &deliver.Error{Fault: deliver.FaultOperator, Target: c.name, Op: op, Hint: hint}
+}
+
+func (c *Command) refuseMessage(op, hint string) error {
+	return &deliver.Error{Fault: deliver.FaultMessage, Target: c.name, Op: op, Hint: hint}
+}

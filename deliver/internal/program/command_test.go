@@ -1,0 +1,152 @@
+package program_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/internal/program"
+)
+
+var values = program.Values{
+	User: "me@example.org", Account: "work", Sender: "you@example.org", Recipient: "me", UID: "a b", Size: 12,
+}
+
+func TestFill(t *testing.T) {
+	for _, test := range []struct{ argv, want []string }{
+		{[]string{"x"}, nil},
+		{[]string{"x", "", "-d", "{user}"}, []string{"", "-d", "me@example.org"}},
+		{
+			[]string{"x", "{account}", "{sender}", "{recipient}", "{size}", "{uid}"},
+			[]string{"work", "you@example.org", "me", "12", "a b"},
+		},
+		{[]string{"x", "--from={sender},{size};{uid}"}, []string{"--from=you@example.org,12;a b"}},
+		{[]string{"x", "{{user}", "{{{size}}", "{}", "{ user }", "${HOME}", "{", "a}b"}, []string{"{user}", "{12}", "{}", "{ user }", "${HOME}", "{", "a}b"}},
+		{[]string{"sh", "-c", `deliver "$1"`, "sh", "{sender}"}, []string{"-c", `deliver "$1"`, "sh", "you@example.org"}},
+		{[]string{"maildrop", "-c", "{account}"}, []string{"-c", "work"}},
+	} {
+		c, err := program.Parse(test.argv)
+		if err != nil {
+			t.Errorf("Parse(%q) = %v", test.argv, err)
+			continue
+		}
+		args, env, err := c.Fill(values)
+		if err != nil || !slices.Equal(args, test.want) {
+			t.Errorf("%q became %q, %v, want %q", test.argv, args, err, test.want)
+		}
+		want := []string{
+			"MAILHAUL_USER=me@example.org", "MAILHAUL_ACCOUNT=work", "MAILHAUL_SENDER=you@example.org",
+			"MAILHAUL_RECIPIENT=me", "MAILHAUL_SIZE=12", "MAILHAUL_UID=a b",
+		}
+		if !slices.Equal(env, want) {
+			t.Errorf("the environment is %q, want %q", env, want)
+		}
+	}
+}
+
+// What a message says fills one argument and is not looked at again.
+func TestFillOddValues(t *testing.T) {
+	c, err := program.Parse([]string{"x", "--uid={uid}", "<{sender}>"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, odd := range []string{
+		"", " ", "-x", "--", "{user}", "{{", "$(id)", "`id`", "; id", "a b\tc", `"'\`, "*", "\x01\x7f", "\xff\xfe", "%s%n",
+		strings.Repeat("x", 100_000),
+	} {
+		args, env, err := c.Fill(program.Values{UID: odd, Sender: odd})
+		if want := []string{"--uid=" + odd, "<" + odd + ">"}; err != nil || !slices.Equal(args, want) {
+			t.Errorf("%.20q: %.200q, %v", odd, args, err)
+		}
+		if !slices.Contains(env, "MAILHAUL_UID="+odd) {
+			t.Errorf("%.20q is not in the environment", odd)
+		}
+	}
+}
+
+func TestFillRefuses(t *testing.T) {
+	c, err := program.Parse([]string{"x", "{sender}", "{uid}{user}"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, v := range map[string]program.Values{
+		"CR":                {Account: "a\rb"},
+		"LF":                {Sender: "a\nb"},
+		"NUL":               {UID: "a\x00b"},
+		"an option":         {Sender: "-oops@example.org"},
+		"a second value":    {User: "-x"},
+		"a lone hyphen":     {Sender: "-"},
+		"LF in a recipient": {Recipient: "\n"},
+	} {
+		args, env, err := c.Fill(v)
+		var e *deliver.Error
+		if !errors.As(err, &e) || e.Fault != deliver.FaultMessage || args != nil || env != nil {
+			t.Errorf("%s: %q, %q, %v", name, args, env, err)
+		}
+	}
+	if _, _, err := c.Fill(program.Values{}); err != nil {
+		t.Errorf("empty values: %v", err)
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	for name, argv := range map[string][]string{
+		"nothing":               nil,
+		"an empty name":         {""},
+		"an unknown word":       {"x", "a{from}b"},
+		"a name to be filled":   {"{user}"},
+		"a shell script":        {"sh", "-c", "deliver {sender}"},
+		"a shell behind a path": {"env", "/usr/bin/bash", "-ec", "deliver {user}"},
+		"NUL":                   {"x", "a\x00"},
+	} {
+		_, err := program.Parse(argv)
+		var e *deliver.Error
+		if !errors.As(err, &e) || e.Fault != deliver.FaultOperator || e.Hint == "" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestUses(t *testing.T) {
+	c, err := program.Parse([]string{"x", "-f", "<{sender}>", "{{user}"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !c.Uses("sender") || c.Uses("user") || c.Name() != "x" {
+		t.Errorf("%q uses sender: %v, user: %v", c.Name(), c.Uses("sender"), c.Uses("user"))
+	}
+}
+
+func TestFind(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PATH", dir)
+	for name, mode := range map[string]os.FileMode{"good": 0o700, "plain": 0o600} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	find := func(name string) (string, error) {
+		c, err := program.Parse([]string{name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.Find()
+	}
+	good := filepath.Join(dir, "good")
+	for _, name := range []string{"good", good} {
+		if path, err := find(name); path != good || err != nil {
+			t.Errorf("Find(%q) = %q, %v", name, path, err)
+		}
+	}
+	for _, name := range []string{"missing", "plain", dir, filepath.Join(dir, "missing"), filepath.Join(dir, "plain")} {
+		_, err := find(name)
+		var e *deliver.Error
+		if !errors.As(err, &e) || e.Fault != deliver.FaultOperator || e.Hint == "" || strings.Count(err.Error(), name) != 1 {
+			t.Errorf("Find(%q): %v", name, err)
+		}
+	}
+}

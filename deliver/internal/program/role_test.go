@@ -1,0 +1,105 @@
+package program_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestMain plays the program of a test if it is called as one: the test binary
+// runs itself, so that nothing of the machine is needed.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == "play" {
+		// os.Exit would have the race detector wait for a second.
+		syscall.Exit(play(os.Args[2], os.Args[3:]))
+	}
+	os.Exit(m.Run())
+}
+
+func play(role string, args []string) int {
+	switch role {
+	case "exit":
+		code, _ := strconv.Atoi(args[0])
+		fmt.Print(strings.Join(args[1:], " "))
+		return code
+	case "die":
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
+	case "args":
+		for _, arg := range args {
+			fmt.Printf("%q\n", arg)
+		}
+	case "environment":
+		for _, v := range os.Environ() {
+			fmt.Println(v)
+		}
+	case "cat":
+		n, err := io.Copy(os.Stdout, os.Stdin)
+		fmt.Fprintf(os.Stderr, "%d octets, %v", n, err)
+	case "create":
+		_ = os.WriteFile(args[0], nil, 0o666)
+	case "shout":
+		line := strings.Repeat("x", 99) + "\n"
+		for range 100_000 {
+			_, _ = os.Stderr.WriteString(line)
+		}
+		fmt.Fprint(os.Stderr, "the end")
+		return 1
+	case "write without end":
+		for {
+			if _, err := os.Stdout.WriteString(strings.Repeat("x", 4096)); err != nil {
+				return 0
+			}
+		}
+	case "hang": // until the test hangs up
+		return hang(args[0])
+	case "hang on":
+		signal.Ignore(syscall.SIGTERM)
+		return hang(args[0])
+	case "hang with a child":
+		return spawn("hang on", args[0], true)
+	case "leave a child":
+		return spawn("hang on", args[0], false)
+	case "hang and say bye":
+		term := make(chan os.Signal, 1)
+		signal.Notify(term, syscall.SIGTERM)
+		conn, err := net.Dial("unix", args[0])
+		if err != nil {
+			return 1
+		}
+		<-term
+		fmt.Fprint(conn, "bye")
+	}
+	return 0
+}
+
+// hang tells the test that it is there and waits until the test hangs up.
+func hang(socket string) int {
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		return 1
+	}
+	_, _ = io.Copy(io.Discard, conn)
+	return 0
+}
+
+// spawn starts a child of the child, with the same output.
+func spawn(role, socket string, wait bool) int {
+	self, _ := os.Executable()
+	cmd := exec.Command(self, "play", role, socket)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if err := cmd.Start(); err != nil {
+		return 1
+	}
+	if wait {
+		return hang(socket)
+	}
+	return 0
+}
