@@ -22,8 +22,18 @@ const (
 
 const verbAuth = "AUTH"
 
+// finisher is a mechanism that has the last word about an exchange. Done is
+// told how the server ended it: with +OK (nil) or with -ERR (a *ReplyError).
+// It returns what to make of that. An error in spite of +OK means that the
+// server left out its own proof: whoever took the login is not the server
+// that shares the secret.
+type finisher interface{ Done(reply error) error }
+
 // Authenticate logs in with a SASL mechanism (RFC 5034 §4). An error of the
-// mechanism cancels the exchange and is returned; the session goes on.
+// mechanism cancels the exchange and is returned; the session goes on. If
+// mech has a method Done(error) error, it is told how the server ended the
+// exchange, nil for +OK and a *ReplyError for -ERR, and its result is
+// returned; an error in spite of +OK breaks the client.
 func (c *Client) Authenticate(ctx context.Context, mech sasl.Client) error {
 	name, initial, err := mech.Start()
 	if err != nil {
@@ -65,8 +75,11 @@ func (c *Client) Authenticate(ctx context.Context, mech sasl.Client) error {
 
 	for range maxRounds {
 		challenge, done, err := c.challenge()
-		if done || errors.Is(err, ErrBroken) {
+		if errors.Is(err, ErrBroken) {
 			return err
+		}
+		if done {
+			return c.finish(mech, err)
 		}
 		if err != nil {
 			return c.cancel(err)
@@ -108,6 +121,19 @@ func (c *Client) challenge() (challenge []byte, done bool, err error) {
 		return challenge, false, err
 	}
 	return nil, true, c.w.failSyntax(verbAuth, "+OK, -ERR or a challenge", line)
+}
+
+// finish lets the mechanism judge the end of the exchange.
+func (c *Client) finish(mech sasl.Client, reply error) error {
+	f, ok := mech.(finisher)
+	if !ok {
+		return reply
+	}
+	err := f.Done(reply)
+	if err != nil && reply == nil {
+		return c.w.fail(err)
+	}
+	return err
 }
 
 // cancel ends the exchange because of cause (RFC 5034 §4).

@@ -1,0 +1,85 @@
+package mech
+
+import (
+	"errors"
+	"strings"
+)
+
+// directives are the names of a challenge of DIGEST-MD5, in lower case, with
+// their values (RFC 2831 §2.1.1, §7.1).
+type directives map[string][]string
+
+// one returns the value of a directive that must not be repeated, or "".
+func (d directives) one(name string) string {
+	if len(d[name]) != 1 {
+		return ""
+	}
+	return d[name][0]
+}
+
+// offersAuth reports whether the server does without a security layer. It
+// does if it does not say.
+func (d directives) offersAuth() bool {
+	if d["qop"] == nil {
+		return true
+	}
+	for option := range strings.SplitSeq(d.one("qop"), ",") {
+		if strings.EqualFold(strings.TrimSpace(option), "auth") {
+			return true
+		}
+	}
+	return false
+}
+
+var errDirectives = errors.New("the server's challenge does not follow RFC 2831")
+
+// parseDirectives reads a list of name=value or name="value" between commas;
+// there may be empty elements and blanks around each.
+func parseDirectives(s string) (directives, error) {
+	d := make(directives)
+	for {
+		s = strings.TrimLeft(s, " \t\r\n,")
+		if s == "" {
+			return d, nil
+		}
+		name, rest, ok := strings.Cut(s, "=")
+		name = strings.ToLower(strings.TrimSpace(name))
+		if !ok || name == "" {
+			return nil, errDirectives
+		}
+		var value string
+		rest = strings.TrimLeft(rest, " \t\r\n")
+		if strings.HasPrefix(rest, `"`) {
+			if value, s, ok = cutQuoted(rest); !ok {
+				return nil, errDirectives
+			}
+			s = strings.TrimLeft(s, " \t\r\n")
+			if s != "" && s[0] != ',' {
+				return nil, errDirectives
+			}
+		} else {
+			value, s, _ = strings.Cut(rest, ",")
+			value = strings.TrimRight(value, " \t\r\n")
+		}
+		d[name] = append(d[name], value)
+	}
+}
+
+// cutQuoted cuts a quoted string off the front of s, in which a backslash
+// makes the next byte stand for itself.
+func cutQuoted(s string) (value, rest string, ok bool) {
+	var b strings.Builder
+	for i := 1; i < len(s); i++ {
+		switch s[i] {
+		case '"':
+			return b.String(), s[i+1:], true
+		case '\\':
+			i++
+			if i == len(s) {
+				return "", "", false
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return "", "", false
+}

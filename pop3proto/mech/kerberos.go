@@ -1,0 +1,122 @@
+package mech
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/jcmturner/gokrb5/v8/client"
+	"github.com/jcmturner/gokrb5/v8/config"
+	"github.com/jcmturner/gokrb5/v8/credentials"
+	"github.com/jcmturner/gokrb5/v8/keytab"
+	"github.com/jcmturner/gokrb5/v8/messages"
+	"github.com/jcmturner/gokrb5/v8/types"
+)
+
+// Kerberos is where GSSAPI finds a ticket. The zero value takes the user's
+// credential cache, as kinit fills it.
+type Kerberos struct {
+	// Config is the path of krb5.conf. If it is empty, KRB5_CONFIG says where
+	// it is, and else it is /etc/krb5.conf.
+	Config string
+	// Keytab is the path of a keytab with a key of Principal. If it is empty,
+	// Cache is used.
+	Keytab string
+	// Principal is the name to log in with from a keytab, name@REALM. Without
+	// a realm it is of krb5.conf's default realm. If it is empty, it is
+	// Credentials.User.
+	Principal string
+	// Cache is the path of a credential cache. If it is empty, KRB5CCNAME says
+	// where it is, and else it is /tmp/krb5cc_ and the user's number. It must
+	// be a file.
+	Cache string
+}
+
+// ticket is a ticket for a service with what comes along.
+type ticket struct {
+	messages.Ticket
+	key   types.EncryptionKey // shared with the service
+	realm string              // the client's
+	cname types.PrincipalName // the client's
+}
+
+// ticket returns a ticket for service, such as pop/mail.example.org. It may
+// ask the KDCs of krb5.conf, waiting 5 seconds for each at most.
+func (k Kerberos) ticket(service, user string) (ticket, error) {
+	cl, err := k.client(user)
+	if err != nil {
+		return ticket{}, err
+	}
+	defer cl.Destroy()
+	tkt, key, err := cl.GetServiceTicket(service)
+	if err != nil {
+		return ticket{}, fmt.Errorf("no Kerberos ticket for %s: %w", service, err)
+	}
+	return ticket{tkt, key, cl.Credentials.Domain(), cl.Credentials.CName()}, nil
+}
+
+func (k Kerberos) client(user string) (*client.Client, error) {
+	file := k.Config
+	if file == "" {
+		file = os.Getenv("KRB5_CONFIG")
+	}
+	if file == "" {
+		file = "/etc/krb5.conf"
+	}
+	conf, err := config.Load(file)
+	// krb5.conf may hold more than gokrb5 knows of, which it ignores.
+	if unsupported := (config.UnsupportedDirective{}); err != nil && !errors.As(err, &unsupported) {
+		return nil, fmt.Errorf("cannot read %s: %w", file, err)
+	}
+	if k.Keytab == "" {
+		return k.fromCache(conf)
+	}
+	kt, err := keytab.Load(k.Keytab)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the keytab: %w", err)
+	}
+	if k.Principal != "" {
+		user = k.Principal
+	}
+	name, realm, ok := strings.Cut(user, "@")
+	if !ok {
+		realm = conf.LibDefaults.DefaultRealm
+	}
+	cl := client.NewWithKeytab(name, realm, kt, conf, client.DisablePAFXFAST(true))
+	if err := cl.Login(); err != nil {
+		return nil, fmt.Errorf("Kerberos login of %s@%s from the keytab: %w", name, realm, err)
+	}
+	return cl, nil
+}
+
+func (k Kerberos) fromCache(conf *config.Config) (cl *client.Client, err error) {
+	file := k.Cache
+	if file == "" {
+		file = os.Getenv("KRB5CCNAME")
+	}
+	if file == "" {
+		file = fmt.Sprintf("/tmp/krb5cc_%d", os.Getuid())
+	}
+	kind, path, ok := strings.Cut(file, ":")
+	if !ok {
+		path = file
+	} else if kind != "FILE" {
+		return nil, fmt.Errorf("the credential cache %s is not a file: set KRB5CCNAME=FILE:/path", file)
+	}
+	// gokrb5 reads beyond the end of a cache that is cut short, as one is
+	// while kinit writes it. That must not end everybody's mail.
+	defer func() {
+		if recover() != nil {
+			cl, err = nil, fmt.Errorf("the credential cache %s is damaged: run kinit", path)
+		}
+	}()
+	cache, err := credentials.LoadCCache(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the credential cache: %w; run kinit", err)
+	}
+	if cl, err = client.NewFromCCache(cache, conf, client.DisablePAFXFAST(true)); err != nil {
+		return nil, fmt.Errorf("the credential cache %s: %w; run kinit", path, err)
+	}
+	return cl, nil
+}

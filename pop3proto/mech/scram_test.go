@@ -1,0 +1,206 @@
+package mech_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/emersion/go-sasl"
+	"github.com/xdg-go/scram"
+
+	"github.com/mailhaul/mailhaul/pop3proto/mech"
+)
+
+// scramServer lets a client in that knows the password "pencil".
+func scramServer(t *testing.T, iterations int) *scram.ServerConversation {
+	t.Helper()
+	srv, err := scram.SHA256.NewServer(func(user string) (scram.StoredCredentials, error) {
+		c, err := scram.SHA256.NewClient(user, "pencil", "")
+		if err != nil {
+			return scram.StoredCredentials{}, err
+		}
+		return c.GetStoredCredentialsWithError(scram.KeyFactors{Salt: "salt", Iters: iterations})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return srv.NewConversation()
+}
+
+// converse has the client and the server talk, with what the server says
+// altered on its way, and ends as the server would.
+func converse(t *testing.T, m sasl.Client, srv *scram.ServerConversation, alter func(string) string) error {
+	t.Helper()
+	_, said, err := m.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for !srv.Done() {
+		challenge, _ := srv.Step(string(said))
+		if said, err = m.Next([]byte(alter(challenge))); err != nil {
+			return err
+		}
+	}
+	if !srv.Valid() {
+		return done(m, errors.New("refused"))
+	}
+	return done(m, nil)
+}
+
+func done(m sasl.Client, reply error) error {
+	return m.(interface{ Done(error) error }).Done(reply)
+}
+
+func newSCRAM(t *testing.T, password string) sasl.Client {
+	t.Helper()
+	m, err := mech.New("scram-sha-256", mech.Credentials{User: "user", Password: password})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestSCRAM(t *testing.T) {
+	same := func(s string) string { return s }
+	if err := converse(t, newSCRAM(t, "pencil"), scramServer(t, 4096), same); err != nil {
+		t.Errorf("the right password: %v", err)
+	}
+	err := converse(t, newSCRAM(t, "eraser"), scramServer(t, 4096), same)
+	if err == nil || !strings.Contains(err.Error(), "no such user and password") {
+		t.Errorf("the wrong password: %v", err)
+	}
+}
+
+// TestSCRAMWrongTurns are a server, or somebody on the way to it, that does
+// not keep to the exchange.
+func TestSCRAMWrongTurns(t *testing.T) {
+	first := func(field int, value func(old string) string) func(string) string {
+		return func(s string) string {
+			if !strings.HasPrefix(s, "r=") {
+				return s
+			}
+			fields := strings.Split(s, ",")
+			fields[field] = value(fields[field])
+			return strings.Join(fields, ",")
+		}
+	}
+	final := func(value string) func(string) string {
+		return func(s string) string {
+			if strings.HasPrefix(s, "v=") {
+				return value
+			}
+			return s
+		}
+	}
+	fixed := func(value string) func(string) string { return func(string) string { return value } }
+	for name, test := range map[string]struct {
+		alter func(string) string
+		want  string
+	}{
+		"wrong signature":     {final("v=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="), "did not prove"},
+		"empty signature":     {final("v="), "did not prove"},
+		"no signature":        {final(""), "did not prove"},
+		"nonce cut":           {first(0, func(r string) string { return r[:20] }), "nonce"},
+		"nonce cut to ours":   {first(0, func(r string) string { return r[:len("r=")+26] }), "nonce"},
+		"nonce of another":    {first(0, func(r string) string { return "r=x" + r[2:] }), "nonce"},
+		"no nonce":            {first(0, fixed("r=")), "nonce"},
+		"one iteration":       {first(2, fixed("i=1")), "asks for 1 iterations"},
+		"few iterations":      {first(2, fixed("i=4095")), "asks for 4095 iterations"},
+		"no iterations":       {first(2, fixed("i=0")), "asks for 0 iterations"},
+		"negative iterations": {first(2, fixed("i=-4096")), "RFC 5802"},
+		"endless iterations":  {first(2, fixed("i=1000000000")), "more than 2000000 iterations"},
+		"beyond all numbers":  {first(2, fixed("i=99999999999999999999")), "more than 2000000 iterations"},
+		"no salt":             {first(1, fixed("s=")), "RFC 5802"},
+		"salt not base64":     {first(1, fixed("s=!")), "RFC 5802"},
+		"unknown extension":   {func(s string) string { return "m=x," + s }, "RFC 5802"},
+		"empty":               {fixed(""), "RFC 5802"},
+		"too long":            {first(1, fixed("s="+strings.Repeat("AAAA", 2000))), "too long"},
+		"stripped -PLUS":      {fixed("e=server-does-support-channel-binding"), "taken that out"},
+		"relayed":             {fixed("e=channel-bindings-dont-match"), "stands between"},
+		"unknown binding":     {fixed("e=unsupported-channel-binding-type"), "does not know this channel binding"},
+		"another error":       {fixed("e=out of pencil\x07" + strings.Repeat("x", 1000)), `"out of ***\axxx`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := converse(t, newSCRAM(t, "pencil"), scramServer(t, 4096), test.alter)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Fatalf("error %v, want %q in it", err, test.want)
+			}
+			if len(err.Error()) > 300 {
+				t.Errorf("the error has %d bytes", len(err.Error()))
+			}
+			if unproven := strings.HasSuffix(name, "signature"); errors.Is(err, mech.ErrUnproven) != unproven {
+				t.Errorf("ErrUnproven is %v in %v", !unproven, err)
+			}
+			if errors.Is(err, mech.ErrBinding) != (name == "unknown binding") {
+				t.Errorf("ErrBinding in %v", err)
+			}
+		})
+	}
+}
+
+// TestSCRAMSuccessTooSoon is a server that says yes before it has proved that
+// it knows the password.
+func TestSCRAMSuccessTooSoon(t *testing.T) {
+	for rounds := range 3 {
+		m, srv := newSCRAM(t, "pencil"), scramServer(t, 4096)
+		_, said, err := m.Start()
+		for range rounds {
+			if err == nil {
+				var challenge string
+				challenge, err = srv.Step(string(said))
+				if err == nil {
+					said, err = m.Next([]byte(challenge))
+				}
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := done(m, nil); errors.Is(err, mech.ErrUnproven) != (rounds < 2) {
+			t.Errorf("after %d challenges: %v", rounds, err)
+		}
+		refused := errors.New("refused")
+		if err := done(m, refused); err != refused {
+			t.Errorf("after %d challenges a refusal became %v", rounds, err)
+		}
+	}
+}
+
+// TestSCRAMNames sees that names and passwords are escaped and prepared as
+// RFC 5802 §5.1 says, and left alone where it says nothing.
+func TestSCRAMNames(t *testing.T) {
+	for _, test := range []struct{ user, authzid, want string }{
+		{"user", "", "n,,n=user,r=nonce"},
+		{"a,b=c", "d=e,f", "n,a=d=3De=2Cf,n=a=2Cb=3Dc,r=nonce"},
+		{"I\u00adX\u00aa", "", "n,,n=IXa,r=nonce"}, // RFC 4013 §3
+		{"\U0001f511", "", "n,,n=\U0001f511,r=nonce"},
+	} {
+		m, err := mech.NewWithNonce("scram-sha-256",
+			mech.Credentials{User: test.user, Authzid: test.authzid, Password: "x"}, "nonce")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, first, err := m.Start(); err != nil || string(first) != test.want {
+			t.Errorf("%q, %q: %q, %v; want %q", test.user, test.authzid, first, err, test.want)
+		}
+	}
+}
+
+// TestSCRAMNonce sees that each login has a nonce of its own.
+func TestSCRAMNonce(t *testing.T) {
+	seen := make(map[string]bool)
+	for range 100 {
+		_, first, err := newSCRAM(t, "x").Start()
+		if err != nil || seen[string(first)] {
+			t.Fatalf("%q again, or %v", first, err)
+		}
+		seen[string(first)] = true
+	}
+}
+
+func ExampleNew() {
+	m, err := mech.New("scram-sha-256-plus", mech.Credentials{User: "alice", Password: "secret"})
+	fmt.Println(m, err)
+	// Output: <nil> scram-sha-256-plus: it needs TLS
+}
