@@ -1,0 +1,140 @@
+//go:build linux && amd64
+
+package crashtest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A disk fills up: for the mail, for the mbox, for what the program
+// remembers, and for the mail that waits for an mbox. It is freed little by
+// little, with a run after each step. Until all fits, each run ends in exit
+// code 74 and says what to do, no mail is lost and none half there; then all
+// of it has arrived, once.
+func TestFullDisk(t *testing.T) {
+	for _, c := range []struct{ sink, disk string }{
+		{"maildir", "Maildir"}, {"mbox", "mbox"}, {"maildir", "state"}, {"mbox", "state"},
+	} {
+		t.Run(c.sink+" with a full "+c.disk, func(t *testing.T) {
+			w, err := newWorld(scratch(), workload{sink: c.sink, messages: 9, perSession: 4})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer w.close()
+			defer mountDisk(t, w.path(c.disk))()
+			if e := w.fetch().do(t); e.code != 0 {
+				t.Fatalf("exit code %d:\n%s", e.code, e.said)
+			}
+			w.send(9)
+			fillDisk(t, w.path(c.disk, "filler"))
+
+			failed := 0
+			for ; ; failed++ {
+				e := w.fetch().do(t)
+				w.checkSafe(t)
+				if e.code == 0 {
+					break
+				}
+				said := string(e.said)
+				named := strings.Contains(said, account+": FAILED") || strings.Contains(said, "error: "+w.path(c.disk))
+				if e.code != 74 || !named || !strings.Contains(said, "no space left") || !strings.Contains(said, "hint: ") {
+					t.Fatalf("step %d: exit code %d:\n%s", failed, e.code, e.said)
+				}
+				if !freeSome(t, w.path(c.disk, "filler"), 8<<10) {
+					t.Fatalf("the disk has room, and still:\n%s", e.said)
+				}
+			}
+			if failed == 0 {
+				t.Error("nothing failed: the disk was not full")
+			}
+			t.Logf("%d runs had no room", failed)
+			left, err := w.leftovers()
+			if len(left) > 0 || err != nil {
+				t.Errorf("left over: %q (%v)", left, err)
+			}
+			mail, err := w.look()
+			if v, found := w.judge(mail, true); v != (verdict{}) || err != nil {
+				t.Errorf("%q (%v)", found, err)
+			}
+		})
+	}
+}
+
+// checkSafe checks that every message is on the server or with its owner, who
+// has no copy and no part of one.
+func (w *world) checkSafe(t *testing.T) {
+	t.Helper()
+	mail, err := w.look()
+	if v, found := w.judge(mail, false); v != (verdict{}) || err != nil {
+		t.Errorf("%q (%v)", found, err)
+	}
+	safe := map[string]bool{}
+	for _, text := range mail {
+		safe[text] = true
+	}
+	for _, m := range w.drop.Messages() {
+		safe[string(bytes.ReplaceAll(m.Data, []byte("\r\n"), []byte("\n")))] = true
+	}
+	for text, i := range w.sent {
+		if !safe[text] {
+			t.Errorf("message %d is lost", i)
+		}
+	}
+}
+
+// mountDisk mounts a disk of 2 MiB at dir, and returns what unmounts it.
+func mountDisk(t *testing.T, dir string) (unmount func()) {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=2m,mode=0700")
+	if errors.Is(err, unix.EPERM) {
+		t.Skip("NOT TESTED: only root can mount a small disk")
+	} else if err != nil {
+		t.Fatal(fmt.Errorf("mount: %w", err))
+	}
+	return func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(fmt.Errorf("unmount: %w", err))
+		}
+	}
+}
+
+// fillDisk writes to a file until the disk is full.
+func fillDisk(t *testing.T, name string) {
+	t.Helper()
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := io.Copy(f, zeros{}); !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("the disk does not fill: %v", err)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// freeSome shortens a file. It reports false if there was nothing left of it.
+func freeSome(t *testing.T, name string, bytes int64) bool {
+	t.Helper()
+	info, err := os.Stat(name)
+	if err == nil && info.Size() > 0 {
+		err = os.Truncate(name, max(0, info.Size()-bytes))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size() > 0
+}

@@ -1,0 +1,102 @@
+//go:build linux && amd64
+
+package crashtest
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A message of any size takes little memory, since it is never held there.
+func TestMemoryOfLargeMessage(t *testing.T) {
+	size := int64(200e6)
+	if full {
+		size = 1e9
+	}
+	const most = 64 << 20
+	for _, sink := range sinks {
+		t.Run(sink, func(t *testing.T) {
+			w := emptyWorld(t, sink)
+			w.drop.AddFunc("uid-large", size, func() io.Reader { return largeMessage(size) })
+			w.fetchWithin(t, most)
+			name := w.path("mbox/inbox")
+			if sink == "maildir" {
+				names, err := filepath.Glob(w.path("Maildir/new/*"))
+				if len(names) != 1 || err != nil {
+					t.Fatalf("%q (%v)", names, err)
+				}
+				name = names[0]
+			}
+			f, err := os.Open(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			there, want := bufio.NewReader(f), bufio.NewReader(largeMessage(size))
+			if sink == "mbox" {
+				there.ReadString('\n') // the From_ line
+			}
+			for {
+				line, err := want.ReadString('\n')
+				if err == io.EOF {
+					break
+				}
+				if got, _ := there.ReadString('\n'); got != line {
+					t.Fatalf("a line is %.80q, not %.80q", got, line)
+				}
+			}
+		})
+	}
+}
+
+// largeMessage returns a message of so many octets, CRLFs counted, or a few
+// more, with LF line ends.
+func largeMessage(octets int64) io.Reader {
+	const line = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 \n"
+	block := strings.Repeat(line, 1000)
+	readers := []io.Reader{strings.NewReader("Subject: large\n\n")}
+	for left := octets; left > 0; left -= int64(len(block)) + 1000 {
+		readers = append(readers, strings.NewReader(block))
+	}
+	return io.MultiReader(readers...)
+}
+
+// A listing of a million messages takes some memory for each, but not much.
+func TestMemoryOfLargeListing(t *testing.T) {
+	const most = 256 << 20
+	w := emptyWorld(t, "maildir")
+	w.drop.AddMany(1_000_000, func(i int) string { return fmt.Sprintf("unique-id-%020d", i) }, []byte("Subject: hello\n\n"))
+	t.Run("dry run", func(t *testing.T) { w.fetchWithin(t, most, "--dry-run") })
+}
+
+// fetchWithin runs the program, which must do with so much memory.
+func (w *world) fetchWithin(t *testing.T, most int64, args ...string) {
+	t.Helper()
+	p := w.fetch()
+	p.args = append(p.args, args...)
+	run, err := runTraced(p, unwatched)
+	if err != nil || run.code != 0 {
+		t.Fatalf("exit code %d (%v):\n%s", run.code, err, run.said)
+	}
+	t.Logf("at most %d MiB of memory", run.peak>>20)
+	if run.peak == 0 || run.peak > most {
+		t.Errorf("it took %d MiB of memory, more than %d MiB", run.peak>>20, most>>20)
+	}
+}
+
+// emptyWorld is a world without mail, in memory if the system has such a
+// folder.
+func emptyWorld(t *testing.T, sink string) *world {
+	t.Helper()
+	w, err := newWorld(memory(), workload{sink: sink, perSession: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.close)
+	return w
+}
