@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/mailhaul/mailhaul/deliver"
-	"github.com/mailhaul/mailhaul/deliver/internal/program"
+	"github.com/mailhaul/mailhaul/deliver/program"
 )
 
 var values = program.Values{

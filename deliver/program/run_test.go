@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/mailhaul/mailhaul/deliver"
-	"github.com/mailhaul/mailhaul/deliver/internal/program"
+	"github.com/mailhaul/mailhaul/deliver/program"
 )
 
 // run is a run of the test binary in a role, with input on its standard input.
