@@ -1,0 +1,321 @@
+package imap_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/durable"
+	"github.com/mailhaul/mailhaul/deliver/envelope"
+	"github.com/mailhaul/mailhaul/deliver/imap"
+	"github.com/mailhaul/mailhaul/testdata"
+)
+
+// corpus returns the messages of testdata in wire form, by name.
+func corpus(t *testing.T) map[string]string {
+	t.Helper()
+	files, err := testdata.Messages.ReadDir("messages")
+	if err != nil {
+		t.Fatal(err)
+	}
+	messages := make(map[string]string)
+	for _, f := range files {
+		text, err := testdata.Messages.ReadFile(path.Join("messages", f.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n"))
+		messages[f.Name()] = string(bytes.ReplaceAll(text, []byte("\n"), []byte("\r\n")))
+	}
+	return messages
+}
+
+var arrived = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// stage stages messages and prepares the batch.
+func stage(t *testing.T, s deliver.Sink, messages ...string) (deliver.Batch, []deliver.Promise) {
+	t.Helper()
+	b, err := s.Begin(t.Context())
+	if err != nil {
+		t.Fatalf("Begin: %v", err)
+	}
+	t.Cleanup(func() { b.Abort() })
+	for _, m := range messages {
+		mail := deliver.Mail{Account: "work", Arrived: arrived, Date: envelope.Parse([]byte(m)).Date}
+		if _, err := b.Stage(t.Context(), mail, strings.NewReader(m)); err != nil {
+			t.Fatalf("Stage: %v", err)
+		}
+	}
+	promises, err := b.Prepare(t.Context())
+	if err != nil {
+		t.Fatalf("Prepare: %v", err)
+	}
+	return b, promises
+}
+
+// commit returns the receipts by ticket.
+func commit(ctx context.Context, b deliver.Batch) (map[deliver.Ticket]deliver.Receipt, error) {
+	receipts := make(map[deliver.Ticket]deliver.Receipt)
+	err := b.Commit(ctx, func(r deliver.Receipt) error {
+		if _, twice := receipts[r.Ticket]; twice {
+			return fmt.Errorf("ticket %d was reported twice", r.Ticket)
+		}
+		receipts[r.Ticket] = r
+		return nil
+	})
+	return receipts, err
+}
+
+func put(t *testing.T, s deliver.Sink, messages ...string) {
+	t.Helper()
+	b, _ := stage(t, s, messages...)
+	receipts, err := commit(t.Context(), b)
+	if err != nil || len(receipts) != len(messages) {
+		t.Fatalf("Commit: %d receipts for %d messages, %v", len(receipts), len(messages), err)
+	}
+	for _, r := range receipts {
+		if r.Err != nil {
+			t.Errorf("message %d: %v", r.Ticket, r.Err)
+		}
+	}
+}
+
+// TestDovecot has real messages arrive in a folder that it creates.
+func TestDovecot(t *testing.T) {
+	d := startDovecot(t, "")
+	o := options(d.addr, durable.OS, t.TempDir())
+	o.Folder, o.Create, o.Flags = "Entwürfe & 日本語", true, []string{`\Seen`, "$Forwarded", "haul"}
+	s := open(t, o)
+	messages := corpus(t)
+	var all []string
+	for _, m := range messages {
+		all = append(all, m)
+	}
+	put(t, s, all...)
+	got, err := mailbox(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != len(all) {
+		t.Fatalf("%d messages arrived, of %d", len(got), len(all))
+	}
+	for i, m := range got { // in order
+		if want := canon(all[i]); m.text != want {
+			t.Errorf("message %d differs (-want +got):\n%s", i, cmp.Diff(want, m.text))
+		}
+		var flags []string
+		for _, f := range m.flags {
+			if f != `\Recent` {
+				flags = append(flags, string(f))
+			}
+		}
+		slices.Sort(flags)
+		if want := []string{"$Forwarded", `\Seen`, "haul"}; !slices.Equal(flags, want) {
+			t.Errorf("message %d: flags %q, want %q", i, flags, want)
+		}
+		want := envelope.Parse([]byte(all[i])).Date
+		if want.IsZero() || want.After(arrived) {
+			want = arrived
+		}
+		if !m.date.Equal(want) {
+			t.Errorf("message %d: INTERNALDATE %v, want %v", i, m.date, want)
+		}
+	}
+}
+
+// TestDovecotQuota fills a mailbox.
+func TestDovecotQuota(t *testing.T) {
+	d := startDovecot(t, `
+mail_plugins = quota
+protocol imap {
+  mail_plugins = quota imap_quota
+}
+plugin {
+  quota = maildir:User quota
+  quota_rule = *:storage=20K
+}
+`)
+	o := options(d.addr, durable.OS, t.TempDir())
+	s := open(t, o)
+	big := "Subject: big\r\n\r\n" + strings.Repeat(strings.Repeat("x", 70)+"\r\n", 500)
+	b, _ := stage(t, s, "Subject: small\r\n\r\nx\r\n", big)
+	receipts, err := commit(t.Context(), b)
+	if err != nil || len(receipts) != 2 || receipts[0].Err != nil {
+		t.Fatalf("%+v, %v", receipts, err)
+	}
+	e, ok := errors.AsType[*deliver.Error](receipts[1].Err)
+	if !ok || e.Fault != deliver.FaultOperator || !strings.Contains(e.Error(), "OVERQUOTA") || !strings.Contains(e.Hint, "quota") {
+		t.Errorf("%v, want an error about the quota", receipts[1].Err)
+	}
+	if got, err := mailbox(o); len(got) != 1 || err != nil {
+		t.Errorf("%d messages, %v", len(got), err)
+	}
+}
+
+// TestDovecotKilled kills the server in the middle of a batch.
+func TestDovecotKilled(t *testing.T) {
+	d := startDovecot(t, "")
+	o := options(d.addr, durable.OS, t.TempDir())
+	s := open(t, o)
+	messages := numbered(300, 3000)
+	b, promises := stage(t, s, messages...)
+	reported := make(map[deliver.Ticket]bool)
+	err := b.Commit(t.Context(), func(r deliver.Receipt) error {
+		if r.Err != nil {
+			t.Errorf("message %d: %v", r.Ticket, r.Err)
+		}
+		if reported[r.Ticket] = true; len(reported) == 20 {
+			d.stop(syscall.SIGKILL)
+		}
+		return nil
+	})
+	if e, ok := errors.AsType[*deliver.Error](err); !ok || e.Fault != deliver.FaultTemporary {
+		t.Fatalf("Commit = %v", err)
+	}
+	if len(reported) == len(messages) {
+		t.Fatal("the server was killed too late")
+	}
+	d.start()
+	var lost []string
+	for i, p := range promises {
+		if reported[p.Ticket] {
+			continue
+		}
+		v, err := s.Settle(t.Context(), p.Token)
+		if err != nil {
+			t.Fatalf("Settle: %v", err)
+		}
+		if v != deliver.Landed {
+			lost = append(lost, messages[i])
+		}
+	}
+	t.Logf("%d reported, %d settled, %d sent again", len(reported), len(messages)-len(reported)-len(lost), len(lost))
+	put(t, s, lost...)
+	once(t, o, messages)
+}
+
+// once checks that each message is in the folder once.
+func once(t *testing.T, o imap.Options, messages []string) {
+	t.Helper()
+	got, err := mailbox(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := make(map[string]int)
+	for _, m := range got {
+		count[m.text]++
+	}
+	for i, m := range messages {
+		if n := count[m]; n != 1 {
+			t.Errorf("message %d is there %d times", i, n)
+		}
+	}
+	if len(got) != len(messages) {
+		t.Errorf("%d messages are there, of %d", len(got), len(messages))
+	}
+}
+
+// numbered makes messages of which every other is of at least size octets.
+func numbered(n, size int) []string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = fmt.Sprintf("Message-ID: <%d@example.org>\r\n\r\n%s\r\n", i, strings.Repeat("x", i%2*size))
+	}
+	return list
+}
+
+// TestRoundTrips has the answers to a hundred messages wait until all of them
+// were sent. A client that waits for an answer before that waits for ever.
+func TestRoundTrips(t *testing.T) {
+	const total, flight = 2000, 100
+	d := startDovecot(t, "")
+	sent := make(chan struct{}, total)
+	answers := 0
+	addr := proxy(t, d.addr, hooks{
+		up: func(line string) {
+			if strings.Contains(line, " APPEND ") {
+				sent <- struct{}{}
+			}
+		},
+		down: func(line string) {
+			if !strings.Contains(line, "APPENDUID") {
+				return
+			}
+			if answers%flight == 0 {
+				for range flight {
+					<-sent
+				}
+			}
+			answers++
+		},
+	})
+	o := options(addr, durable.OS, t.TempDir())
+	s := open(t, o)
+	messages := numbered(total, 5000)
+	put(t, s, messages...)
+	if answers != total || len(sent) != 0 {
+		t.Errorf("%d answers, %d messages more than that", answers, len(sent))
+	}
+	o.Server.Addr = d.addr
+	once(t, o, messages)
+}
+
+// hooks see each line before it is passed on. They are called by one
+// goroutine for each direction.
+type hooks struct{ up, down func(line string) }
+
+// proxy passes on what goes between clients and a server.
+func proxy(t *testing.T, server string, h hooks) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	t.Cleanup(func() { l.Close(); wg.Wait() })
+	wg.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conn, err := net.Dial("tcp", server)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			context.AfterFunc(t.Context(), func() { client.Close(); conn.Close() })
+			wg.Go(func() { relay(conn, client, h.up) })
+			wg.Go(func() { relay(client, conn, h.down) })
+		}
+	})
+	return l.Addr().String()
+}
+
+func relay(to, from net.Conn, see func(string)) {
+	defer to.Close()
+	defer from.Close()
+	r := bufio.NewReader(from)
+	for {
+		line, err := r.ReadString('\n')
+		if line != "" && see != nil {
+			see(line)
+		}
+		if _, werr := io.WriteString(to, line); err != nil || werr != nil {
+			return
+		}
+	}
+}
