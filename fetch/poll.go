@@ -48,7 +48,7 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary) error {
 		return err
 	}
 	defer lease.Release()
-	err = a.settle(ctx, o, lease.Abandoned)
+	err = a.settle(ctx, o)
 	if err == nil {
 		err = a.sessions(ctx, o, s)
 	}
@@ -199,9 +199,10 @@ func (a *Account) dryRun(ctx context.Context, o *Options, sum *Summary) error {
 }
 
 // settle asks the sinks about promises that a crash, or a sink in trouble,
-// left open. crashed is true if the last poll did not live to its end: then
-// what it had staged and never promised is swept away.
-func (a *Account) settle(ctx context.Context, o *Options, crashed bool) error {
+// left open. Then nothing is promised, and it sweeps away what was staged. That
+// can be there after any poll: one whose promises could not be journalled has
+// staged files, too, and its disk may have been too full to note the failure.
+func (a *Account) settle(ctx context.Context, o *Options) error {
 	open, err := o.State.Promises(ctx, a.Name)
 	if err != nil {
 		return err
@@ -233,9 +234,6 @@ func (a *Account) settle(ctx context.Context, o *Options, crashed bool) error {
 		if err := o.State.Retract(ctx, a.Name, void); err != nil {
 			return err
 		}
-	}
-	if !crashed {
-		return nil
 	}
 	err = a.Deliver.Sink.Sweep(ctx, a.Name)
 	if a.Quarantine != nil {
