@@ -106,6 +106,11 @@ func damaged(path string) string {
 }
 
 func hint(path string, err error) string {
+	// The memory that processes share is a file beside the database: it is
+	// the first to find the disk full, and SQLite does not say why it failed.
+	if resultCode(err) == sqlite3.SQLITE_IOERR_SHMSIZE {
+		return "free some space on the disk that holds " + path
+	}
 	switch primary(err) {
 	case sqlite3.SQLITE_FULL:
 		return "free some space on the disk that holds " + path
