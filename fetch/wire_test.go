@@ -105,15 +105,3 @@ func TestSlowLorisBeforeLogin(t *testing.T) {
 		t.Errorf("%v: %v", s.Class, s.Err)
 	}
 }
-
-func TestEndlessListing(t *testing.T) {
-	if testing.Short() {
-		t.Skip("millions of lines")
-	}
-	r := newRig(t, pop3test.Behaviour{})
-	r.server.Order(pop3test.EndlessListing("LIST"))
-	s := r.poll()
-	if s.Class != fetch.ClassRetry || !strings.Contains(s.Err.Error(), "LIST: expected at most") {
-		t.Errorf("%v: %v", s.Class, s.Err)
-	}
-}
