@@ -1,6 +1,7 @@
 package modeltest
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"strings"
@@ -12,10 +13,9 @@ import (
 // model explores all that can happen from a beginning on.
 type model struct {
 	setting
-	// With how many troubles left a world was met, and one in which a process
-	// was at work.
-	seen, passed map[visit]int
-	tally        tally
+	seen   visits // at rest
+	passed visits // with a process at work
+	tally  tally
 }
 
 // tally counts what was explored.
@@ -27,8 +27,21 @@ type tally struct {
 
 // visit is a world and how many moves were left.
 type visit struct {
-	world string
+	world [sha256.Size]byte
 	moves int
+}
+
+// visits hold the most troubles that were left at a visit.
+type visits map[visit]int
+
+// visit reports whether there is anything new to see.
+func (vs visits) visit(w *world, troubles, moves int) bool {
+	v := visit{w.key(), moves}
+	if left, ok := vs[v]; ok && left >= troubles {
+		return false
+	}
+	vs[v] = troubles
+	return true
 }
 
 // failure is a schedule that went wrong.
@@ -53,17 +66,15 @@ func (s setting) explore(troubles, moves int) (tally, error) {
 		w.drop = append(w.drop, m)
 	}
 	s.disk = new(seam)
-	m := &model{setting: s, seen: map[visit]int{}, passed: map[visit]int{}}
+	m := &model{setting: s, seen: visits{}, passed: visits{}}
 	err := m.explore(w, troubles, moves)
 	return m.tally, err
 }
 
 func (m *model) explore(w *world, troubles, moves int) error {
-	v := visit{w.key(), moves}
-	if left, ok := m.seen[v]; ok && left >= troubles {
+	if !m.seen.visit(w, troubles, moves) {
 		return nil
 	}
-	m.seen[v] = troubles
 	m.tally.worlds++
 
 	calm, err := m.live(w, disturbance{}, troubles, moves)
@@ -100,10 +111,14 @@ func (v *move) would(w *world) bool { return v.do(w.fork()) }
 // live runs a process to its end, and on to the end of all work, and then
 // looks at what a crash at each of its steps would have led to.
 func (m *model) live(w *world, d disturbance, troubles, moves int) (*run, error) {
+	d.last = troubles+moves == 0
 	r, err := m.start(w, d)
 	m.tally.polls++
 	if err != nil {
 		return r, &failure{fmt.Errorf("a poll failed: %w", err), r.w.history, r.w.disk.Tree()}
+	}
+	if r.seen != nil {
+		return r, &failure{r.seen, r.w.history, r.w.disk.Tree()}
 	}
 	if d.move != nil && !r.moved {
 		return r, nil
@@ -118,16 +133,8 @@ func (m *model) live(w *world, d disturbance, troubles, moves int) (*run, error)
 		if i+1 < d.at {
 			continue // as it was without the move
 		}
-		if err := m.look(s.before, false); err != nil {
-			return r, err
-		}
-		if troubles == 0 {
+		if troubles == 0 || !m.passed.visit(s.before, troubles, moves) {
 			continue
-		}
-		if v := (visit{s.before.key(), moves}); m.passed[v] >= troubles {
-			continue
-		} else {
-			m.passed[v] = troubles
 		}
 		for _, after := range s.before.crashes(fmt.Sprintf("step %d, %s", i+1, s.what)) {
 			m.tally.crashes++

@@ -52,6 +52,8 @@ type inLane struct {
 	max  int
 }
 
+var _ deliver.Sink = (*inLane)(nil)
+
 func (s *inLane) Profile() deliver.Profile {
 	p := s.Sink.Profile()
 	p.MaxMessages = s.max

@@ -5,13 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/durable"
 	"github.com/mailhaul/mailhaul/deliver/durable/durabletest"
 	"github.com/mailhaul/mailhaul/fetch"
@@ -32,7 +32,8 @@ type setting struct {
 type disturbance struct {
 	quit quit // how its first QUIT with deletions goes
 	move *move
-	at   int // the step before which the move is made, 0 before all
+	at   int  // the step before which the move is made, 0 before all
+	last bool // nothing else will happen, ever: steps are not kept
 }
 
 // run is one process, from its start to the end of its poll.
@@ -44,7 +45,8 @@ type run struct {
 
 	mu    sync.Mutex
 	steps []step
-	moved bool // there was something to move
+	moved bool  // there was something to move
+	seen  error // what a mail reader saw that it should not
 }
 
 // step is something that a process is about to do.
@@ -65,16 +67,25 @@ func (r *run) step(what string) {
 	if r.move != nil && r.at == len(r.steps)+1 {
 		r.act()
 	}
-	r.steps = append(r.steps, step{what, r.w.fork()})
+	r.acting.Store(true)
+	defer r.acting.Store(false)
+	if err := r.w.check(r.place, r.messages, false); r.seen == nil && err != nil {
+		r.seen = fmt.Errorf("%w, before %s", err, what)
+	}
+	s := step{what: what}
+	if !r.last {
+		s.before = r.w.fork()
+	}
+	r.steps = append(r.steps, s)
 }
 
 // act makes the move.
 func (r *run) act() {
 	r.acting.Store(true)
-	defer r.acting.Store(false)
 	if r.moved = r.move.do(r.w); r.moved {
 		r.w.happened("%s, before step %d", r.move.name, r.at)
 	}
+	r.acting.Store(false)
 }
 
 // op is a hook for the disk.
@@ -121,7 +132,7 @@ func (s setting) start(w *world, d disturbance) (*run, error) {
 }
 
 func (r *run) poll() error {
-	r.disk.FS = r.w.disk
+	r.disk.FS, r.disk.step = r.w.disk, r.step
 	now := func() time.Time { return r.w.now }
 	sink, err := r.place.open(r.disk, now)
 	if err != nil {
@@ -163,7 +174,19 @@ func (r *run) poll() error {
 	return errors.Join(summary.Err, err)
 }
 
-// seam is a disk that is the same to a sink in every process.
-type seam struct{ durable.FS }
+// seam is a disk that is the same to a sink in every process. That a process
+// looks somewhere is a step, too: what it sees may be gone when it acts.
+type seam struct {
+	durable.FS
+	step func(what string)
+}
 
-var _ deliver.Sink = (*inLane)(nil)
+func (d *seam) Stat(name string) (fs.FileInfo, error) {
+	d.step("stat " + name)
+	return d.FS.Stat(name)
+}
+
+func (d *seam) ReadDir(name string) ([]fs.DirEntry, error) {
+	d.step("list " + name)
+	return d.FS.ReadDir(name)
+}

@@ -17,6 +17,7 @@ import (
 type sabotage struct {
 	name   string
 	places []*place
+	needs  schedule                   // to be noticed; zero is one message and one trouble
 	op     func(durabletest.Op) error // for the disk
 	lies   lies                       // of the journal
 	eager  bool                       // the server deletes what it has sent
@@ -34,19 +35,19 @@ var sabotages = []sabotage{
 	{name: "the promise is not durable", places: both, lies: lies{promises: true}},
 	{name: "the landing precedes the mail", places: both, sink: batches(landEarly)},
 	{name: "DELE precedes the landing", places: both, eager: true},
-	{name: "what the journal says is believed at once", places: both, lies: lies{open: true}},
+	{name: "what the journal says is believed at once", places: both, needs: schedule{1, 1, false, 2, 0}, lies: lies{open: true}},
 	{name: "Settle does not look into tmp", places: maildirs.only(), sink: func(r *run, s deliver.Sink) deliver.Sink {
 		return settledBy(r, s, hidesTmp{r.disk}, 0)
 	}},
-	{name: "Settle does not wait 36 hours", places: maildirs.only(), sink: func(r *run, s deliver.Sink) deliver.Sink {
+	{name: "Settle does not wait 36 hours", places: maildirs.only(), needs: schedule{1, 1, false, 1, 1}, sink: func(r *run, s deliver.Sink) deliver.Sink {
 		return settledBy(r, s, r.disk, 48*time.Hour)
 	}},
-	{name: "the mbox is not compared", places: mboxes.only(), sink: func(r *run, _ deliver.Sink) deliver.Sink {
+	{name: "the mbox is not compared", places: mboxes.only(), needs: schedule{2, 2, false, 1, 1}, sink: func(r *run, _ deliver.Sink) deliver.Sink {
 		s, err := r.place.open(blind{r.disk}, nil)
 		must(err)
 		return s
 	}},
-	{name: "the lock is released before the landing", places: mboxes.only(), sink: batches(landLate)},
+	{name: "the lock is released before the landing", places: mboxes.only(), needs: schedule{1, 1, false, 1, 1}, sink: batches(landLate)},
 }
 
 var both = []*place{maildirs, mboxes}

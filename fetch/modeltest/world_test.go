@@ -1,6 +1,7 @@
 package modeltest
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strings"
@@ -42,7 +43,7 @@ func (w *world) happened(format string, args ...any) {
 
 // key tells worlds apart that differ in anything but the random parts of
 // names and the way that led there.
-func (w *world) key() string {
+func (w *world) key() [sha256.Size]byte {
 	var b strings.Builder
 	b.WriteString(w.disk.Tree())
 	for _, line := range w.disk.Unsynced() {
@@ -62,7 +63,7 @@ func (w *world) key() string {
 	}
 	lines := strings.Split(strings.NewReplacer(names...).Replace(b.String()), "\n")
 	slices.Sort(lines)
-	return strings.Join(lines, "\n")
+	return sha256.Sum256([]byte(strings.Join(lines, "\n")))
 }
 
 // crashes returns the worlds that a kill and a power cut now may leave.
