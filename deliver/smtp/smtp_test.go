@@ -45,8 +45,17 @@ type outcome struct {
 	err      error                   // of Commit
 }
 
-// send delivers messages with the UIDs of their places, from sender.
+// send delivers messages in a batch, with the UIDs "0", "1" and so on.
 func send(t *testing.T, ctx context.Context, s *smtp.Sink, sender string, wire ...string) outcome {
+	t.Helper()
+	var mails []deliver.Mail
+	for i := range wire {
+		mails = append(mails, deliver.Mail{Account: "work", UID: fmt.Sprint(i), Sender: sender})
+	}
+	return sendMails(t, ctx, s, mails, wire)
+}
+
+func sendMails(t *testing.T, ctx context.Context, s *smtp.Sink, mails []deliver.Mail, wire []string) outcome {
 	t.Helper()
 	b, err := s.Begin(t.Context())
 	if err != nil {
@@ -54,8 +63,7 @@ func send(t *testing.T, ctx context.Context, s *smtp.Sink, sender string, wire .
 	}
 	defer b.Abort()
 	for i, w := range wire {
-		m := deliver.Mail{Account: "work", UID: fmt.Sprint(i), Sender: sender}
-		if _, err := b.Stage(t.Context(), m, strings.NewReader(w)); err != nil {
+		if _, err := b.Stage(t.Context(), mails[i], strings.NewReader(w)); err != nil {
 			t.Fatal(err)
 		}
 	}

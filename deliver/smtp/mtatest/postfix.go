@@ -1,0 +1,182 @@
+package mtatest
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// SizeLimit is the SIZE that Postfix announces, in octets.
+const SizeLimit = 3 << 20
+
+// Postfix starts a Postfix that takes mail by SMTP for some users of
+// example.org and checks logins with dovecot. It greylists: any sender whose
+// address begins with "stranger" is told to come back, once for each
+// recipient. Mail to later@example.org is refused for now, always, and that
+// to users it does not know for good. Without a Postfix the test is skipped,
+// or fails where servers are required.
+func Postfix(tb testing.TB, dovecot *Server, users ...string) *Server {
+	tb.Helper()
+	const master = "/usr/lib/postfix/sbin/master"
+	owner, err := user.Lookup("postfix")
+	if _, merr := os.Stat(master); merr != nil || err != nil {
+		missing(tb, "Postfix (Debian: postfix)")
+	}
+	uid, err := strconv.Atoi(owner.Uid)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s := newServer(tb)
+	s.mkdir("etc", 0)
+	s.mkdir("data", uid)
+	s.mkdir("queue", 0)
+	for _, sub := range []string{
+		"active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "maildrop", "private", "public",
+		"saved", "trace",
+	} {
+		s.mkdir(filepath.Join("queue", sub), uid)
+	}
+	s.mkdir("queue/pid", 0)
+	var boxes strings.Builder
+	for _, user := range users {
+		fmt.Fprintf(&boxes, "%s@example.org %s/\n", user, user)
+	}
+	s.write("etc/boxes", boxes.String())
+	policy := greylist(tb)
+	s.launch(2, func(ports []int) error {
+		s.Addr = fmt.Sprintf("127.0.0.1:%d", ports[0])
+		s.TLSAddr = fmt.Sprintf("127.0.0.1:%d", ports[1])
+		fill := strings.NewReplacer(
+			"DIR", s.dir, "NAME", filepath.Base(s.dir), "AUTH", dovecot.auth(), "POLICY", policy,
+			"NOBODY", fmt.Sprint(nobody), "SIZE", fmt.Sprint(SizeLimit),
+			"PLAIN_ADDR", s.Addr, "TLS_ADDR", s.TLSAddr,
+		)
+		s.write("etc/main.cf", fill.Replace(mainConfig))
+		s.write("etc/master.cf", fill.Replace(masterConfig))
+		// Its processes read the configuration as another user.
+		for _, name := range []string{"etc/main.cf", "etc/master.cf", "etc/boxes"} {
+			if err := os.Chmod(filepath.Join(s.dir, name), 0o644); err != nil {
+				return err
+			}
+		}
+		return s.run(s.Addr, filepath.Base(s.dir), master, "-c", filepath.Join(s.dir, "etc"), "-d")
+	})
+	return s
+}
+
+// greylist is a policy service: see SMTPD_POLICY_README of Postfix.
+func greylist(tb testing.TB) (addr string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { l.Close() })
+	var mu sync.Mutex
+	seen := make(map[string]bool)
+	serve := func(conn net.Conn) {
+		defer conn.Close()
+		request := make(map[string]string)
+		for lines := bufio.NewScanner(conn); lines.Scan(); {
+			if name, value, ok := strings.Cut(lines.Text(), "="); ok {
+				request[name] = value
+				continue
+			}
+			who := request["sender"] + " " + request["recipient"]
+			mu.Lock()
+			action := "dunno"
+			if strings.HasPrefix(who, "stranger") && !seen[who] {
+				seen[who], action = true, "450 4.7.1 greylisted"
+			}
+			mu.Unlock()
+			if _, err := fmt.Fprintf(conn, "action=%s\n\n", action); err != nil {
+				return
+			}
+		}
+	}
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go serve(conn)
+		}
+	}()
+	return l.Addr().String()
+}
+
+const mainConfig = `
+compatibility_level = 3.6
+queue_directory = DIR/queue
+data_directory = DIR/data
+command_directory = /usr/sbin
+daemon_directory = /usr/lib/postfix/sbin
+mail_owner = postfix
+setgid_group = postdrop
+maillog_file = DIR/log
+maillog_file_prefixes = DIR
+myhostname = localhost
+smtpd_banner = NAME ESMTP
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+mynetworks = 127.0.0.0/8
+mydestination =
+alias_maps =
+local_recipient_maps =
+virtual_mailbox_domains = example.org
+virtual_mailbox_base = DIR/mail
+virtual_mailbox_maps = texthash:DIR/etc/boxes
+virtual_uid_maps = static:NOBODY
+virtual_gid_maps = static:NOBODY
+virtual_minimum_uid = 1
+virtual_mailbox_limit = 0
+message_size_limit = SIZE
+in_flow_delay = 0
+# It is to change nothing but to add its trace.
+local_header_rewrite_clients =
+message_drop_headers =
+smtpd_recipient_restrictions =
+  check_recipient_access inline:{ { later@example.org = 450 4.2.0 not now } }
+  check_policy_service inet:POLICY
+  reject_unauth_destination
+smtpd_tls_security_level = may
+smtpd_tls_auth_only = yes
+smtpd_tls_chain_files = DIR/key.pem DIR/cert.pem
+smtpd_sasl_auth_enable = yes
+smtpd_sasl_type = dovecot
+smtpd_sasl_path = AUTH
+smtpd_client_connection_rate_limit = 0
+smtpd_client_connection_count_limit = 0
+smtpd_error_sleep_time = 0
+smtpd_soft_error_limit = 1000
+smtpd_hard_error_limit = 1000
+`
+
+const masterConfig = `
+PLAIN_ADDR inet n - n - - smtpd
+TLS_ADDR inet n - n - - smtpd
+  -o smtpd_tls_wrappermode=yes
+  -o smtpd_client_restrictions=permit_sasl_authenticated,reject
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+tlsmgr unix - - n 1000? 1 tlsmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+verify unix - - n - 1 verify
+flush unix n - n 1000? 0 flush
+proxymap unix - - n - - proxymap
+error unix - - n - - error
+retry unix - - n - - error
+virtual unix - n n - - virtual
+anvil unix - - n - 1 anvil
+postlog unix-dgram n - n - 1 postlogd
+`

@@ -1,0 +1,190 @@
+package smtp_test
+
+import (
+	"context"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/remote"
+	"github.com/mailhaul/mailhaul/deliver/smtp"
+	"github.com/mailhaul/mailhaul/deliver/smtp/mtatest"
+	"github.com/mailhaul/mailhaul/testdata"
+)
+
+// realMessages returns the messages of testdata in wire form.
+func realMessages(t *testing.T) []string {
+	t.Helper()
+	var wire []string
+	files, err := fs.Glob(testdata.Messages, path.Join("messages", "*.eml"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d messages: %v", len(files), err)
+	}
+	for _, file := range files {
+		msg, err := fs.ReadFile(testdata.Messages, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := strings.ReplaceAll(string(msg), "\r\n", "\n")
+		wire = append(wire, strings.ReplaceAll(text, "\n", "\r\n"))
+	}
+	return wire
+}
+
+// wantMail checks that a user has these messages, given in wire form.
+func wantMail(t *testing.T, srv *mtatest.Server, user string, wire ...string) {
+	t.Helper()
+	left := srv.Messages(user, len(wire))
+	for _, w := range wire {
+		if n := slices.Index(left, canon(w)); n >= 0 {
+			left = slices.Delete(left, n, n+1)
+		} else {
+			t.Errorf("%s has not got %.300q", user, canon(w))
+		}
+	}
+	for _, msg := range left {
+		t.Errorf("%s has %.300q", user, msg)
+	}
+}
+
+// allLanded checks that a batch landed as a whole.
+func (o outcome) allLanded(t *testing.T) {
+	t.Helper()
+	if o.err != nil || len(o.receipts) != len(o.promises) {
+		t.Fatalf("Commit: %v, %d receipts for %d messages", o.err, len(o.receipts), len(o.promises))
+	}
+	for n, r := range o.receipts {
+		if r.Err != nil {
+			t.Errorf("message %d: %v", n, r.Err)
+		}
+	}
+}
+
+// postfixed is what Postfix makes of messages: it ends the header before the
+// first line that is no field.
+func postfixed(wire []string) []string {
+	field := regexp.MustCompile(`^[!-9;-~]+[ \t]*:`)
+	var out []string
+	for _, w := range wire {
+		lines := strings.SplitAfter(w, "\r\n")
+		for i, line := range lines {
+			if line == "\r\n" || line == "" {
+				break
+			}
+			if folded := i > 0 && (line[0] == ' ' || line[0] == '\t'); !folded && !field.MatchString(line) {
+				lines[i] = "\r\n" + line
+				break
+			}
+		}
+		out = append(out, strings.Join(lines, ""))
+	}
+	return out
+}
+
+func realOptions(t *testing.T, server remote.Server, lmtp bool, to ...string) smtp.Options {
+	o := options(t, "")
+	o.Server, o.LMTP, o.To = server, lmtp, nil
+	for _, user := range to {
+		o.To = append(o.To, user+"@example.org")
+	}
+	return o
+}
+
+func secret(context.Context) (string, error) { return mtatest.Password, nil }
+
+func TestDovecot(t *testing.T) {
+	srv := mtatest.Dovecot(t, "me", "you", "tls", "implicit", "some")
+	all := realMessages(t)
+
+	t.Run("corpus over a UNIX socket", func(t *testing.T) {
+		s := newSink(t, realOptions(t, remote.Server{Addr: srv.Socket}, true, "me", "you"))
+		o := send(t, t.Context(), s, "sender@example.com", all...)
+		o.allLanded(t)
+		wantMail(t, srv, "me", all...)
+		wantMail(t, srv, "you", all...)
+	})
+	t.Run("STARTTLS", func(t *testing.T) {
+		server := remote.Server{Addr: srv.Addr, Security: remote.StartTLS, TLS: srv.TLSConfig()}
+		send(t, t.Context(), newSink(t, realOptions(t, server, true, "tls")), "", body(0), body(1)).wantLanded(t, 0, 1)
+		wantMail(t, srv, "tls", body(0), body(1))
+	})
+	t.Run("implicit TLS", func(t *testing.T) {
+		server := remote.Server{Addr: srv.TLSAddr, TLS: srv.TLSConfig()}
+		send(t, t.Context(), newSink(t, realOptions(t, server, true, "implicit")), "", body(0)).wantLanded(t, 0)
+		wantMail(t, srv, "implicit", body(0))
+	})
+	t.Run("unknown recipient", func(t *testing.T) {
+		opts := realOptions(t, remote.Server{Addr: srv.Addr, Security: remote.PlainText}, true, "some", "nobody")
+		s := newSink(t, opts)
+		o := send(t, t.Context(), s, "", body(0), body(1))
+		o.wantLanded(t)
+		wantError(t, o.receipts[0].Err, deliver.FaultMessage, "nobody@example.org", "RCPT: 550 5.1.1", "1 of 2")
+		// Again, and in another process: nobody gets a second copy.
+		send(t, t.Context(), newSink(t, opts), "", body(0), body(1)).wantLanded(t)
+		wantMail(t, srv, "some", body(0), body(1))
+	})
+}
+
+func TestPostfix(t *testing.T) {
+	dovecot := mtatest.Dovecot(t, "me")
+	srv := mtatest.Postfix(t, dovecot, "me", "you", "tls", "grey", "size", "batch")
+	all := realMessages(t)
+	plain := remote.Server{Addr: srv.Addr, Security: remote.PlainText}
+
+	t.Run("corpus", func(t *testing.T) {
+		o := send(t, t.Context(), newSink(t, realOptions(t, plain, false, "me", "you")), "sender@example.com", all...)
+		o.allLanded(t)
+		wantMail(t, srv, "me", postfixed(all)...)
+		wantMail(t, srv, "you", postfixed(all)...)
+	})
+	t.Run("STARTTLS and login", func(t *testing.T) {
+		server := remote.Server{
+			Addr: srv.Addr, Security: remote.StartTLS, TLS: srv.TLSConfig(), User: "me@example.org", Secret: secret,
+		}
+		send(t, t.Context(), newSink(t, realOptions(t, server, false, "tls")), "", body(0)).wantLanded(t, 0)
+		server = remote.Server{Addr: srv.TLSAddr, TLS: srv.TLSConfig(), User: "me@example.org", Secret: secret}
+		send(t, t.Context(), newSink(t, realOptions(t, server, false, "tls")), "", body(1)).allLanded(t)
+		wantMail(t, srv, "tls", body(0), body(1))
+
+		server.Secret = func(context.Context) (string, error) { return "wrong", nil }
+		_, err := newSink(t, realOptions(t, server, false, "tls")).Begin(t.Context())
+		wantError(t, err, deliver.FaultOperator, "AUTH: 535")
+		server.User = ""
+		o := send(t, t.Context(), newSink(t, realOptions(t, server, false, "tls")), "", body(1))
+		o.wantLanded(t)
+		// A password is not offered in the clear.
+		_, err = newSink(t, realOptions(t, remote.Server{
+			Addr: srv.Addr, Security: remote.PlainText, User: "me@example.org", Secret: secret,
+		}, false, "tls")).Begin(t.Context())
+		wantError(t, err, deliver.FaultOperator, "no login")
+		_, err = newSink(t, realOptions(t, remote.Server{Addr: srv.Addr, Security: remote.StartTLS}, false, "tls")).Begin(t.Context())
+		wantError(t, err, deliver.FaultOperator)
+	})
+	t.Run("greylisted", func(t *testing.T) {
+		s := newSink(t, realOptions(t, plain, false, "grey"))
+		o := send(t, t.Context(), s, "stranger@example.com", body(0))
+		o.wantLanded(t)
+		wantError(t, o.receipts[0].Err, deliver.FaultTemporary, "450 4.7.1", "greylisted")
+		send(t, t.Context(), s, "stranger@example.com", body(0)).wantLanded(t, 0)
+		wantMail(t, srv, "grey", body(0))
+	})
+	t.Run("refused recipients", func(t *testing.T) {
+		o := send(t, t.Context(), newSink(t, realOptions(t, plain, false, "batch", "later")), "", body(0))
+		wantError(t, o.receipts[0].Err, deliver.FaultTemporary, "later@example.org", "450 4.2.0")
+		o = send(t, t.Context(), newSink(t, realOptions(t, plain, false, "batch", "nobody")), "", body(0))
+		wantError(t, o.receipts[0].Err, deliver.FaultMessage, "nobody@example.org", "550 5.1.1")
+		send(t, t.Context(), newSink(t, realOptions(t, plain, false, "batch")), "", body(1)).wantLanded(t, 0)
+		wantMail(t, srv, "batch", body(1)) // and neither of the others
+	})
+	t.Run("size limit", func(t *testing.T) {
+		large := "Subject: x\r\n\r\n" + strings.Repeat("x\r\n", mtatest.SizeLimit/3)
+		o := send(t, t.Context(), newSink(t, realOptions(t, plain, false, "size")), "", body(0), large, body(2))
+		o.wantLanded(t, 0, 2)
+		wantError(t, o.receipts[1].Err, deliver.FaultMessage, "octets")
+		wantMail(t, srv, "size", body(0), body(2))
+	})
+}
