@@ -28,6 +28,9 @@ type Account struct {
 	// Secret returns the password. It is called only when a mechanism needs
 	// one, once a login.
 	Secret func(ctx context.Context) (string, error)
+	// Token returns an access token for the mechanisms that take one (XOAUTH2,
+	// RFC 7628). It is called once a login; nil if the account has none.
+	Token func(ctx context.Context) (string, error)
 	// Auth restricts the mechanisms, by their names in AuthNames; nil leaves
 	// the choice to the server's offer.
 	Auth []string
