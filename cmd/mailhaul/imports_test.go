@@ -23,6 +23,7 @@ var mayImport = map[string][]string{
 	"deliver/delivertest":         {"deliver", "deliver/durable", "deliver/durable/durabletest"},
 	"deliver/durable/durabletest": {"deliver/durable"},
 	"deliver/remote":              {"deliver", "pop3proto/mech"},
+	"fetch/oauth":                 {},
 }
 
 // sinkMayImport holds for every other package below deliver.
@@ -31,7 +32,8 @@ var sinkMayImport = []string{"deliver", "deliver/durable", "deliver/envelope", "
 // testsOfMayImport is what the test files of one package may import besides:
 // the tests of whole polls deliver into real sinks.
 var testsOfMayImport = map[string][]string{
-	"fetch": {"deliver/maildir", "deliver/mbox", "deliver/spool", "deliver/durable"},
+	"fetch":       {"deliver/maildir", "deliver/mbox", "deliver/spool", "deliver/durable"},
+	"fetch/oauth": {"pop3proto", "pop3proto/mech"},
 }
 
 // foundations lie below deliver and are no sinks.
@@ -39,7 +41,7 @@ var foundations = []string{"deliver/durable", "deliver/envelope"}
 
 // testsMayImport is what test files may import besides.
 var testsMayImport = []string{
-	"pop3proto/pop3test", "pop3proto/servertest", "deliver/delivertest", "deliver/durable/durabletest",
+	"pop3proto/pop3test", "pop3proto/servertest", "deliver/delivertest", "deliver/durable/durabletest", "fetch/oauth/oauthtest",
 }
 
 // onlyUnder is where modules of others may be imported. Logging, flags and

@@ -1,0 +1,148 @@
+package oauth
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Client is this program in the eyes of a provider, by an id that its user
+// registered there, on behalf of one mailbox.
+type Client struct {
+	Provider Provider
+	ID       string
+	// Secret returns the client's secret; nil for a public client (RFC 6749
+	// §2.1), which has none.
+	Secret func(ctx context.Context) (string, error)
+	// Scopes is what to ask for.
+	Scopes []string
+	// User is the mailbox. Providers are told it as a hint to whom to ask.
+	User string
+	// Account is what mailhaul login is to be told, for errors to say.
+	Account string
+	// HTTP sends the requests; nil is one that gives up after 30 seconds.
+	// Redirects are not followed, since requests hold secrets.
+	HTTP *http.Client
+}
+
+// Key names the grant of the mailbox to the client at the provider. Clients
+// with the same key share a grant.
+func (c *Client) Key() string {
+	server := c.Provider.Issuer
+	if server == "" {
+		server = c.Provider.TokenURL
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q", server, c.ID, c.User))
+	return hex.EncodeToString(sum[:16])
+}
+
+// maxAnswer bounds what a provider answers.
+const maxAnswer = 256 << 10
+
+// maxToken bounds a token. They are of hundreds of bytes, or with many claims
+// in them a few thousand.
+const maxToken = 16 << 10
+
+// failure is what an answer holds that is none (RFC 6749 §5.2).
+type failure struct {
+	Code        string `json:"error"`
+	Description string `json:"error_description"`
+}
+
+// post sends a form to an endpoint as this client and reads the answer, which
+// is JSON. What the provider refuses is a *GrantError.
+func (c *Client) post(ctx context.Context, endpoint string, form url.Values, into any) error {
+	secret := ""
+	if c.Secret != nil {
+		var err error
+		if secret, err = c.Secret(ctx); err != nil {
+			return &GrantError{Provider: c.Provider.Name, Text: "no client secret: " + err.Error(), Advice: "check the options of client_secret"}
+		}
+	}
+	form.Set("client_id", c.ID)
+	if !c.Provider.Basic && secret != "" {
+		form.Set("client_secret", secret)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	if c.Provider.Basic && secret != "" {
+		// RFC 6749 §2.3.1 has both encoded before they are joined.
+		req.SetBasicAuth(url.QueryEscape(c.ID), url.QueryEscape(secret))
+	}
+	status, body, err := c.do(req)
+	if err != nil {
+		return err
+	}
+	var fail failure
+	parsed := json.Unmarshal(body, &fail)
+	switch {
+	case fail.Code == "server_error", fail.Code == "temporarily_unavailable":
+		return &TemporaryError{Provider: c.Provider.Name, Err: fmt.Errorf("answered %s", fail.Code)}
+	case fail.Code != "": // some answer 200 all the same
+		return c.refusal(fail.Code, withoutSecrets(fail.Description, append(secretsOf(form), secret)))
+	case status != http.StatusOK:
+		return &GrantError{Provider: c.Provider.Name, Text: fmt.Sprintf("%s answered %d", endpoint, status), Advice: "check the addresses of the provider"}
+	case parsed != nil || json.Unmarshal(body, into) != nil:
+		// The parser's error would quote the answer.
+		return &TemporaryError{Provider: c.Provider.Name, Err: errors.New("the answer cannot be read")}
+	}
+	return nil
+}
+
+// do sends a request. That a provider cannot answer for now is a
+// *TemporaryError.
+func (c *Client) do(req *http.Request) (status int, body []byte, err error) {
+	client := &http.Client{Timeout: 30 * time.Second}
+	if c.HTTP != nil {
+		copied := *c.HTTP
+		client = &copied
+	}
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	req.Header.Set("Accept", "application/json")
+	resp, err := client.Do(req)
+	if err == nil {
+		defer resp.Body.Close()
+		body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	}
+	switch {
+	case errors.Is(req.Context().Err(), context.Canceled):
+		return 0, nil, req.Context().Err()
+	case err != nil:
+		return 0, nil, &TemporaryError{Provider: c.Provider.Name, Err: err}
+	case len(body) > maxAnswer:
+		return 0, nil, &TemporaryError{Provider: c.Provider.Name, Err: fmt.Errorf("answered more than %d bytes", maxAnswer)}
+	}
+	// A redirect is what networks answer that want a login of their own.
+	if s := resp.StatusCode; s >= 500 || s == http.StatusTooManyRequests || s == http.StatusRequestTimeout || s/100 == 3 {
+		after, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
+		return 0, nil, &TemporaryError{Provider: c.Provider.Name, Err: fmt.Errorf("answered %d", s),
+			After: time.Duration(min(max(after, 0), 3600)) * time.Second}
+	}
+	return resp.StatusCode, body, nil
+}
+
+// secretsOf returns the values of a form that nobody is to see.
+func secretsOf(form url.Values) []string {
+	return []string{form.Get("client_secret"), form.Get("refresh_token"), form.Get("code"), form.Get("device_code"), form.Get("code_verifier")}
+}
+
+// withoutSecrets returns what a server said, unless it repeats a secret.
+func withoutSecrets(said string, secrets []string) string {
+	if slices.ContainsFunc(secrets, func(s string) bool { return s != "" && strings.Contains(said, s) }) {
+		return ""
+	}
+	return said
+}

@@ -1,0 +1,109 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// DeviceCode is what a person needs to log in on another device.
+type DeviceCode struct {
+	// URL is where to go and UserCode what to enter there.
+	URL, UserCode string
+	// WholeURL holds the code already; it may be empty.
+	WholeURL string
+	// Expires is when the code has no use any more.
+	Expires time.Time
+}
+
+// deviceAnswer is what a device authorization endpoint gives (RFC 8628 §3.2).
+type deviceAnswer struct {
+	DeviceCode string  `json:"device_code"`
+	UserCode   string  `json:"user_code"`
+	URL        string  `json:"verification_uri"`
+	OldURL     string  `json:"verification_url"` // Google's name for it, from before the RFC
+	WholeURL   string  `json:"verification_uri_complete"`
+	Life       seconds `json:"expires_in"`
+	Interval   seconds `json:"interval"`
+}
+
+// Device has a person log in on any device that has a browser (RFC 8628).
+// show tells them how. Errors are *GrantError — with the codes access_denied
+// and expired_token if the person refused or did not come —, *TemporaryError
+// and ctx's.
+func (c *Client) Device(ctx context.Context, show func(DeviceCode)) (Grant, error) {
+	if err := c.Discover(ctx); err != nil {
+		return Grant{}, err
+	}
+	if c.Provider.DeviceURL == "" {
+		return Grant{}, &GrantError{Provider: c.Provider.Name, Text: "has no login for mail by another device", Advice: c.login() + ", without --device"}
+	}
+	form := url.Values{}
+	if len(c.Scopes) > 0 {
+		form.Set("scope", strings.Join(c.Scopes, " "))
+	}
+	var d deviceAnswer
+	if err := c.post(ctx, c.Provider.DeviceURL, form, &d); err != nil {
+		return Grant{}, err
+	}
+	if d.URL == "" {
+		d.URL = d.OldURL
+	}
+	if !isToken(d.DeviceCode) || d.UserCode == "" || CheckURL(d.URL) != nil {
+		return Grant{}, &TemporaryError{Provider: c.Provider.Name, Err: errors.New("the answer holds no code")}
+	}
+	if d.WholeURL != "" && CheckURL(d.WholeURL) != nil {
+		d.WholeURL = ""
+	}
+	if d.Life == 0 {
+		d.Life = seconds(15 * time.Minute) // RFC 8628 §3.2 requires it
+	}
+	expires := time.Now().Add(time.Duration(d.Life))
+	show(DeviceCode{URL: d.URL, UserCode: d.UserCode, WholeURL: d.WholeURL, Expires: expires})
+
+	t, err := c.pollDevice(ctx, d, expires)
+	if err != nil {
+		return Grant{}, err
+	}
+	return c.grant(t)
+}
+
+// pollDevice asks for the tokens until the person has answered (RFC 8628
+// §3.4, §3.5).
+func (c *Client) pollDevice(ctx context.Context, d deviceAnswer, expires time.Time) (*tokens, error) {
+	interval := time.Duration(d.Interval)
+	if interval == 0 {
+		interval = 5 * time.Second // RFC 8628 §3.2
+	}
+	for {
+		if time.Until(expires) < interval {
+			return nil, c.refusal("expired_token", "")
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(interval):
+		}
+		t, err := c.ask(ctx, url.Values{
+			"grant_type":  {"urn:ietf:params:oauth:grant-type:device_code"},
+			"device_code": {d.DeviceCode},
+		})
+		if err == nil {
+			return t, nil
+		}
+		var refused *GrantError
+		var temporary *TemporaryError
+		switch {
+		case errors.As(err, &refused) && refused.Code == "authorization_pending":
+		case errors.As(err, &refused) && refused.Code == "slow_down":
+			interval += 5 * time.Second
+		case errors.As(err, &temporary):
+			// RFC 8628 §3.5: after a timeout, poll less often.
+			interval = max(min(2*interval, time.Minute), temporary.After)
+		default:
+			return nil, err
+		}
+	}
+}

@@ -1,0 +1,78 @@
+package oauth_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mailhaul/mailhaul/fetch/oauth"
+	"github.com/mailhaul/mailhaul/fetch/oauth/oauthtest"
+)
+
+const (
+	pending  = "authorization_pending"
+	slowDown = "slow_down"
+)
+
+func TestDevice(t *testing.T) {
+	for name, test := range map[string]struct {
+		opts  oauthtest.Options
+		fault []oauthtest.Fault
+		code  string        // of the error, "" for a grant
+		took  time.Duration // in the provider's intervals
+	}{
+		"at once":            {oauthtest.Options{}, nil, "", 5 * time.Second},
+		"with an interval":   {oauthtest.Options{Interval: 2 * time.Second, Pending: []string{pending, pending}}, nil, "", 6 * time.Second},
+		"slow down":          {oauthtest.Options{Pending: []string{slowDown, pending}}, nil, "", 25 * time.Second},
+		"denied":             {oauthtest.Options{Pending: []string{pending, "access_denied"}}, nil, "access_denied", 10 * time.Second},
+		"expired, it says":   {oauthtest.Options{Pending: []string{"expired_token"}}, nil, "expired_token", 5 * time.Second},
+		"expired, we know":   {oauthtest.Options{DeviceLife: 12 * time.Second, Pending: []string{pending, pending, pending}}, nil, "expired_token", 10 * time.Second},
+		"nonsense":           {oauthtest.Options{Pending: []string{"invalid_request"}}, nil, "invalid_request", 5 * time.Second},
+		"trouble on the way": {oauthtest.Options{}, []oauthtest.Fault{oauthtest.Status(502)}, "", 15 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := oauthtest.New(test.opts)
+				p.Next(test.fault...)
+				c := client(p)
+				var shown oauth.DeviceCode
+				start := time.Now()
+				g, err := c.Device(t.Context(), func(d oauth.DeviceCode) { shown = d })
+				if took := time.Since(start); took != test.took {
+					t.Errorf("took %s, want %s", took, test.took)
+				}
+				if shown.URL != p.URL+"/activate" || shown.UserCode == "" || !shown.Expires.After(start) {
+					t.Errorf("shown %+v", shown)
+				}
+				switch {
+				case test.code != "":
+					needsPerson(t, err, test.code)
+					noSecrets(t, p, err.Error())
+				case err != nil:
+					t.Error(err)
+				case g.User != mailbox || g.Provider != "test" || g.Granted.IsZero() || len(g.Scopes) != 1:
+					t.Errorf("got %+v", g)
+				}
+			})
+		})
+	}
+}
+
+func TestDeviceObeysItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := oauthtest.New(oauthtest.Options{})
+		ctx, cancel := context.WithCancel(t.Context())
+		_, err := client(p).Device(ctx, func(oauth.DeviceCode) { cancel() })
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestNoDeviceFlow(t *testing.T) {
+	c := &oauth.Client{Provider: oauth.Google(), Account: "work"}
+	_, err := c.Device(t.Context(), nil)
+	needsPerson(t, err, "")
+}

@@ -1,0 +1,103 @@
+package oauth
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// metadata is what an issuer publishes of itself (RFC 8414 §2).
+type metadata struct {
+	Issuer      string   `json:"issuer"`
+	AuthURL     string   `json:"authorization_endpoint"`
+	TokenURL    string   `json:"token_endpoint"`
+	DeviceURL   string   `json:"device_authorization_endpoint"`
+	Scopes      []string `json:"scopes_supported"`
+	AuthMethods []string `json:"token_endpoint_auth_methods_supported"`
+}
+
+// Discover asks the issuer of the client's provider for the endpoints that
+// are not known, by RFC 8414 and then by OpenID Connect Discovery §4. It does
+// nothing if the provider has no issuer, or was asked already. Errors are
+// *GrantError and *TemporaryError.
+func (c *Client) Discover(ctx context.Context) error {
+	p := &c.Provider
+	if p.Issuer == "" || p.TokenURL != "" {
+		return nil
+	}
+	u, err := url.Parse(p.Issuer)
+	if err == nil {
+		err = CheckURL(p.Issuer)
+	}
+	if err != nil {
+		return &GrantError{Provider: p.Name, Text: err.Error(), Advice: "check issuer"}
+	}
+	path := strings.TrimSuffix(u.Path, "/")
+	for _, place := range []string{
+		"/.well-known/oauth-authorization-server" + path, // RFC 8414 §3.1
+		path + "/.well-known/openid-configuration",
+	} {
+		at := url.URL{Scheme: u.Scheme, Host: u.Host, Path: place}
+		m, err := c.metadata(ctx, at.String())
+		if err != nil {
+			return err
+		}
+		if m != nil {
+			return c.learn(m)
+		}
+	}
+	return &GrantError{Provider: p.Name, Text: fmt.Sprintf("%q does not tell its endpoints", p.Issuer),
+		Advice: "check issuer, or set auth_url and token_url instead"}
+}
+
+// metadata reads what is published at an address, nil if nothing is.
+func (c *Client) metadata(ctx context.Context, address string) (*metadata, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, err
+	}
+	status, body, err := c.do(req)
+	if err != nil {
+		return nil, err
+	}
+	if status != http.StatusOK {
+		return nil, nil
+	}
+	m := new(metadata)
+	if json.Unmarshal(body, m) != nil {
+		return nil, &TemporaryError{Provider: c.Provider.Name, Err: errors.New("the answer cannot be read")}
+	}
+	return m, nil
+}
+
+// learn fills in the provider from its metadata.
+func (c *Client) learn(m *metadata) error {
+	p := &c.Provider
+	if m.Issuer != p.Issuer {
+		// RFC 8414 §3.3: else one server could pass for another.
+		return &GrantError{Provider: p.Name, Text: fmt.Sprintf("the issuer calls itself %.200q", m.Issuer), Advice: "check issuer, to the last slash"}
+	}
+	for _, endpoint := range []string{m.AuthURL, m.TokenURL, m.DeviceURL} {
+		if endpoint == "" {
+			continue
+		}
+		if err := CheckURL(endpoint); err != nil {
+			return &GrantError{Provider: p.Name, Text: err.Error(), Advice: "tell the provider"}
+		}
+	}
+	p.AuthURL, p.TokenURL, p.DeviceURL = m.AuthURL, m.TokenURL, m.DeviceURL
+	if slices.Contains(m.Scopes, "offline_access") && len(c.Scopes) == 0 {
+		c.Scopes = []string{"offline_access"}
+	}
+	// RFC 8414 §2: a list that is left out is client_secret_basic alone.
+	p.Basic = !slices.Contains(m.AuthMethods, "client_secret_post")
+	if p.TokenURL == "" {
+		return &GrantError{Provider: p.Name, Text: fmt.Sprintf("%q tells no token endpoint", p.Issuer), Advice: "set auth_url and token_url instead"}
+	}
+	return nil
+}

@@ -1,0 +1,42 @@
+package oauth
+
+import "time"
+
+// Grant is the access to a mailbox that a person gave.
+type Grant struct {
+	// Provider is the name of who gave it, User the mailbox.
+	Provider, User string
+	// Scopes is what it allows.
+	Scopes []string
+	// Granted is when a person gave it, Refreshed when it was last exchanged
+	// for an access token.
+	Granted, Refreshed time.Time
+	// Expires is when it ends if nothing renews it; zero if that is unknown.
+	Expires time.Time
+
+	// refresh is the refresh token. Of a pointer, fmt prints the address.
+	refresh *string
+}
+
+// Ends returns when the grant ends, after which a person must log in again,
+// if the provider said so. Google's does within a week for a client that is
+// registered as a test.
+func (g Grant) Ends() (time.Time, bool) { return g.Expires, !g.Expires.IsZero() }
+
+// renew notes the answer to a request for tokens.
+func (g *Grant) renew(t *tokens) {
+	g.Refreshed = now()
+	life := time.Duration(t.RefreshLife)
+	if life == 0 {
+		life = time.Duration(t.OtherRefreshLife)
+	}
+	switch {
+	case life > 0:
+		g.Expires = g.Refreshed.Add(life)
+	case t.Refresh != "":
+		g.Expires = time.Time{} // it was the old token's
+	}
+	if t.Refresh != "" {
+		g.refresh = &t.Refresh
+	}
+}

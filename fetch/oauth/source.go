@@ -1,0 +1,181 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"sync"
+	"time"
+)
+
+const (
+	// ahead is how long before its end an access token is renewed, so that
+	// none ends during a login.
+	ahead = 5 * time.Minute
+	// unknownLife is how long an access token is used whose provider does not
+	// say how long it lives.
+	unknownLife = 10 * time.Minute
+	// refreshLimit bounds a refresh. It is not cut off by its caller's ctx: a
+	// provider that rotates refresh tokens may have replaced ours already,
+	// and an answer that nobody reads is a grant lost.
+	refreshLimit = time.Minute
+	// After a failure the provider is left alone for firstPause, and after
+	// each further one for twice as long, up to longestPause.
+	firstPause   = 5 * time.Second
+	longestPause = 5 * time.Minute
+)
+
+// Source hands out access tokens by a grant. All accounts of a process that
+// share a grant must share its Source. Its methods may be called from several
+// goroutines.
+type Source struct {
+	client *Client
+	store  *Store
+
+	mu      sync.Mutex
+	access  string
+	until   time.Time // access is good
+	flight  *flight   // the refresh under way, nil if none is
+	failed  error     // of the last refresh
+	pause   time.Duration
+	retry   time.Time // no refresh before
+	unsaved *rotation // what could not be stored
+}
+
+// flight is one refresh, for all who wait for it.
+type flight struct {
+	done   chan struct{}
+	access string
+	err    error
+}
+
+// rotation is a refresh token that took the place of another.
+type rotation struct {
+	from string
+	to   Grant
+}
+
+// NewSource returns a source of access tokens by the grant of a client.
+func NewSource(c *Client, s *Store) *Source { return &Source{client: c, store: s} }
+
+// Client returns the client that the source acts for.
+func (s *Source) Client() *Client { return s.client }
+
+// Token returns an access token that is good for a while, five minutes where
+// the provider's tokens live long enough. The error is a *GrantError if a
+// person must log in again, a *TemporaryError if the provider could not be
+// asked, ctx's, or this machine's where the grant cannot be read or stored.
+func (s *Source) Token(ctx context.Context) (string, error) {
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	s.mu.Lock()
+	now := time.Now()
+	switch {
+	case s.access != "" && now.Before(s.until):
+		defer s.mu.Unlock()
+		return s.access, nil
+	case s.failed != nil && now.Before(s.retry):
+		defer s.mu.Unlock()
+		return "", s.failed
+	}
+	f := s.flight
+	if f == nil {
+		f = &flight{done: make(chan struct{})}
+		s.flight = f
+		go s.fly(f)
+	}
+	s.mu.Unlock()
+	select {
+	case <-f.done:
+		return f.access, f.err
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}
+
+// Close waits for a refresh that is under way, so that a new refresh token is
+// stored. It takes a minute at most.
+func (s *Source) Close() {
+	s.mu.Lock()
+	f := s.flight
+	s.mu.Unlock()
+	if f != nil {
+		<-f.done
+	}
+}
+
+// fly refreshes and tells all who wait.
+func (s *Source) fly(f *flight) {
+	ctx, cancel := context.WithTimeout(context.Background(), refreshLimit)
+	defer cancel()
+	access, life, err := s.refresh(ctx)
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	s.access, s.until, s.failed = access, now.Add(life-min(ahead, life/2)), err
+	if err == nil {
+		s.pause = 0
+	} else {
+		s.pause = min(max(2*s.pause, firstPause), longestPause)
+		s.retry = now.Add(s.pause)
+		var temporary *TemporaryError
+		if errors.As(err, &temporary) {
+			s.retry = now.Add(max(s.pause, temporary.After))
+		}
+	}
+	f.access, f.err, s.flight = access, err, nil
+	close(f.done)
+}
+
+// refresh exchanges the refresh token for an access token (RFC 6749 §6). The
+// lock is held from before the refresh token is read until its successor is
+// stored: a provider that rotates them takes the second use of one for theft,
+// and ends the grant.
+func (s *Source) refresh(ctx context.Context) (access string, life time.Duration, err error) {
+	if _, err := s.store.Load(s.client); err != nil {
+		return "", 0, err // before there is a folder to lock in
+	}
+	unlock, err := s.store.lock(ctx, s.client)
+	if err != nil {
+		return "", 0, s.timedOut(ctx, err)
+	}
+	defer unlock()
+	g, err := s.store.Load(s.client)
+	if err != nil {
+		return "", 0, err
+	}
+	from := *g.refresh
+	if s.unsaved != nil && s.unsaved.from == from {
+		g = s.unsaved.to
+	}
+	if err := s.client.Discover(ctx); err != nil {
+		return "", 0, err
+	}
+	t, err := s.client.ask(ctx, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {*g.refresh}})
+	if err != nil {
+		return "", 0, s.timedOut(ctx, err)
+	}
+	g.renew(t)
+	if err := s.store.save(s.client, g); err != nil {
+		s.unsaved = &rotation{from, g}
+		return "", 0, err
+	}
+	s.unsaved = nil
+	life = time.Duration(t.Life)
+	if life == 0 {
+		life = unknownLife
+	}
+	return t.Access, life, nil
+}
+
+// timedOut makes the end of refreshLimit, which is no caller's doing, an
+// error to try again after.
+func (s *Source) timedOut(ctx context.Context, err error) error {
+	var known interface{ Temporary() bool }
+	if ctx.Err() == nil || errors.As(err, &known) {
+		return err
+	}
+	return &TemporaryError{Provider: s.client.Provider.Name, Err: err}
+}

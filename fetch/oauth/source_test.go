@@ -1,0 +1,297 @@
+package oauth_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mailhaul/mailhaul/fetch/oauth"
+	"github.com/mailhaul/mailhaul/fetch/oauth/oauthtest"
+)
+
+func TestTokenIsRefreshedAheadOfTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := oauthtest.New(oauthtest.Options{AccessLife: time.Hour})
+		c := client(p)
+		s := oauth.NewSource(c, granted(t, c))
+		first := token(t, s)
+		time.Sleep(54 * time.Minute)
+		if token(t, s) != first || p.Refreshes() != 1 {
+			t.Errorf("a token that is good for 6 minutes was replaced; %d refreshes", p.Refreshes())
+		}
+		time.Sleep(2 * time.Minute)
+		if token(t, s) == first || p.Refreshes() != 2 {
+			t.Errorf("a token that is good for 4 minutes was not replaced; %d refreshes", p.Refreshes())
+		}
+	})
+}
+
+func token(t *testing.T, s *oauth.Source) string {
+	t.Helper()
+	access, err := s.Token(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return access
+}
+
+func TestManyAccountsRefreshOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := oauthtest.New(oauthtest.Options{Rotate: true})
+		c := client(p)
+		s := oauth.NewSource(c, granted(t, c))
+		release := make(chan struct{})
+		p.Next(oauthtest.Hold(nil, release))
+		var wg sync.WaitGroup
+		got := make([]string, 50)
+		for i := range got {
+			wg.Go(func() { got[i], _ = s.Token(t.Context()) })
+		}
+		synctest.Wait() // all are waiting now
+		close(release)
+		wg.Wait()
+		for _, access := range got {
+			if access == "" || access != got[0] {
+				t.Fatalf("different tokens: %q and %q", got[0], access)
+			}
+		}
+		if n := p.Refreshes(); n != 1 {
+			t.Errorf("%d refreshes, want 1", n)
+		}
+	})
+}
+
+// Two processes have a Source each; a provider that rotates would end the
+// grant if both used the same refresh token.
+func TestProcessesTakeTurns(t *testing.T) {
+	p := oauthtest.New(oauthtest.Options{Rotate: true})
+	c := client(p)
+	c.Provider.DeviceURL = p.URL + "/device"
+	store := oauth.NewStore(t.TempDir())
+	synctest.Test(t, func(t *testing.T) { login(t, c, store) })
+	reached, release := make(chan struct{}), make(chan struct{})
+	p.Next(oauthtest.Hold(reached, release))
+
+	done := make(chan error, 8)
+	for range cap(done) {
+		go func() {
+			_, err := oauth.NewSource(c, store).Token(t.Context())
+			done <- err
+		}()
+	}
+	<-reached
+	close(release)
+	for range cap(done) {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	if n := p.Refreshes(); n != cap(done) {
+		t.Errorf("%d refreshes, want one a process", n)
+	}
+}
+
+func TestRotatedTokenIsStoredFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := oauthtest.New(oauthtest.Options{Rotate: true})
+		c := client(p)
+		state := t.TempDir()
+		store := oauth.NewStore(state)
+		before := login(t, c, store)
+		s := oauth.NewSource(c, store)
+
+		// A folder in the place of the new file: it cannot be written.
+		files, err := filepath.Glob(filepath.Join(state, "oauth", "*.json"))
+		if err != nil || len(files) != 1 {
+			t.Fatal(files, err)
+		}
+		block := files[0] + ".new"
+		if err := os.Mkdir(block, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		access, err := s.Token(t.Context())
+		if access != "" || err == nil {
+			t.Fatalf("got a token, error %v; its refresh token is not stored", err)
+		}
+		noSecrets(t, p, err.Error())
+
+		// The old refresh token is dead: what could not be stored is used.
+		if err := os.Remove(block); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		token(t, s)
+		// And what was stored works in the next process.
+		token(t, oauth.NewSource(c, store))
+		after, err := store.Load(c)
+		if err != nil || !after.Granted.Equal(before.Granted) || !after.Refreshed.After(before.Refreshed) {
+			t.Errorf("granted %v refreshed %v, were %v and %v; error %v", after.Granted, after.Refreshed, before.Granted, before.Refreshed, err)
+		}
+	})
+}
+
+func TestInvalidGrantNeedsAPerson(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := oauthtest.New(oauthtest.Options{})
+		c := client(p)
+		store := granted(t, c)
+		s := oauth.NewSource(c, store)
+		p.Revoke()
+		_, err := s.Token(t.Context())
+		needsPerson(t, err, "invalid_grant")
+		noSecrets(t, p, err.Error()) // the provider's words hold the token
+		// The others of the same grant need not ask again.
+		_, err = s.Token(t.Context())
+		needsPerson(t, err, "invalid_grant")
+		if n := p.Refreshes(); n != 1 {
+			t.Errorf("asked %d times", n)
+		}
+		login(t, c, store)
+		time.Sleep(5 * time.Minute)
+		token(t, s)
+	})
+}
+
+func TestTroubleIsTemporary(t *testing.T) {
+	for name, fault := range map[string]oauthtest.Fault{
+		"500":              oauthtest.Status(500),
+		"503":              oauthtest.Status(503),
+		"429":              oauthtest.Status(429),
+		"a captive portal": oauthtest.Status(200),
+		"a redirect":       oauthtest.Status(302),
+		"half of it":       oauthtest.Body(`{"access_token":"access-hunter2","token_ty`),
+		"no token":         oauthtest.Body(`{"token_type":"Bearer"}`),
+		"a broken token":   oauthtest.Body(`{"access_token":"hunter2\u0001auth=x","token_type":"Bearer"}`),
+		"too much":         oauthtest.Body(fmt.Sprintf(`{"x":"%0300000d"}`, 0)),
+		"server_error":     oauthtest.Refuse("server_error"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := oauthtest.New(oauthtest.Options{})
+				c := client(p)
+				s := oauth.NewSource(c, granted(t, c))
+				p.Next(fault)
+				_, err := s.Token(t.Context())
+				isTemporary(t, err)
+				noSecrets(t, p, err.Error())
+				if _, again := s.Token(t.Context()); again != err || p.Refreshes() != 1 {
+					t.Errorf("asked again at once: %v, %d requests", again, p.Refreshes())
+				}
+				time.Sleep(5 * time.Second)
+				token(t, s)
+			})
+		})
+	}
+}
+
+func TestPausesGrow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := oauthtest.New(oauthtest.Options{})
+		c := client(p)
+		s := oauth.NewSource(c, granted(t, c))
+		for range 40 {
+			p.Next(oauthtest.Status(500))
+		}
+		for range 3600 { // an hour
+			_, err := s.Token(t.Context())
+			isTemporary(t, err)
+			time.Sleep(time.Second)
+		}
+		if n := p.Refreshes(); n < 12 || n > 20 {
+			t.Errorf("%d requests in an hour", n)
+		}
+	})
+}
+
+func TestNetworkTroubleIsTemporary(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := oauthtest.New(oauthtest.Options{})
+		c := client(p)
+		store := granted(t, c)
+		c.HTTP.Transport = roundTripper(func(*http.Request) (*http.Response, error) { return nil, errors.New("no route to host") })
+		_, err := oauth.NewSource(c, store).Token(t.Context())
+		isTemporary(t, err)
+		noSecrets(t, p, err.Error())
+	})
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// A caller that gives up leaves the refresh to go on: the provider may have
+// rotated the refresh token already.
+func TestTokenObeysItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := oauthtest.New(oauthtest.Options{Rotate: true})
+		c := client(p)
+		store := granted(t, c)
+		s := oauth.NewSource(c, store)
+		release := make(chan struct{})
+		p.Next(oauthtest.Hold(nil, release))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() {
+			_, err := s.Token(ctx)
+			done <- err
+		}()
+		synctest.Wait()
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+		go close(release)
+		s.Close() // waits until the new refresh token is stored
+		token(t, oauth.NewSource(c, store))
+	})
+}
+
+// A provider that does not answer is given up, also while somebody waits with
+// all the time in the world.
+func TestSilentProvider(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := oauthtest.New(oauthtest.Options{})
+		c := client(p)
+		s := oauth.NewSource(c, granted(t, c))
+		p.Next(oauthtest.Hold(nil, nil))
+		_, err := s.Token(t.Context())
+		isTemporary(t, err)
+	})
+}
+
+func TestWrongClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := oauthtest.New(oauthtest.Options{})
+		c := client(p)
+		store := granted(t, c)
+		c.Secret = func(context.Context) (string, error) { return "wrong", nil }
+		_, err := oauth.NewSource(c, store).Token(t.Context())
+		needsPerson(t, err, "invalid_client")
+		c.Secret = func(context.Context) (string, error) { return "", errors.New("the vault is locked") }
+		_, err = oauth.NewSource(c, store).Token(t.Context())
+		needsPerson(t, err, "")
+	})
+}
+
+func TestPublicAndBasicClients(t *testing.T) {
+	for name, o := range map[string]oauthtest.Options{"public": {Public: true}, "basic": {Basic: true, ID: "a b%:c", Secret: "s p:%/"}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := oauthtest.New(o)
+				c := client(p)
+				c.Provider.Basic = o.Basic
+				if o.Public {
+					c.Secret = nil
+				}
+				token(t, oauth.NewSource(c, granted(t, c)))
+			})
+		})
+	}
+}
