@@ -16,6 +16,9 @@ type DovecotOptions struct {
 	// Mechanisms are the SASL mechanisms, by Dovecot's lower-case names; none
 	// stands for plain and login. "apop" adds APOP.
 	Mechanisms []string
+	// Introspect, unless empty, is the address where Dovecot asks about the
+	// access tokens of xoauth2 and oauthbearer (RFC 7662).
+	Introspect string
 }
 
 // Dovecot starts a Dovecot 2.3. Without one the test is skipped, or fails
@@ -55,6 +58,13 @@ func Dovecot(tb testing.TB, o DovecotOptions) *Server {
 			"PLAIN_PORT", fmt.Sprint(plain),
 			"TLS_PORT", fmt.Sprint(implicit),
 		).Replace(dovecotConfig)
+		if o.Introspect != "" {
+			oauth := filepath.Join(s.dir, "oauth2.conf")
+			if err := os.WriteFile(oauth, []byte(strings.ReplaceAll(dovecotOAuth, "URL", o.Introspect)), 0o644); err != nil {
+				return nil, err
+			}
+			text += strings.ReplaceAll(dovecotOAuthPassdb, "FILE", oauth)
+		}
 		if os.Getuid() != 0 {
 			own, err := unprivileged()
 			if err != nil {
@@ -107,6 +117,22 @@ service pop3-login {
     ssl = yes
   }
 }
+`
+
+const dovecotOAuthPassdb = `
+passdb {
+  driver = oauth2
+  mechanisms = xoauth2 oauthbearer
+  args = FILE
+}
+`
+
+const dovecotOAuth = `
+introspection_mode = post
+introspection_url = URL
+username_attribute = username
+active_attribute = active
+active_value = true
 `
 
 // unprivileged is the configuration that lets every process of Dovecot be the
