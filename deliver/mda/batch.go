@@ -1,0 +1,190 @@
+package mda
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"regexp"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/durable"
+	"github.com/mailhaul/mailhaul/deliver/program"
+)
+
+// doneSuffix marks a file whose message the program has taken.
+const doneSuffix = "done"
+
+// tokenForm is what the spool calls a file: a token is the name of its file.
+var tokenForm = regexp.MustCompile(`^[0-9a-f]{16}-[0-9A-Z]+$`)
+
+// batch is some files in the spool.
+type batch struct {
+	sink     *Sink
+	path     string // of the program
+	messages []*message
+	// broken is the error after which the batch can only be aborted.
+	broken error
+	done   bool
+}
+
+// message is one file in the spool.
+type message struct {
+	file      durable.File // open until Prepare
+	name      string
+	args, env []string
+}
+
+// Stage implements deliver.Batch.
+func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
+	if b.broken != nil {
+		return 0, b.broken
+	}
+	if err := ctx.Err(); err != nil {
+		return 0, b.sink.temporary("stage", err)
+	}
+	file, err := b.sink.spool.Create(mail.Account)
+	if err != nil {
+		return 0, b.fail(err)
+	}
+	m := &message{file: file, name: filepath.Base(file.Name())}
+	size, bodyErr, fileErr := program.Save(ctx, file, deliver.LFReader(body))
+	switch {
+	case fileErr != nil:
+		err = b.fail(b.spoolError("write", fileErr))
+	case ctx.Err() != nil && errors.Is(bodyErr, ctx.Err()):
+		err = b.sink.temporary("stage", bodyErr)
+	case bodyErr != nil:
+		err = fmt.Errorf("read the message: %w", bodyErr)
+	default:
+		m.args, m.env, err = b.sink.command.Fill(program.Values{
+			User: mail.User, Account: mail.Account, Sender: mail.Sender,
+			Recipient: b.sink.recipient, Size: size, UID: mail.UID,
+		})
+	}
+	if err != nil {
+		_ = b.remove(m) // if it cannot be removed, Sweep removes it
+		return 0, err
+	}
+	b.messages = append(b.messages, m)
+	return deliver.Ticket(len(b.messages) - 1), nil
+}
+
+// Prepare implements deliver.Batch. The files are synced so that the program
+// reads what was staged: what a disk could not take must not be noticed when
+// the program has read zeros instead.
+func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
+	if b.broken != nil {
+		return nil, b.broken
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, b.sink.temporary("prepare", err)
+	}
+	if len(b.messages) == 0 {
+		return nil, nil
+	}
+	promises := make([]deliver.Promise, len(b.messages))
+	for i, m := range b.messages {
+		err := m.file.Sync()
+		if cerr := m.file.Close(); err == nil {
+			err = cerr
+		}
+		m.file = nil
+		if err != nil {
+			return nil, b.fail(b.spoolError("sync", err))
+		}
+		promises[i] = deliver.Promise{Ticket: deliver.Ticket(i), Token: m.name}
+	}
+	if err := b.sink.spool.Sync(); err != nil {
+		return nil, b.fail(err)
+	}
+	return promises, nil
+}
+
+// Commit implements deliver.Batch. It runs the program for one message after
+// the other.
+func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
+	if b.broken != nil {
+		return b.broken
+	}
+	b.done = true
+	late := 0
+	for i, m := range b.messages {
+		where, err := b.run(ctx, m)
+		if err == nil {
+			// Before the receipt: the caller may journal it much later.
+			err = b.mark(m)
+			if lerr := landed(deliver.Receipt{Ticket: deliver.Ticket(i), Where: where}); lerr != nil || err != nil {
+				return errors.Join(lerr, err)
+			}
+			late = 0
+			continue
+		}
+		refusal, ok := errors.AsType[*refusal](err)
+		if !ok {
+			return err
+		}
+		if err := landed(deliver.Receipt{Ticket: deliver.Ticket(i), Err: refusal.err}); err != nil {
+			return err
+		}
+		// One message may be too much for the program. After two in a row it
+		// is the program that hangs, and each further message would cost as
+		// much time again.
+		if _, timeout := errors.AsType[*program.TimeoutError](err); !timeout {
+			late = 0
+		} else if late++; late == 2 && i+1 < len(b.messages) {
+			return refusal.err
+		}
+	}
+	for _, m := range b.messages {
+		// If it cannot be removed, Sweep removes it.
+		_ = b.sink.spool.Remove(m.name)
+	}
+	return nil
+}
+
+// mark records that a message was taken.
+func (b *batch) mark(m *message) error {
+	name, err := b.sink.spool.Rename(m.name, doneSuffix)
+	if err != nil {
+		return err
+	}
+	m.name = name
+	return b.sink.spool.Sync()
+}
+
+// Abort implements deliver.Batch.
+func (b *batch) Abort() error {
+	if b.done {
+		return nil
+	}
+	b.done = true
+	if b.broken == nil {
+		b.broken = errors.New("the batch was aborted")
+	}
+	var err error
+	for _, m := range b.messages {
+		err = errors.Join(err, b.remove(m))
+	}
+	return err
+}
+
+// remove removes a message from the spool.
+func (b *batch) remove(m *message) error {
+	if m.file != nil {
+		_ = m.file.Close()
+		m.file = nil
+	}
+	return b.sink.spool.Remove(m.name)
+}
+
+// fail remembers why the batch can only be aborted.
+func (b *batch) fail(err error) error {
+	b.broken = err
+	return err
+}
+
+func (b *batch) spoolError(op string, err error) error {
+	return b.sink.error(deliver.FaultOf(err), op+" a file of the spool", err, "make sure that the disk of the spool is in order and has room")
+}

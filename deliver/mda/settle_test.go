@@ -1,0 +1,159 @@
+package mda_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/durable/durabletest"
+	"github.com/mailhaul/mailhaul/deliver/mda"
+	"github.com/mailhaul/mailhaul/deliver/spool"
+)
+
+// listen returns a socket, and a channel that is closed when a program has
+// reported there.
+func listen(t *testing.T) (socket string, ready <-chan struct{}) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "mda-") // short enough for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	l, err := net.Listen("unix", filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	here := make(chan struct{})
+	go func() {
+		if _, err := l.Accept(); err == nil {
+			close(here)
+		}
+	}()
+	return l.Addr().String(), here
+}
+
+// crashAt delivers three messages, is killed before operation n, and returns
+// an error if after that the sink says anything else than what happened. done
+// is whether nothing was left to be killed.
+func crashAt(t *testing.T, n int, sabotage func(durabletest.Op) error) (done bool, err error) {
+	t.Helper()
+	dir := t.TempDir()
+	fsys := durabletest.New()
+	fsys.OnOp(sabotage)
+	fsys.CrashAt(n)
+	open := func(fsys *durabletest.FS) *mda.Sink {
+		sink, err := mda.New(mda.Options{Argv: agent("keep", dir), Spool: spool.New("/spool", fsys)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sink
+	}
+
+	b, err := open(fsys).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var staged int
+	for ; staged < 3 && err == nil; staged++ {
+		_, err = b.Stage(t.Context(), deliver.Mail{Account: "work"}, strings.NewReader(fmt.Sprint(staged)))
+	}
+	var promises []deliver.Promise
+	if err == nil {
+		promises, err = b.Prepare(t.Context())
+	}
+	reported := map[deliver.Ticket]bool{}
+	stop := errors.New("the caller dies before it has journalled anything")
+	if err == nil {
+		err = b.Commit(t.Context(), func(r deliver.Receipt) error {
+			if r.Err != nil {
+				t.Error(r.Err)
+			}
+			if err := fsys.Mark("receipt"); err != nil {
+				return err
+			}
+			reported[r.Ticket] = true
+			if len(reported) == 3 {
+				return stop
+			}
+			return nil
+		})
+	}
+	done = errors.Is(err, stop)
+	if !done && !errors.Is(err, durabletest.ErrCrashed) {
+		t.Fatalf("operation %d: %v", n, err)
+	}
+
+	got, err := kept(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := slices.Collect(fsys.PowerCuts())
+	for _, fsys := range append(after, fsys.Kill()) {
+		sink := open(fsys.Kill())
+		for range 2 { // asked again, it says the same
+			for _, p := range promises {
+				switch v, err := sink.Settle(t.Context(), p.Token); {
+				case err != nil:
+					return done, err
+				case v == deliver.NotLanded, v == deliver.Landed && !slices.Contains(got, fmt.Sprint(p.Ticket)):
+					return done, fmt.Errorf("message %d: %v, and the program got %q", p.Ticket, v, got)
+				case v != deliver.Landed && reported[p.Ticket]:
+					return done, fmt.Errorf("message %d was reported and is now %v", p.Ticket, v)
+				}
+			}
+		}
+		if err := sink.Sweep(t.Context(), "work"); err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// After a kill or a power cut at any operation, Landed is what was reported,
+// and nothing that the program did not take.
+func TestSettleAfterCrash(t *testing.T) {
+	for n := 1; ; n++ {
+		done, err := crashAt(t, n, func(durabletest.Op) error { return nil })
+		if err != nil {
+			t.Errorf("killed before operation %d: %v", n, err)
+		}
+		if done {
+			break
+		}
+	}
+}
+
+// Leaving out a step of the order on disk must be noticed.
+func TestBrokenOrder(t *testing.T) {
+	for _, step := range []struct {
+		verb  durabletest.Verb
+		match string
+	}{
+		{durabletest.Rename, "/spool/*"},
+		{durabletest.SyncDir, "/spool"},
+	} {
+		noticed := false
+		for n := 1; !noticed; n++ {
+			done, err := crashAt(t, n, func(op durabletest.Op) error {
+				if ok, _ := filepath.Match(step.match, op.Path); ok && op.Verb == step.verb {
+					return durabletest.ErrSkip
+				}
+				return nil
+			})
+			noticed = err != nil
+			if done {
+				break
+			}
+		}
+		if !noticed {
+			t.Errorf("nothing went wrong without %s %s", step.verb, step.match)
+		}
+	}
+}

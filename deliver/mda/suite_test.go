@@ -1,0 +1,159 @@
+package mda_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/delivertest"
+	"github.com/mailhaul/mailhaul/deliver/durable"
+	"github.com/mailhaul/mailhaul/deliver/mda"
+	"github.com/mailhaul/mailhaul/deliver/spool"
+)
+
+// TestMain plays the delivery agent if it is called as one: the test binary
+// runs itself, so that nothing of the machine is needed.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == "play" {
+		// os.Exit would have the race detector wait for a second.
+		syscall.Exit(play(os.Args[2], os.Args[3:]))
+	}
+	os.Exit(m.Run())
+}
+
+func play(role string, args []string) int {
+	switch role {
+	case "keep": // the message, in a file of its own
+		if err := keep(args[0]); err != nil {
+			fmt.Println(err)
+			return 75
+		}
+	case "exit": // with the code that the message asks for
+		body, _ := io.ReadAll(os.Stdin)
+		_, code, _ := strings.Cut(strings.TrimSpace(string(body)), "exit ")
+		n, err := strconv.Atoi(code)
+		if err != nil {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			time.Sleep(time.Hour)
+		}
+		fmt.Println("so be", n)
+		return n
+	case "do not read":
+		return 0
+	case "close":
+		_ = os.Stdin.Close()
+	case "hang if asked to":
+		if body, _ := io.ReadAll(os.Stdin); strings.Contains(string(body), "hang") {
+			time.Sleep(time.Hour)
+		}
+	case "announce and hang":
+		if _, err := net.Dial("unix", args[0]); err == nil {
+			time.Sleep(time.Hour)
+		}
+	case "tell":
+		text := strings.Join(args[1:], "\n") + "\n"
+		for _, v := range os.Environ() {
+			if strings.HasPrefix(v, "MAILHAUL_") {
+				text += v + "\n"
+			}
+		}
+		_ = os.WriteFile(args[0], []byte(text), 0o600)
+	}
+	return 0
+}
+
+func keep(dir string) error {
+	f, err := os.CreateTemp(dir, "*.tmp")
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, os.Stdin)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), strings.TrimSuffix(f.Name(), ".tmp")+".msg")
+}
+
+// agent is a command line that plays a role.
+func agent(role string, args ...string) []string {
+	self, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	return append([]string{self, "play", role}, args...)
+}
+
+// kept returns the messages that "keep" has taken.
+func kept(dir string) ([]string, error) {
+	names, err := filepath.Glob(filepath.Join(dir, "*.msg"))
+	var messages []string
+	for _, name := range names {
+		b, rerr := os.ReadFile(name)
+		err = errors.Join(err, rerr)
+		messages = append(messages, string(b))
+	}
+	return messages, err
+}
+
+// store returns the folder, on the disk, of the agent that belongs to a place
+// of the suite. The place remembers it, since agents see no file system in
+// memory.
+func store(fsys durable.FS, dir, base string) (string, error) {
+	name := filepath.Join(dir, "store")
+	f, err := fsys.OpenFile(name, os.O_RDWR, 0)
+	if err == nil {
+		defer f.Close()
+		path, err := io.ReadAll(f)
+		return string(path), err
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	path, err := os.MkdirTemp(base, "store-")
+	if err != nil {
+		return "", err
+	}
+	if f, err = fsys.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return "", err
+	}
+	_, err = io.WriteString(f, path)
+	return path, errors.Join(err, f.Sync(), f.Close(), fsys.SyncDir(dir))
+}
+
+func suite(t *testing.T) delivertest.Suite {
+	base := t.TempDir()
+	return delivertest.Suite{
+		Open: func(fsys durable.FS, dir string) (deliver.Sink, error) {
+			path, err := store(fsys, dir, base)
+			if err != nil {
+				return nil, err
+			}
+			return mda.New(mda.Options{
+				Argv:  agent("keep", path, "--uid={uid}", "<{sender}>", "a:{account}", "u:{user}", "{size}"),
+				Spool: spool.New(filepath.Join(dir, "spool"), fsys),
+			})
+		},
+		Read: func(fsys durable.FS, dir string) ([]string, error) {
+			path, err := store(fsys, dir, base)
+			if err != nil {
+				return nil, err
+			}
+			return kept(path)
+		},
+	}
+}
+
+func TestSuite(t *testing.T) {
+	t.Parallel()
+	delivertest.Run(t, suite(t))
+}
