@@ -4,12 +4,15 @@ package crashtest
 
 import (
 	"bufio"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
 // A message of any size takes little memory, since it is never held there.
@@ -20,9 +23,17 @@ func TestMemoryOfLargeMessage(t *testing.T) {
 	}
 	const most = 64 << 20
 	for _, sink := range sinks {
+		if sink == "mbox" && !full {
+			continue
+		}
 		t.Run(sink, func(t *testing.T) {
 			w := emptyWorld(t, sink)
-			w.drop.AddFunc("uid-large", size, func() io.Reader { return largeMessage(size) })
+			w.drop.AddFunc("uid-large", size, func() io.Reader { return strings.NewReader("") })
+			// What the server makes of a message takes longer than to fetch it.
+			w.drop.Order(pop3test.On("RETR", func(x *pop3test.Exchange) {
+				x.Act()
+				x.Reply = io.MultiReader(strings.NewReader("+OK\r\n"), largeMessage(size, "\r\n"), strings.NewReader(".\r\n"))
+			}))
 			w.fetchWithin(t, most)
 			name := w.path("mbox/inbox")
 			if sink == "maildir" {
@@ -37,33 +48,36 @@ func TestMemoryOfLargeMessage(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer f.Close()
-			there, want := bufio.NewReader(f), bufio.NewReader(largeMessage(size))
+			there, want := bufio.NewReader(f), largeMessage(size, "\n")
 			if sink == "mbox" {
 				there.ReadString('\n') // the From_ line
+				want = io.MultiReader(want, strings.NewReader("\n"))
 			}
-			for {
-				line, err := want.ReadString('\n')
-				if err == io.EOF {
-					break
-				}
-				if got, _ := there.ReadString('\n'); got != line {
-					t.Fatalf("a line is %.80q, not %.80q", got, line)
-				}
+			if sum(t, there) != sum(t, want) {
+				t.Error("it is not what the server sent")
 			}
 		})
 	}
 }
 
-// largeMessage returns a message of so many octets, CRLFs counted, or a few
-// more, with LF line ends.
-func largeMessage(octets int64) io.Reader {
-	const line = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 \n"
+// largeMessage returns a message of about so many bytes.
+func largeMessage(size int64, lineEnd string) io.Reader {
+	line := "0123456789abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ" + lineEnd
 	block := strings.Repeat(line, 1000)
-	readers := []io.Reader{strings.NewReader("Subject: large\n\n")}
-	for left := octets; left > 0; left -= int64(len(block)) + 1000 {
+	readers := []io.Reader{strings.NewReader("Subject: large" + lineEnd + lineEnd)}
+	for range size / 65e3 {
 		readers = append(readers, strings.NewReader(block))
 	}
 	return io.MultiReader(readers...)
+}
+
+func sum(t *testing.T, r io.Reader) [sha256.Size]byte {
+	t.Helper()
+	h := sha256.New()
+	if _, err := io.Copy(h, r); err != nil {
+		t.Fatal(err)
+	}
+	return [sha256.Size]byte(h.Sum(nil))
 }
 
 // A listing of a million messages takes some memory for each, but not much.
