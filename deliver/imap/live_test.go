@@ -241,7 +241,7 @@ func numbered(n, size int) []string {
 // were sent. A client that waits for an answer before that waits for ever.
 func TestRoundTrips(t *testing.T) {
 	const total, flight = 2000, 100
-	d := startDovecot(t, "")
+	d := startDovecot(t, "mail_fsync = never\n")
 	sent := make(chan struct{}, total)
 	answers := 0
 	addr := proxy(t, d.addr, hooks{

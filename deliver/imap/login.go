@@ -51,15 +51,19 @@ func (ses *session) authenticate(ctx context.Context) error {
 	}
 	caps := ses.client.Caps()
 	client, _, err := server.Mechanism(ctx, caps.AuthMechanisms())
-	if err == nil {
+	_, none := errors.AsType[*remote.MechanismError](err)
+	switch {
+	case err == nil:
 		err = ses.client.Authenticate(client)
-	} else if _, none := errors.AsType[*remote.MechanismError](err); none && !caps.Has(imap.CapLoginDisabled) && server.Secret != nil && !ses.wire.broken() {
-		var pass string
-		if pass, err = server.Secret(ctx); err != nil {
-			err = &remote.SecretError{Err: err}
-		} else {
-			err = ses.client.Login(server.User, pass).Wait()
+	case ses.wire.broken():
+		// That is why it offered nothing.
+	case none && !caps.Has(imap.CapLoginDisabled) && server.Secret != nil:
+		if _, err = server.Secret(ctx); err != nil {
+			return ses.sink.fail("log in", &remote.SecretError{Err: err})
 		}
+		err = ses.client.Login(server.User, secret).Wait()
+	default:
+		return ses.sink.fail("log in", err)
 	}
 	if err == nil {
 		return nil

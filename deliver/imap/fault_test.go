@@ -1,0 +1,189 @@
+package imap_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/durable"
+	"github.com/mailhaul/mailhaul/deliver/remote"
+)
+
+// only gives one answer to the n-th APPEND.
+func only(n int, answer string) func(int) string {
+	return func(nth int) string {
+		if nth == n {
+			return answer
+		}
+		return ""
+	}
+}
+
+func always(answer string) func(int) string { return func(int) string { return answer } }
+
+// TestRefusals sends three messages, of which the second is 5,000 octets.
+func TestRefusals(t *testing.T) {
+	const plus, minus = "LITERAL+ UIDPLUS", "LITERAL- UIDPLUS"
+	landed := deliver.Fault(-1)
+	for _, test := range []struct {
+		name   string
+		s      script
+		faults []deliver.Fault
+		text   string // of the second's error
+		hint   string
+	}{
+		{"none", script{caps: plus}, []deliver.Fault{landed, landed, landed}, "", ""},
+		{"without LITERAL+", script{}, []deliver.Fault{landed, landed, landed}, "", ""},
+		{"quota", script{caps: plus, answer: only(1, "NO [OVERQUOTA] full")},
+			[]deliver.Fault{landed, deliver.FaultOperator, landed}, `[OVERQUOTA] "full"`, "quota"},
+		{"quota of all", script{answer: always("NO [OVERQUOTA] full")},
+			[]deliver.Fault{deliver.FaultOperator, deliver.FaultOperator, deliver.FaultOperator}, "OVERQUOTA", "quota"},
+		{"too big", script{caps: plus, answer: only(1, "NO [TOOBIG] no")},
+			[]deliver.Fault{landed, deliver.FaultMessage, landed}, "TOOBIG", "size"},
+		{"too big to be sent", script{caps: minus, consent: func(size int) string {
+			if size > 4096 {
+				return "NO [TOOBIG] no"
+			}
+			return ""
+		}}, []deliver.Fault{landed, deliver.FaultMessage, landed}, "TOOBIG", "size"},
+		{"limit", script{caps: plus + " APPENDLIMIT=4000"},
+			[]deliver.Fault{landed, deliver.FaultMessage, landed}, "APPENDLIMIT 4000", "size"},
+		{"folder gone", script{caps: plus, answer: always("NO [TRYCREATE] gone")},
+			[]deliver.Fault{deliver.FaultOperator, deliver.FaultOperator, deliver.FaultOperator}, "gone", "create: true"},
+		{"busy", script{caps: plus, answer: only(1, "NO [INUSE] wait")},
+			[]deliver.Fault{landed, deliver.FaultTemporary, landed}, "INUSE", ""},
+		{"no reason", script{caps: plus, answer: only(1, "NO so")},
+			[]deliver.Fault{landed, deliver.FaultMessage, landed}, `NO "so"`, "about this one"},
+		{"bad", script{caps: plus, answer: only(1, "BAD what")},
+			[]deliver.Fault{landed, deliver.FaultMessage, landed}, `BAD "what"`, "about this one"},
+		{"no reason for all", script{caps: plus, answer: always("NO so")},
+			[]deliver.Fault{deliver.FaultTemporary, deliver.FaultTemporary, deliver.FaultTemporary}, `NO "so"`, ""},
+		{"long text", script{caps: plus, answer: only(1, "NO "+strings.Repeat("x", 10_000)+"{5000}")},
+			[]deliver.Fault{landed, deliver.FaultMessage, landed}, "xxx", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := open(t, options(test.s.start(t), durable.OS, t.TempDir()))
+			b, _ := stage(t, s, "Subject: a\r\n\r\n", "Subject: b\r\n\r\n"+strings.Repeat("x", 5000)+"\r\n", "Subject: c\r\n\r\n")
+			receipts, err := commit(t.Context(), b)
+			if err != nil || len(receipts) != 3 {
+				t.Fatalf("%d receipts, %v", len(receipts), err)
+			}
+			for n, want := range test.faults {
+				got := landed
+				if e, ok := errors.AsType[*deliver.Error](receipts[deliver.Ticket(n)].Err); ok {
+					got = e.Fault
+				}
+				if got != want {
+					t.Errorf("message %d: fault %d, want %d: %v", n, got, want, receipts[deliver.Ticket(n)].Err)
+				}
+			}
+			if e, ok := errors.AsType[*deliver.Error](receipts[1].Err); ok {
+				if !strings.Contains(e.Error(), test.text) || len(e.Error()) > 500 || !strings.Contains(e.Hint, test.hint) {
+					t.Errorf("error %q, hint %q", e, e.Hint)
+				}
+			}
+		})
+	}
+}
+
+// TestBroken has the server fail over the second of three messages. What was
+// not reported stays promised, and nothing waits for ever.
+func TestBroken(t *testing.T) {
+	for _, test := range []struct {
+		name, answer string
+		check        func(error) bool
+	}{
+		{"hang up", hangUp, func(err error) bool { return strings.Contains(err.Error(), "closed the connection") }},
+		{"bye", "* BYE so long", func(err error) bool { return strings.Contains(err.Error(), "so long") }},
+		{"nonsense", "* \x00(((", func(err error) bool { return strings.Contains(err.Error(), "out of step") }},
+		{"endless", "* OK " + strings.Repeat("x", 17<<20), func(err error) bool { return strings.Contains(err.Error(), "endless") }},
+		{"hang", hang, func(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			script := script{caps: "LITERAL+ UIDPLUS"}
+			script.answer = func(n int) string {
+				if n == 0 {
+					return ""
+				}
+				return test.answer
+			}
+			if strings.HasPrefix(test.answer, "* BYE") {
+				script.answer = func(n int) string { return []string{"", test.answer, hangUp}[n] }
+			}
+			o := options(script.start(t), durable.OS, t.TempDir())
+			if test.answer == hang {
+				o.Server.Timeout = 2 * time.Second
+			}
+			b, _ := stage(t, open(t, o), "Subject: a\r\n\r\n", "Subject: b\r\n\r\n", "Subject: c\r\n\r\n")
+			receipts, err := commit(t.Context(), b)
+			if e, ok := errors.AsType[*deliver.Error](err); !ok || e.Fault != deliver.FaultTemporary || !test.check(err) || len(err.Error()) > 500 {
+				t.Errorf("Commit = %v", err)
+			}
+			if len(receipts) > 1 || len(receipts) == 1 && receipts[0].Err != nil {
+				t.Errorf("receipts %+v", receipts)
+			}
+		})
+	}
+}
+
+// TestCommitContext cancels while the server hangs.
+func TestCommitContext(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	enough := errors.New("enough")
+	script := script{caps: "LITERAL+", answer: func(int) string { cancel(enough); return hang }}
+	s := open(t, options(script.start(t), durable.OS, t.TempDir()))
+	b, _ := stage(t, s, "Subject: a\r\n\r\n")
+	if receipts, err := commit(ctx, b); !errors.Is(err, enough) || len(receipts) != 0 {
+		t.Errorf("%v, %v", receipts, err)
+	}
+}
+
+// TestLogin covers how a session begins.
+func TestLogin(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		s      script
+		starts remote.Security
+		want   string // in the error, or in what was said if there is none
+		fault  deliver.Fault
+	}{
+		{name: "SASL", s: script{caps: "AUTH=PLAIN SASL-IR"}, starts: remote.PlainText, want: "AUTHENTICATE PLAIN AG"},
+		{name: "LOGIN", starts: remote.PlainText, want: "LOGIN \"me@example.org\" "},
+		{name: "LOGINDISABLED", s: script{caps: "LOGINDISABLED"}, starts: remote.PlainText, want: "no login", fault: deliver.FaultOperator},
+		{name: "wrong password", s: script{login: "NO [AUTHENTICATIONFAILED] not " + pass}, starts: remote.PlainText, want: "AUTHENTICATIONFAILED", fault: deliver.FaultOperator},
+		{name: "echo", s: script{login: "BAD LOGIN me " + pass}, starts: remote.PlainText, want: "BAD", fault: deliver.FaultOperator},
+		{name: "busy", s: script{login: "NO [UNAVAILABLE] later"}, starts: remote.PlainText, want: "later", fault: deliver.FaultTemporary},
+		{name: "bye", s: script{greeting: "* BYE too many"}, starts: remote.PlainText, want: "too many", fault: deliver.FaultTemporary},
+		{name: "preauth", s: script{greeting: "* PREAUTH hello"}, starts: remote.PlainText, want: "CAPABILITY"},
+		{name: "preauth before TLS", s: script{greeting: "* PREAUTH hello"}, starts: remote.StartTLS, want: "STARTTLS", fault: deliver.FaultOperator},
+		{name: "no STARTTLS", s: script{}, starts: remote.StartTLS, want: "no TLS here", fault: deliver.FaultOperator},
+		{name: "no folder", s: script{folder: func() bool { return false }}, starts: remote.PlainText, want: "NONEXISTENT", fault: deliver.FaultOperator},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			o := options(test.s.start(t), durable.OS, t.TempDir())
+			o.Server.Security = test.starts
+			_, err := open(t, o).Begin(t.Context())
+			if err == nil {
+				if said := test.s.commands(); !strings.Contains(said, test.want) {
+					t.Errorf("%q was said, want %q", said, test.want)
+				}
+				return
+			}
+			e, ok := errors.AsType[*deliver.Error](err)
+			if !ok || e.Fault != test.fault || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("Begin = %v, fault %v, want %q, %v", err, e.Fault, test.want, test.fault)
+			}
+			if e.Fault == deliver.FaultOperator && e.Hint == "" {
+				t.Errorf("no hint: %v", err)
+			}
+			if strings.Contains(fmt.Sprintf("%v %q", err, err), "s3cret") {
+				t.Errorf("the password is in %v", err)
+			}
+		})
+	}
+}

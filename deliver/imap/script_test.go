@@ -1,0 +1,152 @@
+package imap_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// script is a server that says what a test wants it to.
+type script struct {
+	greeting string // "* OK hello" if empty
+	caps     string // besides IMAP4rev1
+	login    string // the answer to a login, "OK" if empty
+	// consent answers a literal that waits; the empty answer gives consent.
+	consent func(size int) string
+	// answer answers the n-th APPEND, from 0, without its tag. The empty
+	// answer is OK; hang says nothing, and hangUp closes the connection.
+	answer func(n int) string
+	// folder is whether there is one.
+	folder func() bool
+
+	mu   *sync.Mutex
+	took []string // whole literals
+	said []string // commands, without their tags
+}
+
+const (
+	hang   = "hang"
+	hangUp = "hang up"
+)
+
+// start runs the script for each connection, until the test ends.
+func (s *script) start(t *testing.T) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.mu = new(sync.Mutex)
+	var wg sync.WaitGroup
+	over := make(chan struct{})
+	t.Cleanup(func() { l.Close(); close(over); wg.Wait() })
+	wg.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				defer conn.Close()
+				_ = s.serve(conn)
+			})
+			wg.Go(func() { <-over; conn.Close() })
+		}
+	})
+	return l.Addr().String()
+}
+
+func (s *script) serve(conn net.Conn) error {
+	r := bufio.NewReader(conn)
+	say := func(format string, args ...any) { fmt.Fprintf(conn, format+"\r\n", args...) }
+	if s.greeting == "" {
+		say("* OK hello")
+	} else {
+		say("%s", s.greeting)
+	}
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return err
+		}
+		tag, command, _ := strings.Cut(strings.TrimSpace(line), " ")
+		verb, _, _ := strings.Cut(command, " ")
+		s.mu.Lock()
+		s.said = append(s.said, command)
+		s.mu.Unlock()
+		switch verb {
+		case "CAPABILITY":
+			say("* CAPABILITY IMAP4rev1 %s", s.caps)
+		case "STARTTLS":
+			say("%s BAD no TLS here", tag)
+			continue
+		case "LOGIN", "AUTHENTICATE":
+			if s.login != "" {
+				say("%s %s", tag, s.login)
+				continue
+			}
+		case "STATUS", "EXAMINE":
+			if s.folder != nil && !s.folder() {
+				say("%s NO [NONEXISTENT] there is none", tag)
+				continue
+			}
+			say("* STATUS INBOX (UIDVALIDITY 7 UIDNEXT 1)")
+		case "APPEND":
+			answer, err := s.take(r, conn, tag, command)
+			if err != nil || answer == hangUp {
+				return err
+			}
+			if answer != "" {
+				if answer != hang {
+					say("%s", answer)
+				}
+				continue
+			}
+		}
+		say("%s OK done", tag)
+	}
+}
+
+// take reads the literal of an APPEND and returns the answer.
+func (s *script) take(r *bufio.Reader, w io.Writer, tag, command string) (answer string, err error) {
+	size, plus := strings.CutSuffix(strings.TrimSuffix(command[strings.LastIndexByte(command, '{')+1:], "}"), "+")
+	n, err := strconv.Atoi(size)
+	if err != nil {
+		return "", err
+	}
+	if !plus {
+		if s.consent != nil {
+			if answer := s.consent(n); answer != "" {
+				return tag + " " + answer, nil
+			}
+		}
+		fmt.Fprint(w, "+ go ahead\r\n")
+	}
+	text := make([]byte, n+2)
+	if _, err := io.ReadFull(r, text); err != nil {
+		return "", err
+	}
+	s.mu.Lock()
+	nth := len(s.took)
+	s.took = append(s.took, string(text[:n]))
+	s.mu.Unlock()
+	if s.answer != nil {
+		answer = s.answer(nth)
+	}
+	if answer == "" || answer == hang || answer == hangUp || strings.HasPrefix(answer, "* ") {
+		return answer, nil
+	}
+	return tag + " " + answer, nil
+}
+
+// commands returns what clients have said.
+func (s *script) commands() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Join(s.said, "\n")
+}
