@@ -2,7 +2,6 @@ package pop3test
 
 import (
 	"crypto/md5"
-	"encoding/base64"
 	"encoding/hex"
 	"io"
 	"strings"
@@ -97,72 +96,6 @@ func (u *upgrade) Read([]byte) (int, error) {
 	s.user, s.maildrop = "", nil
 	clear(s.nth)
 	return 0, io.EOF
-}
-
-// auth begins an AUTH command (RFC 5034 §4).
-func (s *session) auth(x *Exchange) io.Reader {
-	mechanism, initial, given := strings.Cut(x.Args, " ")
-	var step func(string) io.Reader
-	var first string
-	switch strings.ToUpper(mechanism) {
-	case "PLAIN":
-		step = s.plain
-	case "LOGIN":
-		step, first = s.loginName, "Username:"
-	default:
-		return text("-ERR unknown mechanism")
-	}
-	if !given {
-		return s.ask(first, step)
-	}
-	if initial == "=" { // RFC 5034 §4: an initial response of no bytes
-		initial = ""
-	}
-	return s.respond(initial, step)
-}
-
-// ask sends a challenge; step gets the answer, which is the next line.
-func (s *session) ask(challenge string, step func(string) io.Reader) io.Reader {
-	s.sasl = step
-	return text("+ " + base64.StdEncoding.EncodeToString([]byte(challenge)))
-}
-
-// respond has step take what the client says.
-func (s *session) respond(line string, step func(string) io.Reader) io.Reader {
-	s.sasl = nil
-	if line == "*" {
-		return text("-ERR cancelled")
-	}
-	response, err := base64.StdEncoding.DecodeString(line)
-	if err != nil {
-		return text("-ERR not base64")
-	}
-	return step(string(response))
-}
-
-// plain is the one step of RFC 4616.
-func (s *session) plain(response string) io.Reader {
-	parts := strings.Split(response, "\x00")
-	if len(parts) != 3 {
-		return text("-ERR PLAIN wants three parts")
-	}
-	as, user, secret := parts[0], parts[1], parts[2]
-	if as != "" && as != user {
-		return text("-ERR [AUTH] may not act for another user")
-	}
-	s.name(user)
-	return s.login(func(pass string) bool { return pass == secret })
-}
-
-// loginName and loginPass are the two steps of LOGIN, a mechanism that no RFC
-// describes.
-func (s *session) loginName(user string) io.Reader {
-	s.name(user)
-	return s.ask("Password:", s.loginPass)
-}
-
-func (s *session) loginPass(secret string) io.Reader {
-	return s.login(func(pass string) bool { return pass == secret })
 }
 
 // name notes whose maildrop the session is about.

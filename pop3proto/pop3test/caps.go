@@ -25,6 +25,14 @@ type Behaviour struct {
 	// "UIDL", "TOP", "STLS", "USER", and words such as "PIPELINING" or "SASL"
 	// that only CAPA has. Pipelined commands are answered in any case.
 	Without []string
+	// Mechanisms are those of AUTH, in the order in which CAPA lists them: any
+	// of PLAIN, LOGIN, CRAM-MD5, SCRAM-SHA-1, SCRAM-SHA-256 and both with
+	// -PLUS, OAUTHBEARER, XOAUTH2 and EXTERNAL; nil stands for PLAIN and
+	// LOGIN. EXTERNAL and -PLUS are there only over TLS. An account's password
+	// is its access token as well. EXTERNAL lets the user in who is the first
+	// host of the client's certificate: that of alice is SelfSigned("alice").
+	// Options.TLS must ask for it with tls.RequestClientCert.
+	Mechanisms []string
 	// LockWait is how long a login waits for a session that still holds the
 	// maildrop before it is refused with [IN-USE]. A test that kills its
 	// client wants some seconds: the server may not have seen the end of the
@@ -57,7 +65,7 @@ func (s *session) capa() io.Reader {
 // capabilities is all that the server can do now.
 func (s *session) capabilities(b Behaviour) []string {
 	all := []string{
-		"TOP", "UIDL", "USER", "SASL PLAIN LOGIN", "PIPELINING", "RESP-CODES", "AUTH-RESP-CODE",
+		"TOP", "UIDL", "USER", "SASL " + strings.Join(s.mechanisms(b), " "), "PIPELINING", "RESP-CODES", "AUTH-RESP-CODE",
 		"UTF8", "LOGIN-DELAY 0", "EXPIRE NEVER", "IMPLEMENTATION pop3test",
 	}
 	if !s.secure && !s.open {

@@ -1,0 +1,329 @@
+package pop3proto_test
+
+import (
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/emersion/go-sasl"
+
+	"github.com/mailhaul/mailhaul/pop3proto"
+	"github.com/mailhaul/mailhaul/pop3proto/mech"
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
+	"github.com/mailhaul/mailhaul/pop3proto/servertest"
+)
+
+const mechPass = "correct horse, battery=staple"
+
+// allMechanisms are those for a password or token.
+var allMechanisms = []string{
+	"PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS",
+	"OAUTHBEARER", "XOAUTH2",
+}
+
+// mechServer is a server with TLS from the first byte, on which alice has an
+// account.
+func mechServer(t *testing.T, mechanisms ...string) *pop3test.Server {
+	t.Helper()
+	cert, _, err := pop3test.SelfSigned()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := pop3test.New(pop3test.Options{
+		TLS:       &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequestClientCert},
+		Behaviour: pop3test.Behaviour{Mechanisms: mechanisms},
+	})
+	s.Account("alice", mechPass)
+	if err := s.StartTLS(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// trace keeps the dialogue.
+type trace struct{ strings.Builder }
+
+func (l *trace) Trace(dir pop3proto.Direction, line string) {
+	l.WriteString(dir.String() + ": " + line + "\n")
+}
+
+// secure connects without a look at the certificate, as to a man in the middle
+// whom somebody has given a good one.
+func secure(t *testing.T, addr string, cfg *tls.Config, opts *pop3proto.Options) *pop3proto.Client {
+	t.Helper()
+	cfg.InsecureSkipVerify = true
+	conn, err := (&tls.Dialer{Config: cfg}).DialContext(t.Context(), "tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return greeted(t, conn, opts)
+}
+
+func newMech(t *testing.T, name string, c *pop3proto.Client, cred mech.Credentials) sasl.Client {
+	t.Helper()
+	if state, ok := c.TLS(); ok {
+		cred.TLS = &state
+	}
+	m, err := mech.New(name, cred)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// TestMechanisms logs in by every mechanism, over both versions of TLS, with
+// a wrong secret and the right one, and finds neither in traces and errors.
+func TestMechanisms(t *testing.T) {
+	s := mechServer(t, allMechanisms...)
+	for _, name := range allMechanisms {
+		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+			var log trace
+			c := secure(t, s.Addr(), &tls.Config{MaxVersion: version}, &pop3proto.Options{Trace: &log})
+			login := func(secret string) error {
+				cred := mech.Credentials{User: "alice", Password: secret, Token: secret, PlusOffered: true}
+				return c.Authenticate(t.Context(), newMech(t, strings.ToLower(name), c, cred))
+			}
+			err := login("a wrong secret")
+			var refused *pop3proto.ReplyError
+			if !errors.As(err, &refused) || refused.Code != pop3proto.CodeAuth {
+				t.Fatalf("%s with a wrong secret: %v", name, err)
+			}
+			said := err.Error()
+			if err := login(mechPass); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if err := c.Quit(t.Context()); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			said += log.String()
+			for _, secret := range []string{"a wrong secret", mechPass} {
+				for _, form := range []string{secret, base64.StdEncoding.EncodeToString([]byte(secret)), secret[:8], secret[8:]} {
+					if strings.Contains(said, form) {
+						t.Errorf("%s: %q is in\n%s", name, form, said)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestMechExternal logs in by a client certificate.
+func TestMechExternal(t *testing.T) {
+	s := mechServer(t, "EXTERNAL")
+	s.Account("bob", mechPass)
+	cert, _, err := pop3test.SelfSigned("alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := &tls.Config{Certificates: []tls.Certificate{cert}}
+	for _, test := range []struct {
+		what    string
+		cfg     *tls.Config
+		authzid string
+		works   bool
+	}{
+		{"the certificate's own user", with, "", true},
+		{"the same by name", with, "alice", true},
+		{"another user", with, "bob", false},
+		{"no certificate", &tls.Config{}, "alice", false},
+	} {
+		c := secure(t, s.Addr(), test.cfg, nil)
+		err := c.Authenticate(t.Context(), newMech(t, "external", c, mech.Credentials{Authzid: test.authzid}))
+		if (err == nil) != test.works {
+			t.Errorf("%s: %v", test.what, err)
+		}
+		if err := c.Quit(t.Context()); err != nil {
+			t.Errorf("%s: %v", test.what, err)
+		}
+	}
+}
+
+// TestMechBindings logs in with each channel binding, and not when the server
+// does not know it.
+func TestMechBindings(t *testing.T) {
+	s := mechServer(t, "SCRAM-SHA-256-PLUS")
+	for _, binding := range []mech.Binding{"", mech.TLSExporter, mech.TLSServerEndPoint} {
+		c := secure(t, s.Addr(), &tls.Config{}, nil)
+		m := newMech(t, "scram-sha-256-plus", c, mech.Credentials{User: "alice", Password: mechPass, Binding: binding})
+		if err := c.Authenticate(t.Context(), m); err != nil {
+			t.Errorf("%q: %v", binding, err)
+		}
+		if err := c.Quit(t.Context()); err != nil {
+			t.Errorf("%q: %v", binding, err)
+		}
+	}
+	c := secure(t, s.Addr(), &tls.Config{}, nil)
+	state, _ := c.TLS()
+	if _, err := mech.New("scram-sha-256-plus",
+		mech.Credentials{User: "alice", Password: mechPass, TLS: &state, Binding: "tls-unique"}); err == nil {
+		t.Error("tls-unique is taken")
+	}
+}
+
+// TestMechStripped is somebody in the middle who takes -PLUS out of what the
+// client sees.
+func TestMechStripped(t *testing.T) {
+	s := mechServer(t, "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS")
+	c := secure(t, s.Addr(), &tls.Config{}, nil)
+	err := c.Authenticate(t.Context(), newMech(t, "scram-sha-256", c, mech.Credentials{User: "alice", Password: mechPass}))
+	if err == nil || !strings.Contains(err.Error(), "taken that out") {
+		t.Errorf("error %v", err)
+	}
+	// Without -PLUS on either side there is nothing to strip.
+	s = mechServer(t, "SCRAM-SHA-256")
+	c = secure(t, s.Addr(), &tls.Config{}, nil)
+	if err := c.Authenticate(t.Context(), newMech(t, "scram-sha-256", c, mech.Credentials{User: "alice", Password: mechPass})); err != nil {
+		t.Errorf("no -PLUS to strip: %v", err)
+	}
+}
+
+// TestMechRelayed is somebody in the middle who has a certificate that the
+// client trusts, and passes everything on.
+func TestMechRelayed(t *testing.T) {
+	s := mechServer(t, "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS")
+	cert, _, err := pop3test.SelfSigned()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := tls.Dial("tcp", s.Addr(), &tls.Config{InsecureSkipVerify: true})
+			if err != nil {
+				in.Close()
+				continue
+			}
+			pass := func(dst, src net.Conn) {
+				io.Copy(dst, src)
+				dst.Close()
+			}
+			go pass(in, out)
+			go pass(out, in)
+		}
+	}()
+	cred := mech.Credentials{User: "alice", Password: mechPass, PlusOffered: true}
+	for _, binding := range []mech.Binding{mech.TLSExporter, mech.TLSServerEndPoint} {
+		c := secure(t, l.Addr().String(), &tls.Config{}, nil)
+		cred.Binding = binding
+		err := c.Authenticate(t.Context(), newMech(t, "scram-sha-256-plus", c, cred))
+		if err == nil || !strings.Contains(err.Error(), "stands between") {
+			t.Errorf("%s: error %v", binding, err)
+		}
+	}
+	// The relay itself works: without -PLUS it goes unnoticed.
+	c := secure(t, l.Addr().String(), &tls.Config{}, nil)
+	if err := c.Authenticate(t.Context(), newMech(t, "scram-sha-256", c, cred)); err != nil {
+		t.Errorf("without binding: %v", err)
+	}
+}
+
+// TestMechImpostor is a server that does not know the password.
+func TestMechImpostor(t *testing.T) {
+	for name, fault := range map[string]pop3test.Fault{
+		"proof skipped": pop3test.SkipProof(),
+		"proof forged": pop3test.AlterChallenge(func(challenge string) string {
+			if strings.HasPrefix(challenge, "v=") {
+				return "v=AAAA"
+			}
+			return challenge
+		}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := mechServer(t, "SCRAM-SHA-1")
+			s.Order(fault)
+			c := secure(t, s.Addr(), &tls.Config{}, nil)
+			err := c.Authenticate(t.Context(), newMech(t, "scram-sha-1", c, mech.Credentials{User: "alice", Password: mechPass}))
+			if !errors.Is(err, mech.ErrUnproven) {
+				t.Errorf("error %v", err)
+			}
+			if name == "proof skipped" { // and so logged in, as the server has it
+				wantBroken(t, c, err, mech.ErrUnproven)
+			}
+		})
+	}
+}
+
+// TestMechTwoSteps logs in on a server that hangs up on an initial response.
+func TestMechTwoSteps(t *testing.T) {
+	s := mechServer(t, "XOAUTH2")
+	s.Order(pop3test.RefuseInitialResponse())
+	cred := mech.Credentials{User: "alice", Token: mechPass}
+	c := secure(t, s.Addr(), &tls.Config{}, nil)
+	if err := c.Authenticate(t.Context(), newMech(t, "xoauth2", c, cred)); err == nil {
+		t.Error("the server takes an initial response")
+	}
+	c = secure(t, s.Addr(), &tls.Config{}, nil)
+	if err := c.Authenticate(t.Context(), mech.WithoutInitialResponse(newMech(t, "xoauth2", c, cred))); err != nil {
+		t.Errorf("in two steps: %v", err)
+	}
+}
+
+// TestMechOAuthReason sees that the reason for the refusal of a token comes
+// along with the refusal.
+func TestMechOAuthReason(t *testing.T) {
+	s := mechServer(t, "OAUTHBEARER", "XOAUTH2")
+	for name, status := range map[string]string{"oauthbearer": "invalid_token", "xoauth2": "401"} {
+		c := secure(t, s.Addr(), &tls.Config{}, nil)
+		err := c.Authenticate(t.Context(), newMech(t, name, c, mech.Credentials{User: "alice", Token: "expired"}))
+		var reason *mech.OAuthError
+		var refused *pop3proto.ReplyError
+		if !errors.As(err, &reason) || reason.Status != status || !errors.As(err, &refused) || refused.Code != pop3proto.CodeAuth {
+			t.Errorf("%s: error %v", name, err)
+		}
+		if err := c.Noop(t.Context()); errors.Is(err, pop3proto.ErrBroken) {
+			t.Errorf("%s: the session did not go on: %v", name, err)
+		}
+	}
+}
+
+// TestRealServerMechanisms logs in on Dovecot by every mechanism that it has
+// for a password; once in two steps, after a wrong password on the same
+// connection.
+func TestRealServerMechanisms(t *testing.T) {
+	t.Parallel()
+	names := []string{"plain", "login", "cram-md5", "digest-md5", "scram-sha-1", "scram-sha-256"}
+	s := servertest.Dovecot(t, servertest.DovecotOptions{Mechanisms: names})
+	passwords := map[string]string{
+		"simple@example.org": mechPass,
+		"quoted@example.org": `"qu\oted", p%C3%A4ss `,
+		// SASLprep knows no key, and Dovecot no SASLprep.
+		"signs@example.org": "5 \u20ac, Stra\u00dfe \U0001f511",
+	}
+	for user, pass := range passwords {
+		s.AddUser(user, pass)
+	}
+	for user, pass := range passwords {
+		for _, name := range names {
+			c := secure(t, s.TLSAddr, s.TLSConfig(), nil)
+			m := newMech(t, name, c, mech.Credentials{User: user, Password: pass, Host: "localhost"})
+			if pass == mechPass {
+				wrong := mech.Credentials{User: user, Password: "wrong", Host: "localhost"}
+				err := c.Authenticate(t.Context(), newMech(t, name, c, wrong))
+				var refused *pop3proto.ReplyError
+				if !errors.As(err, &refused) || refused.Code != pop3proto.CodeAuth {
+					t.Errorf("%s with a wrong password: %v", name, err)
+				}
+				m = mech.WithoutInitialResponse(m)
+			}
+			if err := c.Authenticate(t.Context(), m); err != nil {
+				t.Errorf("%s, %s: %v", name, user, err)
+			}
+			if err := c.Quit(t.Context()); err != nil {
+				t.Errorf("%s, %s: %v", name, user, err)
+			}
+		}
+	}
+}
