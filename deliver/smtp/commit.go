@@ -45,8 +45,11 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 			receipt.Err = e
 		}
 		lost = broken
-		if lerr := landed(receipt); lerr != nil || err != nil {
-			return errors.Join(lerr, err)
+		if err := landed(receipt); err != nil {
+			return err
+		}
+		if err != nil {
+			return err // the ledger's: the disk is in trouble
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/textproto"
@@ -11,8 +12,8 @@ import (
 
 // ReplyError is a server's refusal (RFC 5321 §4.2).
 type ReplyError struct {
-	// Verb is the command that was refused; "greeting" and "message" stand
-	// for the connection and for what DATA sent.
+	// Verb is the command that was refused. It is "message" for what DATA
+	// sent, and empty for the connection.
 	Verb string
 	// Code is the reply code: 4xx for now, 5xx for good.
 	Code int
@@ -24,7 +25,7 @@ type ReplyError struct {
 
 // Error returns the refusal in the server's words, quoted.
 func (e *ReplyError) Error() string {
-	s := fmt.Sprintf("the server refuses %s: %03d", e.Verb, e.Code)
+	s := fmt.Sprintf("the server refuses %s: %03d", cmp.Or(e.Verb, "the connection"), e.Code)
 	if e.Enhanced != "" {
 		s += " " + e.Enhanced
 	}
@@ -49,32 +50,27 @@ const (
 	passwordHint = "check user and password of the sink; some servers want a login before they take mail"
 )
 
-// refusal returns the server's refusal if err is one: a reply of 4xx or 5xx
-// after which both sides know where they are.
-func refusal(verb string, err error) (*ReplyError, bool) {
+// replied makes a *ReplyError of what go-smtp tells of a refusal: of a reply
+// of 4xx or 5xx, after which both sides know where they are. Other errors stay
+// as they are, but for what the server said in them, which is cut and quoted.
+func replied(verb string, err error) error {
 	e, ok := errors.AsType[*gosmtp.SMTPError](err)
-	if !ok || e.Code/100 != 4 && e.Code/100 != 5 {
-		return nil, false
+	if ok && (e.Code/100 == 4 || e.Code/100 == 5) {
+		r := &ReplyError{Verb: verb, Code: e.Code, Text: clip(e.Message)}
+		if e.EnhancedCode[0] > 0 {
+			r.Enhanced = fmt.Sprintf("%d.%d.%d", e.EnhancedCode[0], e.EnhancedCode[1], e.EnhancedCode[2])
+		}
+		return r
 	}
-	r := &ReplyError{Verb: verb, Code: e.Code, Text: clip(e.Message)}
-	if e.EnhancedCode[0] > 0 {
-		r.Enhanced = fmt.Sprintf("%d.%d.%d", e.EnhancedCode[0], e.EnhancedCode[1], e.EnhancedCode[2])
+	if _, protocol := errors.AsType[textproto.ProtocolError](err); ok || protocol {
+		return fmt.Errorf("%w: %q", errReply, clip(err.Error()))
 	}
-	return r, true
+	return err
 }
 
 // errReply is the error of a reply that is not one, or not one to what was
 // asked.
 var errReply = errors.New("the server's reply makes no sense")
-
-// quoted keeps what a server said as part of an error short and quoted.
-func quoted(err error) error {
-	_, protocol := errors.AsType[textproto.ProtocolError](err)
-	if _, reply := errors.AsType[*gosmtp.SMTPError](err); protocol || reply {
-		return fmt.Errorf("%w: %q", errReply, clip(err.Error()))
-	}
-	return err
-}
 
 func clip(s string) string { return s[:min(len(s), maxText)] }
 
@@ -99,16 +95,24 @@ type refusedFor struct {
 	why error
 }
 
+// Refusals that save the server a message that it says it will not take.
+var (
+	errTooLarge  = errors.New("the message is too large for the server")
+	errNeedsUTF8 = errors.New("the sender has letters beyond ASCII, and the server does not know SMTPUTF8")
+)
+
 // hint is what the user can do about a refusal for good.
 func (r refusedFor) hint() string {
 	e, ok := errors.AsType[*ReplyError](r.why)
 	switch {
+	case errors.Is(r.why, errNeedsUTF8):
+		return "set sender to an address in ASCII, or null_sender"
+	case errors.Is(r.why, errTooLarge), ok && e.Enhanced == "5.3.4": // RFC 3463 §3.4
+		return "raise the server's limit for the size of a message"
 	case ok && e.operator():
 		return passwordHint
-	case ok && e.Verb == "RCPT":
+	case ok && e.Verb == "RCPT" && e.permanent():
 		return "check the recipients in to"
-	case !ok || e.Code == 552:
-		return "let the server take it, or quarantine it"
 	default:
 		return ""
 	}

@@ -40,7 +40,7 @@ func (ss *session) send(m *message, to []string, body io.Reader) (*result, error
 	res := new(result)
 	if limit, ok := ss.client.MaxMessageSize(); ok && limit > 0 && m.size > int64(limit) {
 		// RFC 1870 §6.1: it would only be refused after it has been sent.
-		res.refuse(fmt.Errorf("the message has %d octets, and the server takes %d", m.size, limit))
+		res.refuse(fmt.Errorf("%w: it has %d octets, SIZE is %d", errTooLarge, m.size, limit))
 		return res, nil
 	}
 	opts := &gosmtp.MailOptions{Size: m.size, UTF8: needsUTF8(m.sender)}
@@ -48,7 +48,7 @@ func (ss *session) send(m *message, to []string, body io.Reader) (*result, error
 		opts.UTF8 = opts.UTF8 || needsUTF8(to)
 	}
 	if opts.UTF8 && !ss.offers("SMTPUTF8") {
-		res.refuse(fmt.Errorf("the sender %q has letters beyond ASCII, and the server does not know SMTPUTF8", m.sender))
+		res.refuse(errNeedsUTF8)
 		return res, nil
 	}
 	if why, err := ss.refusal("MAIL", ss.client.Mail(m.sender, opts)); err != nil {
@@ -138,9 +138,9 @@ func (ss *session) finish(data *gosmtp.DataCommand, res *result, to []string) er
 // ended marks what went wrong after the end of the message was sent.
 func ended(err error) error {
 	if b, ok := errors.AsType[*brokenError](err); ok {
-		return &brokenError{err: b.err}
+		err = b.err
 	}
-	return &brokenError{err: quoted(err)}
+	return &brokenError{err: replied("message", err)}
 }
 
 // refusal tells a refusal from an error that breaks the session, which a
@@ -149,20 +149,17 @@ func (ss *session) refusal(verb string, err error) (why, broken error) {
 	if err == nil {
 		return nil, nil
 	}
-	r, ok := refusal(verb, err)
-	if !ok {
-		return nil, &brokenError{err: quoted(err), again: true}
+	err = replied(verb, err)
+	if r, ok := errors.AsType[*ReplyError](err); ok && !r.closing() {
+		return r, nil
 	}
-	if r.closing() {
-		return nil, &brokenError{err: r, again: true}
-	}
-	return r, nil
+	return nil, &brokenError{err: err, again: true}
 }
 
 // reset ends a transaction that was not completed.
 func (ss *session) reset() error {
 	if err := ss.client.Reset(); err != nil {
-		return &brokenError{err: quoted(err), again: true}
+		return &brokenError{err: replied("RSET", err), again: true}
 	}
 	return nil
 }

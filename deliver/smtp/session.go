@@ -15,7 +15,7 @@ import (
 
 const (
 	// maxIdle is how many connections are kept that nothing needs.
-	maxIdle = 4
+	maxIdle = 8
 	// quitSilence is how long a server may take to answer QUIT.
 	quitSilence = 5 * time.Second
 	// forever is for deadlines that remote sets better.
@@ -105,7 +105,7 @@ func (ss *session) open(ctx context.Context) error {
 	if server.Protection() == remote.StartTLS {
 		conn, err := s.startTLS(ctx, ss.conn)
 		if err != nil {
-			return s.openError("STARTTLS", err)
+			return s.openError(err)
 		}
 		// The server greets once, before STARTTLS, and go-smtp wants to be
 		// greeted.
@@ -116,7 +116,7 @@ func (ss *session) open(ctx context.Context) error {
 	}
 	ss.client.CommandTimeout, ss.client.SubmissionTimeout = forever, forever
 	if err := ss.client.Hello(s.o.Hello); err != nil {
-		return s.openError("greeting", err)
+		return s.openError(replied("", err))
 	}
 	if slices.ContainsFunc(s.to, needsUTF8) && !ss.offers("SMTPUTF8") {
 		return s.refuse("send to an address with letters beyond ASCII", "the server does not know SMTPUTF8: use addresses in ASCII")
@@ -130,21 +130,17 @@ func (ss *session) open(ctx context.Context) error {
 		err = ss.client.Auth(mechanism)
 	}
 	if err != nil {
-		return s.openError("AUTH", err)
+		return s.openError(replied("AUTH", err))
 	}
 	return nil
 }
 
 // openError is the error of a session that could not be opened.
-func (s *Sink) openError(verb string, err error) error {
-	r, ok := refusal(verb, err)
-	if !ok {
-		return s.o.Server.Fail("connect", quoted(err))
-	}
-	e := &deliver.Error{Fault: deliver.FaultTemporary, Target: s.o.Server.Addr, Op: "connect", Err: r}
-	if r.permanent() {
-		e.Fault, e.Hint = deliver.FaultOperator, "ask the server's operator: it takes no mail from this machine"
-		if verb == "AUTH" {
+func (s *Sink) openError(err error) error {
+	e := s.o.Server.Fail("connect", err)
+	if r, ok := errors.AsType[*ReplyError](err); ok && r.permanent() && !errors.Is(err, remote.ErrNotEncrypted) {
+		e.Fault, e.Hint = deliver.FaultOperator, "ask the server's operator why it takes no mail from this machine"
+		if r.Verb == "AUTH" {
 			e.Hint = passwordHint
 		}
 	}

@@ -24,9 +24,13 @@
 //
 // The server has the message from its last reply on. If this machine dies
 // between that reply and 5, the message is sent again: RFC 1047 tells why
-// this cannot be helped. From 5 on Settle knows that it landed. The ledger
-// also remembers who of several recipients has a message, so that a message
-// that was taken for some of them is sent later to the others alone.
+// this cannot be helped. From 5 on Settle knows that it landed.
+//
+// A message lands when the server has it for every recipient. By LMTP it goes
+// to all whom the server accepts; by SMTP, which has one last reply for all,
+// to nobody as long as one is refused. More than a hundred recipients take
+// several transactions. In any case the ledger remembers who has a message,
+// and only the others are sent it when it comes again.
 package smtp
 
 import (

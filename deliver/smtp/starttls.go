@@ -38,9 +38,10 @@ func (s *Sink) startTLS(ctx context.Context, conn net.Conn) (net.Conn, error) {
 			return nil, err
 		}
 		if code/100 != 2 {
-			err := &gosmtp.SMTPError{Code: code, Message: strings.Join(lines, " ")}
+			verb, _, _ := strings.Cut(command, " ")
+			err := replied(verb, &gosmtp.SMTPError{Code: code, Message: strings.Join(lines, "\n")})
 			if command != "" && code/100 == 5 {
-				return nil, fmt.Errorf("%w: %03d %.300q", remote.ErrNotEncrypted, code, err.Message)
+				return nil, fmt.Errorf("%w: %w", remote.ErrNotEncrypted, err)
 			}
 			return nil, err
 		}

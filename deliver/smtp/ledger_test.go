@@ -1,0 +1,132 @@
+package smtp_test
+
+import (
+	"errors"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/durable/durabletest"
+	"github.com/mailhaul/mailhaul/deliver/smtp"
+	"github.com/mailhaul/mailhaul/deliver/spool"
+)
+
+// inMemory returns options with a spool on a file system in memory.
+func inMemory(t *testing.T, addr string, fsys *durabletest.FS) smtp.Options {
+	opts := options(t, addr)
+	opts.Spool = spool.New("/spool", fsys)
+	return opts
+}
+
+// Whatever a power cut takes away, what was reported as landed is known to
+// have landed, and who has a part of the mail is not sent it again.
+func TestPowerCut(t *testing.T) {
+	srv := &scripted{lmtp: true}
+	srv.reply = func(_ int, verb, to string) string {
+		if verb == "message" && strings.HasPrefix(to, "b@") && len(srv.said("DATA")) == 2 {
+			return "450 4.2.0 later"
+		}
+		return ""
+	}
+	script(t, srv)
+	disk := durabletest.New()
+	opts := inMemory(t, srv.addr, disk)
+	opts.LMTP = true
+	s := newSink(t, opts)
+	o := send(t, t.Context(), s, "", body(0), body(1), body(2))
+	o.wantLanded(t, 0, 2)
+	s.Close()
+	cuts := 0
+	for after := range disk.PowerCuts() {
+		cuts++
+		opts := inMemory(t, srv.addr, after)
+		opts.LMTP = true
+		s := newSink(t, opts)
+		for n, want := range []deliver.Verdict{deliver.Landed, deliver.Unknown, deliver.Landed} {
+			if v, err := s.Settle(t.Context(), o.promises[n].Token); v != want || err != nil {
+				t.Errorf("Settle %d = %v, %v, want %v, with\n%s", n, v, err, want, after.Tree())
+			}
+		}
+		mails := []deliver.Mail{{Account: "work", UID: "1"}}
+		before := len(srv.said("RCPT"))
+		sendMails(t, t.Context(), s, mails, []string{body(1)}).wantLanded(t, 0)
+		if said := srv.said("RCPT")[before:]; len(said) != 1 || !strings.Contains(said[0], "b@") {
+			t.Errorf("sent again to %q, with\n%s", said, after.Tree())
+		}
+		s.Close()
+	}
+	if cuts == 0 {
+		t.Error("the power was never cut")
+	}
+}
+
+// A disk that fails after the server has taken a message ends the batch, and
+// the message has landed all the same.
+func TestLedgerFails(t *testing.T) {
+	for _, verb := range []durabletest.Verb{durabletest.Write, durabletest.Sync} {
+		srv := &scripted{}
+		script(t, srv)
+		disk := durabletest.New()
+		failing := false
+		disk.OnOp(func(op durabletest.Op) error {
+			if failing && op.Verb == verb && strings.Contains(op.Path, "taken-") {
+				return syscall.EIO
+			}
+			return nil
+		})
+		opts := inMemory(t, srv.addr, disk)
+		s := newSink(t, opts)
+		b, err := s.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if _, err := b.Stage(t.Context(), deliver.Mail{}, strings.NewReader(body(0))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := b.Prepare(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		failing = true
+		landed := 0
+		err = b.Commit(t.Context(), func(r deliver.Receipt) error {
+			if landed++; r.Err != nil {
+				t.Error(r.Err)
+			}
+			return nil
+		})
+		if landed != 1 {
+			t.Errorf("%d messages landed, want 1", landed)
+		}
+		if wantError(t, err, deliver.FaultMachine, "ledger"); !errors.Is(err, syscall.EIO) {
+			t.Errorf("Commit = %v", err)
+		}
+		srv.wantBodies(t, body(0))
+	}
+}
+
+// The ledger is emptied once nothing in it is needed, and kept until then.
+func TestPrune(t *testing.T) {
+	srv := &scripted{lmtp: true, reply: on(map[string]string{"RCPT b@": "450 later"})}
+	script(t, srv)
+	disk := durabletest.New()
+	opts := inMemory(t, srv.addr, disk)
+	opts.LMTP = true
+	s := newSink(t, opts)
+	send(t, t.Context(), s, "", body(0), body(1)).wantLanded(t, 1)
+	tree := func() string {
+		if err := s.Sweep(t.Context(), "work"); err != nil {
+			t.Fatal(err)
+		}
+		return disk.Tree()
+	}
+	if !strings.Contains(tree(), "a@example.org") {
+		t.Errorf("who has the message is forgotten:\n%s", disk.Tree())
+	}
+	send(t, t.Context(), s, "", body(0)).wantLanded(t, 0)
+	if !strings.HasSuffix(strings.TrimSpace(tree()), `""`) || strings.Count(disk.Tree(), "\n") != 2 {
+		t.Errorf("not only an empty ledger is left:\n%s", disk.Tree())
+	}
+}
