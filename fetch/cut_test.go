@@ -34,7 +34,7 @@ func testCuts(t *testing.T, end pop3test.End, window int) {
 	r := newRig(t, pop3test.Behaviour{Greeting: "hi", Capabilities: brief, CapabilitiesAfter: brief})
 	r.account.Server.Window = window
 	step := int64(1)
-	if testing.Short() {
+	if testing.Short() || raceEnabled {
 		step = 7
 	}
 	var next, cuts atomic.Int64
