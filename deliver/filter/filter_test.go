@@ -1,0 +1,346 @@
+package filter_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/durable"
+	"github.com/mailhaul/mailhaul/deliver/durable/durabletest"
+	"github.com/mailhaul/mailhaul/deliver/filter"
+	"github.com/mailhaul/mailhaul/deliver/spool"
+)
+
+// TestMain plays the filter if it is called as one: the test binary runs
+// itself, so that nothing of the machine is needed.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == "play" {
+		// os.Exit would have the race detector wait for a second.
+		syscall.Exit(play(os.Args[2], os.Args[3:]))
+	}
+	os.Exit(m.Run())
+}
+
+func play(role string, args []string) int {
+	switch role {
+	case "tag": // a field before the message
+		fmt.Printf("X-Filter: %s\n", strings.Join(args, " "))
+		_, _ = io.Copy(os.Stdout, os.Stdin)
+	case "copy":
+		_, _ = io.Copy(os.Stdout, os.Stdin)
+	case "CRLF":
+		b, _ := io.ReadAll(os.Stdin)
+		_, _ = os.Stdout.Write(bytes.ReplaceAll(b, []byte("\n"), []byte("\r\n")))
+	case "exit": // after some output
+		fmt.Fprintln(os.Stderr, "for a reason")
+		fmt.Print(strings.Join(args[1:], " "))
+		code, _ := strconv.Atoi(args[0])
+		return code
+	case "die":
+		fmt.Print("half a mess")
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		time.Sleep(time.Hour)
+	case "hang":
+		fmt.Print("half a mess")
+		time.Sleep(time.Hour)
+	case "never end":
+		for line := []byte(strings.Repeat("x", 1<<10) + "\n"); ; {
+			if _, err := os.Stdout.Write(line); err != nil {
+				time.Sleep(time.Hour)
+			}
+		}
+	case "touch":
+		_ = os.WriteFile(args[0], nil, 0o600)
+	}
+	return 0
+}
+
+// agent is a command line that plays a role.
+func agent(role ...string) []string {
+	self, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	return append([]string{self, "play"}, role...)
+}
+
+// open returns a filter with a spool of its own, which must be empty when the
+// test ends.
+func open(t *testing.T, o filter.Options) *filter.Filter {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "spool")
+	o.Spool = spool.New(dir, durable.OS)
+	f, err := filter.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if left, err := os.ReadDir(dir); len(left) > 0 || err != nil && !os.IsNotExist(err) {
+			t.Errorf("left in the spool: %v, %v", left, err)
+		}
+	})
+	return f
+}
+
+const hello = "Subject: hello\r\n\r\nHello.\r\n"
+
+var mail = deliver.Mail{Account: "work", User: "me@example.org", Sender: "you@example.org", UID: "7"}
+
+func faultOf(err error) deliver.Fault {
+	if e, ok := errors.AsType[*deliver.Error](err); ok {
+		return e.Fault
+	}
+	return -1
+}
+
+// pass shows a message to a filter and returns what goes on.
+func pass(t *testing.T, f *filter.Filter, wire string) (v filter.Verdict, on, warning string, err error) {
+	t.Helper()
+	r, err := f.Run(t.Context(), mail, strings.NewReader(wire))
+	if err != nil {
+		return 0, "", "", err
+	}
+	defer r.Close()
+	for range 2 {
+		b, err := io.ReadAll(r.Open())
+		if err != nil || on != "" && on != string(b) {
+			t.Fatalf("%q, then %q, %v", on, b, err)
+		}
+		on = string(b)
+	}
+	return r.Verdict, on, r.Warning, nil
+}
+
+func TestVerdicts(t *testing.T) {
+	own := filter.Options{Keep: []int{0, 1, 2}, Quarantine: []int{3}, Drop: []int{4}, AllowDrop: true}
+	for _, test := range []struct {
+		role    []string
+		o       filter.Options
+		verdict filter.Verdict
+		on      string
+		warning string
+	}{
+		{role: []string{"tag", "{sender}", "{size}"}, on: "X-Filter: you@example.org 23\r\n" + hello},
+		{role: []string{"copy"}, on: hello},
+		{role: []string{"exit", "0", "a\nb"}, on: "a\r\nb"},
+		{role: []string{"exit", "100"}, verdict: filter.Quarantine, on: hello},
+		{role: []string{"exit", "100", "bad\n"}, verdict: filter.Quarantine, on: "bad\r\n"},
+		{role: []string{"exit", "99", "x"}, o: filter.Options{AllowDrop: true}, verdict: filter.Drop, on: hello},
+		{role: []string{"exit", "99", "x"}, on: hello, warning: "not allowed to (exit status 99"},
+		{role: []string{"exit", "99", "x"}, o: filter.Options{OnFailure: filter.Wait}, on: hello, warning: "not allowed to"},
+
+		{role: []string{"exit", "1", "changed"}, o: own, on: "changed"},
+		{role: []string{"exit", "2", "changed"}, o: own, on: "changed"},
+		{role: []string{"exit", "3"}, o: own, verdict: filter.Quarantine, on: hello},
+		{role: []string{"exit", "4"}, o: own, verdict: filter.Drop, on: hello},
+		{role: []string{"exit", "99", "changed"}, o: own, on: hello, warning: "exit status 99"},
+	} {
+		o := test.o
+		o.Argv = agent(test.role...)
+		verdict, on, warning, err := pass(t, open(t, o), hello)
+		if err != nil || verdict != test.verdict || on != test.on ||
+			!strings.Contains(warning, test.warning) || (warning == "") != (test.warning == "") {
+			t.Errorf("%q: %v, %q, %q, %v", test.role, verdict, on, warning, err)
+		}
+	}
+}
+
+// Whatever a filter does wrong, the original goes on to the byte, or waits.
+func TestFailures(t *testing.T) {
+	original := "Subject: x\r\n\r\na\nb\r\r\nc\x00\r"
+	missing := filepath.Join(t.TempDir(), "missing")
+	for _, test := range []struct {
+		argv    []string
+		timeout time.Duration
+		warning string
+	}{
+		{argv: agent("exit", "3", "half a mess"), warning: `exit status 3: "for a reason"`},
+		{argv: agent("exit", "75"), warning: "exit status 75"},
+		{argv: agent("exit", "0"), warning: "it wrote nothing"},
+		{argv: agent("die"), warning: "signal: killed"},
+		{argv: agent("hang"), timeout: 100 * time.Millisecond, warning: "did not end within 100ms"},
+		{argv: agent("never end"), warning: "it wrote more than"},
+		{argv: []string{missing}, warning: "find the program"},
+	} {
+		o := filter.Options{Argv: test.argv, Timeout: test.timeout}
+		verdict, on, warning, err := pass(t, open(t, o), original)
+		if err != nil || verdict != filter.Keep || on != original ||
+			!strings.Contains(warning, test.warning) || !strings.HasSuffix(warning, "goes on unfiltered") {
+			t.Errorf("%q: %v, %q, %q, %v", test.argv, verdict, on, warning, err)
+		}
+
+		o.OnFailure = filter.Wait
+		_, _, _, err = pass(t, open(t, o), original)
+		if faultOf(err) != deliver.FaultTemporary || !strings.Contains(err.Error(), test.warning) {
+			t.Errorf("%q, with Wait: %v", test.argv, err)
+		}
+	}
+}
+
+// What a filter copies is what came, but for what its line ends cannot tell.
+func TestLineEnds(t *testing.T) {
+	large := strings.Repeat("a line of some length\r\n", 20_000)
+	for _, test := range [][2]string{
+		{hello, hello},
+		{"", ""},
+		{"no line end", "no line end"},
+		{"\r\n\r\n", "\r\n\r\n"},
+		{"a\rb\r\n\x00\xff\r\n\r", "a\rb\r\n\x00\xff\r\n\r"},
+		{"a\nb\r\n", "a\r\nb\r\n"},
+		{"a\r\r\nb\r\n", "a\r\nb\r\n"},
+		{large, large},
+	} {
+		for _, role := range []string{"copy", "CRLF"} {
+			if role == "CRLF" && strings.Contains(test[0], "\r\r\n") {
+				continue // what it writes then is up to it
+			}
+			_, on, warning, err := pass(t, open(t, filter.Options{Argv: agent(role)}), test[0])
+			if err != nil || on != test[1] || warning != "" {
+				t.Errorf("%s of %.100q: %.100q, %q, %v", role, test[0], on, warning, err)
+			}
+		}
+	}
+}
+
+// A message that did not come in whole is shown to nobody.
+func TestBrokenBody(t *testing.T) {
+	touched := filepath.Join(t.TempDir(), "touched")
+	f := open(t, filter.Options{Argv: agent("touch", touched)})
+	for _, broken := range []error{errors.New("the line went dead"), io.ErrUnexpectedEOF} {
+		r, err := f.Run(t.Context(), mail, io.MultiReader(strings.NewReader(hello), iotest.ErrReader(broken)))
+		if err != broken || r != nil {
+			t.Errorf("%v, %v, want %v", r, err, broken)
+		}
+	}
+	dead, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := f.Run(dead, mail, strings.NewReader(hello)); !errors.Is(err, context.Canceled) || faultOf(err) != deliver.FaultTemporary {
+		t.Errorf("with a dead context: %v", err)
+	}
+	late, cancel := context.WithCancel(t.Context())
+	_, err := f.Run(late, mail, io.MultiReader(strings.NewReader(hello), readerFunc(func([]byte) (int, error) {
+		cancel()
+		return 0, io.EOF
+	})))
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("with a context that dies: %v", err)
+	}
+	if _, err := os.Stat(touched); err == nil {
+		t.Error("the program was run")
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+func TestValuesRefused(t *testing.T) {
+	f := open(t, filter.Options{Argv: agent("copy", "{sender}")})
+	for _, sender := range []string{"-x", "a\nb"} {
+		_, err := f.Run(t.Context(), deliver.Mail{Sender: sender}, strings.NewReader(hello))
+		if faultOf(err) != deliver.FaultMessage {
+			t.Errorf("%q: %v", sender, err)
+		}
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	for name, o := range map[string]filter.Options{
+		"no command line":   {},
+		"a recipient":       {Argv: []string{"x", "{recipient}"}},
+		"two meanings":      {Argv: []string{"x"}, Keep: []int{0, 99}},
+		"no exit code":      {Argv: []string{"x"}, Drop: []int{256}},
+		"a shell's program": {Argv: []string{"sh", "-c", "x {uid}"}},
+	} {
+		_, err := filter.New(o)
+		if e, ok := errors.AsType[*deliver.Error](err); !ok || e.Fault != deliver.FaultOperator || e.Hint == "" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestCheck(t *testing.T) {
+	if err := open(t, filter.Options{Argv: agent("copy")}).Check(); err != nil {
+		t.Error(err)
+	}
+	err := open(t, filter.Options{Argv: []string{filepath.Join(t.TempDir(), "missing")}}).Check()
+	if faultOf(err) != deliver.FaultOperator {
+		t.Error(err)
+	}
+}
+
+// A spool that fails is no failure of the filter: nothing goes on, not even
+// the original, and nothing is left behind.
+func TestSpoolFails(t *testing.T) {
+	good := 0
+	for n := 1; good == 0; n++ {
+		fsys := durabletest.New()
+		fsys.OnOp(func(op durabletest.Op) error {
+			if op.N == n && op.Verb != durabletest.Remove {
+				return syscall.ENOSPC
+			}
+			return nil
+		})
+		f, err := filter.New(filter.Options{Argv: agent("copy"), Spool: spool.New("/spool", fsys)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := f.Run(t.Context(), mail, strings.NewReader(hello))
+		if err == nil {
+			good = n
+			if on, err := io.ReadAll(r.Open()); string(on) != hello || err != nil || r.Warning != "" {
+				t.Errorf("%q, %v, %q", on, err, r.Warning)
+			}
+			r.Close()
+		} else if faultOf(err) != deliver.FaultMachine || !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("operation %d: %v", n, err)
+		}
+		if left, err := fsys.ReadDir("/spool"); err == nil && len(left) > 0 || len(fsys.OpenFiles()) > 0 {
+			t.Errorf("operation %d: left: %v, open: %v", n, left, fsys.OpenFiles())
+		}
+	}
+	if good < 8 {
+		t.Errorf("only %d operations", good)
+	}
+}
+
+// Sweep removes what a dead process left.
+func TestSweep(t *testing.T) {
+	fsys := durabletest.New()
+	run := func(fsys *durabletest.FS) *filter.Filter {
+		f, err := filter.New(filter.Options{Argv: agent("copy"), Spool: spool.New("/spool", fsys)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	if _, err := run(fsys).Run(t.Context(), mail, strings.NewReader(hello)); err != nil {
+		t.Fatal(err)
+	}
+	fsys = fsys.Kill()
+	if left, err := fsys.ReadDir("/spool"); err != nil || len(left) == 0 {
+		t.Fatalf("nothing was left: %v", err)
+	}
+	if err := run(fsys).Sweep(t.Context(), mail.Account); err != nil {
+		t.Error(err)
+	}
+	if left, err := fsys.ReadDir("/spool"); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	dead, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := run(fsys).Sweep(dead, mail.Account); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}

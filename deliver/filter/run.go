@@ -1,0 +1,162 @@
+package filter
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/program"
+)
+
+// A filter may write four times what it read, and a megabyte. Nothing that it
+// adds on purpose is as large.
+const (
+	outputTimes = 4
+	outputRoom  = 1 << 20
+)
+
+// Run shows a message to the program. body is the message in wire form and is
+// read to its end before the program is run; an error of body is returned as
+// it is, and nothing is run. It is a loan that ends when Run returns.
+//
+// All other errors are *deliver.Error: FaultMessage if the message's values
+// cannot be arguments, FaultTemporary if the filter failed and the message is
+// to wait, or if ctx ended; else the fault of the spool.
+func (f *Filter) Run(ctx context.Context, mail deliver.Mail, body io.Reader) (_ *Result, err error) {
+	r := &Result{spool: f.o.Spool}
+	defer func() {
+		if err != nil {
+			_ = r.Close() // Sweep removes what is left
+		}
+	}()
+	if err := ctx.Err(); err != nil {
+		return nil, f.error(deliver.FaultTemporary, "begin", err, "")
+	}
+	input, err := f.save(ctx, r, mail.Account, body)
+	if err != nil {
+		return nil, err
+	}
+	run := &program.Run{Name: f.command.Name(), Dir: f.o.Dir, Timeout: f.o.Timeout}
+	run.Args, run.Env, err = f.command.Fill(program.Values{
+		User: mail.User, Account: mail.Account, Sender: mail.Sender, UID: mail.UID, Size: input.size,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if run.Stdin, err = program.Stdin(f.o.Spool, filepath.Base(input.Name())); err != nil {
+		return nil, f.spoolError("open", err)
+	}
+	defer run.Stdin.Close()
+	output, err := r.create(mail.Account)
+	if err != nil {
+		return nil, err
+	}
+
+	out := &outputWriter{w: bufio.NewWriter(output), limit: outputTimes*input.size + outputRoom}
+	run.Stdout = out
+	exit, err := f.run(ctx, run)
+	if ctx.Err() != nil {
+		return nil, f.error(deliver.FaultTemporary, "run the filter", ctx.Err(), "")
+	}
+	if err == nil {
+		err = out.flush()
+	}
+	if out.err != nil {
+		return nil, f.spoolError("write", out.err)
+	}
+	err = f.judge(r, exit, err, file{output, out.written})
+	return r, err
+}
+
+// save keeps the message twice: as it is, to go on unfiltered, and as the
+// program reads it. The one cannot be had from the other: a bare LF looks like
+// a CRLF then.
+func (f *Filter) save(ctx context.Context, r *Result, account string, body io.Reader) (input file, err error) {
+	original, err := r.create(account)
+	if err != nil {
+		return file{}, err
+	}
+	local, err := r.create(account)
+	if err != nil {
+		return file{}, err
+	}
+	wire := &spoolWriter{w: original}
+	size, bodyErr, fileErr := program.Save(ctx, local, deliver.LFReader(io.TeeReader(body, wire)))
+	switch {
+	case wire.err != nil || fileErr != nil:
+		return file{}, f.spoolError("write", errors.Join(wire.err, fileErr))
+	case ctx.Err() != nil && errors.Is(bodyErr, ctx.Err()):
+		return file{}, f.error(deliver.FaultTemporary, "read the message", bodyErr, "")
+	case bodyErr != nil:
+		return file{}, bodyErr
+	}
+	r.on = file{original, wire.size}
+	return file{local, size}, nil
+}
+
+// spoolWriter counts, and remembers whose error it was.
+type spoolWriter struct {
+	w    io.Writer
+	size int64
+	err  error
+}
+
+func (w *spoolWriter) Write(p []byte) (int, error) {
+	n, err := w.w.Write(p)
+	w.size += int64(n)
+	w.err = err
+	return n, err
+}
+
+// run runs the program. Its errors are failures of the filter.
+func (f *Filter) run(ctx context.Context, run *program.Run) (exit program.Exit, err error) {
+	if run.Path, err = f.command.Find(); err != nil {
+		return program.Exit{}, err
+	}
+	return run.Do(ctx)
+}
+
+// judge decides what becomes of the message. failure is why the filter did not
+// come to an end of its own.
+func (f *Filter) judge(r *Result, exit program.Exit, failure error, output file) error {
+	code := func(list []int) bool { return failure == nil && slices.Contains(list, exit.Code) }
+	switch {
+	case code(f.o.Keep) && (output.size > 0 || r.on.size == 0):
+		r.on = output
+		return nil
+	case code(f.o.Quarantine):
+		r.Verdict = Quarantine
+		if output.size > 0 {
+			r.on = output
+		}
+		return nil
+	case code(f.o.Drop) && f.o.AllowDrop:
+		r.Verdict = Drop
+		return nil
+	case code(f.o.Drop):
+		r.Warning = f.warning(fmt.Errorf("it wants to drop the message, which it is not allowed to (%s)", exit.Text))
+		return nil
+	case code(f.o.Keep):
+		failure = errors.New("it wrote nothing")
+	case failure == nil:
+		failure = errors.New(exit.Text)
+	}
+	if f.o.OnFailure == Wait {
+		return f.error(deliver.FaultTemporary, "run the filter", failure, "run it by hand to see what is wrong")
+	}
+	r.Warning = f.warning(failure)
+	return nil
+}
+
+func (f *Filter) warning(why error) string {
+	return fmt.Sprintf("filter %s: %v; the message goes on unfiltered", f.command.Name(), why)
+}
+
+func (f *Filter) spoolError(op string, err error) error {
+	return f.error(deliver.FaultOf(err), op+" a file of the spool", err, "make sure that the disk of the spool is in order and has room")
+}
