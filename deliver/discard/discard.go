@@ -1,0 +1,123 @@
+// Package discard is a sink that reads messages and drops them: for tests, and
+// to empty a maildrop on purpose. What it took is deleted from the server and
+// is nowhere.
+package discard
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/mailhaul/mailhaul/deliver"
+)
+
+const target = "discard"
+
+// Sink drops messages. It implements deliver.Sink.
+type Sink struct{}
+
+var _ deliver.Sink = (*Sink)(nil)
+
+// New returns a sink. Because it makes mail disappear, it must be asked for:
+// without yesDelete the error is a *deliver.Error with FaultOperator.
+func New(yesDelete bool) (*Sink, error) {
+	if !yesDelete {
+		return nil, &deliver.Error{
+			Fault: deliver.FaultOperator, Target: target, Op: "it deletes mail for good",
+			Hint: "say yes_delete: true if that is what you want",
+		}
+	}
+	return &Sink{}, nil
+}
+
+// Profile implements deliver.Sink.
+func (s *Sink) Profile() deliver.Profile {
+	return deliver.Profile{Kind: "discard", Target: target, Guarantee: deliver.ExactlyOnce}
+}
+
+// Begin implements deliver.Sink.
+func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, failed("begin", err)
+	}
+	return &batch{}, nil
+}
+
+// tokenStart is what the tokens of this sink begin with.
+const tokenStart = "discard:"
+
+// Settle implements deliver.Sink. A message that was promised was read to its
+// end, and to drop it now is as good as to have dropped it then.
+func (s *Sink) Settle(ctx context.Context, token string) (deliver.Verdict, error) {
+	if err := ctx.Err(); err != nil {
+		return deliver.Unknown, failed("settle", err)
+	}
+	if strings.HasPrefix(token, tokenStart) {
+		return deliver.Landed, nil
+	}
+	return deliver.Unknown, nil
+}
+
+// Sweep implements deliver.Sink. There is nothing to sweep.
+func (s *Sink) Sweep(ctx context.Context, _ string) error {
+	if err := ctx.Err(); err != nil {
+		return failed("sweep", err)
+	}
+	return nil
+}
+
+// Close implements deliver.Sink. A Sink holds nothing.
+func (s *Sink) Close() error { return nil }
+
+// batch is a number of messages, all gone.
+type batch struct{ messages deliver.Ticket }
+
+// Stage implements deliver.Batch.
+func (b *batch) Stage(ctx context.Context, _ deliver.Mail, body io.Reader) (deliver.Ticket, error) {
+	buf := make([]byte, 32<<10)
+	for {
+		if err := ctx.Err(); err != nil {
+			return 0, failed("stage", err)
+		}
+		if _, err := body.Read(buf); err == io.EOF {
+			b.messages++
+			return b.messages - 1, nil
+		} else if err != nil {
+			return 0, fmt.Errorf("read the message: %w", err)
+		}
+	}
+}
+
+// Prepare implements deliver.Batch.
+func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, failed("prepare", err)
+	}
+	promises := make([]deliver.Promise, b.messages)
+	for i := range promises {
+		promises[i] = deliver.Promise{Ticket: deliver.Ticket(i), Token: tokenStart + rand.Text()}
+	}
+	return promises, nil
+}
+
+// Commit implements deliver.Batch.
+func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
+	if err := ctx.Err(); err != nil {
+		return failed("commit", err)
+	}
+	for i := range b.messages {
+		if err := landed(deliver.Receipt{Ticket: i, Where: target}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Abort implements deliver.Batch.
+func (b *batch) Abort() error { return nil }
+
+func failed(op string, err error) error {
+	return &deliver.Error{Fault: deliver.FaultTemporary, Target: target, Op: op, Err: err}
+}

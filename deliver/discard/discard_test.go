@@ -1,0 +1,117 @@
+package discard_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/delivertest"
+	"github.com/mailhaul/mailhaul/deliver/discard"
+	"github.com/mailhaul/mailhaul/deliver/durable"
+)
+
+func TestNew(t *testing.T) {
+	s, err := discard.New(false)
+	e, ok := errors.AsType[*deliver.Error](err)
+	if s != nil || !ok || e.Fault != deliver.FaultOperator || !strings.Contains(e.Hint, "yes_delete") {
+		t.Errorf("%v, %v", s, err)
+	}
+	if _, err := discard.New(true); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSuite looks over the shoulder of the sink, which itself keeps nothing:
+// what it has read is remembered by its token, and is there for the suite when
+// the sink says so.
+func TestSuite(t *testing.T) {
+	var w *witness
+	open := func(fsys durable.FS, dir string) (deliver.Sink, error) {
+		// A place is empty until a sink was opened there once.
+		err := fsys.Mkdir(dir+"/seen", 0o700)
+		if err == nil {
+			w = &witness{promised: make(map[string]string)}
+		}
+		s, nerr := discard.New(true)
+		return &watched{s, w}, nerr
+	}
+	read := func(durable.FS, string) ([]string, error) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return append([]string(nil), w.landed...), nil
+	}
+	delivertest.Run(t, delivertest.Suite{Open: open, Read: read})
+}
+
+// witness is what was seen of one place.
+type witness struct {
+	mu       sync.Mutex
+	promised map[string]string // the messages by their tokens
+	landed   []string
+}
+
+// land has a promised message land, once.
+func (w *witness) land(token string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if message, ok := w.promised[token]; ok {
+		w.landed = append(w.landed, message)
+		delete(w.promised, token)
+	}
+}
+
+type watched struct {
+	deliver.Sink
+	w *witness
+}
+
+func (s *watched) Begin(ctx context.Context) (deliver.Batch, error) {
+	b, err := s.Sink.Begin(ctx)
+	return &watchedBatch{Batch: b, w: s.w}, err
+}
+
+func (s *watched) Settle(ctx context.Context, token string) (deliver.Verdict, error) {
+	v, err := s.Sink.Settle(ctx, token)
+	if v == deliver.Landed && err == nil {
+		s.w.land(token)
+	}
+	return v, err
+}
+
+type watchedBatch struct {
+	deliver.Batch
+	w        *witness
+	messages []string
+	tokens   []string
+}
+
+func (b *watchedBatch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
+	var copied strings.Builder
+	ticket, err := b.Batch.Stage(ctx, mail, io.TeeReader(body, &copied))
+	if err == nil {
+		b.messages = append(b.messages, strings.ReplaceAll(copied.String(), "\r\n", "\n"))
+	}
+	return ticket, err
+}
+
+func (b *watchedBatch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
+	promises, err := b.Batch.Prepare(ctx)
+	b.w.mu.Lock()
+	defer b.w.mu.Unlock()
+	for _, p := range promises {
+		b.w.promised[p.Token] = b.messages[p.Ticket]
+		b.tokens = append(b.tokens, p.Token)
+	}
+	return promises, err
+}
+
+func (b *watchedBatch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
+	return b.Batch.Commit(ctx, func(r deliver.Receipt) error {
+		b.w.land(b.tokens[r.Ticket])
+		return landed(r)
+	})
+}
