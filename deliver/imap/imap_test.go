@@ -38,6 +38,8 @@ func secret(context.Context) (string, error) { return pass, nil }
 type memory struct {
 	addr string
 
+	sessions sync.WaitGroup // those that are open
+
 	mu   sync.Mutex
 	took []string // as they came in: the server cannot show what has no header
 }
@@ -58,6 +60,7 @@ func serve(t *testing.T, caps ...goimap.Cap) *memory {
 	m := new(memory)
 	server := imapserver.New(&imapserver.Options{
 		NewSession: func(*imapserver.Conn) (imapserver.Session, *imapserver.GreetingData, error) {
+			m.sessions.Add(1)
 			return &session{store.NewSession().(imapserver.SessionIMAP4rev2), m}, nil, nil
 		},
 		Caps: set, InsecureAuth: true, Logger: log.New(io.Discard, "", 0),
@@ -90,6 +93,11 @@ func (s *session) Append(folder string, r goimap.LiteralReader, o *goimap.Append
 		s.m.took = append(s.m.took, string(text))
 	}
 	return data, err
+}
+
+func (s *session) Close() error {
+	defer s.m.sessions.Done()
+	return s.SessionIMAP4rev2.Close()
 }
 
 type literal struct{ *bytes.Reader }

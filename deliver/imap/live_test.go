@@ -1,17 +1,13 @@
 package imap_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"path"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -245,14 +241,15 @@ func TestRoundTrips(t *testing.T) {
 	sent := make(chan struct{}, total)
 	answers := 0
 	addr := proxy(t, d.addr, hooks{
-		up: func(line string) {
+		up: func(line string) bool {
 			if strings.Contains(line, " APPEND ") {
 				sent <- struct{}{}
 			}
+			return true
 		},
-		down: func(line string) {
+		down: func(line string) bool {
 			if !strings.Contains(line, "APPENDUID") {
-				return
+				return true
 			}
 			if answers%flight == 0 {
 				for range flight {
@@ -260,6 +257,7 @@ func TestRoundTrips(t *testing.T) {
 				}
 			}
 			answers++
+			return true
 		},
 	})
 	o := options(addr, durable.OS, t.TempDir())
@@ -271,51 +269,4 @@ func TestRoundTrips(t *testing.T) {
 	}
 	o.Server.Addr = d.addr
 	once(t, o, messages)
-}
-
-// hooks see each line before it is passed on. They are called by one
-// goroutine for each direction.
-type hooks struct{ up, down func(line string) }
-
-// proxy passes on what goes between clients and a server.
-func proxy(t *testing.T, server string, h hooks) (addr string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	t.Cleanup(func() { l.Close(); wg.Wait() })
-	wg.Go(func() {
-		for {
-			client, err := l.Accept()
-			if err != nil {
-				return
-			}
-			conn, err := net.Dial("tcp", server)
-			if err != nil {
-				client.Close()
-				continue
-			}
-			context.AfterFunc(t.Context(), func() { client.Close(); conn.Close() })
-			wg.Go(func() { relay(conn, client, h.up) })
-			wg.Go(func() { relay(client, conn, h.down) })
-		}
-	})
-	return l.Addr().String()
-}
-
-func relay(to, from net.Conn, see func(string)) {
-	defer to.Close()
-	defer from.Close()
-	r := bufio.NewReader(from)
-	for {
-		line, err := r.ReadString('\n')
-		if line != "" && see != nil {
-			see(line)
-		}
-		if _, werr := io.WriteString(to, line); err != nil || werr != nil {
-			return
-		}
-	}
 }

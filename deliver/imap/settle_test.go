@@ -1,0 +1,180 @@
+package imap_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+
+	goimap "github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-imap/v2/imapclient"
+	"github.com/google/go-cmp/cmp"
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/durable"
+)
+
+// letter is a message whose body can be cut.
+func letter(subject string, size int) string {
+	return fmt.Sprintf("Message-ID: <%s@example.org>\r\nSubject: %s\r\n\r\n%s\r\n%s\r\n",
+		subject, subject, strings.Repeat("x", size), subject)
+}
+
+// TestSettle cuts the connection at each point of a batch in which one message
+// comes twice, asks what has arrived, and sends the rest.
+func TestSettle(t *testing.T) {
+	messages := []string{letter("a", 10), letter("b", 9000), letter("a", 10), letter("c", 20_000), letter("d", 0)}
+	for _, caps := range [][]goimap.Cap{nil, {goimap.CapUIDPlus}, {goimap.CapUIDPlus, goimap.CapLiteralPlus}} {
+		for _, what := range []string{"command", "message", "answer"} {
+			for n := range messages {
+				t.Run(fmt.Sprintf("%v, %s %d", caps, what, n), func(t *testing.T) {
+					m := serve(t, caps...)
+					appends, ends, answers := -1, -1, -1
+					cut := hooks{
+						up: func(line string) bool {
+							if strings.Contains(line, " APPEND ") {
+								appends++
+							} else if len(line) == 3 && strings.HasSuffix(line, "\r\n") {
+								ends++ // the subject once more
+							}
+							return what == "command" && appends < n || what == "message" && ends < n || what == "answer"
+						},
+						down: func(line string) bool {
+							if strings.Contains(line, "APPEND completed") {
+								answers++
+							}
+							return what != "answer" || answers < n
+						},
+					}
+					o := options(m.addr, durable.OS, t.TempDir())
+					through := proxy(t, m.addr, cut)
+					o.Server.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+						return new(net.Dialer).DialContext(ctx, network, through)
+					}
+					b, promises := stage(t, open(t, o), messages...)
+					receipts, err := commit(t.Context(), b)
+					if err == nil {
+						t.Fatal("the connection was cut, and Commit did not notice")
+					}
+					// Else the server may still work on what it has.
+					m.sessions.Wait()
+
+					o.Server.Dial = nil
+					s := open(t, o)
+					var lost []string
+					for i, p := range promises {
+						if r, ok := receipts[p.Ticket]; ok && r.Err == nil {
+							continue
+						}
+						switch v, err := s.Settle(t.Context(), p.Token); {
+						case err != nil:
+							t.Fatal(err)
+						case v == deliver.Unknown:
+							t.Errorf("message %d: unknown", i)
+						case v == deliver.NotLanded:
+							lost = append(lost, messages[i])
+						}
+					}
+					if len(lost) > 0 {
+						put(t, s, lost...)
+					}
+					got, want := m.texts(), slices.Clone(messages)
+					slices.Sort(got)
+					slices.Sort(want)
+					if diff := cmp.Diff(want, got); diff != "" {
+						t.Errorf("-want +got:\n%s", diff)
+					}
+				})
+			}
+		}
+	}
+}
+
+// owner changes the folder as its owner might.
+func owner(t *testing.T, addr string, change func(*imapclient.Client) error) {
+	t.Helper()
+	o := options(addr, durable.OS, t.TempDir())
+	conn, err := o.Server.Connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := imapclient.New(conn, nil)
+	defer c.Close()
+	if err := errors.Join(c.Login(user, pass).Wait(), change(c)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSettleChanged asks about messages that landed, or not, after the owner
+// changed the folder.
+func TestSettleChanged(t *testing.T) {
+	appendTo := func(c *imapclient.Client, folder, text string) error {
+		cmd := c.Append(folder, int64(len(text)), nil)
+		_, err := cmd.Write([]byte(text))
+		cerr := cmd.Close()
+		_, werr := cmd.Wait()
+		return errors.Join(err, cerr, werr)
+	}
+	anew := func(text string) func(c *imapclient.Client) error {
+		return func(c *imapclient.Client) error {
+			err := errors.Join(c.Delete("work").Wait(), c.Create("work", nil).Wait())
+			if err != nil || text == "" {
+				return err
+			}
+			return appendTo(c, "work", text)
+		}
+	}
+	a := letter("a", 10)
+	other := strings.Replace(a, "xx", "yy", 1) // same size and Message-ID
+	for _, test := range []struct {
+		name   string
+		lands  bool
+		change func(*imapclient.Client) error
+		want   deliver.Verdict
+	}{
+		{"another's mail", false, func(c *imapclient.Client) error { return appendTo(c, "work", other) }, deliver.NotLanded},
+		{"landed, and another's mail", true, func(c *imapclient.Client) error { return appendTo(c, "work", other) }, deliver.Landed},
+		{"deleted", true, func(c *imapclient.Client) error {
+			_, err := c.Select("work", nil).Wait()
+			seen := c.Store(goimap.SeqSetNum(1), &goimap.StoreFlags{Op: goimap.StoreFlagsAdd, Flags: []goimap.Flag{goimap.FlagDeleted}}, nil)
+			return errors.Join(err, seen.Close(), c.Expunge().Close())
+		}, deliver.Unknown},
+		{"folder made anew", true, anew(""), deliver.Unknown},
+		{"folder made anew with the message", true, anew(a), deliver.Landed},
+		{"folder made anew with another", true, anew(other), deliver.Unknown},
+		{"folder gone", true, func(c *imapclient.Client) error { return c.Delete("work").Wait() }, deliver.Unknown},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			m := serve(t, goimap.CapUIDPlus)
+			o := options(m.addr, durable.OS, t.TempDir())
+			o.Folder, o.Create = "work", true
+			b, promises := stage(t, open(t, o), a)
+			if test.lands {
+				if receipts, err := commit(t.Context(), b); err != nil || receipts[0].Err != nil {
+					t.Fatal(receipts, err)
+				}
+			}
+			owner(t, m.addr, test.change)
+			o.Folder = "INBOX" // the promise knows the folder
+			if v, err := open(t, o).Settle(t.Context(), promises[0].Token); v != test.want || err != nil {
+				t.Errorf("Settle = %v, %v, want %v", v, err, test.want)
+			}
+		})
+	}
+}
+
+// TestSettleElsewhere asks a sink of another account.
+func TestSettleElsewhere(t *testing.T) {
+	m := serve(t)
+	o := options(m.addr, durable.OS, t.TempDir())
+	b, promises := stage(t, open(t, o), letter("a", 10))
+	if _, err := commit(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	o.Server.User = "you@example.org"
+	if v, err := open(t, o).Settle(t.Context(), promises[0].Token); v != deliver.Unknown || err != nil {
+		t.Errorf("Settle = %v, %v", v, err)
+	}
+}
