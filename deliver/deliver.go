@@ -31,6 +31,10 @@ type Mail struct {
 	// Sender is the envelope sender as far as the message tells it: its
 	// Return-Path, else Sender, else From. Empty is the null sender.
 	Sender string
+	// Recipients are those for whom the message was routed here, addresses or
+	// local parts, as its envelope names them. It is empty if there is no
+	// routing.
+	Recipients []string
 	// Date is the message's own date: that of its topmost Received field,
 	// else of its Date field. It is zero if neither could be read.
 	Date time.Time

@@ -10,7 +10,9 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
@@ -44,9 +46,12 @@ type Account struct {
 	// commits the deletions, and connects again. 0 is 1000.
 	MaxMessages int
 
-	// Deliver is where the mail goes.
-	Deliver Target
-	// Quarantine takes what Deliver refuses for good; nil leaves such a
+	// Deliver is where the mail goes. A message counts as delivered once all
+	// of them have it; each remembers what it took.
+	Deliver []Target
+	// Route, if not nil, chooses other sinks for some messages.
+	Route *Route
+	// Quarantine takes what a sink refuses for good; nil leaves such a
 	// message on the server.
 	Quarantine *Target
 	Headers    Headers
@@ -59,6 +64,26 @@ type Account struct {
 type Target struct {
 	Name string
 	Sink deliver.Sink
+}
+
+// targets returns all the sinks of the account, each once.
+func (a *Account) targets() []Target {
+	all := slices.Clone(a.Deliver)
+	if a.Route != nil {
+		for _, name := range slices.Sorted(maps.Keys(a.Route.Map)) {
+			all = append(all, a.Route.Map[name]...)
+		}
+	}
+	if a.Quarantine != nil {
+		all = append(all, *a.Quarantine)
+	}
+	var once []Target
+	for _, t := range all {
+		if !slices.Contains(once, t) {
+			once = append(once, t)
+		}
+	}
+	return once
 }
 
 // Headers says which header fields are put before a message.

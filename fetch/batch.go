@@ -1,8 +1,10 @@
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/mailhaul/mailhaul/deliver"
@@ -17,30 +19,60 @@ const (
 	batchAge      = 2 * time.Second
 )
 
-// batch is a deliver.Batch and what its messages mean to the journal.
+// batch is a group of messages that are committed together. Each sink that
+// any of them is for has a part of it.
 type batch struct {
-	deliver.Batch
-	items []item // by ticket
+	parts []*part
+	items []*item
 	bytes int64
 	begun time.Time
 }
 
-// item is one staged message.
+// part is a sink's batch.
+type part struct {
+	Target
+	deliver.Batch
+	items []*item // by ticket
+}
+
+// item is one message of a batch.
 type item struct {
 	want            Want
 	octets          int64
 	header, content state.Sum
+	// staged counts the sinks that have it staged and did not report yet.
+	staged int
+	// owed are the sinks that would not even stage it.
+	owed []Target
+	// err is why the first of the sinks that did not take it did not.
+	err error
 }
 
-func (b *batch) full(p deliver.Profile, now time.Time) bool {
-	messages, bytes := batchMessages, int64(batchBytes)
-	if p.MaxMessages > 0 {
-		messages = min(messages, p.MaxMessages)
+// promise returns a promise of the item by a sink.
+func (it *item) promise(sink, token string) state.Promise {
+	return state.Promise{
+		UID: it.want.Key, Sink: sink, Token: token,
+		Size: it.octets, Header: it.header, Content: it.content,
 	}
-	if p.MaxBytes > 0 {
-		bytes = min(bytes, p.MaxBytes)
+}
+
+// full reports whether the batch should be committed before more is staged.
+func (b *batch) full(now time.Time) bool {
+	if len(b.items) >= batchMessages || b.bytes >= batchBytes || now.Sub(b.begun) >= batchAge {
+		return true
 	}
-	return len(b.items) >= messages || b.bytes >= bytes || now.Sub(b.begun) >= batchAge
+	return slices.ContainsFunc(b.parts, func(p *part) bool {
+		profile := p.Sink.Profile()
+		return profile.MaxMessages > 0 && len(p.items) >= profile.MaxMessages ||
+			profile.MaxBytes > 0 && b.bytes >= profile.MaxBytes
+	})
+}
+
+// abort drops what was not committed.
+func (b *batch) abort() {
+	for _, p := range b.parts {
+		p.Abort()
+	}
 }
 
 // committer makes staged batches visible, one after the other. It owns a
@@ -57,59 +89,79 @@ func (b *batch) full(p deliver.Profile, now time.Time) bool {
 // Without 1 before 2, a promise could stand for a torn message. Without 2
 // before 3, a message that landed would be fetched again. Without 3 and 4
 // before 5, it could be gone from everywhere.
+//
+// A message for several sinks is promised for all of them at once, before any
+// of them makes it visible: the journal counts it as landed when no promise of
+// it is left, and a sink that it never heard of would be forgotten.
 type committer struct {
 	account string
-	target  Target
 	journal Journal
 	now     func() time.Time
 	report  func(Event)
 
-	// outcomes are read by the session once the committer is done.
-	outcomes []outcome
-}
-
-// outcome is what became of a message: err is nil if it landed.
-type outcome struct {
-	item
-	err error
+	// finished are the messages whose every sink has reported. The session
+	// reads them once the committer is done.
+	finished []*item
 }
 
 // commit commits one batch. After an error the promises that are still open
 // are settled by the next poll.
 func (c *committer) commit(ctx context.Context, b *batch) error {
-	defer b.Abort()
-	promised, err := b.Prepare(ctx)
-	if err != nil {
-		return err
+	defer b.abort()
+	var promises, owed []state.Promise
+	var parts []*receipts
+	for _, p := range b.parts {
+		if len(p.items) == 0 {
+			continue // it refused whatever it was shown
+		}
+		promised, err := p.Prepare(ctx)
+		if err != nil {
+			return err
+		}
+		if len(promised) != len(p.items) {
+			return errors.New("the sink made promises for other messages than it was given")
+		}
+		r := &receipts{committer: c, part: p, ctx: context.WithoutCancel(ctx)}
+		for i, made := range promised {
+			r.promises = append(r.promises, p.items[i].promise(p.Name, made.Token))
+		}
+		promises = append(promises, r.promises...)
+		parts = append(parts, r)
 	}
-	if len(promised) != len(b.items) {
-		return errors.New("the sink made promises for other messages than it was given")
-	}
-	promises := make([]state.Promise, len(promised))
-	for i, p := range promised {
-		it := &b.items[p.Ticket]
-		promises[i] = state.Promise{
-			UID: it.want.Key, Sink: c.target.Name, Token: p.Token,
-			Size: it.octets, Header: it.header, Content: it.content,
+	for _, it := range b.items {
+		for _, t := range it.owed {
+			owed = append(owed, it.promise(t.Name, ""))
 		}
 	}
-	if err := c.journal.Promise(ctx, c.account, promises); err != nil {
+	if err := c.journal.Promise(ctx, c.account, append(promises, owed...)); err != nil {
 		return err
 	}
 
 	// From here on mail may be visible: the journal hears of it even if the
-	// poll is being given up.
-	j := &receipts{committer: c, batch: b, promises: promises, ctx: context.WithoutCancel(ctx)}
-	err = b.Commit(ctx, j.take)
-	return errors.Join(err, j.flush())
+	// poll is being given up. One sink's trouble is not the others'.
+	if len(owed) > 0 {
+		if err := c.journal.Retract(context.WithoutCancel(ctx), c.account, owed); err != nil {
+			return err
+		}
+	}
+	var errs []error
+	for _, r := range parts {
+		errs = append(errs, r.Commit(ctx, r.take), r.flush())
+	}
+	for _, it := range b.items {
+		if it.staged == 0 {
+			c.finished = append(c.finished, it)
+		}
+	}
+	return errors.Join(errs...)
 }
 
-// receipts collects what Batch.Commit reports, and journals it all at once
+// receipts collects what a part's Commit reports, and journals it all at once
 // with the last message: the sink still holds its locks then.
 type receipts struct {
 	*committer
-	*batch
-	promises []state.Promise
+	*part
+	promises []state.Promise // by ticket
 	ctx      context.Context
 	taken    []deliver.Receipt
 	flushed  int
@@ -138,7 +190,7 @@ func (r *receipts) flush() error {
 			continue
 		}
 		landings = append(landings, state.Landing{
-			UID: r.items[rc.Ticket].want.Key, Sink: r.target.Name, Where: rc.Where,
+			UID: r.items[rc.Ticket].want.Key, Sink: r.Name, Where: rc.Where,
 		})
 	}
 	if len(landings) > 0 {
@@ -154,12 +206,12 @@ func (r *receipts) flush() error {
 	r.flushed, r.failed = len(r.taken), false
 	for _, rc := range pending {
 		it := r.items[rc.Ticket]
-		r.outcomes = append(r.outcomes, outcome{it, rc.Err})
-		if rc.Err == nil {
-			r.report(Landed{
-				Account: r.account, UID: it.want.UID, Sink: r.target.Name, Where: rc.Where, Octets: it.octets,
-			})
+		it.staged--
+		if rc.Err != nil {
+			it.err = cmp.Or(it.err, rc.Err)
+			continue
 		}
+		r.report(Landed{Account: r.account, UID: it.want.UID, Sink: r.Name, Where: rc.Where, Octets: it.octets})
 	}
 	return nil
 }

@@ -38,9 +38,9 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// compose returns what the sink is told of a message, and the message with
-// the header fields that the account wants before it.
-func (d *download) compose(w Want, b *body) (deliver.Mail, io.Reader) {
+// compose returns what the sinks are told of a message, the message with the
+// header fields that the account wants before it, and the sinks it is for.
+func (d *download) compose(w Want, b *body) (deliver.Mail, io.Reader, []aim) {
 	d.head.Reset(b)
 	head, _ := d.head.Peek(headSize) // short messages, and bad news, come later
 	env := envelope.Parse(head)
@@ -59,5 +59,12 @@ func (d *download) compose(w Want, b *body) (deliver.Mail, io.Reader) {
 		_, hop.TLS = d.client.TLS()
 	}
 	trace := envelope.Trace(hop)
-	return mail, io.MultiReader(bytes.NewReader(trace), d.head)
+	var aims []aim
+	for _, t := range d.fixed {
+		aims = append(aims, aim{Target: t})
+	}
+	if d.fixed == nil {
+		aims = d.aims(head)
+	}
+	return mail, io.MultiReader(bytes.NewReader(trace), d.head), aims
 }

@@ -69,7 +69,7 @@ func (r *rig) cut(k int64, end pop3test.End) bool {
 		return false
 	}
 	defer sink.Close()
-	account.Deliver.Sink = sink
+	account.Deliver = []fetch.Target{{Name: "home", Sink: sink}}
 	one.account = &account
 
 	want := []string{"Subject: 1\n\none\n", "Subject: 2\n\n.\n", "3\n"}

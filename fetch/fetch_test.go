@@ -61,7 +61,7 @@ func newRig(t *testing.T, b pop3test.Behaviour) *rig {
 		Name: "work", User: user,
 		Server:  fetch.Server{Security: fetch.PlainText},
 		Secret:  func(context.Context) (string, error) { return secret, nil },
-		Deliver: fetch.Target{Name: "home", Sink: sink},
+		Deliver: []fetch.Target{{Name: "home", Sink: sink}},
 	}
 	r.opts = fetch.Options{
 		State: r.store, Host: "here.example.org",

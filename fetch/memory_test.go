@@ -57,7 +57,7 @@ func pollAlone(spec string) error {
 		Name: "work", User: user,
 		Server:  fetch.Server{Host: host, Port: number, Security: fetch.PlainText},
 		Secret:  func(context.Context) (string, error) { return secret, nil },
-		Deliver: fetch.Target{Name: "null", Sink: &devNull{}},
+		Deliver: []fetch.Target{{Name: "null", Sink: &devNull{}}},
 	}
 	s := a.Poll(context.Background(), fetch.Options{State: store, DryRun: mode == "dry"})
 	peak, err := peakMemory()

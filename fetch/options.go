@@ -15,6 +15,9 @@ type Options struct {
 	// Sinks are all sinks by name, so that a promise of one that an account
 	// no longer delivers to can still be settled. It may be nil.
 	Sinks map[string]deliver.Sink
+	// Scratch is the folder for copies of messages that go to several sinks;
+	// empty is the system's folder for temporary files.
+	Scratch string
 	// Observer may be nil.
 	Observer Observer
 	// Drain, once closed, ends polls early and in good order: messages on
@@ -66,6 +69,8 @@ type State interface {
 	Promises(ctx context.Context, account string) ([]state.Promise, error)
 	// Rows returns what is remembered of each message, in the order of UIDs.
 	Rows(ctx context.Context, account string) ([]state.Row, error)
+	// Deliveries returns what the sinks have done with one message.
+	Deliveries(ctx context.Context, account, uid string) ([]state.Delivery, error)
 	// Keep records what a listing taught about messages.
 	Keep(ctx context.Context, account string, at int64, h state.Housekeeping) error
 	// MarkDeleted records that the server confirmed deletions.

@@ -188,7 +188,8 @@ func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 		} else {
 			p.verify(w)
 		}
-	case state.Refused:
+	case state.Refused, state.Promised:
+		// Where no promise is open any more, a sink is still owed its copy.
 		switch {
 		case p.tooLarge(e):
 			p.leave(w)
@@ -197,9 +198,6 @@ func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 		default:
 			p.fetch(w)
 		}
-	default:
-		// Promised, and yet no sink has an open promise: it is still owed.
-		p.fetch(w)
 	}
 }
 

@@ -75,7 +75,7 @@ func (p picky) Profile() deliver.Profile {
 // for its sink.
 func poisoned(t *testing.T, late bool) (r *rig, good []string, poison string) {
 	r = newRig(t, pop3test.Behaviour{})
-	r.account.Deliver.Sink = picky{r.account.Deliver.Sink, late}
+	r.account.Deliver[0].Sink = picky{r.account.Deliver[0].Sink, late}
 	good, poison = []string{message(1), message(3)}, "Subject: poison\n\npoison\n"
 	for uid, raw := range map[string]string{"u1": good[0], "u3": good[1], "u2": poison} {
 		r.drop.Add(uid, []byte(raw))
@@ -128,7 +128,7 @@ func TestRefusedBySink(t *testing.T) {
 		r.expectNothingStaged()
 
 		// The sink changes its mind.
-		r.account.Deliver.Sink = r.account.Deliver.Sink.(picky).Sink
+		r.account.Deliver[0].Sink = r.account.Deliver[0].Sink.(picky).Sink
 		r.later(day)
 		r.succeed()
 		r.expect(append(good, poison)...)

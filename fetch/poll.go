@@ -114,11 +114,10 @@ func (a *Account) save(ctx context.Context, o *Options, s *Summary, err error) e
 
 // sink returns the sink of that name, nil if there is none.
 func (a *Account) sink(o *Options, name string) deliver.Sink {
-	if name == a.Deliver.Name {
-		return a.Deliver.Sink
-	}
-	if a.Quarantine != nil && name == a.Quarantine.Name {
-		return a.Quarantine.Sink
+	for _, t := range a.targets() {
+		if t.Name == name {
+			return t.Sink
+		}
 	}
 	return o.Sinks[name]
 }
@@ -235,9 +234,8 @@ func (a *Account) settle(ctx context.Context, o *Options) error {
 			return err
 		}
 	}
-	err = a.Deliver.Sink.Sweep(ctx, a.Name)
-	if a.Quarantine != nil {
-		err = errors.Join(err, a.Quarantine.Sink.Sweep(ctx, a.Name))
+	for _, t := range a.targets() {
+		err = errors.Join(err, t.Sink.Sweep(ctx, a.Name))
 	}
 	return err
 }

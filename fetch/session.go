@@ -190,14 +190,14 @@ func (s *session) record(ctx context.Context) error {
 
 // transfer fetches what the plan wants.
 func (s *session) transfer(ctx context.Context) error {
-	if err := s.fetch(ctx, s.Deliver, s.plan.Fetch, s.MaxSize); err != nil {
+	if err := s.fetch(ctx, nil, s.plan.Fetch, s.MaxSize); err != nil {
 		return err
 	}
 	different, err := s.verify(ctx, s.plan.Verify)
 	if err != nil {
 		return err
 	}
-	if err := s.fetch(ctx, s.Deliver, different, s.MaxSize); err != nil {
+	if err := s.fetch(ctx, nil, different, s.MaxSize); err != nil {
 		return err
 	}
 	if s.Quarantine == nil {
@@ -205,7 +205,7 @@ func (s *session) transfer(ctx context.Context) error {
 	}
 	rejects := s.rejects
 	s.rejects = nil
-	return s.fetch(ctx, *s.Quarantine, rejects, 0)
+	return s.fetch(ctx, []Target{*s.Quarantine}, rejects, 0)
 }
 
 // verify downloads messages that may have landed before, and returns those

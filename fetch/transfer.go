@@ -7,16 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// fetch downloads messages into a sink and commits them, batch by batch. The
+// fetch downloads messages into sinks and commits them, batch by batch. The
 // next batch comes in while the last one is committed: at most two exist.
-// limit is the size above which a message is refused; 0 is none.
-func (s *session) fetch(ctx context.Context, target Target, wants []Want, limit int64) error {
+// fixed are the sinks; nil leaves the choice to the account. limit is the size
+// above which a message is refused; 0 is none.
+func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, limit int64) error {
 	if len(wants) == 0 || s.opts.draining() {
 		return nil
 	}
@@ -26,43 +26,43 @@ func (s *session) fetch(ctx context.Context, target Target, wants []Want, limit 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 
-	c := &committer{account: s.Name, target: target, journal: s.opts.State, now: s.opts.now, report: s.opts.report}
+	c := &committer{account: s.Name, journal: s.opts.State, now: s.opts.now, report: s.opts.report}
 	full := make(chan *batch, 1)
 	done := make(chan error, 1)
 	go func() {
 		var failed error
 		for b := range full {
 			if failed != nil {
-				b.Abort()
+				b.abort()
 			} else if failed = c.commit(commitCtx, b); failed != nil {
 				cancel(failed)
 			}
 		}
 		done <- failed
 	}()
-	d := &download{session: s, target: target, limit: limit, full: full, sums: newSums(), head: bufio.NewReaderSize(nil, headSize)}
+	d := &download{session: s, fixed: fixed, limit: limit, full: full, sums: newSums(), head: bufio.NewReaderSize(nil, headSize)}
 	err := d.run(ctx, wants)
 	close(full)
 	if failed := <-done; failed != nil {
 		err = failed
 	}
-	for _, o := range c.outcomes {
-		if tallyErr := s.tally(ctx, target, o); tallyErr != nil && err == nil {
+	for _, it := range c.finished {
+		if tallyErr := s.tally(ctx, fixed, it); tallyErr != nil && err == nil {
 			err = tallyErr
 		}
 	}
 	return err
 }
 
-// tally books what became of a message that was committed.
-func (s *session) tally(ctx context.Context, target Target, o outcome) error {
-	if o.err != nil {
-		return s.reject(context.WithoutCancel(ctx), target, o.want, o.err)
+// tally books what became of a message whose sinks have all reported.
+func (s *session) tally(ctx context.Context, fixed []Target, it *item) error {
+	if it.err != nil {
+		return s.reject(context.WithoutCancel(ctx), fixed, it.want, it.err)
 	}
 	s.summary.Fetched++
-	s.summary.Bytes += o.octets
+	s.summary.Bytes += it.octets
 	if s.due(s.opts.now().Unix()) {
-		s.delete = append(s.delete, Listed{o.want.Num, o.want.Key})
+		s.delete = append(s.delete, Listed{it.want.Num, it.want.Key})
 	}
 	return nil
 }
@@ -70,9 +70,9 @@ func (s *session) tally(ctx context.Context, target Target, o outcome) error {
 // download is the half of a fetch that owns the connection.
 type download struct {
 	*session
-	target Target
-	limit  int64
-	full   chan<- *batch
+	fixed []Target
+	limit int64
+	full  chan<- *batch
 
 	batch *batch // being staged
 	sums  *sums
@@ -80,15 +80,14 @@ type download struct {
 }
 
 func (d *download) run(ctx context.Context, wants []Want) error {
+	d.batch = &batch{begun: d.opts.now()}
+	defer func() { d.batch.abort() }()
 	// A sink that cannot be used is found before anything is downloaded.
-	if err := d.begin(ctx); err != nil {
-		return err
-	}
-	defer func() {
-		if d.batch != nil {
-			d.batch.Abort()
+	for _, t := range d.certain() {
+		if _, err := d.part(ctx, t); err != nil {
+			return err
 		}
-	}()
+	}
 	for m, err := range d.client.Retrieve(ctx, d.entries(wants)) {
 		w := wants[0]
 		wants = wants[1:]
@@ -109,22 +108,57 @@ func (d *download) run(ctx context.Context, wants []Want) error {
 			}
 			return err
 		}
-		if d.batch.full(d.target.Sink.Profile(), d.opts.now()) {
-			if err := d.hand(); err != nil {
-				return err
-			}
-			if err := d.begin(ctx); err != nil {
-				return err
-			}
+		if d.batch.full(d.opts.now()) {
+			d.hand()
 		}
 	}
-	return d.hand()
+	d.hand()
+	return nil
+}
+
+// certain returns the sinks that every message goes to.
+func (d *download) certain() []Target {
+	switch {
+	case d.fixed != nil:
+		return d.fixed
+	case d.Route == nil:
+		return d.Deliver
+	default:
+		return nil
+	}
+}
+
+// part returns the part of a sink in the batch, which it begins if need be.
+func (d *download) part(ctx context.Context, t Target) (*part, error) {
+	for _, p := range d.batch.parts {
+		if p.Target == t {
+			return p, nil
+		}
+	}
+	b, err := t.Sink.Begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p := &part{Target: t, Batch: b}
+	d.batch.parts = append(d.batch.parts, p)
+	return p, nil
+}
+
+// hand gives the batch to the committer and begins another.
+func (d *download) hand() {
+	if len(d.batch.items) > 0 {
+		d.full <- d.batch
+	} else {
+		d.batch.abort()
+	}
+	d.batch = &batch{begun: d.opts.now()}
 }
 
 // cut handles a connection that died while w was on its way. What has come in
 // whole is committed.
 func (d *download) cut(ctx context.Context, w Want, err error) error {
-	return errors.Join(d.session.cut(ctx, w, err), d.hand())
+	d.hand()
+	return d.session.cut(ctx, w, err)
 }
 
 // cut handles a connection that died, or a budget that ran out, while w was on
@@ -142,78 +176,11 @@ func (s *session) cut(ctx context.Context, w Want, err error) error {
 	return err
 }
 
-func (d *download) begin(ctx context.Context) error {
-	b, err := d.target.Sink.Begin(ctx)
-	if err != nil {
-		return err
-	}
-	d.batch = &batch{Batch: b, begun: d.opts.now()}
-	return nil
-}
-
-// hand gives the batch to the committer.
-func (d *download) hand() error {
-	b := d.batch
-	d.batch = nil
-	if b == nil || len(b.items) == 0 {
-		if b != nil {
-			b.Abort()
-		}
-		return nil
-	}
-	d.full <- b
-	return nil
-}
-
-// stage streams one message into the batch. A message that is refused is no
-// error.
-func (d *download) stage(ctx context.Context, w Want, b *body) error {
-	d.sums.reset()
-	mail, message := d.compose(w, b)
-	_, err := d.batch.Stage(ctx, mail, message)
-	switch {
-	case errors.Is(b.err, errTooLarge):
-		return d.reject(ctx, d.target, w, b.err)
-	case err == nil && b.err != io.EOF:
-		return errors.New("the sink took a message without reading it to its end")
-	case faultOf(err) == deliver.FaultMessage:
-		return d.reject(ctx, d.target, w, err)
-	case err != nil:
-		return err
-	}
-	it := item{want: w, octets: d.sums.octets, header: d.sums.header.sum(), content: d.sums.contentSum()}
-	if it.want.Key == "" {
-		it.want.Key = d.unnamedKey(it.content)
-	}
-	d.batch.items = append(d.batch.items, it)
-	d.batch.bytes += it.octets
-	d.opts.report(Downloaded{Account: d.Name, UID: w.UID, Octets: it.octets})
-	return nil
-}
-
-// unnamedKey returns a key for a message that was downloaded before anything
-// was known to tell it by. Copies of one message have a key each.
-func (s *session) unnamedKey(content state.Sum) string {
-	if s.unnamed == nil {
-		s.unnamed = map[string]bool{}
-		for _, r := range s.rows {
-			if strings.HasPrefix(r.UID, "\x00") {
-				s.unnamed[r.UID] = true
-			}
-		}
-	}
-	key := "\x00" + string(content[:])
-	for s.unnamed[key] {
-		key += "+"
-	}
-	s.unnamed[key] = true
-	return key
-}
-
-// reject handles a message that a sink refuses: the quarantine, if there is
-// one and it was not the one that refused, gets it next.
-func (s *session) reject(ctx context.Context, target Target, w Want, err error) error {
-	if s.Quarantine != nil && target != *s.Quarantine {
+// reject handles a message that a sink did not take. If it never will, the
+// quarantine gets it next, if there is one and it was not the sink.
+func (s *session) reject(ctx context.Context, fixed []Target, w Want, err error) error {
+	final := errors.Is(err, errTooLarge) || faultOf(err) == deliver.FaultMessage
+	if final && s.Quarantine != nil && fixed == nil {
 		s.rejects = append(s.rejects, w)
 		return nil
 	}

@@ -111,7 +111,7 @@ func (w *wiring) account(a config.Account) *fetch.Account {
 		Keep:        fetch.Keep(a.Keep),
 		MaxSize:     a.MaxSize,
 		MaxMessages: a.MaxMessages,
-		Deliver:     fetch.Target{Name: a.Deliver, Sink: w.sinks[a.Deliver]},
+		Deliver:     []fetch.Target{{Name: a.Deliver, Sink: w.sinks[a.Deliver]}},
 		Headers:     fetch.Headers{Received: a.ReceivedHeader, DeliveredTo: a.DeliveredTo, ReturnPath: a.ReturnPath},
 		Budget:      a.TimeLimit,
 	}

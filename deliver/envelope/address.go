@@ -98,8 +98,12 @@ func validAddress(s string) bool {
 	if n := len(local); n > 2 && local[0] == '"' && local[n-1] == '"' {
 		return validWord(local[1:n-1], `"\<>`) && validDomain(domain)
 	}
-	return validWord(local, `()<>[]:;@\,"`) && validDomain(domain)
+	return validWord(local, specials) && validDomain(domain)
 }
+
+// specials are the characters that no unquoted local part may hold (RFC 5322
+// §3.2.3).
+const specials = `()<>[]:;@\,"`
 
 // validDomain reports whether s is a domain name or an address literal.
 func validDomain(s string) bool {

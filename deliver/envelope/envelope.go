@@ -5,6 +5,7 @@ package envelope
 import (
 	"bytes"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 )
@@ -63,6 +64,31 @@ func Parse(header []byte) Envelope {
 		}
 	}
 	return e
+}
+
+// Recipients returns the addresses in the topmost of the named fields, in
+// their order: those fields in which a server notes whom the envelope was
+// for. What stands in any further one may be the sender's invention. Words
+// that are no address pass if they could be a local part. header is as for
+// Parse.
+func Recipients(header []byte, names []string) []string {
+	for name, value := range fields(header) {
+		if !slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) }) {
+			continue
+		}
+		var all []string
+		for part := range strings.SplitSeq(value, ",") {
+			addr, ok := address(part)
+			if word := strings.Trim(part, " \t<>"); !ok && validWord(word, specials) {
+				addr, ok = word, true
+			}
+			if ok && addr != "" && !slices.Contains(all, addr) {
+				all = append(all, addr)
+			}
+		}
+		return all
+	}
+	return nil
 }
 
 // fields yields the unfolded fields of a header. A last line without a line

@@ -155,7 +155,7 @@ func (r *run) poll() error {
 				serving.Go(func() { pop.serve(theirs) })
 				return ours, nil
 			}},
-		Deliver: fetch.Target{Name: "home", Sink: sink},
+		Deliver: []fetch.Target{{Name: "home", Sink: sink}},
 	}
 	summary := account.Poll(context.Background(), fetch.Options{
 		State: r.w.journal, Now: now, Host: "here",

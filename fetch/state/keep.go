@@ -39,6 +39,11 @@ func (s *Store) Keep(ctx context.Context, account string, at int64, h Housekeepi
 				return err
 			}
 		}
+		for _, uid := range h.Complete {
+			if err := t.complete(id, at, []byte(uid)); err != nil {
+				return err
+			}
+		}
 		for _, uid := range h.Forget {
 			if err := t.exec("DELETE FROM messages WHERE account = ? AND uid = ?", id, []byte(uid)); err != nil {
 				return err
@@ -46,6 +51,20 @@ func (s *Store) Keep(ctx context.Context, account string, at int64, h Housekeepi
 		}
 		return nil
 	})
+}
+
+// complete forgets to whom a message is owed, unless a promise is open.
+func (t *tx) complete(account, at int64, uid []byte) error {
+	if err := t.exec("DELETE FROM deliveries WHERE account = ? AND uid = ? AND NOT open AND landed IS NULL",
+		account, uid); err != nil {
+		return err
+	}
+	return t.exec(`
+		UPDATE messages SET phase = ?3, landed = ?4, tries = 0, next_try = 0, reason = ''
+		WHERE account = ?1 AND uid = ?2 AND phase IN (?5, ?6)
+		AND EXISTS (SELECT 1 FROM deliveries WHERE account = ?1 AND uid = ?2 AND landed IS NOT NULL)
+		AND NOT EXISTS `+openPromise,
+		account, uid, Landed, at, Promised, Refused)
 }
 
 // rekey moves rows aside, to the account of the negative id, and from there

@@ -129,6 +129,9 @@ type Housekeeping struct {
 	// Restored rows were Deleted, and the server lists their messages again,
 	// with the content they had: they are Landed again.
 	Restored []string
+	// Complete rows landed in some sinks and are owed to others, which nobody
+	// wants them to go to any more: they are Landed.
+	Complete []string
 	// Forget drops rows for good.
 	Forget []string
 	Rekey  []Rekey
@@ -136,7 +139,7 @@ type Housekeeping struct {
 
 // Empty reports whether there is nothing to write.
 func (h *Housekeeping) Empty() bool {
-	return len(h.Missing) == 0 && len(h.Found) == 0 && len(h.Restored) == 0 && len(h.Forget) == 0 && len(h.Rekey) == 0
+	return len(h.Missing) == 0 && len(h.Found) == 0 && len(h.Restored) == 0 && len(h.Complete) == 0 && len(h.Forget) == 0 && len(h.Rekey) == 0
 }
 
 // Poll is the record of one poll of an account. Times are Unix seconds.

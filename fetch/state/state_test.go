@@ -121,6 +121,20 @@ func TestLife(t *testing.T) {
 			steps: []step{doPromise(u, v), doLand(100, "u", "home")},
 			want:  with(func(r *state.Row) { r.Phase = state.Promised }), open: 1,
 		},
+		"landed in one sink, the other given up": {
+			steps: []step{doPromise(u, v), doLand(100, "u", "home"), doRetract("u", "archive"),
+				doKeep(200, state.Housekeeping{Complete: []string{"u"}})},
+			want: with(func(r *state.Row) { r.Phase, r.Landed = state.Landed, 200 }),
+		},
+		"landed in one sink, refused by the other, that one given up": {
+			steps: []step{doPromise(u, v), doLand(100, "u", "home"), doRetract("u", "archive"),
+				doRefuse(refusal("u")), doKeep(200, state.Housekeeping{Complete: []string{"u"}})},
+			want: with(func(r *state.Row) { r.Phase, r.Landed = state.Landed, 200 }),
+		},
+		"given up by no sink that has it": {
+			steps: []step{doPromise(u, v), doKeep(200, state.Housekeeping{Complete: []string{"u"}})},
+			want:  with(func(r *state.Row) { r.Phase = state.Promised }), open: 2,
+		},
 		"landed in both": {
 			steps: []step{doPromise(u, v), doLand(100, "u", "home"), doLand(101, "u", "archive")},
 			want:  with(func(r *state.Row) { r.Phase, r.Landed = state.Landed, 101 }),

@@ -1,0 +1,84 @@
+package fetch
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/mailhaul/mailhaul/deliver/envelope"
+)
+
+// Route chooses sinks by the recipients in a message's envelope, for a
+// maildrop that takes the mail of several people ("multidrop").
+type Route struct {
+	// Headers are the fields in which the server notes the envelope's
+	// recipients, such as X-Envelope-To. The topmost of them counts: what a
+	// sender forges stands further down. To and Cc are no envelope and must
+	// not be among them.
+	Headers []string
+	// Map gives sinks to recipients. Its keys are in lower case: an address;
+	// a local part, for addresses in Domains; or "@" and a domain, for all its
+	// addresses that have no key of their own.
+	Map map[string][]Target
+	// Domains are the domains, in lower case, whose local parts Map may name
+	// alone.
+	Domains []string
+}
+
+// aim is a sink that a message is for.
+type aim struct {
+	Target
+	// recipients are those for whom it goes there; empty if nobody asked.
+	recipients []string
+}
+
+// aims returns the sinks that a message with that header is for. A message
+// whose recipients nobody routes goes where all mail would go without a
+// route: it is never lost, and never bounced.
+func (a *Account) aims(header []byte) []aim {
+	var aims []aim
+	add := func(targets []Target, recipient string) {
+		for _, t := range targets {
+			i := slices.IndexFunc(aims, func(a aim) bool { return a.Target == t })
+			if i < 0 {
+				i = len(aims)
+				aims = append(aims, aim{Target: t})
+			}
+			if recipient != "" {
+				aims[i].recipients = append(aims[i].recipients, recipient)
+			}
+		}
+	}
+	if a.Route != nil {
+		for _, recipient := range envelope.Recipients(header, a.Route.Headers) {
+			if targets, ok := a.Route.find(recipient); ok {
+				add(targets, recipient)
+			} else {
+				add(a.Deliver, recipient)
+			}
+		}
+	}
+	if len(aims) == 0 {
+		add(a.Deliver, "")
+	}
+	return aims
+}
+
+// find returns the sinks of a recipient.
+func (r *Route) find(recipient string) ([]Target, bool) {
+	address := strings.ToLower(recipient)
+	at := strings.LastIndexByte(address, '@')
+	if at < 0 {
+		targets, ok := r.Map[address]
+		return targets, ok
+	}
+	if targets, ok := r.Map[address]; ok {
+		return targets, true
+	}
+	if slices.Contains(r.Domains, address[at+1:]) {
+		if targets, ok := r.Map[address[:at]]; ok {
+			return targets, true
+		}
+	}
+	targets, ok := r.Map[address[at:]]
+	return targets, ok
+}

@@ -1,0 +1,216 @@
+package fetch_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/maildir"
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
+)
+
+// another returns a Maildir sink of that name, and how to read it.
+func (r *rig) another(name string) (fetch.Target, func() []string) {
+	r.t.Helper()
+	dir := filepath.Join(r.t.TempDir(), name)
+	sink, err := maildir.New(dir, maildir.Options{})
+	check(r.t, err)
+	r.t.Cleanup(func() { sink.Close() })
+	return fetch.Target{Name: name, Sink: sink}, func() []string { return (&rig{t: r.t, dir: dir}).mail() }
+}
+
+func expectMail(t *testing.T, what string, got []string, want ...string) {
+	t.Helper()
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("%s holds %q, want %q", what, got, want)
+	}
+}
+
+func TestSeveralSinks(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	archive, archived := r.another("archive")
+	r.account.Deliver = append(r.account.Deliver, archive)
+	want := r.fill(100)
+	s := r.succeed()
+	r.expect(want...)
+	expectMail(t, "the archive", archived(), want...)
+	if s.Fetched != 100 || s.Deleted != 100 || len(r.left()) != 0 {
+		t.Errorf("fetched %d, deleted %d, %d left", s.Fetched, s.Deleted, len(r.left()))
+	}
+}
+
+// A sink that does not take a message never makes another get it twice, and
+// the message stays on the server until both have it.
+func TestOneOfSeveralRefuses(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		r, good, poison := poisoned(t, late)
+		archive, archived := r.another("archive")
+		r.account.Deliver = append(r.account.Deliver, archive)
+		all := append(slices.Clone(good), poison)
+		for range 3 {
+			if s := r.poll(); s.Class != fetch.ClassRefused || s.Refused != 1 {
+				t.Errorf("late %v: %v, %d refused: %v", late, s.Class, s.Refused, s.Err)
+			}
+			r.expect(good...)
+			expectMail(t, "the archive", archived(), all...)
+			if got := r.left(); !slices.Equal(got, []string{"u2"}) {
+				t.Errorf("late %v: left %q", late, got)
+			}
+			r.expectRefused("u2", "it is poison")
+			r.later(day)
+		}
+
+		r.account.Deliver[0].Sink = r.account.Deliver[0].Sink.(picky).Sink
+		r.succeed()
+		r.expect(all...)
+		expectMail(t, "the archive", archived(), all...)
+		if len(r.left()) != 0 {
+			t.Errorf("late %v: left %q", late, r.left())
+		}
+	}
+}
+
+// A sink that refuses a message and is given up stands in the way no more.
+func TestSinkGivenUp(t *testing.T) {
+	r, good, poison := poisoned(t, false)
+	archive, archived := r.another("archive")
+	r.account.Deliver = append(r.account.Deliver, archive)
+	r.poll()
+	r.account.Deliver = r.account.Deliver[1:]
+	r.later(day)
+	r.succeed()
+	expectMail(t, "the archive", archived(), append(good, poison)...)
+	if len(r.left()) != 0 {
+		t.Errorf("left %q", r.left())
+	}
+}
+
+func TestQuarantineOfOneOfSeveral(t *testing.T) {
+	r, good, poison := poisoned(t, true)
+	archive, archived := r.another("archive")
+	quarantine, quarantined := r.another("quarantine")
+	r.account.Deliver = append(r.account.Deliver, archive)
+	r.account.Quarantine = &quarantine
+	r.succeed()
+	r.expect(good...)
+	expectMail(t, "the archive", archived(), append(good, poison)...)
+	expectMail(t, "the quarantine", quarantined(), poison)
+	if len(r.left()) != 0 {
+		t.Errorf("left %q", r.left())
+	}
+}
+
+// noted is a sink that notes for whom it got a message.
+type noted struct {
+	deliver.Sink
+	recipients *[][]string
+}
+
+func (n noted) Begin(ctx context.Context) (deliver.Batch, error) {
+	b, err := n.Sink.Begin(ctx)
+	return notedBatch{b, n.recipients}, err
+}
+
+type notedBatch struct {
+	deliver.Batch
+	recipients *[][]string
+}
+
+func (n notedBatch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
+	*n.recipients = append(*n.recipients, mail.Recipients)
+	return n.Batch.Stage(ctx, mail, body)
+}
+
+func TestRoute(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	ada, adas := r.another("ada")
+	bob, bobs := r.another("bob")
+	rest, rests := r.another("rest")
+	var recipients [][]string
+	bob.Sink = noted{bob.Sink, &recipients}
+	r.account.Route = &fetch.Route{
+		Headers: []string{"X-Envelope-To", "Delivered-To", "X-Original-To"},
+		Map: map[string][]fetch.Target{
+			"ada":               {ada},
+			"bob@example.org":   {bob},
+			"@bobs.example.net": {bob},
+			"both@example.org":  {ada, bob},
+		},
+		Domains: []string{"example.org"},
+	}
+	r.account.Deliver = []fetch.Target{rest}
+	for uid, raw := range map[string]string{
+		"local part":     "Delivered-To: Ada@Example.ORG\n\n1\n",
+		"address":        "X-Original-To: bob@example.org\nDelivered-To: ada@example.org\n\n2\n",
+		"domain":         "X-Envelope-To: <any@bobs.example.net>\n\n3\n",
+		"two people":     "X-Envelope-To: ada@example.org, <bob@example.org>\n\n4\n",
+		"two sinks":      "Delivered-To: both@example.org\n\n5\n",
+		"other domain":   "Delivered-To: ada@example.com\n\n6\n",
+		"nobody":         "To: ada@example.org\nCc: bob@example.org\n\n7\n",
+		"forged below":   "Delivered-To: stranger@example.org\nReceived: from x\nX-Envelope-To: bob@example.org\n\n8\n",
+		"no header":      "\nDelivered-To: ada@example.org\n",
+		"and a stranger": "Delivered-To: ada@example.org, stranger@example.org\n\n9\n",
+	} {
+		r.drop.Add(uid, []byte(raw))
+	}
+	s := r.succeed()
+	if s.Fetched != 10 || len(r.left()) != 0 {
+		t.Errorf("fetched %d, left %q", s.Fetched, r.left())
+	}
+	last := func(mail []string) (bodies string) {
+		var all []byte
+		for _, m := range mail {
+			all = append(all, m[len(m)-2])
+		}
+		slices.Sort(all)
+		return string(all)
+	}
+	for what, got := range map[string][2]string{
+		"ada":  {last(adas()), "1459"},
+		"bob":  {last(bobs()), "2345"},
+		"rest": {last(rests()), "6789g"},
+	} {
+		if got[0] != got[1] {
+			t.Errorf("%s got %s, want %s", what, got[0], got[1])
+		}
+	}
+	for _, to := range recipients {
+		if len(to) != 1 {
+			t.Errorf("bob's sink got mail for %q", to)
+		}
+	}
+}
+
+// unusable is a sink that cannot even begin.
+type unusable struct{ deliver.Sink }
+
+func (unusable) Begin(context.Context) (deliver.Batch, error) {
+	return nil, &deliver.Error{Fault: deliver.FaultOperator, Target: "gone", Op: "open", Err: errors.New("it is not there")}
+}
+
+// One person's broken mailbox holds up nobody else's mail.
+func TestRouteToBrokenSink(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	ada, adas := r.another("ada")
+	gone := fetch.Target{Name: "gone", Sink: unusable{ada.Sink}}
+	r.account.Route = &fetch.Route{
+		Headers: []string{"Delivered-To"},
+		Map:     map[string][]fetch.Target{"ada@example.org": {ada}, "bob@example.org": {gone}},
+	}
+	r.drop.Add("b", []byte("Delivered-To: bob@example.org\n\n1\n"))
+	r.drop.Add("a", []byte("Delivered-To: ada@example.org\n\n2\n"))
+	if s := r.poll(); s.Class != fetch.ClassRefused || s.Fetched != 1 {
+		t.Errorf("%v, fetched %d: %v", s.Class, s.Fetched, s.Err)
+	}
+	expectMail(t, "ada", adas(), "Delivered-To: ada@example.org\n\n2\n")
+	r.expectRefused("b", "it is not there")
+	if got := r.left(); !slices.Equal(got, []string{"b"}) {
+		t.Errorf("left %q", got)
+	}
+}

@@ -1,0 +1,153 @@
+package fetch
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+// stage streams one message into its parts of the batch. A message that is
+// refused is no error.
+func (d *download) stage(ctx context.Context, w Want, b *body) error {
+	d.sums.reset()
+	mail, message, aims := d.compose(w, b)
+	aims, err := d.missing(ctx, w, aims)
+	if err != nil {
+		return err
+	}
+	if len(aims) == 0 {
+		return d.complete(ctx, w)
+	}
+	it := &item{want: w}
+	if len(aims) == 1 {
+		err = d.stageIn(ctx, it, aims[0], mail, message)
+	} else {
+		err = d.stageAll(ctx, it, aims, mail, message, b)
+	}
+	switch {
+	case errors.Is(b.err, errTooLarge):
+		return d.reject(ctx, d.fixed, w, b.err)
+	case err == nil && it.err == nil && b.err != io.EOF:
+		return errors.New("the sink took a message without reading it to its end")
+	case err != nil:
+		return err
+	case it.staged == 0:
+		return d.reject(ctx, d.fixed, w, it.err)
+	}
+	it.octets, it.header, it.content = d.sums.octets, d.sums.header.sum(), d.sums.contentSum()
+	if it.want.Key == "" {
+		it.want.Key = d.unnamedKey(it.content)
+	}
+	d.batch.items = append(d.batch.items, it)
+	d.batch.bytes += it.octets
+	d.opts.report(Downloaded{Account: d.Name, UID: w.UID, Octets: it.octets})
+	return nil
+}
+
+// stageIn streams a message into one sink's part.
+func (d *download) stageIn(ctx context.Context, it *item, a aim, mail deliver.Mail, message io.Reader) error {
+	mail.Recipients = a.recipients
+	p, err := d.part(ctx, a.Target)
+	oneOfMany := err != nil && d.certain() == nil && faultOf(err) != deliver.FaultMachine
+	if err == nil {
+		_, err = p.Stage(ctx, mail, message)
+	}
+	switch {
+	case err == nil:
+		p.items = append(p.items, it)
+		it.staged++
+	case faultOf(err) == deliver.FaultMessage, oneOfMany:
+		// A sink that only some messages are for holds up no others.
+		it.owed = append(it.owed, a.Target)
+		it.err = cmp.Or(it.err, err)
+	default:
+		return err
+	}
+	return nil
+}
+
+// stageAll hands a message to several sinks, one after the other, from a copy
+// of its own.
+func (d *download) stageAll(ctx context.Context, it *item, aims []aim, mail deliver.Mail, message io.Reader, b *body) error {
+	failed := func(err error) error {
+		return &deliver.Error{Fault: deliver.FaultOf(err), Target: cmp.Or(d.opts.Scratch, os.TempDir()),
+			Op: "keep a copy of the message", Err: err}
+	}
+	copied, err := os.CreateTemp(d.opts.Scratch, "message-*")
+	if err != nil {
+		return failed(err)
+	}
+	defer copied.Close()
+	if err := os.Remove(copied.Name()); err != nil { // a crash leaves nothing behind
+		return failed(err)
+	}
+	if _, err := io.Copy(copied, message); b.err != io.EOF {
+		return b.err
+	} else if err != nil {
+		return failed(err)
+	}
+	for _, a := range aims {
+		if _, err := copied.Seek(0, io.SeekStart); err != nil {
+			return failed(err)
+		}
+		if err := d.stageIn(ctx, it, a, mail, copied); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// missing returns those of the sinks that do not have the message yet: some
+// of several may have taken it at an earlier try.
+func (d *download) missing(ctx context.Context, w Want, aims []aim) ([]aim, error) {
+	if d.fixed != nil || w.Row == nil {
+		return aims, nil
+	}
+	deliveries, err := d.opts.State.Deliveries(ctx, d.Name, w.Row.UID)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(aims, func(a aim) bool {
+		return slices.ContainsFunc(deliveries, func(had state.Delivery) bool {
+			return had.Sink == a.Name && had.Landed != 0
+		})
+	}), nil
+}
+
+// complete books a message that every sink has which is still wanted.
+func (d *download) complete(ctx context.Context, w Want) error {
+	h := state.Housekeeping{Complete: []string{w.Key}}
+	if err := d.opts.State.Keep(ctx, d.Name, d.opts.now().Unix(), h); err != nil {
+		return err
+	}
+	if d.due(d.opts.now().Unix()) {
+		d.delete = append(d.delete, Listed{w.Num, w.Key})
+	}
+	return nil
+}
+
+// unnamedKey returns a key for a message that was downloaded before anything
+// was known to tell it by. Copies of one message have a key each.
+func (s *session) unnamedKey(content state.Sum) string {
+	if s.unnamed == nil {
+		s.unnamed = map[string]bool{}
+		for _, r := range s.rows {
+			if strings.HasPrefix(r.UID, "\x00") {
+				s.unnamed[r.UID] = true
+			}
+		}
+	}
+	key := "\x00" + string(content[:])
+	for s.unnamed[key] {
+		key += "+"
+	}
+	s.unnamed[key] = true
+	return key
+}
