@@ -16,6 +16,8 @@ type DovecotOptions struct {
 	// Mechanisms are the SASL mechanisms, by Dovecot's lower-case names; none
 	// stands for plain and login. "apop" adds APOP.
 	Mechanisms []string
+	// Config is added to the configuration.
+	Config string
 	// Introspect, unless empty, is the address where Dovecot asks about the
 	// access tokens of xoauth2 and oauthbearer (RFC 7662).
 	Introspect string
@@ -57,7 +59,7 @@ func Dovecot(tb testing.TB, o DovecotOptions) *Server {
 			"MECHANISMS", strings.Join(o.Mechanisms, " "),
 			"PLAIN_PORT", fmt.Sprint(plain),
 			"TLS_PORT", fmt.Sprint(implicit),
-		).Replace(dovecotConfig)
+		).Replace(dovecotConfig) + o.Config
 		if o.Introspect != "" {
 			oauth := filepath.Join(s.dir, "oauth2.conf")
 			if err := os.WriteFile(oauth, []byte(strings.ReplaceAll(dovecotOAuth, "URL", o.Introspect)), 0o644); err != nil {
