@@ -1,6 +1,7 @@
 package program_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/mailhaul/mailhaul/deliver/program"
 )
 
 // TestMain plays the program of a test if it is called as one: the test binary
@@ -68,6 +71,22 @@ func play(role string, args []string) int {
 		return spawn("hang on", args[0], true)
 	case "leave a child":
 		return spawn("hang on", args[0], false)
+	case "run": // another role, on a file
+		stdin, _ := os.Open(args[0])
+		self, _ := os.Executable()
+		run := program.Run{Path: self, Name: "agent", Args: append([]string{"play"}, args[1:]...), Stdin: stdin}
+		_, _ = run.Do(context.Background())
+	case "read in two steps": // and tell what came
+		conn, err := net.Dial("unix", args[0])
+		if err != nil {
+			return 1
+		}
+		first := make([]byte, 1)
+		_, _ = io.ReadFull(os.Stdin, first)
+		_, _ = conn.Write([]byte("!"))
+		_, _ = conn.Read(make([]byte, 1))
+		rest, err := io.ReadAll(os.Stdin)
+		fmt.Fprintf(conn, "%s%s, %v", first, rest, err)
 	case "hang and say bye":
 		term := make(chan os.Signal, 1)
 		signal.Notify(term, syscall.SIGTERM)

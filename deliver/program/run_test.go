@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -257,6 +258,31 @@ func TestOutputLeftOpen(t *testing.T) {
 		t.Errorf("%v, want ErrOutputOpen", err)
 	}
 	accept().Close()
+}
+
+// If we are killed while a program reads, it still reads all there is, and no
+// half message can be taken for a whole one.
+func TestKilledWhileItReads(t *testing.T) {
+	socket, accept := listen(t)
+	r := run(t, "a whole message", "")
+	parent := exec.Command(r.Path, "play", "run", r.Stdin.Name(), "read in two steps", socket)
+	if err := parent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	conn := accept()
+	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := parent.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = parent.Wait() // it was killed
+	if _, err := conn.Write([]byte("!")); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(conn); string(got) != "a whole message, <nil>" || err != nil {
+		t.Errorf("it read %s, %v", got, err)
+	}
 }
 
 func TestContextIsObeyed(t *testing.T) {
