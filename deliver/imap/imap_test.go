@@ -3,6 +3,7 @@ package imap_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log"
@@ -47,6 +48,11 @@ type memory struct {
 // serve starts a server, until the test ends.
 func serve(t *testing.T, caps ...goimap.Cap) *memory {
 	t.Helper()
+	return serveTLS(t, remote.PlainText, nil, caps...)
+}
+
+func serveTLS(t *testing.T, security remote.Security, config *tls.Config, caps ...goimap.Cap) *memory {
+	t.Helper()
 	account := imapmemserver.NewUser(user, pass)
 	if err := account.Create("INBOX", nil); err != nil {
 		t.Fatal(err)
@@ -63,11 +69,14 @@ func serve(t *testing.T, caps ...goimap.Cap) *memory {
 			m.sessions.Add(1)
 			return &session{store.NewSession().(imapserver.SessionIMAP4rev2), m}, nil, nil
 		},
-		Caps: set, InsecureAuth: true, Logger: log.New(io.Discard, "", 0),
+		Caps: set, InsecureAuth: security == remote.PlainText, TLSConfig: config, Logger: log.New(io.Discard, "", 0),
 	})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if security == remote.ImplicitTLS {
+		l = tls.NewListener(l, config)
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = server.Serve(l) })

@@ -1,0 +1,85 @@
+package imap_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	goimap "github.com/emersion/go-imap/v2"
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/durable"
+	"github.com/mailhaul/mailhaul/deliver/imap"
+	"github.com/mailhaul/mailhaul/deliver/remote"
+)
+
+// certificate returns a certificate for example.com, and who trusts it.
+func certificate() (tls.Certificate, *x509.CertPool) {
+	s := httptest.NewTLSServer(nil)
+	defer s.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	return s.TLS.Certificates[0], roots
+}
+
+func TestTLS(t *testing.T) {
+	cert, roots := certificate()
+	for name, security := range map[string]remote.Security{"implicit": remote.ImplicitTLS, "STARTTLS": remote.StartTLS} {
+		t.Run(name, func(t *testing.T) {
+			m := serveTLS(t, security, &tls.Config{Certificates: []tls.Certificate{cert}}, goimap.CapUIDPlus, goimap.CapLiteralPlus)
+			o := options(m.addr, durable.OS, t.TempDir())
+			o.Server.Security = security
+			o.Server.TLS = &tls.Config{RootCAs: roots, ServerName: "example.com"}
+			message := letter("a", 100_000)
+			put(t, open(t, o), message)
+			if got := m.texts(); len(got) != 1 || got[0] != message {
+				t.Errorf("%d messages arrived", len(got))
+			}
+
+			o.Server.TLS = &tls.Config{RootCAs: roots, ServerName: "example.org"}
+			_, err := open(t, o).Begin(t.Context())
+			if e, ok := errors.AsType[*deliver.Error](err); !ok || e.Fault != deliver.FaultOperator || e.Hint == "" {
+				t.Errorf("a certificate for another name: %v", err)
+			}
+		})
+	}
+}
+
+// TestReconnect has the server hang up between batches.
+func TestReconnect(t *testing.T) {
+	m := serve(t, goimap.CapUIDPlus)
+	var conns []net.Conn
+	o := options(m.addr, durable.OS, t.TempDir())
+	o.Server.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := new(net.Dialer).DialContext(ctx, network, addr)
+		conns = append(conns, c)
+		return c, err
+	}
+	s := open(t, o)
+	put(t, s, letter("a", 1))
+	put(t, s, letter("b", 1))
+	if len(conns) != 1 {
+		t.Errorf("%d connections for two batches", len(conns))
+	}
+	_ = conns[0].(*net.TCPConn).CloseRead() // as seen from here
+	put(t, s, letter("c", 1))
+	if got := m.texts(); len(got) != 3 || len(conns) != 2 {
+		t.Errorf("%d messages over %d connections", len(got), len(conns))
+	}
+}
+
+func TestNew(t *testing.T) {
+	for _, o := range []imap.Options{
+		{Folder: "a\nb"}, {Folder: "\xff"}, {Folder: strings.Repeat("x", 501)},
+		{Flags: []string{""}}, {Flags: []string{`\Recent`}}, {Flags: []string{"a b"}}, {Flags: []string{"ä"}},
+		{Flags: []string{`\*`}}, {Flags: []string{strings.Repeat("x", 500)}},
+	} {
+		if _, err := imap.New(o); err == nil || len(err.Error()) > 500 {
+			t.Errorf("folder %.20q, flags %.20q: %v", o.Folder, o.Flags, err)
+		}
+	}
+}
