@@ -141,7 +141,7 @@ func (b *batch) askLedger() error {
 			continue
 		}
 		m.rest = b.sink.to
-		if err := b.ledger.add(m.key, nil); err != nil {
+		if err := b.ledger.forget(m.key, m.rest); err != nil {
 			return err
 		}
 	}

@@ -38,7 +38,9 @@ type ledger struct {
 type entry struct {
 	Key string   `json:"key"`
 	At  int64    `json:"at"` // in seconds of Unix time
-	To  []string `json:"to"` // without any, the message is forgotten
+	To  []string `json:"to"`
+	// Forget says that the recipients are to be sent the message again.
+	Forget bool `json:"forget,omitempty"`
 }
 
 // ledger returns the ledger of an account.
@@ -84,8 +86,16 @@ func (l *ledger) create() error {
 	return err
 }
 
-// add appends an entry, durably.
-func (l *ledger) add(key string, to []string) error {
+// took notes, durably, that recipients have a message.
+func (l *ledger) took(key string, to []string) error { return l.add(entry{Key: key, To: to}) }
+
+// forget notes that recipients are to be sent a message again.
+func (l *ledger) forget(key string, to []string) error {
+	return l.add(entry{Key: key, To: to, Forget: true})
+}
+
+// add appends an entry.
+func (l *ledger) add(e entry) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	name, err := l.find()
@@ -101,7 +111,8 @@ func (l *ledger) add(key string, to []string) error {
 	if err != nil {
 		return err
 	}
-	line, err := json.Marshal(entry{Key: key, At: time.Now().Unix(), To: to})
+	e.At = time.Now().Unix()
+	line, err := json.Marshal(e)
 	if err != nil {
 		return err
 	}
@@ -146,8 +157,8 @@ func (l *ledger) readLocked() (map[string][]string, error) {
 		if json.Unmarshal(lines.Bytes(), &e) != nil || e.At < oldest {
 			continue
 		}
-		if len(e.To) == 0 {
-			delete(taken, e.Key)
+		if e.Forget {
+			taken[e.Key] = without(taken[e.Key], e.To)
 		} else {
 			taken[e.Key] = append(taken[e.Key], e.To...)
 		}
@@ -156,7 +167,8 @@ func (l *ledger) readLocked() (map[string][]string, error) {
 }
 
 // prune empties the ledger unless there is a message in it that one of the
-// recipients has not taken.
+// recipients does not have. Other sinks for the same server, with recipients
+// of their own, keep their messages in it too; theirs are left alone.
 func (l *ledger) prune(recipients []string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

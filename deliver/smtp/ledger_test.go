@@ -130,3 +130,25 @@ func TestPrune(t *testing.T) {
 		t.Errorf("not only an empty ledger is left:\n%s", disk.Tree())
 	}
 }
+
+// Two sinks for one server, with recipients of their own, do not take what the
+// other delivered for what they did.
+func TestTwoSinks(t *testing.T) {
+	srv := &scripted{}
+	script(t, srv)
+	disk := durabletest.New()
+	one, two := inMemory(t, srv.addr, disk), inMemory(t, srv.addr, disk)
+	one.To, two.To = []string{"a@example.org"}, []string{"b@example.org"}
+	a, b := newSink(t, one), newSink(t, two)
+	first := send(t, t.Context(), a, "", body(0))
+	first.wantLanded(t, 0)
+	second := send(t, t.Context(), b, "", body(0))
+	second.wantLanded(t, 0)
+	send(t, t.Context(), b, "", body(0)).wantLanded(t, 0) // it is wanted again
+	srv.wantBodies(t, body(0), body(0), body(0))
+	for sink, o := range map[*smtp.Sink]outcome{a: first, b: second} {
+		if v, err := sink.Settle(t.Context(), o.promises[0].Token); v != deliver.Landed || err != nil {
+			t.Errorf("Settle: %v, %v", v, err)
+		}
+	}
+}

@@ -166,9 +166,12 @@ func (s *Sink) Close() error {
 	idle := s.idle
 	s.idle, s.closed = nil, true
 	s.mu.Unlock()
+	var wg sync.WaitGroup
 	for _, ss := range idle {
-		ss.quit()
+		ss.timer.Stop()
+		wg.Go(ss.quit)
 	}
+	wg.Wait()
 	return nil
 }
 
