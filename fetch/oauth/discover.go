@@ -30,12 +30,12 @@ func (c *Client) Discover(ctx context.Context) error {
 	if p.Issuer == "" || p.TokenURL != "" {
 		return nil
 	}
-	u, err := url.Parse(p.Issuer)
-	if err == nil {
-		err = CheckURL(p.Issuer)
+	if err := CheckURL(p.Issuer); err != nil {
+		return &GrantError{Provider: p.Name, Text: "the issuer is " + err.Error(), Advice: "check issuer"}
 	}
+	u, err := url.Parse(p.Issuer)
 	if err != nil {
-		return &GrantError{Provider: p.Name, Text: err.Error(), Advice: "check issuer"}
+		return err
 	}
 	path := strings.TrimSuffix(u.Path, "/")
 	for _, place := range []string{
@@ -87,7 +87,7 @@ func (c *Client) learn(m *metadata) error {
 			continue
 		}
 		if err := CheckURL(endpoint); err != nil {
-			return &GrantError{Provider: p.Name, Text: err.Error(), Advice: "tell the provider"}
+			return &GrantError{Provider: p.Name, Text: "an endpoint that it tells is " + err.Error(), Advice: "tell the provider"}
 		}
 	}
 	p.AuthURL, p.TokenURL, p.DeviceURL = m.AuthURL, m.TokenURL, m.DeviceURL

@@ -7,6 +7,7 @@
 package oauth
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -112,18 +113,18 @@ func (p *Provider) ScopesFor(protocols ...Protocol) []string {
 	return append(scopes, p.Offline...)
 }
 
-// CheckURL returns an error unless what is sent to an address can be read by
+// CheckURL returns an error, to be read after "is", unless what is sent to an address can be read by
 // its server alone: OAuth rests on TLS (RFC 6749 §1.6, §10.3). This machine
 // needs none.
 func CheckURL(address string) error {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" {
-		return fmt.Errorf("%.200q is not the address of a server", address)
+		return errors.New("not the address of a server") // it may hold a password
 	}
 	ip := net.ParseIP(u.Hostname())
 	local := u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 	if u.Scheme == "https" || u.Scheme == "http" && local {
 		return nil
 	}
-	return fmt.Errorf("%.200q does not start with https://", address)
+	return fmt.Errorf("%.200q, which does not start with https://", address)
 }

@@ -21,10 +21,12 @@ func init() {
 		"tls_fingerprint":  func(p *parser, v value, a *Account) { p.fingerprint(v, a) },
 		"tls_min":          func(p *parser, v value, a *Account) { p.tlsMin(v, a) },
 		"user":             func(p *parser, v value, a *Account) { a.User, _ = p.text(v) },
-		"password":         func(p *parser, v value, a *Account) { p.password(v, a) },
-		"password_file":    func(p *parser, v value, a *Account) { p.passwordFile(v, a) },
-		"password_env":     func(p *parser, v value, a *Account) { p.passwordEnv(v, a) },
-		"password_command": func(p *parser, v value, a *Account) { p.passwordCommand(v, a) },
+		"password":         func(p *parser, v value, a *Account) { p.secretText(v, "password", a.password()) },
+		"password_file":    func(p *parser, v value, a *Account) { p.secretFile(v, "password", a.password()) },
+		"password_env":     func(p *parser, v value, a *Account) { p.secretEnv(v, "password", a.password()) },
+		"password_command": func(p *parser, v value, a *Account) { p.secretCommand(v, "password", a.password()) },
+		"token_command":    func(p *parser, v value, a *Account) { p.tokenCommand(v, a) },
+		"oauth":            func(p *parser, v value, a *Account) { p.oauth(v, a) },
 		"password_timeout": func(p *parser, v value, a *Account) {
 			p.duration(v, time.Second, time.Hour, &a.Password.timeout)
 		},
@@ -75,17 +77,29 @@ func (p *parser) account(v value, name string, base Account) Account {
 	if a.lines["user"] == 0 {
 		p.fail(v, "", "user is missing")
 	}
-	if !slices.ContainsFunc(passwordKeys, func(k string) bool { return a.lines[k] > 0 }) {
-		p.fail(v, "password_command, password_file, password_env or password", "there is no password")
+	if !slices.ContainsFunc(credentialKeys, func(k string) bool { return a.lines[k] > 0 }) {
+		p.fail(v, "password_command, password_file, password_env, password or oauth", "there is no password")
 	}
+	a.TokenCommand.timeout = a.Password.timeout
 	p.route(v, &a)
 	return a
+}
+
+// credentialKeys are the keys that say what to log in with.
+var credentialKeys = []string{"password", "password_file", "password_env", "password_command", "token_command", "oauth"}
+
+// password forgets what the defaults say to log in with, and returns what
+// takes its place.
+func (a *Account) password() *Password {
+	a.Password = Password{timeout: a.Password.timeout}
+	a.TokenCommand, a.OAuth = Password{}, nil
+	return &a.Password
 }
 
 // exclusive checks that one mapping does not say the same thing twice.
 func (p *parser) exclusive(v value, own map[string]int) {
 	was := ""
-	for _, key := range passwordKeys {
+	for _, key := range credentialKeys {
 		if own[key] == 0 {
 			continue
 		}

@@ -68,8 +68,12 @@ type Account struct {
 	Fingerprint []byte
 	TLSMin      uint16
 
-	User     string
-	Password Password
+	User string
+	// The account logs in with one of these: a password, an access token that
+	// a command prints, or those of OAuth, if not nil.
+	Password     Password
+	TokenCommand Password
+	OAuth        *OAuth
 	// Auth holds the mechanisms allowed; nil allows all.
 	Auth []string
 

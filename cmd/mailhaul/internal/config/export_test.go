@@ -20,5 +20,8 @@ func Keys() []string {
 	for k := range accountKeys {
 		all[k] = true
 	}
+	for k := range oauthKeys {
+		all[k] = true
+	}
 	return slices.Sorted(maps.Keys(all))
 }

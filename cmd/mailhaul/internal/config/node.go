@@ -15,6 +15,7 @@ type parser struct {
 	problems []Problem
 	steps    int      // left before the file is taken for an alias bomb
 	sinkList []string // the names of all sinks
+	oauths   map[string]*OAuth
 	// secretLine is where the first password stands in the file, 0 if none
 	// does.
 	secretLine int

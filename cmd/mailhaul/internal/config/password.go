@@ -13,11 +13,10 @@ import (
 	"time"
 )
 
-// passwordKeys are the places that a password can come from.
-var passwordKeys = []string{"password", "password_file", "password_env", "password_command"}
-
-// Password is where an account's password comes from.
+// Password is where a secret comes from: an account's password, a client's
+// secret, an access token.
 type Password struct {
+	what    string // the first word of its keys
 	text    Secret
 	file    string
 	env     string
@@ -28,42 +27,42 @@ type Password struct {
 // defaultPasswordTimeout leaves a person the time to unlock a key.
 const defaultPasswordTimeout = 30 * time.Second
 
-// from returns the source s with the time limit of the one it replaces.
-func (pw Password) from(s Password) Password {
-	s.timeout = pw.timeout
-	return s
-}
+// IsSet reports whether there is a place that the secret comes from.
+func (pw Password) IsSet() bool { return pw.what != "" }
 
-func (p *parser) password(v value, a *Account) {
+// secretText reads the secret itself.
+func (p *parser) secretText(v value, what string, into *Password) {
 	if p.secretLine == 0 {
 		p.secretLine = v.line
 	}
 	if s, ok := p.text(v); ok {
-		a.Password = a.Password.from(Password{text: NewSecret(s)})
+		into.what, into.text = what, NewSecret(s)
 	}
 }
 
-func (p *parser) passwordFile(v value, a *Account) {
+// secretFile reads the name of a file that holds the secret.
+func (p *parser) secretFile(v value, what string, into *Password) {
 	if s, ok := p.path(v); ok {
-		a.Password = a.Password.from(Password{file: s})
+		into.what, into.file = what, s
 	}
 }
 
-func (p *parser) passwordEnv(v value, a *Account) {
+// secretEnv reads the name of a variable that holds the secret.
+func (p *parser) secretEnv(v value, what string, into *Password) {
 	s, ok := p.text(v)
 	if !ok {
 		return
 	}
-	// What stands here may be the password itself, so it is not repeated.
+	// What stands here may be the secret itself, so it is not repeated.
 	if strings.ContainsAny(s, "$= ") {
-		p.fail(v, "write the name alone: MAIL_PASSWORD", "is not the name of a variable")
+		p.fail(v, "write the name alone: MAIL_"+strings.ToUpper(what), "is not the name of a variable")
 		return
 	}
-	a.Password = a.Password.from(Password{env: s})
+	into.what, into.env = what, s
 }
 
-// passwordCommand reads a line for the shell, or a program and its arguments.
-func (p *parser) passwordCommand(v value, a *Account) {
+// secretCommand reads a line for the shell, or a program and its arguments.
+func (p *parser) secretCommand(v value, what string, into *Password) {
 	words, ok := p.texts(v)
 	if !ok {
 		return
@@ -71,45 +70,51 @@ func (p *parser) passwordCommand(v value, a *Account) {
 	if len(v.node.Content) == 0 {
 		words = []string{"sh", "-c", words[0]}
 	}
-	a.Password = a.Password.from(Password{command: words})
+	into.what, into.command = what, words
 }
 
-// Read returns the password. Its errors say what to do and do not hold the
-// password. It returns early when ctx is done.
+// Read returns the secret. Its errors say what to do and do not hold the
+// secret. It returns early when ctx is done.
 func (pw Password) Read(ctx context.Context) (string, error) {
 	switch {
 	case pw.command != nil:
 		return pw.run(ctx)
 	case pw.file != "":
-		return readPasswordFile(pw.file)
+		s, err := readSecretFile(pw.file, pw.longest())
+		if err != nil {
+			return "", fmt.Errorf("%s_file: %w", pw.what, err)
+		}
+		return s, nil
 	case pw.env != "":
 		s, ok := os.LookupEnv(pw.env)
 		if !ok || s == "" {
-			return "", fmt.Errorf("password_env: the variable %s is not set", pw.env)
+			return "", fmt.Errorf("%s_env: the variable %s is not set", pw.what, pw.env)
 		}
 		return s, nil
-	default:
+	case pw.IsSet():
 		return pw.text.Reveal(), nil
+	default:
+		return "", errors.New("the account has no password")
 	}
 }
 
-// readPasswordFile returns the first line of a file that is not for everyone.
-func readPasswordFile(path string) (string, error) {
+// readSecretFile returns the first line of a file that is not for everyone.
+func readSecretFile(path string, longest int) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return "", fmt.Errorf("password_file: %w", err)
+		return "", err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return "", fmt.Errorf("password_file: %w", err)
+		return "", err
 	}
 	if info.Mode().IsRegular() && info.Mode().Perm()&0o007 != 0 {
-		return "", fmt.Errorf("password_file: everyone can read %s: chmod 600 %[1]s", path)
+		return "", fmt.Errorf("everyone can read %s: chmod 600 %[1]s", path)
 	}
-	s, err := firstLine(f)
+	s, err := firstLine(f, longest)
 	if err != nil {
-		return "", fmt.Errorf("password_file: %s %w", path, err)
+		return "", fmt.Errorf("%s %w", path, err)
 	}
 	return s, nil
 }
@@ -128,43 +133,54 @@ func (pw Password) run(ctx context.Context) (string, error) {
 	cmd := exec.CommandContext(timed, pw.command[0], pw.command[1:]...)
 	// A child that outlives the command must not hold us by its end of the pipe.
 	cmd.WaitDelay = time.Second
-	var stdout, stderr head
+	stdout, stderr := head{room: pw.longest() + 1}, head{room: 4096}
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
+	key := pw.what + "_command"
 	switch {
 	case ctx.Err() != nil:
-		return "", fmt.Errorf("password_command: %w", ctx.Err())
+		return "", fmt.Errorf("%s: %w", key, ctx.Err())
 	case timed.Err() != nil:
-		return "", fmt.Errorf("password_command: no answer within %s (password_timeout sets how long)", limit)
+		return "", fmt.Errorf("%s: no answer within %s (password_timeout sets how long)", key, limit)
 	case err != nil && !errors.Is(err, exec.ErrWaitDelay):
 		if said := strings.TrimSpace(stderr.kept.String()); said != "" {
-			return "", fmt.Errorf("password_command: %w: %s", err, quote(said))
+			return "", fmt.Errorf("%s: %w: %s", key, err, quote(said))
 		}
-		return "", fmt.Errorf("password_command: %w", err)
+		return "", fmt.Errorf("%s: %w", key, err)
 	}
-	s, err := firstLine(&stdout.kept)
+	s, err := firstLine(&stdout.kept, pw.longest())
 	if err != nil {
-		return "", fmt.Errorf("password_command: its output %w", err)
+		return "", fmt.Errorf("%s: its output %w", key, err)
 	}
 	return s, nil
 }
 
-// head keeps the first bytes written to it.
-type head struct{ kept bytes.Buffer }
+// longest returns how many bytes the secret may have. Access tokens that hold
+// claims are longer than passwords.
+func (pw Password) longest() int {
+	if pw.what == "token" {
+		return 16 << 10
+	}
+	return 4096
+}
 
-const maxPassword = 4096
+// head keeps the first bytes written to it.
+type head struct {
+	kept bytes.Buffer
+	room int
+}
 
 // Write keeps what fits and takes the rest as written.
 func (h *head) Write(b []byte) (int, error) {
-	if room := maxPassword + 1 - h.kept.Len(); room > 0 {
+	if room := h.room - h.kept.Len(); room > 0 {
 		h.kept.Write(b[:min(room, len(b))])
 	}
 	return len(b), nil
 }
 
 // firstLine returns the first line of r without its end.
-func firstLine(r io.Reader) (string, error) {
-	line, err := bufio.NewReader(io.LimitReader(r, maxPassword+1)).ReadString('\n')
+func firstLine(r io.Reader, longest int) (string, error) {
+	line, err := bufio.NewReader(io.LimitReader(r, int64(longest)+1)).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return "", err
 	}
@@ -172,8 +188,8 @@ func firstLine(r io.Reader) (string, error) {
 	switch {
 	case line == "":
 		return "", errors.New("is empty, or its first line is")
-	case len(line) > maxPassword:
-		return "", fmt.Errorf("has a first line of more than %d bytes", maxPassword)
+	case len(line) > longest:
+		return "", fmt.Errorf("has a first line of more than %d bytes", longest)
 	}
 	return line, nil
 }

@@ -15,6 +15,7 @@ var topKeys = keys[file]{
 	"state":    func(p *parser, v value, f *file) { f.State, _ = p.path(v) },
 	"parallel": func(p *parser, v value, f *file) { p.number(v, 1, 1000, &f.Parallel) },
 	"per_host": func(p *parser, v value, f *file) { p.number(v, 1, 1000, &f.PerHost) },
+	"oauth":    func(p *parser, v value, _ *file) { p.oauths = p.readOAuths(v) },
 	"sinks":    func(p *parser, v value, f *file) { f.Sinks = p.sinks(v) },
 	"defaults": func(_ *parser, v value, f *file) { f.defaults = &v },
 	"accounts": func(_ *parser, v value, f *file) { f.accounts = &v },

@@ -1,0 +1,144 @@
+package config
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/mailhaul/mailhaul/fetch/oauth"
+)
+
+// OAuth is how an account gets its access tokens (RFC 6749).
+type OAuth struct {
+	// Name is what the file calls it: the name it has at the top, or that of
+	// its provider.
+	Name string
+	// Provider is one of OAuthProviders. If it is empty there is an Issuer,
+	// or a TokenURL with an AuthURL, a DeviceURL or both.
+	Provider, Issuer             string
+	AuthURL, TokenURL, DeviceURL string
+	// ClientID and ClientSecret are those of the client that the user
+	// registered. A public client has no secret.
+	ClientID     string
+	ClientSecret Password
+	// Scopes is what to ask for; nil leaves it to the provider.
+	Scopes []string
+	// Tenant is Microsoft's name for who has the account; it may be empty.
+	Tenant string
+}
+
+// OAuthProviders are the providers whose endpoints are known.
+var OAuthProviders = []string{"google", "microsoft", "yahoo"}
+
+var oauthKeys = keys[OAuth]{
+	"provider":              func(p *parser, v value, o *OAuth) { o.Provider, _ = p.oneOf(v, OAuthProviders...) },
+	"issuer":                func(p *parser, v value, o *OAuth) { o.Issuer = p.url(v) },
+	"auth_url":              func(p *parser, v value, o *OAuth) { o.AuthURL = p.url(v) },
+	"token_url":             func(p *parser, v value, o *OAuth) { o.TokenURL = p.url(v) },
+	"device_url":            func(p *parser, v value, o *OAuth) { o.DeviceURL = p.url(v) },
+	"client_id":             func(p *parser, v value, o *OAuth) { o.ClientID, _ = p.text(v) },
+	"client_secret":         func(p *parser, v value, o *OAuth) { p.secretText(v, "client_secret", &o.ClientSecret) },
+	"client_secret_file":    func(p *parser, v value, o *OAuth) { p.secretFile(v, "client_secret", &o.ClientSecret) },
+	"client_secret_env":     func(p *parser, v value, o *OAuth) { p.secretEnv(v, "client_secret", &o.ClientSecret) },
+	"client_secret_command": func(p *parser, v value, o *OAuth) { p.secretCommand(v, "client_secret", &o.ClientSecret) },
+	"scopes":                func(p *parser, v value, o *OAuth) { o.Scopes, _ = p.texts(v) },
+	"tenant":                func(p *parser, v value, o *OAuth) { o.Tenant, _ = p.text(v) },
+}
+
+// tokenCommand reads a command that prints an access token.
+func (p *parser) tokenCommand(v value, a *Account) {
+	a.password() // is not what the account logs in with
+	p.secretCommand(v, "token", &a.TokenCommand)
+}
+
+// oauth reads the name of a client that stands at the top of the file, or all
+// about one.
+func (p *parser) oauth(v value, a *Account) {
+	a.password()
+	if v.node.Kind == yaml.MappingNode {
+		a.OAuth = p.readOAuth(v, "")
+		return
+	}
+	name, ok := p.text(v)
+	if !ok {
+		return
+	}
+	if a.OAuth, ok = p.oauths[name]; !ok {
+		hint := "add at the top: oauth: { " + name + ": { client_id: … } }"
+		if len(p.oauths) > 0 && !slices.Contains(OAuthProviders, name) {
+			_, hint = didYouMean(name, slices.Sorted(maps.Keys(p.oauths)))
+		}
+		p.fail(v, hint, "the client of %s is not known", quote(name))
+	}
+}
+
+// readOAuths reads the clients at the top of the file.
+func (p *parser) readOAuths(v value) map[string]*OAuth {
+	all := map[string]*OAuth{}
+	for _, e := range p.entries(v) {
+		at := value{node: e.value.node, line: e.line, where: "oauth " + e.key}
+		if p.name(at, e.key) {
+			all[e.key] = p.readOAuth(at, e.key)
+		}
+	}
+	return all
+}
+
+// readOAuth reads one client. Its name is that of its provider if it does not
+// say otherwise.
+func (p *parser) readOAuth(v value, name string) *OAuth {
+	o := new(OAuth)
+	lines := read(p, v, oauthKeys, o)
+	set := func(keys ...string) (found []string) {
+		for _, key := range keys {
+			if lines[key] > 0 {
+				found = append(found, key)
+			}
+		}
+		return found
+	}
+	places := set("provider", "issuer", "token_url")
+	if len(places) == 0 && slices.Contains(OAuthProviders, name) {
+		o.Provider, places = name, []string{"provider"}
+	}
+	at := func(key string) value { return value{line: lines[key], where: v.where} }
+	switch {
+	case len(places) == 0:
+		p.fail(v, "provider: "+orList(OAuthProviders)+"; or issuer; or auth_url and token_url", "does not say which provider")
+	case len(places) > 1:
+		p.fail(at(places[1]), "keep one of them", "both %s and %s are set", places[0], places[1])
+	case places[0] == "token_url" && len(set("auth_url", "device_url")) == 0:
+		p.fail(at("token_url"), "add auth_url or device_url", "token_url alone is not enough to log in")
+	}
+	if lines["token_url"] == 0 {
+		for _, key := range set("auth_url", "device_url") {
+			p.fail(at(key), "add token_url", "%s has no use without token_url", key)
+		}
+	}
+	if lines["tenant"] > 0 && o.Provider != "microsoft" {
+		p.fail(at("tenant"), "", "tenant is for provider: microsoft")
+	}
+	if lines["client_id"] == 0 {
+		p.fail(v, "register a client with the provider, as a desktop application", "client_id is missing")
+	}
+	if secrets := set("client_secret", "client_secret_file", "client_secret_env", "client_secret_command"); len(secrets) > 1 {
+		p.fail(at(secrets[1]), "keep one of them", "both %s and %s are set", secrets[0], secrets[1])
+	}
+	o.Name = cmp.Or(name, o.Provider, strings.TrimPrefix(cmp.Or(o.Issuer, o.TokenURL), "https://"))
+	return o
+}
+
+// url reads the address of a server that is asked for tokens.
+func (p *parser) url(v value) string {
+	s, ok := p.text(v)
+	if !ok {
+		return ""
+	}
+	if err := oauth.CheckURL(s); err != nil {
+		p.fail(v, "write https://host/path", "is %v", err)
+	}
+	return s
+}

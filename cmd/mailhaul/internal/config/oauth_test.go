@@ -1,0 +1,84 @@
+package config_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+)
+
+const withOAuth = `
+oauth:
+  google: { client_id: g, client_secret_env: MAILHAUL_TEST_SECRET }
+  office: { provider: microsoft, client_id: m, tenant: example.org }
+sinks: { home: { maildir: /m } }
+defaults: { server: pop.example.com, user: me, password: hunter2, password_timeout: 3s }
+accounts:
+  named: { oauth: google }
+  tenant: { oauth: office }
+  own: { oauth: { issuer: "https://sso.example.com/x", client_id: o, scopes: mail } }
+  explicit: { oauth: { token_url: "http://127.0.0.1:1/token", device_url: "http://127.0.0.1:1/device", client_id: e } }
+  other: { token_command: [echo, token-1] }
+  plain: {}
+`
+
+func TestOAuth(t *testing.T) {
+	t.Setenv("MAILHAUL_TEST_SECRET", "hunter3")
+	accounts := map[string]config.Account{}
+	for _, a := range load(t, withOAuth).Accounts {
+		accounts[a.Name] = a
+		ways := 0
+		for _, set := range []bool{a.OAuth != nil, a.TokenCommand.IsSet(), a.Password.IsSet()} {
+			if set {
+				ways++
+			}
+		}
+		if ways != 1 {
+			t.Errorf("%s has %d ways to log in: the defaults' was not replaced", a.Name, ways)
+		}
+	}
+	named := accounts["named"].OAuth
+	if named == nil || named.Provider != "google" || named.ClientID != "g" {
+		t.Fatalf("named: %+v", named)
+	}
+	if secret, err := named.ClientSecret.Read(t.Context()); secret != "hunter3" || err != nil {
+		t.Errorf("client_secret_env: got %q, %v", secret, err)
+	}
+	if o := accounts["tenant"].OAuth; o.Provider != "microsoft" || o.Tenant != "example.org" || o.Name != "office" || o.ClientSecret.IsSet() {
+		t.Errorf("tenant: %+v", o)
+	}
+	if o := accounts["own"].OAuth; o.Issuer != "https://sso.example.com/x" || o.Name != "sso.example.com/x" || strings.Join(o.Scopes, " ") != "mail" {
+		t.Errorf("own: %+v", o)
+	}
+	if o := accounts["explicit"].OAuth; o.DeviceURL != "http://127.0.0.1:1/device" || o.TokenURL != "http://127.0.0.1:1/token" {
+		t.Errorf("explicit: %+v", o)
+	}
+	if token, err := accounts["other"].TokenCommand.Read(t.Context()); token != "token-1" || err != nil {
+		t.Errorf("token_command: got %q, %v", token, err)
+	}
+	if password, err := accounts["plain"].Password.Read(t.Context()); password != "hunter2" || err != nil {
+		t.Errorf("plain: got %q, %v", password, err)
+	}
+	if password, err := accounts["named"].Password.Read(t.Context()); password != "" || err == nil {
+		t.Errorf("an account with oauth has the password %q", password)
+	}
+}
+
+func TestTokenCommand(t *testing.T) {
+	for _, test := range []struct{ command, want string }{
+		{"echo hunter2 >&2; echo no more; exit 1", "token_command: exit status 1"},
+		{"head -c 17000 /dev/zero | tr '\\0' x", "more than 16384 bytes"},
+		{"sleep 100", "token_command: no answer within 1s"},
+	} {
+		c := load(t, "sinks: { home: { maildir: /m } }\naccounts:\n  work:\n    server: pop.example.com\n    user: me\n    password_timeout: 1s\n    token_command: "+test.command+"\n")
+		got, err := c.Accounts[0].TokenCommand.Read(t.Context())
+		if got != "" || err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got %q, %v; want an error with %q", test.command, got, err, test.want)
+		}
+	}
+	long := strings.Repeat("x", 12000)
+	c := load(t, "sinks: { home: { maildir: /m } }\naccounts:\n  work: { server: pop.example.com, user: me, token_command: [echo, "+long+"] }\n")
+	if got, err := c.Accounts[0].TokenCommand.Read(t.Context()); got != long || err != nil {
+		t.Errorf("a token of 12000 bytes: got %d bytes, %v", len(got), err)
+	}
+}
