@@ -19,14 +19,14 @@ func newApp(std stdio) *cli.App {
 		ErrWriter:   std.err,
 		HideVersion: true,
 		Flags:       []cli.Flag{&cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true}},
-		Commands:    []*cli.Command{fetchCommand(std), checkCommand(std), statusCommand(std), demoCommand(std)},
+		Commands:    []*cli.Command{fetchCommand(std), checkCommand(std), statusCommand(std), loginCommand(std), demoCommand(std)},
 		Action: func(c *cli.Context) error {
 			switch {
 			case c.Bool("version"):
 				fmt.Fprintln(std.out, version())
 				return nil
 			case c.Args().Present():
-				return usagef("commands: fetch, check, status, demo, help", "there is no command %q", c.Args().First())
+				return usagef("commands: fetch, check, status, login, demo, help", "there is no command %q", c.Args().First())
 			}
 			return usagef("mailhaul fetch polls all accounts; mailhaul help tells more", "no command")
 		},

@@ -60,6 +60,7 @@ func runCheck(ctx context.Context, std stdio, path string, names []string) error
 		l := &checklist{out: std.out, paint: painter(isTerminal(std.out))}
 		fmt.Fprintf(std.out, "\n%s\n", a.Name)
 		account := w.account(a)
+		l.grant(a, w.grants, time.Now())
 		report, err := account.Check(ctx, fetch.Options{State: store, Sinks: w.sinks, Host: w.host, DryRun: true})
 		l.server(account, report, err, time.Now())
 		classes = append(classes, fetch.Classify(err), l.sinks(cfg, a))

@@ -45,6 +45,9 @@ func exitCode(err error) int {
 	if e, ok := errors.AsType[*outcome](err); ok {
 		return classExit[e.class]
 	}
+	if e, ok := errors.AsType[*loginError](err); ok {
+		return e.exit()
+	}
 	if _, ok := errors.AsType[*state.Error](err); ok {
 		return classExit[fetch.Classify(err)]
 	}
@@ -104,5 +107,5 @@ func hintOf(err error) string {
 	if _, ok := errors.AsType[*state.Error](err); ok {
 		return fetch.Hint(err)
 	}
-	return ""
+	return oauthHint(err)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/oauth"
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
@@ -54,10 +55,12 @@ func runStatus(ctx context.Context, std stdio, path string, names []string, asJS
 		}
 		all = append(all, st)
 	}
+	grants := oauth.NewStore(cfg.State)
 	if asJSON {
-		return writeStatusJSON(std.out, all)
+		return writeStatusJSON(std.out, all, chosen, grants)
 	}
 	writeStatus(std.out, all, now)
+	writeGrants(std.out, chosen, grants, now)
 	return nil
 }
 

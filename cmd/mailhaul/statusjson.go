@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/fetch/oauth"
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
@@ -20,6 +22,7 @@ type statusJSON struct {
 	Waiting     int           `json:"waiting"` // on the server, due for deletion
 	Open        int           `json:"open"`    // cut off in delivery, to be settled
 	Refused     []refusedJSON `json:"refused"`
+	Grant       *grantJSON    `json:"grant,omitempty"` // of accounts with oauth
 }
 
 type pollJSON struct {
@@ -42,7 +45,31 @@ type refusedJSON struct {
 	NextTry *time.Time `json:"next_try"`
 }
 
-func writeStatusJSON(out io.Writer, all []state.Status) error {
+type grantJSON struct {
+	Provider  string     `json:"provider,omitempty"`
+	Granted   *time.Time `json:"granted"`
+	Refreshed *time.Time `json:"refreshed"`
+	Ends      *time.Time `json:"ends"` // null if that is not known
+	Error     string     `json:"error,omitempty"`
+	Hint      string     `json:"hint,omitempty"`
+}
+
+// newGrantJSON returns what an account with oauth was granted.
+func newGrantJSON(a config.Account, grants *oauth.Store) *grantJSON {
+	g, err := grants.Load(oauthClient(a))
+	if err != nil {
+		return &grantJSON{Error: err.Error(), Hint: oauthHint(err)}
+	}
+	j := &grantJSON{Provider: g.Provider, Granted: instant(g.Granted.Unix()), Refreshed: instant(g.Refreshed.Unix())}
+	if ends, known := g.Ends(); known {
+		j.Ends = instant(ends.Unix())
+	}
+	return j
+}
+
+// writeStatusJSON writes the state of accounts, which are in the same order
+// in both lists.
+func writeStatusJSON(out io.Writer, all []state.Status, configured []config.Account, grants *oauth.Store) error {
 	accounts := make([]statusJSON, len(all))
 	for i, st := range all {
 		a := statusJSON{
@@ -64,6 +91,9 @@ func writeStatusJSON(out io.Writer, all []state.Status) error {
 				UID: uid, Octets: row.Size, Reason: row.Reason,
 				Tries: row.Tries, NextTry: instant(row.NextTry),
 			})
+		}
+		if configured[i].OAuth != nil {
+			a.Grant = newGrantJSON(configured[i], grants)
 		}
 		accounts[i] = a
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/mbox"
 	"github.com/mailhaul/mailhaul/deliver/spool"
 	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/oauth"
 )
 
 // loadConfig finds and reads the configuration.
@@ -53,8 +54,10 @@ func choose(cfg *config.Config, names []string) ([]config.Account, error) {
 
 // wiring is a configuration brought to life.
 type wiring struct {
-	host  string // this machine's name
-	sinks map[string]deliver.Sink
+	host    string // this machine's name
+	sinks   map[string]deliver.Sink
+	grants  *oauth.Store
+	sources map[string]*oauth.Source // by the key of the grant
 }
 
 // wire makes the sinks of a configuration, one each, shared by the accounts.
@@ -63,7 +66,7 @@ func wire(cfg *config.Config) (*wiring, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &wiring{host: host, sinks: map[string]deliver.Sink{}}
+	w := &wiring{host: host, sinks: map[string]deliver.Sink{}, grants: oauth.NewStore(cfg.State), sources: map[string]*oauth.Source{}}
 	waiting := spool.New(filepath.Join(cfg.State, "spool"), durable.OS)
 	for _, s := range cfg.Sinks {
 		switch {
@@ -83,10 +86,13 @@ func wire(cfg *config.Config) (*wiring, error) {
 	return w, nil
 }
 
-// Close closes the sinks.
+// Close closes the sinks and the sources of access tokens.
 func (w *wiring) Close() {
 	for _, s := range w.sinks {
 		s.Close() // publishes nothing, so that nothing is lost if it fails
+	}
+	for _, s := range w.sources {
+		s.Close()
 	}
 }
 
@@ -114,6 +120,12 @@ func (w *wiring) account(a config.Account) *fetch.Account {
 		Deliver:     []fetch.Target{{Name: a.Deliver, Sink: w.sinks[a.Deliver]}},
 		Headers:     fetch.Headers{Received: a.ReceivedHeader, DeliveredTo: a.DeliveredTo, ReturnPath: a.ReturnPath},
 		Budget:      a.TimeLimit,
+	}
+	switch {
+	case a.OAuth != nil:
+		account.Token = w.source(a).Token
+	case a.TokenCommand.IsSet():
+		account.Token = a.TokenCommand.Read
 	}
 	if a.Quarantine != "" {
 		account.Quarantine = &fetch.Target{Name: a.Quarantine, Sink: w.sinks[a.Quarantine]}

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/fetch/oauth"
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+// loginOptions are the options of mailhaul login.
+type loginOptions struct {
+	config            string
+	names             []string
+	device, noBrowser bool
+}
+
+func loginCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:      "login",
+		Usage:     "let mailhaul into an account by OAuth 2.0, once",
+		ArgsUsage: "ACCOUNT",
+		Description: "A browser opens at the provider, where you log in and allow the access. From then\n" +
+			"on mailhaul renews it by itself. What it needs for that is in the folder oauth of\n" +
+			"the state; whoever can read it can read the mail.\n\n" +
+			"The account's oauth names a client, which you register with the provider:\n" +
+			"  google     console.cloud.google.com, an OAuth client of type Desktop app. While\n" +
+			"             the app is in testing, Google ends each access after 7 days.\n" +
+			"  microsoft  entra.microsoft.com, an app registration with the redirect URI\n" +
+			"             http://localhost for mobile and desktop applications, and public\n" +
+			"             client flows allowed for --device\n" +
+			"  yahoo      developer.yahoo.com, with the permission for mail\n\n" +
+			"Exit codes: 0 logged in; 75 temporary trouble; 77 access was not given; others as\n" +
+			"with mailhaul fetch.",
+		Flags: []cli.Flag{
+			configFlag(),
+			&cli.BoolFlag{Name: "device", Usage: "show a code to enter in a browser on any device; google has no such way", DisableDefaultText: true},
+			&cli.BoolFlag{Name: "no-browser", Usage: "open no browser, but print the address", DisableDefaultText: true},
+		},
+		OnUsageError: badFlag,
+		Action: func(c *cli.Context) error {
+			return runLogin(c.Context, std, loginOptions{
+				config: c.String("config"), names: c.Args().Slice(), device: c.Bool("device"), noBrowser: c.Bool("no-browser"),
+			})
+		},
+	}
+}
+
+// runLogin gets a grant from a person and keeps it.
+func runLogin(ctx context.Context, std stdio, o loginOptions) error {
+	if len(o.names) != 1 {
+		return usagef("mailhaul login work", "mailhaul login takes the name of one account")
+	}
+	cfg, err := loadConfig(o.config)
+	if err != nil {
+		return err
+	}
+	chosen, err := choose(cfg, o.names)
+	if err != nil {
+		return err
+	}
+	a := chosen[0]
+	if a.OAuth == nil {
+		return usagef("set its oauth; config.example.yaml explains it", "account %s does not log in by OAuth", a.Name)
+	}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	store, err := state.Open(ctx, cfg.State) // which makes the folder, and sees that it is private
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+
+	c := oauthClient(a)
+	g, err := std.login(ctx, c, o)
+	if err == nil {
+		err = oauth.NewStore(cfg.State).Save(ctx, c, g)
+	}
+	if err != nil {
+		return &loginError{a, err}
+	}
+	fmt.Fprintf(std.out, "%s: logged in; mailhaul check %s tries it\n", a.Name, a.Name)
+	if _, warning := grantText(g, a.Name, time.Now()); warning != "" {
+		fmt.Fprintf(std.out, "  %s\n", warning)
+	}
+	return nil
+}
+
+// login has a person log in.
+func (std stdio) login(ctx context.Context, c *oauth.Client, o loginOptions) (oauth.Grant, error) {
+	if o.device {
+		return c.Device(ctx, func(d oauth.DeviceCode) {
+			fmt.Fprintf(std.out, "Log in as %s: open %s and enter\n\n  %s\n\n", c.User, clean(d.URL), clean(d.UserCode))
+			if d.WholeURL != "" {
+				fmt.Fprintf(std.out, "or open %s\n\n", clean(d.WholeURL))
+			}
+			fmt.Fprintf(std.out, "The code is good for %s.\n", span(time.Until(d.Expires).Round(time.Second)))
+		})
+	}
+	return c.Browser(ctx, func(address string) error {
+		opened := !o.noBrowser && openBrowser(ctx, address)
+		if opened {
+			fmt.Fprintf(std.out, "Log in as %s in the browser. If none opens, go to\n\n  %s\n\n", c.User, address)
+			return nil
+		}
+		fmt.Fprintf(std.out, "Log in as %s: open in a browser on this machine\n\n  %s\n\n", c.User, address)
+		if port := portOf(address); port != "" {
+			fmt.Fprintf(std.out, "For a browser on another machine, run there first:\n\n  ssh -L %s:127.0.0.1:%s HOST\n\n", port, port)
+		}
+		return nil
+	})
+}
+
+// openBrowser opens an address in the person's browser, and reports whether
+// it could.
+func openBrowser(ctx context.Context, address string) bool {
+	program := "xdg-open"
+	if runtime.GOOS == "darwin" {
+		program = "open"
+	}
+	cmd := exec.CommandContext(ctx, program, address)
+	if cmd.Start() != nil {
+		return false
+	}
+	go cmd.Wait() // its success says nothing about the login
+	return true
+}
+
+// portOf returns the port of the redirect URI that stands in an address.
+func portOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	back, err := url.Parse(u.Query().Get("redirect_uri"))
+	if err != nil {
+		return ""
+	}
+	return back.Port()
+}
+
+// loginError is a login that did not come about.
+type loginError struct {
+	account config.Account
+	err     error
+}
+
+// Error returns "account: cause".
+func (e *loginError) Error() string {
+	if errors.Is(e.err, context.Canceled) {
+		return e.account.Name + ": not logged in"
+	}
+	return e.account.Name + ": not logged in: " + e.err.Error()
+}
+
+// Unwrap returns the cause.
+func (e *loginError) Unwrap() error { return e.err }
+
+// exit returns the exit code: whose turn it is.
+func (e *loginError) exit() int {
+	_, person := errors.AsType[*oauth.GrantError](e.err)
+	_, temporary := errors.AsType[*oauth.TemporaryError](e.err)
+	switch {
+	case person:
+		return exitPerson
+	case temporary, errors.Is(e.err, context.Canceled):
+		return exitRetry
+	}
+	return exitMachine
+}
+
+// oauthHint returns what can be done about an error of OAuth, or "".
+func oauthHint(err error) string {
+	if e, ok := errors.AsType[*oauth.GrantError](err); ok {
+		return e.Hint()
+	}
+	return ""
+}
