@@ -4,6 +4,7 @@ package crashtest
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -14,12 +15,15 @@ import (
 
 // workloads are small enough to be run some thousand times, and yet have more
 // than one session, or more than one batch in a session (one has at most 64
-// messages).
-func workloads(sink string) []workload {
-	return []workload{
-		{sink: sink, messages: 9, perSession: 4},
-		{sink: sink, messages: 70, perSession: 100},
-	}
+// messages). Each has so many of its points tried, and so many random
+// moments.
+var workloads = []struct {
+	messages, perSession       int
+	points, random             int // in the short form
+	pointsInFull, randomInFull int
+}{
+	{messages: 9, perSession: 4, points: 50, random: 20, pointsInFull: math.MaxInt, randomInFull: 300},
+	{messages: 70, perSession: 100, points: 20, random: 10, pointsInFull: 400, randomInFull: 100},
 }
 
 var sinks = []string{"maildir", "mbox"}
@@ -33,23 +37,24 @@ func TestKill(t *testing.T) {
 	for _, sink := range sinks {
 		t.Run(sink, func(t *testing.T) {
 			var total tally
-			for i, l := range workloads(sink) {
+			for _, form := range workloads {
+				l := workload{sink: sink, messages: form.messages, perSession: form.perSession}
+				n, random := form.points, form.random
+				if full {
+					n, random = form.pointsInFull, form.randomInFull
+				}
 				seen, replies, err := measure(l)
 				if err != nil {
 					t.Fatal(err)
 				}
 				points := pointsOf(seen)
-				n, random := len(points), 300
-				if !full {
-					n, random = 50>>i, 20>>i
-				}
 				kills := sample(points, n)
 				for range random {
 					kills = append(kills, killAround(1+rand.N(replies), rand.Int64N(1<<rand.N(18)), rand.N(1<<rand.N(16))))
 				}
 				got := tryAll(t, l, kills, points)
-				t.Logf("%d messages, %d a session: %d points in a run, %d tried, %d of them random",
-					l.messages, l.perSession, len(points), got.tried, random)
+				t.Logf("%d messages, %d a session: a run has %d points; of %d kills, %d of them random, %d came in time",
+					l.messages, l.perSession, len(points), len(kills), random, got.tried)
 				total.add(got.verdict)
 				total.tried += got.tried
 			}

@@ -51,7 +51,10 @@ type trace struct {
 // It is done by ptrace and not by strace's injection, which counts the calls
 // of each thread for itself: a Go program moves between threads as it likes,
 // so that its n-th call would be another one in each run, or none.
-func runTraced(p program, at point) (trace, error) {
+func runTraced(p program, at point) (trace, error) { return watched(p, tracer{at: at}) }
+
+// watched runs a program as t says.
+func watched(p program, t tracer) (trace, error) {
 	type answer struct {
 		trace
 		err error
@@ -61,33 +64,32 @@ func runTraced(p program, at point) (trace, error) {
 		// ptrace knows threads. This one is never unlocked, so that it ends
 		// with the goroutine.
 		runtime.LockOSThread()
-		t, err := p.traced(at)
-		done <- answer{t, err}
+		err := p.traced(&t)
+		done <- answer{t.trace, err}
 	}()
 	a := <-done
 	return a.trace, a.err
 }
 
-func (p program) traced(at point) (trace, error) {
-	t := tracer{at: at}
+func (p program) traced(t *tracer) error {
 	out, err := p.output()
 	if err != nil {
-		return t.trace, err
+		return err
 	}
 	defer out.Close()
 	proc, err := p.start(out, true)
 	if err != nil {
-		return t.trace, err
+		return err
 	}
 	defer proc.Release()
 	limit := time.AfterFunc(deadline, func() { proc.Kill() })
 	defer limit.Stop()
 	if err := t.follow(proc); err != nil {
 		proc.Kill()
-		return t.trace, err
+		return err
 	}
 	t.said, err = os.ReadFile(out.Name())
-	return t.trace, err
+	return err
 }
 
 type tracer struct {
@@ -95,6 +97,10 @@ type tracer struct {
 	at point
 	// within is the thread that is to be killed when its call returns.
 	within int
+	// ledger, if there is one, is told of calls, and inside has those that
+	// have not returned, by thread.
+	ledger *ledger
+	inside map[int]call
 }
 
 // follow lets a process run that stopped when it was executed, to its end.
@@ -187,8 +193,16 @@ func (t *tracer) call(proc *os.Process, tid int) error {
 	if info.op == unix.PTRACE_SYSCALL_INFO_EXIT && t.within == tid {
 		return proc.Kill()
 	}
+	if begun, ok := t.inside[tid]; ok && info.op == unix.PTRACE_SYSCALL_INFO_EXIT {
+		delete(t.inside, tid)
+		t.ledger.ended(proc.Pid, begun)
+	}
 	if info.op != unix.PTRACE_SYSCALL_INFO_ENTRY || !info.counts() {
 		return nil
+	}
+	if t.ledger != nil {
+		t.inside[tid] = info.call
+		t.ledger.begun(proc.Pid, info.call)
 	}
 	t.seen = append(t.seen, info.call)
 	if len(t.seen) != t.at.call {
