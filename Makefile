@@ -1,6 +1,6 @@
 # make help lists the targets.
 .DEFAULT_GOAL := build
-.PHONY: build test lint fuzz cross demo install clean help
+.PHONY: build test crash lint fuzz cross demo install clean help
 
 PREFIX ?= /usr/local
 # How long each fuzz target runs in make test and make fuzz.
@@ -20,6 +20,13 @@ test: ## install what is needed and run every test
 	.ci/deps
 	$(MAKE) build lint cross fuzz
 	MAILHAUL_REQUIRE_SERVERS=1 CGO_ENABLED=1 go test -race -shuffle=on ./...
+
+# The table of the kill test ends the log.
+crash: export MAILHAUL_CRASH = full
+crash: ## prove at length that no crash loses or repeats mail (on Linux)
+	go test -count=1 -timeout 3h ./fetch ./fetch/modeltest ./deliver/maildir ./deliver/mbox
+	go test -count=1 -timeout 1h -v -skip '^TestKill$$' ./cmd/mailhaul/internal/crashtest
+	go test -count=1 -timeout 3h -v -run '^TestKill$$' ./cmd/mailhaul/internal/crashtest
 
 lint: ## gofmt, vet, staticcheck, who imports whom
 	.ci/lint
