@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"os"
 	"os/exec"
@@ -13,10 +14,12 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
+
+	"github.com/mailhaul/mailhaul/fetch/oauth/oauthtest"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"mailhaul": main})
+	testscript.Main(m, map[string]func(){"mailhaul": main, "xdg-open": browser})
 }
 
 // password is that of every account in the scripts. It must never be seen.
@@ -31,37 +34,48 @@ func TestScripts(t *testing.T) {
 			env.Setenv("HOME", env.WorkDir)
 			env.Setenv("PASSWORD", password)
 			env.Values[servers{}] = map[string]*popserver{}
+			env.Values[providers{}] = map[string]*oauthtest.Server{}
 			env.Defer(func() { noSecrets(env) })
 			return os.Chmod(env.WorkDir, 0o700)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits":     exits,
-			"config":    expand,
-			"mails":     mails,
-			"lock":      lock,
-			"popserver": startServer,
-			"left":      left,
-			"sessions":  sessions,
-			"reached":   reached,
-			"appears":   appears,
-			"release":   release,
+			"exits":         exits,
+			"config":        expand,
+			"mails":         mails,
+			"lock":          lock,
+			"popserver":     startServer,
+			"oauthprovider": startProvider,
+			"browse":        browse,
+			"left":          left,
+			"sessions":      sessions,
+			"reached":       reached,
+			"appears":       appears,
+			"release":       release,
 		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 	})
 }
 
-// noSecrets looks for the password in all that was left behind but the
-// configurations that hold it.
+// noSecrets looks for the password, and for what OAuth gave, in all that was
+// left behind but the files that are there to hold them.
 func noSecrets(env *testscript.Env) {
+	secrets := append(secretsOf(env), password)
+	for _, secret := range secrets {
+		if len(secret) > 16 { // also within something encoded
+			secrets = append(secrets, base64.StdEncoding.EncodeToString([]byte(secret))[:16], secret[len(secret)-16:])
+		}
+	}
 	err := filepath.WalkDir(env.WorkDir, func(path string, d os.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() || strings.HasSuffix(path, ".yaml") || strings.HasSuffix(path, ".password") {
+		if err != nil || !d.Type().IsRegular() || strings.HasSuffix(path, ".yaml") || strings.HasSuffix(path, ".password") || isGrant(path) {
 			return err
 		}
 		text, err := os.ReadFile(path)
-		if strings.Contains(string(text), password) {
-			env.T().Log("the password is in " + path)
-			env.T().FailNow()
+		for _, secret := range secrets {
+			if strings.Contains(string(text), secret) {
+				env.T().Log("a secret is in " + path)
+				env.T().FailNow()
+			}
 		}
 		return err
 	})
