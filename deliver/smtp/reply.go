@@ -123,24 +123,20 @@ func (r refusedFor) hint() string {
 // good: if that passes, so may the rest.
 func (s *Sink) refused(m *message, refusals []refusedFor) *deliver.Error {
 	first := refusals[0]
-	var who []string
 	for _, r := range refusals {
 		if faultOf(r.why) < faultOf(first.why) {
 			first = r
-		}
-		if r.to != "" {
-			who = append(who, r.to)
 		}
 	}
 	e := &deliver.Error{
 		Fault: faultOf(first.why), Target: s.o.Server.Addr,
 		Op: "deliver", Err: first.why, Hint: first.hint(),
 	}
-	if n := len(who); n > 0 {
-		e.Op += " to " + who[0]
-		if n > 1 {
-			e.Op += fmt.Sprintf(" and %d others", n-1)
-		}
+	if first.to != "" {
+		e.Op += " to " + first.to
+	}
+	if n := len(refusals) - 1; n > 0 {
+		e.Op += fmt.Sprintf(" (%d more refusals)", n)
 	}
 	if taken := len(s.to) - len(m.rest); taken > 0 {
 		e.Op += fmt.Sprintf(" (%d of %d recipients have it)", taken, len(s.to))
