@@ -61,7 +61,7 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	if err := out.Finish(); err != nil {
 		return 0, b.fail(b.spoolError(err))
 	}
-	m.size, m.sum, m.id = out.size, headSum(out.head), messageID(out.head)
+	m.size, m.sum, m.id = out.size, digest(out.head), messageID(out.head)
 	b.messages = append(b.messages, m)
 	return deliver.Ticket(len(b.messages) - 1), nil
 }
@@ -133,7 +133,7 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 	for n, m := range b.messages {
 		like := looks{m.size, m.sum}
 		promises[n] = deliver.Promise{Ticket: deliver.Ticket(n), Token: token{
-			Server: place(&b.sink.server, ""), Folder: b.sink.folder,
+			Server: b.sink.account(), Folder: b.sink.folder,
 			Validity: ses.validity, Next: ses.next,
 			Size: m.size, Sum: m.sum, Twin: twins[like], ID: m.id, Spool: b.name,
 		}.String()}

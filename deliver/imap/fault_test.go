@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -185,5 +186,39 @@ func TestLogin(t *testing.T) {
 				t.Errorf("the password is in %v", err)
 			}
 		})
+	}
+}
+
+// TestCutSpool takes the last two octets of a message out of the spool: as many
+// as end a command.
+func TestCutSpool(t *testing.T) {
+	for _, caps := range []string{"", "LITERAL- UIDPLUS", "LITERAL+ UIDPLUS"} {
+		for _, size := range []int{10, 10_000, 100_000} {
+			t.Run(fmt.Sprintf("%s, %d octets", caps, size), func(t *testing.T) {
+				script := script{caps: caps}
+				dir := t.TempDir()
+				s := open(t, options(script.start(t), durable.OS, dir))
+				b, _ := stage(t, s, letter("a", 1), letter("b", size))
+				files, _ := filepath.Glob(filepath.Join(dir, "spool", "*"))
+				if len(files) != 1 {
+					t.Fatalf("the spool holds %q", files)
+				}
+				fi, err := os.Stat(files[0])
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := os.Truncate(files[0], fi.Size()-2); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := commit(t.Context(), b); err == nil {
+					t.Error("Commit did not notice")
+				}
+				s.Close()
+				script.wait()
+				if len(script.took) > 1 {
+					t.Errorf("the server took %q", script.took[1:])
+				}
+			})
+		}
 	}
 }

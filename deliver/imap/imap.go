@@ -58,8 +58,8 @@ type Options struct {
 	Spool *spool.Dir
 }
 
-// Sink appends to one folder. It implements deliver.Sink. It keeps a
-// connection for a minute after its last use.
+// Sink appends to one folder. It implements deliver.Sink. It keeps
+// its connection, and uses it again within a minute.
 type Sink struct {
 	server remote.Server
 	folder string
@@ -117,6 +117,9 @@ func validFlag(name string) bool {
 		return r <= ' ' || r > '~' || strings.ContainsRune(`(){%*"\]`, r)
 	})
 }
+
+// account tells the server and user from others, in a promise.
+func (s *Sink) account() string { return digest(place(&s.server, "")) }
 
 // place names a folder of a server in the form of RFC 5092, unescaped.
 func place(server *remote.Server, folder string) string {

@@ -39,10 +39,10 @@ func secret(context.Context) (string, error) { return pass, nil }
 type memory struct {
 	addr string
 
-	sessions sync.WaitGroup // those that are open
-
 	mu   sync.Mutex
-	took []string // as they came in: the server cannot show what has no header
+	idle sync.Cond // signalled when a session ends
+	open int       // sessions
+	took []string  // as they came in: the server cannot show what has no header
 }
 
 // serve starts a server, until the test ends.
@@ -64,9 +64,12 @@ func serveTLS(t *testing.T, security remote.Security, config *tls.Config, caps .
 		set[c] = struct{}{}
 	}
 	m := new(memory)
+	m.idle.L = &m.mu
 	server := imapserver.New(&imapserver.Options{
 		NewSession: func(*imapserver.Conn) (imapserver.Session, *imapserver.GreetingData, error) {
-			m.sessions.Add(1)
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.open++
 			return &session{store.NewSession().(imapserver.SessionIMAP4rev2), m}, nil, nil
 		},
 		Caps: set, InsecureAuth: security == remote.PlainText, TLSConfig: config, Logger: log.New(io.Discard, "", 0),
@@ -105,11 +108,23 @@ func (s *session) Append(folder string, r goimap.LiteralReader, o *goimap.Append
 }
 
 func (s *session) Close() error {
-	defer s.m.sessions.Done()
+	s.m.mu.Lock()
+	defer s.m.mu.Unlock()
+	s.m.open--
+	s.m.idle.Broadcast()
 	return s.SessionIMAP4rev2.Close()
 }
 
 type literal struct{ *bytes.Reader }
+
+// wait waits until nobody is connected any more.
+func (m *memory) wait() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for m.open > 0 {
+		m.idle.Wait()
+	}
+}
 
 func (m *memory) texts() []string {
 	m.mu.Lock()

@@ -79,7 +79,7 @@ func (ses *session) authenticate(ctx context.Context) error {
 		said.Text = strings.ReplaceAll(said.Text, secret, "…")
 	}
 	e := ses.sink.refusal("log in", &said)
-	if e.Fault != deliver.FaultTemporary || !passing(said.Code) {
+	if e.Fault == deliver.FaultTemporary && !passing(said.Code) {
 		e.Fault = deliver.FaultOperator
 		e.Hint = "check the sink's user and password; some providers want a password for this program alone"
 	}

@@ -54,9 +54,9 @@ func (r *repairer) put(p []byte) {
 	_, _ = r.w.Write(p)
 }
 
-// headSum is the digest of a message's first headLen octets.
-func headSum(head []byte) string {
-	sum := sha256.Sum256(head)
+// digest returns the SHA-256 of text in hexadecimal.
+func digest[T string | []byte](text T) string {
+	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:])
 }
 
@@ -71,7 +71,7 @@ func messageID(head []byte) string {
 			continue
 		}
 		id := strings.TrimSpace(value)
-		sane := len(id) < 500 && strings.HasPrefix(id, "<") && strings.HasSuffix(id, ">") &&
+		sane := len(id) <= 250 && strings.HasPrefix(id, "<") && strings.HasSuffix(id, ">") &&
 			!strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' })
 		if sane {
 			return id

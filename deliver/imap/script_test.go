@@ -24,9 +24,10 @@ type script struct {
 	// folder is whether there is one.
 	folder func() bool
 
-	mu   *sync.Mutex
-	took []string // whole literals
-	said []string // commands, without their tags
+	sessions *sync.WaitGroup // those that are open
+	mu       *sync.Mutex
+	took     []string // whole literals
+	said     []string // commands, without their tags
 }
 
 const (
@@ -41,7 +42,7 @@ func (s *script) start(t *testing.T) (addr string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.mu = new(sync.Mutex)
+	s.mu, s.sessions = new(sync.Mutex), new(sync.WaitGroup)
 	var wg sync.WaitGroup
 	over := make(chan struct{})
 	t.Cleanup(func() { l.Close(); close(over); wg.Wait() })
@@ -51,7 +52,11 @@ func (s *script) start(t *testing.T) (addr string) {
 			if err != nil {
 				return
 			}
+			s.mu.Lock()
+			s.sessions.Add(1)
+			s.mu.Unlock()
 			wg.Go(func() {
+				defer s.sessions.Done()
 				defer conn.Close()
 				_ = s.serve(conn)
 			})
@@ -142,6 +147,13 @@ func (s *script) take(r *bufio.Reader, w io.Writer, tag, command string) (answer
 		return answer, nil
 	}
 	return tag + " " + answer, nil
+}
+
+// wait waits until the clients that there were have gone.
+func (s *script) wait() {
+	s.mu.Lock() // after those that were added
+	s.mu.Unlock()
+	s.sessions.Wait()
 }
 
 // commands returns what clients have said.

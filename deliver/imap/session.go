@@ -57,7 +57,8 @@ func (s *Sink) enter(ctx context.Context, ask bool) (ses *session, leave func(),
 	}
 	return ses, func() {
 		stop()
-		if s.session.used = time.Now(); s.session.wire.broken() {
+		// The end of ctx breaks the session, if it has not yet.
+		if s.session.used = time.Now(); s.session.wire.broken() || ctx.Err() != nil {
 			s.hangUp()
 		}
 		<-s.turn

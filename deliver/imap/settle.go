@@ -20,7 +20,7 @@ type listing struct {
 	next     imap.UID
 	exists   uint32
 	// from is the first UID that was listed; sizes are the messages' from
-	// there on, in octets, and sums the headSums that were asked for.
+	// there on, in octets, and sums the digests of their beginnings, as far as they were asked for.
 	from  imap.UID
 	sizes map[imap.UID]int64
 	sums  map[imap.UID]string
@@ -39,7 +39,7 @@ func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, err
 		return deliver.Unknown, s.fail("settle", err)
 	}
 	t, ok := parseToken(promise)
-	if !ok || t.Server != place(&s.server, "") {
+	if !ok || t.Server != s.account() {
 		return deliver.Unknown, nil
 	}
 	ses, leave, err := s.enter(ctx, false)
@@ -146,7 +146,7 @@ func (ses *session) count(l *listing, t token) (found int, err error) {
 		head := &imap.FetchItemBodySection{Peek: true, Partial: &imap.SectionPartial{Size: headLen}}
 		err := ses.fetch(ask, &imap.FetchOptions{BodySection: []*imap.FetchItemBodySection{head}}, func(m *imapclient.FetchMessageBuffer) {
 			if len(m.BodySection) > 0 {
-				l.sums[m.UID] = headSum(m.BodySection[0].Bytes)
+				l.sums[m.UID] = digest(m.BodySection[0].Bytes)
 			}
 		})
 		if err != nil {

@@ -59,7 +59,7 @@ func TestSettle(t *testing.T) {
 						t.Fatal("the connection was cut, and Commit did not notice")
 					}
 					// Else the server may still work on what it has.
-					m.sessions.Wait()
+					m.wait()
 
 					o.Server.Dial = nil
 					s := open(t, o)

@@ -3,21 +3,23 @@ package imap
 import (
 	"encoding/json"
 	"path/filepath"
+	"strings"
 
 	"github.com/emersion/go-imap/v2"
 )
 
 // token is what a promise of this sink says.
 type token struct {
-	// Server is the account, Folder the folder in it.
+	// Server is a digest of the account, Folder the folder in it.
 	Server string `json:"server"`
 	Folder string `json:"folder"`
 	// Validity is the folder's UIDVALIDITY, and Next a UID from which on all
 	// were free, 0 if the server did not say.
 	Validity uint32   `json:"validity"`
 	Next     imap.UID `json:"next"`
-	// Size and Sum are the message's size in octets and its headSum. Twin
-	// counts the messages before it in its batch that have the same.
+	// Size is the message's size in octets, and Sum the digest of its first
+	// headLen. Twin counts the messages before it in its batch that have the
+	// same.
 	Size int64  `json:"size"`
 	Sum  string `json:"sum"`
 	Twin int    `json:"twin"`
@@ -29,11 +31,13 @@ type token struct {
 
 // String returns the token in the form that a promise carries.
 func (t token) String() string {
-	b, err := json.Marshal(t)
-	if err != nil {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // it would take six octets for one
+	if err := e.Encode(t); err != nil {
 		panic(err) // strings and integers always marshal
 	}
-	return string(b)
+	return strings.TrimSuffix(b.String(), "\n")
 }
 
 func parseToken(s string) (t token, ok bool) {
