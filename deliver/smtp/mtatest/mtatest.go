@@ -47,11 +47,24 @@ func (s *Server) Kill() {
 	s.proc.kill()
 }
 
-// Restart starts the server again on the same addresses.
+// Restart starts the server again on the same addresses. It tries until what
+// was killed has let go of them.
 func (s *Server) Restart() {
 	s.tb.Helper()
-	if err := s.start(); err != nil {
-		s.tb.Fatalf("cannot start the server again: %v\n%s", err, s.log())
+	deadline := time.NewTimer(startLimit)
+	defer deadline.Stop()
+	retry := time.NewTicker(50 * time.Millisecond)
+	defer retry.Stop()
+	for {
+		err := s.start()
+		if err == nil {
+			return
+		}
+		select {
+		case <-retry.C:
+		case <-deadline.C:
+			s.tb.Fatalf("cannot start the server again: %v\n%s", err, s.log())
+		}
 	}
 }
 
