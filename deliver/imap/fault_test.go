@@ -190,15 +190,16 @@ func TestLogin(t *testing.T) {
 }
 
 // TestCutSpool takes the last two octets of a message out of the spool: as many
-// as end a command.
+// as end a command. The sink reads 32 KiB at once, so that nothing else is
+// missing of some of these.
 func TestCutSpool(t *testing.T) {
 	for _, caps := range []string{"", "LITERAL- UIDPLUS", "LITERAL+ UIDPLUS"} {
-		for _, size := range []int{10, 10_000, 100_000} {
+		for _, size := range []int{1000, 10_000, 32<<10 + 2, 64<<10 + 2} {
 			t.Run(fmt.Sprintf("%s, %d octets", caps, size), func(t *testing.T) {
 				script := script{caps: caps}
 				dir := t.TempDir()
 				s := open(t, options(script.start(t), durable.OS, dir))
-				b, _ := stage(t, s, letter("a", 1), letter("b", size))
+				b, _ := stage(t, s, letter("a", 1), letter("b", size-len(letter("b", 0))))
 				files, _ := filepath.Glob(filepath.Join(dir, "spool", "*"))
 				if len(files) != 1 {
 					t.Fatalf("the spool holds %q", files)
@@ -220,5 +221,24 @@ func TestCutSpool(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestRefusalOfAnother has the server refuse a literal while it has not
+// answered the message before: of that, nothing is known.
+func TestRefusalOfAnother(t *testing.T) {
+	script := script{caps: "LITERAL-", answer: always(hang), consent: func(size int) string {
+		if size > 4096 {
+			return "NO [TOOBIG] no"
+		}
+		return ""
+	}}
+	b, _ := stage(t, open(t, options(script.start(t), durable.OS, t.TempDir())), letter("a", 1), letter("b", 5000))
+	receipts, err := commit(t.Context(), b)
+	if e, ok := errors.AsType[*deliver.Error](err); !ok || e.Fault != deliver.FaultTemporary {
+		t.Errorf("Commit = %v", err)
+	}
+	if _, reported := receipts[0]; reported || receipts[1].Err == nil {
+		t.Errorf("receipts %+v", receipts)
 	}
 }

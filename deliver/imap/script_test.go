@@ -24,10 +24,11 @@ type script struct {
 	// folder is whether there is one.
 	folder func() bool
 
-	sessions *sync.WaitGroup // those that are open
-	mu       *sync.Mutex
-	took     []string // whole literals
-	said     []string // commands, without their tags
+	mu   *sync.Mutex
+	idle *sync.Cond // signalled when a session ends
+	open int        // sessions
+	took []string   // whole literals
+	said []string   // commands, without their tags
 }
 
 const (
@@ -42,7 +43,8 @@ func (s *script) start(t *testing.T) (addr string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.mu, s.sessions = new(sync.Mutex), new(sync.WaitGroup)
+	s.mu = new(sync.Mutex)
+	s.idle = sync.NewCond(s.mu)
 	var wg sync.WaitGroup
 	over := make(chan struct{})
 	t.Cleanup(func() { l.Close(); close(over); wg.Wait() })
@@ -53,12 +55,15 @@ func (s *script) start(t *testing.T) (addr string) {
 				return
 			}
 			s.mu.Lock()
-			s.sessions.Add(1)
+			s.open++
 			s.mu.Unlock()
 			wg.Go(func() {
-				defer s.sessions.Done()
-				defer conn.Close()
 				_ = s.serve(conn)
+				conn.Close()
+				s.mu.Lock()
+				s.open--
+				s.mu.Unlock()
+				s.idle.Broadcast()
 			})
 			wg.Go(func() { <-over; conn.Close() })
 		}
@@ -151,9 +156,11 @@ func (s *script) take(r *bufio.Reader, w io.Writer, tag, command string) (answer
 
 // wait waits until the clients that there were have gone.
 func (s *script) wait() {
-	s.mu.Lock() // after those that were added
-	s.mu.Unlock()
-	s.sessions.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.open > 0 {
+		s.idle.Wait()
+	}
 }
 
 // commands returns what clients have said.
