@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/filter"
 )
 
 // Account is one maildrop and all that a poll of it needs. Its fields are not
@@ -51,6 +52,8 @@ type Account struct {
 	Deliver []Target
 	// Route, if not nil, chooses other sinks for some messages.
 	Route *Route
+	// Filter, if not nil, sees each message before the sinks do.
+	Filter *filter.Filter
 	// Quarantine takes what a sink refuses for good; nil leaves such a
 	// message on the server.
 	Quarantine *Target
@@ -139,15 +142,17 @@ type Server struct {
 }
 
 // Addr returns host:port.
-func (s *Server) Addr() string {
-	port := s.Port
-	if port == 0 {
-		port = 110
-		if s.Security == ImplicitTLS {
-			port = 995
-		}
+func (s *Server) Addr() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.port())) }
+
+func (s *Server) port() int {
+	switch {
+	case s.Port != 0:
+		return s.Port
+	case s.Security == ImplicitTLS:
+		return 995
+	default:
+		return 110
 	}
-	return net.JoinHostPort(s.Host, strconv.Itoa(port))
 }
 
 // tlsConfig returns the configuration for a connection to s.

@@ -13,6 +13,15 @@ import (
 // server announced.
 var errTooLarge = errors.New("larger than max_size")
 
+// errSeam ends a body in which the reply to another command may stand. Where
+// commands are pipelined, a server that forgets a CRLF before the final dot,
+// or says a line too much, moves all that follows by one message.
+var errSeam = errors.New("what came for one message may be another's: the server's replies are out of step, or the message looks like it")
+
+// seam is what stands between two replies if the CRLF before the final dot of
+// the first is missing.
+var seam = []byte(".\r\n+OK")
+
 // headSize is how much of a message is looked at for its envelope before it
 // is streamed on.
 const headSize = 64 << 10
@@ -23,6 +32,20 @@ type body struct {
 	sums  *sums
 	limit int64 // 0 is none
 	err   error // how it ended: io.EOF if it came in whole
+
+	seams bool   // look for seams
+	tail  []byte // the last bytes read, for a seam between two reads
+}
+
+// newBody returns the body of a message; pipelined says that replies to other
+// commands may follow it.
+func newBody(r io.Reader, sums *sums, limit int64, pipelined bool) *body {
+	b := &body{r: r, sums: sums, limit: limit, seams: pipelined}
+	if pipelined {
+		// A line too much before a message becomes its first.
+		b.tail = append(make([]byte, 0, 2*len(seam)), ".\r\n"...)
+	}
+	return b
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -34,8 +57,27 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.limit > 0 && b.sums.octets > b.limit {
 		err = errTooLarge
 	}
+	if b.seams && b.hasSeam(p[:n]) {
+		err = errSeam
+	}
 	b.err = err
 	return n, err
+}
+
+// hasSeam looks for a seam that ends in the bytes that were read last.
+func (b *body) hasSeam(p []byte) bool {
+	if bytes.Contains(p, seam) {
+		return true
+	}
+	between := append(b.tail, p[:min(len(p), len(seam)-1)]...)
+	found := bytes.Contains(between, seam)
+	if len(p) >= len(seam) {
+		between = p[len(p)-len(seam)+1:]
+	} else if len(between) >= len(seam) {
+		between = between[len(between)-len(seam)+1:]
+	}
+	b.tail = append(b.tail[:0], between...)
+	return found
 }
 
 // compose returns what the sinks are told of a message, the message with the

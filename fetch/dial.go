@@ -15,6 +15,10 @@ import (
 
 const defaultSilence = 60 * time.Second
 
+// maxListing is how many messages a maildrop may hold. A listing without end
+// then costs 256 MiB of memory at most.
+const maxListing = 1_500_000
+
 // connect dials the server and returns a client that is greeted and, unless
 // the server is PlainText, encrypted and verified.
 func (s *Server) connect(ctx context.Context) (*pop3proto.Client, error) {
@@ -22,7 +26,9 @@ func (s *Server) connect(ctx context.Context) (*pop3proto.Client, error) {
 	if err != nil {
 		return nil, &ConnectError{Addr: s.Addr(), Err: err}
 	}
-	c, err := pop3proto.NewClient(ctx, conn, &pop3proto.Options{Timeout: s.silence(), Window: s.Window})
+	c, err := pop3proto.NewClient(ctx, conn, &pop3proto.Options{
+		Timeout: s.silence(), Window: s.Window, MaxMessages: maxListing,
+	})
 	if err != nil {
 		conn.Close()
 		return nil, &ConnectError{Addr: s.Addr(), Err: err}

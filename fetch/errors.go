@@ -42,11 +42,15 @@ func (e *LoginError) Error() string {
 // Unwrap returns the cause.
 func (e *LoginError) Unwrap() error { return e.Err }
 
-// SecretError means that the password could not be had. Err never holds it.
-type SecretError struct{ Err error }
+// SecretError means that the password or the access token could not be had.
+// Err never holds it.
+type SecretError struct {
+	Needs string // "password" or "token"
+	Err   error
+}
 
 // Error returns "no password: cause".
-func (e *SecretError) Error() string { return "no password: " + e.Err.Error() }
+func (e *SecretError) Error() string { return "no " + e.Needs + ": " + e.Err.Error() }
 
 // Unwrap returns the cause.
 func (e *SecretError) Unwrap() error { return e.Err }
@@ -149,8 +153,8 @@ func advise(err error) (Class, string) {
 	if e, ok := errors.AsType[*deliver.Error](err); ok {
 		return classOf[e.Fault], e.Hint
 	}
-	if _, ok := errors.AsType[*SecretError](err); ok {
-		return ClassOperator, "check the account's password options"
+	if e, ok := errors.AsType[*SecretError](err); ok {
+		return adviseSecret(e)
 	}
 	if errors.Is(err, errNoIdentity) {
 		return ClassOperator, "set keep: false for this account, so that each message is deleted once it is delivered"
@@ -164,6 +168,9 @@ func advise(err error) (Class, string) {
 	if errors.Is(err, errNotEncrypted) {
 		return ClassOperator, "use tls: implicit or tls: starttls; tls: none would send the password in the clear"
 	}
+	if class, hint, ok := adviseLogin(err); ok {
+		return class, hint
+	}
 	if e, ok := errors.AsType[*pop3proto.ReplyError](err); ok {
 		_, login := errors.AsType[*LoginError](err)
 		return adviseReply(e, login)
@@ -175,6 +182,24 @@ func advise(err error) (Class, string) {
 		return class, hint
 	}
 	return adviseNetwork(err)
+}
+
+// adviseSecret asks the error of a token's source whether it takes a person:
+// a provider that cannot be reached does not.
+func adviseSecret(e *SecretError) (Class, string) {
+	if t, ok := errors.AsType[interface {
+		error
+		Temporary() bool
+	}](e.Err); ok && e.Needs == "token" && t.Temporary() {
+		return ClassRetry, "the provider of the token could not be asked; try again later"
+	}
+	if h, ok := errors.AsType[interface {
+		error
+		Hint() string
+	}](e.Err); ok && h.Hint() != "" {
+		return ClassOperator, h.Hint()
+	}
+	return ClassOperator, fmt.Sprintf("check the account's %s options", e.Needs)
 }
 
 var classOf = map[deliver.Fault]Class{

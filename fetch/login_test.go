@@ -28,6 +28,9 @@ func TestMechanisms(t *testing.T) {
 		want   string // or part of the error
 	}{
 		{name: "the strongest", server: caps("SASL LOGIN PLAIN", "USER"), want: "plain"},
+		{name: "a challenge before the password, in the clear", server: pop3test.Behaviour{Mechanisms: []string{"PLAIN", "CRAM-MD5"}}, want: "cram-md5"},
+		{name: "SCRAM", server: pop3test.Behaviour{Mechanisms: []string{"PLAIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256"}}, want: "scram-sha-256"},
+		{name: "auth keeps SCRAM", server: caps("SASL PLAIN", "USER"), auth: []string{"scram-sha-256"}, want: "auth allows scram-sha-256"},
 		{name: "in lower case", server: caps("sasl plain", "user"), want: "plain"},
 		{name: "LOGIN before USER", server: caps("USER", "SASL LOGIN"), want: "login"},
 		{name: "USER alone", server: caps("USER"), want: "user"},

@@ -66,10 +66,15 @@ const maxCuts = 2
 // sessions runs sessions until there is nothing left to fetch.
 func (a *Account) sessions(ctx context.Context, o *Options, s *Summary) error {
 	var died error // how the last connection died, unless that was made good
+	singly := false
 	for cuts := 0; ; {
-		more, err := a.session(ctx, o, s)
+		more, err := a.session(ctx, o, s, singly)
 		_, cut := errors.AsType[*cutError](err)
 		switch {
+		case errors.Is(err, errSeam) && !singly && !o.draining():
+			// One command at a time, replies cannot get out of step.
+			o.report(Noticed{a.Name, fmt.Sprintf("%v; connecting again, without pipelining", err)})
+			singly = true
 		case cut && cuts < maxCuts && ctx.Err() == nil && !o.draining():
 			o.report(Noticed{a.Name, fmt.Sprintf("%v; connecting again", err)})
 			died = err
@@ -141,10 +146,10 @@ func outliveBudget(ctx context.Context) (context.Context, func()) {
 	return longer, func() { stop(); cancel(nil) }
 }
 
-// session runs one session. more is true if the maildrop holds messages
-// beyond the session's cap.
-func (a *Account) session(ctx context.Context, o *Options, sum *Summary) (more bool, err error) {
-	s := &session{Account: a, opts: o, summary: sum}
+// session runs one session, one command at a time if singly is set. more is
+// true if the maildrop holds messages beyond the session's cap.
+func (a *Account) session(ctx context.Context, o *Options, sum *Summary, singly bool) (more bool, err error) {
+	s := &session{Account: a, opts: o, summary: sum, singly: singly}
 	defer s.close()
 	if err := s.open(ctx); err != nil {
 		return false, err
@@ -236,6 +241,9 @@ func (a *Account) settle(ctx context.Context, o *Options) error {
 	}
 	for _, t := range a.targets() {
 		err = errors.Join(err, t.Sink.Sweep(ctx, a.Name))
+	}
+	if a.Filter != nil {
+		err = errors.Join(err, a.Filter.Sweep(ctx, a.Name))
 	}
 	return err
 }

@@ -32,11 +32,18 @@ type session struct {
 	rejects []Want          // for the quarantine
 	unnamed map[string]bool // keys of messages without a name; nil until asked for
 	report  *Report         // for Check; may be nil
+
+	singly    bool // one command at a time, whatever the server offers
+	pipelined bool // commands are pipelined
 }
 
 // open connects, logs in and asks what the server can do.
 func (s *session) open(ctx context.Context) error {
-	c, err := s.Server.connect(ctx)
+	server := s.Server
+	if s.singly {
+		server.Window = 1
+	}
+	c, err := server.connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -71,6 +78,7 @@ func (s *session) open(ctx context.Context) error {
 	if r := s.report; r != nil {
 		r.After = after
 	}
+	s.pipelined = server.Window != 1 && after.Has("PIPELINING")
 	return nil
 }
 
@@ -142,15 +150,19 @@ func (s *session) look(ctx context.Context) error {
 // without. top is false if the server does not know TOP.
 func (s *session) probe(ctx context.Context) (headers map[int]state.Sum, top bool, err error) {
 	headers = map[int]state.Sum{}
+	next := 0
 	for m, err := range s.client.Top(ctx, slices.Values(s.plan.Probe), 0) {
+		e := s.plan.Probe[next]
+		next++
 		if isReply(err) {
 			continue
-		} else if err != nil {
-			return nil, false, s.broken(err)
 		}
 		sums := newSums()
-		if _, err := m.WriteTo(sums); err != nil {
-			return nil, false, s.broken(err)
+		if err == nil {
+			_, err = m.WriteTo(sums)
+		}
+		if err != nil {
+			return nil, false, s.cut(ctx, Want{Entry: e, Key: e.UID}, err)
 		}
 		top = true
 		headers[m.Num] = sums.header.sum()
@@ -303,10 +315,9 @@ func (s *session) finish(ctx context.Context) error {
 			return s.broken(err)
 		}
 	}
-	if err := s.client.Quit(ctx); err != nil {
-		if marked == 0 {
-			return nil // nothing hung on it
-		}
+	if err := s.client.Quit(ctx); err != nil && len(due) == 0 {
+		return nil // nothing hung on it
+	} else if err != nil {
 		// RFC 1939 §6: some messages marked as deleted may not be removed.
 		// The rows stay Landed, and the next session deletes them without a
 		// download.

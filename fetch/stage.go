@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/filter"
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
@@ -26,25 +27,29 @@ func (d *download) stage(ctx context.Context, w Want, b *body) error {
 		return d.complete(ctx, w)
 	}
 	it := &item{want: w}
-	if len(aims) == 1 {
+	switch {
+	case d.Filter != nil && d.fixed == nil:
+		err = d.stageFiltered(ctx, it, aims, mail, message)
+	case len(aims) == 1:
 		err = d.stageIn(ctx, it, aims[0], mail, message)
-	} else {
+	default:
 		err = d.stageAll(ctx, it, aims, mail, message, b)
 	}
 	switch {
 	case errors.Is(b.err, errTooLarge):
 		return d.reject(ctx, d.fixed, w, b.err)
+	case faultOf(err) == deliver.FaultMessage:
+		return d.reject(ctx, d.fixed, w, err)
 	case err == nil && it.err == nil && b.err != io.EOF:
 		return errors.New("the sink took a message without reading it to its end")
 	case err != nil:
 		return err
-	case it.staged == 0:
+	case it.err != nil && it.staged == 0:
 		return d.reject(ctx, d.fixed, w, it.err)
+	case it.staged == 0:
+		return d.dropped(ctx, it)
 	}
-	it.octets, it.header, it.content = d.sums.octets, d.sums.header.sum(), d.sums.contentSum()
-	if it.want.Key == "" {
-		it.want.Key = d.unnamedKey(it.content)
-	}
+	d.seal(it)
 	d.batch.items = append(d.batch.items, it)
 	d.batch.bytes += it.octets
 	d.opts.report(Downloaded{Account: d.Name, UID: w.UID, Octets: it.octets})
@@ -71,6 +76,63 @@ func (d *download) stageIn(ctx context.Context, it *item, a aim, mail deliver.Ma
 		return err
 	}
 	return nil
+}
+
+// stageFiltered hands a message to its sinks as the filter wants it. Neither a
+// message that is to be dropped nor one for the quarantine is staged.
+func (d *download) stageFiltered(ctx context.Context, it *item, aims []aim, mail deliver.Mail, message io.Reader) error {
+	filtered, err := d.Filter.Run(ctx, mail, message)
+	if faultOf(err) == deliver.FaultTemporary && ctx.Err() == nil {
+		it.err = err // this message waits, and no other for it
+		return nil
+	} else if err != nil {
+		return err
+	}
+	defer filtered.Close()
+	if filtered.Warning != "" {
+		d.notice("%s", filtered.Warning)
+	}
+	switch filtered.Verdict {
+	case filter.Drop:
+		return nil
+	case filter.Quarantine:
+		return errQuarantine
+	}
+	for _, a := range aims {
+		if err := d.stageIn(ctx, it, a, mail, filtered.Open()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// errQuarantine is a filter's verdict.
+var errQuarantine = &deliver.Error{
+	Fault: deliver.FaultMessage, Target: "filter", Op: "the message belongs in quarantine",
+	Hint: "name a sink for such messages with quarantine",
+}
+
+// dropped books a message that its filter dropped: it counts as delivered.
+func (d *download) dropped(ctx context.Context, it *item) error {
+	d.seal(it)
+	const sink = "(dropped)"
+	if err := d.opts.State.Promise(ctx, d.Name, []state.Promise{it.promise(sink, "")}); err != nil {
+		return err
+	}
+	landing := state.Landing{UID: it.want.Key, Sink: sink, Where: "dropped by the filter"}
+	if err := d.opts.State.Land(ctx, d.Name, d.opts.now().Unix(), []state.Landing{landing}); err != nil {
+		return err
+	}
+	d.notice("the filter dropped message %q", it.want.UID)
+	return d.tally(ctx, d.fixed, it)
+}
+
+// seal notes what is known of a message once it has come in whole.
+func (d *download) seal(it *item) {
+	it.octets, it.header, it.content = d.sums.octets, d.sums.header.sum(), d.sums.contentSum()
+	if it.want.Key == "" {
+		it.want.Key = d.unnamedKey(it.content)
+	}
 }
 
 // stageAll hands a message to several sinks, one after the other, from a copy

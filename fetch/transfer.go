@@ -101,7 +101,7 @@ func (d *download) run(ctx context.Context, wants []Want) error {
 			}
 			continue
 		}
-		b := &body{r: m, sums: d.sums, limit: d.limit}
+		b := newBody(m, d.sums, d.limit, d.pipelined)
 		if err := d.stage(ctx, w, b); err != nil {
 			if ctx.Err() != nil || b.err != nil && b.err != io.EOF {
 				return d.cut(ctx, w, cmp.Or(b.err, err))
@@ -164,6 +164,9 @@ func (d *download) cut(ctx context.Context, w Want, err error) error {
 // cut handles a connection that died, or a budget that ran out, while w was on
 // its way.
 func (s *session) cut(ctx context.Context, w Want, err error) error {
+	if errors.Is(err, errSeam) {
+		return s.broken(err) // it is no fault of the message
+	}
 	if ctx.Err() == nil {
 		err = s.broken(err)
 		return errors.Join(&cutError{err}, s.suspect(ctx, w, err))

@@ -105,3 +105,36 @@ func TestSlowLorisBeforeLogin(t *testing.T) {
 		t.Errorf("%v: %v", s.Class, s.Err)
 	}
 }
+
+// Where commands are pipelined, a CRLF that is missing before the final dot,
+// or a line too much, moves all that follows by one message. No message may
+// hold another's bytes, and none may be lost.
+func TestRepliesOutOfStep(t *testing.T) {
+	for name, fault := range map[string]pop3test.Fault{
+		"no CRLF before the dot": pop3test.NoFinalCRLF("RETR").UID("u2").Times(1),
+		"a line too much":        pop3test.Prepend("RETR", "+OK still here\r\n").UID("u2").Times(1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, pop3test.Behaviour{})
+			want := r.fill(5)
+			r.drop.Order(fault)
+			s := r.succeed()
+			r.expect(want...)
+			if s.Deleted != 5 || s.Sessions != 2 {
+				t.Errorf("deleted %d in %d sessions", s.Deleted, s.Sessions)
+			}
+		})
+	}
+}
+
+// A message that only looks like replies out of step is fetched all the same.
+func TestLooksOutOfStep(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	want := append(r.fill(3), "Subject: x\n\nThe end.\n+OK then\n")
+	r.drop.Add("x", []byte(want[3]))
+	s := r.succeed()
+	r.expect(want...)
+	if s.Deleted != 4 {
+		t.Errorf("deleted %d", s.Deleted)
+	}
+}

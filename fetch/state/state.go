@@ -55,7 +55,7 @@ func (s Sum) IsZero() bool { return s == Sum{} }
 // seconds; 0 is never.
 type Row struct {
 	// UID is the key: the server's unique-id, any bytes; or, for a message
-	// that has no usable one, a NUL followed by the bytes of Header.
+	// that has no usable one, a NUL followed by the bytes of Header or Content.
 	UID   string
 	Phase Phase
 	// Size is in octets, as retrieved; before that, as the server said.

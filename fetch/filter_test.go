@@ -1,0 +1,84 @@
+package fetch_test
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/mailhaul/mailhaul/deliver/durable"
+	"github.com/mailhaul/mailhaul/deliver/filter"
+	"github.com/mailhaul/mailhaul/deliver/spool"
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
+)
+
+// filtered returns a rig whose account shows its mail to a shell script.
+func filtered(t *testing.T, script string, o filter.Options) *rig {
+	r := newRig(t, pop3test.Behaviour{})
+	o.Argv = []string{"sh", "-c", script}
+	o.Spool = spool.New(filepath.Join(t.TempDir(), "spool"), durable.OS)
+	var err error
+	r.account.Filter, err = filter.New(o)
+	check(t, err)
+	return r
+}
+
+func TestFilterChangesMessages(t *testing.T) {
+	r := filtered(t, "echo X-Spam: no; cat", filter.Options{})
+	archive, archived := r.another("archive")
+	r.account.Deliver = append(r.account.Deliver, archive)
+	var want []string
+	for _, m := range r.fill(3) {
+		want = append(want, "X-Spam: no\n"+m)
+	}
+	s := r.succeed()
+	r.expect(want...)
+	expectMail(t, "the archive", archived(), want...)
+	if s.Deleted != 3 {
+		t.Errorf("deleted %d", s.Deleted)
+	}
+}
+
+func TestFilterVerdicts(t *testing.T) {
+	const script = `case "$(cat)" in *bad*) exit 99;; *odd*) exit 100;; esac; echo "Subject: passed"; echo`
+	r := filtered(t, script, filter.Options{AllowDrop: true})
+	quarantine, quarantined := r.another("quarantine")
+	r.account.Quarantine = &quarantine
+	r.drop.Add("a", []byte("Subject: bad\n\n"))
+	r.drop.Add("b", []byte("Subject: odd\n\n"))
+	r.drop.Add("c", []byte("Subject: fine\n\n"))
+	s := r.succeed()
+	r.expect("Subject: passed\n\n")
+	expectMail(t, "the quarantine", quarantined(), "Subject: odd\n\n")
+	if s.Deleted != 3 || s.Fetched != 3 {
+		t.Errorf("fetched %d, deleted %d", s.Fetched, s.Deleted)
+	}
+	r.drop.Restore()
+	if s := r.succeed(); s.Deleted != 3 {
+		t.Errorf("of the restored mail, deleted %d", s.Deleted)
+	}
+	r.expect("Subject: passed\n\n")
+}
+
+// A filter that fails lets mail through, with a word about it; or the message
+// waits, and the others do not.
+func TestFilterFails(t *testing.T) {
+	const script = `if grep -q number; then exit 1; fi; echo "Subject: passed"; echo`
+	for _, on := range []filter.OnFailure{filter.Deliver, filter.Wait} {
+		r := filtered(t, script, filter.Options{OnFailure: on})
+		want := r.fill(1)
+		r.drop.Add("fine", []byte("Subject: fine\n\n"))
+		s := r.poll()
+		if on == filter.Deliver {
+			r.expect(append(want, "Subject: passed\n\n")...)
+			if notes := eventsOf[fetch.Noticed](r); s.Class != fetch.ClassFine || len(notes) != 1 {
+				t.Errorf("%v, noticed %v: %v", s.Class, notes, s.Err)
+			}
+			continue
+		}
+		r.expect("Subject: passed\n\n")
+		if s.Class != fetch.ClassRefused || s.Deleted != 1 {
+			t.Errorf("%v, deleted %d: %v", s.Class, s.Deleted, s.Err)
+		}
+		r.expectRefused("u1", "filter")
+	}
+}
