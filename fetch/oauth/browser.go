@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/url"
@@ -41,7 +42,7 @@ func (c *Client) Browser(ctx context.Context, show func(address string) error) (
 		redirect: "http://" + net.JoinHostPort(host, port), turn: make(chan struct{}, 1), end: make(chan ending, 1),
 	}
 	server := &http.Server{
-		Handler: v, ReadTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10,
+		Handler: v, ErrorLog: log.New(io.Discard, "", 0), ReadTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
 	go server.Serve(l) // ends by Close or Shutdown

@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
@@ -30,7 +31,7 @@ func (s *Store) lock(ctx context.Context, c *Client) (unlock func(), err error) 
 		}
 		select {
 		case <-ctx.Done():
-			return nil, errors.Join(ctx.Err(), f.Close())
+			return nil, errors.Join(fmt.Errorf("another process has locked %s: %w", f.Name(), ctx.Err()), f.Close())
 		case <-again.C:
 		}
 	}

@@ -58,9 +58,6 @@ type rotation struct {
 // NewSource returns a source of access tokens by the grant of a client.
 func NewSource(c *Client, s *Store) *Source { return &Source{client: c, store: s} }
 
-// Client returns the client that the source acts for.
-func (s *Source) Client() *Client { return s.client }
-
 // Token returns an access token that is good for a while, five minutes where
 // the provider's tokens live long enough. The error is a *GrantError if a
 // person must log in again, a *TemporaryError if the provider could not be
@@ -138,8 +135,11 @@ func (s *Source) refresh(ctx context.Context) (access string, life time.Duration
 		return "", 0, err // before there is a folder to lock in
 	}
 	unlock, err := s.store.lock(ctx, s.client)
-	if err != nil {
-		return "", 0, s.timedOut(ctx, err)
+	switch {
+	case err != nil && ctx.Err() != nil: // a process that is stuck has it
+		return "", 0, &TemporaryError{Provider: s.client.Provider.Name, Err: err}
+	case err != nil:
+		return "", 0, err
 	}
 	defer unlock()
 	g, err := s.store.Load(s.client)
@@ -155,7 +155,7 @@ func (s *Source) refresh(ctx context.Context) (access string, life time.Duration
 	}
 	t, err := s.client.ask(ctx, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {*g.refresh}})
 	if err != nil {
-		return "", 0, s.timedOut(ctx, err)
+		return "", 0, err
 	}
 	g.renew(t)
 	if err := s.store.save(s.client, g); err != nil {
@@ -168,14 +168,4 @@ func (s *Source) refresh(ctx context.Context) (access string, life time.Duration
 		life = unknownLife
 	}
 	return t.Access, life, nil
-}
-
-// timedOut makes the end of refreshLimit, which is no caller's doing, an
-// error to try again after.
-func (s *Source) timedOut(ctx context.Context, err error) error {
-	var known interface{ Temporary() bool }
-	if ctx.Err() == nil || errors.As(err, &known) {
-		return err
-	}
-	return &TemporaryError{Provider: s.client.Provider.Name, Err: err}
 }

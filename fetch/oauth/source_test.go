@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/mailhaul/mailhaul/fetch/oauth"
 	"github.com/mailhaul/mailhaul/fetch/oauth/oauthtest"
 )
@@ -263,6 +265,33 @@ func TestSilentProvider(t *testing.T) {
 		p.Next(oauthtest.Hold(nil, nil))
 		_, err := s.Token(t.Context())
 		isTemporary(t, err)
+	})
+}
+
+func TestStuckProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := oauthtest.New(oauthtest.Options{})
+		c := client(p)
+		state := t.TempDir()
+		store := oauth.NewStore(state)
+		login(t, c, store)
+		locks, err := filepath.Glob(filepath.Join(state, "oauth", "*.lock"))
+		if err != nil || len(locks) != 1 {
+			t.Fatal(locks, err)
+		}
+		f, err := os.Open(locks[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			t.Fatal(err)
+		}
+		_, err = oauth.NewSource(c, store).Token(t.Context())
+		isTemporary(t, err)
+		if p.Refreshes() != 0 {
+			t.Error("it refreshed all the same")
+		}
 	})
 }
 
