@@ -1,9 +1,20 @@
 package mech
 
-import "github.com/emersion/go-sasl"
+import (
+	"github.com/emersion/go-sasl"
+	"github.com/jcmturner/gokrb5/v8/iana/nametype"
+	"github.com/jcmturner/gokrb5/v8/messages"
+	"github.com/jcmturner/gokrb5/v8/types"
+)
 
 // NewWithNonce is New with a nonce that an RFC has chosen.
 func NewWithNonce(name string, c Credentials, nonce string) (sasl.Client, error) {
 	c.nonce = nonce
 	return New(name, c)
+}
+
+// NewGSSAPI is GSSAPI with a ticket that no KDC has issued.
+func NewGSSAPI(tkt messages.Ticket, key types.EncryptionKey, authzid string) sasl.Client {
+	name := types.NewPrincipalName(nametype.KRB_NT_PRINCIPAL, "alice")
+	return &gssapiClient{authzid: authzid, ticket: ticket{tkt, key, "EXAMPLE.ORG", name}}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/emersion/go-sasl"
 	"github.com/jcmturner/gokrb5/v8/asn1tools"
 	"github.com/jcmturner/gokrb5/v8/crypto"
 	"github.com/jcmturner/gokrb5/v8/gssapi"
@@ -29,7 +30,7 @@ type gssapiClient struct {
 	agreed        bool
 }
 
-func newGSSAPI(c Credentials) (*gssapiClient, error) {
+func newGSSAPI(c Credentials) (sasl.Client, error) {
 	tkt, err := c.Kerberos.ticket(c.Service+"/"+c.Host, c.User)
 	if err != nil {
 		return nil, fmt.Errorf("gssapi: %w", err)

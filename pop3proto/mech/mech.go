@@ -60,8 +60,9 @@ const tooMany = "the server asks for more than the mechanism has to say"
 const maxChallenge = 4 << 10
 
 // New returns the client side of a mechanism, by its name of Strongest. It is
-// good for one login. The error says what the credentials lack; of GSSAPI,
-// also why there is no ticket to be had.
+// good for one login. The error says what the credentials lack. For GSSAPI it
+// asks the KDCs of krb5.conf for a ticket, waiting 5 seconds for each at most,
+// and the error may be that there is none.
 func New(name string, c Credentials) (sasl.Client, error) {
 	if err := c.check(name); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)

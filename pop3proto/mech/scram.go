@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/emersion/go-sasl"
 	"github.com/xdg-go/scram"
 	"github.com/xdg-go/stringprep"
 )
@@ -36,7 +37,7 @@ type scramClient struct {
 	round    int
 }
 
-func newSCRAM(name string, c Credentials) (*scramClient, error) {
+func newSCRAM(name string, c Credentials) (sasl.Client, error) {
 	hash, plus := scram.SHA256, strings.HasSuffix(name, "-plus")
 	if strings.HasPrefix(name, "scram-sha-1") {
 		hash = scram.SHA1
