@@ -54,7 +54,7 @@ func (ses *session) authenticate(ctx context.Context) error {
 	_, none := errors.AsType[*remote.MechanismError](err)
 	switch {
 	case err == nil:
-		err = ses.client.Authenticate(client)
+		err = remote.Finish(client, ses.client.Authenticate(client))
 	case ses.wire.broken():
 		// That is why it offered nothing.
 	case none && !caps.Has(imap.CapLoginDisabled) && server.Secret != nil:

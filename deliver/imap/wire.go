@@ -193,11 +193,12 @@ func (w *wire) broken() bool {
 	return w.closed || w.err != nil
 }
 
-// cause is why the connection broke, nil if it was not the connection.
+// cause is why the connection broke, nil if it was not the connection and not
+// the server's will.
 func (w *wire) cause() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.err == errHungUp && w.bye != "" {
+	if w.bye != "" && (w.err == nil || w.err == errHungUp) {
 		return fmt.Errorf("%w: %.200q", errHungUp, w.bye)
 	}
 	return w.err
