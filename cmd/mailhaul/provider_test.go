@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/base64"
 	"io"
 	"net/http"
 	"os"
@@ -91,11 +92,15 @@ func visit(address string) (page string, err error) {
 	return string(text), err
 }
 
-// secretsOf returns the secrets of all providers of a script.
-func secretsOf(env *testscript.Env) []string {
-	var all []string
-	for _, p := range env.Values[providers{}].(map[string]*oauthtest.Server) {
-		all = append(all, p.Secrets()...)
+// secretsOf returns what must never be seen of a script with these providers:
+// the password, and what OAuth gave, also encoded and cut short.
+func secretsOf(of any) []string {
+	all := []string{password}
+	for _, p := range of.(map[string]*oauthtest.Server) {
+		for _, secret := range p.Secrets() {
+			encoded := base64.StdEncoding.EncodeToString([]byte(secret))
+			all = append(all, secret[:20], secret[len(secret)-20:], encoded[:20])
+		}
 	}
 	return all
 }
