@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/emersion/go-sasl"
+
+	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
 // SecretError means that the password could not be had. Err never holds it.
@@ -31,25 +33,41 @@ func (e *MechanismError) Error() string {
 }
 
 // Mechanism returns the strongest SASL mechanism for a login as User among
-// those that the server offers, and its name: PLAIN (RFC 4616), else LOGIN.
-// Both send the password as it is, so it must be called once the connection
-// is as secure as Protection says. The error is a *SecretError or a
-// *MechanismError.
+// those that the server offers, and its name: SCRAM (RFC 5802, RFC 7677)
+// before PLAIN (RFC 4616) and LOGIN. These two send the password as it is, so
+// it must be called once the connection is as secure as Protection says. The
+// error is a *SecretError or a *MechanismError. Finish has the last word on
+// the login.
 func (s *Server) Mechanism(ctx context.Context, offered []string) (client sasl.Client, name string, err error) {
-	for _, name := range []string{sasl.Plain, sasl.Login} {
-		if !slices.ContainsFunc(offered, func(o string) bool { return strings.EqualFold(o, name) }) {
+	for _, m := range mech.Strongest(true) {
+		// What binds itself to a TLS connection would have to be shown it.
+		if m.Needs != mech.Password || m.OnlyNamed || strings.HasSuffix(m.Name, "-plus") {
+			continue
+		}
+		if !slices.ContainsFunc(offered, func(o string) bool { return strings.EqualFold(o, m.Name) }) {
 			continue
 		}
 		secret, err := s.secret(ctx)
 		if err != nil {
 			return nil, "", &SecretError{Err: err}
 		}
-		if name == sasl.Login {
-			return &login{answers: []string{s.User, secret}}, name, nil
+		client, err := mech.New(m.Name, mech.Credentials{User: s.User, Password: secret})
+		if err != nil {
+			return nil, "", &SecretError{Err: err}
 		}
-		return sasl.NewPlainClient("", s.User, secret), name, nil
+		return client, strings.ToUpper(m.Name), nil
 	}
 	return nil, "", &MechanismError{Offered: offered}
+}
+
+// Finish returns what to make of the end of a login by client: err, or an
+// error where the server let us in without the proof that the mechanism asks
+// of it.
+func Finish(client sasl.Client, err error) error {
+	if f, ok := client.(interface{ Done(error) error }); ok {
+		return f.Done(err)
+	}
+	return err
 }
 
 func (s *Server) secret(ctx context.Context) (string, error) {
@@ -57,19 +75,4 @@ func (s *Server) secret(ctx context.Context) (string, error) {
 		return "", errors.New("none is configured")
 	}
 	return s.Secret(ctx)
-}
-
-// login is LOGIN (draft-murchison-sasl-login-00). Servers word the two
-// questions as they like, and so only their order counts.
-type login struct{ answers []string }
-
-func (l *login) Start() (mech string, ir []byte, err error) { return sasl.Login, nil, nil }
-
-func (l *login) Next([]byte) ([]byte, error) {
-	if len(l.answers) == 0 {
-		return nil, sasl.ErrUnexpectedServerChallenge
-	}
-	answer := l.answers[0]
-	l.answers = l.answers[1:]
-	return []byte(answer), nil
 }

@@ -212,7 +212,7 @@ func TestMechanism(t *testing.T) {
 		said    []string
 	}{
 		{"LOGIN PLAIN", "PLAIN", []string{"\x00me\x00secret"}},
-		{"CRAM-MD5 login", "LOGIN", []string{"", "me", "secret"}},
+		{"DIGEST-MD5 login", "LOGIN", []string{"", "me", "secret"}},
 	} {
 		client, name, err := s.Mechanism(t.Context(), strings.Fields(test.offered))
 		if err != nil || name != test.name {

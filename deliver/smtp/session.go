@@ -127,7 +127,7 @@ func (ss *session) open(ctx context.Context) error {
 	_, offered := ss.client.Extension("AUTH")
 	mechanism, _, err := server.Mechanism(ctx, strings.Fields(offered))
 	if err == nil {
-		err = ss.client.Auth(mechanism)
+		err = remote.Finish(mechanism, ss.client.Auth(mechanism))
 	}
 	if err != nil {
 		return s.openError(replied("AUTH", err))
