@@ -3,6 +3,7 @@ package imap
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
@@ -50,7 +51,10 @@ func (ses *session) authenticate(ctx context.Context) error {
 		}
 	}
 	caps := ses.client.Caps()
-	client, _, err := server.Mechanism(ctx, caps.AuthMechanisms())
+	// SCRAM ends with an empty response, which imapclient writes as "=", as
+	// if it were an initial one. Servers do not take that.
+	offered := slices.DeleteFunc(caps.AuthMechanisms(), func(name string) bool { return strings.HasPrefix(name, "SCRAM-") })
+	client, _, err := server.Mechanism(ctx, offered)
 	_, none := errors.AsType[*remote.MechanismError](err)
 	switch {
 	case err == nil:
