@@ -48,9 +48,9 @@ func (w *wiring) source(a config.Account) *oauth.Source {
 func grantText(g oauth.Grant, account string, now time.Time) (text, warning string) {
 	text = fmt.Sprintf("%s gave access %s, last refreshed %s", g.Provider, ago(g.Granted.Unix(), now), ago(g.Refreshed.Unix(), now))
 	if ends, known := g.Ends(); known {
-		warning = fmt.Sprintf("it ends in %s: before then, run: mailhaul login %s", span(ends.Sub(now)), account)
+		warning = fmt.Sprintf("it ends in %s; before then run mailhaul login %s", span(ends.Sub(now)), account)
 		if !ends.After(now) {
-			warning = fmt.Sprintf("it ended %s: run: mailhaul login %s", ago(ends.Unix(), now), account)
+			warning = fmt.Sprintf("it ended %s; run mailhaul login %s", ago(ends.Unix(), now), account)
 		}
 	}
 	return text, warning

@@ -112,7 +112,6 @@ func (w *wiring) account(a config.Account) *fetch.Account {
 			Silence: a.Timeout, Window: a.Window,
 		},
 		User:        a.User,
-		Secret:      a.Password.Read,
 		Auth:        a.Auth,
 		Keep:        fetch.Keep(a.Keep),
 		MaxSize:     a.MaxSize,
@@ -126,6 +125,8 @@ func (w *wiring) account(a config.Account) *fetch.Account {
 		account.Token = w.source(a).Token
 	case a.TokenCommand.IsSet():
 		account.Token = a.TokenCommand.Read
+	case a.Password.IsSet():
+		account.Secret = a.Password.Read
 	}
 	if a.Quarantine != "" {
 		account.Quarantine = &fetch.Target{Name: a.Quarantine, Sink: w.sinks[a.Quarantine]}

@@ -48,7 +48,7 @@ func (e *TemporaryError) Unwrap() error { return e.Err }
 func (e *TemporaryError) Temporary() bool { return true }
 
 // login is the advice after which there is a new grant.
-func (c *Client) login() string { return "run: mailhaul login " + c.Account }
+func (c *Client) login() string { return "run mailhaul login " + c.Account }
 
 // refusal is the error of a provider that said no by a code.
 func (c *Client) refusal(code, text string) *GrantError {
