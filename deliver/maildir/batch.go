@@ -35,7 +35,7 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	m := message{tmp: b.s.unique(accountMark(mail.Account))}
+	m := message{tmp: b.s.unique(b.s.mark(mail.Account))}
 	var err error
 	m.file, err = b.s.fs.OpenFile(b.s.path("tmp", m.tmp), os.O_WRONLY|os.O_CREATE|os.O_EXCL, b.s.mode)
 	if err != nil {

@@ -40,6 +40,9 @@ type Options struct {
 	Subfolder string
 	// Host names this machine in file names; empty asks the system.
 	Host string
+	// Owner tells apart those who deliver into one Maildir and may have
+	// accounts of the same name: Sweep removes the files of its own only.
+	Owner string
 	// Now tells the time; nil is time.Now.
 	Now func() time.Time
 }
@@ -53,6 +56,8 @@ type Sink struct {
 	host string
 	now  func() time.Time
 
+	owner string
+
 	names atomic.Uint64 // how many names this sink has made
 
 	mu    sync.Mutex
@@ -65,7 +70,7 @@ var _ deliver.Sink = (*Sink)(nil)
 // Begin does. Its error is a *deliver.Error with FaultOperator, for arguments
 // that cannot be meant.
 func New(path string, o Options) (*Sink, error) {
-	s := &Sink{fs: o.FS, dir: "maildir", mode: o.FileMode, host: o.Host, now: o.Now}
+	s := &Sink{fs: o.FS, dir: "maildir", mode: o.FileMode, host: o.Host, owner: o.Owner, now: o.Now}
 	if path == "" {
 		return nil, s.fault(deliver.FaultOperator, "no path", nil, "name the folder of the Maildir")
 	}

@@ -25,10 +25,10 @@ func (s *Sink) unique(mark string) string {
 // ours matches the names that unique makes and catches the mark.
 var ours = regexp.MustCompile(`^[0-9]+\.M[0-9]+P[0-9]+Q[0-9]+R[0-9a-f]{8}A([0-9a-f]{12})\.`)
 
-// accountMark stands for an account in a file name. An account's own name may
-// hold anything, and need not be readable by all who can list the folder.
-func accountMark(account string) string {
-	sum := sha256.Sum256([]byte(account))
+// mark stands for an account in a file name. An account's own name may hold
+// anything, and need not be readable by all who can list the folder.
+func (s *Sink) mark(account string) string {
+	sum := sha256.Sum256([]byte(s.owner + "\x00" + account))
 	return hex.EncodeToString(sum[:6])
 }
 

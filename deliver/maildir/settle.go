@@ -178,7 +178,7 @@ func (s *Sink) Sweep(ctx context.Context, account string) error {
 	} else if err != nil {
 		return s.failed("list tmp/", err)
 	}
-	mark := accountMark(account)
+	mark := s.mark(account)
 	for _, e := range entries {
 		m := ours.FindStringSubmatch(e.Name())
 		if m == nil || m[1] != mark && m[1] != probeMark {

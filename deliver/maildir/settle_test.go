@@ -105,11 +105,13 @@ func TestSweepKeeps(t *testing.T) {
 		}
 		f.Close()
 	}
+	stranger := open(t, "/m", maildir.Options{FS: fsys, Owner: "somebody else"})
 	for _, test := range []struct {
+		by      *maildir.Sink
 		account string
 		left    int
-	}{{"play", 5}, {"work", 4}, {"work", 4}} {
-		if err := s.Sweep(t.Context(), test.account); err != nil {
+	}{{stranger, "work", 5}, {s, "play", 5}, {s, "work", 4}, {s, "work", 4}} {
+		if err := test.by.Sweep(t.Context(), test.account); err != nil {
 			t.Fatal(err)
 		}
 		if entries, _ := fsys.ReadDir("/m/tmp"); len(entries) != test.left {
