@@ -18,7 +18,7 @@ const module = "github.com/mailhaul/mailhaul/"
 // never sideways: a package that is not here may import nothing of ours, and
 // a sink is what sinkMayImport says. Under cmd everything may be imported.
 var mayImport = map[string][]string{
-	"fetch":                       {"deliver", "deliver/envelope", "fetch/state", "pop3proto", "pop3proto/mech"},
+	"fetch":                       {"deliver", "deliver/envelope", "deliver/filter", "fetch/state", "pop3proto", "pop3proto/mech"},
 	"deliver/spool":               {"deliver", "deliver/durable"},
 	"deliver/delivertest":         {"deliver", "deliver/durable", "deliver/durable/durabletest"},
 	"deliver/durable/durabletest": {"deliver/durable"},
@@ -32,8 +32,13 @@ var sinkMayImport = []string{"deliver", "deliver/durable", "deliver/envelope", "
 // testsOfMayImport is what the test files of one package may import besides:
 // the tests of whole polls deliver into real sinks.
 var testsOfMayImport = map[string][]string{
-	"fetch":       {"deliver/maildir", "deliver/mbox", "deliver/spool", "deliver/durable"},
-	"fetch/oauth": {"pop3proto", "pop3proto/mech"},
+	"fetch": {"deliver/maildir", "deliver/mbox", "deliver/spool", "deliver/durable"},
+	"fetch/modeltest": {
+		"fetch", "fetch/state", "deliver", "deliver/durable", "deliver/maildir", "deliver/mbox", "deliver/spool", "pop3proto",
+	},
+	"fetch/oauth":  {"pop3proto", "pop3proto/mech", "fetch/oauth/oauthtest"},
+	"pop3proto":    {"pop3proto/mech"},
+	"deliver/smtp": {"deliver/smtp/mtatest"},
 }
 
 // foundations lie below deliver and are no sinks.
