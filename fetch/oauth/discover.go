@@ -38,41 +38,40 @@ func (c *Client) Discover(ctx context.Context) error {
 		return err
 	}
 	path := strings.TrimSuffix(u.Path, "/")
+	var unreadable error
 	for _, place := range []string{
 		"/.well-known/oauth-authorization-server" + path, // RFC 8414 §3.1
 		path + "/.well-known/openid-configuration",
 	} {
 		at := url.URL{Scheme: u.Scheme, Host: u.Host, Path: place}
-		m, err := c.metadata(ctx, at.String())
+		status, body, err := c.get(ctx, at.String())
 		if err != nil {
 			return err
 		}
-		if m != nil {
-			return c.learn(m)
+		if status != http.StatusOK {
+			continue
 		}
+		var m metadata
+		if json.Unmarshal(body, &m) == nil {
+			return c.learn(&m)
+		}
+		// Some servers answer every address with a page, and so do networks
+		// that want a login of their own.
+		unreadable = &TemporaryError{Provider: p.Name, Err: errors.New("what it tells of its endpoints cannot be read")}
+	}
+	if unreadable != nil {
+		return unreadable
 	}
 	return &GrantError{Provider: p.Name, Text: fmt.Sprintf("%q does not tell its endpoints", p.Issuer),
 		Advice: "check issuer, or set auth_url and token_url instead"}
 }
 
-// metadata reads what is published at an address, nil if nothing is.
-func (c *Client) metadata(ctx context.Context, address string) (*metadata, error) {
+func (c *Client) get(ctx context.Context, address string) (status int, body []byte, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
-	status, body, err := c.do(req)
-	if err != nil {
-		return nil, err
-	}
-	if status != http.StatusOK {
-		return nil, nil
-	}
-	m := new(metadata)
-	if json.Unmarshal(body, m) != nil {
-		return nil, &TemporaryError{Provider: c.Provider.Name, Err: errors.New("the answer cannot be read")}
-	}
-	return m, nil
+	return c.do(req)
 }
 
 // learn fills in the provider from its metadata.

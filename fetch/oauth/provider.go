@@ -118,7 +118,8 @@ func (p *Provider) ScopesFor(protocols ...Protocol) []string {
 // needs none.
 func CheckURL(address string) error {
 	u, err := url.Parse(address)
-	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" {
+	const longest = 2000
+	if err != nil || len(address) > longest || u.Host == "" || u.User != nil || u.Fragment != "" {
 		return errors.New("not the address of a server") // it may hold a password
 	}
 	ip := net.ParseIP(u.Hostname())

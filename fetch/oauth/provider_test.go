@@ -2,6 +2,7 @@ package oauth_test
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -66,6 +67,7 @@ func TestCheckURL(t *testing.T) {
 		"https://sso.example.com/token": true, "http://127.0.0.1:80/token": true, "http://localhost/": true, "http://[::1]:1/": true,
 		"http://sso.example.com/token": false, "http://localhost.example.com/": false, "ftp://127.0.0.1/": false, "sso.example.com": false,
 		"https://": false, "https://me:hunter2@sso.example.com/": false, "https://sso.example.com/#x": false, "": false, "https://%zz": false,
+		"https://sso.example.com/" + strings.Repeat("x", 2000): false,
 	} {
 		if err := oauth.CheckURL(address); (err == nil) != good {
 			t.Errorf("%q: %v", address, err)
@@ -87,6 +89,34 @@ func TestDiscovery(t *testing.T) {
 		other := client(p)
 		other.Provider = oauth.Provider{Name: "sso", Issuer: p.URL}
 		token(t, oauth.NewSource(other, store))
+	})
+}
+
+// Where one of the two places holds a page for people, the other counts; where
+// both do, something is between us and the provider.
+func TestDiscoveryAmongPages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := oauthtest.New(oauthtest.Options{})
+		c := client(p)
+		portal := true
+		c.HTTP.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+			switch {
+			case portal || strings.HasSuffix(r.URL.Path, "/oauth-authorization-server"):
+				w := httptest.NewRecorder()
+				_, _ = w.WriteString("<h1>Welcome</h1>")
+				return w.Result(), nil
+			case strings.HasSuffix(r.URL.Path, "/openid-configuration"):
+				r = r.Clone(r.Context())
+				r.URL.Path = "/.well-known/oauth-authorization-server"
+			}
+			return p.RoundTrip(r)
+		})
+		c.Provider = oauth.Provider{Name: "sso", Issuer: p.URL}
+		isTemporary(t, c.Discover(t.Context()))
+		portal = false
+		if err := c.Discover(t.Context()); err != nil || c.Provider.TokenURL != p.URL+"/token" {
+			t.Errorf("learned %+v, error %v", c.Provider, err)
+		}
 	})
 }
 
