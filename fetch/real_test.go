@@ -1,0 +1,202 @@
+package fetch_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mailhaul/mailhaul/deliver/durable"
+	"github.com/mailhaul/mailhaul/deliver/mbox"
+	"github.com/mailhaul/mailhaul/deliver/spool"
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
+	"github.com/mailhaul/mailhaul/pop3proto/servertest"
+)
+
+// moreMail names a folder with more messages to fetch, beside those that come
+// with the tests.
+const moreMail = "MAILHAUL_MAIL"
+
+// Messages that Mailutils cannot store without a change.
+var mangledByMailutils = []string{"odd-bad-fields.eml", "odd-header-only.eml", "odd-no-header.eml"}
+
+// realMail returns real messages, and odd ones, that the server can hold.
+func realMail(t *testing.T, server string) [][]byte {
+	t.Helper()
+	dirs := []string{filepath.Join("..", "testdata", "messages")}
+	if more := os.Getenv(moreMail); more != "" && server != "mailutils" {
+		dirs = append(dirs, more)
+	}
+	var mail [][]byte
+	for _, dir := range dirs {
+		files, err := filepath.Glob(filepath.Join(dir, "*.eml"))
+		check(t, err)
+		for _, f := range files {
+			if server == "mailutils" && slices.Contains(mangledByMailutils, filepath.Base(f)) {
+				continue
+			}
+			data, err := os.ReadFile(f)
+			check(t, err)
+			mail = append(mail, data)
+		}
+	}
+	if len(mail) < 40 {
+		t.Fatalf("there are %d messages only", len(mail))
+	}
+	return mail
+}
+
+// real returns a rig whose account is on a real server, which it fills with
+// mail, and what a client must receive.
+func real(t *testing.T, s *servertest.Server, name string, security fetch.Security, mail [][]byte) (*rig, []string) {
+	t.Helper()
+	r := newRig(t, pop3test.Behaviour{}) // its server is not asked
+	var want []string
+	for _, m := range s.Fill(name, mail...) {
+		want = append(want, strings.ReplaceAll(string(m), "\r\n", "\n"))
+	}
+	addr := s.Addr
+	if security == fetch.ImplicitTLS {
+		addr = s.TLSAddr
+	}
+	_, port, err := net.SplitHostPort(addr)
+	check(t, err)
+	number, err := strconv.Atoi(port)
+	check(t, err)
+	pem, err := os.ReadFile(s.CAFile)
+	check(t, err)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	r.account.User = name
+	r.account.Server = fetch.Server{Host: "localhost", Port: number, Security: security, RootCAs: roots}
+	return r, want
+}
+
+// finish polls once more, and fails the test if there was anything left to do.
+func (r *rig) finish() {
+	r.t.Helper()
+	if s := r.succeed(); s.Fetched != 0 || s.Deleted != 0 {
+		r.t.Errorf("the next poll fetched %d and deleted %d", s.Fetched, s.Deleted)
+	}
+}
+
+func TestRealServers(t *testing.T) {
+	for name, start := range map[string]func() *servertest.Server{
+		"dovecot": func() *servertest.Server {
+			return servertest.Dovecot(t, servertest.DovecotOptions{Mechanisms: []string{"plain", "login", "cram-md5", "scram-sha-256"}})
+		},
+		"mailutils": func() *servertest.Server { return servertest.Mailutils(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, mail := start(), realMail(t, name)
+			for _, u := range []string{"way0", "way1", "way2", "way3", "way4", "way5", "maildir", "mbox", "keep", "wrong"} {
+				s.AddUser(u+"@example.org", secret)
+			}
+			t.Run("every way in", func(t *testing.T) {
+				for i, way := range []struct {
+					security fetch.Security
+					auth     []string
+				}{
+					{fetch.PlainText, []string{"user"}}, {fetch.StartTLS, []string{"user"}}, {fetch.ImplicitTLS, nil},
+					{fetch.StartTLS, []string{"plain"}}, {fetch.ImplicitTLS, []string{"plain"}}, {fetch.PlainText, nil},
+				} {
+					if name != "dovecot" && slices.Contains(way.auth, "plain") {
+						continue
+					}
+					r, want := real(t, s, "way"+strconv.Itoa(i)+"@example.org", way.security, mail[:5])
+					r.account.Auth = way.auth
+					r.succeed()
+					r.expect(want...)
+					r.finish()
+				}
+			})
+			t.Run("Maildir", func(t *testing.T) {
+				r, want := real(t, s, "maildir@example.org", fetch.ImplicitTLS, mail)
+				if got := r.succeed(); got.Fetched != len(mail) || got.Deleted != len(mail) || len(s.Messages("maildir@example.org")) != 0 {
+					t.Errorf("fetched %d, deleted %d of %d", got.Fetched, got.Deleted, len(mail))
+				}
+				r.expect(want...)
+				r.finish()
+			})
+			t.Run("mbox", func(t *testing.T) {
+				r, want := real(t, s, "mbox@example.org", fetch.StartTLS, mail)
+				path := filepath.Join(t.TempDir(), "mbox")
+				sink := mbox.New(path, mbox.Options{Spool: spool.New(filepath.Join(t.TempDir(), "spool"), durable.OS)})
+				defer sink.Close()
+				r.account.Deliver = []fetch.Target{{Name: "mbox", Sink: sink}}
+				r.succeed()
+				r.finish()
+				expectMbox(t, path, want)
+			})
+			t.Run("keep for 14 days", func(t *testing.T) {
+				const old, young = 12, 3
+				r, want := real(t, s, "keep@example.org", fetch.ImplicitTLS, mail[:old])
+				r.account.Keep = fetch.Keep{For: 14 * day}
+				r.succeed()
+				r.later(13 * day)
+				for _, m := range s.Fill("keep@example.org", mail[old:old+young]...) {
+					want = append(want, strings.ReplaceAll(string(m), "\r\n", "\n"))
+				}
+				if got := r.succeed(); got.Fetched != young || got.Deleted != 0 {
+					t.Errorf("on day 13, fetched %d and deleted %d", got.Fetched, got.Deleted)
+				}
+				r.later(day - time.Second)
+				r.finish()
+				r.later(time.Second)
+				if got := r.succeed(); got.Deleted != old || len(s.Messages("keep@example.org")) != young {
+					t.Errorf("on day 14, deleted %d, left %d", got.Deleted, len(s.Messages("keep@example.org")))
+				}
+				r.expect(want...)
+			})
+			t.Run("wrong password", func(t *testing.T) {
+				r, _ := real(t, s, "wrong@example.org", fetch.ImplicitTLS, mail[:1])
+				r.account.Secret = func(context.Context) (string, error) { return "wrong", nil }
+				if got := r.poll(); got.Class != fetch.ClassOperator || len(s.Messages("wrong@example.org")) != 1 {
+					t.Errorf("%v: %v", got.Class, got.Err)
+				}
+			})
+		})
+	}
+}
+
+// expectMbox fails the test unless the mbox holds exactly these messages,
+// each followed by an empty line and with ">" before its From_ lines.
+func expectMbox(t *testing.T, path string, want []string) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	check(t, err)
+	var got []string
+	var message *strings.Builder
+	for line := range bytes.Lines(data) {
+		switch {
+		case bytes.HasPrefix(line, []byte("From ")):
+			if message != nil {
+				got = append(got, strings.TrimSuffix(message.String(), "\n"))
+			}
+			message = new(strings.Builder)
+			continue
+		case bytes.HasPrefix(bytes.TrimLeft(line, ">"), []byte("From ")):
+			line = line[1:]
+		}
+		message.Write(line)
+	}
+	got = append(got, strings.TrimSuffix(message.String(), "\n"))
+	for i, m := range want {
+		if m != "" && !strings.HasSuffix(m, "\n") {
+			want[i] += "\n"
+		}
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("the mbox holds %d messages, want %d; or they differ", len(got), len(want))
+	}
+}
