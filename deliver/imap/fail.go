@@ -79,7 +79,7 @@ func (s *Sink) refusal(op string, err *imap.Error) *deliver.Error {
 		if s.create {
 			break // the next look creates it
 		}
-		e.Fault, e.Hint = deliver.FaultOperator, "create the folder, or let mailhaul do it with create: true"
+		e.Fault, e.Hint = deliver.FaultOperator, "create the folder, or let mailhaul do it with create_folder: true"
 	case imap.ResponseCodeNoPerm:
 		e.Fault, e.Hint = deliver.FaultOperator, "have the user given the right to insert into the folder"
 	case imap.ResponseCodeCannot:

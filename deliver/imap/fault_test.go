@@ -55,7 +55,7 @@ func TestRefusals(t *testing.T) {
 		{"limit", script{caps: plus + " APPENDLIMIT=4000"},
 			[]deliver.Fault{landed, deliver.FaultMessage, landed}, "APPENDLIMIT 4000", "size"},
 		{"folder gone", script{caps: plus, answer: always("NO [TRYCREATE] gone")},
-			[]deliver.Fault{deliver.FaultOperator, deliver.FaultOperator, deliver.FaultOperator}, "gone", "create: true"},
+			[]deliver.Fault{deliver.FaultOperator, deliver.FaultOperator, deliver.FaultOperator}, "gone", "create_folder: true"},
 		{"busy", script{caps: plus, answer: only(1, "NO [INUSE] wait")},
 			[]deliver.Fault{landed, deliver.FaultTemporary, landed}, "INUSE", ""},
 		{"no reason", script{caps: plus, answer: only(1, "NO so")},

@@ -160,6 +160,25 @@ func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 	return &batch{sink: s}, nil
 }
 
+// Check connects, logs in and looks for the folder, and changes nothing. It
+// reports whether the folder is there; that it is missing is no error if the
+// sink would create it. The error is a *deliver.Error.
+func (s *Sink) Check(ctx context.Context) (exists bool, err error) {
+	probe := &Sink{server: s.server, folder: s.folder, target: s.target, turn: make(chan struct{}, 1)}
+	defer probe.Close()
+	_, leave, err := probe.enter(ctx, true)
+	if err == nil {
+		leave()
+		return true, nil
+	}
+	e, _ := errors.AsType[*deliver.Error](err)
+	said, refused := errors.AsType[reply](err)
+	if s.create && refused && e.Op == opLook && !permanent(imap.ResponseCode(said.code)) {
+		err = nil
+	}
+	return false, err
+}
+
 // Sweep implements deliver.Sink.
 func (s *Sink) Sweep(ctx context.Context, account string) error {
 	if err := ctx.Err(); err != nil {

@@ -131,6 +131,9 @@ func (s *Sink) connect(ctx context.Context) (ses *session, stop func(), err erro
 	return ses, stop, nil
 }
 
+// opLook is what failed if there is no folder.
+const opLook = "look at the folder"
+
 // look asks how far the folder has come, and creates it if it is missing and
 // that is wanted.
 func (ses *session) look() error {
@@ -153,7 +156,7 @@ func (ses *session) look() error {
 		err = ses.status()
 	}
 	if err != nil {
-		return ses.fail("look at the folder", err)
+		return ses.fail(opLook, err)
 	}
 	return nil
 }

@@ -44,6 +44,10 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	if err := ctx.Err(); err != nil {
 		return 0, b.sink.temporary("stage", err)
 	}
+	recipient, err := b.sink.recipientOf(mail)
+	if err != nil {
+		return 0, err
+	}
 	file, err := b.sink.spool.Create(mail.Account)
 	if err != nil {
 		return 0, b.fail(err)
@@ -60,7 +64,7 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	default:
 		m.args, m.env, err = b.sink.command.Fill(program.Values{
 			User: mail.User, Account: mail.Account, Sender: mail.Sender,
-			Recipient: b.sink.recipient, Size: size, UID: mail.UID,
+			Recipient: recipient, Size: size, UID: mail.UID,
 		})
 	}
 	if err != nil {

@@ -12,7 +12,8 @@
 //	MAILHAUL_USER        the name that the account logs in with
 //	MAILHAUL_ACCOUNT     the account's name in the configuration
 //	MAILHAUL_SENDER      the envelope sender; empty is the null sender
-//	MAILHAUL_RECIPIENT   the recipient in the configuration, or empty
+//	MAILHAUL_RECIPIENT   the recipient in the configuration, else the first of
+//	                     those whom the message was routed for, or empty
 //	MAILHAUL_SIZE        the octets on standard input
 //	MAILHAUL_UID         the unique-id that the server gave the message
 //
@@ -55,8 +56,9 @@ type Options struct {
 	// value would make an argument begin with "-" is refused, as that would be
 	// taken for an option, and so is one whose values hold CR, LF or NUL.
 	Argv []string
-	// Recipient is what {recipient} stands for. It must be set if the command
-	// line has that.
+	// Recipient is what {recipient} stands for. If it is empty, the first
+	// recipient of deliver.Mail is; a message without one is refused if the
+	// command line needs it.
 	Recipient string
 	// Dir is the program's working folder, by default our own.
 	Dir string
@@ -85,9 +87,6 @@ func New(o Options) (*Sink, error) {
 		return nil, err
 	}
 	s := &Sink{command: command, recipient: o.Recipient, dir: o.Dir, timeout: o.Timeout, spool: o.Spool}
-	if o.Recipient == "" && command.Uses("recipient") {
-		return nil, s.error(deliver.FaultOperator, "{recipient} without a recipient", nil, "set the recipient, or write it instead of {recipient}")
-	}
 	if _, _, err := command.Fill(program.Values{Recipient: o.Recipient}); err != nil {
 		if e, ok := errors.AsType[*deliver.Error](err); ok {
 			e.Fault = deliver.FaultOperator // this value does not come from a message
@@ -95,6 +94,22 @@ func New(o Options) (*Sink, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// recipientOf returns what {recipient} stands for. The error is about this
+// message only.
+func (s *Sink) recipientOf(mail deliver.Mail) (string, error) {
+	switch {
+	case s.recipient != "":
+		return s.recipient, nil
+	case len(mail.Recipients) > 0:
+		return mail.Recipients[0], nil
+	case s.command.Uses("recipient"):
+		return "", s.error(deliver.FaultMessage, "the message does not say for whom it is", nil,
+			"set the sink's recipient, or the route's default")
+	default:
+		return "", nil
+	}
 }
 
 // Profile implements deliver.Sink.

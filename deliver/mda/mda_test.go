@@ -166,11 +166,36 @@ func TestValuesRefused(t *testing.T) {
 	}
 }
 
+// Without a recipient in the options, that of the message counts.
+func TestRecipientOfTheMessage(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out")
+	b, err := open(t, mda.Options{Argv: agent("tell", out, "{recipient}")}).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Abort()
+	if _, err := b.Stage(t.Context(), deliver.Mail{}, strings.NewReader("x")); faultOf(err) != deliver.FaultMessage {
+		t.Errorf("no recipient: %v", err)
+	}
+	if _, err := b.Stage(t.Context(), deliver.Mail{Recipients: []string{"me@example.org", "you@example.org"}}, strings.NewReader("x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Commit(t.Context(), func(r deliver.Receipt) error { return r.Err }); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(out)
+	if err != nil || !strings.HasPrefix(string(got), "me@example.org\n") || !strings.Contains(string(got), "MAILHAUL_RECIPIENT=me@example.org\n") {
+		t.Errorf("%v\n%s", err, got)
+	}
+}
+
 func TestNewRefuses(t *testing.T) {
 	for name, o := range map[string]mda.Options{
 		"no command line":         {},
 		"an unknown placeholder":  {Argv: []string{"x", "{from}"}},
-		"no recipient":            {Argv: []string{"x", "{recipient}"}},
 		"a recipient with LF":     {Argv: []string{"x"}, Recipient: "a\nb"},
 		"a recipient like -x":     {Argv: []string{"x", "{recipient}"}, Recipient: "-x"},
 		"mail in a shell's words": {Argv: []string{"sh", "-c", "x {sender}"}},

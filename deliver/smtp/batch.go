@@ -35,7 +35,8 @@ type message struct {
 	offset, size int64
 	sender       string
 	key          string
-	rest         []string // recipients who do not have it yet
+	to           []string // all recipients
+	rest         []string // those who do not have it yet
 }
 
 // Stage implements deliver.Batch.
@@ -46,6 +47,10 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	if err := ctx.Err(); err != nil {
 		return 0, b.sink.fail("stage", err)
 	}
+	to, err := b.sink.recipients(mail)
+	if err != nil {
+		return 0, err
+	}
 	if b.file == nil {
 		file, err := b.sink.o.Spool.Create(mail.Account)
 		if err != nil {
@@ -54,7 +59,7 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 		b.file, b.name = file, filepath.Base(file.Name())
 		b.ledger = b.sink.ledger(mail.Account)
 	}
-	m := message{sender: b.sink.sender(mail)}
+	m := message{sender: b.sink.sender(mail), to: to}
 	if n := len(b.messages); n > 0 {
 		m.offset = b.messages[n-1].offset + b.messages[n-1].size
 	}
@@ -119,6 +124,9 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 	promises := make([]deliver.Promise, len(b.messages))
 	for n, m := range b.messages {
 		t := token{Ledger: b.ledger.suffix, Key: m.key, Spool: b.name, N: n}
+		if len(b.sink.to) == 0 {
+			t.To = m.to
+		}
 		promises[n] = deliver.Promise{Ticket: deliver.Ticket(n), Token: t.String()}
 	}
 	return promises, nil
@@ -137,10 +145,10 @@ func (b *batch) askLedger() error {
 	}
 	for i := range b.messages {
 		m := &b.messages[i]
-		if m.rest = without(b.sink.to, taken[m.key]); len(m.rest) > 0 {
+		if m.rest = without(m.to, taken[m.key]); len(m.rest) > 0 {
 			continue
 		}
-		m.rest = b.sink.to
+		m.rest = m.to
 		if err := b.ledger.forget(m.key, m.rest); err != nil {
 			return err
 		}

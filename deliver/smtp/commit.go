@@ -86,7 +86,7 @@ func (c *commit) deliver(m *message) (reply string, refusals []refusedFor, err e
 		if len(res.taken) > 0 {
 			reply = res.reply
 			m.rest = without(m.rest, res.taken)
-			if lerr := c.batch.ledger.took(m.key, res.taken); lerr != nil {
+			if lerr := c.batch.ledger.took(m.key, res.taken, len(m.rest)); lerr != nil {
 				return reply, refusals, c.batch.sink.spoolError("keep the ledger", lerr)
 			}
 		}

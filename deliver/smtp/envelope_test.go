@@ -93,7 +93,7 @@ func TestBadAddresses(t *testing.T) {
 			}
 		}
 	}
-	for _, o := range []smtp.Options{{}, {To: []string{"a@b"}, Hello: "a b"}, {To: []string{"a@b"}, Hello: "a\r\nQUIT"}} {
+	for _, o := range []smtp.Options{{To: []string{"a@b"}, Hello: "a b"}, {To: []string{"a@b"}, Hello: "a\r\nQUIT"}} {
 		_, err := smtp.New(o)
 		wantError(t, err, deliver.FaultOperator)
 	}

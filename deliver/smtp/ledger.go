@@ -39,6 +39,8 @@ type entry struct {
 	Key string   `json:"key"`
 	At  int64    `json:"at"` // in seconds of Unix time
 	To  []string `json:"to"`
+	// Rest is how many recipients of the message do not have it yet.
+	Rest int `json:"rest,omitempty"`
 	// Forget says that the recipients are to be sent the message again.
 	Forget bool `json:"forget,omitempty"`
 }
@@ -86,8 +88,10 @@ func (l *ledger) create() error {
 	return err
 }
 
-// took notes, durably, that recipients have a message.
-func (l *ledger) took(key string, to []string) error { return l.add(entry{Key: key, To: to}) }
+// took notes, durably, that recipients have a message, and how many do not.
+func (l *ledger) took(key string, to []string, rest int) error {
+	return l.add(entry{Key: key, To: to, Rest: rest})
+}
 
 // forget notes that recipients are to be sent a message again.
 func (l *ledger) forget(key string, to []string) error {
@@ -128,58 +132,61 @@ func (l *ledger) add(e entry) error {
 func (l *ledger) read() (map[string][]string, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.readLocked()
+	taken := make(map[string][]string)
+	return taken, l.each(func(e entry) {
+		if e.Forget {
+			taken[e.Key] = without(taken[e.Key], e.To)
+		} else {
+			taken[e.Key] = append(taken[e.Key], e.To...)
+		}
+	})
 }
 
-func (l *ledger) readLocked() (map[string][]string, error) {
-	taken := make(map[string][]string)
+// each shows the entries, oldest first.
+func (l *ledger) each(see func(entry)) error {
 	name, err := l.find()
 	if err != nil || name == "" {
-		return taken, err
+		return err
 	}
 	file, err := l.spool.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return taken, nil
+		return nil
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer file.Close()
 	// A line may have been written by a process that died before its sync.
 	if err := file.Sync(); err != nil {
-		return nil, err
+		return err
 	}
 	oldest := time.Now().Add(-ledgerAge).Unix()
 	lines := bufio.NewScanner(file)
 	lines.Buffer(nil, maxEntry)
 	for lines.Scan() {
 		var e entry
-		if json.Unmarshal(lines.Bytes(), &e) != nil || e.At < oldest {
-			continue
-		}
-		if e.Forget {
-			taken[e.Key] = without(taken[e.Key], e.To)
-		} else {
-			taken[e.Key] = append(taken[e.Key], e.To...)
+		if json.Unmarshal(lines.Bytes(), &e) == nil && e.At >= oldest {
+			see(e)
 		}
 	}
-	return taken, lines.Err()
+	return lines.Err()
 }
 
-// prune empties the ledger unless there is a message in it that one of the
-// recipients does not have. Other sinks for the same server, with recipients
-// of their own, keep their messages in it too; theirs are left alone.
-func (l *ledger) prune(recipients []string) error {
+// prune empties the ledger unless there is a message in it that one of its
+// recipients does not have.
+func (l *ledger) prune() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	taken, err := l.readLocked()
-	if err != nil {
+	partly := make(map[string]bool)
+	if err := l.each(func(e entry) {
+		if partly[e.Key] = e.Rest > 0; !partly[e.Key] {
+			delete(partly, e.Key)
+		}
+	}); err != nil {
 		return err
 	}
-	for _, has := range taken {
-		if len(without(recipients, has)) > 0 {
-			return nil
-		}
+	if len(partly) > 0 {
+		return nil
 	}
 	name, err := l.find()
 	if err != nil || name == "" {

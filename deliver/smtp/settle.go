@@ -18,13 +18,23 @@ type token struct {
 	// the batch.
 	Spool string `json:"spool"`
 	N     int    `json:"n"`
+	// To are the message's recipients if they are its own.
+	To []string `json:"to,omitempty"`
 }
+
+// maxToken is the longest token, in octets. One with more recipients than fit
+// is without them.
+const maxToken = 4 << 10
 
 // String returns the token in the form that a promise carries.
 func (t token) String() string {
 	b, err := json.Marshal(t)
 	if err != nil {
 		panic(err) // strings and integers always marshal
+	}
+	if len(b) > maxToken {
+		t.To = nil
+		return t.String()
 	}
 	return string(b)
 }
@@ -53,7 +63,11 @@ func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, err
 	if err != nil {
 		return deliver.Unknown, s.spoolError("read the ledger", err)
 	}
-	if len(without(s.to, taken[t.Key])) == 0 {
+	to := s.to
+	if len(to) == 0 {
+		to = t.To
+	}
+	if len(to) > 0 && len(without(to, taken[t.Key])) == 0 {
 		return deliver.Landed, nil
 	}
 	return deliver.Unknown, s.o.Spool.Remove(t.Spool)

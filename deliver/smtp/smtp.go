@@ -47,7 +47,7 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
-// Options tune a sink. Server, To and Spool are required.
+// Options tune a sink. Server and Spool are required.
 type Options struct {
 	// Server is where to connect to.
 	Server remote.Server
@@ -56,8 +56,8 @@ type Options struct {
 	// Hello is the name to greet the server with (RFC 5321 §4.1.1.1), this
 	// machine's by default.
 	Hello string
-	// To are the recipients of every message. Only LMTP takes one without a
-	// domain.
+	// To are the recipients of every message; without any, those of
+	// deliver.Mail are. Only LMTP takes one without a domain.
 	To []string
 	// Sender replaces the message's own envelope sender.
 	Sender string
@@ -98,12 +98,9 @@ func New(o Options) (*Sink, error) {
 	if !validWord(s.o.Hello, "<>") {
 		return nil, s.refuse(fmt.Sprintf("greet as %q", s.o.Hello), "hello must be a name without blanks")
 	}
-	if len(o.To) == 0 {
-		return nil, s.refuse("no recipient", "say with to whom the mail is for")
-	}
 	seen := make(map[string]bool)
 	for _, to := range o.To {
-		if !validPath(to) && !(o.LMTP && validLocal(to)) {
+		if !s.validRecipient(to) {
 			return nil, s.refuse(fmt.Sprintf("send to %q", to), "to must be an address of the form name@domain")
 		}
 		if !seen[to] {
@@ -154,7 +151,7 @@ func (s *Sink) Sweep(ctx context.Context, account string) error {
 	if err := ctx.Err(); err != nil {
 		return s.fail("sweep", err)
 	}
-	if err := s.ledger(account).prune(s.to); err != nil {
+	if err := s.ledger(account).prune(); err != nil {
 		return s.spoolError("prune the ledger", err)
 	}
 	return s.o.Spool.Sweep(account)
@@ -173,6 +170,32 @@ func (s *Sink) Close() error {
 	}
 	wg.Wait()
 	return nil
+}
+
+func (s *Sink) validRecipient(to string) bool {
+	return validPath(to) || s.o.LMTP && validLocal(to)
+}
+
+// recipients are those of a message. The error is about this message only.
+func (s *Sink) recipients(mail deliver.Mail) ([]string, error) {
+	if len(s.to) > 0 {
+		return s.to, nil
+	}
+	refuse := func(op string) error {
+		return &deliver.Error{
+			Fault: deliver.FaultMessage, Target: s.o.Server.Addr, Op: op,
+			Hint: "say with to whom the sink's mail is for, or with default where mail goes that names nobody",
+		}
+	}
+	if len(mail.Recipients) == 0 {
+		return nil, refuse("the message does not say for whom it is")
+	}
+	for _, to := range mail.Recipients {
+		if !s.validRecipient(to) {
+			return nil, refuse(fmt.Sprintf("send to %.200q", to))
+		}
+	}
+	return mail.Recipients, nil
 }
 
 // sender is the envelope sender of a message. One that could not stand in an
