@@ -2,15 +2,18 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/fetch"
 )
 
@@ -63,26 +66,37 @@ func runCheck(ctx context.Context, std stdio, path string, names []string) error
 		l.grant(a, w.grants, time.Now())
 		report, err := account.Check(ctx, fetch.Options{State: store, Sinks: w.sinks, Host: w.host, DryRun: true})
 		l.server(account, report, err, time.Now())
-		classes = append(classes, fetch.Classify(err), l.sinks(cfg, a))
+		classes = append(classes, fetch.Classify(err), l.sinks(ctx, cfg, w, a))
 	}
 	return worst(classes...)
 }
 
-// sinks reports on the sinks of an account.
-func (l *checklist) sinks(cfg *config.Config, a config.Account) fetch.Class {
+// sinks reports on the filter and the sinks of an account.
+func (l *checklist) sinks(ctx context.Context, cfg *config.Config, w *wiring, a config.Account) fetch.Class {
 	class := fetch.ClassFine
-	for _, name := range []string{a.Deliver, a.Quarantine} {
-		sink := cfg.Sink(name)
-		if sink == nil {
-			continue
+	report := func(what, text string, err error) {
+		if err == nil {
+			l.good("%s: %s", what, text)
+			return
 		}
-		text, err := probeSink(sink)
-		if err != nil {
-			l.bad(fmt.Sprintf("sink %s: %v", name, err), "")
-			class = fetch.ClassOperator
-			continue
+		found := fetch.ClassOperator
+		if _, ok := errors.AsType[*deliver.Error](err); ok {
+			found = fetch.Classify(err)
 		}
-		l.good("sink %s: %s", name, text)
+		class = max(class, found)
+		l.bad(fmt.Sprintf("%s: %v", what, err), fetch.Hint(err))
+		l.rejected(err, time.Now())
+	}
+	if f := w.account(a).Filter; f != nil {
+		report("filter", strings.Join(a.Filter.Argv, " "), f.Check())
+	}
+	names := a.Sinks()
+	if a.Quarantine != "" {
+		names = append(names, a.Quarantine)
+	}
+	for _, name := range names {
+		text, err := probeSink(ctx, cfg.Sink(name), w.sinks[name])
+		report("sink "+name, text, err)
 	}
 	return class
 }

@@ -83,7 +83,7 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 
 	scheduler := fetch.Scheduler{Parallel: cfg.Parallel, PerHost: cfg.PerHost}
 	summaries := scheduler.Once(ctx, w.accounts(chosen), fetch.Options{
-		State: store, Sinks: w.sinks, Observer: out.observe, Drain: drain,
+		State: store, Sinks: w.sinks, Scratch: cfg.State, Observer: out.observe, Drain: drain,
 		KeepAll: o.keep, DryRun: o.dry, Host: w.host,
 	})
 	classes := make([]fetch.Class, len(summaries))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,21 +11,45 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/imap"
 )
 
 // probeSink looks whether a sink could take mail, without making anything.
-func probeSink(s *config.Sink) (string, error) {
-	if s.Mbox != nil {
+func probeSink(ctx context.Context, s *config.Sink, sink deliver.Sink) (string, error) {
+	profile := sink.Profile()
+	text := profile.Kind + " " + tilde(profile.Target)
+	switch {
+	case s.Maildir != nil:
+		return probeMaildir(s.Maildir)
+	case s.Mbox != nil:
 		return probePath("mbox", s.Mbox.Path, fs.FileMode.IsRegular, "is not a file")
+	case s.Discard:
+		return "discard: all mail is deleted, and kept nowhere", nil
+	case s.IMAP != nil:
+		exists, err := sink.(*imap.Sink).Check(ctx)
+		if !exists {
+			text += " (will be made)"
+		}
+		return text, err
 	}
-	path := s.Maildir.Path
+	// The others make nothing before a message is staged.
+	batch, err := sink.Begin(ctx)
+	if err != nil {
+		return "", err
+	}
+	return text, batch.Abort()
+}
+
+func probeMaildir(s *config.Maildir) (string, error) {
+	path := s.Path
 	text, err := probePath("Maildir", path, fs.FileMode.IsDir, "is not a folder")
 	if err != nil {
 		return "", err
 	}
-	if s.Maildir.Folder != "" {
-		path = filepath.Join(path, s.Maildir.Folder)
-		text += ", folder " + s.Maildir.Folder
+	if s.Folder != "" {
+		path = filepath.Join(path, s.Folder)
+		text += ", folder " + s.Folder
 	}
 	// A folder with other things in it is not one to put mail in.
 	entries, err := os.ReadDir(path)

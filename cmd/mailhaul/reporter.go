@@ -28,7 +28,7 @@ func newReporter(std stdio, o fetchOptions, accounts []config.Account, w *wiring
 		}
 		t.paint = painter(isTerminal(t.out))
 		for _, a := range accounts {
-			t.targets[a.Name] = tilde(w.sinks[a.Deliver].Profile().Target)
+			t.targets[a.Name] = w.places(a)
 			t.width = max(t.width, len([]rune(a.Name)))
 		}
 		if len(accounts) == 1 {
@@ -40,6 +40,20 @@ func newReporter(std stdio, o fetchOptions, accounts []config.Account, w *wiring
 	}
 	formats := []string{"auto", "text", "json"}
 	return nil, usagef("write one of "+strings.Join(formats, ", "), "--log-format %q is not known", o.logFormat)
+}
+
+// places says in a few words where the mail of an account goes.
+func (w *wiring) places(a config.Account) string {
+	const most = 3
+	names := a.Sinks()
+	if len(names) > most {
+		return count(len(names), "sink")
+	}
+	var all []string
+	for _, name := range names {
+		all = append(all, tilde(w.sinks[name].Profile().Target))
+	}
+	return strings.Join(all, ", ")
 }
 
 // serial lets one goroutine at a time speak.

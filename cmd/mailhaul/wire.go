@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,8 +9,7 @@ import (
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/durable"
-	"github.com/mailhaul/mailhaul/deliver/maildir"
-	"github.com/mailhaul/mailhaul/deliver/mbox"
+	"github.com/mailhaul/mailhaul/deliver/filter"
 	"github.com/mailhaul/mailhaul/deliver/spool"
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/fetch/oauth"
@@ -55,6 +53,7 @@ func choose(cfg *config.Config, names []string) ([]config.Account, error) {
 // wiring is a configuration brought to life.
 type wiring struct {
 	host    string // this machine's name
+	spool   *spool.Dir
 	sinks   map[string]deliver.Sink
 	grants  *oauth.Store
 	sources map[string]*oauth.Source // by the key of the grant
@@ -67,21 +66,15 @@ func wire(cfg *config.Config) (*wiring, error) {
 		return nil, err
 	}
 	w := &wiring{host: host, sinks: map[string]deliver.Sink{}, grants: oauth.NewStore(cfg.State), sources: map[string]*oauth.Source{}}
-	waiting := spool.New(filepath.Join(cfg.State, "spool"), durable.OS)
+	w.spool = spool.New(filepath.Join(cfg.State, "spool"), durable.OS)
+	wrong := config.Error{Path: cfg.Path}
 	for _, s := range cfg.Sinks {
-		switch {
-		case s.Maildir != nil:
-			w.sinks[s.Name], err = maildir.New(s.Maildir.Path, maildir.Options{
-				Subfolder: s.Maildir.Folder, FileMode: s.Maildir.Mode, Host: host,
-			})
-		case s.Mbox != nil:
-			w.sinks[s.Name] = mbox.New(s.Mbox.Path, mbox.Options{
-				Spool: waiting, LockTimeout: s.Mbox.LockTimeout, Host: host,
-			})
+		if w.sinks[s.Name], err = newSink(s, w.spool, host); err != nil {
+			wrong.Problems = append(wrong.Problems, problem(s.Line, "sink "+s.Name, err))
 		}
-		if err != nil {
-			return nil, &configError{fmt.Errorf("%s: sink %s: %w", cfg.Path, s.Name, err)}
-		}
+	}
+	if len(wrong.Problems) > 0 {
+		return nil, &configError{&wrong}
 	}
 	return w, nil
 }
@@ -116,7 +109,7 @@ func (w *wiring) account(a config.Account) *fetch.Account {
 		Keep:        fetch.Keep(a.Keep),
 		MaxSize:     a.MaxSize,
 		MaxMessages: a.MaxMessages,
-		Deliver:     []fetch.Target{{Name: a.Deliver, Sink: w.sinks[a.Deliver]}},
+		Deliver:     w.targets(a.Deliver),
 		Headers:     fetch.Headers{Received: a.ReceivedHeader, DeliveredTo: a.DeliveredTo, ReturnPath: a.ReturnPath},
 		Budget:      a.TimeLimit,
 	}
@@ -129,9 +122,28 @@ func (w *wiring) account(a config.Account) *fetch.Account {
 		account.Secret = a.Password.Read
 	}
 	if a.Quarantine != "" {
-		account.Quarantine = &fetch.Target{Name: a.Quarantine, Sink: w.sinks[a.Quarantine]}
+		account.Quarantine = &w.targets([]string{a.Quarantine})[0]
+	}
+	if a.Route != nil {
+		account.Route = &fetch.Route{Headers: a.Route.Headers, Map: map[string][]fetch.Target{}, Domains: a.Route.Domains}
+		for key, names := range a.Route.Map {
+			account.Route.Map[key] = w.targets(names)
+		}
+	}
+	if a.Filter != nil {
+		// What could be wrong with it, the configuration was checked for.
+		account.Filter, _ = filter.New(a.Filter.Options(w.spool))
 	}
 	return account
+}
+
+// targets returns sinks by their names.
+func (w *wiring) targets(names []string) []fetch.Target {
+	targets := make([]fetch.Target, len(names))
+	for i, name := range names {
+		targets[i] = fetch.Target{Name: name, Sink: w.sinks[name]}
+	}
+	return targets
 }
 
 func (w *wiring) accounts(from []config.Account) []*fetch.Account {

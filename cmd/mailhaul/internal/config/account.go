@@ -15,25 +15,23 @@ var accountKeys keys[Account]
 
 func init() {
 	accountKeys = keys[Account]{
-		"server":           func(p *parser, v value, a *Account) { p.server(v, a) },
-		"tls":              func(p *parser, v value, a *Account) { p.tls(v, a) },
-		"tls_ca":           func(p *parser, v value, a *Account) { p.tlsCA(v, a) },
-		"tls_fingerprint":  func(p *parser, v value, a *Account) { p.fingerprint(v, a) },
-		"tls_min":          func(p *parser, v value, a *Account) { p.tlsMin(v, a) },
-		"user":             func(p *parser, v value, a *Account) { a.User, _ = p.text(v) },
-		"password":         func(p *parser, v value, a *Account) { p.secretText(v, "password", a.password()) },
-		"password_file":    func(p *parser, v value, a *Account) { p.secretFile(v, "password", a.password()) },
-		"password_env":     func(p *parser, v value, a *Account) { p.secretEnv(v, "password", a.password()) },
-		"password_command": func(p *parser, v value, a *Account) { p.secretCommand(v, "password", a.password()) },
-		"token_command":    func(p *parser, v value, a *Account) { p.tokenCommand(v, a) },
-		"oauth":            func(p *parser, v value, a *Account) { p.oauth(v, a) },
+		"server": func(p *parser, v value, a *Account) {
+			if host, port, ok := p.hostPort(v, "pop.example.com", 995); ok {
+				a.Host, a.Port = host, port
+			}
+		},
+		"user":          func(p *parser, v value, a *Account) { a.User, _ = p.text(v) },
+		"token_command": func(p *parser, v value, a *Account) { p.tokenCommand(v, a) },
+		"oauth":         func(p *parser, v value, a *Account) { p.oauth(v, a) },
 		"password_timeout": func(p *parser, v value, a *Account) {
 			p.duration(v, time.Second, time.Hour, &a.Password.timeout)
 		},
 		"auth":            func(p *parser, v value, a *Account) { p.auth(v, a) },
-		"deliver":         func(p *parser, v value, a *Account) { a.Deliver, _ = p.text(v) },
+		"deliver":         func(p *parser, v value, a *Account) { a.Deliver = p.sinkNames(v) },
 		"refused":         func(p *parser, v value, a *Account) { p.refused(v, a) },
-		"quarantine":      func(p *parser, v value, a *Account) { a.Quarantine, _ = p.text(v) },
+		"quarantine":      func(p *parser, v value, a *Account) { p.quarantine(v, a) },
+		"route":           func(p *parser, v value, a *Account) { p.route(v, a) },
+		"filter":          func(p *parser, v value, a *Account) { a.Filter = p.filter(v) },
 		"keep":            func(p *parser, v value, a *Account) { p.keep(v, a) },
 		"max_size":        func(p *parser, v value, a *Account) { p.size(v, &a.MaxSize) },
 		"max_messages":    func(p *parser, v value, a *Account) { p.number(v, 1, 1_000_000, &a.MaxMessages) },
@@ -47,7 +45,7 @@ func init() {
 			p.duration(v, time.Second, 30*24*time.Hour, &a.TimeLimit)
 		},
 		"pipelining": func(p *parser, v value, a *Account) { p.pipelining(v, a) },
-	}
+	}.and(tlsKeys(func(a *Account) *Security { return &a.Security })).and(secretKeys("password", (*Account).password))
 }
 
 // account reads the account at v. What it does not say is as in base, the
@@ -55,16 +53,8 @@ func init() {
 func (p *parser) account(v value, name string, base Account) Account {
 	a := base
 	a.Name = name
-	own := read(p, v, accountKeys, &a)
-	p.exclusive(v, own)
-	p.sinkNames(v, own, &a)
-	if a.TLS == TLSNone {
-		for _, key := range []string{"tls_ca", "tls_fingerprint", "tls_min"} {
-			if line := own[key]; line > 0 {
-				p.fail(value{line: line, where: v.where}, "", "%s has no use with tls: none", key)
-			}
-		}
-	}
+	own := p.readAccount(v, &a)
+	p.unused(v, own, a.TLS, "")
 	a.lines = maps.Clone(base.lines)
 	maps.Copy(a.lines, own)
 
@@ -81,8 +71,23 @@ func (p *parser) account(v value, name string, base Account) Account {
 		p.fail(v, "password_command, password_file, password_env, password or oauth", "there is no password")
 	}
 	a.TokenCommand.timeout = a.Password.timeout
-	p.route(v, &a)
+	p.deliveries(v, &a)
 	return a
+}
+
+// readAccount reads the keys of one mapping, which must not say the same thing
+// twice.
+func (p *parser) readAccount(v value, a *Account) map[string]int {
+	a.defaultLine = 0
+	lines := read(p, v, accountKeys, a)
+	p.exclusive(v, lines)
+	if a.defaultLine > 0 {
+		if line := lines["deliver"]; line > 0 {
+			p.fail(value{line: max(line, a.defaultLine), where: v.where}, "keep one of them", "both deliver and the default of route are set")
+		}
+		lines["deliver"] = a.defaultLine
+	}
+	return lines
 }
 
 // credentialKeys are the keys that say what to log in with.
@@ -182,12 +187,9 @@ func (p *parser) deliveredTo(v value, a *Account) {
 	if !ok {
 		return
 	}
-	if local, domain, found := strings.Cut(s, "@"); !found || local == "" || domain == "" ||
-		len(s) > 254 || strings.ContainsAny(s, " \t<>,;") {
-		p.fail(v, "write me@example.com", "%s is not an address", quote(s))
-		return
+	if p.checkAddress(v, s, false) {
+		a.DeliveredTo = s
 	}
-	a.DeliveredTo = s
 }
 
 func (p *parser) pipelining(v value, a *Account) {

@@ -3,7 +3,6 @@
 package config
 
 import (
-	"crypto/x509"
 	"os"
 	"time"
 )
@@ -22,11 +21,16 @@ type Config struct {
 	Accounts []Account
 }
 
-// Sink is a place for mail. Exactly one of its pointers is not nil.
+// Sink is a place for mail: Discard, or the one whose pointer is not nil.
 type Sink struct {
 	Name    string
+	Line    int // in the file
 	Maildir *Maildir
 	Mbox    *Mbox
+	MDA     *MDA
+	SMTP    *SMTP
+	IMAP    *IMAP
+	Discard bool
 }
 
 // Maildir is a sink that keeps a file for each message.
@@ -45,10 +49,10 @@ type Mbox struct {
 	LockTimeout time.Duration
 }
 
-// TLS is how an account's connection is protected.
+// TLS is how a connection is protected.
 type TLS string
 
-// The values of an account's key tls.
+// The values of the key tls.
 const (
 	TLSImplicit TLS = "implicit"
 	TLSStart    TLS = "starttls"
@@ -60,13 +64,7 @@ type Account struct {
 	Name string
 	Host string
 	Port int // 0 is the port that TLS implies
-	TLS  TLS
-	// RootCAs are those of tls_ca, nil for the system's. Fingerprint is the
-	// SHA-256 of the server's certificate or empty, TLSMin a version of
-	// crypto/tls or 0.
-	RootCAs     *x509.CertPool
-	Fingerprint []byte
-	TLSMin      uint16
+	Security
 
 	User string
 	// The account logs in with one of these: a password, an access token that
@@ -77,12 +75,17 @@ type Account struct {
 	// Auth holds the mechanisms allowed; nil allows all.
 	Auth []string
 
-	// Deliver and Quarantine name sinks. An empty Quarantine leaves what the
-	// sink refuses on the server.
-	Deliver, Quarantine string
-	Keep                Keep
-	MaxSize             int64 // octets; 0 is no limit
-	MaxMessages         int   // a session; 0 leaves it to fetch
+	// Deliver names the sinks that take all mail, or what Route, if not nil,
+	// finds none for. Quarantine names one too; if it is empty, what a sink
+	// refuses stays on the server.
+	Deliver    []string
+	Route      *Route
+	Quarantine string
+	Filter     *Filter // nil if there is none
+
+	Keep        Keep
+	MaxSize     int64 // octets; 0 is no limit
+	MaxMessages int   // a session; 0 leaves it to fetch
 
 	ReceivedHeader bool
 	DeliveredTo    string
@@ -96,6 +99,7 @@ type Account struct {
 	Window int
 
 	quarantineRefused bool           // refused: quarantine
+	defaultLine       int            // of the default of the route that was read last
 	lines             map[string]int // of the keys that were set, here or in defaults
 }
 

@@ -23,5 +23,11 @@ func Keys() []string {
 	for k := range oauthKeys {
 		all[k] = true
 	}
+	for k := range routeKeys {
+		all[k] = true
+	}
+	for k := range filterKeys {
+		all[k] = true
+	}
 	return slices.Sorted(maps.Keys(all))
 }

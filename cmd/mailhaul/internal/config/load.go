@@ -47,7 +47,7 @@ func Load(path string) (*Config, error) {
 
 // parse reads data as the file at path, which others may read if exposed.
 func parse(path string, data []byte, exposed bool) (*Config, error) {
-	p := &parser{file: path, dir: filepath.Dir(path), steps: 100_000}
+	p := &parser{file: path, dir: filepath.Dir(path), steps: 100_000, needsRoute: map[string]string{}}
 	c := &Config{Path: path, Parallel: 8, PerHost: 2}
 	if root := p.tree(data); root != nil {
 		p.top(*root, c)

@@ -52,12 +52,12 @@ func TestDefaults(t *testing.T) {
 		State: "/home/me/.local/state/mailhaul", Parallel: 8, PerHost: 2,
 		Sinks: []config.Sink{{Name: "home", Maildir: &config.Maildir{Path: "/m", Mode: 0o600}}},
 		Accounts: []config.Account{{
-			Name: "work", Host: "pop.example.com", TLS: config.TLSImplicit, User: "me",
-			Deliver: "home", ReceivedHeader: true,
+			Name: "work", Host: "pop.example.com", Security: config.Security{TLS: config.TLSImplicit}, User: "me",
+			Deliver: []string{"home"}, ReceivedHeader: true,
 		}},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(config.Account{}),
-		cmpopts.IgnoreFields(config.Config{}, "Path"), cmpopts.IgnoreFields(config.Account{}, "Password", "TokenCommand")); diff != "" {
+		cmpopts.IgnoreFields(config.Config{}, "Path"), cmpopts.IgnoreFields(config.Account{}, "Password", "TokenCommand"), cmpopts.IgnoreFields(config.Sink{}, "Line")); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -115,17 +115,19 @@ accounts:
 			{Name: "b", Mbox: &config.Mbox{Path: "/var/mail/me$", LockTimeout: 90 * time.Second}},
 		},
 		Accounts: []config.Account{{
-			Name: "one", Host: "2001:db8::1", Port: 1995, TLS: config.TLSStart, TLSMin: tls.VersionTLS10,
-			Fingerprint: slices.Concat(sum, sum), User: "me", Auth: []string{"plain", "login"},
-			Deliver: "b", Quarantine: "a", Keep: config.Keep{For: 14 * 24 * time.Hour},
+			Name: "one", Host: "2001:db8::1", Port: 1995,
+			Security: config.Security{TLS: config.TLSStart, TLSMin: tls.VersionTLS10, Fingerprint: slices.Concat(sum, sum)},
+			User:     "me", Auth: []string{"plain", "login"},
+			Deliver: []string{"b"}, Quarantine: "a", Keep: config.Keep{For: 14 * 24 * time.Hour},
 			MaxSize: 3 << 19, MaxMessages: 10, DeliveredTo: "me@example.org", ReturnPath: true,
 			Timeout: 5 * time.Second, TimeLimit: 24 * time.Hour, Window: 1,
 		}, {
-			Name: "two", Host: "pop.example.com", TLS: config.TLSImplicit, TLSMin: tls.VersionTLS10,
-			User: "me", Deliver: "a", ReceivedHeader: true, Window: 20,
+			Name: "two", Host: "pop.example.com",
+			Security: config.Security{TLS: config.TLSImplicit, TLSMin: tls.VersionTLS10},
+			User:     "me", Deliver: []string{"a"}, ReceivedHeader: true, Window: 20,
 		}},
 	}
-	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(config.Account{}), cmpopts.IgnoreFields(config.Account{}, "Password", "TokenCommand")); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(config.Account{}), cmpopts.IgnoreFields(config.Account{}, "Password", "TokenCommand"), cmpopts.IgnoreFields(config.Sink{}, "Line")); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -153,7 +155,7 @@ func TestExample(t *testing.T) {
 	// What is commented out must be right as well.
 	var out []string
 	for line := range strings.Lines(string(text)) {
-		line = regexp.MustCompile(`^( +)# (tls_ca|tls_fingerprint|password_file|password_env|password|token_command|client_secret_file|client_secret_env|client_secret):`).ReplaceAllString(line, "$1$2:")
+		line = regexp.MustCompile(`^( +)# (tls_ca|tls_fingerprint|password_file|password_env|password|token_command|client_secret_file|client_secret_env|client_secret|sender):`).ReplaceAllString(line, "$1$2:")
 		out = append(out, line)
 	}
 	_, err = config.Load(write(t, strings.Join(out, ""), 0o600))
@@ -244,8 +246,13 @@ func FuzzLoad(f *testing.F) {
 			return
 		}
 		for _, a := range c.Accounts {
-			if a.Host == "" || a.User == "" || c.Sink(a.Deliver) == nil {
+			if a.Host == "" || a.User == "" || len(a.Deliver) == 0 {
 				t.Fatalf("an account that cannot be polled was accepted: %+v", a)
+			}
+			for _, name := range a.Sinks() {
+				if c.Sink(name) == nil {
+					t.Fatalf("an account that delivers to nowhere was accepted: %+v", a)
+				}
 			}
 		}
 	})

@@ -16,6 +16,9 @@ type parser struct {
 	steps    int      // left before the file is taken for an alias bomb
 	sinkList []string // the names of all sinks
 	oauths   map[string]*OAuth
+	// needsRoute holds, by the names of sinks that do not say for whom the
+	// mail is, the key that would.
+	needsRoute map[string]string
 	// secretLine is where the first password stands in the file, 0 if none
 	// does.
 	secretLine int
@@ -123,6 +126,13 @@ func (p *parser) pairs(v value, n *yaml.Node, depth int) []entry {
 
 // keys says how each key of a mapping is read into a T.
 type keys[T any] map[string]func(p *parser, v value, into *T)
+
+// and adds keys.
+func (k keys[T]) and(more keys[T]) keys[T] {
+	all := maps.Clone(k)
+	maps.Copy(all, more)
+	return all
+}
 
 // read reads the mapping v by the keys it may hold. It returns the lines of
 // those that were there, or were meant to be.

@@ -34,19 +34,15 @@ type OAuth struct {
 var OAuthProviders = []string{"google", "microsoft", "yahoo"}
 
 var oauthKeys = keys[OAuth]{
-	"provider":              func(p *parser, v value, o *OAuth) { o.Provider, _ = p.oneOf(v, OAuthProviders...) },
-	"issuer":                func(p *parser, v value, o *OAuth) { o.Issuer = p.url(v) },
-	"auth_url":              func(p *parser, v value, o *OAuth) { o.AuthURL = p.url(v) },
-	"token_url":             func(p *parser, v value, o *OAuth) { o.TokenURL = p.url(v) },
-	"device_url":            func(p *parser, v value, o *OAuth) { o.DeviceURL = p.url(v) },
-	"client_id":             func(p *parser, v value, o *OAuth) { o.ClientID, _ = p.text(v) },
-	"client_secret":         func(p *parser, v value, o *OAuth) { p.secretText(v, "client_secret", &o.ClientSecret) },
-	"client_secret_file":    func(p *parser, v value, o *OAuth) { p.secretFile(v, "client_secret", &o.ClientSecret) },
-	"client_secret_env":     func(p *parser, v value, o *OAuth) { p.secretEnv(v, "client_secret", &o.ClientSecret) },
-	"client_secret_command": func(p *parser, v value, o *OAuth) { p.secretCommand(v, "client_secret", &o.ClientSecret) },
-	"scopes":                func(p *parser, v value, o *OAuth) { o.Scopes, _ = p.texts(v) },
-	"tenant":                func(p *parser, v value, o *OAuth) { o.Tenant, _ = p.text(v) },
-}
+	"provider":   func(p *parser, v value, o *OAuth) { o.Provider, _ = p.oneOf(v, OAuthProviders...) },
+	"issuer":     func(p *parser, v value, o *OAuth) { o.Issuer = p.url(v) },
+	"auth_url":   func(p *parser, v value, o *OAuth) { o.AuthURL = p.url(v) },
+	"token_url":  func(p *parser, v value, o *OAuth) { o.TokenURL = p.url(v) },
+	"device_url": func(p *parser, v value, o *OAuth) { o.DeviceURL = p.url(v) },
+	"client_id":  func(p *parser, v value, o *OAuth) { o.ClientID, _ = p.text(v) },
+	"scopes":     func(p *parser, v value, o *OAuth) { o.Scopes, _ = p.texts(v) },
+	"tenant":     func(p *parser, v value, o *OAuth) { o.Tenant, _ = p.text(v) },
+}.and(secretKeys("client_secret", func(o *OAuth) *Password { return &o.ClientSecret }))
 
 // tokenCommand reads a command that prints an access token.
 func (p *parser) tokenCommand(v value, a *Account) {

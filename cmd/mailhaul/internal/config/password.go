@@ -30,6 +30,20 @@ const defaultPasswordTimeout = 30 * time.Second
 // IsSet reports whether there is a place that the secret comes from.
 func (pw Password) IsSet() bool { return pw.what != "" }
 
+// secretKeys are the keys of a secret, by their first word. of is where it
+// goes.
+func secretKeys[T any](what string, of func(*T) *Password) keys[T] {
+	return keys[T]{
+		what:              func(p *parser, v value, t *T) { p.secretText(v, what, of(t)) },
+		what + "_file":    func(p *parser, v value, t *T) { p.secretFile(v, what, of(t)) },
+		what + "_env":     func(p *parser, v value, t *T) { p.secretEnv(v, what, of(t)) },
+		what + "_command": func(p *parser, v value, t *T) { p.secretCommand(v, what, of(t)) },
+	}
+}
+
+// passwordNames are the keys of a password.
+var passwordNames = []string{"password", "password_file", "password_env", "password_command"}
+
 // secretText reads the secret itself.
 func (p *parser) secretText(v value, what string, into *Password) {
 	if p.secretLine == 0 {
@@ -94,7 +108,7 @@ func (pw Password) Read(ctx context.Context) (string, error) {
 	case pw.IsSet():
 		return pw.text.Reveal(), nil
 	default:
-		return "", errors.New("the account has no password")
+		return "", errors.New("there is none")
 	}
 }
 

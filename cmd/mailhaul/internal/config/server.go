@@ -4,37 +4,78 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
+	"fmt"
 	"net"
 	"os"
 	"strconv"
 	"strings"
 )
 
-// server reads host[:port].
-func (p *parser) server(v value, a *Account) {
+// Security is how a connection is protected, and whom it trusts.
+type Security struct {
+	TLS TLS
+	// RootCAs are those of tls_ca, nil for the system's. Fingerprint is the
+	// SHA-256 of the server's certificate or empty, TLSMin a version of
+	// crypto/tls or 0.
+	RootCAs     *x509.CertPool
+	Fingerprint []byte
+	TLSMin      uint16
+}
+
+// tlsKeys are the keys of a Security. of is where it goes.
+func tlsKeys[T any](of func(*T) *Security) keys[T] {
+	return keys[T]{
+		"tls":             func(p *parser, v value, t *T) { p.tls(v, of(t)) },
+		"tls_ca":          func(p *parser, v value, t *T) { p.tlsCA(v, of(t)) },
+		"tls_fingerprint": func(p *parser, v value, t *T) { p.fingerprint(v, of(t)) },
+		"tls_min":         func(p *parser, v value, t *T) { p.tlsMin(v, of(t)) },
+	}
+}
+
+// tlsNames are the keys of a Security.
+var tlsNames = []string{"tls", "tls_ca", "tls_fingerprint", "tls_min"}
+
+// unused names the keys in lines that the kind of protection leaves without
+// use. hint may say why it is as it is.
+func (p *parser) unused(v value, lines map[string]int, protection TLS, hint string) {
+	if protection != TLSNone {
+		return
+	}
+	for _, key := range tlsNames[1:] {
+		if line := lines[key]; line > 0 {
+			p.fail(value{line: line, where: v.where}, hint, "%s has no use with tls: none", key)
+		}
+	}
+}
+
+// hostPort reads host[:port]. The port is 0 if there is none. example and
+// usual are what the hints name.
+func (p *parser) hostPort(v value, example string, usual int) (host string, number int, ok bool) {
 	s, ok := p.text(v)
 	if !ok {
-		return
+		return "", 0, false
 	}
+	bracketed := fmt.Sprintf(`write "[2001:db8::1]:%d"`, usual)
 	if strings.Contains(s, "://") {
 		p.fail(v, "write host:port, and tls: for how it is protected", "%s is a URL", quote(s))
-		return
+		return "", 0, false
 	}
-	host, port := s, ""
+	host = s
+	port := ""
 	switch {
 	case strings.HasPrefix(s, "["):
 		end := strings.IndexByte(s, ']')
 		if end < 0 || net.ParseIP(s[1:end]) == nil || (s[end+1:] != "" && s[end+1] != ':') {
-			p.fail(v, `write "[2001:db8::1]:995"`, "%s is not an address in brackets", quote(s))
-			return
+			p.fail(v, bracketed, "%s is not an address in brackets", quote(s))
+			return "", 0, false
 		}
 		host, port = s[1:end], strings.TrimPrefix(s[end+1:], ":")
 		if port == "" && end+1 < len(s) {
 			port = ":"
 		}
 	case strings.Count(s, ":") > 1:
-		p.fail(v, `write "[2001:db8::1]:995"`, "an IPv6 address must be in brackets")
-		return
+		p.fail(v, bracketed, "an IPv6 address must be in brackets")
+		return "", 0, false
 	case strings.Contains(s, ":"):
 		host, port, _ = strings.Cut(s, ":")
 		if port == "" {
@@ -42,28 +83,28 @@ func (p *parser) server(v value, a *Account) {
 		}
 	}
 	if host == "" || len(host) > 253 || strings.ContainsAny(host, " /@\\") {
-		p.fail(v, "write pop.example.com or pop.example.com:995", "%s is not a host name", quote(s))
-		return
+		p.fail(v, fmt.Sprintf("write %s or %[1]s:%d", example, usual), "%s is not a host name", quote(s))
+		return "", 0, false
 	}
-	a.Host, a.Port = host, 0
-	if port != "" {
-		n, err := strconv.ParseUint(port, 10, 16)
-		if err != nil || n == 0 {
-			p.fail(v, "write a number from 1 to 65535", "%s is not a port", quote(port))
-			return
-		}
-		a.Port = int(n)
+	if port == "" {
+		return host, 0, true
 	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 {
+		p.fail(v, "write a number from 1 to 65535", "%s is not a port", quote(port))
+		return "", 0, false
+	}
+	return host, int(n), true
 }
 
-func (p *parser) tls(v value, a *Account) {
-	if s, ok := p.oneOf(v, string(TLSImplicit), string(TLSStart), string(TLSNone)); ok {
-		a.TLS = TLS(s)
+func (p *parser) tls(v value, s *Security) {
+	if word, ok := p.oneOf(v, string(TLSImplicit), string(TLSStart), string(TLSNone)); ok {
+		s.TLS = TLS(word)
 	}
 }
 
 // tlsCA reads the certificates that take the place of the system's.
-func (p *parser) tlsCA(v value, a *Account) {
+func (p *parser) tlsCA(v value, s *Security) {
 	path, ok := p.path(v)
 	if !ok {
 		return
@@ -86,27 +127,27 @@ func (p *parser) tlsCA(v value, a *Account) {
 		p.fail(v, "it must start with -----BEGIN CERTIFICATE-----", "%s holds no PEM certificate", quote(path))
 		return
 	}
-	a.RootCAs, a.Fingerprint = pool, nil
+	s.RootCAs, s.Fingerprint = pool, nil
 }
 
-func (p *parser) fingerprint(v value, a *Account) {
-	s, ok := p.text(v)
+func (p *parser) fingerprint(v value, s *Security) {
+	text, ok := p.text(v)
 	if !ok {
 		return
 	}
-	sum, err := hex.DecodeString(strings.ReplaceAll(s, ":", ""))
+	sum, err := hex.DecodeString(strings.ReplaceAll(text, ":", ""))
 	if err != nil || len(sum) != 32 {
 		p.fail(v, "mailhaul check prints it", "is not a SHA-256 of 64 hex digits")
 		return
 	}
-	a.Fingerprint = sum
+	s.Fingerprint = sum
 }
 
-func (p *parser) tlsMin(v value, a *Account) {
+func (p *parser) tlsMin(v value, s *Security) {
 	versions := map[string]uint16{
 		"1.0": tls.VersionTLS10, "1.1": tls.VersionTLS11, "1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13,
 	}
-	if s, ok := p.oneOf(v, "1.0", "1.1", "1.2", "1.3"); ok {
-		a.TLSMin = versions[s]
+	if word, ok := p.oneOf(v, "1.0", "1.1", "1.2", "1.3"); ok {
+		s.TLSMin = versions[word]
 	}
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -15,6 +16,22 @@ const defaultLockTimeout = 30 * time.Second
 type sinkFile struct {
 	maildir Maildir
 	mbox    Mbox
+	mda     MDA
+	smtp    SMTP
+	imap    IMAP
+	discard bool
+
+	// These are of several kinds.
+	server  Server
+	timeout time.Duration
+	yes     bool
+	// raw holds what can be read only once the kind is known.
+	raw map[string]value
+}
+
+// later keeps the value of a key until the kind of the sink is known.
+func later(key string) func(*parser, value, *sinkFile) {
+	return func(_ *parser, v value, s *sinkFile) { s.raw[key] = v }
 }
 
 // kinds are the kinds of sinks, each by the key that names its place, with
@@ -25,17 +42,45 @@ var kinds = []struct {
 }{
 	{"maildir", []string{"folder", "mode"}},
 	{"mbox", []string{"lock_timeout"}},
+	{"mda", []string{"recipient", "dir", "timeout"}},
+	{"smtp", smtpOptions},
+	{"lmtp", smtpOptions},
+	{"imap", append([]string{"folder", "create_folder", "flags"}, serverOptions...)},
+	{"discard", []string{"yes_delete"}},
 }
 
+var (
+	serverOptions = slices.Concat(tlsNames, passwordNames, []string{"user", "password_timeout", "timeout"})
+	smtpOptions   = append([]string{"to", "sender", "null_sender", "hello"}, serverOptions...)
+)
+
 var sinkKeys = keys[sinkFile]{
-	"maildir": func(p *parser, v value, s *sinkFile) { s.maildir.Path, _ = p.path(v) },
-	"folder":  func(p *parser, v value, s *sinkFile) { p.folder(v, &s.maildir) },
-	"mode":    func(p *parser, v value, s *sinkFile) { p.mode(v, &s.maildir) },
-	"mbox":    func(p *parser, v value, s *sinkFile) { s.mbox.Path, _ = p.path(v) },
-	"lock_timeout": func(p *parser, v value, s *sinkFile) {
-		p.duration(v, 0, time.Hour, &s.mbox.LockTimeout)
+	"maildir":       func(p *parser, v value, s *sinkFile) { s.maildir.Path, _ = p.path(v) },
+	"mode":          func(p *parser, v value, s *sinkFile) { p.mode(v, &s.maildir) },
+	"mbox":          func(p *parser, v value, s *sinkFile) { s.mbox.Path, _ = p.path(v) },
+	"lock_timeout":  func(p *parser, v value, s *sinkFile) { p.duration(v, 0, time.Hour, &s.mbox.LockTimeout) },
+	"mda":           func(p *parser, v value, s *sinkFile) { s.mda.Argv = p.argv(v) },
+	"recipient":     func(p *parser, v value, s *sinkFile) { s.mda.Recipient, _ = p.text(v) },
+	"dir":           func(p *parser, v value, s *sinkFile) { s.mda.Dir, _ = p.path(v) },
+	"timeout":       func(p *parser, v value, s *sinkFile) { p.duration(v, time.Second, time.Hour, &s.timeout) },
+	"smtp":          later("smtp"),
+	"lmtp":          later("lmtp"),
+	"imap":          later("imap"),
+	"to":            later("to"),
+	"sender":        later("sender"),
+	"null_sender":   func(p *parser, v value, s *sinkFile) { p.boolean(v, &s.smtp.NullSender) },
+	"hello":         func(p *parser, v value, s *sinkFile) { s.smtp.Hello, _ = p.text(v) },
+	"user":          func(p *parser, v value, s *sinkFile) { s.server.User, _ = p.text(v) },
+	"folder":        later("folder"),
+	"create_folder": func(p *parser, v value, s *sinkFile) { p.boolean(v, &s.imap.Create) },
+	"flags":         func(p *parser, v value, s *sinkFile) { s.imap.Flags, _ = p.texts(v) },
+	"discard":       func(p *parser, v value, s *sinkFile) { p.boolean(v, &s.discard) },
+	"yes_delete":    func(p *parser, v value, s *sinkFile) { p.boolean(v, &s.yes) },
+	"password_timeout": func(p *parser, v value, s *sinkFile) {
+		p.duration(v, time.Second, time.Hour, &s.server.Password.timeout)
 	},
-}
+}.and(tlsKeys(func(s *sinkFile) *Security { return &s.server.Security })).
+	and(secretKeys("password", func(s *sinkFile) *Password { return &s.server.Password }))
 
 func (p *parser) sinks(v value) []Sink {
 	var out []Sink
@@ -51,8 +96,54 @@ func (p *parser) sinks(v value) []Sink {
 // sink reads one sink. It is returned even if it is wrong, so that the
 // accounts that name it are not called wrong too.
 func (p *parser) sink(v value, name string) Sink {
-	s := sinkFile{Maildir{Mode: 0o600}, Mbox{LockTimeout: defaultLockTimeout}}
-	lines := read(p, v, sinkKeys, &s)
+	f := sinkFile{maildir: Maildir{Mode: 0o600}, mbox: Mbox{LockTimeout: defaultLockTimeout}, raw: map[string]value{}}
+	lines := read(p, v, sinkKeys, &f)
+	s := Sink{Name: name, Line: v.line}
+	kind := p.kind(v, lines)
+	switch kind {
+	case "":
+		p.fail(v, name+": { maildir: ~/Maildir }, or mbox, mda, smtp, lmtp, imap:", "does not say where the mail goes")
+	case "maildir":
+		if folder, ok := f.raw["folder"]; ok {
+			p.folder(folder, &f.maildir)
+		}
+		s.Maildir = &f.maildir
+	case "mbox":
+		s.Mbox = &f.mbox
+	case "mda":
+		f.mda.Timeout, s.MDA = f.timeout, &f.mda
+		if f.mda.Recipient == "" && f.mda.usesRecipient() {
+			p.needsRoute[name] = "recipient"
+		}
+	case "smtp", "lmtp", "imap":
+		f.server.Timeout = f.timeout
+		p.sinkServer(v, kind, lines, &f.server, f.raw[kind])
+		if kind == "imap" {
+			f.imap.Server, s.IMAP = f.server, &f.imap
+			if folder, ok := f.raw["folder"]; ok {
+				f.imap.Folder, _ = p.text(folder)
+			}
+			break
+		}
+		f.smtp.Server, f.smtp.LMTP, s.SMTP = f.server, kind == "lmtp", &f.smtp
+		p.addresses(v, lines, &f.smtp, f.raw["to"], f.raw["sender"])
+		if lines["to"] == 0 {
+			p.needsRoute[name] = "to"
+		}
+	case "discard":
+		s.Discard = true
+		switch at := (value{line: lines["discard"], where: v.where}); {
+		case !f.discard:
+			p.fail(at, "write discard: true", "does not say where the mail goes")
+		case !f.yes:
+			p.fail(at, "add yes_delete: true if that is what you want", "discard deletes mail for good")
+		}
+	}
+	return s
+}
+
+// kind returns the kind of a sink, and checks that its keys are of that kind.
+func (p *parser) kind(v value, lines map[string]int) string {
 	kind := ""
 	for _, k := range kinds {
 		line := lines[k.key]
@@ -62,21 +153,21 @@ func (p *parser) sink(v value, name string) Sink {
 			kind = k.key
 		}
 	}
-	for _, k := range kinds {
-		for _, option := range k.options {
-			if line := lines[option]; line > 0 && kind != "" && kind != k.key {
-				p.fail(value{line: line, where: v.where}, "", "%s is an option of %s, not of %s", option, k.key, kind)
+	if kind == "" {
+		return ""
+	}
+	for _, option := range slices.Sorted(maps.Keys(lines)) {
+		var of []string
+		for _, k := range kinds {
+			if slices.Contains(k.options, option) {
+				of = append(of, k.key)
 			}
 		}
+		if len(of) > 0 && !slices.Contains(of, kind) {
+			p.fail(value{line: lines[option], where: v.where}, "", "%s is an option of %s, not of %s", option, strings.Join(of, ", "), kind)
+		}
 	}
-	switch kind {
-	case "maildir":
-		return Sink{Name: name, Maildir: &s.maildir}
-	case "mbox":
-		return Sink{Name: name, Mbox: &s.mbox}
-	}
-	p.fail(v, name+": { maildir: ~/Maildir }, or mbox:", "does not say where the mail goes")
-	return Sink{Name: name}
+	return kind
 }
 
 // folder reads a Maildir++ folder: .Sub or .Sub.Folder.
@@ -104,40 +195,4 @@ func (p *parser) mode(v value, m *Maildir) {
 		return
 	}
 	m.Mode = os.FileMode(n)
-}
-
-// sinkNames checks the names of sinks in one mapping, whose own keys are
-// given.
-func (p *parser) sinkNames(v value, own map[string]int, a *Account) {
-	for _, named := range []struct{ key, sink string }{{"deliver", a.Deliver}, {"quarantine", a.Quarantine}} {
-		if own[named.key] == 0 || named.sink == "" || len(p.sinkList) == 0 || slices.Contains(p.sinkList, named.sink) {
-			continue
-		}
-		_, hint := didYouMean(named.sink, p.sinkList)
-		p.fail(value{line: own[named.key], where: v.where}, hint, "%s: there is no sink %s", named.key, quote(named.sink))
-	}
-}
-
-// route settles which sinks an account delivers to.
-func (p *parser) route(v value, a *Account) {
-	line := a.lines
-	switch {
-	case line["deliver"] > 0 || len(p.sinkList) == 0:
-	case len(p.sinkList) == 1:
-		a.Deliver = p.sinkList[0]
-	default:
-		p.fail(v, "known: "+strings.Join(p.sinkList, ", "), "deliver is missing, and there are %d sinks to choose from", len(p.sinkList))
-	}
-
-	switch {
-	case a.quarantineRefused && line["quarantine"] == 0:
-		p.fail(value{line: line["refused"], where: v.where}, "quarantine: the name of a sink", "refused: quarantine needs quarantine")
-	case line["quarantine"] > 0 && line["refused"] == 0:
-		p.fail(value{line: line["quarantine"], where: v.where}, "add refused: quarantine", "quarantine alone has no effect")
-	case a.quarantineRefused && a.Quarantine == a.Deliver && a.Deliver != "":
-		p.fail(value{line: line["quarantine"], where: v.where}, "name another sink", "quarantine is the sink that refused")
-	}
-	if !a.quarantineRefused {
-		a.Quarantine = ""
-	}
 }

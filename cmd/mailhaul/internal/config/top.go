@@ -35,11 +35,9 @@ func (p *parser) top(v value, c *Config) {
 		p.needs(lines["sinks"], "sinks", "{ home: { maildir: ~/Maildir } }")
 	}
 
-	base := Account{TLS: TLSImplicit, ReceivedHeader: true, lines: map[string]int{}}
+	base := Account{Security: Security{TLS: TLSImplicit}, ReceivedHeader: true, lines: map[string]int{}}
 	if f.defaults != nil {
-		base.lines = read(p, *f.defaults, accountKeys, &base)
-		p.exclusive(*f.defaults, base.lines)
-		p.sinkNames(*f.defaults, base.lines, &base)
+		base.lines = p.readAccount(*f.defaults, &base)
 	}
 	if f.accounts != nil {
 		for _, e := range p.entries(*f.accounts) {

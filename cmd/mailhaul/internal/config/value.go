@@ -35,24 +35,31 @@ func (p *parser) text(v value) (string, bool) {
 
 func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 
-// texts returns the values of a list, or the one value that stands in its
+// items returns the values of a list, or the one value that stands in its
 // place.
-func (p *parser) texts(v value) ([]string, bool) {
+func (p *parser) items(v value) []value {
 	if v.node.Kind != yaml.SequenceNode {
-		s, ok := p.text(v)
-		return []string{s}, ok
+		return []value{v}
 	}
 	if len(v.node.Content) == 0 {
 		p.fail(v, "", "is an empty list")
-		return nil, false
 	}
+	var all []value
+	for _, n := range v.node.Content {
+		all = append(all, value{node: follow(n), line: n.Line, where: v.where})
+	}
+	return all
+}
+
+// texts returns the items of v as they are written.
+func (p *parser) texts(v value) ([]string, bool) {
 	var out []string
 	ok := true
-	for _, n := range v.node.Content {
-		s, good := p.text(value{node: follow(n), line: n.Line, where: v.where})
+	for _, item := range p.items(v) {
+		s, good := p.text(item)
 		out, ok = append(out, s), ok && good
 	}
-	return out, ok
+	return out, ok && len(out) > 0
 }
 
 func (p *parser) boolean(v value, into *bool) {

@@ -1,0 +1,128 @@
+package config
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/filter"
+	"github.com/mailhaul/mailhaul/deliver/program"
+	"github.com/mailhaul/mailhaul/deliver/spool"
+)
+
+// MDA is a sink that runs a program for each message.
+type MDA struct {
+	// Argv is the program and its arguments, with placeholders.
+	Argv []string
+	// Recipient is what {recipient} stands for; empty leaves it to the route.
+	Recipient string
+	// Dir is the program's working folder, empty for our own.
+	Dir string
+	// Timeout bounds a run; 0 leaves it to the sink.
+	Timeout time.Duration
+}
+
+// Filter is a program that sees messages before the sinks do.
+type Filter struct {
+	Argv    []string
+	Timeout time.Duration // 0 leaves it to the filter
+	// Keep, Drop and Quarantine are exit codes; nil leaves them to the filter.
+	Keep, Drop, Quarantine []int
+	AllowDrop              bool
+	// Wait leaves a message on the server if the program fails.
+	Wait bool
+}
+
+var filterKeys = keys[Filter]{
+	"command":    func(p *parser, v value, f *Filter) { f.Argv = p.argv(v) },
+	"timeout":    func(p *parser, v value, f *Filter) { p.duration(v, time.Second, time.Hour, &f.Timeout) },
+	"keep":       func(p *parser, v value, f *Filter) { f.Keep = p.exitCodes(v) },
+	"drop":       func(p *parser, v value, f *Filter) { f.Drop = p.exitCodes(v) },
+	"quarantine": func(p *parser, v value, f *Filter) { f.Quarantine = p.exitCodes(v) },
+	"allow_drop": func(p *parser, v value, f *Filter) { p.boolean(v, &f.AllowDrop) },
+	"on_failure": func(p *parser, v value, f *Filter) {
+		s, _ := p.oneOf(v, "deliver", "wait")
+		f.Wait = s == "wait"
+	},
+}
+
+// filter reads a program, or a mapping with its options.
+func (p *parser) filter(v value) *Filter {
+	f := new(Filter)
+	if v.node.Kind != yaml.MappingNode {
+		f.Argv = p.argv(v)
+	} else if lines := read(p, v, filterKeys, f); lines["command"] == 0 {
+		p.fail(v, "command: [spamc]", "command is missing")
+	}
+	if f.Argv != nil {
+		if _, err := filter.New(f.Options(nil)); err != nil {
+			p.refuse(v, err)
+		}
+	}
+	return f
+}
+
+// Options are what package filter wants to know.
+func (f *Filter) Options(d *spool.Dir) filter.Options {
+	o := filter.Options{
+		Argv: f.Argv, Timeout: f.Timeout, Spool: d,
+		Keep: f.Keep, Drop: f.Drop, Quarantine: f.Quarantine, AllowDrop: f.AllowDrop,
+	}
+	if f.Wait {
+		o.OnFailure = filter.Wait
+	}
+	return o
+}
+
+// refuse records the error of who would have to use what is written at v.
+func (p *parser) refuse(v value, err error) {
+	e, ok := errors.AsType[*deliver.Error](err)
+	if !ok {
+		p.fail(v, "", "%v", err)
+		return
+	}
+	p.fail(v, e.Hint, "%s", e.Op)
+}
+
+func (p *parser) exitCodes(v value) []int {
+	var codes []int
+	for _, item := range p.items(v) {
+		code := -1
+		if p.number(item, 0, 255, &code); code >= 0 {
+			codes = append(codes, code)
+		}
+	}
+	return codes
+}
+
+// argv reads a program and its arguments. A program whose name holds a slash
+// is a path like others in the file.
+func (p *parser) argv(v value) []string {
+	words, ok := p.texts(v)
+	if !ok {
+		return nil
+	}
+	if v.node.Kind == yaml.ScalarNode && strings.ContainsAny(words[0], " \t") {
+		p.fail(v, "write ["+strings.Join(strings.Fields(words[0]), ", ")+"]", "a program with arguments must be a list")
+		return nil
+	}
+	if strings.Contains(words[0], "/") {
+		if words[0], ok = p.path(p.items(v)[0]); !ok {
+			return nil
+		}
+	}
+	if _, err := program.Parse(words); err != nil {
+		p.refuse(v, err)
+		return nil
+	}
+	return words
+}
+
+// usesRecipient reports whether the command line has {recipient}.
+func (m *MDA) usesRecipient() bool {
+	command, err := program.Parse(m.Argv)
+	return err == nil && command.Uses("recipient")
+}

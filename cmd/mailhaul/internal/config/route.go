@@ -1,0 +1,204 @@
+package config
+
+import (
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Route chooses sinks by the recipients in a message's envelope.
+type Route struct {
+	// Headers are the fields that name the envelope's recipients.
+	Headers []string
+	// Map gives the names of sinks to an address, a local part or an
+	// "@domain", in lower case.
+	Map map[string][]string
+	// Domains are those of the local parts in Map, in lower case.
+	Domains []string
+}
+
+// routeFile is a Route with its sinks for all other mail.
+type routeFile struct {
+	Route
+	fallback []string
+	local    *value // the first local part in the map
+}
+
+var routeKeys keys[routeFile]
+
+func init() {
+	routeKeys = keys[routeFile]{
+		"header":  func(p *parser, v value, r *routeFile) { r.Headers = p.envelopeHeaders(v) },
+		"map":     func(p *parser, v value, r *routeFile) { p.routeMap(v, r) },
+		"domains": func(p *parser, v value, r *routeFile) { r.Domains = p.domains(v) },
+		"default": func(p *parser, v value, r *routeFile) { r.fallback = p.sinkNames(v) },
+	}
+}
+
+// route reads a route. Its default is what the account delivers to.
+func (p *parser) route(v value, a *Account) {
+	var r routeFile
+	lines := read(p, v, routeKeys, &r)
+	if lines["header"] == 0 {
+		p.fail(v, "header: [X-Envelope-To, Delivered-To, X-Original-To]", "header is missing")
+	}
+	switch {
+	case r.local != nil && lines["domains"] == 0:
+		p.fail(*r.local, "add domains: [example.com], or write the whole address", "whose local part this is, is not said")
+	case r.local == nil && lines["domains"] > 0:
+		p.fail(value{line: lines["domains"], where: v.where}, "", "domains has no use without a local part in map")
+	}
+	a.Route = &r.Route
+	if lines["default"] > 0 {
+		a.Deliver, a.defaultLine = r.fallback, lines["default"]
+	}
+}
+
+// notEnvelope are header fields that the sender writes.
+var notEnvelope = []string{"to", "cc", "bcc", "resent-to", "resent-cc", "resent-bcc", "from", "sender", "reply-to"}
+
+// envelopeHeaders reads the names of header fields.
+func (p *parser) envelopeHeaders(v value) []string {
+	var names []string
+	for _, item := range p.items(v) {
+		name, ok := p.text(item)
+		switch {
+		case !ok:
+		case slices.Contains(notEnvelope, strings.ToLower(name)):
+			p.fail(item, "name the field in which your server notes the envelope: X-Envelope-To, Delivered-To or X-Original-To",
+				"%s is what the sender wrote, not whom the mail was for", quote(name))
+		case strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' }): // RFC 5322 §2.2
+			p.fail(item, "write X-Envelope-To", "%s is not the name of a header field", quote(name))
+		default:
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// routeMap reads which sinks are for whom.
+func (p *parser) routeMap(v value, r *routeFile) {
+	r.Map = map[string][]string{}
+	for _, e := range p.entries(v) {
+		at := value{node: e.value.node, line: e.line, where: v.where}
+		key := strings.ToLower(e.key)
+		local, domain, found := strings.Cut(key, "@")
+		switch _, twice := r.Map[key]; {
+		case twice:
+			p.fail(at, "", "%s stands twice: case does not count", quote(key))
+		case strings.ContainsAny(key, " \t<>,;") || key == "" || found && !isDomain(domain):
+			p.fail(at, `write me@example.com, me, or "@example.com" for the whole domain`, "%s is not a recipient", quote(e.key))
+		case local != "" && !found && r.local == nil:
+			at.where = e.value.where
+			r.local = &at
+		}
+		r.Map[key] = p.sinkNames(e.value)
+	}
+}
+
+func (p *parser) domains(v value) []string {
+	var all []string
+	for _, item := range p.items(v) {
+		if s, ok := p.text(item); ok && !isDomain(s) {
+			p.fail(item, "write example.com", "%s is not a domain", quote(s))
+		} else if ok {
+			all = append(all, strings.ToLower(s))
+		}
+	}
+	return all
+}
+
+func isDomain(s string) bool { return s != "" && len(s) <= 253 && !strings.ContainsAny(s, " \t<>,;@/") }
+
+// sinkNames reads the name of a sink, or a list of them.
+func (p *parser) sinkNames(v value) []string {
+	var names []string
+	for _, item := range p.items(v) {
+		name, ok := p.text(item)
+		switch {
+		case !ok:
+		case slices.Contains(names, name):
+			p.fail(item, "", "%s stands twice", quote(name))
+		case len(p.sinkList) > 0 && !slices.Contains(p.sinkList, name):
+			_, hint := didYouMean(name, p.sinkList)
+			p.fail(item, hint, "there is no sink %s", quote(name))
+			fallthrough // so that it is not called missing too
+		default:
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// quarantine reads the name of one sink.
+func (p *parser) quarantine(v value, a *Account) {
+	if v.node.Kind == yaml.SequenceNode {
+		p.fail(v, "name one sink", "is a list")
+	} else if names := p.sinkNames(v); len(names) > 0 {
+		a.Quarantine = names[0]
+	}
+}
+
+// deliveries settles which sinks an account delivers to.
+func (p *parser) deliveries(v value, a *Account) {
+	line := a.lines
+	switch {
+	case line["deliver"] > 0 || len(p.sinkList) == 0:
+	case a.Route != nil:
+		p.fail(v, "default: the name of a sink", "route: default is missing, for mail that matches nothing")
+	case len(p.sinkList) == 1:
+		a.Deliver = p.sinkList
+	default:
+		p.fail(v, "known: "+strings.Join(p.sinkList, ", "), "deliver is missing, and there are %d sinks to choose from", len(p.sinkList))
+	}
+	at := func(key string) value { return value{line: line[key], where: v.where} }
+	switch {
+	case a.quarantineRefused && line["quarantine"] == 0:
+		p.fail(at("refused"), "quarantine: the name of a sink", "refused: quarantine needs quarantine")
+	case line["quarantine"] > 0 && line["refused"] == 0:
+		p.fail(at("quarantine"), "add refused: quarantine", "quarantine alone has no effect")
+	case a.quarantineRefused && a.Quarantine != "" && slices.Contains(a.Sinks(), a.Quarantine):
+		p.fail(at("quarantine"), "name another sink", "quarantine is the sink that refused")
+	}
+	if a.Filter != nil && len(a.Filter.Quarantine) > 0 && !a.quarantineRefused {
+		p.fail(at("filter"), "refused: quarantine, and quarantine: the name of a sink", "filter: quarantine needs quarantine")
+	}
+	p.addressees(v, a)
+	if !a.quarantineRefused {
+		a.Quarantine = ""
+	}
+}
+
+// addressees checks that each sink is told for whom a message is.
+func (p *parser) addressees(v value, a *Account) {
+	for _, name := range a.Deliver {
+		if key := p.needsRoute[name]; key != "" && a.Route == nil {
+			p.fail(v, key+": me@example.com in the sink, or a route in the account",
+				"deliver: sink %s does not say for whom the mail is", quote(name))
+		}
+	}
+	if key := p.needsRoute[a.Quarantine]; key != "" && a.quarantineRefused {
+		p.fail(value{line: a.lines["quarantine"], where: v.where}, key+": me@example.com in the sink",
+			"quarantine: sink %s does not say for whom the mail is", quote(a.Quarantine))
+	}
+}
+
+// Sinks returns the names of all the sinks that the account delivers to,
+// without the one for quarantine, each once.
+func (a *Account) Sinks() []string {
+	all := slices.Clone(a.Deliver)
+	if a.Route != nil {
+		for _, names := range a.Route.Map {
+			all = append(all, names...)
+		}
+	}
+	slices.Sort(all[len(a.Deliver):])
+	var once []string
+	for _, name := range all {
+		if !slices.Contains(once, name) {
+			once = append(once, name)
+		}
+	}
+	return once
+}

@@ -1,0 +1,159 @@
+package config
+
+import (
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Server is a mail server that a sink hands messages to.
+type Server struct {
+	// Addr is host:port, or the absolute path of a UNIX socket.
+	Addr string
+	Security
+	// User is the name to log in with; without one there is no login.
+	User     string
+	Password Password
+	// Timeout is the longest silence of the server; 0 leaves it to the sink.
+	Timeout time.Duration
+}
+
+// SMTP is a sink that hands messages to a mail server by SMTP or LMTP.
+type SMTP struct {
+	Server
+	LMTP bool
+	// Hello is the name to greet with; empty is this machine's.
+	Hello string
+	// To are the recipients of all messages; nil leaves them to the route.
+	To []string
+	// Sender replaces the messages' own, NullSender makes it "<>".
+	Sender     string
+	NullSender bool
+}
+
+// IMAP is a sink that appends messages to a folder of an IMAP server.
+type IMAP struct {
+	Server
+	// Folder is the folder's name; empty is INBOX.
+	Folder string
+	// Create creates the folder if it is missing.
+	Create bool
+	Flags  []string
+}
+
+// serverKinds are the sinks that are servers, with their ports.
+var serverKinds = map[string]struct {
+	example         string
+	plain, implicit int // the port without TLS from the first byte, and with it
+}{
+	"smtp": {"mail.example.com", 25, 465},
+	"lmtp": {"mail.example.com", 24, 24},
+	"imap": {"imap.example.com", 143, 993},
+}
+
+// maxSocket is the longest path of a UNIX socket, in bytes: sun_path of
+// sockaddr_un has 104 on some systems.
+const maxSocket = 103
+
+// sinkServer reads where the server of a sink is, from the value of the key
+// kind, and settles what its other keys leave open.
+func (p *parser) sinkServer(v value, kind string, lines map[string]int, s *Server, place value) {
+	p.exclusive(v, lines)
+	p.login(v, lines)
+	if place.node == nil {
+		return // the key is misspelled
+	}
+	text, ok := p.text(place)
+	if !ok {
+		return
+	}
+	if strings.ContainsAny(text[:1], "/~$.") {
+		s.TLS = TLSNone // it does not leave the machine
+		if s.Addr, ok = p.path(place); ok && len(s.Addr) > maxSocket {
+			p.fail(place, "choose a shorter one", "the path of a socket has %d bytes at most", maxSocket)
+		}
+		for _, key := range tlsNames {
+			if line := lines[key]; line > 0 {
+				p.fail(value{line: line, where: v.where}, "", "%s has no use with a UNIX socket", key)
+			}
+		}
+		return
+	}
+	ports := serverKinds[kind]
+	host, port, ok := p.hostPort(place, ports.example, ports.implicit)
+	if !ok {
+		return
+	}
+	hint := ""
+	if lines["tls"] == 0 {
+		s.TLS, hint = defaultTLS(kind, host, port), "to this machine tls is none unless it is set"
+	}
+	if port == 0 {
+		if port = ports.plain; s.TLS == TLSImplicit {
+			port = ports.implicit
+		}
+	}
+	s.Addr = net.JoinHostPort(host, strconv.Itoa(port))
+	p.unused(v, lines, s.TLS, hint)
+}
+
+// defaultTLS is how the connection to a server is protected if nothing is
+// said: as its port has it, and in the clear only where nobody can listen in.
+func defaultTLS(kind, host string, port int) TLS {
+	ip := net.ParseIP(host)
+	switch {
+	case port == 465 || port == 993 || port == 0 && kind == "imap":
+		return TLSImplicit
+	case strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback():
+		return TLSNone
+	default:
+		return TLSStart
+	}
+}
+
+// login checks that user and password come together.
+func (p *parser) login(v value, lines map[string]int) {
+	has := slices.ContainsFunc(passwordNames, func(key string) bool { return lines[key] > 0 })
+	switch {
+	case has && lines["user"] == 0:
+		p.fail(v, "", "user is missing")
+	case !has && lines["user"] > 0:
+		p.fail(v, "password_command, password_file, password_env or password", "there is no password")
+	}
+}
+
+// addresses checks those that a server is told.
+func (p *parser) addresses(v value, lines map[string]int, s *SMTP, to, sender value) {
+	if to.node != nil {
+		for _, item := range p.items(to) {
+			if addr, ok := p.text(item); !ok || !p.checkAddress(item, addr, s.LMTP) {
+				continue
+			} else if slices.Contains(s.To, addr) {
+				p.fail(item, "", "%s stands twice", quote(addr))
+			} else {
+				s.To = append(s.To, addr)
+			}
+		}
+	}
+	if sender.node != nil {
+		if s.NullSender {
+			p.fail(value{line: lines["null_sender"], where: v.where}, "keep one of them", "both sender and null_sender are set")
+		}
+		if addr, ok := p.text(sender); ok && p.checkAddress(sender, addr, false) {
+			s.Sender = addr
+		}
+	}
+}
+
+// checkAddress checks an address, which may be a local part alone if local
+// says so.
+func (p *parser) checkAddress(v value, s string, local bool) bool {
+	name, domain, found := strings.Cut(s, "@")
+	if name == "" || len(s) > 254 || strings.ContainsAny(s, " \t<>,;") || found && domain == "" || !found && !local {
+		p.fail(v, "write me@example.com", "%s is not an address", quote(s))
+		return false
+	}
+	return true
+}

@@ -1,0 +1,163 @@
+package config_test
+
+import (
+	"context"
+	"crypto/tls"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+)
+
+// accounts is an account for the sinks before it.
+const accounts = `
+accounts:
+  work: { server: pop.example.com, user: me, password_env: X, deliver: a }
+`
+
+func TestPrograms(t *testing.T) {
+	t.Setenv("HOME", "/home/me")
+	path := write(t, `
+sinks:
+  a: { mda: [bin/deliver, --to, "{recipient}", bin/x], recipient: me, dir: ~/mail, timeout: 2m }
+  b: { mda: maildrop }
+  c: { discard: true, yes_delete: true }
+`+accounts, 0o600)
+	got, err := config.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []config.Sink{
+		{Name: "a", Line: 3, MDA: &config.MDA{
+			Argv:      []string{filepath.Join(filepath.Dir(path), "bin/deliver"), "--to", "{recipient}", "bin/x"},
+			Recipient: "me", Dir: "/home/me/mail", Timeout: 2 * time.Minute,
+		}},
+		{Name: "b", Line: 4, MDA: &config.MDA{Argv: []string{"maildrop"}}},
+		{Name: "c", Line: 5, Discard: true},
+	}
+	if diff := cmp.Diff(want, got.Sinks); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestMailServers(t *testing.T) {
+	t.Setenv("SECRET", "hunter2")
+	got := load(t, `
+sinks:
+  a: { smtp: mail.example.com, to: me@example.com, sender: you@example.com, hello: here, timeout: 1m,
+       tls: implicit, tls_min: 1.3, user: me, password_env: SECRET, password_timeout: 1s }
+  b: { lmtp: /run/lmtp, to: [me, "you@example.com"], null_sender: true }
+  c: { imap: imap.example.com, folder: Archive/2026, create_folder: true, flags: [\Seen, x] }
+`+accounts).Sinks
+	if s, err := got[0].SMTP.Password.Read(context.Background()); s != "hunter2" || err != nil {
+		t.Errorf("password %q, %v", s, err)
+	}
+	want := []config.Sink{
+		{Name: "a", SMTP: &config.SMTP{
+			Server: config.Server{
+				Addr: "mail.example.com:465", Security: config.Security{TLS: config.TLSImplicit, TLSMin: tls.VersionTLS13},
+				User: "me", Timeout: time.Minute,
+			},
+			Hello: "here", To: []string{"me@example.com"}, Sender: "you@example.com",
+		}},
+		{Name: "b", SMTP: &config.SMTP{
+			Server: config.Server{Addr: "/run/lmtp", Security: config.Security{TLS: config.TLSNone}},
+			LMTP:   true, To: []string{"me", "you@example.com"}, NullSender: true,
+		}},
+		{Name: "c", IMAP: &config.IMAP{
+			Server: config.Server{Addr: "imap.example.com:993", Security: config.Security{TLS: config.TLSImplicit}},
+			Folder: "Archive/2026", Create: true, Flags: []string{`\Seen`, "x"},
+		}},
+	}
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(config.Sink{}, "Line"), cmpopts.IgnoreFields(config.Server{}, "Password")); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// What is not said of a connection follows from where it goes. In the clear
+// it goes nowhere but to this machine.
+func TestServerDefaults(t *testing.T) {
+	for text, want := range map[string]struct {
+		addr string
+		tls  config.TLS
+	}{
+		"smtp: mail.example.com":                {"mail.example.com:25", config.TLSStart},
+		"smtp: mail.example.com:587":            {"mail.example.com:587", config.TLSStart},
+		"smtp: mail.example.com:465":            {"mail.example.com:465", config.TLSImplicit},
+		"smtp: mail.example.com, tls: implicit": {"mail.example.com:465", config.TLSImplicit},
+		"smtp: mail.example.com, tls: none":     {"mail.example.com:25", config.TLSNone},
+		"smtp: localhost":                       {"localhost:25", config.TLSNone},
+		"smtp: LOCALHOST:465":                   {"LOCALHOST:465", config.TLSImplicit},
+		"smtp: localhost, tls: starttls":        {"localhost:25", config.TLSStart},
+		"smtp: localhost.example.com":           {"localhost.example.com:25", config.TLSStart},
+		`smtp: "[::1]:2525"`:                    {"[::1]:2525", config.TLSNone},
+		"lmtp: 127.0.0.1":                       {"127.0.0.1:24", config.TLSNone},
+		"lmtp: 192.0.2.1":                       {"192.0.2.1:24", config.TLSStart},
+		"imap: imap.example.com":                {"imap.example.com:993", config.TLSImplicit},
+		"imap: imap.example.com:143":            {"imap.example.com:143", config.TLSStart},
+		"imap: imap.example.com, tls: starttls": {"imap.example.com:143", config.TLSStart},
+		"imap: localhost":                       {"localhost:993", config.TLSImplicit},
+		"imap: localhost:143":                   {"localhost:143", config.TLSNone},
+		"imap: /run/imap":                       {"/run/imap", config.TLSNone},
+	} {
+		to := ", to: me@example.com"
+		if text[:4] == "imap" {
+			to = ""
+		}
+		sink := load(t, "sinks: { a: { "+text+to+" } }"+accounts).Sinks[0]
+		server := config.Server{}
+		if sink.IMAP != nil {
+			server = sink.IMAP.Server
+		} else {
+			server = sink.SMTP.Server
+		}
+		if server.Addr != want.addr || server.TLS != want.tls {
+			t.Errorf("%s: %s, %s; want %s, %s", text, server.Addr, server.TLS, want.addr, want.tls)
+		}
+	}
+}
+
+func TestDeliveries(t *testing.T) {
+	got := load(t, `
+sinks: { home: { maildir: /h }, work: { maildir: /w }, any: { smtp: localhost }, bad: { maildir: /b } }
+defaults:
+  server: pop.example.com
+  user: me
+  password_env: X
+  deliver: [work, home]
+accounts:
+  all: {}
+  one: { deliver: home }
+  route: { route: { header: [X-Envelope-To, delivered-to], map: { Me: home, "@EXAMPLE.org": [any, home] }, domains: Example.com } }
+  other: { route: { header: X-Envelope-To, default: any }, refused: quarantine, quarantine: bad }
+  filter: { filter: spamc }
+  strict: { filter: { command: [bogofilter, -p], timeout: 1m, keep: [0, 1, 2], drop: [3], allow_drop: yes, on_failure: wait } }
+`).Accounts
+	want := []config.Account{
+		{Deliver: []string{"work", "home"}},
+		{Deliver: []string{"home"}},
+		{Deliver: []string{"work", "home"}, Route: &config.Route{
+			Headers: []string{"X-Envelope-To", "delivered-to"},
+			Map:     map[string][]string{"me": {"home"}, "@example.org": {"any", "home"}}, Domains: []string{"example.com"},
+		}},
+		{Deliver: []string{"any"}, Route: &config.Route{Headers: []string{"X-Envelope-To"}}, Quarantine: "bad"},
+		{Deliver: []string{"work", "home"}, Filter: &config.Filter{Argv: []string{"spamc"}}},
+		{Deliver: []string{"work", "home"}, Filter: &config.Filter{
+			Argv: []string{"bogofilter", "-p"}, Timeout: time.Minute, Keep: []int{0, 1, 2}, Drop: []int{3}, AllowDrop: true, Wait: true,
+		}},
+	}
+	for i, a := range got {
+		seen := config.Account{Deliver: a.Deliver, Route: a.Route, Quarantine: a.Quarantine, Filter: a.Filter}
+		if diff := cmp.Diff(want[i], seen, cmpopts.IgnoreUnexported(config.Account{}), cmpopts.EquateEmpty(), cmpopts.IgnoreFields(config.Account{}, "Password", "TokenCommand")); diff != "" {
+			t.Errorf("%s:\n%s", a.Name, diff)
+		}
+	}
+	if sinks := got[2].Sinks(); !slices.Equal(sinks, []string{"work", "home", "any"}) {
+		t.Errorf("sinks of route: %q", sinks)
+	}
+}
