@@ -20,7 +20,7 @@ import (
 func checkCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:         "check",
-		Usage:        "try the configuration and every server, and change nothing",
+		Usage:        "try the configuration, every server and every sink, and change nothing",
 		ArgsUsage:    "[ACCOUNT…]",
 		Description:  "The exit codes are those of mailhaul fetch.",
 		Flags:        []cli.Flag{configFlag()},
@@ -79,16 +79,16 @@ func (l *checklist) sinks(ctx context.Context, cfg *config.Config, w *wiring, a 
 			l.good("%s: %s", what, text)
 			return
 		}
-		found := fetch.ClassOperator
+		found, hint := fetch.ClassOperator, ""
 		if _, ok := errors.AsType[*deliver.Error](err); ok {
-			found = fetch.Classify(err)
+			found, hint = fetch.Classify(err), fetch.Hint(err)
 		}
 		class = max(class, found)
-		l.bad(fmt.Sprintf("%s: %v", what, err), fetch.Hint(err))
+		l.bad(fmt.Sprintf("%s: %v", what, err), hint)
 		l.rejected(err, time.Now())
 	}
 	if f := w.account(a).Filter; f != nil {
-		report("filter", strings.Join(a.Filter.Argv, " "), f.Check())
+		report("filter", tilde(strings.Join(a.Filter.Argv, " ")), f.Check())
 	}
 	names := a.Sinks()
 	if a.Quarantine != "" {

@@ -28,6 +28,7 @@ func probeSink(ctx context.Context, s *config.Sink, sink deliver.Sink) (string, 
 		return "discard: all mail is deleted, and kept nowhere", nil
 	case s.IMAP != nil:
 		exists, err := sink.(*imap.Sink).Check(ctx)
+		text = profile.Target // a URL, which begins with the kind
 		if !exists {
 			text += " (will be made)"
 		}

@@ -33,6 +33,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("HOME", env.WorkDir)
 			env.Setenv("PASSWORD", password)
 			env.Values[servers{}] = map[string]*popserver{}
+			env.Values[mailservers{}] = map[string]*mailserver{}
 			env.Values[providers{}] = map[string]*oauthtest.Server{}
 			env.Defer(func() { noSecrets(env) })
 			return os.Chmod(env.WorkDir, 0o700)
@@ -45,6 +46,8 @@ func TestScripts(t *testing.T) {
 			"popserver":     startServer,
 			"oauthprovider": startProvider,
 			"browse":        browse,
+			"mailserver":    startMailserver,
+			"arrived":       arrived,
 			"left":          left,
 			"sessions":      sessions,
 			"reached":       reached,

@@ -33,6 +33,7 @@ type popserver struct {
 //
 //	user NAME                   an account; its password is $PASSWORD
 //	mail USER COUNT             add so many messages
+//	text USER FILE              add the one in a file of the script
 //	large USER BYTES            add one of that size
 //	tls implicit                speak TLS from the first byte
 //	cert HOST [expired|soon]    the name in the certificate
@@ -105,6 +106,8 @@ func (s *popserver) order(ts *testscript.TestScript, word []string, rest string)
 			s.Account(word[1], password).Add(fmt.Sprintf("%s-%d", word[1], i),
 				fmt.Appendf(nil, "From: a@example.com\nSubject: %d\n\nHello %s.\n", i, word[1]))
 		}
+	case "text":
+		s.Account(word[1], password).Add(word[1]+"-"+word[2], []byte(ts.ReadFile(word[2])))
 	case "large":
 		n, err := strconv.Atoi(word[2])
 		ts.Check(err)

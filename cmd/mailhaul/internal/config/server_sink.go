@@ -69,7 +69,7 @@ func (p *parser) sinkServer(v value, kind string, lines map[string]int, s *Serve
 	if !ok {
 		return
 	}
-	if strings.ContainsAny(text[:1], "/~$.") {
+	if strings.ContainsAny(text, "/~$") && !strings.Contains(text, "://") {
 		s.TLS = TLSNone // it does not leave the machine
 		if s.Addr, ok = p.path(place); ok && len(s.Addr) > maxSocket {
 			p.fail(place, "choose a shorter one", "the path of a socket has %d bytes at most", maxSocket)
