@@ -57,9 +57,10 @@ var serverKinds = map[string]struct {
 // sockaddr_un has 104 on some systems.
 const maxSocket = 103
 
-// sinkServer reads where the server of a sink is, from the value of the key
-// kind, and settles what its other keys leave open.
-func (p *parser) sinkServer(v value, kind string, lines map[string]int, s *Server, place value) {
+// sinkServer reads the place of a server, which is the value of the key that
+// names the sink's kind, and settles what the other keys, read into s, leave
+// open.
+func (p *parser) sinkServer(v, place value, kind string, lines map[string]int, s *Server) {
 	p.exclusive(v, lines)
 	p.login(v, lines)
 	if place.node == nil {
@@ -124,9 +125,10 @@ func (p *parser) login(v value, lines map[string]int) {
 	}
 }
 
-// addresses checks those that a server is told.
-func (p *parser) addresses(v value, lines map[string]int, s *SMTP, to, sender value) {
-	if to.node != nil {
+// addresses reads those that a server is told.
+func (p *parser) addresses(v value, f *sinkFile) {
+	s := &f.smtp
+	if to, ok := f.raw["to"]; ok {
 		for _, item := range p.items(to) {
 			if addr, ok := p.text(item); !ok || !p.checkAddress(item, addr, s.LMTP) {
 				continue
@@ -137,9 +139,9 @@ func (p *parser) addresses(v value, lines map[string]int, s *SMTP, to, sender va
 			}
 		}
 	}
-	if sender.node != nil {
+	if sender, ok := f.raw["sender"]; ok {
 		if s.NullSender {
-			p.fail(value{line: lines["null_sender"], where: v.where}, "keep one of them", "both sender and null_sender are set")
+			p.fail(value{line: sender.line, where: v.where}, "keep one of them", "both sender and null_sender are set")
 		}
 		if addr, ok := p.text(sender); ok && p.checkAddress(sender, addr, false) {
 			s.Sender = addr

@@ -117,7 +117,7 @@ func (p *parser) sink(v value, name string) Sink {
 		}
 	case "smtp", "lmtp", "imap":
 		f.server.Timeout = f.timeout
-		p.sinkServer(v, kind, lines, &f.server, f.raw[kind])
+		p.sinkServer(v, f.raw[kind], kind, lines, &f.server)
 		if kind == "imap" {
 			f.imap.Server, s.IMAP = f.server, &f.imap
 			if folder, ok := f.raw["folder"]; ok {
@@ -126,7 +126,7 @@ func (p *parser) sink(v value, name string) Sink {
 			break
 		}
 		f.smtp.Server, f.smtp.LMTP, s.SMTP = f.server, kind == "lmtp", &f.smtp
-		p.addresses(v, lines, &f.smtp, f.raw["to"], f.raw["sender"])
+		p.addresses(v, &f)
 		if lines["to"] == 0 {
 			p.needsRoute[name] = "to"
 		}
