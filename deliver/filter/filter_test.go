@@ -303,7 +303,7 @@ func TestSpoolFails(t *testing.T) {
 				t.Errorf("%q, %v, %q", on, err, r.Warning)
 			}
 			r.Close()
-		} else if faultOf(err) != deliver.FaultMachine || !errors.Is(err, syscall.ENOSPC) {
+		} else if e, ok := errors.AsType[*deliver.Error](err); !ok || e.Fault != deliver.FaultMachine || e.Target != "/spool" || !errors.Is(err, syscall.ENOSPC) {
 			t.Errorf("operation %d: %v", n, err)
 		}
 		if left, err := fsys.ReadDir("/spool"); err == nil && len(left) > 0 || len(fsys.OpenFiles()) > 0 {

@@ -49,7 +49,7 @@ func (f *Filter) Run(ctx context.Context, mail deliver.Mail, body io.Reader) (_ 
 		return nil, err
 	}
 	if run.Stdin, err = program.Stdin(f.o.Spool, filepath.Base(input.Name())); err != nil {
-		return nil, f.spoolError("open", err)
+		return nil, f.o.Spool.Error("open a message", err)
 	}
 	defer run.Stdin.Close()
 	output, err := r.create(mail.Account)
@@ -67,7 +67,7 @@ func (f *Filter) Run(ctx context.Context, mail deliver.Mail, body io.Reader) (_ 
 		err = out.flush()
 	}
 	if out.err != nil {
-		return nil, f.spoolError("write", out.err)
+		return nil, f.o.Spool.Error("write a message", out.err)
 	}
 	err = f.judge(r, exit, err, file{output, out.written})
 	return r, err
@@ -89,7 +89,7 @@ func (f *Filter) save(ctx context.Context, r *Result, account string, body io.Re
 	size, bodyErr, fileErr := program.Save(ctx, local, deliver.LFReader(io.TeeReader(body, wire)))
 	switch {
 	case wire.err != nil || fileErr != nil:
-		return file{}, f.spoolError("write", errors.Join(wire.err, fileErr))
+		return file{}, f.o.Spool.Error("write a message", errors.Join(wire.err, fileErr))
 	case ctx.Err() != nil && errors.Is(bodyErr, ctx.Err()):
 		return file{}, f.error(deliver.FaultTemporary, "read the message", bodyErr, "")
 	case bodyErr != nil:
@@ -155,8 +155,4 @@ func (f *Filter) judge(r *Result, exit program.Exit, failure error, output file)
 
 func (f *Filter) warning(why error) string {
 	return fmt.Sprintf("filter %s: %v; the message goes on unfiltered", f.command.Name(), why)
-}
-
-func (f *Filter) spoolError(op string, err error) error {
-	return f.error(deliver.FaultOf(err), op+" a file of the spool", err, "make sure that the disk of the spool is in order and has room")
 }

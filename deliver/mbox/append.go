@@ -21,7 +21,7 @@ func (b *box) write(ctx context.Context, spool durable.File, sp span) error {
 			return err
 		}
 		p := buf[:min(int64(len(buf)), sp.size)]
-		if err := readFull(spool, p, sp.spool); err != nil {
+		if err := b.readSpool(spool, p, sp.spool); err != nil {
 			return err
 		}
 		if _, err := b.file.WriteAt(p, sp.mbox); err != nil {
@@ -72,7 +72,7 @@ func (b *box) fits(spool durable.File, sp span) (bool, error) {
 	for at := int64(0); at < n; at += int64(len(ours)) {
 		size := min(int64(len(ours)), n-at)
 		ours, there = ours[:size], there[:size]
-		if err := errors.Join(readFull(spool, ours, sp.spool+at), readFull(b.file, there, sp.mbox+at)); err != nil {
+		if err := errors.Join(b.readSpool(spool, ours, sp.spool+at), readFull(b.file, there, sp.mbox+at)); err != nil {
 			return false, err
 		}
 		if bytes.Equal(ours, there) {
@@ -85,6 +85,14 @@ func (b *box) fits(spool durable.File, sp span) (bool, error) {
 		}
 	}
 	return true, nil
+}
+
+// readSpool is readFull for a spool file.
+func (b *box) readSpool(spool durable.File, p []byte, at int64) error {
+	if err := readFull(spool, p, at); err != nil {
+		return b.sink.spool.Error("read a batch", err)
+	}
+	return nil
 }
 
 // readFull reads all of p or returns an error.

@@ -48,14 +48,14 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 		}
 		b.file, b.name = file, filepath.Base(file.Name())
 		if _, err := file.WriteAt([]byte(leadRoom), offsetLen); err != nil {
-			return 0, b.fail(b.spoolError(err))
+			return 0, b.fail(b.sink.spool.Error("write a batch", err))
 		}
 	}
 	start := b.end()
 	size, sum, err := b.copy(ctx, mail, body, start)
 	if err != nil {
 		if terr := b.file.Truncate(start); terr != nil && b.broken == nil {
-			return 0, b.fail(errors.Join(err, b.spoolError(terr)))
+			return 0, b.fail(errors.Join(err, b.sink.spool.Error("truncate a batch", terr)))
 		}
 		return 0, err
 	}
@@ -75,7 +75,7 @@ func (b *batch) copy(ctx context.Context, mail deliver.Mail, body io.Reader, sta
 	for {
 		n, rerr := body.Read(buf)
 		if _, err := quoted.Write(buf[:n]); err != nil {
-			return 0, nil, b.fail(b.spoolError(err))
+			return 0, nil, b.fail(b.sink.spool.Error("write a batch", err))
 		}
 		if rerr == io.EOF {
 			break
@@ -88,7 +88,7 @@ func (b *batch) copy(ctx context.Context, mail deliver.Mail, body io.Reader, sta
 		}
 	}
 	if err := errors.Join(quoted.Finish(), buffered.Flush()); err != nil {
-		return 0, nil, b.fail(b.spoolError(err))
+		return 0, nil, b.fail(b.sink.spool.Error("write a batch", err))
 	}
 	return out.size, out.sum.Sum(nil), nil
 }
@@ -135,7 +135,7 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 		err = b.file.Sync()
 	}
 	if err != nil {
-		return nil, b.fail(b.spoolError(err))
+		return nil, b.fail(b.sink.spool.Error("write a batch", err))
 	}
 	name, err := b.sink.spool.Rename(b.name, preparedSuffix(b.path))
 	if err != nil {
@@ -251,8 +251,4 @@ func (b *batch) end() int64 {
 func (b *batch) fail(err error) error {
 	b.broken = err
 	return err
-}
-
-func (b *batch) spoolError(err error) error {
-	return b.sink.error("write "+b.sink.spool.Path(b.name), err, "")
 }

@@ -12,7 +12,7 @@ import (
 func (b *box) find(ctx context.Context, p *prepared, n int) (bool, error) {
 	sp := p.message(n) // the newlines before it may be another's now
 	needle := make([]byte, min(1<<10, sp.size))
-	if err := readFull(p.file, needle, sp.spool); err != nil {
+	if err := b.readSpool(p.file, needle, sp.spool); err != nil {
 		return false, err
 	}
 	window := make([]byte, chunk)
@@ -52,7 +52,7 @@ func (b *box) same(p *prepared, sp span, at int64) (bool, error) {
 	for done := int64(0); done < sp.size; done += int64(len(ours)) {
 		size := min(int64(len(ours)), sp.size-done)
 		ours, there = ours[:size], there[:size]
-		if err := errors.Join(readFull(p.file, ours, sp.spool+done), readFull(b.file, there, at+done)); err != nil {
+		if err := errors.Join(b.readSpool(p.file, ours, sp.spool+done), readFull(b.file, there, at+done)); err != nil {
 			return false, err
 		}
 		if !bytes.Equal(ours, there) {

@@ -24,6 +24,7 @@ package mbox
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -140,9 +141,13 @@ func realPath(path string) string {
 	return path
 }
 
-// error makes an *deliver.Error of what the operating system said. An empty
-// hint becomes the one that fits the fault, if there is one.
+// error makes a *deliver.Error of what the operating system said. An empty
+// hint becomes the one that fits the fault, if there is one. What is a
+// *deliver.Error already, as the spool's are, stays as it is.
 func (s *Sink) error(op string, err error, hint string) error {
+	if _, ok := errors.AsType[*deliver.Error](err); ok {
+		return err
+	}
 	e := &deliver.Error{Fault: deliver.FaultOf(err), Target: s.path, Op: op, Err: err, Hint: hint}
 	if hint == "" {
 		switch e.Fault {

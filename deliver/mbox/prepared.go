@@ -121,7 +121,7 @@ func (s *Sink) openPrepared(name string) (*prepared, error) {
 	p, err := readIndex(file)
 	if err != nil {
 		_ = file.Close()
-		return nil, s.error("read "+s.spool.Path(name), err, "")
+		return nil, s.spool.Error("read a batch", err)
 	}
 	p.name = name
 	return p, nil

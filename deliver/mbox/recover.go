@@ -83,7 +83,7 @@ func (b *box) land(ctx context.Context, p *prepared, n int) error {
 
 func (b *box) saveMarks(p *prepared) error {
 	if err := p.saveMarks(); err != nil {
-		return b.sink.error("write "+b.sink.spool.Path(p.name), err, "")
+		return b.sink.spool.Error("mark a message as landed", err)
 	}
 	return nil
 }

@@ -59,7 +59,7 @@ func (s *Sink) settleBySpool(ctx context.Context, b *box, p *prepared, n int) (d
 	case p.marks[n] == markLanded:
 		// A mark may be younger than the last sync.
 		if err := p.file.Sync(); err != nil {
-			return deliver.Unknown, s.error("sync "+s.spool.Path(p.name), err, "")
+			return deliver.Unknown, s.spool.Error("sync a batch", err)
 		}
 		return deliver.Landed, nil
 	case p.marks[n] == markGone:
@@ -87,7 +87,7 @@ func (s *Sink) settleBySpool(ctx context.Context, b *box, p *prepared, n int) (d
 		return deliver.Unknown, s.spool.Remove(p.name)
 	}
 	if err := p.saveMarks(); err != nil {
-		return deliver.Unknown, s.error("write "+s.spool.Path(p.name), err, "")
+		return deliver.Unknown, s.spool.Error("mark a message as settled", err)
 	}
 	if p.marks[n] == markLanded {
 		// Sweep removes the file: until then, whoever asks again is told the

@@ -252,3 +252,33 @@ func TestSymbolicLink(t *testing.T) {
 	}
 	wantBusy(t, durable.OS, dir, real+".lock")
 }
+
+// A full disk is the spool's or the mbox's, and the error names the right one.
+func TestErrorNamesTheDisk(t *testing.T) {
+	for place, want := range map[string]string{"/mail/spool": "/mail/spool", "/mail/inbox": "/mail/inbox"} {
+		failed := 0
+		for n := 1; ; n++ {
+			fsys, left := memory(t), n
+			fsys.OnOp(func(op durabletest.Op) error {
+				if strings.HasPrefix(op.Path, place) && op.Verb == durabletest.Write {
+					if left--; left == 0 {
+						return syscall.ENOSPC
+					}
+				}
+				return nil
+			})
+			err := deliverAll(t.Context(), openSink(t, fsys, "/mail"), deliver.Mail{Account: "work"}, "one\r\n", "two\r\n")
+			if left > 0 {
+				break
+			}
+			failed++
+			e, ok := errors.AsType[*deliver.Error](err)
+			if !ok || e.Fault != deliver.FaultMachine || e.Target != want || !strings.Contains(e.Hint, want) {
+				t.Errorf("write %d to %s: %#v", n, place, err)
+			}
+		}
+		if failed == 0 {
+			t.Errorf("nothing was written to %s", place)
+		}
+	}
+}

@@ -56,7 +56,7 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	size, bodyErr, fileErr := program.Save(ctx, file, deliver.LFReader(body))
 	switch {
 	case fileErr != nil:
-		err = b.fail(b.spoolError("write", fileErr))
+		err = b.fail(b.sink.spool.Error("write a message", fileErr))
 	case ctx.Err() != nil && errors.Is(bodyErr, ctx.Err()):
 		err = b.sink.temporary("stage", bodyErr)
 	case bodyErr != nil:
@@ -96,7 +96,7 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 		}
 		m.file = nil
 		if err != nil {
-			return nil, b.fail(b.spoolError("sync", err))
+			return nil, b.fail(b.sink.spool.Error("sync a message", err))
 		}
 		promises[i] = deliver.Promise{Ticket: deliver.Ticket(i), Token: m.name}
 	}
@@ -187,8 +187,4 @@ func (b *batch) remove(m *message) error {
 func (b *batch) fail(err error) error {
 	b.broken = err
 	return err
-}
-
-func (b *batch) spoolError(op string, err error) error {
-	return b.sink.error(deliver.FaultOf(err), op+" a file of the spool", err, "make sure that the disk of the spool is in order and has room")
 }

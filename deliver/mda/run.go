@@ -32,7 +32,7 @@ func (b *batch) run(ctx context.Context, m *message) (where string, err error) {
 	}
 	stdin, err := program.Stdin(s.spool, m.name)
 	if err != nil {
-		return "", b.spoolError("open", err)
+		return "", s.spool.Error("open a message", err)
 	}
 	defer stdin.Close()
 	exit, err := (&program.Run{

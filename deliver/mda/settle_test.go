@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/mailhaul/mailhaul/deliver"
@@ -154,6 +155,35 @@ func TestBrokenOrder(t *testing.T) {
 		}
 		if !noticed {
 			t.Errorf("nothing went wrong without %s %s", step.verb, step.match)
+		}
+	}
+}
+
+// A full disk of the spool is not the program's fault.
+func TestErrorNamesTheSpool(t *testing.T) {
+	for _, verb := range []durabletest.Verb{durabletest.Write, durabletest.Sync} {
+		fsys := durabletest.New()
+		fsys.OnOp(func(op durabletest.Op) error {
+			if op.Verb == verb {
+				return syscall.ENOSPC
+			}
+			return nil
+		})
+		sink, err := mda.New(mda.Options{Argv: agent("close"), Spool: spool.New("/spool", fsys)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := sink.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Abort()
+		if _, err = b.Stage(t.Context(), deliver.Mail{Account: "work"}, strings.NewReader("x\r\n")); err == nil {
+			_, err = b.Prepare(t.Context())
+		}
+		e, ok := errors.AsType[*deliver.Error](err)
+		if !ok || e.Fault != deliver.FaultMachine || e.Target != "/spool" || e.Hint == "" {
+			t.Errorf("%s fails: %#v", verb, err)
 		}
 	}
 }

@@ -51,7 +51,7 @@ func (d *Dir) Create(account string) (durable.File, error) {
 	name := d.Path(prefix(account) + rand.Text())
 	f, err := d.fs.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return nil, d.error("create a file", err)
+		return nil, d.Error("create a file", err)
 	}
 	return f, nil
 }
@@ -65,10 +65,10 @@ func (d *Dir) mkdir() error {
 		return nil
 	}
 	if err := d.fs.Mkdir(d.path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return d.error("create the folder", err)
+		return d.Error("create the folder", err)
 	}
 	if err := d.fs.SyncDir(filepath.Dir(d.path)); err != nil {
-		return d.error("sync the parent folder", err)
+		return d.Error("sync the parent folder", err)
 	}
 	d.ready = true
 	return nil
@@ -79,7 +79,7 @@ func (d *Dir) mkdir() error {
 func (d *Dir) Open(name string) (durable.File, error) {
 	f, err := d.fs.OpenFile(d.Path(name), os.O_RDWR, 0)
 	if err != nil {
-		return nil, d.error("open a file", err)
+		return nil, d.Error("open a file", err)
 	}
 	return f, nil
 }
@@ -90,7 +90,7 @@ func (d *Dir) Rename(name, suffix string) (string, error) {
 	base, _, _ := strings.Cut(name, ".")
 	to := base + "." + suffix
 	if err := d.fs.Rename(d.Path(name), d.Path(to)); err != nil {
-		return "", d.error("rename a file", err)
+		return "", d.Error("rename a file", err)
 	}
 	return to, nil
 }
@@ -108,7 +108,7 @@ func (d *Dir) List(suffix string) ([]string, error) {
 func (d *Dir) Remove(name string) error {
 	err := d.fs.Remove(d.Path(name))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return d.error("remove a file", err)
+		return d.Error("remove a file", err)
 	}
 	return nil
 }
@@ -116,7 +116,7 @@ func (d *Dir) Remove(name string) error {
 // Sync makes the names in the spool durable.
 func (d *Dir) Sync() error {
 	if err := d.fs.SyncDir(d.path); err != nil {
-		return d.error("sync the folder", err)
+		return d.Error("sync the folder", err)
 	}
 	return nil
 }
@@ -141,7 +141,7 @@ func (d *Dir) list(match func(string) bool) ([]string, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, d.error("list the folder", err)
+		return nil, d.Error("list the folder", err)
 	}
 	var names []string
 	for _, e := range entries {
@@ -158,7 +158,14 @@ func prefix(account string) string {
 	return hex.EncodeToString(sum[:8]) + "-"
 }
 
-func (d *Dir) error(op string, err error) error {
+// Error makes a *deliver.Error of what went wrong with a file that Create or
+// Open returned, op being what failed: "write a message". It names the spool,
+// whose disk is another than that of the mail's destination as often as not,
+// and has a hint. An error that is a *deliver.Error already stays as it is.
+func (d *Dir) Error(op string, err error) error {
+	if _, ok := errors.AsType[*deliver.Error](err); ok {
+		return err
+	}
 	e := &deliver.Error{Fault: deliver.FaultOf(err), Target: d.path, Op: op, Err: err}
 	switch e.Fault {
 	case deliver.FaultMachine:

@@ -146,3 +146,16 @@ func TestWhatIsMissing(t *testing.T) {
 		t.Errorf("Remove = %v, want nil", err)
 	}
 }
+
+// What a sink could not do with a file of the spool is the spool's error, once.
+func TestError(t *testing.T) {
+	d := spool.New("spool", durabletest.New())
+	err := d.Error("write a message", syscall.ENOSPC)
+	e, ok := errors.AsType[*deliver.Error](err)
+	if !ok || e.Fault != deliver.FaultMachine || e.Target != "spool" || !strings.Contains(e.Hint, "spool") || e.Err != syscall.ENOSPC {
+		t.Errorf("%#v", err)
+	}
+	if again := d.Error("write it again", err); again != err {
+		t.Errorf("%v became %v", err, again)
+	}
+}
