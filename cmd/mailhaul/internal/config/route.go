@@ -14,7 +14,8 @@ type Route struct {
 	// Map gives the names of sinks to an address, a local part or an
 	// "@domain", in lower case.
 	Map map[string][]string
-	// Domains are those of the local parts in Map, in lower case.
+	// Domains are those whose local parts Map may name alone, and of which the
+	// account's other sinks are told the recipients, in lower case.
 	Domains []string
 }
 
@@ -43,11 +44,8 @@ func (p *parser) route(v value, a *Account) {
 	if lines["header"] == 0 {
 		p.fail(v, "header: [X-Envelope-To, Delivered-To, X-Original-To]", "header is missing")
 	}
-	switch {
-	case r.local != nil && lines["domains"] == 0:
+	if r.local != nil && lines["domains"] == 0 {
 		p.fail(*r.local, "add domains: [example.com], or write the whole address", "whose local part this is, is not said")
-	case r.local == nil && lines["domains"] > 0:
-		p.fail(value{line: lines["domains"], where: v.where}, "", "domains has no use without a local part in map")
 	}
 	a.Route = &r.Route
 	if lines["default"] > 0 {
@@ -173,9 +171,15 @@ func (p *parser) deliveries(v value, a *Account) {
 // addressees checks that each sink is told for whom a message is.
 func (p *parser) addressees(v value, a *Account) {
 	for _, name := range a.Deliver {
-		if key := p.needsRoute[name]; key != "" && a.Route == nil {
+		switch key := p.needsRoute[name]; {
+		case key == "":
+		case a.Route == nil:
 			p.fail(v, key+": me@example.com in the sink, or a route in the account",
 				"deliver: sink %s does not say for whom the mail is", quote(name))
+		case len(a.Route.Domains) == 0:
+			// It must not relay to whomever a forged field names.
+			p.fail(v, "add domains: [example.com] to route, or "+key+": me@example.com to the sink",
+				"route: default: of which domains sink %s takes mail, is not said", quote(name))
 		}
 	}
 	if key := p.needsRoute[a.Quarantine]; key != "" && a.quarantineRefused {

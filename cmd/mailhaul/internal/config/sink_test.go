@@ -134,7 +134,7 @@ accounts:
   all: {}
   one: { deliver: home }
   route: { route: { header: [X-Envelope-To, delivered-to], map: { Me: home, "@EXAMPLE.org": [any, home] }, domains: Example.com } }
-  other: { route: { header: X-Envelope-To, default: any }, refused: quarantine, quarantine: bad }
+  other: { route: { header: X-Envelope-To, default: any, domains: [example.com] }, refused: quarantine, quarantine: bad }
   filter: { filter: spamc }
   strict: { filter: { command: [bogofilter, -p], timeout: 1m, keep: [0, 1, 2], drop: [3], allow_drop: yes, on_failure: wait } }
 `).Accounts
@@ -145,7 +145,7 @@ accounts:
 			Headers: []string{"X-Envelope-To", "delivered-to"},
 			Map:     map[string][]string{"me": {"home"}, "@example.org": {"any", "home"}}, Domains: []string{"example.com"},
 		}},
-		{Deliver: []string{"any"}, Route: &config.Route{Headers: []string{"X-Envelope-To"}}, Quarantine: "bad"},
+		{Deliver: []string{"any"}, Route: &config.Route{Headers: []string{"X-Envelope-To"}, Domains: []string{"example.com"}}, Quarantine: "bad"},
 		{Deliver: []string{"work", "home"}, Filter: &config.Filter{Argv: []string{"spamc"}}},
 		{Deliver: []string{"work", "home"}, Filter: &config.Filter{
 			Argv: []string{"bogofilter", "-p"}, Timeout: time.Minute, Keep: []int{0, 1, 2}, Drop: []int{3}, AllowDrop: true, Wait: true,
