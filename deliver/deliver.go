@@ -28,6 +28,9 @@ type Mail struct {
 	// Size is the size in octets that the server announced: a hint. Servers
 	// miscount.
 	Size int64
+	// Added is how many octets of header fields of ours stand before what the
+	// server sent. They differ from one download to the next.
+	Added int
 	// Sender is the envelope sender as far as the message tells it: its
 	// Return-Path, else Sender, else From. Empty is the null sender.
 	Sender string
@@ -180,6 +183,10 @@ type Profile struct {
 	Target string
 	// Guarantee is what a crash can do.
 	Guarantee Guarantee
+	// Locks means that Prepare takes locks that keep others out until Commit
+	// has ended. The caller prepares such a sink last, in the order of
+	// Target where there are several, and commits it first.
+	Locks bool
 	// MaxMessages and MaxBytes bound a batch; 0 leaves it to the caller.
 	MaxMessages int
 	MaxBytes    int64

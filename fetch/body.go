@@ -101,6 +101,7 @@ func (d *download) compose(w Want, b *body) (deliver.Mail, io.Reader, []aim) {
 		_, hop.TLS = d.client.TLS()
 	}
 	trace := envelope.Trace(hop)
+	mail.Added = len(trace)
 	var aims []aim
 	for _, t := range d.fixed {
 		aims = append(aims, aim{Target: t})
