@@ -110,7 +110,7 @@ func (c *committer) commit(ctx context.Context, b *batch) error {
 	defer b.abort()
 	var promises, owed []state.Promise
 	var parts []*receipts
-	for _, p := range b.parts {
+	for _, p := range inLockOrder(b.parts) {
 		if len(p.items) == 0 {
 			continue // it refused whatever it was shown
 		}
@@ -145,7 +145,7 @@ func (c *committer) commit(ctx context.Context, b *batch) error {
 		}
 	}
 	var errs []error
-	for _, r := range parts {
+	for _, r := range slices.Backward(parts) {
 		errs = append(errs, r.Commit(ctx, r.take), r.flush())
 	}
 	for _, it := range b.items {
@@ -154,6 +154,25 @@ func (c *committer) commit(ctx context.Context, b *batch) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// inLockOrder returns the parts in the order in which they are prepared: what
+// locks comes last, so that no lock is held while a server is waited for, and
+// by target, so that no two batches wait for each other's locks.
+func inLockOrder(parts []*part) []*part {
+	return slices.SortedStableFunc(slices.Values(parts), func(a, b *part) int {
+		p, q := a.Sink.Profile(), b.Sink.Profile()
+		switch {
+		case p.Locks != q.Locks && q.Locks:
+			return -1
+		case p.Locks != q.Locks:
+			return 1
+		case p.Locks:
+			return cmp.Compare(p.Target, q.Target)
+		default:
+			return 0
+		}
+	})
 }
 
 // receipts collects what a part's Commit reports, and journals it all at once

@@ -50,10 +50,16 @@ func (a *Account) aims(header []byte) []aim {
 	}
 	if a.Route != nil {
 		for _, recipient := range envelope.Recipients(header, a.Route.Headers) {
-			if targets, ok := a.Route.find(recipient); ok {
+			targets, ok := a.Route.find(recipient)
+			switch {
+			case ok:
 				add(targets, recipient)
-			} else {
+			case a.Route.ours(recipient):
 				add(a.Deliver, recipient)
+			default:
+				// What nobody vouches for may be a sender's invention: a sink
+				// that relays must not relay to it.
+				add(a.Deliver, "")
 			}
 		}
 	}
@@ -61,6 +67,12 @@ func (a *Account) aims(header []byte) []aim {
 		add(a.Deliver, "")
 	}
 	return aims
+}
+
+// ours reports whether a recipient is in one of the domains.
+func (r *Route) ours(recipient string) bool {
+	_, domain, ok := strings.Cut(strings.ToLower(recipient), "@")
+	return ok && slices.Contains(r.Domains, domain)
 }
 
 // find returns the sinks of a recipient.

@@ -106,6 +106,60 @@ func TestQuarantineOfOneOfSeveral(t *testing.T) {
 	}
 }
 
+// timed is a sink that notes when it is prepared and committed.
+type timed struct {
+	deliver.Sink
+	name  string
+	locks bool
+	log   *[]string
+}
+
+func (s timed) Profile() deliver.Profile {
+	p := s.Sink.Profile()
+	p.Target, p.Locks = s.name, s.locks
+	return p
+}
+
+func (s timed) Begin(ctx context.Context) (deliver.Batch, error) {
+	b, err := s.Sink.Begin(ctx)
+	return timedBatch{b, s}, err
+}
+
+type timedBatch struct {
+	deliver.Batch
+	timed
+}
+
+func (b timedBatch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
+	*b.log = append(*b.log, "prepare "+b.name)
+	return b.Batch.Prepare(ctx)
+}
+
+func (b timedBatch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
+	*b.log = append(*b.log, "commit "+b.name)
+	return b.Batch.Commit(ctx, landed)
+}
+
+// Locks are taken last, given back first, and always in one order.
+func TestLockOrder(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	var log []string
+	r.account.Deliver = nil
+	for _, s := range []timed{{name: "c", locks: true}, {name: "b"}, {name: "a", locks: true}, {name: "d"}} {
+		target, _ := r.another(s.name)
+		s.Sink, s.log = target.Sink, &log
+		r.account.Deliver = append(r.account.Deliver, fetch.Target{Name: s.name, Sink: s})
+	}
+	r.fill(1)
+	r.succeed()
+	want := []string{
+		"prepare b", "prepare d", "prepare a", "prepare c", "commit c", "commit a", "commit d", "commit b",
+	}
+	if !slices.Equal(log, want) {
+		t.Errorf("%q, want %q", log, want)
+	}
+}
+
 // noted is a sink that notes for whom it got a message.
 type noted struct {
 	deliver.Sink
@@ -132,7 +186,8 @@ func TestRoute(t *testing.T) {
 	ada, adas := r.another("ada")
 	bob, bobs := r.another("bob")
 	rest, rests := r.another("rest")
-	var recipients [][]string
+	var recipients, strangers [][]string
+	rest.Sink = noted{rest.Sink, &strangers}
 	bob.Sink = noted{bob.Sink, &recipients}
 	r.account.Route = &fetch.Route{
 		Headers: []string{"X-Envelope-To", "Delivered-To", "X-Original-To"},
@@ -183,6 +238,11 @@ func TestRoute(t *testing.T) {
 	for _, to := range recipients {
 		if len(to) != 1 {
 			t.Errorf("bob's sink got mail for %q", to)
+		}
+	}
+	for _, to := range strangers {
+		if len(to) > 1 || len(to) == 1 && to[0] != "stranger@example.org" {
+			t.Errorf("the default sink was told of %q, who may be anybody", to)
 		}
 	}
 }

@@ -20,12 +20,13 @@ import (
 )
 
 // newSink makes a sink. It touches neither the disk nor the network. host is
-// this machine's name.
-func newSink(s config.Sink, waiting *spool.Dir, host string) (deliver.Sink, error) {
+// this machine's name, and state the folder with what is remembered: mail that
+// is promised there is nobody else's to sweep away.
+func newSink(s config.Sink, waiting *spool.Dir, host, state string) (deliver.Sink, error) {
 	switch {
 	case s.Maildir != nil:
 		return maildir.New(s.Maildir.Path, maildir.Options{
-			Subfolder: s.Maildir.Folder, FileMode: s.Maildir.Mode, Host: host,
+			Subfolder: s.Maildir.Folder, FileMode: s.Maildir.Mode, Host: host, Owner: host + state,
 		})
 	case s.Mbox != nil:
 		return mbox.New(s.Mbox.Path, mbox.Options{Spool: waiting, LockTimeout: s.Mbox.LockTimeout, Host: host}), nil

@@ -69,7 +69,7 @@ func wire(cfg *config.Config) (*wiring, error) {
 	w.spool = spool.New(filepath.Join(cfg.State, "spool"), durable.OS)
 	wrong := config.Error{Path: cfg.Path}
 	for _, s := range cfg.Sinks {
-		if w.sinks[s.Name], err = newSink(s, w.spool, host); err != nil {
+		if w.sinks[s.Name], err = newSink(s, w.spool, host, cfg.State); err != nil {
 			wrong.Problems = append(wrong.Problems, problem(s.Line, "sink "+s.Name, err))
 		}
 	}

@@ -66,11 +66,13 @@ func Parse(header []byte) Envelope {
 	return e
 }
 
+const maxRecipients = 100
+
 // Recipients returns the addresses in the topmost of the named fields, in
 // their order: those fields in which a server notes whom the envelope was
 // for. What stands in any further one may be the sender's invention. Words
-// that are no address pass if they could be a local part. header is as for
-// Parse.
+// that are no address pass if they could be a local part. A field with more
+// than 100 (RFC 5321 §4.5.3.1.8) has none. header is as for Parse.
 func Recipients(header []byte, names []string) []string {
 	for name, value := range fields(header) {
 		if !slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) }) {
@@ -84,6 +86,9 @@ func Recipients(header []byte, names []string) []string {
 			}
 			if ok && addr != "" && !slices.Contains(all, addr) {
 				all = append(all, addr)
+			}
+			if len(all) > maxRecipients {
+				return nil
 			}
 		}
 		return all

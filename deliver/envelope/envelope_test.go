@@ -1,6 +1,8 @@
 package envelope_test
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -102,4 +104,33 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("Trace of sender %q = %q", e.Sender, trace)
 		}
 	})
+}
+
+func TestRecipients(t *testing.T) {
+	names := []string{"X-Envelope-To", "Delivered-To"}
+	for _, test := range []struct {
+		header string
+		want   []string
+	}{
+		{"Delivered-To: a@example.org\r\nX-Envelope-To: b@example.org\r\n", []string{"a@example.org"}},
+		{"Received: x\ndelivered-to:\n  <A@Example.Org>,\n\tb\nTo: c@example.org\n", []string{"A@Example.Org", "b"}},
+		{"X-Envelope-To: a@example.org, a@example.org, not an address, <>\n", []string{"a@example.org"}},
+		{"To: a@example.org\n\nDelivered-To: b@example.org\n", nil},
+		{"Delivered-To:\nX-Envelope-To: b@example.org\n", nil},
+		{"X-Envelope-To: " + strings.Repeat("a,", 30) + many(101) + "\n", nil},
+		{"Delivered-To: a@exam", nil},
+	} {
+		if got := envelope.Recipients([]byte(test.header), names); !slices.Equal(got, test.want) {
+			t.Errorf("Recipients of %.80q = %q, want %q", test.header, got, test.want)
+		}
+	}
+}
+
+// many returns a list of n addresses.
+func many(n int) string {
+	var list []string
+	for i := range n {
+		list = append(list, fmt.Sprintf("u%d@example.org", i))
+	}
+	return strings.Join(list, ", ")
 }
