@@ -52,9 +52,10 @@ type Options struct {
 	// Argv is the program, looked up in PATH if it has no slash, and its
 	// arguments. In an argument {user} {account} {sender} {recipient} {size}
 	// and {uid} stand for the values of the MAILHAUL_ variables; {{ stands
-	// for {. An argument stays one argument whatever fills it. A message whose
-	// value would make an argument begin with "-" is refused, as that would be
-	// taken for an option, and so is one whose values hold CR, LF or NUL.
+	// for {. None can stand behind a shell, another interpreter or ssh. An
+	// argument stays one argument whatever fills it. A message whose value
+	// would make an argument begin with "-" is refused, as that would be taken
+	// for an option, and so is one whose values hold CR, LF or NUL.
 	Argv []string
 	// Recipient is what {recipient} stands for. If it is empty, the first
 	// recipient of deliver.Mail is; a message without one is refused if the

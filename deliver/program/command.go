@@ -54,8 +54,10 @@ func (v Values) of(name string) (string, bool) {
 }
 
 // Parse reads a command line: the program, and its arguments. In an argument
-// {{ stands for {, and a brace that encloses no word for itself. The error is
-// a *deliver.Error with FaultOperator and a hint.
+// {{ stands for {, and a brace that encloses no word for itself. Behind a
+// shell, another interpreter or ssh there can be no placeholder: a message must
+// not write what these run. The error is a *deliver.Error with FaultOperator
+// and a hint.
 func Parse(argv []string) (*Command, error) {
 	if len(argv) == 0 || argv[0] == "" {
 		return nil, &deliver.Error{
@@ -73,9 +75,10 @@ func Parse(argv []string) (*Command, error) {
 			return nil, c.refuse("an argument holds a NUL", "take it out")
 		case i == 0 && filled(parts):
 			return nil, c.refuse("a placeholder in the program's name", "name the program itself; mail must not choose it")
-		case filled(parts) && isShellScript(argv, i):
-			return nil, c.refuse("a placeholder in a shell script",
-				`what a stranger wrote would be run; write "$MAILHAUL_SENDER" in the script instead of {sender}, in double quotes`)
+		}
+		if by, ok := interpreter(argv[:i+1]); ok && filled(parts) {
+			return nil, c.refuse(fmt.Sprintf("a placeholder behind %q", by),
+				`what a stranger wrote could be run; let the script read the MAILHAUL_ variables instead: "$MAILHAUL_SENDER", in double quotes`)
 		}
 		if i > 0 {
 			c.args = append(c.args, parts)
@@ -109,16 +112,41 @@ func filled(parts []part) bool {
 	return slices.ContainsFunc(parts, func(p part) bool { return p.name != "" })
 }
 
-var (
-	shells     = []string{"sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "fish", "csh", "tcsh", "su"}
-	shellOptsC = regexp.MustCompile(`^-[a-z]*c$`)
-)
+// interpreters run what their arguments say, on this machine or on another.
+// Which argument that is depends on their options, of which there are too many
+// to know: -ce, -Ec, -c -x, -e, --eval.
+var interpreters = strings.Fields(`
+	sh ash bash dash ksh mksh rbash yash zsh fish csh tcsh pwsh su runuser
+	ssh slogin dbclient rsh mosh autossh
+	perl python pypy ruby php lua luajit node nodejs deno tclsh expect guile
+	awk gawk mawk nawk sed parallel`)
 
-// isShellScript reports whether argument i is one that a shell runs: sh -c.
-func isShellScript(argv []string, i int) bool {
-	return i > 1 && shellOptsC.MatchString(argv[i-1]) && slices.ContainsFunc(argv[:i-1], func(arg string) bool {
-		return slices.Contains(shells, filepath.Base(arg))
-	})
+// splits are the options by which programs that else only start another take
+// one argument for a whole command line.
+var splits = map[string]*regexp.Regexp{
+	"env":   regexp.MustCompile(`^(-[a-zA-Z0]*S|--s)`),
+	"flock": regexp.MustCompile(`^(-[a-z]*c|--com)`),
+}
+
+// version is the end of names such as python3.13 and ksh93.
+var version = regexp.MustCompile(`[-0-9.]+$`)
+
+// interpreter returns the first of some arguments that makes those behind it,
+// and perhaps itself, a text to be run, and whether there is one. It looks at
+// all of them, since env, nice, sudo, busybox and many more can stand before.
+func interpreter(argv []string) (string, bool) {
+	var options []*regexp.Regexp
+	for _, arg := range argv {
+		name := version.ReplaceAllString(filepath.Base(arg), "")
+		if slices.Contains(interpreters, name) ||
+			slices.ContainsFunc(options, func(o *regexp.Regexp) bool { return o.MatchString(arg) }) {
+			return arg, true
+		}
+		if o := splits[name]; o != nil {
+			options = append(options, o)
+		}
+	}
+	return "", false
 }
 
 // Name is the program as the command line has it.

@@ -26,7 +26,9 @@ func TestFill(t *testing.T) {
 		},
 		{[]string{"x", "--from={sender},{size};{uid}"}, []string{"--from=you@example.org,12;a b"}},
 		{[]string{"x", "{{user}", "{{{size}}", "{}", "{ user }", "${HOME}", "{", "a}b"}, []string{"{user}", "{12}", "{}", "{ user }", "${HOME}", "{", "a}b"}},
-		{[]string{"sh", "-c", `deliver "$1"`, "sh", "{sender}"}, []string{"-c", `deliver "$1"`, "sh", "you@example.org"}},
+		{[]string{"sh", "-c", `deliver "$MAILHAUL_SENDER" ${{x}`}, []string{"-c", `deliver "$MAILHAUL_SENDER" ${x}`}},
+		{[]string{"env", "A=b", "nice", "deliver", "-c", "{user}"}, []string{"A=b", "nice", "deliver", "-c", "me@example.org"}},
+		{[]string{"flock", "lock", "deliver", "{user}", "ssh"}, []string{"lock", "deliver", "me@example.org", "ssh"}},
 		{[]string{"maildrop", "-c", "{account}"}, []string{"-c", "work"}},
 	} {
 		c, err := program.Parse(test.argv)
@@ -95,18 +97,53 @@ func TestFillRefuses(t *testing.T) {
 
 func TestParseRefuses(t *testing.T) {
 	for name, argv := range map[string][]string{
-		"nothing":               nil,
-		"an empty name":         {""},
-		"an unknown word":       {"x", "a{from}b"},
-		"a name to be filled":   {"{user}"},
-		"a shell script":        {"sh", "-c", "deliver {sender}"},
-		"a shell behind a path": {"env", "/usr/bin/bash", "-ec", "deliver {user}"},
-		"NUL":                   {"x", "a\x00"},
+		"nothing":             nil,
+		"an empty name":       {""},
+		"an unknown word":     {"x", "a{from}b"},
+		"a name to be filled": {"{user}"},
+		"NUL":                 {"x", "a\x00"},
 	} {
 		_, err := program.Parse(argv)
 		var e *deliver.Error
 		if !errors.As(err, &e) || e.Fault != deliver.FaultOperator || e.Hint == "" {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Whatever stands before it and whatever its options are, nothing that a
+// message says becomes the text that an interpreter runs.
+func TestParseRefusesScripts(t *testing.T) {
+	for _, line := range []string{
+		"sh|-c|deliver {sender}",
+		"sh|-ce|deliver {sender}",
+		"bash|-Ec|deliver {sender}",
+		"bash|-c|-x|deliver {sender}",
+		"bash|--norc|-c|deliver {sender}",
+		`sh|-c|deliver "$1"|sh|{sender}`,
+		"ssh|host|deliver {sender}",
+		"ssh|-l|{user}|host|deliver",
+		"perl|-e|print '{sender}'",
+		"/usr/bin/perl5.36|-e|print '{sender}'",
+		"python3|-c|print('{sender}')",
+		"/opt/bin/python3.13|-c|print('{sender}')",
+		"ksh93|-c|deliver {sender}",
+		"busybox|sh|-c|deliver {sender}",
+		"env|sh|-c|deliver {sender}",
+		"env|A=b|/usr/bin/bash|-ec|deliver {user}",
+		"nice|-n|5|sudo|-u|me|sh|-c|deliver {sender}",
+		"env|-S|deliver {sender}",
+		"env|-iS|deliver {sender}",
+		"env|-Sdeliver {sender}",
+		"env|--split-string=deliver {sender}",
+		"flock|lock|-c|deliver {sender}",
+		"su|me|-c|deliver {sender}",
+		"x|/{user}/sh",
+	} {
+		_, err := program.Parse(strings.Split(line, "|"))
+		e, ok := errors.AsType[*deliver.Error](err)
+		if !ok || e.Fault != deliver.FaultOperator || !strings.Contains(e.Hint, "MAILHAUL_") {
+			t.Errorf("%s: %v", line, err)
 		}
 	}
 }
