@@ -40,7 +40,10 @@ type Options struct {
 	Argv []string
 	// Dir is the program's working folder, by default our own.
 	Dir string
-	// Timeout bounds the run for one message, 5 minutes by default.
+	// Timeout bounds the run for one message, 5 minutes by default. A program
+	// that did not end in time for two messages in a row is not run for the
+	// next 5 minutes: it fails at once. Then one message finds out whether it
+	// still hangs.
 	Timeout time.Duration
 	// Spool is where the message and what the program makes of it are kept.
 	// It may be shared with sinks.
@@ -57,6 +60,8 @@ type Options struct {
 	// with an unknown code, by a signal or not in time, or writes nothing or
 	// out of proportion.
 	OnFailure OnFailure
+	// Now tells the time; nil is time.Now.
+	Now func() time.Time
 }
 
 // Filter is a program to show messages to. Its methods may be called from
@@ -64,6 +69,7 @@ type Options struct {
 type Filter struct {
 	command *program.Command
 	o       Options
+	brake   brake
 }
 
 // New returns a filter, without looking for the program. Options that are
@@ -84,6 +90,9 @@ func New(o Options) (*Filter, error) {
 		if *codes.list == nil {
 			*codes.list = []int{codes.standard}
 		}
+	}
+	if f.o.Now == nil {
+		f.o.Now = time.Now
 	}
 	seen := make(map[int]bool)
 	for _, code := range slices.Concat(f.o.Keep, f.o.Drop, f.o.Quarantine) {

@@ -344,3 +344,56 @@ func TestSweep(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A program that hangs costs two timeouts, and one more each time that the
+// pause is over.
+func TestProgramHangs(t *testing.T) {
+	argv := agent("hang")
+	self, program := argv[0], filepath.Join(t.TempDir(), "program")
+	install := func() {
+		if err := os.Symlink(self, program); err != nil {
+			t.Fatal(err)
+		}
+	}
+	install()
+	argv[0] = program
+	now := time.Now()
+	f := open(t, filter.Options{Argv: argv, Timeout: 20 * time.Millisecond, Now: func() time.Time { return now }})
+	want := func(what string, warnings ...string) {
+		t.Helper()
+		for _, want := range warnings {
+			_, on, warning, err := pass(t, f, hello)
+			if err != nil || on != hello || !strings.Contains(warning, want) {
+				t.Errorf("%s: %q, %q, %v, want %q", what, on, warning, err, want)
+			}
+		}
+	}
+	const late, braked = "did not end within", "is not run again"
+	want("it hangs", late, late, braked, braked)
+	now = now.Add(4 * time.Minute)
+	want("it is too early", braked)
+	now = now.Add(time.Minute)
+	want("it still hangs", late, braked)
+	now = now.Add(5 * time.Minute)
+	if err := os.Remove(program); err != nil {
+		t.Fatal(err)
+	}
+	want("it fails at once", "find the program", "find the program")
+	install()
+	want("it hangs again", late, late, braked)
+}
+
+// With Wait, a message for which a program that hangs was not run waits.
+func TestProgramHangsWait(t *testing.T) {
+	f := open(t, filter.Options{Argv: agent("hang"), Timeout: 20 * time.Millisecond, OnFailure: filter.Wait})
+	for range 3 {
+		_, _, _, err := pass(t, f, hello)
+		if faultOf(err) != deliver.FaultTemporary {
+			t.Error(err)
+		}
+	}
+	_, _, _, err := pass(t, f, hello)
+	if faultOf(err) != deliver.FaultTemporary || !strings.Contains(err.Error(), "is not run again") {
+		t.Error(err)
+	}
+}

@@ -115,10 +115,16 @@ func (w *spoolWriter) Write(p []byte) (int, error) {
 
 // run runs the program. Its errors are failures of the filter.
 func (f *Filter) run(ctx context.Context, run *program.Run) (exit program.Exit, err error) {
-	if run.Path, err = f.command.Find(); err != nil {
+	if err := f.brake.check(f.o.Now()); err != nil {
 		return program.Exit{}, err
 	}
-	return run.Do(ctx)
+	if run.Path, err = f.command.Find(); err == nil {
+		exit, err = run.Do(ctx)
+	}
+	if ctx.Err() == nil {
+		f.brake.ended(f.o.Now(), err)
+	}
+	return exit, err
 }
 
 // judge decides what becomes of the message. failure is why the filter did not
