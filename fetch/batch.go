@@ -48,6 +48,16 @@ type item struct {
 	err error
 }
 
+// owe leaves the part's messages owed to its sink.
+func (p *part) owe(err error) {
+	p.Abort()
+	for _, it := range p.items {
+		it.staged--
+		it.owed = append(it.owed, p.Target)
+		it.err = cmp.Or(it.err, err)
+	}
+}
+
 // promise returns a promise of the item by a sink.
 func (it *item) promise(sink, token string) state.Promise {
 	return state.Promise{
@@ -115,7 +125,10 @@ func (c *committer) commit(ctx context.Context, b *batch) error {
 			continue // it refused whatever it was shown
 		}
 		promised, err := p.Prepare(ctx)
-		if err != nil {
+		if err != nil && len(b.parts) > 1 && isolated(err) {
+			p.owe(err)
+			continue
+		} else if err != nil {
 			return err
 		}
 		if len(promised) != len(p.items) {

@@ -18,9 +18,9 @@ var errTooLarge = errors.New("larger than max_size")
 // or says a line too much, moves all that follows by one message.
 var errSeam = errors.New("what came for one message may be another's: the server's replies are out of step, or the message looks like it")
 
-// seam is what stands between two replies if the CRLF before the final dot of
-// the first is missing.
-var seam = []byte(".\r\n+OK")
+// longestSeam is the length of the longest seam less one: as many bytes of
+// one read can begin a seam that the next one ends.
+const longestSeam = len(".\r\n-ERR") - 1
 
 // headSize is how much of a message is looked at for its envelope before it
 // is streamed on.
@@ -43,9 +43,19 @@ func newBody(r io.Reader, sums *sums, limit int64, pipelined bool) *body {
 	b := &body{r: r, sums: sums, limit: limit, seams: pipelined}
 	if pipelined {
 		// A line too much before a message becomes its first.
-		b.tail = append(make([]byte, 0, 2*len(seam)), ".\r\n"...)
+		b.tail = append(make([]byte, 0, 2*longestSeam), ".\r\n"...)
 	}
 	return b
+}
+
+// drain reads what the sinks left of the message. The error is nil if it came
+// in whole.
+func (b *body) drain() error {
+	if errors.Is(b.err, errTooLarge) {
+		b.err, b.limit = nil, 0
+	}
+	_, err := io.Copy(io.Discard, b)
+	return err
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -66,18 +76,35 @@ func (b *body) Read(p []byte) (int, error) {
 
 // hasSeam looks for a seam that ends in the bytes that were read last.
 func (b *body) hasSeam(p []byte) bool {
-	if bytes.Contains(p, seam) {
-		return true
+	between := append(b.tail, p[:min(len(p), longestSeam)]...)
+	found := seam(between) || seam(p)
+	if len(p) >= longestSeam {
+		between = p
 	}
-	between := append(b.tail, p[:min(len(p), len(seam)-1)]...)
-	found := bytes.Contains(between, seam)
-	if len(p) >= len(seam) {
-		between = p[len(p)-len(seam)+1:]
-	} else if len(between) >= len(seam) {
-		between = between[len(between)-len(seam)+1:]
-	}
-	b.tail = append(b.tail[:0], between...)
+	b.tail = append(b.tail[:0], between[max(0, len(between)-longestSeam):]...)
 	return found
+}
+
+// seam reports whether two replies meet in p without a CRLF before the final
+// dot of the first: a line that ends in a dot, and then a status.
+func seam(p []byte) bool {
+	for {
+		_, after, found := bytes.Cut(p, []byte(".\r\n"))
+		if !found {
+			break
+		}
+		if status(after) {
+			return true
+		}
+		p = after
+	}
+	return false
+}
+
+// status reports whether p begins as a reply does, in any case (RFC 1939 §3).
+func status(p []byte) bool {
+	return len(p) >= 3 && bytes.EqualFold(p[:3], []byte("+OK")) ||
+		len(p) >= 4 && bytes.EqualFold(p[:4], []byte("-ERR"))
 }
 
 // compose returns what the sinks are told of a message, the message with the

@@ -25,6 +25,9 @@ type Policy struct {
 	// Limit is the most messages to fetch now; 0 is no limit.
 	Limit int
 	Now   time.Time
+	// Open are the keys of rows with a promise that no sink could answer for:
+	// they are left alone.
+	Open map[string]bool
 }
 
 // due reports whether a message that landed at that time (Unix seconds) is to
@@ -173,6 +176,10 @@ func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 		p.present++
 	}
 	w := Want{Entry: e, Key: key, Row: row}
+	if p.pol.Open[row.UID] {
+		p.plan.Waiting++
+		return
+	}
 	switch row.Phase {
 	case state.Landed:
 		if p.pol.due(row.Landed) {
@@ -353,7 +360,7 @@ func (p *planner) unclaimedByHeader() headerIndex {
 	}
 	h := headerIndex{}
 	for r := range p.rows {
-		if !p.claimed[r] && p.rows[r].Phase != state.Promised {
+		if !p.claimed[r] && !p.pol.Open[p.rows[r].UID] {
 			h[p.rows[r].Header] = append(h[p.rows[r].Header], int32(r))
 		}
 	}
@@ -367,7 +374,7 @@ func (p *planner) miss() {
 	compare := slices.ContainsFunc(p.plan.Verify, func(w Want) bool { return w.Row == nil })
 	for r := range p.rows {
 		row := &p.rows[r]
-		if p.claimed[r] || row.Phase == state.Promised {
+		if p.claimed[r] || p.pol.Open[row.UID] {
 			continue
 		}
 		gone := max(row.Missing, row.Deleted)

@@ -268,7 +268,14 @@ func TestPlan(t *testing.T) {
 			name:    "what is promised and was not kept is fetched again",
 			listing: entries("a"),
 			rows:    byKey(state.Row{UID: "a", Phase: state.Promised}, state.Row{UID: "b", Phase: state.Promised}),
-			want:    "fetch 1 \"a\"\n",
+			want:    "fetch 1 \"a\"\nmissing \"b\"\n",
+		},
+		{
+			name:    "a promise that no sink can answer for is left alone",
+			listing: entries("a"),
+			rows:    byKey(state.Row{UID: "a", Phase: state.Promised}, state.Row{UID: "b", Phase: state.Promised}),
+			policy:  fetch.Policy{Open: map[string]bool{"a": true, "b": true}},
+			want:    "waiting 1\n",
 		},
 		{
 			name: "numbers are the server's",

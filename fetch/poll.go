@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,9 +49,9 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary) error {
 		return err
 	}
 	defer lease.Release()
-	err = a.settle(ctx, o)
+	unanswered, broken, err := a.settle(ctx, o)
 	if err == nil {
-		err = a.sessions(ctx, o, s)
+		err = errors.Join(a.sessions(ctx, o, s, unanswered), broken)
 	}
 	if _, spent := errors.AsType[errBudget](context.Cause(ctx)); spent && errors.Is(err, context.DeadlineExceeded) {
 		err = context.Cause(ctx)
@@ -64,11 +65,11 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary) error {
 const maxCuts = 2
 
 // sessions runs sessions until there is nothing left to fetch.
-func (a *Account) sessions(ctx context.Context, o *Options, s *Summary) error {
+func (a *Account) sessions(ctx context.Context, o *Options, s *Summary, unanswered map[string]bool) error {
 	var died error // how the last connection died, unless that was made good
 	singly := false
 	for cuts := 0; ; {
-		more, err := a.session(ctx, o, s, singly)
+		more, err := a.session(ctx, o, &session{Account: a, opts: o, summary: s, unanswered: unanswered, singly: singly})
 		_, cut := errors.AsType[*cutError](err)
 		switch {
 		case errors.Is(err, errSeam) && !singly && !o.draining():
@@ -146,10 +147,10 @@ func outliveBudget(ctx context.Context) (context.Context, func()) {
 	return longer, func() { stop(); cancel(nil) }
 }
 
-// session runs one session, one command at a time if singly is set. more is
-// true if the maildrop holds messages beyond the session's cap.
-func (a *Account) session(ctx context.Context, o *Options, sum *Summary, singly bool) (more bool, err error) {
-	s := &session{Account: a, opts: o, summary: sum, singly: singly}
+// session runs one session. more is true if the maildrop holds messages beyond
+// the session's cap.
+func (a *Account) session(ctx context.Context, o *Options, s *session) (more bool, err error) {
+	sum := s.summary
 	defer s.close()
 	if err := s.open(ctx); err != nil {
 		return false, err
@@ -203,41 +204,56 @@ func (a *Account) dryRun(ctx context.Context, o *Options, sum *Summary) error {
 }
 
 // settle asks the sinks about promises that a crash, or a sink in trouble,
-// left open. Then nothing is promised, and it sweeps away what was staged. That
-// can be there after any poll: one whose promises could not be journalled has
+// left open. Then it sweeps away what was staged and never promised. That can
+// be there after any poll: one whose promises could not be journalled has
 // staged files, too, and its disk may have been too full to note the failure.
-func (a *Account) settle(ctx context.Context, o *Options) error {
+//
+// A sink that cannot answer now holds up only the messages it has promised:
+// unanswered are their keys, broken is why.
+func (a *Account) settle(ctx context.Context, o *Options) (unanswered map[string]bool, broken, err error) {
 	open, err := o.State.Promises(ctx, a.Name)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	var landed []state.Landing
 	var void []state.Promise
+	silent := map[string]bool{} // sinks that cannot answer
+	unanswered = map[string]bool{}
 	for _, p := range open {
 		verdict := deliver.Unknown
-		if sink := a.sink(o, p.Sink); sink != nil {
-			if verdict, err = sink.Settle(ctx, p.Token); err != nil {
-				return err
+		if sink := a.sink(o, p.Sink); sink != nil && !silent[p.Sink] {
+			verdict, err = sink.Settle(ctx, p.Token)
+			if err != nil && !isolated(err) {
+				return nil, nil, err
 			}
+			silent[p.Sink] = err != nil
+			broken, err = cmp.Or(broken, err), nil
 		}
-		if verdict == deliver.Landed {
-			landed = append(landed, state.Landing{UID: p.UID, Sink: p.Sink, Where: "settled after a crash"})
-		} else {
+		switch {
+		case silent[p.Sink]:
+			unanswered[p.UID] = true
+		case verdict == deliver.Landed:
+			landed = append(landed, state.Landing{UID: p.UID, Sink: p.Sink, Where: "as promised before"})
+		default:
 			void = append(void, p)
 		}
 	}
 	if len(open) > 0 {
-		o.report(Noticed{a.Name, fmt.Sprintf("%d messages were on their way when the last poll died: %d had arrived, %d are fetched again", len(open), len(landed), len(void))})
+		o.report(Noticed{a.Name, fmt.Sprintf("the last poll left %d messages on their way: %d had arrived, %d are fetched again, %d nobody can tell yet",
+			len(open), len(landed), len(void), len(open)-len(landed)-len(void))})
 	}
 	if len(landed) > 0 {
 		if err := o.State.Land(ctx, a.Name, o.now().Unix(), landed); err != nil {
-			return err
+			return nil, nil, err
 		}
 	}
 	if len(void) > 0 {
 		if err := o.State.Retract(ctx, a.Name, void); err != nil {
-			return err
+			return nil, nil, err
 		}
+	}
+	if len(unanswered) > 0 {
+		return unanswered, broken, nil // sinks may share what would be swept
 	}
 	for _, t := range a.targets() {
 		err = errors.Join(err, t.Sink.Sweep(ctx, a.Name))
@@ -245,5 +261,5 @@ func (a *Account) settle(ctx context.Context, o *Options) error {
 	if a.Filter != nil {
 		err = errors.Join(err, a.Filter.Sweep(ctx, a.Name))
 	}
-	return err
+	return nil, nil, err
 }

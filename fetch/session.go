@@ -28,10 +28,12 @@ type session struct {
 	rows    []state.Row
 	plan    Plan
 
-	delete  []Listed        // landed and due
-	rejects []Want          // for the quarantine
-	unnamed map[string]bool // keys of messages without a name; nil until asked for
-	report  *Report         // for Check; may be nil
+	delete     []Listed         // landed and due
+	rejects    []Want           // for the quarantine
+	unanswered map[string]bool  // keys of rows with a promise that no sink could answer for
+	down       map[string]error // why a sink could not begin, by its name
+	unnamed    map[string]bool  // keys of messages without a name; nil until asked for
+	report     *Report          // for Check; may be nil
 
 	singly    bool // one command at a time, whatever the server offers
 	pipelined bool // commands are pipelined
@@ -116,7 +118,7 @@ func (s *session) look(ctx context.Context) error {
 	}
 	pol := Policy{
 		Keep: s.Keep, KeepAll: s.opts.KeepAll, MaxSize: s.MaxSize,
-		Limit: s.MaxMessages, Now: s.opts.now(),
+		Limit: s.MaxMessages, Now: s.opts.now(), Open: s.unanswered,
 	}
 	if pol.Limit == 0 {
 		pol.Limit = defaultSession
@@ -159,7 +161,7 @@ func (s *session) probe(ctx context.Context) (headers map[int]state.Sum, top boo
 		}
 		sums := newSums()
 		if err == nil {
-			_, err = m.WriteTo(sums)
+			err = newBody(m, sums, 0, s.pipelined).drain()
 		}
 		if err != nil {
 			return nil, false, s.cut(ctx, Want{Entry: e, Key: e.UID}, err)
@@ -236,13 +238,13 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 			return nil, s.cut(ctx, w, err)
 		}
 		if err != nil {
-			if err := s.refuse(ctx, w, err); err != nil {
+			if err := s.refuse(ctx, w, state.Sum{}, err); err != nil {
 				return nil, err
 			}
 			continue
 		}
 		sums := newSums()
-		if _, err := m.WriteTo(sums); err != nil {
+		if err := newBody(m, sums, 0, s.pipelined).drain(); err != nil {
 			return nil, s.cut(ctx, w, err)
 		}
 		row, content := w.Row, sums.contentSum()
@@ -253,32 +255,45 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 			different = append(different, Want{Entry: w.Entry, Key: w.Key})
 			continue
 		}
-		if err := s.again(ctx, w, row); err != nil {
+		owed, err := s.again(ctx, w, row)
+		if err != nil {
 			return nil, err
 		}
+		different = append(different, owed...)
 	}
 	return different, nil
 }
 
-// again handles a message that landed before and is still, or again, listed.
-func (s *session) again(ctx context.Context, w Want, row *state.Row) error {
+// again handles a message that is remembered and is still, or again, listed.
+// If it never landed, it is returned once it is due for another try.
+func (s *session) again(ctx context.Context, w Want, row *state.Row) (owed []Want, err error) {
 	// The plan has renamed the row already if it knew the message by it; a
 	// message without any name goes by the row's.
 	key := w.Key
 	if key == "" {
 		key = row.UID
 	}
-	h := state.Housekeeping{Restored: []string{key}}
+	var h state.Housekeeping
 	if w.Row == nil && key != row.UID {
 		h.Rekey = []state.Rekey{{From: row.UID, To: key}}
 	}
+	landed := row.Phase == state.Landed || row.Phase == state.Deleted
+	if landed {
+		h.Restored = []string{key}
+	}
 	if err := s.opts.State.Keep(ctx, s.Name, s.opts.now().Unix(), h); err != nil {
-		return err
+		return nil, err
 	}
-	if s.due(row.Landed) {
+	switch {
+	case landed && s.due(row.Landed):
 		s.delete = append(s.delete, Listed{w.Num, key})
+	case landed:
+	case row.NextTry > s.opts.now().Unix():
+		s.summary.Refused++
+	default:
+		owed = []Want{{Entry: w.Entry, Key: key, Row: row}}
 	}
-	return nil
+	return owed, nil
 }
 
 // due reports whether a message that landed at that time is to be deleted.

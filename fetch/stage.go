@@ -37,15 +37,15 @@ func (d *download) stage(ctx context.Context, w Want, b *body) error {
 	}
 	switch {
 	case errors.Is(b.err, errTooLarge):
-		return d.reject(ctx, d.fixed, w, b.err)
+		return d.turnDown(ctx, it, b, b.err)
 	case faultOf(err) == deliver.FaultMessage:
-		return d.reject(ctx, d.fixed, w, err)
-	case err == nil && it.err == nil && b.err != io.EOF:
-		return errors.New("the sink took a message without reading it to its end")
+		return d.turnDown(ctx, it, b, err)
 	case err != nil:
 		return err
 	case it.err != nil && it.staged == 0:
-		return d.reject(ctx, d.fixed, w, it.err)
+		return d.turnDown(ctx, it, b, it.err)
+	case b.err != io.EOF && it.err == nil:
+		return errors.New("the sink took a message without reading it to its end")
 	case it.staged == 0:
 		return d.dropped(ctx, it)
 	}
@@ -56,11 +56,23 @@ func (d *download) stage(ctx context.Context, w Want, b *body) error {
 	return nil
 }
 
+// turnDown refuses a message that no sink has staged. One without a name is
+// read to its end, so that it is known when it comes again.
+func (d *download) turnDown(ctx context.Context, it *item, b *body, reason error) error {
+	if it.want.Key == "" {
+		if err := b.drain(); err != nil {
+			return err
+		}
+		d.seal(it)
+	}
+	return d.reject(ctx, d.fixed, it.want, it.content, reason)
+}
+
 // stageIn streams a message into one sink's part.
 func (d *download) stageIn(ctx context.Context, it *item, a aim, mail deliver.Mail, message io.Reader) error {
 	mail.Recipients = a.recipients
 	p, err := d.part(ctx, a.Target)
-	oneOfMany := err != nil && d.certain() == nil && faultOf(err) != deliver.FaultMachine
+	oneOfMany := err != nil && len(d.certain()) != 1 && isolated(err)
 	if err == nil {
 		_, err = p.Stage(ctx, mail, message)
 	}
@@ -69,7 +81,7 @@ func (d *download) stageIn(ctx context.Context, it *item, a aim, mail deliver.Ma
 		p.items = append(p.items, it)
 		it.staged++
 	case faultOf(err) == deliver.FaultMessage, oneOfMany:
-		// A sink that only some messages are for holds up no others.
+		// The trouble of one sink of several holds up no others.
 		it.owed = append(it.owed, a.Target)
 		it.err = cmp.Or(it.err, err)
 	default:
@@ -150,7 +162,8 @@ func (d *download) stageAll(ctx context.Context, it *item, aims []aim, mail deli
 	if err := os.Remove(copied.Name()); err != nil { // a crash leaves nothing behind
 		return failed(err)
 	}
-	if _, err := io.Copy(copied, message); b.err != io.EOF {
+	_, err = io.Copy(copied, message)
+	if b.err != nil && b.err != io.EOF {
 		return b.err
 	} else if err != nil {
 		return failed(err)
@@ -172,7 +185,7 @@ func (d *download) missing(ctx context.Context, w Want, aims []aim) ([]aim, erro
 	if d.fixed != nil || w.Row == nil {
 		return aims, nil
 	}
-	deliveries, err := d.opts.State.Deliveries(ctx, d.Name, w.Row.UID)
+	deliveries, err := d.opts.State.Deliveries(ctx, d.Name, w.Key)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"hash"
+	"slices"
 
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
@@ -40,12 +41,16 @@ func (s *sums) contentSum() state.Sum { return truncate(s.content) }
 // Carriage returns do not count, nor do the fields that servers themselves
 // add and change (X-UIDL, Status, X-Status): a message has the same sum
 // whichever server holds it and whether TOP or RETR gave it.
+//
+// There is a sum only if something in the header is unlike that of any other
+// message: a Message-ID, or a Received with the time and id of a hop. Programs
+// write alarms that differ in nothing but their body.
 type headerSum struct {
-	hash  hash.Hash
-	name  []byte // the start of the line, until its field is known
-	fate  fate
-	lines int
-	done  bool
+	hash   hash.Hash
+	name   []byte // the start of the line, until its field is known
+	fate   fate
+	unique bool
+	done   bool
 }
 
 // fate is what becomes of a header line.
@@ -57,11 +62,14 @@ const (
 	ignored
 )
 
-// longestIgnored is the length of the longest name in ignoredFields, with its
-// colon: as many bytes decide the fate of a line.
-const longestIgnored = len("x-status:")
+// longestName is the length of the longest name below, with its colon: as many
+// bytes decide the fate of a line.
+const longestName = len("message-id:")
 
-var ignoredFields = [][]byte{[]byte("x-uidl:"), []byte("status:"), []byte("x-status:")}
+var (
+	ignoredFields = [][]byte{[]byte("x-uidl:"), []byte("status:"), []byte("x-status:")}
+	uniqueFields  = [][]byte{[]byte("message-id:"), []byte("received:")}
+)
 
 func (h *headerSum) reset() {
 	h.hash.Reset()
@@ -87,10 +95,10 @@ func (h *headerSum) add(part []byte) {
 		run, rest, _ := bytes.Cut(part, []byte{'\r'})
 		part = rest
 		if h.fate == undecided {
-			take := min(longestIgnored-len(h.name), len(run))
+			take := min(longestName-len(h.name), len(run))
 			h.name = append(h.name, run[:take]...)
 			run = run[take:]
-			if len(h.name) == longestIgnored {
+			if len(h.name) == longestName {
 				h.decide()
 			}
 		}
@@ -102,13 +110,15 @@ func (h *headerSum) add(part []byte) {
 
 // decide settles the fate of a line by its first bytes, and hands them on.
 func (h *headerSum) decide() {
-	h.fate = counted
-	for _, f := range ignoredFields {
-		if len(h.name) >= len(f) && bytes.EqualFold(h.name[:len(f)], f) {
-			h.fate = ignored
-			return
-		}
+	is := func(field []byte) bool {
+		return len(h.name) >= len(field) && bytes.EqualFold(h.name[:len(field)], field)
 	}
+	if slices.ContainsFunc(ignoredFields, is) {
+		h.fate = ignored
+		return
+	}
+	h.fate = counted
+	h.unique = h.unique || slices.ContainsFunc(uniqueFields, is)
 	h.hash.Write(h.name)
 }
 
@@ -122,18 +132,17 @@ func (h *headerSum) endLine() {
 	}
 	if h.fate == counted {
 		h.hash.Write([]byte{'\n'})
-		h.lines++
 	}
 	h.fate, h.name = undecided, h.name[:0]
 }
 
 // sum returns the header's sum once the message has passed; the zero Sum if
-// it has no header to tell it by.
+// the header does not tell the message from others.
 func (h *headerSum) sum() state.Sum {
 	if !h.done && (len(h.name) > 0 || h.fate != undecided) {
 		h.endLine()
 	}
-	if h.lines == 0 {
+	if !h.unique {
 		return state.Sum{}
 	}
 	return truncate(h.hash)

@@ -13,7 +13,7 @@ import (
 )
 
 // fetch downloads messages into sinks and commits them, batch by batch. The
-// next batch comes in while the last one is committed: at most two exist.
+// next batch comes in while one is committed: at most two exist.
 // fixed are the sinks; nil leaves the choice to the account. limit is the size
 // above which a message is refused; 0 is none.
 func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, limit int64) error {
@@ -27,7 +27,7 @@ func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, limit
 	defer cancel(nil)
 
 	c := &committer{account: s.Name, journal: s.opts.State, now: s.opts.now, report: s.opts.report}
-	full := make(chan *batch, 1)
+	full := make(chan *batch)
 	done := make(chan error, 1)
 	go func() {
 		var failed error
@@ -57,7 +57,7 @@ func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, limit
 // tally books what became of a message whose sinks have all reported.
 func (s *session) tally(ctx context.Context, fixed []Target, it *item) error {
 	if it.err != nil {
-		return s.reject(context.WithoutCancel(ctx), fixed, it.want, it.err)
+		return s.reject(context.WithoutCancel(ctx), fixed, it.want, it.content, it.err)
 	}
 	s.summary.Fetched++
 	s.summary.Bytes += it.octets
@@ -82,11 +82,8 @@ type download struct {
 func (d *download) run(ctx context.Context, wants []Want) error {
 	d.batch = &batch{begun: d.opts.now()}
 	defer func() { d.batch.abort() }()
-	// A sink that cannot be used is found before anything is downloaded.
-	for _, t := range d.certain() {
-		if _, err := d.part(ctx, t); err != nil {
-			return err
-		}
+	if err := d.beginAll(ctx); err != nil {
+		return err
 	}
 	for m, err := range d.client.Retrieve(ctx, d.entries(wants)) {
 		w := wants[0]
@@ -96,7 +93,7 @@ func (d *download) run(ctx context.Context, wants []Want) error {
 		}
 		if err != nil {
 			// An -ERR to RETR is about this message.
-			if err := d.refuse(ctx, w, err); err != nil {
+			if err := d.refuse(ctx, w, state.Sum{}, err); err != nil {
 				return err
 			}
 			continue
@@ -107,6 +104,10 @@ func (d *download) run(ctx context.Context, wants []Want) error {
 				return d.cut(ctx, w, cmp.Or(b.err, err))
 			}
 			return err
+		}
+		// What the sinks did not care to read.
+		if err := b.drain(); err != nil {
+			return d.cut(ctx, w, err)
 		}
 		if d.batch.full(d.opts.now()) {
 			d.hand()
@@ -128,6 +129,36 @@ func (d *download) certain() []Target {
 	}
 }
 
+// beginAll begins the parts of the sinks that every message goes to, so that a
+// sink that cannot be used is found before anything is downloaded. If there
+// are others that can, they do not wait for it.
+func (d *download) beginAll(ctx context.Context) error {
+	var broken error
+	working := 0
+	for _, t := range d.certain() {
+		_, err := d.part(ctx, t)
+		switch {
+		case err == nil:
+			working++
+		case !isolated(err):
+			return err
+		default:
+			broken = cmp.Or(broken, err)
+		}
+	}
+	if working == 0 {
+		return broken
+	}
+	return nil
+}
+
+// isolated reports whether an error is one sink's own trouble, which is no
+// reason for others to stop.
+func isolated(err error) bool {
+	f := faultOf(err)
+	return f == deliver.FaultTemporary || f == deliver.FaultOperator
+}
+
 // part returns the part of a sink in the batch, which it begins if need be.
 func (d *download) part(ctx context.Context, t Target) (*part, error) {
 	for _, p := range d.batch.parts {
@@ -135,8 +166,16 @@ func (d *download) part(ctx context.Context, t Target) (*part, error) {
 			return p, nil
 		}
 	}
+	// Not every message is to wait for a server that does not answer.
+	if err := d.down[t.Name]; err != nil {
+		return nil, err
+	}
 	b, err := t.Sink.Begin(ctx)
 	if err != nil {
+		if d.down == nil {
+			d.down = map[string]error{}
+		}
+		d.down[t.Name] = err
 		return nil, err
 	}
 	p := &part{Target: t, Batch: b}
@@ -181,18 +220,19 @@ func (s *session) cut(ctx context.Context, w Want, err error) error {
 
 // reject handles a message that a sink did not take. If it never will, the
 // quarantine gets it next, if there is one and it was not the sink.
-func (s *session) reject(ctx context.Context, fixed []Target, w Want, err error) error {
+func (s *session) reject(ctx context.Context, fixed []Target, w Want, content state.Sum, err error) error {
 	final := errors.Is(err, errTooLarge) || faultOf(err) == deliver.FaultMessage
 	if final && s.Quarantine != nil && fixed == nil {
 		s.rejects = append(s.rejects, w)
 		return nil
 	}
-	return s.refuse(ctx, w, err)
+	return s.refuse(ctx, w, content, err)
 }
 
 // refuse records that a message stays on the server for now. One that has
-// nothing to remember it by is tried again at the next poll.
-func (s *session) refuse(ctx context.Context, w Want, err error) error {
+// nothing to remember it by is tried again at the next poll. content may be
+// zero if it is not known.
+func (s *session) refuse(ctx context.Context, w Want, content state.Sum, err error) error {
 	next := s.opts.now()
 	if w.Key != "" {
 		next = next.Add(pause(w.tries() + 1))
@@ -203,7 +243,7 @@ func (s *session) refuse(ctx context.Context, w Want, err error) error {
 		return nil
 	}
 	return s.opts.State.Refuse(ctx, s.Name, []state.Refusal{{
-		UID: w.Key, Size: w.Size, NextTry: next.Unix(), Reason: err.Error(),
+		UID: w.Key, Size: w.Size, NextTry: next.Unix(), Reason: err.Error(), Content: content,
 	}})
 }
 
@@ -213,7 +253,7 @@ func (s *session) refuse(ctx context.Context, w Want, err error) error {
 func (s *session) suspect(ctx context.Context, w Want, err error) error {
 	err = fmt.Errorf("it did not come in whole: %w", err)
 	if w.tries() > 0 {
-		return s.refuse(ctx, w, err)
+		return s.refuse(ctx, w, state.Sum{}, err)
 	}
 	if w.Key == "" {
 		return nil

@@ -110,14 +110,18 @@ func TestSlowLorisBeforeLogin(t *testing.T) {
 // or a line too much, moves all that follows by one message. No message may
 // hold another's bytes, and none may be lost.
 func TestRepliesOutOfStep(t *testing.T) {
-	for name, fault := range map[string]pop3test.Fault{
-		"no CRLF before the dot": pop3test.NoFinalCRLF("RETR").UID("u2").Times(1),
-		"a line too much":        pop3test.Prepend("RETR", "+OK still here\r\n").UID("u2").Times(1),
+	once := func(f pop3test.Fault, uid string) pop3test.Fault { return f.UID(uid).Session(1) }
+	noCRLF := once(pop3test.NoFinalCRLF("RETR"), "u2")
+	for name, faults := range map[string][]pop3test.Fault{
+		"no CRLF before the dot": {noCRLF},
+		"no CRLF, and a refusal": {noCRLF, once(pop3test.ReplyErr("RETR", "busy"), "u3")},
+		"no CRLF, and a shout":   {noCRLF, once(pop3test.Prepend("RETR", "+ok "), "u3")},
+		"a line too much":        {once(pop3test.Prepend("RETR", "+OK still here\r\n"), "u2")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, pop3test.Behaviour{})
 			want := r.fill(5)
-			r.drop.Order(fault)
+			r.drop.Order(faults...)
 			s := r.succeed()
 			r.expect(want...)
 			if s.Deleted != 5 || s.Sessions != 2 {

@@ -125,7 +125,8 @@ func (w *writer) commit() ([]*change, error) {
 	}
 	// Taken now, since BEGIN may have waited for another process.
 	var begun []*change
-	for _, c := range w.take() {
+	taken := w.take()
+	for i, c := range taken {
 		if !c.taken.CompareAndSwap(false, true) {
 			continue
 		}
@@ -137,7 +138,7 @@ func (w *writer) commit() ([]*change, error) {
 		}
 		if err != nil {
 			w.tx.exec("ROLLBACK")
-			return begun, err
+			return append(begun, taken[i+1:]...), err
 		}
 	}
 	if err := w.tx.exec("COMMIT"); err != nil {

@@ -1,0 +1,164 @@
+package fetch_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
+)
+
+// What a sink refused is remembered by its content, too. That must never pass
+// for a delivery, whatever becomes of its name.
+func TestRefusedIsNotLanded(t *testing.T) {
+	t.Run("no names at all", func(t *testing.T) {
+		r, good, poison := poisoned(t, true)
+		r.drop.Behave(pop3test.Behaviour{Without: []string{"UIDL", "TOP"}, LockWait: time.Minute})
+		archive, archived := r.another("archive")
+		r.account.Deliver = append(r.account.Deliver, archive)
+		for range 3 {
+			r.poll()
+			r.expect(good...)
+			expectMail(t, "the archive", archived(), append(slices.Clone(good), poison)...)
+			if len(r.left()) != 1 {
+				t.Fatalf("left %q", r.left())
+			}
+			r.later(day)
+		}
+		if n := len(r.rows()); n != 3 {
+			t.Errorf("%d rows for three messages", n)
+		}
+		r.account.Deliver[0].Sink = r.account.Deliver[0].Sink.(picky).Sink
+		r.succeed()
+		r.expect(append(good, poison)...)
+		expectMail(t, "the archive", archived(), append(slices.Clone(good), poison)...)
+	})
+	t.Run("new names without TOP", func(t *testing.T) {
+		r, good, poison := poisoned(t, true)
+		r.drop.Behave(pop3test.Behaviour{Without: []string{"TOP"}, LockWait: time.Minute})
+		for range 2 {
+			r.poll()
+			r.later(day)
+		}
+		r.drop.SetUIDs(func(_ int, old string) string { return "new-" + old })
+		r.poll()
+		if len(r.left()) != 1 {
+			t.Fatalf("left %q", r.left())
+		}
+		r.account.Deliver[0].Sink = r.account.Deliver[0].Sink.(picky).Sink
+		r.later(day)
+		r.succeed()
+		r.expect(append(good, poison)...)
+	})
+}
+
+// A sink that owes nothing is not given a message again because the server
+// renamed it.
+func TestOwedUnderAnotherName(t *testing.T) {
+	r, good, poison := poisoned(t, true)
+	poison = "Message-ID: <p@example.net>\n" + poison
+	r.drop.Remove("u2")
+	r.drop.Add("u2", []byte(poison))
+	archive, archived := r.another("archive")
+	r.account.Deliver = append(r.account.Deliver, archive)
+	r.poll()
+	r.drop.SetUIDs(func(_ int, old string) string { return "new-" + old })
+	r.later(day)
+	r.account.Deliver[0].Sink = r.account.Deliver[0].Sink.(picky).Sink
+	r.succeed()
+	r.expect(append(slices.Clone(good), poison)...)
+	expectMail(t, "the archive", archived(), append(good, poison)...)
+}
+
+// A line that dies over the rest of a message that nobody wants is no reason
+// to fall over, or to blame another message.
+func TestCutInWhatIsNotWanted(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.account.MaxSize = 2000
+	r.drop.Add("big", []byte("Subject: big\n\n"+strings.Repeat("x\n", 1<<20)))
+	r.drop.Order(
+		pop3test.WrongSizes(func(string, int64) int64 { return 100 }),
+		pop3test.CutIn("RETR", 1<<19, pop3test.HangUp).UID("big"),
+	)
+	for range 4 {
+		if s := r.poll(); s.Fetched != 0 {
+			t.Errorf("fetched %d", s.Fetched)
+		}
+		r.later(day)
+	}
+	r.expectNothingStaged()
+}
+
+// A sink that is down keeps none of the mail from the others, and gets it when
+// it is up again.
+func TestOneOfSeveralIsDown(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	archive, archived := r.another("archive")
+	up := archive.Sink
+	archive.Sink = unusable{up}
+	r.account.Deliver = append(r.account.Deliver, archive)
+	want := r.fill(3)
+	if s := r.poll(); s.Class != fetch.ClassRefused || s.Refused != 3 || s.Deleted != 0 {
+		t.Errorf("%v, %d refused, %d deleted: %v", s.Class, s.Refused, s.Deleted, s.Err)
+	}
+	r.expect(want...)
+	r.account.Deliver[1].Sink = up
+	r.later(day)
+	r.succeed()
+	r.expect(want...)
+	expectMail(t, "the archive", archived(), want...)
+	if len(r.left()) != 0 {
+		t.Errorf("left %q", r.left())
+	}
+}
+
+// silent is a sink that crashes in Commit and cannot answer for it.
+type silent struct{ deliver.Sink }
+
+func (s silent) Begin(ctx context.Context) (deliver.Batch, error) {
+	b, err := s.Sink.Begin(ctx)
+	return silentBatch{b}, err
+}
+
+func (silent) Settle(context.Context, string) (deliver.Verdict, error) { return 0, errSilent }
+
+type silentBatch struct{ deliver.Batch }
+
+func (silentBatch) Commit(context.Context, func(deliver.Receipt) error) error { return errSilent }
+
+var errSilent = &deliver.Error{Fault: deliver.FaultTemporary, Target: "silent", Op: "answer", Err: errors.New("no answer")}
+
+// A sink that cannot answer for its promises holds up the messages that it
+// promised, and no others.
+func TestSinkCannotSettle(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	home := r.account.Deliver[0]
+	r.account.Deliver[0].Sink = silent{home.Sink}
+	want := r.fill(1)
+	if s := r.poll(); s.Class != fetch.ClassRetry {
+		t.Errorf("%v: %v", s.Class, s.Err)
+	}
+
+	// The account delivers elsewhere now, and the old sink still says nothing.
+	other, others := r.another("other")
+	r.account.Deliver = []fetch.Target{other}
+	r.opts.Sinks = map[string]deliver.Sink{home.Name: silent{home.Sink}}
+	r.drop.Add("next", []byte("Subject: next\n\n"))
+	if s := r.poll(); s.Class != fetch.ClassRetry || s.Fetched != 1 {
+		t.Errorf("%v, fetched %d: %v", s.Class, s.Fetched, s.Err)
+	}
+	expectMail(t, "the other", others(), "Subject: next\n\n")
+
+	r.opts.Sinks[home.Name] = home.Sink
+	r.succeed()
+	r.expect(want...)
+	expectMail(t, "the other", others(), "Subject: next\n\n")
+	if len(r.left()) != 0 {
+		t.Errorf("left %q", r.left())
+	}
+}
