@@ -23,57 +23,95 @@ func (d silence) Temporary() bool { return false }
 // Is makes it os.ErrDeadlineExceeded to errors.Is.
 func (d silence) Is(target error) bool { return target == os.ErrDeadlineExceeded }
 
-// maxWrite is the most that is written under one deadline.
-const maxWrite = 32 << 10
+// maxWrite is the most that is written at a time. It is so little that a slow
+// line takes it before a read that waits meanwhile has waited for too long.
+const maxWrite = 4 << 10
 
-// conn is a connection whose deadlines move on with each byte. It lies below
-// TLS, so that they count bytes on the wire.
+// conn is a connection whose deadlines move on with each byte, in either
+// direction: a protocol's reader may wait all the while that a long message
+// goes out. It lies below TLS, so that they count bytes on the wire.
 type conn struct {
 	net.Conn
 
 	mu          sync.Mutex
 	timeout     time.Duration
 	read, write time.Time // deadlines set from outside; zero is none
+	moved       time.Time // when bytes last went over
 	broken      error     // why every further call fails
 }
 
 func (c *conn) Read(p []byte) (int, error) {
-	limit, err := c.arm(&c.read, c.Conn.SetReadDeadline)
-	if err != nil {
-		return 0, err
+	for since := time.Now(); ; {
+		limit, err := c.arm(since, &c.read, c.Conn.SetReadDeadline)
+		if err != nil {
+			return 0, err
+		}
+		n, err := c.Conn.Read(p)
+		c.count(n)
+		if n == 0 && c.early(&since, &c.read, err) {
+			continue
+		}
+		return n, c.failed(limit, err)
 	}
-	n, err := c.Conn.Read(p)
-	return n, c.failed(limit, err)
 }
 
 func (c *conn) Write(p []byte) (n int, err error) {
-	for {
-		limit, err := c.arm(&c.write, c.Conn.SetWriteDeadline)
+	for since := time.Now(); ; {
+		limit, err := c.arm(since, &c.write, c.Conn.SetWriteDeadline)
 		if err != nil {
 			return n, err
 		}
 		m, err := c.Conn.Write(p[n:min(len(p), n+maxWrite)])
 		n += m
+		c.count(m)
+		if c.early(&since, &c.write, err) {
+			continue
+		}
 		if err := c.failed(limit, err); err != nil || n == len(p) {
 			return n, err
 		}
+		since = time.Now()
 	}
 }
 
-// arm sets the deadline of one read or write: the silence that is allowed, or
-// the deadline set from outside if that is earlier. Under the lock, so that it
-// cannot undo the end of a context.
-func (c *conn) arm(outer *time.Time, set func(time.Time) error) (limit time.Duration, err error) {
+// arm sets the deadline of one read or write: the silence that is allowed
+// after since, or the deadline set from outside if that is earlier. Under the
+// lock, so that it cannot undo the end of a context.
+func (c *conn) arm(since time.Time, outer *time.Time, set func(time.Time) error) (limit time.Duration, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.broken != nil {
 		return 0, c.broken
 	}
-	deadline := time.Now().Add(c.timeout)
+	deadline := since.Add(c.timeout)
 	if !outer.IsZero() && outer.Before(deadline) {
 		deadline = *outer
 	}
 	return c.timeout, set(deadline)
+}
+
+// count notes that n bytes went over.
+func (c *conn) count(n int) {
+	if n > 0 {
+		c.mu.Lock()
+		c.moved = time.Now()
+		c.mu.Unlock()
+	}
+}
+
+// early reports whether a call ran out of time though bytes have gone over
+// since. It moves since to when they did: from then on silence counts.
+func (c *conn) early(since, outer *time.Time, err error) bool {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.moved.After(*since) || !outer.IsZero() && !time.Now().Before(*outer) {
+		return false
+	}
+	*since = c.moved
+	return true
 }
 
 // failed remembers the first error, and gives it its reason.
