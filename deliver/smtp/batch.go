@@ -63,7 +63,7 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	if n := len(b.messages); n > 0 {
 		m.offset = b.messages[n-1].offset + b.messages[n-1].size
 	}
-	sum, err := b.copy(ctx, &m, body)
+	sum, err := b.copy(ctx, &m, body, mail.Added)
 	if err != nil {
 		if terr := b.file.Truncate(m.offset); terr != nil && b.broken == nil {
 			return 0, b.fail(errors.Join(err, b.sink.spoolError("write the spool", terr)))
@@ -75,15 +75,20 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	return deliver.Ticket(len(b.messages) - 1), nil
 }
 
-// copy writes a message to the spool file, repaired, and returns its sum.
-func (b *batch) copy(ctx context.Context, m *message, body io.Reader) (sum []byte, err error) {
+// copy writes a message to the spool file, repaired, and returns the sum of
+// what the server sent: what follows the added octets, which tell the time of
+// the download and differ each time.
+func (b *batch) copy(ctx context.Context, m *message, body io.Reader, added int) (sum []byte, err error) {
 	buffered := bufio.NewWriterSize(io.NewOffsetWriter(b.file, m.offset), chunk)
-	out := &repairer{w: buffered, sum: sha256.New()}
+	out, content := &repairer{w: buffered}, sha256.New()
 	for buf := make([]byte, chunk/2); ; {
 		n, rerr := body.Read(buf)
 		if _, err := out.Write(buf[:n]); err != nil {
 			return nil, b.fail(b.sink.spoolError("write the spool", err))
 		}
+		ours := min(n, added)
+		added -= ours
+		content.Write(buf[ours:n])
 		if rerr == io.EOF {
 			break
 		}
@@ -98,7 +103,7 @@ func (b *batch) copy(ctx context.Context, m *message, body io.Reader) (sum []byt
 		return nil, b.fail(b.sink.spoolError("write the spool", err))
 	}
 	m.size = out.size
-	return out.sum.Sum(nil), nil
+	return content.Sum(nil), nil
 }
 
 // Prepare implements deliver.Batch.

@@ -152,3 +152,22 @@ func TestTwoSinks(t *testing.T) {
 		}
 	}
 }
+
+// A message that comes again is the same message, though the field that we put
+// before it tells another time.
+func TestAddedField(t *testing.T) {
+	srv := &scripted{lmtp: true, reply: on(map[string]string{"message b@": "450 4.2.0 later"})}
+	script(t, srv)
+	opts := options(t, srv.addr)
+	opts.LMTP = true
+	s := newSink(t, opts)
+	again := func(field string) outcome {
+		mail := deliver.Mail{Account: "work", UID: "0", Added: len(field)}
+		return sendMails(t, t.Context(), s, []deliver.Mail{mail}, []string{field + body(0)})
+	}
+	again("Received: by here; 1 Jan 2026\r\n").wantLanded(t)
+	again("Received: by here; 12 Jan 2026\r\n").wantLanded(t, 0)
+	if said := srv.said("RCPT"); len(said) != 3 || !strings.Contains(said[2], "b@") {
+		t.Errorf("sent to %q", said)
+	}
+}

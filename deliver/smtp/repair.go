@@ -1,16 +1,11 @@
 package smtp
 
-import (
-	"hash"
-	"io"
-)
+import "io"
 
-// repairer writes a message as SMTP can carry it, and counts and sums what it
-// writes.
+// repairer writes a message as SMTP can carry it, and counts what it writes.
 type repairer struct {
 	w    io.Writer
 	size int64
-	sum  hash.Hash
 
 	cr    bool // a CR was read, and not yet what follows it
 	ended bool // what was written ends with CRLF
@@ -52,7 +47,6 @@ func (r *repairer) finish() error {
 }
 
 func (r *repairer) flush() error {
-	r.sum.Write(r.out)
 	n, err := r.w.Write(r.out)
 	r.size += int64(n)
 	return err
