@@ -59,7 +59,8 @@ type Account struct {
 	Quarantine *Target
 	Headers    Headers
 
-	// Budget bounds a whole poll, whatever the server does; 0 is one hour.
+	// Budget bounds a whole poll, whatever the server does; 0 is one hour. What
+	// has come in whole by then is still committed.
 	Budget time.Duration
 }
 

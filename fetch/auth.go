@@ -22,7 +22,8 @@ var (
 
 // strongest returns the mechanisms for such a connection, the strongest first.
 func strongest(encrypted bool) []mech.Info {
-	all := mech.Strongest(encrypted)
+	// There is no way to show a client certificate.
+	all := slices.DeleteFunc(mech.Strongest(encrypted), func(m mech.Info) bool { return m.Needs == mech.Certificate })
 	// USER and PASS are as good as LOGIN.
 	login := slices.IndexFunc(all, func(m mech.Info) bool { return m.Name == "login" })
 	return append(slices.Insert(all, login+1, userPass), apop)

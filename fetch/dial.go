@@ -31,7 +31,7 @@ func (s *Server) connect(ctx context.Context) (*pop3proto.Client, error) {
 	})
 	if err != nil {
 		conn.Close()
-		return nil, &ConnectError{Addr: s.Addr(), Err: err}
+		return nil, &ConnectError{Addr: s.Addr(), Err: &greetingError{err}}
 	}
 	if s.Security == StartTLS {
 		if err := c.StartTLS(ctx, s.tlsConfig()); err != nil {

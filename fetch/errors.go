@@ -27,7 +27,8 @@ func (e *ConnectError) Error() string { return e.Addr + ": " + e.Err.Error() }
 // Unwrap returns the cause.
 func (e *ConnectError) Unwrap() error { return e.Err }
 
-// LoginError is a server's refusal to let a user in.
+// LoginError is a login that failed: the server refused the user, or there is
+// no way to log in that both sides allow.
 type LoginError struct {
 	Addr, User string
 	Mechanism  string // empty if none could be tried
@@ -78,6 +79,12 @@ type cutError struct{ err error }
 
 func (e *cutError) Error() string { return e.err.Error() }
 func (e *cutError) Unwrap() error { return e.err }
+
+// greetingError is a connection that broke before the server greeted us.
+type greetingError struct{ err error }
+
+func (e *greetingError) Error() string { return e.err.Error() }
+func (e *greetingError) Unwrap() error { return e.err }
 
 var (
 	// errNotEncrypted stops a login that would send a password in the clear.
@@ -136,19 +143,33 @@ func Hint(err error) string {
 	return hint
 }
 
-// advise is the one table from errors to whose turn it is and what to do.
+// advise is the one table from errors to whose turn it is and what to do. Of
+// several errors, the worst counts.
 func advise(err error) (Class, string) {
 	if err == nil {
 		return ClassFine, ""
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		class, hint := ClassFine, ""
+		for _, e := range joined.Unwrap() {
+			if c, h := advise(e); c > class {
+				class, hint = c, h
+			}
+		}
+		return class, hint
 	}
 	if _, ok := errors.AsType[*state.HeldError](err); ok {
 		return ClassFine, ""
 	}
 	if e, ok := errors.AsType[*state.Error](err); ok {
-		if state.Machine(err) {
+		switch {
+		case state.Machine(err):
 			return ClassMachine, e.Hint
+		case state.Busy(err):
+			return ClassRetry, e.Hint
+		default:
+			return ClassOperator, e.Hint
 		}
-		return ClassOperator, e.Hint
 	}
 	if e, ok := errors.AsType[*deliver.Error](err); ok {
 		return classOf[e.Fault], e.Hint
@@ -162,7 +183,10 @@ func advise(err error) (Class, string) {
 	if _, ok := errors.AsType[errBudget](err); ok {
 		return ClassRetry, "what was delivered is safe and the next poll goes on from there; raise time_limit if the server is just slow"
 	}
-	if _, ok := errors.AsType[*MechanismError](err); ok {
+	if e, ok := errors.AsType[*MechanismError](err); ok {
+		if e.Allowed == nil {
+			return ClassOperator, "a server that wants a password needs one of the password options, one that wants a token oauth or token_command; or ask the provider"
+		}
 		return ClassOperator, "allow one that the server offers with auth, or ask the provider"
 	}
 	if errors.Is(err, errNotEncrypted) {
@@ -265,9 +289,14 @@ func adviseTLS(err error) (Class, string, bool) {
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		return ClassOperator, "the server does not speak TLS on this port: try tls: starttls with port 110, or tls: implicit with port 995", true
 	}
-	if alert := tls.AlertError(0); errors.As(err, &alert) || strings.Contains(err.Error(), "tls: protocol version not supported") ||
-		strings.Contains(err.Error(), "tls: server selected unsupported protocol version") {
+	// crypto/tls keeps the type of the server's alerts to itself.
+	text := err.Error()
+	if strings.Contains(text, "tls: protocol version not supported") ||
+		strings.Contains(text, "tls: server selected unsupported protocol version") {
 		return ClassOperator, "server and client agree on no TLS version; for an old server that you must use, lower tls_min", true
+	}
+	if strings.Contains(text, "remote error: tls: ") {
+		return ClassOperator, "the server ended the TLS handshake: check server and port, or ask its operator", true
 	}
 	return 0, "", false
 }
@@ -281,15 +310,23 @@ func adviseNetwork(err error) (Class, string) {
 	}
 	if e, ok := errors.AsType[*pop3proto.ProtocolError](err); ok {
 		if e.Verb == "greeting" {
-			return ClassRetry, "check that a POP3 server is on this port, and tls"
+			return ClassRetry, reachHint
 		}
 		return ClassRetry, ""
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+		return ClassRetry, reachHint
+	}
+	if _, ok := errors.AsType[*greetingError](err); ok {
+		return ClassRetry, reachHint
 	}
 	if errors.Is(err, context.Canceled) {
 		return ClassRetry, ""
 	}
 	return ClassRetry, "what was delivered is safe; the next poll goes on from there"
 }
+
+const reachHint = "check server, its port and tls: is this where the provider has POP3, and is the network up?"
 
 // isReply reports whether err is nothing but the server's refusal of one
 // command.

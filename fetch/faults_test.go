@@ -201,12 +201,12 @@ var scenarios = []scenario{
 	},
 	{
 		name: "not a POP3 server", faults: []pop3test.Fault{pop3test.Replace(pop3test.Greeting, "* OK IMAP4rev1 ready\r\n")},
-		class: fetch.ClassRetry, left: uids, says: "greeting: expected +OK or -ERR", hint: "check that a POP3 server is on this port", polls: 2,
+		class: fetch.ClassRetry, left: uids, says: "greeting: expected +OK or -ERR", hint: "check server, its port and tls", polls: 2,
 	},
 	{
 		name: "a greeting that does not come", faults: []pop3test.Fault{pop3test.Ignore(pop3test.Greeting, pop3test.Hang)},
 		account: impatient,
-		class:   fetch.ClassRetry, left: uids, says: "no answer from server for 2s", hint: "next poll", polls: 2,
+		class:   fetch.ClassRetry, left: uids, says: "no answer from server for 2s", hint: "check server, its port and tls", polls: 2,
 	},
 
 	// Servers that know little.

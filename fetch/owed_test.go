@@ -103,7 +103,7 @@ func TestOneOfSeveralIsDown(t *testing.T) {
 	archive.Sink = unusable{up}
 	r.account.Deliver = append(r.account.Deliver, archive)
 	want := r.fill(3)
-	if s := r.poll(); s.Class != fetch.ClassRefused || s.Refused != 3 || s.Deleted != 0 {
+	if s := r.poll(); s.Class != fetch.ClassOperator || s.Refused != 3 || s.Deleted != 0 {
 		t.Errorf("%v, %d refused, %d deleted: %v", s.Class, s.Refused, s.Deleted, s.Err)
 	}
 	r.expect(want...)

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/mailhaul/mailhaul/deliver"
@@ -14,7 +16,7 @@ import (
 
 const defaultBudget = time.Hour
 
-// Poll brings what is new on the account's server into its sink, deletes what
+// Poll brings what is new on the account's server into its sinks, deletes what
 // is due, and records how it went. What failed is in Summary.Err.
 //
 // Cancelling ctx hangs up: the server keeps what it has, and the next poll
@@ -51,7 +53,13 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary) error {
 	defer lease.Release()
 	unanswered, broken, err := a.settle(ctx, o)
 	if err == nil {
-		err = errors.Join(a.sessions(ctx, o, s, unanswered), broken)
+		down := map[string]error{}
+		err = errors.Join(a.sessions(ctx, o, session{
+			Account: a, opts: o, summary: s, unanswered: unanswered, down: down,
+		}), broken)
+		for _, sink := range slices.Sorted(maps.Keys(down)) {
+			err = errors.Join(err, down[sink])
+		}
 	}
 	if _, spent := errors.AsType[errBudget](context.Cause(ctx)); spent && errors.Is(err, context.DeadlineExceeded) {
 		err = context.Cause(ctx)
@@ -64,23 +72,24 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary) error {
 // to delete what landed if it was the message's fault.
 const maxCuts = 2
 
-// sessions runs sessions until there is nothing left to fetch.
-func (a *Account) sessions(ctx context.Context, o *Options, s *Summary, unanswered map[string]bool) error {
+// sessions runs sessions, each a copy of next, until there is nothing left to
+// fetch.
+func (a *Account) sessions(ctx context.Context, o *Options, next session) error {
 	var died error // how the last connection died, unless that was made good
-	singly := false
 	for cuts := 0; ; {
-		more, err := a.session(ctx, o, &session{Account: a, opts: o, summary: s, unanswered: unanswered, singly: singly})
+		s := next
+		more, err := s.run(ctx)
 		_, cut := errors.AsType[*cutError](err)
 		switch {
-		case errors.Is(err, errSeam) && !singly && !o.draining():
+		case errors.Is(err, errSeam) && !next.singly && !o.draining():
 			// One command at a time, replies cannot get out of step.
 			o.report(Noticed{a.Name, fmt.Sprintf("%v; connecting again, without pipelining", err)})
-			singly = true
+			next.singly = true
 		case cut && cuts < maxCuts && ctx.Err() == nil && !o.draining():
 			o.report(Noticed{a.Name, fmt.Sprintf("%v; connecting again", err)})
 			died = err
 			cuts++
-		case s.Sessions > 1 && tooSoon(err):
+		case s.summary.Sessions > 1 && tooSoon(err):
 			// The pause that the server wants comes before the next poll.
 			o.report(Noticed{a.Name, fmt.Sprintf("the rest comes with the next poll: %v", err)})
 			return died
@@ -147,9 +156,9 @@ func outliveBudget(ctx context.Context) (context.Context, func()) {
 	return longer, func() { stop(); cancel(nil) }
 }
 
-// session runs one session. more is true if the maildrop holds messages beyond
-// the session's cap.
-func (a *Account) session(ctx context.Context, o *Options, s *session) (more bool, err error) {
+// run is one session, from the connection to QUIT. more is true if the maildrop
+// holds messages beyond the session's cap.
+func (s *session) run(ctx context.Context) (more bool, err error) {
 	sum := s.summary
 	defer s.close()
 	if err := s.open(ctx); err != nil {
@@ -171,7 +180,7 @@ func (a *Account) session(ctx context.Context, o *Options, s *session) (more boo
 		return false, err
 	}
 	moved := sum.Fetched+sum.Refused > before || len(s.plan.Verify) > 0
-	return s.plan.More > 0 && moved && !o.draining(), nil
+	return s.plan.More > 0 && moved && !s.opts.draining(), nil
 }
 
 func (s *session) planned() Planned {

@@ -31,7 +31,7 @@ type session struct {
 	delete     []Listed         // landed and due
 	rejects    []Want           // for the quarantine
 	unanswered map[string]bool  // keys of rows with a promise that no sink could answer for
-	down       map[string]error // why a sink could not begin, by its name
+	down       map[string]error // sinks of several that could not begin in this poll
 	unnamed    map[string]bool  // keys of messages without a name; nil until asked for
 	report     *Report          // for Check; may be nil
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/mailhaul/mailhaul/deliver"
@@ -265,11 +266,13 @@ func TestRouteToBrokenSink(t *testing.T) {
 	}
 	r.drop.Add("b", []byte("Delivered-To: bob@example.org\n\n1\n"))
 	r.drop.Add("a", []byte("Delivered-To: ada@example.org\n\n2\n"))
-	if s := r.poll(); s.Class != fetch.ClassRefused || s.Fetched != 1 {
+	if s := r.poll(); s.Class != fetch.ClassOperator || s.Fetched != 1 || s.Refused != 1 {
 		t.Errorf("%v, fetched %d: %v", s.Class, s.Fetched, s.Err)
 	}
 	expectMail(t, "ada", adas(), "Delivered-To: ada@example.org\n\n2\n")
-	r.expectRefused("b", "it is not there")
+	if rows := r.rows(); len(rows) != 2 || rows[1].UID != "b" || !strings.Contains(rows[1].Reason, "it is not there") {
+		t.Errorf("remembered: %+v", rows)
+	}
 	if got := r.left(); !slices.Equal(got, []string{"b"}) {
 		t.Errorf("left %q", got)
 	}

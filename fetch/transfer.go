@@ -172,10 +172,9 @@ func (d *download) part(ctx context.Context, t Target) (*part, error) {
 	}
 	b, err := t.Sink.Begin(ctx)
 	if err != nil {
-		if d.down == nil {
-			d.down = map[string]error{}
+		if len(d.certain()) != 1 {
+			d.down[t.Name] = err
 		}
-		d.down[t.Name] = err
 		return nil, err
 	}
 	p := &part{Target: t, Batch: b}

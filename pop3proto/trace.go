@@ -50,6 +50,11 @@ func (w *wire) hide(secret string) {
 	if i := strings.LastIndexByte(secret, 0); i >= 0 {
 		w.hide(secret[i+1:])
 	}
+	// So may it do with the token of OAUTHBEARER and XOAUTH2 (RFC 7628 §3.1).
+	if _, token, ok := strings.Cut(secret, "auth=Bearer "); ok {
+		token, _, _ = strings.Cut(token, "\x01")
+		w.hide(token)
+	}
 }
 
 func (w *wire) traceReply(line []byte) {

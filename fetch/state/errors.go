@@ -76,6 +76,10 @@ func Machine(err error) bool {
 	return false
 }
 
+// Busy reports whether err means that another process kept the database locked
+// for too long: the same may work later.
+func Busy(err error) bool { return primary(err) == sqlite3.SQLITE_BUSY }
+
 // resultCode returns the extended result code of an error of SQLite, else 0.
 func resultCode(err error) int {
 	if e, ok := errors.AsType[*sqlite.Error](err); ok {

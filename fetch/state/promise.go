@@ -61,7 +61,8 @@ func (t *tx) promise(account int64, p Promise) error {
 
 // Land notes at the time at, in Unix seconds, that promised messages landed.
 // A row becomes Landed when it has landed in every sink it was promised for,
-// and what was known of earlier refusals goes. A landing that was not promised is an error, and
+// and what was known of earlier refusals goes; Refused when the others have
+// withdrawn their promises. A landing that was not promised is an error, and
 // nothing of ls is noted; one that was noted before is noted again.
 func (s *Store) Land(ctx context.Context, account string, at int64, ls []Landing) error {
 	return each(ctx, s, account, "journal landings", ls, func(t *tx, account int64, l Landing) error {
@@ -81,18 +82,31 @@ func (t *tx) land(account, at int64, l Landing) error {
 	if n == 0 {
 		return fmt.Errorf("message %q was never promised for sink %q", l.UID, l.Sink)
 	}
-	return t.exec(`
+	if err := t.exec(`
 		UPDATE messages SET phase = ?3, landed = ?4, tries = 0, next_try = 0, reason = ''
 		WHERE account = ?1 AND uid = ?2 AND phase = ?5
 		AND NOT EXISTS (SELECT 1 FROM deliveries WHERE account = ?1 AND uid = ?2 AND landed IS NULL)`,
-		account, uid, Landed, at, Promised)
+		account, uid, Landed, at, Promised); err != nil {
+		return err
+	}
+	return t.owe(account, uid)
+}
+
+// owe has a message that some sinks have and no promise is open for wait for
+// another try with the others.
+func (t *tx) owe(account int64, uid []byte) error {
+	return t.exec(`
+		UPDATE messages SET phase = ?3 WHERE account = ?1 AND uid = ?2 AND phase = ?4
+		AND EXISTS (SELECT 1 FROM deliveries WHERE account = ?1 AND uid = ?2 AND landed IS NOT NULL)
+		AND EXISTS (SELECT 1 FROM deliveries WHERE account = ?1 AND uid = ?2 AND landed IS NULL)
+		AND NOT EXISTS `+openPromise,
+		account, uid, Refused, Promised)
 }
 
 // Retract withdraws promises that were not kept. A row without any other
 // promise or landing goes, so that the message is fetched anew; or is Refused
-// again if it was before. A row that has landed in another sink, or yet will,
-// stays Promised: without an open promise in the end, since it is still owed
-// to this sink, and must not be deleted from the server.
+// again if it was before. So is a row that has landed in another sink: it is
+// still owed to this one, and must not be deleted from the server.
 func (s *Store) Retract(ctx context.Context, account string, ps []Promise) error {
 	return each(ctx, s, account, "withdraw promises", ps, (*tx).retract)
 }
@@ -107,6 +121,9 @@ func (t *tx) retract(account int64, p Promise) error {
 		UPDATE messages SET phase = ?3
 		WHERE account = ?1 AND uid = ?2 AND phase = ?4 AND tries > 0 AND NOT EXISTS `+openPromise,
 		account, uid, Refused, Promised); err != nil {
+		return err
+	}
+	if err := t.owe(account, uid); err != nil {
 		return err
 	}
 	return t.exec(`

@@ -24,7 +24,8 @@ const (
 	// and reuse unique-ids.
 	Deleted
 	// Refused messages stay on the server: it would not give them, or a sink
-	// would not take them. They are tried again at Row.NextTry.
+	// would not take them, while others may have. They are tried again at
+	// Row.NextTry.
 	Refused
 )
 
@@ -55,7 +56,8 @@ func (s Sum) IsZero() bool { return s == Sum{} }
 // seconds; 0 is never.
 type Row struct {
 	// UID is the key: the server's unique-id, any bytes; or, for a message
-	// that has no usable one, a NUL followed by the bytes of Header or Content.
+	// that has no usable one, a NUL, the bytes of Header or Content, and a
+	// "+" for each other message that has the same.
 	UID   string
 	Phase Phase
 	// Size is in octets, as retrieved; before that, as the server said.

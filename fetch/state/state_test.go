@@ -129,7 +129,9 @@ func TestLife(t *testing.T) {
 		"landed in one sink, refused by the other, that one given up": {
 			steps: []step{doPromise(u, v), doLand(100, "u", "home"), doRetract("u", "archive"),
 				doRefuse(refusal("u")), doKeep(200, state.Housekeeping{Complete: []string{"u"}})},
-			want: with(func(r *state.Row) { r.Phase, r.Landed = state.Landed, 200 }),
+			want: with(func(r *state.Row) {
+				r.Phase, r.Landed, r.Size, r.Header = state.Landed, 200, refusal("u").Size, refusal("u").Header
+			}),
 		},
 		"given up by no sink that has it": {
 			steps: []step{doPromise(u, v), doKeep(200, state.Housekeeping{Complete: []string{"u"}})},
@@ -160,7 +162,7 @@ func TestLife(t *testing.T) {
 		},
 		"retracted from one sink, landed in the other": {
 			steps: []step{doPromise(u, v), doLand(100, "u", "home"), doRetract("u", "archive")},
-			want:  with(func(r *state.Row) { r.Phase = state.Promised }),
+			want:  with(func(r *state.Row) { r.Phase = state.Refused }),
 		},
 		"retracted from one sink, open in the other": {
 			steps: []step{doPromise(u, v), doRetract("u", "home")},
@@ -168,7 +170,7 @@ func TestLife(t *testing.T) {
 		},
 		"retracted from one sink, then landed in the other": {
 			steps: []step{doPromise(u, v), doRetract("u", "archive"), doLand(100, "u", "home")},
-			want:  with(func(r *state.Row) { r.Phase = state.Promised }),
+			want:  with(func(r *state.Row) { r.Phase = state.Refused }),
 		},
 		"retracted from both": {
 			steps: []step{doPromise(u, v), doRetract("u", "archive"), doRetract("u", "home")},

@@ -120,7 +120,7 @@ func (p *parser) exclusive(v value, own map[string]int) {
 
 // AuthNames are the values of the key auth beside auto, which allows all.
 var AuthNames = []string{
-	"external", "scram-sha-256-plus", "scram-sha-1-plus", "gssapi", "scram-sha-256", "scram-sha-1",
+	"scram-sha-256-plus", "scram-sha-1-plus", "gssapi", "scram-sha-256", "scram-sha-1",
 	"oauthbearer", "xoauth2", "plain", "login", "user", "cram-md5", "digest-md5", "apop",
 }
 
