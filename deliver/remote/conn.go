@@ -23,9 +23,8 @@ func (d silence) Temporary() bool { return false }
 // Is makes it os.ErrDeadlineExceeded to errors.Is.
 func (d silence) Is(target error) bool { return target == os.ErrDeadlineExceeded }
 
-// maxWrite is the most that is written at a time. It is so little that a slow
-// line takes it before a read that waits meanwhile has waited for too long.
-const maxWrite = 4 << 10
+// maxWrite is the most that is written under one deadline.
+const maxWrite = 32 << 10
 
 // conn is a connection whose deadlines move on with each byte, in either
 // direction: a protocol's reader may wait all the while that a long message
@@ -37,6 +36,7 @@ type conn struct {
 	timeout     time.Duration
 	read, write time.Time // deadlines set from outside; zero is none
 	moved       time.Time // when bytes last went over
+	writing     bool      // a write is under way
 	broken      error     // why every further call fails
 }
 
@@ -61,9 +61,11 @@ func (c *conn) Write(p []byte) (n int, err error) {
 		if err != nil {
 			return n, err
 		}
+		c.busy(true)
 		m, err := c.Conn.Write(p[n:min(len(p), n+maxWrite)])
 		n += m
 		c.count(m)
+		c.busy(false)
 		if c.early(&since, &c.write, err) {
 			continue
 		}
@@ -90,6 +92,12 @@ func (c *conn) arm(since time.Time, outer *time.Time, set func(time.Time) error)
 	return c.timeout, set(deadline)
 }
 
+func (c *conn) busy(writing bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.writing = writing
+}
+
 // count notes that n bytes went over.
 func (c *conn) count(n int) {
 	if n > 0 {
@@ -100,17 +108,23 @@ func (c *conn) count(n int) {
 }
 
 // early reports whether a call ran out of time though bytes have gone over
-// since. It moves since to when they did: from then on silence counts.
+// since. It moves since to when they did: from then on silence counts. What a
+// write under way has got rid of is not known, and it has a deadline of its
+// own: as long as it lasts no read ran out of time.
 func (c *conn) early(since, outer *time.Time, err error) bool {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.moved.After(*since) || !outer.IsZero() && !time.Now().Before(*outer) {
+	moved := c.moved
+	if c.writing { // it is not a write that asks
+		moved = time.Now()
+	}
+	if !moved.After(*since) || !outer.IsZero() && !time.Now().Before(*outer) {
 		return false
 	}
-	*since = c.moved
+	*since = moved
 	return true
 }
 
