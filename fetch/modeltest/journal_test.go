@@ -135,7 +135,6 @@ type journal struct {
 	pending func(*ledger)
 	// mark is told of each step before it is taken.
 	mark    func(what string)
-	crashed bool // the process before did not release its lease
 	lies    lies
 }
 
@@ -152,7 +151,7 @@ func newJournal() *journal {
 }
 
 func (j *journal) clone() *journal {
-	return &journal{durable: j.durable.clone(), loose: slices.Clone(j.loose), pending: j.pending, crashed: j.crashed, lies: j.lies}
+	return &journal{durable: j.durable.clone(), loose: slices.Clone(j.loose), pending: j.pending, lies: j.lies}
 }
 
 // Deliveries returns nothing: where there is one sink, a message that has
@@ -224,15 +223,13 @@ func (j *journal) crashes(power bool) []*journal {
 		}
 	}
 	for _, k := range all {
-		k.pending, k.crashed = nil, true
+		k.pending = nil
 	}
 	return all
 }
 
 func (j *journal) Lease(context.Context, string) (*state.Lease, error) {
-	l := &state.Lease{Abandoned: j.crashed}
-	j.crashed = true // until the poll has ended
-	return l, nil
+	return new(state.Lease), nil
 }
 
 func (j *journal) Promises(context.Context, string) ([]state.Promise, error) {

@@ -167,7 +167,6 @@ func (r *run) poll() error {
 	})
 	serving.Wait()
 	err = sink.Close()
-	r.w.journal.crashed = false // the lease was released
 	if e := (*fetch.UnconfirmedError)(nil); errors.As(summary.Err, &e) && r.disturbance.quit != "" {
 		return err
 	}

@@ -53,7 +53,7 @@ func (w *world) key() [sha256.Size]byte {
 		b.WriteString(disk.Tree()) // the one that lost the most
 		break
 	}
-	fmt.Fprintln(&b, w.journal.durable, len(w.journal.loose), w.journal.now(), w.journal.crashed, w.journal.written())
+	fmt.Fprintln(&b, w.journal.durable, len(w.journal.loose), w.journal.now(), w.journal.written())
 	fmt.Fprintln(&b, w.drop, w.taken, w.foreign)
 	var names []string
 	for _, f := range w.born {

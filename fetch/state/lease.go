@@ -21,10 +21,6 @@ var errLocked = errors.New("locked")
 // Lease is the sole right to poll an account. It ends with Release, or with
 // the process, however that ends.
 type Lease struct {
-	// Abandoned reports that whoever held the lease before did not release
-	// it: the process was killed, or the power was cut.
-	Abandoned bool
-
 	mu sync.Mutex
 	f  *os.File // nil once released
 }
@@ -62,21 +58,13 @@ func lease(f *os.File, account string) (*Lease, error) {
 	if err := tryLock(f); err != nil {
 		return nil, err
 	}
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
 	if err := f.Truncate(0); err != nil {
 		return nil, err
 	}
 	if _, err := fmt.Fprintf(f, "%d %d %q\n", os.Getpid(), time.Now().Unix(), account); err != nil {
 		return nil, err
 	}
-	// So that a power cut, too, leaves a lease that was abandoned.
-	if err := f.Sync(); err != nil {
-		return nil, err
-	}
-	return &Lease{Abandoned: info.Size() > 0, f: f}, nil
+	return &Lease{f: f}, nil
 }
 
 // held reads who holds a lease. The holder may be about to write it, or to

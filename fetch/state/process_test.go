@@ -16,9 +16,6 @@ func TestLease(t *testing.T) {
 	s := open(t, t.TempDir())
 	l, err := s.Lease(t.Context(), "work")
 	ok(t, err)
-	if l.Abandoned {
-		t.Error("a new lease is abandoned")
-	}
 	var held *state.HeldError
 	if _, err := s.Lease(t.Context(), "work"); !errors.As(err, &held) {
 		t.Fatalf("second lease: %v, want *HeldError", err)
@@ -34,9 +31,6 @@ func TestLease(t *testing.T) {
 
 	again, err := s.Lease(t.Context(), "work")
 	ok(t, err)
-	if again.Abandoned {
-		t.Error("a lease that was released is abandoned")
-	}
 	ok(t, l.Release()) // still nothing: not the new holder's
 	if _, err := s.Lease(t.Context(), "work"); !errors.As(err, &held) {
 		t.Errorf("an old lease's second Release freed the new one: %v", err)
@@ -58,9 +52,6 @@ func TestLeaseDiesWithItsProcess(t *testing.T) {
 	p.kill()
 	l, err := s.Lease(t.Context(), "work")
 	ok(t, err)
-	if !l.Abandoned {
-		t.Error("the lease of a process that was killed is not abandoned")
-	}
 	ok(t, l.Release())
 }
 

@@ -193,7 +193,7 @@ func (p *parser) deliveredTo(v value, a *Account) {
 }
 
 func (p *parser) pipelining(v value, a *Account) {
-	const most = 256
+	const most = 128 // pop3proto has no more commands in flight
 	s, ok := p.text(v)
 	if !ok {
 		return
@@ -206,7 +206,7 @@ func (p *parser) pipelining(v value, a *Account) {
 	default:
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 1 || n > most {
-			p.fail(v, "write auto, off or a number of commands from 1 to 256", "%s cannot be used", quote(s))
+			p.fail(v, "write auto, off or a number of commands from 1 to 128", "%s cannot be used", quote(s))
 			return
 		}
 		a.Window = n
