@@ -134,8 +134,8 @@ type journal struct {
 	// pending is the record that is being written.
 	pending func(*ledger)
 	// mark is told of each step before it is taken.
-	mark    func(what string)
-	lies    lies
+	mark func(what string)
+	lies lies
 }
 
 // lies are what a journal can get wrong.
