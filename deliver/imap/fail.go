@@ -40,14 +40,14 @@ func (ses *session) fail(op string, err error) *deliver.Error {
 	if refusal, ok := errors.AsType[*imap.Error](err); ok {
 		return ses.sink.refusal(op, refusal)
 	}
-	if cause := ses.wire.cause(); cause != nil {
+	if cause := ses.wire.cause(ses.secrets); cause != nil {
 		return ses.sink.fail(op, cause)
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return ses.sink.fail(op, errHungUp)
 	}
 	// What imapclient cannot read is in its error, whatever the length.
-	return ses.sink.fail(op, fmt.Errorf("out of step with the server: %.200q", err.Error()))
+	return ses.sink.fail(op, fmt.Errorf("out of step with the server: %.200q", ses.secrets.Mask(err.Error())))
 }
 
 // fail makes a *deliver.Error of an error of the network, TLS or the login.

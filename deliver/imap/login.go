@@ -41,36 +41,35 @@ func (ses *session) login(ctx context.Context) error {
 // authenticate uses the best mechanism that both sides know, and else LOGIN,
 // unless the server forbids it (RFC 9051 §6.2.3).
 func (ses *session) authenticate(ctx context.Context) error {
-	var secret string
-	server := ses.sink.server
-	if ask := server.Secret; ask != nil {
-		server.Secret = func(ctx context.Context) (string, error) {
-			s, err := ask(ctx)
-			secret = s
-			return s, err
-		}
-	}
+	server := &ses.sink.server
 	caps := ses.client.Caps()
 	// SCRAM ends with an empty response, which imapclient writes as "=", as
 	// if it were an initial one. Servers do not take that.
 	offered := slices.DeleteFunc(caps.AuthMechanisms(), func(name string) bool { return strings.HasPrefix(name, "SCRAM-") })
-	client, _, err := server.Mechanism(ctx, offered)
+	login, _, err := server.Mechanism(ctx, offered)
+	ses.secrets = login
 	_, none := errors.AsType[*remote.MechanismError](err)
 	switch {
 	case err == nil:
-		err = remote.Finish(client, ses.client.Authenticate(client))
+		err = login.Finish(ses.client.Authenticate(login))
 	case ses.wire.broken():
 		// That is why it offered nothing.
 	case none && !caps.Has(imap.CapLoginDisabled) && server.Secret != nil:
-		if _, err = server.Secret(ctx); err != nil {
-			return ses.sink.fail("log in", &remote.SecretError{Err: err})
+		secret, serr := server.Secret(ctx)
+		if serr != nil {
+			return ses.sink.fail("log in", &remote.SecretError{Err: serr})
 		}
+		ses.secrets = new(remote.Login)
+		ses.secrets.Hide(secret)
 		err = ses.client.Login(server.User, secret).Wait()
 	default:
 		return ses.sink.fail("log in", err)
 	}
 	if err == nil {
 		return nil
+	}
+	if _, ours := errors.AsType[*remote.LoginError](err); ours {
+		return ses.sink.fail("log in", err)
 	}
 	refusal, ok := errors.AsType[*imap.Error](err)
 	if !ok {
@@ -79,8 +78,8 @@ func (ses *session) authenticate(ctx context.Context) error {
 	said := *refusal
 	if said.Type == imap.StatusResponseTypeBad {
 		said.Text = "" // a server that did not understand a command may repeat it
-	} else if secret != "" {
-		said.Text = strings.ReplaceAll(said.Text, secret, "…")
+	} else {
+		said.Text = ses.secrets.Mask(said.Text)
 	}
 	e := ses.sink.refusal("log in", &said)
 	if e.Fault == deliver.FaultTemporary && !passing(said.Code) {

@@ -22,6 +22,8 @@ type session struct {
 	wire   *wire
 	caps   imap.CapSet // those after the login
 	used   time.Time
+	// secrets is what errors must not tell, nil before the login.
+	secrets *remote.Login
 
 	// validity is the folder's UIDVALIDITY, and next a UID from which on all
 	// were free when it was last asked; both are 0 if the server does not say.

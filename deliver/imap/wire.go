@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/mailhaul/mailhaul/deliver/remote"
 )
 
 // maxResponse bounds one response of the server, literals included.
@@ -194,12 +196,12 @@ func (w *wire) broken() bool {
 }
 
 // cause is why the connection broke, nil if it was not the connection and not
-// the server's will.
-func (w *wire) cause() error {
+// the server's will. The server's words are without the secrets of the login.
+func (w *wire) cause(secrets *remote.Login) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.bye != "" && (w.err == nil || w.err == errHungUp) {
-		return fmt.Errorf("%w: %.200q", errHungUp, w.bye)
+		return fmt.Errorf("%w: %.200q", errHungUp, secrets.Mask(w.bye))
 	}
 	return w.err
 }

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/emersion/go-sasl"
-
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
@@ -34,12 +32,13 @@ func (e *MechanismError) Error() string {
 
 // Mechanism returns the strongest SASL mechanism for a login as User among
 // those that the server offers, and its name: SCRAM (RFC 5802, RFC 7677)
-// before PLAIN (RFC 4616) and LOGIN. These two send the password as it is, so
-// it must be called once the connection is as secure as Protection says. The
-// error is a *SecretError or a *MechanismError. Finish has the last word on
-// the login.
-func (s *Server) Mechanism(ctx context.Context, offered []string) (client sasl.Client, name string, err error) {
-	for _, m := range mech.Strongest(true) {
+// before PLAIN (RFC 4616) and LOGIN, and on a connection that others can read
+// CRAM-MD5 before these two, which send the password as it is. So it must be
+// called once the connection is as secure as Protection says. The error is a
+// *SecretError or a *MechanismError. Login.Finish has the last word on the
+// login.
+func (s *Server) Mechanism(ctx context.Context, offered []string) (login *Login, name string, err error) {
+	for _, m := range mech.Strongest(s.Unix() || s.Protection() != PlainText) {
 		// What binds itself to a TLS connection would have to be shown it.
 		if m.Needs != mech.Password || m.OnlyNamed || strings.HasSuffix(m.Name, "-plus") {
 			continue
@@ -55,19 +54,11 @@ func (s *Server) Mechanism(ctx context.Context, offered []string) (client sasl.C
 		if err != nil {
 			return nil, "", &SecretError{Err: err}
 		}
-		return client, strings.ToUpper(m.Name), nil
+		login := &Login{client: client, user: s.User}
+		login.Hide(secret)
+		return login, strings.ToUpper(m.Name), nil
 	}
 	return nil, "", &MechanismError{Offered: offered}
-}
-
-// Finish returns what to make of the end of a login by client: err, or an
-// error where the server let us in without the proof that the mechanism asks
-// of it.
-func Finish(client sasl.Client, err error) error {
-	if f, ok := client.(interface{ Done(error) error }); ok {
-		return f.Done(err)
-	}
-	return err
 }
 
 func (s *Server) secret(ctx context.Context) (string, error) {

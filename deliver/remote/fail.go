@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
 // ErrNotEncrypted means that the server offers no STARTTLS, or refuses it, on
@@ -43,6 +44,12 @@ func (s *Server) advise(err error) (deliver.Fault, string) {
 	}
 	if _, ok := errors.AsType[*MechanismError](err); ok {
 		return deliver.FaultOperator, "servers often offer a login only with TLS: check tls, or leave out user if the server wants no login"
+	}
+	if errors.Is(err, mech.ErrUnproven) {
+		return deliver.FaultOperator, "do not trust this network, or this server; the password was not sent"
+	}
+	if _, ok := errors.AsType[*LoginError](err); ok {
+		return deliver.FaultOperator, "check the sink's user and password; if they are right, do not trust this network, or this server"
 	}
 	if errors.Is(err, ErrNotEncrypted) {
 		return deliver.FaultOperator, "try tls: implicit; tls: none would send the mail in the clear"

@@ -250,3 +250,43 @@ func TestMechanism(t *testing.T) {
 		}
 	}
 }
+
+// Whoever can read along does not learn the password if there is another way;
+// nobody reads along on TLS or on a UNIX socket.
+func TestMechanismByProtection(t *testing.T) {
+	secret := func(context.Context) (string, error) { return "secret", nil }
+	for _, test := range []struct {
+		s    remote.Server
+		want string
+	}{
+		{remote.Server{Addr: "example.org:25", Security: remote.PlainText}, "CRAM-MD5"},
+		{remote.Server{Addr: "example.org:25", Security: remote.StartTLS}, "PLAIN"},
+		{remote.Server{Addr: "example.org:465"}, "PLAIN"},
+		{remote.Server{Addr: "/run/lmtp", Security: remote.PlainText}, "PLAIN"},
+	} {
+		test.s.User, test.s.Secret = "me", secret
+		if _, name, err := test.s.Mechanism(t.Context(), []string{"PLAIN", "CRAM-MD5"}); name != test.want || err != nil {
+			t.Errorf("%s, %v: %q, %v, want %s", test.s.Addr, test.s.Security, name, err, test.want)
+		}
+	}
+}
+
+// A mechanism that does not accept what the server says needs a person.
+func TestLoginError(t *testing.T) {
+	s := &remote.Server{Addr: "example.org:465", User: "me", Secret: func(context.Context) (string, error) { return "secret", nil }}
+	for name, end := range map[string]func(*remote.Login) error{
+		"nonsense": func(l *remote.Login) error { _, err := l.Next([]byte("nonsense")); return l.Finish(err) },
+		"unproven": func(l *remote.Login) error { return l.Finish(nil) },
+	} {
+		login, _, err := s.Mechanism(t.Context(), []string{"SCRAM-SHA-256"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := login.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if e := s.Fail("log in", end(login)); e.Fault != deliver.FaultOperator || !strings.Contains(e.Hint, "do not trust") {
+			t.Errorf("%s: fault %v, hint %q: %v", name, e.Fault, e.Hint, e)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 
 	gosmtp "github.com/emersion/go-smtp"
 	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/remote"
 )
 
 // ReplyError is a server's refusal (RFC 5321 §4.2).
@@ -64,6 +65,19 @@ func replied(verb string, err error) error {
 	}
 	if _, protocol := errors.AsType[textproto.ProtocolError](err); ok || protocol {
 		return fmt.Errorf("%w: %q", errReply, clip(err.Error()))
+	}
+	return err
+}
+
+// masked takes the secrets of a login out of what the server said to it.
+func masked(login *remote.Login, err error) error {
+	if e, ok := errors.AsType[*gosmtp.SMTPError](err); ok {
+		said := *e
+		said.Message = login.Mask(said.Message)
+		return &said
+	}
+	if e, ok := errors.AsType[textproto.ProtocolError](err); ok {
+		return textproto.ProtocolError(login.Mask(string(e)))
 	}
 	return err
 }

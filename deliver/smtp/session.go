@@ -125,12 +125,12 @@ func (ss *session) open(ctx context.Context) error {
 		return nil
 	}
 	_, offered := ss.client.Extension("AUTH")
-	mechanism, _, err := server.Mechanism(ctx, strings.Fields(offered))
+	login, _, err := server.Mechanism(ctx, strings.Fields(offered))
 	if err == nil {
-		err = remote.Finish(mechanism, ss.client.Auth(mechanism))
+		err = login.Finish(ss.client.Auth(login))
 	}
 	if err != nil {
-		return s.openError(replied("AUTH", err))
+		return s.openError(replied("AUTH", masked(login, err)))
 	}
 	return nil
 }

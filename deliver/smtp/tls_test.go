@@ -14,6 +14,9 @@ import (
 
 const password = "s3cret-word"
 
+// plainResponse is what PLAIN sends (RFC 4616 §2), in base64.
+var plainResponse = base64.StdEncoding.EncodeToString([]byte("\x00me\x00" + password))
+
 // login makes a server's options those of a login.
 func login(s *remote.Server) {
 	s.User = "me"
@@ -89,7 +92,10 @@ func TestAuth(t *testing.T) {
 		{"not now", "AUTH PLAIN", map[string]string{"AUTH": "454 4.7.0 later"}, deliver.FaultTemporary, []string{"454 4.7.0"}},
 		{"unknown", "AUTH GSSAPI", nil, deliver.FaultOperator, []string{"GSSAPI"}},
 		{"none", "8BITMIME", nil, deliver.FaultOperator, []string{"no login"}},
-		{"wants more", "AUTH PLAIN", map[string]string{"AUTH": "334 bW9yZQ=="}, deliver.FaultTemporary, nil},
+		{"wants more", "AUTH PLAIN", map[string]string{"AUTH": "334 bW9yZQ=="}, deliver.FaultOperator, nil},
+		{"echo", "AUTH PLAIN", map[string]string{"AUTH": "535 " + strings.Repeat("x", 290) + "AUTH PLAIN " + plainResponse}, deliver.FaultOperator, []string{"535"}},
+		{"password", "AUTH PLAIN", map[string]string{"AUTH": "454 not \x00me\x00" + password}, deliver.FaultTemporary, []string{"454"}},
+		{"nonsense", "AUTH PLAIN", map[string]string{"AUTH": password + " " + plainResponse}, deliver.FaultTemporary, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			srv := &scripted{extensions: []string{test.offer}, reply: on(test.reply)}
@@ -98,7 +104,7 @@ func TestAuth(t *testing.T) {
 			login(&opts.Server)
 			_, err := newSink(t, opts).Begin(t.Context())
 			wantError(t, err, test.fault, test.words...)
-			if err != nil && strings.Contains(err.Error(), password) {
+			if err != nil && (strings.Contains(err.Error(), password[:5]) || strings.Contains(err.Error(), plainResponse[:8])) {
 				t.Errorf("the password is in %q", err)
 			}
 		})
