@@ -260,8 +260,10 @@ func testContext(t *testing.T, p *place) {
 	cancel()
 	check := func(op string, err error) {
 		t.Helper()
-		if !errors.Is(err, context.Canceled) {
-			t.Errorf("%s with a dead context: %v", op, err)
+		// From Stage, another error would be about the message.
+		e, ok := errors.AsType[*deliver.Error](err)
+		if !errors.Is(err, context.Canceled) || !ok || e.Fault != deliver.FaultTemporary {
+			t.Errorf("%s with a dead context: %#v, want a *deliver.Error with FaultTemporary around it", op, err)
 		}
 	}
 	_, err := sink.Begin(dead)

@@ -33,7 +33,7 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 		return 0, b.err
 	}
 	if err := ctx.Err(); err != nil {
-		return 0, err
+		return 0, b.s.failed("stage", err)
 	}
 	m := message{tmp: b.s.unique(b.s.mark(mail.Account))}
 	var err error
@@ -44,6 +44,9 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	}
 	out := &sizeWriter{w: m.file}
 	err = copyBody(ctx, out, body)
+	if cerr := ctx.Err(); cerr != nil && errors.Is(err, cerr) {
+		err = b.s.failed("stage", err) // or it would pass for the message's
+	}
 	if err == nil && b.s.mode != 0o600 { // the umask may have taken bits away
 		out.err = m.file.Chmod(b.s.mode)
 	}
@@ -104,7 +107,7 @@ func (b *batch) sync(ctx context.Context) error {
 	}
 	wg.Wait()
 	if err := ctx.Err(); err != nil {
-		return err
+		return b.s.failed("prepare", err)
 	}
 	for _, err := range errs {
 		if err != nil {
@@ -122,7 +125,7 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 		return b.err
 	}
 	if err := ctx.Err(); err != nil {
-		return err
+		return b.s.failed("commit", err)
 	}
 	if len(b.messages) == 0 {
 		return nil

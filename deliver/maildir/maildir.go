@@ -113,7 +113,7 @@ func (s *Sink) Profile() deliver.Profile {
 // Begin creates what is missing of the Maildir and starts a batch.
 func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, s.failed("begin", err)
 	}
 	if err := s.open(); err != nil {
 		return nil, err

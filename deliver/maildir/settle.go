@@ -56,7 +56,7 @@ func (s *Sink) tmpInode() (uint64, error) {
 // is still in tmp/.
 func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, error) {
 	if err := ctx.Err(); err != nil {
-		return deliver.Unknown, err
+		return deliver.Unknown, s.failed("settle", err)
 	}
 	var t token
 	if err := json.Unmarshal([]byte(promise), &t); err != nil || !ours.MatchString(t.Name) || strings.Contains(t.Name, "/") {
@@ -170,7 +170,7 @@ func madeAt(name string) time.Time {
 // Sweep implements deliver.Sink: it removes the files of account from tmp/.
 func (s *Sink) Sweep(ctx context.Context, account string) error {
 	if err := ctx.Err(); err != nil {
-		return err
+		return s.failed("sweep", err)
 	}
 	entries, err := s.fs.ReadDir(s.path("tmp"))
 	if errors.Is(err, fs.ErrNotExist) {
