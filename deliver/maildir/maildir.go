@@ -115,6 +115,9 @@ func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, s.failed("begin", err)
 	}
+	if len(durable.EscapePath(s.dir)) > durable.MaxEscapedPath {
+		return nil, s.fault(deliver.FaultOperator, "the path is too long to be remembered", nil, "choose a shorter path")
+	}
 	if err := s.open(); err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
 // patience is how long a message that is nowhere to be found is taken for one
@@ -21,8 +22,8 @@ const patience = 36 * time.Hour
 
 // token is what a promise holds, as JSON.
 type token struct {
-	// Dir is the Maildir, since the sink may have another when Settle is
-	// asked.
+	// Dir is the Maildir, escaped, since the sink may have another when Settle
+	// is asked.
 	Dir string `json:"dir"`
 	// Tmp is the inode of its tmp/. If there is another in its place, as when
 	// a disk is not mounted, a message that is missing proves nothing.
@@ -36,7 +37,7 @@ func (s *Sink) token(final string) (string, error) {
 	if err != nil {
 		return "", s.failed("open tmp/", err)
 	}
-	t, err := json.Marshal(token{s.dir, ino, final})
+	t, err := json.Marshal(token{durable.EscapePath(s.dir), ino, final})
 	return string(t), err
 }
 
@@ -62,7 +63,11 @@ func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, err
 	if err := json.Unmarshal([]byte(promise), &t); err != nil || !ours.MatchString(t.Name) || strings.Contains(t.Name, "/") {
 		return deliver.Unknown, nil // not ours
 	}
-	at := &Sink{fs: s.fs, dir: t.Dir, now: s.now}
+	dir, ok := durable.UnescapePath(t.Dir)
+	if !ok {
+		return deliver.Unknown, nil
+	}
+	at := &Sink{fs: s.fs, dir: dir, now: s.now}
 	return at.settle(t)
 }
 

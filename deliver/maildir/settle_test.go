@@ -1,6 +1,7 @@
 package maildir_test
 
 import (
+	"errors"
 	"os"
 	"path"
 	"strings"
@@ -117,5 +118,27 @@ func TestSweepKeeps(t *testing.T) {
 		if entries, _ := fsys.ReadDir("/m/tmp"); len(entries) != test.left {
 			t.Errorf("after Sweep %q tmp/ has %v, want %d files", test.account, entries, test.left)
 		}
+	}
+}
+
+// A path may hold any byte, a promise may not, and not more than 4 KiB.
+func TestOddPaths(t *testing.T) {
+	for _, dir := range []string{"/a b", "/\xff\xfe", "/100%41", "/\n&<>\"\\", "/é\x00"} {
+		fsys := durabletest.New()
+		_, tokens := prepare(t, open(t, dir, maildir.Options{FS: fsys}), "x")
+		for _, r := range tokens[0] {
+			if r < ' ' || r > '~' {
+				t.Errorf("%q: the token is %q", dir, tokens[0])
+				break
+			}
+		}
+		v, err := open(t, "/other", maildir.Options{FS: fsys}).Settle(t.Context(), tokens[0])
+		if entries, _ := fsys.ReadDir(dir + "/new"); v != deliver.Landed || err != nil || len(entries) != 1 {
+			t.Errorf("%q: %v, %v, new/ has %v", dir, v, err, entries)
+		}
+	}
+	_, err := open(t, "/"+strings.Repeat("&", 1000), maildir.Options{FS: durabletest.New()}).Begin(t.Context())
+	if e, ok := errors.AsType[*deliver.Error](err); !ok || e.Fault != deliver.FaultOperator || e.Hint == "" {
+		t.Errorf("a path that is too long: %v", err)
 	}
 }

@@ -128,7 +128,7 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 		return nil, b.fail(err)
 	}
 	b.sealed, err = seal(b.file, index{
-		Path: escapePath(b.path), Inode: b.box.inode,
+		Path: durable.EscapePath(b.path), Inode: b.box.inode,
 		Offset: b.box.size, Start: messageAt - lead, Ends: b.ends,
 	})
 	if err == nil {

@@ -94,7 +94,7 @@ func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 		return nil, s.error("begin", err, "")
 	}
 	path := realPath(s.path)
-	if len(escapePath(path)) > maxTokenPath {
+	if len(durable.EscapePath(path)) > durable.MaxEscapedPath {
 		return nil, s.refuse("the path is too long to be remembered", nil, "choose a shorter path")
 	}
 	turn := s.turn(path)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+
+	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
 // recover puts right what a process left that died while it appended: it
@@ -37,7 +39,7 @@ func (b *box) recover() error {
 }
 
 func (b *box) recoverBatch(p *prepared) error {
-	if p.Path != escapePath(b.path) || p.Inode != b.inode {
+	if p.Path != durable.EscapePath(b.path) || p.Inode != b.inode {
 		return nil
 	}
 	changed := false

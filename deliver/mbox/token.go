@@ -3,19 +3,15 @@ package mbox
 import (
 	"encoding/hex"
 	"encoding/json"
-	"net/url"
 	"path/filepath"
-)
 
-// maxTokenPath bounds the escaped path of an mbox, so that a token stays
-// under the 4 KiB that a caller must be ready to keep.
-const maxTokenPath = 3000
+	"github.com/mailhaul/mailhaul/deliver/durable"
+)
 
 // token is what a promise of this sink says. Offsets and lengths are in
 // octets.
 type token struct {
-	// Path is the mbox, symbolic links resolved, escaped as in a URL: a path
-	// may hold any byte, a token may not.
+	// Path is the mbox, symbolic links resolved and escaped.
 	Path string `json:"path"`
 	// Spool is the name of the batch's spool file, N the message's place in
 	// the batch.
@@ -32,7 +28,7 @@ type token struct {
 
 func newToken(path, spool string, n int, offset, length int64, sum []byte) token {
 	return token{
-		Path: escapePath(path), Spool: spool, N: n,
+		Path: durable.EscapePath(path), Spool: spool, N: n,
 		Offset: offset, Length: length, Sum: hex.EncodeToString(sum),
 	}
 }
@@ -51,10 +47,8 @@ func parseToken(s string) (t token, path string, ok bool) {
 	if json.Unmarshal([]byte(s), &t) != nil {
 		return token{}, "", false
 	}
-	path, err := url.PathUnescape(t.Path)
-	ok = err == nil && filepath.IsAbs(path) && t.Spool != "" && filepath.Base(t.Spool) == t.Spool &&
+	path, ok = durable.UnescapePath(t.Path)
+	ok = ok && t.Spool != "" && filepath.Base(t.Spool) == t.Spool &&
 		t.N >= 0 && t.Offset >= 0 && t.Length > 0
 	return t, path, ok
 }
-
-func escapePath(path string) string { return (&url.URL{Path: path}).EscapedPath() }
