@@ -53,7 +53,7 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 		m.offset = last.offset + last.size
 	}
 	out := &repairer{w: bufio.NewWriterSize(io.NewOffsetWriter(b.file, m.offset), 32<<10)}
-	if err := copyBody(ctx, out, body); err != nil {
+	if err := b.copyBody(ctx, out, body); err != nil {
 		// What was written is overwritten by the next message, or lies behind
 		// the last.
 		return 0, err
@@ -67,7 +67,7 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 }
 
 // copyBody copies until body ends well. Writing to w cannot fail.
-func copyBody(ctx context.Context, w io.Writer, body io.Reader) error {
+func (b *batch) copyBody(ctx context.Context, w io.Writer, body io.Reader) error {
 	buf := make([]byte, 16<<10)
 	for {
 		n, err := body.Read(buf)
@@ -79,7 +79,7 @@ func copyBody(ctx context.Context, w io.Writer, body io.Reader) error {
 			return fmt.Errorf("read the message: %w", err)
 		}
 		if err := ctx.Err(); err != nil {
-			return err
+			return b.sink.fail("stage", err)
 		}
 	}
 }

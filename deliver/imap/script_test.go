@@ -15,7 +15,7 @@ import (
 type script struct {
 	greeting string // "* OK hello" if empty
 	caps     string // besides IMAP4rev1
-	login    string // the answer to a login, "OK" if empty
+	login    string // the answer to a login, "OK" if empty; after an untagged one it hangs up
 	// consent answers a literal that waits; the empty answer gives consent.
 	consent func(size int) string
 	// answer answers the n-th APPEND, from 0, without its tag. The empty
@@ -96,6 +96,10 @@ func (s *script) serve(conn net.Conn) error {
 			say("%s BAD no TLS here", tag)
 			continue
 		case "LOGIN", "AUTHENTICATE":
+			if strings.HasPrefix(s.login, "* ") {
+				say("%s", s.login)
+				return nil
+			}
 			if s.login != "" {
 				say("%s %s", tag, s.login)
 				continue

@@ -93,7 +93,7 @@ func TestAuth(t *testing.T) {
 		{"unknown", "AUTH GSSAPI", nil, deliver.FaultOperator, []string{"GSSAPI"}},
 		{"none", "8BITMIME", nil, deliver.FaultOperator, []string{"no login"}},
 		{"wants more", "AUTH PLAIN", map[string]string{"AUTH": "334 bW9yZQ=="}, deliver.FaultOperator, nil},
-		{"echo", "AUTH PLAIN", map[string]string{"AUTH": "535 " + strings.Repeat("x", 290) + "AUTH PLAIN " + plainResponse}, deliver.FaultOperator, []string{"535"}},
+		{"echo", "AUTH PLAIN", map[string]string{"AUTH": "535 " + strings.Repeat("x", 280) + "AUTH PLAIN " + plainResponse}, deliver.FaultOperator, []string{"535"}},
 		{"password", "AUTH PLAIN", map[string]string{"AUTH": "454 not \x00me\x00" + password}, deliver.FaultTemporary, []string{"454"}},
 		{"nonsense", "AUTH PLAIN", map[string]string{"AUTH": password + " " + plainResponse}, deliver.FaultTemporary, nil},
 	} {
