@@ -21,6 +21,10 @@ type script struct {
 	// answer answers the n-th APPEND, from 0, without its tag. The empty
 	// answer is OK; hang says nothing, and hangUp closes the connection.
 	answer func(n int) string
+	// replies are those to commands by their verb, without the tag.
+	replies map[string]string
+	// listed is what LIST shows.
+	listed string
 	// folder is whether there is one.
 	folder func() bool
 
@@ -89,7 +93,18 @@ func (s *script) serve(conn net.Conn) error {
 		s.mu.Lock()
 		s.said = append(s.said, command)
 		s.mu.Unlock()
+		if verb == "UID" {
+			verb = strings.Join(strings.Fields(command)[:2], " ")
+		}
+		if own := s.replies[verb]; own != "" {
+			say("%s %s", tag, own)
+			continue
+		}
 		switch verb {
+		case "LIST":
+			if s.listed != "" {
+				say("* LIST %s", s.listed)
+			}
 		case "CAPABILITY":
 			say("* CAPABILITY IMAP4rev1 %s", s.caps)
 		case "STARTTLS":

@@ -3,6 +3,8 @@ package imap
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapclient"
@@ -57,9 +59,13 @@ func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, err
 func (ses *session) settle(t token) (deliver.Verdict, error) {
 	data, err := ses.client.Select(t.Folder, &imap.SelectOptions{ReadOnly: true}).Wait()
 	if refusal, ok := errors.AsType[*imap.Error](err); ok {
+		absent, lerr := ses.absent(t.Folder, refusal)
 		_ = ses.wire.Close() // imapclient takes the folder before for open still
-		if !permanent(refusal.Code) {
+		if absent {
 			return deliver.Unknown, nil
+		}
+		if lerr != nil {
+			return deliver.Unknown, lerr
 		}
 	}
 	if err != nil {
@@ -95,6 +101,27 @@ func (ses *session) settle(t token) (deliver.Verdict, error) {
 	}
 }
 
+// absent reports whether a folder was refused because there is none. Servers
+// refuse one for reasons that pass, too, and do not always say which it is.
+func (ses *session) absent(folder string, refusal *imap.Error) (bool, error) {
+	switch refusal.Code {
+	case imap.ResponseCodeNonExistent, imap.ResponseCodeTryCreate:
+		return true, nil
+	case "":
+	default:
+		return false, nil
+	}
+	found, err := ses.client.List("", folder, nil).Collect()
+	if err != nil {
+		return false, err
+	}
+	// What is a wildcard in a pattern can stand in a name (RFC 9051 §6.3.9).
+	return !slices.ContainsFunc(found, func(d *imap.ListData) bool {
+		gone := slices.Contains(d.Attrs, imap.MailboxAttrNonExistent) || slices.Contains(d.Attrs, imap.MailboxAttrNoSelect)
+		return !gone && (d.Mailbox == folder || folder == "INBOX" && strings.EqualFold(d.Mailbox, folder))
+	}), nil
+}
+
 // search looks for a message in the whole folder.
 func (ses *session) search(t token) (deliver.Verdict, error) {
 	if t.ID == "" {
@@ -103,8 +130,9 @@ func (ses *session) search(t token) (deliver.Verdict, error) {
 	data, err := ses.client.UIDSearch(&imap.SearchCriteria{
 		Header: []imap.SearchCriteriaHeaderField{{Key: "Message-ID", Value: t.ID}},
 	}, nil).Wait()
-	if _, refused := errors.AsType[*imap.Error](err); refused {
-		return deliver.Unknown, nil
+	if refusal, ok := errors.AsType[*imap.Error](err); ok &&
+		(refusal.Type == imap.StatusResponseTypeBad || refusal.Code == imap.ResponseCodeBadCharset) {
+		return deliver.Unknown, nil // this server will never find it
 	}
 	if err != nil {
 		return deliver.Unknown, err
