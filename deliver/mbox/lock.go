@@ -67,7 +67,7 @@ func (s *Sink) lock(ctx context.Context, path string, create bool) (*box, error)
 	}
 	const first, longest = 10 * time.Millisecond, 500 * time.Millisecond
 	for wait := first; ; wait = min(2*wait, longest) {
-		b, err := s.tryLock(path, create)
+		b, err := s.tryLock(ctx, path, create)
 		var held *heldError
 		if err == nil {
 			b.turn = turn
@@ -101,7 +101,7 @@ func (s *Sink) busy(held *heldError) error {
 
 // freeDead removes a lock file that a dead process left, after it has put
 // right what that left half done.
-func (s *Sink) freeDead(path string) error {
+func (s *Sink) freeDead(ctx context.Context, path string) error {
 	if _, err := s.fs.Stat(path + ".lock"); errors.Is(err, fs.ErrNotExist) {
 		// It may have been removed a moment before the crash, and not synced.
 		_ = s.fs.SyncDir(filepath.Dir(path))
@@ -114,7 +114,7 @@ func (s *Sink) freeDead(path string) error {
 	default:
 		return nil // it is a living goroutine's
 	}
-	b, err := s.tryLock(path, false)
+	b, err := s.tryLock(ctx, path, false)
 	if err == nil {
 		b.unlock()
 	}
@@ -126,7 +126,7 @@ func (s *Sink) freeDead(path string) error {
 }
 
 // tryLock takes the dotlock and the lock on the file at once or not at all.
-func (s *Sink) tryLock(path string, create bool) (_ *box, err error) {
+func (s *Sink) tryLock(ctx context.Context, path string, create bool) (_ *box, err error) {
 	if err := s.inspect(path); err != nil {
 		return nil, err
 	}
@@ -145,7 +145,7 @@ func (s *Sink) tryLock(path string, create bool) (_ *box, err error) {
 	if err := b.open(create); err != nil {
 		return nil, err
 	}
-	if err := b.recover(); err != nil {
+	if err := b.recover(ctx); err != nil {
 		return nil, err
 	}
 	return b, nil

@@ -23,6 +23,7 @@
 package mbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -63,10 +64,11 @@ type Sink struct {
 var _ deliver.Sink = (*Sink)(nil)
 
 // New returns a sink for the mbox at path, without touching the disk. The
-// mbox is created by the first batch; its directory must exist.
+// mbox is created by the first batch; its directory must exist. Without a path
+// or a spool, all that the sink does is to say so, with FaultOperator.
 func New(path string, o Options) *Sink {
 	s := &Sink{fs: o.FS, spool: o.Spool, path: path, timeout: o.LockTimeout, mode: o.Mode}
-	if abs, err := filepath.Abs(path); err == nil {
+	if abs, err := filepath.Abs(path); err == nil && path != "" {
 		s.path = abs
 	}
 	if s.fs == nil {
@@ -92,6 +94,9 @@ func (s *Sink) Profile() deliver.Profile {
 func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, s.error("begin", err, "")
+	}
+	if err := s.usable(); err != nil {
+		return nil, err
 	}
 	path := realPath(s.path)
 	if len(durable.EscapePath(path)) > durable.MaxEscapedPath {
@@ -119,10 +124,24 @@ func (s *Sink) Sweep(ctx context.Context, account string) error {
 	if err := ctx.Err(); err != nil {
 		return s.error("sweep", err, "")
 	}
-	if err := s.freeDead(realPath(s.path)); err != nil {
+	if err := s.usable(); err != nil {
+		return err
+	}
+	if err := s.freeDead(ctx, realPath(s.path)); err != nil {
 		return err
 	}
 	return s.spool.Sweep(account)
+}
+
+// usable refuses a sink that New could not make.
+func (s *Sink) usable() error {
+	switch {
+	case s.path == "":
+		return s.refuse("no mbox", nil, "name a file")
+	case s.spool == nil:
+		return s.refuse("no spool", nil, "name a folder in which messages can wait")
+	}
+	return nil
 }
 
 // Close implements deliver.Sink. A Sink holds nothing: locks belong to
@@ -162,7 +181,7 @@ func (s *Sink) error(op string, err error, hint string) error {
 
 // refuse is the error for what only a person can put right.
 func (s *Sink) refuse(op string, err error, hint string) error {
-	return &deliver.Error{Fault: deliver.FaultOperator, Target: s.path, Op: op, Err: err, Hint: hint}
+	return &deliver.Error{Fault: deliver.FaultOperator, Target: cmp.Or(s.path, "mbox"), Op: op, Err: err, Hint: hint}
 }
 
 // fromLine is the separator before a message (RFC 4155 appendix A): the

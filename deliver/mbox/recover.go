@@ -15,7 +15,7 @@ import (
 //
 // Messages of which the mbox has not a byte are left to Settle: their
 // promises may never have been journalled, and then nobody asks.
-func (b *box) recover() error {
+func (b *box) recover(ctx context.Context) error {
 	names, err := b.sink.spool.List(preparedSuffix(b.path))
 	if err != nil {
 		return err
@@ -28,7 +28,7 @@ func (b *box) recover() error {
 		if err != nil {
 			return err
 		}
-		err = b.recoverBatch(p)
+		err = b.recoverBatch(ctx, p)
 		_ = p.file.Close()
 		if err != nil {
 			return err
@@ -38,7 +38,7 @@ func (b *box) recover() error {
 	return nil
 }
 
-func (b *box) recoverBatch(p *prepared) error {
+func (b *box) recoverBatch(ctx context.Context, p *prepared) error {
 	if p.Path != durable.EscapePath(b.path) || p.Inode != b.inode {
 		return nil
 	}
@@ -48,6 +48,10 @@ func (b *box) recoverBatch(p *prepared) error {
 		if mark == markLanded || mark == markGone || sp.mbox >= b.size {
 			continue
 		}
+		// Not later: a write that is not finished is taken back.
+		if err := ctx.Err(); err != nil {
+			return b.sink.error("recover", err, "")
+		}
 		ok, err := b.fits(p.file, sp)
 		if err != nil {
 			return b.sink.error("compare with the spool", err, "")
@@ -55,7 +59,7 @@ func (b *box) recoverBatch(p *prepared) error {
 		if !ok {
 			continue
 		}
-		if err := b.land(context.Background(), p, n); err != nil {
+		if err := b.land(ctx, p, n); err != nil {
 			return err
 		}
 		changed = true

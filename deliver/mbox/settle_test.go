@@ -1,6 +1,7 @@
 package mbox_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -12,6 +13,8 @@ import (
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/durable"
 	"github.com/mailhaul/mailhaul/deliver/durable/durabletest"
+	"github.com/mailhaul/mailhaul/deliver/mbox"
+	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
 // promised prepares a batch of account "work" and returns its tokens.
@@ -279,6 +282,58 @@ func TestErrorNamesTheDisk(t *testing.T) {
 		}
 		if failed == 0 {
 			t.Errorf("nothing was written to %s", place)
+		}
+	}
+}
+
+// Recovery can take long on a slow disk; it ends with its context, and the
+// next one finishes it.
+func TestRecoveryObeysItsContext(t *testing.T) {
+	for _, step := range []string{"Settle", "Sweep", "Prepare"} {
+		fsys := memory(t)
+		long := strings.Repeat("x", 200_000) + "\n"
+		b, tokens := promised(t, fsys, long)
+		atWrite(fsys, 2, durabletest.ErrCrashed)
+		if err := b.Commit(t.Context(), nothing); !errors.Is(err, durabletest.ErrCrashed) {
+			t.Fatalf("Commit = %v, want a crash", err)
+		}
+		fsys = fsys.Kill()
+		ctx, cancel := context.WithCancel(t.Context())
+		fsys.OnOp(func(op durabletest.Op) error {
+			if op.Verb == durabletest.Write && op.Path == "/mail/inbox" {
+				cancel()
+			}
+			return nil
+		})
+		sink := openSink(t, fsys, "/mail")
+		var err error
+		switch step {
+		case "Settle":
+			_, err = sink.Settle(ctx, tokens[0])
+		case "Sweep":
+			err = sink.Sweep(ctx, "another")
+		case "Prepare":
+			err = deliverAll(ctx, sink, deliver.Mail{Account: "another"}, "x\r\n")
+		}
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("%s = %v, want the context's error", step, err)
+		}
+		wantVerdicts(t, fsys, tokens, deliver.Landed)
+		wantMail(t, fsys, long)
+	}
+}
+
+func TestNewWithout(t *testing.T) {
+	for name, sink := range map[string]*mbox.Sink{
+		"a path":  mbox.New("", mbox.Options{Spool: spool.New("/spool", durabletest.New())}),
+		"a spool": mbox.New("/inbox", mbox.Options{FS: durabletest.New()}),
+	} {
+		_, berr := sink.Begin(t.Context())
+		_, serr := sink.Settle(t.Context(), "x")
+		for _, err := range []error{berr, serr, sink.Sweep(t.Context(), "work")} {
+			if e, ok := errors.AsType[*deliver.Error](err); !ok || e.Fault != deliver.FaultOperator || e.Hint == "" {
+				t.Errorf("without %s: %v", name, err)
+			}
 		}
 	}
 }
