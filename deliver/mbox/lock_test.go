@@ -275,3 +275,11 @@ func TestTwoSinksOneMbox(t *testing.T) {
 		t.Errorf("%d messages, not the %d that were delivered", len(got), len(want))
 	}
 }
+
+// The profile says that a batch keeps others out between Prepare and Commit,
+// so that the caller does little in between.
+func TestProfileTellsOfLocks(t *testing.T) {
+	if p := openSink(t, memory(t), "/mail").Profile(); !p.Locks {
+		t.Errorf("%+v", p)
+	}
+}

@@ -87,7 +87,7 @@ func New(path string, o Options) *Sink {
 // Profile implements deliver.Sink. Delivery is exactly once as long as other
 // programs honour either of the locks.
 func (s *Sink) Profile() deliver.Profile {
-	return deliver.Profile{Kind: "mbox", Target: s.path, Guarantee: deliver.ExactlyOnce}
+	return deliver.Profile{Kind: "mbox", Target: s.path, Guarantee: deliver.ExactlyOnce, Locks: true}
 }
 
 // Begin implements deliver.Sink. It refuses a path that is not an mbox.
