@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	goimap "github.com/emersion/go-imap/v2"
 	"github.com/mailhaul/mailhaul/deliver"
@@ -81,5 +82,35 @@ func TestNew(t *testing.T) {
 		if _, err := imap.New(o); err == nil || len(err.Error()) > 500 {
 			t.Errorf("folder %.20q, flags %.20q: %v", o.Folder, o.Flags, err)
 		}
+	}
+}
+
+// A connection that nothing needs is given back, in time or at Close, and one
+// that is used after Close is not kept.
+func TestIdle(t *testing.T) {
+	for name, after := range map[string]func(*testing.T, *imap.Sink, string){
+		"idle":  func(*testing.T, *imap.Sink, string) {},
+		"close": func(_ *testing.T, s *imap.Sink, _ string) { s.Close() },
+		"settle after close": func(t *testing.T, s *imap.Sink, token string) {
+			s.Close()
+			if v, err := s.Settle(t.Context(), token); v != deliver.Landed || err != nil {
+				t.Errorf("Settle = %v, %v", v, err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := serve(t, goimap.CapUIDPlus)
+			o := options(m.addr, durable.OS, t.TempDir())
+			if o.Idle = time.Hour; name == "idle" {
+				o.Idle = time.Millisecond
+			}
+			s := open(t, o)
+			b, promises := stage(t, s, letter("a", 100))
+			if _, err := commit(t.Context(), b); err != nil {
+				t.Fatal(err)
+			}
+			after(t, s, promises[0].Token)
+			m.wait()
+		})
 	}
 }

@@ -18,6 +18,7 @@
 package imap
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,9 +34,9 @@ import (
 )
 
 const (
-	// idleLimit is how long a connection waits for its next use. Routers
-	// forget a silent connection after a few minutes.
-	idleLimit = time.Minute
+	// defaultIdle is less than the few minutes after which routers forget a
+	// silent connection.
+	defaultIdle = time.Minute
 	// maxFolder and maxFlags bound what the configuration adds to a command,
 	// in octets: a command must fit the buffer of imapclient.
 	maxFolder = 500
@@ -56,10 +57,13 @@ type Options struct {
 	Flags []string
 	// Spool is where messages wait.
 	Spool *spool.Dir
+	// Idle is how long a connection is kept that nothing needs, a minute by
+	// default.
+	Idle time.Duration
 }
 
-// Sink appends to one folder. It implements deliver.Sink. It keeps
-// its connection, and uses it again within a minute.
+// Sink appends to one folder. It implements deliver.Sink. It keeps its
+// connection for a while, and uses it again.
 type Sink struct {
 	server remote.Server
 	folder string
@@ -67,9 +71,11 @@ type Sink struct {
 	flags  []imap.Flag
 	spool  *spool.Dir
 	target string
+	idle   time.Duration
 
 	turn    chan struct{} // holds a token while somebody uses what follows
 	session *session      // nil, or the connection that was kept
+	closed  bool          // no connection is kept any more
 }
 
 var _ deliver.Sink = (*Sink)(nil)
@@ -79,7 +85,7 @@ var _ deliver.Sink = (*Sink)(nil)
 func New(o Options) (*Sink, error) {
 	s := &Sink{
 		server: o.Server, folder: o.Folder, create: o.Create, spool: o.Spool,
-		turn: make(chan struct{}, 1),
+		idle: cmp.Or(o.Idle, defaultIdle), turn: make(chan struct{}, 1),
 	}
 	if s.folder == "" || strings.EqualFold(s.folder, "INBOX") {
 		s.folder = "INBOX" // RFC 9051 §5.1: in any case
@@ -164,7 +170,7 @@ func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 // reports whether the folder is there; that it is missing is no error if the
 // sink would create it. The error is a *deliver.Error.
 func (s *Sink) Check(ctx context.Context) (exists bool, err error) {
-	probe := &Sink{server: s.server, folder: s.folder, target: s.target, turn: make(chan struct{}, 1)}
+	probe := &Sink{server: s.server, folder: s.folder, target: s.target, closed: true, turn: make(chan struct{}, 1)}
 	defer probe.Close()
 	_, leave, err := probe.enter(ctx, true)
 	if err == nil {
@@ -191,6 +197,7 @@ func (s *Sink) Sweep(ctx context.Context, account string) error {
 func (s *Sink) Close() error {
 	s.turn <- struct{}{}
 	defer func() { <-s.turn }()
+	s.closed = true
 	s.hangUp()
 	return nil
 }

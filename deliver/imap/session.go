@@ -21,7 +21,10 @@ type session struct {
 	client *imapclient.Client
 	wire   *wire
 	caps   imap.CapSet // those after the login
-	used   time.Time
+	// timer ends the session when nothing has used it for a while; used is
+	// since when.
+	timer *time.Timer
+	used  time.Time
 	// secrets is what errors must not tell, nil before the login.
 	secrets *remote.Login
 
@@ -60,18 +63,33 @@ func (s *Sink) enter(ctx context.Context, ask bool) (ses *session, leave func(),
 	return ses, func() {
 		stop()
 		// The end of ctx breaks the session, if it has not yet.
-		if s.session.used = time.Now(); s.session.wire.broken() || ctx.Err() != nil {
+		if ses.wire.broken() || ctx.Err() != nil || s.closed {
 			s.hangUp()
+		} else {
+			if ses.timer != nil {
+				ses.timer.Stop()
+			}
+			ses.used = time.Now()
+			ses.timer = time.AfterFunc(s.idle, func() { s.expire(ses) })
 		}
 		<-s.turn
 	}, nil
+}
+
+// expire ends a session that nothing has used for too long.
+func (s *Sink) expire(ses *session) {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	if s.session == ses && time.Since(ses.used) >= s.idle {
+		s.hangUp()
+	}
 }
 
 // resume returns the session that was kept, nil if there is none of use. That
 // a server has hung up is often noticed only when it is asked something.
 func (s *Sink) resume(ctx context.Context, ask bool) (*session, func(), error) {
 	ses := s.session
-	if ses == nil || ses.wire.broken() || time.Since(ses.used) > idleLimit {
+	if ses == nil || ses.wire.broken() {
 		return nil, nil, nil
 	}
 	stop := remote.Obey(ctx, ses.wire.Conn)
@@ -94,6 +112,9 @@ func (s *Sink) hangUp() {
 	ses := s.session
 	if s.session = nil; ses == nil {
 		return
+	}
+	if ses.timer != nil {
+		ses.timer.Stop()
 	}
 	if !ses.wire.broken() {
 		remote.SetSilence(ses.wire.Conn, time.Second)
