@@ -135,9 +135,10 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 		receipts[i] = deliver.Receipt{Ticket: deliver.Ticket(i), Where: b.s.path("new", m.final)}
 		err := b.s.publish(m.final)
 		if errors.Is(err, fs.ErrNotExist) {
-			// Somebody cleans tmp/ too eagerly. It must be told now: Settle
-			// would take the message for delivered and moved by its owner.
-			receipts[i].Where, receipts[i].Err = "", err
+			// It must be told now: Settle would take the message for delivered
+			// and moved by its owner.
+			receipts[i].Where, receipts[i].Err = "", b.s.fault(deliver.FaultTemporary, "move a message from tmp/ to new/", err,
+				"a program that cleans tmp/ has removed it: let it spare what is younger than 36 hours; the message is fetched again")
 		} else if err != nil {
 			return err
 		}

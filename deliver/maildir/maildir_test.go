@@ -315,7 +315,7 @@ func TestCommitWithoutFile(t *testing.T) {
 			landed++
 		} else {
 			failed++
-			isFault(t, r.Err, deliver.FaultOperator, "move a message", "")
+			isFault(t, r.Err, deliver.FaultTemporary, "move a message", "cleans tmp/")
 		}
 		return nil
 	})

@@ -63,11 +63,14 @@ func (s *Sink) checkHead(head string) error {
 
 func (s *Sink) inspectDir(dir string) error {
 	fi, err := s.fs.Stat(dir)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
 		return s.refuse("open the directory", err, "create "+dir)
 	}
+	if err != nil {
+		return s.error("open the directory", err, "")
+	}
 	if !fi.IsDir() {
-		return s.refuse("open the directory", syscall.ENOTDIR, "")
+		return s.refuse("open the directory", syscall.ENOTDIR, "name a file in a directory")
 	}
 	return nil
 }

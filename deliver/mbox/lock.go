@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/mailhaul/mailhaul/deliver"
@@ -132,7 +133,7 @@ func (s *Sink) tryLock(ctx context.Context, path string, create bool) (_ *box, e
 	}
 	b := &box{sink: s, path: path}
 	if b.dot, err = s.takeDotlock(path); err != nil {
-		return nil, s.error("create the lock file "+path+".lock", err, "")
+		return nil, s.lockError("create the lock file "+path+".lock", err)
 	}
 	// Until the end has been looked at, it may be torn. If we cannot get that
 	// far, a lock that another process left stays where it is.
@@ -172,7 +173,7 @@ func (b *box) open(create bool) error {
 	if err := file.TryLock(); errors.Is(err, durable.ErrLocked) {
 		return &heldError{"another program, by fcntl"}
 	} else if err != nil {
-		return s.error("lock", err, "")
+		return s.lockError("lock", err)
 	}
 	if !sameFile(s.fs, file) {
 		return &heldError{"a program that has just replaced it"}
@@ -190,6 +191,19 @@ func (b *box) open(create bool) error {
 		}
 	}
 	return nil
+}
+
+// lockError is the error of a lock that cannot be had at all. ENOLCK is what
+// NFS says without a lock daemon, and the others what file systems say that
+// have no locks; to deliver without one would be to lose mail.
+func (s *Sink) lockError(op string, err error) error {
+	for _, none := range []error{syscall.ENOLCK, syscall.EINVAL, syscall.ENOSYS, syscall.EOPNOTSUPP} {
+		if errors.Is(err, none) {
+			return s.refuse(op+": the file system has no locks", err,
+				"mount it with locks (on NFS: run lockd, mount without nolock), or keep the mbox on a local disk")
+		}
+	}
+	return s.error(op, err, "")
 }
 
 // unlock releases all locks. If the end of the mbox may be torn, the lock file
