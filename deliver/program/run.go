@@ -14,8 +14,8 @@ import (
 	"github.com/mailhaul/mailhaul/deliver"
 )
 
-// DefaultTimeout is how long a program may take for a message.
-const DefaultTimeout = 5 * time.Minute
+// defaultTimeout is how long a program may take for a message.
+const defaultTimeout = 5 * time.Minute
 
 // Run is one run of a program.
 type Run struct {
@@ -33,7 +33,7 @@ type Run struct {
 	// error. If it is nil, the output is kept for Exit with the standard error.
 	// An error of Write ends the program.
 	Stdout io.Writer
-	// Timeout bounds the run, DefaultTimeout if it is 0.
+	// Timeout bounds the run; 0 is 5 minutes.
 	Timeout time.Duration
 	// Grace is how long the program may take to end after SIGTERM, and its
 	// output to end after the program; 0 is 5 seconds.
@@ -80,20 +80,22 @@ func (e *TimeoutError) Error() string {
 	return joined(fmt.Sprintf("it did not end within %v and was killed", e.Limit), e.Output)
 }
 
-// ErrOutputOpen says that the program ended, but not its output: a process
+// errOutputOpen says that the program ended, but not its output: a process
 // that it left behind may still write to it.
-var ErrOutputOpen = errors.New("a process that it left behind keeps its standard output open")
+var errOutputOpen = errors.New("a process that it left behind keeps its standard output open")
 
 var errTimeout = errors.New("time limit")
 
 // Do runs the program and waits for its end. The error is a *StartError, a
-// *TimeoutError, that of ctx, that of Stdout, or ErrOutputOpen. A program that
-// had to be ended is killed with all that it started and that stays in its
-// process group; whatever exit code came of that is not believed.
+// *TimeoutError, that of ctx or that of Stdout; or it says that the program
+// ended but its standard output did not, so that nobody knows whether that is
+// all. A program that had to be ended is killed with all that it started and
+// that stays in its process group; whatever exit code came of that is not
+// believed.
 func (r *Run) Do(ctx context.Context) (Exit, error) {
 	limit, grace := r.Timeout, r.Grace
 	if limit <= 0 {
-		limit = DefaultTimeout
+		limit = defaultTimeout
 	}
 	if grace <= 0 {
 		grace = 5 * time.Second
@@ -148,7 +150,7 @@ func (r *Run) Do(ctx context.Context) (Exit, error) {
 	exit.Text = joined(cmd.ProcessState.String(), said.String())
 	switch {
 	case stdout != nil && !whole:
-		return exit, ErrOutputOpen
+		return exit, errOutputOpen
 	case stdout != nil:
 		return exit, stdout.err
 	}
