@@ -70,7 +70,7 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 		}
 		return 0, err
 	}
-	m.key = keyOf(mail.Account, mail.UID, sum)
+	m.key = keyOf(mail.Account, mail.UID, sum, to)
 	b.messages = append(b.messages, m)
 	return deliver.Ticket(len(b.messages) - 1), nil
 }

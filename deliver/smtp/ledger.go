@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -21,6 +22,7 @@ const (
 	// somebody never took.
 	ledgerAge = 30 * 24 * time.Hour
 	// maxEntry bounds an entry: a hundred addresses, and what is around them.
+	// A longer line is none of ours, and is skipped.
 	maxEntry = 64 << 10
 )
 
@@ -95,7 +97,12 @@ func (l *ledger) took(key string, to []string, rest int) error {
 
 // forget notes that recipients are to be sent a message again.
 func (l *ledger) forget(key string, to []string) error {
-	return l.add(entry{Key: key, To: to, Forget: true})
+	for some := range slices.Chunk(to, maxRecipients) {
+		if err := l.add(entry{Key: key, To: some, Forget: true}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // add appends an entry.
@@ -116,13 +123,14 @@ func (l *ledger) add(e entry) error {
 		return err
 	}
 	e.At = time.Now().Unix()
-	line, err := json.Marshal(e)
-	if err != nil {
+	// The first newline ends what a power cut may have left of a line.
+	line := bytes.NewBufferString("\n")
+	enc := json.NewEncoder(line)
+	enc.SetEscapeHTML(false) // it would take six octets for one
+	if err := enc.Encode(e); err != nil {
 		return err
 	}
-	// The first newline ends what a power cut may have left of a line.
-	line = append(append([]byte{'\n'}, line...), '\n')
-	if _, err := file.WriteAt(line, fi.Size()); err != nil {
+	if _, err := file.WriteAt(line.Bytes(), fi.Size()); err != nil {
 		return err
 	}
 	return file.Sync()
@@ -161,15 +169,20 @@ func (l *ledger) each(see func(entry)) error {
 		return err
 	}
 	oldest := time.Now().Add(-ledgerAge).Unix()
-	lines := bufio.NewScanner(file)
-	lines.Buffer(nil, maxEntry)
-	for lines.Scan() {
+	lines := bufio.NewReaderSize(file, maxEntry)
+	for whole := true; ; {
+		line, err := lines.ReadSlice('\n')
 		var e entry
-		if json.Unmarshal(lines.Bytes(), &e) == nil && e.At >= oldest {
+		if whole && err != bufio.ErrBufferFull && json.Unmarshal(line, &e) == nil && e.At >= oldest {
 			see(e)
 		}
+		switch whole = err != bufio.ErrBufferFull; {
+		case err == io.EOF:
+			return nil
+		case err != nil && whole:
+			return err
+		}
 	}
-	return lines.Err()
 }
 
 // prune empties the ledger unless there is a message in it that one of its
@@ -218,11 +231,12 @@ func without(recipients, has []string) []string {
 }
 
 // keyOf identifies a message of an account: by what the server calls it, and
-// by its content, since servers use a name again. Two messages that agree in
-// both are one that is listed twice.
-func keyOf(account, uid string, content []byte) string {
+// by its content, since servers use a name again, and for whom it is, since
+// several sinks of an account share the ledger. Two messages that agree in all
+// are one that is listed twice.
+func keyOf(account, uid string, content []byte, to []string) string {
 	sum := sha256.New()
-	for _, part := range []string{account, uid, string(content)} {
+	for _, part := range append([]string{account, uid, string(content)}, to...) {
 		// In hexadecimal, so that no part can hold what ends one.
 		_, _ = io.WriteString(sum, hex.EncodeToString([]byte(part))+"\n")
 	}

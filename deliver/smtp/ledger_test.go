@@ -2,6 +2,7 @@ package smtp_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"syscall"
 	"testing"
@@ -169,5 +170,48 @@ func TestAddedField(t *testing.T) {
 	again("Received: by here; 12 Jan 2026\r\n").wantLanded(t, 0)
 	if said := srv.said("RCPT"); len(said) != 3 || !strings.Contains(said[2], "b@") {
 		t.Errorf("sent to %q", said)
+	}
+}
+
+// What one sink has delivered to everybody does not make another, of the same
+// account on the same server, forget who has a part.
+func TestTwoSinksPartly(t *testing.T) {
+	srv := &scripted{lmtp: true, reply: on(map[string]string{"message b@": "450 4.2.0 later"})}
+	script(t, srv)
+	disk := durabletest.New()
+	one, two := inMemory(t, srv.addr, disk), inMemory(t, srv.addr, disk)
+	one.LMTP, two.LMTP = true, true
+	two.To = []string{"a@example.org"}
+	a, b := newSink(t, one), newSink(t, two)
+	send(t, t.Context(), a, "", body(0)).wantLanded(t)
+	send(t, t.Context(), b, "", body(0)).wantLanded(t, 0)
+	if err := b.Sweep(t.Context(), "work"); err != nil {
+		t.Fatal(err)
+	}
+	before := len(srv.said("RCPT"))
+	send(t, t.Context(), a, "", body(0)).wantLanded(t, 0)
+	if said := srv.said("RCPT")[before:]; len(said) != 1 || !strings.Contains(said[0], "b@") {
+		t.Errorf("sent again to %q", said)
+	}
+}
+
+// However many recipients a message has, the ledger can be read.
+func TestLongLedger(t *testing.T) {
+	srv := &scripted{}
+	script(t, srv)
+	opts := inMemory(t, srv.addr, durabletest.New())
+	opts.To = nil
+	s := newSink(t, opts)
+	mail := deliver.Mail{Account: "work"}
+	for n := range 1500 {
+		mail.Recipients = append(mail.Recipients, fmt.Sprintf("%s-%d@example.org", strings.Repeat("&", 50), n))
+	}
+	for range 3 {
+		sendMails(t, t.Context(), s, []deliver.Mail{mail}, []string{body(0)}).wantLanded(t, 0)
+	}
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if len(srv.bodies) != 3*15 {
+		t.Errorf("%d transactions, want %d", len(srv.bodies), 3*15)
 	}
 }
