@@ -31,7 +31,7 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 		return nil
 	}
 	defer b.file.Close()
-	a := appends{batch: b, landed: landed, buf: make([]byte, 32<<10)}
+	a := appends{batch: b, landed: landed, buf: make([]byte, 32<<10), taken: -1}
 	for a.next < len(b.messages) && a.stop == nil && a.failed == nil {
 		ses, leave, err := b.sink.enter(ctx, false)
 		if err != nil {
@@ -60,7 +60,7 @@ type appends struct {
 	next   int            // the message to be sent next
 	flying []*flight      // sent and not answered
 	doubts []doubt        // refused for no reason given
-	taken  bool           // a message has landed
+	taken  int            // the last message that landed, -1 before that
 	stop   *deliver.Error // why nothing more is sent
 	failed error          // of landed: nothing more is sent or reported
 }
@@ -156,7 +156,7 @@ func (a *appends) collect(ses *session) error {
 	a.flying = a.flying[1:]
 	data, err := f.cmd.Wait()
 	if err == nil {
-		a.taken = true
+		a.taken = f.n
 		a.report(f.n, ses.where(data), nil)
 		return nil
 	}
@@ -197,13 +197,14 @@ func (ses *session) where(data *imap.AppendData) string {
 }
 
 // finish reports what was not decided message by message. If the server took
-// others, what it refused without a reason is itself the reason. What was not
-// sent shares the fate of what stopped it.
+// one that came later, what it refused without a reason is itself the reason;
+// else it may be that the server takes nothing any more. What was not sent
+// shares the fate of what stopped it.
 func (a *appends) finish() error {
 	for _, d := range a.doubts {
-		if a.taken {
+		if a.taken > d.n {
 			d.err.Fault = deliver.FaultMessage
-			d.err.Hint = "the server took other messages: there is something about this one"
+			d.err.Hint = "the server took later messages: there is something about this one"
 		}
 		a.report(d.n, "", d.err)
 	}

@@ -61,6 +61,12 @@ func TestRefusals(t *testing.T) {
 			[]deliver.Fault{landed, deliver.FaultTemporary, landed}, "INUSE", ""},
 		{"no reason", script{caps: plus, answer: only(1, "NO so")},
 			[]deliver.Fault{landed, deliver.FaultMessage, landed}, `NO "so"`, "about this one"},
+		{"no reason from then on", script{caps: plus, answer: func(n int) string {
+			if n == 0 {
+				return ""
+			}
+			return "NO so"
+		}}, []deliver.Fault{landed, deliver.FaultTemporary, deliver.FaultTemporary}, `NO "so"`, ""},
 		{"bad", script{caps: plus, answer: only(1, "BAD what")},
 			[]deliver.Fault{landed, deliver.FaultMessage, landed}, `BAD "what"`, "about this one"},
 		{"no reason for all", script{caps: plus, answer: always("NO so")},
