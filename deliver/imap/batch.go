@@ -165,9 +165,5 @@ func (b *batch) fail(err error) error {
 }
 
 func (b *batch) spoolError(err error) error {
-	path := b.sink.spool.Path(b.name)
-	return &deliver.Error{
-		Fault: deliver.FaultOf(err), Target: b.sink.target, Op: "spool to " + path, Err: err,
-		Hint: "make sure that the disk of " + path + " is in order and has room",
-	}
+	return b.sink.spool.Error("keep the batch in "+b.name, err)
 }

@@ -79,7 +79,8 @@ func TestNew(t *testing.T) {
 		{Flags: []string{""}}, {Flags: []string{`\Recent`}}, {Flags: []string{"a b"}}, {Flags: []string{"ä"}},
 		{Flags: []string{`\*`}}, {Flags: []string{strings.Repeat("x", 500)}},
 	} {
-		if _, err := imap.New(o); err == nil || len(err.Error()) > 500 {
+		_, err := imap.New(o)
+		if e, ok := errors.AsType[*deliver.Error](err); !ok || e.Fault != deliver.FaultOperator || e.Hint == "" || len(err.Error()) > 500 {
 			t.Errorf("folder %.20q, flags %.20q: %v", o.Folder, o.Flags, err)
 		}
 	}

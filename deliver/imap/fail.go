@@ -72,7 +72,7 @@ func (s *Sink) refusal(op string, err *imap.Error) *deliver.Error {
 	}
 	switch err.Code {
 	case imap.ResponseCodeTooBig:
-		e.Fault, e.Hint = deliver.FaultMessage, "the server takes no message of this size"
+		e.Fault, e.Hint = deliver.FaultMessage, "the server takes no message of this size: have its limit for APPEND raised"
 	case imap.ResponseCodeOverQuota:
 		e.Fault, e.Hint = deliver.FaultOperator, "make room in the mailbox, or have its quota raised"
 	case imap.ResponseCodeTryCreate, imap.ResponseCodeNonExistent:

@@ -80,8 +80,8 @@ type Sink struct {
 
 var _ deliver.Sink = (*Sink)(nil)
 
-// New returns a sink without connecting. The error says what no IMAP server
-// could take as the name of a folder or a flag.
+// New returns a sink without connecting. What no IMAP server could take as the
+// name of a folder or a flag is an *deliver.Error with FaultOperator.
 func New(o Options) (*Sink, error) {
 	s := &Sink{
 		server: o.Server, folder: o.Folder, create: o.Create, spool: o.Spool,
@@ -90,20 +90,22 @@ func New(o Options) (*Sink, error) {
 	if s.folder == "" || strings.EqualFold(s.folder, "INBOX") {
 		s.folder = "INBOX" // RFC 9051 §5.1: in any case
 	}
+	s.target = place(&s.server, "")
 	if len(s.folder) > maxFolder || !utf8.ValidString(s.folder) || strings.ContainsFunc(s.folder, unfit) {
-		return nil, fmt.Errorf("folder %.100q: the name must be UTF-8 of at most %d octets, without control characters", s.folder, maxFolder)
+		return nil, s.refuse(fmt.Sprintf("use the folder %.100q", s.folder), nil,
+			fmt.Sprintf("folder must be UTF-8 of at most %d octets, without control characters", maxFolder))
 	}
+	s.target = place(&s.server, s.folder)
 	size := 0
 	for _, name := range o.Flags {
 		if !validFlag(name) {
-			return nil, fmt.Errorf(`flag %.100q: it must be \Seen, \Answered, \Flagged, \Deleted, \Draft or a keyword of ASCII without blanks and (){%%*"\]`, name)
+			return nil, s.refuse(fmt.Sprintf("set the flag %.100q", name), nil, `a flag must be \Seen, \Answered, \Flagged, \Deleted, \Draft or a keyword of ASCII without blanks and (){%*"\]`)
 		}
 		if size += len(name) + 1; size > maxFlags {
-			return nil, errors.New("too many flags")
+			return nil, s.refuse("set the flags", nil, fmt.Sprintf("flags may have %d octets in all: name fewer", maxFlags))
 		}
 		s.flags = append(s.flags, imap.Flag(name))
 	}
-	s.target = place(&s.server, s.folder)
 	return s, nil
 }
 

@@ -41,8 +41,11 @@ func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, err
 		return deliver.Unknown, s.fail("settle", err)
 	}
 	t, ok := parseToken(promise)
-	if !ok || t.Server != s.account() {
+	if !ok {
 		return deliver.Unknown, nil
+	}
+	if t.Server != s.account() {
+		return deliver.Unknown, s.spool.Remove(t.Spool)
 	}
 	ses, leave, err := s.enter(ctx, false)
 	if err != nil {

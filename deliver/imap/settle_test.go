@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -169,12 +171,12 @@ func TestSettleChanged(t *testing.T) {
 func TestSettleElsewhere(t *testing.T) {
 	m := serve(t)
 	o := options(m.addr, durable.OS, t.TempDir())
-	b, promises := stage(t, open(t, o), letter("a", 10))
-	if _, err := commit(t.Context(), b); err != nil {
-		t.Fatal(err)
-	}
+	_, promises := stage(t, open(t, o), letter("a", 10))
 	o.Server.User = "you@example.org"
 	if v, err := open(t, o).Settle(t.Context(), promises[0].Token); v != deliver.Unknown || err != nil {
 		t.Errorf("Settle = %v, %v", v, err)
+	}
+	if left, err := os.ReadDir(filepath.Dir(o.Spool.Path("x"))); len(left) != 0 || err != nil {
+		t.Errorf("%v is left in the spool, %v", left, err)
 	}
 }
