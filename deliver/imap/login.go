@@ -57,7 +57,7 @@ func (ses *session) authenticate(ctx context.Context) error {
 	case none && !caps.Has(imap.CapLoginDisabled) && server.Secret != nil:
 		secret, serr := server.Secret(ctx)
 		if serr != nil {
-			return ses.sink.fail("log in", &remote.SecretError{Err: serr})
+			return ses.sink.fail("log in", &remote.SecretError{Needs: "password", Err: serr})
 		}
 		ses.secrets = new(remote.Login)
 		ses.secrets.Hide(secret)
@@ -68,10 +68,10 @@ func (ses *session) authenticate(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
-	if _, ours := errors.AsType[*remote.LoginError](err); ours {
+	refusal, ok := errors.AsType[*imap.Error](err)
+	if _, ours := errors.AsType[*remote.LoginError](err); ours && !(ok && passing(refusal.Code)) {
 		return ses.sink.fail("log in", err)
 	}
-	refusal, ok := errors.AsType[*imap.Error](err)
 	if !ok {
 		return ses.fail("log in", err)
 	}
@@ -84,7 +84,7 @@ func (ses *session) authenticate(ctx context.Context) error {
 	e := ses.sink.refusal("log in", &said)
 	if e.Fault == deliver.FaultTemporary && !passing(said.Code) {
 		e.Fault = deliver.FaultOperator
-		e.Hint = "check the sink's user and password; some providers want a password for this program alone"
+		e.Hint = server.LoginHint("check the sink's user and password; some providers want a password for this program alone")
 	}
 	return e
 }

@@ -16,6 +16,8 @@ type script struct {
 	greeting string // "* OK hello" if empty
 	caps     string // besides IMAP4rev1
 	login    string // the answer to a login, "OK" if empty; after an untagged one it hangs up
+	// challenge is what a server asks at an AUTHENTICATE before login.
+	challenge string
 	// consent answers a literal that waits; the empty answer gives consent.
 	consent func(size int) string
 	// answer answers the n-th APPEND, from 0, without its tag. The empty
@@ -111,6 +113,12 @@ func (s *script) serve(conn net.Conn) error {
 			say("%s BAD no TLS here", tag)
 			continue
 		case "LOGIN", "AUTHENTICATE":
+			if s.challenge != "" {
+				say("+ %s", s.challenge)
+				if _, err := r.ReadString('\n'); err != nil {
+					return err
+				}
+			}
 			if strings.HasPrefix(s.login, "* ") {
 				say("%s", s.login)
 				return nil

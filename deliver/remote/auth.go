@@ -4,17 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
-// SecretError means that the password could not be had. Err never holds it.
-type SecretError struct{ Err error }
+// SecretError means that the password or the access token could not be had.
+// Err never holds it.
+type SecretError struct {
+	Needs mech.Proof // Password or Token
+	Err   error
+}
 
 // Error returns "no password: cause".
-func (e *SecretError) Error() string { return "no password: " + e.Err.Error() }
+func (e *SecretError) Error() string { return "no " + string(e.Needs) + ": " + e.Err.Error() }
 
 // Unwrap returns the cause.
 func (e *SecretError) Unwrap() error { return e.Err }
@@ -34,25 +40,33 @@ func (e *MechanismError) Error() string {
 // those that the server offers, and its name: SCRAM (RFC 5802, RFC 7677)
 // before PLAIN (RFC 4616) and LOGIN, and on a connection that others can read
 // CRAM-MD5 before these two, which send the password as it is. So it must be
-// called once the connection is as secure as Protection says. The error is a
-// *SecretError or a *MechanismError. Login.Finish has the last word on the
-// login.
+// called once the connection is as secure as Protection says. With a Token it
+// is OAUTHBEARER (RFC 7628) before XOAUTH2, and none that needs a password. The
+// error is a *SecretError or a *MechanismError. Login.Finish has the last word
+// on the login.
 func (s *Server) Mechanism(ctx context.Context, offered []string) (login *Login, name string, err error) {
+	needs, get := mech.Password, s.Secret
+	if s.Token != nil {
+		needs, get = mech.Token, s.Token
+	}
 	for _, m := range mech.Strongest(s.Unix() || s.Protection() != PlainText) {
 		// What binds itself to a TLS connection would have to be shown it.
-		if m.Needs != mech.Password || m.OnlyNamed || strings.HasSuffix(m.Name, "-plus") {
+		if m.Needs != needs || m.OnlyNamed || strings.HasSuffix(m.Name, "-plus") {
 			continue
 		}
 		if !slices.ContainsFunc(offered, func(o string) bool { return strings.EqualFold(o, m.Name) }) {
 			continue
 		}
-		secret, err := s.secret(ctx)
-		if err != nil {
-			return nil, "", &SecretError{Err: err}
+		if get == nil {
+			return nil, "", &SecretError{needs, errors.New("none is configured")}
 		}
-		client, err := mech.New(m.Name, mech.Credentials{User: s.User, Password: secret})
+		secret, err := get(ctx)
 		if err != nil {
-			return nil, "", &SecretError{Err: err}
+			return nil, "", &SecretError{needs, err}
+		}
+		client, err := mech.New(m.Name, s.credentials(secret))
+		if err != nil {
+			return nil, "", &SecretError{needs, err}
 		}
 		login := &Login{client: client, user: s.User}
 		login.Hide(secret)
@@ -61,9 +75,16 @@ func (s *Server) Mechanism(ctx context.Context, offered []string) (login *Login,
 	return nil, "", &MechanismError{Offered: offered}
 }
 
-func (s *Server) secret(ctx context.Context) (string, error) {
-	if s.Secret == nil {
-		return "", errors.New("none is configured")
+// credentials are what a mechanism is told, the secret being what Secret or
+// Token returned.
+func (s *Server) credentials(secret string) mech.Credentials {
+	if s.Token == nil {
+		return mech.Credentials{User: s.User, Password: secret}
 	}
-	return s.Secret(ctx)
+	c := mech.Credentials{User: s.User, Token: secret}
+	if host, port, err := net.SplitHostPort(s.Addr); err == nil && !s.Unix() {
+		c.Host = host
+		c.Port, _ = strconv.Atoi(port) // the name of a service is left out
+	}
+	return c
 }

@@ -39,14 +39,19 @@ func (s *Server) advise(err error) (deliver.Fault, string) {
 	if errors.Is(err, context.Canceled) {
 		return deliver.FaultTemporary, ""
 	}
-	if _, ok := errors.AsType[*SecretError](err); ok {
-		return deliver.FaultOperator, "check the sink's password options"
+	if e, ok := errors.AsType[*SecretError](err); ok {
+		return adviseSecret(e)
 	}
-	if _, ok := errors.AsType[*MechanismError](err); ok {
+	if _, ok := errors.AsType[*MechanismError](err); ok && s.Token != nil {
+		return deliver.FaultOperator, "the server takes no access token: use one of the password options, or ask the provider"
+	} else if ok {
 		return deliver.FaultOperator, "servers often offer a login only with TLS: check tls, or leave out user if the server wants no login"
 	}
 	if errors.Is(err, mech.ErrUnproven) {
 		return deliver.FaultOperator, "do not trust this network, or this server; the password was not sent"
+	}
+	if _, ok := errors.AsType[*mech.OAuthError](err); ok {
+		return deliver.FaultOperator, hintToken
 	}
 	if _, ok := errors.AsType[*LoginError](err); ok {
 		return deliver.FaultOperator, "check the sink's user and password; if they are right, do not trust this network, or this server"
@@ -77,6 +82,35 @@ func (s *Server) advise(err error) (deliver.Fault, string) {
 		return deliver.FaultMachine, ""
 	}
 	return deliver.FaultTemporary, ""
+}
+
+const hintToken = "run: mailhaul login for this sink, with the scope for its protocol; or check its token_command"
+
+// LoginHint is what the user can do about a login that the server refuses;
+// password is that if it is by a password.
+func (s *Server) LoginHint(password string) string {
+	if s.Token != nil {
+		return hintToken
+	}
+	return password
+}
+
+// adviseSecret asks the error of a token's source whether it takes a person:
+// a provider that cannot be reached does not.
+func adviseSecret(e *SecretError) (deliver.Fault, string) {
+	if t, ok := errors.AsType[interface {
+		error
+		Temporary() bool
+	}](e.Err); ok && e.Needs == mech.Token && t.Temporary() {
+		return deliver.FaultTemporary, "the provider of the token could not be asked; try again later"
+	}
+	if h, ok := errors.AsType[interface {
+		error
+		Hint() string
+	}](e.Err); ok && h.Hint() != "" {
+		return deliver.FaultOperator, h.Hint()
+	}
+	return deliver.FaultOperator, "check the sink's " + string(e.Needs) + " options"
 }
 
 // adviseTLS covers what can be wrong with a certificate or a handshake.

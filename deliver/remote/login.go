@@ -3,10 +3,13 @@ package remote
 import (
 	"cmp"
 	"encoding/base64"
+	"errors"
 	"slices"
 	"strings"
 
 	"github.com/emersion/go-sasl"
+
+	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
 // Login is our side of a login by a SASL mechanism, a sasl.Client. It remembers
@@ -19,7 +22,8 @@ type Login struct {
 	failed  error // of the mechanism, which does not accept what the server says
 }
 
-// LoginError means that a mechanism did not accept what the server said.
+// LoginError means that a mechanism did not accept what the server said, or
+// that the server told the mechanism why it refuses.
 type LoginError struct{ Err error }
 
 // Error returns the mechanism's reason.
@@ -51,11 +55,14 @@ func (l *Login) sent(response []byte, err error) []byte {
 }
 
 // Finish returns what to make of the end of the login: err, or a *LoginError
-// where the mechanism, and not the server, ended it or is not content with its
-// end.
+// where the mechanism, and not the server, ended it, is not content with its
+// end or knows the reason for it.
 func (l *Login) Finish(err error) error {
-	if f, ok := l.client.(interface{ Done(error) error }); ok && l.failed == nil && err == nil {
-		l.failed = f.Done(nil)
+	if f, ok := l.client.(interface{ Done(error) error }); ok {
+		done := f.Done(err)
+		if _, refused := errors.AsType[*mech.OAuthError](done); refused || err == nil && l.failed == nil {
+			l.failed = done
+		}
 	}
 	if l.failed != nil {
 		return &LoginError{Err: l.failed}

@@ -52,6 +52,10 @@ type Server struct {
 	User string
 	// Secret returns the password. It is called once a login.
 	Secret func(context.Context) (string, error)
+	// Token returns an access token of OAuth 2.0, to log in with instead of a
+	// password. It is called once a login. Its error may tell by a method
+	// Temporary() bool that nobody is needed, and by Hint() string what to do.
+	Token func(context.Context) (string, error)
 	// Dial replaces net.Dialer if it is not nil.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }

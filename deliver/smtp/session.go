@@ -127,10 +127,10 @@ func (ss *session) open(ctx context.Context) error {
 	_, offered := ss.client.Extension("AUTH")
 	login, _, err := server.Mechanism(ctx, strings.Fields(offered))
 	if err == nil {
-		err = login.Finish(ss.client.Auth(login))
+		err = login.Finish(replied("AUTH", masked(login, ss.client.Auth(login))))
 	}
 	if err != nil {
-		return s.openError(replied("AUTH", masked(login, err)))
+		return s.openError(err)
 	}
 	return nil
 }
@@ -138,11 +138,15 @@ func (ss *session) open(ctx context.Context) error {
 // openError is the error of a session that could not be opened.
 func (s *Sink) openError(err error) error {
 	e := s.o.Server.Fail("connect", err)
-	if r, ok := errors.AsType[*ReplyError](err); ok && r.permanent() && !errors.Is(err, remote.ErrNotEncrypted) {
+	r, ok := errors.AsType[*ReplyError](err)
+	switch {
+	case !ok || errors.Is(err, remote.ErrNotEncrypted):
+	case !r.permanent():
+		e.Fault, e.Hint = deliver.FaultTemporary, ""
+	case r.Verb == "AUTH":
+		e.Fault, e.Hint = deliver.FaultOperator, s.o.Server.LoginHint(passwordHint)
+	default:
 		e.Fault, e.Hint = deliver.FaultOperator, "ask the server's operator why it takes no mail from this machine"
-		if r.Verb == "AUTH" {
-			e.Hint = passwordHint
-		}
 	}
 	return e
 }
