@@ -65,7 +65,7 @@ func (s *Sink) commitError(ctx context.Context, err error) error {
 		err = cause
 	}
 	if e, ok := errors.AsType[*readError](err); ok {
-		return s.fail("read the spool", e.err)
+		return s.spoolError("read the spool", e.err)
 	}
 	return s.o.Server.Fail("send a message", err)
 }

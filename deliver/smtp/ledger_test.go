@@ -215,3 +215,26 @@ func TestLongLedger(t *testing.T) {
 		t.Errorf("%d transactions, want %d", len(srv.bodies), 3*15)
 	}
 }
+
+// A full disk is the spool's, and the error says where that is.
+func TestSpoolFull(t *testing.T) {
+	srv := &scripted{}
+	script(t, srv)
+	disk := durabletest.New()
+	disk.OnOp(func(op durabletest.Op) error {
+		if op.Verb == durabletest.Write {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	b, err := newSink(t, inMemory(t, srv.addr, disk)).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Abort()
+	_, err = b.Stage(t.Context(), deliver.Mail{Account: "work"}, strings.NewReader(body(0)))
+	wantError(t, err, deliver.FaultMachine, "/spool: ")
+	if e, ok := errors.AsType[*deliver.Error](err); !ok || !strings.Contains(e.Hint, "/spool") {
+		t.Errorf("no hint: %v", err)
+	}
+}

@@ -35,7 +35,6 @@ package smtp
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -218,12 +217,7 @@ func (s *Sink) fail(op string, err error) error {
 }
 
 // spoolError is the error of a file in the spool.
-func (s *Sink) spoolError(op string, err error) error {
-	if e, ok := errors.AsType[*deliver.Error](err); ok {
-		return e
-	}
-	return s.fail(op, err)
-}
+func (s *Sink) spoolError(op string, err error) error { return s.o.Spool.Error(op, err) }
 
 func (s *Sink) refuse(op, hint string) error {
 	return &deliver.Error{Fault: deliver.FaultOperator, Target: s.o.Server.Addr, Op: op, Hint: hint}
