@@ -63,7 +63,7 @@ func runCheck(ctx context.Context, std stdio, path string, names []string) error
 		l := &checklist{out: std.out, paint: painter(isTerminal(std.out))}
 		fmt.Fprintf(std.out, "\n%s\n", a.Name)
 		account := w.account(a)
-		l.grant(a, w.grants, time.Now())
+		l.grant(ofAccount(a), w.grants, time.Now())
 		report, err := account.Check(ctx, fetch.Options{State: store, Sinks: w.sinks, Host: w.host, DryRun: true})
 		l.server(account, report, err, time.Now())
 		classes = append(classes, fetch.Classify(err), l.sinks(ctx, cfg, w, a))
@@ -95,6 +95,7 @@ func (l *checklist) sinks(ctx context.Context, cfg *config.Config, w *wiring, a 
 		names = append(names, a.Quarantine)
 	}
 	for _, name := range names {
+		l.grant(ofSink(*cfg.Sink(name)), w.grants, time.Now())
 		text, err := probeSink(ctx, cfg.Sink(name), w.sinks[name])
 		report("sink "+name, text, err)
 	}

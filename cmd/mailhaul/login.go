@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -29,12 +31,14 @@ type loginOptions struct {
 func loginCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:      "login",
-		Usage:     "let mailhaul into an account by OAuth 2.0, once",
-		ArgsUsage: "ACCOUNT",
+		Usage:     "let mailhaul into an account or a sink by OAuth 2.0, once",
+		ArgsUsage: "NAME",
 		Description: "A browser opens at the provider, where you log in and allow the access. From then\n" +
 			"on mailhaul renews it by itself. What it needs for that is in the folder oauth of\n" +
 			"the state; whoever can read it can read the mail.\n\n" +
-			"The account's oauth names a client, which you register with the provider:\n" +
+			"NAME is an account or a sink; of two with the same name, it is the account.\n" +
+			"Those with the same user and the same client share what is granted.\n\n" +
+			"Its oauth names a client, which you register with the provider:\n" +
 			"  google     console.cloud.google.com, an OAuth client of type Desktop app. While\n" +
 			"             the app is in testing, Google ends each access after 7 days.\n" +
 			"  microsoft  entra.microsoft.com, an app registration with the redirect URI\n" +
@@ -60,19 +64,15 @@ func loginCommand(std stdio) *cli.Command {
 // runLogin gets a grant from a person and keeps it.
 func runLogin(ctx context.Context, std stdio, o loginOptions) error {
 	if len(o.names) != 1 {
-		return usagef("mailhaul login work", "mailhaul login takes the name of one account")
+		return usagef("mailhaul login work", "mailhaul login takes the name of one account or sink")
 	}
 	cfg, err := loadConfig(o.config)
 	if err != nil {
 		return err
 	}
-	chosen, err := choose(cfg, o.names)
+	to, err := chooseGrantee(cfg, o.names[0])
 	if err != nil {
 		return err
-	}
-	a := chosen[0]
-	if a.OAuth == nil {
-		return usagef("set its oauth; config.example.yaml explains it", "account %s does not log in by OAuth", a.Name)
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -82,19 +82,45 @@ func runLogin(ctx context.Context, std stdio, o loginOptions) error {
 	}
 	defer store.Close()
 
-	c := oauthClient(a)
+	c := to.shared(granteesOf(cfg))
 	g, err := std.login(ctx, c, o)
 	if err == nil {
 		err = oauth.NewStore(cfg.State).Save(ctx, c, g)
 	}
 	if err != nil {
-		return &loginError{a, err}
+		return &loginError{to.name, err}
 	}
-	fmt.Fprintf(std.out, "%s: logged in; mailhaul check %s tries it\n", a.Name, a.Name)
-	if _, warning := grantText(g, a.Name, time.Now()); warning != "" {
+	try := "mailhaul check " + to.name
+	if to.protocol != oauth.POP {
+		try = "mailhaul check"
+	}
+	fmt.Fprintf(std.out, "%s: logged in; %s tries it\n", to.name, try)
+	if _, warning := grantText(g, to.name, time.Now()); warning != "" {
 		fmt.Fprintf(std.out, "  %s\n", warning)
 	}
 	return nil
+}
+
+// chooseGrantee returns the account of a name, or else the sink.
+func chooseGrantee(cfg *config.Config, name string) (grantee, error) {
+	var to grantee
+	kind := "account"
+	i := slices.IndexFunc(cfg.Accounts, func(a config.Account) bool { return a.Name == name })
+	if i >= 0 {
+		to = ofAccount(cfg.Accounts[i])
+	} else if s := cfg.Sink(name); s != nil {
+		to, kind = ofSink(*s), "sink"
+	} else {
+		var known []string
+		for _, g := range granteesOf(cfg) {
+			known = append(known, g.name)
+		}
+		return to, usagef("with oauth: "+strings.Join(known, ", "), "there is no account or sink %q in %s", name, cfg.Path)
+	}
+	if to.OAuth == nil {
+		return to, usagef("set its oauth; config.example.yaml explains it", "%s %s does not log in by OAuth", kind, name)
+	}
+	return to, nil
 }
 
 // login has a person log in.
@@ -152,16 +178,16 @@ func portOf(address string) string {
 
 // loginError is a login that did not come about.
 type loginError struct {
-	account config.Account
-	err     error
+	name string
+	err  error
 }
 
-// Error returns "account: cause".
+// Error returns "name: cause".
 func (e *loginError) Error() string {
 	if errors.Is(e.err, context.Canceled) {
-		return e.account.Name + ": not logged in"
+		return e.name + ": not logged in"
 	}
-	return e.account.Name + ": not logged in: " + e.err.Error()
+	return e.name + ": not logged in: " + e.err.Error()
 }
 
 // Unwrap returns the cause.

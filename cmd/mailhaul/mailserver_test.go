@@ -22,6 +22,8 @@ import (
 	"github.com/emersion/go-sasl"
 	gosmtp "github.com/emersion/go-smtp"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/mailhaul/mailhaul/fetch/oauth/oauthtest"
 )
 
 // mailservers is the key of a script's mail servers by name.
@@ -29,13 +31,15 @@ type mailservers struct{}
 
 // mailserver is a server that sinks deliver to.
 type mailserver struct {
-	folders *imapmemserver.User // of an IMAP server
+	folders  *imapmemserver.User // of an IMAP server
+	provider *oauthtest.Server   // nil without XOAUTH2
 
 	mu  sync.Mutex
 	got map[string]int // messages by recipient, of the others
 }
 
-// startMailserver is mailserver NAME KIND: it starts a server that takes mail,
+// startMailserver is mailserver NAME KIND [PROVIDER]: it starts a server that
+// takes mail,
 //
 //	smtp   with STARTTLS
 //	lmtp   on a UNIX socket
@@ -43,13 +47,17 @@ type mailserver struct {
 //
 // $NAME is then its address. It has a user ada with $PASSWORD, a certificate
 // in NAME.pem with the SHA-256 $NAME_fingerprint, and refuses the recipient
-// nobody@example.com.
+// nobody@example.com. With an OAuth provider it knows XOAUTH2 too, and takes
+// the provider's tokens.
 func startMailserver(ts *testscript.TestScript, _ bool, args []string) {
 	name, kind := args[0], args[1]
 	conf := certificate(ts, name, []string{"127.0.0.1"})
 	cert, _ := pem.Decode([]byte(ts.ReadFile(name + ".pem")))
 	ts.Setenv(name+"_fingerprint", fmt.Sprintf("%x", sha256.Sum256(cert.Bytes)))
 	m := &mailserver{got: map[string]int{}}
+	if len(args) > 2 {
+		m.provider = ts.Value(providers{}).(map[string]*oauthtest.Server)[args[2]]
+	}
 	network, addr := "tcp", "127.0.0.1:0"
 	if kind == "lmtp" {
 		// The path of a socket must be short.
@@ -81,7 +89,7 @@ func (m *mailserver) serveIMAP(ts *testscript.TestScript, l net.Listener) {
 	store.AddUser(m.folders)
 	server := imapserver.New(&imapserver.Options{
 		NewSession: func(*imapserver.Conn) (imapserver.Session, *imapserver.GreetingData, error) {
-			return store.NewSession(), nil, nil
+			return &imapSession{Session: store.NewSession(), m: m}, nil, nil
 		},
 		Caps:         imap.CapSet{imap.CapIMAP4rev1: {}, imap.CapUIDPlus: {}},
 		InsecureAuth: true, // the server does not see the TLS of its listener
@@ -152,9 +160,12 @@ func (s *mailSession) LMTPData(r io.Reader, status gosmtp.StatusCollector) error
 	return nil
 }
 
-func (s *mailSession) AuthMechanisms() []string { return []string{sasl.Plain} }
+func (s *mailSession) AuthMechanisms() []string { return s.m.mechanisms() }
 
-func (s *mailSession) Auth(string) (sasl.Server, error) {
+func (s *mailSession) Auth(name string) (sasl.Server, error) {
+	if name == "XOAUTH2" {
+		return &xoauth2{m: s.m, failed: gosmtp.ErrAuthFailed}, nil
+	}
 	return sasl.NewPlainServer(func(_, user, pass string) error {
 		if user != "ada" || pass != password {
 			return gosmtp.ErrAuthFailed

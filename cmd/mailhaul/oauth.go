@@ -1,17 +1,52 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 	"github.com/mailhaul/mailhaul/fetch/oauth"
 )
 
-// oauthClient returns the client by which an account gets access tokens.
-func oauthClient(a config.Account) *oauth.Client {
-	o := a.OAuth
+// grantee is an account or a sink that logs in by OAuth.
+type grantee struct {
+	name     string
+	protocol oauth.Protocol
+	config.Login
+}
+
+// granteesOf returns the accounts, and then the sinks, that log in by OAuth.
+func granteesOf(cfg *config.Config) []grantee {
+	var all []grantee
+	for _, a := range cfg.Accounts {
+		all = append(all, ofAccount(a))
+	}
+	for _, s := range cfg.Sinks {
+		all = append(all, ofSink(s))
+	}
+	return slices.DeleteFunc(all, func(g grantee) bool { return g.OAuth == nil })
+}
+
+func ofAccount(a config.Account) grantee { return grantee{a.Name, oauth.POP, a.Login} }
+
+// ofSink returns who logs in to the server of a sink: nobody, where it is none.
+func ofSink(s config.Sink) grantee {
+	switch {
+	case s.SMTP != nil:
+		return grantee{s.Name, oauth.SMTP, s.SMTP.Login}
+	case s.IMAP != nil:
+		return grantee{s.Name, oauth.IMAP, s.IMAP.Login}
+	default:
+		return grantee{name: s.Name}
+	}
+}
+
+// client returns the client by which the grantee gets access tokens.
+func (g grantee) client() *oauth.Client {
+	o := g.OAuth
 	p := oauth.Provider{Name: o.Name, Issuer: o.Issuer, AuthURL: o.AuthURL, TokenURL: o.TokenURL, DeviceURL: o.DeviceURL}
 	switch o.Provider {
 	case "google":
@@ -21,9 +56,9 @@ func oauthClient(a config.Account) *oauth.Client {
 	case "yahoo":
 		p = oauth.Yahoo()
 	}
-	c := &oauth.Client{Provider: p, ID: o.ClientID, Scopes: o.Scopes, User: a.User, Account: a.Name}
+	c := &oauth.Client{Provider: p, ID: o.ClientID, Scopes: o.Scopes, User: g.User, Account: g.name}
 	if c.Scopes == nil {
-		c.Scopes = p.ScopesFor(oauth.POP)
+		c.Scopes = p.ScopesFor(g.protocol)
 	}
 	if o.ClientSecret.IsSet() {
 		c.Secret = o.ClientSecret.Read
@@ -31,10 +66,41 @@ func oauthClient(a config.Account) *oauth.Client {
 	return c
 }
 
-// source returns the source of an account's access tokens, the same for all
-// accounts that share a grant.
-func (w *wiring) source(a config.Account) *oauth.Source {
-	c := oauthClient(a)
+// shared returns the grantee's client, which asks for what all that share the
+// grant need of it.
+func (g grantee) shared(all []grantee) *oauth.Client {
+	c := g.client()
+	for _, other := range all {
+		o := other.client()
+		if o.Key() != c.Key() {
+			continue
+		}
+		for _, scope := range o.Scopes {
+			if !slices.Contains(c.Scopes, scope) {
+				c.Scopes = append(c.Scopes, scope)
+			}
+		}
+	}
+	return c
+}
+
+// token returns what gets an access token for a login, nil if that is not by
+// OAuth.
+func (w *wiring) token(g grantee) func(context.Context) (string, error) {
+	switch {
+	case g.OAuth != nil:
+		return w.source(g).Token
+	case g.TokenCommand.IsSet():
+		return g.TokenCommand.Read
+	default:
+		return nil
+	}
+}
+
+// source returns the source of a grantee's access tokens, the same for all
+// that share a grant.
+func (w *wiring) source(g grantee) *oauth.Source {
+	c := g.client()
 	s, ok := w.sources[c.Key()]
 	if !ok {
 		s = oauth.NewSource(c, w.grants)
@@ -43,48 +109,45 @@ func (w *wiring) source(a config.Account) *oauth.Source {
 	return s
 }
 
-// grantText says in a line what an account may do by OAuth, and warns of an
+// grantText says in a line what is granted by OAuth, and warns of an
 // end that is known.
-func grantText(g oauth.Grant, account string, now time.Time) (text, warning string) {
+func grantText(g oauth.Grant, name string, now time.Time) (text, warning string) {
 	text = fmt.Sprintf("%s gave access %s, last refreshed %s", g.Provider, ago(g.Granted.Unix(), now), ago(g.Refreshed.Unix(), now))
 	if ends, known := g.Ends(); known {
-		warning = fmt.Sprintf("it ends in %s; before then run mailhaul login %s", span(ends.Sub(now)), account)
+		warning = fmt.Sprintf("it ends in %s; before then run mailhaul login %s", span(ends.Sub(now)), name)
 		if !ends.After(now) {
-			warning = fmt.Sprintf("it ended %s; run mailhaul login %s", ago(ends.Unix(), now), account)
+			warning = fmt.Sprintf("it ended %s; run mailhaul login %s", ago(ends.Unix(), now), name)
 		}
 	}
 	return text, warning
 }
 
-// writeGrants tells of the accounts that log in by OAuth.
-func writeGrants(out io.Writer, accounts []config.Account, grants *oauth.Store, now time.Time) {
-	for _, a := range accounts {
-		if a.OAuth == nil {
-			continue
-		}
-		g, err := grants.Load(oauthClient(a))
-		text, warning := grantText(g, a.Name, now)
+// writeGrants tells what was granted to some.
+func writeGrants(out io.Writer, all []grantee, grants *oauth.Store, now time.Time) {
+	for _, to := range all {
+		g, err := grants.Load(to.client())
+		text, warning := grantText(g, to.name, now)
 		if err != nil {
 			text, warning = err.Error(), oauthHint(err)
 		}
-		fmt.Fprintf(out, "\n%s: %s\n", a.Name, text)
+		fmt.Fprintf(out, "\n%s: %s\n", to.name, text)
 		if warning != "" {
 			fmt.Fprintf(out, "  %s\n", warning)
 		}
 	}
 }
 
-// grant reports on what an account that logs in by OAuth was granted.
-func (l *checklist) grant(a config.Account, grants *oauth.Store, now time.Time) {
-	if a.OAuth == nil {
+// grant reports on what an account or a sink that logs in by OAuth was granted.
+func (l *checklist) grant(to grantee, grants *oauth.Store, now time.Time) {
+	if to.OAuth == nil {
 		return
 	}
-	g, err := grants.Load(oauthClient(a))
+	g, err := grants.Load(to.client())
 	if err != nil {
 		l.bad(err.Error(), oauthHint(err))
 		return
 	}
-	text, warning := grantText(g, a.Name, now)
+	text, warning := grantText(g, to.name, now)
 	l.good("%s", text)
 	if warning != "" {
 		l.more("%s", l.paint(yellow, warning))

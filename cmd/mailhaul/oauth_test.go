@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -89,5 +90,39 @@ accounts:
 	}
 	if code, said := mailhaul("fetch", "ada"); code != exitOK {
 		t.Errorf("fetch: exit code %d:\n%s", code, said)
+	}
+}
+
+// One grant is for all that share it: a provider gives each protocol a scope
+// of its own.
+func TestSharedScopes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(path, []byte(`
+oauth: { microsoft: { client_id: client } }
+sinks:
+  cloud: { imap: outlook.office365.com, user: me@example.org, oauth: microsoft }
+  relay: { smtp: smtp.office365.com, user: me@example.org, oauth: microsoft, to: me@example.org }
+  other: { imap: outlook.office365.com, user: you@example.org, oauth: microsoft }
+defaults: { server: outlook.office365.com, deliver: other }
+accounts:
+  work: { user: me@example.org, oauth: microsoft }
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := loadConfig(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const office = "https://outlook.office.com/"
+	all := []string{office + "IMAP.AccessAsUser.All", office + "POP.AccessAsUser.All", office + "SMTP.Send", "offline_access"}
+	for name, want := range map[string][]string{"work": all, "cloud": all, "relay": all, "other": {all[0], all[3]}} {
+		to, err := chooseGrantee(cfg, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := to.shared(granteesOf(cfg))
+		if !slices.Equal(slices.Sorted(slices.Values(c.Scopes)), want) || c.Account != name {
+			t.Errorf("%s asks for %v as %s, want %v", name, c.Scopes, c.Account, want)
+		}
 	}
 }

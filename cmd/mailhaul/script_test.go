@@ -45,6 +45,7 @@ func TestScripts(t *testing.T) {
 			"lock":          lock,
 			"popserver":     startServer,
 			"oauthprovider": startProvider,
+			"provider":      orderProvider,
 			"browse":        browse,
 			"mailserver":    startMailserver,
 			"arrived":       arrived,

@@ -16,33 +16,37 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/mda"
 	"github.com/mailhaul/mailhaul/deliver/remote"
 	"github.com/mailhaul/mailhaul/deliver/smtp"
-	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
-// newSink makes a sink. It touches neither the disk nor the network. host is
-// this machine's name, and state the folder with what is remembered: mail that
-// is promised there is nobody else's to sweep away.
-func newSink(s config.Sink, waiting *spool.Dir, host, state string) (deliver.Sink, error) {
+// newSink makes a sink. It touches neither the disk nor the network. state is
+// the folder with what is remembered: mail that is promised there is nobody
+// else's to sweep away.
+func (w *wiring) newSink(s config.Sink, state string) (deliver.Sink, error) {
+	server := func(of config.Server) remote.Server {
+		r := remoteServer(of)
+		r.Token = w.token(ofSink(s))
+		return r
+	}
 	switch {
 	case s.Maildir != nil:
 		return maildir.New(s.Maildir.Path, maildir.Options{
-			Subfolder: s.Maildir.Folder, FileMode: s.Maildir.Mode, Host: host, Owner: host + state,
+			Subfolder: s.Maildir.Folder, FileMode: s.Maildir.Mode, Host: w.host, Owner: w.host + state,
 		})
 	case s.Mbox != nil:
-		return mbox.New(s.Mbox.Path, mbox.Options{Spool: waiting, LockTimeout: s.Mbox.LockTimeout, Host: host}), nil
+		return mbox.New(s.Mbox.Path, mbox.Options{Spool: w.spool, LockTimeout: s.Mbox.LockTimeout, Host: w.host}), nil
 	case s.MDA != nil:
 		return mda.New(mda.Options{
-			Argv: s.MDA.Argv, Recipient: s.MDA.Recipient, Dir: s.MDA.Dir, Timeout: s.MDA.Timeout, Spool: waiting,
+			Argv: s.MDA.Argv, Recipient: s.MDA.Recipient, Dir: s.MDA.Dir, Timeout: s.MDA.Timeout, Spool: w.spool,
 		})
 	case s.SMTP != nil:
 		return smtp.New(smtp.Options{
-			Server: remoteServer(s.SMTP.Server), LMTP: s.SMTP.LMTP, Hello: s.SMTP.Hello,
-			To: s.SMTP.To, Sender: s.SMTP.Sender, NullSender: s.SMTP.NullSender, Spool: waiting,
+			Server: server(s.SMTP.Server), LMTP: s.SMTP.LMTP, Hello: s.SMTP.Hello,
+			To: s.SMTP.To, Sender: s.SMTP.Sender, NullSender: s.SMTP.NullSender, Spool: w.spool,
 		})
 	case s.IMAP != nil:
 		return imap.New(imap.Options{
-			Server: remoteServer(s.IMAP.Server), Folder: s.IMAP.Folder, Create: s.IMAP.Create,
-			Flags: s.IMAP.Flags, Spool: waiting,
+			Server: server(s.IMAP.Server), Folder: s.IMAP.Folder, Create: s.IMAP.Create,
+			Flags: s.IMAP.Flags, Spool: w.spool,
 		})
 	default:
 		return discard.New(s.Discard)
@@ -66,10 +70,14 @@ var remoteSecurity = map[config.TLS]remote.Security{
 
 // remoteServer says how a sink reaches its server.
 func remoteServer(s config.Server) remote.Server {
-	return remote.Server{
+	r := remote.Server{
 		Addr: s.Addr, Security: remoteSecurity[s.TLS], TLS: verify(s.Security),
-		Timeout: s.Timeout, User: s.User, Secret: s.Password.Read,
+		Timeout: s.Timeout, User: s.User,
 	}
+	if s.Password.IsSet() {
+		r.Secret = s.Password.Read
+	}
+	return r
 }
 
 // verify returns what the certificate of a sink's server must be.

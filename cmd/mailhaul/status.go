@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,7 +61,11 @@ func runStatus(ctx context.Context, std stdio, path string, names []string, asJS
 		return writeStatusJSON(std.out, all, chosen, grants)
 	}
 	writeStatus(std.out, all, now)
-	writeGrants(std.out, chosen, grants, now)
+	to := granteesOf(cfg)
+	if len(names) > 0 {
+		to = slices.DeleteFunc(to, func(g grantee) bool { return g.protocol != oauth.POP || !slices.Contains(names, g.name) })
+	}
+	writeGrants(std.out, to, grants, now)
 	return nil
 }
 

@@ -56,7 +56,7 @@ type grantJSON struct {
 
 // newGrantJSON returns what an account with oauth was granted.
 func newGrantJSON(a config.Account, grants *oauth.Store) *grantJSON {
-	g, err := grants.Load(oauthClient(a))
+	g, err := grants.Load(ofAccount(a).client())
 	if err != nil {
 		return &grantJSON{Error: err.Error(), Hint: oauthHint(err)}
 	}

@@ -67,9 +67,13 @@ func wire(cfg *config.Config) (*wiring, error) {
 	}
 	w := &wiring{host: host, sinks: map[string]deliver.Sink{}, grants: oauth.NewStore(cfg.State), sources: map[string]*oauth.Source{}}
 	w.spool = spool.New(filepath.Join(cfg.State, "spool"), durable.OS)
+	// Accounts come first: errors name whoever a source was made for.
+	for _, g := range granteesOf(cfg) {
+		w.source(g)
+	}
 	wrong := config.Error{Path: cfg.Path}
 	for _, s := range cfg.Sinks {
-		if w.sinks[s.Name], err = newSink(s, w.spool, host, cfg.State); err != nil {
+		if w.sinks[s.Name], err = w.newSink(s, cfg.State); err != nil {
 			wrong.Problems = append(wrong.Problems, problem(s.Line, "sink "+s.Name, err))
 		}
 	}
@@ -113,12 +117,8 @@ func (w *wiring) account(a config.Account) *fetch.Account {
 		Headers:     fetch.Headers{Received: a.ReceivedHeader, DeliveredTo: a.DeliveredTo, ReturnPath: a.ReturnPath},
 		Budget:      a.TimeLimit,
 	}
-	switch {
-	case a.OAuth != nil:
-		account.Token = w.source(a).Token
-	case a.TokenCommand.IsSet():
-		account.Token = a.TokenCommand.Read
-	case a.Password.IsSet():
+	account.Token = w.token(ofAccount(a))
+	if a.Password.IsSet() {
 		account.Secret = a.Password.Read
 	}
 	if a.Quarantine != "" {

@@ -20,12 +20,6 @@ func init() {
 				a.Host, a.Port = host, port
 			}
 		},
-		"user":          func(p *parser, v value, a *Account) { a.User, _ = p.text(v) },
-		"token_command": func(p *parser, v value, a *Account) { p.tokenCommand(v, a) },
-		"oauth":         func(p *parser, v value, a *Account) { p.oauth(v, a) },
-		"password_timeout": func(p *parser, v value, a *Account) {
-			p.duration(v, time.Second, time.Hour, &a.Password.timeout)
-		},
 		"auth":            func(p *parser, v value, a *Account) { p.auth(v, a) },
 		"deliver":         func(p *parser, v value, a *Account) { a.Deliver = p.sinkNames(v) },
 		"refused":         func(p *parser, v value, a *Account) { p.refused(v, a) },
@@ -45,7 +39,7 @@ func init() {
 			p.duration(v, time.Second, 30*24*time.Hour, &a.TimeLimit)
 		},
 		"pipelining": func(p *parser, v value, a *Account) { p.pipelining(v, a) },
-	}.and(tlsKeys(func(a *Account) *Security { return &a.Security })).and(secretKeys("password", (*Account).password))
+	}.and(tlsKeys(func(a *Account) *Security { return &a.Security })).and(loginKeys(func(a *Account) *Login { return &a.Login }))
 }
 
 // account reads the account at v. What it does not say is as in base, the
@@ -67,8 +61,8 @@ func (p *parser) account(v value, name string, base Account) Account {
 	if a.lines["user"] == 0 {
 		p.fail(v, "", "user is missing")
 	}
-	if !slices.ContainsFunc(credentialKeys, func(k string) bool { return a.lines[k] > 0 }) {
-		p.fail(v, "password_command, password_file, password_env, password or oauth", "there is no password")
+	if !hasCredentials(a.lines) {
+		p.noCredentials(v)
 	}
 	a.TokenCommand.timeout = a.Password.timeout
 	p.deliveries(v, &a)
@@ -88,17 +82,6 @@ func (p *parser) readAccount(v value, a *Account) map[string]int {
 		lines["deliver"] = a.defaultLine
 	}
 	return lines
-}
-
-// credentialKeys are the keys that say what to log in with.
-var credentialKeys = []string{"password", "password_file", "password_env", "password_command", "token_command", "oauth"}
-
-// password forgets what the defaults say to log in with, and returns what
-// takes its place.
-func (a *Account) password() *Password {
-	a.Password = Password{timeout: a.Password.timeout}
-	a.TokenCommand, a.OAuth = Password{}, nil
-	return &a.Password
 }
 
 // exclusive checks that one mapping does not say the same thing twice.

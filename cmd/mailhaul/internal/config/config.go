@@ -66,12 +66,7 @@ type Account struct {
 	Port int // 0 is the port that TLS implies
 	Security
 
-	User string
-	// The account logs in with one of these: a password, an access token that
-	// a command prints, or those of OAuth, if not nil.
-	Password     Password
-	TokenCommand Password
-	OAuth        *OAuth
+	Login
 	// Auth holds the mechanisms allowed; nil allows all.
 	Auth []string
 

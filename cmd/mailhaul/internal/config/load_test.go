@@ -52,12 +52,12 @@ func TestDefaults(t *testing.T) {
 		State: "/home/me/.local/state/mailhaul", Parallel: 8, PerHost: 2,
 		Sinks: []config.Sink{{Name: "home", Maildir: &config.Maildir{Path: "/m", Mode: 0o600}}},
 		Accounts: []config.Account{{
-			Name: "work", Host: "pop.example.com", Security: config.Security{TLS: config.TLSImplicit}, User: "me",
+			Name: "work", Host: "pop.example.com", Security: config.Security{TLS: config.TLSImplicit}, Login: config.Login{User: "me"},
 			Deliver: []string{"home"}, ReceivedHeader: true,
 		}},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(config.Account{}),
-		cmpopts.IgnoreFields(config.Config{}, "Path"), cmpopts.IgnoreFields(config.Account{}, "Password", "TokenCommand"), cmpopts.IgnoreFields(config.Sink{}, "Line")); diff != "" {
+		cmpopts.IgnoreFields(config.Config{}, "Path"), cmpopts.IgnoreFields(config.Login{}, "Password", "TokenCommand"), cmpopts.IgnoreFields(config.Sink{}, "Line")); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -117,17 +117,17 @@ accounts:
 		Accounts: []config.Account{{
 			Name: "one", Host: "2001:db8::1", Port: 1995,
 			Security: config.Security{TLS: config.TLSStart, TLSMin: tls.VersionTLS10, Fingerprint: slices.Concat(sum, sum)},
-			User:     "me", Auth: []string{"plain", "login"},
+			Login:    config.Login{User: "me"}, Auth: []string{"plain", "login"},
 			Deliver: []string{"b"}, Quarantine: "a", Keep: config.Keep{For: 14 * 24 * time.Hour},
 			MaxSize: 3 << 19, MaxMessages: 10, DeliveredTo: "me@example.org", ReturnPath: true,
 			Timeout: 5 * time.Second, TimeLimit: 24 * time.Hour, Window: 1,
 		}, {
 			Name: "two", Host: "pop.example.com",
 			Security: config.Security{TLS: config.TLSImplicit, TLSMin: tls.VersionTLS10},
-			User:     "me", Deliver: []string{"a"}, ReceivedHeader: true, Window: 20,
+			Login:    config.Login{User: "me"}, Deliver: []string{"a"}, ReceivedHeader: true, Window: 20,
 		}},
 	}
-	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(config.Account{}), cmpopts.IgnoreFields(config.Account{}, "Password", "TokenCommand"), cmpopts.IgnoreFields(config.Sink{}, "Line")); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(config.Account{}), cmpopts.IgnoreFields(config.Login{}, "Password", "TokenCommand"), cmpopts.IgnoreFields(config.Sink{}, "Line")); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/oauth"
 )
 
-// OAuth is how an account gets its access tokens (RFC 6749).
+// OAuth is how an account or a sink gets its access tokens (RFC 6749).
 type OAuth struct {
 	// Name is what the file calls it: the name it has at the top, or that of
 	// its provider.
@@ -45,24 +45,24 @@ var oauthKeys = keys[OAuth]{
 }.and(secretKeys("client_secret", func(o *OAuth) *Password { return &o.ClientSecret }))
 
 // tokenCommand reads a command that prints an access token.
-func (p *parser) tokenCommand(v value, a *Account) {
-	a.password() // is not what the account logs in with
-	p.secretCommand(v, "token", &a.TokenCommand)
+func (p *parser) tokenCommand(v value, l *Login) {
+	l.password() // is not what to log in with
+	p.secretCommand(v, "token", &l.TokenCommand)
 }
 
 // oauth reads the name of a client that stands at the top of the file, or all
 // about one.
-func (p *parser) oauth(v value, a *Account) {
-	a.password()
+func (p *parser) oauth(v value, l *Login) {
+	l.password()
 	if v.node.Kind == yaml.MappingNode {
-		a.OAuth = p.readOAuth(v, "")
+		l.OAuth = p.readOAuth(v, "")
 		return
 	}
 	name, ok := p.text(v)
 	if !ok {
 		return
 	}
-	if a.OAuth, ok = p.oauths[name]; !ok {
+	if l.OAuth, ok = p.oauths[name]; !ok {
 		hint := "add at the top: oauth: { " + name + ": { client_id: … } }"
 		if len(p.oauths) > 0 && !slices.Contains(OAuthProviders, name) {
 			_, hint = didYouMean(name, slices.Sorted(maps.Keys(p.oauths)))

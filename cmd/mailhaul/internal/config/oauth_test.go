@@ -82,3 +82,26 @@ func TestTokenCommand(t *testing.T) {
 		t.Errorf("a token of 12000 bytes: got %d bytes, %v", len(got), err)
 	}
 }
+
+// A sink takes the same keys, and its client may stand below it.
+func TestSinkOAuth(t *testing.T) {
+	sinks := load(t, `
+sinks:
+  named: { smtp: mail.example.com, user: me, to: me@example.com, oauth: google }
+  own: { imap: imap.example.com, user: me, oauth: { provider: yahoo, client_id: y } }
+  slow: { imap: imap.example.com, user: me, token_command: sleep 100, password_timeout: 1s }
+oauth:
+  google: { client_id: g }
+accounts:
+  work: { server: pop.example.com, user: me, password_env: X, deliver: own }
+`).Sinks
+	if o := sinks[0].SMTP.OAuth; o == nil || o.Provider != "google" || o.ClientID != "g" || sinks[0].SMTP.Password.IsSet() {
+		t.Errorf("named: %+v", o)
+	}
+	if o := sinks[1].IMAP.OAuth; o == nil || o.Provider != "yahoo" || o.ClientID != "y" {
+		t.Errorf("own: %+v", o)
+	}
+	if _, err := sinks[2].IMAP.TokenCommand.Read(t.Context()); err == nil || !strings.Contains(err.Error(), "token_command: no answer within 1s") {
+		t.Errorf("slow: %v", err)
+	}
+}

@@ -41,9 +41,6 @@ func secretKeys[T any](what string, of func(*T) *Password) keys[T] {
 	}
 }
 
-// passwordNames are the keys of a password.
-var passwordNames = []string{"password", "password_file", "password_env", "password_command"}
-
 // secretText reads the secret itself.
 func (p *parser) secretText(v value, what string, into *Password) {
 	if p.secretLine == 0 {

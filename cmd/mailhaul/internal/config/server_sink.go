@@ -13,9 +13,8 @@ type Server struct {
 	// Addr is host:port, or the absolute path of a UNIX socket.
 	Addr string
 	Security
-	// User is the name to log in with; without one there is no login.
-	User     string
-	Password Password
+	// Login is empty if there is none.
+	Login
 	// Timeout is the longest silence of the server; 0 leaves it to the sink.
 	Timeout time.Duration
 }
@@ -63,6 +62,7 @@ const maxSocket = 103
 func (p *parser) sinkServer(v, place value, kind string, lines map[string]int, s *Server) {
 	p.exclusive(v, lines)
 	p.login(v, lines)
+	s.TokenCommand.timeout = s.Password.timeout
 	if place.node == nil {
 		return // the key is misspelled
 	}
@@ -114,14 +114,13 @@ func defaultTLS(kind, host string, port int) TLS {
 	}
 }
 
-// login checks that user and password come together.
+// login checks that a user and what to log in with come together.
 func (p *parser) login(v value, lines map[string]int) {
-	has := slices.ContainsFunc(passwordNames, func(key string) bool { return lines[key] > 0 })
-	switch {
+	switch has := hasCredentials(lines); {
 	case has && lines["user"] == 0:
 		p.fail(v, "", "user is missing")
 	case !has && lines["user"] > 0:
-		p.fail(v, "password_command, password_file, password_env or password", "there is no password")
+		p.noCredentials(v)
 	}
 }
 

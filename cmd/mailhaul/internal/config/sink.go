@@ -50,7 +50,7 @@ var kinds = []struct {
 }
 
 var (
-	serverOptions = slices.Concat(tlsNames, passwordNames, []string{"user", "password_timeout", "timeout"})
+	serverOptions = slices.Concat(tlsNames, credentialKeys, []string{"user", "password_timeout", "timeout"})
 	smtpOptions   = append([]string{"to", "sender", "null_sender", "hello"}, serverOptions...)
 )
 
@@ -70,17 +70,13 @@ var sinkKeys = keys[sinkFile]{
 	"sender":        later("sender"),
 	"null_sender":   func(p *parser, v value, s *sinkFile) { p.boolean(v, &s.smtp.NullSender) },
 	"hello":         func(p *parser, v value, s *sinkFile) { s.smtp.Hello, _ = p.text(v) },
-	"user":          func(p *parser, v value, s *sinkFile) { s.server.User, _ = p.text(v) },
 	"folder":        later("folder"),
 	"create_folder": func(p *parser, v value, s *sinkFile) { p.boolean(v, &s.imap.Create) },
 	"flags":         func(p *parser, v value, s *sinkFile) { s.imap.Flags, _ = p.texts(v) },
 	"discard":       func(p *parser, v value, s *sinkFile) { p.boolean(v, &s.discard) },
 	"yes_delete":    func(p *parser, v value, s *sinkFile) { p.boolean(v, &s.yes) },
-	"password_timeout": func(p *parser, v value, s *sinkFile) {
-		p.duration(v, time.Second, time.Hour, &s.server.Password.timeout)
-	},
 }.and(tlsKeys(func(s *sinkFile) *Security { return &s.server.Security })).
-	and(secretKeys("password", func(s *sinkFile) *Password { return &s.server.Password }))
+	and(loginKeys(func(s *sinkFile) *Login { return &s.server.Login }))
 
 func (p *parser) sinks(v value) []Sink {
 	var out []Sink

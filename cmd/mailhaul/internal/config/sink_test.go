@@ -61,7 +61,7 @@ sinks:
 		{Name: "a", SMTP: &config.SMTP{
 			Server: config.Server{
 				Addr: "mail.example.com:465", Security: config.Security{TLS: config.TLSImplicit, TLSMin: tls.VersionTLS13},
-				User: "me", Timeout: time.Minute,
+				Login: config.Login{User: "me"}, Timeout: time.Minute,
 			},
 			Hello: "here", To: []string{"me@example.com"}, Sender: "you@example.com",
 		}},
@@ -74,7 +74,7 @@ sinks:
 			Folder: "Archive/2026", Create: true, Flags: []string{`\Seen`, "x"},
 		}},
 	}
-	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(config.Sink{}, "Line"), cmpopts.IgnoreFields(config.Server{}, "Password")); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(config.Sink{}, "Line"), cmpopts.IgnoreFields(config.Login{}, "Password", "TokenCommand")); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -153,7 +153,7 @@ accounts:
 	}
 	for i, a := range got {
 		seen := config.Account{Deliver: a.Deliver, Route: a.Route, Quarantine: a.Quarantine, Filter: a.Filter}
-		if diff := cmp.Diff(want[i], seen, cmpopts.IgnoreUnexported(config.Account{}), cmpopts.EquateEmpty(), cmpopts.IgnoreFields(config.Account{}, "Password", "TokenCommand")); diff != "" {
+		if diff := cmp.Diff(want[i], seen, cmpopts.IgnoreUnexported(config.Account{}), cmpopts.EquateEmpty(), cmpopts.IgnoreFields(config.Login{}, "Password", "TokenCommand")); diff != "" {
 			t.Errorf("%s:\n%s", a.Name, diff)
 		}
 	}

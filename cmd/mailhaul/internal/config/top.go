@@ -8,7 +8,7 @@ import (
 // file is a Config with the parts whose reading must wait for other parts.
 type file struct {
 	Config
-	defaults, accounts *value
+	sinks, defaults, accounts *value
 }
 
 var topKeys = keys[file]{
@@ -16,7 +16,7 @@ var topKeys = keys[file]{
 	"parallel": func(p *parser, v value, f *file) { p.number(v, 1, 1000, &f.Parallel) },
 	"per_host": func(p *parser, v value, f *file) { p.number(v, 1, 1000, &f.PerHost) },
 	"oauth":    func(p *parser, v value, _ *file) { p.oauths = p.readOAuths(v) },
-	"sinks":    func(p *parser, v value, f *file) { f.Sinks = p.sinks(v) },
+	"sinks":    func(_ *parser, v value, f *file) { f.sinks = &v },
 	"defaults": func(_ *parser, v value, f *file) { f.defaults = &v },
 	"accounts": func(_ *parser, v value, f *file) { f.accounts = &v },
 }
@@ -27,6 +27,9 @@ func (p *parser) top(v value, c *Config) {
 	lines := read(p, v, topKeys, &f)
 	if lines["state"] == 0 {
 		f.State = p.defaultState()
+	}
+	if f.sinks != nil {
+		f.Sinks = p.sinks(*f.sinks)
 	}
 	for _, s := range f.Sinks {
 		p.sinkList = append(p.sinkList, s.Name)

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/emersion/go-imap/v2/imapserver"
+	"github.com/emersion/go-sasl"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/mailhaul/mailhaul/fetch/oauth/oauthtest"
+)
+
+// provider NAME revoke|fail withdraws what a provider has granted, or has it
+// answer the next request for a token with a page of trouble.
+func orderProvider(ts *testscript.TestScript, _ bool, args []string) {
+	p := ts.Value(providers{}).(map[string]*oauthtest.Server)[args[0]]
+	switch args[1] {
+	case "revoke":
+		p.Revoke()
+	case "fail":
+		p.Next(oauthtest.Status(http.StatusInternalServerError))
+	default:
+		ts.Fatalf("unknown order %q", args[1])
+	}
+}
+
+func (m *mailserver) mechanisms() []string {
+	if m.provider == nil {
+		return []string{sasl.Plain}
+	}
+	return []string{sasl.Plain, "XOAUTH2"}
+}
+
+// xoauth2 is the server's side of XOAUTH2. A refusal is told in two steps.
+type xoauth2 struct {
+	m       *mailserver
+	success func() error
+	failed  error
+	refused bool
+}
+
+func (x *xoauth2) Next(response []byte) (challenge []byte, done bool, err error) {
+	switch {
+	case x.refused:
+		return nil, true, x.failed
+	case response == nil:
+		return []byte{}, false, nil
+	}
+	token, _ := strings.CutPrefix(string(response), "user=ada\x01auth=Bearer ")
+	token, _ = strings.CutSuffix(token, "\x01\x01")
+	resp, err := http.PostForm(x.m.provider.URL+"/introspect", url.Values{"token": {token}})
+	if err != nil {
+		return nil, true, err
+	}
+	defer resp.Body.Close()
+	text := make([]byte, 1000)
+	n, _ := resp.Body.Read(text)
+	if !strings.Contains(string(text[:n]), `"active":true`) {
+		x.refused = true
+		return fmt.Appendf(nil, `{"status":"401","scope":"mail","said":%q}`, token), false, nil
+	}
+	if x.success != nil {
+		err = x.success()
+	}
+	return nil, true, err
+}
+
+// imapSession is a session of IMAP.
+type imapSession struct {
+	imapserver.Session
+	m *mailserver
+}
+
+func (s *imapSession) AuthenticateMechanisms() []string { return s.m.mechanisms() }
+
+func (s *imapSession) Authenticate(name string) (sasl.Server, error) {
+	if name == "XOAUTH2" {
+		return &xoauth2{m: s.m, success: func() error { return s.Login("ada", password) }, failed: imapserver.ErrAuthFailed}, nil
+	}
+	return sasl.NewPlainServer(func(_, user, pass string) error { return s.Login(user, pass) }), nil
+}
