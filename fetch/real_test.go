@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
+	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -19,11 +21,8 @@ import (
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 	"github.com/mailhaul/mailhaul/pop3proto/servertest"
+	"github.com/mailhaul/mailhaul/testdata"
 )
-
-// moreMail names a folder with more messages to fetch, beside those that come
-// with the tests.
-const moreMail = "MAILHAUL_MAIL"
 
 // Messages that Mailutils cannot store without a change.
 var mangledByMailutils = []string{"odd-bad-fields.eml", "odd-header-only.eml", "odd-no-header.eml"}
@@ -31,22 +30,15 @@ var mangledByMailutils = []string{"odd-bad-fields.eml", "odd-header-only.eml", "
 // realMail returns real messages, and odd ones, that the server can hold.
 func realMail(t *testing.T, server string) [][]byte {
 	t.Helper()
-	dirs := []string{filepath.Join("..", "testdata", "messages")}
-	if more := os.Getenv(moreMail); more != "" && server != "mailutils" {
-		dirs = append(dirs, more)
-	}
+	messages, err := testdata.All()
+	check(t, err)
 	var mail [][]byte
-	for _, dir := range dirs {
-		files, err := filepath.Glob(filepath.Join(dir, "*.eml"))
-		check(t, err)
-		for _, f := range files {
-			if server == "mailutils" && slices.Contains(mangledByMailutils, filepath.Base(f)) {
-				continue
-			}
-			data, err := os.ReadFile(f)
-			check(t, err)
-			mail = append(mail, data)
+	for _, name := range slices.Sorted(maps.Keys(messages)) {
+		if _, ours := fs.Stat(testdata.Messages, "messages/"+name); server == "mailutils" &&
+			(ours != nil || slices.Contains(mangledByMailutils, name)) {
+			continue
 		}
+		mail = append(mail, []byte(messages[name]))
 	}
 	if len(mail) < 40 {
 		t.Fatalf("there are %d messages only", len(mail))

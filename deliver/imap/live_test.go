@@ -1,11 +1,9 @@
 package imap_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 	"syscall"
@@ -23,18 +21,13 @@ import (
 // corpus returns the messages of testdata in wire form, by name.
 func corpus(t *testing.T) map[string]string {
 	t.Helper()
-	files, err := testdata.Messages.ReadDir("messages")
+	messages, err := testdata.All()
 	if err != nil {
 		t.Fatal(err)
 	}
-	messages := make(map[string]string)
-	for _, f := range files {
-		text, err := testdata.Messages.ReadFile(path.Join("messages", f.Name()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		text = bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n"))
-		messages[f.Name()] = string(bytes.ReplaceAll(text, []byte("\n"), []byte("\r\n")))
+	for name, text := range messages {
+		text = strings.ReplaceAll(text, "\r\n", "\n")
+		messages[name] = strings.ReplaceAll(text, "\n", "\r\n")
 	}
 	return messages
 }

@@ -54,19 +54,16 @@ func write(t *testing.T, name, text string, mode fs.FileMode) {
 // in the Maildir after that. canon makes the changes that the agent makes.
 func arrive(t *testing.T, o mda.Options, maildir string, canon func(string) string) {
 	t.Helper()
-	files, err := fs.Glob(testdata.Messages, "messages/*.eml")
-	if err != nil || len(files) == 0 {
+	messages, err := testdata.All()
+	if err != nil {
 		t.Fatal(err)
 	}
-	var wire []string
+	var files, wire []string
 	missing := map[string]string{}
-	for _, name := range files {
-		b, err := fs.ReadFile(testdata.Messages, name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		wire = append(wire, strings.ReplaceAll(string(b), "\n", "\r\n"))
-		missing[canon(string(b))] = name
+	for name, text := range messages {
+		files = append(files, name)
+		wire = append(wire, strings.ReplaceAll(text, "\n", "\r\n"))
+		missing[canon(text)] = name
 	}
 	receipts, err := deliverAll(t, open(t, o), wire...)
 	if err != nil {

@@ -2,8 +2,6 @@ package smtp_test
 
 import (
 	"context"
-	"io/fs"
-	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -19,17 +17,13 @@ import (
 // realMessages returns the messages of testdata in wire form.
 func realMessages(t *testing.T) []string {
 	t.Helper()
-	var wire []string
-	files, err := fs.Glob(testdata.Messages, path.Join("messages", "*.eml"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("%d messages: %v", len(files), err)
+	messages, err := testdata.All()
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, file := range files {
-		msg, err := fs.ReadFile(testdata.Messages, file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text := strings.ReplaceAll(string(msg), "\r\n", "\n")
+	var wire []string
+	for _, text := range messages {
+		text = strings.ReplaceAll(text, "\r\n", "\n")
 		wire = append(wire, strings.ReplaceAll(text, "\n", "\r\n"))
 	}
 	return wire
