@@ -109,8 +109,8 @@ func (w *wiring) source(g grantee) *oauth.Source {
 	return s
 }
 
-// grantText says in a line what is granted by OAuth, and warns of an
-// end that is known.
+// grantText says in a line what is granted by OAuth, and warns of an end that
+// is known.
 func grantText(g oauth.Grant, name string, now time.Time) (text, warning string) {
 	text = fmt.Sprintf("%s gave access %s, last refreshed %s", g.Provider, ago(g.Granted.Unix(), now), ago(g.Refreshed.Unix(), now))
 	if ends, known := g.Ends(); known {
