@@ -52,11 +52,9 @@ func (a *Account) Check(ctx context.Context, o Options) (Report, error) {
 		return r, err
 	}
 	r.Messages, r.Octets, r.UIDL = len(s.listing.Entries), s.listing.Octets, s.listing.UIDL
-	r.ToFetch, r.ToDelete = len(s.plan.Fetch)+len(s.plan.Verify)+s.plan.More, len(s.plan.Delete)
-	r.Kept, r.Refused, r.TooLarge = s.plan.Kept, s.plan.Waiting, len(s.plan.Large)
-	for _, w := range s.plan.Fetch {
-		r.ToFetchOctets += w.Size
-	}
+	p := s.planned()
+	r.ToFetch, r.ToFetchOctets, r.ToDelete = p.Fetch+s.plan.More, p.FetchOctets, p.Delete
+	r.Kept, r.Refused, r.TooLarge = s.plan.Kept, s.plan.Waiting, s.tooLarge()
 	s.quit(ctx)
 	return r, nil
 }

@@ -183,15 +183,30 @@ func (s *session) run(ctx context.Context) (more bool, err error) {
 	return s.plan.More > 0 && moved && !s.opts.draining(), nil
 }
 
+// planned sums up the plan: what is compared is downloaded as well, and so is
+// what is too large if the quarantine takes it.
 func (s *session) planned() Planned {
 	p := Planned{
 		Account: s.Name, Listed: len(s.listing.Entries), Octets: s.listing.Octets,
-		Fetch: len(s.plan.Fetch), Delete: len(s.plan.Delete),
+		Delete: len(s.plan.Delete),
 	}
-	for _, w := range s.plan.Fetch {
+	download := slices.Concat(s.plan.Fetch, s.plan.Verify)
+	if s.Quarantine != nil {
+		download = append(download, s.plan.Large...)
+	}
+	p.Fetch = len(download)
+	for _, w := range download {
 		p.FetchOctets += w.Size
 	}
 	return p
+}
+
+// tooLarge counts the messages that stay since they are too large.
+func (s *session) tooLarge() int {
+	if s.Quarantine != nil {
+		return 0
+	}
+	return len(s.plan.Large)
 }
 
 // dryRun does all that a poll does before it changes something.
@@ -206,7 +221,7 @@ func (a *Account) dryRun(ctx context.Context, o *Options, sum *Summary) error {
 	}
 	p := s.planned()
 	sum.ToFetch, sum.ToFetchOctets, sum.ToDelete = p.Fetch+s.plan.More, p.FetchOctets, p.Delete
-	sum.Refused, sum.TooLarge = s.plan.Waiting, len(s.plan.Large)
+	sum.Refused, sum.TooLarge = s.plan.Waiting, s.tooLarge()
 	s.opts.report(p)
 	s.quit(ctx)
 	return nil

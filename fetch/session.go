@@ -179,11 +179,11 @@ func (s *session) record(ctx context.Context) error {
 		return err
 	}
 	s.delete = s.plan.Delete
+	s.summary.TooLarge = s.tooLarge()
 	if s.Quarantine != nil {
 		s.rejects = s.plan.Large
 		return nil
 	}
-	s.summary.TooLarge = len(s.plan.Large)
 	var refusals []state.Refusal
 	for _, w := range s.plan.Large {
 		reason := fmt.Sprintf("%v: the server says %d octets, max_size is %d", errTooLarge, w.Size, s.MaxSize)
