@@ -46,6 +46,8 @@ type item struct {
 	owed []Target
 	// err is why the first of the sinks that did not take it did not.
 	err error
+	// dropped is set if the filter wants it nowhere.
+	dropped bool
 }
 
 // owe leaves the part's messages owed to its sink.

@@ -46,7 +46,7 @@ func (d *download) stage(ctx context.Context, w Want, b *body) error {
 		return d.turnDown(ctx, it, b, it.err)
 	case b.err != io.EOF && it.err == nil:
 		return errors.New("the sink took a message without reading it to its end")
-	case it.staged == 0:
+	case it.dropped:
 		return d.dropped(ctx, it)
 	}
 	d.seal(it)
@@ -106,6 +106,7 @@ func (d *download) stageFiltered(ctx context.Context, it *item, aims []aim, mail
 	}
 	switch filtered.Verdict {
 	case filter.Drop:
+		it.dropped = true
 		return nil
 	case filter.Quarantine:
 		return errQuarantine
