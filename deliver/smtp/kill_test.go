@@ -121,6 +121,9 @@ func TestKilled(t *testing.T) {
 						if n == 2 && moment.after {
 							most = 2
 						}
+						if n < 2 && kind == "smtp" {
+							most = 2 // Postfix may have died while it delivered what it had taken
+						}
 						if got := count[strings.ReplaceAll(msg, "\r\n", "\n")]; got < 1 || got > most {
 							t.Errorf("%s has message %d %d times", user, n, got)
 						}
