@@ -26,7 +26,7 @@ func newApp(std stdio) *cli.App {
 				fmt.Fprintln(std.out, version())
 				return nil
 			case c.Args().Present():
-				return usagef("commands: fetch, check, status, login, demo, help", "there is no command %q", c.Args().First())
+				return usagef("commands: "+commandNames(c.App.Commands), "there is no command %q", c.Args().First())
 			}
 			return usagef("mailhaul fetch polls all accounts; mailhaul help tells more", "no command")
 		},

@@ -3,19 +3,19 @@ package main
 import (
 	"slices"
 	"strings"
-)
 
-// valueFlags are the options whose value may be the next argument.
-var valueFlags = []string{"c", "config", "log-format", "into"}
+	"github.com/urfave/cli/v2"
+)
 
 // optionsFirst moves options before the names of accounts, where the command
 // line package looks for them: mailhaul fetch work -v. What follows -- stays.
-func optionsFirst(args []string) []string {
-	if len(args) < 2 {
+func optionsFirst(app *cli.App, args []string) []string {
+	words, flags := commandOf(app, args)
+	if words < 2 {
 		return args
 	}
-	options, names := slices.Clone(args[:2]), []string{}
-	for i := 2; i < len(args); i++ {
+	options, names := slices.Clone(args[:words]), []string{}
+	for i := words; i < len(args); i++ {
 		arg := args[i]
 		switch {
 		case arg == "--":
@@ -25,10 +25,44 @@ func optionsFirst(args []string) []string {
 			continue
 		}
 		options = append(options, arg)
-		if slices.Contains(valueFlags, strings.TrimLeft(arg, "-")) && i+1 < len(args) {
+		if takesValue(flags, arg) && i+1 < len(args) {
 			i++
 			options = append(options, args[i])
 		}
 	}
 	return append(options, names...)
+}
+
+// commandOf returns how many of args name the command and its subcommands,
+// the program itself among them, and the flags of the last.
+func commandOf(app *cli.App, args []string) (words int, flags []cli.Flag) {
+	commands, flags := app.Commands, app.Flags
+	for words = 1; words < len(args); words++ {
+		i := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.HasName(args[words]) })
+		if i < 0 {
+			break
+		}
+		commands, flags = commands[i].Subcommands, commands[i].Flags
+	}
+	return words, flags
+}
+
+// takesValue reports whether arg is an option whose value may be the next
+// argument: -c FILE, unlike -c=FILE.
+func takesValue(flags []cli.Flag, arg string) bool {
+	return slices.ContainsFunc(flags, func(f cli.Flag) bool {
+		valued, ok := f.(cli.DocGenerationFlag)
+		return ok && valued.TakesValue() && slices.Contains(f.Names(), strings.TrimLeft(arg, "-"))
+	})
+}
+
+// commandNames returns the names of the commands that a person may give.
+func commandNames(commands []*cli.Command) string {
+	var names []string
+	for _, c := range commands {
+		if !c.Hidden {
+			names = append(names, c.Name)
+		}
+	}
+	return strings.Join(names, ", ")
 }

@@ -28,7 +28,8 @@ func run(ctx context.Context, args []string, std stdio) (code int) {
 	}()
 	// A reader of our output that goes away is not to end a poll half-way.
 	defer notePipes()()
-	err := newApp(std).RunContext(ctx, optionsFirst(args))
+	app := newApp(std)
+	err := app.RunContext(ctx, optionsFirst(app, args))
 	complain(std, err)
 	return exitCode(err)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -99,27 +98,11 @@ func TestOptionsFirst(t *testing.T) {
 		"mailhaul fetch work home --log-format":   "mailhaul fetch --log-format work home",
 		"mailhaul demo --clean --into somewhere":  "mailhaul demo --clean --into somewhere",
 		"mailhaul status work --json -c f - home": "mailhaul status --json -c f work - home",
+		"mailhaul fetsh work -v":                  "mailhaul fetsh work -v",
 	} {
-		if got := strings.Join(optionsFirst(strings.Fields(args)), " "); got != want {
+		if got := strings.Join(optionsFirst(newApp(stdio{}), strings.Fields(args)), " "); got != want {
 			t.Errorf("%s became %s, want %s", args, got, want)
 		}
-	}
-}
-
-// Each option that takes a value is known to optionsFirst, and no other is.
-func TestValueFlags(t *testing.T) {
-	var want []string
-	for _, c := range newApp(stdio{}).Commands {
-		for _, f := range c.Flags {
-			if v, ok := f.(interface{ TakesValue() bool }); ok && v.TakesValue() {
-				want = append(want, f.Names()...)
-			}
-		}
-	}
-	slices.Sort(want)
-	got := slices.Sorted(slices.Values(valueFlags))
-	if diff := cmp.Diff(slices.Compact(want), got); diff != "" {
-		t.Error(diff)
 	}
 }
 
