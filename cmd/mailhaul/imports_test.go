@@ -59,6 +59,8 @@ var onlyUnder = map[string]string{
 	"modernc.org/sqlite":                "fetch/state",
 	"github.com/rogpeppe/go-internal":   "tests",
 	"github.com/google/go-cmp":          "tests",
+	"github.com/creack/pty":             "tests",
+	"github.com/charmbracelet":          "tests",
 	"github.com/mailhaul/mailhaul/cmd/": "cmd/mailhaul",
 }
 

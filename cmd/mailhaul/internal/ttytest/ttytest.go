@@ -1,0 +1,221 @@
+// Package ttytest runs programs in a terminal, for tests of what a person
+// sees: a program has a real pseudo-terminal of its own, keys are typed and
+// the window is resized, and the screen is what a terminal makes of all that
+// the program writes.
+//
+// Every wait ends with an event, or fails the test and shows the screen.
+package ttytest
+
+import (
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/charmbracelet/x/vt"
+	"github.com/creack/pty"
+)
+
+// deadline bounds every wait. Only tests that fail get to see it.
+const deadline = time.Minute
+
+// Terminal is a window with a program in it. Its methods are called by the
+// goroutine of the test.
+type Terminal struct {
+	t       testing.TB
+	cmd     *exec.Cmd
+	pty     *os.File
+	timeout time.Duration
+
+	mu      sync.Mutex
+	screen  *vt.Emulator
+	hidden  bool          // the cursor
+	output  []byte        // all of it
+	ended   bool          // nothing more will come
+	changed chan struct{} // closed, and replaced, when one of these changes
+}
+
+// Start runs cmd in a window of columns and rows. Its standard input, output
+// and error are the terminal where cmd does not say otherwise. cmd.Env is
+// added to the environment of the test, in which TERM is xterm-256color and
+// NO_COLOR is empty. The program is killed when the test ends.
+func Start(t testing.TB, cmd *exec.Cmd, columns, rows int) *Terminal {
+	t.Helper()
+	cmd.Env = append(append(os.Environ(), "TERM=xterm-256color", "NO_COLOR="), cmd.Env...)
+	term := &Terminal{t: t, cmd: cmd, timeout: deadline, screen: vt.NewEmulator(columns, rows), changed: make(chan struct{})}
+	term.screen.SetCallbacks(vt.Callbacks{CursorVisibility: func(visible bool) { term.hidden = !visible }})
+	var err error
+	if term.pty, err = pty.StartWithSize(cmd, winsize(columns, rows)); err != nil {
+		t.Fatalf("cannot run %s in a terminal: %v", cmd, err)
+	}
+	answers := term.screen.InputPipe().(io.Closer)
+	var copying sync.WaitGroup
+	copying.Go(term.read)
+	copying.Go(func() { io.Copy(term.pty, term.screen) }) // what a terminal answers when asked
+	t.Cleanup(func() {
+		cmd.Process.Kill() // no harm if it has ended
+		cmd.Wait()
+		term.pty.Close()
+		answers.Close()
+		copying.Wait()
+	})
+	return term
+}
+
+func winsize(columns, rows int) *pty.Winsize {
+	return &pty.Winsize{Cols: uint16(columns), Rows: uint16(rows)}
+}
+
+// read feeds the screen until the program, and all that it started, have
+// closed the terminal. On Linux that is an error of read, EIO.
+func (t *Terminal) read() {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := t.pty.Read(buf)
+		t.mu.Lock()
+		t.screen.Write(buf[:n])
+		t.output = append(t.output, buf[:n]...)
+		t.ended = err != nil
+		close(t.changed)
+		t.changed = make(chan struct{})
+		t.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// Type presses keys: "\r" is Enter, "\x03" is ^C.
+func (t *Terminal) Type(keys string) {
+	t.t.Helper()
+	if _, err := io.WriteString(t.pty, keys); err != nil {
+		t.t.Fatalf("cannot type %q: %v", keys, err)
+	}
+}
+
+// Resize gives the window another size, of which the program hears by
+// SIGWINCH. As in most terminals the line with the cursor stays in view: if
+// the window gets too low for it, the top scrolls off. Longer lines are cut.
+func (t *Terminal) Resize(columns, rows int) {
+	t.t.Helper()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if at := t.screen.CursorPosition(); at.Y >= rows {
+		off := at.Y - rows + 1
+		// Back to the bottom, off lines up (IND scrolls there), and to the cursor.
+		t.screen.WriteString("\x1b[999;1H" + strings.Repeat("\x1bD", off) + cursorTo(at.X, at.Y-off))
+	}
+	t.screen.Resize(columns, rows)
+	if err := pty.Setsize(t.pty, winsize(columns, rows)); err != nil {
+		t.t.Fatalf("cannot resize the window: %v", err)
+	}
+}
+
+// Screen returns what is to be seen: the rows of the window without the blanks
+// at their ends, and without the empty rows at the bottom.
+func (t *Terminal) Screen() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.seen()
+}
+
+func (t *Terminal) seen() string {
+	var rows []string
+	for y := range t.screen.Height() {
+		rows = append(rows, text(t.screen.Width(), func(x int) *cell { return t.screen.CellAt(x, y) }))
+	}
+	return strings.TrimRight(strings.Join(rows, "\n"), "\n")
+}
+
+// History returns what has scrolled off the top, and the screen below it.
+func (t *Terminal) History() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var rows []string
+	for y := range t.screen.ScrollbackLen() {
+		rows = append(rows, text(t.screen.Width(), func(x int) *cell { return t.screen.ScrollbackCellAt(x, y) }))
+	}
+	return strings.Join(append(rows, t.seen()), "\n")
+}
+
+// Output returns every byte that the program wrote so far.
+func (t *Terminal) Output() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.output)
+}
+
+// Cursor returns where the cursor is, from 0, and whether it is to be seen.
+func (t *Terminal) Cursor() (column, row int, visible bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	at := t.screen.CursorPosition()
+	return at.X, at.Y, !t.hidden
+}
+
+// Await waits until text is on the screen, where blanks at the end of a line
+// are not to be seen.
+func (t *Terminal) Await(text string) {
+	t.t.Helper()
+	text = strings.TrimRight(text, " ")
+	t.AwaitFunc("\""+text+"\" on the screen", func(screen string) bool { return strings.Contains(screen, text) })
+}
+
+// AwaitScreen waits until the screen is as wanted.
+func (t *Terminal) AwaitScreen(want string) {
+	t.t.Helper()
+	t.AwaitFunc("this screen:\n"+frame(want), func(screen string) bool { return screen == want })
+}
+
+// AwaitFunc waits until the screen satisfies a condition, which is described
+// by what. It is asked again whenever the program has written.
+func (t *Terminal) AwaitFunc(what string, satisfies func(screen string) bool) {
+	t.t.Helper()
+	late := time.After(t.timeout)
+	for {
+		t.mu.Lock()
+		screen, ended, changed := t.seen(), t.ended, t.changed
+		t.mu.Unlock()
+		if satisfies(screen) {
+			return
+		}
+		if ended {
+			t.t.Fatalf("the program has ended without %s\nin the end there was:\n%s", what, frame(screen))
+		}
+		select {
+		case <-changed:
+		case <-late:
+			t.t.Fatalf("there never was %s\nbut in the end:\n%s", what, frame(screen))
+		}
+	}
+}
+
+// Exit waits for the end of the program, and of everything that holds its
+// terminal, and returns its exit code: -1 if a signal killed it.
+func (t *Terminal) Exit() int {
+	t.t.Helper()
+	late := time.After(t.timeout)
+	for {
+		t.mu.Lock()
+		screen, ended, changed := t.seen(), t.ended, t.changed
+		t.mu.Unlock()
+		if ended {
+			break
+		}
+		select {
+		case <-changed:
+		case <-late:
+			t.t.Fatalf("the program does not end; there is:\n%s", frame(screen))
+		}
+	}
+	if err := t.cmd.Wait(); err != nil {
+		if _, ok := errors.AsType[*exec.ExitError](err); !ok {
+			t.t.Fatal(err)
+		}
+	}
+	return t.cmd.ProcessState.ExitCode()
+}
