@@ -18,6 +18,8 @@ import (
 
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/filter"
+	"github.com/mailhaul/mailhaul/pop3proto/kpop"
+	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
 // Account is one maildrop and all that a poll of it needs. Its fields are not
@@ -34,6 +36,8 @@ type Account struct {
 	// Token returns an access token for the mechanisms that take one (XOAUTH2,
 	// RFC 7628). It is called once a login; nil if the account has none.
 	Token func(ctx context.Context) (string, error)
+	// Kerberos is where GSSAPI finds a ticket.
+	Kerberos mech.Kerberos
 	// Auth restricts the mechanisms, by their names in AuthNames; nil leaves
 	// the choice to the server's offer.
 	Auth []string
@@ -138,6 +142,9 @@ type Server struct {
 	// Window is the most commands in flight where the server offers
 	// PIPELINING; 0 leaves it to pop3proto, 1 turns it off.
 	Window int
+	// KPOP, if not nil, says how Kerberos tells the server who we are, before
+	// it greets; port 1109. Security is PlainText: nothing else is encrypted.
+	KPOP *kpop.Options
 	// Dial opens the connection; nil is a net.Dialer.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
@@ -149,6 +156,8 @@ func (s *Server) port() int {
 	switch {
 	case s.Port != 0:
 		return s.Port
+	case s.KPOP != nil:
+		return kpop.Port
 	case s.Security == ImplicitTLS:
 		return 995
 	default:

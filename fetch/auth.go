@@ -48,11 +48,14 @@ func (a *Account) login(ctx context.Context, c *pop3proto.Client, caps pop3proto
 	if !encrypted && a.Server.Security != PlainText {
 		return "", failed("", errNotEncrypted)
 	}
+	if a.Server.KPOP != nil {
+		return a.openMaildrop(ctx, c)
+	}
 	m, err := a.mechanism(c, caps, encrypted)
 	if err != nil {
 		return "", failed("", err)
 	}
-	cred := mech.Credentials{User: a.User, Host: a.Server.Host, Port: a.Server.port()}
+	cred := mech.Credentials{User: a.User, Host: a.Server.Host, Port: a.Server.port(), Kerberos: a.Kerberos}
 	switch m.Needs {
 	case mech.Password:
 		cred.Password, err = a.Secret(ctx)

@@ -26,6 +26,12 @@ func (s *Server) connect(ctx context.Context) (*pop3proto.Client, error) {
 	if err != nil {
 		return nil, &ConnectError{Addr: s.Addr(), Err: err}
 	}
+	if s.KPOP != nil {
+		if err := s.authenticate(ctx, conn); err != nil {
+			conn.Close()
+			return nil, err
+		}
+	}
 	c, err := pop3proto.NewClient(ctx, conn, &pop3proto.Options{
 		Timeout: s.silence(), Window: s.Window, MaxMessages: maxListing,
 	})

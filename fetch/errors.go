@@ -195,6 +195,9 @@ func advise(err error) (Class, string) {
 	if class, hint, ok := adviseLogin(err); ok {
 		return class, hint
 	}
+	if class, hint, ok := adviseKerberos(err); ok {
+		return class, hint
+	}
 	if e, ok := errors.AsType[*pop3proto.ReplyError](err); ok {
 		_, login := errors.AsType[*LoginError](err)
 		return adviseReply(e, login)

@@ -81,7 +81,11 @@ func (l *checklist) server(a *fetch.Account, r fetch.Report, err error, now time
 // tls reports on an encrypted connection.
 func (l *checklist) tls(a *fetch.Account, cs *tls.ConnectionState, now time.Time) {
 	if cs == nil {
-		l.more("%s", l.paint(yellow, "not encrypted: everyone on the way can read the password"))
+		warning := "not encrypted: everyone on the way can read the password"
+		if a.Server.KPOP != nil {
+			warning = "not encrypted: Kerberos says who you are, but everyone on the way can read and change the mail"
+		}
+		l.more("%s", l.paint(yellow, warning))
 		return
 	}
 	l.good("%s, %s", tls.VersionName(cs.Version), tls.CipherSuiteName(cs.CipherSuite))

@@ -18,7 +18,8 @@ const module = "github.com/mailhaul/mailhaul/"
 // never sideways: a package that is not here may import nothing of ours, and
 // a sink is what sinkMayImport says. Under cmd everything may be imported.
 var mayImport = map[string][]string{
-	"fetch":                       {"deliver", "deliver/envelope", "deliver/filter", "fetch/state", "pop3proto", "pop3proto/mech"},
+	"fetch":                       {"deliver", "deliver/envelope", "deliver/filter", "fetch/state", "pop3proto", "pop3proto/kpop", "pop3proto/mech"},
+	"pop3proto/kpop":              {"pop3proto/mech"},
 	"deliver/spool":               {"deliver", "deliver/durable"},
 	"deliver/delivertest":         {"deliver", "deliver/durable", "deliver/durable/durabletest"},
 	"deliver/durable/durabletest": {"deliver/durable"},
@@ -36,9 +37,10 @@ var testsOfMayImport = map[string][]string{
 	"fetch/modeltest": {
 		"fetch", "fetch/state", "deliver", "deliver/durable", "deliver/maildir", "deliver/mbox", "deliver/spool", "pop3proto",
 	},
-	"fetch/oauth":  {"pop3proto", "pop3proto/mech", "fetch/oauth/oauthtest"},
-	"pop3proto":    {"pop3proto/mech"},
-	"deliver/smtp": {"deliver/smtp/mtatest"},
+	"fetch/oauth":    {"pop3proto", "pop3proto/mech", "fetch/oauth/oauthtest"},
+	"pop3proto":      {"pop3proto/mech"},
+	"pop3proto/kpop": {"pop3proto"},
+	"deliver/smtp":   {"deliver/smtp/mtatest"},
 }
 
 // foundations lie below deliver and are no sinks.

@@ -13,6 +13,8 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/spool"
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/fetch/oauth"
+	"github.com/mailhaul/mailhaul/pop3proto/kpop"
+	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
 // loadConfig finds and reads the configuration.
@@ -116,6 +118,10 @@ func (w *wiring) account(a config.Account) *fetch.Account {
 		Deliver:     w.targets(a.Deliver),
 		Headers:     fetch.Headers{Received: a.ReceivedHeader, DeliveredTo: a.DeliveredTo, ReturnPath: a.ReturnPath},
 		Budget:      a.TimeLimit,
+	}
+	account.Kerberos = mech.Kerberos{Keytab: a.Keytab}
+	if a.Protocol == config.KPOP {
+		account.Server.KPOP = &kpop.Options{Host: a.Host, User: a.User, Kerberos: account.Kerberos}
 	}
 	account.Token = w.token(ofAccount(a))
 	if a.Password.IsSet() {

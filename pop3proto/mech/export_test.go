@@ -16,5 +16,5 @@ func NewWithNonce(name string, c Credentials, nonce string) (sasl.Client, error)
 // NewGSSAPI is GSSAPI with a ticket that no KDC has issued.
 func NewGSSAPI(tkt messages.Ticket, key types.EncryptionKey, authzid string) sasl.Client {
 	name := types.NewPrincipalName(nametype.KRB_NT_PRINCIPAL, "alice")
-	return &gssapiClient{authzid: authzid, ticket: ticket{tkt, key, "EXAMPLE.ORG", name}}
+	return &gssapiClient{authzid: authzid, exchange: &Exchange{ticket: ticket{tkt, key, "EXAMPLE.ORG", name}}}
 }

@@ -12,30 +12,25 @@ import (
 	"github.com/jcmturner/gokrb5/v8/crypto"
 	"github.com/jcmturner/gokrb5/v8/gssapi"
 	"github.com/jcmturner/gokrb5/v8/iana/chksumtype"
-	"github.com/jcmturner/gokrb5/v8/iana/flags"
 	"github.com/jcmturner/gokrb5/v8/iana/keyusage"
-	"github.com/jcmturner/gokrb5/v8/messages"
 	"github.com/jcmturner/gokrb5/v8/types"
 )
 
 // gssapiClient is GSSAPI (RFC 4752): Kerberos V5 with mutual authentication
 // (RFC 4121) and no security layer, which TLS is for.
 type gssapiClient struct {
-	authzid       string
-	ticket        ticket
-	authenticator types.Authenticator
-	key           types.EncryptionKey // of the context
-	subkey        byte                // flagSubkey if it is the server's choice
-	round         int
-	agreed        bool
+	authzid  string
+	exchange *Exchange
+	round    int
+	agreed   bool
 }
 
 func newGSSAPI(c Credentials) (sasl.Client, error) {
-	tkt, err := c.Kerberos.ticket(c.Service+"/"+c.Host, c.User)
+	x, err := c.Kerberos.Exchange(c.Service+"/"+c.Host, c.User)
 	if err != nil {
 		return nil, fmt.Errorf("gssapi: %w", err)
 	}
-	return &gssapiClient{authzid: c.Authzid, ticket: tkt}, nil
+	return &gssapiClient{authzid: c.Authzid, exchange: x}, nil
 }
 
 // krb5 is Kerberos V5 as an object identifier in DER (RFC 4121 §4.1).
@@ -56,22 +51,12 @@ func (g *gssapiClient) Start() (name string, initial []byte, err error) {
 }
 
 func (g *gssapiClient) open() ([]byte, error) {
-	var err error
-	if g.authenticator, err = types.NewAuthenticator(g.ticket.realm, g.ticket.cname); err != nil {
-		return nil, err
-	}
 	// RFC 4121 §4.1.1: the length of the channel bindings, which are all
 	// zero, and the flags.
 	sum := make([]byte, 24)
 	binary.LittleEndian.PutUint32(sum, 16)
 	binary.LittleEndian.PutUint32(sum[20:], gssapi.ContextFlagMutual|gssapi.ContextFlagInteg)
-	g.authenticator.Cksum = types.Checksum{CksumType: chksumtype.GSSAPI, Checksum: sum}
-	req, err := messages.NewAPReq(g.ticket.Ticket, g.ticket.key, g.authenticator)
-	if err != nil {
-		return nil, err
-	}
-	types.SetFlag(&req.APOptions, flags.APOptionMutualRequired)
-	body, err := req.Marshal()
+	body, err := g.exchange.request(types.Checksum{CksumType: chksumtype.GSSAPI, Checksum: sum})
 	if err != nil {
 		return nil, err
 	}
@@ -100,8 +85,7 @@ func (g *gssapiClient) next(challenge []byte) ([]byte, error) {
 	return nil, errors.New(tooMany)
 }
 
-// prove checks the server's proof, that it can read the ticket: it returns
-// the time that the authenticator names (RFC 4120 §3.2.4, §3.2.5).
+// prove checks the server's proof, that it can read the ticket.
 func (g *gssapiClient) prove(token []byte) error {
 	var outer asn1.RawValue
 	rest, err := asn1.Unmarshal(token, &outer)
@@ -109,37 +93,7 @@ func (g *gssapiClient) prove(token []byte) error {
 	if err != nil || len(rest) > 0 || outer.Class != asn1.ClassApplication || outer.Tag != 0 || !isReply {
 		return errors.New("the server refuses the ticket")
 	}
-	var reply messages.APRep
-	if err := reply.Unmarshal(body); err != nil {
-		return ErrUnproven
-	}
-	plain, err := decrypt(reply.EncPart.Cipher, g.ticket.key, keyusage.AP_REP_ENCPART)
-	if err != nil {
-		return ErrUnproven
-	}
-	var proof messages.EncAPRepPart
-	if err := proof.Unmarshal(plain); err != nil ||
-		proof.CTime.Unix() != g.authenticator.CTime.Unix() || proof.Cusec != g.authenticator.Cusec {
-		return ErrUnproven
-	}
-	g.key = g.ticket.key
-	if len(proof.Subkey.KeyValue) > 0 {
-		g.key, g.subkey = proof.Subkey, flagSubkey
-	}
-	return nil
-}
-
-// decrypt guards gokrb5, which takes for granted that a message is as long as
-// its parts.
-func decrypt(message []byte, key types.EncryptionKey, usage uint32) ([]byte, error) {
-	kind, err := crypto.GetEtype(key.KeyType)
-	if err != nil {
-		return nil, err
-	}
-	if len(message) <= kind.GetConfounderByteSize()+kind.GetHMACBitLength()/8 {
-		return nil, errors.New("message too short")
-	}
-	return crypto.DecryptMessage(message, key, usage)
+	return g.exchange.Verify(body)
 }
 
 // Flags of a Wrap token (RFC 4121 §4.2.2).
@@ -155,24 +109,28 @@ func (g *gssapiClient) agree(token []byte) ([]byte, error) {
 	if err := offer.Unmarshal(unrotate(token), true); err != nil || offer.Flags&flagSealed != 0 {
 		return nil, errors.New("the server's offer of security layers is no Wrap token of RFC 4121")
 	}
-	if ok, err := offer.Verify(g.key, keyusage.GSSAPI_ACCEPTOR_SEAL); err != nil || !ok {
+	if ok, err := offer.Verify(g.exchange.key, keyusage.GSSAPI_ACCEPTOR_SEAL); err != nil || !ok {
 		return nil, ErrUnproven
 	}
 	const noLayer = 1
 	if len(offer.Payload) != 4 || offer.Payload[0]&noLayer == 0 {
 		return nil, errors.New("the server insists on a security layer besides TLS")
 	}
-	kind, err := crypto.GetEtype(g.key.KeyType)
+	kind, err := crypto.GetEtype(g.exchange.key.KeyType)
 	if err != nil {
 		return nil, err
 	}
+	var flags byte
+	if g.exchange.subkey {
+		flags = flagSubkey
+	}
 	choice := gssapi.WrapToken{
-		Flags:     g.subkey,
+		Flags:     flags,
 		EC:        uint16(kind.GetHMACBitLength() / 8),
-		SndSeqNum: uint64(g.authenticator.SeqNumber),
+		SndSeqNum: uint64(g.exchange.authenticator.SeqNumber),
 		Payload:   append([]byte{noLayer, 0, 0, 0}, g.authzid...),
 	}
-	if err := choice.SetCheckSum(g.key, keyusage.GSSAPI_INITIATOR_SEAL); err != nil {
+	if err := choice.SetCheckSum(g.exchange.key, keyusage.GSSAPI_INITIATOR_SEAL); err != nil {
 		return nil, err
 	}
 	g.agreed = true

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/jcmturner/gokrb5/v8/client"
 	"github.com/jcmturner/gokrb5/v8/config"
 	"github.com/jcmturner/gokrb5/v8/credentials"
+	"github.com/jcmturner/gokrb5/v8/iana/nametype"
 	"github.com/jcmturner/gokrb5/v8/keytab"
 	"github.com/jcmturner/gokrb5/v8/messages"
 	"github.com/jcmturner/gokrb5/v8/types"
@@ -102,21 +104,26 @@ func (k Kerberos) fromCache(conf *config.Config) (cl *client.Client, err error) 
 	if !ok {
 		path = file
 	} else if kind != "FILE" {
-		return nil, fmt.Errorf("the credential cache %s is not a file: set KRB5CCNAME=FILE:/path", file)
+		return nil, fmt.Errorf("%w %s is not a file: set KRB5CCNAME=FILE:/path", errCache, file)
 	}
 	// gokrb5 reads beyond the end of a cache that is cut short, as one is
 	// while kinit writes it. That must not end everybody's mail.
 	defer func() {
 		if recover() != nil {
-			cl, err = nil, fmt.Errorf("the credential cache %s is damaged: run kinit", path)
+			cl, err = nil, fmt.Errorf("%w %s is damaged", errCache, path)
 		}
 	}()
 	cache, err := credentials.LoadCCache(path)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the credential cache: %w; run kinit", err)
+		return nil, fmt.Errorf("%w cannot be read: %w", errCache, err)
+	}
+	realm := cache.DefaultPrincipal.Realm
+	tgt, ok := cache.GetEntry(types.PrincipalName{NameType: nametype.KRB_NT_SRV_INST, NameString: []string{"krbtgt", realm}})
+	if ok && time.Now().After(tgt.EndTime) {
+		return nil, fmt.Errorf("%w %s holds a ticket that ran out on %s", errCache, path, tgt.EndTime.Local().Format(time.DateTime))
 	}
 	if cl, err = client.NewFromCCache(cache, conf, client.DisablePAFXFAST(true)); err != nil {
-		return nil, fmt.Errorf("the credential cache %s: %w; run kinit", path, err)
+		return nil, fmt.Errorf("%w %s: %w", errCache, path, err)
 	}
 	return cl, nil
 }

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -38,6 +39,12 @@ func Dovecot(tb testing.TB, o DovecotOptions) *Server {
 	}
 	if len(o.Mechanisms) == 0 {
 		o.Mechanisms = []string{"plain", "login"}
+	}
+
+	if module := "/usr/lib/dovecot/modules/auth/libmech_gssapi.so"; slices.Contains(o.Mechanisms, "gssapi") {
+		if _, err := os.Stat(module); err != nil {
+			missing(tb, module)
+		}
 	}
 
 	s := newServer(tb)

@@ -20,6 +20,8 @@ func init() {
 				a.Host, a.Port = host, port
 			}
 		},
+		"protocol":        func(p *parser, v value, a *Account) { p.protocol(v, a) },
+		"keytab":          func(p *parser, v value, a *Account) { a.Keytab, _ = p.path(v) },
 		"auth":            func(p *parser, v value, a *Account) { p.auth(v, a) },
 		"deliver":         func(p *parser, v value, a *Account) { a.Deliver = p.sinkNames(v) },
 		"refused":         func(p *parser, v value, a *Account) { p.refused(v, a) },
@@ -48,6 +50,9 @@ func (p *parser) account(v value, name string, base Account) Account {
 	a := base
 	a.Name = name
 	own := p.readAccount(v, &a)
+	if a.Protocol == KPOP {
+		p.kpop(v, own, &a)
+	}
 	p.unused(v, own, a.TLS, "")
 	a.lines = maps.Clone(base.lines)
 	maps.Copy(a.lines, own)
@@ -61,8 +66,11 @@ func (p *parser) account(v value, name string, base Account) Account {
 	if a.lines["user"] == 0 {
 		p.fail(v, "", "user is missing")
 	}
-	if !hasCredentials(a.lines) {
+	if !hasCredentials(a.lines) && !a.usesKerberos() {
 		p.noCredentials(v)
+	}
+	if line := own["keytab"]; line > 0 && !a.usesKerberos() {
+		p.fail(value{line: line, where: v.where}, "it is for auth: gssapi, and for protocol: kpop", "keytab has no use")
 	}
 	a.TokenCommand.timeout = a.Password.timeout
 	p.deliveries(v, &a)

@@ -59,16 +59,29 @@ const (
 	TLSNone     TLS = "none"
 )
 
+// Protocol is what is spoken with the server of an account.
+type Protocol string
+
+// The values of the key protocol. POP3 behind Kerberos is KPOP.
+const (
+	POP3 Protocol = "pop3"
+	KPOP Protocol = "kpop"
+)
+
 // Account is one maildrop to poll.
 type Account struct {
 	Name string
 	Host string
-	Port int // 0 is the port that TLS implies
+	Port int // 0 is the port that Protocol and TLS imply
+	Protocol
 	Security
 
 	Login
 	// Auth holds the mechanisms allowed; nil allows all.
 	Auth []string
+	// Keytab is the file with the user's key for Kerberos; if it is empty,
+	// the credential cache has a ticket.
+	Keytab string
 
 	// Deliver names the sinks that take all mail, or what Route, if not nil,
 	// finds none for. Quarantine names one too; if it is empty, what a sink

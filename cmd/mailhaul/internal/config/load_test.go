@@ -52,7 +52,7 @@ func TestDefaults(t *testing.T) {
 		State: "/home/me/.local/state/mailhaul", Parallel: 8, PerHost: 2,
 		Sinks: []config.Sink{{Name: "home", Maildir: &config.Maildir{Path: "/m", Mode: 0o600}}},
 		Accounts: []config.Account{{
-			Name: "work", Host: "pop.example.com", Security: config.Security{TLS: config.TLSImplicit}, Login: config.Login{User: "me"},
+			Name: "work", Host: "pop.example.com", Protocol: config.POP3, Security: config.Security{TLS: config.TLSImplicit}, Login: config.Login{User: "me"},
 			Deliver: []string{"home"}, ReceivedHeader: true,
 		}},
 	}
@@ -115,14 +115,14 @@ accounts:
 			{Name: "b", Mbox: &config.Mbox{Path: "/var/mail/me$", LockTimeout: 90 * time.Second}},
 		},
 		Accounts: []config.Account{{
-			Name: "one", Host: "2001:db8::1", Port: 1995,
+			Name: "one", Host: "2001:db8::1", Port: 1995, Protocol: config.POP3,
 			Security: config.Security{TLS: config.TLSStart, TLSMin: tls.VersionTLS10, Fingerprint: slices.Concat(sum, sum)},
 			Login:    config.Login{User: "me"}, Auth: []string{"plain", "login"},
 			Deliver: []string{"b"}, Quarantine: "a", Keep: config.Keep{For: 14 * 24 * time.Hour},
 			MaxSize: 3 << 19, MaxMessages: 10, DeliveredTo: "me@example.org", ReturnPath: true,
 			Timeout: 5 * time.Second, TimeLimit: 24 * time.Hour, Window: 1,
 		}, {
-			Name: "two", Host: "pop.example.com",
+			Name: "two", Host: "pop.example.com", Protocol: config.POP3,
 			Security: config.Security{TLS: config.TLSImplicit, TLSMin: tls.VersionTLS10},
 			Login:    config.Login{User: "me"}, Deliver: []string{"a"}, ReceivedHeader: true, Window: 20,
 		}},

@@ -38,7 +38,7 @@ func (p *parser) top(v value, c *Config) {
 		p.needs(lines["sinks"], "sinks", "{ home: { maildir: ~/Maildir } }")
 	}
 
-	base := Account{Security: Security{TLS: TLSImplicit}, ReceivedHeader: true, lines: map[string]int{}}
+	base := Account{Protocol: POP3, Security: Security{TLS: TLSImplicit}, ReceivedHeader: true, lines: map[string]int{}}
 	if f.defaults != nil {
 		base.lines = p.readAccount(*f.defaults, &base)
 	}

@@ -1,0 +1,70 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"net"
+
+	"github.com/mailhaul/mailhaul/pop3proto"
+	"github.com/mailhaul/mailhaul/pop3proto/kpop"
+	"github.com/mailhaul/mailhaul/pop3proto/mech"
+)
+
+// kpopName is what a login by KPOP is called.
+const kpopName = "kpop"
+
+// authenticate has Kerberos tell the server who we are.
+func (s *Server) authenticate(ctx context.Context, conn net.Conn) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.silence(), errSilence(s.silence()))
+	defer cancel()
+	err := kpop.Authenticate(ctx, conn, *s.KPOP)
+	switch {
+	case err == nil:
+		return nil
+	case isKerberos(err):
+		return &LoginError{Addr: s.Addr(), User: s.KPOP.User, Mechanism: kpopName, Err: err}
+	default:
+		return &ConnectError{Addr: s.Addr(), Err: &greetingError{err}}
+	}
+}
+
+// openMaildrop is the login that is left once Kerberos has told who we are:
+// the server wants the words, and no password.
+func (a *Account) openMaildrop(ctx context.Context, c *pop3proto.Client) (string, error) {
+	if err := c.Login(ctx, a.User, a.User); err != nil {
+		return kpopName, &LoginError{Addr: a.Server.Addr(), User: a.User, Mechanism: kpopName, Err: err}
+	}
+	return kpopName, nil
+}
+
+// isKerberos reports whether an error is Kerberos' and not the connection's.
+func isKerberos(err error) bool {
+	_, _, ok := adviseKerberos(err)
+	return ok || errors.Is(err, mech.ErrUnproven)
+}
+
+// adviseKerberos covers what can be wrong with a ticket.
+func adviseKerberos(err error) (Class, string, bool) {
+	if e, ok := errors.AsType[*mech.TicketError](err); ok {
+		if e.Temporary() {
+			return ClassRetry, e.Hint(), true
+		}
+		return ClassOperator, e.Hint(), true
+	}
+	if e, ok := errors.AsType[*kpop.RefusedError](err); ok {
+		return ClassOperator, e.Hint(), true
+	}
+	if errors.Is(err, kpop.ErrNotKPOP) {
+		return ClassOperator, "is this where the provider has KPOP? protocol: pop3 is for a server without Kerberos", true
+	}
+	if e, ok := errors.AsType[*LoginError](err); ok && e.Mechanism == kpopName {
+		if reply, ok := errors.AsType[*pop3proto.ReplyError](err); ok {
+			class, hint := adviseReply(reply, true)
+			if hint == passwordHint {
+				hint = "the server does not let the owner of the ticket into this maildrop: check user"
+			}
+			return class, hint, true
+		}
+	}
+	return 0, "", false
+}

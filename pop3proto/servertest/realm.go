@@ -1,0 +1,167 @@
+package servertest
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Realm is a Kerberos realm of its own, EXAMPLE.ORG, whose KDC runs on
+// loopback until the test ends. It knows pop/localhost, whose key is in the
+// file pop.keytab, and alice, whose is in alice.keytab.
+type Realm struct {
+	tb  testing.TB
+	dir string
+	// Env is the environment for programs of Kerberos.
+	Env []string
+}
+
+// NewRealm starts a KDC. Without MIT's the test is skipped, or fails where
+// servers are required. Its folder is open to the users that servers run as.
+func NewRealm(tb testing.TB) *Realm {
+	tb.Helper()
+	for _, program := range []string{"krb5kdc", "kdb5_util", "kadmin.local", "kinit"} {
+		if _, ok := look(program); !ok {
+			missing(tb, program)
+		}
+	}
+	dir, err := os.MkdirTemp("", "krb5-")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		tb.Fatal(err)
+	}
+	r := &Realm{tb: tb, dir: dir}
+	r.Env = append(os.Environ(), "KRB5_CONFIG="+r.File("krb5.conf"), "KRB5_KDC_PROFILE="+r.File("kdc.conf"), "KRB5RCACHEDIR="+dir)
+	port, err := freePort()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	for name, text := range map[string]string{"krb5.conf": krb5Conf, "kdc.conf": kdcConf} {
+		text = strings.NewReplacer("DIR", dir, "ADDR", addr).Replace(text)
+		if err := os.WriteFile(r.File(name), []byte(text), 0o644); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	r.Run("kdb5_util", "create", "-s", "-P", "master")
+	r.Admin("addprinc -randkey pop/localhost")
+	r.Admin("addprinc -randkey alice")
+	r.Admin("ktadd -k " + r.File("pop.keytab") + " pop/localhost")
+	r.Admin("ktadd -k " + r.File("alice.keytab") + " alice")
+	if err := os.Chmod(r.File("pop.keytab"), 0o644); err != nil {
+		tb.Fatal(err)
+	}
+	r.serve(addr)
+	return r
+}
+
+// File returns the path of one of the realm's files, such as krb5.conf.
+func (r *Realm) File(name string) string { return filepath.Join(r.dir, name) }
+
+// Run runs one of Kerberos' programs, which must succeed.
+func (r *Realm) Run(program string, args ...string) {
+	r.tb.Helper()
+	path, ok := look(program)
+	if !ok {
+		missing(r.tb, program)
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Env = r.Env
+	if out, err := cmd.CombinedOutput(); err != nil {
+		r.tb.Fatalf("%s %s: %v\n%s", program, strings.Join(args, " "), err, out)
+	}
+}
+
+// Admin has the realm changed by a line of kadmin.
+func (r *Realm) Admin(query string) {
+	r.tb.Helper()
+	r.Run("kadmin.local", "-q", query)
+}
+
+// Cache returns the path of a new credential cache with a ticket of alice's.
+// args are more arguments for kinit.
+func (r *Realm) Cache(name string, args ...string) string {
+	r.tb.Helper()
+	path := r.File(name)
+	r.Run("kinit", append(args, "-k", "-t", r.File("alice.keytab"), "-c", path, "alice")...)
+	return path
+}
+
+// serve runs the KDC until the test ends.
+func (r *Realm) serve(addr string) {
+	r.tb.Helper()
+	log, err := os.Create(r.File("kdc.out"))
+	if err != nil {
+		r.tb.Fatal(err)
+	}
+	defer log.Close()
+	program, _ := look("krb5kdc")
+	cmd := exec.Command(program, "-n")
+	cmd.Env, cmd.Stdout, cmd.Stderr = r.Env, log, log
+	if err := cmd.Start(); err != nil {
+		r.tb.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait() // it is told to end
+	}()
+	r.tb.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended by itself
+		<-ended
+	})
+	retry := time.NewTicker(10 * time.Millisecond)
+	defer retry.Stop()
+	for {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			conn.Close()
+			return
+		}
+		select {
+		case <-ended:
+			out, _ := os.ReadFile(log.Name())
+			r.tb.Fatalf("the KDC does not run: %s", out)
+		case <-retry.C:
+		}
+	}
+}
+
+const krb5Conf = `
+[libdefaults]
+  default_realm = EXAMPLE.ORG
+  dns_lookup_kdc = false
+  dns_lookup_realm = false
+  dns_canonicalize_hostname = false
+  rdns = false
+  udp_preference_limit = 1
+[realms]
+  EXAMPLE.ORG = {
+    kdc = ADDR
+  }
+[domain_realm]
+  localhost = EXAMPLE.ORG
+`
+
+const kdcConf = `
+[kdcdefaults]
+  kdc_listen = ADDR
+  kdc_tcp_listen = ADDR
+[realms]
+  EXAMPLE.ORG = {
+    database_name = DIR/principal
+    key_stash_file = DIR/stash
+    acl_file = DIR/acl
+  }
+[logging]
+  kdc = FILE:DIR/kdc.log
+`
