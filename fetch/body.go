@@ -30,8 +30,9 @@ const headSize = 64 << 10
 type body struct {
 	r     io.Reader
 	sums  *sums
-	limit int64 // 0 is none
-	err   error // how it ended: io.EOF if it came in whole
+	meter *Meter // nil for what is no message of the poll
+	limit int64  // 0 is none
+	err   error  // how it ended: io.EOF if it came in whole
 
 	seams bool   // look for seams
 	tail  []byte // the last bytes read, for a seam between two reads
@@ -64,6 +65,12 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	n, err := b.r.Read(p)
 	b.sums.Write(p[:n])
+	if b.meter != nil {
+		b.meter.octets.Add(int64(n))
+		if err == io.EOF {
+			b.meter.messages.Add(1)
+		}
+	}
 	if b.limit > 0 && b.sums.octets > b.limit {
 		err = errTooLarge
 	}

@@ -53,7 +53,7 @@ func (a *Account) Check(ctx context.Context, o Options) (Report, error) {
 	}
 	r.Messages, r.Octets, r.UIDL = len(s.listing.Entries), s.listing.Octets, s.listing.UIDL
 	p := s.planned()
-	r.ToFetch, r.ToFetchOctets, r.ToDelete = p.Fetch+s.plan.More, p.FetchOctets, p.Delete
+	r.ToFetch, r.ToFetchOctets, r.ToDelete = p.Fetch+p.More, p.FetchOctets+p.MoreOctets, p.Delete
 	r.Kept, r.Refused, r.TooLarge = s.plan.Kept, s.plan.Waiting, s.tooLarge()
 	s.quit(ctx)
 	return r, nil

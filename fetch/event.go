@@ -12,6 +12,12 @@ type Observer func(Event)
 // Event is one of the types of this file.
 type Event interface{ event() }
 
+// Started begins a poll; Finished ends it. Meter is the poll's own.
+type Started struct {
+	Account string
+	Meter   *Meter
+}
+
 // Connected tells that the server greeted us, over TLS if State is not nil.
 type Connected struct {
 	Account, Addr string
@@ -31,6 +37,10 @@ type Planned struct {
 	// without a download.
 	Listed, Fetch, Delete int
 	Octets, FetchOctets   int64
+	// More messages, MoreOctets of them, are left to the next sessions of the
+	// poll.
+	More       int
+	MoreOctets int64
 }
 
 // Downloaded tells that a message has come in whole and is staged.
@@ -61,6 +71,7 @@ type Noticed struct {
 // Finished ends a poll.
 type Finished struct{ Summary }
 
+func (Started) event()    {}
 func (Connected) event()  {}
 func (LoggedIn) event()   {}
 func (Planned) event()    {}

@@ -56,8 +56,10 @@ type Plan struct {
 	Kept, Waiting int
 	// Large messages are over Policy.MaxSize.
 	Large []Want
-	// More counts the messages beyond Policy.Limit.
-	More int
+	// More counts the messages beyond Policy.Limit, and MoreOctets their
+	// octets.
+	More       int
+	MoreOctets int64
 	// Keep is what the listing taught about the rows.
 	Keep state.Housekeeping
 	// Twins are the rows whose messages the server no longer lists by the
@@ -220,7 +222,7 @@ func (p *planner) add(e pop3proto.Entry, key string) {
 
 func (p *planner) fetch(w Want) {
 	if p.pol.Limit > 0 && len(p.plan.Fetch) >= p.pol.Limit {
-		p.plan.More++
+		p.more(w)
 		return
 	}
 	p.plan.Fetch = append(p.plan.Fetch, w)
@@ -228,10 +230,16 @@ func (p *planner) fetch(w Want) {
 
 func (p *planner) verify(w Want) {
 	if p.pol.Limit > 0 && len(p.plan.Verify) >= p.pol.Limit {
-		p.plan.More++
+		p.more(w)
 		return
 	}
 	p.plan.Verify = append(p.plan.Verify, w)
+}
+
+// more leaves a message to the next session.
+func (p *planner) more(w Want) {
+	p.plan.More++
+	p.plan.MoreOctets += w.Size
 }
 
 func (p *planner) tooLarge(e pop3proto.Entry) bool {

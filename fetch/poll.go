@@ -23,7 +23,9 @@ const defaultBudget = time.Hour
 // goes on from there.
 func (a *Account) Poll(ctx context.Context, o Options) Summary {
 	s := Summary{Account: a.Name, Started: o.now(), Dry: o.DryRun}
-	s.Err = a.poll(ctx, &o, &s)
+	meter := new(Meter)
+	o.report(Started{Account: a.Name, Meter: meter})
+	s.Err = a.poll(ctx, &o, &s, meter)
 	s.Ended = o.now()
 	if held := (*state.HeldError)(nil); errors.As(s.Err, &held) {
 		s.Skipped = true
@@ -36,7 +38,7 @@ func (a *Account) Poll(ctx context.Context, o Options) Summary {
 	return s
 }
 
-func (a *Account) poll(ctx context.Context, o *Options, s *Summary) error {
+func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter) error {
 	budget := a.Budget
 	if budget == 0 {
 		budget = defaultBudget
@@ -55,7 +57,7 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary) error {
 	if err == nil {
 		down := map[string]error{}
 		err = errors.Join(a.sessions(ctx, o, session{
-			Account: a, opts: o, summary: s, unanswered: unanswered, down: down,
+			Account: a, opts: o, summary: s, meter: meter, unanswered: unanswered, down: down,
 		}), broken)
 		for _, sink := range slices.Sorted(maps.Keys(down)) {
 			err = errors.Join(err, down[sink])
@@ -188,7 +190,7 @@ func (s *session) run(ctx context.Context) (more bool, err error) {
 func (s *session) planned() Planned {
 	p := Planned{
 		Account: s.Name, Listed: len(s.listing.Entries), Octets: s.listing.Octets,
-		Delete: len(s.plan.Delete),
+		Delete: len(s.plan.Delete), More: s.plan.More, MoreOctets: s.plan.MoreOctets,
 	}
 	download := slices.Concat(s.plan.Fetch, s.plan.Verify)
 	if s.Quarantine != nil {
@@ -220,7 +222,7 @@ func (a *Account) dryRun(ctx context.Context, o *Options, sum *Summary) error {
 		return err
 	}
 	p := s.planned()
-	sum.ToFetch, sum.ToFetchOctets, sum.ToDelete = p.Fetch+s.plan.More, p.FetchOctets, p.Delete
+	sum.ToFetch, sum.ToFetchOctets, sum.ToDelete = p.Fetch+p.More, p.FetchOctets+p.MoreOctets, p.Delete
 	sum.Refused, sum.TooLarge = s.plan.Waiting, s.tooLarge()
 	s.opts.report(p)
 	s.quit(ctx)

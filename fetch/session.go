@@ -22,6 +22,7 @@ type session struct {
 	*Account
 	opts    *Options
 	summary *Summary
+	meter   *Meter // of the poll
 
 	client  *pop3proto.Client
 	listing *pop3proto.Listing
@@ -244,7 +245,9 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 			continue
 		}
 		sums := newSums()
-		if err := newBody(m, sums, 0, s.pipelined).drain(); err != nil {
+		b := newBody(m, sums, 0, s.pipelined)
+		b.meter = s.meter
+		if err := b.drain(); err != nil {
 			return nil, s.cut(ctx, w, err)
 		}
 		row, content := w.Row, sums.contentSum()

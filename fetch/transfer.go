@@ -99,6 +99,7 @@ func (d *download) run(ctx context.Context, wants []Want) error {
 			continue
 		}
 		b := newBody(m, d.sums, d.limit, d.pipelined)
+		b.meter = d.meter
 		if err := d.stage(ctx, w, b); err != nil {
 			if ctx.Err() != nil || b.err != nil && b.err != io.EOF {
 				return d.cut(ctx, w, cmp.Or(b.err, err))
