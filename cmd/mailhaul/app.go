@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/metrics"
 )
 
 // newApp is the command line.
@@ -58,19 +60,34 @@ func noArgs(c *cli.Context) error {
 
 // version returns the version and commit that the Go toolchain recorded.
 func version() string {
-	v, commit, dirty := "unknown", "", ""
-	if info, ok := debug.ReadBuildInfo(); ok {
-		v = info.Main.Version
-		for _, s := range info.Settings {
-			switch s.Key {
-			case "vcs.revision":
-				commit = ", commit " + s.Value[:min(12, len(s.Value))]
-			case "vcs.modified":
-				if s.Value == "true" {
-					dirty = " (modified)"
-				}
+	b := thisBuild()
+	if b.Commit != "" {
+		b.Version += ", commit " + b.Commit
+	}
+	return "mailhaul " + b.Version + ", " + b.Go
+}
+
+// thisBuild returns what the Go toolchain recorded of this program.
+func thisBuild() metrics.Build {
+	b := metrics.Build{Version: "unknown", Go: runtime.Version()}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return b
+	}
+	b.Version = info.Main.Version
+	dirty := ""
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			b.Commit = s.Value[:min(12, len(s.Value))]
+		case "vcs.modified":
+			if s.Value == "true" {
+				dirty = " (modified)"
 			}
 		}
 	}
-	return fmt.Sprintf("mailhaul %s%s%s, %s", v, commit, dirty, runtime.Version())
+	if b.Commit != "" {
+		b.Commit += dirty
+	}
+	return b
 }

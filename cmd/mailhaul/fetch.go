@@ -73,17 +73,23 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 		return err
 	}
 	defer done()
-	if o.silent {
-		if out, err = newQuiet(ctx, out, store, chosen); err != nil {
-			return err
-		}
+	accounts := w.accounts(chosen)
+	loud := out
+	out, told, err := newTeller(ctx, out, store, cfg, accounts, o.silent, o.dry)
+	if err != nil {
+		return err
+	}
+	defer told()
+	count, saveCounts, err := countInto(ctx, cfg, store, loud)
+	if err != nil {
+		return err
 	}
 	ctx, drain, stop := drainOnSignal(ctx, func() { out.note("finishing the batch; press ^C again to hang up") })
 	defer stop()
 
 	scheduler := fetch.Scheduler{Parallel: cfg.Parallel, PerHost: cfg.PerHost}
-	summaries := scheduler.Once(ctx, w.accounts(chosen), fetch.Options{
-		State: store, Sinks: w.sinks, Scratch: cfg.State, Observer: out.observe, Drain: drain,
+	summaries := scheduler.Once(ctx, accounts, fetch.Options{
+		State: store, Sinks: w.sinks, Scratch: cfg.State, Observer: observers(out.observe, count), Drain: drain,
 		KeepAll: o.keep, DryRun: o.dry, Host: w.host,
 	})
 	classes := make([]fetch.Class, len(summaries))
@@ -92,6 +98,9 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 		if s.Started.IsZero() { // its turn did not come, so that no event told of it
 			out.observe(fetch.Finished{Summary: s})
 		}
+	}
+	if !o.dry {
+		saveCounts()
 	}
 	out.total(summaries)
 	return worst(classes...)

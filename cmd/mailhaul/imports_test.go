@@ -58,6 +58,8 @@ var onlyUnder = map[string]string{
 	"github.com/rs/zerolog":             "cmd/mailhaul",
 	"github.com/urfave/cli":             "cmd/mailhaul",
 	"gopkg.in/yaml.v3":                  "cmd/mailhaul",
+	"github.com/prometheus":             "cmd/mailhaul",
+	"github.com/coreos/go-systemd":      "cmd/mailhaul",
 	"modernc.org/sqlite":                "fetch/state",
 	"github.com/rogpeppe/go-internal":   "tests",
 	"github.com/google/go-cmp":          "tests",

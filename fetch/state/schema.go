@@ -71,6 +71,14 @@ CREATE TABLE polls (
 	bytes   INTEGER NOT NULL,
 	PRIMARY KEY (account, seq)
 ) STRICT, WITHOUT ROWID;
+`, `
+-- What a person was told of an account that does not do well.
+CREATE TABLE troubles (
+	account INTEGER PRIMARY KEY,
+	since   INTEGER NOT NULL,
+	told    INTEGER NOT NULL,
+	level   INTEGER NOT NULL
+) STRICT;
 `}
 
 // checkSchema returns the version of the schema of the database at path. An

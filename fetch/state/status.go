@@ -50,6 +50,7 @@ func (s *Store) Forget(ctx context.Context, account string) error {
 		for _, query := range []string{
 			"DELETE FROM messages WHERE account = " + byName,
 			"DELETE FROM polls WHERE account = " + byName,
+			"DELETE FROM troubles WHERE account = " + byName,
 			"DELETE FROM accounts WHERE name = ?",
 		} {
 			if err := t.exec(query, account); err != nil {

@@ -16,6 +16,12 @@ type Config struct {
 	// Parallel is how many accounts are polled at once, PerHost how many of
 	// them on one host.
 	Parallel, PerHost int
+	// Metrics is the address at which the daemon serves its metrics and its
+	// health; MetricsFile is where they are written as text. Empty is not.
+	Metrics, MetricsFile string
+	// Notify is the command that tells a person of trouble, nil if there is
+	// none.
+	Notify []string
 	// Sinks and Accounts are in the order of the file.
 	Sinks    []Sink
 	Accounts []Account

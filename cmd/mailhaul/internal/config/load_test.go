@@ -69,6 +69,9 @@ func TestEveryOption(t *testing.T) {
 state: state
 parallel: 3
 per_host: 1
+metrics: "[::1]:9110"
+metrics_file: mailhaul.prom
+notify: mail -s x me
 sinks:
   a: { maildir: ~/Maildir, folder: .Lists.Go, mode: 0640 }
   b: { mbox: "${MAIL}/me$$", lock_timeout: 1m30s }
@@ -110,6 +113,7 @@ accounts:
 	sum := []byte{0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff}
 	want := &config.Config{
 		Path: path, State: filepath.Join(filepath.Dir(path), "state"), Parallel: 3, PerHost: 1,
+		Metrics: "[::1]:9110", MetricsFile: filepath.Join(filepath.Dir(path), "mailhaul.prom"), Notify: []string{"sh", "-c", "mail -s x me"},
 		Sinks: []config.Sink{
 			{Name: "a", Maildir: &config.Maildir{Path: "/home/me/Maildir", Folder: ".Lists.Go", Mode: 0o640}},
 			{Name: "b", Mbox: &config.Mbox{Path: "/var/mail/me$", LockTimeout: 90 * time.Second}},
@@ -155,7 +159,7 @@ func TestExample(t *testing.T) {
 	// What is commented out must be right as well.
 	var out []string
 	for line := range strings.Lines(string(text)) {
-		line = regexp.MustCompile(`^( +)# (tls_ca|tls_fingerprint|password_file|password_env|password|token_command|client_secret_file|client_secret_env|client_secret|sender):`).ReplaceAllString(line, "$1$2:")
+		line = regexp.MustCompile(`^( *)# (notify|metrics|metrics_file|tls_ca|tls_fingerprint|password_file|password_env|password|token_command|client_secret_file|client_secret_env|client_secret|sender):`).ReplaceAllString(line, "$1$2:")
 		out = append(out, line)
 	}
 	_, err = config.Load(write(t, strings.Join(out, ""), 0o600))

@@ -74,14 +74,9 @@ func (p *parser) secretEnv(v value, what string, into *Password) {
 
 // secretCommand reads a line for the shell, or a program and its arguments.
 func (p *parser) secretCommand(v value, what string, into *Password) {
-	words, ok := p.texts(v)
-	if !ok {
-		return
+	if argv := p.shellOrArgv(v); argv != nil {
+		into.what, into.command = what, argv
 	}
-	if len(v.node.Content) == 0 {
-		words = []string{"sh", "-c", words[0]}
-	}
-	into.what, into.command = what, words
 }
 
 // Read returns the secret. Its errors say what to do and do not hold the

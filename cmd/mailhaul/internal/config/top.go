@@ -12,13 +12,16 @@ type file struct {
 }
 
 var topKeys = keys[file]{
-	"state":    func(p *parser, v value, f *file) { f.State, _ = p.path(v) },
-	"parallel": func(p *parser, v value, f *file) { p.number(v, 1, 1000, &f.Parallel) },
-	"per_host": func(p *parser, v value, f *file) { p.number(v, 1, 1000, &f.PerHost) },
-	"oauth":    func(p *parser, v value, _ *file) { p.oauths = p.readOAuths(v) },
-	"sinks":    func(_ *parser, v value, f *file) { f.sinks = &v },
-	"defaults": func(_ *parser, v value, f *file) { f.defaults = &v },
-	"accounts": func(_ *parser, v value, f *file) { f.accounts = &v },
+	"state":        func(p *parser, v value, f *file) { f.State, _ = p.path(v) },
+	"parallel":     func(p *parser, v value, f *file) { p.number(v, 1, 1000, &f.Parallel) },
+	"per_host":     func(p *parser, v value, f *file) { p.number(v, 1, 1000, &f.PerHost) },
+	"metrics":      func(p *parser, v value, f *file) { p.listen(v, &f.Metrics) },
+	"metrics_file": func(p *parser, v value, f *file) { p.metricsFile(v, &f.MetricsFile) },
+	"notify":       func(p *parser, v value, f *file) { f.Notify = p.shellOrArgv(v) },
+	"oauth":        func(p *parser, v value, _ *file) { p.oauths = p.readOAuths(v) },
+	"sinks":        func(_ *parser, v value, f *file) { f.sinks = &v },
+	"defaults":     func(_ *parser, v value, f *file) { f.defaults = &v },
+	"accounts":     func(_ *parser, v value, f *file) { f.accounts = &v },
 }
 
 // top reads the whole file.

@@ -1,0 +1,168 @@
+package notify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/mailhaul/mailhaul/deliver/program"
+	"github.com/mailhaul/mailhaul/fetch"
+)
+
+// defaultTimeout is how long the command may take for one piece of news.
+const defaultTimeout = time.Minute
+
+// Command is the program that is run for each piece of news. It finds the
+// facts in its environment, and the same as text for a person on its standard
+// input.
+type Command struct {
+	Argv []string
+	// Timeout bounds a run; 0 is a minute.
+	Timeout time.Duration
+	// Server returns the address of an account's server.
+	Server func(account string) string
+}
+
+// Run runs the command and waits for its end.
+func (c *Command) Run(ctx context.Context, n News) error {
+	path, err := exec.LookPath(c.Argv[0])
+	if err != nil {
+		return err
+	}
+	text, err := scratch(n.text())
+	if err != nil {
+		return err
+	}
+	defer text.Close()
+	run := program.Run{
+		Path: path, Name: c.Argv[0], Args: c.Argv[1:], Env: c.env(n), Stdin: text, Timeout: c.Timeout,
+	}
+	if run.Timeout <= 0 {
+		run.Timeout = defaultTimeout
+	}
+	exit, err := run.Do(ctx)
+	if err == nil && exit.Code != 0 {
+		err = errors.New(exit.Text)
+	}
+	return err
+}
+
+// env returns the facts. Text of servers is made safe: one line, no control
+// characters, not too long for an environment.
+func (c *Command) env(n News) []string {
+	s := n.Summary
+	errText := ""
+	if s.Err != nil {
+		errText = s.Err.Error()
+	}
+	if n.Kind == Refused {
+		errText = n.Refused[0].Reason
+	}
+	env := []string{
+		"MAILHAUL_EVENT=" + string(n.Kind),
+		"MAILHAUL_SUMMARY=" + n.String(),
+		"MAILHAUL_ACCOUNT=" + s.Account,
+		"MAILHAUL_SERVER=" + c.Server(s.Account),
+		"MAILHAUL_CLASS=" + s.Class.String(),
+		"MAILHAUL_ERROR=" + line(errText),
+		"MAILHAUL_HINT=" + line(fetch.Hint(s.Err)),
+		"MAILHAUL_SINCE=" + stamp(n.Since),
+		"MAILHAUL_LAST_SUCCESS=" + stamp(n.LastSuccess),
+		fmt.Sprintf("MAILHAUL_REFUSED=%d", len(n.Refused)),
+	}
+	return env
+}
+
+// stamp returns a time by RFC 3339 in UTC, "" for never.
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+// String says in a line what has happened.
+func (n News) String() string {
+	account := n.Summary.Account
+	switch n.Kind {
+	case Failing:
+		return account + " has begun to fail"
+	case NeedsPerson:
+		if n.Summary.Class == fetch.ClassMachine {
+			return account + " fails, since this machine is in trouble"
+		}
+		return account + " fails and needs a person"
+	case StillFailing:
+		return account + " is still failing"
+	case Recovered:
+		return account + " does well again"
+	}
+	if len(n.Refused) == 1 {
+		return account + ": a message cannot be delivered"
+	}
+	return fmt.Sprintf("%s: %d messages cannot be delivered", account, len(n.Refused))
+}
+
+// text says it in full.
+func (n News) text() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s.\n\n", n.String())
+	// fact leaves out what is not known.
+	fact := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(&b, "%-13s %s\n", name+":", value)
+		}
+	}
+	if n.Kind == Refused {
+		for _, r := range n.Refused {
+			fact("message", line(fmt.Sprintf("%q: %s", r.UID, r.Reason)))
+		}
+		return b.String()
+	}
+	if n.Summary.Err != nil {
+		fact("error", line(n.Summary.Err.Error()))
+		fact("hint", line(fetch.Hint(n.Summary.Err)))
+	}
+	fact("since", stamp(n.Since))
+	if n.Kind != Recovered {
+		fact("last success", stamp(n.LastSuccess))
+	}
+	return b.String()
+}
+
+// line makes text fit for one variable or one line.
+func line(s string) string {
+	const most = 2000
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 || r == '\ufffd' {
+			return '?'
+		}
+		return r
+	}, s)
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return s
+}
+
+// scratch returns a file without a name that holds text.
+func scratch(text string) (*os.File, error) {
+	f, err := os.CreateTemp("", "mailhaul-")
+	if err != nil {
+		return nil, err
+	}
+	_ = os.Remove(f.Name()) // else a file of a few lines stays
+	if _, err = io.WriteString(f, text); err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}

@@ -1,0 +1,186 @@
+// Package notify tells a person when an account begins to fail, goes on
+// failing, takes somebody's hand, or does well again: once for each change,
+// not once for each poll.
+package notify
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+// Patience is how long temporary trouble may last before it is Lasting, and
+// the pause before trouble that lasts is told of again.
+const Patience = 24 * time.Hour
+
+// The levels of state.Trouble, from what may pass by itself to what does not.
+const (
+	// Passing trouble is temporary and young.
+	Passing = 1 + iota
+	// Lasting trouble is temporary, but the account has not done well for
+	// longer than Patience, or never.
+	Lasting
+	// Person is trouble that takes a person.
+	Person
+)
+
+// Kind is what has happened.
+type Kind string
+
+// The kinds of news, as MAILHAUL_EVENT has them.
+const (
+	Failing      Kind = "failing"       // the first poll that failed, of temporary trouble
+	NeedsPerson  Kind = "needs-person"  // it will not pass by itself
+	StillFailing Kind = "still-failing" // a day later, and each day from then on
+	Recovered    Kind = "recovered"
+	Refused      Kind = "refused" // messages stay on the server that did not before
+)
+
+// News is a change in how an account does.
+type News struct {
+	Kind    Kind
+	Summary fetch.Summary
+	// Since is when the trouble began, LastSuccess when the account did well
+	// before this poll. LastSuccess is zero if it never did.
+	Since, LastSuccess time.Time
+	// Refused are the messages of the kind Refused.
+	Refused []fetch.Refused
+	// Level is the highest that was told, also of trouble that is over.
+	Level int
+	// Trouble is what the person has been told of with this piece of news,
+	// and is to be remembered by SaveTrouble then, if Remember is set.
+	Trouble  state.Trouble
+	Remember bool
+}
+
+// Urgent reports whether the news is for somebody who wants to be left alone
+// by what passes by itself.
+func (n News) Urgent() bool { return n.Kind == Refused || n.Level > Passing }
+
+// Watch follows the polls of accounts and knows what is news. Its methods may
+// be called from several goroutines.
+type Watch struct {
+	now      func() time.Time
+	mu       sync.Mutex
+	accounts map[string]*watched
+}
+
+type watched struct {
+	state.Health
+	known map[string]bool // the UIDs of messages that are refused
+	fresh []fetch.Refused // in this poll, and not known
+}
+
+// NewWatch looks up what a person knows of accounts. now is the clock.
+func NewWatch(ctx context.Context, store *state.Store, accounts []string, now func() time.Time) (*Watch, error) {
+	health, err := store.Health(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w := &Watch{now: now, accounts: map[string]*watched{}}
+	for _, name := range accounts {
+		a := &watched{Health: health[name], known: map[string]bool{}}
+		st, err := store.Status(ctx, name, 0)
+		if err != nil {
+			return nil, err
+		}
+		for _, row := range st.Refused {
+			a.known[row.UID] = true
+		}
+		w.accounts[name] = a
+	}
+	return w, nil
+}
+
+// See takes an event of a poll and returns what is news about it.
+func (w *Watch) See(e fetch.Event) []News {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch e := e.(type) {
+	case fetch.Refused:
+		if a := w.account(e.Account); !a.known[e.UID] {
+			a.known[e.UID] = true
+			a.fresh = append(a.fresh, e)
+		}
+	case fetch.Finished:
+		return w.account(e.Account).finished(e.Summary, w.now())
+	}
+	return nil
+}
+
+// account returns what is known of an account; one that a reload of the
+// configuration brought is new.
+func (w *Watch) account(name string) *watched {
+	if w.accounts[name] == nil {
+		w.accounts[name] = &watched{known: map[string]bool{}}
+	}
+	return w.accounts[name]
+}
+
+// finished is the one rule of what is news.
+func (a *watched) finished(s fetch.Summary, now time.Time) []News {
+	var all []News
+	n := News{Summary: s, LastSuccess: instant(a.LastSuccess), Since: instant(a.Trouble.Since), Level: a.Trouble.Level}
+	switch {
+	case s.Skipped, s.Started.IsZero(), errors.Is(s.Err, context.Canceled):
+		// It says nothing about the account.
+	case s.Err == nil:
+		if a.Trouble != (state.Trouble{}) {
+			n.Kind, n.Remember = Recovered, true
+			a.Trouble = state.Trouble{}
+			all = append(all, n)
+		}
+		a.LastSuccess = s.Ended.Unix()
+	default:
+		if a.Trouble.Level == 0 || a.Trouble.Since < a.LastSuccess { // over, and nobody was told
+			a.Trouble = state.Trouble{Since: s.Ended.Unix()}
+		}
+		if n.Kind = a.failed(s.Class, now); n.Kind != "" {
+			n.Since, n.Level = instant(a.Trouble.Since), a.Trouble.Level
+			n.Trouble, n.Remember = a.Trouble, true
+			all = append(all, n)
+		}
+	}
+	if len(a.fresh) > 0 {
+		n.Kind, n.Refused, n.Trouble, n.Remember = Refused, a.fresh, state.Trouble{}, false
+		a.fresh = nil
+		all = append(all, n)
+	}
+	return all
+}
+
+// failed returns what a failure is news of, "" if it is none.
+func (a *watched) failed(c fetch.Class, now time.Time) Kind {
+	t, kind := &a.Trouble, Kind("")
+	first := t.Level == 0
+	level := Passing
+	switch {
+	case c >= fetch.ClassOperator:
+		level, kind = Person, NeedsPerson
+	case now.Sub(time.Unix(a.LastSuccess, 0)) > Patience:
+		level, kind = Lasting, StillFailing
+	}
+	if first && level < Person {
+		kind = Failing
+	}
+	if level <= t.Level {
+		if now.Sub(time.Unix(t.Told, 0)) < Patience {
+			return ""
+		}
+		kind = StillFailing
+	}
+	t.Level, t.Told = max(t.Level, level), now.Unix()
+	return kind
+}
+
+// instant returns a time from Unix seconds; 0 is never, the zero time.
+func instant(unix int64) time.Time {
+	if unix == 0 {
+		return time.Time{}
+	}
+	return time.Unix(unix, 0)
+}

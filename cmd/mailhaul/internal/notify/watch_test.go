@@ -1,0 +1,200 @@
+package notify_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/notify"
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+var start = time.Unix(1_700_000_000, 0)
+
+// poll is a poll that ends so long after the start.
+type poll struct {
+	after   time.Duration
+	class   fetch.Class
+	err     error // of a class without trouble
+	skipped bool
+	refused []string // UIDs
+	plain   bool     // by a process that watches nothing
+	want    string   // the news, with ! if they are urgent
+}
+
+const (
+	minute = time.Minute
+	hour   = time.Hour
+	day    = 24 * time.Hour
+	fine   = fetch.ClassFine
+	retry  = fetch.ClassRetry
+	person = fetch.ClassOperator
+	disk   = fetch.ClassMachine
+)
+
+func TestWatch(t *testing.T) {
+	for name, polls := range map[string][]poll{
+		"all well": {{0, fine, nil, false, nil, false, ""}, {after: minute}},
+		"short trouble is not urgent": {
+			{}, {after: hour, class: retry, want: "failing"}, {after: hour + minute, class: retry},
+			{after: 2 * hour, want: "recovered since 1h0m0s"},
+		},
+		"trouble that lasts": {
+			{}, {after: hour, class: retry, want: "failing"}, {after: 23 * hour, class: retry},
+			{after: day + minute, class: retry, want: "still-failing!"}, {after: day + hour, class: retry},
+			{after: 2*day + minute, class: retry, want: "still-failing!"},
+			{after: 2*day + hour, want: "recovered! since 1h0m0s"}, {after: 2*day + 2*hour},
+		},
+		"never well": {
+			{class: retry, want: "failing!"}, {after: hour, class: retry},
+			{after: day, class: retry, want: "still-failing!"}, {after: day + minute, want: "recovered! since 0s"},
+		},
+		"polled once a week": {{}, {after: 7 * day, class: retry, want: "failing!"}},
+		"a person": {
+			{}, {after: hour, class: person, want: "needs-person!"}, {after: 2 * hour, class: person},
+			{after: 3 * hour, class: disk}, {after: 4 * hour, class: retry},
+			{after: 25 * hour, class: person, want: "still-failing!"}, {after: 26 * hour, want: "recovered! since 1h0m0s"},
+		},
+		"first it may pass, then it takes a person": {
+			{}, {after: hour, class: retry, want: "failing"}, {after: 2 * hour, class: person, want: "needs-person!"},
+			{after: 3 * hour, class: retry}, {after: 27 * hour, class: retry, want: "still-failing!"},
+		},
+		"trouble anew": {
+			{}, {after: hour, class: person, want: "needs-person!"}, {after: 2 * hour, want: "recovered! since 1h0m0s"},
+			{after: 3 * hour, class: person, want: "needs-person!"},
+		},
+		"trouble anew, and nobody watched it pass": {
+			{}, {after: hour, class: person, want: "needs-person!"}, {after: 2 * hour, plain: true},
+			{after: 3 * hour, class: person, want: "needs-person!"}, {after: 4 * hour, want: "recovered! since 3h0m0s"},
+		},
+		"somebody looked meanwhile": {
+			{}, {after: hour, class: person, want: "needs-person!"}, {after: 2 * hour, class: person, plain: true}, {after: 3 * hour, class: person},
+		},
+		"what says nothing": {
+			{}, {after: hour, class: person, want: "needs-person!"},
+			{after: 2 * hour, err: &state.HeldError{}, skipped: true},
+			{after: 3 * hour, class: retry, err: fmt.Errorf("hung up: %w", context.Canceled)},
+			{after: 4 * hour, want: "recovered! since 1h0m0s"},
+		},
+		"refused messages, each once": {
+			{refused: []string{"a"}, class: fetch.ClassRefused, want: "refused! a"},
+			{after: hour, refused: []string{"a"}, class: fetch.ClassRefused},
+			{after: 2 * hour, refused: []string{"a", "b", "c"}, class: fetch.ClassRefused, want: "refused! b c"},
+			{after: 3 * hour, refused: []string{"d"}, class: retry, want: "failing; refused! d"},
+			{after: 4 * hour, refused: []string{"e"}, class: fetch.ClassRefused, want: "recovered since 3h0m0s; refused! e"},
+		},
+	} {
+		// One process may see all polls, or each may be another's.
+		for _, mode := range []string{"daemon", "cron"} {
+			if mode == "daemon" && slices.ContainsFunc(polls, func(p poll) bool { return p.plain }) {
+				continue // it looks up only once what others have done
+			}
+			t.Run(name+"/"+mode, func(t *testing.T) {
+				ctx, now := t.Context(), start
+				store, err := state.Open(ctx, filepath.Join(t.TempDir(), "state"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer store.Close()
+				watch := func() *notify.Watch {
+					w, err := notify.NewWatch(ctx, store, []string{"work"}, func() time.Time { return now })
+					if err != nil {
+						t.Fatal(err)
+					}
+					return w
+				}
+				w := watch()
+				for i, p := range polls {
+					if now = start.Add(p.after); mode == "cron" {
+						w = watch()
+					}
+					if got := p.run(t, store, w, now); got != p.want {
+						t.Errorf("poll %d: %q, want %q", i, got, p.want)
+					}
+				}
+			})
+		}
+	}
+}
+
+// run has the poll seen, and recorded as a poll records itself.
+func (p poll) run(t *testing.T, store *state.Store, w *notify.Watch, now time.Time) string {
+	t.Helper()
+	s := fetch.Summary{Account: "work", Started: now, Ended: now, Class: p.class, Err: p.err, Skipped: p.skipped}
+	if p.class > fetch.ClassRefused && p.err == nil {
+		s.Err = errors.New("no answer")
+	}
+	text := ""
+	say := func(all []notify.News) {
+		for _, n := range all {
+			if text != "" {
+				text += "; "
+			}
+			text += string(n.Kind)
+			if n.Urgent() {
+				text += "!"
+			}
+			for _, r := range n.Refused {
+				text += " " + r.UID
+			}
+			if n.Kind == notify.Recovered {
+				text += " since " + n.Since.Sub(start).String()
+			}
+			if n.Remember {
+				check(t, store.SaveTrouble(t.Context(), "work", n.Trouble))
+			}
+		}
+	}
+	for _, uid := range p.refused {
+		check(t, store.Refuse(t.Context(), "work", []state.Refusal{{UID: uid, Reason: "bad"}}))
+		if !p.plain {
+			say(w.See(fetch.Refused{Account: "work", UID: uid, Reason: "bad"}))
+		}
+	}
+	if !p.plain {
+		say(w.See(fetch.Finished{Summary: s}))
+	}
+	if !p.skipped {
+		record := state.Poll{Started: now.Unix(), Ended: now.Unix(), Result: s.Class.String()}
+		if s.Err != nil {
+			record.Error = s.Err.Error()
+		}
+		check(t, store.SavePoll(t.Context(), "work", record))
+	}
+	return text
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A poll that did not begin, and one of an account that a reload brought.
+func TestWatchOdd(t *testing.T) {
+	store, err := state.Open(t.Context(), filepath.Join(t.TempDir(), "state"))
+	check(t, err)
+	defer store.Close()
+	w, err := notify.NewWatch(t.Context(), store, nil, func() time.Time { return start })
+	check(t, err)
+	s := fetch.Summary{Account: "new", Err: errors.New("its turn did not come"), Class: retry}
+	if got := w.See(fetch.Finished{Summary: s}); got != nil {
+		t.Errorf("a poll that did not begin: %v", got)
+	}
+	s.Started, s.Ended = start, start
+	want := []notify.News{{
+		Kind: notify.Failing, Summary: s, Since: start, Level: notify.Lasting, Remember: true,
+		Trouble: state.Trouble{Since: start.Unix(), Told: start.Unix(), Level: notify.Lasting},
+	}}
+	if diff := cmp.Diff(want, w.See(fetch.Finished{Summary: s}), cmp.Comparer(func(a, b error) bool { return a == b })); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/metrics"
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+// countInto has what is observed counted in metrics_file, which write brings
+// up to date.
+func countInto(ctx context.Context, cfg *config.Config, store *state.Store, out reporter) (observe fetch.Observer, write func(), err error) {
+	if cfg.MetricsFile == "" {
+		return func(fetch.Event) {}, func() {}, nil
+	}
+	success, err := successes(ctx, store)
+	if err != nil {
+		return nil, nil, err
+	}
+	f := metrics.NewFile(cfg.MetricsFile, thisBuild(), accountNames(cfg), success)
+	return f.Observe, func() {
+		if err := f.Write(); err != nil {
+			out.note(fmt.Sprintf("metrics_file: %v", err))
+		}
+	}, nil
+}
+
+// successes returns when each account last did well.
+func successes(ctx context.Context, store *state.Store) (map[string]time.Time, error) {
+	health, err := store.Health(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]time.Time{}
+	for name, h := range health {
+		if h.LastSuccess > 0 {
+			all[name] = time.Unix(h.LastSuccess, 0)
+		}
+	}
+	return all, nil
+}
+
+func accountNames(cfg *config.Config) []string {
+	names := make([]string, len(cfg.Accounts))
+	for i, a := range cfg.Accounts {
+		names[i] = a.Name
+	}
+	return names
+}
+
+// observers returns one Observer for many.
+func observers(all ...fetch.Observer) fetch.Observer {
+	return func(e fetch.Event) {
+		for _, observe := range all {
+			observe(e)
+		}
+	}
+}

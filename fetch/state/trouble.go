@@ -1,0 +1,56 @@
+package state
+
+import (
+	"context"
+	"database/sql"
+)
+
+// Trouble is what a person was told of an account that does not do well. Times
+// are Unix seconds.
+type Trouble struct {
+	// Since is when the first poll failed, Told when the person was last told.
+	Since, Told int64
+	// Level is how grave it was said to be, by a scale of the caller's.
+	Level int
+}
+
+// Health is how an account was doing when it was last polled.
+type Health struct {
+	// LastSuccess is when the latest poll that failed in nothing ended, in
+	// Unix seconds; 0 is never.
+	LastSuccess int64
+	// Trouble is what a person was told, zero if it was nothing.
+	Trouble Trouble
+}
+
+// Health returns how all accounts that are remembered were doing, by name.
+func (s *Store) Health(ctx context.Context) (map[string]Health, error) {
+	const op = "read the accounts"
+	rows, err := s.read.QueryContext(ctx, `
+		SELECT name, last_success, coalesce(since, 0), coalesce(told, 0), coalesce(level, 0)
+		FROM accounts LEFT JOIN troubles ON account = id`)
+	all := map[string]Health{}
+	_, err = collect(rows, err, s.path, op, func(rows *sql.Rows) (name string, err error) {
+		var h Health
+		err = rows.Scan(&name, &h.LastSuccess, &h.Trouble.Since, &h.Trouble.Told, &h.Trouble.Level)
+		all[name] = h
+		return name, err
+	})
+	return all, err
+}
+
+// SaveTrouble remembers what a person was told of an account. The zero Trouble
+// says that it does well again.
+func (s *Store) SaveTrouble(ctx context.Context, account string, t Trouble) error {
+	return s.change(ctx, "note the trouble", func(x *tx) error {
+		id, err := x.account(account)
+		if err != nil {
+			return err
+		}
+		if t == (Trouble{}) {
+			return x.exec("DELETE FROM troubles WHERE account = ?", id)
+		}
+		return x.exec("INSERT OR REPLACE INTO troubles (account, since, told, level) VALUES (?, ?, ?, ?)",
+			id, t.Since, t.Told, t.Level)
+	})
+}
