@@ -1,6 +1,6 @@
 # make help lists the targets.
 .DEFAULT_GOAL := build
-.PHONY: build test crash lint fuzz cross demo install clean help
+.PHONY: build test crash bench lint fuzz cross demo install clean help
 
 PREFIX ?= /usr/local
 # How long each fuzz target runs in make test and make fuzz.
@@ -27,6 +27,12 @@ crash: ## prove at length that no crash loses or repeats mail (on Linux)
 	go test -count=1 -timeout 3h ./fetch ./fetch/modeltest ./deliver/maildir ./deliver/mbox
 	go test -count=1 -timeout 1h -v -skip '^TestKill$$' ./cmd/mailhaul/internal/crashtest
 	go test -count=1 -timeout 3h -v -run '^TestKill$$' ./cmd/mailhaul/internal/crashtest
+
+# ARGS may choose: -scenario a,c -runs 3 -tools drain,mailhaul,mpop
+bench: ## measure mailhaul beside other fetchers; writes docs/benchmarks.md
+	.ci/deps
+	.ci/bench-deps
+	go run ./cmd/mailhaul/internal/bench -out docs/benchmarks.md $(ARGS)
 
 lint: ## gofmt, vet, staticcheck, who imports whom
 	.ci/lint

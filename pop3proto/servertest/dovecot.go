@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"testing"
 )
 
 // DovecotOptions says what a Dovecot is to offer.
@@ -19,6 +18,9 @@ type DovecotOptions struct {
 	Mechanisms []string
 	// Config is added to the configuration.
 	Config string
+	// Parent is where the server's folder is made; by default where temporary
+	// files go. Its path must be short: there are sockets in it.
+	Parent string
 	// Introspect, unless empty, is the address where Dovecot asks about the
 	// access tokens of xoauth2 and oauthbearer (RFC 7662).
 	Introspect string
@@ -26,7 +28,7 @@ type DovecotOptions struct {
 
 // Dovecot starts a Dovecot 2.3. Without one the test is skipped, or fails
 // where servers are required.
-func Dovecot(tb testing.TB, o DovecotOptions) *Server {
+func Dovecot(tb TB, o DovecotOptions) *Server {
 	tb.Helper()
 	program, ok := look("dovecot")
 	if !ok {
@@ -47,7 +49,7 @@ func Dovecot(tb testing.TB, o DovecotOptions) *Server {
 		}
 	}
 
-	s := newServer(tb)
+	s := newServer(tb, o.Parent)
 	users := filepath.Join(s.dir, "users")
 	if err := os.WriteFile(users, nil, 0o644); err != nil {
 		tb.Fatal(err)

@@ -20,7 +20,7 @@ func (s *Server) Fill(user string, msgs ...[]byte) [][]byte {
 		stored := s.tag(bytes.ReplaceAll(msg, []byte("\r\n"), []byte("\n")))
 		s.stored++
 		name := fmt.Sprintf("%d.M1P1.servertest", 1_000_000_000+s.stored)
-		file := filepath.Join(s.maildir(user), "new", name)
+		file := filepath.Join(s.Maildir(user), "new", name)
 		if err := os.WriteFile(file, stored, 0o600); err != nil {
 			s.tb.Fatal(err)
 		}
@@ -36,7 +36,7 @@ func (s *Server) Fill(user string, msgs ...[]byte) [][]byte {
 // form that Fill returned.
 func (s *Server) Messages(user string) [][]byte {
 	s.tb.Helper()
-	files, err := filepath.Glob(filepath.Join(s.maildir(user), "[cn][ue][rw]", "*"))
+	files, err := filepath.Glob(filepath.Join(s.Maildir(user), "[cn][ue][rw]", "*"))
 	if err != nil {
 		s.tb.Fatal(err)
 	}
@@ -63,8 +63,8 @@ func wireForm(stored []byte) []byte {
 	return wire
 }
 
-// maildir is where the user's mail is. Both servers are told to look there.
-func (s *Server) maildir(user string) string {
+// Maildir is where the user's mail is. Both servers are told to look there.
+func (s *Server) Maildir(user string) string {
 	return filepath.Join(s.home(user), "INBOX")
 }
 
@@ -74,7 +74,7 @@ func (s *Server) home(user string) string {
 
 func (s *Server) makeMaildir(user string) error {
 	for _, sub := range []string{"cur", "new", "tmp"} {
-		if err := os.MkdirAll(filepath.Join(s.maildir(user), sub), 0o700); err != nil {
+		if err := os.MkdirAll(filepath.Join(s.Maildir(user), sub), 0o700); err != nil {
 			return err
 		}
 	}

@@ -31,7 +31,7 @@ func Mailutils(tb testing.TB) *Server {
 	if os.Getuid() != 0 {
 		tb.Skip("NOT TESTED: GNU Mailutils pop3d starts for root only")
 	}
-	s := newServer(tb)
+	s := newServer(tb, "")
 	s.tag = withUIDL
 	for _, sub := range []string{"passwd", "locks"} {
 		if err := os.Mkdir(filepath.Join(s.dir, sub), 0o700); err != nil {

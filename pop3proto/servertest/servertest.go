@@ -19,6 +19,21 @@ import (
 	"testing"
 )
 
+// TB is what a server needs of the test that runs it: a testing.TB, or what a
+// program that is no test makes of one. Fatal and Fatalf do not return.
+type TB interface {
+	Helper()
+	Cleanup(func())
+	Failed() bool
+	Logf(format string, args ...any)
+	Errorf(format string, args ...any)
+	Skipf(format string, args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
+var _ TB = testing.TB(nil)
+
 // Server is a POP3 server that runs until the test ends.
 type Server struct {
 	// Addr offers plain POP3 and STLS; passwords are taken on either.
@@ -29,7 +44,7 @@ type Server struct {
 	// is good for localhost and 127.0.0.1.
 	CAFile string
 
-	tb       testing.TB
+	tb       TB
 	dir      string
 	cert     certificate
 	uid, gid int
@@ -58,12 +73,13 @@ func (s *Server) AddUser(user, pass string) {
 	}
 }
 
-// newServer makes the folder of a server, with its certificate. The folder is
+// newServer makes the folder of a server in parent, or where temporary files
+// go, with its certificate. The folder is
 // not tb.TempDir: its name must be short enough for the sockets in it, and
 // the server's unprivileged processes must be able to enter it.
-func newServer(tb testing.TB) *Server {
+func newServer(tb TB, parent string) *Server {
 	tb.Helper()
-	dir, err := os.MkdirTemp("", "pop3-")
+	dir, err := os.MkdirTemp(parent, "pop3-")
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -113,7 +129,7 @@ func appendTo(file, line string) error {
 // missing ends a test that needs a server which is not installed. On a
 // developer's machine that skips the test; where the servers must be there,
 // it fails.
-func missing(tb testing.TB, what string) {
+func missing(tb TB, what string) {
 	tb.Helper()
 	if os.Getenv("MAILHAUL_REQUIRE_SERVERS") == "1" || os.Getenv("CI") != "" {
 		tb.Fatalf("%s is missing; run .ci/deps", what)

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestMain lets the test binary be what the bench starts of itself.
+func TestMain(m *testing.M) {
+	if os.Getenv(roleVariable) != "" || len(os.Args) > 1 && os.Args[1] == drainName {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// TestBench runs the bench in small, without the peers: what the real one
+// finds of them it verifies itself.
+func TestBench(t *testing.T) {
+	if _, err := exec.LookPath("dovecot"); err != nil && os.Getenv("MAILHAUL_REQUIRE_SERVERS") != "1" {
+		t.Skip("NOT TESTED: dovecot is missing; run .ci/deps to install it")
+	}
+	b := &bench{err: t.Output(), runs: 1, patience: time.Hour, limit: time.Minute, tools: []string{drainName, "mailhaul"}}
+	defer b.tearDown()
+	if err := b.setUp(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.build(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	named := func(name string) scenario {
+		chosen, err := choose(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return chosen[0]
+	}
+	one, tls, many, keep := named("a"), named("b"), named("d"), named("g")
+	one.messages, tls.messages = 10, 3
+	many.accounts, many.messages, many.rtt = 3, 2, time.Millisecond
+	keep.accounts, keep.messages, keep.rtt = 2, 3, time.Millisecond
+	for _, sc := range []scenario{one, tls, many, keep} {
+		o, err := b.measure(t.Context(), sc)
+		if err != nil {
+			t.Fatalf("%s: %v", sc.name, err)
+		}
+		for _, r := range o.Results {
+			if r.Failure != "" {
+				t.Errorf("%s: %s: %s", sc.name, r.Contender, r.Failure)
+			}
+			if !r.Many && !slices.Contains([]int64{1, int64(sc.accounts)}, r.Line.Connections) {
+				t.Errorf("%s: %s has made %d connections for %d accounts", sc.name, r.Contender, r.Line.Connections, sc.accounts)
+			}
+			if r.Line.Turns < 3 || r.median(func(u usage) float64 { return u.CPU }) == 0 || r.peak() == 0 {
+				t.Errorf("%s: %s was not measured: %+v", sc.name, r.Contender, r)
+			}
+		}
+		t.Logf("\n%s", o.table(sc))
+	}
+}
+
+// TestVerify sees that a delivery that is not whole is found out.
+func TestVerify(t *testing.T) {
+	dir := t.TempDir() + "/Maildir"
+	if err := makeMaildir(dir, os.Getuid()); err != nil {
+		t.Fatal(err)
+	}
+	first, second := firstField+"1;\nSubject: a\n\n.dot\n", firstField+"2;\nSubject: b\n\ntext\n"
+	want := []sum{sumOf([]byte(first)), sumOf([]byte(second))}
+	put := func(name, text string) {
+		if err := os.WriteFile(dir+"/new/"+name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func(what string, stuffed, good bool) {
+		t.Helper()
+		if err := verify(dir, want, stuffed); (err == nil) != good {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	put("1", "Received: by somebody\n"+first)
+	check("one is lost", false, false)
+	put("2", strings.ReplaceAll(second, "\n", "\r\n"))
+	check("all are there", false, true)
+	put("3", second)
+	check("one is there twice", false, false)
+	put("3", "")
+	check("there is an empty file", false, false)
+	if err := os.Remove(dir + "/new/3"); err != nil {
+		t.Fatal(err)
+	}
+	put("1", strings.ReplaceAll(first, ".dot", "..dot"))
+	check("one has a dot too many", false, false)
+	check("which is the wire's", true, true)
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Machine is where something was measured, and with what.
+type Machine struct {
+	CPU    string   `json:"cpu"`
+	Cores  int      `json:"cores"`
+	Memory string   `json:"memory"`
+	Kernel string   `json:"kernel"`
+	Disk   string   `json:"disk"` // the kind of the file system that fetchers write to
+	Sync   float64  `json:"sync"` // milliseconds that a new file of 8 KiB takes to be on it
+	Tools  []string `json:"tools"`
+}
+
+// Name tells machines apart.
+func (m Machine) Name() string { return fmt.Sprint(m.CPU, m.Cores, m.Kernel, m.Disk) }
+
+func (b *bench) machine(ctx context.Context) (Machine, error) {
+	say := func(argv ...string) string {
+		out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).Output()
+		if err != nil {
+			return "unknown"
+		}
+		return strings.TrimSpace(string(out))
+	}
+	m := Machine{
+		CPU: find("/proc/cpuinfo", `model name\s*:\s*(.+)`), Cores: runtime.NumCPU(),
+		Memory: find("/proc/meminfo", `MemTotal:\s*(.+)`),
+		Kernel: say("uname", "-sr"), Disk: say("stat", "-f", "-c", "%T", b.disk),
+	}
+	for _, program := range [][]string{
+		{b.our, "mailhaul"}, {"fetchmail", "fetchmail"}, {"mpop", "mpop"}, {"getmail", "getmail6"}, {"fdm", "fdm"}, {"dovecot", "dovecot-core"},
+	} {
+		if program[1] == "mailhaul" {
+			m.Tools = append(m.Tools, say(b.our, "--version"))
+		} else if v := say("dpkg-query", "-W", "-f", "${Version}", program[1]); v != "unknown" && v != "" {
+			m.Tools = append(m.Tools, strings.TrimSuffix(program[1], "-core")+" "+v)
+		}
+	}
+	var err error
+	m.Sync, err = timeSync(b.disk)
+	return m, err
+}
+
+// find returns what a pattern captures in a file of the system.
+func find(file, pattern string) string {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "unknown"
+	}
+	if match := regexp.MustCompile(pattern).FindSubmatch(text); match != nil {
+		return string(match[1])
+	}
+	return "unknown"
+}
+
+// timeSync returns the median of how long a new file takes to be on the disk.
+func timeSync(dir string) (milliseconds float64, err error) {
+	var times []float64
+	for i := range 100 {
+		f, err := os.Create(filepath.Join(dir, fmt.Sprintf("sync-%d", i)))
+		if err != nil {
+			return 0, err
+		}
+		began := time.Now()
+		_, err = f.Write(make([]byte, 8<<10))
+		if err == nil {
+			err = f.Sync()
+		}
+		times = append(times, float64(time.Since(began).Microseconds())/1000)
+		f.Close()
+		if err != nil {
+			return 0, err
+		}
+		if err := os.Remove(f.Name()); err != nil {
+			return 0, err
+		}
+	}
+	slices.Sort(times)
+	return times[len(times)/2], nil
+}
