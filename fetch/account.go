@@ -63,6 +63,8 @@ type Account struct {
 	Quarantine *Target
 	Headers    Headers
 
+	// Every is how often Run polls the account; 0 is five minutes.
+	Every time.Duration
 	// Budget bounds a whole poll, whatever the server does; 0 is one hour. What
 	// has come in whole by then is still committed.
 	Budget time.Duration

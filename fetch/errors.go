@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"time"
 
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/fetch/state"
@@ -86,6 +87,30 @@ type greetingError struct{ err error }
 func (e *greetingError) Error() string { return e.err.Error() }
 func (e *greetingError) Unwrap() error { return e.err }
 
+// PauseError means that an account was not polled, since its server wants no
+// login yet.
+type PauseError struct {
+	Account string
+	Until   time.Time
+	Why     string
+}
+
+// Error says until when, and why.
+func (e *PauseError) Error() string {
+	return fmt.Sprintf("the server wants a pause until %s: %s", e.Until.Local().Format(time.DateTime), e.Why)
+}
+
+// DoubtfulError is a login that was refused though the last ones were not.
+// Servers in trouble refuse good passwords, so that it needs a person only if
+// it is refused again and again.
+type DoubtfulError struct{ Err error }
+
+// Error is that of the refusal.
+func (e *DoubtfulError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the refusal.
+func (e *DoubtfulError) Unwrap() error { return e.Err }
+
 var (
 	// errNotEncrypted stops a login that would send a password in the clear.
 	errNotEncrypted = errors.New("the connection is not encrypted")
@@ -160,6 +185,12 @@ func advise(err error) (Class, string) {
 	}
 	if _, ok := errors.AsType[*state.HeldError](err); ok {
 		return ClassFine, ""
+	}
+	if _, ok := errors.AsType[*PauseError](err); ok {
+		return ClassFine, ""
+	}
+	if _, ok := errors.AsType[*DoubtfulError](err); ok {
+		return ClassRetry, doubtHint
 	}
 	if e, ok := errors.AsType[*state.Error](err); ok {
 		switch {
@@ -269,6 +300,8 @@ func adviseReply(e *pop3proto.ReplyError, login bool) (Class, string) {
 	}
 	return ClassRetry, ""
 }
+
+const doubtHint = "this login worked before: the server may be in trouble, and mailhaul tries again; if the password was changed, set the new one"
 
 const passwordHint = "check user and password; some providers want POP3 switched on first, or an app password"
 

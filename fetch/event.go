@@ -3,6 +3,9 @@ package fetch
 import (
 	"crypto/tls"
 	"time"
+
+	"github.com/mailhaul/mailhaul/fetch/state"
+	"github.com/mailhaul/mailhaul/pop3proto"
 )
 
 // Observer is told what happens during polls. It may be called from several
@@ -99,8 +102,18 @@ type Summary struct {
 	// Waiting messages landed and are due for deletion, which the server has
 	// not confirmed.
 	Waiting int
-	// Skipped is set when another process is polling the account.
+	// Skipped is set when another process is polling the account, or its
+	// server wants a pause.
 	Skipped bool
+	// LoggedIn is when the server last let us in, LoginDelay the time that it
+	// wants between two logins (RFC 2449 §6.5); 0 if it does not say.
+	LoggedIn   time.Time
+	LoginDelay time.Duration
+	// Rest is set when the poll ended before the maildrop was empty, since
+	// the server wants a pause before the next login.
+	Rest bool
+	// Schedule is what was recorded for the next poll.
+	Schedule state.Schedule
 	// Dry is set when nothing was changed: ToFetch, ToFetchOctets and
 	// ToDelete say what would have been.
 	Dry               bool
@@ -110,4 +123,9 @@ type Summary struct {
 	// Classify(Err), or ClassRefused if only messages were refused.
 	Err   error
 	Class Class
+
+	// refused is the answer of a server that did not want a login now.
+	refused *pop3proto.ReplyError
+	// next is when Run is to poll again.
+	next time.Time
 }

@@ -235,7 +235,7 @@ var scenarios = []scenario{
 func refusal(text string, class fetch.Class, hint string) scenario {
 	return scenario{
 		name: "login: " + text, faults: []pop3test.Fault{pop3test.ReplyErr(pop3test.Login, text)},
-		class: class, left: uids, says: "cannot log in", hint: hint, polls: 2,
+		class: class, left: uids, says: "cannot log in", hint: hint, polls: 2, pause: 2 * time.Minute,
 	}
 }
 

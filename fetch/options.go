@@ -24,6 +24,8 @@ type Options struct {
 	// their way are still delivered, what landed is deleted, and the server
 	// is told. Cancelling the context of a poll hangs up instead.
 	Drain <-chan struct{}
+	// Insist polls an account even while its server wants a pause.
+	Insist bool
 	// KeepAll deletes nothing from any server this time.
 	KeepAll bool
 	// DryRun logs in, lists and plans, and changes nothing anywhere.
@@ -32,6 +34,8 @@ type Options struct {
 	Host string
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
+
+	regular bool // by Run, so that the next poll is known
 }
 
 func (o *Options) now() time.Time {
@@ -75,7 +79,9 @@ type State interface {
 	Keep(ctx context.Context, account string, at int64, h state.Housekeeping) error
 	// MarkDeleted records that the server confirmed deletions.
 	MarkDeleted(ctx context.Context, account string, at int64, uids []string) error
-	// SavePoll records how a poll went.
+	// Schedule returns what is remembered for the next poll.
+	Schedule(ctx context.Context, account string) (state.Schedule, error)
+	// SavePoll records how a poll went, and its Schedule.
 	SavePoll(ctx context.Context, account string, p state.Poll) error
 }
 

@@ -11,7 +11,6 @@ import (
 
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/fetch/state"
-	"github.com/mailhaul/mailhaul/pop3proto"
 )
 
 const defaultBudget = time.Hour
@@ -27,9 +26,9 @@ func (a *Account) Poll(ctx context.Context, o Options) Summary {
 	o.report(Started{Account: a.Name, Meter: meter})
 	s.Err = a.poll(ctx, &o, &s, meter)
 	s.Ended = o.now()
-	if held := (*state.HeldError)(nil); errors.As(s.Err, &held) {
-		s.Skipped = true
-	}
+	_, held := errors.AsType[*state.HeldError](s.Err)
+	_, early := errors.AsType[*PauseError](s.Err)
+	s.Skipped = held || early
 	s.Class = Classify(s.Err)
 	if s.Err == nil && s.Refused > 0 {
 		s.Class = ClassRefused
@@ -53,6 +52,14 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 		return err
 	}
 	defer lease.Release()
+	was, err := o.State.Schedule(ctx, a.Name)
+	if err != nil {
+		return err
+	}
+	if until := notBefore(was, o.now()); !until.IsZero() && !o.Insist {
+		s.Schedule = was
+		return &PauseError{Account: a.Name, Until: until, Why: was.Pause}
+	}
 	unanswered, broken, err := a.settle(ctx, o)
 	if err == nil {
 		down := map[string]error{}
@@ -66,6 +73,8 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 	if _, spent := errors.AsType[errBudget](context.Cause(ctx)); spent && errors.Is(err, context.DeadlineExceeded) {
 		err = context.Cause(ctx)
 	}
+	err = doubt(err, was)
+	s.Schedule = a.reschedule(was, s, err, o)
 	return errors.Join(err, a.save(ctx, o, s, err))
 }
 
@@ -91,8 +100,9 @@ func (a *Account) sessions(ctx context.Context, o *Options, next session) error 
 			o.report(Noticed{a.Name, fmt.Sprintf("%v; connecting again", err)})
 			died = err
 			cuts++
-		case s.summary.Sessions > 1 && tooSoon(err):
+		case s.summary.Sessions > 1 && s.summary.refused != nil:
 			// The pause that the server wants comes before the next poll.
+			s.summary.Rest = true
 			o.report(Noticed{a.Name, fmt.Sprintf("the rest comes with the next poll: %v", err)})
 			return died
 		case err != nil || !more:
@@ -100,18 +110,37 @@ func (a *Account) sessions(ctx context.Context, o *Options, next session) error 
 		default:
 			died = nil
 		}
+		if !a.waitForLogin(ctx, o, s.summary) {
+			return died
+		}
 	}
 }
 
-// tooSoon reports whether the server only wants a pause between two sessions
-// (RFC 2449 §8.1).
-func tooSoon(err error) bool {
-	login, ok := errors.AsType[*LoginError](err)
-	if !ok {
+// longestWait is how long a poll waits between two of its logins, where the
+// server asks for that; else it leaves the rest to the next poll.
+const longestWait = time.Minute
+
+// waitForLogin waits until the server takes another login. It returns false
+// if there is to be none in this poll.
+func (a *Account) waitForLogin(ctx context.Context, o *Options, s *Summary) bool {
+	wait := nextLogin(s.LoggedIn, s.LoginDelay).Sub(o.now())
+	if s.LoginDelay == 0 || wait <= 0 {
+		return true
+	}
+	if wait > longestWait {
+		s.Rest = true
+		o.report(Noticed{a.Name, fmt.Sprintf("the server wants %v between two logins: the rest comes with the next poll", s.LoginDelay)})
 		return false
 	}
-	r, ok := errors.AsType[*pop3proto.ReplyError](login)
-	return ok && (r.Code == pop3proto.CodeLoginDelay || r.Code == pop3proto.CodeInUse)
+	pause := time.NewTimer(wait)
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+		return true
+	case <-ctx.Done():
+	case <-o.Drain:
+	}
+	return false
 }
 
 // save records how the poll went, for status.
@@ -120,6 +149,7 @@ func (a *Account) save(ctx context.Context, o *Options, s *Summary, err error) e
 		Started: s.Started.Unix(), Ended: o.now().Unix(),
 		Result: Classify(err).String(), Hint: Hint(err),
 		Fetched: s.Fetched, Deleted: s.Deleted, Listed: s.Listed, Bytes: s.Bytes,
+		Schedule: &s.Schedule,
 	}
 	if err != nil {
 		p.Error = err.Error()

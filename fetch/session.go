@@ -64,13 +64,16 @@ func (s *session) open(ctx context.Context) error {
 	if r := s.report; r != nil {
 		r.TLS, r.Greeting, r.Before, r.Offered = connected.State, c.Greeting(), before, offers(c, before)
 	}
+	s.wantPause(before)
 	mech, err := s.login(ctx, c, before)
 	if r := s.report; r != nil {
 		r.Mechanism = mech
 	}
 	if err != nil {
+		s.summary.refused = pauseAsked(err)
 		return err
 	}
+	s.summary.LoggedIn = s.opts.now()
 	s.opts.report(LoggedIn{Account: s.Name, Mechanism: mech})
 	// RFC 2449 §3: what a server can do may depend on who asks. Gmail offers
 	// TOP and PIPELINING only now.
@@ -81,6 +84,7 @@ func (s *session) open(ctx context.Context) error {
 	if r := s.report; r != nil {
 		r.After = after
 	}
+	s.wantPause(after) // this user's, no longer the longest of all
 	s.pipelined = server.Window != 1 && after.Has("PIPELINING")
 	return nil
 }

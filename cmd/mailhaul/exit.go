@@ -48,6 +48,9 @@ func exitCode(err error) int {
 	if e, ok := errors.AsType[*loginError](err); ok {
 		return e.exit()
 	}
+	if _, ok := errors.AsType[*state.HeldError](err); ok {
+		return exitRetry
+	}
 	if _, ok := errors.AsType[*state.Error](err); ok {
 		return classExit[fetch.Classify(err)]
 	}
@@ -106,6 +109,9 @@ func hintOf(err error) string {
 	}
 	if _, ok := errors.AsType[*state.Error](err); ok {
 		return fetch.Hint(err)
+	}
+	if _, ok := errors.AsType[*state.HeldError](err); ok {
+		return "end it first; kill -HUP has it read its configuration again"
 	}
 	return oauthHint(err)
 }

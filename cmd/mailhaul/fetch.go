@@ -90,7 +90,7 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 	scheduler := fetch.Scheduler{Parallel: cfg.Parallel, PerHost: cfg.PerHost}
 	summaries := scheduler.Once(ctx, accounts, fetch.Options{
 		State: store, Sinks: w.sinks, Scratch: cfg.State, Observer: observers(out.observe, count), Drain: drain,
-		KeepAll: o.keep, DryRun: o.dry, Host: w.host,
+		KeepAll: o.keep, DryRun: o.dry, Host: w.host, Insist: len(o.names) > 0,
 	})
 	classes := make([]fetch.Class, len(summaries))
 	for i, s := range summaries {

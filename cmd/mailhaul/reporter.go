@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 	"github.com/mailhaul/mailhaul/fetch"
@@ -25,6 +26,9 @@ func newReporter(std stdio, o fetchOptions, accounts []config.Account, w *wiring
 		t := &textReporter{out: std.err, err: std.err, verbose: o.verbose, targets: map[string]string{}}
 		if o.dry {
 			t.out = std.out // what a dry run finds is its result
+		}
+		if o.verbose {
+			t.clock = time.TimeOnly
 		}
 		t.paint = painter(isTerminal(t.out))
 		for _, a := range accounts {

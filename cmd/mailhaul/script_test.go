@@ -54,6 +54,8 @@ func TestScripts(t *testing.T) {
 			"reached":       reached,
 			"appears":       appears,
 			"release":       release,
+			"order":         order,
+			"signal":        sendSignal,
 		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
@@ -154,6 +156,17 @@ func appears(ts *testscript.TestScript, _ bool, args []string) {
 		time.Sleep(time.Millisecond)
 	}
 	ts.Fatalf("%q did not appear in %s", args[1], args[0])
+}
+
+// signal NAME FILE sends a signal to the process whose number is in a file.
+func sendSignal(ts *testscript.TestScript, _ bool, args []string) {
+	pid, err := strconv.Atoi(strings.TrimSpace(ts.ReadFile(args[1])))
+	ts.Check(err)
+	number := unix.SignalNum("SIG" + args[0])
+	if number == 0 || pid <= 1 {
+		ts.Fatalf("usage: signal NAME FILE")
+	}
+	ts.Check(unix.Kill(pid, number))
 }
 
 // deadline is for what must happen at once; a test that waits for it fails.

@@ -130,6 +130,11 @@ func (s *popserver) order(ts *testscript.TestScript, word []string, rest string)
 	}
 }
 
+// order SERVER ORDER… gives a server that runs an order of startServer.
+func order(ts *testscript.TestScript, _ bool, args []string) {
+	named(ts)[args[0]].order(ts, args[1:], strings.Join(args[2:], " "))
+}
+
 // certificate makes one for a host, and trusts it in NAME.pem.
 func certificate(ts *testscript.TestScript, name string, args []string) *tls.Config {
 	opts := pop3test.CertOptions{Hosts: args[:1]}

@@ -38,3 +38,23 @@ func drainOnSignal(ctx context.Context, say func()) (context.Context, <-chan str
 	}()
 	return ctx, drain, func() { signal.Stop(signals); cancel() }
 }
+
+// daemonSignal are the signals that a daemon obeys.
+type daemonSignal struct {
+	end, reload, now chan os.Signal
+}
+
+// daemonSignals has them received until stop.
+func daemonSignals() daemonSignal {
+	s := daemonSignal{make(chan os.Signal, 2), make(chan os.Signal, 1), make(chan os.Signal, 1)}
+	signal.Notify(s.end, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(s.reload, syscall.SIGHUP)
+	signal.Notify(s.now, syscall.SIGUSR1)
+	return s
+}
+
+func (s daemonSignal) stop() {
+	signal.Stop(s.end)
+	signal.Stop(s.reload)
+	signal.Stop(s.now)
+}

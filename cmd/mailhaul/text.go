@@ -18,7 +18,8 @@ type textReporter struct {
 	serial
 	out, err io.Writer
 	verbose  bool
-	width    int // of the longest account name
+	clock    string // layout of the time before each line; empty is none
+	width    int    // of the longest account name
 	targets  map[string]string
 	paint    func(colour, text string) string
 }
@@ -58,18 +59,23 @@ func (t *textReporter) observe(e fetch.Event) {
 }
 
 func (t *textReporter) note(text string) {
-	t.do(func() { fmt.Fprintf(t.err, "mailhaul: %s\n", text) })
+	t.do(func() { fmt.Fprintf(t.err, "%smailhaul: %s\n", t.now(), text) })
 }
 
-// line writes what is to say of an account. Only verbose lines need a clock:
-// under cron the mail that they come in has one.
+// line writes what is to say of an account. Of what fetch writes, only verbose
+// lines need a clock: under cron the mail that they come in has one.
 func (t *textReporter) line(account, text string) {
-	clock := ""
-	if t.verbose {
-		clock = time.Now().Format("15:04:05 ")
-	}
+	clock := t.now()
 	pad := strings.Repeat(" ", max(0, t.width-len([]rune(account))))
 	fmt.Fprintf(t.out, "%s%s: %s%s\n", clock, account, pad, text)
+}
+
+// now returns the time as it stands before a line.
+func (t *textReporter) now() string {
+	if t.clock == "" {
+		return ""
+	}
+	return time.Now().Format(t.clock + " ")
 }
 
 // finished writes the one line of an account, and the hint to it.

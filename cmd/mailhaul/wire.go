@@ -117,6 +117,7 @@ func (w *wiring) account(a config.Account) *fetch.Account {
 		MaxMessages: a.MaxMessages,
 		Deliver:     w.targets(a.Deliver),
 		Headers:     fetch.Headers{Received: a.ReceivedHeader, DeliveredTo: a.DeliveredTo, ReturnPath: a.ReturnPath},
+		Every:       a.Every,
 		Budget:      a.TimeLimit,
 	}
 	account.Kerberos = mech.Kerberos{Keytab: a.Keytab}

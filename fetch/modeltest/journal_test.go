@@ -277,6 +277,11 @@ func (j *journal) Refuse(_ context.Context, _ string, rs []state.Refusal) error 
 	return fmt.Errorf("a message was refused: %+v", rs)
 }
 
+// Schedule returns nothing: no server of the model asks for a pause.
+func (j *journal) Schedule(context.Context, string) (state.Schedule, error) {
+	return state.Schedule{}, nil
+}
+
 // SavePoll is for status only.
 func (j *journal) SavePoll(context.Context, string, state.Poll) error {
 	j.sync() // as every commit does

@@ -39,9 +39,10 @@ func (e *Error) Error() string { return fmt.Sprintf("%s: %s: %v", e.Path, e.Op, 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// HeldError is returned by Lease while an account is being polled already.
+// HeldError is returned by Lease while an account is being polled already, and
+// by DaemonLease while a daemon runs.
 type HeldError struct {
-	Account string
+	Account string // empty for the daemon's
 	// PID is the process that polls it, and Since when it began; both are
 	// zero if they could not be read.
 	PID   int
@@ -50,11 +51,14 @@ type HeldError struct {
 
 // Error says who polls the account since when.
 func (e *HeldError) Error() string {
-	if e.PID == 0 {
-		return fmt.Sprintf("account %q is being polled already", e.Account)
+	text := "a daemon is running on this state folder already"
+	if e.Account != "" {
+		text = fmt.Sprintf("account %q is being polled already", e.Account)
 	}
-	return fmt.Sprintf("account %q is being polled already, by process %d since %s",
-		e.Account, e.PID, e.Since.Format(time.DateTime))
+	if e.PID == 0 {
+		return text
+	}
+	return fmt.Sprintf("%s, by process %d since %s", text, e.PID, e.Since.Format(time.DateTime))
 }
 
 // Machine reports whether err means that this machine is in trouble: a full

@@ -29,20 +29,29 @@ type Lease struct {
 // has the same state folder. If it is held the error is a *HeldError, at
 // once; other errors are *Error.
 func (s *Store) Lease(ctx context.Context, account string) (*Lease, error) {
-	if s.write == nil {
-		return nil, ErrReadOnly
-	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	// An account's name may hold any character and be longer than a file's.
 	sum := sha256.Sum256([]byte(account))
-	path := filepath.Join(s.dir, leaseFolder, fmt.Sprintf("%x.lock", sum[:16]))
+	return s.lease(fmt.Sprintf("%x.lock", sum[:16]), account)
+}
+
+// DaemonLease takes the sole right to run a daemon on the state folder. Errors
+// are those of Lease, with no account.
+func (s *Store) DaemonLease() (*Lease, error) { return s.lease("daemon.lock", "") }
+
+// lease takes the lease of an account by its file in the folder of leases.
+func (s *Store) lease(name, account string) (*Lease, error) {
+	if s.write == nil {
+		return nil, ErrReadOnly
+	}
+	path := filepath.Join(s.dir, leaseFolder, name)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, wrap(path, "open the lease", err)
 	}
-	l, err := lease(f, account)
+	l, err := lock(f, account)
 	if err != nil {
 		f.Close()
 		if errors.Is(err, errLocked) {
@@ -53,8 +62,8 @@ func (s *Store) Lease(ctx context.Context, account string) (*Lease, error) {
 	return l, nil
 }
 
-// lease takes the lease by f, and writes into it who holds it.
-func lease(f *os.File, account string) (*Lease, error) {
+// lock takes the lease by f, and writes into it who holds it.
+func lock(f *os.File, account string) (*Lease, error) {
 	if err := tryLock(f); err != nil {
 		return nil, err
 	}

@@ -9,7 +9,8 @@ import (
 // well over half a day.
 const keptPolls = 1000
 
-// SavePoll notes how a poll went. The last 1000 of an account are kept.
+// SavePoll notes how a poll went, and its Schedule if it has one. The last 1000
+// of an account are kept.
 func (s *Store) SavePoll(ctx context.Context, account string, p Poll) error {
 	return s.change(ctx, "note the poll", func(t *tx) error {
 		id, err := t.account(account)
@@ -27,6 +28,11 @@ func (s *Store) SavePoll(ctx context.Context, account string, p Poll) error {
 		}
 		if p.Error == "" {
 			if err := t.exec("UPDATE accounts SET last_success = ? WHERE id = ?", p.Ended, id); err != nil {
+				return err
+			}
+		}
+		if p.Schedule != nil {
+			if err := t.reschedule(id, *p.Schedule); err != nil {
 				return err
 			}
 		}

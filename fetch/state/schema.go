@@ -79,6 +79,14 @@ CREATE TABLE troubles (
 	told    INTEGER NOT NULL,
 	level   INTEGER NOT NULL
 ) STRICT;
+`, `
+-- A Schedule; it lies in a row that most polls write anyway.
+ALTER TABLE accounts ADD COLUMN next_poll   INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE accounts ADD COLUMN not_before  INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE accounts ADD COLUMN pause       TEXT    NOT NULL DEFAULT '';
+ALTER TABLE accounts ADD COLUMN login_delay INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE accounts ADD COLUMN failures    INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE accounts ADD COLUMN refusals    INTEGER NOT NULL DEFAULT 0;
 `}
 
 // checkSchema returns the version of the schema of the database at path. An

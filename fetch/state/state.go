@@ -156,6 +156,9 @@ type Poll struct {
 	// the server; Listed is how many it had.
 	Fetched, Deleted, Listed int
 	Bytes                    int64
+	// Schedule is what SavePoll notes for the next poll; nil leaves that as it
+	// is. Polls does not return it.
+	Schedule *Schedule
 }
 
 // Status is the sum of what is remembered of an account.
@@ -165,6 +168,7 @@ type Status struct {
 	// latest poll that failed in nothing ended, in Unix seconds; 0 is never.
 	Last        *Poll
 	LastSuccess int64
+	Schedule    Schedule
 	// Fetched counts the messages that landed and are remembered. Of those
 	// that the server still listed when last asked, Waiting are due for
 	// deletion and Kept are not. Open counts the promises that no sink has

@@ -29,6 +29,9 @@ func (s *Store) Status(ctx context.Context, account string, due int64) (Status, 
 	if err != nil {
 		return st, wrap(s.path, "read the status", err)
 	}
+	if st.Schedule, err = s.Schedule(ctx, account); err != nil {
+		return st, err
+	}
 	rows, err := s.read.QueryContext(ctx,
 		"SELECT "+rowColumns+" FROM messages WHERE account = "+byName+" AND phase = ? ORDER BY uid", account, Refused)
 	st.Refused, err = collect(rows, err, s.path, "read the status", scanRow)

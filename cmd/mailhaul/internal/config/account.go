@@ -34,6 +34,9 @@ func init() {
 		"received_header": func(p *parser, v value, a *Account) { p.boolean(v, &a.ReceivedHeader) },
 		"delivered_to":    func(p *parser, v value, a *Account) { p.deliveredTo(v, a) },
 		"return_path":     func(p *parser, v value, a *Account) { p.boolean(v, &a.ReturnPath) },
+		"every": func(p *parser, v value, a *Account) {
+			p.duration(v, 10*time.Second, 30*24*time.Hour, &a.Every)
+		},
 		"timeout": func(p *parser, v value, a *Account) {
 			p.duration(v, time.Second, time.Hour, &a.Timeout)
 		},

@@ -22,6 +22,8 @@ type Config struct {
 	// Notify is the command that tells a person of trouble, nil if there is
 	// none.
 	Notify []string
+	// Grace is how long a daemon that is to end may take to finish its polls.
+	Grace time.Duration
 	// Sinks and Accounts are in the order of the file.
 	Sinks    []Sink
 	Accounts []Account
@@ -105,6 +107,8 @@ type Account struct {
 	DeliveredTo    string
 	ReturnPath     bool
 
+	// Every is how often a daemon polls it; 0 leaves it to fetch.
+	Every time.Duration
 	// Timeout is the longest silence of the server, TimeLimit the longest
 	// poll; 0 leaves them to fetch.
 	Timeout, TimeLimit time.Duration
@@ -115,6 +119,7 @@ type Account struct {
 	quarantineRefused bool           // refused: quarantine
 	defaultLine       int            // of the default of the route that was read last
 	lines             map[string]int // of the keys that were set, here or in defaults
+	source            source
 }
 
 // Keep is how long a message stays on the server after it was delivered. The
@@ -129,6 +134,16 @@ func (c *Config) Sink(name string) *Sink {
 	for i := range c.Sinks {
 		if c.Sinks[i].Name == name {
 			return &c.Sinks[i]
+		}
+	}
+	return nil
+}
+
+// Account returns the account of that name, nil if there is none.
+func (c *Config) Account(name string) *Account {
+	for i := range c.Accounts {
+		if c.Accounts[i].Name == name {
+			return &c.Accounts[i]
 		}
 	}
 	return nil

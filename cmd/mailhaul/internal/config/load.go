@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"gopkg.in/yaml.v3"
 )
@@ -48,7 +49,7 @@ func Load(path string) (*Config, error) {
 // parse reads data as the file at path, which others may read if exposed.
 func parse(path string, data []byte, exposed bool) (*Config, error) {
 	p := &parser{file: path, dir: filepath.Dir(path), steps: 100_000, needsRoute: map[string]string{}}
-	c := &Config{Path: path, Parallel: 8, PerHost: 2}
+	c := &Config{Path: path, Parallel: 8, PerHost: 2, Grace: 10 * time.Second}
 	if root := p.tree(data); root != nil {
 		p.top(*root, c)
 	}

@@ -49,7 +49,7 @@ func TestDefaults(t *testing.T) {
 	t.Setenv("XDG_STATE_HOME", "relative/is/ignored")
 	got := load(t, minimal)
 	want := &config.Config{
-		State: "/home/me/.local/state/mailhaul", Parallel: 8, PerHost: 2,
+		State: "/home/me/.local/state/mailhaul", Parallel: 8, PerHost: 2, Grace: 10 * time.Second,
 		Sinks: []config.Sink{{Name: "home", Maildir: &config.Maildir{Path: "/m", Mode: 0o600}}},
 		Accounts: []config.Account{{
 			Name: "work", Host: "pop.example.com", Protocol: config.POP3, Security: config.Security{TLS: config.TLSImplicit}, Login: config.Login{User: "me"},
@@ -72,6 +72,7 @@ per_host: 1
 metrics: "[::1]:9110"
 metrics_file: mailhaul.prom
 notify: mail -s x me
+grace: 20s
 sinks:
   a: { maildir: ~/Maildir, folder: .Lists.Go, mode: 0640 }
   b: { mbox: "${MAIL}/me$$", lock_timeout: 1m30s }
@@ -96,6 +97,7 @@ accounts:
     delivered_to: me@example.org
     return_path: yes
     timeout: 5s
+    every: 10m
     time_limit: 1d
     pipelining: off
     tls_fingerprint: "00:11:22:33:44:55:66:77:88:99:aa:bb:cc:dd:ee:ff:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF"
@@ -112,7 +114,7 @@ accounts:
 	}
 	sum := []byte{0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff}
 	want := &config.Config{
-		Path: path, State: filepath.Join(filepath.Dir(path), "state"), Parallel: 3, PerHost: 1,
+		Path: path, State: filepath.Join(filepath.Dir(path), "state"), Parallel: 3, PerHost: 1, Grace: 20 * time.Second,
 		Metrics: "[::1]:9110", MetricsFile: filepath.Join(filepath.Dir(path), "mailhaul.prom"), Notify: []string{"sh", "-c", "mail -s x me"},
 		Sinks: []config.Sink{
 			{Name: "a", Maildir: &config.Maildir{Path: "/home/me/Maildir", Folder: ".Lists.Go", Mode: 0o640}},
@@ -124,7 +126,7 @@ accounts:
 			Login:    config.Login{User: "me"}, Auth: []string{"plain", "login"},
 			Deliver: []string{"b"}, Quarantine: "a", Keep: config.Keep{For: 14 * 24 * time.Hour},
 			MaxSize: 3 << 19, MaxMessages: 10, DeliveredTo: "me@example.org", ReturnPath: true,
-			Timeout: 5 * time.Second, TimeLimit: 24 * time.Hour, Window: 1,
+			Timeout: 5 * time.Second, Every: 10 * time.Minute, TimeLimit: 24 * time.Hour, Window: 1,
 		}, {
 			Name: "two", Host: "pop.example.com", Protocol: config.POP3,
 			Security: config.Security{TLS: config.TLSImplicit, TLSMin: tls.VersionTLS10},

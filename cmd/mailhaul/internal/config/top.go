@@ -2,13 +2,14 @@ package config
 
 import (
 	"strings"
+	"time"
 	"unicode"
 )
 
 // file is a Config with the parts whose reading must wait for other parts.
 type file struct {
 	Config
-	sinks, defaults, accounts *value
+	sinks, defaults, accounts, oauth *value
 }
 
 var topKeys = keys[file]{
@@ -18,7 +19,8 @@ var topKeys = keys[file]{
 	"metrics":      func(p *parser, v value, f *file) { p.listen(v, &f.Metrics) },
 	"metrics_file": func(p *parser, v value, f *file) { p.metricsFile(v, &f.MetricsFile) },
 	"notify":       func(p *parser, v value, f *file) { f.Notify = p.shellOrArgv(v) },
-	"oauth":        func(p *parser, v value, _ *file) { p.oauths = p.readOAuths(v) },
+	"grace":        func(p *parser, v value, f *file) { p.duration(v, time.Second, time.Hour, &f.Grace) },
+	"oauth":        func(p *parser, v value, f *file) { p.oauths, f.oauth = p.readOAuths(v), &v },
 	"sinks":        func(_ *parser, v value, f *file) { f.sinks = &v },
 	"defaults":     func(_ *parser, v value, f *file) { f.defaults = &v },
 	"accounts":     func(_ *parser, v value, f *file) { f.accounts = &v },
@@ -51,7 +53,9 @@ func (p *parser) top(v value, c *Config) {
 			if !p.name(at, e.key) {
 				continue
 			}
-			f.Accounts = append(f.Accounts, p.account(at, e.key, base))
+			a := p.account(at, e.key, base)
+			a.source = source{at.node, f.defaults.tree(), f.sinks.tree(), f.oauth.tree()}
+			f.Accounts = append(f.Accounts, a)
 		}
 	}
 	if f.accounts == nil || isNull(f.accounts.node) || len(f.accounts.node.Content) == 0 {

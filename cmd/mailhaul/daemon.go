@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+func daemonCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:  "daemon",
+		Usage: "keep polling: every account at its own interval",
+		Description: "Runs in the foreground and reports on standard error: what came, what fails for\n" +
+			"the first time, and what works again.\n\n" +
+			"SIGHUP reads the configuration again; one with mistakes is refused, and the old\n" +
+			"one stays in force. SIGUSR1 polls all accounts now. SIGTERM and SIGINT end the\n" +
+			"daemon in good order, within the grace of the configuration; a second one hangs\n" +
+			"up at once. Exit codes: 0 after such an end; 64 wrong command line; 74 trouble\n" +
+			"of this machine; 75 a daemon runs already; 78 wrong configuration.",
+		Flags: []cli.Flag{
+			configFlag(),
+			&cli.StringFlag{Name: "log-format", Value: "auto", Usage: "report in `FORMAT`: text, json, or auto, which is text on a terminal"},
+			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "report each poll, each step and each message", DisableDefaultText: true},
+		},
+		OnUsageError: badFlag,
+		Action: func(c *cli.Context) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
+			return runDaemon(c.Context, std, fetchOptions{
+				config: c.String("config"), logFormat: c.String("log-format"), verbose: c.Bool("verbose"),
+			})
+		},
+	}
+}
+
+// daemon is a run of mailhaul daemon.
+type daemon struct {
+	std      stdio
+	opts     fetchOptions
+	store    *state.Store
+	out      *calmReporter
+	orders   chan fetch.Order
+	watchers []watcher
+	cfg      *config.Config // in force
+	// closing are the wirings that are not closed yet. One that was replaced
+	// is closed when the last poll that uses it has ended.
+	closing sync.WaitGroup
+}
+
+// runDaemon polls until it is told to end.
+func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
+	cfg, err := loadConfig(o.config)
+	if err != nil {
+		return err
+	}
+	store, err := state.Open(ctx, cfg.State)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	lease, err := store.DaemonLease()
+	if err != nil {
+		return err
+	}
+	defer lease.Release()
+	d := &daemon{
+		std: std, opts: o, store: store, orders: make(chan fetch.Order),
+		out: &calmReporter{verbose: o.verbose, last: map[string]outlook{}},
+	}
+	setup, err := d.adopt(cfg)
+	if err != nil {
+		return err
+	}
+	signals := daemonSignals()
+	defer signals.stop()
+
+	ctx, hangUp := context.WithCancel(ctx)
+	defer hangUp()
+	drain, ended := make(chan struct{}), make(chan struct{})
+	setup.Options.Drain = drain
+	go func() {
+		defer close(ended)
+		fetch.Run(ctx, setup, d.orders, d.turn)
+	}()
+	d.out.note(fmt.Sprintf("polling %s", count(len(cfg.Accounts), "account")))
+	d.tell(func(w watcher) { w.ready(d.cfg) })
+
+	for running := true; running; {
+		select {
+		case <-signals.end:
+			running = false
+		case <-signals.reload:
+			d.reload(ctx)
+		case <-signals.now:
+			d.out.note("polling all accounts now")
+			d.order(ctx, fetch.PollNow{})
+		case <-ctx.Done():
+			running = false
+		}
+	}
+	d.tell(watcher.stopping)
+	d.out.note(fmt.Sprintf("finishing the polls under way, for %v at most; another signal hangs up", d.cfg.Grace))
+	close(drain)
+	grace := time.AfterFunc(d.cfg.Grace, hangUp)
+	defer grace.Stop()
+	select {
+	case <-signals.end:
+		hangUp()
+		<-ended
+	case <-ended:
+	}
+	d.closing.Wait()
+	d.out.note("ended")
+	return nil
+}
+
+// adopt wires a configuration and puts it in force.
+func (d *daemon) adopt(cfg *config.Config) (fetch.Setup, error) {
+	w, err := wire(cfg)
+	if err != nil {
+		return fetch.Setup{}, err
+	}
+	if err := d.out.use(d.std, d.opts, cfg.Accounts, w); err != nil {
+		w.Close()
+		return fetch.Setup{}, err
+	}
+	d.closing.Add(1)
+	old := d.cfg
+	d.cfg = cfg
+	return fetch.Setup{
+		Scheduler: fetch.Scheduler{Parallel: cfg.Parallel, PerHost: cfg.PerHost},
+		Accounts:  w.accounts(cfg.Accounts),
+		Options: fetch.Options{
+			State: d.store, Sinks: w.sinks, Scratch: cfg.State, Host: w.host, Observer: d.observe,
+		},
+		Fresh: func(name string) bool { return changed(old, cfg, name) },
+		Done: func() {
+			go func() { // a token that is being refreshed may take a while
+				defer d.closing.Done()
+				w.Close()
+			}()
+		},
+	}, nil
+}
+
+// order tells the scheduler what to do.
+func (d *daemon) order(ctx context.Context, o fetch.Order) {
+	select {
+	case d.orders <- o:
+	case <-ctx.Done():
+	}
+}
+
+// reload reads the configuration again. One that is wrong changes nothing.
+func (d *daemon) reload(ctx context.Context) {
+	d.tell(watcher.reloading)
+	defer d.tell(func(w watcher) { w.ready(d.cfg) })
+	cfg, err := loadConfig(d.opts.config)
+	if err == nil && cfg.State != d.cfg.State {
+		err = fmt.Errorf("%s: state is another folder now, which takes a new start", cfg.Path)
+	}
+	var setup fetch.Setup
+	if err == nil {
+		setup, err = d.adopt(cfg)
+	}
+	if err != nil {
+		d.out.note(fmt.Sprintf("not reloaded, the old configuration stays in force: %v", err))
+		if hint := hintOf(err); hint != "" {
+			d.out.note("hint: " + hint)
+		}
+		return
+	}
+	d.order(ctx, setup)
+	d.out.note("reloaded: polling " + count(len(cfg.Accounts), "account"))
+}
+
+// changed reports whether two configurations differ in an account or in what it
+// refers to.
+func changed(old, cfg *config.Config, name string) bool {
+	was, is := old.Account(name), cfg.Account(name)
+	return was == nil || is == nil || !was.SameAs(is)
+}

@@ -1,0 +1,389 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+)
+
+// Setup is what Run polls, and how.
+type Setup struct {
+	Scheduler
+	Accounts []*Account
+	Options  Options
+	// Fresh reports, when the setup takes another's place, whether an account
+	// is to be polled at once, whatever it waited for: its options have
+	// changed. nil is none of those that were there before. One that the other
+	// setup did not have is fresh.
+	Fresh func(account string) bool
+	// Done, if not nil, is called once no poll uses the setup any more.
+	Done func()
+}
+
+// Order is what Run is told while it runs: a Setup, which takes the place of
+// the one before, or PollNow.
+type Order interface{ order() }
+
+// PollNow has every account polled as soon as its server allows, also those
+// that wait since they failed.
+type PollNow struct{}
+
+func (Setup) order()   {}
+func (PollNow) order() {}
+
+// Turn is how Run fares.
+type Turn struct {
+	// Accounts are polled, Polling of them at this moment. Waiting ones are
+	// due and wait for a slot or for their host, and Failing ones failed when
+	// they were last polled.
+	Accounts, Polling, Waiting, Failing int
+	// Next is when the next account is due; the zero time if none is.
+	Next time.Time
+}
+
+// heartbeat is the longest time between two turns of Run.
+const heartbeat = 15 * time.Second
+
+// Run polls every account at its own interval until s.Options.Drain is closed
+// or ctx ends, and returns once the polls that were under way have ended.
+// Setups that take s's place are drained by the same channel.
+//
+// Who is due the longest goes first, within the bounds of the Scheduler. A
+// host is asked for a further connection only once it has greeted us on the
+// last one, so that one that hangs costs one slot. One that several polls in a
+// row could not reach is tried by one account at a time, after growing pauses,
+// while the others wait.
+//
+// turn, if not nil, is called at every turn of Run, every 15 seconds at least.
+// Like an Observer it must return quickly.
+func Run(ctx context.Context, s Setup, orders <-chan Order, turn func(Turn)) {
+	r := &run{
+		ctx: ctx, drain: s.Options.Drain, tasks: map[string]*task{}, hosts: map[string]*host{},
+		connected: make(chan *poll, 16), finished: make(chan *poll, 16),
+	}
+	r.use(s)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		now := r.now()
+		if !r.ending() {
+			r.start(now)
+		} else if r.polling == 0 {
+			break
+		}
+		t := r.turn(now)
+		if turn != nil {
+			turn(t)
+		}
+		wait := heartbeat
+		if !t.Next.IsZero() {
+			wait = min(wait, max(t.Next.Sub(now), time.Millisecond))
+		}
+		timer.Reset(wait)
+		drain, done := r.drain, ctx.Done()
+		if r.ending() {
+			drain, done = nil, nil // known
+		}
+		select {
+		case <-timer.C:
+		case <-drain:
+		case <-done:
+		case o := <-orders:
+			r.obey(o)
+		case p := <-r.connected:
+			p.greeted()
+		case p := <-r.finished:
+			r.ended(p)
+		}
+	}
+	r.setup.leave()
+}
+
+// run is the state of Run. One goroutine owns it; polls run in others and
+// report by its channels.
+type run struct {
+	ctx   context.Context
+	drain <-chan struct{}
+	setup *setup
+	tasks map[string]*task
+	order []*task // in the setup's order
+	hosts map[string]*host
+	// polling counts the polls under way, those of former setups, too.
+	polling             int
+	clock               time.Time
+	connected, finished chan *poll
+}
+
+// setup is a Setup, and how many use it: the run itself and each poll.
+type setup struct {
+	Setup
+	users int
+}
+
+func (s *setup) leave() {
+	if s.users--; s.users == 0 && s.Done != nil {
+		s.Done()
+	}
+}
+
+// task is an account and when it is polled.
+type task struct {
+	account *Account
+	host    *host
+	// poll is the one under way, nil if there is none. again has another
+	// follow at once, for an account that has changed meanwhile.
+	poll  *poll
+	again bool
+	// next is when the account is due, notBefore until when its server wants
+	// no login.
+	next, notBefore time.Time
+	failures        int  // in a row
+	cutOff          bool // the last poll did not reach the host
+}
+
+// poll is a poll under way, and then its outcome.
+type poll struct {
+	*task
+	host    *host // the task may have got another
+	setup   *setup
+	opening bool // the host has not greeted us yet
+	Summary
+}
+
+// now returns the time by the wall, which goes on while the machine sleeps. If
+// that was set back, all is due earlier by as much.
+func (r *run) now() time.Time {
+	now := r.setup.Options.now().Round(0)
+	if back := r.clock.Sub(now); back > 0 {
+		for _, t := range r.order {
+			t.next, t.notBefore = t.next.Add(-back), t.notBefore.Add(-back)
+		}
+		for _, h := range r.hosts {
+			h.retry = h.retry.Add(-back)
+		}
+	}
+	r.clock = now
+	return now
+}
+
+// ending reports whether no poll is to begin any more.
+func (r *run) ending() bool {
+	return (&Options{Drain: r.drain}).draining() || r.ctx.Err() != nil
+}
+
+func (r *run) obey(o Order) {
+	switch o := o.(type) {
+	case Setup:
+		r.use(o)
+	case PollNow:
+		now := r.now()
+		for _, t := range r.order {
+			t.next = latest(now, t.notBefore)
+		}
+		for _, h := range r.hosts {
+			h.retry = now
+		}
+	}
+}
+
+// use has a setup take the place of the one before.
+func (r *run) use(s Setup) {
+	s.Options.regular, s.Options.Drain = true, r.drain
+	before, old := r.setup, r.tasks
+	r.setup = &setup{Setup: s, users: 1}
+	now := r.now()
+	r.tasks, r.order = map[string]*task{}, nil
+	var fresh []*task
+	for _, a := range s.Accounts {
+		t := old[a.Name]
+		switch {
+		case t == nil:
+			t = &task{}
+			if !t.restore(r.ctx, a, s.Options.State, now) {
+				fresh = append(fresh, t)
+			}
+		case s.Fresh != nil && s.Fresh(a.Name):
+			t.again = t.poll != nil
+			fresh = append(fresh, t)
+		}
+		t.account, t.host = a, r.host(a)
+		r.tasks[a.Name], r.order = t, append(r.order, t)
+	}
+	spread(fresh, now)
+	if before != nil {
+		before.leave()
+	}
+}
+
+// host returns the host of an account.
+func (r *run) host(a *Account) *host {
+	h := r.hosts[a.host()]
+	if h == nil {
+		h = &host{}
+		r.hosts[a.host()] = h
+	}
+	return h
+}
+
+// restore sets when a task is due from what an earlier process has recorded.
+// It returns false if the account is due now.
+func (t *task) restore(ctx context.Context, a *Account, s State, now time.Time) bool {
+	was, err := s.Schedule(ctx, a.Name)
+	if err != nil {
+		return false // the poll will find the same, and tell
+	}
+	t.failures, t.notBefore = was.Failures, notBefore(was, now)
+	t.next = time.Unix(was.Next, 0)
+	// What is later was recorded for another interval, or by a wrong clock.
+	longest := a.interval(ClassFine, 0)
+	if t.failures > 0 {
+		longest = max(a.interval(ClassOperator, t.failures), a.interval(ClassRetry, t.failures))
+	}
+	if t.next.Sub(now) > longest+longest/10 {
+		t.next = now
+	}
+	t.next = latest(t.next, t.notBefore)
+	return t.next.After(now)
+}
+
+// spread makes tasks due one after the other, half a second apart, so that a
+// start is no rush, but within the interval of each.
+func spread(tasks []*task, now time.Time) {
+	for i, place := range rand.Perm(len(tasks)) {
+		t := tasks[i]
+		after := time.Duration(place) * time.Second / 2
+		if every := t.account.every(); after >= every {
+			after = rand.N(every)
+		}
+		t.next = latest(now.Add(after), t.notBefore)
+	}
+}
+
+// start begins the polls that are due, who waits the longest first.
+func (r *run) start(now time.Time) {
+	for r.setup.Parallel <= 0 || r.polling < r.setup.Parallel {
+		var first *task
+		for _, t := range r.order {
+			if t.due(now) && t.host.admits(r.setup.PerHost, now) && (first == nil || t.next.Before(first.next)) {
+				first = t
+			}
+		}
+		if first == nil {
+			return
+		}
+		r.poll(first)
+	}
+}
+
+func (t *task) due(now time.Time) bool { return t.poll == nil && !t.next.After(now) }
+
+func (r *run) poll(t *task) {
+	p := &poll{task: t, host: t.host, setup: r.setup, opening: true}
+	t.poll = p
+	r.polling++
+	p.host.polling++
+	p.host.opening++
+	p.setup.users++
+	o, a := p.setup.Options, t.account
+	tell := o.Observer
+	o.Observer = func(e Event) {
+		if _, ok := e.(Connected); ok {
+			r.connected <- p
+		}
+		if tell != nil {
+			tell(e)
+		}
+	}
+	go func() {
+		p.Summary = a.Poll(r.ctx, o)
+		r.finished <- p
+	}()
+}
+
+// greeted notes that the host has greeted us.
+func (p *poll) greeted() {
+	if p.opening {
+		p.opening = false
+		p.host.opening--
+	}
+}
+
+// heldPause is when an account is tried again that another process was
+// polling.
+const heldPause = 30 * time.Second
+
+// ended notes the outcome of a poll.
+func (r *run) ended(p *poll) {
+	p.greeted()
+	p.host.polling--
+	r.polling--
+	now, t := r.now(), p.task
+	t.poll = nil
+	if early, ok := errors.AsType[*PauseError](p.Err); ok {
+		t.next, t.notBefore = early.Until, early.Until
+	} else if p.Skipped {
+		t.next = now.Add(jitter(min(heldPause, t.account.every())))
+	} else if p.Summary.next.IsZero() { // nothing could be recorded
+		t.failures++
+		t.next = now.Add(jitter(t.account.interval(p.Class, t.failures)))
+	} else {
+		t.next, t.failures, t.notBefore = p.Summary.next, p.Schedule.Failures, notBefore(p.Schedule, now)
+	}
+	if t.again {
+		t.again, t.next = false, latest(now, t.notBefore)
+	}
+	if p.unreachable() {
+		t.cutOff = true
+		p.host.lost(now)
+	} else if p.Sessions > 0 && p.host.found() {
+		r.rejoin(p.host, now)
+	}
+	p.setup.leave()
+}
+
+// unreachable reports whether a poll failed for a reason that concerns the
+// host, not the account.
+func (p *poll) unreachable() bool {
+	_, ok := errors.AsType[*ConnectError](p.Err)
+	return ok && p.Sessions == 0 && p.Class == ClassRetry
+}
+
+// rejoin has the accounts that could not reach a host try it at once.
+func (r *run) rejoin(h *host, now time.Time) {
+	var back []*task
+	for _, t := range r.order {
+		if t.host == h && t.cutOff && t.poll == nil {
+			back = append(back, t)
+		}
+		if t.host == h {
+			t.cutOff = false
+		}
+	}
+	spread(back, now)
+}
+
+// turn sums up, for others and for Run's own next wait.
+func (r *run) turn(now time.Time) Turn {
+	sum := Turn{Accounts: len(r.order), Polling: r.polling}
+	for _, t := range r.order {
+		if t.failures > 0 {
+			sum.Failing++
+		}
+		next := t.next
+		switch {
+		case t.poll != nil:
+			continue
+		case !next.After(now):
+			sum.Waiting++
+			// A slot that gets free wakes Run; a host that is down does not.
+			if next = t.host.retry; !t.host.down() || !next.After(now) {
+				continue
+			}
+		}
+		if sum.Next.IsZero() || next.Before(sum.Next) {
+			sum.Next = next
+		}
+	}
+	return sum
+}

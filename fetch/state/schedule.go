@@ -1,0 +1,52 @@
+package state
+
+import (
+	"context"
+	"database/sql"
+)
+
+// Schedule is when an account is polled again, and what that depends on. Times
+// are Unix seconds; 0 is none.
+type Schedule struct {
+	// Next is when the daemon means to poll the account. Where none runs, it
+	// is when the last one meant to.
+	Next int64
+	// NotBefore is until when the server wants no login, and Pause why, in a
+	// few words.
+	NotBefore int64
+	Pause     string
+	// LoginDelay is the least time between two logins that the server last
+	// asked for, in seconds (RFC 2449 §6.5).
+	LoginDelay int64
+	// Failures counts the polls that failed since the last that did not, and
+	// Refusals the logins refused since the last that was not.
+	Failures, Refusals int
+	// LastSuccess is that of Status. SavePoll sets it by itself.
+	LastSuccess int64
+}
+
+const scheduleColumns = "next_poll, not_before, pause, login_delay, failures, refusals, last_success"
+
+// columns returns where a row of scheduleColumns is read to.
+func (s *Schedule) columns() []any {
+	return []any{&s.Next, &s.NotBefore, &s.Pause, &s.LoginDelay, &s.Failures, &s.Refusals, &s.LastSuccess}
+}
+
+// Schedule returns what is remembered for the next poll of an account, the
+// zero Schedule if it was never polled.
+func (s *Store) Schedule(ctx context.Context, account string) (Schedule, error) {
+	var sch Schedule
+	err := s.read.QueryRowContext(ctx, "SELECT "+scheduleColumns+" FROM accounts WHERE name = ?", account).Scan(sch.columns()...)
+	if err == sql.ErrNoRows {
+		return Schedule{}, nil
+	}
+	return sch, wrap(s.path, "read the schedule", err)
+}
+
+// reschedule writes a schedule if it is another than the one that is there.
+func (t *tx) reschedule(account int64, s Schedule) error {
+	return t.exec(`
+		UPDATE accounts SET (next_poll, not_before, pause, login_delay, failures, refusals) = (?2, ?3, ?4, ?5, ?6, ?7)
+		WHERE id = ?1 AND (next_poll, not_before, pause, login_delay, failures, refusals) IS NOT (?2, ?3, ?4, ?5, ?6, ?7)`,
+		account, s.Next, s.NotBefore, s.Pause, s.LoginDelay, s.Failures, s.Refusals)
+}
