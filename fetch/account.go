@@ -9,7 +9,6 @@ package fetch
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"maps"
 	"net"
 	"slices"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/filter"
+	"github.com/mailhaul/mailhaul/pop3proto/channel"
 	"github.com/mailhaul/mailhaul/pop3proto/kpop"
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
@@ -62,6 +62,10 @@ type Account struct {
 	// message on the server.
 	Quarantine *Target
 	Headers    Headers
+
+	// Postpoll, if not nil, is called after each poll that was not a dry run and
+	// not skipped, even if the poll was cancelled. Its error is a warning.
+	Postpoll func(ctx context.Context, s Summary) error
 
 	// Every is how often Run polls the account; 0 is five minutes.
 	Every time.Duration
@@ -132,13 +136,13 @@ type Server struct {
 	Host     string
 	Port     int // 0 is the port of Security
 	Security Security
-	// RootCAs replaces the system's certificate authorities if not nil.
-	RootCAs *x509.CertPool
-	// Fingerprint, unless empty, is the SHA-256 of the server's certificate.
-	// It then takes the place of every other check of it.
-	Fingerprint []byte
-	// MinTLS is the lowest TLS version accepted; 0 is TLS 1.2.
-	MinTLS uint16
+	// TLS is what to verify, as channel.Trust makes it. nil, or one without
+	// ServerName, stands for Host; nil also for the system's authorities and
+	// TLS 1.2.
+	TLS *tls.Config
+	// Preconnect, if not nil, is called before each connection. Its error, a
+	// *HookError, ends the poll.
+	Preconnect func(ctx context.Context) error
 	// Silence is the longest wait for the server's next byte; 0 is 60 s.
 	Silence time.Duration
 	// Window is the most commands in flight where the server offers
@@ -147,7 +151,8 @@ type Server struct {
 	// KPOP, if not nil, says how Kerberos tells the server who we are, before
 	// it greets; port 1109. Security is PlainText: nothing else is encrypted.
 	KPOP *kpop.Options
-	// Dial opens the connection; nil is a net.Dialer.
+	// Via is how the connection is made, unless Dial, not nil, makes it.
+	Via  channel.Via
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
@@ -165,19 +170,4 @@ func (s *Server) port() int {
 	default:
 		return 110
 	}
-}
-
-// tlsConfig returns the configuration for a connection to s.
-func (s *Server) tlsConfig() *tls.Config {
-	c := &tls.Config{ServerName: s.Host, RootCAs: s.RootCAs, MinVersion: tls.VersionTLS12}
-	if s.MinTLS != 0 {
-		c.MinVersion = s.MinTLS
-	}
-	if len(s.Fingerprint) > 0 {
-		// VerifyConnection, unlike VerifyPeerCertificate, also runs when a
-		// session is resumed.
-		c.InsecureSkipVerify = true
-		c.VerifyConnection = s.matchFingerprint
-	}
-	return c
 }

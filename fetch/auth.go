@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/mailhaul/mailhaul/pop3proto"
+	"github.com/mailhaul/mailhaul/pop3proto/channel"
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
@@ -22,8 +23,7 @@ var (
 
 // strongest returns the mechanisms for such a connection, the strongest first.
 func strongest(encrypted bool) []mech.Info {
-	// There is no way to show a client certificate.
-	all := slices.DeleteFunc(mech.Strongest(encrypted), func(m mech.Info) bool { return m.Needs == mech.Certificate })
+	all := mech.Strongest(encrypted)
 	// USER and PASS are as good as LOGIN.
 	login := slices.IndexFunc(all, func(m mech.Info) bool { return m.Name == "login" })
 	return append(slices.Insert(all, login+1, userPass), apop)
@@ -57,6 +57,8 @@ func (a *Account) login(ctx context.Context, c *pop3proto.Client, caps pop3proto
 	}
 	cred := mech.Credentials{User: a.User, Host: a.Server.Host, Port: a.Server.port(), Kerberos: a.Kerberos}
 	switch m.Needs {
+	case mech.Certificate:
+		cred.Authzid = a.User // a certificate may be good for several
 	case mech.Password:
 		cred.Password, err = a.Secret(ctx)
 	case mech.Token:
@@ -119,6 +121,9 @@ func (a *Account) allows(m mech.Info) bool {
 		return a.Secret != nil
 	case mech.Token:
 		return a.Token != nil
+	case mech.Certificate:
+		// Beside a password it may be there for the connection alone.
+		return channel.ShowsCertificate(a.Server.TLS) && (named || a.Secret == nil && a.Token == nil)
 	default:
 		return named
 	}

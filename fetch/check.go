@@ -3,6 +3,7 @@ package fetch
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 
 	"github.com/mailhaul/mailhaul/pop3proto"
@@ -39,13 +40,15 @@ type Report struct {
 // is filled as far as it came even if an error ends it.
 func (a *Account) Check(ctx context.Context, o Options) (Report, error) {
 	var r Report
-	var err error
-	if r.Addrs, err = net.DefaultResolver.LookupHost(ctx, a.Server.Host); err != nil {
-		return r, &ConnectError{Addr: a.Server.Addr(), Err: err}
-	}
 	s := &session{Account: a, opts: &o, summary: new(Summary), report: &r}
 	defer s.close()
-	if err := s.open(ctx); err != nil {
+	err := s.open(ctx)
+	// After it, for Preconnect may have to open the way to a name server. Behind
+	// a proxy or a tunnel it is not for us to look it up.
+	if _, unknown := errors.AsType[*net.DNSError](err); !unknown && a.Server.Via.String() == "" {
+		r.Addrs, _ = net.DefaultResolver.LookupHost(ctx, a.Server.Host)
+	}
+	if err != nil {
 		return r, err
 	}
 	if err := s.look(ctx); err != nil {

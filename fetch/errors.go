@@ -2,8 +2,6 @@ package fetch
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -13,6 +11,7 @@ import (
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/fetch/state"
 	"github.com/mailhaul/mailhaul/pop3proto"
+	"github.com/mailhaul/mailhaul/pop3proto/channel"
 )
 
 // ConnectError is a failure of the connection to a server: it could not be
@@ -80,6 +79,20 @@ type cutError struct{ err error }
 
 func (e *cutError) Error() string { return e.err.Error() }
 func (e *cutError) Unwrap() error { return e.err }
+
+// HookError means that a command that is to be run before or after something
+// failed.
+type HookError struct {
+	Hook   string // its key in the configuration
+	Err    error
+	Person bool // it cannot be run at all
+}
+
+// Error returns "hook: cause".
+func (e *HookError) Error() string { return e.Hook + ": " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *HookError) Unwrap() error { return e.Err }
 
 // greetingError is a connection that broke before the server greeted us.
 type greetingError struct{ err error }
@@ -208,6 +221,12 @@ func advise(err error) (Class, string) {
 	if e, ok := errors.AsType[*SecretError](err); ok {
 		return adviseSecret(e)
 	}
+	if e, ok := errors.AsType[*HookError](err); ok {
+		if e.Person {
+			return ClassOperator, "check that the command of " + e.Hook + " is there and may be run"
+		}
+		return ClassRetry, "the command of " + e.Hook + " failed; nothing was fetched"
+	}
 	if errors.Is(err, errNoIdentity) {
 		return ClassOperator, "set keep: false for this account, so that each message is deleted once it is delivered"
 	}
@@ -236,8 +255,11 @@ func advise(err error) (Class, string) {
 	if errors.Is(err, pop3proto.ErrInjected) {
 		return ClassOperator, "do not trust this network; tls: implicit leaves no room for it"
 	}
-	if class, hint, ok := adviseTLS(err); ok {
-		return class, hint
+	if a, ok := channel.Advise(err); ok {
+		if a.Person {
+			return ClassOperator, a.Hint
+		}
+		return ClassRetry, a.Hint
 	}
 	return adviseNetwork(err)
 }
@@ -305,45 +327,7 @@ const doubtHint = "this login worked before: the server may be in trouble, and m
 
 const passwordHint = "check user and password; some providers want POP3 switched on first, or an app password"
 
-// adviseTLS covers what can be wrong with a certificate or a handshake.
-func adviseTLS(err error) (Class, string, bool) {
-	if _, ok := errors.AsType[*FingerprintError](err); ok {
-		return ClassOperator, "compare with the provider; if the new certificate is right, set tls_fingerprint to it", true
-	}
-	if e, ok := errors.AsType[x509.CertificateInvalidError](err); ok && e.Reason == x509.Expired {
-		return ClassOperator, "the server's certificate is out of date (or this machine's clock is wrong): tell its operator", true
-	}
-	if _, ok := errors.AsType[x509.HostnameError](err); ok {
-		return ClassOperator, "use the name that the certificate is for as server, or pin the certificate with tls_fingerprint", true
-	}
-	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		return ClassOperator, "if the server is yours, name its authority with tls_ca or pin the certificate with tls_fingerprint", true
-	}
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return ClassOperator, "the certificate is not valid; tls_fingerprint can pin one that you know to be right", true
-	}
-	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
-		return ClassOperator, "the server does not speak TLS on this port: try tls: starttls with port 110, or tls: implicit with port 995", true
-	}
-	// crypto/tls keeps the type of the server's alerts to itself.
-	text := err.Error()
-	if strings.Contains(text, "tls: protocol version not supported") ||
-		strings.Contains(text, "tls: server selected unsupported protocol version") {
-		return ClassOperator, "server and client agree on no TLS version; for an old server that you must use, lower tls_min", true
-	}
-	if strings.Contains(text, "remote error: tls: ") {
-		return ClassOperator, "the server ended the TLS handshake: check server and port, or ask its operator", true
-	}
-	return 0, "", false
-}
-
 func adviseNetwork(err error) (Class, string) {
-	if e, ok := errors.AsType[*net.DNSError](err); ok {
-		if e.IsNotFound {
-			return ClassOperator, "check the spelling of server"
-		}
-		return ClassRetry, "the name server did not answer: check the network"
-	}
 	if e, ok := errors.AsType[*pop3proto.ProtocolError](err); ok {
 		if e.Verb == "greeting" {
 			return ClassRetry, reachHint

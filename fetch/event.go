@@ -71,6 +71,12 @@ type Noticed struct {
 	Account, Text string
 }
 
+// Warned tells of something that somebody should look at, and that did not
+// keep the mail: a command of Account.Postpoll that failed.
+type Warned struct {
+	Account, Text string
+}
+
 // Finished ends a poll.
 type Finished struct{ Summary }
 
@@ -82,6 +88,7 @@ func (Downloaded) event() {}
 func (Landed) event()     {}
 func (Refused) event()    {}
 func (Noticed) event()    {}
+func (Warned) event()     {}
 func (Finished) event()   {}
 
 // Summary is the outcome of a poll.

@@ -6,6 +6,7 @@ import (
 	"net"
 
 	"github.com/mailhaul/mailhaul/pop3proto"
+	"github.com/mailhaul/mailhaul/pop3proto/channel"
 	"github.com/mailhaul/mailhaul/pop3proto/kpop"
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
@@ -15,7 +16,7 @@ const kpopName = "kpop"
 
 // authenticate has Kerberos tell the server who we are.
 func (s *Server) authenticate(ctx context.Context, conn net.Conn) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.silence(), errSilence(s.silence()))
+	ctx, cancel := channel.Within(ctx, s.silence())
 	defer cancel()
 	err := kpop.Authenticate(ctx, conn, *s.KPOP)
 	switch {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/pop3proto/channel"
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
@@ -80,9 +81,20 @@ func secure(t *testing.T, security fetch.Security, b pop3test.Behaviour, opts po
 	t.Cleanup(func() { server.Close() })
 	r.use(server)
 	r.account.Server.Security = security
-	r.account.Server.RootCAs = x509.NewCertPool()
-	r.account.Server.RootCAs.AppendCertsFromPEM(ca)
+	r.account.Server.TLS = trusting(ca)
 	return r, cert
+}
+
+// trusting returns the configuration of who trusts these certificates.
+func trusting(ca []byte) *tls.Config {
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	return &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+}
+
+// pinned returns the configuration of who trusts one certificate.
+func pinned(cert tls.Certificate) *tls.Config {
+	return channel.Trust{Pins: []channel.Pin{{Sum: sha256.Sum256(cert.Certificate[0])}}}.Config("", nil)
 }
 
 func TestTLS(t *testing.T) {
@@ -94,7 +106,7 @@ func TestTLS(t *testing.T) {
 		hint string
 	}{
 		{name: "a certificate to trust"},
-		{name: "TLS 1.3 required", on: func(s *fetch.Server, _ tls.Certificate) { s.MinTLS = tls.VersionTLS13 }},
+		{name: "TLS 1.3 required", on: func(s *fetch.Server, _ tls.Certificate) { s.TLS.MinVersion = tls.VersionTLS13 }},
 		{
 			name: "for another name", cert: pop3test.CertOptions{Hosts: []string{"pop.example.com"}},
 			says: "certificate", hint: "use the name that the certificate is for",
@@ -108,20 +120,16 @@ func TestTLS(t *testing.T) {
 			says: "not yet valid", hint: "clock",
 		},
 		{
-			name: "of an unknown authority", on: func(s *fetch.Server, _ tls.Certificate) { s.RootCAs = x509.NewCertPool() },
+			name: "of an unknown authority", on: func(s *fetch.Server, _ tls.Certificate) { s.TLS.RootCAs = x509.NewCertPool() },
 			says: "unknown authority", hint: "tls_ca",
 		},
 		{
 			name: "the right fingerprint", cert: pop3test.CertOptions{Hosts: []string{"other"}, NotAfter: time.Now().Add(-time.Minute)},
-			on: func(s *fetch.Server, cert tls.Certificate) { s.RootCAs, s.Fingerprint = nil, fingerprint(cert) },
+			on: func(s *fetch.Server, cert tls.Certificate) { s.TLS = pinned(cert) },
 		},
 		{
-			name: "the wrong fingerprint, else valid", on: func(s *fetch.Server, _ tls.Certificate) { s.Fingerprint = make([]byte, 32) },
-			says: "fingerprint is not tls_fingerprint but ", hint: "compare with the provider",
-		},
-		{
-			name: "the wrong fingerprint, and not valid either", on: func(s *fetch.Server, _ tls.Certificate) {
-				s.RootCAs, s.Fingerprint = nil, make([]byte, 32)
+			name: "the wrong fingerprint", on: func(s *fetch.Server, _ tls.Certificate) {
+				s.TLS = channel.Trust{Pins: make([]channel.Pin, 1)}.Config("", nil)
 			},
 			says: "fingerprint is not tls_fingerprint but ", hint: "compare with the provider",
 		},
@@ -151,11 +159,6 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-func fingerprint(cert tls.Certificate) []byte {
-	sum := sha256.Sum256(cert.Certificate[0])
-	return sum[:]
-}
-
 // expectNoLogin fails the test if the server was told who we are.
 func (r *rig) expectNoLogin() {
 	r.t.Helper()
@@ -182,13 +185,12 @@ func TestOldTLS(t *testing.T) {
 		t.Cleanup(func() { server.Close() })
 		r.use(server)
 		r.account.Server.Security = security
-		r.account.Server.RootCAs = x509.NewCertPool()
-		r.account.Server.RootCAs.AppendCertsFromPEM(ca)
+		r.account.Server.TLS = trusting(ca)
 		if s := r.poll(); s.Class != fetch.ClassOperator || !strings.Contains(fetch.Hint(s.Err), "tls_min") {
 			t.Errorf("%v: %v (%q)", s.Class, s.Err, fetch.Hint(s.Err))
 		}
 		r.expectNoLogin()
-		r.account.Server.MinTLS = tls.VersionTLS10
+		r.account.Server.TLS.MinVersion = tls.VersionTLS10
 		r.succeed()
 	}
 }

@@ -33,6 +33,11 @@ func (a *Account) Poll(ctx context.Context, o Options) Summary {
 	if s.Err == nil && s.Refused > 0 {
 		s.Class = ClassRefused
 	}
+	if a.Postpoll != nil && !s.Dry && !s.Skipped {
+		if err := a.Postpoll(context.WithoutCancel(ctx), s); err != nil {
+			o.report(Warned{a.Name, err.Error()})
+		}
+	}
 	o.report(Finished{s})
 	return s
 }

@@ -3,7 +3,6 @@ package fetch_test
 import (
 	"bytes"
 	"context"
-	"crypto/x509"
 	"io/fs"
 	"maps"
 	"net"
@@ -65,10 +64,8 @@ func real(t *testing.T, s *servertest.Server, name string, security fetch.Securi
 	check(t, err)
 	pem, err := os.ReadFile(s.CAFile)
 	check(t, err)
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(pem)
 	r.account.User = name
-	r.account.Server = fetch.Server{Host: "localhost", Port: number, Security: security, RootCAs: roots}
+	r.account.Server = fetch.Server{Host: "localhost", Port: number, Security: security, TLS: trusting(pem)}
 	return r, want
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/pop3proto"
+	"github.com/mailhaul/mailhaul/pop3proto/channel"
 )
 
 // checklist writes what was found in order, and what was not.
@@ -40,6 +40,9 @@ func (l *checklist) more(format string, args ...any) {
 func (l *checklist) server(a *fetch.Account, r fetch.Report, err error, now time.Time) {
 	if len(r.Addrs) > 0 && net.ParseIP(a.Server.Host) == nil {
 		l.good("%s is %s", a.Server.Host, strings.Join(r.Addrs, ", "))
+	}
+	if via := a.Server.Via.String(); via != "" {
+		l.good("by way of %s", via)
 	}
 	if r.Greeting != "" || r.TLS != nil {
 		l.good("connected to %s: %q", a.Server.Addr(), r.Greeting)
@@ -90,7 +93,7 @@ func (l *checklist) tls(a *fetch.Account, cs *tls.ConnectionState, now time.Time
 	}
 	l.good("%s, %s", tls.VersionName(cs.Version), tls.CipherSuiteName(cs.CipherSuite))
 	l.certificate(cs.PeerCertificates[0], now)
-	if len(a.Server.Fingerprint) > 0 {
+	if a.Server.TLS.InsecureSkipVerify {
 		l.more("trusted by tls_fingerprint alone")
 	}
 }
@@ -109,7 +112,10 @@ func (l *checklist) certificate(c *x509.Certificate, now time.Time) {
 		valid = l.paint(yellow, valid+": soon")
 	}
 	l.more("%s", valid)
-	l.more("tls_fingerprint: %x", sha256.Sum256(c.Raw))
+	pins := channel.PinsOf(c)
+	l.more("tls_fingerprint: %v", pins[0])
+	l.more("or, for any certificate with the same key:")
+	l.more("tls_fingerprint: %v", pins[1])
 }
 
 // rejected shows the certificate that an error is about: who knows that it is
@@ -117,6 +123,9 @@ func (l *checklist) certificate(c *x509.Certificate, now time.Time) {
 func (l *checklist) rejected(err error, now time.Time) {
 	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok && len(e.UnverifiedCertificates) > 0 {
 		l.certificate(e.UnverifiedCertificates[0], now)
+	}
+	if e, ok := errors.AsType[*channel.PinError](err); ok {
+		l.certificate(e.Certificate, now)
 	}
 }
 

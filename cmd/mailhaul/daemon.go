@@ -145,6 +145,7 @@ func (d *daemon) adopt(cfg *config.Config) (fetch.Setup, error) {
 		Done: func() {
 			go func() { // a token that is being refreshed may take a while
 				defer d.closing.Done()
+				w.sessions.Save()
 				w.Close()
 			}()
 		},

@@ -101,6 +101,7 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 	}
 	if !o.dry {
 		saveCounts()
+		w.sessions.Save()
 	}
 	out.total(summaries)
 	return worst(classes...)

@@ -18,12 +18,12 @@ const module = "github.com/mailhaul/mailhaul/"
 // never sideways: a package that is not here may import nothing of ours, and
 // a sink is what sinkMayImport says. Under cmd everything may be imported.
 var mayImport = map[string][]string{
-	"fetch":                       {"deliver", "deliver/envelope", "deliver/filter", "fetch/state", "pop3proto", "pop3proto/kpop", "pop3proto/mech"},
+	"fetch":                       {"deliver", "deliver/envelope", "deliver/filter", "fetch/state", "pop3proto", "pop3proto/channel", "pop3proto/kpop", "pop3proto/mech"},
 	"pop3proto/kpop":              {"pop3proto/mech"},
 	"deliver/spool":               {"deliver", "deliver/durable"},
 	"deliver/delivertest":         {"deliver", "deliver/durable", "deliver/durable/durabletest"},
 	"deliver/durable/durabletest": {"deliver/durable"},
-	"deliver/remote":              {"deliver", "pop3proto/mech"},
+	"deliver/remote":              {"deliver", "pop3proto/channel", "pop3proto/mech"},
 	"fetch/oauth":                 {},
 }
 

@@ -46,6 +46,8 @@ func (j jsonReporter) observe(e fetch.Event) {
 		ev.Msg("refused")
 	case fetch.Noticed:
 		j.log.Debug().Str("account", e.Account).Str("text", e.Text).Msg("noticed")
+	case fetch.Warned:
+		j.log.Warn().Str("account", e.Account).Msg(e.Text)
 	case fetch.Finished:
 		j.finished(e.Summary)
 	}

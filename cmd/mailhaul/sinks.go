@@ -1,11 +1,7 @@
 package main
 
 import (
-	"bytes"
-	"crypto/sha256"
-	"crypto/tls"
 	"errors"
-	"fmt"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 	"github.com/mailhaul/mailhaul/deliver"
@@ -23,7 +19,7 @@ import (
 // else's to sweep away.
 func (w *wiring) newSink(s config.Sink, state string) (deliver.Sink, error) {
 	server := func(of config.Server) remote.Server {
-		r := remoteServer(of)
+		r := w.remoteServer(of)
 		r.Token = w.token(ofSink(s))
 		return r
 	}
@@ -69,37 +65,13 @@ var remoteSecurity = map[config.TLS]remote.Security{
 }
 
 // remoteServer says how a sink reaches its server.
-func remoteServer(s config.Server) remote.Server {
+func (w *wiring) remoteServer(s config.Server) remote.Server {
 	r := remote.Server{
-		Addr: s.Addr, Security: remoteSecurity[s.TLS], TLS: verify(s.Security),
+		Addr: s.Addr, Security: remoteSecurity[s.TLS], TLS: s.Trust.Config(s.Addr, w.sessions), Via: via(s.Via),
 		Timeout: s.Timeout, User: s.User,
 	}
 	if s.Password.IsSet() {
 		r.Secret = s.Password.Read
 	}
 	return r
-}
-
-// verify returns what the certificate of a sink's server must be.
-func verify(s config.Security) *tls.Config {
-	c := &tls.Config{RootCAs: s.RootCAs, MinVersion: tls.VersionTLS12}
-	if s.TLSMin != 0 {
-		c.MinVersion = s.TLSMin
-	}
-	if len(s.Fingerprint) > 0 {
-		// VerifyConnection, unlike VerifyPeerCertificate, also runs when a
-		// session is resumed.
-		c.InsecureSkipVerify = true
-		c.VerifyConnection = func(cs tls.ConnectionState) error {
-			cert := cs.PeerCertificates[0]
-			if sum := sha256.Sum256(cert.Raw); !bytes.Equal(sum[:], s.Fingerprint) {
-				return &tls.CertificateVerificationError{
-					UnverifiedCertificates: cs.PeerCertificates,
-					Err:                    fmt.Errorf("its tls_fingerprint is %x, which is not the one configured", sum),
-				}
-			}
-			return nil
-		}
-	}
-	return c
 }

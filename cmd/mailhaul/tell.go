@@ -56,7 +56,7 @@ func newTeller(ctx context.Context, out reporter, store *state.Store, cfg *confi
 }
 
 func (t *teller) observe(e fetch.Event) {
-	if !t.quiet {
+	if _, warned := e.(fetch.Warned); warned || !t.quiet {
 		t.to.observe(e)
 	}
 	all := t.watch.See(e)

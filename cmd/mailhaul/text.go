@@ -52,7 +52,8 @@ func (t *textReporter) observe(e fetch.Event) {
 			return
 		}
 		_, refused := e.(fetch.Refused)
-		if account, text := step(e); text != "" && (t.verbose || refused) {
+		_, warned := e.(fetch.Warned)
+		if account, text := step(e); text != "" && (t.verbose || refused || warned) {
 			t.line(account, text)
 		}
 	})
@@ -205,6 +206,8 @@ func step(e fetch.Event) (account, text string) {
 		return e.Account, text
 	case fetch.Noticed:
 		return e.Account, clean(e.Text)
+	case fetch.Warned:
+		return e.Account, "warning: " + clean(e.Text)
 	}
 	return "", ""
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/spool"
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/fetch/oauth"
+	"github.com/mailhaul/mailhaul/pop3proto/channel"
 	"github.com/mailhaul/mailhaul/pop3proto/kpop"
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
@@ -54,11 +55,12 @@ func choose(cfg *config.Config, names []string) ([]config.Account, error) {
 
 // wiring is a configuration brought to life.
 type wiring struct {
-	host    string // this machine's name
-	spool   *spool.Dir
-	sinks   map[string]deliver.Sink
-	grants  *oauth.Store
-	sources map[string]*oauth.Source // by the key of the grant
+	host     string // this machine's name
+	spool    *spool.Dir
+	sessions *channel.Sessions
+	sinks    map[string]deliver.Sink
+	grants   *oauth.Store
+	sources  map[string]*oauth.Source // by the key of the grant
 }
 
 // wire makes the sinks of a configuration, one each, shared by the accounts.
@@ -69,6 +71,7 @@ func wire(cfg *config.Config) (*wiring, error) {
 	}
 	w := &wiring{host: host, sinks: map[string]deliver.Sink{}, grants: oauth.NewStore(cfg.State), sources: map[string]*oauth.Source{}}
 	w.spool = spool.New(filepath.Join(cfg.State, "spool"), durable.OS)
+	w.sessions = channel.NewSessions(filepath.Join(cfg.State, "tls"))
 	// Accounts come first: errors name whoever a source was made for.
 	for _, g := range granteesOf(cfg) {
 		w.source(g)
@@ -101,14 +104,22 @@ var security = map[config.TLS]fetch.Security{
 	config.TLSNone:     fetch.PlainText,
 }
 
+// via says how a server is reached.
+func via(v config.Via) channel.Via {
+	out := channel.Via{Source: v.SourceIP, Tunnel: v.Tunnel}
+	if p := v.SOCKS5; p != nil {
+		out.Proxy = &channel.Proxy{Addr: p.Addr, User: p.User, Secret: p.Password.Read}
+	}
+	return out
+}
+
 // account makes an account ready to be polled.
 func (w *wiring) account(a config.Account) *fetch.Account {
 	account := &fetch.Account{
 		Name: a.Name,
 		Server: fetch.Server{
 			Host: a.Host, Port: a.Port, Security: security[a.TLS],
-			RootCAs: a.RootCAs, Fingerprint: a.Fingerprint, MinTLS: a.TLSMin,
-			Silence: a.Timeout, Window: a.Window,
+			Via: via(a.Via), Silence: a.Timeout, Window: a.Window,
 		},
 		User:        a.User,
 		Auth:        a.Auth,
@@ -124,6 +135,8 @@ func (w *wiring) account(a config.Account) *fetch.Account {
 	if a.Protocol == config.KPOP {
 		account.Server.KPOP = &kpop.Options{Host: a.Host, User: a.User, Kerberos: account.Kerberos}
 	}
+	account.Server.TLS = a.Trust.Config(account.Server.Addr(), w.sessions)
+	hooks(account, a)
 	account.Token = w.token(ofAccount(a))
 	if a.Password.IsSet() {
 		account.Secret = a.Password.Read

@@ -132,7 +132,7 @@ func (s *Sink) connect(ctx context.Context) (ses *session, stop func(), err erro
 	stop = remote.Obey(ctx, conn)
 	greeting := ""
 	if s.server.Protection() == remote.StartTLS {
-		if conn, err = startTLS(ctx, conn, s.server.TLSConfig()); err != nil {
+		if conn, err = startTLS(ctx, conn, &s.server); err != nil {
 			stop()
 			return nil, nil, s.fail("STARTTLS", err)
 		}

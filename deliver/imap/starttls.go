@@ -2,7 +2,6 @@ package imap
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"net"
 	"strings"
@@ -16,7 +15,7 @@ const maxClear = 8 << 10
 // startTLS reads the greeting and changes to TLS (RFC 9051 §6.2.1), or closes
 // the connection. It reads octet by octet, so that what somebody slipped in
 // behind the answer goes to TLS, which cannot take it for anything.
-func startTLS(ctx context.Context, conn net.Conn, config *tls.Config) (secure net.Conn, err error) {
+func startTLS(ctx context.Context, conn net.Conn, server *remote.Server) (secure net.Conn, err error) {
 	defer func() {
 		if err != nil {
 			_ = conn.Close()
@@ -39,8 +38,7 @@ func startTLS(ctx context.Context, conn net.Conn, config *tls.Config) (secure ne
 		case err != nil:
 			return nil, err
 		case hasStatus(line, "S1", "OK"):
-			tc := tls.Client(conn, config)
-			return tc, tc.HandshakeContext(ctx)
+			return server.Secure(ctx, conn)
 		case !strings.HasPrefix(line, "* ") || lines > 100:
 			return nil, fmt.Errorf("%w: it says %.200q", remote.ErrNotEncrypted, line)
 		}

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/mailhaul/mailhaul/pop3proto/channel"
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
@@ -46,8 +48,11 @@ func (e *MechanismError) Error() string {
 // on the login.
 func (s *Server) Mechanism(ctx context.Context, offered []string) (login *Login, name string, err error) {
 	needs, get := mech.Password, s.Secret
-	if s.Token != nil {
+	switch {
+	case s.Token != nil:
 		needs, get = mech.Token, s.Token
+	case s.Secret == nil && channel.ShowsCertificate(s.TLS):
+		needs, get = mech.Certificate, func(context.Context) (string, error) { return "", nil }
 	}
 	for _, m := range mech.Strongest(s.Unix() || s.Protection() != PlainText) {
 		// What binds itself to a TLS connection would have to be shown it.
@@ -78,6 +83,9 @@ func (s *Server) Mechanism(ctx context.Context, offered []string) (login *Login,
 // credentials are what a mechanism is told, the secret being what Secret or
 // Token returned.
 func (s *Server) credentials(secret string) mech.Credentials {
+	if secret == "" { // Strongest has a certificate log in only over TLS
+		return mech.Credentials{Authzid: s.User, TLS: new(tls.ConnectionState)}
+	}
 	if s.Token == nil {
 		return mech.Credentials{User: s.User, Password: secret}
 	}

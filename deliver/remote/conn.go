@@ -4,24 +4,13 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"sync"
 	"time"
+
+	"github.com/mailhaul/mailhaul/pop3proto/channel"
 )
-
-// silence is the error of a peer that lets us wait for too long.
-type silence time.Duration
-
-func (d silence) Error() string { return fmt.Sprintf("no answer for %v", time.Duration(d)) }
-
-// Timeout and Temporary make it a net.Error.
-func (d silence) Timeout() bool   { return true }
-func (d silence) Temporary() bool { return false }
-
-// Is makes it os.ErrDeadlineExceeded to errors.Is.
-func (d silence) Is(target error) bool { return target == os.ErrDeadlineExceeded }
 
 // maxWrite is the most that is written under one deadline.
 const maxWrite = 32 << 10
@@ -137,7 +126,7 @@ func (c *conn) failed(limit time.Duration, err error) error {
 	defer c.mu.Unlock()
 	if c.broken == nil {
 		if c.broken = err; errors.Is(err, os.ErrDeadlineExceeded) {
-			c.broken = silence(limit)
+			c.broken = channel.Silence(limit)
 		}
 	}
 	return c.broken

@@ -3,15 +3,14 @@ package remote
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"strings"
 	"syscall"
 
 	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/pop3proto/channel"
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
@@ -59,14 +58,14 @@ func (s *Server) advise(err error) (deliver.Fault, string) {
 	if errors.Is(err, ErrNotEncrypted) {
 		return deliver.FaultOperator, "try tls: implicit; tls: none would send the mail in the clear"
 	}
-	if hint, ok := s.adviseTLS(err); ok {
-		return deliver.FaultOperator, hint
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok && s.Protection() == StartTLS {
+		return deliver.FaultOperator, "the server went on in the clear after STARTTLS: do not trust this network; tls: implicit leaves no room for it"
 	}
-	if e, ok := errors.AsType[*net.DNSError](err); ok {
-		if e.IsNotFound {
-			return deliver.FaultOperator, "check the spelling of the server's name"
+	if a, ok := channel.Advise(err); ok {
+		if a.Person {
+			return deliver.FaultOperator, a.Hint
 		}
-		return deliver.FaultTemporary, "the name server did not answer: check the network"
+		return deliver.FaultTemporary, a.Hint
 	}
 	if _, ok := errors.AsType[*net.AddrError](err); ok {
 		return deliver.FaultOperator, "write the server as host:port, or as the absolute path of a UNIX socket"
@@ -111,31 +110,4 @@ func adviseSecret(e *SecretError) (deliver.Fault, string) {
 		return deliver.FaultOperator, h.Hint()
 	}
 	return deliver.FaultOperator, "check the sink's " + string(e.Needs) + " options"
-}
-
-// adviseTLS covers what can be wrong with a certificate or a handshake.
-func (s *Server) adviseTLS(err error) (hint string, ok bool) {
-	if e, ok := errors.AsType[x509.CertificateInvalidError](err); ok && e.Reason == x509.Expired {
-		return "the server's certificate is out of date (or this machine's clock is wrong): tell its operator", true
-	}
-	if _, ok := errors.AsType[x509.HostnameError](err); ok {
-		return "use the name that the certificate is for, or pin the certificate with tls_fingerprint", true
-	}
-	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		return "if the server is yours, name its authority with tls_ca or pin the certificate with tls_fingerprint", true
-	}
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return "the certificate is not valid; tls_fingerprint can pin one that you know to be right", true
-	}
-	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
-		if s.Protection() == StartTLS {
-			return "the server went on in the clear after STARTTLS: do not trust this network; tls: implicit leaves no room for it", true
-		}
-		return "the server does not speak TLS on this port: try tls: starttls, or another port", true
-	}
-	if alert := tls.AlertError(0); errors.As(err, &alert) || strings.Contains(err.Error(), "tls: protocol version not supported") ||
-		strings.Contains(err.Error(), "tls: server selected unsupported protocol version") {
-		return "server and client agree on no TLS version; for an old server that you must use, lower tls_min", true
-	}
-	return "", false
 }

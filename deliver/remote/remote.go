@@ -7,10 +7,11 @@ package remote
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"net"
 	"path/filepath"
 	"time"
+
+	"github.com/mailhaul/mailhaul/pop3proto/channel"
 )
 
 // Security is how a connection is protected.
@@ -41,8 +42,9 @@ type Server struct {
 	// Security is how the connection is protected. A UNIX socket is
 	// PlainText whatever this says: it does not leave the machine.
 	Security Security
-	// TLS is what to verify. nil, or one without ServerName, stands for the
-	// host's name; nil also for the system's authorities and TLS 1.2.
+	// TLS is what to verify, as channel.Trust makes it. nil, or one without
+	// ServerName, stands for the host's name; nil also for the system's
+	// authorities and TLS 1.2.
 	TLS *tls.Config
 	// Timeout bounds silence: the wait for the peer's next byte, and for the
 	// peer to take one. 0 is 5 minutes (RFC 5321 §4.5.3.2). Connecting, TLS
@@ -56,7 +58,8 @@ type Server struct {
 	// password. It is called once a login. Its error may tell by a method
 	// Temporary() bool that nobody is needed, and by Hint() string what to do.
 	Token func(context.Context) (string, error)
-	// Dial replaces net.Dialer if it is not nil.
+	// Via is how the connection is made, unless Dial, not nil, makes it.
+	Via  channel.Via
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
@@ -71,19 +74,9 @@ func (s *Server) Protection() Security {
 	return s.Security
 }
 
-// TLSConfig is what a handshake with the server must use: TLS, with the name
-// of the server filled in.
-func (s *Server) TLSConfig() *tls.Config {
-	c := s.TLS.Clone()
-	if c == nil {
-		c = &tls.Config{MinVersion: tls.VersionTLS12}
-	}
-	if c.ServerName == "" {
-		if host, _, err := net.SplitHostPort(s.Addr); err == nil {
-			c.ServerName = host
-		}
-	}
-	return c
+// Secure does a TLS handshake over a connection, which it closes if that fails.
+func (s *Server) Secure(ctx context.Context, conn net.Conn) (net.Conn, error) {
+	return channel.Secure(ctx, conn, channel.Named(s.TLS, s.Addr))
 }
 
 // Connect opens a connection, with TLS if that is implicit. On the connection
@@ -92,30 +85,24 @@ func (s *Server) TLSConfig() *tls.Config {
 // write every other one fails at once. The error is that of the network, of
 // the name lookup or of TLS: Fail turns it into one of package deliver.
 func (s *Server) Connect(ctx context.Context) (net.Conn, error) {
-	limit := min(s.Silence(), connectTimeout)
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, silence(limit))
+	ctx, cancel := channel.Within(ctx, min(s.Silence(), connectTimeout))
 	defer cancel()
 	dial, network := s.Dial, "tcp"
 	if dial == nil {
-		dial = new(net.Dialer).DialContext
+		dial = s.Via.DialContext
 	}
 	if s.Unix() {
 		network = "unix"
 	}
 	raw, err := dial(ctx, network, s.Addr)
 	if err != nil {
-		return nil, causeOf(ctx, err)
+		return nil, err
 	}
 	c := &conn{Conn: raw, timeout: s.Silence()}
 	if s.Protection() != ImplicitTLS {
 		return c, nil
 	}
-	tc := tls.Client(c, s.TLSConfig())
-	if err := tc.HandshakeContext(ctx); err != nil {
-		_ = raw.Close()
-		return nil, causeOf(ctx, err)
-	}
-	return tc, nil
+	return s.Secure(ctx, c)
 }
 
 // Silence is Timeout, or what it stands for if it is 0.
@@ -124,13 +111,4 @@ func (s *Server) Silence() time.Duration {
 		return s.Timeout
 	}
 	return defaultTimeout
-}
-
-// causeOf replaces an error that comes of a context's end by the reason for
-// that end.
-func causeOf(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
-		return cause
-	}
-	return err
 }

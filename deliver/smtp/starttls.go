@@ -2,7 +2,6 @@ package smtp
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -49,11 +48,7 @@ func (s *Sink) startTLS(ctx context.Context, conn net.Conn) (net.Conn, error) {
 			offered = offered || strings.EqualFold(strings.TrimSpace(line), "STARTTLS")
 		}
 	}
-	tc := tls.Client(conn, s.o.Server.TLSConfig())
-	if err := tc.HandshakeContext(ctx); err != nil {
-		return nil, err
-	}
-	return tc, nil
+	return s.o.Server.Secure(ctx, conn)
 }
 
 var errNotReply = errors.New("the server does not speak SMTP")

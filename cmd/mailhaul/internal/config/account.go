@@ -44,7 +44,11 @@ func init() {
 			p.duration(v, time.Second, 30*24*time.Hour, &a.TimeLimit)
 		},
 		"pipelining": func(p *parser, v value, a *Account) { p.pipelining(v, a) },
-	}.and(tlsKeys(func(a *Account) *Security { return &a.Security })).and(loginKeys(func(a *Account) *Login { return &a.Login }))
+		"preconnect": func(p *parser, v value, a *Account) { a.Preconnect = p.hook(v) },
+		"postpoll":   func(p *parser, v value, a *Account) { a.Postpoll = p.hook(v) },
+	}.and(tlsKeys(func(a *Account) *Security { return &a.Security })).
+		and(viaKeys(func(a *Account) *Via { return &a.Via })).
+		and(loginKeys(func(a *Account) *Login { return &a.Login }))
 }
 
 // account reads the account at v. What it does not say is as in base, the
@@ -69,11 +73,15 @@ func (p *parser) account(v value, name string, base Account) Account {
 	if a.lines["user"] == 0 {
 		p.fail(v, "", "user is missing")
 	}
-	if !hasCredentials(a.lines) && !a.usesKerberos() {
+	byCertificate := a.lines["tls_cert"] > 0 && a.TLS != TLSNone && (a.Auth == nil || slices.Contains(a.Auth, "external"))
+	if !hasCredentials(a.lines) && !a.usesKerberos() && !byCertificate {
 		p.noCredentials(v)
 	}
 	if line := own["keytab"]; line > 0 && !a.usesKerberos() {
 		p.fail(value{line: line, where: v.where}, "it is for auth: gssapi, and for protocol: kpop", "keytab has no use")
+	}
+	if slices.Contains(a.Auth, "external") && a.lines["tls_cert"] == 0 {
+		p.fail(value{line: a.lines["auth"], where: v.where}, "add tls_cert", "external needs a certificate")
 	}
 	a.TokenCommand.timeout = a.Password.timeout
 	p.deliveries(v, &a)
@@ -86,6 +94,7 @@ func (p *parser) readAccount(v value, a *Account) map[string]int {
 	a.defaultLine = 0
 	lines := read(p, v, accountKeys, a)
 	p.exclusive(v, lines)
+	p.clientCertificate(v, lines, &a.Security)
 	if a.defaultLine > 0 {
 		if line := lines["deliver"]; line > 0 {
 			p.fail(value{line: max(line, a.defaultLine), where: v.where}, "keep one of them", "both deliver and the default of route are set")
@@ -110,11 +119,16 @@ func (p *parser) exclusive(v value, own map[string]int) {
 	if line := own["tls_ca"]; line > 0 && own["tls_fingerprint"] > 0 {
 		p.fail(value{line: line, where: v.where}, "keep one of them", "tls_fingerprint leaves tls_ca without use")
 	}
+	for _, key := range []string{"socks5", "source_ip"} {
+		if line := own[key]; line > 0 && own["tunnel"] > 0 {
+			p.fail(value{line: line, where: v.where}, "keep one of them", "tunnel leaves %s without use", key)
+		}
+	}
 }
 
 // AuthNames are the values of the key auth beside auto, which allows all.
 var AuthNames = []string{
-	"scram-sha-256-plus", "scram-sha-1-plus", "gssapi", "scram-sha-256", "scram-sha-1",
+	"external", "scram-sha-256-plus", "scram-sha-1-plus", "gssapi", "scram-sha-256", "scram-sha-1",
 	"oauthbearer", "xoauth2", "plain", "login", "user", "cram-md5", "digest-md5", "apop",
 }
 

@@ -83,6 +83,7 @@ type Account struct {
 	Port int // 0 is the port that Protocol and TLS imply
 	Protocol
 	Security
+	Via
 
 	Login
 	// Auth holds the mechanisms allowed; nil allows all.
@@ -106,6 +107,10 @@ type Account struct {
 	ReceivedHeader bool
 	DeliveredTo    string
 	ReturnPath     bool
+
+	// Preconnect is run before each connection, Postpoll after each poll; nil
+	// if there is none.
+	Preconnect, Postpoll *Hook
 
 	// Every is how often a daemon polls it; 0 leaves it to fetch.
 	Every time.Duration

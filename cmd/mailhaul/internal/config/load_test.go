@@ -3,6 +3,7 @@ package config_test
 import (
 	"crypto/tls"
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/pop3proto/channel"
 )
 
 func write(t *testing.T, text string, mode os.FileMode) string {
@@ -56,7 +58,7 @@ func TestDefaults(t *testing.T) {
 			Deliver: []string{"home"}, ReceivedHeader: true,
 		}},
 	}
-	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(config.Account{}),
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}), cmpopts.IgnoreUnexported(config.Account{}, config.Security{}),
 		cmpopts.IgnoreFields(config.Config{}, "Path"), cmpopts.IgnoreFields(config.Login{}, "Password", "TokenCommand"), cmpopts.IgnoreFields(config.Sink{}, "Line")); diff != "" {
 		t.Error(diff)
 	}
@@ -112,7 +114,10 @@ accounts:
 	if err != nil {
 		t.Fatal(err)
 	}
-	sum := []byte{0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff}
+	var sum [32]byte
+	for i := range sum {
+		sum[i] = byte(i % 16 * 0x11)
+	}
 	want := &config.Config{
 		Path: path, State: filepath.Join(filepath.Dir(path), "state"), Parallel: 3, PerHost: 1, Grace: 20 * time.Second,
 		Metrics: "[::1]:9110", MetricsFile: filepath.Join(filepath.Dir(path), "mailhaul.prom"), Notify: []string{"sh", "-c", "mail -s x me"},
@@ -122,18 +127,18 @@ accounts:
 		},
 		Accounts: []config.Account{{
 			Name: "one", Host: "2001:db8::1", Port: 1995, Protocol: config.POP3,
-			Security: config.Security{TLS: config.TLSStart, TLSMin: tls.VersionTLS10, Fingerprint: slices.Concat(sum, sum)},
+			Security: config.Security{TLS: config.TLSStart, Trust: channel.Trust{MinVersion: tls.VersionTLS10, Pins: []channel.Pin{{Sum: sum}}}},
 			Login:    config.Login{User: "me"}, Auth: []string{"plain", "login"},
 			Deliver: []string{"b"}, Quarantine: "a", Keep: config.Keep{For: 14 * 24 * time.Hour},
 			MaxSize: 3 << 19, MaxMessages: 10, DeliveredTo: "me@example.org", ReturnPath: true,
 			Timeout: 5 * time.Second, Every: 10 * time.Minute, TimeLimit: 24 * time.Hour, Window: 1,
 		}, {
 			Name: "two", Host: "pop.example.com", Protocol: config.POP3,
-			Security: config.Security{TLS: config.TLSImplicit, TLSMin: tls.VersionTLS10},
+			Security: config.Security{TLS: config.TLSImplicit, Trust: channel.Trust{MinVersion: tls.VersionTLS10}},
 			Login:    config.Login{User: "me"}, Deliver: []string{"a"}, ReceivedHeader: true, Window: 20,
 		}},
 	}
-	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(config.Account{}), cmpopts.IgnoreFields(config.Login{}, "Password", "TokenCommand"), cmpopts.IgnoreFields(config.Sink{}, "Line")); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}), cmpopts.IgnoreUnexported(config.Account{}, config.Security{}), cmpopts.IgnoreFields(config.Login{}, "Password", "TokenCommand"), cmpopts.IgnoreFields(config.Sink{}, "Line")); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -161,7 +166,7 @@ func TestExample(t *testing.T) {
 	// What is commented out must be right as well.
 	var out []string
 	for line := range strings.Lines(string(text)) {
-		line = regexp.MustCompile(`^( *)# (notify|metrics|metrics_file|tls_ca|tls_fingerprint|password_file|password_env|password|token_command|client_secret_file|client_secret_env|client_secret|sender):`).ReplaceAllString(line, "$1$2:")
+		line = regexp.MustCompile(`^( *)# (notify|metrics|metrics_file|tls_ca|tls_fingerprint|tls_cert|tls_key|socks5|tunnel|source_ip|preconnect|postpoll|password_file|password_env|password|token_command|client_secret_file|client_secret_env|client_secret|sender):`).ReplaceAllString(line, "$1$2:")
 		out = append(out, line)
 	}
 	_, err = config.Load(write(t, strings.Join(out, ""), 0o600))

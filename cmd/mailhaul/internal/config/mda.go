@@ -98,27 +98,33 @@ func (p *parser) exitCodes(v value) []int {
 	return codes
 }
 
-// argv reads a program and its arguments. A program whose name holds a slash
-// is a path like others in the file.
+// argv reads a program and its arguments, with placeholders.
 func (p *parser) argv(v value) []string {
-	words, ok := p.texts(v)
+	words, ok := p.words(v)
 	if !ok {
 		return nil
-	}
-	if v.node.Kind == yaml.ScalarNode && strings.ContainsAny(words[0], " \t") {
-		p.fail(v, "write ["+strings.Join(strings.Fields(words[0]), ", ")+"]", "a program with arguments must be a list")
-		return nil
-	}
-	if strings.Contains(words[0], "/") {
-		if words[0], ok = p.path(p.items(v)[0]); !ok {
-			return nil
-		}
 	}
 	if _, err := program.Parse(words); err != nil {
 		p.refuse(v, err)
 		return nil
 	}
 	return words
+}
+
+// words reads a program and its arguments. A program whose name holds a slash
+// is a path like others in the file.
+func (p *parser) words(v value) (words []string, ok bool) {
+	if words, ok = p.texts(v); !ok {
+		return nil, false
+	}
+	if v.node.Kind == yaml.ScalarNode && strings.ContainsAny(words[0], " \t") {
+		p.fail(v, "write ["+strings.Join(strings.Fields(words[0]), ", ")+"]", "a program with arguments must be a list")
+		return nil, false
+	}
+	if strings.Contains(words[0], "/") {
+		words[0], ok = p.path(p.items(v)[0])
+	}
+	return words, ok
 }
 
 // usesRecipient reports whether the command line has {recipient}.

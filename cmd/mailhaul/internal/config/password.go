@@ -72,7 +72,7 @@ func (p *parser) secretEnv(v value, what string, into *Password) {
 	into.what, into.env = what, s
 }
 
-// secretCommand reads a line for the shell, or a program and its arguments.
+// secretCommand reads a command that prints the secret.
 func (p *parser) secretCommand(v value, what string, into *Password) {
 	if argv := p.shellOrArgv(v); argv != nil {
 		into.what, into.command = what, argv

@@ -2,38 +2,37 @@ package config
 
 import (
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/hex"
 	"fmt"
 	"net"
-	"os"
 	"strconv"
 	"strings"
+
+	"github.com/mailhaul/mailhaul/pop3proto/channel"
 )
 
 // Security is how a connection is protected, and whom it trusts.
 type Security struct {
-	TLS TLS
-	// RootCAs are those of tls_ca, nil for the system's. Fingerprint is the
-	// SHA-256 of the server's certificate or empty, TLSMin a version of
-	// crypto/tls or 0.
-	RootCAs     *x509.CertPool
-	Fingerprint []byte
-	TLSMin      uint16
+	TLS   TLS
+	Trust channel.Trust
+
+	certFile, keyFile string // of tls_cert and tls_key, until they are read
 }
 
 // tlsKeys are the keys of a Security. of is where it goes.
 func tlsKeys[T any](of func(*T) *Security) keys[T] {
 	return keys[T]{
 		"tls":             func(p *parser, v value, t *T) { p.tls(v, of(t)) },
-		"tls_ca":          func(p *parser, v value, t *T) { p.tlsCA(v, of(t)) },
-		"tls_fingerprint": func(p *parser, v value, t *T) { p.fingerprint(v, of(t)) },
-		"tls_min":         func(p *parser, v value, t *T) { p.tlsMin(v, of(t)) },
+		"tls_ca":          func(p *parser, v value, t *T) { p.tlsCA(v, &of(t).Trust) },
+		"tls_fingerprint": func(p *parser, v value, t *T) { p.fingerprint(v, &of(t).Trust) },
+		"tls_cert":        func(p *parser, v value, t *T) { of(t).certFile, _ = p.path(v) },
+		"tls_key":         func(p *parser, v value, t *T) { of(t).keyFile, _ = p.path(v) },
+		"tls_name":        func(p *parser, v value, t *T) { p.tlsName(v, &of(t).Trust) },
+		"tls_min":         func(p *parser, v value, t *T) { p.tlsMin(v, &of(t).Trust) },
 	}
 }
 
 // tlsNames are the keys of a Security.
-var tlsNames = []string{"tls", "tls_ca", "tls_fingerprint", "tls_min"}
+var tlsNames = []string{"tls", "tls_ca", "tls_fingerprint", "tls_cert", "tls_key", "tls_name", "tls_min"}
 
 // unused names the keys in lines that the kind of protection leaves without
 // use. hint may say why it is as it is.
@@ -103,51 +102,36 @@ func (p *parser) tls(v value, s *Security) {
 	}
 }
 
-// tlsCA reads the certificates that take the place of the system's.
-func (p *parser) tlsCA(v value, s *Security) {
-	path, ok := p.path(v)
+// tlsName reads the name that a certificate must be for.
+func (p *parser) tlsName(v value, t *channel.Trust) {
+	if host, port, ok := p.hostPort(v, "mail.example.com", 995); ok && port == 0 {
+		t.Name = host
+	} else if ok {
+		p.fail(v, "leave out the port", "is not a host name alone")
+	}
+}
+
+func (p *parser) fingerprint(v value, t *channel.Trust) {
+	texts, ok := p.texts(v)
 	if !ok {
 		return
 	}
-	// A device or a pipe could hold up the load for ever.
-	if info, err := os.Stat(path); err != nil {
-		p.fail(v, "", "%v", err)
-		return
-	} else if !info.Mode().IsRegular() || info.Size() > maxFile {
-		p.fail(v, "", "%s is not a file of certificates", quote(path))
-		return
+	t.CAs, t.Pins = nil, nil
+	for _, text := range texts {
+		pin, err := channel.ParsePin(text)
+		if err != nil {
+			p.fail(v, "mailhaul check prints it", "%v", err)
+			return
+		}
+		t.Pins = append(t.Pins, pin)
 	}
-	pem, err := os.ReadFile(path)
-	if err != nil {
-		p.fail(v, "", "%v", err)
-		return
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		p.fail(v, "it must start with -----BEGIN CERTIFICATE-----", "%s holds no PEM certificate", quote(path))
-		return
-	}
-	s.RootCAs, s.Fingerprint = pool, nil
 }
 
-func (p *parser) fingerprint(v value, s *Security) {
-	text, ok := p.text(v)
-	if !ok {
-		return
-	}
-	sum, err := hex.DecodeString(strings.ReplaceAll(text, ":", ""))
-	if err != nil || len(sum) != 32 {
-		p.fail(v, "mailhaul check prints it", "is not a SHA-256 of 64 hex digits")
-		return
-	}
-	s.Fingerprint = sum
-}
-
-func (p *parser) tlsMin(v value, s *Security) {
+func (p *parser) tlsMin(v value, t *channel.Trust) {
 	versions := map[string]uint16{
 		"1.0": tls.VersionTLS10, "1.1": tls.VersionTLS11, "1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13,
 	}
 	if word, ok := p.oneOf(v, "1.0", "1.1", "1.2", "1.3"); ok {
-		s.TLSMin = versions[word]
+		t.MinVersion = versions[word]
 	}
 }

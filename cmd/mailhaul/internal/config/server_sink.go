@@ -13,6 +13,7 @@ type Server struct {
 	// Addr is host:port, or the absolute path of a UNIX socket.
 	Addr string
 	Security
+	Via
 	// Login is empty if there is none.
 	Login
 	// Timeout is the longest silence of the server; 0 leaves it to the sink.
@@ -61,6 +62,7 @@ const maxSocket = 103
 // open.
 func (p *parser) sinkServer(v, place value, kind string, lines map[string]int, s *Server) {
 	p.exclusive(v, lines)
+	p.clientCertificate(v, lines, &s.Security)
 	p.login(v, lines)
 	s.TokenCommand.timeout = s.Password.timeout
 	if place.node == nil {
@@ -75,9 +77,9 @@ func (p *parser) sinkServer(v, place value, kind string, lines map[string]int, s
 		if s.Addr, ok = p.path(place); ok && len(s.Addr) > maxSocket {
 			p.fail(place, "choose a shorter one", "the path of a socket has %d bytes at most", maxSocket)
 		}
-		for _, key := range tlsNames {
+		for _, key := range slices.Concat(tlsNames, viaNames) {
 			if line := lines[key]; line > 0 {
-				p.fail(value{line: line, where: v.where}, "", "%s has no use with a UNIX socket", key)
+				p.fail(value{line: line, where: v.where}, "leave it out", "%s has no use with a UNIX socket", key)
 			}
 		}
 		return
@@ -119,7 +121,7 @@ func (p *parser) login(v value, lines map[string]int) {
 	switch has := hasCredentials(lines); {
 	case has && lines["user"] == 0:
 		p.fail(v, "", "user is missing")
-	case !has && lines["user"] > 0:
+	case !has && lines["user"] > 0 && lines["tls_cert"] == 0:
 		p.noCredentials(v)
 	}
 }

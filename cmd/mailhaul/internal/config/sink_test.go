@@ -3,6 +3,7 @@ package config_test
 import (
 	"context"
 	"crypto/tls"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/pop3proto/channel"
 )
 
 // accounts is an account for the sinks before it.
@@ -60,7 +62,7 @@ sinks:
 	want := []config.Sink{
 		{Name: "a", SMTP: &config.SMTP{
 			Server: config.Server{
-				Addr: "mail.example.com:465", Security: config.Security{TLS: config.TLSImplicit, TLSMin: tls.VersionTLS13},
+				Addr: "mail.example.com:465", Security: config.Security{TLS: config.TLSImplicit, Trust: channel.Trust{MinVersion: tls.VersionTLS13}},
 				Login: config.Login{User: "me"}, Timeout: time.Minute,
 			},
 			Hello: "here", To: []string{"me@example.com"}, Sender: "you@example.com",
@@ -74,7 +76,7 @@ sinks:
 			Folder: "Archive/2026", Create: true, Flags: []string{`\Seen`, "x"},
 		}},
 	}
-	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(config.Sink{}, "Line"), cmpopts.IgnoreFields(config.Login{}, "Password", "TokenCommand")); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(config.Sink{}, "Line"), cmpopts.EquateComparable(netip.Addr{}), cmpopts.IgnoreUnexported(config.Security{}), cmpopts.IgnoreFields(config.Login{}, "Password", "TokenCommand")); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -153,7 +155,7 @@ accounts:
 	}
 	for i, a := range got {
 		seen := config.Account{Deliver: a.Deliver, Route: a.Route, Quarantine: a.Quarantine, Filter: a.Filter}
-		if diff := cmp.Diff(want[i], seen, cmpopts.IgnoreUnexported(config.Account{}), cmpopts.EquateEmpty(), cmpopts.IgnoreFields(config.Login{}, "Password", "TokenCommand")); diff != "" {
+		if diff := cmp.Diff(want[i], seen, cmpopts.EquateComparable(netip.Addr{}), cmpopts.IgnoreUnexported(config.Account{}, config.Security{}), cmpopts.EquateEmpty(), cmpopts.IgnoreFields(config.Login{}, "Password", "TokenCommand")); diff != "" {
 			t.Errorf("%s:\n%s", a.Name, diff)
 		}
 	}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/deliver/program"
+	"github.com/mailhaul/mailhaul/fetch"
+)
+
+// hooks has an account run the commands that its configuration asks for.
+func hooks(a *fetch.Account, c config.Account) {
+	if h := c.Preconnect; h != nil {
+		a.Server.Preconnect = func(ctx context.Context) error {
+			return runHook(ctx, "preconnect", h, "MAILHAUL_ACCOUNT="+a.Name)
+		}
+	}
+	if h := c.Postpoll; h != nil {
+		a.Postpoll = func(ctx context.Context, s fetch.Summary) error { return runHook(ctx, "postpoll", h, facts(s)...) }
+	}
+}
+
+// facts are what a command is told of a poll, in its environment.
+func facts(s fetch.Summary) []string {
+	told := ""
+	if s.Err != nil {
+		told = clean(s.Err.Error())
+	}
+	return []string{
+		"MAILHAUL_ACCOUNT=" + s.Account,
+		"MAILHAUL_RESULT=" + s.Class.String(),
+		fmt.Sprint("MAILHAUL_FETCHED=", s.Fetched),
+		fmt.Sprint("MAILHAUL_BYTES=", s.Bytes),
+		fmt.Sprint("MAILHAUL_DELETED=", s.Deleted),
+		fmt.Sprint("MAILHAUL_REFUSED=", s.Refused),
+		"MAILHAUL_ERROR=" + told,
+	}
+}
+
+// runHook runs a command in a process group of its own, which what it leaves in
+// the background may outlive. Unlike a program that sees mail, it gets all of
+// our environment: ssh wants to find its agent there.
+func runHook(ctx context.Context, name string, h *config.Hook, env ...string) error {
+	path, err := exec.LookPath(h.Argv[0])
+	if err != nil {
+		return &fetch.HookError{Hook: name, Err: err, Person: true}
+	}
+	run := program.Run{Path: path, Name: h.Argv[0], Args: h.Argv[1:], Env: append(os.Environ(), env...), Timeout: h.Timeout}
+	exit, err := run.Do(ctx)
+	_, unstarted := errors.AsType[*program.StartError](err)
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		return &fetch.HookError{Hook: name, Err: err, Person: unstarted}
+	case exit.Code != 0:
+		// 126 and 127 are a shell's words for what it cannot run (POSIX XCU 2.8.2).
+		return &fetch.HookError{Hook: name, Err: errors.New(exit.Text), Person: exit.Code == 126 || exit.Code == 127}
+	}
+	return nil
+}

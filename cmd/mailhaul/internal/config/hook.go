@@ -1,0 +1,38 @@
+package config
+
+import (
+	"time"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Hook is a command that is run around the polls of an account.
+type Hook struct {
+	Argv    []string
+	Timeout time.Duration
+}
+
+// defaultHookTimeout is how long a hook may take.
+const defaultHookTimeout = time.Minute
+
+var hookKeys = keys[Hook]{
+	"command": func(p *parser, v value, h *Hook) { h.Argv = p.shellOrArgv(v) },
+	"timeout": func(p *parser, v value, h *Hook) { p.duration(v, time.Second, time.Hour, &h.Timeout) },
+}
+
+// hook reads a command, or a mapping with its timeout; none undoes that of the
+// defaults.
+func (p *parser) hook(v value) *Hook {
+	h := &Hook{Timeout: defaultHookTimeout}
+	if v.node.Kind == yaml.MappingNode {
+		if lines := read(p, v, hookKeys, h); lines["command"] == 0 {
+			p.fail(v, "command: ssh -fN gateway", "command is missing")
+		}
+		return h
+	}
+	if v.node.Value == "none" {
+		return nil
+	}
+	h.Argv = p.shellOrArgv(v)
+	return h
+}

@@ -1,0 +1,113 @@
+package config
+
+import (
+	"net"
+	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Via is how a server is reached.
+type Via struct {
+	// SourceIP is the address to connect from, if it is valid.
+	SourceIP netip.Addr
+	// SOCKS5 is a proxy, nil if there is none.
+	SOCKS5 *SOCKS5
+	// Tunnel is a program and its arguments, nil if there is none.
+	Tunnel []string
+}
+
+// SOCKS5 is a proxy.
+type SOCKS5 struct {
+	Addr     string // host:port
+	User     string // empty if there is no login
+	Password Password
+}
+
+// viaKeys are the keys of a Via. of is where it goes.
+func viaKeys[T any](of func(*T) *Via) keys[T] {
+	return keys[T]{
+		"source_ip": func(p *parser, v value, t *T) { p.sourceIP(v, of(t)) },
+		"socks5":    func(p *parser, v value, t *T) { p.socks5(v, of(t)) },
+		"tunnel":    func(p *parser, v value, t *T) { p.tunnel(v, of(t)) },
+	}
+}
+
+// viaNames are the keys of a Via.
+var viaNames = []string{"source_ip", "socks5", "tunnel"}
+
+func (p *parser) sourceIP(v value, via *Via) {
+	s, ok := p.text(v)
+	if !ok {
+		return
+	}
+	ip, err := netip.ParseAddr(s)
+	if err != nil {
+		p.fail(v, "write an address of this machine: 192.0.2.7 or 2001:db8::7", "%s is not an IP address", quote(s))
+		return
+	}
+	via.SourceIP, via.Tunnel = ip.Unmap(), nil
+}
+
+var proxyKeys = keys[SOCKS5]{
+	"server": func(p *parser, v value, s *SOCKS5) { s.Addr = p.proxyAddr(v) },
+	"user":   func(p *parser, v value, s *SOCKS5) { s.User, _ = p.text(v) },
+	"password_timeout": func(p *parser, v value, s *SOCKS5) {
+		p.duration(v, time.Second, time.Hour, &s.Password.timeout)
+	},
+}.and(secretKeys("password", func(s *SOCKS5) *Password { return &s.Password }))
+
+// socks5 reads a proxy, host:port or a mapping; none undoes that of the
+// defaults.
+func (p *parser) socks5(v value, via *Via) {
+	via.Tunnel, via.SOCKS5 = nil, new(SOCKS5)
+	if v.node.Kind != yaml.MappingNode {
+		if strings.EqualFold(v.node.Value, "none") {
+			via.SOCKS5 = nil
+			return
+		}
+		via.SOCKS5.Addr = p.proxyAddr(v)
+		return
+	}
+	lines := read(p, v, proxyKeys, via.SOCKS5)
+	p.exclusive(v, lines)
+	if lines["server"] == 0 {
+		p.fail(v, "server: proxy.example.com:1080", "server is missing")
+	}
+	p.login(v, lines)
+}
+
+func (p *parser) proxyAddr(v value) string {
+	const usual = 1080 // RFC 1928 §3
+	host, port, ok := p.hostPort(v, "proxy.example.com", usual)
+	if !ok {
+		return ""
+	}
+	if port == 0 {
+		port = usual
+	}
+	return net.JoinHostPort(host, strconv.Itoa(port))
+}
+
+var placeholder = regexp.MustCompile(`\{[a-z]+\}`)
+
+// tunnel reads a program and its arguments.
+func (p *parser) tunnel(v value, via *Via) {
+	words, ok := p.words(v)
+	if !ok {
+		return
+	}
+	for _, word := range words {
+		for _, name := range placeholder.FindAllString(word, -1) {
+			if name != "{host}" && name != "{port}" {
+				p.fail(v, "only {host} and {port} are filled in", "%s is not known", quote(name))
+				return
+			}
+		}
+	}
+	*via = Via{Tunnel: words}
+}

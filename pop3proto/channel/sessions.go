@@ -1,0 +1,223 @@
+package channel
+
+import (
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Sessions remembers TLS sessions (RFC 8446 §2.2), so that the next connection
+// to a server needs no new proof of who it is. They are kept in memory, and
+// from one run to the next in a folder, a file each. Whatever is wrong there
+// costs a handshake and nothing else, so that no method returns an error.
+//
+// With a file one can read nothing of the past, and pose as nobody: sessions
+// that were begun with a client certificate, for which they stand, stay in
+// memory.
+type Sessions struct {
+	dir string
+	mu  sync.Mutex
+	all map[string]*session
+}
+
+// NewSessions returns those kept in dir, which need not be there.
+func NewSessions(dir string) *Sessions {
+	return &Sessions{dir: dir, all: map[string]*session{}}
+}
+
+// of returns the session with one server under one trust, which is kept on the
+// disk unless it is secret.
+func (s *Sessions) of(key string, secret bool) *session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all[key] == nil {
+		s.all[key] = &session{path: filepath.Join(s.dir, key), read: secret, secret: secret}
+	}
+	return s.all[key]
+}
+
+// stale is when what was written last is of no use: no ticket lives for more
+// than a week (RFC 8446 §4.6.1), and a server's fault may have been mended.
+const stale = 30 * 24 * time.Hour
+
+// Save writes what is new to the folder. It makes the folder, but not the one
+// around it.
+func (s *Sessions) Save() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	wrote := false
+	for _, one := range s.all {
+		wrote = one.save() || wrote
+	}
+	if !wrote {
+		return
+	}
+	entries, _ := os.ReadDir(s.dir)
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > stale {
+			_ = os.Remove(filepath.Join(s.dir, e.Name()))
+		}
+	}
+}
+
+// session is the last session with one server, a tls.ClientSessionCache of one.
+type session struct {
+	path   string
+	secret bool // not for the disk
+
+	mu      sync.Mutex
+	read    bool // the file was looked at
+	state   *tls.ClientSessionState
+	changed bool // since it was read or written
+	offered bool // to the server, which has not agreed to it
+	refused bool // this server fails where it should just say no
+}
+
+// maxSession bounds a file; a session holds the server's certificates.
+const maxSession = 64 << 10
+
+// Get implements tls.ClientSessionCache.
+func (s *session) Get(string) (*tls.ClientSessionState, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.read {
+		s.read = true
+		s.load()
+	}
+	s.offered = s.state != nil
+	return s.state, s.offered
+}
+
+// Put implements tls.ClientSessionCache. A nil state forgets.
+func (s *session) Put(_ string, state *tls.ClientSessionState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refused {
+		return
+	}
+	s.read, s.changed, s.state = true, true, state
+	if state != nil {
+		s.offered = false
+	}
+}
+
+// ResumeError means that a server ended the connection when it was offered a
+// session. That is not done again.
+type ResumeError struct{ Err error }
+
+// Error returns the cause.
+func (e *ResumeError) Error() string {
+	return "the server did not take up the last TLS session: " + e.Err.Error()
+}
+
+// Unwrap returns the cause.
+func (e *ResumeError) Unwrap() error { return e.Err }
+
+// NotResumed makes a *ResumeError of err if a handshake with c failed because
+// a session was offered: a server that asks for client certificates and has
+// not told its library to which of its services a session belongs breaks off
+// then, every time.
+func NotResumed(c *tls.Config, err error) error {
+	s, ok := c.ClientSessionCache.(*session)
+	if !ok || err == nil || !strings.Contains(err.Error(), "remote error: tls: ") {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.offered {
+		return err
+	}
+	s.state, s.changed, s.offered, s.refused = nil, true, false, true
+	return &ResumeError{err}
+}
+
+// load reads the file: the length of the ticket, the ticket and the state. An
+// empty file is a server that was found to refuse.
+func (s *session) load() {
+	info, err := os.Stat(s.path)
+	if err != nil || !info.Mode().IsRegular() || info.Size() > maxSession || time.Since(info.ModTime()) > stale {
+		return
+	}
+	data, err := os.ReadFile(s.path)
+	if err != nil {
+		return
+	}
+	s.state, err = parseSession(data)
+	s.refused = errors.Is(err, errEmpty)
+}
+
+var (
+	errEmpty = errors.New("no session")
+	errCut   = errors.New("half a session")
+)
+
+func parseSession(data []byte) (*tls.ClientSessionState, error) {
+	if len(data) == 0 {
+		return nil, errEmpty
+	}
+	if len(data) < 4 {
+		return nil, errCut
+	}
+	n, rest := binary.BigEndian.Uint32(data), data[4:]
+	if uint64(n) > uint64(len(rest)) {
+		return nil, errCut
+	}
+	state, err := tls.ParseSessionState(rest[n:])
+	if err != nil {
+		return nil, err
+	}
+	return tls.NewResumptionState(rest[:n], state)
+}
+
+func (s *session) encode() ([]byte, error) {
+	if s.state == nil {
+		return nil, nil
+	}
+	ticket, state, err := s.state.ResumptionState()
+	if err != nil {
+		return nil, err
+	}
+	rest, err := state.Bytes()
+	if err != nil {
+		return nil, err
+	}
+	data := binary.BigEndian.AppendUint32(nil, uint32(len(ticket)))
+	return append(append(data, ticket...), rest...), nil
+}
+
+// save writes the file if there is something new, whole or not at all. It is
+// not synced: what a power cut takes costs a handshake.
+func (s *session) save() (wrote bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.changed || s.secret {
+		return false
+	}
+	s.changed = false
+	data, err := s.encode()
+	if err != nil || len(data) > maxSession || len(data) == 0 && !s.refused {
+		_ = os.Remove(s.path)
+		return false
+	}
+	dir := filepath.Dir(s.path)
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return false
+	}
+	f, err := os.CreateTemp(dir, "new-*") // mode 0600
+	if err != nil {
+		return false
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), s.path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err == nil
+}
