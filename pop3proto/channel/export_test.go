@@ -1,0 +1,4 @@
+package channel
+
+// ParseSession reads a file of Sessions.
+var ParseSession = parseSession
