@@ -17,6 +17,7 @@ import (
 
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/filter"
+	"github.com/mailhaul/mailhaul/pop3proto"
 	"github.com/mailhaul/mailhaul/pop3proto/channel"
 	"github.com/mailhaul/mailhaul/pop3proto/kpop"
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
@@ -148,6 +149,8 @@ type Server struct {
 	// Window is the most commands in flight where the server offers
 	// PIPELINING; 0 leaves it to pop3proto, 1 turns it off.
 	Window int
+	// Trace sees the dialogue, with secrets and messages masked. It may be nil.
+	Trace pop3proto.Tracer
 	// KPOP, if not nil, says how Kerberos tells the server who we are, before
 	// it greets; port 1109. Security is PlainText: nothing else is encrypted.
 	KPOP *kpop.Options

@@ -34,7 +34,7 @@ func (s *Server) connect(ctx context.Context) (*pop3proto.Client, error) {
 		}
 	}
 	c, err := pop3proto.NewClient(ctx, conn, &pop3proto.Options{
-		Timeout: s.silence(), Window: s.Window, MaxMessages: maxListing,
+		Timeout: s.silence(), Window: s.Window, MaxMessages: maxListing, Trace: s.Trace,
 	})
 	if err != nil {
 		conn.Close()

@@ -23,16 +23,16 @@ func checkCommand(std stdio) *cli.Command {
 		Usage:        "try the configuration, every server and every sink, and change nothing",
 		ArgsUsage:    "[ACCOUNT…]",
 		Description:  "The exit codes are those of mailhaul fetch.",
-		Flags:        []cli.Flag{configFlag()},
+		Flags:        []cli.Flag{configFlag(), traceFlag()},
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {
-			return runCheck(c.Context, std, c.String("config"), c.Args().Slice())
+			return runCheck(c.Context, std, c.String("config"), c.String("trace"), c.Args().Slice())
 		},
 	}
 }
 
 // runCheck checks one account after the other, since each is a report to read.
-func runCheck(ctx context.Context, std stdio, path string, names []string) error {
+func runCheck(ctx context.Context, std stdio, path, trace string, names []string) error {
 	cfg, err := loadConfig(path)
 	if err != nil {
 		return err
@@ -46,6 +46,11 @@ func runCheck(ctx context.Context, std stdio, path string, names []string) error
 		return err
 	}
 	defer w.Close()
+	traced, err := openTrace(trace)
+	if err != nil {
+		return err
+	}
+	defer traced.close(std)
 	store, done, err := readState(ctx, cfg.State)
 	if err != nil {
 		return err
@@ -64,7 +69,10 @@ func runCheck(ctx context.Context, std stdio, path string, names []string) error
 		fmt.Fprintf(std.out, "\n%s\n", a.Name)
 		account := w.account(a)
 		l.grant(ofAccount(a), w.grants, time.Now())
-		report, err := account.Check(ctx, fetch.Options{State: store, Sinks: w.sinks, Host: w.host, DryRun: true})
+		traced.follow(account)
+		traced.observe(fetch.Started{Account: a.Name})
+		report, err := account.Check(ctx, fetch.Options{State: store, Sinks: w.sinks, Host: w.host, DryRun: true, Observer: traced.observe})
+		traced.ended(a.Name, err)
 		l.server(account, report, err, time.Now())
 		classes = append(classes, fetch.Classify(err), l.sinks(ctx, cfg, w, a))
 	}

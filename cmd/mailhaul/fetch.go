@@ -16,6 +16,7 @@ type fetchOptions struct {
 	names           []string
 	keep, dry       bool
 	logFormat       string
+	trace           string
 	verbose, silent bool
 }
 
@@ -33,6 +34,7 @@ func fetchCommand(std stdio) *cli.Command {
 			&cli.BoolFlag{Name: "keep", Usage: "delete nothing from any server this time", DisableDefaultText: true},
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "say what would be fetched and deleted, and change nothing", DisableDefaultText: true},
 			&cli.StringFlag{Name: "log-format", Value: "auto", Usage: "report in `FORMAT`: text, json, or auto, which is text"},
+			traceFlag(),
 			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "report each step and each message", DisableDefaultText: true},
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "report only what needs a person", DisableDefaultText: true},
 		},
@@ -40,7 +42,7 @@ func fetchCommand(std stdio) *cli.Command {
 		Action: func(c *cli.Context) error {
 			return runFetch(c.Context, std, fetchOptions{
 				config: c.String("config"), names: c.Args().Slice(), keep: c.Bool("keep"), dry: c.Bool("dry-run"),
-				logFormat: c.String("log-format"), verbose: c.Bool("verbose"), silent: c.Bool("quiet"),
+				logFormat: c.String("log-format"), trace: c.String("trace"), verbose: c.Bool("verbose"), silent: c.Bool("quiet"),
 			})
 		},
 	}
@@ -68,12 +70,18 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 	if err != nil {
 		return err
 	}
+	traced, err := openTrace(o.trace)
+	if err != nil {
+		return err
+	}
+	defer traced.close(std)
 	store, done, err := openFor(ctx, cfg, o.dry)
 	if err != nil {
 		return err
 	}
 	defer done()
 	accounts := w.accounts(chosen)
+	traced.follow(accounts...)
 	loud := out
 	out, told, err := newTeller(ctx, out, store, cfg, accounts, o.silent, o.dry)
 	if err != nil {
@@ -89,7 +97,7 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 
 	scheduler := fetch.Scheduler{Parallel: cfg.Parallel, PerHost: cfg.PerHost}
 	summaries := scheduler.Once(ctx, accounts, fetch.Options{
-		State: store, Sinks: w.sinks, Scratch: cfg.State, Observer: observers(out.observe, count), Drain: drain,
+		State: store, Sinks: w.sinks, Scratch: cfg.State, Observer: observers(traced.observe, out.observe, count), Drain: drain,
 		KeepAll: o.keep, DryRun: o.dry, Host: w.host, Insist: len(o.names) > 0,
 	})
 	classes := make([]fetch.Class, len(summaries))

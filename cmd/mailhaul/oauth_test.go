@@ -28,7 +28,7 @@ func TestFetchByOAuth(t *testing.T) {
 		server.Fill(user, []byte("Subject: hello\n\nHello.\n"))
 	}
 	dir := t.TempDir()
-	config := filepath.Join(dir, "config.yaml")
+	config, trace := filepath.Join(dir, "config.yaml"), filepath.Join(dir, "trace")
 	if err := os.WriteFile(config, fmt.Appendf(nil, `
 state: state
 oauth: { sso: { issuer: %q, client_id: client, client_secret: %s } }
@@ -44,10 +44,15 @@ accounts:
 	// mailhaul runs a command and returns its exit code and all it says.
 	mailhaul := func(args ...string) (int, string) {
 		var said bytes.Buffer
-		code := run(t.Context(), append([]string{"mailhaul", args[0], "--config", config}, args[1:]...), stdio{&said, &said})
+		options := []string{"mailhaul", args[0], "--config", config}
+		if args[0] == "fetch" || args[0] == "check" {
+			options = append(options, "--trace", trace)
+		}
+		code := run(t.Context(), append(options, args[1:]...), stdio{&said, &said})
+		traced, _ := os.ReadFile(trace)
 		for _, secret := range append(p.Secrets(), password) {
-			if strings.Contains(said.String(), secret) {
-				t.Errorf("%s shows a secret:\n%s", args, &said)
+			if strings.Contains(said.String()+string(traced), secret) {
+				t.Errorf("%s shows a secret:\n%s%s", args, &said, traced)
 			}
 		}
 		return code, said.String()
@@ -90,6 +95,12 @@ accounts:
 	}
 	if code, said := mailhaul("fetch", "ada"); code != exitOK {
 		t.Errorf("fetch: exit code %d:\n%s", code, said)
+	}
+	traced, err := os.ReadFile(trace)
+	for _, line := range []string{"ada C: AUTH XOAUTH2", "ada C: ***\n", "twin C: AUTH OAUTHBEARER", "twin C: ***\n", "bob C: AUTH PLAIN"} {
+		if !strings.Contains(string(traced), line) {
+			t.Errorf("error %v; no %q in the trace:\n%s", err, line, traced)
+		}
 	}
 }
 

@@ -53,6 +53,7 @@ func TestScripts(t *testing.T) {
 			"sessions":      sessions,
 			"reached":       reached,
 			"appears":       appears,
+			"private":       private,
 			"release":       release,
 			"order":         order,
 			"signal":        sendSignal,
@@ -143,6 +144,15 @@ func lock(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	ts.Defer(func() { f.Close() })
 	ts.Check(unix.FcntlFlock(f.Fd(), unix.F_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}))
+}
+
+// private FILE checks that only its owner may read a file.
+func private(ts *testscript.TestScript, _ bool, args []string) {
+	info, err := os.Stat(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if perm := info.Mode().Perm(); perm != 0o600 {
+		ts.Fatalf("%s has mode %v", args[0], perm)
+	}
 }
 
 // appears FILE TEXT waits until a program that is running has written TEXT.
