@@ -51,7 +51,7 @@ type Plan struct {
 	Verify []Want
 	// Delete messages landed and are due.
 	Delete []Listed
-	// Kept messages landed and stay for now; Waiting ones were refused and
+	// Kept messages landed and stay for now, or were adopted and stay; Waiting ones were refused and
 	// their pause is not over.
 	Kept, Waiting int
 	// Large messages are over Policy.MaxSize.
@@ -183,6 +183,8 @@ func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 		return
 	}
 	switch row.Phase {
+	case state.Adopted:
+		p.plan.Kept++ // whatever Keep says: we delivered it nowhere
 	case state.Landed:
 		if p.pol.due(row.Landed) {
 			p.plan.Delete = append(p.plan.Delete, Listed{e.Num, key})
@@ -314,6 +316,9 @@ func (p *planner) moved() bool {
 	for r := range p.rows {
 		if p.claimed[r] || p.rows[r].Phase == state.Deleted {
 			continue
+		}
+		if p.rows[r].Phase == state.Adopted && p.rows[r].Header.IsZero() {
+			continue // no header can tell it
 		}
 		if strings.HasPrefix(p.rows[r].UID, "\x00") {
 			return true

@@ -2,6 +2,7 @@ package fetch_test
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -46,6 +47,10 @@ func deleted(uid string, at int64) state.Row {
 
 func refused(uid string, next int64) state.Row {
 	return state.Row{UID: uid, Phase: state.Refused, Size: 100, Tries: 1, NextTry: next, Header: sum("h" + uid)}
+}
+
+func adopted(uid string) state.Row {
+	return state.Row{UID: uid, Phase: state.Adopted, Size: 100}
 }
 
 func missing(r state.Row, since int64) state.Row {
@@ -153,6 +158,26 @@ func TestPlan(t *testing.T) {
 			rows:    byKey(deleted("a", ago(day)), landed("b", ago(day))),
 			policy:  forever,
 			want:    "verify 1 \"a\"\nkept 1\n",
+		},
+		{
+			name:    "what was adopted is neither fetched nor deleted",
+			listing: entries("a", "b"),
+			rows:    byKey(adopted("a"), missing(adopted("b"), ago(day)), missing(adopted("c"), ago(31*day)), adopted("d")),
+			policy:  fetch.Policy{MaxSize: 1},
+			want:    "kept 2\nmissing \"d\"\nfound \"b\"\nforget \"c\"\n",
+		},
+		{
+			name:    "adopted messages that are all gone ask for no headers",
+			listing: entries("new"),
+			rows:    byKey(adopted("a"), adopted("b")),
+			want:    "fetch 1 \"new\"\nmissing \"a\"\nmissing \"b\"\n",
+		},
+		{
+			name:    "a message without a unique-id that was adopted is known by its header",
+			listing: entries("", ""),
+			rows:    byKey(state.Row{UID: sumKey("one"), Phase: state.Adopted, Header: sum("one")}),
+			headers: map[int]state.Sum{1: sum("two"), 2: sum("one")},
+			want:    fmt.Sprintf("fetch 1 %q\nkept 1\n", sumKey("two")),
 		},
 		{
 			name:    "a message over the limit is left, others are not",
@@ -297,7 +322,7 @@ func TestPlan(t *testing.T) {
 }
 
 // Whatever is listed and remembered, no message is both fetched and deleted,
-// and none is passed over in silence.
+// none is passed over in silence, and only what landed is deleted.
 func FuzzPlan(f *testing.F) {
 	f.Add("a b b  c", "LaDb", byte(0))
 	f.Fuzz(func(t *testing.T, uids, remembered string, limit byte) {
@@ -305,7 +330,7 @@ func FuzzPlan(f *testing.F) {
 		rows := map[string]state.Row{}
 		for i := 0; i+1 < len(remembered); i += 2 {
 			uid := remembered[i+1 : i+2]
-			switch remembered[i] % 4 {
+			switch remembered[i] % 6 {
 			case 0:
 				rows[uid] = landed(uid, ago(day))
 			case 1:
@@ -314,6 +339,12 @@ func FuzzPlan(f *testing.F) {
 				rows[uid] = refused(uid, ago(-day))
 			case 3:
 				rows[uid] = missing(landed(uid, ago(day)), ago(day))
+			case 4:
+				rows[uid] = adopted(uid)
+			case 5:
+				r := adopted(uid)
+				r.Header = sum("h" + uid)
+				rows[uid] = r
 			}
 		}
 		var sorted []state.Row
@@ -341,6 +372,22 @@ func FuzzPlan(f *testing.F) {
 		}
 		if all := len(seen) + p.Kept + p.Waiting + p.More; all != len(listing) {
 			t.Errorf("%d of %d messages are planned", all, len(listing))
+		}
+		// Nothing that was adopted is downloaded or deleted, by whatever name
+		// the server lists it now.
+		byName := maps.Clone(rows)
+		for _, k := range p.Keep.Rekey {
+			byName[k.To] = rows[k.From]
+		}
+		for _, l := range p.Delete {
+			if phase := byName[l.Key].Phase; phase != state.Landed {
+				t.Errorf("message %d, which is %v, is deleted", l.Num, phase)
+			}
+		}
+		for _, w := range slices.Concat(p.Fetch, p.Verify, p.Large) {
+			if w.Row != nil && w.Row.Phase == state.Adopted || byName[w.Key].Phase == state.Adopted {
+				t.Errorf("message %d was adopted and is downloaded", w.Num)
+			}
 		}
 		keys := map[string]bool{}
 		for _, w := range p.Fetch {

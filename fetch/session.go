@@ -294,7 +294,7 @@ func (s *session) again(ctx context.Context, w Want, row *state.Row) (owed []Wan
 	switch {
 	case landed && s.due(row.Landed):
 		s.delete = append(s.delete, Listed{w.Num, key})
-	case landed:
+	case landed, row.Phase == state.Adopted:
 	case row.NextTry > s.opts.now().Unix():
 		s.summary.Refused++
 	default:

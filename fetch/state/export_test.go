@@ -1,10 +1,14 @@
 package state
 
 import (
+	"fmt"
 	"sync/atomic"
 
 	"modernc.org/sqlite"
 )
+
+// FirstSchema makes an empty database of the first version.
+var FirstSchema = fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = 1; %s", appID, migrations[0])
 
 // Pragma returns a setting of the connection that writes.
 func (s *Store) Pragma(name string) (value string, err error) {

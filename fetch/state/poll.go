@@ -42,10 +42,15 @@ func (s *Store) SavePoll(ctx context.Context, account string, p Poll) error {
 
 // Polls returns the last n polls of an account, the latest first.
 func (s *Store) Polls(ctx context.Context, account string, n int) ([]Poll, error) {
-	rows, err := s.read.QueryContext(ctx, `
-		SELECT started, ended, result, error, hint, fetched, deleted, listed, bytes
-		FROM polls WHERE account = `+byName+` ORDER BY seq DESC LIMIT ?`, account, max(n, 0))
-	return collect(rows, err, s.path, "read the polls", func(rows *sql.Rows) (p Poll, err error) {
-		return p, rows.Scan(&p.Started, &p.Ended, &p.Result, &p.Error, &p.Hint, &p.Fetched, &p.Deleted, &p.Listed, &p.Bytes)
-	})
+	rows, err := s.read.QueryContext(ctx,
+		"SELECT "+pollColumns+" FROM polls WHERE account = "+byName+" ORDER BY seq DESC LIMIT ?", account, max(n, 0))
+	return collect(rows, err, s.path, "read the polls", scanPoll)
+}
+
+// pollColumns is what scanPoll reads.
+const pollColumns = "started, ended, result, error, hint, fetched, deleted, listed, bytes"
+
+func scanPoll(rows *sql.Rows) (p Poll, err error) {
+	err = rows.Scan(&p.Started, &p.Ended, &p.Result, &p.Error, &p.Hint, &p.Fetched, &p.Deleted, &p.Listed, &p.Bytes)
+	return p, err
 }

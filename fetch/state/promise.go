@@ -49,13 +49,13 @@ func (t *tx) promise(account int64, p Promise) error {
 	}
 	// The tries stay, so that a promise that is withdrawn resumes them.
 	if err := t.exec(`
-		INSERT INTO messages (account, uid, phase, size, header, content) VALUES (?, ?, ?, ?, ?, ?)
+		INSERT INTO messages (account, uid, phase, size, header, content, seen) VALUES (?, ?, ?, ?, ?, ?, unixepoch())
 		ON CONFLICT DO UPDATE SET phase = excluded.phase, size = excluded.size,
 			header = excluded.header, content = excluded.content, missing = 0`,
 		account, uid, Promised, p.Size, sum(p.Header), sum(p.Content)); err != nil {
 		return err
 	}
-	return t.exec("INSERT OR REPLACE INTO deliveries (account, uid, sink, token) VALUES (?, ?, ?, ?)",
+	return t.exec("INSERT OR REPLACE INTO deliveries (account, uid, sink, token, promised) VALUES (?, ?, ?, ?, unixepoch())",
 		account, uid, p.Sink, p.Token)
 }
 

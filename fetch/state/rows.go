@@ -15,12 +15,21 @@ func (s *Store) Rows(ctx context.Context, account string) ([]Row, error) {
 	return collect(rows, err, s.path, "read the rows", scanRow)
 }
 
+// RowsBetween returns the rows of an account whose UIDs are from or above and
+// below before, the first most of them. An empty before is no bound.
+func (s *Store) RowsBetween(ctx context.Context, account, from, before string, most int) ([]Row, error) {
+	rows, err := s.read.QueryContext(ctx,
+		"SELECT "+rowColumns+" FROM messages WHERE account = "+byName+" AND uid >= ? AND (? OR uid < ?) ORDER BY uid LIMIT ?",
+		account, []byte(from), before == "", []byte(before), most)
+	return collect(rows, err, s.path, "read the rows", scanRow)
+}
+
 // rowColumns is what scanRow reads.
-const rowColumns = "uid, phase, size, header, content, landed, deleted, missing, tries, next_try, reason"
+const rowColumns = "uid, phase, size, header, content, landed, deleted, missing, tries, next_try, reason, seen"
 
 func scanRow(rows *sql.Rows) (r Row, err error) {
 	var uid, header, content sql.RawBytes
-	err = rows.Scan(&uid, &r.Phase, &r.Size, &header, &content, &r.Landed, &r.Deleted, &r.Missing, &r.Tries, &r.NextTry, &r.Reason)
+	err = rows.Scan(&uid, &r.Phase, &r.Size, &header, &content, &r.Landed, &r.Deleted, &r.Missing, &r.Tries, &r.NextTry, &r.Reason, &r.Seen)
 	r.UID = string(uid)
 	copy(r.Header[:], header)
 	copy(r.Content[:], content)
@@ -30,12 +39,19 @@ func scanRow(rows *sql.Rows) (r Row, err error) {
 // Deliveries returns what became of a message in each sink it was promised
 // for, in the order of the promises.
 func (s *Store) Deliveries(ctx context.Context, account, uid string) ([]Delivery, error) {
-	rows, err := s.read.QueryContext(ctx, `
-		SELECT sink, token, place, open, coalesce(landed, 0)
-		FROM deliveries WHERE account = `+byName+` AND uid = ? ORDER BY id`, account, []byte(uid))
+	rows, err := s.read.QueryContext(ctx,
+		"SELECT "+deliveryColumns+" FROM deliveries WHERE account = "+byName+" AND uid = ? ORDER BY id", account, []byte(uid))
 	return collect(rows, err, s.path, "read the deliveries", func(rows *sql.Rows) (d Delivery, err error) {
-		return d, rows.Scan(&d.Sink, &d.Token, &d.Where, &d.Open, &d.Landed)
+		err = rows.Scan(d.columns()...)
+		return d, err
 	})
+}
+
+// deliveryColumns is what columns takes in.
+const deliveryColumns = "sink, token, place, promised, open, coalesce(landed, 0)"
+
+func (d *Delivery) columns() []any {
+	return []any{&d.Sink, &d.Token, &d.Where, &d.Promised, &d.Open, &d.Landed}
 }
 
 // MarkDeleted notes at the time at, in Unix seconds, that the server
@@ -50,23 +66,23 @@ func (s *Store) MarkDeleted(ctx context.Context, account string, at int64, uids 
 	})
 }
 
-// Refuse notes failed attempts at messages. A row that is Landed or Deleted,
-// or has a promise open, keeps its phase, its size and its sums; the attempt
+// Refuse notes failed attempts at messages. A row that is Landed, Deleted or
+// Adopted, or has a promise open, keeps its phase, its size and its sums; the attempt
 // is counted all the same.
 func (s *Store) Refuse(ctx context.Context, account string, rs []Refusal) error {
 	return each(ctx, s, account, "note refusals", rs, func(t *tx, account int64, r Refusal) error {
 		// Within DO UPDATE a bare column is as it was before.
 		return t.exec(`
-			INSERT INTO messages (account, uid, phase, size, header, content, tries, next_try, reason)
-			VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?8)
+			INSERT INTO messages (account, uid, phase, size, header, content, tries, next_try, reason, seen)
+			VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?8, unixepoch())
 			ON CONFLICT DO UPDATE SET
-				phase   = iif(phase IN (?9, ?10) OR EXISTS `+openPromise+`, phase, ?3),
+				phase   = iif(phase IN (?9, ?10, ?11) OR EXISTS `+openPromise+`, phase, ?3),
 				size    = iif(phase = ?3, excluded.size, size),
 				header  = iif(phase = ?3, coalesce(excluded.header, header), header),
 				content = iif(phase = ?3, coalesce(excluded.content, content), content),
 				tries = tries + 1, next_try = excluded.next_try, reason = excluded.reason`,
 			account, []byte(r.UID), Refused, r.Size, sum(r.Header), sum(r.Content), r.NextTry, r.Reason,
-			Landed, Deleted)
+			Landed, Deleted, Adopted)
 	})
 }
 

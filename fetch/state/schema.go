@@ -87,6 +87,10 @@ ALTER TABLE accounts ADD COLUMN pause       TEXT    NOT NULL DEFAULT '';
 ALTER TABLE accounts ADD COLUMN login_delay INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE accounts ADD COLUMN failures    INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE accounts ADD COLUMN refusals    INTEGER NOT NULL DEFAULT 0;
+`, `
+-- For a person who asks what became of a message; 0 in rows that are older.
+ALTER TABLE messages ADD COLUMN seen INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE deliveries ADD COLUMN promised INTEGER NOT NULL DEFAULT 0;
 `}
 
 // checkSchema returns the version of the schema of the database at path. An

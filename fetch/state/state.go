@@ -27,6 +27,9 @@ const (
 	// would not take them, while others may have. They are tried again at
 	// Row.NextTry.
 	Refused
+	// Adopted messages were on the server when a person wanted to start from
+	// then on: they are never fetched, and never deleted from it.
+	Adopted
 )
 
 // String returns the phase in a word.
@@ -40,6 +43,8 @@ func (p Phase) String() string {
 		return "deleted"
 	case Refused:
 		return "refused"
+	case Adopted:
+		return "adopted"
 	default:
 		return "unknown"
 	}
@@ -65,6 +70,9 @@ type Row struct {
 	// Header and Content are sums of the header and of the whole message, as
 	// fetch takes them.
 	Header, Content Sum
+	// Seen is when the row was first written: a sink had the message staged,
+	// or refused it. 0 is a row of a version that did not note it.
+	Seen int64
 	// Landed is when the message landed, Deleted when the server confirmed
 	// its deletion.
 	Landed, Deleted int64
@@ -113,6 +121,9 @@ type Delivery struct {
 	Token string
 	// Where the message landed, for a person to read; empty until then.
 	Where string
+	// Promised is when the sink promised it last; 0 is a delivery of a version
+	// that did not note it.
+	Promised int64
 	// Open reports that the sink promised the message and nobody has said
 	// yet what became of it. Landed is when it landed, in Unix seconds; 0
 	// without Open says that the promise was withdrawn.
@@ -171,7 +182,7 @@ type Status struct {
 	Schedule    Schedule
 	// Fetched counts the messages that landed and are remembered. Of those
 	// that the server still listed when last asked, Waiting are due for
-	// deletion and Kept are not. Open counts the promises that no sink has
+	// deletion and Kept are not, nor ever will be what was adopted. Open counts the promises that no sink has
 	// answered for.
 	Fetched, Waiting, Kept, Open int
 	// Refused rows, in the order of their UIDs.

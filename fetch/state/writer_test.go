@@ -82,9 +82,7 @@ func TestWritesShareACommit(t *testing.T) {
 	if got := commits.Load(); got != 1 {
 		t.Errorf("%d commits, want 1", got)
 	}
-	names, err := s.Accounts(t.Context())
-	ok(t, err)
-	if len(names) != n { // and not "work", whose change was undone
+	if names := names(t, s); len(names) != n { // and not "work", whose change was undone
 		t.Errorf("accounts %q, want %d", names, n)
 	}
 }

@@ -1,0 +1,78 @@
+package fetch
+
+import (
+	"context"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+// Adoption is what there is to adopt in a maildrop.
+type Adoption struct {
+	// Listed messages are on the server.
+	Listed int
+	// New are those of which nothing is remembered.
+	New []state.Adoption
+	// Nameless messages have neither a usable unique-id nor a header that
+	// tells them from others. They cannot be remembered without a download,
+	// and the next poll fetches them.
+	Nameless int
+}
+
+// Adopt logs in, lists, quits, and has adopt remember the new messages
+// (state.Store.Adopt), so that polls start from what comes in afterwards. What
+// is remembered already stays as it is: a message that landed is deleted when
+// it is due, and one that was refused is tried again. The account's lease is
+// held all the while, so that adopt may ask a person first.
+func (a *Account) Adopt(ctx context.Context, o Options, adopt func(Adoption) error) error {
+	lease, err := o.State.Lease(ctx, a.Name)
+	if err != nil {
+		return err
+	}
+	defer lease.Release()
+	open, err := o.State.Promises(ctx, a.Name)
+	if err != nil {
+		return err
+	}
+	unanswered := map[string]bool{} // the next poll settles them
+	for _, p := range open {
+		unanswered[p.UID] = true
+	}
+	// All of it, and with a name for each that does not change.
+	all := *a
+	all.MaxSize, all.MaxMessages, all.Keep = 0, math.MaxInt, Keep{Forever: true}
+	s := &session{Account: &all, opts: &o, summary: new(Summary), unanswered: unanswered}
+	defer s.close()
+	if err := s.open(ctx); err != nil {
+		return err
+	}
+	if err := s.look(ctx); err != nil {
+		return err
+	}
+	s.quit(ctx)
+
+	found := Adoption{Listed: len(s.listing.Entries)}
+	// What is not in the plan at all, look left out of it as nameless.
+	found.Nameless = found.Listed - len(s.plan.Fetch) - len(s.plan.Verify) - s.plan.Kept - s.plan.Waiting
+	for _, w := range slices.Concat(s.plan.Fetch, s.plan.Verify) {
+		switch {
+		case w.Row != nil:
+		case w.Key == "":
+			found.Nameless++
+		default:
+			found.New = append(found.New, state.Adoption{UID: w.Key, Size: w.Size, Header: headerOf(w.Key)})
+		}
+	}
+	return adopt(found)
+}
+
+// headerOf returns the sum of the header that a key stands for: the zero Sum
+// unless the message has no unique-id.
+func headerOf(key string) (sum state.Sum) {
+	if digest, ok := strings.CutPrefix(key, "\x00"); ok {
+		copy(sum[:], digest)
+	}
+	return sum
+}

@@ -1,0 +1,117 @@
+package state_test
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+func TestAccounts(t *testing.T) {
+	s := open(t, t.TempDir())
+	ok(t, landed("kept", 1)(s, t))
+	ok(t, landed("gone", 1)(s, t))
+	ok(t, s.MarkDeleted(t.Context(), "work", 2, []string{"gone"}))
+	ok(t, doPromise(promise("open", "home"), promise("open", "archive"))(s, t))
+	ok(t, doRefuse(refusal("refused"))(s, t))
+	ok(t, s.Adopt(t.Context(), "work", []state.Adoption{{UID: "adopted", Size: 5}}))
+	ok(t, s.SavePoll(t.Context(), "work", state.Poll{Started: 1, Ended: 2}))
+	ok(t, s.SavePoll(t.Context(), "work", state.Poll{Started: 3, Ended: 4}))
+	ok(t, s.SavePoll(t.Context(), "empty", state.Poll{Started: 1, Ended: 9}))
+
+	got, err := s.Accounts(t.Context())
+	ok(t, err)
+	want := []state.Account{
+		{Name: "empty", Polled: 9},
+		{Name: "work", Messages: 5, Listed: 4, Refused: 1, Adopted: 1, Open: 2, Octets: 1 + 1 + 10 + 7 + 5, Polled: 4},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("accounts (-want +got):\n%s", diff)
+	}
+	if n, err := s.Octets(t.Context()); err != nil || n < 4096 {
+		t.Errorf("the database has %d octets, %v", n, err)
+	}
+}
+
+// What was adopted stays adopted, and what was known stays what it was.
+func TestAdopt(t *testing.T) {
+	s := open(t, t.TempDir())
+	ok(t, landed("landed", 1)(s, t))
+	ok(t, doRefuse(refusal("refused"))(s, t))
+	adoptions := []state.Adoption{{UID: "landed"}, {UID: "refused"}, {UID: "new", Size: 5, Header: state.Sum{3}}}
+	for range 2 {
+		ok(t, s.Adopt(t.Context(), "work", adoptions))
+	}
+	if row(t, s, "landed").Phase != state.Landed || row(t, s, "refused").Phase != state.Refused {
+		t.Error("a row that was there has changed")
+	}
+	want := state.Row{UID: "new", Phase: state.Adopted, Size: 5, Header: state.Sum{3}}
+	if diff := cmp.Diff(want, row(t, s, "new")); diff != "" {
+		t.Errorf("row (-want +got):\n%s", diff)
+	}
+	ok(t, s.MarkDeleted(t.Context(), "work", 9, []string{"new"}))
+	ok(t, doRefuse(refusal("new"))(s, t))
+	ok(t, s.Keep(t.Context(), "work", 9, state.Housekeeping{Restored: []string{"new"}, Complete: []string{"new"}}))
+	if got := row(t, s, "new").Phase; got != state.Adopted {
+		t.Errorf("it is now %v", got)
+	}
+	st, err := s.Status(t.Context(), "work", 100)
+	ok(t, err)
+	if st.Fetched != 1 || st.Waiting != 1 || st.Kept != 1 {
+		t.Errorf("fetched %d, waiting %d, kept %d, want 1 of each", st.Fetched, st.Waiting, st.Kept)
+	}
+}
+
+func TestRename(t *testing.T) {
+	s := open(t, t.TempDir())
+	ok(t, landed("u", 1)(s, t))
+	ok(t, s.SavePoll(t.Context(), "work", state.Poll{Started: 1}))
+	ok(t, s.SavePoll(t.Context(), "office", state.Poll{Started: 2}))
+	ok(t, s.Promise(t.Context(), "other", []state.Promise{promise("u", "home")}))
+	if s.Rename(t.Context(), "work", "other") == nil {
+		t.Error("an account with messages was overwritten")
+	}
+	if s.Rename(t.Context(), "wrok", "office") == nil {
+		t.Error("an account that is not remembered was renamed")
+	}
+	ok(t, s.Rename(t.Context(), "work", "office"))
+	if diff := cmp.Diff([]string{"office", "other"}, names(t, s)); diff != "" {
+		t.Errorf("accounts (-want +got):\n%s", diff)
+	}
+	ds, err := s.Deliveries(t.Context(), "office", "u")
+	ok(t, err)
+	polls, err := s.Polls(t.Context(), "office", 9)
+	ok(t, err)
+	if len(rows(t, s, "office")) != 1 || len(ds) != 1 || len(polls) != 1 || polls[0].Started != 1 {
+		t.Errorf("%d deliveries and polls %v came along", len(ds), polls)
+	}
+}
+
+func TestRowsBetween(t *testing.T) {
+	s := open(t, t.TempDir())
+	for _, uid := range []string{"\x00a", "a", "ab", "ac", "b", "\xff"} {
+		ok(t, doRefuse(refusal(uid))(s, t))
+	}
+	for _, test := range []struct {
+		from, before string
+		most         int
+		want         []string
+	}{
+		{"a", "b", 9, []string{"a", "ab", "ac"}},
+		{"a", "b", 2, []string{"a", "ab"}},
+		{"ab", "ab\x00", 9, []string{"ab"}},
+		{"b", "", 9, []string{"b", "\xff"}},
+		{"c", "d", 9, nil},
+	} {
+		rows, err := s.RowsBetween(t.Context(), "work", test.from, test.before, test.most)
+		ok(t, err)
+		var got []string
+		for _, r := range rows {
+			got = append(got, r.UID)
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("from %q before %q (-want +got):\n%s", test.from, test.before, diff)
+		}
+	}
+}

@@ -1,0 +1,161 @@
+package state
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+)
+
+// Memory is all that is remembered of an account.
+type Memory struct {
+	Account string
+	// LastSuccess is when the latest poll that failed in nothing ended, in
+	// Unix seconds; 0 is never.
+	LastSuccess int64
+	// Messages are in the order of their UIDs, Polls in that of time.
+	Messages []Message
+	Polls    []Poll
+}
+
+// Message is a row and what became of its message in each sink.
+type Message struct {
+	Row
+	// Deliveries are in the order of the promises.
+	Deliveries []Delivery
+}
+
+// Recall returns all that is remembered of an account at one moment. Of one
+// that was never seen that is nothing.
+func (s *Store) Recall(ctx context.Context, account string) (m Memory, err error) {
+	m.Account = account
+	tx, err := s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return m, wrap(s.path, "read the account", err)
+	}
+	defer tx.Rollback()
+	err = tx.QueryRowContext(ctx, "SELECT last_success FROM accounts WHERE name = ?", account).Scan(&m.LastSuccess)
+	if errors.Is(err, sql.ErrNoRows) {
+		return m, nil
+	} else if err != nil {
+		return m, wrap(s.path, "read the account", err)
+	}
+
+	rows, err := tx.QueryContext(ctx, "SELECT "+rowColumns+" FROM messages WHERE account = "+byName+" ORDER BY uid", account)
+	m.Messages, err = collect(rows, err, s.path, "read the rows", func(rows *sql.Rows) (Message, error) {
+		row, err := scanRow(rows)
+		return Message{Row: row}, err
+	})
+	if err != nil {
+		return m, err
+	}
+	// Both are in the order of the UIDs.
+	next := 0
+	rows, err = tx.QueryContext(ctx, "SELECT uid, "+deliveryColumns+" FROM deliveries WHERE account = "+byName+" ORDER BY uid, id", account)
+	_, err = collect(rows, err, s.path, "read the deliveries", func(rows *sql.Rows) (none struct{}, err error) {
+		var uid []byte
+		var d Delivery
+		if err := rows.Scan(append([]any{&uid}, d.columns()...)...); err != nil {
+			return none, err
+		}
+		for m.Messages[next].UID != string(uid) {
+			next++
+		}
+		m.Messages[next].Deliveries = append(m.Messages[next].Deliveries, d)
+		return none, nil
+	})
+	if err != nil {
+		return m, err
+	}
+	rows, err = tx.QueryContext(ctx, "SELECT "+pollColumns+" FROM polls WHERE account = "+byName+" ORDER BY seq", account)
+	m.Polls, err = collect(rows, err, s.path, "read the polls", scanPoll)
+	return m, err
+}
+
+// Relearn adds to what is remembered of accounts, all or nothing, and returns
+// how many messages were added. A message of which there is a row stays as it
+// is, and so do the polls of an account that has any.
+//
+// Promises that were open when ms were recalled are withdrawn: where a sink
+// had them staged, there may be nothing on this machine, and a sink that looks
+// for a file in vain may take it for one that was read and moved. So such a
+// message is fetched again.
+func (s *Store) Relearn(ctx context.Context, ms []Memory) (added int, err error) {
+	err = s.change(ctx, "import accounts", func(t *tx) error {
+		added = 0
+		for _, m := range ms {
+			n, err := t.relearn(m)
+			if err != nil {
+				return err
+			}
+			added += n
+		}
+		return nil
+	})
+	return added, err
+}
+
+func (t *tx) relearn(m Memory) (added int, err error) {
+	id, err := t.account(m.Account)
+	if err != nil {
+		return 0, err
+	}
+	if err := t.exec("UPDATE accounts SET last_success = max(last_success, ?) WHERE id = ?", m.LastSuccess, id); err != nil {
+		return 0, err
+	}
+	for _, msg := range m.Messages {
+		n, err := t.update(`
+			INSERT INTO messages (account, uid, phase, size, header, content, landed, deleted, missing, tries, next_try, reason, seen)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+			id, []byte(msg.UID), msg.Phase, msg.Size, sum(msg.Header), sum(msg.Content), msg.Landed, msg.Deleted,
+			msg.Missing, msg.Tries, msg.NextTry, msg.Reason, msg.Seen)
+		if err != nil {
+			return 0, err
+		}
+		if n == 0 {
+			continue
+		}
+		added++
+		if err := t.redeliver(id, msg); err != nil {
+			return 0, err
+		}
+	}
+	var polls int
+	if err := t.get(&polls, "SELECT count(*) FROM polls WHERE account = ?", id); err != nil || polls > 0 {
+		return added, err
+	}
+	for i, p := range m.Polls {
+		err := t.exec(`
+			INSERT INTO polls (account, seq, started, ended, result, error, hint, fetched, deleted, listed, bytes)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			id, i+1, p.Started, p.Ended, p.Result, p.Error, p.Hint, p.Fetched, p.Deleted, p.Listed, p.Bytes)
+		if err != nil {
+			return added, err
+		}
+	}
+	return added, nil
+}
+
+// redeliver adds the deliveries of a message whose row was added.
+func (t *tx) redeliver(account int64, msg Message) error {
+	for _, d := range msg.Deliveries {
+		var landed any
+		if d.Landed != 0 {
+			landed = d.Landed
+		}
+		err := t.exec(`
+			INSERT INTO deliveries (account, uid, sink, token, open, place, promised, landed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+			account, []byte(msg.UID), d.Sink, d.Token, d.Open, d.Where, d.Promised, landed)
+		if err != nil {
+			return err
+		}
+	}
+	for _, d := range msg.Deliveries {
+		if !d.Open {
+			continue
+		}
+		if err := t.retract(account, Promise{UID: msg.UID, Sink: d.Sink}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

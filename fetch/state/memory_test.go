@@ -1,0 +1,131 @@
+package state_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+func recall(t *testing.T, s *state.Store, account string) state.Memory {
+	t.Helper()
+	m, err := s.Recall(t.Context(), account)
+	ok(t, err)
+	return m
+}
+
+func relearn(t *testing.T, s *state.Store, want int, ms ...state.Memory) {
+	t.Helper()
+	added, err := s.Relearn(t.Context(), ms)
+	ok(t, err)
+	if added != want {
+		t.Errorf("%d messages were added, want %d", added, want)
+	}
+}
+
+// lived returns a store that remembers messages in every phase.
+func lived(t *testing.T) *state.Store {
+	s := open(t, t.TempDir())
+	ok(t, landed("b\xff", 1)(s, t))
+	ok(t, landed("a", 1)(s, t))
+	ok(t, s.MarkDeleted(t.Context(), "work", 2, []string{"a"}))
+	ok(t, doPromise(promise("owed", "home"), promise("owed", "archive"))(s, t))
+	ok(t, doLand(3, "owed", "home")(s, t))
+	ok(t, doRetract("owed", "archive")(s, t))
+	ok(t, doRefuse(refusal("\x00refused"))(s, t))
+	ok(t, s.Adopt(t.Context(), "work", []state.Adoption{{UID: "adopted", Size: 5}}))
+	ok(t, s.Keep(t.Context(), "work", 4, state.Housekeeping{Missing: []string{"a"}}))
+	ok(t, s.SavePoll(t.Context(), "work", state.Poll{Started: 1, Ended: 2, Result: "fine", Listed: 3, Bytes: 4}))
+	ok(t, s.SavePoll(t.Context(), "work", state.Poll{Started: 5, Ended: 6, Result: "retry", Error: "odd", Hint: "wait"}))
+	return s
+}
+
+func TestRecallAndRelearn(t *testing.T) {
+	was := recall(t, lived(t), "work")
+	if len(was.Messages) != 5 || len(was.Polls) != 2 || was.LastSuccess != 2 {
+		t.Fatalf("recalled %d messages, %d polls and the success at %d", len(was.Messages), len(was.Polls), was.LastSuccess)
+	}
+	s := open(t, t.TempDir())
+	ok(t, doPromise(promise("mine", "home"))(s, t)) // so that the account has another id there
+	relearn(t, s, 10, was, state.Memory{Account: "second", Messages: was.Messages})
+	is := recall(t, s, "work")
+	i := slices.IndexFunc(is.Messages, func(m state.Message) bool { return m.UID == "mine" })
+	is.Messages = slices.Delete(is.Messages, i, i+1)
+	if diff := cmp.Diff(was, is); diff != "" {
+		t.Errorf("memory (-was +is):\n%s", diff)
+	}
+
+	// Once more changes nothing, not even what is different by now.
+	ok(t, s.Keep(t.Context(), "work", 9, state.Housekeeping{Forget: []string{"adopted"}, Missing: []string{"b\xff"}}))
+	relearn(t, s, 1, was)
+	is = recall(t, s, "work")
+	if len(is.Messages) != 6 || len(is.Polls) != 2 {
+		t.Errorf("there are %d messages and %d polls now", len(is.Messages), len(is.Polls))
+	}
+	if row(t, s, "b\xff").Missing != 9 {
+		t.Error("a row that was there has changed")
+	}
+}
+
+// A promise is not taken for one of this machine: its message is fetched again.
+func TestRelearnWithdrawsPromises(t *testing.T) {
+	s := open(t, t.TempDir())
+	ok(t, doPromise(promise("open", "home"), promise("half", "home"), promise("half", "archive"))(s, t))
+	ok(t, doLand(3, "half", "home")(s, t))
+	was := recall(t, s, "work")
+
+	other := open(t, t.TempDir())
+	relearn(t, other, 2, was)
+	ps, err := other.Promises(t.Context(), "work")
+	ok(t, err)
+	is := recall(t, other, "work")
+	if len(ps) != 0 || len(is.Messages) != 1 || is.Messages[0].UID != "half" || is.Messages[0].Phase != state.Refused {
+		t.Errorf("%d promises are open; remembered: %v", len(ps), is.Messages)
+	}
+}
+
+func TestRelearnIsAllOrNothing(t *testing.T) {
+	was := recall(t, lived(t), "work")
+	twice := was
+	twice.Account = "twice"
+	twice.Messages = slices.Clone(was.Messages)
+	twice.Messages[0].Deliveries = []state.Delivery{{Sink: "home", Landed: 1}, {Sink: "home", Landed: 1}}
+	s := open(t, t.TempDir())
+	if _, err := s.Relearn(t.Context(), []state.Memory{was, twice}); err == nil {
+		t.Fatal("a message was delivered twice to one sink")
+	}
+	if left := names(t, s); len(left) != 0 {
+		t.Errorf("the accounts %q are remembered", left)
+	}
+}
+
+// A database of the first version is read and goes on.
+func TestRowsOfTheFirstVersion(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	ok(t, os.Mkdir(dir, 0o700))
+	ok(t, os.WriteFile(filepath.Join(dir, "mailhaul.db"), nil, 0o600))
+	edit(t, dir, state.FirstSchema+`
+		INSERT INTO accounts (id, name) VALUES (1, 'work');
+		INSERT INTO messages (account, uid, phase, size, landed) VALUES (1, x'6f6c64', 2, 7, 100);
+		INSERT INTO deliveries (account, uid, sink, token, open, place, landed) VALUES (1, x'6f6c64', 'home', 't', FALSE, 'there', 100);`)
+
+	s, err := state.Open(t.Context(), dir)
+	ok(t, err)
+	defer s.Close()
+	ok(t, doPromise(promise("new", "home"))(s, t))
+	is := recall(t, s, "work").Messages
+	if len(is) != 2 || is[0].Seen == 0 || is[0].Deliveries[0].Promised == 0 {
+		t.Fatalf("remembered: %v", is)
+	}
+	want := state.Message{
+		Row:        state.Row{UID: "old", Phase: state.Landed, Size: 7, Landed: 100},
+		Deliveries: []state.Delivery{{Sink: "home", Token: "t", Where: "there", Landed: 100}},
+	}
+	if diff := cmp.Diff(want, is[1]); diff != "" {
+		t.Errorf("the old message (-want +got):\n%s", diff)
+	}
+}
