@@ -69,6 +69,9 @@ func startMailserver(ts *testscript.TestScript, _ bool, args []string) {
 	l, err := net.Listen(network, addr)
 	ts.Check(err)
 	ts.Setenv(name, l.Addr().String())
+	if _, port, err := net.SplitHostPort(l.Addr().String()); err == nil {
+		ts.Setenv(name+"_port", port)
+	}
 	ts.Value(mailservers{}).(map[string]*mailserver)[name] = m
 	if kind == "imap" {
 		m.serveIMAP(ts, tls.NewListener(l, conf))

@@ -15,10 +15,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mailhaul/mailhaul/fetch/oauth/oauthtest"
+	"github.com/mailhaul/mailhaul/pop3proto/channel/channeltest"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"mailhaul": main, "xdg-open": browser})
+	testscript.Main(m, map[string]func(){"mailhaul": main, "xdg-open": browser, "connect": connect})
 }
 
 // password is that of every account in the scripts. It must never be seen.
@@ -34,6 +35,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("PASSWORD", password)
 			env.Values[servers{}] = map[string]*popserver{}
 			env.Values[mailservers{}] = map[string]*mailserver{}
+			env.Values[proxies{}] = map[string]*channeltest.SOCKS{}
 			env.Values[providers{}] = map[string]*oauthtest.Server{}
 			env.Defer(func() { noSecrets(env) })
 			return os.Chmod(env.WorkDir, 0o700)
@@ -44,6 +46,9 @@ func TestScripts(t *testing.T) {
 			"mails":         mails,
 			"lock":          lock,
 			"popserver":     startServer,
+			"proxy":         startProxy,
+			"proxied":       proxied,
+			"clientcert":    makeCertificate,
 			"oauthprovider": startProvider,
 			"provider":      orderProvider,
 			"browse":        browse,

@@ -1,10 +1,11 @@
 package main
 
 import (
-	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/mailhaul/mailhaul/pop3proto/channel"
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
@@ -37,6 +39,8 @@ type popserver struct {
 //	large USER BYTES            add one of that size
 //	tls implicit                speak TLS from the first byte
 //	cert HOST [expired|soon]    the name in the certificate
+//	clients                     ask for client certificates
+//	mechanisms WORD…            the mechanisms of AUTH
 //	without WORD…               what it does not know
 //	timestamp <A@B>             offer APOP
 //	refuse VERB TEXT            answer -ERR TEXT
@@ -44,8 +48,8 @@ type popserver struct {
 //	hang VERB                   say nothing
 //	hold VERB                   wait for the command release
 //
-// $NAME is then its host:port, NAME.pem its certificate and $NAME_fingerprint
-// the SHA-256 of that.
+// $NAME is then its host:port, $NAME_port the port, NAME.pem its certificate,
+// and $NAME_fingerprint the SHA-256 of that, $NAME_key that of its key.
 func startServer(ts *testscript.TestScript, _ bool, args []string) {
 	name, spec := args[0], ts.ReadFile(args[1])
 	s := &popserver{held: make(chan struct{}, 16), resume: make(chan struct{})}
@@ -63,6 +67,10 @@ func startServer(ts *testscript.TestScript, _ bool, args []string) {
 			implicit = true
 		case "cert":
 			opts.TLS = certificate(ts, name, word[1:])
+		case "clients":
+			opts.TLS.ClientAuth = tls.RequestClientCert
+		case "mechanisms":
+			opts.Behaviour.Mechanisms = word[1:]
 		case "without":
 			opts.Behaviour.Without = word[1:]
 		case "timestamp":
@@ -84,9 +92,16 @@ func startServer(ts *testscript.TestScript, _ bool, args []string) {
 	if ca := s.CA(); ca != nil {
 		ts.Check(os.WriteFile(ts.MkAbs(name+".pem"), ca, 0o644))
 	}
-	cert, _ := pem.Decode([]byte(ts.ReadFile(name + ".pem")))
-	ts.Setenv(name+"_fingerprint", fmt.Sprintf("%x", sha256.Sum256(cert.Bytes)))
+	block, _ := pem.Decode([]byte(ts.ReadFile(name + ".pem")))
+	cert, err := x509.ParseCertificate(block.Bytes)
+	ts.Check(err)
+	pins := channel.PinsOf(cert)
+	ts.Setenv(name+"_fingerprint", pins[0].String())
+	ts.Setenv(name+"_key", pins[1].String())
 	ts.Setenv(name, s.Addr())
+	_, port, err := net.SplitHostPort(s.Addr())
+	ts.Check(err)
+	ts.Setenv(name+"_port", port)
 	named(ts)[name] = s
 }
 

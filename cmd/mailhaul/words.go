@@ -74,6 +74,9 @@ func secured(cs *tls.ConnectionState) string {
 	if cs == nil {
 		return "not encrypted"
 	}
+	if cs.DidResume {
+		return tls.VersionName(cs.Version) + ", resumed"
+	}
 	return tls.VersionName(cs.Version)
 }
 

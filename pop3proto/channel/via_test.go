@@ -9,13 +9,13 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/mailhaul/mailhaul/pop3proto/channel"
+	"github.com/mailhaul/mailhaul/pop3proto/channel/channeltest"
 )
 
 // TestMain plays the program of a tunnel if the test binary is called as one.
@@ -106,67 +106,13 @@ func TestSourceIP(t *testing.T) {
 	}
 }
 
-// socks is a SOCKS5 proxy (RFC 1928) that wants a user and a password if they
-// are not empty, and answers with a code.
-type socks struct {
-	user, password string
-	code           byte
-	asked          chan string
-}
-
-func (s *socks) serve(conn net.Conn) {
-	in := bufio.NewReader(conn)
-	part := func() []byte {
-		n, _ := in.ReadByte()
-		b := make([]byte, n)
-		_, _ = io.ReadFull(in, b)
-		return b
-	}
-	_, _ = in.Discard(1)
-	methods := string(part())
-	if s.user != "" {
-		if !strings.Contains(methods, "\x02") {
-			_, _ = conn.Write([]byte{5, 0xff})
-			return
-		}
-		_, _ = conn.Write([]byte{5, 2})
-		_, _ = in.Discard(1)
-		if user, password := string(part()), string(part()); user != s.user || password != s.password {
-			_, _ = conn.Write([]byte{1, 1})
-			return
-		}
-		_, _ = conn.Write([]byte{1, 0})
-	} else {
-		_, _ = conn.Write([]byte{5, 0})
-	}
-	head := make([]byte, 4)
-	_, _ = io.ReadFull(in, head)
-	host := ""
-	switch head[3] {
-	case 1:
-		ip := make([]byte, 4)
-		_, _ = io.ReadFull(in, ip)
-		host = net.IP(ip).String()
-	case 3:
-		host = string(part())
-	}
-	high, _ := in.ReadByte()
-	low, _ := in.ReadByte()
-	addr := net.JoinHostPort(host, strconv.Itoa(int(high)<<8|int(low)))
-	s.asked <- addr
-	_, _ = conn.Write([]byte{5, s.code, 0, 1, 0, 0, 0, 0, 0, 0})
-	if s.code == 0 {
-		_, _ = io.Copy(conn, in) // what lies behind it is an echo
-	}
-}
-
 func TestProxy(t *testing.T) {
 	secret := func(password string, err error) func(context.Context) (string, error) {
 		return func(context.Context) (string, error) { return password, err }
 	}
-	for _, test := range []struct {
+	for _, test := range []*struct {
 		what   string
-		proxy  socks
+		proxy  channeltest.SOCKS
 		user   string
 		secret func(context.Context) (string, error)
 		says   string // empty if it connects
@@ -174,23 +120,24 @@ func TestProxy(t *testing.T) {
 	}{
 		{what: "open"},
 		{what: "a login that it does not want", user: "me", secret: secret("right", nil)},
-		{what: "with a login", proxy: socks{user: "me", password: "right"}, user: "me", secret: secret("right", nil)},
-		{"a wrong password", socks{user: "me", password: "right"}, "me", secret("wrong", nil), "authentication failed", true},
-		{"no login", socks{user: "me", password: "right"}, "", nil, "no acceptable authentication methods", true},
-		{"no password", socks{}, "me", secret("", errors.New("the vault is locked")), "the vault is locked", true},
-		{"it may not", socks{code: 2}, "", nil, "not allowed by ruleset", true},
-		{"it cannot", socks{code: 4}, "", nil, "host unreachable", false},
-		{"refused", socks{code: 5}, "", nil, "connection refused", false},
+		{what: "with a login", proxy: channeltest.SOCKS{User: "me", Password: "right"}, user: "me", secret: secret("right", nil)},
+		{"a wrong password", channeltest.SOCKS{User: "me", Password: "right"}, "me", secret("wrong", nil), "authentication failed", true},
+		{"no login", channeltest.SOCKS{User: "me", Password: "right"}, "", nil, "no acceptable authentication methods", true},
+		{"no password", channeltest.SOCKS{}, "me", secret("", errors.New("the vault is locked")), "the vault is locked", true},
+		{"it may not", channeltest.SOCKS{Code: 2}, "", nil, "not allowed by ruleset", true},
+		{"it cannot", channeltest.SOCKS{Code: 4}, "", nil, "host unreachable", false},
+		{"refused", channeltest.SOCKS{Code: 5}, "", nil, "connection refused", false},
 	} {
 		t.Run(test.what, func(t *testing.T) {
-			test.proxy.asked = make(chan string, 1)
-			via := channel.Via{Proxy: &channel.Proxy{Addr: listen(t, test.proxy.serve), User: test.user, Secret: test.secret}}
+			behind := echo(t)
+			test.proxy.Dial = func(network, _ string) (net.Conn, error) { return net.Dial(network, behind) }
+			via := channel.Via{Proxy: &channel.Proxy{Addr: listen(t, test.proxy.Serve), User: test.user, Secret: test.secret}}
 			// A name that nobody but the proxy could look up.
 			conn, err := via.DialContext(t.Context(), "tcp", "pop.invalid:995")
 			if test.says == "" {
 				expectEcho(t, conn, err)
-				if got := <-test.proxy.asked; got != "pop.invalid:995" {
-					t.Errorf("asked for %s", got)
+				if got := test.proxy.Asked(); len(got) != 1 || got[0] != "pop.invalid:995" {
+					t.Errorf("asked for %q", got)
 				}
 				return
 			}

@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -95,9 +94,9 @@ func (p *parser) clientCertificate(v value, lines map[string]int, s *Security) {
 		}
 		return
 	}
-	key := at("tls_key")
+	key, hint := at("tls_key"), ""
 	if lines["tls_key"] == 0 {
-		key, s.keyFile = at("tls_cert"), s.certFile
+		key, s.keyFile, hint = at("tls_cert"), s.certFile, "name its key with tls_key"
 	}
 	if s.certFile == "" || s.keyFile == "" {
 		return // which is a mistake of its own
@@ -125,7 +124,7 @@ func (p *parser) clientCertificate(v value, lines map[string]int, s *Security) {
 	}
 	pair, err := tls.X509KeyPair(certText, keyText)
 	if err != nil {
-		p.fail(key, "", "%v", unprefixed(err))
+		p.fail(key, hint, "%s", strings.TrimPrefix(err.Error(), "tls: "))
 		return
 	}
 	s.Trust.Certificate = &pair
@@ -143,6 +142,3 @@ func encrypted(text []byte) bool {
 		}
 	}
 }
-
-// unprefixed leaves out which package an error comes from.
-func unprefixed(err error) error { return errors.New(strings.TrimPrefix(err.Error(), "tls: ")) }

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/pem"
+	"io"
+	"net"
+	"os"
+	"slices"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/mailhaul/mailhaul/pop3proto/channel/channeltest"
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
+)
+
+// connect HOST PORT is a program for a tunnel: its standard input and output
+// are the connection.
+func connect() {
+	conn, err := net.Dial("tcp", net.JoinHostPort(os.Args[1], os.Args[2]))
+	if err != nil {
+		os.Exit(1)
+	}
+	go func() { _, _ = io.Copy(conn, os.Stdin) }()
+	_, _ = io.Copy(os.Stdout, conn)
+}
+
+// proxies is the key of a script's proxies by name.
+type proxies struct{}
+
+// startProxy is proxy NAME [USER]: it starts a SOCKS5 proxy at $NAME, which
+// finds every host on this machine. USER has to log in with $PASSWORD.
+func startProxy(ts *testscript.TestScript, _ bool, args []string) {
+	p := &channeltest.SOCKS{Dial: func(network, addr string) (net.Conn, error) {
+		_, port, err := net.SplitHostPort(addr)
+		if err != nil {
+			return nil, err
+		}
+		return net.Dial(network, net.JoinHostPort("127.0.0.1", port))
+	}}
+	if len(args) > 1 {
+		p.User, p.Password = args[1], password
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Defer(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go p.Serve(conn)
+		}
+	}()
+	ts.Setenv(args[0], l.Addr().String())
+	ts.Value(proxies{}).(map[string]*channeltest.SOCKS)[args[0]] = p
+}
+
+// proxied PROXY ADDR checks that a proxy was asked to connect to ADDR.
+func proxied(ts *testscript.TestScript, _ bool, args []string) {
+	if asked := ts.Value(proxies{}).(map[string]*channeltest.SOCKS)[args[0]].Asked(); !slices.Contains(asked, args[1]) {
+		ts.Fatalf("%s was asked for %q", args[0], asked)
+	}
+}
+
+// makeCertificate is clientcert USER: it makes a client certificate with its
+// key, USER.crt.
+func makeCertificate(ts *testscript.TestScript, _ bool, args []string) {
+	cert, ca, err := pop3test.SelfSigned(args[0])
+	ts.Check(err)
+	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
+	ts.Check(err)
+	text := bytes.NewBuffer(ca)
+	ts.Check(pem.Encode(text, &pem.Block{Type: "PRIVATE KEY", Bytes: key}))
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".crt"), text.Bytes(), 0o600))
+}
