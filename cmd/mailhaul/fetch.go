@@ -17,6 +17,7 @@ type fetchOptions struct {
 	keep, dry       bool
 	logFormat       string
 	trace           string
+	progress        string
 	verbose, silent bool
 }
 
@@ -35,6 +36,7 @@ func fetchCommand(std stdio) *cli.Command {
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "say what would be fetched and deleted, and change nothing", DisableDefaultText: true},
 			&cli.StringFlag{Name: "log-format", Value: "auto", Usage: "report in `FORMAT`: text, json, or auto, which is text"},
 			traceFlag(),
+			&cli.StringFlag{Name: "progress", Value: "auto", Usage: "draw bars `WHEN`: always, never, or auto, which is on a terminal"},
 			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "report each step and each message", DisableDefaultText: true},
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "report only what needs a person", DisableDefaultText: true},
 		},
@@ -42,7 +44,8 @@ func fetchCommand(std stdio) *cli.Command {
 		Action: func(c *cli.Context) error {
 			return runFetch(c.Context, std, fetchOptions{
 				config: c.String("config"), names: c.Args().Slice(), keep: c.Bool("keep"), dry: c.Bool("dry-run"),
-				logFormat: c.String("log-format"), trace: c.String("trace"), verbose: c.Bool("verbose"), silent: c.Bool("quiet"),
+				logFormat: c.String("log-format"), trace: c.String("trace"), progress: c.String("progress"),
+				verbose: c.Bool("verbose"), silent: c.Bool("quiet"),
 			})
 		},
 	}
@@ -52,6 +55,10 @@ func fetchCommand(std stdio) *cli.Command {
 func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 	if o.verbose && o.silent {
 		return usagef("", "-v and -q cannot be used together")
+	}
+	bars, err := wantsProgress(std, o)
+	if err != nil {
+		return err
 	}
 	cfg, err := loadConfig(o.config)
 	if err != nil {
@@ -66,6 +73,10 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 		return err
 	}
 	defer w.Close()
+	screen := &screen{out: std.err}
+	if bars {
+		std = stdio{out: screen.above(std.out), err: screen.above(std.err)}
+	}
 	out, err := newReporter(std, o, chosen, w)
 	if err != nil {
 		return err
@@ -91,6 +102,9 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 	count, saveCounts, err := countInto(ctx, cfg, store, loud)
 	if err != nil {
 		return err
+	}
+	if bars {
+		out = newProgress(out, screen, painter(isTerminal(std.err)), len(chosen))
 	}
 	ctx, drain, stop := drainOnSignal(ctx, func() { out.note("finishing the batch; press ^C again to hang up") })
 	defer stop()

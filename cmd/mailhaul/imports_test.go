@@ -60,6 +60,8 @@ var onlyUnder = map[string]string{
 	"gopkg.in/yaml.v3":                  "cmd/mailhaul",
 	"github.com/prometheus":             "cmd/mailhaul",
 	"github.com/coreos/go-systemd":      "cmd/mailhaul",
+	"github.com/vbauerster":             "cmd/mailhaul",
+	"github.com/mattn/go-runewidth":     "cmd/mailhaul",
 	"modernc.org/sqlite":                "fetch/state",
 	"github.com/rogpeppe/go-internal":   "tests",
 	"github.com/google/go-cmp":          "tests",

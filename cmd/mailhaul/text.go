@@ -33,6 +33,9 @@ const (
 
 // isTerminal reports whether a person reads what is written to w.
 func isTerminal(w io.Writer) bool {
+	if above, ok := w.(*aboveLines); ok {
+		w = above.w
+	}
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
