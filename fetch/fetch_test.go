@@ -22,7 +22,7 @@ import (
 
 // rig is one account, its server, its Maildir and its state.
 type rig struct {
-	t       *testing.T
+	t       testing.TB
 	server  *pop3test.Server
 	drop    *pop3test.Maildrop
 	dir     string // the Maildir
@@ -40,7 +40,7 @@ const (
 	secret = "s3cret-Horse"
 )
 
-func newRig(t *testing.T, b pop3test.Behaviour) *rig {
+func newRig(t testing.TB, b pop3test.Behaviour) *rig {
 	t.Helper()
 	r := &rig{t: t, dir: filepath.Join(t.TempDir(), "Maildir"), clock: noon}
 	// The server may not have seen the end of a session that we hung up.

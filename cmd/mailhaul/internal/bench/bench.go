@@ -38,8 +38,12 @@ type bench struct {
 // others drop what root may do first.
 const nobody = 65534
 
-// shm is where systems have a file system in memory.
-const shm = "/dev/shm"
+// shm is where systems have a file system in memory. In a container it may be
+// too small.
+const (
+	shm      = "/dev/shm"
+	shmSpace = 1 << 30
+)
 
 // setUp starts the server. The folders are made in dir. tearDown may be called
 // even if it fails.
@@ -53,7 +57,10 @@ func (b *bench) setUp(ctx context.Context, dir string) error {
 		return err
 	}
 	parent := b.disk
-	if b.memory, err = workFolder(shm); err == nil {
+	if free(shm) >= shmSpace {
+		if b.memory, err = workFolder(shm); err != nil {
+			return err
+		}
 		parent = b.memory
 	}
 	b.pool = filepath.Join(parent, "pool")
@@ -107,6 +114,15 @@ func (b *bench) tearDown() {
 	}
 }
 
+// free returns how many octets a file system has left for everybody.
+func free(dir string) int64 {
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(dir, &fs); err != nil {
+		return 0 // it is not there
+	}
+	return int64(fs.Bavail) * int64(fs.Bsize)
+}
+
 func workFolder(parent string) (string, error) {
 	dir, err := os.MkdirTemp(parent, "bench-")
 	if err != nil {
@@ -135,7 +151,7 @@ type entrant struct {
 func (b *bench) measure(ctx context.Context, sc scenario) (Outcome, error) {
 	o := Outcome{Scenario: sc.name, Date: time.Now().UTC().Format(time.DateOnly), Runs: b.runs}
 	if sc.memory && b.memory == "" {
-		return o, fmt.Errorf("scenario %s needs %s", sc.name, shm)
+		return o, fmt.Errorf("%s with %d MiB is needed", shm, shmSpace>>20)
 	}
 	if err := os.RemoveAll(b.pool); err != nil {
 		return o, err
@@ -278,11 +294,11 @@ func (f *field) start(ctx context.Context, e *entrant, wrapper ...string) (usage
 	}
 	// What others have written must not be synced at this one's cost.
 	syscall.Sync()
-	ctx, cancel := context.WithTimeout(ctx, f.limit)
+	limited, cancel := context.WithTimeout(ctx, f.limit)
 	defer cancel()
-	u, err := f.launch(ctx, order{Dir: e.job.dir, Env: environment(e.job), Commands: commands})
-	if ctx.Err() != nil {
-		err = fmt.Errorf("%s in scenario %s: %w", e.name, f.name, ctx.Err())
+	u, err := f.launch(limited, order{Dir: e.job.dir, Env: environment(e.job), Commands: commands})
+	if limited.Err() != nil && ctx.Err() == nil {
+		return usage{Wall: f.limit.Seconds(), Failure: fmt.Sprintf("not done after %v", f.limit)}, nil
 	}
 	return u, err
 }

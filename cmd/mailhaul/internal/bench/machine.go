@@ -40,13 +40,10 @@ func (b *bench) machine(ctx context.Context) (Machine, error) {
 		Memory: find("/proc/meminfo", `MemTotal:\s*(.+)`),
 		Kernel: say("uname", "-sr"), Disk: say("stat", "-f", "-c", "%T", b.disk),
 	}
-	for _, program := range [][]string{
-		{b.our, "mailhaul"}, {"fetchmail", "fetchmail"}, {"mpop", "mpop"}, {"getmail", "getmail6"}, {"fdm", "fdm"}, {"dovecot", "dovecot-core"},
-	} {
-		if program[1] == "mailhaul" {
-			m.Tools = append(m.Tools, say(b.our, "--version"))
-		} else if v := say("dpkg-query", "-W", "-f", "${Version}", program[1]); v != "unknown" && v != "" {
-			m.Tools = append(m.Tools, strings.TrimSuffix(program[1], "-core")+" "+v)
+	m.Tools = append(m.Tools, "mailhaul "+say("git", "describe", "--always"))
+	for _, pkg := range []string{"fetchmail", "mpop", "getmail6", "fdm", "dovecot-core"} {
+		if v := say("dpkg-query", "-W", "-f", "${Version}", pkg); v != "unknown" && v != "" {
+			m.Tools = append(m.Tools, strings.TrimSuffix(pkg, "-core")+" "+v)
 		}
 	}
 	var err error

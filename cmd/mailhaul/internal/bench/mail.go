@@ -34,7 +34,7 @@ type sizes func(*rand.Rand) int
 // lognormal is what mailboxes look like: half of the messages are below 8 KB,
 // a few make up most of the octets; none is above 2 MB. The mean is 41 KB.
 func lognormal(r *rand.Rand) int {
-	const median, sigma = 8 << 10, 1.8
+	const median, sigma = 8 << 10, 1.84
 	return int(min(max(median*math.Exp(sigma*r.NormFloat64()), 700), 2<<20))
 }
 

@@ -127,7 +127,7 @@ func (f *Figures) judge(o *Outcome, t target) (line string, known bool) {
 	ratio := who.wall() / other.wall()
 	against := t.against
 	if t.against == fastestPeer || t.against == fastestEach {
-		against += ", " + other.Contender + ","
+		against += " (" + other.Contender + ")"
 	}
 	return fmt.Sprintf("%s takes %.2f × as long as %s; at most %g: %s", t.who, ratio, against, t.most, verdict(ratio)), true
 }

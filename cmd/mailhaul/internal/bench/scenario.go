@@ -26,7 +26,7 @@ type target struct {
 
 const (
 	fastestPeer = "the fastest peer"                // that is run as one command
-	fastestEach = "the fastest, a process each"     // with as many processes as accounts
+	fastestEach = "the fastest process each"        // with as many processes as accounts
 	inScenarioE = "a tenth of the messages (e)"     // itself, in scenario e
 	peakMemory  = "MiB of memory, at the peak, are" // most is a bound in MiB
 )
