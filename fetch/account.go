@@ -24,7 +24,8 @@ import (
 )
 
 // Account is one maildrop and all that a poll of it needs. Its fields are not
-// changed while a poll is under way.
+// changed while a poll is under way, and of one Account there is only one poll
+// or check at a time.
 type Account struct {
 	// Name is the account's name in the configuration, the key of its state.
 	Name   string
@@ -37,11 +38,16 @@ type Account struct {
 	// Token returns an access token for the mechanisms that take one (XOAUTH2,
 	// RFC 7628). It is called once a login; nil if the account has none.
 	Token func(ctx context.Context) (string, error)
-	// Kerberos is where GSSAPI finds a ticket.
-	Kerberos mech.Kerberos
+	// Kerberos is where GSSAPI finds its tickets; nil if the account has none.
+	Kerberos *mech.Kerberos
 	// Auth restricts the mechanisms, by their names in AuthNames; nil leaves
 	// the choice to the server's offer.
 	Auth []string
+	// TwoSteps says that the server wants to ask for the token of XOAUTH2. It
+	// need not be said of Microsoft's own hosts, and where it is not said the
+	// first login finds out, at the cost of a connection.
+	TwoSteps bool
+	learned  learned
 
 	// Keep says how long a message stays on the server after it landed.
 	Keep Keep

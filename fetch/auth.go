@@ -1,15 +1,15 @@
 package fetch
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/mailhaul/mailhaul/pop3proto"
-	"github.com/mailhaul/mailhaul/pop3proto/channel"
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
@@ -38,117 +38,125 @@ var AuthNames = func() (names []string) {
 	return names
 }()
 
-// login logs in by the strongest mechanism that the server offers and the
-// account allows, and returns its name.
-func (a *Account) login(ctx context.Context, c *pop3proto.Client, caps pop3proto.Capabilities) (string, error) {
-	failed := func(mechanism string, err error) error {
-		return &LoginError{Addr: a.Server.Addr(), User: a.User, Mechanism: mechanism, Err: err}
+// learned is what logins have shown about the server of an account, so that
+// the next need not begin with the same mistake. It is not kept for longer
+// than the process: servers change.
+type learned struct {
+	twoSteps bool // XOAUTH2 must wait to be asked for the token
+	endPoint bool // SCRAM binds to the certificate: tls-exporter is unknown
+}
+
+// errOneStep is a server that wants XOAUTH2 in two steps and was not given it.
+// The connection is of no more use, and the next will be right.
+var errOneStep = errors.New("the server wants to ask for the token")
+
+// login logs in by the mechanism that was chosen.
+func (a *Account) login(ctx context.Context, c *pop3proto.Client, caps pop3proto.Capabilities, choice Choice) error {
+	failed := func(err error) error {
+		return &LoginError{Addr: a.Server.Addr(), User: a.User, Mechanism: choice.Mechanism, Err: err}
 	}
 	cs, encrypted := c.TLS()
-	if !encrypted && a.Server.Security != PlainText {
-		return "", failed("", errNotEncrypted)
-	}
-	if a.Server.KPOP != nil {
+	switch {
+	case !encrypted && a.Server.Security != PlainText:
+		return failed(errNotEncrypted)
+	case a.Server.KPOP != nil:
 		return a.openMaildrop(ctx, c)
+	case choice.Mechanism == "":
+		return failed(&MechanismError{Offered: choice.Offered, Allowed: a.Auth})
 	}
-	m, err := a.mechanism(c, caps, encrypted)
-	if err != nil {
-		return "", failed("", err)
+	cred := mech.Credentials{
+		User: a.User, Host: a.Server.Host, Port: a.Server.port(), PlusOffered: mech.OffersPlus(caps.SASL()),
 	}
-	cred := mech.Credentials{User: a.User, Host: a.Server.Host, Port: a.Server.port(), Kerberos: a.Kerberos}
-	switch m.Needs {
+	if encrypted {
+		cred.TLS = &cs
+	}
+	var err error
+	switch choice.needs {
 	case mech.Certificate:
 		cred.Authzid = a.User // a certificate may be good for several
 	case mech.Password:
 		cred.Password, err = a.Secret(ctx)
 	case mech.Token:
 		cred.Token, err = a.Token(ctx)
+	case mech.Ticket:
+		cred.Kerberos = *a.Kerberos
 	}
 	if err != nil {
-		return m.Name, &SecretError{Needs: string(m.Needs), Err: err}
+		return &SecretError{Needs: string(choice.needs), Err: err}
 	}
-	switch m.Name {
+	switch choice.Mechanism {
 	case userPass.Name:
 		err = c.Login(ctx, a.User, cred.Password)
 	case apop.Name:
 		err = c.APOP(ctx, a.User, cred.Password)
 	default:
-		if encrypted {
-			cred.TLS = &cs
-		}
-		cred.PlusOffered = slices.ContainsFunc(caps.SASL(), func(name string) bool { return strings.HasSuffix(name, "-PLUS") })
-		client, newErr := mech.New(m.Name, cred)
-		if newErr != nil {
-			return m.Name, failed(m.Name, newErr)
-		}
-		err = c.Authenticate(ctx, client)
+		err = a.authenticate(ctx, c, choice.Mechanism, cred)
 	}
 	if err != nil {
-		return m.Name, failed(m.Name, err)
+		return failed(err)
 	}
-	return m.Name, nil
+	return nil
 }
 
-// mechanism chooses among what the server offers and the account allows.
-func (a *Account) mechanism(c *pop3proto.Client, caps pop3proto.Capabilities, encrypted bool) (mech.Info, error) {
-	offered := offers(c, caps)
-	for _, m := range strongest(encrypted) {
-		if a.allows(m) && slices.Contains(offered, m.Name) {
-			return m, nil
-		}
+// authenticate logs in by a SASL mechanism.
+func (a *Account) authenticate(ctx context.Context, c *pop3proto.Client, name string, cred mech.Credentials) error {
+	if a.learned.endPoint {
+		cred.Binding = mech.TLSServerEndPoint
 	}
-	// RFC 2449 §6.3 lets a server leave USER unmentioned, and many know no
-	// CAPA at all. A server that names mechanisms, but none of ours, means it.
-	if !caps.Has("SASL") {
-		for _, m := range []mech.Info{userPass, {Name: "xoauth2", Needs: mech.Token}} {
-			if a.allows(m) {
-				return m, nil
-			}
-		}
+	m, err := mech.New(ctx, name, cred)
+	if err != nil {
+		return err
 	}
-	return mech.Info{}, &MechanismError{Offered: offered, Allowed: a.Auth}
+	oneStep := name == "xoauth2" && !a.twoSteps()
+	if name == "xoauth2" && !oneStep {
+		m = mech.WithoutInitialResponse(m)
+	}
+	err = c.Authenticate(ctx, m)
+	switch {
+	case errors.Is(err, mech.ErrBinding) && cred.Binding == "" && !errors.Is(err, pop3proto.ErrBroken):
+		// Both bind to the server that we talk to, and tls-exporter is young.
+		a.learned.endPoint = true
+		return a.authenticate(ctx, c, name, cred)
+	case oneStep && ctx.Err() == nil && wantsTwoSteps(err):
+		a.learned.twoSteps = true
+		return fmt.Errorf("%w: %w", errOneStep, err)
+	case err == nil, errors.Is(err, pop3proto.ErrBroken), ctx.Err() != nil:
+		return err
+	}
+	if _, refused := errors.AsType[*pop3proto.ReplyError](err); refused {
+		return err
+	}
+	return &exchangeError{err}
 }
 
-// allows reports whether the account may use a mechanism and has what it
-// needs. What has to be set up for it is used only if it is named.
-func (a *Account) allows(m mech.Info) bool {
-	named := slices.Contains(a.Auth, m.Name)
-	if !named && (len(a.Auth) > 0 || m.OnlyNamed) {
-		return false
-	}
-	switch m.Needs {
-	case mech.Password:
-		return a.Secret != nil
-	case mech.Token:
-		return a.Token != nil
-	case mech.Certificate:
-		// Beside a password it may be there for the connection alone.
-		return channel.ShowsCertificate(a.Server.TLS) && (named || a.Secret == nil && a.Token == nil)
-	default:
-		return named
-	}
+// exchangeError is a mechanism that did not accept what the server said.
+type exchangeError struct{ err error }
+
+func (e *exchangeError) Error() string { return e.err.Error() }
+func (e *exchangeError) Unwrap() error { return e.err }
+
+// twoSteps reports whether the token of XOAUTH2 must wait until the server
+// asks for it.
+func (a *Account) twoSteps() bool {
+	return a.TwoSteps || a.learned.twoSteps || microsofts(a.Server.Host)
 }
 
-// offers returns the mechanisms that the server offers, ours first.
-func offers(c *pop3proto.Client, caps pop3proto.Capabilities) []string {
-	var names []string
-	for _, m := range caps.SASL() {
-		names = append(names, strings.ToLower(m))
+// microsofts reports whether a host is one of Microsoft's, whose POP3 server
+// closes the connection on an AUTH XOAUTH2 that brings the token along.
+func microsofts(host string) bool {
+	host = "." + strings.ToLower(strings.TrimSuffix(host, "."))
+	return slices.ContainsFunc([]string{".office365.com", ".office365.us", ".office.com", ".outlook.com", ".outlook.cn", ".hotmail.com"},
+		func(domain string) bool { return strings.HasSuffix(host, domain) })
+}
+
+// wantsTwoSteps reports whether a server did not take a token in one step, as
+// opposed to the token. It says so ("Protocol error. Connection is closed"),
+// or only hangs up.
+func wantsTwoSteps(err error) bool {
+	if r, ok := errors.AsType[*pop3proto.ReplyError](err); ok {
+		return strings.Contains(strings.ToLower(r.Text), "protocol error")
 	}
-	if caps.Has("USER") {
-		names = append(names, userPass.Name)
-	}
-	if _, ok := c.Timestamp(); ok {
-		names = append(names, apop.Name)
-	}
-	rank := func(name string) int {
-		if i := slices.Index(AuthNames, name); i >= 0 {
-			return i
-		}
-		return len(AuthNames)
-	}
-	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(rank(a), rank(b)) })
-	return slices.Compact(names)
+	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // MechanismError is the error of a server that offers no mechanism that the
@@ -179,6 +187,11 @@ func adviseLogin(err error) (Class, string, bool) {
 		return ClassOperator, "do not trust this network, or this server; the password was not sent", true
 	case errors.Is(err, mech.ErrBinding):
 		return ClassOperator, "leave the mechanisms with -plus out of auth for this server", true
+	case errors.Is(err, mech.ErrRefused):
+		return ClassOperator, passwordHint, true
+	}
+	if _, ok := errors.AsType[*exchangeError](err); ok {
+		return ClassOperator, "do not trust this network, or this server", true
 	}
 	if e, ok := errors.AsType[*mech.OAuthError](err); ok && e.Reply != nil {
 		return ClassOperator, "run: mailhaul login for this account, with the scope for POP", true

@@ -19,10 +19,8 @@ type Report struct {
 	// Before and After are what the server can do, before and after the
 	// login.
 	Before, After pop3proto.Capabilities
-	// Offered are the mechanisms that the server offers, as in AuthNames where
-	// they are there, and Mechanism is the one that was used.
-	Offered   []string
-	Mechanism string
+	// Choice is how the login was chosen.
+	Choice Choice
 	// Messages are on the server, Octets of them. UIDL tells whether it gives
 	// them unique-ids.
 	Messages int

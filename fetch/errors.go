@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,10 +44,10 @@ func (e *LoginError) Error() string {
 // Unwrap returns the cause.
 func (e *LoginError) Unwrap() error { return e.Err }
 
-// SecretError means that the password or the access token could not be had.
+// SecretError means that the password, the access token or the ticket could not be had.
 // Err never holds it.
 type SecretError struct {
-	Needs string // "password" or "token"
+	Needs string // "password", "token" or "ticket"
 	Err   error
 }
 
@@ -264,22 +265,23 @@ func advise(err error) (Class, string) {
 	return adviseNetwork(err)
 }
 
-// adviseSecret asks the error of a token's source whether it takes a person:
-// a provider that cannot be reached does not.
+// adviseSecret asks the error of the source of a token or a ticket whether it
+// takes a person: a provider that cannot be reached does not.
 func adviseSecret(e *SecretError) (Class, string) {
-	if t, ok := errors.AsType[interface {
-		error
-		Temporary() bool
-	}](e.Err); ok && e.Needs == "token" && t.Temporary() {
-		return ClassRetry, "the provider of the token could not be asked; try again later"
-	}
+	hint := ""
 	if h, ok := errors.AsType[interface {
 		error
 		Hint() string
-	}](e.Err); ok && h.Hint() != "" {
-		return ClassOperator, h.Hint()
+	}](e.Err); ok {
+		hint = h.Hint()
 	}
-	return ClassOperator, fmt.Sprintf("check the account's %s options", e.Needs)
+	if t, ok := errors.AsType[interface {
+		error
+		Temporary() bool
+	}](e.Err); ok && e.Needs != "password" && t.Temporary() {
+		return ClassRetry, cmp.Or(hint, "the provider of the token could not be asked; try again later")
+	}
+	return ClassOperator, cmp.Or(hint, fmt.Sprintf("check the account's %s options", e.Needs))
 }
 
 var classOf = map[deliver.Fault]Class{

@@ -31,11 +31,11 @@ func (s *Server) authenticate(ctx context.Context, conn net.Conn) error {
 
 // openMaildrop is the login that is left once Kerberos has told who we are:
 // the server wants the words, and no password.
-func (a *Account) openMaildrop(ctx context.Context, c *pop3proto.Client) (string, error) {
+func (a *Account) openMaildrop(ctx context.Context, c *pop3proto.Client) error {
 	if err := c.Login(ctx, a.User, a.User); err != nil {
-		return kpopName, &LoginError{Addr: a.Server.Addr(), User: a.User, Mechanism: kpopName, Err: err}
+		return &LoginError{Addr: a.Server.Addr(), User: a.User, Mechanism: kpopName, Err: err}
 	}
-	return kpopName, nil
+	return nil
 }
 
 // isKerberos reports whether an error is Kerberos' and not the connection's.

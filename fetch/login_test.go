@@ -293,8 +293,8 @@ func TestCheck(t *testing.T) {
 	rows := len(r.rows())
 	got, err := r.account.Check(t.Context(), r.opts)
 	check(t, err)
-	if got.TLS == nil || got.Greeting != "hello there" || got.Mechanism != "plain" || !got.UIDL ||
-		!slices.Equal(got.Offered, []string{"plain", "login", "user"}) || !slices.Equal(got.Addrs, []string{"127.0.0.1"}) ||
+	if got.TLS == nil || got.Greeting != "hello there" || got.Choice.Mechanism != "plain" || !got.UIDL ||
+		!slices.Equal(got.Choice.Offered, []string{"plain", "login", "user"}) || !slices.Equal(got.Addrs, []string{"127.0.0.1"}) ||
 		!got.Before.Has("UIDL") || !got.After.Has("TOP") {
 		t.Errorf("the connection: %+v", got)
 	}
@@ -308,7 +308,7 @@ func TestCheck(t *testing.T) {
 	// What came before the error is told.
 	r.server.Order(pop3test.ReplyErr(pop3test.Login, "[AUTH] no"))
 	got, err = r.account.Check(t.Context(), r.opts)
-	if fetch.Classify(err) != fetch.ClassOperator || got.Greeting != "hello there" || got.TLS == nil || len(got.Offered) != 3 {
+	if fetch.Classify(err) != fetch.ClassOperator || got.Greeting != "hello there" || got.TLS == nil || len(got.Choice.Offered) != 3 {
 		t.Errorf("%v: %+v", err, got)
 	}
 }

@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -42,6 +43,17 @@ type session struct {
 
 // open connects, logs in and asks what the server can do.
 func (s *session) open(ctx context.Context) error {
+	err := s.begin(ctx)
+	if errors.Is(err, errOneStep) {
+		s.client.Close()
+		s.notice("%v; connecting again, to let it", err)
+		err = s.begin(ctx)
+	}
+	return err
+}
+
+// begin is one try of open.
+func (s *session) begin(ctx context.Context) error {
 	server := s.Server
 	if s.singly {
 		server.Window = 1
@@ -61,20 +73,17 @@ func (s *session) open(ctx context.Context) error {
 	if err != nil {
 		return s.broken(err)
 	}
+	choice := s.choose(c, before)
 	if r := s.report; r != nil {
-		r.TLS, r.Greeting, r.Before, r.Offered = connected.State, c.Greeting(), before, offers(c, before)
+		r.TLS, r.Greeting, r.Before, r.Choice = connected.State, c.Greeting(), before, choice
 	}
 	s.wantPause(before)
-	mech, err := s.login(ctx, c, before)
-	if r := s.report; r != nil {
-		r.Mechanism = mech
-	}
-	if err != nil {
+	if err := s.login(ctx, c, before, choice); err != nil {
 		s.summary.refused = pauseAsked(err)
 		return err
 	}
 	s.summary.LoggedIn = s.opts.now()
-	s.opts.report(LoggedIn{Account: s.Name, Mechanism: mech})
+	s.opts.report(LoggedIn{Account: s.Name, Mechanism: choice.Mechanism})
 	// RFC 2449 §3: what a server can do may depend on who asks. Gmail offers
 	// TOP and PIPELINING only now.
 	after, err := c.Capabilities(ctx)

@@ -81,7 +81,7 @@ func TestRealServerGSSAPI(t *testing.T) {
 			"not in the keytab": {mech.Credentials{Host: "localhost", User: "bob", Kerberos: mech.Kerberos{Keytab: r.File("alice.keytab")}}, "bob@EXAMPLE.ORG"},
 			"no krb5.conf":      {mech.Credentials{Host: "localhost", Kerberos: mech.Kerberos{Config: r.File("none")}}, "none"},
 		} {
-			_, err := mech.New("gssapi", test.cred)
+			_, err := mech.New(t.Context(), "gssapi", test.cred)
 			if err == nil {
 				t.Errorf("%s: no error", name)
 			} else if e, ok := errors.AsType[*mech.TicketError](err); !ok || !strings.Contains(err.Error()+"; "+e.Hint(), test.want) || e.Temporary() {

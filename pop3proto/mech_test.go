@@ -69,7 +69,7 @@ func newMech(t *testing.T, name string, c *pop3proto.Client, cred mech.Credentia
 	if state, ok := c.TLS(); ok {
 		cred.TLS = &state
 	}
-	m, err := mech.New(name, cred)
+	m, err := mech.New(t.Context(), name, cred)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func TestMechBindings(t *testing.T) {
 	}
 	c := secure(t, s.Addr(), &tls.Config{}, nil)
 	state, _ := c.TLS()
-	if _, err := mech.New("scram-sha-256-plus",
+	if _, err := mech.New(t.Context(), "scram-sha-256-plus",
 		mech.Credentials{User: "alice", Password: mechPass, TLS: &state, Binding: "tls-unique"}); err == nil {
 		t.Error("tls-unique is taken")
 	}

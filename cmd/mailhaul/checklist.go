@@ -48,12 +48,10 @@ func (l *checklist) server(a *fetch.Account, r fetch.Report, err error, now time
 		l.good("connected to %s: %q", a.Server.Addr(), r.Greeting)
 		l.tls(a, r.TLS, now)
 		l.can("before login", r.Before)
-		if len(r.Offered) > 0 {
-			l.more("logins it offers: %s", strings.Join(r.Offered, ", "))
-		}
+		l.choice(a, r.Choice)
 	}
 	if r.After.All() != nil || err == nil {
-		l.good("logged in as %s by %s", a.User, r.Mechanism)
+		l.good("logged in as %s by %s", a.User, r.Choice.Mechanism)
 		l.can("after login", r.After)
 	}
 	if err != nil {
@@ -84,7 +82,7 @@ func (l *checklist) server(a *fetch.Account, r fetch.Report, err error, now time
 // tls reports on an encrypted connection.
 func (l *checklist) tls(a *fetch.Account, cs *tls.ConnectionState, now time.Time) {
 	if cs == nil {
-		warning := "not encrypted: everyone on the way can read the password"
+		warning := "not encrypted: everyone on the way can read the mail, and change it"
 		if a.Server.KPOP != nil {
 			warning = "not encrypted: Kerberos says who you are, but everyone on the way can read and change the mail"
 		}
@@ -129,24 +127,77 @@ func (l *checklist) rejected(err error, now time.Time) {
 	}
 }
 
-// can lists what a server can do (RFC 2449 §5), in lines of 80 columns.
+// can lists what a server can do (RFC 2449 §5).
 func (l *checklist) can(when string, caps pop3proto.Capabilities) {
-	line := when + " it can:"
 	if len(caps.All()) == 0 {
-		line = when + " it does not tell what it can do"
+		l.more("%s it does not tell what it can do", when)
+		return
 	}
+	var items []string
+	for _, c := range caps.All() {
+		items = append(items, clean(strings.Join(append([]string{c.Name}, c.Params...), " ")))
+	}
+	l.list(when+" it can:", items, ",")
+}
+
+// choice tells how the login was chosen among those that the server offers.
+func (l *checklist) choice(a *fetch.Account, c fetch.Choice) {
+	if len(c.Offered) > 0 {
+		var items []string
+		for _, name := range c.Offered {
+			items = append(items, clean(name))
+		}
+		l.list("logins it offers:", items, ",")
+	}
+	switch {
+	case c.Mechanism == "", a.Server.KPOP != nil:
+	case c.Assumed:
+		l.more("%s chosen: the server names none, and most such servers know it", c.Mechanism)
+	case len(a.Auth) > 0:
+		l.more("%s chosen: the strongest of those that auth allows", c.Mechanism)
+	default:
+		l.more("%s chosen: the strongest that can be used", c.Mechanism)
+	}
+	// Those with the same reason stand together.
+	var reasons []string
+	because := map[string][]string{}
+	for _, u := range c.Unused {
+		if because[u.Why] == nil {
+			reasons = append(reasons, u.Why)
+		}
+		because[u.Why] = append(because[u.Why], clean(u.Mechanism))
+	}
+	var items []string
+	for _, why := range reasons {
+		items = append(items, fmt.Sprintf("%s (%s)", strings.Join(because[why], ", "), why))
+	}
+	if len(items) > 0 {
+		l.list("not used:", items, ";")
+	}
+	switch {
+	case !c.Strippable:
+	case c.Reveals:
+		l.more("%s", l.paint(yellow, "everyone on the way can read the "+c.Secret()))
+	default:
+		l.more("%s", l.paint(yellow, "who changes what the server offers can have the "+c.Secret()+" all the same:"))
+		l.more("%s", l.paint(yellow, fmt.Sprintf("auth: %s leaves no other way", c.Mechanism)))
+	}
+}
+
+// list writes items behind a heading, in lines of 80 columns.
+func (l *checklist) list(line string, items []string, sep string) {
 	const columns = 80 - len("      ")
-	for i, c := range caps.All() {
-		item := clean(strings.Join(append([]string{c.Name}, c.Params...), " "))
-		if i < len(caps.All())-1 {
-			item += ","
+	for i, item := range items {
+		if i < len(items)-1 {
+			item += sep
 		}
-		if len(line)+1+len(item) > columns {
-			l.more("%s", line)
-			line = "  " + item
-			continue
+		for word := range strings.SplitSeq(item, " ") {
+			if len(line)+1+len(word) > columns {
+				l.more("%s", line)
+				line = " " // and a blank before the word
+			}
+			line += " " + word
 		}
-		line += " " + item
 	}
 	l.more("%s", line)
 }

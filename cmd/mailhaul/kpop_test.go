@@ -26,7 +26,7 @@ func TestCheckKPOP(t *testing.T) {
 	_, port, _ := strings.Cut(servertest.KPOP(t, k, k.File("pop.keytab"), pop.Addr(), nil), ":")
 	path := filepath.Join(t.TempDir(), "config.yaml")
 	text := fmt.Sprintf("state: state\nsinks: { home: { maildir: Maildir } }\naccounts:\n"+
-		"  campus: { server: \"localhost:%s\", protocol: kpop, user: alice, keytab: %q }\n", port, k.File("alice.keytab"))
+		"  campus: { server: \"localhost:%s\", protocol: kpop, user: alice, kerberos: { keytab: %q } }\n", port, k.File("alice.keytab"))
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -68,7 +68,7 @@ var remoteSecurity = map[config.TLS]remote.Security{
 func (w *wiring) remoteServer(s config.Server) remote.Server {
 	r := remote.Server{
 		Addr: s.Addr, Security: remoteSecurity[s.TLS], TLS: s.Trust.Config(s.Addr, w.sessions), Via: via(s.Via),
-		Timeout: s.Timeout, User: s.User,
+		Timeout: s.Timeout, User: s.User, Kerberos: s.Kerberos, Auth: s.Auth,
 	}
 	if s.Password.IsSet() {
 		r.Secret = s.Password.Read

@@ -15,7 +15,6 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/oauth"
 	"github.com/mailhaul/mailhaul/pop3proto/channel"
 	"github.com/mailhaul/mailhaul/pop3proto/kpop"
-	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
 // loadConfig finds and reads the configuration.
@@ -131,9 +130,10 @@ func (w *wiring) account(a config.Account) *fetch.Account {
 		Every:       a.Every,
 		Budget:      a.TimeLimit,
 	}
-	account.Kerberos = mech.Kerberos{Keytab: a.Keytab}
+	account.Kerberos = a.Kerberos
+	account.TwoSteps = a.OAuth != nil && a.OAuth.Provider == "microsoft"
 	if a.Protocol == config.KPOP {
-		account.Server.KPOP = &kpop.Options{Host: a.Host, User: a.User, Kerberos: account.Kerberos}
+		account.Server.KPOP = &kpop.Options{Host: a.Host, User: a.User, Kerberos: *a.Kerberos}
 	}
 	account.Server.TLS = a.Trust.Config(account.Server.Addr(), w.sessions)
 	hooks(account, a)

@@ -90,6 +90,7 @@ func New(o Options) (*Sink, error) {
 	if s.folder == "" || strings.EqualFold(s.folder, "INBOX") {
 		s.folder = "INBOX" // RFC 9051 §5.1: in any case
 	}
+	s.server.Service = "imap"
 	s.target = place(&s.server, "")
 	if len(s.folder) > maxFolder || !utf8.ValidString(s.folder) || strings.ContainsFunc(s.folder, unfit) {
 		return nil, s.refuse(fmt.Sprintf("use the folder %.100q", s.folder), nil,

@@ -3,7 +3,6 @@ package imap
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
@@ -43,18 +42,17 @@ func (ses *session) login(ctx context.Context) error {
 func (ses *session) authenticate(ctx context.Context) error {
 	server := &ses.sink.server
 	caps := ses.client.Caps()
-	// SCRAM ends with an empty response, which imapclient writes as "=", as
-	// if it were an initial one. Servers do not take that.
-	offered := slices.DeleteFunc(caps.AuthMechanisms(), func(name string) bool { return strings.HasPrefix(name, "SCRAM-") })
-	login, _, err := server.Mechanism(ctx, offered)
+	login, _, err := server.Mechanism(ctx, ses.wire.Conn, caps.AuthMechanisms())
 	ses.secrets = login
 	_, none := errors.AsType[*remote.MechanismError](err)
 	switch {
 	case err == nil:
+		ses.wire.exchange.Store(true)
 		err = login.Finish(ses.client.Authenticate(login))
+		ses.wire.exchange.Store(false)
 	case ses.wire.broken():
 		// That is why it offered nothing.
-	case none && !caps.Has(imap.CapLoginDisabled) && server.Secret != nil:
+	case none && !caps.Has(imap.CapLoginDisabled) && server.AllowsPassword():
 		secret, serr := server.Secret(ctx)
 		if serr != nil {
 			return ses.sink.fail("log in", &remote.SecretError{Needs: "password", Err: serr})

@@ -24,12 +24,16 @@ var (
 	errEndless = errors.New("the server sends an endless response")
 )
 
-// wire lies between imapclient and the connection, and does three things.
+// wire lies between imapclient and the connection, and does four things.
 //
 // It makes literals of any size non-synchronising: imapclient has a literal of
 // more than 4,096 octets wait for the server's consent even if the server
 // offers LITERAL+ (RFC 7888), which costs a round trip a message. wire sends
 // such a literal's length with a plus sign, and gives the consent itself.
+//
+// It writes an empty response of SASL as an empty line: imapclient writes "=",
+// which stands for an initial response alone (RFC 4959 §3). SCRAM and GSSAPI
+// have such responses.
 //
 // It bounds what the server sends, and it remembers why the connection broke:
 // imapclient flattens that into text.
@@ -42,6 +46,8 @@ type wire struct {
 	out *io.PipeWriter // what the server sends, to in
 	in  *io.PipeReader
 
+	// exchange is set while SASL is spoken.
+	exchange atomic.Bool
 	// literal is the size of the next literal that is not to wait, 0 for none.
 	literal atomic.Int64
 	// response is held while one is passed on, so that none is put into the
@@ -75,6 +81,13 @@ func (w *wire) Read(p []byte) (int, error) { return w.in.Read(p) }
 // Write implements net.Conn. imapclient sends a command up to a literal that
 // waits in one Write.
 func (w *wire) Write(p []byte) (n int, err error) {
+	if w.exchange.Load() && string(p) == "=\r\n" {
+		if _, err = io.WriteString(w.Conn, "\r\n"); err != nil {
+			w.fail(err)
+			return 0, err
+		}
+		return len(p), nil
+	}
 	size := w.literal.Load()
 	if head, ok := bytes.CutSuffix(p, fmt.Appendf(nil, "{%d}\r\n", size)); ok && size > 0 {
 		w.literal.Store(0)

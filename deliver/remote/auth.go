@@ -14,10 +14,10 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
-// SecretError means that the password or the access token could not be had.
-// Err never holds it.
+// SecretError means that the password, the access token or the ticket could not
+// be had. Err never holds it.
 type SecretError struct {
-	Needs mech.Proof // Password or Token
+	Needs mech.Proof // Password, Token or Ticket
 	Err   error
 }
 
@@ -27,72 +27,113 @@ func (e *SecretError) Error() string { return "no " + string(e.Needs) + ": " + e
 // Unwrap returns the cause.
 func (e *SecretError) Unwrap() error { return e.Err }
 
-// MechanismError means that the server offers no mechanism that we know.
-type MechanismError struct{ Offered []string }
+// MechanismError means that the server offers no mechanism that can be used.
+type MechanismError struct {
+	// Offered are the server's, Allowed those of Server.Auth.
+	Offered, Allowed []string
+}
 
 // Error names what the server offers.
 func (e *MechanismError) Error() string {
-	if len(e.Offered) == 0 {
-		return "the server offers no login"
+	s := "the server offers no login"
+	if len(e.Offered) > 0 {
+		s += fmt.Sprintf(" but %.200q", strings.Join(e.Offered, " "))
 	}
-	return fmt.Sprintf("the server offers no login but %.200q", strings.Join(e.Offered, " "))
+	if len(e.Allowed) > 0 {
+		s += ", and auth allows " + strings.Join(e.Allowed, ", ")
+	}
+	return s
 }
 
-// Mechanism returns the strongest SASL mechanism for a login as User among
-// those that the server offers, and its name: SCRAM (RFC 5802, RFC 7677)
-// before PLAIN (RFC 4616) and LOGIN, and on a connection that others can read
-// CRAM-MD5 before these two, which send the password as it is. So it must be
-// called once the connection is as secure as Protection says. With a Token it
-// is OAUTHBEARER (RFC 7628) before XOAUTH2, and none that needs a password. The
-// error is a *SecretError or a *MechanismError. Login.Finish has the last word
-// on the login.
-func (s *Server) Mechanism(ctx context.Context, offered []string) (login *Login, name string, err error) {
-	needs, get := mech.Password, s.Secret
-	switch {
-	case s.Token != nil:
-		needs, get = mech.Token, s.Token
-	case s.Secret == nil && channel.ShowsCertificate(s.TLS):
-		needs, get = mech.Certificate, func(context.Context) (string, error) { return "", nil }
+// Mechanism returns the strongest SASL mechanism for a login as User on conn
+// among those that the server offers and Auth allows, and its name. With a
+// Password that is SCRAM (RFC 5802, RFC 7677), bound to the TLS connection
+// where the server can do that, before PLAIN (RFC 4616) and LOGIN; on a
+// connection that others can read CRAM-MD5 comes before these two, which send
+// the password as it is. With a Token it is OAUTHBEARER (RFC 7628) before
+// XOAUTH2, with Kerberos GSSAPI. So it must be called once the connection is
+// as secure as Protection says. The error is a *SecretError or a
+// *MechanismError. Login.Finish has the last word on the login.
+func (s *Server) Mechanism(ctx context.Context, conn net.Conn, offered []string) (login *Login, name string, err error) {
+	cred := mech.Credentials{User: s.User, Service: s.Service, PlusOffered: mech.OffersPlus(offered)}
+	if tc, ok := conn.(*tls.Conn); ok {
+		state := tc.ConnectionState()
+		cred.TLS = &state
+	}
+	if host, port, err := net.SplitHostPort(s.Addr); err == nil && !s.Unix() {
+		cred.Host = host
+		cred.Port, _ = strconv.Atoi(port) // the name of a service is left out
 	}
 	for _, m := range mech.Strongest(s.Unix() || s.Protection() != PlainText) {
-		// What binds itself to a TLS connection would have to be shown it.
-		if m.Needs != needs || m.OnlyNamed || strings.HasSuffix(m.Name, "-plus") {
+		if !s.uses(m) || m.NeedsTLS && cred.TLS == nil {
 			continue
 		}
 		if !slices.ContainsFunc(offered, func(o string) bool { return strings.EqualFold(o, m.Name) }) {
 			continue
 		}
-		if get == nil {
-			return nil, "", &SecretError{needs, errors.New("none is configured")}
+		login := &Login{user: s.User}
+		if err := s.prove(ctx, m.Needs, &cred, login); err != nil {
+			return nil, "", &SecretError{m.Needs, err}
 		}
-		secret, err := get(ctx)
-		if err != nil {
-			return nil, "", &SecretError{needs, err}
+		if login.client, err = mech.New(ctx, m.Name, cred); err != nil {
+			return nil, "", &SecretError{m.Needs, err}
 		}
-		client, err := mech.New(m.Name, s.credentials(secret))
-		if err != nil {
-			return nil, "", &SecretError{needs, err}
-		}
-		login := &Login{client: client, user: s.User}
-		login.Hide(secret)
 		return login, strings.ToUpper(m.Name), nil
 	}
-	return nil, "", &MechanismError{Offered: offered}
+	return nil, "", &MechanismError{Offered: offered, Allowed: s.Auth}
 }
 
-// credentials are what a mechanism is told, the secret being what Secret or
-// Token returned.
-func (s *Server) credentials(secret string) mech.Credentials {
-	if secret == "" { // Strongest has a certificate log in only over TLS
-		return mech.Credentials{Authzid: s.User, TLS: new(tls.ConnectionState)}
+// proof is what the server is shown.
+func (s *Server) proof() mech.Proof {
+	switch {
+	case s.Token != nil:
+		return mech.Token
+	case s.Kerberos != nil:
+		return mech.Ticket
+	case s.Secret == nil && channel.ShowsCertificate(s.TLS):
+		return mech.Certificate
+	default:
+		return mech.Password
 	}
-	if s.Token == nil {
-		return mech.Credentials{User: s.User, Password: secret}
+}
+
+// uses reports whether Auth allows a mechanism, and there is what it needs.
+func (s *Server) uses(m mech.Info) bool {
+	named := slices.Contains(s.Auth, m.Name)
+	switch {
+	case !named && (len(s.Auth) > 0 || m.OnlyNamed):
+		return false
+	case m.Needs == mech.Certificate:
+		// Beside a password it may be there for the connection alone.
+		return channel.ShowsCertificate(s.TLS) && (named || s.proof() == mech.Certificate)
+	default:
+		return m.Needs == s.proof()
 	}
-	c := mech.Credentials{User: s.User, Token: secret}
-	if host, port, err := net.SplitHostPort(s.Addr); err == nil && !s.Unix() {
-		c.Host = host
-		c.Port, _ = strconv.Atoi(port) // the name of a service is left out
+}
+
+// AllowsPassword reports whether Auth allows to send the password as it is, by
+// a command that is no mechanism of SASL.
+func (s *Server) AllowsPassword() bool {
+	return s.proof() == mech.Password && s.Secret != nil && (len(s.Auth) == 0 || slices.Contains(s.Auth, "login"))
+}
+
+// prove gets what to show the server, and has the login hide it.
+func (s *Server) prove(ctx context.Context, needs mech.Proof, cred *mech.Credentials, login *Login) error {
+	var err error
+	switch needs {
+	case mech.Certificate:
+		cred.Authzid = s.User // a certificate may be good for several
+	case mech.Ticket:
+		cred.Kerberos = *s.Kerberos
+	case mech.Token:
+		cred.Token, err = s.Token(ctx)
+		login.Hide(cred.Token)
+	default:
+		if s.Secret == nil {
+			return errors.New("none is configured")
+		}
+		cred.Password, err = s.Secret(ctx)
+		login.Hide(cred.Password)
 	}
-	return c
+	return err
 }

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -41,7 +42,9 @@ func (s *Server) advise(err error) (deliver.Fault, string) {
 	if e, ok := errors.AsType[*SecretError](err); ok {
 		return adviseSecret(e)
 	}
-	if _, ok := errors.AsType[*MechanismError](err); ok && s.Token != nil {
+	if e, ok := errors.AsType[*MechanismError](err); ok && e.Allowed != nil {
+		return deliver.FaultOperator, "allow one that the server offers with auth, or ask the provider; some offer a login only with TLS"
+	} else if ok && s.Token != nil {
 		return deliver.FaultOperator, "the server takes no access token: use one of the password options, or ask the provider"
 	} else if ok {
 		return deliver.FaultOperator, "servers often offer a login only with TLS: check tls, or leave out user if the server wants no login"
@@ -51,6 +54,12 @@ func (s *Server) advise(err error) (deliver.Fault, string) {
 	}
 	if _, ok := errors.AsType[*mech.OAuthError](err); ok {
 		return deliver.FaultOperator, hintToken
+	}
+	if errors.Is(err, mech.ErrRefused) {
+		return deliver.FaultOperator, "check the sink's user and password"
+	}
+	if errors.Is(err, mech.ErrBinding) {
+		return deliver.FaultOperator, "leave the mechanisms with -plus out of auth for this server"
 	}
 	if _, ok := errors.AsType[*LoginError](err); ok {
 		return deliver.FaultOperator, "check the sink's user and password; if they are right, do not trust this network, or this server"
@@ -94,20 +103,21 @@ func (s *Server) LoginHint(password string) string {
 	return password
 }
 
-// adviseSecret asks the error of a token's source whether it takes a person:
-// a provider that cannot be reached does not.
+// adviseSecret asks the error of the source of a token or a ticket whether it
+// takes a person: a provider that cannot be reached does not.
 func adviseSecret(e *SecretError) (deliver.Fault, string) {
-	if t, ok := errors.AsType[interface {
-		error
-		Temporary() bool
-	}](e.Err); ok && e.Needs == mech.Token && t.Temporary() {
-		return deliver.FaultTemporary, "the provider of the token could not be asked; try again later"
-	}
+	hint := ""
 	if h, ok := errors.AsType[interface {
 		error
 		Hint() string
-	}](e.Err); ok && h.Hint() != "" {
-		return deliver.FaultOperator, h.Hint()
+	}](e.Err); ok {
+		hint = h.Hint()
 	}
-	return deliver.FaultOperator, "check the sink's " + string(e.Needs) + " options"
+	if t, ok := errors.AsType[interface {
+		error
+		Temporary() bool
+	}](e.Err); ok && e.Needs != mech.Password && t.Temporary() {
+		return deliver.FaultTemporary, cmp.Or(hint, "the provider of the token could not be asked; try again later")
+	}
+	return deliver.FaultOperator, cmp.Or(hint, "check the sink's "+string(e.Needs)+" options")
 }

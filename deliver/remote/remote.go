@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mailhaul/mailhaul/pop3proto/channel"
+	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
 // Security is how a connection is protected.
@@ -58,6 +59,15 @@ type Server struct {
 	// password. It is called once a login. Its error may tell by a method
 	// Temporary() bool that nobody is needed, and by Hint() string what to do.
 	Token func(context.Context) (string, error)
+	// Kerberos is where GSSAPI finds its tickets, to log in with instead of a
+	// password.
+	Kerberos *mech.Kerberos
+	// Auth restricts the mechanisms, by their names in package mech; nil allows
+	// all that need not be named.
+	Auth []string
+	// Service is the protocol's name for GSSAPI and DIGEST-MD5: "imap", "smtp"
+	// or "lmtp".
+	Service string
 	// Via is how the connection is made, unless Dial, not nil, makes it.
 	Via  channel.Via
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)

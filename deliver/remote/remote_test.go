@@ -214,7 +214,7 @@ func TestMechanism(t *testing.T) {
 		{"LOGIN PLAIN", "PLAIN", []string{"\x00me\x00secret"}},
 		{"DIGEST-MD5 login", "LOGIN", []string{"", "me", "secret"}},
 	} {
-		client, name, err := s.Mechanism(t.Context(), strings.Fields(test.offered))
+		client, name, err := s.Mechanism(t.Context(), nil, strings.Fields(test.offered))
 		if err != nil || name != test.name {
 			t.Fatalf("%s: %q, %v", test.offered, name, err)
 		}
@@ -241,7 +241,7 @@ func TestMechanism(t *testing.T) {
 		{noSecret, []string{"PLAIN"}, new(*remote.SecretError)},
 		{&remote.Server{User: "me"}, []string{"PLAIN"}, new(*remote.SecretError)},
 	} {
-		_, _, err := test.s.Mechanism(t.Context(), test.offered)
+		_, _, err := test.s.Mechanism(t.Context(), nil, test.offered)
 		if !errors.As(err, test.want) {
 			t.Errorf("offered %q: %v, want a %T", test.offered, err, test.want)
 		}
@@ -265,7 +265,7 @@ func TestMechanismByProtection(t *testing.T) {
 		{remote.Server{Addr: "/run/lmtp", Security: remote.PlainText}, "PLAIN"},
 	} {
 		test.s.User, test.s.Secret = "me", secret
-		if _, name, err := test.s.Mechanism(t.Context(), []string{"PLAIN", "CRAM-MD5"}); name != test.want || err != nil {
+		if _, name, err := test.s.Mechanism(t.Context(), nil, []string{"PLAIN", "CRAM-MD5"}); name != test.want || err != nil {
 			t.Errorf("%s, %v: %q, %v, want %s", test.s.Addr, test.s.Security, name, err, test.want)
 		}
 	}
@@ -278,7 +278,7 @@ func TestLoginError(t *testing.T) {
 		"nonsense": func(l *remote.Login) error { _, err := l.Next([]byte("nonsense")); return l.Finish(err) },
 		"unproven": func(l *remote.Login) error { return l.Finish(nil) },
 	} {
-		login, _, err := s.Mechanism(t.Context(), []string{"SCRAM-SHA-256"})
+		login, _, err := s.Mechanism(t.Context(), nil, []string{"SCRAM-SHA-256"})
 		if err != nil {
 			t.Fatal(err)
 		}

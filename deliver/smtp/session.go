@@ -125,7 +125,7 @@ func (ss *session) open(ctx context.Context) error {
 		return nil
 	}
 	_, offered := ss.client.Extension("AUTH")
-	login, _, err := server.Mechanism(ctx, strings.Fields(offered))
+	login, _, err := server.Mechanism(ctx, ss.conn, strings.Fields(offered))
 	if err == nil {
 		err = login.Finish(replied("AUTH", masked(login, ss.client.Auth(login))))
 	}

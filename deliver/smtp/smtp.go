@@ -88,6 +88,9 @@ var _ deliver.Sink = (*Sink)(nil)
 // FaultOperator.
 func New(o Options) (*Sink, error) {
 	s := &Sink{o: o, ledgers: make(map[string]*ledger)}
+	if s.o.Server.Service = "smtp"; s.o.LMTP {
+		s.o.Server.Service = "lmtp"
+	}
 	if s.o.Idle == 0 {
 		s.o.Idle = 30 * time.Second
 	}

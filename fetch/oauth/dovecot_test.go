@@ -75,7 +75,7 @@ func authenticate(t *testing.T, server *servertest.Server, mechanism, access str
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
-	m, err := mech.New(mechanism, mech.Credentials{User: mailbox, Token: access})
+	m, err := mech.New(t.Context(), mechanism, mech.Credentials{User: mailbox, Token: access})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -75,7 +75,7 @@ func exchange(ctx context.Context, o Options) (*mech.Exchange, error) {
 	}
 	got := make(chan result, 1)
 	go func() {
-		x, err := o.Kerberos.Exchange("pop/"+o.Host, o.User)
+		x, err := o.Kerberos.Exchange(ctx, "pop/"+o.Host, o.User)
 		got <- result{x, err}
 	}()
 	select {

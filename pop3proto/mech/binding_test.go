@@ -63,7 +63,7 @@ func TestChannelBinding(t *testing.T) {
 			t.Errorf("%s, offered %v, %q: %q, %q, %v; want %q", test.name, test.offered, test.binding, name, first, err, test.want)
 		}
 	}
-	m, err := mech.New("scram-sha-256-plus", mech.Credentials{User: "user", Password: "pencil", TLS: tls13, Binding: "tls-unique"})
+	m, err := mech.New(t.Context(), "scram-sha-256-plus", mech.Credentials{User: "user", Password: "pencil", TLS: tls13, Binding: "tls-unique"})
 	if m != nil || err == nil || !strings.Contains(err.Error(), "tls-exporter nor tls-server-end-point") {
 		t.Errorf("tls-unique: %v, %v", m, err)
 	}

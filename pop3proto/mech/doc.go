@@ -4,7 +4,7 @@
 //
 // Strongest lists them in the order in which to choose, and New makes one:
 //
-//	m, err := mech.New("scram-sha-256", mech.Credentials{User: "alice", Password: "…"})
+//	m, err := mech.New(ctx, "scram-sha-256", mech.Credentials{User: "alice", Password: "…"})
 //	if err != nil { … }
 //	err = client.Authenticate(ctx, m)
 //

@@ -1,6 +1,7 @@
 package mech
 
 import (
+	"context"
 	"errors"
 
 	"github.com/jcmturner/gokrb5/v8/crypto"
@@ -21,12 +22,15 @@ type Exchange struct {
 }
 
 // Exchange begins an exchange with a service, such as pop/mail.example.org.
-// It may ask the KDCs of krb5.conf, waiting 5 seconds for each at most. user
-// is whose key is in the keytab; a credential cache tells for itself. The
-// error of a ticket that cannot be had is a *TicketError.
-func (k Kerberos) Exchange(service, user string) (*Exchange, error) {
-	tkt, err := k.ticket(service, user)
-	if err != nil {
+// It may ask the KDCs of krb5.conf, for half a minute at most. user is whose
+// key is in the keytab; a credential cache tells for itself. The error of a
+// ticket that cannot be had is a *TicketError, unless ctx ended.
+func (k Kerberos) Exchange(ctx context.Context, service, user string) (*Exchange, error) {
+	tkt, err := k.ticket(ctx, service, user)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
 		return nil, newTicketError(err)
 	}
 	return &Exchange{ticket: tkt}, nil

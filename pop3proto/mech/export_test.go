@@ -1,6 +1,8 @@
 package mech
 
 import (
+	"context"
+
 	"github.com/emersion/go-sasl"
 	"github.com/jcmturner/gokrb5/v8/iana/nametype"
 	"github.com/jcmturner/gokrb5/v8/messages"
@@ -10,7 +12,7 @@ import (
 // NewWithNonce is New with a nonce that an RFC has chosen.
 func NewWithNonce(name string, c Credentials, nonce string) (sasl.Client, error) {
 	c.nonce = nonce
-	return New(name, c)
+	return New(context.Background(), name, c)
 }
 
 // NewGSSAPI is GSSAPI with a ticket that no KDC has issued.

@@ -2,6 +2,7 @@ package mech
 
 import (
 	"bytes"
+	"context"
 	"encoding/asn1"
 	"encoding/binary"
 	"errors"
@@ -25,8 +26,8 @@ type gssapiClient struct {
 	agreed   bool
 }
 
-func newGSSAPI(c Credentials) (sasl.Client, error) {
-	x, err := c.Kerberos.Exchange(c.Service+"/"+c.Host, c.User)
+func newGSSAPI(ctx context.Context, c Credentials) (sasl.Client, error) {
+	x, err := c.Kerberos.Exchange(ctx, c.Service+"/"+c.Host, c.User)
 	if err != nil {
 		return nil, fmt.Errorf("gssapi: %w", err)
 	}

@@ -1,6 +1,7 @@
 package mech
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -43,9 +44,48 @@ type ticket struct {
 	cname types.PrincipalName // the client's
 }
 
+// ticketLimit bounds the talk with the KDCs: gokrb5 waits 5 seconds for each
+// answer, and krb5.conf may name many.
+const ticketLimit = 30 * time.Second
+
+var errKDC = errors.New("no KDC answers")
+
 // ticket returns a ticket for service, such as pop/mail.example.org. It may
-// ask the KDCs of krb5.conf, waiting 5 seconds for each at most.
-func (k Kerberos) ticket(service, user string) (ticket, error) {
+// ask the KDCs of krb5.conf.
+func (k Kerberos) ticket(ctx context.Context, service, user string) (ticket, error) {
+	limited, cancel := context.WithTimeout(ctx, ticketLimit)
+	defer cancel()
+	type answer struct {
+		ticket
+		err error
+	}
+	// gokrb5 knows no context. What it still waits for when ctx is over, it
+	// waits for by itself, for seconds.
+	done := make(chan answer, 1)
+	go func() {
+		t, err := k.ask(service, user)
+		done <- answer{t, err}
+	}()
+	select {
+	case a := <-done:
+		return a.ticket, a.err
+	case <-limited.Done():
+		if ctx.Err() != nil {
+			return ticket{}, context.Cause(ctx)
+		}
+		return ticket{}, errKDC
+	}
+}
+
+// ask is ticket, without a bound.
+func (k Kerberos) ask(service, user string) (t ticket, err error) {
+	// What a KDC sends is parsed by gokrb5, which may read beyond its end. That
+	// must not end everybody's mail.
+	defer func() {
+		if r := recover(); r != nil {
+			err = errors.New("the KDC's answer makes no sense")
+		}
+	}()
 	cl, err := k.client(user)
 	if err != nil {
 		return ticket{}, err

@@ -1,6 +1,7 @@
 package mech
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/base64"
@@ -33,9 +34,9 @@ type Credentials struct {
 	// TLS is the connection's state, nil without TLS. SCRAM takes its channel
 	// binding from there.
 	TLS *tls.ConnectionState
-	// PlusOffered says that the server offers some SCRAM mechanism with
-	// -PLUS. If it does and is said not to, it ends the login: somebody
-	// has stripped its offer (RFC 5802 §6).
+	// PlusOffered is OffersPlus of what the server offers. If it offers -PLUS
+	// and this says that it does not, it ends the login: somebody has stripped
+	// its offer (RFC 5802 §6).
 	PlusOffered bool
 	// Binding is the channel binding of SCRAM with -PLUS. Empty is TLSExporter
 	// from TLS 1.3 on, and TLSServerEndPoint before.
@@ -61,9 +62,9 @@ const maxChallenge = 4 << 10
 
 // New returns the client side of a mechanism, by its name of Strongest. It is
 // good for one login. The error says what the credentials lack. For GSSAPI it
-// asks the KDCs of krb5.conf for a ticket, waiting 5 seconds for each at most,
-// and the error may be that there is none.
-func New(name string, c Credentials) (sasl.Client, error) {
+// asks the KDCs of krb5.conf for a ticket, for half a minute at most; that
+// there is none is a *TicketError, or the end of ctx.
+func New(ctx context.Context, name string, c Credentials) (sasl.Client, error) {
 	if err := c.check(name); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -87,7 +88,7 @@ func New(name string, c Credentials) (sasl.Client, error) {
 	case "oauthbearer", "xoauth2":
 		return newOAuth(name, c), nil
 	case "gssapi":
-		return newGSSAPI(c)
+		return newGSSAPI(ctx, c)
 	}
 	return newSCRAM(name, c)
 }

@@ -17,7 +17,7 @@ var alice = mech.Credentials{
 
 func newMech(t *testing.T, name string, c mech.Credentials) sasl.Client {
 	t.Helper()
-	m, err := mech.New(name, c)
+	m, err := mech.New(t.Context(), name, c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func TestCredentials(t *testing.T) {
 		"^A in token":        {"oauthbearer", with(func(c *mech.Credentials) { c.Token = "my\x01token1" }), "control character"},
 		"^A in user":         {"xoauth2", with(func(c *mech.Credentials) { c.User = "a\x01auth=" }), "control character"},
 	} {
-		_, err := mech.New(test.name, test.c)
+		_, err := mech.New(t.Context(), test.name, test.c)
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: error %v, want %q in it", what, err, test.want)
 		}

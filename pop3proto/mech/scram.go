@@ -3,6 +3,7 @@ package mech
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -26,6 +27,21 @@ const (
 // does not know the channel binding. Another try with TLSServerEndPoint is as
 // good against anybody who has not the server's certificate.
 var ErrBinding = errors.New("the server does not know this channel binding")
+
+// ErrRefused is what an error is, in the sense of errors.Is, if the server says
+// within the exchange that user or password are wrong.
+var ErrRefused = errors.New("the server knows no such user and password")
+
+// OffersPlus reports whether a server that offers these mechanisms, by their
+// registered names in whatever case, has one with -PLUS that is known here. One
+// that is not known does not count: somebody may have put it in the place of
+// those that he took out, so that the server is not told that none was seen.
+func OffersPlus(offered []string) bool {
+	return slices.ContainsFunc(offered, func(name string) bool {
+		name = strings.ToLower(name)
+		return strings.HasSuffix(name, "-plus") && slices.ContainsFunc(mechanisms, func(m Info) bool { return m.Name == name })
+	})
+}
 
 // scramClient is SCRAM-SHA-1 (RFC 5802) or SCRAM-SHA-256 (RFC 7677), with or
 // without -PLUS.
@@ -153,7 +169,7 @@ func (m *scramClient) serverError(code string) error {
 	code, _, _ = strings.Cut(code, ",")
 	switch code {
 	case "invalid-proof", "unknown-user":
-		return errors.New("the server knows no such user and password")
+		return ErrRefused
 	case "channel-bindings-dont-match":
 		return errors.New("the server's end of the TLS connection is not ours: somebody stands between")
 	case "server-does-support-channel-binding":

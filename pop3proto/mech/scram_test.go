@@ -1,6 +1,7 @@
 package mech_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -54,7 +55,7 @@ func done(m sasl.Client, reply error) error {
 
 func newSCRAM(t *testing.T, password string) sasl.Client {
 	t.Helper()
-	m, err := mech.New("scram-sha-256", mech.Credentials{User: "user", Password: password})
+	m, err := mech.New(t.Context(), "scram-sha-256", mech.Credentials{User: "user", Password: password})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +201,7 @@ func TestSCRAMNonce(t *testing.T) {
 }
 
 func ExampleNew() {
-	m, err := mech.New("scram-sha-256-plus", mech.Credentials{User: "alice", Password: "secret"})
+	m, err := mech.New(context.Background(), "scram-sha-256-plus", mech.Credentials{User: "alice", Password: "secret"})
 	fmt.Println(m, err)
 	// Output: <nil> scram-sha-256-plus: it needs TLS
 }

@@ -40,7 +40,7 @@ var kdcRefusal = regexp.MustCompile(`KRB Error: \((\d+)\)`)
 
 func newTicketError(err error) error {
 	e := &TicketError{Err: err, hint: "check krb5.conf: the realm and its KDCs"}
-	if root, ok := errors.AsType[krberror.Krberror](err); ok && root.RootCause == krberror.NetworkingError {
+	if root, ok := errors.AsType[krberror.Krberror](err); ok && root.RootCause == krberror.NetworkingError || errors.Is(err, errKDC) {
 		e.temporary, e.hint = true, "the KDC did not answer: check krb5.conf and the network"
 	}
 	if errors.Is(err, errCache) {

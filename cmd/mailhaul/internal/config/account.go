@@ -21,8 +21,6 @@ func init() {
 			}
 		},
 		"protocol":        func(p *parser, v value, a *Account) { p.protocol(v, a) },
-		"keytab":          func(p *parser, v value, a *Account) { a.Keytab, _ = p.path(v) },
-		"auth":            func(p *parser, v value, a *Account) { p.auth(v, a) },
 		"deliver":         func(p *parser, v value, a *Account) { a.Deliver = p.sinkNames(v) },
 		"refused":         func(p *parser, v value, a *Account) { p.refused(v, a) },
 		"quarantine":      func(p *parser, v value, a *Account) { p.quarantine(v, a) },
@@ -48,7 +46,7 @@ func init() {
 		"postpoll":   func(p *parser, v value, a *Account) { a.Postpoll = p.hook(v) },
 	}.and(tlsKeys(func(a *Account) *Security { return &a.Security })).
 		and(viaKeys(func(a *Account) *Via { return &a.Via })).
-		and(loginKeys(func(a *Account) *Login { return &a.Login }))
+		and(loginKeys(AuthNames, func(a *Account) *Login { return &a.Login }))
 }
 
 // account reads the account at v. What it does not say is as in base, the
@@ -74,16 +72,11 @@ func (p *parser) account(v value, name string, base Account) Account {
 		p.fail(v, "", "user is missing")
 	}
 	byCertificate := a.lines["tls_cert"] > 0 && a.TLS != TLSNone && (a.Auth == nil || slices.Contains(a.Auth, "external"))
-	if !hasCredentials(a.lines) && !a.usesKerberos() && !byCertificate {
+	if !hasCredentials(a.lines) && a.Protocol != KPOP && !byCertificate {
 		p.noCredentials(v)
 	}
-	if line := own["keytab"]; line > 0 && !a.usesKerberos() {
-		p.fail(value{line: line, where: v.where}, "it is for auth: gssapi, and for protocol: kpop", "keytab has no use")
-	}
-	if slices.Contains(a.Auth, "external") && a.lines["tls_cert"] == 0 {
-		p.fail(value{line: a.lines["auth"], where: v.where}, "add tls_cert", "external needs a certificate")
-	}
 	a.TokenCommand.timeout = a.Password.timeout
+	p.checkAuth(v, a.lines, &a.Login)
 	p.deliveries(v, &a)
 	return a
 }
@@ -124,33 +117,6 @@ func (p *parser) exclusive(v value, own map[string]int) {
 			p.fail(value{line: line, where: v.where}, "keep one of them", "tunnel leaves %s without use", key)
 		}
 	}
-}
-
-// AuthNames are the values of the key auth beside auto, which allows all.
-var AuthNames = []string{
-	"external", "scram-sha-256-plus", "scram-sha-1-plus", "gssapi", "scram-sha-256", "scram-sha-1",
-	"oauthbearer", "xoauth2", "plain", "login", "user", "cram-md5", "digest-md5", "apop",
-}
-
-func (p *parser) auth(v value, a *Account) {
-	names, ok := p.texts(v)
-	if !ok {
-		return
-	}
-	a.Auth = nil
-	for _, name := range names {
-		switch {
-		case name == "auto" && len(names) == 1:
-			return
-		case name == "auto":
-			p.fail(v, "write auto alone", "auto allows all, so the others have no use")
-			return
-		case !slices.Contains(AuthNames, name):
-			p.fail(v, "write auto, or some of "+strings.Join(AuthNames, ", "), "%s is not known", quote(name))
-			return
-		}
-	}
-	a.Auth = names
 }
 
 // keep is read with care: it decides what is deleted.

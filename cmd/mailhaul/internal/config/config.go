@@ -86,11 +86,6 @@ type Account struct {
 	Via
 
 	Login
-	// Auth holds the mechanisms allowed; nil allows all.
-	Auth []string
-	// Keytab is the file with the user's key for Kerberos; if it is empty,
-	// the credential cache has a ticket.
-	Keytab string
 
 	// Deliver names the sinks that take all mail, or what Route, if not nil,
 	// finds none for. Quarantine names one too; if it is empty, what a sink

@@ -1,6 +1,12 @@
 package config
 
-import "slices"
+import (
+	"slices"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/mailhaul/mailhaul/pop3proto/mech"
+)
 
 func (p *parser) protocol(v value, a *Account) {
 	if word, ok := p.oneOf(v, string(POP3), string(KPOP)); ok {
@@ -11,17 +17,42 @@ func (p *parser) protocol(v value, a *Account) {
 // kpop settles what KPOP implies: Kerberos is the login, and there is no TLS.
 func (p *parser) kpop(v value, own map[string]int, a *Account) {
 	for _, key := range slices.Concat([]string{"auth", "password_timeout"}, credentialKeys) {
-		if line := own[key]; line > 0 {
+		if line := own[key]; line > 0 && key != "kerberos" {
 			p.fail(value{line: line, where: v.where}, "Kerberos is the login", "%s has no use with protocol: kpop", key)
 		}
 	}
 	if line := own["tls"]; line > 0 && a.TLS != TLSNone {
 		p.fail(value{line: line, where: v.where}, "a server that has TLS takes auth: gssapi with protocol: pop3", "protocol: kpop has no TLS")
 	}
-	a.TLS, a.Auth, a.Login = TLSNone, nil, Login{User: a.User}
+	if a.Kerberos == nil {
+		a.Kerberos = new(mech.Kerberos)
+	}
+	a.TLS, a.Login = TLSNone, Login{User: a.User, Kerberos: a.Kerberos}
 }
 
-// usesKerberos reports whether the account may log in with a ticket.
-func (a *Account) usesKerberos() bool {
-	return a.Protocol == KPOP || slices.Contains(a.Auth, "gssapi")
+var kerberosKeys = keys[mech.Kerberos]{
+	"keytab":    func(p *parser, v value, k *mech.Kerberos) { k.Keytab, _ = p.path(v) },
+	"principal": func(p *parser, v value, k *mech.Kerberos) { k.Principal, _ = p.text(v) },
+	"cache":     func(p *parser, v value, k *mech.Kerberos) { k.Cache, _ = p.path(v) },
+	"config":    func(p *parser, v value, k *mech.Kerberos) { k.Config, _ = p.path(v) },
+}
+
+// kerberos reads where tickets come from: true is where kinit puts them.
+func (p *parser) kerberos(v value, l *Login) {
+	l.password() // is not what to log in with
+	l.Kerberos = new(mech.Kerberos)
+	if v.node.Kind != yaml.MappingNode {
+		if s, ok := p.text(v); ok && s != "true" {
+			p.fail(v, "write true for the tickets of kinit, or { keytab: … }", "%s does not say where the tickets are", quote(s))
+		}
+		return
+	}
+	lines := read(p, v, kerberosKeys, l.Kerberos)
+	at := func(key string) value { return value{line: lines[key], where: v.where} }
+	if lines["keytab"] > 0 && lines["cache"] > 0 {
+		p.fail(at("cache"), "keep one of them", "both keytab and cache are set")
+	}
+	if lines["principal"] > 0 && lines["keytab"] == 0 {
+		p.fail(at("principal"), "add keytab", "principal has no use without keytab: a cache has one of its own")
+	}
 }

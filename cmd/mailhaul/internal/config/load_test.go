@@ -128,8 +128,8 @@ accounts:
 		Accounts: []config.Account{{
 			Name: "one", Host: "2001:db8::1", Port: 1995, Protocol: config.POP3,
 			Security: config.Security{TLS: config.TLSStart, Trust: channel.Trust{MinVersion: tls.VersionTLS10, Pins: []channel.Pin{{Sum: sum}}}},
-			Login:    config.Login{User: "me"}, Auth: []string{"plain", "login"},
-			Deliver: []string{"b"}, Quarantine: "a", Keep: config.Keep{For: 14 * 24 * time.Hour},
+			Login:    config.Login{User: "me", Auth: []string{"plain", "login"}},
+			Deliver:  []string{"b"}, Quarantine: "a", Keep: config.Keep{For: 14 * 24 * time.Hour},
 			MaxSize: 3 << 19, MaxMessages: 10, DeliveredTo: "me@example.org", ReturnPath: true,
 			Timeout: 5 * time.Second, Every: 10 * time.Minute, TimeLimit: 24 * time.Hour, Window: 1,
 		}, {

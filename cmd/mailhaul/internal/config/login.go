@@ -2,28 +2,37 @@ package config
 
 import (
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
 // Login is who logs in to a server, and with what.
 type Login struct {
 	User string
 	// One of these is set: a password, an access token that a command prints,
-	// or those of OAuth, if not nil.
+	// or those of OAuth or Kerberos, if not nil.
 	Password     Password
 	TokenCommand Password
 	OAuth        *OAuth
+	Kerberos     *mech.Kerberos
+	// Auth holds the mechanisms allowed; nil allows all.
+	Auth []string
 }
 
 // credentialKeys are the keys that say what to log in with.
-var credentialKeys = []string{"password", "password_file", "password_env", "password_command", "token_command", "oauth"}
+var credentialKeys = []string{"password", "password_file", "password_env", "password_command", "token_command", "oauth", "kerberos"}
 
-// loginKeys are the keys of a login. of is where it goes.
-func loginKeys[T any](of func(*T) *Login) keys[T] {
+// loginKeys are the keys of a login. of is where it goes, names what its auth
+// may be.
+func loginKeys[T any](names []string, of func(*T) *Login) keys[T] {
 	return keys[T]{
 		"user":          func(p *parser, v value, t *T) { of(t).User, _ = p.text(v) },
+		"auth":          func(p *parser, v value, t *T) { p.auth(v, names, of(t)) },
 		"token_command": func(p *parser, v value, t *T) { p.tokenCommand(v, of(t)) },
 		"oauth":         func(p *parser, v value, t *T) { p.oauth(v, of(t)) },
+		"kerberos":      func(p *parser, v value, t *T) { p.kerberos(v, of(t)) },
 		"password_timeout": func(p *parser, v value, t *T) {
 			p.duration(v, time.Second, time.Hour, &of(t).Password.timeout)
 		},
@@ -33,8 +42,20 @@ func loginKeys[T any](of func(*T) *Login) keys[T] {
 // password forgets what the defaults say to log in with, and returns what
 // takes its place.
 func (l *Login) password() *Password {
-	*l = Login{User: l.User, Password: Password{timeout: l.Password.timeout}}
+	*l = Login{User: l.User, Auth: l.Auth, Password: Password{timeout: l.Password.timeout}}
 	return &l.Password
+}
+
+// proof is what the login shows a server.
+func (l *Login) proof() mech.Proof {
+	switch {
+	case l.OAuth != nil, l.TokenCommand.IsSet():
+		return mech.Token
+	case l.Kerberos != nil:
+		return mech.Ticket
+	default:
+		return mech.Password
+	}
 }
 
 // hasCredentials reports whether some key says what to log in with.
@@ -43,5 +64,71 @@ func hasCredentials(lines map[string]int) bool {
 }
 
 func (p *parser) noCredentials(v value) {
-	p.fail(v, "password_command, password_file, password_env, password or oauth", "there is no password")
+	p.fail(v, "password_command, password_file, password_env, password, oauth or kerberos", "there is no password")
+}
+
+// AuthNames are the values of the key auth of an account beside auto, which
+// allows all. Those of sinks, SinkAuthNames, lack what only POP3 has.
+var (
+	AuthNames = []string{
+		"external", "scram-sha-256-plus", "scram-sha-1-plus", "gssapi", "scram-sha-256", "scram-sha-1",
+		"oauthbearer", "xoauth2", "plain", "login", "user", "cram-md5", "digest-md5", "apop",
+	}
+	SinkAuthNames = slices.DeleteFunc(slices.Clone(AuthNames), isPOPs)
+)
+
+// isPOPs reports whether only POP3 has a mechanism (RFC 1939 §7).
+func isPOPs(name string) bool { return name == "user" || name == "apop" }
+
+func (p *parser) auth(v value, known []string, l *Login) {
+	names, ok := p.texts(v)
+	if !ok {
+		return
+	}
+	l.Auth = nil
+	for _, name := range names {
+		switch {
+		case name == "auto" && len(names) == 1:
+			return
+		case name == "auto":
+			p.fail(v, "write auto alone", "auto allows all, so the others have no use")
+			return
+		case !slices.Contains(known, name):
+			p.fail(v, "write auto, or some of "+strings.Join(known, ", "), "%s is not known", quote(name))
+			return
+		}
+	}
+	l.Auth = names
+}
+
+// checkAuth checks that what auth allows can be done with what there is to
+// log in with.
+func (p *parser) checkAuth(v value, lines map[string]int, l *Login) {
+	if len(l.Auth) == 0 || !hasCredentials(lines) {
+		return
+	}
+	needs := map[string]mech.Proof{}
+	for _, m := range mech.Strongest(true) {
+		needs[m.Name] = m.Needs
+	}
+	var missing []string
+	for _, name := range l.Auth {
+		need := needs[name]
+		if isPOPs(name) {
+			need = mech.Password
+		}
+		if need == l.proof() || need == mech.Certificate && lines["tls_cert"] > 0 {
+			return
+		}
+		if !slices.Contains(missing, proofKeys[need]) {
+			missing = append(missing, proofKeys[need])
+		}
+	}
+	p.fail(value{line: lines["auth"], where: v.where}, "set "+orList(missing)+", or leave auth out",
+		"auth allows %s, for which there is no %s", strings.Join(l.Auth, ", "), orList(missing))
+}
+
+// proofKeys are the keys that give a login each proof.
+var proofKeys = map[mech.Proof]string{
+	mech.Password: "password", mech.Token: "oauth", mech.Ticket: "kerberos", mech.Certificate: "tls_cert",
 }

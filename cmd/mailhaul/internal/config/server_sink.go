@@ -65,6 +65,7 @@ func (p *parser) sinkServer(v, place value, kind string, lines map[string]int, s
 	p.clientCertificate(v, lines, &s.Security)
 	p.login(v, lines)
 	s.TokenCommand.timeout = s.Password.timeout
+	p.checkAuth(v, lines, &s.Login)
 	if place.node == nil {
 		return // the key is misspelled
 	}
@@ -123,6 +124,8 @@ func (p *parser) login(v value, lines map[string]int) {
 		p.fail(v, "", "user is missing")
 	case !has && lines["user"] > 0 && lines["tls_cert"] == 0:
 		p.noCredentials(v)
+	case !has && lines["auth"] > 0 && lines["user"] == 0:
+		p.fail(value{line: lines["auth"], where: v.where}, "", "auth has no use without user")
 	}
 }
 

@@ -50,7 +50,7 @@ var kinds = []struct {
 }
 
 var (
-	serverOptions = slices.Concat(tlsNames, viaNames, credentialKeys, []string{"user", "password_timeout", "timeout"})
+	serverOptions = slices.Concat(tlsNames, viaNames, credentialKeys, []string{"user", "auth", "password_timeout", "timeout"})
 	smtpOptions   = append([]string{"to", "sender", "null_sender", "hello"}, serverOptions...)
 )
 
@@ -77,7 +77,7 @@ var sinkKeys = keys[sinkFile]{
 	"yes_delete":    func(p *parser, v value, s *sinkFile) { p.boolean(v, &s.yes) },
 }.and(tlsKeys(func(s *sinkFile) *Security { return &s.server.Security })).
 	and(viaKeys(func(s *sinkFile) *Via { return &s.server.Via })).
-	and(loginKeys(func(s *sinkFile) *Login { return &s.server.Login }))
+	and(loginKeys(SinkAuthNames, func(s *sinkFile) *Login { return &s.server.Login }))
 
 func (p *parser) sinks(v value) []Sink {
 	var out []Sink

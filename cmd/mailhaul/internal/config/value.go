@@ -102,6 +102,9 @@ func (p *parser) oneOf(v value, words ...string) (string, bool) {
 
 func orList(words []string) string {
 	last := len(words) - 1
+	if last == 0 {
+		return words[0]
+	}
 	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 

@@ -1,0 +1,273 @@
+package fetch_test
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/pop3proto/mech"
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
+)
+
+// strong is a server that can do it all.
+var strong = []string{"PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS", "OAUTHBEARER", "XOAUTH2"}
+
+// everyWayIn returns rigs on such a server, in the clear and by TLS.
+func everyWayIn(t *testing.T, b pop3test.Behaviour) map[string]*rig {
+	implicit, _ := secure(t, fetch.ImplicitTLS, b, pop3test.CertOptions{})
+	start, _ := secure(t, fetch.StartTLS, b, pop3test.CertOptions{})
+	return map[string]*rig{"plain text": newRig(t, b), "implicit TLS": implicit, "STLS": start}
+}
+
+// Somebody on the way takes out what the server offers, line by line. Nothing
+// that auth does not allow is ever tried, whatever is left.
+func TestStripped(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		left []string // what CAPA still says
+		auth []string
+		want string // the mechanism, on any connection; "" for no login
+	}{
+		{name: "SASL, with auto", left: []string{"USER"}, want: "user"}, // which allows it
+		{name: "SASL", left: []string{"USER"}, auth: []string{"scram-sha-256"}},
+		{name: "SASL, of a list", left: []string{"USER"}, auth: []string{"scram-sha-256-plus", "scram-sha-256", "cram-md5"}},
+		{name: "SASL, without USER", left: []string{"TOP"}, auth: []string{"cram-md5"}},
+		{name: "all of CAPA", left: []string{}, auth: []string{"scram-sha-1", "plain"}},
+		{name: "all but PLAIN", left: []string{"SASL PLAIN", "USER"}, auth: []string{"scram-sha-256"}},
+		{name: "all but CRAM-MD5", left: []string{"SASL CRAM-MD5"}, auth: []string{"scram-sha-256"}},
+		{name: "all names", left: []string{"SASL", "USER"}, auth: []string{"scram-sha-256"}},
+		{name: "SASL, where USER is allowed", left: []string{}, auth: []string{"scram-sha-256", "user"}, want: "user"},
+		{name: "SASL, with a token", left: []string{}, auth: []string{"oauthbearer"}},
+		{name: "SASL, with a token for PLAIN", left: []string{"SASL PLAIN"}, auth: []string{"xoauth2"}},
+		{name: "SASL, with a token where XOAUTH2 is allowed", left: []string{}, auth: []string{"oauthbearer", "xoauth2"}, want: "xoauth2"},
+	} {
+		for way, r := range everyWayIn(t, pop3test.Behaviour{Mechanisms: strong, Capabilities: test.left, Timestamp: "<1896.697170952@dbc.mtview.ca.us>"}) {
+			t.Run(test.name+", "+way, func(t *testing.T) {
+				r.account.Auth = test.auth
+				if strings.Contains(test.name, "token") {
+					r.account.Token, r.account.Secret = r.account.Secret, nil
+				}
+				s := r.poll()
+				if test.want == "" {
+					if _, ok := errors.AsType[*fetch.MechanismError](s.Err); !ok || s.Class != fetch.ClassOperator {
+						t.Errorf("%v: %v", s.Class, s.Err)
+					}
+					r.expectNoLogin()
+				} else if in := eventsOf[fetch.LoggedIn](r); len(in) != 1 || in[0].Mechanism != test.want {
+					t.Errorf("logged in by %v, want %s: %v", in, test.want, s.Err)
+				}
+			})
+		}
+	}
+}
+
+// -PLUS that is taken out of what we see is noticed by the server, also where
+// something that nobody knows is put in its place.
+func TestPlusStripped(t *testing.T) {
+	for _, line := range []string{"SASL SCRAM-SHA-256 PLAIN", "SASL SCRAM-SHA-256 SCRAM-SHA-512-PLUS", "SASL X-PLUS SCRAM-SHA-1"} {
+		r, _ := secure(t, fetch.ImplicitTLS, pop3test.Behaviour{Mechanisms: strong, Capabilities: []string{line}}, pop3test.CertOptions{})
+		s := r.poll()
+		if s.Class != fetch.ClassOperator || !strings.Contains(s.Err.Error(), "somebody has taken that out") || !strings.Contains(fetch.Hint(s.Err), "do not trust") {
+			t.Errorf("%s: %v: %v (%q)", line, s.Class, s.Err, fetch.Hint(s.Err))
+		}
+	}
+}
+
+// exporterUnknown has the server know no channel binding but the certificate.
+func exporterUnknown() pop3test.Fault {
+	return pop3test.AlterChallenge(func(string) string { return "e=unsupported-channel-binding-type" }).When(func(x *pop3test.Exchange) bool {
+		_, initial, _ := strings.Cut(x.Args, " ")
+		first, _ := base64.StdEncoding.DecodeString(initial)
+		return x.Verb == "AUTH" && strings.HasPrefix(string(first), "p=tls-exporter,")
+	})
+}
+
+// Both channel bindings work, and of a server that does not know the first
+// that is remembered.
+func TestBindings(t *testing.T) {
+	r, _ := secure(t, fetch.ImplicitTLS, pop3test.Behaviour{Mechanisms: strong}, pop3test.CertOptions{})
+	auths := 0
+	r.server.Order(pop3test.On("AUTH", func(x *pop3test.Exchange) { auths++; x.Act() }))
+	r.succeed()
+	r.server.Order(exporterUnknown())
+	r.succeed()
+	r.succeed()
+	for _, in := range eventsOf[fetch.LoggedIn](r) {
+		if in.Mechanism != "scram-sha-256-plus" {
+			t.Errorf("logged in by %s", in.Mechanism)
+		}
+	}
+	if auths != 1+2+1 {
+		t.Errorf("%d logins, want 4: with tls-exporter; with it in vain and then without; without", auths)
+	}
+}
+
+// A server that wants to ask for a token is let to: at once if it is known to
+// want that, and else on a second connection, and then from the first.
+func TestTwoSteps(t *testing.T) {
+	for name, test := range map[string]struct {
+		fault  pop3test.Fault
+		known  bool
+		first  int  // connections of the first poll
+		fails  bool // for good
+		second int  // connections of the second
+	}{
+		"it says so":        {fault: pop3test.RefuseInitialResponse(), first: 2, second: 1},
+		"it hangs up":       {fault: pop3test.LoseReply("AUTH", pop3test.HangUp).When(inOneStep), first: 2, second: 1},
+		"it resets":         {fault: pop3test.LoseReply("AUTH", pop3test.Reset).When(inOneStep), first: 2, second: 1},
+		"it is known":       {fault: pop3test.RefuseInitialResponse(), known: true, first: 1, second: 1},
+		"it does not care":  {fault: pop3test.ReplyErr("NOOP", ""), first: 1, second: 1},
+		"it always does":    {fault: pop3test.LoseReply("AUTH", pop3test.HangUp), first: 2, fails: true, second: 1},
+		"it says otherwise": {fault: pop3test.ReplyErr("AUTH", "[AUTH] no such user"), first: 1, fails: true, second: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, _ := secure(t, fetch.ImplicitTLS, pop3test.Behaviour{Mechanisms: []string{"PLAIN", "XOAUTH2"}}, pop3test.CertOptions{})
+			r.account.Token, r.account.Secret = r.account.Secret, nil
+			r.account.TwoSteps = test.known
+			r.server.Order(test.fault)
+			s := r.poll()
+			if n := r.server.Sessions(); n != test.first || (s.Err != nil) != test.fails {
+				t.Errorf("%d connections, want %d: %v", n, test.first, s.Err)
+			}
+			r.poll()
+			if n := r.server.Sessions() - test.first; n != test.second {
+				t.Errorf("then %d connections, want %d", n, test.second)
+			}
+		})
+	}
+}
+
+func inOneStep(x *pop3test.Exchange) bool { return strings.Contains(x.Args, " ") }
+
+// A token that a server refuses is refused in words.
+func TestTokenRefused(t *testing.T) {
+	for name, twoSteps := range map[string]bool{"oauthbearer": false, "xoauth2": false, "xoauth2 in two steps": true} {
+		r, _ := secure(t, fetch.ImplicitTLS, pop3test.Behaviour{Mechanisms: strong}, pop3test.CertOptions{})
+		r.account.Auth, _ = strings.Fields(name)[:1], name
+		r.account.Secret, r.account.TwoSteps = nil, twoSteps
+		r.account.Token = func(context.Context) (string, error) { return "expired", nil }
+		s := r.poll()
+		if s.Class != fetch.ClassOperator || !strings.Contains(s.Err.Error(), "invalid, has expired or belongs to another user") || !strings.Contains(fetch.Hint(s.Err), "mailhaul login") {
+			t.Errorf("%s: %v: %v (%q)", name, s.Class, s.Err, fetch.Hint(s.Err))
+		}
+	}
+}
+
+// A check tells why a mechanism was chosen, and why the others were not.
+func TestChoice(t *testing.T) {
+	const stamp = "<1896.697170952@dbc.mtview.ca.us>"
+	all := append(slices.Clone(strong), "EXTERNAL")
+	offer := "SASL " + strings.Join(all, " ") + " GSSAPI NTLM DIGEST-MD5"
+	for name, test := range map[string]struct {
+		security fetch.Security
+		auth     []string
+		caps     []string
+		token    bool
+		want     fetch.Choice
+		why      map[string]string
+	}{
+		"TLS": {
+			security: fetch.ImplicitTLS, caps: []string{offer, "USER"}, want: fetch.Choice{Mechanism: "scram-sha-256-plus"},
+			why: map[string]string{
+				"plain": "weaker", "user": "weaker", "scram-sha-1-plus": "weaker", "xoauth2": "no token", "gssapi": "no kerberos", "ntlm": "unknown",
+				"apop": "only if auth names it", "digest-md5": "only if auth names it",
+			},
+		},
+		"plain text": {
+			security: fetch.PlainText, caps: []string{offer, "USER"}, want: fetch.Choice{Mechanism: "scram-sha-256", Strippable: true},
+			why: map[string]string{"plain": "weaker", "scram-sha-256-plus": "needs TLS"},
+		},
+		"plain text, nothing to strip": {
+			security: fetch.PlainText, caps: []string{offer}, auth: []string{"scram-sha-1", "cram-md5"}, want: fetch.Choice{Mechanism: "scram-sha-1"},
+			why: map[string]string{"plain": "not in auth", "cram-md5": "weaker"},
+		},
+		"plain text, in the clear": {
+			security: fetch.PlainText, caps: []string{"SASL PLAIN"}, want: fetch.Choice{Mechanism: "plain", Strippable: true, Reveals: true},
+		},
+		"token": {
+			security: fetch.ImplicitTLS, caps: []string{offer}, token: true, want: fetch.Choice{Mechanism: "oauthbearer", Reveals: true},
+			why: map[string]string{"plain": "no password", "xoauth2": "weaker"},
+		},
+		"nothing said": {
+			security: fetch.ImplicitTLS, caps: []string{}, want: fetch.Choice{Mechanism: "user", Assumed: true, Reveals: true},
+		},
+		"nothing fits": {
+			security: fetch.ImplicitTLS, caps: []string{"SASL NTLM"}, why: map[string]string{"ntlm": "unknown"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := pop3test.Behaviour{Mechanisms: all, Capabilities: test.caps, Timestamp: stamp}
+			r := newRig(t, b)
+			if test.security != fetch.PlainText {
+				r, _ = secure(t, test.security, b, pop3test.CertOptions{})
+			}
+			r.account.Auth = test.auth
+			if test.token {
+				r.account.Token, r.account.Secret = r.account.Secret, nil
+			}
+			report, err := r.account.Check(t.Context(), r.opts)
+			if got := report.Choice; (err == nil) != (test.want.Mechanism != "") || got.Mechanism != test.want.Mechanism ||
+				got.Assumed != test.want.Assumed || got.Reveals != test.want.Reveals || got.Strippable != test.want.Strippable {
+				t.Errorf("got %+v, want %+v: %v", got, test.want, err)
+			}
+			for mechanism, why := range test.why {
+				if !slices.Contains(report.Choice.Unused, fetch.Unused{Mechanism: mechanism, Why: why}) {
+					t.Errorf("%s is not called %q: %+v", mechanism, why, report.Choice.Unused)
+				}
+			}
+		})
+	}
+}
+
+// What a server does in SCRAM that it must not do ends the login, and nothing
+// weaker is tried after it.
+func TestSCRAMWrongTurns(t *testing.T) {
+	alter := func(prefix, value string) pop3test.Fault {
+		return pop3test.AlterChallenge(func(s string) string {
+			fields := strings.Split(s, ",")
+			for i, f := range fields {
+				if strings.HasPrefix(f, prefix) {
+					fields[i] = prefix + value
+				}
+			}
+			return strings.Join(fields, ",")
+		})
+	}
+	for name, test := range map[string]struct {
+		fault pop3test.Fault
+		says  string
+	}{
+		"signature wrong":      {alter("v=", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="), "did not prove"},
+		"signature missing":    {pop3test.SkipProof(), "did not prove"},
+		"nonce changed":        {alter("r=", "somebody-elses-nonce"), "does not continue ours"},
+		"one iteration":        {alter("i=", "1"), "with fewer than 4096 the password could be guessed"},
+		"a billion iterations": {alter("i=", "1000000000"), "keep this machine busy"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, _ := secure(t, fetch.ImplicitTLS, pop3test.Behaviour{Mechanisms: strong}, pop3test.CertOptions{})
+			r.server.Order(test.fault)
+			s := r.poll()
+			if s.Class != fetch.ClassOperator || !strings.Contains(s.Err.Error(), test.says) || !strings.Contains(fetch.Hint(s.Err), "do not trust") {
+				t.Errorf("%v: %v (%q)", s.Class, s.Err, fetch.Hint(s.Err))
+			}
+			if unproven := strings.HasPrefix(name, "signature"); errors.Is(s.Err, mech.ErrUnproven) != unproven {
+				t.Errorf("unproven is %v in %v", !unproven, s.Err)
+			}
+			logins := 0
+			for _, line := range r.server.Log() {
+				if strings.Contains(line, "AUTH ") || strings.Contains(line, "PASS ") {
+					logins++
+				}
+			}
+			if logins != 1 {
+				t.Errorf("%d logins were tried:\n%s", logins, strings.Join(r.server.Log(), "\n"))
+			}
+		})
+	}
+}
