@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"context"
+	"errors"
 	"net"
 	"time"
 
@@ -18,6 +19,14 @@ const maxListing = 1_500_000
 // connect dials the server and returns a client that is greeted and, unless
 // the server is PlainText, encrypted and verified.
 func (s *Server) connect(ctx context.Context) (*pop3proto.Client, error) {
+	c, err := s.try(ctx)
+	if _, ok := errors.AsType[*channel.ResumeError](err); ok {
+		c, err = s.try(ctx) // now it is offered no session
+	}
+	return c, err
+}
+
+func (s *Server) try(ctx context.Context) (*pop3proto.Client, error) {
 	if s.Preconnect != nil {
 		if err := s.Preconnect(ctx); err != nil {
 			return nil, err

@@ -34,6 +34,9 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if len(os.Args) > 1 && os.Args[1] == tunnelRole {
+		os.Exit(playTunnel(os.Args[2:]))
+	}
 	os.Exit(m.Run())
 }
 

@@ -7,6 +7,7 @@ package remote
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"path/filepath"
 	"time"
@@ -112,7 +113,11 @@ func (s *Server) Connect(ctx context.Context) (net.Conn, error) {
 	if s.Protection() != ImplicitTLS {
 		return c, nil
 	}
-	return s.Secure(ctx, c)
+	secure, err := s.Secure(ctx, c)
+	if _, ok := errors.AsType[*channel.ResumeError](err); ok {
+		return s.Connect(ctx) // now it is offered no session
+	}
+	return secure, err
 }
 
 // Silence is Timeout, or what it stands for if it is 0.

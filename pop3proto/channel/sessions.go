@@ -4,10 +4,12 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -16,9 +18,8 @@ import (
 // from one run to the next in a folder, a file each. Whatever is wrong there
 // costs a handshake and nothing else, so that no method returns an error.
 //
-// With a file one can read nothing of the past, and pose as nobody: sessions
-// that were begun with a client certificate, for which they stand, stay in
-// memory.
+// With a file one can read nothing of the past, and pose as nobody: a session
+// that was begun with a client certificate would stand for it, and is not kept.
 type Sessions struct {
 	dir string
 	mu  sync.Mutex
@@ -30,20 +31,19 @@ func NewSessions(dir string) *Sessions {
 	return &Sessions{dir: dir, all: map[string]*session{}}
 }
 
-// of returns the session with one server under one trust, which is kept on the
-// disk unless it is secret.
-func (s *Sessions) of(key string, secret bool) *session {
+// of returns the session with one server under one trust.
+func (s *Sessions) of(key string) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.all[key] == nil {
-		s.all[key] = &session{path: filepath.Join(s.dir, key), read: secret, secret: secret}
+		s.all[key] = &session{path: filepath.Join(s.dir, key)}
 	}
 	return s.all[key]
 }
 
-// stale is when what was written last is of no use: no ticket lives for more
-// than a week (RFC 8446 §4.6.1), and a server's fault may have been mended.
-const stale = 30 * 24 * time.Hour
+// stale is when what was written last is of no use: no ticket lives for longer
+// (RFC 8446 §4.6.1), and a server's fault may have been mended.
+const stale = 7 * 24 * time.Hour
 
 // Save writes what is new to the folder. It makes the folder, but not the one
 // around it.
@@ -67,8 +67,7 @@ func (s *Sessions) Save() {
 
 // session is the last session with one server, a tls.ClientSessionCache of one.
 type session struct {
-	path   string
-	secret bool // not for the disk
+	path string
 
 	mu      sync.Mutex
 	read    bool // the file was looked at
@@ -107,7 +106,7 @@ func (s *session) Put(_ string, state *tls.ClientSessionState) {
 }
 
 // ResumeError means that a server ended the connection when it was offered a
-// session. That is not done again.
+// session. That is not done again, so that the next connection may do.
 type ResumeError struct{ Err error }
 
 // Error returns the cause.
@@ -119,12 +118,16 @@ func (e *ResumeError) Error() string {
 func (e *ResumeError) Unwrap() error { return e.Err }
 
 // NotResumed makes a *ResumeError of err if a handshake with c failed because
-// a session was offered: a server that asks for client certificates and has
-// not told its library to which of its services a session belongs breaks off
-// then, every time.
+// a session was offered. A server that asks for client certificates must tell
+// OpenSSL to which of its services a session belongs (SSL_CTX_set_session_id_context),
+// or every such handshake fails. Dovecot 2.3 is one that does not; it hangs up.
 func NotResumed(c *tls.Config, err error) error {
 	s, ok := c.ClientSessionCache.(*session)
-	if !ok || err == nil || !strings.Contains(err.Error(), "remote error: tls: ") {
+	if !ok || err == nil {
+		return err
+	}
+	hungUp := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
+	if !hungUp && !strings.Contains(err.Error(), "remote error: tls: ") {
 		return err
 	}
 	s.mu.Lock()
@@ -195,7 +198,7 @@ func (s *session) encode() ([]byte, error) {
 func (s *session) save() (wrote bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.changed || s.secret {
+	if !s.changed {
 		return false
 	}
 	s.changed = false

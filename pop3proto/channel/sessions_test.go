@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -82,10 +83,8 @@ func TestSessions(t *testing.T) {
 
 // What changes whom we trust, or who we are, begins anew.
 func TestSessionsByTrust(t *testing.T) {
-	s := serve(t, pop3test.CertOptions{}, func(c *tls.Config) { c.ClientAuth = tls.RequestClientCert })
+	s := serve(t, pop3test.CertOptions{}, nil)
 	other := serve(t, pop3test.CertOptions{}, nil)
-	mine, _, err := pop3test.SelfSigned("me")
-	check(t, err)
 	pins := channel.PinsOf(s.cert)
 	dir := t.TempDir()
 	sessions := channel.NewSessions(dir)
@@ -94,7 +93,6 @@ func TestSessionsByTrust(t *testing.T) {
 		{CAs: []*x509.Certificate{s.cert, other.cert}},
 		{CAs: []*x509.Certificate{s.cert}, Name: "localhost"},
 		{CAs: []*x509.Certificate{s.cert}, MinVersion: tls.VersionTLS13},
-		{CAs: []*x509.Certificate{s.cert}, Certificate: &mine},
 		{Pins: pins[:1]},
 		{Pins: pins[1:]},
 		{Pins: pins},
@@ -115,10 +113,17 @@ func TestSessionsByTrust(t *testing.T) {
 		}
 	}
 
-	// What stands for a client certificate does not lie about.
+	// Nothing stands for a client certificate.
+	mine, _, err := pop3test.SelfSigned("me")
+	check(t, err)
+	for range 2 {
+		if resumes(t, s, channel.Trust{CAs: []*x509.Certificate{s.cert}, Certificate: &mine}, sessions) {
+			t.Error("with a client certificate: resumed")
+		}
+	}
 	sessions.Save()
-	if n := len(files(t, dir)); n != len(all)-1 {
-		t.Errorf("%d files of %d sessions, one of which is secret", n, len(all))
+	if n := len(files(t, dir)); n != len(all) {
+		t.Errorf("%d files of %d sessions", n, len(all))
 	}
 }
 
@@ -196,32 +201,40 @@ func TestSessionsBroken(t *testing.T) {
 
 // A server that breaks off where it should start anew is not asked twice.
 func TestSessionsRefused(t *testing.T) {
-	breaksOff := false
-	s := serve(t, pop3test.CertOptions{}, func(c *tls.Config) {
-		c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-			const presharedKey = 41 // RFC 8446 §4.2
-			if breaksOff && slices.Contains(hello.Extensions, presharedKey) {
-				return nil, errors.New("session id context uninitialized")
+	for what, end := range map[string]func(net.Conn){"an alert": func(net.Conn) {}, "a hang-up": func(c net.Conn) { c.Close() }} {
+		breaksOff := false
+		s := serve(t, pop3test.CertOptions{}, func(c *tls.Config) {
+			c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+				const presharedKey = 41 // RFC 8446 §4.2
+				if breaksOff && slices.Contains(hello.Extensions, presharedKey) {
+					end(hello.Conn)
+					return nil, errors.New("session id context uninitialized")
+				}
+				return nil, nil
 			}
-			return nil, nil
+		})
+		trust := channel.Trust{CAs: []*x509.Certificate{s.cert}}
+		dir := t.TempDir()
+		sessions := channel.NewSessions(dir)
+		resumes(t, s, trust, sessions)
+		breaksOff = true
+		_, err := talk(t, s.addr, trust.Config(s.addr, sessions))
+		if _, ok := errors.AsType[*channel.ResumeError](err); !ok {
+			t.Fatalf("%s: the failure is %v", what, err)
 		}
-	})
-	trust := channel.Trust{CAs: []*x509.Certificate{s.cert}}
-	dir := t.TempDir()
-	sessions := channel.NewSessions(dir)
-	resumes(t, s, trust, sessions)
-	breaksOff = true
-	_, err := talk(t, s.addr, trust.Config(s.addr, sessions))
-	if _, ok := errors.AsType[*channel.ResumeError](err); !ok {
-		t.Fatalf("the failure is %v", err)
+		if a, ok := channel.Advise(err); !ok || a.Person {
+			t.Errorf("%s: %+v", what, a)
+		}
+		for range 2 {
+			if resumes(t, s, trust, sessions) {
+				t.Errorf("%s: resumed", what)
+			}
+		}
+		sessions.Save()
+		if resumes(t, s, trust, channel.NewSessions(dir)) {
+			t.Errorf("%s: the next run resumed", what)
+		}
 	}
-	if a, ok := channel.Advise(err); !ok || a.Person {
-		t.Errorf("%+v", a)
-	}
-	resumes(t, s, trust, sessions)
-	resumes(t, s, trust, sessions)
-	sessions.Save()
-	resumes(t, s, trust, channel.NewSessions(dir))
 }
 
 // Files that nobody has used for long are swept away.

@@ -26,7 +26,8 @@ type Trust struct {
 }
 
 // Config returns the configuration for connections to the server at addr,
-// host:port. Their sessions are taken up again if s is not nil.
+// host:port. Their sessions are taken up again if s is not nil, unless they are
+// begun with a certificate of ours.
 func (t Trust) Config(addr string, s *Sessions) *tls.Config {
 	c := &tls.Config{ServerName: t.Name, MinVersion: max(t.MinVersion, tls.VersionTLS10)}
 	if t.MinVersion == 0 {
@@ -48,9 +49,8 @@ func (t Trust) Config(addr string, s *Sessions) *tls.Config {
 	if t.Certificate != nil {
 		// Whatever authorities the server names: it is the one to show.
 		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return t.Certificate, nil }
-	}
-	if s != nil {
-		c.ClientSessionCache = s.of(t.key(addr), t.Certificate != nil)
+	} else if s != nil {
+		c.ClientSessionCache = s.of(t.key(addr))
 	}
 	return Named(c, addr)
 }
@@ -78,9 +78,6 @@ func (t Trust) key(addr string) string {
 	fmt.Fprintf(h, "%q %q %d %d %q\n", addr, t.Name, t.MinVersion, len(t.CAs), t.Pins)
 	for _, ca := range t.CAs {
 		fmt.Fprintf(h, "CA %x\n", sha256.Sum256(ca.Raw))
-	}
-	if t.Certificate != nil {
-		fmt.Fprintf(h, "ours %x\n", t.Certificate.Certificate)
 	}
 	return fmt.Sprintf("%x", h.Sum(nil)[:16])
 }

@@ -1,0 +1,296 @@
+package fetch_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/pop3proto/channel"
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
+	"github.com/mailhaul/mailhaul/pop3proto/servertest"
+)
+
+// tunnelRole is what the test binary does if it is called as the program of a
+// tunnel: it connects standard input and output to a host and port. With a
+// number behind them it fails after so many bytes of the server's.
+const tunnelRole = "play tunnel"
+
+func playTunnel(args []string) int {
+	conn, err := net.Dial("tcp", net.JoinHostPort(args[0], args[1]))
+	if err != nil {
+		return 1
+	}
+	defer conn.Close()
+	go func() { _, _ = io.Copy(conn, os.Stdin) }()
+	if len(args) == 2 {
+		_, _ = io.Copy(os.Stdout, conn)
+		return 0
+	}
+	n, _ := strconv.ParseInt(args[2], 10, 64)
+	_, _ = io.CopyN(os.Stdout, conn, n)
+	fmt.Fprintln(os.Stderr, "packet_write_wait: Broken pipe")
+	return 255
+}
+
+// tunnel has the account reach its server by a program.
+func (r *rig) tunnel(args ...string) {
+	r.t.Helper()
+	self, err := os.Executable()
+	check(r.t, err)
+	r.account.Server.Via = channel.Via{Tunnel: append([]string{self, tunnelRole, "{host}", "{port}"}, args...)}
+}
+
+func TestTunnel(t *testing.T) {
+	r, _ := secure(t, fetch.StartTLS, pop3test.Behaviour{}, pop3test.CertOptions{})
+	r.tunnel()
+	want := r.fill(3)
+	r.succeed()
+	r.expect(want...)
+}
+
+// A tunnel that dies says why, and costs nothing.
+func TestTunnelDies(t *testing.T) {
+	const why = `exit status 255: "packet_write_wait: Broken pipe"`
+	r := newRig(t, pop3test.Behaviour{})
+	want := r.fill(3)
+	r.tunnel("100")
+	s := r.poll()
+	if s.Class != fetch.ClassRetry || !strings.Contains(s.Err.Error(), why) || fetch.Hint(s.Err) == "" {
+		t.Errorf("%v: %v (%q)", s.Class, s.Err, fetch.Hint(s.Err))
+	}
+
+	// In the middle of a message, which comes over the next connection.
+	r.drop.Add("large", []byte("Subject: large\n\n"+strings.Repeat("0123456789\n", 10_000)))
+	r.tunnel("20000")
+	r.account.Server.Preconnect = func(context.Context) error { r.account.Server.Via = channel.Via{}; return nil }
+	if s := r.poll(); s.Class != fetch.ClassFine || s.Sessions != 2 || len(r.mail()) != len(want)+1 {
+		t.Errorf("%v: %v, %d sessions, %d messages", s.Class, s.Err, s.Sessions, len(r.mail()))
+	}
+	notes := eventsOf[fetch.Noticed](r)
+	if len(notes) != 1 || !strings.Contains(notes[0].Text, why) {
+		t.Errorf("noticed %+v", notes)
+	}
+}
+
+func TestPreconnect(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.fill(4)
+	r.account.MaxMessages = 2
+	calls := 0
+	r.account.Server.Preconnect = func(context.Context) error {
+		if calls++; calls > r.server.Sessions()+1 {
+			t.Errorf("call %d after %d connections", calls, r.server.Sessions())
+		}
+		return nil
+	}
+	if s := r.succeed(); s.Sessions != 2 || calls != 2 {
+		t.Errorf("%d calls for %d sessions", calls, s.Sessions)
+	}
+
+	before := r.server.Sessions()
+	failed := &fetch.HookError{Hook: "preconnect", Err: errors.New("exit status 1")}
+	r.account.Server.Preconnect = func(context.Context) error { return failed }
+	s := r.poll()
+	if _, err := r.account.Check(t.Context(), r.opts); !errors.Is(err, failed) {
+		t.Errorf("check: %v", err)
+	}
+	if s.Class != fetch.ClassRetry || !errors.Is(s.Err, failed) || r.server.Sessions() != before {
+		t.Errorf("%v: %v, %d connections", s.Class, s.Err, r.server.Sessions()-before)
+	}
+	failed.Person = true
+	if s := r.poll(); s.Class != fetch.ClassOperator || fetch.Hint(s.Err) == "" {
+		t.Errorf("%v: %v", s.Class, s.Err)
+	}
+}
+
+func TestPostpoll(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.fill(2)
+	var seen []fetch.Summary
+	r.account.Postpoll = func(ctx context.Context, s fetch.Summary) error {
+		check(t, ctx.Err())
+		seen = append(seen, s)
+		return errors.New("postpoll: exit status 1")
+	}
+	r.succeed()
+	if len(seen) != 1 || seen[0].Fetched != 2 || seen[0].Deleted != 2 || seen[0].Class != fetch.ClassFine {
+		t.Errorf("told of %+v", seen)
+	}
+	if warned := eventsOf[fetch.Warned](r); len(warned) != 1 || warned[0].Text != "postpoll: exit status 1" {
+		t.Errorf("warned of %+v", warned)
+	}
+
+	// What opened a way has to close it, however the poll ends.
+	r.server.Order(pop3test.ReplyErr(pop3test.Login, "[AUTH] no"))
+	r.poll()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r.account.Poll(ctx, r.opts)
+	if len(seen) != 3 || seen[1].Err == nil || seen[2].Err == nil {
+		t.Errorf("told of %+v", seen)
+	}
+
+	// Where nothing was done there is nothing to tell.
+	lease, err := r.store.Lease(t.Context(), r.account.Name)
+	check(t, err)
+	r.poll()
+	check(t, lease.Release())
+	r.opts.DryRun = true
+	r.poll()
+	if _, err := r.account.Check(t.Context(), r.opts); err == nil {
+		t.Error("the server lets us in again")
+	}
+	if len(seen) != 3 {
+		t.Errorf("told of %+v", seen[3:])
+	}
+}
+
+// signed makes a certificate for a client, or for an authority if by is nil.
+func signed(t *testing.T, name string, by *tls.Certificate) *tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	check(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	issuer, issuerKey := template, any(key)
+	if by == nil {
+		template.IsCA, template.KeyUsage, template.ExtKeyUsage = true, x509.KeyUsageCertSign|x509.KeyUsageCRLSign, nil
+	} else {
+		issuer, issuerKey = by.Leaf, by.PrivateKey
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, issuer, key.Public(), issuerKey)
+	check(t, err)
+	leaf, err := x509.ParseCertificate(der)
+	check(t, err)
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+}
+
+// inFile writes a certificate to a file.
+func inFile(t *testing.T, c *tls.Certificate) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "ca.pem")
+	check(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]}), 0o600))
+	return path
+}
+
+// oneLogin has one process of Dovecot serve all logins, so that it knows the
+// tickets that it gave.
+const oneLogin = `
+service pop3-login {
+  service_count = 0
+  process_limit = 1
+}
+`
+
+// certificatesOnly is a Dovecot that lets in by client certificates alone.
+const certificatesOnly = `
+ssl_ca = <FILE
+ssl_require_crl = no
+ssl_verify_client_cert = yes
+auth_ssl_require_client_cert = yes
+auth_ssl_username_from_cert = yes
+ssl_cert_username_field = commonName
+passdb {
+  driver = static
+  mechanisms = external
+  args = nopassword=y
+}
+`
+
+func TestExternal(t *testing.T) {
+	authority, other := signed(t, "authority", nil), signed(t, "other", nil)
+	file := inFile(t, authority)
+	s := servertest.Dovecot(t, servertest.DovecotOptions{
+		Mechanisms: []string{"external", "plain"}, Config: strings.ReplaceAll(certificatesOnly, "FILE", file),
+	})
+	s.AddUser(user, secret)
+	for _, security := range []fetch.Security{fetch.ImplicitTLS, fetch.StartTLS} {
+		for what, test := range map[string]struct {
+			cert *tls.Certificate
+			says string // empty if it lets us in
+		}{
+			"the right one":        {signed(t, user, authority), ""},
+			"another user's":       {signed(t, "eve@example.org", authority), "cannot log in"},
+			"of another authority": {signed(t, user, other), "cannot log in"},
+		} {
+			r, _ := real(t, s, user, security, nil)
+			r.account.Secret = nil
+			trust := channel.Trust{CAs: authorities(t, s.CAFile), Certificate: test.cert}
+			r.account.Server.TLS = trust.Config(r.account.Server.Addr(), channel.NewSessions(t.TempDir()))
+			got := r.poll()
+			if test.says != "" {
+				if got.Class != fetch.ClassOperator || !strings.Contains(got.Err.Error(), test.says) || fetch.Hint(got.Err) == "" {
+					t.Errorf("%s: %v: %v (%q)", what, got.Class, got.Err, fetch.Hint(got.Err))
+				}
+				continue
+			}
+			in := eventsOf[fetch.LoggedIn](r)
+			if got.Class != fetch.ClassFine || len(in) != 1 || in[0].Mechanism != "external" {
+				t.Errorf("%s: %v: %v, %+v", what, got.Class, got.Err, in)
+			}
+		}
+	}
+}
+
+// A Dovecot that asks for certificates hangs up on whoever offers a session.
+func TestResumptionRefused(t *testing.T) {
+	file := inFile(t, signed(t, "authority", nil))
+	s := servertest.Dovecot(t, servertest.DovecotOptions{Config: "ssl_ca = <" + file + "\nssl_verify_client_cert = yes\nssl_require_crl = no\n" + oneLogin})
+	s.AddUser(user, secret)
+	for _, security := range []fetch.Security{fetch.ImplicitTLS, fetch.StartTLS} {
+		r, _ := real(t, s, user, security, nil)
+		r.account.Server.TLS = channel.Trust{CAs: authorities(t, s.CAFile)}.Config(r.account.Server.Addr(), channel.NewSessions(t.TempDir()))
+		for range 3 {
+			r.succeed()
+		}
+	}
+}
+
+// TestResumption takes up the sessions of a Dovecot.
+func TestResumption(t *testing.T) {
+	s := servertest.Dovecot(t, servertest.DovecotOptions{Config: oneLogin})
+	s.AddUser(user, secret)
+	for _, security := range []fetch.Security{fetch.ImplicitTLS, fetch.StartTLS} {
+		r, _ := real(t, s, user, security, nil)
+		r.account.Server.TLS = channel.Trust{CAs: authorities(t, s.CAFile)}.Config(r.account.Server.Addr(), channel.NewSessions(t.TempDir()))
+		for range 3 {
+			r.succeed()
+		}
+		for i, c := range eventsOf[fetch.Connected](r) {
+			if c.State.DidResume != (i > 0) {
+				t.Errorf("%v, connection %d: resumed %v", security, i, c.State.DidResume)
+			}
+		}
+	}
+}
+
+// authorities reads a file of certificates.
+func authorities(t *testing.T, file string) []*x509.Certificate {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	check(t, err)
+	block, _ := pem.Decode(text)
+	cert, err := x509.ParseCertificate(block.Bytes)
+	check(t, err)
+	return []*x509.Certificate{cert}
+}
