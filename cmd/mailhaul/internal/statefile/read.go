@@ -1,0 +1,186 @@
+package statefile
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+// longest is how long a line may be, many times what is ever written.
+const longest = 1 << 20
+
+// Read reads a file to its end, and checks that what it says of each message
+// can be so. An error names the line.
+func Read(r io.Reader) ([]state.Memory, error) {
+	in := reader{seen: map[string]bool{}}
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, longest)
+	for n := 1; lines.Scan(); n++ {
+		if err := in.take(lines.Bytes()); err != nil {
+			return nil, fmt.Errorf("line %d: %w", n, err)
+		}
+	}
+	switch err := lines.Err(); {
+	case errors.Is(err, bufio.ErrTooLong):
+		return nil, errNotOurs
+	case err != nil:
+		return nil, err
+	case !in.begun:
+		return nil, errors.New("the file is empty")
+	case !in.ended:
+		return nil, errors.New("the file was cut short: its last line is missing")
+	}
+	return in.all, nil
+}
+
+var errNotOurs = errors.New("this was not written by mailhaul state export")
+
+type reader struct {
+	all          []state.Memory
+	end          end
+	begun, ended bool
+	seen         map[string]bool // the UIDs of the last account
+}
+
+func (r *reader) take(text []byte) error {
+	var l line
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	err := dec.Decode(&l)
+	if err == nil && dec.More() {
+		err = errNotOurs
+	}
+	switch {
+	case !r.begun:
+		// Of a newer version only the beginning is sure to be the same.
+		var first struct {
+			Mailhaul string `json:"mailhaul"`
+			Version  int    `json:"version"`
+		}
+		if json.Unmarshal(text, &first) != nil || first.Mailhaul != "state" || first.Version < 1 {
+			return errNotOurs
+		}
+		if first.Version > version {
+			return fmt.Errorf("written by a newer mailhaul (version %d, this one reads up to %d)", first.Version, version)
+		}
+		r.begun = true
+		return err
+	case err != nil:
+		return err
+	case r.ended:
+		return errors.New("something follows the end")
+	case l.End != nil:
+		if r.ended = true; *l.End != r.end {
+			return fmt.Errorf("the file holds %+v, and should hold %+v", r.end, *l.End)
+		}
+		return nil
+	case l.Account != nil:
+		return r.account(*l.Account)
+	case len(r.all) == 0:
+		return errors.New("no account comes before it")
+	case l.Message != nil:
+		return r.message(*l.Message)
+	case l.Poll != nil:
+		p := l.Poll
+		r.end.Polls++
+		r.last().Polls = append(r.last().Polls, state.Poll{
+			Started: p.Started.unix(), Ended: p.Ended.unix(), Result: p.Result, Error: string(p.Error), Hint: string(p.Hint),
+			Fetched: p.Fetched, Deleted: p.Deleted, Listed: p.Listed, Bytes: p.Octets,
+		})
+		return nil
+	}
+	return errNotOurs
+}
+
+func (r *reader) last() *state.Memory { return &r.all[len(r.all)-1] }
+
+func (r *reader) account(a account) error {
+	for _, m := range r.all {
+		if m.Account == string(a.Name) {
+			return fmt.Errorf("account %q stands twice", a.Name)
+		}
+	}
+	r.end.Accounts++
+	r.all = append(r.all, state.Memory{Account: string(a.Name), LastSuccess: a.LastSuccess.unix()})
+	clear(r.seen)
+	return nil
+}
+
+func (r *reader) message(m message) error {
+	msg := state.Message{Row: state.Row{
+		UID: string(m.UID), Size: m.Octets, Seen: m.Seen.unix(), Landed: m.Landed.unix(), Deleted: m.Deleted.unix(),
+		Missing: m.Missing.unix(), Tries: m.Tries, NextTry: m.NextTry.unix(), Reason: string(m.Reason),
+	}}
+	for _, d := range m.Deliveries {
+		msg.Deliveries = append(msg.Deliveries, state.Delivery{
+			Sink: string(d.Sink), Token: string(d.Token), Where: string(d.Where), Open: d.Open,
+			Promised: d.Promised.unix(), Landed: d.Landed.unix(),
+		})
+	}
+	var known bool
+	if msg.Phase, known = phases[m.Phase]; !known {
+		return fmt.Errorf("message %q: the phase %q is not known", m.UID, m.Phase)
+	}
+	if err := errors.Join(setSum(&msg.Header, m.Header), setSum(&msg.Content, m.Content), possible(msg)); err != nil {
+		return fmt.Errorf("message %q: %w", m.UID, err)
+	}
+	if r.seen[msg.UID] {
+		return fmt.Errorf("message %q stands twice", m.UID)
+	}
+	r.seen[msg.UID] = true
+	r.end.Messages++
+	r.last().Messages = append(r.last().Messages, msg)
+	return nil
+}
+
+var phases = map[string]state.Phase{}
+
+func init() {
+	for _, p := range []state.Phase{state.Promised, state.Landed, state.Deleted, state.Refused, state.Adopted} {
+		phases[p.String()] = p
+	}
+}
+
+// possible checks what a deletion from the server may come to rest on: only a
+// message that landed is ever deleted.
+func possible(m state.Message) error {
+	sinks := map[string]bool{}
+	for _, d := range m.Deliveries {
+		switch {
+		case sinks[d.Sink]:
+			return fmt.Errorf("the sink %q stands twice", d.Sink)
+		case d.Open && d.Landed != 0:
+			return fmt.Errorf("it is on its way to the sink %q and has landed there", d.Sink)
+		case d.Landed == 0 && m.Phase == state.Landed:
+			return fmt.Errorf("it has landed, but not in the sink %q", d.Sink)
+		}
+		sinks[d.Sink] = true
+	}
+	switch {
+	case m.Phase == state.Landed && m.Landed == 0, m.Phase == state.Deleted && m.Deleted == 0:
+		return fmt.Errorf("it is %v, and since when is missing", m.Phase)
+	case m.Phase == state.Adopted && len(m.Deliveries) > 0:
+		return errors.New("it was adopted, and delivered")
+	case m.Size < 0, m.Tries < 0:
+		return errors.New("a number is negative")
+	}
+	return nil
+}
+
+func setSum(into *state.Sum, s string) error {
+	if s == "" {
+		return nil
+	}
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != len(into) {
+		return fmt.Errorf("a sum must have %d hexadecimal digits", 2*len(into))
+	}
+	copy(into[:], b)
+	return nil
+}

@@ -1,0 +1,152 @@
+// Package statefile is the form in which what mailhaul remembers goes from one
+// machine to another: lines of JSON (RFC 8259), for programs to read as well.
+//
+// The first line says what the file is, and the last one how much is in it, so
+// that a file that was cut short is noticed:
+//
+//	{"mailhaul":"state","version":1}
+//	{"account":{"name":"work","last_success":"2026-11-28T16:00:00Z"}}
+//	{"message":{"uid":"a1","phase":"landed","octets":512,…,"deliveries":[…]}}
+//	{"poll":{"started":"2026-11-28T16:00:00Z",…}}
+//	{"end":{"accounts":1,"messages":1,"polls":1}}
+//
+// Messages and polls belong to the account above them. Times are RFC 3339 in
+// UTC, and missing for never; sums are in hexadecimal. Text is a string, or
+// {"base64":"…"} (RFC 4648 §4) where its bytes are not UTF-8: servers give
+// messages such unique-ids, and paths may hold anything.
+package statefile
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// version is that of the form. Readers refuse a higher one.
+const version = 1
+
+// line is one line of a file, of which one part is there.
+type line struct {
+	Mailhaul string   `json:"mailhaul,omitempty"`
+	Version  int      `json:"version,omitempty"`
+	Account  *account `json:"account,omitempty"`
+	Message  *message `json:"message,omitempty"`
+	Poll     *poll    `json:"poll,omitempty"`
+	End      *end     `json:"end,omitempty"`
+}
+
+type account struct {
+	Name        text `json:"name"`
+	LastSuccess *at  `json:"last_success,omitempty"`
+}
+
+type message struct {
+	UID        text       `json:"uid"`
+	Phase      string     `json:"phase"`
+	Octets     int64      `json:"octets"`
+	Header     string     `json:"header,omitempty"`
+	Content    string     `json:"content,omitempty"`
+	Seen       *at        `json:"seen,omitempty"`
+	Landed     *at        `json:"landed,omitempty"`
+	Deleted    *at        `json:"deleted,omitempty"`
+	Missing    *at        `json:"missing,omitempty"`
+	Tries      int        `json:"tries,omitempty"`
+	NextTry    *at        `json:"next_try,omitempty"`
+	Reason     text       `json:"reason,omitzero"`
+	Deliveries []delivery `json:"deliveries,omitempty"`
+}
+
+type delivery struct {
+	Sink     text `json:"sink"`
+	Token    text `json:"token,omitzero"`
+	Where    text `json:"where,omitzero"`
+	Open     bool `json:"open,omitempty"`
+	Promised *at  `json:"promised,omitempty"`
+	Landed   *at  `json:"landed,omitempty"`
+}
+
+type poll struct {
+	Started *at    `json:"started,omitempty"`
+	Ended   *at    `json:"ended,omitempty"`
+	Result  string `json:"result"`
+	Error   text   `json:"error,omitzero"`
+	Hint    text   `json:"hint,omitzero"`
+	Fetched int    `json:"fetched,omitempty"`
+	Deleted int    `json:"deleted,omitempty"`
+	Listed  int    `json:"listed,omitempty"`
+	Octets  int64  `json:"octets,omitempty"`
+}
+
+type end struct {
+	Accounts int `json:"accounts"`
+	Messages int `json:"messages"`
+	Polls    int `json:"polls"`
+}
+
+// text is a string of any bytes.
+type text string
+
+type encoded struct {
+	Base64 *string `json:"base64"`
+}
+
+func (t text) MarshalJSON() ([]byte, error) {
+	if utf8.ValidString(string(t)) {
+		return json.Marshal(string(t))
+	}
+	s := base64.StdEncoding.EncodeToString([]byte(t))
+	return json.Marshal(encoded{&s})
+}
+
+var errText = errors.New(`neither text nor {"base64":"…"}`)
+
+func (t *text) UnmarshalJSON(data []byte) error {
+	var s string
+	if len(data) > 0 && data[0] == '"' {
+		err := json.Unmarshal(data, &s)
+		*t = text(s)
+		return err
+	}
+	var e encoded
+	if json.Unmarshal(data, &e) != nil || e.Base64 == nil {
+		return errText
+	}
+	bytes, err := base64.StdEncoding.Strict().DecodeString(*e.Base64)
+	*t = text(bytes)
+	return err
+}
+
+// at is a time in Unix seconds.
+type at int64
+
+// when returns nil for never.
+func when(unix int64) *at {
+	if unix == 0 {
+		return nil
+	}
+	return (*at)(&unix)
+}
+
+func (a *at) unix() int64 {
+	if a == nil {
+		return 0
+	}
+	return int64(*a)
+}
+
+func (a at) MarshalJSON() ([]byte, error) { return json.Marshal(time.Unix(int64(a), 0).UTC()) }
+
+var errTime = errors.New("not a time of RFC 3339 since 1970")
+
+func (a *at) UnmarshalJSON(data []byte) error {
+	// The layout alone takes a comma before the fraction of a second.
+	t, err := time.Parse(`"`+time.RFC3339+`"`, string(data))
+	if err != nil || t.Unix() <= 0 || strings.Contains(string(data), ",") {
+		return errTime
+	}
+	*a = at(t.Unix())
+	return nil
+}
