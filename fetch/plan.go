@@ -10,10 +10,10 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto"
 )
 
-// remembered is how long a message is remembered after the server ceased to
+// Remembered is how long a message is remembered after the server ceased to
 // list it. Servers list partially, restore what was deleted and come back
 // empty from a repair, all for days on end.
-const remembered = 30 * 24 * time.Hour
+const Remembered = 30 * 24 * time.Hour
 
 // Policy is what an account wants done with the messages of its maildrop.
 type Policy struct {
@@ -383,7 +383,7 @@ func (p *planner) unclaimedByHeader() headerIndex {
 // miss plans the rows whose messages are not listed. An empty listing, which
 // a server may give in the middle of a repair, forgets nothing.
 func (p *planner) miss() {
-	old := p.pol.Now.Add(-remembered).Unix()
+	old := p.pol.Now.Add(-Remembered).Unix()
 	compare := slices.ContainsFunc(p.plan.Verify, func(w Want) bool { return w.Row == nil })
 	for r := range p.rows {
 		row := &p.rows[r]

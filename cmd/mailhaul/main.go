@@ -11,12 +11,16 @@ import (
 )
 
 func main() {
-	os.Exit(run(context.Background(), os.Args, stdio{out: os.Stdout, err: os.Stderr}))
+	os.Exit(run(context.Background(), os.Args, stdio{in: os.Stdin, out: os.Stdout, err: os.Stderr}))
 }
 
 // stdio is where a run speaks: results on out; errors, and lines on how it
-// goes, on err.
-type stdio struct{ out, err io.Writer }
+// goes, on err. Questions are asked only if in, which may be nil, is a
+// terminal.
+type stdio struct {
+	in       *os.File
+	out, err io.Writer
+}
 
 // run is the program. It returns the exit code.
 func run(ctx context.Context, args []string, std stdio) (code int) {

@@ -48,7 +48,7 @@ accounts:
 		if args[0] == "fetch" || args[0] == "check" {
 			options = append(options, "--trace", trace)
 		}
-		code := run(t.Context(), append(options, args[1:]...), stdio{&said, &said})
+		code := run(t.Context(), append(options, args[1:]...), stdio{out: &said, err: &said})
 		traced, _ := os.ReadFile(trace)
 		for _, secret := range append(p.Secrets(), password) {
 			if strings.Contains(said.String()+string(traced), secret) {

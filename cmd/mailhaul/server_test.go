@@ -44,6 +44,7 @@ type popserver struct {
 //	without WORD…               what it does not know
 //	timestamp <A@B>             offer APOP
 //	refuse VERB TEXT            answer -ERR TEXT
+//	nameless USER               add a message without a unique-id
 //	poison USER TEXT            add a message that RETR answers with -ERR TEXT
 //	hang VERB                   say nothing
 //	hold VERB                   wait for the command release
@@ -127,6 +128,8 @@ func (s *popserver) order(ts *testscript.TestScript, word []string, rest string)
 		n, err := strconv.Atoi(word[2])
 		ts.Check(err)
 		s.Account(word[1], password).Add(word[1]+"-large", []byte("Subject: large\n\n"+strings.Repeat("x", n)+"\n"))
+	case "nameless":
+		s.Account(word[1], password).Add("", []byte("Message-ID: <1@example.com>\n\nHello.\n"))
 	case "poison":
 		s.Account(word[1], password).Add(word[1]+"-poison", []byte("Subject: poison\n\n"))
 		s.Order(pop3test.ReplyErr("RETR", strings.Join(word[2:], " ")).UID(word[1] + "-poison"))

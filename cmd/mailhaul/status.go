@@ -66,7 +66,14 @@ func runStatus(ctx context.Context, std stdio, path string, names []string, asJS
 		to = slices.DeleteFunc(to, func(g grantee) bool { return g.protocol != oauth.POP || !slices.Contains(names, g.name) })
 	}
 	writeGrants(std.out, to, grants, now)
-	return nil
+	if len(names) > 0 {
+		return nil
+	}
+	known, err := store.Accounts(ctx)
+	if err == nil {
+		strangers(std.out, cfg, known)
+	}
+	return err
 }
 
 // due returns when what landed by then is to be deleted by now, in Unix
@@ -145,7 +152,7 @@ func withoutUID(key string) bool { return strings.HasPrefix(key, "\x00") }
 // uniqueID returns a message's unique-id for a person.
 func uniqueID(key string) string {
 	if withoutUID(key) {
-		return "a message without a unique-id"
+		return "a message without a unique-id, " + shownUID(key)
 	}
 	return fmt.Sprintf("%q", key)
 }

@@ -1,0 +1,274 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+func explainCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:      "explain",
+		Usage:     "tell the life of one message: seen, delivered, kept, deleted or refused, and when",
+		ArgsUsage: "ACCOUNT UID",
+		Description: "UID is the message's unique-id as the server gives it, as mailhaul shows it, or a\n" +
+			"beginning of it that no other message has. Nothing is connected to: it tells what\n" +
+			"is remembered, which is until 30 days after the server ceased to list a message.",
+		Flags: []cli.Flag{
+			configFlag(),
+			&cli.BoolFlag{Name: "json", Usage: "write JSON for other programs to read", DisableDefaultText: true},
+		},
+		OnUsageError: badFlag,
+		Action: func(c *cli.Context) error {
+			if c.NArg() != 2 {
+				return usagef("mailhaul explain work 1234", "mailhaul explain takes an account and a unique-id")
+			}
+			return runExplain(c.Context, std, c.String("config"), c.Args().Get(0), c.Args().Get(1), c.Bool("json"))
+		},
+	}
+}
+
+func runExplain(ctx context.Context, std stdio, path, account, uid string, asJSON bool) error {
+	cfg, err := loadConfig(path)
+	if err != nil {
+		return err
+	}
+	store, done, err := readState(ctx, cfg.State)
+	if err != nil {
+		return err
+	}
+	defer done()
+	l := life{account: account, arg: uid}
+	if l.config = accountOf(cfg, account); l.config == nil {
+		// An account that was taken out of the file is remembered still.
+		if _, err := remembered(ctx, cfg, store, account); err != nil {
+			return err
+		}
+	}
+	if l.row, l.known, err = findMessage(ctx, store, account, uid); err != nil {
+		return err
+	}
+	if l.known {
+		if l.deliveries, err = store.Deliveries(ctx, account, l.row.UID); err != nil {
+			return err
+		}
+	}
+	if asJSON {
+		return l.writeJSON(std.out)
+	}
+	l.write(std.out, time.Now())
+	return nil
+}
+
+// accountOf returns the account of a name, nil if the configuration has none.
+func accountOf(cfg *config.Config, name string) *config.Account {
+	for i := range cfg.Accounts {
+		if cfg.Accounts[i].Name == name {
+			return &cfg.Accounts[i]
+		}
+	}
+	return nil
+}
+
+// life is what is known of a message.
+type life struct {
+	account    string
+	config     *config.Account // nil if it is not in the configuration
+	arg        string          // what the message was asked for by
+	known      bool            // else the rest is empty
+	row        state.Row
+	deliveries []state.Delivery
+}
+
+// happening is one thing that happened to a message.
+type happening struct {
+	at   int64 // in Unix seconds; 0 was not noted
+	text string
+}
+
+// write tells the life of a message: what happened, and what comes next.
+func (l *life) write(out io.Writer, now time.Time) {
+	if !l.known {
+		fmt.Fprintf(out, "%s: nothing is remembered of a message %q.\n", l.account, clean(l.arg))
+		fmt.Fprintln(out, "If it is on the server, it was never seen, or was forgotten since, and the next fetch takes it.")
+		return
+	}
+	fmt.Fprintf(out, "%s: message %s (%s)\n", l.account, shownUID(l.row.UID), size(l.row.Size))
+	for _, h := range l.happenings() {
+		moment := strings.Repeat(" ", len(time.DateTime))
+		if h.at != 0 {
+			moment = clock(h.at)
+		}
+		fmt.Fprintf(out, "  %s  %s\n", moment, h.text)
+	}
+	for _, sentence := range l.outlook(now) {
+		fmt.Fprintln(out, sentence)
+	}
+}
+
+func clock(unix int64) string { return time.Unix(unix, 0).Format(time.DateTime) }
+
+// happenings returns what happened, in the order of time.
+func (l *life) happenings() []happening {
+	first := "first seen"
+	if l.row.Phase == state.Adopted {
+		first = "adopted: it was on the server when all mail there was marked as seen"
+	}
+	all := []happening{{l.row.Seen, first}}
+	for _, d := range l.deliveries {
+		all = append(all, happening{d.Promised, "promised to " + d.Sink})
+		if d.Landed != 0 {
+			all = append(all, happening{d.Landed, fmt.Sprintf("landed in %s: %s", d.Sink, tilde(clean(d.Where)))})
+		}
+	}
+	if l.row.Deleted != 0 {
+		all = append(all, happening{l.row.Deleted, "deleted from the server, which confirmed it"})
+	}
+	if l.row.Missing != 0 {
+		all = append(all, happening{l.row.Missing, "not listed by the server any more"})
+	}
+	all = slices.DeleteFunc(all, func(h happening) bool { return h.at == 0 })
+	slices.SortStableFunc(all, func(a, b happening) int { return cmp.Compare(a.at, b.at) })
+	return all
+}
+
+// outlook says how things stand with the message and what comes next.
+func (l *life) outlook(now time.Time) []string {
+	var all []string
+	say := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
+	for _, d := range l.deliveries {
+		switch {
+		case d.Open:
+			say("It is on its way to %s: a fetch is under way, or was cut off and the next one settles it.", d.Sink)
+		case d.Landed == 0:
+			say("The sink %s did not take it.", d.Sink)
+		}
+	}
+	if reason := clean(l.row.Reason); reason != "" {
+		say("Refused: %s.", strings.TrimSuffix(reason, "."))
+		when := "and again by the next fetch"
+		if l.row.NextTry > now.Unix() {
+			when = "next try " + clock(l.row.NextTry)
+		}
+		say("Tried %s, %s.", count(l.row.Tries, "time"), when)
+	}
+	switch {
+	case l.config == nil:
+		say("The account is not in the configuration: nothing is fetched or deleted.")
+	case l.row.Missing != 0 || l.row.Phase == state.Deleted:
+	case l.row.Phase == state.Landed:
+		say("%s", l.keep(now))
+	case l.row.Phase == state.Adopted:
+		say("It stays on the server, whatever keep says: it is never fetched and never deleted.")
+	case l.row.Phase == state.Refused:
+		say("It stays on the server.")
+	}
+	if until := l.forgotten(); until != 0 {
+		say("It is remembered until %s, unless the server lists it again.", clock(until))
+	}
+	return all
+}
+
+// keep says until when a message stays that landed.
+func (l *life) keep(now time.Time) string {
+	until, ever := l.kept()
+	switch {
+	case !ever:
+		return "It stays on the server (keep: forever)."
+	case until > now.Unix():
+		return fmt.Sprintf("It stays on the server until %s; the first fetch after that deletes it.", clock(until))
+	default:
+		return "It is due to be deleted from the server: the next fetch does it."
+	}
+}
+
+// kept returns until when the configuration wants a message that landed kept,
+// in Unix seconds. ever is false if it wants it for ever.
+func (l *life) kept() (until int64, ever bool) {
+	if l.config.Keep.Forever {
+		return 0, false
+	}
+	return time.Unix(l.row.Landed, 0).Add(l.config.Keep.For).Unix(), true
+}
+
+// forgotten returns when the message is forgotten if the server does not list
+// it any more, in Unix seconds; else 0.
+func (l *life) forgotten() int64 {
+	gone := max(l.row.Missing, l.row.Deleted)
+	if gone == 0 {
+		return 0
+	}
+	return time.Unix(gone, 0).Add(fetch.Remembered).Unix()
+}
+
+// lifeJSON is what explain --json writes. The names are stable; fields may be
+// added. Times are RFC 3339 in UTC, null for never or not noted.
+type lifeJSON struct {
+	Account    string         `json:"account"`
+	UID        string         `json:"uid"`   // empty if the server gives none
+	Name       string         `json:"name"`  // what mailhaul explain finds it by
+	Phase      string         `json:"phase"` // promised, landed, deleted, refused, adopted or unknown
+	Octets     int64          `json:"octets"`
+	Seen       *time.Time     `json:"seen"`
+	Deliveries []deliveryJSON `json:"deliveries"`
+	Landed     *time.Time     `json:"landed"` // in all sinks
+	KeptUntil  *time.Time     `json:"kept_until"`
+	Deleted    *time.Time     `json:"deleted"`
+	Missing    *time.Time     `json:"missing"`
+	Forgotten  *time.Time     `json:"forgotten"` // when it will be
+	Reason     string         `json:"reason"`
+	Tries      int            `json:"tries"`
+	NextTry    *time.Time     `json:"next_try"`
+}
+
+type deliveryJSON struct {
+	Sink     string     `json:"sink"`
+	State    string     `json:"state"` // open, landed or withdrawn
+	Where    string     `json:"where"`
+	Promised *time.Time `json:"promised"`
+	Landed   *time.Time `json:"landed"`
+}
+
+func (l *life) writeJSON(out io.Writer) error {
+	r := l.row
+	j := lifeJSON{
+		Account: l.account, UID: strings.ToValidUTF8(r.UID, "\ufffd"), Name: shownUID(r.UID), Phase: r.Phase.String(), Octets: r.Size,
+		Seen: instant(r.Seen), Deliveries: []deliveryJSON{}, Landed: instant(r.Landed), Deleted: instant(r.Deleted),
+		Missing: instant(r.Missing), Forgotten: instant(l.forgotten()), Reason: r.Reason, Tries: r.Tries, NextTry: instant(r.NextTry),
+	}
+	if !l.known {
+		j.UID, j.Name = l.arg, l.arg
+	} else if withoutUID(r.UID) {
+		j.UID = ""
+	}
+	if r.Phase == state.Landed && l.config != nil {
+		if until, ever := l.kept(); ever {
+			j.KeptUntil = instant(until)
+		}
+	}
+	for _, d := range l.deliveries {
+		how := "withdrawn"
+		switch {
+		case d.Open:
+			how = "open"
+		case d.Landed != 0:
+			how = "landed"
+		}
+		j.Deliveries = append(j.Deliveries, deliveryJSON{d.Sink, how, d.Where, instant(d.Promised), instant(d.Landed)})
+	}
+	enc := json.NewEncoder(out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(j)
+}

@@ -1,0 +1,309 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+func stateCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:      "state",
+		Usage:     "look after what mailhaul remembers: list, forget, adopt, rename, export, import",
+		ArgsUsage: "COMMAND",
+		Description: "Those that change something show what they would do and ask first. They wait for no\n" +
+			"fetch: an account that is being polled is left alone, with exit code 75. 77 is the\n" +
+			"exit code if the answer was no.",
+		OnUsageError: badFlag,
+		Subcommands: []*cli.Command{
+			stateListCommand(std), forgetCommand(std), adoptCommand(std), renameCommand(std), exportCommand(std), importCommand(std),
+		},
+		Action: func(c *cli.Context) error {
+			hint := "commands: " + commandNames(stateCommand(std).Subcommands)
+			if c.Args().Present() {
+				return usagef(hint, "there is no command %q", "state "+c.Args().First())
+			}
+			return usagef(hint, "mailhaul state takes a command")
+		},
+	}
+}
+
+// openState opens what is remembered of at least something, for changes.
+func openState(ctx context.Context, path string) (*config.Config, *state.Store, error) {
+	cfg, err := loadConfig(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	// Looking creates nothing.
+	reader, err := state.OpenReadOnly(ctx, cfg.State)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, usagef("", "nothing is remembered in %s", cfg.State)
+	} else if err == nil {
+		reader.Close()
+	}
+	store, err := state.Open(ctx, cfg.State)
+	return cfg, store, err
+}
+
+// remembered returns what is remembered of an account, which must be
+// something.
+func remembered(ctx context.Context, cfg *config.Config, store *state.Store, name string) (state.Account, error) {
+	all, err := store.Accounts(ctx)
+	if err != nil {
+		return state.Account{}, err
+	}
+	var names []string
+	for _, a := range all {
+		if a.Name == name {
+			return a, nil
+		}
+		names = append(names, a.Name)
+	}
+	hint := ""
+	if len(names) > 0 {
+		hint = "remembered are " + strings.Join(names, ", ")
+	}
+	return state.Account{}, usagef(hint, "nothing is remembered of an account %q in %s", name, cfg.State)
+}
+
+func forgetCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:      "forget",
+		Usage:     "forget an account, or single messages, so that they are fetched again",
+		ArgsUsage: "ACCOUNT [UID…]",
+		Description: "What is still on the server is new to the next fetch: it is delivered again. UID is\n" +
+			"as for mailhaul explain.",
+		Flags:        []cli.Flag{configFlag(), yesFlag()},
+		OnUsageError: badFlag,
+		Action: func(c *cli.Context) error {
+			if !c.Args().Present() {
+				return usagef("mailhaul state forget work", "mailhaul state forget takes an account")
+			}
+			return runForget(c.Context, std, c.String("config"), c.Args().First(), c.Args().Tail(), c.Bool("yes"))
+		},
+	}
+}
+
+func runForget(ctx context.Context, std stdio, path, name string, uids []string, yes bool) error {
+	cfg, store, err := openState(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	if _, err := remembered(ctx, cfg, store, name); err != nil {
+		return err
+	}
+	lease, err := store.Lease(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer lease.Release()
+	if len(uids) > 0 {
+		return forgetMessages(ctx, std, store, name, uids, yes)
+	}
+	a, err := remembered(ctx, cfg, store, name)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(std.out, "%s: %s remembered. When last asked, the server had %d of them:\n"+
+		"what is still there is fetched again, and delivered a second time.\n", name, count(a.Messages, "message"), a.Listed)
+	if err := std.confirm("Forget the account "+name+"?", yes); err != nil {
+		return err
+	}
+	if err := store.Forget(ctx, name); err != nil {
+		return err
+	}
+	fmt.Fprintf(std.out, "%s: forgotten\n", name)
+	return nil
+}
+
+func forgetMessages(ctx context.Context, std stdio, store *state.Store, name string, uids []string, yes bool) error {
+	var rows []state.Row
+	for _, uid := range uids {
+		row, found, err := findMessage(ctx, store, name, uid)
+		if err != nil {
+			return err
+		}
+		if !found {
+			return usagef("", "%s: nothing is remembered of a message %q", name, uid)
+		}
+		if !slices.ContainsFunc(rows, func(r state.Row) bool { return r.UID == row.UID }) {
+			rows = append(rows, row)
+		}
+	}
+	fmt.Fprintf(std.out, "%s: if they are still on the server, these are fetched again, and delivered a second time:\n", name)
+	var forget []string
+	for _, r := range rows {
+		fmt.Fprintf(std.out, "  %s (%s), %v\n", shownUID(r.UID), size(r.Size), r.Phase)
+		forget = append(forget, r.UID)
+	}
+	if err := std.confirm("Forget "+count(len(rows), "message")+"?", yes); err != nil {
+		return err
+	}
+	if err := store.Keep(ctx, name, time.Now().Unix(), state.Housekeeping{Forget: forget}); err != nil {
+		return err
+	}
+	fmt.Fprintf(std.out, "%s: %s forgotten\n", name, count(len(rows), "message"))
+	return nil
+}
+
+func adoptCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:      "adopt",
+		Usage:     "mark all mail that is now on the server as seen, and fetch only what comes later",
+		ArgsUsage: "ACCOUNT",
+		Description: "It logs in and lists. Messages of which nothing is remembered are adopted: they are\n" +
+			"never fetched, and never deleted from the server, whatever keep says. What was\n" +
+			"delivered or refused before stays as it is. mailhaul state forget undoes it.",
+		Flags:        []cli.Flag{configFlag(), yesFlag()},
+		OnUsageError: badFlag,
+		Action: func(c *cli.Context) error {
+			if c.NArg() != 1 {
+				return usagef("mailhaul state adopt work", "mailhaul state adopt takes one account")
+			}
+			return runAdopt(c.Context, std, c.String("config"), c.Args().First(), c.Bool("yes"))
+		},
+	}
+}
+
+func runAdopt(ctx context.Context, std stdio, path, name string, yes bool) error {
+	cfg, err := loadConfig(path)
+	if err != nil {
+		return err
+	}
+	chosen, err := choose(cfg, []string{name})
+	if err != nil {
+		return err
+	}
+	w, err := wire(cfg)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	store, err := state.Open(ctx, cfg.State)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+
+	var own error // not the server's
+	err = w.account(chosen[0]).Adopt(ctx, fetch.Options{State: store, Sinks: w.sinks, Host: w.host}, func(found fetch.Adoption) error {
+		stop() // from here on ^C ends the program, whose lease ends with it
+		own = std.adopt(store, name, found, yes)
+		return own
+	})
+	if held := (*state.HeldError)(nil); own != nil || err == nil || errors.As(err, &held) {
+		return err
+	}
+	fmt.Fprintf(std.err, "%s: FAILED: %v\n", name, err)
+	if hint := fetch.Hint(err); hint != "" {
+		fmt.Fprintf(std.err, "  hint: %s\n", hint)
+	}
+	return worst(fetch.Classify(err))
+}
+
+// adopt shows what there is to adopt, asks, and does it.
+func (std stdio) adopt(store *state.Store, name string, found fetch.Adoption, yes bool) error {
+	var octets int64
+	for _, m := range found.New {
+		octets += m.Size
+	}
+	fmt.Fprintf(std.out, "%s: %s on the server, %d of them new (%s)\n", name, count(found.Listed, "message"), len(found.New), size(octets))
+	if found.Nameless > 0 {
+		fmt.Fprintf(std.out, "  %s without a unique-id can be told from no other, and will be fetched\n", count(found.Nameless, "message"))
+	}
+	if len(found.New) == 0 {
+		fmt.Fprintf(std.out, "%s: nothing to adopt\n", name)
+		return nil
+	}
+	fmt.Fprintln(std.out, "What is new now is never fetched and never deleted from the server.")
+	if err := std.confirm("Adopt "+count(len(found.New), "message")+"?", yes); err != nil {
+		return err
+	}
+	if err := store.Adopt(context.Background(), name, found.New); err != nil {
+		return err
+	}
+	fmt.Fprintf(std.out, "%s: %s adopted\n", name, count(len(found.New), "message"))
+	return nil
+}
+
+func renameCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:      "rename",
+		Usage:     "give an account that has another name in the configuration now its memory back",
+		ArgsUsage: "OLD NEW",
+		Flags:     []cli.Flag{configFlag(), yesFlag()},
+		Description: "Without it, an account with a new name is a new account, and all mail that is\n" +
+			"still on its server is fetched again.",
+		OnUsageError: badFlag,
+		Action: func(c *cli.Context) error {
+			if c.NArg() != 2 {
+				return usagef("mailhaul state rename work office", "mailhaul state rename takes the old name and the new one")
+			}
+			return runRename(c.Context, std, c.String("config"), c.Args().Get(0), c.Args().Get(1), c.Bool("yes"))
+		},
+	}
+}
+
+func runRename(ctx context.Context, std stdio, path, from, to string, yes bool) error {
+	if from == to {
+		return usagef("", "both names are %q", from)
+	}
+	cfg, store, err := openState(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	if _, err := choose(cfg, []string{to}); err != nil {
+		return err
+	}
+	if _, err := remembered(ctx, cfg, store, from); err != nil {
+		return err
+	}
+	// Always in the same order: two of us must not wait for each other.
+	for _, name := range []string{min(from, to), max(from, to)} {
+		lease, err := store.Lease(ctx, name)
+		if err != nil {
+			return err
+		}
+		defer lease.Release()
+	}
+	all, err := store.Accounts(ctx)
+	if err != nil {
+		return err
+	}
+	for _, a := range all {
+		switch {
+		case a.Name == to && a.Messages > 0:
+			return usagef("mailhaul state forget "+to+" makes room for it", "%s of the account %q are remembered already", count(a.Messages, "message"), to)
+		case a.Name == from:
+			fmt.Fprintf(std.out, "%s: %s remembered, which will be those of %s\n", from, count(a.Messages, "message"), to)
+		}
+	}
+	if accountOf(cfg, from) != nil {
+		fmt.Fprintf(std.out, "%s is in the configuration still: all mail on its server will be new to it\n", from)
+	}
+	if err := std.confirm("Rename "+from+" to "+to+"?", yes); err != nil {
+		return err
+	}
+	if err := store.Rename(ctx, from, to); err != nil {
+		return err
+	}
+	fmt.Fprintf(std.out, "%s: is now %s\n", from, to)
+	return nil
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/ttytest"
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+// A person at a terminal is asked, and only a yes is one.
+func TestConfirm(t *testing.T) {
+	for _, test := range []struct {
+		name, keys string
+		code       int
+		left       int
+	}{
+		{"yes", "y\r", exitOK, 0},
+		{"in full", "Yes\r", exitOK, 0},
+		{"no", "n\r", exitPerson, 1},
+		{"Enter alone", "\r", exitPerson, 1},
+		{"something else", "yep\r", exitPerson, 1},
+		{"the end of input", "\x04", exitPerson, 1},
+		{"an interrupt", "\x03", -1, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			config := filepath.Join(dir, "config.yaml")
+			err := os.WriteFile(config, []byte("state: state\nsinks: { home: { maildir: Maildir } }\n"+
+				"accounts: { work: { server: localhost, user: me, password_env: X } }\n"), 0o600)
+			if err != nil {
+				t.Fatal(err)
+			}
+			adopted(t, filepath.Join(dir, "state"))
+
+			term := ttytest.Start(t, exec.Command("mailhaul", "state", "forget", "-c", config, "work"), 80, 24)
+			term.Await("Forget the account work? [y/N]")
+			term.Type(test.keys)
+			if code := term.Exit(); code != test.code {
+				t.Errorf("exit code %d, want %d", code, test.code)
+			}
+			store, err := state.Open(t.Context(), filepath.Join(dir, "state"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer store.Close()
+			all, err := store.Accounts(t.Context())
+			if err != nil || len(all) != test.left {
+				t.Errorf("remembered: %v, %v", all, err)
+			}
+		})
+	}
+}
+
+// adopted makes a state in which one message of the account work was adopted.
+func adopted(t *testing.T, dir string) {
+	t.Helper()
+	store, err := state.Open(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if err := store.Adopt(t.Context(), "work", []state.Adoption{{UID: "a"}}); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+func stateListCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:  "list",
+		Usage: "list the accounts that are remembered, and how much of each",
+		Flags: []cli.Flag{
+			configFlag(),
+			&cli.BoolFlag{Name: "json", Usage: "write JSON for other programs to read", DisableDefaultText: true},
+		},
+		OnUsageError: badFlag,
+		Action: func(c *cli.Context) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
+			return runStateList(c.Context, std, c.String("config"), c.Bool("json"))
+		},
+	}
+}
+
+func runStateList(ctx context.Context, std stdio, path string, asJSON bool) error {
+	cfg, err := loadConfig(path)
+	if err != nil {
+		return err
+	}
+	store, done, err := readState(ctx, cfg.State)
+	if err != nil {
+		return err
+	}
+	defer done()
+	all, err := store.Accounts(ctx)
+	if err != nil {
+		return err
+	}
+	octets, err := store.Octets(ctx)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return writeListJSON(std.out, all, cfg, octets)
+	}
+	if len(all) == 0 {
+		fmt.Fprintf(std.out, "nothing is remembered in %s\n", tilde(cfg.State))
+		return nil
+	}
+	writeList(std.out, all, time.Now())
+	fmt.Fprintf(std.out, "\n%s: %s\n", tilde(cfg.State), size(octets))
+	strangers(std.out, cfg, all)
+	return nil
+}
+
+// writeList writes a table of at most 80 columns.
+func writeList(out io.Writer, all []state.Account, now time.Time) {
+	width := len("ACCOUNT")
+	for _, a := range all {
+		width = max(width, len([]rune(a.Name)))
+	}
+	const most = 21 // 80 columns less the others
+	width = min(width, most)
+	row := fmt.Sprintf("%%-%d.%ds  %%-14s %%10s %%9s %%8s %%7s\n", width, width)
+	fmt.Fprintf(out, row, "ACCOUNT", "LAST POLL", "REMEMBERED", "ON SERVER", "ADOPTED", "REFUSED")
+	for _, a := range all {
+		fmt.Fprintf(out, row, a.Name, ago(a.Polled, now), fmt.Sprint(a.Messages), fmt.Sprint(a.Listed), fmt.Sprint(a.Adopted), fmt.Sprint(a.Refused))
+	}
+}
+
+// strangers names the accounts that are remembered and that the configuration
+// does not have: one that got another name is fetched anew.
+func strangers(out io.Writer, cfg *config.Config, all []state.Account) {
+	var names []string
+	for _, a := range all {
+		if accountOf(cfg, a.Name) == nil && a.Messages > 0 {
+			names = append(names, a.Name)
+		}
+	}
+	if len(names) > 0 {
+		fmt.Fprintf(out, "\nremembered, but not in the configuration: %s\n  (mailhaul state rename or forget tidies up)\n", strings.Join(names, ", "))
+	}
+}
+
+// accountJSON is what state list --json writes of an account. The names are
+// stable; fields may be added. Times are RFC 3339 in UTC, null for never.
+type accountJSON struct {
+	Account    string     `json:"account"`
+	Configured bool       `json:"configured"` // the configuration has it
+	LastPoll   *time.Time `json:"last_poll"`
+	Messages   int        `json:"messages"` // that are remembered
+	Octets     int64      `json:"octets"`   // of them
+	OnServer   int        `json:"on_server"`
+	Adopted    int        `json:"adopted"`
+	Refused    int        `json:"refused"`
+	Open       int        `json:"open"` // promises that no sink has answered for
+}
+
+func writeListJSON(out io.Writer, all []state.Account, cfg *config.Config, octets int64) error {
+	accounts := make([]accountJSON, len(all))
+	for i, a := range all {
+		accounts[i] = accountJSON{
+			Account: a.Name, Configured: slices.ContainsFunc(cfg.Accounts, func(c config.Account) bool { return c.Name == a.Name }),
+			LastPoll: instant(a.Polled), Messages: a.Messages, Octets: a.Octets, OnServer: a.Listed,
+			Adopted: a.Adopted, Refused: a.Refused, Open: a.Open,
+		}
+	}
+	enc := json.NewEncoder(out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(map[string]any{"state": cfg.State, "octets": octets, "accounts": accounts})
+}

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/statefile"
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+func exportCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:      "export",
+		Usage:     "write what is remembered as lines of JSON, for mailhaul state import",
+		ArgsUsage: "[ACCOUNT…]",
+		Description: "All accounts, or those named, go to the standard output. There are no passwords in\n" +
+			"it, nor the mail itself.",
+		Flags:        []cli.Flag{configFlag()},
+		OnUsageError: badFlag,
+		Action: func(c *cli.Context) error {
+			return runExport(c.Context, std, c.String("config"), c.Args().Slice())
+		},
+	}
+}
+
+// runExport reads each account as it is at one moment: a poll may be under way.
+func runExport(ctx context.Context, std stdio, path string, names []string) error {
+	cfg, err := loadConfig(path)
+	if err != nil {
+		return err
+	}
+	store, done, err := readState(ctx, cfg.State)
+	if err != nil {
+		return err
+	}
+	defer done()
+	for _, name := range names {
+		if _, err := remembered(ctx, cfg, store, name); err != nil {
+			return err
+		}
+	}
+	if len(names) == 0 {
+		all, err := store.Accounts(ctx)
+		if err != nil {
+			return err
+		}
+		for _, a := range all {
+			names = append(names, a.Name)
+		}
+	}
+	slices.Sort(names)
+	w := statefile.NewWriter(std.out)
+	for _, name := range slices.Compact(names) {
+		m, err := store.Recall(ctx, name)
+		if err != nil {
+			return err
+		}
+		if err := w.Write(m); err != nil {
+			return std.writeFailed(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		return std.writeFailed(err)
+	}
+	return nil
+}
+
+// writeFailed says why the standard output took no more.
+func (std stdio) writeFailed(err error) error {
+	complain(std, err)
+	return &outcome{fetch.ClassMachine}
+}
+
+func importCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:      "import",
+		Usage:     "remember what mailhaul state export wrote",
+		ArgsUsage: "FILE",
+		Description: "Messages that landed elsewhere count as delivered: once keep has passed they are\n" +
+			"deleted from the server. So bring the mail along, too. Messages that were on\n" +
+			"their way into a sink are fetched again. With --merge, what is remembered here\n" +
+			"already stays as it is, and what is not is added.",
+		Flags: []cli.Flag{
+			configFlag(),
+			&cli.BoolFlag{Name: "merge", Usage: "add to accounts of which messages are remembered already", DisableDefaultText: true},
+			yesFlag(),
+		},
+		OnUsageError: badFlag,
+		Action: func(c *cli.Context) error {
+			if c.NArg() != 1 {
+				return usagef("mailhaul state import FILE", "mailhaul state import takes one file")
+			}
+			return runImport(c.Context, std, c.String("config"), c.Args().First(), c.Bool("merge"), c.Bool("yes"))
+		},
+	}
+}
+
+func runImport(ctx context.Context, std stdio, path, file string, merge, yes bool) error {
+	cfg, err := loadConfig(path)
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return usagef("", "%v", err)
+	}
+	defer f.Close()
+	memories, err := statefile.Read(f)
+	if err != nil {
+		return usagef("nothing was imported", "%s: %v", file, err)
+	}
+	store, err := state.Open(ctx, cfg.State)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	slices.SortFunc(memories, func(a, b state.Memory) int { return strings.Compare(a.Account, b.Account) })
+	for _, m := range memories {
+		lease, err := store.Lease(ctx, m.Account)
+		if err != nil {
+			return err
+		}
+		defer lease.Release()
+	}
+	all, err := store.Accounts(ctx)
+	if err != nil {
+		return err
+	}
+	here := map[string]int{}
+	for _, a := range all {
+		here[a.Name] = a.Messages
+	}
+	for _, m := range memories {
+		if n := here[m.Account]; n > 0 && !merge {
+			return usagef("add --merge to keep them and add to them", "%s: %s remembered here already", m.Account, count(n, "message"))
+		}
+		fmt.Fprintf(std.out, "%s: %s to import, %d remembered here\n", m.Account, count(len(m.Messages), "message"), here[m.Account])
+		if accountOf(cfg, m.Account) == nil {
+			fmt.Fprintln(std.out, "  the configuration does not have this account")
+		}
+	}
+	if err := std.confirm("Import "+count(len(memories), "account")+"?", yes); err != nil {
+		return err
+	}
+	added, err := store.Relearn(ctx, memories)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(std.out, "%s added\n", count(added, "message"))
+	return nil
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"strconv"
+	"strings"
+
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+// noUID begins the name, for a person, of a message without a unique-id: the
+// digits of its digest follow.
+const noUID = "no-uid:"
+
+// shownUID returns what a person calls the message of a key by, on the command
+// line as well.
+func shownUID(key string) string {
+	digest, ok := strings.CutPrefix(key, "\x00")
+	if !ok {
+		return strconv.Quote(key)
+	}
+	n := min(len(digest), len(state.Sum{})) // copies of one message have a + each
+	return noUID + hex.EncodeToString([]byte(digest[:n])) + clean(digest[n:])
+}
+
+// findMessage returns the row of the one message of an account that arg names:
+// by its unique-id, as it is or as mailhaul shows it, or by a beginning of it
+// that no other has. found is false if nothing is remembered of such a message.
+func findMessage(ctx context.Context, store *state.Store, account, arg string) (row state.Row, found bool, err error) {
+	const most = 10
+	ranges := [][2]string{{arg, arg + "\x00"}, {arg, after(arg)}}
+	if unquoted, err := strconv.Unquote(arg); err == nil {
+		ranges = append(ranges, [2]string{unquoted, unquoted + "\x00"})
+	}
+	if digest, ok := strings.CutPrefix(arg, noUID); ok {
+		ranges = append(ranges, digests(digest)...)
+	}
+	if arg == "" {
+		return row, false, usagef("", "a unique-id is not empty; mailhaul shows what to write for a message without")
+	}
+	for _, r := range ranges {
+		rows, err := store.RowsBetween(ctx, account, r[0], r[1], most+1)
+		switch {
+		case err != nil:
+			return row, false, err
+		case len(rows) == 1:
+			return rows[0], true, nil
+		case len(rows) > 1:
+			var names []string
+			for _, r := range rows[:min(len(rows), most)] {
+				names = append(names, shownUID(r.UID))
+			}
+			if len(rows) > most {
+				names = append(names, "…")
+			}
+			return row, false, usagef("it is one of "+strings.Join(names, ", "), "%s: %q begins the unique-ids of several messages", account, arg)
+		}
+	}
+	return row, false, nil
+}
+
+// after returns the first text beyond all that begin with prefix, "" if there
+// is none.
+func after(prefix string) string {
+	for last := len(prefix) - 1; last >= 0; last-- {
+		if prefix[last] < 0xff {
+			return prefix[:last] + string([]byte{prefix[last] + 1})
+		}
+	}
+	return ""
+}
+
+// digests returns the range of the keys whose digest begins with hexadecimal
+// digits; a whole one is that of one key, with as many copies.
+func digests(digits string) [][2]string {
+	bare := strings.TrimRight(digits, "+")
+	low, errLow := hex.DecodeString(bare + strings.Repeat("0", len(bare)%2))
+	high, errHigh := hex.DecodeString(bare + strings.Repeat("f", len(bare)%2))
+	if errLow != nil || errHigh != nil {
+		return nil
+	}
+	key, copies := "\x00"+string(low), digits[len(bare):]
+	if len(low) == len(state.Sum{}) {
+		return [][2]string{{key + copies, key + copies + "\x00"}}
+	}
+	if copies != "" {
+		return nil
+	}
+	return [][2]string{{key, after("\x00" + string(high))}}
+}
