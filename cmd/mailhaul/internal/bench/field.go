@@ -1,0 +1,304 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// entrant is a contender in a scenario, with what has become of it.
+type entrant struct {
+	contender
+	job     job
+	result  Result
+	retired bool
+}
+
+// measure runs one scenario.
+func (b *bench) measure(ctx context.Context, sc scenario) (Outcome, error) {
+	o := Outcome{Scenario: sc.name, Date: time.Now().UTC().Format(time.DateOnly), Runs: b.runs}
+	if sc.memory && b.memory == "" {
+		return o, fmt.Errorf("%s with %d MiB is needed", shm, shmSpace>>20)
+	}
+	if err := os.RemoveAll(b.pool); err != nil {
+		return o, err
+	}
+	pool, err := writePool(b.pool, sc.messages*sc.accounts, sc.size, b.owner)
+	if err != nil {
+		return o, err
+	}
+	for _, m := range pool {
+		o.Octets += m.size
+	}
+	f := &field{bench: b, scenario: sc, pool: pool}
+	for _, c := range sc.contenders {
+		if b.enters(c) {
+			f.entrants = append(f.entrants, &entrant{contender: c, result: Result{Contender: c.name, Peer: c.peer, Many: c.many}})
+		}
+	}
+	if sc.keep {
+		if err := f.seed(ctx); err != nil {
+			return o, err
+		}
+	}
+	for round := range b.runs {
+		for _, e := range f.entrants {
+			if e.retired {
+				continue
+			}
+			u, err := f.run(ctx, e)
+			if err != nil {
+				return o, err
+			}
+			fmt.Fprintf(b.err, "%-8s %d/%d  %-26s %8.3f s  %s\n", sc.name, round+1, b.runs, e.name, u.Wall, u.Failure)
+			e.result.add(u)
+			if u.Failure != "" || u.Wall > b.patience.Seconds() {
+				e.retired = true
+			}
+		}
+	}
+	for _, e := range f.entrants {
+		if e.result.Failure == "" {
+			if err := f.count(ctx, e); err != nil {
+				return o, err
+			}
+		}
+		o.Results = append(o.Results, e.result)
+	}
+	return o, f.clear()
+}
+
+// enters reports whether a contender is wanted, and is there.
+func (b *bench) enters(c contender) bool {
+	if len(b.tools) > 0 && !slices.Contains(b.tools, c.program) && !slices.Contains(b.tools, c.name) {
+		return false
+	}
+	if !c.peer {
+		return true
+	}
+	if _, err := exec.LookPath(c.program); err != nil {
+		fmt.Fprintf(b.err, "bench: %s is not installed\n", c.program)
+		return false
+	}
+	return true
+}
+
+// field is a scenario that is being run.
+type field struct {
+	*bench
+	scenario
+	pool     []mail
+	entrants []*entrant
+}
+
+func (f *field) users() []string {
+	users := make([]string, f.accounts)
+	for i := range users {
+		users[i] = userName(i)
+	}
+	return users
+}
+
+func (f *field) refill() error {
+	for i, user := range f.users() {
+		if err := f.server.refill(user, f.pool[i*f.messages:(i+1)*f.messages]); err != nil {
+			return fmt.Errorf("fill the maildrop of %s: %w", user, err)
+		}
+	}
+	return nil
+}
+
+// enlist makes a contender's folder and tells the contender where to fetch:
+// over a line, or from the server itself.
+func (f *field) enlist(e *entrant, over bool) error {
+	parent := f.disk
+	if f.scenario.memory {
+		parent = f.bench.memory
+	}
+	dir := filepath.Join(parent, "job")
+	if f.keep { // what it remembers, it needs again
+		dir = filepath.Join(parent, "job-"+strconv.Itoa(slices.Index(f.entrants, e)))
+	}
+	if err := makeDir(dir, f.owner); err != nil {
+		return err
+	}
+	host, addr := "127.0.0.1", f.server.Addr
+	if over {
+		addr = f.plain.addr
+	}
+	e.job = job{dir: dir, users: f.users(), keep: f.keep, self: f.self, our: f.our}
+	if f.scenario.tls {
+		e.job.ca, host, addr = f.ca, "localhost", f.server.TLSAddr
+		if over {
+			addr = f.bench.tls.addr
+		}
+	}
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return err
+	}
+	e.job.host, e.job.port = host, port
+	return makeMaildir(e.job.maildir(), f.owner)
+}
+
+// start runs a contender once, behind a wrapper if there is one.
+func (f *field) start(ctx context.Context, e *entrant, wrapper ...string) (usage, error) {
+	commands, err := e.prepare(e.job)
+	if err != nil {
+		return usage{}, err
+	}
+	files, err := filepath.Glob(filepath.Join(e.job.dir, "*"))
+	if err != nil {
+		return usage{}, err
+	}
+	for _, file := range files {
+		if err := give(file, f.owner); err != nil {
+			return usage{}, err
+		}
+	}
+	for i := range commands {
+		commands[i].Argv = slices.Concat(wrapper, commands[i].Argv)
+	}
+	// What others have written must not be synced at this one's cost.
+	f.sync()
+	limited, cancel := context.WithTimeout(ctx, f.limit)
+	defer cancel()
+	u, err := f.launch(limited, order{Dir: e.job.dir, Env: environment(e.job), Commands: commands})
+	if limited.Err() != nil && ctx.Err() == nil {
+		return usage{Wall: f.limit.Seconds(), Failure: fmt.Sprintf("not done after %v", f.limit)}, nil
+	}
+	return u, err
+}
+
+// run is one run that counts.
+func (f *field) run(ctx context.Context, e *entrant) (usage, error) {
+	f.plain.rtt.Store(int64(f.rtt))
+	f.bench.tls.rtt.Store(int64(f.rtt))
+	return f.once(ctx, e, f.rtt > 0)
+}
+
+// once fills the maildrops if need be, runs a contender and verifies what it
+// has delivered.
+func (f *field) once(ctx context.Context, e *entrant, over bool, wrapper ...string) (usage, error) {
+	var want []sum
+	if !f.keep {
+		if err := f.refill(); err != nil {
+			return usage{}, err
+		}
+		if err := f.enlist(e, over); err != nil {
+			return usage{}, err
+		}
+		defer os.RemoveAll(e.job.dir)
+		want = f.sums()
+	}
+	u, err := f.start(ctx, e, wrapper...)
+	if err != nil {
+		return u, err
+	}
+	if err := verify(e.job.maildir(), want, e.program == drainName); err != nil && u.Failure == "" {
+		u.Failure = err.Error()
+	}
+	return u, nil
+}
+
+func (f *field) sums() []sum {
+	sums := make([]sum, len(f.pool))
+	for i, m := range f.pool {
+		sums[i] = m.sum
+	}
+	return sums
+}
+
+// seed lets each contender fetch everything once, over a line without length,
+// so that it has seen it all. What it has delivered is then taken away, as a
+// reader of mail would.
+func (f *field) seed(ctx context.Context) error {
+	if err := f.refill(); err != nil {
+		return err
+	}
+	f.plain.rtt.Store(0)
+	for _, e := range f.entrants {
+		if err := f.enlist(e, true); err != nil {
+			return err
+		}
+		if e.program == drainName {
+			continue
+		}
+		// In memory, to have done sooner.
+		maildir := e.job.maildir()
+		if f.bench.memory != "" {
+			real := filepath.Join(f.bench.memory, "seed")
+			if err := makeMaildir(real, f.owner); err != nil {
+				return err
+			}
+			if err := os.RemoveAll(maildir); err != nil {
+				return err
+			}
+			if err := os.Symlink(real, maildir); err != nil {
+				return err
+			}
+		}
+		u, err := f.start(ctx, e)
+		if err != nil {
+			return err
+		}
+		if err := verify(maildir, f.sums(), false); err != nil && u.Failure == "" {
+			u.Failure = err.Error()
+		}
+		fmt.Fprintf(f.err, "%-8s seed %-26s %8.3f s  %s\n", f.name, e.name, u.Wall, u.Failure)
+		if u.Failure != "" {
+			e.result.Failure, e.retired = "the first fetch: "+u.Failure, true
+		}
+		for _, dir := range []string{maildir, filepath.Join(f.bench.memory, "seed")} {
+			if err := os.RemoveAll(dir); err != nil {
+				return err
+			}
+		}
+		if err := makeMaildir(maildir, f.owner); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// count runs a contender once more, to count what cannot be counted without
+// slowing it down: over a line, under strace.
+func (f *field) count(ctx context.Context, e *entrant) error {
+	f.plain.rtt.Store(0)
+	f.bench.tls.rtt.Store(0)
+	before := f.plain.count().plus(f.bench.tls.count())
+	traces := filepath.Join(f.disk, "trace")
+	if err := makeDir(traces, f.owner); err != nil {
+		return err
+	}
+	defer os.RemoveAll(traces)
+	u, err := f.once(ctx, e, true, strace(traces)...)
+	if err != nil {
+		return err
+	}
+	if u.Failure != "" {
+		fmt.Fprintf(f.err, "%-8s not counted: %s: %s\n", f.name, e.name, u.Failure)
+		return nil
+	}
+	e.result.Line = f.plain.count().plus(f.bench.tls.count()).minus(before)
+	if e.result.Syncs, err = countSyncs(traces); err != nil {
+		return err
+	}
+	return nil
+}
+
+// clear removes what the contenders remember.
+func (f *field) clear() error {
+	for _, e := range f.entrants {
+		if err := os.RemoveAll(e.job.dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
