@@ -25,6 +25,7 @@ var mayImport = map[string][]string{
 	"deliver/durable/durabletest": {"deliver/durable"},
 	"deliver/remote":              {"deliver", "pop3proto/channel", "pop3proto/mech"},
 	"fetch/oauth":                 {},
+	"fetch/discover":              {"pop3proto"},
 }
 
 // sinkMayImport holds for every other package below deliver.
