@@ -51,6 +51,9 @@ func exitCode(err error) int {
 	if _, ok := errors.AsType[*state.HeldError](err); ok {
 		return exitRetry
 	}
+	if e, ok := errors.AsType[*initError](err); ok {
+		return e.code
+	}
 	if _, ok := errors.AsType[*state.Error](err); ok {
 		return classExit[fetch.Classify(err)]
 	}
@@ -105,7 +108,10 @@ func hintOf(err error) string {
 		return e.hint
 	}
 	if _, ok := errors.AsType[*config.NotFound](err); ok {
-		return "write one there, or name it with --config or $MAILHAUL_CONFIG; config.example.yaml explains every option"
+		return "mailhaul init writes one; or name it with --config or $MAILHAUL_CONFIG; config.example.yaml explains every option"
+	}
+	if e, ok := errors.AsType[*initError](err); ok {
+		return e.hint
 	}
 	if _, ok := errors.AsType[*state.Error](err); ok {
 		return fetch.Hint(err)

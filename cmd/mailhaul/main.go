@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+
+	"github.com/mailhaul/mailhaul/fetch/discover"
 )
 
 func main() {
@@ -20,6 +22,7 @@ func main() {
 type stdio struct {
 	in       *os.File
 	out, err io.Writer
+	finder   discover.Finder // of servers, for init
 }
 
 // run is the program. It returns the exit code.

@@ -5,41 +5,34 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"net"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"golang.org/x/net/dns/dnsmessage"
-
 	"github.com/mailhaul/mailhaul/fetch/discover"
+	"github.com/mailhaul/mailhaul/fetch/discover/discovertest"
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
 // world is a DNS, and the servers that its names lead to.
 type world struct {
 	t       *testing.T
-	records map[string][]dnsmessage.ResourceBody // by "TYPE name."
-	places  map[string]string                    // where host:port really is
+	dns     *discovertest.DNS
+	places  map[string]string // where host:port really is
 	roots   *x509.CertPool
 	mu      sync.Mutex
 	dialled []string
 }
 
 func newWorld(t *testing.T) *world {
-	return &world{t: t, records: map[string][]dnsmessage.ResourceBody{}, places: map[string]string{}, roots: x509.NewCertPool()}
+	return &world{t: t, dns: discovertest.New(t), places: map[string]string{}, roots: x509.NewCertPool()}
 }
-
-func name(s string) dnsmessage.Name { return dnsmessage.MustNewName(s) }
 
 // srv adds a record for a service of example.org.
 func (w *world) srv(service, target string, port, priority int) {
-	key := "TypeSRV _" + service + "._tcp.example.org."
-	w.records[key] = append(w.records[key], &dnsmessage.SRVResource{
-		Priority: uint16(priority), Weight: 1, Port: uint16(port), Target: name(target),
-	})
+	w.dns.SRV(service, "example.org", target, port, priority)
 }
 
 // serve runs a POP3 server at host:port, whose certificate is for the names
@@ -65,13 +58,10 @@ func (w *world) serve(addr string, starttls bool, names ...string) {
 
 // finder asks the world.
 func (w *world) finder() *discover.Finder {
-	dns := w.listen()
 	return &discover.Finder{
-		Resolver: &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "udp", dns)
-		}},
-		RootCAs: w.roots,
-		Timeout: time.Minute, // no server of a test is to be given up
+		Resolver: discovertest.Resolver(w.dns.Addr),
+		RootCAs:  w.roots,
+		Timeout:  time.Minute, // no server of a test is to be given up
 		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			w.mu.Lock()
 			w.dialled = append(w.dialled, addr)
@@ -83,47 +73,6 @@ func (w *world) finder() *discover.Finder {
 			return new(net.Dialer).DialContext(ctx, network, place)
 		},
 	}
-}
-
-// listen answers questions about the records until the test ends.
-func (w *world) listen() (addr string) {
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.t.Cleanup(func() { conn.Close() })
-	go func() {
-		buf := make([]byte, 1500)
-		for {
-			n, from, err := conn.ReadFrom(buf)
-			if err != nil {
-				return // the test is over
-			}
-			if reply, err := w.answer(buf[:n]); err == nil {
-				_, _ = conn.WriteTo(reply, from)
-			}
-		}
-	}()
-	return conn.LocalAddr().String()
-}
-
-func (w *world) answer(question []byte) ([]byte, error) {
-	var m dnsmessage.Message
-	if err := m.Unpack(question); err != nil || len(m.Questions) != 1 {
-		return nil, fmt.Errorf("not a question: %w", err)
-	}
-	q := m.Questions[0]
-	reply := dnsmessage.Message{
-		Header:    dnsmessage.Header{ID: m.ID, Response: true, RecursionAvailable: true, RCode: dnsmessage.RCodeNameError},
-		Questions: m.Questions,
-	}
-	for _, body := range w.records[q.Type.String()+" "+strings.ToLower(q.Name.String())] {
-		reply.RCode = dnsmessage.RCodeSuccess
-		reply.Answers = append(reply.Answers, dnsmessage.Resource{
-			Header: dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class, TTL: 60}, Body: body,
-		})
-	}
-	return reply.Pack()
 }
 
 func TestFind(t *testing.T) {
@@ -194,11 +143,11 @@ func TestFind(t *testing.T) {
 			"me@Googlemail.com", "pop.gmail.com:995 known Gmail"},
 		{"known, and no POP3", func(*world) {}, "me@icloud.com", "iCloud has no POP3"},
 		{"a domain whose mail Google has", func(w *world) {
-			w.records["TypeMX example.org."] = []dnsmessage.ResourceBody{&dnsmessage.MXResource{Pref: 1, MX: name("aspmx.l.google.com.")}}
+			w.dns.MX("example.org", "aspmx.l.google.com.")
 			w.serve("pop.gmail.com:995", false, "pop.gmail.com")
 		}, "me@example.org", "pop.gmail.com:995 MX confirm Gmail"},
 		{"a domain whose mail Apple has", func(w *world) {
-			w.records["TypeMX example.org."] = []dnsmessage.ResourceBody{&dnsmessage.MXResource{Pref: 1, MX: name("mx01.mail.icloud.com.")}}
+			w.dns.MX("example.org", "mx01.mail.icloud.com.")
 		}, "me@example.org", "iCloud has no POP3"},
 		{"another alphabet", func(w *world) { w.serve("pop.xn--bcher-kva.example:995", false, "pop.xn--bcher-kva.example") },
 			"me@bücher.example", "pop.xn--bcher-kva.example:995 guessed"},

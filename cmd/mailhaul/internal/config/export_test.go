@@ -5,9 +5,6 @@ import (
 	"slices"
 )
 
-// Parse is what Load does with the bytes of a file that only its owner reads.
-func Parse(path string, data []byte) (*Config, error) { return parse(path, data, false) }
-
 // Keys returns every key that a configuration can hold.
 func Keys() []string {
 	all := map[string]bool{}

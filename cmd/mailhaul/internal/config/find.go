@@ -34,6 +34,28 @@ func Find(explicit string) (string, error) {
 	return "", &NotFound{Looked: slices.Compact(looked)}
 }
 
+// Place returns where a new configuration goes: explicit if not empty, else
+// the file that Find would read, else the first place where Find looks. exists
+// tells that there is one already.
+func Place(explicit string) (path string, exists bool, err error) {
+	path, err = Find(explicit)
+	if missing, ok := errors.AsType[*NotFound](err); ok && len(missing.Looked) > 0 {
+		path, err = missing.Looked[0], nil
+	}
+	if err != nil {
+		return "", false, err
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return "", false, err
+	}
+	switch _, err := os.Lstat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+		return path, false, nil
+	default:
+		return path, err == nil, err
+	}
+}
+
 // NotFound is the error of Find when no file is there.
 type NotFound struct{ Looked []string }
 

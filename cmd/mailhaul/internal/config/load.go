@@ -46,6 +46,10 @@ func Load(path string) (*Config, error) {
 	return parse(path, data, info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0)
 }
 
+// Parse is Load of a file that is still to be written: data is what it is to
+// hold, and only its owner will read it.
+func Parse(path string, data []byte) (*Config, error) { return parse(path, data, false) }
+
 // parse reads data as the file at path, which others may read if exposed.
 func parse(path string, data []byte, exposed bool) (*Config, error) {
 	p := &parser{file: path, dir: filepath.Dir(path), steps: 100_000, needsRoute: map[string]string{}}

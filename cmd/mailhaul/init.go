@@ -1,0 +1,241 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/fetch/discover"
+)
+
+func initCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:      "init",
+		Usage:     "write a first configuration, and try it",
+		ArgsUsage: "[ADDRESS]",
+		Description: "It finds the POP3 server of your mail address, asks for what it cannot know, logs\n" +
+			"in to see that all is right, and writes a configuration to start from. What an\n" +
+			"option says is not asked. A configuration that is there already stays as it is.\n\n" +
+			"With --yes it asks nothing: it needs ADDRESS, or --server and --user, and one of\n" +
+			"--password-file, --password-command and --oauth; the rest has defaults.\n\n" +
+			"Exit codes: 0 written; 64 something is missing, or there is a configuration\n" +
+			"already; 75 nobody answered, or temporary trouble; 77 no server was found, or it\n" +
+			"does not let you in.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{
+				Name: "config", Aliases: []string{"c"}, Usage: "write the configuration to `FILE`",
+				DefaultText: "$MAILHAUL_CONFIG, else ~/.config/mailhaul/config.yaml",
+			},
+			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "ask nothing", DisableDefaultText: true},
+			&cli.StringFlag{Name: "name", Usage: "call the account `NAME`", DefaultText: "after the address"},
+			&cli.StringFlag{Name: "server", Usage: "the POP3 server, `HOST` or HOST:PORT", DefaultText: "found by the address"},
+			&cli.StringFlag{Name: "tls", Usage: "implicit, starttls or none", DefaultText: "implicit; starttls on port 110"},
+			&cli.StringFlag{Name: "user", Usage: "log in as `USER`", DefaultText: "the address"},
+			&cli.StringFlag{Name: "password-file", Usage: "the password is in the first line of `FILE`"},
+			&cli.StringFlag{Name: "password-command", Usage: "the shell command `COMMAND` prints the password"},
+			&cli.StringFlag{Name: "oauth", Usage: "log in by OAuth 2.0 with `PROVIDER`: " + strings.Join(config.OAuthProviders, ", ")},
+			&cli.StringFlag{Name: "client-id", Usage: "the `ID` of the client that you registered with it"},
+			&cli.StringFlag{Name: "client-secret-file", Usage: "its secret is in the first line of `FILE`"},
+			&cli.StringFlag{Name: "maildir", Usage: "deliver to the Maildir `DIR`", DefaultText: "~/Maildir"},
+			&cli.StringFlag{Name: "mbox", Usage: "deliver to the mbox `FILE`"},
+			&cli.StringFlag{Name: "keep", Usage: "how long mail stays on the server: false, 14d, forever", DefaultText: defaultKeep},
+			&cli.BoolFlag{Name: "no-check", Usage: "write it without a login", DisableDefaultText: true},
+		},
+		OnUsageError: badFlag,
+		Action: func(c *cli.Context) error {
+			i := initialisation{std: std, yes: c.Bool("yes"), check: !c.Bool("no-check")}
+			return i.run(c)
+		},
+	}
+}
+
+// initialisation is a run of mailhaul init.
+type initialisation struct {
+	std        stdio
+	yes, check bool
+	address    string
+	setup
+	given    func(flag string) bool // what was said is not asked
+	ask      *prompter              // nil if nothing is asked
+	provider *discover.Provider     // whose server it is; may be nil
+}
+
+func (i *initialisation) run(c *cli.Context) error {
+	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := i.read(c); err != nil {
+		return err
+	}
+	if !i.yes {
+		if i.std.in == nil || !isTerminal(i.std.in) || !isTerminal(i.std.out) {
+			missing := "nothing is missing"
+			if left := i.missing(); len(left) > 0 {
+				missing = "missing: " + strings.Join(left, "; ")
+			}
+			return usagef("--yes takes the defaults and asks nothing; "+missing, "there is no terminal to ask at")
+		}
+		i.ask = newPrompter(ctx, i.std)
+	} else if left := i.missing(); len(left) > 0 {
+		return usagef("mailhaul help init lists the options", "missing: %s", strings.Join(left, "; "))
+	}
+	err := i.fill(ctx)
+	switch {
+	case errors.Is(err, errNoAnswer), ctx.Err() != nil:
+		return &initError{err: errors.New("nothing was written"), code: exitRetry}
+	case err != nil:
+		return err
+	}
+	if err := i.write(); err != nil {
+		return &initError{err: err, code: exitMachine}
+	}
+	i.farewell()
+	return nil
+}
+
+// read takes what the command line says.
+func (i *initialisation) read(c *cli.Context) error {
+	if c.Args().Len() > 1 {
+		return usagef("mailhaul init you@example.org", "mailhaul init takes one address")
+	}
+	i.address, i.given = c.Args().First(), c.IsSet
+	path, exists, err := config.Place(c.String("config"))
+	switch {
+	case err != nil:
+		return &configError{err}
+	case exists:
+		return usagef("add accounts to it by hand, or name another file with --config", "there is a configuration already: %s", path)
+	}
+	i.setup = setup{
+		path: path, name: c.String("name"), server: c.String("server"), tls: config.TLS(c.String("tls")), user: c.String("user"),
+		passwordCommand: c.String("password-command"), oauth: c.String("oauth"), clientID: c.String("client-id"), keep: c.String("keep"),
+	}
+	for _, group := range [][]string{{"password-file", "password-command", "oauth"}, {"maildir", "mbox"}} {
+		if set := slices.DeleteFunc(group, func(f string) bool { return !c.IsSet(f) }); len(set) > 1 {
+			return usagef("keep one of them", "both --%s and --%s are set", set[0], set[1])
+		}
+	}
+	if i.oauth != "" && !slices.Contains(config.OAuthProviders, i.oauth) {
+		return usagef("known: "+strings.Join(config.OAuthProviders, ", ")+"; config.example.yaml tells how to have another", "there is no provider %q", i.oauth)
+	}
+	for _, flag := range []string{"client-id", "client-secret-file"} {
+		if i.oauth == "" && c.IsSet(flag) {
+			return usagef("add --oauth", "--%s has no use without --oauth", flag)
+		}
+	}
+	for flag, into := range map[string]*string{
+		"password-file": &i.passwordFile, "client-secret-file": &i.clientSecretFile, "maildir": &i.place, "mbox": &i.place,
+	} {
+		if !c.IsSet(flag) {
+			continue
+		}
+		if *into, err = configPath(c.String(flag)); err != nil {
+			return err
+		}
+		if into == &i.place {
+			i.kind = flag
+		}
+	}
+	return i.complete()
+}
+
+// complete checks what is there, and sets what follows from it.
+func (i *initialisation) complete() error {
+	domain := ""
+	if i.address != "" {
+		var err error
+		if domain, err = discover.Domain(i.address); err != nil || !strings.Contains(i.address, "@") {
+			return usagef("mailhaul init you@example.org", "%q is not a mail address", i.address)
+		}
+		i.user = cmp.Or(i.user, i.address)
+	}
+	if host := cmp.Or(domain, i.server); i.name == "" && host != "" {
+		i.name = nameOf(host)
+	}
+	if i.tls == "" && strings.HasSuffix(i.server, ":110") {
+		i.tls = config.TLSStart
+	}
+	return i.problem()
+}
+
+// nameOf returns what to call the account on a host or in a domain.
+func nameOf(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	if net.ParseIP(strings.Trim(host, "[]")) != nil {
+		return "mail"
+	}
+	name, _, _ := strings.Cut(host, ".")
+	return name
+}
+
+// problem returns what is wrong with what is known so far.
+func (i *initialisation) problem() error {
+	_, err := i.parse()
+	if e, ok := errors.AsType[*config.Error](err); ok {
+		return usagef(e.Problems[0].Hint, "%s", e.Problems[0].Text)
+	}
+	return err
+}
+
+// missing returns what is not known and has no default.
+func (i *initialisation) missing() []string {
+	var left []string
+	if i.address == "" && i.server == "" {
+		left = append(left, "your mail address, or --server")
+	}
+	if i.address == "" && i.user == "" {
+		left = append(left, "--user")
+	}
+	switch {
+	case i.oauth != "" && i.clientID == "":
+		left = append(left, "--client-id")
+	case i.oauth == "" && i.passwordFile == "" && i.passwordCommand == "":
+		left = append(left, "--password-file, --password-command or --oauth")
+	}
+	return left
+}
+
+// farewell says what was written, and what to do next.
+func (i *initialisation) farewell() {
+	out := i.std.out
+	fmt.Fprintf(out, "\nwrote %s\n", tilde(i.path))
+	for path := range i.files() {
+		fmt.Fprintf(out, "wrote %s\n", tilde(path))
+	}
+	option := ""
+	if found, err := config.Find(""); err != nil || filepath.Clean(found) != i.path {
+		option = " --config " + tilde(i.path)
+	}
+	next := [][2]string{{"fetch --dry-run", "see what a fetch would do"}, {"fetch", "fetch it"}}
+	if i.oauth != "" {
+		next = slices.Insert(next, 0, [2]string{"login " + i.name, "allow the access, once"})
+	}
+	fmt.Fprintf(out, "\nNext:\n")
+	for _, n := range next {
+		fmt.Fprintf(out, "  %-34s # %s\n", "mailhaul "+n[0]+option, n[1])
+	}
+}
+
+// initError is a setup that did not come about.
+type initError struct {
+	err  error
+	hint string
+	code int
+}
+
+// Error returns the cause.
+func (e *initError) Error() string { return e.err.Error() }
+
+// Unwrap returns the cause.
+func (e *initError) Unwrap() error { return e.err }

@@ -1,0 +1,359 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"time"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/discover"
+)
+
+// fill finds out what is not known, and tries it.
+func (i *initialisation) fill(ctx context.Context) error {
+	if i.ask != nil && i.address == "" && i.server == "" {
+		err := i.answer("Your mail address", "", func(a string) error {
+			i.address = a
+			return i.complete()
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if err := i.findServer(ctx); err != nil {
+		return err
+	}
+	again := false
+	for {
+		if err := i.askLogin(again); err != nil {
+			return err
+		}
+		class, err := i.tryLogin(ctx)
+		if err != nil {
+			return err
+		}
+		if class != fetch.ClassFine {
+			if i.ask == nil {
+				return &outcome{class}
+			}
+			what, err := i.ask.choice("\nWhat now?", []string{"other answers", "go on: I shall see to it later", "end, and write nothing"}, 0)
+			if err != nil {
+				return err
+			}
+			if again = what == 0; again {
+				continue
+			}
+			if what == 2 {
+				return errNoAnswer
+			}
+		}
+		break
+	}
+	if err := i.askSink(ctx); err != nil {
+		return err
+	}
+	if i.ask != nil && !i.given("keep") {
+		return i.answer("How long does mail stay on the server after it was delivered: false, 14d, forever", defaultKeep,
+			func(a string) error { i.keep = a; return i.problem() })
+	}
+	i.keep = cmp.Or(i.keep, defaultKeep)
+	return nil
+}
+
+// answer asks until set is content with the answer.
+func (i *initialisation) answer(question, preset string, set func(string) error) error {
+	for {
+		text, err := i.ask.line(question, preset)
+		if err != nil {
+			return err
+		}
+		if err = set(text); err == nil {
+			return nil
+		}
+		i.say("  %v", err)
+		if hint := hintOf(err); hint != "" {
+			i.say("  hint: %s", hint)
+		}
+	}
+}
+
+func (i *initialisation) say(format string, args ...any) {
+	fmt.Fprintf(i.std.out, format+"\n", args...)
+}
+
+// findServer finds the server of the address, unless it is known.
+func (i *initialisation) findServer(ctx context.Context) error {
+	if i.server != "" {
+		i.tls = cmp.Or(i.tls, config.TLSImplicit)
+		return nil
+	}
+	domain, err := discover.Domain(i.address)
+	if err != nil {
+		return err
+	}
+	i.say("Looking for the POP3 server of %s …", domain)
+	found, err := i.std.finder.Find(ctx, i.address)
+	if ctx.Err() != nil {
+		return errNoAnswer
+	}
+	const hint = "if you know better, name it with --server"
+	if none, ok := errors.AsType[*discover.NoPOP3Error](err); ok {
+		if none.Provider != nil {
+			err = fmt.Errorf("%w: %s", err, none.Provider.Advice)
+		}
+		return &initError{err, hint, exitPerson}
+	}
+	lost, ok := errors.AsType[*discover.NotFoundError](err)
+	switch {
+	case err != nil && !ok:
+		return err
+	case err != nil && i.ask == nil:
+		return &initError{err, "name it with --server; the provider's help pages tell it", exitPerson}
+	case err != nil:
+		i.say("  none was found:")
+		for _, a := range lost.Tried {
+			i.say("  %s: %s", a.Server.Addr(), clean(a.Err.Error()))
+		}
+		return i.askServer("")
+	}
+	address := found.Host
+	if usual := map[bool]int{false: 995, true: 110}[found.StartTLS]; found.Port != usual {
+		address = found.Addr()
+	}
+	i.say("  found %s (%s)", found.Addr(), fromWords[found.From])
+	if found.Confirm {
+		if i.ask == nil {
+			return &initError{
+				fmt.Errorf("the name servers say that the mail of %s is at %s, which anybody on the way could have forged", domain, found.Addr()),
+				"if it is right, say so: --server " + address, exitPerson,
+			}
+		}
+		i.say("  That is in another domain, and anybody on the way could have forged the answer.")
+		if right, err := i.ask.yes("Is " + found.Host + " where you have your mail?"); err != nil {
+			return err
+		} else if !right {
+			return i.askServer("")
+		}
+	}
+	i.server, i.tls, i.provider = address, cmp.Or(i.tls, config.TLSImplicit), found.Provider
+	if found.StartTLS {
+		i.tls = config.TLSStart
+	}
+	if i.provider != nil && i.provider.Advice != "" {
+		i.say("  %s: %s", i.provider.Name, i.provider.Advice)
+	}
+	return i.problem()
+}
+
+var fromWords = map[discover.From]string{
+	discover.Known: "known", discover.SRV: "the domain says so", discover.MX: "where the domain's mail goes", discover.Guess: "guessed, and its certificate is right",
+}
+
+// askServer asks for the server.
+func (i *initialisation) askServer(preset string) error {
+	return i.answer("POP3 server, host or host:port", preset, func(a string) error {
+		before := i.setup
+		i.server = a
+		if _, port, _ := net.SplitHostPort(a); !i.given("tls") {
+			i.tls = config.TLSImplicit
+			if port == "110" {
+				i.tls = config.TLSStart
+			}
+		}
+		err := i.problem()
+		if err != nil {
+			i.setup = before
+		}
+		return err
+	})
+}
+
+// askLogin asks how to log in; again, what was said before has failed.
+func (i *initialisation) askLogin(again bool) error {
+	if i.ask == nil {
+		return nil
+	}
+	if again {
+		if err := i.askServer(i.server); err != nil {
+			return err
+		}
+	}
+	if again || !i.given("user") {
+		err := i.answer("User name", i.user, func(a string) error { i.user = a; return i.problem() })
+		if err != nil {
+			return err
+		}
+	}
+	known := i.passwordFile != "" || i.passwordCommand != "" || i.oauth != ""
+	if known && !again {
+		if i.oauth != "" && i.clientID == "" {
+			return i.askClient()
+		}
+		return nil
+	}
+	i.passwordFile, i.passwordCommand, i.oauth, i.typed = "", "", "", ""
+	options := []string{
+		"I type it now; it is kept in " + tilde(filepath.Join(filepath.Dir(i.path), i.passwordPath())) + ", which only I can read",
+		"a command prints it, such as: pass show mail/" + i.name,
+	}
+	preset := 0
+	if i.provider != nil && i.provider.OAuth != "" {
+		options = append(options, "none: OAuth 2.0 with "+i.provider.OAuth+", and a client that I register there (mailhaul help login)")
+		if i.provider.OAuth == "microsoft" {
+			preset = 2
+		}
+	}
+	way, err := i.ask.choice("How does mailhaul get the password?", options, preset)
+	if err != nil {
+		return err
+	}
+	switch way {
+	case 0:
+		for path := range (setup{path: i.path, name: i.name, typed: "x"}).files() {
+			if _, err := os.Lstat(path); err == nil {
+				return usagef("remove it, or give the account another --name", "there is a file %s already", path)
+			}
+		}
+		i.typed, err = i.ask.secret("Password (is not shown)", false)
+		return err
+	case 1:
+		return i.answer("Command", "pass show mail/"+i.name, func(a string) error { i.passwordCommand = a; return i.problem() })
+	}
+	i.oauth = i.provider.OAuth
+	return i.askClient()
+}
+
+// askClient asks for the client of OAuth 2.0.
+func (i *initialisation) askClient() error {
+	err := i.answer("Client id", "", func(a string) error { i.clientID = a; return i.problem() })
+	if err != nil || i.clientSecretFile != "" {
+		return err
+	}
+	i.clientSecret, err = i.ask.secret("Client secret, if it has one (is not shown)", true)
+	return err
+}
+
+// tryLogin logs in, as mailhaul check does, and returns how that went.
+func (i *initialisation) tryLogin(ctx context.Context) (fetch.Class, error) {
+	if !i.check {
+		return fetch.ClassFine, nil
+	}
+	if i.oauth != "" {
+		i.say("The login cannot be tried before mailhaul login %s.", i.name)
+		return fetch.ClassFine, nil
+	}
+	cfg, err := i.parse()
+	if err != nil {
+		return 0, err
+	}
+	w, err := wire(cfg)
+	if err != nil {
+		return 0, err
+	}
+	defer w.Close()
+	store, done, err := readState(ctx, cfg.State)
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	account := w.account(cfg.Accounts[0])
+	if i.typed != "" {
+		account.Secret = func(context.Context) (string, error) { return i.typed, nil }
+	}
+	i.say("\nTrying it …")
+	l := &checklist{out: i.std.out, paint: painter(isTerminal(i.std.out))}
+	report, err := account.Check(ctx, fetch.Options{State: store, Sinks: w.sinks, Host: w.host, DryRun: true})
+	if ctx.Err() != nil {
+		return 0, errNoAnswer
+	}
+	l.server(account, report, err, time.Now())
+	return fetch.Classify(err), nil
+}
+
+// sinkKinds are the places for mail to choose from.
+var sinkKinds = []struct{ key, what, question, place string }{
+	{"maildir", "a Maildir, a folder with a file for each message", "Folder", "~/Maildir"},
+	{"mbox", "an mbox, one file with all messages", "File", "~/mail/inbox"},
+	{"mda", "a delivery agent: a program that reads a message", "Program and its arguments", "maildrop"},
+	{"lmtp", "a mail server on this machine, by LMTP", "Its socket or host:port", "/run/dovecot/lmtp"},
+	{"smtp", "a mail server, by SMTP", "host:port", "localhost:25"},
+}
+
+// askSink asks where the mail goes, and looks whether it can.
+func (i *initialisation) askSink(ctx context.Context) error {
+	for {
+		if i.ask != nil && i.kind == "" {
+			var options []string
+			for _, k := range sinkKinds {
+				options = append(options, k.what)
+			}
+			n, err := i.ask.choice("\nWhere does the mail go? (An IMAP mailbox is possible, too: config.example.yaml)", options, 0)
+			if err != nil {
+				return err
+			}
+			k := sinkKinds[n]
+			before := i.setup
+			err = i.answer(k.question, k.place, func(a string) error { return i.sink(before, k.key, a) })
+			if err != nil {
+				return err
+			}
+		}
+		i.setup.kind, i.place = i.filled().kind, i.filled().place
+		class, err := i.trySink(ctx)
+		if err != nil || class == fetch.ClassFine {
+			return err
+		}
+		if i.ask == nil || i.given("maildir") || i.given("mbox") {
+			return &outcome{class}
+		}
+		i.kind, i.place, i.to = "", "", ""
+	}
+}
+
+// sink takes a place for mail.
+func (i *initialisation) sink(before setup, kind, place string) (err error) {
+	i.setup = before
+	i.kind, i.place = kind, place
+	switch kind {
+	case "maildir", "mbox":
+		i.place, err = configPath(os.ExpandEnv(place))
+	case "lmtp", "smtp":
+		i.to = i.user
+		if me, err := user.Current(); err == nil && kind == "lmtp" {
+			i.to = me.Username
+		}
+		err = i.answer("For whom", i.to, func(a string) error { i.to = a; return i.problem() })
+	}
+	if err != nil {
+		return err
+	}
+	if err = i.problem(); err != nil {
+		i.setup = before
+	}
+	return err
+}
+
+// trySink looks whether the sink can take mail, as mailhaul check does.
+func (i *initialisation) trySink(ctx context.Context) (fetch.Class, error) {
+	if !i.check {
+		return fetch.ClassFine, nil
+	}
+	cfg, err := i.parse()
+	if err != nil {
+		return 0, err
+	}
+	w, err := wire(cfg)
+	if err != nil {
+		return 0, err
+	}
+	defer w.Close()
+	l := &checklist{out: i.std.out, paint: painter(isTerminal(i.std.out))}
+	return l.sinks(ctx, cfg, w, cfg.Accounts[0]), nil
+}
