@@ -39,8 +39,7 @@ func (c *Client) Capabilities(ctx context.Context) (Capabilities, error) {
 	_, err = c.exchange(verb, verb)
 	if err == nil {
 		err = c.lines(verb, maxCapabilities, func(line []byte) error {
-			words := strings.Fields(string(line))
-			caps.list = append(caps.list, Capability{strings.ToUpper(words[0]), words[1:]})
+			caps.add(string(line))
 			return nil
 		})
 	} else if refused := (*ReplyError)(nil); errors.As(err, &refused) {
@@ -51,6 +50,38 @@ func (c *Client) Capabilities(ctx context.Context) (Capabilities, error) {
 	}
 	c.caps = caps
 	return caps, nil
+}
+
+// Assume takes capabilities that the server told in an earlier session for its
+// answer to CAPA, which spares a round trip. Whoever assumes must be ready to
+// find that they no longer hold.
+func (c *Client) Assume(caps Capabilities) { c.caps = caps }
+
+// ParseCapabilities reads lines of a reply to CAPA, as Lines returns them.
+func ParseCapabilities(lines []string) Capabilities {
+	caps := Capabilities{}
+	for _, line := range lines {
+		caps.add(line)
+	}
+	return caps
+}
+
+// Lines returns the capabilities a line each.
+func (c Capabilities) Lines() []string {
+	lines := make([]string, len(c.list))
+	for i, have := range c.list {
+		lines[i] = strings.Join(append([]string{have.Name}, have.Params...), " ")
+	}
+	return lines
+}
+
+// Equal reports whether two answers to CAPA say the same, in the same order.
+func (c Capabilities) Equal(other Capabilities) bool { return slices.Equal(c.Lines(), other.Lines()) }
+
+func (c *Capabilities) add(line string) {
+	if words := strings.Fields(line); len(words) > 0 {
+		c.list = append(c.list, Capability{strings.ToUpper(words[0]), words[1:]})
+	}
 }
 
 // All returns the capabilities in the server's order.

@@ -276,6 +276,17 @@ func TestCapabilities(t *testing.T) {
 		t.Errorf("refused CAPA: %v, %v", caps, err)
 	}
 
+	lines := []string{"TOP", "SASL PLAIN", "PIPELINING", ""}
+	assumed := pop3proto.ParseCapabilities(lines)
+	if got := assumed.Lines(); !slices.Equal(got, lines[:3]) || !assumed.Equal(pop3proto.ParseCapabilities(got)) || assumed.Equal(caps) {
+		t.Errorf("lines %q", got)
+	}
+	c, conn := play(t, nil, "+OK 0 0\r\n", "+OK\r\n.\r\n", "+OK\r\n.\r\n")
+	c.Assume(assumed)
+	if _, err := c.List(t.Context()); err != nil || len(conn.writes) != 1 {
+		t.Errorf("%v; flights %q, though pipelining is assumed", err, conn.writes)
+	}
+
 	flood := "+OK\r\n" + strings.Repeat("X\r\n", 100_000)
 	c, _ = play(t, nil, flood)
 	_, err = c.Capabilities(t.Context())
@@ -441,6 +452,23 @@ func TestQuit(t *testing.T) {
 	}
 	c, _ = play(t, nil, "")
 	wantBroken(t, c, c.Quit(t.Context()), io.ErrUnexpectedEOF)
+}
+
+// TestLeave has nobody answer QUIT.
+func TestLeave(t *testing.T) {
+	client, server := loopback(t)
+	go server.Write([]byte(greeting))
+	c, err := pop3proto.NewClient(t.Context(), client, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Leave(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if said, err := io.ReadAll(server); string(said) != "QUIT\r\n" || err != nil {
+		t.Errorf("the server read %q, %v", said, err)
+	}
+	wantBroken(t, c, c.Noop(t.Context()), net.ErrClosed)
 }
 
 // notes is a Tracer.

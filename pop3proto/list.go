@@ -32,6 +32,9 @@ type Listing struct {
 	Octets int64
 	// UIDL reports whether the server knows UIDL. If not, no entry has a UID.
 	UIDL bool
+	// Sized reports whether LIST was asked. If not, no entry has a Size, and
+	// those that only LIST would name are missing.
+	Sized bool
 	// Odd counts the lines that were dropped: no number in them, or one that
 	// was listed before.
 	Odd int
@@ -69,7 +72,14 @@ func (c *Client) Stat(ctx context.Context) (count int, octets int64, err error) 
 // code, for that says that it knows the command and cannot do it now. Any
 // listing is bounded by Options.MaxMessages, and all unique-ids together by
 // 256 MiB; beyond that the client is broken, with a *ProtocolError.
-func (c *Client) List(ctx context.Context) (*Listing, error) {
+func (c *Client) List(ctx context.Context) (*Listing, error) { return c.list(ctx, true) }
+
+// ListUIDs is List without LIST, whose answer is long where a maildrop is
+// large and of no use where nothing is new. A server that refuses UIDL is asked
+// for LIST all the same.
+func (c *Client) ListUIDs(ctx context.Context) (*Listing, error) { return c.list(ctx, false) }
+
+func (c *Client) list(ctx context.Context, sizes bool) (*Listing, error) {
 	done, err := c.start(ctx)
 	if err != nil {
 		return nil, err
@@ -77,6 +87,9 @@ func (c *Client) List(ctx context.Context) (*Listing, error) {
 	defer done()
 
 	verbs := []string{"STAT", "LIST", "UIDL"}
+	if !sizes {
+		verbs = []string{"STAT", "UIDL"}
+	}
 	pipelined := c.window() >= len(verbs)
 	if pipelined {
 		if err := c.idle(verbs[0]); err != nil {
@@ -107,15 +120,12 @@ func (c *Client) List(ctx context.Context) (*Listing, error) {
 	}
 
 	m := merger{maxBytes: maxUIDBytes}
-	_, errList := ask("LIST")
-	if errList == nil {
-		errList = c.lines("LIST", c.opts.MaxMessages, m.addSize)
+	var errList error
+	if sizes {
+		if errList = c.sizes(ask, &m); errors.Is(errList, ErrBroken) {
+			return nil, errList
+		}
 	}
-	if errors.Is(errList, ErrBroken) {
-		return nil, errList
-	}
-	m.sized()
-
 	_, errUIDL := ask("UIDL")
 	if errUIDL == nil {
 		errUIDL = c.lines("UIDL", c.opts.MaxMessages, func(line []byte) error {
@@ -128,17 +138,56 @@ func (c *Client) List(ctx context.Context) (*Listing, error) {
 	if errors.Is(errUIDL, ErrBroken) {
 		return nil, errUIDL
 	}
-	l.UIDL = errUIDL == nil
-	l.Entries, l.Odd = m.result()
-
-	var refused *ReplyError
-	if errors.As(errUIDL, &refused) && refused.Code != "" {
+	if refused := (*ReplyError)(nil); errors.As(errUIDL, &refused) && refused.Code != "" {
 		return nil, errUIDL
 	}
+	if errUIDL != nil && !sizes {
+		sizes, pipelined = true, false
+		if errList = c.sizes(ask, &m); errors.Is(errList, ErrBroken) {
+			return nil, errList
+		}
+	}
+	l.UIDL, l.Sized = errUIDL == nil, sizes
+	l.Entries, l.Odd = m.result()
 	if errList != nil && errUIDL != nil && l.Count != 0 {
 		return nil, errList
 	}
 	return l, nil
+}
+
+// sizes asks for LIST. An error other than a *ReplyError has broken the client.
+func (c *Client) sizes(ask func(verb string) ([]byte, error), m *merger) error {
+	_, err := ask("LIST")
+	if err == nil {
+		err = c.lines("LIST", c.opts.MaxMessages, m.addSize)
+	}
+	m.sized()
+	return err
+}
+
+// AddSizes asks for LIST and adds what it says to the listing of ListUIDs: the
+// sizes, and messages that UIDL did not name. A server that refuses LIST has no
+// sizes to add, which is no error.
+func (c *Client) AddSizes(ctx context.Context, l *Listing) error {
+	if l.Sized {
+		return nil
+	}
+	done, err := c.start(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	ask := func(verb string) ([]byte, error) { return c.exchange(verb, verb) }
+	m := merger{}
+	if err := c.sizes(ask, &m); errors.Is(err, ErrBroken) {
+		return err
+	}
+	for _, e := range l.Entries {
+		m.name(e.Num, e.UID)
+	}
+	entries, odd := m.result()
+	l.Entries, l.Odd, l.Sized = entries, l.Odd+odd, true
+	return nil
 }
 
 // parseStat reads the reply to STAT: "2 320", perhaps with more behind it.

@@ -66,13 +66,28 @@ func TestList(t *testing.T) {
 		"empty, and refused for it": {"+OK 0 0", "-ERR no messages\r\n", "-ERR no messages\r\n", pop3proto.Listing{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, kind := range []string{"one by one", "pipelined"} {
-				start, writes := play, []string{"STAT\r\n", "LIST\r\n", "UIDL\r\n"}
-				if kind == "pipelined" {
-					start, writes = pipelining, []string{"STAT\r\nLIST\r\nUIDL\r\n"}
+			// What is asked for, in which flights, and in which order it is answered.
+			for _, way := range []struct {
+				kind    string
+				start   func(testing.TB, *pop3proto.Options, ...string) (*pop3proto.Client, *tape)
+				sizes   bool
+				replies []string
+				writes  []string
+			}{
+				{"one by one", play, true, []string{test.list, test.uidl}, []string{"STAT\r\n", "LIST\r\n", "UIDL\r\n"}},
+				{"pipelined", pipelining, true, []string{test.list, test.uidl}, []string{"STAT\r\nLIST\r\nUIDL\r\n"}},
+				{"sizes later, one by one", play, false, []string{test.uidl, test.list}, []string{"STAT\r\n", "UIDL\r\n", "LIST\r\n"}},
+				{"sizes later, pipelined", pipelining, false, []string{test.uidl, test.list}, []string{"STAT\r\nUIDL\r\n", "LIST\r\n"}},
+			} {
+				c, conn := way.start(t, nil, append([]string{test.stat + "\r\n"}, way.replies...)...)
+				list := c.List
+				if !way.sizes {
+					list = c.ListUIDs
 				}
-				c, conn := start(t, nil, test.stat+"\r\n", test.list, test.uidl)
-				got, err := c.List(t.Context())
+				got, err := list(t.Context())
+				if err == nil {
+					err = c.AddSizes(t.Context(), got)
+				}
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -82,11 +97,12 @@ func TestList(t *testing.T) {
 				if test.want.Entries == nil {
 					test.want.Entries = []entry{}
 				}
+				test.want.Sized = true
 				if diff := cmp.Diff(test.want, *got); diff != "" {
-					t.Errorf("%s (-want +got):\n%s", kind, diff)
+					t.Errorf("%s (-want +got):\n%s", way.kind, diff)
 				}
-				if !slices.Equal(conn.writes, writes) {
-					t.Errorf("%s: sent %q", kind, conn.writes)
+				if !slices.Equal(conn.writes, way.writes) {
+					t.Errorf("%s: sent %q", way.kind, conn.writes)
 				}
 			}
 		})

@@ -60,25 +60,29 @@ func (m *merger) addUID(line []byte) bool {
 	if len(uid) > maxUID || bytes.ContainsAny(uid, "\x00\r\n") {
 		uid = nil
 	}
+	kept, ok := m.keep(uid)
+	m.name(num, kept)
+	return ok
+}
+
+// name gives a message its unique-id.
+func (m *merger) name(num int, uid string) {
 	// Servers give both listings in the same order.
 	found := m.at < len(m.entries) && m.entries[m.at].Num == num
 	if !found {
 		m.at, found = slices.BinarySearchFunc(m.entries, num, func(e Entry, num int) int { return cmp.Compare(e.Num, num) })
 	}
-	if found && m.seen[m.at] {
+	switch {
+	case !found:
+		m.extra = append(m.extra, Entry{Num: num, UID: uid})
+	case m.seen[m.at]:
 		m.odd++
-		m.entries[m.at].repeat(string(uid))
-		return true
+		m.entries[m.at].repeat(uid)
+	default:
+		m.entries[m.at].UID = uid
+		m.seen[m.at] = true
+		m.at++
 	}
-	kept, ok := m.keep(uid)
-	if !found {
-		m.extra = append(m.extra, Entry{Num: num, UID: kept})
-		return ok
-	}
-	m.entries[m.at].UID = kept
-	m.seen[m.at] = true
-	m.at++
-	return ok
 }
 
 // result returns the whole listing.
