@@ -29,6 +29,7 @@ type rig struct {
 	store   *state.Store
 	account *fetch.Account
 	opts    fetch.Options
+	heard   int // lines of the dialogue that commands has returned
 
 	mu     sync.Mutex
 	events []fetch.Event

@@ -71,6 +71,9 @@ type State interface {
 	Lease(ctx context.Context, account string) (*state.Lease, error)
 	// Promises returns the open promises in the order they were made.
 	Promises(ctx context.Context, account string) ([]state.Promise, error)
+	// ServerOf returns what is remembered of the account's server, and how many
+	// messages the last poll left there.
+	ServerOf(ctx context.Context, account string) (v state.Server, left int, err error)
 	// Rows returns what is remembered of each message, in the order of UIDs.
 	Rows(ctx context.Context, account string) ([]state.Row, error)
 	// Deliveries returns what the sinks have done with one message.

@@ -67,6 +67,11 @@ type Plan struct {
 	Twins []state.Row
 }
 
+// wants reports whether messages are to be downloaded, or looked at.
+func (p *Plan) wants() bool {
+	return len(p.Probe)+len(p.Fetch)+len(p.Verify) > 0
+}
+
 // Listed is a message on the server and the key of its row.
 type Listed struct {
 	Num int
@@ -168,6 +173,9 @@ func (p *planner) byNumber(a, b int32) int {
 func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 	row := &p.rows[r]
 	p.claimed[r] = true
+	if e.Size == 0 { // the server was not asked, or does not tell
+		e.Size = row.Size
+	}
 	if row.Missing != 0 {
 		p.plan.Keep.Found = append(p.plan.Keep.Found, key)
 	}

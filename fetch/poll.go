@@ -66,11 +66,17 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 		return &PauseError{Account: a.Name, Until: until, Why: was.Pause}
 	}
 	unanswered, broken, err := a.settle(ctx, o)
+	var server *acquaintance
 	if err == nil {
+		server, err = a.recall(ctx, o)
+	}
+	if err == nil {
+		ahead := a.readAhead(ctx, o)
 		down := map[string]error{}
 		err = errors.Join(a.sessions(ctx, o, session{
-			Account: a, opts: o, summary: s, meter: meter, unanswered: unanswered, down: down,
+			Account: a, opts: o, summary: s, meter: meter, server: server, ahead: ahead, unanswered: unanswered, down: down,
 		}), broken)
+		ahead.stop()
 		for _, sink := range slices.Sorted(maps.Keys(down)) {
 			err = errors.Join(err, down[sink])
 		}
@@ -80,7 +86,7 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 	}
 	err = doubt(err, was)
 	s.Schedule = a.reschedule(was, s, err, o)
-	return errors.Join(err, a.save(ctx, o, s, err))
+	return errors.Join(err, a.save(ctx, o, s, server, err))
 }
 
 // maxCuts is how often a poll connects again after the connection died in the
@@ -94,9 +100,17 @@ func (a *Account) sessions(ctx context.Context, o *Options, next session) error 
 	var died error // how the last connection died, unless that was made good
 	for cuts := 0; ; {
 		s := next
+		next.ahead = nil // what it holds is as it was before
 		more, err := s.run(ctx)
 		_, cut := errors.AsType[*cutError](err)
+		misled := s.server.misled(err)
+		if misled {
+			s.server.doubt()
+		}
 		switch {
+		case misled && s.listing == nil && !o.draining():
+			o.report(Noticed{a.Name, fmt.Sprintf("%v; connecting again, to ask what the server can do now", err)})
+			died = err
 		case errors.Is(err, errSeam) && !next.singly && !o.draining():
 			// One command at a time, replies cannot get out of step.
 			o.report(Noticed{a.Name, fmt.Sprintf("%v; connecting again, without pipelining", err)})
@@ -149,7 +163,7 @@ func (a *Account) waitForLogin(ctx context.Context, o *Options, s *Summary) bool
 }
 
 // save records how the poll went, for status.
-func (a *Account) save(ctx context.Context, o *Options, s *Summary, err error) error {
+func (a *Account) save(ctx context.Context, o *Options, s *Summary, server *acquaintance, err error) error {
 	p := state.Poll{
 		Started: s.Started.Unix(), Ended: o.now().Unix(),
 		Result: Classify(err).String(), Hint: Hint(err),
@@ -160,6 +174,9 @@ func (a *Account) save(ctx context.Context, o *Options, s *Summary, err error) e
 		p.Error = err.Error()
 	} else if s.Refused > 0 {
 		p.Result = ClassRefused.String()
+	}
+	if server != nil {
+		p.Server = server.learned()
 	}
 	return o.State.SavePoll(context.WithoutCancel(ctx), a.Name, p)
 }
@@ -248,7 +265,7 @@ func (s *session) tooLarge() int {
 
 // dryRun does all that a poll does before it changes something.
 func (a *Account) dryRun(ctx context.Context, o *Options, sum *Summary) error {
-	s := &session{Account: a, opts: o, summary: sum}
+	s := &session{Account: a, opts: o, summary: sum, server: new(acquaintance)}
 	defer s.close()
 	if err := s.open(ctx); err != nil {
 		return err

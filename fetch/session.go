@@ -25,6 +25,8 @@ type session struct {
 	summary *Summary
 	meter   *Meter // of the poll
 
+	server  *acquaintance
+	ahead   *ahead // the rows, if they are read ahead
 	client  *pop3proto.Client
 	listing *pop3proto.Listing
 	rows    []state.Row
@@ -69,16 +71,12 @@ func (s *session) begin(ctx context.Context) error {
 		connected.State = &cs
 	}
 	s.opts.report(connected)
-	before, err := c.Capabilities(ctx)
-	if err != nil {
-		return s.broken(err)
-	}
-	choice := s.choose(c, before)
+	s.server.used = false
+	before, choice, err := s.loginAs(ctx)
 	if r := s.report; r != nil {
 		r.TLS, r.Greeting, r.Before, r.Choice = connected.State, c.Greeting(), before, choice
 	}
-	s.wantPause(before)
-	if err := s.login(ctx, c, before, choice); err != nil {
+	if err != nil {
 		s.summary.refused = pauseAsked(err)
 		return err
 	}
@@ -86,10 +84,11 @@ func (s *session) begin(ctx context.Context) error {
 	s.opts.report(LoggedIn{Account: s.Name, Mechanism: choice.Mechanism})
 	// RFC 2449 §3: what a server can do may depend on who asks. Gmail offers
 	// TOP and PIPELINING only now.
-	after, err := c.Capabilities(ctx)
+	after, err := s.server.after(ctx, c)
 	if err != nil {
 		return s.broken(err)
 	}
+	s.server.met(s.opts.now())
 	if r := s.report; r != nil {
 		r.After = after
 	}
@@ -107,7 +106,7 @@ func (s *session) close() {
 
 // quit leaves a server on which nothing was changed.
 func (s *session) quit(ctx context.Context) {
-	if err := s.client.Quit(ctx); err != nil {
+	if err := s.client.Leave(ctx); err != nil {
 		s.notice("QUIT: %v", err)
 	}
 }
@@ -119,15 +118,15 @@ func (s *session) broken(err error) error {
 
 // look lists the maildrop and makes the plan.
 func (s *session) look(ctx context.Context) error {
+	list := s.client.List
+	if s.server.left > shortListing {
+		list = s.client.ListUIDs
+	}
 	var err error
-	if s.listing, err = s.client.List(ctx); err != nil {
+	if s.listing, err = list(ctx); err != nil {
 		return s.broken(err)
 	}
-	s.summary.Listed = len(s.listing.Entries)
-	if s.listing.Odd > 0 {
-		s.notice("%d lines of the server's listing make no sense and were passed over", s.listing.Odd)
-	}
-	if s.rows, err = s.opts.State.Rows(ctx, s.Name); err != nil {
+	if s.rows, err = s.remembered(ctx); err != nil {
 		return err
 	}
 	pol := Policy{
@@ -137,8 +136,18 @@ func (s *session) look(ctx context.Context) error {
 	if pol.Limit == 0 {
 		pol.Limit = defaultSession
 	}
+	s.plan = MakePlan(s.listing.Entries, s.rows, nil, pol)
+	if !s.listing.Sized && (s.plan.wants() || s.listing.Count > len(s.listing.Entries)) {
+		if err := s.client.AddSizes(ctx, s.listing); err != nil {
+			return s.broken(err)
+		}
+		s.plan = MakePlan(s.listing.Entries, s.rows, nil, pol)
+	}
 	entries := s.listing.Entries
-	s.plan = MakePlan(entries, s.rows, nil, pol)
+	s.summary.Listed = len(entries)
+	if s.listing.Odd > 0 {
+		s.notice("%d lines of the server's listing make no sense and were passed over", s.listing.Odd)
+	}
 	if len(s.plan.Probe) == 0 {
 		return nil
 	}
@@ -160,6 +169,15 @@ func (s *session) look(ctx context.Context) error {
 	}
 	s.plan = MakePlan(entries, s.rows, headers, pol)
 	return nil
+}
+
+// remembered returns the rows of the account.
+func (s *session) remembered(ctx context.Context) ([]state.Row, error) {
+	if s.ahead == nil {
+		return s.opts.State.Rows(ctx, s.Name)
+	}
+	<-s.ahead.done
+	return s.ahead.rows, s.ahead.err
 }
 
 // probe asks for the headers of the messages that the plan cannot tell
@@ -345,6 +363,10 @@ func (s *session) finish(ctx context.Context) error {
 		if err != nil && !isReply(err) {
 			return s.broken(err)
 		}
+	}
+	if len(due) == 0 && s.plan.More == 0 {
+		s.quit(ctx)
+		return nil
 	}
 	if err := s.client.Quit(ctx); err != nil && len(due) == 0 {
 		return nil // nothing hung on it

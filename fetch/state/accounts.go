@@ -50,6 +50,7 @@ func (t *tx) forget(account string) error {
 		"DELETE FROM messages WHERE account = " + byName,
 		"DELETE FROM polls WHERE account = " + byName,
 		"DELETE FROM troubles WHERE account = " + byName,
+		"DELETE FROM servers WHERE account = " + byName,
 		"DELETE FROM accounts WHERE name = ?",
 	} {
 		if err := t.exec(query, account); err != nil {

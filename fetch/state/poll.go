@@ -9,8 +9,8 @@ import (
 // well over half a day.
 const keptPolls = 1000
 
-// SavePoll notes how a poll went, and its Schedule if it has one. The last 1000
-// of an account are kept.
+// SavePoll notes how a poll went, its Schedule if it has one, and what it
+// learned of the server. The last 1000 of an account are kept.
 func (s *Store) SavePoll(ctx context.Context, account string, p Poll) error {
 	return s.change(ctx, "note the poll", func(t *tx) error {
 		id, err := t.account(account)
@@ -25,6 +25,11 @@ func (s *Store) SavePoll(ctx context.Context, account string, p Poll) error {
 			id, p.Started, p.Ended, p.Result, p.Error, p.Hint, p.Fetched, p.Deleted, p.Listed, p.Bytes)
 		if err != nil {
 			return err
+		}
+		if p.Server != nil {
+			if err := t.learn(id, *p.Server); err != nil {
+				return err
+			}
 		}
 		if p.Error == "" {
 			if err := t.exec("UPDATE accounts SET last_success = ? WHERE id = ?", p.Ended, id); err != nil {

@@ -91,6 +91,15 @@ ALTER TABLE accounts ADD COLUMN refusals    INTEGER NOT NULL DEFAULT 0;
 -- For a person who asks what became of a message; 0 in rows that are older.
 ALTER TABLE messages ADD COLUMN seen INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE deliveries ADD COLUMN promised INTEGER NOT NULL DEFAULT 0;
+`, `
+-- What a server said it can do, lines of replies to CAPA, and to whom.
+CREATE TABLE servers (
+	account INTEGER PRIMARY KEY,
+	key     TEXT NOT NULL,
+	before  TEXT NOT NULL,
+	after   TEXT NOT NULL,
+	asked   INTEGER NOT NULL
+) STRICT;
 `}
 
 // checkSchema returns the version of the schema of the database at path. An

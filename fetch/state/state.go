@@ -170,6 +170,10 @@ type Poll struct {
 	// Schedule is what SavePoll notes for the next poll; nil leaves that as it
 	// is. Polls does not return it.
 	Schedule *Schedule
+	// Server is what was learned of the server, the zero Server that what is
+	// remembered does not hold; nil if nothing was. SavePoll remembers it,
+	// Polls does not return it.
+	Server *Server
 }
 
 // Status is the sum of what is remembered of an account.

@@ -1,0 +1,172 @@
+package fetch_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
+)
+
+// commands returns what the client has said since it was last asked.
+func (r *rig) commands() []string {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
+	defer cancel()
+	check(r.t, r.drop.Wait(ctx)) // nobody waits for the answer to a QUIT
+	all := r.drop.Log()
+	since := all[r.heard:]
+	r.heard = len(all)
+	return since
+}
+
+// A poll that finds nothing new takes two round trips behind the greeting: the
+// login, and the listing.
+func TestEmptyPoll(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	first := []string{"CAPA", "AUTH PLAIN ****", "CAPA", "STAT", "LIST", "UIDL", "QUIT"}
+	later := []string{"AUTH PLAIN ****", "STAT", "LIST", "UIDL", "QUIT"}
+	for i, want := range [][]string{first, later, later} {
+		r.succeed()
+		if got := r.commands(); !slices.Equal(got, want) {
+			t.Errorf("poll %d: %q, want %q", i+1, got, want)
+		}
+	}
+	before := r.drop.RoundTrips()
+	r.succeed()
+	r.commands()
+	if trips := r.drop.RoundTrips() - before; trips != 2 { // behind the login, and behind the listing
+		t.Errorf("%d waits after the login, want 2", trips)
+	}
+	// A day later the server is asked again.
+	r.later(25 * time.Hour)
+	r.succeed()
+	if got := r.commands(); !slices.Equal(got, first) {
+		t.Errorf("a day later: %q", got)
+	}
+	// Somebody else is somebody else.
+	r.account.User = "bob"
+	r.drop, r.heard = r.server.Account("bob", secret), 0
+	r.succeed()
+	if got := r.commands(); !slices.Equal(got, first) {
+		t.Errorf("as another user: %q", got)
+	}
+}
+
+// Where much is kept, sizes are asked for once something is new.
+func TestSizesLater(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.account.Keep = fetch.Keep{Forever: true}
+	r.account.MaxSize = 100_000
+	want := r.fill(600)
+	r.drop.Add("large", []byte("Subject: large\n\n"+strings.Repeat("x\n", 100_000)))
+	r.poll()
+	r.commands()
+	s := r.poll()
+	if got := r.commands(); slices.Contains(got, "LIST") || s.TooLarge != 1 || s.Fetched != 0 {
+		t.Errorf("nothing new, %d too large: %q", s.TooLarge, got)
+	}
+	r.drop.Add("new", []byte("Subject: new\n\nnew\n"))
+	r.drop.Add("larger", []byte("Subject: larger\n\n"+strings.Repeat("xy\n", 100_000)))
+	s = r.poll()
+	if got := r.commands(); !slices.Contains(got, "LIST") || s.TooLarge != 2 || s.Fetched != 1 {
+		t.Errorf("fetched %d, %d too large: %q", s.Fetched, s.TooLarge, got)
+	}
+	r.expect(append(want, "Subject: new\n\nnew\n")...)
+	if planned := eventsOf[fetch.Planned](r); planned[len(planned)-1].FetchOctets == 0 {
+		t.Error("the size of what is new is not known")
+	}
+}
+
+// endWith answers with a line and hangs up.
+func endWith(line string) io.Reader {
+	return io.MultiReader(strings.NewReader(line+"\r\n"), iotest.ErrReader(pop3test.HangUp))
+}
+
+// What was remembered of a server never stands in the way when the server has
+// changed.
+func TestServerChanges(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		now    pop3test.Behaviour
+		faults func() []pop3test.Fault
+	}{
+		{name: "a mechanism has gone", now: pop3test.Behaviour{Mechanisms: []string{"SCRAM-SHA-256"}}},
+		{name: "a mechanism has gone, and the server hangs up", now: pop3test.Behaviour{Mechanisms: []string{"SCRAM-SHA-256"}},
+			faults: func() []pop3test.Fault {
+				return []pop3test.Fault{pop3test.On("AUTH", func(x *pop3test.Exchange) { x.Reply = endWith("-ERR what?") }).
+					When(func(x *pop3test.Exchange) bool { return strings.HasPrefix(x.Args, "PLAIN") })}
+			}},
+		{name: "all mechanisms have gone", now: pop3test.Behaviour{Without: []string{"AUTH"}}},
+		{name: "pipelined commands end the session", now: pop3test.Behaviour{Without: []string{"PIPELINING"}},
+			faults: func() []pop3test.Fault {
+				asked := false // for what it can do
+				return []pop3test.Fault{
+					pop3test.On("CAPA", func(x *pop3test.Exchange) { asked = true; x.Act() }),
+					pop3test.Ignore("STAT", pop3test.HangUp).When(func(*pop3test.Exchange) bool { return !asked }),
+				}
+			}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := newRig(t, pop3test.Behaviour{})
+			r.succeed()
+			known := r.account.Server
+			test.now.LockWait = time.Minute
+			other := pop3test.New(pop3test.Options{Behaviour: test.now})
+			if test.faults != nil {
+				other.Order(test.faults()...)
+			}
+			check(t, other.Start())
+			defer other.Close()
+			r.use(other)
+			r.account.Server, r.heard = known, 0
+			r.account.Server.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, network, other.Addr())
+			}
+			want := r.fill(3)
+			r.succeed()
+			r.expect(want...)
+			r.commands()
+			r.succeed()
+			if got := r.commands(); slices.Contains(got, "CAPA") {
+				t.Errorf("what it can do now is not remembered: %q", got)
+			}
+		})
+	}
+}
+
+// A wrong password is tried no oftener than it must, and the reason is told.
+func TestPasswordChanges(t *testing.T) {
+	for _, hangsUp := range []bool{false, true} {
+		r := newRig(t, pop3test.Behaviour{})
+		r.succeed()
+		tries := 0
+		r.server.Order(pop3test.On("AUTH", func(x *pop3test.Exchange) {
+			tries++
+			if x.Reply = strings.NewReader("-ERR [AUTH] wrong password\r\n"); hangsUp {
+				x.Reply = endWith("-ERR [AUTH] wrong password")
+			}
+		}))
+		most := 0
+		for i := range 3 {
+			// Once the server is asked again, since it may have changed.
+			if most++; i == 0 && hangsUp {
+				most++
+			}
+			if s := r.poll(); s.Class != fetch.ClassOperator || !strings.Contains(s.Err.Error(), "wrong password") {
+				t.Errorf("%v: %v", s.Class, s.Err)
+			}
+			if tries != most {
+				t.Errorf("poll %d: %d logins, want %d", i+1, tries, most)
+			}
+		}
+		r.server.ClearFaults()
+		r.succeed()
+	}
+}
