@@ -38,7 +38,7 @@ type Report struct {
 // is filled as far as it came even if an error ends it.
 func (a *Account) Check(ctx context.Context, o Options) (Report, error) {
 	var r Report
-	s := &session{Account: a, opts: &o, summary: new(Summary), server: new(acquaintance), report: &r}
+	s := &session{Account: a, opts: &o, summary: new(Summary), report: &r}
 	defer s.close()
 	err := s.open(ctx)
 	// After it, for Preconnect may have to open the way to a name server. Behind

@@ -265,7 +265,7 @@ func (s *session) tooLarge() int {
 
 // dryRun does all that a poll does before it changes something.
 func (a *Account) dryRun(ctx context.Context, o *Options, sum *Summary) error {
-	s := &session{Account: a, opts: o, summary: sum, server: new(acquaintance)}
+	s := &session{Account: a, opts: o, summary: sum}
 	defer s.close()
 	if err := s.open(ctx); err != nil {
 		return err

@@ -71,6 +71,9 @@ func (s *session) begin(ctx context.Context) error {
 		connected.State = &cs
 	}
 	s.opts.report(connected)
+	if s.server == nil { // whoever only looks is to see the server as it is
+		s.server = new(acquaintance)
+	}
 	s.server.used = false
 	before, choice, err := s.loginAs(ctx)
 	if r := s.report; r != nil {
