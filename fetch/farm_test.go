@@ -19,9 +19,10 @@ import (
 // sockets would stop. Their maildrops are empty; what they note is who came
 // when.
 type farm struct {
-	t     *testing.T
-	hosts map[string]*farmHost
-	users map[string]*farmUser
+	serving sync.WaitGroup // sessions
+	t       *testing.T
+	hosts   map[string]*farmHost
+	users   map[string]*farmUser
 
 	mu sync.Mutex
 	// open counts the connections, of which there were most at once.
@@ -102,10 +103,10 @@ func (f *farm) dial(ctx context.Context, h *farmHost) (net.Conn, error) {
 		}
 	}
 	ours, theirs := net.Pipe()
-	go func() {
+	f.serving.Go(func() {
 		defer theirs.Close()
 		f.serve(theirs, h)
-	}()
+	})
 	return &farmConn{ours, hungUp}, nil
 }
 
@@ -197,7 +198,8 @@ func (f *farm) logins(name string) (all []time.Time) {
 	return all
 }
 
-// run polls until stop is called, which returns when all polls have ended.
+// run polls until stop is called, which returns when all polls have ended, and
+// the servers have noticed.
 func (f *farm) run(s fetch.Setup) (orders chan<- fetch.Order, stop func()) {
 	drain, ended := make(chan struct{}), make(chan struct{})
 	s.Options.Drain = drain
@@ -206,7 +208,7 @@ func (f *farm) run(s fetch.Setup) (orders chan<- fetch.Order, stop func()) {
 		defer close(ended)
 		fetch.Run(f.t.Context(), s, taken, nil)
 	}()
-	return taken, func() { close(drain); <-ended }
+	return taken, func() { close(drain); <-ended; f.serving.Wait() }
 }
 
 // memory is a fetch.State that remembers schedules, and who is being polled.

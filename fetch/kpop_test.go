@@ -57,6 +57,7 @@ func TestKPOP(t *testing.T) {
 			"is this where the provider has KPOP? protocol: pop3 is for a server without Kerberos"},
 	} {
 		account, server, options := *r.account, *s, *s.KPOP
+		r.account.Name = "new" // has never worked
 		c.spoil()
 		sum := r.poll()
 		if sum.Class != c.class || fetch.Hint(sum.Err) != c.hint {
