@@ -48,6 +48,9 @@ demo: build ## fetch mail from a throwaway server on loopback
 
 install: build ## install into DESTDIR/PREFIX
 	install -D -m 755 mailhaul $(DESTDIR)$(PREFIX)/bin/mailhaul
+	install -D -m 644 cmd/mailhaul/completions/bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/mailhaul
+	install -D -m 644 cmd/mailhaul/completions/zsh $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_mailhaul
+	install -D -m 644 cmd/mailhaul/completions/fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/mailhaul.fish
 
 clean: ## remove what was built
 	rm -f mailhaul

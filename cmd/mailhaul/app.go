@@ -21,7 +21,19 @@ func newApp(std stdio) *cli.App {
 		ErrWriter:   std.err,
 		HideVersion: true,
 		Flags:       []cli.Flag{&cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true}},
-		Commands:    []*cli.Command{initCommand(std), fetchCommand(std), daemonCommand(std), checkCommand(std), statusCommand(std), explainCommand(std), stateCommand(std), loginCommand(std), demoCommand(std)},
+		Commands: []*cli.Command{
+			initCommand(std),
+			fetchCommand(std),
+			daemonCommand(std),
+			checkCommand(std),
+			statusCommand(std),
+			explainCommand(std),
+			stateCommand(std),
+			loginCommand(std),
+			demoCommand(std),
+			completionCommand(std),
+			completeCommand(std),
+		},
 		Action: func(c *cli.Context) error {
 			switch {
 			case c.Bool("version"):

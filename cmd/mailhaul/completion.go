@@ -1,0 +1,236 @@
+package main
+
+import (
+	"embed"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+)
+
+// completions are the scripts by which shells ask mailhaul complete, by the
+// names of the shells.
+//
+//go:embed completions
+var completions embed.FS
+
+var shells = []string{"bash", "zsh", "fish"}
+
+func completionCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:      "completion",
+		Usage:     "print a script that completes commands, options and accounts in a shell",
+		ArgsUsage: "SHELL",
+		Description: "SHELL is bash, zsh or fish. make install puts the scripts where the shells look for\n" +
+			"them. To try one: source <(mailhaul completion bash)",
+		OnUsageError: badFlag,
+		Action: func(c *cli.Context) error {
+			if c.NArg() != 1 || !slices.Contains(shells, c.Args().First()) {
+				return usagef("mailhaul completion bash", "mailhaul completion takes one of %s", strings.Join(shells, ", "))
+			}
+			script, err := completions.ReadFile("completions/" + c.Args().First())
+			if err != nil {
+				return err
+			}
+			_, err = std.out.Write(script)
+			return err
+		},
+	}
+}
+
+// askedByShell is the command by which the scripts ask. The cli package has
+// something of the kind, which knows neither what follows an option nor
+// arguments in any order.
+const askedByShell = "__complete"
+
+// completeCommand prints what the last of its arguments may be, one a line: a
+// word, a tab, and what it means. It never complains: who presses Tab wants no
+// lecture.
+func completeCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:            askedByShell,
+		Hidden:          true,
+		SkipFlagParsing: true,
+		Action: func(c *cli.Context) error {
+			words := c.Args().Slice()
+			if len(words) < 2 { // the first is --
+				return nil
+			}
+			writeCompletions(std.out, completeLine(newApp(std), words[1:]))
+			return nil
+		},
+	}
+}
+
+// completion is a word that may stand on a command line, and what it means.
+type completion struct{ word, meaning string }
+
+// anyFile stands for the names of all files, which the shell knows best.
+var anyFile = completion{word: ":files"}
+
+func writeCompletions(out io.Writer, all []completion) {
+	for _, c := range all {
+		fmt.Fprintf(out, "%s\t%s\n", c.word, c.meaning)
+	}
+}
+
+// commandLine is what was typed before the word that is to be completed.
+type commandLine struct {
+	app         *cli.App
+	command     *cli.Command // nil before the first
+	config      string       // the value of --config
+	option      string       // that the word is the value of, or ""
+	args        []string
+	optionsDone bool // after --
+}
+
+// completeLine returns what the last of words may be.
+func completeLine(app *cli.App, words []string) []completion {
+	l := commandLine{app: app}
+	last := len(words) - 1
+	for _, w := range words[:last] {
+		l.take(w)
+	}
+	return slices.DeleteFunc(l.candidates(words[last]), func(c completion) bool {
+		return c != anyFile && !strings.HasPrefix(c.word, words[last])
+	})
+}
+
+func (l *commandLine) commands() []*cli.Command {
+	switch {
+	case len(l.args) > 0:
+		return nil
+	case l.command == nil:
+		return l.app.Commands
+	}
+	return l.command.Subcommands
+}
+
+func (l *commandLine) flags() []cli.Flag {
+	if l.command == nil {
+		return l.app.Flags
+	}
+	return l.command.Flags
+}
+
+// take takes in a word.
+func (l *commandLine) take(w string) {
+	name, value, both := strings.Cut(w, "=")
+	switch {
+	case l.option != "":
+		l.set(l.option, w)
+		l.option = ""
+	case l.optionsDone || !strings.HasPrefix(w, "-"):
+		if w == "help" && l.command == nil {
+			return // the names of commands follow it, too
+		}
+		i := slices.IndexFunc(l.commands(), func(c *cli.Command) bool { return c.HasName(w) })
+		if i < 0 {
+			l.args = append(l.args, w)
+			return
+		}
+		l.command = l.commands()[i]
+	case w == "--":
+		l.optionsDone = true
+	case both:
+		l.set(name, value)
+	case takesValue(l.flags(), w):
+		l.option = w
+	}
+}
+
+func (l *commandLine) set(option, value string) {
+	if name := strings.TrimLeft(option, "-"); name == "config" || name == "c" {
+		l.config = value
+	}
+}
+
+// optionValues are the values of options that are no files.
+var optionValues = map[string][]string{"log-format": {"auto", "text", "json"}}
+
+// candidates returns what the next word may be, if it begins like typed.
+func (l *commandLine) candidates(typed string) []completion {
+	if l.option != "" {
+		if values := optionValues[strings.TrimLeft(l.option, "-")]; values != nil {
+			return words(values)
+		}
+		return []completion{anyFile}
+	}
+	if strings.HasPrefix(typed, "-") && !l.optionsDone {
+		return l.optionNames()
+	}
+	var all []completion
+	for _, c := range l.commands() {
+		if !c.Hidden {
+			all = append(all, completion{c.Name, c.Usage})
+		}
+	}
+	if l.command == nil && len(l.args) > 0 {
+		return nil // there is no such command
+	} else if l.command == nil {
+		return append(all, completion{"help", "tell how to use mailhaul, or one of its commands"})
+	}
+	return append(all, l.arguments()...)
+}
+
+func (l *commandLine) optionNames() []completion {
+	all := []completion{{"--help", "tell how to use it"}}
+	for _, f := range l.flags() {
+		doc, ok := f.(cli.DocGenerationFlag)
+		if visible, can := f.(cli.VisibleFlag); !ok || can && !visible.IsVisible() {
+			continue
+		}
+		for _, name := range f.Names() {
+			dashes := "--"
+			if len(name) == 1 {
+				dashes = "-"
+			}
+			all = append(all, completion{dashes + name, strings.ReplaceAll(doc.GetUsage(), "`", "")})
+		}
+	}
+	return all
+}
+
+// arguments returns what the command takes next, by what its help calls it.
+func (l *commandLine) arguments() []completion {
+	places := strings.Fields(l.command.ArgsUsage)
+	at := len(l.args)
+	if n := len(places); at >= n {
+		if n == 0 || !strings.Contains(places[n-1], "…") {
+			return nil
+		}
+		at = n - 1
+	}
+	cfg := &config.Config{}
+	if c, err := loadConfig(l.config); err == nil {
+		cfg = c
+	}
+	var all []completion
+	switch strings.Trim(places[at], "[]…") {
+	case "FILE":
+		return []completion{anyFile}
+	case "SHELL":
+		all = words(shells)
+	case "ACCOUNT", "NEW":
+		for _, a := range cfg.Accounts {
+			all = append(all, completion{a.Name, a.User + " at " + a.Host})
+		}
+	case "NAME":
+		for _, g := range granteesOf(cfg) {
+			all = append(all, completion{g.name, g.User})
+		}
+	}
+	return slices.DeleteFunc(all, func(c completion) bool { return slices.Contains(l.args, c.word) })
+}
+
+func words(all []string) []completion {
+	var cs []completion
+	for _, w := range all {
+		cs = append(cs, completion{word: w})
+	}
+	return cs
+}

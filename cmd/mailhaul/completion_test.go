@@ -1,0 +1,123 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/ttytest"
+)
+
+const completionConfig = `
+sinks: { home: { maildir: Maildir }, cloud: { imap: imap.example.org, user: me, oauth: google } }
+oauth: { google: { client_id: x } }
+defaults: { deliver: home, server: pop.example.com, user: me, password_env: X }
+accounts: { work: {}, window: {}, home: {} }
+`
+
+// completionFile writes a configuration, and makes it the one that is found.
+func completionFile(t *testing.T) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(path, []byte(completionConfig), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestCompletion(t *testing.T) {
+	path := completionFile(t)
+	t.Setenv("MAILHAUL_CONFIG", path)
+	for line, want := range map[string]string{
+		"fe":                              "fetch",
+		"sta":                             "status state",
+		"help fe":                         "fetch",
+		"state ":                          "list forget adopt rename export import",
+		"state f":                         "forget",
+		"__c":                             "",
+		"nonsense ":                       "",
+		"fetch ":                          "work window home",
+		"fetch w":                         "work window",
+		"fetch work ":                     "window home",
+		"fetch -- w":                      "work window",
+		"fetch -- -":                      "",
+		"fetch --dr":                      "--dry-run",
+		"fetch work --dr":                 "--dry-run",
+		"fetch --he":                      "--help",
+		"fetch --log-format ":             "auto text json",
+		"fetch --log-format j":            "json",
+		"fetch --log-format json h":       "home",
+		"fetch --config ":                 ":files",
+		"fetch -c missing ":               "",
+		"fetch -c " + path + " h":         "home",
+		"fetch --config=" + path + " h":   "home",
+		"state forget -y w":               "work window",
+		"state forget work ":              "",
+		"state rename work w":             "window",
+		"state import ":                   ":files",
+		"state adopt work ":               "",
+		"explain w":                       "work window",
+		"login ":                          "cloud",
+		"completion z":                    "zsh",
+		"state export work window --conf": "--config",
+	} {
+		t.Setenv("MAILHAUL_CONFIG", path)
+		var got []string
+		for _, c := range completeLine(newApp(stdio{}), strings.Split(line, " ")) {
+			got = append(got, c.word)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%q is completed by %q, want %s", line, got, want)
+		}
+	}
+	if err := os.WriteFile(path, []byte("accounts: ["), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := completeLine(newApp(stdio{}), []string{"fetch", ""}); len(got) != 0 {
+		t.Errorf("a broken configuration has the accounts %v", got)
+	}
+}
+
+// Each shell completes what is typed at a terminal.
+func TestCompletionInShells(t *testing.T) {
+	path := completionFile(t)
+	for _, shell := range []struct {
+		name  string
+		start []string // its arguments
+		setUp string   // what is typed first
+	}{
+		{"bash", []string{"--norc", "--noprofile", "-i"}, "source <(mailhaul completion bash); complete -p mailhaul"},
+		{"zsh", []string{"-f", "-i"}, "autoload -U compinit; compinit -u -D; source <(mailhaul completion zsh); print ${_comps[mailhaul]}"},
+		{"fish", []string{"--no-config", "-i"}, "mailhaul completion fish | source; complete -c mailhaul"},
+	} {
+		t.Run(shell.name, func(t *testing.T) {
+			t.Parallel()
+			if _, err := exec.LookPath(shell.name); err != nil {
+				if os.Getenv("MAILHAUL_REQUIRE_SERVERS") != "" {
+					t.Fatalf("%s is not installed; .ci/deps installs it", shell.name)
+				}
+				t.Skipf("NOT TESTED: %s is not installed; .ci/deps installs it", shell.name)
+			}
+			cmd := exec.Command(shell.name, shell.start...)
+			cmd.Dir = filepath.Dir(path)
+			cmd.Env = append(os.Environ(), "MAILHAUL_CONFIG="+path, "HOME="+filepath.Dir(path), "PS1=> ", "XDG_CONFIG_HOME=", "XDG_DATA_HOME=")
+			term := ttytest.Start(t, cmd, 100, 30)
+			term.Type(shell.setUp + "\r")
+			term.Await("_mailhaul")
+			for _, step := range []struct{ typed, want string }{
+				{"mailhaul exp\t", "mailhaul explain"},
+				{"--js\t", "mailhaul explain --json"},
+				{"hom\t", "mailhaul explain --json home"},
+				{"x --config confi\t", "mailhaul explain --json home x --config config.yaml"},
+				{"\r", `"phase": "unknown"`},
+			} {
+				term.Type(step.typed)
+				term.Await(step.want)
+			}
+			term.Type("exit\r")
+			term.Exit()
+		})
+	}
+}
