@@ -23,8 +23,8 @@ func pause(tries int) time.Duration {
 }
 
 const (
-	// defaultEvery is how often an account is polled.
-	defaultEvery = 5 * time.Minute
+	// DefaultEvery is how often an account is polled that does not say.
+	DefaultEvery = 5 * time.Minute
 	// longestBackoff is the longest time between two polls that fail, unless
 	// the account is polled less often anyway; longestForPerson is that of
 	// polls that will fail until a person has done something. Some providers
@@ -63,7 +63,7 @@ func (a *Account) every() time.Duration {
 	if a.Every > 0 {
 		return a.Every
 	}
-	return defaultEvery
+	return DefaultEvery
 }
 
 // doubled returns d doubled n times, at most longest.

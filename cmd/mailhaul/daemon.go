@@ -27,6 +27,7 @@ func daemonCommand(std stdio) *cli.Command {
 		Flags: []cli.Flag{
 			configFlag(),
 			&cli.StringFlag{Name: "log-format", Value: "auto", Usage: "report in `FORMAT`: text, json, or auto, which is text on a terminal"},
+			traceFlag(),
 			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "report each poll, each step and each message", DisableDefaultText: true},
 		},
 		OnUsageError: badFlag,
@@ -35,7 +36,7 @@ func daemonCommand(std stdio) *cli.Command {
 				return err
 			}
 			return runDaemon(c.Context, std, fetchOptions{
-				config: c.String("config"), logFormat: c.String("log-format"), verbose: c.Bool("verbose"),
+				config: c.String("config"), logFormat: c.String("log-format"), trace: c.String("trace"), verbose: c.Bool("verbose"),
 			})
 		},
 	}
@@ -49,7 +50,10 @@ type daemon struct {
 	out      *calmReporter
 	orders   chan fetch.Order
 	watchers []watcher
-	cfg      *config.Config // in force
+	traced   *trace
+	// In force.
+	cfg      *config.Config
+	accounts []*fetch.Account
 	// closing are the wirings that are not closed yet. One that was replaced
 	// is closed when the last poll that uses it has ended.
 	closing sync.WaitGroup
@@ -71,8 +75,13 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 		return err
 	}
 	defer lease.Release()
+	traced, err := openTrace(o.trace)
+	if err != nil {
+		return err
+	}
+	defer traced.close(std)
 	d := &daemon{
-		std: std, opts: o, store: store, orders: make(chan fetch.Order),
+		std: std, opts: o, store: store, traced: traced, orders: make(chan fetch.Order),
 		out: &calmReporter{verbose: o.verbose, last: map[string]outlook{}},
 	}
 	setup, err := d.adopt(cfg)
@@ -81,17 +90,18 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 	}
 	signals := daemonSignals()
 	defer signals.stop()
+	defer d.watch(ctx)()
 
 	ctx, hangUp := context.WithCancel(ctx)
 	defer hangUp()
 	drain, ended := make(chan struct{}), make(chan struct{})
 	setup.Options.Drain = drain
+	d.tell(func(w watcher) { w.ready(d.cfg, d.accounts) })
 	go func() {
 		defer close(ended)
 		fetch.Run(ctx, setup, d.orders, d.turn)
 	}()
 	d.out.note(fmt.Sprintf("polling %s", count(len(cfg.Accounts), "account")))
-	d.tell(func(w watcher) { w.ready(d.cfg) })
 
 	for running := true; running; {
 		select {
@@ -134,10 +144,11 @@ func (d *daemon) adopt(cfg *config.Config) (fetch.Setup, error) {
 	}
 	d.closing.Add(1)
 	old := d.cfg
-	d.cfg = cfg
+	d.cfg, d.accounts = cfg, w.accounts(cfg.Accounts)
+	d.traced.follow(d.accounts...)
 	return fetch.Setup{
 		Scheduler: fetch.Scheduler{Parallel: cfg.Parallel, PerHost: cfg.PerHost},
-		Accounts:  w.accounts(cfg.Accounts),
+		Accounts:  d.accounts,
 		Options: fetch.Options{
 			State: d.store, Sinks: w.sinks, Scratch: cfg.State, Host: w.host, Observer: d.observe,
 		},
@@ -163,7 +174,7 @@ func (d *daemon) order(ctx context.Context, o fetch.Order) {
 // reload reads the configuration again. One that is wrong changes nothing.
 func (d *daemon) reload(ctx context.Context) {
 	d.tell(watcher.reloading)
-	defer d.tell(func(w watcher) { w.ready(d.cfg) })
+	defer d.tell(func(w watcher) { w.ready(d.cfg, d.accounts) })
 	cfg, err := loadConfig(d.opts.config)
 	if err == nil && cfg.State != d.cfg.State {
 		err = fmt.Errorf("%s: state is another folder now, which takes a new start", cfg.Path)

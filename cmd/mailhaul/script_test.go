@@ -59,6 +59,8 @@ func TestScripts(t *testing.T) {
 			"reached":       reached,
 			"appears":       appears,
 			"private":       private,
+			"page":          page,
+			"manager":       manager,
 			"release":       release,
 			"order":         order,
 			"signal":        sendSignal,

@@ -11,48 +11,95 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// teller is a reporter that finds out what is news, passes it on to the notify
-// command, and remembers that somebody was told of it. If it is quiet, then
-// urgent news is all that it reports.
-type teller struct {
-	serial
-	to    reporter
-	quiet bool
-	dry   bool // tell, but remember nothing and run nothing
-	watch *notify.Watch
+// desk passes news on to the notify command, and remembers what was told.
+type desk struct {
 	store *state.Store
-	queue *notify.Queue // nil without a notify command
+	note  func(text string)
+	queue *notify.Queue // nil without a command
 }
 
 // notifyGrace is how long a run that has ended waits for the notify command.
 const notifyGrace = time.Minute
 
-// newTeller returns out as it is if nobody wants to know what is news. Close
+// newDesk makes a desk for accounts; an empty argv is no command.
+func newDesk(ctx context.Context, store *state.Store, argv []string, accounts []*fetch.Account, note func(string)) *desk {
+	d := &desk{store: store, note: note}
+	if len(argv) == 0 {
+		return d
+	}
+	servers := map[string]string{}
+	for _, a := range accounts {
+		servers[a.Name] = a.Server.Addr()
+	}
+	command := notify.Command{Argv: argv, Server: func(account string) string { return servers[account] }}
+	d.queue = notify.NewQueue(ctx, command.Run, d.told)
+	return d
+}
+
+// close waits for the command, but not for long.
+func (d *desk) close(ctx context.Context) {
+	if d == nil || d.queue == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, notifyGrace)
+	defer cancel()
+	d.queue.Close(ctx)
+}
+
+func (d *desk) add(n notify.News) {
+	if d.queue != nil {
+		d.queue.Add(n)
+	} else {
+		d.told(n, nil)
+	}
+}
+
+// told remembers that news was told. The command had its chance even if it
+// failed: trying again at each poll would only repeat that.
+func (d *desk) told(n notify.News, err error) {
+	if err != nil {
+		d.note(fmt.Sprintf("the notify command could not tell that %s: %v", n, err))
+	}
+	if !n.Remember {
+		return
+	}
+	if err := d.store.SaveTrouble(context.Background(), n.Summary.Account, n.Trouble); err != nil {
+		d.note(fmt.Sprintf("cannot remember what was told of %s: %v", n.Summary.Account, err))
+	}
+}
+
+// teller is a reporter that finds out what is news, and has a desk pass it on.
+// If it is quiet, then urgent news is all that it reports.
+type teller struct {
+	serial
+	to    reporter
+	quiet bool
+	watch *notify.Watch
+	desk  *desk // nil in a dry run, of which nobody is told
+}
+
+// newTeller returns out as it is if nobody wants to know what is news. close
 // ends it.
 func newTeller(ctx context.Context, out reporter, store *state.Store, cfg *config.Config, accounts []*fetch.Account, quiet, dry bool) (_ reporter, close func(), err error) {
 	if !quiet && (cfg.Notify == nil || dry) {
 		return out, func() {}, nil
 	}
-	servers := map[string]string{}
-	var names []string
-	for _, a := range accounts {
-		names = append(names, a.Name)
-		servers[a.Name] = a.Server.Addr()
-	}
-	t := &teller{to: out, quiet: quiet, dry: dry, store: store}
-	if t.watch, err = notify.NewWatch(ctx, store, names, time.Now); err != nil {
+	t := &teller{to: out, quiet: quiet}
+	if t.watch, err = notify.NewWatch(ctx, store, namesOf(accounts), time.Now); err != nil {
 		return nil, nil, err
 	}
-	if cfg.Notify == nil || dry {
-		return t, func() {}, nil
+	if !dry {
+		t.desk = newDesk(ctx, store, cfg.Notify, accounts, out.note)
 	}
-	command := notify.Command{Argv: cfg.Notify, Server: func(account string) string { return servers[account] }}
-	t.queue = notify.NewQueue(ctx, command.Run, t.told)
-	return t, func() {
-		grace, cancel := context.WithTimeout(ctx, notifyGrace)
-		defer cancel()
-		t.queue.Close(grace)
-	}, nil
+	return t, func() { t.desk.close(ctx) }, nil
+}
+
+func namesOf(accounts []*fetch.Account) []string {
+	names := make([]string, len(accounts))
+	for i, a := range accounts {
+		names[i] = a.Name
+	}
+	return names
 }
 
 func (t *teller) observe(e fetch.Event) {
@@ -64,12 +111,8 @@ func (t *teller) observe(e fetch.Event) {
 		t.speak(e, all)
 	}
 	for _, n := range all {
-		switch {
-		case t.dry:
-		case t.queue != nil:
-			t.queue.Add(n)
-		default:
-			t.told(n, nil)
+		if t.desk != nil {
+			t.desk.add(n)
 		}
 	}
 }
@@ -92,20 +135,6 @@ func (t *teller) speak(finished fetch.Event, all []notify.News) {
 			t.to.observe(finished)
 		}
 	})
-}
-
-// told remembers that news was told. The command had its chance even if it
-// failed: trying again at each poll would only repeat that.
-func (t *teller) told(n notify.News, err error) {
-	if err != nil {
-		t.to.note(fmt.Sprintf("the notify command could not tell that %s: %v", n, err))
-	}
-	if !n.Remember {
-		return
-	}
-	if err := t.store.SaveTrouble(context.Background(), n.Summary.Account, n.Trouble); err != nil {
-		t.to.note(fmt.Sprintf("cannot remember what was told of %s: %v", n.Summary.Account, err))
-	}
 }
 
 // note says nothing if quiet: who asked for that and pressed ^C knows.

@@ -11,7 +11,7 @@ import (
 type watcher interface {
 	// ready tells that the daemon polls by a configuration, after its start
 	// and after each reload, whether that was refused or not.
-	ready(*config.Config)
+	ready(*config.Config, []*fetch.Account)
 	// reloading tells that the configuration is being read again.
 	reloading()
 	// stopping tells that the daemon is about to end.
@@ -33,6 +33,7 @@ func (d *daemon) turn(t fetch.Turn) { d.tell(func(w watcher) { w.turn(t) }) }
 
 // observe is the fetch.Observer of all polls.
 func (d *daemon) observe(e fetch.Event) {
+	d.traced.observe(e)
 	d.out.observe(e)
 	d.tell(func(w watcher) { w.observe(e) })
 }

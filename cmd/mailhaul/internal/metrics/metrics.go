@@ -17,7 +17,7 @@ import (
 type Build struct{ Version, Commit, Go string }
 
 // results are the values of the label result: the classes of polls, and
-// skipped for those that another process was about.
+// skipped for those that did not begin.
 var results = []string{
 	fetch.ClassFine.String(), fetch.ClassRefused.String(), fetch.ClassRetry.String(),
 	fetch.ClassOperator.String(), fetch.ClassMachine.String(), skipped,
@@ -54,7 +54,7 @@ func New(b Build) *Metrics {
 		return v
 	}
 	m.polls = counter("mailhaul_polls_total",
-		"Polls by result: fine; refused (some messages stay on the server); retry, operator (a person is needed) and machine are failures; skipped (another process was polling).", "result")
+		"Polls by result: fine; refused (some messages stay on the server); retry, operator (a person is needed) and machine are failures; skipped (another process was polling, or the server wants a pause).", "result")
 	m.messages = counter("mailhaul_fetched_messages_total", "Messages that are safe in their sinks.")
 	m.octets = counter("mailhaul_fetched_bytes_total", "Size of those messages, as the server sent them.")
 	m.deleted = counter("mailhaul_deleted_messages_total", "Messages whose deletion the server confirmed.")

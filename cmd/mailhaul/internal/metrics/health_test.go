@@ -1,0 +1,103 @@
+package metrics_test
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/metrics"
+	"github.com/mailhaul/mailhaul/fetch"
+)
+
+// get returns the status and the body of a page.
+func get(t *testing.T, s *metrics.Server, path string) (int, string) {
+	t.Helper()
+	resp, err := http.Get("http://" + s.Addr() + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, strings.TrimSpace(string(body))
+}
+
+func TestServer(t *testing.T) {
+	now := at(0)
+	h := metrics.NewHealth(func() time.Time { return now })
+	m := metrics.New(build)
+	m.AddProcess()
+	m.SetAccounts([]string{"ada", "grace"})
+	s, err := metrics.Listen(t.Context(), "127.0.0.1:0", m, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	health := func(code int, want string) {
+		t.Helper()
+		if got, body := get(t, s, "/healthz"); got != code || body != want {
+			t.Errorf("%v: %d %s, want %d %s", now.Sub(at(0)), got, body, code, want)
+		}
+	}
+	observe := func(e fetch.Event) { m.Observe(e); h.Observe(e) }
+	every := map[string]time.Duration{"ada": time.Minute, "grace": time.Hour}
+	h.SetAccounts(every, map[string]time.Time{"ada": at(-1_000_000)})
+
+	// Who was away for long has time to poll; a minute's interval is no
+	// reason to cry after three.
+	health(200, `{"status":"ok","accounts":2,"stale":[]}`)
+	now = at(1800)
+	h.Turn()
+	health(200, `{"status":"ok","accounts":2,"stale":[]}`)
+	now = at(1801)
+	health(503, `{"status":"stale","accounts":2,"stale":[{"account":"ada","last_success":"2023-11-03T08:26:40Z","seconds":1801,"limit_seconds":1800}]}`)
+
+	// Mail that comes in is progress, failure is not.
+	observe(fetch.Landed{Account: "ada"})
+	health(200, `{"status":"ok","accounts":2,"stale":[]}`)
+	now = at(3 * 3600)
+	h.Turn()
+	observe(poll("ada", 3*3600, fetch.Summary{}))
+	observe(poll("grace", 3*3600, fetch.Summary{Class: fetch.ClassRetry}))
+	health(200, `{"status":"ok","accounts":2,"stale":[]}`)
+	now = at(3*3600 + 1)
+	health(503, `{"status":"stale","accounts":2,"stale":[{"account":"grace","last_success":null,"seconds":10801,"limit_seconds":10800}]}`)
+
+	// A reload keeps what is known, and drops who is gone.
+	delete(every, "grace")
+	every["new"] = time.Minute
+	h.SetAccounts(every, nil)
+	health(200, `{"status":"ok","accounts":2,"stale":[]}`)
+
+	// A scheduler that hangs is not alive, however well the accounts do.
+	if !h.Alive() {
+		t.Error("not alive a second after a turn")
+	}
+	now = at(3*3600 + 60)
+	health(503, `{"status":"hung","accounts":2,"stale":[]}`)
+	if h.Alive() {
+		t.Error("alive a minute after the last turn")
+	}
+
+	m.SetAccounts([]string{"ada", "new"})
+	code, text := get(t, s, "/metrics")
+	families := parse(t, text+"\n")
+	for _, name := range []string{"mailhaul_polls_total", "mailhaul_build_info", "go_goroutines", "process_start_time_seconds"} {
+		if families[name] == nil {
+			t.Errorf("%s is missing", name)
+		}
+	}
+	if code != 200 || !strings.Contains(text, `mailhaul_polls_total{account="ada",result="fine"} 1`) || strings.Contains(text, "grace") {
+		t.Errorf("%d:\n%s", code, text)
+	}
+	if code, _ := get(t, s, "/"); code != 404 {
+		t.Errorf("/: %d", code)
+	}
+	if _, err := metrics.Listen(t.Context(), s.Addr(), m, h); err == nil || !strings.Contains(err.Error(), "address already in use") {
+		t.Errorf("a second server at the same address: %v", err)
+	}
+}

@@ -1,0 +1,55 @@
+package metrics
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Server serves /metrics and /healthz.
+type Server struct {
+	http *http.Server
+	addr net.Addr
+	done chan struct{}
+}
+
+// Listen starts a server at addr, host:port.
+func Listen(ctx context.Context, addr string, m *Metrics, h *Health) (*Server, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry}))
+	mux.Handle("GET /healthz", h)
+	s := &Server{addr: l.Addr(), done: make(chan struct{}), http: &http.Server{
+		Handler: mux, MaxHeaderBytes: 16 << 10,
+		ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+	}}
+	go func() {
+		defer close(s.done)
+		_ = s.http.Serve(l) // until Close
+	}()
+	return s, nil
+}
+
+// Addr is where the server listens.
+func (s *Server) Addr() string { return s.addr.String() }
+
+// Close stops the server.
+func (s *Server) Close() {
+	_ = s.http.Close() // nothing of worth is on its way
+	<-s.done
+}
+
+// AddProcess adds what the process itself uses: memory, files, time.
+func (m *Metrics) AddProcess() {
+	m.registry.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+}
