@@ -28,6 +28,8 @@ type Policy struct {
 	// Open are the keys of rows with a promise that no sink could answer for:
 	// they are left alone.
 	Open map[string]bool
+	// Each, unless nil, is told what is planned for each message.
+	Each func(Want, Fate)
 }
 
 // due reports whether a message that landed at that time (Unix seconds) is to
@@ -188,22 +190,24 @@ func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 	w := Want{Entry: e, Key: key, Row: row}
 	if p.pol.Open[row.UID] {
 		p.plan.Waiting++
+		p.tell(w, FateSettle)
 		return
 	}
 	switch row.Phase {
 	case state.Adopted:
-		p.plan.Kept++ // whatever Keep says: we delivered it nowhere
+		p.keep(w) // whatever Keep says: we delivered it nowhere
 	case state.Landed:
 		if p.pol.due(row.Landed) {
 			p.plan.Delete = append(p.plan.Delete, Listed{e.Num, key})
+			p.tell(w, FateDelete)
 		} else {
-			p.plan.Kept++
+			p.keep(w)
 		}
 	case state.Deleted:
 		// RFC 1939 §7 wants a unique-id to stay unique, yet some servers
 		// restore deleted messages and some reuse their ids.
 		if row.NextTry > p.pol.Now.Unix() {
-			p.plan.Waiting++
+			p.wait(w)
 		} else {
 			p.verify(w)
 		}
@@ -213,7 +217,7 @@ func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 		case p.tooLarge(e):
 			p.leave(w)
 		case row.NextTry > p.pol.Now.Unix():
-			p.plan.Waiting++
+			p.wait(w)
 		default:
 			p.fetch(w)
 		}
@@ -230,7 +234,27 @@ func (p *planner) add(e pop3proto.Entry, key string) {
 	p.fetch(w)
 }
 
+// tell says what is planned for a message, to who wants to know.
+func (p *planner) tell(w Want, f Fate) {
+	if p.pol.Each != nil {
+		p.pol.Each(w, f)
+	}
+}
+
+// keep plans a message that landed and stays for now.
+func (p *planner) keep(w Want) {
+	p.plan.Kept++
+	p.tell(w, FateKeep)
+}
+
+// wait plans a message whose pause is not over.
+func (p *planner) wait(w Want) {
+	p.plan.Waiting++
+	p.tell(w, FateWait)
+}
+
 func (p *planner) fetch(w Want) {
+	p.tell(w, FateFetch)
 	if p.pol.Limit > 0 && len(p.plan.Fetch) >= p.pol.Limit {
 		p.more(w)
 		return
@@ -239,6 +263,7 @@ func (p *planner) fetch(w Want) {
 }
 
 func (p *planner) verify(w Want) {
+	p.tell(w, FateCompare)
 	if p.pol.Limit > 0 && len(p.plan.Verify) >= p.pol.Limit {
 		p.more(w)
 		return
@@ -259,6 +284,7 @@ func (p *planner) tooLarge(e pop3proto.Entry) bool {
 // leave plans a message that is too large.
 func (p *planner) leave(w Want) {
 	p.plan.Large = append(p.plan.Large, w)
+	p.tell(w, FateLeave)
 }
 
 // identify plans the messages that no unique-id told. Those without a usable

@@ -38,6 +38,7 @@ type session struct {
 	down       map[string]error // sinks of several that could not begin in this poll
 	unnamed    map[string]bool  // keys of messages without a name; nil until asked for
 	report     *Report          // for Check; may be nil
+	each       func(Want, Fate) // for Look; may be nil
 
 	singly    bool // one command at a time, whatever the server offers
 	pipelined bool // commands are pipelined
@@ -134,7 +135,7 @@ func (s *session) look(ctx context.Context) error {
 	}
 	pol := Policy{
 		Keep: s.Keep, KeepAll: s.opts.KeepAll, MaxSize: s.MaxSize,
-		Limit: s.MaxMessages, Now: s.opts.now(), Open: s.unanswered,
+		Limit: s.MaxMessages, Now: s.opts.now(), Open: s.unanswered, Each: s.each,
 	}
 	if pol.Limit == 0 {
 		pol.Limit = defaultSession

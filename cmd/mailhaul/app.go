@@ -26,6 +26,8 @@ func newApp(std stdio) *cli.App {
 			fetchCommand(std),
 			daemonCommand(std),
 			checkCommand(std),
+			listCommand(std),
+			planCommand(std),
 			statusCommand(std),
 			explainCommand(std),
 			stateCommand(std),

@@ -45,7 +45,12 @@ func painter(terminal bool) func(colour, text string) string {
 	if !terminal || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
 		return func(_, text string) string { return text }
 	}
-	return func(colour, text string) string { return "\x1b[" + colour + "m" + text + "\x1b[0m" }
+	return func(colour, text string) string {
+		if colour == "" {
+			return text
+		}
+		return "\x1b[" + colour + "m" + text + "\x1b[0m"
+	}
 }
 
 func (t *textReporter) observe(e fetch.Event) {

@@ -30,7 +30,7 @@ type Envelope struct {
 // in CRLF or LF. What cannot be understood is passed over.
 func Parse(header []byte) Envelope {
 	var received, date, returnPath, sender, from *string
-	for name, value := range fields(header) {
+	for name, value := range Fields(header) {
 		for _, f := range []struct {
 			name  string
 			first **string
@@ -74,7 +74,7 @@ const maxRecipients = 100
 // that are no address pass if they could be a local part. A field with more
 // than 100 (RFC 5321 §4.5.3.1.8) has none. header is as for Parse.
 func Recipients(header []byte, names []string) []string {
-	for name, value := range fields(header) {
+	for name, value := range Fields(header) {
 		if !slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) }) {
 			continue
 		}
@@ -96,9 +96,10 @@ func Recipients(header []byte, names []string) []string {
 	return nil
 }
 
-// fields yields the unfolded fields of a header. A last line without a line
-// end is left out: it may have been cut.
-func fields(header []byte) iter.Seq2[string, string] {
+// Fields yields the names and the unfolded values of a header as they stand
+// there. Lines end in CRLF or LF; what is no field is passed over. A last line
+// without a line end is left out: it may have been cut.
+func Fields(header []byte) iter.Seq2[string, string] {
 	return func(yield func(name, value string) bool) {
 		for {
 			line, rest, whole := cutLine(header)

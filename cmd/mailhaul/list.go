@@ -1,0 +1,188 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/mattn/go-runewidth"
+	"github.com/urfave/cli/v2"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/fetch"
+)
+
+// listOptions are the options of mailhaul list.
+type listOptions struct {
+	config    string
+	names     []string
+	sort      string
+	noHeaders bool
+	json      bool
+}
+
+// orders are what a listing can be sorted by.
+var orders = map[string]func(a, b listed) int{
+	"number":  func(a, b listed) int { return 0 },
+	"date":    func(a, b listed) int { return a.date.Compare(b.date) },
+	"size":    func(a, b listed) int { return cmp.Compare(a.Size, b.Size) },
+	"from":    func(a, b listed) int { return cmp.Compare(strings.ToLower(a.from), strings.ToLower(b.from)) },
+	"subject": func(a, b listed) int { return cmp.Compare(strings.ToLower(a.subject), strings.ToLower(b.subject)) },
+	"state":   func(a, b listed) int { return cmp.Compare(a.Fate, b.Fate) },
+}
+
+const orderNames = "number, date, size, from, subject, state"
+
+func listCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:      "list",
+		Usage:     "show what is on a server, and what is known of it",
+		ArgsUsage: "ACCOUNT",
+		Description: "It changes nothing. The headers are asked for by TOP, which some servers count\n" +
+			"as reading a message; --no-headers leaves that out. The exit codes are those of\n" +
+			"mailhaul fetch.",
+		Flags: []cli.Flag{
+			configFlag(),
+			&cli.StringFlag{Name: "sort", Value: "number", Usage: "sort by `KEY`: " + orderNames},
+			&cli.BoolFlag{Name: "no-headers", Usage: "do not ask for date, sender and subject", DisableDefaultText: true},
+			&cli.BoolFlag{Name: "json", Usage: "write JSON for other programs to read", DisableDefaultText: true},
+		},
+		OnUsageError: badFlag,
+		Action: func(c *cli.Context) error {
+			return runList(c.Context, std, listOptions{
+				config: c.String("config"), names: c.Args().Slice(), sort: c.String("sort"),
+				noHeaders: c.Bool("no-headers"), json: c.Bool("json"),
+			})
+		},
+	}
+}
+
+// listed is a message on the server. Without headers there is no heading.
+type listed struct {
+	fetch.Prospect
+	heading
+}
+
+// runList looks at one account and writes what it sees.
+func runList(ctx context.Context, std stdio, o listOptions) error {
+	order := orders[o.sort]
+	if order == nil {
+		return usagef("write one of "+orderNames, "--sort %q is not known", o.sort)
+	}
+	if len(o.names) != 1 {
+		return usagef("mailhaul list ACCOUNT", "mailhaul list shows one account, and was given %d", len(o.names))
+	}
+	cfg, err := loadConfig(o.config)
+	if err != nil {
+		return err
+	}
+	chosen, err := choose(cfg, o.names)
+	if err != nil {
+		return err
+	}
+	w, err := wire(cfg)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	store, done, err := readState(ctx, cfg.State)
+	if err != nil {
+		return err
+	}
+	defer done()
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+
+	headings := map[int]heading{}
+	read := func(num int, r io.Reader) { headings[num] = readHeading(r) }
+	if o.noHeaders {
+		read = nil
+	}
+	account := chosen[0]
+	now := time.Now()
+	sight, err := w.account(account).Look(ctx, fetch.Options{State: store, Sinks: w.sinks, Host: w.host, DryRun: true}, read)
+	if err != nil {
+		return failedLook(std, account.Name, err)
+	}
+	var messages []listed
+	for _, p := range sight.Messages {
+		messages = append(messages, listed{p, headings[p.Num]})
+	}
+	slices.SortStableFunc(messages, order)
+	if o.json {
+		return writeListJSON(std.out, account, messages, now)
+	}
+	if sight.NoHeader != nil {
+		fmt.Fprintf(std.err, "%s: the server gives no headers: %v\n", account.Name, sight.NoHeader)
+	}
+	writeList(std.out, account, messages, sight.NoHeader == nil && !o.noHeaders, columnsOf(std.out), now)
+	return nil
+}
+
+// failedLook says why an account could not be looked at.
+func failedLook(std stdio, account string, err error) error {
+	paint := painter(isTerminal(std.err))
+	fmt.Fprintf(std.err, "%s: %s: %v\n", account, paint(red, "FAILED"), err)
+	if hint := fetch.Hint(err); hint != "" {
+		fmt.Fprintf(std.err, "  hint: %s\n", hint)
+	}
+	return &outcome{fetch.Classify(err)}
+}
+
+// writeList writes a table that is no wider than so many columns, and a sum.
+func writeList(out io.Writer, a config.Account, messages []listed, headers bool, columns int, now time.Time) {
+	if len(messages) == 0 {
+		fmt.Fprintln(out, "no messages")
+		return
+	}
+	var octets int64
+	rows := make([][]string, len(messages))
+	numbers, standings := len("NO"), len("STATE")
+	for i, m := range messages {
+		octets += m.Size
+		date := ""
+		if !m.date.IsZero() {
+			date = m.date.Local().Format(time.DateOnly)
+		}
+		rows[i] = []string{strconv.Itoa(m.Num), size(m.Size), standing(m.Prospect), date, m.from, m.subject}
+		if !headers {
+			rows[i] = []string{strconv.Itoa(m.Num), size(m.Size), standing(m.Prospect), uniqueID(m.UID)}
+		}
+		numbers, standings = max(numbers, len(rows[i][0])), max(standings, runewidth.StringWidth(rows[i][2]))
+	}
+	left := rest(columns, numbers, len("1023 B"), standings)
+	table := []column{{title: "NO", right: true}, {title: "SIZE", right: true}, {title: "STATE"}}
+	if headers {
+		left = rest(left, len(time.DateOnly))
+		from := max(1, min(24, left/3))
+		table = append(table, column{title: "DATE"}, column{title: "FROM", most: from}, column{title: "SUBJECT", most: max(1, rest(left, from))})
+	} else {
+		table = append(table, column{title: "UNIQUE-ID", most: max(1, left)})
+	}
+	paint := painter(isTerminal(out))
+	writeTable(out, table, rows, func(row, column int, text string) string {
+		if row < 0 || column != 2 {
+			return text
+		}
+		return paint(standingColour[messages[row].Fate], text)
+	}, func(row int) []string {
+		if p := messages[row].Prospect; p.Fate == fetch.FateWait {
+			return []string{"  " + because(p, a, now)}
+		}
+		return nil
+	})
+	fmt.Fprintf(out, "%s, %s\n", count(len(messages), "message"), size(octets))
+}
+
+// standingColour is that of what a person may want to look into.
+var standingColour = map[fetch.Fate]string{
+	fetch.FateFetch: green, fetch.FateWait: red, fetch.FateLeave: yellow, fetch.FateSettle: yellow, fetch.FateNone: yellow,
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/fetch"
+)
+
+func planCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:      "plan",
+		Usage:     "say what the next fetch would do with each message, and why",
+		ArgsUsage: "[ACCOUNT…]",
+		Description: "It logs in and lists, and changes nothing; mailhaul fetch --dry-run tells only\n" +
+			"the sum. The exit codes are those of mailhaul fetch.",
+		Flags: []cli.Flag{
+			configFlag(),
+			&cli.BoolFlag{Name: "json", Usage: "write JSON for other programs to read", DisableDefaultText: true},
+		},
+		OnUsageError: badFlag,
+		Action: func(c *cli.Context) error {
+			return runPlan(c.Context, std, c.String("config"), c.Args().Slice(), c.Bool("json"))
+		},
+	}
+}
+
+// runPlan plans one account after the other, since each is a report to read.
+func runPlan(ctx context.Context, std stdio, path string, names []string, asJSON bool) error {
+	cfg, err := loadConfig(path)
+	if err != nil {
+		return err
+	}
+	chosen, err := choose(cfg, names)
+	if err != nil {
+		return err
+	}
+	w, err := wire(cfg)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	store, done, err := readState(ctx, cfg.State)
+	if err != nil {
+		return err
+	}
+	defer done()
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+
+	now := time.Now()
+	var classes []fetch.Class
+	var plans []planJSON
+	for i, a := range chosen {
+		if ctx.Err() != nil {
+			break
+		}
+		sight, err := w.account(a).Look(ctx, fetch.Options{State: store, Sinks: w.sinks, Host: w.host, DryRun: true}, nil)
+		classes = append(classes, fetch.Classify(err))
+		if asJSON {
+			plans = append(plans, newPlanJSON(a, sight, err, now))
+			continue
+		}
+		if i > 0 {
+			fmt.Fprintln(std.out)
+		}
+		if err != nil {
+			failedLook(stdio{out: std.out, err: std.out}, a.Name, err)
+			continue
+		}
+		writePlan(std.out, a, w.places(a), sight, now)
+	}
+	if asJSON {
+		if err := writeJSON(std.out, map[string]any{"accounts": plans}); err != nil {
+			return err
+		}
+	}
+	return worst(classes...)
+}
+
+// writePlan writes what becomes of each message, and what that comes to. The
+// reasons are the point of it and are not cut.
+func writePlan(out io.Writer, a config.Account, target string, sight fetch.Sight, now time.Time) {
+	fmt.Fprintf(out, "%s: %s\n", a.Name, intended(fetch.Summary{
+		Listed: sight.Listed, ToFetch: sight.Fetch + sight.More, ToFetchOctets: sight.FetchOctets + sight.MoreOctets,
+		ToDelete: sight.Delete, Refused: sight.Waiting, TooLarge: sight.TooLarge,
+	}, target))
+	if len(sight.Messages) == 0 {
+		return
+	}
+	rows := make([][]string, len(sight.Messages))
+	for i, p := range sight.Messages {
+		rows[i] = []string{strconv.Itoa(p.Num), size(p.Size), action(p), because(p, a, now)}
+	}
+	paint := painter(isTerminal(out))
+	colour := map[string]string{"fetch": green, "delete": red}
+	writeTable(out, []column{
+		{title: "NO", right: true}, {title: "SIZE", right: true}, {title: "ACTION"}, {title: "WHY"},
+	}, rows, func(row, column int, text string) string {
+		if row < 0 || column != 2 {
+			return text
+		}
+		return paint(colour[text], text)
+	}, nil)
+}

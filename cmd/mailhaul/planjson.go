@@ -1,0 +1,95 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/fetch"
+)
+
+// planJSON is what plan --json writes of an account. The names of all these
+// are stable; fields may be added. Times are RFC 3339 in UTC, null for never.
+type planJSON struct {
+	Account     string         `json:"account"`
+	Listed      int            `json:"listed"`
+	Octets      int64          `json:"octets"`
+	Fetch       int            `json:"fetch"`
+	FetchOctets int64          `json:"fetch_octets"`
+	Delete      int            `json:"delete"`
+	Messages    []prospectJSON `json:"messages"`
+	Error       string         `json:"error,omitempty"`
+	Hint        string         `json:"hint,omitempty"`
+}
+
+// prospectJSON is a message on the server and what is to become of it.
+type prospectJSON struct {
+	Number int    `json:"number"` // in this session only
+	UID    string `json:"uid"`    // empty if the server gives none
+	Octets int64  `json:"octets"` // as the server says
+	// State is none, fetch, compare, delete, keep, wait, settle, leave or
+	// quarantine, and Reason says why.
+	State  string     `json:"state"`
+	Reason string     `json:"reason"`
+	Tries  int        `json:"tries"` // those that failed
+	Until  *time.Time `json:"until"` // of a message that is kept or waits
+}
+
+func newProspectJSON(p fetch.Prospect, a config.Account, now time.Time) prospectJSON {
+	j := prospectJSON{
+		Number: p.Num, UID: strings.ToValidUTF8(p.UID, "\ufffd"), Octets: p.Size,
+		State: p.Fate.String(), Reason: because(p, a, now),
+	}
+	if p.Row != nil {
+		j.Tries = p.Row.Tries
+	}
+	if !p.Until.IsZero() {
+		until := p.Until.UTC()
+		j.Until = &until
+	}
+	return j
+}
+
+func newPlanJSON(a config.Account, sight fetch.Sight, err error, now time.Time) planJSON {
+	j := planJSON{
+		Account: a.Name, Listed: sight.Listed, Octets: sight.Octets, Fetch: sight.Fetch + sight.More,
+		FetchOctets: sight.FetchOctets + sight.MoreOctets, Delete: sight.Delete, Messages: []prospectJSON{},
+	}
+	if err != nil {
+		j.Error, j.Hint = err.Error(), fetch.Hint(err)
+	}
+	for _, p := range sight.Messages {
+		j.Messages = append(j.Messages, newProspectJSON(p, a, now))
+	}
+	return j
+}
+
+// listedJSON is what list --json writes of a message.
+type listedJSON struct {
+	prospectJSON
+	Date    *time.Time `json:"date"`
+	From    string     `json:"from"`
+	Subject string     `json:"subject"`
+}
+
+func writeListJSON(out io.Writer, a config.Account, messages []listed, now time.Time) error {
+	all := make([]listedJSON, len(messages))
+	for i, m := range messages {
+		all[i] = listedJSON{prospectJSON: newProspectJSON(m.Prospect, a, now), From: m.from, Subject: m.subject}
+		if !m.date.IsZero() {
+			date := m.date.UTC()
+			all[i].Date = &date
+		}
+	}
+	return writeJSON(out, map[string]any{"account": a.Name, "messages": all})
+}
+
+// writeJSON writes a value for programs, and for a person who looks at it.
+func writeJSON(out io.Writer, v any) error {
+	enc := json.NewEncoder(out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+// standing says in two words how a message stands, for a table.
+func standing(p fetch.Prospect) string {
+	switch p.Fate {
+	case fetch.FateFetch:
+		if p.Row != nil {
+			return "try again"
+		}
+		return "new"
+	case fetch.FateCompare:
+		return "seen before?"
+	case fetch.FateDelete:
+		return "to delete"
+	case fetch.FateKeep:
+		if p.Until.IsZero() {
+			return "kept"
+		}
+		return "until " + p.Until.Local().Format(time.DateOnly)
+	case fetch.FateWait:
+		return "refused"
+	case fetch.FateSettle:
+		return "in delivery"
+	case fetch.FateLeave, fetch.FateQuarantine:
+		return "too large"
+	default:
+		return "no unique-id"
+	}
+}
+
+// action returns what the next fetch does with a message, in a word for the
+// table of mailhaul plan.
+func action(p fetch.Prospect) string {
+	switch p.Fate {
+	case fetch.FateFetch, fetch.FateQuarantine:
+		return "fetch"
+	case fetch.FateCompare:
+		return "compare"
+	case fetch.FateDelete:
+		return "delete"
+	case fetch.FateSettle:
+		return "settle"
+	default:
+		return "leave"
+	}
+}
+
+// because says why a message has its fate.
+func because(p fetch.Prospect, a config.Account, now time.Time) string {
+	switch p.Fate {
+	case fetch.FateFetch:
+		switch {
+		case p.Row == nil:
+			return "new"
+		case p.Row.Phase == state.Promised:
+			return "delivered to some of its sinks, owed to the others"
+		default:
+			return fmt.Sprintf("tried %s: %s", count(p.Row.Tries, "time"), oneLine(p.Row.Reason))
+		}
+	case fetch.FateCompare:
+		if p.Row != nil {
+			return "deleted " + ago(p.Row.Deleted, now) + ", and here again: maybe another message"
+		}
+		return "maybe delivered before, under another name"
+	case fetch.FateDelete:
+		return delivered(p, now) + ", " + keepWords(a.Keep)
+	case fetch.FateKeep:
+		switch {
+		case p.Row.Phase == state.Adopted:
+			return "taken for read, not ours to delete"
+		case p.Until.IsZero():
+			return delivered(p, now) + ", " + keepWords(a.Keep)
+		default:
+			return fmt.Sprintf("%s, %s: until %s", delivered(p, now), keepWords(a.Keep), p.Until.Local().Format(time.DateOnly))
+		}
+	case fetch.FateWait:
+		reason := oneLine(p.Row.Reason)
+		if reason == "" {
+			reason = "refused"
+		}
+		return fmt.Sprintf("tried %s, next try in %s: %s", count(p.Row.Tries, "time"), span(max(0, p.Until.Sub(now))), reason)
+	case fetch.FateSettle:
+		return "it was in delivery when a fetch was cut off: its sink is asked first"
+	case fetch.FateLeave:
+		return "larger than max_size, " + size(a.MaxSize)
+	case fetch.FateQuarantine:
+		return "larger than max_size, " + size(a.MaxSize) + ": for the sink " + a.Quarantine
+	default:
+		return "it has no unique-id, and the server knows no TOP to tell it by: only keep: false fetches it"
+	}
+}
+
+func delivered(p fetch.Prospect, now time.Time) string { return "delivered " + ago(p.Row.Landed, now) }
+
+// keepWords writes keep as the configuration has it.
+func keepWords(k config.Keep) string {
+	switch {
+	case k.Forever:
+		return "keep: forever"
+	case k.For == 0:
+		return "keep: false"
+	case k.For%(24*time.Hour) == 0:
+		return fmt.Sprintf("keep: %dd", k.For/(24*time.Hour))
+	default:
+		return "keep: " + strings.TrimSuffix(strings.TrimSuffix(k.For.String(), "0s"), "0m")
+	}
+}

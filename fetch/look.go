@@ -1,0 +1,135 @@
+package fetch
+
+import (
+	"context"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/mailhaul/mailhaul/fetch/state"
+	"github.com/mailhaul/mailhaul/pop3proto"
+)
+
+// Fate is what the next poll means to do with a message.
+type Fate int
+
+const (
+	// FateNone is that of a message which cannot be told from others: it has
+	// no unique-id and the server knows no TOP.
+	FateNone Fate = iota
+	// FateFetch messages are new, or due for another try.
+	FateFetch
+	// FateCompare messages may be copies of what landed before: they are
+	// downloaded, and delivered only if they differ.
+	FateCompare
+	// FateDelete messages landed and are due.
+	FateDelete
+	// FateKeep messages landed and stay for now.
+	FateKeep
+	// FateWait messages were refused, and their pause is not over.
+	FateWait
+	// FateSettle messages were promised when a poll was cut off: the sink is
+	// asked first.
+	FateSettle
+	// FateLeave messages are over MaxSize and stay.
+	FateLeave
+	// FateQuarantine messages are over MaxSize and go to the quarantine.
+	FateQuarantine
+)
+
+// String returns the fate in a word: "none", "fetch", "compare", "delete",
+// "keep", "wait", "settle", "leave" or "quarantine".
+func (f Fate) String() string {
+	return [...]string{"none", "fetch", "compare", "delete", "keep", "wait", "settle", "leave", "quarantine"}[f]
+}
+
+// Prospect is a message on the server and what is to become of it.
+type Prospect struct {
+	pop3proto.Entry
+	Fate Fate
+	// Row is what is remembered of it, nil if nothing is.
+	Row *state.Row
+	// Until is when a kept or waiting message is due for something else; zero
+	// if it never is.
+	Until time.Time
+}
+
+// Sight is a maildrop as the next poll would find it.
+type Sight struct {
+	// Planned sums up what it would do. Kept, Waiting and TooLarge count the
+	// messages it would leave.
+	Planned
+	Kept, Waiting, TooLarge int
+	// Messages are in the order of the server's listing.
+	Messages []Prospect
+	// NoHeader is why there are no headers, if the server gave none.
+	NoHeader error
+}
+
+// Look connects, logs in, lists and plans, and changes nothing. Unless header
+// is nil it is then handed the header of each message that the server gives it
+// of (TOP n 0, RFC 1939 §7), in order; some servers count a message as read
+// after that. header need not read it all.
+func (a *Account) Look(ctx context.Context, o Options, header func(num int, r io.Reader)) (Sight, error) {
+	var sight Sight
+	open, err := o.State.Promises(ctx, a.Name)
+	if err != nil {
+		return sight, err
+	}
+	found := map[int]Prospect{} // the plan may be made twice
+	s := &session{Account: a, opts: &o, summary: new(Summary), unanswered: map[string]bool{}}
+	for _, p := range open {
+		s.unanswered[p.UID] = true
+	}
+	s.each = func(w Want, f Fate) {
+		p := Prospect{Entry: w.Entry, Fate: f, Row: w.Row}
+		switch {
+		case f == FateKeep && w.Row.Phase == state.Landed && !a.Keep.Forever && !o.KeepAll:
+			p.Until = time.Unix(w.Row.Landed, 0).Add(a.Keep.For)
+		case f == FateWait:
+			p.Until = time.Unix(w.Row.NextTry, 0)
+		case f == FateLeave && a.Quarantine != nil:
+			p.Fate = FateQuarantine
+		}
+		found[w.Num] = p
+	}
+	defer s.close()
+	if err := s.open(ctx); err != nil {
+		return sight, err
+	}
+	if err := s.look(ctx); err != nil {
+		return sight, err
+	}
+	sight.Planned = s.planned()
+	sight.Kept, sight.Waiting, sight.TooLarge = s.plan.Kept, s.plan.Waiting, s.tooLarge()
+	for _, e := range s.listing.Entries {
+		p := found[e.Num]
+		p.Entry = e
+		sight.Messages = append(sight.Messages, p)
+	}
+	if header != nil {
+		if sight.NoHeader, err = s.headers(ctx, header); err != nil {
+			return sight, err
+		}
+	}
+	s.quit(ctx)
+	return sight, nil
+}
+
+// headers asks for all headers. One that the server refuses is left out; if it
+// refuses the first, it is not asked for the others.
+func (s *session) headers(ctx context.Context, header func(num int, r io.Reader)) (refused, err error) {
+	any := false
+	for m, err := range s.client.Top(ctx, slices.Values(s.listing.Entries), 0) {
+		switch {
+		case err == nil:
+			any = true
+			header(m.Num, m)
+		case !isReply(err):
+			return nil, s.broken(err)
+		case !any:
+			return err, nil
+		}
+	}
+	return nil, nil
+}
