@@ -118,12 +118,12 @@ func runList(ctx context.Context, std stdio, o listOptions) error {
 	}
 	slices.SortStableFunc(messages, order)
 	if o.json {
-		return writeListJSON(std.out, account, messages, now)
+		return writeListingJSON(std.out, account, messages, now)
 	}
 	if sight.NoHeader != nil {
 		fmt.Fprintf(std.err, "%s: the server gives no headers: %v\n", account.Name, sight.NoHeader)
 	}
-	writeList(std.out, account, messages, sight.NoHeader == nil && !o.noHeaders, columnsOf(std.out), now)
+	writeListing(std.out, account, messages, sight.NoHeader == nil && !o.noHeaders, columnsOf(std.out), now)
 	return nil
 }
 
@@ -137,8 +137,8 @@ func failedLook(std stdio, account string, err error) error {
 	return &outcome{fetch.Classify(err)}
 }
 
-// writeList writes a table that is no wider than so many columns, and a sum.
-func writeList(out io.Writer, a config.Account, messages []listed, headers bool, columns int, now time.Time) {
+// writeListing writes a table that is no wider than so many columns, and a sum.
+func writeListing(out io.Writer, a config.Account, messages []listed, headers bool, columns int, now time.Time) {
 	if len(messages) == 0 {
 		fmt.Fprintln(out, "no messages")
 		return

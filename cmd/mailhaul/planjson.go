@@ -74,7 +74,7 @@ type listedJSON struct {
 	Subject string     `json:"subject"`
 }
 
-func writeListJSON(out io.Writer, a config.Account, messages []listed, now time.Time) error {
+func writeListingJSON(out io.Writer, a config.Account, messages []listed, now time.Time) error {
 	all := make([]listedJSON, len(messages))
 	for i, m := range messages {
 		all[i] = listedJSON{prospectJSON: newProspectJSON(m.Prospect, a, now), From: m.from, Subject: m.subject}
