@@ -42,7 +42,7 @@ func readHeading(r io.Reader) heading {
 
 // author returns the name of whom a message is from, else the address.
 func author(from string) string {
-	parser := mail.AddressParser{WordDecoder: &words}
+	parser := mail.AddressParser{WordDecoder: &encodedWords}
 	list, err := parser.ParseList(from)
 	if err != nil || len(list) == 0 {
 		return oneLine(decoded(from))
@@ -53,8 +53,8 @@ func author(from string) string {
 	return oneLine(list[0].Address)
 }
 
-// words decodes what is not ASCII (RFC 2047), in any charset that is known.
-var words = mime.WordDecoder{CharsetReader: func(charset string, input io.Reader) (io.Reader, error) {
+// encodedWords decodes what is not ASCII (RFC 2047), in any charset that is known.
+var encodedWords = mime.WordDecoder{CharsetReader: func(charset string, input io.Reader) (io.Reader, error) {
 	enc, err := ianaindex.MIME.Encoding(charset)
 	if err != nil || enc == nil {
 		return nil, mime.ErrInvalidMediaParameter
@@ -64,7 +64,7 @@ var words = mime.WordDecoder{CharsetReader: func(charset string, input io.Reader
 
 // decoded returns text as it was meant, or as it is if that cannot be told.
 func decoded(text string) string {
-	if d, err := words.DecodeHeader(text); err == nil {
+	if d, err := encodedWords.DecodeHeader(text); err == nil {
 		return d
 	}
 	return text
