@@ -88,8 +88,7 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 	if err != nil {
 		return err
 	}
-	signals := daemonSignals()
-	defer signals.stop()
+	signals := newDaemonSignals()
 	defer d.watch(ctx)()
 
 	ctx, hangUp := context.WithCancel(ctx)

@@ -42,6 +42,7 @@ type popserver struct {
 //	clients                     ask for client certificates
 //	mechanisms WORD…            the mechanisms of AUTH
 //	without WORD…               what it does not know
+//	after CAPABILITY            what it knows after the login, a line of CAPA each
 //	timestamp <A@B>             offer APOP
 //	refuse VERB TEXT            answer -ERR TEXT
 //	nameless USER               add a message without a unique-id
@@ -74,6 +75,8 @@ func startServer(ts *testscript.TestScript, _ bool, args []string) {
 			opts.Behaviour.Mechanisms = word[1:]
 		case "without":
 			opts.Behaviour.Without = word[1:]
+		case "after":
+			opts.Behaviour.CapabilitiesAfter = append(opts.Behaviour.CapabilitiesAfter, rest)
 		case "timestamp":
 			opts.Behaviour.Timestamp = word[1]
 		default:

@@ -39,22 +39,15 @@ func drainOnSignal(ctx context.Context, say func()) (context.Context, <-chan str
 	return ctx, drain, func() { signal.Stop(signals); cancel() }
 }
 
-// daemonSignal are the signals that a daemon obeys.
-type daemonSignal struct {
-	end, reload, now chan os.Signal
-}
+// daemonSignals are the signals that a daemon obeys.
+type daemonSignals struct{ end, reload, now chan os.Signal }
 
-// daemonSignals has them received until stop.
-func daemonSignals() daemonSignal {
-	s := daemonSignal{make(chan os.Signal, 2), make(chan os.Signal, 1), make(chan os.Signal, 1)}
+// newDaemonSignals has them received for the rest of the process: the second of
+// two that end it may come when all is closed already, and must not kill it.
+func newDaemonSignals() daemonSignals {
+	s := daemonSignals{make(chan os.Signal, 2), make(chan os.Signal, 1), make(chan os.Signal, 1)}
 	signal.Notify(s.end, os.Interrupt, syscall.SIGTERM)
 	signal.Notify(s.reload, syscall.SIGHUP)
 	signal.Notify(s.now, syscall.SIGUSR1)
 	return s
-}
-
-func (s daemonSignal) stop() {
-	signal.Stop(s.end)
-	signal.Stop(s.reload)
-	signal.Stop(s.now)
 }

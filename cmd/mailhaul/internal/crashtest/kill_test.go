@@ -35,23 +35,30 @@ func killAt(p point) kill {
 // after the server has sent so many bytes of its n-th reply, or all of it.
 func killAround(n int, bytes int64, turns int) kill {
 	return func(w *world) (bool, string, error) {
-		now := make(chan struct{})
-		var replies atomic.Int64
-		w.drop.Order(pop3test.On("", func(x *pop3test.Exchange) {
-			x.Act()
-			if replies.Add(1) == int64(n) {
-				x.Reply = &fuse{Reader: x.Reply, left: bytes, burnt: sync.OnceFunc(func() {
-					for range turns {
-						runtime.Gosched()
-					}
-					close(now)
-				})}
-			}
-		}))
+		now := w.after(n, bytes, turns)
 		e, err := w.fetch().run(now)
 		w.drop.ClearFaults()
 		return e.killed, fmt.Sprintf("%d turns after %d bytes of reply %d", turns, bytes, n), err
 	}
+}
+
+// after returns what is closed some turns of the scheduler after the server
+// has sent so many bytes of its n-th reply, or all of it.
+func (w *world) after(n int, bytes int64, turns int) <-chan struct{} {
+	now := make(chan struct{})
+	var replies atomic.Int64
+	w.drop.Order(pop3test.On("", func(x *pop3test.Exchange) {
+		x.Act()
+		if replies.Add(1) == int64(n) {
+			x.Reply = &fuse{Reader: x.Reply, left: bytes, burnt: sync.OnceFunc(func() {
+				for range turns {
+					runtime.Gosched()
+				}
+				close(now)
+			})}
+		}
+	}))
+	return now
 }
 
 // fuse is a reader that calls burnt once so many bytes were read, or all.

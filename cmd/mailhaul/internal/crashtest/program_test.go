@@ -88,6 +88,12 @@ func (p program) start(out *os.File, traced bool) (*os.Process, error) {
 // run runs a program to its end. If kill is not nil it is killed when kill is
 // closed.
 func (p program) run(kill <-chan struct{}) (ending, error) {
+	return p.disturbed(kill, func(proc *os.Process) { proc.Kill() })
+}
+
+// disturbed runs a program to its end, and does something to it when now is
+// closed.
+func (p program) disturbed(now <-chan struct{}, do func(*os.Process)) (ending, error) {
 	var e ending
 	out, err := p.output()
 	if err != nil {
@@ -105,8 +111,8 @@ func (p program) run(kill <-chan struct{}) (ending, error) {
 	go func() {
 		defer close(watching)
 		select {
-		case <-kill:
-			proc.Kill()
+		case <-now:
+			do(proc)
 		case <-ended:
 		}
 	}()
