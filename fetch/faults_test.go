@@ -152,6 +152,11 @@ var scenarios = []scenario{
 		class:   fetch.ClassFine, delivered: all, left: nothing, says: `expected nothing before the command, the server sent "+OK surprise`, polls: 1,
 	},
 	{
+		name: "an unsolicited line behind the last message", faults: []pop3test.Fault{pop3test.Append("RETR", "+OK surprise\r\n").Session(1).UID("u3")},
+		account: oneAtATime,
+		class:   fetch.ClassRetry, delivered: all, left: uids, says: `expected nothing before the command, the server sent "+OK surprise`, polls: 2,
+	},
+	{
 		name: "nonsense in place of a message", faults: []pop3test.Fault{pop3test.Replace("RETR", "HTTP/1.1 400 Bad Request\r\n").UID("u3")},
 		account: oneAtATime,
 		class:   fetch.ClassRefused, delivered: "1 2", left: "u3", says: "HTTP/1.1 400", polls: 2, pause: time.Hour, again: "u3",

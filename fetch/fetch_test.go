@@ -346,3 +346,21 @@ func TestDrain(t *testing.T) {
 		t.Errorf("fetched %d, deleted %d, %d left", s.Fetched, s.Deleted, len(r.left()))
 	}
 }
+
+// A poll that is called off before it has begun to fetch, or with nothing to
+// fetch, ends there.
+func TestHangUpBetweenCommands(t *testing.T) {
+	for _, n := range []int{0, 3} {
+		r := newRig(t, pop3test.Behaviour{})
+		r.fill(n)
+		ctx, hangUp := context.WithCancel(t.Context())
+		r.opts.Observer = func(e fetch.Event) {
+			if _, ok := e.(fetch.Planned); ok {
+				hangUp()
+			}
+		}
+		if s := r.account.Poll(ctx, r.opts); s.Class != fetch.ClassRetry || s.Fetched != 0 {
+			t.Errorf("%d messages: %v: %v", n, s.Class, s.Err)
+		}
+	}
+}

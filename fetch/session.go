@@ -190,6 +190,9 @@ func (s *session) probe(ctx context.Context) (headers map[int]state.Sum, top boo
 	headers = map[int]state.Sum{}
 	next := 0
 	for m, err := range s.client.Top(ctx, slices.Values(s.plan.Probe), 0) {
+		if next == len(s.plan.Probe) {
+			return nil, false, s.cutBetween(ctx, err)
+		}
 		e := s.plan.Probe[next]
 		next++
 		if isReply(err) {
@@ -268,6 +271,9 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 	}
 	next := 0
 	for m, err := range s.client.Retrieve(ctx, s.entries(wants)) {
+		if next == len(wants) {
+			return nil, s.cutBetween(ctx, err)
+		}
 		w := wants[next]
 		next++
 		if err != nil && !isReply(err) {

@@ -86,6 +86,10 @@ func (d *download) run(ctx context.Context, wants []Want) error {
 		return err
 	}
 	for m, err := range d.client.Retrieve(ctx, d.entries(wants)) {
+		if len(wants) == 0 {
+			d.hand() // all of it came in whole
+			return d.cutBetween(ctx, err)
+		}
 		w := wants[0]
 		wants = wants[1:]
 		if err != nil && !isReply(err) {
@@ -216,6 +220,15 @@ func (s *session) cut(ctx context.Context, w Want, err error) error {
 		return errors.Join(err, s.suspect(context.WithoutCancel(ctx), w, err))
 	}
 	return err
+}
+
+// cutBetween handles a connection that died, or a poll that was called off,
+// while no message was on its way.
+func (s *session) cutBetween(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return s.broken(err)
 }
 
 // reject handles a message that a sink did not take. If it never will, the
