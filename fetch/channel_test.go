@@ -2,24 +2,19 @@ package fetch_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/pop3proto/channel"
@@ -162,34 +157,19 @@ func TestPostpoll(t *testing.T) {
 	}
 }
 
-// signed makes a certificate for a client, or for an authority if by is nil.
-func signed(t *testing.T, name string, by *tls.Certificate) *tls.Certificate {
+// named makes a client certificate, which is its own authority.
+func named(t *testing.T, user string) (cert tls.Certificate, authority []byte) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	cert, authority, err := pop3test.Certificate(pop3test.CertOptions{Name: user})
 	check(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}
-	issuer, issuerKey := template, any(key)
-	if by == nil {
-		template.IsCA, template.KeyUsage, template.ExtKeyUsage = true, x509.KeyUsageCertSign|x509.KeyUsageCRLSign, nil
-	} else {
-		issuer, issuerKey = by.Leaf, by.PrivateKey
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, issuer, key.Public(), issuerKey)
-	check(t, err)
-	leaf, err := x509.ParseCertificate(der)
-	check(t, err)
-	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+	return cert, authority
 }
 
-// inFile writes a certificate to a file.
-func inFile(t *testing.T, c *tls.Certificate) string {
+// inFile writes certificates to a file.
+func inFile(t *testing.T, certificates ...[]byte) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "ca.pem")
-	check(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]}), 0o600))
+	check(t, os.WriteFile(path, slices.Concat(certificates...), 0o600))
 	return path
 }
 
@@ -218,24 +198,26 @@ passdb {
 `
 
 func TestExternal(t *testing.T) {
-	authority, other := signed(t, "authority", nil), signed(t, "other", nil)
-	file := inFile(t, authority)
+	mine, authority := named(t, user)
+	eves, other := named(t, "eve@example.org")
+	stranger, _ := named(t, user)
+	file := inFile(t, authority, other)
 	s := servertest.Dovecot(t, servertest.DovecotOptions{
 		Mechanisms: []string{"external", "plain"}, Config: strings.ReplaceAll(certificatesOnly, "FILE", file),
 	})
 	s.AddUser(user, secret)
 	for _, security := range []fetch.Security{fetch.ImplicitTLS, fetch.StartTLS} {
 		for what, test := range map[string]struct {
-			cert *tls.Certificate
+			cert tls.Certificate
 			says string // empty if it lets us in
 		}{
-			"the right one":        {signed(t, user, authority), ""},
-			"another user's":       {signed(t, "eve@example.org", authority), "cannot log in"},
-			"of another authority": {signed(t, user, other), "cannot log in"},
+			"the right one":        {mine, ""},
+			"another user's":       {eves, "cannot log in"},
+			"of another authority": {stranger, "cannot log in"},
 		} {
 			r, _ := real(t, s, user, security, nil)
 			r.account.Secret = nil
-			trust := channel.Trust{CAs: authorities(t, s.CAFile), Certificate: test.cert}
+			trust := channel.Trust{CAs: authorities(t, s.CAFile), Certificate: &test.cert}
 			r.account.Server.TLS = trust.Config(r.account.Server.Addr(), channel.NewSessions(t.TempDir()))
 			got := r.poll()
 			if test.says != "" {
@@ -254,7 +236,8 @@ func TestExternal(t *testing.T) {
 
 // A Dovecot that asks for certificates hangs up on whoever offers a session.
 func TestResumptionRefused(t *testing.T) {
-	file := inFile(t, signed(t, "authority", nil))
+	_, authority := named(t, user)
+	file := inFile(t, authority)
 	s := servertest.Dovecot(t, servertest.DovecotOptions{Config: "ssl_ca = <" + file + "\nssl_verify_client_cert = yes\nssl_require_crl = no\n" + oneLogin})
 	s.AddUser(user, secret)
 	for _, security := range []fetch.Security{fetch.ImplicitTLS, fetch.StartTLS} {

@@ -1,6 +1,7 @@
 package pop3test
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -19,6 +20,9 @@ type CertOptions struct {
 	// localhost, 127.0.0.1 and ::1. A name that is not the server's makes a
 	// certificate that clients must refuse.
 	Hosts []string
+	// Name is the subject's common name, which some servers take for the user;
+	// empty is pop3test.
+	Name string
 	// NotBefore and NotAfter bound its validity; zero stands for an hour ago
 	// and for a day from now. A NotAfter in the past makes an expired one.
 	NotBefore, NotAfter time.Time
@@ -42,11 +46,11 @@ func Certificate(opts CertOptions) (cert tls.Certificate, caPEM []byte, err erro
 	now := time.Now()
 	template := &x509.Certificate{
 		SerialNumber:          big.NewInt(now.UnixNano()),
-		Subject:               pkix.Name{CommonName: "pop3test"},
+		Subject:               pkix.Name{CommonName: cmp.Or(opts.Name, "pop3test")},
 		NotBefore:             opts.NotBefore,
 		NotAfter:              opts.NotAfter,
 		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		BasicConstraintsValid: true,
 		IsCA:                  true,
 	}
