@@ -2,7 +2,9 @@ package fetch
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"time"
 
@@ -53,6 +55,9 @@ func (s *Server) try(ctx context.Context) (*pop3proto.Client, error) {
 		config := channel.Named(s.TLS, s.Addr())
 		if err := channel.NotResumed(config, c.StartTLS(ctx, config)); err != nil {
 			c.Close()
+			if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+				err = fmt.Errorf("%w: %w", errClear, err)
+			}
 			return nil, &ConnectError{Addr: s.Addr(), Err: err}
 		}
 	}

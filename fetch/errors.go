@@ -128,6 +128,8 @@ func (e *DoubtfulError) Unwrap() error { return e.Err }
 var (
 	// errNotEncrypted stops a login that would send a password in the clear.
 	errNotEncrypted = errors.New("the connection is not encrypted")
+	// errClear is a server that answered no handshake, but said something.
+	errClear = errors.New("the server went on in the clear after STLS")
 	// errStopped means that a poll did not begin since the program is to end.
 	errStopped = errors.New("not polled: asked to stop")
 	// errNoIdentity means that nothing tells a kept message from a new one.
@@ -253,7 +255,7 @@ func advise(err error) (Class, string) {
 		_, login := errors.AsType[*LoginError](err)
 		return adviseReply(e, login)
 	}
-	if errors.Is(err, pop3proto.ErrInjected) {
+	if errors.Is(err, pop3proto.ErrInjected) || errors.Is(err, errClear) {
 		return ClassOperator, "do not trust this network; tls: implicit leaves no room for it"
 	}
 	if a, ok := channel.Advise(err); ok {

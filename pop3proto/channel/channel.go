@@ -70,9 +70,9 @@ func (v Via) straight(ctx context.Context, network, addr string) (net.Conn, erro
 // ends first the error is its cause.
 func Secure(ctx context.Context, conn net.Conn, c *tls.Config) (net.Conn, error) {
 	tc := tls.Client(conn, c)
-	if err := tc.HandshakeContext(ctx); err != nil {
+	if err := NotResumed(c, causeOf(ctx, tc.HandshakeContext(ctx))); err != nil {
 		_ = conn.Close()
-		return nil, NotResumed(c, causeOf(ctx, err))
+		return nil, err
 	}
 	return tc, nil
 }

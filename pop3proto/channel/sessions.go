@@ -73,7 +73,7 @@ type session struct {
 	read    bool // the file was looked at
 	state   *tls.ClientSessionState
 	changed bool // since it was read or written
-	offered bool // to the server, which has not agreed to it
+	offered bool // in the handshake under way
 	refused bool // this server fails where it should just say no
 }
 
@@ -100,9 +100,6 @@ func (s *session) Put(_ string, state *tls.ClientSessionState) {
 		return
 	}
 	s.read, s.changed, s.state = true, true, state
-	if state != nil {
-		s.offered = false
-	}
 }
 
 // ResumeError means that a server ended the connection when it was offered a
@@ -117,25 +114,27 @@ func (e *ResumeError) Error() string {
 // Unwrap returns the cause.
 func (e *ResumeError) Unwrap() error { return e.Err }
 
-// NotResumed makes a *ResumeError of err if a handshake with c failed because
-// a session was offered. A server that asks for client certificates must tell
+// NotResumed is told the end of each handshake with c, and makes a *ResumeError
+// of err if it failed because a session was offered. A server that asks for client certificates must tell
 // OpenSSL to which of its services a session belongs (SSL_CTX_set_session_id_context),
 // or every such handshake fails. Dovecot 2.3 is one that does not; it hangs up.
 func NotResumed(c *tls.Config, err error) error {
 	s, ok := c.ClientSessionCache.(*session)
-	if !ok || err == nil {
+	if !ok {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	offered := s.offered
+	s.offered = false
+	if err == nil || !offered {
 		return err
 	}
 	hungUp := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 	if !hungUp && !strings.Contains(err.Error(), "remote error: tls: ") {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.offered {
-		return err
-	}
-	s.state, s.changed, s.offered, s.refused = nil, true, false, true
+	s.state, s.changed, s.refused = nil, true, true
 	return &ResumeError{err}
 }
 
