@@ -28,6 +28,7 @@ func newApp(std stdio) *cli.App {
 			checkCommand(std),
 			listCommand(std),
 			planCommand(std),
+			configCommand(std),
 			statusCommand(std),
 			explainCommand(std),
 			stateCommand(std),

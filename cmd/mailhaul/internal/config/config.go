@@ -27,6 +27,8 @@ type Config struct {
 	// Sinks and Accounts are in the order of the file.
 	Sinks    []Sink
 	Accounts []Account
+
+	said said
 }
 
 // Sink is a place for mail: Discard, or the one whose pointer is not nil.

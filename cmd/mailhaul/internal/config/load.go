@@ -52,10 +52,11 @@ func Parse(path string, data []byte) (*Config, error) { return parse(path, data,
 
 // parse reads data as the file at path, which others may read if exposed.
 func parse(path string, data []byte, exposed bool) (*Config, error) {
-	p := &parser{file: path, dir: filepath.Dir(path), steps: 100_000, needsRoute: map[string]string{}}
+	p := &parser{file: path, dir: filepath.Dir(path), steps: 100_000, needsRoute: map[string]string{}, paths: map[*yaml.Node]string{}}
 	c := &Config{Path: path, Parallel: 8, PerHost: 2, Grace: 10 * time.Second}
 	if root := p.tree(data); root != nil {
 		p.top(*root, c)
+		c.said = said{*root, p.paths}
 	}
 	if p.secretLine > 0 && exposed {
 		p.fail(value{line: p.secretLine}, "chmod 600 "+path, "the file holds a password and others can read it")

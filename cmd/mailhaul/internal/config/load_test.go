@@ -58,7 +58,7 @@ func TestDefaults(t *testing.T) {
 			Deliver: []string{"home"}, ReceivedHeader: true,
 		}},
 	}
-	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}), cmpopts.IgnoreUnexported(config.Account{}, config.Security{}),
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}), cmpopts.IgnoreUnexported(config.Config{}, config.Account{}, config.Security{}),
 		cmpopts.IgnoreFields(config.Config{}, "Path"), cmpopts.IgnoreFields(config.Login{}, "Password", "TokenCommand"), cmpopts.IgnoreFields(config.Sink{}, "Line")); diff != "" {
 		t.Error(diff)
 	}
@@ -138,7 +138,7 @@ accounts:
 			Login:    config.Login{User: "me"}, Deliver: []string{"a"}, ReceivedHeader: true, Window: 20,
 		}},
 	}
-	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}), cmpopts.IgnoreUnexported(config.Account{}, config.Security{}), cmpopts.IgnoreFields(config.Login{}, "Password", "TokenCommand"), cmpopts.IgnoreFields(config.Sink{}, "Line")); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}), cmpopts.IgnoreUnexported(config.Config{}, config.Account{}, config.Security{}), cmpopts.IgnoreFields(config.Login{}, "Password", "TokenCommand"), cmpopts.IgnoreFields(config.Sink{}, "Line")); diff != "" {
 		t.Error(diff)
 	}
 }

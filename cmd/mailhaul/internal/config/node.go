@@ -22,6 +22,7 @@ type parser struct {
 	// secretLine is where the first password stands in the file, 0 if none
 	// does.
 	secretLine int
+	paths      map[*yaml.Node]string // what path has read
 }
 
 // value is a node of the tree with the words for where it stands.

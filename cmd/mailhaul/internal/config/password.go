@@ -33,6 +33,7 @@ func (pw Password) IsSet() bool { return pw.what != "" }
 // secretKeys are the keys of a secret, by their first word. of is where it
 // goes.
 func secretKeys[T any](what string, of func(*T) *Password) keys[T] {
+	secretNames[what] = true
 	return keys[T]{
 		what:              func(p *parser, v value, t *T) { p.secretText(v, what, of(t)) },
 		what + "_file":    func(p *parser, v value, t *T) { p.secretFile(v, what, of(t)) },

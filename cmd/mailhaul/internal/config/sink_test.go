@@ -155,7 +155,7 @@ accounts:
 	}
 	for i, a := range got {
 		seen := config.Account{Deliver: a.Deliver, Route: a.Route, Quarantine: a.Quarantine, Filter: a.Filter}
-		if diff := cmp.Diff(want[i], seen, cmpopts.EquateComparable(netip.Addr{}), cmpopts.IgnoreUnexported(config.Account{}, config.Security{}), cmpopts.EquateEmpty(), cmpopts.IgnoreFields(config.Login{}, "Password", "TokenCommand")); diff != "" {
+		if diff := cmp.Diff(want[i], seen, cmpopts.EquateComparable(netip.Addr{}), cmpopts.IgnoreUnexported(config.Config{}, config.Account{}, config.Security{}), cmpopts.EquateEmpty(), cmpopts.IgnoreFields(config.Login{}, "Password", "TokenCommand")); diff != "" {
 			t.Errorf("%s:\n%s", a.Name, diff)
 		}
 	}

@@ -170,7 +170,11 @@ func (p *parser) path(v value) (string, bool) {
 	if !filepath.IsAbs(s) {
 		s = filepath.Join(p.dir, s)
 	}
-	return filepath.Clean(s), ok
+	s = filepath.Clean(s)
+	if ok {
+		p.paths[v.node] = s
+	}
+	return s, ok
 }
 
 // short returns a whole number of one unit.

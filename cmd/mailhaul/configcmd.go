@@ -1,0 +1,112 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+)
+
+func configCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:         "config",
+		Usage:        "check the configuration, or show what it comes to",
+		UsageText:    "mailhaul config check\nmailhaul config show [ACCOUNT]",
+		OnUsageError: badFlag,
+		Subcommands: []*cli.Command{
+			{
+				Name:  "check",
+				Usage: "name every mistake in the configuration, and connect to nothing",
+				Description: "Exit codes: 0 no mistake; 78 at least one. mailhaul check also tries what the\n" +
+					"configuration names.",
+				Flags:        []cli.Flag{configFlag()},
+				OnUsageError: badFlag,
+				Action: func(c *cli.Context) error {
+					if err := noArgs(c); err != nil {
+						return err
+					}
+					return runConfigCheck(std, c.String("config"))
+				},
+			}, {
+				Name:      "show",
+				Usage:     "show the configuration with all defaults, and without secrets",
+				ArgsUsage: "[ACCOUNT]",
+				Description: "What it shows means the same as the file: aliases, merges and defaults are written\n" +
+					"out, paths are whole, and a secret is ***. Of an ACCOUNT it shows that and the\n" +
+					"sinks it delivers to. Commands are shown as they are: keep secrets out of them.",
+				Flags: []cli.Flag{
+					configFlag(),
+					&cli.BoolFlag{Name: "json", Usage: "as JSON", DisableDefaultText: true},
+				},
+				OnUsageError: badFlag,
+				Action: func(c *cli.Context) error {
+					return runConfigShow(std, c.String("config"), c.Bool("json"), c.Args().Slice())
+				},
+			},
+		},
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usagef("commands: check, show", "there is no command %q", "config "+c.Args().First())
+			}
+			return usagef("mailhaul config check, or mailhaul config show", "no command")
+		},
+	}
+}
+
+// runConfigCheck also makes the sinks, which know mistakes of their own.
+func runConfigCheck(std stdio, path string) error {
+	cfg, err := loadConfig(path)
+	if err != nil {
+		return err
+	}
+	w, err := wire(cfg)
+	if err != nil {
+		return err
+	}
+	w.Close()
+	fmt.Fprintf(std.out, "%s: ok, %s, %s\n", cfg.Path, count(len(cfg.Accounts), "account"), count(len(cfg.Sinks), "sink"))
+	return nil
+}
+
+func runConfigShow(std stdio, path string, asJSON bool, names []string) error {
+	cfg, err := loadConfig(path)
+	if err != nil {
+		return err
+	}
+	account := ""
+	switch len(names) {
+	case 0:
+	case 1:
+		if _, err := choose(cfg, names); err != nil {
+			return err
+		}
+		account = names[0]
+	default:
+		return usagef("leave them out to see all", "mailhaul config show takes one account")
+	}
+	text, err := shown(cfg, account, asJSON)
+	if err != nil {
+		return err
+	}
+	_, err = std.out.Write(text)
+	return err
+}
+
+// shown returns the configuration, or what concerns one account, as YAML or
+// as JSON.
+func shown(cfg *config.Config, account string, asJSON bool) ([]byte, error) {
+	if !asJSON {
+		return cfg.YAML(account)
+	}
+	text, err := cfg.JSON(account)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	err = json.Indent(&out, text, "", "  ")
+	out.WriteByte('\n')
+	return out.Bytes(), err
+}
