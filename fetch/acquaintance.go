@@ -8,6 +8,7 @@ import (
 
 	"github.com/mailhaul/mailhaul/fetch/state"
 	"github.com/mailhaul/mailhaul/pop3proto"
+	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
 const (
@@ -127,6 +128,11 @@ func (s *session) loginAs(ctx context.Context) (before pop3proto.Capabilities, c
 // on what an earlier session had been told.
 func (q *acquaintance) misled(err error) bool {
 	if !q.known || !q.used || errors.Is(err, context.Canceled) || errors.Is(err, errOneStep) {
+		return false
+	}
+	// Whoever did not prove to be the server is not asked for another way to
+	// log in: he would name one that gives him the password.
+	if _, ok := errors.AsType[*exchangeError](err); ok || errors.Is(err, mech.ErrUnproven) {
 		return false
 	}
 	class, _ := advise(err)

@@ -84,6 +84,8 @@ func (a *Account) login(ctx context.Context, c *pop3proto.Client, caps pop3proto
 	if err != nil {
 		return &SecretError{Needs: string(choice.needs), Err: err}
 	}
+	c.Hide(cred.Password)
+	c.Hide(cred.Token)
 	switch choice.Mechanism {
 	case userPass.Name:
 		err = c.Login(ctx, a.User, cred.Password)

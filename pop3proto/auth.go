@@ -64,8 +64,8 @@ func (c *Client) Authenticate(ctx context.Context, mech sasl.Client) error {
 		c.w.put(line + " =")
 	case len(line)+len(" ")+len(response)+len("\r\n") <= maxCommand:
 		held = nil
-		c.w.hide(string(initial))
-		c.w.putSecret(line+" ", response)
+		c.w.hideMessage(name, string(initial))
+		c.w.putMessage(line+" ", response)
 	default:
 		c.w.put(line)
 	}
@@ -91,8 +91,8 @@ func (c *Client) Authenticate(ctx context.Context, mech sasl.Client) error {
 				return c.cancel(err)
 			}
 		}
-		c.w.hide(string(response))
-		c.w.putSecret("", base64.StdEncoding.EncodeToString(response))
+		c.w.hideMessage(name, string(response))
+		c.w.putMessage("", base64.StdEncoding.EncodeToString(response))
 		if err := c.w.flush(); err != nil {
 			return err
 		}

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/mailhaul/mailhaul/pop3proto/mask"
 )
 
 // maxCapabilities bounds the reply to CAPA; real ones have about ten lines.
@@ -21,7 +23,8 @@ type Capability struct {
 
 // Capabilities are what a server said it can do. The zero value says nothing.
 type Capabilities struct {
-	list []Capability
+	list    []Capability
+	secrets *mask.Set
 }
 
 // Capabilities asks the server what it can do (RFC 2449 §5). A server that
@@ -35,7 +38,7 @@ func (c *Client) Capabilities(ctx context.Context) (Capabilities, error) {
 		return Capabilities{}, err
 	}
 	defer done()
-	caps := Capabilities{}
+	caps := Capabilities{secrets: &c.w.secrets}
 	_, err = c.exchange(verb, verb)
 	if err == nil {
 		err = c.lines(verb, maxCapabilities, func(line []byte) error {
@@ -66,11 +69,12 @@ func ParseCapabilities(lines []string) Capabilities {
 	return caps
 }
 
-// Lines returns the capabilities a line each.
+// Lines returns the capabilities a line each, with secrets of the session
+// masked.
 func (c Capabilities) Lines() []string {
 	lines := make([]string, len(c.list))
 	for i, have := range c.list {
-		lines[i] = strings.Join(append([]string{have.Name}, have.Params...), " ")
+		lines[i] = c.secrets.Text(strings.Join(append([]string{have.Name}, have.Params...), " "))
 	}
 	return lines
 }
@@ -84,8 +88,19 @@ func (c *Capabilities) add(line string) {
 	}
 }
 
-// All returns the capabilities in the server's order.
-func (c Capabilities) All() []Capability { return slices.Clone(c.list) }
+// All returns the capabilities in the server's order, for a person to read:
+// secrets of the session are masked.
+func (c Capabilities) All() []Capability {
+	all := slices.Clone(c.list)
+	for i := range all {
+		all[i].Name = c.secrets.Text(all[i].Name)
+		all[i].Params = slices.Clone(all[i].Params)
+		for j, p := range all[i].Params {
+			all[i].Params[j] = c.secrets.Text(p)
+		}
+	}
+	return all
+}
 
 // Has reports whether the server named the capability, in whatever case.
 func (c Capabilities) Has(name string) bool {
@@ -142,7 +157,7 @@ func (c Capabilities) Expire() (days int, ok bool) {
 // Implementation returns how the server's program calls itself (RFC 2449
 // §6.9); it may be empty.
 func (c Capabilities) Implementation() string {
-	return strings.Join(c.Params("IMPLEMENTATION"), " ")
+	return c.secrets.Text(strings.Join(c.Params("IMPLEMENTATION"), " "))
 }
 
 // number returns the first parameter of a capability if it is a number.

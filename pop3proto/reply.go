@@ -134,9 +134,9 @@ func (c *Client) reply(verb string) (text []byte, err error) {
 
 func (c *Client) replyError(verb string, text []byte) *ReplyError {
 	code, rest := cutCode(string(text), c.caps.Has("RESP-CODES"))
-	rest = c.w.mask([]byte(rest))
+	rest = c.w.secrets.Text(rest)
 	if !code.registered() {
-		code = ReplyCode(c.w.mask([]byte(code)))
+		code = ReplyCode(c.w.secrets.Text(string(code)))
 	}
 	if len(rest) > maxReplyText {
 		rest = rest[:maxReplyText] + "..."

@@ -31,35 +31,31 @@ type Tracer interface {
 
 const masked = "***"
 
-// mask returns b with every secret of the running command blotted out.
-func (w *wire) mask(b []byte) string {
-	s := string(b)
-	for _, secret := range w.secrets {
-		s = strings.ReplaceAll(s, secret, masked)
-	}
-	return s
-}
+// Hide has every error and trace of this client from now on mask a secret that
+// the server may know, also where no command has sent it: the password of a
+// login by a challenge, for one.
+func (c *Client) Hide(secret string) { c.w.secrets.Add(secret) }
 
-// hide adds to the secrets of the running command.
-func (w *wire) hide(secret string) {
-	if secret != "" {
-		w.secrets = append(w.secrets, secret)
+// hideMessage masks a message of SASL, and what is secret in it.
+func (w *wire) hideMessage(mechanism, message string) {
+	w.secrets.AddMessage(message)
+	// The password ends a message of PLAIN (RFC 4616 §2), and is one of LOGIN.
+	if i := strings.LastIndexByte(message, 0); i >= 0 {
+		w.secrets.Add(message[i+1:])
 	}
-	// The password ends a message of SASL PLAIN (RFC 4616 §2), and a server
-	// may echo it alone.
-	if i := strings.LastIndexByte(secret, 0); i >= 0 {
-		w.hide(secret[i+1:])
+	if mechanism == "LOGIN" {
+		w.secrets.Add(message)
 	}
-	// So may it do with the token of OAUTHBEARER and XOAUTH2 (RFC 7628 §3.1).
-	if _, token, ok := strings.Cut(secret, "auth=Bearer "); ok {
+	// So is the token in one of OAUTHBEARER and XOAUTH2 (RFC 7628 §3.1).
+	if _, token, ok := strings.Cut(message, "auth=Bearer "); ok {
 		token, _, _ = strings.Cut(token, "\x01")
-		w.hide(token)
+		w.secrets.Add(token)
 	}
 }
 
 func (w *wire) traceReply(line []byte) {
 	if w.tracer != nil {
-		w.tracer.Trace(FromServer, w.mask(line))
+		w.tracer.Trace(FromServer, w.secrets.Text(string(line)))
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"time"
+
+	"github.com/mailhaul/mailhaul/pop3proto/mask"
 )
 
 const (
@@ -39,7 +41,7 @@ type wire struct {
 	tracer  Tracer
 
 	ctx     context.Context // of the running command
-	secrets []string        // of the running command
+	secrets mask.Set        // that were sent so far, or that Client.Hide was told
 
 	buf  []byte
 	r, w int // buf[r:w] was received and not yet used
@@ -62,8 +64,6 @@ func (w *wire) watch(ctx context.Context) (release func()) {
 			<-fired
 		}
 		w.ctx = nil
-		clear(w.secrets)
-		w.secrets = w.secrets[:0]
 	}
 }
 
@@ -96,7 +96,7 @@ func (w *wire) failSyntax(verb, want string, got []byte) error {
 
 func (w *wire) protocolError(verb, want string, got []byte) error {
 	// Mask before the cut, which could leave half a secret.
-	quote := w.mask(got[:min(len(got), maxLine)])
+	quote := w.secrets.Text(string(got[:min(len(got), maxLine)]))
 	if len(quote) > maxQuote {
 		quote = quote[:maxQuote] + "..."
 	}
@@ -181,7 +181,12 @@ func (w *wire) put(line string) {
 
 // putSecret adds a command whose end is a secret.
 func (w *wire) putSecret(line, secret string) {
-	w.hide(secret)
+	w.secrets.Add(secret)
+	w.putMessage(line, secret)
+}
+
+// putMessage adds a line whose end is not to be traced.
+func (w *wire) putMessage(line, secret string) {
 	w.out = append(append(append(w.out, line...), secret...), "\r\n"...)
 	w.traceCommand(line + masked)
 }

@@ -19,12 +19,14 @@ const module = "github.com/mailhaul/mailhaul/"
 // a sink is what sinkMayImport says. Under cmd everything may be imported.
 var mayImport = map[string][]string{
 	"fetch":                       {"deliver", "deliver/envelope", "deliver/filter", "fetch/state", "pop3proto", "pop3proto/channel", "pop3proto/kpop", "pop3proto/mech"},
+	"pop3proto":                   {"pop3proto/mask"},
 	"pop3proto/kpop":              {"pop3proto/mech"},
+	"pop3proto/mech":              {"pop3proto/mask"},
 	"deliver/spool":               {"deliver", "deliver/durable"},
 	"deliver/delivertest":         {"deliver", "deliver/durable", "deliver/durable/durabletest"},
 	"deliver/durable/durabletest": {"deliver/durable"},
-	"deliver/remote":              {"deliver", "pop3proto/channel", "pop3proto/mech"},
-	"fetch/oauth":                 {},
+	"deliver/remote":              {"deliver", "pop3proto/channel", "pop3proto/mask", "pop3proto/mech"},
+	"fetch/oauth":                 {"pop3proto/mask"},
 	"fetch/discover":              {"pop3proto"},
 }
 
@@ -41,6 +43,7 @@ var testsOfMayImport = map[string][]string{
 	"fetch/oauth":    {"pop3proto", "pop3proto/mech", "fetch/oauth/oauthtest"},
 	"pop3proto":      {"pop3proto/mech"},
 	"pop3proto/kpop": {"pop3proto"},
+	"deliver/imap":   {"pop3proto/mech"},
 	"deliver/smtp":   {"deliver/smtp/mtatest"},
 }
 

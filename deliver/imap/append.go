@@ -169,7 +169,7 @@ func (a *appends) collect(ses *session) error {
 	if slices.ContainsFunc(a.flying, func(later *flight) bool { return later.refusal == refusal }) {
 		return ses.sink.fail("append", errHungUp)
 	}
-	e := a.sink.refusal("append", refusal)
+	e := ses.refusal("append", refusal)
 	switch {
 	case e.Fault == deliver.FaultMessage:
 		a.report(f.n, "", e)

@@ -38,7 +38,7 @@ func (ses *session) fail(op string, err error) *deliver.Error {
 		return e
 	}
 	if refusal, ok := errors.AsType[*imap.Error](err); ok {
-		return ses.sink.refusal(op, refusal)
+		return ses.refusal(op, refusal)
 	}
 	if cause := ses.wire.cause(ses.secrets); cause != nil {
 		return ses.sink.fail(op, cause)
@@ -48,6 +48,14 @@ func (ses *session) fail(op string, err error) *deliver.Error {
 	}
 	// What imapclient cannot read is in its error, whatever the length.
 	return ses.sink.fail(op, fmt.Errorf("out of step with the server: %.200q", ses.secrets.Mask(err.Error())))
+}
+
+// refusal is that of the sink, without the secrets of the login.
+func (ses *session) refusal(op string, err *imap.Error) *deliver.Error {
+	said := *err
+	said.Text = ses.secrets.Mask(said.Text)
+	said.Code = imap.ResponseCode(ses.secrets.Mask(string(said.Code)))
+	return ses.sink.refusal(op, &said)
 }
 
 // fail makes a *deliver.Error of an error of the network, TLS or the login.

@@ -73,14 +73,8 @@ func (ses *session) authenticate(ctx context.Context) error {
 	if !ok {
 		return ses.fail("log in", err)
 	}
-	said := *refusal
-	if said.Type == imap.StatusResponseTypeBad {
-		said.Text = "" // a server that did not understand a command may repeat it
-	} else {
-		said.Text = ses.secrets.Mask(said.Text)
-	}
-	e := ses.sink.refusal("log in", &said)
-	if e.Fault == deliver.FaultTemporary && !passing(said.Code) {
+	e := ses.refusal("log in", refusal)
+	if e.Fault == deliver.FaultTemporary && !passing(refusal.Code) {
 		e.Fault = deliver.FaultOperator
 		e.Hint = server.LoginHint("check the sink's user and password; some providers want a password for this program alone")
 	}

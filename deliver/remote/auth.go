@@ -71,7 +71,7 @@ func (s *Server) Mechanism(ctx context.Context, conn net.Conn, offered []string)
 		if !slices.ContainsFunc(offered, func(o string) bool { return strings.EqualFold(o, m.Name) }) {
 			continue
 		}
-		login := &Login{user: s.User}
+		login := new(Login)
 		if err := s.prove(ctx, m.Needs, &cred, login); err != nil {
 			return nil, "", &SecretError{m.Needs, err}
 		}

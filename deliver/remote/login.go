@@ -1,14 +1,11 @@
 package remote
 
 import (
-	"cmp"
-	"encoding/base64"
 	"errors"
-	"slices"
-	"strings"
 
 	"github.com/emersion/go-sasl"
 
+	"github.com/mailhaul/mailhaul/pop3proto/mask"
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
@@ -17,8 +14,7 @@ import (
 // hides what Hide is told.
 type Login struct {
 	client  sasl.Client
-	user    string
-	secrets []string
+	secrets mask.Set
 	failed  error // of the mechanism, which does not accept what the server says
 }
 
@@ -48,9 +44,7 @@ func (l *Login) sent(response []byte, err error) []byte {
 	if l.failed == nil {
 		l.failed = err
 	}
-	if string(response) != l.user { // LOGIN sends it alone
-		l.Hide(string(response))
-	}
+	l.secrets.AddMessage(string(response))
 	return response
 }
 
@@ -70,16 +64,8 @@ func (l *Login) Finish(err error) error {
 	return err
 }
 
-// Hide has Mask hide a secret, also in base64 and in a quoted string.
-func (l *Login) Hide(secret string) {
-	if secret == "" {
-		return
-	}
-	l.secrets = append(l.secrets, secret, base64.StdEncoding.EncodeToString([]byte(secret)),
-		strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(secret))
-	// The longest first: it may hold another.
-	slices.SortFunc(l.secrets, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
-}
+// Hide has Mask hide a secret, in whatever form a server may repeat it.
+func (l *Login) Hide(secret string) { l.secrets.Add(secret) }
 
 // Mask returns text without the secrets. It must see the whole of what a
 // server said: a cut may leave half a secret. A nil Login hides nothing.
@@ -87,9 +73,5 @@ func (l *Login) Mask(text string) string {
 	if l == nil {
 		return text
 	}
-	var pairs []string
-	for _, s := range l.secrets {
-		pairs = append(pairs, s, "***")
-	}
-	return strings.NewReplacer(pairs...).Replace(text)
+	return l.secrets.Text(text)
 }

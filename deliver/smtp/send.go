@@ -103,7 +103,7 @@ func (ss *session) finish(data *gosmtp.DataCommand, res *result, to []string) er
 		why, err := ss.refusal("message", err)
 		switch {
 		case err != nil:
-			return ended(err)
+			return ss.ended(err)
 		case why != nil:
 			res.refuse(why)
 		default:
@@ -132,15 +132,15 @@ func (ss *session) finish(data *gosmtp.DataCommand, res *result, to []string) er
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		err = joined.Unwrap()[0] // without the refusals, which are told on their own
 	}
-	return ended(err)
+	return ss.ended(err)
 }
 
 // ended marks what went wrong after the end of the message was sent.
-func ended(err error) error {
+func (ss *session) ended(err error) error {
 	if b, ok := errors.AsType[*brokenError](err); ok {
 		err = b.err
 	}
-	return &brokenError{err: replied("message", err)}
+	return &brokenError{err: replied("message", masked(ss.login, err))}
 }
 
 // refusal tells a refusal from an error that breaks the session, which a
@@ -149,7 +149,7 @@ func (ss *session) refusal(verb string, err error) (why, broken error) {
 	if err == nil {
 		return nil, nil
 	}
-	err = replied(verb, err)
+	err = replied(verb, masked(ss.login, err))
 	if r, ok := errors.AsType[*ReplyError](err); ok && !r.closing() {
 		return r, nil
 	}
@@ -159,7 +159,7 @@ func (ss *session) refusal(verb string, err error) (why, broken error) {
 // reset ends a transaction that was not completed.
 func (ss *session) reset() error {
 	if err := ss.client.Reset(); err != nil {
-		return &brokenError{err: replied("RSET", err), again: true}
+		return &brokenError{err: replied("RSET", masked(ss.login, err)), again: true}
 	}
 	return nil
 }

@@ -27,6 +27,7 @@ type session struct {
 	sink   *Sink
 	conn   net.Conn // of package remote
 	client *gosmtp.Client
+	login  *remote.Login // whose secrets replies are not to repeat; nil without one
 	// used says that the session has been idle or has done something, so that
 	// the server may have hung up for no fault of the message's.
 	used bool
@@ -126,6 +127,7 @@ func (ss *session) open(ctx context.Context) error {
 	}
 	_, offered := ss.client.Extension("AUTH")
 	login, _, err := server.Mechanism(ctx, ss.conn, strings.Fields(offered))
+	ss.login = login
 	if err == nil {
 		err = login.Finish(replied("AUTH", masked(login, ss.client.Auth(login))))
 	}

@@ -14,6 +14,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/mailhaul/mailhaul/pop3proto/mask"
 )
 
 // Browser has a person log in by a browser on this machine (RFC 8252), whose
@@ -144,7 +146,9 @@ func page(w io.Writer, text string) {
 func (v *visit) redeem(ctx context.Context, q url.Values) (Grant, error) {
 	c := v.client
 	if code := q.Get("error"); code != "" {
-		return Grant{}, c.refusal(code, withoutSecrets(q.Get("error_description"), []string{v.state}))
+		var secrets mask.Set
+		secrets.Add(v.state)
+		return Grant{}, c.refusal(secrets.Text(code), secrets.Text(q.Get("error_description")))
 	}
 	if q.Get("code") == "" {
 		return Grant{}, &TemporaryError{Provider: c.Provider.Name, Err: errors.New("sent the browser back without a code")}

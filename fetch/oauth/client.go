@@ -10,10 +10,11 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/mailhaul/mailhaul/pop3proto/mask"
 )
 
 // Client is this program in the eyes of a provider, by an id that its user
@@ -92,7 +93,9 @@ func (c *Client) post(ctx context.Context, endpoint string, form url.Values, int
 	case fail.Code == "server_error", fail.Code == "temporarily_unavailable":
 		return &TemporaryError{Provider: c.Provider.Name, Err: fmt.Errorf("answered %s", fail.Code)}
 	case fail.Code != "": // some answer 200 all the same
-		return c.refusal(fail.Code, withoutSecrets(fail.Description, append(secretsOf(form), secret)))
+		secrets := secretsOf(form)
+		secrets.Add(secret)
+		return c.refusal(secrets.Text(fail.Code), secrets.Text(fail.Description))
 	case status != http.StatusOK:
 		return &GrantError{Provider: c.Provider.Name, Text: fmt.Sprintf("%s answered %d", endpoint, status), Advice: "check the addresses of the provider"}
 	case parsed != nil || json.Unmarshal(body, into) != nil:
@@ -135,14 +138,10 @@ func (c *Client) do(req *http.Request) (status int, body []byte, err error) {
 }
 
 // secretsOf returns the values of a form that nobody is to see.
-func secretsOf(form url.Values) []string {
-	return []string{form.Get("client_secret"), form.Get("refresh_token"), form.Get("code"), form.Get("device_code"), form.Get("code_verifier")}
-}
-
-// withoutSecrets returns what a server said, unless it repeats a secret.
-func withoutSecrets(said string, secrets []string) string {
-	if slices.ContainsFunc(secrets, func(s string) bool { return s != "" && strings.Contains(said, s) }) {
-		return ""
+func secretsOf(form url.Values) *mask.Set {
+	s := new(mask.Set)
+	for _, name := range []string{"client_secret", "refresh_token", "code", "device_code", "code_verifier"} {
+		s.Add(form.Get(name))
 	}
-	return said
+	return s
 }

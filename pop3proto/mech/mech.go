@@ -4,12 +4,13 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/emersion/go-sasl"
+
+	"github.com/mailhaul/mailhaul/pop3proto/mask"
 )
 
 // Credentials are who logs in, where, and with what. A mechanism looks only
@@ -170,10 +171,9 @@ func (t *twoStep) Done(reply error) error {
 func quote(said, secret string) string {
 	const limit = 200
 	// Before the cut, which could leave half a secret.
-	said = strings.NewReplacer(
-		secret, "***",
-		base64.StdEncoding.EncodeToString([]byte(secret)), "***",
-	).Replace(said)
+	var secrets mask.Set
+	secrets.Add(secret)
+	said = secrets.Text(said)
 	if len(said) > limit {
 		said = said[:limit] + "..."
 	}
