@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -215,9 +216,7 @@ func (f *field) sums() []sum {
 	return sums
 }
 
-// seed lets each contender fetch everything once, over a line without length,
-// so that it has seen it all. What it has delivered is then taken away, as a
-// reader of mail would.
+// seed lets each contender see all mail once, over a line without length.
 func (f *field) seed(ctx context.Context) error {
 	if err := f.refill(); err != nil {
 		return err
@@ -227,44 +226,60 @@ func (f *field) seed(ctx context.Context) error {
 		if err := f.enlist(e, true); err != nil {
 			return err
 		}
-		if e.program == drainName {
-			continue
+		var err error
+		switch {
+		case e.remember != nil:
+			err = f.remind(e)
+		case e.program != drainName:
+			err = f.first(ctx, e)
 		}
-		// In memory, to have done sooner.
-		maildir := e.job.maildir()
-		if f.bench.memory != "" {
-			real := filepath.Join(f.bench.memory, "seed")
-			if err := makeMaildir(real, f.owner); err != nil {
-				return err
-			}
-			if err := os.RemoveAll(maildir); err != nil {
-				return err
-			}
-			if err := os.Symlink(real, maildir); err != nil {
-				return err
-			}
-		}
-		u, err := f.start(ctx, e)
 		if err != nil {
-			return err
-		}
-		if err := verify(maildir, f.sums(), false); err != nil && u.Failure == "" {
-			u.Failure = err.Error()
-		}
-		fmt.Fprintf(f.err, "%-8s seed %-26s %8.3f s  %s\n", f.name, e.name, u.Wall, u.Failure)
-		if u.Failure != "" {
-			e.result.Failure, e.retired = "the first fetch: "+u.Failure, true
-		}
-		for _, dir := range []string{maildir, filepath.Join(f.bench.memory, "seed")} {
-			if err := os.RemoveAll(dir); err != nil {
-				return err
-			}
-		}
-		if err := makeMaildir(maildir, f.owner); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// remind makes a contender remember all mail without having fetched it.
+func (f *field) remind(e *entrant) error {
+	for _, user := range f.users() {
+		uids, err := f.server.list(user)
+		if err != nil {
+			return err
+		}
+		if err := e.remember(e.job, user, uids); err != nil {
+			return err
+		}
+	}
+	hidden, err := filepath.Glob(filepath.Join(e.job.dir, ".[a-z]*"))
+	for _, file := range hidden {
+		err = errors.Join(err, give(file, f.owner))
+	}
+	return err
+}
+
+// first lets a contender fetch all mail, into memory to be sooner done. It is
+// then taken away, as its reader would.
+func (f *field) first(ctx context.Context, e *entrant) error {
+	maildir, real := e.job.maildir(), e.job.maildir()
+	if f.bench.memory != "" {
+		real = filepath.Join(f.bench.memory, "seed")
+		if err := errors.Join(makeMaildir(real, f.owner), os.RemoveAll(maildir), os.Symlink(real, maildir)); err != nil {
+			return err
+		}
+	}
+	u, err := f.start(ctx, e)
+	if err != nil {
+		return err
+	}
+	if err := verify(maildir, f.sums(), false); err != nil && u.Failure == "" {
+		u.Failure = err.Error()
+	}
+	fmt.Fprintf(f.err, "%-8s first %-25s %8.3f s  %s\n", f.name, e.name, u.Wall, u.Failure)
+	if u.Failure != "" {
+		e.result.Failure, e.retired = "the first fetch: "+u.Failure, true
+	}
+	return errors.Join(os.RemoveAll(maildir), os.RemoveAll(real), makeMaildir(maildir, f.owner))
 }
 
 // count runs a contender once more, to count what cannot be counted without

@@ -50,7 +50,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) error {
 	tools := flags.String("tools", "", "programs to run, as `drain,mailhaul,mpop`; default: all that are installed")
 	runs := flags.Int("runs", 5, "how often each runs; the median counts")
 	patience := flags.Duration("patience", 30*time.Second, "who takes longer runs once only")
-	limit := flags.Duration("limit", 20*time.Minute, "how long a run may take")
+	limit := flags.Duration("limit", 10*time.Minute, "how long a run may take")
 	dir := flags.String("dir", "", "where the fetchers write, on the disk that is to be measured; default: where temporary files go")
 	figures := flags.String("figures", filepath.Join(os.TempDir(), "mailhaul-bench.json"), "`FILE` for all figures; what it holds of other scenarios is kept")
 	report := flags.String("out", "", "`FILE` for the report, in Markdown")
@@ -133,8 +133,8 @@ func (f *Figures) print(out io.Writer, name string) {
 			continue
 		}
 		fmt.Fprintf(out, "\n%s  %s\n\n%s\n", s.Name, s.Title, s.Table)
-		for _, t := range s.Targets {
-			fmt.Fprintln(out, t)
+		for _, note := range s.Notes {
+			fmt.Fprintln(out, note)
 		}
 	}
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"strings"
 )
 
@@ -37,6 +39,8 @@ var fetchmail = contender{name: "fetchmail", program: "fetchmail", peer: true, p
 		Argv: []string{"fetchmail", "--silent", "--fetchmailrc", j.path("fetchmailrc")},
 		Fine: []int{1}, // there was no mail
 	}}, j.write("fetchmailrc", b.String())
+}, remember: func(j job, user string, uids []string) error {
+	return j.remember(".fetchids", uids, func(uid string) string { return user + "@" + j.host + " " + uid })
 }}
 
 // mpop delivers into a Maildir. Accounts are fetched one after the other.
@@ -79,7 +83,7 @@ var getmail = contender{name: "getmail6", program: "getmail", peer: true, prepar
 		argv = append(argv, "--rcfile", account(u)+".rc")
 	}
 	return []command{{Argv: argv}}, getmailConfig(j)
-}}
+}, remember: rememberGetmail}
 
 // getmailEach is what the script getmails -p does: a process for each account,
 // all at once.
@@ -89,7 +93,11 @@ var getmailEach = contender{name: "getmail6, a process each", program: "getmail"
 		all = append(all, command{Argv: []string{"getmail", "--getmaildir", j.dir, "--quiet", "--rcfile", account(u) + ".rc"}})
 	}
 	return all, getmailConfig(j)
-}}
+}, remember: rememberGetmail}
+
+func rememberGetmail(j job, user string, uids []string) error {
+	return j.remember("oldmail-"+j.host+"-"+j.port+"-"+user, uids, func(uid string) string { return uid + "\x001700000000" })
+}
 
 func getmailConfig(j job) error {
 	for _, u := range j.users {
@@ -132,7 +140,23 @@ var fdm = contender{name: "fdm", program: "fdm", peer: true, prepare: func(j job
 	}
 	b.WriteString("match all action \"in\"\n")
 	return []command{{Argv: []string{"fdm", "-q", "-f", j.path("fdm.conf"), "fetch"}}}, j.write("fdm.conf", b.String())
+}, remember: func(j job, user string, uids []string) error {
+	return j.remember("cache-"+account(user), uids, func(uid string) string { return fmt.Sprintf("%d %s", len(uid), uid) })
 }}
+
+// remember adds a line for each unique-id to what a peer remembers.
+func (j job) remember(name string, uids []string, line func(uid string) string) error {
+	f, err := os.OpenFile(j.path(name), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	for _, uid := range uids {
+		b.WriteString(line(uid) + "\n")
+	}
+	_, err = f.WriteString(b.String())
+	return errors.Join(err, f.Close())
+}
 
 // environment is that of every command. SSL_CERT_FILE is how fdm, which has
 // no option for it, is told whom to trust.

@@ -17,7 +17,7 @@ var reportTemplate = template.Must(template.New("report").Parse(reportText))
 type section struct {
 	Name, Title, Date string
 	Table             string
-	Targets           []string
+	Notes             []string // targets met or missed, and failures
 }
 
 // sections are the scenarios that have figures, in their order.
@@ -31,7 +31,12 @@ func (f *Figures) sections() []section {
 		s := section{Name: sc.name, Title: fmt.Sprintf("%s (%s)", sc.title, megabytes(o.Octets)), Date: o.Date, Table: o.table(sc)}
 		for _, t := range sc.targets {
 			if line, known := f.judge(&o, t); known {
-				s.Targets = append(s.Targets, line)
+				s.Notes = append(s.Notes, line)
+			}
+		}
+		for _, r := range o.Results {
+			if r.Failure != "" {
+				s.Notes = append(s.Notes, r.Contender+" has failed: "+r.Failure)
 			}
 		}
 		all = append(all, s)

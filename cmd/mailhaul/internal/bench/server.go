@@ -79,39 +79,43 @@ func (s *server) refill(user string, msgs []mail) error {
 			return err
 		}
 	}
-	n, err := s.list(user)
-	if err == nil && n != len(msgs) {
-		err = fmt.Errorf("the server lists %d messages of %d", n, len(msgs))
+	uids, err := s.list(user)
+	if err == nil && len(uids) != len(msgs) {
+		err = fmt.Errorf("the server lists %d messages of %d", len(uids), len(msgs))
 	}
 	return err
 }
 
-// list logs in and returns how many messages there are.
-func (s *server) list(user string) (int, error) {
+// list logs in and returns the unique-ids of all messages.
+func (s *server) list(user string) (uids []string, err error) {
 	conn, err := net.Dial("tcp", s.Addr)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer conn.Close()
 	d := &drained{conn: conn, r: bufio.NewReader(conn)}
 	if _, err := d.reply(); err != nil {
-		return 0, err
+		return nil, err
 	}
 	if _, err := d.ask(authPlain(user)); err != nil {
-		return 0, err
+		return nil, err
 	}
 	var listing strings.Builder
 	for _, verb := range []string{"LIST", "UIDL"} {
 		listing.Reset()
 		if _, err := d.ask(verb); err != nil {
-			return 0, err
+			return nil, err
 		}
 		if err := d.body(&listing); err != nil {
-			return 0, err
+			return nil, err
 		}
 	}
+	for line := range strings.Lines(listing.String()) {
+		_, uid, _ := strings.Cut(strings.TrimSpace(line), " ")
+		uids = append(uids, uid)
+	}
 	_, err = d.ask("QUIT")
-	return strings.Count(listing.String(), "\n"), err
+	return uids, err
 }
 
 func authPlain(user string) string {

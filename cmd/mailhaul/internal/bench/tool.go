@@ -41,6 +41,9 @@ type contender struct {
 	// prepare writes the configuration into the job's folder and returns what
 	// to run.
 	prepare func(job) ([]command, error)
+	// remember notes that a user's messages have been seen, as the program
+	// itself does. nil: it is quick enough to fetch them all.
+	remember func(j job, user string, uids []string) error
 }
 
 const drainName = "drain"
