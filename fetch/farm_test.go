@@ -52,7 +52,9 @@ type farmUser struct {
 }
 
 func newFarm(t *testing.T) *farm {
-	return &farm{t: t, hosts: map[string]*farmHost{}, users: map[string]*farmUser{}}
+	f := &farm{t: t, hosts: map[string]*farmHost{}, users: map[string]*farmUser{}}
+	t.Cleanup(f.serving.Wait)
+	return f
 }
 
 // host returns the host of that name, and makes it first.
@@ -198,8 +200,7 @@ func (f *farm) logins(name string) (all []time.Time) {
 	return all
 }
 
-// run polls until stop is called, which returns when all polls have ended, and
-// the servers have noticed.
+// run polls until stop is called, which returns when all polls have ended.
 func (f *farm) run(s fetch.Setup) (orders chan<- fetch.Order, stop func()) {
 	drain, ended := make(chan struct{}), make(chan struct{})
 	s.Options.Drain = drain
@@ -208,7 +209,7 @@ func (f *farm) run(s fetch.Setup) (orders chan<- fetch.Order, stop func()) {
 		defer close(ended)
 		fetch.Run(f.t.Context(), s, taken, nil)
 	}()
-	return taken, func() { close(drain); <-ended; f.serving.Wait() }
+	return taken, func() { close(drain); <-ended }
 }
 
 // memory is a fetch.State that remembers schedules, and who is being polled.
