@@ -70,7 +70,7 @@ func (f *farm) host(name string) *farmHost {
 // account makes an account on a host.
 func (f *farm) account(name, host string) *fetch.Account {
 	h := f.host(host)
-	f.users[name] = &farmUser{}
+	f.change(func() { f.users[name] = &farmUser{} })
 	return &fetch.Account{
 		Name: name, User: name,
 		Server: fetch.Server{
@@ -145,7 +145,7 @@ func (f *farm) serve(conn net.Conn, h *farmHost) {
 			f.mu.Unlock()
 			reply(append(caps, ".")...)
 		case "USER":
-			u = f.users[arg]
+			f.change(func() { u = f.users[arg] })
 			reply("+OK")
 		case "PASS":
 			refused := f.login(u)

@@ -205,6 +205,7 @@ func TestNoDowngrade(t *testing.T) {
 		says   string
 	}{
 		{name: "STLS is unknown", server: pop3test.Behaviour{Without: []string{"STLS"}}, class: fetch.ClassOperator, says: "server refused STLS"},
+		{name: "only PLAIN, and no STLS", server: pop3test.Behaviour{Capabilities: []string{"SASL PLAIN"}, Without: []string{"STLS"}}, class: fetch.ClassOperator, says: "server refused STLS"},
 		{name: "STLS is refused", faults: []pop3test.Fault{pop3test.ReplyErr("STLS", "not today")}, class: fetch.ClassOperator, says: `server refused STLS: "not today"`},
 		{name: "STLS fails for now", faults: []pop3test.Fault{pop3test.ReplyErr("STLS", "[SYS/TEMP] TLS not available")}, class: fetch.ClassRetry, says: "SYS/TEMP"},
 		{name: "plaintext behind the reply to STLS", faults: []pop3test.Fault{pop3test.InjectAfterSTLS("+OK welcome\r\n")}, class: fetch.ClassOperator, says: "tampers with the connection"},

@@ -10,12 +10,14 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/remote"
+	"github.com/mailhaul/mailhaul/pop3proto/channel"
 )
 
 // listen runs serve for each connection to a listener of the test's.
@@ -157,6 +159,38 @@ func TestContext(t *testing.T) {
 	}}
 	if _, err := s.Connect(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("Connect = %v, want %v", err, context.Canceled)
+	}
+}
+
+// A server that breaks off where it is offered a session is called again, and
+// offered none.
+func TestNotResumed(t *testing.T) {
+	cert, roots := certificate(t)
+	calls, offers := 0, 0
+	c := &tls.Config{Certificates: []tls.Certificate{cert}}
+	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		calls++
+		const presharedKey = 41 // RFC 8446 §4.2
+		if slices.Contains(hello.Extensions, presharedKey) {
+			offers++
+			return nil, errors.New("session id context uninitialized")
+		}
+		return nil, nil
+	}
+	addr := listen(t, "tcp", "127.0.0.1:0", func(conn net.Conn) {
+		defer conn.Close()
+		_, _ = tls.Server(conn, c).Write([]byte("220 hello\r\n"))
+	})
+	s := &remote.Server{Addr: addr, TLS: channel.Trust{}.Config(addr, channel.NewSessions(t.TempDir()))}
+	s.TLS.RootCAs = roots
+	for range 3 {
+		// The ticket comes with what the server says.
+		if _, err := connect(t, s).Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if calls != 4 || offers != 1 {
+		t.Errorf("%d connections, a session was offered to %d", calls, offers)
 	}
 }
 
