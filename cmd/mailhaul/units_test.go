@@ -1,0 +1,162 @@
+package main
+
+import (
+	"bytes"
+	"debug/elf"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// installed is where the units look for mailhaul.
+const installed = "/usr/local/bin/mailhaul"
+
+// systemd accepts the units, and they leave mailhaul little to break out with.
+func TestUnits(t *testing.T) {
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		if os.Getenv("MAILHAUL_REQUIRE_SERVERS") == "1" && runtime.GOOS == "linux" {
+			t.Fatal(err)
+		}
+		t.Skipf("NOT TESTED: %v", err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("../../docs/systemd/mailhaul*")
+	if err != nil || len(files) != 4 {
+		t.Fatalf("units %q, error %v", files, err)
+	}
+	dir := t.TempDir()
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = bytes.ReplaceAll(text, []byte(installed), []byte(self))
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(file)), text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for unit, most := range map[string]string{
+		"mailhaul.service": "15", "mailhaul@ada.service": "30", "mailhaul-fetch.timer": "",
+	} {
+		path := filepath.Join(dir, unit)
+		verify := exec.Command(analyze, "verify", path)
+		if strings.HasPrefix(unit, "mailhaul-fetch") {
+			verify = exec.Command(analyze, "--user", "verify", path)
+		}
+		verify.Env = append(os.Environ(), "SYSTEMD_UNIT_PATH="+dir+":", "XDG_RUNTIME_DIR="+dir)
+		out, err := verify.CombinedOutput()
+		for line := range strings.Lines(string(out)) {
+			if strings.Contains(line, "mailhaul") {
+				t.Errorf("%s: %s", unit, line)
+			}
+		}
+		if err != nil {
+			t.Errorf("verify %s: %v: %s", unit, err, out)
+		}
+		if most == "" {
+			continue
+		}
+		// The exposure is 0 to 100.
+		security := exec.Command(analyze, "security", "--no-pager", "--offline=true", "--threshold="+most, strings.Replace(path, "@ada", "@", 1))
+		if out, err := security.CombinedOutput(); err != nil {
+			t.Errorf("security of %s: %v: %s", unit, err, out)
+		}
+	}
+}
+
+// The command lines of the units and of the image are ones that mailhaul knows.
+func TestUnitCommands(t *testing.T) {
+	files, _ := filepath.Glob("../../docs/systemd/*.service")
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := regexp.MustCompile(`(?m)^ExecStart=` + installed + ` (.*)$`).FindSubmatch(text)
+		if m == nil {
+			t.Errorf("%s starts no mailhaul", file)
+			continue
+		}
+		knows(t, strings.Fields(string(m[1])))
+	}
+	m := regexp.MustCompile(`(?m)^CMD \[(.*)\]$`).FindStringSubmatch(containerfile(t))
+	if m == nil {
+		t.Fatal("the image has no command")
+	}
+	knows(t, strings.Split(strings.ReplaceAll(m[1], `"`, ""), ", "))
+}
+
+// knows runs a command line without the configuration that it would need.
+func knows(t *testing.T, args []string) {
+	t.Helper()
+	t.Setenv("MAILHAUL_CONFIG", filepath.Join(t.TempDir(), "none.yaml"))
+	var said bytes.Buffer
+	if code := run(t.Context(), append([]string{"mailhaul"}, args...), stdio{out: &said, err: &said}); code != exitConfig {
+		t.Errorf("mailhaul %q: exit code %d: %s", args, code, &said)
+	}
+}
+
+func containerfile(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/container/Containerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// The build command of the image makes a binary that needs nothing around it,
+// from what the image copies, and with the Go that go.mod wants.
+func TestContainerfile(t *testing.T) {
+	text := containerfile(t)
+	m := regexp.MustCompile(`(?m)^RUN (.*go build .*) -o /mailhaul (\./cmd/mailhaul)$`).FindStringSubmatch(text)
+	if m == nil {
+		t.Fatal("it builds no mailhaul")
+	}
+	mod, err := os.ReadFile("../../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindSubmatch(mod)[1]
+	if !strings.Contains(text, "golang:"+string(version)+"-") {
+		t.Errorf("it is not built with Go %s", version)
+	}
+	if testing.Short() {
+		t.Skip("the build takes a while")
+	}
+	binary := filepath.Join(t.TempDir(), "mailhaul")
+	build := exec.Command("sh", "-c", m[1]+` -o "$1" `+m[2], "sh", binary)
+	build.Dir = "../.."
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if runtime.GOOS == "linux" {
+		f, err := elf.Open(binary)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		for _, p := range f.Progs {
+			if p.Type == elf.PT_INTERP || p.Type == elf.PT_DYNAMIC {
+				t.Errorf("the binary is not static: it has a %v", p.Type)
+			}
+		}
+	}
+	// The go command knows a commit from a .git that is a folder.
+	want := `^mailhaul \S+, go1\.`
+	if info, err := os.Stat("../../.git"); err == nil && info.IsDir() {
+		want = `^mailhaul \S+, commit [0-9a-f]{12}( \(modified\))?, go1\.`
+	}
+	out, err := exec.Command(binary, "--version").Output()
+	if err != nil || !regexp.MustCompile(want).Match(out) {
+		t.Errorf("its version: %s, error %v", out, err)
+	}
+}
