@@ -1,6 +1,6 @@
 # make help lists the targets.
 .DEFAULT_GOAL := build
-.PHONY: build test crash bench lint fuzz cross demo install clean help
+.PHONY: man build test crash bench lint fuzz cross demo install clean help
 
 PREFIX ?= /usr/local
 # How long each fuzz target runs in make test and make fuzz.
@@ -46,8 +46,13 @@ cross: ## compile for the other systems
 demo: build ## fetch mail from a throwaway server on loopback
 	./mailhaul demo
 
+man: ## write the manual pages anew, from the help and config.example.yaml
+	go test -count=1 ./cmd/mailhaul -run '^TestManual$$' -update
+
 install: build ## install into DESTDIR/PREFIX
 	install -D -m 755 mailhaul $(DESTDIR)$(PREFIX)/bin/mailhaul
+	install -D -m 644 docs/mailhaul.1 $(DESTDIR)$(PREFIX)/share/man/man1/mailhaul.1
+	install -D -m 644 docs/mailhaul.yaml.5 $(DESTDIR)$(PREFIX)/share/man/man5/mailhaul.yaml.5
 	install -D -m 644 cmd/mailhaul/completions/bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/mailhaul
 	install -D -m 644 cmd/mailhaul/completions/zsh $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_mailhaul
 	install -D -m 644 cmd/mailhaul/completions/fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/mailhaul.fish

@@ -1,0 +1,178 @@
+package manual
+
+import (
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/urfave/cli/v2"
+)
+
+// Exit is an exit code and what it means.
+type Exit struct{ Code, Meaning string }
+
+// Command returns mailhaul(1), by the help of its commands.
+func Command(app *cli.App, exits []Exit) string {
+	p := begin(app.Name, 1, app.Usage)
+	all := commandsBelow(app.Commands, "")
+	p.line(".Sh SYNOPSIS")
+	for _, c := range all {
+		p.line(".Nm")
+		p.line(".Cm %s", c.path)
+		p.line(".Op Ar option ...")
+		for place := range strings.FieldsSeq(c.ArgsUsage) {
+			p.argument(place)
+		}
+	}
+	p.line(".Nm")
+	p.line(".Fl \\-version")
+	p.line(".Sh DESCRIPTION")
+	p.line(".Nm")
+	p.text("fetches mail from POP3 servers, many accounts at once, and deletes a message from its server only when it is safe where it was to go. " +
+		"Accounts, and where their mail goes, are in a file:")
+	p.line(".Xr mailhaul.yaml 5 .")
+	p.line("Options may stand before or after the names of accounts.")
+	p.line(".Sh COMMANDS")
+	for _, c := range all {
+		p.line(".Ss %s", escape(c.path))
+		p.text(sentence(c.Usage))
+		if c.Description != "" {
+			p.line(".Pp")
+			p.paragraphs(strings.Split(c.Description, "\n"))
+		}
+		p.options(c.Flags)
+	}
+	p.line(".Sh SIGNALS")
+	p.text("At the first SIGINT, SIGTERM or SIGHUP, `mailhaul fetch` delivers what is on its way, deletes what has landed, and ends; " +
+		"at the second it hangs up, and the next run goes on from there. " +
+		"SIGHUP is ignored under nohup(1). What `mailhaul daemon` does is said above. " +
+		"Neither loses mail when it is killed.")
+	p.table("ENVIRONMENT", "Ev", environment)
+	p.table("FILES", "Pa", files)
+	p.line(".Sh EXIT STATUS")
+	p.line(".Bl -tag -width Ds -compact")
+	for _, e := range exits {
+		p.line(".It %s", e.Code)
+		p.text(e.Meaning)
+	}
+	p.line(".El")
+	p.line(".Pp")
+	p.text("If accounts end differently, the worst decides: 74, 77, 75, 65, 0.")
+	p.line(".Sh EXAMPLES")
+	p.text("From cron(8), every five minutes; it prints nothing unless something needs a person:")
+	p.literal([]string{"*/5 * * * *  mailhaul fetch -q"})
+	p.text("To start with a full maildrop, and fetch only what comes from now on:")
+	p.literal([]string{"mailhaul state adopt work"})
+	p.line(".Sh SEE ALSO")
+	p.line(".Xr mailhaul.yaml 5")
+	p.line(".Sh STANDARDS")
+	p.text("POP3: RFC 1939, 2449 (CAPA), 2595 (STLS), 5034 (AUTH), 8314 (implicit TLS).")
+	return p.String()
+}
+
+var environment = [][2]string{
+	{"MAILHAUL_CONFIG", "The configuration, unless `--config` names one."},
+	{"XDG_CONFIG_HOME", "The folder below which the configuration is looked for next. Default: ~/.config"},
+	{"XDG_STATE_HOME", "The folder below which mailhaul remembers what it has fetched, unless the configuration says where. Default: ~/.local/state"},
+	{"NO_COLOR", "If it is not empty, terminals are spared colours."},
+	{"TMPDIR", "The folder for files that nobody needs once the program has ended."},
+}
+
+var files = [][2]string{
+	{"~/.config/mailhaul/config.yaml", "The configuration. If it holds a password, only its owner may read it."},
+	{"~/.local/state/mailhaul/mailhaul.db", "What was fetched. Without it, mail that is still on a server is fetched again. Keep it on a local disk, and in your backup."},
+	{"~/.local/state/mailhaul/leases", "Who polls which account, so that no two do."},
+	{"~/.local/state/mailhaul/oauth", "What providers granted by `mailhaul login`. Whoever can read it can read the mail."},
+}
+
+// table writes a section that explains names.
+func (p *page) table(section, macro string, rows [][2]string) {
+	p.line(".Sh %s", section)
+	p.line(".Bl -tag -width Ds")
+	for _, r := range rows {
+		p.line(".It %s %s", macro, escape(r[0]))
+		p.text(r[1])
+	}
+	p.line(".El")
+}
+
+// argument writes one word of what a command takes, as its help does: [UID…].
+func (p *page) argument(place string) {
+	name, optional := strings.CutPrefix(place, "[")
+	name = strings.TrimSuffix(name, "]")
+	name, more := strings.CutSuffix(name, "…")
+	macro := ".Ar " + escape(name)
+	if optional {
+		macro = ".Op Ar " + escape(name)
+	}
+	if more {
+		macro += " ..."
+	}
+	p.line("%s", macro)
+}
+
+var placeholder = regexp.MustCompile("`([^`]+)`")
+
+func (p *page) options(flags []cli.Flag) {
+	open := false
+	for _, f := range flags {
+		doc, ok := f.(cli.DocGenerationFlag)
+		if visible, can := f.(cli.VisibleFlag); !ok || can && !visible.IsVisible() {
+			continue
+		}
+		if !open {
+			p.line(".Bl -tag -width Ds")
+			open = true
+		}
+		value := ""
+		if m := placeholder.FindStringSubmatch(doc.GetUsage()); m != nil && doc.TakesValue() {
+			value = " Ar " + escape(m[1])
+		}
+		var names []string
+		for _, name := range f.Names() {
+			if len(name) > 1 {
+				name = `\-` + escape(name)
+			}
+			names = append(names, "Fl "+name+value)
+		}
+		p.line(".It %s", strings.Join(names, " , "))
+		p.text(sentence(placeholder.ReplaceAllString(doc.GetUsage(), "$1")))
+		if text := strings.Trim(doc.GetDefaultText(), `"`); text != "" && doc.TakesValue() {
+			p.text("Default: " + text)
+		}
+	}
+	if open {
+		p.line(".El")
+	}
+}
+
+// sentence makes one of a line of help. A value that it begins with stays as
+// it is written.
+func sentence(s string) string {
+	if word, _, _ := strings.Cut(s, " "); word != "default:" && strings.ContainsAny(word, ",:") {
+		return s + "."
+	}
+	r, n := utf8.DecodeRuneInString(s)
+	return string(unicode.ToUpper(r)) + s[n:] + "."
+}
+
+// command is a command and the words that name it.
+type command struct {
+	*cli.Command
+	path string
+}
+
+// commandsBelow returns commands that do something, and those below them.
+func commandsBelow(commands []*cli.Command, above string) (all []command) {
+	for _, c := range commands {
+		switch path := strings.TrimSpace(above + " " + c.Name); {
+		case c.Hidden || c.Name == "help":
+		case len(c.Subcommands) > 0:
+			all = append(all, commandsBelow(c.Subcommands, path)...)
+		default:
+			all = append(all, command{c, path})
+		}
+	}
+	return all
+}

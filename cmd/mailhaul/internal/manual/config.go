@@ -1,0 +1,195 @@
+package manual
+
+import (
+	"regexp"
+	"strings"
+)
+
+// Config returns mailhaul.yaml(5), by the example in which comments explain
+// each option in place. The rules of the example:
+//
+//   - a comment belongs to the key below it, and to those that follow at once
+//     without words of their own
+//   - a key may stand in a comment, below a key or below words about it
+//   - a comment that an empty line follows belongs to no key
+//   - lines that are indented stay as they are, and so do those that begin a
+//     comment with a word and a colon
+func Config(example []byte) string {
+	p := begin("mailhaul.yaml", 5, "configuration of mailhaul")
+	root := parse(string(example))
+	p.line(".Sh DESCRIPTION")
+	p.paragraphs(root.below[0].about)
+	p.line(".Pp")
+	p.text("Each option is shown with a value as an example.")
+	var plain []*node
+	for _, n := range root.below[1:] {
+		if len(n.below) == 0 {
+			plain = append(plain, n)
+		}
+	}
+	p.line(".Sh GENERAL OPTIONS")
+	p.items(plain)
+	for _, n := range root.below[1:] {
+		if len(n.below) > 0 {
+			p.section(n)
+		}
+	}
+	p.line(".Sh FILES")
+	p.line(".Bl -tag -width Ds")
+	p.line(".It Pa %s", escape("~/.config/mailhaul/config.yaml"))
+	p.text("The configuration, unless `--config` or MAILHAUL_CONFIG names another.")
+	p.line(".El")
+	p.line(".Sh SEE ALSO")
+	p.line(".Xr mailhaul 1")
+	return p.String()
+}
+
+// section writes a key of the top level and all below it.
+func (p *page) section(n *node) {
+	p.line(".Sh %s", escape(strings.ToUpper(n.key)))
+	p.paragraphs(n.about)
+	var plain []*node
+	for _, sub := range n.below {
+		if len(sub.below) == 0 {
+			plain = append(plain, sub)
+		}
+	}
+	if len(plain) > 0 {
+		p.items(plain)
+	}
+	for _, sub := range n.below {
+		if len(sub.below) == 0 {
+			continue
+		}
+		p.line(".Ss %s", escape(sub.key))
+		p.words(sub)
+		p.items(sub.below)
+	}
+}
+
+// items writes keys of one mapping in a list.
+func (p *page) items(all []*node) {
+	for open := false; len(all) > 0; {
+		n := all[0]
+		all = all[1:]
+		if n.key == "" { // words between keys
+			if open {
+				p.line(".El")
+				open = false
+			}
+			if !indented(n.about[0]) {
+				p.line(".Pp")
+			}
+			p.paragraphs(n.about)
+			continue
+		}
+		if !open {
+			p.line(".Bl -tag -width Ds")
+			open = true
+		}
+		p.tag(n)
+		for len(all) > 0 && n.plain() && all[0].silent() {
+			p.tag(all[0])
+			all = all[1:]
+		}
+		p.words(n)
+		p.items(n.below)
+		if len(all) == 0 {
+			p.line(".El")
+		}
+	}
+}
+
+// tag writes a key with its value.
+func (p *page) tag(n *node) {
+	tag := `\fB` + escape(n.key) + `:\fP`
+	if n.value != "" {
+		tag += " " + escape(n.value)
+	}
+	p.line(`.It "%s"`, tag)
+}
+
+// words writes what is said of a key, above it and behind it.
+func (p *page) words(n *node) {
+	p.paragraphs(n.about)
+	if n.behind != "" {
+		p.text(sentence(strings.TrimSuffix(n.behind, ".")))
+	}
+}
+
+// node is a key of the example, or words that belong to none.
+type node struct {
+	depth      int
+	key, value string
+	about      []string // the comment above it
+	behind     string   // the comment in its line
+	joined     bool     // it follows another key at once
+	below      []*node
+}
+
+// silent reports whether nothing is said of a key but what is said of the one
+// above it.
+func (n *node) silent() bool {
+	return n.joined && len(n.about) == 0 && n.behind == "" && len(n.below) == 0
+}
+
+// plain reports whether what is said of a key may be said of the next, too.
+func (n *node) plain() bool { return n.behind == "" && len(n.below) == 0 }
+
+var (
+	keyLine = regexp.MustCompile(`^ *("[^"]+"|[^\s#:"]+):(?: +(.*?))?(?: +# (.*))?$`)
+	// inComment is a key in a comment, without the #.
+	inComment = regexp.MustCompile(`^([a-z0-9_]+):(?: +(.*?))?(?: +# (.*))?$`)
+)
+
+// parse reads the example into a tree. Its first child is the words at the top.
+func parse(example string) *node {
+	root := &node{depth: -1}
+	path := []*node{root}
+	add := func(n *node) {
+		for path[len(path)-1].depth >= n.depth {
+			path = path[:len(path)-1]
+		}
+		above := path[len(path)-1]
+		above.below = append(above.below, n)
+		path = append(path, n)
+	}
+	var about []string
+	aboutDepth := 0
+	afterKey := false // in the line above
+	for line := range strings.Lines(example) {
+		line = strings.TrimRight(line, "\n ")
+		words := strings.TrimLeft(line, " ")
+		depth := len(line) - len(words)
+		comment, isComment := strings.CutPrefix(words, "#")
+		comment = strings.TrimPrefix(comment, " ")
+		m := keyLine.FindStringSubmatch(line)
+		hidden := inComment.FindStringSubmatch(comment)
+		switch {
+		case line == "":
+			if len(about) > 0 {
+				add(&node{depth: aboutDepth, about: about})
+			}
+			about, afterKey = nil, false
+			continue
+		case isComment && afterKey && indented(comment):
+			last := path[len(path)-1]
+			last.about = append(last.about, comment)
+			continue
+		case isComment && hidden != nil && (afterKey || len(about) > 0 && !indented(about[len(about)-1])):
+			m = hidden
+		case isComment:
+			if afterKey = false; hidden != nil {
+				comment = "    " + comment // what a value means
+			}
+			about, aboutDepth = append(about, comment), depth
+			continue
+		case m == nil:
+			path[len(path)-1].value += " " + words
+			continue
+		}
+		add(&node{depth: depth, key: m[1], value: m[2], about: about, behind: m[3], joined: afterKey})
+		about, afterKey = nil, true
+	}
+	return root
+}
