@@ -150,7 +150,11 @@ func (l *commandLine) set(option, value string) {
 }
 
 // optionValues are the values of options that are no files.
-var optionValues = map[string][]string{"log-format": {"auto", "text", "json"}}
+var optionValues = map[string][]string{
+	"log-format": {"auto", "text", "json"},
+	"tls":        {string(config.TLSImplicit), string(config.TLSStart), string(config.TLSNone)},
+	"oauth":      config.OAuthProviders,
+}
 
 // candidates returns what the next word may be, if it begins like typed.
 func (l *commandLine) candidates(typed string) []completion {

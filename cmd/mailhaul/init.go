@@ -124,6 +124,9 @@ func (i *initialisation) read(c *cli.Context) error {
 			return usagef("keep one of them", "both --%s and --%s are set", set[0], set[1])
 		}
 	}
+	if c.IsSet("tls") && !c.IsSet("server") {
+		return usagef("add --server", "--tls has no use without --server: who is found says it")
+	}
 	if i.oauth != "" && !slices.Contains(config.OAuthProviders, i.oauth) {
 		return usagef("known: "+strings.Join(config.OAuthProviders, ", ")+"; config.example.yaml tells how to have another", "there is no provider %q", i.oauth)
 	}

@@ -218,3 +218,46 @@ func TestInitInterrupted(t *testing.T) {
 		n.nothing()
 	}
 }
+
+// TestInitOAuth has the client of a provider asked for, and does not write
+// over the secret of another.
+func TestInitOAuth(t *testing.T) {
+	n := newNewcomer(t)
+	dir := filepath.Join(n.home, ".config/mailhaul")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	secret := filepath.Join(dir, "google.secret")
+	if err := os.WriteFile(secret, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"--server", n.pop.Addr(), "--oauth", "google", "ada@example.org"}
+	term := n.start(args...)
+	term.Await("User name")
+	term.Type("\r")
+	term.Await("Client id:")
+	term.Type("1234.apps\r")
+	term.Await("there is a file " + secret)
+	if code := term.Exit(); code != exitUsage {
+		t.Errorf("exit code %d", code)
+	}
+	if err := os.Remove(secret); err != nil {
+		t.Fatal(err)
+	}
+	term = n.start(args...)
+	for _, step := range [][2]string{
+		{"User name", "\r"}, {"Client id:", "1234.apps\r"}, {"Client secret", "a-client-secret\r"}, {"cannot be tried before mailhaul login example", ""},
+		{"Where does", "\r"}, {"Folder", "\r"}, {"forever", "\r"}, {"mailhaul login example", ""},
+	} {
+		term.Await(step[0])
+		if step[1] != "" {
+			term.Type(step[1])
+		}
+	}
+	if code := term.Exit(); code != exitOK || strings.Contains(term.Output(), "a-client-secret") {
+		t.Errorf("exit code %d\n%s", code, term.History())
+	}
+	if text, err := os.ReadFile(secret); err != nil || string(text) != "a-client-secret\n" {
+		t.Errorf("the secret is %q, %v", text, err)
+	}
+}

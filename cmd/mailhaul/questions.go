@@ -130,9 +130,13 @@ func (i *initialisation) findServer(ctx context.Context) error {
 	i.say("  found %s (%s)", found.Addr(), fromWords[found.From])
 	if found.Confirm {
 		if i.ask == nil {
+			right := "--server " + address
+			if found.StartTLS {
+				right += " --tls starttls"
+			}
 			return &initError{
 				fmt.Errorf("the name servers say that the mail of %s is at %s, which anybody on the way could have forged", domain, found.Addr()),
-				"if it is right, say so: --server " + address, exitPerson,
+				"if it is right, say so: " + right, exitPerson,
 			}
 		}
 		i.say("  That is in another domain, and anybody on the way could have forged the answer.")
@@ -142,7 +146,7 @@ func (i *initialisation) findServer(ctx context.Context) error {
 			return i.askServer("")
 		}
 	}
-	i.server, i.tls, i.provider = address, cmp.Or(i.tls, config.TLSImplicit), found.Provider
+	i.server, i.tls, i.provider = address, config.TLSImplicit, found.Provider
 	if found.StartTLS {
 		i.tls = config.TLSStart
 	}
@@ -216,10 +220,8 @@ func (i *initialisation) askLogin(again bool) error {
 	}
 	switch way {
 	case 0:
-		for path := range (setup{path: i.path, name: i.name, typed: "x"}).files() {
-			if _, err := os.Lstat(path); err == nil {
-				return usagef("remove it, or give the account another --name", "there is a file %s already", path)
-			}
+		if err := i.free(i.passwordPath(), "--name"); err != nil {
+			return err
 		}
 		i.typed, err = i.ask.secret("Password (is not shown)", false)
 		return err
@@ -230,10 +232,23 @@ func (i *initialisation) askLogin(again bool) error {
 	return i.askClient()
 }
 
+// free checks that a file beside the configuration, which is to hold a secret,
+// is not there; option chooses another.
+func (i *initialisation) free(name, option string) error {
+	path := filepath.Join(filepath.Dir(i.path), name)
+	if _, err := os.Lstat(path); err == nil {
+		return usagef("remove it, or choose another by "+option, "there is a file %s already", path)
+	}
+	return nil
+}
+
 // askClient asks for the client of OAuth 2.0.
 func (i *initialisation) askClient() error {
 	err := i.answer("Client id", "", func(a string) error { i.clientID = a; return i.problem() })
 	if err != nil || i.clientSecretFile != "" {
+		return err
+	}
+	if err := i.free(i.clientSecretPath(), "--client-secret-file"); err != nil {
 		return err
 	}
 	i.clientSecret, err = i.ask.secret("Client secret, if it has one (is not shown)", true)

@@ -7,16 +7,19 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// DNS is a name server. It is told all before it is asked.
+// DNS is a name server. Its methods may be called at any time.
 type DNS struct {
 	// Addr is where it answers, by UDP, until the test ends.
-	Addr    string
-	tb      testing.TB
+	Addr string
+	tb   testing.TB
+
+	mu      sync.Mutex
 	records map[string][]dnsmessage.ResourceBody // by "TYPE name."
 }
 
@@ -58,6 +61,8 @@ func (d *DNS) MX(domain, host string) {
 }
 
 func (d *DNS) add(kind dnsmessage.Type, name string, body dnsmessage.ResourceBody) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	key := kind.String() + " " + name + "."
 	d.records[key] = append(d.records[key], body)
 }
@@ -88,6 +93,8 @@ func (d *DNS) answer(question []byte) ([]byte, error) {
 		Header:    dnsmessage.Header{ID: m.ID, Response: true, RecursionAvailable: true, RCode: dnsmessage.RCodeNameError},
 		Questions: m.Questions,
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	for _, body := range d.records[q.Type.String()+" "+strings.ToLower(q.Name.String())] {
 		reply.RCode = dnsmessage.RCodeSuccess
 		reply.Answers = append(reply.Answers, dnsmessage.Resource{
