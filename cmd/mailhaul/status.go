@@ -11,7 +11,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
-	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/fetch/oauth"
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
@@ -23,17 +22,18 @@ func statusCommand(std stdio) *cli.Command {
 		ArgsUsage: "[ACCOUNT…]",
 		Flags: []cli.Flag{
 			configFlag(),
+			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "tell of the last polls and the last 30 days, too", DisableDefaultText: true},
 			&cli.BoolFlag{Name: "json", Usage: "write JSON for other programs to read", DisableDefaultText: true},
 		},
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {
-			return runStatus(c.Context, std, c.String("config"), c.Args().Slice(), c.Bool("json"))
+			return runStatus(c.Context, std, c.String("config"), c.Args().Slice(), c.Bool("verbose"), c.Bool("json"))
 		},
 	}
 }
 
 // runStatus reads the state alone: it connects to nothing.
-func runStatus(ctx context.Context, std stdio, path string, names []string, asJSON bool) error {
+func runStatus(ctx context.Context, std stdio, path string, names []string, verbose, asJSON bool) error {
 	cfg, err := loadConfig(path)
 	if err != nil {
 		return err
@@ -49,18 +49,32 @@ func runStatus(ctx context.Context, std stdio, path string, names []string, asJS
 	defer done()
 	now := time.Now()
 	var all []state.Status
-	for _, a := range chosen {
+	histories := make([]history, len(chosen))
+	for i, a := range chosen {
 		st, err := store.Status(ctx, a.Name, due(a.Keep, now))
 		if err != nil {
 			return err
 		}
 		all = append(all, st)
+		if !verbose {
+			continue
+		}
+		h := &histories[i]
+		if h.polls, err = store.Polls(ctx, a.Name, historyPolls); err != nil {
+			return err
+		}
+		if h.days, err = store.Days(ctx, a.Name, state.DayOf(now)-historyDays+1); err != nil {
+			return err
+		}
 	}
 	grants := oauth.NewStore(cfg.State)
 	if asJSON {
-		return writeStatusJSON(std.out, all, chosen, grants)
+		return writeStatusJSON(std.out, all, histories, chosen, grants)
 	}
 	writeStatus(std.out, all, now)
+	for i, st := range all {
+		writeHistory(std.out, st.Account, histories[i], now)
+	}
 	to := granteesOf(cfg)
 	if len(names) > 0 {
 		to = slices.DeleteFunc(to, func(g grantee) bool { return g.protocol != oauth.POP || !slices.Contains(names, g.name) })
@@ -83,39 +97,6 @@ func due(k config.Keep, now time.Time) int64 {
 		return 0
 	}
 	return now.Add(-k.For).Unix()
-}
-
-// resultWords are the results of polls in a word for the table.
-var resultWords = map[string]string{
-	fetch.ClassFine.String():     "ok",
-	fetch.ClassRefused.String():  "refused",
-	fetch.ClassRetry.String():    "failed",
-	fetch.ClassOperator.String(): "FAILED",
-	fetch.ClassMachine.String():  "FAILED",
-}
-
-// writeStatus writes a table of at most 80 columns, and below it what went
-// wrong in full.
-func writeStatus(out io.Writer, all []state.Status, now time.Time) {
-	width := len("ACCOUNT")
-	for _, st := range all {
-		width = max(width, len([]rune(st.Account)))
-	}
-	const most = 23 // 80 columns less the others
-	width = min(width, most)
-	row := fmt.Sprintf("%%-%d.%ds  %%-14s %%-8s %%8s %%6s %%7s %%7s\n", width, width)
-	fmt.Fprintf(out, row, "ACCOUNT", "LAST POLL", "RESULT", "FETCHED", "KEPT", "WAITING", "REFUSED")
-	for _, st := range all {
-		last, result := "never", "-"
-		if st.Last != nil {
-			last, result = ago(st.Last.Ended, now), resultWords[st.Last.Result]
-		}
-		fmt.Fprintf(out, row, st.Account, last, result,
-			fmt.Sprint(st.Fetched), fmt.Sprint(st.Kept), fmt.Sprint(st.Waiting), fmt.Sprint(len(st.Refused)))
-	}
-	for _, st := range all {
-		trouble(out, st, now)
-	}
 }
 
 // trouble writes what a person may want to look into.

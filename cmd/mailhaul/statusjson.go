@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"io"
 	"strings"
 	"time"
@@ -17,12 +16,26 @@ type statusJSON struct {
 	Account     string        `json:"account"`
 	LastPoll    *pollJSON     `json:"last_poll"`
 	LastSuccess *time.Time    `json:"last_success"`
-	Fetched     int           `json:"fetched"` // messages that landed and are remembered
-	Kept        int           `json:"kept"`    // on the server, as keep says
-	Waiting     int           `json:"waiting"` // on the server, due for deletion
-	Open        int           `json:"open"`    // cut off in delivery, to be settled
+	NextPoll    *time.Time    `json:"next_poll"`  // when the daemon means to poll it
+	NotBefore   *time.Time    `json:"not_before"` // until when the server wants no login
+	Fetched     int           `json:"fetched"`    // messages that landed and are remembered
+	Kept        int           `json:"kept"`       // on the server, as keep says
+	Waiting     int           `json:"waiting"`    // on the server, due for deletion
+	Open        int           `json:"open"`       // cut off in delivery, to be settled
 	Refused     []refusedJSON `json:"refused"`
 	Grant       *grantJSON    `json:"grant,omitempty"` // of accounts with oauth
+	// With -v: the last polls, the latest first, and the last days that saw
+	// polls.
+	Polls []pollJSON `json:"polls,omitempty"`
+	Days  []dayJSON  `json:"days,omitempty"`
+}
+
+type dayJSON struct {
+	Day     string `json:"day"` // such as 2026-11-28
+	Polls   int    `json:"polls"`
+	Failed  int    `json:"failed"`
+	Fetched int    `json:"fetched"`
+	Octets  int64  `json:"octets"`
 }
 
 type pollJSON struct {
@@ -68,19 +81,26 @@ func newGrantJSON(a config.Account, grants *oauth.Store) *grantJSON {
 }
 
 // writeStatusJSON writes the state of accounts, which are in the same order
-// in both lists.
-func writeStatusJSON(out io.Writer, all []state.Status, configured []config.Account, grants *oauth.Store) error {
+// in all lists.
+func writeStatusJSON(out io.Writer, all []state.Status, histories []history, configured []config.Account, grants *oauth.Store) error {
 	accounts := make([]statusJSON, len(all))
 	for i, st := range all {
 		a := statusJSON{
 			Account: st.Account, LastSuccess: instant(st.LastSuccess),
+			NextPoll: instant(st.Schedule.Next), NotBefore: instant(st.Schedule.NotBefore),
 			Fetched: st.Fetched, Kept: st.Kept, Waiting: st.Waiting, Open: st.Open, Refused: []refusedJSON{},
 		}
 		if p := st.Last; p != nil {
-			a.LastPoll = &pollJSON{
-				Started: time.Unix(p.Started, 0).UTC(), Ended: time.Unix(p.Ended, 0).UTC(), Result: p.Result, Error: p.Error, Hint: p.Hint,
-				Listed: p.Listed, Fetched: p.Fetched, Octets: p.Bytes, Deleted: p.Deleted,
-			}
+			last := newPollJSON(*p)
+			a.LastPoll = &last
+		}
+		for _, p := range histories[i].polls {
+			a.Polls = append(a.Polls, newPollJSON(p))
+		}
+		for _, d := range histories[i].days {
+			a.Days = append(a.Days, dayJSON{
+				Day: time.Unix(d.Day*86400, 0).UTC().Format(time.DateOnly), Polls: d.Polls, Failed: d.Failed, Fetched: d.Fetched, Octets: d.Bytes,
+			})
 		}
 		for _, row := range st.Refused {
 			uid := strings.ToValidUTF8(row.UID, "\ufffd")
@@ -97,10 +117,14 @@ func writeStatusJSON(out io.Writer, all []state.Status, configured []config.Acco
 		}
 		accounts[i] = a
 	}
-	enc := json.NewEncoder(out)
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)
-	return enc.Encode(map[string]any{"accounts": accounts})
+	return writeJSON(out, map[string]any{"accounts": accounts})
+}
+
+func newPollJSON(p state.Poll) pollJSON {
+	return pollJSON{
+		Started: time.Unix(p.Started, 0).UTC(), Ended: time.Unix(p.Ended, 0).UTC(), Result: p.Result, Error: p.Error, Hint: p.Hint,
+		Listed: p.Listed, Fetched: p.Fetched, Octets: p.Bytes, Deleted: p.Deleted,
+	}
 }
 
 // instant returns a time from Unix seconds, nil for never.

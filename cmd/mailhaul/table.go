@@ -31,16 +31,10 @@ type column struct {
 // column as wide as its widest cell. paint, unless nil, colours a cell; row -1
 // is that of the titles. After each row comes what below returns for it.
 func writeTable(out io.Writer, columns []column, rows [][]string, paint func(row, column int, text string) string, below func(row int) []string) {
-	width := make([]int, len(columns))
+	width := widths(columns, rows)
 	titles := make([]string, len(columns))
 	for i, c := range columns {
-		titles[i], width[i] = c.title, runewidth.StringWidth(c.title)
-		for _, row := range rows {
-			width[i] = max(width[i], runewidth.StringWidth(row[i]))
-		}
-		if c.most > 0 {
-			width[i] = min(width[i], c.most)
-		}
+		titles[i] = c.title
 	}
 	write := func(n int, cells []string) {
 		var line strings.Builder
@@ -72,6 +66,21 @@ func writeTable(out io.Writer, columns []column, rows [][]string, paint func(row
 			}
 		}
 	}
+}
+
+// widths returns how wide the columns of a table are.
+func widths(columns []column, rows [][]string) []int {
+	width := make([]int, len(columns))
+	for i, c := range columns {
+		width[i] = runewidth.StringWidth(c.title)
+		for _, row := range rows {
+			width[i] = max(width[i], runewidth.StringWidth(row[i]))
+		}
+		if c.most > 0 {
+			width[i] = min(width[i], c.most)
+		}
+	}
+	return width
 }
 
 // rest returns how many of the columns of a line are left by cells of those

@@ -49,6 +49,7 @@ func (t *tx) forget(account string) error {
 	for _, query := range []string{
 		"DELETE FROM messages WHERE account = " + byName,
 		"DELETE FROM polls WHERE account = " + byName,
+		"DELETE FROM days WHERE account = " + byName,
 		"DELETE FROM troubles WHERE account = " + byName,
 		"DELETE FROM servers WHERE account = " + byName,
 		"DELETE FROM accounts WHERE name = ?",

@@ -128,6 +128,9 @@ func (t *tx) relearn(m Memory) (added int, err error) {
 			INSERT INTO polls (account, seq, started, ended, result, error, hint, fetched, deleted, listed, bytes)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			id, i+1, p.Started, p.Ended, p.Result, p.Error, p.Hint, p.Fetched, p.Deleted, p.Listed, p.Bytes)
+		if err == nil {
+			err = t.count(id, p)
+		}
 		if err != nil {
 			return added, err
 		}

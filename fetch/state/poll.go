@@ -41,6 +41,9 @@ func (s *Store) SavePoll(ctx context.Context, account string, p Poll) error {
 				return err
 			}
 		}
+		if err := t.count(id, p); err != nil {
+			return err
+		}
 		return t.exec("DELETE FROM polls WHERE account = ? AND seq <= ?", id, seq-keptPolls)
 	})
 }

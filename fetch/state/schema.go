@@ -100,6 +100,20 @@ CREATE TABLE servers (
 	after   TEXT NOT NULL,
 	asked   INTEGER NOT NULL
 ) STRICT;
+`, `
+-- The sum of an account's polls of a day, for longer than polls are kept. day
+-- counts from 1970-01-01; those of older polls were told apart by UTC.
+CREATE TABLE days (
+	account INTEGER NOT NULL,
+	day     INTEGER NOT NULL,
+	polls   INTEGER NOT NULL,
+	failed  INTEGER NOT NULL,
+	fetched INTEGER NOT NULL,
+	bytes   INTEGER NOT NULL,
+	PRIMARY KEY (account, day)
+) STRICT, WITHOUT ROWID;
+INSERT INTO days SELECT account, ended / 86400, count(*), sum(error <> ''), sum(fetched), sum(bytes)
+	FROM polls GROUP BY account, ended / 86400;
 `}
 
 // checkSchema returns the version of the schema of the database at path. An

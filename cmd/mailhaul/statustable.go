@@ -1,0 +1,143 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+// resultWords are the results of polls in a word for a table, and their
+// colours.
+var resultWords = map[string]struct{ word, colour string }{
+	fetch.ClassFine.String():     {"ok", green},
+	fetch.ClassRefused.String():  {"refused", yellow},
+	fetch.ClassRetry.String():    {"failed", yellow},
+	fetch.ClassOperator.String(): {"FAILED", red},
+	fetch.ClassMachine.String():  {"FAILED", red},
+}
+
+// history is what is remembered of an account's polls.
+type history struct {
+	polls []state.Poll // the latest first
+	days  []state.Day
+}
+
+const (
+	historyPolls = 10
+	historyDays  = 30
+)
+
+// writeStatus writes a table of at most 80 columns, and below it what went
+// wrong in full. NEW counts what the last poll fetched.
+func writeStatus(out io.Writer, all []state.Status, now time.Time) {
+	columns := []column{
+		{title: "ACCOUNT"}, {title: "RESULT"}, {title: "SUCCESS"}, {title: "NEXT"},
+		{title: "NEW", right: true}, {title: "KEPT", right: true}, {title: "WAITING", right: true}, {title: "REFUSED", right: true},
+	}
+	var rows [][]string
+	for _, st := range all {
+		result, fetched := "-", 0
+		if st.Last != nil {
+			result, fetched = resultWords[st.Last.Result].word, st.Last.Fetched
+		}
+		rows = append(rows, []string{
+			oneLine(st.Account), result, sinceWord(st.LastSuccess, now), nextWord(st.Schedule, now),
+			fmt.Sprint(fetched), fmt.Sprint(st.Kept), fmt.Sprint(st.Waiting), fmt.Sprint(len(st.Refused)),
+		})
+	}
+	columns[0].most = max(8, rest(80, widths(columns, rows)[1:]...))
+	paint := painter(isTerminal(out))
+	writeTable(out, columns, rows, func(row, column int, text string) string {
+		if row < 0 || column != 1 || all[row].Last == nil {
+			return text
+		}
+		return paint(resultWords[all[row].Last.Result].colour, text)
+	}, nil)
+	for _, st := range all {
+		trouble(out, st, now)
+	}
+}
+
+// sinceWord says in few letters how long ago t was, in Unix seconds.
+func sinceWord(t int64, now time.Time) string {
+	if t == 0 {
+		return "never"
+	}
+	return brief(now.Sub(time.Unix(t, 0))) + " ago"
+}
+
+// nextWord says when an account is polled next, as far as a daemon means to,
+// or the server lets one.
+func nextWord(s state.Schedule, now time.Time) string {
+	next := time.Unix(max(s.Next, s.NotBefore), 0)
+	if !next.After(now) {
+		return "-"
+	}
+	return "in " + brief(next.Sub(now))
+}
+
+// brief returns a duration in one unit and few letters: "5m".
+func brief(d time.Duration) string {
+	switch d = max(d, 0); {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", d/time.Second)
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", d/time.Minute)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	default:
+		return fmt.Sprintf("%dd", d/(24*time.Hour))
+	}
+}
+
+// writeHistory writes the last polls of an account, and how much came on each
+// of the last days.
+func writeHistory(out io.Writer, account string, h history, now time.Time) {
+	if len(h.polls) == 0 {
+		return
+	}
+	fmt.Fprintf(out, "\n%s: the last %s\n", account, count(len(h.polls), "poll"))
+	paint := painter(isTerminal(out))
+	var rows [][]string
+	for _, p := range h.polls {
+		rows = append(rows, []string{
+			"  " + time.Unix(p.Started, 0).Local().Format(time.DateTime), resultWords[p.Result].word,
+			fmt.Sprint(p.Fetched), size(p.Bytes), brief(time.Duration(p.Ended-p.Started) * time.Second),
+		})
+	}
+	writeTable(out, []column{
+		{title: "  WHEN"}, {title: "RESULT"}, {title: "FETCHED", right: true}, {title: "SIZE", right: true}, {title: "TOOK", right: true},
+	}, rows, func(row, column int, text string) string {
+		if row < 0 || column != 1 {
+			return text
+		}
+		return paint(resultWords[h.polls[row].Result].colour, text)
+	}, nil)
+	each, sum, most := make([]int, historyDays), state.Day{}, 0
+	for _, d := range h.days {
+		if i := historyDays - 1 - int(state.DayOf(now)-d.Day); i >= 0 && i < historyDays {
+			each[i] = d.Fetched
+			sum.Fetched, sum.Bytes, most = sum.Fetched+d.Fetched, sum.Bytes+d.Bytes, max(most, d.Fetched)
+		}
+	}
+	fmt.Fprintf(out, "  %s  %s in %d days (%s), at most %d a day\n",
+		spark(each), count(sum.Fetched, "message"), historyDays, size(sum.Bytes), most)
+}
+
+// spark draws numbers as a line. Only a zero is at the bottom.
+func spark(numbers []int) string {
+	levels := []rune("▁▂▃▄▅▆▇█")
+	most := 1
+	for _, n := range numbers {
+		most = max(most, n)
+	}
+	var line strings.Builder
+	for _, n := range numbers {
+		line.WriteRune(levels[(n*(len(levels)-1)+most-1)/most])
+	}
+	return line.String()
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/mattn/go-runewidth"
+
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+func TestStatusTable(t *testing.T) {
+	now := time.Date(2026, 11, 28, 16, 0, 0, 0, time.UTC)
+	at := func(ago time.Duration) int64 { return now.Add(-ago).Unix() }
+	var out strings.Builder
+	writeStatus(&out, []state.Status{
+		{Account: "work", Last: &state.Poll{Ended: at(time.Minute), Result: "fine", Fetched: 12}, LastSuccess: at(time.Minute),
+			Schedule: state.Schedule{Next: at(-4 * time.Minute)}, Kept: 200, Waiting: 3},
+		{Account: "日本語のメールアカウントはとても長い名前を持つ", Last: &state.Poll{Ended: at(time.Hour), Result: "operator",
+			Error: "it is \x1b[2Jclosed", Hint: "open it"}, LastSuccess: at(9 * 24 * time.Hour), Schedule: state.Schedule{NotBefore: at(-time.Hour)}},
+		{Account: "new"},
+		{Account: "busy", Last: &state.Poll{Ended: at(0), Result: "refused"}, LastSuccess: at(0), Refused: []state.Row{
+			{UID: "x", Size: 2048, Tries: 2, NextTry: at(-30 * time.Minute), Reason: "no\nroom"}}},
+	}, now)
+	want := `ACCOUNT                     RESULT   SUCCESS  NEXT   NEW  KEPT  WAITING  REFUSED
+work                        ok       1m ago   in 4m   12   200        3        0
+日本語のメールアカウント…   FAILED   9d ago   in 1h    0     0        0        0
+new                         -        never    -        0     0        0        0
+busy                        refused  0s ago   -        0     0        0        1
+
+日本語のメールアカウントはとても長い名前を持つ: FAILED 1 hour ago: it is ?[2Jclosed
+  hint: open it
+  last success: 9 days ago
+
+busy: 1 message on the server that could not be delivered
+  "x" (2.0 kB): no?room
+    tried 2 times, next try in 30 minutes
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	for line := range strings.Lines(out.String()) {
+		if line == "\n" {
+			break
+		}
+		if n := runewidth.StringWidth(line); n > 80 {
+			t.Errorf("%d columns: %s", n, line)
+		}
+	}
+}
+
+func TestHistory(t *testing.T) {
+	local := time.Local
+	time.Local = time.UTC
+	defer func() { time.Local = local }()
+	now := time.Date(2026, 11, 28, 16, 0, 0, 0, time.UTC)
+	today := state.DayOf(now)
+	var out strings.Builder
+	writeHistory(&out, "work", history{
+		polls: []state.Poll{
+			{Started: now.Unix() - 60, Ended: now.Unix() - 58, Result: "fine", Fetched: 3, Bytes: 5000},
+			{Started: now.Unix() - 360, Ended: now.Unix() - 60, Result: "retry"},
+		},
+		days: []state.Day{
+			{Day: today - 30, Fetched: 1000}, // too long ago
+			{Day: today - 29, Fetched: 1}, {Day: today - 10, Fetched: 35}, {Day: today - 9, Polls: 3},
+			{Day: today, Fetched: 70, Bytes: 1 << 20},
+		},
+	}, now)
+	want := `
+work: the last 2 polls
+  WHEN                 RESULT  FETCHED    SIZE  TOOK
+  2026-11-28 15:59:00  ok            3  4.9 kB    2s
+  2026-11-28 15:54:00  failed        0     0 B    5m
+  ▂▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▅▁▁▁▁▁▁▁▁▁█  106 messages in 30 days (1.0 MB), at most 70 a day
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+func TestSpark(t *testing.T) {
+	for want, numbers := range map[string][]int{
+		"▁▁":       {0, 0},
+		"▁█":       {0, 1},
+		"▂▂█":      {1, 100, 1000},
+		"▁▂▃▄▅▆▇█": {0, 1, 2, 3, 4, 5, 6, 7},
+	} {
+		if got := spark(numbers); got != want {
+			t.Errorf("%v: %s, want %s", numbers, got, want)
+		}
+	}
+}

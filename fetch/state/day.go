@@ -1,0 +1,57 @@
+package state
+
+import (
+	"context"
+	"database/sql"
+	"time"
+)
+
+// keptDays is how many days are remembered of an account, so that one can look
+// back a year.
+const keptDays = 400
+
+// Day sums up the polls of an account that ended on one day.
+type Day struct {
+	// Day is that of DayOf.
+	Day int64
+	// Polls were made, Failed ones of them ended with an error, and Fetched
+	// messages landed, Bytes of them.
+	Polls, Failed, Fetched int
+	Bytes                  int64
+}
+
+// DayOf returns the number of the day that it is where t is: days since
+// 1970-01-01.
+func DayOf(t time.Time) int64 {
+	year, month, day := t.Date()
+	return time.Date(year, month, day, 0, 0, 0, 0, time.UTC).Unix() / 86400
+}
+
+// count adds a poll to its day.
+func (t *tx) count(account int64, p Poll) error {
+	failed := 0
+	if p.Error != "" {
+		failed = 1
+	}
+	day := DayOf(time.Unix(p.Ended, 0))
+	err := t.exec(`
+		INSERT INTO days (account, day, polls, failed, fetched, bytes) VALUES (?, ?, 1, ?, ?, ?)
+		ON CONFLICT DO UPDATE SET polls = polls + 1, failed = failed + excluded.failed,
+			fetched = fetched + excluded.fetched, bytes = bytes + excluded.bytes`,
+		account, day, failed, p.Fetched, p.Bytes)
+	if err != nil {
+		return err
+	}
+	return t.exec("DELETE FROM days WHERE account = ? AND day <= ?", account, day-keptDays)
+}
+
+// Days returns the days of an account since the one given, in order. Days
+// without a poll are left out.
+func (s *Store) Days(ctx context.Context, account string, since int64) ([]Day, error) {
+	rows, err := s.read.QueryContext(ctx, `
+		SELECT day, polls, failed, fetched, bytes
+		FROM days WHERE account = `+byName+` AND day >= ? ORDER BY day`, account, since)
+	return collect(rows, err, s.path, "read the days", func(rows *sql.Rows) (d Day, err error) {
+		return d, rows.Scan(&d.Day, &d.Polls, &d.Failed, &d.Fetched, &d.Bytes)
+	})
+}
