@@ -83,7 +83,7 @@ func runLogin(ctx context.Context, std stdio, o loginOptions) error {
 	defer store.Close()
 
 	c := to.shared(granteesOf(cfg))
-	g, err := std.login(ctx, c, o)
+	g, err := std.login(ctx, c, o, cfg.Environ())
 	if err == nil {
 		err = oauth.NewStore(cfg.State).Save(ctx, c, g)
 	}
@@ -124,7 +124,7 @@ func chooseGrantee(cfg *config.Config, name string) (grantee, error) {
 }
 
 // login has a person log in.
-func (std stdio) login(ctx context.Context, c *oauth.Client, o loginOptions) (oauth.Grant, error) {
+func (std stdio) login(ctx context.Context, c *oauth.Client, o loginOptions, env []string) (oauth.Grant, error) {
 	if o.device {
 		return c.Device(ctx, func(d oauth.DeviceCode) {
 			fmt.Fprintf(std.out, "Log in as %s: open %s and enter\n\n  %s\n\n", c.User, clean(d.URL), clean(d.UserCode))
@@ -135,7 +135,7 @@ func (std stdio) login(ctx context.Context, c *oauth.Client, o loginOptions) (oa
 		})
 	}
 	return c.Browser(ctx, func(address string) error {
-		opened := !o.noBrowser && openBrowser(ctx, address)
+		opened := !o.noBrowser && openBrowser(ctx, address, env)
 		if opened {
 			fmt.Fprintf(std.out, "Log in as %s in the browser. If none opens, go to\n\n  %s\n\n", c.User, address)
 			return nil
@@ -150,12 +150,13 @@ func (std stdio) login(ctx context.Context, c *oauth.Client, o loginOptions) (oa
 
 // openBrowser opens an address in the person's browser, and reports whether
 // it could.
-func openBrowser(ctx context.Context, address string) bool {
+func openBrowser(ctx context.Context, address string, env []string) bool {
 	program := "xdg-open"
 	if runtime.GOOS == "darwin" {
 		program = "open"
 	}
 	cmd := exec.CommandContext(ctx, program, address)
+	cmd.Env = env
 	if cmd.Start() != nil {
 		return false
 	}

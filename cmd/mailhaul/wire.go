@@ -60,6 +60,7 @@ type wiring struct {
 	sinks    map[string]deliver.Sink
 	grants   *oauth.Store
 	sources  map[string]*oauth.Source // by the key of the grant
+	env      []string                 // for tunnels
 }
 
 // wire makes the sinks of a configuration, one each, shared by the accounts.
@@ -68,7 +69,7 @@ func wire(cfg *config.Config) (*wiring, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &wiring{host: host, sinks: map[string]deliver.Sink{}, grants: oauth.NewStore(cfg.State), sources: map[string]*oauth.Source{}}
+	w := &wiring{host: host, sinks: map[string]deliver.Sink{}, grants: oauth.NewStore(cfg.State), sources: map[string]*oauth.Source{}, env: cfg.Environ()}
 	w.spool = spool.New(filepath.Join(cfg.State, "spool"), durable.OS)
 	w.sessions = channel.NewSessions(filepath.Join(cfg.State, "tls"))
 	// Accounts come first: errors name whoever a source was made for.
@@ -104,8 +105,8 @@ var security = map[config.TLS]fetch.Security{
 }
 
 // via says how a server is reached.
-func via(v config.Via) channel.Via {
-	out := channel.Via{Source: v.SourceIP, Tunnel: v.Tunnel}
+func (w *wiring) via(v config.Via) channel.Via {
+	out := channel.Via{Source: v.SourceIP, Tunnel: v.Tunnel, Env: w.env}
 	if p := v.SOCKS5; p != nil {
 		out.Proxy = &channel.Proxy{Addr: p.Addr, User: p.User, Secret: p.Password.Read}
 	}
@@ -118,7 +119,7 @@ func (w *wiring) account(a config.Account) *fetch.Account {
 		Name: a.Name,
 		Server: fetch.Server{
 			Host: a.Host, Port: a.Port, Security: security[a.TLS],
-			Via: via(a.Via), Silence: a.Timeout, Window: a.Window,
+			Via: w.via(a.Via), Silence: a.Timeout, Window: a.Window,
 		},
 		User:        a.User,
 		Auth:        a.Auth,

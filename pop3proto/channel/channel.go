@@ -26,6 +26,8 @@ type Via struct {
 	// Tunnel, if not nil, is a program and its arguments, in which {host} and
 	// {port} are filled in. Its standard input and output are the connection.
 	Tunnel []string
+	// Env is the tunnel's environment; nil is ours.
+	Env []string
 }
 
 // String names what lies between us and the server, "" if nothing does.
@@ -48,7 +50,7 @@ func (v Via) DialContext(ctx context.Context, network, addr string) (net.Conn, e
 	case network == "unix":
 		return v.straight(ctx, network, addr)
 	case v.Tunnel != nil:
-		return openTunnel(v.Tunnel, addr)
+		return openTunnel(v.Tunnel, v.Env, addr)
 	case v.Proxy != nil:
 		return v.Proxy.dial(ctx, v.straight, addr)
 	default:

@@ -47,7 +47,7 @@ type tunnel struct {
 // openTunnel starts a program to reach addr. It has a process group of its own,
 // so that a ^C which ends a poll in good order does not end its connection. The
 // environment is ours: ssh wants to find its agent there.
-func openTunnel(argv []string, addr string) (net.Conn, error) {
+func openTunnel(argv, env []string, addr string) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, err
@@ -71,6 +71,7 @@ func openTunnel(argv []string, addr string) (net.Conn, error) {
 	defer theirOut.Close()
 	t.in, t.out = in, out
 	t.cmd.Stdin, t.cmd.Stdout, t.cmd.Stderr = theirIn, theirOut, &t.said
+	t.cmd.Env = env
 	t.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	// What it leaves in the background may keep its standard error open.
 	t.cmd.WaitDelay = tunnelGrace / 2

@@ -4,6 +4,8 @@ package config
 
 import (
 	"os"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -29,6 +31,8 @@ type Config struct {
 	Accounts []Account
 
 	said said
+
+	secretEnv []string // the variables that hold secrets
 }
 
 // Sink is a place for mail: Discard, or the one whose pointer is not nil.
@@ -129,6 +133,17 @@ type Account struct {
 type Keep struct {
 	Forever bool
 	For     time.Duration
+}
+
+// Environ returns the environment for programs that are run, which is ours
+// without the variables that hold secrets.
+func (c *Config) Environ() []string { return environWithout(c.secretEnv) }
+
+func environWithout(names []string) []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		return slices.Contains(names, name)
+	})
 }
 
 // Sink returns the sink of that name, nil if there is none.

@@ -52,12 +52,13 @@ func Parse(path string, data []byte) (*Config, error) { return parse(path, data,
 
 // parse reads data as the file at path, which others may read if exposed.
 func parse(path string, data []byte, exposed bool) (*Config, error) {
-	p := &parser{file: path, dir: filepath.Dir(path), steps: 100_000, needsRoute: map[string]string{}, paths: map[*yaml.Node]string{}}
+	p := &parser{file: path, dir: filepath.Dir(path), steps: 100_000, needsRoute: map[string]string{}, paths: map[*yaml.Node]string{}, envNames: new([]string)}
 	c := &Config{Path: path, Parallel: 8, PerHost: 2, Grace: 10 * time.Second}
 	if root := p.tree(data); root != nil {
 		p.top(*root, c)
 		c.said = said{*root, p.paths}
 	}
+	c.secretEnv = *p.envNames
 	if p.secretLine > 0 && exposed {
 		p.fail(value{line: p.secretLine}, "chmod 600 "+path, "the file holds a password and others can read it")
 	}

@@ -22,7 +22,9 @@ type parser struct {
 	// secretLine is where the first password stands in the file, 0 if none
 	// does.
 	secretLine int
-	paths      map[*yaml.Node]string // what path has read
+	// envNames are the variables that hold secrets.
+	envNames *[]string
+	paths    map[*yaml.Node]string // what path has read
 }
 
 // value is a node of the tree with the words for where it stands.

@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"strings"
 	"time"
+
+	"github.com/mailhaul/mailhaul/pop3proto/mask"
 )
 
 // Password is where a secret comes from: an account's password, a client's
@@ -21,6 +23,7 @@ type Password struct {
 	file    string
 	env     string
 	command []string
+	hidden  *[]string // variables that the command is not given
 	timeout time.Duration
 }
 
@@ -71,12 +74,13 @@ func (p *parser) secretEnv(v value, what string, into *Password) {
 		return
 	}
 	into.what, into.env = what, s
+	*p.envNames = append(*p.envNames, s)
 }
 
 // secretCommand reads a command that prints the secret.
 func (p *parser) secretCommand(v value, what string, into *Password) {
 	if argv := p.shellOrArgv(v); argv != nil {
-		into.what, into.command = what, argv
+		into.what, into.command, into.hidden = what, argv, p.envNames
 	}
 }
 
@@ -142,6 +146,7 @@ func (pw Password) run(ctx context.Context) (string, error) {
 	cmd.WaitDelay = time.Second
 	stdout, stderr := head{room: pw.longest() + 1}, head{room: 4096}
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	cmd.Env = environWithout(*pw.hidden)
 	err := cmd.Run()
 	key := pw.what + "_command"
 	switch {
@@ -150,7 +155,12 @@ func (pw Password) run(ctx context.Context) (string, error) {
 	case timed.Err() != nil:
 		return "", fmt.Errorf("%s: no answer within %s (password_timeout sets how long)", key, limit)
 	case err != nil && !errors.Is(err, exec.ErrWaitDelay):
-		if said := strings.TrimSpace(stderr.kept.String()); said != "" {
+		// It may have told the secret twice.
+		var secret mask.Set
+		for line := range strings.Lines(stdout.kept.String()) {
+			secret.Add(strings.TrimSpace(line))
+		}
+		if said := strings.TrimSpace(secret.Text(stderr.kept.String())); said != "" {
 			return "", fmt.Errorf("%s: %w: %s", key, err, quote(said))
 		}
 		return "", fmt.Errorf("%s: %w", key, err)
