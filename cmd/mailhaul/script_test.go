@@ -19,7 +19,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"mailhaul": main, "mailhaul-dns": mailhaulWithDNS, "xdg-open": browser, "connect": connect})
+	testscript.Main(m, map[string]func(){"mailhaul": main, "mailhaul-crashing": crashing, "mailhaul-dns": mailhaulWithDNS, "xdg-open": browser, "connect": connect})
 }
 
 // password is that of every account in the scripts. It must never be seen.
