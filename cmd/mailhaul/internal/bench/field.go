@@ -40,7 +40,7 @@ func (b *bench) measure(ctx context.Context, sc scenario) (Outcome, error) {
 	f := &field{bench: b, scenario: sc, pool: pool}
 	for _, c := range sc.contenders {
 		if b.enters(c) {
-			f.entrants = append(f.entrants, &entrant{contender: c, result: Result{Contender: c.name, Peer: c.peer, Many: c.many}})
+			f.entrants = append(f.entrants, &entrant{contender: c, result: Result{Contender: c.name, Peer: c.peer, AtOnce: c.atOnce, Many: c.many}})
 		}
 	}
 	if sc.keep {

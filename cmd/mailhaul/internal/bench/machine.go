@@ -38,7 +38,7 @@ func (b *bench) machine(ctx context.Context) (Machine, error) {
 	m := Machine{
 		CPU: find("/proc/cpuinfo", `model name\s*:\s*(.+)`), Cores: runtime.NumCPU(),
 		Memory: find("/proc/meminfo", `MemTotal:\s*(.+)`),
-		Kernel: say("uname", "-sr"), Disk: say("stat", "-f", "-c", "%T", b.disk),
+		Kernel: say("uname", "-sr"), Disk: strings.TrimSpace(strings.TrimPrefix(say("df", "--output=fstype", b.disk), "Type")),
 	}
 	m.Tools = append(m.Tools, "mailhaul "+say("git", "describe", "--always"))
 	for _, pkg := range []string{"fetchmail", "mpop", "getmail6", "fdm", "dovecot-core"} {

@@ -49,7 +49,7 @@ var mpop = contender{name: "mpop", program: "mpop", peer: true, prepare: func(j 
 }}
 
 // mpopEach is a process for each account, all at once.
-var mpopEach = contender{name: "mpop, a process each", program: "mpop", peer: true, many: true, prepare: func(j job) ([]command, error) {
+var mpopEach = contender{name: "mpop (a process each)", program: "mpop", peer: true, atOnce: true, many: true, prepare: func(j job) ([]command, error) {
 	var all []command
 	for _, u := range j.users {
 		all = append(all, command{Argv: []string{"mpop", "--quiet", "--file=" + j.path("mpoprc"), account(u)}})
@@ -87,7 +87,7 @@ var getmail = contender{name: "getmail6", program: "getmail", peer: true, prepar
 
 // getmailEach is what the script getmails -p does: a process for each account,
 // all at once.
-var getmailEach = contender{name: "getmail6, a process each", program: "getmail", peer: true, many: true, prepare: func(j job) ([]command, error) {
+var getmailEach = contender{name: "getmail6 (a process each)", program: "getmail", peer: true, atOnce: true, many: true, prepare: func(j job) ([]command, error) {
 	var all []command
 	for _, u := range j.users {
 		all = append(all, command{Argv: []string{"getmail", "--getmaildir", j.dir, "--quiet", "--rcfile", account(u) + ".rc"}})
@@ -156,6 +156,13 @@ func (j job) remember(name string, uids []string, line func(uid string) string) 
 	}
 	_, err = f.WriteString(b.String())
 	return errors.Join(err, f.Close())
+}
+
+// fdmAll is fdm with several accounts: it fetches from all of them at once.
+func fdmAll() contender {
+	all := fdm
+	all.atOnce = true
+	return all
 }
 
 // environment is that of every command. SSL_CERT_FILE is how fdm, which has

@@ -104,12 +104,10 @@ func byWall(a, b usage) int {
 }
 
 func seconds(s float64) string {
-	switch {
-	case s < 10:
+	if s < 10 {
 		return fmt.Sprintf("%.3f s", s)
-	default:
-		return fmt.Sprintf("%.1f s", s)
 	}
+	return fmt.Sprintf("%.1f s", s)
 }
 
 func markdown(rows [][]string) string {

@@ -28,6 +28,7 @@ type Outcome struct {
 type Result struct {
 	Contender string    `json:"contender"`
 	Peer      bool      `json:"peer"`
+	AtOnce    bool      `json:"at_once"`
 	Many      bool      `json:"many"`
 	Runs      []usage   `json:"runs"`
 	Failure   string    `json:"failure,omitempty"`
@@ -78,12 +79,13 @@ func (o *Outcome) find(name string) *Result {
 	return nil
 }
 
-// fastest returns the fastest peer that has done its job.
-func (o *Outcome) fastest(many bool) *Result {
+// fastest returns the fastest peer that has done its job: of those who have all
+// accounts open at once, or of the others.
+func (o *Outcome) fastest(atOnce bool) *Result {
 	var best *Result
 	for i := range o.Results {
 		r := &o.Results[i]
-		if r.Peer && r.Many == many && r.Failure == "" && len(r.Runs) > 0 && (best == nil || r.wall() < best.wall()) {
+		if r.Peer && r.AtOnce == atOnce && r.Failure == "" && len(r.Runs) > 0 && (best == nil || r.wall() < best.wall()) {
 			best = r
 		}
 	}
@@ -129,7 +131,11 @@ func (f *Figures) judge(o *Outcome, t target) (line string, known bool) {
 	if t.against == fastestPeer || t.against == fastestEach {
 		against += " (" + other.Contender + ")"
 	}
-	return fmt.Sprintf("%s takes %.2f × as long as %s; at most %g: %s", t.who, ratio, against, t.most, verdict(ratio)), true
+	line = fmt.Sprintf("%s takes %.2f × as long as %s", t.who, ratio, against)
+	if t.most != anything {
+		line += fmt.Sprintf("; at most %g: %s", t.most, verdict(ratio))
+	}
+	return line, true
 }
 
 // readFigures returns what was measured before, on this machine with these

@@ -37,7 +37,8 @@ type contender struct {
 	name    string
 	program string // the executable; its package and its version are told by it
 	peer    bool   // somebody else's
-	many    bool   // processes that somebody must start at once
+	atOnce  bool   // it fetches from all accounts at once
+	many    bool   // by a process for each, which somebody must start
 	// prepare writes the configuration into the job's folder and returns what
 	// to run.
 	prepare func(job) ([]command, error)
