@@ -13,8 +13,9 @@ type Options struct {
 	// for its taking a command. 0 is 60 seconds.
 	Timeout time.Duration
 	// Window is how many commands may be under way at once where the server
-	// offers PIPELINING. 0 is 64, 1 is never to pipeline, more than 128 is
-	// taken as 128.
+	// offers PIPELINING. 0 sets no number: 4 KiB of commands, and 4 MiB of the
+	// messages that they ask for, are the bounds in any case. 1 is never to
+	// pipeline.
 	Window int
 	// MaxMessages is how many lines of a listing are believed. 0 is
 	// 5,000,000.
@@ -25,13 +26,7 @@ type Options struct {
 
 const (
 	defaultTimeout     = 60 * time.Second
-	defaultWindow      = 64
 	defaultMaxMessages = 5_000_000
-
-	// maxWindow keeps the commands under way under 4 KiB. Sockets buffer
-	// more than that, so writing them never waits for a server that is itself
-	// waiting for its replies to be read.
-	maxWindow = 128
 )
 
 // Client is a POP3 session. Its methods are called by one goroutine at a
@@ -82,9 +77,8 @@ func (o *Options) fill() {
 		o.Timeout = defaultTimeout
 	}
 	if o.Window <= 0 {
-		o.Window = defaultWindow
+		o.Window = maxCommands // each is longer than an octet
 	}
-	o.Window = min(o.Window, maxWindow)
 	if o.MaxMessages <= 0 {
 		o.MaxMessages = defaultMaxMessages
 	}

@@ -21,6 +21,35 @@ func (c *Client) Delete(ctx context.Context, nums iter.Seq[int]) (marked int, er
 		return 0, err
 	}
 	defer done()
+	return c.delete(nums, "")
+}
+
+// DeleteAndQuit is Delete and then Quit, in one flight where the server offers
+// PIPELINING. refused is what Delete returns of messages that the server would
+// not mark. err is nil only if the server confirmed QUIT with +OK: only then
+// are the deletions of what it marked real. The connection is closed in any
+// case.
+func (c *Client) DeleteAndQuit(ctx context.Context, nums iter.Seq[int]) (marked int, refused, err error) {
+	defer c.Close()
+	done, err := c.start(ctx)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer done()
+	const verb = "QUIT"
+	marked, refused = c.delete(nums, verb)
+	if errors.Is(refused, ErrBroken) {
+		return marked, nil, refused
+	}
+	if _, err := c.reply(verb); err != nil {
+		return marked, refused, err
+	}
+	c.bye()
+	return marked, refused, nil
+}
+
+// delete sends DELE for each number, and a last command behind them.
+func (c *Client) delete(nums iter.Seq[int], last string) (marked int, err error) {
 	c.looping = true // no command may come out of nums
 	defer func() { c.looping = false }()
 
@@ -32,6 +61,7 @@ func (c *Client) Delete(ctx context.Context, nums iter.Seq[int]) (marked int, er
 		}
 	}
 	f, stop := c.fly("DELE", entries, func(e Entry) string { return "DELE " + strconv.Itoa(e.Num) })
+	f.last = last
 	defer stop()
 	var refusals []error
 	refused := 0
@@ -53,6 +83,12 @@ func (c *Client) Delete(ctx context.Context, nums iter.Seq[int]) (marked int, er
 			if refused++; refused <= maxDeleteErrors {
 				refusals = append(refusals, err)
 			}
+		}
+	}
+	if f.last != "" { // nothing was under way with it
+		c.w.put(f.last)
+		if err := c.w.flush(); err != nil {
+			return marked, err
 		}
 	}
 	if more := refused - maxDeleteErrors; more > 0 {

@@ -6,9 +6,16 @@ import (
 	"iter"
 )
 
-// firstBurst is how many commands leave before the first reply has shown
-// that the server goes along. With few, it starts on them at once.
-const firstBurst = 4
+const (
+	// maxCommands bounds the octets of commands under way. Sockets buffer
+	// more than that, so writing them never waits for a server that is itself
+	// waiting for its replies to be read.
+	maxCommands = 4 << 10
+	// maxAhead bounds the octets of messages that are under way beside the one
+	// that is read: enough to keep a long and fast line busy, and little
+	// enough to be read to its end where nobody wants them any more.
+	maxAhead = 4 << 20
+)
 
 // flight keeps commands of one kind under way (RFC 2449 §6.6) and tells whose
 // reply is next: replies come in the order of their commands.
@@ -16,35 +23,56 @@ type flight struct {
 	c    *Client
 	verb string
 	line func(e Entry) string // the command, without CRLF
+	last string               // a command to follow the last one; may be empty
 
 	next func() (Entry, bool)
-	dry  bool // next has no more
+	held *sending // what next gave and there was no room for
+	dry  bool     // next has no more
 
-	sent  []Entry // commands whose replies have not begun
-	limit int     // how many those may be
-	body  *dot    // the reply that has begun, if it is a body
+	sent            []sending // commands whose replies have not begun
+	commands, ahead int64     // octets of those, and of the messages they ask for
+	body            *dot      // the reply that has begun, if it is a body
+}
+
+// sending is an entry and its command.
+type sending struct {
+	Entry
+	line string
+}
+
+// octets returns those of the command, and about those that it asks for.
+func (s *sending) octets() (command, asked int64) {
+	return int64(len(s.line) + len("\r\n")), s.Size
 }
 
 // fly begins a flight of commands about the entries of want. stop releases
 // want.
 func (c *Client) fly(verb string, want iter.Seq[Entry], line func(Entry) string) (f *flight, stop func()) {
 	next, stop := iter.Pull(want)
-	return &flight{c: c, verb: verb, line: line, next: next, limit: min(firstBurst, c.window())}, stop
+	return &flight{c: c, verb: verb, line: line, next: next}, stop
 }
 
 // turn returns the entry whose reply is to be read next, and false when there
-// is none left. It sends more commands when few are under way.
+// is none left. It sends more commands before what is under way runs out: when
+// half of what may be is answered.
 func (f *flight) turn() (e Entry, ok bool, err error) {
-	if !f.dry && len(f.sent) <= f.limit/4 {
+	if !f.dry && len(f.sent) <= f.c.window()/2 && f.commands <= maxCommands/2 && f.ahead <= maxAhead/2 {
 		err = f.refill()
 	}
 	if len(f.sent) == 0 {
 		return Entry{}, false, err
 	}
-	e = f.sent[0]
+	return f.take(), true, err
+}
+
+// take takes the entry whose reply is next out of those under way.
+func (f *flight) take() Entry {
+	s := f.sent[0]
 	f.sent = f.sent[1:]
-	f.limit = f.c.window()
-	return e, true, err
+	command, asked := s.octets()
+	f.commands -= command
+	f.ahead -= asked
+	return s.Entry
 }
 
 func (f *flight) refill() error {
@@ -53,16 +81,40 @@ func (f *flight) refill() error {
 			return err
 		}
 	}
-	for len(f.sent) < f.limit && !f.dry {
-		e, ok := f.next()
+	for len(f.sent) < f.c.window() {
+		s, ok := f.pull()
 		if !ok {
 			f.dry = true
+			if f.last != "" && (f.c.window() > 1 || len(f.sent) == 0) {
+				f.c.w.put(f.last)
+				f.last = ""
+			}
 			break
 		}
-		f.sent = append(f.sent, e)
-		f.c.w.put(f.line(e))
+		command, asked := s.octets()
+		if len(f.sent) > 0 && (f.commands+command > maxCommands || f.ahead+asked > maxAhead) {
+			f.held = s
+			break
+		}
+		f.sent = append(f.sent, *s)
+		f.commands += command
+		f.ahead += asked
+		f.c.w.put(s.line)
 	}
 	return f.c.w.flush()
+}
+
+// pull returns what is to be sent next.
+func (f *flight) pull() (*sending, bool) {
+	if s := f.held; s != nil {
+		f.held = nil
+		return s, true
+	}
+	e, ok := f.next()
+	if !ok {
+		return nil, false
+	}
+	return &sending{e, f.line(e)}, true
 }
 
 // open reads the status line of a reply. If the server refused the command
@@ -99,7 +151,7 @@ func (f *flight) drain() error {
 		if len(f.sent) == 0 {
 			return nil
 		}
-		f.sent = f.sent[1:]
+		f.take()
 		if err := f.open(); errors.Is(err, ErrBroken) {
 			return err
 		}

@@ -15,10 +15,14 @@ func (c *Client) Quit(ctx context.Context) error {
 	if err := c.command(ctx, "QUIT"); err != nil {
 		return err
 	}
-	// TLS says goodbye too, or some servers log an error.
-	c.w.conn.Close()
-	c.w.fail(net.ErrClosed)
+	c.bye()
 	return nil
+}
+
+// bye ends the connection in good order.
+func (c *Client) bye() {
+	c.w.conn.Close() // TLS says goodbye too, or some servers log an error
+	c.w.fail(net.ErrClosed)
 }
 
 // Leave says QUIT and hangs up without waiting for the answer, which spares a
@@ -40,8 +44,7 @@ func (c *Client) Leave(ctx context.Context) error {
 	if err := c.w.flush(); err != nil {
 		return err
 	}
-	c.w.conn.Close() // TLS says goodbye too
-	c.w.fail(net.ErrClosed)
+	c.bye()
 	return nil
 }
 

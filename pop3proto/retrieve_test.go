@@ -48,11 +48,13 @@ func TestFlights(t *testing.T) {
 		want             []string
 	}{
 		{1, 1, 3, []string{flight(1, 1), flight(2, 2), flight(3, 3)}},
-		{2, 2, 4, []string{flight(1, 2), flight(3, 4)}},
+		{2, 2, 4, []string{flight(1, 2), flight(3, 3), flight(4, 4)}},
 		{8, 8, 3, []string{flight(1, 3)}},
-		{8, 8, 17, []string{flight(1, 4), flight(5, 10), flight(11, 16), flight(17, 17)}},
-		{0, 64, 100, []string{flight(1, 4), flight(5, 65), flight(66, 100)}},
-		{1000, 128, 300, []string{flight(1, 4), flight(5, 129), flight(130, 225), flight(226, 300)}},
+		{8, 8, 17, []string{flight(1, 8), flight(9, 12), flight(13, 16), flight(17, 17)}},
+		{0, 100, 100, []string{flight(1, 100)}},
+		{1000, 300, 300, []string{flight(1, 300)}},
+		// 4 KiB of commands, and more when half of them are answered.
+		{0, 421, 700, []string{flight(1, 420), flight(421, 625), flight(626, 700)}},
 	} {
 		c, conn := pipelining(t, &pop3proto.Options{Window: test.window}, slices.Repeat([]string{message("x")}, test.n)...)
 		pulled, read := 0, 0
@@ -83,10 +85,34 @@ func TestFlights(t *testing.T) {
 	}
 }
 
+// TestFlightsOfLargeMessages asks for 4 MiB ahead, of messages of a MiB.
+func TestFlightsOfLargeMessages(t *testing.T) {
+	c, conn := pipelining(t, nil, slices.Repeat([]string{message("x")}, 9)...)
+	large := func(yield func(pop3proto.Entry) bool) {
+		for e := range numbers(9) {
+			if e.Size = 1 << 20; e.Num == 9 {
+				e.Size = 1 << 40
+			}
+			if !yield(e) {
+				return
+			}
+		}
+	}
+	for _, err := range c.Retrieve(t.Context(), large) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{"RETR 1\r\nRETR 2\r\nRETR 3\r\nRETR 4\r\n", "RETR 5\r\nRETR 6\r\n", "RETR 7\r\nRETR 8\r\n", "RETR 9\r\n"}
+	if !slices.Equal(conn.writes, want) {
+		t.Errorf("sent %q", conn.writes)
+	}
+}
+
 // TestRetrieveStops has a want that ends while the loop runs: nothing is
 // left unread.
 func TestRetrieveStops(t *testing.T) {
-	c, conn := pipelining(t, nil, append(slices.Repeat([]string{message("x")}, 4), "+OK\r\n")...)
+	c, conn := pipelining(t, &pop3proto.Options{Window: 4}, append(slices.Repeat([]string{message("x")}, 4), "+OK\r\n")...)
 	enough := false
 	want := func(yield func(pop3proto.Entry) bool) {
 		for e := range numbers(1000) {
