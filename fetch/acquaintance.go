@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/mailhaul/mailhaul/fetch/state"
@@ -27,10 +29,12 @@ const (
 // wrong is asked for again.
 type acquaintance struct {
 	state.Server
-	left  int  // messages that the last poll left there
-	known bool // Before and After are to be believed
-	used  bool // a session has relied on them
-	dirty bool // Server is not what is in the state
+	left   int       // messages that the last poll left there
+	before bool      // Before is to be believed
+	after  bool      // After is to be believed
+	used   bool      // a session has relied on them
+	dirty  bool      // Server is not what is in the state
+	others *sync.Map // of the accounts of one run, what servers say before a login; may be nil
 }
 
 // recall returns the acquaintance of the account's server.
@@ -39,50 +43,59 @@ func (a *Account) recall(ctx context.Context, o *Options) (*acquaintance, error)
 	if err != nil {
 		return nil, err
 	}
-	q := &acquaintance{Server: server, left: left}
+	q := &acquaintance{Server: server, left: left, others: o.servers}
 	key := fmt.Sprintf("%s %d %s", a.Server.Addr(), a.Server.Security, a.User)
 	age := o.now().Sub(time.Unix(server.Asked, 0))
-	q.known = server.Key == key && age >= 0 && age < trustedFor
+	q.before = server.Key == key && age >= 0 && age < trustedFor
+	q.after = q.before
 	q.Key = key
 	return q, nil
 }
 
-// before returns what the server can do before the login.
-func (q *acquaintance) before(ctx context.Context, c *pop3proto.Client) (pop3proto.Capabilities, error) {
-	return q.ask(ctx, c, &q.Before)
-}
+// host is the part of the key that says whom to ask, and not as whom.
+func (q *acquaintance) host() string { return q.Key[:strings.LastIndexByte(q.Key, ' ')+1] }
 
-// after returns what the server can do after the login.
-func (q *acquaintance) after(ctx context.Context, c *pop3proto.Client) (pop3proto.Capabilities, error) {
-	return q.ask(ctx, c, &q.After)
-}
-
-func (q *acquaintance) ask(ctx context.Context, c *pop3proto.Client, lines *[]string) (pop3proto.Capabilities, error) {
-	if q.known {
-		q.used = true
-		caps := pop3proto.ParseCapabilities(*lines)
-		c.Assume(caps)
-		return caps, nil
+// beforeLogin returns what the server can do before the login.
+func (q *acquaintance) beforeLogin(ctx context.Context, c *pop3proto.Client) (pop3proto.Capabilities, error) {
+	if q.others != nil && !q.before {
+		if lines, ok := q.others.Load(q.host()); ok {
+			q.Before, q.before = lines.([]string), true
+		}
+	}
+	if q.before {
+		return q.assume(c, q.Before), nil
 	}
 	caps, err := c.Capabilities(ctx)
 	if err == nil {
-		*lines = caps.Lines()
+		q.Before = caps.Lines()
 	}
 	return caps, err
 }
 
+// assume has the client go by what is known.
+func (q *acquaintance) assume(c *pop3proto.Client, lines []string) pop3proto.Capabilities {
+	q.used = true
+	caps := pop3proto.ParseCapabilities(lines)
+	c.Assume(caps)
+	return caps
+}
+
 // met has the next sessions, of this poll and of others, believe what the
 // server said.
-func (q *acquaintance) met(now time.Time) {
-	if !q.known {
-		q.known, q.dirty, q.Asked = true, true, now.Unix()
+func (q *acquaintance) met(after pop3proto.Capabilities, now time.Time) {
+	q.After, q.Asked = after.Lines(), now.Unix()
+	q.before, q.after, q.dirty = true, true, true
+	if q.others != nil {
+		q.others.Store(q.host(), q.Before)
 	}
 }
 
 // doubt has the server asked anew.
 func (q *acquaintance) doubt() {
-	if q.known {
-		q.known, q.dirty = false, true
+	q.dirty = q.dirty || q.before
+	q.before, q.after = false, false
+	if q.others != nil {
+		q.others.Delete(q.host())
 	}
 }
 
@@ -91,7 +104,7 @@ func (q *acquaintance) learned() *state.Server {
 	switch {
 	case !q.dirty:
 		return nil
-	case !q.known:
+	case !q.after:
 		return new(state.Server)
 	default:
 		return &q.Server
@@ -102,7 +115,7 @@ func (q *acquaintance) learned() *state.Server {
 // it can do something else than what is known, that decides.
 func (s *session) loginAs(ctx context.Context) (before pop3proto.Capabilities, choice Choice, err error) {
 	q, c := s.server, s.client
-	if before, err = q.before(ctx, c); err != nil {
+	if before, err = q.beforeLogin(ctx, c); err != nil {
 		return before, choice, s.broken(err)
 	}
 	s.wantPause(before)
@@ -127,7 +140,7 @@ func (s *session) loginAs(ctx context.Context) (before pop3proto.Capabilities, c
 // misled reports whether a login or a listing may have failed since it relied
 // on what an earlier session had been told.
 func (q *acquaintance) misled(err error) bool {
-	if !q.known || !q.used || errors.Is(err, context.Canceled) || errors.Is(err, errOneStep) {
+	if !q.before || !q.used || errors.Is(err, context.Canceled) || errors.Is(err, errOneStep) {
 		return false
 	}
 	// Whoever did not prove to be the server is not asked for another way to

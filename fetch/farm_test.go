@@ -53,7 +53,7 @@ type farmUser struct {
 
 func newFarm(t *testing.T) *farm {
 	f := &farm{t: t, hosts: map[string]*farmHost{}, users: map[string]*farmUser{}}
-	t.Cleanup(f.serving.Wait)
+	t.Cleanup(f.serving.Wait) // nobody waits for the answer to a QUIT
 	return f
 }
 

@@ -331,6 +331,7 @@ func TestOverlappingPollIsSkipped(t *testing.T) {
 
 func TestDrain(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
+	r.account.Server.Window = 32
 	r.fill(300)
 	drain := make(chan struct{})
 	r.opts.Drain = drain

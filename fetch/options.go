@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/mailhaul/mailhaul/deliver"
@@ -35,7 +36,8 @@ type Options struct {
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 
-	regular bool // by Run, so that the next poll is known
+	regular bool      // by Run, so that the next poll is known
+	servers *sync.Map // by Once: what servers can do before a login, see acquaintance
 }
 
 func (o *Options) now() time.Time {

@@ -26,6 +26,7 @@ func (s *Scheduler) Once(ctx context.Context, accounts []*Account, o Options) []
 		}
 	}
 	summaries := make([]Summary, len(accounts))
+	o.servers = new(sync.Map)
 	var wg sync.WaitGroup
 	for i, a := range accounts {
 		wg.Go(func() {

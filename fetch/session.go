@@ -86,19 +86,39 @@ func (s *session) begin(ctx context.Context) error {
 	}
 	s.summary.LoggedIn = s.opts.now()
 	s.opts.report(LoggedIn{Account: s.Name, Mechanism: choice.Mechanism})
-	// RFC 2449 §3: what a server can do may depend on who asks. Gmail offers
-	// TOP and PIPELINING only now.
-	after, err := s.server.after(ctx, c)
-	if err != nil {
-		return s.broken(err)
+	if s.server.after {
+		s.entered(s.server.assume(c, s.server.After))
 	}
-	s.server.met(s.opts.now())
+	return nil
+}
+
+// entered notes what the server can do now that it has let us in.
+func (s *session) entered(after pop3proto.Capabilities) {
 	if r := s.report; r != nil {
 		r.After = after
 	}
 	s.wantPause(after) // this user's, no longer the longest of all
-	s.pipelined = server.Window != 1 && after.Has("PIPELINING")
-	return nil
+	s.pipelined = !s.singly && s.Server.Window != 1 && after.Has("PIPELINING")
+}
+
+// list asks for the listing. Where nothing is known of the server, it is asked
+// again what it can do: that may depend on who asks (RFC 2449 §3). Gmail offers
+// TOP and PIPELINING only now.
+func (s *session) list(ctx context.Context) (err error) {
+	short := s.server.left <= shortListing
+	switch {
+	case !s.server.after:
+		var after pop3proto.Capabilities
+		if after, s.listing, err = s.client.Survey(ctx, short); err == nil {
+			s.entered(after)
+			s.server.met(after, s.opts.now())
+		}
+	case short:
+		s.listing, err = s.client.List(ctx)
+	default:
+		s.listing, err = s.client.ListUIDs(ctx)
+	}
+	return err
 }
 
 // close hangs up if quit did not.
@@ -122,12 +142,8 @@ func (s *session) broken(err error) error {
 
 // look lists the maildrop and makes the plan.
 func (s *session) look(ctx context.Context) error {
-	list := s.client.List
-	if s.server.left > shortListing {
-		list = s.client.ListUIDs
-	}
-	var err error
-	if s.listing, err = list(ctx); err != nil {
+	err := s.list(ctx)
+	if err != nil {
 		return s.broken(err)
 	}
 	if s.rows, err = s.remembered(ctx); err != nil {
@@ -360,41 +376,35 @@ func (s *session) entries(wants []Want) iter.Seq[pop3proto.Entry] {
 // finish deletes what landed and is due, and quits.
 func (s *session) finish(ctx context.Context) error {
 	due := s.delete
-	s.summary.Waiting = len(due)
-	marked, err := 0, error(nil)
-	if len(due) > 0 {
-		marked, err = s.client.Delete(ctx, func(yield func(int) bool) {
-			for _, l := range due {
-				if !yield(l.Num) {
-					return
-				}
-			}
-		})
-		if err != nil && !isReply(err) {
-			return s.broken(err)
-		}
-	}
-	if len(due) == 0 && s.plan.More == 0 {
+	switch {
+	case len(due) > 0:
+	case s.plan.More > 0:
+		s.client.Quit(ctx) // the next session is to find the maildrop unlocked, no more
+		return nil
+	default:
 		s.quit(ctx)
 		return nil
 	}
-	if err := s.client.Quit(ctx); err != nil && len(due) == 0 {
-		return nil // nothing hung on it
-	} else if err != nil {
+	s.summary.Waiting = len(due)
+	marked, refused, err := s.client.DeleteAndQuit(ctx, func(yield func(int) bool) {
+		for _, l := range due {
+			if !yield(l.Num) {
+				return
+			}
+		}
+	})
+	if err != nil {
 		// RFC 1939 §6: some messages marked as deleted may not be removed.
 		// The rows stay Landed, and the next session deletes them without a
 		// download.
-		return &UnconfirmedError{Addr: s.Server.Addr(), Messages: marked, Err: err}
+		return &UnconfirmedError{Addr: s.Server.Addr(), Messages: len(due), Err: err}
 	}
-	if err != nil {
+	if refused != nil {
 		// Which of them the server would not delete is for its next listing
 		// to tell.
-		s.notice("the server would not delete %d of %d messages: %v", len(due)-marked, len(due), err)
+		s.notice("the server would not delete %d of %d messages: %v", len(due)-marked, len(due), refused)
 		s.summary.Deleted += marked
 		s.summary.Waiting -= marked
-		return nil
-	}
-	if len(due) == 0 {
 		return nil
 	}
 	keys := make([]string, len(due))

@@ -38,10 +38,15 @@ func (c *Client) Capabilities(ctx context.Context) (Capabilities, error) {
 		return Capabilities{}, err
 	}
 	defer done()
-	caps := Capabilities{secrets: &c.w.secrets}
 	_, err = c.exchange(verb, verb)
+	return c.capabilities(err)
+}
+
+// capabilities reads the lines of the reply to CAPA, whose status was err.
+func (c *Client) capabilities(err error) (Capabilities, error) {
+	caps := Capabilities{secrets: &c.w.secrets}
 	if err == nil {
-		err = c.lines(verb, maxCapabilities, func(line []byte) error {
+		err = c.lines("CAPA", maxCapabilities, func(line []byte) error {
 			caps.add(string(line))
 			return nil
 		})

@@ -72,35 +72,53 @@ func (c *Client) Stat(ctx context.Context) (count int, octets int64, err error) 
 // code, for that says that it knows the command and cannot do it now. Any
 // listing is bounded by Options.MaxMessages, and all unique-ids together by
 // 256 MiB; beyond that the client is broken, with a *ProtocolError.
-func (c *Client) List(ctx context.Context) (*Listing, error) { return c.list(ctx, true) }
+func (c *Client) List(ctx context.Context) (*Listing, error) {
+	_, l, err := c.list(ctx, false, true)
+	return l, err
+}
 
 // ListUIDs is List without LIST, whose answer is long where a maildrop is
 // large and of no use where nothing is new. A server that refuses UIDL is asked
 // for LIST all the same.
-func (c *Client) ListUIDs(ctx context.Context) (*Listing, error) { return c.list(ctx, false) }
+func (c *Client) ListUIDs(ctx context.Context) (*Listing, error) {
+	_, l, err := c.list(ctx, false, false)
+	return l, err
+}
 
-func (c *Client) list(ctx context.Context, sizes bool) (*Listing, error) {
+// Survey asks what the server can do and what the maildrop holds: Capabilities,
+// and then List, or ListUIDs if sizes is false. It is for the time after the
+// login. A server that offered PIPELINING before is asked in one flight: it
+// offers that in both states or in none (RFC 2449 §6.6).
+func (c *Client) Survey(ctx context.Context, sizes bool) (Capabilities, *Listing, error) {
+	return c.list(ctx, true, sizes)
+}
+
+func (c *Client) list(ctx context.Context, capa, sizes bool) (caps Capabilities, l *Listing, err error) {
 	done, err := c.start(ctx)
 	if err != nil {
-		return nil, err
+		return caps, nil, err
 	}
 	defer done()
 
-	verbs := []string{"STAT", "LIST", "UIDL"}
-	if !sizes {
-		verbs = []string{"STAT", "UIDL"}
+	verbs := []string{"STAT", "UIDL"}
+	if sizes {
+		verbs = []string{"STAT", "LIST", "UIDL"}
 	}
-	pipelined := c.window() >= len(verbs)
-	if pipelined {
+	if capa {
+		verbs = append([]string{"CAPA"}, verbs...)
+	}
+	pipelined := false
+	fly := func() error {
+		if pipelined = c.window() >= len(verbs); !pipelined {
+			return nil
+		}
 		if err := c.idle(verbs[0]); err != nil {
-			return nil, err
+			return err
 		}
 		for _, verb := range verbs {
 			c.w.put(verb)
 		}
-		if err := c.w.flush(); err != nil {
-			return nil, err
-		}
+		return c.w.flush()
 	}
 	ask := func(verb string) (text []byte, err error) {
 		if pipelined {
@@ -108,7 +126,26 @@ func (c *Client) list(ctx context.Context, sizes bool) (*Listing, error) {
 		}
 		return c.exchange(verb, verb)
 	}
+	if err := fly(); err != nil {
+		return caps, nil, err
+	}
+	if capa {
+		_, err := ask("CAPA")
+		if caps, err = c.capabilities(err); err != nil {
+			return caps, nil, err
+		}
+		if verbs = verbs[1:]; !pipelined {
+			if err := fly(); err != nil { // it may be offered only now
+				return caps, nil, err
+			}
+		}
+	}
+	l, err = c.listing(ask, sizes, &pipelined)
+	return caps, l, err
+}
 
+// listing reads the replies to STAT, UIDL and, if sizes is true, LIST.
+func (c *Client) listing(ask func(verb string) ([]byte, error), sizes bool, pipelined *bool) (*Listing, error) {
 	l := &Listing{Count: -1}
 	// Nothing depends on STAT: an odd answer is no answer.
 	text, err := ask("STAT")
@@ -142,7 +179,7 @@ func (c *Client) list(ctx context.Context, sizes bool) (*Listing, error) {
 		return nil, errUIDL
 	}
 	if errUIDL != nil && !sizes {
-		sizes, pipelined = true, false
+		sizes, *pipelined = true, false
 		if errList = c.sizes(ask, &m); errors.Is(errList, ErrBroken) {
 			return nil, errList
 		}

@@ -109,6 +109,36 @@ func TestList(t *testing.T) {
 	}
 }
 
+func TestSurvey(t *testing.T) {
+	capa, gmail := body("TOP", "PIPELINING"), body("TOP")
+	for name, test := range map[string]struct {
+		start  func(testing.TB, *pop3proto.Options, ...string) (*pop3proto.Client, *tape)
+		capa   string
+		sizes  bool
+		writes []string
+	}{
+		"all in one":             {pipelining, capa, true, []string{"CAPA\r\nSTAT\r\nLIST\r\nUIDL\r\n"}},
+		"without sizes":          {pipelining, capa, false, []string{"CAPA\r\nSTAT\r\nUIDL\r\n"}},
+		"pipelining after login": {play, capa, true, []string{"CAPA\r\n", "STAT\r\nLIST\r\nUIDL\r\n"}},
+		"no pipelining":          {play, gmail, true, []string{"CAPA\r\n", "STAT\r\n", "LIST\r\n", "UIDL\r\n"}},
+		"none any more":          {pipelining, gmail, true, []string{"CAPA\r\nSTAT\r\nLIST\r\nUIDL\r\n"}},
+		"no CAPA":                {play, "-ERR\r\n", true, []string{"CAPA\r\n", "STAT\r\n", "LIST\r\n", "UIDL\r\n"}},
+	} {
+		replies := []string{test.capa, "+OK 1 5\r\n", body("1 5"), body("1 a")}
+		if !test.sizes {
+			replies = slices.Delete(replies, 2, 3)
+		}
+		c, conn := test.start(t, nil, replies...)
+		caps, l, err := c.Survey(t.Context(), test.sizes)
+		if err != nil || caps.Has("TOP") != (test.capa != "-ERR\r\n") || len(l.Entries) != 1 || l.Entries[0].UID != "a" {
+			t.Errorf("%s: %v, %+v, %v", name, caps.Lines(), l, err)
+		}
+		if !slices.Equal(conn.writes, test.writes) {
+			t.Errorf("%s: sent %q", name, conn.writes)
+		}
+	}
+}
+
 func TestListRefused(t *testing.T) {
 	for _, test := range []struct{ list, uidl, verb string }{
 		{"-ERR no\r\n", "-ERR no\r\n", "LIST"},

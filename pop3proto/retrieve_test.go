@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -416,4 +417,43 @@ func TestDelete(t *testing.T) {
 		t.Errorf("%d marked", marked)
 	}
 	wantProtocolError(t, c, err)
+}
+
+func TestDeleteAndQuit(t *testing.T) {
+	three := "DELE 1\r\nDELE 2\r\nDELE 3\r\n"
+	for name, test := range map[string]struct {
+		start  func(testing.TB, *pop3proto.Options, ...string) (*pop3proto.Client, *tape)
+		window int
+		writes []string
+	}{
+		"one by one":       {play, 0, []string{"DELE 1\r\n", "DELE 2\r\n", "DELE 3\r\n", "QUIT\r\n"}},
+		"pipelined":        {pipelining, 0, []string{three + "QUIT\r\n"}},
+		"in full flights":  {pipelining, 3, []string{three, "QUIT\r\n"}},
+		"not to pipeline":  {pipelining, 1, []string{"DELE 1\r\n", "DELE 2\r\n", "DELE 3\r\n", "QUIT\r\n"}},
+		"in small flights": {pipelining, 2, []string{"DELE 1\r\nDELE 2\r\n", "DELE 3\r\n", "QUIT\r\n"}},
+	} {
+		opts := &pop3proto.Options{Window: test.window}
+		c, conn := test.start(t, opts, "+OK\r\n", "-ERR no\r\n", "+OK\r\n", "+OK bye\r\n")
+		marked, refused, err := c.DeleteAndQuit(t.Context(), ints(3))
+		if marked != 2 || refused == nil || errors.Is(refused, pop3proto.ErrBroken) || err != nil {
+			t.Errorf("%s: %d marked, %v, %v", name, marked, refused, err)
+		}
+		if !slices.Equal(conn.writes, test.writes) {
+			t.Errorf("%s: sent %q", name, conn.writes)
+		}
+		wantBroken(t, c, c.Noop(t.Context()), net.ErrClosed)
+
+		c, _ = test.start(t, opts, "+OK\r\n", "+OK\r\n", "+OK\r\n", "-ERR some remain\r\n")
+		marked, refused, err = c.DeleteAndQuit(t.Context(), ints(3))
+		if r, ok := errors.AsType[*pop3proto.ReplyError](err); marked != 3 || refused != nil || !ok || r.Verb != "QUIT" {
+			t.Errorf("%s, refused: %d marked, %v, %v", name, marked, refused, err)
+		}
+
+		c, _ = test.start(t, opts, "+OK\r\n", "what?\r\n")
+		marked, refused, err = c.DeleteAndQuit(t.Context(), ints(3))
+		if marked != 1 || refused != nil {
+			t.Errorf("%s, out of step: %d marked, %v, %v", name, marked, refused, err)
+		}
+		wantProtocolError(t, c, err)
+	}
 }
