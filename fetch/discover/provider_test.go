@@ -1,0 +1,30 @@
+package discover
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestProviders finds slips of the pen in the table.
+func TestProviders(t *testing.T) {
+	whose := map[string]*Provider{}
+	for _, p := range providers {
+		if p.Name == "" || p.Host == "" && p.Advice == "" || len(p.domains) == 0 {
+			t.Errorf("%s lacks something: %+v", p.Name, p)
+		}
+		for _, d := range append([]string{p.Host}, append(p.domains, p.hosts...)...) {
+			if d != strings.ToLower(strings.TrimSpace(d)) || strings.HasSuffix(d, ".") {
+				t.Errorf("%s: %q is not a domain in lower case", p.Name, d)
+			}
+		}
+		for _, d := range p.domains {
+			if other := whose[d]; other != nil {
+				t.Errorf("%s is both of %s and of %s", d, other.Host, p.Host)
+			}
+			whose[d] = p
+		}
+		if p.Host != "" && byHost(p.Host) != p {
+			t.Errorf("%s is taken for a server of %s", p.Host, byHost(p.Host).Name)
+		}
+	}
+}
