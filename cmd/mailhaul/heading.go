@@ -8,7 +8,7 @@ import (
 	"time"
 	"unicode"
 
-	"golang.org/x/text/encoding/ianaindex"
+	"golang.org/x/text/encoding/htmlindex"
 	"golang.org/x/text/transform"
 
 	"github.com/mailhaul/mailhaul/deliver/envelope"
@@ -53,11 +53,12 @@ func author(from string) string {
 	return oneLine(list[0].Address)
 }
 
-// encodedWords decodes what is not ASCII (RFC 2047), in any charset that is known.
+// encodedWords decodes what is not ASCII (RFC 2047), in any charset that
+// browsers know: mail names charsets as loosely as pages do.
 var encodedWords = mime.WordDecoder{CharsetReader: func(charset string, input io.Reader) (io.Reader, error) {
-	enc, err := ianaindex.MIME.Encoding(charset)
-	if err != nil || enc == nil {
-		return nil, mime.ErrInvalidMediaParameter
+	enc, err := htmlindex.Get(charset)
+	if err != nil {
+		return nil, err
 	}
 	return transform.NewReader(input, enc.NewDecoder()), nil
 }}
