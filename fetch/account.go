@@ -38,6 +38,8 @@ type Account struct {
 	// Token returns an access token for the mechanisms that take one (XOAUTH2,
 	// RFC 7628). It is called once a login; nil if the account has none.
 	Token func(ctx context.Context) (string, error)
+	// TokenRefused, if not nil, is told a token that the server refused.
+	TokenRefused func(token string)
 	// Kerberos is where GSSAPI finds its tickets; nil if the account has none.
 	Kerberos *mech.Kerberos
 	// Auth restricts the mechanisms, by their names in AuthNames; nil leaves

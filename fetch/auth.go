@@ -94,6 +94,9 @@ func (a *Account) login(ctx context.Context, c *pop3proto.Client, caps pop3proto
 	default:
 		err = a.authenticate(ctx, c, choice.Mechanism, cred)
 	}
+	if _, refused := errors.AsType[*mech.OAuthError](err); refused && a.TokenRefused != nil {
+		a.TokenRefused(cred.Token)
+	}
 	if err != nil {
 		return failed(err)
 	}

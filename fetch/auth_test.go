@@ -151,6 +151,13 @@ func TestTokenRefused(t *testing.T) {
 		r.account.Auth, _ = strings.Fields(name)[:1], name
 		r.account.Secret, r.account.TwoSteps = nil, twoSteps
 		r.account.Token = func(context.Context) (string, error) { return "expired", nil }
+		told := ""
+		r.account.TokenRefused = func(token string) { told = token }
+		defer func() {
+			if told != "expired" {
+				t.Errorf("%s: told of the token %q", name, told)
+			}
+		}()
 		s := r.poll()
 		if s.Class != fetch.ClassOperator || !strings.Contains(s.Err.Error(), "invalid, has expired or belongs to another user") || !strings.Contains(fetch.Hint(s.Err), "mailhaul login") {
 			t.Errorf("%s: %v: %v (%q)", name, s.Class, s.Err, fetch.Hint(s.Err))

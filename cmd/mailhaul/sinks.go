@@ -21,6 +21,9 @@ func (w *wiring) newSink(s config.Sink, state string) (deliver.Sink, error) {
 	server := func(of config.Server) remote.Server {
 		r := w.remoteServer(of)
 		r.Token = w.token(ofSink(s))
+		if of.OAuth != nil {
+			r.TokenRefused = w.source(ofSink(s)).Refused
+		}
 		return r
 	}
 	switch {

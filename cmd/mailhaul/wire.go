@@ -139,6 +139,9 @@ func (w *wiring) account(a config.Account) *fetch.Account {
 	account.Server.TLS = a.Trust.Config(account.Server.Addr(), w.sessions)
 	hooks(account, a)
 	account.Token = w.token(ofAccount(a))
+	if a.OAuth != nil {
+		account.TokenRefused = w.source(ofAccount(a)).Refused
+	}
 	if a.Password.IsSet() {
 		account.Secret = a.Password.Read
 	}

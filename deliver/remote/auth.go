@@ -128,6 +128,9 @@ func (s *Server) prove(ctx context.Context, needs mech.Proof, cred *mech.Credent
 	case mech.Token:
 		cred.Token, err = s.Token(ctx)
 		login.Hide(cred.Token)
+		if token := cred.Token; s.TokenRefused != nil {
+			login.refused = func() { s.TokenRefused(token) }
+		}
 	default:
 		if s.Secret == nil {
 			return errors.New("none is configured")

@@ -15,7 +15,8 @@ import (
 type Login struct {
 	client  sasl.Client
 	secrets mask.Set
-	failed  error // of the mechanism, which does not accept what the server says
+	refused func() // is told that a token was; nil if nobody wants to know
+	failed  error  // of the mechanism, which does not accept what the server says
 }
 
 // LoginError means that a mechanism did not accept what the server said, or
@@ -56,6 +57,9 @@ func (l *Login) Finish(err error) error {
 		done := f.Done(err)
 		if _, refused := errors.AsType[*mech.OAuthError](done); refused || err == nil && l.failed == nil {
 			l.failed = done
+			if refused && l.refused != nil {
+				l.refused()
+			}
 		}
 	}
 	if l.failed != nil {

@@ -60,6 +60,8 @@ type Server struct {
 	// password. It is called once a login. Its error may tell by a method
 	// Temporary() bool that nobody is needed, and by Hint() string what to do.
 	Token func(context.Context) (string, error)
+	// TokenRefused, if not nil, is told a token that the server refused.
+	TokenRefused func(token string)
 	// Kerberos is where GSSAPI finds its tickets, to log in with instead of a
 	// password.
 	Kerberos *mech.Kerberos

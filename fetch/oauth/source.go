@@ -91,6 +91,16 @@ func (s *Source) Token(ctx context.Context) (string, error) {
 	}
 }
 
+// Refused tells that a mail server did not take an access token: access may have
+// been withdrawn before its time. The next is a new one.
+func (s *Source) Refused(access string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.access == access {
+		s.access = ""
+	}
+}
+
 // Close waits for a refresh that is under way, so that a new refresh token is
 // stored. It takes a minute at most.
 func (s *Source) Close() {

@@ -324,3 +324,31 @@ func TestPublicAndBasicClients(t *testing.T) {
 		})
 	}
 }
+
+// A token that a mail server does not take is not handed out again.
+func TestRefused(t *testing.T) {
+	p, c := started(t, oauthtest.Options{})
+	var page <-chan string
+	g, err := c.Browser(t.Context(), func(address string) error {
+		page = inBackground(t, address)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-page
+	store := oauth.NewStore(t.TempDir())
+	if err := store.Save(t.Context(), c, g); err != nil {
+		t.Fatal(err)
+	}
+	s := oauth.NewSource(c, store)
+	first := token(t, s)
+	s.Refused("another")
+	if again := token(t, s); again != first || p.Refreshes() != 1 {
+		t.Errorf("%d refreshes, want 1", p.Refreshes())
+	}
+	s.Refused(first)
+	if second := token(t, s); second == first || p.Refreshes() != 2 {
+		t.Errorf("the token that was refused comes again; %d refreshes", p.Refreshes())
+	}
+}
