@@ -41,7 +41,8 @@ type measured struct {
 	server *metrics.Server
 	addr   string // of the server, as configured
 	file   *metrics.File
-	path   string // of the file
+	path   string        // of the file
+	polls  []fetch.Event // that the file has not been told of: its disk may hang
 
 	// dirty says that the file is to be written; saved is closed when it has
 	// been for the last time.
@@ -120,10 +121,8 @@ func (m *measured) observe(e fetch.Event) {
 	if m.counts != nil {
 		m.counts.Observe(e)
 	}
-	if m.file != nil {
-		m.file.Observe(e)
-	}
-	if _, ok := e.(fetch.Finished); ok {
+	if _, ok := e.(fetch.Finished); ok && m.file != nil {
+		m.polls = append(m.polls, e)
 		m.touch()
 	}
 }
@@ -142,10 +141,14 @@ func (m *measured) save() {
 	told := ""
 	for range m.dirty {
 		m.mu.Lock()
-		file := m.file
+		file, polls := m.file, m.polls
+		m.polls = nil
 		m.mu.Unlock()
 		text := ""
 		if file != nil {
+			for _, e := range polls {
+				file.Observe(e)
+			}
 			if err := file.Write(); err != nil {
 				text = fmt.Sprintf("metrics_file: %v", err)
 			}
