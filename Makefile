@@ -1,6 +1,6 @@
 # make help lists the targets.
 .DEFAULT_GOAL := build
-.PHONY: man build test crash bench lint fuzz cross demo install clean help
+.PHONY: man build test crash soak bench lint fuzz cross demo install clean help
 
 PREFIX ?= /usr/local
 # How long each fuzz target runs in make test and make fuzz.
@@ -33,6 +33,12 @@ bench: ## measure mailhaul beside other fetchers; writes docs/benchmarks.md
 	.ci/deps
 	.ci/bench-deps
 	go run ./cmd/mailhaul/internal/bench -out docs/benchmarks.md $(ARGS)
+
+# How long the daemon runs in make soak.
+SOAK ?= 5m
+
+soak: ## run a real daemon for SOAK, with mail, faults and signals (on Linux)
+	MAILHAUL_SOAK=$(SOAK) go test -count=1 -timeout 24h -v -run '^TestSoak$$' ./cmd/mailhaul/internal/crashtest
 
 lint: ## gofmt, vet, staticcheck, who imports whom
 	.ci/lint

@@ -53,6 +53,7 @@ type daemon struct {
 	traced   *trace
 	// In force.
 	cfg      *config.Config
+	w        *wiring
 	accounts []*fetch.Account
 	// closing are the wirings that are not closed yet. One that was replaced
 	// is closed when the last poll that uses it has ended.
@@ -133,7 +134,7 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 
 // adopt wires a configuration and puts it in force.
 func (d *daemon) adopt(cfg *config.Config) (fetch.Setup, error) {
-	w, err := wire(cfg)
+	w, err := wireAfter(d.w, cfg)
 	if err != nil {
 		return fetch.Setup{}, err
 	}
@@ -143,7 +144,7 @@ func (d *daemon) adopt(cfg *config.Config) (fetch.Setup, error) {
 	}
 	d.closing.Add(1)
 	old := d.cfg
-	d.cfg, d.accounts = cfg, w.accounts(cfg.Accounts)
+	d.cfg, d.w, d.accounts = cfg, w, w.accounts(cfg.Accounts)
 	d.traced.follow(d.accounts...)
 	return fetch.Setup{
 		Scheduler: fetch.Scheduler{Parallel: cfg.Parallel, PerHost: cfg.PerHost},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
 	"time"
 
@@ -103,8 +104,21 @@ func (w *wiring) source(g grantee) *oauth.Source {
 	c := g.client()
 	s, ok := w.sources[c.Key()]
 	if !ok {
-		s = oauth.NewSource(c, w.grants)
+		s = &source{oauth.NewSource(c, w.grants), g.OAuth}
 		w.sources[c.Key()] = s
+	}
+	return s.Source
+}
+
+// shared returns the source of a grantee's access tokens if there is one by the
+// same client, else nil.
+func (w *wiring) shared(g grantee) *source {
+	if w == nil {
+		return nil
+	}
+	s := w.sources[g.client().Key()]
+	if s == nil || !reflect.DeepEqual(s.client, g.OAuth) {
+		return nil
 	}
 	return s
 }

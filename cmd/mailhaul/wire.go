@@ -59,21 +59,34 @@ type wiring struct {
 	sessions *channel.Sessions
 	sinks    map[string]deliver.Sink
 	grants   *oauth.Store
-	sources  map[string]*oauth.Source // by the key of the grant
-	env      []string                 // for tunnels
+	sources  map[string]*source // by the key of the grant
+	env      []string           // for tunnels
+}
+
+// source is an oauth.Source and what the file says of its client.
+type source struct {
+	*oauth.Source
+	client *config.OAuth
 }
 
 // wire makes the sinks of a configuration, one each, shared by the accounts.
-func wire(cfg *config.Config) (*wiring, error) {
+func wire(cfg *config.Config) (*wiring, error) { return wireAfter(nil, cfg) }
+
+// wireAfter is wire for a configuration that takes another's place: sources of
+// access tokens that both have are shared, so that nothing is refreshed anew.
+func wireAfter(old *wiring, cfg *config.Config) (*wiring, error) {
 	host, err := os.Hostname()
 	if err != nil {
 		return nil, err
 	}
-	w := &wiring{host: host, sinks: map[string]deliver.Sink{}, grants: oauth.NewStore(cfg.State), sources: map[string]*oauth.Source{}, env: cfg.Environ()}
+	w := &wiring{host: host, sinks: map[string]deliver.Sink{}, grants: oauth.NewStore(cfg.State), sources: map[string]*source{}, env: cfg.Environ()}
 	w.spool = spool.New(filepath.Join(cfg.State, "spool"), durable.OS)
 	w.sessions = channel.NewSessions(filepath.Join(cfg.State, "tls"))
 	// Accounts come first: errors name whoever a source was made for.
 	for _, g := range granteesOf(cfg) {
+		if key := g.client().Key(); w.sources[key] == nil && old.shared(g) != nil {
+			w.sources[key] = old.shared(g)
+		}
 		w.source(g)
 	}
 	wrong := config.Error{Path: cfg.Path}

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A configuration that is read again shares the sources of access tokens whose
+// clients have not changed.
+func TestSourcesOutliveReloads(t *testing.T) {
+	text := `
+state: state
+oauth: { sso: { token_url: https://sso.example.org/token, device_url: https://sso.example.org/device, client_id: me, client_secret_env: SECRET } }
+sinks: { home: { maildir: Maildir } }
+accounts:
+  ada: { server: pop.example.org, user: ada, oauth: { token_url: https://other.example.org/token, device_url: https://other.example.org/device, client_id: me } }
+  bob: { server: pop.example.org, user: bob, oauth: sso }
+`
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	load := func(text string, old *wiring) *wiring {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cfg, err := loadConfig(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, err := wireAfter(old, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(w.Close)
+		return w
+	}
+	first := load(text, nil)
+	if len(first.sources) != 2 {
+		t.Fatalf("%d sources", len(first.sources))
+	}
+	again := load("# read again\n"+text, first)
+	if !maps.Equal(first.sources, again.sources) {
+		t.Error("the sources of an unchanged configuration are not shared")
+	}
+	other := load(strings.Replace(text, "SECRET", "OTHER", 1), again)
+	same := 0
+	for key, s := range other.sources {
+		if again.sources[key] == s {
+			same++
+		}
+	}
+	if same != 1 || len(other.sources) != 2 {
+		t.Errorf("%d of %d sources are shared after one client has changed: %q", same, len(other.sources), slices.Collect(maps.Keys(other.sources)))
+	}
+}
