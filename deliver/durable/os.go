@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // OS is the operating system's file system.
@@ -12,15 +14,34 @@ var OS FS = osFS{}
 
 type osFS struct{}
 
+// OpenFile does without what os.OpenFile does for pipes and devices: six more
+// system calls, for each message.
 func (osFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
-	f, err := os.OpenFile(name, flag, perm)
+	fd, err := again(func() (int, error) { return unix.Open(name, flag|unix.O_CLOEXEC, uint32(perm.Perm())) })
 	if err != nil {
-		return nil, err
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
-	return osFile{f}, nil
+	return osFile{os.NewFile(uintptr(fd), name)}, nil
 }
 
-func (osFS) Rename(oldname, newname string) error       { return os.Rename(oldname, newname) }
+// Rename does without a look at what newname is, which os.Rename takes to word
+// an error.
+func (osFS) Rename(oldname, newname string) error {
+	_, err := again(func() (int, error) { return 0, unix.Rename(oldname, newname) })
+	if err != nil {
+		return &os.LinkError{Op: "rename", Old: oldname, New: newname, Err: err}
+	}
+	return nil
+}
+
+// again makes a system call until no signal interrupts it.
+func again(call func() (int, error)) (n int, err error) {
+	for n, err = call(); err == unix.EINTR; {
+		n, err = call()
+	}
+	return n, err
+}
+
 func (osFS) Remove(name string) error                   { return os.Remove(name) }
 func (osFS) Mkdir(name string, perm fs.FileMode) error  { return os.Mkdir(name, perm) }
 func (osFS) Stat(name string) (fs.FileInfo, error)      { return os.Stat(name) }

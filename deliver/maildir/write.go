@@ -12,18 +12,34 @@ import (
 
 // buffers are shared by all batches: a message passes through one of them,
 // whatever its size.
-var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+var buffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 
-// copyBody writes a message as a Maildir keeps it. Its error is the body's or
-// the context's; that of the file is in out.
+// copyBody writes a message as a Maildir keeps it, in as few pieces as may be.
+// Its error is the body's or the context's; that of the file is in out.
 func copyBody(ctx context.Context, out *sizeWriter, body io.Reader) error {
-	buf := buffers.Get().(*[32 << 10]byte)
+	buf := buffers.Get().(*[64 << 10]byte)
 	defer buffers.Put(buf)
-	_, err := io.CopyBuffer(out, &ctxReader{ctx, deliver.LFReader(body)}, buf[:])
-	if err != nil {
-		return fmt.Errorf("read the message: %w", err)
+	message := &ctxReader{ctx, deliver.LFReader(body)}
+	for n := 0; ; {
+		m, err := message.Read(buf[n:])
+		n += m
+		if err == nil && len(buf)-n > 1 { // LFReader wants two bytes of room
+			continue
+		}
+		if n > 0 {
+			if _, err := out.Write(buf[:n]); err != nil {
+				return err
+			}
+			n = 0
+		}
+		switch err {
+		case nil:
+		case io.EOF:
+			return nil
+		default:
+			return fmt.Errorf("read the message: %w", err)
+		}
 	}
-	return nil
 }
 
 // ctxReader ends when its context does.

@@ -37,6 +37,22 @@ func (s *Store) Promise(ctx context.Context, account string, ps []Promise) error
 
 func (t *tx) promise(account int64, p Promise) error {
 	uid := []byte(p.UID)
+	fresh, err := t.update(`
+		INSERT INTO messages (account, uid, phase, size, header, content, seen) VALUES (?, ?, ?, ?, ?, ?, unixepoch())
+		ON CONFLICT DO NOTHING`,
+		account, uid, Promised, p.Size, sum(p.Header), sum(p.Content))
+	if err == nil && fresh == 0 {
+		err = t.promiseAgain(account, uid, p)
+	}
+	if err != nil {
+		return err
+	}
+	return t.exec("INSERT OR REPLACE INTO deliveries (account, uid, sink, token, promised) VALUES (?, ?, ?, ?, unixepoch())",
+		account, uid, p.Sink, p.Token)
+}
+
+// promiseAgain is promise for a message that there is a row of.
+func (t *tx) promiseAgain(account int64, uid []byte, p Promise) error {
 	// Else a promise of the new message that is withdrawn would find the old
 	// one's landings, and the new one would count as delivered.
 	if err := t.exec("DELETE FROM messages WHERE account = ? AND uid = ? AND phase IN (?, ?)",
@@ -48,15 +64,11 @@ func (t *tx) promise(account int64, p Promise) error {
 		return err
 	}
 	// The tries stay, so that a promise that is withdrawn resumes them.
-	if err := t.exec(`
+	return t.exec(`
 		INSERT INTO messages (account, uid, phase, size, header, content, seen) VALUES (?, ?, ?, ?, ?, ?, unixepoch())
 		ON CONFLICT DO UPDATE SET phase = excluded.phase, size = excluded.size,
 			header = excluded.header, content = excluded.content, missing = 0`,
-		account, uid, Promised, p.Size, sum(p.Header), sum(p.Content)); err != nil {
-		return err
-	}
-	return t.exec("INSERT OR REPLACE INTO deliveries (account, uid, sink, token, promised) VALUES (?, ?, ?, ?, unixepoch())",
-		account, uid, p.Sink, p.Token)
+		account, uid, Promised, p.Size, sum(p.Header), sum(p.Content))
 }
 
 // Land notes at the time at, in Unix seconds, that promised messages landed.
@@ -82,11 +94,12 @@ func (t *tx) land(account, at int64, l Landing) error {
 	if n == 0 {
 		return fmt.Errorf("message %q was never promised for sink %q", l.UID, l.Sink)
 	}
-	if err := t.exec(`
+	n, err = t.update(`
 		UPDATE messages SET phase = ?3, landed = ?4, tries = 0, next_try = 0, reason = ''
 		WHERE account = ?1 AND uid = ?2 AND phase = ?5
 		AND NOT EXISTS (SELECT 1 FROM deliveries WHERE account = ?1 AND uid = ?2 AND landed IS NULL)`,
-		account, uid, Landed, at, Promised); err != nil {
+		account, uid, Landed, at, Promised)
+	if err != nil || n > 0 {
 		return err
 	}
 	return t.owe(account, uid)
