@@ -200,6 +200,12 @@ func (f *farm) logins(name string) (all []time.Time) {
 	return all
 }
 
+// dials returns when a host was connected to.
+func (f *farm) dials(h *farmHost) (all []time.Time) {
+	f.change(func() { all = append(all, h.dials...) })
+	return all
+}
+
 // run polls until stop is called, which returns when all polls have ended.
 func (f *farm) run(s fetch.Setup) (orders chan<- fetch.Order, stop func()) {
 	drain, ended := make(chan struct{}), make(chan struct{})

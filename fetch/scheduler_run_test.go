@@ -198,10 +198,10 @@ func TestRunBacksOff(t *testing.T) {
 				u, h := f.users["ada"], f.host("pop")
 				test.fail(f, u)
 				_, stop := f.run(fetch.Setup{Accounts: []*fetch.Account{a}, Options: newMemory().options()})
-				for len(h.dials) <= len(test.pauses) {
+				for len(f.dials(h)) <= len(test.pauses) {
 					time.Sleep(time.Second)
 				}
-				for i, gap := range gaps(h.dials) {
+				for i, gap := range gaps(f.dials(h)) {
 					if want := test.pauses[i]; gap < want*9/10 || gap > want*11/10+2*time.Second {
 						t.Errorf("pause %d: %v, want %v", i, gap, want)
 					}
@@ -275,9 +275,11 @@ func TestRunProbesHost(t *testing.T) {
 		})
 		const outage = 4 * time.Hour
 		time.Sleep(outage)
-		if h.most > 1 || len(h.dials) < 15 || len(h.dials) > 30 {
-			t.Errorf("%d tries, %d at once", len(h.dials), h.most)
-		}
+		f.change(func() {
+			if h.most > 1 || len(h.dials) < 15 || len(h.dials) > 30 {
+				t.Errorf("%d tries, %d at once", len(h.dials), h.most)
+			}
+		})
 		if n := len(f.logins("other")); n < 40 {
 			t.Errorf("the account on another host was polled %d times", n)
 		}
@@ -288,10 +290,10 @@ func TestRunProbesHost(t *testing.T) {
 				t.Errorf("%s is not back", a.Name)
 			}
 		}
+		stop()
 		if h.most < 2 || h.most > 4 {
 			t.Errorf("%d connections at once", h.most)
 		}
-		stop()
 	})
 }
 
