@@ -24,7 +24,7 @@ const longestSeam = len(".\r\n-ERR") - 1
 
 // headSize is how much of a message is looked at for its envelope before it
 // is streamed on.
-const headSize = 64 << 10
+const headSize = 32 << 10
 
 // body is a message on its way from the server to a sink.
 type body struct {

@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"os"
@@ -21,7 +22,7 @@ func (osFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
-	return osFile{os.NewFile(uintptr(fd), name)}, nil
+	return &osFile{File: os.NewFile(uintptr(fd), name)}, nil
 }
 
 // Rename does without a look at what newname is, which os.Rename takes to word
@@ -64,6 +65,49 @@ func (osFS) SyncDir(name string) error {
 	return err
 }
 
-type osFile struct{ *os.File }
+// osFile is a file of the operating system's. What is written to it begins to
+// become durable before Sync is called.
+type osFile struct {
+	*os.File
+	unsynced int        // octets written since the last sync was begun
+	syncing  chan error // of that sync; nil if there was none
+	failed   error      // of an earlier one
+}
 
-func (f osFile) TryLock() error { return tryLock(f.File) }
+// early is how much is written before a sync is begun beside it: else nothing
+// of a large file moves until Sync, which then has to wait for all of it.
+const early = 16 << 20
+
+func (f *osFile) Write(p []byte) (int, error) {
+	n, err := f.File.Write(p)
+	if f.unsynced += n; f.unsynced >= early {
+		f.settle()
+		f.unsynced, f.syncing = 0, make(chan error, 1)
+		go func(done chan<- error) { done <- f.File.Sync() }(f.syncing)
+	}
+	return n, err
+}
+
+// settle waits for the sync under way. An error is kept: the kernel tells of
+// each write that failed only once, to whoever asks first.
+func (f *osFile) settle() {
+	if f.syncing != nil {
+		f.failed = cmp.Or(f.failed, <-f.syncing)
+		f.syncing = nil
+	}
+}
+
+func (f *osFile) Sync() error {
+	f.settle()
+	if f.failed != nil {
+		return f.failed
+	}
+	return f.File.Sync()
+}
+
+func (f *osFile) Close() error {
+	f.settle()
+	return f.File.Close()
+}
+
+func (f *osFile) TryLock() error { return tryLock(f.File) }

@@ -11,6 +11,32 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
+// TestLarge writes what is synced on the way, more than once.
+func TestLarge(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "large")
+	f, err := durable.OS.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	piece := make([]byte, 5<<20)
+	for i := range 10 {
+		piece[0] = byte(i)
+		if n, err := f.Write(piece); n != len(piece) || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(name)
+	if err != nil || len(data) != 10*len(piece) || data[9*len(piece)] != 9 {
+		t.Errorf("%d bytes, %v", len(data), err)
+	}
+	if err := f.Sync(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("Sync of a closed file: %v", err)
+	}
+}
+
 func TestOS(t *testing.T) {
 	dir := t.TempDir()
 	name := filepath.Join(dir, "a")

@@ -30,7 +30,7 @@ type Envelope struct {
 // in CRLF or LF. What cannot be understood is passed over.
 func Parse(header []byte) Envelope {
 	var received, date, returnPath, sender, from *string
-	for name, value := range Fields(header) {
+	for name, value := range named(header, "received", "date", "return-path", "sender", "from") {
 		for _, f := range []struct {
 			name  string
 			first **string
@@ -74,10 +74,7 @@ const maxRecipients = 100
 // that are no address pass if they could be a local part. A field with more
 // than 100 (RFC 5321 §4.5.3.1.8) has none. header is as for Parse.
 func Recipients(header []byte, names []string) []string {
-	for name, value := range Fields(header) {
-		if !slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) }) {
-			continue
-		}
+	for _, value := range named(header, names...) {
 		var all []string
 		for part := range strings.SplitSeq(value, ",") {
 			addr, ok := address(part)
@@ -100,6 +97,18 @@ func Recipients(header []byte, names []string) []string {
 // there. Lines end in CRLF or LF; what is no field is passed over. A last line
 // without a line end is left out: it may have been cut.
 func Fields(header []byte) iter.Seq2[string, string] {
+	return fields(header, func([]byte) bool { return true })
+}
+
+// named is Fields for those with one of the names, in whatever case. The others
+// are passed over without a copy.
+func named(header []byte, names ...string) iter.Seq2[string, string] {
+	return fields(header, func(name []byte) bool {
+		return slices.ContainsFunc(names, func(n string) bool { return len(n) == len(name) && strings.EqualFold(n, string(name)) })
+	})
+}
+
+func fields(header []byte, want func(name []byte) bool) iter.Seq2[string, string] {
 	return func(yield func(name, value string) bool) {
 		for {
 			line, rest, whole := cutLine(header)
@@ -107,29 +116,28 @@ func Fields(header []byte) iter.Seq2[string, string] {
 				return
 			}
 			header = rest
-			field := append([]byte(nil), line...)
+			name, value, ok := bytes.Cut(line, []byte(":"))
+			// RFC 5322 §4.5: blanks may stand before the colon. "From " of an
+			// mbox has blanks within its name and is no field.
+			name = bytes.TrimRight(name, " \t")
+			wanted := ok && len(name) > 0 && !bytes.ContainsAny(name, " \t") && want(name)
+			var unfolded []byte
+			if wanted {
+				unfolded = append(unfolded, value...)
+			}
 			for len(header) > 0 && (header[0] == ' ' || header[0] == '\t') {
 				line, rest, whole = cutLine(header)
 				if !whole {
 					return
 				}
-				if len(bytes.TrimSpace(line)) == 0 {
-					// RFC 5322 §4.2: a line of blanks only may be part of a
-					// folded field. It adds nothing to it.
-					header = rest
-					continue
-				}
-				field = append(append(field, ' '), line...)
 				header = rest
+				// RFC 5322 §4.2: a line of blanks only may be part of a
+				// folded field. It adds nothing to it.
+				if wanted && len(bytes.TrimSpace(line)) > 0 {
+					unfolded = append(append(unfolded, ' '), line...)
+				}
 			}
-			name, value, ok := strings.Cut(string(field), ":")
-			// RFC 5322 §4.5: blanks may stand before the colon. "From " of an
-			// mbox has blanks within its name and is no field.
-			name = strings.TrimRight(name, " \t")
-			if !ok || name == "" || strings.ContainsAny(name, " \t") {
-				continue
-			}
-			if !yield(name, value) {
+			if wanted && !yield(string(name), string(unfolded)) {
 				return
 			}
 		}

@@ -12,12 +12,12 @@ import (
 
 // buffers are shared by all batches: a message passes through one of them,
 // whatever its size.
-var buffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
+var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
 // copyBody writes a message as a Maildir keeps it, in as few pieces as may be.
 // Its error is the body's or the context's; that of the file is in out.
 func copyBody(ctx context.Context, out *sizeWriter, body io.Reader) error {
-	buf := buffers.Get().(*[64 << 10]byte)
+	buf := buffers.Get().(*[32 << 10]byte)
 	defer buffers.Put(buf)
 	message := &ctxReader{ctx, deliver.LFReader(body)}
 	for n := 0; ; {

@@ -234,7 +234,7 @@ func touch(ctx context.Context, conn *sql.Conn) error {
 // openReader returns a pool of connections that only read. They may write the
 // file all the same: else the last one to close could not tidy away the -wal.
 func openReader(path string) *sql.DB {
-	db, err := sql.Open("sqlite", uri(path, fmt.Sprintf("busy_timeout(%d)", busyTimeout), "query_only(1)"))
+	db, err := sql.Open("sqlite", uri(path, fmt.Sprintf("busy_timeout(%d)", busyTimeout), "query_only(1)", "cache_size(-512)"))
 	if err != nil {
 		panic(err) // the driver is linked in; nothing else can fail yet
 	}

@@ -10,9 +10,15 @@ const byName = "(SELECT id FROM accounts WHERE name = ?)"
 
 // Rows returns all rows of an account, in the order of their UIDs.
 func (s *Store) Rows(ctx context.Context, account string) ([]Row, error) {
+	// How many there are is soon counted, and a large result is not to grow.
+	var n int
+	err := s.read.QueryRowContext(ctx, "SELECT count(*) FROM messages WHERE account = "+byName, account).Scan(&n)
+	if err != nil {
+		return nil, wrap(s.path, "count the rows", err)
+	}
 	rows, err := s.read.QueryContext(ctx,
 		"SELECT "+rowColumns+" FROM messages WHERE account = "+byName+" ORDER BY uid", account)
-	return collect(rows, err, s.path, "read the rows", scanRow)
+	return collectInto(make([]Row, 0, n), rows, err, s.path, "read the rows", scanRow)
 }
 
 // RowsBetween returns the rows of an account whose UIDs are from or above and
@@ -127,11 +133,15 @@ func sum(s Sum) []byte {
 
 // collect reads all rows of a query's result.
 func collect[T any](rows *sql.Rows, err error, path, op string, scan func(*sql.Rows) (T, error)) ([]T, error) {
+	return collectInto[T](nil, rows, err, path, op, scan)
+}
+
+// collectInto is collect that appends to all.
+func collectInto[T any](all []T, rows *sql.Rows, err error, path, op string, scan func(*sql.Rows) (T, error)) ([]T, error) {
 	if err != nil {
 		return nil, wrap(path, op, err)
 	}
 	defer rows.Close()
-	var all []T
 	for rows.Next() {
 		v, err := scan(rows)
 		if err != nil {

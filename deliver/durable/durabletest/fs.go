@@ -134,14 +134,18 @@ func (f *FS) Rename(oldname, newname string) error {
 		return fail(err)
 	case n == nil:
 		return fail(syscall.ENOENT)
-	case was != nil && was.isDir():
-		return fail(syscall.EEXIST) // as os.Rename has it
-	case was == n || !effect:
-		return nil // rename(2): two names of one file are both left
-	case n.isDir() && n.contains(to):
+	case n.isDir() && was != n && n.contains(to):
 		return fail(syscall.EINVAL)
-	case was != nil && n.isDir():
+	case was == n:
+		return nil // rename(2): two names of one file are both left
+	case was != nil && was.isDir() && (was.contains(from) || n.isDir() && len(was.names) > 0):
+		return fail(syscall.ENOTEMPTY)
+	case was != nil && was.isDir() && !n.isDir():
+		return fail(syscall.EISDIR)
+	case was != nil && !was.isDir() && n.isDir():
 		return fail(syscall.ENOTDIR)
+	case !effect:
+		return nil
 	}
 	add := f.link(to, newbase, n, nil)
 	gone := f.link(from, oldbase, nil, add)
