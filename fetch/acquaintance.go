@@ -153,11 +153,12 @@ func (q *acquaintance) misled(err error) bool {
 	return login && class == ClassOperator || errors.Is(err, pop3proto.ErrBroken)
 }
 
-// ahead reads the rows of an account while its server is being reached.
+// ahead reads the rows of an account, at a glance, while its server is being
+// reached.
 type ahead struct {
 	cancel func()
 	done   chan struct{}
-	rows   []state.Row
+	rows   []state.Glimpse
 	err    error
 }
 
@@ -166,9 +167,15 @@ func (a *Account) readAhead(ctx context.Context, o *Options) *ahead {
 	h := &ahead{cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(h.done)
-		h.rows, h.err = o.State.Rows(ctx, a.Name)
+		h.rows, h.err = o.State.Glimpses(ctx, a.Name)
 	}()
 	return h
+}
+
+// wait returns the rows once they are read.
+func (h *ahead) wait() ([]state.Glimpse, error) {
+	<-h.done
+	return h.rows, h.err
 }
 
 // stop ends the reading, of which nobody wants anything any more.

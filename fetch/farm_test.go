@@ -262,6 +262,8 @@ func (m *memory) ServerOf(context.Context, string) (state.Server, int, error) {
 	return state.Server{}, 0, nil
 }
 
+func (m *memory) Glimpses(context.Context, string) ([]state.Glimpse, error) { return nil, nil }
+
 func (m *memory) Deliveries(context.Context, string, string) ([]state.Delivery, error) {
 	return nil, nil
 }

@@ -76,6 +76,8 @@ type State interface {
 	// ServerOf returns what is remembered of the account's server, and how many
 	// messages the last poll left there.
 	ServerOf(ctx context.Context, account string) (v state.Server, left int, err error)
+	// Glimpses returns the rows at a glance, in the order of UIDs.
+	Glimpses(ctx context.Context, account string) ([]state.Glimpse, error)
 	// Rows returns what is remembered of each message, in the order of UIDs.
 	Rows(ctx context.Context, account string) ([]state.Row, error)
 	// Deliveries returns what the sinks have done with one message.

@@ -325,6 +325,8 @@ func TestPlan(t *testing.T) {
 // none is passed over in silence, and only what landed is deleted.
 func FuzzPlan(f *testing.F) {
 	f.Add("a b b  c", "LaDb", byte(0))
+	f.Add("a b c d", "\x00a\x04b\x00c\x04d\x01e\x03f", byte(0))
+	f.Add("", "\x01a\x01b\x03c", byte(0))
 	f.Fuzz(func(t *testing.T, uids, remembered string, limit byte) {
 		listing := entries(strings.Split(uids, " ")...)
 		rows := map[string]state.Row{}
@@ -353,8 +355,19 @@ func FuzzPlan(f *testing.F) {
 		}
 		byKey(sorted...)
 		pol := fetch.Policy{Now: noon, Limit: int(limit)}
+		var glimpses []state.Glimpse
+		for _, r := range sorted {
+			glimpses = append(glimpses, r.Glimpse())
+		}
+		blind := fetch.MakePlan(listing, sorted, nil, pol)
+		kept, settled := fetch.Settled(listing, glimpses, &pol)
+		nothing := len(blind.Probe)+len(blind.Fetch)+len(blind.Verify)+len(blind.Delete)+len(blind.Large)+
+			blind.Waiting+blind.More == 0 && blind.Keep.Empty()
+		if settled != nothing || settled && kept != blind.Kept {
+			t.Errorf("settled is %v with %d kept, and the plan %+v", settled, kept, blind)
+		}
 		headers := map[int]state.Sum{}
-		for _, e := range fetch.MakePlan(listing, sorted, nil, pol).Probe {
+		for _, e := range blind.Probe {
 			headers[e.Num] = sum("h" + e.UID)
 		}
 		p := fetch.MakePlan(listing, sorted, headers, pol)

@@ -26,7 +26,7 @@ type session struct {
 	meter   *Meter // of the poll
 
 	server  *acquaintance
-	ahead   *ahead // the rows, if they are read ahead
+	ahead   *ahead // the rows at a glance, if they are read ahead
 	client  *pop3proto.Client
 	listing *pop3proto.Listing
 	rows    []state.Row
@@ -146,15 +146,27 @@ func (s *session) look(ctx context.Context) error {
 	if err != nil {
 		return s.broken(err)
 	}
-	if s.rows, err = s.remembered(ctx); err != nil {
-		return err
-	}
+	s.summary.Listed = len(s.listing.Entries)
 	pol := Policy{
 		Keep: s.Keep, KeepAll: s.opts.KeepAll, MaxSize: s.MaxSize,
 		Limit: s.MaxMessages, Now: s.opts.now(), Open: s.unanswered, Each: s.each,
 	}
 	if pol.Limit == 0 {
 		pol.Limit = defaultSession
+	}
+	if whole := s.listing.Count <= len(s.listing.Entries); s.ahead != nil && whole {
+		glimpses, err := s.ahead.wait()
+		if err != nil {
+			return err
+		}
+		if kept, ok := settled(s.listing.Entries, glimpses, &pol); ok {
+			s.plan = Plan{Kept: kept}
+			s.odd()
+			return nil
+		}
+	}
+	if s.rows, err = s.opts.State.Rows(ctx, s.Name); err != nil {
+		return err
 	}
 	s.plan = MakePlan(s.listing.Entries, s.rows, nil, pol)
 	if !s.listing.Sized && (s.plan.wants() || s.listing.Count > len(s.listing.Entries)) {
@@ -163,11 +175,9 @@ func (s *session) look(ctx context.Context) error {
 		}
 		s.plan = MakePlan(s.listing.Entries, s.rows, nil, pol)
 	}
+	s.odd()
 	entries := s.listing.Entries
 	s.summary.Listed = len(entries)
-	if s.listing.Odd > 0 {
-		s.notice("%d lines of the server's listing make no sense and were passed over", s.listing.Odd)
-	}
 	if len(s.plan.Probe) == 0 {
 		return nil
 	}
@@ -191,13 +201,11 @@ func (s *session) look(ctx context.Context) error {
 	return nil
 }
 
-// remembered returns the rows of the account.
-func (s *session) remembered(ctx context.Context) ([]state.Row, error) {
-	if s.ahead == nil {
-		return s.opts.State.Rows(ctx, s.Name)
+// odd tells of a listing that has nonsense in it.
+func (s *session) odd() {
+	if s.listing.Odd > 0 {
+		s.notice("%d lines of the server's listing make no sense and were passed over", s.listing.Odd)
 	}
-	<-s.ahead.done
-	return s.ahead.rows, s.ahead.err
 }
 
 // probe asks for the headers of the messages that the plan cannot tell

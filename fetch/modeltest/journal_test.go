@@ -247,6 +247,14 @@ func (j *journal) Rows(context.Context, string) ([]state.Row, error) {
 	return rows, nil
 }
 
+func (j *journal) Glimpses(ctx context.Context, account string) (all []state.Glimpse, err error) {
+	rows, err := j.Rows(ctx, account)
+	for _, r := range rows {
+		all = append(all, r.Glimpse())
+	}
+	return all, err
+}
+
 func (j *journal) Promise(ctx context.Context, _ string, ps []state.Promise) error {
 	return j.write(ctx, "promises", func(l *ledger) { l.promise(ps) })
 }

@@ -62,6 +62,11 @@ func compare(t *testing.T, store, model fetch.State) {
 	if diff := cmp.Diff(rows, modelRows); err != nil || modelErr != nil || diff != "" {
 		t.Fatalf("rows (-store +model), %v, %v:\n%s", err, modelErr, diff)
 	}
+	glimpses, err := store.Glimpses(t.Context(), "work")
+	modelGlimpses, modelErr := model.Glimpses(t.Context(), "work")
+	if diff := cmp.Diff(glimpses, modelGlimpses); err != nil || modelErr != nil || diff != "" {
+		t.Fatalf("glimpses (-store +model), %v, %v:\n%s", err, modelErr, diff)
+	}
 	open, err := store.Promises(t.Context(), "work")
 	modelOpen, modelErr := model.Promises(t.Context(), "work")
 	if len(open)+len(modelOpen) == 0 {

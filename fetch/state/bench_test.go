@@ -36,6 +36,18 @@ func BenchmarkRows(b *testing.B) {
 	}
 }
 
+func BenchmarkGlimpses(b *testing.B) {
+	s := open(b, b.TempDir())
+	remember(b, s, "work", many)
+	for b.Loop() {
+		rows, err := s.Glimpses(b.Context(), "work")
+		ok(b, err)
+		if len(rows) != many {
+			b.Fatal(len(rows))
+		}
+	}
+}
+
 func BenchmarkStatus(b *testing.B) {
 	s := open(b, b.TempDir())
 	remember(b, s, "work", many)

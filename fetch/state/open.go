@@ -176,9 +176,11 @@ func create(ctx context.Context, dir, path string) error {
 // durable what it holds.
 func openWriter(ctx context.Context, path string) (*sql.DB, *sql.Conn, error) {
 	// FULL syncs the -wal at each commit. fullfsync matters on Darwin only,
-	// where a plain fsync leaves the data in the drive's cache.
+	// where a plain fsync leaves the data in the drive's cache. What would undo
+	// a part of a transaction needs no file.
 	db, err := sql.Open("sqlite", uri(path, fmt.Sprintf("busy_timeout(%d)", busyTimeout),
-		"journal_mode(WAL)", "synchronous(FULL)", "fullfsync(1)", "checkpoint_fullfsync(1)", "foreign_keys(1)"))
+		"journal_mode(WAL)", "synchronous(FULL)", "fullfsync(1)", "checkpoint_fullfsync(1)", "foreign_keys(1)",
+		"temp_store(MEMORY)"))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -13,7 +13,7 @@ func (s *Store) Rows(ctx context.Context, account string) ([]Row, error) {
 	// How many there are is soon counted, and a large result is not to grow.
 	var n int
 	err := s.read.QueryRowContext(ctx, "SELECT count(*) FROM messages WHERE account = "+byName, account).Scan(&n)
-	if err != nil {
+	if err != nil || n == 0 {
 		return nil, wrap(s.path, "count the rows", err)
 	}
 	rows, err := s.read.QueryContext(ctx,

@@ -1,6 +1,7 @@
 package state_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -31,4 +32,32 @@ func TestServerOf(t *testing.T) {
 	ok(t, s.SavePoll(t.Context(), "work", state.Poll{Server: &server}))
 	ok(t, s.Forget(t.Context(), "work"))
 	recall(state.Server{}, 0)
+}
+
+func TestGlimpses(t *testing.T) {
+	s := open(t, t.TempDir())
+	remember(t, s, "work", 3000)
+	remember(t, s, "other", 2)
+	ok(t, s.Adopt(t.Context(), "work", []state.Adoption{{UID: "adopted \xff"}, {UID: "adopted, gone"}}))
+	ok(t, s.Refuse(t.Context(), "work", []state.Refusal{{UID: "refused"}, {UID: strings.Repeat("long", 20_000)}}))
+	rows, err := s.Rows(t.Context(), "work")
+	ok(t, err)
+	ok(t, s.MarkDeleted(t.Context(), "work", 1800000000, []string{rows[1].UID, rows[7].UID}))
+	ok(t, s.Keep(t.Context(), "work", 1900000000, state.Housekeeping{Missing: []string{rows[1].UID, rows[2].UID, "adopted, gone"}}))
+	rows, err = s.Rows(t.Context(), "work")
+	ok(t, err)
+	var want []state.Glimpse
+	moods := map[state.Mood]int{}
+	for _, r := range rows {
+		want = append(want, r.Glimpse())
+		moods[r.Glimpse().Mood]++
+	}
+	got, err := s.Glimpses(t.Context(), "work")
+	ok(t, err)
+	if diff := cmp.Diff(want, got); diff != "" || len(moods) != 4 {
+		t.Errorf("moods %v; (-want +got):\n%s", moods, diff)
+	}
+	if none, err := s.Glimpses(t.Context(), "nobody"); len(none) != 0 || err != nil {
+		t.Errorf("%v, %v", none, err)
+	}
 }

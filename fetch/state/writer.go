@@ -130,7 +130,7 @@ func (w *writer) commit() ([]*change, error) {
 		if !c.taken.CompareAndSwap(false, true) {
 			continue
 		}
-		failed, err := w.tx.try(c.run)
+		failed, err := w.tx.try(c.run, len(taken) == 1)
 		if failed != nil {
 			c.answer <- wrap(w.path, c.op, failed)
 		} else {
@@ -173,9 +173,14 @@ type tx struct {
 	stmts map[string]*sql.Stmt // by their text
 }
 
-// try runs f within a savepoint. failed is f's error, and f is undone. err
-// means that the transaction as a whole is lost.
-func (t *tx) try(f func(*tx) error) (failed, err error) {
+// try runs f within a savepoint, unless it is alone in its transaction. failed
+// is f's error, and f is undone. err means that the transaction as a whole is
+// lost.
+func (t *tx) try(f func(*tx) error, alone bool) (failed, err error) {
+	if alone {
+		failed = f(t)
+		return failed, failed
+	}
 	if err := t.exec("SAVEPOINT change"); err != nil {
 		return nil, err
 	}

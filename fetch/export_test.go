@@ -1,0 +1,4 @@
+package fetch
+
+// Settled is for the tests of plans.
+var Settled = settled
