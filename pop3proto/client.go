@@ -13,8 +13,8 @@ type Options struct {
 	// for its taking a command. 0 is 60 seconds.
 	Timeout time.Duration
 	// Window is how many commands may be under way at once where the server
-	// offers PIPELINING. 0 sets no number: 4 KiB of commands, and 4 MiB of the
-	// messages that they ask for, are the bounds in any case. 1 is never to
+	// offers PIPELINING. 0 sets no number: 4 KiB of commands, and what the line
+	// brings of messages in a second, are the bounds in any case. 1 is never to
 	// pipeline.
 	Window int
 	// MaxMessages is how many lines of a listing are believed. 0 is

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"time"
 )
 
 const (
@@ -11,10 +12,12 @@ const (
 	// more than that, so writing them never waits for a server that is itself
 	// waiting for its replies to be read.
 	maxCommands = 4 << 10
-	// maxAhead bounds the octets of messages that are under way beside the one
-	// that is read: enough to keep a long and fast line busy, and little
-	// enough to be read to its end where nobody wants them any more.
-	maxAhead = 4 << 20
+	// The octets of messages that are under way beside the one that is read:
+	// firstAhead, and then what came within aheadFor, between minAhead and
+	// maxAhead. That keeps a long and fast line busy, and a slow one is not
+	// to be read for long where nobody wants the rest any more.
+	firstAhead, minAhead, maxAhead = 4 << 20, 1 << 20, 16 << 20
+	aheadFor                       = time.Second
 )
 
 // flight keeps commands of one kind under way (RFC 2449 §6.6) and tells whose
@@ -32,6 +35,10 @@ type flight struct {
 	sent            []sending // commands whose replies have not begun
 	commands, ahead int64     // octets of those, and of the messages they ask for
 	body            *dot      // the reply that has begun, if it is a body
+
+	most  int64     // octets ahead, at present
+	taken int64     // octets of messages that were taken since then
+	since time.Time // zero before the first
 }
 
 // sending is an entry and its command.
@@ -49,14 +56,14 @@ func (s *sending) octets() (command, asked int64) {
 // want.
 func (c *Client) fly(verb string, want iter.Seq[Entry], line func(Entry) string) (f *flight, stop func()) {
 	next, stop := iter.Pull(want)
-	return &flight{c: c, verb: verb, line: line, next: next}, stop
+	return &flight{c: c, verb: verb, line: line, next: next, most: firstAhead}, stop
 }
 
 // turn returns the entry whose reply is to be read next, and false when there
 // is none left. It sends more commands before what is under way runs out: when
 // half of what may be is answered.
 func (f *flight) turn() (e Entry, ok bool, err error) {
-	if !f.dry && len(f.sent) <= f.c.window()/2 && f.commands <= maxCommands/2 && f.ahead <= maxAhead/2 {
+	if !f.dry && len(f.sent) <= f.c.window()/2 && f.commands <= maxCommands/2 && f.ahead <= f.most/2 {
 		err = f.refill()
 	}
 	if len(f.sent) == 0 {
@@ -72,10 +79,26 @@ func (f *flight) take() Entry {
 	command, asked := s.octets()
 	f.commands -= command
 	f.ahead -= asked
+	if f.since.IsZero() {
+		f.since = time.Now()
+	}
+	f.taken += asked
 	return s.Entry
 }
 
+// pace sets how much may be ahead from now on.
+func (f *flight) pace() {
+	if f.since.IsZero() {
+		return
+	}
+	now := time.Now()
+	took := max(now.Sub(f.since), time.Millisecond)
+	f.most = min(max(int64(float64(f.taken)*float64(aheadFor)/float64(took)), minAhead), maxAhead)
+	f.taken, f.since = 0, now
+}
+
 func (f *flight) refill() error {
+	f.pace()
 	if len(f.sent) == 0 {
 		if err := f.c.idle(f.verb); err != nil {
 			return err
@@ -92,7 +115,7 @@ func (f *flight) refill() error {
 			break
 		}
 		command, asked := s.octets()
-		if len(f.sent) > 0 && (f.commands+command > maxCommands || f.ahead+asked > maxAhead) {
+		if len(f.sent) > 0 && (f.commands+command > maxCommands || f.ahead+asked > f.most) {
 			f.held = s
 			break
 		}

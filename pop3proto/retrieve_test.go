@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/mailhaul/mailhaul/pop3proto"
 )
@@ -86,27 +88,37 @@ func TestFlights(t *testing.T) {
 	}
 }
 
-// TestFlightsOfLargeMessages asks for 4 MiB ahead, of messages of a MiB.
+// TestFlightsOfLargeMessages asks for messages of a MiB: for four, and from
+// then on for as many as came in a second, 16 at most.
 func TestFlightsOfLargeMessages(t *testing.T) {
-	c, conn := pipelining(t, nil, slices.Repeat([]string{message("x")}, 9)...)
-	large := func(yield func(pop3proto.Entry) bool) {
-		for e := range numbers(9) {
-			if e.Size = 1 << 20; e.Num == 9 {
-				e.Size = 1 << 40
+	for pace, want := range map[time.Duration][]int{
+		0:                      {4, 14, 8, 8, 6},
+		100 * time.Millisecond: {4, 8, 5, 5, 5, 5, 5, 3},
+		10 * time.Second:       {4, 1},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c, conn := pipelining(t, nil, slices.Repeat([]string{message("x")}, 40)...)
+			large := func(yield func(pop3proto.Entry) bool) {
+				for e := range numbers(40) {
+					if e.Size = 1 << 20; !yield(e) {
+						return
+					}
+				}
 			}
-			if !yield(e) {
-				return
+			for _, err := range c.Retrieve(t.Context(), large) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(pace)
 			}
-		}
-	}
-	for _, err := range c.Retrieve(t.Context(), large) {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	want := []string{"RETR 1\r\nRETR 2\r\nRETR 3\r\nRETR 4\r\n", "RETR 5\r\nRETR 6\r\n", "RETR 7\r\nRETR 8\r\n", "RETR 9\r\n"}
-	if !slices.Equal(conn.writes, want) {
-		t.Errorf("sent %q", conn.writes)
+			var got []int
+			for _, flight := range conn.writes {
+				got = append(got, strings.Count(flight, "RETR"))
+			}
+			if !slices.Equal(got[:len(want)], want) {
+				t.Errorf("a message in %v: flights of %d, want %d", pace, got, want)
+			}
+		})
 	}
 }
 

@@ -63,9 +63,12 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	return deliver.Ticket(len(b.messages) - 1), nil
 }
 
-// syncers is how many files are synced at once: a journaling file system
-// commits them together.
+// syncers is how many files of a batch are synced at once: a journaling file
+// system commits them together. Each sync holds a thread, so that there is a
+// bound for all batches, too.
 const syncers = 8
+
+var syncing = make(chan struct{}, 2*syncers)
 
 func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 	if b.err != nil {
@@ -96,9 +99,11 @@ func (b *batch) sync(ctx context.Context) error {
 	for range min(syncers, len(b.messages)) {
 		wg.Go(func() {
 			for i := next.Add(1) - 1; i < int64(len(errs)); i = next.Add(1) - 1 {
+				syncing <- struct{}{}
 				if errs[i] = ctx.Err(); errs[i] == nil {
 					errs[i] = b.messages[i].file.Sync()
 				}
+				<-syncing
 				// A network file system may tell only here that a write failed.
 				errs[i] = cmp.Or(errs[i], b.messages[i].file.Close())
 				b.messages[i].file = nil
