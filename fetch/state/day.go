@@ -49,9 +49,14 @@ func (t *tx) count(account int64, p Poll) error {
 // without a poll are left out.
 func (s *Store) Days(ctx context.Context, account string, since int64) ([]Day, error) {
 	rows, err := s.read.QueryContext(ctx, `
-		SELECT day, polls, failed, fetched, bytes
-		FROM days WHERE account = `+byName+` AND day >= ? ORDER BY day`, account, since)
-	return collect(rows, err, s.path, "read the days", func(rows *sql.Rows) (d Day, err error) {
-		return d, rows.Scan(&d.Day, &d.Polls, &d.Failed, &d.Fetched, &d.Bytes)
-	})
+		SELECT `+dayColumns+` FROM days WHERE account = `+byName+` AND day >= ? ORDER BY day`, account, since)
+	return collect(rows, err, s.path, "read the days", scanDay)
+}
+
+// dayColumns is what scanDay reads.
+const dayColumns = "day, polls, failed, fetched, bytes"
+
+func scanDay(rows *sql.Rows) (d Day, err error) {
+	err = rows.Scan(&d.Day, &d.Polls, &d.Failed, &d.Fetched, &d.Bytes)
+	return d, err
 }

@@ -12,9 +12,10 @@ type Memory struct {
 	// LastSuccess is when the latest poll that failed in nothing ended, in
 	// Unix seconds; 0 is never.
 	LastSuccess int64
-	// Messages are in the order of their UIDs, Polls in that of time.
+	// Messages are in the order of their UIDs, Polls and Days in that of time.
 	Messages []Message
 	Polls    []Poll
+	Days     []Day
 }
 
 // Message is a row and what became of its message in each sink.
@@ -67,13 +68,17 @@ func (s *Store) Recall(ctx context.Context, account string) (m Memory, err error
 		return m, err
 	}
 	rows, err = tx.QueryContext(ctx, "SELECT "+pollColumns+" FROM polls WHERE account = "+byName+" ORDER BY seq", account)
-	m.Polls, err = collect(rows, err, s.path, "read the polls", scanPoll)
+	if m.Polls, err = collect(rows, err, s.path, "read the polls", scanPoll); err != nil {
+		return m, err
+	}
+	rows, err = tx.QueryContext(ctx, "SELECT "+dayColumns+" FROM days WHERE account = "+byName+" ORDER BY day", account)
+	m.Days, err = collect(rows, err, s.path, "read the days", scanDay)
 	return m, err
 }
 
 // Relearn adds to what is remembered of accounts, all or nothing, and returns
 // how many messages were added. A message of which there is a row stays as it
-// is, and so do the polls of an account that has any.
+// is, and so do the polls of an account that has any, and its days.
 //
 // Promises that were open when ms were recalled are withdrawn: where a sink
 // had them staged, there may be nothing on this machine, and a sink that looks
@@ -128,9 +133,13 @@ func (t *tx) relearn(m Memory) (added int, err error) {
 			INSERT INTO polls (account, seq, started, ended, result, error, hint, fetched, deleted, listed, bytes)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			id, i+1, p.Started, p.Ended, p.Result, p.Error, p.Hint, p.Fetched, p.Deleted, p.Listed, p.Bytes)
-		if err == nil {
-			err = t.count(id, p)
+		if err != nil {
+			return added, err
 		}
+	}
+	for _, d := range m.Days {
+		err := t.exec("INSERT OR IGNORE INTO days (account, day, polls, failed, fetched, bytes) VALUES (?, ?, ?, ?, ?, ?)",
+			id, d.Day, d.Polls, d.Failed, d.Fetched, d.Bytes)
 		if err != nil {
 			return added, err
 		}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
@@ -86,6 +87,8 @@ func (r *reader) take(text []byte) error {
 		return errors.New("no account comes before it")
 	case l.Message != nil:
 		return r.message(*l.Message)
+	case l.Day != nil:
+		return r.day(*l.Day)
 	case l.Poll != nil:
 		p := l.Poll
 		r.end.Polls++
@@ -170,6 +173,23 @@ func possible(m state.Message) error {
 	case m.Size < 0, m.Tries < 0:
 		return errors.New("a number is negative")
 	}
+	return nil
+}
+
+func (r *reader) day(d day) error {
+	date, err := time.Parse(time.DateOnly, d.Date)
+	if err != nil {
+		return fmt.Errorf("%q is not a day", d.Date)
+	}
+	n := state.DayOf(date)
+	if days := r.last().Days; len(days) > 0 && days[len(days)-1].Day >= n {
+		return fmt.Errorf("the day %s stands behind a later one, or twice", d.Date)
+	}
+	if d.Polls < 0 || d.Failed < 0 || d.Fetched < 0 || d.Octets < 0 {
+		return errors.New("a number is negative")
+	}
+	r.end.Days++
+	r.last().Days = append(r.last().Days, state.Day{Day: n, Polls: d.Polls, Failed: d.Failed, Fetched: d.Fetched, Bytes: d.Octets})
 	return nil
 }
 

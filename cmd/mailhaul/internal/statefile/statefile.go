@@ -8,9 +8,10 @@
 //	{"account":{"name":"work","last_success":"2026-11-28T16:00:00Z"}}
 //	{"message":{"uid":"a1","phase":"landed","octets":512,…,"deliveries":[…]}}
 //	{"poll":{"started":"2026-11-28T16:00:00Z",…}}
-//	{"end":{"accounts":1,"messages":1,"polls":1}}
+//	{"day":{"date":"2026-11-28","polls":288,…}}
+//	{"end":{"accounts":1,"messages":1,"polls":1,"days":1}}
 //
-// Messages and polls belong to the account above them. Times are RFC 3339 in
+// Messages, polls and days belong to the account above them. Times are RFC 3339 in
 // UTC, and missing for never; sums are in hexadecimal. Text is a string, or
 // {"base64":"…"} (RFC 4648 §4) where its bytes are not UTF-8: servers give
 // messages such unique-ids, and paths may hold anything.
@@ -35,6 +36,7 @@ type line struct {
 	Account  *account `json:"account,omitempty"`
 	Message  *message `json:"message,omitempty"`
 	Poll     *poll    `json:"poll,omitempty"`
+	Day      *day     `json:"day,omitempty"`
 	End      *end     `json:"end,omitempty"`
 }
 
@@ -80,10 +82,19 @@ type poll struct {
 	Octets  int64  `json:"octets,omitempty"`
 }
 
+type day struct {
+	Date    string `json:"date"`
+	Polls   int    `json:"polls"`
+	Failed  int    `json:"failed,omitempty"`
+	Fetched int    `json:"fetched,omitempty"`
+	Octets  int64  `json:"octets,omitempty"`
+}
+
 type end struct {
 	Accounts int `json:"accounts"`
 	Messages int `json:"messages"`
 	Polls    int `json:"polls"`
+	Days     int `json:"days"`
 }
 
 // text is a string of any bytes.

@@ -38,6 +38,7 @@ var all = []state.Memory{
 			{Started: 1, Ended: 2, Result: "fine", Fetched: 3, Deleted: 4, Listed: 5, Bytes: 6},
 			{Started: 7, Ended: 8, Result: "retry", Error: "it said \xff", Hint: "wait"},
 		},
+		Days: []state.Day{{Day: 20784, Polls: 288, Failed: 1, Fetched: 3, Bytes: 1 << 40}, {Day: 20785, Polls: 2}},
 	},
 	{Account: "empty"},
 }
@@ -114,6 +115,13 @@ func TestReadRefuses(t *testing.T) {
 			refuses(t, first+"\n"+account+"\n"+`{"message":{"uid":"u",`+test.text+`}}`, "line 3: ")
 			refuses(t, first+"\n"+account+"\n"+`{"message":{"uid":"u",`+test.text+`}}`, test.want)
 		})
+	}
+	for _, test := range []struct{ name, text, want string }{
+		{"no date", `{"day":{"date":"today","polls":1}}`, "not a day"},
+		{"a number", `{"day":{"date":"2026-11-28","polls":-1}}`, "negative"},
+		{"twice", `{"day":{"date":"2026-11-28","polls":1}}` + "\n" + `{"day":{"date":"2026-11-28","polls":1}}`, "line 4: the day 2026-11-28 stands"},
+	} {
+		t.Run("day: "+test.name, func(t *testing.T) { refuses(t, first+"\n"+account+"\n"+test.text, test.want) })
 	}
 	twice := `{"message":{"uid":"u","phase":"adopted"}}` + "\n"
 	refuses(t, first+"\n"+account+"\n"+twice+twice, `line 4: message "u" stands twice`)

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"io"
+	"time"
 
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
@@ -38,9 +39,15 @@ func (f *Writer) Write(m state.Memory) error {
 			Fetched: p.Fetched, Deleted: p.Deleted, Listed: p.Listed, Octets: p.Bytes,
 		}})
 	}
+	for _, d := range m.Days {
+		f.line(line{Day: &day{
+			Date: time.Unix(d.Day*86400, 0).UTC().Format(time.DateOnly), Polls: d.Polls, Failed: d.Failed, Fetched: d.Fetched, Octets: d.Bytes,
+		}})
+	}
 	f.end.Accounts++
 	f.end.Messages += len(m.Messages)
 	f.end.Polls += len(m.Polls)
+	f.end.Days += len(m.Days)
 	return f.err
 }
 
