@@ -44,8 +44,8 @@ func (e *LoginError) Error() string {
 // Unwrap returns the cause.
 func (e *LoginError) Unwrap() error { return e.Err }
 
-// SecretError means that the password, the access token or the ticket could not be had.
-// Err never holds it.
+// SecretError means that the password, the access token or the ticket could not
+// be had. Err never holds it.
 type SecretError struct {
 	Needs string // "password", "token" or "ticket"
 	Err   error

@@ -53,8 +53,8 @@ type Plan struct {
 	Verify []Want
 	// Delete messages landed and are due.
 	Delete []Listed
-	// Kept messages landed and stay for now, or were adopted and stay; Waiting ones were refused and
-	// their pause is not over.
+	// Kept messages landed and stay for now, or were adopted and stay; Waiting
+	// ones were refused and their pause is not over.
 	Kept, Waiting int
 	// Large messages are over Policy.MaxSize.
 	Large []Want
@@ -137,7 +137,11 @@ type planner struct {
 // match claims rows by unique-id. Both sides are sorted, so that a listing of
 // a million messages needs no index of its own.
 func (p *planner) match() {
-	byUID := byUID(p.listing)
+	byUID := make([]int32, len(p.listing))
+	for i := range byUID {
+		byUID[i] = int32(i)
+	}
+	slices.SortFunc(byUID, func(a, b int32) int { return cmp.Compare(p.listing[a].UID, p.listing[b].UID) })
 	r := 0
 	for len(byUID) > 0 {
 		uid := p.listing[byUID[0]].UID

@@ -1,8 +1,6 @@
 package state_test
 
 import (
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -58,23 +56,5 @@ func TestDayOf(t *testing.T) {
 		if got := state.DayOf(test.at); got != test.want {
 			t.Errorf("%v is day %d, want %d", test.at, got, test.want)
 		}
-	}
-}
-
-// Polls that were saved before there were days are counted by the migration.
-func TestDaysOfOldPolls(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "state")
-	ok(t, os.Mkdir(dir, 0o700))
-	ok(t, os.WriteFile(filepath.Join(dir, "mailhaul.db"), nil, 0o600))
-	edit(t, dir, state.FirstSchema+`
-		INSERT INTO accounts (id, name) VALUES (1, 'work');
-		INSERT INTO polls VALUES (1, 1, 0, 86400, 'fine', '', '', 3, 0, 0, 30), (1, 2, 0, 86401, 'retry', 'cut', '', 1, 0, 0, 10);`)
-	s, err := state.Open(t.Context(), dir)
-	ok(t, err)
-	defer s.Close()
-	days, err := s.Days(t.Context(), "work", 0)
-	ok(t, err)
-	if diff := cmp.Diff([]state.Day{{Day: 1, Polls: 2, Failed: 1, Fetched: 4, Bytes: 40}}, days); diff != "" {
-		t.Errorf("(-want +got)\n%s", diff)
 	}
 }

@@ -7,8 +7,13 @@ import (
 	"modernc.org/sqlite"
 )
 
-// FirstSchema makes an empty database of the first version.
-var FirstSchema = fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = 1; %s", appID, migrations[0])
+// Newest is the version of the schema.
+var Newest = len(migrations)
+
+// Upgrade leads from the version before to that one.
+func Upgrade(version int) string {
+	return fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d; %s", appID, version, migrations[version-1])
+}
 
 // Pragma returns a setting of the connection that writes.
 func (s *Store) Pragma(name string) (value string, err error) {

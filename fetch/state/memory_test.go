@@ -1,8 +1,6 @@
 package state_test
 
 import (
-	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 
@@ -46,8 +44,8 @@ func lived(t *testing.T) *state.Store {
 
 func TestRecallAndRelearn(t *testing.T) {
 	was := recall(t, lived(t), "work")
-	if len(was.Messages) != 5 || len(was.Polls) != 2 || was.LastSuccess != 2 {
-		t.Fatalf("recalled %d messages, %d polls and the success at %d", len(was.Messages), len(was.Polls), was.LastSuccess)
+	if len(was.Messages) != 5 || len(was.Polls) != 2 || len(was.Days) != 1 || was.LastSuccess != 2 {
+		t.Fatalf("recalled %d messages, %d polls, %d days and the success at %d", len(was.Messages), len(was.Polls), len(was.Days), was.LastSuccess)
 	}
 	s := open(t, t.TempDir())
 	ok(t, doPromise(promise("mine", "home"))(s, t)) // so that the account has another id there
@@ -100,32 +98,5 @@ func TestRelearnIsAllOrNothing(t *testing.T) {
 	}
 	if left := names(t, s); len(left) != 0 {
 		t.Errorf("the accounts %q are remembered", left)
-	}
-}
-
-// A database of the first version is read and goes on.
-func TestRowsOfTheFirstVersion(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "state")
-	ok(t, os.Mkdir(dir, 0o700))
-	ok(t, os.WriteFile(filepath.Join(dir, "mailhaul.db"), nil, 0o600))
-	edit(t, dir, state.FirstSchema+`
-		INSERT INTO accounts (id, name) VALUES (1, 'work');
-		INSERT INTO messages (account, uid, phase, size, landed) VALUES (1, x'6f6c64', 2, 7, 100);
-		INSERT INTO deliveries (account, uid, sink, token, open, place, landed) VALUES (1, x'6f6c64', 'home', 't', FALSE, 'there', 100);`)
-
-	s, err := state.Open(t.Context(), dir)
-	ok(t, err)
-	defer s.Close()
-	ok(t, doPromise(promise("new", "home"))(s, t))
-	is := recall(t, s, "work").Messages
-	if len(is) != 2 || is[0].Seen == 0 || is[0].Deliveries[0].Promised == 0 {
-		t.Fatalf("remembered: %v", is)
-	}
-	want := state.Message{
-		Row:        state.Row{UID: "old", Phase: state.Landed, Size: 7, Landed: 100},
-		Deliveries: []state.Delivery{{Sink: "home", Token: "t", Where: "there", Landed: 100}},
-	}
-	if diff := cmp.Diff(want, is[1]); diff != "" {
-		t.Errorf("the old message (-want +got):\n%s", diff)
 	}
 }

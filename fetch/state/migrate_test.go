@@ -1,0 +1,116 @@
+package state_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+// added is what each version of the schema brought room for.
+var added = map[int]string{
+	1: `INSERT INTO accounts (id, name, last_success) VALUES (7, 'work', 90), (8, 'idle', 0);
+		INSERT INTO messages (account, uid, phase, size, header, content, landed, deleted, missing, tries, next_try, reason) VALUES
+			(7, x'00ff', 4, 1, NULL, NULL, 0, 0, 0, 3, 500, 'no room'),
+			(7, CAST('deleted' AS BLOB), 3, 2, x'01000000000000000000000000000000', x'02000000000000000000000000000000', 100, 200, 300, 0, 0, ''),
+			(7, CAST('landed' AS BLOB), 2, 3, NULL, NULL, 100, 0, 0, 0, 0, ''),
+			(7, CAST('open' AS BLOB), 1, 4, NULL, NULL, 0, 0, 0, 0, 0, '');
+		INSERT INTO deliveries (id, account, uid, sink, token, open, place, landed) VALUES
+			(5, 7, CAST('landed' AS BLOB), 'home', 't1', FALSE, 'there', 100),
+			(6, 7, CAST('open' AS BLOB), 'home', 't2', TRUE, '', NULL);
+		INSERT INTO polls VALUES
+			(7, 3, 86399, 86400, 'fine', '', '', 3, 1, 5, 30), (7, 4, 86401, 86402, 'retry', 'cut', 'wait', 1, 0, 2, 10);`,
+	2: "INSERT INTO troubles (account, since, told, level) VALUES (7, 80, 81, 3);",
+	3: `UPDATE accounts SET next_poll = 1, not_before = 2, pause = 'later', login_delay = 3, failures = 4, refusals = 5 WHERE id = 7;`,
+	4: `UPDATE messages SET seen = 70 WHERE uid = CAST('landed' AS BLOB); UPDATE deliveries SET promised = 71 WHERE id = 5;`,
+	5: `INSERT INTO servers (account, key, before, after, asked) VALUES (7, 'key', 'TOP', 'UIDL', 60);`,
+	6: `UPDATE days SET polls = 9 WHERE account = 7;`,
+}
+
+// A database of any version is brought up to date with all that is in it.
+func TestMigrate(t *testing.T) {
+	for from := 1; from <= state.Newest; from++ {
+		t.Run(fmt.Sprint("from ", from), func(t *testing.T) {
+			if added[from] == "" {
+				t.Fatal("nothing says what this version brought room for")
+			}
+			dir := filepath.Join(t.TempDir(), "state")
+			ok(t, os.Mkdir(dir, 0o700))
+			ok(t, os.WriteFile(filepath.Join(dir, "mailhaul.db"), nil, 0o600))
+			for v := 1; v <= from; v++ {
+				edit(t, dir, state.Upgrade(v)+added[v])
+			}
+			s, err := state.Open(t.Context(), dir)
+			ok(t, err)
+			defer s.Close()
+
+			// since returns a value that versions before v do not have.
+			since := func(v int, n int64) int64 {
+				if from < v {
+					return 0
+				}
+				return n
+			}
+			polls := 2
+			if from >= 6 {
+				polls = 9
+			}
+			want := state.Memory{
+				Account: "work", LastSuccess: 90,
+				Messages: []state.Message{
+					{Row: state.Row{UID: "\x00\xff", Phase: state.Refused, Size: 1, Tries: 3, NextTry: 500, Reason: "no room"}},
+					{Row: state.Row{UID: "deleted", Phase: state.Deleted, Size: 2, Header: state.Sum{1}, Content: state.Sum{2}, Landed: 100, Deleted: 200, Missing: 300}},
+					{Row: state.Row{UID: "landed", Phase: state.Landed, Size: 3, Landed: 100, Seen: since(4, 70)},
+						Deliveries: []state.Delivery{{Sink: "home", Token: "t1", Where: "there", Landed: 100, Promised: since(4, 71)}}},
+					{Row: state.Row{UID: "open", Phase: state.Promised, Size: 4}, Deliveries: []state.Delivery{{Sink: "home", Token: "t2", Open: true}}},
+				},
+				Polls: []state.Poll{
+					{Started: 86399, Ended: 86400, Result: "fine", Fetched: 3, Deleted: 1, Listed: 5, Bytes: 30},
+					{Started: 86401, Ended: 86402, Result: "retry", Error: "cut", Hint: "wait", Fetched: 1, Listed: 2, Bytes: 10},
+				},
+				Days: []state.Day{{Day: 1, Polls: polls, Failed: 1, Fetched: 4, Bytes: 40}},
+			}
+			if diff := cmp.Diff(want, recall(t, s, "work")); diff != "" {
+				t.Errorf("memory (-want +got):\n%s", diff)
+			}
+			health, err := s.Health(t.Context())
+			ok(t, err)
+			wantHealth := map[string]state.Health{
+				"work": {LastSuccess: 90, Trouble: state.Trouble{Since: since(2, 80), Told: since(2, 81), Level: int(since(2, 3))}}, "idle": {},
+			}
+			if diff := cmp.Diff(wantHealth, health); diff != "" {
+				t.Errorf("health (-want +got):\n%s", diff)
+			}
+			schedule, err := s.Schedule(t.Context(), "work")
+			ok(t, err)
+			wantSchedule := state.Schedule{LastSuccess: 90}
+			if from >= 3 {
+				wantSchedule = state.Schedule{Next: 1, NotBefore: 2, Pause: "later", LoginDelay: 3, Failures: 4, Refusals: 5, LastSuccess: 90}
+			}
+			if diff := cmp.Diff(wantSchedule, schedule); diff != "" {
+				t.Errorf("schedule (-want +got):\n%s", diff)
+			}
+			server, _, err := s.ServerOf(t.Context(), "work")
+			ok(t, err)
+			if got := server.Asked; got != since(5, 60) {
+				t.Errorf("the server was asked at %d", got)
+			}
+
+			// What is new goes on from there.
+			ok(t, doPromise(promise("new", "home"))(s, t))
+			ok(t, s.SavePoll(t.Context(), "work", state.Poll{Ended: time.Date(1970, 1, 2, 12, 0, 0, 0, time.Local).Unix()}))
+			now := recall(t, s, "work")
+			if m := now.Messages[3]; len(now.Messages) != 5 || m.UID != "new" || m.Seen == 0 || m.Deliveries[0].Promised == 0 {
+				t.Errorf("remembered: %+v", now.Messages)
+			}
+			if len(now.Polls) != 3 || len(now.Days) != 1 || now.Days[0].Polls != polls+1 {
+				t.Errorf("polls %v, days %v", now.Polls, now.Days)
+			}
+		})
+	}
+}
