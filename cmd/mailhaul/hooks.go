@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
+	"slices"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 	"github.com/mailhaul/mailhaul/deliver/program"
@@ -13,14 +13,14 @@ import (
 )
 
 // hooks has an account run the commands that its configuration asks for.
-func hooks(a *fetch.Account, c config.Account) {
+func (w *wiring) hooks(a *fetch.Account, c config.Account) {
 	if h := c.Preconnect; h != nil {
 		a.Server.Preconnect = func(ctx context.Context) error {
-			return runHook(ctx, "preconnect", h, "MAILHAUL_ACCOUNT="+a.Name)
+			return w.runHook(ctx, "preconnect", h, "MAILHAUL_ACCOUNT="+a.Name)
 		}
 	}
 	if h := c.Postpoll; h != nil {
-		a.Postpoll = func(ctx context.Context, s fetch.Summary) error { return runHook(ctx, "postpoll", h, facts(s)...) }
+		a.Postpoll = func(ctx context.Context, s fetch.Summary) error { return w.runHook(ctx, "postpoll", h, facts(s)...) }
 	}
 }
 
@@ -42,14 +42,14 @@ func facts(s fetch.Summary) []string {
 }
 
 // runHook runs a command in a process group of its own, which what it leaves in
-// the background may outlive. Unlike a program that sees mail, it gets all of
-// our environment: ssh wants to find its agent there.
-func runHook(ctx context.Context, name string, h *config.Hook, env ...string) error {
+// the background may outlive. Unlike a program that sees mail, it gets our
+// environment, since ssh wants to find its agent there; but no secrets.
+func (w *wiring) runHook(ctx context.Context, name string, h *config.Hook, env ...string) error {
 	path, err := exec.LookPath(h.Argv[0])
 	if err != nil {
 		return &fetch.HookError{Hook: name, Err: err, Person: true}
 	}
-	run := program.Run{Path: path, Name: h.Argv[0], Args: h.Argv[1:], Env: append(os.Environ(), env...), Timeout: h.Timeout}
+	run := program.Run{Path: path, Name: h.Argv[0], Args: h.Argv[1:], Env: slices.Concat(w.env, env), Timeout: h.Timeout}
 	exit, err := run.Do(ctx)
 	_, unstarted := errors.AsType[*program.StartError](err)
 	switch {

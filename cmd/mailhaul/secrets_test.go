@@ -162,14 +162,14 @@ sinks:
   imap: { imap: %q, tls: none, user: me, password_file: password }
 defaults: { server: %q, tls: none, deliver: home, timeout: 10s }
 accounts:
-  good: { user: good, password_env: SECRET, keep: forever }
+  good: { user: good, password_env: SECRET, keep: forever, preconnect: %s, postpoll: %s }
   program: { user: good, password_env: SECRET, keep: forever, deliver: program }
   to-smtp: { user: good, password_env: SECRET, keep: forever, deliver: smtp }
   to-imap: { user: good, password_env: SECRET, keep: forever, deliver: imap }
   noisy: { user: bad, password_command: 'cat %s; cat %s >&2; exit 1' }
   grant: { user: gone, oauth: sso, auth: xoauth2 }
   stuck: { user: stuck, password_file: password, auth: user }
-%s`, provider.URL, provider.Secret(), spy("cat >/dev/null"), smtp, imap, pop.Addr(), file("password"), file("password"), &accounts))
+%s`, provider.URL, provider.Secret(), spy("cat >/dev/null"), smtp, imap, pop.Addr(), spy("true"), spy("true"), file("password"), file("password"), &accounts))
 
 	self, err := os.Executable()
 	if err != nil {

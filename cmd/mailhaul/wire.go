@@ -60,7 +60,7 @@ type wiring struct {
 	sinks    map[string]deliver.Sink
 	grants   *oauth.Store
 	sources  map[string]*source // by the key of the grant
-	env      []string           // for tunnels
+	env      []string           // for commands of the configuration
 }
 
 // source is an oauth.Source and what the file says of its client.
@@ -150,7 +150,7 @@ func (w *wiring) account(a config.Account) *fetch.Account {
 		account.Server.KPOP = &kpop.Options{Host: a.Host, User: a.User, Kerberos: *a.Kerberos}
 	}
 	account.Server.TLS = a.Trust.Config(account.Server.Addr(), w.sessions)
-	hooks(account, a)
+	w.hooks(account, a)
 	account.Token = w.token(ofAccount(a))
 	if a.OAuth != nil {
 		account.TokenRefused = w.source(ofAccount(a)).Refused
