@@ -210,11 +210,7 @@ func runAdopt(ctx context.Context, std stdio, path, name string, yes bool) error
 	if held := (*state.HeldError)(nil); own != nil || err == nil || errors.As(err, &held) {
 		return err
 	}
-	fmt.Fprintf(std.err, "%s: FAILED: %v\n", name, err)
-	if hint := fetch.Hint(err); hint != "" {
-		fmt.Fprintf(std.err, "  hint: %s\n", hint)
-	}
-	return worst(fetch.Classify(err))
+	return failedLook(std, name, err)
 }
 
 // adopt shows what there is to adopt, asks, and does it.
@@ -275,6 +271,12 @@ func runRename(ctx context.Context, std stdio, path, from, to string, yes bool) 
 	if _, err := remembered(ctx, cfg, store, from); err != nil {
 		return err
 	}
+	// A daemon that knows only one of the names takes its mail for new.
+	daemon, err := store.DaemonLease()
+	if err != nil {
+		return err
+	}
+	defer daemon.Release()
 	// Always in the same order: two of us must not wait for each other.
 	for _, name := range []string{min(from, to), max(from, to)} {
 		lease, err := store.Lease(ctx, name)
@@ -287,15 +289,19 @@ func runRename(ctx context.Context, std stdio, path, from, to string, yes bool) 
 	if err != nil {
 		return err
 	}
+	stays := cfg.Account(from) != nil
 	for _, a := range all {
 		switch {
+		case a.Name == from && a.Open > 0 && stays:
+			// Its next poll would sweep away what was promised for the other.
+			return usagef("mailhaul fetch "+from+" settles them first", "%s of the account %q are on their way into a sink", count(a.Open, "message"), from)
 		case a.Name == to && a.Messages > 0:
 			return usagef("mailhaul state forget "+to+" makes room for it", "%s of the account %q are remembered already", count(a.Messages, "message"), to)
 		case a.Name == from:
 			fmt.Fprintf(std.out, "%s: %s remembered, which will be those of %s\n", from, count(a.Messages, "message"), to)
 		}
 	}
-	if accountOf(cfg, from) != nil {
+	if stays {
 		fmt.Fprintf(std.out, "%s is in the configuration still: all mail on its server will be new to it\n", from)
 	}
 	if err := std.confirm("Rename "+from+" to "+to+"?", yes); err != nil {

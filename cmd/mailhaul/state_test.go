@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/ttytest"
@@ -52,6 +53,34 @@ func TestConfirm(t *testing.T) {
 				t.Errorf("remembered: %v, %v", all, err)
 			}
 		})
+	}
+}
+
+// What is promised for an account could not be told from what is left behind by
+// another of its old name.
+func TestRenameOfWhatIsOnItsWay(t *testing.T) {
+	dir := t.TempDir()
+	config := filepath.Join(dir, "config.yaml")
+	err := os.WriteFile(config, []byte("state: state\nsinks: { home: { maildir: Maildir } }\n"+
+		"defaults: { server: localhost, user: me, password_env: X }\naccounts: { work: {}, office: {} }\n"), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := state.Open(t.Context(), filepath.Join(dir, "state"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if err := store.Promise(t.Context(), "work", []state.Promise{{UID: "a", Sink: "home", Token: "t"}}); err != nil {
+		t.Fatal(err)
+	}
+	var out, said strings.Builder
+	code := run(t.Context(), []string{"mailhaul", "state", "rename", "-c", config, "-y", "work", "office"}, stdio{out: &out, err: &said})
+	if want := "mailhaul fetch work settles"; code != exitUsage || !strings.Contains(said.String(), want) {
+		t.Errorf("exit code %d: %s", code, said.String())
+	}
+	if open, err := store.Promises(t.Context(), "work"); err != nil || len(open) != 1 {
+		t.Errorf("promises: %v, %v", open, err)
 	}
 }
 
