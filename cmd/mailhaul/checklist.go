@@ -26,7 +26,7 @@ func (l *checklist) good(format string, args ...any) {
 }
 
 func (l *checklist) bad(text, hint string) {
-	fmt.Fprintf(l.out, "  %s %s\n", l.paint(red, "✗"), text)
+	fmt.Fprintf(l.out, "  %s %s\n", l.paint(red, "✗"), clean(text))
 	if hint != "" {
 		l.more("hint: %s", hint)
 	}

@@ -130,7 +130,7 @@ func runList(ctx context.Context, std stdio, o listOptions) error {
 // failedLook says why an account could not be looked at.
 func failedLook(std stdio, account string, err error) error {
 	paint := painter(isTerminal(std.err))
-	fmt.Fprintf(std.err, "%s: %s: %v\n", account, paint(red, "FAILED"), err)
+	fmt.Fprintf(std.err, "%s: %s: %s\n", account, paint(red, "FAILED"), clean(err.Error()))
 	if hint := fetch.Hint(err); hint != "" {
 		fmt.Fprintf(std.err, "  hint: %s\n", hint)
 	}

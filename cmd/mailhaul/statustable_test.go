@@ -35,7 +35,7 @@ busy                        refused  0s ago   -        0     0        0        1
   last success: 9 days ago
 
 busy: 1 message on the server that could not be delivered
-  "x" (2.0 kB): no?room
+  "x" (2.0 kB): no; room
     tried 2 times, next try in 30 minutes
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {

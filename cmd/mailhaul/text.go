@@ -71,6 +71,8 @@ func (t *textReporter) note(text string) {
 	t.do(func() { fmt.Fprintf(t.err, "%smailhaul: %s\n", t.now(), text) })
 }
 
+func (t *textReporter) warn(text string) { t.note(text) }
+
 // line writes what is to say of an account. Of what fetch writes, only verbose
 // lines need a clock: under cron the mail that they come in has one.
 func (t *textReporter) line(account, text string) {
@@ -91,15 +93,15 @@ func (t *textReporter) now() string {
 func (t *textReporter) finished(s fetch.Summary) {
 	switch {
 	case s.Skipped:
-		t.line(s.Account, fmt.Sprintf("skipped: %v", s.Err))
+		t.line(s.Account, "skipped: "+clean(s.Err.Error()))
 	case s.Err != nil && s.Started.IsZero():
-		t.line(s.Account, t.paint(yellow, s.Err.Error()))
+		t.line(s.Account, t.paint(yellow, clean(s.Err.Error())))
 	case s.Err != nil:
 		verb := "FAILED"
 		if done := achieved(s, t.targets[s.Account]); done != "nothing new" && !s.Dry {
 			verb += " after " + done
 		}
-		t.line(s.Account, t.paint(red, verb)+": "+s.Err.Error())
+		t.line(s.Account, t.paint(red, verb)+": "+clean(s.Err.Error()))
 	case s.Dry:
 		t.line(s.Account, intended(s, t.targets[s.Account]))
 	default:

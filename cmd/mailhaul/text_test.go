@@ -65,7 +65,7 @@ func TestColour(t *testing.T) {
 
 // A server's text must not reach the terminal as anything but text.
 func TestClean(t *testing.T) {
-	if got := clean("a\x1b[2Jb\rc\n\u009bd\x7fé\xff"); got != "a?[2Jb?c??d?é?" {
+	if got := clean("a\x1b[2Jb\rc\n\u009bd\x7fé\xff"); got != "a?[2Jb?c; ?d?é?" {
 		t.Errorf("got %q", got)
 	}
 }
@@ -127,9 +127,6 @@ func TestStatusFits80Columns(t *testing.T) {
 			t.Errorf("%d columns: %s", n, line)
 		}
 	}
-	if !strings.Contains(out.String(), "59 minutes ago FAILED") {
-		t.Errorf("got\n%s", out.String())
-	}
 }
 
 func TestStatusNamesWhatNeedsAttention(t *testing.T) {
@@ -157,7 +154,7 @@ work: 3 messages on the server that could not be delivered
     tried 2 times, next try in 2 hours
   "b" (1 B): bad
     tried 1 time, tried again by the next fetch
-  a message without a unique-id (1 B): bad
+  a message without a unique-id, no-uid:646967657374 (1 B): bad
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Error(diff)

@@ -80,9 +80,11 @@ func secured(cs *tls.ConnectionState) string {
 	return tls.VersionName(cs.Version)
 }
 
-// clean makes text of a server fit for a terminal: one line, nothing that
-// moves the cursor.
+// clean makes text that a server had a part in fit for a terminal: one line,
+// nothing that moves the cursor. Errors that are joined stand on lines of
+// their own.
 func clean(s string) string {
+	s = strings.ReplaceAll(s, "\n", "; ")
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 || r == '\ufffd' {
 			return '?'
