@@ -152,6 +152,8 @@ func (l *commandLine) set(option, value string) {
 // optionValues are the values of options that are no files.
 var optionValues = map[string][]string{
 	"log-format": {"auto", "text", "json"},
+	"progress":   {"auto", "always", "never"},
+	"sort":       strings.Split(orderNames, ", "),
 	"tls":        {string(config.TLSImplicit), string(config.TLSStart), string(config.TLSNone)},
 	"oauth":      config.OAuthProviders,
 }

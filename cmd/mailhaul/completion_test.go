@@ -49,6 +49,8 @@ func TestCompletion(t *testing.T) {
 		"fetch --log-format ":             "auto text json",
 		"fetch --log-format j":            "json",
 		"fetch --log-format json h":       "home",
+		"fetch --progress a":              "auto always",
+		"list --sort s":                   "size subject state",
 		"fetch --config ":                 ":files",
 		"fetch -c missing ":               "",
 		"fetch -c " + path + " h":         "home",

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -40,17 +39,13 @@ func explainCommand(std stdio) *cli.Command {
 }
 
 func runExplain(ctx context.Context, std stdio, path, account, uid string, asJSON bool) error {
-	cfg, err := loadConfig(path)
-	if err != nil {
-		return err
-	}
-	store, done, err := readState(ctx, cfg.State)
+	cfg, store, done, err := lookUp(ctx, path)
 	if err != nil {
 		return err
 	}
 	defer done()
 	l := life{account: account, arg: uid}
-	if l.config = accountOf(cfg, account); l.config == nil {
+	if l.config = cfg.Account(account); l.config == nil {
 		// An account that was taken out of the file is remembered still.
 		if _, err := remembered(ctx, cfg, store, account); err != nil {
 			return err
@@ -68,16 +63,6 @@ func runExplain(ctx context.Context, std stdio, path, account, uid string, asJSO
 		return l.writeJSON(std.out)
 	}
 	l.write(std.out, time.Now())
-	return nil
-}
-
-// accountOf returns the account of a name, nil if the configuration has none.
-func accountOf(cfg *config.Config, name string) *config.Account {
-	for i := range cfg.Accounts {
-		if cfg.Accounts[i].Name == name {
-			return &cfg.Accounts[i]
-		}
-	}
 	return nil
 }
 
@@ -267,8 +252,5 @@ func (l *life) writeJSON(out io.Writer) error {
 		}
 		j.Deliveries = append(j.Deliveries, deliveryJSON{d.Sink, how, d.Where, instant(d.Promised), instant(d.Landed)})
 	}
-	enc := json.NewEncoder(out)
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)
-	return enc.Encode(j)
+	return writeJSON(out, j)
 }

@@ -6,8 +6,19 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
+
+// lookUp reads the configuration at path and opens what is remembered, for
+// reading.
+func lookUp(ctx context.Context, path string) (cfg *config.Config, store *state.Store, done func(), err error) {
+	if cfg, err = loadConfig(path); err != nil {
+		return nil, nil, nil, err
+	}
+	store, done, err = readState(ctx, cfg.State)
+	return cfg, store, done, err
+}
 
 // readState opens the state for reading. Where nothing was ever remembered it
 // opens an empty one that is gone when closed, so that looking creates

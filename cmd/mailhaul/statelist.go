@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -34,11 +32,7 @@ func stateListCommand(std stdio) *cli.Command {
 }
 
 func runStateList(ctx context.Context, std stdio, path string, asJSON bool) error {
-	cfg, err := loadConfig(path)
-	if err != nil {
-		return err
-	}
-	store, done, err := readState(ctx, cfg.State)
+	cfg, store, done, err := lookUp(ctx, path)
 	if err != nil {
 		return err
 	}
@@ -66,17 +60,18 @@ func runStateList(ctx context.Context, std stdio, path string, asJSON bool) erro
 
 // writeList writes a table of at most 80 columns.
 func writeList(out io.Writer, all []state.Account, now time.Time) {
-	width := len("ACCOUNT")
-	for _, a := range all {
-		width = max(width, len([]rune(a.Name)))
+	columns := []column{
+		{title: "ACCOUNT"}, {title: "LAST POLL"}, {title: "REMEMBERED", right: true}, {title: "ON SERVER", right: true},
+		{title: "ADOPTED", right: true}, {title: "REFUSED", right: true},
 	}
-	const most = 21 // 80 columns less the others
-	width = min(width, most)
-	row := fmt.Sprintf("%%-%d.%ds  %%-14s %%10s %%9s %%8s %%7s\n", width, width)
-	fmt.Fprintf(out, row, "ACCOUNT", "LAST POLL", "REMEMBERED", "ON SERVER", "ADOPTED", "REFUSED")
+	var rows [][]string
 	for _, a := range all {
-		fmt.Fprintf(out, row, a.Name, ago(a.Polled, now), fmt.Sprint(a.Messages), fmt.Sprint(a.Listed), fmt.Sprint(a.Adopted), fmt.Sprint(a.Refused))
+		rows = append(rows, []string{
+			oneLine(a.Name), ago(a.Polled, now), fmt.Sprint(a.Messages), fmt.Sprint(a.Listed), fmt.Sprint(a.Adopted), fmt.Sprint(a.Refused),
+		})
 	}
+	columns[0].most = max(8, rest(80, widths(columns, rows)[1:]...))
+	writeTable(out, columns, rows, nil, nil)
 }
 
 // strangers names the accounts that are remembered and that the configuration
@@ -84,8 +79,8 @@ func writeList(out io.Writer, all []state.Account, now time.Time) {
 func strangers(out io.Writer, cfg *config.Config, all []state.Account) {
 	var names []string
 	for _, a := range all {
-		if accountOf(cfg, a.Name) == nil && a.Messages > 0 {
-			names = append(names, a.Name)
+		if cfg.Account(a.Name) == nil && a.Messages > 0 {
+			names = append(names, oneLine(a.Name))
 		}
 	}
 	if len(names) > 0 {
@@ -111,13 +106,10 @@ func writeListJSON(out io.Writer, all []state.Account, cfg *config.Config, octet
 	accounts := make([]accountJSON, len(all))
 	for i, a := range all {
 		accounts[i] = accountJSON{
-			Account: a.Name, Configured: slices.ContainsFunc(cfg.Accounts, func(c config.Account) bool { return c.Name == a.Name }),
+			Account: a.Name, Configured: cfg.Account(a.Name) != nil,
 			LastPoll: instant(a.Polled), Messages: a.Messages, Octets: a.Octets, OnServer: a.Listed,
 			Adopted: a.Adopted, Refused: a.Refused, Open: a.Open,
 		}
 	}
-	enc := json.NewEncoder(out)
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)
-	return enc.Encode(map[string]any{"state": cfg.State, "octets": octets, "accounts": accounts})
+	return writeJSON(out, map[string]any{"state": cfg.State, "octets": octets, "accounts": accounts})
 }

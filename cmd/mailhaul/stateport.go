@@ -31,11 +31,7 @@ func exportCommand(std stdio) *cli.Command {
 
 // runExport reads each account as it is at one moment: a poll may be under way.
 func runExport(ctx context.Context, std stdio, path string, names []string) error {
-	cfg, err := loadConfig(path)
-	if err != nil {
-		return err
-	}
-	store, done, err := readState(ctx, cfg.State)
+	cfg, store, done, err := lookUp(ctx, path)
 	if err != nil {
 		return err
 	}
@@ -141,7 +137,7 @@ func runImport(ctx context.Context, std stdio, path, file string, merge, yes boo
 			return usagef("add --merge to keep them and add to them", "%s: %s remembered here already", m.Account, count(n, "message"))
 		}
 		fmt.Fprintf(std.out, "%s: %s to import, %d remembered here\n", m.Account, count(len(m.Messages), "message"), here[m.Account])
-		if accountOf(cfg, m.Account) == nil {
+		if cfg.Account(m.Account) == nil {
 			fmt.Fprintln(std.out, "  the configuration does not have this account")
 		}
 	}

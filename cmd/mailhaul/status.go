@@ -34,19 +34,15 @@ func statusCommand(std stdio) *cli.Command {
 
 // runStatus reads the state alone: it connects to nothing.
 func runStatus(ctx context.Context, std stdio, path string, names []string, verbose, asJSON bool) error {
-	cfg, err := loadConfig(path)
-	if err != nil {
-		return err
-	}
-	chosen, err := choose(cfg, names)
-	if err != nil {
-		return err
-	}
-	store, done, err := readState(ctx, cfg.State)
+	cfg, store, done, err := lookUp(ctx, path)
 	if err != nil {
 		return err
 	}
 	defer done()
+	chosen, err := choose(cfg, names)
+	if err != nil {
+		return err
+	}
 	now := time.Now()
 	var all []state.Status
 	histories := make([]history, len(chosen))
