@@ -17,18 +17,19 @@ func daemonCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:  "daemon",
 		Usage: "keep polling: every account at its own interval",
-		Description: "Runs in the foreground and reports on standard error: what came, what fails for\n" +
-			"the first time, and what works again.\n\n" +
+		Description: "Runs in the foreground and reports on standard error, a line for each poll.\n\n" +
 			"SIGHUP reads the configuration again; one with mistakes is refused, and the old\n" +
 			"one stays in force. SIGUSR1 polls all accounts now. SIGTERM and SIGINT end the\n" +
 			"daemon in good order, within the grace of the configuration; a second one hangs\n" +
 			"up at once. Exit codes: 0 after such an end; 64 wrong command line; 74 trouble\n" +
-			"of this machine; 75 a daemon runs already; 78 wrong configuration.",
+			"of this machine; 75 a daemon runs already, or the address for metrics is taken;\n" +
+			"78 wrong configuration.",
 		Flags: []cli.Flag{
 			configFlag(),
 			&cli.StringFlag{Name: "log-format", Value: "auto", Usage: "report in `FORMAT`: text, json, or auto, which is text on a terminal"},
 			traceFlag(),
-			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "report each poll, each step and each message", DisableDefaultText: true},
+			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "report each step and each message", DisableDefaultText: true},
+			quietFlag(),
 		},
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {
@@ -36,7 +37,8 @@ func daemonCommand(std stdio) *cli.Command {
 				return err
 			}
 			return runDaemon(c.Context, std, fetchOptions{
-				config: c.String("config"), logFormat: c.String("log-format"), trace: c.String("trace"), verbose: c.Bool("verbose"),
+				config: c.String("config"), logFormat: c.String("log-format"), trace: c.String("trace"),
+				verbose: c.Bool("verbose"), silent: c.Bool("quiet"),
 			})
 		},
 	}
@@ -47,7 +49,7 @@ type daemon struct {
 	std      stdio
 	opts     fetchOptions
 	store    *state.Store
-	out      *calmReporter
+	out      *teller
 	orders   chan fetch.Order
 	watchers []watcher
 	traced   *trace
@@ -62,6 +64,9 @@ type daemon struct {
 
 // runDaemon polls until it is told to end.
 func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
+	if err := o.check(); err != nil {
+		return err
+	}
 	cfg, err := loadConfig(o.config)
 	if err != nil {
 		return err
@@ -82,15 +87,20 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 	}
 	defer traced.close(std)
 	d := &daemon{
-		std: std, opts: o, store: store, traced: traced, orders: make(chan fetch.Order),
-		out: &calmReporter{verbose: o.verbose, last: map[string]outlook{}},
+		std: std, opts: o, store: store, traced: traced, orders: make(chan fetch.Order), out: &teller{quiet: o.silent},
 	}
 	setup, err := d.adopt(cfg)
 	if err != nil {
 		return err
 	}
+	defer d.out.close(ctx)
 	signals := newDaemonSignals()
-	defer d.watch(ctx)()
+	unwatch, err := d.watch(ctx)
+	if err != nil {
+		d.w.Close()
+		return err
+	}
+	defer unwatch()
 
 	ctx, hangUp := context.WithCancel(ctx)
 	defer hangUp()
@@ -138,13 +148,18 @@ func (d *daemon) adopt(cfg *config.Config) (fetch.Setup, error) {
 	if err != nil {
 		return fetch.Setup{}, err
 	}
-	if err := d.out.use(d.std, d.opts, cfg.Accounts, w); err != nil {
+	accounts := w.accounts(cfg.Accounts)
+	out, err := d.reporter(cfg, w)
+	if err == nil {
+		err = d.out.use(context.Background(), out, d.store, cfg, accounts, false)
+	}
+	if err != nil {
 		w.Close()
 		return fetch.Setup{}, err
 	}
 	d.closing.Add(1)
 	old := d.cfg
-	d.cfg, d.w, d.accounts = cfg, w, w.accounts(cfg.Accounts)
+	d.cfg, d.w, d.accounts = cfg, w, accounts
 	d.traced.follow(d.accounts...)
 	return fetch.Setup{
 		Scheduler: fetch.Scheduler{Parallel: cfg.Parallel, PerHost: cfg.PerHost},
@@ -161,6 +176,20 @@ func (d *daemon) adopt(cfg *config.Config) (fetch.Setup, error) {
 			}()
 		},
 	}, nil
+}
+
+// reporter returns one for the accounts of a configuration: text with the time
+// for a person at a terminal, else JSON.
+func (d *daemon) reporter(cfg *config.Config, w *wiring) (reporter, error) {
+	o := d.opts
+	if o.logFormat == "auto" && !isTerminal(d.std.err) {
+		o.logFormat = "json"
+	}
+	r, err := newReporter(d.std, o, cfg.Accounts, w)
+	if text, ok := r.(*textReporter); ok {
+		text.clock = time.DateTime
+	}
+	return r, err
 }
 
 // order tells the scheduler what to do.
@@ -184,9 +213,9 @@ func (d *daemon) reload(ctx context.Context) {
 		setup, err = d.adopt(cfg)
 	}
 	if err != nil {
-		d.out.note(fmt.Sprintf("not reloaded, the old configuration stays in force: %v", err))
+		d.out.warn(fmt.Sprintf("not reloaded, the old configuration stays in force: %v", err))
 		if hint := hintOf(err); hint != "" {
-			d.out.note("hint: " + hint)
+			d.out.warn("hint: " + hint)
 		}
 		return
 	}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/metrics"
-	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/notify"
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/systemd"
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/fetch/state"
@@ -17,23 +16,28 @@ import (
 
 // watch has all who want to know told how the daemon fares. The service
 // manager comes last: when it hears that we are ready, we are.
-func (d *daemon) watch(ctx context.Context) (stop func()) {
+func (d *daemon) watch(ctx context.Context) (stop func(), err error) {
 	health := metrics.NewHealth(time.Now)
-	m := newMeasured(d.store, d.out.note, health)
-	i := &informed{store: d.store, note: d.out.note}
+	m := newMeasured(d.store, d.out, health)
+	if err := m.listen(d.cfg.Metrics); err != nil {
+		m.close()
+		return nil, err
+	}
 	s, unwatch := newManaged(ctx, health)
-	d.watchers = []watcher{m, i, s}
+	d.watchers = []watcher{m, s}
 	return func() {
-		i.close(ctx)
 		m.close()
 		unwatch()
-	}
+	}, nil
 }
+
+// listenError is an address for metrics that cannot be had.
+type listenError struct{ error }
 
 // measured keeps metrics and health, and serves them.
 type measured struct {
 	store  *state.Store
-	note   func(string)
+	out    reporter
 	health *metrics.Health
 
 	mu     sync.Mutex
@@ -50,8 +54,8 @@ type measured struct {
 	saved chan struct{}
 }
 
-func newMeasured(store *state.Store, note func(string), health *metrics.Health) *measured {
-	m := &measured{store: store, note: note, health: health, dirty: make(chan struct{}, 1), saved: make(chan struct{})}
+func newMeasured(store *state.Store, out reporter, health *metrics.Health) *measured {
+	m := &measured{store: store, out: out, health: health, dirty: make(chan struct{}, 1), saved: make(chan struct{})}
 	go m.save()
 	return m
 }
@@ -59,7 +63,7 @@ func newMeasured(store *state.Store, note func(string), health *metrics.Health) 
 func (m *measured) ready(cfg *config.Config, accounts []*fetch.Account) {
 	success, err := successes(context.Background(), m.store)
 	if err != nil {
-		m.note(fmt.Sprintf("metrics: %v", err))
+		m.out.warn(fmt.Sprintf("metrics: %v", err))
 	}
 	every := map[string]time.Duration{}
 	for _, a := range accounts {
@@ -68,7 +72,11 @@ func (m *measured) ready(cfg *config.Config, accounts []*fetch.Account) {
 	m.health.SetAccounts(every, success)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.listen(cfg.Metrics)
+	// Mail is worth more than figures: by now an address that cannot be had
+	// ends nothing, and the next reload tries it again.
+	if err := m.listen(cfg.Metrics); err != nil {
+		m.out.warn(err.Error())
+	}
 	if names := namesOf(accounts); m.counts != nil {
 		m.counts.SetAccounts(names)
 		for _, name := range names {
@@ -87,19 +95,18 @@ func (m *measured) ready(cfg *config.Config, accounts []*fetch.Account) {
 	m.touch()
 }
 
-// listen serves at addr, or not at all if it is empty. Mail is worth more than
-// figures: an address that cannot be had ends nothing, and is tried again by
-// the next reload.
-func (m *measured) listen(addr string) {
+// listen serves at addr, or not at all if it is empty. The error is a
+// *listenError.
+func (m *measured) listen(addr string) error {
 	if addr == m.addr {
-		return
+		return nil
 	}
 	if m.server != nil {
 		m.server.Close()
 	}
 	m.server, m.addr = nil, ""
 	if addr == "" {
-		return
+		return nil
 	}
 	if m.counts == nil {
 		m.counts = metrics.New(thisBuild())
@@ -107,11 +114,11 @@ func (m *measured) listen(addr string) {
 	}
 	server, err := metrics.Listen(context.Background(), addr, m.counts, m.health)
 	if err != nil {
-		m.note(fmt.Sprintf("metrics: %v", err))
-		return
+		return &listenError{fmt.Errorf("metrics: %w", err)}
 	}
 	m.server, m.addr = server, addr
-	m.note(fmt.Sprintf("metrics are at http://%s/metrics, health at /healthz", server.Addr()))
+	m.out.note(fmt.Sprintf("metrics are at http://%s/metrics, health at /healthz", server.Addr()))
+	return nil
 }
 
 func (m *measured) observe(e fetch.Event) {
@@ -154,74 +161,30 @@ func (m *measured) save() {
 			}
 		}
 		if text != "" && text != told {
-			m.note(text)
+			m.out.warn(text)
 		}
 		told = text
 	}
 }
 
+// saveGrace is how long a daemon that ends waits for the disk of metrics_file.
+const saveGrace = 10 * time.Second
+
 func (m *measured) close() {
 	m.touch()
 	close(m.dirty)
-	<-m.saved
+	select {
+	case <-m.saved:
+	case <-time.After(saveGrace):
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.listen("")
+	_ = m.listen("") // cannot fail
 }
 
 func (m *measured) turn(fetch.Turn) { m.health.Turn() }
 func (m *measured) reloading()      {}
 func (m *measured) stopping()       {}
-
-// informed has the notify command told what is news.
-type informed struct {
-	store *state.Store
-	note  func(string)
-
-	mu    sync.Mutex
-	watch *notify.Watch
-	desk  *desk // nil without a command
-}
-
-func (i *informed) ready(cfg *config.Config, accounts []*fetch.Account) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	go i.desk.close(context.Background()) // it may still have something to tell
-	i.desk = nil
-	if cfg.Notify == nil {
-		i.watch = nil
-		return
-	}
-	if i.watch == nil {
-		var err error
-		if i.watch, err = notify.NewWatch(context.Background(), i.store, namesOf(accounts), time.Now); err != nil {
-			i.note(fmt.Sprintf("notify: %v", err))
-			return
-		}
-	}
-	i.desk = newDesk(context.Background(), i.store, cfg.Notify, accounts, i.note)
-}
-
-func (i *informed) observe(e fetch.Event) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.desk == nil {
-		return
-	}
-	for _, n := range i.watch.See(e) {
-		i.desk.add(n)
-	}
-}
-
-func (i *informed) close(ctx context.Context) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.desk.close(ctx)
-}
-
-func (i *informed) turn(fetch.Turn) {}
-func (i *informed) reloading()      {}
-func (i *informed) stopping()       {}
 
 // managed tells the service manager. Its watchdog hears of us as long as the
 // scheduler is alive.

@@ -51,6 +51,9 @@ func exitCode(err error) int {
 	if _, ok := errors.AsType[*state.HeldError](err); ok {
 		return exitRetry
 	}
+	if _, ok := errors.AsType[*listenError](err); ok {
+		return exitRetry
+	}
 	if e, ok := errors.AsType[*initError](err); ok {
 		return e.code
 	}
@@ -116,8 +119,14 @@ func hintOf(err error) string {
 	if _, ok := errors.AsType[*state.Error](err); ok {
 		return fetch.Hint(err)
 	}
-	if _, ok := errors.AsType[*state.HeldError](err); ok {
+	if e, ok := errors.AsType[*state.HeldError](err); ok {
+		if e.Account != "" {
+			return "try again when that has ended"
+		}
 		return "end it first; kill -HUP has it read its configuration again"
+	}
+	if _, ok := errors.AsType[*listenError](err); ok {
+		return "another program may have the address: metrics takes another one, or none"
 	}
 	return oauthHint(err)
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// fetchOptions are the options of mailhaul fetch.
+// fetchOptions are the options of mailhaul fetch; the daemon has some of them.
 type fetchOptions struct {
 	config          string
 	names           []string
@@ -19,6 +19,11 @@ type fetchOptions struct {
 	trace           string
 	progress        string
 	verbose, silent bool
+}
+
+// quietFlag is the option of every command that polls.
+func quietFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "report only what needs a person", DisableDefaultText: true}
 }
 
 func fetchCommand(std stdio) *cli.Command {
@@ -38,7 +43,7 @@ func fetchCommand(std stdio) *cli.Command {
 			traceFlag(),
 			&cli.StringFlag{Name: "progress", Value: "auto", Usage: "draw bars `WHEN`: always, never, or auto, which is on a terminal"},
 			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "report each step and each message", DisableDefaultText: true},
-			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "report only what needs a person", DisableDefaultText: true},
+			quietFlag(),
 		},
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {
@@ -51,10 +56,17 @@ func fetchCommand(std stdio) *cli.Command {
 	}
 }
 
-// runFetch polls once and returns the outcome of the worst account.
-func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
+func (o fetchOptions) check() error {
 	if o.verbose && o.silent {
 		return usagef("", "-v and -q cannot be used together")
+	}
+	return nil
+}
+
+// runFetch polls once and returns the outcome of the worst account.
+func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
+	if err := o.check(); err != nil {
+		return err
 	}
 	bars, err := wantsProgress(std, o)
 	if err != nil {
@@ -93,13 +105,13 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 	defer done()
 	accounts := w.accounts(chosen)
 	traced.follow(accounts...)
-	loud := out
-	out, told, err := newTeller(ctx, out, store, cfg, accounts, o.silent, o.dry)
+	news, err := newTeller(ctx, out, store, cfg, accounts, o.silent, o.dry)
 	if err != nil {
 		return err
 	}
-	defer told()
-	count, saveCounts, err := countInto(ctx, cfg, store, loud)
+	defer news.close(ctx)
+	out = news
+	count, saveCounts, err := countInto(ctx, cfg, store, out)
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ func newJSONReporter(std stdio, verbose bool) jsonReporter {
 }
 
 func (j jsonReporter) note(text string) { j.log.Info().Msg(text) }
+func (j jsonReporter) warn(text string) { j.log.Warn().Msg(text) }
 
 func (j jsonReporter) total([]fetch.Summary) {}
 

@@ -24,7 +24,7 @@ func countInto(ctx context.Context, cfg *config.Config, store *state.Store, out 
 	f := metrics.NewFile(cfg.MetricsFile, thisBuild(), accountNames(cfg), success)
 	return f.Observe, func() {
 		if err := f.Write(); err != nil {
-			out.note(fmt.Sprintf("metrics_file: %v", err))
+			out.warn(fmt.Sprintf("metrics_file: %v", err))
 		}
 	}, nil
 }

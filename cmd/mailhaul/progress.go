@@ -75,6 +75,7 @@ func newProgress(to reporter, screen *screen, paint func(colour, text string) st
 }
 
 func (p *progress) note(text string) { p.to.note(text) }
+func (p *progress) warn(text string) { p.to.warn(text) }
 
 func (p *progress) total(all []fetch.Summary) {
 	p.screen.close()

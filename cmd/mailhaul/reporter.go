@@ -14,8 +14,10 @@ import (
 // Its methods may be called from several goroutines at once.
 type reporter interface {
 	observe(fetch.Event)
-	// note says something that concerns no single account.
+	// note says something that concerns no single account, and warn something
+	// that somebody should look at.
 	note(text string)
+	warn(text string)
 	// total ends the report.
 	total([]fetch.Summary)
 }

@@ -14,7 +14,7 @@ import (
 // desk passes news on to the notify command, and remembers what was told.
 type desk struct {
 	store *state.Store
-	note  func(text string)
+	warn  func(text string)
 	queue *notify.Queue // nil without a command
 }
 
@@ -22,8 +22,8 @@ type desk struct {
 const notifyGrace = time.Minute
 
 // newDesk makes a desk for accounts; an empty argv is no command.
-func newDesk(ctx context.Context, store *state.Store, argv []string, accounts []*fetch.Account, note func(string)) *desk {
-	d := &desk{store: store, note: note}
+func newDesk(ctx context.Context, store *state.Store, argv []string, accounts []*fetch.Account, warn func(string)) *desk {
+	d := &desk{store: store, warn: warn}
 	if len(argv) == 0 {
 		return d
 	}
@@ -36,7 +36,6 @@ func newDesk(ctx context.Context, store *state.Store, argv []string, accounts []
 	return d
 }
 
-// close waits for the command, but not for long.
 func (d *desk) close(ctx context.Context) {
 	if d == nil || d.queue == nil {
 		return
@@ -47,9 +46,11 @@ func (d *desk) close(ctx context.Context) {
 }
 
 func (d *desk) add(n notify.News) {
-	if d.queue != nil {
+	switch {
+	case d == nil:
+	case d.queue != nil:
 		d.queue.Add(n)
-	} else {
+	default:
 		d.told(n, nil)
 	}
 }
@@ -58,40 +59,109 @@ func (d *desk) add(n notify.News) {
 // failed: trying again at each poll would only repeat that.
 func (d *desk) told(n notify.News, err error) {
 	if err != nil {
-		d.note(fmt.Sprintf("the notify command could not tell that %s: %v", n, err))
+		d.warn(fmt.Sprintf("the notify command could not tell that %s: %v", n, err))
 	}
 	if !n.Remember {
 		return
 	}
 	if err := d.store.SaveTrouble(context.Background(), n.Summary.Account, n.Trouble); err != nil {
-		d.note(fmt.Sprintf("cannot remember what was told of %s: %v", n.Summary.Account, err))
+		d.warn(fmt.Sprintf("cannot remember what was told of %s: %v", n.Summary.Account, err))
 	}
 }
 
 // teller is a reporter that finds out what is news, and has a desk pass it on.
-// If it is quiet, then urgent news is all that it reports.
+// If it is quiet, then urgent news is all that it reports. In a daemon it
+// outlives reloads.
 type teller struct {
+	quiet bool
+
 	serial
 	to    reporter
-	quiet bool
-	watch *notify.Watch
-	desk  *desk // nil in a dry run, of which nobody is told
+	watch *notify.Watch // nil if nobody wants to know what is news
+	desk  *desk         // nil also in a dry run, of which nobody is told
 }
 
-// newTeller returns out as it is if nobody wants to know what is news. close
-// ends it.
-func newTeller(ctx context.Context, out reporter, store *state.Store, cfg *config.Config, accounts []*fetch.Account, quiet, dry bool) (_ reporter, close func(), err error) {
-	if !quiet && (cfg.Notify == nil || dry) {
-		return out, func() {}, nil
+// newTeller makes a teller for the accounts of a configuration.
+func newTeller(ctx context.Context, to reporter, store *state.Store, cfg *config.Config, accounts []*fetch.Account, quiet, dry bool) (*teller, error) {
+	t := &teller{quiet: quiet}
+	return t, t.use(ctx, to, store, cfg, accounts, dry)
+}
+
+// use has a reporter and the accounts of a configuration take the place of
+// those before. After an error all is as it was.
+func (t *teller) use(ctx context.Context, to reporter, store *state.Store, cfg *config.Config, accounts []*fetch.Account, dry bool) (err error) {
+	watch, desk := t.watch, (*desk)(nil)
+	switch {
+	case !t.quiet && (cfg.Notify == nil || dry):
+		watch = nil
+	case watch == nil:
+		if watch, err = notify.NewWatch(ctx, store, namesOf(accounts), time.Now); err != nil {
+			return err
+		}
 	}
-	t := &teller{to: out, quiet: quiet}
-	if t.watch, err = notify.NewWatch(ctx, store, namesOf(accounts), time.Now); err != nil {
-		return nil, nil, err
+	if watch != nil && !dry {
+		desk = newDesk(ctx, store, cfg.Notify, accounts, to.warn)
 	}
-	if !dry {
-		t.desk = newDesk(ctx, store, cfg.Notify, accounts, out.note)
+	before := t.desk
+	t.do(func() { t.to, t.watch, t.desk = to, watch, desk })
+	if before != nil {
+		go before.close(context.WithoutCancel(ctx)) // it may still have something to tell
 	}
-	return t, func() { t.desk.close(ctx) }, nil
+	return nil
+}
+
+// close waits for the notify command, but not for long.
+func (t *teller) close(ctx context.Context) { t.desk.close(ctx) }
+
+func (t *teller) observe(e fetch.Event) {
+	t.do(func() {
+		if _, warned := e.(fetch.Warned); warned || !t.quiet {
+			t.to.observe(e)
+		}
+		if t.watch == nil {
+			return
+		}
+		all := t.watch.See(e)
+		if t.quiet {
+			t.speak(e, all)
+		}
+		for _, n := range all {
+			t.desk.add(n)
+		}
+	})
+}
+
+// speak reports what is urgent: the refused messages, the recovery, and then
+// the poll that all of it is about.
+func (t *teller) speak(finished fetch.Event, all []notify.News) {
+	urgent := false
+	for _, n := range all {
+		urgent = urgent || n.Urgent()
+		for _, refused := range n.Refused {
+			t.to.observe(refused)
+		}
+		if n.Kind == notify.Recovered && n.Urgent() {
+			t.to.note(fmt.Sprintf("%s does well again; it had failed for %s", n.Summary.Account, span(n.Summary.Ended.Sub(n.Since))))
+		}
+	}
+	if urgent {
+		t.to.observe(finished)
+	}
+}
+
+// note says nothing if quiet: who asked for that and pressed ^C knows.
+func (t *teller) note(text string) {
+	if !t.quiet {
+		t.do(func() { t.to.note(text) })
+	}
+}
+
+func (t *teller) warn(text string) { t.do(func() { t.to.warn(text) }) }
+
+func (t *teller) total(all []fetch.Summary) {
+	if !t.quiet {
+		t.to.total(all)
+	}
 }
 
 func namesOf(accounts []*fetch.Account) []string {
@@ -100,52 +170,4 @@ func namesOf(accounts []*fetch.Account) []string {
 		names[i] = a.Name
 	}
 	return names
-}
-
-func (t *teller) observe(e fetch.Event) {
-	if _, warned := e.(fetch.Warned); warned || !t.quiet {
-		t.to.observe(e)
-	}
-	all := t.watch.See(e)
-	if t.quiet {
-		t.speak(e, all)
-	}
-	for _, n := range all {
-		if t.desk != nil {
-			t.desk.add(n)
-		}
-	}
-}
-
-// speak reports what is urgent: the refused messages, the recovery, and then
-// the poll that all of it is about.
-func (t *teller) speak(finished fetch.Event, all []notify.News) {
-	t.do(func() {
-		urgent := false
-		for _, n := range all {
-			urgent = urgent || n.Urgent()
-			for _, refused := range n.Refused {
-				t.to.observe(refused)
-			}
-			if n.Kind == notify.Recovered && n.Urgent() {
-				t.to.note(fmt.Sprintf("%s does well again; it had failed for %s", n.Summary.Account, span(n.Summary.Ended.Sub(n.Since))))
-			}
-		}
-		if urgent {
-			t.to.observe(finished)
-		}
-	})
-}
-
-// note says nothing if quiet: who asked for that and pressed ^C knows.
-func (t *teller) note(text string) {
-	if !t.quiet {
-		t.to.note(text)
-	}
-}
-
-func (t *teller) total(all []fetch.Summary) {
-	if !t.quiet {
-		t.to.total(all)
-	}
 }
