@@ -137,11 +137,7 @@ type planner struct {
 // match claims rows by unique-id. Both sides are sorted, so that a listing of
 // a million messages needs no index of its own.
 func (p *planner) match() {
-	byUID := make([]int32, len(p.listing))
-	for i := range byUID {
-		byUID[i] = int32(i)
-	}
-	slices.SortFunc(byUID, func(a, b int32) int { return cmp.Compare(p.listing[a].UID, p.listing[b].UID) })
+	byUID := byUID(p.listing)
 	r := 0
 	for len(byUID) > 0 {
 		uid := p.listing[byUID[0]].UID

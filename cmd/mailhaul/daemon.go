@@ -113,8 +113,11 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 	}()
 	d.out.note(fmt.Sprintf("polling %s", count(len(cfg.Accounts), "account")))
 
+	var failure error
 	for running := true; running; {
 		select {
+		case failure = <-store.Failed():
+			running = false // the next one may find the disk well again
 		case <-signals.end:
 			running = false
 		case <-signals.reload:
@@ -139,7 +142,7 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 	}
 	d.closing.Wait()
 	d.out.note("ended")
-	return nil
+	return failure
 }
 
 // adopt wires a configuration and puts it in force.

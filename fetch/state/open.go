@@ -73,8 +73,9 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 
 // OpenReadOnly opens the state folder dir for reading, while others may be
 // writing. It creates nothing and changes nothing that is remembered. If there
-// is no database the error wraps fs.ErrNotExist; all errors are *Error. What it reads is what was committed last, durable or not:
-// it is for showing, not for acting upon.
+// is no database the error wraps fs.ErrNotExist; all errors are *Error. What it
+// reads is what was committed last, durable or not: it is for showing, not for
+// acting upon.
 func OpenReadOnly(ctx context.Context, dir string) (*Store, error) {
 	path := filepath.Join(dir, dbName)
 	if _, err := os.Stat(path); err != nil {
@@ -93,6 +94,11 @@ func OpenReadOnly(ctx context.Context, dir string) (*Store, error) {
 	}
 	return &Store{dir: dir, path: path, read: db}, nil
 }
+
+// Failed returns a channel that gets an *Error once the disk has failed to keep
+// what was written to it. From then on every write fails, since only who opens
+// the folder anew knows what it holds. The Store is one that Open returned.
+func (s *Store) Failed() <-chan error { return s.write.failed }
 
 // Close ends what was being written, and closes the database. Leases are
 // released on their own.

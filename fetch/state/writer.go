@@ -18,6 +18,8 @@ type writer struct {
 	db   *sql.DB
 	tx   *tx
 	done chan struct{} // closed when run has ended
+	// failed gets the error after which nothing is written any more.
+	failed chan error
 
 	mu     sync.Mutex
 	more   sync.Cond // queue or closed has changed
@@ -34,7 +36,7 @@ type change struct {
 }
 
 func newWriter(path string, db *sql.DB, conn *sql.Conn) *writer {
-	w := &writer{path: path, db: db, done: make(chan struct{}),
+	w := &writer{path: path, db: db, done: make(chan struct{}), failed: make(chan error, 1),
 		tx: &tx{conn: conn, stmts: make(map[string]*sql.Stmt)}}
 	w.more.L = &w.mu
 	return w
@@ -108,8 +110,9 @@ func (w *writer) run() {
 		}
 		// A failed fsync is never tried again: the kernel may have dropped
 		// the pages and call the next one a success. Open starts anew.
-		if isSyncFailure(err) {
+		if broken == nil && isSyncFailure(err) {
 			broken = err
+			w.failed <- wrap(w.path, "write", err)
 		}
 		for _, c := range changes {
 			c.answer <- wrap(w.path, c.op, err)

@@ -69,6 +69,43 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// A disk that does not keep what the daemon remembers ends it: only the next one
+// can find out what is there.
+func TestFailingDisk(t *testing.T) {
+	w, err := newWorld(scratch(), workload{sink: "maildir", messages: 9, perSession: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.close()
+	p := w.fetch()
+	p.args[0] = "daemon"
+	delivered, failed := false, 0
+	run, err := watched(p, tracer{failing: map[int]bool{}, fails: func(pid int, c call) bool {
+		switch calls[c.number] {
+		case "rename", "renameat", "renameat2":
+			delivered = true
+		case "fsync", "fdatasync":
+			file, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", pid, c.args[0]))
+			if delivered && strings.Contains(file, "mailhaul.db") {
+				failed++
+				return true
+			}
+		}
+		return false
+	}})
+	if err != nil || run.killed || run.code != 74 || failed == 0 || !strings.Contains(string(run.said), "mailhaul: error: ") {
+		t.Fatalf("exit code %d after %d failures (%v):\n%s", run.code, failed, err, run.said)
+	}
+	w.checkSafe(t)
+	if e := w.fetch().do(t); e.code != 0 {
+		t.Fatalf("exit code %d:\n%s", e.code, e.said)
+	}
+	mail, err := w.look()
+	if v, found := w.judge(mail, true); v != (verdict{}) || err != nil {
+		t.Errorf("%q (%v)", found, err)
+	}
+}
+
 // checkSafe checks that every message is on the server or with its owner, who
 // has no copy and no part of one.
 func (w *world) checkSafe(t *testing.T) {

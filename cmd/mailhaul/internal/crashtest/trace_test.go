@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -101,6 +102,10 @@ type tracer struct {
 	// have not returned, by thread.
 	ledger *ledger
 	inside map[int]call
+	// fails, if there is one, says which calls fail with EIO, and failing has
+	// the threads that are about to hear of it.
+	fails   func(pid int, c call) bool
+	failing map[int]bool
 }
 
 // follow lets a process run that stopped when it was executed, to its end.
@@ -193,6 +198,10 @@ func (t *tracer) call(proc *os.Process, tid int) error {
 	if info.op == unix.PTRACE_SYSCALL_INFO_EXIT && t.within == tid {
 		return proc.Kill()
 	}
+	if info.op == unix.PTRACE_SYSCALL_INFO_EXIT && t.failing[tid] {
+		delete(t.failing, tid)
+		return change(tid, func(regs *unix.PtraceRegs) { regs.Rax = ^uint64(unix.EIO) + 1 })
+	}
 	if begun, ok := t.inside[tid]; ok && info.op == unix.PTRACE_SYSCALL_INFO_EXIT {
 		delete(t.inside, tid)
 		t.ledger.ended(proc.Pid, begun)
@@ -204,6 +213,10 @@ func (t *tracer) call(proc *os.Process, tid int) error {
 		t.inside[tid] = info.call
 		t.ledger.begun(proc.Pid, info.call)
 	}
+	if t.fails != nil && t.fails(proc.Pid, info.call) {
+		t.failing[tid] = true
+		return change(tid, func(regs *unix.PtraceRegs) { regs.Orig_rax = math.MaxUint64 }) // no call at all
+	}
 	t.seen = append(t.seen, info.call)
 	if len(t.seen) != t.at.call {
 		return nil
@@ -213,17 +226,17 @@ func (t *tracer) call(proc *os.Process, tid int) error {
 	}
 	t.within = tid
 	if size := info.size(); t.at.when == halfway && size > 1 {
-		return shorten(tid, 1+rand.Uint64N(size-1))
+		return change(tid, func(regs *unix.PtraceRegs) { regs.Rdx = 1 + rand.Uint64N(size-1) })
 	}
 	return nil
 }
 
-// shorten has a thread write no more than size bytes.
-func shorten(tid int, size uint64) error {
+// change changes the registers of a thread.
+func change(tid int, how func(*unix.PtraceRegs)) error {
 	var regs unix.PtraceRegs
 	if err := unix.PtraceGetRegs(tid, &regs); err != nil {
 		return fmt.Errorf("ptrace: %w", err)
 	}
-	regs.Rdx = size
+	how(&regs)
 	return unix.PtraceSetRegs(tid, &regs)
 }
