@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// bufferSize holds four TLS records.
-	bufferSize = 64 << 10
+	// bufferSize holds two TLS records.
+	bufferSize = 32 << 10
 	// maxLine bounds a reply line. RFC 2449 §4 allows 512 octets; greetings
 	// and unique-ids of real servers are longer.
 	maxLine = 8 << 10
