@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"bytes"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
@@ -18,8 +19,10 @@ import (
 // from one run to the next in a folder, a file each. Whatever is wrong there
 // costs a handshake and nothing else, so that no method returns an error.
 //
-// With a file one can read nothing of the past, and pose as nobody: a session
-// that was begun with a client certificate would stand for it, and is not kept.
+// With a file one can read nothing of the past, and pose as nobody. The secret
+// of a session before TLS 1.3 opens all that was said in it (RFC 5246 §8.1), and
+// is never written down; a session that was begun with a client certificate
+// would stand for it, and is not kept at all.
 type Sessions struct {
 	dir string
 	mu  sync.Mutex
@@ -65,7 +68,7 @@ func (s *Sessions) Save() {
 	}
 }
 
-// session is the last session with one server, a tls.ClientSessionCache of one.
+// session is the last session with one server under one trust.
 type session struct {
 	path string
 
@@ -73,33 +76,39 @@ type session struct {
 	read    bool // the file was looked at
 	state   *tls.ClientSessionState
 	changed bool // since it was read or written
-	offered bool // in the handshake under way
 	refused bool // this server fails where it should just say no
+}
+
+// offer is a session as one configuration, for one connection at a time, offers
+// it.
+type offer struct {
+	*session
+	made bool // in the handshake under way
 }
 
 // maxSession bounds a file; a session holds the server's certificates.
 const maxSession = 64 << 10
 
 // Get implements tls.ClientSessionCache.
-func (s *session) Get(string) (*tls.ClientSessionState, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.read {
-		s.read = true
-		s.load()
+func (o *offer) Get(string) (*tls.ClientSessionState, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.read {
+		o.read = true
+		o.load()
 	}
-	s.offered = s.state != nil
-	return s.state, s.offered
+	o.made = o.state != nil
+	return o.state, o.made
 }
 
 // Put implements tls.ClientSessionCache. A nil state forgets.
-func (s *session) Put(_ string, state *tls.ClientSessionState) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.refused {
+func (o *offer) Put(_ string, state *tls.ClientSessionState) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.refused {
 		return
 	}
-	s.read, s.changed, s.state = true, true, state
+	o.read, o.changed, o.state = true, true, state
 }
 
 // ResumeError means that a server ended the connection when it was offered a
@@ -115,26 +124,27 @@ func (e *ResumeError) Error() string {
 func (e *ResumeError) Unwrap() error { return e.Err }
 
 // NotResumed is told the end of each handshake with c, and makes a *ResumeError
-// of err if it failed because a session was offered. A server that asks for client certificates must tell
-// OpenSSL to which of its services a session belongs (SSL_CTX_set_session_id_context),
-// or every such handshake fails. Dovecot 2.3 is one that does not; it hangs up.
+// of err if it failed because a session was offered. A server that asks for
+// client certificates must tell OpenSSL to which of its services a session
+// belongs (SSL_CTX_set_session_id_context), or every such handshake fails.
+// Dovecot 2.3 is one that does not; it hangs up.
 func NotResumed(c *tls.Config, err error) error {
-	s, ok := c.ClientSessionCache.(*session)
+	o, ok := c.ClientSessionCache.(*offer)
 	if !ok {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	offered := s.offered
-	s.offered = false
-	if err == nil || !offered {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	made := o.made
+	o.made = false
+	if err == nil || !made {
 		return err
 	}
 	hungUp := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 	if !hungUp && !strings.Contains(err.Error(), "remote error: tls: ") {
 		return err
 	}
-	s.state, s.changed, s.refused = nil, true, true
+	o.state, o.changed, o.refused = nil, true, true
 	return &ResumeError{err}
 }
 
@@ -176,6 +186,7 @@ func parseSession(data []byte) (*tls.ClientSessionState, error) {
 	return tls.NewResumptionState(rest[:n], state)
 }
 
+// encode returns what load reads, nothing if there is nothing to keep.
 func (s *session) encode() ([]byte, error) {
 	if s.state == nil {
 		return nil, nil
@@ -185,7 +196,8 @@ func (s *session) encode() ([]byte, error) {
 		return nil, err
 	}
 	rest, err := state.Bytes()
-	if err != nil {
+	// They begin with the version, if not for ever: then nothing is kept.
+	if err != nil || !bytes.HasPrefix(rest, binary.BigEndian.AppendUint16(nil, tls.VersionTLS13)) {
 		return nil, err
 	}
 	data := binary.BigEndian.AppendUint32(nil, uint32(len(ticket)))

@@ -50,7 +50,7 @@ func (t Trust) Config(addr string, s *Sessions) *tls.Config {
 		// Whatever authorities the server names: it is the one to show.
 		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return t.Certificate, nil }
 	} else if s != nil {
-		c.ClientSessionCache = s.of(t.key(addr))
+		c.ClientSessionCache = &offer{session: s.of(t.key(addr))}
 	}
 	return Named(c, addr)
 }
