@@ -81,7 +81,8 @@ func (p *parser) hostPort(v value, example string, usual int) (host string, numb
 			port = ":"
 		}
 	}
-	if host == "" || len(host) > 253 || strings.ContainsAny(host, " /@\\") {
+	// One that begins with a hyphen would be an option of the program of tunnel.
+	if host == "" || len(host) > 253 || strings.ContainsAny(host, " /@\\") || host[0] == '-' {
 		p.fail(v, fmt.Sprintf("write %s or %[1]s:%d", example, usual), "%s is not a host name", quote(s))
 		return "", 0, false
 	}
