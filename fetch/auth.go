@@ -82,7 +82,7 @@ func (a *Account) login(ctx context.Context, c *pop3proto.Client, caps pop3proto
 		cred.Kerberos = *a.Kerberos
 	}
 	if err != nil {
-		return &SecretError{Needs: string(choice.needs), Err: err}
+		return &mech.SecretError{Needs: choice.needs, Err: err}
 	}
 	c.Hide(cred.Password)
 	c.Hide(cred.Token)

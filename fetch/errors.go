@@ -13,6 +13,7 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 	"github.com/mailhaul/mailhaul/pop3proto"
 	"github.com/mailhaul/mailhaul/pop3proto/channel"
+	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
 // ConnectError is a failure of the connection to a server: it could not be
@@ -43,19 +44,6 @@ func (e *LoginError) Error() string {
 
 // Unwrap returns the cause.
 func (e *LoginError) Unwrap() error { return e.Err }
-
-// SecretError means that the password, the access token or the ticket could not
-// be had. Err never holds it.
-type SecretError struct {
-	Needs string // "password", "token" or "ticket"
-	Err   error
-}
-
-// Error returns "no password: cause".
-func (e *SecretError) Error() string { return "no " + e.Needs + ": " + e.Err.Error() }
-
-// Unwrap returns the cause.
-func (e *SecretError) Unwrap() error { return e.Err }
 
 // UnconfirmedError means that the server did not confirm the deletions of a
 // session with a +OK to QUIT. They are made again by the next poll, without a
@@ -221,8 +209,11 @@ func advise(err error) (Class, string) {
 	if e, ok := errors.AsType[*deliver.Error](err); ok {
 		return classOf[e.Fault], e.Hint
 	}
-	if e, ok := errors.AsType[*SecretError](err); ok {
-		return adviseSecret(e)
+	if e, ok := errors.AsType[*mech.SecretError](err); ok {
+		if e.Temporary() {
+			return ClassRetry, cmp.Or(e.Hint(), "the provider of the token could not be asked; try again later")
+		}
+		return ClassOperator, cmp.Or(e.Hint(), fmt.Sprintf("check the account's %s options", e.Needs))
 	}
 	if e, ok := errors.AsType[*HookError](err); ok {
 		if e.Person {
@@ -265,25 +256,6 @@ func advise(err error) (Class, string) {
 		return ClassRetry, a.Hint
 	}
 	return adviseNetwork(err)
-}
-
-// adviseSecret asks the error of the source of a token or a ticket whether it
-// takes a person: a provider that cannot be reached does not.
-func adviseSecret(e *SecretError) (Class, string) {
-	hint := ""
-	if h, ok := errors.AsType[interface {
-		error
-		Hint() string
-	}](e.Err); ok {
-		hint = h.Hint()
-	}
-	if t, ok := errors.AsType[interface {
-		error
-		Temporary() bool
-	}](e.Err); ok && e.Needs != "password" && t.Temporary() {
-		return ClassRetry, cmp.Or(hint, "the provider of the token could not be asked; try again later")
-	}
-	return ClassOperator, cmp.Or(hint, fmt.Sprintf("check the account's %s options", e.Needs))
 }
 
 var classOf = map[deliver.Fault]Class{

@@ -53,13 +53,11 @@ func (ses *session) authenticate(ctx context.Context) error {
 	case ses.wire.broken():
 		// That is why it offered nothing.
 	case none && !caps.Has(imap.CapLoginDisabled) && server.AllowsPassword():
-		secret, serr := server.Secret(ctx)
-		if serr != nil {
-			return ses.sink.fail("log in", &remote.SecretError{Needs: "password", Err: serr})
+		var password string
+		if password, ses.secrets, err = server.Password(ctx); err != nil {
+			return ses.sink.fail("log in", err)
 		}
-		ses.secrets = new(remote.Login)
-		ses.secrets.Hide(secret)
-		err = ses.client.Login(server.User, secret).Wait()
+		err = ses.client.Login(server.User, password).Wait()
 	default:
 		return ses.sink.fail("log in", err)
 	}

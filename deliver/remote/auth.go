@@ -14,19 +14,6 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
-// SecretError means that the password, the access token or the ticket could not
-// be had. Err never holds it.
-type SecretError struct {
-	Needs mech.Proof // Password, Token or Ticket
-	Err   error
-}
-
-// Error returns "no password: cause".
-func (e *SecretError) Error() string { return "no " + string(e.Needs) + ": " + e.Err.Error() }
-
-// Unwrap returns the cause.
-func (e *SecretError) Unwrap() error { return e.Err }
-
 // MechanismError means that the server offers no mechanism that can be used.
 type MechanismError struct {
 	// Offered are the server's, Allowed those of Server.Auth.
@@ -52,8 +39,8 @@ func (e *MechanismError) Error() string {
 // connection that others can read CRAM-MD5 comes before these two, which send
 // the password as it is. With a Token it is OAUTHBEARER (RFC 7628) before
 // XOAUTH2, with Kerberos GSSAPI. So it must be called once the connection is
-// as secure as Protection says. The error is a *SecretError or a
-// *MechanismError. Login.Finish has the last word on the login.
+// as secure as Protection says. The error is a *mech.SecretError or
+// a *MechanismError. Login.Finish has the last word on the login.
 func (s *Server) Mechanism(ctx context.Context, conn net.Conn, offered []string) (login *Login, name string, err error) {
 	cred := mech.Credentials{User: s.User, Service: s.Service, PlusOffered: mech.OffersPlus(offered)}
 	if tc, ok := conn.(*tls.Conn); ok {
@@ -73,10 +60,10 @@ func (s *Server) Mechanism(ctx context.Context, conn net.Conn, offered []string)
 		}
 		login := new(Login)
 		if err := s.prove(ctx, m.Needs, &cred, login); err != nil {
-			return nil, "", &SecretError{m.Needs, err}
+			return nil, "", &mech.SecretError{Needs: m.Needs, Err: err}
 		}
 		if login.client, err = mech.New(ctx, m.Name, cred); err != nil {
-			return nil, "", &SecretError{m.Needs, err}
+			return nil, "", &mech.SecretError{Needs: m.Needs, Err: err}
 		}
 		return login, strings.ToUpper(m.Name), nil
 	}
@@ -109,6 +96,17 @@ func (s *Server) uses(m mech.Info) bool {
 	default:
 		return m.Needs == s.proof()
 	}
+}
+
+// Password returns that of a login by a command that is no mechanism of SASL,
+// and what hides it. The error is a *mech.SecretError.
+func (s *Server) Password(ctx context.Context) (string, *Login, error) {
+	login := new(Login)
+	var cred mech.Credentials
+	if err := s.prove(ctx, mech.Password, &cred, login); err != nil {
+		return "", nil, &mech.SecretError{Needs: mech.Password, Err: err}
+	}
+	return cred.Password, login, nil
 }
 
 // AllowsPassword reports whether Auth allows to send the password as it is, by

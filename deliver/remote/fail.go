@@ -39,8 +39,11 @@ func (s *Server) advise(err error) (deliver.Fault, string) {
 	if errors.Is(err, context.Canceled) {
 		return deliver.FaultTemporary, ""
 	}
-	if e, ok := errors.AsType[*SecretError](err); ok {
-		return adviseSecret(e)
+	if e, ok := errors.AsType[*mech.SecretError](err); ok {
+		if e.Temporary() {
+			return deliver.FaultTemporary, cmp.Or(e.Hint(), "the provider of the token could not be asked; try again later")
+		}
+		return deliver.FaultOperator, cmp.Or(e.Hint(), "check the sink's "+string(e.Needs)+" options")
 	}
 	if e, ok := errors.AsType[*MechanismError](err); ok && e.Allowed != nil {
 		return deliver.FaultOperator, "allow one that the server offers with auth, or ask the provider; some offer a login only with TLS"
@@ -101,23 +104,4 @@ func (s *Server) LoginHint(password string) string {
 		return hintToken
 	}
 	return password
-}
-
-// adviseSecret asks the error of the source of a token or a ticket whether it
-// takes a person: a provider that cannot be reached does not.
-func adviseSecret(e *SecretError) (deliver.Fault, string) {
-	hint := ""
-	if h, ok := errors.AsType[interface {
-		error
-		Hint() string
-	}](e.Err); ok {
-		hint = h.Hint()
-	}
-	if t, ok := errors.AsType[interface {
-		error
-		Temporary() bool
-	}](e.Err); ok && e.Needs != mech.Password && t.Temporary() {
-		return deliver.FaultTemporary, cmp.Or(hint, "the provider of the token could not be asked; try again later")
-	}
-	return deliver.FaultOperator, cmp.Or(hint, "check the sink's "+string(e.Needs)+" options")
 }

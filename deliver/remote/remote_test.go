@@ -18,6 +18,7 @@ import (
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/remote"
 	"github.com/mailhaul/mailhaul/pop3proto/channel"
+	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
 // listen runs serve for each connection to a listener of the test's.
@@ -272,8 +273,8 @@ func TestMechanism(t *testing.T) {
 	}{
 		{s, nil, new(*remote.MechanismError)},
 		{s, []string{"GSSAPI"}, new(*remote.MechanismError)},
-		{noSecret, []string{"PLAIN"}, new(*remote.SecretError)},
-		{&remote.Server{User: "me"}, []string{"PLAIN"}, new(*remote.SecretError)},
+		{noSecret, []string{"PLAIN"}, new(*mech.SecretError)},
+		{&remote.Server{User: "me"}, []string{"PLAIN"}, new(*mech.SecretError)},
 	} {
 		_, _, err := test.s.Mechanism(t.Context(), nil, test.offered)
 		if !errors.As(err, test.want) {
