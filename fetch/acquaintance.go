@@ -96,6 +96,7 @@ func (q *acquaintance) doubt() {
 	q.before, q.after = false, false
 	if q.others != nil {
 		q.others.Delete(q.host())
+		q.others = nil // or what others store meanwhile would be doubted again
 	}
 }
 
@@ -112,7 +113,10 @@ func (q *acquaintance) learned() *state.Server {
 }
 
 // loginAs logs in by what is known of the server. If it refuses, and says that
-// it can do something else than what is known, that decides.
+// it can do something else than what is known, that decides, unless it comes to
+// the same mechanism: some servers count wrong passwords. A server that has
+// -PLUS since must think that it was stripped (RFC 5802 §6). But whoever says so
+// may be another, and gets no mechanism that reveals the password.
 func (s *session) loginAs(ctx context.Context) (before pop3proto.Capabilities, choice Choice, err error) {
 	q, c := s.server, s.client
 	if before, err = q.beforeLogin(ctx, c); err != nil {
@@ -121,20 +125,23 @@ func (s *session) loginAs(ctx context.Context) (before pop3proto.Capabilities, c
 	s.wantPause(before)
 	choice = s.choose(c, before)
 	err = s.login(ctx, c, before, choice)
-	if err == nil || !q.misled(err) {
+	grown := q.before && q.used && errors.Is(err, mech.ErrStripped)
+	if err == nil || !grown && !q.misled(err) {
 		return before, choice, err
 	}
 	fresh, hungUp := c.Capabilities(ctx)
+	if hungUp == nil || grown {
+		q.doubt()
+	}
 	if hungUp != nil {
 		return before, choice, err
 	}
-	q.doubt()
-	if !fresh.Equal(before) {
-		q.Before = fresh.Lines()
-		choice = s.choose(c, fresh)
-		err = s.login(ctx, c, fresh, choice)
+	again := s.choose(c, fresh)
+	if fresh.Equal(before) || grown && again.Reveals || !grown && again.Mechanism == choice.Mechanism {
+		return fresh, choice, err
 	}
-	return fresh, choice, err
+	q.Before = fresh.Lines()
+	return fresh, again, s.login(ctx, c, fresh, again)
 }
 
 // misled reports whether a login or a listing may have failed since it relied

@@ -2,6 +2,7 @@ package fetch_test
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
 	"net"
 	"slices"
@@ -168,5 +169,46 @@ func TestPasswordChanges(t *testing.T) {
 		}
 		r.server.ClearFaults()
 		r.succeed()
+	}
+}
+
+// A server that has learned -PLUS takes the login that was remembered for one
+// that somebody tampered with. It is believed, for no more than it is worth.
+func TestPlusSince(t *testing.T) {
+	for name, test := range map[string]struct {
+		fault  pop3test.Fault
+		reason string // to fail; "" if there is none
+	}{
+		"it has -PLUS":    {fault: pop3test.ReplyErr("NOOP", "")},
+		"it has none":     {fault: pop3test.Replace("CAPA", "+OK\r\nSASL PLAIN\r\n.\r\n"), reason: "taken that out"},
+		"it says no more": {fault: pop3test.LoseReply("CAPA", pop3test.HangUp), reason: "taken that out"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, cert := secure(t, fetch.ImplicitTLS, pop3test.Behaviour{Mechanisms: []string{"PLAIN", "SCRAM-SHA-256"}}, pop3test.CertOptions{})
+			r.succeed()
+			known := r.account.Server
+			grown := pop3test.New(pop3test.Options{
+				Behaviour: pop3test.Behaviour{Mechanisms: strong}, TLS: &tls.Config{Certificates: []tls.Certificate{cert}},
+			})
+			grown.Order(test.fault)
+			check(t, grown.StartTLS())
+			defer grown.Close()
+			r.use(grown)
+			r.account.Server = known
+			r.account.Server.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, network, grown.Addr())
+			}
+			s := r.poll()
+			switch in := eventsOf[fetch.LoggedIn](r); {
+			case test.reason != "":
+				if s.Class != fetch.ClassOperator || !strings.Contains(s.Err.Error(), test.reason) || grown.Sessions() != 1 {
+					t.Errorf("%v in %d sessions: %v", s.Class, grown.Sessions(), s.Err)
+				}
+			case s.Err != nil || in[len(in)-1].Mechanism != "scram-sha-256-plus":
+				t.Errorf("%+v: %v", in, s.Err)
+			}
+			grown.ClearFaults()
+			r.succeed() // the server is asked in any case
+		})
 	}
 }

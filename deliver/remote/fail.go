@@ -52,7 +52,7 @@ func (s *Server) advise(err error) (deliver.Fault, string) {
 	} else if ok {
 		return deliver.FaultOperator, "servers often offer a login only with TLS: check tls, or leave out user if the server wants no login"
 	}
-	if errors.Is(err, mech.ErrUnproven) {
+	if errors.Is(err, mech.ErrUnproven) || errors.Is(err, mech.ErrStripped) {
 		return deliver.FaultOperator, "do not trust this network, or this server; the password was not sent"
 	}
 	if _, ok := errors.AsType[*mech.OAuthError](err); ok {

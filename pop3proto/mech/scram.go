@@ -32,6 +32,10 @@ var ErrBinding = errors.New("the server does not know this channel binding")
 // within the exchange that user or password are wrong.
 var ErrRefused = errors.New("the server knows no such user and password")
 
+// ErrStripped is what an error is, in the sense of errors.Is, if the server says
+// that it offers -PLUS, and what it was said to offer has none.
+var ErrStripped = errors.New("the server offers -PLUS, and somebody has taken that out of what we saw")
+
 // OffersPlus reports whether a server that offers these mechanisms, by their
 // registered names in whatever case, has one with -PLUS that is known here. One
 // that is not known does not count: somebody may have put it in the place of
@@ -173,7 +177,7 @@ func (m *scramClient) serverError(code string) error {
 	case "channel-bindings-dont-match":
 		return errors.New("the server's end of the TLS connection is not ours: somebody stands between")
 	case "server-does-support-channel-binding":
-		return errors.New("the server offers -PLUS, and somebody has taken that out of what we saw")
+		return ErrStripped
 	case "channel-binding-not-supported", "unsupported-channel-binding-type":
 		return ErrBinding
 	}
