@@ -24,9 +24,13 @@ var (
 // strongest returns the mechanisms for such a connection, the strongest first.
 func strongest(encrypted bool) []mech.Info {
 	all := mech.Strongest(encrypted)
-	// USER and PASS are as good as LOGIN.
-	login := slices.IndexFunc(all, func(m mech.Info) bool { return m.Name == "login" })
-	return append(slices.Insert(all, login+1, userPass), apop)
+	behind := func(name string, m mech.Info) {
+		i := slices.IndexFunc(all, func(m mech.Info) bool { return m.Name == name })
+		all = slices.Insert(all, i+1, m)
+	}
+	behind("login", userPass)  // and as good
+	behind("digest-md5", apop) // the last that does not reveal the password
+	return all
 }
 
 // AuthNames are the names that Account.Auth may hold, the strongest first:

@@ -39,6 +39,7 @@ func TestMechanisms(t *testing.T) {
 		{name: "no CAPA", server: pop3test.Behaviour{Without: []string{"CAPA"}}, want: "user"},
 		{name: "no CAPA, but a timestamp", server: pop3test.Behaviour{Without: []string{"CAPA"}, Timestamp: stamp}, want: "user"},
 		{name: "APOP only if named", server: apop("USER"), auth: []string{"apop"}, want: "apop"},
+		{name: "APOP before the password, in the clear", server: apop("USER", "SASL PLAIN"), auth: []string{"user", "plain", "apop"}, want: "apop"},
 		{name: "APOP named, not offered", server: caps("USER"), auth: []string{"apop"}, want: "the server offers user, auth allows apop"},
 		{name: "APOP with a timestamp that is none", server: pop3test.Behaviour{Timestamp: "<not a msg-id>"}, auth: []string{"apop"}, want: "auth allows apop"},
 		{name: "auth narrows", server: caps("SASL PLAIN LOGIN", "USER"), auth: []string{"user"}, want: "user"},
