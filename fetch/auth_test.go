@@ -280,3 +280,16 @@ func TestSCRAMWrongTurns(t *testing.T) {
 		})
 	}
 }
+
+// A password that SCRAM refuses within the exchange is refused as any other:
+// one that worked before is doubted for a while.
+func TestSCRAMRefused(t *testing.T) {
+	r, _ := secure(t, fetch.ImplicitTLS, pop3test.Behaviour{Mechanisms: strong}, pop3test.CertOptions{})
+	r.succeed()
+	r.server.Order(pop3test.AlterChallenge(func(string) string { return "e=invalid-proof" }))
+	for i, want := range []fetch.Class{fetch.ClassRetry, fetch.ClassRetry, fetch.ClassOperator} {
+		if s := r.poll(); s.Class != want || !errors.Is(s.Err, mech.ErrRefused) {
+			t.Errorf("refusal %d: %v, want %v: %v", i+1, s.Class, want, s.Err)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/mailhaul/mailhaul/fetch/state"
 	"github.com/mailhaul/mailhaul/pop3proto"
+	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
 // pauses are the times for which a refused message is left alone, by the
@@ -127,7 +128,7 @@ func loginRefused(err error) bool {
 		return false
 	}
 	r, ok := errors.AsType[*pop3proto.ReplyError](login)
-	return ok && r.Code != pop3proto.CodeSysPerm
+	return errors.Is(login, mech.ErrRefused) || ok && r.Code != pop3proto.CodeSysPerm
 }
 
 // doubt makes a DoubtfulError of a refused login that worked before.
