@@ -29,6 +29,10 @@ func (e *LoginError) Error() string { return e.Err.Error() }
 // Unwrap returns the mechanism's reason.
 func (e *LoginError) Unwrap() error { return e.Err }
 
+// Shorten has the first response wait until the server asks for it if it has
+// more than room octets in base64.
+func (l *Login) Shorten(room int) { l.client = mech.WithShortInitialResponse(l.client, room) }
+
 // Start implements sasl.Client.
 func (l *Login) Start() (name string, response []byte, err error) {
 	name, response, err = l.client.Start()

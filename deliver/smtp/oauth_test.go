@@ -47,16 +47,33 @@ func TestToken(t *testing.T) {
 		})
 	}
 
-	srv := &scripted{extensions: []string{"AUTH PLAIN XOAUTH2"}}
-	script(t, srv)
-	opts := options(t, srv.addr)
-	opts.Server.User, opts.Server.Token = "me", func(context.Context) (string, error) { return token, nil }
-	b, err := newSink(t, opts).Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = b.Abort()
-	if said := srv.said("AUTH"); !slices.Equal(said, []string{"AUTH XOAUTH2 " + response}) {
-		t.Errorf("said %q", said)
+	// What makes the command longer than 512 octets, the server asks for.
+	for length, fits := range map[int]bool{10: true, 350: true, 351: false, 8000: false} {
+		token := strings.Repeat("t", length)
+		srv := &scripted{extensions: []string{"AUTH PLAIN XOAUTH2"}, reply: func(_ int, _, line string) string {
+			if line == "AUTH XOAUTH2" {
+				return "334 "
+			}
+			if strings.HasPrefix(line, "dXNlcj1tZQ") { // user=me
+				return "235 welcome"
+			}
+			return ""
+		}}
+		script(t, srv)
+		opts := options(t, srv.addr)
+		opts.Server.User, opts.Server.Token = "me", func(context.Context) (string, error) { return token, nil }
+		b, err := newSink(t, opts).Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = b.Abort()
+		response := base64.StdEncoding.EncodeToString([]byte("user=me\x01auth=Bearer " + token + "\x01\x01"))
+		want := []string{"AUTH XOAUTH2 " + response}
+		if !fits {
+			want = []string{"AUTH XOAUTH2", response}
+		}
+		if said := srv.said("")[1:]; !slices.Equal(said, want) { // behind EHLO
+			t.Errorf("said %.100q, want %.100q", said, want)
+		}
 	}
 }

@@ -16,6 +16,10 @@ import (
 const (
 	// maxIdle is how many connections are kept that nothing needs.
 	maxIdle = 8
+	// maxCommand is the longest command, CRLF included (RFC 5321 §4.5.3.1.4),
+	// which holds for AUTH, too (RFC 4954 §4): Postfix cuts access tokens of
+	// 1.5 KB, unless it asks for them.
+	maxCommand = 512
 	// quitSilence is how long a server may take to answer QUIT.
 	quitSilence = 5 * time.Second
 	// forever is for deadlines that remote sets better.
@@ -126,9 +130,10 @@ func (ss *session) open(ctx context.Context) error {
 		return nil
 	}
 	_, offered := ss.client.Extension("AUTH")
-	login, _, err := server.Mechanism(ctx, ss.conn, strings.Fields(offered))
+	login, name, err := server.Mechanism(ctx, ss.conn, strings.Fields(offered))
 	ss.login = login
 	if err == nil {
+		login.Shorten(maxCommand - len("AUTH "+name+" \r\n"))
 		err = login.Finish(replied("AUTH", masked(login, ss.client.Auth(login))))
 	}
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -140,13 +141,24 @@ func (c *Credentials) check(name string) error {
 // XOAUTH2 in these two steps and hangs up on one.
 func WithoutInitialResponse(m sasl.Client) sasl.Client { return &twoStep{Client: m} }
 
+// WithShortInitialResponse returns m with its first response held back in the
+// same way if it has more than room octets in base64.
+func WithShortInitialResponse(m sasl.Client, room int) sasl.Client {
+	return &twoStep{Client: m, room: room}
+}
+
 type twoStep struct {
 	sasl.Client
+	room int // for a first response, 0 if there is to be none
 	held []byte
 }
 
 func (t *twoStep) Start() (name string, initial []byte, err error) {
-	name, t.held, err = t.Client.Start()
+	name, initial, err = t.Client.Start()
+	if t.room > 0 && base64.StdEncoding.EncodedLen(len(initial)) <= t.room {
+		return name, initial, err
+	}
+	t.held = initial
 	return name, nil, err
 }
 
