@@ -33,13 +33,15 @@ type mailservers struct{}
 type mailserver struct {
 	folders  *imapmemserver.User // of an IMAP server
 	provider *oauthtest.Server   // nil without XOAUTH2
+	scram    []string            // what is offered of SCRAM-SHA-256 and -PLUS, and then PLAIN is not
+	own      tls.Certificate
 
 	mu  sync.Mutex
 	got map[string]int // messages by recipient, of the others
 }
 
-// startMailserver is mailserver NAME KIND [PROVIDER]: it starts a server that
-// takes mail,
+// startMailserver is mailserver NAME KIND [PROVIDER|plus|plus1.2|stripped]: it
+// starts a server that takes mail,
 //
 //	smtp   with STARTTLS
 //	lmtp   on a UNIX socket
@@ -48,15 +50,25 @@ type mailserver struct {
 // $NAME is then its address. It has a user ada with $PASSWORD, a certificate
 // in NAME.pem with the SHA-256 $NAME_fingerprint, and refuses the recipient
 // nobody@example.com. With an OAuth provider it knows XOAUTH2 too, and takes
-// the provider's tokens.
+// the provider's tokens. With plus it knows SCRAM-SHA-256-PLUS alone, on TLS 1.3
+// or 1.2; if that is stripped, clients see SCRAM-SHA-256.
 func startMailserver(ts *testscript.TestScript, _ bool, args []string) {
 	name, kind := args[0], args[1]
 	conf := certificate(ts, name, []string{"127.0.0.1"})
 	cert, _ := pem.Decode([]byte(ts.ReadFile(name + ".pem")))
 	ts.Setenv(name+"_fingerprint", fmt.Sprintf("%x", sha256.Sum256(cert.Bytes)))
-	m := &mailserver{got: map[string]int{}}
-	if len(args) > 2 {
-		m.provider = ts.Value(providers{}).(map[string]*oauthtest.Server)[args[2]]
+	m := &mailserver{got: map[string]int{}, own: conf.Certificates[0]}
+	switch how := strings.Join(args[2:], " "); how {
+	case "":
+	case "plus", "plus1.2":
+		m.scram = []string{"SCRAM-SHA-256-PLUS"}
+		if how == "plus1.2" {
+			conf.MaxVersion = tls.VersionTLS12
+		}
+	case "stripped":
+		m.scram = []string{"SCRAM-SHA-256"}
+	default:
+		m.provider = ts.Value(providers{}).(map[string]*oauthtest.Server)[how]
 	}
 	network, addr := "tcp", "127.0.0.1:0"
 	if kind == "lmtp" {
@@ -77,8 +89,8 @@ func startMailserver(ts *testscript.TestScript, _ bool, args []string) {
 		m.serveIMAP(ts, tls.NewListener(l, conf))
 		return
 	}
-	server := gosmtp.NewServer(gosmtp.BackendFunc(func(*gosmtp.Conn) (gosmtp.Session, error) {
-		return &mailSession{m: m}, nil
+	server := gosmtp.NewServer(gosmtp.BackendFunc(func(conn *gosmtp.Conn) (gosmtp.Session, error) {
+		return &mailSession{m: m, conn: conn}, nil
 	}))
 	server.LMTP, server.TLSConfig, server.ErrorLog = kind == "lmtp", conf, log.New(io.Discard, "", 0)
 	go func() { _ = server.Serve(l) }()
@@ -91,8 +103,8 @@ func (m *mailserver) serveIMAP(ts *testscript.TestScript, l net.Listener) {
 	store := imapmemserver.New()
 	store.AddUser(m.folders)
 	server := imapserver.New(&imapserver.Options{
-		NewSession: func(*imapserver.Conn) (imapserver.Session, *imapserver.GreetingData, error) {
-			return &imapSession{Session: store.NewSession(), m: m}, nil, nil
+		NewSession: func(conn *imapserver.Conn) (imapserver.Session, *imapserver.GreetingData, error) {
+			return &imapSession{Session: store.NewSession(), m: m, conn: conn}, nil, nil
 		},
 		Caps:         imap.CapSet{imap.CapIMAP4rev1: {}, imap.CapUIDPlus: {}},
 		InsecureAuth: true, // the server does not see the TLS of its listener
@@ -122,8 +134,9 @@ func arrived(ts *testscript.TestScript, _ bool, args []string) {
 
 // mailSession is a session of SMTP or LMTP.
 type mailSession struct {
-	m  *mailserver
-	to []string
+	m    *mailserver
+	conn *gosmtp.Conn
+	to   []string
 }
 
 func (s *mailSession) Reset()        { s.to = nil }
@@ -168,6 +181,10 @@ func (s *mailSession) AuthMechanisms() []string { return s.m.mechanisms() }
 func (s *mailSession) Auth(name string) (sasl.Server, error) {
 	if name == "XOAUTH2" {
 		return &xoauth2{m: s.m, failed: gosmtp.ErrAuthFailed}, nil
+	}
+	if s.m.scram != nil {
+		channel, _ := s.conn.TLSConnectionState()
+		return &scramServer{channel: channel, own: s.m.own, success: func() error { return nil }, failed: gosmtp.ErrAuthFailed}, nil
 	}
 	return sasl.NewPlainServer(func(_, user, pass string) error {
 		if user != "ada" || pass != password {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -28,10 +29,14 @@ func orderProvider(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 func (m *mailserver) mechanisms() []string {
-	if m.provider == nil {
+	switch {
+	case m.scram != nil:
+		return m.scram
+	case m.provider != nil:
+		return []string{sasl.Plain, "XOAUTH2"}
+	default:
 		return []string{sasl.Plain}
 	}
-	return []string{sasl.Plain, "XOAUTH2"}
 }
 
 // xoauth2 is the server's side of XOAUTH2. A refusal is told in two steps.
@@ -71,14 +76,20 @@ func (x *xoauth2) Next(response []byte) (challenge []byte, done bool, err error)
 // imapSession is a session of IMAP.
 type imapSession struct {
 	imapserver.Session
-	m *mailserver
+	m    *mailserver
+	conn *imapserver.Conn
 }
 
 func (s *imapSession) AuthenticateMechanisms() []string { return s.m.mechanisms() }
 
 func (s *imapSession) Authenticate(name string) (sasl.Server, error) {
+	success := func() error { return s.Login("ada", password) }
 	if name == "XOAUTH2" {
-		return &xoauth2{m: s.m, success: func() error { return s.Login("ada", password) }, failed: imapserver.ErrAuthFailed}, nil
+		return &xoauth2{m: s.m, success: success, failed: imapserver.ErrAuthFailed}, nil
+	}
+	if s.m.scram != nil {
+		channel := s.conn.NetConn().(*tls.Conn).ConnectionState()
+		return &scramServer{channel: channel, own: s.m.own, success: success, failed: imapserver.ErrAuthFailed}, nil
 	}
 	return sasl.NewPlainServer(func(_, user, pass string) error { return s.Login(user, pass) }), nil
 }
