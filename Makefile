@@ -4,7 +4,7 @@
 
 PREFIX ?= /usr/local
 # How long each fuzz target runs in make test and make fuzz.
-FUZZTIME ?= 5s
+FUZZTIME ?= 3s
 
 # An older Go fetches the release that go.mod names; make finds a Go that was
 # unpacked but not put into PATH.
