@@ -63,7 +63,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) error {
 	if err != nil {
 		return err
 	}
-	b := &bench{err: errs, runs: max(*runs, 1), patience: *patience, limit: *limit, sync: syscall.Sync}
+	b := &bench{err: errs, runs: max(*runs, 1), patience: *patience, limit: *limit, sync: func() { syscall.Sync() }}
 	if *tools != "" {
 		b.tools = strings.Split(*tools, ",")
 	}
