@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
@@ -76,12 +77,14 @@ func (f *fuse) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// killBeforeQuit kills when all is delivered and the first DELE is answered.
+// killBeforeQuit kills when all is delivered and the first DELE has come. The
+// server hears nothing of the QUIT that may be right behind it.
 func killBeforeQuit(w *world) (bool, string, error) {
 	now, dead := make(chan struct{}), make(chan struct{})
 	w.drop.Order(pop3test.On("DELE", func(x *pop3test.Exchange) {
 		close(now)
 		x.Wait(dead)
+		x.Reply = iotest.ErrReader(pop3test.HangUp)
 	}).Times(1))
 	e, err := w.fetch().run(now)
 	close(dead)
