@@ -80,6 +80,9 @@ func (s *server) serve(conn net.Conn) {
 			marked = append(marked, listed[n-1])
 			reply("+OK")
 		case "QUIT":
+			if len(marked) == 0 {
+				return // nobody waits for the answer, and nothing hangs on it
+			}
 			s.mark("QUIT")
 			if text := s.update(marked); text != "" {
 				s.mark("the answer to QUIT")
