@@ -125,7 +125,7 @@ func getmailConfig(j job) error {
 // keeps anew.
 var fdm = contender{name: "fdm", program: "fdm", peer: true, prepare: func(j job) ([]command, error) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "set lock-file %q\naction \"in\" maildir %q\n", j.path("fdm.lock"), j.maildir())
+	fmt.Fprintf(&b, "set lock-file %q\nset maximum-size 1G\naction \"in\" maildir %q\n", j.path("fdm.lock"), j.maildir())
 	kind := "pop3"
 	if j.ca != "" {
 		kind = "pop3s"
