@@ -33,15 +33,7 @@ func checkCommand(std stdio) *cli.Command {
 
 // runCheck checks one account after the other, since each is a report to read.
 func runCheck(ctx context.Context, std stdio, path, trace string, names []string) error {
-	cfg, err := loadConfig(path)
-	if err != nil {
-		return err
-	}
-	chosen, err := choose(cfg, names)
-	if err != nil {
-		return err
-	}
-	w, err := wire(cfg)
+	cfg, chosen, w, err := wired(path, names)
 	if err != nil {
 		return err
 	}

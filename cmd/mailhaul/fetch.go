@@ -72,15 +72,7 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := loadConfig(o.config)
-	if err != nil {
-		return err
-	}
-	chosen, err := choose(cfg, o.names)
-	if err != nil {
-		return err
-	}
-	w, err := wire(cfg)
+	cfg, chosen, w, err := wired(o.config, o.names)
 	if err != nil {
 		return err
 	}

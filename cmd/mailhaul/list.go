@@ -80,15 +80,7 @@ func runList(ctx context.Context, std stdio, o listOptions) error {
 	if len(o.names) != 1 {
 		return usagef("mailhaul list ACCOUNT", "mailhaul list shows one account, and was given %d", len(o.names))
 	}
-	cfg, err := loadConfig(o.config)
-	if err != nil {
-		return err
-	}
-	chosen, err := choose(cfg, o.names)
-	if err != nil {
-		return err
-	}
-	w, err := wire(cfg)
+	cfg, chosen, w, err := wired(o.config, o.names)
 	if err != nil {
 		return err
 	}

@@ -36,15 +36,7 @@ func planCommand(std stdio) *cli.Command {
 
 // runPlan plans one account after the other, since each is a report to read.
 func runPlan(ctx context.Context, std stdio, path string, names []string, asJSON bool) error {
-	cfg, err := loadConfig(path)
-	if err != nil {
-		return err
-	}
-	chosen, err := choose(cfg, names)
-	if err != nil {
-		return err
-	}
-	w, err := wire(cfg)
+	cfg, chosen, w, err := wired(path, names)
 	if err != nil {
 		return err
 	}

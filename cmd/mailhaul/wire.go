@@ -101,6 +101,21 @@ func wireAfter(old *wiring, cfg *config.Config) (*wiring, error) {
 	return w, nil
 }
 
+// wired reads the configuration, chooses the accounts of those names from it,
+// and brings it to life.
+func wired(path string, names []string) (cfg *config.Config, chosen []config.Account, w *wiring, err error) {
+	if cfg, err = loadConfig(path); err != nil {
+		return nil, nil, nil, err
+	}
+	if chosen, err = choose(cfg, names); err != nil {
+		return nil, nil, nil, err
+	}
+	if w, err = wire(cfg); err != nil {
+		return nil, nil, nil, err
+	}
+	return cfg, chosen, w, nil
+}
+
 // Close closes the sinks and the sources of access tokens.
 func (w *wiring) Close() {
 	for _, s := range w.sinks {

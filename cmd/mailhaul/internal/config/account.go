@@ -167,7 +167,7 @@ func (p *parser) deliveredTo(v value, a *Account) {
 }
 
 func (p *parser) pipelining(v value, a *Account) {
-	const most = 128 // pop3proto has no more commands in flight
+	const most = 128 // who wants more is served best by auto, which goes by octets
 	s, ok := p.text(v)
 	if !ok {
 		return
