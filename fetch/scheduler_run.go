@@ -3,7 +3,9 @@ package fetch
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -25,9 +27,13 @@ type Setup struct {
 // the one before, or PollNow.
 type Order interface{ order() }
 
-// PollNow has every account polled as soon as its server allows, also those
-// that wait since they failed.
-type PollNow struct{}
+// PollNow has accounts polled as soon as their servers allow, also those that
+// wait since they failed. One that is being polled is polled once more: what
+// came in after its mail was listed is wanted, too.
+type PollNow struct {
+	// Accounts are the names of those to poll; nil is all.
+	Accounts []string
+}
 
 func (Setup) order()   {}
 func (PollNow) order() {}
@@ -132,7 +138,7 @@ type task struct {
 	account *Account
 	host    *host
 	// poll is the one under way, nil if there is none. again has another
-	// follow at once, for an account that has changed meanwhile.
+	// follow at once: the account has changed meanwhile, or somebody asked.
 	poll  *poll
 	again bool
 	// next is when the account is due, notBefore until when its server wants
@@ -179,10 +185,10 @@ func (r *run) obey(o Order) {
 	case PollNow:
 		now := r.now()
 		for _, t := range r.order {
-			t.next = latest(now, t.notBefore)
-		}
-		for _, h := range r.hosts {
-			h.retry = now
+			if o.Accounts == nil || slices.Contains(o.Accounts, t.account.Name) {
+				t.next, t.again = latest(now, t.notBefore), t.poll != nil
+				t.host.retry = now
+			}
 		}
 	}
 }
@@ -211,9 +217,20 @@ func (r *run) use(s Setup) {
 		r.tasks[a.Name], r.order = t, append(r.order, t)
 	}
 	spread(fresh, now)
+	r.tidy()
 	if before != nil {
 		before.leave()
 	}
+}
+
+// tidy forgets the hosts that no account has any more, once their last poll has
+// ended.
+func (r *run) tidy() {
+	used := map[*host]bool{}
+	for _, t := range r.order {
+		used[t.host] = true
+	}
+	maps.DeleteFunc(r.hosts, func(_ string, h *host) bool { return h.polling == 0 && !used[h] })
 }
 
 // host returns the host of an account.
@@ -338,6 +355,9 @@ func (r *run) ended(p *poll) {
 		p.host.lost(now)
 	} else if p.Sessions > 0 && p.host.found() {
 		r.rejoin(p.host, now)
+	}
+	if p.setup != r.setup {
+		r.tidy()
 	}
 	p.setup.leave()
 }

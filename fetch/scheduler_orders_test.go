@@ -1,0 +1,93 @@
+package fetch_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mailhaul/mailhaul/fetch"
+)
+
+// Who asks for a poll while one is under way gets another, since the mail was
+// listed before: one, however often they ask, and not before the server wants
+// a login.
+func TestPollNowDuringPoll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(t)
+		h := f.host("pop")
+		h.pace = time.Second
+		ada, grace := f.account("ada", "pop"), f.account("grace", "pop")
+		ada.Every, grace.Every = time.Hour, time.Hour
+		f.users["grace"].delay = 10 * time.Minute
+		orders, stop := f.run(fetch.Setup{Accounts: []*fetch.Account{ada, grace}, Options: newMemory().options()})
+		time.Sleep(5 * time.Second) // a poll takes seven replies
+		for range 3 {
+			orders <- fetch.PollNow{}
+		}
+		time.Sleep(time.Minute)
+		if got := len(f.logins("ada")); got != 2 {
+			t.Errorf("ada: %d logins within a minute, want 2", got)
+		}
+		if got := len(f.logins("grace")); got != 1 {
+			t.Errorf("grace: %d logins within a minute, want 1", got)
+		}
+		time.Sleep(15 * time.Minute)
+		stop()
+		for name, want := range map[string]int{"ada": 2, "grace": 2} {
+			if got := len(f.logins(name)); got != want {
+				t.Errorf("%s: %d logins, want %d", name, got, want)
+			}
+		}
+		if early := f.users["grace"].early; early > 0 {
+			t.Errorf("%d logins too early", early)
+		}
+	})
+}
+
+// Of several accounts that wait since they failed, those that are named are
+// polled.
+func TestPollNowNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(t)
+		ada, grace := f.account("ada", "one"), f.account("grace", "two")
+		for _, name := range []string{"ada", "grace"} {
+			f.users[name].refuse = "[AUTH] no"
+		}
+		orders, stop := f.run(fetch.Setup{Accounts: []*fetch.Account{ada, grace}, Options: newMemory().options()})
+		defer stop()
+		time.Sleep(time.Minute)
+		f.change(func() { f.users["ada"].refuse, f.users["grace"].refuse = "", "" })
+		orders <- fetch.PollNow{Accounts: []string{"ada"}}
+		time.Sleep(time.Minute)
+		if ada, grace := len(f.logins("ada")), len(f.logins("grace")); ada != 1 || grace != 0 {
+			t.Errorf("%d logins of ada, %d of grace, want 1 and 0", ada, grace)
+		}
+	})
+}
+
+// A host that no account has any more is forgotten: when one has it again, that
+// it was down once is no reason to wait.
+func TestRunForgetsHosts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(t)
+		gone := f.host("gone")
+		gone.connect = down
+		ada, grace := f.account("ada", "pop"), f.account("grace", "gone")
+		o := newMemory().options()
+		orders, stop := f.run(fetch.Setup{Accounts: []*fetch.Account{ada, grace}, Options: o})
+		defer stop()
+		for range 5 { // after the last, nobody is to try for minutes
+			orders <- fetch.PollNow{}
+			time.Sleep(time.Second)
+		}
+		orders <- fetch.Setup{Accounts: []*fetch.Account{ada}, Options: o}
+		time.Sleep(time.Second)
+		f.change(func() { gone.connect = nil })
+		alan := f.account("alan", "gone")
+		orders <- fetch.Setup{Accounts: []*fetch.Account{ada, alan}, Options: o}
+		time.Sleep(10 * time.Second)
+		if len(f.logins("alan")) != 1 {
+			t.Error("alan waits for what grace has seen of the host")
+		}
+	})
+}
