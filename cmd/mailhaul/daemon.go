@@ -57,6 +57,7 @@ type daemon struct {
 	cfg      *config.Config
 	w        *wiring
 	accounts []*fetch.Account
+	logins   map[string]time.Time // as wiring.logins returned them last
 	// closing are the wirings that are not closed yet. One that was replaced
 	// is closed when the last poll that uses it has ended.
 	closing sync.WaitGroup
@@ -113,8 +114,14 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 	}()
 	d.out.note(fmt.Sprintf("polling %s", count(len(cfg.Accounts), "account")))
 
+	look := time.NewTicker(lookPause)
+	defer look.Stop()
 	var failure error
 	for running := true; running; {
+		looks := look.C
+		if len(d.w.sources) == 0 {
+			looks = nil // so that nothing wakes for it
+		}
 		select {
 		case failure = <-store.Failed():
 			running = false // the next one may find the disk well again
@@ -125,6 +132,8 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 		case <-signals.now:
 			d.out.note("polling all accounts now")
 			d.order(ctx, fetch.PollNow{})
+		case <-looks:
+			d.noticeLogins(ctx)
 		case <-ctx.Done():
 			running = false
 		}
@@ -163,6 +172,13 @@ func (d *daemon) adopt(cfg *config.Config) (fetch.Setup, error) {
 	d.closing.Add(1)
 	old := d.cfg
 	d.cfg, d.w, d.accounts = cfg, w, accounts
+	logins := w.logins()
+	for key, at := range d.logins {
+		if _, ok := logins[key]; ok {
+			logins[key] = at // what came since is yet to be noticed
+		}
+	}
+	d.logins = logins
 	d.traced.follow(d.accounts...)
 	return fetch.Setup{
 		Scheduler: fetch.Scheduler{Parallel: cfg.Parallel, PerHost: cfg.PerHost},

@@ -35,7 +35,8 @@ func loginCommand(std stdio) *cli.Command {
 		ArgsUsage: "NAME",
 		Description: "A browser opens at the provider, where you log in and allow the access. From then\n" +
 			"on mailhaul renews it by itself. What it needs for that is in the folder oauth of\n" +
-			"the state; whoever can read it can read the mail.\n\n" +
+			"the state; whoever can read it can read the mail. A daemon that is running notices\n" +
+			"within seconds, and polls.\n\n" +
 			"NAME is an account or a sink; of two with the same name, it is the account.\n" +
 			"Those with the same user and the same client share what is granted.\n\n" +
 			"Its oauth names a client, which you register with the provider:\n" +

@@ -33,6 +33,7 @@ type Source struct {
 	store  *Store
 
 	mu      sync.Mutex
+	granted time.Time // what access or failed came of
 	access  string
 	until   time.Time // access is good
 	flight  *flight   // the refresh under way, nil if none is
@@ -44,9 +45,11 @@ type Source struct {
 
 // flight is one refresh, for all who wait for it.
 type flight struct {
-	done   chan struct{}
-	access string
-	err    error
+	done    chan struct{}
+	granted time.Time // what it uses; zero if there is none
+	access  string
+	life    time.Duration
+	err     error
 }
 
 // rotation is a refresh token that took the place of another.
@@ -59,16 +62,21 @@ type rotation struct {
 func NewSource(c *Client, s *Store) *Source { return &Source{client: c, store: s} }
 
 // Token returns an access token that is good for a while, five minutes where
-// the provider's tokens live long enough. The error is a *GrantError if a
-// person must log in again, a *TemporaryError if the provider could not be
-// asked, ctx's, or this machine's where the grant cannot be read or stored.
+// the provider's tokens live long enough. Once somebody has logged in anew, by
+// whatever process, it is one of what was granted then. The error is a
+// *GrantError if a person must log in again, a *TemporaryError if the provider
+// could not be asked, ctx's, or this machine's where the grant cannot be read
+// or stored.
 func (s *Source) Token(ctx context.Context) (string, error) {
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
+	granted := s.Granted()
 	s.mu.Lock()
 	now := time.Now()
 	switch {
+	case !granted.IsZero() && !granted.Equal(s.granted):
+		// Nothing has come of it yet.
 	case s.access != "" && now.Before(s.until):
 		defer s.mu.Unlock()
 		return s.access, nil
@@ -89,6 +97,13 @@ func (s *Source) Token(ctx context.Context) (string, error) {
 	case <-ctx.Done():
 		return "", ctx.Err()
 	}
+}
+
+// Granted returns when somebody last logged in, as far as that can be read: the
+// zero time if nobody has.
+func (s *Source) Granted() time.Time {
+	g, _ := s.store.Load(s.client)
+	return g.Granted
 }
 
 // Refused tells that a mail server did not take an access token: access may have
@@ -116,23 +131,23 @@ func (s *Source) Close() {
 func (s *Source) fly(f *flight) {
 	ctx, cancel := context.WithTimeout(context.Background(), refreshLimit)
 	defer cancel()
-	access, life, err := s.refresh(ctx)
+	f.err = s.refresh(ctx, f)
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	s.access, s.until, s.failed = access, now.Add(life-min(ahead, life/2)), err
-	if err == nil {
+	s.granted, s.access, s.until, s.failed = f.granted, f.access, now.Add(f.life-min(ahead, f.life/2)), f.err
+	if f.err == nil {
 		s.pause = 0
 	} else {
 		s.pause = min(max(2*s.pause, firstPause), longestPause)
 		s.retry = now.Add(s.pause)
 		var temporary *TemporaryError
-		if errors.As(err, &temporary) {
+		if errors.As(f.err, &temporary) {
 			s.retry = now.Add(max(s.pause, temporary.After))
 		}
 	}
-	f.access, f.err, s.flight = access, err, nil
+	s.flight = nil
 	close(f.done)
 }
 
@@ -140,42 +155,44 @@ func (s *Source) fly(f *flight) {
 // lock is held from before the refresh token is read until its successor is
 // stored: a provider that rotates them takes the second use of one for theft,
 // and ends the grant.
-func (s *Source) refresh(ctx context.Context) (access string, life time.Duration, err error) {
-	if _, err := s.store.Load(s.client); err != nil {
-		return "", 0, err // before there is a folder to lock in
+func (s *Source) refresh(ctx context.Context, f *flight) error {
+	g, err := s.store.Load(s.client)
+	if err != nil {
+		return err // before there is a folder to lock in
 	}
+	f.granted = g.Granted
 	unlock, err := s.store.lock(ctx, s.client)
 	switch {
 	case err != nil && ctx.Err() != nil: // a process that is stuck has it
-		return "", 0, &TemporaryError{Provider: s.client.Provider.Name, Err: err}
+		return &TemporaryError{Provider: s.client.Provider.Name, Err: err}
 	case err != nil:
-		return "", 0, err
+		return err
 	}
 	defer unlock()
-	g, err := s.store.Load(s.client)
-	if err != nil {
-		return "", 0, err
+	if g, err = s.store.Load(s.client); err != nil {
+		return err
 	}
+	f.granted = g.Granted
 	from := *g.refresh
 	if s.unsaved != nil && s.unsaved.from == from {
 		g = s.unsaved.to
 	}
 	if err := s.client.Discover(ctx); err != nil {
-		return "", 0, err
+		return err
 	}
 	t, err := s.client.ask(ctx, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {*g.refresh}})
 	if err != nil {
-		return "", 0, err
+		return err
 	}
 	g.renew(t)
 	if err := s.store.save(s.client, g); err != nil {
 		s.unsaved = &rotation{from, g}
-		return "", 0, err
+		return err
 	}
 	s.unsaved = nil
-	life = time.Duration(t.Life)
-	if life == 0 {
-		life = unknownLife
+	f.access, f.life = t.Access, time.Duration(t.Life)
+	if f.life == 0 {
+		f.life = unknownLife
 	}
-	return t.Access, life, nil
+	return nil
 }

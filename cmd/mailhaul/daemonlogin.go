@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/fetch"
+)
+
+// lookPause is how often a daemon looks whether somebody has logged in by
+// OAuth. What was granted is all that tells of it: a login may have been made in
+// another container, from which no signal comes.
+const lookPause = 5 * time.Second
+
+// logins returns when somebody last logged in, by the keys of the grants.
+func (w *wiring) logins() map[string]time.Time {
+	all := map[string]time.Time{}
+	for key, s := range w.sources {
+		all[key] = s.Granted()
+	}
+	return all
+}
+
+// noticeLogins has accounts polled that somebody has logged in to since the last
+// look, or to a sink of theirs. They may wait for hours since it takes a person.
+func (d *daemon) noticeLogins(ctx context.Context) {
+	before := d.logins
+	d.logins = d.w.logins()
+	var names []string
+	for _, a := range d.cfg.Accounts {
+		if slices.ContainsFunc(grantsFor(d.cfg, a), func(key string) bool {
+			at := d.logins[key]
+			return !at.IsZero() && !at.Equal(before[key])
+		}) {
+			names = append(names, a.Name)
+		}
+	}
+	if len(names) > 0 {
+		d.out.note(fmt.Sprintf("somebody has logged in: polling %s now", strings.Join(names, ", ")))
+		d.order(ctx, fetch.PollNow{Accounts: names})
+	}
+}
+
+// grantsFor returns the keys of the grants that the polls of an account use.
+func grantsFor(cfg *config.Config, a config.Account) []string {
+	all := []grantee{ofAccount(a)}
+	for _, name := range append(a.Sinks(), a.Quarantine) {
+		if s := cfg.Sink(name); s != nil {
+			all = append(all, ofSink(*s))
+		}
+	}
+	var keys []string
+	for _, g := range all {
+		if g.OAuth != nil {
+			keys = append(keys, g.client().Key())
+		}
+	}
+	return keys
+}
