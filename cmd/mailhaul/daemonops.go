@@ -45,8 +45,7 @@ type measured struct {
 	server *metrics.Server
 	addr   string // of the server, as configured
 	file   *metrics.File
-	path   string        // of the file
-	polls  []fetch.Event // that the file has not been told of: its disk may hang
+	path   string // of the file
 
 	// dirty says that the file is to be written; saved is closed when it has
 	// been for the last time.
@@ -129,7 +128,7 @@ func (m *measured) observe(e fetch.Event) {
 		m.counts.Observe(e)
 	}
 	if _, ok := e.(fetch.Finished); ok && m.file != nil {
-		m.polls = append(m.polls, e)
+		m.file.Observe(e)
 		m.touch()
 	}
 }
@@ -148,14 +147,10 @@ func (m *measured) save() {
 	told := ""
 	for range m.dirty {
 		m.mu.Lock()
-		file, polls := m.file, m.polls
-		m.polls = nil
+		file := m.file
 		m.mu.Unlock()
 		text := ""
 		if file != nil {
-			for _, e := range polls {
-				file.Observe(e)
-			}
 			if err := file.Write(); err != nil {
 				text = fmt.Sprintf("metrics_file: %v", err)
 			}

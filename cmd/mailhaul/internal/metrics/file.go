@@ -19,7 +19,8 @@ import (
 
 // File keeps metrics in a text file. The file is their memory: what a process
 // counted is added to what the file says, so that counters grow from one run to
-// the next and several processes may count into one file.
+// the next and several processes may count into one file. Only Write waits for
+// the disk.
 type File struct {
 	path  string
 	build Build
@@ -27,6 +28,9 @@ type File struct {
 	mu       sync.Mutex
 	accounts []string
 	pending  *Metrics // what the file does not have yet
+
+	writing sync.Mutex
+	left    *Metrics // what a Write took of pending and could not bring into the file
 }
 
 // NewFile returns metrics of accounts that are kept at path. success has what
@@ -65,9 +69,26 @@ func (f *File) Observe(e fetch.Event) {
 // so that a reader sees the old one or the new one; a power cut may still lose
 // it, which to Prometheus is a restart.
 func (f *File) Write() error {
+	f.writing.Lock()
+	defer f.writing.Unlock()
+	if f.left != nil {
+		if err := f.add(f.left); err != nil {
+			return err
+		}
+	}
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	now, err := f.pending.registry.Gather()
+	f.left, f.pending = f.pending, f.fresh()
+	f.mu.Unlock()
+	err := f.add(f.left)
+	if err == nil {
+		f.left = nil
+	}
+	return err
+}
+
+// add adds counts to the file.
+func (f *File) add(m *Metrics) error {
+	now, err := m.registry.Gather()
 	if err != nil {
 		return err
 	}
@@ -83,11 +104,10 @@ func (f *File) Write() error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(f.path, merge(before, now, f.accounts)); err != nil {
-		return err
-	}
-	f.pending = f.fresh()
-	return nil
+	f.mu.Lock()
+	accounts := f.accounts
+	f.mu.Unlock()
+	return writeFile(f.path, merge(before, now, accounts))
 }
 
 // readFile returns what the file at path says. A file that is missing or
