@@ -115,7 +115,7 @@ func (t *teller) close(ctx context.Context) { t.desk.close(ctx) }
 
 func (t *teller) observe(e fetch.Event) {
 	t.do(func() {
-		if _, warned := e.(fetch.Warned); warned || !t.quiet {
+		if !t.quiet {
 			t.to.observe(e)
 		}
 		if t.watch == nil {
@@ -132,8 +132,8 @@ func (t *teller) observe(e fetch.Event) {
 }
 
 // speak reports what is urgent: the refused messages, the recovery, and then
-// the poll that all of it is about.
-func (t *teller) speak(finished fetch.Event, all []notify.News) {
+// the event that all of it is about.
+func (t *teller) speak(about fetch.Event, all []notify.News) {
 	urgent := false
 	for _, n := range all {
 		urgent = urgent || n.Urgent()
@@ -145,7 +145,7 @@ func (t *teller) speak(finished fetch.Event, all []notify.News) {
 		}
 	}
 	if urgent {
-		t.to.observe(finished)
+		t.to.observe(about)
 	}
 }
 

@@ -30,6 +30,7 @@ var added = map[int]string{
 	4: `UPDATE messages SET seen = 70 WHERE uid = CAST('landed' AS BLOB); UPDATE deliveries SET promised = 71 WHERE id = 5;`,
 	5: `INSERT INTO servers (account, key, before, after, asked) VALUES (7, 'key', 'TOP', 'UIDL', 60);`,
 	6: `UPDATE days SET polls = 9 WHERE account = 7;`,
+	7: `UPDATE troubles SET warned = 82 WHERE account = 7;`,
 }
 
 // A database of any version is brought up to date with all that is in it.
@@ -81,7 +82,7 @@ func TestMigrate(t *testing.T) {
 			health, err := s.Health(t.Context())
 			ok(t, err)
 			wantHealth := map[string]state.Health{
-				"work": {LastSuccess: 90, Trouble: state.Trouble{Since: since(2, 80), Told: since(2, 81), Level: int(since(2, 3))}}, "idle": {},
+				"work": {LastSuccess: 90, Trouble: state.Trouble{Since: since(2, 80), Told: since(2, 81), Level: int(since(2, 3)), Warned: since(7, 82)}}, "idle": {},
 			}
 			if diff := cmp.Diff(wantHealth, health); diff != "" {
 				t.Errorf("health (-want +got):\n%s", diff)

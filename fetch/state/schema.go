@@ -114,6 +114,9 @@ CREATE TABLE days (
 ) STRICT, WITHOUT ROWID;
 INSERT INTO days SELECT account, ended / 86400, count(*), sum(error <> ''), sum(fetched), sum(bytes)
 	FROM polls GROUP BY account, ended / 86400;
+`, `
+-- When a person was told that a command after the polls fails.
+ALTER TABLE troubles ADD COLUMN warned INTEGER NOT NULL DEFAULT 0;
 `}
 
 // checkSchema returns the version of the schema of the database at path. An

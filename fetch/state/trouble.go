@@ -12,6 +12,9 @@ type Trouble struct {
 	Since, Told int64
 	// Level is how grave it was said to be, by a scale of the caller's.
 	Level int
+	// Warned is when the person was last told that a command after the polls
+	// fails; 0 if it does not.
+	Warned int64
 }
 
 // Health is how an account was doing when it was last polled.
@@ -27,12 +30,12 @@ type Health struct {
 func (s *Store) Health(ctx context.Context) (map[string]Health, error) {
 	const op = "read the accounts"
 	rows, err := s.read.QueryContext(ctx, `
-		SELECT name, last_success, coalesce(since, 0), coalesce(told, 0), coalesce(level, 0)
+		SELECT name, last_success, coalesce(since, 0), coalesce(told, 0), coalesce(level, 0), coalesce(warned, 0)
 		FROM accounts LEFT JOIN troubles ON account = id`)
 	all := map[string]Health{}
 	_, err = collect(rows, err, s.path, op, func(rows *sql.Rows) (name string, err error) {
 		var h Health
-		err = rows.Scan(&name, &h.LastSuccess, &h.Trouble.Since, &h.Trouble.Told, &h.Trouble.Level)
+		err = rows.Scan(&name, &h.LastSuccess, &h.Trouble.Since, &h.Trouble.Told, &h.Trouble.Level, &h.Trouble.Warned)
 		all[name] = h
 		return name, err
 	})
@@ -50,7 +53,7 @@ func (s *Store) SaveTrouble(ctx context.Context, account string, t Trouble) erro
 		if t == (Trouble{}) {
 			return x.exec("DELETE FROM troubles WHERE account = ?", id)
 		}
-		return x.exec("INSERT OR REPLACE INTO troubles (account, since, told, level) VALUES (?, ?, ?, ?)",
-			id, t.Since, t.Told, t.Level)
+		return x.exec("INSERT OR REPLACE INTO troubles (account, since, told, level, warned) VALUES (?, ?, ?, ?, ?)",
+			id, t.Since, t.Told, t.Level, t.Warned)
 	})
 }

@@ -28,8 +28,12 @@ type Command struct {
 	Server func(account string) string
 }
 
-// Run runs the command and waits for its end.
+// Run runs the command and waits for its end. With nothing to tell it does
+// nothing.
 func (c *Command) Run(ctx context.Context, n News) error {
+	if n.Kind == "" {
+		return nil
+	}
 	path, err := exec.LookPath(c.Argv[0])
 	if err != nil {
 		return err
@@ -60,8 +64,11 @@ func (c *Command) env(n News) []string {
 	if s.Err != nil {
 		errText = s.Err.Error()
 	}
-	if n.Kind == Refused {
+	switch n.Kind {
+	case Refused:
 		errText = n.Refused[0].Reason
+	case Warned:
+		errText = n.Warning
 	}
 	env := []string{
 		"MAILHAUL_EVENT=" + string(n.Kind),
@@ -101,6 +108,8 @@ func (n News) String() string {
 		return account + " is still failing"
 	case Recovered:
 		return account + " does well again"
+	case Warned:
+		return account + ": its postpoll fails"
 	}
 	if len(n.Refused) == 1 {
 		return account + ": a message cannot be delivered"
@@ -124,6 +133,7 @@ func (n News) text() string {
 		}
 		return b.String()
 	}
+	fact("error", line(n.Warning))
 	if n.Summary.Err != nil {
 		fact("error", line(n.Summary.Err.Error()))
 		fact("hint", line(fetch.Hint(n.Summary.Err)))

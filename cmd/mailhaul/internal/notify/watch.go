@@ -38,17 +38,21 @@ const (
 	StillFailing Kind = "still-failing" // a day later, and each day from then on
 	Recovered    Kind = "recovered"
 	Refused      Kind = "refused" // messages stay on the server that did not before
+	Warned       Kind = "warned"  // a command after the polls fails
 )
 
 // News is a change in how an account does.
 type News struct {
+	// Kind is empty if there is nothing to tell, but something to remember.
 	Kind    Kind
-	Summary fetch.Summary
+	Summary fetch.Summary // of Warned, the account alone
 	// Since is when the trouble began, LastSuccess when the account did well
 	// before this poll. LastSuccess is zero if it never did.
 	Since, LastSuccess time.Time
-	// Refused are the messages of the kind Refused.
+	// Refused are the messages of the kind Refused, Warning the text of the kind
+	// Warned.
 	Refused []fetch.Refused
+	Warning string
 	// Level is the highest that was told, also of trouble that is over.
 	Level int
 	// Trouble is what the person has been told of with this piece of news,
@@ -59,7 +63,7 @@ type News struct {
 
 // Urgent reports whether the news is for somebody who wants to be left alone
 // by what passes by itself.
-func (n News) Urgent() bool { return n.Kind == Refused || n.Level > Passing }
+func (n News) Urgent() bool { return n.Kind == Refused || n.Kind == Warned || n.Level > Passing }
 
 // Watch follows the polls of accounts and knows what is news. Its methods may
 // be called from several goroutines.
@@ -71,8 +75,9 @@ type Watch struct {
 
 type watched struct {
 	state.Health
-	known map[string]bool // the UIDs of messages that are refused
-	fresh []fetch.Refused // in this poll, and not known
+	known  map[string]bool // the UIDs of messages that are refused
+	fresh  []fetch.Refused // in this poll, and not known
+	warned bool            // in this poll
 }
 
 // NewWatch looks up what a person knows of accounts. now is the clock.
@@ -106,6 +111,8 @@ func (w *Watch) See(e fetch.Event) []News {
 			a.known[e.UID] = true
 			a.fresh = append(a.fresh, e)
 		}
+	case fetch.Warned:
+		return w.account(e.Account).warn(e, w.now())
 	case fetch.Finished:
 		return w.account(e.Account).finished(e.Summary, w.now())
 	}
@@ -125,19 +132,23 @@ func (w *Watch) account(name string) *watched {
 func (a *watched) finished(s fetch.Summary, now time.Time) []News {
 	var all []News
 	n := News{Summary: s, LastSuccess: instant(a.LastSuccess), Since: instant(a.Trouble.Since), Level: a.Trouble.Level}
+	passed := !a.warned && a.Trouble.Warned != 0 && !s.Skipped && !s.Dry && !s.Started.IsZero()
+	if a.warned = false; passed {
+		a.Trouble.Warned = 0
+	}
 	switch {
 	case s.Skipped, s.Started.IsZero(), errors.Is(s.Err, context.Canceled):
 		// It says nothing about the account.
 	case s.Err == nil:
-		if a.Trouble != (state.Trouble{}) {
-			n.Kind, n.Remember = Recovered, true
-			a.Trouble = state.Trouble{}
+		if a.Trouble.Level != 0 {
+			a.Trouble = state.Trouble{Warned: a.Trouble.Warned}
+			n.Kind, n.Trouble, n.Remember = Recovered, a.Trouble, true
 			all = append(all, n)
 		}
 		a.LastSuccess = s.Ended.Unix()
 	default:
 		if a.Trouble.Level == 0 || a.Trouble.Since < a.LastSuccess { // over, and nobody was told
-			a.Trouble = state.Trouble{Since: s.Ended.Unix()}
+			a.Trouble = state.Trouble{Since: s.Ended.Unix(), Warned: a.Trouble.Warned}
 		}
 		if n.Kind = a.failed(s.Class, now); n.Kind != "" {
 			n.Since, n.Level = instant(a.Trouble.Since), a.Trouble.Level
@@ -145,12 +156,26 @@ func (a *watched) finished(s fetch.Summary, now time.Time) []News {
 			all = append(all, n)
 		}
 	}
+	if passed && len(all) == 0 {
+		all = append(all, News{Summary: s, Trouble: a.Trouble, Remember: true})
+	}
 	if len(a.fresh) > 0 {
 		n.Kind, n.Refused, n.Trouble, n.Remember = Refused, a.fresh, state.Trouble{}, false
 		a.fresh = nil
 		all = append(all, n)
 	}
 	return all
+}
+
+// warn returns a warning as news: the first one, and one a day as long as it is
+// repeated.
+func (a *watched) warn(e fetch.Warned, now time.Time) []News {
+	a.warned = true
+	if now.Sub(time.Unix(a.Trouble.Warned, 0)) < Patience {
+		return nil
+	}
+	a.Trouble.Warned = now.Unix()
+	return []News{{Kind: Warned, Summary: fetch.Summary{Account: e.Account}, Warning: e.Text, Trouble: a.Trouble, Remember: true}}
 }
 
 // failed returns what a failure is news of, "" if it is none.

@@ -1,0 +1,62 @@
+package notify_test
+
+import (
+	"errors"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/notify"
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+// A warning is told once a day for as long as it comes with each poll, whether
+// these do well or not and whichever process sees them, and at once if it comes
+// again.
+func TestWatchWarnings(t *testing.T) {
+	now := start
+	store, err := state.Open(t.Context(), filepath.Join(t.TempDir(), "state"))
+	check(t, err)
+	defer store.Close()
+	for i, p := range []struct {
+		after  time.Duration
+		warned bool
+		poll   fetch.Summary
+		want   string
+	}{
+		{after: 0, warned: true, want: "warned!"},
+		{after: hour, warned: true},
+		{after: 2 * hour, poll: fetch.Summary{Skipped: true}}, // nothing was run
+		{after: 2 * hour, poll: fetch.Summary{Dry: true}},
+		{after: 3 * hour, warned: true},
+		{after: 4 * hour, warned: true, poll: fetch.Summary{Class: person, Err: errors.New("no")}, want: "needs-person!"},
+		{after: 5 * hour, warned: true, want: "recovered!"},
+		{after: 25 * hour, warned: true, want: "warned!"},
+		{after: 26 * hour, want: ""}, // is remembered, and not told
+		{after: 27 * hour, warned: true, want: "warned!"},
+		{after: 28 * hour, poll: fetch.Summary{Class: person, Err: errors.New("no")}, want: "needs-person!"},
+		{after: 29 * hour, warned: true, want: "warned!recovered!"},
+	} {
+		now = start.Add(p.after)
+		w, err := notify.NewWatch(t.Context(), store, []string{"work"}, func() time.Time { return now })
+		check(t, err)
+		p.poll.Account, p.poll.Started, p.poll.Ended = "work", now, now
+		var all []notify.News
+		if p.warned {
+			all = w.See(fetch.Warned{Account: "work", Text: "postpoll: exit status 5"})
+		}
+		got := ""
+		for _, n := range append(all, w.See(fetch.Finished{Summary: p.poll})...) {
+			if n.Kind != "" {
+				got += string(n.Kind) + "!"
+			}
+			if n.Remember {
+				check(t, store.SaveTrouble(t.Context(), "work", n.Trouble))
+			}
+		}
+		if got != p.want {
+			t.Errorf("poll %d: %q, want %q", i, got, p.want)
+		}
+	}
+}
