@@ -117,8 +117,20 @@ func trouble(out io.Writer, st state.Status, now time.Time) {
 			if !next.After(now) {
 				when = "tried again by the next fetch"
 			}
-			fmt.Fprintf(out, "    tried %s, %s\n", count(row.Tries, "time"), when)
+			fmt.Fprintf(out, "    tried %s%s, %s\n", count(row.Tries, "time"), since(row, now), when)
 		}
+	}
+}
+
+// since says when a refused message was first tried, if that was noted.
+func since(row state.Row, now time.Time) string {
+	switch {
+	case row.Seen == 0:
+		return ""
+	case row.Tries == 1:
+		return ", " + ago(row.Seen, now)
+	default:
+		return ", first " + ago(row.Seen, now)
 	}
 }
 

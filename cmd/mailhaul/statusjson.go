@@ -53,7 +53,8 @@ type pollJSON struct {
 type refusedJSON struct {
 	UID     string     `json:"uid"` // empty if the server gives none
 	Octets  int64      `json:"octets"`
-	Reason  string     `json:"reason"`
+	Reason  string     `json:"reason"` // of the last try
+	Seen    *time.Time `json:"seen"`   // the first try; null if it was not noted
 	Tries   int        `json:"tries"`
 	NextTry *time.Time `json:"next_try"`
 }
@@ -109,7 +110,7 @@ func writeStatusJSON(out io.Writer, all []state.Status, histories []history, con
 			}
 			a.Refused = append(a.Refused, refusedJSON{
 				UID: uid, Octets: row.Size, Reason: row.Reason,
-				Tries: row.Tries, NextTry: instant(row.NextTry),
+				Seen: instant(row.Seen), Tries: row.Tries, NextTry: instant(row.NextTry),
 			})
 		}
 		if configured[i].OAuth != nil {
