@@ -34,13 +34,14 @@ type mailserver struct {
 	folders  *imapmemserver.User // of an IMAP server
 	provider *oauthtest.Server   // nil without XOAUTH2
 	scram    []string            // what is offered of SCRAM-SHA-256 and -PLUS, and then PLAIN is not
+	endPoint bool                // -PLUS by tls-server-end-point alone, whatever the version
 	own      tls.Certificate
 
 	mu  sync.Mutex
 	got map[string]int // messages by recipient, of the others
 }
 
-// startMailserver is mailserver NAME KIND [PROVIDER|plus|plus1.2|stripped]: it
+// startMailserver is mailserver NAME KIND [PROVIDER|plus|plus1.2|endpoint|stripped]: it
 // starts a server that takes mail,
 //
 //	smtp   with STARTTLS
@@ -51,7 +52,8 @@ type mailserver struct {
 // in NAME.pem with the SHA-256 $NAME_fingerprint, and refuses the recipient
 // nobody@example.com. With an OAuth provider it knows XOAUTH2 too, and takes
 // the provider's tokens. With plus it knows SCRAM-SHA-256-PLUS alone, on TLS 1.3
-// or 1.2; if that is stripped, clients see SCRAM-SHA-256.
+// or 1.2; if that is stripped, clients see SCRAM-SHA-256. With endpoint it knows
+// no other channel binding than that of TLS 1.2.
 func startMailserver(ts *testscript.TestScript, _ bool, args []string) {
 	name, kind := args[0], args[1]
 	conf := certificate(ts, name, []string{"127.0.0.1"})
@@ -60,7 +62,8 @@ func startMailserver(ts *testscript.TestScript, _ bool, args []string) {
 	m := &mailserver{got: map[string]int{}, own: conf.Certificates[0]}
 	switch how := strings.Join(args[2:], " "); how {
 	case "":
-	case "plus", "plus1.2":
+	case "plus", "plus1.2", "endpoint":
+		m.endPoint = how == "endpoint"
 		m.scram = []string{"SCRAM-SHA-256-PLUS"}
 		if how == "plus1.2" {
 			conf.MaxVersion = tls.VersionTLS12
@@ -184,7 +187,7 @@ func (s *mailSession) Auth(name string) (sasl.Server, error) {
 	}
 	if s.m.scram != nil {
 		channel, _ := s.conn.TLSConnectionState()
-		return &scramServer{channel: channel, own: s.m.own, success: func() error { return nil }, failed: gosmtp.ErrAuthFailed}, nil
+		return &scramServer{channel: channel, own: s.m.own, endPoint: s.m.endPoint, success: func() error { return nil }, failed: gosmtp.ErrAuthFailed}, nil
 	}
 	return sasl.NewPlainServer(func(_, user, pass string) error {
 		if user != "ada" || pass != password {

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"strings"
 
 	"github.com/xdg-go/scram"
 )
@@ -12,8 +13,10 @@ import (
 type scramServer struct {
 	channel tls.ConnectionState
 	own     tls.Certificate
-	success func() error
-	failed  error
+	// endPoint knows no other channel binding than tls-server-end-point.
+	endPoint bool
+	success  func() error
+	failed   error
 
 	talk    *scram.ServerConversation
 	refused bool
@@ -26,6 +29,9 @@ func (s *scramServer) Next(response []byte) (challenge []byte, done bool, err er
 		return nil, true, s.failed
 	case response == nil:
 		return []byte{}, false, nil
+	case s.talk == nil && s.endPoint && !strings.HasPrefix(string(response), "p=tls-server-end-point,"):
+		s.refused = true
+		return []byte("e=unsupported-channel-binding-type"), false, nil
 	case s.talk == nil:
 		if s.talk, err = s.converse(); err != nil {
 			return nil, true, err
@@ -45,7 +51,7 @@ func (s *scramServer) Next(response []byte) (challenge []byte, done bool, err er
 // and before TLS 1.3 by tls-server-end-point.
 func (s *scramServer) converse() (*scram.ServerConversation, error) {
 	binding, err := scram.NewTLSExporterBinding(&s.channel)
-	if s.channel.Version < tls.VersionTLS13 {
+	if s.channel.Version < tls.VersionTLS13 || s.endPoint {
 		var leaf *x509.Certificate
 		if leaf, err = x509.ParseCertificate(s.own.Certificate[0]); err == nil {
 			binding, err = scram.NewTLSServerEndpointBinding(&tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}})

@@ -89,7 +89,7 @@ func (s *imapSession) Authenticate(name string) (sasl.Server, error) {
 	}
 	if s.m.scram != nil {
 		channel := s.conn.NetConn().(*tls.Conn).ConnectionState()
-		return &scramServer{channel: channel, own: s.m.own, success: success, failed: imapserver.ErrAuthFailed}, nil
+		return &scramServer{channel: channel, own: s.m.own, endPoint: s.m.endPoint, success: success, failed: imapserver.ErrAuthFailed}, nil
 	}
 	return sasl.NewPlainServer(func(_, user, pass string) error { return s.Login(user, pass) }), nil
 }

@@ -47,9 +47,12 @@ func (ses *session) authenticate(ctx context.Context) error {
 	_, none := errors.AsType[*remote.MechanismError](err)
 	switch {
 	case err == nil:
-		ses.wire.exchange.Store(true)
-		err = login.Finish(ses.client.Authenticate(login))
-		ses.wire.exchange.Store(false)
+		err = login.Do(ctx, func() error {
+			if !caps.Has(imap.CapSASLIR) {
+				login.Shorten(0)
+			}
+			return ses.exchange(login)
+		})
 	case ses.wire.broken():
 		// That is why it offered nothing.
 	case none && !caps.Has(imap.CapLoginDisabled) && server.AllowsPassword():

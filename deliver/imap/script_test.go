@@ -18,6 +18,9 @@ type script struct {
 	login    string // the answer to a login, "OK" if empty; after an untagged one it hangs up
 	// challenge is what a server asks at an AUTHENTICATE before login.
 	challenge string
+	// exchange, if not nil, answers an AUTHENTICATE, without its tag. ask sends a
+	// line and returns the client's next.
+	exchange func(command string, ask func(string) string) string
 	// consent answers a literal that waits; the empty answer gives consent.
 	consent func(size int) string
 	// answer answers the n-th APPEND, from 0, without its tag. The empty
@@ -113,6 +116,14 @@ func (s *script) serve(conn net.Conn) error {
 			say("%s BAD no TLS here", tag)
 			continue
 		case "LOGIN", "AUTHENTICATE":
+			if s.exchange != nil {
+				say("%s %s", tag, s.exchange(command, func(challenge string) string {
+					say("%s", challenge)
+					line, _ := r.ReadString('\n')
+					return strings.TrimSpace(line)
+				}))
+				continue
+			}
 			if s.challenge != "" {
 				say("+ %s", s.challenge)
 				if _, err := r.ReadString('\n'); err != nil {

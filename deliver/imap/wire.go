@@ -31,9 +31,12 @@ var (
 // offers LITERAL+ (RFC 7888), which costs a round trip a message. wire sends
 // such a literal's length with a plus sign, and gives the consent itself.
 //
-// It writes an empty response of SASL as an empty line: imapclient writes "=",
-// which stands for an initial response alone (RFC 4959 §3). SCRAM and GSSAPI
-// have such responses.
+// It mends what imapclient makes of SASL, as long as an exchange is under way. An
+// empty response it writes as an empty line: imapclient writes "=", which stands
+// for an initial response alone (RFC 4959 §3). SCRAM and GSSAPI have such
+// responses. An empty challenge it passes on as "=", which imapclient takes for
+// one: an empty line it takes for the server's wish for an initial response,
+// though LOGIN has none, and some servers ask its questions in this way.
 //
 // It bounds what the server sends, and it remembers why the connection broke:
 // imapclient flattens that into text.
@@ -46,8 +49,8 @@ type wire struct {
 	out *io.PipeWriter // what the server sends, to in
 	in  *io.PipeReader
 
-	// exchange is set while SASL is spoken.
-	exchange atomic.Bool
+	// exchange is set while SASL is spoken, cancelled once we have enough of it.
+	exchange, cancelled atomic.Bool
 	// literal is the size of the next literal that is not to wait, 0 for none.
 	literal atomic.Int64
 	// response is held while one is passed on, so that none is put into the
@@ -82,7 +85,11 @@ func (w *wire) Read(p []byte) (int, error) { return w.in.Read(p) }
 // waits in one Write.
 func (w *wire) Write(p []byte) (n int, err error) {
 	if w.exchange.Load() && string(p) == "=\r\n" {
-		if _, err = io.WriteString(w.Conn, "\r\n"); err != nil {
+		line := "\r\n"
+		if w.cancelled.Load() {
+			line = "*\r\n" // RFC 9051 §6.2.2
+		}
+		if _, err = io.WriteString(w.Conn, line); err != nil {
 			w.fail(err)
 			return 0, err
 		}
@@ -127,6 +134,9 @@ func (w *wire) pass() error {
 		}
 		if first {
 			data = w.begins(line)
+			if w.exchange.Load() && string(bytes.TrimSpace(line)) == "+" {
+				line = []byte("+ =\r\n")
+			}
 		}
 		if budget -= len(line); budget < 0 {
 			return errEndless

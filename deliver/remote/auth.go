@@ -40,9 +40,10 @@ func (e *MechanismError) Error() string {
 // the password as it is. With a Token it is OAUTHBEARER (RFC 7628) before
 // XOAUTH2, with Kerberos GSSAPI. So it must be called once the connection is
 // as secure as Protection says. The error is a *mech.SecretError or
-// a *MechanismError. Login.Finish has the last word on the login.
+// a *MechanismError. Login.Do does the login.
 func (s *Server) Mechanism(ctx context.Context, conn net.Conn, offered []string) (login *Login, name string, err error) {
-	cred := mech.Credentials{User: s.User, Service: s.Service, PlusOffered: mech.OffersPlus(offered)}
+	login = &Login{cred: mech.Credentials{User: s.User, Service: s.Service, PlusOffered: mech.OffersPlus(offered)}}
+	cred := &login.cred
 	if tc, ok := conn.(*tls.Conn); ok {
 		state := tc.ConnectionState()
 		cred.TLS = &state
@@ -58,11 +59,11 @@ func (s *Server) Mechanism(ctx context.Context, conn net.Conn, offered []string)
 		if !slices.ContainsFunc(offered, func(o string) bool { return strings.EqualFold(o, m.Name) }) {
 			continue
 		}
-		login := new(Login)
-		if err := s.prove(ctx, m.Needs, &cred, login); err != nil {
-			return nil, "", &mech.SecretError{Needs: m.Needs, Err: err}
+		login.mechanism = m.Name
+		if err = s.prove(ctx, m.Needs, login); err == nil {
+			login.client, err = mech.New(ctx, m.Name, *cred)
 		}
-		if login.client, err = mech.New(ctx, m.Name, cred); err != nil {
+		if err != nil {
 			return nil, "", &mech.SecretError{Needs: m.Needs, Err: err}
 		}
 		return login, strings.ToUpper(m.Name), nil
@@ -102,11 +103,10 @@ func (s *Server) uses(m mech.Info) bool {
 // and what hides it. The error is a *mech.SecretError.
 func (s *Server) Password(ctx context.Context) (string, *Login, error) {
 	login := new(Login)
-	var cred mech.Credentials
-	if err := s.prove(ctx, mech.Password, &cred, login); err != nil {
+	if err := s.prove(ctx, mech.Password, login); err != nil {
 		return "", nil, &mech.SecretError{Needs: mech.Password, Err: err}
 	}
-	return cred.Password, login, nil
+	return login.cred.Password, login, nil
 }
 
 // AllowsPassword reports whether Auth allows to send the password as it is, by
@@ -116,8 +116,8 @@ func (s *Server) AllowsPassword() bool {
 }
 
 // prove gets what to show the server, and has the login hide it.
-func (s *Server) prove(ctx context.Context, needs mech.Proof, cred *mech.Credentials, login *Login) error {
-	var err error
+func (s *Server) prove(ctx context.Context, needs mech.Proof, login *Login) (err error) {
+	cred := &login.cred
 	switch needs {
 	case mech.Certificate:
 		cred.Authzid = s.User // a certificate may be good for several

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"context"
 	"errors"
 
 	"github.com/emersion/go-sasl"
@@ -13,10 +14,12 @@ import (
 // what it sent, since servers repeat that in what they say. The zero Login
 // hides what Hide is told.
 type Login struct {
-	client  sasl.Client
-	secrets mask.Set
-	refused func() // is told that a token was; nil if nobody wants to know
-	failed  error  // of the mechanism, which does not accept what the server says
+	mechanism string
+	cred      mech.Credentials
+	client    sasl.Client
+	secrets   mask.Set
+	refused   func() // is told that a token was; nil if nobody wants to know
+	failed    error  // of the mechanism, which does not accept what the server says
 }
 
 // LoginError means that a mechanism did not accept what the server said, or
@@ -53,10 +56,26 @@ func (l *Login) sent(response []byte, err error) []byte {
 	return response
 }
 
-// Finish returns what to make of the end of the login: err, or a *LoginError
-// where the mechanism, and not the server, ended it, is not content with its
-// end or knows the reason for it.
-func (l *Login) Finish(err error) error {
+// Do has exchange speak to the server, with the Login as its mechanism, and
+// returns what to make of the end: exchange's error, or a *LoginError where the
+// mechanism, and not the server, ended the login, is not content with its end or
+// knows the reason for it. Where the server does not know how SCRAM was bound to
+// the TLS connection, exchange does it once more, with another binding; so it
+// must end what the mechanism breaks off in a way that leaves the connection
+// good for that.
+func (l *Login) Do(ctx context.Context, exchange func() error) error {
+	err := l.finish(exchange())
+	if !l.cred.Rebind(err) {
+		return err
+	}
+	if l.client, err = mech.New(ctx, l.mechanism, l.cred); err != nil {
+		return err
+	}
+	l.failed = nil
+	return l.finish(exchange())
+}
+
+func (l *Login) finish(err error) error {
 	if f, ok := l.client.(interface{ Done(error) error }); ok {
 		done := f.Done(err)
 		if _, refused := errors.AsType[*mech.OAuthError](done); refused || err == nil && l.failed == nil {

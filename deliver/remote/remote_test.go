@@ -310,17 +310,20 @@ func TestMechanismByProtection(t *testing.T) {
 func TestLoginError(t *testing.T) {
 	s := &remote.Server{Addr: "example.org:465", User: "me", Secret: func(context.Context) (string, error) { return "secret", nil }}
 	for name, end := range map[string]func(*remote.Login) error{
-		"nonsense": func(l *remote.Login) error { _, err := l.Next([]byte("nonsense")); return l.Finish(err) },
-		"unproven": func(l *remote.Login) error { return l.Finish(nil) },
+		"nonsense": func(l *remote.Login) error { _, err := l.Next([]byte("nonsense")); return err },
+		"unproven": func(*remote.Login) error { return nil },
 	} {
 		login, _, err := s.Mechanism(t.Context(), nil, []string{"SCRAM-SHA-256"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := login.Start(); err != nil {
-			t.Fatal(err)
-		}
-		if e := s.Fail("log in", end(login)); e.Fault != deliver.FaultOperator || !strings.Contains(e.Hint, "do not trust") {
+		err = login.Do(t.Context(), func() error {
+			if _, _, err := login.Start(); err != nil {
+				t.Fatal(err)
+			}
+			return end(login)
+		})
+		if e := s.Fail("log in", err); e.Fault != deliver.FaultOperator || !strings.Contains(e.Hint, "do not trust") {
 			t.Errorf("%s: fault %v, hint %q: %v", name, e.Fault, e.Hint, e)
 		}
 	}

@@ -133,8 +133,10 @@ func (ss *session) open(ctx context.Context) error {
 	login, name, err := server.Mechanism(ctx, ss.conn, strings.Fields(offered))
 	ss.login = login
 	if err == nil {
-		login.Shorten(maxCommand - len("AUTH "+name+" \r\n"))
-		err = login.Finish(replied("AUTH", masked(login, ss.client.Auth(login))))
+		err = login.Do(ctx, func() error {
+			login.Shorten(maxCommand - len("AUTH "+name+" \r\n"))
+			return replied("AUTH", masked(login, ss.client.Auth(login)))
+		})
 	}
 	if err != nil {
 		return s.openError(err)

@@ -20,6 +20,17 @@ const (
 	TLSServerEndPoint Binding = "tls-server-end-point"
 )
 
+// Rebind reports whether a login that failed with err may go through by another
+// channel binding, and sets Binding to that. Both bind to the server that we
+// talk to, and tls-exporter is young.
+func (c *Credentials) Rebind(err error) bool {
+	if !errors.Is(err, ErrBinding) || c.Binding != "" || c.TLS == nil || c.TLS.Version < tls.VersionTLS13 {
+		return false
+	}
+	c.Binding = TLSServerEndPoint
+	return true
+}
+
 // channelBinding returns what the login is to be bound to.
 func channelBinding(kind Binding, state *tls.ConnectionState) (scram.ChannelBinding, error) {
 	if state == nil {

@@ -24,8 +24,8 @@ const (
 )
 
 // ErrBinding is what an error is, in the sense of errors.Is, if the server
-// does not know the channel binding. Another try with TLSServerEndPoint is as
-// good against anybody who has not the server's certificate.
+// does not know the channel binding. Another try, as Credentials.Rebind has it,
+// is as good against anybody who has not the server's certificate.
 var ErrBinding = errors.New("the server does not know this channel binding")
 
 // ErrRefused is what an error is, in the sense of errors.Is, if the server says
