@@ -86,19 +86,20 @@ func TestRedirect(t *testing.T) {
 // What never comes fails the test, with the screen.
 func TestFailures(t *testing.T) {
 	for name, test := range map[string]struct {
-		script string
-		wait   func(*Terminal)
-		want   string
+		script  string
+		timeout time.Duration
+		wait    func(*Terminal)
+		want    string
 	}{
-		"the end":  {`echo this`, func(term *Terminal) { term.Await("that") }, "the program has ended without \"that\" on the screen"},
-		"the time": {`echo this; read x`, func(term *Terminal) { term.Await("that") }, "there never was \"that\" on the screen"},
-		"no exit":  {`echo this; read x`, func(term *Terminal) { term.Exit() }, "the program does not end"},
+		"the end":  {`echo this`, deadline, func(term *Terminal) { term.Await("that") }, "the program has ended without \"that\" on the screen"},
+		"the time": {`echo this; read x`, time.Millisecond, func(term *Terminal) { term.Await("that") }, "there never was \"that\" on the screen"},
+		"no exit":  {`echo this; read x`, time.Millisecond, func(term *Terminal) { term.Exit() }, "the program does not end"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fake := &recorder{TB: t}
 			term := Start(fake, shell(test.script), 40, 5)
 			term.Await("this")
-			term.timeout = 10 * time.Millisecond
+			term.timeout = test.timeout
 			func() {
 				defer func() { recover() }()
 				test.wait(term)
