@@ -66,7 +66,7 @@ func (a *Account) login(ctx context.Context, c *pop3proto.Client, caps pop3proto
 	case a.Server.KPOP != nil:
 		return a.openMaildrop(ctx, c)
 	case choice.Mechanism == "":
-		return failed(&MechanismError{Offered: choice.Offered, Allowed: a.Auth})
+		return failed(&mech.OfferError{Offered: choice.Offered, Allowed: a.Auth})
 	}
 	cred := mech.Credentials{
 		User: a.User, Host: a.Server.Host, Port: a.Server.port(), PlusOffered: mech.OffersPlus(caps.SASL()),
@@ -163,26 +163,6 @@ func wantsTwoSteps(err error) bool {
 		return strings.Contains(strings.ToLower(r.Text), "protocol error")
 	}
 	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
-}
-
-// MechanismError is the error of a server that offers no mechanism that the
-// account can use.
-type MechanismError struct {
-	// Offered are the server's mechanisms, Allowed the account's; nil allows
-	// all that need not be named.
-	Offered, Allowed []string
-}
-
-// Error names both lists.
-func (e *MechanismError) Error() string {
-	offered := "nothing"
-	if len(e.Offered) > 0 {
-		offered = strings.Join(e.Offered, ", ")
-	}
-	if e.Allowed == nil {
-		return fmt.Sprintf("no common login mechanism: the server offers %.200s", offered)
-	}
-	return fmt.Sprintf("no common login mechanism: the server offers %.200s, auth allows %s", offered, strings.Join(e.Allowed, ", "))
 }
 
 // adviseLogin tells whose turn it is after a login failed for a reason that is

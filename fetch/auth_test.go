@@ -53,7 +53,7 @@ func TestStripped(t *testing.T) {
 				}
 				s := r.poll()
 				if test.want == "" {
-					if _, ok := errors.AsType[*fetch.MechanismError](s.Err); !ok || s.Class != fetch.ClassOperator {
+					if _, ok := errors.AsType[*mech.OfferError](s.Err); !ok || s.Class != fetch.ClassOperator {
 						t.Errorf("%v: %v", s.Class, s.Err)
 					}
 					r.expectNoLogin()

@@ -227,7 +227,7 @@ func advise(err error) (Class, string) {
 	if _, ok := errors.AsType[errBudget](err); ok {
 		return ClassRetry, "what was delivered is safe and the next poll goes on from there; raise time_limit if the server is just slow"
 	}
-	if e, ok := errors.AsType[*MechanismError](err); ok {
+	if e, ok := errors.AsType[*mech.OfferError](err); ok {
 		if e.Allowed == nil {
 			return ClassOperator, "a server that wants a password needs one of the password options, one that wants a token oauth or token_command; or ask the provider"
 		}

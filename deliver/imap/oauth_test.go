@@ -33,7 +33,7 @@ func TestToken(t *testing.T) {
 		{name: "reason, but not for good", s: script{caps: "AUTH=XOAUTH2 SASL-IR", challenge: reason, login: "NO [UNAVAILABLE] later"}, want: "later", fault: deliver.FaultTemporary},
 		{name: "no reason", s: script{caps: "AUTH=XOAUTH2 SASL-IR", login: "NO not " + token}, want: "not ***", fault: deliver.FaultOperator, hint: "mailhaul login"},
 		{name: "not offered", s: script{caps: "AUTH=PLAIN"}, want: "PLAIN", fault: deliver.FaultOperator, hint: "password options"},
-		{name: "nothing offered", s: script{}, want: "no login", fault: deliver.FaultOperator, hint: "password options"},
+		{name: "nothing offered", s: script{}, want: "offers nothing", fault: deliver.FaultOperator, hint: "password options"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			o := options(test.s.start(t), durable.OS, t.TempDir())

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"slices"
 	"strconv"
@@ -14,24 +13,6 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
-// MechanismError means that the server offers no mechanism that can be used.
-type MechanismError struct {
-	// Offered are the server's, Allowed those of Server.Auth.
-	Offered, Allowed []string
-}
-
-// Error names what the server offers.
-func (e *MechanismError) Error() string {
-	s := "the server offers no login"
-	if len(e.Offered) > 0 {
-		s += fmt.Sprintf(" but %.200q", strings.Join(e.Offered, " "))
-	}
-	if len(e.Allowed) > 0 {
-		s += ", and auth allows " + strings.Join(e.Allowed, ", ")
-	}
-	return s
-}
-
 // Mechanism returns the strongest SASL mechanism for a login as User on conn
 // among those that the server offers and Auth allows, and its name. With a
 // Password that is SCRAM (RFC 5802, RFC 7677), bound to the TLS connection
@@ -40,7 +21,7 @@ func (e *MechanismError) Error() string {
 // the password as it is. With a Token it is OAUTHBEARER (RFC 7628) before
 // XOAUTH2, with Kerberos GSSAPI. So it must be called once the connection is
 // as secure as Protection says. The error is a *mech.SecretError or
-// a *MechanismError. Login.Do does the login.
+// a *mech.OfferError. Login.Do does the login.
 func (s *Server) Mechanism(ctx context.Context, conn net.Conn, offered []string) (login *Login, name string, err error) {
 	login = &Login{cred: mech.Credentials{User: s.User, Service: s.Service, PlusOffered: mech.OffersPlus(offered)}}
 	cred := &login.cred
@@ -68,7 +49,7 @@ func (s *Server) Mechanism(ctx context.Context, conn net.Conn, offered []string)
 		}
 		return login, strings.ToUpper(m.Name), nil
 	}
-	return nil, "", &MechanismError{Offered: offered, Allowed: s.Auth}
+	return nil, "", &mech.OfferError{Offered: offered, Allowed: s.Auth}
 }
 
 // proof is what the server is shown.

@@ -271,8 +271,8 @@ func TestMechanism(t *testing.T) {
 		offered []string
 		want    any
 	}{
-		{s, nil, new(*remote.MechanismError)},
-		{s, []string{"GSSAPI"}, new(*remote.MechanismError)},
+		{s, nil, new(*mech.OfferError)},
+		{s, []string{"GSSAPI"}, new(*mech.OfferError)},
 		{noSecret, []string{"PLAIN"}, new(*mech.SecretError)},
 		{&remote.Server{User: "me"}, []string{"PLAIN"}, new(*mech.SecretError)},
 	} {
