@@ -8,7 +8,6 @@ import (
 	"github.com/emersion/go-imap/v2"
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/remote"
-	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
 // login logs in and reads the capabilities that hold from then on.
@@ -45,7 +44,7 @@ func (ses *session) authenticate(ctx context.Context) error {
 	caps := ses.client.Caps()
 	login, _, err := server.Mechanism(ctx, ses.wire.Conn, caps.AuthMechanisms())
 	ses.secrets = login
-	_, none := errors.AsType[*mech.OfferError](err)
+	_, none := errors.AsType[*remote.OfferError](err)
 	switch {
 	case err == nil:
 		err = login.Do(ctx, func() error {

@@ -13,6 +13,9 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
+// OfferError means that the server offers no mechanism that can be used.
+type OfferError = mech.OfferError
+
 // Mechanism returns the strongest SASL mechanism for a login as User on conn
 // among those that the server offers and Auth allows, and its name. With a
 // Password that is SCRAM (RFC 5802, RFC 7677), bound to the TLS connection
@@ -21,7 +24,7 @@ import (
 // the password as it is. With a Token it is OAUTHBEARER (RFC 7628) before
 // XOAUTH2, with Kerberos GSSAPI. So it must be called once the connection is
 // as secure as Protection says. The error is a *mech.SecretError or
-// a *mech.OfferError. Login.Do does the login.
+// a *OfferError. Login.Do does the login.
 func (s *Server) Mechanism(ctx context.Context, conn net.Conn, offered []string) (login *Login, name string, err error) {
 	login = &Login{cred: mech.Credentials{User: s.User, Service: s.Service, PlusOffered: mech.OffersPlus(offered)}}
 	cred := &login.cred
@@ -49,7 +52,7 @@ func (s *Server) Mechanism(ctx context.Context, conn net.Conn, offered []string)
 		}
 		return login, strings.ToUpper(m.Name), nil
 	}
-	return nil, "", &mech.OfferError{Offered: offered, Allowed: s.Auth}
+	return nil, "", &OfferError{Offered: offered, Allowed: s.Auth}
 }
 
 // proof is what the server is shown.

@@ -45,7 +45,7 @@ func (s *Server) advise(err error) (deliver.Fault, string) {
 		}
 		return deliver.FaultOperator, cmp.Or(e.Hint(), "check the sink's "+string(e.Needs)+" options")
 	}
-	if e, ok := errors.AsType[*mech.OfferError](err); ok && e.Allowed != nil {
+	if e, ok := errors.AsType[*OfferError](err); ok && e.Allowed != nil {
 		return deliver.FaultOperator, "allow one that the server offers with auth, or ask the provider; some offer a login only with TLS"
 	} else if ok && s.Token != nil {
 		return deliver.FaultOperator, "the server takes no access token: use one of the password options, or ask the provider"
