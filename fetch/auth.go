@@ -168,16 +168,14 @@ func wantsTwoSteps(err error) bool {
 // adviseLogin tells whose turn it is after a login failed for a reason that is
 // not a plain refusal.
 func adviseLogin(err error) (Class, string, bool) {
-	switch {
-	case errors.Is(err, mech.ErrUnproven):
-		return ClassOperator, "do not trust this network, or this server; the password was not sent", true
-	case errors.Is(err, mech.ErrBinding):
-		return ClassOperator, "leave the mechanisms with -plus out of auth for this server", true
-	case errors.Is(err, mech.ErrRefused):
+	if hint := mech.Hint(err); hint != "" {
+		return ClassOperator, hint, true
+	}
+	if errors.Is(err, mech.ErrRefused) {
 		return ClassOperator, passwordHint, true
 	}
 	if _, ok := errors.AsType[*exchangeError](err); ok {
-		return ClassOperator, "do not trust this network, or this server", true
+		return ClassOperator, "allow another way to log in with auth, or ask the provider", true
 	}
 	if e, ok := errors.AsType[*mech.OAuthError](err); ok && e.Reply != nil {
 		return ClassOperator, "run: mailhaul login for this account, with the scope for POP", true

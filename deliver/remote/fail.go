@@ -52,8 +52,8 @@ func (s *Server) advise(err error) (deliver.Fault, string) {
 	} else if ok {
 		return deliver.FaultOperator, "servers often offer a login only with TLS: check tls, or leave out user if the server wants no login"
 	}
-	if errors.Is(err, mech.ErrUnproven) || errors.Is(err, mech.ErrStripped) {
-		return deliver.FaultOperator, "do not trust this network, or this server; the password was not sent"
+	if hint := mech.Hint(err); hint != "" {
+		return deliver.FaultOperator, hint
 	}
 	if _, ok := errors.AsType[*mech.OAuthError](err); ok {
 		return deliver.FaultOperator, hintToken
@@ -61,11 +61,8 @@ func (s *Server) advise(err error) (deliver.Fault, string) {
 	if errors.Is(err, mech.ErrRefused) {
 		return deliver.FaultOperator, "check the sink's user and password"
 	}
-	if errors.Is(err, mech.ErrBinding) {
-		return deliver.FaultOperator, "leave the mechanisms with -plus out of auth for this server"
-	}
 	if _, ok := errors.AsType[*LoginError](err); ok {
-		return deliver.FaultOperator, "check the sink's user and password; if they are right, do not trust this network, or this server"
+		return deliver.FaultOperator, "allow another way to log in with the sink's auth, or ask the provider"
 	}
 	if errors.Is(err, ErrNotEncrypted) {
 		return deliver.FaultOperator, "try tls: implicit; tls: none would send the mail in the clear"

@@ -309,6 +309,7 @@ func TestMechanismByProtection(t *testing.T) {
 // A mechanism that does not accept what the server says needs a person.
 func TestLoginError(t *testing.T) {
 	s := &remote.Server{Addr: "example.org:465", User: "me", Secret: func(context.Context) (string, error) { return "secret", nil }}
+	hints := map[string]string{"nonsense": "allow another way to log in", "unproven": "do not trust"}
 	for name, end := range map[string]func(*remote.Login) error{
 		"nonsense": func(l *remote.Login) error { _, err := l.Next([]byte("nonsense")); return err },
 		"unproven": func(*remote.Login) error { return nil },
@@ -323,7 +324,7 @@ func TestLoginError(t *testing.T) {
 			}
 			return end(login)
 		})
-		if e := s.Fail("log in", err); e.Fault != deliver.FaultOperator || !strings.Contains(e.Hint, "do not trust") {
+		if e := s.Fail("log in", err); e.Fault != deliver.FaultOperator || !strings.Contains(e.Hint, hints[name]) {
 			t.Errorf("%s: fault %v, hint %q: %v", name, e.Fault, e.Hint, e)
 		}
 	}

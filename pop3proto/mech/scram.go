@@ -34,7 +34,7 @@ var ErrRefused = errors.New("the server knows no such user and password")
 
 // ErrStripped is what an error is, in the sense of errors.Is, if the server says
 // that it offers -PLUS, and what it was said to offer has none.
-var ErrStripped = errors.New("the server offers -PLUS, and somebody has taken that out of what we saw")
+var ErrStripped error = &suspicion{"the server offers -PLUS, and somebody has taken that out of what we saw"}
 
 // OffersPlus reports whether a server that offers these mechanisms, by their
 // registered names in whatever case, has one with -PLUS that is known here. One
@@ -153,17 +153,17 @@ func (m *scramClient) checkFirst(challenge string) error {
 	}
 	// Without a part of its own the server has added nothing fresh.
 	if own, ours := strings.CutPrefix(nonce, m.nonce); !ours || own == "" {
-		return errors.New("the server's nonce does not continue ours: somebody may replay an old login")
+		return &suspicion{"the server's nonce does not continue ours: somebody may replay an old login"}
 	}
 	n, err := strconv.ParseUint(count, 10, 64)
 	switch {
 	case errors.Is(err, strconv.ErrRange) || n > maxIterations:
-		return fmt.Errorf("the server asks for more than %d iterations, which would keep this machine busy", maxIterations)
+		return &suspicion{fmt.Sprintf("the server asks for more than %d iterations, which would keep this machine busy", maxIterations)}
 	case err != nil:
 		return errSyntax
 	case n < minIterations:
-		return fmt.Errorf("the server asks for %d iterations; with fewer than %d the password could be guessed from what we send",
-			n, minIterations)
+		return &suspicion{fmt.Sprintf("the server asks for %d iterations; with fewer than %d the password could be guessed from what we send",
+			n, minIterations)}
 	}
 	return nil
 }
@@ -175,7 +175,7 @@ func (m *scramClient) serverError(code string) error {
 	case "invalid-proof", "unknown-user":
 		return ErrRefused
 	case "channel-bindings-dont-match":
-		return errors.New("the server's end of the TLS connection is not ours: somebody stands between")
+		return &suspicion{"the server's end of the TLS connection is not ours: somebody stands between"}
 	case "server-does-support-channel-binding":
 		return ErrStripped
 	case "channel-binding-not-supported", "unsupported-channel-binding-type":
