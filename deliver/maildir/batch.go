@@ -74,20 +74,31 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 	if b.err != nil {
 		return nil, b.err
 	}
+	var promises []deliver.Promise
 	b.err = b.sync(ctx)
+	if b.err == nil {
+		promises, b.err = b.promises()
+	}
 	if b.err != nil {
 		return nil, b.err
 	}
+	b.prepared = true
+	return promises, nil
+}
+
+func (b *batch) promises() ([]deliver.Promise, error) {
+	token, err := b.s.token()
+	if err != nil {
+		return nil, err
+	}
 	promises := make([]deliver.Promise, len(b.messages))
 	for i, m := range b.messages {
-		token, err := b.s.token(m.final)
+		text, err := token.of(m.final)
 		if err != nil {
-			b.err = err
 			return nil, err
 		}
-		promises[i] = deliver.Promise{Ticket: deliver.Ticket(i), Token: token}
+		promises[i] = deliver.Promise{Ticket: deliver.Ticket(i), Token: text}
 	}
-	b.prepared = true
 	return promises, nil
 }
 

@@ -53,7 +53,7 @@ type Sink struct {
 	root string // the Maildir
 	dir  string // where the mail goes: root, or a folder of it
 	mode fs.FileMode
-	host string
+	host string // fit for a file name
 	now  func() time.Time
 
 	owner string
@@ -100,6 +100,7 @@ func New(path string, o Options) (*Sink, error) {
 			s.host = "localhost"
 		}
 	}
+	s.host = hostPart(s.host)
 	return s, nil
 }
 
@@ -128,7 +129,7 @@ func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 func (s *Sink) Close() error { return nil }
 
 func (s *Sink) path(elem ...string) string {
-	return filepath.Join(append([]string{s.dir}, elem...)...)
+	return s.dir + "/" + strings.Join(elem, "/") // each of them is clean
 }
 
 func (s *Sink) fault(fault deliver.Fault, op string, err error, hint string) *deliver.Error {

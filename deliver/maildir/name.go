@@ -19,7 +19,7 @@ func (s *Sink) unique(mark string) string {
 	var random [4]byte
 	rand.Read(random[:])
 	return fmt.Sprintf("%d.M%dP%dQ%dR%xA%s.%s", now.Unix(), now.Nanosecond()/1000,
-		os.Getpid(), s.names.Add(1), random, mark, hostPart(s.host))
+		os.Getpid(), s.names.Add(1), random, mark, s.host)
 }
 
 // ours matches the names that unique makes and catches the mark.

@@ -32,13 +32,20 @@ type token struct {
 	Name string `json:"name"`
 }
 
-func (s *Sink) token(final string) (string, error) {
+// token returns what the tokens of all messages in tmp/ have in common.
+func (s *Sink) token() (token, error) {
 	ino, err := s.tmpInode()
 	if err != nil {
-		return "", s.failed("open tmp/", err)
+		return token{}, s.failed("open tmp/", err)
 	}
-	t, err := json.Marshal(token{durable.EscapePath(s.dir), ino, final})
-	return string(t), err
+	return token{Dir: durable.EscapePath(s.dir), Tmp: ino}, nil
+}
+
+// of returns the token of the message with that name in new/, as text.
+func (t token) of(final string) (string, error) {
+	t.Name = final
+	text, err := json.Marshal(t)
+	return string(text), err
 }
 
 func (s *Sink) tmpInode() (uint64, error) {

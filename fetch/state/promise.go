@@ -32,27 +32,37 @@ func (s *Store) Promises(ctx context.Context, account string) ([]Promise, error)
 // an old UID: what is known of the old one goes. Any other is a new attempt:
 // sinks that withdrew their promise and make no new one are owed nothing more.
 func (s *Store) Promise(ctx context.Context, account string, ps []Promise) error {
-	return each(ctx, s, account, "journal promises", ps, (*tx).promise)
+	return chunks(ctx, s, account, "journal promises", ps, (*tx).promise)
 }
 
-func (t *tx) promise(account int64, p Promise) error {
-	uid := []byte(p.UID)
-	fresh, err := t.update(`
-		INSERT INTO messages (account, uid, phase, size, header, content, seen) VALUES (?, ?, ?, ?, ?, ?, unixepoch())
-		ON CONFLICT DO NOTHING`,
-		account, uid, Promised, p.Size, sum(p.Header), sum(p.Content))
-	if err == nil && fresh == 0 {
-		err = t.promiseAgain(account, uid, p)
+func (t *tx) promise(account int64, ps []Promise) error {
+	var messages, deliveries []any
+	for _, p := range ps {
+		uid := []byte(p.UID)
+		messages = append(messages, account, uid, Promised, p.Size, sum(p.Header), sum(p.Content))
+		deliveries = append(deliveries, account, uid, p.Sink, p.Token)
 	}
+	fresh, err := t.update(`
+		INSERT INTO messages (account, uid, phase, size, header, content, seen)
+		VALUES `+repeat("(?, ?, ?, ?, ?, ?, unixepoch())", len(ps))+`
+		ON CONFLICT DO NOTHING`, messages...)
 	if err != nil {
 		return err
 	}
-	return t.exec("INSERT OR REPLACE INTO deliveries (account, uid, sink, token, promised) VALUES (?, ?, ?, ?, unixepoch())",
-		account, uid, p.Sink, p.Token)
+	if fresh < int64(len(ps)) {
+		for _, p := range ps { // which changes nothing of a row that is fresh
+			if err := t.promiseAgain(account, p); err != nil {
+				return err
+			}
+		}
+	}
+	return t.exec(`INSERT OR REPLACE INTO deliveries (account, uid, sink, token, promised)
+		VALUES `+repeat("(?, ?, ?, ?, unixepoch())", len(ps)), deliveries...)
 }
 
 // promiseAgain is promise for a message that there is a row of.
-func (t *tx) promiseAgain(account int64, uid []byte, p Promise) error {
+func (t *tx) promiseAgain(account int64, p Promise) error {
+	uid := []byte(p.UID)
 	// Else a promise of the new message that is withdrawn would find the old
 	// one's landings, and the new one would count as delivered.
 	if err := t.exec("DELETE FROM messages WHERE account = ? AND uid = ? AND phase IN (?, ?)",
@@ -77,32 +87,42 @@ func (t *tx) promiseAgain(account int64, uid []byte, p Promise) error {
 // withdrawn their promises. A landing that was not promised is an error, and
 // nothing of ls is noted; one that was noted before is noted again.
 func (s *Store) Land(ctx context.Context, account string, at int64, ls []Landing) error {
-	return each(ctx, s, account, "journal landings", ls, func(t *tx, account int64, l Landing) error {
-		return t.land(account, at, l)
+	return chunks(ctx, s, account, "journal landings", ls, func(t *tx, account int64, ls []Landing) error {
+		return t.land(account, at, ls)
 	})
 }
 
-func (t *tx) land(account, at int64, l Landing) error {
-	uid := []byte(l.UID)
+func (t *tx) land(account, at int64, ls []Landing) error {
+	for _, l := range ls {
+		n, err := t.update(`
+			UPDATE deliveries SET open = FALSE, landed = ?, place = ?
+			WHERE account = ? AND uid = ? AND sink = ? AND (open OR landed IS NOT NULL)`,
+			at, l.Where, account, []byte(l.UID), l.Sink)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return fmt.Errorf("message %q was never promised for sink %q", l.UID, l.Sink)
+		}
+	}
+	args := []any{account, Landed, at, Promised}
+	for _, l := range ls {
+		args = append(args, []byte(l.UID))
+	}
 	n, err := t.update(`
-		UPDATE deliveries SET open = FALSE, landed = ?, place = ?
-		WHERE account = ? AND uid = ? AND sink = ? AND (open OR landed IS NOT NULL)`,
-		at, l.Where, account, uid, l.Sink)
-	if err != nil {
+		UPDATE messages SET phase = ?2, landed = ?3, tries = 0, next_try = 0, reason = ''
+		WHERE account = ?1 AND phase = ?4 AND uid IN (`+repeat("?", len(ls))+`)
+		AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.account = ?1 AND d.uid = messages.uid AND landed IS NULL)`,
+		args...)
+	if err != nil || n == int64(len(ls)) {
 		return err
 	}
-	if n == 0 {
-		return fmt.Errorf("message %q was never promised for sink %q", l.UID, l.Sink)
+	for _, l := range ls {
+		if err := t.owe(account, []byte(l.UID)); err != nil {
+			return err
+		}
 	}
-	n, err = t.update(`
-		UPDATE messages SET phase = ?3, landed = ?4, tries = 0, next_try = 0, reason = ''
-		WHERE account = ?1 AND uid = ?2 AND phase = ?5
-		AND NOT EXISTS (SELECT 1 FROM deliveries WHERE account = ?1 AND uid = ?2 AND landed IS NULL)`,
-		account, uid, Landed, at, Promised)
-	if err != nil || n > 0 {
-		return err
-	}
-	return t.owe(account, uid)
+	return nil
 }
 
 // owe has a message that some sinks have and no promise is open for wait for

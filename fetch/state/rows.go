@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"database/sql"
+	"strings"
 )
 
 // byName finds an account's id in the queries that read.
@@ -64,11 +65,14 @@ func (d *Delivery) columns() []any {
 // confirmed the deletion of messages. It concerns only rows that are Landed,
 // or were Deleted before and had come back.
 func (s *Store) MarkDeleted(ctx context.Context, account string, at int64, uids []string) error {
-	return each(ctx, s, account, "note deletions", uids, func(t *tx, account int64, uid string) error {
+	return chunks(ctx, s, account, "note deletions", uids, func(t *tx, account int64, uids []string) error {
+		args := []any{account, Deleted, at, Landed}
+		for _, uid := range uids {
+			args = append(args, []byte(uid))
+		}
 		return t.exec(`
-			UPDATE messages SET phase = ?, deleted = ?, tries = 0, next_try = 0, reason = ''
-			WHERE account = ? AND uid = ? AND phase IN (?, ?)`,
-			Deleted, at, account, []byte(uid), Landed, Deleted)
+			UPDATE messages SET phase = ?2, deleted = ?3, tries = 0, next_try = 0, reason = ''
+			WHERE account = ?1 AND phase IN (?2, ?4) AND uid IN (`+repeat("?", len(uids))+`)`, args...)
 	})
 }
 
@@ -96,6 +100,20 @@ func (s *Store) Refuse(ctx context.Context, account string, rs []Refusal) error 
 // it writes nothing.
 func each[T any](ctx context.Context, s *Store, account, op string, items []T,
 	f func(t *tx, account int64, item T) error) error {
+	return chunks(ctx, s, account, op, items, func(t *tx, account int64, items []T) error {
+		for _, item := range items {
+			if err := f(t, account, item); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// chunks is each for an f that takes several items in one statement. Their
+// numbers are few, since each makes another statement to be prepared.
+func chunks[T any](ctx context.Context, s *Store, account, op string, items []T,
+	f func(t *tx, account int64, items []T) error) error {
 	if len(items) == 0 {
 		return nil
 	}
@@ -104,13 +122,21 @@ func each[T any](ctx context.Context, s *Store, account, op string, items []T,
 		if err != nil {
 			return err
 		}
-		for _, item := range items {
-			if err := f(t, id, item); err != nil {
-				return err
+		rest := items // f may be run again
+		for n := 64; len(rest) > 0; n /= 4 {
+			for ; len(rest) >= n; rest = rest[n:] {
+				if err := f(t, id, rest[:n]); err != nil {
+					return err
+				}
 			}
 		}
 		return nil
 	})
+}
+
+// repeat returns a part of a statement as a list of n.
+func repeat(part string, n int) string {
+	return part + strings.Repeat(", "+part, n-1)
 }
 
 // account returns the id of an account, and remembers the account if it is
