@@ -62,17 +62,25 @@ func (r *lfReader) read(p []byte) (int, error) {
 
 // dropCR turns each CRLF in p into LF and returns the length of what is left.
 func dropCR(p []byte) int {
-	crlf := []byte("\r\n")
-	n := bytes.Index(p, crlf)
-	if n < 0 {
-		return len(p)
-	}
-	for rest := p[n+1:]; ; { // it begins with the LF
-		i := bytes.Index(rest, crlf)
+	n, from := 0, 0 // p[:n] is done; p[from:] begins with what was not yet moved
+	for at := 0; ; {
+		i := bytes.IndexByte(p[at:], '\r')
 		if i < 0 {
-			return n + copy(p[n:], rest)
+			break
 		}
-		n += copy(p[n:], rest[:i])
-		rest = rest[i+1:]
+		at += i + 1
+		if at < len(p) && p[at] == '\n' {
+			n += move(p, n, from, at-1)
+			from = at
+		}
 	}
+	return n + move(p, n, from, len(p))
+}
+
+// move copies p[from:to] to p[n:], unless it is there, and returns its length.
+func move(p []byte, n, from, to int) int {
+	if n == from {
+		return to - from
+	}
+	return copy(p[n:], p[from:to])
 }

@@ -43,15 +43,15 @@ func (d *dot) piece() ([]byte, error) {
 			return nil, err
 		}
 	}
-	eol, eolDot := "\r\n", "\r\n."
+	eol := "\r\n"
 	if d.w.ends == endLF {
-		eol, eolDot = "\n", "\n."
+		eol = "\n"
 	}
 	for {
 		b := d.w.pending()
 		n := len(b)
-		if i := bytes.Index(b, []byte(eolDot)); i >= 0 {
-			n = i + len(eol)
+		if i := dotAfter(b, eol); i >= 0 {
+			n = i
 			d.begin = true
 		} else if bytes.HasSuffix(b, []byte(eol)) {
 			d.begin = true
@@ -94,4 +94,26 @@ func (d *dot) unstuff() error {
 		d.begin = false
 		return nil
 	}
+}
+
+// dotAfter returns the index of the first dot in b that follows an eol, -1 if
+// there is none. Most mail has fewer dots than lines, so it looks for those;
+// what is full of dots is not to be slow.
+func dotAfter(b []byte, eol string) int {
+	at := 0
+	for dots := 0; dots <= len(b)/32; dots++ {
+		i := bytes.IndexByte(b[at:], '.')
+		if i < 0 {
+			return -1
+		}
+		at += i
+		if bytes.HasSuffix(b[:at], []byte(eol)) {
+			return at
+		}
+		at++
+	}
+	if i := bytes.Index(b[at:], []byte(eol+".")); i >= 0 {
+		return at + i + len(eol)
+	}
+	return -1
 }
