@@ -59,10 +59,11 @@ type Landed struct {
 }
 
 // Refused tells that a message stays on the server, why, and until when it is
-// left alone.
+// left alone. Again is set if an earlier poll has told so.
 type Refused struct {
 	Account, UID, Reason string
 	NextTry              time.Time
+	Again                bool
 }
 
 // Noticed tells of something odd that did no harm: a server that lies, a

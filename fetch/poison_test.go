@@ -98,6 +98,16 @@ func (r *rig) expectPauses(uid string, waits ...time.Duration) {
 			r.t.Errorf("poll after pause %d: %v, %d refused, %d downloads", i+1, s.Class, s.Refused, r.drop.Retrieved(uid)-before)
 		}
 	}
+	// Whoever was told the first time knows it.
+	var told []bool
+	for _, e := range r.events {
+		if e, ok := e.(fetch.Refused); ok && e.UID == uid {
+			told = append(told, e.Again)
+		}
+	}
+	if want := append([]bool{false}, slices.Repeat([]bool{true}, len(waits))...); !slices.Equal(told, want) {
+		r.t.Errorf("told of %s as of one refused again: %v, want %v", uid, told, want)
+	}
 }
 
 // expectRefused fails the test unless status names that message alone, with

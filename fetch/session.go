@@ -257,7 +257,7 @@ func (s *session) record(ctx context.Context) error {
 		if w.Key != "" {
 			refusals = append(refusals, state.Refusal{UID: w.Key, Size: w.Size, Reason: reason})
 		}
-		s.opts.report(Refused{Account: s.Name, UID: w.UID, Reason: reason})
+		s.opts.report(Refused{Account: s.Name, UID: w.UID, Reason: reason, Again: w.tries() > 0})
 	}
 	if len(refusals) == 0 {
 		return nil

@@ -246,12 +246,17 @@ func (s *session) reject(ctx context.Context, fixed []Target, w Want, content st
 // nothing to remember it by is tried again at the next poll. content may be
 // zero if it is not known.
 func (s *session) refuse(ctx context.Context, w Want, content state.Sum, err error) error {
+	return s.leave(ctx, w, content, err, w.tries() > 0)
+}
+
+// leave is refuse; again says whether this was told before.
+func (s *session) leave(ctx context.Context, w Want, content state.Sum, err error, again bool) error {
 	next := s.opts.now()
 	if w.Key != "" {
 		next = next.Add(pause(w.tries() + 1))
 	}
 	s.summary.Refused++
-	s.opts.report(Refused{Account: s.Name, UID: w.UID, Reason: err.Error(), NextTry: next})
+	s.opts.report(Refused{Account: s.Name, UID: w.UID, Reason: err.Error(), NextTry: next, Again: again})
 	if w.Key == "" {
 		return nil
 	}
@@ -265,8 +270,8 @@ func (s *session) refuse(ctx context.Context, w Want, content state.Sum, err err
 // it happens again, the message is left alone like one that was refused.
 func (s *session) suspect(ctx context.Context, w Want, err error) error {
 	err = fmt.Errorf("it did not come in whole: %w", err)
-	if w.tries() > 0 {
-		return s.refuse(ctx, w, state.Sum{}, err)
+	if n := w.tries(); n > 0 {
+		return s.leave(ctx, w, state.Sum{}, err, n > 1) // of the first time nobody was told
 	}
 	if w.Key == "" {
 		return nil

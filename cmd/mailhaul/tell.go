@@ -95,7 +95,7 @@ func (t *teller) use(ctx context.Context, to reporter, store *state.Store, cfg *
 	case !t.quiet && (cfg.Notify == nil || dry):
 		watch = nil
 	case watch == nil:
-		if watch, err = notify.NewWatch(ctx, store, namesOf(accounts), time.Now); err != nil {
+		if watch, err = notify.NewWatch(ctx, store, time.Now); err != nil {
 			return err
 		}
 	}

@@ -39,7 +39,7 @@ func TestWatchWarnings(t *testing.T) {
 		{after: 29 * hour, warned: true, want: "warned!recovered!"},
 	} {
 		now = start.Add(p.after)
-		w, err := notify.NewWatch(t.Context(), store, []string{"work"}, func() time.Time { return now })
+		w, err := notify.NewWatch(t.Context(), store, func() time.Time { return now })
 		check(t, err)
 		p.poll.Account, p.poll.Started, p.poll.Ended = "work", now, now
 		var all []notify.News

@@ -75,28 +75,22 @@ type Watch struct {
 
 type watched struct {
 	state.Health
-	known  map[string]bool // the UIDs of messages that are refused
-	fresh  []fetch.Refused // in this poll, and not known
-	warned bool            // in this poll
+	fresh []fetch.Refused // in this poll, and not before
+	// nameless is set once a message without a unique-id was refused: nobody
+	// can tell it from others, or from itself.
+	nameless bool
+	warned   bool // in this poll
 }
 
-// NewWatch looks up what a person knows of accounts. now is the clock.
-func NewWatch(ctx context.Context, store *state.Store, accounts []string, now func() time.Time) (*Watch, error) {
+// NewWatch looks up what a person knows of all accounts. now is the clock.
+func NewWatch(ctx context.Context, store *state.Store, now func() time.Time) (*Watch, error) {
 	health, err := store.Health(ctx)
 	if err != nil {
 		return nil, err
 	}
 	w := &Watch{now: now, accounts: map[string]*watched{}}
-	for _, name := range accounts {
-		a := &watched{Health: health[name], known: map[string]bool{}}
-		st, err := store.Status(ctx, name, 0)
-		if err != nil {
-			return nil, err
-		}
-		for _, row := range st.Refused {
-			a.known[row.UID] = true
-		}
-		w.accounts[name] = a
+	for name, h := range health {
+		w.accounts[name] = &watched{Health: h}
 	}
 	return w, nil
 }
@@ -107,10 +101,12 @@ func (w *Watch) See(e fetch.Event) []News {
 	defer w.mu.Unlock()
 	switch e := e.(type) {
 	case fetch.Refused:
-		if a := w.account(e.Account); !a.known[e.UID] {
-			a.known[e.UID] = true
-			a.fresh = append(a.fresh, e)
+		a := w.account(e.Account)
+		if e.Again || e.UID == "" && a.nameless {
+			break
 		}
+		a.fresh = append(a.fresh, e)
+		a.nameless = a.nameless || e.UID == ""
 	case fetch.Warned:
 		return w.account(e.Account).warn(e, w.now())
 	case fetch.Finished:
@@ -123,7 +119,7 @@ func (w *Watch) See(e fetch.Event) []News {
 // configuration brought is new.
 func (w *Watch) account(name string) *watched {
 	if w.accounts[name] == nil {
-		w.accounts[name] = &watched{known: map[string]bool{}}
+		w.accounts[name] = new(watched)
 	}
 	return w.accounts[name]
 }

@@ -26,6 +26,7 @@ type poll struct {
 	err     error // of a class without trouble
 	skipped bool
 	refused []string // UIDs
+	again   []string // those of messages that an earlier poll refused, too
 	plain   bool     // by a process that watches nothing
 	want    string   // the news, with ! if they are urgent
 }
@@ -42,7 +43,7 @@ const (
 
 func TestWatch(t *testing.T) {
 	for name, polls := range map[string][]poll{
-		"all well": {{0, fine, nil, false, nil, false, ""}, {after: minute}},
+		"all well": {{}, {after: minute}},
 		"short trouble is not urgent": {
 			{}, {after: hour, class: retry, want: "failing"}, {after: hour + minute, class: retry},
 			{after: 2 * hour, want: "recovered since 1h0m0s"},
@@ -86,10 +87,11 @@ func TestWatch(t *testing.T) {
 		},
 		"refused messages, each once": {
 			{refused: []string{"a"}, class: fetch.ClassRefused, want: "refused! a"},
-			{after: hour, refused: []string{"a"}, class: fetch.ClassRefused},
-			{after: 2 * hour, refused: []string{"a", "b", "c"}, class: fetch.ClassRefused, want: "refused! b c"},
+			{after: hour, again: []string{"a"}, class: fetch.ClassRefused},
+			{after: 2 * hour, again: []string{"a"}, refused: []string{"b", "c"}, class: fetch.ClassRefused, want: "refused! b c"},
 			{after: 3 * hour, refused: []string{"d"}, class: retry, want: "failing; refused! d"},
 			{after: 4 * hour, refused: []string{"e"}, class: fetch.ClassRefused, want: "recovered since 3h0m0s; refused! e"},
+			{after: 5 * hour, refused: []string{"", ""}, class: fetch.ClassRefused, want: "refused! "},
 		},
 	} {
 		// One process may see all polls, or each may be another's.
@@ -105,7 +107,7 @@ func TestWatch(t *testing.T) {
 				}
 				defer store.Close()
 				watch := func() *notify.Watch {
-					w, err := notify.NewWatch(ctx, store, []string{"work"}, func() time.Time { return now })
+					w, err := notify.NewWatch(ctx, store, func() time.Time { return now })
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -154,10 +156,10 @@ func (p poll) run(t *testing.T, store *state.Store, w *notify.Watch, now time.Ti
 		}
 	}
 	for _, uid := range p.refused {
-		check(t, store.Refuse(t.Context(), "work", []state.Refusal{{UID: uid, Reason: "bad"}}))
-		if !p.plain {
-			say(w.See(fetch.Refused{Account: "work", UID: uid, Reason: "bad"}))
-		}
+		say(w.See(fetch.Refused{Account: "work", UID: uid, Reason: "bad"}))
+	}
+	for _, uid := range p.again {
+		say(w.See(fetch.Refused{Account: "work", UID: uid, Reason: "bad", Again: true}))
 	}
 	if !p.plain {
 		say(w.See(fetch.Finished{Summary: s}))
@@ -184,7 +186,7 @@ func TestWatchOdd(t *testing.T) {
 	store, err := state.Open(t.Context(), filepath.Join(t.TempDir(), "state"))
 	check(t, err)
 	defer store.Close()
-	w, err := notify.NewWatch(t.Context(), store, nil, func() time.Time { return start })
+	w, err := notify.NewWatch(t.Context(), store, func() time.Time { return start })
 	check(t, err)
 	s := fetch.Summary{Account: "new", Err: errors.New("its turn did not come"), Class: retry}
 	if got := w.See(fetch.Finished{Summary: s}); got != nil {
