@@ -29,12 +29,13 @@ const (
 // wrong is asked for again.
 type acquaintance struct {
 	state.Server
-	left   int       // messages that the last poll left there
-	before bool      // Before is to be believed
-	after  bool      // After is to be believed
-	used   bool      // a session has relied on them
-	dirty  bool      // Server is not what is in the state
-	others *sync.Map // of the accounts of one run, what servers say before a login; may be nil
+	left   state.Left
+	before bool        // Before is to be believed
+	after  bool        // After is to be believed
+	used   bool        // a session has relied on them
+	dirty  bool        // Server is not what is in the state
+	rest   *state.Rest // that this poll has found; nil if it found none, or that of left
+	others *sync.Map   // of the accounts of one run, what servers say before a login; may be nil
 }
 
 // recall returns the acquaintance of the account's server.
@@ -164,29 +165,32 @@ func (q *acquaintance) misled(err error) bool {
 // reached.
 type ahead struct {
 	cancel func()
-	done   chan struct{}
+	read   func() // once
 	rows   []state.Glimpse
 	err    error
 }
 
-func (a *Account) readAhead(ctx context.Context, o *Options) *ahead {
+// readAhead begins to read, unless a rest makes it likely that nobody will want
+// the rows.
+func (a *Account) readAhead(ctx context.Context, o *Options, rest state.Rest) *ahead {
 	ctx, cancel := context.WithCancel(ctx)
-	h := &ahead{cancel: cancel, done: make(chan struct{})}
-	go func() {
-		defer close(h.done)
-		h.rows, h.err = o.State.Glimpses(ctx, a.Name)
-	}()
+	h := &ahead{cancel: cancel}
+	h.read = sync.OnceFunc(func() { h.rows, h.err = o.State.Glimpses(ctx, a.Name) })
+	if o.now().Unix() >= rest.Until {
+		go h.read()
+	}
 	return h
 }
 
 // wait returns the rows once they are read.
 func (h *ahead) wait() ([]state.Glimpse, error) {
-	<-h.done
+	h.read()
 	return h.rows, h.err
 }
 
-// stop ends the reading, of which nobody wants anything any more.
+// stop ends the reading, of which nobody wants anything any more, and waits
+// for its end.
 func (h *ahead) stop() {
 	h.cancel()
-	<-h.done
+	h.read()
 }

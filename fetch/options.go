@@ -73,9 +73,9 @@ type State interface {
 	Lease(ctx context.Context, account string) (*state.Lease, error)
 	// Promises returns the open promises in the order they were made.
 	Promises(ctx context.Context, account string) ([]state.Promise, error)
-	// ServerOf returns what is remembered of the account's server, and how many
-	// messages the last poll left there.
-	ServerOf(ctx context.Context, account string) (v state.Server, left int, err error)
+	// ServerOf returns what is remembered of the account's server, and how the
+	// last polls left the maildrop.
+	ServerOf(ctx context.Context, account string) (state.Server, state.Left, error)
 	// Glimpses returns the rows at a glance, in the order of UIDs.
 	Glimpses(ctx context.Context, account string) ([]state.Glimpse, error)
 	// Rows returns what is remembered of each message, in the order of UIDs.
@@ -88,7 +88,7 @@ type State interface {
 	MarkDeleted(ctx context.Context, account string, at int64, uids []string) error
 	// Schedule returns what is remembered for the next poll.
 	Schedule(ctx context.Context, account string) (state.Schedule, error)
-	// SavePoll records how a poll went, and its Schedule.
+	// SavePoll records how a poll went, and what the next one is to know.
 	SavePoll(ctx context.Context, account string, p state.Poll) error
 }
 

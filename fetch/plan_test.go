@@ -3,6 +3,7 @@ package fetch_test
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -355,16 +356,31 @@ func FuzzPlan(f *testing.F) {
 		}
 		byKey(sorted...)
 		pol := fetch.Policy{Now: noon, Limit: int(limit)}
+		switch len(remembered) % 3 {
+		case 1:
+			pol.Keep.For = 36 * time.Hour
+		case 2:
+			pol.Keep.Forever = true
+		}
 		var glimpses []state.Glimpse
 		for _, r := range sorted {
 			glimpses = append(glimpses, r.Glimpse())
 		}
 		blind := fetch.MakePlan(listing, sorted, nil, pol)
-		kept, settled := fetch.Settled(listing, glimpses, &pol)
-		nothing := len(blind.Probe)+len(blind.Fetch)+len(blind.Verify)+len(blind.Delete)+len(blind.Large)+
-			blind.Waiting+blind.More == 0 && blind.Keep.Empty()
-		if settled != nothing || settled && kept != blind.Kept {
-			t.Errorf("settled is %v with %d kept, and the plan %+v", settled, kept, blind)
+		until, settled := fetch.Settled(listing, glimpses, &pol)
+		nothing := func(p fetch.Plan) bool {
+			return len(p.Probe)+len(p.Fetch)+len(p.Verify)+len(p.Delete)+len(p.Large)+
+				p.Waiting+p.More == 0 && p.Keep.Empty() && p.Kept == len(listing)
+		}
+		if settled != nothing(blind) {
+			t.Errorf("settled is %v, and the plan %+v", settled, blind)
+		}
+		if settled && until < math.MaxInt64 {
+			later := pol
+			later.Now = time.Unix(until-1, 0)
+			if p := fetch.MakePlan(listing, sorted, nil, later); !nothing(p) {
+				t.Errorf("settled until %d, and a second before the plan is %+v", until, p)
+			}
 		}
 		headers := map[int]state.Sum{}
 		for _, e := range blind.Probe {

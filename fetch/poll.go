@@ -71,7 +71,7 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 		server, err = a.recall(ctx, o)
 	}
 	if err == nil {
-		ahead := a.readAhead(ctx, o)
+		ahead := a.readAhead(ctx, o, server.left.Rest)
 		down := map[string]error{}
 		err = errors.Join(a.sessions(ctx, o, session{
 			Account: a, opts: o, summary: s, meter: meter, server: server, ahead: ahead, unanswered: unanswered, down: down,
@@ -176,7 +176,7 @@ func (a *Account) save(ctx context.Context, o *Options, s *Summary, server *acqu
 		p.Result = ClassRefused.String()
 	}
 	if server != nil {
-		p.Server = server.learned()
+		p.Server, p.Rest = server.learned(), server.rest
 	}
 	return o.State.SavePoll(context.WithoutCancel(ctx), a.Name, p)
 }

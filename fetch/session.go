@@ -105,7 +105,7 @@ func (s *session) entered(after pop3proto.Capabilities) {
 // again what it can do: that may depend on who asks (RFC 2449 §3). Gmail offers
 // TOP and PIPELINING only now.
 func (s *session) list(ctx context.Context) (err error) {
-	short := s.server.left <= shortListing
+	short := s.server.left.Messages <= shortListing
 	switch {
 	case !s.server.after:
 		var after pop3proto.Capabilities
@@ -154,16 +154,11 @@ func (s *session) look(ctx context.Context) error {
 	if pol.Limit == 0 {
 		pol.Limit = defaultSession
 	}
-	if whole := s.listing.Count <= len(s.listing.Entries); s.ahead != nil && whole {
-		glimpses, err := s.ahead.wait()
-		if err != nil {
-			return err
-		}
-		if kept, ok := settled(s.listing.Entries, glimpses, &pol); ok {
-			s.plan = Plan{Kept: kept}
-			s.odd()
-			return nil
-		}
+	if ok, err := s.settled(&pol); err != nil {
+		return err
+	} else if ok {
+		s.odd()
+		return nil
 	}
 	if s.rows, err = s.opts.State.Rows(ctx, s.Name); err != nil {
 		return err

@@ -17,10 +17,11 @@ type ledger struct {
 	rows map[string]state.Row
 	open []state.Promise
 	kept map[string]bool // landings, which may be noted again
+	rest state.Rest      // which any change of the rows ends
 }
 
 func (l ledger) clone() ledger {
-	return ledger{maps.Clone(l.rows), slices.Clone(l.open), maps.Clone(l.kept)}
+	return ledger{maps.Clone(l.rows), slices.Clone(l.open), maps.Clone(l.kept), l.rest}
 }
 
 // String tells two ledgers apart.
@@ -31,6 +32,9 @@ func (l ledger) String() string {
 	}
 	for _, p := range l.open {
 		fmt.Fprintf(&b, "promise %+v\n", p)
+	}
+	if l.rest != (state.Rest{}) {
+		fmt.Fprintf(&b, "at rest %+v\n", l.rest)
 	}
 	return b.String()
 }
@@ -194,10 +198,14 @@ func (j *journal) write(ctx context.Context, what string, record func(*ledger)) 
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	j.pending = record
+	change := func(l *ledger) {
+		l.rest = state.Rest{}
+		record(l)
+	}
+	j.pending = change
 	j.mark("journal " + what)
 	j.pending = nil
-	j.loose = append(j.loose, record)
+	j.loose = append(j.loose, change)
 	if what != "promises" || !j.lies.promises {
 		j.sync()
 	}
@@ -232,9 +240,9 @@ func (j *journal) Lease(context.Context, string) (*state.Lease, error) {
 	return new(state.Lease), nil
 }
 
-// ServerOf returns nothing: the model's server is asked anew.
-func (j *journal) ServerOf(context.Context, string) (state.Server, int, error) {
-	return state.Server{}, 0, nil
+// ServerOf returns nothing of the server: the model's is asked anew.
+func (j *journal) ServerOf(context.Context, string) (state.Server, state.Left, error) {
+	return state.Server{}, state.Left{Rest: j.now().rest}, nil
 }
 
 func (j *journal) Promises(context.Context, string) ([]state.Promise, error) {
@@ -295,8 +303,11 @@ func (j *journal) Schedule(context.Context, string) (state.Schedule, error) {
 	return state.Schedule{}, nil
 }
 
-// SavePoll is for status only.
-func (j *journal) SavePoll(context.Context, string, state.Poll) error {
+// SavePoll notes the rest; what else it is told is for status.
+func (j *journal) SavePoll(_ context.Context, _ string, p state.Poll) error {
+	if p.Rest != nil {
+		j.loose = append(j.loose, func(l *ledger) { l.rest = *p.Rest })
+	}
 	j.sync() // as every commit does
 	return nil
 }

@@ -44,7 +44,11 @@ func TestJournalIsLikeTheStore(t *testing.T) {
 			t.Fatalf("step %d: %v; the model says %v", i, err, modelErr)
 		}
 		for _, s := range []fetch.State{store, model} {
-			if err := s.SavePoll(ctx, "work", state.Poll{}); err != nil {
+			var poll state.Poll
+			if i%4 == 0 {
+				poll.Rest = &state.Rest{Listing: state.Sum{byte(i), 1}, Until: i}
+			}
+			if err := s.SavePoll(ctx, "work", poll); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -66,6 +70,11 @@ func compare(t *testing.T, store, model fetch.State) {
 	modelGlimpses, modelErr := model.Glimpses(t.Context(), "work")
 	if diff := cmp.Diff(glimpses, modelGlimpses); err != nil || modelErr != nil || diff != "" {
 		t.Fatalf("glimpses (-store +model), %v, %v:\n%s", err, modelErr, diff)
+	}
+	_, left, err := store.ServerOf(t.Context(), "work")
+	_, modelLeft, modelErr := model.ServerOf(t.Context(), "work")
+	if left.Rest != modelLeft.Rest || err != nil || modelErr != nil {
+		t.Fatalf("the store is at rest %+v, %v; the model %+v, %v", left.Rest, err, modelLeft.Rest, modelErr)
 	}
 	open, err := store.Promises(t.Context(), "work")
 	modelOpen, modelErr := model.Promises(t.Context(), "work")

@@ -31,6 +31,7 @@ var added = map[int]string{
 	5: `INSERT INTO servers (account, key, before, after, asked) VALUES (7, 'key', 'TOP', 'UIDL', 60);`,
 	6: `UPDATE days SET polls = 9 WHERE account = 7;`,
 	7: `UPDATE troubles SET warned = 82 WHERE account = 7;`,
+	8: `UPDATE accounts SET rest = x'05000000000000000000000000000000', rest_until = 83 WHERE id = 7;`,
 }
 
 // A database of any version is brought up to date with all that is in it.
@@ -96,8 +97,11 @@ func TestMigrate(t *testing.T) {
 			if diff := cmp.Diff(wantSchedule, schedule); diff != "" {
 				t.Errorf("schedule (-want +got):\n%s", diff)
 			}
-			server, _, err := s.ServerOf(t.Context(), "work")
+			server, left, err := s.ServerOf(t.Context(), "work")
 			ok(t, err)
+			if want := (state.Rest{Listing: state.Sum{byte(since(8, 5))}, Until: since(8, 83)}); left.Rest != want {
+				t.Errorf("at rest %+v, want %+v", left.Rest, want)
+			}
 			if got := server.Asked; got != since(5, 60) {
 				t.Errorf("the server was asked at %d", got)
 			}

@@ -10,10 +10,10 @@ import (
 const keptPolls = 1000
 
 // SavePoll notes how a poll went, its Schedule if it has one, and what it
-// learned of the server. The last 1000 of an account are kept.
+// learned of the server and of its maildrop. The last 1000 of an account are kept.
 func (s *Store) SavePoll(ctx context.Context, account string, p Poll) error {
 	return s.change(ctx, "note the poll", func(t *tx) error {
-		id, err := t.account(account)
+		id, err := t.id(account)
 		if err != nil {
 			return err
 		}
@@ -33,6 +33,11 @@ func (s *Store) SavePoll(ctx context.Context, account string, p Poll) error {
 		}
 		if p.Error == "" {
 			if err := t.exec("UPDATE accounts SET last_success = ? WHERE id = ?", p.Ended, id); err != nil {
+				return err
+			}
+		}
+		if r := p.Rest; r != nil {
+			if err := t.exec("UPDATE accounts SET rest = ?, rest_until = ? WHERE id = ?", sum(r.Listing), r.Until, id); err != nil {
 				return err
 			}
 		}

@@ -139,9 +139,16 @@ func repeat(part string, n int) string {
 	return part + strings.Repeat(", "+part, n-1)
 }
 
-// account returns the id of an account, and remembers the account if it is
-// new.
+// account is id for a change of the account's rows, which ends its rest.
 func (t *tx) account(name string) (id int64, err error) {
+	if id, err = t.id(name); err != nil {
+		return id, err
+	}
+	return id, t.exec("UPDATE accounts SET rest = NULL, rest_until = 0 WHERE id = ? AND rest IS NOT NULL", id)
+}
+
+// id returns the id of an account, and remembers the account if it is new.
+func (t *tx) id(name string) (id int64, err error) {
 	err = t.get(&id, "SELECT id FROM accounts WHERE name = ?", name)
 	if err == sql.ErrNoRows {
 		err = t.get(&id, "INSERT INTO accounts (name) VALUES (?) RETURNING id", name)

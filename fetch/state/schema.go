@@ -117,6 +117,10 @@ INSERT INTO days SELECT account, ended / 86400, count(*), sum(error <> ''), sum(
 `, `
 -- When a person was told that a command after the polls fails.
 ALTER TABLE troubles ADD COLUMN warned INTEGER NOT NULL DEFAULT 0;
+`, `
+-- A Rest; NULL if there is none.
+ALTER TABLE accounts ADD COLUMN rest       BLOB;
+ALTER TABLE accounts ADD COLUMN rest_until INTEGER NOT NULL DEFAULT 0;
 `}
 
 // checkSchema returns the version of the schema of the database at path. An

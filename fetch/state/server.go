@@ -19,18 +19,39 @@ type Server struct {
 	Asked int64
 }
 
+// Left is how the last polls left a maildrop.
+type Left struct {
+	// Messages were on the server when the last poll ended.
+	Messages int
+	Rest     Rest
+}
+
+// Rest says that there is nothing to do about a maildrop, so that a poll which
+// finds it unchanged need not look at its rows. It ends with any change of
+// those.
+type Rest struct {
+	// Listing stands for what the server lists, and for all else that decides
+	// what is to be done. It is the caller's own; zero if there is no rest.
+	Listing Sum
+	// Until is when the rest ends by itself, in Unix seconds.
+	Until int64
+}
+
 // ServerOf returns what is remembered of an account's server, the zero Server
-// if nothing is, and how many messages the last poll left there.
-func (s *Store) ServerOf(ctx context.Context, account string) (v Server, left int, err error) {
+// if nothing is, and how the last polls left the maildrop.
+func (s *Store) ServerOf(ctx context.Context, account string) (v Server, left Left, err error) {
 	var before, after string
+	var rest []byte
 	err = s.read.QueryRowContext(ctx, `
 		SELECT coalesce(key, ''), coalesce(before, ''), coalesce(after, ''), coalesce(asked, 0),
-			coalesce((SELECT listed - deleted FROM polls WHERE account = id ORDER BY seq DESC LIMIT 1), 0)
+			coalesce((SELECT listed - deleted FROM polls WHERE account = id ORDER BY seq DESC LIMIT 1), 0),
+			rest, rest_until
 		FROM accounts LEFT JOIN servers ON account = id WHERE name = ?`,
-		account).Scan(&v.Key, &before, &after, &v.Asked, &left)
+		account).Scan(&v.Key, &before, &after, &v.Asked, &left.Messages, &rest, &left.Rest.Until)
 	if err == sql.ErrNoRows {
-		return Server{}, 0, nil
+		return Server{}, Left{}, nil
 	}
+	copy(left.Rest.Listing[:], rest)
 	if before != "" {
 		v.Before = strings.Split(before, "\n")
 	}

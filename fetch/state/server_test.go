@@ -15,8 +15,8 @@ func TestServerOf(t *testing.T) {
 		t.Helper()
 		got, left, err := s.ServerOf(t.Context(), "work")
 		ok(t, err)
-		if diff := cmp.Diff(want, got); diff != "" || left != wantLeft {
-			t.Errorf("%d left; (-want +got):\n%s", left, diff)
+		if diff := cmp.Diff(want, got); diff != "" || left != (state.Left{Messages: wantLeft}) {
+			t.Errorf("left %+v; (-want +got):\n%s", left, diff)
 		}
 	}
 	recall(state.Server{}, 0)
@@ -32,6 +32,55 @@ func TestServerOf(t *testing.T) {
 	ok(t, s.SavePoll(t.Context(), "work", state.Poll{Server: &server}))
 	ok(t, s.Forget(t.Context(), "work"))
 	recall(state.Server{}, 0)
+}
+
+// Any change of a row ends a rest, and nothing else does.
+func TestRest(t *testing.T) {
+	memory := state.Memory{Account: "work", Messages: []state.Message{{Row: state.Row{UID: "w", Phase: state.Landed}}}}
+	for name, test := range map[string]struct {
+		do   step
+		ends bool
+	}{
+		"promise":  {doPromise(promise("v", "home")), true},
+		"landing":  {doLand(2, "open", "home"), true},
+		"retract":  {doRetract("open", "home"), true},
+		"refusal":  {doRefuse(refusal("v")), true},
+		"deletion": {doDelete(2, "u"), true},
+		"missing":  {doKeep(2, state.Housekeeping{Missing: []string{"u"}}), true},
+		"adoption": {func(s *state.Store, t *testing.T) error {
+			return s.Adopt(t.Context(), "work", []state.Adoption{{UID: "v"}})
+		}, true},
+		"import": {func(s *state.Store, t *testing.T) error {
+			_, err := s.Relearn(t.Context(), []state.Memory{memory})
+			return err
+		}, true},
+		"forget":      {func(s *state.Store, t *testing.T) error { return s.Forget(t.Context(), "work") }, true},
+		"nothing new": {doKeep(2, state.Housekeeping{}), false},
+		"another poll": {func(s *state.Store, t *testing.T) error {
+			return s.SavePoll(t.Context(), "work", state.Poll{Error: "x"})
+		}, false},
+		"trouble": {func(s *state.Store, t *testing.T) error {
+			return s.SaveTrouble(t.Context(), "work", state.Trouble{Since: 1})
+		}, false},
+		"another account": {func(s *state.Store, t *testing.T) error {
+			return s.Promise(t.Context(), "other", []state.Promise{promise("u", "home")})
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t, t.TempDir())
+			ok(t, doPromise(promise("u", "home"), promise("open", "home"))(s, t))
+			ok(t, doLand(1, "u", "home")(s, t))
+			rest := state.Rest{Listing: state.Sum{1}, Until: 9}
+			ok(t, s.SavePoll(t.Context(), "work", state.Poll{Rest: &rest}))
+			ok(t, test.do(s, t))
+			if test.ends {
+				rest = state.Rest{}
+			}
+			if _, left, err := s.ServerOf(t.Context(), "work"); err != nil || left.Rest != rest {
+				t.Errorf("at rest %+v, %v; want %+v", left.Rest, err, rest)
+			}
+		})
+	}
 }
 
 func TestGlimpses(t *testing.T) {

@@ -174,6 +174,9 @@ type Poll struct {
 	// remembered does not hold; nil if nothing was. SavePoll remembers it,
 	// Polls does not return it.
 	Server *Server
+	// Rest is the rest that the poll found the maildrop in; nil leaves what is
+	// remembered of one as it is. Polls does not return it.
+	Rest *Rest
 }
 
 // Status is the sum of what is remembered of an account.

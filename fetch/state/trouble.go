@@ -46,7 +46,7 @@ func (s *Store) Health(ctx context.Context) (map[string]Health, error) {
 // says that it does well again.
 func (s *Store) SaveTrouble(ctx context.Context, account string, t Trouble) error {
 	return s.change(ctx, "note the trouble", func(x *tx) error {
-		id, err := x.account(account)
+		id, err := x.id(account)
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,77 @@
+package fetch_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/state"
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
+)
+
+// looks counts how often the rows are looked at.
+type looks struct {
+	*state.Store
+	glimpses, rows atomic.Int32
+}
+
+func (l *looks) Glimpses(ctx context.Context, account string) ([]state.Glimpse, error) {
+	if ctx.Err() == nil {
+		l.glimpses.Add(1)
+	}
+	return l.Store.Glimpses(ctx, account)
+}
+
+func (l *looks) Rows(ctx context.Context, account string) ([]state.Row, error) {
+	l.rows.Add(1)
+	return l.Store.Rows(ctx, account)
+}
+
+// A maildrop in which nothing has changed is not compared with its rows again,
+// and whatever may change what is to be done about it has it compared.
+func TestRest(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.account.Keep = fetch.Keep{For: 14 * day}
+	look := &looks{Store: r.store}
+	r.opts.State = look
+	want := r.fill(3)
+	expect := func(what string, glimpses, rows int32, fetched, deleted int) {
+		t.Helper()
+		look.glimpses.Store(0)
+		look.rows.Store(0)
+		s := r.succeed()
+		if g, n := look.glimpses.Load(), look.rows.Load(); g != glimpses || n != rows || s.Fetched != fetched || s.Deleted != deleted {
+			t.Errorf("%s: %d glimpses and %d looks at rows, %d fetched, %d deleted; want %d, %d, %d, %d",
+				what, g, n, s.Fetched, s.Deleted, glimpses, rows, fetched, deleted)
+		}
+	}
+	rest := func(what string) {
+		t.Helper()
+		expect(what, 1, 0, 0, 0)
+		expect(what+", and again", 0, 0, 0, 0)
+	}
+	expect("the first poll", 1, 1, 3, 0)
+	rest("nothing new")
+	want = append(want, message(4))
+	r.drop.Add("u4", []byte(message(4)))
+	expect("a new message", 1, 1, 1, 0)
+	rest("nothing new again")
+
+	r.account.Keep.For = 13 * day
+	rest("kept for less long")
+	check(t, r.store.Keep(t.Context(), "work", 1, state.Housekeeping{Forget: []string{"u2"}}))
+	expect("what was forgotten", 1, 1, 1, 0)
+	want = append(want, message(2))
+	rest("it is remembered")
+	r.drop.Remove("u3")
+	expect("one was deleted by others", 1, 1, 0, 0)
+	rest("its row has gone missing")
+
+	r.later(13*day - time.Second)
+	expect("a second before they are due", 0, 0, 0, 0)
+	r.later(time.Second)
+	expect("they are due", 1, 1, 0, 3)
+	r.expect(want...)
+}
