@@ -19,6 +19,7 @@ import (
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 	"github.com/mailhaul/mailhaul/fetch/oauth"
 	"github.com/mailhaul/mailhaul/fetch/state"
+	"github.com/mailhaul/mailhaul/pop3proto/channel"
 )
 
 // loginOptions are the options of mailhaul login.
@@ -211,6 +212,9 @@ func (e *loginError) exit() int {
 // oauthHint returns what can be done about an error of OAuth, or "".
 func oauthHint(err error) string {
 	if e, ok := errors.AsType[*oauth.GrantError](err); ok {
+		return e.Hint()
+	}
+	if e, ok := errors.AsType[*channel.ProxyError](err); ok {
 		return e.Hint()
 	}
 	return ""

@@ -17,6 +17,7 @@ type grantee struct {
 	name     string
 	protocol oauth.Protocol
 	config.Login
+	way config.Via // to its own server
 }
 
 // granteesOf returns the accounts, and then the sinks, that log in by OAuth.
@@ -31,15 +32,15 @@ func granteesOf(cfg *config.Config) []grantee {
 	return slices.DeleteFunc(all, func(g grantee) bool { return g.OAuth == nil })
 }
 
-func ofAccount(a config.Account) grantee { return grantee{a.Name, oauth.POP, a.Login} }
+func ofAccount(a config.Account) grantee { return grantee{a.Name, oauth.POP, a.Login, a.Via} }
 
 // ofSink returns who logs in to the server of a sink: nobody, where it is none.
 func ofSink(s config.Sink) grantee {
 	switch {
 	case s.SMTP != nil:
-		return grantee{s.Name, oauth.SMTP, s.SMTP.Login}
+		return grantee{s.Name, oauth.SMTP, s.SMTP.Login, s.SMTP.Via}
 	case s.IMAP != nil:
-		return grantee{s.Name, oauth.IMAP, s.IMAP.Login}
+		return grantee{s.Name, oauth.IMAP, s.IMAP.Login, s.IMAP.Via}
 	default:
 		return grantee{name: s.Name}
 	}
@@ -64,7 +65,24 @@ func (g grantee) client() *oauth.Client {
 	if o.ClientSecret.IsSet() {
 		c.Secret = o.ClientSecret.Read
 	}
+	if v := g.via(); v.SOCKS5 != nil {
+		c.Dial = via(v, nil).DialContext
+	}
 	return c
+}
+
+// via is how the provider is reached: by the proxy that the client names, or
+// else by that of the grantee. A tunnel may lead to the grantee's server alone,
+// and source_ip to one that has an address of that kind.
+func (g grantee) via() config.Via {
+	switch {
+	case g.OAuth.Via != nil:
+		return *g.OAuth.Via
+	case g.way.SOCKS5 != nil:
+		return g.way
+	default:
+		return config.Via{}
+	}
 }
 
 // shared returns the grantee's client, which asks for what all that share the
@@ -104,20 +122,20 @@ func (w *wiring) source(g grantee) *oauth.Source {
 	c := g.client()
 	s, ok := w.sources[c.Key()]
 	if !ok {
-		s = &source{oauth.NewSource(c, w.grants), g.OAuth}
+		s = &source{oauth.NewSource(c, w.grants), g.OAuth, g.via()}
 		w.sources[c.Key()] = s
 	}
 	return s.Source
 }
 
 // shared returns the source of a grantee's access tokens if there is one by the
-// same client, else nil.
+// same client, reached in the same way, else nil.
 func (w *wiring) shared(g grantee) *source {
 	if w == nil {
 		return nil
 	}
 	s := w.sources[g.client().Key()]
-	if s == nil || !reflect.DeepEqual(s.client, g.OAuth) {
+	if s == nil || !reflect.DeepEqual(s.client, g.OAuth) || !reflect.DeepEqual(s.via, g.via()) {
 		return nil
 	}
 	return s

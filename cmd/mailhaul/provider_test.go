@@ -26,7 +26,8 @@ type providers struct{}
 //	deny CODE           access is refused
 //	pending CODE        the first poll of a device code is answered with CODE
 //
-// $NAME is then its address, $NAME_secret the client's secret.
+// $NAME is then its address, $NAME_place that without http://, and $NAME_secret
+// the client's secret.
 func startProvider(ts *testscript.TestScript, _ bool, args []string) {
 	// The shortest interval there is, so that a test waits for a second only.
 	opts := oauthtest.Options{Interval: time.Second}
@@ -54,6 +55,7 @@ func startProvider(ts *testscript.TestScript, _ bool, args []string) {
 	p.Start()
 	ts.Defer(p.Close)
 	ts.Setenv(args[0], p.URL)
+	ts.Setenv(args[0]+"_place", strings.TrimPrefix(p.URL, "http://"))
 	ts.Setenv(args[0]+"_secret", p.Secret())
 	ts.Value(providers{}).(map[string]*oauthtest.Server)[args[0]] = p
 }

@@ -70,7 +70,7 @@ var remoteSecurity = map[config.TLS]remote.Security{
 // remoteServer says how a sink reaches its server.
 func (w *wiring) remoteServer(s config.Server) remote.Server {
 	r := remote.Server{
-		Addr: s.Addr, Security: remoteSecurity[s.TLS], TLS: s.Trust.Config(s.Addr, w.sessions), Via: w.via(s.Via),
+		Addr: s.Addr, Security: remoteSecurity[s.TLS], TLS: s.Trust.Config(s.Addr, w.sessions), Via: via(s.Via, w.env),
 		Timeout: s.Timeout, User: s.User, Kerberos: s.Kerberos, Auth: s.Auth,
 	}
 	if s.Password.IsSet() {

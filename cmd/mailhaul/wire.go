@@ -63,10 +63,12 @@ type wiring struct {
 	env      []string           // for commands of the configuration
 }
 
-// source is an oauth.Source and what the file says of its client.
+// source is an oauth.Source and what the file says of its client and the way to
+// the provider.
 type source struct {
 	*oauth.Source
 	client *config.OAuth
+	via    config.Via
 }
 
 // wire makes the sinks of a configuration, one each, shared by the accounts.
@@ -132,9 +134,9 @@ var security = map[config.TLS]fetch.Security{
 	config.TLSNone:     fetch.PlainText,
 }
 
-// via says how a server is reached.
-func (w *wiring) via(v config.Via) channel.Via {
-	out := channel.Via{Source: v.SourceIP, Tunnel: v.Tunnel, Env: w.env}
+// via says how a server is reached, by a tunnel with this environment.
+func via(v config.Via, env []string) channel.Via {
+	out := channel.Via{Source: v.SourceIP, Tunnel: v.Tunnel, Env: env}
 	if p := v.SOCKS5; p != nil {
 		out.Proxy = &channel.Proxy{Addr: p.Addr, User: p.User, Secret: p.Password.Read}
 	}
@@ -147,7 +149,7 @@ func (w *wiring) account(a config.Account) *fetch.Account {
 		Name: a.Name,
 		Server: fetch.Server{
 			Host: a.Host, Port: a.Port, Security: security[a.TLS],
-			Via: w.via(a.Via), Silence: a.Timeout, Window: a.Window,
+			Via: via(a.Via, w.env), Silence: a.Timeout, Window: a.Window,
 		},
 		User:        a.User,
 		Auth:        a.Auth,

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -31,6 +32,9 @@ type Client struct {
 	User string
 	// Account is what mailhaul login is to be told, for errors to say.
 	Account string
+	// Dial opens the connections to the provider; nil does so straight, or by
+	// the proxy that the environment names in HTTPS_PROXY.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// HTTP sends the requests; nil is one that gives up after 30 seconds.
 	// Redirects are not followed, since requests hold secrets.
 	HTTP *http.Client
@@ -109,9 +113,14 @@ func (c *Client) post(ctx context.Context, endpoint string, form url.Values, int
 // *TemporaryError.
 func (c *Client) do(req *http.Request) (status int, body []byte, err error) {
 	client := &http.Client{Timeout: 30 * time.Second}
-	if c.HTTP != nil {
+	switch {
+	case c.HTTP != nil:
 		copied := *c.HTTP
 		client = &copied
+	case c.Dial != nil:
+		t := http.DefaultTransport.(*http.Transport).Clone()
+		t.Proxy, t.DialContext, t.DisableKeepAlives = nil, c.Dial, true
+		client.Transport = t
 	}
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	req.Header.Set("Accept", "application/json")

@@ -32,6 +32,9 @@ func (e *ProxyError) Error() string { return "SOCKS5 proxy " + e.Addr + ": " + e
 // Unwrap returns the cause.
 func (e *ProxyError) Unwrap() error { return e.Err }
 
+// Hint returns what the user can do, as Advise has it.
+func (e *ProxyError) Hint() string { return adviseProxy(e).Hint }
+
 // dialer is a function that package proxy can dial with.
 type dialer func(ctx context.Context, network, addr string) (net.Conn, error)
 

@@ -28,6 +28,9 @@ type OAuth struct {
 	Scopes []string
 	// Tenant is Microsoft's name for who has the account; it may be empty.
 	Tenant string
+	// Via is how the provider is reached, by a proxy or not; nil is by the proxy
+	// of whoever logs in, if there is one.
+	Via *Via
 }
 
 // OAuthProviders are the providers whose endpoints are known.
@@ -42,6 +45,10 @@ var oauthKeys = keys[OAuth]{
 	"client_id":  func(p *parser, v value, o *OAuth) { o.ClientID, _ = p.text(v) },
 	"scopes":     func(p *parser, v value, o *OAuth) { o.Scopes, _ = p.texts(v) },
 	"tenant":     func(p *parser, v value, o *OAuth) { o.Tenant, _ = p.text(v) },
+	"socks5": func(p *parser, v value, o *OAuth) {
+		o.Via = new(Via)
+		p.socks5(v, o.Via)
+	},
 }.and(secretKeys("client_secret", func(o *OAuth) *Password { return &o.ClientSecret }))
 
 // tokenCommand reads a command that prints an access token.
