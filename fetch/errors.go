@@ -120,6 +120,8 @@ var (
 	errClear = errors.New("the server went on in the clear after STLS")
 	// errStopped means that a poll did not begin since the program is to end.
 	errStopped = errors.New("not polled: asked to stop")
+	// errNoDates means that old mail cannot be told from new.
+	errNoDates = errors.New("the server gives no headers, which tell old mail from new")
 	// errNoIdentity means that nothing tells a kept message from a new one.
 	errNoIdentity = errors.New("the server knows neither UIDL nor TOP, so that kept messages cannot be told from new ones")
 )
@@ -223,6 +225,9 @@ func advise(err error) (Class, string) {
 	}
 	if errors.Is(err, errNoIdentity) {
 		return ClassOperator, "set keep: false for this account, so that each message is deleted once it is delivered"
+	}
+	if errors.Is(err, errNoDates) {
+		return ClassOperator, "adopt all mail, without a date; or fetch it"
 	}
 	if _, ok := errors.AsType[errBudget](err); ok {
 		return ClassRetry, "what was delivered is safe and the next poll goes on from there; raise time_limit if the server is just slow"

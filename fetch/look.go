@@ -108,7 +108,7 @@ func (a *Account) Look(ctx context.Context, o Options, header func(num int, r io
 		sight.Messages = append(sight.Messages, p)
 	}
 	if header != nil {
-		if sight.NoHeader, err = s.headers(ctx, header); err != nil {
+		if sight.NoHeader, err = s.headers(ctx, s.listing.Entries, header); err != nil {
 			return sight, err
 		}
 	}
@@ -116,11 +116,11 @@ func (a *Account) Look(ctx context.Context, o Options, header func(num int, r io
 	return sight, nil
 }
 
-// headers asks for all headers. One that the server refuses is left out; if it
+// headers asks for the headers of messages. One that the server refuses is left out; if it
 // refuses the first, it is not asked for the others.
-func (s *session) headers(ctx context.Context, header func(num int, r io.Reader)) (refused, err error) {
+func (s *session) headers(ctx context.Context, of []pop3proto.Entry, header func(num int, r io.Reader)) (refused, err error) {
 	any := false
-	for m, err := range s.client.Top(ctx, slices.Values(s.listing.Entries), 0) {
+	for m, err := range s.client.Top(ctx, slices.Values(of), 0) {
 		switch {
 		case err == nil:
 			any = true

@@ -163,23 +163,36 @@ func forgetMessages(ctx context.Context, std stdio, store *state.Store, name str
 func adoptCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:      "adopt",
-		Usage:     "mark all mail that is now on the server as seen, and fetch only what comes later",
+		Usage:     "mark the mail that is now on the server as seen, and fetch only what comes later",
 		ArgsUsage: "ACCOUNT",
 		Description: "It logs in and lists. Messages of which nothing is remembered are adopted: they are\n" +
 			"never fetched, and never deleted from the server, whatever keep says. What was\n" +
-			"delivered or refused before stays as it is. mailhaul state forget undoes it.",
-		Flags:        []cli.Flag{configFlag(), yesFlag()},
+			"delivered or refused before stays as it is. mailhaul state forget undoes it.\n\n" +
+			"With --before it is only what came in before a day, as the headers of the messages\n" +
+			"have it; one that has no date is fetched.",
+		Flags: []cli.Flag{
+			configFlag(),
+			&cli.StringFlag{Name: "before", Usage: "adopt what came in before the `DAY`, such as 2026-11-28, and fetch the rest"},
+			yesFlag(),
+		},
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 1 {
 				return usagef("mailhaul state adopt work", "mailhaul state adopt takes one account")
 			}
-			return runAdopt(c.Context, std, c.String("config"), c.Args().First(), c.Bool("yes"))
+			var before time.Time
+			if day := c.String("before"); day != "" {
+				var err error
+				if before, err = time.ParseInLocation(time.DateOnly, day, time.Local); err != nil {
+					return usagef("write a day as 2026-11-28", "--before %q is no day", day)
+				}
+			}
+			return runAdopt(c.Context, std, c.String("config"), c.Args().First(), before, c.Bool("yes"))
 		},
 	}
 }
 
-func runAdopt(ctx context.Context, std stdio, path, name string, yes bool) error {
+func runAdopt(ctx context.Context, std stdio, path, name string, before time.Time, yes bool) error {
 	cfg, err := loadConfig(path)
 	if err != nil {
 		return err
@@ -202,9 +215,9 @@ func runAdopt(ctx context.Context, std stdio, path, name string, yes bool) error
 	defer stop()
 
 	var own error // not the server's
-	err = w.account(chosen[0]).Adopt(ctx, fetch.Options{State: store, Sinks: w.sinks, Host: w.host}, func(found fetch.Adoption) error {
+	err = w.account(chosen[0]).Adopt(ctx, fetch.Options{State: store, Sinks: w.sinks, Host: w.host}, before, func(found fetch.Adoption) error {
 		stop() // from here on ^C ends the program, whose lease ends with it
-		own = std.adopt(store, name, found, yes)
+		own = std.adopt(store, name, found, before, yes)
 		return own
 	})
 	if held := (*state.HeldError)(nil); own != nil || err == nil || errors.As(err, &held) {
@@ -214,12 +227,23 @@ func runAdopt(ctx context.Context, std stdio, path, name string, yes bool) error
 }
 
 // adopt shows what there is to adopt, asks, and does it.
-func (std stdio) adopt(store *state.Store, name string, found fetch.Adoption, yes bool) error {
+func (std stdio) adopt(store *state.Store, name string, found fetch.Adoption, before time.Time, yes bool) error {
 	var octets int64
 	for _, m := range found.New {
 		octets += m.Size
 	}
-	fmt.Fprintf(std.out, "%s: %s on the server, %d of them new (%s)\n", name, count(found.Listed, "message"), len(found.New), size(octets))
+	what, which := "new", "What is new now"
+	if !before.IsZero() {
+		what = "new and from before " + before.Format(time.DateOnly)
+		which = "What is new and older"
+	}
+	fmt.Fprintf(std.out, "%s: %s on the server, %d of them %s (%s)\n", name, count(found.Listed, "message"), len(found.New), what, size(octets))
+	if found.Later > 0 {
+		fmt.Fprintf(std.out, "  %s came later, and will be fetched\n", count(found.Later, "message"))
+	}
+	if found.Undated > 0 {
+		fmt.Fprintf(std.out, "  %s without a date that can be read will be fetched, too\n", count(found.Undated, "message"))
+	}
 	if found.Nameless > 0 {
 		fmt.Fprintf(std.out, "  %s without a unique-id can be told from no other, and will be fetched\n", count(found.Nameless, "message"))
 	}
@@ -227,7 +251,7 @@ func (std stdio) adopt(store *state.Store, name string, found fetch.Adoption, ye
 		fmt.Fprintf(std.out, "%s: nothing to adopt\n", name)
 		return nil
 	}
-	fmt.Fprintln(std.out, "What is new now is never fetched and never deleted from the server.")
+	fmt.Fprintln(std.out, which+" is never fetched and never deleted from the server.")
 	if err := std.confirm("Adopt "+count(len(found.New), "message")+"?", yes); err != nil {
 		return err
 	}

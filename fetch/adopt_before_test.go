@@ -1,0 +1,59 @@
+package fetch_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
+)
+
+// Of a maildrop, what came in before a day is adopted: when it came in counts,
+// and not when it claims to have been written. What has no date is fetched.
+func TestAdoptBefore(t *testing.T) {
+	for _, without := range [][]string{nil, {"UIDL"}} {
+		t.Run(fmt.Sprint("without ", without), func(t *testing.T) {
+			r := newRig(t, pop3test.Behaviour{Without: without})
+			day := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+			dated := func(field string, at time.Time) string { return field + at.Format(time.RFC1123Z) + "\n" }
+			const received = "Received: from a by b;\n\t"
+			for i, header := range []string{
+				dated("Date: ", day.Add(-time.Hour)),
+				dated(received, day.Add(-time.Second)) + dated("Date: ", day.Add(time.Hour)),
+				dated("Date: ", day),
+				dated(received, day.Add(time.Hour)) + dated(received, day.Add(-time.Hour)) + dated("Date: ", day.Add(-time.Hour)),
+				"Date: yesterday\n",
+			} {
+				r.drop.Add(fmt.Sprint("m", i), []byte(header+fmt.Sprintf("Message-ID: <%d@example.org>\n\nHello %d.\n", i, i)))
+			}
+			var found fetch.Adoption
+			check(t, r.account.Adopt(t.Context(), r.opts, day, func(a fetch.Adoption) error {
+				found = a
+				return r.store.Adopt(t.Context(), "work", a.New)
+			}))
+			if found.Listed != 5 || len(found.New) != 2 || found.Later != 2 || found.Undated != 1 || found.Nameless != 0 {
+				t.Errorf("found %+v", found)
+			}
+			r.succeed()
+			r.expectRetrieved(3)
+			if left := r.left(); len(left) != 2 {
+				t.Errorf("left %q, want the two that are older", left)
+			}
+		})
+	}
+}
+
+// Without headers nothing is adopted.
+func TestAdoptBeforeWithoutTOP(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
+	r.drop.Add("a", []byte(message(1)))
+	err := r.account.Adopt(t.Context(), r.opts, noon, func(a fetch.Adoption) error {
+		t.Errorf("adopted %+v", a)
+		return nil
+	})
+	if fetch.Classify(err) != fetch.ClassOperator || !strings.Contains(err.Error(), "no headers") || fetch.Hint(err) == "" {
+		t.Errorf("error %v", err)
+	}
+}
