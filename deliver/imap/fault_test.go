@@ -169,7 +169,7 @@ func TestLogin(t *testing.T) {
 	}{
 		{name: "SASL", s: script{caps: "AUTH=PLAIN SASL-IR"}, starts: remote.PlainText, want: "AUTHENTICATE PLAIN AG"},
 		{name: "LOGIN", starts: remote.PlainText, want: "LOGIN \"me@example.org\" "},
-		{name: "LOGINDISABLED", s: script{caps: "LOGINDISABLED"}, starts: remote.PlainText, want: "no login", fault: deliver.FaultOperator},
+		{name: "LOGINDISABLED", s: script{caps: "LOGINDISABLED"}, starts: remote.PlainText, want: "offers nothing", fault: deliver.FaultOperator},
 		{name: "wrong password", s: script{login: "NO [AUTHENTICATIONFAILED] not " + pass}, starts: remote.PlainText, want: "AUTHENTICATIONFAILED", fault: deliver.FaultOperator},
 		{name: "echo in base64", s: script{caps: "AUTH=PLAIN SASL-IR", login: "NO you said " + plainResponse}, starts: remote.PlainText, want: "you said", fault: deliver.FaultOperator},
 		{name: "echo in a farewell", s: script{login: "* BYE not " + pass}, starts: remote.PlainText, want: "closed the connection", fault: deliver.FaultTemporary},

@@ -154,7 +154,7 @@ func TestPostfix(t *testing.T) {
 		_, err = newSink(t, realOptions(t, remote.Server{
 			Addr: srv.Addr, Security: remote.PlainText, User: "me@example.org", Secret: secret,
 		}, false, "tls")).Begin(t.Context())
-		wantError(t, err, deliver.FaultOperator, "no login")
+		wantError(t, err, deliver.FaultOperator, "offers nothing")
 		_, err = newSink(t, realOptions(t, remote.Server{Addr: srv.Addr, Security: remote.StartTLS}, false, "tls")).Begin(t.Context())
 		wantError(t, err, deliver.FaultOperator)
 	})

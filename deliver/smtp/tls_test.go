@@ -91,7 +91,7 @@ func TestAuth(t *testing.T) {
 		{"wrong", "AUTH PLAIN LOGIN", map[string]string{"AUTH": "535 5.7.8 wrong"}, deliver.FaultOperator, []string{"535 5.7.8", "wrong"}},
 		{"not now", "AUTH PLAIN", map[string]string{"AUTH": "454 4.7.0 later"}, deliver.FaultTemporary, []string{"454 4.7.0"}},
 		{"unknown", "AUTH GSSAPI", nil, deliver.FaultOperator, []string{"GSSAPI"}},
-		{"none", "8BITMIME", nil, deliver.FaultOperator, []string{"no login"}},
+		{"none", "8BITMIME", nil, deliver.FaultOperator, []string{"offers nothing"}},
 		{"wants more", "AUTH PLAIN", map[string]string{"AUTH": "334 bW9yZQ=="}, deliver.FaultOperator, nil},
 		{"echo", "AUTH PLAIN", map[string]string{"AUTH": "535 " + strings.Repeat("x", 280) + "AUTH PLAIN " + plainResponse}, deliver.FaultOperator, []string{"535"}},
 		{"password", "AUTH PLAIN", map[string]string{"AUTH": "454 not \x00me\x00" + password}, deliver.FaultTemporary, []string{"454"}},
