@@ -91,7 +91,7 @@ func (b *bench) build(ctx context.Context) error {
 		return fmt.Errorf("go list: %w: run it inside the sources", err)
 	}
 	b.our = filepath.Join(b.disk, "mailhaul")
-	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=auto", "-trimpath", "-ldflags", "-s -w", "-o", b.our, "./cmd/mailhaul")
+	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=auto", "-trimpath", "-tags", "urfave_cli_no_docs", "-ldflags", "-s -w", "-o", b.our, "./cmd/mailhaul")
 	cmd.Dir = string(root[:len(root)-1])
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	cmd.Stderr = b.err
