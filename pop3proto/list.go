@@ -1,7 +1,6 @@
 package pop3proto
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"math"
@@ -157,6 +156,7 @@ func (c *Client) listing(ask func(verb string) ([]byte, error), sizes bool, pipe
 	}
 
 	m := merger{maxBytes: maxUIDBytes}
+	m.expect(l.Count, sizes)
 	var errList error
 	if sizes {
 		if errList = c.sizes(ask, &m); errors.Is(errList, ErrBroken) {
@@ -241,13 +241,28 @@ func parseStat(text []byte) (count int, octets int64, ok bool) {
 
 // cutWord takes a word off the front, and all blanks around it.
 func cutWord(b []byte) (word, rest []byte) {
-	b = bytes.TrimLeft(b, " \t")
-	i := bytes.IndexAny(b, " \t")
-	if i < 0 {
-		return b, nil
+	b = trimBlanks(b)
+	for i, c := range b {
+		if isBlank(c) {
+			return b[:i], trimBlanks(b[i:])
+		}
 	}
-	return b[:i], bytes.Trim(b[i:], " \t")
+	return b, nil
 }
+
+// trimBlanks takes the blanks off both ends. Package bytes would build a table
+// for them, at every line of a listing.
+func trimBlanks(b []byte) []byte {
+	for len(b) > 0 && isBlank(b[0]) {
+		b = b[1:]
+	}
+	for len(b) > 0 && isBlank(b[len(b)-1]) {
+		b = b[:len(b)-1]
+	}
+	return b
+}
+
+func isBlank(c byte) bool { return c == ' ' || c == '\t' }
 
 // parseNumber reads digits alone; anything else is 0 and false.
 func parseNumber(b []byte) (n int64, ok bool) {

@@ -31,6 +31,19 @@ type merger struct {
 	maxBytes int             // what UIDs may still take
 }
 
+// room is how many entries memory is taken for because a server says so.
+const room = 1 << 16
+
+// expect makes room for the entries of a listing, of which there may be
+// another number.
+func (m *merger) expect(count int, sizes bool) {
+	entries := &m.extra
+	if sizes {
+		entries = &m.entries
+	}
+	*entries = make([]Entry, 0, min(max(count, 0), room))
+}
+
 // addSize takes a line of LIST.
 func (m *merger) addSize(line []byte) error {
 	num, rest, ok := cutNum(line)
@@ -57,7 +70,7 @@ func (m *merger) addUID(line []byte) bool {
 		m.odd++
 		return true
 	}
-	if len(uid) > maxUID || bytes.ContainsAny(uid, "\x00\r\n") {
+	if len(uid) > maxUID || bytes.IndexByte(uid, 0) >= 0 || bytes.IndexByte(uid, '\r') >= 0 {
 		uid = nil
 	}
 	kept, ok := m.keep(uid)
@@ -87,7 +100,11 @@ func (m *merger) name(num int, uid string) {
 
 // result returns the whole listing.
 func (m *merger) result() (entries []Entry, odd int) {
-	if len(m.extra) > 0 {
+	switch {
+	case len(m.extra) == 0:
+	case len(m.entries) == 0: // without LIST
+		m.entries = m.unique(m.extra)
+	default:
 		m.entries = m.unique(append(m.entries, m.unique(m.extra)...))
 	}
 	return m.entries, m.odd

@@ -161,7 +161,7 @@ func (c *Client) lines(verb string, limit int, each func(line []byte) error) err
 		}
 		line = bytes.TrimPrefix(line, []byte("."))
 		// OpaqueMail #60: some servers put blank lines into listings.
-		if len(bytes.Trim(line, " \t")) == 0 {
+		if len(trimBlanks(line)) == 0 {
 			continue
 		}
 		if err := each(line); err != nil {
