@@ -16,7 +16,7 @@ func main() {
 	if os.Getenv("GOGC") == "" {
 		// Little lives longer than a batch, so that collecting it three times as often
 		// costs next to nothing, and keeps a small machine's memory free.
-		debug.SetGCPercent(66)
+		debug.SetGCPercent(50)
 	}
 	os.Exit(run(context.Background(), os.Args, stdio{in: os.Stdin, out: os.Stdout, err: os.Stderr}))
 }
