@@ -57,7 +57,7 @@ type daemon struct {
 	cfg      *config.Config
 	w        *wiring
 	accounts []*fetch.Account
-	logins   map[string]time.Time // as wiring.logins returned them last
+	logins   map[string]time.Time // those of wiring.logins that are noticed
 	// closing are the wirings that are not closed yet. One that was replaced
 	// is closed when the last poll that uses it has ended.
 	closing sync.WaitGroup
@@ -116,6 +116,7 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 
 	look := time.NewTicker(lookPause)
 	defer look.Stop()
+	d.noticeLogins(ctx)
 	var failure error
 	for running := true; running; {
 		looks := look.C
@@ -161,7 +162,11 @@ func (d *daemon) adopt(cfg *config.Config) (fetch.Setup, error) {
 		return fetch.Setup{}, err
 	}
 	accounts := w.accounts(cfg.Accounts)
-	out, err := d.reporter(cfg, w)
+	logins, err := d.noticed(cfg, w)
+	var out reporter
+	if err == nil {
+		out, err = d.reporter(cfg, w)
+	}
 	if err == nil {
 		err = d.out.use(context.Background(), out, d.store, cfg, accounts, false)
 	}
@@ -172,12 +177,6 @@ func (d *daemon) adopt(cfg *config.Config) (fetch.Setup, error) {
 	d.closing.Add(1)
 	old := d.cfg
 	d.cfg, d.w, d.accounts = cfg, w, accounts
-	logins := w.logins()
-	for key, at := range d.logins {
-		if _, ok := logins[key]; ok {
-			logins[key] = at // what came since is yet to be noticed
-		}
-	}
 	d.logins = logins
 	d.traced.follow(d.accounts...)
 	return fetch.Setup{

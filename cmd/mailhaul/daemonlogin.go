@@ -25,6 +25,30 @@ func (w *wiring) logins() map[string]time.Time {
 	return all
 }
 
+// noticed returns which logins need no notice when a configuration is put in
+// force: what was noticed under the one before, and of what is new the logins
+// that the last polls have made use of. An account may still be waiting from
+// before a start.
+func (d *daemon) noticed(cfg *config.Config, w *wiring) (map[string]time.Time, error) {
+	logins := w.logins()
+	for _, a := range cfg.Accounts {
+		for _, key := range grantsFor(cfg, a) {
+			if at, ok := d.logins[key]; ok {
+				logins[key] = at
+				continue
+			}
+			last, err := d.store.Polls(context.Background(), a.Name, 1)
+			if err != nil {
+				return nil, err
+			}
+			if len(last) > 0 && logins[key].Unix() >= last[0].Ended {
+				logins[key] = time.Time{}
+			}
+		}
+	}
+	return logins, nil
+}
+
 // noticeLogins has accounts polled that somebody has logged in to since the last
 // look, or to a sink of theirs. They may wait for hours since it takes a person.
 func (d *daemon) noticeLogins(ctx context.Context) {
