@@ -24,7 +24,7 @@ type OfferError = mech.OfferError
 // the password as it is. With a Token it is OAUTHBEARER (RFC 7628) before
 // XOAUTH2, with Kerberos GSSAPI. So it must be called once the connection is
 // as secure as Protection says. The error is a *mech.SecretError or
-// a *OfferError. Login.Do does the login.
+// an *OfferError. Login.Do does the login.
 func (s *Server) Mechanism(ctx context.Context, conn net.Conn, offered []string) (login *Login, name string, err error) {
 	login = &Login{cred: mech.Credentials{User: s.User, Service: s.Service, PlusOffered: mech.OffersPlus(offered)}}
 	cred := &login.cred
