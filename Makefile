@@ -51,7 +51,7 @@ lint: ## gofmt, vet, staticcheck, who imports whom
 fuzz: ## run each fuzz target for FUZZTIME
 	.ci/fuzz $(FUZZTIME)
 
-cross: ## compile for the other systems
+cross: ## check that it compiles for the other systems
 	.ci/cross
 
 demo: build ## fetch mail from a throwaway server on loopback
