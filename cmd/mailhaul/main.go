@@ -14,7 +14,7 @@ import (
 
 func main() {
 	if os.Getenv("GOGC") == "" {
-		// Little lives longer than a batch, so that collecting it three times as often
+		// Little lives longer than a batch, so that collecting it twice as often
 		// costs next to nothing, and keeps a small machine's memory free.
 		debug.SetGCPercent(50)
 	}
