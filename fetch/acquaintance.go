@@ -29,28 +29,29 @@ const (
 // wrong is asked for again.
 type acquaintance struct {
 	state.Server
-	left   state.Left
+	left   int         // messages that the last poll left there
 	before bool        // Before is to be believed
 	after  bool        // After is to be believed
 	used   bool        // a session has relied on them
 	dirty  bool        // Server is not what is in the state
-	rest   *state.Rest // that this poll has found; nil if it found none, or that of left
+	rest   state.Rest  // of the maildrop, before the poll
+	found  *state.Rest // by the poll; nil if it found none, or that one
 	others *sync.Map   // of the accounts of one run, what servers say before a login; may be nil
 }
 
 // recall returns the acquaintance of the account's server.
-func (a *Account) recall(ctx context.Context, o *Options) (*acquaintance, error) {
-	server, left, err := o.State.ServerOf(ctx, a.Name)
-	if err != nil {
-		return nil, err
+func (a *Account) recall(o *Options, was *state.Standing) *acquaintance {
+	server := was.Server
+	q := &acquaintance{Server: server, left: was.Left, others: o.servers}
+	if !was.Open { // what came of promises has changed rows
+		q.rest = was.Rest
 	}
-	q := &acquaintance{Server: server, left: left, others: o.servers}
 	key := fmt.Sprintf("%s %d %s", a.Server.Addr(), a.Server.Security, a.User)
 	age := o.now().Sub(time.Unix(server.Asked, 0))
 	q.before = server.Key == key && age >= 0 && age < trustedFor
 	q.after = q.before
 	q.Key = key
-	return q, nil
+	return q
 }
 
 // host is the part of the key that says whom to ask, and not as whom.

@@ -258,8 +258,9 @@ func (m *memory) Lease(_ context.Context, account string) (*state.Lease, error) 
 func (m *memory) Promises(context.Context, string) ([]state.Promise, error) { return nil, nil }
 func (m *memory) Rows(context.Context, string) ([]state.Row, error)         { return nil, nil }
 
-func (m *memory) ServerOf(context.Context, string) (state.Server, state.Left, error) {
-	return state.Server{}, state.Left{}, nil
+func (m *memory) Standing(ctx context.Context, account string) (state.Standing, error) {
+	schedule, err := m.Schedule(ctx, account)
+	return state.Standing{Schedule: schedule}, err
 }
 
 func (m *memory) Glimpses(context.Context, string) ([]state.Glimpse, error) { return nil, nil }

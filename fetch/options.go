@@ -73,9 +73,8 @@ type State interface {
 	Lease(ctx context.Context, account string) (*state.Lease, error)
 	// Promises returns the open promises in the order they were made.
 	Promises(ctx context.Context, account string) ([]state.Promise, error)
-	// ServerOf returns what is remembered of the account's server, and how the
-	// last polls left the maildrop.
-	ServerOf(ctx context.Context, account string) (state.Server, state.Left, error)
+	// Standing returns how things stand with the account.
+	Standing(ctx context.Context, account string) (state.Standing, error)
 	// Glimpses returns the rows at a glance, in the order of UIDs.
 	Glimpses(ctx context.Context, account string) ([]state.Glimpse, error)
 	// Rows returns what is remembered of each message, in the order of UIDs.

@@ -57,21 +57,19 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 		return err
 	}
 	defer lease.Release()
-	was, err := o.State.Schedule(ctx, a.Name)
+	standing, err := o.State.Standing(ctx, a.Name)
 	if err != nil {
 		return err
 	}
+	was := standing.Schedule
 	if until := notBefore(was, o.now()); !until.IsZero() && !o.Insist {
 		s.Schedule = was
 		return &PauseError{Account: a.Name, Until: until, Why: was.Pause}
 	}
-	unanswered, broken, err := a.settle(ctx, o)
-	var server *acquaintance
+	server := a.recall(o, &standing)
+	unanswered, broken, err := a.settle(ctx, o, standing.Open)
 	if err == nil {
-		server, err = a.recall(ctx, o)
-	}
-	if err == nil {
-		ahead := a.readAhead(ctx, o, server.left.Rest)
+		ahead := a.readAhead(ctx, o, server.rest)
 		down := map[string]error{}
 		err = errors.Join(a.sessions(ctx, o, session{
 			Account: a, opts: o, summary: s, meter: meter, server: server, ahead: ahead, unanswered: unanswered, down: down,
@@ -168,15 +166,12 @@ func (a *Account) save(ctx context.Context, o *Options, s *Summary, server *acqu
 		Started: s.Started.Unix(), Ended: o.now().Unix(),
 		Result: Classify(err).String(), Hint: Hint(err),
 		Fetched: s.Fetched, Deleted: s.Deleted, Listed: s.Listed, Bytes: s.Bytes,
-		Schedule: &s.Schedule,
+		Schedule: &s.Schedule, Server: server.learned(), Rest: server.found,
 	}
 	if err != nil {
 		p.Error = err.Error()
 	} else if s.Refused > 0 {
 		p.Result = ClassRefused.String()
-	}
-	if server != nil {
-		p.Server, p.Rest = server.learned(), server.rest
 	}
 	return o.State.SavePoll(context.WithoutCancel(ctx), a.Name, p)
 }
@@ -286,12 +281,15 @@ func (a *Account) dryRun(ctx context.Context, o *Options, sum *Summary) error {
 // be there after any poll: one whose promises could not be journalled has
 // staged files, too, and its disk may have been too full to note the failure.
 //
-// A sink that cannot answer now holds up only the messages it has promised:
-// unanswered are their keys, broken is why.
-func (a *Account) settle(ctx context.Context, o *Options) (unanswered map[string]bool, broken, err error) {
-	open, err := o.State.Promises(ctx, a.Name)
-	if err != nil {
-		return nil, nil, err
+// promised says whether there are any promises open. A sink that cannot answer
+// now holds up only the messages it has promised: unanswered are their keys,
+// broken is why.
+func (a *Account) settle(ctx context.Context, o *Options, promised bool) (unanswered map[string]bool, broken, err error) {
+	var open []state.Promise
+	if promised {
+		if open, err = o.State.Promises(ctx, a.Name); err != nil {
+			return nil, nil, err
+		}
 	}
 	var landed []state.Landing
 	var void []state.Promise

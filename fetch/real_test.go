@@ -64,6 +64,7 @@ func real(t *testing.T, s *servertest.Server, name string, security fetch.Securi
 	check(t, err)
 	pem, err := os.ReadFile(s.CAFile)
 	check(t, err)
+	r.patient, r.opts.Insist = true, true
 	r.account.User = name
 	r.account.Server = fetch.Server{Host: "localhost", Port: number, Security: security, TLS: trusting(pem)}
 	return r, want

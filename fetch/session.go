@@ -105,7 +105,7 @@ func (s *session) entered(after pop3proto.Capabilities) {
 // again what it can do: that may depend on who asks (RFC 2449 §3). Gmail offers
 // TOP and PIPELINING only now.
 func (s *session) list(ctx context.Context) (err error) {
-	short := s.server.left.Messages <= shortListing
+	short := s.server.left <= shortListing
 	switch {
 	case !s.server.after:
 		var after pop3proto.Capabilities

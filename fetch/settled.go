@@ -19,8 +19,8 @@ func (s *session) settled(pol *Policy) (bool, error) {
 	if s.ahead == nil || s.listing.Count > len(s.listing.Entries) || len(pol.Open) > 0 || pol.Each != nil {
 		return false, nil
 	}
-	rest := state.Rest{Listing: restOf(s.listing.Entries, pol), Until: s.server.left.Rest.Until}
-	if rest == s.server.left.Rest && pol.Now.Unix() < rest.Until {
+	rest := state.Rest{Listing: restOf(s.listing.Entries, pol), Until: s.server.rest.Until}
+	if rest == s.server.rest && pol.Now.Unix() < rest.Until {
 		s.plan = Plan{Kept: len(s.listing.Entries)}
 		return true, nil
 	}
@@ -30,7 +30,7 @@ func (s *session) settled(pol *Policy) (bool, error) {
 	}
 	var ok bool
 	if rest.Until, ok = settled(s.listing.Entries, rows, pol); ok {
-		s.plan, s.server.rest = Plan{Kept: len(s.listing.Entries)}, &rest
+		s.plan, s.server.found = Plan{Kept: len(s.listing.Entries)}, &rest
 	}
 	return ok, nil
 }

@@ -240,9 +240,11 @@ func (j *journal) Lease(context.Context, string) (*state.Lease, error) {
 	return new(state.Lease), nil
 }
 
-// ServerOf returns nothing of the server: the model's is asked anew.
-func (j *journal) ServerOf(context.Context, string) (state.Server, state.Left, error) {
-	return state.Server{}, state.Left{Rest: j.now().rest}, nil
+// Standing returns nothing of the server: the model's is asked anew, and wants
+// no pause.
+func (j *journal) Standing(context.Context, string) (state.Standing, error) {
+	l := j.now()
+	return state.Standing{Rest: l.rest, Open: len(l.open) > 0}, nil
 }
 
 func (j *journal) Promises(context.Context, string) ([]state.Promise, error) {

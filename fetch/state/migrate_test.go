@@ -97,12 +97,15 @@ func TestMigrate(t *testing.T) {
 			if diff := cmp.Diff(wantSchedule, schedule); diff != "" {
 				t.Errorf("schedule (-want +got):\n%s", diff)
 			}
-			server, left, err := s.ServerOf(t.Context(), "work")
+			standing, err := s.Standing(t.Context(), "work")
 			ok(t, err)
-			if want := (state.Rest{Listing: state.Sum{byte(since(8, 5))}, Until: since(8, 83)}); left.Rest != want {
-				t.Errorf("at rest %+v, want %+v", left.Rest, want)
+			if diff := cmp.Diff(schedule, standing.Schedule); diff != "" || !standing.Open {
+				t.Errorf("open %v; schedule (-want +got):\n%s", standing.Open, diff)
 			}
-			if got := server.Asked; got != since(5, 60) {
+			if want := (state.Rest{Listing: state.Sum{byte(since(8, 5))}, Until: since(8, 83)}); standing.Rest != want {
+				t.Errorf("at rest %+v, want %+v", standing.Rest, want)
+			}
+			if got := standing.Server.Asked; got != since(5, 60) {
 				t.Errorf("the server was asked at %d", got)
 			}
 

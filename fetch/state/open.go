@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 
 	sqlite3 "modernc.org/sqlite/lib"
 )
@@ -27,7 +28,8 @@ const busyTimeout = 30_000
 type Store struct {
 	dir, path string
 	read      *sql.DB
-	write     *writer // nil if opened by OpenReadOnly
+	stmts     sync.Map // of read, prepared, by their text
+	write     *writer  // nil if opened by OpenReadOnly
 }
 
 // Open opens the state folder dir, and creates it if it is missing. Before
@@ -103,6 +105,9 @@ func (s *Store) Failed() <-chan error { return s.write.failed }
 // Close ends what was being written, and closes the database. Leases are
 // released on their own.
 func (s *Store) Close() error {
+	for _, st := range s.stmts.Range {
+		st.(*sql.Stmt).Close()
+	}
 	err := s.read.Close()
 	if s.write != nil {
 		err = errors.Join(err, s.write.close())

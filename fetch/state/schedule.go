@@ -36,7 +36,7 @@ func (s *Schedule) columns() []any {
 // zero Schedule if it was never polled.
 func (s *Store) Schedule(ctx context.Context, account string) (Schedule, error) {
 	var sch Schedule
-	err := s.read.QueryRowContext(ctx, "SELECT "+scheduleColumns+" FROM accounts WHERE name = ?", account).Scan(sch.columns()...)
+	err := s.first(ctx, "SELECT "+scheduleColumns+" FROM accounts WHERE name = ?", account, sch.columns()...)
 	if err == sql.ErrNoRows {
 		return Schedule{}, nil
 	}

@@ -19,13 +19,6 @@ type Server struct {
 	Asked int64
 }
 
-// Left is how the last polls left a maildrop.
-type Left struct {
-	// Messages were on the server when the last poll ended.
-	Messages int
-	Rest     Rest
-}
-
 // Rest says that there is nothing to do about a maildrop, so that a poll which
 // finds it unchanged need not look at its rows. It ends with any change of
 // those.
@@ -37,28 +30,40 @@ type Rest struct {
 	Until int64
 }
 
-// ServerOf returns what is remembered of an account's server, the zero Server
-// if nothing is, and how the last polls left the maildrop.
-func (s *Store) ServerOf(ctx context.Context, account string) (v Server, left Left, err error) {
+// Standing is how things stand with an account before a poll.
+type Standing struct {
+	Schedule Schedule
+	Server   Server
+	// Left is how many messages the last poll left on the server.
+	Left int
+	Rest Rest
+	// Open is set if there are promises open.
+	Open bool
+}
+
+// Standing returns how things stand with an account, the zero Standing if it
+// was never polled.
+func (s *Store) Standing(ctx context.Context, account string) (Standing, error) {
+	var st Standing
 	var before, after string
 	var rest []byte
-	err = s.read.QueryRowContext(ctx, `
-		SELECT coalesce(key, ''), coalesce(before, ''), coalesce(after, ''), coalesce(asked, 0),
+	err := s.first(ctx, `
+		SELECT `+scheduleColumns+`, coalesce(key, ''), coalesce(before, ''), coalesce(after, ''), coalesce(asked, 0),
 			coalesce((SELECT listed - deleted FROM polls WHERE account = id ORDER BY seq DESC LIMIT 1), 0),
-			rest, rest_until
-		FROM accounts LEFT JOIN servers ON account = id WHERE name = ?`,
-		account).Scan(&v.Key, &before, &after, &v.Asked, &left.Messages, &rest, &left.Rest.Until)
+			rest, rest_until, EXISTS (SELECT 1 FROM deliveries WHERE account = accounts.id AND open)
+		FROM accounts LEFT JOIN servers ON account = id WHERE name = ?`, account,
+		append(st.Schedule.columns(), &st.Server.Key, &before, &after, &st.Server.Asked, &st.Left, &rest, &st.Rest.Until, &st.Open)...)
 	if err == sql.ErrNoRows {
-		return Server{}, Left{}, nil
+		return Standing{}, nil
 	}
-	copy(left.Rest.Listing[:], rest)
+	copy(st.Rest.Listing[:], rest)
 	if before != "" {
-		v.Before = strings.Split(before, "\n")
+		st.Server.Before = strings.Split(before, "\n")
 	}
 	if after != "" {
-		v.After = strings.Split(after, "\n")
+		st.Server.After = strings.Split(after, "\n")
 	}
-	return v, left, wrap(s.path, "recall the server", err)
+	return st, wrap(s.path, "read how things stand", err)
 }
 
 // learn replaces what is remembered of an account's server.

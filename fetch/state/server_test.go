@@ -9,14 +9,15 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-func TestServerOf(t *testing.T) {
+func TestStanding(t *testing.T) {
 	s := open(t, t.TempDir())
 	recall := func(want state.Server, wantLeft int) {
 		t.Helper()
-		got, left, err := s.ServerOf(t.Context(), "work")
+		got, err := s.Standing(t.Context(), "work")
 		ok(t, err)
-		if diff := cmp.Diff(want, got); diff != "" || left != (state.Left{Messages: wantLeft}) {
-			t.Errorf("left %+v; (-want +got):\n%s", left, diff)
+		got.Schedule = state.Schedule{}
+		if diff := cmp.Diff(state.Standing{Server: want, Left: wantLeft}, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
 		}
 	}
 	recall(state.Server{}, 0)
@@ -76,8 +77,8 @@ func TestRest(t *testing.T) {
 			if test.ends {
 				rest = state.Rest{}
 			}
-			if _, left, err := s.ServerOf(t.Context(), "work"); err != nil || left.Rest != rest {
-				t.Errorf("at rest %+v, %v; want %+v", left.Rest, err, rest)
+			if st, err := s.Standing(t.Context(), "work"); err != nil || st.Rest != rest {
+				t.Errorf("at rest %+v, %v; want %+v", st.Rest, err, rest)
 			}
 		})
 	}
