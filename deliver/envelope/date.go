@@ -109,6 +109,9 @@ func parseClock(s string) (hour, minute, second int, ok bool) {
 
 // dropComments removes what stands in parentheses.
 func dropComments(s string) string {
+	if strings.IndexByte(s, '(') < 0 {
+		return s
+	}
 	var b strings.Builder
 	depth := 0
 	for _, r := range s {

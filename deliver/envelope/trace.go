@@ -1,6 +1,7 @@
 package envelope
 
 import (
+	"bytes"
 	"net/netip"
 	"strings"
 	"time"
@@ -39,7 +40,7 @@ type Hop struct {
 // registered for POP3. POP3 is what other fetchers write, and the S for TLS
 // follows RFC 3848.
 func Trace(h Hop) []byte {
-	var b strings.Builder
+	var b bytes.Buffer
 	if h.ReturnPath {
 		sender := ""
 		if validAddress(h.Sender) {
@@ -52,7 +53,7 @@ func Trace(h Hop) []byte {
 	}
 
 	if h.Server == "" {
-		return []byte(b.String())
+		return b.Bytes()
 	}
 	protocol := "POP3"
 	if h.TLS {
@@ -66,11 +67,11 @@ func Trace(h Hop) []byte {
 	words[len(words)-1] += ";"
 	words = append(words, h.Time.Format("Mon, 2 Jan 2006 15:04:05 -0700"))
 	fold(&b, "Received:", words)
-	return []byte(b.String())
+	return b.Bytes()
 }
 
 // fold writes a field, breaking the line before words that would not fit.
-func fold(b *strings.Builder, name string, words []string) {
+func fold(b *bytes.Buffer, name string, words []string) {
 	const width = 78 // RFC 5322 §2.1.1
 	b.WriteString(name)
 	column := len(name)
@@ -81,7 +82,8 @@ func fold(b *strings.Builder, name string, words []string) {
 			sep = "\r\n\t"
 			column = 0
 		}
-		b.WriteString(sep + w)
+		b.WriteString(sep)
+		b.WriteString(w)
 		column += 1 + len(w)
 	}
 	b.WriteString("\r\n")
