@@ -17,8 +17,9 @@ build: ## build ./mailhaul, one static binary
 
 # These try each crash after the other, each by itself. The race detector would
 # find nothing in the last of them that it does not find in the other tests of
-# the same code, and takes four times as long: they run without it.
-CRASHES = (TestExactlyOnce|TestSabotage|TestCrash|TestBrokenOrder|TestKill)
+# the same code, and takes four times as long: they run without it. So do those
+# that measure memory, of which it needs some of its own.
+PLAIN = (TestExactlyOnce|TestSabotage|TestCrash|TestBrokenOrder|TestKill|TestMemoryOf\w+)
 
 # The one test command. A server that is missing fails it. The race detector
 # runs last, so that what it says is what one sees. It does not look at SQLite,
@@ -29,10 +30,10 @@ test: export MAILHAUL_REQUIRE_SERVERS = 1
 test: ## install what is needed and run every test
 	.ci/deps
 	$(MAKE) build lint cross fuzz
-	CGO_ENABLED=0 go test -trimpath -shuffle=on -run '^$(CRASHES)$$' \
-		$$(grep -rlE --include='*_test.go' '^func $(CRASHES)\(' . | xargs dirname | sort -u)
+	CGO_ENABLED=0 go test -trimpath -shuffle=on -run '^$(PLAIN)$$' \
+		$$(grep -rlE --include='*_test.go' '^func $(PLAIN)\(' . | xargs dirname | sort -u)
 	CGO_ENABLED=1 GORACE=atexit_sleep_ms=0 go test -race -gcflags='modernc.org/...=-race=false' \
-		-shuffle=on -skip '^$(CRASHES)$$' ./...
+		-shuffle=on -skip '^$(PLAIN)$$' ./...
 
 # The table of the kill test ends the log.
 crash: export MAILHAUL_CRASH = full

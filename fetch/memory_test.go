@@ -135,11 +135,13 @@ func measure(t *testing.T, server *pop3test.Server, mode string) (messages int, 
 	return messages, octets, peak, string(out)
 }
 
-// A message of 1 GB, in one long header line or many lines, is never held in
-// memory.
+// A message of 256 MB, of 1 GB if asked for, in one long header line or many
+// lines, is never held in memory.
 func TestMemoryOfLargeMessage(t *testing.T) {
-	size := int64(1 << 30)
-	if testing.Short() || raceEnabled {
+	size := int64(256 << 20)
+	if os.Getenv("MAILHAUL_CRASH") == "full" {
+		size = 1 << 30
+	} else if testing.Short() || raceEnabled {
 		size = 64 << 20
 	}
 	line := bytes.Repeat([]byte("all work and no play makes jack a dull boy "), 1500)

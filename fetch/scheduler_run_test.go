@@ -199,7 +199,7 @@ func TestRunBacksOff(t *testing.T) {
 				test.fail(f, u)
 				_, stop := f.run(fetch.Setup{Accounts: []*fetch.Account{a}, Options: newMemory().options()})
 				for len(f.dials(h)) <= len(test.pauses) {
-					time.Sleep(time.Second)
+					time.Sleep(minute)
 				}
 				for i, gap := range gaps(f.dials(h)) {
 					if want := test.pauses[i]; gap < want*9/10 || gap > want*11/10+2*time.Second {
@@ -208,7 +208,7 @@ func TestRunBacksOff(t *testing.T) {
 				}
 				f.change(func() { u.refuse, h.connect = "", nil })
 				for len(f.logins("ada")) < 3 {
-					time.Sleep(time.Second)
+					time.Sleep(minute)
 				}
 				stop()
 				for _, gap := range gaps(u.logins) {
