@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -38,16 +37,6 @@ func play(role string, args []string) int {
 			fmt.Println(err)
 			return 75
 		}
-	case "exit": // with the code that the message asks for
-		body, _ := io.ReadAll(os.Stdin)
-		_, code, _ := strings.Cut(strings.TrimSpace(string(body)), "exit ")
-		n, err := strconv.Atoi(code)
-		if err != nil {
-			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-			time.Sleep(time.Hour)
-		}
-		fmt.Println("so be", n)
-		return n
 	case "do not read":
 		return 0
 	case "close":

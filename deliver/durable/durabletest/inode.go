@@ -56,7 +56,10 @@ func (n *inode) write(p []byte, off int) {
 	if end := off + len(p); off < len(n.data) {
 		n.data = slices.Concat(n.data[:off], p, n.data[min(end, len(n.data)):])
 	} else {
-		n.truncate(off)
+		if off > len(n.data) {
+			n.truncate(off)
+		}
+		// Nobody else sees what lies behind: they have the slice clipped.
 		n.data = append(n.data, p...)
 	}
 	n.time = time.Now()
