@@ -16,10 +16,10 @@ type lane struct {
 
 	mu    sync.Mutex
 	moved sync.Cond
-	// want messages will be staged, staged were; arrived batches were asked
-	// for, begun were, and ended were committed or aborted.
-	want, staged, arrived, begun, ended int
-	failed                              bool // nobody waits any more
+	// want messages will be staged, staged were; begun batches were begun, and
+	// ended were committed or aborted.
+	want, staged, begun, ended int
+	failed                     bool // nobody waits any more
 }
 
 func newLane(overlap bool) *lane {
@@ -62,7 +62,6 @@ func (s *inLane) Profile() deliver.Profile {
 
 func (s *inLane) Begin(ctx context.Context) (deliver.Batch, error) {
 	l := s.lane
-	l.change(func() { l.arrived++ })
 	behind := 0
 	if l.overlap {
 		behind = 1
@@ -73,7 +72,7 @@ func (s *inLane) Begin(ctx context.Context) (deliver.Batch, error) {
 		l.change(func() { l.failed = true })
 		return nil, err
 	}
-	lb := &laneBatch{Batch: b, lane: l}
+	lb := &laneBatch{Batch: b, lane: l, max: s.max}
 	l.change(func() { lb.number = l.begun; l.begun++ })
 	return lb, nil
 }
@@ -82,6 +81,7 @@ type laneBatch struct {
 	deliver.Batch
 	lane      *lane
 	number    int
+	max       int // messages
 	committed bool
 	ended     bool
 }
@@ -97,7 +97,8 @@ func (b *laneBatch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader
 
 func (b *laneBatch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 	if l := b.lane; l.overlap {
-		l.wait(func() bool { return l.staged >= l.want || l.arrived >= b.number+3 })
+		// At most two batches exist: when the next is full, it waits for this one.
+		l.wait(func() bool { return l.staged >= min(l.want, (b.number+2)*b.max) })
 	}
 	return b.Batch.Prepare(ctx)
 }
