@@ -31,10 +31,10 @@ type Adoption struct {
 // Adopt logs in, lists, quits, and has adopt remember the new messages
 // (state.Store.Adopt), so that polls start from what comes in afterwards. With
 // before, unless it is the zero time, it is only those that came in earlier, as
-// their headers have it: the server is asked for these. What
-// is remembered already stays as it is: a message that landed is deleted when
-// it is due, and one that was refused is tried again. The account's lease is
-// held all the while, so that adopt may ask a person first.
+// their headers have it: the server is asked for these. What is remembered
+// already stays as it is: a message that landed is deleted when it is due, and
+// one that was refused is tried again. The account's lease is held all the
+// while, so that adopt may ask a person first.
 func (a *Account) Adopt(ctx context.Context, o Options, before time.Time, adopt func(Adoption) error) error {
 	lease, err := o.State.Lease(ctx, a.Name)
 	if err != nil {

@@ -116,8 +116,8 @@ func (a *Account) Look(ctx context.Context, o Options, header func(num int, r io
 	return sight, nil
 }
 
-// headers asks for the headers of messages. One that the server refuses is left out; if it
-// refuses the first, it is not asked for the others.
+// headers asks for the headers of messages. One that the server refuses is left
+// out; if it refuses the first, it is not asked for the others.
 func (s *session) headers(ctx context.Context, of []pop3proto.Entry, header func(num int, r io.Reader)) (refused, err error) {
 	any := false
 	for m, err := range s.client.Top(ctx, slices.Values(of), 0) {

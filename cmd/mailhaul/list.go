@@ -80,12 +80,7 @@ func runList(ctx context.Context, std stdio, o listOptions) error {
 	if len(o.names) != 1 {
 		return usagef("mailhaul list ACCOUNT", "mailhaul list shows one account, and was given %d", len(o.names))
 	}
-	cfg, chosen, w, err := wired(o.config, o.names)
-	if err != nil {
-		return err
-	}
-	defer w.Close()
-	store, done, err := readState(ctx, cfg.State)
+	chosen, w, opts, done, err := onlooker(ctx, o.config, o.names)
 	if err != nil {
 		return err
 	}
@@ -100,7 +95,7 @@ func runList(ctx context.Context, std stdio, o listOptions) error {
 	}
 	account := chosen[0]
 	now := time.Now()
-	sight, err := w.account(account).Look(ctx, fetch.Options{State: store, Sinks: w.sinks, Host: w.host, DryRun: true}, read)
+	sight, err := w.account(account).Look(ctx, opts, read)
 	if err != nil {
 		return failedLook(std, account.Name, err)
 	}

@@ -255,6 +255,16 @@ func (i *initialisation) askClient() error {
 	return err
 }
 
+// wired brings to life the configuration that would be written now.
+func (i *initialisation) wired() (*config.Config, *wiring, error) {
+	cfg, err := i.parse()
+	if err != nil {
+		return nil, nil, err
+	}
+	w, err := wire(cfg)
+	return cfg, w, err
+}
+
 // tryLogin logs in, as mailhaul check does, and returns how that went.
 func (i *initialisation) tryLogin(ctx context.Context) (fetch.Class, error) {
 	if !i.check {
@@ -264,11 +274,7 @@ func (i *initialisation) tryLogin(ctx context.Context) (fetch.Class, error) {
 		i.say("The login cannot be tried before mailhaul login %s.", i.name)
 		return fetch.ClassFine, nil
 	}
-	cfg, err := i.parse()
-	if err != nil {
-		return 0, err
-	}
-	w, err := wire(cfg)
+	cfg, w, err := i.wired()
 	if err != nil {
 		return 0, err
 	}
@@ -360,11 +366,7 @@ func (i *initialisation) trySink(ctx context.Context) (fetch.Class, error) {
 	if !i.check {
 		return fetch.ClassFine, nil
 	}
-	cfg, err := i.parse()
-	if err != nil {
-		return 0, err
-	}
-	w, err := wire(cfg)
+	cfg, w, err := i.wired()
 	if err != nil {
 		return 0, err
 	}
