@@ -31,6 +31,7 @@ func TestRecipientsOfTheMessage(t *testing.T) {
 	}
 	first := sendMails(t, t.Context(), s, mails, []string{body(0), body(1)})
 	first.wantLanded(t, 0)
+	wantError(t, first.receipts[1].Err, deliver.FaultTemporary, "450", "c@example.org", "1 of 2 recipients")
 	if err := s.Sweep(t.Context(), "work"); err != nil {
 		t.Fatal(err)
 	}

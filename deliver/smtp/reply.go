@@ -152,8 +152,8 @@ func (s *Sink) refused(m *message, refusals []refusedFor) *deliver.Error {
 	if n := len(refusals) - 1; n > 0 {
 		e.Op += fmt.Sprintf(" (%d more refusals)", n)
 	}
-	if taken := len(s.to) - len(m.rest); taken > 0 {
-		e.Op += fmt.Sprintf(" (%d of %d recipients have it)", taken, len(s.to))
+	if taken := len(m.to) - len(m.rest); taken > 0 {
+		e.Op += fmt.Sprintf(" (%d of %d recipients have it)", taken, len(m.to))
 	}
 	return e
 }
