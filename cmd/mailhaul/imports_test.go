@@ -26,7 +26,8 @@ var mayImport = map[string][]string{
 	"deliver/delivertest":         {"deliver", "deliver/durable", "deliver/durable/durabletest"},
 	"deliver/durable/durabletest": {"deliver/durable"},
 	"deliver/remote":              {"deliver", "pop3proto/channel", "pop3proto/mask", "pop3proto/mech"},
-	"fetch/oauth":                 {"pop3proto/mask"},
+	"fetch/oauth":                 {"deliver/durable", "pop3proto/mask"},
+	"fetch/state":                 {"deliver/durable"},
 	"fetch/discover":              {"pop3proto"},
 }
 

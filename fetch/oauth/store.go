@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
 // Store keeps grants, each in a file of its own, in a folder that is for
@@ -101,7 +103,7 @@ func (s *Store) save(c *Client, g Grant) error {
 	if err := os.Rename(f.Name(), path); err != nil {
 		return err
 	}
-	return syncFolder(s.dir)
+	return durable.OS.SyncDir(s.dir)
 }
 
 func (s *Store) path(c *Client, suffix string) string {
@@ -113,14 +115,5 @@ func (s *Store) makeFolder() error {
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
-	return errors.Join(err, syncFolder(filepath.Dir(s.dir)))
-}
-
-// syncFolder makes the names in a folder durable.
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(err, durable.OS.SyncDir(filepath.Dir(s.dir)))
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/mailhaul/mailhaul/deliver/durable"
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
@@ -149,7 +150,7 @@ func mkdir(dir string) error {
 	if err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(dir))
+	return durable.OS.SyncDir(filepath.Dir(dir))
 }
 
 // create makes an empty database at path. It is built under another name and
@@ -180,7 +181,7 @@ func create(ctx context.Context, dir, path string) error {
 	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return syncDir(dir)
+	return durable.OS.SyncDir(dir)
 }
 
 // openWriter opens the database at path, which exists, for writing, and makes
@@ -261,13 +262,4 @@ func uri(path string, pragmas ...string) string {
 	u := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(),
 		RawQuery: url.Values{"mode": {"rw"}, "_pragma": pragmas}.Encode()}
 	return u.String()
-}
-
-// syncDir makes the names in a folder durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
