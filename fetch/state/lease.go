@@ -10,13 +10,12 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // leaseFolder is the folder of the lease files in the state folder.
 const leaseFolder = "leases"
-
-// errLocked is what tryLock returns while somebody holds the lock.
-var errLocked = errors.New("locked")
 
 // Lease is the sole right to poll an account. It ends with Release, or with
 // the process, however that ends.
@@ -54,7 +53,7 @@ func (s *Store) lease(name, account string) (*Lease, error) {
 	l, err := lock(f, account)
 	if err != nil {
 		f.Close()
-		if errors.Is(err, errLocked) {
+		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, held(path, account)
 		}
 		return nil, wrap(path, "take the lease", err)
@@ -62,9 +61,12 @@ func (s *Store) lease(name, account string) (*Lease, error) {
 	return l, nil
 }
 
-// lock takes the lease by f, and writes into it who holds it.
+// lock takes the lease by f, and writes into it who holds it. Unlike fcntl(2),
+// flock(2) locks for f alone: it keeps out other goroutines too, and is not
+// dropped when the process closes another descriptor of the file. While
+// somebody holds the lock the error is EWOULDBLOCK.
 func lock(f *os.File, account string) (*Lease, error) {
-	if err := tryLock(f); err != nil {
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, err
 	}
 	if err := f.Truncate(0); err != nil {
