@@ -44,12 +44,8 @@ type Account struct {
 	Kerberos *mech.Kerberos
 	// Auth restricts the mechanisms, by their names in AuthNames; nil leaves
 	// the choice to the server's offer.
-	Auth []string
-	// TwoSteps says that the server wants to ask for the token of XOAUTH2. It
-	// need not be said of Microsoft's own hosts, and where it is not said the
-	// first login finds out, at the cost of a connection.
-	TwoSteps bool
-	learned  learned
+	Auth    []string
+	learned learned
 
 	// Keep says how long a message stays on the server after it landed.
 	Keep Keep

@@ -142,9 +142,10 @@ func (e *exchangeError) Error() string { return e.err.Error() }
 func (e *exchangeError) Unwrap() error { return e.err }
 
 // twoSteps reports whether the token of XOAUTH2 must wait until the server
-// asks for it.
+// asks for it. Where that is not known of the host, the first login finds out,
+// at the cost of a connection.
 func (a *Account) twoSteps() bool {
-	return a.TwoSteps || a.learned.twoSteps || microsofts(a.Server.Host)
+	return a.learned.twoSteps || microsofts(a.Server.Host)
 }
 
 // microsofts reports whether a host is one of Microsoft's, whose POP3 server

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -126,9 +127,11 @@ func TestTwoSteps(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r, _ := secure(t, fetch.ImplicitTLS, pop3test.Behaviour{Mechanisms: []string{"PLAIN", "XOAUTH2"}}, pop3test.CertOptions{})
+			r, _ := secure(t, fetch.ImplicitTLS, pop3test.Behaviour{Mechanisms: []string{"PLAIN", "XOAUTH2"}}, pop3test.CertOptions{Hosts: []string{"127.0.0.1", microsofts}})
 			r.account.Token, r.account.Secret = r.account.Secret, nil
-			r.account.TwoSteps = test.known
+			if test.known {
+				r.callMicrosoft()
+			}
 			r.server.Order(test.fault)
 			s := r.poll()
 			if n := r.server.Sessions(); n != test.first || (s.Err != nil) != test.fails {
@@ -142,14 +145,27 @@ func TestTwoSteps(t *testing.T) {
 	}
 }
 
+// microsofts is a server that is known to want two steps.
+const microsofts = "Outlook.Office365.com."
+
+// callMicrosoft has the server go by a name of Microsoft's.
+func (r *rig) callMicrosoft() {
+	r.account.Server.Host = microsofts
+	r.account.Server.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, r.server.Addr())
+	}
+}
+
 func inOneStep(x *pop3test.Exchange) bool { return strings.Contains(x.Args, " ") }
 
 // A token that a server refuses is refused in words.
 func TestTokenRefused(t *testing.T) {
 	for name, twoSteps := range map[string]bool{"oauthbearer": false, "xoauth2": false, "xoauth2 in two steps": true} {
-		r, _ := secure(t, fetch.ImplicitTLS, pop3test.Behaviour{Mechanisms: strong}, pop3test.CertOptions{})
-		r.account.Auth, _ = strings.Fields(name)[:1], name
-		r.account.Secret, r.account.TwoSteps = nil, twoSteps
+		r, _ := secure(t, fetch.ImplicitTLS, pop3test.Behaviour{Mechanisms: strong}, pop3test.CertOptions{Hosts: []string{"127.0.0.1", microsofts}})
+		r.account.Auth, r.account.Secret = strings.Fields(name)[:1], nil
+		if twoSteps {
+			r.callMicrosoft()
+		}
 		r.account.Token = func(context.Context) (string, error) { return "expired", nil }
 		told := ""
 		r.account.TokenRefused = func(token string) { told = token }

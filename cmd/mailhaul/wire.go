@@ -162,7 +162,6 @@ func (w *wiring) account(a config.Account) *fetch.Account {
 		Budget:      a.TimeLimit,
 	}
 	account.Kerberos = a.Kerberos
-	account.TwoSteps = a.OAuth != nil && a.OAuth.Provider == "microsoft"
 	if a.Protocol == config.KPOP {
 		account.Server.KPOP = &kpop.Options{Host: a.Host, User: a.User, Kerberos: *a.Kerberos}
 	}
