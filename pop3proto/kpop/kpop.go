@@ -52,7 +52,7 @@ const maxMessage = 16 << 10
 // the ticket is for, ErrNotKPOP if it speaks something else; any other is of
 // the connection. After an error conn is of no use.
 func Authenticate(ctx context.Context, conn net.Conn, o Options) error {
-	x, err := exchange(ctx, o)
+	x, err := o.Kerberos.Exchange(ctx, "pop/"+o.Host, o.User)
 	if err != nil {
 		return err
 	}
@@ -64,26 +64,6 @@ func Authenticate(ctx context.Context, conn net.Conn, o Options) error {
 		return context.Cause(ctx)
 	}
 	return err
-}
-
-// exchange gets a ticket, which obeys no context: a KDC that does not answer
-// is waited for by nobody.
-func exchange(ctx context.Context, o Options) (*mech.Exchange, error) {
-	type result struct {
-		x   *mech.Exchange
-		err error
-	}
-	got := make(chan result, 1)
-	go func() {
-		x, err := o.Kerberos.Exchange(ctx, "pop/"+o.Host, o.User)
-		got <- result{x, err}
-	}()
-	select {
-	case r := <-got:
-		return r.x, r.err
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
 }
 
 // exchanger is a mech.Exchange.
