@@ -119,7 +119,10 @@ func TestRealServers(t *testing.T) {
 			t.Run("mbox", func(t *testing.T) {
 				r, want := real(t, s, "mbox@example.org", fetch.StartTLS, mail)
 				path := filepath.Join(t.TempDir(), "mbox")
-				sink := mbox.New(path, mbox.Options{Spool: spool.New(filepath.Join(t.TempDir(), "spool"), durable.OS)})
+				sink, err := mbox.New(path, mbox.Options{Spool: spool.New(filepath.Join(t.TempDir(), "spool"), durable.OS)})
+				if err != nil {
+					t.Fatal(err)
+				}
 				defer sink.Close()
 				r.account.Deliver = []fetch.Target{{Name: "mbox", Sink: sink}}
 				r.succeed()

@@ -32,7 +32,7 @@ func (w *wiring) newSink(s config.Sink, state string) (deliver.Sink, error) {
 			Subfolder: s.Maildir.Folder, FileMode: s.Maildir.Mode, Host: w.host, Owner: w.host + state,
 		})
 	case s.Mbox != nil:
-		return mbox.New(s.Mbox.Path, mbox.Options{Spool: w.spool, LockTimeout: s.Mbox.LockTimeout, Host: w.host}), nil
+		return mbox.New(s.Mbox.Path, mbox.Options{Spool: w.spool, LockTimeout: s.Mbox.LockTimeout, Host: w.host})
 	case s.MDA != nil:
 		return mda.New(mda.Options{
 			Argv: s.MDA.Argv, Recipient: s.MDA.Recipient, Dir: s.MDA.Dir, Timeout: s.MDA.Timeout, Spool: w.spool,

@@ -158,7 +158,7 @@ func (b *box) open(create bool) error {
 	file, err := s.fs.OpenFile(b.path, os.O_RDWR, 0)
 	created := create && errors.Is(err, fs.ErrNotExist)
 	if created {
-		file, err = s.fs.OpenFile(b.path, os.O_RDWR|os.O_CREATE, s.mode)
+		file, err = s.fs.OpenFile(b.path, os.O_RDWR|os.O_CREATE, newMode)
 	}
 	if err != nil {
 		b.torn = b.torn && !errors.Is(err, fs.ErrNotExist)
@@ -166,7 +166,7 @@ func (b *box) open(create bool) error {
 	}
 	b.file = file
 	if created {
-		if err := file.Chmod(s.mode); err != nil {
+		if err := file.Chmod(newMode); err != nil {
 			return s.error("set the mode", err, "")
 		}
 	}

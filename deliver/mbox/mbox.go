@@ -26,7 +26,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -45,8 +44,6 @@ type Options struct {
 	Spool *spool.Dir
 	// LockTimeout bounds the wait for the mbox's locks, 30 seconds by default.
 	LockTimeout time.Duration
-	// Mode is the permission of a new mbox, 0600 by default.
-	Mode os.FileMode
 	// Host names this machine in the lock file, os.Hostname by default.
 	Host string
 }
@@ -57,19 +54,25 @@ type Sink struct {
 	spool   *spool.Dir
 	path    string // absolute
 	timeout time.Duration
-	mode    os.FileMode
 	self    owner
 }
 
 var _ deliver.Sink = (*Sink)(nil)
 
+// newMode is the permission of a new mbox.
+const newMode = 0o600
+
 // New returns a sink for the mbox at path, without touching the disk. The
 // mbox is created by the first batch; its directory must exist. Without a path
-// or a spool, all that the sink does is to say so, with FaultOperator.
-func New(path string, o Options) *Sink {
-	s := &Sink{fs: o.FS, spool: o.Spool, path: path, timeout: o.LockTimeout, mode: o.Mode}
-	if abs, err := filepath.Abs(path); err == nil && path != "" {
-		s.path = abs
+// the error is a *deliver.Error with FaultOperator.
+func New(path string, o Options) (*Sink, error) {
+	s := &Sink{fs: o.FS, spool: o.Spool, path: path, timeout: o.LockTimeout, self: thisProcess(o.Host)}
+	if path == "" {
+		return nil, s.refuse("no mbox", nil, "name a file")
+	}
+	var err error
+	if s.path, err = filepath.Abs(path); err != nil {
+		return nil, s.error("find "+path, err, "")
 	}
 	if s.fs == nil {
 		s.fs = durable.OS
@@ -77,11 +80,7 @@ func New(path string, o Options) *Sink {
 	if s.timeout == 0 {
 		s.timeout = 30 * time.Second
 	}
-	if s.mode == 0 {
-		s.mode = 0o600
-	}
-	s.self = thisProcess(o.Host)
-	return s
+	return s, nil
 }
 
 // Profile implements deliver.Sink. Delivery is exactly once as long as other
@@ -94,9 +93,6 @@ func (s *Sink) Profile() deliver.Profile {
 func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, s.error("begin", err, "")
-	}
-	if err := s.usable(); err != nil {
-		return nil, err
 	}
 	path := realPath(s.path)
 	if len(durable.EscapePath(path)) > durable.MaxEscapedPath {
@@ -124,24 +120,10 @@ func (s *Sink) Sweep(ctx context.Context, account string) error {
 	if err := ctx.Err(); err != nil {
 		return s.error("sweep", err, "")
 	}
-	if err := s.usable(); err != nil {
-		return err
-	}
 	if err := s.freeDead(ctx, realPath(s.path)); err != nil {
 		return err
 	}
 	return s.spool.Sweep(account)
-}
-
-// usable refuses a sink that New could not make.
-func (s *Sink) usable() error {
-	switch {
-	case s.path == "":
-		return s.refuse("no mbox", nil, "name a file")
-	case s.spool == nil:
-		return s.refuse("no spool", nil, "name a folder in which messages can wait")
-	}
-	return nil
 }
 
 // Close implements deliver.Sink. A Sink holds nothing: locks belong to

@@ -323,17 +323,9 @@ func TestRecoveryObeysItsContext(t *testing.T) {
 	}
 }
 
-func TestNewWithout(t *testing.T) {
-	for name, sink := range map[string]*mbox.Sink{
-		"a path":  mbox.New("", mbox.Options{Spool: spool.New("/spool", durabletest.New())}),
-		"a spool": mbox.New("/inbox", mbox.Options{FS: durabletest.New()}),
-	} {
-		_, berr := sink.Begin(t.Context())
-		_, serr := sink.Settle(t.Context(), "x")
-		for _, err := range []error{berr, serr, sink.Sweep(t.Context(), "work")} {
-			if e, ok := errors.AsType[*deliver.Error](err); !ok || e.Fault != deliver.FaultOperator || e.Hint == "" {
-				t.Errorf("without %s: %v", name, err)
-			}
-		}
+func TestNewWithoutPath(t *testing.T) {
+	s, err := mbox.New("", mbox.Options{Spool: spool.New("/spool", durabletest.New())})
+	if e, ok := errors.AsType[*deliver.Error](err); s != nil || !ok || e.Fault != deliver.FaultOperator || e.Hint == "" {
+		t.Errorf("%v, %v", s, err)
 	}
 }

@@ -16,7 +16,7 @@ import (
 func open(fsys durable.FS, dir string) (deliver.Sink, error) {
 	return mbox.New(filepath.Join(dir, "inbox"), mbox.Options{
 		FS: fsys, Spool: spool.New(filepath.Join(dir, "spool"), fsys), Host: "here",
-	}), nil
+	})
 }
 
 func read(fsys durable.FS, dir string) ([]string, error) {

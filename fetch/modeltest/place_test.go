@@ -129,7 +129,7 @@ const inbox = "/mail/inbox"
 var mboxes = &place{
 	name: "mbox",
 	open: func(disk durable.FS, _ func() time.Time) (deliver.Sink, error) {
-		return mbox.New(inbox, mbox.Options{FS: disk, Spool: spool.New("/mail/spool", disk), Host: "here"}), nil
+		return mbox.New(inbox, mbox.Options{FS: disk, Spool: spool.New("/mail/spool", disk), Host: "here"})
 	},
 	read:    readInbox,
 	unique:  regexp.MustCompile(`^[0-9a-f]{16}-[A-Z2-7]{26}`),
