@@ -61,7 +61,7 @@ func Command(app *cli.App, exits []Exit) string {
 	p.text("If accounts end differently, the worst decides: 74, 77, 75, 65, 0.")
 	p.line(".Sh EXAMPLES")
 	p.text("From cron(8), every five minutes; it prints nothing unless something needs a person:")
-	p.literal([]string{"*/5 * * * *  mailhaul fetch -q"})
+	p.literal([]string{"*/5 * * * *  /usr/local/bin/mailhaul fetch -q"})
 	p.text("To start with a full maildrop, and fetch only what comes from now on:")
 	p.literal([]string{"mailhaul state adopt work"})
 	p.line(".Sh SEE ALSO")
