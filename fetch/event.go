@@ -59,11 +59,13 @@ type Landed struct {
 }
 
 // Refused tells that a message stays on the server, why, and until when it is
-// left alone. Again is set if an earlier poll has told so.
+// left alone. Again is set if an earlier poll has told so. If Quarantine is not
+// empty, that sink has the message instead.
 type Refused struct {
 	Account, UID, Reason string
 	NextTry              time.Time
 	Again                bool
+	Quarantine           string
 }
 
 // Noticed tells of something odd that did no harm: a server that lies, a
@@ -103,6 +105,9 @@ type Summary struct {
 	// deleted by a QUIT that the server confirmed.
 	Listed, Fetched, Deleted int
 	Bytes                    int64
+	// Quarantined counts the messages that landed in the quarantine; they are
+	// among those fetched.
+	Quarantined int
 	// Refused counts the messages that stay on the server because it would
 	// not give them or the sink would not take them, those of earlier polls
 	// included; TooLarge counts those that stay since they are over MaxSize.

@@ -49,8 +49,8 @@ func TestFilterVerdicts(t *testing.T) {
 	s := r.succeed()
 	r.expect("Subject: passed\n\n")
 	expectMail(t, "the quarantine", quarantined(), "Subject: odd\n\n")
-	if s.Deleted != 3 || s.Fetched != 3 {
-		t.Errorf("fetched %d, deleted %d", s.Fetched, s.Deleted)
+	if s.Deleted != 3 || s.Fetched != 3 || s.Quarantined != 1 || len(eventsOf[fetch.Refused](r)) != 0 {
+		t.Errorf("fetched %d, quarantined %d, deleted %d; refused %+v", s.Fetched, s.Quarantined, s.Deleted, eventsOf[fetch.Refused](r))
 	}
 	r.drop.Restore()
 	if s := r.succeed(); s.Deleted != 3 {

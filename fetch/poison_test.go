@@ -175,6 +175,16 @@ func (r *rig) quarantine() *rig {
 	return q
 }
 
+// expectBanished fails the test unless that message alone was told to be in the
+// quarantine, with a reason.
+func (r *rig) expectBanished(uid, reason string) {
+	r.t.Helper()
+	told := eventsOf[fetch.Refused](r)
+	if len(told) != 1 || told[0].UID != uid || told[0].Quarantine != "quarantine" || !strings.Contains(told[0].Reason, reason) {
+		r.t.Errorf("told of %+v, want %s in the quarantine: %s", told, uid, reason)
+	}
+}
+
 func TestQuarantine(t *testing.T) {
 	for _, late := range []bool{false, true} {
 		r, good, poison := poisoned(t, late)
@@ -182,9 +192,10 @@ func TestQuarantine(t *testing.T) {
 		s := r.succeed()
 		r.expect(good...)
 		q.expect(poison)
-		if s.Refused != 0 || s.Fetched != 3 || s.Deleted != 3 || len(r.left()) != 0 {
-			t.Errorf("late %v: %d refused, %d fetched, %d deleted, left %q", late, s.Refused, s.Fetched, s.Deleted, r.left())
+		if s.Refused != 0 || s.Fetched != 3 || s.Quarantined != 1 || s.Deleted != 3 || len(r.left()) != 0 {
+			t.Errorf("late %v: %d refused, %d fetched, %d quarantined, %d deleted, left %q", late, s.Refused, s.Fetched, s.Quarantined, s.Deleted, r.left())
 		}
+		r.expectBanished("u2", "it is poison")
 		r.succeed()
 		q.expect(poison)
 	}
@@ -274,6 +285,7 @@ func TestTooLargeGoesToQuarantine(t *testing.T) {
 	if s.TooLarge != 0 || s.Deleted != 3 || len(r.left()) != 0 {
 		t.Errorf("%d too large, %d deleted, left %q", s.TooLarge, s.Deleted, r.left())
 	}
+	r.expectBanished("big", "larger than max_size: the server says")
 }
 
 // A message over the limit that has no name is not remembered by none.

@@ -34,6 +34,7 @@ type session struct {
 
 	delete     []Listed         // landed and due
 	rejects    []Want           // for the quarantine
+	whys       map[int]error    // for what reasons, by the numbers of the messages
 	unanswered map[string]bool  // keys of rows with a promise that no sink could answer for
 	down       map[string]error // sinks of several that could not begin in this poll
 	unnamed    map[string]bool  // keys of messages without a name; nil until asked for
@@ -238,13 +239,14 @@ func (s *session) record(ctx context.Context) error {
 	}
 	s.delete = s.plan.Delete
 	s.summary.TooLarge = s.tooLarge()
-	if s.Quarantine != nil {
-		s.rejects = s.plan.Large
-		return nil
-	}
 	var refusals []state.Refusal
 	for _, w := range s.plan.Large {
-		reason := fmt.Sprintf("%v: the server says %d octets, max_size is %d", errTooLarge, w.Size, s.MaxSize)
+		why := fmt.Errorf("%w: the server says %d octets, max_size is %d", errTooLarge, w.Size, s.MaxSize)
+		if s.Quarantine != nil {
+			s.banish(w, why)
+			continue
+		}
+		reason := why.Error()
 		if w.Row != nil && w.Row.Reason == reason {
 			continue
 		}

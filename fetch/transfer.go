@@ -61,6 +61,9 @@ func (s *session) tally(ctx context.Context, fixed []Target, it *item) error {
 	}
 	s.summary.Fetched++
 	s.summary.Bytes += it.octets
+	if fixed != nil {
+		s.banished(it.want)
+	}
 	if s.due(s.opts.now().Unix()) {
 		s.delete = append(s.delete, Listed{it.want.Num, it.want.Key})
 	}
@@ -236,10 +239,30 @@ func (s *session) cutBetween(ctx context.Context, err error) error {
 func (s *session) reject(ctx context.Context, fixed []Target, w Want, content state.Sum, err error) error {
 	final := errors.Is(err, errTooLarge) || faultOf(err) == deliver.FaultMessage
 	if final && s.Quarantine != nil && fixed == nil {
-		s.rejects = append(s.rejects, w)
+		s.banish(w, err)
 		return nil
 	}
 	return s.refuse(ctx, w, content, err)
+}
+
+// banish notes that a message is for the quarantine, and why.
+func (s *session) banish(w Want, why error) {
+	if s.whys == nil {
+		s.whys = map[int]error{}
+	}
+	s.rejects = append(s.rejects, w)
+	s.whys[w.Num] = why
+}
+
+// banished tells of a message that the quarantine has. What a filter sends there
+// is no news.
+func (s *session) banished(w Want) {
+	s.summary.Quarantined++
+	if why := s.whys[w.Num]; errors.Is(why, errQuarantine) {
+		s.notice("the filter sent message %q to quarantine", w.UID)
+	} else {
+		s.opts.report(Refused{Account: s.Name, UID: w.UID, Reason: why.Error(), Quarantine: s.Quarantine.Name})
+	}
 }
 
 // refuse records that a message stays on the server for now. One that has

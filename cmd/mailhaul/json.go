@@ -44,6 +44,9 @@ func (j jsonReporter) observe(e fetch.Event) {
 		if !e.NextTry.IsZero() {
 			ev.Time("next_try", e.NextTry)
 		}
+		if e.Quarantine != "" {
+			ev.Str("quarantine", e.Quarantine)
+		}
 		ev.Msg("refused")
 	case fetch.Noticed:
 		j.log.Debug().Str("account", e.Account).Str("text", e.Text).Msg("noticed")
@@ -65,7 +68,7 @@ func (j jsonReporter) finished(s fetch.Summary) {
 	}
 	ev.Str("account", s.Account).Str("result", s.Class.String()).
 		Int("listed", s.Listed).Int("fetched", s.Fetched).Int64("octets", s.Bytes).Int("deleted", s.Deleted).
-		Int("waiting", s.Waiting).Int("refused", s.Refused).Int("too_large", s.TooLarge).
+		Int("quarantined", s.Quarantined).Int("waiting", s.Waiting).Int("refused", s.Refused).Int("too_large", s.TooLarge).
 		Dur("took_ms", s.Ended.Sub(s.Started))
 	if s.Skipped {
 		ev.Bool("skipped", true)

@@ -120,6 +120,9 @@ func achieved(s fetch.Summary, target string) string {
 	} else if s.Err == nil {
 		parts = append(parts, "nothing new")
 	}
+	if s.Quarantined > 0 {
+		parts = append(parts, fmt.Sprintf("%d of them in quarantine", s.Quarantined))
+	}
 	if s.Deleted > 0 {
 		parts = append(parts, fmt.Sprintf("%d deleted", s.Deleted))
 	}
@@ -209,7 +212,11 @@ func step(e fetch.Event) (account, text string) {
 	case fetch.Landed:
 		return e.Account, fmt.Sprintf("message %q (%s) → %s", e.UID, size(e.Octets), tilde(e.Where))
 	case fetch.Refused:
-		text = fmt.Sprintf("message %q stays on the server: %s", e.UID, clean(e.Reason))
+		stays := "stays on the server"
+		if e.Quarantine != "" {
+			stays = "went to " + e.Quarantine
+		}
+		text = fmt.Sprintf("message %q %s: %s", e.UID, stays, clean(e.Reason))
 		if !e.NextTry.IsZero() {
 			text += ", next try " + e.NextTry.Local().Format(time.DateTime)
 		}

@@ -112,9 +112,9 @@ func (n News) String() string {
 		return account + ": its postpoll fails"
 	}
 	if len(n.Refused) == 1 {
-		return account + ": a message cannot be delivered"
+		return account + ": a message was refused"
 	}
-	return fmt.Sprintf("%s: %d messages cannot be delivered", account, len(n.Refused))
+	return fmt.Sprintf("%s: %d messages were refused", account, len(n.Refused))
 }
 
 // text says it in full.
@@ -129,7 +129,11 @@ func (n News) text() string {
 	}
 	if n.Kind == Refused {
 		for _, r := range n.Refused {
-			fact("message", line(fmt.Sprintf("%q: %s", r.UID, r.Reason)))
+			place := ""
+			if r.Quarantine != "" {
+				place = ", now in " + r.Quarantine
+			}
+			fact("message", line(fmt.Sprintf("%q%s: %s", r.UID, place, r.Reason)))
 		}
 		return b.String()
 	}

@@ -66,8 +66,8 @@ MAILHAUL_LAST_SUCCESS=
 MAILHAUL_REFUSED=2
 MAILHAUL_SERVER=work.example.com:995
 MAILHAUL_SINCE=
-MAILHAUL_SUMMARY=work: 2 messages cannot be delivered
-work: 2 messages cannot be delivered.
+MAILHAUL_SUMMARY=work: 2 messages were refused
+work: 2 messages were refused.
 
 message:      "a\nb": too?bad
 message:      "c": no

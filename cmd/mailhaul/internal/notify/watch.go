@@ -37,7 +37,7 @@ const (
 	NeedsPerson  Kind = "needs-person"  // it will not pass by itself
 	StillFailing Kind = "still-failing" // a day later, and each day from then on
 	Recovered    Kind = "recovered"
-	Refused      Kind = "refused" // messages stay on the server that did not before
+	Refused      Kind = "refused" // messages that were not refused before
 	Warned       Kind = "warned"  // a command after the polls fails
 )
 
