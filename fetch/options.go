@@ -29,7 +29,7 @@ type Options struct {
 	Insist bool
 	// KeepAll deletes nothing from any server this time.
 	KeepAll bool
-	// DryRun logs in, lists and plans, and changes nothing anywhere.
+	// DryRun has polls log in, list and plan, and change nothing anywhere.
 	DryRun bool
 	// Host is this machine's name, for the Received field.
 	Host string

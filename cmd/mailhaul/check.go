@@ -63,7 +63,7 @@ func runCheck(ctx context.Context, std stdio, path, trace string, names []string
 		l.grant(ofAccount(a), w.grants, time.Now())
 		traced.follow(account)
 		traced.observe(fetch.Started{Account: a.Name})
-		report, err := account.Check(ctx, fetch.Options{State: store, Sinks: w.sinks, Host: w.host, DryRun: true, Observer: traced.observe})
+		report, err := account.Check(ctx, fetch.Options{State: store, Observer: traced.observe})
 		traced.ended(a.Name, err)
 		l.server(account, report, err, time.Now())
 		classes = append(classes, fetch.Classify(err), l.sinks(ctx, cfg, w, a))

@@ -80,7 +80,7 @@ func runList(ctx context.Context, std stdio, o listOptions) error {
 	if len(o.names) != 1 {
 		return usagef("mailhaul list ACCOUNT", "mailhaul list shows one account, and was given %d", len(o.names))
 	}
-	chosen, w, opts, done, err := onlooker(ctx, o.config, o.names)
+	chosen, w, store, done, err := onlooker(ctx, o.config, o.names)
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func runList(ctx context.Context, std stdio, o listOptions) error {
 	}
 	account := chosen[0]
 	now := time.Now()
-	sight, err := w.account(account).Look(ctx, opts, read)
+	sight, err := w.account(account).Look(ctx, fetch.Options{State: store}, read)
 	if err != nil {
 		return failedLook(std, account.Name, err)
 	}

@@ -36,7 +36,7 @@ func planCommand(std stdio) *cli.Command {
 
 // runPlan plans one account after the other, since each is a report to read.
 func runPlan(ctx context.Context, std stdio, path string, names []string, asJSON bool) error {
-	chosen, w, opts, done, err := onlooker(ctx, path, names)
+	chosen, w, store, done, err := onlooker(ctx, path, names)
 	if err != nil {
 		return err
 	}
@@ -51,7 +51,7 @@ func runPlan(ctx context.Context, std stdio, path string, names []string, asJSON
 		if ctx.Err() != nil {
 			break
 		}
-		sight, err := w.account(a).Look(ctx, opts, nil)
+		sight, err := w.account(a).Look(ctx, fetch.Options{State: store}, nil)
 		classes = append(classes, fetch.Classify(err))
 		if asJSON {
 			plans = append(plans, newPlanJSON(a, sight, err, now))

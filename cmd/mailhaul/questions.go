@@ -290,7 +290,7 @@ func (i *initialisation) tryLogin(ctx context.Context) (fetch.Class, error) {
 	}
 	i.say("\nTrying it …")
 	l := &checklist{out: i.std.out, paint: painter(isTerminal(i.std.out))}
-	report, err := account.Check(ctx, fetch.Options{State: store, Sinks: w.sinks, Host: w.host, DryRun: true})
+	report, err := account.Check(ctx, fetch.Options{State: store})
 	if ctx.Err() != nil {
 		return 0, errNoAnswer
 	}

@@ -7,7 +7,6 @@ import (
 	"os"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
-	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
@@ -23,18 +22,17 @@ func lookUp(ctx context.Context, path string) (cfg *config.Config, store *state.
 
 // onlooker returns the accounts of those names, and with what to look at their
 // maildrops without changing anything, until done is called.
-func onlooker(ctx context.Context, path string, names []string) (chosen []config.Account, w *wiring, o fetch.Options, done func(), err error) {
+func onlooker(ctx context.Context, path string, names []string) (chosen []config.Account, w *wiring, store *state.Store, done func(), err error) {
 	cfg, chosen, w, err := wired(path, names)
 	if err != nil {
-		return nil, nil, o, nil, err
+		return nil, nil, nil, nil, err
 	}
 	store, closed, err := readState(ctx, cfg.State)
 	if err != nil {
 		w.Close()
-		return nil, nil, o, nil, err
+		return nil, nil, nil, nil, err
 	}
-	o = fetch.Options{State: store, Sinks: w.sinks, Host: w.host, DryRun: true}
-	return chosen, w, o, func() { closed(); w.Close() }, nil
+	return chosen, w, store, func() { closed(); w.Close() }, nil
 }
 
 // readState opens the state for reading. Where nothing was ever remembered it

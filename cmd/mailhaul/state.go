@@ -215,7 +215,7 @@ func runAdopt(ctx context.Context, std stdio, path, name string, before time.Tim
 	defer stop()
 
 	var own error // not the server's
-	err = w.account(chosen[0]).Adopt(ctx, fetch.Options{State: store, Sinks: w.sinks, Host: w.host}, before, func(found fetch.Adoption) error {
+	err = w.account(chosen[0]).Adopt(ctx, fetch.Options{State: store}, before, func(found fetch.Adoption) error {
 		stop() // from here on ^C ends the program, whose lease ends with it
 		own = std.adopt(store, name, found, before, yes)
 		return own
