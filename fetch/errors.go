@@ -248,8 +248,11 @@ func advise(err error) (Class, string) {
 		return class, hint
 	}
 	if e, ok := errors.AsType[*pop3proto.ReplyError](err); ok {
-		_, login := errors.AsType[*LoginError](err)
-		return adviseReply(e, login)
+		hint := ""
+		if _, login := errors.AsType[*LoginError](err); login {
+			hint = passwordHint
+		}
+		return adviseReply(e, hint)
 	}
 	if errors.Is(err, pop3proto.ErrInjected) || errors.Is(err, errClear) {
 		return ClassOperator, "do not trust this network; tls: implicit leaves no room for it"
@@ -271,8 +274,9 @@ var classOf = map[deliver.Fault]Class{
 }
 
 // adviseReply tells the refusals of a server apart: by the code if there is
-// one (RFC 2449 §8.1, RFC 3206), else by the words that servers use.
-func adviseReply(e *pop3proto.ReplyError, login bool) (Class, string) {
+// one (RFC 2449 §8.1, RFC 3206), else by the words that servers use. wrong is
+// what to do if the server takes a login for wrong; empty if it was none.
+func adviseReply(e *pop3proto.ReplyError, wrong string) (Class, string) {
 	switch e.Code {
 	case pop3proto.CodeInUse:
 		return ClassRetry, "another program has the mailbox open; some servers take ten minutes to notice that it has gone"
@@ -283,7 +287,7 @@ func adviseReply(e *pop3proto.ReplyError, login bool) (Class, string) {
 	case pop3proto.CodeSysPerm:
 		return ClassOperator, "the server says that this will not pass by itself: ask its operator"
 	case pop3proto.CodeAuth:
-		return ClassOperator, passwordHint
+		return ClassOperator, cmp.Or(wrong, passwordHint)
 	}
 	// An account that is blocked is no mailbox that is locked.
 	text := strings.ReplaceAll(strings.ToLower(e.Text), "blocked", "")
@@ -298,8 +302,8 @@ func adviseReply(e *pop3proto.ReplyError, login bool) (Class, string) {
 	if e.Verb == "STLS" {
 		return ClassOperator, "the server refuses STARTTLS: try tls: implicit"
 	}
-	if login {
-		return ClassOperator, passwordHint
+	if wrong != "" {
+		return ClassOperator, wrong
 	}
 	return ClassRetry, ""
 }

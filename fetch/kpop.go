@@ -60,10 +60,7 @@ func adviseKerberos(err error) (Class, string, bool) {
 	}
 	if e, ok := errors.AsType[*LoginError](err); ok && e.Mechanism == kpopName {
 		if reply, ok := errors.AsType[*pop3proto.ReplyError](err); ok {
-			class, hint := adviseReply(reply, true)
-			if hint == passwordHint {
-				hint = "the server does not let the owner of the ticket into this maildrop: check user"
-			}
+			class, hint := adviseReply(reply, "the server does not let the owner of the ticket into this maildrop: check user")
 			return class, hint, true
 		}
 	}
