@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"os"
 	"sync/atomic"
 
 	"modernc.org/sqlite"
@@ -40,3 +41,6 @@ func (s *Store) Queued() int {
 	defer s.write.mu.Unlock()
 	return len(s.write.queue)
 }
+
+// File is the file by which the lease is held.
+func (l *Lease) File() *os.File { return l.f }

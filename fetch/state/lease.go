@@ -96,7 +96,9 @@ func held(path, account string) error {
 }
 
 // Release gives the lease back. The file stays, since another process may
-// have it open and be about to lock it. Releasing again does nothing.
+// have it open and be about to lock it. A child that is being started has our
+// descriptors for a moment, so that closing them alone would not unlock it yet.
+// Releasing again does nothing.
 func (l *Lease) Release() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -105,5 +107,5 @@ func (l *Lease) Release() error {
 	}
 	f := l.f
 	l.f = nil
-	return wrap(f.Name(), "release the lease", errors.Join(f.Truncate(0), f.Close()))
+	return wrap(f.Name(), "release the lease", errors.Join(f.Truncate(0), unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close()))
 }

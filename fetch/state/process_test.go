@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
@@ -35,6 +37,20 @@ func TestLease(t *testing.T) {
 	if _, err := s.Lease(t.Context(), "work"); !errors.As(err, &held) {
 		t.Errorf("an old lease's second Release freed the new one: %v", err)
 	}
+	ok(t, again.Release())
+}
+
+// A child that was being started as a lease was released does not hold it.
+func TestLeaseIsFreeAtOnce(t *testing.T) {
+	s := open(t, t.TempDir())
+	l, err := s.Lease(t.Context(), "work")
+	ok(t, err)
+	fd, err := unix.Dup(int(l.File().Fd())) // as fork(2) does
+	ok(t, err)
+	defer unix.Close(fd)
+	ok(t, l.Release())
+	again, err := s.Lease(t.Context(), "work")
+	ok(t, err)
 	ok(t, again.Release())
 }
 
