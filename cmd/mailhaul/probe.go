@@ -19,11 +19,14 @@ import (
 func probeSink(ctx context.Context, s *config.Sink, sink deliver.Sink) (string, error) {
 	profile := sink.Profile()
 	text := profile.Kind + " " + tilde(profile.Target)
+	var err error
 	switch {
 	case s.Maildir != nil:
 		return probeMaildir(s.Maildir)
 	case s.Mbox != nil:
-		return probePath("mbox", s.Mbox.Path, fs.FileMode.IsRegular, "is not a file")
+		if text, err = probePath("mbox", s.Mbox.Path, fs.FileMode.IsRegular, "is not a file"); err != nil {
+			return "", err
+		}
 	case s.Discard:
 		return "discard: all mail is deleted, and kept nowhere", nil
 	case s.IMAP != nil:
