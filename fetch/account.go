@@ -23,9 +23,9 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
-// Account is one maildrop and all that a poll of it needs. Its fields are not
-// changed while a poll is under way, and of one Account there is only one poll
-// or check at a time.
+// Account is one maildrop and all that a poll of it needs. Nobody changes its
+// fields while a poll is under way, and of one Account there is only one poll
+// or check at a time: it notes what logins show of the server.
 type Account struct {
 	// Name is the account's name in the configuration, the key of its state.
 	Name   string

@@ -119,15 +119,15 @@ func (a *Account) Look(ctx context.Context, o Options, header func(num int, r io
 // headers asks for the headers of messages. One that the server refuses is left
 // out; if it refuses the first, it is not asked for the others.
 func (s *session) headers(ctx context.Context, of []pop3proto.Entry, header func(num int, r io.Reader)) (refused, err error) {
-	any := false
+	some := false
 	for m, err := range s.client.Top(ctx, slices.Values(of), 0) {
 		switch {
 		case err == nil:
-			any = true
+			some = true
 			header(m.Num, m)
 		case !isReply(err):
 			return nil, s.broken(err)
-		case !any:
+		case !some:
 			return err, nil
 		}
 	}

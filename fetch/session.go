@@ -18,7 +18,7 @@ const defaultSession = 1000
 
 // session is one connection of a poll, from the greeting to QUIT. The
 // goroutine that runs it owns the connection and the batch that is being
-// staged; each full batch is handed to a committer of its own.
+// staged; full batches are handed to a committer, which runs in another.
 type session struct {
 	*Account
 	opts    *Options

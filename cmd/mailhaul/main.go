@@ -1,5 +1,6 @@
-// Command mailhaul fetches mail from POP3 servers into Maildirs and mboxes. It
-// deletes a message from its server only once it is safe on disk.
+// Command mailhaul fetches mail from POP3 servers into Maildirs, mboxes, other
+// servers and programs. It deletes a message from its server only once it is
+// safe there.
 package main
 
 import (

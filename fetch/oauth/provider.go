@@ -113,9 +113,9 @@ func (p *Provider) ScopesFor(protocols ...Protocol) []string {
 	return append(scopes, p.Offline...)
 }
 
-// CheckURL returns an error, to be read after "is", unless what is sent to an address can be read by
-// its server alone: OAuth rests on TLS (RFC 6749 §1.6, §10.3). This machine
-// needs none.
+// CheckURL returns an error, to be read after "is", unless what is sent to an
+// address can be read by its server alone: OAuth rests on TLS (RFC 6749 §1.6,
+// §10.3). This machine needs none.
 func CheckURL(address string) error {
 	u, err := url.Parse(address)
 	const longest = 2000
