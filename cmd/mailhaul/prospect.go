@@ -103,7 +103,7 @@ func because(p fetch.Prospect, a config.Account, now time.Time) string {
 func delivered(p fetch.Prospect, now time.Time) string { return "delivered " + ago(p.Row.Landed, now) }
 
 // keepWords writes keep as the configuration has it.
-func keepWords(k config.Keep) string {
+func keepWords(k fetch.Keep) string {
 	switch {
 	case k.Forever:
 		return "keep: forever"

@@ -10,7 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/fetch/oauth"
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
@@ -88,7 +88,7 @@ func runStatus(ctx context.Context, std stdio, path string, names []string, verb
 
 // due returns when what landed by then is to be deleted by now, in Unix
 // seconds.
-func due(k config.Keep, now time.Time) int64 {
+func due(k fetch.Keep, now time.Time) int64 {
 	if k.Forever {
 		return 0
 	}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
@@ -103,13 +102,6 @@ func TestOptionsFirst(t *testing.T) {
 		if got := strings.Join(optionsFirst(newApp(stdio{}), strings.Fields(args)), " "); got != want {
 			t.Errorf("%s became %s, want %s", args, got, want)
 		}
-	}
-}
-
-// What the configuration allows is what fetch can do.
-func TestAuthNames(t *testing.T) {
-	if diff := cmp.Diff(fetch.AuthNames, config.AuthNames); diff != "" {
-		t.Error(diff)
 	}
 }
 

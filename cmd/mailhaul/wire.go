@@ -153,7 +153,7 @@ func (w *wiring) account(a config.Account) *fetch.Account {
 		},
 		User:        a.User,
 		Auth:        a.Auth,
-		Keep:        fetch.Keep(a.Keep),
+		Keep:        a.Keep,
 		MaxSize:     a.MaxSize,
 		MaxMessages: a.MaxMessages,
 		Deliver:     w.targets(a.Deliver),

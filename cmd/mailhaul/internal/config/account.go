@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/mailhaul/mailhaul/fetch"
 )
 
 // accountKeys are the keys of an account, and of defaults.
@@ -46,7 +48,7 @@ func init() {
 		"postpoll":   func(p *parser, v value, a *Account) { a.Postpoll = p.hook(v) },
 	}.and(tlsKeys(func(a *Account) *Security { return &a.Security })).
 		and(viaKeys(func(a *Account) *Via { return &a.Via })).
-		and(loginKeys(AuthNames, func(a *Account) *Login { return &a.Login }))
+		and(loginKeys(fetch.AuthNames, func(a *Account) *Login { return &a.Login }))
 }
 
 // account reads the account at v. What it does not say is as in base, the
@@ -131,10 +133,10 @@ func (p *parser) keep(v value, a *Account) {
 		p.fail(v, hint, "%s could mean never and for ever", s)
 		return
 	case "false", "no", "off":
-		a.Keep = Keep{}
+		a.Keep = fetch.Keep{}
 		return
 	case "forever":
-		a.Keep = Keep{Forever: true}
+		a.Keep = fetch.Keep{Forever: true}
 		return
 	case "true", "yes", "on":
 		p.fail(v, hint, "%s does not say for how long", s)
@@ -147,7 +149,7 @@ func (p *parser) keep(v value, a *Account) {
 	case d == 0:
 		p.fail(v, hint, "%s could mean never and for ever", s)
 	default:
-		a.Keep = Keep{For: d}
+		a.Keep = fetch.Keep{For: d}
 	}
 }
 

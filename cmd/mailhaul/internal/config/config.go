@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/mailhaul/mailhaul/fetch"
 )
 
 // Config is a configuration file, checked.
@@ -101,7 +103,7 @@ type Account struct {
 	Quarantine string
 	Filter     *Filter // nil if there is none
 
-	Keep        Keep
+	Keep        fetch.Keep
 	MaxSize     int64 // octets; 0 is no limit
 	MaxMessages int   // a session; 0 leaves it to fetch
 
@@ -126,13 +128,6 @@ type Account struct {
 	defaultLine       int            // of the default of the route that was read last
 	lines             map[string]int // of the keys that were set, here or in defaults
 	source            source
-}
-
-// Keep is how long a message stays on the server after it was delivered. The
-// zero Keep deletes at once.
-type Keep struct {
-	Forever bool
-	For     time.Duration
 }
 
 // Environ returns the environment for programs that are run, which is ours

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/pop3proto/channel"
 )
 
@@ -129,7 +130,7 @@ accounts:
 			Name: "one", Host: "2001:db8::1", Port: 1995, Protocol: config.POP3,
 			Security: config.Security{TLS: config.TLSStart, Trust: channel.Trust{MinVersion: tls.VersionTLS10, Pins: []channel.Pin{{Sum: sum}}}},
 			Login:    config.Login{User: "me", Auth: []string{"plain", "login"}},
-			Deliver:  []string{"b"}, Quarantine: "a", Keep: config.Keep{For: 14 * 24 * time.Hour},
+			Deliver:  []string{"b"}, Quarantine: "a", Keep: fetch.Keep{For: 14 * 24 * time.Hour},
 			MaxSize: 3 << 19, MaxMessages: 10, DeliveredTo: "me@example.org", ReturnPath: true,
 			Timeout: 5 * time.Second, Every: 10 * time.Minute, TimeLimit: 24 * time.Hour, Window: 1,
 		}, {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
@@ -67,15 +68,9 @@ func (p *parser) noCredentials(v value) {
 	p.fail(v, "password_command, password_file, password_env, password, oauth or kerberos", "there is no password")
 }
 
-// AuthNames are the values of the key auth of an account beside auto, which
-// allows all. Those of sinks, SinkAuthNames, lack what only POP3 has.
-var (
-	AuthNames = []string{
-		"external", "scram-sha-256-plus", "scram-sha-1-plus", "gssapi", "scram-sha-256", "scram-sha-1",
-		"oauthbearer", "xoauth2", "plain", "login", "user", "cram-md5", "digest-md5", "apop",
-	}
-	SinkAuthNames = slices.DeleteFunc(slices.Clone(AuthNames), isPOPs)
-)
+// sinkAuthNames are the values of the key auth of a sink beside auto, which
+// allows all. Those of accounts, fetch.AuthNames, have what only POP3 has, too.
+var sinkAuthNames = slices.DeleteFunc(slices.Clone(fetch.AuthNames), isPOPs)
 
 // isPOPs reports whether only POP3 has a mechanism (RFC 1939 §7).
 func isPOPs(name string) bool { return name == "user" || name == "apop" }

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/mailhaul/mailhaul/pop3proto/kpop"
 )
 
 // said is what the file says, to be shown.
@@ -187,7 +189,7 @@ func (a *Account) port() int {
 	case a.Port != 0:
 		return a.Port
 	case a.Protocol == KPOP:
-		return 1109
+		return kpop.Port
 	case a.TLS == TLSImplicit:
 		return 995
 	default:

@@ -77,7 +77,7 @@ var sinkKeys = keys[sinkFile]{
 	"yes_delete":    func(p *parser, v value, s *sinkFile) { p.boolean(v, &s.yes) },
 }.and(tlsKeys(func(s *sinkFile) *Security { return &s.server.Security })).
 	and(viaKeys(func(s *sinkFile) *Via { return &s.server.Via })).
-	and(loginKeys(SinkAuthNames, func(s *sinkFile) *Login { return &s.server.Login }))
+	and(loginKeys(sinkAuthNames, func(s *sinkFile) *Login { return &s.server.Login }))
 
 func (p *parser) sinks(v value) []Sink {
 	var out []Sink
