@@ -20,7 +20,7 @@ func newApp(std stdio) *cli.App {
 		Writer:      std.out,
 		ErrWriter:   std.err,
 		HideVersion: true,
-		Flags:       []cli.Flag{&cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true}},
+		Flags:       []cli.Flag{toggle("version", "print the version")},
 		Commands: []*cli.Command{
 			initCommand(std),
 			fetchCommand(std),
@@ -64,6 +64,14 @@ func configFlag() cli.Flag {
 		DefaultText: "$MAILHAUL_CONFIG, else ~/.config/mailhaul/config.yaml",
 	}
 }
+
+// toggle is an option without a value. aliases are its short names.
+func toggle(name, usage string, aliases ...string) cli.Flag {
+	return &cli.BoolFlag{Name: name, Aliases: aliases, Usage: usage, DisableDefaultText: true}
+}
+
+// jsonFlag is the option of every command that can write JSON.
+func jsonFlag() cli.Flag { return toggle("json", "write JSON for other programs to read") }
 
 // noArgs refuses arguments for commands that take none.
 func noArgs(c *cli.Context) error {

@@ -39,7 +39,7 @@ func configCommand(std stdio) *cli.Command {
 					"sinks it delivers to. Commands are shown as they are: keep secrets out of them.",
 				Flags: []cli.Flag{
 					configFlag(),
-					&cli.BoolFlag{Name: "json", Usage: "as JSON", DisableDefaultText: true},
+					toggle("json", "as JSON"),
 				},
 				OnUsageError: badFlag,
 				Action: func(c *cli.Context) error {

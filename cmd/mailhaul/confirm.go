@@ -12,7 +12,7 @@ import (
 
 // yesFlag is the option of every command that asks a person first.
 func yesFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do it without asking", DisableDefaultText: true}
+	return toggle("yes", "do it without asking", "y")
 }
 
 // confirm asks a person whether to do what was shown, unless yes was said

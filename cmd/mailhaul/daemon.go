@@ -28,7 +28,7 @@ func daemonCommand(std stdio) *cli.Command {
 			configFlag(),
 			&cli.StringFlag{Name: "log-format", Value: "auto", Usage: "report in `FORMAT`: text, json, or auto, which is text on a terminal"},
 			traceFlag(),
-			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "report each step and each message", DisableDefaultText: true},
+			verboseFlag(),
 			quietFlag(),
 		},
 		OnUsageError: badFlag,

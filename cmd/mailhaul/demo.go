@@ -18,7 +18,7 @@ func demoCommand(std stdio) *cli.Command {
 		Usage: "fetch real mail from a server of its own, and see that all of it arrives",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "into", Usage: "keep everything in `DIR`, which must be empty or missing", DefaultText: "a temporary folder"},
-			&cli.BoolFlag{Name: "clean", Usage: "remove the folder at the end", DisableDefaultText: true},
+			toggle("clean", "remove the folder at the end"),
 		},
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {

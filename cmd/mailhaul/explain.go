@@ -26,7 +26,7 @@ func explainCommand(std stdio) *cli.Command {
 			"is remembered, which is until 30 days after the server ceased to list a message.",
 		Flags: []cli.Flag{
 			configFlag(),
-			&cli.BoolFlag{Name: "json", Usage: "write JSON for other programs to read", DisableDefaultText: true},
+			jsonFlag(),
 		},
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {
@@ -228,14 +228,12 @@ type deliveryJSON struct {
 func (l *life) writeJSON(out io.Writer) error {
 	r := l.row
 	j := lifeJSON{
-		Account: l.account, UID: strings.ToValidUTF8(r.UID, "\ufffd"), Name: shownUID(r.UID), Phase: r.Phase.String(), Octets: r.Size,
+		Account: l.account, UID: jsonUID(r.UID), Name: shownUID(r.UID), Phase: r.Phase.String(), Octets: r.Size,
 		Seen: instant(r.Seen), Deliveries: []deliveryJSON{}, Landed: instant(r.Landed), Deleted: instant(r.Deleted),
 		Missing: instant(r.Missing), Forgotten: instant(l.forgotten()), Reason: r.Reason, Tries: r.Tries, NextTry: instant(r.NextTry),
 	}
 	if !l.known {
 		j.UID, j.Name = l.arg, l.arg
-	} else if withoutUID(r.UID) {
-		j.UID = ""
 	}
 	if r.Phase == state.Landed && l.config != nil {
 		if until, ever := l.kept(); ever {

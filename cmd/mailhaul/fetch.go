@@ -21,10 +21,9 @@ type fetchOptions struct {
 	verbose, silent bool
 }
 
-// quietFlag is the option of every command that polls.
-func quietFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "report only what needs a person", DisableDefaultText: true}
-}
+// verboseFlag and quietFlag are options of every command that polls.
+func verboseFlag() cli.Flag { return toggle("verbose", "report each step and each message", "v") }
+func quietFlag() cli.Flag   { return toggle("quiet", "report only what needs a person", "q") }
 
 func fetchCommand(std stdio) *cli.Command {
 	return &cli.Command{
@@ -37,12 +36,12 @@ func fetchCommand(std stdio) *cli.Command {
 			"certificate; 78 wrong configuration. The worst account decides.",
 		Flags: []cli.Flag{
 			configFlag(),
-			&cli.BoolFlag{Name: "keep", Usage: "delete nothing from any server this time", DisableDefaultText: true},
-			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "say what would be fetched and deleted, and change nothing", DisableDefaultText: true},
+			toggle("keep", "delete nothing from any server this time"),
+			toggle("dry-run", "say what would be fetched and deleted, and change nothing", "n"),
 			&cli.StringFlag{Name: "log-format", Value: "auto", Usage: "report in `FORMAT`: text, json, or auto, which is text"},
 			traceFlag(),
 			&cli.StringFlag{Name: "progress", Value: "auto", Usage: "draw bars `WHEN`: always, never, or auto, which is on a terminal"},
-			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "report each step and each message", DisableDefaultText: true},
+			verboseFlag(),
 			quietFlag(),
 		},
 		OnUsageError: badFlag,

@@ -5,12 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -36,7 +33,7 @@ func initCommand(std stdio) *cli.Command {
 				Name: "config", Aliases: []string{"c"}, Usage: "write the configuration to `FILE`",
 				DefaultText: "$MAILHAUL_CONFIG, else ~/.config/mailhaul/config.yaml",
 			},
-			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "ask nothing", DisableDefaultText: true},
+			toggle("yes", "ask nothing", "y"),
 			&cli.StringFlag{Name: "name", Usage: "call the account `NAME`", DefaultText: "after the address"},
 			&cli.StringFlag{Name: "server", Usage: "the POP3 server, `HOST` or HOST:PORT", DefaultText: "found by the address"},
 			&cli.StringFlag{Name: "tls", Usage: "implicit, starttls or none", DefaultText: "implicit; starttls on port 110"},
@@ -49,7 +46,7 @@ func initCommand(std stdio) *cli.Command {
 			&cli.StringFlag{Name: "maildir", Usage: "deliver to the Maildir `DIR`", DefaultText: "~/Maildir"},
 			&cli.StringFlag{Name: "mbox", Usage: "deliver to the mbox `FILE`"},
 			&cli.StringFlag{Name: "keep", Usage: "how long mail stays on the server: false, 14d, forever", DefaultText: defaultKeep},
-			&cli.BoolFlag{Name: "no-check", Usage: "write it without a login", DisableDefaultText: true},
+			toggle("no-check", "write it without a login"),
 		},
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {
@@ -71,7 +68,7 @@ type initialisation struct {
 }
 
 func (i *initialisation) run(c *cli.Context) error {
-	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := interruptible(c.Context)
 	defer stop()
 	if err := i.read(c); err != nil {
 		return err

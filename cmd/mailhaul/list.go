@@ -5,12 +5,9 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/mattn/go-runewidth"
@@ -52,8 +49,8 @@ func listCommand(std stdio) *cli.Command {
 		Flags: []cli.Flag{
 			configFlag(),
 			&cli.StringFlag{Name: "sort", Value: "number", Usage: "sort by `KEY`: " + orderNames},
-			&cli.BoolFlag{Name: "no-headers", Usage: "do not ask for date, sender and subject", DisableDefaultText: true},
-			&cli.BoolFlag{Name: "json", Usage: "write JSON for other programs to read", DisableDefaultText: true},
+			toggle("no-headers", "do not ask for date, sender and subject"),
+			jsonFlag(),
 		},
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {
@@ -85,7 +82,7 @@ func runList(ctx context.Context, std stdio, o listOptions) error {
 		return err
 	}
 	defer done()
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := interruptible(ctx)
 	defer stop()
 
 	headings := map[int]heading{}

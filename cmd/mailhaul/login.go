@@ -5,13 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"os/exec"
-	"os/signal"
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -51,8 +48,8 @@ func loginCommand(std stdio) *cli.Command {
 			"with mailhaul fetch.",
 		Flags: []cli.Flag{
 			configFlag(),
-			&cli.BoolFlag{Name: "device", Usage: "show a code to enter in a browser on any device; google has no such way", DisableDefaultText: true},
-			&cli.BoolFlag{Name: "no-browser", Usage: "open no browser, but print the address", DisableDefaultText: true},
+			toggle("device", "show a code to enter in a browser on any device; google has no such way"),
+			toggle("no-browser", "open no browser, but print the address"),
 		},
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {
@@ -76,7 +73,7 @@ func runLogin(ctx context.Context, std stdio, o loginOptions) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := interruptible(ctx)
 	defer stop()
 	store, err := state.Open(ctx, cfg.State) // which makes the folder, and sees that it is private
 	if err != nil {

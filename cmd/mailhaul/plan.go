@@ -4,10 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -25,7 +22,7 @@ func planCommand(std stdio) *cli.Command {
 			"the sum. The exit codes are those of mailhaul fetch.",
 		Flags: []cli.Flag{
 			configFlag(),
-			&cli.BoolFlag{Name: "json", Usage: "write JSON for other programs to read", DisableDefaultText: true},
+			jsonFlag(),
 		},
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {
@@ -41,7 +38,7 @@ func runPlan(ctx context.Context, std stdio, path string, names []string, asJSON
 		return err
 	}
 	defer done()
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := interruptible(ctx)
 	defer stop()
 
 	now := time.Now()

@@ -39,7 +39,7 @@ type prospectJSON struct {
 
 func newProspectJSON(p fetch.Prospect, a config.Account, now time.Time) prospectJSON {
 	j := prospectJSON{
-		Number: p.Num, UID: strings.ToValidUTF8(p.UID, "\ufffd"), Octets: p.Size,
+		Number: p.Num, UID: jsonUID(p.UID), Octets: p.Size,
 		State: p.Fate.String(), Reason: because(p, a, now),
 	}
 	if p.Row != nil {
@@ -84,6 +84,15 @@ func writeListingJSON(out io.Writer, a config.Account, messages []listed, now ti
 		}
 	}
 	return writeJSON(out, map[string]any{"account": a.Name, "messages": all})
+}
+
+// jsonUID returns the unique-id of a message for JSON, which holds nothing but
+// UTF-8; empty for a message without one.
+func jsonUID(key string) string {
+	if withoutUID(key) {
+		return ""
+	}
+	return strings.ToValidUTF8(key, "\ufffd")
 }
 
 // writeJSON writes a value for programs, and for a person who looks at it.

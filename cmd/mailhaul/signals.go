@@ -15,6 +15,11 @@ func notePipes() (stop func()) {
 	return func() { signal.Stop(c) }
 }
 
+// interruptible returns a context that SIGINT or SIGTERM cancels.
+func interruptible(ctx context.Context) (context.Context, func()) {
+	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+}
+
 // drainOnSignal returns a channel that the first SIGINT, SIGTERM or SIGHUP
 // closes, and a context that the second one cancels. say is called at the
 // first.

@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -211,7 +208,7 @@ func runAdopt(ctx context.Context, std stdio, path, name string, before time.Tim
 		return err
 	}
 	defer store.Close()
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := interruptible(ctx)
 	defer stop()
 
 	var own error // not the server's
@@ -220,7 +217,7 @@ func runAdopt(ctx context.Context, std stdio, path, name string, before time.Tim
 		own = std.adopt(store, name, found, before, yes)
 		return own
 	})
-	if held := (*state.HeldError)(nil); own != nil || err == nil || errors.As(err, &held) {
+	if _, held := errors.AsType[*state.HeldError](err); own != nil || err == nil || held {
 		return err
 	}
 	return failedLook(std, name, err)

@@ -19,7 +19,7 @@ func stateListCommand(std stdio) *cli.Command {
 		Usage: "list the accounts that are remembered, and how much of each",
 		Flags: []cli.Flag{
 			configFlag(),
-			&cli.BoolFlag{Name: "json", Usage: "write JSON for other programs to read", DisableDefaultText: true},
+			jsonFlag(),
 		},
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {

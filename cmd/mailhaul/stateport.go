@@ -84,7 +84,7 @@ func importCommand(std stdio) *cli.Command {
 			"already stays as it is, and what is not is added.",
 		Flags: []cli.Flag{
 			configFlag(),
-			&cli.BoolFlag{Name: "merge", Usage: "add to accounts of which messages are remembered already", DisableDefaultText: true},
+			toggle("merge", "add to accounts of which messages are remembered already"),
 			yesFlag(),
 		},
 		OnUsageError: badFlag,

@@ -22,8 +22,8 @@ func statusCommand(std stdio) *cli.Command {
 		ArgsUsage: "[ACCOUNT…]",
 		Flags: []cli.Flag{
 			configFlag(),
-			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "tell of the last polls and the last 30 days, too", DisableDefaultText: true},
-			&cli.BoolFlag{Name: "json", Usage: "write JSON for other programs to read", DisableDefaultText: true},
+			toggle("verbose", "tell of the last polls and the last 30 days, too", "v"),
+			jsonFlag(),
 		},
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {

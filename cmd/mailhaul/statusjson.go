@@ -2,7 +2,6 @@ package main
 
 import (
 	"io"
-	"strings"
 	"time"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
@@ -104,12 +103,8 @@ func writeStatusJSON(out io.Writer, all []state.Status, histories []history, con
 			})
 		}
 		for _, row := range st.Refused {
-			uid := strings.ToValidUTF8(row.UID, "\ufffd")
-			if withoutUID(row.UID) {
-				uid = ""
-			}
 			a.Refused = append(a.Refused, refusedJSON{
-				UID: uid, Octets: row.Size, Reason: row.Reason,
+				UID: jsonUID(row.UID), Octets: row.Size, Reason: row.Reason,
 				Seen: instant(row.Seen), Tries: row.Tries, NextTry: instant(row.NextTry),
 			})
 		}

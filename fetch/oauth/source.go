@@ -142,8 +142,7 @@ func (s *Source) fly(f *flight) {
 	} else {
 		s.pause = min(max(2*s.pause, firstPause), longestPause)
 		s.retry = now.Add(s.pause)
-		var temporary *TemporaryError
-		if errors.As(f.err, &temporary) {
+		if temporary, ok := errors.AsType[*TemporaryError](f.err); ok {
 			s.retry = now.Add(max(s.pause, temporary.After))
 		}
 	}
