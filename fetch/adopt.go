@@ -6,7 +6,6 @@ import (
 	"io"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/mailhaul/mailhaul/deliver/envelope"
@@ -82,7 +81,8 @@ func (a *Account) Adopt(ctx context.Context, o Options, before time.Time, adopt 
 		case !before.IsZero() && !date.Before(before):
 			found.Later++
 		default:
-			found.New = append(found.New, state.Adoption{UID: w.Key, Size: w.Size, Header: headerOf(w.Key)})
+			header, _, _ := state.Nameless(w.Key) // zero if it has a unique-id
+			found.New = append(found.New, state.Adoption{UID: w.Key, Size: w.Size, Header: header})
 		}
 	}
 	return adopt(found)
@@ -108,13 +108,4 @@ func (s *session) dates(ctx context.Context, of []Want) (map[int]time.Time, erro
 		err = fmt.Errorf("%w: %w", errNoDates, refused)
 	}
 	return dates, err
-}
-
-// headerOf returns the sum of the header that a key stands for: the zero Sum
-// unless the message has no unique-id.
-func headerOf(key string) (sum state.Sum) {
-	if digest, ok := strings.CutPrefix(key, "\x00"); ok {
-		copy(sum[:], digest)
-	}
-	return sum
 }

@@ -3,7 +3,6 @@ package fetch
 import (
 	"cmp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/mailhaul/mailhaul/fetch/state"
@@ -299,7 +298,7 @@ func (p *planner) identify(moved bool) {
 		r, remembered := twins.take(sum)
 		// While the server gives one name to several messages, no row may go
 		// by that name.
-		if remembered && strings.HasPrefix(p.rows[r].UID, "\x00") {
+		if remembered && p.nameless(r) {
 			p.claim(e, r, p.rows[r].UID)
 			continue
 		}
@@ -350,7 +349,7 @@ func (p *planner) moved() bool {
 		if p.rows[r].Phase == state.Adopted && p.rows[r].Header.IsZero() {
 			continue // no header can tell it
 		}
-		if strings.HasPrefix(p.rows[r].UID, "\x00") {
+		if p.nameless(r) {
 			return true
 		}
 		gone++
@@ -374,14 +373,18 @@ func (p *planner) compare(e pop3proto.Entry, key string) {
 // freeKey returns the first key for a header that no row has and no other
 // message of the listing was given.
 func (p *planner) freeKey(sum state.Sum, taken map[string]bool) string {
-	for key := "\x00" + string(sum[:]); ; key += "+" {
+	return state.KeyOf(sum, func(key string) bool {
 		_, used := slices.BinarySearchFunc(p.rows, key, func(r state.Row, key string) int {
 			return cmp.Compare(r.UID, key)
 		})
-		if !used && !taken[key] {
-			return key
-		}
-	}
+		return used || taken[key]
+	})
+}
+
+// nameless reports whether the message of row r goes by no unique-id.
+func (p *planner) nameless(r int) bool {
+	_, _, ok := state.Nameless(p.rows[r].UID)
+	return ok
 }
 
 // headerIndex finds rows by the sum of their header, each at most once and in

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/filter"
@@ -215,15 +214,12 @@ func (s *session) unnamedKey(content state.Sum) string {
 	if s.unnamed == nil {
 		s.unnamed = map[string]bool{}
 		for _, r := range s.rows {
-			if strings.HasPrefix(r.UID, "\x00") {
+			if _, _, ok := state.Nameless(r.UID); ok {
 				s.unnamed[r.UID] = true
 			}
 		}
 	}
-	key := "\x00" + string(content[:])
-	for s.unnamed[key] {
-		key += "+"
-	}
+	key := state.KeyOf(content, func(key string) bool { return s.unnamed[key] })
 	s.unnamed[key] = true
 	return key
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
 // planJSON is what plan --json writes of an account. The names of all these
@@ -89,7 +90,7 @@ func writeListingJSON(out io.Writer, a config.Account, messages []listed, now ti
 // jsonUID returns the unique-id of a message for JSON, which holds nothing but
 // UTF-8; empty for a message without one.
 func jsonUID(key string) string {
-	if withoutUID(key) {
+	if _, _, nameless := state.Nameless(key); nameless {
 		return ""
 	}
 	return strings.ToValidUTF8(key, "\ufffd")

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -134,13 +133,9 @@ func since(row state.Row, now time.Time) string {
 	}
 }
 
-// withoutUID tells whether a key of the state stands for a message without a
-// unique-id: it is a NUL and a digest then.
-func withoutUID(key string) bool { return strings.HasPrefix(key, "\x00") }
-
 // uniqueID returns a message's unique-id for a person.
 func uniqueID(key string) string {
-	if withoutUID(key) {
+	if _, _, nameless := state.Nameless(key); nameless {
 		return "a message without a unique-id, " + shownUID(key)
 	}
 	return fmt.Sprintf("%q", key)

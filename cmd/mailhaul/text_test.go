@@ -129,7 +129,7 @@ func TestStatusNamesWhatNeedsAttention(t *testing.T) {
 		Refused: []state.Row{
 			{UID: "a\x1b", Size: 2048, Reason: "no \x1b[2J", Tries: 2, NextTry: now.Unix() + 7200},
 			{UID: "b", Size: 1, Reason: "bad", Tries: 1, NextTry: now.Unix() - 1},
-			{UID: "\x00digest", Size: 1, Reason: "bad"},
+			{UID: "\x00digest of a mail", Size: 1, Reason: "bad"},
 		},
 	}
 	var out strings.Builder
@@ -146,7 +146,7 @@ work: 3 messages on the server that could not be delivered
     tried 2 times, next try in 2 hours
   "b" (1 B): bad
     tried 1 time, tried again by the next fetch
-  a message without a unique-id, no-uid:646967657374 (1 B): bad
+  a message without a unique-id, no-uid:646967657374206f662061206d61696c (1 B): bad
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Error(diff)

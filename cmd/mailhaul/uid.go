@@ -16,12 +16,11 @@ const noUID = "no-uid:"
 // shownUID returns what a person calls the message of a key by, on the command
 // line as well.
 func shownUID(key string) string {
-	digest, ok := strings.CutPrefix(key, "\x00")
-	if !ok {
+	digest, copies, nameless := state.Nameless(key)
+	if !nameless {
 		return strconv.Quote(key)
 	}
-	n := min(len(digest), len(state.Sum{})) // copies of one message have a + each
-	return noUID + hex.EncodeToString([]byte(digest[:n])) + clean(digest[n:])
+	return noUID + hex.EncodeToString(digest[:]) + clean(copies)
 }
 
 // findMessage returns the row of the one message of an account that arg names:
@@ -75,17 +74,19 @@ func after(prefix string) string {
 // digits; a whole one is that of one key, with as many copies.
 func digests(digits string) [][2]string {
 	bare := strings.TrimRight(digits, "+")
-	low, errLow := hex.DecodeString(bare + strings.Repeat("0", len(bare)%2))
-	high, errHigh := hex.DecodeString(bare + strings.Repeat("f", len(bare)%2))
+	copies, missing := digits[len(bare):], 2*len(state.Sum{})-len(bare)
+	if missing < 0 || missing > 0 && copies != "" {
+		return nil
+	}
+	low, errLow := hex.DecodeString(bare + strings.Repeat("0", missing))
+	high, errHigh := hex.DecodeString(bare + strings.Repeat("f", missing))
 	if errLow != nil || errHigh != nil {
 		return nil
 	}
-	key, copies := "\x00"+string(low), digits[len(bare):]
-	if len(low) == len(state.Sum{}) {
-		return [][2]string{{key + copies, key + copies + "\x00"}}
+	none := func(string) bool { return false }
+	from := state.KeyOf(state.Sum(low), none) + copies
+	if missing == 0 {
+		return [][2]string{{from, from + "\x00"}}
 	}
-	if copies != "" {
-		return nil
-	}
-	return [][2]string{{key, after("\x00" + string(high))}}
+	return [][2]string{{from, after(state.KeyOf(state.Sum(high), none))}}
 }

@@ -61,8 +61,7 @@ func (s Sum) IsZero() bool { return s == Sum{} }
 // seconds; 0 is never.
 type Row struct {
 	// UID is the key: the server's unique-id, any bytes; or, for a message
-	// that has no usable one, a NUL, the bytes of Header or Content, and a
-	// "+" for each other message that has the same.
+	// that has no usable one, what KeyOf makes of Header or Content.
 	UID   string
 	Phase Phase
 	// Size is in octets, as retrieved; before that, as the server said.
@@ -83,6 +82,26 @@ type Row struct {
 	Tries   int
 	NextTry int64
 	Reason  string
+}
+
+// KeyOf returns a key that is not taken for a message without a usable
+// unique-id, by its sum: a NUL, the sum, and a "+" for each other message that
+// has the same.
+func KeyOf(s Sum, taken func(key string) bool) string {
+	key := "\x00" + string(s[:])
+	for taken(key) {
+		key += "+"
+	}
+	return key
+}
+
+// Nameless takes a key of KeyOf apart, into the sum and what follows it. It
+// returns false for a unique-id.
+func Nameless(key string) (s Sum, copies string, ok bool) {
+	if len(key) <= len(s) || key[0] != 0 {
+		return s, "", false
+	}
+	return Sum([]byte(key[1:])), key[1+len(s):], true
 }
 
 // Promise is a message that a sink has staged.
