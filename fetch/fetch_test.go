@@ -319,8 +319,7 @@ func TestOnce(t *testing.T) {
 	dead := *r.account
 	dead.Name = "dead"
 	dead.Server.Port = 1
-	s := &fetch.Scheduler{Parallel: 2, PerHost: 2}
-	got := s.Once(t.Context(), []*fetch.Account{&wrong, r.account, &dead}, r.opts)
+	got := fetch.Once(t.Context(), fetch.Setup{Accounts: []*fetch.Account{&wrong, r.account, &dead}, Options: r.opts, Parallel: 2, PerHost: 2})
 	r.expect(want...)
 	for i, class := range []fetch.Class{fetch.ClassOperator, fetch.ClassFine, fetch.ClassRetry} {
 		if got[i].Class != class {

@@ -53,9 +53,11 @@ func (o *Options) report(e Event) {
 	}
 }
 
-func (o *Options) draining() bool {
+func (o *Options) draining() bool { return closed(o.Drain) }
+
+func closed(c <-chan struct{}) bool {
 	select {
-	case <-o.Drain:
+	case <-c:
 		return true
 	default:
 		return false

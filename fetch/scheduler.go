@@ -6,29 +6,39 @@ import (
 	"sync"
 )
 
-// Scheduler polls many accounts at once, within bounds.
-type Scheduler struct {
+// Setup is what Once and Run poll, and how.
+type Setup struct {
+	Accounts []*Account
+	Options  Options
 	// Parallel is the most accounts polled at once, PerHost the most
 	// connections to one host; 0 is no bound.
 	Parallel, PerHost int
+	// Fresh reports, when Run is given the setup in another's place, whether an
+	// account is to be polled at once, whatever it waited for: its options have
+	// changed. nil is none of those that were there before. One that the other
+	// setup did not have is fresh.
+	Fresh func(account string) bool
+	// Done, if not nil, is called once no poll of Run uses the setup any more.
+	Done func()
 }
 
 // Once polls each account once and returns their summaries in the accounts'
 // order. One account's failure is of no concern to the others. Accounts whose
-// turn has not come when o.Drain is closed or ctx ends are left out: their
-// Summary is the zero one but for Account and Err.
-func (s *Scheduler) Once(ctx context.Context, accounts []*Account, o Options) []Summary {
-	all := newSlots(s.Parallel, len(accounts))
+// turn has not come when s.Options.Drain is closed or ctx ends are left out:
+// their Summary is the zero one but for Account and Err.
+func Once(ctx context.Context, s Setup) []Summary {
+	o := s.Options
+	o.servers = new(sync.Map)
+	all := newSlots(s.Parallel, len(s.Accounts))
 	hosts := map[string]slots{}
-	for _, a := range accounts {
+	for _, a := range s.Accounts {
 		if host := a.host(); hosts[host] == nil {
-			hosts[host] = newSlots(s.PerHost, len(accounts))
+			hosts[host] = newSlots(s.PerHost, len(s.Accounts))
 		}
 	}
-	summaries := make([]Summary, len(accounts))
-	o.servers = new(sync.Map)
+	summaries := make([]Summary, len(s.Accounts))
 	var wg sync.WaitGroup
-	for i, a := range accounts {
+	for i, a := range s.Accounts {
 		wg.Go(func() {
 			// The host's slot first: who waits for a busy host holds up
 			// nobody else.
@@ -64,12 +74,12 @@ func newSlots(n, most int) slots {
 
 // take waits for a slot. It returns an error if it is no longer wanted.
 func (s slots) take(ctx context.Context, drain <-chan struct{}) error {
-	select {
-	case <-drain:
+	// Where several are ready, select takes any.
+	switch {
+	case closed(drain):
 		return errStopped
-	case <-ctx.Done():
+	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	default:
 	}
 	select {
 	case s <- struct{}{}:

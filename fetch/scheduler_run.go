@@ -9,20 +9,6 @@ import (
 	"time"
 )
 
-// Setup is what Run polls, and how.
-type Setup struct {
-	Scheduler
-	Accounts []*Account
-	Options  Options
-	// Fresh reports, when the setup takes another's place, whether an account
-	// is to be polled at once, whatever it waited for: its options have
-	// changed. nil is none of those that were there before. One that the other
-	// setup did not have is fresh.
-	Fresh func(account string) bool
-	// Done, if not nil, is called once no poll uses the setup any more.
-	Done func()
-}
-
 // Order is what Run is told while it runs: a Setup, which takes the place of
 // the one before, or PollNow.
 type Order interface{ order() }
@@ -55,7 +41,7 @@ const heartbeat = 15 * time.Second
 // or ctx ends, and returns once the polls that were under way have ended.
 // Setups that take s's place are drained by the same channel.
 //
-// Who is due the longest goes first, within the bounds of the Scheduler. A
+// Who is due the longest goes first, within the bounds of the setup. A
 // host is asked for a further connection only once it has greeted us on the
 // last one, so that one that hangs costs one slot. One that several polls in a
 // row could not reach is tried by one account at a time, after growing pauses,
@@ -175,7 +161,7 @@ func (r *run) now() time.Time {
 
 // ending reports whether no poll is to begin any more.
 func (r *run) ending() bool {
-	return (&Options{Drain: r.drain}).draining() || r.ctx.Err() != nil
+	return closed(r.drain) || r.ctx.Err() != nil
 }
 
 func (r *run) obey(o Order) {

@@ -48,8 +48,7 @@ func TestRunIsFair(t *testing.T) {
 			accounts = append(accounts, a)
 		}
 		orders, stop := f.run(fetch.Setup{
-			Scheduler: fetch.Scheduler{Parallel: parallel, PerHost: perHost},
-			Accounts:  accounts, Options: newMemory().options(),
+			Accounts: accounts, Options: newMemory().options(), Parallel: parallel, PerHost: perHost,
 		})
 		orders <- fetch.PollNow{} // all at once, which they must not stay
 		const long = 3 * time.Hour
@@ -118,7 +117,7 @@ func TestRunStarvesNobody(t *testing.T) {
 			accounts = append(accounts, a)
 		}
 		_, stop := f.run(fetch.Setup{
-			Scheduler: fetch.Scheduler{Parallel: 2}, Accounts: accounts, Options: newMemory().options(),
+			Accounts: accounts, Options: newMemory().options(), Parallel: 2,
 		})
 		time.Sleep(15 * time.Minute)
 		stop()
@@ -270,8 +269,7 @@ func TestRunProbesHost(t *testing.T) {
 		h := f.host("pop")
 		h.connect = down
 		_, stop := f.run(fetch.Setup{
-			Scheduler: fetch.Scheduler{Parallel: 8, PerHost: 4},
-			Accounts:  accounts, Options: newMemory().options(),
+			Accounts: accounts, Options: newMemory().options(), Parallel: 8, PerHost: 4,
 		})
 		const outage = 4 * time.Hour
 		time.Sleep(outage)
@@ -320,7 +318,7 @@ func TestRunHeedsLoginDelay(t *testing.T) {
 			for range rand.N(5) {
 				time.Sleep(rand.N(2 * time.Minute))
 				orders <- fetch.PollNow{}
-				(&fetch.Scheduler{}).Once(t.Context(), accounts, o)
+				fetch.Once(t.Context(), fetch.Setup{Accounts: accounts, Options: o})
 			}
 			time.Sleep(rand.N(10 * time.Minute))
 			stop()
@@ -452,7 +450,7 @@ func TestRunReloads(t *testing.T) {
 				mine = append(mine, &b)
 			}
 			return fetch.Setup{
-				Scheduler: fetch.Scheduler{Parallel: 6, PerHost: 2}, Accounts: mine,
+				Accounts: mine, Parallel: 6, PerHost: 2,
 				Options: fetch.Options{State: m, Observer: func(e fetch.Event) {
 					m.observe(e)
 					f.change(func() {
@@ -510,8 +508,7 @@ func TestRunEnds(t *testing.T) {
 				accounts = append(accounts, a)
 			}
 			_, stop := f.run(fetch.Setup{
-				Scheduler: fetch.Scheduler{Parallel: 4, PerHost: 2},
-				Accounts:  accounts, Options: newMemory().options(),
+				Accounts: accounts, Options: newMemory().options(), Parallel: 4, PerHost: 2,
 			})
 			time.Sleep(rand.N(30 * time.Second))
 			told := time.Now()

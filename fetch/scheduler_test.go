@@ -56,7 +56,9 @@ func TestHungServerDelaysNobody(t *testing.T) {
 	}
 	ctx, hangUp := context.WithCancel(t.Context())
 	done := make(chan []fetch.Summary)
-	go func() { done <- (&fetch.Scheduler{Parallel: 2, PerHost: 1}).Once(ctx, accounts, r.opts) }()
+	go func() {
+		done <- fetch.Once(ctx, fetch.Setup{Accounts: accounts, Options: r.opts, Parallel: 2, PerHost: 1})
+	}()
 	for range n {
 		if s := <-finished; s.Class != fetch.ClassFine {
 			t.Errorf("%s: %v: %v", s.Account, s.Class, s.Err)
@@ -94,7 +96,7 @@ func TestPerHost(t *testing.T) {
 			x.Act()
 		}),
 	)
-	for _, s := range (&fetch.Scheduler{Parallel: 8, PerHost: 2}).Once(t.Context(), r.accounts(8), r.opts) {
+	for _, s := range fetch.Once(t.Context(), fetch.Setup{Accounts: r.accounts(8), Options: r.opts, Parallel: 8, PerHost: 2}) {
 		if s.Class != fetch.ClassFine || s.Fetched != 1 {
 			t.Errorf("%s: %v, fetched %d: %v", s.Account, s.Class, s.Fetched, s.Err)
 		}
@@ -110,7 +112,7 @@ func TestOnceStops(t *testing.T) {
 	drain := make(chan struct{})
 	close(drain)
 	r.opts.Drain = drain
-	for _, s := range (&fetch.Scheduler{}).Once(t.Context(), r.accounts(3), r.opts) {
+	for _, s := range fetch.Once(t.Context(), fetch.Setup{Accounts: r.accounts(3), Options: r.opts}) {
 		if s.Err == nil || s.Account == "" || s.Sessions != 0 {
 			t.Errorf("%+v", s)
 		}

@@ -180,8 +180,7 @@ func (d *daemon) adopt(cfg *config.Config) (fetch.Setup, error) {
 	d.logins = logins
 	d.traced.follow(d.accounts...)
 	return fetch.Setup{
-		Scheduler: fetch.Scheduler{Parallel: cfg.Parallel, PerHost: cfg.PerHost},
-		Accounts:  d.accounts,
+		Accounts: d.accounts, Parallel: cfg.Parallel, PerHost: cfg.PerHost,
 		Options: fetch.Options{
 			State: d.store, Sinks: w.sinks, Scratch: cfg.State, Host: w.host, Observer: d.observe,
 		},

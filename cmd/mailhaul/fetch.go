@@ -112,10 +112,12 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 	ctx, drain, stop := drainOnSignal(ctx, func() { out.note("finishing the batch; press ^C again to hang up") })
 	defer stop()
 
-	scheduler := fetch.Scheduler{Parallel: cfg.Parallel, PerHost: cfg.PerHost}
-	summaries := scheduler.Once(ctx, accounts, fetch.Options{
-		State: store, Sinks: w.sinks, Scratch: cfg.State, Observer: observers(traced.observe, out.observe, count), Drain: drain,
-		KeepAll: o.keep, DryRun: o.dry, Host: w.host, Insist: len(o.names) > 0,
+	summaries := fetch.Once(ctx, fetch.Setup{
+		Accounts: accounts, Parallel: cfg.Parallel, PerHost: cfg.PerHost,
+		Options: fetch.Options{
+			State: store, Sinks: w.sinks, Scratch: cfg.State, Observer: observers(traced.observe, out.observe, count), Drain: drain,
+			KeepAll: o.keep, DryRun: o.dry, Host: w.host, Insist: len(o.names) > 0,
+		},
 	})
 	classes := make([]fetch.Class, len(summaries))
 	for i, s := range summaries {
