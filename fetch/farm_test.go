@@ -258,9 +258,10 @@ func (m *memory) Lease(_ context.Context, account string) (*state.Lease, error) 
 func (m *memory) Promises(context.Context, string) ([]state.Promise, error) { return nil, nil }
 func (m *memory) Rows(context.Context, string) ([]state.Row, error)         { return nil, nil }
 
-func (m *memory) Standing(ctx context.Context, account string) (state.Standing, error) {
-	schedule, err := m.Schedule(ctx, account)
-	return state.Standing{Schedule: schedule}, err
+func (m *memory) Standing(_ context.Context, account string) (state.Standing, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return state.Standing{Schedule: m.schedules[account]}, nil
 }
 
 func (m *memory) Glimpses(context.Context, string) ([]state.Glimpse, error) { return nil, nil }
@@ -275,12 +276,6 @@ func (m *memory) Promise(context.Context, string, []state.Promise) error        
 func (m *memory) Land(context.Context, string, int64, []state.Landing) error    { return nil }
 func (m *memory) Retract(context.Context, string, []state.Promise) error        { return nil }
 func (m *memory) Refuse(context.Context, string, []state.Refusal) error         { return nil }
-
-func (m *memory) Schedule(_ context.Context, account string) (state.Schedule, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.schedules[account], nil
-}
 
 func (m *memory) SavePoll(_ context.Context, account string, p state.Poll) error {
 	m.mu.Lock()

@@ -87,8 +87,6 @@ type State interface {
 	Keep(ctx context.Context, account string, at int64, h state.Housekeeping) error
 	// MarkDeleted records that the server confirmed deletions.
 	MarkDeleted(ctx context.Context, account string, at int64, uids []string) error
-	// Schedule returns what is remembered for the next poll.
-	Schedule(ctx context.Context, account string) (state.Schedule, error)
 	// SavePoll records how a poll went, and what the next one is to know.
 	SavePoll(ctx context.Context, account string, p state.Poll) error
 }

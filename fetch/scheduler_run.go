@@ -232,10 +232,11 @@ func (r *run) host(a *Account) *host {
 // restore sets when a task is due from what an earlier process has recorded.
 // It returns false if the account is due now.
 func (t *task) restore(ctx context.Context, a *Account, s State, now time.Time) bool {
-	was, err := s.Schedule(ctx, a.Name)
+	standing, err := s.Standing(ctx, a.Name)
 	if err != nil {
 		return false // the poll will find the same, and tell
 	}
+	was := standing.Schedule
 	t.failures, t.notBefore = was.Failures, notBefore(was, now)
 	t.next = time.Unix(was.Next, 0)
 	// What is later was recorded for another interval, or by a wrong clock.

@@ -101,7 +101,7 @@ func trouble(out io.Writer, st state.Status, now time.Time) {
 		if last.Hint != "" {
 			fmt.Fprintf(out, "  hint: %s\n", last.Hint)
 		}
-		fmt.Fprintf(out, "  last success: %s\n", ago(st.LastSuccess, now))
+		fmt.Fprintf(out, "  last success: %s\n", ago(st.Schedule.LastSuccess, now))
 	}
 	if st.Open > 0 {
 		fmt.Fprintf(out, "\n%s: %s in delivery when a fetch was cut off: the next one settles it\n", st.Account, count(st.Open, "message"))

@@ -86,7 +86,7 @@ func writeStatusJSON(out io.Writer, all []state.Status, histories []history, con
 	accounts := make([]statusJSON, len(all))
 	for i, st := range all {
 		a := statusJSON{
-			Account: st.Account, LastSuccess: instant(st.LastSuccess),
+			Account: st.Account, LastSuccess: instant(st.Schedule.LastSuccess),
 			NextPoll: instant(st.Schedule.Next), NotBefore: instant(st.Schedule.NotBefore),
 			Fetched: st.Fetched, Kept: st.Kept, Waiting: st.Waiting, Open: st.Open, Refused: []refusedJSON{},
 		}

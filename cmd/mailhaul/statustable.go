@@ -45,7 +45,7 @@ func writeStatus(out io.Writer, all []state.Status, now time.Time) {
 			result, fetched = resultWords[st.Last.Result].word, st.Last.Fetched
 		}
 		rows = append(rows, []string{
-			oneLine(st.Account), result, sinceWord(st.LastSuccess, now), nextWord(st.Schedule, now),
+			oneLine(st.Account), result, sinceWord(st.Schedule.LastSuccess, now), nextWord(st.Schedule, now),
 			fmt.Sprint(fetched), fmt.Sprint(st.Kept), fmt.Sprint(st.Waiting), fmt.Sprint(len(st.Refused)),
 		})
 	}

@@ -16,12 +16,12 @@ func TestStatusTable(t *testing.T) {
 	at := func(ago time.Duration) int64 { return now.Add(-ago).Unix() }
 	var out strings.Builder
 	writeStatus(&out, []state.Status{
-		{Account: "work", Last: &state.Poll{Ended: at(time.Minute), Result: "fine", Fetched: 12}, LastSuccess: at(time.Minute),
-			Schedule: state.Schedule{Next: at(-4 * time.Minute)}, Kept: 200, Waiting: 3},
+		{Account: "work", Last: &state.Poll{Ended: at(time.Minute), Result: "fine", Fetched: 12},
+			Schedule: state.Schedule{Next: at(-4 * time.Minute), LastSuccess: at(time.Minute)}, Kept: 200, Waiting: 3},
 		{Account: "日本語のメールアカウントはとても長い名前を持つ", Last: &state.Poll{Ended: at(time.Hour), Result: "operator",
-			Error: "it is \x1b[2Jclosed", Hint: "open it"}, LastSuccess: at(9 * 24 * time.Hour), Schedule: state.Schedule{NotBefore: at(-time.Hour)}},
+			Error: "it is \x1b[2Jclosed", Hint: "open it"}, Schedule: state.Schedule{NotBefore: at(-time.Hour), LastSuccess: at(9 * 24 * time.Hour)}},
 		{Account: "new"},
-		{Account: "busy", Last: &state.Poll{Ended: at(0), Result: "refused"}, LastSuccess: at(0), Refused: []state.Row{
+		{Account: "busy", Last: &state.Poll{Ended: at(0), Result: "refused"}, Schedule: state.Schedule{LastSuccess: at(0)}, Refused: []state.Row{
 			{UID: "x", Size: 2048, Tries: 2, NextTry: at(-30 * time.Minute), Reason: "no\nroom"}}},
 	}, now)
 	want := `ACCOUNT                     RESULT   SUCCESS  NEXT   NEW  KEPT  WAITING  REFUSED

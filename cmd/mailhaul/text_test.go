@@ -124,7 +124,7 @@ func TestStatusFits80Columns(t *testing.T) {
 func TestStatusNamesWhatNeedsAttention(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	st := state.Status{
-		Account: "work", LastSuccess: now.Unix() - 3*86400, Open: 2,
+		Account: "work", Schedule: state.Schedule{LastSuccess: now.Unix() - 3*86400}, Open: 2,
 		Last: &state.Poll{Ended: now.Unix() - 60, Result: "operator", Error: "login refused", Hint: "check the password"},
 		Refused: []state.Row{
 			{UID: "a\x1b", Size: 2048, Reason: "no \x1b[2J", Tries: 2, NextTry: now.Unix() + 7200},

@@ -300,11 +300,6 @@ func (j *journal) Refuse(_ context.Context, _ string, rs []state.Refusal) error 
 	return fmt.Errorf("a message was refused: %+v", rs)
 }
 
-// Schedule returns nothing: no server of the model asks for a pause.
-func (j *journal) Schedule(context.Context, string) (state.Schedule, error) {
-	return state.Schedule{}, nil
-}
-
 // SavePoll notes the rest; what else it is told is for status.
 func (j *journal) SavePoll(_ context.Context, _ string, p state.Poll) error {
 	if p.Rest != nil {

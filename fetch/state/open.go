@@ -29,8 +29,10 @@ const busyTimeout = 30_000
 type Store struct {
 	dir, path string
 	read      *sql.DB
-	stmts     sync.Map // of read, prepared, by their text
-	write     *writer  // nil if opened by OpenReadOnly
+	write     *writer // nil if opened by OpenReadOnly
+
+	preparing sync.Mutex
+	standing  *sql.Stmt // of read; nil until Standing is called
 }
 
 // Open opens the state folder dir, and creates it if it is missing. Before
@@ -106,9 +108,6 @@ func (s *Store) Failed() <-chan error { return s.write.failed }
 // Close ends what was being written, and closes the database. Leases are
 // released on their own.
 func (s *Store) Close() error {
-	for _, st := range s.stmts.Range {
-		st.(*sql.Stmt).Close()
-	}
 	err := s.read.Close()
 	if s.write != nil {
 		err = errors.Join(err, s.write.close())

@@ -156,23 +156,6 @@ func (t *tx) id(name string) (id int64, err error) {
 	return id, err
 }
 
-// first reads a row of a query about an account, by a statement that is
-// prepared once. It returns sql.ErrNoRows if there is none.
-func (s *Store) first(ctx context.Context, query, account string, into ...any) error {
-	st, ok := s.stmts.Load(query)
-	if !ok {
-		made, err := s.read.PrepareContext(ctx, query)
-		if err != nil {
-			return err
-		}
-		var early bool
-		if st, early = s.stmts.LoadOrStore(query, made); early {
-			made.Close()
-		}
-	}
-	return st.(*sql.Stmt).QueryRowContext(ctx, account).Scan(into...)
-}
-
 // sum is how a Sum is stored: NULL if there is none.
 func sum(s Sum) []byte {
 	if s.IsZero() {

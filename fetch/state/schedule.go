@@ -1,10 +1,5 @@
 package state
 
-import (
-	"context"
-	"database/sql"
-)
-
 // Schedule is when an account is polled again, and what that depends on. Times
 // are Unix seconds; 0 is none.
 type Schedule struct {
@@ -21,7 +16,8 @@ type Schedule struct {
 	// Failures counts the polls that failed since the last that did not, and
 	// Refusals the logins refused since the last that was not.
 	Failures, Refusals int
-	// LastSuccess is that of Status. SavePoll sets it by itself.
+	// LastSuccess is when the latest poll that failed in nothing ended. SavePoll
+	// sets it by itself.
 	LastSuccess int64
 }
 
@@ -30,17 +26,6 @@ const scheduleColumns = "next_poll, not_before, pause, login_delay, failures, re
 // columns returns where a row of scheduleColumns is read to.
 func (s *Schedule) columns() []any {
 	return []any{&s.Next, &s.NotBefore, &s.Pause, &s.LoginDelay, &s.Failures, &s.Refusals, &s.LastSuccess}
-}
-
-// Schedule returns what is remembered for the next poll of an account, the
-// zero Schedule if it was never polled.
-func (s *Store) Schedule(ctx context.Context, account string) (Schedule, error) {
-	var sch Schedule
-	err := s.first(ctx, "SELECT "+scheduleColumns+" FROM accounts WHERE name = ?", account, sch.columns()...)
-	if err == sql.ErrNoRows {
-		return Schedule{}, nil
-	}
-	return sch, wrap(s.path, "read the schedule", err)
 }
 
 // reschedule writes a schedule if it is another than the one that is there.

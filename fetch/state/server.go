@@ -47,12 +47,11 @@ func (s *Store) Standing(ctx context.Context, account string) (Standing, error) 
 	var st Standing
 	var before, after string
 	var rest []byte
-	err := s.first(ctx, `
-		SELECT `+scheduleColumns+`, coalesce(key, ''), coalesce(before, ''), coalesce(after, ''), coalesce(asked, 0),
-			coalesce((SELECT listed - deleted FROM polls WHERE account = id ORDER BY seq DESC LIMIT 1), 0),
-			rest, rest_until, EXISTS (SELECT 1 FROM deliveries WHERE account = accounts.id AND open)
-		FROM accounts LEFT JOIN servers ON account = id WHERE name = ?`, account,
-		append(st.Schedule.columns(), &st.Server.Key, &before, &after, &st.Server.Asked, &st.Left, &rest, &st.Rest.Until, &st.Open)...)
+	query, err := s.prepareStanding(ctx)
+	if err == nil {
+		err = query.QueryRowContext(ctx, account).Scan(
+			append(st.Schedule.columns(), &st.Server.Key, &before, &after, &st.Server.Asked, &st.Left, &rest, &st.Rest.Until, &st.Open)...)
+	}
 	if err == sql.ErrNoRows {
 		return Standing{}, nil
 	}
@@ -64,6 +63,20 @@ func (s *Store) Standing(ctx context.Context, account string) (Standing, error) 
 		st.Server.After = strings.Split(after, "\n")
 	}
 	return st, wrap(s.path, "read how things stand", err)
+}
+
+// prepareStanding returns the query of Standing, which is prepared once.
+func (s *Store) prepareStanding(ctx context.Context) (_ *sql.Stmt, err error) {
+	s.preparing.Lock()
+	defer s.preparing.Unlock()
+	if s.standing == nil {
+		s.standing, err = s.read.PrepareContext(ctx, `
+			SELECT `+scheduleColumns+`, coalesce(key, ''), coalesce(before, ''), coalesce(after, ''), coalesce(asked, 0),
+				coalesce((SELECT listed - deleted FROM polls WHERE account = id ORDER BY seq DESC LIMIT 1), 0),
+				rest, rest_until, EXISTS (SELECT 1 FROM deliveries WHERE account = accounts.id AND open)
+			FROM accounts LEFT JOIN servers ON account = id WHERE name = ?`)
+	}
+	return s.standing, err
 }
 
 // learn replaces what is remembered of an account's server.

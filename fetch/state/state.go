@@ -201,11 +201,9 @@ type Poll struct {
 // Status is the sum of what is remembered of an account.
 type Status struct {
 	Account string
-	// Last is the latest poll, nil if there was none. LastSuccess is when the
-	// latest poll that failed in nothing ended, in Unix seconds; 0 is never.
-	Last        *Poll
-	LastSuccess int64
-	Schedule    Schedule
+	// Last is the latest poll, nil if there was none.
+	Last     *Poll
+	Schedule Schedule
 	// Fetched counts the messages that landed and are remembered. Of those
 	// that the server still listed when last asked, Waiting are due for
 	// deletion and Kept are not, nor ever will be what was adopted. Open counts

@@ -16,19 +16,20 @@ func (s *Store) Status(ctx context.Context, account string, due int64) (Status, 
 		st.Last = &polls[0]
 	}
 	err = s.read.QueryRowContext(ctx, `
-		SELECT coalesce((SELECT last_success FROM accounts WHERE id = a), 0),
-			(SELECT count(*) FROM deliveries WHERE account = a AND open),
+		SELECT (SELECT count(*) FROM deliveries WHERE account = a AND open),
 			(SELECT count(*) FROM messages WHERE account = a AND phase IN (?2, ?3)),
 			(SELECT count(*) FROM messages WHERE account = a AND phase = ?2 AND missing = 0 AND landed <= ?4),
 			(SELECT count(*) FROM messages WHERE account = a AND missing = 0 AND (phase = ?2 AND landed > ?4 OR phase = ?5))
 		FROM (SELECT (SELECT id FROM accounts WHERE name = ?1) AS a)`,
-		account, Landed, Deleted, due, Adopted).Scan(&st.LastSuccess, &st.Open, &st.Fetched, &st.Waiting, &st.Kept)
+		account, Landed, Deleted, due, Adopted).Scan(&st.Open, &st.Fetched, &st.Waiting, &st.Kept)
 	if err != nil {
 		return st, wrap(s.path, "read the status", err)
 	}
-	if st.Schedule, err = s.Schedule(ctx, account); err != nil {
+	standing, err := s.Standing(ctx, account)
+	if err != nil {
 		return st, err
 	}
+	st.Schedule = standing.Schedule
 	rows, err := s.read.QueryContext(ctx,
 		"SELECT "+rowColumns+" FROM messages WHERE account = "+byName+" AND phase = ? ORDER BY uid", account, Refused)
 	st.Refused, err = collect(rows, err, s.path, "read the status", scanRow)
