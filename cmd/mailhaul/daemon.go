@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/systemd"
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
@@ -51,7 +52,8 @@ type daemon struct {
 	store    *state.Store
 	out      *teller
 	orders   chan fetch.Order
-	watchers []watcher
+	measured *measured
+	manager  systemd.Manager
 	traced   *trace
 	// In force.
 	cfg      *config.Config
@@ -107,7 +109,7 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 	defer hangUp()
 	drain, ended := make(chan struct{}), make(chan struct{})
 	setup.Options.Drain = drain
-	d.tell(func(w watcher) { w.ready(d.cfg, d.accounts) })
+	d.ready()
 	go func() {
 		defer close(ended)
 		fetch.Run(ctx, setup, d.orders, d.turn)
@@ -139,7 +141,7 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 			running = false
 		}
 	}
-	d.tell(watcher.stopping)
+	d.manager.Stopping()
 	d.out.note(fmt.Sprintf("finishing the polls under way, for %v at most; another signal hangs up", d.cfg.Grace))
 	close(drain)
 	grace := time.AfterFunc(d.cfg.Grace, hangUp)
@@ -219,8 +221,8 @@ func (d *daemon) order(ctx context.Context, o fetch.Order) {
 
 // reload reads the configuration again. One that is wrong changes nothing.
 func (d *daemon) reload(ctx context.Context) {
-	d.tell(watcher.reloading)
-	defer d.tell(func(w watcher) { w.ready(d.cfg, d.accounts) })
+	d.manager.Reloading()
+	defer d.ready()
 	cfg, err := loadConfig(d.opts.config)
 	if err == nil && cfg.State != d.cfg.State {
 		err = fmt.Errorf("%s: state is another folder now, which takes a new start", cfg.Path)

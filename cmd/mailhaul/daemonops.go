@@ -9,26 +9,47 @@ import (
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/metrics"
-	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/systemd"
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// watch has all who want to know told how the daemon fares. The service
-// manager comes last: when it hears that we are ready, we are.
+// watch has those who want to know told how the daemon fares: who asks for
+// figures, and the service manager, whose watchdog hears of us as long as the
+// scheduler is alive.
 func (d *daemon) watch(ctx context.Context) (stop func(), err error) {
 	health := metrics.NewHealth(time.Now)
-	m := newMeasured(d.store, d.out, health)
-	if err := m.listen(d.cfg.Metrics); err != nil {
-		m.close()
+	d.measured = newMeasured(d.store, d.out, health)
+	if err := d.measured.listen(d.cfg.Metrics); err != nil {
+		d.measured.close()
 		return nil, err
 	}
-	s, unwatch := newManaged(ctx, health)
-	d.watchers = []watcher{m, s}
+	ctx, unwatch := context.WithCancel(ctx)
+	go d.manager.Watch(ctx, health.Alive)
 	return func() {
-		m.close()
+		d.measured.close()
 		unwatch()
 	}, nil
+}
+
+// ready tells that the daemon polls by a configuration, after its start and
+// after each reload, whether that was refused or not. The service manager comes
+// last: when it hears that we are ready, we are.
+func (d *daemon) ready() {
+	d.measured.ready(d.cfg, d.accounts)
+	d.manager.Ready()
+}
+
+// turn is called at every turn of the scheduler: without it the daemon hangs.
+func (d *daemon) turn(t fetch.Turn) {
+	d.measured.health.Turn()
+	d.manager.Status("%s, %d polling, %d failing", count(t.Accounts, "account"), t.Polling, t.Failing)
+}
+
+// observe is the fetch.Observer of all polls.
+func (d *daemon) observe(e fetch.Event) {
+	d.traced.observe(e)
+	d.out.observe(e)
+	d.measured.observe(e)
 }
 
 // listenError is an address for metrics that cannot be had.
@@ -59,6 +80,7 @@ func newMeasured(store *state.Store, out reporter, health *metrics.Health) *meas
 	return m
 }
 
+// ready has the configuration that is in force measured, and its accounts.
 func (m *measured) ready(cfg *config.Config, accounts []*fetch.Account) {
 	success, err := successes(context.Background(), m.store)
 	if err != nil {
@@ -175,28 +197,4 @@ func (m *measured) close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	_ = m.listen("") // cannot fail
-}
-
-func (m *measured) turn(fetch.Turn) { m.health.Turn() }
-func (m *measured) reloading()      {}
-func (m *measured) stopping()       {}
-
-// managed tells the service manager. Its watchdog hears of us as long as the
-// scheduler is alive.
-type managed struct{ systemd.Manager }
-
-func newManaged(ctx context.Context, health *metrics.Health) (_ *managed, stop func()) {
-	m := new(managed)
-	ctx, cancel := context.WithCancel(ctx)
-	go m.Watch(ctx, health.Alive)
-	return m, cancel
-}
-
-func (m *managed) ready(*config.Config, []*fetch.Account) { m.Ready() }
-func (m *managed) reloading()                             { m.Reloading() }
-func (m *managed) stopping()                              { m.Stopping() }
-func (m *managed) observe(fetch.Event)                    {}
-
-func (m *managed) turn(t fetch.Turn) {
-	m.Status("%s, %d polling, %d failing", count(t.Accounts, "account"), t.Polling, t.Failing)
 }
