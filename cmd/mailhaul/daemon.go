@@ -116,31 +116,7 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 	}()
 	d.out.note(fmt.Sprintf("polling %s", count(len(cfg.Accounts), "account")))
 
-	look := time.NewTicker(lookPause)
-	defer look.Stop()
-	d.noticeLogins(ctx)
-	var failure error
-	for running := true; running; {
-		looks := look.C
-		if len(d.w.sources) == 0 {
-			looks = nil // so that nothing wakes for it
-		}
-		select {
-		case failure = <-store.Failed():
-			running = false // the next one may find the disk well again
-		case <-signals.end:
-			running = false
-		case <-signals.reload:
-			d.reload(ctx)
-		case <-signals.now:
-			d.out.note("polling all accounts now")
-			d.order(ctx, fetch.PollNow{})
-		case <-looks:
-			d.noticeLogins(ctx)
-		case <-ctx.Done():
-			running = false
-		}
-	}
+	failure := d.serve(ctx, signals)
 	d.manager.Stopping()
 	d.out.note(fmt.Sprintf("finishing the polls under way, for %v at most; another signal hangs up", d.cfg.Grace))
 	close(drain)
@@ -155,6 +131,35 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 	d.closing.Wait()
 	d.out.note("ended")
 	return failure
+}
+
+// serve obeys signals until one ends the daemon, or ctx does. The error is that
+// of a disk that failed: the next daemon may find it well again.
+func (d *daemon) serve(ctx context.Context, signals daemonSignals) error {
+	look := time.NewTicker(lookPause)
+	defer look.Stop()
+	d.noticeLogins(ctx)
+	for {
+		looks := look.C
+		if len(d.w.sources) == 0 {
+			looks = nil // so that nothing wakes for it
+		}
+		select {
+		case err := <-d.store.Failed():
+			return err
+		case <-signals.end:
+			return nil
+		case <-signals.reload:
+			d.reload(ctx)
+		case <-signals.now:
+			d.out.note("polling all accounts now")
+			d.order(ctx, fetch.PollNow{})
+		case <-looks:
+			d.noticeLogins(ctx)
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // adopt wires a configuration and puts it in force.
