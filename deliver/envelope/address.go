@@ -25,7 +25,7 @@ func address(value string) (addr string, ok bool) {
 		// RFC 5321 §4.1.2: a source route is accepted and ignored.
 		_, addr, _ = strings.Cut(addr, ":")
 	}
-	return addr, validAddress(addr)
+	return addr, ValidAddress(addr)
 }
 
 // firstPath finds what stands between the first pair of angle brackets; in a
@@ -86,19 +86,21 @@ func endQuoted(s string, i int) int {
 	return i + 1
 }
 
-// validAddress reports whether s is an addr-spec that may go into a header, a
+// ValidAddress reports whether s is an addr-spec that may go into a header, a
 // From_ line or an SMTP command as it is. It is stricter than RFC 5322 where
 // that allows blanks, and more tolerant of dots and of UTF-8 (RFC 6532).
-func validAddress(s string) bool {
+func ValidAddress(s string) bool {
 	at := strings.LastIndexByte(s, '@')
-	if at < 1 || len(s) > maxAddress || !utf8.ValidString(s) {
-		return false
+	return at > 0 && len(s) <= maxAddress && ValidLocal(s[:at]) && validDomain(s[at+1:])
+}
+
+// ValidLocal reports whether s is a local part, quoted or not, that may go
+// there. A quoted one holds no blanks and no quotes.
+func ValidLocal(s string) bool {
+	if n := len(s); n > 2 && s[0] == '"' && s[n-1] == '"' {
+		return validWord(s[1:n-1], `"\<>`)
 	}
-	local, domain := s[:at], s[at+1:]
-	if n := len(local); n > 2 && local[0] == '"' && local[n-1] == '"' {
-		return validWord(local[1:n-1], `"\<>`) && validDomain(domain)
-	}
-	return validWord(local, specials) && validDomain(domain)
+	return len(s) <= maxAddress && validWord(s, specials)
 }
 
 // specials are the characters that no unquoted local part may hold (RFC 5322
@@ -113,13 +115,13 @@ func validDomain(s string) bool {
 	return validWord(s, "()<>[]:;@\\,\"!%/'`{}|=?*&^$#~+")
 }
 
-// validWord reports whether s is not empty and all of it can be printed, is
-// no blank and is none of the special characters.
+// validWord reports whether s is not empty and all of it is UTF-8 that can be
+// printed, is no blank and is none of the special characters.
 func validWord(s, special string) bool {
 	for _, r := range s {
 		if r == ' ' || !unicode.IsPrint(r) || strings.ContainsRune(special, r) {
 			return false
 		}
 	}
-	return s != ""
+	return s != "" && utf8.ValidString(s)
 }

@@ -43,7 +43,7 @@ func Trace(h Hop) []byte {
 	var b bytes.Buffer
 	if h.ReturnPath {
 		sender := ""
-		if validAddress(h.Sender) {
+		if ValidAddress(h.Sender) {
 			sender = h.Sender
 		}
 		b.WriteString("Return-Path: <" + sender + ">\r\n")
@@ -61,7 +61,7 @@ func Trace(h Hop) []byte {
 	}
 	words := []string{"from " + domain(h.Server), "by " + domain(h.Host), "with " + protocol}
 	words = append(words, strings.Fields("(mailhaul account "+comment(h.Account)+")")...)
-	if validAddress(h.For) {
+	if ValidAddress(h.For) {
 		words = append(words, "for <"+h.For+">")
 	}
 	words[len(words)-1] += ";"

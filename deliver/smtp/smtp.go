@@ -40,8 +40,11 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/envelope"
 	"github.com/mailhaul/mailhaul/deliver/remote"
 	"github.com/mailhaul/mailhaul/deliver/spool"
 )
@@ -84,7 +87,7 @@ type Sink struct {
 var _ deliver.Sink = (*Sink)(nil)
 
 // New returns a sink. It does not touch the disk or the network. An address
-// that cannot stand in an SMTP command is an *deliver.Error with
+// that cannot stand in an SMTP command is a *deliver.Error with
 // FaultOperator.
 func New(o Options) (*Sink, error) {
 	s := &Sink{o: o, ledgers: make(map[string]*ledger)}
@@ -97,7 +100,7 @@ func New(o Options) (*Sink, error) {
 	if s.o.Hello == "" {
 		s.o.Hello = hostname()
 	}
-	if !validWord(s.o.Hello, "<>") {
+	if !validName(s.o.Hello) {
 		return nil, s.refuse(fmt.Sprintf("greet as %q", s.o.Hello), "hello must be a name without blanks")
 	}
 	seen := make(map[string]bool)
@@ -110,7 +113,7 @@ func New(o Options) (*Sink, error) {
 			s.to = append(s.to, to)
 		}
 	}
-	if o.Sender != "" && !validPath(o.Sender) {
+	if o.Sender != "" && !envelope.ValidAddress(o.Sender) {
 		return nil, s.refuse(fmt.Sprintf("send as %q", o.Sender), "sender must be an address of the form name@domain")
 	}
 	return s, nil
@@ -118,10 +121,16 @@ func New(o Options) (*Sink, error) {
 
 // hostname is this machine's name if it can stand in an EHLO.
 func hostname() string {
-	if name, err := os.Hostname(); err == nil && validWord(name, "<>") {
+	if name, err := os.Hostname(); err == nil && validName(name) {
 		return name
 	}
 	return "localhost"
+}
+
+// validName reports whether a name can stand in an EHLO.
+func validName(name string) bool {
+	return name != "" && utf8.ValidString(name) &&
+		!strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) || strings.ContainsRune(" <>", r) })
 }
 
 // Profile implements deliver.Sink.
@@ -175,7 +184,7 @@ func (s *Sink) Close() error {
 }
 
 func (s *Sink) validRecipient(to string) bool {
-	return validPath(to) || s.o.LMTP && validLocal(to)
+	return envelope.ValidAddress(to) || s.o.LMTP && envelope.ValidLocal(to)
 }
 
 // recipients are those of a message. The error is about this message only.
@@ -208,7 +217,7 @@ func (s *Sink) sender(mail deliver.Mail) string {
 		return ""
 	case s.o.Sender != "":
 		return s.o.Sender
-	case validPath(mail.Sender):
+	case envelope.ValidAddress(mail.Sender):
 		return mail.Sender
 	default:
 		return ""
