@@ -3,7 +3,6 @@ package pop3proto
 import (
 	"context"
 	"errors"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -137,40 +136,14 @@ func (c Capabilities) SASL() []string {
 // logins (RFC 2449 §6.5), and false if it did not say. Before the login it
 // may be the longest wait of any user.
 func (c Capabilities) LoginDelay() (time.Duration, bool) {
-	seconds, ok := c.number("LOGIN-DELAY")
-	// More than a year is nonsense, and would overflow.
-	if !ok || seconds > 365*24*60*60 {
-		return 0, false
-	}
-	return time.Duration(seconds) * time.Second, true
-}
-
-// ExpireNever is more days than any other answer of Expire.
-const ExpireNever = math.MaxInt
-
-// Expire returns the least number of days that the server keeps a message
-// (RFC 2449 §6.7), and false if it did not say. With 0 it may delete what was
-// retrieved, at the end of the session. Before the login it may be the least
-// of any user.
-func (c Capabilities) Expire() (days int, ok bool) {
-	if p := c.Params("EXPIRE"); len(p) > 0 && strings.EqualFold(p[0], "NEVER") {
-		return ExpireNever, true
-	}
-	return c.number("EXPIRE")
-}
-
-// Implementation returns how the server's program calls itself (RFC 2449
-// §6.9); it may be empty.
-func (c Capabilities) Implementation() string {
-	return c.secrets.Text(strings.Join(c.Params("IMPLEMENTATION"), " "))
-}
-
-// number returns the first parameter of a capability if it is a number.
-func (c Capabilities) number(name string) (int, bool) {
-	p := c.Params(name)
+	p := c.Params("LOGIN-DELAY")
 	if len(p) == 0 {
 		return 0, false
 	}
-	n, err := strconv.ParseUint(p[0], 10, 31)
-	return int(n), err == nil
+	seconds, err := strconv.ParseUint(p[0], 10, 31)
+	// More than a year is nonsense.
+	if err != nil || seconds > 365*24*60*60 {
+		return 0, false
+	}
+	return time.Duration(seconds) * time.Second, true
 }

@@ -43,19 +43,15 @@ C: RETR 2
 S: +OK 200 octets
 S: ..two
 S: .
+C: NOOP
+S: +OK
+C: TOP 2 0
+S: +OK
+S: .
 C: DELE 1
 S: +OK message 1 deleted
 C: DELE 2
 S: +OK message 2 deleted
-C: NOOP
-S: +OK
-C: RSET
-S: +OK maildrop has 2 messages (320 octets)
-C: STAT
-S: +OK 2 320
-C: TOP 2 0
-S: +OK
-S: .
 C: QUIT
 S: +OK dewey POP3 server signing off (maildrop empty)
 `, nil)
@@ -77,19 +73,13 @@ S: +OK dewey POP3 server signing off (maildrop empty)
 			t.Fatal(err)
 		}
 		body, err := io.ReadAll(m)
-		got = append(got, fmt.Sprintf("%s %s %d %v", m.UID, body, m.Octets(), err))
+		got = append(got, fmt.Sprintf("%s %s %v", m.UID, body, err))
 	}
-	if want := []string{want[0].UID + " Subject: one\r\n 14 <nil>", want[1].UID + " .two\r\n 6 <nil>"}; !slices.Equal(got, want) {
+	if want := []string{want[0].UID + " Subject: one\r\n <nil>", want[1].UID + " .two\r\n <nil>"}; !slices.Equal(got, want) {
 		t.Errorf("messages %q, want %q", got, want)
 	}
-	if marked, err := c.Delete(ctx, slices.Values([]int{1, 2})); marked != 2 || err != nil {
-		t.Errorf("Delete: %d, %v", marked, err)
-	}
-	if err := errors.Join(c.Noop(ctx), c.Reset(ctx)); err != nil {
+	if err := c.Noop(ctx); err != nil {
 		t.Error(err)
-	}
-	if count, octets, err := c.Stat(ctx); count != 2 || octets != 320 || err != nil {
-		t.Errorf("Stat: %d, %d, %v", count, octets, err)
 	}
 	for m, err := range c.Top(ctx, slices.Values(l.Entries[1:]), 0) {
 		if err != nil {
@@ -99,8 +89,8 @@ S: +OK dewey POP3 server signing off (maildrop empty)
 			t.Errorf("empty TOP: %d octets, %v", n, err)
 		}
 	}
-	if err := c.Quit(ctx); err != nil {
-		t.Error(err)
+	if marked, refused, err := c.DeleteAndQuit(ctx, slices.Values([]int{1, 2})); marked != 2 || refused != nil || err != nil {
+		t.Errorf("DeleteAndQuit: %d, %v, %v", marked, refused, err)
 	}
 	wantBroken(t, c, c.Noop(ctx), net.ErrClosed)
 }
@@ -168,7 +158,7 @@ func TestUnsolicited(t *testing.T) {
 	if err != nil || !slices.Equal(got, []string{"a\r\n"}) {
 		t.Errorf("got %q, %v", got, err)
 	}
-	marked, err := c.Delete(ctx, slices.Values([]int{1}))
+	marked, _, err := c.DeleteAndQuit(ctx, slices.Values([]int{1}))
 	if marked != 0 {
 		t.Error("a forged reply was believed")
 	}
@@ -241,7 +231,7 @@ func TestReplyError(t *testing.T) {
 func TestCapabilities(t *testing.T) {
 	c, _ := play(t, nil,
 		"+OK\r\ntop\r\nSASL plain CRAM-MD5\r\nSASL LOGIN\r\nLogin-Delay 900 USER\r\nEXPIRE NEVER\r\n\r\nIMPLEMENTATION Some server 1.2\r\n.\r\n",
-		"+OK\r\nEXPIRE 0\r\nLOGIN-DELAY soon\r\n.\r\n",
+		"+OK\r\nLOGIN-DELAY soon\r\n.\r\n",
 		"-ERR what?\r\n")
 	caps, err := c.Capabilities(t.Context())
 	if err != nil {
@@ -253,21 +243,12 @@ func TestCapabilities(t *testing.T) {
 	if got := caps.SASL(); !slices.Equal(got, []string{"PLAIN", "CRAM-MD5", "LOGIN"}) {
 		t.Errorf("SASL %q", got)
 	}
-	if got := caps.Implementation(); got != "Some server 1.2" {
-		t.Errorf("implementation %q", got)
-	}
 	if d, ok := caps.LoginDelay(); d != 15*time.Minute || !ok {
 		t.Errorf("login delay %v, %v", d, ok)
-	}
-	if days, ok := caps.Expire(); days != pop3proto.ExpireNever || !ok {
-		t.Errorf("expire %d, %v", days, ok)
 	}
 	caps, err = c.Capabilities(t.Context())
 	if err != nil {
 		t.Fatal(err)
-	}
-	if days, ok := caps.Expire(); days != 0 || !ok {
-		t.Errorf("expire %d, %v", days, ok)
 	}
 	if d, ok := caps.LoginDelay(); ok {
 		t.Errorf("login delay %v of nothing", d)
@@ -302,7 +283,6 @@ var commands = map[string]func(context.Context, *pop3proto.Client) error{
 	"AUTH": func(ctx context.Context, c *pop3proto.Client) error {
 		return c.Authenticate(ctx, sasl.NewPlainClient("", "joe", "secret"))
 	},
-	"STAT": func(ctx context.Context, c *pop3proto.Client) error { _, _, err := c.Stat(ctx); return err },
 	"LIST": func(ctx context.Context, c *pop3proto.Client) error { _, err := c.List(ctx); return err },
 	"RETR": func(ctx context.Context, c *pop3proto.Client) error { _, err := retrieve(ctx, c, 3); return err },
 	"TOP": func(ctx context.Context, c *pop3proto.Client) error {
@@ -314,12 +294,10 @@ var commands = map[string]func(context.Context, *pop3proto.Client) error{
 		return nil
 	},
 	"DELE": func(ctx context.Context, c *pop3proto.Client) error {
-		_, err := c.Delete(ctx, slices.Values([]int{1, 2}))
+		_, _, err := c.DeleteAndQuit(ctx, slices.Values([]int{1, 2}))
 		return err
 	},
-	"RSET": func(ctx context.Context, c *pop3proto.Client) error { return c.Reset(ctx) },
 	"NOOP": func(ctx context.Context, c *pop3proto.Client) error { return c.Noop(ctx) },
-	"UTF8": func(ctx context.Context, c *pop3proto.Client) error { return c.UTF8(ctx) },
 	"QUIT": func(ctx context.Context, c *pop3proto.Client) error { return c.Quit(ctx) },
 }
 

@@ -8,27 +8,15 @@ import (
 	"strconv"
 )
 
-// maxDeleteErrors bounds the refusals that Delete names one by one.
-const maxDeleteErrors = 10
+// maxRefusals bounds those that DeleteAndQuit names one by one.
+const maxRefusals = 10
 
-// Delete marks messages for deletion with DELE, pipelined where the server
-// offers it (RFC 1939 §5). Quit makes the deletions real. marked is how many
-// the server marked. A message that it would not mark is passed over; the
-// error then joins a *ReplyError for each, the first ten of them.
-func (c *Client) Delete(ctx context.Context, nums iter.Seq[int]) (marked int, err error) {
-	done, err := c.start(ctx)
-	if err != nil {
-		return 0, err
-	}
-	defer done()
-	return c.delete(nums, "")
-}
-
-// DeleteAndQuit is Delete and then Quit, in one flight where the server offers
-// PIPELINING. refused is what Delete returns of messages that the server would
-// not mark. err is nil only if the server confirmed QUIT with +OK: only then
-// are the deletions of what it marked real. The connection is closed in any
-// case.
+// DeleteAndQuit marks messages for deletion with DELE (RFC 1939 §5) and says
+// QUIT, in one flight where the server offers PIPELINING. marked is how many
+// the server marked. A message that it would not mark is passed over; refused
+// then joins a *ReplyError for each, the first ten of them. err is nil only if
+// the server confirmed QUIT with +OK: only then are the deletions of what it
+// marked real. The connection is closed in any case.
 func (c *Client) DeleteAndQuit(ctx context.Context, nums iter.Seq[int]) (marked int, refused, err error) {
 	defer c.Close()
 	done, err := c.start(ctx)
@@ -36,19 +24,20 @@ func (c *Client) DeleteAndQuit(ctx context.Context, nums iter.Seq[int]) (marked 
 		return 0, nil, err
 	}
 	defer done()
-	const verb = "QUIT"
-	marked, refused = c.delete(nums, verb)
+	const quit = "QUIT"
+	marked, refused = c.delete(nums, quit)
 	if errors.Is(refused, ErrBroken) {
 		return marked, nil, refused
 	}
-	if _, err := c.reply(verb); err != nil {
+	if _, err := c.reply(quit); err != nil {
 		return marked, refused, err
 	}
 	c.bye()
 	return marked, refused, nil
 }
 
-// delete sends DELE for each number, and a last command behind them.
+// delete sends DELE for each number, and a last command behind them. It reads
+// the replies to all but the last.
 func (c *Client) delete(nums iter.Seq[int], last string) (marked int, err error) {
 	c.looping = true // no command may come out of nums
 	defer func() { c.looping = false }()
@@ -80,7 +69,7 @@ func (c *Client) delete(nums iter.Seq[int], last string) (marked int, err error)
 		case errors.Is(err, ErrBroken):
 			return marked, err
 		default:
-			if refused++; refused <= maxDeleteErrors {
+			if refused++; refused <= maxRefusals {
 				refusals = append(refusals, err)
 			}
 		}
@@ -91,7 +80,7 @@ func (c *Client) delete(nums iter.Seq[int], last string) (marked int, err error)
 			return marked, err
 		}
 	}
-	if more := refused - maxDeleteErrors; more > 0 {
+	if more := refused - maxRefusals; more > 0 {
 		refusals = append(refusals, fmt.Errorf("server refused DELE of %d more messages", more))
 	}
 	return marked, errors.Join(refusals...)

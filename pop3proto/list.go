@@ -39,26 +39,6 @@ type Listing struct {
 	Odd int
 }
 
-// Stat asks for the number of messages and their size (RFC 1939 §5). Servers
-// have been seen to send sizes that are negative or overflowed: those are 0.
-func (c *Client) Stat(ctx context.Context) (count int, octets int64, err error) {
-	const verb = "STAT"
-	done, err := c.start(ctx)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer done()
-	text, err := c.exchange(verb, verb)
-	if err != nil {
-		return 0, 0, err
-	}
-	count, octets, ok := parseStat(text)
-	if !ok {
-		return 0, 0, c.w.failSyntax(verb, "a number of messages", text)
-	}
-	return count, octets, nil
-}
-
 // List asks for all messages, with their sizes and unique-ids: STAT, LIST and
 // UIDL, in one flight where the server offers PIPELINING. The numbers are the
 // server's own. A message that only one of LIST and UIDL has is listed, with
@@ -228,6 +208,8 @@ func (c *Client) AddSizes(ctx context.Context, l *Listing) error {
 }
 
 // parseStat reads the reply to STAT: "2 320", perhaps with more behind it.
+// Servers have been seen to send sizes that are negative or overflowed: those
+// are 0.
 func parseStat(text []byte) (count int, octets int64, ok bool) {
 	first, rest := cutWord(text)
 	n, ok := parseNumber(first)

@@ -282,38 +282,6 @@ func TestRetrieveContext(t *testing.T) {
 	wantBroken(t, c, c.Noop(t.Context()), context.Canceled)
 }
 
-type failing struct{ after int }
-
-func (f *failing) Write(p []byte) (int, error) {
-	n := min(len(p), f.after)
-	f.after -= n
-	if n < len(p) {
-		return n, errors.New("disk full")
-	}
-	return n, nil
-}
-
-// TestWriteTo fails to write in the middle of a body, which is no fault of
-// the session; what was not written can still be read.
-func TestWriteTo(t *testing.T) {
-	c, _ := play(t, nil, message("abcdef"), "+OK\r\n")
-	for m, err := range c.Retrieve(t.Context(), numbers(1)) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		if n, err := m.WriteTo(&failing{after: 4}); n != 4 || err == nil {
-			t.Errorf("wrote %d, %v", n, err)
-		}
-		rest, err := io.ReadAll(m)
-		if string(rest) != "ef\r\n" || err != nil || m.Octets() != 8 {
-			t.Errorf("then read %q, %v, %d octets in all", rest, err, m.Octets())
-		}
-	}
-	if err := c.Noop(t.Context()); err != nil {
-		t.Error(err)
-	}
-}
-
 // TestNoDeadlock has a server that reads a command only when it has written
 // the last reply, over sockets with small buffers.
 func TestNoDeadlock(t *testing.T) {
@@ -401,36 +369,6 @@ func ints(n int) iter.Seq[int] {
 	}
 }
 
-func TestDelete(t *testing.T) {
-	replies := slices.Repeat([]string{"+OK\r\n", "-ERR already deleted\r\n"}, 30)
-	for name, start := range map[string]func(testing.TB, *pop3proto.Options, ...string) (*pop3proto.Client, *tape){
-		"one by one": play, "pipelined": pipelining,
-	} {
-		c, conn := start(t, nil, append(replies, "+OK\r\n")...)
-		marked, err := c.Delete(t.Context(), ints(60))
-		var refused *pop3proto.ReplyError
-		if marked != 30 || !errors.As(err, &refused) || refused.Verb != "DELE" || errors.Is(err, pop3proto.ErrBroken) {
-			t.Errorf("%s: %d marked, error %v", name, marked, err)
-		}
-		if lines := strings.Count(err.Error(), "\n") + 1; lines != 11 || !strings.HasSuffix(err.Error(), "20 more messages") {
-			t.Errorf("%s: error of %d lines: %v", name, lines, err)
-		}
-		if sent := strings.Join(conn.writes, ""); strings.Count(sent, "DELE ") != 60 {
-			t.Errorf("%s: sent %q", name, sent)
-		}
-		if err := c.Quit(t.Context()); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-
-	c, _ := pipelining(t, nil, "+OK\r\n", "+OK\r\n", "what?\r\n")
-	marked, err := c.Delete(t.Context(), ints(60))
-	if marked != 2 {
-		t.Errorf("%d marked", marked)
-	}
-	wantProtocolError(t, c, err)
-}
-
 func TestDeleteAndQuit(t *testing.T) {
 	three := "DELE 1\r\nDELE 2\r\nDELE 3\r\n"
 	for name, test := range map[string]struct {
@@ -467,5 +405,17 @@ func TestDeleteAndQuit(t *testing.T) {
 			t.Errorf("%s, out of step: %d marked, %v, %v", name, marked, refused, err)
 		}
 		wantProtocolError(t, c, err)
+
+		c, conn = test.start(t, opts, append(slices.Repeat([]string{"+OK\r\n", "-ERR already deleted\r\n"}, 30), "+OK bye\r\n")...)
+		marked, refused, err = c.DeleteAndQuit(t.Context(), ints(60))
+		if r, ok := errors.AsType[*pop3proto.ReplyError](refused); marked != 30 || !ok || r.Verb != "DELE" || err != nil {
+			t.Errorf("%s, half refused: %d marked, %v, %v", name, marked, refused, err)
+		}
+		if lines := strings.Split(fmt.Sprint(refused), "\n"); len(lines) != 11 || !strings.HasSuffix(lines[10], "20 more messages") {
+			t.Errorf("%s: error of %d lines: %v", name, len(lines), refused)
+		}
+		if sent := strings.Join(conn.writes, ""); strings.Count(sent, "DELE ") != 60 {
+			t.Errorf("%s: sent %q", name, sent)
+		}
 	}
 }
