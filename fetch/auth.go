@@ -46,8 +46,8 @@ var AuthNames = func() (names []string) {
 // the next need not begin with the same mistake. It is not kept for longer
 // than the process: servers change.
 type learned struct {
-	twoSteps bool         // XOAUTH2 must wait to be asked for the token
-	binding  mech.Binding // of SCRAM, where the server does not know the usual one
+	twoSteps bool // XOAUTH2 must wait to be asked for the token
+	endPoint bool // SCRAM must bind to the certificate: the server does not know the usual binding
 }
 
 // errOneStep is a server that wants XOAUTH2 in two steps and was not given it.
@@ -109,7 +109,7 @@ func (a *Account) login(ctx context.Context, c *pop3proto.Client, caps pop3proto
 
 // authenticate logs in by a SASL mechanism.
 func (a *Account) authenticate(ctx context.Context, c *pop3proto.Client, name string, cred mech.Credentials) error {
-	cred.Binding = a.learned.binding
+	cred.EndPoint = a.learned.endPoint
 	m, err := mech.New(ctx, name, cred)
 	if err != nil {
 		return err
@@ -121,7 +121,7 @@ func (a *Account) authenticate(ctx context.Context, c *pop3proto.Client, name st
 	err = c.Authenticate(ctx, m)
 	switch {
 	case !errors.Is(err, pop3proto.ErrBroken) && cred.Rebind(err):
-		a.learned.binding = cred.Binding
+		a.learned.endPoint = cred.EndPoint
 		return a.authenticate(ctx, c, name, cred)
 	case oneStep && ctx.Err() == nil && wantsTwoSteps(err):
 		a.learned.twoSteps = true

@@ -40,9 +40,10 @@ type Credentials struct {
 	// and this says that it does not, it ends the login: somebody has stripped
 	// its offer (RFC 5802 §6).
 	PlusOffered bool
-	// Binding is the channel binding of SCRAM with -PLUS. Empty is TLSExporter
-	// from TLS 1.3 on, and TLSServerEndPoint before.
-	Binding Binding
+	// EndPoint binds SCRAM with -PLUS to the server's certificate, by
+	// tls-server-end-point, as is done before TLS 1.3 in any case. From then on
+	// the binding is tls-exporter otherwise.
+	EndPoint bool
 	// Kerberos is for GSSAPI.
 	Kerberos Kerberos
 

@@ -68,7 +68,7 @@ func newSCRAM(name string, c Credentials) (sasl.Client, error) {
 	}
 	client.WithNonceGenerator(func() string { return c.nonce })
 	m := &scramClient{name: strings.ToUpper(name), password: c.Password, nonce: c.nonce}
-	binding, err := channelBinding(c.Binding, c.TLS)
+	binding, err := channelBinding(c.TLS, c.EndPoint)
 	switch {
 	case plus && err != nil:
 		return nil, fmt.Errorf("%s: %w", name, err)
