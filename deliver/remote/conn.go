@@ -166,12 +166,15 @@ func (c *conn) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-// under returns the conn below TLS, nil if Connect did not make it.
+// under returns the conn below TLS of a connection from Connect.
 func under(nc net.Conn) *conn {
 	if tc, ok := nc.(*tls.Conn); ok {
 		nc = tc.NetConn()
 	}
-	c, _ := nc.(*conn)
+	c, ok := nc.(*conn)
+	if !ok {
+		panic("remote: not a connection of Connect")
+	}
 	return c
 }
 
@@ -181,9 +184,6 @@ func under(nc net.Conn) *conn {
 // ended by then can be used on.
 func Obey(ctx context.Context, nc net.Conn) (stop func()) {
 	c := under(nc)
-	if c == nil {
-		panic("remote: not a connection of Connect")
-	}
 	done := context.AfterFunc(ctx, func() { c.kill(context.Cause(ctx)) })
 	return func() { done() }
 }
@@ -192,9 +192,6 @@ func Obey(ctx context.Context, nc net.Conn) (stop func()) {
 // included, from the next read or write on.
 func SetSilence(nc net.Conn, d time.Duration) {
 	c := under(nc)
-	if c == nil {
-		panic("remote: not a connection of Connect")
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.timeout = d

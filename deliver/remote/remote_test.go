@@ -329,3 +329,19 @@ func TestLoginError(t *testing.T) {
 		}
 	}
 }
+
+// A line is read, and nothing beyond it.
+func TestReadLine(t *testing.T) {
+	r := strings.NewReader("220 one\r\ntwo\n\nlonger than it may be\n")
+	for _, want := range []string{"220 one", "two", ""} {
+		if line, err := remote.ReadLine(r, 16); line != want || err != nil {
+			t.Errorf("%q, %v, want %q", line, err, want)
+		}
+	}
+	if line, err := remote.ReadLine(r, 16); err == nil || !strings.Contains(err.Error(), `endless line: "longer than`) || r.Len() != len("ay be\n") {
+		t.Errorf("%q, %v, %d octets left", line, err, r.Len())
+	}
+	if _, err := remote.ReadLine(strings.NewReader("cut"), 16); err != io.EOF {
+		t.Errorf("error %v, want EOF", err)
+	}
+}

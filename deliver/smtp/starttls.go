@@ -14,9 +14,7 @@ import (
 )
 
 // startTLS does what is said in the clear and then the handshake (RFC 3207).
-// go-smtp could do it for SMTP, but not for LMTP. No byte is read ahead of
-// its line: what somebody put behind the server's last reply in the clear is
-// not taken for something said under TLS, but breaks the handshake.
+// go-smtp could do it for SMTP, but not for LMTP.
 func (s *Sink) startTLS(ctx context.Context, conn net.Conn) (net.Conn, error) {
 	hello := "EHLO " + s.o.Hello
 	if s.o.LMTP {
@@ -61,7 +59,7 @@ const (
 // readReply reads a reply of any number of lines, and not a byte more.
 func readReply(r io.Reader) (code int, lines []string, err error) {
 	for len(lines) < maxLines {
-		line, err := readLine(r)
+		line, err := remote.ReadLine(r, maxLine)
 		if err != nil {
 			return 0, nil, err
 		}
@@ -80,18 +78,4 @@ func readReply(r io.Reader) (code int, lines []string, err error) {
 		}
 	}
 	return 0, nil, errChatter
-}
-
-func readLine(r io.Reader) (string, error) {
-	var line []byte
-	for b := make([]byte, 1); len(line) < maxLine; {
-		if _, err := io.ReadFull(r, b); err != nil {
-			return "", err
-		}
-		if b[0] == '\n' {
-			return strings.TrimSuffix(string(line), "\r"), nil
-		}
-		line = append(line, b[0])
-	}
-	return "", errNotReply
 }
