@@ -51,6 +51,12 @@ func TestMigrate(t *testing.T) {
 			ok(t, err)
 			defer s.Close()
 
+			fresh := t.TempDir()
+			open(t, fresh)
+			if diff := cmp.Diff(layout(t, filepath.Join(fresh, "state")), layout(t, dir)); diff != "" {
+				t.Errorf("unlike a database that is new (-new +migrated):\n%s", diff)
+			}
+
 			// since returns a value that versions before v do not have.
 			since := func(v int, n int64) int64 {
 				if from < v {
@@ -119,4 +125,35 @@ func TestMigrate(t *testing.T) {
 			}
 		})
 	}
+}
+
+// layout returns what there is in a database: its tables and indexes, and the
+// columns of each with their types, defaults and keys.
+func layout(t *testing.T, dir string) []string {
+	db := raw(t, filepath.Join(dir, "mailhaul.db"))
+	defer db.Close()
+	rows, err := db.Query(`
+		SELECT m.type || ' ' || m.name || ' of ' || m.tbl_name || coalesce(': ' || l.strict || l.wr, '') || coalesce(': ' || x.name || ' ' || x.desc, '')
+			|| coalesce(': ' || c.cid || ' ' || c.name || ' ' || c.type || ' ' || c."notnull" || ' ' || coalesce(c.dflt_value, '-') || ' ' || c.pk, '')
+			|| coalesce(': ' || f."from" || ' -> ' || f."table" || ' ' || f.on_update || ' ' || f.on_delete, '')
+			|| CASE WHEN m.type = 'index' THEN coalesce(': ' || m.sql, '') ELSE '' END
+		FROM sqlite_schema m
+		LEFT JOIN pragma_table_list l ON m.type = 'table' AND l.name = m.name
+		LEFT JOIN pragma_table_info(m.name) c ON m.type = 'table'
+		LEFT JOIN pragma_foreign_key_list(m.name) f ON m.type = 'table' AND f."from" = c.name
+		LEFT JOIN pragma_index_xinfo(m.name) x ON m.type = 'index'
+		ORDER BY 1`)
+	ok(t, err)
+	defer rows.Close()
+	var all []string
+	for rows.Next() {
+		var s string
+		ok(t, rows.Scan(&s))
+		all = append(all, s)
+	}
+	ok(t, rows.Err())
+	if len(all) < 50 {
+		t.Fatalf("only %q", all)
+	}
+	return all
 }

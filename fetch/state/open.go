@@ -163,13 +163,15 @@ func create(ctx context.Context, dir, path string) error {
 	defer os.Remove(f.Name())
 	defer f.Close()
 
-	db, conn, err := openWriter(ctx, f.Name())
+	// Nobody has this database yet: it is synced once, as a whole.
+	db, err := sql.Open("sqlite", uri(f.Name(), "journal_mode(WAL)", "synchronous(OFF)"))
 	if err != nil {
 		return err
 	}
-	err = migrate(ctx, conn)
+	_, err = db.ExecContext(ctx, fmt.Sprintf("BEGIN; %s PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT",
+		schema, appID, len(migrations)))
 	// The last connection to close moves the -wal into the database.
-	if err := errors.Join(err, conn.Close(), db.Close()); err != nil {
+	if err := errors.Join(err, db.Close()); err != nil {
 		return err
 	}
 	if err := f.Sync(); err != nil {

@@ -12,6 +12,108 @@ const appID = 0x6d686175
 
 var errNotOurs = errors.New("this is not a database of mailhaul")
 
+// schema is what the migrations come to, for a new database: to run them all
+// takes longer, and the first poll waits for it.
+const schema = `
+-- From next_poll to refusals, with last_success, it is a Schedule, which lies
+-- in a row that most polls write anyway; then a Rest, NULL if there is none.
+CREATE TABLE accounts (
+	id           INTEGER PRIMARY KEY,
+	name         TEXT NOT NULL UNIQUE,
+	last_success INTEGER NOT NULL DEFAULT 0,
+	next_poll    INTEGER NOT NULL DEFAULT 0,
+	not_before   INTEGER NOT NULL DEFAULT 0,
+	pause        TEXT    NOT NULL DEFAULT '',
+	login_delay  INTEGER NOT NULL DEFAULT 0,
+	failures     INTEGER NOT NULL DEFAULT 0,
+	refusals     INTEGER NOT NULL DEFAULT 0,
+	rest         BLOB,
+	rest_until   INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- Keyed by what a poll asks for, so that the rows of an account lie together
+-- and are read in one sweep. phase is a Phase; sums are NULL if none was taken.
+CREATE TABLE messages (
+	account  INTEGER NOT NULL,
+	uid      BLOB NOT NULL,
+	phase    INTEGER NOT NULL,
+	size     INTEGER NOT NULL,
+	header   BLOB,
+	content  BLOB,
+	landed   INTEGER NOT NULL DEFAULT 0,
+	deleted  INTEGER NOT NULL DEFAULT 0,
+	missing  INTEGER NOT NULL DEFAULT 0,
+	tries    INTEGER NOT NULL DEFAULT 0,
+	next_try INTEGER NOT NULL DEFAULT 0,
+	reason   TEXT NOT NULL DEFAULT '',
+	seen     INTEGER NOT NULL DEFAULT 0,
+	PRIMARY KEY (account, uid)
+) STRICT, WITHOUT ROWID;
+
+-- id grows in the order of the promises. A delivery is open, or has landed, or
+-- neither: then its promise was withdrawn.
+CREATE TABLE deliveries (
+	id       INTEGER PRIMARY KEY,
+	account  INTEGER NOT NULL,
+	uid      BLOB NOT NULL,
+	sink     TEXT NOT NULL,
+	token    TEXT NOT NULL,
+	open     INTEGER NOT NULL DEFAULT TRUE,
+	place    TEXT NOT NULL DEFAULT '',
+	landed   INTEGER,
+	promised INTEGER NOT NULL DEFAULT 0,
+	UNIQUE (account, uid, sink),
+	FOREIGN KEY (account, uid) REFERENCES messages ON DELETE CASCADE ON UPDATE CASCADE
+) STRICT;
+CREATE INDEX deliveries_open ON deliveries (account) WHERE open;
+
+-- seq grows by one a poll, so that old polls are found without counting.
+CREATE TABLE polls (
+	account INTEGER NOT NULL,
+	seq     INTEGER NOT NULL,
+	started INTEGER NOT NULL,
+	ended   INTEGER NOT NULL,
+	result  TEXT NOT NULL,
+	error   TEXT NOT NULL,
+	hint    TEXT NOT NULL,
+	fetched INTEGER NOT NULL,
+	deleted INTEGER NOT NULL,
+	listed  INTEGER NOT NULL,
+	bytes   INTEGER NOT NULL,
+	PRIMARY KEY (account, seq)
+) STRICT, WITHOUT ROWID;
+
+-- The sum of an account's polls of a day, for longer than polls are kept. day
+-- counts from 1970-01-01.
+CREATE TABLE days (
+	account INTEGER NOT NULL,
+	day     INTEGER NOT NULL,
+	polls   INTEGER NOT NULL,
+	failed  INTEGER NOT NULL,
+	fetched INTEGER NOT NULL,
+	bytes   INTEGER NOT NULL,
+	PRIMARY KEY (account, day)
+) STRICT, WITHOUT ROWID;
+
+-- What a person was told of an account that does not do well.
+CREATE TABLE troubles (
+	account INTEGER PRIMARY KEY,
+	since   INTEGER NOT NULL,
+	told    INTEGER NOT NULL,
+	level   INTEGER NOT NULL,
+	warned  INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- What a server said it can do, lines of replies to CAPA, and to whom.
+CREATE TABLE servers (
+	account INTEGER PRIMARY KEY,
+	key     TEXT NOT NULL,
+	before  TEXT NOT NULL,
+	after   TEXT NOT NULL,
+	asked   INTEGER NOT NULL
+) STRICT;
+`
+
 // migrations lead from one version of the schema to the next. A database's
 // PRAGMA user_version says how many it has been through. Those that were ever
 // released are never changed.
