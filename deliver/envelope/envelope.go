@@ -30,18 +30,26 @@ type Envelope struct {
 // in CRLF or LF. What cannot be understood is passed over.
 func Parse(header []byte) Envelope {
 	var received, date, returnPath, sender, from *string
-	for name, value := range named(header, "received", "date", "return-path", "sender", "from") {
-		for _, f := range []struct {
-			name  string
-			first **string
-		}{
-			{"received", &received}, {"date", &date},
-			{"return-path", &returnPath}, {"sender", &sender}, {"from", &from},
-		} {
-			if *f.first == nil && strings.EqualFold(name, f.name) {
-				*f.first = &value
-			}
+	first := func(name string) **string {
+		switch {
+		case strings.EqualFold(name, "received"):
+			return &received
+		case strings.EqualFold(name, "date"):
+			return &date
+		case strings.EqualFold(name, "return-path"):
+			return &returnPath
+		case strings.EqualFold(name, "sender"):
+			return &sender
+		case strings.EqualFold(name, "from"):
+			return &from
 		}
+		return nil
+	}
+	for name, value := range fields(header, func(name []byte) bool {
+		p := first(string(name))
+		return p != nil && *p == nil
+	}) {
+		*first(name) = &value
 	}
 
 	e := Envelope{ReturnPath: returnPath != nil}
@@ -74,7 +82,9 @@ const maxRecipients = 100
 // that are no address pass if they could be a local part. A field with more
 // than 100 (RFC 5321 §4.5.3.1.8) has none. header is as for Parse.
 func Recipients(header []byte, names []string) []string {
-	for _, value := range named(header, names...) {
+	for _, value := range fields(header, func(name []byte) bool {
+		return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, string(name)) })
+	}) {
 		var all []string
 		for part := range strings.SplitSeq(value, ",") {
 			addr, ok := address(part)
@@ -100,14 +110,8 @@ func Fields(header []byte) iter.Seq2[string, string] {
 	return fields(header, func([]byte) bool { return true })
 }
 
-// named is Fields for those with one of the names, in whatever case. The others
-// are passed over without a copy.
-func named(header []byte, names ...string) iter.Seq2[string, string] {
-	return fields(header, func(name []byte) bool {
-		return slices.ContainsFunc(names, func(n string) bool { return len(n) == len(name) && strings.EqualFold(n, string(name)) })
-	})
-}
-
+// fields is Fields for those whose names are wanted. The others are passed over
+// without a copy.
 func fields(header []byte, want func(name []byte) bool) iter.Seq2[string, string] {
 	return func(yield func(name, value string) bool) {
 		for {
