@@ -127,6 +127,9 @@ type Promise struct {
 	// another process and after a reboot. It is text without control
 	// characters, at most 4 KiB.
 	Token string
+	// Where is the Where of the receipt to come, if the sink knows it by now.
+	// It saves the journal work; else it is empty.
+	Where string
 }
 
 // Receipt reports the fate of one message of a batch.

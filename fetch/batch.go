@@ -17,6 +17,10 @@ const (
 	batchMessages = 64
 	batchBytes    = 32 << 20
 	batchAge      = 2 * time.Second
+
+	// The last batches are smaller, down to this: nothing is deleted before
+	// the last one is committed, and there is no download to wait for then.
+	batchLast = 24
 )
 
 // batch is a group of messages that are committed together. Each sink that
@@ -61,16 +65,17 @@ func (p *part) owe(err error) {
 }
 
 // promise returns a promise of the item by a sink.
-func (it *item) promise(sink, token string) state.Promise {
+func (it *item) promise(sink string, made deliver.Promise) state.Promise {
 	return state.Promise{
-		UID: it.want.Key, Sink: sink, Token: token,
+		UID: it.want.Key, Sink: sink, Token: made.Token, Where: made.Where,
 		Size: it.octets, Header: it.header, Content: it.content,
 	}
 }
 
 // full reports whether the batch should be committed before more is staged.
-func (b *batch) full(now time.Time) bool {
-	if len(b.items) >= batchMessages || b.bytes >= batchBytes || now.Sub(b.begun) >= batchAge {
+// left is how many messages are still to come.
+func (b *batch) full(now time.Time, left int) bool {
+	if len(b.items) >= min(batchMessages, max(batchLast, left)) || b.bytes >= batchBytes || now.Sub(b.begun) >= batchAge {
 		return true
 	}
 	return slices.ContainsFunc(b.parts, func(p *part) bool {
@@ -138,14 +143,14 @@ func (c *committer) commit(ctx context.Context, b *batch) error {
 		}
 		r := &receipts{committer: c, part: p, ctx: context.WithoutCancel(ctx)}
 		for i, made := range promised {
-			r.promises = append(r.promises, p.items[i].promise(p.Name, made.Token))
+			r.promises = append(r.promises, p.items[i].promise(p.Name, made))
 		}
 		promises = append(promises, r.promises...)
 		parts = append(parts, r)
 	}
 	for _, it := range b.items {
 		for _, t := range it.owed {
-			owed = append(owed, it.promise(t.Name, ""))
+			owed = append(owed, it.promise(t.Name, deliver.Promise{}))
 		}
 	}
 	if err := c.journal.Promise(ctx, c.account, append(promises, owed...)); err != nil {
@@ -223,9 +228,12 @@ func (r *receipts) flush() error {
 			broken = append(broken, r.promises[rc.Ticket])
 			continue
 		}
-		landings = append(landings, state.Landing{
-			UID: r.items[rc.Ticket].want.Key, Sink: r.Name, Where: rc.Where,
-		})
+		promise := r.promises[rc.Ticket]
+		landing := state.Landing{UID: promise.UID, Sink: promise.Sink}
+		if rc.Where != promise.Where {
+			landing.Where = rc.Where
+		}
+		landings = append(landings, landing)
 	}
 	if len(landings) > 0 {
 		if err := r.journal.Land(r.ctx, r.account, r.now().Unix(), landings); err != nil {

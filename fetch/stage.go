@@ -128,7 +128,7 @@ var errQuarantine = &deliver.Error{
 func (d *download) dropped(ctx context.Context, it *item) error {
 	d.seal(it)
 	const sink = "(dropped)"
-	if err := d.opts.State.Promise(ctx, d.Name, []state.Promise{it.promise(sink, "")}); err != nil {
+	if err := d.opts.State.Promise(ctx, d.Name, []state.Promise{it.promise(sink, deliver.Promise{})}); err != nil {
 		return err
 	}
 	landing := state.Landing{UID: it.want.Key, Sink: sink, Where: "dropped by the filter"}

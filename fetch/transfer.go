@@ -117,7 +117,7 @@ func (d *download) run(ctx context.Context, wants []Want) error {
 		if err := b.drain(); err != nil {
 			return d.cut(ctx, w, err)
 		}
-		if d.batch.full(d.opts.now()) {
+		if d.batch.full(d.opts.now(), len(wants)) {
 			d.hand()
 		}
 	}

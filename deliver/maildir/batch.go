@@ -97,7 +97,7 @@ func (b *batch) promises() ([]deliver.Promise, error) {
 		if err != nil {
 			return nil, err
 		}
-		promises[i] = deliver.Promise{Ticket: deliver.Ticket(i), Token: text}
+		promises[i] = deliver.Promise{Ticket: deliver.Ticket(i), Token: text, Where: b.s.path("new", m.final)}
 	}
 	return promises, nil
 }

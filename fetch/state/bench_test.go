@@ -16,7 +16,8 @@ func remember(tb testing.TB, s *state.Store, account string, n int) {
 		uid := fmt.Sprintf("%08x%08x", i, 1700000000)
 		ps[i] = state.Promise{UID: uid, Sink: "home", Token: fmt.Sprintf("1700000000.M%06dP4711Q%d.host,S=4711", i, i),
 			Size: 4711, Header: state.Sum{1, byte(i), byte(i >> 8)}, Content: state.Sum{2, byte(i), byte(i >> 8)}}
-		ls[i] = state.Landing{UID: uid, Sink: "home", Where: "/home/me/Maildir/new/" + ps[i].Token}
+		ps[i].Where = "/home/me/Maildir/new/" + ps[i].Token
+		ls[i] = state.Landing{UID: uid, Sink: "home"}
 	}
 	ok(tb, s.Promise(tb.Context(), account, ps))
 	ok(tb, s.Land(tb.Context(), account, 1700000000, ls))
@@ -79,8 +80,8 @@ func BenchmarkBatch(b *testing.B) {
 		ls := make([]state.Landing, 64)
 		for i := range ps {
 			uid := fmt.Sprintf("b%d.%d", n, i)
-			ps[i] = state.Promise{UID: uid, Sink: "home", Token: uid, Header: state.Sum{1}, Content: state.Sum{2}}
-			ls[i] = state.Landing{UID: uid, Sink: "home", Where: uid}
+			ps[i] = state.Promise{UID: uid, Sink: "home", Token: uid, Where: uid, Header: state.Sum{1}, Content: state.Sum{2}}
+			ls[i] = state.Landing{UID: uid, Sink: "home"}
 		}
 		ok(b, s.Promise(b.Context(), "work", ps))
 		ok(b, s.Land(b.Context(), "work", 1700000000, ls))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 )
 
 // openPromise finds a promise of message ?2 of account ?1 that is open.
@@ -40,7 +41,7 @@ func (t *tx) promise(account int64, ps []Promise) error {
 	for _, p := range ps {
 		uid := []byte(p.UID)
 		messages = append(messages, account, uid, Promised, p.Size, sum(p.Header), sum(p.Content))
-		deliveries = append(deliveries, account, uid, p.Sink, p.Token)
+		deliveries = append(deliveries, account, uid, p.Sink, p.Token, p.Where)
 	}
 	fresh, err := t.update(`
 		INSERT INTO messages (account, uid, phase, size, header, content, seen)
@@ -56,8 +57,8 @@ func (t *tx) promise(account int64, ps []Promise) error {
 			}
 		}
 	}
-	return t.exec(`INSERT OR REPLACE INTO deliveries (account, uid, sink, token, promised)
-		VALUES `+repeat("(?, ?, ?, ?, unixepoch())", len(ps)), deliveries...)
+	return t.exec(`INSERT OR REPLACE INTO deliveries (account, uid, sink, token, place, promised)
+		VALUES `+repeat("(?, ?, ?, ?, ?, unixepoch())", len(ps)), deliveries...)
 }
 
 // promiseAgain is promise for a message that there is a row of.
@@ -93,33 +94,52 @@ func (s *Store) Land(ctx context.Context, account string, at int64, ls []Landing
 }
 
 func (t *tx) land(account, at int64, ls []Landing) error {
+	var uids []any
 	for _, l := range ls {
-		n, err := t.update(`
-			UPDATE deliveries SET open = FALSE, landed = ?, place = ?
-			WHERE account = ? AND uid = ? AND sink = ? AND (open OR landed IS NOT NULL)`,
-			at, l.Where, account, []byte(l.UID), l.Sink)
-		if err != nil {
-			return err
-		}
-		if n == 0 {
-			return fmt.Errorf("message %q was never promised for sink %q", l.UID, l.Sink)
-		}
+		uids = append(uids, []byte(l.UID))
 	}
-	args := []any{account, Landed, at, Promised}
-	for _, l := range ls {
-		args = append(args, []byte(l.UID))
+	if err := t.landings(account, at, ls, uids); err != nil {
+		return err
 	}
 	n, err := t.update(`
 		UPDATE messages SET phase = ?2, landed = ?3, tries = 0, next_try = 0, reason = ''
 		WHERE account = ?1 AND phase = ?4 AND uid IN (`+repeat("?", len(ls))+`)
 		AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.account = ?1 AND d.uid = messages.uid AND landed IS NULL)`,
-		args...)
+		append([]any{account, Landed, at, Promised}, uids...)...)
 	if err != nil || n == int64(len(ls)) {
 		return err
 	}
 	for _, l := range ls {
 		if err := t.owe(account, []byte(l.UID)); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// landings notes them in the deliveries. What differs in its UID only, which
+// is most of what lands, takes one statement.
+func (t *tx) landings(account, at int64, ls []Landing, uids []any) error {
+	first := Landing{Sink: ls[0].Sink}
+	if !slices.ContainsFunc(ls, func(l Landing) bool { return l.Sink != first.Sink || l.Where != first.Where }) {
+		n, err := t.update(`
+			UPDATE deliveries SET open = FALSE, landed = ?2
+			WHERE account = ?1 AND sink = ?3 AND (open OR landed IS NOT NULL) AND uid IN (`+repeat("?", len(ls))+`)`,
+			append([]any{account, at, first.Sink}, uids...)...)
+		if err != nil || n == int64(len(ls)) {
+			return err
+		}
+	}
+	for i, l := range ls {
+		n, err := t.update(`
+			UPDATE deliveries SET open = FALSE, landed = ?2, place = iif(?5 = '', place, ?5)
+			WHERE account = ?1 AND uid = ?3 AND sink = ?4 AND (open OR landed IS NOT NULL)`,
+			account, at, uids[i], l.Sink, l.Where)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return fmt.Errorf("message %q was never promised for sink %q", l.UID, l.Sink)
 		}
 	}
 	return nil

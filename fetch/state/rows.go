@@ -55,7 +55,7 @@ func (s *Store) Deliveries(ctx context.Context, account, uid string) ([]Delivery
 }
 
 // deliveryColumns is what columns takes in.
-const deliveryColumns = "sink, token, place, promised, open, coalesce(landed, 0)"
+const deliveryColumns = "sink, token, iif(landed IS NULL, '', place), promised, open, coalesce(landed, 0)"
 
 func (d *Delivery) columns() []any {
 	return []any{&d.Sink, &d.Token, &d.Where, &d.Promised, &d.Open, &d.Landed}

@@ -109,7 +109,9 @@ type Promise struct {
 	UID  string
 	Sink string // the sink's name in the configuration
 	// Token is the sink's own (deliver.Promise.Token).
-	Token           string
+	Token string
+	// Where it will land (deliver.Promise.Where), or empty.
+	Where           string
 	Size            int64
 	Header, Content Sum
 }
@@ -118,7 +120,8 @@ type Promise struct {
 type Landing struct {
 	UID  string
 	Sink string
-	// Where it landed, for a person to read.
+	// Where it landed, for a person to read; empty means where its promise
+	// said that it would, if it did.
 	Where string
 }
 
