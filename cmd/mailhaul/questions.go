@@ -100,56 +100,64 @@ func (i *initialisation) findServer(ctx context.Context) error {
 	}
 	i.say("Looking for the POP3 server of %s …", domain)
 	found, err := i.std.finder.Find(ctx, i.address)
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return errNoAnswer
+	case err != nil:
+		return i.lost(err)
+	default:
+		return i.found(domain, found)
 	}
-	const hint = "if you know better, name it with --server"
+}
+
+// lost tells why a search found no server, and asks for it.
+func (i *initialisation) lost(err error) error {
 	if none, ok := errors.AsType[*discover.NoPOP3Error](err); ok {
 		if none.Provider != nil {
 			err = fmt.Errorf("%w: %s", err, none.Provider.Advice)
 		}
-		return &initError{err, hint, exitPerson}
+		return &initError{err, "if you know better, name it with --server", exitPerson}
 	}
 	lost, ok := errors.AsType[*discover.NotFoundError](err)
 	switch {
-	case err != nil && !ok:
+	case !ok:
 		return err
-	case err != nil && i.ask == nil:
+	case i.ask == nil:
 		return &initError{err, "name it with --server; the provider's help pages tell it", exitPerson}
-	case err != nil:
-		i.say("  none was found:")
-		for _, a := range lost.Tried {
-			i.say("  %s: %s", a.Server.Addr(), clean(a.Err.Error()))
-		}
-		return i.askServer("")
 	}
-	address := found.Host
-	if usual := map[bool]int{false: 995, true: 110}[found.StartTLS]; found.Port != usual {
-		address = found.Addr()
+	i.say("  none was found:")
+	for _, a := range lost.Tried {
+		i.say("  %s: %s", a.Server.Addr(), clean(a.Err.Error()))
 	}
-	i.say("  found %s (%s)", found.Addr(), fromWords[found.From])
-	if found.Confirm {
+	return i.askServer("")
+}
+
+// found tells of the server that a search for domain found, asks whether it is
+// right if that is in doubt, and takes it.
+func (i *initialisation) found(domain string, s discover.Server) error {
+	address, usual, protection, option := s.Host, 995, config.TLSImplicit, ""
+	if s.StartTLS {
+		usual, protection, option = 110, config.TLSStart, " --tls starttls"
+	}
+	if s.Port != usual {
+		address = s.Addr()
+	}
+	i.say("  found %s (%s)", s.Addr(), fromWords[s.From])
+	if s.Confirm {
 		if i.ask == nil {
-			right := "--server " + address
-			if found.StartTLS {
-				right += " --tls starttls"
-			}
 			return &initError{
-				fmt.Errorf("the name servers say that the mail of %s is at %s, which anybody on the way could have forged", domain, found.Addr()),
-				"if it is right, say so: " + right, exitPerson,
+				fmt.Errorf("the name servers say that the mail of %s is at %s, which anybody on the way could have forged", domain, s.Addr()),
+				"if it is right, say so: --server " + address + option, exitPerson,
 			}
 		}
 		i.say("  That is in another domain, and anybody on the way could have forged the answer.")
-		if right, err := i.ask.yes("Is " + found.Host + " where you have your mail?"); err != nil {
+		if right, err := i.ask.yes("Is " + s.Host + " where you have your mail?"); err != nil {
 			return err
 		} else if !right {
 			return i.askServer("")
 		}
 	}
-	i.server, i.tls, i.provider = address, config.TLSImplicit, found.Provider
-	if found.StartTLS {
-		i.tls = config.TLSStart
-	}
+	i.server, i.tls, i.provider = address, protection, s.Provider
 	if i.provider != nil && i.provider.Advice != "" {
 		i.say("  %s: %s", i.provider.Name, i.provider.Advice)
 	}
