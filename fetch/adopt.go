@@ -40,23 +40,12 @@ func (a *Account) Adopt(ctx context.Context, o Options, before time.Time, adopt 
 		return err
 	}
 	defer lease.Release()
-	open, err := o.State.Promises(ctx, a.Name)
-	if err != nil {
-		return err
-	}
-	unanswered := map[string]bool{} // the next poll settles them
-	for _, p := range open {
-		unanswered[p.UID] = true
-	}
 	// All of it, and with a name for each that does not change.
 	all := *a
 	all.MaxSize, all.MaxMessages, all.Keep = 0, math.MaxInt, Keep{Forever: true}
-	s := &session{Account: &all, opts: &o, summary: new(Summary), unanswered: unanswered}
+	s := &session{Account: &all, opts: &o, summary: new(Summary)}
 	defer s.close()
-	if err := s.open(ctx); err != nil {
-		return err
-	}
-	if err := s.look(ctx); err != nil {
+	if err := s.survey(ctx); err != nil {
 		return err
 	}
 	fresh := slices.DeleteFunc(slices.Concat(s.plan.Fetch, s.plan.Verify), func(w Want) bool { return w.Row != nil })

@@ -21,17 +21,9 @@ type Report struct {
 	Before, After pop3proto.Capabilities
 	// Choice is how the login was chosen.
 	Choice Choice
-	// Messages are on the server, Octets of them. UIDL tells whether it gives
-	// them unique-ids.
-	Messages int
-	Octets   int64
-	UIDL     bool
-	// What a fetch would do: download ToFetch messages, ToFetchOctets of
-	// them; delete ToDelete without a download; leave Kept ones for later;
-	// leave Refused ones alone until their pause is over, and TooLarge ones
-	// for good.
-	ToFetch, ToDelete, Kept, Refused, TooLarge int
-	ToFetchOctets                              int64
+	// UIDL tells whether the server gives messages unique-ids.
+	UIDL bool
+	Outlook
 }
 
 // Check connects, logs in, lists and plans, and changes nothing. The report
@@ -40,7 +32,7 @@ func (a *Account) Check(ctx context.Context, o Options) (Report, error) {
 	var r Report
 	s := &session{Account: a, opts: &o, summary: new(Summary), report: &r}
 	defer s.close()
-	err := s.open(ctx)
+	err := s.survey(ctx)
 	// After it, for Preconnect may have to open the way to a name server. Behind
 	// a proxy or a tunnel it is not for us to look it up.
 	if _, unknown := errors.AsType[*net.DNSError](err); !unknown && a.Server.Via.String() == "" {
@@ -49,13 +41,7 @@ func (a *Account) Check(ctx context.Context, o Options) (Report, error) {
 	if err != nil {
 		return r, err
 	}
-	if err := s.look(ctx); err != nil {
-		return r, err
-	}
-	r.Messages, r.Octets, r.UIDL = len(s.listing.Entries), s.listing.Octets, s.listing.UIDL
-	p := s.planned()
-	r.ToFetch, r.ToFetchOctets, r.ToDelete = p.Fetch+p.More, p.FetchOctets+p.MoreOctets, p.Delete
-	r.Kept, r.Refused, r.TooLarge = s.plan.Kept, s.plan.Waiting, s.tooLarge()
+	r.UIDL, r.Outlook = s.listing.UIDL, s.outlook()
 	s.quit(ctx)
 	return r, nil
 }

@@ -127,11 +127,9 @@ type Summary struct {
 	Rest bool
 	// Schedule is what was recorded for the next poll.
 	Schedule state.Schedule
-	// Dry is set when nothing was changed: ToFetch, ToFetchOctets and
-	// ToDelete say what would have been.
-	Dry               bool
-	ToFetch, ToDelete int
-	ToFetchOctets     int64
+	// Would is what would have been done, of a dry run, and nil of any other: it
+	// has changed nothing.
+	Would *Outlook
 	// Err is what ended the poll early, nil if nothing did; Class is
 	// Classify(Err), or ClassRefused if only messages were refused.
 	Err   error

@@ -273,8 +273,8 @@ func TestDryRunChangesNothing(t *testing.T) {
 	r.fill(3)
 	r.opts.DryRun = true
 	s := r.succeed()
-	if s.ToFetch != 3 || s.ToFetchOctets == 0 || s.Fetched != 0 {
-		t.Errorf("to fetch %d (%d octets), fetched %d", s.ToFetch, s.ToFetchOctets, s.Fetched)
+	if w := s.Would; w == nil || w.Fetch != 3 || w.FetchOctets == 0 || s.Fetched != 0 {
+		t.Errorf("would have been done: %+v, fetched %d", w, s.Fetched)
 	}
 	if _, err := os.Stat(r.dir); err == nil || len(r.rows()) != 0 || len(r.left()) != 3 {
 		t.Errorf("something was changed: rows %v, left %q, %v", r.rows(), r.left(), err)

@@ -300,7 +300,7 @@ func TestCheck(t *testing.T) {
 		!got.Before.Has("UIDL") || !got.After.Has("TOP") {
 		t.Errorf("the connection: %+v", got)
 	}
-	if got.Messages != 4 || got.Octets == 0 || got.ToFetch != 1 || got.ToFetchOctets == 0 || got.ToDelete != 2 || got.TooLarge != 1 {
+	if got.Listed != 4 || got.Octets == 0 || got.Fetch != 1 || got.FetchOctets == 0 || got.Delete != 2 || got.TooLarge != 1 {
 		t.Errorf("the plan: %+v", got)
 	}
 	if len(r.left()) != 4 || len(r.rows()) != rows || len(r.mail()) != 2 {

@@ -56,10 +56,7 @@ type Prospect struct {
 
 // Sight is a maildrop as the next poll would find it.
 type Sight struct {
-	// Planned sums up what it would do. Kept, Waiting and TooLarge count the
-	// messages it would leave.
-	Planned
-	Kept, Waiting, TooLarge int
+	Outlook
 	// Messages are in the order of the server's listing.
 	Messages []Prospect
 	// NoHeader is why there are no headers, if the server gave none.
@@ -72,15 +69,8 @@ type Sight struct {
 // after that. header need not read it all.
 func (a *Account) Look(ctx context.Context, o Options, header func(num int, r io.Reader)) (Sight, error) {
 	var sight Sight
-	open, err := o.State.Promises(ctx, a.Name)
-	if err != nil {
-		return sight, err
-	}
 	found := map[int]Prospect{} // the plan may be made twice
-	s := &session{Account: a, opts: &o, summary: new(Summary), unanswered: map[string]bool{}}
-	for _, p := range open {
-		s.unanswered[p.UID] = true
-	}
+	s := &session{Account: a, opts: &o, summary: new(Summary)}
 	s.each = func(w Want, f Fate) {
 		p := Prospect{Entry: w.Entry, Fate: f, Row: w.Row}
 		switch {
@@ -94,20 +84,17 @@ func (a *Account) Look(ctx context.Context, o Options, header func(num int, r io
 		found[w.Num] = p
 	}
 	defer s.close()
-	if err := s.open(ctx); err != nil {
+	if err := s.survey(ctx); err != nil {
 		return sight, err
 	}
-	if err := s.look(ctx); err != nil {
-		return sight, err
-	}
-	sight.Planned = s.planned()
-	sight.Kept, sight.Waiting, sight.TooLarge = s.plan.Kept, s.plan.Waiting, s.tooLarge()
+	sight.Outlook = s.outlook()
 	for _, e := range s.listing.Entries {
 		p := found[e.Num]
 		p.Entry = e
 		sight.Messages = append(sight.Messages, p)
 	}
 	if header != nil {
+		var err error
 		if sight.NoHeader, err = s.headers(ctx, s.listing.Entries, header); err != nil {
 			return sight, err
 		}

@@ -73,6 +73,16 @@ func TestLook(t *testing.T) {
 	if got["u1"] != "compare" || got["u3"] != "settle" {
 		t.Errorf("got %v", got)
 	}
+
+	// Whoever only looks comes to the same sum.
+	sight, err := r.account.Look(t.Context(), r.opts, nil)
+	check(t, err)
+	report, err := r.account.Check(t.Context(), r.opts)
+	check(t, err)
+	r.opts.DryRun = true
+	if would := r.poll().Would; sight.Waiting != 2 || report.Outlook != sight.Outlook || *would != sight.Outlook {
+		t.Errorf("seen %+v, checked %+v, in a dry run %+v", sight.Outlook, report.Outlook, *would)
+	}
 }
 
 func TestLookHeaders(t *testing.T) {

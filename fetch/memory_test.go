@@ -63,8 +63,11 @@ func pollAlone(spec string) error {
 		Deliver: []fetch.Target{{Name: "null", Sink: &devNull{}}},
 	}
 	s := a.Poll(context.Background(), fetch.Options{State: store, DryRun: mode == "dry"})
+	if s.Would != nil {
+		s.Fetched = s.Would.Fetch
+	}
 	peak, err := peakMemory()
-	fmt.Printf("%d %d %d %v\n", max(s.Fetched, s.ToFetch), s.Bytes, peak, s.Err)
+	fmt.Printf("%d %d %d %v\n", s.Fetched, s.Bytes, peak, s.Err)
 	return err
 }
 

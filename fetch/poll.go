@@ -21,7 +21,7 @@ const defaultBudget = time.Hour
 // Cancelling ctx hangs up: the server keeps what it has, and the next poll
 // goes on from there.
 func (a *Account) Poll(ctx context.Context, o Options) Summary {
-	s := Summary{Account: a.Name, Started: o.now(), Dry: o.DryRun}
+	s := Summary{Account: a.Name, Started: o.now()}
 	meter := new(Meter)
 	o.report(Started{Account: a.Name, Meter: meter})
 	s.Err = a.poll(ctx, &o, &s, meter)
@@ -33,7 +33,7 @@ func (a *Account) Poll(ctx context.Context, o Options) Summary {
 	if s.Err == nil && s.Refused > 0 {
 		s.Class = ClassRefused
 	}
-	if a.Postpoll != nil && !s.Dry && !s.Skipped {
+	if a.Postpoll != nil && s.Would == nil && !s.Skipped {
 		if err := a.Postpoll(context.WithoutCancel(ctx), s); err != nil {
 			o.report(Warned{a.Name, err.Error()})
 		}
@@ -260,18 +260,15 @@ func (s *session) tooLarge() int {
 
 // dryRun does all that a poll does before it changes something.
 func (a *Account) dryRun(ctx context.Context, o *Options, sum *Summary) error {
+	sum.Would = new(Outlook)
 	s := &session{Account: a, opts: o, summary: sum}
 	defer s.close()
-	if err := s.open(ctx); err != nil {
+	if err := s.survey(ctx); err != nil {
 		return err
 	}
-	if err := s.look(ctx); err != nil {
-		return err
-	}
-	p := s.planned()
-	sum.ToFetch, sum.ToFetchOctets, sum.ToDelete = p.Fetch+p.More, p.FetchOctets+p.MoreOctets, p.Delete
-	sum.Refused, sum.TooLarge = s.plan.Waiting, s.tooLarge()
-	s.opts.report(p)
+	*sum.Would = s.outlook()
+	sum.Refused, sum.TooLarge = sum.Would.Waiting, sum.Would.TooLarge
+	s.opts.report(s.planned())
 	s.quit(ctx)
 	return nil
 }

@@ -63,14 +63,14 @@ func (l *checklist) server(a *fetch.Account, r fetch.Report, err error, now time
 	if !r.UIDL {
 		ids = "without unique-ids: messages are told apart by their headers"
 	}
-	l.good("%s, %s, %s", count(r.Messages, "message"), size(r.Octets), ids)
-	l.more("a fetch would download %d (%s) and delete %d that were delivered before", r.ToFetch, size(r.ToFetchOctets), r.ToDelete)
+	l.good("%s, %s, %s", count(r.Listed, "message"), size(r.Octets), ids)
+	l.more("a fetch would download %d (%s) and delete %d that were delivered before", r.Fetch, size(r.FetchOctets), r.Delete)
 	for _, left := range []struct {
 		n   int
 		why string
 	}{
 		{r.Kept, "kept on the server, as keep says"},
-		{r.Refused, "refused before, tried again later"},
+		{r.Waiting, "refused before, tried again later"},
 		{r.TooLarge, "over max_size"},
 	} {
 		if left.n > 0 {

@@ -73,8 +73,8 @@ func (j jsonReporter) finished(s fetch.Summary) {
 	if s.Skipped {
 		ev.Bool("skipped", true)
 	}
-	if s.Dry {
-		ev.Bool("dry_run", true).Int("to_fetch", s.ToFetch).Int64("to_fetch_octets", s.ToFetchOctets).Int("to_delete", s.ToDelete)
+	if w := s.Would; w != nil {
+		ev.Bool("dry_run", true).Int("to_fetch", w.Fetch).Int64("to_fetch_octets", w.FetchOctets).Int("to_delete", w.Delete)
 	}
 	if s.Err != nil {
 		ev.Str("error", s.Err.Error())

@@ -55,8 +55,8 @@ func newProspectJSON(p fetch.Prospect, a config.Account, now time.Time) prospect
 
 func newPlanJSON(a config.Account, sight fetch.Sight, err error, now time.Time) planJSON {
 	j := planJSON{
-		Account: a.Name, Listed: sight.Listed, Octets: sight.Octets, Fetch: sight.Fetch + sight.More,
-		FetchOctets: sight.FetchOctets + sight.MoreOctets, Delete: sight.Delete, Messages: []prospectJSON{},
+		Account: a.Name, Listed: sight.Listed, Octets: sight.Octets, Fetch: sight.Fetch,
+		FetchOctets: sight.FetchOctets, Delete: sight.Delete, Messages: []prospectJSON{},
 	}
 	if err != nil {
 		j.Error, j.Hint = err.Error(), fetch.Hint(err)

@@ -98,12 +98,12 @@ func (t *textReporter) finished(s fetch.Summary) {
 		t.line(s.Account, t.paint(yellow, clean(s.Err.Error())))
 	case s.Err != nil:
 		verb := "FAILED"
-		if done := achieved(s, t.targets[s.Account]); done != "nothing new" && !s.Dry {
+		if done := achieved(s, t.targets[s.Account]); done != "nothing new" && s.Would == nil {
 			verb += " after " + done
 		}
 		t.line(s.Account, t.paint(red, verb)+": "+clean(s.Err.Error()))
-	case s.Dry:
-		t.line(s.Account, intended(s, t.targets[s.Account]))
+	case s.Would != nil:
+		t.line(s.Account, intended(*s.Would, t.targets[s.Account]))
 	default:
 		t.line(s.Account, achieved(s, t.targets[s.Account]))
 	}
@@ -154,21 +154,21 @@ func sentence(parts []string) string {
 }
 
 // intended says what a poll would do.
-func intended(s fetch.Summary, target string) string {
+func intended(o fetch.Outlook, target string) string {
 	parts := []string{"would fetch nothing"}
-	if s.ToFetch > 0 {
-		parts[0] = fmt.Sprintf("would fetch %s (%s) → %s", count(s.ToFetch, "message"), size(s.ToFetchOctets), target)
+	if o.Fetch > 0 {
+		parts[0] = fmt.Sprintf("would fetch %s (%s) → %s", count(o.Fetch, "message"), size(o.FetchOctets), target)
 	}
-	if s.ToDelete > 0 {
-		parts = append(parts, fmt.Sprintf("would delete %d delivered before", s.ToDelete))
+	if o.Delete > 0 {
+		parts = append(parts, fmt.Sprintf("would delete %d delivered before", o.Delete))
 	}
-	if s.Refused > 0 {
-		parts = append(parts, fmt.Sprintf("%d refused before", s.Refused))
+	if o.Waiting > 0 {
+		parts = append(parts, fmt.Sprintf("%d refused before", o.Waiting))
 	}
-	if s.TooLarge > 0 {
-		parts = append(parts, fmt.Sprintf("%d over max_size", s.TooLarge))
+	if o.TooLarge > 0 {
+		parts = append(parts, fmt.Sprintf("%d over max_size", o.TooLarge))
 	}
-	return sentence(append(parts, fmt.Sprintf("%d on the server", s.Listed)))
+	return sentence(append(parts, fmt.Sprintf("%d on the server", o.Listed)))
 }
 
 // total sums up several accounts.
@@ -176,19 +176,19 @@ func (t *textReporter) total(all []fetch.Summary) {
 	if len(all) < 2 {
 		return
 	}
-	var sum fetch.Summary
+	n, octets, dry := 0, int64(0), false
 	for _, s := range all {
-		sum.Fetched += s.Fetched
-		sum.Bytes += s.Bytes
-		sum.ToFetch += s.ToFetch
-		sum.ToFetchOctets += s.ToFetchOctets
-		sum.Dry = s.Dry
+		n += s.Fetched
+		octets += s.Bytes
+		if w := s.Would; w != nil {
+			n += w.Fetch
+			octets += w.FetchOctets
+			dry = true
+		}
 	}
-	text := fmt.Sprintf("%s, %s", count(len(all), "account"), count(sum.Fetched, "new message"))
-	n, octets := sum.Fetched, sum.Bytes
-	if sum.Dry {
-		text = fmt.Sprintf("%s, %s to fetch", count(len(all), "account"), count(sum.ToFetch, "message"))
-		n, octets = sum.ToFetch, sum.ToFetchOctets
+	text := fmt.Sprintf("%s, %s", count(len(all), "account"), count(n, "new message"))
+	if dry {
+		text = fmt.Sprintf("%s, %s to fetch", count(len(all), "account"), count(n, "message"))
 	}
 	if n > 0 {
 		text += " (" + size(octets) + ")"

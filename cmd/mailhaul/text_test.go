@@ -33,9 +33,9 @@ func TestFinishedLine(t *testing.T) {
 			"FAILED after 3 new messages (2.0 kB) → ~/Maildir: the cable is cut"},
 		{fetch.Summary{Err: failure, Class: fetch.ClassRetry}, "the cable is cut"},
 		{fetch.Summary{Started: began, Skipped: true, Err: failure}, "skipped: the cable is cut"},
-		{fetch.Summary{Started: began, Dry: true, Listed: 9, ToFetch: 2, ToFetchOctets: 10, ToDelete: 3},
+		{fetch.Summary{Started: began, Would: &fetch.Outlook{Listed: 9, Fetch: 2, FetchOctets: 10, Delete: 3}},
 			"would fetch 2 messages (10 B) → ~/Maildir; would delete 3 delivered before, 9 on the server"},
-		{fetch.Summary{Started: began, Dry: true, Listed: 9}, "would fetch nothing; 9 on the server"},
+		{fetch.Summary{Started: began, Would: &fetch.Outlook{Listed: 9}}, "would fetch nothing; 9 on the server"},
 	} {
 		var out strings.Builder
 		text := &textReporter{out: &out, paint: painter(false), targets: map[string]string{"work": "~/Maildir"}}

@@ -126,7 +126,7 @@ func (m *Metrics) remove(account string) {
 // count.
 func (m *Metrics) Observe(e fetch.Event) {
 	f, ok := e.(fetch.Finished)
-	if !ok || f.Dry || f.Started.IsZero() {
+	if !ok || f.Would != nil || f.Started.IsZero() {
 		return
 	}
 	s, account := f.Summary, f.Account

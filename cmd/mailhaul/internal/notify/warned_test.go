@@ -28,7 +28,7 @@ func TestWatchWarnings(t *testing.T) {
 		{after: 0, warned: true, want: "warned!"},
 		{after: hour, warned: true},
 		{after: 2 * hour, poll: fetch.Summary{Skipped: true}}, // nothing was run
-		{after: 2 * hour, poll: fetch.Summary{Dry: true}},
+		{after: 2 * hour, poll: fetch.Summary{Would: new(fetch.Outlook)}},
 		{after: 3 * hour, warned: true},
 		{after: 4 * hour, warned: true, poll: fetch.Summary{Class: person, Err: errors.New("no")}, want: "needs-person!"},
 		{after: 5 * hour, warned: true, want: "recovered!"},

@@ -128,7 +128,7 @@ func (w *Watch) account(name string) *watched {
 func (a *watched) finished(s fetch.Summary, now time.Time) []News {
 	var all []News
 	n := News{Summary: s, LastSuccess: instant(a.LastSuccess), Since: instant(a.Trouble.Since), Level: a.Trouble.Level}
-	passed := !a.warned && a.Trouble.Warned != 0 && !s.Skipped && !s.Dry && !s.Started.IsZero()
+	passed := !a.warned && a.Trouble.Warned != 0 && !s.Skipped && s.Would == nil && !s.Started.IsZero()
 	if a.warned = false; passed {
 		a.Trouble.Warned = 0
 	}

@@ -1,0 +1,44 @@
+package fetch
+
+import "context"
+
+// Outlook is what a poll would do with the messages of a maildrop.
+type Outlook struct {
+	// Listed messages are on the server, Octets of them.
+	Listed int
+	Octets int64
+	// Fetch of them, FetchOctets, would be downloaded, and Delete be deleted
+	// without a download.
+	Fetch, Delete int
+	FetchOctets   int64
+	// Kept messages would be left for later, Waiting ones until their pause is
+	// over or their sink has said what became of them, and TooLarge ones for
+	// good.
+	Kept, Waiting, TooLarge int
+}
+
+// survey is a session so far that changes nothing: it connects, logs in, lists
+// and plans. Messages that a poll would settle first are left out of the plan.
+func (s *session) survey(ctx context.Context) error {
+	open, err := s.opts.State.Promises(ctx, s.Name)
+	if err != nil {
+		return err
+	}
+	s.unanswered = map[string]bool{}
+	for _, p := range open {
+		s.unanswered[p.UID] = true
+	}
+	if err := s.open(ctx); err != nil {
+		return err
+	}
+	return s.look(ctx)
+}
+
+// outlook sums up the plan, for all sessions of a poll.
+func (s *session) outlook() Outlook {
+	p := s.planned()
+	return Outlook{
+		Listed: p.Listed, Octets: p.Octets, Fetch: p.Fetch + p.More, FetchOctets: p.FetchOctets + p.MoreOctets, Delete: p.Delete,
+		Kept: s.plan.Kept, Waiting: s.plan.Waiting, TooLarge: s.tooLarge(),
+	}
+}
