@@ -77,10 +77,9 @@ type Sink interface {
 }
 
 // Batch is a group of messages of one account that become durable and visible
-// together. Its
-// methods are called by one goroutine at a time, in the order Stage*,
-// Prepare, Commit; Abort may be called at any time after which nothing else
-// is.
+// together. Its methods are called by one goroutine at a time, in the order
+// Stage*, Prepare, Commit; Abort may be called at any time after which nothing
+// else is.
 type Batch interface {
 	// Stage reads body to its end and keeps the message where no reader of
 	// the sink sees it. body is the message in wire form: lines end in CRLF,

@@ -81,7 +81,7 @@ type Sink struct {
 var _ deliver.Sink = (*Sink)(nil)
 
 // New returns a sink without connecting. What no IMAP server could take as the
-// name of a folder or a flag is an *deliver.Error with FaultOperator.
+// name of a folder or a flag is a *deliver.Error with FaultOperator.
 func New(o Options) (*Sink, error) {
 	s := &Sink{
 		server: o.Server, folder: o.Folder, create: o.Create, spool: o.Spool,

@@ -22,7 +22,8 @@ type listing struct {
 	next     imap.UID
 	exists   uint32
 	// from is the first UID that was listed; sizes are the messages' from
-	// there on, in octets, and sums the digests of their beginnings, as far as they were asked for.
+	// there on, in octets, and sums the digests of their beginnings, as far as
+	// they were asked for.
 	from  imap.UID
 	sizes map[imap.UID]int64
 	sums  map[imap.UID]string
