@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 )
 
 // Entry is a message in the maildrop.
@@ -83,51 +84,59 @@ func (c *Client) list(ctx context.Context, capa, sizes bool) (caps Capabilities,
 	if sizes {
 		verbs = []string{"STAT", "LIST", "UIDL"}
 	}
+	q := &questions{c: c}
 	if capa {
-		verbs = append([]string{"CAPA"}, verbs...)
-	}
-	pipelined := false
-	fly := func() error {
-		if pipelined = c.window() >= len(verbs); !pipelined {
-			return nil
+		if err := q.fly(append([]string{"CAPA"}, verbs...)); err != nil {
+			return caps, nil, err
 		}
-		if err := c.idle(verbs[0]); err != nil {
-			return err
-		}
-		for _, verb := range verbs {
-			c.w.put(verb)
-		}
-		return c.w.flush()
-	}
-	ask := func(verb string) (text []byte, err error) {
-		if pipelined {
-			return c.reply(verb)
-		}
-		return c.exchange(verb, verb)
-	}
-	if err := fly(); err != nil {
-		return caps, nil, err
-	}
-	if capa {
-		_, err := ask("CAPA")
+		_, err := q.ask("CAPA")
 		if caps, err = c.capabilities(err); err != nil {
 			return caps, nil, err
 		}
-		if verbs = verbs[1:]; !pipelined {
-			if err := fly(); err != nil { // it may be offered only now
-				return caps, nil, err
-			}
-		}
 	}
-	l, err = c.listing(ask, sizes, &pipelined)
+	if err := q.fly(verbs); err != nil { // it may be offered only now
+		return caps, nil, err
+	}
+	l, err = q.listing(sizes)
 	return caps, l, err
 }
 
-// listing reads the replies to STAT, UIDL and, if sizes is true, LIST.
-func (c *Client) listing(ask func(verb string) ([]byte, error), sizes bool, pipelined *bool) (*Listing, error) {
+// questions are commands without arguments, in one flight or one by one.
+type questions struct {
+	c     *Client
+	flown []string // sent in one flight, and asked in its order
+}
+
+// fly sends questions in one flight, unless that was done, or the server does
+// not take as many at once.
+func (q *questions) fly(verbs []string) error {
+	if q.flown != nil || q.c.window() < len(verbs) {
+		return nil
+	}
+	if err := q.c.idle(verbs[0]); err != nil {
+		return err
+	}
+	for _, verb := range verbs {
+		q.c.w.put(verb)
+	}
+	q.flown = verbs
+	return q.c.w.flush()
+}
+
+// ask returns the text of the reply to a question.
+func (q *questions) ask(verb string) (text []byte, err error) {
+	if slices.Contains(q.flown, verb) {
+		return q.c.reply(verb)
+	}
+	return q.c.exchange(verb, verb)
+}
+
+// listing asks STAT, UIDL and, if sizes is true, LIST.
+func (q *questions) listing(sizes bool) (*Listing, error) {
+	c := q.c
 	l := &Listing{Count: -1}
 	// Nothing depends on STAT: an odd answer is no answer.
-	text, err := ask("STAT")
+	text, err := q.ask("STAT")
 	if errors.Is(err, ErrBroken) {
 		return nil, err
 	}
@@ -139,11 +148,11 @@ func (c *Client) listing(ask func(verb string) ([]byte, error), sizes bool, pipe
 	m.expect(l.Count, sizes)
 	var errList error
 	if sizes {
-		if errList = c.sizes(ask, &m); errors.Is(errList, ErrBroken) {
+		if errList = q.sizes(&m); errors.Is(errList, ErrBroken) {
 			return nil, errList
 		}
 	}
-	_, errUIDL := ask("UIDL")
+	_, errUIDL := q.ask("UIDL")
 	if errUIDL == nil {
 		errUIDL = c.lines("UIDL", c.opts.MaxMessages, func(line []byte) error {
 			if !m.addUID(line) {
@@ -159,8 +168,8 @@ func (c *Client) listing(ask func(verb string) ([]byte, error), sizes bool, pipe
 		return nil, errUIDL
 	}
 	if errUIDL != nil && !sizes {
-		sizes, *pipelined = true, false
-		if errList = c.sizes(ask, &m); errors.Is(errList, ErrBroken) {
+		sizes = true
+		if errList = q.sizes(&m); errors.Is(errList, ErrBroken) {
 			return nil, errList
 		}
 	}
@@ -173,10 +182,10 @@ func (c *Client) listing(ask func(verb string) ([]byte, error), sizes bool, pipe
 }
 
 // sizes asks for LIST. An error other than a *ReplyError has broken the client.
-func (c *Client) sizes(ask func(verb string) ([]byte, error), m *merger) error {
-	_, err := ask("LIST")
+func (q *questions) sizes(m *merger) error {
+	_, err := q.ask("LIST")
 	if err == nil {
-		err = c.lines("LIST", c.opts.MaxMessages, m.addSize)
+		err = q.c.lines("LIST", q.c.opts.MaxMessages, m.addSize)
 	}
 	m.sized()
 	return err
@@ -194,9 +203,9 @@ func (c *Client) AddSizes(ctx context.Context, l *Listing) error {
 		return err
 	}
 	defer done()
-	ask := func(verb string) ([]byte, error) { return c.exchange(verb, verb) }
+	q := &questions{c: c}
 	m := merger{}
-	if err := c.sizes(ask, &m); errors.Is(err, ErrBroken) {
+	if err := q.sizes(&m); errors.Is(err, ErrBroken) {
 		return err
 	}
 	for _, e := range l.Entries {
