@@ -1,9 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"crypto/x509"
-	"encoding/pem"
 	"io"
 	"net"
 	"os"
@@ -70,9 +67,7 @@ func proxied(ts *testscript.TestScript, _ bool, args []string) {
 func makeCertificate(ts *testscript.TestScript, _ bool, args []string) {
 	cert, ca, err := pop3test.SelfSigned(args[0])
 	ts.Check(err)
-	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
+	key, err := pop3test.KeyPEM(cert)
 	ts.Check(err)
-	text := bytes.NewBuffer(ca)
-	ts.Check(pem.Encode(text, &pem.Block{Type: "PRIVATE KEY", Bytes: key}))
-	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".crt"), text.Bytes(), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".crt"), append(ca, key...), 0o600))
 }

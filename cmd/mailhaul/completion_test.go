@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/ttytest"
+	"github.com/mailhaul/mailhaul/pop3proto/servertest"
 )
 
 const completionConfig = `
@@ -96,13 +97,7 @@ func TestCompletionInShells(t *testing.T) {
 	} {
 		t.Run(shell.name, func(t *testing.T) {
 			t.Parallel()
-			if _, err := exec.LookPath(shell.name); err != nil {
-				if os.Getenv("MAILHAUL_REQUIRE_SERVERS") != "" {
-					t.Fatalf("%s is not installed; .ci/deps installs it", shell.name)
-				}
-				t.Skipf("NOT TESTED: %s is not installed; .ci/deps installs it", shell.name)
-			}
-			cmd := exec.Command(shell.name, shell.start...)
+			cmd := exec.Command(servertest.Program(t, shell.name), shell.start...)
 			cmd.Dir = filepath.Dir(path)
 			cmd.Env = append(os.Environ(), "MAILHAUL_CONFIG="+path, "HOME="+filepath.Dir(path), "PS1=> ", "XDG_CONFIG_HOME=", "XDG_DATA_HOME=")
 			term := ttytest.Start(t, cmd, 100, 30)

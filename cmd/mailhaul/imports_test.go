@@ -22,6 +22,7 @@ var mayImport = map[string][]string{
 	"pop3proto":                   {"pop3proto/mask"},
 	"pop3proto/kpop":              {"pop3proto/mech"},
 	"pop3proto/mech":              {"pop3proto/mask"},
+	"pop3proto/servertest":        {"pop3proto/pop3test"},
 	"deliver/spool":               {"deliver", "deliver/durable"},
 	"deliver/delivertest":         {"deliver", "deliver/durable", "deliver/durable/durabletest"},
 	"deliver/durable/durabletest": {"deliver/durable"},
@@ -45,7 +46,6 @@ var testsOfMayImport = map[string][]string{
 	"pop3proto":      {"pop3proto/mech"},
 	"pop3proto/kpop": {"pop3proto"},
 	"deliver/imap":   {"pop3proto/mech"},
-	"deliver/smtp":   {"deliver/smtp/mtatest"},
 }
 
 // foundations lie below deliver and are no sinks.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable"
 	"github.com/mailhaul/mailhaul/deliver/envelope"
 	"github.com/mailhaul/mailhaul/deliver/imap"
+	"github.com/mailhaul/mailhaul/pop3proto/servertest"
 	"github.com/mailhaul/mailhaul/testdata"
 )
 
@@ -82,10 +82,19 @@ func put(t *testing.T, s deliver.Sink, messages ...string) {
 	}
 }
 
+// startDovecot starts a Dovecot with one account until the test ends. config is
+// added to its configuration.
+func startDovecot(t *testing.T, config string, mechanisms ...string) *servertest.Server {
+	t.Helper()
+	s := servertest.Dovecot(t, servertest.DovecotOptions{Protocol: "imap", Mechanisms: mechanisms, Config: config})
+	s.AddUser(user, pass)
+	return s
+}
+
 // TestDovecot has real messages arrive in a folder that it creates.
 func TestDovecot(t *testing.T) {
 	d := startDovecot(t, "")
-	o := options(d.addr, durable.OS, t.TempDir())
+	o := options(d.Addr, durable.OS, t.TempDir())
 	o.Folder, o.Create, o.Flags = "Entwürfe & 日本語", true, []string{`\Seen`, "$Forwarded", "haul"}
 	s := open(t, o)
 	messages := corpus(t)
@@ -137,7 +146,7 @@ plugin {
   quota_rule = *:storage=20K
 }
 `)
-	o := options(d.addr, durable.OS, t.TempDir())
+	o := options(d.Addr, durable.OS, t.TempDir())
 	s := open(t, o)
 	big := "Subject: big\r\n\r\n" + strings.Repeat(strings.Repeat("x", 70)+"\r\n", 500)
 	b, _ := stage(t, s, "Subject: small\r\n\r\nx\r\n", big)
@@ -157,7 +166,7 @@ plugin {
 // TestDovecotKilled kills the server in the middle of a batch.
 func TestDovecotKilled(t *testing.T) {
 	d := startDovecot(t, "")
-	o := options(d.addr, durable.OS, t.TempDir())
+	o := options(d.Addr, durable.OS, t.TempDir())
 	s := open(t, o)
 	messages := numbered(300, 3000)
 	b, promises := stage(t, s, messages...)
@@ -167,7 +176,7 @@ func TestDovecotKilled(t *testing.T) {
 			t.Errorf("message %d: %v", r.Ticket, r.Err)
 		}
 		if reported[r.Ticket] = true; len(reported) == 20 {
-			d.stop(syscall.SIGKILL)
+			d.Kill()
 		}
 		return nil
 	})
@@ -177,7 +186,7 @@ func TestDovecotKilled(t *testing.T) {
 	if len(reported) == len(messages) {
 		t.Fatal("the server was killed too late")
 	}
-	d.start()
+	d.Restart()
 	var lost []string
 	for i, p := range promises {
 		if reported[p.Ticket] {
@@ -233,7 +242,7 @@ func TestRoundTrips(t *testing.T) {
 	d := startDovecot(t, "mail_fsync = never\n")
 	sent := make(chan struct{}, total)
 	answers := 0
-	addr := proxy(t, d.addr, hooks{
+	addr := proxy(t, d.Addr, hooks{
 		up: func(line string) bool {
 			if strings.Contains(line, " APPEND ") {
 				sent <- struct{}{}
@@ -260,6 +269,6 @@ func TestRoundTrips(t *testing.T) {
 	if answers != total || len(sent) != 0 {
 		t.Errorf("%d answers, %d messages more than that", answers, len(sent))
 	}
-	o.Server.Addr = d.addr
+	o.Server.Addr = d.Addr
 	once(t, o, messages)
 }

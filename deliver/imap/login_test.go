@@ -21,11 +21,10 @@ func TestDovecotMechanisms(t *testing.T) {
 	r.Admin("addprinc -randkey me")
 	r.Admin("ktadd -k " + r.File("me.keytab") + " me")
 	names := []string{"gssapi", "scram-sha-256", "scram-sha-1", "plain", "login", "cram-md5", "digest-md5"}
-	d := startDovecot(t, "auth_mechanisms = "+strings.Join(names, " ")+
-		"\nauth_krb5_keytab = "+r.File("pop.keytab")+"\nauth_gssapi_hostname = localhost\nimport_environment = TZ KRB5_CONFIG="+r.File("krb5.conf")+
-		"\nauth_username_format = %n@example.org\n")
+	d := startDovecot(t, "auth_krb5_keytab = "+r.File("pop.keytab")+"\nauth_gssapi_hostname = localhost\nimport_environment = TZ KRB5_CONFIG="+r.File("krb5.conf")+
+		"\nauth_username_format = %n@example.org\n", names...)
 	check := func(t *testing.T, auth []string, kerberos bool) error {
-		o := options(strings.Replace(d.addr, "127.0.0.1", "localhost", 1), durable.OS, t.TempDir())
+		o := options(strings.Replace(d.Addr, "127.0.0.1", "localhost", 1), durable.OS, t.TempDir())
 		o.Server.Security, o.Server.Auth = remote.PlainText, auth
 		if kerberos {
 			o.Server.Kerberos = &mech.Kerberos{Config: r.File("krb5.conf"), Keytab: r.File("me.keytab"), Principal: "me"}

@@ -4,30 +4,15 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/mda"
+	"github.com/mailhaul/mailhaul/pop3proto/servertest"
 	"github.com/mailhaul/mailhaul/testdata"
 )
-
-// installed finds a real delivery agent. On a developer's machine one that is
-// missing skips the test; where the servers must be there, it fails.
-func installed(t *testing.T, path, debian string) string {
-	t.Helper()
-	found, err := exec.LookPath(path)
-	if err == nil {
-		return found
-	}
-	if os.Getenv("MAILHAUL_REQUIRE_SERVERS") == "1" || os.Getenv("CI") != "" {
-		t.Fatalf("%s (Debian: %s) is missing; run .ci/deps", path, debian)
-	}
-	t.Skipf("NOT TESTED: %s (Debian: %s) is missing; run .ci/deps to install it", path, debian)
-	return ""
-}
 
 // home returns an empty folder that user uid may write to.
 func home(t *testing.T, uid int) string {
@@ -95,7 +80,7 @@ func arrive(t *testing.T, o mda.Options, maildir string, canon func(string) stri
 
 func TestMaildrop(t *testing.T) {
 	t.Parallel()
-	program := installed(t, "maildrop", "maildrop")
+	program := servertest.Program(t, "maildrop")
 	dir := home(t, os.Getuid())
 	maildir, filter := filepath.Join(dir, "Maildir"), filepath.Join(dir, "filter")
 	for _, sub := range []string{"", "new", "cur", "tmp"} {
@@ -112,7 +97,7 @@ func TestMaildrop(t *testing.T) {
 // What maildrop's filters decide is what we report.
 func TestMaildropExitCodes(t *testing.T) {
 	t.Parallel()
-	program := installed(t, "maildrop", "maildrop")
+	program := servertest.Program(t, "maildrop")
 	dir := home(t, os.Getuid())
 	filter := filepath.Join(dir, "filter")
 	for _, test := range []struct {
@@ -133,12 +118,12 @@ func TestMaildropExitCodes(t *testing.T) {
 
 func TestDovecotLDA(t *testing.T) {
 	t.Parallel()
-	program := installed(t, "/usr/lib/dovecot/dovecot-lda", "dovecot-core")
+	program := servertest.Program(t, "/usr/lib/dovecot/dovecot-lda")
 	// It delivers to the user who runs it, and to root not at all.
 	argv, uid := []string{"env"}, os.Getuid()
 	if uid == 0 {
 		uid = 65534
-		argv = []string{installed(t, "setpriv", "util-linux"), "--reuid=65534", "--regid=65534", "--clear-groups", "env"}
+		argv = []string{servertest.Program(t, "setpriv"), "--reuid=65534", "--regid=65534", "--clear-groups", "env"}
 	}
 	dir := home(t, uid)
 	config := filepath.Join(dir, "conf")

@@ -11,7 +11,7 @@ import (
 
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/remote"
-	"github.com/mailhaul/mailhaul/deliver/smtp/mtatest"
+	"github.com/mailhaul/mailhaul/pop3proto/servertest"
 )
 
 // trigger calls fire once, when something is written for the third time: right
@@ -67,7 +67,7 @@ func (c triggerConn) Write(p []byte) (int, error) {
 // twice.
 func TestKilled(t *testing.T) {
 	messages := []string{body(0), body(1), body(2), body(3), body(4)}
-	for _, kind := range []string{"lmtp", "smtp"} {
+	for kind, start := range map[string]func(*testing.T, ...string) *servertest.Server{"lmtp": dovecot, "smtp": postfix} {
 		for _, moment := range []struct {
 			what  string
 			after bool
@@ -76,10 +76,7 @@ func TestKilled(t *testing.T) {
 		} {
 			t.Run(fmt.Sprintf("%s %q %v", kind, moment.what, moment.after), func(t *testing.T) {
 				t.Parallel()
-				srv := mtatest.Dovecot(t, "me", "you")
-				if kind == "smtp" {
-					srv = mtatest.Postfix(t, srv, "me", "you")
-				}
+				srv := start(t, "me", "you")
 				hook := &trigger{what: moment.what, after: moment.after, fire: srv.Kill}
 				server := remote.Server{Addr: srv.Addr, Security: remote.PlainText, Dial: hook.dial}
 				opts := realOptions(t, server, kind == "lmtp", "me", "you")
@@ -134,7 +131,7 @@ func TestKilled(t *testing.T) {
 					count := make(map[string]int)
 					for all := len(messages); len(count) < len(messages) && all <= len(messages)+3; all++ {
 						clear(count)
-						for _, msg := range srv.Messages(user, all) {
+						for _, msg := range srv.Arrived(user+"@example.org", all) {
 							count[msg]++
 						}
 					}

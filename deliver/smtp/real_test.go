@@ -10,7 +10,7 @@ import (
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/remote"
 	"github.com/mailhaul/mailhaul/deliver/smtp"
-	"github.com/mailhaul/mailhaul/deliver/smtp/mtatest"
+	"github.com/mailhaul/mailhaul/pop3proto/servertest"
 	"github.com/mailhaul/mailhaul/testdata"
 )
 
@@ -30,9 +30,9 @@ func realMessages(t *testing.T) []string {
 }
 
 // wantMail checks that a user has these messages, given in wire form.
-func wantMail(t *testing.T, srv *mtatest.Server, user string, wire ...string) {
+func wantMail(t *testing.T, srv *servertest.Server, user string, wire ...string) {
 	t.Helper()
-	left := srv.Messages(user, len(wire))
+	left := srv.Arrived(user+"@example.org", len(wire))
 	for _, w := range wire {
 		if n := slices.Index(left, canon(w)); n >= 0 {
 			left = slices.Delete(left, n, n+1)
@@ -81,21 +81,45 @@ func postfixed(wire []string) []string {
 
 func realOptions(t *testing.T, server remote.Server, lmtp bool, to ...string) smtp.Options {
 	o := options(t, "")
-	o.Server, o.LMTP, o.To = server, lmtp, nil
-	for _, user := range to {
-		o.To = append(o.To, user+"@example.org")
-	}
+	o.Server, o.LMTP, o.To = server, lmtp, at(to)
 	return o
 }
 
-func secret(context.Context) (string, error) { return mtatest.Password, nil }
+// pass is the password of every user.
+const pass = `s3cret: "x"`
+
+func secret(context.Context) (string, error) { return pass, nil }
+
+// dovecot starts a Dovecot that takes mail by LMTP for users of example.org.
+func dovecot(t *testing.T, users ...string) *servertest.Server {
+	t.Helper()
+	s := servertest.Dovecot(t, servertest.DovecotOptions{Protocol: "lmtp", Mechanisms: []string{"plain", "login", "scram-sha-256"}})
+	for _, user := range at(users) {
+		s.AddUser(user, pass)
+	}
+	return s
+}
+
+// postfix starts a Postfix for users of example.org, of whom me can log in.
+func postfix(t *testing.T, users ...string) *servertest.Server {
+	t.Helper()
+	return servertest.Postfix(t, dovecot(t, "me"), at(users)...)
+}
+
+// at returns the addresses of users at example.org.
+func at(users []string) (addresses []string) {
+	for _, user := range users {
+		addresses = append(addresses, user+"@example.org")
+	}
+	return addresses
+}
 
 func TestDovecot(t *testing.T) {
-	srv := mtatest.Dovecot(t, "me", "you", "tls", "implicit", "some")
+	srv := dovecot(t, "me", "you", "tls", "implicit", "some")
 	all := realMessages(t)
 
 	t.Run("corpus over a UNIX socket", func(t *testing.T) {
-		s := newSink(t, realOptions(t, remote.Server{Addr: srv.Socket}, true, "me", "you"))
+		s := newSink(t, realOptions(t, remote.Server{Addr: srv.Socket()}, true, "me", "you"))
 		o := send(t, t.Context(), s, "sender@example.com", all...)
 		o.allLanded(t)
 		wantMail(t, srv, "me", all...)
@@ -124,8 +148,7 @@ func TestDovecot(t *testing.T) {
 }
 
 func TestPostfix(t *testing.T) {
-	dovecot := mtatest.Dovecot(t, "me")
-	srv := mtatest.Postfix(t, dovecot, "me", "you", "tls", "grey", "size", "batch")
+	srv := postfix(t, "me", "you", "tls", "grey", "size", "batch")
 	all := realMessages(t)
 	plain := remote.Server{Addr: srv.Addr, Security: remote.PlainText}
 
@@ -175,7 +198,7 @@ func TestPostfix(t *testing.T) {
 		wantMail(t, srv, "batch", body(1)) // and neither of the others
 	})
 	t.Run("size limit", func(t *testing.T) {
-		large := "Subject: x\r\n\r\n" + strings.Repeat("x\r\n", mtatest.SizeLimit/3)
+		large := "Subject: x\r\n\r\n" + strings.Repeat("x\r\n", servertest.SizeLimit/3)
 		o := send(t, t.Context(), newSink(t, realOptions(t, plain, false, "size")), "", body(0), large, body(2))
 		o.wantLanded(t, 0, 2)
 		wantError(t, o.receipts[1].Err, deliver.FaultMessage, "octets")

@@ -78,3 +78,10 @@ func Certificate(opts CertOptions) (cert tls.Certificate, caPEM []byte, err erro
 	cert = tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 	return cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
 }
+
+// KeyPEM returns the private key of a certificate, as servers read it from a
+// file.
+func KeyPEM(cert tls.Certificate) ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), err
+}

@@ -1,6 +1,7 @@
 package servertest
 
 import (
+	"cmp"
 	"encoding/base64"
 	"fmt"
 	"os"
@@ -13,6 +14,8 @@ import (
 
 // DovecotOptions says what a Dovecot is to offer.
 type DovecotOptions struct {
+	// Protocol is pop3, imap or lmtp; empty is pop3.
+	Protocol string
 	// Mechanisms are the SASL mechanisms, by Dovecot's lower-case names; none
 	// stands for plain and login. "apop" adds APOP.
 	Mechanisms []string
@@ -30,19 +33,17 @@ type DovecotOptions struct {
 // where servers are required.
 func Dovecot(tb TB, o DovecotOptions) *Server {
 	tb.Helper()
-	program, ok := look("dovecot")
-	if !ok {
-		missing(tb, "dovecot (Debian: dovecot-pop3d)")
-	}
+	program := Program(tb, "dovecot")
 	// Dovecot 2.4 speaks another configuration language.
 	version, err := exec.Command(program, "--version").Output()
 	if err != nil || !strings.HasPrefix(string(version), "2.3.") {
 		missing(tb, fmt.Sprintf("dovecot 2.3 (%s is version %q)", program, version))
 	}
+	o.Protocol = cmp.Or(o.Protocol, "pop3")
+	Program(tb, "/usr/lib/dovecot/"+o.Protocol)
 	if len(o.Mechanisms) == 0 {
 		o.Mechanisms = []string{"plain", "login"}
 	}
-
 	if module := "/usr/lib/dovecot/modules/auth/libmech_gssapi.so"; slices.Contains(o.Mechanisms, "gssapi") {
 		if _, err := os.Stat(module); err != nil {
 			missing(tb, module)
@@ -50,51 +51,59 @@ func Dovecot(tb TB, o DovecotOptions) *Server {
 	}
 
 	s := newServer(tb, o.Parent)
-	users := filepath.Join(s.dir, "users")
-	if err := os.WriteFile(users, nil, 0o644); err != nil {
-		tb.Fatal(err)
-	}
+	s.write("users", "", 0o644)
 	s.addUser = func(user, pass string) error {
 		// Dovecot reads the file again when it has changed.
-		return appendTo(users, fmt.Sprintf("%s:{PLAIN.b64}%s:%d:%d::%s\n",
+		return appendTo(s.file("users"), fmt.Sprintf("%s:{PLAIN.b64}%s:%d:%d::%s\n",
 			user, base64.StdEncoding.EncodeToString([]byte(pass)), s.uid, s.gid, s.home(user)))
 	}
-	config := filepath.Join(s.dir, "dovecot.conf")
+	service := o.Protocol
+	if service != "lmtp" {
+		service += "-login"
+	}
 	greeting := filepath.Base(s.dir)
 	s.start(greeting, func(plain, implicit int) ([]string, error) {
-		text := strings.NewReplacer(
+		fill := strings.NewReplacer(
 			"DIR", s.dir,
 			"GREETING", greeting,
 			"MECHANISMS", strings.Join(o.Mechanisms, " "),
+			"PROTOCOL", o.Protocol,
+			"SERVICE", service,
 			"PLAIN_PORT", fmt.Sprint(plain),
 			"TLS_PORT", fmt.Sprint(implicit),
-		).Replace(dovecotConfig) + o.Config
+			"INTROSPECT", o.Introspect,
+		)
+		text := fill.Replace(dovecotConfig) + o.Config
 		if o.Introspect != "" {
-			oauth := filepath.Join(s.dir, "oauth2.conf")
-			if err := os.WriteFile(oauth, []byte(strings.ReplaceAll(dovecotOAuth, "URL", o.Introspect)), 0o644); err != nil {
-				return nil, err
-			}
-			text += strings.ReplaceAll(dovecotOAuthPassdb, "FILE", oauth)
+			s.write("oauth2.conf", fill.Replace(dovecotOAuth), 0o644)
+			text += fill.Replace(dovecotOAuthPassdb)
 		}
 		if os.Getuid() != 0 {
-			own, err := unprivileged()
+			own, err := unprivileged(service)
 			if err != nil {
 				return nil, err
 			}
 			text += own
 		}
-		return []string{program, "-F", "-c", config}, os.WriteFile(config, []byte(text), 0o600)
+		s.write("dovecot.conf", text, 0o600)
+		return []string{program, "-F", "-c", s.file("dovecot.conf")}, nil
 	})
 	return s
 }
+
+// Socket returns the path of the UNIX socket on which a Dovecot takes mail by
+// LMTP.
+func (s *Server) Socket() string { return s.file("run/lmtp") }
 
 const dovecotConfig = `
 base_dir = DIR/run
 state_dir = DIR/state
 log_path = DIR/log
-protocols = pop3
+protocols = PROTOCOL
 listen = 127.0.0.1
 login_greeting = GREETING
+hostname = localhost
+postmaster_address = postmaster@example.org
 ssl = yes
 ssl_cert = <DIR/cert.pem
 ssl_key = <DIR/key.pem
@@ -119,11 +128,17 @@ service anvil {
     mode = 0
   }
 }
-service pop3-login {
-  inet_listener pop3 {
+# Postfix asks here about logins.
+service auth {
+  unix_listener auth-client {
+    mode = 0666
+  }
+}
+service SERVICE {
+  inet_listener PROTOCOL {
     port = PLAIN_PORT
   }
-  inet_listener pop3s {
+  inet_listener PROTOCOLs {
     port = TLS_PORT
     ssl = yes
   }
@@ -134,13 +149,13 @@ const dovecotOAuthPassdb = `
 passdb {
   driver = oauth2
   mechanisms = xoauth2 oauthbearer
-  args = FILE
+  args = DIR/oauth2.conf
 }
 `
 
 const dovecotOAuth = `
 introspection_mode = post
-introspection_url = URL
+introspection_url = INTROSPECT
 username_attribute = username
 active_attribute = active
 active_value = true
@@ -148,7 +163,7 @@ active_value = true
 
 // unprivileged is the configuration that lets every process of Dovecot be the
 // user that runs the test. Only root can change users and roots.
-func unprivileged() (string, error) {
+func unprivileged(service string) (string, error) {
 	u, err := user.Current()
 	if err != nil {
 		return "", err
@@ -157,14 +172,14 @@ func unprivileged() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return strings.NewReplacer("USER", u.Username, "GROUP", g.Name).Replace(dovecotUnprivileged), nil
+	return strings.NewReplacer("USER", u.Username, "GROUP", g.Name, "SERVICE", service).Replace(dovecotUnprivileged), nil
 }
 
 const dovecotUnprivileged = `
 default_internal_user = USER
 default_internal_group = GROUP
 default_login_user = USER
-service pop3-login {
+service SERVICE {
   chroot =
 }
 service anvil {

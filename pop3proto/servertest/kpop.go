@@ -90,10 +90,7 @@ func splice(client net.Conn, backend string) {
 // recvauth compiles the program.
 func recvauth(tb testing.TB) string {
 	tb.Helper()
-	cc, ok := look("gcc")
-	if !ok {
-		missing(tb, "gcc")
-	}
+	cc := Program(tb, "gcc")
 	if _, err := os.Stat("/usr/include/krb5.h"); err != nil {
 		missing(tb, "libkrb5-dev")
 	}

@@ -36,6 +36,16 @@ func (s *Server) Fill(user string, msgs ...[]byte) [][]byte {
 // form that Fill returned.
 func (s *Server) Messages(user string) [][]byte {
 	s.tb.Helper()
+	msgs := s.messages(user)
+	for i, stored := range msgs {
+		msgs[i] = wireForm(stored)
+	}
+	return msgs
+}
+
+// messages returns the messages of a user as they are stored, oldest first.
+func (s *Server) messages(user string) (msgs [][]byte) {
+	s.tb.Helper()
 	files, err := filepath.Glob(filepath.Join(s.Maildir(user), "[cn][ue][rw]", "*"))
 	if err != nil {
 		s.tb.Fatal(err)
@@ -43,15 +53,14 @@ func (s *Server) Messages(user string) [][]byte {
 	slices.SortFunc(files, func(a, b string) int {
 		return strings.Compare(filepath.Base(a), filepath.Base(b))
 	})
-	var wire [][]byte
 	for _, file := range files {
 		stored, err := os.ReadFile(file)
 		if err != nil {
 			s.tb.Fatal(err)
 		}
-		wire = append(wire, wireForm(stored))
+		msgs = append(msgs, stored)
 	}
-	return wire
+	return msgs
 }
 
 // wireForm returns a stored message with its lines ended as on the wire.
@@ -63,7 +72,7 @@ func wireForm(stored []byte) []byte {
 	return wire
 }
 
-// Maildir is where the user's mail is. Both servers are told to look there.
+// Maildir is where the user's mail is. All servers are told to look there.
 func (s *Server) Maildir(user string) string {
 	return filepath.Join(s.home(user), "INBOX")
 }

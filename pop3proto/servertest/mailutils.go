@@ -24,32 +24,28 @@ var cacheDir, _ = os.UserCacheDir()
 // a client receives.
 func Mailutils(tb testing.TB) *Server {
 	tb.Helper()
-	program := filepath.Join(cacheDir, "mailhaul-test", "mailutils-pop3d", "usr", "sbin", "pop3d")
-	if _, err := os.Stat(program); err != nil {
-		missing(tb, "GNU Mailutils pop3d ("+program+")")
-	}
+	program := Program(tb, filepath.Join(cacheDir, "mailhaul-test", "mailutils-pop3d", "usr", "sbin", "pop3d"))
 	if os.Getuid() != 0 {
 		tb.Skip("NOT TESTED: GNU Mailutils pop3d starts for root only")
 	}
 	s := newServer(tb, "")
 	s.tag = withUIDL
 	for _, sub := range []string{"passwd", "locks"} {
-		if err := os.Mkdir(filepath.Join(s.dir, sub), 0o700); err != nil {
+		if err := os.Mkdir(s.file(sub), 0o700); err != nil {
 			tb.Fatal(err)
 		}
 	}
-	if err := s.give(filepath.Join(s.dir, "locks")); err != nil {
+	if err := s.give(s.file("locks")); err != nil {
 		tb.Fatal(err)
 	}
 	s.addUser = s.addVirtualUser
-	config := filepath.Join(s.dir, "pop3d.conf")
 	s.start("POP3 Ready", func(plain, implicit int) ([]string, error) {
-		text := strings.NewReplacer(
+		s.write("pop3d.conf", strings.NewReplacer(
 			"DIR", s.dir,
 			"PLAIN_PORT", fmt.Sprint(plain),
 			"TLS_PORT", fmt.Sprint(implicit),
-		).Replace(mailutilsConfig)
-		return []string{program, "--config-file=" + config}, os.WriteFile(config, []byte(text), 0o600)
+		).Replace(mailutilsConfig), 0o600)
+		return []string{program, "--config-file=" + s.file("pop3d.conf")}, nil
 	})
 	return s
 }
@@ -66,7 +62,7 @@ func (s *Server) addVirtualUser(user, pass string) error {
 	if err != nil {
 		return fmt.Errorf("openssl passwd: %w", err)
 	}
-	return appendTo(filepath.Join(s.dir, "passwd", domain),
+	return appendTo(s.file("passwd/"+domain),
 		fmt.Sprintf("%s:%s:%d:%d::%s:/bin/false\n", name, bytes.TrimSpace(out), s.uid, s.gid, s.home(user)))
 }
 

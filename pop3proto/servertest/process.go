@@ -14,15 +14,22 @@ import (
 	"time"
 )
 
-// startLimit bounds how long a server may take until it greets.
+// startLimit bounds how long a server may take until it greets, and mail until
+// it arrives.
 const startLimit = time.Minute
 
-// start runs a server until it greets. command writes the configuration for
-// the addresses it is given and returns the command line. A port that was
-// free can be taken before the server binds it, so a server that gives up is
-// started again on other ports.
+// start runs a server until the test ends, and waits until it greets. command
+// writes the configuration for the ports it is given and returns the command
+// line. A port that was free can be taken before the server binds it, so a
+// server that gives up is started again on other ports.
 func (s *Server) start(greeting string, command func(plain, implicit int) ([]string, error)) {
 	s.tb.Helper()
+	s.tb.Cleanup(func() {
+		s.Kill()
+		if s.tb.Failed() {
+			s.tb.Logf("the server's log ends with:\n%s", s.log())
+		}
+	})
 	var err error
 	for range 3 {
 		var plain, implicit int
@@ -38,90 +45,99 @@ func (s *Server) start(greeting string, command func(plain, implicit int) ([]str
 		}
 		s.Addr = fmt.Sprintf("127.0.0.1:%d", plain)
 		s.TLSAddr = fmt.Sprintf("127.0.0.1:%d", implicit)
-		if err = s.run(argv, greeting); err == nil {
+		s.run = func() error {
+			cmd := exec.Command(argv[0], argv[1:]...)
+			cmd.Dir = s.dir
+			kill, err := run(cmd, s.file("log"), func(ctx context.Context) error {
+				return greets(ctx, s.Addr, greeting)
+			})
+			if err == nil {
+				s.kill = kill
+			}
+			return err
+		}
+		if err = s.run(); err == nil {
 			return
 		}
 	}
 	s.tb.Fatalf("cannot start the server: %v\n%s", err, s.log())
 }
 
-// run starts one process and waits for its greeting.
-func (s *Server) run(argv []string, greeting string) error {
-	logFile, err := os.OpenFile(s.logPath(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+// Kill kills the server and all of its processes at once, as a power cut
+// would.
+func (s *Server) Kill() { s.kill() }
+
+// Restart starts a server that was killed, on the same addresses. It tries
+// until what was killed has let go of them.
+func (s *Server) Restart() {
+	s.tb.Helper()
+	if err := await(context.Background(), func(context.Context) error { return s.run() }); err != nil {
+		s.tb.Fatalf("cannot start the server again: %v\n%s", err, s.log())
+	}
+}
+
+// run starts a program, with its output in a file, and waits until it is
+// ready. kill ends it and waits for that.
+func run(cmd *exec.Cmd, output string, ready func(context.Context) error) (kill func(), err error) {
+	out, err := os.OpenFile(output, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer logFile.Close()
-	cmd := exec.Command(argv[0], argv[1:]...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = s.dir, logFile, logFile
+	defer out.Close()
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // its children die with it
 	if err := cmd.Start(); err != nil {
-		return err
+		return nil, err
 	}
-	ctx, exited := context.WithCancelCause(context.Background())
-	go func() { exited(fmt.Errorf("%s ended: %w", filepath.Base(argv[0]), exit{cmd.Wait()})) }()
-	stop := func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended by itself
-		select {
-		case <-ctx.Done():
-		case <-time.After(startLimit):
-			_ = cmd.Process.Kill()
-			<-ctx.Done()
-		}
+	ctx, ended := context.WithCancelCause(context.Background())
+	go func() {
+		_ = cmd.Wait() // its state says more
+		ended(fmt.Errorf("%s ended: %s", filepath.Base(cmd.Path), cmd.ProcessState))
+	}()
+	kill = func() {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // it may have ended by itself
+		<-ctx.Done()
 	}
-	if err := awaitGreeting(ctx, s.Addr, greeting); err != nil {
-		stop()
-		return err
+	if err := await(ctx, ready); err != nil {
+		kill()
+		return nil, err
 	}
-	s.tb.Cleanup(func() {
-		stop()
-		if s.tb.Failed() {
-			s.tb.Logf("the server's log ends with:\n%s", s.log())
-		}
-	})
-	return nil
+	return kill, nil
 }
 
-// exit is how a process ended: an error even if it ended well.
-type exit struct{ error }
-
-func (e exit) Error() string {
-	if e.error == nil {
-		return "exit status 0"
-	}
-	return e.error.Error()
-}
-
-// awaitGreeting dials until a server that greets with the given words
-// answers. Another program's server may hold the port: its greeting is wrong.
-func awaitGreeting(ctx context.Context, addr, greeting string) error {
+// await tries something until it succeeds.
+func await(ctx context.Context, try func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	retry := time.NewTicker(10 * time.Millisecond)
 	defer retry.Stop()
 	for {
-		line, err := firstLine(ctx, addr)
-		if err == nil && strings.Contains(line, greeting) {
+		err := try(ctx)
+		if err == nil {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			if err == nil {
-				err = fmt.Errorf("the greeting is %q", line)
-			}
 			return fmt.Errorf("%w (last try: %w)", context.Cause(ctx), err)
 		case <-retry.C:
 		}
 	}
 }
 
-func firstLine(ctx context.Context, addr string) (string, error) {
+// greets sees whether a server at addr greets with the given words. Another
+// program's server may hold the port: its greeting is wrong.
+func greets(ctx context.Context, addr, words string) error {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	return bufio.NewReader(conn).ReadString('\n')
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	if err == nil && !strings.Contains(line, words) {
+		err = fmt.Errorf("the greeting is %q", line)
+	}
+	return err
 }
 
 // freePort finds a port below those that systems give to outgoing
@@ -138,25 +154,12 @@ func freePort() (int, error) {
 	return 0, err
 }
 
-func (s *Server) logPath() string { return filepath.Join(s.dir, "log") }
-
 // log returns the end of the server's log.
 func (s *Server) log() string {
-	log, err := os.ReadFile(s.logPath())
+	log, err := os.ReadFile(s.file("log"))
 	if err != nil {
 		return err.Error()
 	}
 	lines := strings.SplitAfter(string(log), "\n")
-	return strings.Join(lines[max(0, len(lines)-40):], "")
-}
-
-// look finds an executable, also in the folders of system programs, which an
-// ordinary user may not have in PATH.
-func look(name string) (string, bool) {
-	for _, file := range []string{name, "/usr/sbin/" + name, "/usr/local/sbin/" + name} {
-		if path, err := exec.LookPath(file); err == nil {
-			return path, true
-		}
-	}
-	return "", false
+	return strings.Join(lines[max(0, len(lines)-60):], "")
 }

@@ -1,15 +1,14 @@
 package servertest
 
 import (
+	"context"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 )
 
 // Realm is a Kerberos realm of its own, EXAMPLE.ORG, whose KDC runs on
@@ -26,11 +25,7 @@ type Realm struct {
 // servers are required. Its folder is open to the users that servers run as.
 func NewRealm(tb testing.TB) *Realm {
 	tb.Helper()
-	for _, program := range []string{"krb5kdc", "kdb5_util", "kadmin.local", "kinit"} {
-		if _, ok := look(program); !ok {
-			missing(tb, program)
-		}
-	}
+	kdc := Program(tb, "krb5kdc")
 	dir, err := os.MkdirTemp("", "krb5-")
 	if err != nil {
 		tb.Fatal(err)
@@ -60,7 +55,20 @@ func NewRealm(tb testing.TB) *Realm {
 	if err := os.Chmod(r.File("pop.keytab"), 0o644); err != nil {
 		tb.Fatal(err)
 	}
-	r.serve(addr)
+	cmd := exec.Command(kdc, "-n")
+	cmd.Env = r.Env
+	kill, err := run(cmd, r.File("kdc.out"), func(ctx context.Context) error {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+		if err == nil {
+			conn.Close()
+		}
+		return err
+	})
+	if err != nil {
+		out, _ := os.ReadFile(r.File("kdc.out"))
+		tb.Fatalf("cannot start the KDC: %v\n%s", err, out)
+	}
+	tb.Cleanup(kill)
 	return r
 }
 
@@ -70,11 +78,7 @@ func (r *Realm) File(name string) string { return filepath.Join(r.dir, name) }
 // Run runs one of Kerberos' programs, which must succeed.
 func (r *Realm) Run(program string, args ...string) {
 	r.tb.Helper()
-	path, ok := look(program)
-	if !ok {
-		missing(r.tb, program)
-	}
-	cmd := exec.Command(path, args...)
+	cmd := exec.Command(Program(r.tb, program), args...)
 	cmd.Env = r.Env
 	if out, err := cmd.CombinedOutput(); err != nil {
 		r.tb.Fatalf("%s %s: %v\n%s", program, strings.Join(args, " "), err, out)
@@ -94,46 +98,6 @@ func (r *Realm) Cache(name string, args ...string) string {
 	path := r.File(name)
 	r.Run("kinit", append(args, "-k", "-t", r.File("alice.keytab"), "-c", path, "alice")...)
 	return path
-}
-
-// serve runs the KDC until the test ends.
-func (r *Realm) serve(addr string) {
-	r.tb.Helper()
-	log, err := os.Create(r.File("kdc.out"))
-	if err != nil {
-		r.tb.Fatal(err)
-	}
-	defer log.Close()
-	program, _ := look("krb5kdc")
-	cmd := exec.Command(program, "-n")
-	cmd.Env, cmd.Stdout, cmd.Stderr = r.Env, log, log
-	if err := cmd.Start(); err != nil {
-		r.tb.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = cmd.Wait() // it is told to end
-	}()
-	r.tb.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended by itself
-		<-ended
-	})
-	retry := time.NewTicker(10 * time.Millisecond)
-	defer retry.Stop()
-	for {
-		conn, err := net.Dial("tcp", addr)
-		if err == nil {
-			conn.Close()
-			return
-		}
-		select {
-		case <-ended:
-			out, _ := os.ReadFile(log.Name())
-			r.tb.Fatalf("the KDC does not run: %s", out)
-		case <-retry.C:
-		}
-	}
 }
 
 const krb5Conf = `

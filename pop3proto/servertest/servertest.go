@@ -1,13 +1,13 @@
-// Package servertest runs real POP3 servers for tests, so that the client is
+// Package servertest runs real mail servers for tests, so that the program is
 // measured against what servers do and not against what we think they do.
 // Each server is a child process of the test with its own folder, ports and
 // accounts on the loopback interface; nothing of the system's own mail setup
 // is read or written.
 //
-// There are two, which share no code: Dovecot, which most mailboxes live on,
-// and GNU Mailutils, whose habits are all different: unique-ids in a header
+// POP3 is served by two that share no code: Dovecot, which most mailboxes live
+// on, and GNU Mailutils, whose habits are all different: unique-ids in a header
 // field that it adds, a capability with its blank missing, sizes that do not
-// match.
+// match. Mail is taken by Dovecot too, by IMAP and LMTP, and by Postfix.
 package servertest
 
 import (
@@ -17,6 +17,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
 // TB is what a server needs of the test that runs it: a testing.TB, or what a
@@ -34,9 +36,10 @@ type TB interface {
 
 var _ TB = testing.TB(nil)
 
-// Server is a POP3 server that runs until the test ends.
+// Server is a mail server that runs until the test ends.
 type Server struct {
-	// Addr offers plain POP3 and STLS; passwords are taken on either.
+	// Addr speaks in the clear and offers TLS. Passwords are taken on either, but
+	// by Postfix on TLS alone.
 	Addr string
 	// TLSAddr is TLS from the first byte (RFC 8314 §3.3).
 	TLSAddr string
@@ -46,7 +49,9 @@ type Server struct {
 
 	tb       TB
 	dir      string
-	cert     certificate
+	roots    *x509.CertPool
+	run      func() error // starts it on its addresses
+	kill     func()
 	uid, gid int
 	stored   int
 	addUser  func(user, pass string) error
@@ -56,9 +61,7 @@ type Server struct {
 
 // TLSConfig trusts the server, under the name localhost, and nobody else.
 func (s *Server) TLSConfig() *tls.Config {
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(s.cert.cert)
-	return &tls.Config{RootCAs: roots, ServerName: "localhost"}
+	return &tls.Config{RootCAs: s.roots, ServerName: "localhost"}
 }
 
 // AddUser creates an account with an empty maildrop. The user's name has the
@@ -74,12 +77,12 @@ func (s *Server) AddUser(user, pass string) {
 }
 
 // newServer makes the folder of a server in parent, or where temporary files
-// go, with its certificate. The folder is
-// not tb.TempDir: its name must be short enough for the sockets in it, and
-// the server's unprivileged processes must be able to enter it.
+// go, with its certificate. The folder is not tb.TempDir: its name must be
+// short enough for the sockets in it, and the server's unprivileged processes
+// must be able to enter it.
 func newServer(tb TB, parent string) *Server {
 	tb.Helper()
-	dir, err := os.MkdirTemp(parent, "pop3-")
+	dir, err := os.MkdirTemp(parent, "mail-")
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -92,25 +95,41 @@ func newServer(tb TB, parent string) *Server {
 		tb.Fatal(err)
 	}
 	s := &Server{
-		tb:     tb,
-		dir:    dir,
-		CAFile: filepath.Join(dir, "cert.pem"),
-		uid:    os.Getuid(),
-		gid:    os.Getgid(),
-		tag:    func(stored []byte) []byte { return stored },
+		tb:    tb,
+		dir:   dir,
+		roots: x509.NewCertPool(),
+		kill:  func() {},
+		uid:   os.Getuid(),
+		gid:   os.Getgid(),
+		tag:   func(stored []byte) []byte { return stored },
 	}
+	s.CAFile = s.file("cert.pem")
 	if s.uid == 0 {
 		s.uid, s.gid = nobody, nobody // Dovecot gives root no mail
 	}
-	if s.cert, err = newCertificate(); err != nil {
+	cert, ca, err := pop3test.SelfSigned("localhost", "127.0.0.1")
+	if err != nil {
 		tb.Fatal(err)
 	}
-	for name, pem := range map[string][]byte{"cert.pem": s.cert.cert, "key.pem": s.cert.key} {
-		if err := os.WriteFile(filepath.Join(dir, name), pem, 0o600); err != nil {
-			tb.Fatal(err)
-		}
+	key, err := pop3test.KeyPEM(cert)
+	if err != nil {
+		tb.Fatal(err)
 	}
+	s.roots.AppendCertsFromPEM(ca)
+	s.write("cert.pem", string(ca), 0o600)
+	s.write("key.pem", string(key), 0o600)
 	return s
+}
+
+// file returns the path of a file of the server.
+func (s *Server) file(name string) string { return filepath.Join(s.dir, name) }
+
+// write writes a file of the server.
+func (s *Server) write(name, text string, mode os.FileMode) {
+	s.tb.Helper()
+	if err := os.WriteFile(s.file(name), []byte(text), mode); err != nil {
+		s.tb.Fatal(err)
+	}
 }
 
 // nobody is the user and group that owns the maildrops if the test is root.
@@ -124,15 +143,4 @@ func appendTo(file, line string) error {
 	}
 	_, err = f.WriteString(line)
 	return errors.Join(err, f.Close())
-}
-
-// missing ends a test that needs a server which is not installed. On a
-// developer's machine that skips the test; where the servers must be there,
-// it fails.
-func missing(tb TB, what string) {
-	tb.Helper()
-	if os.Getenv("MAILHAUL_REQUIRE_SERVERS") == "1" || os.Getenv("CI") != "" {
-		tb.Fatalf("%s is missing; run .ci/deps", what)
-	}
-	tb.Skipf("NOT TESTED: %s is missing; run .ci/deps to install it", what)
 }

@@ -5,11 +5,12 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mailhaul/mailhaul/pop3proto/servertest"
 )
 
 // TestMain lets the test binary be what the bench starts of itself.
@@ -24,9 +25,7 @@ func TestMain(m *testing.M) {
 // TestBench runs the bench in small, without the peers: what the real one
 // finds of them it verifies itself.
 func TestBench(t *testing.T) {
-	if _, err := exec.LookPath("dovecot"); err != nil && os.Getenv("MAILHAUL_REQUIRE_SERVERS") != "1" {
-		t.Skip("NOT TESTED: dovecot is missing; run .ci/deps to install it")
-	}
+	servertest.Program(t, "dovecot")
 	b := &bench{
 		err: t.Output(), runs: 1, patience: time.Hour, limit: time.Minute, tools: []string{drainName, "mailhaul"},
 		sync: func() {}, // it would wait for whatever else the machine does

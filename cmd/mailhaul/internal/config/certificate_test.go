@@ -2,7 +2,6 @@ package config_test
 
 import (
 	"bytes"
-	"crypto/x509"
 	"encoding/pem"
 	"os"
 	"path/filepath"
@@ -20,11 +19,10 @@ func pair(t *testing.T) (cert, key []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(made.PrivateKey)
-	if err != nil {
+	if key, err = pop3test.KeyPEM(made); err != nil {
 		t.Fatal(err)
 	}
-	return cert, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	return cert, key
 }
 
 func TestClientCertificate(t *testing.T) {

@@ -1,4 +1,4 @@
-package mtatest
+package servertest
 
 import (
 	"bufio"
@@ -17,56 +17,65 @@ import (
 const SizeLimit = 3 << 20
 
 // Postfix starts a Postfix that takes mail by SMTP for some users of
-// example.org and checks logins with dovecot. It greylists: any sender whose
-// address begins with "stranger" is told to come back, once for each
-// recipient. Mail to later@example.org is refused for now, always, and that
-// to users it does not know for good. Without a Postfix the test is skipped,
-// or fails where servers are required.
+// example.org and checks logins with dovecot. Its TLSAddr wants one. It
+// greylists: any sender whose address begins with "stranger" is told to come
+// back, once for each recipient. Mail to later@example.org is refused for now,
+// always, and that to users it does not know for good. Without a Postfix the
+// test is skipped, or fails where servers are required. It can be started by
+// root only: any other user skips the test.
 func Postfix(tb testing.TB, dovecot *Server, users ...string) *Server {
 	tb.Helper()
-	const master = "/usr/lib/postfix/sbin/master"
+	master := Program(tb, "/usr/lib/postfix/sbin/master")
+	if os.Getuid() != 0 {
+		tb.Skip("NOT TESTED: Postfix starts for root only")
+	}
 	owner, err := user.Lookup("postfix")
-	if _, merr := os.Stat(master); merr != nil || err != nil {
-		missing(tb, "Postfix (Debian: postfix)")
+	if err != nil {
+		tb.Fatal(err)
 	}
 	uid, err := strconv.Atoi(owner.Uid)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s := newServer(tb)
-	s.mkdir("etc", 0)
-	s.mkdir("data", uid)
-	s.mkdir("queue", 0)
+	s := newServer(tb, "")
+	mkdir := func(uid int, names ...string) {
+		for _, name := range names {
+			if err := os.Mkdir(s.file(name), 0o755); err != nil {
+				tb.Fatal(err)
+			}
+			if err := os.Chown(s.file(name), uid, -1); err != nil {
+				tb.Fatal(err)
+			}
+		}
+	}
+	mkdir(0, "etc", "queue", "queue/pid")
+	mkdir(uid, "data")
 	for _, sub := range []string{
 		"active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "maildrop", "private", "public",
 		"saved", "trace",
 	} {
-		s.mkdir(filepath.Join("queue", sub), uid)
+		mkdir(uid, "queue/"+sub)
 	}
-	s.mkdir("queue/pid", 0)
 	var boxes strings.Builder
 	for _, user := range users {
-		fmt.Fprintf(&boxes, "%s@example.org %s/\n", user, user)
-	}
-	s.write("etc/boxes", boxes.String())
-	policy := greylist(tb)
-	s.launch(2, func(ports []int) error {
-		s.Addr = fmt.Sprintf("127.0.0.1:%d", ports[0])
-		s.TLSAddr = fmt.Sprintf("127.0.0.1:%d", ports[1])
-		fill := strings.NewReplacer(
-			"DIR", s.dir, "NAME", filepath.Base(s.dir), "AUTH", dovecot.auth(), "POLICY", policy,
-			"NOBODY", fmt.Sprint(nobody), "SIZE", fmt.Sprint(SizeLimit),
-			"PLAIN_ADDR", s.Addr, "TLS_ADDR", s.TLSAddr,
-		)
-		s.write("etc/main.cf", fill.Replace(mainConfig))
-		s.write("etc/master.cf", fill.Replace(masterConfig))
-		// Its processes read the configuration as another user.
-		for _, name := range []string{"etc/main.cf", "etc/master.cf", "etc/boxes"} {
-			if err := os.Chmod(filepath.Join(s.dir, name), 0o644); err != nil {
-				return err
-			}
+		if err := s.makeMaildir(user); err != nil {
+			tb.Fatal(err)
 		}
-		return s.run(s.Addr, filepath.Base(s.dir), master, "-c", filepath.Join(s.dir, "etc"), "-d")
+		fmt.Fprintf(&boxes, "%s %s/INBOX/\n", user, user)
+	}
+	// Its processes read the configuration as another user.
+	s.write("etc/boxes", boxes.String(), 0o644)
+	policy := greylist(tb)
+	name := filepath.Base(s.dir)
+	s.start(name, func(plain, implicit int) ([]string, error) {
+		fill := strings.NewReplacer(
+			"DIR", s.dir, "NAME", name, "AUTH", dovecot.file("run/auth-client"), "POLICY", policy,
+			"NOBODY", fmt.Sprint(nobody), "SIZE", fmt.Sprint(SizeLimit),
+			"PLAIN_PORT", fmt.Sprint(plain), "TLS_PORT", fmt.Sprint(implicit),
+		)
+		s.write("etc/main.cf", fill.Replace(mainConfig), 0o644)
+		s.write("etc/master.cf", fill.Replace(masterConfig), 0o644)
+		return []string{master, "-c", s.file("etc"), "-d"}, nil
 	})
 	return s
 }
@@ -131,7 +140,7 @@ mydestination =
 alias_maps =
 local_recipient_maps =
 virtual_mailbox_domains = example.org
-virtual_mailbox_base = DIR/mail
+virtual_mailbox_base = DIR/home
 virtual_mailbox_maps = texthash:DIR/etc/boxes
 virtual_uid_maps = static:NOBODY
 virtual_gid_maps = static:NOBODY
@@ -160,8 +169,8 @@ smtpd_hard_error_limit = 1000
 `
 
 const masterConfig = `
-PLAIN_ADDR inet n - n - - smtpd
-TLS_ADDR inet n - n - - smtpd
+127.0.0.1:PLAIN_PORT inet n - n - - smtpd
+127.0.0.1:TLS_PORT inet n - n - - smtpd
   -o smtpd_tls_wrappermode=yes
   -o smtpd_client_restrictions=permit_sasl_authenticated,reject
 cleanup unix n - n - 0 cleanup
