@@ -92,18 +92,18 @@ func (q *acquaintance) met(after pop3proto.Capabilities, now time.Time) {
 	}
 }
 
-// doubt has the server asked anew.
-func (q *acquaintance) doubt() {
+// distrust has the server asked anew.
+func (q *acquaintance) distrust() {
 	q.dirty = q.dirty || q.before
 	q.before, q.after = false, false
 	if q.others != nil {
 		q.others.Delete(q.host())
-		q.others = nil // or what others store meanwhile would be doubted again
+		q.others = nil // or what others store meanwhile would be distrusted again
 	}
 }
 
-// learned returns what is to be remembered, nil if that is as it was.
-func (q *acquaintance) learned() *state.Server {
+// toRemember returns what is to be remembered, nil if that is as it was.
+func (q *acquaintance) toRemember() *state.Server {
 	switch {
 	case !q.dirty:
 		return nil
@@ -133,7 +133,7 @@ func (s *session) loginAs(ctx context.Context) (before pop3proto.Capabilities, c
 	}
 	fresh, hungUp := c.Capabilities(ctx)
 	if hungUp == nil || grown {
-		q.doubt()
+		q.distrust()
 	}
 	if hungUp != nil {
 		return before, choice, err
@@ -160,38 +160,4 @@ func (q *acquaintance) misled(err error) bool {
 	class, _ := advise(err)
 	_, login := errors.AsType[*LoginError](err)
 	return login && class == ClassOperator || errors.Is(err, pop3proto.ErrBroken)
-}
-
-// ahead reads the rows of an account, at a glance, while its server is being
-// reached.
-type ahead struct {
-	cancel func()
-	read   func() // once
-	rows   []state.Glimpse
-	err    error
-}
-
-// readAhead begins to read, unless a rest makes it likely that nobody will want
-// the rows.
-func (a *Account) readAhead(ctx context.Context, o *Options, rest state.Rest) *ahead {
-	ctx, cancel := context.WithCancel(ctx)
-	h := &ahead{cancel: cancel}
-	h.read = sync.OnceFunc(func() { h.rows, h.err = o.State.Glimpses(ctx, a.Name) })
-	if o.now().Unix() >= rest.Until {
-		go h.read()
-	}
-	return h
-}
-
-// wait returns the rows once they are read.
-func (h *ahead) wait() ([]state.Glimpse, error) {
-	h.read()
-	return h.rows, h.err
-}
-
-// stop ends the reading, of which nobody wants anything any more, and waits
-// for its end.
-func (h *ahead) stop() {
-	h.cancel()
-	h.read()
 }

@@ -1,4 +1,4 @@
 package fetch
 
-// Settled is for the tests of plans.
-var Settled = settled
+// AtRest is for the tests of plans.
+var AtRest = atRest

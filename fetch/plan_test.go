@@ -367,19 +367,19 @@ func FuzzPlan(f *testing.F) {
 			glimpses = append(glimpses, r.Glimpse())
 		}
 		blind := fetch.MakePlan(listing, sorted, nil, pol)
-		until, settled := fetch.Settled(listing, glimpses, &pol)
+		until, atRest := fetch.AtRest(listing, glimpses, &pol)
 		nothing := func(p fetch.Plan) bool {
 			return len(p.Probe)+len(p.Fetch)+len(p.Verify)+len(p.Delete)+len(p.Large)+
 				p.Waiting+p.More == 0 && p.Keep.Empty() && p.Kept == len(listing)
 		}
-		if settled != nothing(blind) {
-			t.Errorf("settled is %v, and the plan %+v", settled, blind)
+		if atRest != nothing(blind) {
+			t.Errorf("at rest is %v, and the plan %+v", atRest, blind)
 		}
-		if settled && until < math.MaxInt64 {
+		if atRest && until < math.MaxInt64 {
 			later := pol
 			later.Now = time.Unix(until-1, 0)
 			if p := fetch.MakePlan(listing, sorted, nil, later); !nothing(p) {
-				t.Errorf("settled until %d, and a second before the plan is %+v", until, p)
+				t.Errorf("at rest until %d, and a second before the plan is %+v", until, p)
 			}
 		}
 		headers := map[int]state.Sum{}

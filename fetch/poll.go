@@ -103,7 +103,7 @@ func (a *Account) sessions(ctx context.Context, o *Options, next session) error 
 		_, cut := errors.AsType[*cutError](err)
 		misled := s.server.misled(err)
 		if misled {
-			s.server.doubt()
+			s.server.distrust()
 		}
 		switch {
 		case misled && s.listing == nil && !o.draining():
@@ -166,7 +166,7 @@ func (a *Account) save(ctx context.Context, o *Options, s *Summary, server *acqu
 		Started: s.Started.Unix(), Ended: o.now().Unix(),
 		Result: Classify(err).String(), Hint: Hint(err),
 		Fetched: s.Fetched, Deleted: s.Deleted, Listed: s.Listed, Bytes: s.Bytes,
-		Schedule: &s.Schedule, Server: server.learned(), Rest: server.found,
+		Schedule: &s.Schedule, Server: server.toRemember(), Rest: server.found,
 	}
 	if err != nil {
 		p.Error = err.Error()

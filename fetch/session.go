@@ -38,7 +38,7 @@ type session struct {
 	unanswered map[string]bool  // keys of rows with a promise that no sink could answer for
 	down       map[string]error // sinks of several that could not begin in this poll
 	unnamed    map[string]bool  // keys of messages without a name; nil until asked for
-	report     *Report          // for Check; may be nil
+	checked    *Report          // for Check; may be nil
 	each       func(Want, Fate) // for Look; may be nil
 
 	singly    bool // one command at a time, whatever the server offers
@@ -78,7 +78,7 @@ func (s *session) begin(ctx context.Context) error {
 	}
 	s.server.used = false
 	before, choice, err := s.loginAs(ctx)
-	if r := s.report; r != nil {
+	if r := s.checked; r != nil {
 		r.TLS, r.Greeting, r.Before, r.Choice = connected.State, c.Greeting(), before, choice
 	}
 	if err != nil {
@@ -95,7 +95,7 @@ func (s *session) begin(ctx context.Context) error {
 
 // entered notes what the server can do now that it has let us in.
 func (s *session) entered(after pop3proto.Capabilities) {
-	if r := s.report; r != nil {
+	if r := s.checked; r != nil {
 		r.After = after
 	}
 	s.wantPause(after) // this user's, no longer the longest of all
@@ -155,7 +155,7 @@ func (s *session) look(ctx context.Context) error {
 	if pol.Limit == 0 {
 		pol.Limit = defaultSession
 	}
-	if ok, err := s.settled(&pol); err != nil {
+	if ok, err := s.atRest(&pol); err != nil {
 		return err
 	} else if ok {
 		s.odd()

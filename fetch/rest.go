@@ -2,20 +2,22 @@ package fetch
 
 import (
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 
 	"github.com/mailhaul/mailhaul/fetch/state"
 	"github.com/mailhaul/mailhaul/pop3proto"
 )
 
-// settled looks whether there is anything to do about the maildrop, if that can
+// atRest looks whether there is anything to do about the maildrop, if that can
 // be seen at a glance: most polls of a large one find nothing new, and need to
 // know next to nothing of each row. When in doubt, it is false, and only
 // MakePlan can tell.
-func (s *session) settled(pol *Policy) (bool, error) {
+func (s *session) atRest(pol *Policy) (bool, error) {
 	if s.ahead == nil || s.listing.Count > len(s.listing.Entries) || len(pol.Open) > 0 || pol.Each != nil {
 		return false, nil
 	}
@@ -29,7 +31,7 @@ func (s *session) settled(pol *Policy) (bool, error) {
 		return false, err
 	}
 	var ok bool
-	if rest.Until, ok = settled(s.listing.Entries, rows, pol); ok {
+	if rest.Until, ok = atRest(s.listing.Entries, rows, pol); ok {
 		s.plan, s.server.found = Plan{Kept: len(s.listing.Entries)}, &rest
 	}
 	return ok, nil
@@ -49,9 +51,9 @@ func restOf(listing []pop3proto.Entry, pol *Policy) (sum state.Sum) {
 	return sum
 }
 
-// settled reports whether MakePlan would find nothing to do but to keep all
+// atRest reports whether MakePlan would find nothing to do but to keep all
 // that is listed, and until when that holds, in Unix seconds.
-func settled(listing []pop3proto.Entry, rows []state.Glimpse, pol *Policy) (until int64, ok bool) {
+func atRest(listing []pop3proto.Entry, rows []state.Glimpse, pol *Policy) (until int64, ok bool) {
 	until = math.MaxInt64
 	remembered := int64(Remembered.Seconds())
 	next := 0
@@ -94,4 +96,38 @@ func byUID(listing []pop3proto.Entry) []int32 {
 	}
 	slices.SortFunc(order, func(a, b int32) int { return cmp.Compare(listing[a].UID, listing[b].UID) })
 	return order
+}
+
+// ahead reads the rows of an account, at a glance, while its server is being
+// reached.
+type ahead struct {
+	cancel func()
+	read   func() // once
+	rows   []state.Glimpse
+	err    error
+}
+
+// readAhead begins to read, unless a rest makes it likely that nobody will want
+// the rows.
+func (a *Account) readAhead(ctx context.Context, o *Options, rest state.Rest) *ahead {
+	ctx, cancel := context.WithCancel(ctx)
+	h := &ahead{cancel: cancel}
+	h.read = sync.OnceFunc(func() { h.rows, h.err = o.State.Glimpses(ctx, a.Name) })
+	if o.now().Unix() >= rest.Until {
+		go h.read()
+	}
+	return h
+}
+
+// wait returns the rows once they are read.
+func (h *ahead) wait() ([]state.Glimpse, error) {
+	h.read()
+	return h.rows, h.err
+}
+
+// stop ends the reading, of which nobody wants anything any more, and waits
+// for its end.
+func (h *ahead) stop() {
+	h.cancel()
+	h.read()
 }
