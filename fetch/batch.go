@@ -50,6 +50,9 @@ type item struct {
 	owed []Target
 	// err is why the first of the sinks that did not take it did not.
 	err error
+	// whole is set once it has come in to its end and all that it is for is
+	// known.
+	whole bool
 	// dropped is set if the filter wants it nowhere.
 	dropped bool
 }
@@ -130,6 +133,10 @@ func (c *committer) commit(ctx context.Context, b *batch) error {
 	for _, p := range inLockOrder(b.parts) {
 		if len(p.items) == 0 {
 			continue // it refused whatever it was shown
+		}
+		if slices.ContainsFunc(p.items, func(it *item) bool { return !it.whole }) {
+			// Else it would count as landed, whatever other sinks it is for.
+			return errors.New("a sink has a message staged that did not come in whole")
 		}
 		promised, err := p.Prepare(ctx)
 		if err != nil && len(b.parts) > 1 && isolated(err) {

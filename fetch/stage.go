@@ -39,6 +39,11 @@ func (d *download) stage(ctx context.Context, w Want, b *body) error {
 		return d.turnDown(ctx, it, b, b.err)
 	case faultOf(err) == deliver.FaultMessage:
 		return d.turnDown(ctx, it, b, err)
+	case err != nil && it.staged > 0:
+		// If the batch is still committed, as it is when time runs out, none
+		// of its sinks may be forgotten.
+		d.take(it)
+		return err
 	case err != nil:
 		return err
 	case it.err != nil && it.staged == 0:
@@ -48,11 +53,17 @@ func (d *download) stage(ctx context.Context, w Want, b *body) error {
 	case it.dropped:
 		return d.dropped(ctx, it)
 	}
+	d.take(it)
+	return nil
+}
+
+// take adds a message that has come in whole to the batch.
+func (d *download) take(it *item) {
 	d.seal(it)
+	it.whole = true
 	d.batch.items = append(d.batch.items, it)
 	d.batch.bytes += it.octets
-	d.opts.report(Downloaded{Account: d.Name, UID: w.UID, Octets: it.octets})
-	return nil
+	d.opts.report(Downloaded{Account: d.Name, UID: it.want.UID, Octets: it.octets})
 }
 
 // turnDown refuses a message that no sink has staged. One without a name is
@@ -110,8 +121,22 @@ func (d *download) stageFiltered(ctx context.Context, it *item, aims []aim, mail
 	case filter.Quarantine:
 		return errQuarantine
 	}
-	for _, a := range aims {
-		if err := d.stageIn(ctx, it, a, mail, filtered.Open()); err != nil {
+	return d.stageEach(ctx, it, aims, mail, func() (io.Reader, error) { return filtered.Open(), nil })
+}
+
+// stageEach hands a message that has come in whole to its sinks, one after the
+// other. After an error it is owed to those that are left.
+func (d *download) stageEach(ctx context.Context, it *item, aims []aim, mail deliver.Mail, open func() (io.Reader, error)) error {
+	for i, a := range aims {
+		message, err := open()
+		if err == nil {
+			err = d.stageIn(ctx, it, a, mail, message)
+		}
+		if err != nil {
+			for _, left := range aims[i:] {
+				it.owed = append(it.owed, left.Target)
+			}
+			it.err = cmp.Or(it.err, err)
 			return err
 		}
 	}
@@ -168,15 +193,12 @@ func (d *download) stageAll(ctx context.Context, it *item, aims []aim, mail deli
 	} else if err != nil {
 		return failed(err)
 	}
-	for _, a := range aims {
+	return d.stageEach(ctx, it, aims, mail, func() (io.Reader, error) {
 		if _, err := copied.Seek(0, io.SeekStart); err != nil {
-			return failed(err)
+			return nil, failed(err)
 		}
-		if err := d.stageIn(ctx, it, a, mail, copied); err != nil {
-			return err
-		}
-	}
-	return nil
+		return copied, nil
+	})
 }
 
 // missing returns those of the sinks that do not have the message yet: some

@@ -203,7 +203,12 @@ func (d *download) hand() {
 // cut handles a connection that died while w was on its way. What has come in
 // whole is committed.
 func (d *download) cut(ctx context.Context, w Want, err error) error {
+	n := len(d.batch.items)
+	whole := n > 0 && d.batch.items[n-1].want.Num == w.Num
 	d.hand()
+	if whole {
+		return d.cutBetween(ctx, err) // what becomes of it, the batch tells
+	}
 	return d.session.cut(ctx, w, err)
 }
 
