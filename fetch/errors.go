@@ -46,8 +46,8 @@ func (e *LoginError) Error() string {
 func (e *LoginError) Unwrap() error { return e.Err }
 
 // UnconfirmedError means that the server did not confirm the deletions of a
-// session with a +OK to QUIT. They are made again by the next poll, without a
-// download.
+// session with a +OK to QUIT. They are made again by the next poll, which looks
+// at the headers first: the server may have other messages by those names then.
 type UnconfirmedError struct {
 	Addr     string
 	Messages int

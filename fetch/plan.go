@@ -24,6 +24,9 @@ type Policy struct {
 	// Limit is the most messages to fetch now; 0 is no limit.
 	Limit int
 	Now   time.Time
+	// Started is when this poll began, Polled when the last one ended that
+	// came to its end, in Unix seconds; 0 if there was none.
+	Started, Polled int64
 	// Open are the keys of rows with a promise that no sink could answer for:
 	// they are left alone.
 	Open map[string]bool
@@ -39,6 +42,24 @@ func (p *Policy) due(landed int64) bool {
 
 func (p *Policy) dueBefore() int64 { return p.Now.Add(-p.Keep.For).Unix() }
 
+// doubtful reports whether the server may have given the unique-id of a row to
+// another message: it was not listed for a time, or an earlier poll may have
+// had it deleted without hearing so. Only its content can tell, so that there
+// must be a sum of it. RFC 1939 §7 wants a unique-id to stay unique, and some
+// servers do not care.
+func (p *Policy) doubtful(r *state.Row) bool {
+	switch {
+	case r.Content.IsZero() || r.Phase == state.Adopted || r.Phase == state.Deleted:
+		return false
+	case r.Missing != 0:
+		return true
+	case r.Phase != state.Landed || !p.due(r.Landed):
+		return false
+	}
+	// It was due already at a poll that ended, or landed in one that crashed.
+	return r.Landed+int64(p.Keep.For.Seconds()) <= p.Polled || p.Polled < r.Landed && r.Landed < p.Started
+}
+
 // Plan says what to do with each message of a maildrop.
 type Plan struct {
 	// Probe messages cannot be told without the sum of their header: the
@@ -47,8 +68,8 @@ type Plan struct {
 	Probe []pop3proto.Entry
 	// Fetch messages are new, or due for another try.
 	Fetch []Want
-	// Verify messages may be copies of what landed before: they are
-	// downloaded and compared, and fetched only if they differ.
+	// Verify messages may be what landed before: they are downloaded and
+	// compared, and fetched only if they differ.
 	Verify []Want
 	// Delete messages landed and are due.
 	Delete []Listed
@@ -126,10 +147,11 @@ type planner struct {
 	listing []pop3proto.Entry
 	rows    []state.Row
 	headers map[int]state.Sum
-	claimed []bool  // rows whose message is listed
-	present int     // rows among them that are not tombstones
-	unknown []int32 // entries with a unique-id that no row has
-	unnamed []int32 // entries with none that tells them apart
+	claimed []bool            // rows whose message is listed
+	present int               // rows among them that are not tombstones
+	unknown []int32           // entries with a unique-id that no row has
+	unnamed []int32           // entries with none that tells them apart
+	doubted []pop3proto.Entry // with that of a doubtful row, and no header known yet
 	plan    Plan
 }
 
@@ -173,7 +195,8 @@ func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 	if e.Size == 0 { // the server was not asked, or does not tell
 		e.Size = row.Size
 	}
-	if row.Missing != 0 {
+	doubtful := p.doubtful(e, row)
+	if row.Missing != 0 && !doubtful {
 		p.plan.Keep.Found = append(p.plan.Keep.Found, key)
 	}
 	if row.UID != key {
@@ -188,6 +211,10 @@ func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 		p.tell(w, FateSettle)
 		return
 	}
+	if doubtful {
+		p.verifyDue(w)
+		return
+	}
 	switch row.Phase {
 	case state.Adopted:
 		p.keep(w) // whatever Keep says: we delivered it nowhere
@@ -199,13 +226,8 @@ func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 			p.keep(w)
 		}
 	case state.Deleted:
-		// RFC 1939 §7 wants a unique-id to stay unique, yet some servers
-		// restore deleted messages and some reuse their ids.
-		if row.NextTry > p.pol.Now.Unix() {
-			p.wait(w)
-		} else {
-			p.verify(w)
-		}
+		// Some servers restore deleted messages and some reuse their ids.
+		p.verifyDue(w)
 	case state.Refused, state.Promised:
 		// Where no promise is open any more, a sink is still owed its copy.
 		switch {
@@ -217,6 +239,16 @@ func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 			p.fetch(w)
 		}
 	}
+}
+
+// doubtful reports whether e may be another message than that of row, whose
+// unique-id it has. Where headers may be asked for, they decide.
+func (p *planner) doubtful(e pop3proto.Entry, row *state.Row) bool {
+	if p.pol.Open[row.UID] || !p.pol.doubtful(row) {
+		return false
+	}
+	sum := p.headers[e.Num]
+	return sum.IsZero() || sum != row.Header
 }
 
 // add plans a message of which nothing is remembered.
@@ -264,6 +296,19 @@ func (p *planner) verify(w Want) {
 		return
 	}
 	p.plan.Verify = append(p.plan.Verify, w)
+}
+
+// verifyDue plans a message that is to be compared, unless that failed and its
+// pause is not over. If only its header is not known yet, that comes first.
+func (p *planner) verifyDue(w Want) {
+	switch {
+	case w.Row.NextTry > p.pol.Now.Unix():
+		p.wait(w)
+	case p.headers == nil && w.Row.Phase != state.Deleted:
+		p.doubted = append(p.doubted, w.Entry)
+	default:
+		p.verify(w)
+	}
 }
 
 // more leaves a message to the next session.
@@ -324,13 +369,14 @@ func (p *planner) identify(moved bool) {
 	}
 }
 
-// probe returns the messages that only their header can tell.
+// probe returns the messages that only their header can tell, or tells at
+// least cost.
 func (p *planner) probe(moved bool) []pop3proto.Entry {
 	asked := p.unnamed
 	if moved {
 		asked = slices.Concat(p.unnamed, p.unknown)
 	}
-	var probe []pop3proto.Entry
+	probe := p.doubted
 	for _, i := range asked {
 		probe = append(probe, p.listing[i])
 	}

@@ -72,7 +72,8 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 		ahead := a.readAhead(ctx, o, server.rest)
 		down := map[string]error{}
 		err = errors.Join(a.sessions(ctx, o, session{
-			Account: a, opts: o, summary: s, meter: meter, server: server, ahead: ahead, unanswered: unanswered, down: down,
+			Account: a, opts: o, summary: s, meter: meter, server: server, began: s.Started.Unix(), polled: standing.Polled,
+			ahead: ahead, unanswered: unanswered, down: down,
 		}), broken)
 		ahead.stop()
 		for _, sink := range slices.Sorted(maps.Keys(down)) {

@@ -26,6 +26,8 @@ type session struct {
 	meter   *Meter // of the poll
 
 	server  *acquaintance
+	began   int64  // when the poll began, in Unix seconds
+	polled  int64  // when the last one ended
 	ahead   *ahead // the rows at a glance, if they are read ahead
 	client  *pop3proto.Client
 	listing *pop3proto.Listing
@@ -150,7 +152,8 @@ func (s *session) look(ctx context.Context) error {
 	s.summary.Listed = len(s.listing.Entries)
 	pol := Policy{
 		Keep: s.Keep, KeepAll: s.opts.KeepAll, MaxSize: s.MaxSize,
-		Limit: s.MaxMessages, Now: s.opts.now(), Open: s.unanswered, Each: s.each,
+		Limit: s.MaxMessages, Now: s.opts.now(), Started: s.began, Polled: s.polled,
+		Open: s.unanswered, Each: s.each,
 	}
 	if pol.Limit == 0 {
 		pol.Limit = defaultSession
@@ -338,7 +341,7 @@ func (s *session) again(ctx context.Context, w Want, row *state.Row) (owed []Wan
 	if key == "" {
 		key = row.UID
 	}
-	var h state.Housekeeping
+	h := state.Housekeeping{Found: []string{key}}
 	if w.Row == nil && key != row.UID {
 		h.Rekey = []state.Rekey{{From: row.UID, To: key}}
 	}
@@ -400,8 +403,8 @@ func (s *session) finish(ctx context.Context) error {
 	})
 	if err != nil {
 		// RFC 1939 §6: some messages marked as deleted may not be removed.
-		// The rows stay Landed, and the next session deletes them without a
-		// download.
+		// The rows stay Landed, and the next poll deletes what it finds to be
+		// theirs.
 		return &UnconfirmedError{Addr: s.Server.Addr(), Messages: len(due), Err: err}
 	}
 	if refused != nil {

@@ -272,3 +272,93 @@ func TestUIDsTradePlaces(t *testing.T) {
 	}
 	r.expectRetrieved(10)
 }
+
+// What may be another message by a name that is remembered is looked at before
+// it is deleted, or passed over.
+func TestUIDReuseUnnoticed(t *testing.T) {
+	lost := pop3test.LoseReply("QUIT", pop3test.Reset)
+	nameless := "Subject: alarm\n\nnumber "
+	for _, test := range []struct {
+		name        string
+		keep        fetch.Keep
+		server      pop3test.Behaviour
+		first, then string
+		reuse       func(r *rig) // has the server give the name to another message
+		retrieved   int
+	}{
+		{
+			name: "a deletion was not confirmed, and the server lacked it for a time", first: message(1), then: message(2), retrieved: 3,
+			reuse: func(r *rig) {
+				r.drop.Order(lost.Session(1))
+				r.poll()
+				r.succeed()
+				r.drop.Add("u", []byte(message(2)))
+			},
+		},
+		{
+			name: "a deletion was not confirmed", first: message(1), then: message(2), retrieved: 3,
+			reuse: func(r *rig) { r.drop.Order(lost.Session(1)); r.poll(); r.drop.Add("u", []byte(message(2))) },
+		},
+		{
+			name: "a deletion was not confirmed, and headers do not tell", first: nameless + "1\n", then: nameless + "2\n", retrieved: 3,
+			reuse: func(r *rig) { r.drop.Order(lost.Session(1)); r.poll(); r.drop.Add("u", []byte(nameless+"2\n")) },
+		},
+		{
+			name: "kept, and deleted by others", keep: fetch.Keep{Forever: true}, first: message(1), then: message(2), retrieved: 3,
+			reuse: func(r *rig) { r.poll(); r.drop.Remove("u"); r.succeed(); r.drop.Add("u", []byte(message(2))) },
+		},
+		{
+			name: "kept, deleted by others, and there is no TOP", keep: fetch.Keep{For: 14 * day}, first: message(1), then: message(2), retrieved: 3,
+			server: pop3test.Behaviour{Without: []string{"TOP"}},
+			reuse:  func(r *rig) { r.poll(); r.drop.Remove("u"); r.succeed(); r.drop.Add("u", []byte(message(2))) },
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, test.server)
+			r.account.Keep = test.keep
+			r.drop.Add("u", []byte(test.first))
+			test.reuse(r)
+			for range 3 {
+				r.succeed()
+				r.expect(test.first, test.then)
+			}
+			r.expectRetrieved(test.retrieved)
+			r.account.Keep = fetch.Keep{}
+			r.succeed()
+			if left := r.left(); len(left) != 0 {
+				t.Errorf("left %q", left)
+			}
+		})
+	}
+}
+
+// A message that the server did not list for a time, or did not delete, is not
+// downloaded again to be told from others, if it has a header that tells it.
+func TestFoundAgain(t *testing.T) {
+	for _, keep := range []bool{false, true} {
+		r := newRig(t, pop3test.Behaviour{})
+		r.account.Keep.Forever = keep
+		want := r.fill(3)
+		if keep {
+			r.succeed()
+			r.drop.Order(pop3test.EmptyListing().Session(2))
+			r.succeed()
+		} else {
+			r.drop.Order(pop3test.ReplyErr("QUIT", "no").Session(1))
+			r.poll()
+		}
+		r.later(day)
+		if s := r.succeed(); s.Fetched != 0 || len(r.left()) == 0 == keep {
+			t.Errorf("keep %v: fetched %d, left %q", keep, s.Fetched, r.left())
+		}
+		r.succeed()
+		r.expect(want...)
+		r.expectRetrieved(3)
+		for _, row := range r.rows() {
+			if row.Missing != 0 {
+				t.Errorf("%q is listed, and noted as missing", row.UID)
+			}
+		}
+	}
+}
