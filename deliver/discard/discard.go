@@ -6,7 +6,6 @@ package discard
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
 	"io"
 	"strings"
 
@@ -76,18 +75,14 @@ type batch struct{ messages deliver.Ticket }
 
 // Stage implements deliver.Batch.
 func (b *batch) Stage(ctx context.Context, _ deliver.Mail, body io.Reader) (deliver.Ticket, error) {
-	buf := make([]byte, 32<<10)
-	for {
-		if err := ctx.Err(); err != nil {
-			return 0, failed("stage", err)
-		}
-		if _, err := body.Read(buf); err == io.EOF {
-			b.messages++
-			return b.messages - 1, nil
-		} else if err != nil {
-			return 0, fmt.Errorf("read the message: %w", err)
-		}
+	if err := ctx.Err(); err != nil {
+		return 0, failed("stage", err)
 	}
+	if _, err, _ := deliver.Copy(ctx, target, io.Discard, body); err != nil {
+		return 0, err
+	}
+	b.messages++
+	return b.messages - 1, nil
 }
 
 // Prepare implements deliver.Batch.

@@ -124,5 +124,7 @@ func (f *Filter) Sweep(ctx context.Context, account string) error {
 }
 
 func (f *Filter) error(fault deliver.Fault, op string, err error, hint string) error {
-	return &deliver.Error{Fault: fault, Target: "filter " + f.command.Name(), Op: op, Err: err, Hint: hint}
+	return &deliver.Error{Fault: fault, Target: f.target(), Op: op, Err: err, Hint: hint}
 }
+
+func (f *Filter) target() string { return "filter " + f.command.Name() }

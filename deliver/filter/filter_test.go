@@ -219,7 +219,7 @@ func TestBrokenBody(t *testing.T) {
 	f := open(t, filter.Options{Argv: agent("touch", touched)})
 	for _, broken := range []error{errors.New("the line went dead"), io.ErrUnexpectedEOF} {
 		r, err := f.Run(t.Context(), mail, io.MultiReader(strings.NewReader(hello), iotest.ErrReader(broken)))
-		if err != broken || r != nil {
+		if !errors.Is(err, broken) || r != nil {
 			t.Errorf("%v, %v, want %v", r, err, broken)
 		}
 	}

@@ -21,8 +21,8 @@ const (
 )
 
 // Run shows a message to the program. body is the message in wire form and is
-// read to its end before the program is run; an error of body is returned as
-// it is, and nothing is run. It is a loan that ends when Run returns.
+// read to its end before the program is run; after an error of body, which Run
+// wraps, nothing is run. It is a loan that ends when Run returns.
 //
 // All other errors are *deliver.Error: FaultMessage if the message's values
 // cannot be arguments, FaultTemporary if the filter failed and the message is
@@ -86,13 +86,11 @@ func (f *Filter) save(ctx context.Context, r *Result, account string, body io.Re
 		return file{}, err
 	}
 	wire := &spoolWriter{w: original}
-	size, bodyErr, fileErr := program.Save(ctx, local, deliver.LFReader(io.TeeReader(body, wire)))
-	switch {
-	case wire.err != nil || fileErr != nil:
+	size, bodyErr, fileErr := deliver.Copy(ctx, f.target(), local, deliver.LFReader(io.TeeReader(body, wire)))
+	if wire.err != nil || fileErr != nil {
 		return file{}, f.o.Spool.Error("write a message", errors.Join(wire.err, fileErr))
-	case ctx.Err() != nil && errors.Is(bodyErr, ctx.Err()):
-		return file{}, f.error(deliver.FaultTemporary, "read the message", bodyErr, "")
-	case bodyErr != nil:
+	}
+	if bodyErr != nil {
 		return file{}, bodyErr
 	}
 	r.on = file{original, wire.size}

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"path/filepath"
 	"time"
@@ -53,7 +52,8 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 		m.offset = last.offset + last.size
 	}
 	out := &repairer{w: bufio.NewWriterSize(io.NewOffsetWriter(b.file, m.offset), 32<<10)}
-	if err := b.copyBody(ctx, out, body); err != nil {
+	// An error of the spool stays until Finish.
+	if _, err, _ := deliver.Copy(ctx, b.sink.target, out, body); err != nil {
 		// What was written is overwritten by the next message, or lies behind
 		// the last.
 		return 0, err
@@ -64,24 +64,6 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	m.size, m.sum, m.id = out.size, digest(out.head), messageID(out.head)
 	b.messages = append(b.messages, m)
 	return deliver.Ticket(len(b.messages) - 1), nil
-}
-
-// copyBody copies until body ends well. Writing to w cannot fail.
-func (b *batch) copyBody(ctx context.Context, w io.Writer, body io.Reader) error {
-	buf := make([]byte, 16<<10)
-	for {
-		n, err := body.Read(buf)
-		_, _ = w.Write(buf[:n])
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("read the message: %w", err)
-		}
-		if err := ctx.Err(); err != nil {
-			return b.sink.fail("stage", err)
-		}
-	}
 }
 
 // internalDate is the date that a mail program sorts by: the message's own,

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"hash"
 	"io"
 	"path/filepath"
@@ -68,26 +67,14 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 func (b *batch) copy(ctx context.Context, mail deliver.Mail, body io.Reader, start int64) (size int64, sum []byte, err error) {
 	out := &spoolWriter{w: io.NewOffsetWriter(b.file, start), sum: sha256.New()}
 	buffered := bufio.NewWriterSize(out, chunk)
-	_, _ = buffered.WriteString(fromLine(mail)) // an error stays until Flush
 	quoted := &quoter{w: buffered}
-	body = deliver.LFReader(body)
-	buf := make([]byte, chunk/2)
-	for {
-		n, rerr := body.Read(buf)
-		if _, err := quoted.Write(buf[:n]); err != nil {
-			return 0, nil, b.fail(b.sink.spool.Error("write a batch", err))
-		}
-		if rerr == io.EOF {
-			break
-		}
-		if rerr != nil {
-			return 0, nil, fmt.Errorf("read the message: %w", rerr)
-		}
-		if err := ctx.Err(); err != nil {
-			return 0, nil, b.sink.error("stage", err, "")
-		}
+	// An error of the spool stays until Flush.
+	_, _ = buffered.WriteString(fromLine(mail))
+	if _, err, _ := deliver.Copy(ctx, b.sink.path, quoted, deliver.LFReader(body)); err != nil {
+		return 0, nil, err
 	}
-	if err := errors.Join(quoted.Finish(), buffered.Flush()); err != nil {
+	_ = quoted.Finish()
+	if err := buffered.Flush(); err != nil {
 		return 0, nil, b.fail(b.sink.spool.Error("write a batch", err))
 	}
 	return out.size, out.sum.Sum(nil), nil

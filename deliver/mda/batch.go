@@ -3,7 +3,6 @@ package mda
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"path/filepath"
 	"regexp"
@@ -53,15 +52,11 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 		return 0, b.fail(err)
 	}
 	m := &message{file: file, name: filepath.Base(file.Name())}
-	size, bodyErr, fileErr := program.Save(ctx, file, deliver.LFReader(body))
+	size, err, fileErr := deliver.Copy(ctx, b.sink.command.Name(), file, deliver.LFReader(body))
 	switch {
 	case fileErr != nil:
 		err = b.fail(b.sink.spool.Error("write a message", fileErr))
-	case ctx.Err() != nil && errors.Is(bodyErr, ctx.Err()):
-		err = b.sink.temporary("stage", bodyErr)
-	case bodyErr != nil:
-		err = fmt.Errorf("read the message: %w", bodyErr)
-	default:
+	case err == nil:
 		m.args, m.env, err = b.sink.command.Fill(program.Values{
 			User: mail.User, Account: mail.Account, Sender: mail.Sender,
 			Recipient: recipient, Size: size, UID: mail.UID,

@@ -1,37 +1,12 @@
 package program
 
 import (
-	"context"
 	"errors"
 	"io"
 	"os"
 
 	"github.com/mailhaul/mailhaul/deliver/spool"
 )
-
-// Save copies a message to a file. It keeps the two ways to fail apart: an
-// error of body, or of ctx, and one of file.
-func Save(ctx context.Context, file io.Writer, body io.Reader) (size int64, bodyErr, fileErr error) {
-	buf := make([]byte, 32<<10)
-	for {
-		n, rerr := body.Read(buf)
-		if n > 0 {
-			m, err := file.Write(buf[:n])
-			if size += int64(m); err != nil {
-				return size, nil, err
-			}
-		}
-		if rerr == io.EOF {
-			return size, nil, nil
-		}
-		if rerr != nil {
-			return size, rerr, nil
-		}
-		if err := ctx.Err(); err != nil {
-			return size, err, nil
-		}
-	}
-}
 
 // Stdin opens a file of the spool for a program to read, from its beginning
 // and without a way to write to it. A spool that is not on the operating

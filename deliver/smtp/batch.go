@@ -5,7 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"fmt"
+	"hash"
 	"io"
 	"path/filepath"
 
@@ -80,30 +80,30 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 // the download and differ each time.
 func (b *batch) copy(ctx context.Context, m *message, body io.Reader, added int) (sum []byte, err error) {
 	buffered := bufio.NewWriterSize(io.NewOffsetWriter(b.file, m.offset), chunk)
-	out, content := &repairer{w: buffered}, sha256.New()
-	for buf := make([]byte, chunk/2); ; {
-		n, rerr := body.Read(buf)
-		if _, err := out.Write(buf[:n]); err != nil {
-			return nil, b.fail(b.sink.spoolError("write the spool", err))
-		}
-		ours := min(n, added)
-		added -= ours
-		content.Write(buf[ours:n])
-		if rerr == io.EOF {
-			break
-		}
-		if rerr != nil {
-			return nil, fmt.Errorf("read the message: %w", rerr)
-		}
-		if err := ctx.Err(); err != nil {
-			return nil, b.sink.fail("stage", err)
-		}
+	out, content := &repairer{w: buffered}, &contentSum{sha256.New(), added}
+	// An error of the spool stays until Flush.
+	if _, err, _ := deliver.Copy(ctx, b.sink.o.Server.Addr, io.MultiWriter(out, content), body); err != nil {
+		return nil, err
 	}
-	if err := errors.Join(out.finish(), buffered.Flush()); err != nil {
+	_ = out.finish()
+	if err := buffered.Flush(); err != nil {
 		return nil, b.fail(b.sink.spoolError("write the spool", err))
 	}
 	m.size = out.size
 	return content.Sum(nil), nil
+}
+
+// contentSum sums what follows the first skip octets that are written to it.
+type contentSum struct {
+	hash.Hash
+	skip int
+}
+
+func (s *contentSum) Write(p []byte) (int, error) {
+	ours := min(len(p), s.skip)
+	s.skip -= ours
+	_, err := s.Hash.Write(p[ours:])
+	return len(p), err
 }
 
 // Prepare implements deliver.Batch.
