@@ -11,8 +11,10 @@ import (
 	"path/filepath"
 	"sync"
 
-	"github.com/mailhaul/mailhaul/deliver/durable"
+	"golang.org/x/sys/unix"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
 // dbName is the database's file in the state folder.
@@ -152,10 +154,25 @@ func mkdir(dir string) error {
 	return durable.OS.SyncDir(filepath.Dir(dir))
 }
 
-// create makes an empty database at path. It is built under another name and
-// linked in place when it is whole and durable, so that a file at path is
-// always a database: one that is empty or cut short was damaged later.
+// create makes an empty database at path, unless another process is faster. It
+// is built under another name and moved in place when it is whole and durable,
+// so that a file at path is always a database: one that is empty or cut short
+// was damaged later.
 func create(ctx context.Context, dir, path string) error {
+	// A rename would replace what another process has made in the meantime; a
+	// link would not, but there are file systems without links.
+	alone, err := os.OpenFile(filepath.Join(dir, leaseFolder, "create.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer alone.Close()
+	if err := unix.Flock(int(alone.Fd()), unix.LOCK_EX); err != nil {
+		return err
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+
 	f, err := os.CreateTemp(dir, "new-*.db") // mode 0600, which SQLite gives to its -wal and -shm too
 	if err != nil {
 		return err
@@ -163,23 +180,22 @@ func create(ctx context.Context, dir, path string) error {
 	defer os.Remove(f.Name())
 	defer f.Close()
 
-	// Nobody has this database yet: it is synced once, as a whole.
-	db, err := sql.Open("sqlite", uri(f.Name(), "journal_mode(WAL)", "synchronous(OFF)"))
+	// Nobody has this database yet: it is synced once, as a whole, and what
+	// becomes of it otherwise is of no interest.
+	db, err := sql.Open("sqlite", uri(f.Name(), "journal_mode(OFF)", "synchronous(OFF)"))
 	if err != nil {
 		return err
 	}
-	_, err = db.ExecContext(ctx, fmt.Sprintf("BEGIN; %s PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT",
+	_, err = db.ExecContext(ctx, fmt.Sprintf(
+		"BEGIN; %s PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT; PRAGMA journal_mode = WAL",
 		schema, appID, len(migrations)))
-	// The last connection to close moves the -wal into the database.
 	if err := errors.Join(err, db.Close()); err != nil {
 		return err
 	}
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	// Unlike a rename, a link does not replace what another process created
-	// in the meantime.
-	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.Rename(f.Name(), path); err != nil {
 		return err
 	}
 	return durable.OS.SyncDir(dir)

@@ -145,7 +145,7 @@ func TestKillComesInTime(t *testing.T) {
 				continue
 			}
 			hits[when]++
-			want := 0
+			want := -1 // the first puts the database in its place
 			for _, c := range run.seen {
 				if c.renames() {
 					want++
@@ -154,6 +154,7 @@ func TestKillComesInTime(t *testing.T) {
 			if when == before {
 				want--
 			}
+			want = max(want, 0)
 			mail, err := w.look()
 			if len(mail) != want || err != nil {
 				t.Errorf("killed %v, which renames: %d messages are there, not %d (%v)", point{i + 1, when}, len(mail), want, err)
