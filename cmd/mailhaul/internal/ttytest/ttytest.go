@@ -11,8 +11,10 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -48,8 +50,14 @@ func Start(t testing.TB, cmd *exec.Cmd, columns, rows int) *Terminal {
 	cmd.Env = append(append(os.Environ(), "TERM=xterm-256color", "NO_COLOR="), cmd.Env...)
 	term := &Terminal{t: t, cmd: cmd, timeout: deadline, screen: vt.NewEmulator(columns, rows), changed: make(chan struct{})}
 	term.screen.SetCallbacks(vt.Callbacks{CursorVisibility: func(visible bool) { term.hidden = !visible }})
+	// A program inherits which signals are ignored, as a job in the background
+	// ignores ^C. Those that are noted it does not ignore.
+	noted := make(chan os.Signal, 1)
+	signal.Notify(noted, os.Interrupt, syscall.SIGQUIT, syscall.SIGHUP)
 	var err error
-	if term.pty, err = pty.StartWithSize(cmd, winsize(columns, rows)); err != nil {
+	term.pty, err = pty.StartWithSize(cmd, winsize(columns, rows))
+	signal.Stop(noted)
+	if err != nil {
 		t.Fatalf("cannot run %s in a terminal: %v", cmd, err)
 	}
 	answers := term.screen.InputPipe().(io.Closer)
