@@ -190,15 +190,7 @@ func adoptCommand(std stdio) *cli.Command {
 }
 
 func runAdopt(ctx context.Context, std stdio, path, name string, before time.Time, yes bool) error {
-	cfg, err := loadConfig(path)
-	if err != nil {
-		return err
-	}
-	chosen, err := choose(cfg, []string{name})
-	if err != nil {
-		return err
-	}
-	w, err := wire(cfg)
+	cfg, chosen, w, err := wired(path, []string{name})
 	if err != nil {
 		return err
 	}
