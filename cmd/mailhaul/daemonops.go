@@ -138,7 +138,7 @@ func (m *measured) listen(addr string) error {
 		return &listenError{fmt.Errorf("metrics: %w", err)}
 	}
 	m.server, m.addr = server, addr
-	m.out.note(fmt.Sprintf("metrics are at http://%s/metrics, health at /healthz", server.Addr()))
+	m.out.note(fmt.Sprintf("metrics are at http://%s/metrics, health at /healthz and /livez", server.Addr()))
 	return nil
 }
 

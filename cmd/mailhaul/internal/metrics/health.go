@@ -134,13 +134,27 @@ func (h *Health) report() report {
 	return r
 }
 
-// ServeHTTP answers 200 if all is well, else 503, and says why.
-func (h *Health) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+// serve answers 200 if all is well, else 503, and says why.
+func (h *Health) serve(w http.ResponseWriter, _ *http.Request) {
 	r := h.report()
+	answer(w, r.Status == "ok", r)
+}
+
+// serveAlive answers 200 while the scheduler is alive, else 503: then a new
+// start may help, which it does not against what ails an account.
+func (h *Health) serveAlive(w http.ResponseWriter, _ *http.Request) {
+	status, alive := "ok", h.Alive()
+	if !alive {
+		status = "hung"
+	}
+	answer(w, alive, map[string]string{"status": status})
+}
+
+func answer(w http.ResponseWriter, well bool, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	if r.Status != "ok" {
+	if !well {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	_ = json.NewEncoder(w).Encode(r) // who asked may have gone
+	_ = json.NewEncoder(w).Encode(body) // who asked may have gone
 }

@@ -43,6 +43,12 @@ func TestServer(t *testing.T) {
 			t.Errorf("%v: %d %s, want %d %s", now.Sub(at(0)), got, body, code, want)
 		}
 	}
+	alive := func(code int, want string) {
+		t.Helper()
+		if got, body := get(t, s, "/livez"); got != code || body != want {
+			t.Errorf("alive, %v: %d %s, want %d %s", now.Sub(at(0)), got, body, code, want)
+		}
+	}
 	observe := func(e fetch.Event) { m.Observe(e); h.Observe(e) }
 	every := map[string]time.Duration{"ada": time.Minute, "grace": time.Hour}
 	h.SetAccounts(every, map[string]time.Time{"ada": at(-1_000_000)})
@@ -55,6 +61,7 @@ func TestServer(t *testing.T) {
 	health(200, `{"status":"ok","accounts":2,"stale":[]}`)
 	now = at(1801)
 	health(503, `{"status":"stale","accounts":2,"stale":[{"account":"ada","last_success":"2023-11-03T08:26:40Z","seconds":1801,"limit_seconds":1800}]}`)
+	alive(200, `{"status":"ok"}`)
 
 	// Mail that comes in is progress, failure is not.
 	observe(fetch.Landed{Account: "ada"})
@@ -82,6 +89,7 @@ func TestServer(t *testing.T) {
 	if h.Alive() {
 		t.Error("alive a minute after the last turn")
 	}
+	alive(503, `{"status":"hung"}`)
 
 	m.SetAccounts([]string{"ada", "new"})
 	code, text := get(t, s, "/metrics")

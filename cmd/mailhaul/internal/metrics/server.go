@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Server serves /metrics and /healthz.
+// Server serves /metrics, /healthz and /livez.
 type Server struct {
 	http *http.Server
 	addr net.Addr
@@ -25,7 +25,8 @@ func Listen(ctx context.Context, addr string, m *Metrics, h *Health) (*Server, e
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry}))
-	mux.Handle("GET /healthz", h)
+	mux.HandleFunc("GET /healthz", h.serve)
+	mux.HandleFunc("GET /livez", h.serveAlive)
 	s := &Server{addr: l.Addr(), done: make(chan struct{}), http: &http.Server{
 		Handler: mux, MaxHeaderBytes: 16 << 10,
 		ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
