@@ -22,8 +22,9 @@ func explainCommand(std stdio) *cli.Command {
 		Usage:     "tell the life of one message: seen, delivered, kept, deleted or refused, and when",
 		ArgsUsage: "ACCOUNT UID",
 		Description: "UID is the message's unique-id as the server gives it, as mailhaul shows it, or a\n" +
-			"beginning of it that no other message has. Nothing is connected to: it tells what\n" +
-			"is remembered, which is until 30 days after the server ceased to list a message.",
+			"beginning of it that no other message has; mailhaul plan and mailhaul list --uids\n" +
+			"show those on the server. Nothing is connected to: it tells what is remembered,\n" +
+			"which is until 30 days after the server ceased to list a message.",
 		Flags: []cli.Flag{
 			configFlag(),
 			jsonFlag(),
@@ -204,7 +205,7 @@ type lifeJSON struct {
 	UID        string         `json:"uid"`   // empty if the server gives none
 	Name       string         `json:"name"`  // what mailhaul explain finds it by
 	Phase      string         `json:"phase"` // promised, landed, deleted, refused, adopted or unknown
-	Octets     int64          `json:"octets"`
+	Octets     int64          `json:"bytes"`
 	Seen       *time.Time     `json:"seen"`
 	Deliveries []deliveryJSON `json:"deliveries"`
 	Landed     *time.Time     `json:"landed"` // in all sinks

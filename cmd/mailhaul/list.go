@@ -23,6 +23,7 @@ type listOptions struct {
 	names     []string
 	sort      string
 	noHeaders bool
+	uids      bool
 	json      bool
 }
 
@@ -45,10 +46,12 @@ func listCommand(std stdio) *cli.Command {
 		ArgsUsage: "ACCOUNT",
 		Description: "It changes nothing. The headers are asked for by TOP, which some servers count\n" +
 			"as reading a message; --no-headers leaves that out. The exit codes are those of\n" +
-			"mailhaul fetch.",
+			"mailhaul fetch. mailhaul explain and mailhaul state forget take a unique-id, or a\n" +
+			"beginning of it.",
 		Flags: []cli.Flag{
 			configFlag(),
 			&cli.StringFlag{Name: "sort", Value: "number", Usage: "sort by `KEY`: " + orderNames},
+			toggle("uids", "show the unique-ids, too"),
 			toggle("no-headers", "do not ask for date, sender and subject"),
 			jsonFlag(),
 		},
@@ -56,7 +59,7 @@ func listCommand(std stdio) *cli.Command {
 		Action: func(c *cli.Context) error {
 			return runList(c.Context, std, listOptions{
 				config: c.String("config"), names: c.Args().Slice(), sort: c.String("sort"),
-				noHeaders: c.Bool("no-headers"), json: c.Bool("json"),
+				noHeaders: c.Bool("no-headers"), uids: c.Bool("uids"), json: c.Bool("json"),
 			})
 		},
 	}
@@ -75,7 +78,7 @@ func runList(ctx context.Context, std stdio, o listOptions) error {
 		return usagef("write one of "+orderNames, "--sort %q is not known", o.sort)
 	}
 	if len(o.names) != 1 {
-		return usagef("mailhaul list ACCOUNT", "mailhaul list shows one account, and was given %d", len(o.names))
+		return usagef("mailhaul list work", "name the account to list")
 	}
 	chosen, w, store, done, err := onlooker(ctx, o.config, o.names)
 	if err != nil {
@@ -107,7 +110,8 @@ func runList(ctx context.Context, std stdio, o listOptions) error {
 	if sight.NoHeader != nil {
 		fmt.Fprintf(std.err, "%s: the server gives no headers: %v\n", account.Name, sight.NoHeader)
 	}
-	writeListing(std.out, account, messages, sight.NoHeader == nil && !o.noHeaders, columnsOf(std.out), now)
+	headers := sight.NoHeader == nil && !o.noHeaders
+	writeListing(std.out, account, messages, headers, o.uids || !headers, columnsOf(std.out), now)
 	return nil
 }
 
@@ -122,34 +126,45 @@ func failedLook(std stdio, account string, err error) error {
 }
 
 // writeListing writes a table that is no wider than so many columns, and a sum.
-func writeListing(out io.Writer, a config.Account, messages []listed, headers bool, columns int, now time.Time) {
+func writeListing(out io.Writer, a config.Account, messages []listed, headers, uids bool, columns int, now time.Time) {
 	if len(messages) == 0 {
 		fmt.Fprintln(out, "no messages")
 		return
 	}
 	var octets int64
 	rows := make([][]string, len(messages))
-	numbers, standings := len("NO"), len("STATE")
+	numbers, standings, names := len("NO"), len("STATE"), len("UNIQUE-ID")
 	for i, m := range messages {
 		octets += m.Size
 		date := ""
 		if !m.date.IsZero() {
 			date = m.date.Local().Format(time.DateOnly)
 		}
-		rows[i] = []string{strconv.Itoa(m.Num), size(m.Size), standing(m.Prospect), date, m.from, m.subject}
-		if !headers {
-			rows[i] = []string{strconv.Itoa(m.Num), size(m.Size), standing(m.Prospect), uniqueID(m.UID)}
-		}
+		rows[i] = []string{strconv.Itoa(m.Num), size(m.Size), standing(m.Prospect)}
 		numbers, standings = max(numbers, len(rows[i][0])), max(standings, runewidth.StringWidth(rows[i][2]))
+		if uids {
+			name := called(m.Prospect)
+			rows[i] = append(rows[i], name)
+			names = max(names, runewidth.StringWidth(name))
+		}
+		if headers {
+			rows[i] = append(rows[i], date, m.from, m.subject)
+		}
 	}
 	left := rest(columns, numbers, len("1023 B"), standings)
 	table := []column{{title: "NO", right: true}, {title: "SIZE", right: true}, {title: "STATE"}}
+	if uids {
+		most := max(1, left)
+		if headers {
+			most = min(names, mostUID)
+			left = rest(left, most)
+		}
+		table = append(table, column{title: "UNIQUE-ID", most: most})
+	}
 	if headers {
 		left = rest(left, len(time.DateOnly))
 		from := max(1, min(24, left/3))
 		table = append(table, column{title: "DATE"}, column{title: "FROM", most: from}, column{title: "SUBJECT", most: max(1, rest(left, from))})
-	} else {
-		table = append(table, column{title: "UNIQUE-ID", most: max(1, left)})
 	}
 	paint := painter(isTerminal(out))
 	writeTable(out, table, rows, func(row, column int, text string) string {

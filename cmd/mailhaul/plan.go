@@ -80,12 +80,12 @@ func writePlan(out io.Writer, a config.Account, target string, sight fetch.Sight
 	}
 	rows := make([][]string, len(sight.Messages))
 	for i, p := range sight.Messages {
-		rows[i] = []string{strconv.Itoa(p.Num), size(p.Size), action(p), because(p, a, now)}
+		rows[i] = []string{strconv.Itoa(p.Num), size(p.Size), action(p), called(p), because(p, a, now)}
 	}
 	paint := painter(isTerminal(out))
 	colour := map[string]string{"fetch": green, "delete": red}
 	writeTable(out, []column{
-		{title: "NO", right: true}, {title: "SIZE", right: true}, {title: "ACTION"}, {title: "WHY"},
+		{title: "NO", right: true}, {title: "SIZE", right: true}, {title: "ACTION"}, {title: "UNIQUE-ID", most: mostUID}, {title: "WHY"},
 	}, rows, func(row, column int, text string) string {
 		if row < 0 || column != 2 {
 			return text

@@ -23,7 +23,10 @@ func standing(p fetch.Prospect) string {
 	case fetch.FateDelete:
 		return "to delete"
 	case fetch.FateKeep:
-		if p.Until.IsZero() {
+		switch {
+		case p.Row.Phase == state.Adopted:
+			return "adopted"
+		case p.Until.IsZero():
 			return "kept"
 		}
 		return "until " + p.Until.Local().Format(time.DateOnly)
@@ -68,7 +71,10 @@ func because(p fetch.Prospect, a config.Account, now time.Time) string {
 			return fmt.Sprintf("tried %s: %s", count(p.Row.Tries, "time"), oneLine(p.Row.Reason))
 		}
 	case fetch.FateCompare:
-		if p.Row != nil {
+		switch {
+		case p.Row != nil && p.Row.Deleted == 0:
+			return delivered(p, now) + "; another message may have its unique-id by now"
+		case p.Row != nil:
 			return "deleted " + ago(p.Row.Deleted, now) + ", and here again: maybe another message"
 		}
 		return "maybe delivered before, under another name"
@@ -77,7 +83,7 @@ func because(p fetch.Prospect, a config.Account, now time.Time) string {
 	case fetch.FateKeep:
 		switch {
 		case p.Row.Phase == state.Adopted:
-			return "taken for read, not ours to delete"
+			return "adopted: never fetched, never deleted"
 		case p.Until.IsZero():
 			return delivered(p, now) + ", " + keepWords(a.Keep)
 		default:

@@ -19,6 +19,8 @@ func statusCommand(std stdio) *cli.Command {
 		Name:      "status",
 		Usage:     "say how the last polls went, and which messages are refused",
 		ArgsUsage: "[ACCOUNT…]",
+		Description: "It reads what is remembered, and connects to nothing. The exit code is 0 however\n" +
+			"the accounts fare; --json tells a script.",
 		Flags: []cli.Flag{
 			configFlag(),
 			toggle("verbose", "tell of the last polls and the last 30 days, too", "v"),
@@ -118,6 +120,9 @@ func trouble(out io.Writer, st state.Status, now time.Time) {
 			}
 			fmt.Fprintf(out, "    tried %s%s, %s\n", count(row.Tries, "time"), since(row, now), when)
 		}
+	}
+	if slices.ContainsFunc(st.Refused, func(r state.Row) bool { return r.NextTry > now.Unix() }) {
+		fmt.Fprintf(out, "  the next fetch tries them after mailhaul state forget %s UID\n", st.Account)
 	}
 }
 

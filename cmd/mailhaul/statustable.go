@@ -36,7 +36,7 @@ const (
 func writeStatus(out io.Writer, all []state.Status, now time.Time) {
 	columns := []column{
 		{title: "ACCOUNT"}, {title: "RESULT"}, {title: "SUCCESS"}, {title: "NEXT"},
-		{title: "NEW", right: true}, {title: "KEPT", right: true}, {title: "WAITING", right: true}, {title: "REFUSED", right: true},
+		{title: "NEW", right: true}, {title: "KEPT", right: true}, {title: "TO DELETE", right: true}, {title: "REFUSED", right: true},
 	}
 	var rows [][]string
 	for _, st := range all {

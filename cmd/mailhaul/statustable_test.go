@@ -18,17 +18,17 @@ func TestStatusTable(t *testing.T) {
 	writeStatus(&out, []state.Status{
 		{Account: "work", Last: &state.Poll{Ended: at(time.Minute), Result: "fine", Fetched: 12},
 			Schedule: state.Schedule{Next: at(-4 * time.Minute), LastSuccess: at(time.Minute)}, Kept: 200, Waiting: 3},
-		{Account: "日本語のメールアカウントはとても長い名前を持つ", Last: &state.Poll{Ended: at(time.Hour), Result: "operator",
+		{Account: "日本語のメールアカウントはとても長い名前を持つ", Last: &state.Poll{Ended: at(time.Hour), Result: "person",
 			Error: "it is \x1b[2Jclosed", Hint: "open it"}, Schedule: state.Schedule{NotBefore: at(-time.Hour), LastSuccess: at(9 * 24 * time.Hour)}},
 		{Account: "new"},
 		{Account: "busy", Last: &state.Poll{Ended: at(0), Result: "refused"}, Schedule: state.Schedule{LastSuccess: at(0)}, Refused: []state.Row{
 			{UID: "x", Size: 2048, Tries: 2, NextTry: at(-30 * time.Minute), Reason: "no\nroom"}}},
 	}, now)
-	want := `ACCOUNT                     RESULT   SUCCESS  NEXT   NEW  KEPT  WAITING  REFUSED
-work                        ok       1m ago   in 4m   12   200        3        0
-日本語のメールアカウント…   FAILED   9d ago   in 1h    0     0        0        0
-new                         -        never    -        0     0        0        0
-busy                        refused  0s ago   -        0     0        0        1
+	want := `ACCOUNT                   RESULT   SUCCESS  NEXT   NEW  KEPT  TO DELETE  REFUSED
+work                      ok       1m ago   in 4m   12   200          3        0
+日本語のメールアカウン…   FAILED   9d ago   in 1h    0     0          0        0
+new                       -        never    -        0     0          0        0
+busy                      refused  0s ago   -        0     0          0        1
 
 日本語のメールアカウントはとても長い名前を持つ: FAILED 1 hour ago: it is ?[2Jclosed
   hint: open it
@@ -37,6 +37,7 @@ busy                        refused  0s ago   -        0     0        0        1
 busy: 1 message on the server that could not be delivered
   "x" (2.0 kB): no; room
     tried 2 times, next try in 30 minutes
+  the next fetch tries them after mailhaul state forget busy UID
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

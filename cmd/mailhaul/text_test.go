@@ -110,7 +110,7 @@ func TestStatusFits80Columns(t *testing.T) {
 	many := 1_234_567
 	st := state.Status{
 		Account: strings.Repeat("long", 16), Fetched: many, Kept: 99_999, Waiting: many,
-		Last: &state.Poll{Ended: now.Unix() - 59*60, Result: "operator"},
+		Last: &state.Poll{Ended: now.Unix() - 59*60, Result: "person"},
 	}
 	var out strings.Builder
 	writeStatus(&out, []state.Status{st, {Account: "ada"}}, now)
@@ -125,7 +125,7 @@ func TestStatusNamesWhatNeedsAttention(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	st := state.Status{
 		Account: "work", Schedule: state.Schedule{LastSuccess: now.Unix() - 3*86400}, Open: 2,
-		Last: &state.Poll{Ended: now.Unix() - 60, Result: "operator", Error: "login refused", Hint: "check the password"},
+		Last: &state.Poll{Ended: now.Unix() - 60, Result: "person", Error: "login refused", Hint: "check the password"},
 		Refused: []state.Row{
 			{UID: "a\x1b", Size: 2048, Reason: "no \x1b[2J", Tries: 2, NextTry: now.Unix() + 7200},
 			{UID: "b", Size: 1, Reason: "bad", Tries: 1, NextTry: now.Unix() - 1},
@@ -147,6 +147,7 @@ work: 3 messages on the server that could not be delivered
   "b" (1 B): bad
     tried 1 time, tried again by the next fetch
   a message without a unique-id, no-uid:646967657374206f662061206d61696c (1 B): bad
+  the next fetch tries them after mailhaul state forget work UID
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Error(diff)

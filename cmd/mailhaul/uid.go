@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
@@ -23,11 +24,31 @@ func shownUID(key string) string {
 	return noUID + hex.EncodeToString(digest[:]) + clean(copies)
 }
 
+// mostUID is how much of a unique-id a table with other columns shows: enough to
+// find the message by.
+const mostUID = 24
+
+// called returns the name of a message for a table, "-" if it has none yet.
+func called(p fetch.Prospect) string {
+	key := p.UID
+	if p.Row != nil {
+		key = p.Row.UID
+	}
+	if key == "" {
+		return "-"
+	}
+	if strconv.Quote(key) == `"`+key+`"` {
+		return key
+	}
+	return shownUID(key)
+}
+
 // findMessage returns the row of the one message of an account that arg names:
 // by its unique-id, as it is or as mailhaul shows it, or by a beginning of it
 // that no other has. found is false if nothing is remembered of such a message.
 func findMessage(ctx context.Context, store *state.Store, account, arg string) (row state.Row, found bool, err error) {
 	const most = 10
+	arg = strings.TrimSuffix(arg, "…") // as a table cuts it
 	ranges := [][2]string{{arg, arg + "\x00"}, {arg, after(arg)}}
 	if unquoted, err := strconv.Unquote(arg); err == nil {
 		ranges = append(ranges, [2]string{unquoted, unquoted + "\x00"})
