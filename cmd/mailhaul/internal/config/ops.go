@@ -40,6 +40,9 @@ func (p *parser) shellOrArgv(v value) []string {
 		return nil
 	}
 	if len(v.node.Content) == 0 {
+		if !p.whole(v) {
+			return nil
+		}
 		return []string{"sh", "-c", words[0]}
 	}
 	return words

@@ -50,7 +50,7 @@ func (p *parser) secretText(v value, what string, into *Password) {
 	if p.secretLine == 0 {
 		p.secretLine = v.line
 	}
-	if s, ok := p.text(v); ok {
+	if s, ok := p.text(v); ok && p.whole(v) {
 		into.what, into.text = what, NewSecret(s)
 	}
 }

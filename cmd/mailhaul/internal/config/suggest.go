@@ -7,18 +7,32 @@ import (
 
 // otherNames are what other programs call our keys.
 var otherNames = map[string]string{
-	"host":        "server",
-	"poll":        "server",
-	"port":        "server: host:port",
-	"username":    "user",
-	"login":       "user",
-	"pass":        "password",
-	"passwordcmd": "password_command",
-	"ssl":         "tls",
-	"sink":        "deliver",
-	"delete":      "keep",
-	"limit":       "max_size",
+	"host":             "server",
+	"poll":             "server",
+	"port":             "server: host:port",
+	"username":         "user",
+	"login":            "user",
+	"pass":             "password",
+	"passwordcmd":      "password_command",
+	"passwordeval":     "password_command",
+	"ssl":              "tls",
+	"sslfingerprint":   "tls_fingerprint",
+	"sink":             "deliver",
+	"delete":           "keep",
+	"delete_after":     "keep",
+	"limit":            "max_size",
+	"max_message_size": "max_size",
+	"interval":         "every",
+	"plugin":           "tunnel",
 }
+
+// otherwise says what to do about keys of an account that have no counterpart.
+var otherwise = map[string]string{
+	"fetchall": "leave it out: whatever is new is fetched",
+	"mda":      toSink, "maildir": toSink, "mbox": toSink, "smtp": toSink, "lmtp": toSink, "imap": toSink, "folder": toSink,
+}
+
+const toSink = "give a sink a name, below sinks, and deliver to it"
 
 // didYouMean returns the one of names that got was meant to be, if any, and
 // a hint that says so, or lists names if they are few.
@@ -28,6 +42,9 @@ func didYouMean(got string, names []string) (meant, hint string) {
 		if slices.Contains(names, key) {
 			return key, "did you mean " + quote(other) + "?"
 		}
+	}
+	if hint = otherwise[got]; hint != "" && slices.Contains(names, "deliver") {
+		return "", hint
 	}
 	best, least := "", 1+max(1, len(got)/3)
 	for _, name := range names {

@@ -33,6 +33,17 @@ func (p *parser) text(v value) (string, bool) {
 	return "", false
 }
 
+// whole reports whether a value is all that stands in its line. To YAML a # behind
+// a blank begins a comment, which would quietly cut a password.
+func (p *parser) whole(v value) bool {
+	comment := strings.TrimPrefix(v.node.LineComment, "#")
+	if comment == "" || strings.ContainsAny(comment[:1], " \t#") {
+		return true
+	}
+	p.fail(v, "quote the value, or put a blank behind the #", "ends before a #, which begins a comment")
+	return false
+}
+
 func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 
 // items returns the values of a list, or the one value that stands in its
