@@ -146,7 +146,7 @@ const (
 )
 
 // String returns the class in a word: "fine", "refused", "retry",
-// "operator", "machine".
+// "person", "machine".
 func (c Class) String() string {
 	switch c {
 	case ClassFine:
@@ -156,7 +156,7 @@ func (c Class) String() string {
 	case ClassRetry:
 		return "retry"
 	case ClassOperator:
-		return "operator"
+		return "person"
 	default:
 		return "machine"
 	}

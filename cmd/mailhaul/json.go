@@ -34,11 +34,11 @@ func (j jsonReporter) observe(e fetch.Event) {
 	case fetch.LoggedIn:
 		j.log.Debug().Str("account", e.Account).Str("mechanism", e.Mechanism).Msg("logged in")
 	case fetch.Planned:
-		j.log.Debug().Str("account", e.Account).Int("listed", e.Listed).Int64("octets", e.Octets).
-			Int("fetch", e.Fetch).Int64("fetch_octets", e.FetchOctets).Int("delete", e.Delete).Msg("planned")
+		j.log.Debug().Str("account", e.Account).Int("listed", e.Listed).Int64("bytes", e.Octets).
+			Int("fetch", e.Fetch).Int64("fetch_bytes", e.FetchOctets).Int("delete", e.Delete).Msg("planned")
 	case fetch.Landed:
 		j.log.Debug().Str("account", e.Account).Str("uid", e.UID).Str("sink", e.Sink).
-			Str("where", e.Where).Int64("octets", e.Octets).Msg("landed")
+			Str("where", e.Where).Int64("bytes", e.Octets).Msg("landed")
 	case fetch.Refused:
 		ev := j.log.Warn().Str("account", e.Account).Str("uid", e.UID).Str("reason", e.Reason)
 		if !e.NextTry.IsZero() {
@@ -66,15 +66,20 @@ func (j jsonReporter) finished(s fetch.Summary) {
 	default:
 		ev = j.log.Error()
 	}
-	ev.Str("account", s.Account).Str("result", s.Class.String()).
-		Int("listed", s.Listed).Int("fetched", s.Fetched).Int64("octets", s.Bytes).Int("deleted", s.Deleted).
-		Int("quarantined", s.Quarantined).Int("waiting", s.Waiting).Int("refused", s.Refused).Int("too_large", s.TooLarge).
-		Dur("took_ms", s.Ended.Sub(s.Started))
+	result := s.Class.String()
 	if s.Skipped {
-		ev.Bool("skipped", true)
+		result = "skipped"
 	}
+	toDelete := s.Waiting
+	if s.Would != nil {
+		toDelete = s.Would.Delete
+	}
+	ev.Str("account", s.Account).Str("result", result).
+		Int("listed", s.Listed).Int("fetched", s.Fetched).Int64("bytes", s.Bytes).Int("deleted", s.Deleted).
+		Int("quarantined", s.Quarantined).Int("to_delete", toDelete).Int("refused", s.Refused).Int("too_large", s.TooLarge).
+		Dur("took_ms", s.Ended.Sub(s.Started))
 	if w := s.Would; w != nil {
-		ev.Bool("dry_run", true).Int("to_fetch", w.Fetch).Int64("to_fetch_octets", w.FetchOctets).Int("to_delete", w.Delete)
+		ev.Bool("dry_run", true).Int("to_fetch", w.Fetch).Int64("to_fetch_bytes", w.FetchOctets)
 	}
 	if s.Err != nil {
 		ev.Str("error", s.Err.Error())

@@ -16,9 +16,9 @@ import (
 type planJSON struct {
 	Account     string         `json:"account"`
 	Listed      int            `json:"listed"`
-	Octets      int64          `json:"octets"`
+	Octets      int64          `json:"bytes"`
 	Fetch       int            `json:"fetch"`
-	FetchOctets int64          `json:"fetch_octets"`
+	FetchOctets int64          `json:"fetch_bytes"`
 	Delete      int            `json:"delete"`
 	Messages    []prospectJSON `json:"messages"`
 	Error       string         `json:"error,omitempty"`
@@ -29,7 +29,7 @@ type planJSON struct {
 type prospectJSON struct {
 	Number int    `json:"number"` // in this session only
 	UID    string `json:"uid"`    // empty if the server gives none
-	Octets int64  `json:"octets"` // as the server says
+	Octets int64  `json:"bytes"`  // as the server says
 	// State is none, fetch, compare, delete, keep, wait, settle, leave or
 	// quarantine, and Reason says why.
 	State  string     `json:"state"`

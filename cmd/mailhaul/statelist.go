@@ -95,7 +95,7 @@ type accountJSON struct {
 	Configured bool       `json:"configured"` // the configuration has it
 	LastPoll   *time.Time `json:"last_poll"`
 	Messages   int        `json:"messages"` // that are remembered
-	Octets     int64      `json:"octets"`   // of them
+	Octets     int64      `json:"bytes"`    // of them
 	OnServer   int        `json:"on_server"`
 	Adopted    int        `json:"adopted"`
 	Refused    int        `json:"refused"`
@@ -111,5 +111,5 @@ func writeListJSON(out io.Writer, all []state.Account, cfg *config.Config, octet
 			Adopted: a.Adopted, Refused: a.Refused, Open: a.Open,
 		}
 	}
-	return writeJSON(out, map[string]any{"state": cfg.State, "octets": octets, "accounts": accounts})
+	return writeJSON(out, map[string]any{"state": cfg.State, "bytes": octets, "accounts": accounts})
 }

@@ -19,7 +19,7 @@ type statusJSON struct {
 	NotBefore   *time.Time    `json:"not_before"` // until when the server wants no login
 	Fetched     int           `json:"fetched"`    // messages that landed and are remembered
 	Kept        int           `json:"kept"`       // on the server, as keep says
-	Waiting     int           `json:"waiting"`    // on the server, due for deletion
+	ToDelete    int           `json:"to_delete"`  // on the server, due for deletion
 	Open        int           `json:"open"`       // cut off in delivery, to be settled
 	Refused     []refusedJSON `json:"refused"`
 	Grant       *grantJSON    `json:"grant,omitempty"` // of accounts with oauth
@@ -34,24 +34,24 @@ type dayJSON struct {
 	Polls   int    `json:"polls"`
 	Failed  int    `json:"failed"`
 	Fetched int    `json:"fetched"`
-	Octets  int64  `json:"octets"`
+	Octets  int64  `json:"bytes"`
 }
 
 type pollJSON struct {
 	Started time.Time `json:"started"`
 	Ended   time.Time `json:"ended"`
-	Result  string    `json:"result"` // fine, refused, retry, operator or machine
+	Result  string    `json:"result"` // fine, refused, retry, person or machine
 	Error   string    `json:"error,omitempty"`
 	Hint    string    `json:"hint,omitempty"`
 	Listed  int       `json:"listed"`
 	Fetched int       `json:"fetched"`
-	Octets  int64     `json:"octets"` // of what was fetched
+	Octets  int64     `json:"bytes"` // of what was fetched
 	Deleted int       `json:"deleted"`
 }
 
 type refusedJSON struct {
 	UID     string     `json:"uid"` // empty if the server gives none
-	Octets  int64      `json:"octets"`
+	Octets  int64      `json:"bytes"`
 	Reason  string     `json:"reason"` // of the last try
 	Seen    *time.Time `json:"seen"`   // the first try; null if it was not noted
 	Tries   int        `json:"tries"`
@@ -88,7 +88,7 @@ func writeStatusJSON(out io.Writer, all []state.Status, histories []history, con
 		a := statusJSON{
 			Account: st.Account, LastSuccess: instant(st.Schedule.LastSuccess),
 			NextPoll: instant(st.Schedule.Next), NotBefore: instant(st.Schedule.NotBefore),
-			Fetched: st.Fetched, Kept: st.Kept, Waiting: st.Waiting, Open: st.Open, Refused: []refusedJSON{},
+			Fetched: st.Fetched, Kept: st.Kept, ToDelete: st.Waiting, Open: st.Open, Refused: []refusedJSON{},
 		}
 		if p := st.Last; p != nil {
 			last := newPollJSON(*p)

@@ -54,13 +54,13 @@ func New(b Build) *Metrics {
 		return v
 	}
 	m.polls = counter("mailhaul_polls_total",
-		"Polls by result: fine; refused (some messages stay on the server); retry, operator (a person is needed) and machine are failures; skipped (another process was polling, or the server wants a pause).", "result")
+		"Polls by result: fine; refused (some messages stay on the server); retry, person (one is needed) and machine are failures; skipped (another process was polling, or the server wants a pause).", "result")
 	m.messages = counter("mailhaul_fetched_messages_total", "Messages that are safe in their sinks.")
 	m.octets = counter("mailhaul_fetched_bytes_total", "Size of those messages, as the server sent them.")
 	m.deleted = counter("mailhaul_deleted_messages_total", "Messages whose deletion the server confirmed.")
 	m.listed = gauge("mailhaul_server_messages", "Messages on the server when it was last looked at.")
 	m.refused = gauge("mailhaul_refused_messages", "Messages that stay on the server since they cannot be fetched or delivered.")
-	m.tooLarge = gauge("mailhaul_oversize_messages", "Messages that stay on the server since they are over max_size.")
+	m.tooLarge = gauge("mailhaul_too_large_messages", "Messages that stay on the server since they are over max_size.")
 	m.needs = gauge("mailhaul_needs_person", "1 if the last poll failed and it takes a person, 0 if not.")
 	m.lastPoll = gauge("mailhaul_last_poll_timestamp_seconds", "When the last poll ended.")
 	m.lastSuccess = gauge("mailhaul_last_success_timestamp_seconds", "When the last poll ended that did not fail; 0 if there was none.")

@@ -112,7 +112,7 @@ func TestFileGrows(t *testing.T) {
 		`mailhaul_polls_total{account="ada",result="refused"} 1`,
 		`mailhaul_polls_total{account="ada",result="retry"} 1`,
 		`mailhaul_polls_total{account="ada",result="skipped"} 1`,
-		`mailhaul_polls_total{account="grace",result="operator"} 1`,
+		`mailhaul_polls_total{account="grace",result="person"} 1`,
 		`mailhaul_server_messages{account="ada"} 3`,
 	}
 	if diff := cmp.Diff(want, samples(text)); diff != "" {
@@ -129,7 +129,7 @@ func TestFileGrows(t *testing.T) {
 
 	// An account that is taken out of the configuration takes its metrics along.
 	f = metrics.NewFile(path, build, []string{"grace"}, nil)
-	if text := write(t, f, path); strings.Contains(text, `"ada"`) || !strings.Contains(text, `mailhaul_polls_total{account="grace",result="operator"} 1`) {
+	if text := write(t, f, path); strings.Contains(text, `"ada"`) || !strings.Contains(text, `mailhaul_polls_total{account="grace",result="person"} 1`) {
 		t.Errorf("without ada:\n%s", text)
 	}
 	entries, err := os.ReadDir(dir)

@@ -75,7 +75,7 @@ func (c *Command) env(n News) []string {
 		"MAILHAUL_SUMMARY=" + n.String(),
 		"MAILHAUL_ACCOUNT=" + s.Account,
 		"MAILHAUL_SERVER=" + c.Server(s.Account),
-		"MAILHAUL_CLASS=" + s.Class.String(),
+		"MAILHAUL_RESULT=" + s.Class.String(),
 		"MAILHAUL_ERROR=" + line(errText),
 		"MAILHAUL_HINT=" + line(fetch.Hint(s.Err)),
 		"MAILHAUL_SINCE=" + stamp(n.Since),

@@ -41,12 +41,12 @@ func TestCommand(t *testing.T) {
 		want string
 	}{
 		"failing": {failing, `MAILHAUL_ACCOUNT=work
-MAILHAUL_CLASS=retry
 MAILHAUL_ERROR=` + says + `
 MAILHAUL_EVENT=failing
 MAILHAUL_HINT=what was delivered is safe; the next poll goes on from there
 MAILHAUL_LAST_SUCCESS=2023-11-14T21:13:20Z
 MAILHAUL_REFUSED=0
+MAILHAUL_RESULT=retry
 MAILHAUL_SERVER=work.example.com:995
 MAILHAUL_SINCE=2023-11-14T22:13:20Z
 MAILHAUL_SUMMARY=work has begun to fail
@@ -58,12 +58,12 @@ since:        2023-11-14T22:13:20Z
 last success: 2023-11-14T21:13:20Z
 `},
 		"refused": {refused, `MAILHAUL_ACCOUNT=work
-MAILHAUL_CLASS=refused
 MAILHAUL_ERROR=too?bad
 MAILHAUL_EVENT=refused
 MAILHAUL_HINT=
 MAILHAUL_LAST_SUCCESS=
 MAILHAUL_REFUSED=2
+MAILHAUL_RESULT=refused
 MAILHAUL_SERVER=work.example.com:995
 MAILHAUL_SINCE=
 MAILHAUL_SUMMARY=work: 2 messages were refused
