@@ -70,13 +70,19 @@ demo: build ## fetch mail from a throwaway server on loopback
 man: ## write the manual pages anew, from the help and config.example.yaml
 	go test -count=1 ./cmd/mailhaul -run '^TestManual$$' -update
 
+# install makes no folders with -D but on Linux.
 install: build ## install into DESTDIR/PREFIX
-	install -D -m 755 mailhaul $(DESTDIR)$(PREFIX)/bin/mailhaul
-	install -D -m 644 docs/mailhaul.1 $(DESTDIR)$(PREFIX)/share/man/man1/mailhaul.1
-	install -D -m 644 docs/mailhaul.yaml.5 $(DESTDIR)$(PREFIX)/share/man/man5/mailhaul.yaml.5
-	install -D -m 644 cmd/mailhaul/completions/bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/mailhaul
-	install -D -m 644 cmd/mailhaul/completions/zsh $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_mailhaul
-	install -D -m 644 cmd/mailhaul/completions/fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/mailhaul.fish
+	@set -e; put() { \
+		install -d "$(DESTDIR)$(PREFIX)/$$3"; \
+		install -m $$1 $$2 "$(DESTDIR)$(PREFIX)/$$3/$$4"; \
+	}; \
+	put 755 mailhaul bin mailhaul; \
+	put 644 docs/mailhaul.1 share/man/man1 mailhaul.1; \
+	put 644 docs/mailhaul.yaml.5 share/man/man5 mailhaul.yaml.5; \
+	put 644 config.example.yaml share/doc/mailhaul config.example.yaml; \
+	put 644 cmd/mailhaul/completions/bash share/bash-completion/completions mailhaul; \
+	put 644 cmd/mailhaul/completions/zsh share/zsh/site-functions _mailhaul; \
+	put 644 cmd/mailhaul/completions/fish share/fish/vendor_completions.d mailhaul.fish
 
 clean: ## remove what was built
 	rm -f mailhaul

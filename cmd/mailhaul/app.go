@@ -20,7 +20,10 @@ func newApp(std stdio) *cli.App {
 		Writer:      std.out,
 		ErrWriter:   std.err,
 		HideVersion: true,
-		Flags:       []cli.Flag{toggle("version", "print the version")},
+		Flags: []cli.Flag{
+			toggle("version", "print the version"),
+			cli.HelpFlag, // else it goes with the cli package's own help command
+		},
 		Commands: []*cli.Command{
 			initCommand(std),
 			fetchCommand(std),
@@ -36,10 +39,11 @@ func newApp(std stdio) *cli.App {
 			demoCommand(std),
 			completionCommand(std),
 			completeCommand(std),
+			helpCommand(std),
 		},
 		Action: func(c *cli.Context) error {
 			switch {
-			case c.Bool("version"):
+			case c.Bool("version"), c.Args().First() == "version":
 				fmt.Fprintln(std.out, version())
 				return nil
 			case c.Args().Present():
@@ -54,7 +58,33 @@ func newApp(std stdio) *cli.App {
 
 // badFlag turns what the flag package says into an error of ours.
 func badFlag(c *cli.Context, err error, _ bool) error {
-	return usagef(strings.TrimSpace("mailhaul help "+c.Command.Name)+" lists the options", "%v", err)
+	return usagef(c.Command.HelpName+" --help lists the options", "%v", err)
+}
+
+// helpCommand takes the place of the cli package's own, which knows only the
+// first word of a command.
+func helpCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:         "help",
+		Usage:        "tell how to use mailhaul, or one of its commands",
+		ArgsUsage:    "[COMMAND…]",
+		OnUsageError: badFlag,
+		Action: func(c *cli.Context) error {
+			words := strings.Fields(c.Command.HelpName)
+			words = append(words[:len(words)-1], c.Args().Slice()...)
+			if n, _ := commandOf(c.App, words); n < len(words) {
+				return usagef(c.App.Name+" help lists the commands", "there is no command %q", strings.Join(words[1:n+1], " "))
+			}
+			return newApp(std).RunContext(c.Context, append(words, "--help"))
+		},
+	}
+}
+
+// hiddenHelp is helpCommand for a command that has commands below it.
+func hiddenHelp(std stdio) *cli.Command {
+	c := helpCommand(std)
+	c.Hidden = true
+	return c
 }
 
 // configFlag is the option of every command that reads the configuration.
@@ -76,7 +106,7 @@ func jsonFlag() cli.Flag { return toggle("json", "write JSON for other programs 
 // noArgs refuses arguments for commands that take none.
 func noArgs(c *cli.Context) error {
 	if c.Args().Present() {
-		return usagef("", "mailhaul %s takes no arguments, but was given %q", c.Command.Name, c.Args().First())
+		return usagef("", "%s takes no arguments, but was given %q", c.Command.HelpName, c.Args().First())
 	}
 	return nil
 }

@@ -178,7 +178,7 @@ func (l *commandLine) candidates(typed string) []completion {
 	if l.command == nil && len(l.args) > 0 {
 		return nil // there is no such command
 	} else if l.command == nil {
-		return append(all, completion{"help", "tell how to use mailhaul, or one of its commands"})
+		return all
 	}
 	return append(all, l.arguments()...)
 }
@@ -187,7 +187,7 @@ func (l *commandLine) optionNames() []completion {
 	all := []completion{{"--help", "tell how to use it"}}
 	for _, f := range l.flags() {
 		doc, ok := f.(cli.DocGenerationFlag)
-		if visible, can := f.(cli.VisibleFlag); !ok || can && !visible.IsVisible() {
+		if visible, can := f.(cli.VisibleFlag); !ok || f == cli.HelpFlag || can && !visible.IsVisible() {
 			continue
 		}
 		for _, name := range f.Names() {

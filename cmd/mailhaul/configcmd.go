@@ -46,6 +46,7 @@ func configCommand(std stdio) *cli.Command {
 					return runConfigShow(std, c.String("config"), c.Bool("json"), c.Args().Slice())
 				},
 			},
+			hiddenHelp(std),
 		},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {

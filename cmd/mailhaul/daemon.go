@@ -24,7 +24,7 @@ func daemonCommand(std stdio) *cli.Command {
 			"daemon in good order, within the grace of the configuration; a second one hangs\n" +
 			"up at once. Exit codes: 0 after such an end; 64 wrong command line; 74 trouble\n" +
 			"of this machine; 75 a daemon runs already, or the address for metrics is taken;\n" +
-			"78 wrong configuration.",
+			"77 the folder of the state is damaged or open to others; 78 wrong configuration.",
 		Flags: []cli.Flag{
 			configFlag(),
 			&cli.StringFlag{Name: "log-format", Value: "auto", Usage: "report in `FORMAT`: text, json, or auto, which is text on a terminal"},

@@ -54,6 +54,9 @@ func exitCode(err error) int {
 	if _, ok := errors.AsType[*listenError](err); ok {
 		return exitRetry
 	}
+	if _, ok := errors.AsType[*scratchError](err); ok {
+		return exitMachine
+	}
 	if e, ok := errors.AsType[*initError](err); ok {
 		return e.code
 	}
@@ -111,7 +114,7 @@ func hintOf(err error) string {
 		return e.hint
 	}
 	if _, ok := errors.AsType[*config.NotFound](err); ok {
-		return "mailhaul init writes one; or name it with --config or $MAILHAUL_CONFIG; config.example.yaml explains every option"
+		return "mailhaul init writes one; or name it with --config or $MAILHAUL_CONFIG; mailhaul.yaml(5) explains every option"
 	}
 	if e, ok := errors.AsType[*initError](err); ok {
 		return e.hint
@@ -127,6 +130,9 @@ func hintOf(err error) string {
 	}
 	if _, ok := errors.AsType[*listenError](err); ok {
 		return "another program may have the address: metrics takes another one, or none"
+	}
+	if _, ok := errors.AsType[*scratchError](err); ok {
+		return "set TMPDIR to a folder that can be written to"
 	}
 	return oauthHint(err)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/urfave/cli/v2"
 
@@ -30,10 +31,12 @@ func fetchCommand(std stdio) *cli.Command {
 		Name:      "fetch",
 		Usage:     "fetch new mail from all accounts, or from those named",
 		ArgsUsage: "[ACCOUNT…]",
-		Description: "Exit codes: 0 all well, with or without mail; 64 wrong command line; 65 messages\n" +
+		Description: "An account that is named is polled even if its server has asked for a pause.\n\n" +
+			"Exit codes: 0 all well, with or without mail; 64 wrong command line; 65 messages\n" +
 			"that could not be delivered stay on a server; 74 trouble of this machine, such\n" +
 			"as a full disk; 75 temporary trouble; 77 a person is needed, for a password or a\n" +
-			"certificate; 78 wrong configuration. The worst account decides.",
+			"certificate; 78 wrong configuration. The worst account decides. One that is\n" +
+			"skipped, and mail over max_size, are no failures.",
 		Flags: []cli.Flag{
 			configFlag(),
 			toggle("keep", "delete nothing from any server this time"),
@@ -72,6 +75,9 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 		return err
 	}
 	cfg, chosen, w, err := wired(o.config, o.names)
+	if e, ok := errors.AsType[*usageError](err); ok && o.keep {
+		e.hint = "--keep takes no value; " + e.hint
+	}
 	if err != nil {
 		return err
 	}
@@ -102,7 +108,7 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 	}
 	defer news.close(ctx)
 	out = news
-	count, saveCounts, err := countInto(ctx, cfg, store, out)
+	count, saveCounts, err := countInto(ctx, cfg, store, out, o.silent)
 	if err != nil {
 		return err
 	}

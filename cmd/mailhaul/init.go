@@ -26,8 +26,8 @@ func initCommand(std stdio) *cli.Command {
 			"With --yes it asks nothing: it needs ADDRESS, or --server and --user, and one of\n" +
 			"--password-file, --password-command and --oauth; the rest has defaults.\n\n" +
 			"Exit codes: 0 written; 64 something is missing, or there is a configuration\n" +
-			"already; 75 nobody answered, or temporary trouble; 77 no server was found, or it\n" +
-			"does not let you in.",
+			"already; 74 it cannot be written; 75 nobody answered, or temporary trouble; 77 no\n" +
+			"server was found, or it does not let you in.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{
 				Name: "config", Aliases: []string{"c"}, Usage: "write the configuration to `FILE`",
@@ -36,7 +36,7 @@ func initCommand(std stdio) *cli.Command {
 			toggle("yes", "ask nothing", "y"),
 			&cli.StringFlag{Name: "name", Usage: "call the account `NAME`", DefaultText: "after the address"},
 			&cli.StringFlag{Name: "server", Usage: "the POP3 server, `HOST` or HOST:PORT", DefaultText: "found by the address"},
-			&cli.StringFlag{Name: "tls", Usage: "implicit, starttls or none", DefaultText: "implicit; starttls on port 110"},
+			&cli.StringFlag{Name: "tls", Usage: "`TLS` is implicit, starttls or none", DefaultText: "implicit; starttls on port 110"},
 			&cli.StringFlag{Name: "user", Usage: "log in as `USER`", DefaultText: "the address"},
 			&cli.StringFlag{Name: "password-file", Usage: "the password is in the first line of `FILE`"},
 			&cli.StringFlag{Name: "password-command", Usage: "the shell command `COMMAND` prints the password"},
@@ -45,7 +45,7 @@ func initCommand(std stdio) *cli.Command {
 			&cli.StringFlag{Name: "client-secret-file", Usage: "its secret is in the first line of `FILE`"},
 			&cli.StringFlag{Name: "maildir", Usage: "deliver to the Maildir `DIR`", DefaultText: "~/Maildir"},
 			&cli.StringFlag{Name: "mbox", Usage: "deliver to the mbox `FILE`"},
-			&cli.StringFlag{Name: "keep", Usage: "how long mail stays on the server: false, 14d, forever", DefaultText: defaultKeep},
+			&cli.StringFlag{Name: "keep", Usage: "how long mail stays on the server: `TIME` is " + keepValues, DefaultText: defaultKeep},
 			toggle("no-check", "write it without a login"),
 		},
 		OnUsageError: badFlag,
@@ -125,7 +125,7 @@ func (i *initialisation) read(c *cli.Context) error {
 		return usagef("add --server", "--tls has no use without --server: who is found says it")
 	}
 	if i.oauth != "" && !slices.Contains(config.OAuthProviders, i.oauth) {
-		return usagef("known: "+strings.Join(config.OAuthProviders, ", ")+"; config.example.yaml tells how to have another", "there is no provider %q", i.oauth)
+		return usagef("known: "+strings.Join(config.OAuthProviders, ", ")+"; mailhaul.yaml(5) tells how to have another", "there is no provider %q", i.oauth)
 	}
 	for _, flag := range []string{"client-id", "client-secret-file"} {
 		if i.oauth == "" && c.IsSet(flag) {

@@ -117,7 +117,7 @@ func chooseGrantee(cfg *config.Config, name string) (grantee, error) {
 		return to, usagef("with oauth: "+strings.Join(known, ", "), "there is no account or sink %q in %s", name, cfg.Path)
 	}
 	if to.OAuth == nil {
-		return to, usagef("set its oauth; config.example.yaml explains it", "%s %s does not log in by OAuth", kind, name)
+		return to, usagef("set its oauth; mailhaul.yaml(5) explains it", "%s %s does not log in by OAuth", kind, name)
 	}
 	return to, nil
 }

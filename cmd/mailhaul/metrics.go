@@ -3,17 +3,20 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/metrics"
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/notify"
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
 // countInto has what is observed counted in metrics_file, which write brings
-// up to date.
-func countInto(ctx context.Context, cfg *config.Config, store *state.Store, out reporter) (observe fetch.Observer, write func(), err error) {
+// up to date. If quiet, trouble with the file is told once a day.
+func countInto(ctx context.Context, cfg *config.Config, store *state.Store, out reporter, quiet bool) (observe fetch.Observer, write func(), err error) {
 	if cfg.MetricsFile == "" {
 		return func(fetch.Event) {}, func() {}, nil
 	}
@@ -23,10 +26,26 @@ func countInto(ctx context.Context, cfg *config.Config, store *state.Store, out 
 	}
 	f := metrics.NewFile(cfg.MetricsFile, thisBuild(), accountNames(cfg), success)
 	return f.Observe, func() {
-		if err := f.Write(); err != nil {
+		err := f.Write()
+		told := toldToday(filepath.Join(cfg.State, "metrics.trouble"), err)
+		if err != nil && !(quiet && told) {
 			out.warn(fmt.Sprintf("metrics_file: %v", err))
 		}
 	}, nil
+}
+
+// toldToday notes in a file when trouble was told of, and reports whether that
+// was done within a day before. Without trouble, the file goes.
+func toldToday(marker string, trouble error) bool {
+	if trouble == nil {
+		_ = os.Remove(marker) // seldom there
+		return false
+	}
+	if info, err := os.Stat(marker); err == nil && time.Since(info.ModTime()) < notify.Patience {
+		return true
+	}
+	_ = os.WriteFile(marker, []byte(trouble.Error()+"\n"), 0o600) // else it is told again
+	return false
 }
 
 // successes returns when each account last did well.

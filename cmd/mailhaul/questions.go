@@ -60,7 +60,7 @@ func (i *initialisation) fill(ctx context.Context) error {
 		return err
 	}
 	if i.ask != nil && !i.given("keep") {
-		return i.answer("How long does mail stay on the server after it was delivered: false, 14d, forever", defaultKeep,
+		return i.answer("How long does mail stay on the server after it was delivered: "+keepValues, defaultKeep,
 			func(a string) error { i.keep = a; return i.problem() })
 	}
 	i.keep = cmp.Or(i.keep, defaultKeep)
@@ -323,7 +323,7 @@ func (i *initialisation) askSink(ctx context.Context) error {
 			for _, k := range sinkKinds {
 				options = append(options, k.what)
 			}
-			n, err := i.ask.choice("\nWhere does the mail go? (An IMAP mailbox is possible, too: config.example.yaml)", options, 0)
+			n, err := i.ask.choice("\nWhere does the mail go? (An IMAP mailbox is possible, too: mailhaul.yaml(5))", options, 0)
 			if err != nil {
 				return err
 			}

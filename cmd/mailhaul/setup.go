@@ -38,6 +38,9 @@ type setup struct {
 // defaultKeep leaves time to notice that something is not as it should be.
 const defaultKeep = "14d"
 
+// keepValues is what keep may be.
+const keepValues = "false (delete at once), 14d, or forever"
+
 // filled returns s with something in every place that is empty, so that what
 // is there can be checked.
 func (s setup) filled() setup {
@@ -91,14 +94,14 @@ func (s setup) text() string {
 		}
 		b.WriteString(strings.TrimRight(text, " ") + "\n")
 	}
-	b.WriteString("# Written by mailhaul init. config.example.yaml explains every option, and\n" +
-		"# mailhaul check tells what it makes of this file.\n\n")
+	b.WriteString("# Written by mailhaul init. mailhaul.yaml(5) explains every option, mailhaul\n" +
+		"# config show tells what this file comes to, and mailhaul check tries it.\n\n")
 	if s.oauth != "" {
 		b.WriteString("# The client by which mailhaul login asks for access.\noauth:\n")
 		line(1, s.oauth, "", "")
 		line(2, "client_id", scalar(s.clientID), "")
 		if file := s.clientSecretFileKey(); file != "" {
-			line(2, "client_secret_file", scalar(file), "only you may read it")
+			line(2, "client_secret_file", scalar(file), "not readable by everyone")
 		}
 		b.WriteString("\n")
 	}
@@ -122,9 +125,9 @@ func (s setup) text() string {
 	case s.oauth != "":
 		line(2, "oauth", s.oauth, "mailhaul login "+s.name)
 	case s.typed != "":
-		line(2, "password_file", scalar(s.passwordPath()), "only you may read it")
+		line(2, "password_file", scalar(s.passwordPath()), "not readable by everyone")
 	case s.passwordFile != "":
-		line(2, "password_file", scalar(s.passwordFile), "only you may read it")
+		line(2, "password_file", scalar(s.passwordFile), "not readable by everyone")
 	default:
 		line(2, "password_command", scalar(cmp.Or(s.passwordCommand, "pass")), "prints the password")
 	}

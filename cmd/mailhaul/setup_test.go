@@ -18,8 +18,8 @@ func TestSetupText(t *testing.T) {
 		path: "/home/me/.config/mailhaul/config.yaml", name: "work", server: "pop.example.com:110", tls: config.TLSStart,
 		user: "me@example.com", typed: password, kind: "lmtp", place: "/run/dovecot/lmtp", to: "me", keep: "forever",
 	}
-	const want = `# Written by mailhaul init. config.example.yaml explains every option, and
-# mailhaul check tells what it makes of this file.
+	const want = `# Written by mailhaul init. mailhaul.yaml(5) explains every option, mailhaul
+# config show tells what this file comes to, and mailhaul check tries it.
 
 # Where the mail goes.
 sinks:
@@ -33,7 +33,7 @@ accounts:
     server: pop.example.com:110           # STARTTLS, verified
     tls: starttls
     user: me@example.com
-    password_file: work.password          # only you may read it
+    password_file: work.password          # not readable by everyone
     keep: forever                         # never delete mail from the server
 `
 	if diff := cmp.Diff(want, s.text()); diff != "" {

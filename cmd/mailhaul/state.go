@@ -26,7 +26,7 @@ func stateCommand(std stdio) *cli.Command {
 			"exit code if the answer was no.",
 		OnUsageError: badFlag,
 		Subcommands: []*cli.Command{
-			stateListCommand(std), forgetCommand(std), adoptCommand(std), renameCommand(std), exportCommand(std), importCommand(std),
+			stateListCommand(std), forgetCommand(std), adoptCommand(std), renameCommand(std), exportCommand(std), importCommand(std), hiddenHelp(std),
 		},
 		Action: func(c *cli.Context) error {
 			hint := "commands: " + commandNames(stateCommand(std).Subcommands)
@@ -164,7 +164,9 @@ func adoptCommand(std stdio) *cli.Command {
 		ArgsUsage: "ACCOUNT",
 		Description: "It logs in and lists. Messages of which nothing is remembered are adopted: they are\n" +
 			"never fetched, and never deleted from the server, whatever keep says. What was\n" +
-			"delivered or refused before stays as it is. mailhaul state forget undoes it.\n\n" +
+			"delivered or refused before stays as it is. mailhaul state forget ACCOUNT UID…\n" +
+			"undoes it for single messages; without UIDs, all that was kept on the server is\n" +
+			"delivered again, too.\n\n" +
 			"With --before it is only what came in before a day, as the headers of the messages\n" +
 			"have it; one that has no date is fetched.",
 		Flags: []cli.Flag{

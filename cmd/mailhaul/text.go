@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -94,6 +95,9 @@ func (t *textReporter) finished(s fetch.Summary) {
 	switch {
 	case s.Skipped:
 		t.line(s.Account, "skipped: "+clean(s.Err.Error()))
+		if _, ok := errors.AsType[*fetch.PauseError](s.Err); ok {
+			fmt.Fprintf(t.out, "  hint: mailhaul fetch %s does not wait\n", s.Account)
+		}
 	case s.Err != nil && s.Started.IsZero():
 		t.line(s.Account, t.paint(yellow, clean(s.Err.Error())))
 	case s.Err != nil:

@@ -27,6 +27,15 @@ type Machine struct {
 // Name tells machines apart.
 func (m Machine) Name() string { return fmt.Sprint(m.CPU, m.Cores, m.Kernel, m.Disk) }
 
+// gigabytes rounds what the kernel says in kB.
+func gigabytes(s string) string {
+	var kB float64
+	if n, _ := fmt.Sscanf(s, "%f kB", &kB); n == 0 {
+		return s
+	}
+	return fmt.Sprintf("%.0f GB", kB/(1<<20))
+}
+
 func (b *bench) machine(ctx context.Context) (Machine, error) {
 	say := func(argv ...string) string {
 		out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).Output()
@@ -37,7 +46,7 @@ func (b *bench) machine(ctx context.Context) (Machine, error) {
 	}
 	m := Machine{
 		CPU: find("/proc/cpuinfo", `model name\s*:\s*(.+)`), Cores: runtime.NumCPU(),
-		Memory: find("/proc/meminfo", `MemTotal:\s*(.+)`),
+		Memory: gigabytes(find("/proc/meminfo", `MemTotal:\s*(.+)`)),
 		Kernel: say("uname", "-sr"), Disk: strings.TrimSpace(strings.TrimPrefix(say("df", "--output=fstype", b.disk), "Type")),
 	}
 	m.Tools = append(m.Tools, "mailhaul "+say("git", "describe", "--always"))

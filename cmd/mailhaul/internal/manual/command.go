@@ -18,6 +18,9 @@ func Command(app *cli.App, exits []Exit) string {
 	all := commandsBelow(app.Commands, "")
 	p.line(".Sh SYNOPSIS")
 	for _, c := range all {
+		if len(c.Subcommands) > 0 {
+			continue
+		}
 		p.line(".Nm")
 		p.line(".Cm %s", c.path)
 		p.line(".Op Ar option ...")
@@ -60,7 +63,7 @@ func Command(app *cli.App, exits []Exit) string {
 	p.line(".Pp")
 	p.text("If accounts end differently, the worst decides: 74, 77, 75, 65, 0.")
 	p.line(".Sh EXAMPLES")
-	p.text("From cron(8), every five minutes; it prints nothing unless something needs a person:")
+	p.text("From cron(8), every five minutes; it prints only what somebody should see to:")
 	p.literal([]string{"*/5 * * * *  /usr/local/bin/mailhaul fetch -q"})
 	p.text("To start with a full maildrop, and fetch only what comes from now on:")
 	p.literal([]string{"mailhaul state adopt work"})
@@ -75,6 +78,9 @@ var environment = [][2]string{
 	{"MAILHAUL_CONFIG", "The configuration, unless `--config` names one."},
 	{"XDG_CONFIG_HOME", "The folder below which the configuration is looked for next. Default: ~/.config"},
 	{"XDG_STATE_HOME", "The folder below which mailhaul remembers what it has fetched, unless the configuration says where. Default: ~/.local/state"},
+	{"HTTPS_PROXY", "A proxy for the providers of OAuth 2.0, unless the configuration names one."},
+	{"KRB5CCNAME", "Where the tickets of kinit are."},
+	{"KRB5_CONFIG", "The configuration of Kerberos. Default: /etc/krb5.conf"},
 	{"NO_COLOR", "If it is not empty, terminals are spared colours."},
 	{"TMPDIR", "The folder for files that nobody needs once the program has ended."},
 }
@@ -163,12 +169,16 @@ type command struct {
 	path string
 }
 
-// commandsBelow returns commands that do something, and those below them.
+// commandsBelow returns commands that do something or have something said of
+// them, and those below them.
 func commandsBelow(commands []*cli.Command, above string) (all []command) {
 	for _, c := range commands {
 		switch path := strings.TrimSpace(above + " " + c.Name); {
-		case c.Hidden || c.Name == "help":
+		case c.Hidden:
 		case len(c.Subcommands) > 0:
+			if c.Description != "" {
+				all = append(all, command{c, path})
+			}
 			all = append(all, commandsBelow(c.Subcommands, path)...)
 		default:
 			all = append(all, command{c, path})
