@@ -23,14 +23,14 @@ const (
 // Commit implements deliver.Batch. Where the server takes literals without
 // consent, messages follow each other without waiting for the answers.
 func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
-	if b.broken != nil {
-		return b.broken
+	if err := b.Commits(); err != nil {
+		return err
 	}
-	b.done = true
 	if len(b.messages) == 0 {
+		_ = b.Discard()
 		return nil
 	}
-	defer b.file.Close()
+	defer b.File.Close()
 	a := appends{batch: b, landed: landed, buf: make([]byte, 32<<10), taken: -1}
 	for a.next < len(b.messages) && a.stop == nil && a.failed == nil {
 		ses, leave, err := b.sink.enter(ctx, false)
@@ -47,7 +47,7 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 		return err
 	}
 	// If it cannot be removed, Sweep removes it.
-	_ = b.sink.spool.Remove(b.name)
+	_ = b.sink.spool.Remove(b.Name)
 	return nil
 }
 
@@ -120,7 +120,7 @@ func (a *appends) send(ses *session, m message) (*flight, error) {
 	f := &flight{n: a.next}
 	f.cmd = ses.client.Append(a.sink.folder, m.size, &imap.AppendOptions{Flags: a.sink.flags, Time: m.date})
 	var read, err error
-	body := io.NewSectionReader(a.file, m.offset, m.size)
+	body := io.NewSectionReader(a.File, m.offset, m.size)
 	for left := m.size; left > 0 && err == nil && read == nil; {
 		chunk := a.buf[:min(left, int64(len(a.buf)))]
 		if _, read = io.ReadFull(body, chunk); read == nil {
@@ -137,7 +137,7 @@ func (a *appends) send(ses *session, m message) (*flight, error) {
 	closed := f.cmd.Close()
 	switch {
 	case read != nil:
-		return nil, a.spoolError(read)
+		return nil, a.sink.spool.Error("read a batch", read)
 	case early:
 		// imapclient closes the connection after this.
 		return f, nil

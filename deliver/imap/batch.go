@@ -3,25 +3,19 @@ package imap
 import (
 	"bufio"
 	"context"
-	"errors"
 	"io"
-	"path/filepath"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/mailhaul/mailhaul/deliver"
-	"github.com/mailhaul/mailhaul/deliver/durable"
+	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
-// batch is one spool file: the messages, one behind the other.
+// batch is one spool file.
 type batch struct {
+	spool.Batch
 	sink     *Sink
-	file     durable.File // nil until there is a message
-	name     string
 	messages []message
-	// broken is the error after which the batch can only be aborted.
-	broken error
-	done   bool
 }
 
 // message is one in the spool file.
@@ -33,25 +27,18 @@ type message struct {
 
 // Stage implements deliver.Batch.
 func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
-	if b.broken != nil {
-		return 0, b.broken
+	if err := b.Ready(ctx, "stage"); err != nil {
+		return 0, err
 	}
-	if err := ctx.Err(); err != nil {
-		return 0, b.sink.fail("stage", err)
-	}
-	if b.file == nil {
-		file, err := b.sink.spool.Create(mail.Account)
-		if err != nil {
-			return 0, b.fail(err)
-		}
-		b.file, b.name = file, filepath.Base(file.Name())
+	if err := b.Open(mail.Account); err != nil {
+		return 0, err
 	}
 	m := message{date: internalDate(mail)}
 	if n := len(b.messages); n > 0 {
 		last := b.messages[n-1]
 		m.offset = last.offset + last.size
 	}
-	out := &repairer{w: bufio.NewWriterSize(io.NewOffsetWriter(b.file, m.offset), 32<<10)}
+	out := &repairer{w: bufio.NewWriterSize(io.NewOffsetWriter(b.File, m.offset), 32<<10)}
 	// An error of the spool stays until Finish.
 	if _, err, _ := deliver.Copy(ctx, b.sink.target, out, body); err != nil {
 		// What was written is overwritten by the next message, or lies behind
@@ -59,7 +46,7 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 		return 0, err
 	}
 	if err := out.Finish(); err != nil {
-		return 0, b.fail(b.spoolError(err))
+		return 0, b.Fault("write a batch", err)
 	}
 	m.size, m.sum, m.id = out.size, digest(out.head), messageID(out.head)
 	b.messages = append(b.messages, m)
@@ -80,30 +67,27 @@ func internalDate(mail deliver.Mail) time.Time {
 
 // Prepare implements deliver.Batch.
 func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
-	if b.broken != nil {
-		return nil, b.broken
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, b.sink.fail("prepare", err)
+	if err := b.Ready(ctx, "prepare"); err != nil {
+		return nil, err
 	}
 	if len(b.messages) == 0 {
 		return nil, nil
 	}
-	if err := b.file.Sync(); err != nil {
-		return nil, b.fail(b.spoolError(err))
+	if err := b.File.Sync(); err != nil {
+		return nil, b.Fault("sync a batch", err)
 	}
 	if err := b.sink.spool.Sync(); err != nil {
-		return nil, b.fail(err)
+		return nil, b.Break(err)
 	}
 	ses, leave, err := b.sink.enter(ctx, false)
 	if err != nil {
-		return nil, b.fail(err)
+		return nil, b.Break(err)
 	}
 	defer leave()
 	if !ses.caps.Has(imap.CapUIDPlus) {
 		// Nobody told which UIDs the batch before was given.
 		if err := ses.look(); err != nil {
-			return nil, b.fail(err)
+			return nil, b.Break(err)
 		}
 	}
 	type looks struct {
@@ -117,35 +101,9 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 		promises[n] = deliver.Promise{Ticket: deliver.Ticket(n), Token: token{
 			Server: b.sink.account(), Folder: b.sink.folder,
 			Validity: ses.validity, Next: ses.next,
-			Size: m.size, Sum: m.sum, Twin: twins[like], ID: m.id, Spool: b.name,
+			Size: m.size, Sum: m.sum, Twin: twins[like], ID: m.id, Spool: b.Name,
 		}.String()}
 		twins[like]++
 	}
 	return promises, nil
-}
-
-// Abort implements deliver.Batch.
-func (b *batch) Abort() error {
-	if b.done {
-		return nil
-	}
-	b.done = true
-	if b.broken == nil {
-		b.broken = errors.New("the batch was aborted")
-	}
-	if b.file == nil {
-		return nil
-	}
-	_ = b.file.Close()
-	return b.sink.spool.Remove(b.name)
-}
-
-// fail remembers why the batch can only be aborted.
-func (b *batch) fail(err error) error {
-	b.broken = err
-	return err
-}
-
-func (b *batch) spoolError(err error) error {
-	return b.sink.spool.Error("keep the batch in "+b.name, err)
 }

@@ -166,7 +166,7 @@ func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 		// Whoever has the connection finds out. To wait for an APPEND of the
 		// batch before would leave the line to the POP3 server idle.
 	}
-	return &batch{sink: s}, nil
+	return &batch{Batch: s.spool.Batch(s.target), sink: s}, nil
 }
 
 // Check connects, logs in and looks for the folder, and changes nothing. It

@@ -7,56 +7,43 @@ import (
 	"errors"
 	"hash"
 	"io"
-	"path/filepath"
 
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/durable"
+	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
 // batch is one spool file, and from Prepare on a locked mbox. All its messages
 // are of one account.
 type batch struct {
+	spool.Batch
 	sink *Sink
 	path string // of the mbox, symbolic links resolved
-	// file and name are the spool file, nil and empty until there is a
-	// message; ends and sums are where each message ends in it, and the
-	// SHA-256 of each.
-	file durable.File
-	name string
-	ends []int64
-	sums [][]byte
-	// broken is the error after which the batch can only be aborted.
-	broken error
-	box    *box
+	// ends and sums are where each message ends in the file, and the SHA-256
+	// of each.
+	ends   []int64
+	sums   [][]byte
+	box    *box // nil unless it is locked
 	sealed *prepared
-	done   bool
 }
 
 // Stage implements deliver.Batch.
 func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
-	if b.broken != nil {
-		return 0, b.broken
+	if err := b.Ready(ctx, "stage"); err != nil {
+		return 0, err
 	}
-	if err := ctx.Err(); err != nil {
-		return 0, b.sink.error("stage", err, "")
-	}
-	if b.file == nil {
-		file, err := b.sink.spool.Create(mail.Account)
-		if err != nil {
-			return 0, b.fail(err)
+	if b.File == nil {
+		if err := b.Open(mail.Account); err != nil {
+			return 0, err
 		}
-		b.file, b.name = file, filepath.Base(file.Name())
-		if _, err := file.WriteAt([]byte(leadRoom), offsetLen); err != nil {
-			return 0, b.fail(b.sink.spool.Error("write a batch", err))
+		if _, err := b.File.WriteAt([]byte(leadRoom), offsetLen); err != nil {
+			return 0, b.Fault("write a batch", err)
 		}
 	}
 	start := b.end()
 	size, sum, err := b.copy(ctx, mail, body, start)
 	if err != nil {
-		if terr := b.file.Truncate(start); terr != nil && b.broken == nil {
-			return 0, b.fail(errors.Join(err, b.sink.spool.Error("truncate a batch", terr)))
-		}
-		return 0, err
+		return 0, b.TakeBack(start, err)
 	}
 	b.ends = append(b.ends, start+size)
 	b.sums = append(b.sums, sum)
@@ -65,7 +52,7 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 
 // copy writes a message to the spool file as it will stand in the mbox.
 func (b *batch) copy(ctx context.Context, mail deliver.Mail, body io.Reader, start int64) (size int64, sum []byte, err error) {
-	out := &spoolWriter{w: io.NewOffsetWriter(b.file, start), sum: sha256.New()}
+	out := &spoolWriter{w: io.NewOffsetWriter(b.File, start), sum: sha256.New()}
 	buffered := bufio.NewWriterSize(out, chunk)
 	quoted := &quoter{w: buffered}
 	// An error of the spool stays until Flush.
@@ -75,7 +62,7 @@ func (b *batch) copy(ctx context.Context, mail deliver.Mail, body io.Reader, sta
 	}
 	_ = quoted.Finish()
 	if err := buffered.Flush(); err != nil {
-		return 0, nil, b.fail(b.sink.spool.Error("write a batch", err))
+		return 0, nil, b.Fault("write a batch", err)
 	}
 	return out.size, out.sum.Sum(nil), nil
 }
@@ -97,45 +84,42 @@ func (w *spoolWriter) Write(p []byte) (int, error) {
 // Prepare implements deliver.Batch. It returns with the mbox locked, unless
 // the batch is empty.
 func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
-	if b.broken != nil {
-		return nil, b.broken
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, b.sink.error("prepare", err, "")
+	if err := b.Ready(ctx, "prepare"); err != nil {
+		return nil, err
 	}
 	if len(b.ends) == 0 {
 		return nil, nil
 	}
 	var err error
 	if b.box, err = b.sink.lock(ctx, b.path, true); err != nil {
-		return nil, b.fail(err)
+		return nil, b.Break(err)
 	}
 	lead, err := b.box.lead()
 	if err != nil {
-		return nil, b.fail(err)
+		return nil, b.Break(err)
 	}
-	b.sealed, err = seal(b.file, index{
+	b.sealed, err = seal(b.File, index{
 		Path: durable.EscapePath(b.path), Inode: b.box.inode,
 		Offset: b.box.size, Start: messageAt - lead, Ends: b.ends,
 	})
 	if err == nil {
-		err = b.file.Sync()
+		err = b.File.Sync()
 	}
 	if err != nil {
-		return nil, b.fail(b.sink.spool.Error("write a batch", err))
+		return nil, b.Fault("write a batch", err)
 	}
-	name, err := b.sink.spool.Rename(b.name, preparedSuffix(b.path))
+	name, err := b.sink.spool.Rename(b.Name, preparedSuffix(b.path))
 	if err != nil {
-		return nil, b.fail(err)
+		return nil, b.Break(err)
 	}
-	b.name, b.sealed.name = name, name
+	b.Name, b.sealed.name = name, name
 	if err := b.sink.spool.Sync(); err != nil {
-		return nil, b.fail(err)
+		return nil, b.Break(err)
 	}
 	promises := make([]deliver.Promise, len(b.ends))
 	for n := range b.ends {
 		sp := b.sealed.message(n)
-		t := newToken(b.path, b.name, n, sp.mbox, sp.size, b.sums[n])
+		t := newToken(b.path, b.Name, n, sp.mbox, sp.size, b.sums[n])
 		promises[n] = deliver.Promise{Ticket: deliver.Ticket(n), Token: t.String()}
 	}
 	return promises, nil
@@ -143,16 +127,15 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 
 // Commit implements deliver.Batch.
 func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
-	if b.broken != nil {
-		return b.broken
+	if err := b.Commits(); err != nil {
+		return err
 	}
-	b.done = true
 	if len(b.ends) == 0 {
-		b.discard()
+		_ = b.Discard()
 		return nil
 	}
-	defer b.file.Close()
-	defer b.box.unlock()
+	defer b.File.Close()
+	defer b.unlock()
 	if err := b.append(ctx); err != nil {
 		return err
 	}
@@ -167,7 +150,7 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 		}
 	}
 	// If it cannot be removed, Sweep removes it.
-	_ = b.sink.spool.Remove(b.name)
+	_ = b.sink.spool.Remove(b.Name)
 	return nil
 }
 
@@ -190,7 +173,7 @@ func (b *batch) append(ctx context.Context) error {
 		}
 	}
 	all := b.sealed.all()
-	err = b.box.write(ctx, b.file, all)
+	err = b.box.write(ctx, b.File, all)
 	if err == nil {
 		err = b.box.sync()
 	}
@@ -204,26 +187,16 @@ func (b *batch) append(ctx context.Context) error {
 // Abort implements deliver.Batch. An mbox that Prepare created stays there,
 // empty: another program may have it open already.
 func (b *batch) Abort() error {
-	if b.done {
-		return nil
-	}
-	b.done = true
-	if b.broken == nil {
-		b.broken = errors.New("the batch was aborted")
-	}
-	if b.box != nil {
-		b.box.unlock()
-	}
-	return b.discard()
+	b.unlock()
+	return b.Batch.Abort()
 }
 
-// discard removes the spool file.
-func (b *batch) discard() error {
-	if b.file == nil {
-		return nil
+// unlock unlocks the mbox, if it is locked.
+func (b *batch) unlock() {
+	if b.box != nil {
+		b.box.unlock()
+		b.box = nil
 	}
-	_ = b.file.Close()
-	return b.sink.spool.Remove(b.name)
 }
 
 // end is where the next message begins in the spool file.
@@ -232,10 +205,4 @@ func (b *batch) end() int64 {
 		return messageAt
 	}
 	return b.ends[len(b.ends)-1]
-}
-
-// fail remembers why the batch can only be aborted.
-func (b *batch) fail(err error) error {
-	b.broken = err
-	return err
 }

@@ -110,7 +110,7 @@ func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 		// Another batch has it locked, and so has looked at it. To open and
 		// close it here would drop that lock where locks belong to the process.
 	}
-	return &batch{sink: s, path: path}, nil
+	return &batch{Batch: s.spool.Batch(s.path), sink: s, path: path}, nil
 }
 
 // Sweep implements deliver.Sink. It removes the account's files from the

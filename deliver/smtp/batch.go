@@ -4,29 +4,21 @@ import (
 	"bufio"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"hash"
 	"io"
-	"path/filepath"
 
 	"github.com/mailhaul/mailhaul/deliver"
-	"github.com/mailhaul/mailhaul/deliver/durable"
+	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
 const chunk = 64 << 10
 
 // batch is one spool file. All its messages are of one account.
 type batch struct {
-	sink *Sink
-	// file and name are the spool file, nil and empty until there is a
-	// message.
-	file     durable.File
-	name     string
-	ledger   *ledger
+	spool.Batch
+	sink     *Sink
+	ledger   *ledger // nil until there is a message
 	messages []message
-	// broken is the error after which the batch can only be aborted.
-	broken error
-	done   bool
 }
 
 // message is one of a batch: size octets from offset on in the spool file, as
@@ -41,34 +33,24 @@ type message struct {
 
 // Stage implements deliver.Batch.
 func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
-	if b.broken != nil {
-		return 0, b.broken
-	}
-	if err := ctx.Err(); err != nil {
-		return 0, b.sink.fail("stage", err)
+	if err := b.Ready(ctx, "stage"); err != nil {
+		return 0, err
 	}
 	to, err := b.sink.recipients(mail)
 	if err != nil {
 		return 0, err
 	}
-	if b.file == nil {
-		file, err := b.sink.o.Spool.Create(mail.Account)
-		if err != nil {
-			return 0, b.fail(err)
-		}
-		b.file, b.name = file, filepath.Base(file.Name())
-		b.ledger = b.sink.ledger(mail.Account)
+	if err := b.Open(mail.Account); err != nil {
+		return 0, err
 	}
+	b.ledger = b.sink.ledger(mail.Account)
 	m := message{sender: b.sink.sender(mail), to: to}
 	if n := len(b.messages); n > 0 {
 		m.offset = b.messages[n-1].offset + b.messages[n-1].size
 	}
 	sum, err := b.copy(ctx, &m, body, mail.Added)
 	if err != nil {
-		if terr := b.file.Truncate(m.offset); terr != nil && b.broken == nil {
-			return 0, b.fail(errors.Join(err, b.sink.spoolError("write the spool", terr)))
-		}
-		return 0, err
+		return 0, b.TakeBack(m.offset, err)
 	}
 	m.key = keyOf(mail.Account, mail.UID, sum, to)
 	b.messages = append(b.messages, m)
@@ -79,7 +61,7 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 // what the server sent: what follows the added octets, which tell the time of
 // the download and differ each time.
 func (b *batch) copy(ctx context.Context, m *message, body io.Reader, added int) (sum []byte, err error) {
-	buffered := bufio.NewWriterSize(io.NewOffsetWriter(b.file, m.offset), chunk)
+	buffered := bufio.NewWriterSize(io.NewOffsetWriter(b.File, m.offset), chunk)
 	out, content := &repairer{w: buffered}, &contentSum{sha256.New(), added}
 	// An error of the spool stays until Flush.
 	if _, err, _ := deliver.Copy(ctx, b.sink.o.Server.Addr, io.MultiWriter(out, content), body); err != nil {
@@ -87,7 +69,7 @@ func (b *batch) copy(ctx context.Context, m *message, body io.Reader, added int)
 	}
 	_ = out.finish()
 	if err := buffered.Flush(); err != nil {
-		return nil, b.fail(b.sink.spoolError("write the spool", err))
+		return nil, b.Fault("write a batch", err)
 	}
 	m.size = out.size
 	return content.Sum(nil), nil
@@ -108,27 +90,24 @@ func (s *contentSum) Write(p []byte) (int, error) {
 
 // Prepare implements deliver.Batch.
 func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
-	if b.broken != nil {
-		return nil, b.broken
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, b.sink.fail("prepare", err)
+	if err := b.Ready(ctx, "prepare"); err != nil {
+		return nil, err
 	}
 	if len(b.messages) == 0 {
 		return nil, nil
 	}
-	if err := b.file.Sync(); err != nil {
-		return nil, b.fail(b.sink.spoolError("sync the spool", err))
+	if err := b.File.Sync(); err != nil {
+		return nil, b.Fault("sync a batch", err)
 	}
 	if err := b.askLedger(); err != nil {
-		return nil, b.fail(b.sink.spoolError("keep the ledger", err))
+		return nil, b.Fault("keep the ledger", err)
 	}
 	if err := b.sink.o.Spool.Sync(); err != nil {
-		return nil, b.fail(err)
+		return nil, b.Break(err)
 	}
 	promises := make([]deliver.Promise, len(b.messages))
 	for n, m := range b.messages {
-		t := token{Ledger: b.ledger.suffix, Key: m.key, Spool: b.name, N: n}
+		t := token{Ledger: b.ledger.suffix, Key: m.key, Spool: b.Name, N: n}
 		if len(b.sink.to) == 0 {
 			t.To = m.to
 		}
@@ -159,31 +138,4 @@ func (b *batch) askLedger() error {
 		}
 	}
 	return nil
-}
-
-// Abort implements deliver.Batch.
-func (b *batch) Abort() error {
-	if b.done {
-		return nil
-	}
-	b.done = true
-	if b.broken == nil {
-		b.broken = errors.New("the batch was aborted")
-	}
-	return b.discard()
-}
-
-// discard removes the spool file.
-func (b *batch) discard() error {
-	if b.file == nil {
-		return nil
-	}
-	_ = b.file.Close()
-	return b.sink.o.Spool.Remove(b.name)
-}
-
-// fail remembers why the batch can only be aborted.
-func (b *batch) fail(err error) error {
-	b.broken = err
-	return err
 }

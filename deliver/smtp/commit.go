@@ -15,12 +15,11 @@ import (
 // which the connection is lost, does not stop the next one; that no connection
 // can be had, or that a second one is lost at once, does.
 func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
-	if b.broken != nil {
-		return b.broken
+	if err := b.Commits(); err != nil {
+		return err
 	}
-	b.done = true
 	// What is not reported is settled by the ledger, without this file.
-	defer b.discard()
+	defer b.Discard()
 	c := &commit{batch: b, ctx: ctx}
 	defer c.release()
 	lost := false
@@ -108,7 +107,7 @@ func (c *commit) transact(m *message, to []string) (*result, error) {
 		}
 		b := c.batch
 		ss := c.session
-		body := &spoolReader{io.NewSectionReader(b.file, m.offset, m.size)}
+		body := &spoolReader{io.NewSectionReader(b.File, m.offset, m.size)}
 		res, err := ss.send(m, to, body)
 		used := ss.used
 		ss.used = true

@@ -153,7 +153,7 @@ func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 		return nil, err
 	}
 	s.keep(ss)
-	return &batch{sink: s}, nil
+	return &batch{Batch: s.o.Spool.Batch(s.o.Server.Addr), sink: s}, nil
 }
 
 // Sweep implements deliver.Sink. It also drops from the ledger what has been
