@@ -24,14 +24,15 @@ type fetchOptions struct {
 
 // verboseFlag and quietFlag are options of every command that polls.
 func verboseFlag() cli.Flag { return toggle("verbose", "report each step and each message", "v") }
-func quietFlag() cli.Flag   { return toggle("quiet", "report only what needs a person", "q") }
+func quietFlag() cli.Flag   { return toggle("quiet", "report only what somebody should see to", "q") }
 
 func fetchCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:      "fetch",
 		Usage:     "fetch new mail from all accounts, or from those named",
 		ArgsUsage: "[ACCOUNT…]",
-		Description: "An account that is named is polled even if its server has asked for a pause.\n\n" +
+		Description: "It reports on standard error; a dry run, unless by JSON, on standard output. An\n" +
+			"account that is named is polled even if its server has asked for a pause.\n\n" +
 			"Exit codes: 0 all well, with or without mail; 64 wrong command line; 65 messages\n" +
 			"that could not be delivered stay on a server; 74 trouble of this machine, such\n" +
 			"as a full disk; 75 temporary trouble; 77 a person is needed, for a password or a\n" +
