@@ -39,7 +39,7 @@ func (s *Sink) Profile() deliver.Profile {
 // Begin implements deliver.Sink.
 func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, failed("begin", err)
+		return nil, fail("begin", err)
 	}
 	return &batch{}, nil
 }
@@ -51,7 +51,7 @@ const tokenStart = "discard:"
 // end, and to drop it now is as good as to have dropped it then.
 func (s *Sink) Settle(ctx context.Context, token string) (deliver.Verdict, error) {
 	if err := ctx.Err(); err != nil {
-		return deliver.Unknown, failed("settle", err)
+		return deliver.Unknown, fail("settle", err)
 	}
 	if strings.HasPrefix(token, tokenStart) {
 		return deliver.Landed, nil
@@ -62,7 +62,7 @@ func (s *Sink) Settle(ctx context.Context, token string) (deliver.Verdict, error
 // Sweep implements deliver.Sink. There is nothing to sweep.
 func (s *Sink) Sweep(ctx context.Context, _ string) error {
 	if err := ctx.Err(); err != nil {
-		return failed("sweep", err)
+		return fail("sweep", err)
 	}
 	return nil
 }
@@ -76,7 +76,7 @@ type batch struct{ messages deliver.Ticket }
 // Stage implements deliver.Batch.
 func (b *batch) Stage(ctx context.Context, _ deliver.Mail, body io.Reader) (deliver.Ticket, error) {
 	if err := ctx.Err(); err != nil {
-		return 0, failed("stage", err)
+		return 0, fail("stage", err)
 	}
 	if _, err, _ := deliver.Copy(ctx, target, io.Discard, body); err != nil {
 		return 0, err
@@ -88,7 +88,7 @@ func (b *batch) Stage(ctx context.Context, _ deliver.Mail, body io.Reader) (deli
 // Prepare implements deliver.Batch.
 func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, failed("prepare", err)
+		return nil, fail("prepare", err)
 	}
 	promises := make([]deliver.Promise, b.messages)
 	for i := range promises {
@@ -100,7 +100,7 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 // Commit implements deliver.Batch.
 func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
 	if err := ctx.Err(); err != nil {
-		return failed("commit", err)
+		return fail("commit", err)
 	}
 	for i := range b.messages {
 		if err := landed(deliver.Receipt{Ticket: i, Where: target}); err != nil {
@@ -113,6 +113,6 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 // Abort implements deliver.Batch.
 func (b *batch) Abort() error { return nil }
 
-func failed(op string, err error) error {
+func fail(op string, err error) error {
 	return &deliver.Error{Fault: deliver.FaultTemporary, Target: target, Op: op, Err: err}
 }

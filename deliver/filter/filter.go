@@ -81,7 +81,7 @@ func New(o Options) (*Filter, error) {
 	}
 	f := &Filter{command: command, o: o}
 	if command.Uses("recipient") {
-		return nil, f.error(deliver.FaultOperator, "a filter knows no {recipient}", nil, "take it out of the command line")
+		return nil, f.fault(deliver.FaultOperator, "a filter knows no {recipient}", nil, "take it out of the command line")
 	}
 	for _, codes := range []struct {
 		list     *[]int
@@ -97,7 +97,7 @@ func New(o Options) (*Filter, error) {
 	seen := make(map[int]bool)
 	for _, code := range slices.Concat(f.o.Keep, f.o.Drop, f.o.Quarantine) {
 		if code < 0 || code > 255 || seen[code] {
-			return nil, f.error(deliver.FaultOperator, fmt.Sprintf("exit code %d", code), nil,
+			return nil, f.fault(deliver.FaultOperator, fmt.Sprintf("exit code %d", code), nil,
 				"exit codes are 0 to 255, each with one meaning; 0 is keep, 99 drop and 100 quarantine unless these are set")
 		}
 		seen[code] = true
@@ -118,13 +118,18 @@ func (f *Filter) Check() error {
 // the account's lease and has no message and no promise of the account open.
 func (f *Filter) Sweep(ctx context.Context, account string) error {
 	if err := ctx.Err(); err != nil {
-		return f.error(deliver.FaultTemporary, "sweep", err, "")
+		return f.fail("sweep", err)
 	}
 	return f.o.Spool.Sweep(account)
 }
 
-func (f *Filter) error(fault deliver.Fault, op string, err error, hint string) error {
+func (f *Filter) fault(fault deliver.Fault, op string, err error, hint string) error {
 	return &deliver.Error{Fault: fault, Target: f.target(), Op: op, Err: err, Hint: hint}
+}
+
+// fail is the error of a message that must wait.
+func (f *Filter) fail(op string, err error) error {
+	return f.fault(deliver.FaultTemporary, op, err, "")
 }
 
 func (f *Filter) target() string { return "filter " + f.command.Name() }

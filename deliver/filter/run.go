@@ -35,7 +35,7 @@ func (f *Filter) Run(ctx context.Context, mail deliver.Mail, body io.Reader) (_ 
 		}
 	}()
 	if err := ctx.Err(); err != nil {
-		return nil, f.error(deliver.FaultTemporary, "begin", err, "")
+		return nil, f.fail("begin", err)
 	}
 	input, err := f.save(ctx, r, mail.Account, body)
 	if err != nil {
@@ -61,7 +61,7 @@ func (f *Filter) Run(ctx context.Context, mail deliver.Mail, body io.Reader) (_ 
 	run.Stdout = out
 	exit, err := f.run(ctx, run)
 	if ctx.Err() != nil {
-		return nil, f.error(deliver.FaultTemporary, "run the filter", ctx.Err(), "")
+		return nil, f.fail("run the filter", ctx.Err())
 	}
 	if err == nil {
 		err = out.flush()
@@ -151,7 +151,7 @@ func (f *Filter) judge(r *Result, exit program.Exit, failure error, output file)
 		failure = errors.New(exit.Text)
 	}
 	if f.o.OnFailure == Wait {
-		return f.error(deliver.FaultTemporary, "run the filter", failure, "run it by hand to see what is wrong")
+		return f.fault(deliver.FaultTemporary, "run the filter", failure, "run it by hand to see what is wrong")
 	}
 	r.Warning = f.warning(failure)
 	return nil

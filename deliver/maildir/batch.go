@@ -33,25 +33,25 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 		return 0, b.err
 	}
 	if err := ctx.Err(); err != nil {
-		return 0, b.s.failed("stage", err)
+		return 0, b.s.fail("stage", err)
 	}
 	m := message{tmp: b.s.unique(b.s.mark(mail.Account))}
 	var err error
 	m.file, err = b.s.fs.OpenFile(b.s.path("tmp", m.tmp), os.O_WRONLY|os.O_CREATE|os.O_EXCL, b.s.mode)
 	if err != nil {
-		b.err = b.s.failed("create a file in tmp/", err)
+		b.err = b.s.fail("create a file in tmp/", err)
 		return 0, b.err
 	}
 	out := &sizeWriter{w: m.file}
 	err = copyBody(ctx, out, body)
 	if cerr := ctx.Err(); cerr != nil && errors.Is(err, cerr) {
-		err = b.s.failed("stage", err) // or it would pass for the message's
+		err = b.s.fail("stage", err) // or it would pass for the message's
 	}
 	if err == nil && b.s.mode != 0o600 { // the umask may have taken bits away
 		out.err = m.file.Chmod(b.s.mode)
 	}
 	if out.err != nil {
-		b.err = b.s.failed("write a message to tmp/", out.err)
+		b.err = b.s.fail("write a message to tmp/", out.err)
 		err = b.err
 	}
 	if err != nil {
@@ -123,15 +123,15 @@ func (b *batch) sync(ctx context.Context) error {
 	}
 	wg.Wait()
 	if err := ctx.Err(); err != nil {
-		return b.s.failed("prepare", err)
+		return b.s.fail("prepare", err)
 	}
 	for _, err := range errs {
 		if err != nil {
-			return b.s.failed("sync a message in tmp/", err)
+			return b.s.fail("sync a message in tmp/", err)
 		}
 	}
 	if err := b.s.fs.SyncDir(b.s.path("tmp")); err != nil {
-		return b.s.failed("sync tmp/", err)
+		return b.s.fail("sync tmp/", err)
 	}
 	return nil
 }
@@ -141,7 +141,7 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 		return b.err
 	}
 	if err := ctx.Err(); err != nil {
-		return b.s.failed("commit", err)
+		return b.s.fail("commit", err)
 	}
 	if len(b.messages) == 0 {
 		return nil
@@ -153,8 +153,10 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 		if errors.Is(err, fs.ErrNotExist) {
 			// It must be told now: Settle would take the message for delivered
 			// and moved by its owner.
-			receipts[i].Where, receipts[i].Err = "", b.s.fault(deliver.FaultTemporary, "move a message from tmp/ to new/", err,
-				"a program that cleans tmp/ has removed it: let it spare what is younger than 36 hours; the message is fetched again")
+			receipts[i].Where, receipts[i].Err = "", &deliver.Error{
+				Fault: deliver.FaultTemporary, Target: b.s.dir, Op: "move a message from tmp/ to new/", Err: err,
+				Hint: "a program that cleans tmp/ has removed it: let it spare what is younger than 36 hours; the message is fetched again",
+			}
 		} else if err != nil {
 			return err
 		}
@@ -195,7 +197,7 @@ func (b *batch) drop(m message) error {
 		m.file.Close() // what it held is of no interest any more
 	}
 	if err := b.s.fs.Remove(b.s.path("tmp", m.tmp)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return b.s.failed("remove a message from tmp/", err)
+		return b.s.fail("remove a message from tmp/", err)
 	}
 	return nil
 }

@@ -5,8 +5,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-
-	"github.com/mailhaul/mailhaul/deliver"
 )
 
 // folders are what makes a directory a Maildir. tmp/ is last: a Maildir whose
@@ -55,25 +53,25 @@ func (s *Sink) create(dir string) error {
 	case errors.Is(err, fs.ErrNotExist):
 		there = false
 		if err := s.fs.Mkdir(dir, 0o700); errors.Is(err, fs.ErrNotExist) {
-			return s.fault(deliver.FaultOperator, "create the Maildir", err, "create "+filepath.Dir(dir)+" first, or correct the path")
+			return s.refuse("create the Maildir", err, "create "+filepath.Dir(dir)+" first, or correct the path")
 		} else if err != nil && !errors.Is(err, fs.ErrExist) {
-			return s.failed("create the Maildir", err)
+			return s.fail("create the Maildir", err)
 		}
 	case err != nil:
-		return s.failed("open the Maildir", err)
+		return s.fail("open the Maildir", err)
 	case !info.IsDir():
-		return s.fault(deliver.FaultOperator, "not a folder: "+dir, nil, "a Maildir is a folder; for a single file choose mbox")
+		return s.refuse("not a folder: "+dir, nil, "a Maildir is a folder; for a single file choose mbox")
 	}
 	if err := s.fill(dir); err != nil {
 		return err
 	}
 	if err := s.fs.SyncDir(dir); err != nil {
-		return s.failed("sync the Maildir", err)
+		return s.fail("sync the Maildir", err)
 	}
 	// The folder above may well be unreadable, as the one of all users' mail
 	// is. What was there before can do without.
 	if err := s.fs.SyncDir(filepath.Dir(dir)); err != nil && !(there && errors.Is(err, fs.ErrPermission)) {
-		return s.failed("sync the folder of the Maildir", err)
+		return s.fail("sync the folder of the Maildir", err)
 	}
 	return nil
 }
@@ -87,24 +85,24 @@ func (s *Sink) fill(dir string) error {
 		case errors.Is(err, fs.ErrNotExist):
 			missing = append(missing, sub)
 		case err != nil:
-			return s.failed("open "+sub+"/", err)
+			return s.fail("open "+sub+"/", err)
 		case !info.IsDir():
-			return s.fault(deliver.FaultOperator, "not a Maildir: "+sub+" is a file", nil, "choose another path")
+			return s.refuse("not a Maildir: "+sub+" is a file", nil, "choose another path")
 		}
 	}
 	if len(missing) == len(folders) {
 		entries, err := s.fs.ReadDir(dir)
 		if err != nil {
-			return s.failed("list the Maildir", err)
+			return s.fail("list the Maildir", err)
 		}
 		if len(entries) > 0 {
-			return s.fault(deliver.FaultOperator, "not a Maildir: it has other files, and no cur/, new/ and tmp/", nil,
+			return s.refuse("not a Maildir: it has other files, and no cur/, new/ and tmp/", nil,
 				"choose a Maildir, an empty folder, or a path that does not exist yet")
 		}
 	}
 	for _, sub := range missing {
 		if err := s.fs.Mkdir(filepath.Join(dir, sub), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return s.failed("create "+sub+"/", err)
+			return s.fail("create "+sub+"/", err)
 		}
 	}
 	return nil
@@ -113,10 +111,10 @@ func (s *Sink) fill(dir string) error {
 func (s *Sink) touch(name string) error {
 	f, err := s.fs.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
-		return s.failed("create a file", err)
+		return s.fail("create a file", err)
 	}
 	if err := f.Close(); err != nil {
-		return s.failed("create a file", err)
+		return s.fail("create a file", err)
 	}
 	return nil
 }
@@ -129,7 +127,7 @@ func (s *Sink) probe() error {
 		return err
 	}
 	if err := s.fs.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) { // Sweep may have been faster
-		return s.failed("remove a file from tmp/", err)
+		return s.fail("remove a file from tmp/", err)
 	}
 	return nil
 }

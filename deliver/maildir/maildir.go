@@ -72,19 +72,19 @@ var _ deliver.Sink = (*Sink)(nil)
 func New(path string, o Options) (*Sink, error) {
 	s := &Sink{fs: o.FS, dir: "maildir", mode: o.FileMode, host: o.Host, owner: o.Owner, now: o.Now}
 	if path == "" {
-		return nil, s.fault(deliver.FaultOperator, "no path", nil, "name the folder of the Maildir")
+		return nil, s.refuse("no path", nil, "name the folder of the Maildir")
 	}
 	root, err := filepath.Abs(path)
 	if err != nil {
-		return nil, s.failed("find "+path, err)
+		return nil, s.fail("find "+path, err)
 	}
 	s.root, s.dir = root, filepath.Join(root, o.Subfolder)
 	if f := o.Subfolder; f != "" && (!strings.HasPrefix(f, ".") || strings.Trim(f, ".") == "" ||
 		strings.HasSuffix(f, ".") || strings.Contains(f, "..") || strings.ContainsAny(f, "/\x00")) {
-		return nil, s.fault(deliver.FaultOperator, "no folder of a Maildir++: "+f, nil, `write it as ".Lists.Go"`)
+		return nil, s.refuse("no folder of a Maildir++: "+f, nil, `write it as ".Lists.Go"`)
 	}
 	if s.mode&^0o777 != 0 || s.mode != 0 && s.mode&0o400 == 0 {
-		return nil, s.fault(deliver.FaultOperator, "file mode "+s.mode.String(), nil, "0600, 0640 and 0660 make sense")
+		return nil, s.refuse("file mode "+s.mode.String(), nil, "0600, 0640 and 0660 make sense")
 	}
 	if s.mode == 0 {
 		s.mode = 0o600
@@ -114,10 +114,10 @@ func (s *Sink) Profile() deliver.Profile {
 // Begin creates what is missing of the Maildir and starts a batch.
 func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, s.failed("begin", err)
+		return nil, s.fail("begin", err)
 	}
 	if len(durable.EscapePath(s.dir)) > durable.MaxEscapedPath {
-		return nil, s.fault(deliver.FaultOperator, "the path is too long to be remembered", nil, "choose a shorter path")
+		return nil, s.refuse("the path is too long to be remembered", nil, "choose a shorter path")
 	}
 	if err := s.open(); err != nil {
 		return nil, err
@@ -132,21 +132,21 @@ func (s *Sink) path(elem ...string) string {
 	return s.dir + "/" + strings.Join(elem, "/") // each of them is clean
 }
 
-func (s *Sink) fault(fault deliver.Fault, op string, err error, hint string) *deliver.Error {
-	return &deliver.Error{Fault: fault, Target: s.dir, Op: op, Err: err, Hint: hint}
+// refuse is the error for what only a person can put right.
+func (s *Sink) refuse(op string, err error, hint string) *deliver.Error {
+	return &deliver.Error{Fault: deliver.FaultOperator, Target: s.dir, Op: op, Err: err, Hint: hint}
 }
 
-// failed tells of a call to the system that failed.
-func (s *Sink) failed(op string, err error) *deliver.Error {
-	fault := deliver.FaultOf(err)
-	hint := ""
+// fail tells of a call to the system that failed.
+func (s *Sink) fail(op string, err error) *deliver.Error {
+	e := &deliver.Error{Fault: deliver.FaultOf(err), Target: s.dir, Op: op, Err: err}
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		hint = "make the Maildir writable for the user who runs mailhaul"
-	case fault == deliver.FaultMachine:
-		hint = "look at the disk: free space, quota, and the system's log"
-	case fault == deliver.FaultOperator:
-		hint = "check that the path is right and that its disk is mounted"
+		e.Hint = "make the Maildir writable for the user who runs mailhaul"
+	case e.Fault == deliver.FaultMachine:
+		e.Hint = "look at the disk: free space, quota, and the system's log"
+	case e.Fault == deliver.FaultOperator:
+		e.Hint = "check that the path is right and that its disk is mounted"
 	}
-	return s.fault(fault, op, err, hint)
+	return e
 }

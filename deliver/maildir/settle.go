@@ -36,7 +36,7 @@ type token struct {
 func (s *Sink) token() (token, error) {
 	ino, err := s.tmpInode()
 	if err != nil {
-		return token{}, s.failed("open tmp/", err)
+		return token{}, s.fail("open tmp/", err)
 	}
 	return token{Dir: durable.EscapePath(s.dir), Tmp: ino}, nil
 }
@@ -64,7 +64,7 @@ func (s *Sink) tmpInode() (uint64, error) {
 // is still in tmp/.
 func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, error) {
 	if err := ctx.Err(); err != nil {
-		return deliver.Unknown, s.failed("settle", err)
+		return deliver.Unknown, s.fail("settle", err)
 	}
 	var t token
 	if err := json.Unmarshal([]byte(promise), &t); err != nil || !ours.MatchString(t.Name) || strings.Contains(t.Name, "/") {
@@ -83,7 +83,7 @@ func (s *Sink) settle(t token) (deliver.Verdict, error) {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return deliver.Unknown, nil // the Maildir is gone
 	} else if err != nil {
-		return deliver.Unknown, s.failed("open tmp/", err)
+		return deliver.Unknown, s.fail("open tmp/", err)
 	}
 	// What is found, or missing, may be so in the cache only.
 	if err := s.sync("cur", "new", "tmp"); err != nil {
@@ -97,14 +97,14 @@ func (s *Sink) settle(t token) (deliver.Verdict, error) {
 	_, err = s.fs.Stat(tmp)
 	waiting := err == nil
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return deliver.Unknown, s.failed("look into tmp/", err)
+		return deliver.Unknown, s.fail("look into tmp/", err)
 	}
 	switch {
 	case delivered && waiting:
 		// A power cut may keep both names of a rename. A mail reader has
 		// seen one of them already.
 		if err := s.fs.Remove(tmp); err != nil {
-			return deliver.Unknown, s.failed("remove a message from tmp/", err)
+			return deliver.Unknown, s.fail("remove a message from tmp/", err)
 		}
 		if err := s.sync("tmp"); err != nil {
 			return deliver.Unknown, err
@@ -130,11 +130,11 @@ func (s *Sink) delivered(final string) (bool, error) {
 	if _, err := s.fs.Stat(s.path("new", final)); err == nil {
 		return true, nil
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		return false, s.failed("look into new/", err)
+		return false, s.fail("look into new/", err)
 	}
 	entries, err := s.fs.ReadDir(s.path("cur"))
 	if err != nil {
-		return false, s.failed("list cur/", err)
+		return false, s.fail("list cur/", err)
 	}
 	for _, e := range entries {
 		if name, _, _ := strings.Cut(e.Name(), ":"); name == final {
@@ -149,11 +149,11 @@ func (s *Sink) delivered(final string) (bool, error) {
 func (s *Sink) publish(final string) error {
 	err := s.fs.Rename(s.path("tmp", staged(final)), s.path("new", final))
 	if errors.Is(err, syscall.EXDEV) {
-		return s.fault(deliver.FaultOperator, "move a message from tmp/ to new/", err,
+		return s.refuse("move a message from tmp/ to new/", err,
 			"tmp/ and new/ must be on one file system: mount or link the Maildir as a whole")
 	}
 	if err != nil {
-		return s.failed("move a message from tmp/ to new/", err)
+		return s.fail("move a message from tmp/ to new/", err)
 	}
 	return nil
 }
@@ -166,7 +166,7 @@ func (s *Sink) syncPublished() error { return s.sync("new", "tmp") }
 func (s *Sink) sync(folders ...string) error {
 	for _, sub := range folders {
 		if err := s.fs.SyncDir(s.path(sub)); err != nil {
-			return s.failed("sync "+sub+"/", err)
+			return s.fail("sync "+sub+"/", err)
 		}
 	}
 	return nil
@@ -182,13 +182,13 @@ func madeAt(name string) time.Time {
 // Sweep implements deliver.Sink: it removes the files of account from tmp/.
 func (s *Sink) Sweep(ctx context.Context, account string) error {
 	if err := ctx.Err(); err != nil {
-		return s.failed("sweep", err)
+		return s.fail("sweep", err)
 	}
 	entries, err := s.fs.ReadDir(s.path("tmp"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	} else if err != nil {
-		return s.failed("list tmp/", err)
+		return s.fail("list tmp/", err)
 	}
 	mark := s.mark(account)
 	for _, e := range entries {
@@ -197,7 +197,7 @@ func (s *Sink) Sweep(ctx context.Context, account string) error {
 			continue
 		}
 		if err := s.fs.Remove(s.path("tmp", e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return s.failed("remove a message from tmp/", err)
+			return s.fail("remove a message from tmp/", err)
 		}
 	}
 	return nil

@@ -158,11 +158,11 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 // was.
 func (b *batch) append(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
-		return b.sink.error("commit", err, "")
+		return b.sink.fail("commit", err)
 	}
 	fi, err := b.box.file.Stat()
 	if err != nil {
-		return b.sink.error("stat", err, "")
+		return b.sink.fail("stat", err)
 	}
 	if fi.Size() != b.box.size {
 		// To go on would overwrite another's mail.
@@ -179,7 +179,7 @@ func (b *batch) append(ctx context.Context) error {
 	}
 	if err != nil {
 		b.box.takeBack(all)
-		return b.sink.error("append", err, "")
+		return b.sink.fail("append", err)
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ func (s *Sink) inspect(path string) error {
 		return s.inspectDir(filepath.Dir(path))
 	}
 	if err != nil {
-		return s.error("open", err, "")
+		return s.fail("open", err)
 	}
 	if fi.IsDir() {
 		return s.refuse("open", syscall.EISDIR, "name a file in it, or use a maildir sink if it is a Maildir")
@@ -30,7 +30,7 @@ func (s *Sink) inspect(path string) error {
 	}
 	file, err := s.fs.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
-		return s.error("open", err, "")
+		return s.fail("open", err)
 	}
 	defer file.Close()
 	head, err := s.head(file)
@@ -47,7 +47,7 @@ func (s *Sink) head(file durable.File) (string, error) {
 	head := make([]byte, len(from))
 	n, err := file.ReadAt(head, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return "", s.error("read", err, "")
+		return "", s.fail("read", err)
 	}
 	return string(head[:n]), nil
 }
@@ -67,7 +67,7 @@ func (s *Sink) inspectDir(dir string) error {
 		return s.refuse("open the directory", err, "create "+dir)
 	}
 	if err != nil {
-		return s.error("open the directory", err, "")
+		return s.fail("open the directory", err)
 	}
 	if !fi.IsDir() {
 		return s.refuse("open the directory", syscall.ENOTDIR, "name a file in a directory")
@@ -89,7 +89,7 @@ func (b *box) lead() (int64, error) {
 	at := max(b.size-2, 0)
 	n, err := b.file.ReadAt(tail, at)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return 0, b.sink.error("read", err, "")
+		return 0, b.sink.fail("read", err)
 	}
 	switch tail := string(tail[:n]); {
 	case tail == "" || tail == "\n\n":

@@ -54,7 +54,7 @@ func (s *Sink) turn(path string) chan struct{} {
 // fs.ErrNotExist to errors.Is.
 func (s *Sink) lock(ctx context.Context, path string, create bool) (*box, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, s.error("lock", err, "")
+		return nil, s.fail("lock", err)
 	}
 	turn := s.turn(path)
 	timeout := time.NewTimer(s.timeout)
@@ -62,7 +62,7 @@ func (s *Sink) lock(ctx context.Context, path string, create bool) (*box, error)
 	select {
 	case turn <- struct{}{}:
 	case <-ctx.Done():
-		return nil, s.error("lock", ctx.Err(), "")
+		return nil, s.fail("lock", ctx.Err())
 	case <-timeout.C:
 		return nil, s.busy(&heldError{"another account of this mailhaul"})
 	}
@@ -83,7 +83,7 @@ func (s *Sink) lock(ctx context.Context, path string, create bool) (*box, error)
 		case <-again.C:
 			continue
 		case <-ctx.Done():
-			err = s.error("lock", ctx.Err(), "")
+			err = s.fail("lock", ctx.Err())
 		case <-timeout.C:
 			err = s.busy(held)
 		}
@@ -162,12 +162,12 @@ func (b *box) open(create bool) error {
 	}
 	if err != nil {
 		b.torn = b.torn && !errors.Is(err, fs.ErrNotExist)
-		return s.error("open", err, "")
+		return s.fail("open", err)
 	}
 	b.file = file
 	if created {
 		if err := file.Chmod(newMode); err != nil {
-			return s.error("set the mode", err, "")
+			return s.fail("set the mode", err)
 		}
 	}
 	if err := file.TryLock(); errors.Is(err, durable.ErrLocked) {
@@ -180,14 +180,14 @@ func (b *box) open(create bool) error {
 	}
 	fi, err := file.Stat()
 	if err != nil {
-		return s.error("stat", err, "")
+		return s.fail("stat", err)
 	}
 	b.inode, b.size = inodeOf(fi), fi.Size()
 	if created || b.dot != nil {
 		// A message must not be in an mbox whose name a power cut can undo,
 		// nor half a one in an mbox whose lock file it can undo.
 		if err := s.fs.SyncDir(filepath.Dir(b.path)); err != nil {
-			return s.error("sync the directory", err, "")
+			return s.fail("sync the directory", err)
 		}
 	}
 	return nil
@@ -203,7 +203,7 @@ func (s *Sink) lockError(op string, err error) error {
 				"mount it with locks (on NFS: run lockd, mount without nolock), or keep the mbox on a local disk")
 		}
 	}
-	return s.error(op, err, "")
+	return s.fail(op, err)
 }
 
 // unlock releases all locks. If the end of the mbox may be torn, the lock file

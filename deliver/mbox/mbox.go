@@ -72,7 +72,7 @@ func New(path string, o Options) (*Sink, error) {
 	}
 	var err error
 	if s.path, err = filepath.Abs(path); err != nil {
-		return nil, s.error("find "+path, err, "")
+		return nil, s.fail("find "+path, err)
 	}
 	if s.fs == nil {
 		s.fs = durable.OS
@@ -92,7 +92,7 @@ func (s *Sink) Profile() deliver.Profile {
 // Begin implements deliver.Sink. It refuses a path that is not an mbox.
 func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, s.error("begin", err, "")
+		return nil, s.fail("begin", err)
 	}
 	path := realPath(s.path)
 	if len(durable.EscapePath(path)) > durable.MaxEscapedPath {
@@ -118,7 +118,7 @@ func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 // account without new mail would leave it there.
 func (s *Sink) Sweep(ctx context.Context, account string) error {
 	if err := ctx.Err(); err != nil {
-		return s.error("sweep", err, "")
+		return s.fail("sweep", err)
 	}
 	if err := s.freeDead(ctx, realPath(s.path)); err != nil {
 		return err
@@ -142,21 +142,18 @@ func realPath(path string) string {
 	return path
 }
 
-// error makes a *deliver.Error of what the operating system said. An empty
-// hint becomes the one that fits the fault, if there is one. What is a
-// *deliver.Error already, as the spool's are, stays as it is.
-func (s *Sink) error(op string, err error, hint string) error {
+// fail makes a *deliver.Error of what the operating system said. What is one
+// already, as the spool's are, stays as it is.
+func (s *Sink) fail(op string, err error) error {
 	if _, ok := errors.AsType[*deliver.Error](err); ok {
 		return err
 	}
-	e := &deliver.Error{Fault: deliver.FaultOf(err), Target: s.path, Op: op, Err: err, Hint: hint}
-	if hint == "" {
-		switch e.Fault {
-		case deliver.FaultMachine:
-			e.Hint = "make sure that the disk of " + s.path + " is in order and has room"
-		case deliver.FaultOperator:
-			e.Hint = "make sure that " + filepath.Dir(s.path) + " exists and that mailhaul may write there"
-		}
+	e := &deliver.Error{Fault: deliver.FaultOf(err), Target: s.path, Op: op, Err: err}
+	switch e.Fault {
+	case deliver.FaultMachine:
+		e.Hint = "make sure that the disk of " + s.path + " is in order and has room"
+	case deliver.FaultOperator:
+		e.Hint = "make sure that " + filepath.Dir(s.path) + " exists and that mailhaul may write there"
 	}
 	return e
 }

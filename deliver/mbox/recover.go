@@ -50,11 +50,11 @@ func (b *box) recoverBatch(ctx context.Context, p *prepared) error {
 		}
 		// Not later: a write that is not finished is taken back.
 		if err := ctx.Err(); err != nil {
-			return b.sink.error("recover", err, "")
+			return b.sink.fail("recover", err)
 		}
 		ok, err := b.fits(p.file, sp)
 		if err != nil {
-			return b.sink.error("compare with the spool", err, "")
+			return b.sink.fail("compare with the spool", err)
 		}
 		if !ok {
 			continue
@@ -81,7 +81,7 @@ func (b *box) land(ctx context.Context, p *prepared, n int) error {
 	}
 	if err != nil {
 		b.takeBack(sp)
-		return b.sink.error("append", err, "")
+		return b.sink.fail("append", err)
 	}
 	p.marks[n] = markLanded
 	return nil

@@ -21,7 +21,7 @@ import (
 // Without its spool file, a message counts as landed if it is in its place.
 func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, error) {
 	if err := ctx.Err(); err != nil {
-		return deliver.Unknown, s.error("settle", err, "")
+		return deliver.Unknown, s.fail("settle", err)
 	}
 	t, path, ok := parseToken(promise)
 	if !ok {
@@ -76,7 +76,7 @@ func (s *Sink) settleBySpool(ctx context.Context, b *box, p *prepared, n int) (d
 			err = b.sync()
 		}
 		if err != nil {
-			return deliver.Unknown, s.error("search", err, "")
+			return deliver.Unknown, s.fail("search", err)
 		}
 		p.marks[n] = markGone
 		if found {
@@ -106,13 +106,13 @@ func (b *box) settleByToken(t token) (deliver.Verdict, error) {
 	sum := sha256.New()
 	n, err := io.Copy(sum, io.NewSectionReader(b.file, t.Offset, t.Length))
 	if err != nil {
-		return deliver.Unknown, b.sink.error("read", err, "")
+		return deliver.Unknown, b.sink.fail("read", err)
 	}
 	if n != t.Length || hex.EncodeToString(sum.Sum(nil)) != t.Sum {
 		return deliver.Unknown, nil
 	}
 	if err := b.sync(); err != nil {
-		return deliver.Unknown, b.sink.error("sync", err, "")
+		return deliver.Unknown, b.sink.fail("sync", err)
 	}
 	return deliver.Landed, nil
 }

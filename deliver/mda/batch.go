@@ -41,7 +41,7 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 		return 0, b.broken
 	}
 	if err := ctx.Err(); err != nil {
-		return 0, b.sink.temporary("stage", err)
+		return 0, b.sink.fail("stage", err)
 	}
 	recipient, err := b.sink.recipientOf(mail)
 	if err != nil {
@@ -78,7 +78,7 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 		return nil, b.broken
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, b.sink.temporary("prepare", err)
+		return nil, b.sink.fail("prepare", err)
 	}
 	if len(b.messages) == 0 {
 		return nil, nil

@@ -106,7 +106,7 @@ func (s *Sink) recipientOf(mail deliver.Mail) (string, error) {
 	case len(mail.Recipients) > 0:
 		return mail.Recipients[0], nil
 	case s.command.Uses("recipient"):
-		return "", s.error(deliver.FaultMessage, "the message does not say for whom it is", nil,
+		return "", s.fault(deliver.FaultMessage, "the message does not say for whom it is", nil,
 			"set the sink's recipient, or the route's default")
 	default:
 		return "", nil
@@ -121,7 +121,7 @@ func (s *Sink) Profile() deliver.Profile {
 // Begin implements deliver.Sink. It looks for the program.
 func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, s.temporary("begin", err)
+		return nil, s.fail("begin", err)
 	}
 	path, err := s.command.Find()
 	if err != nil {
@@ -133,7 +133,7 @@ func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 			err = &os.PathError{Op: "enter", Path: s.dir, Err: syscall.ENOTDIR}
 		}
 		if err != nil {
-			return nil, s.error(deliver.FaultOf(err), "the working folder", err, "create "+s.dir+", or name another folder")
+			return nil, s.fault(deliver.FaultOf(err), "the working folder", err, "create "+s.dir+", or name another folder")
 		}
 	}
 	return &batch{sink: s, path: path}, nil
@@ -143,7 +143,7 @@ func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 // anything else nobody knows whether the program took it.
 func (s *Sink) Settle(ctx context.Context, token string) (deliver.Verdict, error) {
 	if err := ctx.Err(); err != nil {
-		return deliver.Unknown, s.temporary("settle", err)
+		return deliver.Unknown, s.fail("settle", err)
 	}
 	if !tokenForm.MatchString(token) {
 		return deliver.Unknown, nil
@@ -166,7 +166,7 @@ func (s *Sink) Settle(ctx context.Context, token string) (deliver.Verdict, error
 // Sweep implements deliver.Sink.
 func (s *Sink) Sweep(ctx context.Context, account string) error {
 	if err := ctx.Err(); err != nil {
-		return s.temporary("sweep", err)
+		return s.fail("sweep", err)
 	}
 	return s.spool.Sweep(account)
 }
@@ -174,10 +174,11 @@ func (s *Sink) Sweep(ctx context.Context, account string) error {
 // Close implements deliver.Sink. A Sink holds nothing.
 func (s *Sink) Close() error { return nil }
 
-func (s *Sink) error(fault deliver.Fault, op string, err error, hint string) error {
+func (s *Sink) fault(fault deliver.Fault, op string, err error, hint string) error {
 	return &deliver.Error{Fault: fault, Target: s.command.Name(), Op: op, Err: err, Hint: hint}
 }
 
-func (s *Sink) temporary(op string, err error) error {
-	return s.error(deliver.FaultTemporary, op, err, "")
+// fail is the error of what may work later.
+func (s *Sink) fail(op string, err error) error {
+	return s.fault(deliver.FaultTemporary, op, err, "")
 }

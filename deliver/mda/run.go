@@ -28,7 +28,7 @@ func (r *refusal) Unwrap() error { return r.err }
 func (b *batch) run(ctx context.Context, m *message) (where string, err error) {
 	s := b.sink
 	if err := ctx.Err(); err != nil {
-		return "", s.temporary("commit", err)
+		return "", s.fail("commit", err)
 	}
 	stdin, err := program.Stdin(s.spool, m.name)
 	if err != nil {
@@ -43,16 +43,16 @@ func (b *batch) run(ctx context.Context, m *message) (where string, err error) {
 		return s.command.Name(), s.judge(exit)
 	}
 	if e, ok := errors.AsType[*program.StartError](err); ok {
-		err = s.error(e.Fault(), "start the program", e.Err, "run it by hand to see what is wrong")
+		err = s.fault(e.Fault(), "start the program", e.Err, "run it by hand to see what is wrong")
 		if e.Fault() == deliver.FaultMessage {
 			err = &refusal{err}
 		}
 		return "", err
 	}
 	if _, ok := errors.AsType[*program.TimeoutError](err); ok {
-		return "", &refusal{s.error(deliver.FaultTemporary, "run the program", err, "find out what it waits for, or raise the timeout")}
+		return "", &refusal{s.fault(deliver.FaultTemporary, "run the program", err, "find out what it waits for, or raise the timeout")}
 	}
-	return "", s.temporary("run the program", err)
+	return "", s.fail("run the program", err)
 }
 
 // judge says what an exit means for the message: nil that it was taken.
@@ -66,5 +66,5 @@ func (s *Sink) judge(exit program.Exit) error {
 	case exCannotRun, exNotFound:
 		fault, hint = deliver.FaultOperator, "a program that it runs is missing or may not be run: install it or correct the command line"
 	}
-	return &refusal{s.error(fault, "run the program", errors.New(exit.Text), hint)}
+	return &refusal{s.fault(fault, "run the program", errors.New(exit.Text), hint)}
 }

@@ -64,7 +64,7 @@ func (s *Sink) commitError(ctx context.Context, err error) error {
 		err = cause
 	}
 	if e, ok := errors.AsType[*readError](err); ok {
-		return s.spoolError("read the spool", e.err)
+		return s.o.Spool.Error("read the spool", e.err)
 	}
 	return s.o.Server.Fail("send a message", err)
 }
@@ -86,7 +86,7 @@ func (c *commit) deliver(m *message) (reply string, refusals []refusedFor, err e
 			reply = res.reply
 			m.rest = without(m.rest, res.taken)
 			if lerr := c.batch.ledger.took(m.key, res.taken, len(m.rest)); lerr != nil {
-				return reply, refusals, c.batch.sink.spoolError("keep the ledger", lerr)
+				return reply, refusals, c.batch.sink.o.Spool.Error("keep the ledger", lerr)
 			}
 		}
 		refusals = append(refusals, res.refusals...)

@@ -61,7 +61,7 @@ func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, err
 	l := &ledger{spool: s.o.Spool, suffix: t.Ledger}
 	taken, err := l.read()
 	if err != nil {
-		return deliver.Unknown, s.spoolError("read the ledger", err)
+		return deliver.Unknown, s.o.Spool.Error("read the ledger", err)
 	}
 	to := s.to
 	if len(to) == 0 {

@@ -163,7 +163,7 @@ func (s *Sink) Sweep(ctx context.Context, account string) error {
 		return s.fail("sweep", err)
 	}
 	if err := s.ledger(account).prune(); err != nil {
-		return s.spoolError("prune the ledger", err)
+		return s.o.Spool.Error("prune the ledger", err)
 	}
 	return s.o.Spool.Sweep(account)
 }
@@ -227,9 +227,6 @@ func (s *Sink) sender(mail deliver.Mail) string {
 func (s *Sink) fail(op string, err error) error {
 	return &deliver.Error{Fault: deliver.FaultOf(err), Target: s.o.Server.Addr, Op: op, Err: err}
 }
-
-// spoolError is the error of a file in the spool.
-func (s *Sink) spoolError(op string, err error) error { return s.o.Spool.Error(op, err) }
 
 func (s *Sink) refuse(op, hint string) error {
 	return &deliver.Error{Fault: deliver.FaultOperator, Target: s.o.Server.Addr, Op: op, Hint: hint}
