@@ -28,9 +28,10 @@ type Adoption struct {
 }
 
 // Adopt logs in, lists, quits, and has adopt remember the new messages
-// (state.Store.Adopt), so that polls start from what comes in afterwards. With
+// (state.Store.Adopt), so that polls start from what comes in afterwards. The
+// server is asked for their headers, which tell them should it rename them. With
 // before, unless it is the zero time, it is only those that came in earlier, as
-// their headers have it: the server is asked for these. What is remembered
+// their headers have it. What is remembered
 // already stays as it is: a message that landed is deleted when it is due, and
 // one that was refused is tried again. The account's lease is held all the
 // while, so that adopt may ask a person first.
@@ -43,18 +44,18 @@ func (a *Account) Adopt(ctx context.Context, o Options, before time.Time, adopt 
 	// All of it, and with a name for each that does not change.
 	all := *a
 	all.MaxSize, all.MaxMessages, all.Keep = 0, math.MaxInt, Keep{Forever: true}
-	s := &session{Account: &all, opts: &o, summary: new(Summary)}
+	s := &session{Account: &all, opts: &o, summary: new(Summary), adopting: true}
 	defer s.close()
 	if err := s.survey(ctx); err != nil {
 		return err
 	}
 	fresh := slices.DeleteFunc(slices.Concat(s.plan.Fetch, s.plan.Verify), func(w Want) bool { return w.Row != nil })
-	dates := map[int]time.Time{}
-	if !before.IsZero() && len(fresh) > 0 {
-		var err error
-		if dates, err = s.dates(ctx, fresh); err != nil {
-			return err
-		}
+	looks, refused, err := s.lookAt(ctx, fresh)
+	if refused != nil && !before.IsZero() {
+		err = fmt.Errorf("%w: %w", errNoDates, refused)
+	}
+	if err != nil {
+		return err
 	}
 	s.quit(ctx)
 
@@ -62,7 +63,7 @@ func (a *Account) Adopt(ctx context.Context, o Options, before time.Time, adopt 
 	// What is not in the plan at all, look left out of it as nameless.
 	found.Nameless = found.Listed - len(s.plan.Fetch) - len(s.plan.Verify) - s.plan.Kept - s.plan.Waiting
 	for _, w := range fresh {
-		switch date := dates[w.Num]; {
+		switch date := looks[w.Num].date; {
 		case w.Key == "":
 			found.Nameless++
 		case !before.IsZero() && date.IsZero():
@@ -70,7 +71,10 @@ func (a *Account) Adopt(ctx context.Context, o Options, before time.Time, adopt 
 		case !before.IsZero() && !date.Before(before):
 			found.Later++
 		default:
-			header, _, _ := state.Nameless(w.Key) // zero if it has a unique-id
+			header, _, nameless := state.Nameless(w.Key)
+			if !nameless {
+				header = looks[w.Num].sum
+			}
 			found.New = append(found.New, state.Adoption{UID: w.Key, Size: w.Size, Header: header})
 		}
 	}
@@ -81,20 +85,29 @@ func (a *Account) Adopt(ctx context.Context, o Options, before time.Time, adopt 
 // Received field stands at its start.
 const maxHeader = 64 << 10
 
-// dates returns when messages came in, by their numbers, as far as their headers
-// say.
-func (s *session) dates(ctx context.Context, of []Want) (map[int]time.Time, error) {
-	var entries []pop3proto.Entry
-	for _, w := range of {
-		entries = append(entries, w.Entry)
+// looked is what the header of a message says.
+type looked struct {
+	date time.Time // when it came in, as far as it says so
+	sum  state.Sum // tells it from others, should the server rename it
+}
+
+// lookAt returns what the headers of messages say, by their numbers. refused is
+// why the server gives none.
+func (s *session) lookAt(ctx context.Context, wants []Want) (looks map[int]looked, refused, err error) {
+	looks = map[int]looked{}
+	var of []pop3proto.Entry
+	for _, w := range wants {
+		of = append(of, w.Entry)
 	}
-	dates := map[int]time.Time{}
-	refused, err := s.headers(ctx, entries, func(num int, r io.Reader) {
-		raw, _ := io.ReadAll(io.LimitReader(r, maxHeader)) // what came before an error will do
-		dates[num] = envelope.Parse(raw).Date
+	refused, err = s.headers(ctx, of, func(num int, r io.Reader) {
+		sums := newSums()
+		b := newBody(r, sums, 0, s.pipelined)
+		raw, _ := io.ReadAll(io.LimitReader(b, maxHeader)) // what came before an error will do
+		l := looked{date: envelope.Parse(raw).Date}
+		if b.drain() == nil {
+			l.sum = sums.header.sum()
+		}
+		looks[num] = l
 	})
-	if refused != nil {
-		err = fmt.Errorf("%w: %w", errNoDates, refused)
-	}
-	return dates, err
+	return looks, refused, err
 }

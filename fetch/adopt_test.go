@@ -3,6 +3,7 @@ package fetch_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -105,5 +106,89 @@ func TestAdoptWithoutNames(t *testing.T) {
 	r.drop.Add("a", []byte(message(1)))
 	if r.account.Adopt(t.Context(), r.opts, time.Time{}, func(fetch.Adoption) error { return nil }) == nil {
 		t.Error("a message that cannot be told from others was adopted")
+	}
+}
+
+// A server whose unique-ids fail, are not all there, or have all changed has
+// none of the adopted mail fetched or deleted, and new mail is fetched as soon
+// as it can be told from it.
+func TestAdoptedWithoutNames(t *testing.T) {
+	renamed := func(r *rig) {
+		r.drop.SetUIDs(func(_ int, old string) string { return "moved-" + old })
+	}
+	for _, test := range []struct {
+		name    string
+		without []string
+		disturb func(r *rig) // before the first poll
+		first   fetch.Class  // of it
+		says    string
+		new     bool // the new message is fetched by it
+		stays   bool // so it stays until somebody adopts again
+	}{
+		{
+			name: "UIDL fails", first: fetch.ClassRetry, says: "refuses UIDL",
+			disturb: func(r *rig) { r.drop.Order(pop3test.ReplyErr("UIDL", "internal error")) },
+		},
+		{
+			name: "UIDL and TOP fail", first: fetch.ClassRetry, says: "refuses UIDL",
+			disturb: func(r *rig) {
+				r.drop.Order(pop3test.ReplyErr("UIDL", "internal error"), pop3test.ReplyErr("TOP", "internal error"))
+			},
+		},
+		{
+			name: "UIDL fails once", new: true,
+			disturb: func(r *rig) { r.drop.Order(pop3test.ReplyErr("UIDL", "internal error").Nth(1)) },
+		},
+		{
+			name: "UIDL is short", new: true,
+			disturb: func(r *rig) { r.drop.Order(pop3test.Replace("UIDL", "+OK\r\n1 u1\r\n3 u3\r\n6 new\r\n.\r\n")) },
+		},
+		{
+			name: "UIDL is short, and headers do not tell", without: []string{"TOP"}, says: "3 messages have no unique-id now", new: true,
+			disturb: func(r *rig) { r.drop.Order(pop3test.Replace("UIDL", "+OK\r\n1 u1\r\n3 u3\r\n6 new\r\n.\r\n")) },
+		},
+		{name: "all changed", disturb: renamed, new: true},
+		{
+			name: "all changed, and headers do not tell", disturb: renamed, without: []string{"TOP"},
+			first: fetch.ClassOperator, says: "new unique-ids", stays: true,
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, pop3test.Behaviour{Without: test.without})
+			r.fill(5)
+			r.adopt()
+			r.drop.Add("new", []byte(message(9)))
+			test.disturb(r)
+			s := r.poll()
+			if s.Class != test.first || !strings.Contains(r.said(s), test.says) {
+				t.Errorf("%v, and it says %q", s.Class, r.said(s))
+			}
+			if s.Fetched == 1 != test.new {
+				t.Errorf("fetched %d", s.Fetched)
+			}
+			if strings.Contains(fetch.Hint(s.Err), "keep: false") {
+				t.Errorf("the hint is %q", fetch.Hint(s.Err))
+			}
+			r.drop.ClearFaults()
+			if test.stays {
+				if s := r.poll(); s.Class != test.first {
+					t.Errorf("then %v: %v", s.Class, s.Err)
+				}
+				r.expectRetrieved(0)
+				r.adopt()
+			}
+			for range 2 {
+				r.succeed()
+			}
+			if left := r.left(); len(left) != 5 && !test.stays {
+				t.Errorf("left %q", left)
+			}
+			for _, uid := range r.left() {
+				if n := r.drop.Retrieved(uid); n > 0 {
+					t.Errorf("%s was fetched", uid)
+				}
+			}
+		})
 	}
 }

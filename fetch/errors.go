@@ -122,6 +122,11 @@ var (
 	errStopped = errors.New("not polled: asked to stop")
 	// errNoDates means that old mail cannot be told from new.
 	errNoDates = errors.New("the server gives no headers, which tell old mail from new")
+	// errNoNames means that messages cannot be told by the names that they are
+	// remembered by.
+	errNoNames = errors.New("the server refuses UIDL, by which it named its messages before: nothing is fetched until it does so again")
+	// errRenamed means that what was adopted may be listed under other names.
+	errRenamed = errors.New("none of the messages that were adopted is listed, and as many others are: the server may have given them new unique-ids")
 	// errNoIdentity means that nothing tells a kept message from a new one.
 	errNoIdentity = errors.New("the server knows neither UIDL nor TOP, so that kept messages cannot be told from new ones")
 )
@@ -222,6 +227,12 @@ func advise(err error) (Class, string) {
 			return ClassOperator, "check that the command of " + e.Hook + " is there and may be run"
 		}
 		return ClassRetry, "the command of " + e.Hook + " failed; nothing was fetched"
+	}
+	if errors.Is(err, errNoNames) {
+		return ClassRetry, "the server may have trouble of its own; try again later"
+	}
+	if errors.Is(err, errRenamed) {
+		return ClassOperator, "adopt them again, with mailhaul state adopt ACCOUNT; or, if you deleted them yourself, have mailhaul forget them, with mailhaul state forget ACCOUNT"
 	}
 	if errors.Is(err, errNoIdentity) {
 		return ClassOperator, "set keep: false for this account, so that each message is deleted once it is delivered"

@@ -15,7 +15,7 @@ type Fate int
 
 const (
 	// FateNone is that of a message which cannot be told from others: it has
-	// no unique-id and the server knows no TOP.
+	// no unique-id, and no header that would do in its place.
 	FateNone Fate = iota
 	// FateFetch messages are new, or due for another try.
 	FateFetch

@@ -43,21 +43,15 @@ func (p *Policy) due(landed int64) bool {
 func (p *Policy) dueBefore() int64 { return p.Now.Add(-p.Keep.For).Unix() }
 
 // doubtful reports whether the server may have given the unique-id of a row to
-// another message: it was not listed for a time, or an earlier poll may have
-// had it deleted without hearing so. Only its content can tell, so that there
-// must be a sum of it. RFC 1939 §7 wants a unique-id to stay unique, and some
-// servers do not care.
+// another message since it was seen there last, or since a poll that crashed had
+// it deleted. Only its content can tell, so that there must be a sum of it. RFC
+// 1939 §7 wants a unique-id to stay unique, and some servers do not care.
 func (p *Policy) doubtful(r *state.Row) bool {
-	switch {
-	case r.Content.IsZero() || r.Phase == state.Adopted || r.Phase == state.Deleted:
-		return false
-	case r.Missing != 0:
-		return true
-	case r.Phase != state.Landed || !p.due(r.Landed):
+	if r.Content.IsZero() || r.Phase == state.Adopted || r.Phase == state.Deleted {
 		return false
 	}
-	// It was due already at a poll that ended, or landed in one that crashed.
-	return r.Landed+int64(p.Keep.For.Seconds()) <= p.Polled || p.Polled < r.Landed && r.Landed < p.Started
+	crashed := r.Phase == state.Landed && p.due(r.Landed) && p.Polled < r.Landed && r.Landed < p.Started
+	return r.Missing != 0 || crashed
 }
 
 // Plan says what to do with each message of a maildrop.
@@ -78,6 +72,13 @@ type Plan struct {
 	Kept, Waiting int
 	// Large messages are over Policy.MaxSize.
 	Large []Want
+	// Unclear messages have no name and may be adopted ones: they are left
+	// alone.
+	Unclear int
+	// Renamed is set if all that was adopted is gone and cannot be told by its
+	// header, and as many messages have come: all of it may be listed under new
+	// names.
+	Renamed bool
 	// More counts the messages beyond Policy.Limit, and MoreOctets their
 	// octets.
 	More       int
@@ -149,6 +150,7 @@ type planner struct {
 	headers map[int]state.Sum
 	claimed []bool            // rows whose message is listed
 	present int               // rows among them that are not tombstones
+	adopted int               // rows among them that are Adopted
 	unknown []int32           // entries with a unique-id that no row has
 	unnamed []int32           // entries with none that tells them apart
 	doubted []pop3proto.Entry // with that of a doubtful row, and no header known yet
@@ -217,6 +219,7 @@ func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 	}
 	switch row.Phase {
 	case state.Adopted:
+		p.adopted++
 		p.keep(w) // whatever Keep says: we delivered it nowhere
 	case state.Landed:
 		if p.pol.due(row.Landed) {
@@ -334,13 +337,19 @@ func (p *planner) leave(w Want) {
 func (p *planner) identify(moved bool) {
 	twins := p.unclaimedByHeader()
 	taken := map[string]bool{}
+	lost := p.lostAdopted()
 	for _, i := range p.unnamed {
 		e, sum := p.listing[i], p.headers[p.listing[i].Num]
+		r, remembered := twins.take(sum)
+		if !remembered && lost > 0 {
+			p.plan.Unclear++
+			p.tell(Want{Entry: e}, FateNone)
+			continue
+		}
 		if sum.IsZero() {
 			p.compare(e, "")
 			continue
 		}
-		r, remembered := twins.take(sum)
 		// While the server gives one name to several messages, no row may go
 		// by that name.
 		if remembered && p.nameless(r) {
@@ -355,11 +364,14 @@ func (p *planner) identify(moved bool) {
 			p.add(e, key)
 		}
 	}
+	came := 0
 	for _, i := range p.unknown {
 		e, sum := p.listing[i], p.headers[p.listing[i].Num]
+		came++
 		if !moved {
 			p.add(e, e.UID)
 		} else if r, ok := twins.take(sum); ok {
+			came--
 			p.claim(e, r, e.UID)
 		} else if sum.IsZero() {
 			p.compare(e, e.UID)
@@ -367,6 +379,28 @@ func (p *planner) identify(moved bool) {
 			p.add(e, e.UID)
 		}
 	}
+	p.plan.Renamed = lost >= fewAdopted && came >= lost && p.adopted == 0
+}
+
+// fewAdopted is how many messages must have been adopted for it to mean
+// something that all of them are gone.
+const fewAdopted = 3
+
+// lostAdopted counts the rows of adopted messages that are not listed, and that
+// no header could tell.
+func (p *planner) lostAdopted() (n int) {
+	for r := range p.rows {
+		if !p.claimed[r] && p.blindlyAdopted(r) {
+			n++
+		}
+	}
+	return n
+}
+
+// blindlyAdopted reports whether nothing but its unique-id tells the message of
+// row r, which was adopted.
+func (p *planner) blindlyAdopted(r int) bool {
+	return p.rows[r].Phase == state.Adopted && p.rows[r].Header.IsZero()
 }
 
 // probe returns the messages that only their header can tell, or tells at
@@ -392,7 +426,7 @@ func (p *planner) moved() bool {
 		if p.claimed[r] || p.rows[r].Phase == state.Deleted {
 			continue
 		}
-		if p.rows[r].Phase == state.Adopted && p.rows[r].Header.IsZero() {
+		if p.blindlyAdopted(r) {
 			continue // no header can tell it
 		}
 		if p.nameless(r) {

@@ -89,6 +89,10 @@ func outline(p fetch.Plan) string {
 	count("kept", p.Kept)
 	count("waiting", p.Waiting)
 	count("more", p.More)
+	count("unclear", p.Unclear)
+	if p.Renamed {
+		b.WriteString("renamed\n")
+	}
 	for _, r := range p.Keep.Rekey {
 		fmt.Fprintf(&b, "rekey %q to %q\n", r.From, r.To)
 	}
@@ -174,6 +178,25 @@ func TestPlan(t *testing.T) {
 			want:    "fetch 1 \"new\"\nmissing \"a\"\nmissing \"b\"\n",
 		},
 		{
+			name:    "what has no name may have been adopted",
+			listing: entries("", "a"),
+			rows:    byKey(adopted("a"), adopted("b")),
+			headers: map[int]state.Sum{1: sum("new")},
+			want:    "kept 1\nunclear 1\nmissing \"b\"\n",
+		},
+		{
+			name:    "all that was adopted may have been renamed",
+			listing: entries("x", "y", "z"),
+			rows:    byKey(adopted("a"), missing(adopted("b"), ago(day)), adopted("c")),
+			want:    "fetch 1 \"x\"\nfetch 2 \"y\"\nfetch 3 \"z\"\nrenamed\nmissing \"a\"\nmissing \"c\"\n",
+		},
+		{
+			name:    "not if one of it is there",
+			listing: entries("x", "y", "z", "d"),
+			rows:    byKey(adopted("a"), adopted("b"), adopted("c"), adopted("d")),
+			want:    "fetch 1 \"x\"\nfetch 2 \"y\"\nfetch 3 \"z\"\nkept 1\nmissing \"a\"\nmissing \"b\"\nmissing \"c\"\n",
+		},
+		{
 			name:    "a message without a unique-id that was adopted is known by its header",
 			listing: entries("", ""),
 			rows:    byKey(state.Row{UID: sumKey("one"), Phase: state.Adopted, Header: sum("one")}),
@@ -247,13 +270,6 @@ func TestPlan(t *testing.T) {
 			listing: entries("a"),
 			rows:    byKey(state.Row{UID: "a", Phase: state.Landed, Missing: ago(day), Content: sum("ca"), NextTry: ago(-time.Second)}),
 			want:    "waiting 1\n",
-		},
-		{
-			name:    "what was due at the last poll may have been deleted by it",
-			listing: entries("before", "after"),
-			rows:    byKey(landed("before", ago(15*day)), landed("after", ago(14*day))),
-			policy:  fetch.Policy{Keep: fetch.Keep{For: 14 * day}, Polled: ago(time.Hour), Started: ago(0)},
-			want:    "probe 1\n",
 		},
 		{
 			name:    "what landed in a poll that crashed may have been deleted by it",
@@ -442,7 +458,7 @@ func FuzzPlan(f *testing.F) {
 				t.Errorf("message %d is planned %d times", n, times)
 			}
 		}
-		if all := len(seen) + p.Kept + p.Waiting + p.More; all != len(listing) {
+		if all := len(seen) + p.Kept + p.Waiting + p.More + p.Unclear; all != len(listing) {
 			t.Errorf("%d of %d messages are planned", all, len(listing))
 		}
 		// Nothing that was adopted is downloaded or deleted, by whatever name

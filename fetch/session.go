@@ -40,6 +40,7 @@ type session struct {
 	unanswered map[string]bool  // keys of rows with a promise that no sink could answer for
 	down       map[string]error // sinks of several that could not begin in this poll
 	unnamed    map[string]bool  // keys of messages without a name; nil until asked for
+	adopting   bool             // for Adopt
 	checked    *Report          // for Check; may be nil
 	each       func(Want, Fate) // for Look; may be nil
 
@@ -175,11 +176,50 @@ func (s *session) look(ctx context.Context) error {
 		s.plan = MakePlan(s.listing.Entries, s.rows, nil, pol)
 	}
 	s.odd()
-	entries := s.listing.Entries
-	s.summary.Listed = len(entries)
-	if len(s.plan.Probe) == 0 {
-		return nil
+	if again, err := s.askNames(ctx); err != nil {
+		return err
+	} else if again {
+		s.plan = MakePlan(s.listing.Entries, s.rows, nil, pol)
 	}
+	s.summary.Listed = len(s.listing.Entries)
+	if len(s.plan.Probe) > 0 {
+		if err := s.identify(ctx, pol); err != nil {
+			return err
+		}
+	}
+	if n := s.plan.Unclear; n > 0 {
+		s.notice("%d messages have no unique-id now and may be among those that were adopted: they are left alone", n)
+	}
+	if s.plan.Renamed && !s.adopting {
+		return errRenamed
+	}
+	return nil
+}
+
+// askNames asks once more for unique-ids that the server does not give now and
+// gave before, and reports whether it has any. Listings have been seen that are
+// not whole, and UIDL fails where an index is repaired: no time to take old mail
+// for new.
+func (s *session) askNames(ctx context.Context) (again bool, err error) {
+	l := s.listing
+	if len(l.Entries) == 0 || l.UIDL && l.Unnamed == 0 || len(s.rows) == 0 {
+		return false, nil
+	}
+	if _, _, nameless := state.Nameless(s.rows[len(s.rows)-1].UID); nameless {
+		return false, nil // and so are all others: they sort first
+	}
+	if err := s.client.AddUIDs(ctx, l); err != nil {
+		return false, s.broken(err)
+	}
+	if !l.UIDL {
+		return false, errNoNames
+	}
+	return true, nil
+}
+
+// identify makes the plan again with the headers that it wants.
+func (s *session) identify(ctx context.Context, pol Policy) error {
+	entries := s.listing.Entries
 	headers, top, err := s.probe(ctx)
 	if err != nil {
 		return err
@@ -401,25 +441,26 @@ func (s *session) finish(ctx context.Context) error {
 			}
 		}
 	})
-	if err != nil {
-		// RFC 1939 §6: some messages marked as deleted may not be removed.
-		// The rows stay Landed, and the next poll deletes what it finds to be
-		// theirs.
-		return &UnconfirmedError{Addr: s.Server.Addr(), Messages: len(due), Err: err}
-	}
-	if refused != nil {
-		// Which of them the server would not delete is for its next listing
-		// to tell.
-		s.notice("the server would not delete %d of %d messages: %v", len(due)-marked, len(due), refused)
-		s.summary.Deleted += marked
-		s.summary.Waiting -= marked
-		return nil
-	}
 	keys := make([]string, len(due))
 	for i, l := range due {
 		keys[i] = l.Key
 	}
-	if err := s.opts.State.MarkDeleted(context.WithoutCancel(ctx), s.Name, s.opts.now().Unix(), keys); err != nil {
+	now := s.opts.now().Unix()
+	if err != nil || refused != nil {
+		// RFC 1939 §6: some messages marked as deleted may not be removed.
+		// Which of them the server still has is for its next listing to tell,
+		// and for their headers: the rest of the unique-ids may be new mail's.
+		unseen := state.Housekeeping{Missing: keys}
+		noted := s.opts.State.Keep(context.WithoutCancel(ctx), s.Name, now, unseen)
+		if err != nil {
+			return errors.Join(&UnconfirmedError{Addr: s.Server.Addr(), Messages: len(due), Err: err}, noted)
+		}
+		s.notice("the server would not delete %d of %d messages: %v", len(due)-marked, len(due), refused)
+		s.summary.Deleted += marked
+		s.summary.Waiting -= marked
+		return noted
+	}
+	if err := s.opts.State.MarkDeleted(context.WithoutCancel(ctx), s.Name, now, keys); err != nil {
 		return err
 	}
 	s.summary.Deleted += len(due)

@@ -32,6 +32,8 @@ type Listing struct {
 	Octets int64
 	// UIDL reports whether the server knows UIDL. If not, no entry has a UID.
 	UIDL bool
+	// Unnamed counts the entries that LIST has and UIDL has not.
+	Unnamed int
 	// Sized reports whether LIST was asked. If not, no entry has a Size, and
 	// those that only LIST would name are missing.
 	Sized bool
@@ -133,7 +135,6 @@ func (q *questions) ask(verb string) (text []byte, err error) {
 
 // listing asks STAT, UIDL and, if sizes is true, LIST.
 func (q *questions) listing(sizes bool) (*Listing, error) {
-	c := q.c
 	l := &Listing{Count: -1}
 	// Nothing depends on STAT: an odd answer is no answer.
 	text, err := q.ask("STAT")
@@ -152,19 +153,8 @@ func (q *questions) listing(sizes bool) (*Listing, error) {
 			return nil, errList
 		}
 	}
-	_, errUIDL := q.ask("UIDL")
-	if errUIDL == nil {
-		errUIDL = c.lines("UIDL", c.opts.MaxMessages, func(line []byte) error {
-			if !m.addUID(line) {
-				return c.w.failSyntax("UIDL", "less than 256 MiB of unique-ids", nil)
-			}
-			return nil
-		})
-	}
-	if errors.Is(errUIDL, ErrBroken) {
-		return nil, errUIDL
-	}
-	if refused := (*ReplyError)(nil); errors.As(errUIDL, &refused) && refused.Code != "" {
+	errUIDL := q.names(&m)
+	if hopeless(errUIDL) {
 		return nil, errUIDL
 	}
 	if errUIDL != nil && !sizes {
@@ -174,6 +164,9 @@ func (q *questions) listing(sizes bool) (*Listing, error) {
 		}
 	}
 	l.UIDL, l.Sized = errUIDL == nil, sizes
+	if l.UIDL {
+		l.Unnamed = m.unnamed()
+	}
 	l.Entries, l.Odd = m.result()
 	if errList != nil && errUIDL != nil && l.Count != 0 {
 		return nil, errList
@@ -189,6 +182,26 @@ func (q *questions) sizes(m *merger) error {
 	}
 	m.sized()
 	return err
+}
+
+// names asks for UIDL.
+func (q *questions) names(m *merger) error {
+	if _, err := q.ask("UIDL"); err != nil {
+		return err
+	}
+	return q.c.lines("UIDL", q.c.opts.MaxMessages, func(line []byte) error {
+		if !m.addUID(line) {
+			return q.c.w.failSyntax("UIDL", "less than 256 MiB of unique-ids", nil)
+		}
+		return nil
+	})
+}
+
+// hopeless reports whether there is no listing after an error of names: the
+// client is broken, or the server knows UIDL and cannot do it now.
+func hopeless(err error) bool {
+	refused := (*ReplyError)(nil)
+	return errors.Is(err, ErrBroken) || errors.As(err, &refused) && refused.Code != ""
 }
 
 // AddSizes asks for LIST and adds what it says to the listing of ListUIDs: the
@@ -211,8 +224,33 @@ func (c *Client) AddSizes(ctx context.Context, l *Listing) error {
 	for _, e := range l.Entries {
 		m.name(e.Num, e.UID)
 	}
+	l.Unnamed = m.unnamed()
 	entries, odd := m.result()
 	l.Entries, l.Odd, l.Sized = entries, l.Odd+odd, true
+	return nil
+}
+
+// AddUIDs asks for UIDL once more and adds what it says to the listing, where
+// the server refused it or did not name all messages. If it refuses it again,
+// there is nothing to add, which is no error but for a response code, as with
+// List.
+func (c *Client) AddUIDs(ctx context.Context, l *Listing) error {
+	done, err := c.start(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	q := &questions{c: c}
+	m := merger{maxBytes: maxUIDBytes, entries: slices.Clone(l.Entries)}
+	m.sized()
+	if err := q.names(&m); hopeless(err) {
+		return err
+	} else if err != nil {
+		return nil
+	}
+	l.UIDL, l.Unnamed = true, m.unnamed()
+	entries, odd := m.result()
+	l.Entries, l.Odd = entries, l.Odd+odd
 	return nil
 }
 

@@ -41,7 +41,7 @@ func TestList(t *testing.T) {
 		"out of order": {"+OK 3 6", body("3 3", "1 1", "2 2"), body("2 b", "3 c", "1 a"),
 			pop3proto.Listing{Count: 3, Octets: 6, UIDL: true, Entries: []entry{{1, "a", 1}, {2, "b", 2}, {3, "c", 3}}}},
 		"only in one": {"+OK 4 4", body("2 2", "4 4"), body("1 a", "3 c", "4 d"),
-			pop3proto.Listing{Count: 4, Octets: 4, UIDL: true, Entries: []entry{{1, "a", 0}, {2, "", 2}, {3, "c", 0}, {4, "d", 4}}}},
+			pop3proto.Listing{Count: 4, Octets: 4, UIDL: true, Unnamed: 1, Entries: []entry{{1, "a", 0}, {2, "", 2}, {3, "c", 0}, {4, "d", 4}}}},
 		"blanks": {"+OK  1\t1", body("", "  1 \t 1 ", " "), body("\t", "1   a b/c@d  \t"),
 			pop3proto.Listing{Count: 1, Octets: 1, UIDL: true, Entries: []entry{{1, "a b/c@d", 1}}}},
 		"unusual unique-ids": {"+OK 4 4", body("1 1", "2 1", "3 1", "4 1"), body("1 "+uid90, "2 \x80\xff", "3 dup", "4 dup"),
@@ -104,6 +104,40 @@ func TestList(t *testing.T) {
 				if !slices.Equal(conn.writes, way.writes) {
 					t.Errorf("%s: sent %q", way.kind, conn.writes)
 				}
+			}
+		})
+	}
+}
+
+func TestAddUIDs(t *testing.T) {
+	type entry = pop3proto.Entry
+	for name, test := range map[string]struct {
+		first, again string
+		want         pop3proto.Listing
+	}{
+		"refused once": {"-ERR\r\n", body("1 a", "2 b"),
+			pop3proto.Listing{UIDL: true, Entries: []entry{{1, "a", 10}, {2, "b", 20}}}},
+		"refused again": {"-ERR\r\n", "-ERR\r\n",
+			pop3proto.Listing{Entries: []entry{{1, "", 10}, {2, "", 20}}}},
+		"short once": {body("2 b"), body("1 a", "2 b"),
+			pop3proto.Listing{UIDL: true, Entries: []entry{{1, "a", 10}, {2, "b", 20}}}},
+		"short twice": {body("2 b"), body("2 b"),
+			pop3proto.Listing{UIDL: true, Unnamed: 1, Entries: []entry{{1, "", 10}, {2, "b", 20}}}},
+		"with what was lacking alone": {body("2 b"), body("1 a"),
+			pop3proto.Listing{UIDL: true, Entries: []entry{{1, "a", 10}, {2, "b", 20}}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, _ := play(t, nil, "+OK 2 30\r\n", body("1 10", "2 20"), test.first, test.again)
+			got, err := c.List(t.Context())
+			if err == nil {
+				err = c.AddUIDs(t.Context(), got)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			test.want.Count, test.want.Octets, test.want.Sized = 2, 30, true
+			if diff := cmp.Diff(test.want, *got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
 	}

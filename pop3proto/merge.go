@@ -98,6 +98,16 @@ func (m *merger) name(num int, uid string) {
 	}
 }
 
+// unnamed counts what only LIST has. It is asked before result.
+func (m *merger) unnamed() (n int) {
+	for i, seen := range m.seen {
+		if !seen && m.entries[i].UID == "" {
+			n++
+		}
+	}
+	return n
+}
+
 // result returns the whole listing.
 func (m *merger) result() (entries []Entry, odd int) {
 	switch {

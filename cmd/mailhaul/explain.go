@@ -122,7 +122,7 @@ func (l *life) happenings() []happening {
 		all = append(all, happening{l.row.Deleted, "deleted from the server, which confirmed it"})
 	}
 	if l.row.Missing != 0 {
-		all = append(all, happening{l.row.Missing, "not listed by the server any more"})
+		all = append(all, happening{l.row.Missing, "no longer seen on the server"})
 	}
 	all = slices.DeleteFunc(all, func(h happening) bool { return h.at == 0 })
 	slices.SortStableFunc(all, func(a, b happening) int { return cmp.Compare(a.at, b.at) })

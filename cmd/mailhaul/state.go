@@ -162,7 +162,8 @@ func adoptCommand(std stdio) *cli.Command {
 		Name:      "adopt",
 		Usage:     "mark the mail that is now on the server as seen, and fetch only what comes later",
 		ArgsUsage: "ACCOUNT",
-		Description: "It logs in and lists. Messages of which nothing is remembered are adopted: they are\n" +
+		Description: "It logs in, lists, and looks at the headers, which tell old mail from new should the\n" +
+			"server rename it. Messages of which nothing is remembered are adopted: they are\n" +
 			"never fetched, and never deleted from the server, whatever keep says. What was\n" +
 			"delivered or refused before stays as it is. mailhaul state forget ACCOUNT UID…\n" +
 			"undoes it for single messages; without UIDs, all that was kept on the server is\n" +

@@ -75,7 +75,8 @@ type Row struct {
 	// Landed is when the message landed, Deleted when the server confirmed
 	// its deletion.
 	Landed, Deleted int64
-	// Missing is when the server's listing first lacked the message.
+	// Missing is since when nobody knows that the server has the message: its
+	// listing lacked it, or it was to delete it and did not say that it did.
 	Missing int64
 	// Tries counts the failed attempts at a Refused message, NextTry is when
 	// the next one is due, and Reason says in words why it failed.
@@ -158,8 +159,8 @@ type Rekey struct{ From, To string }
 
 // Housekeeping is what one poll learned of the rows it did not fetch.
 type Housekeeping struct {
-	// Missing rows were not listed this time and had been before; Found rows
-	// are listed again.
+	// Missing rows were not listed this time and had been before, or may have
+	// been deleted; Found rows are listed again.
 	Missing, Found []string
 	// Restored rows were Deleted, and the server lists their messages again,
 	// with the content they had: they are Landed again.
