@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -55,20 +56,17 @@ func probeMaildir(s *config.Maildir) (string, error) {
 		path = filepath.Join(path, s.Folder)
 		text += ", folder " + s.Folder
 	}
-	// A folder with other things in it is not one to put mail in.
+	// What is missing of a Maildir is made, but not in a folder of other things.
 	entries, err := os.ReadDir(path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
 		return text, nil
 	}
-	if err != nil {
-		return "", err
+	if err == nil && !slices.ContainsFunc(entries, func(e fs.DirEntry) bool {
+		return slices.Contains([]string{"cur", "new", "tmp"}, e.Name())
+	}) {
+		err = fmt.Errorf("%s is not a Maildir: it has other files, and no cur/, new/ and tmp/", tilde(path))
 	}
-	for _, sub := range []string{"cur", "new", "tmp"} {
-		if info, err := os.Stat(filepath.Join(path, sub)); err != nil || !info.IsDir() {
-			return "", fmt.Errorf("%s is not a Maildir: it has no folder %s", tilde(path), sub)
-		}
-	}
-	return text, nil
+	return text, err
 }
 
 // probePath looks at the file or folder that a sink is, or at the folder in
