@@ -15,11 +15,12 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable/durabletest"
 )
 
-// RunCrash runs Crash over small batches, and checks that it finds each of the
-// ways in which the suite breaks the sink. It is for ExactlyOnce sinks.
-func RunCrash(t *testing.T, s Suite) {
+// RunCrash runs Crash over small batches, and over one message with a second
+// crash if so many are wanted. It checks that it finds each of the ways in which
+// the suite breaks the sink. It is for ExactlyOnce sinks.
+func RunCrash(t *testing.T, s Suite, crashes int) {
 	for _, test := range []struct{ messages, crashes int }{{1, 1}, {2, 1}, {3, 1}, {1, 2}} {
-		if testing.Short() && test.messages*test.crashes > 1 {
+		if test.crashes > crashes || testing.Short() && test.messages*test.crashes > 1 {
 			continue
 		}
 		t.Run(fmt.Sprintf("%d messages, %d crashes", test.messages, test.crashes), func(t *testing.T) {

@@ -40,8 +40,8 @@ type Suite struct {
 // Broken gets a sink wrong on purpose.
 type Broken struct {
 	Name string
-	// Op is a hook for durabletest.FS.OnOp: it returns durabletest.ErrSkip
-	// for the operations that the broken sink leaves out.
+	// Op is a hook for durabletest.FS.OnOp, such as durabletest.Skip of what the
+	// broken sink leaves out. The sinks are in /mail.
 	Op func(durabletest.Op) error
 }
 

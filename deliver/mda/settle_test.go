@@ -142,12 +142,7 @@ func TestBrokenOrder(t *testing.T) {
 	} {
 		noticed := false
 		for n := 1; !noticed; n++ {
-			done, err := crashAt(t, n, func(op durabletest.Op) error {
-				if ok, _ := filepath.Match(step.match, op.Path); ok && op.Verb == step.verb {
-					return durabletest.ErrSkip
-				}
-				return nil
-			})
+			done, err := crashAt(t, n, durabletest.Skip(step.verb, step.match))
 			noticed = err != nil
 			if done {
 				break

@@ -1,6 +1,9 @@
 package durabletest
 
-import "errors"
+import (
+	"errors"
+	"path"
+)
 
 // Verb is a sort of operation.
 type Verb string
@@ -48,6 +51,17 @@ func (f *FS) OnOp(hook func(Op) error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.hooks = append(f.hooks, hook)
+}
+
+// Skip is a hook for OnOp that leaves out an operation on whatever path.Match
+// finds to match a pattern.
+func Skip(verb Verb, pattern string) func(Op) error {
+	return func(op Op) error {
+		if ok, _ := path.Match(pattern, op.Path); ok && op.Verb == verb {
+			return ErrSkip
+		}
+		return nil
+	}
 }
 
 // FailAt makes operation n fail.
