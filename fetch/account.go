@@ -85,14 +85,21 @@ type Target struct {
 	Sink deliver.Sink
 }
 
-// targets returns all the sinks of the account, each once.
-func (a *Account) targets() []Target {
+// sinks returns the sinks that the account delivers to.
+func (a *Account) sinks() []Target {
 	all := slices.Clone(a.Deliver)
 	if a.Route != nil {
 		for _, name := range slices.Sorted(maps.Keys(a.Route.Map)) {
 			all = append(all, a.Route.Map[name]...)
 		}
 	}
+	return all
+}
+
+// targets returns all the sinks of the account, the quarantine included, each
+// once.
+func (a *Account) targets() []Target {
+	all := a.sinks()
 	if a.Quarantine != nil {
 		all = append(all, *a.Quarantine)
 	}

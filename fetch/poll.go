@@ -67,18 +67,19 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 		return &PauseError{Account: a.Name, Until: until, Why: was.Pause}
 	}
 	server := a.recall(o, &standing)
-	unanswered, broken, err := a.settle(ctx, o, standing.Open)
-	if err == nil {
+	down := map[string]error{}
+	unanswered, broken, err := a.settle(ctx, o, standing.Open, down)
+	up := func(t Target) bool { return down[t.Name] == nil }
+	if err == nil && slices.ContainsFunc(a.sinks(), up) {
 		ahead := a.readAhead(ctx, o, server.rest)
-		down := map[string]error{}
 		err = errors.Join(a.sessions(ctx, o, session{
 			Account: a, opts: o, summary: s, meter: meter, server: server, began: s.Started.Unix(), polled: standing.Polled,
 			ahead: ahead, unanswered: unanswered, down: down,
 		}), broken)
 		ahead.stop()
-		for _, sink := range slices.Sorted(maps.Keys(down)) {
-			err = errors.Join(err, down[sink])
-		}
+	}
+	for _, sink := range slices.Sorted(maps.Keys(down)) {
+		err = errors.Join(err, down[sink])
 	}
 	if _, spent := errors.AsType[errBudget](context.Cause(ctx)); spent && errors.Is(err, context.DeadlineExceeded) {
 		err = context.Cause(ctx)
@@ -281,8 +282,9 @@ func (a *Account) dryRun(ctx context.Context, o *Options, sum *Summary) error {
 //
 // promised says whether there are any promises open. A sink that cannot answer
 // now holds up only the messages it has promised: unanswered are their keys,
-// broken is why.
-func (a *Account) settle(ctx context.Context, o *Options, promised bool) (unanswered map[string]bool, broken, err error) {
+// broken is why. One that cannot be swept is not used by the poll: it is added
+// to down.
+func (a *Account) settle(ctx context.Context, o *Options, promised bool, down map[string]error) (unanswered map[string]bool, broken, err error) {
 	var open []state.Promise
 	if promised {
 		if open, err = o.State.Promises(ctx, a.Name); err != nil {
@@ -330,7 +332,11 @@ func (a *Account) settle(ctx context.Context, o *Options, promised bool) (unansw
 		return unanswered, broken, nil // sinks may share what would be swept
 	}
 	for _, t := range a.targets() {
-		err = errors.Join(err, t.Sink.Sweep(ctx, a.Name))
+		if e := t.Sink.Sweep(ctx, a.Name); isolated(e) {
+			down[t.Name] = e
+		} else {
+			err = errors.Join(err, e)
+		}
 	}
 	if a.Filter != nil {
 		err = errors.Join(err, a.Filter.Sweep(ctx, a.Name))

@@ -38,7 +38,7 @@ type session struct {
 	rejects    []Want           // for the quarantine
 	whys       map[int]error    // for what reasons, by the numbers of the messages
 	unanswered map[string]bool  // keys of rows with a promise that no sink could answer for
-	down       map[string]error // sinks of several that could not begin in this poll
+	down       map[string]error // sinks that cannot be used in this poll, and why
 	unnamed    map[string]bool  // keys of messages without a name; nil until asked for
 	adopting   bool             // for Adopt
 	checked    *Report          // for Check; may be nil

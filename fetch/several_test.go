@@ -255,11 +255,25 @@ func (unusable) Begin(context.Context) (deliver.Batch, error) {
 	return nil, &deliver.Error{Fault: deliver.FaultOperator, Target: "gone", Op: "open", Err: errors.New("it is not there")}
 }
 
+// unswept is a sink whose folder cannot be looked into.
+type unswept struct{ deliver.Sink }
+
+func (unswept) Sweep(context.Context, string) error {
+	return &deliver.Error{Fault: deliver.FaultOperator, Target: "gone", Op: "look into it", Err: errors.New("it is not there")}
+}
+
 // One person's broken mailbox holds up nobody else's mail.
 func TestRouteToBrokenSink(t *testing.T) {
+	ada, _ := newRig(t, pop3test.Behaviour{}).another("ada")
+	for name, sink := range map[string]deliver.Sink{"cannot begin": unusable{ada.Sink}, "cannot be swept": unswept{ada.Sink}} {
+		t.Run(name, func(t *testing.T) { testRouteToBrokenSink(t, sink) })
+	}
+}
+
+func testRouteToBrokenSink(t *testing.T, broken deliver.Sink) {
 	r := newRig(t, pop3test.Behaviour{})
 	ada, adas := r.another("ada")
-	gone := fetch.Target{Name: "gone", Sink: unusable{ada.Sink}}
+	gone := fetch.Target{Name: "gone", Sink: broken}
 	r.account.Route = &fetch.Route{
 		Headers: []string{"Delivered-To"},
 		Map:     map[string][]fetch.Target{"ada@example.org": {ada}, "bob@example.org": {gone}},
@@ -275,5 +289,17 @@ func TestRouteToBrokenSink(t *testing.T) {
 	}
 	if got := r.left(); !slices.Equal(got, []string{"b"}) {
 		t.Errorf("left %q", got)
+	}
+}
+
+// Where no sink can be used, nobody is asked for mail.
+func TestNoSinkCanBeSwept(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.fill(1)
+	r.account.Deliver[0].Sink = unswept{r.account.Deliver[0].Sink}
+	quarantine, _ := r.another("quarantine")
+	r.account.Quarantine = &quarantine
+	if s := r.poll(); s.Class != fetch.ClassOperator || s.Sessions != 0 {
+		t.Errorf("%v after %d sessions: %v", s.Class, s.Sessions, s.Err)
 	}
 }
