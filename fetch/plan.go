@@ -234,10 +234,10 @@ func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 	case state.Refused, state.Promised:
 		// Where no promise is open any more, a sink is still owed its copy.
 		switch {
-		case p.tooLarge(e):
-			p.leave(w)
 		case row.NextTry > p.pol.Now.Unix():
 			p.wait(w)
+		case p.tooLarge(e):
+			p.leave(w)
 		default:
 			p.fetch(w)
 		}

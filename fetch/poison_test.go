@@ -185,6 +185,41 @@ func (r *rig) expectBanished(uid, reason string) {
 	}
 }
 
+// A quarantine that is broken keeps nothing but its own mail from being deleted,
+// and that is not downloaded at every poll.
+func TestBrokenQuarantine(t *testing.T) {
+	r, good, poison := poisoned(t, false)
+	r.account.MaxSize = 1000
+	large := "Subject: large\n\n" + strings.Repeat("x\n", 1000)
+	r.drop.Add("u4", []byte(large))
+	q := r.quarantine()
+	works := r.account.Quarantine.Sink
+	r.account.Quarantine.Sink = unusable{works}
+	for i := range 3 {
+		s := r.poll()
+		if s.Class != fetch.ClassOperator && i == 0 || s.Refused != 2 {
+			t.Errorf("%v, %d refused: %v", s.Class, s.Refused, s.Err)
+		}
+		r.expect(good...)
+		if left := r.left(); !slices.Equal(left, []string{"u2", "u4"}) {
+			t.Errorf("left %q", left)
+		}
+	}
+	if poison, large := r.drop.Retrieved("u2"), r.drop.Retrieved("u4"); poison != 1 || large != 0 {
+		t.Errorf("the poison was downloaded %d times, the large one %d times", poison, large)
+	}
+	if rows := r.rows(); len(rows) != 4 || !strings.Contains(rows[1].Reason, "it is poison") || !strings.Contains(rows[1].Reason, "it is not there") {
+		t.Errorf("remembered: %+v", rows)
+	}
+	r.account.Quarantine.Sink = works
+	r.later(time.Hour)
+	r.succeed()
+	q.expect(poison, large)
+	if len(r.left()) != 0 {
+		t.Errorf("left %q", r.left())
+	}
+}
+
 func TestQuarantine(t *testing.T) {
 	for _, late := range []bool{false, true} {
 		r, good, poison := poisoned(t, late)

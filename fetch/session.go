@@ -36,7 +36,7 @@ type session struct {
 
 	delete     []Listed         // landed and due
 	rejects    []Want           // for the quarantine
-	whys       map[int]error    // for what reasons, by the numbers of the messages
+	whys       map[int]error    // for what reasons, by message number, until it has them
 	unanswered map[string]bool  // keys of rows with a promise that no sink could answer for
 	down       map[string]error // sinks that cannot be used in this poll, and why
 	unnamed    map[string]bool  // keys of messages without a name; nil until asked for
@@ -320,9 +320,27 @@ func (s *session) transfer(ctx context.Context) error {
 	if s.Quarantine == nil {
 		return nil
 	}
+	return s.quarantine(ctx)
+}
+
+// quarantine fetches what goes there. Its trouble is that of one sink: what it
+// does not take waits, and nothing else does.
+func (s *session) quarantine(ctx context.Context) error {
 	rejects := s.rejects
 	s.rejects = nil
-	return s.fetch(ctx, []Target{*s.Quarantine}, rejects, 0)
+	err := s.fetch(ctx, []Target{*s.Quarantine}, rejects, 0)
+	if !isolated(err) {
+		return err
+	}
+	s.down[s.Quarantine.Name] = err
+	for _, w := range rejects {
+		if why := s.whys[w.Num]; why != nil {
+			if err := s.refuse(ctx, w, state.Sum{}, fmt.Errorf("%w; and it cannot be put into quarantine: %w", why, err)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // verify downloads messages that may have landed before, and returns those

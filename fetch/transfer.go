@@ -263,7 +263,9 @@ func (s *session) banish(w Want, why error) {
 // is no news.
 func (s *session) banished(w Want) {
 	s.summary.Quarantined++
-	if why := s.whys[w.Num]; errors.Is(why, errQuarantine) {
+	why := s.whys[w.Num]
+	delete(s.whys, w.Num)
+	if errors.Is(why, errQuarantine) {
 		s.notice("the filter sent message %q to quarantine", w.UID)
 	} else {
 		s.opts.report(Refused{Account: s.Name, UID: w.UID, Reason: why.Error(), Quarantine: s.Quarantine.Name})
@@ -279,6 +281,7 @@ func (s *session) refuse(ctx context.Context, w Want, content state.Sum, err err
 
 // leave is refuse; again says whether this was told before.
 func (s *session) leave(ctx context.Context, w Want, content state.Sum, err error, again bool) error {
+	delete(s.whys, w.Num)
 	next := s.opts.now()
 	if w.Key != "" {
 		next = next.Add(pause(w.tries() + 1))
