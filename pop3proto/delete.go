@@ -24,21 +24,20 @@ func (c *Client) DeleteAndQuit(ctx context.Context, nums iter.Seq[int]) (marked 
 		return 0, nil, err
 	}
 	defer done()
-	const quit = "QUIT"
-	marked, refused = c.delete(nums, quit)
+	marked, refused = c.delete(nums)
 	if errors.Is(refused, ErrBroken) {
 		return marked, nil, refused
 	}
-	if _, err := c.reply(quit); err != nil {
+	if _, err := c.reply(verbQuit); err != nil {
 		return marked, refused, err
 	}
 	c.bye()
 	return marked, refused, nil
 }
 
-// delete sends DELE for each number, and a last command behind them. It reads
-// the replies to all but the last.
-func (c *Client) delete(nums iter.Seq[int], last string) (marked int, err error) {
+// delete sends DELE for each number, and QUIT behind them, whose reply it leaves
+// unread.
+func (c *Client) delete(nums iter.Seq[int]) (marked int, err error) {
 	c.looping = true // no command may come out of nums
 	defer func() { c.looping = false }()
 
@@ -50,7 +49,7 @@ func (c *Client) delete(nums iter.Seq[int], last string) (marked int, err error)
 		}
 	}
 	f, stop := c.fly("DELE", entries, func(e Entry) string { return "DELE " + strconv.Itoa(e.Num) })
-	f.last = last
+	f.last = verbQuit
 	defer stop()
 	var refusals []error
 	refused := 0

@@ -6,13 +6,15 @@ import (
 	"net"
 )
 
+const verbQuit = "QUIT"
+
 // Quit asks the server to carry out the session's deletions and hangs up,
 // whatever the outcome. Only nil means that the deletions are real: after
 // -ERR, a *ReplyError, some messages may remain (RFC 1939 §6), and without an
 // answer nobody knows.
 func (c *Client) Quit(ctx context.Context) error {
 	defer c.Close()
-	if err := c.command(ctx, "QUIT"); err != nil {
+	if err := c.command(ctx, verbQuit); err != nil {
 		return err
 	}
 	c.bye()
@@ -31,16 +33,15 @@ func (c *Client) bye() {
 // connection is closed in order, QUIT first (RFC 9293 §3.6).
 func (c *Client) Leave(ctx context.Context) error {
 	defer c.Close()
-	const verb = "QUIT"
 	done, err := c.start(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	if err := c.idle(verb); err != nil {
+	if err := c.idle(verbQuit); err != nil {
 		return err
 	}
-	c.w.put(verb)
+	c.w.put(verbQuit)
 	if err := c.w.flush(); err != nil {
 		return err
 	}
