@@ -1,0 +1,185 @@
+// Package oldids reads the files in which other fetchers remember what they
+// left on a server, so that none of it is fetched once more.
+package oldids
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+)
+
+// Maildrop is what a fetcher remembers of one. User and Host are empty in a
+// file that is about a single one: its name says which, if anything does.
+type Maildrop struct {
+	User, Host string
+	UIDs       []string // unique-ids, as the server gave them (RFC 1939 §7)
+}
+
+// Read reads such a file, in the format of whichever program has written it:
+// fetchmail (.fetchids), getmail and getmail6 (oldmail-…), mpop (uidls_file) or
+// fdm (cache). program is its name, empty for a file that holds nothing. A line
+// that is none of that program's is an error: what is not understood would be
+// fetched again.
+func Read(r io.Reader) (program string, drops []Maildrop, err error) {
+	var f *format
+	var p parser
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, 1<<20)
+	n := 0
+	for lines.Scan() {
+		n++
+		line := strings.TrimSuffix(lines.Text(), "\r")
+		if strings.TrimSpace(line) == "" {
+			continue
+		}
+		if f == nil {
+			if f = detect(line); f == nil {
+				return "", nil, fmt.Errorf("line %d is none that fetchmail, getmail, mpop or fdm writes", n)
+			}
+		}
+		if !f.parse(&p, line) {
+			return "", nil, fmt.Errorf("line %d is none that %s writes", n, f.program)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return "", nil, fmt.Errorf("line %d: %w", n+1, err)
+	}
+	if p.missing > 0 {
+		return "", nil, fmt.Errorf("it ends where %d more lines should follow", p.missing)
+	}
+	if f == nil {
+		return "", nil, nil
+	}
+	return f.program, p.drops, nil
+}
+
+// format is how a program writes its lines. parse takes in one, or reports
+// that it is no such line.
+type format struct {
+	program string
+	begins  func(line string) bool // the file, by its first line
+	parse   func(p *parser, line string) bool
+}
+
+var formats = []format{
+	{"mpop", func(line string) bool { return line[0] == '#' || line[0] == ' ' }, (*parser).mpop},
+	{"getmail", func(line string) bool { return strings.Contains(line, "\x00") }, (*parser).getmail},
+	{"fdm", func(line string) bool { return new(parser).fdm(line) }, (*parser).fdm},
+	{"fetchmail", func(line string) bool { return new(parser).fetchmail(line) }, (*parser).fetchmail},
+}
+
+func detect(line string) *format {
+	for i := range formats {
+		if formats[i].begins(line) {
+			return &formats[i]
+		}
+	}
+	return nil
+}
+
+type parser struct {
+	drops   []Maildrop
+	index   map[[2]string]int // of drops, by user and host
+	missing int               // lines that the last one of mpop should still have
+}
+
+// add notes a unique-id of a maildrop.
+func (p *parser) add(user, host, uid string) {
+	i, ok := p.index[[2]string{user, host}]
+	if !ok {
+		if p.index == nil {
+			p.index = map[[2]string]int{}
+		}
+		i = len(p.drops)
+		p.index[[2]string{user, host}] = i
+		p.drops = append(p.drops, Maildrop{User: user, Host: host})
+	}
+	p.drops[i].UIDs = append(p.drops[i].UIDs, uid)
+}
+
+// fetchmail: "user@host uid". Both the user and the unique-id may hold an "@".
+func (p *parser) fetchmail(line string) bool {
+	who, uid, _ := strings.Cut(strings.TrimLeft(line, " \t"), " ")
+	who, uid = strings.TrimRight(who, "\t"), strings.TrimSpace(uid)
+	at := strings.LastIndexByte(who, '@')
+	if at < 1 || uid == "" {
+		return false
+	}
+	p.add(who[:at], who[at+1:], uid)
+	return true
+}
+
+// getmail: the unique-id, NUL, and when the message was seen first.
+func (p *parser) getmail(line string) bool {
+	nul := strings.LastIndexByte(line, 0)
+	if nul < 1 {
+		return false
+	}
+	if _, err := strconv.ParseInt(line[nul+1:], 10, 64); err != nil {
+		return false
+	}
+	p.add("", "", line[:nul])
+	return true
+}
+
+// mpop: comments; and for each maildrop " number-of-uids host user" with as
+// many lines, a unique-id in each.
+func (p *parser) mpop(line string) bool {
+	switch {
+	case line[0] == '#':
+		return true
+	case p.missing > 0:
+		p.missing--
+		last := &p.drops[len(p.drops)-1]
+		last.UIDs = append(last.UIDs, line)
+		return line[0] != ' ' // which begins the next list
+	}
+	number, who, _ := strings.Cut(strings.TrimPrefix(line, " "), " ")
+	host, user, _ := strings.Cut(who, " ")
+	n, err := strconv.Atoi(number)
+	if line[0] != ' ' || err != nil || n < 1 || host == "" || user == "" {
+		return false
+	}
+	p.missing = n
+	p.drops = append(p.drops, Maildrop{User: user, Host: host})
+	return true
+}
+
+// fdm: the length of the unique-id, and the unique-id.
+func (p *parser) fdm(line string) bool {
+	length, uid, _ := strings.Cut(line, " ")
+	if n, err := strconv.Atoi(length); err != nil || n != len(uid) || n == 0 {
+		return false
+	}
+	p.add("", "", uid)
+	return true
+}
+
+// Pick returns what is known of the maildrop of a user at a host. A fetcher may
+// have called the host otherwise, so that the only one of that user will do, and
+// so will one that has no name at all.
+func Pick(drops []Maildrop, user, host string) (Maildrop, error) {
+	var of []Maildrop // the user
+	for _, d := range drops {
+		switch {
+		case d.User == "", d.User == user && strings.EqualFold(d.Host, host):
+			return d, nil
+		case d.User == user:
+			of = append(of, d)
+		}
+	}
+	switch {
+	case len(of) == 1:
+		return of[0], nil
+	case len(drops) == 0:
+		return Maildrop{}, errors.New("it names no message at all")
+	}
+	var known []string
+	for _, d := range drops {
+		known = append(known, d.User+"@"+d.Host)
+	}
+	return Maildrop{}, fmt.Errorf("it knows nothing of %s at %s, but of %s", user, host, strings.Join(known, ", "))
+}
