@@ -17,25 +17,32 @@ import (
 type Adoption struct {
 	// Listed messages are on the server.
 	Listed int
-	// New are those of which nothing is remembered, and that are old enough.
+	// New are those of which nothing is remembered, and that are Old.
 	New []state.Adoption
-	// Later ones are not, and of Undated ones it cannot be told.
-	Later, Undated int
+	// Later ones came in too late, and of Undated ones it cannot be told. Unknown
+	// ones are not among the unique-ids.
+	Later, Undated, Unknown int
 	// Nameless messages have neither a usable unique-id nor a header that
 	// tells them from others. They cannot be remembered without a download,
 	// and the next poll fetches them.
 	Nameless int
 }
 
-// Adopt logs in, lists, quits, and has adopt remember the new messages
-// (state.Store.Adopt), so that polls start from what comes in afterwards. The
-// server is asked for their headers, which tell them should it rename them. With
-// before, unless it is the zero time, it is only those that came in earlier, as
-// their headers have it. What is remembered
-// already stays as it is: a message that landed is deleted when it is due, and
-// one that was refused is tried again. The account's lease is held all the
-// while, so that adopt may ask a person first.
-func (a *Account) Adopt(ctx context.Context, o Options, before time.Time, adopt func(Adoption) error) error {
+// Old tells old messages from others. All are old by the zero Old.
+type Old struct {
+	// Before is when they have come in by, as their headers have it.
+	Before time.Time
+	// UIDs are the unique-ids that they have, if it is not nil.
+	UIDs map[string]bool
+}
+
+// Adopt logs in, lists, quits, and has adopt remember the messages that are new
+// to mailhaul and old (state.Store.Adopt), so that polls start from the others.
+// The server is asked for their headers, which tell them should it rename them.
+// What is remembered already stays as it is: a message that landed is deleted
+// when it is due, and one that was refused is tried again. The account's lease is
+// held all the while, so that adopt may ask a person first.
+func (a *Account) Adopt(ctx context.Context, o Options, old Old, adopt func(Adoption) error) error {
 	lease, err := o.State.Lease(ctx, a.Name)
 	if err != nil {
 		return err
@@ -51,7 +58,7 @@ func (a *Account) Adopt(ctx context.Context, o Options, before time.Time, adopt 
 	}
 	fresh := slices.DeleteFunc(slices.Concat(s.plan.Fetch, s.plan.Verify), func(w Want) bool { return w.Row != nil })
 	looks, refused, err := s.lookAt(ctx, fresh)
-	if refused != nil && !before.IsZero() {
+	if refused != nil && !old.Before.IsZero() {
 		err = fmt.Errorf("%w: %w", errNoDates, refused)
 	}
 	if err != nil {
@@ -66,9 +73,11 @@ func (a *Account) Adopt(ctx context.Context, o Options, before time.Time, adopt 
 		switch date := looks[w.Num].date; {
 		case w.Key == "":
 			found.Nameless++
-		case !before.IsZero() && date.IsZero():
+		case old.UIDs != nil && !old.UIDs[w.UID]:
+			found.Unknown++
+		case !old.Before.IsZero() && date.IsZero():
 			found.Undated++
-		case !before.IsZero() && !date.Before(before):
+		case !old.Before.IsZero() && !date.Before(old.Before):
 			found.Later++
 		default:
 			header, _, nameless := state.Nameless(w.Key)

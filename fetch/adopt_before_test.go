@@ -29,7 +29,7 @@ func TestAdoptBefore(t *testing.T) {
 				r.drop.Add(fmt.Sprint("m", i), []byte(header+fmt.Sprintf("Message-ID: <%d@example.org>\n\nHello %d.\n", i, i)))
 			}
 			var found fetch.Adoption
-			check(t, r.account.Adopt(t.Context(), r.opts, day, func(a fetch.Adoption) error {
+			check(t, r.account.Adopt(t.Context(), r.opts, fetch.Old{Before: day}, func(a fetch.Adoption) error {
 				found = a
 				return r.store.Adopt(t.Context(), "work", a.New)
 			}))
@@ -49,7 +49,7 @@ func TestAdoptBefore(t *testing.T) {
 func TestAdoptBeforeWithoutTOP(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
 	r.drop.Add("a", []byte(message(1)))
-	err := r.account.Adopt(t.Context(), r.opts, noon, func(a fetch.Adoption) error {
+	err := r.account.Adopt(t.Context(), r.opts, fetch.Old{Before: noon}, func(a fetch.Adoption) error {
 		t.Errorf("adopted %+v", a)
 		return nil
 	})

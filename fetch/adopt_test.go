@@ -15,7 +15,7 @@ import (
 // adopt adopts all, and returns what there was.
 func (r *rig) adopt() (found fetch.Adoption) {
 	r.t.Helper()
-	check(r.t, r.account.Adopt(r.t.Context(), r.opts, time.Time{}, func(a fetch.Adoption) error {
+	check(r.t, r.account.Adopt(r.t.Context(), r.opts, fetch.Old{}, func(a fetch.Adoption) error {
 		found = a
 		return r.store.Adopt(r.t.Context(), "work", a.New)
 	}))
@@ -78,7 +78,7 @@ func TestAdoptCanBeDeclined(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	r.drop.Add("a", []byte(message(1)))
 	no := errors.New("no")
-	err := r.account.Adopt(t.Context(), r.opts, time.Time{}, func(fetch.Adoption) error {
+	err := r.account.Adopt(t.Context(), r.opts, fetch.Old{}, func(fetch.Adoption) error {
 		if _, err := r.store.Lease(t.Context(), "work"); err == nil {
 			t.Error("the lease is free while a person is asked")
 		}
@@ -104,7 +104,7 @@ func TestAdoptWithoutNames(t *testing.T) {
 
 	r = newRig(t, pop3test.Behaviour{Without: []string{"TOP", "UIDL"}})
 	r.drop.Add("a", []byte(message(1)))
-	if r.account.Adopt(t.Context(), r.opts, time.Time{}, func(fetch.Adoption) error { return nil }) == nil {
+	if r.account.Adopt(t.Context(), r.opts, fetch.Old{}, func(fetch.Adoption) error { return nil }) == nil {
 		t.Error("a message that cannot be told from others was adopted")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/oldids"
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
@@ -169,10 +171,13 @@ func adoptCommand(std stdio) *cli.Command {
 			"undoes it for single messages; without UIDs, all that was kept on the server is\n" +
 			"delivered again, too.\n\n" +
 			"With --before it is only what came in before a day, as the headers of the messages\n" +
-			"have it; one that has no date is fetched.",
+			"have it; one that has no date is fetched. With --from it is only what another\n" +
+			"fetcher remembers: fetchmail in ~/.fetchids, getmail in its oldmail-… file, mpop in\n" +
+			"its uidls_file, fdm in its cache.",
 		Flags: []cli.Flag{
 			configFlag(),
 			&cli.StringFlag{Name: "before", Usage: "adopt what came in before the `DAY`, such as 2026-11-28, and fetch the rest"},
+			&cli.StringFlag{Name: "from", Usage: "adopt what another fetcher remembers in `FILE`, and fetch the rest"},
 			yesFlag(),
 		},
 		OnUsageError: badFlag,
@@ -187,17 +192,30 @@ func adoptCommand(std stdio) *cli.Command {
 					return usagef("write a day as 2026-11-28", "--before %q is no day", day)
 				}
 			}
-			return runAdopt(c.Context, std, c.String("config"), c.Args().First(), before, c.Bool("yes"))
+			if !before.IsZero() && c.String("from") != "" {
+				return usagef("", "--before and --from cannot be used together")
+			}
+			return runAdopt(c.Context, std, c.String("config"), c.Args().First(), before, c.String("from"), c.Bool("yes"))
 		},
 	}
 }
 
-func runAdopt(ctx context.Context, std stdio, path, name string, before time.Time, yes bool) error {
+func runAdopt(ctx context.Context, std stdio, path, name string, before time.Time, from string, yes bool) error {
 	cfg, chosen, w, err := wired(path, []string{name})
 	if err != nil {
 		return err
 	}
 	defer w.Close()
+	account := w.account(chosen[0])
+	old, which := fetch.Old{Before: before}, ""
+	if !before.IsZero() {
+		which = "from before " + before.Format(time.DateOnly)
+	}
+	if from != "" {
+		if old.UIDs, which, err = readOldIDs(from, account); err != nil {
+			return err
+		}
+	}
 	store, err := state.Open(ctx, cfg.State)
 	if err != nil {
 		return err
@@ -207,9 +225,9 @@ func runAdopt(ctx context.Context, std stdio, path, name string, before time.Tim
 	defer stop()
 
 	var own error // not the server's
-	err = w.account(chosen[0]).Adopt(ctx, fetch.Options{State: store}, before, func(found fetch.Adoption) error {
+	err = account.Adopt(ctx, fetch.Options{State: store}, old, func(found fetch.Adoption) error {
 		stop() // from here on ^C ends the program, whose lease ends with it
-		own = std.adopt(store, name, found, before, yes)
+		own = std.adopt(store, name, found, which, yes)
 		return own
 	})
 	if _, held := errors.AsType[*state.HeldError](err); own != nil || err == nil || held {
@@ -218,18 +236,44 @@ func runAdopt(ctx context.Context, std stdio, path, name string, before time.Tim
 	return failedLook(std, name, err)
 }
 
-// adopt shows what there is to adopt, asks, and does it.
-func (std stdio) adopt(store *state.Store, name string, found fetch.Adoption, before time.Time, yes bool) error {
+// readOldIDs reads what another fetcher remembers of an account's maildrop, and
+// words what is old by it.
+func readOldIDs(path string, account *fetch.Account) (uids map[string]bool, which string, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, "", usagef("", "%v", err)
+	}
+	defer f.Close()
+	program, drops, err := oldids.Read(f)
+	var drop oldids.Maildrop
+	if err == nil {
+		drop, err = oldids.Pick(drops, account.User, account.Server.Host)
+	}
+	if err != nil {
+		return nil, "", usagef("nothing was adopted", "%s: %v", path, err)
+	}
+	uids = map[string]bool{}
+	for _, uid := range drop.UIDs {
+		uids[uid] = true
+	}
+	return uids, "known to " + program, nil
+}
+
+// adopt shows what there is to adopt, asks, and does it. which says what makes
+// it old, if not all is.
+func (std stdio) adopt(store *state.Store, name string, found fetch.Adoption, which string, yes bool) error {
 	var octets int64
 	for _, m := range found.New {
 		octets += m.Size
 	}
-	what, which := "new", "What is new now"
-	if !before.IsZero() {
-		what = "new and from before " + before.Format(time.DateOnly)
-		which = "What is new and older"
+	what := "new"
+	if which != "" {
+		what = "new and " + which
 	}
 	fmt.Fprintf(std.out, "%s: %s on the server, %d of them %s (%s)\n", name, count(found.Listed, "message"), len(found.New), what, size(octets))
+	if found.Unknown > 0 {
+		fmt.Fprintf(std.out, "  %s it does not know, and will be fetched\n", count(found.Unknown, "message"))
+	}
 	if found.Later > 0 {
 		fmt.Fprintf(std.out, "  %s came later, and will be fetched\n", count(found.Later, "message"))
 	}
@@ -243,7 +287,7 @@ func (std stdio) adopt(store *state.Store, name string, found fetch.Adoption, be
 		fmt.Fprintf(std.out, "%s: nothing to adopt\n", name)
 		return nil
 	}
-	fmt.Fprintln(std.out, which+" is never fetched and never deleted from the server.")
+	fmt.Fprintln(std.out, "What is adopted is never fetched and never deleted from the server.")
 	if err := std.confirm("Adopt "+count(len(found.New), "message")+"?", yes); err != nil {
 		return err
 	}

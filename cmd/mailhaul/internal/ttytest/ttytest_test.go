@@ -52,7 +52,7 @@ func TestType(t *testing.T) {
 }
 
 func TestInterrupt(t *testing.T) {
-	term := Start(t, shell(`trap 'echo stopped; exit 9' INT; echo ready; while :; do read x; done`), 40, 5)
+	term := Start(t, shell(`trap 'echo stopped; exit 9' INT; echo ready; while read x; do :; done`), 40, 5)
 	term.Await("ready")
 	term.Type("\x03")
 	if code := term.Exit(); code != 9 {
