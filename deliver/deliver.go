@@ -28,9 +28,11 @@ type Mail struct {
 	// Size is the size in octets that the server announced: a hint. Servers
 	// miscount.
 	Size int64
-	// Added is how many octets of header fields of ours stand before what the
-	// server sent. They differ from one download to the next.
-	Added int
+	// Content returns a sum of what the server sent: what tells the message
+	// from others at each download, whatever header fields of ours and a filter
+	// make of it. It is known from the end of body until Stage returns. If it
+	// is nil, nobody can tell that the message comes again.
+	Content func() []byte
 	// Sender is the envelope sender as far as the message tells it: its
 	// Return-Path, else Sender, else From. Empty is the null sender.
 	Sender string

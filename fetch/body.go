@@ -124,6 +124,7 @@ func (d *download) compose(w Want, b *body) (deliver.Mail, io.Reader, []aim) {
 	mail := deliver.Mail{
 		Account: d.Name, User: d.User, UID: w.UID, Size: w.Size,
 		Sender: env.Sender, Date: env.Date, Arrived: now,
+		Content: func() []byte { sum := d.sums.contentSum(); return sum[:] },
 	}
 	hop := envelope.Hop{
 		DeliveredTo: d.Headers.DeliveredTo,
@@ -135,7 +136,6 @@ func (d *download) compose(w Want, b *body) (deliver.Mail, io.Reader, []aim) {
 		_, hop.TLS = d.client.TLS()
 	}
 	trace := envelope.Trace(hop)
-	mail.Added = len(trace)
 	var aims []aim
 	for _, t := range d.fixed {
 		aims = append(aims, aim{Target: t})

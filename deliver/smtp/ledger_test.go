@@ -154,16 +154,16 @@ func TestTwoSinks(t *testing.T) {
 	}
 }
 
-// A message that comes again is the same message, though the field that we put
-// before it tells another time.
-func TestAddedField(t *testing.T) {
+// A message that comes again is the same message, though the fields that were
+// put before it tell another time.
+func TestChangedMessage(t *testing.T) {
 	srv := &scripted{lmtp: true, reply: on(map[string]string{"message b@": "450 4.2.0 later"})}
 	script(t, srv)
 	opts := options(t, srv.addr)
 	opts.LMTP = true
 	s := newSink(t, opts)
 	again := func(field string) outcome {
-		mail := deliver.Mail{Account: "work", UID: "0", Added: len(field)}
+		mail := deliver.Mail{Account: "work", UID: "0", Content: func() []byte { return []byte(body(0)) }}
 		return sendMails(t, t.Context(), s, []deliver.Mail{mail}, []string{field + body(0)})
 	}
 	again("Received: by here; 1 Jan 2026\r\n").wantLanded(t)

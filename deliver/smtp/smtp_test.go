@@ -63,7 +63,11 @@ func sendMails(t *testing.T, ctx context.Context, s *smtp.Sink, mails []deliver.
 	}
 	defer b.Abort()
 	for i, w := range wire {
-		if _, err := b.Stage(t.Context(), mails[i], strings.NewReader(w)); err != nil {
+		mail := mails[i]
+		if mail.Content == nil {
+			mail.Content = func() []byte { return []byte(w) }
+		}
+		if _, err := b.Stage(t.Context(), mail, strings.NewReader(w)); err != nil {
 			t.Fatal(err)
 		}
 	}
