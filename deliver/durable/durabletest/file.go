@@ -1,6 +1,7 @@
 package durabletest
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -112,7 +113,7 @@ func (h *file) Sync() error {
 			h.n.synced = h.n.data[:len(h.n.data):len(h.n.data)]
 		}
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrCrashed) {
 		h.fs.mu.Lock()
 		h.n.doubt = true
 		h.fs.mu.Unlock()
