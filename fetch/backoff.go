@@ -14,8 +14,10 @@ import (
 // pauses are the times for which a refused message is left alone, by the
 // number of failed attempts; the last one goes for all that follow.
 var pauses = []time.Duration{
-	15 * time.Minute, time.Hour, 4 * time.Hour, 12 * time.Hour, 24 * time.Hour,
+	15 * time.Minute, time.Hour, 4 * time.Hour, 12 * time.Hour, longestPause,
 }
+
+const longestPause = 24 * time.Hour
 
 // pause returns for how long to leave a message alone that has now failed
 // tries times.

@@ -166,6 +166,66 @@ func TestRefusedByServer(t *testing.T) {
 	r.expect(want...)
 }
 
+// A server that gives nothing, since it has trouble of its own, has no message
+// left alone for long when it is well again.
+func TestServerInTrouble(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	want := r.fill(3)
+	r.drop.Order(pop3test.ReplyErr("RETR", "[SYS/TEMP] store down"))
+	for _, wait := range []time.Duration{0, 15 * time.Minute, time.Hour} {
+		r.later(wait)
+		s := r.poll()
+		if s.Class != fetch.ClassRetry || s.Refused != 0 || !strings.Contains(r.said(s), "store down") || len(r.rows()) != 0 {
+			t.Errorf("%v, %d refused, %d remembered: %v", s.Class, s.Refused, len(r.rows()), s.Err)
+		}
+	}
+	r.drop.ClearFaults()
+	r.succeed()
+	r.expect(want...)
+}
+
+// If it does not say so, they wait an hour at most.
+func TestServerInTroubleSaysNothing(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	want := r.fill(3)
+	r.drop.Order(pop3test.ReplyErr("RETR", "no"))
+	for range 9 {
+		if s := r.poll(); s.Class != fetch.ClassRefused || s.Refused != 3 {
+			t.Errorf("%v, %d refused: %v", s.Class, s.Refused, s.Err)
+		}
+		r.later(time.Hour)
+	}
+	r.drop.ClearFaults()
+	r.succeed()
+	r.expect(want...)
+}
+
+// A message that the server will never give is named in the end, whatever the
+// server says, and holds up no other.
+func TestServerSaysItIsItsOwnTrouble(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.drop.Add("u2", []byte(message(2)))
+	r.drop.Order(pop3test.ReplyErr("RETR", "[SYS/TEMP] cannot read it").UID("u2"))
+	for range 6 {
+		if s := r.poll(); s.Class != fetch.ClassRetry {
+			t.Errorf("%v: %v", s.Class, s.Err)
+		}
+	}
+	if s := r.poll(); s.Class != fetch.ClassRefused || s.Refused != 1 {
+		t.Errorf("%v: %v", s.Class, s.Err)
+	}
+	r.expectRefused("u2", "cannot read it")
+
+	other := newRig(t, pop3test.Behaviour{})
+	want := other.fill(3)
+	other.drop.Order(pop3test.ReplyErr("RETR", "[SYS/TEMP] cannot read it").UID("u1"))
+	if s := other.poll(); s.Class != fetch.ClassRefused || s.Refused != 1 || s.Deleted != 2 {
+		t.Errorf("%v, %d deleted: %v", s.Class, s.Deleted, s.Err)
+	}
+	other.expect(want[1:]...)
+	other.expectRefused("u1", "cannot read it")
+}
+
 // quarantine gives the account one and returns the rig of its Maildir.
 func (r *rig) quarantine() *rig {
 	q := &rig{t: r.t, dir: filepath.Join(r.t.TempDir(), "Quarantine")}

@@ -70,10 +70,10 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 	down := map[string]error{}
 	unanswered, broken, err := a.settle(ctx, o, standing.Open, down)
 	up := func(t Target) bool { return down[t.Name] == nil }
-	if err == nil && slices.ContainsFunc(a.sinks(), up) {
+	if err == nil && (len(down) == 0 || slices.ContainsFunc(a.sinks(), up)) {
 		ahead := a.readAhead(ctx, o, server.rest)
 		err = errors.Join(a.sessions(ctx, o, session{
-			Account: a, opts: o, summary: s, meter: meter, server: server, began: s.Started.Unix(), polled: standing.Polled,
+			Account: a, opts: o, summary: s, meter: meter, server: server, began: s.Started.Unix(), polled: standing.Polled, failures: was.Failures,
 			ahead: ahead, unanswered: unanswered, down: down,
 		}), broken)
 		ahead.stop()
@@ -229,6 +229,9 @@ func (s *session) run(ctx context.Context) (more bool, err error) {
 	}
 	if err := s.finish(ctx); err != nil {
 		return false, err
+	}
+	if s.trouble != nil {
+		return false, s.trouble
 	}
 	moved := sum.Fetched+sum.Refused > before || len(s.plan.Verify) > 0
 	return s.plan.More > 0 && moved && !s.opts.draining(), nil

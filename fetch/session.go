@@ -25,18 +25,22 @@ type session struct {
 	summary *Summary
 	meter   *Meter // of the poll
 
-	server  *acquaintance
-	began   int64  // when the poll began, in Unix seconds
-	polled  int64  // when the last one ended
-	ahead   *ahead // the rows at a glance, if they are read ahead
-	client  *pop3proto.Client
-	listing *pop3proto.Listing
-	rows    []state.Row
-	plan    Plan
+	server   *acquaintance
+	began    int64  // when the poll began, in Unix seconds
+	polled   int64  // when the last one ended
+	failures int    // polls that failed since the last that did not
+	ahead    *ahead // the rows at a glance, if they are read ahead
+	client   *pop3proto.Client
+	listing  *pop3proto.Listing
+	rows     []state.Row
+	plan     Plan
 
 	delete     []Listed         // landed and due
 	rejects    []Want           // for the quarantine
 	whys       map[int]error    // for what reasons, by message number, until it has them
+	unread     []unread         // what the server would not give
+	read       bool             // it gave something
+	trouble    error            // what it says that it has, and gives nothing
 	unanswered map[string]bool  // keys of rows with a promise that no sink could answer for
 	down       map[string]error // sinks that cannot be used in this poll, and why
 	unnamed    map[string]bool  // keys of messages without a name; nil until asked for
@@ -307,6 +311,10 @@ func (s *session) record(ctx context.Context) error {
 
 // transfer fetches what the plan wants.
 func (s *session) transfer(ctx context.Context) error {
+	return errors.Join(s.bring(ctx), s.blame(context.WithoutCancel(ctx)))
+}
+
+func (s *session) bring(ctx context.Context) error {
 	if err := s.fetch(ctx, nil, s.plan.Fetch, s.MaxSize); err != nil {
 		return err
 	}
@@ -362,11 +370,10 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 			return nil, s.cut(ctx, w, err)
 		}
 		if err != nil {
-			if err := s.refuse(ctx, w, state.Sum{}, err); err != nil {
-				return nil, err
-			}
+			s.unread = append(s.unread, unread{w, err})
 			continue
 		}
+		s.read = true
 		sums := newSums()
 		b := newBody(m, sums, 0, s.pipelined)
 		b.meter = s.meter

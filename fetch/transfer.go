@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/fetch/state"
+	"github.com/mailhaul/mailhaul/pop3proto"
 )
 
 // fetch downloads messages into sinks and commits them, batch by batch. The
@@ -99,12 +101,10 @@ func (d *download) run(ctx context.Context, wants []Want) error {
 			return d.cut(ctx, w, err)
 		}
 		if err != nil {
-			// An -ERR to RETR is about this message.
-			if err := d.refuse(ctx, w, state.Sum{}, err); err != nil {
-				return err
-			}
+			d.unread = append(d.unread, unread{w, err})
 			continue
 		}
+		d.read = true
 		b := newBody(m, d.sums, d.limit, d.pipelined)
 		b.meter = d.meter
 		if err := d.stage(ctx, w, b); err != nil {
@@ -272,19 +272,61 @@ func (s *session) banished(w Want) {
 	}
 }
 
+// unread is a message that the server would not give.
+type unread struct {
+	Want
+	err error
+}
+
+// patience is after how many polls that fail in a row a server in trouble is no
+// longer believed that the trouble is its own.
+const patience = 6
+
+// blame finds who is to blame for what the server would not give. An -ERR to
+// RETR is about that message, if the server gives others. If it gives none and
+// says by a response code that it has trouble of its own (RFC 3206 §4), nothing
+// is held against the messages for now. If it does not say so, but there are
+// several, they do not wait longer than for a server that does not answer at all.
+func (s *session) blame(ctx context.Context) error {
+	refused := s.unread
+	s.unread = nil
+	most := longestPause
+	if !s.read && len(refused) > 1 {
+		most = longestBackoff
+	}
+	for _, u := range refused {
+		if !s.read && s.failures < patience && u.tries() == 0 && ownTrouble(u.err) {
+			s.trouble = cmp.Or(s.trouble, s.broken(u.err))
+			continue
+		}
+		if err := s.leave(ctx, u.Want, state.Sum{}, u.err, u.tries() > 0, most); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ownTrouble reports whether a server that refuses something says that it has
+// trouble of its own, which will pass.
+func ownTrouble(err error) bool {
+	r, ok := errors.AsType[*pop3proto.ReplyError](err)
+	return ok && (r.Code == pop3proto.CodeSysTemp || r.Code == pop3proto.CodeInUse || r.Code == pop3proto.CodeLoginDelay)
+}
+
 // refuse records that a message stays on the server for now. One that has
 // nothing to remember it by is tried again at the next poll. content may be
 // zero if it is not known.
 func (s *session) refuse(ctx context.Context, w Want, content state.Sum, err error) error {
-	return s.leave(ctx, w, content, err, w.tries() > 0)
+	return s.leave(ctx, w, content, err, w.tries() > 0, longestPause)
 }
 
-// leave is refuse; again says whether this was told before.
-func (s *session) leave(ctx context.Context, w Want, content state.Sum, err error, again bool) error {
+// leave is refuse; again says whether this was told before, and most is the
+// longest pause.
+func (s *session) leave(ctx context.Context, w Want, content state.Sum, err error, again bool, most time.Duration) error {
 	delete(s.whys, w.Num)
 	next := s.opts.now()
 	if w.Key != "" {
-		next = next.Add(pause(w.tries() + 1))
+		next = next.Add(min(pause(w.tries()+1), most))
 	}
 	s.summary.Refused++
 	s.opts.report(Refused{Account: s.Name, UID: w.UID, Reason: err.Error(), NextTry: next, Again: again})
@@ -302,7 +344,7 @@ func (s *session) leave(ctx context.Context, w Want, content state.Sum, err erro
 func (s *session) suspect(ctx context.Context, w Want, err error) error {
 	err = fmt.Errorf("it did not come in whole: %w", err)
 	if n := w.tries(); n > 0 {
-		return s.leave(ctx, w, state.Sum{}, err, n > 1) // of the first time nobody was told
+		return s.leave(ctx, w, state.Sum{}, err, n > 1, longestPause) // of the first time nobody was told
 	}
 	if w.Key == "" {
 		return nil
