@@ -39,7 +39,7 @@ func (w *wiring) newSink(s config.Sink, state string) (deliver.Sink, error) {
 		})
 	case s.SMTP != nil:
 		return smtp.New(smtp.Options{
-			Server: server(s.SMTP.Server), LMTP: s.SMTP.LMTP, Hello: s.SMTP.Hello,
+			Name: s.Name, Server: server(s.SMTP.Server), LMTP: s.SMTP.LMTP, Hello: s.SMTP.Hello,
 			To: s.SMTP.To, Sender: s.SMTP.Sender, NullSender: s.SMTP.NullSender, Spool: w.spool,
 		})
 	case s.IMAP != nil:

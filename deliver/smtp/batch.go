@@ -54,7 +54,7 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	if mail.Content != nil {
 		content = mail.Content()
 	}
-	m.key = keyOf(mail.Account, mail.UID, content, to)
+	m.key = keyOf(mail.UID, content)
 	b.messages = append(b.messages, m)
 	return deliver.Ticket(len(b.messages) - 1), nil
 }
@@ -103,20 +103,22 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 	return promises, nil
 }
 
-// askLedger finds out who already has which message. One that everybody has
-// is wanted again, or it would not be here: it is forgotten, so that Settle
-// cannot take the last time for this one.
+// askLedger finds out who already has which message. One that was taken for
+// everybody is wanted again, or it would not be here: it is forgotten, so that
+// Settle cannot take the last time for this one. One that was not may be left
+// with nobody to send it to, if those who refused it are not wanted any more.
 func (b *batch) askLedger() error {
 	if err := b.ledger.create(); err != nil {
 		return err
 	}
-	taken, err := b.ledger.read()
+	known, err := b.ledger.read()
 	if err != nil {
 		return err
 	}
 	for i := range b.messages {
 		m := &b.messages[i]
-		if m.rest = without(m.to, taken[m.key]); len(m.rest) > 0 {
+		r := known[m.key]
+		if m.rest = without(m.to, r.has); len(m.rest) > 0 || r.partly {
 			continue
 		}
 		m.rest = m.to

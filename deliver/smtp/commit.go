@@ -80,13 +80,15 @@ type commit struct {
 // deliver sends a message to all who do not have it, in as many transactions
 // as that takes.
 func (c *commit) deliver(m *message) (reply string, refusals []refusedFor, err error) {
+	if len(m.rest) == 0 {
+		return "all have it already", nil, c.took(m, nil)
+	}
 	for to := range slices.Chunk(slices.Clone(m.rest), maxRecipients) {
 		res, err := c.transact(m, to)
 		if len(res.taken) > 0 {
 			reply = res.reply
-			m.rest = without(m.rest, res.taken)
-			if lerr := c.batch.ledger.took(m.key, res.taken, len(m.rest)); lerr != nil {
-				return reply, refusals, c.batch.sink.o.Spool.Error("keep the ledger", lerr)
+			if lerr := c.took(m, res.taken); lerr != nil {
+				return reply, refusals, lerr
 			}
 		}
 		refusals = append(refusals, res.refusals...)
@@ -95,6 +97,15 @@ func (c *commit) deliver(m *message) (reply string, refusals []refusedFor, err e
 		}
 	}
 	return reply, refusals, nil
+}
+
+// took notes that these recipients have the message, too.
+func (c *commit) took(m *message, to []string) error {
+	m.rest = without(m.rest, to)
+	if err := c.batch.ledger.took(m.key, to, len(m.rest)); err != nil {
+		return c.batch.sink.o.Spool.Error("keep the ledger", err)
+	}
+	return nil
 }
 
 // transact makes one transaction. If a session that was used before turns out

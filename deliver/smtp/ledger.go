@@ -26,7 +26,7 @@ const (
 	maxEntry = 64 << 10
 )
 
-// ledger is a file in the spool, one for each account and server, that tells
+// ledger is a file in the spool, one for each account and sink, that tells
 // which recipients have a message. It is appended to and never rewritten; when
 // all that is in it has been taken for everybody, it is emptied.
 type ledger struct {
@@ -34,6 +34,13 @@ type ledger struct {
 	owner  string // what the spool takes for an account; no account has a NUL
 	suffix string
 	mu     sync.Mutex
+}
+
+// record is what the ledger says of a message.
+type record struct {
+	has []string // the recipients who have it
+	// partly says that it has not been taken for everybody whom it was for.
+	partly bool
 }
 
 // entry is a line of the ledger. A line that a power cut has torn is no JSON.
@@ -53,7 +60,7 @@ func (s *Sink) ledger(account string) *ledger {
 	defer s.mu.Unlock()
 	l, ok := s.ledgers[account]
 	if !ok {
-		owner := s.kind() + "\x00" + s.o.Server.Addr + "\x00" + account
+		owner := s.o.Name + "\x00" + account
 		sum := sha256.Sum256([]byte(owner))
 		l = &ledger{spool: s.o.Spool, owner: owner, suffix: "taken-" + hex.EncodeToString(sum[:16])}
 		s.ledgers[account] = l
@@ -136,17 +143,25 @@ func (l *ledger) add(e entry) error {
 	return file.Sync()
 }
 
-// read returns who has which message, by its key. What it returns is durable.
-func (l *ledger) read() (map[string][]string, error) {
+// read returns what is known of which message, by its key. What it returns is
+// durable.
+func (l *ledger) read() (map[string]record, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	taken := make(map[string][]string)
-	return taken, l.each(func(e entry) {
-		if e.Forget {
-			taken[e.Key] = without(taken[e.Key], e.To)
+	return l.records()
+}
+
+// records is read for those who hold mu.
+func (l *ledger) records() (map[string]record, error) {
+	known := make(map[string]record)
+	return known, l.each(func(e entry) {
+		r := known[e.Key]
+		if r.partly = e.Rest > 0; e.Forget {
+			r.has = without(r.has, e.To)
 		} else {
-			taken[e.Key] = append(taken[e.Key], e.To...)
+			r.has = append(r.has, e.To...)
 		}
+		known[e.Key] = r
 	})
 }
 
@@ -190,16 +205,14 @@ func (l *ledger) each(see func(entry)) error {
 func (l *ledger) prune() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	partly := make(map[string]bool)
-	if err := l.each(func(e entry) {
-		if partly[e.Key] = e.Rest > 0; !partly[e.Key] {
-			delete(partly, e.Key)
-		}
-	}); err != nil {
+	known, err := l.records()
+	if err != nil {
 		return err
 	}
-	if len(partly) > 0 {
-		return nil
+	for _, r := range known {
+		if r.partly {
+			return nil
+		}
 	}
 	name, err := l.find()
 	if err != nil || name == "" {
@@ -230,15 +243,10 @@ func without(recipients, has []string) []string {
 	return rest
 }
 
-// keyOf identifies a message of an account: by what the server calls it, and
-// by its content, since servers use a name again, and for whom it is, since
-// several sinks of an account share the ledger. Two messages that agree in all
+// keyOf identifies a message in a ledger: by what the server calls it, and by
+// its content, since servers use a name again. Two messages that agree in both
 // are one that is listed twice.
-func keyOf(account, uid string, content []byte, to []string) string {
-	sum := sha256.New()
-	for _, part := range append([]string{account, uid, string(content)}, to...) {
-		// In hexadecimal, so that no part can hold what ends one.
-		_, _ = io.WriteString(sum, hex.EncodeToString([]byte(part))+"\n")
-	}
-	return hex.EncodeToString(sum.Sum(nil)[:16])
+func keyOf(uid string, content []byte) string {
+	sum := sha256.Sum256(append([]byte(uid+"\x00"), content...))
+	return hex.EncodeToString(sum[:16])
 }

@@ -3,6 +3,7 @@ package smtp_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -139,7 +140,7 @@ func TestTwoSinks(t *testing.T) {
 	script(t, srv)
 	disk := durabletest.New()
 	one, two := inMemory(t, srv.addr, disk), inMemory(t, srv.addr, disk)
-	one.To, two.To = []string{"a@example.org"}, []string{"b@example.org"}
+	one.Name, two.Name = "one", "two"
 	a, b := newSink(t, one), newSink(t, two)
 	first := send(t, t.Context(), a, "", body(0))
 	first.wantLanded(t, 0)
@@ -180,6 +181,7 @@ func TestTwoSinksPartly(t *testing.T) {
 	script(t, srv)
 	disk := durabletest.New()
 	one, two := inMemory(t, srv.addr, disk), inMemory(t, srv.addr, disk)
+	one.Name, two.Name = "one", "two"
 	one.LMTP, two.LMTP = true, true
 	two.To = []string{"a@example.org"}
 	a, b := newSink(t, one), newSink(t, two)
@@ -192,6 +194,45 @@ func TestTwoSinksPartly(t *testing.T) {
 	send(t, t.Context(), a, "", body(0)).wantLanded(t, 0)
 	if said := srv.said("RCPT")[before:]; len(said) != 1 || !strings.Contains(said[0], "b@") {
 		t.Errorf("sent again to %q", said)
+	}
+}
+
+// Whoever has a message is not sent it again when the sink's recipients or its
+// server change, as they do when somebody puts a wrong address right.
+func TestOtherRecipients(t *testing.T) {
+	for _, test := range []struct{ to, want []string }{
+		{[]string{"a@example.org", "c@example.org"}, []string{"RCPT TO:<c@example.org>"}},
+		{[]string{"b@example.org", "a@example.org"}, []string{"RCPT TO:<b@example.org>"}},
+		{[]string{"a@example.org"}, nil},
+	} {
+		srv := &scripted{lmtp: true, reply: on(map[string]string{"RCPT b@": "550 5.1.1 no such user"})}
+		script(t, srv)
+		disk := durabletest.New()
+		opts := inMemory(t, srv.addr, disk)
+		opts.LMTP = true
+		first := send(t, t.Context(), newSink(t, opts), "", body(0))
+		first.wantLanded(t)
+
+		elsewhere := &scripted{lmtp: true}
+		script(t, elsewhere)
+		opts.Server.Addr, opts.To = elsewhere.addr, test.to
+		s := newSink(t, opts)
+		again := send(t, t.Context(), s, "", body(0))
+		again.wantLanded(t, 0)
+		if said := elsewhere.said("RCPT"); !slices.Equal(said, test.want) {
+			t.Errorf("sent again to %q, want %q", said, test.want)
+		}
+		if v, err := s.Settle(t.Context(), again.promises[0].Token); v != deliver.Landed || err != nil {
+			t.Errorf("Settle = %v, %v", v, err)
+		}
+		// What everybody has is wanted again if it comes again.
+		send(t, t.Context(), s, "", body(0)).wantLanded(t, 0)
+		if said := elsewhere.said("RCPT")[len(test.want):]; len(said) != len(test.to) {
+			t.Errorf("what was wanted again was sent to %q", said)
+		}
+		if err := s.Sweep(t.Context(), "work"); err != nil || strings.Contains(disk.Tree(), "example.org") {
+			t.Errorf("%v: the ledger is not emptied:\n%s", err, disk.Tree())
+		}
 	}
 }
 

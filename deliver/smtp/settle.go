@@ -59,7 +59,7 @@ func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, err
 		return deliver.Unknown, nil
 	}
 	l := &ledger{spool: s.o.Spool, suffix: t.Ledger}
-	taken, err := l.read()
+	known, err := l.read()
 	if err != nil {
 		return deliver.Unknown, s.o.Spool.Error("read the ledger", err)
 	}
@@ -67,7 +67,7 @@ func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, err
 	if len(to) == 0 {
 		to = t.To
 	}
-	if len(to) > 0 && len(without(to, taken[t.Key])) == 0 {
+	if len(to) > 0 && len(without(to, known[t.Key].has)) == 0 {
 		return deliver.Landed, nil
 	}
 	return deliver.Unknown, s.o.Spool.Remove(t.Spool)

@@ -30,7 +30,8 @@
 // to all whom the server accepts; by SMTP, which has one last reply for all,
 // to nobody as long as one is refused. More than a hundred recipients take
 // several transactions. In any case the ledger remembers who has a message,
-// and only the others are sent it when it comes again.
+// and only the others are sent it when it comes again, even if the server's
+// address or the recipients have been put right since.
 package smtp
 
 import (
@@ -51,6 +52,9 @@ import (
 
 // Options tune a sink. Server and Spool are required.
 type Options struct {
+	// Name is what the sink is called, whatever its server and its recipients
+	// are. The ledger is kept by it, so no two sinks may share one.
+	Name string
 	// Server is where to connect to.
 	Server remote.Server
 	// LMTP speaks LMTP instead of SMTP.
