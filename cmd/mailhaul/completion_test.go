@@ -18,18 +18,8 @@ defaults: { deliver: home, server: pop.example.com, user: me, password_env: X }
 accounts: { work: {}, window: {}, home: {} }
 `
 
-// completionFile writes a configuration, and makes it the one that is found.
-func completionFile(t *testing.T) (path string) {
-	t.Helper()
-	path = filepath.Join(t.TempDir(), "config.yaml")
-	if err := os.WriteFile(path, []byte(completionConfig), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
 func TestCompletion(t *testing.T) {
-	path := completionFile(t)
+	path := configFile(t, completionConfig)
 	t.Setenv("MAILHAUL_CONFIG", path)
 	for line, want := range map[string]string{
 		"fe":                              "fetch",
@@ -85,7 +75,7 @@ func TestCompletion(t *testing.T) {
 
 // Each shell completes what is typed at a terminal.
 func TestCompletionInShells(t *testing.T) {
-	path := completionFile(t)
+	path := configFile(t, completionConfig)
 	for _, shell := range []struct {
 		name  string
 		start []string // its arguments

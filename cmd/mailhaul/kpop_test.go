@@ -2,9 +2,6 @@ package main
 
 import (
 	"bytes"
-	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -24,12 +21,11 @@ func TestCheckKPOP(t *testing.T) {
 	}
 	defer pop.Close()
 	_, port, _ := strings.Cut(servertest.KPOP(t, k, k.File("pop.keytab"), pop.Addr(), nil), ":")
-	path := filepath.Join(t.TempDir(), "config.yaml")
-	text := fmt.Sprintf("state: state\nsinks: { home: { maildir: Maildir } }\naccounts:\n"+
-		"  campus: { server: \"localhost:%s\", protocol: kpop, user: alice, kerberos: { keytab: %q } }\n", port, k.File("alice.keytab"))
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	path := configFile(t, `
+state: state
+sinks: { home: { maildir: Maildir } }
+accounts: { campus: { server: "localhost:%s", protocol: kpop, user: alice, kerberos: { keytab: %q } } }
+`, port, k.File("alice.keytab"))
 	var out, errs bytes.Buffer
 	code := run(t.Context(), []string{"mailhaul", "check", "--config", path}, stdio{out: &out, err: &errs})
 	for _, want := range []string{"not encrypted: Kerberos says who you are", "logged in as alice by kpop", "download 1 ("} {

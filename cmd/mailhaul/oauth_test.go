@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,9 +26,7 @@ func TestFetchByOAuth(t *testing.T) {
 		server.AddUser(user, password)
 		server.Fill(user, []byte("Subject: hello\n\nHello.\n"))
 	}
-	dir := t.TempDir()
-	config, trace := filepath.Join(dir, "config.yaml"), filepath.Join(dir, "trace")
-	if err := os.WriteFile(config, fmt.Appendf(nil, `
+	config := configFile(t, `
 state: state
 oauth: { sso: { issuer: %q, client_id: client, client_secret: %s } }
 sinks: { home: { maildir: Maildir } }
@@ -38,9 +35,9 @@ accounts:
   ada: { user: ada@example.org, oauth: sso, keep: forever, auth: xoauth2 }
   twin: { user: ada@example.org, oauth: sso, keep: forever }
   bob: { user: bob@example.org, password: %s }
-`, p.URL, p.Secret(), server.Addr, server.CAFile, password), 0o600); err != nil {
-		t.Fatal(err)
-	}
+`, p.URL, p.Secret(), server.Addr, server.CAFile, password)
+	dir := filepath.Dir(config)
+	trace := filepath.Join(dir, "trace")
 	// mailhaul runs a command and returns its exit code and all it says.
 	mailhaul := func(args ...string) (int, string) {
 		var said bytes.Buffer
@@ -107,8 +104,7 @@ accounts:
 // One grant is for all that share it: a provider gives each protocol a scope
 // of its own.
 func TestSharedScopes(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "config.yaml")
-	if err := os.WriteFile(path, []byte(`
+	path := configFile(t, `
 oauth: { microsoft: { client_id: client } }
 sinks:
   cloud: { imap: outlook.office365.com, user: me@example.org, oauth: microsoft }
@@ -117,9 +113,7 @@ sinks:
 defaults: { server: outlook.office365.com, deliver: other }
 accounts:
   work: { user: me@example.org, oauth: microsoft }
-`), 0o600); err != nil {
-		t.Fatal(err)
-	}
+`)
 	cfg, err := loadConfig(path)
 	if err != nil {
 		t.Fatal(err)

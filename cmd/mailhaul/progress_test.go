@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -27,7 +26,7 @@ type bench struct {
 // newBench configures accounts of those names, all with the same options.
 func newBench(t *testing.T, options string, accounts ...string) *bench {
 	t.Helper()
-	b := &bench{t: t, home: t.TempDir(), server: pop3test.New(pop3test.Options{}), resume: make(chan struct{})}
+	b := &bench{t: t, server: pop3test.New(pop3test.Options{}), resume: make(chan struct{})}
 	if err := b.server.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -39,9 +38,7 @@ func newBench(t *testing.T, options string, accounts ...string) *bench {
 		fmt.Fprintf(&config, "  %s: { user: %q }\n", name, name)
 		b.server.Account(name, password)
 	}
-	if err := os.WriteFile(filepath.Join(b.home, "config.yaml"), []byte(config.String()), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	b.home = filepath.Dir(configFile(t, "%s", &config))
 	return b
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -10,6 +9,13 @@ import (
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/ttytest"
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
+
+const workConfig = `
+state: state
+sinks: { home: { maildir: Maildir } }
+defaults: { server: localhost, user: me, password_env: X }
+accounts: { work: {}, office: {} }
+`
 
 // A person at a terminal is asked, and only a yes is one.
 func TestConfirm(t *testing.T) {
@@ -28,14 +34,9 @@ func TestConfirm(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			dir := t.TempDir()
-			config := filepath.Join(dir, "config.yaml")
-			err := os.WriteFile(config, []byte("state: state\nsinks: { home: { maildir: Maildir } }\n"+
-				"accounts: { work: { server: localhost, user: me, password_env: X } }\n"), 0o600)
-			if err != nil {
-				t.Fatal(err)
-			}
-			adopted(t, filepath.Join(dir, "state"))
+			config := configFile(t, workConfig)
+			folder := filepath.Join(filepath.Dir(config), "state")
+			adopted(t, folder)
 
 			term := ttytest.Start(t, exec.Command("mailhaul", "state", "forget", "-c", config, "work"), 80, 24)
 			term.Await("Forget the account work? [y/N]")
@@ -43,7 +44,7 @@ func TestConfirm(t *testing.T) {
 			if code := term.Exit(); code != test.code {
 				t.Errorf("exit code %d, want %d", code, test.code)
 			}
-			store, err := state.Open(t.Context(), filepath.Join(dir, "state"))
+			store, err := state.Open(t.Context(), folder)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -59,14 +60,8 @@ func TestConfirm(t *testing.T) {
 // What is promised for an account could not be told from what is left behind by
 // another of its old name.
 func TestRenameOfWhatIsOnItsWay(t *testing.T) {
-	dir := t.TempDir()
-	config := filepath.Join(dir, "config.yaml")
-	err := os.WriteFile(config, []byte("state: state\nsinks: { home: { maildir: Maildir } }\n"+
-		"defaults: { server: localhost, user: me, password_env: X }\naccounts: { work: {}, office: {} }\n"), 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	store, err := state.Open(t.Context(), filepath.Join(dir, "state"))
+	config := configFile(t, workConfig)
+	store, err := state.Open(t.Context(), filepath.Join(filepath.Dir(config), "state"))
 	if err != nil {
 		t.Fatal(err)
 	}
