@@ -60,7 +60,7 @@ func (i *initialisation) fill(ctx context.Context) error {
 		return err
 	}
 	if i.ask != nil && !i.given("keep") {
-		return i.answer("How long does mail stay on the server after it was delivered: "+keepValues, defaultKeep,
+		return i.answer("Keep mail on the server: "+keepValues, defaultKeep,
 			func(a string) error { i.keep = a; return i.problem() })
 	}
 	i.keep = cmp.Or(i.keep, defaultKeep)
