@@ -118,11 +118,15 @@ func (b *batch) askLedger() error {
 	for i := range b.messages {
 		m := &b.messages[i]
 		r := known[m.key]
-		if m.rest = without(m.to, r.has); len(m.rest) > 0 || r.partly {
-			continue
+		m.rest = without(m.to, r.has)
+		switch {
+		case !r.partly && len(m.rest) == 0:
+			m.rest = m.to
+			err = b.ledger.forget(m.key, m.rest)
+		case r.partly && len(m.rest) > 0 && r.at < b.ledger.ago(renewAge):
+			err = b.ledger.took(m.key, nil, len(m.rest))
 		}
-		m.rest = m.to
-		if err := b.ledger.forget(m.key, m.rest); err != nil {
+		if err != nil {
 			return err
 		}
 	}

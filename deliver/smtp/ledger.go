@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -19,8 +20,11 @@ import (
 
 const (
 	// ledgerAge is for how long the ledger is asked about a message that
-	// somebody never took.
+	// somebody never took, after it was noted last.
 	ledgerAge = 30 * 24 * time.Hour
+	// renewAge is the age from which on a message that comes again is noted
+	// again: it may be tried for longer than ledgerAge.
+	renewAge = 7 * 24 * time.Hour
 	// maxEntry bounds an entry: a hundred addresses, and what is around them.
 	// A longer line is none of ours, and is skipped.
 	maxEntry = 64 << 10
@@ -33,6 +37,7 @@ type ledger struct {
 	spool  *spool.Dir
 	owner  string // what the spool takes for an account; no account has a NUL
 	suffix string
+	now    func() time.Time
 	mu     sync.Mutex
 }
 
@@ -41,13 +46,14 @@ type record struct {
 	has []string // the recipients who have it
 	// partly says that it has not been taken for everybody whom it was for.
 	partly bool
+	at     int64 // when it was noted last, in seconds of Unix time
 }
 
 // entry is a line of the ledger. A line that a power cut has torn is no JSON.
 type entry struct {
 	Key string   `json:"key"`
 	At  int64    `json:"at"` // in seconds of Unix time
-	To  []string `json:"to"`
+	To  []string `json:"to,omitempty"`
 	// Rest is how many recipients of the message do not have it yet.
 	Rest int `json:"rest,omitempty"`
 	// Forget says that the recipients are to be sent the message again.
@@ -62,7 +68,7 @@ func (s *Sink) ledger(account string) *ledger {
 	if !ok {
 		owner := s.o.Name + "\x00" + account
 		sum := sha256.Sum256([]byte(owner))
-		l = &ledger{spool: s.o.Spool, owner: owner, suffix: "taken-" + hex.EncodeToString(sum[:16])}
+		l = &ledger{spool: s.o.Spool, owner: owner, suffix: "taken-" + hex.EncodeToString(sum[:16]), now: s.o.Now}
 		s.ledgers[account] = l
 	}
 	return l
@@ -129,7 +135,7 @@ func (l *ledger) add(e entry) error {
 	if err != nil {
 		return err
 	}
-	e.At = time.Now().Unix()
+	e.At = l.now().Unix()
 	// The first newline ends what a power cut may have left of a line.
 	line := bytes.NewBufferString("\n")
 	enc := json.NewEncoder(line)
@@ -154,16 +160,22 @@ func (l *ledger) read() (map[string]record, error) {
 // records is read for those who hold mu.
 func (l *ledger) records() (map[string]record, error) {
 	known := make(map[string]record)
-	return known, l.each(func(e entry) {
+	err := l.each(func(e entry) {
 		r := known[e.Key]
-		if r.partly = e.Rest > 0; e.Forget {
+		if r.partly, r.at = e.Rest > 0, e.At; e.Forget {
 			r.has = without(r.has, e.To)
 		} else {
 			r.has = append(r.has, e.To...)
 		}
 		known[e.Key] = r
 	})
+	oldest := l.ago(ledgerAge)
+	maps.DeleteFunc(known, func(_ string, r record) bool { return r.at < oldest })
+	return known, err
 }
+
+// ago is a time in the past, in seconds of Unix time.
+func (l *ledger) ago(d time.Duration) int64 { return l.now().Add(-d).Unix() }
 
 // each shows the entries, oldest first.
 func (l *ledger) each(see func(entry)) error {
@@ -183,12 +195,11 @@ func (l *ledger) each(see func(entry)) error {
 	if err := file.Sync(); err != nil {
 		return err
 	}
-	oldest := time.Now().Add(-ledgerAge).Unix()
 	lines := bufio.NewReaderSize(file, maxEntry)
 	for whole := true; ; {
 		line, err := lines.ReadSlice('\n')
 		var e entry
-		if whole && err != bufio.ErrBufferFull && json.Unmarshal(line, &e) == nil && e.At >= oldest {
+		if whole && err != bufio.ErrBufferFull && json.Unmarshal(line, &e) == nil {
 			see(e)
 		}
 		switch whole = err != bufio.ErrBufferFull; {

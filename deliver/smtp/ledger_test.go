@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/durable/durabletest"
@@ -233,6 +234,45 @@ func TestOtherRecipients(t *testing.T) {
 		if err := s.Sweep(t.Context(), "work"); err != nil || strings.Contains(disk.Tree(), "example.org") {
 			t.Errorf("%v: the ledger is not emptied:\n%s", err, disk.Tree())
 		}
+	}
+}
+
+// However long somebody does not take a message, the others are sent it once;
+// if it does not come again, it is forgotten.
+func TestLongRefusal(t *testing.T) {
+	srv := &scripted{lmtp: true, reply: func(_ int, verb, line string) string {
+		if verb == "RCPT" && strings.Contains(line, "b@") {
+			return "450 later"
+		}
+		return ""
+	}}
+	script(t, srv)
+	disk := durabletest.New()
+	opts := inMemory(t, srv.addr, disk)
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	opts.LMTP, opts.Now = true, func() time.Time { return now }
+	s := newSink(t, opts)
+	sentTo := func(who string) (n int) {
+		for _, said := range srv.said("RCPT") {
+			if strings.Contains(said, who) {
+				n++
+			}
+		}
+		return n
+	}
+	const day = 24 * time.Hour
+	for n, pause := range []time.Duration{0, day, 28 * day, 2 * day, 28 * day, 5 * day} {
+		now = now.Add(pause)
+		send(t, t.Context(), s, "", body(0)).wantLanded(t)
+		if a, b := sentTo("a@"), sentTo("b@"); a != 1 || b != n+1 {
+			t.Errorf("after %d tries sent to a %d times, to b %d times", n+1, a, b)
+		}
+	}
+	for _, left := range []bool{true, false} {
+		if err := s.Sweep(t.Context(), "work"); err != nil || strings.Contains(disk.Tree(), `""`) == left {
+			t.Errorf("%v: want it remembered: %v\n%s", err, left, disk.Tree())
+		}
+		now = now.Add(31 * day)
 	}
 }
 

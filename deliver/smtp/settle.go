@@ -58,7 +58,7 @@ func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, err
 	if !ok {
 		return deliver.Unknown, nil
 	}
-	l := &ledger{spool: s.o.Spool, suffix: t.Ledger}
+	l := &ledger{spool: s.o.Spool, suffix: t.Ledger, now: s.o.Now}
 	known, err := l.read()
 	if err != nil {
 		return deliver.Unknown, s.o.Spool.Error("read the ledger", err)

@@ -75,6 +75,8 @@ type Options struct {
 	// Idle is how long a connection is kept that nothing needs, 30 seconds by
 	// default.
 	Idle time.Duration
+	// Now tells the time; nil is time.Now.
+	Now func() time.Time
 }
 
 // Sink delivers to one server. It implements deliver.Sink.
@@ -100,6 +102,9 @@ func New(o Options) (*Sink, error) {
 	}
 	if s.o.Idle == 0 {
 		s.o.Idle = 30 * time.Second
+	}
+	if s.o.Now == nil {
+		s.o.Now = time.Now
 	}
 	if s.o.Hello == "" {
 		s.o.Hello = hostname()
