@@ -98,6 +98,10 @@ var scenarios = []scenario{
 		class: fetch.ClassFine, delivered: all, left: nothing, polls: 1,
 	},
 	{
+		name: "STAT counts more than are listed", faults: []pop3test.Fault{pop3test.Replace("STAT", "+OK 500 7\r\n")},
+		class: fetch.ClassFine, delivered: all, left: nothing, says: "it has 500 messages, and lists 3", polls: 1,
+	},
+	{
 		name: "STAT is refused", faults: []pop3test.Fault{pop3test.ReplyErr("STAT", "what?")},
 		class: fetch.ClassFine, delivered: all, left: nothing, polls: 1,
 	},

@@ -16,8 +16,8 @@ type Entry struct {
 	// blanks and 8-bit characters, but without CR, LF and NUL. Two messages
 	// may have the same.
 	UID string
-	// Size is what the server says it has in octets: a hint, and 0 if it did
-	// not say.
+	// Size is what the server says it has in octets: a hint, at most 1 TiB, and
+	// 0 if it did not say.
 	Size int64
 }
 

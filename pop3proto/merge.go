@@ -14,6 +14,9 @@ const (
 	maxUID = 1024
 	// maxUIDBytes bounds the unique-ids of a listing together.
 	maxUIDBytes = 256 << 20
+	// maxSize is the largest size that is believed, so that those of a whole
+	// listing can be added up.
+	maxSize = 1 << 40
 	// uidChunk is how much memory for unique-ids is taken at once.
 	uidChunk = 64 << 10
 )
@@ -53,7 +56,7 @@ func (m *merger) addSize(line []byte) error {
 	}
 	word, _ := cutWord(rest)
 	size, _ := parseNumber(word)
-	m.entries = append(m.entries, Entry{Num: num, Size: size})
+	m.entries = append(m.entries, Entry{Num: num, Size: min(size, maxSize)})
 	return nil
 }
 
