@@ -107,6 +107,13 @@ func TestOneOfSeveralIsDown(t *testing.T) {
 		t.Errorf("%v, %d refused, %d deleted: %v", s.Class, s.Refused, s.Deleted, s.Err)
 	}
 	r.expect(want...)
+	for range 2 {
+		r.later(day)
+		if s := r.poll(); s.Class != fetch.ClassOperator || s.Refused != 3 || s.Schedule.Failures != 0 {
+			t.Errorf("%v, %d refused, %d failures: %v", s.Class, s.Refused, s.Schedule.Failures, s.Err)
+		}
+	}
+	r.expectRetrieved(3) // nobody who is up wants any of it again
 	r.account.Deliver[1].Sink = up
 	r.later(day)
 	r.succeed()

@@ -37,10 +37,16 @@ type Policy struct {
 // due reports whether a message that landed at that time (Unix seconds) is to
 // be deleted.
 func (p *Policy) due(landed int64) bool {
-	return !p.KeepAll && !p.Keep.Forever && landed <= p.dueBefore()
+	// What is not to be kept at all is due even if a clock was wrong.
+	return !p.KeepAll && !p.Keep.Forever && (p.Keep.For == 0 || landed <= p.Now.Add(-p.Keep.For).Unix())
 }
 
-func (p *Policy) dueBefore() int64 { return p.Now.Add(-p.Keep.For).Unix() }
+// early reports whether the pause of a row's message is not over. A time that is
+// further ahead than any pause was noted by a clock that was wrong then.
+func (p *Policy) early(r *state.Row) bool {
+	now := p.Now.Unix()
+	return r.NextTry > now && r.NextTry <= now+int64((longestPause+time.Hour).Seconds())
+}
 
 // doubtful reports whether the server may have given the unique-id of a row to
 // another message since it was seen there last, or since a poll that crashed had
@@ -234,7 +240,7 @@ func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 	case state.Refused, state.Promised:
 		// Where no promise is open any more, a sink is still owed its copy.
 		switch {
-		case row.NextTry > p.pol.Now.Unix():
+		case p.pol.early(row):
 			p.wait(w)
 		case p.tooLarge(e):
 			p.leave(w)
@@ -305,7 +311,7 @@ func (p *planner) verify(w Want) {
 // pause is not over. If only its header is not known yet, that comes first.
 func (p *planner) verifyDue(w Want) {
 	switch {
-	case w.Row.NextTry > p.pol.Now.Unix():
+	case p.pol.early(w.Row):
 		p.wait(w)
 	case p.headers == nil && w.Row.Phase != state.Deleted:
 		p.doubted = append(p.doubted, w.Entry)

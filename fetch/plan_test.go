@@ -158,6 +158,25 @@ func TestPlan(t *testing.T) {
 			want:    "fetch 1 \"due\"\nwaiting 1\n",
 		},
 		{
+			name:    "a pause longer than there are was noted by a clock that was wrong",
+			listing: entries("a", "b"),
+			rows:    byKey(refused("a", ago(-24*time.Hour)), refused("b", ago(-26*time.Hour))),
+			want:    "fetch 2 \"b\"\nwaiting 1\n",
+		},
+		{
+			name:    "what landed by a clock that was ahead is deleted at once, if it is not to be kept",
+			listing: entries("a"),
+			rows:    byKey(landed("a", ago(-1000*day))),
+			want:    "delete 1 \"a\"\n",
+		},
+		{
+			name:    "and stays longer, if it is",
+			listing: entries("a"),
+			rows:    byKey(landed("a", ago(-1000*day))),
+			policy:  fetch.Policy{Keep: fetch.Keep{For: day}},
+			want:    "kept 1\n",
+		},
+		{
 			name:    "a deleted message that is listed again is compared",
 			listing: entries("a", "b"),
 			rows:    byKey(deleted("a", ago(day)), landed("b", ago(day))),

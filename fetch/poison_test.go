@@ -184,6 +184,24 @@ func TestServerInTrouble(t *testing.T) {
 	r.expect(want...)
 }
 
+// A clock that was wrong for a poll keeps no mail back.
+func TestRefusedByAWrongClock(t *testing.T) {
+	for _, wrong := range []time.Duration{3650 * day, -3650 * day} {
+		r := newRig(t, pop3test.Behaviour{})
+		want := r.fill(3)
+		r.drop.Order(pop3test.ReplyErr("RETR", "no").UID("u2"), pop3test.ReplyErr("QUIT", "no").Session(1))
+		r.later(wrong)
+		r.poll()
+		r.drop.ClearFaults()
+		r.later(-wrong)
+		r.succeed()
+		r.expect(want...)
+		if len(r.left()) != 0 {
+			t.Errorf("left %q", r.left())
+		}
+	}
+}
+
 // If it does not say so, they wait an hour at most.
 func TestServerInTroubleSaysNothing(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})

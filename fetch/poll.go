@@ -72,21 +72,25 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 	up := func(t Target) bool { return down[t.Name] == nil }
 	if err == nil && (len(down) == 0 || slices.ContainsFunc(a.sinks(), up)) {
 		ahead := a.readAhead(ctx, o, server.rest)
-		err = errors.Join(a.sessions(ctx, o, session{
+		err = a.sessions(ctx, o, session{
 			Account: a, opts: o, summary: s, meter: meter, server: server, began: s.Started.Unix(), polled: standing.Polled, failures: was.Failures,
 			ahead: ahead, unanswered: unanswered, down: down,
-		}), broken)
+		})
 		ahead.stop()
 	}
 	for _, sink := range slices.Sorted(maps.Keys(down)) {
-		err = errors.Join(err, down[sink])
+		broken = errors.Join(broken, down[sink])
 	}
 	if _, spent := errors.AsType[errBudget](context.Cause(ctx)); spent && errors.Is(err, context.DeadlineExceeded) {
 		err = context.Cause(ctx)
 	}
 	err = doubt(err, was)
+	all := errors.Join(err, broken)
+	if s.LoggedIn.IsZero() {
+		err = all // else some sinks' trouble is no reason to wait with the others' mail
+	}
 	s.Schedule = a.reschedule(was, s, err, o)
-	return errors.Join(err, a.save(ctx, o, s, server, err))
+	return errors.Join(all, a.save(ctx, o, s, server, all))
 }
 
 // maxCuts is how often a poll connects again after the connection died in the

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/maildir"
 	"github.com/mailhaul/mailhaul/fetch"
 )
@@ -214,6 +215,51 @@ func TestRunBacksOff(t *testing.T) {
 					if gap > test.every*11/10+2*time.Second {
 						t.Errorf("%v between two polls that do well", gap)
 					}
+				}
+			})
+		})
+	}
+}
+
+// swept is a sink of which a poll that finds no mail asks no more.
+type swept struct{ deliver.Sink }
+
+func (swept) Sweep(context.Context, string) error { return nil }
+
+// Where one sink of several is down, the others' mail comes as often as ever.
+func TestRunWithSinksDown(t *testing.T) {
+	for name, test := range map[string]struct {
+		sinks []deliver.Sink
+		pause time.Duration
+	}{
+		"one of two": {[]deliver.Sink{swept{}, unswept{}}, 5 * time.Minute},
+		"both":       {[]deliver.Sink{unswept{}, unswept{}}, 6 * time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFarm(t)
+				a := f.account("ada", "pop")
+				for i, sink := range test.sinks {
+					a.Deliver = append(a.Deliver, fetch.Target{Name: fmt.Sprint(i), Sink: sink})
+				}
+				var ended []time.Time
+				o := newMemory().options()
+				observe := o.Observer
+				o.Observer = func(e fetch.Event) {
+					observe(e)
+					if e, ok := e.(fetch.Finished); ok {
+						if e.Class != fetch.ClassOperator {
+							t.Errorf("%v: %v", e.Class, e.Err)
+						}
+						f.change(func() { ended = append(ended, time.Now()) })
+					}
+				}
+				_, stop := f.run(fetch.Setup{Accounts: []*fetch.Account{a}, Options: o})
+				time.Sleep(48 * time.Hour)
+				stop()
+				last := gaps(ended)
+				if got := last[len(last)-1]; got < test.pause*9/10 || got > test.pause*11/10+2*time.Second {
+					t.Errorf("the last pause is %v, want %v", got, test.pause)
 				}
 			})
 		})

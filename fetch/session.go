@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -148,6 +149,15 @@ func (s *session) broken(err error) error {
 	return &ConnectError{Addr: s.Server.Addr(), Err: err}
 }
 
+// policy returns what is wanted at this moment.
+func (s *session) policy() Policy {
+	return Policy{
+		Keep: s.Keep, KeepAll: s.opts.KeepAll, MaxSize: s.MaxSize,
+		Limit: cmp.Or(s.MaxMessages, defaultSession), Now: s.opts.now(), Started: s.began, Polled: s.polled,
+		Open: s.unanswered, Each: s.each,
+	}
+}
+
 // look lists the maildrop and makes the plan.
 func (s *session) look(ctx context.Context) error {
 	err := s.list(ctx)
@@ -155,14 +165,7 @@ func (s *session) look(ctx context.Context) error {
 		return s.broken(err)
 	}
 	s.summary.Listed = len(s.listing.Entries)
-	pol := Policy{
-		Keep: s.Keep, KeepAll: s.opts.KeepAll, MaxSize: s.MaxSize,
-		Limit: s.MaxMessages, Now: s.opts.now(), Started: s.began, Polled: s.polled,
-		Open: s.unanswered, Each: s.each,
-	}
-	if pol.Limit == 0 {
-		pol.Limit = defaultSession
-	}
+	pol := s.policy()
 	if ok, err := s.atRest(&pol); err != nil {
 		return err
 	} else if ok {
@@ -244,8 +247,11 @@ func (s *session) identify(ctx context.Context, pol Policy) error {
 	return nil
 }
 
-// odd tells of a listing that has nonsense in it.
+// odd tells of a listing that has nonsense in it, or lacks something.
 func (s *session) odd() {
+	if said, n := s.listing.Count, len(s.listing.Entries); said > n {
+		s.notice("the server says that it has %d messages, and lists %d: the others wait for a listing that has them", said, n)
+	}
 	if s.listing.Odd > 0 {
 		s.notice("%d lines of the server's listing make no sense and were passed over", s.listing.Odd)
 	}
@@ -417,11 +423,12 @@ func (s *session) again(ctx context.Context, w Want, row *state.Row) (owed []Wan
 	if err := s.opts.State.Keep(ctx, s.Name, s.opts.now().Unix(), h); err != nil {
 		return nil, err
 	}
+	pol := s.policy()
 	switch {
-	case landed && s.due(row.Landed):
+	case landed && pol.due(row.Landed):
 		s.delete = append(s.delete, Listed{w.Num, key})
 	case landed, row.Phase == state.Adopted:
-	case row.NextTry > s.opts.now().Unix():
+	case pol.early(row):
 		s.summary.Refused++
 	default:
 		owed = []Want{{Entry: w.Entry, Key: key, Row: row}}
@@ -431,7 +438,7 @@ func (s *session) again(ctx context.Context, w Want, row *state.Row) (owed []Wan
 
 // due reports whether a message that landed at that time is to be deleted.
 func (s *session) due(landed int64) bool {
-	pol := Policy{Keep: s.Keep, KeepAll: s.opts.KeepAll, Now: s.opts.now()}
+	pol := s.policy()
 	return pol.due(landed)
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/mailhaul/mailhaul/deliver"
@@ -90,6 +91,10 @@ func (d *download) run(ctx context.Context, wants []Want) error {
 	if err := d.beginAll(ctx); err != nil {
 		return err
 	}
+	wants, err := d.spare(ctx, wants)
+	if err != nil {
+		return err
+	}
 	for m, err := range d.client.Retrieve(ctx, d.entries(wants)) {
 		if len(wants) == 0 {
 			d.hand() // all of it came in whole
@@ -158,6 +163,28 @@ func (d *download) beginAll(ctx context.Context) error {
 		return broken
 	}
 	return nil
+}
+
+// spare leaves out, and refuses, what only sinks that are down are owed: it would
+// be downloaded for nothing. Where a message goes by its header, that is not known
+// before.
+func (d *download) spare(ctx context.Context, wants []Want) (left []Want, err error) {
+	if len(d.down) == 0 || d.fixed != nil || d.Route != nil {
+		return wants, nil
+	}
+	for _, w := range wants {
+		aims, err := d.missing(ctx, w, d.aims(nil))
+		if err != nil {
+			return nil, err
+		}
+		up := func(a aim) bool { return d.down[a.Name] == nil }
+		if len(aims) == 0 || slices.ContainsFunc(aims, up) {
+			left = append(left, w)
+		} else if err := d.refuse(ctx, w, state.Sum{}, d.down[aims[0].Name]); err != nil {
+			return nil, err
+		}
+	}
+	return left, nil
 }
 
 // isolated reports whether an error is one sink's own trouble, which is no

@@ -13,8 +13,9 @@ type Schedule struct {
 	// LoginDelay is the least time between two logins that the server last
 	// asked for, in seconds (RFC 2449 §6.5).
 	LoginDelay int64
-	// Failures counts the polls that failed since the last that did not, and
-	// Refusals the logins refused since the last that was not.
+	// Failures counts the polls that failed since the last that did not, other
+	// than by some of several sinks, and Refusals the logins refused since the
+	// last that was not.
 	Failures, Refusals int
 	// LastSuccess is when the latest poll that failed in nothing ended. SavePoll
 	// sets it by itself.
