@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,9 @@ const (
 
 // Commit implements deliver.Batch. Where the server takes literals without
 // consent, messages follow each other without waiting for the answers.
+//
+// A refusal that would meet every message, such as that of a full mailbox, is
+// Commit's own error: what it met, and what was not sent, stays promised.
 func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
 	if err := b.Commits(); err != nil {
 		return err
@@ -59,8 +63,9 @@ type appends struct {
 
 	next   int            // the message to be sent next
 	flying []*flight      // sent and not answered
-	doubts []doubt        // refused for no reason given
+	doubts []doubt        // refused, perhaps for their own sake
 	taken  int            // the last message that landed, -1 before that
+	full   *doubt         // the smallest message that there was no room for
 	stop   *deliver.Error // why nothing more is sent
 	failed error          // of landed: nothing more is sent or reported
 }
@@ -73,7 +78,7 @@ type flight struct {
 	refusal *imap.Error
 }
 
-// doubt is a message that was refused for no reason given.
+// doubt is a message that was refused for no reason given, or for want of room.
 type doubt struct {
 	n   int
 	err *deliver.Error
@@ -97,6 +102,8 @@ func (a *appends) run(ses *session) error {
 				Type: imap.StatusResponseTypeNo, Code: imap.ResponseCodeTooBig,
 				Text: fmt.Sprintf("APPENDLIMIT %d", ses.limit), // RFC 7889 §3
 			}))
+		} else if a.full != nil && m.size >= a.messages[a.full.n].size {
+			a.doubts = append(a.doubts, doubt{a.next, a.full.err})
 		} else if f, err := a.send(ses, m); err != nil {
 			lost = err
 		} else {
@@ -173,13 +180,16 @@ func (a *appends) collect(ses *session) error {
 	switch {
 	case e.Fault == deliver.FaultMessage:
 		a.report(f.n, "", e)
+	case refusal.Code == imap.ResponseCodeOverQuota:
+		// There may be room for one that is smaller.
+		if a.full == nil || a.messages[f.n].size < a.messages[a.full.n].size {
+			a.full = &doubt{f.n, e}
+		}
+		fallthrough
 	case e.Fault == deliver.FaultTemporary && !passing(refusal.Code):
 		a.doubts = append(a.doubts, doubt{f.n, e})
-	default:
-		if a.stop == nil {
-			a.stop = e
-		}
-		a.report(f.n, "", e)
+	case a.stop == nil:
+		a.stop = e
 	}
 	return nil
 }
@@ -197,19 +207,23 @@ func (ses *session) where(data *imap.AppendData) string {
 }
 
 // finish reports what was not decided message by message. If the server took
-// one that came later, what it refused without a reason is itself the reason;
-// else it may be that the server takes nothing any more. What was not sent
-// shares the fate of what stopped it.
+// one that came later, what it refused without a reason is itself the reason.
+// If it took none at all, nothing is wrong with the messages: the error, which
+// is also that of what stopped the rest, leaves them unreported.
 func (a *appends) finish() error {
 	for _, d := range a.doubts {
-		if a.taken > d.n {
+		switch {
+		case a.taken > d.n && d.err.Fault == deliver.FaultTemporary:
 			d.err.Fault = deliver.FaultMessage
 			d.err.Hint = "the server took later messages: there is something about this one"
+		case a.taken < 0 && (len(a.messages) > 1 || d.err.Fault == deliver.FaultOperator):
+			a.stop = cmp.Or(a.stop, d.err)
+			continue
 		}
 		a.report(d.n, "", d.err)
 	}
-	for n := a.next; a.stop != nil && n < len(a.messages); n++ {
-		a.report(n, "", a.stop)
+	if a.failed == nil && a.stop != nil {
+		return a.stop
 	}
 	return a.failed
 }

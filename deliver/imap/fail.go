@@ -100,10 +100,12 @@ func (s *Sink) refusal(op string, err *imap.Error) *deliver.Error {
 	return e
 }
 
-// passing reports whether a refusal with this code will pass by itself.
+// passing reports whether a temporary refusal with this code is that of every
+// message.
 func passing(code imap.ResponseCode) bool {
 	switch code {
-	case imap.ResponseCodeUnavailable, imap.ResponseCodeInUse, imap.ResponseCodeLimit, imap.ResponseCodeServerBug:
+	case imap.ResponseCodeUnavailable, imap.ResponseCodeInUse, imap.ResponseCodeLimit, imap.ResponseCodeServerBug,
+		imap.ResponseCodeTryCreate, imap.ResponseCodeNonExistent:
 		return true
 	}
 	return false

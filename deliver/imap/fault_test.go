@@ -29,74 +29,133 @@ func only(n int, answer string) func(int) string {
 
 func always(answer string) func(int) string { return func(int) string { return answer } }
 
-// TestRefusals sends three messages, of which the second is 5,000 octets.
+// TestRefusals sends three messages, of which the second is 5,000 octets. What
+// would meet every message is Commit's own error, and leaves it open.
 func TestRefusals(t *testing.T) {
 	const plus, minus = "LITERAL+ UIDPLUS", "LITERAL- UIDPLUS"
-	landed := deliver.Fault(-1)
+	const landed, left = deliver.Fault(-1), deliver.Fault(-2)
+	// large answers messages of 5,000 octets.
+	large := func(answer string) func(int) string {
+		return func(size int) string {
+			if size > 4096 {
+				return answer
+			}
+			return ""
+		}
+	}
 	for _, test := range []struct {
 		name   string
 		s      script
 		faults []deliver.Fault
-		text   string // of the second's error
+		err    deliver.Fault // of Commit, landed if there is none
+		text   string        // of that error, or else the second's
 		hint   string
 	}{
-		{"none", script{caps: plus}, []deliver.Fault{landed, landed, landed}, "", ""},
-		{"without LITERAL+", script{}, []deliver.Fault{landed, landed, landed}, "", ""},
-		{"quota", script{caps: plus, answer: only(1, "NO [OVERQUOTA] full")},
-			[]deliver.Fault{landed, deliver.FaultOperator, landed}, `[OVERQUOTA] "full"`, "quota"},
-		{"quota of all", script{answer: always("NO [OVERQUOTA] full")},
-			[]deliver.Fault{deliver.FaultOperator, deliver.FaultOperator, deliver.FaultOperator}, "OVERQUOTA", "quota"},
+		{"none", script{caps: plus}, []deliver.Fault{landed, landed, landed}, landed, "", ""},
+		{"without LITERAL+", script{}, []deliver.Fault{landed, landed, landed}, landed, "", ""},
+		{"no room for one", script{caps: plus, answer: only(1, "NO [OVERQUOTA] full")},
+			[]deliver.Fault{landed, deliver.FaultOperator, landed}, landed, `[OVERQUOTA] "full"`, "quota"},
+		{"no room for one that waits", script{caps: minus, consent: large("NO [OVERQUOTA] full")},
+			[]deliver.Fault{landed, deliver.FaultOperator, landed}, landed, `[OVERQUOTA] "full"`, "quota"},
+		{"no room", script{caps: plus, answer: always("NO [OVERQUOTA] full")},
+			[]deliver.Fault{left, left, left}, deliver.FaultOperator, "OVERQUOTA", "quota"},
 		{"too big", script{caps: plus, answer: only(1, "NO [TOOBIG] no")},
-			[]deliver.Fault{landed, deliver.FaultMessage, landed}, "TOOBIG", "size"},
-		{"too big to be sent", script{caps: minus, consent: func(size int) string {
-			if size > 4096 {
-				return "NO [TOOBIG] no"
-			}
-			return ""
-		}}, []deliver.Fault{landed, deliver.FaultMessage, landed}, "TOOBIG", "size"},
+			[]deliver.Fault{landed, deliver.FaultMessage, landed}, landed, "TOOBIG", "size"},
+		{"too big to be sent", script{caps: minus, consent: large("NO [TOOBIG] no")},
+			[]deliver.Fault{landed, deliver.FaultMessage, landed}, landed, "TOOBIG", "size"},
 		{"limit", script{caps: plus + " APPENDLIMIT=4000"},
-			[]deliver.Fault{landed, deliver.FaultMessage, landed}, "APPENDLIMIT 4000", "size"},
+			[]deliver.Fault{landed, deliver.FaultMessage, landed}, landed, "APPENDLIMIT 4000", "size"},
+		{"limit, and no room", script{caps: plus + " APPENDLIMIT=4000", answer: always("NO [OVERQUOTA] full")},
+			[]deliver.Fault{left, deliver.FaultMessage, left}, deliver.FaultOperator, "OVERQUOTA", "quota"},
 		{"folder gone", script{caps: plus, answer: always("NO [TRYCREATE] gone")},
-			[]deliver.Fault{deliver.FaultOperator, deliver.FaultOperator, deliver.FaultOperator}, "gone", "create_folder: true"},
+			[]deliver.Fault{left, left, left}, deliver.FaultOperator, "gone", "create_folder: true"},
 		{"busy", script{caps: plus, answer: only(1, "NO [INUSE] wait")},
-			[]deliver.Fault{landed, deliver.FaultTemporary, landed}, "INUSE", ""},
+			[]deliver.Fault{landed, left, landed}, deliver.FaultTemporary, "INUSE", ""},
+		{"busy, before more was sent", script{caps: minus, consent: large("NO [UNAVAILABLE] wait")},
+			[]deliver.Fault{landed, left, left}, deliver.FaultTemporary, "UNAVAILABLE", ""},
 		{"no reason", script{caps: plus, answer: only(1, "NO so")},
-			[]deliver.Fault{landed, deliver.FaultMessage, landed}, `NO "so"`, "about this one"},
+			[]deliver.Fault{landed, deliver.FaultMessage, landed}, landed, `NO "so"`, "about this one"},
 		{"no reason from then on", script{caps: plus, answer: func(n int) string {
 			if n == 0 {
 				return ""
 			}
 			return "NO so"
-		}}, []deliver.Fault{landed, deliver.FaultTemporary, deliver.FaultTemporary}, `NO "so"`, ""},
+		}}, []deliver.Fault{landed, deliver.FaultTemporary, deliver.FaultTemporary}, landed, `NO "so"`, ""},
 		{"bad", script{caps: plus, answer: only(1, "BAD what")},
-			[]deliver.Fault{landed, deliver.FaultMessage, landed}, `BAD "what"`, "about this one"},
+			[]deliver.Fault{landed, deliver.FaultMessage, landed}, landed, `BAD "what"`, "about this one"},
 		{"no reason for all", script{caps: plus, answer: always("NO so")},
-			[]deliver.Fault{deliver.FaultTemporary, deliver.FaultTemporary, deliver.FaultTemporary}, `NO "so"`, ""},
+			[]deliver.Fault{left, left, left}, deliver.FaultTemporary, `NO "so"`, ""},
 		{"long text", script{caps: plus, answer: only(1, "NO "+strings.Repeat("x", 10_000)+"{5000}")},
-			[]deliver.Fault{landed, deliver.FaultMessage, landed}, "xxx", ""},
+			[]deliver.Fault{landed, deliver.FaultMessage, landed}, landed, "xxx", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := open(t, options(test.s.start(t), durable.OS, t.TempDir()))
 			b, _ := stage(t, s, "Subject: a\r\n\r\n", "Subject: b\r\n\r\n"+strings.Repeat("x", 5000)+"\r\n", "Subject: c\r\n\r\n")
 			receipts, err := commit(t.Context(), b)
-			if err != nil || len(receipts) != 3 {
-				t.Fatalf("%d receipts, %v", len(receipts), err)
+			fault := func(err error) deliver.Fault {
+				if e, ok := errors.AsType[*deliver.Error](err); ok {
+					return e.Fault
+				}
+				return landed
+			}
+			if got := fault(err); got != test.err {
+				t.Errorf("Commit: fault %d, want %d: %v", got, test.err, err)
 			}
 			for n, want := range test.faults {
-				got := landed
-				if e, ok := errors.AsType[*deliver.Error](receipts[deliver.Ticket(n)].Err); ok {
-					got = e.Fault
+				r, reported := receipts[deliver.Ticket(n)]
+				got := left
+				if reported {
+					got = fault(r.Err)
 				}
 				if got != want {
-					t.Errorf("message %d: fault %d, want %d: %v", n, got, want, receipts[deliver.Ticket(n)].Err)
+					t.Errorf("message %d: fault %d, want %d: %v", n, got, want, r.Err)
 				}
 			}
-			if e, ok := errors.AsType[*deliver.Error](receipts[1].Err); ok {
+			if err == nil {
+				err = receipts[1].Err
+			}
+			if e, ok := errors.AsType[*deliver.Error](err); ok {
 				if !strings.Contains(e.Error(), test.text) || len(e.Error()) > 500 || !strings.Contains(e.Hint, test.hint) {
 					t.Errorf("error %q, hint %q", e, e.Hint)
 				}
 			}
 		})
+	}
+}
+
+// TestRefusalOfOne sends a single message, which may be the reason itself.
+func TestRefusalOfOne(t *testing.T) {
+	for answer, itself := range map[string]bool{
+		"NO so":               true,
+		"NO [OVERQUOTA] full": false,
+		"NO [INUSE] wait":     false,
+	} {
+		script := script{caps: "LITERAL+ UIDPLUS", answer: always(answer)}
+		b, _ := stage(t, open(t, options(script.start(t), durable.OS, t.TempDir())), "Subject: a\r\n\r\n")
+		receipts, err := commit(t.Context(), b)
+		if reported := len(receipts) == 1 && receipts[0].Err != nil; reported != itself || (err == nil) != itself {
+			t.Errorf("%s: %+v, %v", answer, receipts, err)
+		}
+	}
+}
+
+// TestFull sends ever smaller and ever larger messages to a mailbox that has no
+// room: what is larger than one that did not fit is not even sent.
+func TestFull(t *testing.T) {
+	script := script{caps: "LITERAL-", consent: func(size int) string {
+		if size > 100 {
+			return "NO [OVERQUOTA] full"
+		}
+		return ""
+	}}
+	b, _ := stage(t, open(t, options(script.start(t), durable.OS, t.TempDir())),
+		letter("a", 9000), letter("b", 9000), letter("c", 5000), letter("d", 7000), letter("e", 1), letter("f", 5000))
+	receipts, err := commit(t.Context(), b)
+	if err != nil || len(receipts) != 6 || receipts[4].Err != nil {
+		t.Errorf("%+v, %v", receipts, err)
+	}
+	if n := strings.Count(script.commands(), "APPEND"); n != 3 {
+		t.Errorf("%d messages were sent", n)
 	}
 }
 

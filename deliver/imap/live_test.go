@@ -154,12 +154,23 @@ plugin {
 	if err != nil || len(receipts) != 2 || receipts[0].Err != nil {
 		t.Fatalf("%+v, %v", receipts, err)
 	}
-	e, ok := errors.AsType[*deliver.Error](receipts[1].Err)
-	if !ok || e.Fault != deliver.FaultOperator || !strings.Contains(e.Error(), "OVERQUOTA") || !strings.Contains(e.Hint, "quota") {
-		t.Errorf("%v, want an error about the quota", receipts[1].Err)
+	overQuota(t, receipts[1].Err)
+	b, _ = stage(t, s, big, big)
+	receipts, err = commit(t.Context(), b)
+	if len(receipts) != 0 {
+		t.Errorf("a full mailbox was held against the messages: %+v", receipts)
 	}
+	overQuota(t, err)
 	if got, err := mailbox(o); len(got) != 1 || err != nil {
 		t.Errorf("%d messages, %v", len(got), err)
+	}
+}
+
+func overQuota(t *testing.T, err error) {
+	t.Helper()
+	e, ok := errors.AsType[*deliver.Error](err)
+	if !ok || e.Fault != deliver.FaultOperator || !strings.Contains(e.Error(), "OVERQUOTA") || !strings.Contains(e.Hint, "quota") {
+		t.Errorf("%v, want an error about the quota", err)
 	}
 }
 
