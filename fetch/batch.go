@@ -113,15 +113,20 @@ func (b *batch) abort() {
 // A message for several sinks is promised for all of them at once, before any
 // of them makes it visible: the journal counts it as landed when no promise of
 // it is left, and a sink that it never heard of would be forgotten.
+//
+// One sink's trouble is not the others': where there are several, messages are
+// owed to the one that failed until the next poll.
 type committer struct {
 	account string
+	several bool // sinks
 	journal Journal
 	now     func() time.Time
 	report  func(Event)
 
-	// finished are the messages whose every sink has reported. The session
-	// reads them once the committer is done.
+	// finished are the messages whose every sink has reported, and down the
+	// sinks that failed. The session reads them once the committer is done.
 	finished []*item
+	down     map[string]error
 }
 
 // commit commits one batch. After an error the promises that are still open
@@ -138,8 +143,12 @@ func (c *committer) commit(ctx context.Context, b *batch) error {
 			// Else it would count as landed, whatever other sinks it is for.
 			return errors.New("a sink has a message staged that did not come in whole")
 		}
+		if err := c.down[p.Name]; err != nil {
+			p.owe(err)
+			continue
+		}
 		promised, err := p.Prepare(ctx)
-		if err != nil && len(b.parts) > 1 && isolated(err) {
+		if err != nil && c.isolated(ctx, err) {
 			p.owe(err)
 			continue
 		} else if err != nil {
@@ -165,7 +174,7 @@ func (c *committer) commit(ctx context.Context, b *batch) error {
 	}
 
 	// From here on mail may be visible: the journal hears of it even if the
-	// poll is being given up. One sink's trouble is not the others'.
+	// poll is being given up.
 	if len(owed) > 0 {
 		if err := c.journal.Retract(context.WithoutCancel(ctx), c.account, owed); err != nil {
 			return err
@@ -173,7 +182,11 @@ func (c *committer) commit(ctx context.Context, b *batch) error {
 	}
 	var errs []error
 	for _, r := range slices.Backward(parts) {
-		errs = append(errs, r.Commit(ctx, r.take), r.flush())
+		err := r.Commit(ctx, r.take)
+		if err != nil && c.isolated(ctx, err) {
+			c.down[r.Name], err = err, nil
+		}
+		errs = append(errs, err, r.flush())
 	}
 	for _, it := range b.items {
 		if it.staged == 0 {
@@ -181,6 +194,11 @@ func (c *committer) commit(ctx context.Context, b *batch) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// isolated reports whether an error is the trouble of one sink of several.
+func (c *committer) isolated(ctx context.Context, err error) bool {
+	return c.several && isolated(err) && ctx.Err() == nil
 }
 
 // inLockOrder returns the parts in the order in which they are prepared: what

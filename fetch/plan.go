@@ -30,6 +30,9 @@ type Policy struct {
 	// Open are the keys of rows with a promise that no sink could answer for:
 	// they are left alone.
 	Open map[string]bool
+	// Late are the keys of messages that come after all others: the last poll
+	// may have ended over one of them.
+	Late map[string]bool
 	// Each, unless nil, is told what is planned for each message.
 	Each func(Want, Fate)
 }
@@ -146,6 +149,10 @@ func MakePlan(listing []pop3proto.Entry, rows []state.Row, headers map[int]state
 	}
 	slices.SortFunc(p.plan.Fetch, inOrder)
 	slices.SortFunc(p.plan.Verify, inOrder)
+	slices.SortFunc(p.late, inOrder)
+	for _, w := range p.late {
+		p.want(w)
+	}
 	return p.plan
 }
 
@@ -160,6 +167,7 @@ type planner struct {
 	unknown []int32           // entries with a unique-id that no row has
 	unnamed []int32           // entries with none that tells them apart
 	doubted []pop3proto.Entry // with that of a doubtful row, and no header known yet
+	late    []Want            // to be fetched after all others
 	plan    Plan
 }
 
@@ -291,6 +299,15 @@ func (p *planner) wait(w Want) {
 
 func (p *planner) fetch(w Want) {
 	p.tell(w, FateFetch)
+	if p.pol.Late[w.Key] {
+		p.late = append(p.late, w)
+	} else {
+		p.want(w)
+	}
+}
+
+// want plans a message to be fetched next.
+func (p *planner) want(w Want) {
 	if p.pol.Limit > 0 && len(p.plan.Fetch) >= p.pol.Limit {
 		p.more(w)
 		return

@@ -241,6 +241,12 @@ func TestPlan(t *testing.T) {
 			want:    "fetch 1 \"a\"\nfetch 2 \"b\"\nmore 1\n",
 		},
 		{
+			name:    "what the last poll ended over comes late, and the cap does not give it the others' place",
+			listing: entries("a", "b", "c", "d"),
+			policy:  fetch.Policy{Limit: 3, Late: map[string]bool{"a": true, "b": true, "e": true}},
+			want:    "fetch 3 \"c\"\nfetch 4 \"d\"\nfetch 1 \"a\"\nmore 1\n",
+		},
+		{
 			name:    "a partial listing forgets nothing for 30 days",
 			listing: entries("a"),
 			rows: byKey(landed("a", ago(day)), landed("b", ago(day)),

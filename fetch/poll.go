@@ -68,15 +68,16 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 	}
 	server := a.recall(o, &standing)
 	down := map[string]error{}
-	unanswered, broken, err := a.settle(ctx, o, standing.Open, down)
+	first := session{
+		Account: a, opts: o, summary: s, meter: meter, server: server, began: s.Started.Unix(), polled: standing.Polled,
+		failures: was.Failures, down: down,
+	}
+	broken, err := first.settle(ctx, standing.Open)
 	up := func(t Target) bool { return down[t.Name] == nil }
 	if err == nil && (len(down) == 0 || slices.ContainsFunc(a.sinks(), up)) {
-		ahead := a.readAhead(ctx, o, server.rest)
-		err = a.sessions(ctx, o, session{
-			Account: a, opts: o, summary: s, meter: meter, server: server, began: s.Started.Unix(), polled: standing.Polled, failures: was.Failures,
-			ahead: ahead, unanswered: unanswered, down: down,
-		})
-		ahead.stop()
+		first.ahead = a.readAhead(ctx, o, server.rest)
+		err = a.sessions(ctx, o, first)
+		first.ahead.stop()
 	}
 	for _, sink := range slices.Sorted(maps.Keys(down)) {
 		broken = errors.Join(broken, down[sink])
@@ -289,64 +290,65 @@ func (a *Account) dryRun(ctx context.Context, o *Options, sum *Summary) error {
 //
 // promised says whether there are any promises open. A sink that cannot answer
 // now holds up only the messages it has promised: unanswered are their keys,
-// broken is why. One that cannot be swept is not used by the poll: it is added
-// to down.
-func (a *Account) settle(ctx context.Context, o *Options, promised bool, down map[string]error) (unanswered map[string]bool, broken, err error) {
+// broken is why. Those that did not arrive come late. A sink that cannot be
+// swept is not used by the poll: it is added to down.
+func (s *session) settle(ctx context.Context, promised bool) (broken, err error) {
 	var open []state.Promise
 	if promised {
-		if open, err = o.State.Promises(ctx, a.Name); err != nil {
-			return nil, nil, err
+		if open, err = s.opts.State.Promises(ctx, s.Name); err != nil {
+			return nil, err
 		}
 	}
 	var landed []state.Landing
 	var void []state.Promise
 	silent := map[string]bool{} // sinks that cannot answer
-	unanswered = map[string]bool{}
+	s.unanswered, s.late = map[string]bool{}, map[string]bool{}
 	for _, p := range open {
 		verdict := deliver.Unknown
-		if sink := a.sink(o, p.Sink); sink != nil && !silent[p.Sink] {
+		if sink := s.sink(s.opts, p.Sink); sink != nil && !silent[p.Sink] {
 			verdict, err = sink.Settle(ctx, p.Token)
 			if err != nil && !isolated(err) {
-				return nil, nil, err
+				return nil, err
 			}
 			silent[p.Sink] = err != nil
 			broken, err = cmp.Or(broken, err), nil
 		}
 		switch {
 		case silent[p.Sink]:
-			unanswered[p.UID] = true
+			s.unanswered[p.UID] = true
 		case verdict == deliver.Landed:
 			landed = append(landed, state.Landing{UID: p.UID, Sink: p.Sink, Where: "as promised before"})
 		default:
+			s.late[p.UID] = true
 			void = append(void, p)
 		}
 	}
 	if len(open) > 0 {
-		o.report(Noticed{a.Name, fmt.Sprintf("the last poll left %d messages on their way: %d had arrived, %d are fetched again, %d nobody can tell yet",
-			len(open), len(landed), len(void), len(open)-len(landed)-len(void))})
+		s.notice("the last poll left %d messages on their way: %d had arrived, %d are fetched again, %d nobody can tell yet",
+			len(open), len(landed), len(void), len(open)-len(landed)-len(void))
 	}
 	if len(landed) > 0 {
-		if err := o.State.Land(ctx, a.Name, o.now().Unix(), landed); err != nil {
-			return nil, nil, err
+		if err := s.opts.State.Land(ctx, s.Name, s.opts.now().Unix(), landed); err != nil {
+			return nil, err
 		}
 	}
 	if len(void) > 0 {
-		if err := o.State.Retract(ctx, a.Name, void); err != nil {
-			return nil, nil, err
+		if err := s.opts.State.Retract(ctx, s.Name, void); err != nil {
+			return nil, err
 		}
 	}
-	if len(unanswered) > 0 {
-		return unanswered, broken, nil // sinks may share what would be swept
+	if len(s.unanswered) > 0 {
+		return broken, nil // sinks may share what would be swept
 	}
-	for _, t := range a.targets() {
-		if e := t.Sink.Sweep(ctx, a.Name); isolated(e) {
-			down[t.Name] = e
+	for _, t := range s.targets() {
+		if e := t.Sink.Sweep(ctx, s.Name); isolated(e) {
+			s.down[t.Name] = e
 		} else {
 			err = errors.Join(err, e)
 		}
 	}
-	if a.Filter != nil {
-		err = errors.Join(err, a.Filter.Sweep(ctx, a.Name))
+	if s.Filter != nil {
+		err = errors.Join(err, s.Filter.Sweep(ctx, s.Name))
 	}
-	return nil, nil, err
+	return nil, err
 }

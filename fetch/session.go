@@ -43,6 +43,7 @@ type session struct {
 	read       bool             // it gave something
 	trouble    error            // what it says that it has, and gives nothing
 	unanswered map[string]bool  // keys of rows with a promise that no sink could answer for
+	late       map[string]bool  // keys of messages that the last poll was ended over, perhaps
 	down       map[string]error // sinks that cannot be used in this poll, and why
 	unnamed    map[string]bool  // keys of messages without a name; nil until asked for
 	adopting   bool             // for Adopt
@@ -154,7 +155,7 @@ func (s *session) policy() Policy {
 	return Policy{
 		Keep: s.Keep, KeepAll: s.opts.KeepAll, MaxSize: s.MaxSize,
 		Limit: cmp.Or(s.MaxMessages, defaultSession), Now: s.opts.now(), Started: s.began, Polled: s.polled,
-		Open: s.unanswered, Each: s.each,
+		Open: s.unanswered, Late: s.late, Each: s.each,
 	}
 }
 

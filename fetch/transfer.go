@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"time"
 
@@ -29,8 +30,12 @@ func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, limit
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 
-	c := &committer{account: s.Name, journal: s.opts.State, now: s.opts.now, report: s.opts.report}
 	full := make(chan *batch)
+	d := &download{session: s, fixed: fixed, limit: limit, full: full, sums: newSums(), head: bufio.NewReaderSize(nil, headSize)}
+	c := &committer{
+		account: s.Name, several: len(d.certain()) != 1, journal: s.opts.State, now: s.opts.now, report: s.opts.report,
+		down: map[string]error{},
+	}
 	done := make(chan error, 1)
 	go func() {
 		var failed error
@@ -43,12 +48,12 @@ func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, limit
 		}
 		done <- failed
 	}()
-	d := &download{session: s, fixed: fixed, limit: limit, full: full, sums: newSums(), head: bufio.NewReaderSize(nil, headSize)}
 	err := d.run(ctx, wants)
 	close(full)
 	if failed := <-done; failed != nil {
 		err = failed
 	}
+	maps.Copy(s.down, c.down)
 	for _, it := range c.finished {
 		if tallyErr := s.tally(ctx, fixed, it); tallyErr != nil && err == nil {
 			err = tallyErr
