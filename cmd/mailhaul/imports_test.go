@@ -53,7 +53,7 @@ var foundations = []string{"deliver/durable", "deliver/envelope"}
 
 // testsMayImport is what test files may import besides.
 var testsMayImport = []string{
-	"testdata", "pop3proto/channel", "pop3proto/channel/channeltest", "pop3proto/pop3test", "pop3proto/servertest", "deliver/delivertest", "deliver/durable/durabletest", "fetch/oauth/oauthtest", "fetch/discover/discovertest",
+	"testdata", "pop3proto/channel", "pop3proto/channel/channeltest", "pop3proto/pop3test", "pop3proto/servertest", "deliver/delivertest", "deliver/durable/durabletest", "deliver/program/playtest", "fetch/oauth/oauthtest", "fetch/discover/discovertest",
 }
 
 // onlyUnder is where modules of others may be imported. Logging, flags and

@@ -19,18 +19,11 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable"
 	"github.com/mailhaul/mailhaul/deliver/durable/durabletest"
 	"github.com/mailhaul/mailhaul/deliver/filter"
+	"github.com/mailhaul/mailhaul/deliver/program/playtest"
 	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
-// TestMain plays the filter if it is called as one: the test binary runs
-// itself, so that nothing of the machine is needed.
-func TestMain(m *testing.M) {
-	if len(os.Args) > 2 && os.Args[1] == "play" {
-		// os.Exit would have the race detector wait for a second.
-		syscall.Exit(play(os.Args[2], os.Args[3:]))
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { playtest.Main(m, play) }
 
 func play(role string, args []string) int {
 	switch role {
@@ -64,15 +57,6 @@ func play(role string, args []string) int {
 		_ = os.WriteFile(args[0], nil, 0o600)
 	}
 	return 0
-}
-
-// agent is a command line that plays a role.
-func agent(role ...string) []string {
-	self, err := os.Executable()
-	if err != nil {
-		panic(err)
-	}
-	return append([]string{self, "play"}, role...)
 }
 
 // open returns a filter with a spool of its own, which must be empty when the
@@ -147,7 +131,7 @@ func TestVerdicts(t *testing.T) {
 		{role: []string{"exit", "99", "changed"}, o: own, on: hello, warning: "exit status 99"},
 	} {
 		o := test.o
-		o.Argv = agent(test.role...)
+		o.Argv = playtest.Argv(test.role[0], test.role[1:]...)
 		verdict, on, warning, err := pass(t, open(t, o), hello)
 		if err != nil || verdict != test.verdict || on != test.on ||
 			!strings.Contains(warning, test.warning) || (warning == "") != (test.warning == "") {
@@ -165,12 +149,12 @@ func TestFailures(t *testing.T) {
 		timeout time.Duration
 		warning string
 	}{
-		{argv: agent("exit", "3", "half a mess"), warning: `exit status 3: "for a reason"`},
-		{argv: agent("exit", "75"), warning: "exit status 75"},
-		{argv: agent("exit", "0"), warning: "it wrote nothing"},
-		{argv: agent("die"), warning: "signal: killed"},
-		{argv: agent("hang"), timeout: 100 * time.Millisecond, warning: "did not end within 100ms"},
-		{argv: agent("never end"), warning: "it wrote more than"},
+		{argv: playtest.Argv("exit", "3", "half a mess"), warning: `exit status 3: "for a reason"`},
+		{argv: playtest.Argv("exit", "75"), warning: "exit status 75"},
+		{argv: playtest.Argv("exit", "0"), warning: "it wrote nothing"},
+		{argv: playtest.Argv("die"), warning: "signal: killed"},
+		{argv: playtest.Argv("hang"), timeout: 100 * time.Millisecond, warning: "did not end within 100ms"},
+		{argv: playtest.Argv("never end"), warning: "it wrote more than"},
 		{argv: []string{missing}, warning: "find the program"},
 	} {
 		o := filter.Options{Argv: test.argv, Timeout: test.timeout}
@@ -205,7 +189,7 @@ func TestLineEnds(t *testing.T) {
 			if role == "CRLF" && strings.Contains(test[0], "\r\r\n") {
 				continue // what it writes then is up to it
 			}
-			_, on, warning, err := pass(t, open(t, filter.Options{Argv: agent(role)}), test[0])
+			_, on, warning, err := pass(t, open(t, filter.Options{Argv: playtest.Argv(role)}), test[0])
 			if err != nil || on != test[1] || warning != "" {
 				t.Errorf("%s of %.100q: %.100q, %q, %v", role, test[0], on, warning, err)
 			}
@@ -216,7 +200,7 @@ func TestLineEnds(t *testing.T) {
 // A message that did not come in whole is shown to nobody.
 func TestBrokenBody(t *testing.T) {
 	touched := filepath.Join(t.TempDir(), "touched")
-	f := open(t, filter.Options{Argv: agent("touch", touched)})
+	f := open(t, filter.Options{Argv: playtest.Argv("touch", touched)})
 	for _, broken := range []error{errors.New("the line went dead"), io.ErrUnexpectedEOF} {
 		r, err := f.Run(t.Context(), mail, io.MultiReader(strings.NewReader(hello), iotest.ErrReader(broken)))
 		if !errors.Is(err, broken) || r != nil {
@@ -246,7 +230,7 @@ type readerFunc func([]byte) (int, error)
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func TestValuesRefused(t *testing.T) {
-	f := open(t, filter.Options{Argv: agent("copy", "{sender}")})
+	f := open(t, filter.Options{Argv: playtest.Argv("copy", "{sender}")})
 	for _, sender := range []string{"-x", "a\nb"} {
 		_, err := f.Run(t.Context(), deliver.Mail{Sender: sender}, strings.NewReader(hello))
 		if faultOf(err) != deliver.FaultMessage {
@@ -271,7 +255,7 @@ func TestNewRefuses(t *testing.T) {
 }
 
 func TestCheck(t *testing.T) {
-	if err := open(t, filter.Options{Argv: agent("copy")}).Check(); err != nil {
+	if err := open(t, filter.Options{Argv: playtest.Argv("copy")}).Check(); err != nil {
 		t.Error(err)
 	}
 	err := open(t, filter.Options{Argv: []string{filepath.Join(t.TempDir(), "missing")}}).Check()
@@ -292,7 +276,7 @@ func TestSpoolFails(t *testing.T) {
 			}
 			return nil
 		})
-		f, err := filter.New(filter.Options{Argv: agent("copy"), Spool: spool.New("/spool", fsys)})
+		f, err := filter.New(filter.Options{Argv: playtest.Argv("copy"), Spool: spool.New("/spool", fsys)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -319,7 +303,7 @@ func TestSpoolFails(t *testing.T) {
 func TestSweep(t *testing.T) {
 	fsys := durabletest.New()
 	run := func(fsys *durabletest.FS) *filter.Filter {
-		f, err := filter.New(filter.Options{Argv: agent("copy"), Spool: spool.New("/spool", fsys)})
+		f, err := filter.New(filter.Options{Argv: playtest.Argv("copy"), Spool: spool.New("/spool", fsys)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -348,7 +332,7 @@ func TestSweep(t *testing.T) {
 // A program that hangs costs two timeouts, and one more each time that the
 // pause is over.
 func TestProgramHangs(t *testing.T) {
-	argv := agent("hang")
+	argv := playtest.Argv("hang")
 	self, program := argv[0], filepath.Join(t.TempDir(), "program")
 	install := func() {
 		if err := os.Symlink(self, program); err != nil {
@@ -385,7 +369,7 @@ func TestProgramHangs(t *testing.T) {
 
 // With Wait, a message for which a program that hangs was not run waits.
 func TestProgramHangsWait(t *testing.T) {
-	f := open(t, filter.Options{Argv: agent("hang"), Timeout: 20 * time.Millisecond, OnFailure: filter.Wait})
+	f := open(t, filter.Options{Argv: playtest.Argv("hang"), Timeout: 20 * time.Millisecond, OnFailure: filter.Wait})
 	for range 3 {
 		_, _, _, err := pass(t, f, hello)
 		if faultOf(err) != deliver.FaultTemporary {

@@ -14,6 +14,7 @@ import (
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/durable"
 	"github.com/mailhaul/mailhaul/deliver/mda"
+	"github.com/mailhaul/mailhaul/deliver/program/playtest"
 	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
@@ -102,7 +103,7 @@ func TestExitCodes(t *testing.T) {
 func TestStdinUnread(t *testing.T) {
 	large := strings.Repeat("x", 1<<20)
 	for _, role := range []string{"do not read", "close"} {
-		receipts, err := deliverAll(t, open(t, mda.Options{Argv: agent(role)}), large, "")
+		receipts, err := deliverAll(t, open(t, mda.Options{Argv: playtest.Argv(role)}), large, "")
 		if err != nil || len(receipts) != 2 || receipts[0] != nil || receipts[1] != nil {
 			t.Errorf("%s: %v, %v", role, receipts, err)
 		}
@@ -112,7 +113,7 @@ func TestStdinUnread(t *testing.T) {
 func TestValues(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
 	sink := open(t, mda.Options{
-		Argv:      agent("tell", out, "{user}", "{account}", "{sender}", "{recipient}", "{size}", "{uid}", "<{sender}>"),
+		Argv:      playtest.Argv("tell", out, "{user}", "{account}", "{sender}", "{recipient}", "{size}", "{uid}", "<{sender}>"),
 		Recipient: "me",
 	})
 	for _, test := range []struct {
@@ -153,7 +154,7 @@ func TestValues(t *testing.T) {
 
 // What must not be an argument refuses one message, and the batch goes on.
 func TestValuesRefused(t *testing.T) {
-	b, err := open(t, mda.Options{Argv: agent("do not read", "{sender}")}).Begin(t.Context())
+	b, err := open(t, mda.Options{Argv: playtest.Argv("do not read", "{sender}")}).Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +172,7 @@ func TestValuesRefused(t *testing.T) {
 // Without a recipient in the options, that of the message counts.
 func TestRecipientOfTheMessage(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
-	b, err := open(t, mda.Options{Argv: agent("tell", out, "{recipient}")}).Begin(t.Context())
+	b, err := open(t, mda.Options{Argv: playtest.Argv("tell", out, "{recipient}")}).Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,8 +218,8 @@ func TestBeginLooks(t *testing.T) {
 	for name, o := range map[string]mda.Options{
 		"missing":            {Argv: []string{file + "-x"}},
 		"not executable":     {Argv: []string{file}},
-		"no working folder":  {Argv: agent("keep"), Dir: file + "-x"},
-		"a file for the dir": {Argv: agent("keep"), Dir: file},
+		"no working folder":  {Argv: playtest.Argv("keep"), Dir: file + "-x"},
+		"a file for the dir": {Argv: playtest.Argv("keep"), Dir: file},
 	} {
 		_, err := open(t, o).Begin(t.Context())
 		if e, ok := errors.AsType[*deliver.Error](err); !ok || e.Fault != deliver.FaultOperator || e.Hint == "" {
@@ -242,7 +243,7 @@ func TestProgramCannotRun(t *testing.T) {
 // One message that hangs does not hold up the others.
 func TestTimeout(t *testing.T) {
 	t.Parallel()
-	sink := open(t, mda.Options{Argv: agent("hang if asked to"), Timeout: 5 * time.Second})
+	sink := open(t, mda.Options{Argv: playtest.Argv("hang if asked to"), Timeout: 5 * time.Second})
 	receipts, err := deliverAll(t, sink, "hang", "x", "hang", "x")
 	if err != nil || len(receipts) != 4 {
 		t.Fatalf("%v, %v", receipts, err)
@@ -256,7 +257,7 @@ func TestTimeout(t *testing.T) {
 
 // A program that hangs over two messages in a row is not tried with a third.
 func TestProgramHangs(t *testing.T) {
-	sink := open(t, mda.Options{Argv: agent("hang if asked to"), Timeout: 10 * time.Millisecond})
+	sink := open(t, mda.Options{Argv: playtest.Argv("hang if asked to"), Timeout: 10 * time.Millisecond})
 	receipts, err := deliverAll(t, sink, "hang", "hang", "hang")
 	if faultOf(err) != deliver.FaultTemporary || len(receipts) != 2 {
 		t.Fatalf("%v, %v", receipts, err)
@@ -268,7 +269,7 @@ func TestProgramHangs(t *testing.T) {
 func TestCancelledRun(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	socket, ready := listen(t)
-	sink := open(t, mda.Options{Argv: agent("announce and hang", socket)})
+	sink := open(t, mda.Options{Argv: playtest.Argv("announce and hang", socket)})
 	b, err := sink.Begin(ctx)
 	if err != nil {
 		t.Fatal(err)

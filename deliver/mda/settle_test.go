@@ -14,6 +14,7 @@ import (
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/durable/durabletest"
 	"github.com/mailhaul/mailhaul/deliver/mda"
+	"github.com/mailhaul/mailhaul/deliver/program/playtest"
 	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
@@ -50,7 +51,7 @@ func crashAt(t *testing.T, n int, sabotage func(durabletest.Op) error) (done boo
 	fsys.OnOp(sabotage)
 	fsys.CrashAt(n)
 	open := func(fsys *durabletest.FS) *mda.Sink {
-		sink, err := mda.New(mda.Options{Argv: agent("keep", dir), Spool: spool.New("/spool", fsys)})
+		sink, err := mda.New(mda.Options{Argv: playtest.Argv("keep", dir), Spool: spool.New("/spool", fsys)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -164,7 +165,7 @@ func TestErrorNamesTheSpool(t *testing.T) {
 			}
 			return nil
 		})
-		sink, err := mda.New(mda.Options{Argv: agent("close"), Spool: spool.New("/spool", fsys)})
+		sink, err := mda.New(mda.Options{Argv: playtest.Argv("close"), Spool: spool.New("/spool", fsys)})
 		if err != nil {
 			t.Fatal(err)
 		}

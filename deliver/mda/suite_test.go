@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -17,18 +16,11 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/delivertest"
 	"github.com/mailhaul/mailhaul/deliver/durable"
 	"github.com/mailhaul/mailhaul/deliver/mda"
+	"github.com/mailhaul/mailhaul/deliver/program/playtest"
 	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
-// TestMain plays the delivery agent if it is called as one: the test binary
-// runs itself, so that nothing of the machine is needed.
-func TestMain(m *testing.M) {
-	if len(os.Args) > 2 && os.Args[1] == "play" {
-		// os.Exit would have the race detector wait for a second.
-		syscall.Exit(play(os.Args[2], os.Args[3:]))
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { playtest.Main(m, play) }
 
 func play(role string, args []string) int {
 	switch role {
@@ -71,15 +63,6 @@ func keep(dir string) error {
 		return err
 	}
 	return os.Rename(f.Name(), strings.TrimSuffix(f.Name(), ".tmp")+".msg")
-}
-
-// agent is a command line that plays a role.
-func agent(role string, args ...string) []string {
-	self, err := os.Executable()
-	if err != nil {
-		panic(err)
-	}
-	return append([]string{self, "play", role}, args...)
 }
 
 // kept returns the messages that "keep" has taken.
@@ -128,7 +111,7 @@ func suite(t *testing.T) delivertest.Suite {
 				return nil, err
 			}
 			return mda.New(mda.Options{
-				Argv:  agent("keep", path, "--uid={uid}", "<{sender}>", "a:{account}", "u:{user}", "{size}"),
+				Argv:  playtest.Argv("keep", path, "--uid={uid}", "<{sender}>", "a:{account}", "u:{user}", "{size}"),
 				Spool: spool.New(filepath.Join(dir, "spool"), fsys),
 			})
 		},

@@ -15,17 +15,10 @@ import (
 	"time"
 
 	"github.com/mailhaul/mailhaul/deliver/program"
+	"github.com/mailhaul/mailhaul/deliver/program/playtest"
 )
 
-// TestMain plays the program of a test if it is called as one: the test binary
-// runs itself, so that nothing of the machine is needed.
-func TestMain(m *testing.M) {
-	if len(os.Args) > 2 && os.Args[1] == "play" {
-		// os.Exit would have the race detector wait for a second.
-		syscall.Exit(play(os.Args[2], os.Args[3:]))
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { playtest.Main(m, play) }
 
 func play(role string, args []string) int {
 	switch role {
@@ -73,8 +66,8 @@ func play(role string, args []string) int {
 		return spawn("hang on", args[0], false)
 	case "run": // another role, on a file
 		stdin, _ := os.Open(args[0])
-		self, _ := os.Executable()
-		run := program.Run{Path: self, Name: "agent", Args: append([]string{"play"}, args[1:]...), Stdin: stdin}
+		argv := playtest.Argv(args[1], args[2:]...)
+		run := program.Run{Path: argv[0], Name: "agent", Args: argv[1:], Stdin: stdin}
 		_, _ = run.Do(context.Background())
 	case "read in two steps": // and tell what came
 		conn, err := net.Dial("unix", args[0])
@@ -112,8 +105,8 @@ func hang(socket string) int {
 
 // spawn starts a child of the child, with the same output.
 func spawn(role, socket string, wait bool) int {
-	self, _ := os.Executable()
-	cmd := exec.Command(self, "play", role, socket)
+	argv := playtest.Argv(role, socket)
+	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	if err := cmd.Start(); err != nil {
 		return 1

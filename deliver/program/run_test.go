@@ -16,15 +16,12 @@ import (
 
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/program"
+	"github.com/mailhaul/mailhaul/deliver/program/playtest"
 )
 
 // run is a run of the test binary in a role, with input on its standard input.
 func run(t *testing.T, input string, role ...string) *program.Run {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	name := filepath.Join(t.TempDir(), "stdin")
 	if err := os.WriteFile(name, []byte(input), 0o600); err != nil {
 		t.Fatal(err)
@@ -34,8 +31,9 @@ func run(t *testing.T, input string, role ...string) *program.Run {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { stdin.Close() })
+	argv := playtest.Argv(role[0], role[1:]...)
 	return &program.Run{
-		Path: self, Name: "agent", Args: append([]string{"play"}, role...), Stdin: stdin,
+		Path: argv[0], Name: "agent", Args: argv[1:], Stdin: stdin,
 		Timeout: time.Hour, Grace: time.Hour,
 	}
 }
@@ -265,7 +263,8 @@ func TestOutputLeftOpen(t *testing.T) {
 func TestKilledWhileItReads(t *testing.T) {
 	socket, accept := listen(t)
 	r := run(t, "a whole message", "")
-	parent := exec.Command(r.Path, "play", "run", r.Stdin.Name(), "read in two steps", socket)
+	argv := playtest.Argv("run", r.Stdin.Name(), "read in two steps", socket)
+	parent := exec.Command(argv[0], argv[1:]...)
 	if err := parent.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -14,17 +14,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mailhaul/mailhaul/deliver/program/playtest"
 	"github.com/mailhaul/mailhaul/pop3proto/channel"
 	"github.com/mailhaul/mailhaul/pop3proto/channel/channeltest"
 )
 
-// TestMain plays the program of a tunnel if the test binary is called as one.
-func TestMain(m *testing.M) {
-	if len(os.Args) > 2 && os.Args[1] == "play" {
-		os.Exit(play(os.Args[2], os.Args[3:]))
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { playtest.Main(m, play) }
 
 func play(role string, args []string) int {
 	switch role {
@@ -51,8 +46,8 @@ func play(role string, args []string) int {
 		fmt.Println("here")
 		_, _ = io.Copy(io.Discard, conn)
 	case "family": // with a child that does not end either
-		self, _ := os.Executable()
-		child, err := os.StartProcess(self, []string{self, "play", "hold", args[0]}, &os.ProcAttr{Files: []*os.File{nil, os.Stdout, os.Stderr}})
+		argv := playtest.Argv("hold", args[0])
+		child, err := os.StartProcess(argv[0], argv, &os.ProcAttr{Files: []*os.File{nil, os.Stdout, os.Stderr}})
 		if err != nil {
 			return 1
 		}
@@ -61,12 +56,9 @@ func play(role string, args []string) int {
 	return 0
 }
 
-// player is the command line of a tunnel.
-func player(t *testing.T, args ...string) channel.Via {
-	t.Helper()
-	self, err := os.Executable()
-	check(t, err)
-	return channel.Via{Tunnel: append([]string{self, "play"}, args...)}
+// player is a tunnel that plays a role.
+func player(role string, args ...string) channel.Via {
+	return channel.Via{Tunnel: playtest.Argv(role, args...)}
 }
 
 // echo is a server that repeats what it is told.
@@ -197,10 +189,10 @@ func TestSilence(t *testing.T) {
 func TestTunnel(t *testing.T) {
 	addr := echo(t)
 	host, port, _ := net.SplitHostPort(addr)
-	conn, err := player(t, "connect", "{host}", "{port}").DialContext(t.Context(), "tcp", addr)
+	conn, err := player("connect", "{host}", "{port}").DialContext(t.Context(), "tcp", addr)
 	expectEcho(t, conn, err)
 
-	conn, err = player(t, "tell", "{host}:{port}", "$HOME").DialContext(t.Context(), "tcp", addr)
+	conn, err = player("tell", "{host}:{port}", "$HOME").DialContext(t.Context(), "tcp", addr)
 	check(t, err)
 	line, err := bufio.NewReader(conn).ReadString('\n')
 	check(t, err)
@@ -243,7 +235,7 @@ func TestTunnelFamily(t *testing.T) {
 		_, _ = io.Copy(io.Discard, conn)
 		close(ended)
 	})
-	conn, err := player(t, "family", held).DialContext(t.Context(), "tcp", "pop.invalid:995")
+	conn, err := player("family", held).DialContext(t.Context(), "tcp", "pop.invalid:995")
 	check(t, err)
 	_, err = bufio.NewReader(conn).ReadString('\n')
 	check(t, err)
@@ -256,7 +248,7 @@ func TestTunnelFamily(t *testing.T) {
 }
 
 func TestTunnelFails(t *testing.T) {
-	conn, err := player(t, "fail").DialContext(t.Context(), "tcp", "pop.invalid:995")
+	conn, err := player("fail").DialContext(t.Context(), "tcp", "pop.invalid:995")
 	check(t, err)
 	defer conn.Close()
 	text, err := io.ReadAll(conn)
@@ -277,7 +269,7 @@ func TestTunnelFails(t *testing.T) {
 	}
 
 	// A server that hangs up is no failure of the program.
-	over, err := player(t, "connect", "{host}", "{port}").DialContext(t.Context(), "tcp", listen(t, func(net.Conn) {}))
+	over, err := player("connect", "{host}", "{port}").DialContext(t.Context(), "tcp", listen(t, func(net.Conn) {}))
 	check(t, err)
 	defer over.Close()
 	if _, err := over.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
