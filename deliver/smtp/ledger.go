@@ -162,6 +162,9 @@ func (l *ledger) records() (map[string]record, error) {
 	known := make(map[string]record)
 	err := l.each(func(e entry) {
 		r := known[e.Key]
+		if r.at < e.At-int64(ledgerAge.Seconds()) {
+			r = record{} // what was forgotten stays so
+		}
 		if r.partly, r.at = e.Rest > 0, e.At; e.Forget {
 			r.has = without(r.has, e.To)
 		} else {

@@ -276,6 +276,33 @@ func TestLongRefusal(t *testing.T) {
 	}
 }
 
+// What was forgotten stays so: a message that is wanted again after a long time
+// is owed to those who had it once.
+func TestForgotten(t *testing.T) {
+	refuse := ""
+	srv := &scripted{lmtp: true, reply: func(_ int, verb, line string) string {
+		if verb == "RCPT" && refuse != "" && strings.Contains(line, refuse) {
+			return "450 later"
+		}
+		return ""
+	}}
+	script(t, srv)
+	opts := inMemory(t, srv.addr, durabletest.New())
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	opts.LMTP, opts.Now = true, func() time.Time { return now }
+	s := newSink(t, opts)
+	send(t, t.Context(), s, "", body(0)).wantLanded(t, 0)
+	now = now.Add(31 * 24 * time.Hour)
+	refuse = "b@"
+	send(t, t.Context(), s, "", body(0)).wantLanded(t)
+	refuse = ""
+	before := len(srv.said("RCPT"))
+	send(t, t.Context(), s, "", body(0)).wantLanded(t, 0)
+	if said := srv.said("RCPT")[before:]; len(said) != 1 || !strings.Contains(said[0], "b@") {
+		t.Errorf("sent again to %q", said)
+	}
+}
+
 // However many recipients a message has, the ledger can be read.
 func TestLongLedger(t *testing.T) {
 	srv := &scripted{}
