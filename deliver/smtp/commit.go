@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/remote"
@@ -83,8 +82,10 @@ func (c *commit) deliver(m *message) (reply string, refusals []refusedFor, err e
 	if len(m.rest) == 0 {
 		return "all have it already", nil, c.took(m, nil)
 	}
-	for to := range slices.Chunk(slices.Clone(m.rest), maxRecipients) {
-		res, err := c.transact(m, to)
+	for to := m.rest; len(to) > 0; {
+		n := min(len(to), maxRecipients)
+		res, err := c.transact(m, to[:n])
+		to = to[n-res.left:]
 		if len(res.taken) > 0 {
 			reply = res.reply
 			if lerr := c.took(m, res.taken); lerr != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/textproto"
+	"strings"
 
 	gosmtp "github.com/emersion/go-smtp"
 	"github.com/mailhaul/mailhaul/deliver"
@@ -44,6 +45,15 @@ func (e *ReplyError) closing() bool { return e.Code == 421 }
 // server ask so for a login, another login, or encryption.
 func (e *ReplyError) operator() bool {
 	return e.Code == 530 || e.Code == 534 || e.Code == 535 || e.Code == 538
+}
+
+// tooMany reports whether a refusal of RCPT says that the server takes no more
+// recipients at once (RFC 5321 §4.5.3.1.10, where 552 stands for 452, too), as
+// far as it says anything: 452 may be a mailbox that is full (RFC 3463 §3.6).
+func tooMany(refusal error) bool {
+	e, ok := errors.AsType[*ReplyError](refusal)
+	return ok && (e.Code == 452 || e.Code == 552) &&
+		(e.Enhanced == "" || strings.HasSuffix(e.Enhanced, ".5.3"))
 }
 
 const (

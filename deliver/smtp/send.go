@@ -18,6 +18,9 @@ type result struct {
 	taken    []string // the recipients for whom it has the message
 	reply    string   // what it said to that
 	refusals []refusedFor
+	// left is how many recipients, the last ones, the server did not want in
+	// this transaction, and may want in another.
+	left int
 }
 
 // refuse adds the refusal of the whole transaction.
@@ -34,8 +37,8 @@ type brokenError struct {
 func (e *brokenError) Error() string { return e.err.Error() }
 func (e *brokenError) Unwrap() error { return e.err }
 
-// send makes one transaction. By SMTP it is for all of the recipients or for
-// none. An error is a *brokenError; even then the result is true.
+// send makes one transaction, for those of the recipients whom the server
+// accepts. An error is a *brokenError; even then the result is true.
 func (ss *session) send(m *message, to []string, body io.Reader) (*result, error) {
 	res := new(result)
 	if limit, ok := ss.client.MaxMessageSize(); ok && limit > 0 && m.size > int64(limit) {
@@ -57,19 +60,23 @@ func (ss *session) send(m *message, to []string, body io.Reader) (*result, error
 		res.refuse(why)
 		return res, ss.reset()
 	}
-	accepted := 0
-	for _, to := range to {
-		why, err := ss.refusal("RCPT", ss.client.Rcpt(to, nil))
+	var accepted []string
+	for n, addr := range to {
+		why, err := ss.refusal("RCPT", ss.client.Rcpt(addr, nil))
 		if err != nil {
 			return res, err
 		}
 		if why == nil {
-			accepted++
+			accepted = append(accepted, addr)
 			continue
 		}
-		res.refusals = append(res.refusals, refusedFor{to: to, why: why})
+		if len(accepted) > 0 && tooMany(why) {
+			res.left = len(to) - n
+			break
+		}
+		res.refusals = append(res.refusals, refusedFor{to: addr, why: why})
 	}
-	if accepted == 0 || !ss.sink.o.LMTP && len(res.refusals) > 0 {
+	if len(accepted) == 0 {
 		return res, ss.reset()
 	}
 	data, err := ss.client.Data()
@@ -88,12 +95,13 @@ func (ss *session) send(m *message, to []string, body io.Reader) (*result, error
 		// DATA that does not (RFC 5321 §4.1.1.4).
 		return res, &brokenError{err: err, again: true}
 	}
-	return res, ss.finish(data, res, to)
+	return res, ss.finish(data, res, accepted)
 }
 
-// finish ends the message and reads what became of it. RFC 5321 §4.5.3.2.6
-// has a client wait twice as long for this reply as for others, and RFC 1047
-// tells why: who gives up too early sends the message again.
+// finish ends the message and reads what became of it for those whom the
+// server has accepted. RFC 5321 §4.5.3.2.6 has a client wait twice as long for
+// this reply as for others, and RFC 1047 tells why: who gives up too early
+// sends the message again.
 func (ss *session) finish(data *gosmtp.DataCommand, res *result, to []string) error {
 	silence := ss.sink.o.Server.Silence()
 	remote.SetSilence(ss.conn, 2*silence)
@@ -114,6 +122,7 @@ func (ss *session) finish(data *gosmtp.DataCommand, res *result, to []string) er
 	// RFC 2033 §4.2: a reply for each recipient that RCPT accepted.
 	resp, err := data.CloseWithLMTPResponse()
 	answers, _ := errors.AsType[gosmtp.LMTPDataError](err)
+	before := len(res.refusals)
 	for _, to := range to {
 		if r, ok := resp[to]; ok {
 			res.taken, res.reply = append(res.taken, to), r.StatusText
@@ -126,7 +135,7 @@ func (ss *session) finish(data *gosmtp.DataCommand, res *result, to []string) er
 			res.refusals = append(res.refusals, refusedFor{to: to, why: why})
 		}
 	}
-	if len(res.taken)+len(res.refusals) == len(to) {
+	if len(res.taken)+len(res.refusals)-before == len(to) {
 		return nil
 	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {

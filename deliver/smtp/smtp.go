@@ -26,11 +26,10 @@
 // between that reply and 5, the message is sent again: RFC 1047 tells why
 // this cannot be helped. From 5 on Settle knows that it landed.
 //
-// A message lands when the server has it for every recipient. By LMTP it goes
-// to all whom the server accepts; by SMTP, which has one last reply for all,
-// to nobody as long as one is refused. More than a hundred recipients take
-// several transactions. In any case the ledger remembers who has a message,
-// and only the others are sent it when it comes again, even if the server's
+// A message lands when the server has it for every recipient. It goes to all
+// whom the server accepts, in several transactions if they are more than a
+// hundred, or more than the server takes at once. The ledger remembers who has
+// it, and only the others are sent it when it comes again, even if the server's
 // address or the recipients have been put right since.
 package smtp
 

@@ -121,16 +121,16 @@ func wantError(t *testing.T, err error, fault deliver.Fault, words ...string) {
 	}
 }
 
-// By SMTP a message goes to all of its recipients or to none.
-func TestRefusedRecipient(t *testing.T) {
+// What is refused does not hold up what comes after it.
+func TestRefusedMessage(t *testing.T) {
 	for _, test := range []struct {
 		when, reply string
 		fault       deliver.Fault
 		words       []string
 	}{
-		{"RCPT b@", "450 4.7.1 greylisted", deliver.FaultTemporary, []string{"b@example.org", "450 4.7.1", `"greylisted"`}},
-		{"RCPT b@", "550 5.1.1 no such\tuser", deliver.FaultMessage, []string{"b@example.org", "550 5.1.1", `"no such\tuser"`}},
-		{"RCPT a@", "550 " + strings.Repeat("x", 1500), deliver.FaultMessage, nil},
+		{"RCPT", "450 4.7.1 greylisted", deliver.FaultTemporary, []string{"me@example.org", "450 4.7.1", `"greylisted"`}},
+		{"RCPT", "550 5.1.1 no such\tuser", deliver.FaultMessage, []string{"me@example.org", "550 5.1.1", `"no such\tuser"`}},
+		{"RCPT", "550 " + strings.Repeat("x", 1500), deliver.FaultMessage, nil},
 		{"MAIL", "451 4.3.0 later", deliver.FaultTemporary, []string{"MAIL: 451"}},
 		{"MAIL", "553 never", deliver.FaultMessage, []string{"MAIL: 553"}},
 		{"DATA", "452 4.3.1 disk full", deliver.FaultTemporary, []string{"DATA: 452"}},
@@ -141,7 +141,9 @@ func TestRefusedRecipient(t *testing.T) {
 		t.Run(test.when+" "+test.reply[:3], func(t *testing.T) {
 			srv := &scripted{reply: on(map[string]string{test.when: test.reply})}
 			script(t, srv)
-			s := newSink(t, options(t, srv.addr))
+			opts := options(t, srv.addr)
+			opts.To = []string{"me@example.org"}
+			s := newSink(t, opts)
 			o := send(t, t.Context(), s, "", body(0), body(1), body(2))
 			if o.err != nil {
 				t.Fatalf("Commit: %v", o.err)
@@ -161,16 +163,19 @@ func TestRefusedRecipient(t *testing.T) {
 	}
 }
 
-// By LMTP those who do not have a message yet, and only they, are sent it
-// again, by another process too.
+// Those who do not have a message yet, and only they, are sent it again, by
+// another process too.
 func TestPartialSuccess(t *testing.T) {
-	for _, when := range []string{"RCPT b@", "message b@"} {
-		for _, reply := range []string{"450 4.2.0 later", "550 5.1.1 no"} {
-			t.Run(when+reply[:3], func(t *testing.T) {
-				srv := &scripted{lmtp: true, reply: on(map[string]string{when: reply})}
+	for _, test := range []struct {
+		lmtp bool
+		when string
+	}{{false, "RCPT b@"}, {true, "RCPT b@"}, {true, "message b@"}} {
+		for _, reply := range []string{"450 4.2.0 later", "452 4.2.2 full", "550 5.1.1 no"} {
+			t.Run(fmt.Sprint(test, reply[:3]), func(t *testing.T) {
+				srv := &scripted{lmtp: test.lmtp, reply: on(map[string]string{test.when: reply})}
 				script(t, srv)
 				opts := options(t, srv.addr)
-				opts.LMTP = true
+				opts.LMTP = test.lmtp
 				s := newSink(t, opts)
 				o := send(t, t.Context(), s, "", body(0), body(1))
 				o.wantLanded(t, 1)
@@ -440,7 +445,7 @@ func TestIdleSessionGone(t *testing.T) {
 
 func TestManyRecipients(t *testing.T) {
 	for _, lmtp := range []bool{false, true} {
-		srv := &scripted{lmtp: lmtp, reply: on(map[string]string{"RCPT user150@": "452 4.5.3 too many"})}
+		srv := &scripted{lmtp: lmtp, reply: on(map[string]string{"RCPT user150@": "450 4.2.1 later"})}
 		script(t, srv)
 		opts := options(t, srv.addr)
 		opts.LMTP, opts.To = lmtp, nil
@@ -454,12 +459,42 @@ func TestManyRecipients(t *testing.T) {
 		wantError(t, o.receipts[0].Err, deliver.FaultTemporary, "user150@")
 		before := len(srv.said("RCPT"))
 		send(t, t.Context(), s, "", body(0)).wantLanded(t, 0)
-		want := 100
-		if lmtp {
-			want = 1
+		if n := len(srv.said("RCPT")) - before; n != 1 || before != 2000 {
+			t.Errorf("LMTP %v: %d recipients, then %d, want 2000 and 1", lmtp, before, n)
 		}
-		if n := len(srv.said("RCPT")) - before; n != want || before != 2000 {
-			t.Errorf("LMTP %v: %d recipients, then %d, want 2000 and %d", lmtp, before, n, want)
+	}
+}
+
+// A server that takes fewer recipients at once is sent the message for the
+// others in further transactions.
+func TestTooManyRecipients(t *testing.T) {
+	for _, reply := range []string{"452 4.5.3 too many", "452 too many", "552 5.5.3 too many"} {
+		for _, lmtp := range []bool{false, true} {
+			named := 0
+			srv := &scripted{lmtp: lmtp, reply: func(_ int, verb, _ string) string {
+				switch verb {
+				case "MAIL":
+					named = 0
+				case "RCPT":
+					if named++; named > 50 {
+						return reply
+					}
+				}
+				return ""
+			}}
+			script(t, srv)
+			opts := options(t, srv.addr)
+			opts.LMTP, opts.To = lmtp, nil
+			for i := range 120 {
+				opts.To = append(opts.To, fmt.Sprintf("user%d@example.org", i))
+			}
+			send(t, t.Context(), newSink(t, opts), "", body(0)).wantLanded(t, 0)
+			srv.wantBodies(t, body(0), body(0), body(0))
+			for _, to := range opts.To {
+				if n := len(srv.said("RCPT TO:<" + to)); n != 1 && (n != 2 || to != "user50@example.org" && to != "user100@example.org") {
+					t.Errorf("%s was named %d times", to, n)
+				}
+			}
 		}
 	}
 }
