@@ -229,7 +229,7 @@ func advise(err error) (Class, string) {
 		return ClassRetry, "the command of " + e.Hook + " failed; nothing was fetched"
 	}
 	if errors.Is(err, errNoNames) {
-		return ClassRetry, "the server may have trouble of its own; try again later"
+		return ClassRetry, "the server may have trouble of its own; if it has given up UIDL for good, mailhaul state forget ACCOUNT begins anew, and fetches again what is kept there"
 	}
 	if errors.Is(err, errRenamed) {
 		return ClassOperator, "adopt them again, with mailhaul state adopt ACCOUNT; or, if you deleted them yourself, have mailhaul forget them, with mailhaul state forget ACCOUNT"

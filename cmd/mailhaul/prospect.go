@@ -102,7 +102,7 @@ func because(p fetch.Prospect, a config.Account, now time.Time) string {
 	case fetch.FateQuarantine:
 		return "larger than max_size, " + size(a.MaxSize) + ": for the sink " + a.Quarantine
 	default:
-		return "it has no unique-id, and the server knows no TOP to tell it by: only keep: false fetches it"
+		return "neither a unique-id nor a header tells it from what is remembered: it stays"
 	}
 }
 
