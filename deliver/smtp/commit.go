@@ -22,6 +22,7 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 	c := &commit{batch: b, ctx: ctx}
 	defer c.release()
 	lost := false
+	var asked []deliver.Receipt // of messages for whose recipients a login was asked for
 	for n := range b.messages {
 		m := &b.messages[n]
 		receipt := deliver.Receipt{Ticket: deliver.Ticket(n)}
@@ -37,10 +38,14 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 			return b.sink.commitError(ctx, err)
 		default:
 			e := b.sink.refused(m, refusals)
-			if e.Fault == deliver.FaultOperator {
-				return e // it is not the message's fault
-			}
 			receipt.Err = e
+			if e.Fault == deliver.FaultOperator {
+				if r, _ := errors.AsType[*ReplyError](e); r.Verb == "MAIL" {
+					return e // it is not the message's fault
+				}
+				asked, lost = append(asked, receipt), false
+				continue
+			}
 		}
 		lost = broken
 		if err := landed(receipt); err != nil {
@@ -48,6 +53,16 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 		}
 		if err != nil {
 			return err // the ledger's: the disk is in trouble
+		}
+	}
+	for _, receipt := range asked {
+		e, _ := errors.AsType[*deliver.Error](receipt.Err)
+		if !c.welcome {
+			return e // it is nobody's fault in particular
+		}
+		e.Fault = deliver.FaultMessage
+		if err := landed(receipt); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -74,6 +89,7 @@ type commit struct {
 	ctx     context.Context
 	session *session // nil if there is none
 	stop    func()   // ends the session's watch on ctx
+	welcome bool     // one of the sessions was
 }
 
 // deliver sends a message to all who do not have it, in as many transactions
@@ -123,6 +139,7 @@ func (c *commit) transact(m *message, to []string) (*result, error) {
 		res, err := ss.send(m, to, body)
 		used := ss.used
 		ss.used = true
+		c.welcome = c.welcome || ss.welcome
 		if err == nil {
 			return res, nil
 		}

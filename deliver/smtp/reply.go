@@ -40,11 +40,13 @@ func (e *ReplyError) permanent() bool { return e.Code/100 == 5 }
 // closing reports whether the server hangs up (RFC 5321 §3.8).
 func (e *ReplyError) closing() bool { return e.Code == 421 }
 
-// operator reports whether the refusal is one of the connection as it is set
+// asksLogin reports whether a refusal is one of the connection as it is set
 // up, and would meet every message: RFC 4954 §6 and RFC 3207 §4 have the
-// server ask so for a login, another login, or encryption.
-func (e *ReplyError) operator() bool {
-	return e.Code == 530 || e.Code == 534 || e.Code == 535 || e.Code == 538
+// server ask so for a login, another login, or encryption. Some servers ask so
+// at RCPT, too, for recipients who are not their own.
+func asksLogin(refusal error) bool {
+	e, ok := errors.AsType[*ReplyError](refusal)
+	return ok && (e.Code == 530 || e.Code == 534 || e.Code == 535 || e.Code == 538)
 }
 
 // tooMany reports whether a refusal of RCPT says that the server takes no more
@@ -103,7 +105,7 @@ func clip(s string) string { return s[:min(len(s), maxText)] }
 func faultOf(refusal error) deliver.Fault {
 	e, ok := errors.AsType[*ReplyError](refusal)
 	switch {
-	case ok && e.operator():
+	case asksLogin(refusal):
 		return deliver.FaultOperator
 	case ok && !e.permanent():
 		return deliver.FaultTemporary
@@ -133,7 +135,7 @@ func (r refusedFor) hint() string {
 		return "set sender to an address in ASCII, or null_sender"
 	case errors.Is(r.why, errTooLarge), ok && e.Enhanced == "5.3.4": // RFC 3463 §3.4
 		return "raise the server's limit for the size of a message"
-	case ok && e.operator():
+	case asksLogin(r.why):
 		return passwordHint
 	case ok && e.Verb == "RCPT" && e.permanent():
 		return "check the recipients in to"

@@ -66,6 +66,7 @@ func (ss *session) send(m *message, to []string, body io.Reader) (*result, error
 		if err != nil {
 			return res, err
 		}
+		ss.welcome = ss.welcome || !asksLogin(why)
 		if why == nil {
 			accepted = append(accepted, addr)
 			continue

@@ -35,6 +35,9 @@ type session struct {
 	// used says that the session has been idle or has done something, so that
 	// the server may have hung up for no fault of the message's.
 	used bool
+	// welcome says that the server had another answer to a recipient than to
+	// ask for a login: it does not want one for all mail.
+	welcome bool
 	// timer ends an idle session.
 	timer *time.Timer
 }
