@@ -57,7 +57,8 @@ func (a *Account) Adopt(ctx context.Context, o Options, old Old, adopt func(Adop
 		return err
 	}
 	fresh := slices.DeleteFunc(slices.Concat(s.plan.Fetch, s.plan.Verify), func(w Want) bool { return w.Row != nil })
-	looks, refused, err := s.lookAt(ctx, fresh)
+	unknown := func(w Want) bool { return old.UIDs != nil && !old.UIDs[w.UID] }
+	looks, refused, err := s.lookAt(ctx, slices.DeleteFunc(slices.Clone(fresh), unknown))
 	if refused != nil && !old.Before.IsZero() {
 		err = fmt.Errorf("%w: %w", errNoDates, refused)
 	}
@@ -73,7 +74,7 @@ func (a *Account) Adopt(ctx context.Context, o Options, old Old, adopt func(Adop
 		switch date := looks[w.Num].date; {
 		case w.Key == "":
 			found.Nameless++
-		case old.UIDs != nil && !old.UIDs[w.UID]:
+		case unknown(w):
 			found.Unknown++
 		case !old.Before.IsZero() && date.IsZero():
 			found.Undated++
@@ -104,6 +105,9 @@ type looked struct {
 // why the server gives none.
 func (s *session) lookAt(ctx context.Context, wants []Want) (looks map[int]looked, refused, err error) {
 	looks = map[int]looked{}
+	if n := len(wants); n > 1000 {
+		s.notice("asking for the headers of %d messages; that may take a while", n)
+	}
 	var of []pop3proto.Entry
 	for _, w := range wants {
 		of = append(of, w.Entry)

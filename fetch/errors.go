@@ -125,6 +125,8 @@ var (
 	// errNoNames means that messages cannot be told by the names that they are
 	// remembered by.
 	errNoNames = errors.New("the server refuses UIDL, by which it named its messages before: nothing is fetched until it does so again")
+	// errUnclear means that some messages have lost their names.
+	errUnclear = errors.New("messages have no unique-id now and may be among those that were adopted: they are left alone")
 	// errRenamed means that what was adopted may be listed under other names.
 	errRenamed = errors.New("none of the messages that were adopted is listed, and as many others are: the server may have given them new unique-ids")
 	// errNoIdentity means that nothing tells a kept message from a new one.
@@ -231,8 +233,11 @@ func advise(err error) (Class, string) {
 	if errors.Is(err, errNoNames) {
 		return ClassRetry, "the server may have trouble of its own; if it has given up UIDL for good, mailhaul state forget ACCOUNT begins anew, and fetches again what is kept there"
 	}
+	if errors.Is(err, errUnclear) {
+		return ClassRetry, "the server does not name all its messages; try again later"
+	}
 	if errors.Is(err, errRenamed) {
-		return ClassOperator, "adopt them again, with mailhaul state adopt ACCOUNT; or, if you deleted them yourself, have mailhaul forget them, with mailhaul state forget ACCOUNT"
+		return ClassOperator, "adopt them again, with mailhaul state adopt ACCOUNT; or, if you deleted them yourself, have mailhaul forget them, with mailhaul state forget ACCOUNT UID ..."
 	}
 	if errors.Is(err, errNoIdentity) {
 		return ClassOperator, "set keep: false for this account, so that each message is deleted once it is delivered"

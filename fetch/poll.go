@@ -235,6 +235,9 @@ func (s *session) run(ctx context.Context) (more bool, err error) {
 	if err := s.finish(ctx); err != nil {
 		return false, err
 	}
+	if n := s.plan.Unclear; n > 0 {
+		s.trouble = cmp.Or(s.trouble, fmt.Errorf("%d %w", n, errUnclear))
+	}
 	if s.trouble != nil {
 		return false, s.trouble
 	}

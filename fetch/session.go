@@ -41,7 +41,7 @@ type session struct {
 	whys       map[int]error    // for what reasons, by message number, until it has them
 	unread     []unread         // what the server would not give
 	read       bool             // it gave something
-	trouble    error            // what it says that it has, and gives nothing
+	trouble    error            // of the server, with which the session went on
 	unanswered map[string]bool  // keys of rows with a promise that no sink could answer for
 	late       map[string]bool  // keys of messages that the last poll was ended over, perhaps
 	down       map[string]error // sinks that cannot be used in this poll, and why
@@ -194,9 +194,6 @@ func (s *session) look(ctx context.Context) error {
 		if err := s.identify(ctx, pol); err != nil {
 			return err
 		}
-	}
-	if n := s.plan.Unclear; n > 0 {
-		s.notice("%d messages have no unique-id now and may be among those that were adopted: they are left alone", n)
 	}
 	if s.plan.Renamed && !s.adopting {
 		return errRenamed

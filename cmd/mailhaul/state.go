@@ -224,8 +224,13 @@ func runAdopt(ctx context.Context, std stdio, path, name string, before time.Tim
 	ctx, stop := interruptible(ctx)
 	defer stop()
 
+	o := fetch.Options{State: store, Observer: func(e fetch.Event) {
+		if e, ok := e.(fetch.Noticed); ok {
+			fmt.Fprintf(std.err, "%s: %s\n", e.Account, clean(e.Text))
+		}
+	}}
 	var own error // not the server's
-	err = account.Adopt(ctx, fetch.Options{State: store}, old, func(found fetch.Adoption) error {
+	err = account.Adopt(ctx, o, old, func(found fetch.Adoption) error {
 		stop() // from here on ^C ends the program, whose lease ends with it
 		own = std.adopt(store, name, found, which, yes)
 		return own
