@@ -69,7 +69,8 @@ type Account struct {
 	Headers    Headers
 
 	// Postpoll, if not nil, is called after each poll that was not a dry run and
-	// not skipped, even if the poll was cancelled. Its error is a warning.
+	// not skipped, even if the poll was cancelled: then its ctx ends ten seconds
+	// later. Its error is a warning.
 	Postpoll func(ctx context.Context, s Summary) error
 
 	// Every is how often Run polls the account; 0 is five minutes.

@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/pop3proto/channel"
@@ -112,6 +114,37 @@ func TestPreconnect(t *testing.T) {
 	failed.Person = true
 	if s := r.poll(); s.Class != fetch.ClassOperator || fetch.Hint(s.Err) == "" {
 		t.Errorf("%v: %v", s.Class, s.Err)
+	}
+}
+
+// A command that hangs is ended some time after its poll was called off.
+func TestPostpollHangs(t *testing.T) {
+	for _, called := range []time.Duration{0, time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			a := newFarm(t).account("ada", "pop")
+			a.Postpoll = func(ctx context.Context, s fetch.Summary) error {
+				check(t, ctx.Err())
+				<-ctx.Done()
+				return context.Cause(ctx)
+			}
+			o := newMemory().options()
+			var warned []string
+			o.Observer = func(e fetch.Event) {
+				if e, ok := e.(fetch.Warned); ok {
+					warned = append(warned, e.Text)
+				}
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), called)
+			defer cancel()
+			begun := time.Now()
+			a.Poll(ctx, o)
+			if took := time.Since(begun); took <= called || took > called+time.Minute {
+				t.Errorf("called off after %v, it was ended after %v", called, took)
+			}
+			if len(warned) != 1 || !strings.Contains(warned[0], "postpoll") {
+				t.Errorf("warned of %q", warned)
+			}
+		})
 	}
 }
 

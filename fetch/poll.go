@@ -34,12 +34,32 @@ func (a *Account) Poll(ctx context.Context, o Options) Summary {
 		s.Class = ClassRefused
 	}
 	if a.Postpoll != nil && s.Would == nil && !s.Skipped {
-		if err := a.Postpoll(context.WithoutCancel(ctx), s); err != nil {
+		if err := a.postpoll(ctx, s); err != nil {
 			o.report(Warned{a.Name, err.Error()})
 		}
 	}
 	o.report(Finished{s})
 	return s
+}
+
+// lastWord is how long Postpoll may still take once the poll is called off: what
+// has opened a way is to close it, and nobody waits for what hangs.
+const lastWord = 10 * time.Second
+
+var errLastWord = fmt.Errorf("postpoll was ended: it took more than %v when all was to end", lastWord)
+
+func (a *Account) postpoll(ctx context.Context, s Summary) error {
+	longer, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer end(nil)
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(lastWord):
+			end(errLastWord)
+		case <-longer.Done():
+		}
+	})
+	defer stop()
+	return a.Postpoll(longer, s)
 }
 
 func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter) error {

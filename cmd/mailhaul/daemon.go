@@ -96,7 +96,9 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 	if err != nil {
 		return err
 	}
-	defer d.out.close(ctx)
+	talk, hush := context.WithCancel(ctx)
+	defer hush()
+	defer d.out.close(talk)
 	signals := newDaemonSignals()
 	unwatch, err := d.watch(ctx)
 	if err != nil {
@@ -122,12 +124,12 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 	close(drain)
 	grace := time.AfterFunc(d.cfg.Grace, hangUp)
 	defer grace.Stop()
-	select {
-	case <-signals.end:
+	go func() {
+		<-signals.end
 		hangUp()
-		<-ended
-	case <-ended:
-	}
+		hush()
+	}()
+	<-ended
 	d.closing.Wait()
 	d.out.note("ended")
 	return failure
