@@ -72,15 +72,19 @@ func (b *box) recoverBatch(ctx context.Context, p *prepared) error {
 
 // land writes a message that is known to fit and syncs it. What is there
 // already is written once more: after a failed sync it may be in memory only,
-// and would never be written again by itself.
+// and would never be written again by itself. If that fails, what was there as a
+// whole stays: the caller may have been told that it landed.
 func (b *box) land(ctx context.Context, p *prepared, n int) error {
 	sp := p.span(n)
+	whole := b.size >= sp.mbox+sp.size
 	err := b.write(ctx, p.file, sp)
 	if err == nil {
 		err = b.sync()
 	}
 	if err != nil {
-		b.takeBack(sp)
+		if !whole {
+			b.takeBack(sp)
+		}
 		return b.sink.fail("append", err)
 	}
 	p.marks[n] = markLanded

@@ -323,6 +323,26 @@ func TestRecoveryObeysItsContext(t *testing.T) {
 	}
 }
 
+// A message that landed right before the process died stays, even if it cannot
+// be written once more: the caller may know that it landed.
+func TestRecoveryKeepsWhatLanded(t *testing.T) {
+	fsys := memory(t)
+	b, tokens := promised(t, fsys, "x\r\n")
+	fsys.OnOp(durabletest.Skip(durabletest.Remove, "/mail/spool/*"))
+	if err := b.Commit(t.Context(), nothing); err != nil {
+		t.Fatal(err)
+	}
+	fsys = fsys.Kill()
+	atWrite(fsys, 1, syscall.EIO)
+	_, err := openSink(t, fsys, "/mail").Settle(t.Context(), tokens[0])
+	wantFault(t, "Settle", err, deliver.FaultMachine, "")
+	if got, err := read(fsys, "/mail"); err != nil || !slices.Equal(got, []string{"x\n"}) { // if locked
+		t.Errorf("the mbox holds %q, %v", got, err)
+	}
+	wantVerdicts(t, fsys, tokens, deliver.Landed)
+	wantMail(t, fsys, "x\n")
+}
+
 func TestNewWithoutPath(t *testing.T) {
 	s, err := mbox.New("", mbox.Options{Spool: spool.New("/spool", durabletest.New())})
 	if e, ok := errors.AsType[*deliver.Error](err); s != nil || !ok || e.Fault != deliver.FaultOperator || e.Hint == "" {
