@@ -14,6 +14,9 @@ import (
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/oldids"
+	"github.com/mailhaul/mailhaul/deliver/durable"
+	"github.com/mailhaul/mailhaul/deliver/smtp"
+	"github.com/mailhaul/mailhaul/deliver/spool"
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
@@ -371,6 +374,12 @@ func runRename(ctx context.Context, std stdio, path, from, to string, yes bool) 
 	}
 	if err := std.confirm("Rename "+from+" to "+to+"?", yes); err != nil {
 		return err
+	}
+	kept := spool.New(spoolPath(cfg), durable.OS)
+	for _, s := range cfg.Sinks {
+		if err := smtp.Rename(kept, s.Name, from, to); err != nil {
+			return err
+		}
 	}
 	if err := store.Rename(ctx, from, to); err != nil {
 		return err

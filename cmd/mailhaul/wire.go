@@ -82,7 +82,7 @@ func wireAfter(old *wiring, cfg *config.Config) (*wiring, error) {
 		return nil, err
 	}
 	w := &wiring{host: host, sinks: map[string]deliver.Sink{}, grants: oauth.NewStore(cfg.State), sources: map[string]*source{}, env: cfg.Environ()}
-	w.spool = spool.New(filepath.Join(cfg.State, "spool"), durable.OS)
+	w.spool = spool.New(spoolPath(cfg), durable.OS)
 	w.sessions = channel.NewSessions(filepath.Join(cfg.State, "tls"))
 	// Accounts come first: errors name whoever a source was made for.
 	for _, g := range granteesOf(cfg) {
@@ -102,6 +102,9 @@ func wireAfter(old *wiring, cfg *config.Config) (*wiring, error) {
 	}
 	return w, nil
 }
+
+// spoolPath is the folder in which mail waits for some sinks.
+func spoolPath(cfg *config.Config) string { return filepath.Join(cfg.State, "spool") }
 
 // wired reads the configuration, chooses the accounts of those names from it,
 // and brings it to life.

@@ -12,7 +12,8 @@ import (
 
 // Commit implements deliver.Batch. A message that the server refuses, or over
 // which the connection is lost, does not stop the next one; that no connection
-// can be had, or that a second one is lost at once, does.
+// can be had, or that a second one is lost at once, does. If the server asks
+// for a login at RCPT, the whole batch tells whether it wants one for all mail.
 func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
 	if err := b.Commits(); err != nil {
 		return err
@@ -22,7 +23,7 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 	c := &commit{batch: b, ctx: ctx}
 	defer c.release()
 	lost := false
-	var asked []deliver.Receipt // of messages for whose recipients a login was asked for
+	var asked []deliver.Receipt // of the messages for which it asks for a login
 	for n := range b.messages {
 		m := &b.messages[n]
 		receipt := deliver.Receipt{Ticket: deliver.Ticket(n)}
@@ -58,9 +59,9 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 	for _, receipt := range asked {
 		e, _ := errors.AsType[*deliver.Error](receipt.Err)
 		if !c.welcome {
-			return e // it is nobody's fault in particular
+			return e
 		}
-		e.Fault = deliver.FaultMessage
+		e.Fault = deliver.FaultMessage // others need no login
 		if err := landed(receipt); err != nil {
 			return err
 		}

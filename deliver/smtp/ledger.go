@@ -66,12 +66,40 @@ func (s *Sink) ledger(account string) *ledger {
 	defer s.mu.Unlock()
 	l, ok := s.ledgers[account]
 	if !ok {
-		owner := s.o.Name + "\x00" + account
-		sum := sha256.Sum256([]byte(owner))
-		l = &ledger{spool: s.o.Spool, owner: owner, suffix: "taken-" + hex.EncodeToString(sum[:16]), now: s.o.Now}
+		l = newLedger(s.o.Spool, s.o.Name, account)
+		l.now = s.o.Now
 		s.ledgers[account] = l
 	}
 	return l
+}
+
+// newLedger returns the ledger of a sink and an account, without a clock.
+func newLedger(dir *spool.Dir, sink, account string) *ledger {
+	owner := sink + "\x00" + account
+	sum := sha256.Sum256([]byte(owner))
+	return &ledger{spool: dir, owner: owner, suffix: "taken-" + hex.EncodeToString(sum[:16])}
+}
+
+// Rename has a sink know of the mail of an account what it knew of that of
+// another, which is forgotten there. Nobody may use the two accounts meanwhile.
+// After an error it can be called again.
+func Rename(dir *spool.Dir, sink, from, to string) error {
+	ours, err := newLedger(dir, sink, from).find()
+	if err != nil || ours == "" {
+		return err
+	}
+	l := newLedger(dir, sink, to)
+	theirs, err := l.find()
+	if err == nil && theirs != "" {
+		err = dir.Remove(theirs)
+	}
+	if err == nil {
+		_, err = dir.Rename(ours, l.suffix)
+	}
+	if err == nil {
+		err = dir.Sync()
+	}
+	return err
 }
 
 // find returns the ledger's file, or "" if there is none.

@@ -276,6 +276,45 @@ func TestLongRefusal(t *testing.T) {
 	}
 }
 
+// An account takes what is known of its mail along to another name, and finds
+// nothing there that an account of that name left.
+func TestRename(t *testing.T) {
+	srv := &scripted{lmtp: true, reply: func(_ int, verb, line string) string {
+		if verb == "RCPT" && strings.Contains(line, "b@") {
+			return "450 later"
+		}
+		return ""
+	}}
+	script(t, srv)
+	disk := durabletest.New()
+	opts := inMemory(t, srv.addr, disk)
+	opts.LMTP = true
+	sendAs := func(account string, n int) []string {
+		before := len(srv.said("RCPT"))
+		mails := []deliver.Mail{{Account: account, UID: "0"}}
+		sendMails(t, t.Context(), newSink(t, opts), mails, []string{body(n)}).wantLanded(t)
+		return srv.said("RCPT")[before:]
+	}
+	sendAs("work", 0)
+	sendAs("office", 1)
+	for range 2 { // the second time there is nothing left to do
+		if err := smtp.Rename(opts.Spool, opts.Name, "work", "office"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if said := sendAs("office", 0); len(said) != 1 || !strings.Contains(said[0], "b@") {
+		t.Errorf("the old account's mail is sent to %q", said)
+	}
+	for _, test := range []struct {
+		account string
+		n       int
+	}{{"office", 1}, {"work", 0}} {
+		if said := sendAs(test.account, test.n); len(said) != 2 {
+			t.Errorf("another account's mail is sent to %q", said)
+		}
+	}
+}
+
 // What was forgotten stays so: a message that is wanted again after a long time
 // is owed to those who had it once.
 func TestForgotten(t *testing.T) {
