@@ -219,6 +219,9 @@ func advise(err error) (Class, string) {
 		return classOf[e.Fault], e.Hint
 	}
 	if e, ok := errors.AsType[*mech.SecretError](err); ok {
+		if deliver.FaultOf(e.Err) == deliver.FaultMachine {
+			return ClassMachine, "" // a new token is kept before it is used
+		}
 		if e.Temporary() {
 			return ClassRetry, cmp.Or(e.Hint(), "the provider of the token could not be asked; try again later")
 		}

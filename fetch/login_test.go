@@ -6,8 +6,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -262,6 +264,13 @@ func TestSecretCannotBeHad(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	r.account.Secret = func(context.Context) (string, error) { return "", context.DeadlineExceeded }
 	if s := r.poll(); s.Class != fetch.ClassOperator || !strings.Contains(s.Err.Error(), "no password") || fetch.Hint(s.Err) == "" {
+		t.Errorf("%v: %v", s.Class, s.Err)
+	}
+	// A new token could not be kept.
+	r.account.Secret = func(context.Context) (string, error) {
+		return "", &os.PathError{Op: "write", Path: "work.json.new", Err: syscall.ENOSPC}
+	}
+	if s := r.poll(); s.Class != fetch.ClassMachine {
 		t.Errorf("%v: %v", s.Class, s.Err)
 	}
 	r.expectNoLogin()

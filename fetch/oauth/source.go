@@ -153,7 +153,8 @@ func (s *Source) fly(f *flight) {
 // refresh exchanges the refresh token for an access token (RFC 6749 §6). The
 // lock is held from before the refresh token is read until its successor is
 // stored: a provider that rotates them takes the second use of one for theft,
-// and ends the grant.
+// and ends the grant. For the same reason there is room for the successor before
+// it is asked for.
 func (s *Source) refresh(ctx context.Context, f *flight) error {
 	g, err := s.store.Load(s.client)
 	if err != nil {
@@ -179,12 +180,17 @@ func (s *Source) refresh(ctx context.Context, f *flight) error {
 	if err := s.client.Discover(ctx); err != nil {
 		return err
 	}
+	room, err := s.store.makeRoom(s.client)
+	if err != nil {
+		return err
+	}
+	defer room.giveBack()
 	t, err := s.client.ask(ctx, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {*g.refresh}})
 	if err != nil {
 		return err
 	}
 	g.renew(t)
-	if err := s.store.save(s.client, g); err != nil {
+	if err := room.keep(g); err != nil {
 		s.unsaved = &rotation{from, g}
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -100,6 +101,7 @@ func TestProcessesTakeTurns(t *testing.T) {
 	}
 }
 
+// TestRotatedTokenIsStoredFirst has a refresh token come that cannot be stored.
 func TestRotatedTokenIsStoredFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := oauthtest.New(oauthtest.Options{Rotate: true})
@@ -109,23 +111,25 @@ func TestRotatedTokenIsStoredFirst(t *testing.T) {
 		before := login(t, c, store)
 		s := oauth.NewSource(c, store)
 
-		// A folder in the place of the new file: it cannot be written.
-		files, err := filepath.Glob(filepath.Join(state, "oauth", "*.json"))
-		if err != nil || len(files) != 1 {
-			t.Fatal(files, err)
-		}
-		block := files[0] + ".new"
-		if err := os.Mkdir(block, 0o700); err != nil {
-			t.Fatal(err)
-		}
+		// A folder in the place of the new file cannot take the name of a file.
+		block := newFile(t, state)
+		reached, release := make(chan struct{}), make(chan struct{})
+		p.Next(oauthtest.Hold(reached, release))
+		go func() {
+			<-reached
+			if err := errors.Join(os.Remove(block), os.Mkdir(block, 0o700)); err != nil {
+				t.Error(err)
+			}
+			close(release)
+		}()
 		access, err := s.Token(t.Context())
-		if access != "" || err == nil {
+		if access != "" || err == nil || p.Refreshes() != 1 {
 			t.Fatalf("got a token, error %v; its refresh token is not stored", err)
 		}
 		noSecrets(t, p, err.Error())
 
 		// The old refresh token is dead: what could not be stored is used.
-		if err := os.Remove(block); err != nil {
+		if err := os.RemoveAll(block); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
@@ -136,6 +140,41 @@ func TestRotatedTokenIsStoredFirst(t *testing.T) {
 		if err != nil || !after.Granted.Equal(before.Granted) || !after.Refreshed.After(before.Refreshed) {
 			t.Errorf("granted %v refreshed %v, were %v and %v; error %v", after.Granted, after.Refreshed, before.Granted, before.Refreshed, err)
 		}
+	})
+}
+
+// newFile returns where the new file of the only grant is written.
+func newFile(t *testing.T, state string) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(state, "oauth", "*.json"))
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	return files[0] + ".new"
+}
+
+// TestFullDisk has a process that ends with its first error find no room for a
+// refresh token, which costs nothing but that.
+func TestFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := oauthtest.New(oauthtest.Options{Rotate: true})
+		c := client(p)
+		state := t.TempDir()
+		store := oauth.NewStore(state)
+		login(t, c, store)
+		if err := os.Symlink("/dev/full", newFile(t, state)); err != nil {
+			t.Fatal(err)
+		}
+		if access, err := oauth.NewSource(c, store).Token(t.Context()); access != "" || !errors.Is(err, unix.ENOSPC) {
+			t.Errorf("%v, want that of a full disk", err)
+		}
+		if n := p.Refreshes(); n != 0 {
+			t.Errorf("the provider was asked %d times", n)
+		}
+		if _, err := os.Lstat(newFile(t, state)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("what had no room is left: %v", err)
+		}
+		token(t, oauth.NewSource(c, store))
 	})
 }
 

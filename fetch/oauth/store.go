@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -83,27 +84,64 @@ func (s *Store) Save(ctx context.Context, c *Client, g Grant) error {
 	return s.save(c, g)
 }
 
-// save writes a new file and then gives it the name, so that there is always
-// a whole one: write, sync, rename, sync the folder.
 func (s *Store) save(c *Client, g Grant) error {
+	r, err := s.makeRoom(c)
+	if err != nil {
+		return err
+	}
+	defer r.giveBack()
+	return r.keep(g)
+}
+
+// room is a new file that is as large as a grant can be, so that one that is
+// not known yet can be kept even if the disk is full by then.
+type room struct {
+	path string   // of the grant
+	f    *os.File // nil once it has the name
+}
+
+// makeRoom makes room for the grant of a client, whose lock keeps others from the
+// same name. A crash may have left the file.
+func (s *Store) makeRoom(c *Client) (*room, error) {
+	r := &room{path: s.path(c, ".json")}
+	var err error
+	if r.f, err = os.OpenFile(r.path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
+		return nil, err
+	}
+	_, err = r.f.Write(bytes.Repeat([]byte{' '}, maxFile))
+	if err = errors.Join(err, r.f.Sync()); err != nil {
+		r.giveBack()
+		return nil, err
+	}
+	return r, nil
+}
+
+// keep writes a grant and then gives the file its name, so that there is always
+// a whole one: write, sync, rename, sync the folder.
+func (r *room) keep(g Grant) error {
 	text, err := json.MarshalIndent(file{g.Provider, g.User, g.Scopes, g.Granted, g.Refreshed, g.Expires, *g.refresh}, "", "  ")
 	if err != nil {
 		return err
 	}
-	path := s.path(c, ".json")
-	// The lock keeps others from the same name; a crash may have left it.
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
+	text = append(text, '\n')
+	_, err = r.f.WriteAt(text, 0)
+	if err = errors.Join(err, r.f.Truncate(int64(len(text))), r.f.Sync()); err != nil {
 		return err
 	}
-	_, err = f.Write(append(text, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err := os.Rename(r.f.Name(), r.path); err != nil {
 		return err
 	}
-	return durable.OS.SyncDir(s.dir)
+	err = r.f.Close()
+	r.f = nil
+	return errors.Join(err, durable.OS.SyncDir(filepath.Dir(r.path)))
+}
+
+// giveBack removes the file unless a grant was kept.
+func (r *room) giveBack() {
+	if r.f != nil {
+		_ = r.f.Close()
+		_ = os.Remove(r.f.Name()) // the next one to make room takes it
+	}
 }
 
 func (s *Store) path(c *Client, suffix string) string {
