@@ -195,6 +195,12 @@ func create(ctx context.Context, dir, path string) error {
 	if err := f.Sync(); err != nil {
 		return err
 	}
+	// What is left of one that was moved away would be played into this one.
+	for _, rest := range []string{path + "-wal", path + "-shm"} {
+		if err := os.Remove(rest); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
 	if err := os.Rename(f.Name(), path); err != nil {
 		return err
 	}

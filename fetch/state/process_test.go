@@ -109,6 +109,28 @@ func TestKill(t *testing.T) {
 	}
 }
 
+// Nothing of a database that was moved away, after a kill, gets into the one
+// that takes its place.
+func TestAnewBesideARemainder(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	p := start(t, "promise", dir)
+	p.line(t)
+	p.kill()
+	path := filepath.Join(dir, "mailhaul.db")
+	if info, err := os.Stat(path + "-wal"); err != nil || info.Size() == 0 {
+		t.Fatal("nothing remains that could", err)
+	}
+	ok(t, os.Remove(path))
+
+	s, err := state.Open(t.Context(), dir)
+	ok(t, err)
+	defer s.Close()
+	if got := rows(t, s, "work"); len(got) != 0 {
+		t.Errorf("it holds %v", got)
+	}
+	ok(t, doPromise(promise("u", "home"))(s, t))
+}
+
 func TestTwoProcessesWrite(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
