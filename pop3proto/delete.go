@@ -73,12 +73,6 @@ func (c *Client) delete(nums iter.Seq[int]) (marked int, err error) {
 			}
 		}
 	}
-	if f.last != "" { // nothing was under way with it
-		c.w.put(f.last)
-		if err := c.w.flush(); err != nil {
-			return marked, err
-		}
-	}
 	if more := refused - maxRefusals; more > 0 {
 		refusals = append(refusals, fmt.Errorf("server refused DELE of %d more messages", more))
 	}

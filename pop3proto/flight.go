@@ -108,9 +108,8 @@ func (f *flight) refill() error {
 		s, ok := f.pull()
 		if !ok {
 			f.dry = true
-			if f.last != "" && (f.c.window() > 1 || len(f.sent) == 0) {
+			if f.last != "" { // with those under way, if the server pipelines
 				f.c.w.put(f.last)
-				f.last = ""
 			}
 			break
 		}
