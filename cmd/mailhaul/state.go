@@ -264,7 +264,11 @@ func readOldIDs(path string, account *fetch.Account) (uids map[string]bool, whic
 	for _, uid := range drop.UIDs {
 		uids[uid] = true
 	}
-	return uids, "known to " + program, nil
+	which = "known to " + program
+	if name := drop.String(); name != "" {
+		which += " for " + name // which may be called otherwise there
+	}
+	return uids, which, nil
 }
 
 // adopt shows what there is to adopt, asks, and does it. which says what makes

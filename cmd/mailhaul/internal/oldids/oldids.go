@@ -158,6 +158,14 @@ func (p *parser) fdm(line string) bool {
 	return true
 }
 
+// String names the maildrop, and is empty if it has no name.
+func (d Maildrop) String() string {
+	if d.User == "" {
+		return ""
+	}
+	return d.User + "@" + d.Host
+}
+
 // Pick returns what is known of the maildrop of a user at a host. A fetcher may
 // have called the host otherwise, so that the only one of that user will do, and
 // so will one that has no name at all.
@@ -179,7 +187,7 @@ func Pick(drops []Maildrop, user, host string) (Maildrop, error) {
 	}
 	var known []string
 	for _, d := range drops {
-		known = append(known, d.User+"@"+d.Host)
+		known = append(known, d.String())
 	}
 	return Maildrop{}, fmt.Errorf("it knows nothing of %s at %s, but of %s", user, host, strings.Join(known, ", "))
 }
