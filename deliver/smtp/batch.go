@@ -120,10 +120,10 @@ func (b *batch) askLedger() error {
 		r := known[m.key]
 		m.rest = without(m.to, r.has)
 		switch {
-		case !r.partly && len(m.rest) == 0:
+		case r.rest == 0 && len(m.rest) == 0:
 			m.rest = m.to
 			err = b.ledger.forget(m.key, m.rest)
-		case r.partly && len(m.rest) > 0 && r.at < b.ledger.ago(renewAge):
+		case r.rest > 0 && len(m.rest) > 0 && r.at < b.ledger.ago(renewAge):
 			err = b.ledger.took(m.key, nil, len(m.rest))
 		}
 		if err != nil {

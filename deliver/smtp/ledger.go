@@ -28,11 +28,14 @@ const (
 	// maxEntry bounds an entry: a hundred addresses, and what is around them.
 	// A longer line is none of ours, and is skipped.
 	maxEntry = 64 << 10
+	// maxDead is how many entries that nobody needs may be in the ledger.
+	maxDead = 100
 )
 
 // ledger is a file in the spool, one for each account and sink, that tells
-// which recipients have a message. It is appended to and never rewritten; when
-// all that is in it has been taken for everybody, it is emptied.
+// which recipients have a message. It is appended to; when all that is in it
+// has been taken for everybody, it is emptied, and when most of it has, another
+// file takes its place.
 type ledger struct {
 	spool  *spool.Dir
 	owner  string // what the spool takes for an account; no account has a NUL
@@ -44,9 +47,10 @@ type ledger struct {
 // record is what the ledger says of a message.
 type record struct {
 	has []string // the recipients who have it
-	// partly says that it has not been taken for everybody whom it was for.
-	partly bool
-	at     int64 // when it was noted last, in seconds of Unix time
+	// rest is how many did not, when it was noted last. If it is not 0, the
+	// message has not been taken for everybody whom it was for.
+	rest int
+	at   int64 // when that was, in seconds of Unix time
 }
 
 // entry is a line of the ledger. A line that a power cut has torn is no JSON.
@@ -120,13 +124,27 @@ func (l *ledger) create() error {
 	if err != nil || name != "" {
 		return err
 	}
+	return l.write(nil)
+}
+
+// write makes a file with these entries.
+func (l *ledger) write(entries []entry) error {
 	file, err := l.spool.Create(l.owner)
 	if err != nil {
 		return err
 	}
-	err = errors.Join(file.Sync(), file.Close())
+	var lines []byte
+	for _, e := range entries {
+		lines = append(lines, e.line()...)
+	}
+	_, err = file.WriteAt(lines, 0)
+	err = errors.Join(err, file.Sync(), file.Close())
+	name := filepath.Base(file.Name())
 	if err == nil {
-		_, err = l.spool.Rename(filepath.Base(file.Name()), l.suffix)
+		_, err = l.spool.Rename(name, l.suffix)
+	}
+	if err != nil {
+		_ = l.spool.Remove(name)
 	}
 	return err
 }
@@ -164,17 +182,22 @@ func (l *ledger) add(e entry) error {
 		return err
 	}
 	e.At = l.now().Unix()
-	// The first newline ends what a power cut may have left of a line.
+	if _, err := file.WriteAt(e.line(), fi.Size()); err != nil {
+		return err
+	}
+	return file.Sync()
+}
+
+// line returns the entry as it stands in the file. The first newline ends what
+// a power cut may have left of a line.
+func (e entry) line() []byte {
 	line := bytes.NewBufferString("\n")
 	enc := json.NewEncoder(line)
 	enc.SetEscapeHTML(false) // it would take six octets for one
 	if err := enc.Encode(e); err != nil {
-		return err
+		panic(err) // strings and integers always marshal
 	}
-	if _, err := file.WriteAt(line.Bytes(), fi.Size()); err != nil {
-		return err
-	}
-	return file.Sync()
+	return line.Bytes()
 }
 
 // read returns what is known of which message, by its key. What it returns is
@@ -182,18 +205,21 @@ func (l *ledger) add(e entry) error {
 func (l *ledger) read() (map[string]record, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.records()
+	known, _, err := l.records()
+	return known, err
 }
 
-// records is read for those who hold mu.
-func (l *ledger) records() (map[string]record, error) {
-	known := make(map[string]record)
-	err := l.each(func(e entry) {
+// records is read for those who hold mu. It also says how many entries there
+// are.
+func (l *ledger) records() (known map[string]record, entries int, err error) {
+	known = make(map[string]record)
+	err = l.each(func(e entry) {
+		entries++
 		r := known[e.Key]
 		if r.at < e.At-int64(ledgerAge.Seconds()) {
 			r = record{} // what was forgotten stays so
 		}
-		if r.partly, r.at = e.Rest > 0, e.At; e.Forget {
+		if r.rest, r.at = e.Rest, e.At; e.Forget {
 			r.has = without(r.has, e.To)
 		} else {
 			r.has = append(r.has, e.To...)
@@ -202,7 +228,7 @@ func (l *ledger) records() (map[string]record, error) {
 	})
 	oldest := l.ago(ledgerAge)
 	maps.DeleteFunc(known, func(_ string, r record) bool { return r.at < oldest })
-	return known, err
+	return known, entries, err
 }
 
 // ago is a time in the past, in seconds of Unix time.
@@ -242,20 +268,72 @@ func (l *ledger) each(see func(entry)) error {
 	}
 }
 
-// prune empties the ledger unless there is a message in it that one of its
-// recipients does not have.
+// prune drops what is known of messages that all of their recipients have.
 func (l *ledger) prune() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	known, err := l.records()
+	if err := l.tidy(); err != nil {
+		return err
+	}
+	known, entries, err := l.records()
 	if err != nil {
 		return err
 	}
-	for _, r := range known {
-		if r.partly {
-			return nil
+	var needed []entry
+	for key, r := range known {
+		if r.rest == 0 {
+			continue
+		}
+		for some := range slices.Chunk(r.has, maxRecipients) {
+			needed = append(needed, entry{Key: key, At: r.at, To: some, Rest: r.rest})
 		}
 	}
+	switch {
+	case len(needed) == 0:
+		return l.empty()
+	case entries > 2*len(needed)+maxDead:
+		return l.replace(needed)
+	default:
+		return nil
+	}
+}
+
+// replace puts a file with these entries in the place of the one there is.
+// Until that is gone for good, it does not matter which of them is found.
+func (l *ledger) replace(entries []entry) error {
+	old, err := l.find()
+	if err == nil {
+		err = l.write(entries)
+	}
+	if err == nil {
+		err = l.spool.Sync()
+	}
+	if err == nil {
+		err = l.spool.Remove(old)
+	}
+	if err == nil {
+		err = l.spool.Sync()
+	}
+	return err
+}
+
+// tidy removes the file that is not found, where a crash left two.
+func (l *ledger) tidy() error {
+	names, err := l.spool.List(l.suffix)
+	if err != nil || len(names) < 2 {
+		return err
+	}
+	slices.Sort(names)
+	for _, name := range names[1:] {
+		if err := l.spool.Remove(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// empty empties the file.
+func (l *ledger) empty() error {
 	name, err := l.find()
 	if err != nil || name == "" {
 		return err

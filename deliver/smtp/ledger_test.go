@@ -134,6 +134,57 @@ func TestPrune(t *testing.T) {
 	}
 }
 
+// A message that is never taken does not let the ledger grow for ever, and
+// whenever the power is cut, it stays known who has it.
+func TestCompact(t *testing.T) {
+	srv := &scripted{lmtp: true, reply: func(_ int, verb, line string) string {
+		if verb == "RCPT" && strings.Contains(line, "b@") {
+			return "550 5.1.1 no such user"
+		}
+		return ""
+	}}
+	script(t, srv)
+	disk := durabletest.New()
+	opts := inMemory(t, srv.addr, disk)
+	opts.LMTP, opts.To = true, nil
+	stuck := deliver.Mail{Account: "work", UID: "stuck", Recipients: []string{"a@example.org", "b@example.org"}}
+	mails, wire := []deliver.Mail{stuck}, []string{body(0)}
+	for n := range 150 {
+		mails = append(mails, deliver.Mail{Account: "work", UID: fmt.Sprint(n), Recipients: []string{"c@example.org"}})
+		wire = append(wire, body(n))
+	}
+	sendMails(t, t.Context(), newSink(t, opts), mails, wire)
+
+	sweepOn := func(fsys *durabletest.FS) error {
+		opts.Spool = spool.New("/spool", fsys)
+		return newSink(t, opts).Sweep(t.Context(), "work")
+	}
+	cuts := 0
+	for op, swept := 1, false; !swept; op++ {
+		fsys := disk.Fork()
+		fsys.CrashAt(op)
+		swept = sweepOn(fsys) == nil
+		for cut := range fsys.PowerCuts() {
+			cuts++
+			// Crashed or not, the next sweep does what is to be done.
+			if err := sweepOn(cut); err != nil {
+				t.Fatal(err)
+			}
+			if tree := cut.Tree(); strings.Count(tree, "taken-") != 1 || strings.Contains(tree, "c@example.org") || !strings.Contains(tree, "a@example.org") {
+				t.Errorf("cut at operation %d: the ledger is\n%s", op, tree)
+			}
+			before := len(srv.said("RCPT"))
+			sendMails(t, t.Context(), newSink(t, opts), mails[:1], wire[:1]).wantLanded(t)
+			if said := srv.said("RCPT")[before:]; len(said) != 1 || !strings.Contains(said[0], "b@") {
+				t.Errorf("cut at operation %d: sent again to %q", op, said)
+			}
+		}
+	}
+	if cuts < 5 {
+		t.Errorf("the power was cut %d times only", cuts)
+	}
+}
+
 // Two sinks for one server, with recipients of their own, do not take what the
 // other delivered for what they did.
 func TestTwoSinks(t *testing.T) {
