@@ -19,6 +19,10 @@ type Options struct {
 	// Scratch is the folder for copies of messages that go to several sinks;
 	// empty is the system's folder for temporary files.
 	Scratch string
+	// Sweep, if not nil, removes what sinks that the account does not have any
+	// more have left of it on the local disk. It is called while nothing of the
+	// account is staged or promised. Its errors are those of a sink.
+	Sweep func(account string) error
 	// Observer may be nil.
 	Observer Observer
 	// Drain, once closed, ends polls early and in good order: messages on

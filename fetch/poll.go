@@ -373,5 +373,12 @@ func (s *session) settle(ctx context.Context, promised bool) (broken, err error)
 	if s.Filter != nil {
 		err = errors.Join(err, s.Filter.Sweep(ctx, s.Name))
 	}
+	if s.opts.Sweep != nil {
+		if e := s.opts.Sweep(s.Name); isolated(e) {
+			s.notice("mail that was left on its way may stay on this disk: %v", e)
+		} else {
+			err = errors.Join(err, e)
+		}
+	}
 	return nil, err
 }

@@ -292,6 +292,30 @@ func testRouteToBrokenSink(t *testing.T, broken deliver.Sink) {
 	}
 }
 
+// What former sinks have left is nothing to wait for, unless the disk is broken.
+func TestLeftoversCannotBeSwept(t *testing.T) {
+	for fault, want := range map[deliver.Fault]fetch.Class{
+		deliver.FaultOperator: fetch.ClassFine, deliver.FaultMachine: fetch.ClassMachine,
+	} {
+		r := newRig(t, pop3test.Behaviour{})
+		r.fill(1)
+		asked := ""
+		r.opts.Sweep = func(account string) error {
+			asked += account
+			return &deliver.Error{Fault: fault, Target: "spool", Op: "list the folder", Err: errors.New("it is shut")}
+		}
+		s := r.poll()
+		if s.Class != want || s.Fetched == 1 != (want == fetch.ClassFine) || asked != "work" {
+			t.Errorf("%v, fetched %d, swept %q: %v", s.Class, s.Fetched, asked, s.Err)
+		}
+		notes := eventsOf[fetch.Noticed](r)
+		told := slices.ContainsFunc(notes, func(n fetch.Noticed) bool { return strings.Contains(n.Text, "it is shut") })
+		if told != (want == fetch.ClassFine) {
+			t.Errorf("told: %+v", notes)
+		}
+	}
+}
+
 // Where no sink can be used, nobody is asked for mail.
 func TestNoSinkCanBeSwept(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})

@@ -191,7 +191,7 @@ func (d *daemon) adopt(cfg *config.Config) (fetch.Setup, error) {
 	return fetch.Setup{
 		Accounts: d.accounts, Parallel: cfg.Parallel, PerHost: cfg.PerHost,
 		Options: fetch.Options{
-			State: d.store, Sinks: w.sinks, Scratch: cfg.State, Host: w.host, Observer: d.observe,
+			State: d.store, Sinks: w.sinks, Scratch: cfg.State, Sweep: w.spool.Sweep, Host: w.host, Observer: d.observe,
 		},
 		Fresh: func(name string) bool { return changed(old, cfg, name) },
 		Done: func() {

@@ -122,7 +122,7 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 	summaries := fetch.Once(ctx, fetch.Setup{
 		Accounts: accounts, Parallel: cfg.Parallel, PerHost: cfg.PerHost,
 		Options: fetch.Options{
-			State: store, Sinks: w.sinks, Scratch: cfg.State, Observer: observers(traced.observe, out.observe, count), Drain: drain,
+			State: store, Sinks: w.sinks, Scratch: cfg.State, Sweep: w.spool.Sweep, Observer: observers(traced.observe, out.observe, count), Drain: drain,
 			KeepAll: o.keep, DryRun: o.dry, Host: w.host, Insist: len(o.names) > 0,
 		},
 	})

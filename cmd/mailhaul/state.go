@@ -128,6 +128,10 @@ func runForget(ctx context.Context, std stdio, path, name string, uids []string,
 	if err := store.Forget(ctx, name); err != nil {
 		return err
 	}
+	// An account that has left the configuration is not polled, which would do it.
+	if err := spool.New(spoolPath(cfg), durable.OS).Sweep(name); err != nil {
+		return err
+	}
 	fmt.Fprintf(std.out, "%s: forgotten\n", name)
 	return nil
 }
@@ -361,7 +365,7 @@ func runRename(ctx context.Context, std stdio, path, from, to string, yes bool) 
 	if err != nil {
 		return err
 	}
-	stays := cfg.Account(from) != nil
+	stays, open := cfg.Account(from) != nil, 0
 	for _, a := range all {
 		switch {
 		case a.Name == from && a.Open > 0 && stays:
@@ -370,6 +374,7 @@ func runRename(ctx context.Context, std stdio, path, from, to string, yes bool) 
 		case a.Name == to && a.Messages > 0:
 			return usagef("mailhaul state forget "+to+" makes room for it", "%s of the account %q are remembered already", count(a.Messages, "message"), to)
 		case a.Name == from:
+			open = a.Open
 			fmt.Fprintf(std.out, "%s: %s remembered, which will be those of %s\n", from, count(a.Messages, "message"), to)
 		}
 	}
@@ -387,6 +392,11 @@ func runRename(ctx context.Context, std stdio, path, from, to string, yes bool) 
 	}
 	if err := store.Rename(ctx, from, to); err != nil {
 		return err
+	}
+	if open == 0 {
+		if err := kept.Sweep(from); err != nil {
+			return err
+		}
 	}
 	fmt.Fprintf(std.out, "%s: is now %s\n", from, to)
 	return nil
