@@ -13,7 +13,8 @@ import (
 // Commit implements deliver.Batch. A message that the server refuses, or over
 // which the connection is lost, does not stop the next one; that no connection
 // can be had, or that a second one is lost at once, does. If the server asks
-// for a login at RCPT, the whole batch tells whether it wants one for all mail.
+// for a login at RCPT, or says that it has no room, the whole batch tells
+// whether that goes for all mail.
 func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
 	if err := b.Commits(); err != nil {
 		return err
@@ -22,8 +23,8 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 	defer b.Discard()
 	c := &commit{batch: b, ctx: ctx}
 	defer c.release()
-	lost := false
-	var asked []deliver.Receipt // of the messages for which it asks for a login
+	lost, taken := false, false
+	var held []deliver.Receipt // refusals that may be those of all mail
 	for n := range b.messages {
 		m := &b.messages[n]
 		receipt := deliver.Receipt{Ticket: deliver.Ticket(n)}
@@ -32,6 +33,7 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 		switch {
 		case len(m.rest) == 0:
 			receipt.Where = b.sink.where(reply)
+			taken = true
 		case broken && !lost && ctx.Err() == nil:
 			receipt.Err = b.sink.o.Server.Fail("send a message", err)
 			err = nil
@@ -40,11 +42,11 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 		default:
 			e := b.sink.refused(m, refusals)
 			receipt.Err = e
-			if e.Fault == deliver.FaultOperator {
-				if r, _ := errors.AsType[*ReplyError](e); r.Verb == "MAIL" {
+			if asksLogin(e) || unwell(e) {
+				if r, _ := errors.AsType[*ReplyError](e); asksLogin(e) && r.Verb == "MAIL" {
 					return e // it is not the message's fault
 				}
-				asked, lost = append(asked, receipt), false
+				held, lost = append(held, receipt), false
 				continue
 			}
 		}
@@ -56,12 +58,14 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 			return err // the ledger's: the disk is in trouble
 		}
 	}
-	for _, receipt := range asked {
+	for _, receipt := range held {
 		e, _ := errors.AsType[*deliver.Error](receipt.Err)
-		if !c.welcome {
+		switch {
+		case asksLogin(e) && c.welcome:
+			e.Fault = deliver.FaultMessage // others need no login
+		case asksLogin(e), !taken:
 			return e
 		}
-		e.Fault = deliver.FaultMessage // others need no login
 		if err := landed(receipt); err != nil {
 			return err
 		}

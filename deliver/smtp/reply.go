@@ -81,6 +81,16 @@ func replied(verb string, err error) error {
 	return err
 }
 
+// unwell reports whether a refusal says that the server itself has no room, or is
+// not there for anybody, for now (RFC 3463 §3.4). One of greylisting says
+// something else: each message waits by itself then. At RCPT, 452 may be too many
+// recipients.
+func unwell(refusal error) bool {
+	e, ok := errors.AsType[*ReplyError](refusal)
+	return ok && (e.Enhanced == "4.3.1" || e.Enhanced == "4.3.2" ||
+		e.Code == 452 && e.Enhanced == "" && e.Verb != "RCPT")
+}
+
 // masked takes the secrets of a login out of what the server said to it.
 func masked(login *remote.Login, err error) error {
 	if e, ok := errors.AsType[*gosmtp.SMTPError](err); ok {

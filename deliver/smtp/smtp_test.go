@@ -216,63 +216,6 @@ func TestPartialSuccess(t *testing.T) {
 	}
 }
 
-// A server that wants a login for some recipients does not stop what is for
-// others. If it wants one for whomever it is told, a person is called, and no
-// message is refused.
-func TestLoginForRecipient(t *testing.T) {
-	for _, test := range []struct {
-		first  string // what a message before these is for
-		to     string // whom these are for, each for one, of whom x is refused
-		landed []int
-	}{
-		{"", "axb", []int{0, 2}},
-		{"", "xab", []int{1, 2}},
-		{"", "xx", nil},
-		{"a", "xx", []int{}},
-	} {
-		t.Run(test.first+test.to, func(t *testing.T) {
-			srv := &scripted{reply: func(_ int, verb, line string) string {
-				if verb == "RCPT" && strings.Contains(line, "x@") {
-					return "530 5.7.0 log in first"
-				}
-				return ""
-			}}
-			script(t, srv)
-			opts := options(t, srv.addr)
-			opts.To = nil
-			s := newSink(t, opts)
-			sendTo := func(to string) outcome {
-				var mails []deliver.Mail
-				var wire []string
-				for i, who := range strings.Split(to, "") {
-					mails = append(mails, deliver.Mail{Account: "work", UID: to + fmt.Sprint(i), Recipients: []string{who + "@example.org"}})
-					wire = append(wire, body(i))
-				}
-				return sendMails(t, t.Context(), s, mails, wire)
-			}
-			if test.first != "" {
-				sendTo(test.first).wantLanded(t, 0)
-			}
-			o := sendTo(test.to)
-			o.wantLanded(t, test.landed...)
-			if test.landed == nil {
-				if wantError(t, o.err, deliver.FaultOperator, "530", "x@"); len(o.receipts) > 0 {
-					t.Errorf("receipts %v", o.receipts)
-				}
-				return
-			}
-			if o.err != nil || len(o.receipts) != len(test.to) {
-				t.Errorf("Commit = %v with %d receipts", o.err, len(o.receipts))
-			}
-			for _, r := range o.receipts {
-				if r.Err != nil {
-					wantError(t, r.Err, deliver.FaultMessage, "530", "x@")
-				}
-			}
-		})
-	}
-}
-
 // A partial success is remembered even if the connection is lost before every
 // recipient has a reply.
 func TestPartialLoss(t *testing.T) {
