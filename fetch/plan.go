@@ -24,9 +24,6 @@ type Policy struct {
 	// Limit is the most messages to fetch now; 0 is no limit.
 	Limit int
 	Now   time.Time
-	// Started is when this poll began, Polled when the last one ended that
-	// came to its end, in Unix seconds; 0 if there was none.
-	Started, Polled int64
 	// Open are the keys of rows with a promise that no sink could answer for:
 	// they are left alone.
 	Open map[string]bool
@@ -49,18 +46,6 @@ func (p *Policy) due(landed int64) bool {
 func (p *Policy) early(r *state.Row) bool {
 	now := p.Now.Unix()
 	return r.NextTry > now && r.NextTry <= now+int64((longestPause+time.Hour).Seconds())
-}
-
-// doubtful reports whether the server may have given the unique-id of a row to
-// another message since it was seen there last, or since a poll that crashed had
-// it deleted. Only its content can tell, so that there must be a sum of it. RFC
-// 1939 §7 wants a unique-id to stay unique, and some servers do not care.
-func (p *Policy) doubtful(r *state.Row) bool {
-	if r.Content.IsZero() || r.Phase == state.Adopted || r.Phase == state.Deleted {
-		return false
-	}
-	crashed := r.Phase == state.Landed && p.due(r.Landed) && p.Polled < r.Landed && r.Landed < p.Started
-	return r.Missing != 0 || crashed
 }
 
 // Plan says what to do with each message of a maildrop.
@@ -259,9 +244,11 @@ func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 }
 
 // doubtful reports whether e may be another message than that of row, whose
-// unique-id it has. Where headers may be asked for, they decide.
+// unique-id it has: RFC 1939 §7 wants it to stay unique, and some servers do not
+// care. Only the content can tell, so that there must be a sum of it. Where
+// headers may be asked for, they decide.
 func (p *planner) doubtful(e pop3proto.Entry, row *state.Row) bool {
-	if p.pol.Open[row.UID] || !p.pol.doubtful(row) {
+	if row.Missing == 0 || row.Content.IsZero() || row.Phase == state.Adopted || row.Phase == state.Deleted || p.pol.Open[row.UID] {
 		return false
 	}
 	sum := p.headers[e.Num]

@@ -297,13 +297,6 @@ func TestPlan(t *testing.T) {
 			want:    "waiting 1\n",
 		},
 		{
-			name:    "what landed in a poll that crashed may have been deleted by it",
-			listing: entries("crashed", "this"),
-			rows:    byKey(landed("crashed", ago(time.Minute)), landed("this", ago(0))),
-			policy:  fetch.Policy{Polled: ago(time.Hour), Started: ago(0)},
-			want:    "probe 1\n",
-		},
-		{
 			name:    "two messages with one unique-id need a look at their headers",
 			listing: entries("x", "x", "y"),
 			want:    "probe 1\nprobe 2\n",

@@ -89,7 +89,7 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 	server := a.recall(o, &standing)
 	down := map[string]error{}
 	first := session{
-		Account: a, opts: o, summary: s, meter: meter, server: server, began: s.Started.Unix(), polled: standing.Polled,
+		Account: a, opts: o, summary: s, meter: meter, server: server,
 		failures: was.Failures, down: down,
 	}
 	broken, err := first.settle(ctx, standing.Open)

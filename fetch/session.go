@@ -27,8 +27,6 @@ type session struct {
 	meter   *Meter // of the poll
 
 	server   *acquaintance
-	began    int64  // when the poll began, in Unix seconds
-	polled   int64  // when the last one ended
 	failures int    // polls that failed since the last that did not
 	ahead    *ahead // the rows at a glance, if they are read ahead
 	client   *pop3proto.Client
@@ -154,7 +152,7 @@ func (s *session) broken(err error) error {
 func (s *session) policy() Policy {
 	return Policy{
 		Keep: s.Keep, KeepAll: s.opts.KeepAll, MaxSize: s.MaxSize,
-		Limit: cmp.Or(s.MaxMessages, defaultSession), Now: s.opts.now(), Started: s.began, Polled: s.polled,
+		Limit: cmp.Or(s.MaxMessages, defaultSession), Now: s.opts.now(),
 		Open: s.unanswered, Late: s.late, Each: s.each,
 	}
 }
@@ -451,7 +449,11 @@ func (s *session) entries(wants []Want) iter.Seq[pop3proto.Entry] {
 	}
 }
 
-// finish deletes what landed and is due, and quits.
+// finish deletes what landed and is due, and quits. RFC 1939 §6: of a QUIT that
+// is refused, or not answered, nobody knows what it deleted, nor does a poll that
+// was killed then. So all of it is noted as missing before. What of it the server
+// still has is for its next listing to tell, and for the headers: the rest of the
+// unique-ids may be new mail's.
 func (s *session) finish(ctx context.Context) error {
 	due := s.delete
 	switch {
@@ -464,6 +466,13 @@ func (s *session) finish(ctx context.Context) error {
 		return nil
 	}
 	s.summary.Waiting = len(due)
+	keys := make([]string, len(due))
+	for i, l := range due {
+		keys[i] = l.Key
+	}
+	if err := s.opts.State.Keep(ctx, s.Name, s.opts.now().Unix(), state.Housekeeping{Missing: keys}); err != nil {
+		return err
+	}
 	marked, refused, err := s.client.DeleteAndQuit(ctx, func(yield func(int) bool) {
 		for _, l := range due {
 			if !yield(l.Num) {
@@ -471,26 +480,16 @@ func (s *session) finish(ctx context.Context) error {
 			}
 		}
 	})
-	keys := make([]string, len(due))
-	for i, l := range due {
-		keys[i] = l.Key
+	if err != nil {
+		return &UnconfirmedError{Addr: s.Server.Addr(), Messages: len(due), Err: err}
 	}
-	now := s.opts.now().Unix()
-	if err != nil || refused != nil {
-		// RFC 1939 §6: some messages marked as deleted may not be removed.
-		// Which of them the server still has is for its next listing to tell,
-		// and for their headers: the rest of the unique-ids may be new mail's.
-		unseen := state.Housekeeping{Missing: keys}
-		noted := s.opts.State.Keep(context.WithoutCancel(ctx), s.Name, now, unseen)
-		if err != nil {
-			return errors.Join(&UnconfirmedError{Addr: s.Server.Addr(), Messages: len(due), Err: err}, noted)
-		}
+	if refused != nil {
 		s.notice("the server would not delete %d of %d messages: %v", len(due)-marked, len(due), refused)
 		s.summary.Deleted += marked
 		s.summary.Waiting -= marked
-		return noted
+		return nil
 	}
-	if err := s.opts.State.MarkDeleted(context.WithoutCancel(ctx), s.Name, now, keys); err != nil {
+	if err := s.opts.State.MarkDeleted(context.WithoutCancel(ctx), s.Name, s.opts.now().Unix(), keys); err != nil {
 		return err
 	}
 	s.summary.Deleted += len(due)

@@ -1,6 +1,8 @@
 package fetch_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -8,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/state"
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
@@ -325,6 +328,74 @@ func TestUIDReuseUnnoticed(t *testing.T) {
 			}
 			r.expectRetrieved(test.retrieved)
 			r.account.Keep = fetch.Keep{}
+			r.succeed()
+			if left := r.left(); len(left) != 0 {
+				t.Errorf("left %q", left)
+			}
+		})
+	}
+}
+
+// forgetful fails to note what was deleted, as a process does that is killed
+// once the server has confirmed it, or one that finds the disk full.
+type forgetful struct {
+	*state.Store
+	killed bool // nothing else is noted either
+}
+
+var errForgot = errors.New("nobody noted it")
+
+func (s *forgetful) MarkDeleted(context.Context, string, int64, []string) error { return errForgot }
+
+func (s *forgetful) SavePoll(ctx context.Context, account string, p state.Poll) error {
+	if s.killed {
+		return errForgot
+	}
+	return s.Store.SavePoll(ctx, account, p)
+}
+
+// What was deleted and not noted stays in doubt, whatever the next polls come to.
+func TestUIDReuseAfterCrash(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		keep  fetch.Keep
+		saved bool         // the poll that deleted it is on record
+		next  func(r *rig) // the poll after it
+	}{
+		{name: "the next poll fetches it", next: func(*rig) {}},
+		{name: "the next poll finds no listing", next: func(r *rig) {
+			r.drop.Order(pop3test.Ignore("STAT", pop3test.HangUp).Session(2))
+			r.poll()
+		}},
+		{name: "the next poll is not to fetch it", next: func(r *rig) {
+			r.account.MaxSize = 10
+			r.poll()
+			r.account.MaxSize = 0
+		}},
+		{name: "only the database was in trouble", saved: true, next: func(*rig) {}},
+		{name: "it was kept for a time", keep: fetch.Keep{For: 14 * day}, next: func(*rig) {}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, pop3test.Behaviour{})
+			r.account.Keep = test.keep
+			r.drop.Add("u", []byte(message(1)))
+			if test.keep.For > 0 {
+				r.succeed()
+				r.later(test.keep.For)
+			}
+			r.opts.State = &forgetful{r.store, !test.saved}
+			if s := r.poll(); !errors.Is(s.Err, errForgot) || len(r.left()) > 0 {
+				t.Fatalf("%v, left %q", s.Err, r.left())
+			}
+			r.opts.State = r.store
+			r.drop.Add("u", []byte(message(2)))
+			r.later(time.Hour)
+			test.next(r)
+			r.later(time.Hour)
+			r.succeed()
+			r.expect(message(1), message(2))
+			r.later(test.keep.For)
 			r.succeed()
 			if left := r.left(); len(left) != 0 {
 				t.Errorf("left %q", left)

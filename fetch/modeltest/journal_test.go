@@ -94,7 +94,7 @@ func (l *ledger) retract(ps []state.Promise) {
 func (l *ledger) markDeleted(at int64, uids []string) {
 	for _, uid := range uids {
 		if row := l.rows[uid]; row.Phase == state.Landed || row.Phase == state.Deleted {
-			row.Phase, row.Deleted = state.Deleted, at
+			row.Phase, row.Deleted, row.Missing = state.Deleted, at, 0
 			row.Tries, row.NextTry, row.Reason = 0, 0, ""
 			l.rows[uid] = row
 		}

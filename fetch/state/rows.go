@@ -66,13 +66,10 @@ func (d *Delivery) columns() []any {
 // or were Deleted before and had come back.
 func (s *Store) MarkDeleted(ctx context.Context, account string, at int64, uids []string) error {
 	return chunks(ctx, s, account, "note deletions", uids, func(t *tx, account int64, uids []string) error {
-		args := []any{account, Deleted, at, Landed}
-		for _, uid := range uids {
-			args = append(args, []byte(uid))
-		}
 		return t.exec(`
-			UPDATE messages SET phase = ?2, deleted = ?3, tries = 0, next_try = 0, reason = ''
-			WHERE account = ?1 AND phase IN (?2, ?4) AND uid IN (`+repeat("?", len(uids))+`)`, args...)
+			UPDATE messages SET phase = ?2, deleted = ?3, missing = 0, tries = 0, next_try = 0, reason = ''
+			WHERE account = ?1 AND phase IN (?2, ?4) AND uid IN (`+repeat("?", len(uids))+`)`,
+			blobs([]any{account, Deleted, at, Landed}, uids)...)
 	})
 }
 
@@ -110,8 +107,7 @@ func each[T any](ctx context.Context, s *Store, account, op string, items []T,
 	})
 }
 
-// chunks is each for an f that takes several items in one statement. Their
-// numbers are few, since each makes another statement to be prepared.
+// chunks is each for an f that takes several items in one statement.
 func chunks[T any](ctx context.Context, s *Store, account, op string, items []T,
 	f func(t *tx, account int64, items []T) error) error {
 	if len(items) == 0 {
@@ -122,16 +118,29 @@ func chunks[T any](ctx context.Context, s *Store, account, op string, items []T,
 		if err != nil {
 			return err
 		}
-		rest := items // f may be run again
-		for n := 64; len(rest) > 0; n /= 4 {
-			for ; len(rest) >= n; rest = rest[n:] {
-				if err := f(t, id, rest[:n]); err != nil {
-					return err
-				}
+		return inChunks(items, func(items []T) error { return f(t, id, items) })
+	})
+}
+
+// inChunks calls f with all items, some at a time. Their numbers are few, since
+// each makes another statement to be prepared.
+func inChunks[T any](items []T, f func(items []T) error) error {
+	for n := 64; len(items) > 0; n /= 4 {
+		for ; len(items) >= n; items = items[n:] {
+			if err := f(items[:n]); err != nil {
+				return err
 			}
 		}
-		return nil
-	})
+	}
+	return nil
+}
+
+// blobs appends unique-ids to the arguments of a statement.
+func blobs(args []any, uids []string) []any {
+	for _, uid := range uids {
+		args = append(args, []byte(uid))
+	}
+	return args
 }
 
 // repeat returns a part of a statement as a list of n.

@@ -255,6 +255,10 @@ func TestLife(t *testing.T) {
 			steps: []step{doPromise(u, v), doLand(100, "u", "home"), doLand(100, "u", "archive"), doDelete(200, "u"),
 				doPromise(u), doRetract("u", "home")},
 		},
+		"missing until its deletion is confirmed": {
+			steps: []step{doPromise(u), doLand(100, "u", "home"), doKeep(200, state.Housekeeping{Missing: []string{"u"}}), doDelete(200, "u")},
+			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Deleted = state.Deleted, 100, 200 }),
+		},
 		"missing": {
 			steps: []step{doPromise(u), doLand(100, "u", "home"),
 				doKeep(300, state.Housekeeping{Missing: []string{"u"}}), doKeep(400, state.Housekeeping{Missing: []string{"u"}})},
