@@ -410,3 +410,25 @@ func TestTooLargeWithoutName(t *testing.T) {
 		t.Errorf("%d too large, rows %+v", s.TooLarge, r.rows())
 	}
 }
+
+// A message for a broken quarantine that the server does not give is refused
+// once.
+func TestUnreadForBrokenQuarantine(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.account.MaxSize = 1000
+	for _, uid := range []string{"u1", "u2"} {
+		r.drop.Add(uid, []byte("Subject: large\n\n"+strings.Repeat("x\n", 1000)))
+	}
+	r.drop.Order(pop3test.ReplyErr("RETR", "cannot read it").UID("u1"))
+	r.quarantine()
+	sink := r.account.Quarantine.Sink
+	r.account.Quarantine.Sink = full{Sink: sink, word: "large"}
+	if s := r.poll(); s.Refused != 2 {
+		t.Errorf("%d refused: %v", s.Refused, s.Err)
+	}
+	for _, row := range r.rows() {
+		if row.Tries != 1 {
+			t.Errorf("%s was refused %d times", row.UID, row.Tries)
+		}
+	}
+}

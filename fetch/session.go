@@ -40,7 +40,7 @@ type session struct {
 	unread     []unread         // what the server would not give
 	read       bool             // it gave something
 	trouble    error            // of the server, with which the session went on
-	unanswered map[string]bool  // keys of rows with a promise that no sink could answer for
+	unanswered map[string]bool  // of the poll: keys of rows with a promise that no sink could answer for
 	late       map[string]bool  // keys of messages that the last poll was ended over, perhaps
 	down       map[string]error // sinks that cannot be used in this poll, and why
 	unnamed    map[string]bool  // keys of messages without a name; nil until asked for
@@ -344,7 +344,8 @@ func (s *session) quarantine(ctx context.Context) error {
 	}
 	s.down[s.Quarantine.Name] = err
 	for _, w := range rejects {
-		if why := s.whys[w.Num]; why != nil {
+		unread := slices.ContainsFunc(s.unread, func(u unread) bool { return u.Num == w.Num })
+		if why := s.whys[w.Num]; why != nil && !unread {
 			if err := s.refuse(ctx, w, state.Sum{}, fmt.Errorf("%w; and it cannot be put into quarantine: %w", why, err)); err != nil {
 				return err
 			}
