@@ -123,9 +123,11 @@ type committer struct {
 	now     func() time.Time
 	report  func(Event)
 
-	// finished are the messages whose every sink has reported, and down the
-	// sinks that failed. The session reads them once the committer is done.
+	// finished are the messages whose every sink has reported, open the keys of
+	// those with a promise that is open, and down the sinks that failed. The
+	// session reads them once the committer is done.
 	finished []*item
+	open     []string
 	down     map[string]error
 }
 
@@ -149,6 +151,7 @@ func (c *committer) commit(ctx context.Context, b *batch) error {
 		}
 		promised, err := p.Prepare(ctx)
 		if err != nil && c.isolated(ctx, err) {
+			c.down[p.Name] = err // it may have waited long for a lock
 			p.owe(err)
 			continue
 		} else if err != nil {
@@ -191,6 +194,8 @@ func (c *committer) commit(ctx context.Context, b *batch) error {
 	for _, it := range b.items {
 		if it.staged == 0 {
 			c.finished = append(c.finished, it)
+		} else {
+			c.open = append(c.open, it.want.Key)
 		}
 	}
 	return errors.Join(errs...)

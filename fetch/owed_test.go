@@ -3,6 +3,7 @@ package fetch_test
 import (
 	"context"
 	"errors"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -165,6 +166,111 @@ func TestSinkCannotSettle(t *testing.T) {
 	r.succeed()
 	r.expect(want...)
 	expectMail(t, "the other", others(), "Subject: next\n\n")
+	if len(r.left()) != 0 {
+		t.Errorf("left %q", r.left())
+	}
+}
+
+// unprepared is a sink that fails in Prepare, and counts how often.
+type unprepared struct {
+	deliver.Sink
+	tries *int
+}
+
+func (u unprepared) Begin(ctx context.Context) (deliver.Batch, error) {
+	b, err := u.Sink.Begin(ctx)
+	return unpreparedBatch{b, u.tries}, err
+}
+
+type unpreparedBatch struct {
+	deliver.Batch
+	tries *int
+}
+
+func (u unpreparedBatch) Prepare(context.Context) ([]deliver.Promise, error) {
+	*u.tries++
+	return nil, errSilent
+}
+
+// A sink that waited in vain for a lock does not wait again in the same poll.
+func TestOneOfSeveralIsPreparedOnce(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	archive, _ := r.another("archive")
+	tries := 0
+	archive.Sink = unprepared{archive.Sink, &tries}
+	r.account.Deliver = append(r.account.Deliver, archive)
+	r.account.MaxMessages = 150
+	want := r.fill(200)
+	if s := r.poll(); s.Class != fetch.ClassRetry || s.Deleted != 0 || tries != 1 {
+		t.Errorf("%v after %d tries, %d deleted: %v", s.Class, tries, s.Deleted, s.Err)
+	}
+	r.expect(want...)
+}
+
+// once is a sink that refuses the first message it is shown, and takes it later.
+type once struct {
+	deliver.Sink
+	shown *bool
+}
+
+func (o once) Begin(ctx context.Context) (deliver.Batch, error) {
+	b, err := o.Sink.Begin(ctx)
+	return onceBatch{b, o.shown}, err
+}
+
+type onceBatch struct {
+	deliver.Batch
+	shown *bool
+}
+
+func (o onceBatch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
+	if !*o.shown {
+		*o.shown = true
+		return 0, errPoison
+	}
+	return o.Batch.Stage(ctx, mail, body)
+}
+
+// mute is a sink that takes a batch of one message and cannot say so.
+type mute struct{ deliver.Sink }
+
+func (m mute) Profile() deliver.Profile {
+	p := m.Sink.Profile()
+	p.MaxMessages = 1
+	return p
+}
+
+func (m mute) Begin(ctx context.Context) (deliver.Batch, error) {
+	b, err := m.Sink.Begin(ctx)
+	return muteBatch{b}, err
+}
+
+type muteBatch struct{ deliver.Batch }
+
+func (m muteBatch) Commit(ctx context.Context, _ func(deliver.Receipt) error) error {
+	return errors.Join(m.Batch.Commit(ctx, func(deliver.Receipt) error { return nil }), errSilent)
+}
+
+// What a sink may have taken in one session of a poll, the next session leaves
+// alone.
+func TestPromiseOpenInTheNextSession(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.account.Deliver[0].Sink = once{r.account.Deliver[0].Sink, new(bool)}
+	archive, archived := r.another("archive")
+	up := archive.Sink
+	archive.Sink = mute{up}
+	r.account.Deliver = append(r.account.Deliver, archive)
+	r.account.MaxMessages = 2
+	want := r.fill(4)
+	if s := r.poll(); s.Sessions < 2 || s.Deleted != 0 {
+		t.Fatalf("%d sessions, %d deleted: %v", s.Sessions, s.Deleted, s.Err)
+	}
+	expectMail(t, "the archive", archived(), want[0])
+	r.account.Deliver[1].Sink = up
+	r.later(day)
+	r.succeed()
+	r.expect(want...)
+	expectMail(t, "the archive", archived(), want...)
 	if len(r.left()) != 0 {
 		t.Errorf("left %q", r.left())
 	}

@@ -54,6 +54,9 @@ func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, limit
 		err = failed
 	}
 	maps.Copy(s.down, c.down)
+	for _, key := range c.open {
+		s.unanswered[key] = true // for the sessions to come
+	}
 	for _, it := range c.finished {
 		if tallyErr := s.tally(ctx, fixed, it); tallyErr != nil && err == nil {
 			err = tallyErr
