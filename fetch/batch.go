@@ -115,10 +115,12 @@ func (b *batch) abort() {
 // it is left, and a sink that it never heard of would be forgotten.
 //
 // One sink's trouble is not the others': where there are several, messages are
-// owed to the one that failed until the next poll.
+// owed to the one that failed until the next poll. Nor is one message's trouble
+// that of the others: see lone.
 type committer struct {
 	account string
-	several bool // sinks
+	several bool            // sinks
+	late    map[string]bool // of the session
 	journal Journal
 	now     func() time.Time
 	report  func(Event)
@@ -129,6 +131,8 @@ type committer struct {
 	finished []*item
 	open     []string
 	down     map[string]error
+	// taken is set if the sinks took a message since there was a lone one.
+	taken bool
 }
 
 // commit commits one batch. After an error the promises that are still open
@@ -184,21 +188,40 @@ func (c *committer) commit(ctx context.Context, b *batch) error {
 		}
 	}
 	var errs []error
+	lone := false
 	for _, r := range slices.Backward(parts) {
 		err := r.Commit(ctx, r.take)
-		if err != nil && c.isolated(ctx, err) {
+		switch {
+		case err == nil:
+		case c.isolated(ctx, err):
 			c.down[r.Name], err = err, nil
+		case c.lone(ctx, b, err):
+			b.items[0].err, lone, err = err, true, nil
 		}
 		errs = append(errs, err, r.flush())
 	}
 	for _, it := range b.items {
-		if it.staged == 0 {
-			c.finished = append(c.finished, it)
-		} else {
+		if it.staged > 0 {
 			c.open = append(c.open, it.want.Key)
+		}
+		if it.staged == 0 || lone {
+			c.finished = append(c.finished, it)
+			c.taken = it.err == nil || c.taken && !lone
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// lone reports whether the only sink's error is the trouble of the one message
+// in the batch, which is refused then: it was before, or the last poll ended
+// over it and the sink has taken others since. Its promise stays open, since
+// nobody knows whether the sink has it.
+func (c *committer) lone(ctx context.Context, b *batch, err error) bool {
+	if len(b.items) != 1 || !isolated(err) || ctx.Err() != nil {
+		return false
+	}
+	want := b.items[0].want
+	return want.tries() > 0 || c.taken && c.late[want.Key]
 }
 
 // isolated reports whether an error is the trouble of one sink of several.

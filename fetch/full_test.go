@@ -76,10 +76,16 @@ func (b *fullBatch) Commit(ctx context.Context, landed func(deliver.Receipt) err
 // A sink that is full is held against no message: once there is room, all of
 // them arrive at once.
 func TestFull(t *testing.T) {
+	for _, messages := range []int{1, 20, 200} {
+		testFull(t, messages)
+	}
+}
+
+func testFull(t *testing.T, messages int) {
 	r := newRig(t, pop3test.Behaviour{})
 	works := r.account.Deliver[0].Sink
 	r.account.Deliver[0].Sink = full{Sink: works, word: "body"}
-	want := r.fill(200)
+	want := r.fill(messages)
 	for range 3 {
 		s := r.poll()
 		if s.Class != fetch.ClassOperator || !errors.Is(s.Err, errFull) || s.Refused != 0 || s.Fetched != 0 {
@@ -96,18 +102,58 @@ func TestFull(t *testing.T) {
 	r.expect(want...)
 }
 
-// The message that there is no room for comes after those that there is.
+// The message that there is no room for comes after those that there is, and
+// waits by itself then: what landed is deleted, and new mail is polled for as
+// often as ever.
 func TestFullForOne(t *testing.T) {
+	for name, most := range map[string]int{"one by one": 1, "all at once": 0} {
+		t.Run(name, func(t *testing.T) { testFullForOne(t, most) })
+	}
+}
+
+func testFullForOne(t *testing.T, most int) {
 	r := newRig(t, pop3test.Behaviour{})
 	works := r.account.Deliver[0].Sink
-	r.account.Deliver[0].Sink = full{Sink: works, word: "number 1\r\n", most: 1}
+	r.account.Deliver[0].Sink = full{Sink: works, word: "number 1\r\n", most: most}
 	all := r.fill(20)
-	for range 3 {
-		if s := r.poll(); s.Class != fetch.ClassOperator || s.Refused != 0 {
-			t.Errorf("%v, refused %d: %v", s.Class, s.Refused, s.Err)
-		}
+	r.poll()
+	r.poll()
+	if s := r.poll(); s.Class != fetch.ClassRefused || s.Refused != 1 || s.Schedule.Failures != 0 {
+		t.Errorf("%v, refused %d: %v", s.Class, s.Refused, s.Err)
 	}
 	r.expect(all[1:]...)
+	for range 3 {
+		if left := r.left(); !slices.Equal(left, []string{"u1"}) {
+			t.Errorf("left %q", left)
+		}
+		r.later(day)
+		// Nothing else comes, and it is still the message that is refused.
+		if s := r.poll(); s.Class != fetch.ClassRefused || s.Refused != 1 || s.Schedule.Failures != 0 {
+			t.Errorf("%v, refused %d: %v", s.Class, s.Refused, s.Err)
+		}
+		r.poll()
+		r.expectRefused("u1", "there is no room")
+	}
+	r.account.Deliver[0].Sink = works
+	r.later(day)
+	r.succeed()
+	r.expect(all...)
+}
+
+// What landed is deleted, though the sink then takes no more.
+func TestFullInTheMiddle(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.account.Server.Window = 32
+	works := r.account.Deliver[0].Sink
+	r.account.Deliver[0].Sink = full{Sink: works, word: "number 100\r\n"}
+	all := r.fill(300)
+	s := r.poll()
+	if s.Class != fetch.ClassOperator || !errors.Is(s.Err, errFull) || s.Fetched == 0 || s.Deleted != s.Fetched || s.Refused != 0 {
+		t.Errorf("%v, fetched %d, deleted %d, refused %d: %v", s.Class, s.Fetched, s.Deleted, s.Refused, s.Err)
+	}
+	if n := len(r.left()); n != 300-s.Fetched {
+		t.Errorf("fetched %d, %d are left", s.Fetched, n)
+	}
 	r.account.Deliver[0].Sink = works
 	r.succeed()
 	r.expect(all...)

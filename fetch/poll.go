@@ -249,10 +249,12 @@ func (s *session) run(ctx context.Context) (more bool, err error) {
 	if err := s.record(ctx); err != nil {
 		return false, err
 	}
-	if err := s.transfer(ctx); err != nil {
-		return false, err
+	failed := s.transfer(ctx)
+	if failed != nil && (!isolated(failed) || s.client.Broken()) {
+		return false, failed
 	}
-	if err := s.finish(ctx); err != nil {
+	// What landed is deleted whatever the sinks are up to now.
+	if err := errors.Join(failed, s.finish(ctx)); err != nil {
 		return false, err
 	}
 	if n := s.plan.Unclear; n > 0 {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/mailhaul/mailhaul/deliver"
@@ -33,7 +34,7 @@ func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, limit
 	full := make(chan *batch)
 	d := &download{session: s, fixed: fixed, limit: limit, full: full, sums: newSums(), head: bufio.NewReaderSize(nil, headSize)}
 	c := &committer{
-		account: s.Name, several: len(d.certain()) != 1, journal: s.opts.State, now: s.opts.now, report: s.opts.report,
+		account: s.Name, several: len(d.certain()) != 1, late: s.late, journal: s.opts.State, now: s.opts.now, report: s.opts.report,
 		down: map[string]error{},
 	}
 	done := make(chan error, 1)
@@ -42,7 +43,9 @@ func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, limit
 		for b := range full {
 			if failed != nil {
 				b.abort()
-			} else if failed = c.commit(commitCtx, b); failed != nil {
+			} else if failed = c.commit(commitCtx, b); isolated(failed) {
+				d.stuck.Store(true)
+			} else if failed != nil {
 				cancel(failed)
 			}
 		}
@@ -87,6 +90,7 @@ type download struct {
 	fixed []Target
 	limit int64
 	full  chan<- *batch
+	stuck atomic.Bool // the only sink takes no more
 
 	batch *batch // being staged
 	sums  *sums
@@ -104,6 +108,9 @@ func (d *download) run(ctx context.Context, wants []Want) error {
 		return err
 	}
 	for m, err := range d.client.Retrieve(ctx, d.entries(wants)) {
+		if d.stuck.Load() {
+			return nil // the session deletes what landed
+		}
 		if len(wants) == 0 {
 			d.hand() // all of it came in whole
 			return d.cutBetween(ctx, err)
@@ -118,6 +125,10 @@ func (d *download) run(ctx context.Context, wants []Want) error {
 			continue
 		}
 		d.read = true
+		alone := d.late[w.Key] // if the sink fails again, it is to be known over what
+		if alone {
+			d.hand()
+		}
 		b := newBody(m, d.sums, d.limit, d.pipelined)
 		b.meter = d.meter
 		if err := d.stage(ctx, w, b); err != nil {
@@ -130,7 +141,7 @@ func (d *download) run(ctx context.Context, wants []Want) error {
 		if err := b.drain(); err != nil {
 			return d.cut(ctx, w, err)
 		}
-		if d.batch.full(d.opts.now(), len(wants)) {
+		if alone || d.batch.full(d.opts.now(), len(wants)) {
 			d.hand()
 		}
 	}

@@ -101,6 +101,9 @@ func (c *Client) TLS() (tls.ConnectionState, bool) {
 // and more than once; a command that is under way fails.
 func (c *Client) Close() error { return ignoreClosed(c.w.raw.Close()) }
 
+// Broken reports whether all that is left is Close.
+func (c *Client) Broken() bool { return c.w.err != nil }
+
 // start readies the connection for a command that obeys ctx. done ends it. A
 // ctx that has ended already leaves the client as it was.
 func (c *Client) start(ctx context.Context) (done func(), err error) {
