@@ -56,7 +56,9 @@ func (a *Account) Adopt(ctx context.Context, o Options, old Old, adopt func(Adop
 	if err := s.survey(ctx); err != nil {
 		return err
 	}
-	fresh := slices.DeleteFunc(slices.Concat(s.plan.Fetch, s.plan.Verify), func(w Want) bool { return w.Row != nil })
+	fresh := slices.DeleteFunc(slices.Concat(s.plan.Fetch, s.plan.Verify), func(w Want) bool {
+		return w.Row != nil && w.Row.Phase != state.Adopted // else that was another message
+	})
 	unknown := func(w Want) bool { return old.UIDs != nil && !old.UIDs[w.UID] }
 	looks, refused, err := s.lookAt(ctx, slices.DeleteFunc(slices.Clone(fresh), unknown))
 	if refused != nil && !old.Before.IsZero() {

@@ -52,6 +52,48 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
+// Where unique-ids are but numbers, those of adopted messages that somebody else
+// deletes go to new ones, which are fetched, or adopted as any others.
+func TestAdoptedUIDReuse(t *testing.T) {
+	for _, again := range []bool{false, true} {
+		r := newRig(t, pop3test.Behaviour{})
+		r.fill(9)
+		r.adopt()
+		for _, uid := range r.left()[5:] {
+			r.drop.Remove(uid)
+		}
+		r.succeed()
+		var want []string
+		for i := 6; i < 9; i++ {
+			r.drop.Add(fmt.Sprint("u", i), []byte(message(i+10)))
+			want = append(want, message(i+10))
+		}
+		if again {
+			if found := r.adopt(); len(found.New) != len(want) {
+				t.Errorf("found %+v, want %d new", found, len(want))
+			}
+			want = nil
+		}
+		// A listing that lacks them for a time makes none of the others new.
+		r.drop.Order(pop3test.EmptyListing().Session(r.drop.Sessions() + 3))
+		sight, err := r.account.Look(r.t.Context(), r.opts, nil)
+		check(t, err)
+		for _, p := range sight.Messages {
+			if p.Fate == fetch.FateFetch && p.Row != nil {
+				t.Errorf("new mail counts as %+v", p.Row)
+			}
+		}
+		for range 4 {
+			r.succeed()
+			r.expect(want...)
+		}
+		if left := len(r.left()) + len(want); left != 8 {
+			t.Errorf("left %q", r.left())
+		}
+		r.expectRetrieved(len(want))
+	}
+}
+
 // What mailhaul has dealt with before stays as it is.
 func TestAdoptLeavesWhatIsRemembered(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})

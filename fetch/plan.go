@@ -146,13 +146,14 @@ type planner struct {
 	listing []pop3proto.Entry
 	rows    []state.Row
 	headers map[int]state.Sum
-	claimed []bool            // rows whose message is listed
-	present int               // rows among them that are not tombstones
-	adopted int               // rows among them that are Adopted
-	unknown []int32           // entries with a unique-id that no row has
-	unnamed []int32           // entries with none that tells them apart
-	doubted []pop3proto.Entry // with that of a doubtful row, and no header known yet
-	late    []Want            // to be fetched after all others
+	claimed []bool             // rows whose message is listed
+	present int                // rows among them that are not tombstones
+	adopted int                // rows among them that are Adopted
+	unknown []int32            // entries with a unique-id that no row has
+	unnamed []int32            // entries with none that tells them apart
+	doubted []pop3proto.Entry  // with that of a doubtful row, and no header known yet
+	late    []Want             // to be fetched after all others
+	strange map[state.Sum]bool // headers of adopted messages; nil until asked for
 	plan    Plan
 }
 
@@ -232,23 +233,24 @@ func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 		p.verifyDue(w)
 	case state.Refused, state.Promised:
 		// Where no promise is open any more, a sink is still owed its copy.
-		switch {
-		case p.pol.early(row):
+		if p.pol.early(row) {
 			p.wait(w)
-		case p.tooLarge(e):
-			p.leave(w)
-		default:
-			p.fetch(w)
+		} else {
+			p.fetchOrLeave(w)
 		}
 	}
 }
 
 // doubtful reports whether e may be another message than that of row, whose
 // unique-id it has: RFC 1939 §7 wants it to stay unique, and some servers do not
-// care. Only the content can tell, so that there must be a sum of it. Where
-// headers may be asked for, they decide.
+// care. Only the content can tell, so that there must be a sum of it; what was
+// adopted has only one of its header. Where headers may be asked for, they decide.
 func (p *planner) doubtful(e pop3proto.Entry, row *state.Row) bool {
-	if row.Missing == 0 || row.Content.IsZero() || row.Phase == state.Adopted || row.Phase == state.Deleted || p.pol.Open[row.UID] {
+	tells := row.Content
+	if row.Phase == state.Adopted {
+		tells = row.Header
+	}
+	if row.Missing == 0 || tells.IsZero() || row.Phase == state.Deleted || p.pol.Open[row.UID] {
 		return false
 	}
 	sum := p.headers[e.Num]
@@ -257,9 +259,14 @@ func (p *planner) doubtful(e pop3proto.Entry, row *state.Row) bool {
 
 // add plans a message of which nothing is remembered.
 func (p *planner) add(e pop3proto.Entry, key string) {
-	w := Want{Entry: e, Key: key}
-	if p.tooLarge(e) {
-		p.leave(w)
+	p.fetchOrLeave(Want{Entry: e, Key: key})
+}
+
+// fetchOrLeave plans a message to be fetched, unless it is too large.
+func (p *planner) fetchOrLeave(w Want) {
+	if p.pol.MaxSize > 0 && w.Size > p.pol.MaxSize {
+		p.plan.Large = append(p.plan.Large, w)
+		p.tell(w, FateLeave)
 		return
 	}
 	p.fetch(w)
@@ -319,25 +326,41 @@ func (p *planner) verifyDue(w Want) {
 		p.wait(w)
 	case p.headers == nil && w.Row.Phase != state.Deleted:
 		p.doubted = append(p.doubted, w.Entry)
+	case w.Row.Phase == state.Adopted:
+		p.distinguish(w)
 	default:
 		p.verify(w)
 	}
+}
+
+// distinguish plans a message that has the unique-id of an adopted one and is
+// not known to have its header. If that is new, so is the message. If it is that
+// of another adopted message, the server has numbered them anew.
+func (p *planner) distinguish(w Want) {
+	if p.strange == nil {
+		p.strange = map[state.Sum]bool{}
+		for _, r := range p.rows {
+			if r.Phase == state.Adopted && !r.Header.IsZero() {
+				p.strange[r.Header] = true
+			}
+		}
+	}
+	sum, told := p.headers[w.Num]
+	if !told || p.strange[sum] {
+		p.adopted++
+		p.keep(w)
+		return
+	}
+	if w.Row.Tries == 0 {
+		w.Row = nil // which is of the other message
+	}
+	p.fetchOrLeave(w)
 }
 
 // more leaves a message to the next session.
 func (p *planner) more(w Want) {
 	p.plan.More++
 	p.plan.MoreOctets += w.Size
-}
-
-func (p *planner) tooLarge(e pop3proto.Entry) bool {
-	return p.pol.MaxSize > 0 && e.Size > p.pol.MaxSize
-}
-
-// leave plans a message that is too large.
-func (p *planner) leave(w Want) {
-	p.plan.Large = append(p.plan.Large, w)
-	p.tell(w, FateLeave)
 }
 
 // identify plans the messages that no unique-id told. Those without a usable

@@ -54,6 +54,12 @@ func adopted(uid string) state.Row {
 	return state.Row{UID: uid, Phase: state.Adopted, Size: 100}
 }
 
+func adoptedAs(uid, header string) state.Row {
+	r := adopted(uid)
+	r.Header = sum(header)
+	return r
+}
+
 func missing(r state.Row, since int64) state.Row {
 	r.Missing = since
 	return r
@@ -291,6 +297,27 @@ func TestPlan(t *testing.T) {
 			want:    "verify 1 \"a\"\n",
 		},
 		{
+			name:    "what was adopted and was missing is looked at",
+			listing: entries("a", "b"),
+			rows:    byKey(missing(adoptedAs("a", "ha"), ago(day)), missing(adopted("b"), ago(day))),
+			want:    "probe 1\n",
+		},
+		{
+			name:    "what has the unique-id of an adopted message, and another header, is new",
+			listing: entries("a", "b"),
+			rows:    byKey(missing(adoptedAs("a", "ha"), ago(day)), missing(adoptedAs("b", "hb"), ago(day))),
+			headers: map[int]state.Sum{1: sum("other"), 2: {}},
+			want:    "fetch 1 \"a\"\nfetch 2 \"b\"\n",
+		},
+		{
+			name:    "it is not if it has the header of another, or nobody knows",
+			listing: entries("a", "b", "c"),
+			rows: byKey(missing(adoptedAs("a", "ha"), ago(day)), missing(adoptedAs("b", "hb"), ago(day)),
+				missing(adoptedAs("c", "hc"), ago(day))),
+			headers: map[int]state.Sum{1: sum("hb"), 3: sum("hc")},
+			want:    "kept 3\nfound \"c\"\n",
+		},
+		{
 			name:    "a comparison that failed has its pause",
 			listing: entries("a"),
 			rows:    byKey(state.Row{UID: "a", Phase: state.Landed, Missing: ago(day), Content: sum("ca"), NextTry: ago(-time.Second)}),
@@ -410,7 +437,7 @@ func FuzzPlan(f *testing.F) {
 		rows := map[string]state.Row{}
 		for i := 0; i+1 < len(remembered); i += 2 {
 			uid := remembered[i+1 : i+2]
-			switch remembered[i] % 6 {
+			switch remembered[i] % 7 {
 			case 0:
 				rows[uid] = landed(uid, ago(day))
 			case 1:
@@ -422,9 +449,9 @@ func FuzzPlan(f *testing.F) {
 			case 4:
 				rows[uid] = adopted(uid)
 			case 5:
-				r := adopted(uid)
-				r.Header = sum("h" + uid)
-				rows[uid] = r
+				rows[uid] = adoptedAs(uid, "h"+uid)
+			case 6:
+				rows[uid] = missing(adoptedAs(uid, "h"+uid), ago(day))
 			}
 		}
 		var sorted []state.Row

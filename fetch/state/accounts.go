@@ -90,12 +90,14 @@ type Adoption struct {
 	Header Sum // zero if it is not known
 }
 
-// Adopt remembers messages as Adopted. It changes no row that is there.
+// Adopt remembers messages as Adopted. It changes no row that is there, but one
+// that was Adopted: its unique-id has gone to another message.
 func (s *Store) Adopt(ctx context.Context, account string, as []Adoption) error {
 	return each(ctx, s, account, "adopt messages", as, func(t *tx, account int64, a Adoption) error {
 		return t.exec(`
 			INSERT INTO messages (account, uid, phase, size, header, seen)
-			VALUES (?, ?, ?, ?, ?, unixepoch()) ON CONFLICT DO NOTHING`,
+			VALUES (?1, ?2, ?3, ?4, ?5, unixepoch()) ON CONFLICT DO UPDATE SET
+				size = excluded.size, header = excluded.header, missing = 0, seen = excluded.seen WHERE phase = ?3`,
 			account, []byte(a.UID), Adopted, a.Size, sum(a.Header))
 	})
 }

@@ -39,10 +39,11 @@ func TestAdopt(t *testing.T) {
 	s := open(t, t.TempDir())
 	ok(t, landed("landed", 1)(s, t))
 	ok(t, doRefuse(refusal("refused"))(s, t))
-	adoptions := []state.Adoption{{UID: "landed"}, {UID: "refused"}, {UID: "new", Size: 5, Header: state.Sum{3}}}
-	for range 2 {
-		ok(t, s.Adopt(t.Context(), "work", adoptions))
-	}
+	adoptions := []state.Adoption{{UID: "landed"}, {UID: "refused"}, {UID: "new", Size: 4, Header: state.Sum{2}}}
+	ok(t, s.Adopt(t.Context(), "work", adoptions))
+	ok(t, s.Keep(t.Context(), "work", 8, state.Housekeeping{Missing: []string{"new"}}))
+	adoptions[2] = state.Adoption{UID: "new", Size: 5, Header: state.Sum{3}} // another message
+	ok(t, s.Adopt(t.Context(), "work", adoptions))
 	if row(t, s, "landed").Phase != state.Landed || row(t, s, "refused").Phase != state.Refused {
 		t.Error("a row that was there has changed")
 	}

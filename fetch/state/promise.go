@@ -29,8 +29,8 @@ func (s *Store) Promises(ctx context.Context, account string) ([]Promise, error)
 
 // Promise journals promises, before their sinks make good on them. A message
 // for several sinks is promised for all of them before any landing is noted.
-// A promise for a row that is Landed or Deleted is one of a new message with
-// an old UID: what is known of the old one goes. Any other is a new attempt:
+// A promise for a row that is Landed, Deleted or Adopted is one of a new message
+// with an old UID: what is known of the old one goes. Any other is a new attempt:
 // sinks that withdrew their promise and make no new one are owed nothing more.
 func (s *Store) Promise(ctx context.Context, account string, ps []Promise) error {
 	return chunks(ctx, s, account, "journal promises", ps, (*tx).promise)
@@ -66,8 +66,8 @@ func (t *tx) promiseAgain(account int64, p Promise) error {
 	uid := []byte(p.UID)
 	// Else a promise of the new message that is withdrawn would find the old
 	// one's landings, and the new one would count as delivered.
-	if err := t.exec("DELETE FROM messages WHERE account = ? AND uid = ? AND phase IN (?, ?)",
-		account, uid, Landed, Deleted); err != nil {
+	if err := t.exec("DELETE FROM messages WHERE account = ? AND uid = ? AND phase IN (?, ?, ?)",
+		account, uid, Landed, Deleted, Adopted); err != nil {
 		return err
 	}
 	if err := t.exec("DELETE FROM deliveries WHERE account = ? AND uid = ? AND NOT open AND landed IS NULL",
