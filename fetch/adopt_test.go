@@ -94,6 +94,54 @@ func TestAdoptedUIDReuse(t *testing.T) {
 	}
 }
 
+// What somebody else has deleted long ago is not looked for among new mail, and
+// messages without a name do not hold up those that have one.
+func TestAdoptedAndDeleted(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		left     int           // of the adopted messages
+		uids     []string      // of new ones
+		later    time.Duration // they come
+		class    fetch.Class
+		says     string
+		sessions int
+		fetched  int
+	}{
+		{name: "as many new ones come soon", later: time.Hour, uids: []string{"a", "b", "c"},
+			class: fetch.ClassOperator, says: "new unique-ids", sessions: 1},
+		{name: "as many new ones come later", later: 2 * day, uids: []string{"a", "b", "c"}, sessions: 2, fetched: 3},
+		{name: "one has no name, soon", left: 2, later: time.Hour, uids: []string{"", "a", "b", "c"},
+			class: fetch.ClassRetry, says: "1 messages have no unique-id", sessions: 2, fetched: 3},
+		{name: "one has no name, later", left: 2, later: 2 * day, uids: []string{"", "a", "b", "c"}, sessions: 2, fetched: 4},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
+			r.account.MaxMessages = 2
+			r.fill(3)
+			r.adopt()
+			for _, uid := range r.left()[test.left:] {
+				r.drop.Remove(uid)
+			}
+			r.succeed()
+			for i, uid := range test.uids {
+				r.drop.Add(uid, []byte(message(i+10)))
+			}
+			r.later(test.later)
+			s := r.poll()
+			if s.Class != test.class || !strings.Contains(r.said(s), test.says) {
+				t.Errorf("%v, and it says %q", s.Class, r.said(s))
+			}
+			if s.Sessions != test.sessions || s.Fetched != test.fetched {
+				t.Errorf("%d sessions, fetched %d", s.Sessions, s.Fetched)
+			}
+			if n := s.Schedule.Failures; n > 0 && test.fetched > 0 {
+				t.Errorf("%d failures are noted", n)
+			}
+		})
+	}
+}
+
 // What mailhaul has dealt with before stays as it is.
 func TestAdoptLeavesWhatIsRemembered(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})

@@ -240,7 +240,7 @@ func advise(err error) (Class, string) {
 		return ClassRetry, "the server does not name all its messages; try again later"
 	}
 	if errors.Is(err, errRenamed) {
-		return ClassOperator, "adopt them again, with mailhaul state adopt ACCOUNT; or, if you deleted them yourself, have mailhaul forget them, with mailhaul state forget ACCOUNT UID ..."
+		return ClassOperator, "if you deleted them yourself, have mailhaul forget them, with mailhaul state forget ACCOUNT UID ...; else adopt them again, with mailhaul state adopt ACCOUNT"
 	}
 	if errors.Is(err, errNoIdentity) {
 		return ClassOperator, "set keep: false for this account, so that each message is deleted once it is delivered"

@@ -69,9 +69,9 @@ type Plan struct {
 	// Unclear messages have no name and may be adopted ones: they are left
 	// alone.
 	Unclear int
-	// Renamed is set if all that was adopted is gone and cannot be told by its
-	// header, and as many messages have come: all of it may be listed under new
-	// names.
+	// Renamed is set if all that was adopted is gone of late and cannot be told by
+	// its header, and as many messages have come: all of it may be listed under
+	// new names.
 	Renamed bool
 	// More counts the messages beyond Policy.Limit, and MoreOctets their
 	// octets.
@@ -419,11 +419,18 @@ func (p *planner) identify(moved bool) {
 // something that all of them are gone.
 const fewAdopted = 3
 
-// lostAdopted counts the rows of adopted messages that are not listed, and that
-// no header could tell.
+// lostFor is how long after a server ceased to list a message it may list it under
+// another name, or under none: a repair may come between. What is missing for
+// longer was deleted.
+const lostFor = 24 * time.Hour
+
+// lostAdopted counts the rows of adopted messages that are not listed of late, and
+// that no header could tell.
 func (p *planner) lostAdopted() (n int) {
+	deleted := p.pol.Now.Add(-lostFor).Unix()
 	for r := range p.rows {
-		if !p.claimed[r] && p.blindlyAdopted(r) {
+		since := p.rows[r].Missing
+		if !p.claimed[r] && p.blindlyAdopted(r) && (since == 0 || since > deleted) {
 			n++
 		}
 	}

@@ -212,8 +212,14 @@ func TestPlan(t *testing.T) {
 		{
 			name:    "all that was adopted may have been renamed",
 			listing: entries("x", "y", "z"),
-			rows:    byKey(adopted("a"), missing(adopted("b"), ago(day)), adopted("c")),
+			rows:    byKey(adopted("a"), missing(adopted("b"), ago(time.Hour)), adopted("c")),
 			want:    "fetch 1 \"x\"\nfetch 2 \"y\"\nfetch 3 \"z\"\nrenamed\nmissing \"a\"\nmissing \"c\"\n",
+		},
+		{
+			name:    "not if some of it has been missing for long",
+			listing: entries("x", "y"),
+			rows:    byKey(adopted("a"), missing(adopted("b"), ago(2*day)), adopted("c")),
+			want:    "fetch 1 \"x\"\nfetch 2 \"y\"\nmissing \"a\"\nmissing \"c\"\n",
 		},
 		{
 			name:    "not if one of it is there",

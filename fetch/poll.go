@@ -109,6 +109,8 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 	all := errors.Join(err, broken)
 	if s.LoggedIn.IsZero() {
 		err = all // else some sinks' trouble is no reason to wait with the others' mail
+	} else if errors.Is(err, errUnclear) {
+		err = nil // nor is it one that some messages have lost their names
 	}
 	s.Schedule = a.reschedule(was, s, err, o)
 	return errors.Join(all, a.save(ctx, o, s, server, all))
@@ -257,14 +259,12 @@ func (s *session) run(ctx context.Context) (more bool, err error) {
 	if err := errors.Join(failed, s.finish(ctx)); err != nil {
 		return false, err
 	}
-	if n := s.plan.Unclear; n > 0 {
+	moved := sum.Fetched+sum.Refused > before || len(s.plan.Verify) > 0
+	more = s.plan.More > 0 && moved && s.trouble == nil && !s.opts.draining()
+	if n := s.plan.Unclear; n > 0 && !more {
 		s.trouble = cmp.Or(s.trouble, fmt.Errorf("%d %w", n, errUnclear))
 	}
-	if s.trouble != nil {
-		return false, s.trouble
-	}
-	moved := sum.Fetched+sum.Refused > before || len(s.plan.Verify) > 0
-	return s.plan.More > 0 && moved && !s.opts.draining(), nil
+	return more, s.trouble
 }
 
 // planned sums up the plan: what is compared is downloaded as well, and so is
