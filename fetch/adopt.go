@@ -24,8 +24,10 @@ type Adoption struct {
 	Later, Undated, Unknown int
 	// Nameless messages have neither a usable unique-id nor a header that
 	// tells them from others. They cannot be remembered without a download,
-	// and the next poll fetches them.
-	Nameless int
+	// and the next poll fetches them. It leaves Unclear ones alone: they may be
+	// adopted ones that lost their unique-ids, or the server gives no headers
+	// and mail is kept on it.
+	Nameless, Unclear int
 }
 
 // Old tells old messages from others. All are old by the zero Old.
@@ -50,7 +52,7 @@ func (a *Account) Adopt(ctx context.Context, o Options, old Old, adopt func(Adop
 	defer lease.Release()
 	// All of it, and with a name for each that does not change.
 	all := *a
-	all.MaxSize, all.MaxMessages, all.Keep = 0, math.MaxInt, Keep{Forever: true}
+	all.MaxSize, all.MaxMessages, o.KeepAll = 0, math.MaxInt, true
 	s := &session{Account: &all, opts: &o, summary: new(Summary), adopting: true}
 	defer s.close()
 	if err := s.survey(ctx); err != nil {
@@ -69,9 +71,7 @@ func (a *Account) Adopt(ctx context.Context, o Options, old Old, adopt func(Adop
 	}
 	s.quit(ctx)
 
-	found := Adoption{Listed: len(s.listing.Entries)}
-	// What is not in the plan at all, look left out of it as nameless.
-	found.Nameless = found.Listed - len(s.plan.Fetch) - len(s.plan.Verify) - s.plan.Kept - s.plan.Waiting
+	found := Adoption{Listed: len(s.listing.Entries), Unclear: s.leftAlone()}
 	for _, w := range fresh {
 		switch date := looks[w.Num].date; {
 		case w.Key == "":

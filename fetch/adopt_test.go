@@ -189,7 +189,28 @@ func TestAdoptWithoutNames(t *testing.T) {
 	if found := r.adopt(); len(found.New) != 1 || found.Nameless != 1 {
 		t.Errorf("found %+v, want one new and one nameless", found)
 	}
+	// Where mail is kept, it is not even fetched.
+	r.account.Keep.Forever = true
+	if found := r.adopt(); found.Nameless != 0 || found.Unclear != 1 {
+		t.Errorf("found %+v, want one that is left alone", found)
+	}
 	r.succeed()
+	r.expect()
+	r.account.Keep.Forever = false
+	r.succeed()
+	r.expect(message(2))
+	// Nor is it where it may be what was adopted.
+	r.drop.Remove("a")
+	r.drop.Add("", []byte(message(3)))
+	if found := r.adopt(); found.Nameless != 0 || found.Unclear != 1 {
+		t.Errorf("found %+v, want one that is left alone", found)
+	}
+	sight, err := r.account.Look(t.Context(), r.opts, nil)
+	check(t, err)
+	if sight.Unclear != 1 || sight.Fetch != 0 {
+		t.Errorf("a poll would do %+v", sight.Outlook)
+	}
+	r.poll()
 	r.expect(message(2))
 
 	r = newRig(t, pop3test.Behaviour{Without: []string{"TOP", "UIDL"}})

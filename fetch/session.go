@@ -227,10 +227,11 @@ func (s *session) identify(ctx context.Context, pol Policy) error {
 	if err != nil {
 		return err
 	}
-	if !top && (s.Keep != Keep{} || s.opts.KeepAll) {
-		if !s.listing.UIDL && len(entries) > 0 {
-			return errNoIdentity
-		}
+	keeps := s.Keep != Keep{} || s.opts.KeepAll && !s.adopting
+	if !top && (keeps || s.adopting) && !s.listing.UIDL && len(entries) > 0 {
+		return errNoIdentity
+	}
+	if !top && keeps {
 		// Without a name and without a look at the header, such a message
 		// could only be fetched anew at every poll.
 		named := slices.DeleteFunc(slices.Clone(entries), func(e pop3proto.Entry) bool { return e.UID == "" })

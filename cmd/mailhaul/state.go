@@ -299,6 +299,9 @@ func (std stdio) adopt(store *state.Store, name string, found fetch.Adoption, wh
 	if found.Nameless > 0 {
 		fmt.Fprintf(std.out, "  %s without a unique-id can be told from no other, and will be fetched\n", count(found.Nameless, "message"))
 	}
+	if found.Unclear > 0 {
+		fmt.Fprintf(std.out, "  %s without a unique-id can be told from no other, and will be left alone\n", count(found.Unclear, "message"))
+	}
 	if len(found.New) == 0 {
 		fmt.Fprintf(std.out, "%s: nothing to adopt\n", name)
 		return nil

@@ -172,6 +172,9 @@ func intended(o fetch.Outlook, target string) string {
 	if o.TooLarge > 0 {
 		parts = append(parts, fmt.Sprintf("%d over max_size", o.TooLarge))
 	}
+	if o.Unclear > 0 {
+		parts = append(parts, fmt.Sprintf("%d without a unique-id left alone", o.Unclear))
+	}
 	return sentence(append(parts, fmt.Sprintf("%d on the server", o.Listed)))
 }
 

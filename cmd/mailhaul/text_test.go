@@ -36,6 +36,7 @@ func TestFinishedLine(t *testing.T) {
 		{fetch.Summary{Started: began, Would: &fetch.Outlook{Listed: 9, Fetch: 2, FetchOctets: 10, Delete: 3}},
 			"would fetch 2 messages (10 B) → ~/Maildir; would delete 3 delivered before, 9 on the server"},
 		{fetch.Summary{Started: began, Would: &fetch.Outlook{Listed: 9}}, "would fetch nothing; 9 on the server"},
+		{fetch.Summary{Started: began, Would: &fetch.Outlook{Listed: 9, Unclear: 2}}, "would fetch nothing; 2 without a unique-id left alone, 9 on the server"},
 	} {
 		var out strings.Builder
 		text := &textReporter{out: &out, paint: painter(false), targets: map[string]string{"work": "~/Maildir"}}
