@@ -275,3 +275,25 @@ func TestPromiseOpenInTheNextSession(t *testing.T) {
 		t.Errorf("left %q", r.left())
 	}
 }
+
+// A message whose sink cannot answer may be missing for a time, too, and its
+// unique-id be that of another after that.
+func TestUIDReuseWhileUnanswered(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	home := r.account.Deliver[0].Sink
+	r.account.Deliver[0].Sink = mute{home}
+	r.drop.Add("u", []byte(message(1)))
+	r.poll()
+	r.expect(message(1))
+	r.account.Deliver[0].Sink = silent{home}
+	r.drop.Remove("u")
+	r.poll()
+	r.drop.Add("u", []byte(message(2)))
+	r.poll()
+	r.account.Deliver[0].Sink = home
+	r.succeed()
+	r.expect(message(1), message(2))
+	if left := r.left(); len(left) != 0 {
+		t.Errorf("left %q", left)
+	}
+}

@@ -25,7 +25,7 @@ type Policy struct {
 	Limit int
 	Now   time.Time
 	// Open are the keys of rows with a promise that no sink could answer for:
-	// they are left alone.
+	// they are left alone, and noted if they are missing.
 	Open map[string]bool
 	// Late are the keys of messages that come after all others: the last poll
 	// may have ended over one of them.
@@ -250,7 +250,7 @@ func (p *planner) doubtful(e pop3proto.Entry, row *state.Row) bool {
 	if row.Phase == state.Adopted {
 		tells = row.Header
 	}
-	if row.Missing == 0 || tells.IsZero() || row.Phase == state.Deleted || p.pol.Open[row.UID] {
+	if row.Missing == 0 || tells.IsZero() || row.Phase == state.Deleted {
 		return false
 	}
 	sum := p.headers[e.Num]
@@ -540,17 +540,18 @@ func (p *planner) miss() {
 	compare := slices.ContainsFunc(p.plan.Verify, func(w Want) bool { return w.Row == nil })
 	for r := range p.rows {
 		row := &p.rows[r]
-		if p.claimed[r] || p.pol.Open[row.UID] {
+		if p.claimed[r] {
 			continue
 		}
+		open := p.pol.Open[row.UID]
 		gone := max(row.Missing, row.Deleted)
 		switch {
 		case gone == 0:
 			p.plan.Keep.Missing = append(p.plan.Keep.Missing, row.UID)
-		case gone < old && len(p.listing) > 0:
+		case gone < old && len(p.listing) > 0 && !open:
 			p.plan.Keep.Forget = append(p.plan.Keep.Forget, row.UID)
 		}
-		if compare && !row.Content.IsZero() {
+		if compare && !row.Content.IsZero() && !open {
 			p.plan.Twins = append(p.plan.Twins, *row)
 		}
 	}

@@ -411,7 +411,15 @@ func TestPlan(t *testing.T) {
 			listing: entries("a"),
 			rows:    byKey(state.Row{UID: "a", Phase: state.Promised}, state.Row{UID: "b", Phase: state.Promised}),
 			policy:  fetch.Policy{Open: map[string]bool{"a": true, "b": true}},
-			want:    "waiting 1\n",
+			want:    "waiting 1\nmissing \"b\"\n",
+		},
+		{
+			name:    "and stays in doubt once it was missing",
+			listing: entries("a"),
+			rows: byKey(missing(state.Row{UID: "a", Phase: state.Promised, Content: sum("ca")}, ago(day)),
+				missing(state.Row{UID: "b", Phase: state.Promised}, ago(40*day))),
+			policy: fetch.Policy{Open: map[string]bool{"a": true, "b": true}},
+			want:   "waiting 1\n",
 		},
 		{
 			name: "numbers are the server's",
