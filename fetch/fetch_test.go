@@ -197,6 +197,14 @@ func (r *rig) left() []string {
 	return uids
 }
 
+// expectEmpty fails the test if the server still has a message.
+func (r *rig) expectEmpty() {
+	r.t.Helper()
+	if left := r.left(); len(left) != 0 {
+		r.t.Errorf("left %q", left)
+	}
+}
+
 func (r *rig) rows() []state.Row {
 	r.t.Helper()
 	rows, err := r.store.Rows(r.t.Context(), "work")

@@ -180,7 +180,5 @@ func TestOneOfSeveralFull(t *testing.T) {
 	r.succeed()
 	r.expect(want...)
 	expectMail(t, "the archive", archived(), want...)
-	if len(r.left()) != 0 {
-		t.Errorf("left %q", r.left())
-	}
+	r.expectEmpty()
 }

@@ -120,9 +120,7 @@ func TestOneOfSeveralIsDown(t *testing.T) {
 	r.succeed()
 	r.expect(want...)
 	expectMail(t, "the archive", archived(), want...)
-	if len(r.left()) != 0 {
-		t.Errorf("left %q", r.left())
-	}
+	r.expectEmpty()
 }
 
 // silent is a sink that crashes in Commit and cannot answer for it.
@@ -166,28 +164,28 @@ func TestSinkCannotSettle(t *testing.T) {
 	r.succeed()
 	r.expect(want...)
 	expectMail(t, "the other", others(), "Subject: next\n\n")
-	if len(r.left()) != 0 {
-		t.Errorf("left %q", r.left())
-	}
+	r.expectEmpty()
 }
 
-// unprepared is a sink that fails in Prepare, and counts how often.
-type unprepared struct {
+// batched is a sink whose batches are wrapped. Sinks are compared, which a func
+// cannot be: it is used by its pointer.
+type batched struct {
 	deliver.Sink
-	tries *int
+	wrap func(deliver.Batch) deliver.Batch
 }
 
-func (u unprepared) Begin(ctx context.Context) (deliver.Batch, error) {
-	b, err := u.Sink.Begin(ctx)
-	return unpreparedBatch{b, u.tries}, err
+func (s *batched) Begin(ctx context.Context) (deliver.Batch, error) {
+	b, err := s.Sink.Begin(ctx)
+	return s.wrap(b), err
 }
 
-type unpreparedBatch struct {
+// unprepared fails in Prepare, and counts how often.
+type unprepared struct {
 	deliver.Batch
 	tries *int
 }
 
-func (u unpreparedBatch) Prepare(context.Context) ([]deliver.Promise, error) {
+func (u unprepared) Prepare(context.Context) ([]deliver.Promise, error) {
 	*u.tries++
 	return nil, errSilent
 }
@@ -197,7 +195,7 @@ func TestOneOfSeveralIsPreparedOnce(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	archive, _ := r.another("archive")
 	tries := 0
-	archive.Sink = unprepared{archive.Sink, &tries}
+	archive.Sink = &batched{archive.Sink, func(b deliver.Batch) deliver.Batch { return unprepared{b, &tries} }}
 	r.account.Deliver = append(r.account.Deliver, archive)
 	r.account.MaxMessages = 150
 	want := r.fill(200)
@@ -207,23 +205,13 @@ func TestOneOfSeveralIsPreparedOnce(t *testing.T) {
 	r.expect(want...)
 }
 
-// once is a sink that refuses the first message it is shown, and takes it later.
+// once refuses the first message it is shown, and takes it later.
 type once struct {
-	deliver.Sink
-	shown *bool
-}
-
-func (o once) Begin(ctx context.Context) (deliver.Batch, error) {
-	b, err := o.Sink.Begin(ctx)
-	return onceBatch{b, o.shown}, err
-}
-
-type onceBatch struct {
 	deliver.Batch
 	shown *bool
 }
 
-func (o onceBatch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
+func (o once) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
 	if !*o.shown {
 		*o.shown = true
 		return 0, errPoison
@@ -255,7 +243,8 @@ func (m muteBatch) Commit(ctx context.Context, _ func(deliver.Receipt) error) er
 // alone.
 func TestPromiseOpenInTheNextSession(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
-	r.account.Deliver[0].Sink = once{r.account.Deliver[0].Sink, new(bool)}
+	shown := false
+	r.account.Deliver[0].Sink = &batched{r.account.Deliver[0].Sink, func(b deliver.Batch) deliver.Batch { return once{b, &shown} }}
 	archive, archived := r.another("archive")
 	up := archive.Sink
 	archive.Sink = mute{up}
@@ -271,9 +260,7 @@ func TestPromiseOpenInTheNextSession(t *testing.T) {
 	r.succeed()
 	r.expect(want...)
 	expectMail(t, "the archive", archived(), want...)
-	if len(r.left()) != 0 {
-		t.Errorf("left %q", r.left())
-	}
+	r.expectEmpty()
 }
 
 // A message whose sink cannot answer may be missing for a time, too, and its
@@ -293,7 +280,5 @@ func TestUIDReuseWhileUnanswered(t *testing.T) {
 	r.account.Deliver[0].Sink = home
 	r.succeed()
 	r.expect(message(1), message(2))
-	if left := r.left(); len(left) != 0 {
-		t.Errorf("left %q", left)
-	}
+	r.expectEmpty()
 }

@@ -196,9 +196,7 @@ func TestRefusedByAWrongClock(t *testing.T) {
 		r.later(-wrong)
 		r.succeed()
 		r.expect(want...)
-		if len(r.left()) != 0 {
-			t.Errorf("left %q", r.left())
-		}
+		r.expectEmpty()
 	}
 }
 
@@ -293,9 +291,7 @@ func TestBrokenQuarantine(t *testing.T) {
 	r.later(time.Hour)
 	r.succeed()
 	q.expect(poison, large)
-	if len(r.left()) != 0 {
-		t.Errorf("left %q", r.left())
-	}
+	r.expectEmpty()
 }
 
 func TestQuarantine(t *testing.T) {
@@ -324,9 +320,7 @@ func TestQuarantineLater(t *testing.T) {
 	r.succeed()
 	r.expect(good...)
 	q.expect(poison)
-	if len(r.left()) != 0 {
-		t.Errorf("left %q", r.left())
-	}
+	r.expectEmpty()
 }
 
 func TestQuarantineRefusesToo(t *testing.T) {

@@ -87,9 +87,7 @@ func TestSinkGivenUp(t *testing.T) {
 	r.later(day)
 	r.succeed()
 	expectMail(t, "the archive", archived(), append(good, poison)...)
-	if len(r.left()) != 0 {
-		t.Errorf("left %q", r.left())
-	}
+	r.expectEmpty()
 }
 
 func TestQuarantineOfOneOfSeveral(t *testing.T) {
@@ -102,9 +100,7 @@ func TestQuarantineOfOneOfSeveral(t *testing.T) {
 	r.expect(good...)
 	expectMail(t, "the archive", archived(), append(good, poison)...)
 	expectMail(t, "the quarantine", quarantined(), poison)
-	if len(r.left()) != 0 {
-		t.Errorf("left %q", r.left())
-	}
+	r.expectEmpty()
 }
 
 // timed is a sink that notes when it is prepared and committed.

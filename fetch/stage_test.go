@@ -11,21 +11,13 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
-// halting is a sink that stages one message and then nothing until time runs
-// out.
-type halting struct{ deliver.Sink }
-
-func (h halting) Begin(ctx context.Context) (deliver.Batch, error) {
-	b, err := h.Sink.Begin(ctx)
-	return &haltingBatch{Batch: b}, err
-}
-
-type haltingBatch struct {
+// halting stages one message and then nothing until time runs out.
+type halting struct {
 	deliver.Batch
 	staged int
 }
 
-func (b *haltingBatch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
+func (b *halting) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
 	if b.staged++; b.staged == 1 {
 		return b.Batch.Stage(ctx, mail, body)
 	}
@@ -42,7 +34,7 @@ func TestTimeRunsOutBetweenSinks(t *testing.T) {
 	} {
 		archive, archived := r.another("archive")
 		up := archive.Sink
-		archive.Sink = halting{up}
+		archive.Sink = &batched{up, func(b deliver.Batch) deliver.Batch { return &halting{Batch: b} }}
 		r.account.Deliver = append(r.account.Deliver, archive)
 		want := r.fill(3)
 		r.account.Budget = time.Second

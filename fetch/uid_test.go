@@ -62,9 +62,7 @@ func TestOddUIDs(t *testing.T) {
 				r.account.Keep = fetch.Keep{}
 				r.succeed()
 				r.expect(want...)
-				if left := r.left(); len(left) != 0 {
-					t.Errorf("left %q", left)
-				}
+				r.expectEmpty()
 				r.expectRetrieved(len(want))
 			})
 		}
@@ -133,9 +131,7 @@ func TestUIDReuse(t *testing.T) {
 	r.drop.Add("u", []byte(message(2)))
 	r.succeed()
 	r.expect(message(1), message(2))
-	if len(r.left()) != 0 {
-		t.Errorf("left %q", r.left())
-	}
+	r.expectEmpty()
 }
 
 func TestUIDReuseWhileKept(t *testing.T) {
@@ -207,9 +203,7 @@ func TestRestoredPoison(t *testing.T) {
 			r.later(time.Hour)
 			r.succeed()
 			r.expect(want...)
-			if len(r.left()) != 0 {
-				t.Errorf("left %q", r.left())
-			}
+			r.expectEmpty()
 		})
 	}
 }
@@ -329,9 +323,7 @@ func TestUIDReuseUnnoticed(t *testing.T) {
 			r.expectRetrieved(test.retrieved)
 			r.account.Keep = fetch.Keep{}
 			r.succeed()
-			if left := r.left(); len(left) != 0 {
-				t.Errorf("left %q", left)
-			}
+			r.expectEmpty()
 		})
 	}
 }
@@ -397,9 +389,7 @@ func TestUIDReuseAfterCrash(t *testing.T) {
 			r.expect(message(1), message(2))
 			r.later(test.keep.For)
 			r.succeed()
-			if left := r.left(); len(left) != 0 {
-				t.Errorf("left %q", left)
-			}
+			r.expectEmpty()
 		})
 	}
 }

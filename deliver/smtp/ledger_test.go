@@ -137,12 +137,7 @@ func TestPrune(t *testing.T) {
 // A message that is never taken does not let the ledger grow for ever, and
 // whenever the power is cut, it stays known who has it.
 func TestCompact(t *testing.T) {
-	srv := &scripted{lmtp: true, reply: func(_ int, verb, line string) string {
-		if verb == "RCPT" && strings.Contains(line, "b@") {
-			return "550 5.1.1 no such user"
-		}
-		return ""
-	}}
+	srv := &scripted{lmtp: true, reply: always("RCPT", "b@", "550 5.1.1 no such user")}
 	script(t, srv)
 	disk := durabletest.New()
 	opts := inMemory(t, srv.addr, disk)
@@ -291,12 +286,7 @@ func TestOtherRecipients(t *testing.T) {
 // However long somebody does not take a message, the others are sent it once;
 // if it does not come again, it is forgotten.
 func TestLongRefusal(t *testing.T) {
-	srv := &scripted{lmtp: true, reply: func(_ int, verb, line string) string {
-		if verb == "RCPT" && strings.Contains(line, "b@") {
-			return "450 later"
-		}
-		return ""
-	}}
+	srv := &scripted{lmtp: true, reply: always("RCPT", "b@", "450 later")}
 	script(t, srv)
 	disk := durabletest.New()
 	opts := inMemory(t, srv.addr, disk)
@@ -330,12 +320,7 @@ func TestLongRefusal(t *testing.T) {
 // An account takes what is known of its mail along to another name, and finds
 // nothing there that an account of that name left.
 func TestRename(t *testing.T) {
-	srv := &scripted{lmtp: true, reply: func(_ int, verb, line string) string {
-		if verb == "RCPT" && strings.Contains(line, "b@") {
-			return "450 later"
-		}
-		return ""
-	}}
+	srv := &scripted{lmtp: true, reply: always("RCPT", "b@", "450 later")}
 	script(t, srv)
 	disk := durabletest.New()
 	opts := inMemory(t, srv.addr, disk)

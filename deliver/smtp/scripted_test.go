@@ -215,6 +215,17 @@ func (s *scripted) wantSessions(t *testing.T, want int) {
 	}
 }
 
+// always returns a script that replies to every command of that verb whose line
+// holds the text.
+func always(command, text, reply string) func(int, string, string) string {
+	return func(_ int, verb, line string) string {
+		if verb == command && strings.Contains(line, text) {
+			return reply
+		}
+		return ""
+	}
+}
+
 // on returns a script that replies once to each of some commands, given as
 // "VERB text" where the line holds the text.
 func on(replies map[string]string) func(int, string, string) string {
