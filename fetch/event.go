@@ -137,6 +137,9 @@ type Summary struct {
 
 	// refused is the answer of a server that did not want a login now.
 	refused *pop3proto.ReplyError
+	// unconfirmed is set while nobody knows what the server has deleted, and the
+	// state holds that for deleted.
+	unconfirmed bool
 	// next is when Run is to poll again.
 	next time.Time
 }

@@ -92,6 +92,11 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 		Account: a, opts: o, summary: s, meter: meter, server: server,
 		failures: was.Failures, down: down,
 	}
+	if standing.Doubt { // a poll was killed before it knew what the server had deleted
+		if err := first.undelete(ctx); err != nil {
+			return err
+		}
+	}
 	broken, err := first.settle(ctx, standing.Open)
 	up := func(t Target) bool { return down[t.Name] == nil }
 	if err == nil && (len(down) == 0 || slices.ContainsFunc(a.sinks(), up)) {
@@ -195,7 +200,7 @@ func (a *Account) save(ctx context.Context, o *Options, s *Summary, server *acqu
 		Started: s.Started.Unix(), Ended: o.now().Unix(),
 		Result: Classify(err).String(), Hint: Hint(err),
 		Fetched: s.Fetched, Deleted: s.Deleted, Listed: s.Listed, Bytes: s.Bytes,
-		Schedule: &s.Schedule, Server: server.toRemember(), Rest: server.found,
+		Schedule: &s.Schedule, Server: server.toRemember(), Rest: server.found, Unconfirmed: s.unconfirmed,
 	}
 	if err != nil {
 		p.Error = err.Error()

@@ -453,9 +453,9 @@ func (s *session) entries(wants []Want) iter.Seq[pop3proto.Entry] {
 
 // finish deletes what landed and is due, and quits. RFC 1939 §6: of a QUIT that
 // is refused, or not answered, nobody knows what it deleted, nor does a poll that
-// was killed then. So all of it is noted as missing before. What of it the server
-// still has is for its next listing to tell, and for the headers: the rest of the
-// unique-ids may be new mail's.
+// was killed then. So it is noted before, and is in doubt until the server has
+// confirmed it. What of it the server still has is for its next listing to tell,
+// and for the headers: the rest of the unique-ids may be new mail's.
 func (s *session) finish(ctx context.Context) error {
 	due := s.delete
 	switch {
@@ -472,9 +472,10 @@ func (s *session) finish(ctx context.Context) error {
 	for i, l := range due {
 		keys[i] = l.Key
 	}
-	if err := s.opts.State.Keep(ctx, s.Name, s.opts.now().Unix(), state.Housekeeping{Missing: keys}); err != nil {
+	if err := s.opts.State.Delete(ctx, s.Name, s.opts.now().Unix(), keys); err != nil {
 		return err
 	}
+	s.summary.unconfirmed = true
 	marked, refused, err := s.client.DeleteAndQuit(ctx, func(yield func(int) bool) {
 		for _, l := range due {
 			if !yield(l.Num) {
@@ -483,20 +484,23 @@ func (s *session) finish(ctx context.Context) error {
 		}
 	})
 	if err != nil {
-		return &UnconfirmedError{Addr: s.Server.Addr(), Messages: len(due), Err: err}
+		return errors.Join(&UnconfirmedError{Addr: s.Server.Addr(), Messages: len(due), Err: err}, s.undelete(ctx))
 	}
+	s.summary.Deleted += marked
+	s.summary.Waiting -= marked
 	if refused != nil {
 		s.notice("the server would not delete %d of %d messages: %v", len(due)-marked, len(due), refused)
-		s.summary.Deleted += marked
-		s.summary.Waiting -= marked
-		return nil
+		return s.undelete(ctx)
 	}
-	if err := s.opts.State.MarkDeleted(context.WithoutCancel(ctx), s.Name, s.opts.now().Unix(), keys); err != nil {
-		return err
-	}
-	s.summary.Deleted += len(due)
-	s.summary.Waiting = 0
+	s.summary.unconfirmed = false
 	return nil
+}
+
+// undelete notes that nobody knows what the server has deleted.
+func (s *session) undelete(ctx context.Context) error {
+	err := s.opts.State.Undelete(context.WithoutCancel(ctx), s.Name)
+	s.summary.unconfirmed = err != nil
+	return err
 }
 
 func (s *session) notice(format string, args ...any) {

@@ -273,7 +273,6 @@ func TestUIDsTradePlaces(t *testing.T) {
 // What may be another message by a name that is remembered is looked at before
 // it is deleted, or passed over.
 func TestUIDReuseUnnoticed(t *testing.T) {
-	lost := pop3test.LoseReply("QUIT", pop3test.Reset)
 	nameless := "Subject: alarm\n\nnumber "
 	for _, test := range []struct {
 		name        string
@@ -328,16 +327,19 @@ func TestUIDReuseUnnoticed(t *testing.T) {
 	}
 }
 
-// forgetful fails to note what was deleted, as a process does that is killed
-// once the server has confirmed it, or one that finds the disk full.
+// lost deletes, and nobody hears of it.
+var lost = pop3test.LoseReply("QUIT", pop3test.Reset)
+
+// forgetful fails to note what became of a deletion, as a process does that finds
+// the disk full, or one that is killed once the server has confirmed it.
 type forgetful struct {
 	*state.Store
-	killed bool // nothing else is noted either
+	killed bool // nothing is noted at all
 }
 
 var errForgot = errors.New("nobody noted it")
 
-func (s *forgetful) MarkDeleted(context.Context, string, int64, []string) error { return errForgot }
+func (s *forgetful) Undelete(context.Context, string) error { return errForgot }
 
 func (s *forgetful) SavePoll(ctx context.Context, account string, p state.Poll) error {
 	if s.killed {
@@ -351,7 +353,7 @@ func TestUIDReuseAfterCrash(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		keep  fetch.Keep
-		saved bool         // the poll that deleted it is on record
+		saved bool         // the poll that deleted it is on record, but the server did not confirm it
 		next  func(r *rig) // the poll after it
 	}{
 		{name: "the next poll fetches it", next: func(*rig) {}},
@@ -375,6 +377,9 @@ func TestUIDReuseAfterCrash(t *testing.T) {
 			if test.keep.For > 0 {
 				r.succeed()
 				r.later(test.keep.For)
+			}
+			if test.saved {
+				r.drop.Order(lost.Session(1))
 			}
 			r.opts.State = &forgetful{r.store, !test.saved}
 			if s := r.poll(); !errors.Is(s.Err, errForgot) || len(r.left()) > 0 {

@@ -18,10 +18,12 @@ type ledger struct {
 	open []state.Promise
 	kept map[string]bool // landings, which may be noted again
 	rest state.Rest      // which any change of the rows ends
+	// deleting is when rows were Deleted that are in doubt.
+	deleting int64
 }
 
 func (l ledger) clone() ledger {
-	return ledger{maps.Clone(l.rows), slices.Clone(l.open), maps.Clone(l.kept), l.rest}
+	return ledger{maps.Clone(l.rows), slices.Clone(l.open), maps.Clone(l.kept), l.rest, l.deleting}
 }
 
 // String tells two ledgers apart.
@@ -35,6 +37,9 @@ func (l ledger) String() string {
 	}
 	if l.rest != (state.Rest{}) {
 		fmt.Fprintf(&b, "at rest %+v\n", l.rest)
+	}
+	if l.deleting != 0 {
+		fmt.Fprintf(&b, "deleting since %d\n", l.deleting)
 	}
 	return b.String()
 }
@@ -91,7 +96,8 @@ func (l *ledger) retract(ps []state.Promise) {
 	}
 }
 
-func (l *ledger) markDeleted(at int64, uids []string) {
+func (l *ledger) delete(at int64, uids []string) {
+	l.deleting = at
 	for _, uid := range uids {
 		if row := l.rows[uid]; row.Phase == state.Landed || row.Phase == state.Deleted {
 			row.Phase, row.Deleted, row.Missing = state.Deleted, at, 0
@@ -99,6 +105,16 @@ func (l *ledger) markDeleted(at int64, uids []string) {
 			l.rows[uid] = row
 		}
 	}
+}
+
+func (l *ledger) undelete() {
+	for uid, row := range l.rows {
+		if row.Phase == state.Deleted && row.Deleted == l.deleting {
+			row.Phase, row.Missing, row.Deleted = state.Landed, row.Deleted, 0
+			l.rows[uid] = row
+		}
+	}
+	l.deleting = 0
 }
 
 func (l *ledger) keep(at int64, h state.Housekeeping) {
@@ -194,13 +210,17 @@ func (j *journal) begin() {
 	}
 }
 
+// write records a change of the rows.
 func (j *journal) write(ctx context.Context, what string, record func(*ledger)) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	change := func(l *ledger) {
+	return j.record(ctx, what, func(l *ledger) {
 		l.rest = state.Rest{}
 		record(l)
+	})
+}
+
+func (j *journal) record(ctx context.Context, what string, change func(*ledger)) error {
+	if err := ctx.Err(); err != nil {
+		return err
 	}
 	j.pending = change
 	j.mark("journal " + what)
@@ -244,7 +264,7 @@ func (j *journal) Lease(context.Context, string) (*state.Lease, error) {
 // no pause.
 func (j *journal) Standing(context.Context, string) (state.Standing, error) {
 	l := j.now()
-	return state.Standing{Rest: l.rest, Open: len(l.open) > 0}, nil
+	return state.Standing{Rest: l.rest, Open: len(l.open) > 0, Doubt: l.deleting != 0}, nil
 }
 
 func (j *journal) Promises(context.Context, string) ([]state.Promise, error) {
@@ -281,8 +301,12 @@ func (j *journal) Retract(ctx context.Context, _ string, ps []state.Promise) err
 	return j.write(ctx, "withdrawals", func(l *ledger) { l.retract(ps) })
 }
 
-func (j *journal) MarkDeleted(ctx context.Context, _ string, at int64, uids []string) error {
-	return j.write(ctx, "deletions", func(l *ledger) { l.markDeleted(at, uids) })
+func (j *journal) Delete(ctx context.Context, _ string, at int64, uids []string) error {
+	return j.write(ctx, "deletions", func(l *ledger) { l.delete(at, uids) })
+}
+
+func (j *journal) Undelete(ctx context.Context, _ string) error {
+	return j.write(ctx, "what was not deleted", (*ledger).undelete)
 }
 
 func (j *journal) Keep(ctx context.Context, _ string, at int64, h state.Housekeeping) error {
@@ -300,11 +324,15 @@ func (j *journal) Refuse(_ context.Context, _ string, rs []state.Refusal) error 
 	return fmt.Errorf("a message was refused: %+v", rs)
 }
 
-// SavePoll notes the rest; what else it is told is for status.
-func (j *journal) SavePoll(_ context.Context, _ string, p state.Poll) error {
-	if p.Rest != nil {
-		j.loose = append(j.loose, func(l *ledger) { l.rest = *p.Rest })
-	}
-	j.sync() // as every commit does
-	return nil
+// SavePoll notes the rest, and the end of doubt; what else it is told is for
+// status.
+func (j *journal) SavePoll(ctx context.Context, _ string, p state.Poll) error {
+	return j.record(ctx, "the poll", func(l *ledger) {
+		if p.Rest != nil {
+			l.rest = *p.Rest
+		}
+		if !p.Unconfirmed {
+			l.deleting = 0
+		}
+	})
 }

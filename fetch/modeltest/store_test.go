@@ -26,7 +26,7 @@ func TestJournalIsLikeTheStore(t *testing.T) {
 		promises := []state.Promise{{UID: uid, Sink: "home", Token: "t", Size: i, Header: state.Sum{1}, Content: state.Sum{byte(i), 1}}}
 		landings := []state.Landing{{UID: uid, Sink: "home"}}
 		var do func(fetch.State) error
-		switch random.IntN(8) {
+		switch random.IntN(9) {
 		case 0, 1:
 			do = func(s fetch.State) error { return s.Promise(ctx, "work", promises) }
 		case 2, 3:
@@ -34,7 +34,9 @@ func TestJournalIsLikeTheStore(t *testing.T) {
 		case 4:
 			do = func(s fetch.State) error { return s.Retract(ctx, "work", promises) }
 		case 5:
-			do = func(s fetch.State) error { return s.MarkDeleted(ctx, "work", i+1, []string{uid}) }
+			do = func(s fetch.State) error { return s.Delete(ctx, "work", i+1, []string{uid}) }
+		case 6:
+			do = func(s fetch.State) error { return s.Undelete(ctx, "work") }
 		default:
 			var h state.Housekeeping
 			*[]*[]string{&h.Missing, &h.Found, &h.Restored, &h.Forget}[random.IntN(4)] = []string{uid}
@@ -44,7 +46,7 @@ func TestJournalIsLikeTheStore(t *testing.T) {
 			t.Fatalf("step %d: %v; the model says %v", i, err, modelErr)
 		}
 		for _, s := range []fetch.State{store, model} {
-			var poll state.Poll
+			poll := state.Poll{Unconfirmed: i%3 > 0}
 			if i%4 == 0 {
 				poll.Rest = &state.Rest{Listing: state.Sum{byte(i), 1}, Until: i}
 			}

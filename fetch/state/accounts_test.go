@@ -12,7 +12,7 @@ func TestAccounts(t *testing.T) {
 	s := open(t, t.TempDir())
 	ok(t, landed("kept", 1)(s, t))
 	ok(t, landed("gone", 1)(s, t))
-	ok(t, s.MarkDeleted(t.Context(), "work", 2, []string{"gone"}))
+	ok(t, s.Delete(t.Context(), "work", 2, []string{"gone"}))
 	ok(t, doPromise(promise("open", "home"), promise("open", "archive"))(s, t))
 	ok(t, doRefuse(refusal("refused"))(s, t))
 	ok(t, s.Adopt(t.Context(), "work", []state.Adoption{{UID: "adopted", Size: 5}}))
@@ -51,7 +51,7 @@ func TestAdopt(t *testing.T) {
 	if diff := cmp.Diff(want, row(t, s, "new")); diff != "" {
 		t.Errorf("row (-want +got):\n%s", diff)
 	}
-	ok(t, s.MarkDeleted(t.Context(), "work", 9, []string{"new"}))
+	ok(t, s.Delete(t.Context(), "work", 9, []string{"new"}))
 	ok(t, doRefuse(refusal("new"))(s, t))
 	ok(t, s.Keep(t.Context(), "work", 9, state.Housekeeping{Restored: []string{"new"}, Complete: []string{"new"}}))
 	if got := row(t, s, "new").Phase; got != state.Adopted {

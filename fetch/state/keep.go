@@ -21,7 +21,6 @@ func (s *Store) Keep(ctx context.Context, account string, at int64, h Housekeepi
 		if err := t.rekey(id, h.Rekey); err != nil {
 			return err
 		}
-		// All that a session is about to delete is among them.
 		if err := inChunks(h.Missing, func(uids []string) error {
 			return t.exec("UPDATE messages SET missing = ? WHERE account = ? AND missing = 0 AND uid IN ("+repeat("?", len(uids))+")",
 				blobs([]any{at, id}, uids)...)

@@ -30,7 +30,7 @@ func lived(t *testing.T) *state.Store {
 	s := open(t, t.TempDir())
 	ok(t, landed("b\xff", 1)(s, t))
 	ok(t, landed("a", 1)(s, t))
-	ok(t, s.MarkDeleted(t.Context(), "work", 2, []string{"a"}))
+	ok(t, s.Delete(t.Context(), "work", 2, []string{"a"}))
 	ok(t, doPromise(promise("owed", "home"), promise("owed", "archive"))(s, t))
 	ok(t, doLand(3, "owed", "home")(s, t))
 	ok(t, doRetract("owed", "archive")(s, t))

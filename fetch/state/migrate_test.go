@@ -32,6 +32,7 @@ var added = map[int]string{
 	6: `UPDATE days SET polls = 9 WHERE account = 7;`,
 	7: `UPDATE troubles SET warned = 82 WHERE account = 7;`,
 	8: `UPDATE accounts SET rest = x'05000000000000000000000000000000', rest_until = 83 WHERE id = 7;`,
+	9: `UPDATE accounts SET deleting = 200 WHERE id = 7;`,
 }
 
 // A database of any version is brought up to date with all that is in it.
@@ -105,6 +106,9 @@ func TestMigrate(t *testing.T) {
 			}
 			if !standing.Open {
 				t.Error("no promise is open")
+			}
+			if want := from >= 9; standing.Doubt != want {
+				t.Errorf("messages in doubt: %v, want %v", standing.Doubt, want)
 			}
 			if want := (state.Rest{Listing: state.Sum{byte(since(8, 5))}, Until: since(8, 83)}); standing.Rest != want {
 				t.Errorf("at rest %+v, want %+v", standing.Rest, want)

@@ -10,7 +10,8 @@ import (
 const keptPolls = 1000
 
 // SavePoll notes how a poll went, its Schedule if it has one, and what it
-// learned of the server and of its maildrop. The last 1000 of an account are kept.
+// learned of the server and of its maildrop. What Delete noted is in doubt no more,
+// unless the poll says so. The last 1000 of an account are kept.
 func (s *Store) SavePoll(ctx context.Context, account string, p Poll) error {
 	return s.change(ctx, "note the poll", func(t *tx) error {
 		id, err := t.id(account)
@@ -38,6 +39,11 @@ func (s *Store) SavePoll(ctx context.Context, account string, p Poll) error {
 		}
 		if r := p.Rest; r != nil {
 			if err := t.exec("UPDATE accounts SET rest = ?, rest_until = ? WHERE id = ?", sum(r.Listing), r.Until, id); err != nil {
+				return err
+			}
+		}
+		if !p.Unconfirmed {
+			if err := t.confirm(id); err != nil {
 				return err
 			}
 		}

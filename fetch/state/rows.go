@@ -61,18 +61,6 @@ func (d *Delivery) columns() []any {
 	return []any{&d.Sink, &d.Token, &d.Where, &d.Promised, &d.Open, &d.Landed}
 }
 
-// MarkDeleted notes at the time at, in Unix seconds, that the server
-// confirmed the deletion of messages. It concerns only rows that are Landed,
-// or were Deleted before and had come back.
-func (s *Store) MarkDeleted(ctx context.Context, account string, at int64, uids []string) error {
-	return chunks(ctx, s, account, "note deletions", uids, func(t *tx, account int64, uids []string) error {
-		return t.exec(`
-			UPDATE messages SET phase = ?2, deleted = ?3, missing = 0, tries = 0, next_try = 0, reason = ''
-			WHERE account = ?1 AND phase IN (?2, ?4) AND uid IN (`+repeat("?", len(uids))+`)`,
-			blobs([]any{account, Deleted, at, Landed}, uids)...)
-	})
-}
-
 // Refuse notes failed attempts at messages. A row that is Landed, Deleted or
 // Adopted, or has a promise open, keeps its phase, its size and its sums; the attempt
 // is counted all the same.

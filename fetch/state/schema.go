@@ -16,7 +16,9 @@ var errNotOurs = errors.New("this is not a database of mailhaul")
 // takes longer, and the first poll waits for it.
 const schema = `
 -- From next_poll to refusals, with last_success, it is a Schedule, which lies
--- in a row that most polls write anyway; then a Rest, NULL if there is none.
+-- in a row that most polls write anyway; then a Rest, NULL if there is none, and
+-- when messages were marked of which nobody knows yet whether the server has
+-- deleted them, 0 if there are none.
 CREATE TABLE accounts (
 	id           INTEGER PRIMARY KEY,
 	name         TEXT NOT NULL UNIQUE,
@@ -28,7 +30,8 @@ CREATE TABLE accounts (
 	failures     INTEGER NOT NULL DEFAULT 0,
 	refusals     INTEGER NOT NULL DEFAULT 0,
 	rest         BLOB,
-	rest_until   INTEGER NOT NULL DEFAULT 0
+	rest_until   INTEGER NOT NULL DEFAULT 0,
+	deleting     INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 -- Keyed by what a poll asks for, so that the rows of an account lie together
@@ -223,6 +226,10 @@ ALTER TABLE troubles ADD COLUMN warned INTEGER NOT NULL DEFAULT 0;
 -- A Rest; NULL if there is none.
 ALTER TABLE accounts ADD COLUMN rest       BLOB;
 ALTER TABLE accounts ADD COLUMN rest_until INTEGER NOT NULL DEFAULT 0;
+`, `
+-- When messages were marked of which nobody knows yet whether the server has
+-- deleted them.
+ALTER TABLE accounts ADD COLUMN deleting INTEGER NOT NULL DEFAULT 0;
 `}
 
 // checkSchema returns the version of the schema of the database at path. An

@@ -37,8 +37,9 @@ type Standing struct {
 	// Left is how many messages the last poll left on the server.
 	Left int
 	Rest Rest
-	// Open is set if there are promises open.
-	Open bool
+	// Open is set if there are promises open, and Doubt if messages are Deleted
+	// of which nobody knows whether the server has deleted them.
+	Open, Doubt bool
 }
 
 // Standing returns how things stand with an account, the zero Standing if it
@@ -50,7 +51,7 @@ func (s *Store) Standing(ctx context.Context, account string) (Standing, error) 
 	query, err := s.prepareStanding(ctx)
 	if err == nil {
 		err = query.QueryRowContext(ctx, account).Scan(
-			append(st.Schedule.columns(), &st.Server.Key, &before, &after, &st.Server.Asked, &st.Left, &rest, &st.Rest.Until, &st.Open)...)
+			append(st.Schedule.columns(), &st.Server.Key, &before, &after, &st.Server.Asked, &st.Left, &rest, &st.Rest.Until, &st.Doubt, &st.Open)...)
 	}
 	if err == sql.ErrNoRows {
 		return Standing{}, nil
@@ -72,7 +73,7 @@ func (s *Store) prepareStanding(ctx context.Context) (_ *sql.Stmt, err error) {
 	if s.standing == nil {
 		s.standing, err = s.read.PrepareContext(ctx, `
 			SELECT `+scheduleColumns+`, coalesce(key, ''), coalesce(before, ''), coalesce(after, ''), coalesce(asked, 0),
-				coalesce(listed - deleted, 0), rest, rest_until, EXISTS (SELECT 1 FROM deliveries WHERE account = accounts.id AND open)
+				coalesce(listed - deleted, 0), rest, rest_until, deleting <> 0, EXISTS (SELECT 1 FROM deliveries WHERE account = accounts.id AND open)
 			FROM accounts LEFT JOIN servers ON servers.account = id
 				LEFT JOIN polls ON polls.account = id AND seq = (SELECT max(seq) FROM polls WHERE account = accounts.id)
 			WHERE name = ?`)

@@ -35,6 +35,34 @@ func TestStanding(t *testing.T) {
 	recall(state.Server{}, 0)
 }
 
+// What is deleted is in doubt until the end of the poll, unless that leaves it so.
+func TestDoubt(t *testing.T) {
+	s := open(t, t.TempDir())
+	expect := func(want bool) {
+		t.Helper()
+		for _, account := range []string{"work", "other"} {
+			got, err := s.Standing(t.Context(), account)
+			ok(t, err)
+			if got.Doubt != (want && account == "work") {
+				t.Errorf("%s: in doubt %v", account, got.Doubt)
+			}
+		}
+	}
+	ok(t, doPromise(promise("u", "home"))(s, t))
+	ok(t, doLand(1, "u", "home")(s, t))
+	expect(false)
+	ok(t, doDelete(2, "u")(s, t))
+	expect(true)
+	ok(t, s.SavePoll(t.Context(), "other", state.Poll{}))
+	ok(t, doSave(state.Poll{Unconfirmed: true})(s, t))
+	expect(true)
+	ok(t, doSave(state.Poll{})(s, t))
+	expect(false)
+	ok(t, doDelete(3, "u")(s, t))
+	ok(t, doUndelete(s, t))
+	expect(false)
+}
+
 // Any change of a row ends a rest, and nothing else does.
 func TestRest(t *testing.T) {
 	memory := state.Memory{Account: "work", Messages: []state.Message{{Row: state.Row{UID: "w", Phase: state.Landed}}}}
@@ -42,12 +70,13 @@ func TestRest(t *testing.T) {
 		do   step
 		ends bool
 	}{
-		"promise":  {doPromise(promise("v", "home")), true},
-		"landing":  {doLand(2, "open", "home"), true},
-		"retract":  {doRetract("open", "home"), true},
-		"refusal":  {doRefuse(refusal("v")), true},
-		"deletion": {doDelete(2, "u"), true},
-		"missing":  {doKeep(2, state.Housekeeping{Missing: []string{"u"}}), true},
+		"promise":     {doPromise(promise("v", "home")), true},
+		"landing":     {doLand(2, "open", "home"), true},
+		"retract":     {doRetract("open", "home"), true},
+		"refusal":     {doRefuse(refusal("v")), true},
+		"deletion":    {doDelete(2, "u"), true},
+		"no deletion": {doUndelete, true},
+		"missing":     {doKeep(2, state.Housekeeping{Missing: []string{"u"}}), true},
 		"adoption": {func(s *state.Store, t *testing.T) error {
 			return s.Adopt(t.Context(), "work", []state.Adoption{{UID: "v"}})
 		}, true},
@@ -92,7 +121,7 @@ func TestGlimpses(t *testing.T) {
 	ok(t, s.Refuse(t.Context(), "work", []state.Refusal{{UID: "refused"}, {UID: strings.Repeat("long", 20_000)}}))
 	rows, err := s.Rows(t.Context(), "work")
 	ok(t, err)
-	ok(t, s.MarkDeleted(t.Context(), "work", 1800000000, []string{rows[1].UID, rows[7].UID}))
+	ok(t, s.Delete(t.Context(), "work", 1800000000, []string{rows[1].UID, rows[7].UID}))
 	ok(t, s.Keep(t.Context(), "work", 1900000000, state.Housekeeping{Missing: []string{rows[1].UID, rows[2].UID, "adopted, gone"}}))
 	rows, err = s.Rows(t.Context(), "work")
 	ok(t, err)

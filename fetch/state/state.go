@@ -197,6 +197,9 @@ type Poll struct {
 	// remembered does not hold; nil if nothing was. SavePoll remembers it,
 	// Polls does not return it.
 	Server *Server
+	// Unconfirmed is set if the server was asked to delete messages, did not
+	// confirm it, and Undelete could not note that. Polls does not return it.
+	Unconfirmed bool
 	// Rest is the rest that the poll found the maildrop in; nil leaves what is
 	// remembered of one as it is. Polls does not return it.
 	Rest *Rest

@@ -100,7 +100,13 @@ func doRefuse(r state.Refusal) step {
 }
 
 func doDelete(at int64, uids ...string) step {
-	return func(s *state.Store, t *testing.T) error { return s.MarkDeleted(t.Context(), "work", at, uids) }
+	return func(s *state.Store, t *testing.T) error { return s.Delete(t.Context(), "work", at, uids) }
+}
+
+func doUndelete(s *state.Store, t *testing.T) error { return s.Undelete(t.Context(), "work") }
+
+func doSave(p state.Poll) step {
+	return func(s *state.Store, t *testing.T) error { return s.SavePoll(t.Context(), "work", p) }
 }
 
 func doKeep(at int64, h state.Housekeeping) step {
@@ -255,9 +261,29 @@ func TestLife(t *testing.T) {
 			steps: []step{doPromise(u, v), doLand(100, "u", "home"), doLand(100, "u", "archive"), doDelete(200, "u"),
 				doPromise(u), doRetract("u", "home")},
 		},
-		"missing until its deletion is confirmed": {
+		"missing and deleted": {
 			steps: []step{doPromise(u), doLand(100, "u", "home"), doKeep(200, state.Housekeeping{Missing: []string{"u"}}), doDelete(200, "u")},
 			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Deleted = state.Deleted, 100, 200 }),
+		},
+		"not deleted": {
+			steps: []step{doPromise(u), doLand(100, "u", "home"), doDelete(200, "u"), doUndelete},
+			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Missing = state.Landed, 100, 200 }),
+		},
+		"not deleted, and nobody noted it": {
+			steps: []step{doPromise(u), doLand(100, "u", "home"), doDelete(200, "u"), doSave(state.Poll{Unconfirmed: true}), doUndelete},
+			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Missing = state.Landed, 100, 200 }),
+		},
+		"deleted, and that was confirmed": {
+			steps: []step{doPromise(u), doLand(100, "u", "home"), doDelete(200, "u"), doSave(state.Poll{}), doUndelete},
+			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Deleted = state.Deleted, 100, 200 }),
+		},
+		"deleted before another that was not": {
+			steps: []step{doPromise(u), doLand(100, "u", "home"), doDelete(200, "u"), doDelete(201, "v"), doUndelete},
+			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Deleted = state.Deleted, 100, 200 }),
+		},
+		"deleted again, and not": {
+			steps: []step{doPromise(u), doLand(100, "u", "home"), doDelete(200, "u"), doSave(state.Poll{}), doDelete(300, "u"), doUndelete},
+			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Missing = state.Landed, 100, 300 }),
 		},
 		"missing": {
 			steps: []step{doPromise(u), doLand(100, "u", "home"),

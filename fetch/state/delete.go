@@ -1,0 +1,54 @@
+package state
+
+import "context"
+
+// Delete notes at the time at, in Unix seconds and not 0, that the server is
+// about to be asked to delete messages. It concerns only rows that are Landed, or
+// were Deleted before and had come back. They are Deleted from now on, and in doubt
+// until SavePoll says that the server confirmed it, or Undelete that it did not: so
+// they are written once, and a process that is killed in between leaves the doubt
+// behind.
+func (s *Store) Delete(ctx context.Context, account string, at int64, uids []string) error {
+	if len(uids) == 0 {
+		return nil
+	}
+	return s.change(ctx, "note deletions", func(t *tx) error {
+		id, err := t.account(account)
+		if err != nil {
+			return err
+		}
+		if err := t.exec("UPDATE accounts SET deleting = ? WHERE id = ?", at, id); err != nil {
+			return err
+		}
+		return inChunks(uids, func(uids []string) error {
+			return t.exec(`
+				UPDATE messages SET phase = ?2, deleted = ?3, missing = 0, tries = 0, next_try = 0, reason = ''
+				WHERE account = ?1 AND phase IN (?2, ?4) AND uid IN (`+repeat("?", len(uids))+`)`,
+				blobs([]any{id, Deleted, at, Landed}, uids)...)
+		})
+	})
+}
+
+// Undelete notes that nobody knows whether the server deleted what it was last
+// asked to: the rows that are in doubt are Landed, and missing since they were
+// Deleted. Whatever was Deleted in the same second is among them.
+func (s *Store) Undelete(ctx context.Context, account string) error {
+	return s.change(ctx, "note what was not deleted", func(t *tx) error {
+		id, err := t.account(account)
+		if err != nil {
+			return err
+		}
+		if err := t.exec(`
+			UPDATE messages SET phase = ?3, missing = deleted, deleted = 0
+			WHERE account = ?1 AND phase = ?2 AND deleted = (SELECT deleting FROM accounts WHERE id = ?1)`,
+			id, Deleted, Landed); err != nil {
+			return err
+		}
+		return t.confirm(id)
+	})
+}
+
+// confirm ends the doubt about what was Deleted.
+func (t *tx) confirm(account int64) error {
+	return t.exec("UPDATE accounts SET deleting = 0 WHERE id = ? AND deleting <> 0", account)
+}
