@@ -70,6 +70,9 @@ func (s *Sink) refuse(op string, err error, hint string) *deliver.Error {
 	return &deliver.Error{Fault: deliver.FaultOperator, Target: s.target, Op: op, Err: err, Hint: hint}
 }
 
+// hintFolder is what the user can do if there is no folder.
+const hintFolder = "create the folder, or let mailhaul do it with create_folder: true"
+
 // refusal makes a *deliver.Error of a NO, BAD or BYE, by its code (RFC 9051
 // §7.1, RFC 9208 §4.3.1, RFC 7889 §4). What has no code that we know is
 // temporary.
@@ -87,7 +90,7 @@ func (s *Sink) refusal(op string, err *imap.Error) *deliver.Error {
 		if s.create {
 			break // the next look creates it
 		}
-		e.Fault, e.Hint = deliver.FaultOperator, "create the folder, or let mailhaul do it with create_folder: true"
+		e.Fault, e.Hint = deliver.FaultOperator, hintFolder
 	case imap.ResponseCodeNoPerm:
 		e.Fault, e.Hint = deliver.FaultOperator, "have the user given the right to insert into the folder"
 	case imap.ResponseCodeCannot:

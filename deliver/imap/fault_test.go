@@ -241,6 +241,9 @@ func TestLogin(t *testing.T) {
 		{name: "preauth before TLS", s: script{greeting: "* PREAUTH hello"}, starts: remote.StartTLS, want: "STARTTLS", fault: deliver.FaultOperator},
 		{name: "no STARTTLS", s: script{}, starts: remote.StartTLS, want: "no TLS here", fault: deliver.FaultOperator},
 		{name: "no folder", s: script{folder: func() bool { return false }}, starts: remote.PlainText, want: "NONEXISTENT", fault: deliver.FaultOperator},
+		{name: "no folder, without a code", s: script{replies: map[string]string{"STATUS": "NO not so"}, listed: `() "/" INBOX2`}, starts: remote.PlainText, want: `NO "not so"`, fault: deliver.FaultOperator},
+		{name: "folder busy", s: script{replies: map[string]string{"STATUS": "NO not now"}, listed: `() "/" INBOX`}, starts: remote.PlainText, want: `NO "not now"`, fault: deliver.FaultTemporary},
+		{name: "folder busy, and no list", s: script{replies: map[string]string{"STATUS": "NO not now", "LIST": "NO not now"}}, starts: remote.PlainText, want: `NO "not now"`, fault: deliver.FaultTemporary},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			o := options(test.s.start(t), durable.OS, t.TempDir())

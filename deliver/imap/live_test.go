@@ -134,6 +134,30 @@ func TestDovecot(t *testing.T) {
 	}
 }
 
+// TestDovecotNoFolder has a folder that is not there. Dovecot gives no code to
+// say so.
+func TestDovecotNoFolder(t *testing.T) {
+	o := options(startDovecot(t, "").Addr, durable.OS, t.TempDir())
+	o.Folder = "Nope"
+	s := open(t, o)
+	_, began := s.Begin(t.Context())
+	_, checked := s.Check(t.Context())
+	for _, err := range []error{began, checked} {
+		if e, ok := errors.AsType[*deliver.Error](err); !ok || e.Fault != deliver.FaultOperator || !strings.Contains(e.Hint, "create_folder: true") {
+			t.Errorf("%v, want a person to be told of create_folder", err)
+		}
+	}
+	o.Create = true
+	s = open(t, o)
+	if exists, err := s.Check(t.Context()); exists || err != nil {
+		t.Errorf("Check = %v, %v before the folder is made", exists, err)
+	}
+	put(t, s, letter("a", 100))
+	if exists, err := s.Check(t.Context()); !exists || err != nil {
+		t.Errorf("Check = %v, %v after that", exists, err)
+	}
+}
+
 // TestDovecotQuota fills a mailbox.
 func TestDovecotQuota(t *testing.T) {
 	d := startDovecot(t, `

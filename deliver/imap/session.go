@@ -8,6 +8,7 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapclient"
+	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/remote"
 )
 
@@ -178,10 +179,17 @@ func (ses *session) look() error {
 		_ = ses.client.Subscribe(ses.sink.folder).Wait()
 		err = ses.status()
 	}
-	if err != nil {
-		return ses.fail(opLook, err)
+	if err == nil {
+		return nil
 	}
-	return nil
+	e := ses.fail(opLook, err)
+	if refused && !ses.sink.create {
+		// Dovecot gives no code. A LIST that fails leaves the refusal as it is.
+		if absent, _ := ses.absent(ses.sink.folder, refusal); absent {
+			e.Fault, e.Hint = deliver.FaultOperator, hintFolder
+		}
+	}
+	return e
 }
 
 // status asks for the state of the folder.
