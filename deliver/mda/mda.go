@@ -20,9 +20,10 @@
 // The exit code says what became of the message, as sysexits.h has it: 0 means
 // that the program has taken it, even if it did not read it; 75 (EX_TEMPFAIL)
 // and death by signal, that it may work later; 126 and 127, that a program is
-// missing or cannot be run; every other code, that this message is refused. A
-// program that takes too long is killed with all that it started; what it may
-// have done by then is not believed, and the message comes again.
+// missing or cannot be run, which is no fault of the message and ends the batch;
+// every other code, that this message is refused. A program that takes too long
+// is killed with all that it started; what it may have done by then is not
+// believed, and the message comes again.
 //
 // The order on disk:
 //

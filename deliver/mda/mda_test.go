@@ -59,6 +59,10 @@ func faultOf(err error) deliver.Fault {
 	return -1
 }
 
+// obey ends as a message says. A shell is there sooner than an agent, of which
+// some hundred are needed.
+var obey = []string{"sh", "-c", `read -r verb code; [ "$verb" = exit ] || kill -KILL $$; echo "so be $code"; exit "$code"`}
+
 // Exit codes in one batch: none holds up the next message.
 func TestExitCodes(t *testing.T) {
 	t.Parallel()
@@ -67,17 +71,20 @@ func TestExitCodes(t *testing.T) {
 	if testing.Short() {
 		last = 80
 	}
+	codes := []int{-1}
 	for code := range last + 1 {
+		if code == 126 || code == 127 { // which hold up all
+			continue
+		}
 		wire = append(wire, fmt.Sprintf("exit %d\r\n", code))
+		codes = append(codes, code)
 	}
-	// A shell is there sooner than an agent, of which some hundred are needed.
-	obey := []string{"sh", "-c", `read -r verb code; [ "$verb" = exit ] || kill -KILL $$; echo "so be $code"; exit "$code"`}
 	receipts, err := deliverAll(t, open(t, mda.Options{Argv: obey}), wire...)
 	if err != nil || len(receipts) != len(wire) {
 		t.Fatalf("%d receipts, %v", len(receipts), err)
 	}
 	for i, err := range receipts {
-		code := i - 1
+		code := codes[i]
 		if code == 0 {
 			if err != nil {
 				t.Errorf("exit code 0: %v", err)
@@ -90,11 +97,22 @@ func TestExitCodes(t *testing.T) {
 			want, say = deliver.FaultTemporary, "signal: killed"
 		case 75:
 			want = deliver.FaultTemporary
-		case 126, 127:
-			want = deliver.FaultOperator
 		}
 		if faultOf(err) != want || !strings.Contains(err.Error(), say) {
 			t.Errorf("exit code %d: fault %v, %v", code, faultOf(err), err)
+		}
+	}
+}
+
+// What the program cannot run would take no other message either.
+func TestCannotRun(t *testing.T) {
+	t.Parallel()
+	for _, code := range []int{126, 127} {
+		bad := fmt.Sprintf("exit %d\r\n", code)
+		receipts, err := deliverAll(t, open(t, mda.Options{Argv: obey}), "exit 0\r\n", bad, "exit 0\r\n")
+		e, ok := errors.AsType[*deliver.Error](err)
+		if len(receipts) != 1 || receipts[0] != nil || !ok || e.Fault != deliver.FaultOperator || e.Hint == "" {
+			t.Errorf("exit code %d: %v, %v", code, receipts, err)
 		}
 	}
 }

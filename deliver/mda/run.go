@@ -55,16 +55,18 @@ func (b *batch) run(ctx context.Context, m *message) (where string, err error) {
 	return "", s.fail("run the program", err)
 }
 
-// judge says what an exit means for the message: nil that it was taken.
+// judge says what an exit means: nil that the message was taken. A program that
+// cannot be run would take no other message either.
 func (s *Sink) judge(exit program.Exit) error {
-	fault, hint := deliver.FaultMessage, ""
+	fault := deliver.FaultMessage
 	switch exit.Code {
 	case 0:
 		return nil
 	case -1, exTempFail:
 		fault = deliver.FaultTemporary
 	case exCannotRun, exNotFound:
-		fault, hint = deliver.FaultOperator, "a program that it runs is missing or may not be run: install it or correct the command line"
+		return s.fault(deliver.FaultOperator, "run the program", errors.New(exit.Text),
+			"a program that it runs is missing or may not be run: install it or correct the command line")
 	}
-	return &refusal{s.fault(fault, "run the program", errors.New(exit.Text), hint)}
+	return &refusal{s.fault(fault, "run the program", errors.New(exit.Text), "")}
 }
