@@ -66,7 +66,26 @@ func probeMaildir(s *config.Maildir) (string, error) {
 	}) {
 		err = fmt.Errorf("%s is not a Maildir: it has other files, and no cur/, new/ and tmp/", tilde(path))
 	}
+	// What goes on in cur/ is for the reader of the mail.
+	for _, sub := range []string{"tmp", "new"} {
+		if err == nil {
+			err = writable(filepath.Join(path, sub), unix.R_OK|unix.W_OK|unix.X_OK)
+		}
+	}
 	return text, err
+}
+
+// writable looks whether a file or folder can be used so, if it is there.
+func writable(path string, mode uint32) error {
+	err := unix.Access(path, mode)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	e := &deliver.Error{Fault: deliver.FaultOf(err), Target: tilde(path), Op: "cannot be written to", Err: err}
+	if errors.Is(err, fs.ErrPermission) {
+		e.Hint = "make it writable for the user who runs mailhaul"
+	}
+	return e
 }
 
 // probePath looks at the file or folder that a sink is, or at the folder in
@@ -85,8 +104,6 @@ func probePath(kind, path string, want func(fs.FileMode) bool, otherwise string)
 		return "", err
 	case !want(info.Mode()):
 		return "", fmt.Errorf("%s %s", tilde(path), otherwise)
-	case unix.Access(path, unix.W_OK) != nil:
-		return "", fmt.Errorf("%s cannot be written to", tilde(path))
 	}
-	return text, nil
+	return text, writable(path, unix.W_OK)
 }
