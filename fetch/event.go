@@ -108,6 +108,9 @@ type Summary struct {
 	// Quarantined counts the messages that landed in the quarantine; they are
 	// among those fetched.
 	Quarantined int
+	// Dropped counts the messages that the filter dropped: they are in no sink,
+	// and not among those fetched.
+	Dropped int
 	// Refused counts the messages that stay on the server because it would
 	// not give them or the sink would not take them, those of earlier polls
 	// included; TooLarge counts those that stay since they are over MaxSize.

@@ -49,14 +49,26 @@ func TestFilterVerdicts(t *testing.T) {
 	s := r.succeed()
 	r.expect("Subject: passed\n\n")
 	expectMail(t, "the quarantine", quarantined(), "Subject: odd\n\n")
-	if s.Deleted != 3 || s.Fetched != 3 || s.Quarantined != 1 || len(eventsOf[fetch.Refused](r)) != 0 {
-		t.Errorf("fetched %d, quarantined %d, deleted %d; refused %+v", s.Fetched, s.Quarantined, s.Deleted, eventsOf[fetch.Refused](r))
+	if s.Deleted != 3 || s.Fetched != 2 || s.Dropped != 1 || s.Quarantined != 1 || len(eventsOf[fetch.Refused](r)) != 0 {
+		t.Errorf("fetched %d, dropped %d, quarantined %d, deleted %d; refused %+v", s.Fetched, s.Dropped, s.Quarantined, s.Deleted, eventsOf[fetch.Refused](r))
 	}
 	r.drop.Restore()
 	if s := r.succeed(); s.Deleted != 3 {
 		t.Errorf("of the restored mail, deleted %d", s.Deleted)
 	}
 	r.expect("Subject: passed\n\n")
+}
+
+// A session in which every message was dropped has moved on, and the next one
+// goes on from there.
+func TestFilterDropsAll(t *testing.T) {
+	r := filtered(t, "exit 99", filter.Options{AllowDrop: true})
+	r.account.MaxMessages = 2
+	r.fill(3)
+	if s := r.succeed(); s.Dropped != 3 || s.Fetched != 0 || s.Bytes != 0 || s.Deleted != 3 {
+		t.Errorf("dropped %d, fetched %d (%d bytes), deleted %d", s.Dropped, s.Fetched, s.Bytes, s.Deleted)
+	}
+	r.expect()
 }
 
 // A filter that fails lets mail through, with a word about it; or the message

@@ -149,7 +149,8 @@ var errQuarantine = &deliver.Error{
 	Hint: "name a sink for such messages with quarantine",
 }
 
-// dropped books a message that its filter dropped: it counts as delivered.
+// dropped books a message that its filter dropped: the journal counts it as
+// delivered.
 func (d *download) dropped(ctx context.Context, it *item) error {
 	d.seal(it)
 	const sink = "(dropped)"

@@ -73,8 +73,12 @@ func (s *session) tally(ctx context.Context, fixed []Target, it *item) error {
 	if it.err != nil {
 		return s.reject(context.WithoutCancel(ctx), fixed, it.want, it.content, it.err)
 	}
-	s.summary.Fetched++
-	s.summary.Bytes += it.octets
+	if it.dropped {
+		s.summary.Dropped++
+	} else {
+		s.summary.Fetched++
+		s.summary.Bytes += it.octets
+	}
 	if fixed != nil {
 		s.banished(it.want)
 	}

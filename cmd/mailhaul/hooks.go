@@ -35,6 +35,7 @@ func facts(s fetch.Summary) []string {
 		"MAILHAUL_RESULT=" + s.Class.String(),
 		fmt.Sprint("MAILHAUL_FETCHED=", s.Fetched),
 		fmt.Sprint("MAILHAUL_BYTES=", s.Bytes),
+		fmt.Sprint("MAILHAUL_DROPPED=", s.Dropped),
 		fmt.Sprint("MAILHAUL_DELETED=", s.Deleted),
 		fmt.Sprint("MAILHAUL_REFUSED=", s.Refused),
 		"MAILHAUL_ERROR=" + told,

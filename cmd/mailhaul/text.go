@@ -119,19 +119,25 @@ func (t *textReporter) finished(s fetch.Summary) {
 // achieved says in a few words what a poll did.
 func achieved(s fetch.Summary, target string) string {
 	var parts []string
-	if s.Fetched > 0 {
+	switch {
+	case s.Fetched > 0:
 		parts = append(parts, fmt.Sprintf("%s (%s) → %s", count(s.Fetched, "new message"), size(s.Bytes), target))
-	} else if s.Err == nil {
+	case s.Dropped > 0:
+		parts = append(parts, count(s.Dropped, "new message")+" dropped by the filter")
+	case s.Err == nil:
 		parts = append(parts, "nothing new")
 	}
 	if s.Quarantined > 0 {
 		parts = append(parts, fmt.Sprintf("%d of them in quarantine", s.Quarantined))
 	}
+	if s.Fetched > 0 && s.Dropped > 0 {
+		parts = append(parts, fmt.Sprintf("%d dropped by the filter", s.Dropped))
+	}
 	if s.Deleted > 0 {
 		parts = append(parts, fmt.Sprintf("%d deleted", s.Deleted))
 	}
 	// Of several sessions, only the last one's listing is known.
-	if left := s.Listed - s.Deleted - s.Refused - s.TooLarge - s.Waiting; s.Fetched > 0 && s.Sessions == 1 && left >= 0 && s.Err == nil {
+	if left := s.Listed - s.Deleted - s.Refused - s.TooLarge - s.Waiting; s.Fetched+s.Dropped > 0 && s.Sessions == 1 && left >= 0 && s.Err == nil {
 		parts = append(parts, fmt.Sprintf("%d kept", left))
 	}
 	if s.Waiting > 0 {

@@ -187,7 +187,8 @@ type Poll struct {
 	// nothing failed.
 	Error, Hint string
 	// Fetched messages landed, Bytes of them; Deleted ones were deleted from
-	// the server; Listed is how many it had.
+	// the server; Listed is how many it had. What a filter dropped is not among
+	// those that landed.
 	Fetched, Deleted, Listed int
 	Bytes                    int64
 	// Schedule is what SavePoll notes for the next poll; nil leaves that as it

@@ -31,7 +31,8 @@ const skipped = "skipped"
 type Metrics struct {
 	registry *prometheus.Registry
 
-	polls, messages, octets, deleted    *prometheus.CounterVec
+	polls, messages, octets             *prometheus.CounterVec
+	dropped, deleted                    *prometheus.CounterVec
 	refused, tooLarge, listed, needs    *prometheus.GaugeVec
 	lastPoll, lastSuccess, lastDuration *prometheus.GaugeVec
 	duration                            prometheus.Histogram
@@ -57,6 +58,7 @@ func New(b Build) *Metrics {
 		"Polls by result: fine; refused (some messages stay on the server); retry, person (one is needed) and machine are failures; skipped (another process was polling, or the server wants a pause).", "result")
 	m.messages = counter("mailhaul_fetched_messages_total", "Messages that are safe in their sinks.")
 	m.octets = counter("mailhaul_fetched_bytes_total", "Size of those messages, as the server sent them.")
+	m.dropped = counter("mailhaul_dropped_messages_total", "Messages that a filter dropped: they are in no sink.")
 	m.deleted = counter("mailhaul_deleted_messages_total", "Messages whose deletion the server confirmed.")
 	m.listed = gauge("mailhaul_server_messages", "Messages on the server when it was last looked at.")
 	m.refused = gauge("mailhaul_refused_messages", "Messages that stay on the server since they cannot be fetched or delivered.")
@@ -106,7 +108,7 @@ func (m *Metrics) add(account string) {
 	for _, result := range results {
 		m.polls.WithLabelValues(account, result)
 	}
-	for _, v := range []*prometheus.CounterVec{m.messages, m.octets, m.deleted} {
+	for _, v := range []*prometheus.CounterVec{m.messages, m.octets, m.dropped, m.deleted} {
 		v.WithLabelValues(account)
 	}
 }
@@ -115,7 +117,7 @@ func (m *Metrics) remove(account string) {
 	delete(m.accounts, account)
 	all := prometheus.Labels{"account": account}
 	for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{
-		m.polls, m.messages, m.octets, m.deleted, m.refused, m.tooLarge, m.listed, m.needs,
+		m.polls, m.messages, m.octets, m.dropped, m.deleted, m.refused, m.tooLarge, m.listed, m.needs,
 		m.lastPoll, m.lastSuccess, m.lastDuration,
 	} {
 		v.DeletePartialMatch(all)
@@ -142,6 +144,7 @@ func (m *Metrics) Observe(e fetch.Event) {
 	m.polls.WithLabelValues(account, s.Class.String()).Inc()
 	m.messages.WithLabelValues(account).Add(float64(s.Fetched))
 	m.octets.WithLabelValues(account).Add(float64(s.Bytes))
+	m.dropped.WithLabelValues(account).Add(float64(s.Dropped))
 	m.deleted.WithLabelValues(account).Add(float64(s.Deleted))
 	took := max(0, s.Ended.Sub(s.Started).Seconds())
 	m.duration.Observe(took)

@@ -72,7 +72,7 @@ func TestFileGrows(t *testing.T) {
 	path := filepath.Join(dir, "mailhaul.prom")
 	accounts := []string{"ada", "grace"}
 	f := metrics.NewFile(path, build, accounts, map[string]time.Time{"ada": at(0)})
-	f.Observe(poll("ada", 100, fetch.Summary{Listed: 7, Fetched: 5, Deleted: 4, Bytes: 5000, Refused: 1, TooLarge: 1, Class: fetch.ClassRefused}))
+	f.Observe(poll("ada", 100, fetch.Summary{Listed: 7, Fetched: 5, Dropped: 2, Deleted: 4, Bytes: 5000, Refused: 1, TooLarge: 1, Class: fetch.ClassRefused}))
 	f.Observe(poll("grace", 100, fetch.Summary{Class: fetch.ClassOperator}))
 	write(t, f, path)
 	// The same process once more …
@@ -90,6 +90,7 @@ func TestFileGrows(t *testing.T) {
 	want := []string{
 		`mailhaul_build_info{commit="abc",goversion="go1",version="v1.3.0"} 1`,
 		`mailhaul_deleted_messages_total{account="ada"} 4`,
+		`mailhaul_dropped_messages_total{account="ada"} 2`,
 		`mailhaul_fetched_bytes_total{account="ada"} 5010`,
 		`mailhaul_fetched_messages_total{account="ada"} 6`,
 		`mailhaul_last_poll_duration_seconds{account="ada"} 2`,
@@ -201,7 +202,7 @@ func TestNames(t *testing.T) {
 	f := metrics.NewFile(path, build, []string{"ada"}, nil)
 	f.Observe(poll("ada", 1, fetch.Summary{}))
 	families := parse(t, write(t, f, path))
-	if len(families) != 13 {
+	if len(families) != 14 {
 		t.Errorf("%d families", len(families))
 	}
 	for name, f := range families {
