@@ -71,6 +71,17 @@ func TestFilterDropsAll(t *testing.T) {
 	r.expect()
 }
 
+// What is to go to a quarantine that there is not stays, and the reason says how
+// to make one.
+func TestFilterWithoutQuarantine(t *testing.T) {
+	r := filtered(t, "exit 100", filter.Options{})
+	r.fill(1)
+	if s := r.poll(); s.Class != fetch.ClassRefused || s.Deleted != 0 {
+		t.Errorf("%v, deleted %d: %v", s.Class, s.Deleted, s.Err)
+	}
+	r.expectRefused("u1", "refused: quarantine and quarantine: SINK")
+}
+
 // A filter that fails lets mail through, with a word about it; or the message
 // waits, and the others do not.
 func TestFilterFails(t *testing.T) {

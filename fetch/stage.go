@@ -143,10 +143,11 @@ func (d *download) stageEach(ctx context.Context, it *item, aims []aim, mail del
 	return nil
 }
 
-// errQuarantine is a filter's verdict.
+// errQuarantine is a filter's verdict. Where it is told, there is no quarantine;
+// and of a message that is refused, the reason is all that is told.
 var errQuarantine = &deliver.Error{
-	Fault: deliver.FaultMessage, Target: "filter", Op: "the message belongs in quarantine",
-	Hint: "name a sink for such messages with quarantine",
+	Fault: deliver.FaultMessage, Target: "filter",
+	Op: "the message belongs in quarantine, and there is none: set refused: quarantine and quarantine: SINK",
 }
 
 // dropped books a message that its filter dropped: the journal counts it as
