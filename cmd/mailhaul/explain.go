@@ -143,11 +143,14 @@ func (l *life) outlook(now time.Time) []string {
 	}
 	if reason := clean(l.row.Reason); reason != "" {
 		say("Refused: %s.", strings.TrimSuffix(reason, "."))
-		when := "and again by the next fetch"
-		if l.row.NextTry > now.Unix() {
-			when = "next try " + clock(l.row.NextTry)
+		switch {
+		case l.row.Tries == 0: // since mailhaul state retry
+			say("The next fetch tries it again.")
+		case l.row.NextTry > now.Unix():
+			say("Tried %s, next try %s.", count(l.row.Tries, "time"), clock(l.row.NextTry))
+		default:
+			say("Tried %s, and again by the next fetch.", count(l.row.Tries, "time"))
 		}
-		say("Tried %s, %s.", count(l.row.Tries, "time"), when)
 	}
 	switch {
 	case l.config == nil:

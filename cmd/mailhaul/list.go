@@ -46,8 +46,8 @@ func listCommand(std stdio) *cli.Command {
 		ArgsUsage: "ACCOUNT",
 		Description: "It changes nothing. The headers are asked for by TOP, which some servers count\n" +
 			"as reading a message; --no-headers leaves that out. The exit codes are those of\n" +
-			"mailhaul fetch. mailhaul explain and mailhaul state forget take a unique-id, or a\n" +
-			"beginning of it.",
+			"mailhaul fetch. mailhaul explain, mailhaul state retry and mailhaul state forget\n" +
+			"take a unique-id, or a beginning of it.",
 		Flags: []cli.Flag{
 			configFlag(),
 			&cli.StringFlag{Name: "sort", Value: "number", Usage: "sort by `KEY`: " + orderNames},

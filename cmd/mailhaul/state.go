@@ -24,14 +24,15 @@ import (
 func stateCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:      "state",
-		Usage:     "look after what mailhaul remembers: list, forget, adopt, rename, export, import",
+		Usage:     "look after what mailhaul remembers: list, retry, forget, adopt, rename, export, import",
 		ArgsUsage: "COMMAND",
-		Description: "Those that change something show what they would do and ask first. They wait for no\n" +
-			"fetch: an account that is being polled is left alone, with exit code 75. 77 is the\n" +
-			"exit code if the answer was no.",
+		Description: "Those that change something show what they would do and ask first, but for retry.\n" +
+			"They wait for no fetch: an account that is being polled is left alone, with exit\n" +
+			"code 75. 77 is the exit code if the answer was no.",
 		OnUsageError: badFlag,
 		Subcommands: []*cli.Command{
-			stateListCommand(std), forgetCommand(std), adoptCommand(std), renameCommand(std), exportCommand(std), importCommand(std), hiddenHelp(std),
+			stateListCommand(std), retryCommand(std), forgetCommand(std), adoptCommand(std), renameCommand(std), exportCommand(std), importCommand(std),
+			hiddenHelp(std),
 		},
 		Action: func(c *cli.Context) error {
 			hint := "commands: " + commandNames(stateCommand(std).Subcommands)
@@ -81,6 +82,54 @@ func remembered(ctx context.Context, cfg *config.Config, store *state.Store, nam
 	return state.Account{}, usagef(hint, "nothing is remembered of an account %q in %s", name, cfg.State)
 }
 
+func retryCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:      "retry",
+		Usage:     "have the next fetch try messages that were refused, without the pause",
+		ArgsUsage: "ACCOUNT [UID…]",
+		Description: "For when what was in their way is mended. Nothing is forgotten: of several sinks,\n" +
+			"only those are tried that do not have the message. Without UIDs it is all messages\n" +
+			"that were refused; UID is as for mailhaul explain.",
+		Flags:        []cli.Flag{configFlag()},
+		OnUsageError: badFlag,
+		Action: func(c *cli.Context) error {
+			if !c.Args().Present() {
+				return usagef("mailhaul state retry work", "mailhaul state retry takes an account")
+			}
+			return runRetry(c.Context, std, c.String("config"), c.Args().First(), c.Args().Tail())
+		},
+	}
+}
+
+func runRetry(ctx context.Context, std stdio, path, name string, uids []string) error {
+	_, store, done, err := hold(ctx, path, name)
+	if err != nil {
+		return err
+	}
+	defer done()
+	rows, err := findMessages(ctx, store, name, uids)
+	if err != nil {
+		return err
+	}
+	var keys []string
+	for _, r := range rows {
+		if r.NextTry == 0 || r.Phase != state.Refused && r.Phase != state.Promised {
+			return usagef("", "%s: message %s waits for no other try", name, shownUID(r.UID))
+		}
+		keys = append(keys, r.UID)
+	}
+	n, err := store.Retry(ctx, name, time.Now().Unix(), keys)
+	switch {
+	case err != nil:
+		return err
+	case n == 0:
+		fmt.Fprintf(std.out, "%s: no message waits for another try\n", name)
+	default:
+		fmt.Fprintf(std.out, "%s: the next fetch tries %s\n", name, count(int(n), "refused message"))
+	}
+	return nil
+}
+
 func forgetCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:      "forget",
@@ -99,20 +148,31 @@ func forgetCommand(std stdio) *cli.Command {
 	}
 }
 
+// hold opens what is remembered of an account, for changes while nobody polls it.
+func hold(ctx context.Context, path, name string) (cfg *config.Config, store *state.Store, done func(), err error) {
+	if cfg, store, err = openState(ctx, path); err != nil {
+		return nil, nil, nil, err
+	}
+	var lease *state.Lease
+	if _, err = remembered(ctx, cfg, store, name); err == nil {
+		lease, err = store.Lease(ctx, name)
+	}
+	if err != nil {
+		store.Close()
+		return nil, nil, nil, err
+	}
+	return cfg, store, func() {
+		lease.Release()
+		store.Close()
+	}, nil
+}
+
 func runForget(ctx context.Context, std stdio, path, name string, uids []string, yes bool) error {
-	cfg, store, err := openState(ctx, path)
+	cfg, store, done, err := hold(ctx, path, name)
 	if err != nil {
 		return err
 	}
-	defer store.Close()
-	if _, err := remembered(ctx, cfg, store, name); err != nil {
-		return err
-	}
-	lease, err := store.Lease(ctx, name)
-	if err != nil {
-		return err
-	}
-	defer lease.Release()
+	defer done()
 	if len(uids) > 0 {
 		return forgetMessages(ctx, std, store, name, uids, yes)
 	}
@@ -136,19 +196,28 @@ func runForget(ctx context.Context, std stdio, path, name string, uids []string,
 	return nil
 }
 
-func forgetMessages(ctx context.Context, std stdio, store *state.Store, name string, uids []string, yes bool) error {
-	var rows []state.Row
-	for _, uid := range uids {
-		row, found, err := findMessage(ctx, store, name, uid)
+// findMessages returns the rows of the messages that args name, each once, of
+// all of which something must be remembered.
+func findMessages(ctx context.Context, store *state.Store, account string, args []string) (rows []state.Row, err error) {
+	for _, arg := range args {
+		row, found, err := findMessage(ctx, store, account, arg)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if !found {
-			return usagef("", "%s: nothing is remembered of a message %q", name, uid)
+			return nil, usagef("", "%s: nothing is remembered of a message %q", account, arg)
 		}
 		if !slices.ContainsFunc(rows, func(r state.Row) bool { return r.UID == row.UID }) {
 			rows = append(rows, row)
 		}
+	}
+	return rows, nil
+}
+
+func forgetMessages(ctx context.Context, std stdio, store *state.Store, name string, uids []string, yes bool) error {
+	rows, err := findMessages(ctx, store, name, uids)
+	if err != nil {
+		return err
 	}
 	fmt.Fprintf(std.out, "%s: if they are still on the server, these are fetched again, and delivered a second time:\n", name)
 	var forget []string

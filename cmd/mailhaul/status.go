@@ -118,11 +118,14 @@ func trouble(out io.Writer, st state.Status, now time.Time) {
 			if !next.After(now) {
 				when = "tried again by the next fetch"
 			}
-			fmt.Fprintf(out, "    tried %s%s, %s\n", count(row.Tries, "time"), since(row, now), when)
+			if row.Tries > 0 { // none since mailhaul state retry
+				when = fmt.Sprintf("tried %s%s, %s", count(row.Tries, "time"), since(row, now), when)
+			}
+			fmt.Fprintf(out, "    %s\n", when)
 		}
 	}
 	if slices.ContainsFunc(st.Refused, func(r state.Row) bool { return r.NextTry > now.Unix() }) {
-		fmt.Fprintf(out, "  the next fetch tries them after mailhaul state forget %s UID\n", st.Account)
+		fmt.Fprintf(out, "  the next fetch tries them after mailhaul state retry %s\n", st.Account)
 	}
 }
 

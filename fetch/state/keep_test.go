@@ -169,3 +169,54 @@ func TestForget(t *testing.T) {
 		t.Error("another account was forgotten too")
 	}
 }
+
+// The pauses that end are those of refused messages, of which nothing is
+// forgotten.
+func TestRetry(t *testing.T) {
+	s := open(t, t.TempDir())
+	large := refusal("large")
+	large.NextTry = 0
+	for _, do := range []step{
+		doPromise(promise("owed", "home"), promise("owed", "archive")), doLand(100, "owed", "home"), doRetract("owed", "archive"), doRefuse(refusal("owed")),
+		doRefuse(refusal("poison")), doRefuse(refusal("poison")), doRefuse(large),
+		landed("strange", 1), doDelete(200, "strange"), doRefuse(refusal("strange")),
+	} {
+		ok(t, do(s, t))
+	}
+	ok(t, s.Refuse(t.Context(), "other", []state.Refusal{refusal("poison")}))
+	retry := func(want int64, uids ...string) {
+		t.Helper()
+		n, err := s.Retry(t.Context(), "work", 300, uids)
+		ok(t, err)
+		if n != want {
+			t.Errorf("%d messages, want %d", n, want)
+		}
+	}
+	expect := func(want map[string][2]int64) {
+		t.Helper()
+		got := map[string][2]int64{}
+		for _, r := range rows(t, s, "work") {
+			got[r.UID] = [2]int64{int64(r.Tries), r.NextTry}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("tries and the next (-want +got):\n%s", diff)
+		}
+	}
+	before, err := s.Deliveries(t.Context(), "work", "owed")
+	ok(t, err)
+
+	retry(0, "large", "strange", "unknown")
+	retry(1, "large", "owed")
+	expect(map[string][2]int64{"large": {1, 0}, "owed": {0, 300}, "poison": {2, 500}, "strange": {1, 500}})
+	retry(2)
+	expect(map[string][2]int64{"large": {1, 0}, "owed": {0, 300}, "poison": {0, 300}, "strange": {1, 500}})
+
+	after, err := s.Deliveries(t.Context(), "work", "owed")
+	ok(t, err)
+	if diff := cmp.Diff(before, after); diff != "" || len(after) != 2 {
+		t.Errorf("%d deliveries (-before +after):\n%s", len(after), diff)
+	}
+	if r := rows(t, s, "other")[0]; r.Tries != 1 || r.NextTry != 500 {
+		t.Errorf("of another account: %+v", r)
+	}
+}

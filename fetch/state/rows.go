@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"database/sql"
+	"slices"
 	"strings"
 )
 
@@ -79,6 +80,30 @@ func (s *Store) Refuse(ctx context.Context, account string, rs []Refusal) error 
 			account, []byte(r.UID), Refused, r.Size, sum(r.Header), sum(r.Content), r.NextTry, r.Reason,
 			Landed, Deleted, Adopted)
 	})
+}
+
+// Retry ends the pauses of refused messages, of all of the account's if it is
+// given none, and returns of how many: they are due at the time at, in Unix
+// seconds, and their tries begin anew. The sinks that have a message keep it.
+func (s *Store) Retry(ctx context.Context, account string, at int64, uids []string) (n int64, err error) {
+	const end = "UPDATE messages SET tries = 0, next_try = ? WHERE account = ? AND phase IN (?, ?) AND next_try > 0"
+	err = s.change(ctx, "end the pauses", func(t *tx) error {
+		id, err := t.account(account)
+		if err != nil {
+			return err
+		}
+		args := []any{at, id, Refused, Promised}
+		if len(uids) == 0 {
+			n, err = t.update(end, args...)
+			return err
+		}
+		return inChunks(uids, func(uids []string) error {
+			ended, err := t.update(end+" AND uid IN ("+repeat("?", len(uids))+")", blobs(slices.Clip(args), uids)...)
+			n += ended
+			return err
+		})
+	})
+	return n, err
 }
 
 // each changes an account by f for every item, all or nothing. Without items
