@@ -68,6 +68,9 @@ func TestFilterDropsAll(t *testing.T) {
 	if s := r.succeed(); s.Dropped != 3 || s.Fetched != 0 || s.Bytes != 0 || s.Deleted != 3 {
 		t.Errorf("dropped %d, fetched %d (%d bytes), deleted %d", s.Dropped, s.Fetched, s.Bytes, s.Deleted)
 	}
+	if s := r.succeed(); s.Fetched != 0 { // of what a poll did not tell of
+		t.Errorf("the next poll fetched %d", s.Fetched)
+	}
 	r.expect()
 }
 

@@ -97,6 +97,7 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 			return err
 		}
 	}
+	s.Fetched, s.Bytes = standing.Untold, standing.UntoldBytes // of a poll that was killed
 	broken, err := first.settle(ctx, standing.Open)
 	up := func(t Target) bool { return down[t.Name] == nil }
 	if err == nil && (len(down) == 0 || slices.ContainsFunc(a.sinks(), up)) {
@@ -318,6 +319,8 @@ func (a *Account) dryRun(ctx context.Context, o *Options, sum *Summary) error {
 // be there after any poll: one whose promises could not be journalled has
 // staged files, too, and its disk may have been too full to note the failure.
 //
+// What has arrived counts as fetched by this poll: the last one did not know.
+//
 // promised says whether there are any promises open. A sink that cannot answer
 // now holds up only the messages it has promised: unanswered are their keys,
 // broken is why. Those that did not arrive come late. A sink that cannot be
@@ -330,6 +333,7 @@ func (s *session) settle(ctx context.Context, promised bool) (broken, err error)
 		}
 	}
 	var landed []state.Landing
+	var arrived []Landed
 	var void []state.Promise
 	silent := map[string]bool{} // sinks that cannot answer
 	s.unanswered, s.late = map[string]bool{}, map[string]bool{}
@@ -347,7 +351,13 @@ func (s *session) settle(ctx context.Context, promised bool) (broken, err error)
 		case silent[p.Sink]:
 			s.unanswered[p.UID] = true
 		case verdict == deliver.Landed:
-			landed = append(landed, state.Landing{UID: p.UID, Sink: p.Sink, Where: "as promised before"})
+			where := cmp.Or(p.Where, "as promised before")
+			landed = append(landed, state.Landing{UID: p.UID, Sink: p.Sink, Where: where})
+			uid := p.UID
+			if _, _, nameless := state.Nameless(uid); nameless {
+				uid = ""
+			}
+			arrived = append(arrived, Landed{Account: s.Name, UID: uid, Sink: p.Sink, Where: where, Octets: p.Size})
 		default:
 			s.late[p.UID] = true
 			void = append(void, p)
@@ -361,6 +371,14 @@ func (s *session) settle(ctx context.Context, promised bool) (broken, err error)
 		if err := s.opts.State.Land(ctx, s.Name, s.opts.now().Unix(), landed); err != nil {
 			return nil, err
 		}
+		for _, e := range arrived {
+			s.opts.report(e)
+		}
+		standing, err := s.opts.State.Standing(ctx, s.Name)
+		if err != nil {
+			return nil, err
+		}
+		s.summary.Fetched, s.summary.Bytes = standing.Untold, standing.UntoldBytes
 	}
 	if len(void) > 0 {
 		if err := s.opts.State.Retract(ctx, s.Name, void); err != nil {

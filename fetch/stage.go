@@ -158,7 +158,7 @@ func (d *download) dropped(ctx context.Context, it *item) error {
 	if err := d.opts.State.Promise(ctx, d.Name, []state.Promise{it.promise(sink, deliver.Promise{})}); err != nil {
 		return err
 	}
-	landing := state.Landing{UID: it.want.Key, Sink: sink, Where: "dropped by the filter"}
+	landing := state.Landing{UID: it.want.Key, Sink: sink, Where: "dropped by the filter", Dropped: true}
 	if err := d.opts.State.Land(ctx, d.Name, d.opts.now().Unix(), []state.Landing{landing}); err != nil {
 		return err
 	}

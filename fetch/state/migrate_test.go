@@ -25,14 +25,15 @@ var added = map[int]string{
 			(6, 7, CAST('open' AS BLOB), 'home', 't2', TRUE, '', NULL);
 		INSERT INTO polls VALUES
 			(7, 3, 86399, 86400, 'fine', '', '', 3, 1, 5, 30), (7, 4, 86401, 86402, 'retry', 'cut', 'wait', 1, 0, 2, 10);`,
-	2: "INSERT INTO troubles (account, since, told, level) VALUES (7, 80, 81, 3);",
-	3: `UPDATE accounts SET next_poll = 1, not_before = 2, pause = 'later', login_delay = 3, failures = 4, refusals = 5 WHERE id = 7;`,
-	4: `UPDATE messages SET seen = 70 WHERE uid = CAST('landed' AS BLOB); UPDATE deliveries SET promised = 71 WHERE id = 5;`,
-	5: `INSERT INTO servers (account, key, before, after, asked) VALUES (7, 'key', 'TOP', 'UIDL', 60);`,
-	6: `UPDATE days SET polls = 9 WHERE account = 7;`,
-	7: `UPDATE troubles SET warned = 82 WHERE account = 7;`,
-	8: `UPDATE accounts SET rest = x'05000000000000000000000000000000', rest_until = 83 WHERE id = 7;`,
-	9: `UPDATE accounts SET deleting = 200 WHERE id = 7;`,
+	2:  "INSERT INTO troubles (account, since, told, level) VALUES (7, 80, 81, 3);",
+	3:  `UPDATE accounts SET next_poll = 1, not_before = 2, pause = 'later', login_delay = 3, failures = 4, refusals = 5 WHERE id = 7;`,
+	4:  `UPDATE messages SET seen = 70 WHERE uid = CAST('landed' AS BLOB); UPDATE deliveries SET promised = 71 WHERE id = 5;`,
+	5:  `INSERT INTO servers (account, key, before, after, asked) VALUES (7, 'key', 'TOP', 'UIDL', 60);`,
+	6:  `UPDATE days SET polls = 9 WHERE account = 7;`,
+	7:  `UPDATE troubles SET warned = 82 WHERE account = 7;`,
+	8:  `UPDATE accounts SET rest = x'05000000000000000000000000000000', rest_until = 83 WHERE id = 7;`,
+	9:  `UPDATE accounts SET deleting = 200 WHERE id = 7;`,
+	10: `UPDATE accounts SET untold = 84, untold_bytes = 85 WHERE id = 7;`,
 }
 
 // A database of any version is brought up to date with all that is in it.
@@ -112,6 +113,9 @@ func TestMigrate(t *testing.T) {
 			}
 			if want := (state.Rest{Listing: state.Sum{byte(since(8, 5))}, Until: since(8, 83)}); standing.Rest != want {
 				t.Errorf("at rest %+v, want %+v", standing.Rest, want)
+			}
+			if n, octets := since(10, 84), since(10, 85); standing.Untold != int(n) || standing.UntoldBytes != octets {
+				t.Errorf("%d messages, %d octets untold, want %d, %d", standing.Untold, standing.UntoldBytes, n, octets)
 			}
 			if got := standing.Server.Asked; got != since(5, 60) {
 				t.Errorf("the server was asked at %d", got)

@@ -11,7 +11,8 @@ const keptPolls = 1000
 
 // SavePoll notes how a poll went, its Schedule if it has one, and what it
 // learned of the server and of its maildrop. What Delete noted is in doubt no more,
-// unless the poll says so. The last 1000 of an account are kept.
+// unless the poll says so; and what it has fetched is untold no more. The last
+// 1000 of an account are kept.
 func (s *Store) SavePoll(ctx context.Context, account string, p Poll) error {
 	return s.change(ctx, "note the poll", func(t *tx) error {
 		id, err := t.id(account)
@@ -44,6 +45,12 @@ func (s *Store) SavePoll(ctx context.Context, account string, p Poll) error {
 		}
 		if !p.Unconfirmed {
 			if err := t.confirm(id); err != nil {
+				return err
+			}
+		}
+		if p.Fetched > 0 {
+			if err := t.exec(`UPDATE accounts SET untold = max(0, untold - ?), untold_bytes = max(0, untold_bytes - ?) WHERE id = ?`,
+				p.Fetched, p.Bytes, id); err != nil {
 				return err
 			}
 		}

@@ -14,12 +14,12 @@ const openPromise = "(SELECT 1 FROM deliveries WHERE account = ?1 AND uid = ?2 A
 // they were made.
 func (s *Store) Promises(ctx context.Context, account string) ([]Promise, error) {
 	rows, err := s.read.QueryContext(ctx, `
-		SELECT uid, sink, token, size, header, content
+		SELECT uid, sink, token, place, size, header, content
 		FROM deliveries JOIN messages USING (account, uid)
 		WHERE account = `+byName+` AND open ORDER BY id`, account)
 	return collect(rows, err, s.path, "read the promises", func(rows *sql.Rows) (p Promise, err error) {
 		var uid, header, content sql.RawBytes
-		err = rows.Scan(&uid, &p.Sink, &p.Token, &p.Size, &header, &content)
+		err = rows.Scan(&uid, &p.Sink, &p.Token, &p.Where, &p.Size, &header, &content)
 		p.UID = string(uid)
 		copy(p.Header[:], header)
 		copy(p.Content[:], content)
@@ -86,7 +86,8 @@ func (t *tx) promiseAgain(account int64, p Promise) error {
 // A row becomes Landed when it has landed in every sink it was promised for,
 // and what was known of earlier refusals goes; Refused when the others have
 // withdrawn their promises. A landing that was not promised is an error, and
-// nothing of ls is noted; one that was noted before is noted again.
+// nothing of ls is noted; one that was noted before is noted again. What becomes
+// Landed, and was not dropped, is untold until SavePoll counts it.
 func (s *Store) Land(ctx context.Context, account string, at int64, ls []Landing) error {
 	return chunks(ctx, s, account, "journal landings", ls, func(t *tx, account int64, ls []Landing) error {
 		return t.land(account, at, ls)
@@ -101,11 +102,18 @@ func (t *tx) land(account, at int64, ls []Landing) error {
 	if err := t.landings(account, at, ls, uids); err != nil {
 		return err
 	}
-	n, err := t.update(`
-		UPDATE messages SET phase = ?2, landed = ?3, tries = 0, next_try = 0, reason = ''
-		WHERE account = ?1 AND phase = ?4 AND uid IN (`+repeat("?", len(ls))+`)
-		AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.account = ?1 AND d.uid = messages.uid AND landed IS NULL)`,
-		append([]any{account, Landed, at, Promised}, uids...)...)
+	whole := `account = ?1 AND phase = ?2 AND uid IN (` + repeat("?", len(ls)) + `)
+		AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.account = ?1 AND d.uid = messages.uid AND landed IS NULL)`
+	if !slices.ContainsFunc(ls, func(l Landing) bool { return l.Dropped }) { // which are noted alone
+		if err := t.exec(`
+			UPDATE accounts SET untold = untold + n, untold_bytes = untold_bytes + octets
+			FROM (SELECT count(*) AS n, coalesce(sum(size), 0) AS octets FROM messages WHERE `+whole+`) WHERE id = ?1`,
+			append([]any{account, Promised}, uids...)...); err != nil {
+			return err
+		}
+	}
+	n, err := t.update("UPDATE messages SET phase = ?3, landed = ?4, tries = 0, next_try = 0, reason = '' WHERE "+whole,
+		append([]any{account, Promised, Landed, at}, uids...)...)
 	if err != nil || n == int64(len(ls)) {
 		return err
 	}

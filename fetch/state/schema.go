@@ -16,9 +16,10 @@ var errNotOurs = errors.New("this is not a database of mailhaul")
 // takes longer, and the first poll waits for it.
 const schema = `
 -- From next_poll to refusals, with last_success, it is a Schedule, which lies
--- in a row that most polls write anyway; then a Rest, NULL if there is none, and
+-- in a row that most polls write anyway; then a Rest, NULL if there is none;
 -- when messages were marked of which nobody knows yet whether the server has
--- deleted them, 0 if there are none.
+-- deleted them, 0 if there are none; and how many have landed, and their octets,
+-- that no poll has told of yet.
 CREATE TABLE accounts (
 	id           INTEGER PRIMARY KEY,
 	name         TEXT NOT NULL UNIQUE,
@@ -31,7 +32,9 @@ CREATE TABLE accounts (
 	refusals     INTEGER NOT NULL DEFAULT 0,
 	rest         BLOB,
 	rest_until   INTEGER NOT NULL DEFAULT 0,
-	deleting     INTEGER NOT NULL DEFAULT 0
+	deleting     INTEGER NOT NULL DEFAULT 0,
+	untold       INTEGER NOT NULL DEFAULT 0,
+	untold_bytes INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 -- Keyed by what a poll asks for, so that the rows of an account lie together
@@ -230,6 +233,10 @@ ALTER TABLE accounts ADD COLUMN rest_until INTEGER NOT NULL DEFAULT 0;
 -- When messages were marked of which nobody knows yet whether the server has
 -- deleted them.
 ALTER TABLE accounts ADD COLUMN deleting INTEGER NOT NULL DEFAULT 0;
+`, `
+-- How many messages have landed, and their octets, that no poll has told of yet.
+ALTER TABLE accounts ADD COLUMN untold       INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE accounts ADD COLUMN untold_bytes INTEGER NOT NULL DEFAULT 0;
 `}
 
 // checkSchema returns the version of the schema of the database at path. An

@@ -40,6 +40,10 @@ type Standing struct {
 	// Open is set if there are promises open, and Doubt if messages are Deleted
 	// of which nobody knows whether the server has deleted them.
 	Open, Doubt bool
+	// Untold messages, UntoldBytes of them, have landed, and no poll that was saved
+	// has counted them: it was killed before.
+	Untold      int
+	UntoldBytes int64
 }
 
 // Standing returns how things stand with an account, the zero Standing if it
@@ -51,7 +55,8 @@ func (s *Store) Standing(ctx context.Context, account string) (Standing, error) 
 	query, err := s.prepareStanding(ctx)
 	if err == nil {
 		err = query.QueryRowContext(ctx, account).Scan(
-			append(st.Schedule.columns(), &st.Server.Key, &before, &after, &st.Server.Asked, &st.Left, &rest, &st.Rest.Until, &st.Doubt, &st.Open)...)
+			append(st.Schedule.columns(), &st.Server.Key, &before, &after, &st.Server.Asked, &st.Left, &rest, &st.Rest.Until, &st.Doubt,
+				&st.Untold, &st.UntoldBytes, &st.Open)...)
 	}
 	if err == sql.ErrNoRows {
 		return Standing{}, nil
@@ -73,7 +78,8 @@ func (s *Store) prepareStanding(ctx context.Context) (_ *sql.Stmt, err error) {
 	if s.standing == nil {
 		s.standing, err = s.read.PrepareContext(ctx, `
 			SELECT `+scheduleColumns+`, coalesce(key, ''), coalesce(before, ''), coalesce(after, ''), coalesce(asked, 0),
-				coalesce(listed - deleted, 0), rest, rest_until, deleting <> 0, EXISTS (SELECT 1 FROM deliveries WHERE account = accounts.id AND open)
+				coalesce(listed - deleted, 0), rest, rest_until, deleting <> 0,
+				untold, untold_bytes, EXISTS (SELECT 1 FROM deliveries WHERE account = accounts.id AND open)
 			FROM accounts LEFT JOIN servers ON servers.account = id
 				LEFT JOIN polls ON polls.account = id AND seq = (SELECT max(seq) FROM polls WHERE account = accounts.id)
 			WHERE name = ?`)

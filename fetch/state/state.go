@@ -124,6 +124,9 @@ type Landing struct {
 	// Where it landed, for a person to read; empty means where its promise
 	// said that it would, if it did.
 	Where string
+	// Dropped is set if it landed nowhere, since a filter wants it so. Such a
+	// landing is noted alone.
+	Dropped bool
 }
 
 // Refusal is a failed attempt at a message.
