@@ -272,6 +272,7 @@ func (m *memory) Deliveries(context.Context, string, string) ([]state.Delivery, 
 
 func (m *memory) Keep(context.Context, string, int64, state.Housekeeping) error { return nil }
 func (m *memory) Delete(context.Context, string, int64, []string) error         { return nil }
+func (m *memory) Confirm(context.Context, string) error                         { return nil }
 func (m *memory) Undelete(context.Context, string) error                        { return nil }
 func (m *memory) Promise(context.Context, string, []state.Promise) error        { return nil }
 func (m *memory) Land(context.Context, string, int64, []state.Landing) error    { return nil }

@@ -89,9 +89,10 @@ type State interface {
 	Deliveries(ctx context.Context, account, uid string) ([]state.Delivery, error)
 	// Keep records what a listing taught about messages.
 	Keep(ctx context.Context, account string, at int64, h state.Housekeeping) error
-	// Delete records what the server is about to be asked to delete, and Undelete
-	// that nobody knows whether it did.
+	// Delete records what the server is about to be asked to delete, Confirm that it
+	// did, and Undelete that nobody knows.
 	Delete(ctx context.Context, account string, at int64, uids []string) error
+	Confirm(ctx context.Context, account string) error
 	Undelete(ctx context.Context, account string) error
 	// SavePoll records how a poll went, and what the next one is to know.
 	SavePoll(ctx context.Context, account string, p state.Poll) error

@@ -493,7 +493,10 @@ func (s *session) finish(ctx context.Context) error {
 		return s.undelete(ctx)
 	}
 	s.summary.unconfirmed = false
-	return nil
+	if s.plan.More == 0 {
+		return nil // the end of the poll is noted soon
+	}
+	return s.opts.State.Confirm(context.WithoutCancel(ctx), s.Name)
 }
 
 // undelete notes that nobody knows what the server has deleted.

@@ -399,6 +399,75 @@ func TestUIDReuseAfterCrash(t *testing.T) {
 	}
 }
 
+// What was in doubt when a poll was killed is looked at as the next poll will.
+func TestLookInDoubt(t *testing.T) {
+	killed := func(n int) (r *rig, want []string) {
+		r = newRig(t, pop3test.Behaviour{})
+		want = r.fill(n)
+		r.drop.Order(pop3test.Ignore("DELE", pop3test.Reset).Session(1))
+		r.opts.State = &forgetful{r.store, true}
+		r.poll()
+		r.opts.State = r.store
+		return r, want
+	}
+	r, want := killed(2)
+	sight, err := r.account.Look(t.Context(), r.opts, nil)
+	check(t, err)
+	for _, m := range sight.Messages {
+		if m.Fate != fetch.FateDelete {
+			t.Errorf("%q: %v", m.UID, m.Fate)
+		}
+	}
+	r.succeed()
+	r.expect(want...)
+	r.expectRetrieved(2)
+	r.expectEmpty()
+
+	r, want = killed(4)
+	r.drop.SetUIDs(func(_ int, old string) string { return "new-" + old })
+	if found := r.adopt(); len(found.New) > 0 {
+		t.Errorf("adopted %d messages that had landed", len(found.New))
+	}
+	r.succeed()
+	r.expect(want...)
+	r.expectEmpty()
+}
+
+// mortal is killed after some landings.
+type mortal struct {
+	*state.Store
+	landings int
+}
+
+func (m *mortal) Land(ctx context.Context, account string, at int64, ls []state.Landing) error {
+	if m.landings--; m.landings < 0 {
+		return errForgot
+	}
+	return m.Store.Land(ctx, account, at, ls)
+}
+
+func (m *mortal) SavePoll(context.Context, string, state.Poll) error { return errForgot }
+
+// What the server has confirmed stays so if a later session of the poll is killed.
+func TestConfirmedBySession(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.account.MaxMessages = 2
+	want := r.fill(4)
+	r.opts.State = &mortal{r.store, 1}
+	if s := r.poll(); !errors.Is(s.Err, errForgot) || s.Deleted != 2 {
+		t.Fatalf("%v, deleted %d", s.Err, s.Deleted)
+	}
+	r.opts.State = r.store
+	r.succeed()
+	r.expect(want...)
+	r.expectEmpty()
+	for _, row := range r.rows() {
+		if row.Phase != state.Deleted || row.Missing != 0 {
+			t.Errorf("%q is %v, missing %d", row.UID, row.Phase, row.Missing)
+		}
+	}
+}
+
 // A message that the server did not list for a time, or did not delete, is not
 // downloaded again to be told from others, if it has a header that tells it.
 func TestFoundAgain(t *testing.T) {

@@ -272,7 +272,9 @@ func (j *journal) Promises(context.Context, string) ([]state.Promise, error) {
 }
 
 func (j *journal) Rows(context.Context, string) ([]state.Row, error) {
-	rows := slices.Collect(maps.Values(j.now().rows))
+	l := j.now()
+	l.undelete()
+	rows := slices.Collect(maps.Values(l.rows))
 	slices.SortFunc(rows, func(a, b state.Row) int { return strings.Compare(a.UID, b.UID) })
 	return rows, nil
 }
@@ -303,6 +305,10 @@ func (j *journal) Retract(ctx context.Context, _ string, ps []state.Promise) err
 
 func (j *journal) Delete(ctx context.Context, _ string, at int64, uids []string) error {
 	return j.write(ctx, "deletions", func(l *ledger) { l.delete(at, uids) })
+}
+
+func (j *journal) Confirm(ctx context.Context, _ string) error {
+	return j.record(ctx, "confirmed deletions", func(l *ledger) { l.deleting = 0 })
 }
 
 func (j *journal) Undelete(ctx context.Context, _ string) error {

@@ -5,9 +5,9 @@ import "context"
 // Delete notes at the time at, in Unix seconds and not 0, that the server is
 // about to be asked to delete messages. It concerns only rows that are Landed, or
 // were Deleted before and had come back. They are Deleted from now on, and in doubt
-// until SavePoll says that the server confirmed it, or Undelete that it did not: so
-// they are written once, and a process that is killed in between leaves the doubt
-// behind.
+// until Confirm, SavePoll or another Delete says that the server has confirmed it, or
+// Undelete that it has not: so they are written once, and a process that is killed in
+// between leaves the doubt behind.
 func (s *Store) Delete(ctx context.Context, account string, at int64, uids []string) error {
 	if len(uids) == 0 {
 		return nil
@@ -42,6 +42,17 @@ func (s *Store) Undelete(ctx context.Context, account string) error {
 			UPDATE messages SET phase = ?3, missing = deleted, deleted = 0
 			WHERE account = ?1 AND phase = ?2 AND deleted = (SELECT deleting FROM accounts WHERE id = ?1)`,
 			id, Deleted, Landed); err != nil {
+			return err
+		}
+		return t.confirm(id)
+	})
+}
+
+// Confirm notes that the server has deleted what it was last asked to.
+func (s *Store) Confirm(ctx context.Context, account string) error {
+	return s.change(ctx, "confirm deletions", func(t *tx) error {
+		id, err := t.id(account)
+		if err != nil {
 			return err
 		}
 		return t.confirm(id)

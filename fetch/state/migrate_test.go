@@ -32,7 +32,7 @@ var added = map[int]string{
 	6:  `UPDATE days SET polls = 9 WHERE account = 7;`,
 	7:  `UPDATE troubles SET warned = 82 WHERE account = 7;`,
 	8:  `UPDATE accounts SET rest = x'05000000000000000000000000000000', rest_until = 83 WHERE id = 7;`,
-	9:  `UPDATE accounts SET deleting = 200 WHERE id = 7;`,
+	9:  `UPDATE accounts SET deleting = 201 WHERE id = 7;`,
 	10: `UPDATE accounts SET untold = 84, untold_bytes = 85 WHERE id = 7;`,
 }
 

@@ -10,7 +10,8 @@ import (
 // byName finds an account's id in the queries that read.
 const byName = "(SELECT id FROM accounts WHERE name = ?)"
 
-// Rows returns all rows of an account, in the order of their UIDs.
+// Rows returns all rows of an account, in the order of their UIDs. Those in doubt
+// are as Undelete would leave them.
 func (s *Store) Rows(ctx context.Context, account string) ([]Row, error) {
 	// How many there are is soon counted, and a large result is not to grow.
 	var n int
@@ -24,7 +25,8 @@ func (s *Store) Rows(ctx context.Context, account string) ([]Row, error) {
 }
 
 // RowsBetween returns the rows of an account whose UIDs are from or above and
-// below before, the first most of them. An empty before is no bound.
+// below before, the first most of them, like those of Rows. An empty before is no
+// bound.
 func (s *Store) RowsBetween(ctx context.Context, account, from, before string, most int) ([]Row, error) {
 	rows, err := s.read.QueryContext(ctx,
 		"SELECT "+rowColumns+" FROM messages WHERE account = "+byName+" AND uid >= ? AND (? OR uid < ?) ORDER BY uid LIMIT ?",
@@ -32,12 +34,18 @@ func (s *Store) RowsBetween(ctx context.Context, account, from, before string, m
 	return collect(rows, err, s.path, "read the rows", scanRow)
 }
 
-// rowColumns is what scanRow reads.
-const rowColumns = "uid, phase, size, header, content, landed, deleted, missing, tries, next_try, reason, seen"
+// rowColumns is what scanRow reads. A row is in doubt if it was deleted when the
+// account has it; most rows were not deleted, and look nothing up.
+const rowColumns = "uid, phase, size, header, content, landed, deleted, missing, tries, next_try, reason, seen, " +
+	"iif(deleted = 0, FALSE, deleted = (SELECT deleting FROM accounts WHERE id = account))"
 
 func scanRow(rows *sql.Rows) (r Row, err error) {
 	var uid, header, content sql.RawBytes
-	err = rows.Scan(&uid, &r.Phase, &r.Size, &header, &content, &r.Landed, &r.Deleted, &r.Missing, &r.Tries, &r.NextTry, &r.Reason, &r.Seen)
+	var doubt bool
+	err = rows.Scan(&uid, &r.Phase, &r.Size, &header, &content, &r.Landed, &r.Deleted, &r.Missing, &r.Tries, &r.NextTry, &r.Reason, &r.Seen, &doubt)
+	if doubt && r.Phase == Deleted {
+		r.Phase, r.Missing, r.Deleted = Landed, r.Deleted, 0
+	}
 	r.UID = string(uid)
 	copy(r.Header[:], header)
 	copy(r.Content[:], content)

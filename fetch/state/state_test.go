@@ -1,6 +1,7 @@
 package state_test
 
 import (
+	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -99,8 +100,15 @@ func doRefuse(r state.Refusal) step {
 	}
 }
 
-func doDelete(at int64, uids ...string) step {
+func doAsk(at int64, uids ...string) step {
 	return func(s *state.Store, t *testing.T) error { return s.Delete(t.Context(), "work", at, uids) }
+}
+
+// doDelete is doAsk of a server that confirms it.
+func doDelete(at int64, uids ...string) step {
+	return func(s *state.Store, t *testing.T) error {
+		return errors.Join(doAsk(at, uids...)(s, t), s.Confirm(t.Context(), "work"))
+	}
 }
 
 func doUndelete(s *state.Store, t *testing.T) error { return s.Undelete(t.Context(), "work") }
@@ -266,23 +274,27 @@ func TestLife(t *testing.T) {
 			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Deleted = state.Deleted, 100, 200 }),
 		},
 		"not deleted": {
-			steps: []step{doPromise(u), doLand(100, "u", "home"), doDelete(200, "u"), doUndelete},
+			steps: []step{doPromise(u), doLand(100, "u", "home"), doAsk(200, "u"), doUndelete},
 			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Missing = state.Landed, 100, 200 }),
 		},
 		"not deleted, and nobody noted it": {
-			steps: []step{doPromise(u), doLand(100, "u", "home"), doDelete(200, "u"), doSave(state.Poll{Unconfirmed: true}), doUndelete},
+			steps: []step{doPromise(u), doLand(100, "u", "home"), doAsk(200, "u"), doSave(state.Poll{Unconfirmed: true}), doUndelete},
+			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Missing = state.Landed, 100, 200 }),
+		},
+		"in doubt": {
+			steps: []step{doPromise(u), doLand(100, "u", "home"), doAsk(200, "u")},
 			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Missing = state.Landed, 100, 200 }),
 		},
 		"deleted, and that was confirmed": {
-			steps: []step{doPromise(u), doLand(100, "u", "home"), doDelete(200, "u"), doSave(state.Poll{}), doUndelete},
+			steps: []step{doPromise(u), doLand(100, "u", "home"), doAsk(200, "u"), doSave(state.Poll{}), doUndelete},
 			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Deleted = state.Deleted, 100, 200 }),
 		},
 		"deleted before another that was not": {
-			steps: []step{doPromise(u), doLand(100, "u", "home"), doDelete(200, "u"), doDelete(201, "v"), doUndelete},
+			steps: []step{doPromise(u), doLand(100, "u", "home"), doAsk(200, "u"), doAsk(201, "v"), doUndelete},
 			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Deleted = state.Deleted, 100, 200 }),
 		},
 		"deleted again, and not": {
-			steps: []step{doPromise(u), doLand(100, "u", "home"), doDelete(200, "u"), doSave(state.Poll{}), doDelete(300, "u"), doUndelete},
+			steps: []step{doPromise(u), doLand(100, "u", "home"), doDelete(200, "u"), doAsk(300, "u"), doUndelete},
 			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Missing = state.Landed, 100, 300 }),
 		},
 		"missing": {

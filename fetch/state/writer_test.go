@@ -91,7 +91,7 @@ func TestNothingToWrite(t *testing.T) {
 	s := open(t, t.TempDir())
 	commits := s.CountCommits()
 	for _, do := range []step{
-		doPromise(), doDelete(1), doKeep(1, state.Housekeeping{}),
+		doPromise(), doAsk(1), doKeep(1, state.Housekeeping{}),
 		func(s *state.Store, t *testing.T) error { return s.Land(t.Context(), "work", 1, nil) },
 		func(s *state.Store, t *testing.T) error { return s.Retract(t.Context(), "work", nil) },
 		func(s *state.Store, t *testing.T) error { return s.Refuse(t.Context(), "work", nil) },
