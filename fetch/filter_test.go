@@ -1,7 +1,10 @@
 package fetch_test
 
 import (
+	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/mailhaul/mailhaul/deliver/durable"
@@ -11,10 +14,13 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
-// filtered returns a rig whose account shows its mail to a shell script.
+// filtered returns a rig whose account shows its mail to a shell script, or to
+// another program that the options name.
 func filtered(t *testing.T, script string, o filter.Options) *rig {
 	r := newRig(t, pop3test.Behaviour{})
-	o.Argv = []string{"sh", "-c", script}
+	if o.Argv == nil {
+		o.Argv = []string{"sh", "-c", script}
+	}
 	o.Spool = spool.New(filepath.Join(t.TempDir(), "spool"), durable.OS)
 	var err error
 	r.account.Filter, err = filter.New(o)
@@ -106,5 +112,39 @@ func TestFilterFails(t *testing.T) {
 			t.Errorf("%v, deleted %d: %v", s.Class, s.Deleted, s.Err)
 		}
 		r.expectRefused("u1", "filter")
+	}
+}
+
+// Where mail waits for its filter, a program that is missing is nothing that any
+// message could help: a person is asked, and all goes on once it is there. It is
+// found before anything is downloaded, what it needs itself with the first message.
+func TestFilterMissing(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "program")
+	for _, test := range []struct {
+		name, script, hint string
+	}{
+		{"the program", "", "install it"},
+		{"its interpreter", "#!" + program + ".missing\n", "run it by hand"},
+		{"what it runs", "#!/bin/sh\n" + program + ".missing\n", "a program that it runs is missing"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := filtered(t, "", filter.Options{Argv: []string{program}, OnFailure: filter.Wait})
+			want := r.fill(2)
+			if test.script != "" {
+				check(t, os.WriteFile(program, []byte(test.script), 0o700))
+			}
+			s := r.poll()
+			if s.Class != fetch.ClassOperator || s.Refused != 0 || !strings.Contains(fetch.Hint(s.Err), test.hint) {
+				t.Errorf("%v, %d refused: %v (%s)", s.Class, s.Refused, s.Err, fetch.Hint(s.Err))
+			}
+			if test.script == "" && slices.Contains(r.drop.Log(), "RETR 1") {
+				t.Error("downloaded for nothing")
+			}
+			check(t, os.WriteFile(program, []byte("#!/bin/sh\ncat\n"), 0o700))
+			if s := r.succeed(); s.Deleted != 2 {
+				t.Errorf("deleted %d", s.Deleted)
+			}
+			r.expect(want...)
+		})
 	}
 }

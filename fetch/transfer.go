@@ -166,9 +166,14 @@ func (d *download) certain() []Target {
 }
 
 // beginAll begins the parts of the sinks that every message goes to, so that a
-// sink that cannot be used is found before anything is downloaded. If there
-// are others that can, they do not wait for it.
+// sink that cannot be used, or a filter, is found before anything is downloaded.
+// If there are other sinks that can, they do not wait for it.
 func (d *download) beginAll(ctx context.Context) error {
+	if d.Filter != nil && d.fixed == nil {
+		if err := d.Filter.Begin(); err != nil {
+			return err
+		}
+	}
 	var broken error
 	working := 0
 	for _, t := range d.certain() {

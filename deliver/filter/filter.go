@@ -29,7 +29,9 @@ type OnFailure int
 const (
 	// Deliver lets the message go on unfiltered, with a warning.
 	Deliver OnFailure = iota
-	// Wait leaves it on the server, to be tried again.
+	// Wait leaves it on the server, to be tried again. A program that is missing,
+	// or lacks one that it runs (exit codes 126 and 127), fails for no message in
+	// particular: then all of them wait for a person.
 	Wait
 )
 
@@ -106,11 +108,20 @@ func New(o Options) (*Filter, error) {
 }
 
 // Check looks for the program. Its error is a *deliver.Error with
-// FaultOperator and a hint. Run treats a program that is missing like one that
-// fails.
+// FaultOperator and a hint.
 func (f *Filter) Check() error {
 	_, err := f.command.Find()
 	return err
+}
+
+// Begin is called before there are messages to show to the filter. If these wait
+// for a program that is missing, its error is that of Run, and they need not come
+// in.
+func (f *Filter) Begin() error {
+	if err := f.Check(); err != nil && f.o.OnFailure == Wait {
+		return f.waits(program.Exit{}, err)
+	}
+	return nil
 }
 
 // Sweep removes what filters left of an account's messages in the spool when

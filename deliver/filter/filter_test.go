@@ -148,6 +148,7 @@ func TestFailures(t *testing.T) {
 		argv    []string
 		timeout time.Duration
 		warning string
+		fault   deliver.Fault // with Wait
 	}{
 		{argv: playtest.Argv("exit", "3", "half a mess"), warning: `exit status 3: "for a reason"`},
 		{argv: playtest.Argv("exit", "75"), warning: "exit status 75"},
@@ -155,7 +156,8 @@ func TestFailures(t *testing.T) {
 		{argv: playtest.Argv("die"), warning: "signal: killed"},
 		{argv: playtest.Argv("hang"), timeout: 100 * time.Millisecond, warning: "did not end within 100ms"},
 		{argv: playtest.Argv("never end"), warning: "it wrote more than"},
-		{argv: []string{missing}, warning: "find the program"},
+		{argv: []string{missing}, warning: "find the program", fault: deliver.FaultOperator},
+		{argv: []string{"sh", "-c", missing}, warning: "exit status 127", fault: deliver.FaultOperator},
 	} {
 		o := filter.Options{Argv: test.argv, Timeout: test.timeout}
 		verdict, on, warning, err := pass(t, open(t, o), original)
@@ -166,7 +168,7 @@ func TestFailures(t *testing.T) {
 
 		o.OnFailure = filter.Wait
 		_, _, _, err = pass(t, open(t, o), original)
-		if faultOf(err) != deliver.FaultTemporary || !strings.Contains(err.Error(), test.warning) {
+		if faultOf(err) != test.fault || !strings.Contains(err.Error(), test.warning) {
 			t.Errorf("%q, with Wait: %v", test.argv, err)
 		}
 	}

@@ -26,7 +26,8 @@ const (
 //
 // All other errors are *deliver.Error: FaultMessage if the message's values
 // cannot be arguments, FaultTemporary if the filter failed and the message is
-// to wait, or if ctx ended; else the fault of the spool.
+// to wait, or if ctx ended, and FaultOperator if all messages are to wait for a
+// person; else the fault of the spool, or of what kept the program from a start.
 func (f *Filter) Run(ctx context.Context, mail deliver.Mail, body io.Reader) (_ *Result, err error) {
 	r := &Result{spool: f.o.Spool}
 	defer func() {
@@ -151,10 +152,30 @@ func (f *Filter) judge(r *Result, exit program.Exit, failure error, output file)
 		failure = errors.New(exit.Text)
 	}
 	if f.o.OnFailure == Wait {
-		return f.fault(deliver.FaultTemporary, "run the filter", failure, "run it by hand to see what is wrong")
+		return f.waits(exit, failure)
 	}
 	r.Warning = f.warning(failure)
 	return nil
+}
+
+// A shell's words for what it cannot run (POSIX XCU 2.8.2).
+const (
+	exCannotRun = 126
+	exNotFound  = 127
+)
+
+// waits is the error of a failure for which mail waits.
+func (f *Filter) waits(exit program.Exit, failure error) error {
+	if e, ok := errors.AsType[*deliver.Error](failure); ok { // there is no such program
+		return f.fault(e.Fault, e.Op, e.Err, e.Hint)
+	}
+	fault, hint := deliver.FaultTemporary, "run it by hand to see what is wrong"
+	if e, ok := errors.AsType[*program.StartError](failure); ok {
+		fault = e.Fault()
+	} else if exit.Code == exCannotRun || exit.Code == exNotFound {
+		fault, hint = deliver.FaultOperator, "a program that it runs is missing or may not be run: install it or correct the command line"
+	}
+	return f.fault(fault, "run the filter", failure, hint)
 }
 
 func (f *Filter) warning(why error) string {
