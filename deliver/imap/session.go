@@ -131,16 +131,23 @@ func (s *Sink) connect(ctx context.Context) (ses *session, stop func(), err erro
 		return nil, nil, s.fail("connect", err)
 	}
 	stop = remote.Obey(ctx, conn)
-	greeting := ""
+	greeting, err := greet(conn)
+	if err != nil {
+		stop()
+		_ = conn.Close()
+		return nil, nil, s.fail("wait for the greeting", err)
+	}
 	if s.server.Protection() == remote.StartTLS {
-		if conn, err = startTLS(ctx, conn, &s.server); err != nil {
+		secure, err := startTLS(ctx, conn, greeting, &s.server)
+		if err != nil {
 			stop()
+			_ = conn.Close()
 			return nil, nil, s.fail("STARTTLS", err)
 		}
 		// RFC 9051 §6.2.1: what the server said in the clear is forgotten.
-		greeting = "* OK\r\n"
+		conn, greeting = secure, "* OK"
 	}
-	ses = &session{sink: s, wire: newWire(conn, greeting)}
+	ses = &session{sink: s, wire: newWire(conn, greeting+"\r\n")}
 	ses.client = imapclient.New(ses.wire, nil)
 	if err = ses.client.WaitGreeting(); err != nil {
 		err = ses.fail("wait for the greeting", err)

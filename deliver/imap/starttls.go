@@ -9,21 +9,23 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/remote"
 )
 
-// maxClear bounds the octets of a line before TLS.
+// maxClear bounds the octets of the greeting, and of a line before TLS.
 const maxClear = 8 << 10
 
-// startTLS reads the greeting and changes to TLS (RFC 9051 §6.2.1), or closes
-// the connection.
-func startTLS(ctx context.Context, conn net.Conn, server *remote.Server) (secure net.Conn, err error) {
-	defer func() {
-		if err != nil {
-			_ = conn.Close()
-		}
-	}()
-	greeting, err := remote.ReadLine(conn, maxClear)
+// greet reads the greeting.
+func greet(conn net.Conn) (string, error) {
+	line, err := remote.ReadLine(conn, maxClear)
 	if err != nil {
-		return nil, hungUp(err)
+		return "", &remote.ReachError{Err: hungUp(err)}
 	}
+	if !strings.HasPrefix(line, "* ") {
+		return "", &remote.ReachError{Err: fmt.Errorf("the server does not speak IMAP: it greets with %.200q", line)}
+	}
+	return line, nil
+}
+
+// startTLS changes to TLS after the greeting (RFC 9051 §6.2.1).
+func startTLS(ctx context.Context, conn net.Conn, greeting string, server *remote.Server) (net.Conn, error) {
 	// PREAUTH leaves no way to TLS (RFC 9051 §7.1.4): it may be an attack.
 	if !hasStatus(greeting, "*", "OK") {
 		return nil, fmt.Errorf("%w: it greets with %.200q", remote.ErrNotEncrypted, greeting)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"syscall"
 
 	"github.com/mailhaul/mailhaul/deliver"
@@ -18,6 +19,18 @@ import (
 // ErrNotEncrypted means that the server offers no STARTTLS, or refuses it, on
 // a connection that must be encrypted. Packages of protocols wrap it.
 var ErrNotEncrypted = errors.New("the server does not offer STARTTLS")
+
+// ReachError means that the server was not reached: the connection could not be
+// made or secured, or brought no greeting of the protocol, as at a wrong port or
+// where one side wants TLS and the other has none. Packages of protocols wrap
+// what becomes of the greeting in it.
+type ReachError struct{ Err error }
+
+// Error is that of the cause.
+func (e *ReachError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *ReachError) Unwrap() error { return e.Err }
 
 // Fail makes a *deliver.Error of what went wrong with the connection to the
 // server: whose turn it is, and what the user can do. An error that is a
@@ -89,7 +102,18 @@ func (s *Server) advise(err error) (deliver.Fault, string) {
 	if deliver.FaultOf(err) == deliver.FaultMachine {
 		return deliver.FaultMachine, ""
 	}
+	if _, ok := errors.AsType[*ReachError](err); ok {
+		return deliver.FaultTemporary, s.hintReach()
+	}
 	return deliver.FaultTemporary, ""
+}
+
+func (s *Server) hintReach() string {
+	protocol := strings.ToUpper(s.Service)
+	if s.Unix() {
+		return "check the path of the socket: is this where the server has " + protocol + "?"
+	}
+	return "check host, port and tls: is this where the server has " + protocol + ", and is the network up?"
 }
 
 const hintToken = "run: mailhaul login for this sink, with the scope for its protocol; or check its token_command"

@@ -95,8 +95,8 @@ func (s *Server) Secure(ctx context.Context, conn net.Conn) (net.Conn, error) {
 // Connect opens a connection, with TLS if that is implicit. On the connection
 // nothing blocks for longer than Timeout without a byte going over; deadlines
 // set on it can only shorten that. After the first failure of a read or a
-// write every other one fails at once. The error is that of the network, of
-// the name lookup or of TLS: Fail turns it into one of package deliver.
+// write every other one fails at once. The error is a *ReachError of the network,
+// the name lookup or TLS: Fail turns it into one of package deliver.
 func (s *Server) Connect(ctx context.Context) (net.Conn, error) {
 	ctx, cancel := channel.Within(ctx, min(s.Silence(), connectTimeout))
 	defer cancel()
@@ -109,7 +109,7 @@ func (s *Server) Connect(ctx context.Context) (net.Conn, error) {
 	}
 	raw, err := dial(ctx, network, s.Addr)
 	if err != nil {
-		return nil, err
+		return nil, &ReachError{err}
 	}
 	c := &conn{Conn: raw, timeout: s.Silence()}
 	if s.Protection() != ImplicitTLS {
@@ -119,7 +119,10 @@ func (s *Server) Connect(ctx context.Context) (net.Conn, error) {
 	if _, ok := errors.AsType[*channel.ResumeError](err); ok {
 		return s.Connect(ctx) // now it is offered no session
 	}
-	return secure, err
+	if err != nil {
+		return nil, &ReachError{err}
+	}
+	return secure, nil
 }
 
 // Silence is Timeout, or what it stands for if it is 0.

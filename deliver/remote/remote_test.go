@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -207,6 +208,10 @@ func TestFail(t *testing.T) {
 		t.Fatal(err)
 	}
 	closed.Close()
+	silent := listen(t, "tcp", "127.0.0.1:0", hold(t))
+	unreachable := func(context.Context, string, string) (net.Conn, error) {
+		return nil, &net.OpError{Op: "dial", Err: syscall.EHOSTUNREACH}
+	}
 	dns := func(e *net.DNSError) func(context.Context, string, string) (net.Conn, error) {
 		return func(context.Context, string, string) (net.Conn, error) { return nil, e }
 	}
@@ -224,6 +229,8 @@ func TestFail(t *testing.T) {
 		{"refused", remote.Server{Addr: closed.Addr().String()}, deliver.FaultTemporary, "running"},
 		{"no such name", remote.Server{Addr: "mail.invalid:25", Dial: dns(&net.DNSError{IsNotFound: true})}, deliver.FaultOperator, "spelling"},
 		{"no name server", remote.Server{Addr: "mail.invalid:25", Dial: dns(&net.DNSError{IsTimeout: true})}, deliver.FaultTemporary, "network"},
+		{"no answer", remote.Server{Addr: silent, Timeout: 50 * time.Millisecond}, deliver.FaultTemporary, "check host, port and tls"},
+		{"no way", remote.Server{Addr: "mail.invalid:25", Dial: unreachable}, deliver.FaultTemporary, "check host, port and tls"},
 		{"no port", remote.Server{Addr: "localhost"}, deliver.FaultOperator, "host:port"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -109,22 +109,24 @@ func (s *Sink) connect(ctx context.Context) (*session, error) {
 func (ss *session) open(ctx context.Context) error {
 	s := ss.sink
 	server := &s.o.Server
-	w := &wire{Conn: ss.conn}
+	if err := greet(ss.conn); err != nil {
+		return s.openError(err)
+	}
 	if server.Protection() == remote.StartTLS {
 		conn, err := s.startTLS(ctx, ss.conn)
 		if err != nil {
 			return s.openError(err)
 		}
-		// The server greets once, before STARTTLS, and go-smtp wants to be
-		// greeted.
-		ss.conn, w = conn, &wire{Conn: conn, before: []byte("220 TLS\r\n")}
+		ss.conn = conn
 	}
+	// go-smtp wants to be greeted, too.
+	w := &wire{Conn: ss.conn, before: []byte("220 here\r\n")}
 	if ss.client = gosmtp.NewClient(w); s.o.LMTP {
 		ss.client = gosmtp.NewClientLMTP(w)
 	}
 	ss.client.CommandTimeout, ss.client.SubmissionTimeout = forever, forever
 	if err := ss.client.Hello(s.o.Hello); err != nil {
-		return s.openError(replied("", err))
+		return s.openError(replied(s.hello(), err))
 	}
 	if slices.ContainsFunc(s.to, needsUTF8) && !ss.offers("SMTPUTF8") {
 		return s.refuse("send to an address with letters beyond ASCII", "the server does not know SMTPUTF8: use addresses in ASCII")
@@ -157,6 +159,8 @@ func (s *Sink) openError(err error) error {
 		e.Fault, e.Hint = deliver.FaultTemporary, ""
 	case r.Verb == "AUTH":
 		e.Fault, e.Hint = deliver.FaultOperator, s.o.Server.LoginHint(passwordHint)
+	case r.Verb == s.hello() && (r.Code == 500 || r.Code == 502): // RFC 5321 §4.2.4
+		e.Fault, e.Hint = deliver.FaultOperator, "the server does not know "+r.Verb+": is this SMTP where the sink has lmtp, or LMTP where it has smtp?"
 	default:
 		e.Fault, e.Hint = deliver.FaultOperator, "ask the server's operator why it takes no mail from this machine"
 	}

@@ -2,7 +2,6 @@ package smtp
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,31 +12,49 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/remote"
 )
 
-// startTLS does what is said in the clear and then the handshake (RFC 3207).
-// go-smtp could do it for SMTP, but not for LMTP.
-func (s *Sink) startTLS(ctx context.Context, conn net.Conn) (net.Conn, error) {
-	hello := "EHLO " + s.o.Hello
-	if s.o.LMTP {
-		hello = "LHLO " + s.o.Hello
+// greet reads the greeting.
+func greet(conn net.Conn) error {
+	code, lines, err := readReply(conn)
+	if err != nil {
+		return &remote.ReachError{Err: err}
 	}
+	return refusal("", code, lines)
+}
+
+// refusal is the error of a reply to verb, if it is none of success.
+func refusal(verb string, code int, lines []string) error {
+	if code/100 == 2 {
+		return nil
+	}
+	return replied(verb, &gosmtp.SMTPError{Code: code, Message: strings.Join(lines, "\n")})
+}
+
+// hello is the first command.
+func (s *Sink) hello() string {
+	if s.o.LMTP {
+		return "LHLO"
+	}
+	return "EHLO"
+}
+
+// startTLS does what is said in the clear after the greeting, and then the
+// handshake (RFC 3207). go-smtp could do it for SMTP, but not for LMTP.
+func (s *Sink) startTLS(ctx context.Context, conn net.Conn) (net.Conn, error) {
 	offered := false
-	for _, command := range []string{"", hello, "STARTTLS"} {
-		if command == "STARTTLS" && !offered {
+	for _, command := range []string{s.hello() + " " + s.o.Hello, "STARTTLS"} {
+		verb, _, _ := strings.Cut(command, " ")
+		if verb == "STARTTLS" && !offered {
 			return nil, remote.ErrNotEncrypted
 		}
-		if command != "" {
-			if _, err := io.WriteString(conn, command+"\r\n"); err != nil {
-				return nil, err
-			}
+		if _, err := io.WriteString(conn, command+"\r\n"); err != nil {
+			return nil, err
 		}
 		code, lines, err := readReply(conn)
 		if err != nil {
 			return nil, err
 		}
-		if code/100 != 2 {
-			verb, _, _ := strings.Cut(command, " ")
-			err := replied(verb, &gosmtp.SMTPError{Code: code, Message: strings.Join(lines, "\n")})
-			if command != "" && code/100 == 5 {
+		if err := refusal(verb, code, lines); err != nil {
+			if verb == "STARTTLS" && code/100 == 5 {
 				return nil, fmt.Errorf("%w: %w", remote.ErrNotEncrypted, err)
 			}
 			return nil, err
@@ -48,8 +65,6 @@ func (s *Sink) startTLS(ctx context.Context, conn net.Conn) (net.Conn, error) {
 	}
 	return s.o.Server.Secure(ctx, conn)
 }
-
-var errNotReply = errors.New("the server does not speak SMTP")
 
 const (
 	maxLine  = 2000 // octets; RFC 5321 §4.5.3.1.5 allows 512
@@ -63,11 +78,8 @@ func readReply(r io.Reader) (code int, lines []string, err error) {
 		if err != nil {
 			return 0, nil, err
 		}
-		if len(line) < 3 {
-			return 0, nil, errNotReply
-		}
-		if code, err = strconv.Atoi(line[:3]); err != nil || code < 200 || code > 599 {
-			return 0, nil, errNotReply
+		if code, err = strconv.Atoi(line[:min(len(line), 3)]); err != nil || code < 200 || code > 599 {
+			return 0, nil, fmt.Errorf("the server does not speak SMTP: it says %.200q", line)
 		}
 		if len(line) == 3 {
 			return code, append(lines, ""), nil

@@ -57,9 +57,10 @@ func TestNotEncrypted(t *testing.T) {
 		{"not now", []string{"STARTTLS"}, map[string]string{"STARTTLS": "454 later"}, "", deliver.FaultTemporary, []string{"454"}, ""},
 		{"injected", []string{"STARTTLS"}, map[string]string{"STARTTLS": "220 go on\r\n250-here\r\n250 AUTH PLAIN"}, "", deliver.FaultOperator, []string{"TLS"}, "do not trust"},
 		{"wrong name", []string{"STARTTLS"}, nil, "mail.invalid", deliver.FaultOperator, []string{"mail.invalid"}, "name that the certificate is for"},
-		{"no greeting", nil, map[string]string{"greeting": "+OK POP3"}, "", deliver.FaultTemporary, []string{"does not speak SMTP"}, ""},
+		{"no greeting", nil, map[string]string{"greeting": "+OK POP3"}, "", deliver.FaultTemporary, []string{"does not speak SMTP", `"+OK POP3"`}, "check host, port and tls"},
 		{"no service", nil, map[string]string{"greeting": "554 not for you"}, "", deliver.FaultOperator, []string{`554 "not for you"`}, "operator"},
-		{"hung up", nil, map[string]string{"greeting": hangUp}, "", deliver.FaultTemporary, []string{"hung up"}, ""},
+		{"hung up", nil, map[string]string{"greeting": hangUp}, "", deliver.FaultTemporary, []string{"hung up"}, "check host, port and tls"},
+		{"no EHLO", nil, map[string]string{"EHLO": "502 what"}, "", deliver.FaultOperator, []string{`502 "what"`}, "LMTP where it has smtp"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			srv := &scripted{extensions: append(test.extensions, "AUTH PLAIN"), reply: on(test.reply)}
