@@ -28,8 +28,8 @@ const (
 	FateKeep
 	// FateWait messages were refused, and their pause is not over.
 	FateWait
-	// FateSettle messages were promised when a poll was cut off: the sink is
-	// asked first.
+	// FateSettle messages are promised: a poll is under way, or was cut off and
+	// the sink is asked first.
 	FateSettle
 	// FateLeave messages are over MaxSize and stay.
 	FateLeave

@@ -80,7 +80,7 @@ func TestLook(t *testing.T) {
 	report, err := r.account.Check(t.Context(), r.opts)
 	check(t, err)
 	r.opts.DryRun = true
-	if would := r.poll().Would; sight.Waiting != 2 || report.Outlook != sight.Outlook || *would != sight.Outlook {
+	if would := r.poll().Would; sight.Waiting != 1 || sight.Open != 1 || report.Outlook != sight.Outlook || *would != sight.Outlook {
 		t.Errorf("seen %+v, checked %+v, in a dry run %+v", sight.Outlook, report.Outlook, *would)
 	}
 }

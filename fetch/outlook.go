@@ -12,9 +12,9 @@ type Outlook struct {
 	Fetch, Delete int
 	FetchOctets   int64
 	// Kept messages would be left for later, Waiting ones until their pause is
-	// over or their sink has said what became of them, and TooLarge ones for
-	// good. So would Unclear ones, since nothing tells them from others.
-	Kept, Waiting, TooLarge, Unclear int
+	// over, Open ones until their sink has said what became of them, and TooLarge
+	// ones for good. So would Unclear ones, since nothing tells them from others.
+	Kept, Waiting, Open, TooLarge, Unclear int
 }
 
 // survey is a session so far that changes nothing: it connects, logs in, lists
@@ -39,12 +39,12 @@ func (s *session) outlook() Outlook {
 	p := s.planned()
 	return Outlook{
 		Listed: p.Listed, Octets: p.Octets, Fetch: p.Fetch + p.More, FetchOctets: p.FetchOctets + p.MoreOctets, Delete: p.Delete,
-		Kept: s.plan.Kept, Waiting: s.plan.Waiting, TooLarge: s.tooLarge(), Unclear: s.leftAlone(),
+		Kept: s.plan.Kept, Waiting: s.plan.Waiting, Open: s.plan.Open, TooLarge: s.tooLarge(), Unclear: s.leftAlone(),
 	}
 }
 
 // leftAlone counts the messages that are listed and not in the plan.
 func (s *session) leftAlone() int {
 	p := &s.plan
-	return len(s.listing.Entries) - len(p.Fetch) - len(p.Verify) - p.More - len(p.Delete) - p.Kept - p.Waiting - len(p.Large)
+	return len(s.listing.Entries) - len(p.Fetch) - len(p.Verify) - p.More - len(p.Delete) - p.Kept - p.Waiting - p.Open - len(p.Large)
 }

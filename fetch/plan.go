@@ -62,8 +62,9 @@ type Plan struct {
 	// Delete messages landed and are due.
 	Delete []Listed
 	// Kept messages landed and stay for now, or were adopted and stay; Waiting
-	// ones were refused and their pause is not over.
-	Kept, Waiting int
+	// ones were refused and their pause is not over; Open ones are among
+	// Policy.Open.
+	Kept, Waiting, Open int
 	// Large messages are over Policy.MaxSize.
 	Large []Want
 	// Unclear messages have no name and may be adopted ones: they are left
@@ -209,7 +210,7 @@ func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 	}
 	w := Want{Entry: e, Key: key, Row: row}
 	if p.pol.Open[row.UID] {
-		p.plan.Waiting++
+		p.plan.Open++
 		p.tell(w, FateSettle)
 		return
 	}

@@ -94,6 +94,7 @@ func outline(p fetch.Plan) string {
 	}
 	count("kept", p.Kept)
 	count("waiting", p.Waiting)
+	count("open", p.Open)
 	count("more", p.More)
 	count("unclear", p.Unclear)
 	if p.Renamed {
@@ -411,7 +412,7 @@ func TestPlan(t *testing.T) {
 			listing: entries("a"),
 			rows:    byKey(state.Row{UID: "a", Phase: state.Promised}, state.Row{UID: "b", Phase: state.Promised}),
 			policy:  fetch.Policy{Open: map[string]bool{"a": true, "b": true}},
-			want:    "waiting 1\nmissing \"b\"\n",
+			want:    "open 1\nmissing \"b\"\n",
 		},
 		{
 			name:    "and stays in doubt once it was missing",
@@ -419,7 +420,7 @@ func TestPlan(t *testing.T) {
 			rows: byKey(missing(state.Row{UID: "a", Phase: state.Promised, Content: sum("ca")}, ago(day)),
 				missing(state.Row{UID: "b", Phase: state.Promised}, ago(40*day))),
 			policy: fetch.Policy{Open: map[string]bool{"a": true, "b": true}},
-			want:   "waiting 1\n",
+			want:   "open 1\n",
 		},
 		{
 			name: "numbers are the server's",
@@ -488,7 +489,7 @@ func FuzzPlan(f *testing.F) {
 		until, atRest := fetch.AtRest(listing, glimpses, &pol)
 		nothing := func(p fetch.Plan) bool {
 			return len(p.Probe)+len(p.Fetch)+len(p.Verify)+len(p.Delete)+len(p.Large)+
-				p.Waiting+p.More == 0 && p.Keep.Empty() && p.Kept == len(listing)
+				p.Waiting+p.Open+p.More == 0 && p.Keep.Empty() && p.Kept == len(listing)
 		}
 		if atRest != nothing(blind) {
 			t.Errorf("at rest is %v, and the plan %+v", atRest, blind)
@@ -517,7 +518,7 @@ func FuzzPlan(f *testing.F) {
 				t.Errorf("message %d is planned %d times", n, times)
 			}
 		}
-		if all := len(seen) + p.Kept + p.Waiting + p.More + p.Unclear; all != len(listing) {
+		if all := len(seen) + p.Kept + p.Waiting + p.Open + p.More + p.Unclear; all != len(listing) {
 			t.Errorf("%d of %d messages are planned", all, len(listing))
 		}
 		// Nothing that was adopted is downloaded or deleted, by whatever name

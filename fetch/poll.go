@@ -251,7 +251,7 @@ func (s *session) run(ctx context.Context) (more bool, err error) {
 	if err := s.look(ctx); err != nil {
 		return false, err
 	}
-	s.summary.Refused = s.plan.Waiting
+	s.summary.Refused = s.plan.Waiting + s.plan.Open // which their sinks did not answer for
 	s.opts.report(s.planned())
 	before := sum.Fetched + sum.Dropped + sum.Refused
 	if err := s.record(ctx); err != nil {

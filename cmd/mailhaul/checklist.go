@@ -71,6 +71,7 @@ func (l *checklist) server(a *fetch.Account, r fetch.Report, err error, now time
 	}{
 		{r.Kept, "kept on the server, as keep says"},
 		{r.Waiting, "refused before, tried again later"},
+		{r.Open, "in delivery: a fetch is under way, or was cut off and the next one settles it"},
 		{r.TooLarge, "over max_size"},
 	} {
 		if left.n > 0 {

@@ -20,6 +20,8 @@ type planJSON struct {
 	Fetch       int            `json:"fetch"`
 	FetchOctets int64          `json:"fetch_bytes"`
 	Delete      int            `json:"delete"`
+	Refused     int            `json:"refused"` // before, and to be tried again later
+	Open        int            `json:"open"`    // in delivery, or cut off there and to be settled
 	Messages    []prospectJSON `json:"messages"`
 	Error       string         `json:"error,omitempty"`
 	Hint        string         `json:"hint,omitempty"`
@@ -56,7 +58,7 @@ func newProspectJSON(p fetch.Prospect, a config.Account, now time.Time) prospect
 func newPlanJSON(a config.Account, sight fetch.Sight, err error, now time.Time) planJSON {
 	j := planJSON{
 		Account: a.Name, Listed: sight.Listed, Octets: sight.Octets, Fetch: sight.Fetch,
-		FetchOctets: sight.FetchOctets, Delete: sight.Delete, Messages: []prospectJSON{},
+		FetchOctets: sight.FetchOctets, Delete: sight.Delete, Refused: sight.Waiting, Open: sight.Open, Messages: []prospectJSON{},
 	}
 	if err != nil {
 		j.Error, j.Hint = err.Error(), fetch.Hint(err)

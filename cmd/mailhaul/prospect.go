@@ -96,7 +96,7 @@ func because(p fetch.Prospect, a config.Account, now time.Time) string {
 		}
 		return fmt.Sprintf("tried %s, next try in %s: %s", count(p.Row.Tries, "time"), span(max(0, p.Until.Sub(now))), reason)
 	case fetch.FateSettle:
-		return "it was in delivery when a fetch was cut off: its sink is asked first"
+		return "in delivery: a fetch is under way, or was cut off and the next one asks its sink first"
 	case fetch.FateLeave:
 		return "larger than max_size, " + size(a.MaxSize)
 	case fetch.FateQuarantine:

@@ -106,7 +106,7 @@ func trouble(out io.Writer, st state.Status, now time.Time) {
 		fmt.Fprintf(out, "  last success: %s\n", ago(st.Schedule.LastSuccess, now))
 	}
 	if st.Open > 0 {
-		fmt.Fprintf(out, "\n%s: %s in delivery when a fetch was cut off: the next one settles it\n", st.Account, count(st.Open, "message"))
+		fmt.Fprintf(out, "\n%s: %s in delivery: a fetch is under way, or was cut off and the next one settles it\n", st.Account, count(st.Open, "message"))
 	}
 	for i, row := range st.Refused {
 		if i == 0 {

@@ -20,7 +20,7 @@ type statusJSON struct {
 	Fetched     int           `json:"fetched"`    // messages that landed and are remembered
 	Kept        int           `json:"kept"`       // on the server, as keep says
 	ToDelete    int           `json:"to_delete"`  // on the server, due for deletion
-	Open        int           `json:"open"`       // cut off in delivery, to be settled
+	Open        int           `json:"open"`       // in delivery, or cut off there and to be settled
 	Refused     []refusedJSON `json:"refused"`
 	Grant       *grantJSON    `json:"grant,omitempty"` // of accounts with oauth
 	// With -v: the last polls, the latest first, and the last days that saw

@@ -175,6 +175,9 @@ func intended(o fetch.Outlook, target string) string {
 	if o.Waiting > 0 {
 		parts = append(parts, fmt.Sprintf("%d refused before", o.Waiting))
 	}
+	if o.Open > 0 {
+		parts = append(parts, fmt.Sprintf("%d in delivery", o.Open))
+	}
 	if o.TooLarge > 0 {
 		parts = append(parts, fmt.Sprintf("%d over max_size", o.TooLarge))
 	}

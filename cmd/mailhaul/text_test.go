@@ -145,7 +145,7 @@ work: FAILED 1 minute ago: login refused
   hint: check the password
   last success: 3 days ago
 
-work: 2 messages in delivery when a fetch was cut off: the next one settles it
+work: 2 messages in delivery: a fetch is under way, or was cut off and the next one settles it
 
 work: 3 messages on the server that could not be delivered
   "a\x1b" (2.0 kB): no ?[2J
