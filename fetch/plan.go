@@ -103,6 +103,8 @@ type Want struct {
 	// a usable unique-id nor a known header: its row is found once it is
 	// downloaded.
 	Key string
+	// Header is the sum of its header if it goes by that.
+	Header state.Sum
 	// Row is what is remembered of it, nil if nothing is.
 	Row *state.Row
 }
@@ -395,7 +397,7 @@ func (p *planner) identify(moved bool) {
 		if remembered {
 			p.claim(e, r, key)
 		} else {
-			p.add(e, key)
+			p.fetchOrLeave(Want{Entry: e, Key: key, Header: sum})
 		}
 	}
 	came := 0

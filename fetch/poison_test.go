@@ -83,6 +83,39 @@ func poisoned(t *testing.T, late bool) (r *rig, good []string, poison string) {
 	return r, good, poison
 }
 
+// A message that goes by its header is known again once it was refused.
+func TestRefusedWithoutAName(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		r, good, poison := poisoned(t, late)
+		r.drop.Behave(pop3test.Behaviour{Without: []string{"UIDL"}, LockWait: time.Minute})
+		poison = "Message-ID: <p@example.net>\n" + poison
+		r.drop.Remove("u2")
+		r.drop.Add("u2", []byte(poison))
+		r.drop.Add("big", []byte("Message-ID: <b@example.net>\n\n"+strings.Repeat("x\n", 4000)))
+		r.account.MaxSize = 4000
+		for i := range 2 {
+			for range 2 {
+				r.poll()
+				if n := len(r.rows()); n != 4 || r.drop.Retrieved("u2") != i+1 || r.drop.Retrieved("big") != 0 {
+					t.Errorf("late %v: %d rows for four messages, %d downloads", late, n, r.drop.Retrieved("u2"))
+				}
+			}
+			n, err := r.store.Retry(t.Context(), "work", r.opts.Now().Unix(), nil)
+			check(t, err)
+			if n != 1 {
+				t.Errorf("late %v: %d pauses ended", late, n)
+			}
+		}
+		r.account.Deliver[0].Sink = r.account.Deliver[0].Sink.(picky).Sink
+		r.account.MaxSize = 0
+		r.succeed()
+		if got := r.mail(); len(got) != len(good)+2 {
+			t.Errorf("late %v: %d messages", late, len(got))
+		}
+		r.expectEmpty()
+	}
+}
+
 // expectPauses fails the test unless uid is tried when the n-th of waits is
 // over, and not a second before.
 func (r *rig) expectPauses(uid string, waits ...time.Duration) {

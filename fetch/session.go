@@ -302,7 +302,7 @@ func (s *session) record(ctx context.Context) error {
 		}
 		// It is due whenever max_size is raised: no pause.
 		if w.Key != "" {
-			refusals = append(refusals, state.Refusal{UID: w.Key, Size: w.Size, Reason: reason})
+			refusals = append(refusals, state.Refusal{UID: w.Key, Size: w.Size, Reason: reason, Header: w.Header})
 		}
 		s.opts.report(Refused{Account: s.Name, UID: w.UID, Reason: reason, Again: w.tries() > 0})
 	}

@@ -389,7 +389,7 @@ func (s *session) leave(ctx context.Context, w Want, content state.Sum, err erro
 		return nil
 	}
 	return s.opts.State.Refuse(ctx, s.Name, []state.Refusal{{
-		UID: w.Key, Size: w.Size, NextTry: next.Unix(), Reason: err.Error(), Content: content,
+		UID: w.Key, Size: w.Size, NextTry: next.Unix(), Reason: err.Error(), Header: w.Header, Content: content,
 	}})
 }
 
@@ -405,6 +405,6 @@ func (s *session) suspect(ctx context.Context, w Want, err error) error {
 		return nil
 	}
 	return s.opts.State.Refuse(ctx, s.Name, []state.Refusal{{
-		UID: w.Key, Size: w.Size, NextTry: s.opts.now().Unix(), Reason: err.Error(),
+		UID: w.Key, Size: w.Size, NextTry: s.opts.now().Unix(), Reason: err.Error(), Header: w.Header,
 	}})
 }
