@@ -92,12 +92,12 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 	d := &daemon{
 		std: std, opts: o, store: store, traced: traced, orders: make(chan fetch.Order), out: &teller{quiet: o.silent},
 	}
-	setup, err := d.adopt(cfg)
+	talk, hush := context.WithCancel(ctx) // for what outlives the polls: the notify command
+	defer hush()
+	setup, err := d.adopt(talk, cfg)
 	if err != nil {
 		return err
 	}
-	talk, hush := context.WithCancel(ctx)
-	defer hush()
 	defer d.out.close(talk)
 	signals := newDaemonSignals()
 	unwatch, err := d.watch(ctx)
@@ -118,7 +118,7 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 	}()
 	d.out.note(fmt.Sprintf("polling %s", count(len(cfg.Accounts), "account")))
 
-	failure := d.serve(ctx, signals)
+	failure := d.serve(talk, signals)
 	d.manager.Stopping()
 	d.out.note(fmt.Sprintf("finishing the polls under way, for %v at most; another signal hangs up", d.cfg.Grace))
 	close(drain)
@@ -164,8 +164,9 @@ func (d *daemon) serve(ctx context.Context, signals daemonSignals) error {
 	}
 }
 
-// adopt wires a configuration and puts it in force.
-func (d *daemon) adopt(cfg *config.Config) (fetch.Setup, error) {
+// adopt wires a configuration and puts it in force. Its notify command may run
+// until ctx ends.
+func (d *daemon) adopt(ctx context.Context, cfg *config.Config) (fetch.Setup, error) {
 	w, err := wireAfter(d.w, cfg)
 	if err != nil {
 		return fetch.Setup{}, err
@@ -177,7 +178,7 @@ func (d *daemon) adopt(cfg *config.Config) (fetch.Setup, error) {
 		out, err = d.reporter(cfg, w)
 	}
 	if err == nil {
-		err = d.out.use(context.Background(), out, d.store, cfg, accounts, false)
+		err = d.out.use(ctx, out, d.store, cfg, accounts, false)
 	}
 	if err != nil {
 		w.Close()
@@ -236,7 +237,7 @@ func (d *daemon) reload(ctx context.Context) {
 	}
 	var setup fetch.Setup
 	if err == nil {
-		setup, err = d.adopt(cfg)
+		setup, err = d.adopt(ctx, cfg)
 	}
 	if err != nil {
 		d.out.warn(fmt.Sprintf("not reloaded, the old configuration stays in force: %v", err))

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
@@ -79,6 +80,8 @@ type teller struct {
 	to    reporter
 	watch *notify.Watch // nil if nobody wants to know what is news
 	desk  *desk         // nil also in a dry run, of which nobody is told
+
+	before sync.WaitGroup // desks that were replaced and may still tell
 }
 
 // newTeller makes a teller for the accounts of a configuration.
@@ -88,7 +91,8 @@ func newTeller(ctx context.Context, to reporter, store *state.Store, cfg *config
 }
 
 // use has a reporter and the accounts of a configuration take the place of
-// those before. After an error all is as it was.
+// those before; what was news by then is still told. The end of ctx ends the
+// notify command. After an error all is as it was.
 func (t *teller) use(ctx context.Context, to reporter, store *state.Store, cfg *config.Config, accounts []*fetch.Account, dry bool) (err error) {
 	watch, desk := t.watch, (*desk)(nil)
 	switch {
@@ -105,13 +109,16 @@ func (t *teller) use(ctx context.Context, to reporter, store *state.Store, cfg *
 	before := t.desk
 	t.do(func() { t.to, t.watch, t.desk = to, watch, desk })
 	if before != nil {
-		go before.close(context.WithoutCancel(ctx)) // it may still have something to tell
+		t.before.Go(func() { before.close(ctx) })
 	}
 	return nil
 }
 
 // close waits for the notify command, but not for long.
-func (t *teller) close(ctx context.Context) { t.desk.close(ctx) }
+func (t *teller) close(ctx context.Context) {
+	t.desk.close(ctx)
+	t.before.Wait()
+}
 
 func (t *teller) observe(e fetch.Event) {
 	t.do(func() {

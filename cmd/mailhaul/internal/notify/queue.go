@@ -30,7 +30,8 @@ type Queue struct {
 
 // NewQueue starts a queue. tell passes on news, done is called after each of
 // them, with tell's error. News that Close leaves untold never gets to done,
-// so that the next run tells of it.
+// so that the next run tells of it. Of refused messages it does not: they are
+// news to the poll alone that is the first to refuse them.
 func NewQueue(ctx context.Context, tell func(context.Context, News) error, done func(News, error)) *Queue {
 	q := &Queue{tell: tell, done: done}
 	q.more.L = &q.mu
