@@ -102,19 +102,16 @@ func (t *tx) land(account, at int64, ls []Landing) error {
 	if err := t.landings(account, at, ls, uids); err != nil {
 		return err
 	}
-	whole := `account = ?1 AND phase = ?2 AND uid IN (` + repeat("?", len(ls)) + `)
-		AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.account = ?1 AND d.uid = messages.uid AND landed IS NULL)`
-	if !slices.ContainsFunc(ls, func(l Landing) bool { return l.Dropped }) { // which are noted alone
-		if err := t.exec(`
-			UPDATE accounts SET untold = untold + n, untold_bytes = untold_bytes + octets
-			FROM (SELECT count(*) AS n, coalesce(sum(size), 0) AS octets FROM messages WHERE `+whole+`) WHERE id = ?1`,
-			append([]any{account, Promised}, uids...)...); err != nil {
-			return err
-		}
+	n, octets, err := t.sizes(`
+		UPDATE messages SET phase = ?2, landed = ?3, tries = 0, next_try = 0, reason = ''
+		WHERE account = ?1 AND phase = ?4 AND uid IN (`+repeat("?", len(ls))+`)
+		AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.account = ?1 AND d.uid = messages.uid AND landed IS NULL)
+		RETURNING size`,
+		append([]any{account, Landed, at, Promised}, uids...)...)
+	if err == nil && n > 0 && !slices.ContainsFunc(ls, func(l Landing) bool { return l.Dropped }) { // which are noted alone
+		err = t.exec("UPDATE accounts SET untold = untold + ?, untold_bytes = untold_bytes + ? WHERE id = ?", n, octets, account)
 	}
-	n, err := t.update("UPDATE messages SET phase = ?3, landed = ?4, tries = 0, next_try = 0, reason = '' WHERE "+whole,
-		append([]any{account, Promised, Landed, at}, uids...)...)
-	if err != nil || n == int64(len(ls)) {
+	if err != nil || n == len(ls) {
 		return err
 	}
 	for _, l := range ls {

@@ -235,6 +235,28 @@ func (t *tx) get(dst any, query string, args ...any) error {
 	return st.QueryRow(args...).Scan(dst)
 }
 
+// sizes runs a query that returns sizes, and returns how many and their sum.
+func (t *tx) sizes(query string, args ...any) (n int, octets int64, err error) {
+	st, err := t.stmt(query)
+	if err != nil {
+		return 0, 0, err
+	}
+	rows, err := st.Query(args...)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var size int64
+		if err := rows.Scan(&size); err != nil {
+			return 0, 0, err
+		}
+		n++
+		octets += size
+	}
+	return n, octets, rows.Err()
+}
+
 func (t *tx) close() error {
 	var errs []error
 	for _, st := range t.stmts {
