@@ -1,0 +1,55 @@
+package config_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+)
+
+// What the documents show of a configuration is what people copy: it must load.
+// Where it is a piece, it is given the rest.
+func TestDocs(t *testing.T) {
+	t.Setenv("CREDENTIALS_DIRECTORY", "/run/credentials")
+	const (
+		root     = "../../../../"
+		sinks    = "sinks: { home: { maildir: /m } }\n"
+		accounts = "accounts:\n  work:\n    server: pop.example.com\n    user: me\n"
+		login    = "    password_env: X\n"
+	)
+	files, err := filepath.Glob(root + "docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	loaded := 0
+	for _, file := range append(files, root+"README.md") {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$").FindAllSubmatch(text, -1) {
+			block := string(found[1])
+			if strings.HasPrefix(block, "- alert:") {
+				continue // it is for Prometheus
+			}
+			if strings.HasPrefix(block, "    ") { // it is an account's
+				block = accounts + block
+			} else if !strings.Contains("\n"+block, "\naccounts:") {
+				block += accounts + login
+			}
+			if !strings.Contains("\n"+block, "\nsinks:") {
+				block += sinks
+			}
+			if _, err := config.Load(write(t, block, 0o600)); err != nil {
+				t.Errorf("%s: %v\n%s", file, err, block)
+			}
+			loaded++
+		}
+	}
+	if loaded < 7 {
+		t.Errorf("only %d configurations were found", loaded)
+	}
+}
