@@ -146,18 +146,23 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 	if len(b.messages) == 0 {
 		return nil
 	}
-	receipts := make([]deliver.Receipt, len(b.messages))
+	receipts := make([]deliver.Receipt, 0, len(b.messages))
 	for i, m := range b.messages {
-		receipts[i] = deliver.Receipt{Ticket: deliver.Ticket(i), Where: b.s.path("new", m.final)}
+		r := deliver.Receipt{Ticket: deliver.Ticket(i), Where: b.s.path("new", m.final)}
 		err := b.s.publish(m.final)
-		if errors.Is(err, fs.ErrNotExist) {
-			// It must be told now: Settle would take the message for delivered
-			// and moved by its owner.
-			receipts[i].Where, receipts[i].Err = "", &deliver.Error{
+		switch {
+		case err == nil:
+			receipts = append(receipts, r)
+		case errors.Is(err, fs.ErrNotExist):
+			// It must be told now, whatever becomes of the others: Settle would
+			// take the message for delivered and moved by its owner.
+			r.Where, r.Err = "", &deliver.Error{
 				Fault: deliver.FaultTemporary, Target: b.s.dir, Op: "move a message from tmp/ to new/", Err: err,
 				Hint: "a program that cleans tmp/ has removed it: let it spare what is younger than 36 hours; the message is fetched again",
 			}
-		} else if err != nil {
+			err = landed(r)
+		}
+		if err != nil {
 			return err
 		}
 	}

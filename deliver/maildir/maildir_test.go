@@ -297,29 +297,39 @@ func TestTrouble(t *testing.T) {
 }
 
 // A file that somebody removes from tmp/ before its time has not landed, and
-// the others have.
+// the others have. It is told even if trouble with the others ends Commit, or
+// Settle would take it for landed.
 func TestCommitWithoutFile(t *testing.T) {
-	fsys := durabletest.New()
-	s := open(t, "/m", maildir.Options{FS: fsys})
-	b, _ := prepare(t, s, "one", "two")
-	entries, err := fsys.ReadDir("/m/tmp")
-	if err != nil || len(entries) != 2 {
-		t.Fatal(entries, err)
-	}
-	if err := fsys.Remove("/m/tmp/" + entries[0].Name()); err != nil {
-		t.Fatal(err)
-	}
-	var landed, failed int
-	err = b.Commit(t.Context(), func(r deliver.Receipt) error {
-		if r.Err == nil {
-			landed++
-		} else {
-			failed++
-			isFault(t, r.Err, deliver.FaultTemporary, "move a message", "cleans tmp/")
+	for _, trouble := range []durabletest.Verb{"", durabletest.Rename, durabletest.SyncDir} {
+		fsys := durabletest.New()
+		s := open(t, "/m", maildir.Options{FS: fsys})
+		b, _ := prepare(t, s, "one", "two")
+		entries, err := fsys.ReadDir("/m/tmp")
+		if err != nil || len(entries) != 2 {
+			t.Fatal(entries, err)
 		}
-		return nil
-	})
-	if err != nil || landed != 1 || failed != 1 {
-		t.Errorf("Commit = %v, %d landed, %d failed", err, landed, failed)
+		gone := "/m/tmp/" + entries[0].Name()
+		if err := fsys.Remove(gone); err != nil {
+			t.Fatal(err)
+		}
+		fsys.OnOp(func(op durabletest.Op) error {
+			if op.Verb == trouble && op.Path != gone {
+				return syscall.ENOSPC
+			}
+			return nil
+		})
+		landed, failed := map[deliver.Ticket]bool{}, map[deliver.Ticket]bool{}
+		err = b.Commit(t.Context(), func(r deliver.Receipt) error {
+			if r.Err == nil {
+				landed[r.Ticket] = true
+			} else {
+				failed[r.Ticket] = true
+				isFault(t, r.Err, deliver.FaultTemporary, "move a message", "cleans tmp/")
+			}
+			return nil
+		})
+		if fine := trouble == ""; fine != (err == nil) || fine != landed[1] || landed[0] || !failed[0] || failed[1] {
+			t.Errorf("trouble %q: Commit = %v, landed %v, failed %v", trouble, err, landed, failed)
+		}
 	}
 }
