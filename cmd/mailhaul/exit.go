@@ -16,7 +16,7 @@ const (
 	exitUsage    = 64 // the command line is wrong
 	exitRefused  = 65 // messages stay on a server since they cannot be delivered
 	exitInternal = 70 // a bug
-	exitMachine  = 74 // this machine is in trouble: a full or failing disk
+	exitMachine  = 74 // this machine is in trouble: a full or failing disk, or nowhere to write to
 	exitRetry    = 75 // temporary trouble: the next run may well do
 	exitPerson   = 77 // a person is needed: a password, a certificate, a sink
 	exitConfig   = 78 // the configuration is wrong
@@ -55,6 +55,9 @@ func exitCode(err error) int {
 		return exitRetry
 	}
 	if _, ok := errors.AsType[*scratchError](err); ok {
+		return exitMachine
+	}
+	if _, ok := errors.AsType[*outputError](err); ok {
 		return exitMachine
 	}
 	if e, ok := errors.AsType[*initError](err); ok {

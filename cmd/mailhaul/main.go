@@ -41,8 +41,10 @@ func run(ctx context.Context, args []string, std stdio) (code int) {
 	}()
 	// A reader of our output that goes away is not to end a poll half-way.
 	defer notePipes()()
+	out := &output{w: std.out}
+	std.out = out
 	app := newApp(std)
-	err := app.RunContext(ctx, optionsFirst(app, args))
+	err := out.verdict(app.RunContext(ctx, optionsFirst(app, args)))
 	complain(std, err)
 	return exitCode(err)
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/statefile"
-	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
@@ -58,19 +57,13 @@ func runExport(ctx context.Context, std stdio, path string, names []string) erro
 			return err
 		}
 		if err := w.Write(m); err != nil {
-			return std.writeFailed(err)
+			return &outputError{err}
 		}
 	}
 	if err := w.Close(); err != nil {
-		return std.writeFailed(err)
+		return &outputError{err}
 	}
 	return nil
-}
-
-// writeFailed says why the standard output took no more.
-func (std stdio) writeFailed(err error) error {
-	complain(std, err)
-	return &outcome{fetch.ClassMachine}
 }
 
 func importCommand(std stdio) *cli.Command {

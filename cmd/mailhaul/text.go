@@ -34,11 +34,8 @@ const (
 
 // isTerminal reports whether a person reads what is written to w.
 func isTerminal(w io.Writer) bool {
-	if above, ok := w.(*aboveLines); ok {
-		w = above.w
-	}
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
+	f := fileOf(w)
+	return f != nil && term.IsTerminal(int(f.Fd()))
 }
 
 // painter returns what colours text, if anything may (no-color.org).

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+)
+
+// output is the standard output of a run. It takes no more after an error, which it
+// keeps: what is written line by line need not look for one.
+type output struct {
+	w io.Writer
+
+	mu  sync.Mutex
+	err error
+}
+
+func (o *output) Write(p []byte) (n int, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err == nil {
+		n, o.err = o.w.Write(p)
+	}
+	return n, o.err
+}
+
+// verdict returns how a run ended that ended with err: in trouble of this machine
+// if what it had to say could not be written. A reader that goes away has heard
+// enough.
+func (o *output) verdict(err error) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_, told := errors.AsType[*outcome](err)
+	switch {
+	case o.err == nil:
+		return err
+	case !errors.Is(o.err, syscall.EPIPE) && (err == nil || told || err == o.err):
+		return &outputError{o.err}
+	case err == o.err:
+		return nil
+	}
+	return err
+}
+
+// outputError is a standard output that could not be written to the end.
+type outputError struct{ error }
+
+func (e *outputError) Error() string { return fmt.Sprintf("the output is not complete: %v", e.error) }
+
+func (e *outputError) Unwrap() error { return e.error }
+
+// fileOf returns the file that is written to in the end, nil if it is none.
+func fileOf(w io.Writer) *os.File {
+	for {
+		switch above := w.(type) {
+		case *output:
+			w = above.w
+		case *aboveLines:
+			w = above.w
+		case *os.File:
+			return above
+		default:
+			return nil
+		}
+	}
+}
