@@ -53,8 +53,10 @@ type item struct {
 	// whole is set once it has come in to its end and all that it is for is
 	// known.
 	whole bool
-	// dropped is set if the filter wants it nowhere.
-	dropped bool
+	// dropped is set if the filter wants it nowhere, unfiltered is why it goes on
+	// as it came if the filter failed.
+	dropped    bool
+	unfiltered string
 }
 
 // owe leaves the part's messages owed to its sink.

@@ -75,9 +75,11 @@ type Noticed struct {
 }
 
 // Warned tells of something that somebody should look at, and that did not
-// keep the mail: a command of Account.Postpoll that failed.
+// keep the mail: a command of Account.Postpoll that failed, or Account.Filter if
+// Filter is set, which is told once, at the end of a poll.
 type Warned struct {
 	Account, Text string
+	Filter        bool
 }
 
 // Finished ends a poll.
@@ -143,6 +145,10 @@ type Summary struct {
 	// unconfirmed is set while nobody knows what the server has deleted, and the
 	// state holds that for deleted.
 	unconfirmed bool
+	// unfiltered counts the messages that went on although the filter failed,
+	// which it did for the first of them for the reason whyUnfiltered.
+	unfiltered    int
+	whyUnfiltered string
 	// next is when Run is to poll again.
 	next time.Time
 }

@@ -102,8 +102,12 @@ func TestFilterFails(t *testing.T) {
 		s := r.poll()
 		if on == filter.Deliver {
 			r.expect(append(want, "Subject: passed\n\n")...)
-			if notes := eventsOf[fetch.Noticed](r); s.Class != fetch.ClassFine || len(notes) != 1 {
-				t.Errorf("%v, noticed %v: %v", s.Class, notes, s.Err)
+			if warned := eventsOf[fetch.Warned](r); s.Class != fetch.ClassFine || len(warned) != 1 || !warned[0].Filter ||
+				!strings.HasPrefix(warned[0].Text, "a message went on unfiltered: filter sh: ") {
+				t.Errorf("%v, warned %v: %v", s.Class, warned, s.Err)
+			}
+			if r.succeed(); len(eventsOf[fetch.Warned](r)) != 1 {
+				t.Error("warned by a poll without mail")
 			}
 			continue
 		}

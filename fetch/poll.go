@@ -33,9 +33,16 @@ func (a *Account) Poll(ctx context.Context, o Options) Summary {
 	if s.Err == nil && s.Refused > 0 {
 		s.Class = ClassRefused
 	}
+	if n := s.unfiltered; n > 0 {
+		what := "a message"
+		if n > 1 {
+			what = fmt.Sprintf("%d messages", n)
+		}
+		o.report(Warned{Account: a.Name, Text: what + " went on unfiltered: " + s.whyUnfiltered, Filter: true})
+	}
 	if a.Postpoll != nil && s.Would == nil && !s.Skipped {
 		if err := a.postpoll(ctx, s); err != nil {
-			o.report(Warned{a.Name, err.Error()})
+			o.report(Warned{Account: a.Name, Text: err.Error()})
 		}
 	}
 	o.report(Finished{s})

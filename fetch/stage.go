@@ -112,7 +112,8 @@ func (d *download) stageFiltered(ctx context.Context, it *item, aims []aim, mail
 	}
 	defer filtered.Close()
 	if filtered.Warning != "" {
-		d.notice("%s", filtered.Warning)
+		it.unfiltered = filtered.Warning
+		d.notice("message %q goes on unfiltered: %s", it.want.UID, filtered.Warning)
 	}
 	switch filtered.Verdict {
 	case filter.Drop:

@@ -73,6 +73,10 @@ func (s *session) tally(ctx context.Context, fixed []Target, it *item) error {
 	if it.err != nil {
 		return s.reject(context.WithoutCancel(ctx), fixed, it.want, it.content, it.err)
 	}
+	if it.unfiltered != "" {
+		s.summary.unfiltered++
+		s.summary.whyUnfiltered = cmp.Or(s.summary.whyUnfiltered, it.unfiltered)
+	}
 	if it.dropped {
 		s.summary.Dropped++
 	} else {

@@ -119,7 +119,7 @@ func (f *Filter) Check() error {
 // in.
 func (f *Filter) Begin() error {
 	if err := f.Check(); err != nil && f.o.OnFailure == Wait {
-		return f.waits(program.Exit{}, err)
+		return f.failed(program.Exit{}, err)
 	}
 	return nil
 }
@@ -134,7 +134,7 @@ func (f *Filter) Sweep(ctx context.Context, account string) error {
 	return f.o.Spool.Sweep(account)
 }
 
-func (f *Filter) fault(fault deliver.Fault, op string, err error, hint string) error {
+func (f *Filter) fault(fault deliver.Fault, op string, err error, hint string) *deliver.Error {
 	return &deliver.Error{Fault: fault, Target: f.target(), Op: op, Err: err, Hint: hint}
 }
 

@@ -37,8 +37,8 @@ func (v Verdict) String() string {
 type Result struct {
 	// Verdict is what is to become of the message.
 	Verdict Verdict
-	// Warning says, for a person, why the message goes on unfiltered. It is
-	// empty if nothing went wrong.
+	// Warning says, for a person, why the message goes on unfiltered, and what to
+	// do. It is empty if nothing went wrong.
 	Warning string
 
 	spool *spool.Dir

@@ -144,17 +144,18 @@ func (f *Filter) judge(r *Result, exit program.Exit, failure error, output file)
 		r.Verdict = Drop
 		return nil
 	case code(f.o.Drop):
-		r.Warning = f.warning(fmt.Errorf("it wants to drop the message, which it is not allowed to (%s)", exit.Text))
+		r.Warning = fmt.Sprintf("%s: it wants to drop the message, which it is not allowed to (%s)", f.target(), exit.Text)
 		return nil
 	case code(f.o.Keep):
 		failure = errors.New("it wrote nothing")
 	case failure == nil:
 		failure = errors.New(exit.Text)
 	}
+	e := f.failed(exit, failure)
 	if f.o.OnFailure == Wait {
-		return f.waits(exit, failure)
+		return e
 	}
-	r.Warning = f.warning(failure)
+	r.Warning = fmt.Sprintf("%v (%s)", e, e.Hint)
 	return nil
 }
 
@@ -164,8 +165,8 @@ const (
 	exNotFound  = 127
 )
 
-// waits is the error of a failure for which mail waits.
-func (f *Filter) waits(exit program.Exit, failure error) error {
+// failed is the error of a filter that failed.
+func (f *Filter) failed(exit program.Exit, failure error) *deliver.Error {
 	if e, ok := errors.AsType[*deliver.Error](failure); ok { // there is no such program
 		return f.fault(e.Fault, e.Op, e.Err, e.Hint)
 	}
@@ -176,8 +177,4 @@ func (f *Filter) waits(exit program.Exit, failure error) error {
 		fault, hint = deliver.FaultOperator, "a program that it runs is missing or may not be run: install it or correct the command line"
 	}
 	return f.fault(fault, "run the filter", failure, hint)
-}
-
-func (f *Filter) warning(why error) string {
-	return fmt.Sprintf("filter %s: %v; the message goes on unfiltered", f.command.Name(), why)
 }

@@ -34,6 +34,7 @@ var added = map[int]string{
 	8:  `UPDATE accounts SET rest = x'05000000000000000000000000000000', rest_until = 83 WHERE id = 7;`,
 	9:  `UPDATE accounts SET deleting = 201 WHERE id = 7;`,
 	10: `UPDATE accounts SET untold = 84, untold_bytes = 85 WHERE id = 7;`,
+	11: `UPDATE troubles SET unfiltered = 86 WHERE account = 7;`,
 }
 
 // A database of any version is brought up to date with all that is in it.
@@ -91,7 +92,7 @@ func TestMigrate(t *testing.T) {
 			health, err := s.Health(t.Context())
 			ok(t, err)
 			wantHealth := map[string]state.Health{
-				"work": {LastSuccess: 90, Trouble: state.Trouble{Since: since(2, 80), Told: since(2, 81), Level: int(since(2, 3)), Warned: since(7, 82)}}, "idle": {},
+				"work": {LastSuccess: 90, Trouble: state.Trouble{Since: since(2, 80), Told: since(2, 81), Level: int(since(2, 3)), Warned: since(7, 82), Unfiltered: since(11, 86)}}, "idle": {},
 			}
 			if diff := cmp.Diff(wantHealth, health); diff != "" {
 				t.Errorf("health (-want +got):\n%s", diff)

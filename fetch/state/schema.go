@@ -103,11 +103,12 @@ CREATE TABLE days (
 
 -- What a person was told of an account that does not do well.
 CREATE TABLE troubles (
-	account INTEGER PRIMARY KEY,
-	since   INTEGER NOT NULL,
-	told    INTEGER NOT NULL,
-	level   INTEGER NOT NULL,
-	warned  INTEGER NOT NULL DEFAULT 0
+	account    INTEGER PRIMARY KEY,
+	since      INTEGER NOT NULL,
+	told       INTEGER NOT NULL,
+	level      INTEGER NOT NULL,
+	warned     INTEGER NOT NULL DEFAULT 0,
+	unfiltered INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 -- What a server said it can do, lines of replies to CAPA, and to whom.
@@ -237,6 +238,9 @@ ALTER TABLE accounts ADD COLUMN deleting INTEGER NOT NULL DEFAULT 0;
 -- How many messages have landed, and their octets, that no poll has told of yet.
 ALTER TABLE accounts ADD COLUMN untold       INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE accounts ADD COLUMN untold_bytes INTEGER NOT NULL DEFAULT 0;
+`, `
+-- When a person was told that the filter fails.
+ALTER TABLE troubles ADD COLUMN unfiltered INTEGER NOT NULL DEFAULT 0;
 `}
 
 // checkSchema returns the version of the schema of the database at path. An

@@ -13,8 +13,8 @@ type Trouble struct {
 	// Level is how grave it was said to be, by a scale of the caller's.
 	Level int
 	// Warned is when the person was last told that a command after the polls
-	// fails; 0 if it does not.
-	Warned int64
+	// fails, Unfiltered that the filter does; 0 if it does not.
+	Warned, Unfiltered int64
 }
 
 // Health is how an account was doing when it was last polled.
@@ -30,12 +30,12 @@ type Health struct {
 func (s *Store) Health(ctx context.Context) (map[string]Health, error) {
 	const op = "read the accounts"
 	rows, err := s.read.QueryContext(ctx, `
-		SELECT name, last_success, coalesce(since, 0), coalesce(told, 0), coalesce(level, 0), coalesce(warned, 0)
+		SELECT name, last_success, coalesce(since, 0), coalesce(told, 0), coalesce(level, 0), coalesce(warned, 0), coalesce(unfiltered, 0)
 		FROM accounts LEFT JOIN troubles ON account = id`)
 	all := map[string]Health{}
 	_, err = collect(rows, err, s.path, op, func(rows *sql.Rows) (name string, err error) {
 		var h Health
-		err = rows.Scan(&name, &h.LastSuccess, &h.Trouble.Since, &h.Trouble.Told, &h.Trouble.Level, &h.Trouble.Warned)
+		err = rows.Scan(&name, &h.LastSuccess, &h.Trouble.Since, &h.Trouble.Told, &h.Trouble.Level, &h.Trouble.Warned, &h.Trouble.Unfiltered)
 		all[name] = h
 		return name, err
 	})
@@ -53,7 +53,7 @@ func (s *Store) SaveTrouble(ctx context.Context, account string, t Trouble) erro
 		if t == (Trouble{}) {
 			return x.exec("DELETE FROM troubles WHERE account = ?", id)
 		}
-		return x.exec("INSERT OR REPLACE INTO troubles (account, since, told, level, warned) VALUES (?, ?, ?, ?, ?)",
-			id, t.Since, t.Told, t.Level, t.Warned)
+		return x.exec("INSERT OR REPLACE INTO troubles (account, since, told, level, warned, unfiltered) VALUES (?, ?, ?, ?, ?, ?)",
+			id, t.Since, t.Told, t.Level, t.Warned, t.Unfiltered)
 	})
 }

@@ -68,7 +68,7 @@ func (c *Command) env(n News) []string {
 	case Refused:
 		errText = n.Refused[0].Reason
 	case Warned:
-		errText = n.Warning
+		errText = n.Warning.Text
 	}
 	env := []string{
 		"MAILHAUL_EVENT=" + string(n.Kind),
@@ -109,6 +109,9 @@ func (n News) String() string {
 	case Recovered:
 		return account + " does well again"
 	case Warned:
+		if n.Warning.Filter {
+			return account + ": mail went on unfiltered"
+		}
 		return account + ": its postpoll fails"
 	}
 	if len(n.Refused) == 1 {
@@ -137,7 +140,7 @@ func (n News) text() string {
 		}
 		return b.String()
 	}
-	fact("error", line(n.Warning))
+	fact("error", line(n.Warning.Text))
 	if n.Summary.Err != nil {
 		fact("error", line(n.Summary.Err.Error()))
 		fact("hint", line(fetch.Hint(n.Summary.Err)))

@@ -11,6 +11,54 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
+// A warning of the command and one of the filter do not hide each other, and a
+// poll that let no mail go on says nothing of the filter.
+func TestWatchUnfiltered(t *testing.T) {
+	now := start
+	store, err := state.Open(t.Context(), filepath.Join(t.TempDir(), "state"))
+	check(t, err)
+	defer store.Close()
+	command := fetch.Warned{Account: "work", Text: "postpoll: exit status 5"}
+	filter := fetch.Warned{Account: "work", Text: "a message went on unfiltered", Filter: true}
+	for i, p := range []struct {
+		warned []fetch.Warned
+		poll   fetch.Summary
+		want   string
+	}{
+		{warned: []fetch.Warned{command}, want: "work: its postpoll fails!"},
+		{warned: []fetch.Warned{filter, command}, poll: fetch.Summary{Fetched: 1}, want: "work: mail went on unfiltered!"},
+		{warned: []fetch.Warned{command}},
+		{poll: fetch.Summary{Fetched: 1, Quarantined: 1}},
+		{warned: []fetch.Warned{filter, command}, poll: fetch.Summary{Fetched: 2}, want: "work: its postpoll fails!"},
+		{warned: []fetch.Warned{command}, poll: fetch.Summary{Dropped: 1}},
+		{warned: []fetch.Warned{filter, command}, poll: fetch.Summary{Fetched: 2}, want: "work: mail went on unfiltered!"},
+		{poll: fetch.Summary{Class: person, Err: errors.New("no")}, want: "work fails and needs a person!"},
+		{warned: []fetch.Warned{filter}, poll: fetch.Summary{Fetched: 2}, want: "work does well again!"},
+		{warned: []fetch.Warned{filter, command}, want: "work: its postpoll fails!"},
+	} {
+		now = now.Add(hour)
+		w, err := notify.NewWatch(t.Context(), store, func() time.Time { return now })
+		check(t, err)
+		p.poll.Account, p.poll.Started, p.poll.Ended = "work", now, now
+		var all []notify.News
+		for _, e := range p.warned {
+			all = append(all, w.See(e)...)
+		}
+		got := ""
+		for _, n := range append(all, w.See(fetch.Finished{Summary: p.poll})...) {
+			if n.Kind != "" {
+				got += n.String() + "!"
+			}
+			if n.Remember {
+				check(t, store.SaveTrouble(t.Context(), "work", n.Trouble))
+			}
+		}
+		if got != p.want {
+			t.Errorf("poll %d: %q, want %q", i, got, p.want)
+		}
+	}
+}
+
 // A warning is told once a day for as long as it comes with each poll, whether
 // these do well or not and whichever process sees them, and at once if it comes
 // again.

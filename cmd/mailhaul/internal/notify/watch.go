@@ -38,7 +38,7 @@ const (
 	StillFailing Kind = "still-failing" // a day later, and each day from then on
 	Recovered    Kind = "recovered"
 	Refused      Kind = "refused" // messages that were not refused before
-	Warned       Kind = "warned"  // a command after the polls fails
+	Warned       Kind = "warned"  // a filter or a command after the polls fails
 )
 
 // News is a change in how an account does.
@@ -49,10 +49,10 @@ type News struct {
 	// Since is when the trouble began, LastSuccess when the account did well
 	// before this poll. LastSuccess is zero if it never did.
 	Since, LastSuccess time.Time
-	// Refused are the messages of the kind Refused, Warning the text of the kind
-	// Warned.
+	// Refused are the messages of the kind Refused, Warning what the kind Warned
+	// tells.
 	Refused []fetch.Refused
-	Warning string
+	Warning fetch.Warned
 	// Level is the highest that was told, also of trouble that is over.
 	Level int
 	// Trouble is what the person has been told of with this piece of news,
@@ -79,7 +79,8 @@ type watched struct {
 	// nameless is set once a message without a unique-id was refused: nobody
 	// can tell it from others, or from itself.
 	nameless bool
-	warned   bool // in this poll
+	// warned and unfiltered are what was warned of in this poll.
+	warned, unfiltered bool
 }
 
 // NewWatch looks up what a person knows of all accounts. now is the clock.
@@ -128,23 +129,20 @@ func (w *Watch) account(name string) *watched {
 func (a *watched) finished(s fetch.Summary, now time.Time) []News {
 	var all []News
 	n := News{Summary: s, LastSuccess: instant(a.LastSuccess), Since: instant(a.Trouble.Since), Level: a.Trouble.Level}
-	passed := !a.warned && a.Trouble.Warned != 0 && !s.Skipped && s.Would == nil && !s.Started.IsZero()
-	if a.warned = false; passed {
-		a.Trouble.Warned = 0
-	}
+	passed := a.passed(s)
 	switch {
 	case s.Skipped, s.Started.IsZero(), errors.Is(s.Err, context.Canceled):
 		// It says nothing about the account.
 	case s.Err == nil:
 		if a.Trouble.Level != 0 {
-			a.Trouble = state.Trouble{Warned: a.Trouble.Warned}
+			a.Trouble.Since, a.Trouble.Told, a.Trouble.Level = 0, 0, 0
 			n.Kind, n.Trouble, n.Remember = Recovered, a.Trouble, true
 			all = append(all, n)
 		}
 		a.LastSuccess = s.Ended.Unix()
 	default:
 		if a.Trouble.Level == 0 || a.Trouble.Since < a.LastSuccess { // over, and nobody was told
-			a.Trouble = state.Trouble{Since: s.Ended.Unix(), Warned: a.Trouble.Warned}
+			a.Trouble.Since, a.Trouble.Told, a.Trouble.Level = s.Ended.Unix(), 0, 0
 		}
 		if n.Kind = a.failed(s.Class, now); n.Kind != "" {
 			n.Since, n.Level = instant(a.Trouble.Since), a.Trouble.Level
@@ -163,15 +161,35 @@ func (a *watched) finished(s fetch.Summary, now time.Time) []News {
 	return all
 }
 
+// passed forgets the warnings that a poll shows to be over, and reports whether
+// there were any: the command was run and did not fail, the filter let mail go on
+// and did not fail.
+func (a *watched) passed(s fetch.Summary) bool {
+	t, before := &a.Trouble, a.Trouble
+	ran := !s.Skipped && s.Would == nil && !s.Started.IsZero()
+	if ran && !a.warned {
+		t.Warned = 0
+	}
+	if ran && !a.unfiltered && (s.Fetched > s.Quarantined || s.Dropped > 0) {
+		t.Unfiltered = 0
+	}
+	a.warned, a.unfiltered = false, false
+	return *t != before
+}
+
 // warn returns a warning as news: the first one, and one a day as long as it is
 // repeated.
 func (a *watched) warn(e fetch.Warned, now time.Time) []News {
-	a.warned = true
-	if now.Sub(time.Unix(a.Trouble.Warned, 0)) < Patience {
+	seen, told := &a.warned, &a.Trouble.Warned
+	if e.Filter {
+		seen, told = &a.unfiltered, &a.Trouble.Unfiltered
+	}
+	*seen = true
+	if now.Sub(time.Unix(*told, 0)) < Patience {
 		return nil
 	}
-	a.Trouble.Warned = now.Unix()
-	return []News{{Kind: Warned, Summary: fetch.Summary{Account: e.Account}, Warning: e.Text, Trouble: a.Trouble, Remember: true}}
+	*told = now.Unix()
+	return []News{{Kind: Warned, Summary: fetch.Summary{Account: e.Account}, Warning: e, Trouble: a.Trouble, Remember: true}}
 }
 
 // failed returns what a failure is news of, "" if it is none.
