@@ -5,7 +5,10 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"io/fs"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -13,8 +16,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/remote"
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/pop3proto/channel"
+	"github.com/mailhaul/mailhaul/pop3proto/mech"
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
@@ -321,5 +327,33 @@ func TestCheck(t *testing.T) {
 	got, err = r.account.Check(t.Context(), r.opts)
 	if fetch.Classify(err) != fetch.ClassOperator || got.Greeting != "hello there" || got.TLS == nil || len(got.Choice.Offered) != 3 {
 		t.Errorf("%v: %+v", err, got)
+	}
+}
+
+// The secret that an account lacks is told of like one that a sink lacks.
+func TestNoSecret(t *testing.T) {
+	later := &net.DNSError{IsTemporary: true}
+	full := &fs.PathError{Op: "write", Path: "token", Err: syscall.ENOSPC}
+	for _, test := range []struct {
+		needs mech.Proof
+		err   error
+		class fetch.Class
+		fault deliver.Fault
+	}{
+		{mech.Password, errors.New("exit status 1"), fetch.ClassOperator, deliver.FaultOperator},
+		{mech.Password, later, fetch.ClassOperator, deliver.FaultOperator},
+		{mech.Password, full, fetch.ClassMachine, deliver.FaultMachine},
+		{mech.Token, errors.New("not logged in"), fetch.ClassOperator, deliver.FaultOperator},
+		{mech.Token, later, fetch.ClassRetry, deliver.FaultTemporary},
+		{mech.Token, full, fetch.ClassMachine, deliver.FaultMachine},
+		{mech.Token, fs.ErrPermission, fetch.ClassOperator, deliver.FaultOperator},
+	} {
+		err := fmt.Errorf("log in: %w", &mech.SecretError{Needs: test.needs, Err: test.err})
+		if got := fetch.Classify(err); got != test.class {
+			t.Errorf("%v: class %v of an account, want %v", err, got, test.class)
+		}
+		if e := new(remote.Server).Fail("log in", err); e.Fault != test.fault {
+			t.Errorf("%v: fault %v of a sink, want %v", err, e.Fault, test.fault)
+		}
 	}
 }

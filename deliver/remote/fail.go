@@ -53,6 +53,9 @@ func (s *Server) advise(err error) (deliver.Fault, string) {
 		return deliver.FaultTemporary, ""
 	}
 	if e, ok := errors.AsType[*mech.SecretError](err); ok {
+		if deliver.FaultOf(e.Err) == deliver.FaultMachine {
+			return deliver.FaultMachine, "" // a new token is kept before it is used
+		}
 		if e.Temporary() {
 			return deliver.FaultTemporary, cmp.Or(e.Hint(), "the provider of the token could not be asked; try again later")
 		}
