@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/oneline"
 )
 
 // count returns "1 message", "12 messages".
@@ -80,15 +82,5 @@ func secured(cs *tls.ConnectionState) string {
 	return tls.VersionName(cs.Version)
 }
 
-// clean makes text that a server had a part in fit for a terminal: one line,
-// nothing that moves the cursor. Errors that are joined stand on lines of
-// their own.
-func clean(s string) string {
-	s = strings.ReplaceAll(s, "\n", "; ")
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 || r == '\ufffd' {
-			return '?'
-		}
-		return r
-	}, s)
-}
+// clean makes text that a server had a part in fit for a terminal.
+func clean(s string) string { return oneline.Of(s) }

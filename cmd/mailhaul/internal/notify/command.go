@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/oneline"
 	"github.com/mailhaul/mailhaul/deliver/program"
 	"github.com/mailhaul/mailhaul/fetch"
 )
@@ -155,12 +156,7 @@ func (n News) text() string {
 // line makes text fit for one variable or one line.
 func line(s string) string {
 	const most = 2000
-	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 || r == '\ufffd' {
-			return '?'
-		}
-		return r
-	}, s)
+	s = oneline.Of(s)
 	if len(s) > most {
 		s = strings.ToValidUTF8(s[:most], "") + "…"
 	}

@@ -35,7 +35,7 @@ func TestCommand(t *testing.T) {
 		Refused: []fetch.Refused{{UID: "a\nb", Reason: "too\tbad"}, {UID: "c", Reason: "no"}},
 		Summary: fetch.Summary{Account: "work", Class: fetch.ClassRefused},
 	}
-	says := "server says: ?[31mno???? answer " + strings.Repeat("x", 1968) + "…"
+	says := "server says: ?[31mno??; ? answer " + strings.Repeat("x", 1967) + "…"
 	for name, test := range map[string]struct {
 		news notify.News
 		want string
