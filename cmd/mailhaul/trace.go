@@ -135,9 +135,6 @@ func handshake(cs *tls.ConnectionState) string {
 		return secured(cs)
 	}
 	text := secured(cs) + ", " + tls.CipherSuiteName(cs.CipherSuite)
-	if cs.DidResume {
-		text += ", resumed"
-	}
 	for _, cert := range cs.PeerCertificates {
 		text += fmt.Sprintf(", certificate %q of %q until %s, SHA-256 %x",
 			cert.Subject, cert.Issuer, cert.NotAfter.UTC().Format(time.RFC3339), sha256.Sum256(cert.Raw))
