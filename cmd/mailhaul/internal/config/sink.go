@@ -83,9 +83,10 @@ func (p *parser) sinks(v value) []Sink {
 	var out []Sink
 	for _, e := range p.entries(v) {
 		at := value{node: e.value.node, line: e.line, where: "sink " + e.key}
-		if p.name(at, e.key) {
-			out = append(out, p.sink(at, e.key))
+		if !p.name(at, e.key) {
+			at.where = "sink " + quote(e.key)
 		}
+		out = append(out, p.sink(at, e.key))
 	}
 	return out
 }

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"gopkg.in/yaml.v3"
 )
 
 // file is a Config with the parts whose reading must wait for other parts.
@@ -37,11 +39,11 @@ func (p *parser) top(v value, c *Config) {
 		f.Sinks = p.sinks(*f.sinks)
 	}
 	for _, s := range f.Sinks {
-		p.sinkList = append(p.sinkList, s.Name)
+		if s.Name != "" && quote(s.Name) == `"`+s.Name+`"` { // what cannot be shown is no choice
+			p.sinkList = append(p.sinkList, s.Name)
+		}
 	}
-	if len(f.Sinks) == 0 {
-		p.needs(lines["sinks"], "sinks", "{ home: { maildir: ~/Maildir } }")
-	}
+	p.needs(f.sinks, lines["sinks"], "sinks", "{ home: { maildir: ~/Maildir } }")
 
 	base := Account{Protocol: POP3, Security: Security{TLS: TLSImplicit}, ReceivedHeader: true, lines: map[string]int{}}
 	if f.defaults != nil {
@@ -51,26 +53,27 @@ func (p *parser) top(v value, c *Config) {
 		for _, e := range p.entries(*f.accounts) {
 			at := value{node: e.value.node, line: e.line, where: "account " + e.key}
 			if !p.name(at, e.key) {
-				continue
+				at.where = "account " + quote(e.key)
 			}
 			a := p.account(at, e.key, base)
 			a.source = source{at.node, f.defaults.tree(), f.sinks.tree(), f.oauth.tree()}
 			f.Accounts = append(f.Accounts, a)
 		}
 	}
-	if f.accounts == nil || isNull(f.accounts.node) || len(f.accounts.node.Content) == 0 {
-		p.needs(lines["accounts"], "accounts", "{ work: { server: pop.example.com, user: me, password_command: pass mail } }")
-	}
+	p.needs(f.accounts, lines["accounts"], "accounts", "{ work: { server: pop.example.com, user: me, password_command: pass mail } }")
 	*c = f.Config
 }
 
-// needs records that a part of the file is missing or empty.
-func (p *parser) needs(line int, key, example string) {
-	text := key + " is missing"
-	if line > 0 {
-		text = key + " is empty"
+// needs records that a part of the file is missing or empty. One that is misspelt,
+// which has a line and no value, or is something else was told of.
+func (p *parser) needs(v *value, line int, key, example string) {
+	example = key + ": " + example
+	switch {
+	case line == 0:
+		p.fail(value{}, example, "%s is missing", key)
+	case v != nil && (isNull(v.node) || v.node.Kind == yaml.MappingNode && len(v.node.Content) == 0):
+		p.fail(value{line: line}, example, "%s is empty", key)
 	}
-	p.fail(value{line: line}, key+": "+example, "%s", text)
 }
 
 // name checks what a person called an account or a sink: it stands in log
