@@ -215,7 +215,7 @@ func (i *initialisation) farewell() {
 	}
 	option := ""
 	if found, err := config.Find(""); err != nil || filepath.Clean(found) != i.path {
-		option = " --config " + tilde(i.path)
+		option = " --config " + pasted(i.path)
 	}
 	next := [][2]string{{"fetch --dry-run", "see what a fetch would do"}, {"fetch", "fetch it"}}
 	if i.oauth != "" {

@@ -114,7 +114,11 @@ func chooseGrantee(cfg *config.Config, name string) (grantee, error) {
 		for _, g := range granteesOf(cfg) {
 			known = append(known, g.name)
 		}
-		return to, usagef("with oauth: "+strings.Join(known, ", "), "there is no account or sink %q in %s", name, cfg.Path)
+		hint := "with oauth: " + strings.Join(known, ", ")
+		if len(known) == 0 {
+			hint = "none of them has oauth; mailhaul.yaml(5) explains it"
+		}
+		return to, usagef(hint, "there is no account or sink %q in %s", name, cfg.Path)
 	}
 	if to.OAuth == nil {
 		return to, usagef("set its oauth; mailhaul.yaml(5) explains it", "%s %s does not log in by OAuth", kind, name)

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/oneline"
 )
@@ -69,6 +70,22 @@ func tilde(path string) string {
 		return "~/" + rest
 	}
 	return path
+}
+
+// pasted returns a path as it can be pasted into a shell.
+func pasted(path string) string {
+	path = tilde(path)
+	odd := func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("~/._-+@:,=%", r)
+	}
+	if !strings.ContainsFunc(path, odd) {
+		return path
+	}
+	home := ""
+	if rest, ok := strings.CutPrefix(path, "~/"); ok { // which a shell does not expand in quotes
+		home, path = "~/", rest
+	}
+	return home + "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }
 
 // secured returns how a connection is protected.
