@@ -25,9 +25,6 @@ type Mail struct {
 	// UID is the unique-id as the server gave it (RFC 1939 §7): any bytes but
 	// CR, LF and NUL, perhaps none. Never use it as a file name.
 	UID string
-	// Size is the size in octets that the server announced: a hint. Servers
-	// miscount.
-	Size int64
 	// Content returns a sum of what the server sent: what tells the message
 	// from others at each download, whatever header fields of ours and a filter
 	// make of it. It is known from the end of body until Stage returns. If it
@@ -153,7 +150,9 @@ const (
 	// Landed means that the message is in the sink, visible and durable, or
 	// was and has since been taken by its owner.
 	Landed
-	// NotLanded means that the message is not in the sink and will not be.
+	// NotLanded means that the message is not in the sink and will not be. To
+	// the caller it is Unknown: the message is fetched again. It is a sink's
+	// word that this brings no second copy, and its tests hold it to that.
 	NotLanded
 )
 
@@ -192,7 +191,6 @@ type Profile struct {
 	// has ended. The caller prepares such a sink last, in the order of
 	// Target where there are several, and commits it first.
 	Locks bool
-	// MaxMessages and MaxBytes bound a batch; 0 leaves it to the caller.
+	// MaxMessages bounds a batch; 0 leaves it to the caller.
 	MaxMessages int
-	MaxBytes    int64
 }

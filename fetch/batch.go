@@ -84,9 +84,8 @@ func (b *batch) full(now time.Time, left int) bool {
 		return true
 	}
 	return slices.ContainsFunc(b.parts, func(p *part) bool {
-		profile := p.Sink.Profile()
-		return profile.MaxMessages > 0 && len(p.items) >= profile.MaxMessages ||
-			profile.MaxBytes > 0 && b.bytes >= profile.MaxBytes
+		most := p.Sink.Profile().MaxMessages
+		return most > 0 && len(p.items) >= most
 	})
 }
 

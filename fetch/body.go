@@ -122,7 +122,7 @@ func (d *download) compose(w Want, b *body) (deliver.Mail, io.Reader, []aim) {
 	env := envelope.Parse(head)
 	now := d.opts.now()
 	mail := deliver.Mail{
-		Account: d.Name, User: d.User, UID: w.UID, Size: w.Size,
+		Account: d.Name, User: d.User, UID: w.UID,
 		Sender: env.Sender, Date: env.Date, Arrived: now,
 		Content: func() []byte { sum := d.sums.contentSum(); return sum[:] },
 	}

@@ -92,9 +92,8 @@ func (e *greetingError) Unwrap() error { return e.err }
 // PauseError means that an account was not polled, since its server wants no
 // login yet.
 type PauseError struct {
-	Account string
-	Until   time.Time
-	Why     string
+	Until time.Time
+	Why   string
 }
 
 // Error says until when, and why.

@@ -46,12 +46,6 @@ type Planned struct {
 	MoreOctets int64
 }
 
-// Downloaded tells that a message has come in whole and is staged.
-type Downloaded struct {
-	Account, UID string
-	Octets       int64
-}
-
 // Landed tells that a message is safe in a sink.
 type Landed struct {
 	Account, UID, Sink, Where string
@@ -85,16 +79,15 @@ type Warned struct {
 // Finished ends a poll.
 type Finished struct{ Summary }
 
-func (Started) event()    {}
-func (Connected) event()  {}
-func (LoggedIn) event()   {}
-func (Planned) event()    {}
-func (Downloaded) event() {}
-func (Landed) event()     {}
-func (Refused) event()    {}
-func (Noticed) event()    {}
-func (Warned) event()     {}
-func (Finished) event()   {}
+func (Started) event()   {}
+func (Connected) event() {}
+func (LoggedIn) event()  {}
+func (Planned) event()   {}
+func (Landed) event()    {}
+func (Refused) event()   {}
+func (Noticed) event()   {}
+func (Warned) event()    {}
+func (Finished) event()  {}
 
 // Summary is the outcome of a poll.
 type Summary struct {

@@ -360,7 +360,7 @@ func TestDrain(t *testing.T) {
 	observe, once := r.opts.Observer, sync.Once{}
 	r.opts.Observer = func(e fetch.Event) {
 		observe(e)
-		if _, ok := e.(fetch.Downloaded); ok {
+		if _, ok := e.(fetch.Landed); ok {
 			once.Do(func() { close(drain) })
 		}
 	}

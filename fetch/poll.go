@@ -91,7 +91,7 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 	was := standing.Schedule
 	if until := notBefore(was, o.now()); !until.IsZero() && !o.Insist {
 		s.Schedule = was
-		return &PauseError{Account: a.Name, Until: until, Why: was.Pause}
+		return &PauseError{Until: until, Why: was.Pause}
 	}
 	server := a.recall(o, &standing)
 	down := map[string]error{}

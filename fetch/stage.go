@@ -63,7 +63,6 @@ func (d *download) take(it *item) {
 	it.whole = true
 	d.batch.items = append(d.batch.items, it)
 	d.batch.bytes += it.octets
-	d.opts.report(Downloaded{Account: d.Name, UID: it.want.UID, Octets: it.octets})
 }
 
 // turnDown refuses a message that no sink has staged. One without a name is

@@ -139,7 +139,7 @@ func TestValues(t *testing.T) {
 		want string
 	}{
 		{
-			deliver.Mail{User: "a b", Account: "$HOME", Sender: "x;id@example.org", UID: "{user}", Size: 999},
+			deliver.Mail{User: "a b", Account: "$HOME", Sender: "x;id@example.org", UID: "{user}"},
 			"a b\n$HOME\nx;id@example.org\nme\n3\n{user}\n<x;id@example.org>\n" +
 				"MAILHAUL_USER=a b\nMAILHAUL_ACCOUNT=$HOME\nMAILHAUL_SENDER=x;id@example.org\n" +
 				"MAILHAUL_RECIPIENT=me\nMAILHAUL_SIZE=3\nMAILHAUL_UID={user}\n",

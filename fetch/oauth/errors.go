@@ -21,9 +21,6 @@ type GrantError struct {
 // Error returns "provider: text".
 func (e *GrantError) Error() string { return e.Provider + ": " + e.Text }
 
-// NeedsPerson returns true: trying again does not help.
-func (e *GrantError) NeedsPerson() bool { return true }
-
 // Hint returns what to do, or "".
 func (e *GrantError) Hint() string { return e.Advice }
 
