@@ -25,7 +25,7 @@ func TestCompletion(t *testing.T) {
 		"fe":                              "fetch",
 		"sta":                             "status state",
 		"help fe":                         "fetch",
-		"state ":                          "list forget adopt rename export import",
+		"state ":                          "list retry forget adopt rename export import",
 		"state f":                         "forget",
 		"__c":                             "",
 		"nonsense ":                       "",

@@ -37,7 +37,7 @@ busy                      refused  0s ago   -        0     0          0        1
 busy: 1 message on the server that could not be delivered
   "x" (2.0 kB): no; room
     tried 2 times, next try in 30 minutes
-  the next fetch tries them after mailhaul state forget busy UID
+  the next fetch tries them after mailhaul state retry busy
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

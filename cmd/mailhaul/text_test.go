@@ -153,7 +153,7 @@ work: 3 messages on the server that could not be delivered
   "b" (1 B): bad
     tried 1 time, tried again by the next fetch
   a message without a unique-id, no-uid:646967657374206f662061206d61696c (1 B): bad
-  the next fetch tries them after mailhaul state forget work UID
+  the next fetch tries them after mailhaul state retry work
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Error(diff)
