@@ -30,6 +30,8 @@ type Policy struct {
 	// Late are the keys of messages that come after all others: the last poll
 	// may have ended over one of them.
 	Late map[string]bool
+	// Asked is set once the headers that are not known are not to be had.
+	Asked bool
 	// Each, unless nil, is told what is planned for each message.
 	Each func(Want, Fate)
 }
@@ -51,8 +53,8 @@ func (p *Policy) early(r *state.Row) bool {
 // Plan says what to do with each message of a maildrop.
 type Plan struct {
 	// Probe messages cannot be told without the sum of their header: the
-	// caller asks for it and makes the plan again. A plan with Probe has
-	// nothing else in it.
+	// caller asks for it and makes the plan again, with all that it knows by then.
+	// A plan with Probe has nothing else in it.
 	Probe []pop3proto.Entry
 	// Fetch messages are new, or due for another try.
 	Fetch []Want
@@ -80,9 +82,13 @@ type Plan struct {
 	MoreOctets int64
 	// Keep is what the listing taught about the rows.
 	Keep state.Housekeeping
-	// Twins are the rows whose messages the server no longer lists by the
-	// unique-id that they are remembered by.
+	// Twins are the rows that Verify messages may be those of: theirs, and those
+	// whose messages the server no longer lists by the unique-id that they are
+	// remembered by.
 	Twins []state.Row
+	// Reused is set if a unique-id has gone from one message to another, as far as
+	// can be told: then none is believed that no header bears out.
+	Reused bool
 }
 
 // wants reports whether messages are to be downloaded, or looked at.
@@ -117,13 +123,23 @@ func (w *Want) tries() int {
 	return w.Row.Tries
 }
 
+// deleted reports whether its row is that of a message that was deleted.
+func (w *Want) deleted() bool { return w.Row != nil && w.Row.Phase == state.Deleted }
+
 // MakePlan compares a listing with what is remembered of it. rows are in the
-// order of their UIDs. headers holds the header sums of the messages that an
-// earlier Plan wanted probed, by message number; nil asks for such a Plan.
+// order of their UIDs. headers holds the header sums of the messages that
+// earlier Plans wanted probed, by message number; nil asks for such a Plan.
 func MakePlan(listing []pop3proto.Entry, rows []state.Row, headers map[int]state.Sum, pol Policy) Plan {
-	p := planner{pol: pol, listing: listing, rows: rows, headers: headers, claimed: make([]bool, len(rows))}
+	p := planner{
+		pol: pol, listing: listing, rows: rows, headers: headers, claimed: make([]bool, len(rows)),
+		unsure: map[int]bool{}, displaced: map[int]bool{}, taken: map[string]bool{},
+	}
+	p.plan.Reused = headers != nil && p.reused()
+	if p.plan.Reused && !pol.Asked {
+		return Plan{Probe: listing}
+	}
 	p.match()
-	moved := p.moved()
+	moved := p.moved() || p.plan.Reused
 	if headers == nil {
 		if probe := p.probe(moved); len(probe) > 0 {
 			return Plan{Probe: probe}
@@ -136,33 +152,57 @@ func MakePlan(listing []pop3proto.Entry, rows []state.Row, headers map[int]state
 		return cmp.Or(cmp.Compare(a.tries(), b.tries()), cmp.Compare(a.Num, b.Num))
 	}
 	slices.SortFunc(p.plan.Fetch, inOrder)
-	slices.SortFunc(p.plan.Verify, inOrder)
 	slices.SortFunc(p.late, inOrder)
 	for _, w := range p.late {
 		p.want(w)
+	}
+	// What raised a doubt is settled before what it was cast on, or it would be
+	// raised again.
+	slices.SortFunc(p.compared, func(a, b Want) int {
+		switch {
+		case a.deleted() == b.deleted():
+			return inOrder(a, b)
+		case a.deleted():
+			return -1
+		default:
+			return 1
+		}
+	})
+	for _, w := range p.compared {
+		if pol.Limit > 0 && len(p.plan.Verify) >= pol.Limit {
+			p.more(w)
+		} else {
+			p.plan.Verify = append(p.plan.Verify, w)
+		}
 	}
 	return p.plan
 }
 
 type planner struct {
-	pol     Policy
-	listing []pop3proto.Entry
-	rows    []state.Row
-	headers map[int]state.Sum
-	claimed []bool             // rows whose message is listed
-	present int                // rows among them that are not tombstones
-	adopted int                // rows among them that are Adopted
-	unknown []int32            // entries with a unique-id that no row has
-	unnamed []int32            // entries with none that tells them apart
-	doubted []pop3proto.Entry  // with that of a doubtful row, and no header known yet
-	late    []Want             // to be fetched after all others
-	strange map[state.Sum]bool // headers of adopted messages; nil until asked for
-	plan    Plan
+	pol       Policy
+	listing   []pop3proto.Entry
+	rows      []state.Row
+	headers   map[int]state.Sum
+	claimed   []bool             // rows whose message is listed
+	present   int                // rows among them that are not tombstones
+	adopted   int                // rows among them that are Adopted
+	unknown   []int32            // entries with a unique-id that no row has
+	unnamed   []int32            // entries with none that tells them apart
+	doubted   []pop3proto.Entry  // with that of a doubtful row, and no header known yet
+	late      []Want             // to be fetched after all others
+	compared  []Want             // to be verified
+	strange   map[state.Sum]bool // headers of adopted messages; nil until asked for
+	unsure    map[int]bool       // rows of which nobody can tell yet whether their message is listed
+	sizes     map[int64]bool     // of messages that may go by another name; nil until asked for
+	displaced map[int]bool       // rows whose unique-id is another message's now
+	taken     map[string]bool    // keys that were given to messages without a name
+	plan      Plan
 }
 
-// match claims rows by unique-id. Both sides are sorted, so that a listing of
-// a million messages needs no index of its own.
-func (p *planner) match() {
+// join shows each unique-id of the listing to see, with the messages that have it
+// and the row, -1 if there is none. Both sides are sorted, so that a listing of a
+// million messages needs no index of its own.
+func (p *planner) join(see func(of []int32, row int)) {
 	byUID := byUID(p.listing)
 	r := 0
 	for len(byUID) > 0 {
@@ -174,18 +214,76 @@ func (p *planner) match() {
 		for r < len(p.rows) && p.rows[r].UID < uid {
 			r++
 		}
-		switch {
-		case uid == "" || same > 1:
-			p.unnamed = append(p.unnamed, byUID[:same]...)
-		case r < len(p.rows) && p.rows[r].UID == uid:
-			p.claim(p.listing[byUID[0]], r, uid)
-		default:
-			p.unknown = append(p.unknown, byUID[0])
+		row := -1
+		if r < len(p.rows) && p.rows[r].UID == uid {
+			row = r
 		}
+		see(byUID[:same], row)
 		byUID = byUID[same:]
 	}
+}
+
+// match claims rows by unique-id.
+func (p *planner) match() {
+	p.join(func(of []int32, r int) {
+		e := p.listing[of[0]]
+		switch {
+		case e.UID == "" || len(of) > 1:
+			p.unnamed = append(p.unnamed, of...)
+		case r < 0:
+			p.unknown = append(p.unknown, of[0])
+		case p.displaces(e, &p.rows[r]):
+			p.displaced[r] = true
+			p.unknown = append(p.unknown, of[0])
+		default:
+			p.claim(e, r, e.UID)
+		}
+	})
 	slices.SortFunc(p.unknown, p.byNumber)
 	slices.SortFunc(p.unnamed, p.byNumber)
+}
+
+// reused reports whether a unique-id may have gone from one message to another:
+// one of a message that was gone, and of which the header does not tell that it is
+// the one that came back. Some servers' unique-ids are their message numbers.
+// What is deleted there changes those of all messages behind it, and the first of
+// these has that of a deleted one.
+func (p *planner) reused() (found bool) {
+	p.join(func(of []int32, r int) {
+		e := p.listing[of[0]]
+		if r < 0 || e.UID == "" || len(of) > 1 {
+			return
+		}
+		row := &p.rows[r]
+		switch {
+		case row.Phase == state.Adopted || p.pol.Open[row.UID]:
+		case row.Phase == state.Deleted:
+			found = found || p.another(e, row) || !p.same(e, row) && !p.pol.early(row)
+		case row.Missing != 0:
+			found = found || p.another(e, row)
+		}
+	})
+	return found
+}
+
+// same reports whether its header tells that e is the message of row.
+func (p *planner) same(e pop3proto.Entry, row *state.Row) bool {
+	sum := p.headers[e.Num]
+	return !sum.IsZero() && sum == row.Header
+}
+
+// another reports whether its header tells that e is not the message of row. There
+// is none of a message that was refused before it had come in whole.
+func (p *planner) another(e pop3proto.Entry, row *state.Row) bool {
+	sum, told := p.headers[e.Num]
+	whole := row.Phase == state.Landed || row.Phase == state.Deleted
+	return told && sum != row.Header && (whole || !row.Header.IsZero())
+}
+
+// displaces reports whether e, which is another message than that of row, has its
+// unique-id now. A row that a sink has yet to answer for keeps it until then.
+func (p *planner) displaces(e pop3proto.Entry, row *state.Row) bool {
+	return p.plan.Reused && p.another(e, row) && !p.pol.Open[row.UID]
 }
 
 func (p *planner) byNumber(a, b int32) int {
@@ -201,7 +299,10 @@ func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 		e.Size = row.Size
 	}
 	doubtful := p.doubtful(e, row)
-	if row.Missing != 0 && !doubtful {
+	switch {
+	case doubtful && row.Missing == 0:
+		p.plan.Keep.Missing = append(p.plan.Keep.Missing, key) // in doubt until it is settled
+	case !doubtful && row.Missing != 0:
 		p.plan.Keep.Found = append(p.plan.Keep.Found, key)
 	}
 	if row.UID != key {
@@ -217,6 +318,7 @@ func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 		return
 	}
 	if doubtful {
+		p.unsure[r] = true
 		p.verifyDue(w)
 		return
 	}
@@ -225,15 +327,15 @@ func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 		p.adopted++
 		p.keep(w) // whatever Keep says: we delivered it nowhere
 	case state.Landed:
-		if p.pol.due(row.Landed) {
-			p.plan.Delete = append(p.plan.Delete, Listed{e.Num, key})
-			p.tell(w, FateDelete)
-		} else {
-			p.keep(w)
-		}
+		p.retain(w)
 	case state.Deleted:
 		// Some servers restore deleted messages and some reuse their ids.
-		p.verifyDue(w)
+		if p.same(e, row) {
+			p.plan.Keep.Restored = append(p.plan.Keep.Restored, key)
+			p.retain(w)
+		} else {
+			p.verifyDue(w)
+		}
 	case state.Refused, state.Promised:
 		// Where no promise is open any more, a sink is still owed its copy.
 		if p.pol.early(row) {
@@ -253,11 +355,10 @@ func (p *planner) doubtful(e pop3proto.Entry, row *state.Row) bool {
 	if row.Phase == state.Adopted {
 		tells = row.Header
 	}
-	if row.Missing == 0 || tells.IsZero() || row.Phase == state.Deleted {
+	if row.Missing == 0 && !p.plan.Reused || tells.IsZero() || row.Phase == state.Deleted {
 		return false
 	}
-	sum := p.headers[e.Num]
-	return sum.IsZero() || sum != row.Header
+	return !p.same(e, row)
 }
 
 // add plans a message of which nothing is remembered.
@@ -279,6 +380,16 @@ func (p *planner) fetchOrLeave(w Want) {
 func (p *planner) tell(w Want, f Fate) {
 	if p.pol.Each != nil {
 		p.pol.Each(w, f)
+	}
+}
+
+// retain plans a message that landed to be kept for as long as it is wanted.
+func (p *planner) retain(w Want) {
+	if p.pol.due(w.Row.Landed) {
+		p.plan.Delete = append(p.plan.Delete, Listed{w.Num, w.Key})
+		p.tell(w, FateDelete)
+	} else {
+		p.keep(w)
 	}
 }
 
@@ -314,11 +425,7 @@ func (p *planner) want(w Want) {
 
 func (p *planner) verify(w Want) {
 	p.tell(w, FateCompare)
-	if p.pol.Limit > 0 && len(p.plan.Verify) >= p.pol.Limit {
-		p.more(w)
-		return
-	}
-	p.plan.Verify = append(p.plan.Verify, w)
+	p.compared = append(p.compared, w)
 }
 
 // verifyDue plans a message that is to be compared, unless that failed and its
@@ -327,7 +434,7 @@ func (p *planner) verifyDue(w Want) {
 	switch {
 	case p.pol.early(w.Row):
 		p.wait(w)
-	case p.headers == nil && w.Row.Phase != state.Deleted:
+	case p.headers == nil:
 		p.doubted = append(p.doubted, w.Entry)
 	case w.Row.Phase == state.Adopted:
 		p.distinguish(w)
@@ -372,7 +479,6 @@ func (p *planner) more(w Want) {
 // lists old mail under new names.
 func (p *planner) identify(moved bool) {
 	twins := p.unclaimedByHeader()
-	taken := map[string]bool{}
 	lost := p.lostAdopted()
 	for _, i := range p.unnamed {
 		e, sum := p.listing[i], p.headers[p.listing[i].Num]
@@ -392,8 +498,7 @@ func (p *planner) identify(moved bool) {
 			p.claim(e, r, p.rows[r].UID)
 			continue
 		}
-		key := p.freeKey(sum, taken)
-		taken[key] = true
+		key := p.freeKey(sum)
 		if remembered {
 			p.claim(e, r, key)
 		} else {
@@ -404,14 +509,16 @@ func (p *planner) identify(moved bool) {
 	for _, i := range p.unknown {
 		e, sum := p.listing[i], p.headers[p.listing[i].Num]
 		came++
-		if !moved {
-			p.add(e, e.UID)
-		} else if r, ok := twins.take(sum); ok {
+		r, remembered := twins.take(sum)
+		switch {
+		case remembered:
 			came--
 			p.claim(e, r, e.UID)
-		} else if sum.IsZero() {
+		case p.alike(e) && (sum.IsZero() || p.plan.Reused): // or a header has changed
+			p.verify(Want{Entry: e, Key: e.UID})
+		case moved && sum.IsZero():
 			p.compare(e, e.UID)
-		} else {
+		default:
 			p.add(e, e.UID)
 		}
 	}
@@ -449,13 +556,14 @@ func (p *planner) blindlyAdopted(r int) bool {
 // probe returns the messages that only their header can tell, or tells at
 // least cost.
 func (p *planner) probe(moved bool) []pop3proto.Entry {
-	asked := p.unnamed
-	if moved {
-		asked = slices.Concat(p.unnamed, p.unknown)
-	}
 	probe := p.doubted
-	for _, i := range asked {
+	for _, i := range p.unnamed {
 		probe = append(probe, p.listing[i])
+	}
+	for _, i := range p.unknown {
+		if e := p.listing[i]; moved || p.alike(e) {
+			probe = append(probe, e)
+		}
 	}
 	return probe
 }
@@ -464,6 +572,7 @@ func (p *planner) probe(moved bool) []pop3proto.Entry {
 // when the listing lacks as many remembered messages as it has, or when some
 // are remembered by their header alone.
 func (p *planner) moved() bool {
+	deleted := p.pol.Now.Add(-lostFor).Unix()
 	gone := 0
 	for r := range p.rows {
 		if p.claimed[r] || p.rows[r].Phase == state.Deleted {
@@ -472,7 +581,7 @@ func (p *planner) moved() bool {
 		if p.blindlyAdopted(r) {
 			continue // no header can tell it
 		}
-		if p.nameless(r) {
+		if since := p.rows[r].Missing; p.nameless(r) && (since == 0 || since > deleted) {
 			return true
 		}
 		gone++
@@ -493,15 +602,34 @@ func (p *planner) compare(e pop3proto.Entry, key string) {
 	p.add(e, key)
 }
 
-// freeKey returns the first key for a header that no row has and no other
-// message of the listing was given.
-func (p *planner) freeKey(sum state.Sum, taken map[string]bool) string {
-	return state.KeyOf(sum, func(key string) bool {
+// alike reports whether e has the size of a message that may be listed under
+// another name now, and that can be compared with it. A server may have renamed
+// more messages than a session gets to, and so there need not be many.
+func (p *planner) alike(e pop3proto.Entry) bool {
+	if p.sizes == nil {
+		p.sizes = map[int64]bool{}
+		for r := range p.rows {
+			row := &p.rows[r]
+			gone := !p.claimed[r] && (p.plan.Reused || row.Phase != state.Deleted)
+			if (gone || p.unsure[r]) && !row.Content.IsZero() {
+				p.sizes[row.Size] = true
+			}
+		}
+	}
+	return p.sizes[e.Size]
+}
+
+// freeKey returns the first key for a sum that no row has and no other message was
+// given.
+func (p *planner) freeKey(sum state.Sum) string {
+	free := state.KeyOf(sum, func(key string) bool {
 		_, used := slices.BinarySearchFunc(p.rows, key, func(r state.Row, key string) int {
 			return cmp.Compare(r.UID, key)
 		})
-		return used || taken[key]
+		return used || p.taken[key]
 	})
+	p.taken[free] = true
+	return free
 }
 
 // nameless reports whether the message of row r goes by no unique-id.
@@ -540,13 +668,17 @@ func (p *planner) unclaimedByHeader() headerIndex {
 // a server may give in the middle of a repair, forgets nothing.
 func (p *planner) miss() {
 	old := p.pol.Now.Add(-Remembered).Unix()
-	compare := slices.ContainsFunc(p.plan.Verify, func(w Want) bool { return w.Row == nil })
 	for r := range p.rows {
-		row := &p.rows[r]
+		row := p.rows[r]
 		if p.claimed[r] {
 			continue
 		}
 		open := p.pol.Open[row.UID]
+		if p.displaced[r] {
+			// It may be listed again, under whatever name.
+			row.UID = p.freeKey(cmp.Or(row.Header, row.Content))
+			p.plan.Keep.Rekey = append(p.plan.Keep.Rekey, state.Rekey{From: p.rows[r].UID, To: row.UID})
+		}
 		gone := max(row.Missing, row.Deleted)
 		switch {
 		case gone == 0:
@@ -554,8 +686,15 @@ func (p *planner) miss() {
 		case gone < old && len(p.listing) > 0 && !open:
 			p.plan.Keep.Forget = append(p.plan.Keep.Forget, row.UID)
 		}
-		if compare && !row.Content.IsZero() && !open {
-			p.plan.Twins = append(p.plan.Twins, *row)
+		if len(p.compared) > 0 && !row.Content.IsZero() && !open {
+			p.plan.Twins = append(p.plan.Twins, row)
+		}
+	}
+	for _, w := range p.compared {
+		if w.Row != nil {
+			row := *w.Row
+			row.UID = w.Key
+			p.plan.Twins = append(p.plan.Twins, row)
 		}
 	}
 }

@@ -70,6 +70,12 @@ func byKey(rows ...state.Row) []state.Row {
 	return rows
 }
 
+// asked returns the policy once all headers were asked for.
+func asked(pol fetch.Policy) fetch.Policy {
+	pol.Asked = true
+	return pol
+}
+
 // outline writes down a plan in few words.
 func outline(p fetch.Plan) string {
 	var b strings.Builder
@@ -110,6 +116,7 @@ func outline(p fetch.Plan) string {
 	}
 	keys("missing", p.Keep.Missing)
 	keys("found", p.Keep.Found)
+	keys("restored", p.Keep.Restored)
 	keys("forget", p.Keep.Forget)
 	return b.String()
 }
@@ -184,11 +191,51 @@ func TestPlan(t *testing.T) {
 			want:    "kept 1\n",
 		},
 		{
-			name:    "a deleted message that is listed again is compared",
+			name:    "a deleted message that is listed again is looked at",
 			listing: entries("a", "b"),
 			rows:    byKey(deleted("a", ago(day)), landed("b", ago(day))),
 			policy:  forever,
-			want:    "verify 1 \"a\"\nkept 1\n",
+			want:    "probe 1\n",
+		},
+		{
+			name:    "it was restored, and is deleted again",
+			listing: entries("a", "b"),
+			rows:    byKey(deleted("a", ago(2*day)), landed("b", ago(0))),
+			headers: map[int]state.Sum{1: sum("ha")},
+			policy:  fetch.Policy{Keep: fetch.Keep{For: day}},
+			want:    "delete 1 \"a\"\nkept 1\nrestored \"a\"\n",
+		},
+		{
+			name:    "it is another: no unique-id is believed",
+			listing: entries("a", "b", "c"),
+			rows:    byKey(deleted("a", ago(day)), landed("b", ago(day)), adoptedAs("c", "hc")),
+			headers: map[int]state.Sum{1: sum("hb")},
+			want:    "probe 1\nprobe 2\nprobe 3\n",
+		},
+		{
+			name:    "all are found by their headers",
+			listing: entries("a", "b", "c"),
+			rows:    byKey(deleted("a", ago(day)), landed("b", ago(day)), adoptedAs("c", "hc")),
+			headers: map[int]state.Sum{1: sum("hb"), 2: sum("hc"), 3: sum("new")},
+			policy:  asked(forever),
+			want: fmt.Sprintf("verify 3 \"c\"\nkept 2\nrekey \"b\" to \"a\"\nrekey \"c\" to \"b\"\nrekey \"a\" to %q\n",
+				sumKey("ha")),
+		},
+		{
+			name:    "what no header tells is compared, what was deleted first, and in doubt until then",
+			listing: entries("a", "b", "c", "d", "e"),
+			rows:    byKey(landed("a", ago(day)), landed("b", ago(day)), deleted("c", ago(day)), adopted("d"), refused("e", 0)),
+			headers: map[int]state.Sum{2: sum("hb")},
+			policy:  asked(forever),
+			want:    "fetch 5 \"e\"\nverify 3 \"c\"\nverify 1 \"a\"\nkept 2\nmissing \"a\"\n",
+		},
+		{
+			name:    "a promise that no sink can answer for keeps its unique-id meanwhile",
+			listing: entries("a", "b"),
+			rows:    byKey(deleted("a", ago(day)), state.Row{UID: "b", Phase: state.Promised, Content: sum("cb"), Header: sum("hb")}),
+			headers: map[int]state.Sum{1: sum("hb"), 2: sum("new")},
+			policy:  asked(fetch.Policy{Open: map[string]bool{"b": true}}),
+			want:    fmt.Sprintf("verify 1 \"a\"\nopen 1\nrekey \"a\" to %q\nmissing \"b\"\n", sumKey("ha")),
 		},
 		{
 			name:    "what was adopted is neither fetched nor deleted",
@@ -293,8 +340,8 @@ func TestPlan(t *testing.T) {
 			listing: entries("a", "b"),
 			rows:    byKey(missing(landed("a", ago(day)), ago(day)), missing(landed("b", ago(day)), ago(day))),
 			headers: map[int]state.Sum{1: sum("other")},
-			policy:  forever,
-			want:    "verify 1 \"a\"\nverify 2 \"b\"\n",
+			policy:  asked(forever),
+			want:    fmt.Sprintf("verify 1 \"a\"\nverify 2 \"b\"\nrekey \"a\" to %q\n", sumKey("ha")),
 		},
 		{
 			name:    "what some sinks have is not given to the others before it is compared",
@@ -388,10 +435,25 @@ func TestPlan(t *testing.T) {
 		},
 		{
 			name:    "one kept message gone among many is no migration",
-			listing: entries("a", "b", "new"),
+			listing: []pop3proto.Entry{{Num: 1, UID: "a", Size: 100}, {Num: 2, UID: "b", Size: 100}, {Num: 3, UID: "new", Size: 99}},
 			rows:    byKey(landed("a", ago(day)), landed("b", ago(day)), landed("c", ago(day))),
 			policy:  forever,
 			want:    "fetch 3 \"new\"\nkept 2\nmissing \"c\"\n",
+		},
+		{
+			name:    "but what has its size is looked at",
+			listing: entries("a", "b", "new"),
+			rows:    byKey(landed("a", ago(day)), landed("b", ago(day)), landed("c", ago(day))),
+			policy:  forever,
+			want:    "probe 3\n",
+		},
+		{
+			name:    "and compared, if its header is not to be had",
+			listing: entries("a", "b", "new"),
+			rows:    byKey(landed("a", ago(day)), landed("b", ago(day)), landed("c", ago(day))),
+			headers: map[int]state.Sum{},
+			policy:  forever,
+			want:    "verify 3 \"new\"\nkept 2\nmissing \"c\"\n",
 		},
 		{
 			name:    "migration to a server without TOP: contents are compared",
@@ -528,7 +590,7 @@ func FuzzPlan(f *testing.F) {
 			byName[k.To] = rows[k.From]
 		}
 		for _, l := range p.Delete {
-			if phase := byName[l.Key].Phase; phase != state.Landed {
+			if phase := byName[l.Key].Phase; phase != state.Landed && !slices.Contains(p.Keep.Restored, l.Key) {
 				t.Errorf("message %d, which is %v, is deleted", l.Num, phase)
 			}
 		}

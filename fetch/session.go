@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 
 	"github.com/mailhaul/mailhaul/fetch/state"
@@ -240,7 +241,20 @@ func (s *session) identify(ctx context.Context, pol Policy) error {
 			entries = named
 		}
 	}
+	pol.Asked = !top
 	s.plan = MakePlan(entries, s.rows, headers, pol)
+	if len(s.plan.Probe) > 0 { // one of them casts doubt on all others
+		more, _, err := s.probe(ctx)
+		if err != nil {
+			return err
+		}
+		maps.Copy(headers, more)
+		pol.Asked = true
+		s.plan = MakePlan(entries, s.rows, headers, pol)
+	}
+	if n := len(s.plan.Verify); n > 0 && s.plan.Reused {
+		s.notice("the server lists unique-ids of deleted messages: %d messages that no header tells are downloaded to be compared", n)
+	}
 	return nil
 }
 
@@ -358,6 +372,20 @@ func (s *session) quarantine(ctx context.Context) error {
 // verify downloads messages that may have landed before, and returns those
 // that did not.
 func (s *session) verify(ctx context.Context, wants []Want) (different []Want, err error) {
+	var h state.Housekeeping
+	strange := map[string]state.Sum{} // keys that are other messages' now, and the contents of those that had them
+	defer func() {
+		// All at once: what one message is called now may be what another was.
+		for _, k := range h.Rekey {
+			delete(strange, k.From)
+		}
+		for key, content := range strange {
+			h.Rekey = append(h.Rekey, state.Rekey{From: key, To: s.unnamedKey(content)})
+		}
+		if noted := s.opts.State.Keep(context.WithoutCancel(ctx), s.Name, s.opts.now().Unix(), h); noted != nil {
+			different, err = nil, cmp.Or(err, noted)
+		}
+	}()
 	twins := map[state.Sum][]*state.Row{}
 	for i := range s.plan.Twins {
 		row := &s.plan.Twins[i]
@@ -384,42 +412,34 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 		if err := b.drain(); err != nil {
 			return nil, s.cut(ctx, w, err)
 		}
-		row, content := w.Row, sums.contentSum()
-		if same := twins[content]; row == nil && len(same) > 0 {
-			row, twins[content] = same[0], same[1:]
+		content := sums.contentSum()
+		if w.Row != nil && w.Row.Content != content && !w.Row.Content.IsZero() {
+			strange[w.Key] = w.Row.Content
 		}
-		if row == nil || row.Content != content {
+		same := twins[content]
+		if len(same) == 0 {
 			different = append(different, Want{Entry: w.Entry, Key: w.Key})
 			continue
 		}
-		owed, err := s.again(ctx, w, row)
-		if err != nil {
-			return nil, err
-		}
-		different = append(different, owed...)
+		i := max(0, slices.IndexFunc(same, func(r *state.Row) bool { return r.UID == w.Key }))
+		row := same[i]
+		twins[content] = slices.Delete(same, i, i+1)
+		different = append(different, s.again(&h, w, row)...)
 	}
 	return different, nil
 }
 
-// again handles a message that is remembered and is still, or again, listed.
-// If it never landed, it is returned once it is due for another try.
-func (s *session) again(ctx context.Context, w Want, row *state.Row) (owed []Want, err error) {
-	// The plan has renamed the row already if it knew the message by it; a
-	// message without any name goes by the row's.
-	key := w.Key
-	if key == "" {
-		key = row.UID
-	}
-	h := state.Housekeeping{Found: []string{key}}
-	if w.Row == nil && key != row.UID {
-		h.Rekey = []state.Rekey{{From: row.UID, To: key}}
+// again notes that the message of row is still, or again, listed. If it never
+// landed, it is returned once it is due for another try.
+func (s *session) again(h *state.Housekeeping, w Want, row *state.Row) (owed []Want) {
+	key := cmp.Or(w.Key, row.UID) // a message without any name goes by the row's
+	h.Found = append(h.Found, key)
+	if key != row.UID {
+		h.Rekey = append(h.Rekey, state.Rekey{From: row.UID, To: key})
 	}
 	landed := row.Phase == state.Landed || row.Phase == state.Deleted
 	if landed {
-		h.Restored = []string{key}
-	}
-	if err := s.opts.State.Keep(ctx, s.Name, s.opts.now().Unix(), h); err != nil {
-		return nil, err
+		h.Restored = append(h.Restored, key)
 	}
 	pol := s.policy()
 	switch {
@@ -431,7 +451,7 @@ func (s *session) again(ctx context.Context, w Want, row *state.Row) (owed []Wan
 	default:
 		owed = []Want{{Entry: w.Entry, Key: key, Row: row}}
 	}
-	return owed, nil
+	return owed
 }
 
 // due reports whether a message that landed at that time is to be deleted.

@@ -242,6 +242,9 @@ func (s *session) unnamedKey(content state.Sum) string {
 				s.unnamed[r.UID] = true
 			}
 		}
+		for _, k := range s.plan.Keep.Rekey {
+			s.unnamed[k.To] = true
+		}
 	}
 	key := state.KeyOf(content, func(key string) bool { return s.unnamed[key] })
 	s.unnamed[key] = true

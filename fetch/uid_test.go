@@ -148,23 +148,31 @@ func TestUIDReuseWhileKept(t *testing.T) {
 
 // A server that fell back to a backup lists what was deleted.
 func TestRestored(t *testing.T) {
-	for _, keep := range []bool{false, true} {
-		r := newRig(t, pop3test.Behaviour{})
+	for _, test := range []struct {
+		keep      bool
+		without   []string
+		retrieved int
+	}{
+		{false, nil, 5},
+		{true, nil, 5},
+		{false, []string{"TOP"}, 10}, // each once more, to be compared
+		{true, []string{"TOP"}, 10},
+	} {
+		r := newRig(t, pop3test.Behaviour{Without: test.without})
 		want := r.fill(5)
 		r.succeed()
 		r.drop.Restore()
 		if len(r.left()) != 5 {
 			t.Fatal("nothing was restored")
 		}
-		r.account.Keep.Forever = keep
+		r.account.Keep.Forever = test.keep
 		for range 3 {
 			r.succeed()
 			r.expect(want...)
 		}
-		// Each was downloaded once more, to be compared, and no oftener.
-		r.expectRetrieved(10)
-		if left := len(r.left()); (left == 0) == keep {
-			t.Errorf("keep %v: %d left", keep, left)
+		r.expectRetrieved(test.retrieved)
+		if left := len(r.left()); (left == 0) == test.keep {
+			t.Errorf("%+v: %d left", test, left)
 		}
 	}
 }
@@ -179,7 +187,7 @@ func TestRestoredPoison(t *testing.T) {
 		"cut": pop3test.CutIn("RETR", 40, pop3test.HangUp).UID("u2"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, pop3test.Behaviour{})
+			r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
 			want := r.fill(3)
 			r.succeed()
 			r.drop.Restore()
@@ -256,6 +264,21 @@ func TestMigrationWithoutTOP(t *testing.T) {
 	r.expectRetrieved(44)
 }
 
+// What takes more than one session goes on where it stopped.
+func TestMigrationInSessions(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
+	r.account.Keep.Forever = true
+	want := r.fill(5)
+	r.succeed()
+	r.account.MaxMessages = 2
+	r.drop.SetUIDs(func(_ int, old string) string { return "new-" + old })
+	for range 2 {
+		r.succeed()
+		r.expect(want...)
+		r.expectRetrieved(10)
+	}
+}
+
 // Many servers renumber when mail arrives at the other end of the maildrop.
 func TestUIDsTradePlaces(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
@@ -283,7 +306,7 @@ func TestUIDReuseUnnoticed(t *testing.T) {
 		retrieved   int
 	}{
 		{
-			name: "a deletion was not confirmed, and the server lacked it for a time", first: message(1), then: message(2), retrieved: 3,
+			name: "a deletion was not confirmed, and the server lacked it for a time", first: message(1), then: message(2), retrieved: 2,
 			reuse: func(r *rig) {
 				r.drop.Order(lost.Session(1))
 				r.poll()
@@ -292,7 +315,7 @@ func TestUIDReuseUnnoticed(t *testing.T) {
 			},
 		},
 		{
-			name: "a deletion was not confirmed", first: message(1), then: message(2), retrieved: 3,
+			name: "a deletion was not confirmed", first: message(1), then: message(2), retrieved: 2,
 			reuse: func(r *rig) { r.drop.Order(lost.Session(1)); r.poll(); r.drop.Add("u", []byte(message(2))) },
 		},
 		{
@@ -300,7 +323,7 @@ func TestUIDReuseUnnoticed(t *testing.T) {
 			reuse: func(r *rig) { r.drop.Order(lost.Session(1)); r.poll(); r.drop.Add("u", []byte(nameless+"2\n")) },
 		},
 		{
-			name: "kept, and deleted by others", keep: fetch.Keep{Forever: true}, first: message(1), then: message(2), retrieved: 3,
+			name: "kept, and deleted by others", keep: fetch.Keep{Forever: true}, first: message(1), then: message(2), retrieved: 2,
 			reuse: func(r *rig) { r.poll(); r.drop.Remove("u"); r.succeed(); r.drop.Add("u", []byte(message(2))) },
 		},
 		{
@@ -322,6 +345,78 @@ func TestUIDReuseUnnoticed(t *testing.T) {
 			r.expectRetrieved(test.retrieved)
 			r.account.Keep = fetch.Keep{}
 			r.succeed()
+			r.expectEmpty()
+		})
+	}
+}
+
+// Where unique-ids are message numbers, a deletion changes those of the messages
+// behind it, and new mail has one that is remembered.
+func TestNumbersForUIDs(t *testing.T) {
+	telling := message
+	alike := func(i int) string { return fmt.Sprintf("Subject: alarm\n\nnumber %02d\n", i) }
+	for _, test := range []struct {
+		name    string
+		keep    fetch.Keep
+		message func(int) string
+		without []string
+		most    int                  // messages in a session
+		also    func(r *rig, at int) // happens on that day
+	}{
+		{name: "kept for some days", keep: fetch.Keep{For: 3 * day}, message: telling},
+		{name: "few in a session", keep: fetch.Keep{For: 3 * day}, message: telling, most: 1},
+		{name: "headers do not tell", keep: fetch.Keep{For: 3 * day}, message: alike},
+		{name: "no TOP", keep: fetch.Keep{For: 3 * day}, message: telling, without: []string{"TOP"}},
+		{name: "no TOP, and few in a session", keep: fetch.Keep{For: 3 * day}, message: telling, without: []string{"TOP"}, most: 2},
+		{name: "nothing is kept", message: telling},
+		{
+			name: "deletions are not confirmed", keep: fetch.Keep{For: 3 * day}, message: telling,
+			also: func(r *rig, _ int) { r.drop.Order(lost.Session(r.drop.Sessions() + 1)) },
+		},
+		{
+			name: "others delete, which is seen", keep: fetch.Keep{For: 3 * day}, message: telling,
+			also: func(r *rig, at int) {
+				if at == 6 {
+					r.poll()
+					r.drop.Remove("2")
+				}
+			},
+		},
+		{
+			name: "the server refuses one", message: telling,
+			also: func(r *rig, at int) {
+				if at == 2 {
+					r.drop.Order(pop3test.ReplyErr("RETR", "no").UID("1").Session(r.drop.Sessions() + 1))
+				}
+			},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, pop3test.Behaviour{Without: test.without})
+			r.account.Keep, r.account.MaxMessages = test.keep, test.most
+			number := func() {
+				r.drop.SetUIDs(func(i int, _ string) string { return strconv.Itoa(i + 1) })
+			}
+			var want []string
+			for at := range 10 {
+				r.drop.Add("new", []byte(test.message(at)))
+				want = append(want, test.message(at))
+				number()
+				if test.also != nil {
+					test.also(r, at)
+					number()
+				}
+				r.poll()
+				r.later(day)
+				number()
+			}
+			for range 4 {
+				r.later(day)
+				r.succeed()
+				number()
+			}
+			r.expect(want...)
 			r.expectEmpty()
 		})
 	}

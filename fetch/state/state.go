@@ -162,8 +162,8 @@ type Rekey struct{ From, To string }
 
 // Housekeeping is what one poll learned of the rows it did not fetch.
 type Housekeeping struct {
-	// Missing rows were not listed this time and had been before, or are about
-	// to be deleted; Found rows are listed again.
+	// Missing rows were not listed this time and had been before, or nobody knows
+	// whether they are listed; Found rows are listed again.
 	Missing, Found []string
 	// Restored rows were Deleted, and the server lists their messages again,
 	// with the content they had: they are Landed again.
