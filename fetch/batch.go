@@ -46,8 +46,10 @@ type item struct {
 	header, content state.Sum
 	// staged counts the sinks that have it staged and did not report yet.
 	staged int
-	// owed are the sinks that would not even stage it.
+	// owed are the sinks that would not even stage it, or took another message
+	// for it; had are those that seem to have it.
 	owed []Target
+	had  []aim
 	// err is why the first of the sinks that did not take it did not.
 	err error
 	// whole is set once it has come in to its end and all that it is for is

@@ -76,6 +76,38 @@ func TestOwedUnderAnotherName(t *testing.T) {
 	expectMail(t, "the archive", archived(), append(good, poison)...)
 }
 
+// What has the unique-id of a message that some sinks have goes to these as well.
+func TestUIDReuseWhileOwed(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		mend func(r *rig)
+		home bool // the message is wanted there
+	}{
+		{"the sink takes mail again", func(r *rig) { r.account.Deliver[0].Sink = r.account.Deliver[0].Sink.(picky).Sink }, true},
+		{"the sink is not wanted any more", func(r *rig) { r.account.Deliver = r.account.Deliver[1:] }, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r, good, poison := poisoned(t, false)
+			archive, archived := r.another("archive")
+			r.account.Deliver = append(r.account.Deliver, archive)
+			r.poll()
+			r.drop.Remove("u2")
+			r.drop.Add("u2", []byte(message(4)))
+			test.mend(r)
+			for range 3 {
+				r.later(day)
+				r.poll()
+			}
+			expectMail(t, "the archive", archived(), append(slices.Clone(good), poison, message(4))...)
+			if test.home {
+				good = append(good, message(4))
+			}
+			r.expect(good...)
+			r.expectEmpty()
+		})
+	}
+}
+
 // A line that dies over the rest of a message that nobody wants is no reason
 // to fall over, or to blame another message.
 func TestCutInWhatIsNotWanted(t *testing.T) {

@@ -18,14 +18,14 @@ import (
 func (d *download) stage(ctx context.Context, w Want, b *body) error {
 	d.sums.reset()
 	mail, message, aims := d.compose(w, b)
-	aims, err := d.missing(ctx, w, aims)
+	aims, had, err := d.missing(ctx, w, aims)
 	if err != nil {
 		return err
 	}
+	it := &item{want: w, had: had}
 	if len(aims) == 0 {
-		return d.complete(ctx, w)
+		return d.complete(ctx, it, b)
 	}
-	it := &item{want: w}
 	switch {
 	case d.Filter != nil && d.fixed == nil:
 		err = d.stageFiltered(ctx, it, aims, mail, message)
@@ -61,6 +61,12 @@ func (d *download) stage(ctx context.Context, w Want, b *body) error {
 func (d *download) take(it *item) {
 	d.seal(it)
 	it.whole = true
+	if it.another() {
+		for _, a := range it.had {
+			it.owed = append(it.owed, a.Target)
+		}
+		it.err = cmp.Or(it.err, errAnother)
+	}
 	d.batch.items = append(d.batch.items, it)
 	d.batch.bytes += it.octets
 }
@@ -203,25 +209,56 @@ func (d *download) stageAll(ctx context.Context, it *item, aims []aim, mail deli
 	})
 }
 
-// missing returns those of the sinks that do not have the message yet: some
-// of several may have taken it at an earlier try.
-func (d *download) missing(ctx context.Context, w Want, aims []aim) ([]aim, error) {
+// missing returns those of the sinks that do not have the message yet, and those
+// that have it: some of several may have taken it at an earlier try.
+func (d *download) missing(ctx context.Context, w Want, aims []aim) (left, had []aim, err error) {
 	if d.fixed != nil || w.Row == nil {
-		return aims, nil
+		return aims, nil, nil
 	}
 	deliveries, err := d.opts.State.Deliveries(ctx, d.Name, w.Key)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return slices.DeleteFunc(aims, func(a aim) bool {
-		return slices.ContainsFunc(deliveries, func(had state.Delivery) bool {
-			return had.Sink == a.Name && had.Landed != 0
-		})
-	}), nil
+	for _, a := range aims {
+		if slices.ContainsFunc(deliveries, func(d state.Delivery) bool { return d.Sink == a.Name && d.Landed != 0 }) {
+			had = append(had, a)
+		} else {
+			left = append(left, a)
+		}
+	}
+	return left, had, nil
+}
+
+// errAnother is why a message is owed to sinks that have one of its unique-id.
+var errAnother = errors.New("its unique-id was another message's, which some sinks have: they get this one at the next try")
+
+// another reports whether a message that some sinks seem to have is not the one
+// that they took. If both have a header that tells, the rest does not count:
+// servers change fields of their own.
+func (it *item) another() bool {
+	row := it.want.Row
+	switch {
+	case len(it.had) == 0:
+		return false
+	case !row.Header.IsZero() && !it.header.IsZero():
+		return row.Header != it.header
+	default:
+		return !row.Content.IsZero() && row.Content != it.content
+	}
 }
 
 // complete books a message that every sink has which is still wanted.
-func (d *download) complete(ctx context.Context, w Want) error {
+func (d *download) complete(ctx context.Context, it *item, b *body) error {
+	b.limit = 0
+	if err := b.drain(); err != nil {
+		return err
+	}
+	d.seal(it)
+	if it.another() {
+		d.take(it)
+		return nil
+	}
+	w := it.want
 	h := state.Housekeeping{Complete: []string{w.Key}}
 	if err := d.opts.State.Keep(ctx, d.Name, d.opts.now().Unix(), h); err != nil {
 		return err

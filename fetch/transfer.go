@@ -205,7 +205,7 @@ func (d *download) spare(ctx context.Context, wants []Want) (left []Want, err er
 		return wants, nil
 	}
 	for _, w := range wants {
-		aims, err := d.missing(ctx, w, d.aims(nil))
+		aims, _, err := d.missing(ctx, w, d.aims(nil))
 		if err != nil {
 			return nil, err
 		}
