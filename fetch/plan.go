@@ -132,11 +132,14 @@ func (w *Want) deleted() bool { return w.Row != nil && w.Row.Phase == state.Dele
 func MakePlan(listing []pop3proto.Entry, rows []state.Row, headers map[int]state.Sum, pol Policy) Plan {
 	p := planner{
 		pol: pol, listing: listing, rows: rows, headers: headers, claimed: make([]bool, len(rows)),
-		unsure: map[int]bool{}, displaced: map[int]bool{}, taken: map[string]bool{},
+		unsure: map[int]bool{}, untold: map[int32]int{}, displaced: map[int]bool{}, taken: map[string]bool{},
 	}
 	p.plan.Reused = headers != nil && p.reused()
 	if p.plan.Reused && !pol.Asked {
-		return Plan{Probe: listing}
+		return Plan{Probe: slices.DeleteFunc(slices.Clone(listing), func(e pop3proto.Entry) bool {
+			r, known := find(rows, e.UID)
+			return known && pol.early(&rows[r])
+		})}
 	}
 	p.match()
 	moved := p.moved() || p.plan.Reused
@@ -194,6 +197,7 @@ type planner struct {
 	strange   map[state.Sum]bool // headers of adopted messages; nil until asked for
 	unsure    map[int]bool       // rows of which nobody can tell yet whether their message is listed
 	sizes     map[int64]bool     // of messages that may go by another name; nil until asked for
+	untold    map[int32]int      // rows of entries that are unknown but for a blank one
 	displaced map[int]bool       // rows whose unique-id is another message's now
 	taken     map[string]bool    // keys that were given to messages without a name
 	plan      Plan
@@ -225,6 +229,7 @@ func (p *planner) join(see func(of []int32, row int)) {
 
 // match claims rows by unique-id.
 func (p *planner) match() {
+	var blank []int32
 	p.join(func(of []int32, r int) {
 		e := p.listing[of[0]]
 		switch {
@@ -235,12 +240,35 @@ func (p *planner) match() {
 		case p.displaces(e, &p.rows[r]):
 			p.displaced[r] = true
 			p.unknown = append(p.unknown, of[0])
+		case p.blank(&p.rows[r]):
+			p.claimed[r] = true
+			blank = append(blank, of[0])
 		default:
 			p.claim(e, r, e.UID)
 		}
 	})
+	for _, i := range blank {
+		e := p.listing[i]
+		if r, _ := find(p.rows, e.UID); p.alike(e) {
+			p.unknown, p.untold[i] = append(p.unknown, i), r
+		} else {
+			p.claim(e, r, e.UID)
+		}
+	}
 	slices.SortFunc(p.unknown, p.byNumber)
 	slices.SortFunc(p.unnamed, p.byNumber)
+}
+
+// find returns which of rows, in the order of their keys, has a key.
+func find(rows []state.Row, key string) (row int, ok bool) {
+	return slices.BinarySearchFunc(rows, key, func(r state.Row, key string) int { return cmp.Compare(r.UID, key) })
+}
+
+// blank reports whether row says no more of its message than that it is due for
+// another try: it has not come in whole yet, and may have landed under another name.
+func (p *planner) blank(row *state.Row) bool {
+	return row.Phase == state.Refused && row.Header.IsZero() && row.Content.IsZero() &&
+		!p.pol.Open[row.UID] && !p.pol.early(row)
 }
 
 // reused reports whether a unique-id may have gone from one message to another:
@@ -509,13 +537,20 @@ func (p *planner) identify(moved bool) {
 	for _, i := range p.unknown {
 		e, sum := p.listing[i], p.headers[p.listing[i].Num]
 		came++
+		own, blank := p.untold[i]
 		r, remembered := twins.take(sum)
 		switch {
 		case remembered:
 			came--
 			p.claim(e, r, e.UID)
 		case p.alike(e) && (sum.IsZero() || p.plan.Reused): // or a header has changed
-			p.verify(Want{Entry: e, Key: e.UID})
+			w := Want{Entry: e, Key: e.UID}
+			if blank {
+				w.Row = &p.rows[own]
+			}
+			p.verify(w)
+		case blank:
+			p.claim(e, own, e.UID)
 		case moved && sum.IsZero():
 			p.compare(e, e.UID)
 		default:
@@ -623,9 +658,7 @@ func (p *planner) alike(e pop3proto.Entry) bool {
 // given.
 func (p *planner) freeKey(sum state.Sum) string {
 	free := state.KeyOf(sum, func(key string) bool {
-		_, used := slices.BinarySearchFunc(p.rows, key, func(r state.Row, key string) int {
-			return cmp.Compare(r.UID, key)
-		})
+		_, used := find(p.rows, key)
 		return used || p.taken[key]
 	})
 	p.taken[free] = true

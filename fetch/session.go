@@ -287,12 +287,31 @@ func (s *session) probe(ctx context.Context) (headers map[int]state.Sum, top boo
 			err = newBody(m, sums, 0, s.pipelined).drain()
 		}
 		if err != nil {
-			return nil, false, s.cut(ctx, Want{Entry: e, Key: e.UID}, err)
+			return nil, false, s.cutHeader(ctx, e, err)
 		}
 		top = true
 		headers[m.Num] = sums.header.sum()
 	}
 	return headers, top, nil
+}
+
+// cutHeader handles a connection that died while the header of e was on its way.
+// That may have cast doubt on all rows, and may not be asked for again soon: they
+// are looked at meanwhile.
+func (s *session) cutHeader(ctx context.Context, e pop3proto.Entry, err error) error {
+	w := Want{Entry: e, Key: e.UID}
+	r, known := find(s.rows, e.UID)
+	if !known {
+		return s.cut(ctx, w, err)
+	}
+	w.Row = &s.rows[r]
+	var h state.Housekeeping
+	for _, row := range s.rows {
+		if row.Phase != state.Deleted {
+			h.Missing = append(h.Missing, row.UID)
+		}
+	}
+	return errors.Join(s.cut(ctx, w, err), s.opts.State.Keep(context.WithoutCancel(ctx), s.Name, s.opts.now().Unix(), h))
 }
 
 // record writes what the plan learned without any download.
@@ -418,7 +437,11 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 		}
 		same := twins[content]
 		if len(same) == 0 {
-			different = append(different, Want{Entry: w.Entry, Key: w.Key})
+			fresh := Want{Entry: w.Entry, Key: w.Key}
+			if w.Row != nil && w.Row.Content.IsZero() {
+				fresh.Row = w.Row // which is of earlier tries at this one
+			}
+			different = append(different, fresh)
 			continue
 		}
 		i := max(0, slices.IndexFunc(same, func(r *state.Row) bool { return r.UID == w.Key }))

@@ -264,18 +264,34 @@ func TestMigrationWithoutTOP(t *testing.T) {
 	r.expectRetrieved(44)
 }
 
-// What takes more than one session goes on where it stopped.
+// What takes more than one session, or is cut, goes on where it stopped.
 func TestMigrationInSessions(t *testing.T) {
-	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
-	r.account.Keep.Forever = true
-	want := r.fill(5)
-	r.succeed()
-	r.account.MaxMessages = 2
-	r.drop.SetUIDs(func(_ int, old string) string { return "new-" + old })
-	for range 2 {
-		r.succeed()
-		r.expect(want...)
-		r.expectRetrieved(10)
+	noTOP := []string{"TOP"}
+	for _, test := range []struct {
+		name    string
+		without []string
+		most    int
+		cut     pop3test.Fault
+	}{
+		{"few in a session", noTOP, 2, pop3test.CutIn("RETR", 50, pop3test.Reset).Session(0)},
+		{"cut", noTOP, 0, pop3test.CutIn("RETR", 50, pop3test.Reset).Nth(5).Session(2)},
+		{"cut, with TOP", nil, 0, pop3test.CutIn("TOP", 50, pop3test.Reset).Nth(5).Session(2)},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, pop3test.Behaviour{Without: test.without})
+			r.account.Keep.Forever = true
+			want := r.fill(6)
+			r.succeed()
+			r.account.MaxMessages = test.most
+			r.drop.SetUIDs(func(_ int, old string) string { return "new-" + old })
+			r.drop.Order(test.cut)
+			for range 2 {
+				r.poll()
+				r.expect(want...)
+				r.later(day)
+			}
+		})
 	}
 }
 
@@ -379,6 +395,20 @@ func TestNumbersForUIDs(t *testing.T) {
 				if at == 6 {
 					r.poll()
 					r.drop.Remove("2")
+				}
+			},
+		},
+		{
+			name: "connections die over a header", keep: fetch.Keep{For: 3 * day}, message: telling,
+			also: func(r *rig, at int) {
+				switch at {
+				case 4:
+					r.drop.Order(pop3test.CutIn("TOP", 10, pop3test.Reset).UID("1"))
+					r.account.Keep = fetch.Keep{} // and so all that seems to have landed is due
+					r.poll()
+					r.poll()
+				case 5:
+					r.drop.ClearFaults()
 				}
 			},
 		},
