@@ -1,0 +1,153 @@
+package fetch_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/state"
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
+)
+
+// lost deletes, and nobody hears of it.
+var lost = pop3test.LoseReply("QUIT", pop3test.Reset)
+
+// forgetful fails to note what became of a deletion, as a process does that finds
+// the disk full, or one that is killed once the server has confirmed it.
+type forgetful struct {
+	*state.Store
+	killed bool // nothing is noted at all
+}
+
+var errForgot = errors.New("nobody noted it")
+
+func (s *forgetful) Undelete(context.Context, string) error { return errForgot }
+
+func (s *forgetful) SavePoll(ctx context.Context, account string, p state.Poll) error {
+	if s.killed {
+		return errForgot
+	}
+	return s.Store.SavePoll(ctx, account, p)
+}
+
+// What was deleted and not noted stays in doubt, whatever the next polls come to.
+func TestUIDReuseAfterCrash(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		keep  fetch.Keep
+		saved bool         // the poll that deleted it is on record, but the server did not confirm it
+		next  func(r *rig) // the poll after it
+	}{
+		{name: "the next poll fetches it", next: func(*rig) {}},
+		{name: "the next poll finds no listing", next: func(r *rig) {
+			r.drop.Order(pop3test.Ignore("STAT", pop3test.HangUp).Session(2))
+			r.poll()
+		}},
+		{name: "the next poll is not to fetch it", next: func(r *rig) {
+			r.account.MaxSize = 10
+			r.poll()
+			r.account.MaxSize = 0
+		}},
+		{name: "only the database was in trouble", saved: true, next: func(*rig) {}},
+		{name: "it was kept for a time", keep: fetch.Keep{For: 14 * day}, next: func(*rig) {}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, pop3test.Behaviour{})
+			r.account.Keep = test.keep
+			r.drop.Add("u", []byte(message(1)))
+			if test.keep.For > 0 {
+				r.succeed()
+				r.later(test.keep.For)
+			}
+			if test.saved {
+				r.drop.Order(lost.Session(1))
+			}
+			r.opts.State = &forgetful{r.store, !test.saved}
+			if s := r.poll(); !errors.Is(s.Err, errForgot) || len(r.left()) > 0 {
+				t.Fatalf("%v, left %q", s.Err, r.left())
+			}
+			r.opts.State = r.store
+			r.drop.Add("u", []byte(message(2)))
+			r.later(time.Hour)
+			test.next(r)
+			r.later(time.Hour)
+			r.succeed()
+			r.expect(message(1), message(2))
+			r.later(test.keep.For)
+			r.succeed()
+			r.expectEmpty()
+		})
+	}
+}
+
+// What was in doubt when a poll was killed is looked at as the next poll will.
+func TestLookInDoubt(t *testing.T) {
+	killed := func(n int) (r *rig, want []string) {
+		r = newRig(t, pop3test.Behaviour{})
+		want = r.fill(n)
+		r.drop.Order(pop3test.Ignore("DELE", pop3test.Reset).Session(1))
+		r.opts.State = &forgetful{r.store, true}
+		r.poll()
+		r.opts.State = r.store
+		return r, want
+	}
+	r, want := killed(2)
+	sight, err := r.account.Look(t.Context(), r.opts, nil)
+	check(t, err)
+	for _, m := range sight.Messages {
+		if m.Fate != fetch.FateDelete {
+			t.Errorf("%q: %v", m.UID, m.Fate)
+		}
+	}
+	r.succeed()
+	r.expect(want...)
+	r.expectRetrieved(2)
+	r.expectEmpty()
+
+	r, want = killed(4)
+	r.drop.SetUIDs(func(_ int, old string) string { return "new-" + old })
+	if found := r.adopt(); len(found.New) > 0 {
+		t.Errorf("adopted %d messages that had landed", len(found.New))
+	}
+	r.succeed()
+	r.expect(want...)
+	r.expectEmpty()
+}
+
+// mortal is killed after some landings.
+type mortal struct {
+	*state.Store
+	landings int
+}
+
+func (m *mortal) Land(ctx context.Context, account string, at int64, ls []state.Landing) error {
+	if m.landings--; m.landings < 0 {
+		return errForgot
+	}
+	return m.Store.Land(ctx, account, at, ls)
+}
+
+func (m *mortal) SavePoll(context.Context, string, state.Poll) error { return errForgot }
+
+// What the server has confirmed stays so if a later session of the poll is killed.
+func TestConfirmedBySession(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.account.MaxMessages = 2
+	want := r.fill(4)
+	r.opts.State = &mortal{r.store, 1}
+	if s := r.poll(); !errors.Is(s.Err, errForgot) || s.Deleted != 2 {
+		t.Fatalf("%v, deleted %d", s.Err, s.Deleted)
+	}
+	r.opts.State = r.store
+	r.succeed()
+	r.expect(want...)
+	r.expectEmpty()
+	for _, row := range r.rows() {
+		if row.Phase != state.Deleted || row.Missing != 0 {
+			t.Errorf("%q is %v, missing %d", row.UID, row.Phase, row.Missing)
+		}
+	}
+}

@@ -1,0 +1,204 @@
+package fetch
+
+import (
+	"time"
+
+	"github.com/mailhaul/mailhaul/fetch/state"
+	"github.com/mailhaul/mailhaul/pop3proto"
+)
+
+// identify plans the messages that no unique-id told. Those without a usable
+// one go by the sum of their header. So do those with an unknown one where
+// what is remembered has gone from the listing: after a migration a server
+// lists old mail under new names.
+func (p *planner) identify(moved bool) {
+	twins := p.unclaimedByHeader()
+	lost := p.lostAdopted()
+	for _, i := range p.unnamed {
+		e, sum := p.listing[i], p.headers[p.listing[i].Num]
+		r, remembered := twins.take(sum)
+		if !remembered && lost > 0 {
+			p.plan.Unclear++
+			p.tell(Want{Entry: e}, FateNone)
+			continue
+		}
+		if sum.IsZero() {
+			p.compare(e, "")
+			continue
+		}
+		// While the server gives one name to several messages, no row may go
+		// by that name.
+		if remembered && p.nameless(r) {
+			p.claim(e, r, p.rows[r].UID)
+			continue
+		}
+		key := p.freeKey(sum)
+		if remembered {
+			p.claim(e, r, key)
+		} else {
+			p.fetchOrLeave(Want{Entry: e, Key: key, Header: sum})
+		}
+	}
+	came := 0
+	for _, i := range p.unknown {
+		e, sum := p.listing[i], p.headers[p.listing[i].Num]
+		came++
+		own, blank := p.untold[i]
+		r, remembered := twins.take(sum)
+		switch {
+		case remembered:
+			came--
+			p.claim(e, r, e.UID)
+		case p.alike(e) && (sum.IsZero() || p.plan.Reused): // or a header has changed
+			w := Want{Entry: e, Key: e.UID}
+			if blank {
+				w.Row = &p.rows[own]
+			}
+			p.verify(w)
+		case blank:
+			p.claim(e, own, e.UID)
+		case moved && sum.IsZero():
+			p.compare(e, e.UID)
+		default:
+			p.add(e, e.UID)
+		}
+	}
+	p.plan.Renamed = lost >= fewAdopted && came >= lost && p.adopted == 0
+}
+
+// fewAdopted is how many messages must have been adopted for it to mean
+// something that all of them are gone.
+const fewAdopted = 3
+
+// lostFor is how long after a server ceased to list a message it may list it under
+// another name, or under none: a repair may come between. What is missing for
+// longer was deleted.
+const lostFor = 24 * time.Hour
+
+// lostAdopted counts the rows of adopted messages that are not listed of late, and
+// that no header could tell.
+func (p *planner) lostAdopted() (n int) {
+	deleted := p.pol.Now.Add(-lostFor).Unix()
+	for r := range p.rows {
+		since := p.rows[r].Missing
+		if !p.claimed[r] && p.blindlyAdopted(r) && (since == 0 || since > deleted) {
+			n++
+		}
+	}
+	return n
+}
+
+// blindlyAdopted reports whether nothing but its unique-id tells the message of
+// row r, which was adopted.
+func (p *planner) blindlyAdopted(r int) bool {
+	return p.rows[r].Phase == state.Adopted && p.rows[r].Header.IsZero()
+}
+
+// probe returns the messages that only their header can tell, or tells at
+// least cost.
+func (p *planner) probe(moved bool) []pop3proto.Entry {
+	probe := p.doubted
+	for _, i := range p.unnamed {
+		probe = append(probe, p.listing[i])
+	}
+	for _, i := range p.unknown {
+		if e := p.listing[i]; moved || p.alike(e) {
+			probe = append(probe, e)
+		}
+	}
+	return probe
+}
+
+// moved reports whether unknown messages may be old ones under new names:
+// when the listing lacks as many remembered messages as it has, or when some
+// are remembered by their header alone.
+func (p *planner) moved() bool {
+	deleted := p.pol.Now.Add(-lostFor).Unix()
+	gone := 0
+	for r := range p.rows {
+		if p.claimed[r] || p.rows[r].Phase == state.Deleted {
+			continue
+		}
+		if p.blindlyAdopted(r) {
+			continue // no header can tell it
+		}
+		if since := p.rows[r].Missing; p.nameless(r) && (since == 0 || since > deleted) {
+			return true
+		}
+		gone++
+	}
+	return gone > 0 && gone >= p.present
+}
+
+// compare plans a message whose header is not known. If a row has its size,
+// its content may tell that it landed before.
+func (p *planner) compare(e pop3proto.Entry, key string) {
+	for r := range p.rows {
+		row := &p.rows[r]
+		if !p.claimed[r] && !row.Content.IsZero() && (row.Size == e.Size || row.Phase == state.Landed) {
+			p.verify(Want{Entry: e, Key: key})
+			return
+		}
+	}
+	p.add(e, key)
+}
+
+// alike reports whether e has the size of a message that may be listed under
+// another name now, and that can be compared with it. A server may have renamed
+// more messages than a session gets to, and so there need not be many.
+func (p *planner) alike(e pop3proto.Entry) bool {
+	if p.sizes == nil {
+		p.sizes = map[int64]bool{}
+		for r := range p.rows {
+			row := &p.rows[r]
+			gone := !p.claimed[r] && (p.plan.Reused || row.Phase != state.Deleted)
+			if (gone || p.unsure[r]) && !row.Content.IsZero() {
+				p.sizes[row.Size] = true
+			}
+		}
+	}
+	return p.sizes[e.Size]
+}
+
+// freeKey returns the first key for a sum that no row has and no other message was
+// given.
+func (p *planner) freeKey(sum state.Sum) string {
+	free := state.KeyOf(sum, func(key string) bool {
+		_, used := find(p.rows, key)
+		return used || p.taken[key]
+	})
+	p.taken[free] = true
+	return free
+}
+
+// nameless reports whether the message of row r goes by no unique-id.
+func (p *planner) nameless(r int) bool {
+	_, _, ok := state.Nameless(p.rows[r].UID)
+	return ok
+}
+
+// headerIndex finds rows by the sum of their header, each at most once and in
+// the order of their keys.
+type headerIndex map[state.Sum][]int32
+
+func (h headerIndex) take(sum state.Sum) (row int, ok bool) {
+	rows := h[sum]
+	if sum.IsZero() || len(rows) == 0 {
+		return 0, false
+	}
+	h[sum] = rows[1:]
+	return int(rows[0]), true
+}
+
+func (p *planner) unclaimedByHeader() headerIndex {
+	if len(p.headers) == 0 {
+		return nil
+	}
+	h := headerIndex{}
+	for r := range p.rows {
+		if !p.claimed[r] && !p.pol.Open[p.rows[r].UID] {
+			h[p.rows[r].Header] = append(h[p.rows[r].Header], int32(r))
+		}
+	}
+	return h
+}
