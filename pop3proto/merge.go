@@ -17,8 +17,10 @@ const (
 	// maxSize is the largest size that is believed, so that those of a whole
 	// listing can be added up.
 	maxSize = 1 << 40
-	// uidChunk is how much memory for unique-ids is taken at once.
-	uidChunk = 64 << 10
+	// Memory for unique-ids is taken in chunks, each twice the last, between
+	// these: most listings are short, and a chunk lives as long as any of its
+	// unique-ids.
+	minUIDChunk, maxUIDChunk = maxUID, 64 << 10
 )
 
 // merger makes one listing of LIST and UIDL, line by line, by message number.
@@ -156,8 +158,9 @@ func (m *merger) keep(uid []byte) (kept string, ok bool) {
 		return "", false
 	}
 	if m.uids.Cap()-m.uids.Len() < len(uid) {
+		next := min(max(2*m.uids.Cap(), minUIDChunk), maxUIDChunk)
 		m.uids = strings.Builder{}
-		m.uids.Grow(uidChunk)
+		m.uids.Grow(next)
 	}
 	start := m.uids.Len()
 	m.uids.Write(uid)
