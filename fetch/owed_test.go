@@ -140,7 +140,7 @@ func TestOneOfSeveralIsDown(t *testing.T) {
 		t.Errorf("%v, %d refused, %d deleted: %v", s.Class, s.Refused, s.Deleted, s.Err)
 	}
 	r.expect(want...)
-	for range 2 {
+	for range 6 {
 		r.later(day)
 		if s := r.poll(); s.Class != fetch.ClassOperator || s.Refused != 3 || s.Schedule.Failures != 0 {
 			t.Errorf("%v, %d refused, %d failures: %v", s.Class, s.Refused, s.Schedule.Failures, s.Err)
@@ -148,7 +148,7 @@ func TestOneOfSeveralIsDown(t *testing.T) {
 	}
 	r.expectRetrieved(3) // nobody who is up wants any of it again
 	r.account.Deliver[1].Sink = up
-	r.later(day)
+	r.later(time.Hour) // however long it was down
 	r.succeed()
 	r.expect(want...)
 	expectMail(t, "the archive", archived(), want...)

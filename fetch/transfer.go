@@ -375,8 +375,18 @@ func ownTrouble(err error) bool {
 // refuse records that a message stays on the server for now. One that has
 // nothing to remember it by is tried again at the next poll. content may be
 // zero if it is not known.
+//
+// Where its sink as a whole cannot be used, the message does not wait longer than
+// for a server that cannot. To look costs nothing then, see spare, unless only its
+// header tells the sink.
 func (s *session) refuse(ctx context.Context, w Want, content state.Sum, err error) error {
-	return s.leave(ctx, w, content, err, w.tries() > 0, longestPause)
+	most := longestPause
+	for _, down := range s.down {
+		if s.Route == nil && errors.Is(err, down) {
+			most = longestBackoff
+		}
+	}
+	return s.leave(ctx, w, content, err, w.tries() > 0, most)
 }
 
 // leave is refuse; again says whether this was told before, and most is the
