@@ -19,6 +19,9 @@ type Adoption struct {
 	Listed int
 	// New are those of which nothing is remembered, and that are Old.
 	New []state.Adoption
+	// Keep is what the listing taught about the rows (state.Store.Keep). It comes
+	// first: a new message may have the unique-id that a row goes by.
+	Keep state.Housekeeping
 	// Later ones came in too late, and of Undated ones it cannot be told. Unknown
 	// ones are not among the unique-ids.
 	Later, Undated, Unknown int
@@ -39,7 +42,7 @@ type Old struct {
 }
 
 // Adopt logs in, lists, quits, and has adopt remember the messages that are new
-// to mailhaul and old (state.Store.Adopt), so that polls start from the others.
+// to mailhaul and old (state.Store.Keep and Adopt), so that polls start from the others.
 // The server is asked for their headers, which tell them should it rename them.
 // What is remembered already stays as it is: a message that landed is deleted
 // when it is due, and one that was refused is tried again. The account's lease is
@@ -71,7 +74,7 @@ func (a *Account) Adopt(ctx context.Context, o Options, old Old, adopt func(Adop
 	}
 	s.quit(ctx)
 
-	found := Adoption{Listed: len(s.listing.Entries), Unclear: s.leftAlone()}
+	found := Adoption{Listed: len(s.listing.Entries), Keep: s.plan.Keep, Unclear: s.leftAlone()}
 	for _, w := range fresh {
 		switch date := looks[w.Num].date; {
 		case w.Key == "":

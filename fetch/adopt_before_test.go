@@ -31,7 +31,7 @@ func TestAdoptBefore(t *testing.T) {
 			var found fetch.Adoption
 			check(t, r.account.Adopt(t.Context(), r.opts, fetch.Old{Before: day}, func(a fetch.Adoption) error {
 				found = a
-				return r.store.Adopt(t.Context(), "work", a.New)
+				return r.remember(a)
 			}))
 			if found.Listed != 5 || len(found.New) != 2 || found.Later != 2 || found.Undated != 1 || found.Nameless != 0 {
 				t.Errorf("found %+v", found)

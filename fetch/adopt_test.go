@@ -17,9 +17,15 @@ func (r *rig) adopt() (found fetch.Adoption) {
 	r.t.Helper()
 	check(r.t, r.account.Adopt(r.t.Context(), r.opts, fetch.Old{}, func(a fetch.Adoption) error {
 		found = a
-		return r.store.Adopt(r.t.Context(), "work", a.New)
+		return r.remember(a)
 	}))
 	return found
+}
+
+// remember does with an adoption what its caller is to do.
+func (r *rig) remember(a fetch.Adoption) error {
+	ctx := r.t.Context()
+	return errors.Join(r.store.Keep(ctx, "work", r.clock.Unix(), a.Keep), r.store.Adopt(ctx, "work", a.New))
 }
 
 // Whatever their unique-ids are like, adopted messages are never downloaded
@@ -302,5 +308,26 @@ func TestAdoptedWithoutNames(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A message that has the unique-id of one that was deleted is adopted like any
+// other.
+func TestAdoptReusedUID(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.drop.Add("1", []byte(message(1)))
+	r.succeed()
+	r.later(day)
+	r.drop.Add("1", []byte(message(2)))
+	if found := r.adopt(); len(found.New) != 1 {
+		t.Fatalf("adopted %d messages", len(found.New))
+	}
+	for range 2 {
+		r.later(day)
+		r.succeed()
+		r.expect(message(1))
+		if left := r.left(); len(left) != 1 {
+			t.Fatalf("left %q", left)
+		}
 	}
 }

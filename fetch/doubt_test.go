@@ -3,6 +3,7 @@ package fetch_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -149,5 +150,47 @@ func TestConfirmedBySession(t *testing.T) {
 		if row.Phase != state.Deleted || row.Missing != 0 {
 			t.Errorf("%q is %v, missing %d", row.UID, row.Phase, row.Missing)
 		}
+	}
+}
+
+// A program's messages may differ in nothing but their bodies. One that has the
+// unique-id of one that was deleted is not deleted unseen.
+func TestUIDReuseUnderOneHeader(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	first, second := "Message-ID: <cron@host>\nSubject: job\n\none\n", "Message-ID: <cron@host>\nSubject: job\n\nanother\n"
+	r.drop.Add("1", []byte(first))
+	r.succeed()
+	r.later(day)
+	r.drop.Add("1", []byte(second))
+	r.succeed()
+	r.expect(first, second)
+	r.later(day)
+	r.succeed()
+	r.expectEmpty()
+}
+
+// What is downloaded to be compared is told of, unless nothing is.
+func TestTellsOfComparison(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
+	r.fill(1)
+	r.succeed()
+	r.drop.Add("u1", []byte(message(2)))
+	told := func() (n int) {
+		for _, e := range eventsOf[fetch.Noticed](r) {
+			if strings.Contains(e.Text, "downloaded to be compared (1)") {
+				n++
+			}
+		}
+		return n
+	}
+	r.opts.DryRun = true
+	r.poll()
+	if n := told(); n != 0 {
+		t.Errorf("a dry run told %d times of downloads", n)
+	}
+	r.opts.DryRun = false
+	r.poll()
+	if n := told(); n != 1 {
+		t.Errorf("told %d times", n)
 	}
 }

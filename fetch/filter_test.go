@@ -152,3 +152,20 @@ func TestFilterMissing(t *testing.T) {
 		})
 	}
 }
+
+// A filter that lacks a program for one message holds up no other.
+func TestFilterLacksProgramForOne(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "program")
+	script := `if grep -q "number 3"; then ` + program + ` || exit; fi; echo "Subject: passed"; echo`
+	r := filtered(t, script, filter.Options{OnFailure: filter.Wait})
+	r.fill(5)
+	for at, want := range []int{2, 4, 4} {
+		s := r.poll()
+		if got := len(r.mail()); s.Class != fetch.ClassOperator || got != want || len(r.left()) != 5-want {
+			t.Fatalf("poll %d: %v, %d delivered, left %q: %v", at, s.Class, got, r.left(), s.Err)
+		}
+	}
+	check(t, os.WriteFile(program, []byte("#!/bin/sh\n"), 0o700))
+	r.succeed() // at once: no pause is held against the message
+	r.expectEmpty()
+}

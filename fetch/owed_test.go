@@ -76,6 +76,35 @@ func TestOwedUnderAnotherName(t *testing.T) {
 	expectMail(t, "the archive", archived(), append(good, poison)...)
 }
 
+// Nor because the connection died over its new name.
+func TestOwedMeetsBlank(t *testing.T) {
+	for _, verb := range []string{"TOP", "RETR"} {
+		t.Run(verb, func(t *testing.T) {
+			r, good, _ := poisoned(t, true)
+			poison := "Message-ID: <p@example.net>\nSubject: poison\n\npoison\n"
+			r.drop.Remove("u2")
+			r.drop.Add("u2", []byte(poison))
+			if verb == "RETR" {
+				r.drop.Behave(pop3test.Behaviour{Without: []string{"TOP"}})
+			}
+			archive, archived := r.another("archive")
+			r.account.Deliver = append(r.account.Deliver, archive)
+			r.poll()
+			r.drop.SetUIDs(func(_ int, old string) string { return "new-" + old })
+			r.later(day)
+			r.drop.Order(pop3test.CutIn(verb, 10, pop3test.Reset).Session(2))
+			r.poll()
+			r.account.Deliver[0].Sink = r.account.Deliver[0].Sink.(picky).Sink
+			r.later(day)
+			r.succeed()
+			want := append(slices.Clone(good), poison)
+			r.expect(want...)
+			expectMail(t, "the archive", archived(), want...)
+			r.expectEmpty()
+		})
+	}
+}
+
 // What has the unique-id of a message that some sinks have goes to these as well.
 func TestUIDReuseWhileOwed(t *testing.T) {
 	for _, test := range []struct {

@@ -123,8 +123,9 @@ func (w *Want) tries() int {
 	return w.Row.Tries
 }
 
-// deleted reports whether its row is that of a message that was deleted.
-func (w *Want) deleted() bool { return w.Row != nil && w.Row.Phase == state.Deleted }
+// struck reports whether the server was asked to delete the message of a row, and
+// did, or did not say so.
+func struck(r *state.Row) bool { return r != nil && (r.Phase == state.Deleted || r.Deleted != 0) }
 
 // MakePlan compares a listing with what is remembered of it. rows are in the
 // order of their UIDs. headers holds the header sums of the messages that
@@ -163,9 +164,9 @@ func MakePlan(listing []pop3proto.Entry, rows []state.Row, headers map[int]state
 	// raised again.
 	slices.SortFunc(p.compared, func(a, b Want) int {
 		switch {
-		case a.deleted() == b.deleted():
+		case struck(a.Row) == struck(b.Row):
 			return inOrder(a, b)
-		case a.deleted():
+		case struck(a.Row):
 			return -1
 		default:
 			return 1
@@ -275,7 +276,7 @@ func (p *planner) blank(row *state.Row) bool {
 // one of a message that was gone, and of which the header does not tell that it is
 // the one that came back. Some servers' unique-ids are their message numbers.
 // What is deleted there changes those of all messages behind it, and the first of
-// these has that of a deleted one.
+// these has that of a deleted one, or of one of which nobody knows.
 func (p *planner) reused() (found bool) {
 	p.join(func(of []int32, r int) {
 		e := p.listing[of[0]]
@@ -285,7 +286,7 @@ func (p *planner) reused() (found bool) {
 		row := &p.rows[r]
 		switch {
 		case row.Phase == state.Adopted || p.pol.Open[row.UID]:
-		case row.Phase == state.Deleted:
+		case struck(row):
 			found = found || p.another(e, row) || !p.same(e, row) && !p.pol.early(row)
 		case row.Missing != 0:
 			found = found || p.another(e, row)
@@ -357,8 +358,9 @@ func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 	case state.Landed:
 		p.retain(w)
 	case state.Deleted:
-		// Some servers restore deleted messages and some reuse their ids.
-		if p.same(e, row) {
+		// Some servers restore deleted messages and some reuse their ids. There are
+		// programs, too, whose mail has one header each time.
+		if p.same(e, row) && e.Size == row.Size {
 			p.plan.Keep.Restored = append(p.plan.Keep.Restored, key)
 			p.retain(w)
 		} else {

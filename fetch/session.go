@@ -252,9 +252,6 @@ func (s *session) identify(ctx context.Context, pol Policy) error {
 		pol.Asked = true
 		s.plan = MakePlan(entries, s.rows, headers, pol)
 	}
-	if n := len(s.plan.Verify); n > 0 && s.plan.Reused {
-		s.notice("the server lists unique-ids of deleted messages: %d messages that no header tells are downloaded to be compared", n)
-	}
 	return nil
 }
 

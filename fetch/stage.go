@@ -105,6 +105,12 @@ func (d *download) stageIn(ctx context.Context, it *item, a aim, mail deliver.Ma
 	return nil
 }
 
+// stalledError is an error of the filter that is no fault of the message, as far
+// as anybody knows.
+type stalledError struct{ error }
+
+func (e *stalledError) Unwrap() error { return e.error }
+
 // stageFiltered hands a message to its sinks as the filter wants it. Neither a
 // message that is to be dropped nor one for the quarantine is staged.
 func (d *download) stageFiltered(ctx context.Context, it *item, aims []aim, mail deliver.Mail, message io.Reader) error {
@@ -113,7 +119,7 @@ func (d *download) stageFiltered(ctx context.Context, it *item, aims []aim, mail
 		it.err = err // this message waits, and no other for it
 		return nil
 	} else if err != nil {
-		return err
+		return &stalledError{err}
 	}
 	defer filtered.Close()
 	if filtered.Warning != "" {

@@ -143,6 +143,10 @@ func (d *download) run(ctx context.Context, wants []Want) error {
 			if ctx.Err() != nil || b.err != nil && b.err != io.EOF {
 				return d.cut(ctx, w, cmp.Or(b.err, err))
 			}
+			if _, stalled := errors.AsType[*stalledError](err); stalled && isolated(err) {
+				d.hand() // what has passed the filter; this one is not to be in the way next time
+				return errors.Join(err, d.postpone(ctx, w, err))
+			}
 			return err
 		}
 		// What the sinks did not care to read.
@@ -415,6 +419,11 @@ func (s *session) suspect(ctx context.Context, w Want, err error) error {
 	if n := w.tries(); n > 0 {
 		return s.leave(ctx, w, state.Sum{}, err, n > 1, longestPause) // of the first time nobody was told
 	}
+	return s.postpone(ctx, w, err)
+}
+
+// postpone puts a message behind all others, and no more.
+func (s *session) postpone(ctx context.Context, w Want, err error) error {
 	if w.Key == "" {
 		return nil
 	}

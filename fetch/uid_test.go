@@ -367,6 +367,7 @@ func TestUIDReuseUnnoticed(t *testing.T) {
 // behind it, and new mail has one that is remembered.
 func TestNumbersForUIDs(t *testing.T) {
 	telling := message
+	unconfirmed := func(r *rig, _ int) { r.drop.Order(lost.Session(r.drop.Sessions() + 1)) }
 	alike := func(i int) string { return fmt.Sprintf("Subject: alarm\n\nnumber %02d\n", i) }
 	for _, test := range []struct {
 		name    string
@@ -384,7 +385,21 @@ func TestNumbersForUIDs(t *testing.T) {
 		{name: "nothing is kept", message: telling},
 		{
 			name: "deletions are not confirmed", keep: fetch.Keep{For: 3 * day}, message: telling,
-			also: func(r *rig, _ int) { r.drop.Order(lost.Session(r.drop.Sessions() + 1)) },
+			also: unconfirmed,
+		},
+		{
+			name: "deletions are not confirmed, and headers do not tell", keep: fetch.Keep{For: 3 * day}, message: alike,
+			also: unconfirmed,
+		},
+		{
+			name: "deletions are not confirmed, no TOP, and few in a session", keep: fetch.Keep{For: 3 * day}, message: telling,
+			without: []string{"TOP"}, most: 2, also: unconfirmed,
+		},
+		{
+			name: "deletions are refused, and no TOP", keep: fetch.Keep{For: 3 * day}, message: telling, without: []string{"TOP"},
+			also: func(r *rig, _ int) {
+				r.drop.Order(pop3test.ReplyErr("DELE", "no").Nth(2).Session(r.drop.Sessions() + 1))
+			},
 		},
 		{
 			name: "others delete, which is seen", keep: fetch.Keep{For: 3 * day}, message: telling,

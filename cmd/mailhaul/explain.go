@@ -118,10 +118,13 @@ func (l *life) happenings() []happening {
 			all = append(all, happening{d.Landed, fmt.Sprintf("landed in %s: %s", d.Sink, tilde(clean(d.Where)))})
 		}
 	}
-	if l.row.Deleted != 0 {
+	switch {
+	case l.row.Phase == state.Deleted:
 		all = append(all, happening{l.row.Deleted, "deleted from the server, which confirmed it"})
+	case l.row.Deleted != 0:
+		all = append(all, happening{l.row.Deleted, "the server was asked to delete it, and did not confirm that"})
 	}
-	if l.row.Missing != 0 {
+	if l.row.Missing != 0 && l.row.Missing != l.row.Deleted {
 		all = append(all, happening{l.row.Missing, "no longer seen on the server"})
 	}
 	all = slices.DeleteFunc(all, func(h happening) bool { return h.at == 0 })
@@ -233,11 +236,14 @@ func (l *life) writeJSON(out io.Writer) error {
 	r := l.row
 	j := lifeJSON{
 		Account: l.account, UID: jsonUID(r.UID), Name: shownUID(r.UID), Phase: r.Phase.String(), Octets: r.Size,
-		Seen: instant(r.Seen), Deliveries: []deliveryJSON{}, Landed: instant(r.Landed), Deleted: instant(r.Deleted),
+		Seen: instant(r.Seen), Deliveries: []deliveryJSON{}, Landed: instant(r.Landed),
 		Missing: instant(r.Missing), Forgotten: instant(l.forgotten()), Reason: r.Reason, Tries: r.Tries, NextTry: instant(r.NextTry),
 	}
 	if !l.known {
 		j.UID, j.Name = l.arg, l.arg
+	}
+	if r.Phase == state.Deleted {
+		j.Deleted = instant(r.Deleted)
 	}
 	if r.Phase == state.Landed && l.config != nil {
 		if until, ever := l.kept(); ever {

@@ -72,7 +72,7 @@ func because(p fetch.Prospect, a config.Account, now time.Time) string {
 		}
 	case fetch.FateCompare:
 		switch {
-		case p.Row != nil && p.Row.Deleted == 0:
+		case p.Row != nil && p.Row.Phase != state.Deleted:
 			return delivered(p, now) + "; another message may have its unique-id by now"
 		case p.Row != nil:
 			return "deleted " + ago(p.Row.Deleted, now) + ", and here again: maybe another message"

@@ -379,7 +379,11 @@ func (std stdio) adopt(store *state.Store, name string, found fetch.Adoption, wh
 	if err := std.confirm("Adopt "+count(len(found.New), "message")+"?", yes); err != nil {
 		return err
 	}
-	if err := store.Adopt(context.Background(), name, found.New); err != nil {
+	ctx := context.Background()
+	if err := store.Keep(ctx, name, time.Now().Unix(), found.Keep); err != nil {
+		return err
+	}
+	if err := store.Adopt(ctx, name, found.New); err != nil {
 		return err
 	}
 	fmt.Fprintf(std.out, "%s: %s adopted\n", name, count(len(found.New), "message"))

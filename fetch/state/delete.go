@@ -30,8 +30,8 @@ func (s *Store) Delete(ctx context.Context, account string, at int64, uids []str
 }
 
 // Undelete notes that nobody knows whether the server deleted what it was last
-// asked to: the rows that are in doubt are Landed, and missing since they were
-// Deleted. Whatever was Deleted in the same second is among them.
+// asked to: the rows that are in doubt are Landed, and missing since Row.Deleted,
+// which stays until they are found. Whatever was Deleted in the same second is among them.
 func (s *Store) Undelete(ctx context.Context, account string) error {
 	return s.change(ctx, "note what was not deleted", func(t *tx) error {
 		id, err := t.account(account)
@@ -39,7 +39,7 @@ func (s *Store) Undelete(ctx context.Context, account string) error {
 			return err
 		}
 		if err := t.exec(`
-			UPDATE messages SET phase = ?3, missing = deleted, deleted = 0
+			UPDATE messages SET phase = ?3, missing = deleted
 			WHERE account = ?1 AND phase = ?2 AND deleted = (SELECT deleting FROM accounts WHERE id = ?1)`,
 			id, Deleted, Landed); err != nil {
 			return err

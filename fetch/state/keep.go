@@ -7,8 +7,8 @@ import "context"
 // are given first, all at once: servers that renumber reuse old ones, so From
 // of one may be To of another. Everything else goes by the new keys. If the
 // new key has a row that is not renamed itself, the one of the two that is
-// Landed or Deleted stays, else the one that was there. Deliveries follow
-// their row.
+// Landed or Deleted stays, else the one that was there, unless no sink was ever
+// promised that. Deliveries follow their row.
 func (s *Store) Keep(ctx context.Context, account string, at int64, h Housekeeping) error {
 	if h.Empty() {
 		return nil
@@ -28,8 +28,8 @@ func (s *Store) Keep(ctx context.Context, account string, at int64, h Housekeepi
 			return err
 		}
 		for _, uid := range h.Found {
-			if err := t.exec("UPDATE messages SET missing = 0 WHERE account = ? AND uid = ?",
-				id, []byte(uid)); err != nil {
+			if err := t.exec("UPDATE messages SET missing = 0, deleted = iif(phase = ?, deleted, 0) WHERE account = ? AND uid = ?",
+				Deleted, id, []byte(uid)); err != nil {
 				return err
 			}
 		}
@@ -81,8 +81,10 @@ func (t *tx) rekey(account int64, keys []Rekey) error {
 		// Where two rows meet, the worse of them goes.
 		if err := t.exec(`
 			DELETE FROM messages WHERE account = ?1 AND uid = ?3 AND phase NOT IN (?4, ?5)
-			AND EXISTS (SELECT 1 FROM messages WHERE account = -?1 AND uid = ?2 AND phase IN (?4, ?5))`,
-			account, from, to, Landed, Deleted); err != nil {
+			AND EXISTS (SELECT 1 FROM messages better WHERE better.account = -?1 AND better.uid = ?2
+				AND (better.phase IN (?4, ?5) OR messages.phase = ?6
+					AND NOT EXISTS (SELECT 1 FROM deliveries WHERE account = ?1 AND uid = ?3)))`,
+			account, from, to, Landed, Deleted, Refused); err != nil {
 			return err
 		}
 		if err := t.exec(`

@@ -44,7 +44,7 @@ func scanRow(rows *sql.Rows) (r Row, err error) {
 	var doubt bool
 	err = rows.Scan(&uid, &r.Phase, &r.Size, &header, &content, &r.Landed, &r.Deleted, &r.Missing, &r.Tries, &r.NextTry, &r.Reason, &r.Seen, &doubt)
 	if doubt && r.Phase == Deleted {
-		r.Phase, r.Missing, r.Deleted = Landed, r.Deleted, 0
+		r.Phase, r.Missing = Landed, r.Deleted
 	}
 	r.UID = string(uid)
 	copy(r.Header[:], header)

@@ -19,8 +19,8 @@ const (
 	// Landed messages are in every sink they were for. They may still be on
 	// the server.
 	Landed
-	// Deleted messages were deleted from the server by a QUIT that it
-	// confirmed. They are remembered for a time, since servers restore mail
+	// Deleted messages were deleted from the server, or are about to be: see
+	// Store.Delete. They are remembered for a time, since servers restore mail
 	// and reuse unique-ids.
 	Deleted
 	// Refused messages stay on the server: it would not give them, or a sink
@@ -72,11 +72,12 @@ type Row struct {
 	// Seen is when the row was first written: a sink had the message staged,
 	// or refused it. 0 is a row of a version that did not note it.
 	Seen int64
-	// Landed is when the message landed, Deleted when the server confirmed
-	// its deletion.
+	// Landed is when the message landed, Deleted when the server was asked to
+	// delete it: it did if the row is Deleted, and if it is Landed nobody knows.
 	Landed, Deleted int64
 	// Missing is since when nobody knows that the server has the message: its
-	// listing lacked it, or it was to delete it and did not say that it did.
+	// listing lacked it, or has another by its unique-id, perhaps, or it was to
+	// delete it and did not say that it did.
 	Missing int64
 	// Tries counts the failed attempts at a Refused message, NextTry is when
 	// the next one is due, and Reason says in words why it failed.

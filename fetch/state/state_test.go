@@ -275,15 +275,19 @@ func TestLife(t *testing.T) {
 		},
 		"not deleted": {
 			steps: []step{doPromise(u), doLand(100, "u", "home"), doAsk(200, "u"), doUndelete},
-			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Missing = state.Landed, 100, 200 }),
+			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Deleted, r.Missing = state.Landed, 100, 200, 200 }),
 		},
 		"not deleted, and nobody noted it": {
 			steps: []step{doPromise(u), doLand(100, "u", "home"), doAsk(200, "u"), doSave(state.Poll{Unconfirmed: true}), doUndelete},
-			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Missing = state.Landed, 100, 200 }),
+			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Deleted, r.Missing = state.Landed, 100, 200, 200 }),
+		},
+		"not deleted, and found": {
+			steps: []step{doPromise(u), doLand(100, "u", "home"), doAsk(200, "u"), doUndelete, doKeep(300, state.Housekeeping{Found: []string{"u"}})},
+			want:  with(func(r *state.Row) { r.Phase, r.Landed = state.Landed, 100 }),
 		},
 		"in doubt": {
 			steps: []step{doPromise(u), doLand(100, "u", "home"), doAsk(200, "u")},
-			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Missing = state.Landed, 100, 200 }),
+			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Deleted, r.Missing = state.Landed, 100, 200, 200 }),
 		},
 		"deleted, and that was confirmed": {
 			steps: []step{doPromise(u), doLand(100, "u", "home"), doAsk(200, "u"), doSave(state.Poll{}), doUndelete},
@@ -295,7 +299,7 @@ func TestLife(t *testing.T) {
 		},
 		"deleted again, and not": {
 			steps: []step{doPromise(u), doLand(100, "u", "home"), doDelete(200, "u"), doAsk(300, "u"), doUndelete},
-			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Missing = state.Landed, 100, 300 }),
+			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Deleted, r.Missing = state.Landed, 100, 300, 300 }),
 		},
 		"missing": {
 			steps: []step{doPromise(u), doLand(100, "u", "home"),
