@@ -57,7 +57,7 @@ func runExport(ctx context.Context, std stdio, path string, names []string) erro
 			return err
 		}
 		if err := w.Write(m); err != nil {
-			return &outputError{err}
+			return &outputError{err} // even if the reader has gone: half an export is none
 		}
 	}
 	if err := w.Close(); err != nil {

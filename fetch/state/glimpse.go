@@ -93,8 +93,9 @@ func glimpses(ctx context.Context, db driver.QueryerContext, account string) (al
 			return nil, fmt.Errorf("a row holds %T and %T", row[0], row[1])
 		}
 		if uids.Cap()-uids.Len() < len(uid) {
+			next := min(max(2*uids.Cap(), 1<<10), 64<<10) // most accounts have few
 			uids = strings.Builder{}
-			uids.Grow(max(len(uid), 64<<10))
+			uids.Grow(max(len(uid), next))
 		}
 		start := uids.Len()
 		uids.Write(uid)
