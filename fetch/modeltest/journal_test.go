@@ -110,7 +110,7 @@ func (l *ledger) delete(at int64, uids []string) {
 func (l *ledger) undelete() {
 	for uid, row := range l.rows {
 		if row.Phase == state.Deleted && row.Deleted == l.deleting {
-			row.Phase, row.Missing, row.Deleted = state.Landed, row.Deleted, 0
+			row.Phase, row.Missing = state.Landed, row.Deleted
 			l.rows[uid] = row
 		}
 	}
@@ -131,7 +131,11 @@ func (l *ledger) keep(at int64, h state.Housekeeping) {
 			r.Missing = at
 		}
 	})
-	change(h.Found, func(r *state.Row) { r.Missing = 0 })
+	change(h.Found, func(r *state.Row) {
+		if r.Missing = 0; r.Phase != state.Deleted {
+			r.Deleted = 0
+		}
+	})
 	change(h.Restored, func(r *state.Row) {
 		if r.Phase == state.Deleted {
 			r.Phase, r.Deleted, r.Missing = state.Landed, 0, 0
