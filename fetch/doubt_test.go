@@ -3,6 +3,7 @@ package fetch_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -192,5 +193,53 @@ func TestTellsOfComparison(t *testing.T) {
 	r.poll()
 	if n := told(); n != 1 {
 		t.Errorf("told %d times", n)
+	}
+}
+
+// A server that lets nobody delete has its mail compared no more than once.
+func TestDeletionsRefused(t *testing.T) {
+	for _, without := range [][]string{nil, {"TOP"}} {
+		r := newRig(t, pop3test.Behaviour{Without: without})
+		r.account.Keep, r.account.MaxMessages = fetch.Keep{For: 3 * day}, 2
+		want := r.fill(4)
+		r.succeed()
+		r.later(4 * day)
+		r.drop.Order(pop3test.ReplyErr("DELE", "the mailbox is read-only"))
+		for range 3 {
+			if s := r.poll(); s.Sessions > 3 || s.Deleted != 0 {
+				t.Errorf("without %q: %d sessions, %d deleted", without, s.Sessions, s.Deleted)
+			}
+			r.expectRetrieved(4)
+			r.later(day)
+		}
+		r.drop.ClearFaults()
+		r.succeed()
+		r.expect(want...)
+		r.expectEmpty()
+	}
+}
+
+// Nor is all mail compared again with each try at one that is not to be had.
+func TestDoubtOverWhatIsRefused(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
+	r.account.Keep = fetch.Keep{For: 10 * day}
+	r.fill(1)
+	r.succeed()
+	r.later(9 * day)
+	for i := range 4 {
+		r.drop.Add(fmt.Sprint("v", i), []byte(message(10+i)))
+	}
+	r.succeed()
+	r.later(day)
+	r.drop.Order(pop3test.ReplyErr("QUIT", "nothing was deleted").Session(r.drop.Sessions() + 1))
+	r.poll()
+	r.drop.Order(pop3test.ReplyErr("RETR", "no").UID("u1"))
+	before := r.retrieved()
+	for range 5 {
+		r.later(day)
+		r.poll()
+	}
+	if n := r.retrieved() - before; n > 4+5 {
+		t.Errorf("%d downloads to compare four messages once, and one that is not to be had five times", n)
 	}
 }

@@ -158,6 +158,7 @@ func TestFilterLacksProgramForOne(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "program")
 	script := `if grep -q "number 3"; then ` + program + ` || exit; fi; echo "Subject: passed"; echo`
 	r := filtered(t, script, filter.Options{OnFailure: filter.Wait})
+	r.account.MaxMessages = 3
 	r.fill(5)
 	for at, want := range []int{2, 4, 4} {
 		s := r.poll()

@@ -287,7 +287,9 @@ func (p *planner) reused() (found bool) {
 		switch {
 		case row.Phase == state.Adopted || p.pol.Open[row.UID]:
 		case struck(row):
-			found = found || p.another(e, row) || !p.same(e, row) && !p.pol.early(row)
+			// One that is not to be had casts no doubt again: all that it was
+			// cast on is noted as missing.
+			found = found || p.another(e, row) || !p.same(e, row) && row.Tries == 0
 		case row.Missing != 0:
 			found = found || p.another(e, row)
 		}
@@ -331,7 +333,7 @@ func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 	switch {
 	case doubtful && row.Missing == 0:
 		p.plan.Keep.Missing = append(p.plan.Keep.Missing, key) // in doubt until it is settled
-	case !doubtful && row.Missing != 0:
+	case !doubtful && (row.Missing != 0 || row.Phase != state.Deleted && row.Deleted != 0):
 		p.plan.Keep.Found = append(p.plan.Keep.Found, key)
 	}
 	if row.UID != key {
@@ -437,7 +439,7 @@ func (p *planner) wait(w Want) {
 
 func (p *planner) fetch(w Want) {
 	p.tell(w, FateFetch)
-	if p.pol.Late[w.Key] {
+	if p.pol.Late[w.Key] || w.tries() > 0 {
 		p.late = append(p.late, w)
 	} else {
 		p.want(w)

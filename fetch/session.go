@@ -526,11 +526,21 @@ func (s *session) finish(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(&UnconfirmedError{Addr: s.Server.Addr(), Messages: len(due), Err: err}, s.undelete(ctx))
 	}
-	s.summary.Deleted += marked
-	s.summary.Waiting -= marked
+	s.summary.Deleted += len(marked)
+	s.summary.Waiting -= len(marked)
 	if refused != nil {
-		s.notice("the server would not delete %d of %d messages: %v", len(due)-marked, len(due), refused)
-		return s.undelete(ctx)
+		s.notice("the server would not delete %d of %d messages: %v", len(due)-len(marked), len(due), refused)
+		var left state.Housekeeping
+		for _, l := range due { // in the order of marked
+			if len(marked) > 0 && marked[0] == l.Num {
+				marked = marked[1:]
+			} else {
+				left.Restored = append(left.Restored, l.Key)
+			}
+		}
+		if err := s.opts.State.Keep(context.WithoutCancel(ctx), s.Name, s.opts.now().Unix(), left); err != nil {
+			return err
+		}
 	}
 	s.summary.unconfirmed = false
 	if s.plan.More == 0 {

@@ -424,7 +424,7 @@ func (s *session) suspect(ctx context.Context, w Want, err error) error {
 
 // postpone puts a message behind all others, and no more.
 func (s *session) postpone(ctx context.Context, w Want, err error) error {
-	if w.Key == "" {
+	if w.Key == "" || w.tries() > 0 {
 		return nil
 	}
 	return s.opts.State.Refuse(ctx, s.Name, []state.Refusal{{

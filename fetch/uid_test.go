@@ -69,15 +69,19 @@ func TestOddUIDs(t *testing.T) {
 // expectRetrieved fails the test unless the server was asked for n messages.
 func (r *rig) expectRetrieved(n int) {
 	r.t.Helper()
-	got := 0
-	for _, line := range r.drop.Log() {
-		if strings.HasPrefix(line, "RETR ") {
-			got++
-		}
-	}
-	if got != n {
+	if got := r.retrieved(); got != n {
 		r.t.Errorf("the server was asked for %d messages, want %d", got, n)
 	}
+}
+
+// retrieved counts the messages that the server was asked for.
+func (r *rig) retrieved() (n int) {
+	for _, line := range r.drop.Log() {
+		if strings.HasPrefix(line, "RETR ") {
+			n++
+		}
+	}
+	return n
 }
 
 // Without UIDL and TOP, and nothing to be kept, nothing is delivered twice,

@@ -12,16 +12,16 @@ import (
 const maxRefusals = 10
 
 // DeleteAndQuit marks messages for deletion with DELE (RFC 1939 §5) and says
-// QUIT, in one flight where the server offers PIPELINING. marked is how many
-// the server marked. A message that it would not mark is passed over; refused
+// QUIT, in one flight where the server offers PIPELINING. marked are those
+// that the server marked. A message that it would not mark is passed over; refused
 // then joins a *ReplyError for each, the first ten of them. err is nil only if
 // the server confirmed QUIT with +OK: only then are the deletions of what it
 // marked real. The connection is closed in any case.
-func (c *Client) DeleteAndQuit(ctx context.Context, nums iter.Seq[int]) (marked int, refused, err error) {
+func (c *Client) DeleteAndQuit(ctx context.Context, nums iter.Seq[int]) (marked []int, refused, err error) {
 	defer c.Close()
 	done, err := c.start(ctx)
 	if err != nil {
-		return 0, nil, err
+		return nil, nil, err
 	}
 	defer done()
 	marked, refused = c.delete(nums)
@@ -37,7 +37,7 @@ func (c *Client) DeleteAndQuit(ctx context.Context, nums iter.Seq[int]) (marked 
 
 // delete sends DELE for each number, and QUIT behind them, whose reply it leaves
 // unread.
-func (c *Client) delete(nums iter.Seq[int]) (marked int, err error) {
+func (c *Client) delete(nums iter.Seq[int]) (marked []int, err error) {
 	c.looping = true // no command may come out of nums
 	defer func() { c.looping = false }()
 
@@ -54,7 +54,7 @@ func (c *Client) delete(nums iter.Seq[int]) (marked int, err error) {
 	var refusals []error
 	refused := 0
 	for {
-		_, ok, err := f.turn()
+		e, ok, err := f.turn()
 		if err != nil {
 			return marked, err
 		}
@@ -64,7 +64,7 @@ func (c *Client) delete(nums iter.Seq[int]) (marked int, err error) {
 		_, err = c.reply(f.verb)
 		switch {
 		case err == nil:
-			marked++
+			marked = append(marked, e.Num)
 		case errors.Is(err, ErrBroken):
 			return marked, err
 		default:

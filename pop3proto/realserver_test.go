@@ -221,8 +221,8 @@ func TestRealServerMaildrop(t *testing.T) {
 		}
 		compare(t, "pipelined", c.Retrieve(ctx, slices.Values(again)), want)
 
-		if n, refused, err := c.DeleteAndQuit(ctx, all(len(want)-1)); n != len(want)-1 || refused != nil || err != nil {
-			t.Fatalf("%d of %d messages marked: %v, %v", n, len(want)-1, refused, err)
+		if n, refused, err := c.DeleteAndQuit(ctx, all(len(want)-1)); len(n) != len(want)-1 || refused != nil || err != nil {
+			t.Fatalf("%v of %d messages marked: %v, %v", n, len(want)-1, refused, err)
 		}
 		if left := s.Messages(realUser); len(left) != 1 || !bytes.Equal(left[0], want[len(want)-1]) {
 			t.Errorf("%d messages are left, want the last", len(left))

@@ -385,8 +385,8 @@ func TestDeleteAndQuit(t *testing.T) {
 		opts := &pop3proto.Options{Window: test.window}
 		c, conn := test.start(t, opts, "+OK\r\n", "-ERR no\r\n", "+OK\r\n", "+OK bye\r\n")
 		marked, refused, err := c.DeleteAndQuit(t.Context(), ints(3))
-		if marked != 2 || refused == nil || errors.Is(refused, pop3proto.ErrBroken) || err != nil {
-			t.Errorf("%s: %d marked, %v, %v", name, marked, refused, err)
+		if len(marked) != 2 || refused == nil || errors.Is(refused, pop3proto.ErrBroken) || err != nil {
+			t.Errorf("%s: %v marked, %v, %v", name, marked, refused, err)
 		}
 		if !slices.Equal(conn.writes, test.writes) {
 			t.Errorf("%s: sent %q", name, conn.writes)
@@ -395,21 +395,21 @@ func TestDeleteAndQuit(t *testing.T) {
 
 		c, _ = test.start(t, opts, "+OK\r\n", "+OK\r\n", "+OK\r\n", "-ERR some remain\r\n")
 		marked, refused, err = c.DeleteAndQuit(t.Context(), ints(3))
-		if r, ok := errors.AsType[*pop3proto.ReplyError](err); marked != 3 || refused != nil || !ok || r.Verb != "QUIT" {
-			t.Errorf("%s, refused: %d marked, %v, %v", name, marked, refused, err)
+		if r, ok := errors.AsType[*pop3proto.ReplyError](err); len(marked) != 3 || refused != nil || !ok || r.Verb != "QUIT" {
+			t.Errorf("%s, refused: %v marked, %v, %v", name, marked, refused, err)
 		}
 
 		c, _ = test.start(t, opts, "+OK\r\n", "what?\r\n")
 		marked, refused, err = c.DeleteAndQuit(t.Context(), ints(3))
-		if marked != 1 || refused != nil {
-			t.Errorf("%s, out of step: %d marked, %v, %v", name, marked, refused, err)
+		if len(marked) != 1 || refused != nil {
+			t.Errorf("%s, out of step: %v marked, %v, %v", name, marked, refused, err)
 		}
 		wantProtocolError(t, c, err)
 
 		c, conn = test.start(t, opts, append(slices.Repeat([]string{"+OK\r\n", "-ERR already deleted\r\n"}, 30), "+OK bye\r\n")...)
 		marked, refused, err = c.DeleteAndQuit(t.Context(), ints(60))
-		if r, ok := errors.AsType[*pop3proto.ReplyError](refused); marked != 30 || !ok || r.Verb != "DELE" || err != nil {
-			t.Errorf("%s, half refused: %d marked, %v, %v", name, marked, refused, err)
+		if r, ok := errors.AsType[*pop3proto.ReplyError](refused); len(marked) != 30 || !ok || r.Verb != "DELE" || err != nil {
+			t.Errorf("%s, half refused: %v marked, %v, %v", name, marked, refused, err)
 		}
 		if lines := strings.Split(fmt.Sprint(refused), "\n"); len(lines) != 11 || !strings.HasSuffix(lines[10], "20 more messages") {
 			t.Errorf("%s: error of %d lines: %v", name, len(lines), refused)

@@ -245,7 +245,7 @@ func (l *life) writeJSON(out io.Writer) error {
 	if r.Phase == state.Deleted {
 		j.Deleted = instant(r.Deleted)
 	}
-	if r.Phase == state.Landed && l.config != nil {
+	if r.Phase == state.Landed && r.Missing == 0 && l.config != nil {
 		if until, ever := l.kept(); ever {
 			j.KeptUntil = instant(until)
 		}
