@@ -46,13 +46,12 @@ func TestByChance(t *testing.T) {
 type chance struct {
 	*rig
 	*rand.Rand
-	message  func(int) string
-	numbers  bool // the unique-ids are message numbers
-	archived bool // there is a second sink
-	added    int
-	want     []string
-	sinks    map[string]func() []string
-	log      []string
+	message func(int) string
+	numbers bool // the unique-ids are message numbers
+	added   int
+	want    []string
+	sinks   map[string]func() []string
+	log     []string
 }
 
 func newChance(t *testing.T, seed uint64) *chance {
@@ -64,11 +63,11 @@ func newChance(t *testing.T, seed uint64) *chance {
 	c.rig = newRig(t, pop3test.Behaviour{Without: without})
 	c.sinks = map[string]func() []string{"home": c.mail}
 	if c.once(3) {
-		c.message = func(i int) string { return fmt.Sprintf("Subject: alarm\n\nnumber %02d\n", i) }
+		c.message = alike
 	}
 	c.account.Keep = []fetch.Keep{{}, {For: day}, {For: 3 * day}, {Forever: true}}[c.IntN(4)]
 	c.account.MaxMessages = c.IntN(4)
-	if c.archived = c.once(2); c.archived {
+	if c.once(2) {
 		archive, mail := c.another("archive")
 		c.account.Deliver = append(c.account.Deliver, archive)
 		c.sinks["archive"] = mail
@@ -127,7 +126,7 @@ func (c *chance) trouble(at int) {
 	case k < len(faults):
 		c.note("day %d: fault %d, session %d, time %d", at, k, session, nth)
 		c.drop.Order(faults[k].Session(session))
-	case k == len(faults) && c.archived:
+	case k == len(faults) && len(c.sinks) > 1:
 		c.note("day %d: home is down", at)
 		c.account.Deliver[0].Sink = unusable{c.account.Deliver[0].Sink}
 	case k > len(faults) && !c.numbers:

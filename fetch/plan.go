@@ -124,8 +124,10 @@ func (w *Want) tries() int {
 }
 
 // struck reports whether the server was asked to delete the message of a row, and
-// did, or did not say so.
-func struck(r *state.Row) bool { return r != nil && (r.Phase == state.Deleted || r.Deleted != 0) }
+// did, or did not say so and was not found to have it since.
+func struck(r *state.Row) bool {
+	return r != nil && (r.Phase == state.Deleted || r.Deleted != 0 && r.Missing != 0)
+}
 
 // MakePlan compares a listing with what is remembered of it. rows are in the
 // order of their UIDs. headers holds the header sums of the messages that
@@ -333,7 +335,7 @@ func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 	switch {
 	case doubtful && row.Missing == 0:
 		p.plan.Keep.Missing = append(p.plan.Keep.Missing, key) // in doubt until it is settled
-	case !doubtful && (row.Missing != 0 || row.Phase != state.Deleted && row.Deleted != 0):
+	case !doubtful && row.Missing != 0:
 		p.plan.Keep.Found = append(p.plan.Keep.Found, key)
 	}
 	if row.UID != key {

@@ -530,8 +530,8 @@ func (s *session) finish(ctx context.Context) error {
 	s.summary.Waiting -= len(marked)
 	if refused != nil {
 		s.notice("the server would not delete %d of %d messages: %v", len(due)-len(marked), len(due), refused)
-		var left state.Housekeeping
-		for _, l := range due { // in the order of marked
+		var left state.Housekeeping // as it was: the server has said so
+		for _, l := range due {     // in the order of marked
 			if len(marked) > 0 && marked[0] == l.Num {
 				marked = marked[1:]
 			} else {

@@ -66,6 +66,9 @@ func TestOddUIDs(t *testing.T) {
 	}
 }
 
+// alike returns messages that no header tells from each other.
+func alike(i int) string { return fmt.Sprintf("Subject: alarm\n\nnumber %02d\n", i) }
+
 // expectRetrieved fails the test unless the server was asked for n messages.
 func (r *rig) expectRetrieved(n int) {
 	r.t.Helper()
@@ -372,7 +375,6 @@ func TestUIDReuseUnnoticed(t *testing.T) {
 func TestNumbersForUIDs(t *testing.T) {
 	telling := message
 	unconfirmed := func(r *rig, _ int) { r.drop.Order(lost.Session(r.drop.Sessions() + 1)) }
-	alike := func(i int) string { return fmt.Sprintf("Subject: alarm\n\nnumber %02d\n", i) }
 	for _, test := range []struct {
 		name    string
 		keep    fetch.Keep

@@ -78,7 +78,7 @@ func (t *tx) promiseAgain(account int64, p Promise) error {
 	return t.exec(`
 		INSERT INTO messages (account, uid, phase, size, header, content, seen) VALUES (?, ?, ?, ?, ?, ?, unixepoch())
 		ON CONFLICT DO UPDATE SET phase = excluded.phase, size = excluded.size,
-			header = excluded.header, content = excluded.content, missing = 0, deleted = 0`,
+			header = excluded.header, content = excluded.content, missing = 0`,
 		account, uid, Promised, p.Size, sum(p.Header), sum(p.Content))
 }
 
