@@ -117,9 +117,8 @@ func status(p []byte) bool {
 // compose returns what the sinks are told of a message, the message with the
 // header fields that the account wants before it, and the sinks it is for.
 func (d *download) compose(w Want, b *body) (deliver.Mail, io.Reader, []aim) {
-	d.head.Reset(b)
-	head, _ := d.head.Peek(headSize) // short messages, and bad news, come later
-	env := envelope.Parse(head)
+	d.head = readHead(d.head[:0], b)
+	env := envelope.Parse(d.head)
 	now := d.opts.now()
 	mail := deliver.Mail{
 		Account: d.Name, User: d.User, UID: w.UID,
@@ -141,7 +140,30 @@ func (d *download) compose(w Want, b *body) (deliver.Mail, io.Reader, []aim) {
 		aims = append(aims, aim{Target: t})
 	}
 	if d.fixed == nil {
-		aims = d.aims(head)
+		aims = d.aims(d.head)
 	}
-	return mail, io.MultiReader(bytes.NewReader(trace), d.head), aims
+	return mail, io.MultiReader(bytes.NewReader(trace), bytes.NewReader(d.head), b), aims
+}
+
+// readHead reads the beginning of a message into buf, which grows if it must: up
+// to the end of the header or a little more, but no more than headSize. An error
+// is one that b has again for whoever reads on.
+func readHead(buf []byte, b *body) []byte {
+	for looked := 0; len(buf) < headSize; {
+		if len(buf) == cap(buf) {
+			buf = append(make([]byte, 0, max(headSize/4, 2*len(buf))), buf...)
+		}
+		n, err := b.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if err != nil || headEnds(buf[looked:]) {
+			break
+		}
+		looked = max(0, len(buf)-len("\n\r"))
+	}
+	return buf
+}
+
+// headEnds reports whether there is an empty line below another.
+func headEnds(p []byte) bool {
+	return bytes.Contains(p, []byte("\n\r\n")) || bytes.Contains(p, []byte("\n\n"))
 }

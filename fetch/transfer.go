@@ -1,7 +1,6 @@
 package fetch
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -32,7 +31,7 @@ func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, limit
 	defer cancel(nil)
 
 	full := make(chan *batch)
-	d := &download{session: s, fixed: fixed, limit: limit, full: full, sums: newSums(), head: bufio.NewReaderSize(nil, headSize)}
+	d := &download{session: s, fixed: fixed, limit: limit, full: full, sums: newSums()}
 	c := &committer{
 		account: s.Name, several: len(d.certain()) != 1, late: s.late, journal: s.opts.State, now: s.opts.now, report: s.opts.report,
 		down: map[string]error{},
@@ -102,7 +101,7 @@ type download struct {
 
 	batch *batch // being staged
 	sums  *sums
-	head  *bufio.Reader
+	head  []byte // of the message that is being staged
 }
 
 func (d *download) run(ctx context.Context, wants []Want) error {
