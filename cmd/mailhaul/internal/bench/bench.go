@@ -20,16 +20,17 @@ type bench struct {
 	sync     func()        // waits until all that was written is on the disk
 	tools    []string      // programs to run; none: all that there are
 
-	self   string // this program, where every user may run it
-	our    string // mailhaul
-	owner  int    // who runs the fetchers, and owns the mail
-	disk   string // folders for jobs
-	memory string // the same in memory; "" if there is none
-	ca     string
-	pool   string
-	server *server
-	plain  *line
-	tls    *line
+	self      string // this program, where every user may run it
+	our       string // mailhaul
+	owner     int    // who runs the fetchers, and owns the mail
+	disk      string // folders for jobs
+	memory    string // the same in memory; "" if there is none
+	ca        string
+	pool      string
+	server    *server
+	plain     *line
+	tls       *line
+	discarded int // jobs
 }
 
 // nobody runs the fetchers if root runs the program: some refuse root, and
