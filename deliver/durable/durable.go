@@ -56,6 +56,9 @@ type File interface {
 	// was written is in doubt for good: the kernel may have dropped it and
 	// call the next Sync a success. Never try again.
 	Sync() error
+	// BeginSync begins to make durable what was written so far, and does not
+	// wait. How that ended, Sync tells, which is still needed.
+	BeginSync()
 	// TryLock takes an exclusive lock on the whole file, one that other mail
 	// programs see (fcntl, where the system has locks that belong to the
 	// open file and not to the process: OFD locks). It returns ErrLocked at

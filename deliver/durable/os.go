@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -65,41 +66,90 @@ func (osFS) SyncDir(name string) error {
 	return err
 }
 
-// osFile is a file of the operating system's. What is written to it begins to
-// become durable before Sync is called.
+// osFile is a file of the operating system's. A large one begins to become
+// durable while it is written.
 type osFile struct {
 	*os.File
-	unsynced int        // octets written since the last sync was begun
-	syncing  chan error // of that sync; nil if there was none
-	failed   error      // of an earlier one
+	unsynced int // octets written since the last sync was begun
+	begun    *begun
+	failed   error // of an earlier sync
+}
+
+// begun is a sync that goes on beside what else is done.
+type begun struct {
+	taken atomic.Bool // by the goroutine that syncs, or back
+	done  chan error
+	stale bool // the file has changed since
 }
 
 // early is how much is written before a sync is begun beside it: else nothing
 // of a large file moves until Sync, which then has to wait for all of it.
 const early = 16 << 20
 
+// syncs has a place for each sync that goes on beside what else is done: each
+// takes a thread, and disks do no better with more of them.
+var syncs = make(chan struct{}, 16)
+
+func (f *osFile) BeginSync() {
+	f.settle()
+	b := &begun{done: make(chan error, 1)}
+	f.unsynced, f.begun = 0, b
+	go func() {
+		syncs <- struct{}{}
+		defer func() { <-syncs }()
+		if b.taken.CompareAndSwap(false, true) {
+			b.done <- f.File.Sync()
+		}
+	}()
+}
+
+// settle waits for the sync that was begun, and reports whether the file is as
+// it was then. One that still waits for a place is taken back: all places may be
+// held by a disk that hangs, and is not this one. An error is kept: the kernel
+// tells of each write that failed only once, to whoever asks first.
+func (f *osFile) settle() (synced bool) {
+	b := f.begun
+	if f.begun = nil; b == nil || b.taken.CompareAndSwap(false, true) {
+		return false
+	}
+	f.failed = cmp.Or(f.failed, <-b.done)
+	return !b.stale
+}
+
+// changed notes that Sync has something to do.
+func (f *osFile) changed() {
+	if f.begun != nil {
+		f.begun.stale = true
+	}
+}
+
 func (f *osFile) Write(p []byte) (int, error) {
+	f.changed()
 	n, err := f.File.Write(p)
 	if f.unsynced += n; f.unsynced >= early {
-		f.settle()
-		f.unsynced, f.syncing = 0, make(chan error, 1)
-		go func(done chan<- error) { done <- f.File.Sync() }(f.syncing)
+		f.BeginSync()
 	}
 	return n, err
 }
 
-// settle waits for the sync under way. An error is kept: the kernel tells of
-// each write that failed only once, to whoever asks first.
-func (f *osFile) settle() {
-	if f.syncing != nil {
-		f.failed = cmp.Or(f.failed, <-f.syncing)
-		f.syncing = nil
-	}
+func (f *osFile) WriteAt(p []byte, off int64) (int, error) {
+	f.changed()
+	return f.File.WriteAt(p, off)
+}
+
+func (f *osFile) Truncate(size int64) error {
+	f.changed()
+	return f.File.Truncate(size)
+}
+
+func (f *osFile) Chmod(mode fs.FileMode) error {
+	f.changed()
+	return f.File.Chmod(mode)
 }
 
 func (f *osFile) Sync() error {
-	f.settle()
-	if f.failed != nil {
+	synced := f.settle()
+	if f.failed != nil || synced {
 		return f.failed
 	}
 	return f.File.Sync()

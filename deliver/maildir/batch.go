@@ -7,8 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"sync"
-	"sync/atomic"
 
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/durable"
@@ -60,15 +58,22 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	}
 	m.final = sized(m.tmp, out.size, out.wireSize())
 	b.messages = append(b.messages, m)
+	if len(b.messages)%together == 0 {
+		b.beginSyncs(together)
+	}
 	return deliver.Ticket(len(b.messages) - 1), nil
 }
 
-// syncers is how many files of a batch are synced at once: a journaling file
-// system commits them together. Each sync holds a thread, so that there is a
-// bound for all batches, too.
-const syncers = 8
+// together is how many files are begun to be synced at once, while the next ones
+// come in: a journaling file system commits them together.
+const together = 8
 
-var syncing = make(chan struct{}, 2*syncers)
+// beginSyncs begins to sync the last n files.
+func (b *batch) beginSyncs(n int) {
+	for _, m := range b.messages[len(b.messages)-n:] {
+		m.file.BeginSync()
+	}
+}
 
 func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 	if b.err != nil {
@@ -104,28 +109,17 @@ func (b *batch) promises() ([]deliver.Promise, error) {
 
 // sync makes the files and their names in tmp/ durable.
 func (b *batch) sync(ctx context.Context) error {
-	var wg sync.WaitGroup
-	var next atomic.Int64
-	errs := make([]error, len(b.messages))
-	for range min(syncers, len(b.messages)) {
-		wg.Go(func() {
-			for i := next.Add(1) - 1; i < int64(len(errs)); i = next.Add(1) - 1 {
-				syncing <- struct{}{}
-				if errs[i] = ctx.Err(); errs[i] == nil {
-					errs[i] = b.messages[i].file.Sync()
-				}
-				<-syncing
-				// A network file system may tell only here that a write failed.
-				errs[i] = cmp.Or(errs[i], b.messages[i].file.Close())
-				b.messages[i].file = nil
-			}
-		})
-	}
-	wg.Wait()
-	if err := ctx.Err(); err != nil {
-		return b.s.fail("prepare", err)
-	}
-	for _, err := range errs {
+	b.beginSyncs(len(b.messages) % together)
+	for i := range b.messages {
+		m := &b.messages[i]
+		err := ctx.Err()
+		if err != nil {
+			return b.s.fail("prepare", err)
+		}
+		err = m.file.Sync()
+		// A network file system may tell only here that a write failed.
+		err = cmp.Or(err, m.file.Close())
+		m.file = nil
 		if err != nil {
 			return b.s.fail("sync a message in tmp/", err)
 		}
