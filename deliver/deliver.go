@@ -101,7 +101,9 @@ type Batch interface {
 	// in any order and from the calling goroutine: with Err nil when the
 	// message is visible and durable, with an *Error when the sink did not
 	// take it. Locks that keep mail readers away are held until landed has
-	// returned for every message. If landed returns an error, Commit stops
+	// returned for every message; the journal has all of them by then, unless
+	// the sink is ExactlyOnce without Locks: then it may be later, since what
+	// has landed there speaks for itself. If landed returns an error, Commit stops
 	// and returns that error; what was not reported stays promised and is
 	// settled later. A Commit that fails as a whole, its error an *Error,
 	// leaves unreported messages in the same state: so does one that meets a

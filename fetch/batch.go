@@ -11,8 +11,8 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// The bounds of a batch, unless the sink has lower ones: a crash costs at
-// most one batch of downloads, and a batch costs one round of fsyncs.
+// The bounds of a batch, unless the sink has lower ones: a batch costs one round
+// of fsyncs, and a crash costs the batches that are not promised yet.
 const (
 	batchMessages = 64
 	batchBytes    = 32 << 20
@@ -109,6 +109,8 @@ func (b *batch) abort() {
 //  4. 'landed' is journalled                           Journal.Land
 //  5. the session deletes them from the server         DELE, QUIT
 //
+// 1 of the next batch may go on beside 4 of this one.
+//
 // Without 1 before 2, a promise could stand for a torn message. Without 2
 // before 3, a message that landed would be fetched again. Without 3 and 4
 // before 5, it could be gone from everywhere.
@@ -136,6 +138,8 @@ type committer struct {
 	down     map[string]error
 	// taken is set if the sinks took a message since there was a lone one.
 	taken bool
+	// landing tells how the journalling of what landed of the last batch ended.
+	landing chan error
 }
 
 // commit commits one batch. After an error the promises that are still open
@@ -179,6 +183,9 @@ func (c *committer) commit(ctx context.Context, b *batch) error {
 			owed = append(owed, it.promise(t.Name, deliver.Promise{}))
 		}
 	}
+	if err := c.landed(); err != nil {
+		return err
+	}
 	if err := c.journal.Promise(ctx, c.account, append(promises, owed...)); err != nil {
 		return err
 	}
@@ -190,7 +197,7 @@ func (c *committer) commit(ctx context.Context, b *batch) error {
 			return err
 		}
 	}
-	var errs []error
+	var failed error
 	lone := false
 	for _, r := range slices.Backward(parts) {
 		err := r.Commit(ctx, r.take)
@@ -201,7 +208,21 @@ func (c *committer) commit(ctx context.Context, b *batch) error {
 		case c.lone(ctx, b, err):
 			b.items[0].err, lone, err = err, true, nil
 		}
-		errs = append(errs, err, r.flush())
+		failed = errors.Join(failed, err)
+	}
+	c.landing = make(chan error, 1)
+	go func() { c.landing <- c.land(b, parts, lone) }()
+	if failed != nil {
+		return errors.Join(failed, c.landed())
+	}
+	return nil
+}
+
+// land journals what the sinks have reported of a batch, and books its messages.
+func (c *committer) land(b *batch, parts []*receipts, lone bool) error {
+	var failed error
+	for _, r := range slices.Backward(parts) {
+		failed = errors.Join(failed, r.flush())
 	}
 	for _, it := range b.items {
 		if it.staged > 0 {
@@ -212,7 +233,16 @@ func (c *committer) commit(ctx context.Context, b *batch) error {
 			c.taken = it.err == nil || c.taken && !lone
 		}
 	}
-	return errors.Join(errs...)
+	return failed
+}
+
+// landed waits until the last batch is journalled as far as it landed.
+func (c *committer) landed() error {
+	if c.landing == nil {
+		return nil
+	}
+	defer func() { c.landing = nil }()
+	return <-c.landing
 }
 
 // lone reports whether the only sink's error is the trouble of the one message
@@ -251,8 +281,10 @@ func inLockOrder(parts []*part) []*part {
 	})
 }
 
-// receipts collects what a part's Commit reports, and journals it all at once
-// with the last message: the sink still holds its locks then.
+// receipts collects what a part's Commit reports, and journals it all at once.
+// That is with the last message: the sink still holds its locks then, and may be
+// about to forget what it did. What is exactly once without locks can wait until
+// the next batch is made durable.
 type receipts struct {
 	*committer
 	*part
@@ -265,7 +297,8 @@ type receipts struct {
 
 func (r *receipts) take(rc deliver.Receipt) error {
 	r.taken = append(r.taken, rc)
-	if len(r.taken) < len(r.items) {
+	p := r.Sink.Profile()
+	if len(r.taken) < len(r.items) || p.Guarantee == deliver.ExactlyOnce && !p.Locks {
 		return nil
 	}
 	return r.flush()

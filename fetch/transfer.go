@@ -16,8 +16,8 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto"
 )
 
-// fetch downloads messages into sinks and commits them, batch by batch. The
-// next batch comes in while one is committed: at most two exist.
+// fetch downloads messages into sinks and commits them, batch by batch. While one
+// is committed the next comes in, and may wait for it: at most three exist.
 // fixed are the sinks; nil leaves the choice to the account. limit is the size
 // above which a message is refused; 0 is none.
 func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, limit int64) error {
@@ -30,7 +30,7 @@ func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, limit
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 
-	full := make(chan *batch)
+	full := make(chan *batch, 1)
 	d := &download{session: s, fixed: fixed, limit: limit, full: full, sums: newSums()}
 	c := &committer{
 		account: s.Name, several: len(d.certain()) != 1, late: s.late, journal: s.opts.State, now: s.opts.now, report: s.opts.report,
@@ -48,7 +48,7 @@ func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, limit
 				cancel(failed)
 			}
 		}
-		done <- failed
+		done <- cmp.Or(failed, c.landed())
 	}()
 	err := d.run(ctx, wants)
 	close(full)

@@ -6,20 +6,24 @@ import (
 	"sync"
 
 	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// lane puts what the two goroutines of a session do into one of two orders, so
-// that a run can be repeated: each batch is committed before the next is
-// begun, or, overlapped, not before the next is staged.
+// lane puts what the goroutines of a session do into one of two orders, so that
+// a run can be repeated: each batch is committed, and journalled, before the next
+// is begun; or, overlapped, it is not committed before the next is staged, nor
+// journalled before the next is prepared, unless that is to be done under locks.
 type lane struct {
 	overlap bool
 
 	mu    sync.Mutex
 	moved sync.Cond
-	// want messages will be staged, staged were; begun batches were begun, and
-	// ended were committed or aborted.
-	want, staged, begun, ended int
-	failed                     bool // nobody waits any more
+	// want messages will be staged, staged were; begun batches were begun, ended
+	// were committed or aborted, prepared were prepared, and reported have
+	// reported landings, of which landed are journalled.
+	want, staged                             int
+	begun, ended, prepared, reported, landed int
+	failed                                   bool // nobody waits any more
 }
 
 func newLane(overlap bool) *lane {
@@ -66,7 +70,7 @@ func (s *inLane) Begin(ctx context.Context) (deliver.Batch, error) {
 	if l.overlap {
 		behind = 1
 	}
-	l.wait(func() bool { return l.ended >= l.begun-behind })
+	l.wait(func() bool { return l.ended >= l.begun-behind && l.landed >= l.reported-behind })
 	b, err := s.Sink.Begin(ctx)
 	if err != nil {
 		l.change(func() { l.failed = true })
@@ -100,12 +104,22 @@ func (b *laneBatch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 		// At most two batches exist: when the next is full, it waits for this one.
 		l.wait(func() bool { return l.staged >= min(l.want, (b.number+2)*b.max) })
 	}
-	return b.Batch.Prepare(ctx)
+	promises, err := b.Batch.Prepare(ctx)
+	b.lane.change(func() { b.lane.prepared++ })
+	return promises, err
 }
 
 func (b *laneBatch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
 	b.committed = true
-	return b.Batch.Commit(ctx, landed)
+	some := false
+	err := b.Batch.Commit(ctx, func(r deliver.Receipt) error {
+		some = some || r.Err == nil
+		return landed(r)
+	})
+	if some {
+		b.lane.change(func() { b.lane.reported++ })
+	}
+	return err
 }
 
 func (b *laneBatch) Abort() error {
@@ -118,4 +132,19 @@ func (b *laneBatch) Abort() error {
 		}
 	})
 	return err
+}
+
+// laneJournal is a journal that keeps to the lane of a sink.
+type laneJournal struct {
+	*journal
+	sink *inLane
+}
+
+func (j laneJournal) Land(ctx context.Context, account string, at int64, ls []state.Landing) error {
+	l := j.sink.lane
+	if l.overlap && !j.sink.Profile().Locks {
+		l.wait(func() bool { return l.prepared > l.landed+1 || (l.landed+1)*j.sink.max >= l.want })
+	}
+	defer l.change(func() { l.landed++ })
+	return j.journal.Land(ctx, account, at, ls)
 }

@@ -142,7 +142,7 @@ func (r *run) poll() error {
 		sink = r.sabotage.sink(r, sink)
 	}
 	l := newLane(r.overlap)
-	sink = &inLane{sink, l, r.batch}
+	laned := &inLane{sink, l, r.batch}
 
 	var serving sync.WaitGroup
 	pop := &server{w: r.w, mark: r.step, quit: r.quit, eager: r.sabotage.eager}
@@ -155,10 +155,10 @@ func (r *run) poll() error {
 				serving.Go(func() { pop.serve(theirs) })
 				return ours, nil
 			}},
-		Deliver: []fetch.Target{{Name: "home", Sink: sink}},
+		Deliver: []fetch.Target{{Name: "home", Sink: laned}},
 	}
 	summary := account.Poll(context.Background(), fetch.Options{
-		State: r.w.journal, Now: now, Host: "here",
+		State: laneJournal{r.w.journal, laned}, Now: now, Host: "here",
 		Observer: func(e fetch.Event) {
 			if p, ok := e.(fetch.Planned); ok {
 				l.change(func() { l.want = l.staged + p.Fetch })
@@ -166,7 +166,7 @@ func (r *run) poll() error {
 		},
 	})
 	serving.Wait()
-	err = sink.Close()
+	err = laned.Close()
 	if e := (*fetch.UnconfirmedError)(nil); errors.As(summary.Err, &e) && r.disturbance.quit != "" {
 		return err
 	}
