@@ -15,13 +15,14 @@ import (
 type batch struct {
 	s        *Sink
 	messages []message
+	synced   int // how many of them are durable, but for their names
 	prepared bool
 	err      error // what broke the batch
 }
 
 // message is a message in tmp/.
 type message struct {
-	file  durable.File // open until Prepare, then nil
+	file  durable.File // nil once it is durable
 	tmp   string       // the name in tmp/
 	final string       // the name in new/
 }
@@ -60,6 +61,10 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	b.messages = append(b.messages, m)
 	if len(b.messages)%together == 0 {
 		b.beginSyncs(together)
+		// Else too many would be open. What has come in whole outlives ctx.
+		if b.err = b.sync(context.WithoutCancel(ctx), 4*together); b.err != nil {
+			return 0, b.err
+		}
 	}
 	return deliver.Ticket(len(b.messages) - 1), nil
 }
@@ -75,16 +80,39 @@ func (b *batch) beginSyncs(n int) {
 	}
 }
 
+// sync makes the files durable, all but the last so many.
+func (b *batch) sync(ctx context.Context, but int) error {
+	for ; b.synced < len(b.messages)-but; b.synced++ {
+		if err := ctx.Err(); err != nil {
+			return b.s.fail("sync", err)
+		}
+		m := &b.messages[b.synced]
+		err := m.file.Sync()
+		// A network file system may tell only here that a write failed.
+		err = cmp.Or(err, m.file.Close())
+		m.file = nil
+		if err != nil {
+			return b.s.fail("sync a message in tmp/", err)
+		}
+	}
+	return nil
+}
+
 func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 	if b.err != nil {
 		return nil, b.err
 	}
-	var promises []deliver.Promise
-	b.err = b.sync(ctx)
-	if b.err == nil {
-		promises, b.err = b.promises()
+	b.beginSyncs(len(b.messages) % together)
+	if b.err = b.sync(ctx, 0); b.err != nil {
+		return nil, b.err
 	}
-	if b.err != nil {
+	if err := b.s.fs.SyncDir(b.s.path("tmp")); err != nil {
+		b.err = b.s.fail("sync tmp/", err)
+		return nil, b.err
+	}
+	promises, err := b.promises()
+	if err != nil {
+		b.err = err
 		return nil, b.err
 	}
 	b.prepared = true
@@ -105,29 +133,6 @@ func (b *batch) promises() ([]deliver.Promise, error) {
 		promises[i] = deliver.Promise{Ticket: deliver.Ticket(i), Token: text, Where: b.s.path("new", m.final)}
 	}
 	return promises, nil
-}
-
-// sync makes the files and their names in tmp/ durable.
-func (b *batch) sync(ctx context.Context) error {
-	b.beginSyncs(len(b.messages) % together)
-	for i := range b.messages {
-		m := &b.messages[i]
-		err := ctx.Err()
-		if err != nil {
-			return b.s.fail("prepare", err)
-		}
-		err = m.file.Sync()
-		// A network file system may tell only here that a write failed.
-		err = cmp.Or(err, m.file.Close())
-		m.file = nil
-		if err != nil {
-			return b.s.fail("sync a message in tmp/", err)
-		}
-	}
-	if err := b.s.fs.SyncDir(b.s.path("tmp")); err != nil {
-		return b.s.fail("sync tmp/", err)
-	}
-	return nil
 }
 
 func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {

@@ -296,6 +296,56 @@ func TestTrouble(t *testing.T) {
 	}
 }
 
+// A large batch is synced while it comes in, and keeps few files open. What
+// cannot be synced breaks it, and takes its files with it.
+func TestLargeBatch(t *testing.T) {
+	fsys := durabletest.New()
+	s := open(t, "/m", maildir.Options{FS: fsys})
+	stage := func() (deliver.Batch, error) {
+		b, err := s.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 100 {
+			if _, err := b.Stage(t.Context(), deliver.Mail{}, strings.NewReader("x\r\n")); err != nil {
+				return b, err
+			}
+			if open := fsys.OpenFiles(); len(open) > 40 {
+				t.Fatalf("%d files are open", len(open))
+			}
+		}
+		return b, nil
+	}
+	b, err := stage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if promises, err := b.Prepare(t.Context()); len(promises) != 100 || err != nil {
+		t.Errorf("%d promises, %v", len(promises), err)
+	}
+	if unsynced := fsys.Unsynced(); len(unsynced) > 0 {
+		t.Errorf("not synced: %q", unsynced)
+	}
+
+	fsys.OnOp(func(op durabletest.Op) error {
+		if op.Verb == durabletest.Sync {
+			return syscall.EIO
+		}
+		return nil
+	})
+	before, _ := fsys.ReadDir("/m/tmp")
+	b, err = stage()
+	if _, again := b.Prepare(t.Context()); !errors.Is(err, syscall.EIO) || !errors.Is(again, syscall.EIO) {
+		t.Errorf("%v, then %v", err, again)
+	}
+	if err := b.Abort(); err != nil {
+		t.Error(err)
+	}
+	if after, _ := fsys.ReadDir("/m/tmp"); len(after) != len(before) || len(fsys.OpenFiles()) > 0 {
+		t.Errorf("left are %d files, and open %q", len(after)-len(before), fsys.OpenFiles())
+	}
+}
+
 // A file that somebody removes from tmp/ before its time has not landed, and
 // the others have. It is told even if trouble with the others ends Commit, or
 // Settle would take it for landed.
