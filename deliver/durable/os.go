@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -23,7 +22,7 @@ func (osFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
-	return &osFile{File: os.NewFile(uintptr(fd), name)}, nil
+	return &osFile{file: os.NewFile(uintptr(fd), name)}, nil
 }
 
 // Rename does without a look at what newname is, which os.Rename takes to word
@@ -67,9 +66,10 @@ func (osFS) SyncDir(name string) error {
 }
 
 // osFile is a file of the operating system's. A large one begins to become
-// durable while it is written.
+// durable while it is written. It is no *os.File, some of whose methods write
+// behind its back.
 type osFile struct {
-	*os.File
+	file     *os.File
 	unsynced int // octets written since the last sync was begun
 	begun    *begun
 	failed   error // of an earlier sync
@@ -77,7 +77,6 @@ type osFile struct {
 
 // begun is a sync that goes on beside what else is done.
 type begun struct {
-	taken atomic.Bool // by the goroutine that syncs, or back
 	done  chan error
 	stale bool // the file has changed since
 }
@@ -87,31 +86,39 @@ type begun struct {
 const early = 16 << 20
 
 // syncs has a place for each sync that goes on beside what else is done: each
-// takes a thread, and disks do no better with more of them.
+// takes a thread, and disks do no better with more of them. Nobody waits for one,
+// since all may be held by a disk that hangs.
 var syncs = make(chan struct{}, 16)
 
-func (f *osFile) BeginSync() {
+// fsync is what tests count.
+var fsync = (*os.File).Sync
+
+func (f *osFile) BeginSync() bool {
 	f.settle()
+	select {
+	case syncs <- struct{}{}:
+	default:
+		return false
+	}
 	b := &begun{done: make(chan error, 1)}
 	f.unsynced, f.begun = 0, b
 	go func() {
-		syncs <- struct{}{}
-		defer func() { <-syncs }()
-		if b.taken.CompareAndSwap(false, true) {
-			b.done <- f.File.Sync()
-		}
+		err := fsync(f.file)
+		<-syncs
+		b.done <- err
 	}()
+	return true
 }
 
-// settle waits for the sync that was begun, and reports whether the file is as
-// it was then. One that still waits for a place is taken back: all places may be
-// held by a disk that hangs, and is not this one. An error is kept: the kernel
-// tells of each write that failed only once, to whoever asks first.
+// settle waits for the sync that was begun, if any, and reports whether the file
+// is as it was then. An error is kept: the kernel tells of each write that failed
+// only once, to whoever asks first.
 func (f *osFile) settle() (synced bool) {
 	b := f.begun
-	if f.begun = nil; b == nil || b.taken.CompareAndSwap(false, true) {
+	if b == nil {
 		return false
 	}
+	f.begun = nil
 	f.failed = cmp.Or(f.failed, <-b.done)
 	return !b.stale
 }
@@ -125,7 +132,7 @@ func (f *osFile) changed() {
 
 func (f *osFile) Write(p []byte) (int, error) {
 	f.changed()
-	n, err := f.File.Write(p)
+	n, err := f.file.Write(p)
 	if f.unsynced += n; f.unsynced >= early {
 		f.BeginSync()
 	}
@@ -134,17 +141,17 @@ func (f *osFile) Write(p []byte) (int, error) {
 
 func (f *osFile) WriteAt(p []byte, off int64) (int, error) {
 	f.changed()
-	return f.File.WriteAt(p, off)
+	return f.file.WriteAt(p, off)
 }
 
 func (f *osFile) Truncate(size int64) error {
 	f.changed()
-	return f.File.Truncate(size)
+	return f.file.Truncate(size)
 }
 
 func (f *osFile) Chmod(mode fs.FileMode) error {
 	f.changed()
-	return f.File.Chmod(mode)
+	return f.file.Chmod(mode)
 }
 
 func (f *osFile) Sync() error {
@@ -152,12 +159,16 @@ func (f *osFile) Sync() error {
 	if f.failed != nil || synced {
 		return f.failed
 	}
-	return f.File.Sync()
+	return fsync(f.file)
 }
 
 func (f *osFile) Close() error {
 	f.settle()
-	return f.File.Close()
+	return f.file.Close()
 }
 
-func (f *osFile) TryLock() error { return tryLock(f.File) }
+func (f *osFile) Read(p []byte) (int, error)              { return f.file.Read(p) }
+func (f *osFile) ReadAt(p []byte, off int64) (int, error) { return f.file.ReadAt(p, off) }
+func (f *osFile) Name() string                            { return f.file.Name() }
+func (f *osFile) Stat() (fs.FileInfo, error)              { return f.file.Stat() }
+func (f *osFile) TryLock() error                          { return tryLock(f.file) }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -40,45 +41,84 @@ func TestLarge(t *testing.T) {
 	}
 }
 
-// TestBeginSync writes beside syncs that were begun, more of them than go on at
-// once.
+// What was written since a sync was begun is synced, and nothing twice.
 func TestBeginSync(t *testing.T) {
-	dir := t.TempDir()
-	var files []durable.File
-	for i := range 100 {
-		f, err := durable.OS.OpenFile(filepath.Join(dir, strconv.Itoa(i)), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-		if err != nil {
-			t.Fatal(err)
+	n := 0 // BeginSync and Sync take turns
+	durable.OnSync(t, func(string) { n++ })
+	change := map[string]func(f durable.File) error{
+		"nothing":     func(durable.File) error { return nil },
+		"Write":       func(f durable.File) error { _, err := f.Write([]byte("x")); return err },
+		"WriteString": func(f durable.File) error { _, err := io.WriteString(f, "x"); return err },
+		"Copy":        func(f durable.File) error { _, err := io.Copy(f, strings.NewReader("x")); return err },
+		"WriteAt":     func(f durable.File) error { _, err := f.WriteAt([]byte("H"), 0); return err },
+		"Truncate":    func(f durable.File) error { return f.Truncate(2) },
+		"Chmod":       func(f durable.File) error { return f.Chmod(0o640) },
+	}
+	for what, do := range change {
+		n = 0
+		f := create(t, what)
+		if !f.BeginSync() {
+			t.Fatal("no place")
 		}
-		files = append(files, f)
-		for range 3 {
-			if _, err := io.WriteString(f, "hello"); err != nil {
-				t.Fatal(err)
-			}
-			f.BeginSync()
+		err := errors.Join(do(f), f.Sync(), f.Sync(), f.Close())
+		want := 3
+		if what == "nothing" {
+			want = 2
+		}
+		if err != nil || n != want {
+			t.Errorf("%s: %d syncs, want %d; %v", what, n, want, err)
 		}
 	}
-	for i, f := range files {
-		var err error
-		if i%3 > 0 {
-			_, err = f.WriteAt([]byte("H"), 0)
+}
+
+// A disk that hangs holds up no file of another.
+func TestPlaces(t *testing.T) {
+	release := make(chan struct{})
+	durable.OnSync(t, func(name string) {
+		if strings.HasSuffix(name, "hung") {
+			<-release
 		}
-		if i%3 > 1 {
-			err = errors.Join(err, f.Truncate(5), f.Chmod(0o640))
+	})
+	var hung []durable.File
+	for i := range durable.Places {
+		f := create(t, strconv.Itoa(i)+".hung")
+		if !f.BeginSync() {
+			t.Fatalf("%d begun", i)
 		}
-		if i%2 == 0 {
-			err = errors.Join(err, f.Sync(), f.Sync())
-		}
-		if err := errors.Join(err, f.Close()); err != nil {
+		hung = append(hung, f)
+	}
+	f := create(t, "fine")
+	if f.BeginSync() {
+		t.Error("one more was begun")
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		t.Error(err)
+	}
+	close(release)
+	for _, f := range hung {
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
 			t.Error(err)
 		}
 	}
-	want := []string{"hellohellohello", "Hellohellohello", "Hello"}
-	for i, f := range files {
-		if data, err := os.ReadFile(f.Name()); string(data) != want[i%3] {
-			t.Errorf("file %d: %q, %v", i, data, err)
-		}
+	f = create(t, "again")
+	if !f.BeginSync() { // all who held a place gave it back before they told
+		t.Error("no place is left")
 	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func create(t *testing.T, name string) durable.File {
+	t.Helper()
+	f, err := durable.OS.OpenFile(filepath.Join(t.TempDir(), name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		_, err = io.WriteString(f, "hello")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
 }
 
 // An error of a sync that was begun is told, whenever Sync asks.
@@ -91,7 +131,9 @@ func TestBeginSyncFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.BeginSync()
+	if !f.BeginSync() {
+		t.Fatal("no place")
+	}
 	for range 2 {
 		if err := f.Sync(); !errors.Is(err, unix.EINVAL) {
 			t.Errorf("Sync: %v", err)

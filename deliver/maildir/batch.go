@@ -15,9 +15,11 @@ import (
 type batch struct {
 	s        *Sink
 	messages []message
+	begun    int // how many of them are being synced, or were
 	synced   int // how many of them are durable, but for their names
 	prepared bool
 	err      error // what broke the batch
+	unsynced error // what will break it in Prepare
 }
 
 // message is a message in tmp/.
@@ -59,12 +61,11 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	}
 	m.final = sized(m.tmp, out.size, out.wireSize())
 	b.messages = append(b.messages, m)
-	if len(b.messages)%together == 0 {
-		b.beginSyncs(together)
-		// Else too many would be open. What has come in whole outlives ctx.
-		if b.err = b.sync(context.WithoutCancel(ctx), 4*together); b.err != nil {
-			return 0, b.err
-		}
+	if len(b.messages)%together == 0 && b.unsynced == nil {
+		b.beginSyncs()
+		// Else too many would be open. What has come in whole outlives ctx, and
+		// an error is none of this message's.
+		b.unsynced = b.sync(context.WithoutCancel(ctx), 4*together)
 	}
 	return deliver.Ticket(len(b.messages) - 1), nil
 }
@@ -73,10 +74,10 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 // come in: a journaling file system commits them together.
 const together = 8
 
-// beginSyncs begins to sync the last n files.
-func (b *batch) beginSyncs(n int) {
-	for _, m := range b.messages[len(b.messages)-n:] {
-		m.file.BeginSync()
+// beginSyncs begins to sync as many files as it can.
+func (b *batch) beginSyncs() {
+	for b.begun = max(b.begun, b.synced); b.begun < len(b.messages) && b.messages[b.begun].file.BeginSync(); {
+		b.begun++
 	}
 }
 
@@ -86,6 +87,7 @@ func (b *batch) sync(ctx context.Context, but int) error {
 		if err := ctx.Err(); err != nil {
 			return b.s.fail("sync", err)
 		}
+		b.beginSyncs()
 		m := &b.messages[b.synced]
 		err := m.file.Sync()
 		// A network file system may tell only here that a write failed.
@@ -99,20 +101,18 @@ func (b *batch) sync(ctx context.Context, but int) error {
 }
 
 func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
+	var promises []deliver.Promise
+	b.err = cmp.Or(b.err, b.unsynced)
+	if b.err == nil {
+		b.err = b.sync(ctx, 0)
+	}
+	if b.err == nil {
+		b.err = b.s.sync("tmp")
+	}
+	if b.err == nil {
+		promises, b.err = b.promises()
+	}
 	if b.err != nil {
-		return nil, b.err
-	}
-	b.beginSyncs(len(b.messages) % together)
-	if b.err = b.sync(ctx, 0); b.err != nil {
-		return nil, b.err
-	}
-	if err := b.s.fs.SyncDir(b.s.path("tmp")); err != nil {
-		b.err = b.s.fail("sync tmp/", err)
-		return nil, b.err
-	}
-	promises, err := b.promises()
-	if err != nil {
-		b.err = err
 		return nil, b.err
 	}
 	b.prepared = true

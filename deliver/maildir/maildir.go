@@ -104,11 +104,9 @@ func New(path string, o Options) (*Sink, error) {
 	return s, nil
 }
 
-// Profile describes the sink. A batch holds its files open until Prepare has
-// synced them, since only the descriptor that wrote a file is sure to be told
-// that the write failed; hence the bound on its messages.
+// Profile describes the sink.
 func (s *Sink) Profile() deliver.Profile {
-	return deliver.Profile{Kind: "maildir", Target: s.dir, Guarantee: deliver.ExactlyOnce, MaxMessages: 128}
+	return deliver.Profile{Kind: "maildir", Target: s.dir, Guarantee: deliver.ExactlyOnce}
 }
 
 // Begin creates what is missing of the Maildir and starts a batch.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -296,31 +297,27 @@ func TestTrouble(t *testing.T) {
 	}
 }
 
-// A large batch is synced while it comes in, and keeps few files open. What
-// cannot be synced breaks it, and takes its files with it.
+// A large batch keeps few files open. If one cannot be synced, those that follow
+// are staged all the same, and Prepare tells.
 func TestLargeBatch(t *testing.T) {
 	fsys := durabletest.New()
 	s := open(t, "/m", maildir.Options{FS: fsys})
-	stage := func() (deliver.Batch, error) {
+	stage := func(most int) deliver.Batch {
 		b, err := s.Begin(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		for range 100 {
 			if _, err := b.Stage(t.Context(), deliver.Mail{}, strings.NewReader("x\r\n")); err != nil {
-				return b, err
+				t.Fatal(err)
 			}
-			if open := fsys.OpenFiles(); len(open) > 40 {
+			if open := fsys.OpenFiles(); len(open) > most {
 				t.Fatalf("%d files are open", len(open))
 			}
 		}
-		return b, nil
+		return b
 	}
-	b, err := stage()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if promises, err := b.Prepare(t.Context()); len(promises) != 100 || err != nil {
+	if promises, err := stage(40).Prepare(t.Context()); len(promises) != 100 || err != nil {
 		t.Errorf("%d promises, %v", len(promises), err)
 	}
 	if unsynced := fsys.Unsynced(); len(unsynced) > 0 {
@@ -334,15 +331,63 @@ func TestLargeBatch(t *testing.T) {
 		return nil
 	})
 	before, _ := fsys.ReadDir("/m/tmp")
-	b, err = stage()
-	if _, again := b.Prepare(t.Context()); !errors.Is(err, syscall.EIO) || !errors.Is(again, syscall.EIO) {
-		t.Errorf("%v, then %v", err, again)
+	b := stage(100)
+	for range 2 {
+		if _, err := b.Prepare(t.Context()); !errors.Is(err, syscall.EIO) {
+			t.Error(err)
+		}
 	}
 	if err := b.Abort(); err != nil {
 		t.Error(err)
 	}
 	if after, _ := fsys.ReadDir("/m/tmp"); len(after) != len(before) || len(fsys.OpenFiles()) > 0 {
 		t.Errorf("left are %d files, and open %q", len(after)-len(before), fsys.OpenFiles())
+	}
+}
+
+// early is a file system that says which syncs were begun.
+type early struct {
+	*durabletest.FS
+	begun *[]string
+}
+
+func (e early) OpenFile(name string, flag int, perm fs.FileMode) (durable.File, error) {
+	f, err := e.FS.OpenFile(name, flag, perm)
+	return earlyFile{f, e.begun}, err
+}
+
+type earlyFile struct {
+	durable.File
+	begun *[]string
+}
+
+func (f earlyFile) BeginSync() bool {
+	*f.begun = append(*f.begun, f.Name())
+	return true
+}
+
+// Syncs begin while messages come in, eight at a time, and in Prepare for the rest.
+func TestSyncsBegin(t *testing.T) {
+	var begun []string
+	s := open(t, "/m", maildir.Options{FS: early{durabletest.New(), &begun}})
+	b, err := s.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := 1; n <= 20; n++ {
+		if _, err := b.Stage(t.Context(), deliver.Mail{}, strings.NewReader("x\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		if want := n - n%8; len(begun) != want {
+			t.Errorf("%d of %d messages are being synced, want %d", len(begun), n, want)
+		}
+	}
+	if _, err := b.Prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(begun)
+	if n := len(slices.Compact(begun)); n != 20 {
+		t.Errorf("%d syncs were begun, want 20", n)
 	}
 }
 

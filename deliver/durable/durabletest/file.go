@@ -107,8 +107,8 @@ func (h *file) Chmod(mode fs.FileMode) error {
 	return h.change("chmod", Chmod, func() { h.n.mode = h.n.mode.Type() | mode.Perm() })
 }
 
-// BeginSync leaves all to Sync: a disk that is slow, so that tests can tell.
-func (h *file) BeginSync() {}
+// BeginSync leaves all to Sync.
+func (h *file) BeginSync() bool { return false }
 
 func (h *file) Sync() error {
 	err := h.change("sync", Sync, func() {

@@ -1,0 +1,19 @@
+package durable
+
+import (
+	"os"
+	"testing"
+)
+
+// OnSync has hook called before each sync of a file, until the test ends.
+func OnSync(t *testing.T, hook func(name string)) {
+	sync := fsync
+	fsync = func(f *os.File) error {
+		hook(f.Name())
+		return sync(f)
+	}
+	t.Cleanup(func() { fsync = sync })
+}
+
+// Places is how many syncs go on at once.
+var Places = cap(syncs)
