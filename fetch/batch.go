@@ -109,7 +109,7 @@ func (b *batch) abort() {
 //  4. 'landed' is journalled                           Journal.Land
 //  5. the session deletes them from the server         DELE, QUIT
 //
-// 1 of the next batch may go on beside 4 of this one.
+// 1 of the next batch goes on beside 4 of this one if the sinks need not hear of it.
 //
 // Without 1 before 2, a promise could stand for a torn message. Without 2
 // before 3, a message that landed would be fetched again. Without 3 and 4
@@ -138,7 +138,7 @@ type committer struct {
 	down     map[string]error
 	// taken is set if the sinks took a message since there was a lone one.
 	taken bool
-	// landing tells how the journalling of what landed of the last batch ended.
+	// landing tells how the last batch's land ended.
 	landing chan error
 }
 
@@ -183,7 +183,7 @@ func (c *committer) commit(ctx context.Context, b *batch) error {
 			owed = append(owed, it.promise(t.Name, deliver.Promise{}))
 		}
 	}
-	if err := c.landed(); err != nil {
+	if err := c.awaitLanding(); err != nil {
 		return err
 	}
 	if err := c.journal.Promise(ctx, c.account, append(promises, owed...)); err != nil {
@@ -208,17 +208,17 @@ func (c *committer) commit(ctx context.Context, b *batch) error {
 		case c.lone(ctx, b, err):
 			b.items[0].err, lone, err = err, true, nil
 		}
+		if !r.mayWait() {
+			err = errors.Join(err, r.flush())
+		}
 		failed = errors.Join(failed, err)
 	}
 	c.landing = make(chan error, 1)
 	go func() { c.landing <- c.land(b, parts, lone) }()
-	if failed != nil {
-		return errors.Join(failed, c.landed())
-	}
-	return nil
+	return failed
 }
 
-// land journals what the sinks have reported of a batch, and books its messages.
+// land journals what may have waited, and books the messages of a batch.
 func (c *committer) land(b *batch, parts []*receipts, lone bool) error {
 	var failed error
 	for _, r := range slices.Backward(parts) {
@@ -236,13 +236,13 @@ func (c *committer) land(b *batch, parts []*receipts, lone bool) error {
 	return failed
 }
 
-// landed waits until the last batch is journalled as far as it landed.
-func (c *committer) landed() error {
-	if c.landing == nil {
-		return nil
+// awaitLanding waits until the last batch is journalled.
+func (c *committer) awaitLanding() (err error) {
+	if c.landing != nil {
+		err = <-c.landing
+		c.landing = nil
 	}
-	defer func() { c.landing = nil }()
-	return <-c.landing
+	return err
 }
 
 // lone reports whether the only sink's error is the trouble of the one message
@@ -281,10 +281,9 @@ func inLockOrder(parts []*part) []*part {
 	})
 }
 
-// receipts collects what a part's Commit reports, and journals it all at once.
-// That is with the last message: the sink still holds its locks then, and may be
-// about to forget what it did. What is exactly once without locks can wait until
-// the next batch is made durable.
+// receipts collects what a part's Commit reports, and journals it all at once,
+// with the last message: the sink still holds its locks then, and may be about to
+// forget what it did. If it may wait, it does until the next batch is durable.
 type receipts struct {
 	*committer
 	*part
@@ -297,11 +296,18 @@ type receipts struct {
 
 func (r *receipts) take(rc deliver.Receipt) error {
 	r.taken = append(r.taken, rc)
-	p := r.Sink.Profile()
-	if len(r.taken) < len(r.items) || p.Guarantee == deliver.ExactlyOnce && !p.Locks {
+	if len(r.taken) < len(r.items) || r.mayWait() {
 		return nil
 	}
 	return r.flush()
+}
+
+// mayWait reports whether the sink could tell at any time what became of its
+// promises. It could not of those that it has not kept.
+func (r *receipts) mayWait() bool {
+	p := r.Sink.Profile()
+	broken := func(rc deliver.Receipt) bool { return rc.Err != nil }
+	return p.Guarantee == deliver.ExactlyOnce && !p.Locks && !slices.ContainsFunc(r.taken, broken)
 }
 
 func (r *receipts) flush() error {

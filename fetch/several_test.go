@@ -4,14 +4,18 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/durable/durabletest"
 	"github.com/mailhaul/mailhaul/deliver/maildir"
 	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/state"
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
@@ -75,6 +79,79 @@ func TestOneOfSeveralRefuses(t *testing.T) {
 			t.Errorf("late %v: left %q", late, r.left())
 		}
 	}
+}
+
+// A Maildir whose disk cannot sync holds up no other, however many messages come.
+func TestOneOfSeveralCannotSync(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	fsys, broken := durabletest.New(), true
+	fsys.OnOp(func(op durabletest.Op) error {
+		if broken && op.Verb == durabletest.Sync && strings.Contains(op.Path, "/tmp/") {
+			return syscall.ESTALE
+		}
+		return nil
+	})
+	sick, err := maildir.New("/sick", maildir.Options{FS: fsys})
+	check(t, err)
+	r.account.Deliver = append(r.account.Deliver, fetch.Target{Name: "sick", Sink: sick})
+	want := r.fill(100)
+	if s := r.poll(); s.Class == fetch.ClassFine || s.Deleted != 0 {
+		t.Errorf("%v, %d deleted", s.Class, s.Deleted)
+	}
+	r.expect(want...)
+	broken = false
+	r.later(day)
+	if s := r.succeed(); s.Deleted != 100 {
+		t.Errorf("%d deleted", s.Deleted)
+	}
+	r.expect(want...)
+	if entries, err := fsys.ReadDir("/sick/new"); len(entries) != 100 || err != nil {
+		t.Errorf("the other one holds %d, %v", len(entries), err)
+	}
+}
+
+// What a Maildir does not have, the journal hears of before any other sink is
+// waited for: a promise that is left open counts as landed in a Maildir.
+func TestBrokenPromiseIsTold(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	var order []string
+	last := r.account.Deliver[0]
+	last.Name, last.Sink = "last", timed{last.Sink, "last", false, &order}
+	robbed, _ := r.another("robbed")
+	robbed.Sink = timed{emptied{robbed.Sink}, "robbed", false, &order}
+	r.account.Deliver = []fetch.Target{last, robbed}
+	r.fill(1)
+	r.opts.State = retracting{r.opts.State, &order}
+	r.poll()
+	order = slices.DeleteFunc(order, func(what string) bool { return strings.HasPrefix(what, "prepare") })
+	if want := []string{"commit robbed", "retract", "commit last"}; !slices.Equal(order, want) {
+		t.Errorf("%q, want %q", order, want)
+	}
+}
+
+// emptied is a sink that finds what it has promised gone.
+type emptied struct{ deliver.Sink }
+
+func (e emptied) Begin(ctx context.Context) (deliver.Batch, error) {
+	b, err := e.Sink.Begin(ctx)
+	return emptiedBatch{b}, err
+}
+
+type emptiedBatch struct{ deliver.Batch }
+
+func (emptiedBatch) Commit(_ context.Context, landed func(deliver.Receipt) error) error {
+	return landed(deliver.Receipt{Err: &deliver.Error{Fault: deliver.FaultTemporary, Err: fs.ErrNotExist}})
+}
+
+// retracting notes promises that are withdrawn.
+type retracting struct {
+	fetch.State
+	order *[]string
+}
+
+func (s retracting) Retract(ctx context.Context, account string, ps []state.Promise) error {
+	*s.order = append(*s.order, "retract")
+	return s.State.Retract(ctx, account, ps)
 }
 
 // A sink that refuses a message and is given up stands in the way no more.

@@ -48,7 +48,7 @@ func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, limit
 				cancel(failed)
 			}
 		}
-		done <- cmp.Or(failed, c.landed())
+		done <- errors.Join(failed, c.awaitLanding())
 	}()
 	err := d.run(ctx, wants)
 	close(full)

@@ -11,7 +11,7 @@ import (
 
 // lane puts what the goroutines of a session do into one of two orders, so that
 // a run can be repeated: each batch is committed, and journalled, before the next
-// is begun; or, overlapped, it is not committed before the next is staged, nor
+// is begun; or, overlapped, it is not committed before the next two are staged, nor
 // journalled before the next is prepared, unless that is to be done under locks.
 type lane struct {
 	overlap bool
@@ -68,7 +68,7 @@ func (s *inLane) Begin(ctx context.Context) (deliver.Batch, error) {
 	l := s.lane
 	behind := 0
 	if l.overlap {
-		behind = 1
+		behind = 2
 	}
 	l.wait(func() bool { return l.ended >= l.begun-behind && l.landed >= l.reported-behind })
 	b, err := s.Sink.Begin(ctx)
@@ -101,8 +101,8 @@ func (b *laneBatch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader
 
 func (b *laneBatch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 	if l := b.lane; l.overlap {
-		// At most two batches exist: when the next is full, it waits for this one.
-		l.wait(func() bool { return l.staged >= min(l.want, (b.number+2)*b.max) })
+		// At most three batches exist: when the third is full, the session waits.
+		l.wait(func() bool { return l.staged >= min(l.want, (b.number+3)*b.max) })
 	}
 	promises, err := b.Batch.Prepare(ctx)
 	b.lane.change(func() { b.lane.prepared++ })
