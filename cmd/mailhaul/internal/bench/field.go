@@ -196,7 +196,6 @@ func (f *field) once(ctx context.Context, e *entrant, over bool, wrapper ...stri
 		if err := f.enlist(e, over); err != nil {
 			return usage{}, err
 		}
-		defer f.discard(e.job.dir)
 		want = f.sums()
 	}
 	u, err := f.start(ctx, e, wrapper...)
@@ -206,7 +205,10 @@ func (f *field) once(ctx context.Context, e *entrant, over bool, wrapper ...stri
 	if err := verify(e.job.maildir(), want, e.program == drainName); err != nil && u.Failure == "" {
 		u.Failure = err.Error()
 	}
-	return u, nil
+	if f.keep {
+		return u, nil
+	}
+	return u, f.discard(e.job.dir)
 }
 
 // discard empties what a run has left and puts it aside until all are done. An
