@@ -57,10 +57,9 @@ type File interface {
 	// call the next Sync a success. Never try again.
 	Sync() error
 	// BeginSync begins to make durable what was written so far, beside what
-	// else is done, and reports whether it could: only so many syncs go on at
-	// once in a process. It waits for one of the same file that was begun
+	// else is done. It waits only for a sync of the same file that was begun
 	// before. How it ended, Sync tells, which is still needed.
-	BeginSync() bool
+	BeginSync()
 	// TryLock takes an exclusive lock on the whole file, one that other mail
 	// programs see (fcntl, where the system has locks that belong to the
 	// open file and not to the process: OFD locks). It returns ErrLocked at

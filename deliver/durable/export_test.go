@@ -15,5 +15,12 @@ func OnSync(t *testing.T, hook func(name string)) {
 	t.Cleanup(func() { fsync = sync })
 }
 
-// Places is how many syncs go on at once.
-var Places = cap(syncs)
+// AtOnce is how many syncs go on at once.
+const AtOnce = atOnce
+
+// Waiting is how many wait for their turn.
+func Waiting() int {
+	queue.Lock()
+	defer queue.Unlock()
+	return queue.Len()
+}

@@ -75,39 +75,16 @@ type osFile struct {
 	failed   error // of an earlier sync
 }
 
-// begun is a sync that goes on beside what else is done.
-type begun struct {
-	done  chan error
-	stale bool // the file has changed since
-}
-
 // early is how much is written before a sync is begun beside it: else nothing
 // of a large file moves until Sync, which then has to wait for all of it.
 const early = 16 << 20
 
-// syncs has a place for each sync that goes on beside what else is done: each
-// takes a thread, and disks do no better with more of them. Nobody waits for one,
-// since all may be held by a disk that hangs.
-var syncs = make(chan struct{}, 16)
-
 // fsync is what tests count.
 var fsync = (*os.File).Sync
 
-func (f *osFile) BeginSync() bool {
+func (f *osFile) BeginSync() {
 	f.settle()
-	select {
-	case syncs <- struct{}{}:
-	default:
-		return false
-	}
-	b := &begun{done: make(chan error, 1)}
-	f.unsynced, f.begun = 0, b
-	go func() {
-		err := fsync(f.file)
-		<-syncs
-		b.done <- err
-	}()
-	return true
+	f.unsynced, f.begun = 0, beginSync(f.file)
 }
 
 // settle waits for the sync that was begun, if any, and reports whether the file
@@ -115,10 +92,9 @@ func (f *osFile) BeginSync() bool {
 // only once, to whoever asks first.
 func (f *osFile) settle() (synced bool) {
 	b := f.begun
-	if b == nil {
+	if f.begun = nil; b == nil || b.takeBack() {
 		return false
 	}
-	f.begun = nil
 	f.failed = cmp.Or(f.failed, <-b.done)
 	return !b.stale
 }

@@ -43,8 +43,9 @@ func TestLarge(t *testing.T) {
 
 // What was written since a sync was begun is synced, and nothing twice.
 func TestBeginSync(t *testing.T) {
-	n := 0 // BeginSync and Sync take turns
-	durable.OnSync(t, func(string) { n++ })
+	n := 0
+	begun := make(chan struct{}, 3)
+	durable.OnSync(t, func(string) { n++; begun <- struct{}{} })
 	change := map[string]func(f durable.File) error{
 		"nothing":     func(durable.File) error { return nil },
 		"Write":       func(f durable.File) error { _, err := f.Write([]byte("x")); return err },
@@ -57,9 +58,8 @@ func TestBeginSync(t *testing.T) {
 	for what, do := range change {
 		n = 0
 		f := create(t, what)
-		if !f.BeginSync() {
-			t.Fatal("no place")
-		}
+		f.BeginSync()
+		<-begun // or Sync may do it instead
 		err := errors.Join(do(f), f.Sync(), f.Sync(), f.Close())
 		want := 3
 		if what == "nothing" {
@@ -68,44 +68,49 @@ func TestBeginSync(t *testing.T) {
 		if err != nil || n != want {
 			t.Errorf("%s: %d syncs, want %d; %v", what, n, want, err)
 		}
+		for range n - 1 {
+			<-begun
+		}
 	}
 }
 
 // A disk that hangs holds up no file of another.
-func TestPlaces(t *testing.T) {
-	release := make(chan struct{})
+func TestHungDisk(t *testing.T) {
+	release, reached := make(chan struct{}), make(chan struct{})
 	durable.OnSync(t, func(name string) {
 		if strings.HasSuffix(name, "hung") {
+			reached <- struct{}{}
 			<-release
 		}
 	})
 	var hung []durable.File
-	for i := range durable.Places {
+	for i := range durable.AtOnce {
 		f := create(t, strconv.Itoa(i)+".hung")
-		if !f.BeginSync() {
-			t.Fatalf("%d begun", i)
-		}
+		f.BeginSync()
+		<-reached
 		hung = append(hung, f)
 	}
-	f := create(t, "fine")
-	if f.BeginSync() {
-		t.Error("one more was begun")
+	for range 2 {
+		f, unwanted := create(t, "fine"), create(t, "unwanted")
+		f.BeginSync()
+		unwanted.BeginSync()
+		if n := durable.Waiting(); n != 2 {
+			t.Errorf("%d syncs wait, want 2", n)
+		}
+		if err := errors.Join(f.Sync(), f.Close(), unwanted.Close()); err != nil {
+			t.Error(err)
+		}
+		if n := durable.Waiting(); n != 0 {
+			t.Errorf("%d syncs wait for nobody", n)
+		}
 	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		t.Error(err)
-	}
+	late := create(t, "late")
+	late.BeginSync()
 	close(release)
-	for _, f := range hung {
+	for _, f := range append(hung, late) {
 		if err := errors.Join(f.Sync(), f.Close()); err != nil {
 			t.Error(err)
 		}
-	}
-	f = create(t, "again")
-	if !f.BeginSync() { // all who held a place gave it back before they told
-		t.Error("no place is left")
-	}
-	if err := f.Close(); err != nil {
-		t.Error(err)
 	}
 }
 
@@ -131,9 +136,7 @@ func TestBeginSyncFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !f.BeginSync() {
-		t.Fatal("no place")
-	}
+	f.BeginSync()
 	for range 2 {
 		if err := f.Sync(); !errors.Is(err, unix.EINVAL) {
 			t.Errorf("Sync: %v", err)

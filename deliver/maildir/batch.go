@@ -74,11 +74,12 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 // come in: a journaling file system commits them together.
 const together = 8
 
-// beginSyncs begins to sync as many files as it can.
+// beginSyncs begins to sync what is not being synced yet.
 func (b *batch) beginSyncs() {
-	for b.begun = max(b.begun, b.synced); b.begun < len(b.messages) && b.messages[b.begun].file.BeginSync(); {
-		b.begun++
+	for _, m := range b.messages[b.begun:] {
+		m.file.BeginSync()
 	}
+	b.begun = len(b.messages)
 }
 
 // sync makes the files durable, all but the last so many.
@@ -87,7 +88,6 @@ func (b *batch) sync(ctx context.Context, but int) error {
 		if err := ctx.Err(); err != nil {
 			return b.s.fail("sync", err)
 		}
-		b.beginSyncs()
 		m := &b.messages[b.synced]
 		err := m.file.Sync()
 		// A network file system may tell only here that a write failed.
@@ -104,6 +104,7 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 	var promises []deliver.Promise
 	b.err = cmp.Or(b.err, b.unsynced)
 	if b.err == nil {
+		b.beginSyncs()
 		b.err = b.sync(ctx, 0)
 	}
 	if b.err == nil {

@@ -361,10 +361,7 @@ type earlyFile struct {
 	begun *[]string
 }
 
-func (f earlyFile) BeginSync() bool {
-	*f.begun = append(*f.begun, f.Name())
-	return true
-}
+func (f earlyFile) BeginSync() { *f.begun = append(*f.begun, f.Name()) }
 
 // Syncs begin while messages come in, eight at a time, and in Prepare for the rest.
 func TestSyncsBegin(t *testing.T) {

@@ -108,7 +108,7 @@ func (h *file) Chmod(mode fs.FileMode) error {
 }
 
 // BeginSync leaves all to Sync.
-func (h *file) BeginSync() bool { return false }
+func (h *file) BeginSync() {}
 
 func (h *file) Sync() error {
 	err := h.change("sync", Sync, func() {
