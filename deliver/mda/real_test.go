@@ -30,7 +30,11 @@ func home(t *testing.T, uid int) string {
 
 func write(t *testing.T, name, text string, mode fs.FileMode) {
 	t.Helper()
-	if err := os.WriteFile(name, []byte(text), mode); err != nil {
+	err := os.WriteFile(name, []byte(text), mode)
+	if err == nil {
+		err = os.Chmod(name, mode) // a program that another test starts has a umask for a moment
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 }
