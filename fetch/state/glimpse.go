@@ -2,15 +2,12 @@ package state
 
 import (
 	"context"
-	"database/sql/driver"
-	"errors"
-	"fmt"
-	"io"
+	"database/sql"
 	"strings"
 )
 
 // Glimpse is what a poll must know of a row to see that there is nothing to do
-// about it. It is read several times as fast as the row.
+// about it. It is read in less than half the time that the row takes.
 type Glimpse struct {
 	UID  string
 	Mood Mood
@@ -50,47 +47,22 @@ func (r *Row) Glimpse() Glimpse {
 
 // Glimpses returns all rows of an account at a glance, in the order of their
 // UIDs.
-func (s *Store) Glimpses(ctx context.Context, account string) (all []Glimpse, err error) {
-	conn, err := s.read.Conn(ctx)
-	if err != nil {
-		return nil, wrap(s.path, "read the rows", err)
-	}
-	defer conn.Close()
-	// Below database/sql, whose conversions take most of the time.
-	err = conn.Raw(func(c any) error {
-		all, err = glimpses(ctx, c.(driver.QueryerContext), account)
-		return err
-	})
-	return all, wrap(s.path, "read the rows", err)
-}
-
-func glimpses(ctx context.Context, db driver.QueryerContext, account string) (all []Glimpse, err error) {
-	name := driver.NamedValue{Ordinal: 1, Value: account}
+func (s *Store) Glimpses(ctx context.Context, account string) ([]Glimpse, error) {
 	// A mood and a time in one number: each column costs as much as a row.
-	rows, err := db.QueryContext(ctx, fmt.Sprintf(`
+	rows, err := s.read.QueryContext(ctx, `
 		SELECT uid, CASE
-			WHEN phase = %d OR missing <> 0 THEN max(missing, deleted) << 2 | %d
-			WHEN phase = %d THEN landed << 2 | %d
-			WHEN phase = %d THEN %d
-			ELSE %d END
-		FROM messages WHERE account = %s ORDER BY uid`,
-		Deleted, Gone, Landed, Resting, Adopted, Strange, Restless, byName), []driver.NamedValue{name})
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
+			WHEN phase = ?2 OR missing <> 0 THEN max(missing, deleted) << 2 | ?3
+			WHEN phase = ?4 THEN landed << 2 | ?5
+			WHEN phase = ?6 THEN ?7
+			ELSE ?8 END
+		FROM messages WHERE account = `+byName+` ORDER BY uid`,
+		account, Deleted, Gone, Landed, Resting, Adopted, Strange, Restless)
 	var uids strings.Builder // one allocation for many
-	row := make([]driver.Value, 2)
-	for {
-		if err := rows.Next(row); err == io.EOF {
-			return all, nil
-		} else if err != nil {
-			return nil, err
-		}
-		uid, ok := row[0].([]byte)
-		word, isWord := row[1].(int64)
-		if !ok && row[0] != nil || !isWord {
-			return nil, fmt.Errorf("a row holds %T and %T", row[0], row[1])
+	var uid sql.RawBytes
+	var word int64
+	return collect(rows, err, s.path, "read the rows", func(rows *sql.Rows) (g Glimpse, err error) {
+		if err := rows.Scan(&uid, &word); err != nil {
+			return g, err
 		}
 		if uids.Cap()-uids.Len() < len(uid) {
 			next := min(max(2*uids.Cap(), 1<<10), 64<<10) // most accounts have few
@@ -99,6 +71,6 @@ func glimpses(ctx context.Context, db driver.QueryerContext, account string) (al
 		}
 		start := uids.Len()
 		uids.Write(uid)
-		all = append(all, Glimpse{UID: uids.String()[start:], Mood: Mood(word & 3), Since: word >> 2})
-	}
+		return Glimpse{UID: uids.String()[start:], Mood: Mood(word & 3), Since: word >> 2}, nil
+	})
 }

@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"sync"
 
 	"golang.org/x/sys/unix"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -30,11 +29,8 @@ const busyTimeout = 30_000
 // method has written, every later read sees.
 type Store struct {
 	dir, path string
-	read      *sql.DB
+	read      *reader
 	write     *writer // nil if opened by OpenReadOnly
-
-	preparing sync.Mutex
-	standing  *sql.Stmt // of read; nil until Standing is called
 }
 
 // Open opens the state folder dir, and creates it if it is missing. Before
@@ -268,15 +264,15 @@ func touch(ctx context.Context, conn *sql.Conn) error {
 	return err
 }
 
-// openReader returns a pool of connections that only read. They may write the
-// file all the same: else the last one to close could not tidy away the -wal.
-func openReader(path string) *sql.DB {
+// openReader returns a reader. It may write the file all the same: else the last
+// connection to close could not tidy away the -wal.
+func openReader(path string) *reader {
 	db, err := sql.Open("sqlite", uri(path, fmt.Sprintf("busy_timeout(%d)", busyTimeout), "query_only(1)", "cache_size(-512)"))
 	if err != nil {
 		panic(err) // the driver is linked in; nothing else can fail yet
 	}
 	db.SetMaxOpenConns(4)
-	return db
+	return &reader{DB: db, stmts: map[string]*sql.Stmt{}}
 }
 
 // uri names the database at path to SQLite (https://www.sqlite.org/uri.html),

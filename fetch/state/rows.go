@@ -8,7 +8,7 @@ import (
 )
 
 // byName finds an account's id in the queries that read.
-const byName = "(SELECT id FROM accounts WHERE name = ?)"
+const byName = "(SELECT id FROM accounts WHERE name = ?1)"
 
 // Rows returns all rows of an account, in the order of their UIDs. Those in doubt
 // are as Undelete would leave them.

@@ -52,12 +52,15 @@ func (s *Store) Standing(ctx context.Context, account string) (Standing, error) 
 	var st Standing
 	var before, after string
 	var rest []byte
-	query, err := s.prepareStanding(ctx)
-	if err == nil {
-		err = query.QueryRowContext(ctx, account).Scan(
-			append(st.Schedule.columns(), &st.Server.Key, &before, &after, &st.Server.Asked, &st.Left, &rest, &st.Rest.Until, &st.Doubt,
-				&st.Untold, &st.UntoldBytes, &st.Open)...)
-	}
+	err := s.read.QueryRowContext(ctx, `
+		SELECT `+scheduleColumns+`, coalesce(key, ''), coalesce(before, ''), coalesce(after, ''), coalesce(asked, 0),
+			coalesce(listed - deleted, 0), rest, rest_until, deleting <> 0,
+			untold, untold_bytes, EXISTS (SELECT 1 FROM deliveries WHERE account = accounts.id AND open)
+		FROM accounts LEFT JOIN servers ON servers.account = id
+			LEFT JOIN polls ON polls.account = id AND seq = (SELECT max(seq) FROM polls WHERE account = accounts.id)
+		WHERE name = ?`, account).Scan(
+		append(st.Schedule.columns(), &st.Server.Key, &before, &after, &st.Server.Asked, &st.Left, &rest, &st.Rest.Until, &st.Doubt,
+			&st.Untold, &st.UntoldBytes, &st.Open)...)
 	if err == sql.ErrNoRows {
 		return Standing{}, nil
 	}
@@ -69,22 +72,6 @@ func (s *Store) Standing(ctx context.Context, account string) (Standing, error) 
 		st.Server.After = strings.Split(after, "\n")
 	}
 	return st, wrap(s.path, "read how things stand", err)
-}
-
-// prepareStanding returns the query of Standing, which is prepared once.
-func (s *Store) prepareStanding(ctx context.Context) (_ *sql.Stmt, err error) {
-	s.preparing.Lock()
-	defer s.preparing.Unlock()
-	if s.standing == nil {
-		s.standing, err = s.read.PrepareContext(ctx, `
-			SELECT `+scheduleColumns+`, coalesce(key, ''), coalesce(before, ''), coalesce(after, ''), coalesce(asked, 0),
-				coalesce(listed - deleted, 0), rest, rest_until, deleting <> 0,
-				untold, untold_bytes, EXISTS (SELECT 1 FROM deliveries WHERE account = accounts.id AND open)
-			FROM accounts LEFT JOIN servers ON servers.account = id
-				LEFT JOIN polls ON polls.account = id AND seq = (SELECT max(seq) FROM polls WHERE account = accounts.id)
-			WHERE name = ?`)
-	}
-	return s.standing, err
 }
 
 // learn replaces what is remembered of an account's server.

@@ -1,0 +1,47 @@
+package state
+
+import (
+	"context"
+	"database/sql"
+	"sync"
+)
+
+// reader is a pool of connections that only read. It prepares each query once:
+// to parse one takes longer than to look into an account that has few messages.
+type reader struct {
+	*sql.DB
+
+	mu    sync.Mutex
+	stmts map[string]*sql.Stmt // by their text
+}
+
+func (r *reader) prepare(ctx context.Context, query string) (*sql.Stmt, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if st := r.stmts[query]; st != nil {
+		return st, nil
+	}
+	st, err := r.DB.PrepareContext(ctx, query)
+	if err == nil {
+		r.stmts[query] = st
+	}
+	return st, err
+}
+
+// QueryContext is that of sql.DB.
+func (r *reader) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	st, err := r.prepare(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	return st.QueryContext(ctx, args...)
+}
+
+// QueryRowContext is that of sql.DB.
+func (r *reader) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	st, err := r.prepare(ctx, query)
+	if err != nil {
+		return r.DB.QueryRowContext(ctx, query, args...) // which fails likewise, and can say so
+	}
+	return st.QueryRowContext(ctx, args...)
+}
