@@ -121,3 +121,13 @@ func BenchmarkParallel(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkSavePoll notes polls that found nothing, as most do.
+func BenchmarkSavePoll(b *testing.B) {
+	s := open(b, b.TempDir())
+	for at := int64(1700000000); b.Loop(); at += 300 {
+		ok(b, s.SavePoll(b.Context(), "work", state.Poll{
+			Started: at, Ended: at + 1, Result: "fine", Listed: 20, Schedule: &state.Schedule{Next: at + 300},
+		}))
+	}
+}

@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"database/sql"
+	"strings"
 )
 
 // keptPolls is how many polls are remembered of an account: at one a minute
@@ -33,37 +34,45 @@ func (s *Store) SavePoll(ctx context.Context, account string, p Poll) error {
 				return err
 			}
 		}
-		if p.Error == "" {
-			if err := t.exec("UPDATE accounts SET last_success = ? WHERE id = ?", p.Ended, id); err != nil {
-				return err
-			}
-		}
-		if r := p.Rest; r != nil {
-			if err := t.exec("UPDATE accounts SET rest = ?, rest_until = ? WHERE id = ?", sum(r.Listing), r.Until, id); err != nil {
-				return err
-			}
-		}
-		if !p.Unconfirmed {
-			if err := t.confirm(id); err != nil {
-				return err
-			}
-		}
-		if p.Fetched > 0 {
-			if err := t.exec(`UPDATE accounts SET untold = max(0, untold - ?), untold_bytes = max(0, untold_bytes - ?) WHERE id = ?`,
-				p.Fetched, p.Bytes, id); err != nil {
-				return err
-			}
-		}
-		if p.Schedule != nil {
-			if err := t.reschedule(id, *p.Schedule); err != nil {
-				return err
-			}
+		if err := t.sumUp(id, p); err != nil {
+			return err
 		}
 		if err := t.count(id, p); err != nil {
 			return err
 		}
+		if seq <= keptPolls {
+			return nil
+		}
 		return t.exec("DELETE FROM polls WHERE account = ? AND seq <= ?", id, seq-keptPolls)
 	})
+}
+
+// sumUp notes in the row of the account what a poll says of it, in one statement:
+// with many accounts most of what is written are polls that found nothing.
+func (t *tx) sumUp(account int64, p Poll) error {
+	var columns []string
+	var args []any
+	set := func(what string, to ...any) { columns, args = append(columns, what), append(args, to...) }
+	if p.Error == "" {
+		set("last_success = ?", p.Ended)
+	}
+	if r := p.Rest; r != nil {
+		set("rest = ?, rest_until = ?", sum(r.Listing), r.Until)
+	}
+	if !p.Unconfirmed {
+		set("deleting = 0")
+	}
+	if p.Fetched > 0 {
+		set("untold = max(0, untold - ?), untold_bytes = max(0, untold_bytes - ?)", p.Fetched, p.Bytes)
+	}
+	if s := p.Schedule; s != nil {
+		set("next_poll = ?, not_before = ?, pause = ?, login_delay = ?, failures = ?, refusals = ?",
+			s.Next, s.NotBefore, s.Pause, s.LoginDelay, s.Failures, s.Refusals)
+	}
+	if len(columns) == 0 {
+		return nil
+	}
+	return t.exec("UPDATE accounts SET "+strings.Join(columns, ", ")+" WHERE id = ?", append(args, account)...)
 }
 
 // Polls returns the last n polls of an account, the latest first.

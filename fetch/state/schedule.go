@@ -28,11 +28,3 @@ const scheduleColumns = "next_poll, not_before, pause, login_delay, failures, re
 func (s *Schedule) columns() []any {
 	return []any{&s.Next, &s.NotBefore, &s.Pause, &s.LoginDelay, &s.Failures, &s.Refusals, &s.LastSuccess}
 }
-
-// reschedule writes a schedule if it is another than the one that is there.
-func (t *tx) reschedule(account int64, s Schedule) error {
-	return t.exec(`
-		UPDATE accounts SET (next_poll, not_before, pause, login_delay, failures, refusals) = (?2, ?3, ?4, ?5, ?6, ?7)
-		WHERE id = ?1 AND (next_poll, not_before, pause, login_delay, failures, refusals) IS NOT (?2, ?3, ?4, ?5, ?6, ?7)`,
-		account, s.Next, s.NotBefore, s.Pause, s.LoginDelay, s.Failures, s.Refusals)
-}
