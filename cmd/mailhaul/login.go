@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -114,7 +113,7 @@ func chooseGrantee(cfg *config.Config, name string) (grantee, error) {
 		for _, g := range granteesOf(cfg) {
 			known = append(known, g.name)
 		}
-		hint := "with oauth: " + strings.Join(known, ", ")
+		hint := "with oauth: " + someOf(known)
 		if len(known) == 0 {
 			hint = "none of them has oauth; mailhaul.yaml(5) explains it"
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,20 +37,27 @@ func choose(cfg *config.Config, names []string) ([]config.Account, error) {
 	if len(names) == 0 {
 		return cfg.Accounts, nil
 	}
-	var known []string
 	var chosen []config.Account
 	for _, a := range cfg.Accounts {
-		known = append(known, a.Name)
 		if slices.Contains(names, a.Name) {
 			chosen = append(chosen, a)
 		}
 	}
 	for _, name := range names {
-		if !slices.Contains(known, name) {
-			return nil, usagef("accounts: "+strings.Join(known, ", "), "there is no account %q in %s", name, cfg.Path)
+		if cfg.Account(name) == nil {
+			return nil, usagef("accounts: "+someOf(accountNames(cfg)), "there is no account %q in %s", name, cfg.Path)
 		}
 	}
 	return chosen, nil
+}
+
+// someOf lists names, the first of them if there are more than one can read.
+func someOf(names []string) string {
+	const most = 20
+	if len(names) > most {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+	}
+	return strings.Join(names, ", ")
 }
 
 // wiring is a configuration brought to life.

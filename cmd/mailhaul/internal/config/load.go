@@ -16,8 +16,11 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// maxFile bounds the files that a path in the configuration can point to.
-const maxFile = 1 << 20
+// maxConfig bounds the file, maxFile those that a path in it can point to.
+const (
+	maxConfig = 16 << 20
+	maxFile   = 1 << 20
+)
 
 // Load reads and checks the file at path. The error of a file with mistakes
 // is an *Error, which names them all.
@@ -35,12 +38,12 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	data, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(data) > maxFile {
-		return nil, fmt.Errorf("%s: is larger than %d KiB, too large for a configuration", path, maxFile>>10)
+	if len(data) > maxConfig {
+		return nil, fmt.Errorf("%s: is larger than %d MiB, too large for a configuration", path, maxConfig>>20)
 	}
 	// A pipe has no other readers: mailhaul --config <(...)
 	return parse(path, data, info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0)
@@ -52,7 +55,10 @@ func Parse(path string, data []byte) (*Config, error) { return parse(path, data,
 
 // parse reads data as the file at path, which others may read if exposed.
 func parse(path string, data []byte, exposed bool) (*Config, error) {
-	p := &parser{file: path, dir: filepath.Dir(path), steps: 100_000, needsRoute: map[string]string{}, paths: map[*yaml.Node]string{}, envNames: new([]string)}
+	p := &parser{
+		file: path, dir: filepath.Dir(path), steps: 100_000 + len(data), sinkNodes: map[string]*yaml.Node{}, needsRoute: map[string]string{},
+		paths: map[*yaml.Node]string{}, envNames: new([]string),
+	}
 	c := &Config{Path: path, Parallel: 8, PerHost: 2, Grace: 10 * time.Second}
 	if root := p.tree(data); root != nil {
 		p.top(*root, c)

@@ -203,8 +203,9 @@ func TestOthersCanRead(t *testing.T) {
 }
 
 func TestTooLarge(t *testing.T) {
-	if _, err := config.Load(write(t, minimal+strings.Repeat("#\n", 1<<20), 0o600)); err == nil {
-		t.Error("2 MiB were accepted")
+	_, err := config.Load(write(t, minimal+strings.Repeat("#\n", 8<<20), 0o600))
+	if err == nil || !strings.Contains(err.Error(), "is larger than 16 MiB") {
+		t.Errorf("error %v", err)
 	}
 }
 

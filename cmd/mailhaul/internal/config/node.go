@@ -10,12 +10,13 @@ import (
 
 // parser walks the tree of a file and collects what is wrong with it.
 type parser struct {
-	file     string
-	dir      string // that paths in it are relative to
-	problems []Problem
-	steps    int      // left before the file is taken for an alias bomb
-	sinkList []string // the names of all sinks
-	oauths   map[string]*OAuth
+	file      string
+	dir       string // that paths in it are relative to
+	problems  []Problem
+	steps     int                   // left before the file is taken for an alias bomb
+	sinkList  []string              // the names of all sinks
+	sinkNodes map[string]*yaml.Node // by those names
+	oauths    map[string]*OAuth
 	// needsRoute holds, by the names of sinks that do not say for whom the
 	// mail is, the key that would.
 	needsRoute map[string]string

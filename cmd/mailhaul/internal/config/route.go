@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -118,15 +119,25 @@ func (p *parser) sinkNames(v value) []string {
 		case !ok:
 		case slices.Contains(names, name):
 			p.fail(item, "", "%s stands twice", quote(name))
-		case len(p.sinkList) > 0 && !slices.Contains(p.sinkList, name):
-			_, hint := didYouMean(name, p.sinkList)
-			p.fail(item, hint, "there is no sink %s", quote(name))
+		case len(p.sinkList) > 0 && p.sinkNodes[name] == nil:
+			p.fail(item, p.meantSink(name), "there is no sink %s", quote(name))
 			fallthrough // so that it is not called missing too
 		default:
 			names = append(names, name)
 		}
 	}
 	return names
+}
+
+// meantSink returns a hint at which sink was meant by a name. Who makes mistakes
+// by the hundred makes one of them many times, and is not to wait for as many
+// searches through all names.
+func (p *parser) meantSink(name string) string {
+	if len(p.problems) >= 100 {
+		return ""
+	}
+	_, hint := didYouMean(name, p.sinkList)
+	return hint
 }
 
 // quarantine reads the name of one sink.
@@ -148,7 +159,7 @@ func (p *parser) deliveries(v value, a *Account) {
 	case len(p.sinkList) == 1:
 		a.Deliver = p.sinkList
 	default:
-		p.fail(v, "known: "+strings.Join(p.sinkList, ", "), "deliver is missing, and there are %d sinks to choose from", len(p.sinkList))
+		p.fail(v, cmp.Or(known(p.sinkList), "deliver: the name of one"), "deliver is missing, and there are %d sinks to choose from", len(p.sinkList))
 	}
 	at := func(key string) value { return value{line: line[key], where: v.where} }
 	switch {
@@ -198,11 +209,10 @@ func (a *Account) Sinks() []string {
 		}
 	}
 	slices.Sort(all[len(a.Deliver):])
-	var once []string
-	for _, name := range all {
-		if !slices.Contains(once, name) {
-			once = append(once, name)
-		}
-	}
-	return once
+	seen := map[string]bool{}
+	return slices.DeleteFunc(all, func(name string) bool {
+		again := seen[name]
+		seen[name] = true
+		return again
+	})
 }

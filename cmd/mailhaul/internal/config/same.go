@@ -2,20 +2,28 @@ package config
 
 import (
 	"reflect"
+	"sync"
 
 	"gopkg.in/yaml.v3"
 )
 
-// source is where the file speaks of an account; a part that it does not have
-// is nil.
-type source struct{ account, defaults, sinks, oauth *yaml.Node }
+// source is where the file speaks of an account. What it says of all of them is
+// decoded once, since there may be thousands.
+type source struct {
+	account         *yaml.Node
+	defaults, oauth func() any
+	sinks           map[string]*yaml.Node
+}
 
-// tree returns the node of a part of the file, nil if it has none.
-func (v *value) tree() *yaml.Node {
-	if v == nil {
-		return nil
-	}
-	return v.node
+// once returns a function that returns what a part of the file holds, nil if it
+// has none.
+func (v *value) once() func() any {
+	return sync.OnceValue(func() any {
+		if v == nil {
+			return nil
+		}
+		return plain(v.node)
+	})
 }
 
 // SameAs reports whether two files say the same of an account, and of all that
@@ -24,10 +32,9 @@ func (a *Account) SameAs(b *Account) bool { return reflect.DeepEqual(a.said(), b
 
 // said returns what the file says of an account.
 func (a *Account) said() []any {
-	said := []any{plain(a.source.account), plain(a.source.defaults), plain(a.source.oauth)}
-	sinks, _ := plain(a.source.sinks).(map[string]any)
-	for _, name := range a.Sinks() {
-		said = append(said, sinks[name])
+	said := []any{plain(a.source.account), a.source.defaults(), a.source.oauth()}
+	for _, name := range append(a.Sinks(), a.Quarantine) {
+		said = append(said, plain(a.source.sinks[name]))
 	}
 	return said
 }

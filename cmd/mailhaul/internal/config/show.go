@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"maps"
+	"math"
 	"net"
 	"slices"
 	"strconv"
@@ -70,9 +71,10 @@ var (
 	hookShown = []shownKey{{"command", ""}, {"timeout", "1m"}}
 )
 
-// show returns the tree of what YAML says.
+// show returns the tree of what YAML says. The file was checked for aliases that
+// make too much of it.
 func (c *Config) show(account string) *yaml.Node {
-	s := &shower{parser: &parser{steps: 100_000}, Config: c}
+	s := &shower{parser: &parser{steps: math.MaxInt}, Config: c}
 	top := s.fields(c.said.root)
 	defaults := s.fields(s.at(top, "defaults"))
 	all := usual(topShown)

@@ -86,6 +86,9 @@ func (p *parser) sinks(v value) []Sink {
 		if !p.name(at, e.key) {
 			at.where = "sink " + quote(e.key)
 		}
+		if e.key != "" && quote(e.key) == `"`+e.key+`"` { // what cannot be shown is no choice
+			p.sinkList, p.sinkNodes[e.key] = append(p.sinkList, e.key), e.value.node
+		}
 		out = append(out, p.sink(at, e.key))
 	}
 	return out

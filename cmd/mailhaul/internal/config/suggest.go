@@ -55,10 +55,16 @@ func didYouMean(got string, names []string) (meant, hint string) {
 	if best != "" {
 		return best, "did you mean " + quote(best) + "?"
 	}
-	if len(names) > 8 || len(names) == 0 {
-		return "", ""
+	return "", known(names)
+}
+
+// known returns a hint that lists names, "" if there are none or too many to
+// read.
+func known(names []string) string {
+	if len(names) > 10 || len(names) == 0 {
+		return ""
 	}
-	return "", "known: " + strings.Join(names, ", ")
+	return "known: " + strings.Join(names, ", ")
 }
 
 // distance is how many letters must be added, dropped, changed or swapped

@@ -38,11 +38,6 @@ func (p *parser) top(v value, c *Config) {
 	if f.sinks != nil {
 		f.Sinks = p.sinks(*f.sinks)
 	}
-	for _, s := range f.Sinks {
-		if s.Name != "" && quote(s.Name) == `"`+s.Name+`"` { // what cannot be shown is no choice
-			p.sinkList = append(p.sinkList, s.Name)
-		}
-	}
 	p.needs(f.sinks, lines["sinks"], "sinks", "{ home: { maildir: ~/Maildir } }")
 
 	base := Account{Protocol: POP3, Security: Security{TLS: TLSImplicit}, ReceivedHeader: true, lines: map[string]int{}}
@@ -50,13 +45,14 @@ func (p *parser) top(v value, c *Config) {
 		base.lines = p.readAccount(*f.defaults, &base)
 	}
 	if f.accounts != nil {
+		defaults, oauth := f.defaults.once(), f.oauth.once()
 		for _, e := range p.entries(*f.accounts) {
 			at := value{node: e.value.node, line: e.line, where: "account " + e.key}
 			if !p.name(at, e.key) {
 				at.where = "account " + quote(e.key)
 			}
 			a := p.account(at, e.key, base)
-			a.source = source{at.node, f.defaults.tree(), f.sinks.tree(), f.oauth.tree()}
+			a.source = source{at.node, defaults, oauth, p.sinkNodes}
 			f.Accounts = append(f.Accounts, a)
 		}
 	}
