@@ -13,10 +13,10 @@ type Setup struct {
 	// Parallel is the most accounts polled at once, PerHost the most
 	// connections to one host; 0 is no bound.
 	Parallel, PerHost int
-	// Fresh reports, when Run is given the setup in another's place, whether an
-	// account is to be polled at once, whatever it waited for: its options have
-	// changed. nil is none of those that were there before. One that the other
-	// setup did not have is fresh.
+	// Fresh reports whether Run is to poll an account whatever it waits for, since
+	// its options have changed, or a person may have mended it: at once if the
+	// setup takes another's place, else soon after the start. nil is none. What
+	// the server wants is heeded.
 	Fresh func(account string) bool
 	// Done, if not nil, is called once no poll of Run uses the setup any more.
 	Done func()

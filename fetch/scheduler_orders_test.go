@@ -65,6 +65,39 @@ func TestPollNowNamed(t *testing.T) {
 	})
 }
 
+// A person may have mended what failed: a new setup has it tried at once, a start
+// soon, once. The pause that a server asked for holds all the same.
+func TestRunTriesWhatWasMended(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(t)
+		ada, grace := f.account("ada", "one"), f.account("grace", "two")
+		f.users["ada"].refuse, f.users["grace"].delay = "[AUTH] no", 2*time.Hour
+		setup := fetch.Setup{
+			Accounts: []*fetch.Account{ada, grace}, Options: newMemory().options(),
+			Fresh: func(string) bool { return true },
+		}
+		_, stop := f.run(setup)
+		time.Sleep(55 * time.Minute) // three failures: the next try is an hour away
+		stop()
+		before := len(f.users["ada"].tries)
+		orders, stop := f.run(setup)
+		time.Sleep(5 * time.Minute)
+		if n := len(f.users["ada"].tries) - before; n != 1 {
+			t.Errorf("a start has tried the password %d times, want once", n)
+		}
+		f.change(func() { f.users["ada"].refuse = "" })
+		orders <- setup
+		time.Sleep(5 * time.Second)
+		stop()
+		if n := len(f.logins("ada")); n != 1 {
+			t.Errorf("a new setup was followed by %d logins, want 1", n)
+		}
+		if n := f.users["grace"].early; n > 0 || len(f.logins("grace")) != 1 {
+			t.Errorf("%d logins came too early, %d did not", n, len(f.logins("grace")))
+		}
+	})
+}
+
 // A host that no account has any more is forgotten: when one has it again, that
 // it was down once is no reason to wait.
 func TestRunForgetsHosts(t *testing.T) {

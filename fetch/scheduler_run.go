@@ -188,14 +188,16 @@ func (r *run) use(s Setup) {
 	r.tasks, r.order = map[string]*task{}, nil
 	var fresh []*task
 	for _, a := range s.Accounts {
-		t := old[a.Name]
+		t, anew := old[a.Name], s.Fresh != nil && s.Fresh(a.Name)
 		switch {
 		case t == nil:
 			t = &task{}
-			if !t.restore(r.ctx, a, s.Options.State, now) {
+			if !t.restore(r.ctx, a, s.Options.State, now) || anew && before != nil {
 				fresh = append(fresh, t)
+			} else if anew {
+				t.hasten(now)
 			}
-		case s.Fresh != nil && s.Fresh(a.Name):
+		case anew:
 			t.again = t.poll != nil
 			fresh = append(fresh, t)
 		}
@@ -250,6 +252,24 @@ func (t *task) restore(ctx context.Context, a *Account, s State, now time.Time) 
 	t.next = latest(t.next, t.notBefore)
 	return t.next.After(now)
 }
+
+// hasten has a task wait no longer than it takes to tell that this start is not
+// one of many: a daemon that is started over and over, and dies as often, must
+// not have an account locked by its wrong password. The more often that failed,
+// the longer the daemon has to live before it tries again.
+func (t *task) hasten(now time.Time) {
+	soon := now.Add(doubled(firstAfterStart, t.failures-1, longestAfterStart))
+	if soon.Before(t.next) {
+		t.next = latest(soon, t.notBefore)
+	}
+}
+
+// firstAfterStart, doubled with each failure up to longestAfterStart, is how
+// long after a start an account is tried that a person may have mended.
+const (
+	firstAfterStart   = 15 * time.Second
+	longestAfterStart = 5 * time.Minute
+)
 
 // spread makes tasks due one after the other, half a second apart, so that a
 // start is no rush, but within the interval of each.

@@ -70,6 +70,7 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 	if err := o.check(); err != nil {
 		return err
 	}
+	signals := newDaemonSignals()
 	cfg, err := loadConfig(o.config)
 	if err != nil {
 		return err
@@ -99,7 +100,7 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 		return err
 	}
 	defer d.out.close(talk)
-	signals := newDaemonSignals()
+	signals.noteEnd()
 	unwatch, err := d.watch(ctx)
 	if err != nil {
 		d.w.Close()
@@ -172,7 +173,11 @@ func (d *daemon) adopt(ctx context.Context, cfg *config.Config) (fetch.Setup, er
 		return fetch.Setup{}, err
 	}
 	accounts := w.accounts(cfg.Accounts)
-	logins, err := d.noticed(cfg, w)
+	fresh, err := d.fresh(ctx, cfg)
+	var logins map[string]time.Time
+	if err == nil {
+		logins, err = d.noticed(cfg, w)
+	}
 	var out reporter
 	if err == nil {
 		out, err = d.reporter(cfg, w)
@@ -185,7 +190,6 @@ func (d *daemon) adopt(ctx context.Context, cfg *config.Config) (fetch.Setup, er
 		return fetch.Setup{}, err
 	}
 	d.closing.Add(1)
-	old := d.cfg
 	d.cfg, d.w, d.accounts = cfg, w, accounts
 	d.logins = logins
 	d.traced.follow(d.accounts...)
@@ -194,7 +198,7 @@ func (d *daemon) adopt(ctx context.Context, cfg *config.Config) (fetch.Setup, er
 		Options: fetch.Options{
 			State: d.store, Sinks: w.sinks, Scratch: cfg.State, Sweep: w.spool.Sweep, Host: w.host, Observer: d.observe,
 		},
-		Fresh: func(name string) bool { return changed(old, cfg, name) },
+		Fresh: func(name string) bool { return fresh[name] },
 		Done: func() {
 			go func() { // a token that is being refreshed may take a while
 				defer d.closing.Done()
@@ -250,9 +254,26 @@ func (d *daemon) reload(ctx context.Context) {
 	d.out.note("reloaded: polling " + count(len(cfg.Accounts), "account"))
 }
 
-// changed reports whether two configurations differ in an account or in what it
-// refers to.
-func changed(old, cfg *config.Config, name string) bool {
-	was, is := old.Account(name), cfg.Account(name)
-	return was == nil || is == nil || !was.SameAs(is)
+// fresh returns which accounts need not wait once a configuration is in force:
+// those of which it does not say the same as the one before, and those whose last
+// poll called for a person, who may have done what it took. A password that was
+// mended may stand in no configuration.
+func (d *daemon) fresh(ctx context.Context, cfg *config.Config) (map[string]bool, error) {
+	before := map[string]*config.Account{}
+	if d.cfg != nil {
+		for i, a := range d.cfg.Accounts {
+			before[a.Name] = &d.cfg.Accounts[i]
+		}
+	}
+	fresh := map[string]bool{}
+	for _, a := range cfg.Accounts {
+		last, err := d.store.Polls(ctx, a.Name, 1)
+		if err != nil {
+			return nil, err
+		}
+		was := before[a.Name]
+		fresh[a.Name] = d.cfg != nil && (was == nil || !was.SameAs(&a)) ||
+			len(last) > 0 && last[0].Result == fetch.ClassOperator.String()
+	}
+	return fresh, nil
 }

@@ -47,12 +47,16 @@ func drainOnSignal(ctx context.Context, say func()) (context.Context, <-chan str
 // daemonSignals are the signals that a daemon obeys.
 type daemonSignals struct{ end, reload, now chan os.Signal }
 
-// newDaemonSignals has them received for the rest of the process: the second of
-// two that end it may come when all is closed already, and must not kill it.
+// newDaemonSignals has those received that must not kill a daemon which is
+// about to begin. They are obeyed once it polls.
 func newDaemonSignals() daemonSignals {
 	s := daemonSignals{make(chan os.Signal, 2), make(chan os.Signal, 1), make(chan os.Signal, 1)}
-	signal.Notify(s.end, os.Interrupt, syscall.SIGTERM)
 	signal.Notify(s.reload, syscall.SIGHUP)
 	signal.Notify(s.now, syscall.SIGUSR1)
 	return s
 }
+
+// noteEnd has those received that end a daemon, for the rest of the process: the
+// second may come when all is closed already, and must not kill it. Before, they
+// do: a start that hangs can be ended.
+func (s daemonSignals) noteEnd() { signal.Notify(s.end, os.Interrupt, syscall.SIGTERM) }
