@@ -11,6 +11,7 @@ import (
 
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/state"
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
@@ -342,4 +343,23 @@ func TestUIDReuseWhileUnanswered(t *testing.T) {
 	r.succeed()
 	r.expect(message(1), message(2))
 	r.expectEmpty()
+}
+
+// What a poll left on its way is told as deliveries: a message has one for
+// each sink.
+func TestDeliveriesLeftOpen(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	archive, archived := r.another("archive")
+	r.account.Deliver = append(r.account.Deliver, archive)
+	r.drop.Add("u", []byte(message(1)))
+	for _, to := range r.account.Deliver {
+		check(t, r.store.Promise(t.Context(), r.account.Name, []state.Promise{{UID: "u", Sink: to.Name, Token: "nothing"}}))
+	}
+	r.succeed()
+	want := "the last poll left 2 deliveries on their way: 0 had arrived, 2 are made again, 0 nobody can tell yet"
+	if notes := eventsOf[fetch.Noticed](r); len(notes) != 1 || notes[0].Text != want {
+		t.Errorf("told %+v, want %q", notes, want)
+	}
+	r.expect(message(1))
+	expectMail(t, "the archive", archived(), message(1))
 }

@@ -374,7 +374,7 @@ func (s *session) settle(ctx context.Context, promised bool) (broken, err error)
 		}
 	}
 	if len(open) > 0 {
-		s.notice("the last poll left %d messages on their way: %d had arrived, %d are fetched again, %d nobody can tell yet",
+		s.notice("the last poll left %d deliveries on their way: %d had arrived, %d are made again, %d nobody can tell yet",
 			len(open), len(landed), len(void), len(open)-len(landed)-len(void))
 	}
 	if len(landed) > 0 {

@@ -99,7 +99,7 @@ type accountJSON struct {
 	OnServer   int        `json:"on_server"`
 	Adopted    int        `json:"adopted"`
 	Refused    int        `json:"refused"`
-	Open       int        `json:"open"` // promises that no sink has answered for
+	Open       int        `json:"open"` // promised to sinks that have not answered for them
 }
 
 func writeListJSON(out io.Writer, all []state.Account, cfg *config.Config, octets int64) error {

@@ -11,7 +11,7 @@ type Account struct {
 	Name string
 	// Messages are remembered, Octets of them. Of those, Listed were on the
 	// server when it was last asked, Refused and Adopted are in that phase,
-	// and Open promises no sink has answered for.
+	// and Open are promised to sinks that have not answered for them.
 	Messages, Listed, Refused, Adopted, Open int
 	Octets                                   int64
 	// Polled is when the latest poll ended, in Unix seconds; 0 is never.
@@ -24,7 +24,7 @@ func (s *Store) Accounts(ctx context.Context) ([]Account, error) {
 	rows, err := s.read.QueryContext(ctx, `
 		SELECT name, count(phase), coalesce(sum(missing = 0 AND phase <> ?1), 0),
 			coalesce(sum(phase = ?2), 0), coalesce(sum(phase = ?3), 0),
-			(SELECT count(*) FROM deliveries WHERE account = accounts.id AND open), coalesce(sum(size), 0),
+			(SELECT count(DISTINCT uid) FROM deliveries WHERE account = accounts.id AND open), coalesce(sum(size), 0),
 			coalesce((SELECT ended FROM polls WHERE account = accounts.id ORDER BY seq DESC LIMIT 1), 0)
 		FROM accounts LEFT JOIN messages ON messages.account = accounts.id
 		GROUP BY accounts.id ORDER BY name`, Deleted, Refused, Adopted)

@@ -106,7 +106,7 @@ func TestPollsAndStatus(t *testing.T) {
 	for _, do := range []step{
 		landed("due", 1), landed("due and missing", 1), landed("deleted", 1),
 		doPromise(promise("young", "home")), doLand(900, "young", "home"),
-		doDelete(300, "deleted"), promised("open", 1),
+		doDelete(300, "deleted"), doPromise(promise("open", "home"), promise("open", "archive")),
 		doRefuse(refusal("z")), doRefuse(refusal("b")),
 		doKeep(300, state.Housekeeping{Missing: []string{"due and missing"}}),
 	} {

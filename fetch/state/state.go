@@ -218,8 +218,8 @@ type Status struct {
 	Schedule Schedule
 	// Fetched counts the messages that landed and are remembered. Of those
 	// that the server still listed when last asked, Waiting are due for
-	// deletion and Kept are not, nor ever will be what was adopted. Open counts
-	// the promises that no sink has answered for.
+	// deletion and Kept are not, nor ever will be what was adopted. Open are
+	// promised to sinks that have not answered for them.
 	Fetched, Waiting, Kept, Open int
 	// Refused rows, in the order of their UIDs.
 	Refused []Row
