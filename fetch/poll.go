@@ -268,6 +268,12 @@ func (s *session) run(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	failed := s.transfer(ctx)
+	if failed == nil || isolated(failed) && !s.client.Broken() {
+		failed = errors.Join(failed, s.inStep(ctx))
+	}
+	if s.refused || errors.Is(failed, errSeam) {
+		failed = errors.Join(failed, s.doubtLanded(ctx))
+	}
 	if failed != nil && (!isolated(failed) || s.client.Broken()) {
 		return false, failed
 	}

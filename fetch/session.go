@@ -40,6 +40,8 @@ type session struct {
 	whys       map[int]error    // for what reasons, by message number, until it has them
 	unread     []unread         // what the server would not give
 	read       bool             // it gave something
+	refused    bool             // it refused something in a flight, and inStep was not asked since
+	landed     []string         // keys of what landed in this session, or may have
 	trouble    error            // of the server, with which the session went on
 	unanswered map[string]bool  // of the poll: keys of rows with a promise that no sink could answer for
 	late       map[string]bool  // keys of messages that the last poll was ended over, perhaps
@@ -272,16 +274,19 @@ func (s *session) probe(ctx context.Context) (headers map[int]state.Sum, top boo
 	next := 0
 	for m, err := range s.client.Top(ctx, slices.Values(s.plan.Probe), 0) {
 		if next == len(s.plan.Probe) {
-			return nil, false, s.cutBetween(ctx, err)
+			return nil, false, s.cutBetween(ctx, s.outOfStep(err))
 		}
 		e := s.plan.Probe[next]
 		next++
 		if isReply(err) {
+			s.refused = s.pipelined
 			continue
 		}
 		sums := newSums()
 		if err == nil {
 			err = newBody(m, sums, 0, s.pipelined).drain()
+		} else {
+			err = s.outOfStep(err)
 		}
 		if err != nil {
 			return nil, false, s.cutHeader(ctx, e, err)
@@ -289,7 +294,7 @@ func (s *session) probe(ctx context.Context) (headers map[int]state.Sum, top boo
 		top = true
 		headers[m.Num] = sums.header.sum()
 	}
-	return headers, top, nil
+	return headers, top, s.inStep(ctx)
 }
 
 // cutHeader handles a connection that died while the header of e was on its way.
@@ -391,6 +396,10 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 	var h state.Housekeeping
 	strange := map[string]state.Sum{} // keys that are other messages' now, and the contents of those that had them
 	defer func() {
+		if s.refused || errors.Is(err, errSeam) {
+			different = nil // nor is anything known of the others
+			return
+		}
 		// All at once: what one message is called now may be what another was.
 		for _, k := range h.Rekey {
 			delete(strange, k.From)
@@ -410,14 +419,15 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 	next := 0
 	for m, err := range s.client.Retrieve(ctx, s.entries(wants)) {
 		if next == len(wants) {
-			return nil, s.cutBetween(ctx, err)
+			return nil, s.cutBetween(ctx, s.outOfStep(err))
 		}
 		w := wants[next]
 		next++
 		if err != nil && !isReply(err) {
-			return nil, s.cut(ctx, w, err)
+			return nil, s.cut(ctx, w, s.outOfStep(err))
 		}
 		if err != nil {
+			s.refused = s.pipelined
 			s.unread = append(s.unread, unread{w, err})
 			continue
 		}
@@ -446,7 +456,7 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 		twins[content] = slices.Delete(same, i, i+1)
 		different = append(different, s.again(&h, w, row)...)
 	}
-	return different, nil
+	return different, s.inStep(ctx)
 }
 
 // again notes that the message of row is still, or again, listed. If it never

@@ -52,12 +52,13 @@ func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, limit
 	}()
 	err := d.run(ctx, wants)
 	close(full)
-	if failed := <-done; failed != nil {
+	if failed := <-done; failed != nil && !errors.Is(err, errSeam) {
 		err = failed
 	}
 	maps.Copy(s.down, c.down)
 	for _, key := range c.open {
 		s.unanswered[key] = true // for the sessions to come
+		s.landed = append(s.landed, key)
 	}
 	for _, it := range c.finished {
 		if tallyErr := s.tally(ctx, fixed, it); tallyErr != nil && err == nil {
@@ -85,6 +86,7 @@ func (s *session) tally(ctx context.Context, fixed []Target, it *item) error {
 	if fixed != nil {
 		s.banished(it.want)
 	}
+	s.landed = append(s.landed, it.want.Key)
 	if s.due(s.opts.now().Unix()) {
 		s.delete = append(s.delete, Listed{it.want.Num, it.want.Key})
 	}
@@ -120,14 +122,15 @@ func (d *download) run(ctx context.Context, wants []Want) error {
 		}
 		if len(wants) == 0 {
 			d.hand() // all of it came in whole
-			return d.cutBetween(ctx, err)
+			return d.cutBetween(ctx, d.outOfStep(err))
 		}
 		w := wants[0]
 		wants = wants[1:]
 		if err != nil && !isReply(err) {
-			return d.cut(ctx, w, err)
+			return d.cut(ctx, w, d.outOfStep(err))
 		}
 		if err != nil {
+			d.refused = d.pipelined
 			d.unread = append(d.unread, unread{w, err})
 			continue
 		}

@@ -3,6 +3,7 @@ package pop3proto
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 )
@@ -101,6 +102,28 @@ func (c *Client) list(ctx context.Context, capa, sizes bool) (caps Capabilities,
 	}
 	l, err = q.listing(sizes)
 	return caps, l, err
+}
+
+// InStep asks STAT once more, and returns an error unless the answer is the one
+// that the listing holds, if that holds one: else it may be the reply to a command
+// before, and the client is broken.
+func (c *Client) InStep(ctx context.Context, l *Listing) error {
+	if l.Count < 0 {
+		return nil
+	}
+	done, err := c.start(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	text, err := c.exchange("STAT", "STAT")
+	if errors.Is(err, ErrBroken) {
+		return err
+	}
+	if count, octets, ok := parseStat(text); err == nil && ok && count == l.Count && octets == l.Octets {
+		return nil
+	}
+	return c.w.failSyntax("STAT", fmt.Sprintf("\"+OK %d %d\", as before", l.Count, l.Octets), text)
 }
 
 // questions are commands without arguments, in one flight or one by one.

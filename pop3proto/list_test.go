@@ -200,6 +200,30 @@ func TestOddStat(t *testing.T) {
 	}
 }
 
+func TestInStep(t *testing.T) {
+	for _, test := range []struct {
+		stat, again string
+		ok          bool
+	}{
+		{"+OK 2 30", "+OK 2 30 octets", true},
+		{"+OK 2 -1", "+OK 2 -1", true},
+		{"+OK many", "", true}, // and not asked again
+		{"+OK 2 30", "+OK 1 30", false},
+		{"+OK 2 30", "+OK 2 octets", false},
+		{"+OK 2 30", "-ERR no such message", false},
+		{"+OK 2 30", "From: bob@example.net", false},
+	} {
+		c, _ := play(t, nil, test.stat+"\r\n", body("1 10", "2 20"), body("1 a", "2 b"), test.again+"\r\n")
+		l, err := c.List(t.Context())
+		if err == nil {
+			err = c.InStep(t.Context(), l)
+		}
+		if test.ok != (err == nil) || err != nil && !errors.Is(err, pop3proto.ErrBroken) {
+			t.Errorf("%q, then %q: %v", test.stat, test.again, err)
+		}
+	}
+}
+
 // TestListWithoutEnd has servers that go on for ever with a line or a listing.
 func TestListWithoutEnd(t *testing.T) {
 	opts := &pop3proto.Options{MaxMessages: 1000}

@@ -1,0 +1,51 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/mailhaul/mailhaul/fetch/state"
+	"github.com/mailhaul/mailhaul/pop3proto"
+)
+
+// Replies do not say what they answer. Where commands are pipelined, a server
+// that says one reply too many, or one too few, moves all that follow by one
+// message: each lands by the unique-id of its neighbour, and the last of them would
+// be deleted unseen. Within a message errSeam tells; between two of them it takes
+// more.
+
+// outOfStep makes an errSeam of an error between two messages that may come of
+// it: the server said what it was not asked for, or nothing where a reply was due.
+func (s *session) outOfStep(err error) error {
+	_, odd := errors.AsType[*pop3proto.ProtocolError](err)
+	if s.pipelined && (odd || errors.Is(err, os.ErrDeadlineExceeded)) {
+		return fmt.Errorf("%w: %w", errSeam, err)
+	}
+	return err
+}
+
+// inStep makes sure of the replies if one of those to pipelined commands was a
+// refusal, which may have been the one too many.
+func (s *session) inStep(ctx context.Context) error {
+	if !s.refused {
+		return nil
+	}
+	err := s.client.InStep(ctx, s.listing)
+	switch {
+	case err == nil:
+		s.refused = false
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	default:
+		return s.broken(fmt.Errorf("%w: %w", errSeam, err))
+	}
+}
+
+// doubtLanded notes that what landed in this session may be other messages than
+// the server has by their unique-ids, so that the next one looks at them.
+func (s *session) doubtLanded(ctx context.Context) error {
+	return s.opts.State.Keep(context.WithoutCancel(ctx), s.Name, s.opts.now().Unix(), state.Housekeeping{Missing: s.landed})
+}

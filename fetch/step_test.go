@@ -1,0 +1,97 @@
+package fetch_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
+)
+
+// tooMany is a refusal that answers nothing, tooFew a command that gets no answer.
+func tooMany(verb string) pop3test.Fault { return pop3test.Prepend(verb, "-ERR one line too much\r\n") }
+func tooFew(verb string) pop3test.Fault {
+	return pop3test.On(verb, func(x *pop3test.Exchange) { x.Reply = strings.NewReader("") })
+}
+
+// Replies that are out of step with pipelined commands bring messages under the
+// names of others. Each arrives once all the same.
+func TestOutOfStep(t *testing.T) {
+	for name, fault := range map[string]pop3test.Fault{"one too many": tooMany("RETR"), "one too few": tooFew("RETR")} {
+		for kept, keep := range map[string]fetch.Keep{"deleted": {}, "kept": {Forever: true}} {
+			t.Run(name+", "+kept, func(t *testing.T) {
+				t.Parallel()
+				r := newRig(t, pop3test.Behaviour{})
+				impatient(r.account)
+				r.account.Keep = keep
+				want := r.fill(10)
+				r.server.Order(fault.Nth(3).Session(1))
+				for range 4 {
+					r.poll()
+					r.later(day)
+				}
+				r.expect(want...)
+				if keep == (fetch.Keep{}) {
+					r.expectEmpty()
+				}
+			})
+		}
+	}
+}
+
+// A reply that comes late comes when nothing of it is seen before messages are
+// deleted, unless somebody looks.
+func TestOutOfStepLate(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	want := r.fill(10)
+	landed := make(chan struct{})
+	n := 0
+	r.opts.Observer = func(e fetch.Event) {
+		if _, ok := e.(fetch.Landed); ok {
+			if n++; n == 9 {
+				close(landed)
+			}
+		}
+	}
+	r.server.Order(tooMany("RETR").Nth(3).Session(1), pop3test.Hold("RETR", landed).Nth(10).Session(1))
+	for range 3 {
+		r.poll()
+		r.later(day)
+	}
+	r.expect(want...)
+	r.expectEmpty()
+}
+
+// So it is where messages are looked at that may have been here before: by their
+// headers, or as a whole.
+func TestOutOfStepComparing(t *testing.T) {
+	for name, test := range map[string]struct {
+		server pop3test.Behaviour
+		verb   string
+	}{
+		"headers":  {verb: "TOP"},
+		"contents": {pop3test.Behaviour{Without: []string{"TOP"}}, "RETR"},
+	} {
+		for many, fault := range map[string]pop3test.Fault{"too many": tooMany(test.verb), "too few": tooFew(test.verb)} {
+			t.Run(name+", "+many, func(t *testing.T) {
+				t.Parallel()
+				r := newRig(t, test.server)
+				impatient(r.account)
+				r.account.Keep = fetch.Keep{Forever: true}
+				want := r.fill(7)
+				r.succeed()
+				want = append(want, message(14)) // of the size of the last
+				r.drop.Add("u8", []byte(message(14)))
+				r.drop.SetUIDs(func(i int, _ string) string { return fmt.Sprint("new", i) })
+				r.server.Order(fault.Nth(3).Session(2))
+				for range 4 {
+					r.later(time.Hour)
+					r.poll()
+				}
+				r.expect(want...)
+			})
+		}
+	}
+}
