@@ -144,8 +144,9 @@ func (p *planner) compare(e pop3proto.Entry, key string) {
 }
 
 // alike reports whether e has the size of a message that may be listed under
-// another name now, and that can be compared with it. A server may have renamed
-// more messages than a session gets to, and so there need not be many.
+// another name now, and that can be compared with it; where sizes tell nothing,
+// whether there is such a message. A server may have renamed more messages than a
+// session gets to, and so there need not be many.
 func (p *planner) alike(e pop3proto.Entry) bool {
 	if p.sizes == nil {
 		p.sizes = map[int64]bool{}
@@ -157,7 +158,7 @@ func (p *planner) alike(e pop3proto.Entry) bool {
 			}
 		}
 	}
-	return p.sizes[e.Size]
+	return p.sizes[e.Size] || len(p.sizes) > 0 && (p.miscounted || e.Size == 0)
 }
 
 // freeKey returns the first key for a sum that no row has and no other message was

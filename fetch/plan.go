@@ -203,7 +203,9 @@ type planner struct {
 	untold    map[int32]int      // rows of entries that are unknown but for a blank one
 	displaced map[int]bool       // rows whose unique-id is another message's now
 	taken     map[string]bool    // keys that were given to messages without a name
-	plan      Plan
+	// miscounted is set if the server gives other sizes than the messages have.
+	miscounted bool
+	plan       Plan
 }
 
 // join shows each unique-id of the listing to see, with the messages that have it
@@ -328,6 +330,9 @@ func (p *planner) byNumber(a, b int32) int {
 func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 	row := &p.rows[r]
 	p.claimed[r] = true
+	if e.Size != row.Size && !row.Content.IsZero() {
+		p.miscounted = true
+	}
 	if e.Size == 0 { // the server was not asked, or does not tell
 		e.Size = row.Size
 	}

@@ -142,6 +142,7 @@ func (a *Account) sessions(ctx context.Context, o *Options, next session) error 
 		s := next
 		next.ahead = nil // what it holds is as it was before
 		more, err := s.run(ctx)
+		next.barren = s.barren
 		_, cut := errors.AsType[*cutError](err)
 		misled := s.server.misled(err)
 		if misled {

@@ -51,6 +51,7 @@ type session struct {
 	checked    *Report          // for Check; may be nil
 	each       func(Want, Fate) // for Look; may be nil
 
+	barren    int  // messages of the poll that left nothing to know them by: the next session goes beyond them
 	singly    bool // one command at a time, whatever the server offers
 	pipelined bool // commands are pipelined
 }
@@ -155,7 +156,7 @@ func (s *session) broken(err error) error {
 func (s *session) policy() Policy {
 	return Policy{
 		Keep: s.Keep, KeepAll: s.opts.KeepAll, MaxSize: s.MaxSize,
-		Limit: cmp.Or(s.MaxMessages, defaultSession), Now: s.opts.now(),
+		Limit: cmp.Or(s.MaxMessages, defaultSession) + s.barren, Now: s.opts.now(),
 		Open: s.unanswered, Late: s.late, Each: s.each,
 	}
 }
@@ -423,6 +424,9 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 		}
 		w := wants[next]
 		next++
+		if w.Key == "" {
+			s.barren++
+		}
 		if err != nil && !isReply(err) {
 			return nil, s.cut(ctx, w, s.outOfStep(err))
 		}

@@ -406,6 +406,7 @@ func (s *session) leave(ctx context.Context, w Want, content state.Sum, err erro
 	s.summary.Refused++
 	s.opts.report(Refused{Account: s.Name, UID: w.UID, Reason: err.Error(), NextTry: next, Again: again})
 	if w.Key == "" {
+		s.barren++
 		return nil
 	}
 	return s.opts.State.Refuse(ctx, s.Name, []state.Refusal{{

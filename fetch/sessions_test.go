@@ -1,0 +1,121 @@
+package fetch_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
+)
+
+// Messages that leave nothing to know them by hold up none of those behind them,
+// however few messages a session takes, and not the poll.
+func TestSessionsOfNameless(t *testing.T) {
+	blank := func(i int) string { return fmt.Sprintf("From: bob@example.net\nSubject: number %d\n\nbody\n", i) }
+	first := func(x *pop3test.Exchange) bool { return x.Args == "1" || x.Args == "2" }
+	for name, test := range map[string]struct {
+		server   pop3test.Behaviour
+		fault    pop3test.Fault
+		keep     fetch.Keep
+		brings   []int // of 5 messages, in the first poll
+		sessions int   // at most
+	}{
+		"to be compared": {
+			fault: pop3test.ReplyErr("UIDL", "no"), keep: fetch.Keep{Forever: true}, brings: []int{1, 2, 3, 4, 5}, sessions: 5,
+		},
+		"all refused": {
+			server: pop3test.Behaviour{Without: []string{"UIDL", "TOP"}}, fault: pop3test.ReplyErr("RETR", "no"), sessions: 5,
+		},
+		"the first ones refused": {
+			server: pop3test.Behaviour{Without: []string{"UIDL", "TOP"}}, fault: pop3test.ReplyErr("RETR", "no").When(first),
+			brings: []int{3, 4, 5}, sessions: 5,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, test.server)
+			r.server.Order(test.fault)
+			r.account.Keep, r.account.MaxMessages = test.keep, 2
+			for i := 1; i <= 5; i++ {
+				r.drop.Add(fmt.Sprint("u", i), []byte(blank(i)))
+			}
+			s := r.poll()
+			var want []string
+			for _, i := range test.brings {
+				want = append(want, blank(i))
+			}
+			r.expect(want...)
+			if s.Sessions > test.sessions {
+				t.Errorf("%d sessions", s.Sessions)
+			}
+		})
+	}
+}
+
+// A server that renames more messages than a session gets to is not believed that
+// they are new, whatever sizes it gives.
+func TestSessionsOfRenamed(t *testing.T) {
+	wrong := pop3test.WrongSizes(func(_ string, n int64) int64 { return n - 5 })
+	noTop := pop3test.Behaviour{Without: []string{"TOP"}}
+	for name, test := range map[string]struct {
+		server pop3test.Behaviour
+		text   func(int) string
+		faults []pop3test.Fault
+	}{
+		"headers":                      {text: message, faults: []pop3test.Fault{wrong}},
+		"headers that are all alike":   {text: alike, faults: []pop3test.Fault{wrong}},
+		"sizes":                        {server: noTop, text: message},
+		"sizes that are wrong":         {server: noTop, text: message, faults: []pop3test.Fault{wrong}},
+		"neither headers nor any size": {server: noTop, text: message, faults: []pop3test.Fault{pop3test.ReplyErr("LIST", "no")}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, test.server)
+			r.account.Keep, r.account.MaxMessages = fetch.Keep{Forever: true}, 2
+			r.server.Order(test.faults...)
+			for i := 1; i <= 10; i++ {
+				r.drop.Add(fmt.Sprint("old", i), []byte(test.text(i)))
+			}
+			r.succeed()
+			r.drop.SetUIDs(func(i int, _ string) string { return fmt.Sprint("new", i+1) })
+			r.later(day)
+			if s := r.succeed(); s.Fetched > 0 {
+				t.Errorf("%d of 10 came again", s.Fetched)
+			}
+		})
+	}
+}
+
+// Where unique-ids are message numbers, mail that is deleted after a time brings
+// no message twice.
+func TestSessionsOfNumbered(t *testing.T) {
+	for name, faults := range map[string][]pop3test.Fault{
+		"sizes":                {},
+		"no sizes":             {pop3test.ReplyErr("LIST", "no")},
+		"sizes that are wrong": {pop3test.WrongSizes(func(_ string, n int64) int64 { return n - 5 })},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
+			r.account.Keep, r.account.MaxMessages = fetch.Keep{For: 3 * day}, 3
+			r.server.Order(faults...)
+			var want []string
+			number := func() { r.drop.SetUIDs(func(i int, _ string) string { return fmt.Sprint(i + 1) }) }
+			add := func(from, to int) {
+				for i := from; i <= to; i++ {
+					r.drop.Add("new", []byte(message(i)))
+					want = append(want, message(i))
+				}
+				number()
+			}
+			add(1, 2)
+			r.succeed()
+			r.later(2 * day)
+			add(3, 8)
+			r.succeed()
+			for range 8 {
+				r.later(day)
+				number()
+				r.poll()
+			}
+			r.expect(want...)
+		})
+	}
+}
