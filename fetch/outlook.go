@@ -28,6 +28,11 @@ func (s *session) survey(ctx context.Context) error {
 	for _, p := range open {
 		s.unanswered[p.UID] = true
 	}
+	standing, err := s.opts.State.Standing(ctx, s.Name)
+	if err != nil {
+		return err
+	}
+	s.elsewhere = s.left(&standing)
 	if err := s.open(ctx); err != nil {
 		return err
 	}

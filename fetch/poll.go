@@ -93,12 +93,20 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 		s.Schedule = was
 		return &PauseError{Until: until, Why: was.Pause}
 	}
-	server := a.recall(o, &standing)
 	down := map[string]error{}
 	first := session{
-		Account: a, opts: o, summary: s, meter: meter, server: server,
+		Account: a, opts: o, summary: s, meter: meter,
 		failures: was.Failures, down: down,
 	}
+	if a.left(&standing) {
+		first.notice("it is another maildrop than that of %s: what is remembered may be of other messages and is looked at", standing.Maildrop)
+		if err := first.doubtAll(ctx); err != nil {
+			return err
+		}
+		standing.Rest = state.Rest{}
+	}
+	server := a.recall(o, &standing)
+	first.server = server
 	if standing.Doubt { // a poll was killed before it knew what the server had deleted
 		if err := first.undelete(ctx); err != nil {
 			return err
@@ -210,6 +218,9 @@ func (a *Account) save(ctx context.Context, o *Options, s *Summary, server *acqu
 		Result: Classify(err).String(), Hint: Hint(err),
 		Fetched: s.Fetched, Deleted: s.Deleted, Listed: s.Listed, Bytes: s.Bytes,
 		Schedule: &s.Schedule, Server: server.toRemember(), Rest: server.found, Unconfirmed: s.unconfirmed,
+	}
+	if !s.LoggedIn.IsZero() {
+		p.Maildrop = a.maildrop()
 	}
 	if err != nil {
 		p.Error = err.Error()

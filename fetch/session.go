@@ -48,6 +48,7 @@ type session struct {
 	down       map[string]error // sinks that cannot be used in this poll, and why
 	unnamed    map[string]bool  // keys of messages without a name; nil until asked for
 	adopting   bool             // for Adopt
+	elsewhere  bool             // the maildrop is another than that of the rows, and they do not say so
 	checked    *Report          // for Check; may be nil
 	each       func(Want, Fate) // for Look; may be nil
 
@@ -177,6 +178,9 @@ func (s *session) look(ctx context.Context) error {
 	}
 	if s.rows, err = s.opts.State.Rows(ctx, s.Name); err != nil {
 		return err
+	}
+	if s.elsewhere {
+		missing(s.rows, pol.Now)
 	}
 	s.plan = MakePlan(s.listing.Entries, s.rows, nil, pol)
 	if !s.listing.Sized && (s.plan.wants() || s.listing.Count > len(s.listing.Entries)) {
@@ -308,13 +312,7 @@ func (s *session) cutHeader(ctx context.Context, e pop3proto.Entry, err error) e
 		return s.cut(ctx, w, err)
 	}
 	w.Row = &s.rows[r]
-	var h state.Housekeeping
-	for _, row := range s.rows {
-		if row.Phase != state.Deleted {
-			h.Missing = append(h.Missing, row.UID)
-		}
-	}
-	return errors.Join(s.cut(ctx, w, err), s.opts.State.Keep(context.WithoutCancel(ctx), s.Name, s.opts.now().Unix(), h))
+	return errors.Join(s.cut(ctx, w, err), s.doubtAll(context.WithoutCancel(ctx)))
 }
 
 // record writes what the plan learned without any download.

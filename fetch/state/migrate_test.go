@@ -35,6 +35,7 @@ var added = map[int]string{
 	9:  `UPDATE accounts SET deleting = 201 WHERE id = 7;`,
 	10: `UPDATE accounts SET untold = 84, untold_bytes = 85 WHERE id = 7;`,
 	11: `UPDATE troubles SET unfiltered = 86 WHERE account = 7;`,
+	12: `UPDATE accounts SET maildrop = 'there' WHERE id = 7;`,
 }
 
 // A database of any version is brought up to date with all that is in it.
@@ -117,6 +118,9 @@ func TestMigrate(t *testing.T) {
 			}
 			if n, octets := since(10, 84), since(10, 85); standing.Untold != int(n) || standing.UntoldBytes != octets {
 				t.Errorf("%d messages, %d octets untold, want %d, %d", standing.Untold, standing.UntoldBytes, n, octets)
+			}
+			if want := map[bool]string{true: "there"}[from >= 12]; standing.Maildrop != want {
+				t.Errorf("maildrop %q, want %q", standing.Maildrop, want)
 			}
 			if got := standing.Server.Asked; got != since(5, 60) {
 				t.Errorf("the server was asked at %d", got)

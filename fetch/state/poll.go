@@ -62,6 +62,9 @@ func (t *tx) sumUp(account int64, p Poll) error {
 	if !p.Unconfirmed {
 		set("deleting = 0")
 	}
+	if p.Maildrop != "" {
+		set("maildrop = ?", p.Maildrop)
+	}
 	if p.Fetched > 0 {
 		set("untold = max(0, untold - ?), untold_bytes = max(0, untold_bytes - ?)", p.Fetched, p.Bytes)
 	}

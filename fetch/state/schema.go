@@ -18,8 +18,8 @@ const schema = `
 -- From next_poll to refusals, with last_success, it is a Schedule, which lies
 -- in a row that most polls write anyway; then a Rest, NULL if there is none;
 -- when messages were marked of which nobody knows yet whether the server has
--- deleted them, 0 if there are none; and how many have landed, and their octets,
--- that no poll has told of yet.
+-- deleted them, 0 if there are none; how many have landed, and their octets,
+-- that no poll has told of yet; and whose maildrop the last poll was of.
 CREATE TABLE accounts (
 	id           INTEGER PRIMARY KEY,
 	name         TEXT NOT NULL UNIQUE,
@@ -34,7 +34,8 @@ CREATE TABLE accounts (
 	rest_until   INTEGER NOT NULL DEFAULT 0,
 	deleting     INTEGER NOT NULL DEFAULT 0,
 	untold       INTEGER NOT NULL DEFAULT 0,
-	untold_bytes INTEGER NOT NULL DEFAULT 0
+	untold_bytes INTEGER NOT NULL DEFAULT 0,
+	maildrop     TEXT    NOT NULL DEFAULT ''
 ) STRICT;
 
 -- Keyed by what a poll asks for, so that the rows of an account lie together
@@ -241,6 +242,9 @@ ALTER TABLE accounts ADD COLUMN untold_bytes INTEGER NOT NULL DEFAULT 0;
 `, `
 -- When a person was told that the filter fails.
 ALTER TABLE troubles ADD COLUMN unfiltered INTEGER NOT NULL DEFAULT 0;
+`, `
+-- Whose maildrop the last poll was of; empty if it did not note it.
+ALTER TABLE accounts ADD COLUMN maildrop TEXT NOT NULL DEFAULT '';
 `}
 
 // checkSchema returns the version of the schema of the database at path. An

@@ -37,6 +37,8 @@ type Standing struct {
 	// Left is how many messages the last poll left on the server.
 	Left int
 	Rest Rest
+	// Maildrop is that of the last poll that got into one (Poll.Maildrop).
+	Maildrop string
 	// Open is set if there are promises open, and Doubt if messages are Deleted
 	// of which nobody knows whether the server has deleted them.
 	Open, Doubt bool
@@ -55,12 +57,12 @@ func (s *Store) Standing(ctx context.Context, account string) (Standing, error) 
 	err := s.read.QueryRowContext(ctx, `
 		SELECT `+scheduleColumns+`, coalesce(key, ''), coalesce(before, ''), coalesce(after, ''), coalesce(asked, 0),
 			coalesce(listed - deleted, 0), rest, rest_until, deleting <> 0,
-			untold, untold_bytes, EXISTS (SELECT 1 FROM deliveries WHERE account = accounts.id AND open)
+			untold, untold_bytes, maildrop, EXISTS (SELECT 1 FROM deliveries WHERE account = accounts.id AND open)
 		FROM accounts LEFT JOIN servers ON servers.account = id
 			LEFT JOIN polls ON polls.account = id AND seq = (SELECT max(seq) FROM polls WHERE account = accounts.id)
 		WHERE name = ?`, account).Scan(
 		append(st.Schedule.columns(), &st.Server.Key, &before, &after, &st.Server.Asked, &st.Left, &rest, &st.Rest.Until, &st.Doubt,
-			&st.Untold, &st.UntoldBytes, &st.Open)...)
+			&st.Untold, &st.UntoldBytes, &st.Maildrop, &st.Open)...)
 	if err == sql.ErrNoRows {
 		return Standing{}, nil
 	}

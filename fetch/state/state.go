@@ -202,6 +202,9 @@ type Poll struct {
 	// remembered does not hold; nil if nothing was. SavePoll remembers it,
 	// Polls does not return it.
 	Server *Server
+	// Maildrop is whose maildrop it was, in the caller's own words; empty leaves
+	// what is remembered of that. Polls does not return it.
+	Maildrop string
 	// Unconfirmed is set if the server was asked to delete messages, did not
 	// confirm it, and Undelete could not note that. Polls does not return it.
 	Unconfirmed bool

@@ -1,0 +1,45 @@
+package fetch
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+// A unique-id is good for one maildrop (RFC 1939 §7). Where an account goes to
+// another one since, by a new server or user in its configuration, what is
+// remembered may be of other messages, which happen to have the same unique-ids.
+// Or it is the same one by a new name: headers tell.
+
+// maildrop says whose maildrop the account's is.
+func (a *Account) maildrop() string { return a.User + " at " + strings.ToLower(a.Server.Addr()) }
+
+// left reports whether the account's maildrop is another than that of the last
+// poll.
+func (a *Account) left(was *state.Standing) bool {
+	return was.Maildrop != "" && was.Maildrop != a.maildrop()
+}
+
+// doubtAll notes that nobody knows which messages the server has of those that it
+// had.
+func (s *session) doubtAll(ctx context.Context) error {
+	rows, err := s.opts.State.Rows(ctx, s.Name)
+	if err != nil {
+		return err
+	}
+	now := s.opts.now()
+	return s.opts.State.Keep(ctx, s.Name, now.Unix(), state.Housekeeping{Missing: missing(rows, now)})
+}
+
+// missing puts rows in doubt, and returns the keys of those that were not.
+func missing(rows []state.Row, now time.Time) (keys []string) {
+	for i := range rows {
+		if r := &rows[i]; r.Phase != state.Deleted && r.Missing == 0 {
+			r.Missing = now.Unix()
+			keys = append(keys, r.UID)
+		}
+	}
+	return keys
+}

@@ -1,0 +1,82 @@
+package fetch_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
+)
+
+// elsewhere has the account go to another server, with mail of its own.
+func (r *rig) elsewhere(b pop3test.Behaviour) {
+	other := pop3test.New(pop3test.Options{Behaviour: b})
+	check(r.t, other.Start())
+	r.t.Cleanup(func() { other.Close() })
+	r.use(other)
+}
+
+// Unique-ids of another maildrop say nothing, though they may be the same.
+func TestOtherMaildrop(t *testing.T) {
+	for name, b := range map[string]pop3test.Behaviour{"headers tell": {}, "contents tell": {Without: []string{"TOP"}}} {
+		for kept, keep := range map[string]fetch.Keep{"deleted": {}, "kept for a time": {For: 14 * day}, "kept": {Forever: true}} {
+			t.Run(name+", "+kept, func(t *testing.T) {
+				r := newRig(t, b)
+				r.account.Keep = keep
+				var want []string
+				add := func(from int) {
+					for i := range 3 {
+						r.drop.Add(fmt.Sprint(i+1), []byte(message(from+i)))
+						want = append(want, message(from+i))
+					}
+				}
+				add(1)
+				r.succeed()
+				r.elsewhere(b)
+				add(11)
+				if keep.Forever {
+					if o := r.outlook(); o["1"] == "keep" || o["2"] == "keep" || o["3"] == "keep" {
+						t.Errorf("the outlook is %v", o)
+					}
+				}
+				for range 3 {
+					r.later(day)
+					r.succeed()
+				}
+				r.expect(want...)
+				if !keep.Forever {
+					r.later(15 * day)
+					r.succeed()
+					r.expectEmpty()
+				}
+			})
+		}
+	}
+}
+
+// The same maildrop by another name is looked at once, and nothing of it comes
+// again.
+func TestSameMaildrop(t *testing.T) {
+	for name, b := range map[string]pop3test.Behaviour{"headers tell": {}, "contents tell": {Without: []string{"TOP"}}} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, b)
+			r.account.Keep = fetch.Keep{Forever: true}
+			want := r.fill(3)
+			r.succeed()
+			r.elsewhere(b)
+			r.fill(3)
+			r.later(day)
+			r.succeed()
+			r.commands()
+			r.later(day)
+			r.succeed()
+			r.expect(want...)
+			again := func(line string) bool { return strings.HasPrefix(line, "TOP") || strings.HasPrefix(line, "RETR") }
+			if all := r.commands(); slices.ContainsFunc(all, again) {
+				t.Errorf("it was looked at again: %q", all)
+			}
+		})
+	}
+}
