@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"github.com/mailhaul/mailhaul/pop3proto/mask"
 )
 
@@ -91,11 +93,7 @@ func (pw Password) Read(ctx context.Context) (string, error) {
 	case pw.command != nil:
 		return pw.run(ctx)
 	case pw.file != "":
-		s, err := readSecretFile(pw.file, pw.longest())
-		if err != nil {
-			return "", fmt.Errorf("%s_file: %w", pw.what, err)
-		}
-		return s, nil
+		return pw.readFile(ctx)
 	case pw.env != "":
 		s, ok := os.LookupEnv(pw.env)
 		if !ok || s == "" {
@@ -106,6 +104,26 @@ func (pw Password) Read(ctx context.Context) (string, error) {
 		return pw.text.Reveal(), nil
 	default:
 		return "", errors.New("there is none")
+	}
+}
+
+// reading are the files that are being read, each by one goroutine, however many
+// ask for it and however often.
+var reading singleflight.Group
+
+// readFile returns the first line of the file, which may block: it may be a pipe,
+// or stand on a mount that hangs.
+func (pw Password) readFile(ctx context.Context) (string, error) {
+	key := pw.what + "_file"
+	read := reading.DoChan(key+" "+pw.file, func() (any, error) { return readSecretFile(pw.file, pw.longest()) })
+	select {
+	case r := <-read:
+		if r.Err != nil {
+			return "", fmt.Errorf("%s: %w", key, r.Err)
+		}
+		return r.Val.(string), nil
+	case <-ctx.Done():
+		return "", fmt.Errorf("%s: nothing comes from %s: %w", key, pw.file, ctx.Err())
 	}
 }
 

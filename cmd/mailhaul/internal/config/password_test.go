@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 )
 
@@ -45,6 +47,27 @@ func TestPassword(t *testing.T) {
 		if got != test.want || (err == nil) != (test.want != "") {
 			t.Errorf("%s: got %q, %v; want %q", test.keys, got, err, test.want)
 		}
+	}
+}
+
+// A file that blocks holds up nobody whose time is over, and what comes of it
+// at last goes to whoever waits then.
+func TestPasswordBlocks(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pw := password(t, "password_file: "+fifo)
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 3 {
+		if _, err := pw.Read(over); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), fifo) {
+			t.Fatalf("error %v", err)
+		}
+	}
+	go os.WriteFile(fifo, []byte("hunter2\n"), 0o600) // which blocks until it is read
+	if got, err := pw.Read(t.Context()); got != "hunter2" {
+		t.Errorf("got %q, %v", got, err)
 	}
 }
 
