@@ -3,8 +3,11 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
@@ -116,30 +119,60 @@ func (m *measured) ready(cfg *config.Config, accounts []*fetch.Account) {
 	m.touch()
 }
 
-// listen serves at addr, or not at all if it is empty. The error is a
-// *listenError.
+// listen serves at addr, or not at all if it is empty. If that cannot be, whoever
+// asks at the old address is still answered. The error is a *listenError.
 func (m *measured) listen(addr string) error {
 	if addr == m.addr {
 		return nil
 	}
-	if m.server != nil {
-		m.server.Close()
-	}
-	m.server, m.addr = nil, ""
 	if addr == "" {
+		m.hangUp()
 		return nil
 	}
 	if m.counts == nil {
 		m.counts = metrics.New(thisBuild())
 		m.counts.AddProcess()
 	}
-	server, err := metrics.Listen(context.Background(), addr, m.counts, m.health)
+	old := m.addr
+	err := m.serve(addr)
+	if errors.Is(err, syscall.EADDRINUSE) && m.server != nil && samePort(addr, m.server.Addr()) {
+		m.hangUp() // perhaps it is we who have it: :9110 holds 127.0.0.1:9110
+		if err = m.serve(addr); err != nil {
+			_ = m.serve(old) // else the next reload tries again
+		}
+	}
 	if err != nil {
 		return &listenError{fmt.Errorf("metrics: %w", err)}
 	}
-	m.server, m.addr = server, addr
-	m.out.note(fmt.Sprintf("metrics are at http://%s/metrics, health at /healthz and /livez", server.Addr()))
+	m.out.note(fmt.Sprintf("metrics are at http://%s/metrics, health at /healthz and /livez", m.server.Addr()))
 	return nil
+}
+
+// serve has a server at addr take the place of the one there is.
+func (m *measured) serve(addr string) error {
+	server, err := metrics.Listen(context.Background(), addr, m.counts, m.health)
+	if err != nil {
+		return err
+	}
+	m.hangUp()
+	m.server, m.addr = server, addr
+	return nil
+}
+
+// hangUp closes the server, if there is one.
+func (m *measured) hangUp() {
+	if m.server != nil {
+		m.server.Close()
+	}
+	m.server, m.addr = nil, ""
+}
+
+// samePort reports whether two addresses, which are known to be some, have one
+// port.
+func samePort(a, b string) bool {
+	_, p, _ := net.SplitHostPort(a)
+	_, q, _ := net.SplitHostPort(b)
+	return p == q
 }
 
 func (m *measured) observe(e fetch.Event) {

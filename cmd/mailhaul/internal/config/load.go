@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
 )
@@ -115,6 +116,9 @@ func (p *parser) syntax(data []byte, err error) {
 		line = n
 	}
 	switch lines := bytes.Split(data, []byte("\n")); {
+	case strings.Contains(text, "UTF-8"):
+		line = 1 + slices.IndexFunc(lines, func(l []byte) bool { return !utf8.Valid(l) })
+		text, hint = "is not UTF-8", "save the file in that encoding"
 	case strings.Contains(text, "unknown anchor"):
 		name, _, _ := strings.Cut(strings.TrimPrefix(text, "unknown anchor '"), "'")
 		line = 1 + slices.IndexFunc(lines, func(l []byte) bool { return bytes.Contains(l, []byte("*"+name)) })

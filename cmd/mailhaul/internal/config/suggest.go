@@ -16,14 +16,21 @@ var otherNames = map[string]string{
 	"passwordcmd":      "password_command",
 	"passwordeval":     "password_command",
 	"ssl":              "tls",
+	"sslproto":         "tls",
+	"tls_starttls":     "tls",
 	"sslfingerprint":   "tls_fingerprint",
 	"sink":             "deliver",
 	"delete":           "keep",
 	"delete_after":     "keep",
 	"limit":            "max_size",
 	"max_message_size": "max_size",
+	"skipsize":         "max_size",
 	"interval":         "every",
 	"plugin":           "tunnel",
+	"proxy_host":       "socks5",
+	"postconnect":      "postpoll",
+	"envelope":         "route: header",
+	"localdomains":     "route: domains",
 }
 
 // otherwise says what to do about keys of an account that have no counterpart.

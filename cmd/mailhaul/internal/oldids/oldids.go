@@ -168,20 +168,26 @@ func (d Maildrop) String() string {
 
 // Pick returns what is known of the maildrop of a user at a host. A fetcher may
 // have called the host otherwise, so that the only one of that user will do, and
-// so will one that has no name at all.
+// so will one that has no name at all; or it logs in without the domain, or with
+// it, so that the only one of that local part at the host will do.
 func Pick(drops []Maildrop, user, host string) (Maildrop, error) {
-	var of []Maildrop // the user
+	var of, alike []Maildrop // the user
 	for _, d := range drops {
+		here := strings.EqualFold(d.Host, host)
 		switch {
-		case d.User == "", d.User == user && strings.EqualFold(d.Host, host):
+		case d.User == "", d.User == user && here:
 			return d, nil
 		case d.User == user:
 			of = append(of, d)
+		case here && localPart(d.User) == localPart(user):
+			alike = append(alike, d)
 		}
 	}
 	switch {
 	case len(of) == 1:
 		return of[0], nil
+	case len(of) == 0 && len(alike) == 1 && (localPart(user) == user || localPart(alike[0].User) == alike[0].User):
+		return alike[0], nil
 	case len(drops) == 0:
 		return Maildrop{}, errors.New("it names no message at all")
 	}
@@ -190,4 +196,10 @@ func Pick(drops []Maildrop, user, host string) (Maildrop, error) {
 		known = append(known, d.String())
 	}
 	return Maildrop{}, fmt.Errorf("it knows nothing of %s at %s, but of %s", user, host, strings.Join(known, ", "))
+}
+
+// localPart returns a user without the domain.
+func localPart(user string) string {
+	local, _, _ := strings.Cut(user, "@")
+	return local
 }

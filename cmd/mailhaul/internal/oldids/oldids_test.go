@@ -1,13 +1,14 @@
 package oldids_test
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/oldids"
 )
@@ -30,7 +31,7 @@ func TestRead(t *testing.T) {
 		if err != nil || got != program {
 			t.Errorf("%s: read as one of %q: %v", program, got, err)
 		}
-		if diff := cmp.Diff([]oldids.Maildrop{want}, drops); diff != "" {
+		if diff := gocmp.Diff([]oldids.Maildrop{want}, drops); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", program, diff)
 		}
 	}
@@ -67,7 +68,7 @@ func TestReadOdd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, drops, err := oldids.Read(strings.NewReader(test.text))
-			if diff := cmp.Diff(test.want, drops); diff != "" {
+			if diff := gocmp.Diff(test.want, drops); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 			if got := errorText(err); got != test.err {
@@ -82,11 +83,28 @@ func TestPick(t *testing.T) {
 	away := oldids.Maildrop{User: "ada", Host: "pop.example.net", UIDs: []string{"2"}}
 	bob := oldids.Maildrop{User: "bob", Host: "pop.example.com", UIDs: []string{"3"}}
 	unnamed := oldids.Maildrop{UIDs: []string{"4"}}
+	whole := oldids.Maildrop{User: "ada@example.org", Host: "pop.example.com", UIDs: []string{"5"}}
 	for name, test := range map[string]struct {
+		user  string // empty is ada
 		drops []oldids.Maildrop
 		want  oldids.Maildrop
 		err   string
 	}{
+		"by its local part":         {user: "ada@example.org", drops: []oldids.Maildrop{bob, ada}, want: ada},
+		"by more than that":         {drops: []oldids.Maildrop{bob, whole}, want: whole},
+		"by name, its local part's": {user: "ada@example.org", drops: []oldids.Maildrop{ada, whole}, want: whole},
+		"of another domain": {
+			user: "ada@example.net", drops: []oldids.Maildrop{whole},
+			err: "it knows nothing of ada@example.net at POP.example.com, but of ada@example.org@pop.example.com",
+		},
+		"of two domains, perhaps": {
+			user: "ada@example.net", drops: []oldids.Maildrop{ada, whole},
+			err: "it knows nothing of ada@example.net at POP.example.com, but of ada@pop.example.com, ada@example.org@pop.example.com",
+		},
+		"of that local part, elsewhere": {
+			user: "ada@example.org", drops: []oldids.Maildrop{away},
+			err: "it knows nothing of ada@example.org at POP.example.com, but of ada@pop.example.net",
+		},
 		"by name":           {drops: []oldids.Maildrop{away, bob, ada}, want: ada},
 		"by its user alone": {drops: []oldids.Maildrop{bob, away}, want: away},
 		"without a name":    {drops: []oldids.Maildrop{unnamed}, want: unnamed},
@@ -97,8 +115,8 @@ func TestPick(t *testing.T) {
 			err:   "it knows nothing of ada at POP.example.com, but of ada@pop.example.net, ada@c",
 		},
 	} {
-		got, err := oldids.Pick(test.drops, "ada", "POP.example.com")
-		if diff := cmp.Diff(test.want, got); diff != "" || errorText(err) != test.err {
+		got, err := oldids.Pick(test.drops, cmp.Or(test.user, "ada"), "POP.example.com")
+		if diff := gocmp.Diff(test.want, got); diff != "" || errorText(err) != test.err {
 			t.Errorf("%s: error %q, want %q; -want +got:\n%s", name, errorText(err), test.err, diff)
 		}
 	}
