@@ -176,6 +176,11 @@ func runForget(ctx context.Context, std stdio, path, name string, uids []string,
 	if len(uids) > 0 {
 		return forgetMessages(ctx, std, store, name, uids, yes)
 	}
+	w, err := wire(cfg)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
 	a, err := remembered(ctx, cfg, store, name)
 	if err != nil {
 		return err
@@ -189,7 +194,12 @@ func runForget(ctx context.Context, std stdio, path, name string, uids []string,
 		return err
 	}
 	// An account that has left the configuration is not polled, which would do it.
-	if err := spool.New(spoolPath(cfg), durable.OS).Sweep(name); err != nil {
+	// The sinks come before their spool: an mbox completes from there what a crash
+	// has torn.
+	for _, sink := range w.sinks {
+		err = errors.Join(err, sink.Sweep(ctx, name))
+	}
+	if err = errors.Join(err, w.spool.Sweep(name)); err != nil {
 		return err
 	}
 	fmt.Fprintf(std.out, "%s: forgotten\n", name)

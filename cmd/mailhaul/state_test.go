@@ -1,12 +1,19 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/ttytest"
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/durable"
+	"github.com/mailhaul/mailhaul/deliver/mbox"
+	"github.com/mailhaul/mailhaul/deliver/spool"
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
@@ -89,5 +96,91 @@ func adopted(t *testing.T, dir string) {
 	defer store.Close()
 	if err := store.Adopt(t.Context(), "work", []state.Adoption{{UID: "a"}}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// dying is a file system whose user dies in the middle of a write to a file.
+type dying struct {
+	durable.FS
+	path string
+	dead *bool
+}
+
+var errDead = errors.New("dead")
+
+func (d dying) OpenFile(name string, flag int, perm fs.FileMode) (durable.File, error) {
+	if *d.dead {
+		return nil, errDead
+	}
+	f, err := d.FS.OpenFile(name, flag, perm)
+	return dyingFile{f, d}, err
+}
+
+func (d dying) Remove(name string) error {
+	if *d.dead {
+		return errDead
+	}
+	return d.FS.Remove(name)
+}
+
+type dyingFile struct {
+	durable.File
+	dying
+}
+
+func (f dyingFile) WriteAt(p []byte, off int64) (int, error) {
+	if f.Name() != f.path || *f.dead {
+		return f.File.WriteAt(p, off)
+	}
+	*f.dead = true
+	n, _ := f.File.WriteAt(p[:len(p)/2], off)
+	return n, errDead
+}
+
+func (f dyingFile) Truncate(size int64) error {
+	if *f.dead {
+		return errDead
+	}
+	return f.File.Truncate(size)
+}
+
+// What a crash has torn in an mbox is completed before what that takes is swept
+// away with the account.
+func TestForgetWhatIsTorn(t *testing.T) {
+	file := configFile(t, `
+state: state
+sinks: { box: { mbox: mbox } }
+accounts: { work: { server: localhost, user: me, password_env: X } }
+`)
+	dir := filepath.Dir(file)
+	folder, path := filepath.Join(dir, "state"), filepath.Join(dir, "mbox")
+	adopted(t, folder)
+	system := dying{durable.OS, path, new(bool)}
+	sink, err := mbox.New(path, mbox.Options{FS: system, Spool: spool.New(filepath.Join(folder, "spool"), system)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := sink.Begin(t.Context())
+	if err == nil {
+		_, err = b.Stage(t.Context(), deliver.Mail{Account: "work"}, strings.NewReader("Subject: long\n\n"+strings.Repeat("line\n", 100)))
+	}
+	if err == nil {
+		_, err = b.Prepare(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Commit(t.Context(), func(deliver.Receipt) error { return nil }); !*system.dead {
+		t.Fatalf("it did not die: %v", err)
+	}
+
+	var out, said strings.Builder
+	code := run(t.Context(), []string{"mailhaul", "state", "forget", "-c", file, "-y", "work"}, stdio{out: &out, err: &said})
+	text, err := os.ReadFile(path)
+	if code != exitOK || err != nil || strings.Count(string(text), "line\n") != 100 {
+		t.Errorf("exit code %d: %s%v\n%s", code, said.String(), err, text)
+	}
+	if _, err := os.Stat(path + ".lock"); err == nil {
+		t.Error("it is still locked")
 	}
 }
