@@ -79,10 +79,14 @@ func TestRunTriesWhatWasMended(t *testing.T) {
 		_, stop := f.run(setup)
 		time.Sleep(55 * time.Minute) // three failures: the next try is an hour away
 		stop()
-		before := len(f.users["ada"].tries)
+		tries := func() (n int) {
+			f.change(func() { n = len(f.users["ada"].tries) })
+			return n
+		}
+		before := tries()
 		orders, stop := f.run(setup)
 		time.Sleep(5 * time.Minute)
-		if n := len(f.users["ada"].tries) - before; n != 1 {
+		if n := tries() - before; n != 1 {
 			t.Errorf("a start has tried the password %d times, want once", n)
 		}
 		f.change(func() { f.users["ada"].refuse = "" })

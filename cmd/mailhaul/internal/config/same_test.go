@@ -89,7 +89,7 @@ func TestManyAccounts(t *testing.T) {
 
 // As many mistakes are told, and none of them names all that is there.
 func TestManyMistakes(t *testing.T) {
-	const accounts = 4000
+	const accounts = 1000
 	for name, deliver := range map[string]string{"no sink": "keep: false", "a wrong one": "deliver: sunk%[1]d"} {
 		text := strings.ReplaceAll(many(accounts, deliver), "keep: forever, ", "")
 		err := refusal(t, text)
