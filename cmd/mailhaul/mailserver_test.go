@@ -36,12 +36,13 @@ type mailserver struct {
 	scram    []string            // what is offered of SCRAM-SHA-256 and -PLUS, and then PLAIN is not
 	endPoint bool                // -PLUS by tls-server-end-point alone, whatever the version
 	own      tls.Certificate
+	room     chan struct{} // holds a token for each session, where those are few
 
 	mu  sync.Mutex
 	got map[string]int // messages by recipient, of the others
 }
 
-// startMailserver is mailserver NAME KIND [PROVIDER|plus|plus1.2|endpoint|stripped]: it
+// startMailserver is mailserver NAME KIND [PROVIDER|plus|plus1.2|endpoint|stripped|few]: it
 // starts a server that takes mail,
 //
 //	smtp   with STARTTLS
@@ -53,7 +54,8 @@ type mailserver struct {
 // nobody@example.com. With an OAuth provider it knows XOAUTH2 too, and takes
 // the provider's tokens. With plus it knows SCRAM-SHA-256-PLUS alone, on TLS 1.3
 // or 1.2; if that is stripped, clients see SCRAM-SHA-256. With endpoint it knows
-// no other channel binding than that of TLS 1.2.
+// no other channel binding than that of TLS 1.2. With few it serves three
+// connections of IMAP at once; the next one waits.
 func startMailserver(ts *testscript.TestScript, _ bool, args []string) {
 	name, kind := args[0], args[1]
 	conf := certificate(ts, name, []string{"127.0.0.1"})
@@ -68,6 +70,8 @@ func startMailserver(ts *testscript.TestScript, _ bool, args []string) {
 		if how == "plus1.2" {
 			conf.MaxVersion = tls.VersionTLS12
 		}
+	case "few":
+		m.room = make(chan struct{}, 3)
 	case "stripped":
 		m.scram = []string{"SCRAM-SHA-256"}
 	default:
@@ -107,6 +111,9 @@ func (m *mailserver) serveIMAP(ts *testscript.TestScript, l net.Listener) {
 	store.AddUser(m.folders)
 	server := imapserver.New(&imapserver.Options{
 		NewSession: func(conn *imapserver.Conn) (imapserver.Session, *imapserver.GreetingData, error) {
+			if m.room != nil {
+				m.room <- struct{}{}
+			}
 			return &imapSession{Session: store.NewSession(), m: m, conn: conn}, nil, nil
 		},
 		Caps:         imap.CapSet{imap.CapIMAP4rev1: {}, imap.CapUIDPlus: {}},

@@ -40,12 +40,12 @@ func (w *wiring) newSink(s config.Sink, state string) (deliver.Sink, error) {
 	case s.SMTP != nil:
 		return smtp.New(smtp.Options{
 			Name: s.Name, Server: server(s.SMTP.Server), LMTP: s.SMTP.LMTP, Hello: s.SMTP.Hello,
-			To: s.SMTP.To, Sender: s.SMTP.Sender, NullSender: s.SMTP.NullSender, Spool: w.spool,
+			To: s.SMTP.To, Sender: s.SMTP.Sender, NullSender: s.SMTP.NullSender, Spool: w.spool, Pool: w.pool,
 		})
 	case s.IMAP != nil:
 		return imap.New(imap.Options{
 			Server: server(s.IMAP.Server), Folder: s.IMAP.Folder, Create: s.IMAP.Create,
-			Flags: s.IMAP.Flags, Spool: w.spool,
+			Flags: s.IMAP.Flags, Spool: w.spool, Pool: w.pool,
 		})
 	default:
 		return discard.New(s.Discard)

@@ -11,6 +11,7 @@ import (
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/durable"
 	"github.com/mailhaul/mailhaul/deliver/filter"
+	"github.com/mailhaul/mailhaul/deliver/remote"
 	"github.com/mailhaul/mailhaul/deliver/spool"
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/fetch/oauth"
@@ -60,11 +61,17 @@ func someOf(names []string) string {
 	return strings.Join(names, ", ")
 }
 
+// maxIdle bounds the connections of all sinks that nothing needs just now.
+// There are as many as polls at once, if that is less. Postfix grants a client
+// 50, those in use included, and Dovecot 100 to all.
+const maxIdle = 32
+
 // wiring is a configuration brought to life.
 type wiring struct {
 	host     string // this machine's name
 	spool    *spool.Dir
 	sessions *channel.Sessions
+	pool     *remote.Pool // of the sinks' connections
 	sinks    map[string]deliver.Sink
 	grants   *oauth.Store
 	sources  map[string]*source // by the key of the grant
@@ -91,6 +98,7 @@ func wireAfter(old *wiring, cfg *config.Config) (*wiring, error) {
 	}
 	w := &wiring{host: host, sinks: map[string]deliver.Sink{}, grants: oauth.NewStore(cfg.State), sources: map[string]*source{}, env: cfg.Environ()}
 	w.spool = spool.New(spoolPath(cfg), durable.OS)
+	w.pool = remote.NewPool(min(cfg.Parallel, maxIdle))
 	w.sessions = channel.NewSessions(filepath.Join(cfg.State, "tls"))
 	// Accounts come first: errors name whoever a source was made for.
 	for _, g := range granteesOf(cfg) {

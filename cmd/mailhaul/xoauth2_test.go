@@ -80,6 +80,13 @@ type imapSession struct {
 	conn *imapserver.Conn
 }
 
+func (s *imapSession) Close() error {
+	if s.m.room != nil {
+		<-s.m.room
+	}
+	return s.Session.Close()
+}
+
 func (s *imapSession) AuthenticateMechanisms() []string { return s.m.mechanisms() }
 
 func (s *imapSession) Authenticate(name string) (sasl.Server, error) {

@@ -60,6 +60,8 @@ type Options struct {
 	// Idle is how long a connection is kept that nothing needs, a minute by
 	// default.
 	Idle time.Duration
+	// Pool keeps it, with those of other sinks; nil is a pool of the sink's own.
+	Pool *remote.Pool
 }
 
 // Sink appends to one folder. It implements deliver.Sink. It keeps its
@@ -72,10 +74,10 @@ type Sink struct {
 	spool  *spool.Dir
 	target string
 	idle   time.Duration
+	pool   *remote.Pool
 
-	turn    chan struct{} // holds a token while somebody uses what follows
-	session *session      // nil, or the connection that was kept
-	closed  bool          // no connection is kept any more
+	turn   chan struct{} // holds a token while somebody uses the connection, or closed
+	closed bool          // no connection is kept any more
 }
 
 var _ deliver.Sink = (*Sink)(nil)
@@ -85,7 +87,7 @@ var _ deliver.Sink = (*Sink)(nil)
 func New(o Options) (*Sink, error) {
 	s := &Sink{
 		server: o.Server, folder: o.Folder, create: o.Create, spool: o.Spool,
-		idle: cmp.Or(o.Idle, defaultIdle), turn: make(chan struct{}, 1),
+		idle: cmp.Or(o.Idle, defaultIdle), pool: cmp.Or(o.Pool, remote.NewPool(1)), turn: make(chan struct{}, 1),
 	}
 	if s.folder == "" || strings.EqualFold(s.folder, "INBOX") {
 		s.folder = "INBOX" // RFC 9051 §5.1: in any case
@@ -173,8 +175,7 @@ func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 // reports whether the folder is there; that it is missing is no error if the
 // sink would create it. The error is a *deliver.Error.
 func (s *Sink) Check(ctx context.Context) (exists bool, err error) {
-	probe := &Sink{server: s.server, folder: s.folder, target: s.target, closed: true, turn: make(chan struct{}, 1)}
-	defer probe.Close()
+	probe := &Sink{server: s.server, folder: s.folder, target: s.target, pool: s.pool, closed: true, turn: make(chan struct{}, 1)}
 	_, leave, err := probe.enter(ctx, true)
 	if err == nil {
 		leave()
@@ -201,6 +202,6 @@ func (s *Sink) Close() error {
 	s.turn <- struct{}{}
 	defer func() { <-s.turn }()
 	s.closed = true
-	s.hangUp()
+	s.pool.Quit(s)
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable"
 	"github.com/mailhaul/mailhaul/deliver/envelope"
 	"github.com/mailhaul/mailhaul/deliver/imap"
+	"github.com/mailhaul/mailhaul/deliver/remote"
 	"github.com/mailhaul/mailhaul/pop3proto/servertest"
 	"github.com/mailhaul/mailhaul/testdata"
 )
@@ -89,6 +90,21 @@ func startDovecot(t *testing.T, config string, mechanisms ...string) *servertest
 	s := servertest.Dovecot(t, servertest.DovecotOptions{Protocol: "imap", Mechanisms: mechanisms, Config: config})
 	s.AddUser(user, pass)
 	return s
+}
+
+// TestDovecotLogins has more sinks than the server has processes for logins,
+// which stay as long as their connections are encrypted.
+func TestDovecotLogins(t *testing.T) {
+	d := startDovecot(t, "service imap-login {\n process_limit = 8\n}\n")
+	o := options(d.TLSAddr, durable.OS, t.TempDir())
+	o.Server.Security, o.Server.TLS = remote.ImplicitTLS, d.TLSConfig()
+	o.Pool = remote.NewPool(2)
+	for range 12 {
+		put(t, open(t, o), letter("a", 1))
+	}
+	if got, err := mailbox(o); len(got) != 12 || err != nil {
+		t.Errorf("%d messages, %v", len(got), err)
+	}
 }
 
 // TestDovecot has real messages arrive in a folder that it creates.

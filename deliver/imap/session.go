@@ -15,17 +15,13 @@ import (
 // noLimit is the session.limit of a server that names none.
 const noLimit = math.MaxInt64
 
-// session is a connection that is logged in. Whoever has the sink's turn has
-// it to himself.
+// session is a connection that is logged in. Whoever has the sink's turn, or
+// the pool, has it to himself.
 type session struct {
 	sink   *Sink
 	client *imapclient.Client
 	wire   *wire
 	caps   imap.CapSet // those after the login
-	// timer ends the session when nothing has used it for a while; used is
-	// since when.
-	timer *time.Timer
-	used  time.Time
 	// secrets is what errors must not tell, nil before the login.
 	secrets *remote.Login
 
@@ -53,9 +49,7 @@ func (s *Sink) enter(ctx context.Context, ask bool) (ses *session, leave func(),
 	}
 	ses, stop, err := s.resume(ctx, ask)
 	if ses == nil && err == nil {
-		s.hangUp()
 		ses, stop, err = s.connect(ctx)
-		s.session = ses
 	}
 	if err != nil {
 		<-s.turn
@@ -65,58 +59,41 @@ func (s *Sink) enter(ctx context.Context, ask bool) (ses *session, leave func(),
 		stop()
 		// The end of ctx breaks the session, if it has not yet.
 		if ses.wire.broken() || ctx.Err() != nil || s.closed {
-			s.hangUp()
+			ses.Quit()
 		} else {
-			if ses.timer != nil {
-				ses.timer.Stop()
-			}
-			ses.used = time.Now()
-			ses.timer = time.AfterFunc(s.idle, func() { s.expire(ses) })
+			s.pool.Keep(s, ses, s.idle)
 		}
 		<-s.turn
 	}, nil
 }
 
-// expire ends a session that nothing has used for too long.
-func (s *Sink) expire(ses *session) {
-	s.turn <- struct{}{}
-	defer func() { <-s.turn }()
-	if s.session == ses && time.Since(ses.used) >= s.idle {
-		s.hangUp()
-	}
-}
-
 // resume returns the session that was kept, nil if there is none of use. That
 // a server has hung up is often noticed only when it is asked something.
 func (s *Sink) resume(ctx context.Context, ask bool) (*session, func(), error) {
-	ses := s.session
-	if ses == nil || ses.wire.broken() {
+	ses, _ := s.pool.Take(s).(*session)
+	if ses == nil {
 		return nil, nil, nil
 	}
-	stop := remote.Obey(ctx, ses.wire.Conn)
-	if !ask {
-		return ses, stop, nil
+	var err error
+	if !ses.wire.broken() {
+		stop := remote.Obey(ctx, ses.wire.Conn)
+		if ask {
+			err = ses.look()
+		}
+		if err == nil {
+			return ses, stop, nil
+		}
+		stop()
 	}
-	err := ses.look()
-	if err == nil {
-		return ses, stop, nil
-	}
-	stop()
 	if ses.wire.broken() && ctx.Err() == nil {
-		return nil, nil, nil
+		err = nil
 	}
+	ses.Quit()
 	return nil, nil, err
 }
 
-// hangUp ends the session that was kept.
-func (s *Sink) hangUp() {
-	ses := s.session
-	if s.session = nil; ses == nil {
-		return
-	}
-	if ses.timer != nil {
-		ses.timer.Stop()
-	}
+// Quit takes leave of the server and hangs up.
+func (ses *session) Quit() {
 	if !ses.wire.broken() {
 		remote.SetSilence(ses.wire.Conn, time.Second)
 		_ = ses.client.Logout() // a courtesy: the answer does not matter

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// maxIdle is how many connections are kept that nothing needs.
+	// maxIdle is how many connections a sink keeps that has a pool of its own.
 	maxIdle = 8
 	// maxCommand is the longest command, CRLF included (RFC 5321 §4.5.3.1.4),
 	// which holds for AUTH, too (RFC 4954 §4): Postfix cuts access tokens of
@@ -38,8 +38,6 @@ type session struct {
 	// welcome says that the server had another answer to a recipient than to
 	// ask for a login: it does not want one for all mail.
 	welcome bool
-	// timer ends an idle session.
-	timer *time.Timer
 }
 
 // session returns the idle session that was used last, or a new one.
@@ -47,46 +45,19 @@ func (s *Sink) session(ctx context.Context) (*session, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, s.o.Server.Fail("connect", context.Cause(ctx))
 	}
-	s.mu.Lock()
-	if n := len(s.idle); n > 0 {
-		ss := s.idle[n-1]
-		s.idle = s.idle[:n-1]
-		s.mu.Unlock()
-		ss.timer.Stop()
+	if ss, ok := s.o.Pool.Take(s).(*session); ok {
 		return ss, nil
 	}
-	s.mu.Unlock()
 	return s.connect(ctx)
 }
 
 // keep keeps a session that nothing needs for a while.
 func (s *Sink) keep(ss *session) {
 	ss.used = true
-	s.mu.Lock()
-	if s.closed || len(s.idle) >= maxIdle {
-		s.mu.Unlock()
-		ss.quit()
-		return
+	s.o.Pool.Keep(s, ss, s.o.Idle)
+	if s.closed.Load() {
+		s.o.Pool.Quit(s)
 	}
-	ss.timer = time.AfterFunc(s.o.Idle, func() {
-		if s.drop(ss) {
-			ss.quit()
-		}
-	})
-	s.idle = append(s.idle, ss)
-	s.mu.Unlock()
-}
-
-// drop takes a session from the idle ones, if it is among them.
-func (s *Sink) drop(ss *session) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := slices.Index(s.idle, ss)
-	if n < 0 {
-		return false
-	}
-	s.idle = slices.Delete(s.idle, n, n+1)
-	return true
 }
 
 // connect opens a session. Its error is a *deliver.Error.
@@ -172,8 +143,8 @@ func (ss *session) offers(extension string) bool {
 	return ok
 }
 
-// quit takes leave of the server and hangs up.
-func (ss *session) quit() {
+// Quit takes leave of the server and hangs up.
+func (ss *session) Quit() {
 	remote.SetSilence(ss.conn, quitSilence)
 	if ss.client.Quit() != nil {
 		ss.hangUp()

@@ -39,6 +39,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -74,6 +75,8 @@ type Options struct {
 	// Idle is how long a connection is kept that nothing needs, 30 seconds by
 	// default.
 	Idle time.Duration
+	// Pool keeps it, with those of other sinks; nil is a pool of the sink's own.
+	Pool *remote.Pool
 	// Now tells the time; nil is time.Now.
 	Now func() time.Time
 }
@@ -83,9 +86,8 @@ type Sink struct {
 	o  Options
 	to []string // each once
 
+	closed  atomic.Bool // no connection is kept any more
 	mu      sync.Mutex
-	idle    []*session // the one used last is the last
-	closed  bool
 	ledgers map[string]*ledger // by account
 }
 
@@ -101,6 +103,9 @@ func New(o Options) (*Sink, error) {
 	}
 	if s.o.Idle == 0 {
 		s.o.Idle = 30 * time.Second
+	}
+	if s.o.Pool == nil {
+		s.o.Pool = remote.NewPool(maxIdle)
 	}
 	if s.o.Now == nil {
 		s.o.Now = time.Now
@@ -178,16 +183,8 @@ func (s *Sink) Sweep(ctx context.Context, account string) error {
 
 // Close implements deliver.Sink. It takes leave of the server.
 func (s *Sink) Close() error {
-	s.mu.Lock()
-	idle := s.idle
-	s.idle, s.closed = nil, true
-	s.mu.Unlock()
-	var wg sync.WaitGroup
-	for _, ss := range idle {
-		ss.timer.Stop()
-		wg.Go(ss.quit)
-	}
-	wg.Wait()
+	s.closed.Store(true)
+	s.o.Pool.Quit(s)
 	return nil
 }
 

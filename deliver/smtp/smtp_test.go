@@ -427,6 +427,21 @@ func TestSessions(t *testing.T) {
 	send(t, t.Context(), s, "", body(0)).wantLanded(t, 0)
 }
 
+// Sinks that share a pool end each other's idle sessions.
+func TestSharedPool(t *testing.T) {
+	srv := &scripted{}
+	script(t, srv)
+	opts := options(t, srv.addr)
+	opts.Idle, opts.Pool = time.Hour, remote.NewPool(1)
+	for n := range 3 {
+		opts.Name = fmt.Sprint(n)
+		if send(t, t.Context(), newSink(t, opts), "", body(0)).wantLanded(t, 0); n > 0 {
+			<-srv.ended
+		}
+	}
+	srv.wantSessions(t, 3)
+}
+
 // An idle session that the server has ended is replaced.
 func TestIdleSessionGone(t *testing.T) {
 	srv := &scripted{}
