@@ -76,8 +76,10 @@ type Sink struct {
 	idle   time.Duration
 	pool   *remote.Pool
 
-	turn   chan struct{} // holds a token while somebody uses the connection, or closed
+	turn   chan struct{} // holds a token while somebody uses the connection, or what follows
 	closed bool          // no connection is kept any more
+	lost   time.Time     // when the server was last found to be of no use
+	why    error         // why that was
 }
 
 var _ deliver.Sink = (*Sink)(nil)

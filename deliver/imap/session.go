@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"os"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -37,19 +38,28 @@ type session struct {
 }
 
 // enter takes the turn and returns a session that looked at the folder: if ask
-// is true, now. The end of ctx breaks it until leave is called.
+// is true, now. The end of ctx breaks it until leave is called. Whoever waited for
+// his turn while the server proved to be of no use does not try it again.
 func (s *Sink) enter(ctx context.Context, ask bool) (ses *session, leave func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, nil, s.fail("connect", err)
 	}
+	came := time.Now()
 	select {
 	case s.turn <- struct{}{}:
 	case <-ctx.Done():
 		return nil, nil, s.fail("wait for the connection", context.Cause(ctx))
 	}
+	// Else all that waited for a server that hangs would wait for it in turn.
+	if s.lost.After(came) {
+		defer func() { <-s.turn }()
+		return nil, nil, s.why
+	}
 	ses, stop, err := s.resume(ctx, ask)
 	if ses == nil && err == nil {
-		ses, stop, err = s.connect(ctx)
+		if ses, stop, err = s.connect(ctx); err != nil && ctx.Err() == nil {
+			s.lost, s.why = time.Now(), err
+		}
 	}
 	if err != nil {
 		<-s.turn
@@ -57,6 +67,9 @@ func (s *Sink) enter(ctx context.Context, ask bool) (ses *session, leave func(),
 	}
 	return ses, func() {
 		stop()
+		if why := ses.wire.cause(ses.secrets); errors.Is(why, os.ErrDeadlineExceeded) && ctx.Err() == nil {
+			s.lost, s.why = time.Now(), s.fail("use the connection", why)
+		}
 		// The end of ctx breaks the session, if it has not yet.
 		if ses.wire.broken() || ctx.Err() != nil || s.closed {
 			ses.Quit()

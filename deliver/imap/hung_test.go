@@ -1,0 +1,99 @@
+package imap_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/durable"
+)
+
+// A server that hangs costs all that wait for it one silence, not one each: when
+// it is reached, and when it has mail.
+func TestHungServer(t *testing.T) {
+	for name, hangs := range map[string]string{"at once": "", "at APPEND": "APPEND"} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				o := options("mail.example.net:143", durable.OS, dir)
+				var servers sync.WaitGroup
+				var dialled atomic.Int32
+				o.Server.Dial = func(context.Context, string, string) (net.Conn, error) {
+					dialled.Add(1)
+					client, server := net.Pipe()
+					servers.Go(func() { hangAt(server, hangs) })
+					return client, nil
+				}
+				s := open(t, o)
+				var batches sync.WaitGroup
+				begun := time.Now()
+				for i := range 8 {
+					batches.Go(func() {
+						if deliverTo(t, s, letter(fmt.Sprint(i), 100)) == nil {
+							t.Error("it was delivered")
+						}
+					})
+				}
+				batches.Wait()
+				if n, took := dialled.Load(), time.Since(begun); n > 2 || took > 3*o.Server.Timeout {
+					t.Errorf("%d connections, and %v", n, took)
+				}
+				s.Close()
+				servers.Wait()
+			})
+		})
+	}
+}
+
+func deliverTo(t *testing.T, s deliver.Sink, message string) error {
+	b, err := s.Begin(t.Context())
+	if err != nil {
+		return err
+	}
+	defer b.Abort()
+	_, err = b.Stage(t.Context(), deliver.Mail{Account: "work", Arrived: arrived}, strings.NewReader(message))
+	if err == nil {
+		_, err = b.Prepare(t.Context())
+	}
+	if err == nil {
+		_, err = commit(t.Context(), b)
+	}
+	return err
+}
+
+// hangAt answers all commands up to one that it does not; an empty one is the
+// greeting.
+func hangAt(conn net.Conn, at string) {
+	defer conn.Close()
+	r := bufio.NewReader(conn)
+	if at != "" {
+		io.WriteString(conn, "* OK [CAPABILITY IMAP4rev1 LITERAL+ UIDPLUS] ready\r\n")
+	}
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return
+		}
+		tag, rest, _ := strings.Cut(line, " ")
+		switch verb, _, _ := strings.Cut(strings.TrimSpace(rest), " "); {
+		case at == "" || verb == at:
+			io.Copy(io.Discard, r)
+			return
+		case verb == "STATUS":
+			io.WriteString(conn, "* STATUS INBOX (UIDNEXT 1 UIDVALIDITY 1)\r\n"+tag+" OK\r\n")
+		case verb == "CAPABILITY":
+			io.WriteString(conn, "* CAPABILITY IMAP4rev1 LITERAL+ UIDPLUS\r\n"+tag+" OK done\r\n")
+		default:
+			io.WriteString(conn, tag+" OK done\r\n")
+		}
+	}
+}
