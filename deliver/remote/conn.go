@@ -188,6 +188,16 @@ func Obey(ctx context.Context, nc net.Conn) (stop func()) {
 	return func() { done() }
 }
 
+// Hear lets a connection from Connect, TLS over it included, be read after a write
+// to it has failed, with d for Timeout: what the server said before it hung up is
+// still there.
+func Hear(nc net.Conn, d time.Duration) {
+	c := under(nc)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.broken, c.timeout = nil, d
+}
+
 // SetSilence changes the Timeout of a connection from Connect, TLS over it
 // included, from the next read or write on.
 func SetSilence(nc net.Conn, d time.Duration) {

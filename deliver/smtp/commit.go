@@ -154,7 +154,11 @@ func (c *commit) transact(m *message, to []string) (*result, error) {
 		if e, ok := errors.AsType[*readError](err); ok {
 			return res, e
 		}
-		if e, ok := errors.AsType[*brokenError](err); !ok || !e.again || !used || c.ctx.Err() != nil {
+		e, broken := errors.AsType[*brokenError](err)
+		switch {
+		case broken && e.refused:
+			return res, nil
+		case !broken || !e.again || !used || c.ctx.Err() != nil:
 			return res, err
 		}
 	}

@@ -1,9 +1,14 @@
 package smtp
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
+	"net/textproto"
+	"strings"
+	"syscall"
+	"time"
 
 	gosmtp "github.com/emersion/go-smtp"
 	"github.com/mailhaul/mailhaul/deliver/remote"
@@ -30,8 +35,8 @@ func (r *result) refuse(why error) { r.refusals = append(r.refusals, refusedFor{
 type brokenError struct {
 	err error
 	// again says that the message's end was not sent, so that the server
-	// cannot have taken it.
-	again bool
+	// cannot have taken it; refused that it said so, and the result tells.
+	again, refused bool
 }
 
 func (e *brokenError) Error() string { return e.err.Error() }
@@ -91,12 +96,39 @@ func (ss *session) send(m *message, to []string, body io.Reader) (*result, error
 	if err == nil && n != m.size {
 		err = &readError{io.ErrUnexpectedEOF}
 	}
+	if why := ss.interrupted(err); why != nil {
+		res.refuse(why)
+		return res, &brokenError{err: why, refused: true}
+	}
 	if err != nil {
 		// Close would submit what is there; to hang up is the only way out of
 		// DATA that does not (RFC 5321 §4.1.1.4).
 		return res, &brokenError{err: err, again: true}
 	}
 	return res, ss.finish(data, res, accepted)
+}
+
+// interrupted returns the refusal of a server that hung up while a message was
+// being sent, since it had seen enough of it. nil is any other trouble.
+func (ss *session) interrupted(err error) error {
+	if !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+		return nil
+	}
+	remote.Hear(ss.conn, time.Second)
+	r := textproto.NewReader(bufio.NewReader(io.LimitReader(ss.conn, 8*maxText)))
+	code, text, err := r.ReadResponse(0)
+	if err != nil {
+		return nil
+	}
+	said := &gosmtp.SMTPError{Code: code, Message: text}
+	e := &said.EnhancedCode
+	if n, _ := fmt.Sscanf(text, "%d.%d.%d", &e[0], &e[1], &e[2]); n < len(e) {
+		*e = gosmtp.EnhancedCode{}
+	} else if _, rest, ok := strings.Cut(text, " "); ok {
+		said.Message = rest
+	}
+	why, _ := ss.refusal("message", said)
+	return why
 }
 
 // finish ends the message and reads what became of it for those whom the
