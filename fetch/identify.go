@@ -145,20 +145,23 @@ func (p *planner) compare(e pop3proto.Entry, key string) {
 
 // alike reports whether e has the size of a message that may be listed under
 // another name now, and that can be compared with it; where sizes tell nothing,
-// whether there is such a message. A server may have renamed more messages than a
-// session gets to, and so there need not be many.
+// whether such a message has gone of late. A server may have renamed more messages
+// than a session gets to, and so there need not be many.
 func (p *planner) alike(e pop3proto.Entry) bool {
 	if p.sizes == nil {
 		p.sizes = map[int64]bool{}
+		deleted := p.pol.Now.Add(-lostFor).Unix()
 		for r := range p.rows {
 			row := &p.rows[r]
 			gone := !p.claimed[r] && (p.plan.Reused || row.Phase != state.Deleted)
 			if (gone || p.unsure[r]) && !row.Content.IsZero() {
 				p.sizes[row.Size] = true
+				p.lately = p.lately || row.Missing == 0 || row.Missing > deleted
 			}
 		}
 	}
-	return p.sizes[e.Size] || len(p.sizes) > 0 && (p.miscounted || e.Size == 0)
+	large := p.pol.MaxSize > 0 && e.Size > p.pol.MaxSize // it is not downloaded to be compared
+	return p.sizes[e.Size] || p.lately && !large && (p.miscounted || e.Size == 0)
 }
 
 // freeKey returns the first key for a sum that no row has and no other message was

@@ -1,6 +1,9 @@
 package fetch
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 // Outlook is what a poll would do with the messages of a maildrop.
 type Outlook struct {
@@ -33,6 +36,17 @@ func (s *session) survey(ctx context.Context) error {
 		return err
 	}
 	s.elsewhere = s.left(&standing)
+	err = s.sight(ctx)
+	if errors.Is(err, errSeam) && !s.singly { // as in a poll
+		s.close()
+		s.singly = true
+		err = s.sight(ctx)
+	}
+	return err
+}
+
+// sight is one try of survey.
+func (s *session) sight(ctx context.Context) error {
 	if err := s.open(ctx); err != nil {
 		return err
 	}

@@ -205,6 +205,7 @@ type planner struct {
 	taken     map[string]bool    // keys that were given to messages without a name
 	// miscounted is set if the server gives other sizes than the messages have.
 	miscounted bool
+	lately     bool // one of sizes has gone of late
 	plan       Plan
 }
 

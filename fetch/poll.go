@@ -163,7 +163,7 @@ func (a *Account) sessions(ctx context.Context, o *Options, next session) error 
 		case errors.Is(err, errSeam) && !next.singly && !o.draining():
 			// One command at a time, replies cannot get out of step.
 			o.report(Noticed{a.Name, fmt.Sprintf("%v; connecting again, without pipelining", err)})
-			next.singly = true
+			died, next.singly = err, true
 		case cut && cuts < maxCuts && ctx.Err() == nil && !o.draining():
 			o.report(Noticed{a.Name, fmt.Sprintf("%v; connecting again", err)})
 			died = err

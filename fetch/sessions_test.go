@@ -2,7 +2,9 @@ package fetch_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
@@ -118,4 +120,35 @@ func TestSessionsOfNumbered(t *testing.T) {
 			r.expect(want...)
 		})
 	}
+}
+
+// Where sizes tell nothing and one message has gone, new ones may be that one. One
+// over max_size is not downloaded for that.
+func TestSizesThatTellNothing(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
+	r.account.Keep, r.account.MaxSize = fetch.Keep{Forever: true}, 400
+	r.server.Order(pop3test.WrongSizes(func(_ string, n int64) int64 { return n + 7 }))
+	want := r.fill(3)
+	r.succeed()
+	r.drop.Remove("u2")
+	r.later(time.Hour)
+	r.succeed()
+	r.drop.Add("large", []byte(message(9)+strings.Repeat("more\n", 200)))
+	r.drop.Add("small", []byte(message(10)))
+	for range 3 {
+		r.later(time.Hour)
+		if s := r.succeed(); s.TooLarge != 1 {
+			t.Errorf("%d are too large", s.TooLarge)
+		}
+	}
+	if n := r.drop.Retrieved("large"); n > 0 {
+		t.Errorf("the large one was downloaded %d times", n)
+	}
+	r.later(2 * day)
+	r.drop.Add("later", []byte(message(11)))
+	r.succeed()
+	if n := r.drop.Retrieved("later"); n != 1 {
+		t.Errorf("a message was downloaded %d times, two days after the other has gone", n)
+	}
+	r.expect(append(want, message(10), message(11))...)
 }

@@ -20,11 +20,21 @@ import (
 // it: the server said what it was not asked for, or nothing where a reply was due.
 func (s *session) outOfStep(err error) error {
 	_, odd := errors.AsType[*pop3proto.ProtocolError](err)
-	if s.pipelined && (odd || errors.Is(err, os.ErrDeadlineExceeded)) {
+	switch {
+	case s.pipelined && odd:
 		return fmt.Errorf("%w: %w", errSeam, err)
+	case s.pipelined && errors.Is(err, os.ErrDeadlineExceeded):
+		return silentSeam{err}
+	default:
+		return err
 	}
-	return err
 }
+
+// silentSeam is an errSeam that is told as the silence which it most often is.
+type silentSeam struct{ error }
+
+func (e silentSeam) Is(target error) bool { return target == errSeam }
+func (e silentSeam) Unwrap() error        { return e.error }
 
 // inStep makes sure of the replies if one of those to pipelined commands was a
 // refusal, which may have been the one too many.

@@ -2,6 +2,7 @@ package fetch_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -94,4 +95,48 @@ func TestOutOfStepComparing(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A message over which the server hangs is put behind all others, also if the
+// maildrop is locked for a while after that; and the poll does not pass for fine.
+func TestHungAndInUse(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	impatient(r.account)
+	r.patient = false
+	want := r.fill(4)
+	first := func(x *pop3test.Exchange) bool { return x.Args == "1" }
+	r.server.Order(
+		pop3test.Ignore("RETR", pop3test.Hang).When(first),
+		pop3test.ReplyErr(pop3test.Login, "[IN-USE] locked").Session(2),
+	)
+	if s := r.poll(); s.Class != fetch.ClassRetry || !strings.Contains(s.Err.Error(), "no answer from server") {
+		t.Errorf("%v: %v", s.Class, s.Err)
+	}
+	r.later(2 * time.Hour)
+	r.poll()
+	r.expect(want[1:]...)
+	if left := r.left(); !slices.Equal(left, []string{"u1"}) {
+		t.Errorf("left %q", left)
+	}
+}
+
+// A server that says of the maildrop what it likes is looked at one command at a
+// time, by who only looks, too.
+func TestOutOfStepLooking(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
+	r.account.Keep = fetch.Keep{Forever: true}
+	r.fill(3)
+	r.succeed()
+	r.drop.SetUIDs(func(_ int, old string) string { return "new-" + old })
+	n := 0
+	r.server.Order(pop3test.On("STAT", func(x *pop3test.Exchange) {
+		n++
+		x.Reply = strings.NewReader(fmt.Sprintf("+OK 3 %d\r\n", 1000+n))
+	}))
+	r.later(time.Hour)
+	if _, err := r.account.Check(t.Context(), r.opts); err != nil {
+		t.Error("check:", err)
+	}
+	r.outlook()
+	r.succeed()
 }

@@ -280,6 +280,9 @@ func (d *download) cut(ctx context.Context, w Want, err error) error {
 // cut handles a connection that died, or a budget that ran out, while w was on
 // its way.
 func (s *session) cut(ctx context.Context, w Want, err error) error {
+	if _, silent := errors.AsType[silentSeam](err); silent && ctx.Err() == nil {
+		return errors.Join(s.broken(err), s.suspect(ctx, w, err))
+	}
 	if errors.Is(err, errSeam) {
 		return s.broken(err) // it is no fault of the message
 	}

@@ -199,10 +199,13 @@ func runForget(ctx context.Context, std stdio, path, name string, uids []string,
 	for _, sink := range w.sinks {
 		err = errors.Join(err, sink.Sweep(ctx, name))
 	}
-	if err = errors.Join(err, w.spool.Sweep(name)); err != nil {
-		return err
+	if err == nil {
+		err = w.spool.Sweep(name)
 	}
 	fmt.Fprintf(std.out, "%s: forgotten\n", name)
+	if err != nil {
+		fmt.Fprintf(std.err, "mailhaul: warning: mail that was left on its way may stay on this disk: %v\n", err)
+	}
 	return nil
 }
 

@@ -99,6 +99,26 @@ func adopted(t *testing.T, dir string) {
 	}
 }
 
+// Another account's sink that is broken is no reason not to forget.
+func TestForgetBesideABrokenSink(t *testing.T) {
+	file := configFile(t, `
+state: state
+sinks: { home: { maildir: Maildir }, broken: { maildir: file/Maildir } }
+defaults: { server: localhost, user: me, password_env: X }
+accounts: { work: { deliver: home }, office: { deliver: broken } }
+`)
+	dir := filepath.Dir(file)
+	adopted(t, filepath.Join(dir, "state"))
+	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out, said strings.Builder
+	code := run(t.Context(), []string{"mailhaul", "state", "forget", "-c", file, "-y", "work"}, stdio{out: &out, err: &said})
+	if code != exitOK || !strings.Contains(out.String(), "work: forgotten") || !strings.Contains(said.String(), "warning: ") {
+		t.Errorf("exit code %d: %s%s", code, out.String(), said.String())
+	}
+}
+
 // dying is a file system whose user dies in the middle of a write to a file.
 type dying struct {
 	durable.FS

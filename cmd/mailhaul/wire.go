@@ -62,8 +62,8 @@ func someOf(names []string) string {
 }
 
 // maxIdle bounds the connections of all sinks that nothing needs just now.
-// There are as many as polls at once, if that is less. Postfix grants a client
-// 50, those in use included, and Dovecot 100 to all.
+// There are as many as polls at once could need, if that is less. Postfix grants
+// a client 50, those in use included, and Dovecot 100 to all.
 const maxIdle = 32
 
 // wiring is a configuration brought to life.
@@ -98,7 +98,11 @@ func wireAfter(old *wiring, cfg *config.Config) (*wiring, error) {
 	}
 	w := &wiring{host: host, sinks: map[string]deliver.Sink{}, grants: oauth.NewStore(cfg.State), sources: map[string]*source{}, env: cfg.Environ()}
 	w.spool = spool.New(spoolPath(cfg), durable.OS)
-	w.pool = remote.NewPool(min(cfg.Parallel, maxIdle))
+	most := 1 // sinks of one account
+	for i := range cfg.Accounts {
+		most = max(most, len(cfg.Accounts[i].Sinks()))
+	}
+	w.pool = remote.NewPool(min(cfg.Parallel*most, maxIdle))
 	w.sessions = channel.NewSessions(filepath.Join(cfg.State, "tls"))
 	// Accounts come first: errors name whoever a source was made for.
 	for _, g := range granteesOf(cfg) {
