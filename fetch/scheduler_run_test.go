@@ -524,7 +524,7 @@ func TestRunReloads(t *testing.T) {
 			}
 			orders <- setup(n, more...)
 		}
-		time.Sleep(every)
+		time.Sleep(every / 2) // before it is the turn of what has changed last once more
 		stop()
 
 		for n := range reloads + 1 {
