@@ -265,10 +265,11 @@ func (t *task) hasten(now time.Time) {
 }
 
 // firstAfterStart, doubled with each failure up to longestAfterStart, is how
-// long after a start an account is tried that a person may have mended.
+// long after a start an account is tried that a person may have mended. A daemon
+// that is started anew every minute tries none more often than one that lives.
 const (
-	firstAfterStart   = 15 * time.Second
-	longestAfterStart = 5 * time.Minute
+	firstAfterStart   = 90 * time.Second
+	longestAfterStart = 4 * time.Minute
 )
 
 // spread makes tasks due one after the other, half a second apart, so that a

@@ -451,7 +451,7 @@ func TestRunRemembers(t *testing.T) {
 				t.Errorf("good: %v between two polls", gap)
 			}
 		}
-		if n := len(f.users["bad"].tries); n < 4 || n > 7 {
+		if n := len(f.users["bad"].tries); n < 4 || n > 6 {
 			t.Errorf("the bad password was tried %d times in four hours", n)
 		}
 	})

@@ -104,9 +104,9 @@ func (c *Client) list(ctx context.Context, capa, sizes bool) (caps Capabilities,
 	return caps, l, err
 }
 
-// InStep asks STAT once more, and returns an error unless the answer is the one
+// InStep asks STAT (RFC 1939 §5) once more, and fails unless the answer is the one
 // that the listing holds, if that holds one: else it may be the reply to a command
-// before, and the client is broken.
+// before, and the client is broken, with a *ProtocolError.
 func (c *Client) InStep(ctx context.Context, l *Listing) error {
 	if l.Count < 0 {
 		return nil

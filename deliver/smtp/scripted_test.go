@@ -25,8 +25,9 @@ type scripted struct {
 	addr string
 	// reply is asked before the server replies to a command. "" stands for
 	// the usual reply. verb is "greeting" before the first one, "body" while
-	// the message is on its way and "message" after its end; there line is the
-	// recipient that LMTP replies for.
+	// the message is on its way, and "message" after its end; there line is the
+	// recipient that LMTP replies for. A reply to "body" comes in its middle, and
+	// then the server hangs up.
 	reply func(session int, verb, line string) string
 	lmtp  bool
 	// extensions are offered, on lines of their own.
@@ -142,8 +143,14 @@ func (s *scripted) serve(conn net.Conn, session int) string {
 			to = append(to, strings.TrimSuffix(strings.TrimPrefix(line, "RCPT TO:<"), ">"))
 		case verb == "DATA" && strings.HasPrefix(reply, "354"):
 			if s.reply != nil {
-				if own := s.reply(session, "body", ""); own != "" {
+				switch own := s.reply(session, "body", ""); own {
+				case "":
+				case hangUp, stall:
 					return own
+				default:
+					_, _ = io.CopyN(io.Discard, r, 64<<10)
+					_, _ = io.WriteString(conn, own+"\r\n")
+					return hangUp
 				}
 			}
 			body, err := readBody(r)

@@ -1,14 +1,13 @@
 package oldids_test
 
 import (
-	"cmp"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/oldids"
 )
@@ -31,7 +30,7 @@ func TestRead(t *testing.T) {
 		if err != nil || got != program {
 			t.Errorf("%s: read as one of %q: %v", program, got, err)
 		}
-		if diff := gocmp.Diff([]oldids.Maildrop{want}, drops); diff != "" {
+		if diff := cmp.Diff([]oldids.Maildrop{want}, drops); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", program, diff)
 		}
 	}
@@ -68,7 +67,7 @@ func TestReadOdd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, drops, err := oldids.Read(strings.NewReader(test.text))
-			if diff := gocmp.Diff(test.want, drops); diff != "" {
+			if diff := cmp.Diff(test.want, drops); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 			if got := errorText(err); got != test.err {
@@ -115,8 +114,11 @@ func TestPick(t *testing.T) {
 			err:   "it knows nothing of ada at POP.example.com, but of ada@pop.example.net, ada@c",
 		},
 	} {
-		got, err := oldids.Pick(test.drops, cmp.Or(test.user, "ada"), "POP.example.com")
-		if diff := gocmp.Diff(test.want, got); diff != "" || errorText(err) != test.err {
+		if test.user == "" {
+			test.user = "ada"
+		}
+		got, err := oldids.Pick(test.drops, test.user, "POP.example.com")
+		if diff := cmp.Diff(test.want, got); diff != "" || errorText(err) != test.err {
 			t.Errorf("%s: error %q, want %q; -want +got:\n%s", name, errorText(err), test.err, diff)
 		}
 	}
