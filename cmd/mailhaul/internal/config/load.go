@@ -58,7 +58,7 @@ func Parse(path string, data []byte) (*Config, error) { return parse(path, data,
 func parse(path string, data []byte, exposed bool) (*Config, error) {
 	p := &parser{
 		file: path, dir: filepath.Dir(path), steps: 100_000 + len(data), sinkNodes: map[string]*yaml.Node{}, needsRoute: map[string]string{},
-		paths: map[*yaml.Node]string{}, envNames: new([]string),
+		places: map[string]string{}, paths: map[*yaml.Node]string{}, envNames: new([]string),
 	}
 	c := &Config{Path: path, Parallel: 8, PerHost: 2, Grace: 10 * time.Second}
 	if root := p.tree(data); root != nil {

@@ -20,6 +20,8 @@ type parser struct {
 	// needsRoute holds, by the names of sinks that do not say for whom the
 	// mail is, the key that would.
 	needsRoute map[string]string
+	// places holds, by the names of sinks, the file or folder that they write to.
+	places map[string]string
 	// secretLine is where the first password stands in the file, 0 if none
 	// does.
 	secretLine int

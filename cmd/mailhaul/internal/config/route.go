@@ -177,6 +177,20 @@ func (p *parser) deliveries(v value, a *Account) {
 	if !a.quarantineRefused {
 		a.Quarantine = ""
 	}
+	p.apart(v, a)
+}
+
+// apart checks that no two sinks of an account are one place: a Maildir would
+// get each message twice, and who has locked an mbox would wait for itself.
+func (p *parser) apart(v value, a *Account) {
+	at := map[string]string{}
+	for _, name := range append(a.Sinks(), a.Quarantine) {
+		place := p.places[name]
+		if other := at[place]; place != "" && other != "" && other != name {
+			p.fail(v, "name one of them", "sinks %s and %s are the same place", quote(other), quote(name))
+		}
+		at[place] = name
+	}
 }
 
 // addressees checks that each sink is told for whom a message is.

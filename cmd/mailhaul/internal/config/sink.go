@@ -3,6 +3,7 @@ package config
 import (
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -108,9 +109,9 @@ func (p *parser) sink(v value, name string) Sink {
 		if folder, ok := f.raw["folder"]; ok {
 			p.folder(folder, &f.maildir)
 		}
-		s.Maildir = &f.maildir
+		s.Maildir, p.places[name] = &f.maildir, filepath.Join(f.maildir.Path, f.maildir.Folder)
 	case "mbox":
-		s.Mbox = &f.mbox
+		s.Mbox, p.places[name] = &f.mbox, filepath.Clean(f.mbox.Path)
 	case "mda":
 		f.mda.Timeout, s.MDA = f.timeout, &f.mda
 		if f.mda.Recipient == "" && f.mda.usesRecipient() {
