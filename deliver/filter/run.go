@@ -49,8 +49,8 @@ func (f *Filter) Run(ctx context.Context, mail deliver.Mail, body io.Reader) (_ 
 	if err != nil {
 		return nil, err
 	}
-	if run.Stdin, err = program.Stdin(f.o.Spool, filepath.Base(input.Name())); err != nil {
-		return nil, f.o.Spool.Error("open a message", err)
+	if run.Stdin, err = f.o.Spool.Stdin(filepath.Base(input.Name())); err != nil {
+		return nil, err
 	}
 	defer run.Stdin.Close()
 	output, err := r.create(mail.Account)

@@ -30,9 +30,9 @@ func (b *batch) run(ctx context.Context, m *message) (where string, err error) {
 	if err := ctx.Err(); err != nil {
 		return "", s.fail("commit", err)
 	}
-	stdin, err := program.Stdin(s.spool, m.name)
+	stdin, err := s.spool.Stdin(m.name)
 	if err != nil {
-		return "", s.spool.Error("open a message", err)
+		return "", err
 	}
 	defer stdin.Close()
 	exit, err := (&program.Run{

@@ -2,6 +2,7 @@ package spool_test
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"path/filepath"
 	"strings"
@@ -157,5 +158,46 @@ func TestError(t *testing.T) {
 	}
 	if again := d.Error("write it again", err); again != err {
 		t.Errorf("%v became %v", err, again)
+	}
+}
+
+// A program reads the file itself, not a copy of it, and cannot write to it; of
+// a file system that it does not see, it gets a copy.
+func TestStdin(t *testing.T) {
+	for _, tc := range []struct {
+		fs   durable.FS
+		dir  string
+		copy bool
+	}{
+		{durable.OS, filepath.Join(t.TempDir(), "spool"), false},
+		{durabletest.New(), "spool", true},
+	} {
+		d := spool.New(tc.dir, tc.fs)
+		f, err := d.Create("work")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if _, err := io.WriteString(f, "mail"); err != nil {
+			t.Fatal(err)
+		}
+		name := filepath.Base(f.Name())
+		stdin, err := d.Stdin(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stdin.Close()
+		if isCopy := stdin.Name() != d.Path(name); isCopy != tc.copy {
+			t.Errorf("a copy: %v; it is %s", isCopy, stdin.Name())
+		}
+		if text, err := io.ReadAll(stdin); string(text) != "mail" || err != nil {
+			t.Errorf("it reads %q, %v", text, err)
+		}
+		if _, err := stdin.Write([]byte("x")); !tc.copy && err == nil {
+			t.Error("it can be written to")
+		}
+	}
+	if _, err := spool.New(t.TempDir(), durable.OS).Stdin("x"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a missing file: %v", err)
 	}
 }

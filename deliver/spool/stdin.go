@@ -1,0 +1,48 @@
+package spool
+
+import (
+	"errors"
+	"io"
+	"os"
+
+	"github.com/mailhaul/mailhaul/deliver/durable"
+)
+
+// Stdin opens a file for a program to read, from its beginning and without a
+// way to write to it. A program sees no file system but the operating system's:
+// of another, it gets a copy.
+func (d *Dir) Stdin(name string) (*os.File, error) {
+	var f *os.File
+	var err error
+	if d.fs == durable.OS {
+		f, err = os.Open(d.Path(name))
+	} else {
+		f, err = d.copyOut(name)
+	}
+	if err != nil {
+		return nil, d.Error("open a message", err)
+	}
+	return f, nil
+}
+
+// copyOut returns a copy of a file, which is gone once it is closed.
+func (d *Dir) copyOut(name string) (_ *os.File, err error) {
+	f, err := d.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	c, err := os.CreateTemp("", "mailhaul-")
+	if err != nil {
+		return nil, err
+	}
+	_, err = io.Copy(c, f)
+	if err == nil {
+		_, err = c.Seek(0, io.SeekStart)
+	}
+	if err = errors.Join(err, os.Remove(c.Name())); err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	return c, nil
+}
