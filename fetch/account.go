@@ -10,6 +10,7 @@ import (
 	"context"
 	"crypto/tls"
 	"maps"
+	"math"
 	"net"
 	"slices"
 	"strconv"
@@ -129,6 +130,19 @@ type Headers struct {
 type Keep struct {
 	Forever bool
 	For     time.Duration
+}
+
+// Due returns the time, in Unix seconds, of the last landings that are due to be
+// deleted at now.
+func (k Keep) Due(now time.Time) int64 {
+	switch {
+	case k.Forever:
+		return math.MinInt64
+	case k.For == 0:
+		return math.MaxInt64 // even if a clock was wrong when it landed
+	default:
+		return now.Add(-k.For).Unix()
+	}
 }
 
 // Security is how a connection is protected.

@@ -265,6 +265,30 @@ func TestKeep(t *testing.T) {
 	r.expect(append(want, "Subject: young\n\nyoung\n")...)
 }
 
+// What landed by then is due, whatever the clock said when it did.
+func TestDue(t *testing.T) {
+	now := time.Unix(100*24*60*60, 0)
+	const young, old, ahead = 99 * 24 * 60 * 60, 50 * 24 * 60 * 60, 1000 * 24 * 60 * 60
+	for _, tc := range []struct {
+		keep fetch.Keep
+		due  []int64
+	}{
+		{fetch.Keep{}, []int64{old, young, ahead}},
+		{fetch.Keep{For: 50 * day}, []int64{old}},
+		{fetch.Keep{Forever: true}, nil},
+	} {
+		var due []int64
+		for _, landed := range []int64{old, young, ahead} {
+			if landed <= tc.keep.Due(now) {
+				due = append(due, landed)
+			}
+		}
+		if !slices.Equal(due, tc.due) {
+			t.Errorf("%+v: due are %d, want %d", tc.keep, due, tc.due)
+		}
+	}
+}
+
 func TestSessionsAreCapped(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	r.account.MaxMessages = 7

@@ -39,8 +39,7 @@ type Policy struct {
 // due reports whether a message that landed at that time (Unix seconds) is to
 // be deleted.
 func (p *Policy) due(landed int64) bool {
-	// What is not to be kept at all is due even if a clock was wrong.
-	return !p.KeepAll && !p.Keep.Forever && (p.Keep.For == 0 || landed <= p.Now.Add(-p.Keep.For).Unix())
+	return !p.KeepAll && landed <= p.Keep.Due(p.Now)
 }
 
 // early reports whether the pause of a row's message is not over. A time that is

@@ -178,7 +178,7 @@ func (l *life) keep(now time.Time) string {
 	switch {
 	case !ever:
 		return "It stays on the server (keep: forever)."
-	case until > now.Unix():
+	case l.row.Landed > l.config.Keep.Due(now):
 		return fmt.Sprintf("It stays on the server until %s; the first fetch after that deletes it.", clock(until))
 	default:
 		return "It is due to be deleted from the server: the next fetch does it."

@@ -9,7 +9,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/fetch/oauth"
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
@@ -48,7 +47,7 @@ func runStatus(ctx context.Context, std stdio, path string, names []string, verb
 	var all []state.Status
 	histories := make([]history, len(chosen))
 	for i, a := range chosen {
-		st, err := store.Status(ctx, a.Name, due(a.Keep, now))
+		st, err := store.Status(ctx, a.Name, a.Keep.Due(now))
 		if err != nil {
 			return err
 		}
@@ -85,15 +84,6 @@ func runStatus(ctx context.Context, std stdio, path string, names []string, verb
 		strangers(std.out, cfg, known)
 	}
 	return err
-}
-
-// due returns when what landed by then is to be deleted by now, in Unix
-// seconds.
-func due(k fetch.Keep, now time.Time) int64 {
-	if k.Forever {
-		return 0
-	}
-	return now.Add(-k.For).Unix()
 }
 
 // trouble writes what a person may want to look into.
