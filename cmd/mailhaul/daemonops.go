@@ -55,9 +55,6 @@ func (d *daemon) observe(e fetch.Event) {
 	d.measured.observe(e)
 }
 
-// listenError is an address for metrics that cannot be had.
-type listenError struct{ error }
-
 // measured keeps metrics and health, and serves them.
 type measured struct {
 	store  *state.Store
@@ -120,7 +117,7 @@ func (m *measured) ready(cfg *config.Config, accounts []*fetch.Account) {
 }
 
 // listen serves at addr, or not at all if it is empty. If that cannot be, whoever
-// asks at the old address is still answered. The error is a *listenError.
+// asks at the old address is still answered.
 func (m *measured) listen(addr string) error {
 	if addr == m.addr {
 		return nil
@@ -142,7 +139,7 @@ func (m *measured) listen(addr string) error {
 		}
 	}
 	if err != nil {
-		return &listenError{fmt.Errorf("metrics: %w", err)}
+		return &failure{fmt.Errorf("metrics: %w", err), exitRetry, "another program may have the address: metrics takes another one, or none"}
 	}
 	m.out.note(fmt.Sprintf("metrics are at http://%s/metrics, health at /healthz and /livez", m.server.Addr()))
 	return nil

@@ -31,37 +31,19 @@ var classExit = map[fetch.Class]int{
 	fetch.ClassMachine:  exitMachine,
 }
 
-// exitCode is the one table from how a run ended to its exit code.
+// exitCode returns the exit code of a run that ended with err.
 func exitCode(err error) int {
 	if err == nil {
 		return exitOK
 	}
-	if _, ok := errors.AsType[*usageError](err); ok {
-		return exitUsage
-	}
-	if _, ok := errors.AsType[*configError](err); ok {
-		return exitConfig
+	if e, ok := errors.AsType[*failure](err); ok {
+		return e.exit
 	}
 	if e, ok := errors.AsType[*outcome](err); ok {
 		return classExit[e.class]
 	}
-	if e, ok := errors.AsType[*loginError](err); ok {
-		return e.exit()
-	}
 	if _, ok := errors.AsType[*state.HeldError](err); ok {
 		return exitRetry
-	}
-	if _, ok := errors.AsType[*listenError](err); ok {
-		return exitRetry
-	}
-	if _, ok := errors.AsType[*scratchError](err); ok {
-		return exitMachine
-	}
-	if _, ok := errors.AsType[*outputError](err); ok {
-		return exitMachine
-	}
-	if e, ok := errors.AsType[*initError](err); ok {
-		return e.code
 	}
 	if _, ok := errors.AsType[*state.Error](err); ok {
 		return classExit[fetch.Classify(err)]
@@ -87,19 +69,33 @@ func worst(classes ...fetch.Class) error {
 	return &outcome{w}
 }
 
-// usageError is a command line that cannot be run.
-type usageError struct{ text, hint string }
-
-func (e *usageError) Error() string { return e.text }
-
-func usagef(hint, format string, args ...any) error {
-	return &usageError{fmt.Sprintf(format, args...), hint}
+// failure is an error that ends a run, by whoever knows what it means.
+type failure struct {
+	err  error
+	exit int    // the exit code
+	hint string // what can be done about it, unless hintOf knows
 }
 
-// configError is a configuration that is missing, unreadable or wrong.
-type configError struct{ error }
+// Error returns the cause.
+func (e *failure) Error() string { return e.err.Error() }
 
-func (e *configError) Unwrap() error { return e.error }
+// Unwrap returns the cause.
+func (e *failure) Unwrap() error { return e.err }
+
+// usagef returns the error of a command line that cannot be run.
+func usagef(hint, format string, args ...any) error {
+	return &failure{fmt.Errorf(format, args...), exitUsage, hint}
+}
+
+// misconfigured returns the error of a configuration that is missing,
+// unreadable or wrong.
+func misconfigured(err error) error {
+	hint := ""
+	if _, ok := errors.AsType[*config.NotFound](err); ok {
+		hint = "mailhaul init writes one; or name it with --config or $MAILHAUL_CONFIG; mailhaul.yaml(5) explains every option"
+	}
+	return &failure{err, exitConfig, hint}
+}
 
 // complain prints an error and what can be done about it.
 func complain(std stdio, err error) {
@@ -112,14 +108,9 @@ func complain(std stdio, err error) {
 	}
 }
 
+// hintOf returns what can be done about an error, or "".
 func hintOf(err error) string {
-	if e, ok := errors.AsType[*usageError](err); ok {
-		return e.hint
-	}
-	if _, ok := errors.AsType[*config.NotFound](err); ok {
-		return "mailhaul init writes one; or name it with --config or $MAILHAUL_CONFIG; mailhaul.yaml(5) explains every option"
-	}
-	if e, ok := errors.AsType[*initError](err); ok {
+	if e, ok := errors.AsType[*failure](err); ok && e.hint != "" {
 		return e.hint
 	}
 	if _, ok := errors.AsType[*state.Error](err); ok {
@@ -130,12 +121,6 @@ func hintOf(err error) string {
 			return "try again when that has ended"
 		}
 		return "end it first; kill -HUP has it read its configuration again"
-	}
-	if _, ok := errors.AsType[*listenError](err); ok {
-		return "another program may have the address: metrics takes another one, or none"
-	}
-	if _, ok := errors.AsType[*scratchError](err); ok {
-		return "set TMPDIR to a folder that can be written to"
 	}
 	return oauthHint(err)
 }

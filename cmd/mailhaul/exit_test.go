@@ -24,8 +24,8 @@ func TestExitCode(t *testing.T) {
 		{worst(fetch.ClassOperator, fetch.ClassRetry), 77},
 		{worst(fetch.ClassMachine, fetch.ClassOperator), 74},
 		{usagef("", "wrong"), 64},
-		{&configError{&config.NotFound{}}, 78},
-		{fmt.Errorf("wrapped: %w", &configError{&config.Error{}}), 78},
+		{misconfigured(&config.NotFound{}), 78},
+		{fmt.Errorf("wrapped: %w", misconfigured(&config.Error{})), 78},
 		{&state.Error{Err: errors.New("others may enter it")}, 77},
 		{errors.New("unforeseen"), 70},
 	} {

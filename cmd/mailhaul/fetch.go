@@ -76,7 +76,7 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 		return err
 	}
 	cfg, chosen, w, err := wired(o.config, o.names)
-	if e, ok := errors.AsType[*usageError](err); ok && o.keep {
+	if e, ok := errors.AsType[*failure](err); ok && e.exit == exitUsage && o.keep {
 		e.hint = "--keep takes no value; " + e.hint
 	}
 	if err != nil {

@@ -88,12 +88,12 @@ func (i *initialisation) run(c *cli.Context) error {
 	err := i.fill(ctx)
 	switch {
 	case errors.Is(err, errNoAnswer), ctx.Err() != nil:
-		return &initError{err: errors.New("nothing was written"), code: exitRetry}
+		return &failure{errors.New("nothing was written"), exitRetry, ""}
 	case err != nil:
 		return err
 	}
 	if err := i.write(); err != nil {
-		return &initError{err: err, code: exitMachine}
+		return &failure{err, exitMachine, ""}
 	}
 	i.farewell()
 	return nil
@@ -108,7 +108,7 @@ func (i *initialisation) read(c *cli.Context) error {
 	path, exists, err := config.Place(c.String("config"))
 	switch {
 	case err != nil:
-		return &configError{err}
+		return misconfigured(err)
 	case exists:
 		return usagef("add accounts to it by hand, or name another file with --config", "there is a configuration already: %s", path)
 	}
@@ -226,16 +226,3 @@ func (i *initialisation) farewell() {
 		fmt.Fprintf(out, "  %-34s # %s\n", "mailhaul "+n[0]+option, n[1])
 	}
 }
-
-// initError is a setup that did not come about.
-type initError struct {
-	err  error
-	hint string
-	code int
-}
-
-// Error returns the cause.
-func (e *initError) Error() string { return e.err.Error() }
-
-// Unwrap returns the cause.
-func (e *initError) Unwrap() error { return e.err }

@@ -86,7 +86,7 @@ func runLogin(ctx context.Context, std stdio, o loginOptions) error {
 		err = oauth.NewStore(cfg.State).Save(ctx, c, g)
 	}
 	if err != nil {
-		return &loginError{to.name, err}
+		return notLoggedIn(to.name, err)
 	}
 	try := "mailhaul check " + to.name
 	if to.protocol != oauth.POP {
@@ -179,34 +179,20 @@ func portOf(address string) string {
 	return back.Port()
 }
 
-// loginError is a login that did not come about.
-type loginError struct {
-	name string
-	err  error
-}
-
-// Error returns "name: cause".
-func (e *loginError) Error() string {
-	if errors.Is(e.err, context.Canceled) {
-		return e.name + ": not logged in"
-	}
-	return e.name + ": not logged in: " + e.err.Error()
-}
-
-// Unwrap returns the cause.
-func (e *loginError) Unwrap() error { return e.err }
-
-// exit returns the exit code: whose turn it is.
-func (e *loginError) exit() int {
-	_, person := errors.AsType[*oauth.GrantError](e.err)
-	_, temporary := errors.AsType[*oauth.TemporaryError](e.err)
+// notLoggedIn returns the error of a login that did not come about.
+func notLoggedIn(name string, err error) error {
+	_, person := errors.AsType[*oauth.GrantError](err)
+	_, temporary := errors.AsType[*oauth.TemporaryError](err)
+	exit := exitMachine
 	switch {
+	case errors.Is(err, context.Canceled):
+		return &failure{fmt.Errorf("%s: not logged in", name), exitRetry, ""}
 	case person:
-		return exitPerson
-	case temporary, errors.Is(e.err, context.Canceled):
-		return exitRetry
+		exit = exitPerson
+	case temporary:
+		exit = exitRetry
 	}
-	return exitMachine
+	return &failure{fmt.Errorf("%s: not logged in: %w", name, err), exit, ""}
 }
 
 // oauthHint returns what can be done about an error of OAuth, or "".

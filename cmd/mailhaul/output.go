@@ -38,19 +38,18 @@ func (o *output) verdict(err error) error {
 	case o.err == nil:
 		return err
 	case !errors.Is(o.err, syscall.EPIPE) && (err == nil || told || err == o.err):
-		return &outputError{o.err}
+		return incomplete(o.err)
 	case err == o.err:
 		return nil
 	}
 	return err
 }
 
-// outputError is a standard output that could not be written to the end.
-type outputError struct{ error }
-
-func (e *outputError) Error() string { return fmt.Sprintf("the output is not complete: %v", e.error) }
-
-func (e *outputError) Unwrap() error { return e.error }
+// incomplete returns the error of a standard output that could not be written
+// to the end.
+func incomplete(err error) error {
+	return &failure{fmt.Errorf("the output is not complete: %w", err), exitMachine, ""}
+}
 
 // fileOf returns the file that is written to in the end, nil if it is none.
 func fileOf(w io.Writer) *os.File {

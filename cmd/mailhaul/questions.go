@@ -116,14 +116,14 @@ func (i *initialisation) lost(err error) error {
 		if none.Provider != nil {
 			err = fmt.Errorf("%w: %s", err, none.Provider.Advice)
 		}
-		return &initError{err, "if you know better, name it with --server", exitPerson}
+		return &failure{err, exitPerson, "if you know better, name it with --server"}
 	}
 	lost, ok := errors.AsType[*discover.NotFoundError](err)
 	switch {
 	case !ok:
 		return err
 	case i.ask == nil:
-		return &initError{err, "name it with --server; the provider's help pages tell it", exitPerson}
+		return &failure{err, exitPerson, "name it with --server; the provider's help pages tell it"}
 	}
 	i.say("  none was found:")
 	for _, a := range lost.Tried {
@@ -145,9 +145,9 @@ func (i *initialisation) found(domain string, s discover.Server) error {
 	i.say("  found %s (%s)", s.Addr(), fromWords[s.From])
 	if s.Confirm {
 		if i.ask == nil {
-			return &initError{
+			return &failure{
 				fmt.Errorf("the name servers say that the mail of %s is at %s, which anybody on the way could have forged", domain, s.Addr()),
-				"if it is right, say so: --server " + address + option, exitPerson,
+				exitPerson, "if it is right, say so: --server " + address + option,
 			}
 		}
 		i.say("  That is in another domain, and anybody on the way could have forged the answer.")

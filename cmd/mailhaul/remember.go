@@ -48,7 +48,7 @@ func readState(ctx context.Context, dir string) (store *state.Store, done func()
 	}
 	empty, err := os.MkdirTemp("", "mailhaul-")
 	if err != nil {
-		return nil, nil, &scratchError{err}
+		return nil, nil, &failure{err, exitMachine, "set TMPDIR to a folder that can be written to"}
 	}
 	store, err = state.Open(ctx, empty)
 	if err != nil {
@@ -57,6 +57,3 @@ func readState(ctx context.Context, dir string) (store *state.Store, done func()
 	}
 	return store, func() { store.Close(); os.RemoveAll(empty) }, nil
 }
-
-// scratchError is a folder for files of the moment that cannot be had.
-type scratchError struct{ error }

@@ -57,11 +57,11 @@ func runExport(ctx context.Context, std stdio, path string, names []string) erro
 			return err
 		}
 		if err := w.Write(m); err != nil {
-			return &outputError{err} // even if the reader has gone: half an export is none
+			return incomplete(err) // even if the reader has gone: half an export is none
 		}
 	}
 	if err := w.Close(); err != nil {
-		return &outputError{err}
+		return incomplete(err)
 	}
 	return nil
 }

@@ -49,7 +49,7 @@ func TestFindMessage(t *testing.T) {
 		"b": `it is one of "b\xff\xff", "b\xff\xff1"`, "no-uid:abc": "it is one of " + shownUID(keys[0]) + ", " + shownUID(keys[1]), "": "",
 	} {
 		_, found, err := findMessage(t.Context(), store, "work", arg)
-		if e, ok := err.(*usageError); !ok || found || e.hint != hint {
+		if e, ok := err.(*failure); !ok || found || e.hint != hint {
 			t.Errorf("%q: found %v, %v, hint %q, want %q", arg, found, err, hintOf(err), hint)
 		}
 	}

@@ -23,11 +23,11 @@ import (
 func loadConfig(explicit string) (*config.Config, error) {
 	path, err := config.Find(explicit)
 	if err != nil {
-		return nil, &configError{err}
+		return nil, misconfigured(err)
 	}
 	cfg, err := config.Load(path)
 	if err != nil {
-		return nil, &configError{err}
+		return nil, misconfigured(err)
 	}
 	return cfg, nil
 }
@@ -118,7 +118,7 @@ func wireAfter(old *wiring, cfg *config.Config) (*wiring, error) {
 		}
 	}
 	if len(wrong.Problems) > 0 {
-		return nil, &configError{&wrong}
+		return nil, misconfigured(&wrong)
 	}
 	return w, nil
 }
