@@ -112,24 +112,52 @@ func (e *DoubtfulError) Error() string { return e.Err.Error() }
 // Unwrap returns the refusal.
 func (e *DoubtfulError) Unwrap() error { return e.Err }
 
+// A finding is an error of our own that always means the same.
+type finding struct {
+	text  string
+	class Class
+	hint  string
+}
+
+// Error returns the text.
+func (f *finding) Error() string { return f.text }
+
 var (
 	// errNotEncrypted stops a login that would send a password in the clear.
-	errNotEncrypted = errors.New("the connection is not encrypted")
-	// errClear is a server that answered no handshake, but said something.
-	errClear = errors.New("the server went on in the clear after STLS")
-	// errStopped means that a poll did not begin since the program is to end.
-	errStopped = errors.New("not polled: asked to stop")
+	errNotEncrypted = &finding{
+		"the connection is not encrypted", ClassOperator,
+		"use tls: implicit or tls: starttls; tls: none would send the password in the clear",
+	}
 	// errNoDates means that old mail cannot be told from new.
-	errNoDates = errors.New("the server gives no headers, which tell old mail from new")
+	errNoDates = &finding{
+		"the server gives no headers, which tell old mail from new", ClassOperator,
+		"adopt all mail, without a date; or fetch it",
+	}
 	// errNoNames means that messages cannot be told by the names that they are
 	// remembered by.
-	errNoNames = errors.New("the server refuses UIDL, by which it named its messages before: nothing is fetched until it does so again")
+	errNoNames = &finding{
+		"the server refuses UIDL, by which it named its messages before: nothing is fetched until it does so again", ClassRetry,
+		"the server may have trouble of its own; if it has given up UIDL for good, mailhaul state forget ACCOUNT begins anew, and fetches again what is kept there",
+	}
 	// errUnclear means that some messages have lost their names.
-	errUnclear = errors.New("messages have no unique-id now and may be among those that were adopted: they are left alone")
+	errUnclear = &finding{
+		"messages have no unique-id now and may be among those that were adopted: they are left alone", ClassRetry,
+		"the server does not name all its messages; try again later",
+	}
 	// errRenamed means that what was adopted may be listed under other names.
-	errRenamed = errors.New("none of the messages that were adopted is listed, and as many others are: the server may have given them new unique-ids")
+	errRenamed = &finding{
+		"none of the messages that were adopted is listed, and as many others are: the server may have given them new unique-ids", ClassOperator,
+		"if you deleted them yourself, have mailhaul forget them, with mailhaul state forget ACCOUNT UID ...; else adopt them again, with mailhaul state adopt ACCOUNT",
+	}
 	// errNoIdentity means that nothing tells a kept message from a new one.
-	errNoIdentity = errors.New("the server knows neither UIDL nor TOP, so that kept messages cannot be told from new ones")
+	errNoIdentity = &finding{
+		"the server knows neither UIDL nor TOP, so that kept messages cannot be told from new ones", ClassOperator,
+		"set keep: false for this account, so that each message is deleted once it is delivered",
+	}
+	// errClear is a server that answered no handshake, but said something.
+	errClear = &finding{"the server went on in the clear after STLS", ClassOperator, mistrustHint}
+	// errStopped means that a poll did not begin since the program is to end.
+	errStopped = errors.New("not polled: asked to stop")
 )
 
 // Class says whose turn it is after an error.
@@ -180,7 +208,7 @@ func Hint(err error) string {
 	return hint
 }
 
-// advise is the one table from errors to whose turn it is and what to do. Of
+// advise is the one way from an error to whose turn it is and what to do. Of
 // several errors, the worst counts.
 func advise(err error) (Class, string) {
 	if err == nil {
@@ -232,22 +260,10 @@ func advise(err error) (Class, string) {
 		}
 		return ClassRetry, "the command of " + e.Hook + " failed; nothing was fetched"
 	}
-	if errors.Is(err, errNoNames) {
-		return ClassRetry, "the server may have trouble of its own; if it has given up UIDL for good, mailhaul state forget ACCOUNT begins anew, and fetches again what is kept there"
+	if e, ok := errors.AsType[*finding](err); ok {
+		return e.class, e.hint
 	}
-	if errors.Is(err, errUnclear) {
-		return ClassRetry, "the server does not name all its messages; try again later"
-	}
-	if errors.Is(err, errRenamed) {
-		return ClassOperator, "if you deleted them yourself, have mailhaul forget them, with mailhaul state forget ACCOUNT UID ...; else adopt them again, with mailhaul state adopt ACCOUNT"
-	}
-	if errors.Is(err, errNoIdentity) {
-		return ClassOperator, "set keep: false for this account, so that each message is deleted once it is delivered"
-	}
-	if errors.Is(err, errNoDates) {
-		return ClassOperator, "adopt all mail, without a date; or fetch it"
-	}
-	if _, ok := errors.AsType[errBudget](err); ok {
+	if spent(err) {
 		return ClassRetry, "what was delivered is safe and the next poll goes on from there; raise time_limit if the server is just slow"
 	}
 	if e, ok := errors.AsType[*mech.OfferError](err); ok {
@@ -255,9 +271,6 @@ func advise(err error) (Class, string) {
 			return ClassOperator, "a server that wants a password needs one of the password options, one that wants a token oauth or token_command; or ask the provider"
 		}
 		return ClassOperator, "allow one that the server offers with auth, or ask the provider"
-	}
-	if errors.Is(err, errNotEncrypted) {
-		return ClassOperator, "use tls: implicit or tls: starttls; tls: none would send the password in the clear"
 	}
 	if class, hint, ok := adviseLogin(err); ok {
 		return class, hint
@@ -272,8 +285,8 @@ func advise(err error) (Class, string) {
 		}
 		return adviseReply(e, hint)
 	}
-	if errors.Is(err, pop3proto.ErrInjected) || errors.Is(err, errClear) {
-		return ClassOperator, "do not trust this network; tls: implicit leaves no room for it"
+	if errors.Is(err, pop3proto.ErrInjected) {
+		return ClassOperator, mistrustHint
 	}
 	if a, ok := channel.Advise(err); ok {
 		if a.Person {
@@ -327,6 +340,8 @@ func adviseReply(e *pop3proto.ReplyError, wrong string) (Class, string) {
 }
 
 const doubtHint = "this login worked before: the server may be in trouble, and mailhaul tries again; if the password was changed, set the new one"
+
+const mistrustHint = "do not trust this network; tls: implicit leaves no room for it"
 
 const passwordHint = "check user and password; some providers want POP3 switched on first, or an app password"
 

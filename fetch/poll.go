@@ -70,11 +70,8 @@ func (a *Account) postpoll(ctx context.Context, s Summary) error {
 }
 
 func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter) error {
-	budget := a.Budget
-	if budget == 0 {
-		budget = defaultBudget
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, budget, errBudget(budget))
+	budget := cmp.Or(a.Budget, defaultBudget)
+	ctx, cancel := context.WithTimeoutCause(ctx, budget, budgetError(budget))
 	defer cancel()
 	if o.DryRun {
 		return a.dryRun(ctx, o, s)
@@ -123,7 +120,7 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 	for _, sink := range slices.Sorted(maps.Keys(down)) {
 		broken = errors.Join(broken, down[sink])
 	}
-	if _, spent := errors.AsType[errBudget](context.Cause(ctx)); spent && errors.Is(err, context.DeadlineExceeded) {
+	if spent(context.Cause(ctx)) && errors.Is(err, context.DeadlineExceeded) {
 		err = context.Cause(ctx)
 	}
 	err = doubt(err, was)
@@ -200,10 +197,8 @@ func (a *Account) waitForLogin(ctx context.Context, o *Options, s *Summary) bool
 		o.report(Noticed{a.Name, fmt.Sprintf("the server wants %v between two logins: the rest comes with the next poll", s.LoginDelay)})
 		return false
 	}
-	pause := time.NewTimer(wait)
-	defer pause.Stop()
 	select {
-	case <-pause.C:
+	case <-time.After(wait):
 		return true
 	case <-ctx.Done():
 	case <-o.Drain:
@@ -240,11 +235,17 @@ func (a *Account) sink(o *Options, name string) deliver.Sink {
 	return o.Sinks[name]
 }
 
-// errBudget is the error of a poll that took too long as a whole.
-type errBudget time.Duration
+// budgetError is the error of a poll that took too long as a whole.
+type budgetError time.Duration
 
-func (d errBudget) Error() string {
+func (d budgetError) Error() string {
 	return fmt.Sprintf("the poll was cut short: it took longer than time_limit (%v)", time.Duration(d))
+}
+
+// spent reports whether err means that a poll took too long as a whole.
+func spent(err error) bool {
+	_, ok := errors.AsType[budgetError](err)
+	return ok
 }
 
 // outliveBudget returns a context that ends with ctx unless ctx ends because
@@ -252,7 +253,7 @@ func (d errBudget) Error() string {
 func outliveBudget(ctx context.Context) (context.Context, func()) {
 	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
-		if _, spent := errors.AsType[errBudget](context.Cause(ctx)); !spent {
+		if !spent(context.Cause(ctx)) {
 			cancel(context.Cause(ctx))
 		}
 	})

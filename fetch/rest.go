@@ -39,7 +39,7 @@ func (s *session) atRest(pol *Policy) (bool, error) {
 
 // restOf returns what stands for a listing in a rest. It changes with whatever
 // of pol makes a message due.
-func restOf(listing []pop3proto.Entry, pol *Policy) (sum state.Sum) {
+func restOf(listing []pop3proto.Entry, pol *Policy) state.Sum {
 	h := sha256.New()
 	fmt.Fprintln(h, pol.Keep.Forever, int64(pol.Keep.For), pol.KeepAll)
 	line := make([]byte, 0, 128)
@@ -47,8 +47,7 @@ func restOf(listing []pop3proto.Entry, pol *Policy) (sum state.Sum) {
 		line = append(append(line[:0], e.UID...), '\n') // which no unique-id holds
 		h.Write(line)
 	}
-	copy(sum[:], h.Sum(nil))
-	return sum
+	return truncate(h)
 }
 
 // atRest reports whether MakePlan would find nothing to do but to keep all

@@ -291,7 +291,7 @@ func (s *session) cut(ctx context.Context, w Want, err error) error {
 		return errors.Join(&cutError{err}, s.suspect(ctx, w, err))
 	}
 	err = context.Cause(ctx)
-	if _, spent := errors.AsType[errBudget](err); spent {
+	if spent(err) {
 		// A message that trickles in would hold up all others for ever.
 		return errors.Join(err, s.suspect(context.WithoutCancel(ctx), w, err))
 	}
