@@ -94,6 +94,8 @@ type State interface {
 	Delete(ctx context.Context, account string, at int64, uids []string) error
 	Confirm(ctx context.Context, account string) error
 	Undelete(ctx context.Context, account string) error
+	// Refuse records failed attempts.
+	Refuse(ctx context.Context, account string, rs []state.Refusal) error
 	// SavePoll records how a poll went, and what the next one is to know.
 	SavePoll(ctx context.Context, account string, p state.Poll) error
 }
@@ -109,6 +111,4 @@ type Journal interface {
 	Land(ctx context.Context, account string, at int64, ls []state.Landing) error
 	// Retract takes back promises that a sink will not keep.
 	Retract(ctx context.Context, account string, ps []state.Promise) error
-	// Refuse records failed attempts.
-	Refuse(ctx context.Context, account string, rs []state.Refusal) error
 }

@@ -98,7 +98,7 @@ func (m *measured) ready(cfg *config.Config, accounts []*fetch.Account) {
 	if err := m.listen(cfg.Metrics); err != nil {
 		m.out.warn(err.Error())
 	}
-	if names := namesOf(accounts); m.counts != nil {
+	if names := accountNames(cfg); m.counts != nil {
 		m.counts.SetAccounts(names)
 		for _, name := range names {
 			m.counts.SetSuccess(name, success[name])
@@ -108,9 +108,9 @@ func (m *measured) ready(cfg *config.Config, accounts []*fetch.Account) {
 	case cfg.MetricsFile == "":
 		m.file = nil
 	case cfg.MetricsFile != m.path || m.file == nil:
-		m.file = metrics.NewFile(cfg.MetricsFile, thisBuild(), namesOf(accounts), success)
+		m.file = metrics.NewFile(cfg.MetricsFile, thisBuild(), accountNames(cfg), success)
 	default:
-		m.file.SetAccounts(namesOf(accounts))
+		m.file.SetAccounts(accountNames(cfg))
 	}
 	m.path = cfg.MetricsFile
 	m.touch()

@@ -6,7 +6,6 @@ import (
 	"net/mail"
 	"strings"
 	"time"
-	"unicode"
 
 	"golang.org/x/text/encoding/htmlindex"
 	"golang.org/x/text/transform"
@@ -71,14 +70,5 @@ func decoded(text string) string {
 	return text
 }
 
-// oneLine makes text of a message fit for a terminal: nothing that moves the
-// cursor, and nothing that turns the direction of writing.
-func oneLine(text string) string {
-	text = strings.Join(strings.Fields(text), " ")
-	return clean(strings.Map(func(r rune) rune {
-		if unicode.Is(unicode.Cf, r) {
-			return -1
-		}
-		return r
-	}, strings.ToValidUTF8(text, "\ufffd")))
-}
+// oneLine makes text of a message fit for a terminal, with single spaces.
+func oneLine(text string) string { return clean(strings.Join(strings.Fields(text), " ")) }

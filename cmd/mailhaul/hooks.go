@@ -59,8 +59,7 @@ func (w *wiring) runHook(ctx context.Context, name string, h *config.Hook, env .
 	case err != nil:
 		return &fetch.HookError{Hook: name, Err: err, Person: unstarted}
 	case exit.Code != 0:
-		// 126 and 127 are a shell's words for what it cannot run (POSIX XCU 2.8.2).
-		return &fetch.HookError{Hook: name, Err: errors.New(exit.Text), Person: exit.Code == 126 || exit.Code == 127}
+		return &fetch.HookError{Hook: name, Err: errors.New(exit.Text), Person: exit.CannotRun()}
 	}
 	return nil
 }

@@ -170,11 +170,3 @@ func (t *teller) total(all []fetch.Summary) {
 		t.to.total(all)
 	}
 }
-
-func namesOf(accounts []*fetch.Account) []string {
-	names := make([]string, len(accounts))
-	for i, a := range accounts {
-		names[i] = a.Name
-	}
-	return names
-}

@@ -159,12 +159,6 @@ func (f *Filter) judge(r *Result, exit program.Exit, failure error, output file)
 	return nil
 }
 
-// A shell's words for what it cannot run (POSIX XCU 2.8.2).
-const (
-	exCannotRun = 126
-	exNotFound  = 127
-)
-
 // failed is the error of a filter that failed.
 func (f *Filter) failed(exit program.Exit, failure error) *deliver.Error {
 	if e, ok := errors.AsType[*deliver.Error](failure); ok { // there is no such program
@@ -173,8 +167,8 @@ func (f *Filter) failed(exit program.Exit, failure error) *deliver.Error {
 	fault, hint := deliver.FaultTemporary, "run it by hand to see what is wrong"
 	if e, ok := errors.AsType[*program.StartError](failure); ok {
 		fault = e.Fault()
-	} else if exit.Code == exCannotRun || exit.Code == exNotFound {
-		fault, hint = deliver.FaultOperator, "a program that it runs is missing or may not be run: install it or correct the command line"
+	} else if exit.CannotRun() {
+		fault, hint = deliver.FaultOperator, program.HintCannotRun
 	}
 	return f.fault(fault, "run the filter", failure, hint)
 }

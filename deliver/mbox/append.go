@@ -64,24 +64,34 @@ func (b *box) takeBack(sp span) {
 // NUL fits anything: a power cut leaves a hole where the size of a file had
 // reached the disk and its content had not.
 func (b *box) fits(spool durable.File, sp span) (bool, error) {
-	n := min(b.size-sp.mbox, sp.size)
-	if n < 0 {
+	if sp.size = min(sp.size, b.size-sp.mbox); sp.size < 0 {
 		return false, nil
 	}
-	ours, there := make([]byte, min(chunk, n)), make([]byte, min(chunk, n))
-	for at := int64(0); at < n; at += int64(len(ours)) {
-		size := min(int64(len(ours)), n-at)
-		ours, there = ours[:size], there[:size]
-		if err := errors.Join(b.readSpool(spool, ours, sp.spool+at), readFull(b.file, there, sp.mbox+at)); err != nil {
-			return false, err
-		}
+	return b.compare(spool, sp, func(ours, there []byte) bool {
 		if bytes.Equal(ours, there) {
-			continue
+			return true
 		}
 		for i, c := range there {
 			if c != 0 && c != ours[i] {
-				return false, nil
+				return false
 			}
+		}
+		return true
+	})
+}
+
+// compare reports whether each piece of a span in the spool is alike its piece
+// in the mbox, which reaches that far.
+func (b *box) compare(spool durable.File, sp span, alike func(ours, there []byte) bool) (bool, error) {
+	ours, there := make([]byte, min(chunk, sp.size)), make([]byte, min(chunk, sp.size))
+	for at := int64(0); at < sp.size; at += int64(len(ours)) {
+		n := min(int64(len(ours)), sp.size-at)
+		ours, there = ours[:n], there[:n]
+		if err := errors.Join(b.readSpool(spool, ours, sp.spool+at), readFull(b.file, there, sp.mbox+at)); err != nil {
+			return false, err
+		}
+		if !alike(ours, there) {
+			return false, nil
 		}
 	}
 	return true, nil

@@ -30,7 +30,10 @@ func (b *box) find(ctx context.Context, p *prepared, n int) (bool, error) {
 				break
 			}
 			from += i
-			if same, err := b.same(p, sp, at+int64(from)); same || err != nil {
+			if sp.mbox = at + int64(from); sp.mbox+sp.size > b.size {
+				return false, nil
+			}
+			if same, err := b.compare(p.file, sp, bytes.Equal); same || err != nil {
 				return same, err
 			}
 		}
@@ -40,24 +43,4 @@ func (b *box) find(ctx context.Context, p *prepared, n int) (bool, error) {
 		at += int64(got - len(needle) + 1)
 	}
 	return false, nil
-}
-
-// same reports whether a span is in the mbox at an offset.
-func (b *box) same(p *prepared, sp span, at int64) (bool, error) {
-	if at+sp.size > b.size {
-		return false, nil
-	}
-	sp.mbox = at
-	ours, there := make([]byte, min(chunk, sp.size)), make([]byte, min(chunk, sp.size))
-	for done := int64(0); done < sp.size; done += int64(len(ours)) {
-		size := min(int64(len(ours)), sp.size-done)
-		ours, there = ours[:size], there[:size]
-		if err := errors.Join(b.readSpool(p.file, ours, sp.spool+done), readFull(b.file, there, at+done)); err != nil {
-			return false, err
-		}
-		if !bytes.Equal(ours, there) {
-			return false, nil
-		}
-	}
-	return true, nil
 }

@@ -8,14 +8,8 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/program"
 )
 
-// The exit codes that mean something else than a refusal: sysexits.h, and what
-// shells and wrappers end with if they cannot run a program (POSIX, Shell
-// Command Language 2.8.2).
-const (
-	exTempFail  = 75
-	exCannotRun = 126
-	exNotFound  = 127
-)
+// exTempFail is the exit code of who is to be asked again later (sysexits.h).
+const exTempFail = 75
 
 // refusal is an error that is about one message. The batch goes on.
 type refusal struct{ err error }
@@ -59,14 +53,13 @@ func (b *batch) run(ctx context.Context, m *message) (where string, err error) {
 // cannot be run would take no other message either.
 func (s *Sink) judge(exit program.Exit) error {
 	fault := deliver.FaultMessage
-	switch exit.Code {
-	case 0:
+	switch {
+	case exit.Code == 0:
 		return nil
-	case -1, exTempFail:
+	case exit.Code == -1, exit.Code == exTempFail:
 		fault = deliver.FaultTemporary
-	case exCannotRun, exNotFound:
-		return s.fault(deliver.FaultOperator, "run the program", errors.New(exit.Text),
-			"a program that it runs is missing or may not be run: install it or correct the command line")
+	case exit.CannotRun():
+		return s.fault(deliver.FaultOperator, "run the program", errors.New(exit.Text), program.HintCannotRun)
 	}
 	return &refusal{s.fault(fault, "run the program", errors.New(exit.Text), "")}
 }

@@ -49,6 +49,13 @@ type Exit struct {
 	Text string
 }
 
+// CannotRun reports whether a shell, or a program like env, found nothing that it
+// could run (POSIX XCU 2.8.2): of that the message is not to blame.
+func (e Exit) CannotRun() bool { return e.Code == 126 || e.Code == 127 }
+
+// HintCannotRun is what the user can do about an Exit that CannotRun.
+const HintCannotRun = "a program that it runs is missing or may not be run: install it or correct the command line"
+
 // StartError says that a program was not started.
 type StartError struct{ Err error }
 
