@@ -50,11 +50,12 @@ type Account struct {
 
 	// Keep says how long a message stays on the server after it landed.
 	Keep Keep
-	// MaxSize is the size in octets above which a message stays on the
-	// server; 0 is no limit.
+	// MaxSize is the size in octets above which a message is not for the sinks;
+	// 0 is no limit.
 	MaxSize int64
-	// MaxMessages caps a session: after as many messages it quits, which
-	// commits the deletions, and connects again. 0 is 1000.
+	// MaxMessages caps a session: after as many messages, and as many again that
+	// are only compared, it quits, which commits the deletions, and connects
+	// again. 0 is 1000.
 	MaxMessages int
 
 	// Deliver is where the mail goes. A message counts as delivered once all
@@ -64,8 +65,8 @@ type Account struct {
 	Route *Route
 	// Filter, if not nil, sees each message before the sinks do.
 	Filter *filter.Filter
-	// Quarantine takes what a sink refuses for good; nil leaves such a
-	// message on the server.
+	// Quarantine takes what a sink refuses for good, what is over MaxSize and
+	// what Filter sends there; nil leaves such messages on the server.
 	Quarantine *Target
 	Headers    Headers
 

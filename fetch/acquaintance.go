@@ -117,7 +117,7 @@ func (q *acquaintance) toRemember() *state.Server {
 // loginAs logs in by what is known of the server. If it refuses, and says that
 // it can do something else than what is known, that decides, unless it comes to
 // the same mechanism: some servers count wrong passwords. A server that has
-// -PLUS since must think that it was stripped (RFC 5802 §6). But whoever says so
+// got -PLUS in the meantime must think that it was stripped (RFC 5802 §6). But whoever says so
 // may be another, and gets no mechanism that reveals the password.
 func (s *session) loginAs(ctx context.Context) (before pop3proto.Capabilities, choice Choice, err error) {
 	q, c := s.server, s.client
@@ -146,7 +146,7 @@ func (s *session) loginAs(ctx context.Context) (before pop3proto.Capabilities, c
 	return fresh, again, s.login(ctx, c, fresh, again)
 }
 
-// misled reports whether a login or a listing may have failed since it relied
+// misled reports whether a login or a listing may have failed because it relied
 // on what an earlier session had been told.
 func (q *acquaintance) misled(err error) bool {
 	if !q.before || !q.used || errors.Is(err, context.Canceled) || errors.Is(err, errOneStep) {

@@ -163,7 +163,7 @@ func readHead(buf []byte, b *body) []byte {
 	return buf
 }
 
-// headEnds reports whether there is an empty line below another.
+// headEnds reports whether there is an empty line after another line.
 func headEnds(p []byte) bool {
 	return bytes.Contains(p, []byte("\n\r\n")) || bytes.Contains(p, []byte("\n\n"))
 }

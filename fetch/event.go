@@ -62,14 +62,14 @@ type Refused struct {
 	Quarantine           string
 }
 
-// Noticed tells of something odd that did no harm: a server that lies, a
-// promise that a crash left open.
+// Noticed tells of something that asks nothing of anybody: a server that lies, a
+// promise that a crash left open, a message that Account.Filter dropped.
 type Noticed struct {
 	Account, Text string
 }
 
-// Warned tells of something that somebody should look at, and that did not
-// keep the mail: a command of Account.Postpoll that failed, or Account.Filter if
+// Warned tells of something that somebody should look at, and that held up no
+// mail: a command of Account.Postpoll that failed, or Account.Filter if
 // Filter is set, which is told once, at the end of a poll.
 type Warned struct {
 	Account, Text string
@@ -120,7 +120,7 @@ type Summary struct {
 	// wants between two logins (RFC 2449 §6.5); 0 if it does not say.
 	LoggedIn   time.Time
 	LoginDelay time.Duration
-	// Rest is set when the poll ended before the maildrop was empty, since
+	// Rest is set when the poll ended before all was fetched, since
 	// the server wants a pause before the next login.
 	Rest bool
 	// Schedule is what was recorded for the next poll.

@@ -131,7 +131,7 @@ func (p *planner) moved() bool {
 }
 
 // compare plans a message whose header is not known. If a row has its size,
-// its content may tell that it landed before.
+// or is of a message that landed, its content may tell that it is the same.
 func (p *planner) compare(e pop3proto.Entry, key string) {
 	for r := range p.rows {
 		row := &p.rows[r]
@@ -146,7 +146,7 @@ func (p *planner) compare(e pop3proto.Entry, key string) {
 // alike reports whether e has the size of a message that may be listed under
 // another name now, and that can be compared with it; where sizes tell nothing,
 // whether such a message has gone of late. A server may have renamed more messages
-// than a session gets to, and so there need not be many.
+// than a session gets to, so that one such row is enough.
 func (p *planner) alike(e pop3proto.Entry) bool {
 	if p.sizes == nil {
 		p.sizes = map[int64]bool{}

@@ -24,7 +24,7 @@ const (
 	FateCompare
 	// FateDelete messages landed and are due.
 	FateDelete
-	// FateKeep messages landed and stay for now.
+	// FateKeep messages landed and stay for now, or were adopted and stay.
 	FateKeep
 	// FateWait messages were refused, and their pause is not over.
 	FateWait

@@ -21,7 +21,8 @@ type Policy struct {
 	KeepAll bool
 	// MaxSize leaves larger messages on the server; 0 is no limit.
 	MaxSize int64
-	// Limit is the most messages to fetch now; 0 is no limit.
+	// Limit is the most messages to fetch now, and the most to compare; 0 is no
+	// limit.
 	Limit int
 	Now   time.Time
 	// Open are the keys of rows with a promise that no sink could answer for:
@@ -432,7 +433,7 @@ func (p *planner) retain(w Want) {
 	}
 }
 
-// keep plans a message that landed and stays for now.
+// keep plans a message that landed and stays for now, or was adopted and stays.
 func (p *planner) keep(w Want) {
 	p.plan.Kept++
 	p.tell(w, FateKeep)

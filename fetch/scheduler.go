@@ -13,8 +13,8 @@ type Setup struct {
 	// Parallel is the most accounts polled at once, PerHost the most
 	// connections to one host; 0 is no bound.
 	Parallel, PerHost int
-	// Fresh reports whether Run is to poll an account whatever it waits for, since
-	// its options have changed, or a person may have mended it: at once if the
+	// Fresh reports whether Run is to poll an account whatever it waits for, because
+	// its options have changed or a person may have mended it: at once if the
 	// setup takes another's place, else soon after the start. nil is none. What
 	// the server wants is heeded.
 	Fresh func(account string) bool
@@ -25,7 +25,7 @@ type Setup struct {
 // Once polls each account once and returns their summaries in the accounts'
 // order. One account's failure is of no concern to the others. Accounts whose
 // turn has not come when s.Options.Drain is closed or ctx ends are left out:
-// their Summary is the zero one but for Account and Err.
+// their Summary is the zero one but for Account, Err and Class.
 func Once(ctx context.Context, s Setup) []Summary {
 	o := s.Options
 	o.servers = new(sync.Map)

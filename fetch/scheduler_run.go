@@ -14,7 +14,7 @@ import (
 type Order interface{ order() }
 
 // PollNow has accounts polled as soon as their servers allow, also those that
-// wait since they failed. One that is being polled is polled once more: what
+// wait because they failed. One that is being polled is polled once more: what
 // came in after its mail was listed is wanted, too.
 type PollNow struct {
 	// Accounts are the names of those to poll; nil is all.

@@ -273,7 +273,7 @@ func (s *session) odd() {
 }
 
 // probe asks for the headers of the messages that the plan cannot tell
-// without. top is false if the server does not know TOP.
+// without. top is false if it had none.
 func (s *session) probe(ctx context.Context) (headers map[int]state.Sum, top bool, err error) {
 	headers = map[int]state.Sum{}
 	next := 0

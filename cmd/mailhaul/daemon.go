@@ -237,7 +237,7 @@ func (d *daemon) reload(ctx context.Context) {
 	defer d.ready()
 	cfg, err := loadConfig(d.opts.config)
 	if err == nil && cfg.State != d.cfg.State {
-		err = fmt.Errorf("%s: state is another folder now, which takes a new start", cfg.Path)
+		err = fmt.Errorf("%s: state names another folder now: restart the daemon for that", cfg.Path)
 	}
 	var setup fetch.Setup
 	if err == nil {

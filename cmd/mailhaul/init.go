@@ -122,7 +122,7 @@ func (i *initialisation) read(c *cli.Context) error {
 		}
 	}
 	if c.IsSet("tls") && !c.IsSet("server") {
-		return usagef("add --server", "--tls has no use without --server: who is found says it")
+		return usagef("add --server", "--tls has no use without --server: the server that is found decides")
 	}
 	if i.oauth != "" && !slices.Contains(config.OAuthProviders, i.oauth) {
 		return usagef("known: "+strings.Join(config.OAuthProviders, ", ")+"; mailhaul.yaml(5) tells how to have another", "there is no provider %q", i.oauth)

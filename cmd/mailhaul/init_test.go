@@ -99,14 +99,14 @@ func TestInit(t *testing.T) {
 	term.Type("\r")
 	term.Await("Number [1]:")
 	term.Type("\r")
-	term.Await("Password (is not shown):")
+	term.Await("Password (not shown):")
 	term.Type("wrong\r")
 	term.Await("What now?")
 	term.Type("1\r")
 	term.Await("POP3 server, host or host:port [localhost:" + strconv.Itoa(n.port()) + "]:")
 	term.Type("\r\r\r")
 	term.AwaitFunc("a second question for the password", func(screen string) bool {
-		return strings.Count(screen, "Password (is not shown):") == 2
+		return strings.Count(screen, "Password (not shown):") == 2
 	})
 	term.Type(password + "\r")
 	term.Await("logged in as ada@example.org")

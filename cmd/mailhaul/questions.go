@@ -231,7 +231,7 @@ func (i *initialisation) askLogin(again bool) error {
 		if err := i.free(i.passwordPath(), "--name"); err != nil {
 			return err
 		}
-		i.typed, err = i.ask.secret("Password (is not shown)", false)
+		i.typed, err = i.ask.secret("Password (not shown)", false)
 		return err
 	case 1:
 		return i.answer("Command", "pass show mail/"+i.name, func(a string) error { i.passwordCommand = a; return i.problem() })
@@ -259,7 +259,7 @@ func (i *initialisation) askClient() error {
 	if err := i.free(i.clientSecretPath(), "--client-secret-file"); err != nil {
 		return err
 	}
-	i.clientSecret, err = i.ask.secret("Client secret, if it has one (is not shown)", true)
+	i.clientSecret, err = i.ask.secret("Client secret, if it has one (not shown)", true)
 	return err
 }
 

@@ -87,7 +87,7 @@ func retryCommand(std stdio) *cli.Command {
 		Name:      "retry",
 		Usage:     "have the next fetch try messages that were refused, without the pause",
 		ArgsUsage: "ACCOUNT [UID…]",
-		Description: "For when what was in their way is mended. Nothing is forgotten: of several sinks,\n" +
+		Description: "Use it once what stood in their way is mended. Nothing is forgotten: of several sinks,\n" +
 			"only those are tried that do not have the message. Without UIDs it is all messages\n" +
 			"that were refused; UID is as for mailhaul explain.",
 		Flags:        []cli.Flag{configFlag()},
@@ -114,7 +114,7 @@ func runRetry(ctx context.Context, std stdio, path, name string, uids []string) 
 	var keys []string
 	for _, r := range rows {
 		if r.NextTry == 0 || r.Phase != state.Refused && r.Phase != state.Promised {
-			return usagef("", "%s: message %s waits for no other try", name, shownUID(r.UID))
+			return usagef("", "%s: message %s is not waiting for another try", name, shownUID(r.UID))
 		}
 		keys = append(keys, r.UID)
 	}
@@ -278,7 +278,7 @@ func adoptCommand(std stdio) *cli.Command {
 			if day := c.String("before"); day != "" {
 				var err error
 				if before, err = time.ParseInLocation(time.DateOnly, day, time.Local); err != nil {
-					return usagef("write a day as 2026-11-28", "--before %q is no day", day)
+					return usagef("write a day as 2026-11-28", "--before %q is not a day", day)
 				}
 			}
 			if !before.IsZero() && c.String("from") != "" {
@@ -370,7 +370,7 @@ func (std stdio) adopt(store *state.Store, name string, found fetch.Adoption, wh
 	}
 	fmt.Fprintf(std.out, "%s: %s on the server, %d of them %s (%s)\n", name, count(found.Listed, "message"), len(found.New), what, size(octets))
 	if found.Unknown > 0 {
-		fmt.Fprintf(std.out, "  %s it does not know, and will be fetched\n", count(found.Unknown, "message"))
+		fmt.Fprintf(std.out, "  %s that it does not know will be fetched\n", count(found.Unknown, "message"))
 	}
 	if found.Later > 0 {
 		fmt.Fprintf(std.out, "  %s came later, and will be fetched\n", count(found.Later, "message"))
@@ -406,7 +406,7 @@ func (std stdio) adopt(store *state.Store, name string, found fetch.Adoption, wh
 func renameCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:      "rename",
-		Usage:     "give an account that has another name in the configuration now its memory back",
+		Usage:     "carry over what is remembered of an account that was renamed in the configuration",
 		ArgsUsage: "OLD NEW",
 		Flags:     []cli.Flag{configFlag(), yesFlag()},
 		Description: "Without it, an account with a new name is a new account, and all mail that is\n" +

@@ -148,7 +148,7 @@ func (t *teller) speak(about fetch.Event, all []notify.News) {
 			t.to.observe(refused)
 		}
 		if n.Kind == notify.Recovered && n.Urgent() {
-			t.to.note(fmt.Sprintf("%s does well again; it had failed for %s", n.Summary.Account, span(n.Summary.Ended.Sub(n.Since))))
+			t.to.note(fmt.Sprintf("%s works again; it had failed for %s", n.Summary.Account, span(n.Summary.Ended.Sub(n.Since))))
 		}
 	}
 	if urgent {

@@ -62,7 +62,7 @@ func (c *Client) Discover(ctx context.Context) error {
 	if unreadable != nil {
 		return unreadable
 	}
-	return &GrantError{Provider: p.Name, Text: fmt.Sprintf("%q does not tell its endpoints", p.Issuer),
+	return &GrantError{Provider: p.Name, Text: fmt.Sprintf("%q does not publish its endpoints", p.Issuer),
 		Advice: "check issuer, or set auth_url and token_url instead"}
 }
 
@@ -96,7 +96,7 @@ func (c *Client) learn(m *metadata) error {
 	// RFC 8414 §2: a list that is left out is client_secret_basic alone.
 	p.Basic = !slices.Contains(m.AuthMethods, "client_secret_post")
 	if p.TokenURL == "" {
-		return &GrantError{Provider: p.Name, Text: fmt.Sprintf("%q tells no token endpoint", p.Issuer), Advice: "set auth_url and token_url instead"}
+		return &GrantError{Provider: p.Name, Text: fmt.Sprintf("%q publishes no token endpoint", p.Issuer), Advice: "set auth_url and token_url instead"}
 	}
 	return nil
 }

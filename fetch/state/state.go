@@ -70,7 +70,7 @@ type Row struct {
 	// fetch takes them.
 	Header, Content Sum
 	// Seen is when the row was first written: a sink had the message staged,
-	// or refused it. 0 is a row of a version that did not note it.
+	// it was refused, or adopted. 0 is a row of a version that did not note it.
 	Seen int64
 	// Landed is when the message landed, Deleted when the server was asked to
 	// delete it: it did if the row is Deleted, and if it is Landed nobody knows.
@@ -79,8 +79,9 @@ type Row struct {
 	// listing lacked it, or has another by its unique-id, perhaps, or it was to
 	// delete it and did not say that it did.
 	Missing int64
-	// Tries counts the failed attempts at a Refused message, NextTry is when
-	// the next one is due, and Reason says in words why it failed.
+	// Tries counts the failed attempts at a message that is Refused, or that
+	// some sinks lack; NextTry is when the next one is due, and Reason says in
+	// words why it failed.
 	Tries   int
 	NextTry int64
 	Reason  string

@@ -43,7 +43,7 @@ func (s *Store) Health(ctx context.Context) (map[string]Health, error) {
 }
 
 // SaveTrouble remembers what a person was told of an account. The zero Trouble
-// says that it does well again.
+// says that it works again.
 func (s *Store) SaveTrouble(ctx context.Context, account string, t Trouble) error {
 	return s.change(ctx, "note the trouble", func(x *tx) error {
 		id, err := x.id(account)

@@ -108,7 +108,7 @@ func (n News) String() string {
 	case StillFailing:
 		return account + " is still failing"
 	case Recovered:
-		return account + " does well again"
+		return account + " works again"
 	case Warned:
 		if n.Warning.Filter {
 			return account + ": mail went on unfiltered"

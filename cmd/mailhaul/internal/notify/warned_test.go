@@ -33,7 +33,7 @@ func TestWatchUnfiltered(t *testing.T) {
 		{warned: []fetch.Warned{command}, poll: fetch.Summary{Dropped: 1}},
 		{warned: []fetch.Warned{filter, command}, poll: fetch.Summary{Fetched: 2}, want: "work: mail went on unfiltered!"},
 		{poll: fetch.Summary{Class: person, Err: errors.New("no")}, want: "work fails and needs a person!"},
-		{warned: []fetch.Warned{filter}, poll: fetch.Summary{Fetched: 2}, want: "work does well again!"},
+		{warned: []fetch.Warned{filter}, poll: fetch.Summary{Fetched: 2}, want: "work works again!"},
 		{warned: []fetch.Warned{filter, command}, want: "work: its postpoll fails!"},
 	} {
 		now = now.Add(hour)

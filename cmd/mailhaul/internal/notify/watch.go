@@ -1,5 +1,5 @@
 // Package notify tells a person when an account begins to fail, goes on
-// failing, takes somebody's hand, or does well again: once for each change,
+// failing, takes somebody's hand, or works again: once for each change,
 // not once for each poll.
 package notify
 
