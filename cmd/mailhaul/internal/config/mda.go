@@ -2,6 +2,8 @@ package config
 
 import (
 	"errors"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -98,9 +100,17 @@ func (p *parser) exitCodes(v value) []int {
 	return codes
 }
 
+// foreignMail are placeholders of fetchmail, mpop and getmail, and ours for
+// them.
+var foreignMail = map[string]string{
+	"%T": "{recipient}", "%F": "{sender}",
+	"%(recipient)": "{recipient}", "%(sender)": "{sender}",
+	"%(local)": "", "%(domain)": "", "%(mailbox)": "",
+}
+
 // argv reads a program and its arguments, with placeholders.
 func (p *parser) argv(v value) []string {
-	words, ok := p.words(v)
+	words, ok := p.words(v, foreignMail)
 	if !ok {
 		return nil
 	}
@@ -112,19 +122,50 @@ func (p *parser) argv(v value) []string {
 }
 
 // words reads a program and its arguments. A program whose name holds a slash
-// is a path like others in the file.
-func (p *parser) words(v value) (words []string, ok bool) {
+// is a path like others in the file. What another fetcher would fill in, the
+// program would get as it is, and might well take for an address.
+func (p *parser) words(v value, foreign map[string]string) (words []string, ok bool) {
 	if words, ok = p.texts(v); !ok {
 		return nil, false
 	}
 	if v.node.Kind == yaml.ScalarNode && strings.ContainsAny(words[0], " \t") {
-		p.fail(v, "write ["+strings.Join(strings.Fields(words[0]), ", ")+"]", "a program with arguments must be a list")
+		words = strings.Fields(words[0])
+		for i, word := range words {
+			if ours := foreign[strings.Trim(word, `'"`)]; ours != "" {
+				words[i] = ours
+			}
+		}
+		p.fail(v, "write "+flow(words), "a program with arguments must be a list")
+		return nil, false
+	}
+	for _, word := range words {
+		ours, ok := foreign[word]
+		if !ok {
+			continue
+		}
+		hint := "{recipient} is, and {sender}"
+		if ours != "" {
+			hint = "write " + quote(ours)
+		}
+		p.fail(v, hint, "%s is not filled in", quote(word))
 		return nil, false
 	}
 	if strings.Contains(words[0], "/") {
 		words[0], ok = p.path(p.items(v)[0])
 	}
 	return words, ok
+}
+
+// flow writes words as a list in a line, in quotes where they need them.
+func flow(words []string) string {
+	quoted := slices.Clone(words)
+	for i, word := range words {
+		var got []string
+		if err := yaml.Unmarshal([]byte("["+word+"]"), &got); err != nil || !slices.Equal(got, words[i:i+1]) {
+			quoted[i] = strconv.Quote(word)
+		}
+	}
+	return "[" + strings.Join(quoted, ", ") + "]"
 }
 
 // usesRecipient reports whether the command line has {recipient}.

@@ -95,9 +95,12 @@ func (p *parser) proxyAddr(v value) string {
 
 var placeholder = regexp.MustCompile(`\{[a-z]+\}`)
 
+// foreignHost are placeholders of fetchmail, and ours for them.
+var foreignHost = map[string]string{"%h": "{host}", "%p": "{port}", "%h:%p": "{host}:{port}"}
+
 // tunnel reads a program and its arguments.
 func (p *parser) tunnel(v value, via *Via) {
-	words, ok := p.words(v)
+	words, ok := p.words(v, foreignHost)
 	if !ok {
 		return
 	}
