@@ -23,7 +23,7 @@ type Adoption struct {
 	// first: a new message may have the unique-id that a row goes by.
 	Keep state.Housekeeping
 	// Later ones came in too late, and of Undated ones it cannot be told. Unknown
-	// ones are not among the unique-ids.
+	// ones have a unique-id that is not Known.
 	Later, Undated, Unknown int
 	// Nameless messages have neither a usable unique-id nor a header that
 	// tells them from others. They cannot be remembered without a download,
@@ -37,8 +37,8 @@ type Adoption struct {
 type Old struct {
 	// Before is when they have come in by, as their headers have it.
 	Before time.Time
-	// UIDs are the unique-ids that they have, if it is not nil.
-	UIDs map[string]bool
+	// Known tells the unique-ids that they have, if it is not nil.
+	Known func(uid string) bool
 }
 
 // Adopt logs in, lists, quits, and has adopt remember the messages that are new
@@ -64,7 +64,7 @@ func (a *Account) Adopt(ctx context.Context, o Options, old Old, adopt func(Adop
 	fresh := slices.DeleteFunc(slices.Concat(s.plan.Fetch, s.plan.Verify), func(w Want) bool {
 		return w.Row != nil && w.Row.Phase != state.Adopted // else that was another message
 	})
-	unknown := func(w Want) bool { return old.UIDs != nil && !old.UIDs[w.UID] }
+	unknown := func(w Want) bool { return old.Known != nil && !old.Known(w.UID) }
 	looks, refused, err := s.lookAt(ctx, slices.DeleteFunc(slices.Clone(fresh), unknown))
 	if refused != nil && !old.Before.IsZero() {
 		err = fmt.Errorf("%w: %w", errNoDates, refused)

@@ -301,7 +301,7 @@ func runAdopt(ctx context.Context, std stdio, path, name string, before time.Tim
 		which = "from before " + before.Format(time.DateOnly)
 	}
 	if from != "" {
-		if old.UIDs, which, err = readOldIDs(from, account); err != nil {
+		if old.Known, which, err = readOldIDs(from, account); err != nil {
 			return err
 		}
 	}
@@ -330,9 +330,9 @@ func runAdopt(ctx context.Context, std stdio, path, name string, before time.Tim
 	return failedLook(std, name, err)
 }
 
-// readOldIDs reads what another fetcher remembers of an account's maildrop, and
-// words what is old by it.
-func readOldIDs(path string, account *fetch.Account) (uids map[string]bool, which string, err error) {
+// readOldIDs reads which unique-ids another fetcher remembers of an account's
+// maildrop, and words what is old by it.
+func readOldIDs(path string, account *fetch.Account) (known func(uid string) bool, which string, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, "", usagef("", "%v", err)
@@ -346,15 +346,16 @@ func readOldIDs(path string, account *fetch.Account) (uids map[string]bool, whic
 	if err != nil {
 		return nil, "", usagef("nothing was adopted", "%s: %v", path, err)
 	}
-	uids = map[string]bool{}
+	uids := map[string]bool{}
 	for _, uid := range drop.UIDs {
 		uids[uid] = true
 	}
+	known = func(uid string) bool { return uids[uid] || uids[oldids.Written(program, uid)] }
 	which = "known to " + program
 	if name := drop.String(); name != "" {
 		which += " for " + name // which may be called otherwise there
 	}
-	return uids, which, nil
+	return known, which, nil
 }
 
 // adopt shows what there is to adopt, asks, and does it. which says what makes
@@ -383,6 +384,10 @@ func (std stdio) adopt(store *state.Store, name string, found fetch.Adoption, wh
 	}
 	if found.Unclear > 0 {
 		fmt.Fprintf(std.out, "  %s without a unique-id can be told from no other, and will be left alone\n", count(found.Unclear, "message"))
+	}
+	if found.Unknown > 0 && found.Unknown+found.Nameless+found.Unclear == found.Listed {
+		return usagef("see whether FILE is of this account, before mailhaul fetch brings all of it",
+			"%s: nothing was adopted: no message on the server is %s", name, which)
 	}
 	if len(found.New) == 0 {
 		fmt.Fprintf(std.out, "%s: nothing to adopt\n", name)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -81,9 +82,10 @@ func detect(line string) *format {
 }
 
 type parser struct {
-	drops   []Maildrop
-	index   map[[2]string]int // of drops, by user and host
-	missing int               // lines that the last one of mpop should still have
+	drops    []Maildrop
+	index    map[[2]string]int // of drops, by user and host
+	missing  int               // lines that the last one of mpop should still have
+	timeless bool              // mpop's: they have no times
 }
 
 // add notes a unique-id of a maildrop.
@@ -100,15 +102,17 @@ func (p *parser) add(user, host, uid string) {
 	p.drops[i].UIDs = append(p.drops[i].UIDs, uid)
 }
 
-// fetchmail: "user@host uid". Both the user and the unique-id may hold an "@".
+// fetchmail: "user@host uid". Both the user and the unique-id may hold an "@",
+// the user blanks as well.
 func (p *parser) fetchmail(line string) bool {
-	who, uid, _ := strings.Cut(strings.TrimLeft(line, " \t"), " ")
-	who, uid = strings.TrimRight(who, "\t"), strings.TrimSpace(uid)
+	line = strings.TrimSpace(line)
+	blank := strings.LastIndexAny(line, " \t")
+	who := strings.TrimSpace(line[:max(blank, 0)])
 	at := strings.LastIndexByte(who, '@')
-	if at < 1 || uid == "" {
+	if at < 1 || strings.ContainsAny(who[at:], " \t") {
 		return false
 	}
-	p.add(who[:at], who[at+1:], uid)
+	p.add(who[:at], who[at+1:], line[blank+1:])
 	return true
 }
 
@@ -126,16 +130,25 @@ func (p *parser) getmail(line string) bool {
 }
 
 // mpop: comments; and for each maildrop " number-of-uids host user" with as
-// many lines, a unique-id in each.
+// many lines, a unique-id in each. From 1.4.23 on, the time in seconds when it was
+// seen first follows.
 func (p *parser) mpop(line string) bool {
 	switch {
-	case line[0] == '#':
-		return true
 	case p.missing > 0:
 		p.missing--
+		if blank := strings.LastIndexByte(line, ' '); blank > 0 && !p.timeless {
+			if _, err := strconv.ParseInt(line[blank+1:], 10, 64); err == nil {
+				line = line[:blank]
+			}
+		}
 		last := &p.drops[len(p.drops)-1]
 		last.UIDs = append(last.UIDs, line)
 		return line[0] != ' ' // which begins the next list
+	case line[0] == '#':
+		if _, version, ok := strings.Cut(line, " mpop version "); ok {
+			p.timeless = timeless(version)
+		}
+		return true
 	}
 	number, who, _ := strings.Cut(strings.TrimPrefix(line, " "), " ")
 	host, user, _ := strings.Cut(who, " ")
@@ -148,6 +161,13 @@ func (p *parser) mpop(line string) bool {
 	return true
 }
 
+// timeless reports whether a version of mpop is one before 1.4.23.
+func timeless(version string) bool {
+	n := make([]int, 3)
+	fmt.Sscanf(version, "%d.%d.%d", &n[0], &n[1], &n[2]) // what is not there is 0
+	return slices.Compare(n, []int{1, 4, 23}) < 0
+}
+
 // fdm: the length of the unique-id, and the unique-id.
 func (p *parser) fdm(line string) bool {
 	length, uid, _ := strings.Cut(line, " ")
@@ -156,6 +176,18 @@ func (p *parser) fdm(line string) bool {
 	}
 	p.add("", "", uid)
 	return true
+}
+
+// Written returns a unique-id as a program writes it that does not keep all of
+// it.
+func Written(program, uid string) string {
+	switch program {
+	case "fetchmail":
+		uid, _, _ = strings.Cut(uid, " ")
+	case "getmail":
+		uid = strings.ReplaceAll(uid, "/", "-")
+	}
+	return uid
 }
 
 // String names the maildrop, and is empty if it has no name.
