@@ -50,8 +50,10 @@ type item struct {
 	// for it; had are those that seem to have it.
 	owed []Target
 	had  []aim
-	// err is why the first of the sinks that did not take it did not.
-	err error
+	// err is why the first of the sinks that did not take it did not. judged is
+	// set if a sink failed over it that takes others.
+	err    error
+	judged bool
 	// whole is set once it has come in to its end and all that it is for is
 	// known.
 	whole bool
@@ -121,11 +123,10 @@ func (b *batch) abort() {
 //
 // One sink's trouble is not the others': where there are several, messages are
 // owed to the one that failed until the next poll. Nor is one message's trouble
-// that of the others: see lone.
+// that of the others: see judge.
 type committer struct {
 	account string
-	several bool            // sinks
-	late    map[string]bool // of the session
+	several bool // sinks
 	journal Journal
 	now     func() time.Time
 	report  func(Event)
@@ -136,8 +137,10 @@ type committer struct {
 	finished []*item
 	open     []string
 	down     map[string]error
-	// taken is set if the sinks took a message since there was a lone one.
-	taken bool
+	// proven are the sinks that took a message since they were last believed to
+	// have failed over one, pending what they failed over since.
+	proven  map[string]bool
+	pending map[string]verdict
 	// landing tells how the last batch's land ended.
 	landing chan error
 }
@@ -198,15 +201,10 @@ func (c *committer) commit(ctx context.Context, b *batch) error {
 		}
 	}
 	var failed error
-	lone := false
 	for _, r := range slices.Backward(parts) {
-		err := r.Commit(ctx, r.take)
-		switch {
-		case err == nil:
-		case c.isolated(ctx, err):
+		err := c.judge(ctx, b, r, r.Commit(ctx, r.take))
+		if err != nil && c.isolated(ctx, err) {
 			c.down[r.Name], err = err, nil
-		case c.lone(ctx, b, err):
-			b.items[0].err, lone, err = err, true, nil
 		}
 		if !r.mayWait() {
 			err = errors.Join(err, r.flush())
@@ -214,12 +212,12 @@ func (c *committer) commit(ctx context.Context, b *batch) error {
 		failed = errors.Join(failed, err)
 	}
 	c.landing = make(chan error, 1)
-	go func() { c.landing <- c.land(b, parts, lone) }()
+	go func() { c.landing <- c.land(b, parts) }()
 	return failed
 }
 
 // land journals what may have waited, and books the messages of a batch.
-func (c *committer) land(b *batch, parts []*receipts, lone bool) error {
+func (c *committer) land(b *batch, parts []*receipts) error {
 	var failed error
 	for _, r := range slices.Backward(parts) {
 		failed = errors.Join(failed, r.flush())
@@ -228,12 +226,25 @@ func (c *committer) land(b *batch, parts []*receipts, lone bool) error {
 		if it.staged > 0 {
 			c.open = append(c.open, it.want.Key)
 		}
-		if it.staged == 0 || lone {
+		if it.staged == 0 || it.judged {
 			c.finished = append(c.finished, it)
-			c.taken = it.err == nil || c.taken && !lone
 		}
 	}
 	return failed
+}
+
+// end is to be called when there is no batch any more. What is pending was the
+// sink's trouble, for all that anybody knows.
+func (c *committer) end() error {
+	err := c.awaitLanding()
+	for sink, p := range c.pending {
+		if c.several {
+			c.down[sink] = p.why
+		} else {
+			err = errors.Join(err, p.why)
+		}
+	}
+	return err
 }
 
 // awaitLanding waits until the last batch is journalled.
@@ -245,16 +256,47 @@ func (c *committer) awaitLanding() (err error) {
 	return err
 }
 
-// lone reports whether the only sink's error is the trouble of the one message
-// in the batch, which is refused then: it was before, or the last poll ended
-// over it and the sink has taken others since. Its promise stays open, since
-// nobody knows whether the sink has it.
-func (c *committer) lone(ctx context.Context, b *batch, err error) bool {
-	if len(b.items) != 1 || !isolated(err) || ctx.Err() != nil {
-		return false
+// verdict is an item over which a sink failed, and how.
+type verdict struct {
+	*item
+	why error
+}
+
+// refuse has the item refused. Its promise stays open, since nobody knows whether
+// the sink has it.
+func (v verdict) refuse() { v.err, v.judged = v.why, true }
+
+// judge finds out whether a sink that failed with err to commit its part of a batch
+// did so over the one message in it, and returns the error if that is the sink's own.
+// The message's it is if it was refused before, if it was suspect and the sink has
+// taken others, or if the sink takes another one now: it is pending until then. Two
+// that the sink fails over, one after the other, are its own trouble.
+func (c *committer) judge(ctx context.Context, b *batch, r *receipts, err error) error {
+	p, pending := c.pending[r.Name]
+	switch {
+	case err == nil && r.took():
+		c.proven[r.Name] = true
+		if pending {
+			p.refuse()
+			c.finished = append(c.finished, p.item)
+			delete(c.pending, r.Name)
+		}
+		return nil
+	case err == nil, len(b.items) != 1, !isolated(err), ctx.Err() != nil:
+		return err
 	}
-	want := b.items[0].want
-	return want.tries() > 0 || c.taken && c.late[want.Key]
+	it := b.items[0]
+	switch {
+	case it.want.tries() > 0, it.want.suspect() && c.proven[r.Name]:
+		verdict{it, err}.refuse()
+		c.proven[r.Name] = false
+	case pending:
+		delete(c.pending, r.Name)
+		return err
+	default:
+		c.pending[r.Name] = verdict{it, err}
+	}
+	return nil
 }
 
 // isolated reports whether an error is the trouble of one sink of several.
@@ -300,6 +342,11 @@ func (r *receipts) take(rc deliver.Receipt) error {
 		return nil
 	}
 	return r.flush()
+}
+
+// took reports whether the sink took any of its messages.
+func (r *receipts) took() bool {
+	return slices.ContainsFunc(r.taken, func(rc deliver.Receipt) bool { return rc.Err == nil })
 }
 
 // mayWait reports whether the sink could tell at any time what became of its

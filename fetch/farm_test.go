@@ -277,6 +277,7 @@ func (m *memory) Undelete(context.Context, string) error                        
 func (m *memory) Promise(context.Context, string, []state.Promise) error        { return nil }
 func (m *memory) Land(context.Context, string, int64, []state.Landing) error    { return nil }
 func (m *memory) Retract(context.Context, string, []state.Promise) error        { return nil }
+func (m *memory) Suspect(context.Context, string, int64, []state.Promise) error { return nil }
 func (m *memory) Refuse(context.Context, string, []state.Refusal) error         { return nil }
 
 func (m *memory) SavePoll(_ context.Context, account string, p state.Poll) error {

@@ -89,6 +89,9 @@ type State interface {
 	Deliveries(ctx context.Context, account, uid string) ([]state.Delivery, error)
 	// Keep records what a listing taught about messages.
 	Keep(ctx context.Context, account string, at int64, h state.Housekeeping) error
+	// Suspect takes back promises that the last poll left open and that were not
+	// kept.
+	Suspect(ctx context.Context, account string, at int64, ps []state.Promise) error
 	// Delete records what the server is about to be asked to delete, Confirm that it
 	// did, and Undelete that nobody knows.
 	Delete(ctx context.Context, account string, at int64, uids []string) error

@@ -311,12 +311,12 @@ func TestPromiseOpenInTheNextSession(t *testing.T) {
 	up := archive.Sink
 	archive.Sink = mute{up}
 	r.account.Deliver = append(r.account.Deliver, archive)
-	r.account.MaxMessages = 2
-	want := r.fill(4)
+	r.account.MaxMessages = 3
+	want := r.fill(6)
 	if s := r.poll(); s.Sessions < 2 || s.Deleted != 0 {
 		t.Fatalf("%d sessions, %d deleted: %v", s.Sessions, s.Deleted, s.Err)
 	}
-	expectMail(t, "the archive", archived(), want[0])
+	expectMail(t, "the archive", archived(), want[:2]...) // what it failed over twice
 	r.account.Deliver[1].Sink = up
 	r.later(day)
 	r.succeed()

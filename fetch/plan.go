@@ -28,9 +28,6 @@ type Policy struct {
 	// Open are the keys of rows with a promise that no sink could answer for:
 	// they are left alone, and noted if they are missing.
 	Open map[string]bool
-	// Late are the keys of messages that come after all others: the last poll
-	// may have ended over one of them.
-	Late map[string]bool
 	// Asked is set once the headers that are not known are not to be had.
 	Asked bool
 	// Each, unless nil, is told what is planned for each message.
@@ -123,6 +120,19 @@ func (w *Want) tries() int {
 	return w.Row.Tries
 }
 
+// due returns since when the message is due for another try, 0 if it is new.
+func (w *Want) due() int64 {
+	if w.Row == nil {
+		return 0
+	}
+	return w.Row.NextTry
+}
+
+// suspect reports whether a sink may have failed over the message: it comes after
+// all others, in a batch of its own, so that it is known over what if the sink
+// fails again.
+func (w *Want) suspect() bool { return w.Row != nil && w.Row.Phase == state.Promised }
+
 // struck reports whether the server was asked to delete the message of a row, and
 // did, or did not say so and was not found to have it since.
 func struck(r *state.Row) bool {
@@ -153,9 +163,10 @@ func MakePlan(listing []pop3proto.Entry, rows []state.Row, headers map[int]state
 	}
 	p.identify(moved)
 	p.miss()
-	// Messages that gave trouble come last, where they hold up no other.
+	// Messages that gave trouble come last, where they hold up no other, and in
+	// turn: those before which the last poll ended are the first.
 	inOrder := func(a, b Want) int {
-		return cmp.Or(cmp.Compare(a.tries(), b.tries()), cmp.Compare(a.Num, b.Num))
+		return cmp.Or(cmp.Compare(a.tries(), b.tries()), cmp.Compare(a.due(), b.due()), cmp.Compare(a.Num, b.Num))
 	}
 	slices.SortFunc(p.plan.Fetch, inOrder)
 	slices.SortFunc(p.late, inOrder)
@@ -447,7 +458,7 @@ func (p *planner) wait(w Want) {
 
 func (p *planner) fetch(w Want) {
 	p.tell(w, FateFetch)
-	if p.pol.Late[w.Key] || w.tries() > 0 {
+	if w.suspect() || w.tries() > 0 {
 		p.late = append(p.late, w)
 	} else {
 		p.want(w)

@@ -47,6 +47,10 @@ func refused(uid string, next int64) state.Row {
 	return state.Row{UID: uid, Phase: state.Refused, Size: 100, Tries: 1, NextTry: next, Header: sum("h" + uid)}
 }
 
+func suspect(uid string, since int64) state.Row {
+	return state.Row{UID: uid, Phase: state.Promised, Size: 100, NextTry: since, Header: sum("h" + uid), Content: sum("c" + uid)}
+}
+
 func adopted(uid string) state.Row {
 	return state.Row{UID: uid, Phase: state.Adopted, Size: 100}
 }
@@ -298,10 +302,11 @@ func TestPlan(t *testing.T) {
 			want:    "fetch 1 \"a\"\nfetch 2 \"b\"\nmore 1\n",
 		},
 		{
-			name:    "what the last poll ended over comes late, and the cap does not give it the others' place",
-			listing: entries("a", "b", "c", "d"),
-			policy:  fetch.Policy{Limit: 3, Late: map[string]bool{"a": true, "b": true, "e": true}},
-			want:    "fetch 3 \"c\"\nfetch 4 \"d\"\nfetch 1 \"a\"\nmore 1\n",
+			name:    "what a poll ended over comes late, in turn, and the cap does not give it the others' place",
+			listing: entries("a", "b", "c", "d", "e"),
+			rows:    byKey(suspect("a", ago(day)), suspect("b", ago(2*day)), suspect("e", ago(0))),
+			policy:  fetch.Policy{Limit: 4},
+			want:    "fetch 3 \"c\"\nfetch 4 \"d\"\nfetch 2 \"b\"\nfetch 1 \"a\"\nmore 1\n",
 		},
 		{
 			name:    "a partial listing forgets nothing for 30 days",

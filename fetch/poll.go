@@ -352,7 +352,7 @@ func (a *Account) dryRun(ctx context.Context, o *Options, sum *Summary) error {
 //
 // promised says whether there are any promises open. A sink that cannot answer
 // now holds up only the messages it has promised: unanswered are their keys,
-// broken is why. Those that did not arrive come late. A sink that cannot be
+// broken is why. Those that did not arrive are suspect. A sink that cannot be
 // swept is not used by the poll: it is added to down.
 func (s *session) settle(ctx context.Context, promised bool) (broken, err error) {
 	var open []state.Promise
@@ -365,7 +365,7 @@ func (s *session) settle(ctx context.Context, promised bool) (broken, err error)
 	var arrived []Landed
 	var void []state.Promise
 	silent := map[string]bool{} // sinks that cannot answer
-	s.unanswered, s.late = map[string]bool{}, map[string]bool{}
+	s.unanswered = map[string]bool{}
 	for _, p := range open {
 		verdict := deliver.Unknown
 		if sink := s.sink(s.opts, p.Sink); sink != nil && !silent[p.Sink] {
@@ -388,7 +388,6 @@ func (s *session) settle(ctx context.Context, promised bool) (broken, err error)
 			}
 			arrived = append(arrived, Landed{Account: s.Name, UID: uid, Sink: p.Sink, Where: where, Octets: p.Size})
 		default:
-			s.late[p.UID] = true
 			void = append(void, p)
 		}
 	}
@@ -410,7 +409,7 @@ func (s *session) settle(ctx context.Context, promised bool) (broken, err error)
 		s.summary.Fetched, s.summary.Bytes = standing.Untold, standing.UntoldBytes
 	}
 	if len(void) > 0 {
-		if err := s.opts.State.Retract(ctx, s.Name, void); err != nil {
+		if err := s.opts.State.Suspect(ctx, s.Name, s.opts.now().Unix(), void); err != nil {
 			return nil, err
 		}
 	}

@@ -44,7 +44,6 @@ type session struct {
 	landed     []string         // keys of what landed in this session, or may have
 	trouble    error            // of the server, with which the session went on
 	unanswered map[string]bool  // of the poll: keys of rows with a promise that no sink could answer for
-	late       map[string]bool  // keys of messages that the last poll was ended over, perhaps
 	down       map[string]error // sinks that cannot be used in this poll, and why
 	unnamed    map[string]bool  // keys of messages without a name; nil until asked for
 	adopting   bool             // for Adopt
@@ -158,7 +157,7 @@ func (s *session) policy() Policy {
 	return Policy{
 		Keep: s.Keep, KeepAll: s.opts.KeepAll, MaxSize: s.MaxSize,
 		Limit: cmp.Or(s.MaxMessages, defaultSession) + s.barren, Now: s.opts.now(),
-		Open: s.unanswered, Late: s.late, Each: s.each,
+		Open: s.unanswered, Each: s.each,
 	}
 }
 

@@ -33,8 +33,8 @@ func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, limit
 	full := make(chan *batch, 1)
 	d := &download{session: s, fixed: fixed, limit: limit, full: full, sums: newSums()}
 	c := &committer{
-		account: s.Name, several: len(d.certain()) != 1, late: s.late, journal: s.opts.State, now: s.opts.now, report: s.opts.report,
-		down: map[string]error{},
+		account: s.Name, several: len(d.certain()) != 1, journal: s.opts.State, now: s.opts.now, report: s.opts.report,
+		down: map[string]error{}, proven: map[string]bool{}, pending: map[string]verdict{},
 	}
 	done := make(chan error, 1)
 	go func() {
@@ -48,7 +48,7 @@ func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, limit
 				cancel(failed)
 			}
 		}
-		done <- errors.Join(failed, c.awaitLanding())
+		done <- errors.Join(failed, c.end())
 	}()
 	err := d.run(ctx, wants)
 	close(full)
@@ -135,7 +135,7 @@ func (d *download) run(ctx context.Context, wants []Want) error {
 			continue
 		}
 		d.read = true
-		alone := d.late[w.Key] // if the sink fails again, it is to be known over what
+		alone := w.suspect()
 		if alone {
 			d.hand()
 		}

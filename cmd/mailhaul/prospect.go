@@ -66,7 +66,7 @@ func because(p fetch.Prospect, a config.Account, now time.Time) string {
 		case p.Row == nil:
 			return "new"
 		case p.Row.Phase == state.Promised:
-			return "delivered to some of its sinks, owed to the others"
+			return "a sink failed over it, or over others beside it: it is tried by itself"
 		default:
 			return fmt.Sprintf("tried %s: %s", count(p.Row.Tries, "time"), oneLine(p.Row.Reason))
 		}

@@ -87,11 +87,24 @@ func (l *ledger) retract(ps []state.Promise) {
 		row := l.rows[p.UID]
 		switch {
 		case row.Phase != state.Promised || l.kept[p.UID]:
-		case row.Tries > 0:
+		case row.Tries > 0 || row.NextTry > 0:
 			row.Phase = state.Refused
 			l.rows[p.UID] = row
 		default:
 			delete(l.rows, p.UID)
+		}
+	}
+}
+
+func (l *ledger) suspect(at int64, ps []state.Promise) {
+	for _, p := range ps {
+		l.close(p.UID)
+		if row := l.rows[p.UID]; row.Phase == state.Promised {
+			if row.NextTry > at {
+				row.Phase = state.Refused
+			}
+			row.NextTry = max(row.NextTry, at)
+			l.rows[p.UID] = row
 		}
 	}
 }
@@ -305,6 +318,10 @@ func (j *journal) Land(ctx context.Context, _ string, at int64, ls []state.Landi
 
 func (j *journal) Retract(ctx context.Context, _ string, ps []state.Promise) error {
 	return j.write(ctx, "withdrawals", func(l *ledger) { l.retract(ps) })
+}
+
+func (j *journal) Suspect(ctx context.Context, _ string, at int64, ps []state.Promise) error {
+	return j.write(ctx, "withdrawals", func(l *ledger) { l.suspect(at, ps) })
 }
 
 func (j *journal) Delete(ctx context.Context, _ string, at int64, uids []string) error {

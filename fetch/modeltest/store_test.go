@@ -26,7 +26,7 @@ func TestJournalIsLikeTheStore(t *testing.T) {
 		promises := []state.Promise{{UID: uid, Sink: "home", Token: "t", Size: i, Header: state.Sum{1}, Content: state.Sum{byte(i), 1}}}
 		landings := []state.Landing{{UID: uid, Sink: "home"}}
 		var do func(fetch.State) error
-		switch random.IntN(10) {
+		switch random.IntN(11) {
 		case 0, 1:
 			do = func(s fetch.State) error { return s.Promise(ctx, "work", promises) }
 		case 2, 3:
@@ -39,6 +39,8 @@ func TestJournalIsLikeTheStore(t *testing.T) {
 			do = func(s fetch.State) error { return s.Undelete(ctx, "work") }
 		case 7:
 			do = func(s fetch.State) error { return s.Confirm(ctx, "work") }
+		case 8:
+			do = func(s fetch.State) error { return s.Suspect(ctx, "work", i+1, promises) }
 		default:
 			var h state.Housekeeping
 			*[]*[]string{&h.Missing, &h.Found, &h.Restored, &h.Forget}[random.IntN(4)] = []string{uid}

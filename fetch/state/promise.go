@@ -171,8 +171,7 @@ func (s *Store) Retract(ctx context.Context, account string, ps []Promise) error
 
 func (t *tx) retract(account int64, p Promise) error {
 	uid := []byte(p.UID)
-	if err := t.exec("UPDATE deliveries SET open = FALSE WHERE account = ? AND uid = ? AND sink = ? AND open",
-		account, uid, p.Sink); err != nil {
+	if err := t.withdraw(account, p); err != nil {
 		return err
 	}
 	if err := t.exec(`
@@ -188,4 +187,25 @@ func (t *tx) retract(account int64, p Promise) error {
 		DELETE FROM messages WHERE account = ?1 AND uid = ?2 AND phase = ?3
 		AND NOT EXISTS (SELECT 1 FROM deliveries WHERE account = ?1 AND uid = ?2 AND (open OR landed IS NOT NULL))`,
 		account, uid, Promised)
+}
+
+// Suspect withdraws, at the time at, in Unix seconds, promises that a poll left
+// open and that were not kept: a sink may have failed over any of the messages.
+// Their rows stay Promised, and are due from then on; one whose pause is not over
+// is Refused.
+func (s *Store) Suspect(ctx context.Context, account string, at int64, ps []Promise) error {
+	return each(ctx, s, account, "withdraw promises", ps, func(t *tx, account int64, p Promise) error {
+		if err := t.withdraw(account, p); err != nil {
+			return err
+		}
+		return t.exec(`
+			UPDATE messages SET phase = iif(next_try > ?3, ?4, phase), next_try = max(next_try, ?3)
+			WHERE account = ?1 AND uid = ?2 AND phase = ?5 AND NOT EXISTS `+openPromise,
+			account, []byte(p.UID), at, Refused, Promised)
+	})
+}
+
+func (t *tx) withdraw(account int64, p Promise) error {
+	return t.exec("UPDATE deliveries SET open = FALSE WHERE account = ? AND uid = ? AND sink = ? AND open",
+		account, []byte(p.UID), p.Sink)
 }

@@ -76,6 +76,7 @@ func TestRest(t *testing.T) {
 		"promise":     {doPromise(promise("v", "home")), true},
 		"landing":     {doLand(2, "open", "home"), true},
 		"retract":     {doRetract("open", "home"), true},
+		"suspicion":   {doSuspect(2, "open", "home"), true},
 		"refusal":     {doRefuse(refusal("v")), true},
 		"deletion":    {doDelete(2, "u"), true},
 		"no deletion": {doUndelete, true},

@@ -14,7 +14,8 @@ type Phase uint8
 const (
 	// Promised messages are staged in a sink that may or may not have made
 	// them visible: only the sink can tell (deliver.Sink.Settle). Without an
-	// open promise, they landed in some sinks and are owed to others.
+	// open promise, they are owed to sinks that may have failed over them: see
+	// Store.Suspect.
 	Promised Phase = iota + 1
 	// Landed messages are in every sink they were for. They may still be on
 	// the server.

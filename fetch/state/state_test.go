@@ -94,6 +94,12 @@ func doRetract(uid, sink string) step {
 	}
 }
 
+func doSuspect(at int64, uid, sink string) step {
+	return func(s *state.Store, t *testing.T) error {
+		return s.Suspect(t.Context(), "work", at, []state.Promise{promise(uid, sink)})
+	}
+}
+
 func doRefuse(r state.Refusal) step {
 	return func(s *state.Store, t *testing.T) error {
 		return s.Refuse(t.Context(), "work", []state.Refusal{r})
@@ -216,6 +222,43 @@ func TestLife(t *testing.T) {
 			steps: []step{doPromise(u, v), doRetract("u", "archive"), doLand(100, "u", "home"),
 				doPromise(u), doLand(200, "u", "home")},
 			want: with(func(r *state.Row) { r.Phase, r.Landed = state.Landed, 200 }),
+		},
+		"suspected": {
+			steps: []step{doPromise(u), doSuspect(100, "u", "home")},
+			want:  with(func(r *state.Row) { r.Phase, r.NextTry = state.Promised, 100 }),
+		},
+		"suspected, then landed": {
+			steps: []step{doPromise(u), doSuspect(100, "u", "home"), doPromise(u), doLand(200, "u", "home")},
+			want:  with(func(r *state.Row) { r.Phase, r.Landed = state.Landed, 200 }),
+		},
+		"suspected once more": {
+			steps: []step{doPromise(u), doSuspect(100, "u", "home"), doPromise(u), doSuspect(200, "u", "home")},
+			want:  with(func(r *state.Row) { r.Phase, r.NextTry = state.Promised, 200 }),
+		},
+		"suspected of one sink, open in the other": {
+			steps: []step{doPromise(u, v), doSuspect(100, "u", "home")},
+			want:  with(func(r *state.Row) { r.Phase = state.Promised }), open: 1,
+		},
+		"suspected of one sink, landed in the other": {
+			steps: []step{doPromise(u, v), doLand(100, "u", "archive"), doSuspect(200, "u", "home"), doPromise(u), doLand(300, "u", "home")},
+			want:  with(func(r *state.Row) { r.Phase, r.Landed = state.Landed, 300 }),
+		},
+		"suspected of one sink, landed in the other, that one given up": {
+			steps: []step{doPromise(u, v), doLand(100, "u", "archive"), doSuspect(200, "u", "home"),
+				doKeep(300, state.Housekeeping{Complete: []string{"u"}})},
+			want: with(func(r *state.Row) { r.Phase, r.Landed = state.Landed, 300 }),
+		},
+		"refused while the promise was open": {
+			steps: []step{doPromise(u), doRefuse(refusal("u")), doSuspect(100, "u", "home")},
+			want: with(func(r *state.Row) {
+				r.Phase, r.Tries, r.NextTry, r.Reason = state.Refused, 1, 500, "too large"
+			}),
+		},
+		"refused, its pause over, and suspected": {
+			steps: []step{doRefuse(refusal("u")), doPromise(u), doSuspect(600, "u", "home")},
+			want: with(func(r *state.Row) {
+				r.Phase, r.Tries, r.NextTry, r.Reason = state.Promised, 1, 600, "too large"
+			}),
 		},
 		"refused": {
 			steps: []step{doRefuse(refusal("u"))},

@@ -1,0 +1,134 @@
+package fetch_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
+)
+
+// allergic is a sink that fails to commit whatever has POISON in it, as if it were
+// its own trouble, and all else if it is down. It never takes a part of a batch.
+type allergic struct {
+	deliver.Sink
+	down bool
+	// commits counts the batches that it failed to commit.
+	commits int
+}
+
+var errAllergic = &deliver.Error{Fault: deliver.FaultTemporary, Target: "allergic", Op: "commit", Err: errors.New("it hung up")}
+
+func (a *allergic) Begin(ctx context.Context) (deliver.Batch, error) {
+	b, err := a.Sink.Begin(ctx)
+	return &allergicBatch{Batch: b, sink: a}, err
+}
+
+func (a *allergic) Settle(context.Context, string) (deliver.Verdict, error) {
+	return deliver.NotLanded, nil
+}
+
+type allergicBatch struct {
+	deliver.Batch
+	sink *allergic
+	ill  bool
+}
+
+func (b *allergicBatch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
+	data, err := io.ReadAll(body)
+	if err != nil {
+		return 0, err
+	}
+	b.ill = b.ill || bytes.Contains(data, []byte("POISON"))
+	return b.Batch.Stage(ctx, mail, bytes.NewReader(data))
+}
+
+func (b *allergicBatch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
+	if b.ill || b.sink.down {
+		b.sink.commits++
+		return errAllergic
+	}
+	return b.Batch.Commit(ctx, landed)
+}
+
+// mixed fills the maildrop with messages, the first of which are poison, and
+// returns the others.
+func (r *rig) mixed(bad, good int) (want []string) {
+	for i := range bad {
+		r.drop.Add(fmt.Sprint("bad", i), fmt.Appendf(nil, "Subject: POISON\n\n%d\n", i))
+	}
+	for i := range good {
+		want = append(want, message(i))
+		r.drop.Add(fmt.Sprint("good", i), []byte(message(i)))
+	}
+	return want
+}
+
+// However many messages a sink fails over, and says of none of them that it is
+// its fault, they hold up no others for good, and are told of in the end.
+func TestPoisonForTheWholeSink(t *testing.T) {
+	for bad := 1; bad <= 5; bad++ {
+		for _, several := range []bool{false, true} {
+			r := newRig(t, pop3test.Behaviour{})
+			r.account.Deliver[0].Sink = &allergic{Sink: r.account.Deliver[0].Sink}
+			archive, archived := r.another("archive")
+			if several {
+				r.account.Deliver = append(r.account.Deliver, archive)
+			}
+			want := r.mixed(bad, 3)
+			// One poll to see it, one for each two that are tried by themselves, and
+			// one for each new message.
+			for i := range 2 + bad {
+				r.poll()
+				r.later(day)
+				if i < 2 {
+					text := fmt.Sprintf("Subject: new\n\n%d\n", i)
+					r.drop.Add(fmt.Sprint("new", i), []byte(text))
+					want = append(want, text)
+				}
+			}
+			r.expect(want...)
+			if got := len(archived()); several && got != len(want)+bad {
+				t.Errorf("%d bad: the archive has %d messages, want %d", bad, got, len(want)+bad)
+			}
+			r.drop.Add("last", []byte("Subject: last\n\n"))
+			for range bad {
+				r.poll()
+				r.later(day)
+			}
+			st, err := r.store.Status(t.Context(), "work", 0)
+			check(t, err)
+			if len(st.Refused)+st.Open != bad {
+				t.Errorf("%d bad, several %v: status names %d, %d are open", bad, several, len(st.Refused), st.Open)
+			}
+		}
+	}
+}
+
+// A sink that is down is the fault of no message, however often it is tried, and
+// is not tried with each of them.
+func TestSinkDownBlamesNoMessage(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	sink := &allergic{Sink: r.account.Deliver[0].Sink, down: true}
+	r.account.Deliver[0].Sink = sink
+	want := r.mixed(0, 10)
+	for range 12 {
+		before := sink.commits
+		if s := r.poll(); s.Class != fetch.ClassRetry || s.Refused != 0 {
+			t.Errorf("%v, %d refused: %v", s.Class, s.Refused, s.Err)
+		}
+		if n := sink.commits - before; n < 1 || n > 2 {
+			t.Errorf("it was tried %d times", n)
+		}
+		r.later(day)
+	}
+	sink.down = false
+	r.succeed()
+	r.expect(want...)
+	r.expectEmpty()
+}
