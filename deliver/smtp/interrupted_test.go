@@ -11,11 +11,16 @@ import (
 // A server may hang up in the middle of a message that is too large for it. What
 // it said to that is about this message, and the others go on.
 func TestInterrupted(t *testing.T) {
+	t.Run("with a reason", func(t *testing.T) { testInterrupted(t, "552 5.3.4 too large for us", `552 5.3.4 "too large for us"`) })
+	t.Run("without one", func(t *testing.T) { testInterrupted(t, "552", `552 ""`) })
+}
+
+func testInterrupted(t *testing.T, reply, says string) {
 	bodies := 0
 	srv := &scripted{reply: func(_ int, verb, _ string) string {
 		if verb == "body" {
 			if bodies++; bodies == 2 {
-				return "552 5.3.4 too large for us"
+				return reply
 			}
 		}
 		return ""
@@ -33,7 +38,7 @@ func TestInterrupted(t *testing.T) {
 		}
 	}
 	why, ok := errors.AsType[*deliver.Error](out.receipts[1].Err)
-	if !ok || why.Fault != deliver.FaultMessage || !strings.Contains(why.Error(), `552 5.3.4 "too large for us"`) {
+	if !ok || why.Fault != deliver.FaultMessage || !strings.Contains(why.Error(), says) {
 		t.Errorf("the large one: %v", out.receipts[1].Err)
 	}
 	srv.wantSessions(t, 2)

@@ -115,7 +115,7 @@ func (ss *session) interrupted(err error) error {
 		return nil
 	}
 	remote.Hear(ss.conn, time.Second)
-	r := textproto.NewReader(bufio.NewReader(io.LimitReader(ss.conn, 8*maxText)))
+	r := textproto.NewReader(bufio.NewReader(io.LimitReader(&wire{Conn: ss.conn}, 8*maxText)))
 	code, text, err := r.ReadResponse(0)
 	if err != nil {
 		return nil

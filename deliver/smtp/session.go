@@ -91,7 +91,7 @@ func (ss *session) open(ctx context.Context) error {
 		ss.conn = conn
 	}
 	// go-smtp wants to be greeted, too.
-	w := &wire{Conn: ss.conn, before: []byte("220 here\r\n")}
+	w := &wire{Conn: ss.conn, ready: []byte("220 here\r\n"), hello: s.hello() + " " + s.o.Hello + "\r\n"}
 	if ss.client = gosmtp.NewClient(w); s.o.LMTP {
 		ss.client = gosmtp.NewClientLMTP(w)
 	}
@@ -153,35 +153,3 @@ func (ss *session) Quit() {
 
 // hangUp closes the connection.
 func (ss *session) hangUp() { _ = ss.conn.Close() }
-
-// maxReply bounds what a server may say to one command. A reply to a message
-// by LMTP has a line of up to 512 octets for each of 100 recipients.
-const maxReply = 256 << 10
-
-var errChatter = errors.New("the server's reply does not end")
-
-// wire bounds replies and can begin with bytes of its own.
-type wire struct {
-	net.Conn
-	before []byte
-	read   int // since the last write
-}
-
-func (w *wire) Read(p []byte) (int, error) {
-	if len(w.before) > 0 {
-		n := copy(p, w.before)
-		w.before = w.before[n:]
-		return n, nil
-	}
-	if w.read >= maxReply {
-		return 0, errChatter
-	}
-	n, err := w.Conn.Read(p)
-	w.read += n
-	return n, err
-}
-
-func (w *wire) Write(p []byte) (int, error) {
-	w.read = 0
-	return w.Conn.Write(p)
-}

@@ -1,0 +1,74 @@
+package smtp
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"regexp"
+)
+
+// maxReply bounds what a server may say to one command. A reply to a message
+// by LMTP has a line of up to 512 octets for each of 100 recipients.
+const maxReply = 256 << 10
+
+var errChatter = errors.New("the server's reply does not end")
+
+// wire bounds replies and gives them on, line by line, in the one form that
+// go-smtp understands: with a blank behind a code that has no text (RFC 5321
+// §4.2), and with the keywords of extensions in upper case (§2.4).
+type wire struct {
+	net.Conn
+	hello string // the command that is answered with extensions
+
+	ready   []byte // to be given on
+	line    []byte // read, and not at its end yet
+	read    int    // octets since the last write
+	greeted bool   // the last command was hello
+}
+
+func (w *wire) Read(p []byte) (int, error) {
+	for len(w.ready) == 0 {
+		if w.read >= maxReply {
+			return 0, errChatter
+		}
+		n, err := w.Conn.Read(p)
+		w.read += n
+		w.line = append(w.line, p[:n]...)
+		end := bytes.LastIndexByte(w.line, '\n') + 1
+		for line := range bytes.Lines(w.line[:end]) {
+			w.ready = append(w.ready, w.usual(line)...)
+		}
+		if w.line = w.line[end:]; len(w.line) > maxLine || err != nil {
+			// What comes of it is an error: that is for go-smtp to say.
+			w.ready, w.line = append(w.ready, w.line...), nil
+		}
+		if err != nil && len(w.ready) == 0 {
+			return 0, err
+		}
+	}
+	n := copy(p, w.ready)
+	w.ready = w.ready[n:]
+	return n, nil
+}
+
+func (w *wire) Write(p []byte) (int, error) {
+	w.read, w.greeted = 0, string(p) == w.hello
+	return w.Conn.Write(p)
+}
+
+var (
+	bare      = regexp.MustCompile(`^[0-9]{3}\r?\n$`)
+	extension = regexp.MustCompile(`^250[ -][^\s]+`)
+)
+
+// usual returns a line of a reply in the form that go-smtp understands.
+func (w *wire) usual(line []byte) []byte {
+	switch {
+	case bare.Match(line):
+		return append(bytes.Clone(line[:3]), " \r\n"...)
+	case w.greeted:
+		return extension.ReplaceAllFunc(line, bytes.ToUpper)
+	default:
+		return line
+	}
+}

@@ -1,0 +1,94 @@
+package smtp_test
+
+import (
+	"context"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mailhaul/mailhaul/deliver"
+)
+
+// slowly dials connections that are read a few octets at a time.
+func slowly(octets int) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+		return slowConn{conn, octets}, err
+	}
+}
+
+type slowConn struct {
+	net.Conn
+	octets int
+}
+
+func (c slowConn) Read(p []byte) (int, error) { return c.Conn.Read(p[:min(len(p), c.octets)]) }
+
+// A reply may be a code and nothing else, wherever a read of it ends (RFC 5321
+// §4.2).
+func TestReplyWithoutText(t *testing.T) {
+	bare := map[string]string{
+		"greeting": "220", "MAIL": "250", "RCPT": "250", "DATA": "354", "message": "250", "RSET": "250", "QUIT": "221",
+		"EHLO": "250-here\r\n250-SIZE 1000\r\n250", "LHLO": "250-here\r\n250-SIZE 1000\r\n250",
+	}
+	for _, lmtp := range []bool{false, true} {
+		for _, octets := range []int{1, 2, 3, 4, 5, 1000} {
+			srv := &scripted{lmtp: lmtp, reply: func(_ int, verb, line string) string {
+				if strings.Contains(line, "refused@") {
+					return "550"
+				}
+				return bare[verb]
+			}}
+			script(t, srv)
+			opts := options(t, srv.addr)
+			opts.LMTP, opts.Server.Dial = lmtp, slowly(octets)
+			s := newSink(t, opts)
+			large := "Subject: x\r\n\r\n" + strings.Repeat("x", 1000)
+			o := send(t, t.Context(), s, "", body(0), large, body(2))
+			o.wantLanded(t, 0, 2)
+			wantError(t, o.receipts[1].Err, deliver.FaultMessage, "SIZE is 1000")
+			o = send(t, t.Context(), s, "refused@example.org", body(3), body(4))
+			o.wantLanded(t)
+			wantError(t, o.receipts[0].Err, deliver.FaultMessage, "MAIL: 550")
+			srv.wantBodies(t, body(0), body(2))
+			srv.wantSessions(t, 1)
+		}
+	}
+}
+
+// What begins with a code and is none is not made one.
+func TestNotAReply(t *testing.T) {
+	for _, reply := range []string{"250\rfine", "25", "2500", "250\x00", "x250"} {
+		srv := &scripted{reply: always("MAIL", "", reply)}
+		script(t, srv)
+		o := send(t, t.Context(), newSink(t, options(t, srv.addr)), "", body(0))
+		o.wantLanded(t)
+		wantError(t, o.receipts[0].Err, deliver.FaultTemporary)
+	}
+}
+
+// The keywords of extensions are in any case (RFC 5321 §2.4), and what else the
+// server says is given on as it is.
+func TestExtensionsInLowerCase(t *testing.T) {
+	for _, lmtp := range []bool{false, true} {
+		srv := &scripted{lmtp: lmtp, extensions: []string{"size 1000", "8BitMIME", "smtpUTF8", "auth plain Login"}}
+		srv.reply = on(map[string]string{"message": "250 ok Queued"})
+		script(t, srv)
+		opts := options(t, srv.addr)
+		opts.LMTP, opts.Server.User, opts.Server.Secret = lmtp, "me", secret
+		opts.Server.Dial = slowly(3)
+		opts.To = []string{"mé@example.org"}
+		opts.Server.Auth = []string{"plain"}
+		large := "Subject: x\r\n\r\n" + strings.Repeat("x", 1000)
+		o := send(t, t.Context(), newSink(t, opts), "", large, body(1))
+		o.wantLanded(t, 1)
+		wantError(t, o.receipts[0].Err, deliver.FaultMessage, "SIZE is 1000")
+		if where := o.receipts[1].Where; !strings.HasSuffix(where, `"ok Queued"`) {
+			t.Errorf("where: %s", where)
+		}
+		if said := srv.said("MAIL"); !slices.Equal(said, []string{"MAIL FROM:<> BODY=8BITMIME SIZE=25 SMTPUTF8"}) {
+			t.Errorf("said %q", said)
+		}
+	}
+}
