@@ -156,9 +156,10 @@ func (c *commit) transact(m *message, to []string) (*result, error) {
 		}
 		e, broken := errors.AsType[*brokenError](err)
 		switch {
+		case broken && e.again && used && c.ctx.Err() == nil:
 		case broken && e.refused:
 			return res, nil
-		case !broken || !e.again || !used || c.ctx.Err() != nil:
+		default:
 			return res, err
 		}
 	}

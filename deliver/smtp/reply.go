@@ -133,16 +133,19 @@ type refusedFor struct {
 
 // Refusals that save the server a message that it says it will not take.
 var (
-	errTooLarge  = errors.New("the message is too large for the server")
-	errNeedsUTF8 = errors.New("the sender has letters beyond ASCII, and the server does not know SMTPUTF8")
+	errTooLarge      = errors.New("the message is too large for the server")
+	errSenderUTF8    = errors.New("the sender has letters beyond ASCII, and the server does not know SMTPUTF8")
+	errRecipientUTF8 = errors.New("the recipient has letters beyond ASCII, and the server does not know SMTPUTF8")
 )
 
 // hint is what the user can do about a refusal for good.
 func (r refusedFor) hint() string {
 	e, ok := errors.AsType[*ReplyError](r.why)
 	switch {
-	case errors.Is(r.why, errNeedsUTF8):
+	case errors.Is(r.why, errSenderUTF8):
 		return "set sender to an address in ASCII, or null_sender"
+	case errors.Is(r.why, errRecipientUTF8):
+		return "give the recipient an address in ASCII, or use a server that knows SMTPUTF8"
 	case errors.Is(r.why, errTooLarge), ok && e.Enhanced == "5.3.4": // RFC 3463 §3.4
 		return "raise the server's limit for the size of a message"
 	case asksLogin(r.why):

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/textproto"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -36,6 +37,7 @@ type brokenError struct {
 	err error
 	// again says that the message's end was not sent, so that the server
 	// cannot have taken it; refused that it said so, and the result tells.
+	// Both are set if it had not said so to everybody.
 	again, refused bool
 }
 
@@ -51,14 +53,12 @@ func (ss *session) send(m *message, to []string, body io.Reader) (*result, error
 		res.refuse(fmt.Errorf("%w: it has %d octets, SIZE is %d", errTooLarge, m.size, limit))
 		return res, nil
 	}
-	opts := &gosmtp.MailOptions{Size: m.size, UTF8: needsUTF8(m.sender)}
-	for _, to := range to {
-		opts.UTF8 = opts.UTF8 || needsUTF8(to)
-	}
-	if opts.UTF8 && !ss.offers("SMTPUTF8") {
-		res.refuse(errNeedsUTF8)
+	utf8 := ss.offers("SMTPUTF8")
+	if needsUTF8(m.sender) && !utf8 {
+		res.refuse(errSenderUTF8)
 		return res, nil
 	}
+	opts := &gosmtp.MailOptions{Size: m.size, UTF8: utf8 && (needsUTF8(m.sender) || slices.ContainsFunc(to, needsUTF8))}
 	if why, err := ss.refusal("MAIL", ss.client.Mail(m.sender, opts)); err != nil {
 		return res, err
 	} else if why != nil {
@@ -66,10 +66,16 @@ func (ss *session) send(m *message, to []string, body io.Reader) (*result, error
 		return res, ss.reset()
 	}
 	var accepted []string
+	refused := false // one of them, by the server
 	for n, addr := range to {
+		if needsUTF8(addr) && !utf8 {
+			res.refusals = append(res.refusals, refusedFor{to: addr, why: errRecipientUTF8})
+			continue
+		}
 		why, err := ss.refusal("RCPT", ss.client.Rcpt(addr, nil))
-		if err != nil {
-			return res, err
+		if b, ok := errors.AsType[*brokenError](err); ok {
+			b.refused = refused && len(accepted) == 0
+			return res, b
 		}
 		ss.welcome = ss.welcome || !asksLogin(why)
 		if why == nil {
@@ -80,6 +86,7 @@ func (ss *session) send(m *message, to []string, body io.Reader) (*result, error
 			res.left = len(to) - n
 			break
 		}
+		refused = true
 		res.refusals = append(res.refusals, refusedFor{to: addr, why: why})
 	}
 	if len(accepted) == 0 {
@@ -198,10 +205,11 @@ func (ss *session) refusal(verb string, err error) (why, broken error) {
 	return nil, &brokenError{err: err, again: true}
 }
 
-// reset ends a transaction that was not completed.
+// reset ends a transaction that was refused. That counts, even if the server
+// hangs up on whom it refuses.
 func (ss *session) reset() error {
 	if err := ss.client.Reset(); err != nil {
-		return &brokenError{err: replied("RSET", masked(ss.login, err)), again: true}
+		return &brokenError{err: replied("RSET", masked(ss.login, err)), refused: true}
 	}
 	return nil
 }
