@@ -145,10 +145,10 @@ func doubt(err error, was state.Schedule) error {
 // that ended in err.
 func (a *Account) reschedule(was state.Schedule, s *Summary, err error, o *Options) state.Schedule {
 	now, next := o.now(), was
-	class := Classify(err)
+	class, cut := Classify(err), errors.Is(err, ErrCutShort)
 	if class < ClassRetry {
 		next.Failures = 0
-	} else {
+	} else if !cut {
 		next.Failures++
 	}
 	if !s.LoggedIn.IsZero() {
@@ -168,6 +168,9 @@ func (a *Account) reschedule(was state.Schedule, s *Summary, err error, o *Optio
 		return next
 	}
 	s.next = now.Add(jitter(a.interval(class, next.Failures)))
+	if cut && next.Failures == 0 {
+		s.next = now // whoever stopped it may start it again, and waits for the rest
+	}
 	if s.Rest || s.refused != nil && until.Before(s.next) {
 		s.next = until
 	}

@@ -39,7 +39,7 @@ func (a *Account) Check(ctx context.Context, o Options) (Report, error) {
 		r.Addrs, _ = net.DefaultResolver.LookupHost(ctx, a.Server.Host)
 	}
 	if err != nil {
-		return r, err
+		return r, cutShort(ctx, err)
 	}
 	r.UIDL, r.Outlook = s.listing.UIDL, s.outlook()
 	s.quit(ctx)

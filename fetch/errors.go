@@ -157,8 +157,25 @@ var (
 	// errClear is a server that answered no handshake, but said something.
 	errClear = &finding{"the server went on in the clear after STLS", ClassOperator, mistrustHint}
 	// errStopped means that a poll did not begin since the program is to end.
-	errStopped = errors.New("not polled: asked to stop")
+	errStopped = &finding{"not polled: asked to stop", ClassRetry, ""}
 )
+
+// ErrCutShort means that a poll, or a look, was called off before its end. It is
+// nobody's fault, and says nothing about the account.
+var ErrCutShort error = &finding{"cut short: asked to stop", ClassRetry, ""}
+
+// cutShort returns ErrCutShort in the place of an error that says no more than
+// that ctx was called off, or how whatever was under way broke over it.
+func cutShort(ctx context.Context, err error) error {
+	if !errors.Is(ctx.Err(), context.Canceled) {
+		return err
+	}
+	called := errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))
+	if class := Classify(err); class == ClassRetry || class == ClassOperator && called {
+		return ErrCutShort
+	}
+	return err
+}
 
 // Class says whose turn it is after an error.
 type Class int

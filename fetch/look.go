@@ -85,7 +85,7 @@ func (a *Account) Look(ctx context.Context, o Options, header func(num int, r io
 	}
 	defer s.close()
 	if err := s.survey(ctx); err != nil {
-		return sight, err
+		return sight, cutShort(ctx, err)
 	}
 	sight.Outlook = s.outlook()
 	for _, e := range s.listing.Entries {
@@ -96,7 +96,7 @@ func (a *Account) Look(ctx context.Context, o Options, header func(num int, r io
 	if header != nil {
 		var err error
 		if sight.NoHeader, err = s.headers(ctx, s.listing.Entries, header); err != nil {
-			return sight, err
+			return sight, cutShort(ctx, err)
 		}
 	}
 	s.quit(ctx)

@@ -24,7 +24,7 @@ func (a *Account) Poll(ctx context.Context, o Options) Summary {
 	s := Summary{Account: a.Name, Started: o.now()}
 	meter := new(Meter)
 	o.report(Started{Account: a.Name, Meter: meter})
-	s.Err = a.poll(ctx, &o, &s, meter)
+	s.Err = cutShort(ctx, a.poll(ctx, &o, &s, meter))
 	s.Ended = o.now()
 	_, held := errors.AsType[*state.HeldError](s.Err)
 	_, early := errors.AsType[*PauseError](s.Err)
@@ -124,7 +124,10 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 		err = context.Cause(ctx)
 	}
 	err = doubt(err, was)
-	all := errors.Join(err, broken)
+	all := cutShort(ctx, errors.Join(err, broken))
+	if errors.Is(all, ErrCutShort) {
+		err = all
+	}
 	if s.LoggedIn.IsZero() {
 		err = all // else some sinks' trouble is no reason to wait with the others' mail
 	} else if errors.Is(err, errUnclear) {

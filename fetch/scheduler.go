@@ -75,20 +75,16 @@ func newSlots(n, most int) slots {
 // take waits for a slot. It returns an error if it is no longer wanted.
 func (s slots) take(ctx context.Context, drain <-chan struct{}) error {
 	// Where several are ready, select takes any.
-	switch {
-	case closed(drain):
+	if closed(drain) || ctx.Err() != nil {
 		return errStopped
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
 	}
 	select {
 	case s <- struct{}{}:
 		return nil
 	case <-drain:
-		return errStopped
 	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
+	return errStopped
 }
 
 func (s slots) free() { <-s }

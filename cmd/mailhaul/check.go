@@ -63,7 +63,10 @@ func runCheck(ctx context.Context, std stdio, path, trace string, names []string
 		report, err := account.Check(ctx, fetch.Options{State: store, Observer: traced.observe})
 		traced.ended(a.Name, err)
 		l.server(account, report, err, time.Now())
-		classes = append(classes, fetch.Classify(err), l.sinks(ctx, cfg, w, a))
+		classes = append(classes, fetch.Classify(err))
+		if ctx.Err() == nil {
+			classes = append(classes, l.sinks(ctx, cfg, w, a))
+		}
 	}
 	return worst(classes...)
 }
@@ -76,8 +79,12 @@ func (l *checklist) sinks(ctx context.Context, cfg *config.Config, w *wiring, a 
 			l.good("%s: %s", what, text)
 			return
 		}
+		stopped := ctx.Err() != nil
+		if stopped {
+			err = fetch.ErrCutShort
+		}
 		found, hint := fetch.ClassOperator, ""
-		if _, ok := errors.AsType[*deliver.Error](err); ok {
+		if _, ok := errors.AsType[*deliver.Error](err); ok || stopped {
 			found, hint = fetch.Classify(err), fetch.Hint(err)
 		}
 		class = max(class, found)

@@ -131,7 +131,7 @@ func (a *watched) finished(s fetch.Summary, now time.Time) []News {
 	n := News{Summary: s, LastSuccess: instant(a.LastSuccess), Since: instant(a.Trouble.Since), Level: a.Trouble.Level}
 	passed := a.passed(s)
 	switch {
-	case s.Skipped, s.Started.IsZero(), errors.Is(s.Err, context.Canceled):
+	case s.Skipped, s.Started.IsZero(), errors.Is(s.Err, context.Canceled), errors.Is(s.Err, fetch.ErrCutShort):
 		// It says nothing about the account.
 	case s.Err == nil:
 		if a.Trouble.Level != 0 {

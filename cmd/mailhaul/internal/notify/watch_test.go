@@ -85,6 +85,9 @@ func TestWatch(t *testing.T) {
 			{after: 3 * hour, class: retry, err: fmt.Errorf("hung up: %w", context.Canceled)},
 			{after: 4 * hour, want: "recovered! since 1h0m0s"},
 		},
+		"a stop is nobody's fault": {
+			{}, {after: hour, class: retry, err: fetch.ErrCutShort}, {after: 2 * hour},
+		},
 		"refused messages, each once": {
 			{refused: []string{"a"}, class: fetch.ClassRefused, want: "refused! a"},
 			{after: hour, again: []string{"a"}, class: fetch.ClassRefused},
