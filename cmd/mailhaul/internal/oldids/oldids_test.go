@@ -12,7 +12,7 @@ import (
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/oldids"
 )
 
-// What the programs themselves have written is understood.
+// What the programs themselves write is understood.
 func TestRead(t *testing.T) {
 	uids := []string{"000000016b0b666f", "000000026b0b666f", "000000036b0b666f"}
 	for file, want := range map[string]oldids.Maildrop{
