@@ -262,7 +262,7 @@ func adoptCommand(std stdio) *cli.Command {
 			"With --before it is only what came in before a day, as the headers of the messages\n" +
 			"have it; one that has no date is fetched. With --from it is only what another\n" +
 			"fetcher remembers: fetchmail in ~/.fetchids, getmail in its oldmail-… file, mpop in\n" +
-			"its uidls_file, fdm in its cache.",
+			"~/.mpop_uidls or its uidls_file, fdm in its cache.",
 		Flags: []cli.Flag{
 			configFlag(),
 			&cli.StringFlag{Name: "before", Usage: "adopt what came in before the `DAY`, such as 2026-11-28, and fetch the rest"},
