@@ -163,6 +163,11 @@ func wantsTwoSteps(err error) bool {
 	if r, ok := errors.AsType[*pop3proto.ReplyError](err); ok {
 		return strings.Contains(strings.ToLower(r.Text), "protocol error")
 	}
+	return hungUp(err)
+}
+
+// hungUp reports whether the server closed the connection.
+func hungUp(err error) bool {
 	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 }
 
@@ -174,6 +179,9 @@ func adviseLogin(err error) (Class, string, bool) {
 	}
 	if errors.Is(err, mech.ErrRefused) {
 		return ClassOperator, passwordHint, true
+	}
+	if errors.Is(err, pop3proto.ErrControl) {
+		return ClassOperator, "write user and password anew, each in one line", true
 	}
 	if _, ok := errors.AsType[*exchangeError](err); ok {
 		return ClassOperator, "allow another way to log in with auth, or ask the provider", true

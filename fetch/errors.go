@@ -378,6 +378,9 @@ func adviseNetwork(err error) (Class, string) {
 	if errors.Is(err, context.Canceled) {
 		return ClassRetry, ""
 	}
+	if _, ok := errors.AsType[*LoginError](err); ok && hungUp(err) {
+		return ClassRetry, "some servers hang up on a wrong password: check it if this goes on"
+	}
 	return ClassRetry, "what was delivered is safe; the next poll goes on from there"
 }
 

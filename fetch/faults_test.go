@@ -197,6 +197,10 @@ var scenarios = []scenario{
 	refusal("[AUTH] invalid credentials", fetch.ClassOperator, "check user and password"),
 	refusal("authentication failed", fetch.ClassOperator, "check user and password"),
 	refusal("Your account has been blocked", fetch.ClassOperator, "check user and password"),
+	{
+		name: "a login is answered by hanging up", faults: []pop3test.Fault{pop3test.Ignore(pop3test.Login, pop3test.HangUp)},
+		class: fetch.ClassRetry, delivered: nothing, left: uids, says: "cannot log in", hint: "some servers hang up on a wrong password", polls: 2,
+	},
 	refusal("maildrop already locked", fetch.ClassRetry, "try again later"),
 	refusal("temporary authentication failure", fetch.ClassRetry, "try again later"),
 	refusal("too many login attempts", fetch.ClassRetry, "try again later"),

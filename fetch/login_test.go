@@ -282,6 +282,17 @@ func TestSecretCannotBeHad(t *testing.T) {
 	r.expectNoLogin()
 }
 
+// A password that no command can hold is for a person to write anew.
+func TestSecretThatCannotBeSent(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.account.Auth = []string{"user"}
+	r.account.Secret = func(context.Context) (string, error) { return "s3cret\rHorse", nil }
+	s := r.poll()
+	if s.Class != fetch.ClassOperator || !strings.Contains(s.Err.Error(), "CR, LF or NUL") || !strings.Contains(fetch.Hint(s.Err), "anew") {
+		t.Errorf("%v: %v (%s)", s.Class, s.Err, fetch.Hint(s.Err))
+	}
+}
+
 func TestKeepAll(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	want := r.fill(3)

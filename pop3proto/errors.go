@@ -17,6 +17,10 @@ var ErrBroken = errors.New("connection is broken")
 // client is broken then.
 var ErrInjected = errors.New("data in the clear behind the reply to STLS: somebody tampers with the connection")
 
+// ErrControl means that a user name or password holds what no command can.
+// Nothing was sent.
+var ErrControl = errors.New("user name or password holds a CR, LF or NUL")
+
 var (
 	// errLooping is returned by commands inside a loop over messages.
 	errLooping = errors.New("command inside a loop over messages")

@@ -9,8 +9,8 @@ import (
 )
 
 // Login logs in with USER and PASS (RFC 1939 §7). The password crosses the
-// connection as it is. CR, LF and NUL in either is an error before anything
-// is sent. A *ReplyError has the Verb that was refused.
+// connection as it is. CR, LF and NUL in either is ErrControl. A *ReplyError has
+// the Verb that was refused.
 func (c *Client) Login(ctx context.Context, user, pass string) error {
 	if err := checkArgs(user, pass); err != nil {
 		return err
@@ -66,7 +66,7 @@ func (c *Client) secret(verb, line, secret string) error {
 func checkArgs(args ...string) error {
 	for _, arg := range args {
 		if strings.ContainsAny(arg, "\r\n\x00") {
-			return errors.New("user name or password holds a CR, LF or NUL")
+			return ErrControl
 		}
 	}
 	return nil

@@ -213,14 +213,17 @@ func (h *head) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// firstLine returns the first line of r without its end.
+// firstLine returns the first line of r without its end, and without the mark of
+// UTF-8 that some editors put before it.
 func firstLine(r io.Reader, longest int) (string, error) {
 	line, err := bufio.NewReader(io.LimitReader(r, int64(longest)+1)).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return "", err
 	}
-	line = strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
+	line = strings.TrimPrefix(strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r"), "\ufeff")
 	switch {
+	case strings.Contains(line, "\x00"):
+		return "", errors.New("holds a NUL, as text in UTF-16 does: make it UTF-8")
 	case line == "":
 		return "", errors.New("is empty, or its first line is")
 	case len(line) > longest:

@@ -29,6 +29,10 @@ func TestPassword(t *testing.T) {
 	if err := os.WriteFile(file, []byte("hunter2\r\nsecond line\n"), 0o640); err != nil {
 		t.Fatal(err)
 	}
+	marked := filepath.Join(t.TempDir(), "marked")
+	if err := os.WriteFile(marked, []byte("\ufeffhunter2\r\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct{ keys, want string }{
 		{"password: hunter2", "hunter2"},
 		{"password: 0123", "0123"}, // not 83
@@ -39,6 +43,7 @@ func TestPassword(t *testing.T) {
 		{`password: "#:*"`, "#:*"},
 		{"password_env: MAILHAUL_TEST_PASSWORD", "hunter2"},
 		{"password_file: " + file, "hunter2"},
+		{"password_file: " + marked, "hunter2"},
 		{"password_command: echo hunter2; echo more", "hunter2"},
 		{"password_command: [echo, 'hunter2;', echo]", "hunter2; echo"},
 		{"password_command: [echo]\n    password_timeout: 1h", ""},
@@ -73,8 +78,11 @@ func TestPasswordBlocks(t *testing.T) {
 
 func TestPasswordErrors(t *testing.T) {
 	dir := t.TempDir()
-	for name, mode := range map[string]os.FileMode{"open": 0o604, "long": 0o600, "empty": 0o600} {
-		text := map[string]string{"open": "hunter2", "long": strings.Repeat("hunter2", 1000), "empty": "\nhunter2"}[name]
+	for name, mode := range map[string]os.FileMode{"open": 0o604, "long": 0o600, "empty": 0o600, "wide": 0o600} {
+		text := map[string]string{
+			"open": "hunter2", "long": strings.Repeat("hunter2", 1000), "empty": "\nhunter2",
+			"wide": "\xff\xfeh\x00u\x00n\x00t\x00e\x00r\x002\x00\r\x00\n\x00",
+		}[name]
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), mode); err != nil {
 			t.Fatal(err)
 		}
@@ -88,6 +96,8 @@ func TestPasswordErrors(t *testing.T) {
 		{"password_file: " + dir + "/open", "chmod 600 " + dir + "/open"},
 		{"password_file: " + dir + "/long", "more than 4096 bytes"},
 		{"password_file: " + dir + "/empty", "is empty"},
+		{"password_file: " + dir + "/wide", "password_file: " + dir + "/wide holds a NUL, as text in UTF-16 does: make it UTF-8"},
+		{`password_command: printf 'hunter2\0\n'`, "password_command: its output holds a NUL"},
 		{"password_command: echo hunter2; echo the vault is locked >&2; exit 3", `exit status 3: "the vault is locked"`},
 		{"password_command: [/nonexistent/pass]", "no such file"},
 		{"password_command: true", "is empty"},
