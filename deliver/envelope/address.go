@@ -1,9 +1,12 @@
 package envelope
 
 import (
+	"net/netip"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/net/idna"
 )
 
 // maxAddress is the longest address that is believed. RFC 5321 §4.5.3.1 sums
@@ -113,6 +116,49 @@ func validDomain(s string) bool {
 		return validWord(s[1:n-1], `()<>[];@\,"`)
 	}
 	return validWord(s, "()<>[]:;@\\,\"!%/'`{}|=?*&^$#~+")
+}
+
+// ValidMailbox reports whether s is a ValidAddress that a server takes in MAIL
+// (RFC 5321 §4.1.2): one with the name of a host (RFC 1123 §2.1), in which
+// underscores and a last dot pass, since they are seen, or with the literal of an
+// IP address (§4.1.3). Nor may it begin with "-", for the sake of Postfix, which
+// sees to it that nobody takes an address for an option.
+func ValidMailbox(s string) bool {
+	if !ValidAddress(s) || strings.HasPrefix(strings.TrimPrefix(s, `"`), "-") {
+		return false
+	}
+	domain := s[strings.LastIndexByte(s, '@')+1:]
+	if literal, ok := strings.CutPrefix(domain, "["); ok {
+		return validLiteral(strings.TrimSuffix(literal, "]"))
+	}
+	domain = strings.TrimSuffix(domain, ".")
+	for label := range strings.SplitSeq(domain, ".") {
+		if n := asciiLen(label); n < 1 || n > 63 || strings.HasPrefix(label, "-") || strings.HasSuffix(label, "-") {
+			return false
+		}
+	}
+	return asciiLen(domain) <= 255 && strings.Trim(domain, "0123456789.") != ""
+}
+
+// asciiLen is the length of a domain name, or of a label, in the DNS (RFC 5890
+// §2.3.2.1).
+func asciiLen(name string) int {
+	ascii, err := idna.Punycode.ToASCII(name)
+	if err != nil {
+		return len(name) // the server may know better
+	}
+	return len(ascii)
+}
+
+// validLiteral reports whether s is an IP address as it stands in brackets.
+func validLiteral(s string) bool {
+	const v6 = "IPv6:"
+	tagged := len(s) > len(v6) && strings.EqualFold(s[:len(v6)], v6)
+	if tagged {
+		s = s[len(v6):]
+	}
+	ip, err := netip.ParseAddr(s)
+	return err == nil && ip.Is6() == tagged && ip.Zone() == ""
 }
 
 // validWord reports whether s is not empty and all of it is UTF-8 that can be

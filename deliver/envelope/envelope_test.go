@@ -53,6 +53,31 @@ func TestSender(t *testing.T) {
 	}
 }
 
+// The answers are those of Postfix.
+func TestValidMailbox(t *testing.T) {
+	long := strings.Repeat("x", 63)
+	name := strings.Repeat(long+".", 3) // 192 octets
+	for want, addresses := range map[bool][]string{
+		true: {
+			"a@b", "a@b.c.", "a@b.1", "a@1.b", "a@x_y.org", "a@_x.org", "a@x_.org", "a@ab--cd.org",
+			"a@[1.2.3.4]", "a@[IPv6:::1]", "a@[ipv6:1::2:3]", "a-@b.c", "a..b@c", ".a@b.c", `"a"@b.c`,
+			"a@" + long + ".org", "a@" + name + long, "é@b.c", "a@é.org", "a@" + strings.Repeat("ж", 50) + ".org",
+		},
+		false: {
+			"a@b..c", "a@.b", "a@.", "a@b.c..", "a@-b.c", "a@b-.c", "a@b.-c", "a@b.c-", "a@-é.org", "a@é-.org",
+			"a@1.2.3.4", "a@1", "a@[foo]", "a@[1.2.3]", "a@[256.1.1.1]", "a@[::1]", "a@[IPv6:1.2.3.4]", "a@[IPv6:fe80::1%eth0]",
+			"a@x" + long + ".org", "a@" + name + long + ".org", "a@" + strings.Repeat("ж", 60) + ".org",
+			"-a@b.c", "-@b.c", `"-a"@b.c`, "a", "a b@c", "",
+		},
+	} {
+		for _, s := range addresses {
+			if got := envelope.ValidMailbox(s); got != want {
+				t.Errorf("ValidMailbox(%q) = %v", s, got)
+			}
+		}
+	}
+}
+
 func TestDate(t *testing.T) {
 	const want = "2006-01-02T15:04:05Z"
 	for _, tc := range []struct{ name, header, want string }{

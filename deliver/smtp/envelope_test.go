@@ -51,6 +51,8 @@ func TestSender(t *testing.T) {
 		{smtp.Options{}, "you", "<>"},
 		{smtp.Options{}, "you@example.org>\r\nRCPT TO:<x@example.org", "<>"},
 		{smtp.Options{}, "you\x00@example.org", "<>"},
+		{smtp.Options{}, "you@example..org", "<>"},
+		{smtp.Options{}, "-you@example.org", "<>"},
 		{smtp.Options{}, "yöu@example.org", "<yöu@example.org> SMTPUTF8"},
 		{smtp.Options{Sender: "us@example.org"}, "you@example.org", "<us@example.org>"},
 		{smtp.Options{NullSender: true}, "you@example.org", "<>"},

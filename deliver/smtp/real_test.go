@@ -148,7 +148,7 @@ func TestDovecot(t *testing.T) {
 }
 
 func TestPostfix(t *testing.T) {
-	srv := postfix(t, "me", "you", "tls", "grey", "size", "batch")
+	srv := postfix(t, "me", "you", "tls", "grey", "size", "batch", "odd")
 	all := realMessages(t)
 	plain := remote.Server{Addr: srv.Addr, Security: remote.PlainText}
 
@@ -195,6 +195,16 @@ func TestPostfix(t *testing.T) {
 		o = send(t, t.Context(), newSink(t, realOptions(t, plain, false, "batch", "nobody")), "", body(1))
 		wantError(t, o.receipts[0].Err, deliver.FaultMessage, "nobody@example.org", "550 5.1.1")
 		wantMail(t, srv, "batch", body(0), body(1))
+	})
+	t.Run("senders that it does not take", func(t *testing.T) {
+		s := newSink(t, realOptions(t, plain, false, "odd"))
+		senders := []string{
+			"a@b..c", "a@.b", "a@-b.c", "a@b.-c", "a@[foo]", "a@1.2.3.4", "-a@b.c",
+			"a@" + strings.Repeat("x", 64) + ".org", "a@" + strings.Repeat("x.", 128) + "org",
+		}
+		for n, sender := range senders {
+			send(t, t.Context(), s, sender, body(n)).wantLanded(t, 0)
+		}
 	})
 	t.Run("size limit", func(t *testing.T) {
 		large := "Subject: x\r\n\r\n" + strings.Repeat("x\r\n", servertest.SizeLimit/3)

@@ -214,15 +214,15 @@ func (s *Sink) recipients(mail deliver.Mail) ([]string, error) {
 	return mail.Recipients, nil
 }
 
-// sender is the envelope sender of a message. One that could not stand in an
-// SMTP command becomes the null sender: a bounce to it would reach nobody.
+// sender is the envelope sender of a message. One that a server would not take
+// becomes the null sender: a bounce to it would reach nobody.
 func (s *Sink) sender(mail deliver.Mail) string {
 	switch {
 	case s.o.NullSender:
 		return ""
 	case s.o.Sender != "":
 		return s.o.Sender
-	case envelope.ValidAddress(mail.Sender):
+	case envelope.ValidMailbox(mail.Sender):
 		return mail.Sender
 	default:
 		return ""
