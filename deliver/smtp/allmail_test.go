@@ -1,11 +1,13 @@
 package smtp_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/smtp"
 )
 
 // A server without room takes no mail, and refuses none. One that defers mail
@@ -108,4 +110,138 @@ func TestLoginForRecipient(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A server that refuses all recipients in the same words refuses all mail: a
+// person is called, and no message is refused.
+func TestRefusedAtAll(t *testing.T) {
+	const (
+		knocked  = "554 5.7.1 <unknown[127.0.0.1]>: Client host rejected: Access denied"
+		greeting = "504 5.5.2 <client>: Helo command rejected: need fully-qualified hostname"
+		unknown  = "550 5.1.1 <a@example.org>: Recipient address rejected: User unknown"
+		stranger = "554 5.7.1 <you@example.org>: Sender address rejected: Access denied"
+	)
+	for _, test := range []struct {
+		name    string
+		replies []string // to the recipients of each message; "" takes it
+		options func(*smtp.Options)
+		all     bool
+		hint    string // of the first refusal
+	}{
+		{"this machine", []string{knocked, knocked, knocked}, nil, true, "ask the server's operator"},
+		{"no relay", []string{"550 relay not permitted", "550 relay not permitted"}, nil, true, "want a login first"},
+		{"its name", []string{greeting, greeting}, nil, true, "set hello"},
+		{"the recipients", []string{unknown, unknown}, nil, true, "recipients in to"},
+		{"one message", []string{knocked}, nil, false, ""},
+		{"one message, to somebody unknown", []string{unknown}, nil, false, "recipients in to"},
+		{"one message, for the name", []string{greeting}, nil, false, "set hello"},
+		{"the last is taken", []string{knocked, knocked, ""}, nil, false, ""},
+		{"the first is taken", []string{"", knocked, knocked}, nil, false, ""},
+		{"in other words", []string{knocked, "554 5.7.1 spam"}, nil, false, ""},
+		{"for now", []string{"450 4.7.1 later", "450 4.7.1 later"}, nil, false, ""},
+		{"the sender", []string{stranger, stranger}, nil, false, ""},
+		{"the sender, by its code", []string{"553 5.1.8 no such domain", "553 5.1.8 no such domain"}, nil, false, ""},
+		{"the sender of all", []string{stranger, stranger}, func(o *smtp.Options) { o.Sender = "you@example.org" }, true, "ask the server"},
+		{"recipients of their own", []string{knocked, knocked}, func(o *smtp.Options) { o.To = nil }, false, ""},
+		{"recipients of their own, for the name", []string{greeting, greeting}, func(o *smtp.Options) { o.To = nil }, true, "set hello"},
+	} {
+		for _, lmtp := range []bool{false, true} {
+			t.Run(fmt.Sprint(test.name, " ", lmtp), func(t *testing.T) {
+				message := -1
+				srv := &scripted{lmtp: lmtp}
+				srv.reply = func(_ int, verb, _ string) string {
+					switch verb {
+					case "MAIL":
+						message++
+					case "RCPT":
+						return test.replies[message]
+					}
+					return ""
+				}
+				script(t, srv)
+				opts := options(t, srv.addr)
+				opts.LMTP = lmtp
+				if test.options != nil {
+					test.options(&opts)
+				}
+				var mails []deliver.Mail
+				var wire []string
+				for n := range test.replies {
+					mails = append(mails, deliver.Mail{
+						Account: "work", UID: fmt.Sprint(n), Sender: "you@example.org", Recipients: []string{"a@example.org"},
+					})
+					wire = append(wire, body(n))
+				}
+				o := sendMails(t, t.Context(), newSink(t, opts), mails, wire)
+				if test.all {
+					wantError(t, o.err, deliver.FaultOperator, "RCPT: ")
+					if len(o.receipts) > 0 {
+						t.Errorf("receipts %v", o.receipts)
+					}
+					wantHint(t, o.err, test.hint)
+					return
+				}
+				if o.err != nil || len(o.receipts) != len(test.replies) {
+					t.Errorf("Commit = %v with %d receipts", o.err, len(o.receipts))
+				}
+				for n, reply := range test.replies {
+					switch err := o.receipts[n].Err; {
+					case reply == "" && err != nil:
+						t.Errorf("message %d: %v", n, err)
+					case reply != "":
+						fault := deliver.FaultMessage
+						if reply[0] == '4' {
+							fault = deliver.FaultTemporary
+						}
+						wantError(t, err, fault, "RCPT: "+reply[:3])
+						wantHint(t, err, test.hint)
+					}
+				}
+			})
+		}
+	}
+}
+
+// wantHint checks an error's hint; without words there must be none.
+func wantHint(t *testing.T, err error, words string) {
+	t.Helper()
+	e, _ := errors.AsType[*deliver.Error](err)
+	if e == nil || !strings.Contains(e.Hint, words) || words == "" && e.Hint != "" {
+		t.Errorf("%#v: want hint %q", err, words)
+	}
+}
+
+// What was refused before the connection was lost is not forgotten over that.
+func TestRefusedThenLost(t *testing.T) {
+	srv := &scripted{}
+	srv.reply = func(session int, verb, _ string) string {
+		switch {
+		case session > 1:
+			return hangUp
+		case verb != "RCPT":
+			return ""
+		case len(srv.said("MAIL")) <= 2:
+			return "554 5.7.1 no"
+		default:
+			return hangUp
+		}
+	}
+	script(t, srv)
+	o := send(t, t.Context(), newSink(t, options(t, srv.addr)), "", body(0), body(1), body(2), body(3))
+	wantError(t, o.err, deliver.FaultTemporary)
+	if len(o.receipts) != 2 {
+		t.Errorf("receipts %v", o.receipts)
+	}
+	for n := range 2 {
+		wantError(t, o.receipts[n].Err, deliver.FaultMessage, "554 5.7.1")
+	}
+}
+
+// The name that we greet with may be refused at once, too.
+func TestHelloRefused(t *testing.T) {
+	srv := &scripted{reply: always("EHLO", "", "501 5.5.2 <client>: Helo command rejected: Invalid name")}
+	script(t, srv)
+	_, err := newSink(t, options(t, srv.addr)).Begin(t.Context())
+	wantError(t, err, deliver.FaultOperator, "EHLO: 501")
+	wantHint(t, err, "set hello")
 }

@@ -13,8 +13,8 @@ import (
 // Commit implements deliver.Batch. A message that the server refuses, or over
 // which the connection is lost, does not stop the next one; that no connection
 // can be had, or that a second one is lost at once, does. If the server asks
-// for a login at RCPT, or says that it has no room, the whole batch tells
-// whether that goes for all mail.
+// for a login at RCPT, says that it has no room, or refuses all recipients in the
+// same words, the whole batch tells whether that goes for all mail.
 func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
 	if err := b.Commits(); err != nil {
 		return err
@@ -23,8 +23,8 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 	defer b.Discard()
 	c := &commit{batch: b, ctx: ctx}
 	defer c.release()
-	lost, taken := false, false
-	var held []deliver.Receipt // refusals that may be those of all mail
+	v := verdicts{sink: b.sink, landed: landed}
+	lost := false
 	for n := range b.messages {
 		m := &b.messages[n]
 		receipt := deliver.Receipt{Ticket: deliver.Ticket(n)}
@@ -33,44 +33,31 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 		switch {
 		case len(m.rest) == 0:
 			receipt.Where = b.sink.where(reply)
-			taken = true
+			v.taken = true
 		case broken && !lost && ctx.Err() == nil:
 			receipt.Err = b.sink.o.Server.Fail("send a message", err)
 			err = nil
 		case err != nil:
-			return b.sink.commitError(ctx, err)
+			return errors.Join(b.sink.commitError(ctx, err), v.report())
 		default:
 			e := b.sink.refused(m, refusals)
-			receipt.Err = e
-			if asksLogin(e) || unwell(e) {
-				if r, _ := errors.AsType[*ReplyError](e); asksLogin(e) && r.Verb == "MAIL" {
-					return e // it is not the message's fault
-				}
-				held, lost = append(held, receipt), false
+			if r, _ := errors.AsType[*ReplyError](e); asksLogin(e) && r.Verb == "MAIL" {
+				return errors.Join(e, v.report()) // it is not the message's fault
+			}
+			if receipt.Err = e; v.hold(m, receipt) {
+				lost = false
 				continue
 			}
 		}
 		lost = broken
-		if err := landed(receipt); err != nil {
+		if err := v.report(receipt); err != nil {
 			return err
 		}
 		if err != nil {
 			return err // the ledger's: the disk is in trouble
 		}
 	}
-	for _, receipt := range held {
-		e, _ := errors.AsType[*deliver.Error](receipt.Err)
-		switch {
-		case asksLogin(e) && c.welcome:
-			e.Fault = deliver.FaultMessage // others need no login
-		case asksLogin(e), !taken:
-			return e
-		}
-		if err := landed(receipt); err != nil {
-			return err
-		}
-	}
-	return nil
+	return v.finish(len(b.messages), c.welcome)
 }
 
 func (s *Sink) where(reply string) string {

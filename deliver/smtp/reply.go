@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/textproto"
+	"regexp"
 	"strings"
 
 	gosmtp "github.com/emersion/go-smtp"
@@ -49,6 +50,24 @@ func asksLogin(refusal error) bool {
 	return ok && (e.Code == 530 || e.Code == 534 || e.Code == 535 || e.Code == 538)
 }
 
+// helo finds the command in what a server says of the name in it, and not in an
+// address.
+var helo = regexp.MustCompile(`(?i)(^|[\s/])(helo|ehlo)([\s/:]|$)`)
+
+// blamesHello reports whether a refusal is that of the name that we greet with.
+// Servers are known to keep it back until RCPT.
+func (e *ReplyError) blamesHello() bool {
+	return e.permanent() && helo.MatchString(e.Text)
+}
+
+// aboutSender and aboutRecipient report whether a refusal for good is that of an
+// address (RFC 3463 §3.2).
+func (e *ReplyError) aboutSender() bool { return e.Enhanced == "5.1.7" || e.Enhanced == "5.1.8" }
+
+func (e *ReplyError) aboutRecipient() bool {
+	return e.Verb == "RCPT" && strings.HasPrefix(e.Enhanced, "5.1.") && !e.aboutSender()
+}
+
 // tooMany reports whether a refusal of RCPT says that the server takes no more
 // recipients at once (RFC 5321 §4.5.3.1.10, where 552 stands for 452, too), as
 // far as it says anything: 452 may be a mailbox that is full (RFC 3463 §3.6).
@@ -60,6 +79,8 @@ func tooMany(refusal error) bool {
 
 const (
 	maxText      = 300
+	helloHint    = "set hello to a name that the server takes, such as this machine's full one"
+	strangerHint = "ask the server's operator why it takes no mail from this machine; some servers want a login first"
 	passwordHint = "check user and password of the sink; some servers want a login before they take mail"
 )
 
@@ -150,7 +171,9 @@ func (r refusedFor) hint() string {
 		return "raise the server's limit for the size of a message"
 	case asksLogin(r.why):
 		return passwordHint
-	case ok && e.Verb == "RCPT" && e.permanent():
+	case ok && e.blamesHello():
+		return helloHint
+	case ok && e.aboutRecipient():
 		return "check the recipients in to"
 	default:
 		return ""

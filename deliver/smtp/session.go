@@ -132,8 +132,10 @@ func (s *Sink) openError(err error) error {
 		e.Fault, e.Hint = deliver.FaultOperator, s.o.Server.LoginHint(passwordHint)
 	case r.Verb == s.hello() && (r.Code == 500 || r.Code == 502): // RFC 5321 §4.2.4
 		e.Fault, e.Hint = deliver.FaultOperator, "the server does not know "+r.Verb+": is this SMTP where the sink has lmtp, or LMTP where it has smtp?"
+	case r.blamesHello():
+		e.Fault, e.Hint = deliver.FaultOperator, helloHint
 	default:
-		e.Fault, e.Hint = deliver.FaultOperator, "ask the server's operator why it takes no mail from this machine"
+		e.Fault, e.Hint = deliver.FaultOperator, strangerHint
 	}
 	return e
 }

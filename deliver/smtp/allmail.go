@@ -1,0 +1,94 @@
+package smtp
+
+import (
+	"cmp"
+	"errors"
+	"strings"
+
+	"github.com/mailhaul/mailhaul/deliver"
+)
+
+// verdicts reports what became of the messages of a batch. Refusals that may be
+// those of all mail wait until the whole batch tells.
+type verdicts struct {
+	sink   *Sink
+	landed func(deliver.Receipt) error
+
+	taken bool              // somebody has got a message
+	held  []deliver.Receipt // for want of a login, or of room
+	alike []deliver.Receipt // of all messages until now, for good, in the same words
+}
+
+// hold keeps the refusal of a message if it may be that of all mail.
+func (v *verdicts) hold(m *message, r deliver.Receipt) bool {
+	switch {
+	case asksLogin(r.Err) || unwell(r.Err):
+		v.held = append(v.held, r)
+	case len(v.alike) == int(r.Ticket) && v.sink.ofAll(m, r.Err) && (r.Ticket == 0 || sameReply(r.Err, v.alike[0].Err)):
+		v.alike = append(v.alike, r)
+	default:
+		return false
+	}
+	return true
+}
+
+// report reports these receipts, and before them what is no refusal of all mail,
+// now that there is another verdict.
+func (v *verdicts) report(receipts ...deliver.Receipt) error {
+	receipts, v.alike = append(v.alike, receipts...), nil
+	for _, r := range receipts {
+		if err := v.landed(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finish is to be called after the last of n messages. Its error may be a refusal
+// that is that of all mail. welcome says that the server wants no login for all.
+func (v *verdicts) finish(n int, welcome bool) error {
+	if len(v.alike) == n && n > 1 {
+		e, _ := errors.AsType[*deliver.Error](v.alike[0].Err)
+		e.Fault, e.Hint = deliver.FaultOperator, cmp.Or(e.Hint, strangerHint)
+		return e
+	}
+	if err := v.report(); err != nil {
+		return err
+	}
+	for _, r := range v.held {
+		e, _ := errors.AsType[*deliver.Error](r.Err)
+		switch {
+		case asksLogin(e) && welcome:
+			e.Fault = deliver.FaultMessage // others need no login
+		case asksLogin(e), !v.taken:
+			return e
+		}
+		if err := v.landed(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ofAll reports whether the refusal of a message may be that of all mail: one of
+// this machine, or of recipients who are those of all mail. It is not if it is
+// about the sender, or if somebody has the message.
+func (s *Sink) ofAll(m *message, refusal error) bool {
+	e, ok := errors.AsType[*ReplyError](refusal)
+	sameSender := s.o.Sender != "" || s.o.NullSender
+	switch {
+	case !ok || !e.permanent() || len(m.rest) < len(m.to):
+		return false
+	case !sameSender && (e.aboutSender() || strings.Contains(e.Text, cmp.Or(m.sender, "<>"))):
+		return false
+	default:
+		return e.blamesHello() || e.Verb == "RCPT" && len(s.to) > 0
+	}
+}
+
+// sameReply reports whether two refusals are in the same words.
+func sameReply(a, b error) bool {
+	e, _ := errors.AsType[*ReplyError](a)
+	f, _ := errors.AsType[*ReplyError](b)
+	return *e == *f
+}
