@@ -107,7 +107,6 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 	if err != nil {
 		return err
 	}
-	defer news.close(ctx)
 	out = news
 	count, saveCounts, err := countInto(ctx, cfg, store, out, o.silent)
 	if err != nil {
@@ -118,6 +117,7 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 	}
 	ctx, drain, stop := drainOnSignal(ctx, func() { out.note("finishing the batch; press ^C again to hang up") })
 	defer stop()
+	defer news.close(ctx) // before stop: the first signal leaves the notify command alone
 
 	summaries := fetch.Once(ctx, fetch.Setup{
 		Accounts: accounts, Parallel: cfg.Parallel, PerHost: cfg.PerHost,
