@@ -85,6 +85,9 @@ func TestWatchWarnings(t *testing.T) {
 		{after: 27 * hour, warned: true, want: "warned!"},
 		{after: 28 * hour, poll: fetch.Summary{Class: person, Err: errors.New("no")}, want: "needs-person!"},
 		{after: 29 * hour, warned: true, want: "warned!recovered!"},
+		{after: 365 * day, warned: true, want: "warned!"}, // by a clock that is ahead
+		{after: 30 * hour, warned: true, want: "warned!"},
+		{after: 31 * hour, warned: true},
 	} {
 		now = start.Add(p.after)
 		w, err := notify.NewWatch(t.Context(), store, func() time.Time { return now })

@@ -128,7 +128,7 @@ func (w *Watch) account(name string) *watched {
 // finished is the one rule of what is news.
 func (a *watched) finished(s fetch.Summary, now time.Time) []News {
 	var all []News
-	n := News{Summary: s, LastSuccess: instant(a.LastSuccess), Since: instant(a.Trouble.Since), Level: a.Trouble.Level}
+	n := News{Summary: s, LastSuccess: instant(past(a.LastSuccess, now)), Since: instant(a.Trouble.Since), Level: a.Trouble.Level}
 	passed := a.passed(s)
 	switch {
 	case s.Skipped, s.Started.IsZero(), errors.Is(s.Err, context.Canceled), errors.Is(s.Err, fetch.ErrCutShort):
@@ -141,7 +141,8 @@ func (a *watched) finished(s fetch.Summary, now time.Time) []News {
 		}
 		a.LastSuccess = s.Ended.Unix()
 	default:
-		if a.Trouble.Level == 0 || a.Trouble.Since < a.LastSuccess { // over, and nobody was told
+		over := a.Trouble.Since < past(a.LastSuccess, now) // and nobody was told
+		if a.Trouble.Level == 0 || over || a.Trouble.Since > now.Unix() {
 			a.Trouble.Since, a.Trouble.Told, a.Trouble.Level = s.Ended.Unix(), 0, 0
 		}
 		if n.Kind = a.failed(s.Class, now); n.Kind != "" {
@@ -185,7 +186,7 @@ func (a *watched) warn(e fetch.Warned, now time.Time) []News {
 		seen, told = &a.unfiltered, &a.Trouble.Unfiltered
 	}
 	*seen = true
-	if now.Sub(time.Unix(*told, 0)) < Patience {
+	if now.Sub(time.Unix(past(*told, now), 0)) < Patience {
 		return nil
 	}
 	*told = now.Unix()
@@ -196,24 +197,36 @@ func (a *watched) warn(e fetch.Warned, now time.Time) []News {
 func (a *watched) failed(c fetch.Class, now time.Time) Kind {
 	t, kind := &a.Trouble, Kind("")
 	first := t.Level == 0
-	level := Passing
+	level, well := Passing, a.LastSuccess
+	if well > now.Unix() {
+		well = t.Since // which it was before, whenever
+	}
 	switch {
 	case c >= fetch.ClassOperator:
 		level, kind = Person, NeedsPerson
-	case now.Sub(time.Unix(a.LastSuccess, 0)) > Patience:
+	case now.Sub(time.Unix(well, 0)) > Patience:
 		level, kind = Lasting, StillFailing
 	}
 	if first && level < Person {
 		kind = Failing
 	}
 	if level <= t.Level {
-		if now.Sub(time.Unix(t.Told, 0)) < Patience {
+		if now.Sub(time.Unix(past(t.Told, now), 0)) < Patience {
 			return ""
 		}
 		kind = StillFailing
 	}
 	t.Level, t.Told = max(t.Level, level), now.Unix()
 	return kind
+}
+
+// past returns a time that was noted, in Unix seconds; 0 if it is still to come,
+// since the clock was ahead then.
+func past(unix int64, now time.Time) int64 {
+	if unix > now.Unix() {
+		return 0
+	}
+	return unix
 }
 
 // instant returns a time from Unix seconds; 0 is never, the zero time.

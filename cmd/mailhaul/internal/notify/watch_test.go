@@ -85,6 +85,18 @@ func TestWatch(t *testing.T) {
 			{after: 3 * hour, class: retry, err: fmt.Errorf("hung up: %w", context.Canceled)},
 			{after: 4 * hour, want: "recovered! since 1h0m0s"},
 		},
+		"it did well by a clock that was ahead": {
+			{after: 30 * day}, {after: hour, class: retry, want: "failing"}, {after: 2 * hour, class: retry},
+			{after: 26 * hour, class: retry, want: "still-failing!"}, {after: 27 * hour, want: "recovered! since 1h0m0s"},
+		},
+		"it was told by a clock that was ahead": {
+			{}, {after: hour, class: person, want: "needs-person!"}, {after: 365 * day, class: person, want: "still-failing!"},
+			{after: 2 * hour, class: person, want: "still-failing!"}, {after: 3 * hour, class: person},
+		},
+		"it began by a clock that was ahead": {
+			{}, {after: 365 * day, class: person, want: "needs-person!"}, {after: hour, class: person, want: "needs-person!"},
+			{after: 2 * hour, class: person}, {after: 3 * hour, want: "recovered! since 1h0m0s"},
+		},
 		"a stop is nobody's fault": {
 			{}, {after: hour, class: retry, err: fetch.ErrCutShort}, {after: 2 * hour},
 		},
