@@ -27,8 +27,8 @@ func (p *planner) identify(moved bool) {
 			continue
 		}
 		// While the server gives one name to several messages, no row may go
-		// by that name.
-		if remembered && p.nameless(r) {
+		// by that name; and a sink knows its promises by the one that they have.
+		if remembered && (p.nameless(r) || p.pol.Open[p.rows[r].UID]) {
 			p.claim(e, r, p.rows[r].UID)
 			continue
 		}
@@ -46,6 +46,9 @@ func (p *planner) identify(moved bool) {
 		own, blank := p.untold[i]
 		r, remembered := twins.take(sum)
 		switch {
+		case remembered && p.pol.Open[p.rows[r].UID]:
+			came--
+			p.claim(e, r, p.rows[r].UID)
 		case remembered:
 			came--
 			p.claim(e, r, e.UID)
@@ -199,9 +202,13 @@ func (p *planner) unclaimedByHeader() headerIndex {
 		return nil
 	}
 	h := headerIndex{}
-	for r := range p.rows {
-		if !p.claimed[r] && !p.pol.Open[p.rows[r].UID] {
-			h[p.rows[r].Header] = append(h[p.rows[r].Header], int32(r))
+	// Of two rows with one header, that of a message that has not come in whole yet
+	// may be another name of the other's.
+	for _, whole := range []bool{true, false} {
+		for r := range p.rows {
+			if row := &p.rows[r]; !p.claimed[r] && whole == (row.Phase != state.Refused || !row.Content.IsZero()) {
+				h[row.Header] = append(h[row.Header], int32(r))
+			}
 		}
 	}
 	return h

@@ -114,3 +114,29 @@ func TestLookHeaders(t *testing.T) {
 		})
 	}
 }
+
+// A line that is cut while headers are looked at leaves no trace, whoever looks.
+func TestLookIsCutOff(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{Without: []string{"UIDL"}})
+	r.account.Keep.Forever = true
+	r.fill(3)
+	r.succeed()
+	r.drop.Behave(pop3test.Behaviour{LockWait: time.Minute}) // it names its messages now
+	before := r.rows()
+	dry := r.opts
+	dry.DryRun = true
+	for what, look := range map[string]func() error{
+		"Check":     func() error { _, err := r.account.Check(t.Context(), r.opts); return err },
+		"Look":      func() error { _, err := r.account.Look(t.Context(), r.opts, nil); return err },
+		"a dry run": func() error { return r.account.Poll(t.Context(), dry).Err },
+	} {
+		r.drop.Order(pop3test.CutIn("TOP", 10, pop3test.Reset))
+		if err := look(); err == nil || fetch.Classify(err) != fetch.ClassRetry {
+			t.Errorf("%s: %v", what, err)
+		}
+		if diff := cmp.Diff(before, r.rows()); diff != "" {
+			t.Errorf("%s changed rows (-was +is)\n%s", what, diff)
+		}
+		r.drop.ClearFaults()
+	}
+}

@@ -25,6 +25,9 @@ func (a *Account) left(was *state.Standing) bool {
 // doubtAll notes that nobody knows which messages the server has of those that it
 // had.
 func (s *session) doubtAll(ctx context.Context) error {
+	if s.looking {
+		return nil
+	}
 	rows, err := s.opts.State.Rows(ctx, s.Name)
 	if err != nil {
 		return err

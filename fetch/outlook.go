@@ -23,6 +23,7 @@ type Outlook struct {
 // survey is a session so far that changes nothing: it connects, logs in, lists
 // and plans. Messages that a poll would settle first are left out of the plan.
 func (s *session) survey(ctx context.Context) error {
+	s.looking = true
 	open, err := s.opts.State.Promises(ctx, s.Name)
 	if err != nil {
 		return err

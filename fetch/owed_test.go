@@ -1,10 +1,13 @@
 package fetch_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -362,4 +365,102 @@ func TestDeliveriesLeftOpen(t *testing.T) {
 	}
 	r.expect(message(1))
 	expectMail(t, "the archive", archived(), message(1))
+}
+
+// away is a sink that fails in Commit, and is not there when it is asked about it.
+type away struct{ silent }
+
+func (away) Begin(context.Context) (deliver.Batch, error) { return nil, errSilent }
+
+// What a sink has yet to answer for is known again by its header or by its content,
+// where the server has no names for messages.
+func TestUnansweredWithoutAName(t *testing.T) {
+	for name, text := range map[string]func(int) string{"headers that tell": message, "headers that do not": alike} {
+		for _, without := range [][]string{{"UIDL"}, {"UIDL", "TOP"}} {
+			for _, several := range []bool{true, false} {
+				r := newRig(t, pop3test.Behaviour{Without: without})
+				home := r.account.Deliver[0].Sink
+				second, seconds := r.another("second")
+				up := second.Sink
+				r.account.Deliver = append(r.account.Deliver, second)
+				if !several {
+					r.account.Deliver = r.account.Deliver[1:]
+				}
+				last := &r.account.Deliver[len(r.account.Deliver)-1].Sink
+				var want []string
+				for i := range 3 {
+					want = append(want, text(i))
+					r.drop.Add(fmt.Sprint(i), []byte(text(i)))
+				}
+				for _, mood := range []deliver.Sink{silent{up}, silent{up}, away{silent{up}}} {
+					*last = mood
+					r.poll()
+					r.later(2 * day) // longer than a Maildir believes that somebody took its files
+				}
+				*last = up
+				r.poll()
+				r.later(day)
+				r.succeed()
+				what := fmt.Sprintf("%s, without %q: the ", name, without)
+				expectMail(t, what+"second", seconds(), want...)
+				if several {
+					expectMail(t, what+"first", (&rig{t: t, dir: r.dir}).mail(), want...)
+				}
+				r.account.Deliver[0].Sink = home
+				r.expectEmpty()
+			}
+		}
+	}
+}
+
+// A message that is owed to one of its sinks is known again under the number of
+// another, which has to wait under its old one.
+func TestOwedUnderAnotherNumber(t *testing.T) {
+	for _, wait := range []time.Duration{5 * time.Minute, day} {
+		for name, text := range map[string]func(int) string{"told apart": message, "alike": alike} {
+			r := newRig(t, pop3test.Behaviour{})
+			second, seconds := r.another("second")
+			up := second.Sink
+			number := func() { r.drop.SetUIDs(func(i int, _ string) string { return strconv.Itoa(i + 1) }) }
+			refused := strings.ReplaceAll(text(2), "\n", "\r\n")
+			second.Sink = &batched{up, func(b deliver.Batch) deliver.Batch { return without{b, refused} }}
+			r.account.Deliver = append(r.account.Deliver, second)
+			var want []string
+			for i := range 3 {
+				if i == 2 { // the first is gone by then, and the second has its number
+					r.poll()
+					r.later(wait)
+				}
+				want = append(want, text(i+1))
+				r.drop.Add("new", []byte(text(i+1)))
+				number()
+			}
+			r.poll()
+			r.account.Deliver[1].Sink = up
+			for range 4 {
+				r.later(day)
+				number()
+				r.poll()
+			}
+			expectMail(t, fmt.Sprint(name, ", after ", wait, ": the first"), r.mail(), want...)
+			expectMail(t, fmt.Sprint(name, ", after ", wait, ": the second"), seconds(), want...)
+		}
+	}
+}
+
+// without is a batch that refuses one message for good.
+type without struct {
+	deliver.Batch
+	text string
+}
+
+func (w without) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
+	data, err := io.ReadAll(body)
+	if err == nil && string(data) == w.text {
+		err = errPoison
+	}
+	if err != nil {
+		return 0, err
+	}
+	return w.Batch.Stage(ctx, mail, bytes.NewReader(data))
 }

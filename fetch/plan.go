@@ -208,6 +208,7 @@ type planner struct {
 	doubted   []pop3proto.Entry  // with that of a doubtful row, and no header known yet
 	late      []Want             // to be fetched after all others
 	compared  []Want             // to be verified
+	held      []Want             // to be verified later, when their pause is over
 	strange   map[state.Sum]bool // headers of adopted messages; nil until asked for
 	unsure    map[int]bool       // rows of which nobody can tell yet whether their message is listed
 	sizes     map[int64]bool     // of messages that may go by another name; nil until asked for
@@ -484,6 +485,7 @@ func (p *planner) verify(w Want) {
 func (p *planner) verifyDue(w Want) {
 	switch {
 	case p.pol.early(w.Row):
+		p.held = append(p.held, w)
 		p.wait(w)
 	case p.headers == nil:
 		p.doubted = append(p.doubted, w.Entry)
@@ -539,18 +541,23 @@ func (p *planner) miss() {
 			row.UID = p.freeKey(cmp.Or(row.Header, row.Content))
 			p.plan.Keep.Rekey = append(p.plan.Keep.Rekey, state.Rekey{From: p.rows[r].UID, To: row.UID})
 		}
+		twin := len(p.compared) > 0 && !row.Content.IsZero()
+		if twin {
+			p.plan.Twins = append(p.plan.Twins, row)
+		}
 		gone := max(row.Missing, row.Deleted)
 		switch {
 		case gone == 0:
 			p.plan.Keep.Missing = append(p.plan.Keep.Missing, row.UID)
-		case gone < old && len(p.listing) > 0 && !open:
+		case gone < old && len(p.listing) > 0 && !open && !twin:
 			p.plan.Keep.Forget = append(p.plan.Keep.Forget, row.UID)
 		}
-		if len(p.compared) > 0 && !row.Content.IsZero() && !open {
-			p.plan.Twins = append(p.plan.Twins, row)
-		}
 	}
-	for _, w := range p.compared {
+	if len(p.compared) == 0 {
+		return
+	}
+	// What has to wait may be listed under another name as well.
+	for _, w := range slices.Concat(p.compared, p.held) {
 		if w.Row != nil {
 			row := *w.Row
 			row.UID = w.Key

@@ -240,17 +240,21 @@ func (t *task) restore(ctx context.Context, a *Account, s State, now time.Time) 
 	}
 	was := standing.Schedule
 	t.failures, t.notBefore = was.Failures, notBefore(was, now)
-	t.next = time.Unix(was.Next, 0)
-	// What is later was recorded for another interval, or by a wrong clock.
+	t.wait(a, time.Unix(was.Next, 0), now)
+	return t.next.After(now)
+}
+
+// wait has a task wait until next, as was recorded: unless that is later than
+// any interval, for another of which it was recorded, or by a wrong clock.
+func (t *task) wait(a *Account, next, now time.Time) {
 	longest := a.interval(ClassFine, 0)
 	if t.failures > 0 {
 		longest = max(a.interval(ClassOperator, t.failures), a.interval(ClassRetry, t.failures))
 	}
-	if t.next.Sub(now) > longest+longest/10 {
-		t.next = now
+	if next.Sub(now) > longest+longest/10 {
+		next = now
 	}
-	t.next = latest(t.next, t.notBefore)
-	return t.next.After(now)
+	t.next = latest(next, t.notBefore)
 }
 
 // hasten has a task wait no longer than it takes to tell that this start is not
@@ -353,7 +357,8 @@ func (r *run) ended(p *poll) {
 		t.failures++
 		t.next = now.Add(jitter(t.account.interval(p.Class, t.failures)))
 	} else {
-		t.next, t.failures, t.notBefore = p.Summary.next, p.Schedule.Failures, notBefore(p.Schedule, now)
+		t.failures, t.notBefore = p.Schedule.Failures, notBefore(p.Schedule, now)
+		t.wait(t.account, p.Summary.next, now)
 	}
 	if t.again {
 		t.again, t.next = false, latest(now, t.notBefore)

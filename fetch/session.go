@@ -49,6 +49,7 @@ type session struct {
 	adopting   bool             // for Adopt
 	elsewhere  bool             // the maildrop is another than that of the rows, and they do not say so
 	checked    *Report          // for Check; may be nil
+	looking    bool             // at most: nothing is to change
 	each       func(Want, Fate) // for Look; may be nil
 
 	barren    int  // messages of the poll that left nothing to know them by: the next session goes beyond them
@@ -461,8 +462,13 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 }
 
 // again notes that the message of row is still, or again, listed. If it never
-// landed, it is returned once it is due for another try.
+// landed, it is returned once it is due for another try. One that a sink has yet to
+// answer for is left alone.
 func (s *session) again(h *state.Housekeeping, w Want, row *state.Row) (owed []Want) {
+	if s.unanswered[row.UID] {
+		s.summary.Refused++
+		return nil
+	}
 	key := cmp.Or(w.Key, row.UID) // a message without any name goes by the row's
 	h.Found = append(h.Found, key)
 	if key != row.UID {

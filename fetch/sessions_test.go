@@ -152,3 +152,56 @@ func TestSizesThatTellNothing(t *testing.T) {
 	}
 	r.expect(append(want, message(10), message(11))...)
 }
+
+// What is compared with what is listed is not forgotten meanwhile, however long
+// ago it was seen.
+func TestComparedAfterLong(t *testing.T) {
+	for name, test := range map[string]struct {
+		without []string
+		text    func(int) string
+	}{
+		"no headers":                 {[]string{"UIDL", "TOP"}, message},
+		"headers that are all alike": {[]string{"UIDL"}, alike},
+	} {
+		r := newRig(t, pop3test.Behaviour{Without: test.without})
+		var want []string
+		for i := range 6 {
+			want = append(want, test.text(i))
+			r.drop.Add(fmt.Sprint(i), []byte(test.text(i)))
+		}
+		r.drop.Order(pop3test.Ignore("QUIT", pop3test.Reset).Session(1))
+		if s := r.poll(); s.Fetched != 6 || s.Deleted != 0 {
+			t.Fatalf("%s: %d fetched, %d deleted: %v", name, s.Fetched, s.Deleted, s.Err)
+		}
+		for range 31 {
+			r.later(day)
+		}
+		r.account.MaxMessages = 2
+		for range 3 {
+			r.poll()
+			r.later(day)
+		}
+		expectMail(t, name+": the Maildir", r.mail(), want...)
+	}
+}
+
+// A message that has not come in whole, under the header of one that landed, is no
+// other name of that.
+func TestReplySwallowedWithoutUIDL(t *testing.T) {
+	for from := range 6 { // whose sums sort differently
+		r := newRig(t, pop3test.Behaviour{Without: []string{"UIDL"}})
+		r.account.Server.Silence = 300 * time.Millisecond
+		r.account.Keep = fetch.Keep{For: day}
+		var want []string
+		for i := from; i < from+3; i++ {
+			want = append(want, message(i))
+			r.drop.Add(fmt.Sprint(i), []byte(message(i)))
+		}
+		r.drop.Order(pop3test.On("RETR", func(x *pop3test.Exchange) { x.Reply = strings.NewReader("") }).Nth(1).Session(1))
+		for range 3 {
+			r.poll()
+			r.later(2 * day)
+		}
+		expectMail(t, "the Maildir", r.mail(), want...)
+	}
+}

@@ -421,6 +421,9 @@ func (s *session) leave(ctx context.Context, w Want, content state.Sum, err erro
 // drop for any reason, so the first time it is only put behind all others; if
 // it happens again, the message is left alone like one that was refused.
 func (s *session) suspect(ctx context.Context, w Want, err error) error {
+	if s.looking {
+		return nil
+	}
 	err = fmt.Errorf("it did not come in whole: %w", err)
 	if n := w.tries(); n > 0 {
 		return s.leave(ctx, w, state.Sum{}, err, n > 1, longestPause) // of the first time nobody was told

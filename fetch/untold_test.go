@@ -124,3 +124,26 @@ func TestUntoldIsOwed(t *testing.T) {
 	expectMail(t, "the archive", archived(), want...)
 	r.expectEmpty()
 }
+
+// A message that a sink took counts once nobody else is to have it.
+func TestCompleteIsTold(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	second, _ := r.another("second")
+	r.account.Deliver = append(r.account.Deliver, fetch.Target{Name: second.Name, Sink: picky{second.Sink, false}})
+	poison := "Subject: poison\n\npoison\n"
+	r.drop.Add("u", []byte(poison))
+	if s := r.poll(); s.Fetched != 0 || s.Refused != 1 {
+		t.Errorf("%d fetched, %d refused", s.Fetched, s.Refused)
+	}
+	r.account.Deliver = r.account.Deliver[:1]
+	r.later(day)
+	if s := r.succeed(); s.Fetched != 1 || s.Bytes == 0 {
+		t.Errorf("%d fetched, of %d octets", s.Fetched, s.Bytes)
+	}
+	standing, err := r.store.Standing(t.Context(), "work")
+	check(t, err)
+	if standing.Untold != 0 || standing.UntoldBytes != 0 {
+		t.Errorf("untold: %d, %d octets", standing.Untold, standing.UntoldBytes)
+	}
+	r.expect(poison)
+}

@@ -241,7 +241,21 @@ func forgetMessages(ctx context.Context, std stdio, store *state.Store, name str
 	if err := std.confirm("Forget "+count(len(rows), "message")+"?", yes); err != nil {
 		return err
 	}
-	if err := store.Keep(ctx, name, time.Now().Unix(), state.Housekeeping{Forget: forget}); err != nil {
+	h := state.Housekeeping{Forget: forget}
+	if slices.ContainsFunc(rows, func(r state.Row) bool { return r.Deleted != 0 || r.Missing != 0 }) {
+		// It was what may have told that the server gave its unique-id to another
+		// message, and so all of them: now each that is listed is looked at.
+		all, err := store.Rows(ctx, name)
+		if err != nil {
+			return err
+		}
+		for _, r := range all {
+			if r.Phase != state.Deleted {
+				h.Missing = append(h.Missing, r.UID)
+			}
+		}
+	}
+	if err := store.Keep(ctx, name, time.Now().Unix(), h); err != nil {
 		return err
 	}
 	fmt.Fprintf(std.out, "%s: %s forgotten\n", name, count(len(rows), "message"))

@@ -204,3 +204,43 @@ accounts: { work: { server: localhost, user: me, password_env: X } }
 		t.Error("it is still locked")
 	}
 }
+
+// By a message that is gone a poll sees that unique-ids have moved. Once it is
+// forgotten, each message is looked at.
+func TestForgetWhatIsGone(t *testing.T) {
+	for uid, inDoubt := range map[string]bool{"gone": true, "missing": true, "kept": false} {
+		file := configFile(t, `
+state: state
+sinks: { home: { maildir: Maildir } }
+defaults: { server: localhost, user: me, password_env: X }
+accounts: { work: {} }
+`)
+		store, err := state.Open(t.Context(), filepath.Join(filepath.Dir(file), "state"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer store.Close()
+		row := func(uid string, phase state.Phase, deleted, missing int64) state.Message {
+			return state.Message{Row: state.Row{UID: uid, Phase: phase, Landed: 1, Deleted: deleted, Missing: missing}}
+		}
+		_, err = store.Relearn(t.Context(), []state.Memory{{Account: "work", Messages: []state.Message{
+			row("gone", state.Deleted, 2, 0), row("missing", state.Landed, 0, 2), row("kept", state.Landed, 0, 0), row("other", state.Landed, 0, 0),
+		}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out strings.Builder
+		if code := run(t.Context(), []string{"mailhaul", "state", "forget", "-c", file, "-y", "work", uid}, stdio{out: &out, err: &out}); code != exitOK {
+			t.Fatalf("exit code %d: %s", code, out.String())
+		}
+		rows, err := store.Rows(t.Context(), "work")
+		if err != nil || len(rows) != 3 {
+			t.Fatalf("%d rows, %v", len(rows), err)
+		}
+		for _, r := range rows {
+			if r.UID == uid || r.UID == "other" && (r.Missing != 0) != inDoubt {
+				t.Errorf("%s forgotten, left: %+v", uid, r)
+			}
+		}
+	}
+}

@@ -53,18 +53,24 @@ func (s *Store) Keep(ctx context.Context, account string, at int64, h Housekeepi
 	})
 }
 
-// complete forgets to whom a message is owed, unless a promise is open.
+// complete forgets to whom a message is owed, unless a promise is open. If others
+// have it, it is Landed then, and untold until SavePoll counts it.
 func (t *tx) complete(account, at int64, uid []byte) error {
 	if err := t.exec("DELETE FROM deliveries WHERE account = ? AND uid = ? AND NOT open AND landed IS NULL",
 		account, uid); err != nil {
 		return err
 	}
-	return t.exec(`
+	n, octets, err := t.sizes(`
 		UPDATE messages SET phase = ?3, landed = ?4, tries = 0, next_try = 0, reason = ''
 		WHERE account = ?1 AND uid = ?2 AND phase IN (?5, ?6)
 		AND EXISTS (SELECT 1 FROM deliveries WHERE account = ?1 AND uid = ?2 AND landed IS NOT NULL)
-		AND NOT EXISTS `+openPromise,
+		AND NOT EXISTS `+openPromise+`
+		RETURNING size`,
 		account, uid, Landed, at, Promised, Refused)
+	if err != nil || n == 0 {
+		return err
+	}
+	return t.exec("UPDATE accounts SET untold = untold + ?, untold_bytes = untold_bytes + ? WHERE id = ?", n, octets, account)
 }
 
 // rekey moves rows aside, to the account of the negative id, and from there
