@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/mailhaul/mailhaul/deliver/durable"
 )
@@ -31,8 +32,9 @@ type dotlock struct {
 // No mail program makes its lock file executable.
 const dotlockMode = 0o700
 
-// heldError says that somebody else holds a lock.
-type heldError struct{ by string }
+// heldError says that somebody else holds a lock. file is the lock file that a
+// person may remove if that somebody is gone; empty if the system does it.
+type heldError struct{ by, file string }
 
 func (e *heldError) Error() string { return "locked by " + e.by }
 
@@ -67,7 +69,7 @@ func (s *Sink) takeDotlock(path string) (*dotlock, error) {
 	file, err := s.fs.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, dotlockMode)
 	d := &dotlock{fs: s.fs, file: file}
 	switch {
-	case errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return nil, nil
 	case errors.Is(err, fs.ErrExist):
 		if d.file, err = s.openDotlock(name); err != nil {
@@ -92,19 +94,31 @@ func (s *Sink) takeDotlock(path string) (*dotlock, error) {
 func (s *Sink) openDotlock(name string) (durable.File, error) {
 	fi, err := s.fs.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &heldError{"a program that has just let go"}
+		return nil, &heldError{by: "a program that has just let go"}
 	}
 	if err != nil {
 		return nil, err
 	}
-	if fi.Mode() != dotlockMode {
-		return nil, &heldError{"another program, by " + name + s.foreignPID(name)}
+	if fi.Mode() != dotlockMode && !s.says(name) {
+		return nil, &heldError{"another program, by " + name + s.foreignPID(name), name}
 	}
 	file, err := s.fs.OpenFile(name, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-		return nil, &heldError{"another program, by " + name}
+		return nil, &heldError{"another program, by " + name, name}
 	}
 	return file, err
+}
+
+// says reports whether a lock file says that it is ours. Where all files have the
+// same mode, as on CIFS and FAT, that is the only way to tell.
+func (s *Sink) says(name string) bool {
+	file, err := s.fs.OpenFile(name, os.O_RDONLY, 0)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	o, _, err := readOwner(file)
+	return err == nil && o != owner{}
 }
 
 // foreignPID reads the process number that most programs write first into
@@ -124,26 +138,26 @@ func (s *Sink) foreignPID(name string) string {
 
 // claim makes the lock file ours, if it is no living process's.
 func (d *dotlock) claim(self owner) error {
-	holder, content, err := d.read()
+	holder, content, err := readOwner(d.file)
 	if err != nil {
 		return err
 	}
 	// Between its creation and this lock another process may have taken the
 	// file over, so that who has the lock has the file, whoever created it.
 	if err := d.file.TryLock(); errors.Is(err, durable.ErrLocked) {
-		return &heldError{describe(holder)}
+		return &heldError{by: describe(holder)}
 	} else if err != nil {
 		return err
 	}
 	if !d.current() {
-		return &heldError{"a program that has just let go"}
+		return &heldError{by: "a program that has just let go"}
 	}
 	switch {
 	case holder == owner{} && !torn(content):
-		return &heldError{"another program, by " + d.file.Name()}
+		return &heldError{"another program, by " + d.file.Name(), d.file.Name()}
 	case holder != owner{} && !self.sameMachine(holder):
 		// It may be alive, where its lock cannot be seen from here.
-		return &heldError{describe(holder) + "; if that is gone, remove " + d.file.Name()}
+		return &heldError{describe(holder) + ", by " + d.file.Name(), d.file.Name()}
 	}
 	if err := d.file.Truncate(0); err != nil {
 		return err
@@ -152,10 +166,10 @@ func (d *dotlock) claim(self owner) error {
 	return err
 }
 
-// read returns who the file says has it; a crash may have left it empty.
-func (d *dotlock) read() (owner, []byte, error) {
+// readOwner returns who a lock file says has it; a crash may have left it empty.
+func readOwner(file durable.File) (owner, []byte, error) {
 	content := make([]byte, 1024)
-	n, err := d.file.ReadAt(content, 0)
+	n, err := file.ReadAt(content, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return owner{}, nil, err
 	}

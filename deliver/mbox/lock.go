@@ -64,7 +64,7 @@ func (s *Sink) lock(ctx context.Context, path string, create bool) (*box, error)
 	case <-ctx.Done():
 		return nil, s.fail("lock", ctx.Err())
 	case <-timeout.C:
-		return nil, s.busy(&heldError{"another account of this mailhaul"})
+		return nil, s.busy(&heldError{by: "another account of this mailhaul"})
 	}
 	const first, longest = 10 * time.Millisecond, 500 * time.Millisecond
 	for wait := first; ; wait = min(2*wait, longest) {
@@ -94,10 +94,11 @@ func (s *Sink) lock(ctx context.Context, path string, create bool) (*box, error)
 }
 
 func (s *Sink) busy(held *heldError) error {
-	return &deliver.Error{
-		Fault: deliver.FaultTemporary, Target: s.path, Op: "lock", Err: held,
-		Hint: "the next fetch tries again; if the lock stays, end the program that holds it",
+	hint := "the next fetch tries again; if the lock stays, end the program that holds it"
+	if held.file != "" {
+		hint += ", or remove " + held.file + " if no such program runs"
 	}
+	return &deliver.Error{Fault: deliver.FaultTemporary, Target: s.path, Op: "lock", Err: held, Hint: hint}
 }
 
 // freeDead removes a lock file that a dead process left, after it has put
@@ -171,12 +172,12 @@ func (b *box) open(create bool) error {
 		}
 	}
 	if err := file.TryLock(); errors.Is(err, durable.ErrLocked) {
-		return &heldError{"another program, by fcntl"}
+		return &heldError{by: "another program, by fcntl"}
 	} else if err != nil {
 		return s.lockError("lock", err)
 	}
 	if !sameFile(s.fs, file) {
-		return &heldError{"a program that has just replaced it"}
+		return &heldError{by: "a program that has just replaced it"}
 	}
 	fi, err := file.Stat()
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -124,6 +125,11 @@ func wantBusy(t *testing.T, fsys durable.FS, dir string, words ...string) {
 		if !errors.As(err, &e) || e.Fault != deliver.FaultTemporary || e.Hint == "" {
 			t.Errorf("error %#v, want FaultTemporary with a hint", err)
 		}
+		// A lock file that another program left stays until somebody removes it.
+		lock := filepath.Join(dir, "inbox.lock")
+		if e != nil && strings.Contains(e.Hint, "remove "+lock) != slices.Contains(words, "inbox.lock") {
+			t.Errorf("hint %q", e.Hint)
+		}
 		for _, w := range words {
 			if !strings.Contains(err.Error(), w) {
 				t.Errorf("error %q does not say %q", err, w)
@@ -209,18 +215,53 @@ func TestForeignLockFileStays(t *testing.T) {
 	}
 }
 
-func TestDirectoryNotWritable(t *testing.T) {
+// oneMode is a file system that has the same mode for all files, whatever they
+// were created with.
+type oneMode struct{ durable.FS }
+
+type modeInfo struct{ fs.FileInfo }
+
+func (modeInfo) Mode() fs.FileMode { return 0o755 }
+
+func (o oneMode) Stat(name string) (fs.FileInfo, error) {
+	fi, err := o.FS.Stat(name)
+	if err != nil || fi.IsDir() {
+		return fi, err
+	}
+	return modeInfo{fi}, nil
+}
+
+func TestLockFileOfAnyMode(t *testing.T) {
 	fsys := memory(t)
-	write(t, fsys, "/mail/inbox", "")
-	fsys.OnOp(func(op durabletest.Op) error {
-		if op.Path == "/mail/inbox.lock" {
-			return syscall.EACCES
-		}
-		return nil
-	})
-	put(t, openSink(t, fsys, "/mail"), deliver.Mail{}, "x\r\n")
-	if got, err := read(fsys, "/mail"); err != nil || !slices.Equal(got, []string{"x\n"}) {
+	if _, err := prepared(t.Context(), fsys, "/mail", "work", "x"); err != nil {
+		t.Fatal(err)
+	}
+	wantBusy(t, oneMode{fsys}, "/mail", "another mailhaul")
+	fsys = fsys.Kill()
+	put(t, openSink(t, oneMode{fsys}, "/mail"), deliver.Mail{Account: "work"}, "after it\r\n")
+	if got, err := read(fsys, "/mail"); err != nil || !slices.Equal(got, []string{"after it\n"}) {
 		t.Errorf("read %q, %v", got, err)
+	}
+	for _, content := range []string{"", "4711\n", "mailhaul\n"} {
+		write(t, fsys, "/mail/inbox.lock", content)
+		wantBusy(t, oneMode{fsys}, "/mail", "inbox.lock", "another program")
+	}
+}
+
+func TestDirectoryNotWritable(t *testing.T) {
+	for _, errno := range []syscall.Errno{syscall.EACCES, syscall.EROFS} {
+		fsys := memory(t)
+		write(t, fsys, "/mail/inbox", "")
+		fsys.OnOp(func(op durabletest.Op) error {
+			if op.Path == "/mail/inbox.lock" {
+				return errno
+			}
+			return nil
+		})
+		put(t, openSink(t, fsys, "/mail"), deliver.Mail{}, "x\r\n")
+		if got, err := read(fsys, "/mail"); err != nil || !slices.Equal(got, []string{"x\n"}) {
+			t.Errorf("%v: read %q, %v", errno, got, err)
+		}
 	}
 }
 
