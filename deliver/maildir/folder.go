@@ -34,9 +34,12 @@ func (s *Sink) open() error {
 			return err
 		}
 		// Maildir++ marks a folder, so that it is not taken for a Maildir of
-		// its own.
-		if err := s.touch(s.path("maildirfolder")); err != nil {
-			return err
+		// its own. The mark of a folder that is there may be another user's.
+		mark := s.path("maildirfolder")
+		if _, err := s.fs.Stat(mark); err != nil {
+			if err := s.touch(mark); err != nil {
+				return err
+			}
 		}
 	}
 	if err := s.probe(); err != nil {

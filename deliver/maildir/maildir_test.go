@@ -231,6 +231,27 @@ func TestSubfolderAndMode(t *testing.T) {
 	}
 }
 
+// marked is a file system on which the mark of a folder may not be written.
+type marked struct{ durable.FS }
+
+func (m marked) OpenFile(name string, flag int, perm fs.FileMode) (durable.File, error) {
+	if filepath.Base(name) == "maildirfolder" {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.EACCES}
+	}
+	return m.FS.OpenFile(name, flag, perm)
+}
+
+// The mark of a folder that is there need not be ours.
+func TestSubfolderOfAnotherUser(t *testing.T) {
+	fsys := durabletest.New()
+	put(t, open(t, "/m", maildir.Options{FS: fsys, Subfolder: ".Lists"}), "a")
+	put(t, open(t, "/m", maildir.Options{FS: marked{fsys}, Subfolder: ".Lists"}), "b")
+
+	s := open(t, "/m", maildir.Options{FS: marked{fsys}, Subfolder: ".New"})
+	_, err := s.Begin(t.Context())
+	isFault(t, err, deliver.FaultOperator, "create a file", "writable")
+}
+
 // Each way in which a call to the system fails is told with what to do.
 func TestTrouble(t *testing.T) {
 	for _, test := range []struct {
