@@ -118,7 +118,9 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 		first.ahead.stop()
 	}
 	for _, sink := range slices.Sorted(maps.Keys(down)) {
-		broken = errors.Join(broken, down[sink])
+		if !errors.Is(err, down[sink]) { // it may be why the session failed
+			broken = errors.Join(broken, down[sink])
+		}
 	}
 	if spent(context.Cause(ctx)) && errors.Is(err, context.DeadlineExceeded) {
 		err = context.Cause(ctx)

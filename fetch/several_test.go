@@ -400,3 +400,21 @@ func TestNoSinkCanBeSwept(t *testing.T) {
 		t.Errorf("%v after %d sessions: %v", s.Class, s.Sessions, s.Err)
 	}
 }
+
+// Of several sinks that cannot be used, each is told of once.
+func TestEachBrokenSinkIsToldOnce(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.fill(1)
+	r.account.Deliver = nil
+	for _, name := range []string{"r", "p"} {
+		sink, err := maildir.New(filepath.Join(t.TempDir(), "none", name), maildir.Options{})
+		check(t, err)
+		r.account.Deliver = append(r.account.Deliver, fetch.Target{Name: name, Sink: sink})
+	}
+	s := r.poll()
+	for _, name := range []string{"r", "p"} {
+		if n := strings.Count(s.Err.Error(), "none/"+name+": create the Maildir"); n != 1 {
+			t.Errorf("%s is told of %d times: %v", name, n, s.Err)
+		}
+	}
+}

@@ -156,7 +156,9 @@ func TestInitAsksForServer(t *testing.T) {
 	term.Type("echo " + password + "\r")
 	term.Await("logged in as ada@example.org")
 	term.Await("Where does the mail go?")
-	term.Type("9\r2\r")
+	term.Type("9\r")
+	term.Await("write a number from 1 to 5")
+	term.Type("2\r")
 	term.Await("File [~/mail/inbox]:")
 	term.Type("none/inbox\r")
 	term.Await("no such file or directory") // which is not made; so it is asked again

@@ -96,7 +96,7 @@ func runList(ctx context.Context, std stdio, o listOptions) error {
 	account := chosen[0]
 	now := time.Now()
 	sight, err := w.account(account).Look(ctx, fetch.Options{State: store}, read)
-	if err != nil {
+	if err != nil && !o.json {
 		return failedLook(std, account.Name, err)
 	}
 	var messages []listed
@@ -105,7 +105,10 @@ func runList(ctx context.Context, std stdio, o listOptions) error {
 	}
 	slices.SortStableFunc(messages, order)
 	if o.json {
-		return writeListingJSON(std.out, account, messages, now)
+		if err := writeListingJSON(std.out, account, messages, err, now); err != nil {
+			return err
+		}
+		return worst(fetch.Classify(err))
 	}
 	if sight.NoHeader != nil {
 		fmt.Fprintf(std.err, "%s: the server gives no headers: %v\n", account.Name, sight.NoHeader)

@@ -77,7 +77,16 @@ type listedJSON struct {
 	Subject string     `json:"subject"`
 }
 
-func writeListingJSON(out io.Writer, a config.Account, messages []listed, now time.Time) error {
+// listingJSON is what list --json writes.
+type listingJSON struct {
+	Account  string       `json:"account"`
+	Messages []listedJSON `json:"messages"`
+	Error    string       `json:"error,omitempty"`
+	Hint     string       `json:"hint,omitempty"`
+}
+
+// writeListingJSON writes messages; failed is why they may not be all, or nil.
+func writeListingJSON(out io.Writer, a config.Account, messages []listed, failed error, now time.Time) error {
 	all := make([]listedJSON, len(messages))
 	for i, m := range messages {
 		all[i] = listedJSON{prospectJSON: newProspectJSON(m.Prospect, a, now), From: m.from, Subject: m.subject}
@@ -86,7 +95,11 @@ func writeListingJSON(out io.Writer, a config.Account, messages []listed, now ti
 			all[i].Date = &date
 		}
 	}
-	return writeJSON(out, map[string]any{"account": a.Name, "messages": all})
+	j := listingJSON{Account: a.Name, Messages: all}
+	if failed != nil {
+		j.Error, j.Hint = failed.Error(), fetch.Hint(failed)
+	}
+	return writeJSON(out, j)
 }
 
 // jsonUID returns the unique-id of a message for JSON, which holds nothing but

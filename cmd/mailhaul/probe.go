@@ -98,6 +98,12 @@ func probePath(kind, path string, want func(fs.FileMode) bool, otherwise string)
 		path = filepath.Dir(path)
 		info, err = os.Stat(path)
 		want, otherwise = fs.FileMode.IsDir, "is not a folder"
+		if errors.Is(err, fs.ErrNotExist) {
+			return "", &deliver.Error{
+				Fault: deliver.FaultOperator, Target: tilde(path), Op: "no such file or directory",
+				Hint: "create " + tilde(path) + " first, or correct the path",
+			}
+		}
 	}
 	switch {
 	case err != nil:

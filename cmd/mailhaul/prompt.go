@@ -114,6 +114,7 @@ func (p *prompter) choice(question string, options []string, preset int) (int, e
 		if n, err := strconv.Atoi(answer); err == nil && n >= 1 && n <= len(options) {
 			return n - 1, nil
 		}
+		fmt.Fprintf(p.out, "  write a number from 1 to %d\n", len(options))
 	}
 }
 

@@ -41,7 +41,7 @@ func (i *initialisation) fill(ctx context.Context) error {
 		}
 		if class != fetch.ClassFine {
 			if i.ask == nil {
-				return &outcome{class}
+				return unwritten(class)
 			}
 			what, err := i.ask.choice("\nWhat now?", []string{"other answers", "go on: I shall see to it later", "end, and write nothing"}, 0)
 			if err != nil {
@@ -65,6 +65,11 @@ func (i *initialisation) fill(ctx context.Context) error {
 	}
 	i.keep = cmp.Or(i.keep, defaultKeep)
 	return nil
+}
+
+// unwritten is the end of a run that found trouble, and could not ask what now.
+func unwritten(class fetch.Class) error {
+	return &failure{errors.New("nothing was written"), classExit[class], "with --no-check it is written without a try"}
 }
 
 // answer asks until set is content with the answer.
@@ -340,7 +345,7 @@ func (i *initialisation) askSink(ctx context.Context) error {
 			return err
 		}
 		if i.ask == nil || i.given("maildir") || i.given("mbox") {
-			return &outcome{class}
+			return unwritten(class)
 		}
 		i.kind, i.place, i.to = "", "", ""
 	}
