@@ -134,11 +134,12 @@ func (p *planner) moved() bool {
 }
 
 // compare plans a message whose header is not known. If a row has its size,
-// or is of a message that landed, its content may tell that it is the same.
+// or is of a message that the server may still have, its content may tell that it
+// is the same.
 func (p *planner) compare(e pop3proto.Entry, key string) {
 	for r := range p.rows {
 		row := &p.rows[r]
-		if !p.claimed[r] && !row.Content.IsZero() && (row.Size == e.Size || row.Phase == state.Landed) {
+		if !p.claimed[r] && !row.Content.IsZero() && (row.Size == e.Size || row.Phase != state.Deleted) {
 			p.verify(Want{Entry: e, Key: key})
 			return
 		}

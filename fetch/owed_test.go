@@ -367,6 +367,21 @@ func TestDeliveriesLeftOpen(t *testing.T) {
 	expectMail(t, "the archive", archived(), message(1))
 }
 
+// What one of two sinks refused is known again by its content, whatever size the
+// server says that it has.
+func TestOwedOfAnotherSize(t *testing.T) {
+	r, good, poison := poisoned(t, false)
+	r.drop.Behave(pop3test.Behaviour{Without: []string{"UIDL", "TOP"}, LockWait: time.Minute})
+	archive, archived := r.another("archive")
+	r.account.Deliver = append(r.account.Deliver, archive)
+	r.poll()
+	expectMail(t, "the archive", archived(), append(slices.Clone(good), poison)...)
+	r.server.Order(pop3test.WrongSizes(func(string, int64) int64 { return 7 }))
+	r.later(day)
+	r.poll()
+	expectMail(t, "the archive", archived(), append(slices.Clone(good), poison)...)
+}
+
 // away is a sink that fails in Commit, and is not there when it is asked about it.
 type away struct{ silent }
 
