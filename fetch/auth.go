@@ -191,3 +191,17 @@ func adviseLogin(err error) (Class, string, bool) {
 	}
 	return 0, "", false
 }
+
+// unknownLoginHint is what to do if unknownLogin.
+const unknownLoginHint = "the server may offer a way to log in that it does not know: try another with auth, such as user; else " + passwordHint
+
+// unknownLogin reports whether a server refused the way to log in, and not the
+// user, in the words that servers use for a command which they do not know. Some
+// offer what they have no more, and some proxies what they do not pass on.
+func unknownLogin(e *pop3proto.ReplyError) bool {
+	text := strings.ToLower(e.Text)
+	return e.Verb == "AUTH" && slices.ContainsFunc([]string{
+		"unknown command", "invalid command", "bad command", "unrecognized", "unrecognised", "unsupported", "not supported",
+		"implemented", "mechanism",
+	}, func(words string) bool { return strings.Contains(text, words) })
+}

@@ -245,6 +245,41 @@ func TestImplicitTLSOnPlainPort(t *testing.T) {
 	r.expectNoLogin()
 }
 
+// A server that does not know the way to log in which it offers has nothing to
+// say about the password.
+func TestUnknownLogin(t *testing.T) {
+	for text, unknown := range map[string]bool{
+		"Unknown command":                              true,
+		"unknown command: AUTH":                        true,
+		"Unsupported mechanism":                        true,
+		"[AUTH] Unsupported authentication mechanism.": true,
+		"Command unimplemented":                        true,
+		"Authentication failed":                        false,
+		"[AUTH] Invalid login":                         false,
+		"unknown user":                                 false,
+	} {
+		r := newRig(t, pop3test.Behaviour{Mechanisms: []string{"PLAIN"}})
+		r.server.Order(pop3test.ReplyErr("AUTH", text))
+		s := r.poll()
+		hint := fetch.Hint(s.Err)
+		if s.Class != fetch.ClassOperator || strings.Contains(hint, "with auth") != unknown || !strings.Contains(hint, "check user and password") {
+			t.Errorf("%v: %v (%q)", s.Class, s.Err, hint)
+		}
+	}
+}
+
+// A server that drops what it is sent ahead needs an option.
+func TestNoPipelining(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pop3test.Behaviour{})
+	r.fill(1)
+	impatient(r.account)
+	r.server.Order(pop3test.Ignore("UIDL", pop3test.Hang))
+	if s := r.poll(); s.Class != fetch.ClassRetry || !strings.Contains(fetch.Hint(s.Err), "pipelining: off") {
+		t.Errorf("%v: %v (%q)", s.Class, s.Err, fetch.Hint(s.Err))
+	}
+}
+
 // The password is in no error and no event, whatever the server repeats.
 func TestSecretIsKept(t *testing.T) {
 	for _, auth := range fetch.AuthNames {

@@ -47,6 +47,19 @@ func (e *silenceError) Error() string {
 func (e *silenceError) Unwrap() error { return os.ErrDeadlineExceeded }
 func (e *silenceError) Timeout() bool { return true }
 
+// AheadError is the silence of a server that answered the first of several
+// commands which came at once. It may have dropped the others, although it offers
+// PIPELINING.
+type AheadError struct{ Err error }
+
+// Error returns the cause and what it came after.
+func (e *AheadError) Error() string {
+	return e.Err.Error() + ", after it answered some of the commands that were sent at once"
+}
+
+// Unwrap returns the cause.
+func (e *AheadError) Unwrap() error { return e.Err }
+
 // ProtocolError means that the server sent what the protocol does not allow
 // at that point, or more than this package is ready to take.
 type ProtocolError struct {

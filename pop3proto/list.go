@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"slices"
 )
 
@@ -54,7 +55,8 @@ type Listing struct {
 // unless STAT found nothing to list; or if it refuses UIDL with a response
 // code, for that says that it knows the command and cannot do it now. Any
 // listing is bounded by Options.MaxMessages, and all unique-ids together by
-// 256 MiB; beyond that the client is broken, with a *ProtocolError.
+// 256 MiB; beyond that the client is broken, with a *ProtocolError. An
+// *AheadError tells that the server may not take a flight.
 func (c *Client) List(ctx context.Context) (*Listing, error) {
 	_, l, err := c.list(ctx, false, true)
 	return l, err
@@ -88,6 +90,11 @@ func (c *Client) list(ctx context.Context, capa, sizes bool) (caps Capabilities,
 		verbs = []string{"STAT", "LIST", "UIDL"}
 	}
 	q := &questions{c: c}
+	defer func() {
+		if q.heard && errors.Is(err, os.ErrDeadlineExceeded) {
+			err = &AheadError{err}
+		}
+	}()
 	if capa {
 		if err := q.fly(append([]string{"CAPA"}, verbs...)); err != nil {
 			return caps, nil, err
@@ -130,6 +137,7 @@ func (c *Client) InStep(ctx context.Context, l *Listing) error {
 type questions struct {
 	c     *Client
 	flown []string // sent in one flight, and asked in its order
+	heard bool     // one of those was answered
 }
 
 // fly sends questions in one flight, unless that was done, or the server does
@@ -151,7 +159,9 @@ func (q *questions) fly(verbs []string) error {
 // ask returns the text of the reply to a question.
 func (q *questions) ask(verb string) (text []byte, err error) {
 	if slices.Contains(q.flown, verb) {
-		return q.c.reply(verb)
+		text, err = q.c.reply(verb)
+		q.heard = q.heard || !errors.Is(err, ErrBroken)
+		return text, err
 	}
 	return q.c.exchange(verb, verb)
 }

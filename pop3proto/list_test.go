@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
 	"runtime"
 	"slices"
 	"strconv"
@@ -169,6 +170,39 @@ func TestSurvey(t *testing.T) {
 		}
 		if !slices.Equal(conn.writes, test.writes) {
 			t.Errorf("%s: sent %q", name, conn.writes)
+		}
+	}
+}
+
+// TestAhead has a server that drops what comes along with a command. Silence to
+// the first of several is any server's.
+func TestAhead(t *testing.T) {
+	capa := body("TOP", "PIPELINING")
+	for name, test := range map[string]struct {
+		start   func(testing.TB, *pop3proto.Options, ...string) (*pop3proto.Client, *tape)
+		survey  bool
+		replies []string
+		ahead   bool
+	}{
+		"STAT alone":           {pipelining, false, []string{"+OK 1 1\r\n"}, true},
+		"STAT, which is odd":   {pipelining, false, []string{"-ERR\r\n"}, true},
+		"CAPA alone":           {pipelining, true, []string{capa}, true},
+		"not even STAT":        {pipelining, false, nil, false},
+		"not even CAPA":        {pipelining, true, nil, false},
+		"one by one":           {play, false, []string{"+OK 1 1\r\n"}, false},
+		"one by one, and CAPA": {play, true, []string{body("TOP"), "+OK 1 1\r\n"}, false},
+	} {
+		c, conn := test.start(t, nil, test.replies...)
+		conn.silent = true
+		var err error
+		if test.survey {
+			_, _, err = c.Survey(t.Context(), true)
+		} else {
+			_, err = c.List(t.Context())
+		}
+		wantBroken(t, c, err, os.ErrDeadlineExceeded)
+		if _, ahead := errors.AsType[*pop3proto.AheadError](err); ahead != test.ahead {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

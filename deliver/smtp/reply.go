@@ -57,7 +57,7 @@ var helo = regexp.MustCompile(`(?i)(^|[\s/])(helo|ehlo)([\s/:]|$)`)
 // blamesHello reports whether a refusal is that of the name that we greet with.
 // Servers are known to keep it back until RCPT.
 func (e *ReplyError) blamesHello() bool {
-	return e.permanent() && helo.MatchString(e.Text)
+	return e.permanent() && e.Verb != "message" && helo.MatchString(e.Text)
 }
 
 // aboutSender and aboutRecipient report whether a refusal for good is that of an
