@@ -126,7 +126,9 @@ func (s *session) loginAs(ctx context.Context) (before pop3proto.Capabilities, c
 	}
 	s.wantPause(before)
 	choice = s.choose(c, before)
-	err = s.login(ctx, c, before, choice)
+	asking, stop := s.opts.untilDrain(ctx) // which may take for ever, and nothing was begun yet
+	defer stop()
+	err = s.login(ctx, asking, c, before, choice)
 	grown := q.before && q.used && errors.Is(err, mech.ErrStripped)
 	if err == nil || !grown && !q.misled(err) {
 		return before, choice, err
@@ -143,7 +145,7 @@ func (s *session) loginAs(ctx context.Context) (before pop3proto.Capabilities, c
 		return fresh, choice, err
 	}
 	q.Before = fresh.Lines()
-	return fresh, again, s.login(ctx, c, fresh, again)
+	return fresh, again, s.login(ctx, asking, c, fresh, again)
 }
 
 // misled reports whether a login or a listing may have failed because it relied

@@ -54,8 +54,9 @@ type learned struct {
 // The connection is of no more use, and the next will be right.
 var errOneStep = errors.New("the server wants to ask for the token")
 
-// login logs in by the mechanism that was chosen.
-func (a *Account) login(ctx context.Context, c *pop3proto.Client, caps pop3proto.Capabilities, choice Choice) error {
+// login logs in by the mechanism that was chosen. Nobody is asked for a secret any
+// more once asking has ended.
+func (a *Account) login(ctx, asking context.Context, c *pop3proto.Client, caps pop3proto.Capabilities, choice Choice) error {
 	failed := func(err error) error {
 		return &LoginError{Addr: a.Server.Addr(), User: a.User, Mechanism: choice.Mechanism, Err: err}
 	}
@@ -79,11 +80,14 @@ func (a *Account) login(ctx context.Context, c *pop3proto.Client, caps pop3proto
 	case mech.Certificate:
 		cred.Authzid = a.User // a certificate may be good for several
 	case mech.Password:
-		cred.Password, err = a.Secret(ctx)
+		cred.Password, err = a.Secret(asking)
 	case mech.Token:
-		cred.Token, err = a.Token(ctx)
+		cred.Token, err = a.Token(asking)
 	case mech.Ticket:
 		cred.Kerberos = *a.Kerberos
+	}
+	if err != nil && asking.Err() != nil && ctx.Err() == nil {
+		return ErrCutShort
 	}
 	if err != nil {
 		return &mech.SecretError{Needs: choice.needs, Err: err}

@@ -59,6 +59,19 @@ func (o *Options) report(e Event) {
 
 func (o *Options) draining() bool { return closed(o.Drain) }
 
+// untilDrain returns a context that ends with ctx, or when polls are to end.
+func (o *Options) untilDrain(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-o.Drain:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
 func closed(c <-chan struct{}) bool {
 	select {
 	case <-c:

@@ -68,6 +68,22 @@ func TestCutShort(t *testing.T) {
 	}
 }
 
+// Whoever waits for a secret has begun nothing, and does not wait on when polls are
+// to end.
+func TestDrainWhileASecretIsAwaited(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	drain := make(chan struct{})
+	r.opts.Drain = drain
+	r.account.Secret = func(ctx context.Context) (string, error) {
+		close(drain)
+		<-ctx.Done()
+		return "", ctx.Err()
+	}
+	if s := r.poll(); !errors.Is(s.Err, fetch.ErrCutShort) || s.Schedule.Failures != 0 {
+		t.Errorf("%v; %d failures", s.Err, s.Schedule.Failures)
+	}
+}
+
 // What brings a person to it counts for more than that the poll was called off.
 func TestCutShortBesideTrouble(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
