@@ -44,15 +44,12 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 		return 0, b.err
 	}
 	out := &sizeWriter{w: m.file}
-	err = copyBody(ctx, out, body)
-	if cerr := ctx.Err(); cerr != nil && errors.Is(err, cerr) {
-		err = b.s.fail("stage", err) // or it would pass for the message's
+	_, err, fileErr := deliver.Copy(ctx, b.s.dir, out, deliver.LFReader(body))
+	if err == nil && fileErr == nil && b.s.mode != 0o600 { // the umask may have taken bits away
+		fileErr = m.file.Chmod(b.s.mode)
 	}
-	if err == nil && b.s.mode != 0o600 { // the umask may have taken bits away
-		out.err = m.file.Chmod(b.s.mode)
-	}
-	if out.err != nil {
-		b.err = b.s.fail("write a message to tmp/", out.err)
+	if fileErr != nil {
+		b.err = b.s.fail("write a message to tmp/", fileErr)
 		err = b.err
 	}
 	if err != nil {
