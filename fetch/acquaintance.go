@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -34,6 +35,7 @@ type acquaintance struct {
 	after  bool        // After is to be believed
 	used   bool        // a session has relied on them
 	dirty  bool        // Server is not what is in the state
+	singly bool        // it was found to lose what is sent ahead
 	rest   state.Rest  // of the maildrop, before the poll
 	found  *state.Rest // by the poll; nil if it found none, or that one
 	others *sync.Map   // of the accounts of one run, what servers say before a login; may be nil
@@ -86,10 +88,19 @@ func (q *acquaintance) assume(c *pop3proto.Client, lines []string) pop3proto.Cap
 // server said.
 func (q *acquaintance) met(after pop3proto.Capabilities, now time.Time) {
 	q.After, q.Asked = after.Lines(), now.Unix()
+	if q.singly {
+		q.Before, q.After = withoutPipelining(q.Before), withoutPipelining(q.After)
+	}
 	q.before, q.after, q.dirty = true, true, true
 	if q.others != nil {
 		q.others.Store(q.host(), q.Before)
 	}
+}
+
+// withoutPipelining takes the words of a server, but for the one that it does not
+// keep.
+func withoutPipelining(lines []string) []string {
+	return slices.DeleteFunc(slices.Clone(lines), func(line string) bool { return strings.EqualFold(line, "PIPELINING") })
 }
 
 // distrust has the server asked anew.

@@ -366,9 +366,6 @@ const mistrustHint = "do not trust this network; tls: implicit leaves no room fo
 const passwordHint = "check user and password; some providers want POP3 switched on first, or an app password"
 
 func adviseNetwork(err error) (Class, string) {
-	if _, ok := errors.AsType[*pop3proto.AheadError](err); ok {
-		return ClassRetry, "if this happens at every poll, the server drops commands that are sent ahead of their replies: set pipelining: off"
-	}
 	if e, ok := errors.AsType[*pop3proto.ProtocolError](err); ok {
 		if e.Verb == "greeting" {
 			return ClassRetry, reachHint

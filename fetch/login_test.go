@@ -268,15 +268,36 @@ func TestUnknownLogin(t *testing.T) {
 	}
 }
 
-// A server that drops what it is sent ahead needs an option.
+// A server that drops what it is sent ahead is sent one command at a time, and that
+// is remembered.
 func TestNoPipelining(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pop3test.Behaviour{})
+	want := r.fill(3)
+	impatient(r.account)
+	r.server.Order(pop3test.DropAhead("CAPA", "STAT", "LIST", "UIDL", "RETR", "DELE"))
+	for i, sessions := range []int{2, 1, 1} {
+		if s := r.succeed(); s.Sessions != sessions {
+			t.Errorf("poll %d: %d sessions", i, s.Sessions)
+		}
+		want = append(want, message(10+i))
+		r.drop.Add(fmt.Sprint("new", i), []byte(message(10+i)))
+		r.later(time.Hour)
+	}
+	r.succeed()
+	r.expect(want...)
+	r.expectEmpty()
+}
+
+// Of one that never answers, the hint says what it may be.
+func TestSilentListing(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pop3test.Behaviour{})
 	r.fill(1)
 	impatient(r.account)
 	r.server.Order(pop3test.Ignore("UIDL", pop3test.Hang))
-	if s := r.poll(); s.Class != fetch.ClassRetry || !strings.Contains(fetch.Hint(s.Err), "pipelining: off") {
-		t.Errorf("%v: %v (%q)", s.Class, s.Err, fetch.Hint(s.Err))
+	if s := r.poll(); s.Class != fetch.ClassRetry || s.Sessions != 2 {
+		t.Errorf("%v, %d sessions: %v (%q)", s.Class, s.Sessions, s.Err, fetch.Hint(s.Err))
 	}
 }
 

@@ -165,6 +165,11 @@ func (s *session) policy() Policy {
 // look lists the maildrop and makes the plan.
 func (s *session) look(ctx context.Context) error {
 	err := s.list(ctx)
+	if _, ahead := errors.AsType[*pop3proto.AheadError](err); ahead {
+		s.server.singly = true
+		s.server.distrust()
+		err = silentSeam{err}
+	}
 	if err != nil {
 		return s.broken(err)
 	}

@@ -142,6 +142,15 @@ func EndlessListing(verb string) Fault {
 	})
 }
 
+// DropAhead has the server lose what was sent together with one of the verbs, behind
+// it, as one that empties its buffer before it waits for a command.
+func DropAhead(verbs ...string) Fault {
+	return onVerbs(func(x *Exchange) {
+		x.Act()
+		x.s.r.Discard(x.s.r.Buffered())
+	}, verbs...)
+}
+
 // WrongSizes has STAT, LIST and RETR announce size's result in place of a
 // message's true size in octets.
 func WrongSizes(size func(uid string, octets int64) int64) Fault {
