@@ -41,8 +41,11 @@ func toldToday(marker string, trouble error) bool {
 		_ = os.Remove(marker) // seldom there
 		return false
 	}
-	if info, err := os.Stat(marker); err == nil && time.Since(info.ModTime()) < notify.Patience {
-		return true
+	if info, err := os.Stat(marker); err == nil {
+		// One that lies ahead was noted by a clock that was.
+		if ago := time.Since(info.ModTime()); ago >= 0 && ago < notify.Patience {
+			return true
+		}
 	}
 	_ = os.WriteFile(marker, []byte(trouble.Error()+"\n"), 0o600) // else it is told again
 	return false
