@@ -56,7 +56,7 @@ func (a *Account) Adopt(ctx context.Context, o Options, old Old, adopt func(Adop
 	// All of it, and with a name for each that does not change.
 	all := *a
 	all.MaxSize, all.MaxMessages, o.KeepAll = 0, math.MaxInt, true
-	s := &session{Account: &all, opts: &o, summary: new(Summary), adopting: true}
+	s := &session{visit: &visit{Account: &all, opts: &o, summary: new(Summary), adopting: true}}
 	defer s.close()
 	if err := s.survey(ctx); err != nil {
 		return cutShort(ctx, err)

@@ -30,7 +30,7 @@ type Report struct {
 // is filled as far as it came even if an error ends it.
 func (a *Account) Check(ctx context.Context, o Options) (Report, error) {
 	var r Report
-	s := &session{Account: a, opts: &o, summary: new(Summary), checked: &r}
+	s := &session{visit: &visit{Account: a, opts: &o, summary: new(Summary), checked: &r}}
 	defer s.close()
 	err := s.survey(ctx)
 	// After it, for Preconnect may have to open the way to a name server. Behind

@@ -70,7 +70,7 @@ type Sight struct {
 func (a *Account) Look(ctx context.Context, o Options, header func(num int, r io.Reader)) (Sight, error) {
 	var sight Sight
 	found := map[int]Prospect{} // the plan may be made twice
-	s := &session{Account: a, opts: &o, summary: new(Summary)}
+	s := &session{visit: &visit{Account: a, opts: &o, summary: new(Summary)}}
 	s.each = func(w Want, f Fate) {
 		p := Prospect{Entry: w.Entry, Fate: f, Row: w.Row}
 		switch {

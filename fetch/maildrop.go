@@ -24,16 +24,16 @@ func (a *Account) left(was *state.Standing) bool {
 
 // doubtAll notes that nobody knows which messages the server has of those that it
 // had.
-func (s *session) doubtAll(ctx context.Context) error {
-	if s.looking {
+func (v *visit) doubtAll(ctx context.Context) error {
+	if v.looking {
 		return nil
 	}
-	rows, err := s.opts.State.Rows(ctx, s.Name)
+	rows, err := v.opts.State.Rows(ctx, v.Name)
 	if err != nil {
 		return err
 	}
-	now := s.opts.now()
-	return s.opts.State.Keep(ctx, s.Name, now.Unix(), state.Housekeeping{Missing: missing(rows, now)})
+	now := v.opts.now()
+	return v.opts.State.Keep(ctx, v.Name, now.Unix(), state.Housekeeping{Missing: missing(rows, now)})
 }
 
 // missing puts rows in doubt, and returns the keys of those that were not.

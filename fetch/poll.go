@@ -90,36 +90,34 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 		s.Schedule = was
 		return &PauseError{Until: until, Why: was.Pause}
 	}
-	down := map[string]error{}
-	first := session{
+	v := &visit{
 		Account: a, opts: o, summary: s, meter: meter,
-		failures: was.Failures, down: down,
+		failures: was.Failures, down: map[string]error{},
 	}
 	if a.left(&standing) {
-		first.notice("it is another maildrop than that of %s: what is remembered may be of other messages and is looked at", standing.Maildrop)
-		if err := first.doubtAll(ctx); err != nil {
+		v.notice("it is another maildrop than that of %s: what is remembered may be of other messages and is looked at", standing.Maildrop)
+		if err := v.doubtAll(ctx); err != nil {
 			return err
 		}
 		standing.Rest = state.Rest{}
 	}
-	server := a.recall(o, &standing)
-	first.server = server
+	v.server = a.recall(o, &standing)
 	if standing.Doubt { // a poll was killed before it knew what the server had deleted
-		if err := first.undelete(ctx); err != nil {
+		if err := v.undelete(ctx); err != nil {
 			return err
 		}
 	}
 	s.Fetched, s.Bytes = standing.Untold, standing.UntoldBytes // of a poll that was killed
-	broken, err := first.settle(ctx, standing.Open)
-	up := func(t Target) bool { return down[t.Name] == nil }
-	if err == nil && (len(down) == 0 || slices.ContainsFunc(a.sinks(), up)) {
-		first.ahead = a.readAhead(ctx, o, server.rest)
-		err = a.sessions(ctx, o, first)
-		first.ahead.stop()
+	broken, err := v.settle(ctx, standing.Open)
+	up := func(t Target) bool { return v.down[t.Name] == nil }
+	if err == nil && (len(v.down) == 0 || slices.ContainsFunc(a.sinks(), up)) {
+		ahead := a.readAhead(ctx, o, v.server.rest)
+		err = v.sessions(ctx, ahead)
+		ahead.stop()
 	}
-	for _, sink := range slices.Sorted(maps.Keys(down)) {
-		if !errors.Is(err, down[sink]) { // it may be why the session failed
-			broken = errors.Join(broken, down[sink])
+	for _, sink := range slices.Sorted(maps.Keys(v.down)) {
+		if !errors.Is(err, v.down[sink]) { // it may be why the session failed
+			broken = errors.Join(broken, v.down[sink])
 		}
 	}
 	if spent(context.Cause(ctx)) && errors.Is(err, context.DeadlineExceeded) {
@@ -136,79 +134,7 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 		err = nil // nor is it one that some messages have lost their names
 	}
 	s.Schedule = a.reschedule(was, s, err, o)
-	return errors.Join(all, a.save(ctx, o, s, server, all))
-}
-
-// maxCuts is how often a poll connects again after the connection died in the
-// middle of a message: once to try that message after all others, once more
-// to delete what landed if it was the message's fault.
-const maxCuts = 2
-
-// sessions runs sessions, each a copy of next, until there is nothing left to
-// fetch.
-func (a *Account) sessions(ctx context.Context, o *Options, next session) error {
-	var died error // how the last connection died, unless that was made good
-	for cuts := 0; ; {
-		s := next
-		next.ahead = nil // what it holds is as it was before
-		more, err := s.run(ctx)
-		next.barren = s.barren
-		_, cut := errors.AsType[*cutError](err)
-		misled := s.server.misled(err)
-		if misled {
-			s.server.distrust()
-		}
-		switch {
-		case misled && s.listing == nil && !o.draining():
-			o.report(Noticed{a.Name, fmt.Sprintf("%v; connecting again, to ask what the server can do now", err)})
-			died = err
-		case errors.Is(err, errSeam) && !next.singly && !o.draining():
-			// One command at a time, replies cannot get out of step.
-			o.report(Noticed{a.Name, fmt.Sprintf("%v; connecting again, without pipelining", err)})
-			died, next.singly = err, true
-		case cut && cuts < maxCuts && ctx.Err() == nil && !o.draining():
-			o.report(Noticed{a.Name, fmt.Sprintf("%v; connecting again", err)})
-			died = err
-			cuts++
-		case s.summary.Sessions > 1 && s.summary.refused != nil:
-			// The pause that the server wants comes before the next poll.
-			s.summary.Rest = true
-			o.report(Noticed{a.Name, fmt.Sprintf("the rest comes with the next poll: %v", err)})
-			return died
-		case err != nil || !more:
-			return err
-		default:
-			died = nil
-		}
-		if !a.waitForLogin(ctx, o, s.summary) {
-			return died
-		}
-	}
-}
-
-// longestWait is how long a poll waits between two of its logins, where the
-// server asks for that; else it leaves the rest to the next poll.
-const longestWait = time.Minute
-
-// waitForLogin waits until the server takes another login. It returns false
-// if there is to be none in this poll.
-func (a *Account) waitForLogin(ctx context.Context, o *Options, s *Summary) bool {
-	wait := nextLogin(s.LoggedIn, s.LoginDelay).Sub(o.now())
-	if s.LoginDelay == 0 || wait <= 0 {
-		return true
-	}
-	if wait > longestWait {
-		s.Rest = true
-		o.report(Noticed{a.Name, fmt.Sprintf("the server wants %v between two logins: the rest comes with the next poll", s.LoginDelay)})
-		return false
-	}
-	select {
-	case <-time.After(wait):
-		return true
-	case <-ctx.Done():
-	case <-o.Drain:
-	}
-	return false
+	return errors.Join(all, a.save(ctx, o, s, v.server, all))
 }
 
 // save records how the poll went, for status.
@@ -336,7 +262,7 @@ func (s *session) tooLarge() int {
 // dryRun does all that a poll does before it changes something.
 func (a *Account) dryRun(ctx context.Context, o *Options, sum *Summary) error {
 	sum.Would = new(Outlook)
-	s := &session{Account: a, opts: o, summary: sum}
+	s := &session{visit: &visit{Account: a, opts: o, summary: sum}}
 	defer s.close()
 	if err := s.survey(ctx); err != nil {
 		return err
@@ -346,97 +272,4 @@ func (a *Account) dryRun(ctx context.Context, o *Options, sum *Summary) error {
 	s.opts.report(s.planned())
 	s.quit(ctx)
 	return nil
-}
-
-// settle asks the sinks about promises that a crash, or a sink in trouble,
-// left open. Then it sweeps away what was staged and never promised. That can
-// be there after any poll: one whose promises could not be journalled has
-// staged files, too, and its disk may have been too full to note the failure.
-//
-// What has arrived counts as fetched by this poll: the last one did not know.
-//
-// promised says whether there are any promises open. A sink that cannot answer
-// now holds up only the messages it has promised: unanswered are their keys,
-// broken is why. Those that did not arrive are suspect. A sink that cannot be
-// swept is not used by the poll: it is added to down.
-func (s *session) settle(ctx context.Context, promised bool) (broken, err error) {
-	var open []state.Promise
-	if promised {
-		if open, err = s.opts.State.Promises(ctx, s.Name); err != nil {
-			return nil, err
-		}
-	}
-	var landed []state.Landing
-	var arrived []Landed
-	var void []state.Promise
-	silent := map[string]bool{} // sinks that cannot answer
-	s.unanswered = map[string]bool{}
-	for _, p := range open {
-		verdict := deliver.Unknown
-		if sink := s.sink(s.opts, p.Sink); sink != nil && !silent[p.Sink] {
-			verdict, err = sink.Settle(ctx, p.Token)
-			if err != nil && !isolated(err) {
-				return nil, err
-			}
-			silent[p.Sink] = err != nil
-			broken, err = cmp.Or(broken, err), nil
-		}
-		switch {
-		case silent[p.Sink]:
-			s.unanswered[p.UID] = true
-		case verdict == deliver.Landed:
-			where := cmp.Or(p.Where, "as promised before")
-			landed = append(landed, state.Landing{UID: p.UID, Sink: p.Sink, Where: where})
-			uid := p.UID
-			if _, _, nameless := state.Nameless(uid); nameless {
-				uid = ""
-			}
-			arrived = append(arrived, Landed{Account: s.Name, UID: uid, Sink: p.Sink, Where: where, Octets: p.Size})
-		default:
-			void = append(void, p)
-		}
-	}
-	if len(open) > 0 {
-		s.notice("the last poll left %d deliveries on their way: %d had arrived, %d are made again, %d nobody can tell yet",
-			len(open), len(landed), len(void), len(open)-len(landed)-len(void))
-	}
-	if len(landed) > 0 {
-		if err := s.opts.State.Land(ctx, s.Name, s.opts.now().Unix(), landed); err != nil {
-			return nil, err
-		}
-		for _, e := range arrived {
-			s.opts.report(e)
-		}
-		standing, err := s.opts.State.Standing(ctx, s.Name)
-		if err != nil {
-			return nil, err
-		}
-		s.summary.Fetched, s.summary.Bytes = standing.Untold, standing.UntoldBytes
-	}
-	if len(void) > 0 {
-		if err := s.opts.State.Suspect(ctx, s.Name, s.opts.now().Unix(), void); err != nil {
-			return nil, err
-		}
-	}
-	if len(s.unanswered) > 0 {
-		return broken, nil // sinks may share what would be swept
-	}
-	for _, t := range s.targets() {
-		if e := t.Sink.Sweep(ctx, s.Name); isolated(e) {
-			s.down[t.Name] = e
-		} else {
-			err = errors.Join(err, e)
-		}
-	}
-	if s.Filter != nil {
-		err = errors.Join(err, s.Filter.Sweep(ctx, s.Name))
-	}
-	if s.opts.Sweep != nil {
-		if e := s.opts.Sweep(s.Name); isolated(e) {
-			s.notice("mail that was left on its way may stay on this disk: %v", e)
-		} else {
-			err = errors.Join(err, e)
-		}
-	}
-	return nil, err
 }

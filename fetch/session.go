@@ -18,43 +18,27 @@ import (
 // session over a bad line might never come to it.
 const defaultSession = 1000
 
-// session is one connection of a poll, from the greeting to QUIT. The
-// goroutine that runs it owns the connection and the batch that is being
-// staged; full batches are handed to a committer, which runs in another.
+// session is one connection of a visit, from the greeting to QUIT. The goroutine
+// that runs it owns the connection and the batch that is being staged; full batches
+// are handed to a committer, which runs in another.
 type session struct {
-	*Account
-	opts    *Options
-	summary *Summary
-	meter   *Meter // of the poll
+	*visit
+	ahead   *ahead // the rows at a glance, if they are read ahead
+	client  *pop3proto.Client
+	listing *pop3proto.Listing
+	rows    []state.Row
+	plan    Plan
 
-	server   *acquaintance
-	failures int    // polls that failed since the last that did not
-	ahead    *ahead // the rows at a glance, if they are read ahead
-	client   *pop3proto.Client
-	listing  *pop3proto.Listing
-	rows     []state.Row
-	plan     Plan
-
-	delete     []Listed         // landed and due
-	rejects    []Want           // for the quarantine
-	whys       map[int]error    // for what reasons, by message number, until it has them
-	unread     []unread         // what the server would not give
-	read       bool             // it gave something
-	refused    bool             // it refused something in a flight, and inStep was not asked since
-	landed     []string         // keys of what landed in this session, or may have
-	trouble    error            // of the server, with which the session went on
-	unanswered map[string]bool  // of the poll: keys of rows with a promise that no sink could answer for
-	down       map[string]error // sinks that cannot be used in this poll, and why
-	unnamed    map[string]bool  // keys of messages without a name; nil until asked for
-	adopting   bool             // for Adopt
-	elsewhere  bool             // the maildrop is another than that of the rows, and they do not say so
-	checked    *Report          // for Check; may be nil
-	looking    bool             // at most: nothing is to change
-	each       func(Want, Fate) // for Look; may be nil
-
-	barren    int  // messages of the poll that left nothing to know them by: the next session goes beyond them
-	singly    bool // one command at a time, whatever the server offers
-	pipelined bool // commands are pipelined
+	delete    []Listed        // landed and due
+	rejects   []Want          // for the quarantine
+	whys      map[int]error   // for what reasons, by message number, until it has them
+	unread    []unread        // what the server would not give
+	read      bool            // it gave something
+	pipelined bool            // commands are pipelined
+	refused   bool            // it refused something in a flight, and inStep was not asked since
+	landed    []string        // keys of what landed, or may have
+	trouble   error           // of the server, with which the session went on
+	unnamed   map[string]bool // keys of messages without a name; nil until asked for
 }
 
 // open connects, logs in and asks what the server can do.
@@ -146,11 +130,6 @@ func (s *session) quit(ctx context.Context) {
 	if err := s.client.Leave(ctx); err != nil {
 		s.notice("QUIT: %v", err)
 	}
-}
-
-// broken adds to an error of the connection whose connection it was.
-func (s *session) broken(err error) error {
-	return &ConnectError{Addr: s.Server.Addr(), Err: err}
 }
 
 // policy returns what is wanted at this moment.
@@ -569,15 +548,4 @@ func (s *session) finish(ctx context.Context) error {
 		return nil // the end of the poll is noted soon
 	}
 	return s.opts.State.Confirm(context.WithoutCancel(ctx), s.Name)
-}
-
-// undelete notes that nobody knows what the server has deleted.
-func (s *session) undelete(ctx context.Context) error {
-	err := s.opts.State.Undelete(context.WithoutCancel(ctx), s.Name)
-	s.summary.unconfirmed = err != nil
-	return err
-}
-
-func (s *session) notice(format string, args ...any) {
-	s.opts.report(Noticed{Account: s.Name, Text: fmt.Sprintf(format, args...)})
 }

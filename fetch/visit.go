@@ -1,0 +1,117 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// visit is a poll of an account, or a look at it: what its sessions have in common.
+type visit struct {
+	*Account
+	opts     *Options
+	summary  *Summary
+	meter    *Meter
+	server   *acquaintance
+	failures int // polls that failed since the last that did not
+
+	unanswered map[string]bool  // keys of rows with a promise that no sink could answer for
+	down       map[string]error // sinks that cannot be used, and why
+	barren     int              // messages that left nothing to know them by: the next session goes beyond them
+	singly     bool             // one command at a time, whatever the server offers
+	elsewhere  bool             // the maildrop is another than that of the rows, and they do not say so
+
+	looking  bool             // at most: nothing is to change
+	adopting bool             // for Adopt
+	checked  *Report          // for Check; may be nil
+	each     func(Want, Fate) // for Look; may be nil
+}
+
+// maxCuts is how often a poll connects again after the connection died in the
+// middle of a message: once to try that message after all others, once more
+// to delete what landed if it was the message's fault.
+const maxCuts = 2
+
+// sessions runs sessions until there is nothing left to fetch. The first of them
+// has the rows at a glance, as they were before it.
+func (v *visit) sessions(ctx context.Context, rows *ahead) error {
+	var died error // how the last connection died, unless that was made good
+	for cuts := 0; ; {
+		s := &session{visit: v, ahead: rows}
+		rows = nil
+		more, err := s.run(ctx)
+		_, cut := errors.AsType[*cutError](err)
+		misled := v.server.misled(err)
+		if misled {
+			v.server.distrust()
+		}
+		switch {
+		case misled && s.listing == nil && !v.opts.draining():
+			v.notice("%v; connecting again, to ask what the server can do now", err)
+			died = err
+		case errors.Is(err, errSeam) && !v.singly && !v.opts.draining():
+			// One command at a time, replies cannot get out of step.
+			v.notice("%v; connecting again, without pipelining", err)
+			died, v.singly = err, true
+		case cut && cuts < maxCuts && ctx.Err() == nil && !v.opts.draining():
+			v.notice("%v; connecting again", err)
+			died = err
+			cuts++
+		case v.summary.Sessions > 1 && v.summary.refused != nil:
+			// The pause that the server wants comes before the next poll.
+			v.summary.Rest = true
+			v.notice("the rest comes with the next poll: %v", err)
+			return died
+		case err != nil || !more:
+			return err
+		default:
+			died = nil
+		}
+		if !v.waitForLogin(ctx) {
+			return died
+		}
+	}
+}
+
+// longestWait is how long a poll waits between two of its logins, where the
+// server asks for that; else it leaves the rest to the next poll.
+const longestWait = time.Minute
+
+// waitForLogin waits until the server takes another login. It returns false
+// if there is to be none in this poll.
+func (v *visit) waitForLogin(ctx context.Context) bool {
+	s := v.summary
+	wait := nextLogin(s.LoggedIn, s.LoginDelay).Sub(v.opts.now())
+	if s.LoginDelay == 0 || wait <= 0 {
+		return true
+	}
+	if wait > longestWait {
+		s.Rest = true
+		v.notice("the server wants %v between two logins: the rest comes with the next poll", s.LoginDelay)
+		return false
+	}
+	select {
+	case <-time.After(wait):
+		return true
+	case <-ctx.Done():
+	case <-v.opts.Drain:
+	}
+	return false
+}
+
+// undelete notes that nobody knows what the server has deleted.
+func (v *visit) undelete(ctx context.Context) error {
+	err := v.opts.State.Undelete(context.WithoutCancel(ctx), v.Name)
+	v.summary.unconfirmed = err != nil
+	return err
+}
+
+// broken adds to an error of the connection whose connection it was.
+func (v *visit) broken(err error) error {
+	return &ConnectError{Addr: v.Server.Addr(), Err: err}
+}
+
+func (v *visit) notice(format string, args ...any) {
+	v.opts.report(Noticed{Account: v.Name, Text: fmt.Sprintf(format, args...)})
+}
