@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/oldids"
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+func adoptCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:      "adopt",
+		Usage:     "mark the mail that is now on the server as seen, and fetch only what comes later",
+		ArgsUsage: "ACCOUNT",
+		Description: "It logs in, lists, and looks at the headers, which tell old mail from new should the\n" +
+			"server rename it. Messages of which nothing is remembered are adopted: they are\n" +
+			"never fetched, and never deleted from the server, whatever keep says. What was\n" +
+			"delivered or refused before stays as it is. mailhaul state forget ACCOUNT UID…\n" +
+			"undoes it for single messages; without UIDs, all that was kept on the server is\n" +
+			"delivered again, too.\n\n" +
+			"With --before it is only what came in before a day, as the headers of the messages\n" +
+			"have it; one that has no date is fetched. With --from it is only what another\n" +
+			"fetcher remembers: fetchmail in ~/.fetchids, getmail in its oldmail-… file, mpop in\n" +
+			"~/.mpop_uidls or its uidls_file, fdm in its cache.",
+		Flags: []cli.Flag{
+			configFlag(),
+			&cli.StringFlag{Name: "before", Usage: "adopt what came in before the `DAY`, such as 2026-11-28, and fetch the rest"},
+			&cli.StringFlag{Name: "from", Usage: "adopt what another fetcher remembers in `FILE`, and fetch the rest"},
+			yesFlag(),
+		},
+		OnUsageError: badFlag,
+		Action: func(c *cli.Context) error {
+			if c.NArg() != 1 {
+				return usagef("mailhaul state adopt work", "mailhaul state adopt takes one account")
+			}
+			var before time.Time
+			if day := c.String("before"); day != "" {
+				var err error
+				if before, err = time.ParseInLocation(time.DateOnly, day, time.Local); err != nil {
+					return usagef("write a day as 2026-11-28", "--before %q is not a day", day)
+				}
+			}
+			if !before.IsZero() && c.String("from") != "" {
+				return usagef("", "--before and --from cannot be used together")
+			}
+			return runAdopt(c.Context, std, c.String("config"), c.Args().First(), before, c.String("from"), c.Bool("yes"))
+		},
+	}
+}
+
+func runAdopt(ctx context.Context, std stdio, path, name string, before time.Time, from string, yes bool) error {
+	cfg, chosen, w, err := wired(path, []string{name})
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	account := w.account(chosen[0])
+	old, which := fetch.Old{Before: before}, ""
+	if !before.IsZero() {
+		which = "from before " + before.Format(time.DateOnly)
+	}
+	if from != "" {
+		if old.Known, which, err = readOldIDs(from, account); err != nil {
+			return err
+		}
+	}
+	store, err := state.Open(ctx, cfg.State)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	ctx, stop := interruptible(ctx)
+	defer stop()
+
+	o := fetch.Options{State: store, Observer: func(e fetch.Event) {
+		if e, ok := e.(fetch.Noticed); ok {
+			fmt.Fprintf(std.err, "%s: %s\n", e.Account, clean(e.Text))
+		}
+	}}
+	var own error // not the server's
+	err = account.Adopt(ctx, o, old, func(found fetch.Adoption) error {
+		stop() // from here on ^C ends the program, whose lease ends with it
+		own = std.adopt(store, name, found, which, yes)
+		return own
+	})
+	if _, held := errors.AsType[*state.HeldError](err); own != nil || err == nil || held {
+		return err
+	}
+	return failedLook(std, name, err)
+}
+
+// readOldIDs reads which unique-ids another fetcher remembers of an account's
+// maildrop, and words what is old by it.
+func readOldIDs(path string, account *fetch.Account) (known func(uid string) bool, which string, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, "", usagef("", "%v", err)
+	}
+	defer f.Close()
+	program, drops, err := oldids.Read(f)
+	var drop oldids.Maildrop
+	if err == nil {
+		drop, err = oldids.Pick(drops, account.User, account.Server.Host)
+	}
+	if err != nil {
+		return nil, "", usagef("nothing was adopted", "%s: %v", path, err)
+	}
+	uids := map[string]bool{}
+	for _, uid := range drop.UIDs {
+		uids[uid] = true
+	}
+	known = func(uid string) bool { return uids[uid] || uids[oldids.Written(program, uid)] }
+	which = "known to " + program
+	if name := drop.String(); name != "" {
+		which += " for " + name // which may be called otherwise there
+	}
+	return known, which, nil
+}
+
+// adopt shows what there is to adopt, asks, and does it. which says what makes
+// it old, if not all is.
+func (std stdio) adopt(store *state.Store, name string, found fetch.Adoption, which string, yes bool) error {
+	var octets int64
+	for _, m := range found.New {
+		octets += m.Size
+	}
+	what := "new"
+	if which != "" {
+		what = "new and " + which
+	}
+	fmt.Fprintf(std.out, "%s: %s on the server, %d of them %s (%s)\n", name, count(found.Listed, "message"), len(found.New), what, size(octets))
+	if found.Unknown > 0 {
+		fmt.Fprintf(std.out, "  %s that it does not know will be fetched\n", count(found.Unknown, "message"))
+	}
+	if found.Later > 0 {
+		fmt.Fprintf(std.out, "  %s came later, and will be fetched\n", count(found.Later, "message"))
+	}
+	if found.Undated > 0 {
+		fmt.Fprintf(std.out, "  %s without a date that can be read will be fetched, too\n", count(found.Undated, "message"))
+	}
+	if found.Nameless > 0 {
+		fmt.Fprintf(std.out, "  %s without a unique-id can be told from no other, and will be fetched\n", count(found.Nameless, "message"))
+	}
+	if found.Unclear > 0 {
+		fmt.Fprintf(std.out, "  %s without a unique-id can be told from no other, and will be left alone\n", count(found.Unclear, "message"))
+	}
+	if found.Unknown > 0 && found.Unknown+found.Nameless+found.Unclear == found.Listed {
+		return usagef("see whether FILE is of this account, before mailhaul fetch brings all of it",
+			"%s: nothing was adopted: no message on the server is %s", name, which)
+	}
+	if len(found.New) == 0 {
+		fmt.Fprintf(std.out, "%s: nothing to adopt\n", name)
+		return nil
+	}
+	fmt.Fprintln(std.out, "What is adopted is never fetched and never deleted from the server.")
+	if err := std.confirm("Adopt "+count(len(found.New), "message")+"?", yes); err != nil {
+		return err
+	}
+	ctx := context.Background()
+	if err := store.Keep(ctx, name, time.Now().Unix(), found.Keep); err != nil {
+		return err
+	}
+	if err := store.Adopt(ctx, name, found.New); err != nil {
+		return err
+	}
+	fmt.Fprintf(std.out, "%s: %s adopted\n", name, count(len(found.New), "message"))
+	return nil
+}

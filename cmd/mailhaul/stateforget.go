@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+func forgetCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:      "forget",
+		Usage:     "forget an account, or single messages, so that they are fetched again",
+		ArgsUsage: "ACCOUNT [UID…]",
+		Description: "What is still on the server is new to the next fetch: it is delivered again. UID is\n" +
+			"as for mailhaul explain.",
+		Flags:        []cli.Flag{configFlag(), yesFlag()},
+		OnUsageError: badFlag,
+		Action: func(c *cli.Context) error {
+			if !c.Args().Present() {
+				return usagef("mailhaul state forget work", "mailhaul state forget takes an account")
+			}
+			return runForget(c.Context, std, c.String("config"), c.Args().First(), c.Args().Tail(), c.Bool("yes"))
+		},
+	}
+}
+
+func runForget(ctx context.Context, std stdio, path, name string, uids []string, yes bool) error {
+	cfg, store, done, err := hold(ctx, path, name)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if len(uids) > 0 {
+		return forgetMessages(ctx, std, store, name, uids, yes)
+	}
+	w, err := wire(cfg)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	a, err := remembered(ctx, cfg, store, name)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(std.out, "%s: %s remembered. When last asked, the server had %d of them:\n"+
+		"what is still there is fetched again, and delivered a second time.\n", name, count(a.Messages, "message"), a.Listed)
+	if err := std.confirm("Forget the account "+name+"?", yes); err != nil {
+		return err
+	}
+	if err := store.Forget(ctx, name); err != nil {
+		return err
+	}
+	// An account that has left the configuration is not polled, which would do it.
+	// The sinks come before their spool: an mbox completes from there what a crash
+	// has torn.
+	for _, sink := range w.sinks {
+		err = errors.Join(err, sink.Sweep(ctx, name))
+	}
+	if err == nil {
+		err = w.spool.Sweep(name)
+	}
+	fmt.Fprintf(std.out, "%s: forgotten\n", name)
+	if err != nil {
+		fmt.Fprintf(std.err, "mailhaul: warning: mail that was left on its way may stay on this disk: %v\n", err)
+	}
+	return nil
+}
+
+func forgetMessages(ctx context.Context, std stdio, store *state.Store, name string, uids []string, yes bool) error {
+	rows, err := findMessages(ctx, store, name, uids)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(std.out, "%s: if they are still on the server, these are fetched again, and delivered a second time:\n", name)
+	var forget []string
+	for _, r := range rows {
+		fmt.Fprintf(std.out, "  %s (%s), %v\n", shownUID(r.UID), size(r.Size), r.Phase)
+		forget = append(forget, r.UID)
+	}
+	if err := std.confirm("Forget "+count(len(rows), "message")+"?", yes); err != nil {
+		return err
+	}
+	h := state.Housekeeping{Forget: forget}
+	if slices.ContainsFunc(rows, func(r state.Row) bool { return r.Deleted != 0 || r.Missing != 0 }) {
+		// It was what may have told that the server gave its unique-id to another
+		// message, and so all of them: now each that is listed is looked at.
+		all, err := store.Rows(ctx, name)
+		if err != nil {
+			return err
+		}
+		for _, r := range all {
+			if r.Phase != state.Deleted {
+				h.Missing = append(h.Missing, r.UID)
+			}
+		}
+	}
+	if err := store.Keep(ctx, name, time.Now().Unix(), h); err != nil {
+		return err
+	}
+	fmt.Fprintf(std.out, "%s: %s forgotten\n", name, count(len(rows), "message"))
+	return nil
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/deliver/durable"
+	"github.com/mailhaul/mailhaul/deliver/smtp"
+	"github.com/mailhaul/mailhaul/deliver/spool"
+	"github.com/mailhaul/mailhaul/fetch/state"
+)
+
+func renameCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:      "rename",
+		Usage:     "carry over what is remembered of an account that was renamed in the configuration",
+		ArgsUsage: "OLD NEW",
+		Flags:     []cli.Flag{configFlag(), yesFlag()},
+		Description: "Without it, an account with a new name is a new account, and all mail that is\n" +
+			"still on its server is fetched again.",
+		OnUsageError: badFlag,
+		Action: func(c *cli.Context) error {
+			if c.NArg() != 2 {
+				return usagef("mailhaul state rename work office", "mailhaul state rename takes the old name and the new one")
+			}
+			return runRename(c.Context, std, c.String("config"), c.Args().Get(0), c.Args().Get(1), c.Bool("yes"))
+		},
+	}
+}
+
+func runRename(ctx context.Context, std stdio, path, from, to string, yes bool) error {
+	if from == to {
+		return usagef("", "both names are %q", from)
+	}
+	cfg, store, err := openState(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	if _, err := choose(cfg, []string{to}); err != nil {
+		return err
+	}
+	if _, err := remembered(ctx, cfg, store, from); err != nil {
+		return err
+	}
+	// A daemon that knows only one of the names takes its mail for new.
+	daemon, err := store.DaemonLease()
+	if err != nil {
+		return err
+	}
+	defer daemon.Release()
+	// Always in the same order: two of us must not wait for each other.
+	for _, name := range []string{min(from, to), max(from, to)} {
+		lease, err := store.Lease(ctx, name)
+		if err != nil {
+			return err
+		}
+		defer lease.Release()
+	}
+	was, err := mayRename(ctx, cfg, store, from, to)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(std.out, "%s: %s remembered, which will be those of %s\n", from, count(was.Messages, "message"), to)
+	if cfg.Account(from) != nil {
+		fmt.Fprintf(std.out, "%s is in the configuration still: all mail on its server will be new to it\n", from)
+	}
+	if err := std.confirm("Rename "+from+" to "+to+"?", yes); err != nil {
+		return err
+	}
+	kept := spool.New(spoolPath(cfg), durable.OS)
+	for _, s := range cfg.Sinks {
+		if err := smtp.Rename(kept, s.Name, from, to); err != nil {
+			return err
+		}
+	}
+	if err := store.Rename(ctx, from, to); err != nil {
+		return err
+	}
+	if was.Open == 0 {
+		if err := kept.Sweep(from); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(std.out, "%s: is now %s\n", from, to)
+	return nil
+}
+
+// mayRename returns what is remembered of from, unless something stands in the way
+// of its new name.
+func mayRename(ctx context.Context, cfg *config.Config, store *state.Store, from, to string) (was state.Account, err error) {
+	all, err := store.Accounts(ctx)
+	if err != nil {
+		return was, err
+	}
+	for _, a := range all {
+		switch {
+		case a.Name == from && a.Open > 0 && cfg.Account(from) != nil:
+			// Its next poll would sweep away what was promised for the other.
+			return was, usagef("mailhaul fetch "+from+" settles them first", "%s of the account %q are on their way into a sink", count(a.Open, "message"), from)
+		case a.Name == to && a.Messages > 0:
+			return was, usagef("mailhaul state forget "+to+" makes room for it", "%s of the account %q are remembered already", count(a.Messages, "message"), to)
+		case a.Name == from:
+			was = a
+		}
+	}
+	return was, nil
+}
