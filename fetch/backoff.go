@@ -43,9 +43,9 @@ const (
 	// longestLoginDelay is the most of what a server can ask for between two
 	// logins that is heeded.
 	longestLoginDelay = 24 * time.Hour
-	// doubtful is how many times in a row a login is refused that worked
+	// maxRefusals is how many times in a row a login is refused that worked
 	// before, until that needs a person.
-	doubtful = 3
+	maxRefusals = 3
 )
 
 // interval returns how long after a poll the next one is due, after so many
@@ -135,7 +135,7 @@ func loginRefused(err error) bool {
 
 // doubt makes a DoubtfulError of a refused login that worked before.
 func doubt(err error, was state.Schedule) error {
-	if loginRefused(err) && was.LastSuccess > 0 && was.Refusals+1 < doubtful {
+	if loginRefused(err) && was.LastSuccess > 0 && was.Refusals+1 < maxRefusals {
 		return &DoubtfulError{err}
 	}
 	return err

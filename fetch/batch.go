@@ -149,37 +149,13 @@ type committer struct {
 // are settled by the next poll.
 func (c *committer) commit(ctx context.Context, b *batch) error {
 	defer b.abort()
+	parts, err := c.prepare(ctx, b)
+	if err != nil {
+		return err
+	}
 	var promises, owed []state.Promise
-	var parts []*receipts
-	for _, p := range inLockOrder(b.parts) {
-		if len(p.items) == 0 {
-			continue // it refused whatever it was shown
-		}
-		if slices.ContainsFunc(p.items, func(it *item) bool { return !it.whole }) {
-			// Else it would count as landed, whatever other sinks it is for.
-			return errors.New("a sink has a message staged that did not come in whole")
-		}
-		if err := c.down[p.Name]; err != nil {
-			p.owe(err)
-			continue
-		}
-		promised, err := p.Prepare(ctx)
-		if err != nil && c.isolated(ctx, err) {
-			c.down[p.Name] = err // it may have waited long for a lock
-			p.owe(err)
-			continue
-		} else if err != nil {
-			return err
-		}
-		if len(promised) != len(p.items) {
-			return errors.New("the sink made promises for other messages than it was given")
-		}
-		r := &receipts{committer: c, part: p, ctx: context.WithoutCancel(ctx)}
-		for i, made := range promised {
-			r.promises = append(r.promises, p.items[i].promise(p.Name, made))
-		}
+	for _, r := range parts {
 		promises = append(promises, r.promises...)
-		parts = append(parts, r)
 	}
 	for _, it := range b.items {
 		for _, t := range it.owed {
@@ -214,6 +190,41 @@ func (c *committer) commit(ctx context.Context, b *batch) error {
 	c.landing = make(chan error, 1)
 	go func() { c.landing <- c.land(b, parts) }()
 	return failed
+}
+
+// prepare has the parts of a batch prepared, but for those of sinks that are down,
+// which are owed their messages.
+func (c *committer) prepare(ctx context.Context, b *batch) (parts []*receipts, err error) {
+	for _, p := range inLockOrder(b.parts) {
+		if len(p.items) == 0 {
+			continue // it refused whatever it was shown
+		}
+		if slices.ContainsFunc(p.items, func(it *item) bool { return !it.whole }) {
+			// Else it would count as landed, whatever other sinks it is for.
+			return nil, errors.New("a sink has a message staged that did not come in whole")
+		}
+		if err := c.down[p.Name]; err != nil {
+			p.owe(err)
+			continue
+		}
+		promised, err := p.Prepare(ctx)
+		if err != nil && c.isolated(ctx, err) {
+			c.down[p.Name] = err // it may have waited long for a lock
+			p.owe(err)
+			continue
+		} else if err != nil {
+			return nil, err
+		}
+		if len(promised) != len(p.items) {
+			return nil, errors.New("the sink made promises for other messages than it was given")
+		}
+		r := &receipts{committer: c, part: p, ctx: context.WithoutCancel(ctx)}
+		for i, made := range promised {
+			r.promises = append(r.promises, p.items[i].promise(p.Name, made))
+		}
+		parts = append(parts, r)
+	}
+	return parts, nil
 }
 
 // land journals what may have waited, and books the messages of a batch.

@@ -87,7 +87,7 @@ func (d *download) turnDown(ctx context.Context, it *item, b *body, reason error
 func (d *download) stageIn(ctx context.Context, it *item, a aim, mail deliver.Mail, message io.Reader) error {
 	mail.Recipients = a.recipients
 	p, err := d.part(ctx, a.Target)
-	oneOfMany := err != nil && len(d.certain()) != 1 && isolated(err)
+	oneOfMany := err != nil && d.several() && isolated(err)
 	if err == nil {
 		_, err = p.Stage(ctx, mail, message)
 	}

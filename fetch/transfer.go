@@ -33,7 +33,7 @@ func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, limit
 	full := make(chan *batch, 1)
 	d := &download{session: s, fixed: fixed, limit: limit, full: full, sums: newSums()}
 	c := &committer{
-		account: s.Name, several: len(d.certain()) != 1, journal: s.opts.State, now: s.opts.now, report: s.opts.report,
+		account: s.Name, several: d.several(), journal: s.opts.State, now: s.opts.now, report: s.opts.report,
 		down: map[string]error{}, proven: map[string]bool{}, pending: map[string]verdict{},
 	}
 	done := make(chan error, 1)
@@ -175,6 +175,9 @@ func (d *download) certain() []Target {
 	}
 }
 
+// several reports whether a sink is one of several, or chosen by the message.
+func (d *download) several() bool { return len(d.certain()) != 1 }
+
 // beginAll begins the parts of the sinks that every message goes to, so that a
 // sink that cannot be used, or a filter, is found before anything is downloaded.
 // If there are other sinks that can, they do not wait for it.
@@ -245,7 +248,7 @@ func (d *download) part(ctx context.Context, t Target) (*part, error) {
 	}
 	b, err := t.Sink.Begin(ctx)
 	if err != nil {
-		if len(d.certain()) != 1 {
+		if d.several() {
 			d.down[t.Name] = err
 		}
 		return nil, err

@@ -145,7 +145,7 @@ func (w *wiring) shared(g grantee) *source {
 // is known.
 func grantText(g oauth.Grant, name string, now time.Time) (text, warning string) {
 	text = fmt.Sprintf("%s gave access %s, last refreshed %s", g.Provider, ago(g.Granted.Unix(), now), ago(g.Refreshed.Unix(), now))
-	if ends, known := g.Ends(); known {
+	if ends := g.Expires; !ends.IsZero() {
 		warning = fmt.Sprintf("it ends in %s; before then run mailhaul login %s", span(ends.Sub(now)), name)
 		if !ends.After(now) {
 			warning = fmt.Sprintf("it ended %s; run mailhaul login %s", ago(ends.Unix(), now), name)

@@ -74,7 +74,7 @@ func newGrantJSON(a config.Account, grants *oauth.Store) *grantJSON {
 		return &grantJSON{Error: err.Error(), Hint: oauthHint(err)}
 	}
 	j := &grantJSON{Provider: g.Provider, Granted: instant(g.Granted.Unix()), Refreshed: instant(g.Refreshed.Unix())}
-	if ends, known := g.Ends(); known {
+	if ends := g.Expires; !ends.IsZero() {
 		j.Ends = instant(ends.Unix())
 	}
 	return j

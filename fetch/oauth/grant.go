@@ -11,17 +11,14 @@ type Grant struct {
 	// Granted is when a person gave it, Refreshed when it was last exchanged
 	// for an access token.
 	Granted, Refreshed time.Time
-	// Expires is when it ends if nothing renews it; zero if that is unknown.
+	// Expires is when it ends if nothing renews it, after which a person must log in
+	// again; zero if that is unknown. Google's end within a week for a client that
+	// is registered as a test.
 	Expires time.Time
 
 	// refresh is the refresh token. Of a pointer, fmt prints the address.
 	refresh *string
 }
-
-// Ends returns when the grant ends, after which a person must log in again,
-// if the provider said so. Google's does within a week for a client that is
-// registered as a test.
-func (g Grant) Ends() (time.Time, bool) { return g.Expires, !g.Expires.IsZero() }
 
 // renew notes the answer to a request for tokens.
 func (g *Grant) renew(t *tokens) {
