@@ -35,6 +35,9 @@ type Error struct {
 	Err error
 	// Hint tells the user what to do; it may be empty.
 	Hint string
+	// Blameless says of the error of Batch.Commit that it is about no message, and
+	// that the sink has none of those that were not reported.
+	Blameless bool
 }
 
 // Error returns "target: op: cause".

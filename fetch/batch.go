@@ -51,9 +51,10 @@ type item struct {
 	owed []Target
 	had  []aim
 	// err is why the first of the sinks that did not take it did not. judged is
-	// set if a sink failed over it that takes others.
-	err    error
-	judged bool
+	// set if a sink failed over it that takes others, spared if the only sink did
+	// not get to it.
+	err            error
+	judged, spared bool
 	// whole is set once it has come in to its end and all that it is for is
 	// known.
 	whole bool
@@ -178,7 +179,12 @@ func (c *committer) commit(ctx context.Context, b *batch) error {
 	}
 	var failed error
 	for _, r := range slices.Backward(parts) {
-		err := c.judge(ctx, b, r, r.Commit(ctx, r.take))
+		err := r.Commit(ctx, r.take)
+		if e, ok := errors.AsType[*deliver.Error](err); ok && e.Blameless {
+			r.spare(e)
+		} else {
+			err = c.judge(ctx, b, r, err)
+		}
 		if err != nil && c.isolated(ctx, err) {
 			c.down[r.Name], err = err, nil
 		}
@@ -237,7 +243,7 @@ func (c *committer) land(b *batch, parts []*receipts) error {
 		if it.staged > 0 {
 			c.open = append(c.open, it.want.Key)
 		}
-		if it.staged == 0 || it.judged {
+		if it.staged == 0 && !it.spared || it.judged {
 			c.finished = append(c.finished, it)
 		}
 	}
@@ -353,6 +359,20 @@ func (r *receipts) take(rc deliver.Receipt) error {
 		return nil
 	}
 	return r.flush()
+}
+
+// spare has the promises of what was not reported withdrawn.
+func (r *receipts) spare(err error) {
+	reported := map[deliver.Ticket]bool{}
+	for _, rc := range r.taken {
+		reported[rc.Ticket] = true
+	}
+	for i, it := range r.items {
+		if t := deliver.Ticket(i); !reported[t] {
+			it.spared = !r.several
+			r.taken = append(r.taken, deliver.Receipt{Ticket: t, Err: err})
+		}
+	}
 }
 
 // took reports whether the sink took any of its messages.

@@ -2,11 +2,13 @@ package fetch_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"testing"
+	"time"
 
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/fetch"
@@ -18,6 +20,7 @@ import (
 type allergic struct {
 	deliver.Sink
 	down bool
+	why  error // errAllergic if it is nil
 	// commits counts the batches that it failed to commit.
 	commits int
 }
@@ -51,7 +54,7 @@ func (b *allergicBatch) Stage(ctx context.Context, mail deliver.Mail, body io.Re
 func (b *allergicBatch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
 	if b.ill || b.sink.down {
 		b.sink.commits++
-		return errAllergic
+		return cmp.Or(b.sink.why, error(errAllergic))
 	}
 	return b.Batch.Commit(ctx, landed)
 }
@@ -131,4 +134,43 @@ func TestSinkDownBlamesNoMessage(t *testing.T) {
 	r.succeed()
 	r.expect(want...)
 	r.expectEmpty()
+}
+
+// Where a sink says that it would have failed with any message, none is suspect:
+// they come all at once again.
+func TestBlamelessSink(t *testing.T) {
+	for _, several := range []bool{false, true} {
+		r := newRig(t, pop3test.Behaviour{})
+		why := *errAllergic
+		why.Blameless = true
+		sink := &allergic{Sink: r.account.Deliver[0].Sink, down: true, why: &why}
+		r.account.Deliver[0].Sink = sink
+		archive, archived := r.another("archive")
+		if several {
+			r.account.Deliver = append(r.account.Deliver, archive)
+		}
+		want := r.mixed(0, 10)
+		for range 3 {
+			before := sink.commits
+			if s := r.poll(); s.Class != fetch.ClassRetry || !several && (s.Refused != 0 || len(r.rows()) != 0) {
+				t.Errorf("%v, %d refused, %d rows: %v", s.Class, s.Refused, len(r.rows()), s.Err)
+			}
+			if n := sink.commits - before; n != 1 {
+				t.Errorf("it was tried %d times", n)
+			}
+			r.later(time.Hour) // as long as a sink is waited for
+		}
+		st, err := r.store.Status(t.Context(), "work", 0)
+		check(t, err)
+		if st.Open != 0 {
+			t.Errorf("%d are open", st.Open)
+		}
+		sink.down = false
+		r.succeed()
+		r.expect(want...)
+		if several {
+			expectMail(t, "the archive", archived(), want...)
+		}
+		r.expectEmpty()
+	}
 }

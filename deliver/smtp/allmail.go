@@ -50,7 +50,7 @@ func (v *verdicts) finish(n int, welcome bool) error {
 	if len(v.alike) == n && n > 1 {
 		e, _ := errors.AsType[*deliver.Error](v.alike[0].Err)
 		e.Fault, e.Hint = deliver.FaultOperator, cmp.Or(e.Hint, strangerHint)
-		return e
+		return blameless(e)
 	}
 	if err := v.report(); err != nil {
 		return err
@@ -61,7 +61,7 @@ func (v *verdicts) finish(n int, welcome bool) error {
 		case asksLogin(e) && welcome:
 			e.Fault = deliver.FaultMessage // others need no login
 		case asksLogin(e), !v.taken:
-			return e
+			return blameless(e)
 		}
 		if err := v.landed(r); err != nil {
 			return err

@@ -179,6 +179,7 @@ func TestRefusedAtAll(t *testing.T) {
 						t.Errorf("receipts %v", o.receipts)
 					}
 					wantHint(t, o.err, test.hint)
+					wantBlameless(t, o.err, true)
 					return
 				}
 				if o.err != nil || len(o.receipts) != len(test.replies) {
@@ -244,4 +245,35 @@ func TestHelloRefused(t *testing.T) {
 	_, err := newSink(t, options(t, srv.addr)).Begin(t.Context())
 	wantError(t, err, deliver.FaultOperator, "EHLO: 501")
 	wantHint(t, err, "set hello")
+}
+
+// wantBlameless fails the test unless the error says whether a message may be to
+// blame for it.
+func wantBlameless(t *testing.T, err error, want bool) {
+	t.Helper()
+	if e, ok := errors.AsType[*deliver.Error](err); !ok || e.Blameless != want {
+		t.Errorf("%v: blameless is %v", err, !want)
+	}
+}
+
+// A server that lets nobody in any more blames no message, even in the middle of a
+// batch: only a connection that is lost over one may.
+func TestBlameless(t *testing.T) {
+	for closed, receipts := range map[bool]int{true: 0, false: 1} {
+		srv := &scripted{reply: func(n int, verb, _ string) string {
+			switch {
+			case verb == "MAIL":
+				return hangUp
+			case n > 1 && closed && verb == "EHLO":
+				return "421 busy"
+			}
+			return ""
+		}}
+		script(t, srv)
+		o := send(t, t.Context(), newSink(t, options(t, srv.addr)), "you@example.org", body(0), body(1), body(2))
+		if len(o.receipts) != receipts {
+			t.Errorf("closed %v: receipts %v", closed, o.receipts)
+		}
+		wantBlameless(t, o.err, closed)
+	}
 }

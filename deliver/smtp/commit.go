@@ -42,7 +42,7 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 		default:
 			e := b.sink.refused(m, refusals)
 			if r, _ := errors.AsType[*ReplyError](e); asksLogin(e) && r.Verb == "MAIL" {
-				return errors.Join(e, v.report()) // it is not the message's fault
+				return errors.Join(blameless(e), v.report()) // it is not the message's fault
 			}
 			if receipt.Err = e; v.hold(m, receipt) {
 				lost = false
@@ -58,6 +58,15 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 		}
 	}
 	return v.finish(len(b.messages), c.welcome)
+}
+
+// blameless marks an error, which is a *deliver.Error, as one that is about no
+// message.
+func blameless(err error) error {
+	if e, ok := errors.AsType[*deliver.Error](err); ok {
+		e.Blameless = true
+	}
+	return err
 }
 
 func (s *Sink) where(reply string) string {
@@ -162,7 +171,7 @@ func (c *commit) connect() error {
 	}
 	ss, err := c.batch.sink.session(c.ctx)
 	if err != nil {
-		return err
+		return blameless(err)
 	}
 	c.session, c.stop = ss, remote.Obey(c.ctx, ss.conn)
 	return nil

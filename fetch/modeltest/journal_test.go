@@ -87,7 +87,7 @@ func (l *ledger) retract(ps []state.Promise) {
 		row := l.rows[p.UID]
 		switch {
 		case row.Phase != state.Promised || l.kept[p.UID]:
-		case row.Tries > 0 || row.NextTry > 0:
+		case row.Reason != "":
 			row.Phase = state.Refused
 			l.rows[p.UID] = row
 		default:

@@ -176,7 +176,7 @@ func (t *tx) retract(account int64, p Promise) error {
 	}
 	if err := t.exec(`
 		UPDATE messages SET phase = ?3
-		WHERE account = ?1 AND uid = ?2 AND phase = ?4 AND (tries > 0 OR next_try > 0) AND NOT EXISTS `+openPromise,
+		WHERE account = ?1 AND uid = ?2 AND phase = ?4 AND reason <> '' AND NOT EXISTS `+openPromise,
 		account, uid, Refused, Promised); err != nil {
 		return err
 	}
