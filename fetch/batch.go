@@ -51,10 +51,10 @@ type item struct {
 	owed []Target
 	had  []aim
 	// err is why the first of the sinks that did not take it did not. judged is
-	// set if a sink failed over it that takes others, spared if the only sink did
-	// not get to it.
-	err            error
-	judged, spared bool
+	// set once a sink's failure was put down to it, spared if the only sink did
+	// not get to it, booked once its batch is.
+	err                    error
+	judged, spared, booked bool
 	// whole is set once it has come in to its end and all that it is for is
 	// known.
 	whole bool
@@ -138,10 +138,11 @@ type committer struct {
 	finished []*item
 	open     []string
 	down     map[string]error
-	// proven are the sinks that took a message since they were last believed to
-	// have failed over one, pending what they failed over since.
-	proven  map[string]bool
-	pending map[string]verdict
+	// proven are the sinks that took a message since they were last found to have
+	// failed over one, failed those that have taken none since they failed over
+	// one, and pending what that was, unless it is known whose fault it was.
+	proven, failed map[string]bool
+	pending        map[string]verdict
 	// landing tells how the last batch's land ended.
 	landing chan error
 }
@@ -154,19 +155,23 @@ func (c *committer) commit(ctx context.Context, b *batch) error {
 	if err != nil {
 		return err
 	}
-	var promises, owed []state.Promise
+	var promises, owed, suspect []state.Promise
 	for _, r := range parts {
 		promises = append(promises, r.promises...)
 	}
 	for _, it := range b.items {
 		for _, t := range it.owed {
-			owed = append(owed, it.promise(t.Name, deliver.Promise{}))
+			if p := it.promise(t.Name, deliver.Promise{}); it.want.suspect() {
+				suspect = append(suspect, p)
+			} else {
+				owed = append(owed, p)
+			}
 		}
 	}
 	if err := c.awaitLanding(); err != nil {
 		return err
 	}
-	if err := c.journal.Promise(ctx, c.account, append(promises, owed...)); err != nil {
+	if err := c.journal.Promise(ctx, c.account, slices.Concat(promises, owed, suspect)); err != nil {
 		return err
 	}
 
@@ -174,6 +179,11 @@ func (c *committer) commit(ctx context.Context, b *batch) error {
 	// poll is being given up.
 	if len(owed) > 0 {
 		if err := c.journal.Retract(context.WithoutCancel(ctx), c.account, owed); err != nil {
+			return err
+		}
+	}
+	if len(suspect) > 0 { // and remain so: nobody tried them
+		if err := c.journal.Suspect(context.WithoutCancel(ctx), c.account, 0, "", suspect); err != nil {
 			return err
 		}
 	}
@@ -246,22 +256,25 @@ func (c *committer) land(b *batch, parts []*receipts) error {
 		if it.staged == 0 && !it.spared || it.judged {
 			c.finished = append(c.finished, it)
 		}
+		it.booked = true
 	}
 	return failed
 }
 
-// end is to be called when there is no batch any more. What is pending was the
-// sink's trouble, for all that anybody knows.
-func (c *committer) end() error {
-	err := c.awaitLanding()
+// end is to be called when there is no batch any more, with why the last one
+// failed. What is pending was the sink's trouble, for all that anybody knows.
+func (c *committer) end(failed error) error {
+	if err := c.awaitLanding(); err != nil {
+		return err // which is worse than any sink's
+	}
 	for sink, p := range c.pending {
 		if c.several {
 			c.down[sink] = p.why
-		} else {
-			err = errors.Join(err, p.why)
+		} else if failed == nil {
+			failed = p.why
 		}
 	}
-	return err
+	return failed
 }
 
 // awaitLanding waits until the last batch is journalled.
@@ -279,41 +292,49 @@ type verdict struct {
 	why error
 }
 
-// refuse has the item refused. Its promise stays open, since nobody knows whether
-// the sink has it.
-func (v verdict) refuse() { v.err, v.judged = v.why, true }
-
 // judge finds out whether a sink that failed with err to commit its part of a batch
 // did so over the one message in it, and returns the error if that is the sink's own.
-// The message's it is if it was refused before, if it was suspect and the sink has
-// taken others, or if the sink takes another one now: it is pending until then. Two
-// that the sink fails over, one after the other, are its own trouble.
+// The message's it is if it was suspect, or refused before, and the sink has taken
+// others; or if the sink takes the next one: it is pending until then. Two that the
+// sink fails over, one after the other, are its own trouble.
 func (c *committer) judge(ctx context.Context, b *batch, r *receipts, err error) error {
 	p, pending := c.pending[r.Name]
-	switch {
-	case err == nil && r.took():
-		c.proven[r.Name] = true
+	if err == nil && r.took() {
+		c.proven[r.Name], c.failed[r.Name] = true, false
 		if pending {
-			p.refuse()
-			c.finished = append(c.finished, p.item)
+			c.blame(p)
 			delete(c.pending, r.Name)
 		}
 		return nil
-	case err == nil, len(b.items) != 1, !isolated(err), ctx.Err() != nil:
+	}
+	if err == nil || len(b.items) != 1 || !isolated(err) || ctx.Err() != nil {
 		return err
 	}
 	it := b.items[0]
 	switch {
-	case it.want.tries() > 0, it.want.suspect() && c.proven[r.Name]:
-		verdict{it, err}.refuse()
+	case c.proven[r.Name] && (it.want.suspect() || it.want.tries() > 0):
 		c.proven[r.Name] = false
-	case pending:
+		c.blame(verdict{it, err})
+	case c.failed[r.Name]:
 		delete(c.pending, r.Name)
 		return err
+	case it.want.tries() > 0: // nothing may come that tells
+		c.failed[r.Name] = true
+		c.blame(verdict{it, err})
 	default:
+		c.failed[r.Name] = true
 		c.pending[r.Name] = verdict{it, err}
 	}
 	return nil
+}
+
+// blame has an item refused. Its promise stays open, since nobody knows whether the
+// sink has it. If the batch was booked without it, that is made good.
+func (c *committer) blame(v verdict) {
+	if v.booked && !v.judged {
+		c.finished = append(c.finished, v.item)
+	}
+	v.err, v.judged = v.why, true
 }
 
 // isolated reports whether an error is the trouble of one sink of several.

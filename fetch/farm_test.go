@@ -270,15 +270,15 @@ func (m *memory) Deliveries(context.Context, string, string) ([]state.Delivery, 
 	return nil, nil
 }
 
-func (m *memory) Keep(context.Context, string, int64, state.Housekeeping) error { return nil }
-func (m *memory) Delete(context.Context, string, int64, []string) error         { return nil }
-func (m *memory) Confirm(context.Context, string) error                         { return nil }
-func (m *memory) Undelete(context.Context, string) error                        { return nil }
-func (m *memory) Promise(context.Context, string, []state.Promise) error        { return nil }
-func (m *memory) Land(context.Context, string, int64, []state.Landing) error    { return nil }
-func (m *memory) Retract(context.Context, string, []state.Promise) error        { return nil }
-func (m *memory) Suspect(context.Context, string, int64, []state.Promise) error { return nil }
-func (m *memory) Refuse(context.Context, string, []state.Refusal) error         { return nil }
+func (m *memory) Keep(context.Context, string, int64, state.Housekeeping) error         { return nil }
+func (m *memory) Delete(context.Context, string, int64, []string) error                 { return nil }
+func (m *memory) Confirm(context.Context, string) error                                 { return nil }
+func (m *memory) Undelete(context.Context, string) error                                { return nil }
+func (m *memory) Promise(context.Context, string, []state.Promise) error                { return nil }
+func (m *memory) Land(context.Context, string, int64, []state.Landing) error            { return nil }
+func (m *memory) Retract(context.Context, string, []state.Promise) error                { return nil }
+func (m *memory) Suspect(context.Context, string, int64, string, []state.Promise) error { return nil }
+func (m *memory) Refuse(context.Context, string, []state.Refusal) error                 { return nil }
 
 func (m *memory) SavePoll(_ context.Context, account string, p state.Poll) error {
 	m.mu.Lock()

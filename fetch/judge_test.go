@@ -174,3 +174,90 @@ func TestBlamelessSink(t *testing.T) {
 		r.expectEmpty()
 	}
 }
+
+// later is a batch whose messages the sink refuses for now, one by one.
+type later struct{ deliver.Batch }
+
+func (l later) Commit(_ context.Context, landed func(deliver.Receipt) error) error {
+	return landed(deliver.Receipt{Err: &deliver.Error{Fault: deliver.FaultTemporary, Target: "later", Op: "deliver", Err: errors.New("not now")}})
+}
+
+// one is a sink that takes one message at a time.
+type one struct{ deliver.Sink }
+
+func (o one) Profile() deliver.Profile {
+	p := o.Sink.Profile()
+	p.MaxMessages = 1
+	return p
+}
+
+// That holds for messages that were refused before, too: one of them may be to
+// blame, no more.
+func TestSinkDownAfterRefusals(t *testing.T) {
+	for _, several := range []bool{false, true} {
+		r := newRig(t, pop3test.Behaviour{})
+		home := r.account.Deliver[0].Sink
+		archive, _ := r.another("archive")
+		if several {
+			r.account.Deliver = append(r.account.Deliver, archive)
+		}
+		want := r.mixed(0, 10)
+		r.account.Deliver[0].Sink = &batched{one{home}, func(b deliver.Batch) deliver.Batch { return later{b} }}
+		if s := r.poll(); s.Refused != 10 {
+			t.Fatalf("%d refused: %v", s.Refused, s.Err)
+		}
+		sink := &allergic{Sink: one{home}, down: true}
+		r.account.Deliver[0].Sink = sink
+		for range 8 {
+			r.later(day)
+			before := sink.commits
+			if s := r.poll(); s.Class != fetch.ClassRetry || s.Err == nil || !several && s.Refused > 1 {
+				t.Errorf("several %v: %v, %d refused: %v", several, s.Class, s.Refused, s.Err)
+			}
+			if n := sink.commits - before; n > 2 {
+				t.Errorf("several %v: it was tried %d times", several, n)
+			}
+		}
+		sink.down = false
+		r.later(day)
+		r.succeed()
+		r.expect(want...)
+		r.expectEmpty()
+	}
+}
+
+// A message over which two sinks fail is refused once.
+func TestPoisonForTwoSinks(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	archive, archived := r.another("archive")
+	r.account.Deliver[0].Sink = &allergic{Sink: one{r.account.Deliver[0].Sink}}
+	r.account.Deliver = append(r.account.Deliver, fetch.Target{Name: "archive", Sink: &allergic{Sink: one{archive.Sink}}})
+	want := r.mixed(1, 2)
+	if s := r.poll(); s.Refused != 1 || s.Fetched != 2 {
+		t.Errorf("%d refused, %d fetched: %v", s.Refused, s.Fetched, s.Err)
+	}
+	for _, row := range r.rows() {
+		if row.UID == "bad0" && row.Tries != 1 {
+			t.Errorf("%d tries", row.Tries)
+		}
+	}
+	r.expect(want...)
+	expectMail(t, "the archive", archived(), want...)
+}
+
+// What is compared with messages that a sink has yet to answer for is not compared
+// over and over.
+func TestUnansweredEndsThePoll(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
+	r.account.MaxMessages = 2
+	r.account.Deliver[0].Sink = silent{r.account.Deliver[0].Sink}
+	r.fill(4)
+	for range 2 {
+		r.poll()
+		r.later(day)
+	}
+	r.drop.SetUIDs(func(_ int, old string) string { return "new-" + old })
+	if s := r.poll(); s.Sessions > 2 {
+		t.Errorf("%d sessions: %v", s.Sessions, s.Err)
+	}
+}

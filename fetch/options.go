@@ -102,9 +102,6 @@ type State interface {
 	Deliveries(ctx context.Context, account, uid string) ([]state.Delivery, error)
 	// Keep records what a listing taught about messages.
 	Keep(ctx context.Context, account string, at int64, h state.Housekeeping) error
-	// Suspect takes back promises that the last poll left open and that were not
-	// kept.
-	Suspect(ctx context.Context, account string, at int64, ps []state.Promise) error
 	// Delete records what the server is about to be asked to delete, Confirm that it
 	// did, and Undelete that nobody knows.
 	Delete(ctx context.Context, account string, at int64, uids []string) error
@@ -127,4 +124,7 @@ type Journal interface {
 	Land(ctx context.Context, account string, at int64, ls []state.Landing) error
 	// Retract takes back promises that a sink will not keep.
 	Retract(ctx context.Context, account string, ps []state.Promise) error
+	// Suspect takes back promises that were not kept of messages over which a sink
+	// may have failed, at the time at or before.
+	Suspect(ctx context.Context, account string, at int64, why string, ps []state.Promise) error
 }

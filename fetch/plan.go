@@ -120,8 +120,8 @@ func (w *Want) tries() int {
 	return w.Row.Tries
 }
 
-// due returns since when the message is due for another try, 0 if it is new.
-func (w *Want) due() int64 {
+// dueSince returns since when the message is due for another try, 0 if it is new.
+func (w *Want) dueSince() int64 {
 	if w.Row == nil {
 		return 0
 	}
@@ -164,12 +164,14 @@ func MakePlan(listing []pop3proto.Entry, rows []state.Row, headers map[int]state
 	p.identify(moved)
 	p.miss()
 	// Messages that gave trouble come last, where they hold up no other, and in
-	// turn: those before which the last poll ended are the first.
+	// turn: what has been due for longest comes first.
 	inOrder := func(a, b Want) int {
-		return cmp.Or(cmp.Compare(a.tries(), b.tries()), cmp.Compare(a.due(), b.due()), cmp.Compare(a.Num, b.Num))
+		return cmp.Or(cmp.Compare(a.tries(), b.tries()), cmp.Compare(a.Num, b.Num))
 	}
 	slices.SortFunc(p.plan.Fetch, inOrder)
-	slices.SortFunc(p.late, inOrder)
+	slices.SortFunc(p.late, func(a, b Want) int {
+		return cmp.Or(cmp.Compare(a.dueSince(), b.dueSince()), inOrder(a, b))
+	})
 	for _, w := range p.late {
 		p.want(w)
 	}
@@ -529,7 +531,7 @@ func (p *planner) more(w Want) {
 // miss plans the rows whose messages are not listed. An empty listing, which
 // a server may give in the middle of a repair, forgets nothing.
 func (p *planner) miss() {
-	old := p.pol.Now.Add(-Remembered).Unix()
+	old, older := p.pol.Now.Add(-Remembered).Unix(), p.pol.Now.Add(-2*Remembered).Unix()
 	for r := range p.rows {
 		row := p.rows[r]
 		if p.claimed[r] {
@@ -549,7 +551,7 @@ func (p *planner) miss() {
 		switch {
 		case gone == 0:
 			p.plan.Keep.Missing = append(p.plan.Keep.Missing, row.UID)
-		case gone < old && len(p.listing) > 0 && !open && !twin:
+		case gone < old && len(p.listing) > 0 && !open && (!twin || gone < older): // which may be listed
 			p.plan.Keep.Forget = append(p.plan.Keep.Forget, row.UID)
 		}
 	}

@@ -487,6 +487,13 @@ func TestPlan(t *testing.T) {
 			want:   "open 1\n",
 		},
 		{
+			name:    "what is compared with is forgotten later, but it is",
+			listing: entries(""),
+			rows:    byKey(missing(landed("m", ago(90*day)), ago(31*day)), missing(landed("n", ago(90*day)), ago(61*day))),
+			headers: map[int]state.Sum{},
+			want:    "verify 1 \"\"\nforget \"n\"\n",
+		},
+		{
 			name: "numbers are the server's",
 			listing: []pop3proto.Entry{
 				{Num: 7, UID: "a"}, {Num: 3, UID: "b"},

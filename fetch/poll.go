@@ -225,7 +225,7 @@ func (s *session) run(ctx context.Context) (more bool, err error) {
 	if err := errors.Join(failed, s.finish(ctx)); err != nil {
 		return false, err
 	}
-	moved := sum.Fetched+sum.Dropped+sum.Refused > before || len(s.plan.Verify) > 0
+	moved := sum.Fetched+sum.Dropped+sum.Refused > before || s.compared > 0
 	more = s.plan.More > 0 && moved && s.trouble == nil && !s.opts.draining()
 	if n := s.plan.Unclear; n > 0 && !more {
 		s.trouble = cmp.Or(s.trouble, fmt.Errorf("%d %w", n, errUnclear))

@@ -33,6 +33,7 @@ type session struct {
 	rejects   []Want          // for the quarantine
 	whys      map[int]error   // for what reasons, by message number, until it has them
 	unread    []unread        // what the server would not give
+	compared  int             // of what was verified: with an outcome
 	read      bool            // it gave something
 	pipelined bool            // commands are pipelined
 	refused   bool            // it refused something in a flight, and inStep was not asked since
@@ -429,6 +430,7 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 			strange[w.Key] = w.Row.Content
 		}
 		same := twins[content]
+		s.compared++
 		if len(same) == 0 {
 			fresh := Want{Entry: w.Entry, Key: w.Key}
 			if w.Row != nil && w.Row.Content.IsZero() {
@@ -450,7 +452,7 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 // answer for is left alone.
 func (s *session) again(h *state.Housekeeping, w Want, row *state.Row) (owed []Want) {
 	if s.unanswered[row.UID] {
-		s.summary.Refused++
+		s.compared--
 		return nil
 	}
 	key := cmp.Or(w.Key, row.UID) // a message without any name goes by the row's

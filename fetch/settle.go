@@ -65,7 +65,8 @@ func (v *visit) settlePromises(ctx context.Context) (broken, err error) {
 	if err := v.arrived(ctx, landed); err != nil || len(void) == 0 {
 		return broken, err
 	}
-	return broken, v.opts.State.Suspect(ctx, v.Name, v.opts.now().Unix(), void)
+	const why = "a poll ended while it was on its way into a sink"
+	return broken, v.opts.State.Suspect(ctx, v.Name, v.opts.now().Unix(), why, void)
 }
 
 // arrived books promises that were kept.

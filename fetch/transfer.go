@@ -34,7 +34,7 @@ func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, limit
 	d := &download{session: s, fixed: fixed, limit: limit, full: full, sums: newSums()}
 	c := &committer{
 		account: s.Name, several: d.several(), journal: s.opts.State, now: s.opts.now, report: s.opts.report,
-		down: map[string]error{}, proven: map[string]bool{}, pending: map[string]verdict{},
+		down: map[string]error{}, proven: map[string]bool{}, failed: map[string]bool{}, pending: map[string]verdict{},
 	}
 	done := make(chan error, 1)
 	go func() {
@@ -48,7 +48,7 @@ func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, limit
 				cancel(failed)
 			}
 		}
-		done <- errors.Join(failed, c.end())
+		done <- c.end(failed)
 	}()
 	err := d.run(ctx, wants)
 	close(full)
@@ -284,19 +284,19 @@ func (d *download) cut(ctx context.Context, w Want, err error) error {
 // its way.
 func (s *session) cut(ctx context.Context, w Want, err error) error {
 	if _, silent := errors.AsType[silentSeam](err); silent && ctx.Err() == nil {
-		return errors.Join(s.broken(err), s.suspect(ctx, w, err))
+		return errors.Join(s.broken(err), s.cameTorn(ctx, w, err))
 	}
 	if errors.Is(err, errSeam) {
 		return s.broken(err) // it is no fault of the message
 	}
 	if ctx.Err() == nil {
 		err = s.broken(err)
-		return errors.Join(&cutError{err}, s.suspect(ctx, w, err))
+		return errors.Join(&cutError{err}, s.cameTorn(ctx, w, err))
 	}
 	err = context.Cause(ctx)
 	if spent(err) {
 		// A message that trickles in would hold up all others for ever.
-		return errors.Join(err, s.suspect(context.WithoutCancel(ctx), w, err))
+		return errors.Join(err, s.cameTorn(context.WithoutCancel(ctx), w, err))
 	}
 	return err
 }
@@ -420,10 +420,10 @@ func (s *session) leave(ctx context.Context, w Want, content state.Sum, err erro
 	}})
 }
 
-// suspect records that a poll or its connection ended over a message. Lines
+// cameTorn records that a poll or its connection ended over a message. Lines
 // drop for any reason, so the first time it is only put behind all others; if
 // it happens again, the message is left alone like one that was refused.
-func (s *session) suspect(ctx context.Context, w Want, err error) error {
+func (s *session) cameTorn(ctx context.Context, w Want, err error) error {
 	if s.looking {
 		return nil
 	}

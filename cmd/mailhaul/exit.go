@@ -69,7 +69,7 @@ func worst(classes ...fetch.Class) error {
 	return &outcome{w}
 }
 
-// failure is an error that ends a run, by whoever knows what it means.
+// failure is an error that ends a run, with what its maker knows of it.
 type failure struct {
 	err  error
 	exit int    // the exit code

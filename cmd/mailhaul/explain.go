@@ -77,6 +77,16 @@ type life struct {
 	deliveries []state.Delivery
 }
 
+// phase is the row's, but for a message whose promise was not kept: it is on its way
+// to nobody.
+func (l *life) phase() state.Phase {
+	open := slices.ContainsFunc(l.deliveries, func(d state.Delivery) bool { return d.Open })
+	if l.row.Phase == state.Promised && l.row.Reason != "" && !open {
+		return state.Refused
+	}
+	return l.row.Phase
+}
+
 // happening is one thing that happened to a message.
 type happening struct {
 	at   int64 // in Unix seconds; 0 was not noted
@@ -163,7 +173,7 @@ func (l *life) outlook(now time.Time) []string {
 		say("%s", l.keep(now))
 	case l.row.Phase == state.Adopted:
 		say("It stays on the server, whatever keep says: it is never fetched and never deleted.")
-	case l.row.Phase == state.Refused:
+	case l.phase() == state.Refused:
 		say("It stays on the server.")
 	}
 	if until := l.forgotten(); until != 0 {
@@ -235,7 +245,7 @@ type deliveryJSON struct {
 func (l *life) writeJSON(out io.Writer) error {
 	r := l.row
 	j := lifeJSON{
-		Account: l.account, UID: jsonUID(r.UID), Name: shownUID(r.UID), Phase: r.Phase.String(), Octets: r.Size,
+		Account: l.account, UID: jsonUID(r.UID), Name: shownUID(r.UID), Phase: l.phase().String(), Octets: r.Size,
 		Seen: instant(r.Seen), Deliveries: []deliveryJSON{}, Landed: instant(r.Landed),
 		Missing: instant(r.Missing), Forgotten: instant(l.forgotten()), Reason: r.Reason, Tries: r.Tries, NextTry: instant(r.NextTry),
 	}

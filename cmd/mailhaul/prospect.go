@@ -65,8 +65,8 @@ func because(p fetch.Prospect, a config.Account, now time.Time) string {
 		switch {
 		case p.Row == nil:
 			return "new"
-		case p.Row.Phase == state.Promised:
-			return "a sink failed over it, or over others beside it: it is tried by itself"
+		case p.Row.Phase == state.Promised && p.Row.Tries == 0:
+			return oneLine(p.Row.Reason) + ": it is tried by itself"
 		default:
 			return fmt.Sprintf("tried %s: %s", count(p.Row.Tries, "time"), oneLine(p.Row.Reason))
 		}

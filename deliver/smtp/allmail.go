@@ -32,8 +32,8 @@ func (v *verdicts) hold(m *message, r deliver.Receipt) bool {
 	return true
 }
 
-// report reports these receipts, and before them what is no refusal of all mail,
-// now that there is another verdict.
+// report reports these receipts, and first those in alike: this verdict shows that
+// they were not about all mail.
 func (v *verdicts) report(receipts ...deliver.Receipt) error {
 	receipts, v.alike = append(v.alike, receipts...), nil
 	for _, r := range receipts {

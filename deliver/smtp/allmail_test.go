@@ -212,7 +212,8 @@ func wantHint(t *testing.T, err error, words string) {
 	}
 }
 
-// What was refused before the connection was lost is not forgotten over that.
+// What was refused before the connection was lost may have been refused to all: it
+// is tried again.
 func TestRefusedThenLost(t *testing.T) {
 	srv := &scripted{}
 	srv.reply = func(session int, verb, _ string) string {
@@ -230,11 +231,8 @@ func TestRefusedThenLost(t *testing.T) {
 	script(t, srv)
 	o := send(t, t.Context(), newSink(t, options(t, srv.addr)), "", body(0), body(1), body(2), body(3))
 	wantError(t, o.err, deliver.FaultTemporary)
-	if len(o.receipts) != 2 {
+	if len(o.receipts) != 0 { // nobody knows whether it would have refused them all
 		t.Errorf("receipts %v", o.receipts)
-	}
-	for n := range 2 {
-		wantError(t, o.receipts[n].Err, deliver.FaultMessage, "554 5.7.1")
 	}
 }
 

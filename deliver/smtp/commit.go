@@ -38,11 +38,11 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 			receipt.Err = b.sink.o.Server.Fail("send a message", err)
 			err = nil
 		case err != nil:
-			return errors.Join(b.sink.commitError(ctx, err), v.report())
+			return b.sink.commitError(ctx, err)
 		default:
 			e := b.sink.refused(m, refusals)
 			if r, _ := errors.AsType[*ReplyError](e); asksLogin(e) && r.Verb == "MAIL" {
-				return errors.Join(blameless(e), v.report()) // it is not the message's fault
+				return blameless(e)
 			}
 			if receipt.Err = e; v.hold(m, receipt) {
 				lost = false

@@ -138,7 +138,7 @@ func faultOf(refusal error) deliver.Fault {
 	switch {
 	case asksLogin(refusal):
 		return deliver.FaultOperator
-	case ok && !e.permanent():
+	case ok && !e.permanent(), errors.Is(refusal, errUnanswered):
 		return deliver.FaultTemporary
 	default:
 		return deliver.FaultMessage
@@ -151,6 +151,9 @@ type refusedFor struct {
 	to  string
 	why error
 }
+
+// errUnanswered is why a recipient is refused for now, where another was refused.
+var errUnanswered = errors.New("the server ended the session before it said whether it takes this recipient")
 
 // Refusals that save the server a message that it says it will not take.
 var (

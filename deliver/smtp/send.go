@@ -37,7 +37,7 @@ type brokenError struct {
 	err error
 	// again says that the message's end was not sent, so that the server
 	// cannot have taken it; refused that it said so, and the result tells.
-	// Both are set if it had not said so to everybody.
+	// Both are set if some recipients were refused and the others not answered.
 	again, refused bool
 }
 
@@ -74,7 +74,11 @@ func (ss *session) send(m *message, to []string, body io.Reader) (*result, error
 		}
 		why, err := ss.refusal("RCPT", ss.client.Rcpt(addr, nil))
 		if b, ok := errors.AsType[*brokenError](err); ok {
-			b.refused = refused && len(accepted) == 0
+			if b.refused = refused && len(accepted) == 0; b.refused {
+				for _, unasked := range to[n:] {
+					res.refusals = append(res.refusals, refusedFor{to: unasked, why: errUnanswered})
+				}
+			}
 			return res, b
 		}
 		ss.welcome = ss.welcome || !asksLogin(why)

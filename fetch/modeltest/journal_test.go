@@ -1,6 +1,7 @@
 package modeltest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -96,14 +97,11 @@ func (l *ledger) retract(ps []state.Promise) {
 	}
 }
 
-func (l *ledger) suspect(at int64, ps []state.Promise) {
+func (l *ledger) suspect(at int64, why string, ps []state.Promise) {
 	for _, p := range ps {
 		l.close(p.UID)
 		if row := l.rows[p.UID]; row.Phase == state.Promised {
-			if row.NextTry > at {
-				row.Phase = state.Refused
-			}
-			row.NextTry = max(row.NextTry, at)
+			row.NextTry, row.Reason = max(row.NextTry, at), cmp.Or(row.Reason, why)
 			l.rows[p.UID] = row
 		}
 	}
@@ -320,8 +318,8 @@ func (j *journal) Retract(ctx context.Context, _ string, ps []state.Promise) err
 	return j.write(ctx, "withdrawals", func(l *ledger) { l.retract(ps) })
 }
 
-func (j *journal) Suspect(ctx context.Context, _ string, at int64, ps []state.Promise) error {
-	return j.write(ctx, "withdrawals", func(l *ledger) { l.suspect(at, ps) })
+func (j *journal) Suspect(ctx context.Context, _ string, at int64, why string, ps []state.Promise) error {
+	return j.write(ctx, "withdrawals", func(l *ledger) { l.suspect(at, why, ps) })
 }
 
 func (j *journal) Delete(ctx context.Context, _ string, at int64, uids []string) error {

@@ -40,7 +40,7 @@ func TestJournalIsLikeTheStore(t *testing.T) {
 		case 7:
 			do = func(s fetch.State) error { return s.Confirm(ctx, "work") }
 		case 8:
-			do = func(s fetch.State) error { return s.Suspect(ctx, "work", i+1, promises) }
+			do = func(s fetch.State) error { return s.Suspect(ctx, "work", i+1, "suspect", promises) }
 		default:
 			var h state.Housekeeping
 			*[]*[]string{&h.Missing, &h.Found, &h.Restored, &h.Forget}[random.IntN(4)] = []string{uid}

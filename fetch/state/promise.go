@@ -191,17 +191,17 @@ func (t *tx) retract(account int64, p Promise) error {
 
 // Suspect withdraws, at the time at, in Unix seconds, promises that a poll left
 // open and that were not kept: a sink may have failed over any of the messages.
-// Their rows stay Promised, and are due from then on; one whose pause is not over
-// is Refused.
-func (s *Store) Suspect(ctx context.Context, account string, at int64, ps []Promise) error {
+// Their rows stay Promised until they land or are refused by a sink, and are due
+// once their pause is over. why is noted where nothing else is.
+func (s *Store) Suspect(ctx context.Context, account string, at int64, why string, ps []Promise) error {
 	return each(ctx, s, account, "withdraw promises", ps, func(t *tx, account int64, p Promise) error {
 		if err := t.withdraw(account, p); err != nil {
 			return err
 		}
 		return t.exec(`
-			UPDATE messages SET phase = iif(next_try > ?3, ?4, phase), next_try = max(next_try, ?3)
+			UPDATE messages SET next_try = max(next_try, ?3), reason = iif(reason = '', ?4, reason)
 			WHERE account = ?1 AND uid = ?2 AND phase = ?5 AND NOT EXISTS `+openPromise,
-			account, []byte(p.UID), at, Refused, Promised)
+			account, []byte(p.UID), at, why, Promised)
 	})
 }
 

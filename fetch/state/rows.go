@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -70,9 +71,9 @@ func (d *Delivery) columns() []any {
 	return []any{&d.Sink, &d.Token, &d.Where, &d.Promised, &d.Open, &d.Landed}
 }
 
-// Refuse notes failed attempts at messages. A row that is Landed, Deleted or
-// Adopted, or has a promise open, keeps its phase, its size and its sums; the attempt
-// is counted all the same.
+// Refuse notes failed attempts at messages. A row that is Promised, Landed, Deleted
+// or Adopted keeps its phase, its size and its sums; the attempt is counted all the
+// same.
 func (s *Store) Refuse(ctx context.Context, account string, rs []Refusal) error {
 	return each(ctx, s, account, "note refusals", rs, func(t *tx, account int64, r Refusal) error {
 		// Within DO UPDATE a bare column is as it was before.
@@ -80,15 +81,20 @@ func (s *Store) Refuse(ctx context.Context, account string, rs []Refusal) error 
 			INSERT INTO messages (account, uid, phase, size, header, content, tries, next_try, reason, seen)
 			VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?8, unixepoch())
 			ON CONFLICT DO UPDATE SET
-				phase   = iif(phase IN (?9, ?10, ?11) OR EXISTS `+openPromise+`, phase, ?3),
+				phase   = iif(phase IN (?9, ?10, ?11, ?12), phase, ?3),
 				size    = iif(phase = ?3, excluded.size, size),
 				header  = iif(phase = ?3, coalesce(excluded.header, header), header),
 				content = iif(phase = ?3, coalesce(excluded.content, content), content),
 				tries = tries + 1, next_try = excluded.next_try, reason = excluded.reason`,
 			account, []byte(r.UID), Refused, r.Size, sum(r.Header), sum(r.Content), r.NextTry, r.Reason,
-			Landed, Deleted, Adopted)
+			Landed, Deleted, Adopted, Promised)
 	})
 }
+
+// refused tells the rows of messages that could not be delivered: those that are
+// Refused, and suspects.
+var refused = fmt.Sprintf(`(phase = %d OR phase = %d AND reason <> '' AND NOT EXISTS
+	(SELECT 1 FROM deliveries d WHERE d.account = messages.account AND d.uid = messages.uid AND open))`, Refused, Promised)
 
 // Retry ends the pauses of refused messages, of all of the account's if it is
 // given none, and returns of how many: they are due at the time at, in Unix

@@ -96,7 +96,7 @@ func doRetract(uid, sink string) step {
 
 func doSuspect(at int64, uid, sink string) step {
 	return func(s *state.Store, t *testing.T) error {
-		return s.Suspect(t.Context(), "work", at, []state.Promise{promise(uid, sink)})
+		return s.Suspect(t.Context(), "work", at, "suspect", []state.Promise{promise(uid, sink)})
 	}
 }
 
@@ -225,7 +225,7 @@ func TestLife(t *testing.T) {
 		},
 		"suspected": {
 			steps: []step{doPromise(u), doSuspect(100, "u", "home")},
-			want:  with(func(r *state.Row) { r.Phase, r.NextTry = state.Promised, 100 }),
+			want:  with(func(r *state.Row) { r.Phase, r.NextTry, r.Reason = state.Promised, 100, "suspect" }),
 		},
 		"suspected, then landed": {
 			steps: []step{doPromise(u), doSuspect(100, "u", "home"), doPromise(u), doLand(200, "u", "home")},
@@ -233,7 +233,7 @@ func TestLife(t *testing.T) {
 		},
 		"suspected once more": {
 			steps: []step{doPromise(u), doSuspect(100, "u", "home"), doPromise(u), doSuspect(200, "u", "home")},
-			want:  with(func(r *state.Row) { r.Phase, r.NextTry = state.Promised, 200 }),
+			want:  with(func(r *state.Row) { r.Phase, r.NextTry, r.Reason = state.Promised, 200, "suspect" }),
 		},
 		"suspected of one sink, open in the other": {
 			steps: []step{doPromise(u, v), doSuspect(100, "u", "home")},
@@ -251,7 +251,19 @@ func TestLife(t *testing.T) {
 		"refused while the promise was open": {
 			steps: []step{doPromise(u), doRefuse(refusal("u")), doSuspect(100, "u", "home")},
 			want: with(func(r *state.Row) {
-				r.Phase, r.Tries, r.NextTry, r.Reason = state.Refused, 1, 500, "too large"
+				r.Phase, r.Tries, r.NextTry, r.Reason = state.Promised, 1, 500, "too large"
+			}),
+		},
+		"suspected, then refused, and its promise with it": {
+			steps: []step{doPromise(u), doSuspect(100, "u", "home"), doPromise(u), doRetract("u", "home"), doRefuse(refusal("u"))},
+			want: with(func(r *state.Row) {
+				r.Phase, r.Size, r.Header, r.Tries, r.NextTry, r.Reason = state.Refused, 7, state.Sum{9}, 1, 500, "too large"
+			}),
+		},
+		"suspected, then not tried": {
+			steps: []step{doPromise(u), doSuspect(100, "u", "home"), doRefuse(refusal("u"))},
+			want: with(func(r *state.Row) {
+				r.Phase, r.Tries, r.NextTry, r.Reason = state.Promised, 1, 500, "too large"
 			}),
 		},
 		"refused, its pause over, and suspected": {
