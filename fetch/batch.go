@@ -51,10 +51,10 @@ type item struct {
 	owed []Target
 	had  []aim
 	// err is why the first of the sinks that did not take it did not. judged is
-	// set once a sink's failure was put down to it, spared if the only sink did
-	// not get to it, booked once its batch is.
-	err                    error
-	judged, spared, booked bool
+	// set once a sink's failure was put down to it, unproven if that is no more
+	// than likely, spared if a sink did not get to it, booked once its batch is.
+	err                              error
+	judged, unproven, spared, booked bool
 	// whole is set once it has come in to its end and all that it is for is
 	// known.
 	whole bool
@@ -253,7 +253,7 @@ func (c *committer) land(b *batch, parts []*receipts) error {
 		if it.staged > 0 {
 			c.open = append(c.open, it.want.Key)
 		}
-		if it.staged == 0 && !it.spared || it.judged {
+		if it.staged == 0 && (c.several || !it.spared) || it.judged {
 			c.finished = append(c.finished, it)
 		}
 		it.booked = true
@@ -268,9 +268,10 @@ func (c *committer) end(failed error) error {
 		return err // which is worse than any sink's
 	}
 	for sink, p := range c.pending {
-		if c.several {
+		switch {
+		case c.several && c.down[sink] == nil:
 			c.down[sink] = p.why
-		} else if failed == nil {
+		case !c.several && failed == nil:
 			failed = p.why
 		}
 	}
@@ -319,7 +320,7 @@ func (c *committer) judge(ctx context.Context, b *batch, r *receipts, err error)
 		delete(c.pending, r.Name)
 		return err
 	case it.want.tries() > 0: // nothing may come that tells
-		c.failed[r.Name] = true
+		c.failed[r.Name], it.unproven = true, true
 		c.blame(verdict{it, err})
 	default:
 		c.failed[r.Name] = true
@@ -390,7 +391,7 @@ func (r *receipts) spare(err error) {
 	}
 	for i, it := range r.items {
 		if t := deliver.Ticket(i); !reported[t] {
-			it.spared = !r.several
+			it.spared = true
 			r.taken = append(r.taken, deliver.Receipt{Ticket: t, Err: err})
 		}
 	}
@@ -416,8 +417,12 @@ func (r *receipts) flush() error {
 	}
 	r.failed = true // until all is written
 	var landings []state.Landing
-	var broken []state.Promise
+	var broken, suspect []state.Promise
 	for _, rc := range pending {
+		if it := r.items[rc.Ticket]; rc.Err != nil && it.spared && it.want.suspect() {
+			suspect = append(suspect, r.promises[rc.Ticket]) // and remains so
+			continue
+		}
 		if rc.Err != nil {
 			broken = append(broken, r.promises[rc.Ticket])
 			continue
@@ -436,6 +441,11 @@ func (r *receipts) flush() error {
 	}
 	if len(broken) > 0 {
 		if err := r.journal.Retract(r.ctx, r.account, broken); err != nil {
+			return err
+		}
+	}
+	if len(suspect) > 0 {
+		if err := r.journal.Suspect(r.ctx, r.account, 0, "", suspect); err != nil {
 			return err
 		}
 	}

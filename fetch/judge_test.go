@@ -217,6 +217,11 @@ func TestSinkDownAfterRefusals(t *testing.T) {
 			if n := sink.commits - before; n > 2 {
 				t.Errorf("several %v: it was tried %d times", several, n)
 			}
+			for _, row := range r.rows() {
+				if wait := row.NextTry - r.opts.Now().Unix(); wait > 60*60 {
+					t.Errorf("several %v: %s is to wait for %d s", several, row.UID, wait)
+				}
+			}
 		}
 		sink.down = false
 		r.later(day)
@@ -259,5 +264,34 @@ func TestUnansweredEndsThePoll(t *testing.T) {
 	r.drop.SetUIDs(func(_ int, old string) string { return "new-" + old })
 	if s := r.poll(); s.Sessions > 2 {
 		t.Errorf("%d sessions: %v", s.Sessions, s.Err)
+	}
+}
+
+// A suspect stays one while a sink is down for no message's fault: it is tried
+// alone after that, too.
+func TestSuspectsOutliveAnOutage(t *testing.T) {
+	for _, several := range []bool{false, true} {
+		r := newRig(t, pop3test.Behaviour{})
+		why := *errAllergic
+		why.Blameless = true
+		sink := &allergic{Sink: r.account.Deliver[0].Sink}
+		r.account.Deliver[0].Sink = sink
+		archive, _ := r.another("archive")
+		if several {
+			r.account.Deliver = append(r.account.Deliver, archive)
+		}
+		want := r.mixed(1, 2)
+		r.poll()
+		sink.down, sink.why = true, &why
+		for range 3 {
+			r.later(time.Hour)
+			r.poll()
+		}
+		sink.down, sink.why = false, nil
+		r.later(time.Hour)
+		want = append(want, "Subject: new\n\n")
+		r.drop.Add("new", []byte(want[2]))
+		r.poll()
+		r.expect(want...)
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -66,7 +67,7 @@ func because(p fetch.Prospect, a config.Account, now time.Time) string {
 		case p.Row == nil:
 			return "new"
 		case p.Row.Phase == state.Promised && p.Row.Tries == 0:
-			return oneLine(p.Row.Reason) + ": it is tried by itself"
+			return cmp.Or(oneLine(p.Row.Reason), "delivered to some of its sinks, owed to the others") + ": it is tried by itself"
 		default:
 			return fmt.Sprintf("tried %s: %s", count(p.Row.Tries, "time"), oneLine(p.Row.Reason))
 		}

@@ -17,6 +17,8 @@ type verdicts struct {
 	taken bool              // somebody has got a message
 	held  []deliver.Receipt // for want of a login, or of room
 	alike []deliver.Receipt // of all messages until now, for good, in the same words
+	first string            // the sender of the first of those
+	mixed bool              // they have several
 }
 
 // hold keeps the refusal of a message if it may be that of all mail.
@@ -25,6 +27,10 @@ func (v *verdicts) hold(m *message, r deliver.Receipt) bool {
 	case asksLogin(r.Err) || unwell(r.Err):
 		v.held = append(v.held, r)
 	case len(v.alike) == int(r.Ticket) && v.sink.ofAll(m, r.Err) && (r.Ticket == 0 || sameReply(r.Err, v.alike[0].Err)):
+		if len(v.alike) == 0 {
+			v.first = m.sender
+		}
+		v.mixed = v.mixed || m.sender != v.first
 		v.alike = append(v.alike, r)
 	default:
 		return false
@@ -47,7 +53,7 @@ func (v *verdicts) report(receipts ...deliver.Receipt) error {
 // finish is to be called after the last of n messages. Its error may be a refusal
 // that is that of all mail. welcome says that the server wants no login for all.
 func (v *verdicts) finish(n int, welcome bool) error {
-	if len(v.alike) == n && n > 1 {
+	if len(v.alike) == n && n > 1 && v.certain() {
 		e, _ := errors.AsType[*deliver.Error](v.alike[0].Err)
 		e.Fault, e.Hint = deliver.FaultOperator, cmp.Or(e.Hint, strangerHint)
 		return blameless(e)
@@ -61,7 +67,7 @@ func (v *verdicts) finish(n int, welcome bool) error {
 		case asksLogin(e) && welcome:
 			e.Fault = deliver.FaultMessage // others need no login
 		case asksLogin(e), !v.taken:
-			return blameless(e)
+			return e
 		}
 		if err := v.landed(r); err != nil {
 			return err
@@ -70,21 +76,30 @@ func (v *verdicts) finish(n int, welcome bool) error {
 	return nil
 }
 
+// certain reports whether refusals in the same words are no refusals of one sender,
+// of whom all the messages may be.
+func (v *verdicts) certain() bool {
+	r, _ := errors.AsType[*ReplyError](v.alike[0].Err)
+	return v.mixed || v.sink.sameSender() || r.blamesHello() || r.aboutRecipient()
+}
+
 // ofAll reports whether the refusal of a message may be that of all mail: one of
 // this machine, or of recipients who are those of all mail. It is not if it is
 // about the sender, or if somebody has the message.
 func (s *Sink) ofAll(m *message, refusal error) bool {
 	e, ok := errors.AsType[*ReplyError](refusal)
-	sameSender := s.o.Sender != "" || s.o.NullSender
 	switch {
 	case !ok || !e.permanent() || len(m.rest) < len(m.to):
 		return false
-	case !sameSender && (e.aboutSender() || strings.Contains(e.Text, cmp.Or(m.sender, "<>"))):
+	case !s.sameSender() && (e.aboutSender() || strings.Contains(e.Text, cmp.Or(m.sender, "<>"))):
 		return false
 	default:
 		return e.blamesHello() || e.Verb == "RCPT" && len(s.to) > 0
 	}
 }
+
+// sameSender reports whether all mail has one sender, whoever it is from.
+func (s *Sink) sameSender() bool { return s.o.Sender != "" || s.o.NullSender }
 
 // sameReply reports whether two refusals are in the same words.
 func sameReply(a, b error) bool {

@@ -42,7 +42,7 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 		default:
 			e := b.sink.refused(m, refusals)
 			if r, _ := errors.AsType[*ReplyError](e); asksLogin(e) && r.Verb == "MAIL" {
-				return blameless(e)
+				return e // it is not the message's fault
 			}
 			if receipt.Err = e; v.hold(m, receipt) {
 				lost = false
@@ -91,6 +91,7 @@ type commit struct {
 	session *session // nil if there is none
 	stop    func()   // ends the session's watch on ctx
 	welcome bool     // one of the sessions was
+	torn    bool     // one of them broke over a message
 }
 
 // deliver sends a message to all who do not have it, in as many transactions
@@ -146,7 +147,7 @@ func (c *commit) transact(m *message, to []string) (*result, error) {
 		}
 		c.stop()
 		ss.hangUp()
-		c.session = nil
+		c.session, c.torn = nil, c.torn || ss.begun
 		if e, ok := errors.AsType[*readError](err); ok {
 			return res, e
 		}
@@ -170,7 +171,10 @@ func (c *commit) connect() error {
 		return nil
 	}
 	ss, err := c.batch.sink.session(c.ctx)
-	if err != nil {
+	switch {
+	case err != nil && c.torn:
+		return err // the server may have died of a message, and not be back yet
+	case err != nil:
 		return blameless(err)
 	}
 	c.session, c.stop = ss, remote.Obey(c.ctx, ss.conn)

@@ -48,6 +48,7 @@ func (e *brokenError) Unwrap() error { return e.err }
 // accepts. An error is a *brokenError; even then the result is true.
 func (ss *session) send(m *message, to []string, body io.Reader) (*result, error) {
 	res := new(result)
+	ss.begun = false
 	if limit, ok := ss.client.MaxMessageSize(); ok && limit > 0 && m.size > int64(limit) {
 		// RFC 1870 §6.1: it would only be refused after it has been sent.
 		res.refuse(fmt.Errorf("%w: it has %d octets, SIZE is %d", errTooLarge, m.size, limit))
@@ -65,6 +66,7 @@ func (ss *session) send(m *message, to []string, body io.Reader) (*result, error
 		res.refuse(why)
 		return res, ss.reset()
 	}
+	ss.begun = true
 	var accepted []string
 	refused := false // one of them, by the server
 	for n, addr := range to {

@@ -32,6 +32,9 @@ type session struct {
 	conn   net.Conn // of package remote
 	client *gosmtp.Client
 	login  *remote.Login // whose secrets replies are not to repeat; nil without one
+	// begun says that the server has accepted the sender of a message, which it may
+	// have died over since.
+	begun bool
 	// used says that the session has been idle or has done something, so that
 	// the server may have hung up for no fault of the message's.
 	used bool
