@@ -77,11 +77,14 @@ type life struct {
 	deliveries []state.Delivery
 }
 
-// phase is the row's, but for a message whose promise was not kept: it is on its way
-// to nobody.
+// phase is the row's, but for a message that is on its way to nobody, and could not
+// be delivered, as far as that is known.
 func (l *life) phase() state.Phase {
-	open := slices.ContainsFunc(l.deliveries, func(d state.Delivery) bool { return d.Open })
-	if l.row.Phase == state.Promised && l.row.Reason != "" && !open {
+	open, landed := false, false
+	for _, d := range l.deliveries {
+		open, landed = open || d.Open, landed || d.Landed != 0
+	}
+	if l.row.Phase == state.Promised && !open && (landed || l.row.Tries > 0) {
 		return state.Refused
 	}
 	return l.row.Phase
@@ -155,7 +158,11 @@ func (l *life) outlook(now time.Time) []string {
 		}
 	}
 	if reason := clean(l.row.Reason); reason != "" {
-		say("Refused: %s.", strings.TrimSuffix(reason, "."))
+		what := "Refused"
+		if l.row.Phase == state.Promised && l.row.Tries == 0 {
+			what = "Not delivered"
+		}
+		say("%s: %s.", what, strings.TrimSuffix(reason, "."))
 		switch {
 		case l.row.Tries == 0: // since mailhaul state retry
 			say("The next fetch tries it again.")

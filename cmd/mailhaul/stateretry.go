@@ -41,7 +41,7 @@ func runRetry(ctx context.Context, std stdio, path, name string, uids []string) 
 	}
 	var keys []string
 	for _, r := range rows {
-		if r.NextTry == 0 || r.Phase != state.Refused && r.Phase != state.Promised {
+		if r.NextTry == 0 || r.Phase != state.Refused && (r.Phase != state.Promised || r.Tries == 0) {
 			return usagef("", "%s: message %s is not waiting for another try", name, shownUID(r.UID))
 		}
 		keys = append(keys, r.UID)

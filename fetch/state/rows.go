@@ -92,15 +92,17 @@ func (s *Store) Refuse(ctx context.Context, account string, rs []Refusal) error 
 }
 
 // refused tells the rows of messages that could not be delivered: those that are
-// Refused, and suspects.
-var refused = fmt.Sprintf(`(phase = %d OR phase = %d AND reason <> '' AND NOT EXISTS
-	(SELECT 1 FROM deliveries d WHERE d.account = messages.account AND d.uid = messages.uid AND open))`, Refused, Promised)
+// Refused, and suspects that were refused before, or that some sinks have.
+var refused = fmt.Sprintf(`(phase = %d OR phase = %d
+	AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.account = messages.account AND d.uid = messages.uid AND open)
+	AND (tries > 0 OR EXISTS (SELECT 1 FROM deliveries d WHERE d.account = messages.account AND d.uid = messages.uid AND landed IS NOT NULL)))`,
+	Refused, Promised)
 
 // Retry ends the pauses of refused messages, of all of the account's if it is
 // given none, and returns of how many: they are due at the time at, in Unix
 // seconds, and their tries begin anew. The sinks that have a message keep it.
 func (s *Store) Retry(ctx context.Context, account string, at int64, uids []string) (n int64, err error) {
-	const end = "UPDATE messages SET tries = 0, next_try = ? WHERE account = ? AND phase IN (?, ?) AND next_try > 0"
+	const end = "UPDATE messages SET tries = 0, next_try = ? WHERE account = ? AND (phase = ? OR phase = ? AND tries > 0) AND next_try > 0"
 	err = s.change(ctx, "end the pauses", func(t *tx) error {
 		id, err := t.account(account)
 		if err != nil {
