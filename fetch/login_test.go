@@ -253,7 +253,7 @@ func TestUnknownLogin(t *testing.T) {
 		"unknown command: AUTH":                        true,
 		"Unsupported mechanism":                        true,
 		"[AUTH] Unsupported authentication mechanism.": true,
-		"Command unimplemented":                        true,
+		"AUTH is none of the commands implemented":     true,
 		"Authentication failed":                        false,
 		"[AUTH] Invalid login":                         false,
 		"unknown user":                                 false,

@@ -70,11 +70,11 @@ func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, limit
 
 // tally books what became of a message whose sinks have all reported.
 func (s *session) tally(ctx context.Context, fixed []Target, it *item) error {
-	if it.err != nil && it.unproven {
-		return s.leave(context.WithoutCancel(ctx), it.want, it.content, it.err, it.want.tries() > 0, longestBackoff)
-	}
-	if it.err != nil {
-		return s.reject(context.WithoutCancel(ctx), fixed, it.want, it.content, it.err)
+	switch longer := context.WithoutCancel(ctx); {
+	case it.unproven:
+		return s.leave(longer, it.want, it.content, it.err, it.want.tries() > 0, longestBackoff)
+	case it.err != nil:
+		return s.reject(longer, fixed, it.want, it.content, it.err)
 	}
 	if it.unfiltered != "" {
 		s.summary.unfiltered++
