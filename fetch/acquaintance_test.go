@@ -118,7 +118,6 @@ func TestServerChanges(t *testing.T) {
 			r := newRig(t, pop3test.Behaviour{})
 			r.succeed()
 			known := r.account.Server
-			test.now.LockWait = time.Minute
 			other := pop3test.New(pop3test.Options{Behaviour: test.now})
 			if test.faults != nil {
 				other.Order(test.faults()...)

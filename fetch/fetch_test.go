@@ -49,8 +49,6 @@ const (
 func newRig(t testing.TB, b pop3test.Behaviour) *rig {
 	t.Helper()
 	r := &rig{t: t, dir: filepath.Join(t.TempDir(), "Maildir"), clock: noon}
-	// The server may not have seen the end of a session that we hung up.
-	b.LockWait = time.Minute
 	server := pop3test.New(pop3test.Options{Behaviour: b})
 	check(t, server.Start())
 	t.Cleanup(func() { server.Close() })

@@ -121,7 +121,7 @@ func TestLookIsCutOff(t *testing.T) {
 	r.account.Keep.Forever = true
 	r.fill(3)
 	r.succeed()
-	r.drop.Behave(pop3test.Behaviour{LockWait: time.Minute}) // it names its messages now
+	r.drop.Behave(pop3test.Behaviour{}) // it names its messages now
 	before := r.rows()
 	dry := r.opts
 	dry.DryRun = true

@@ -23,7 +23,7 @@ import (
 func TestRefusedIsNotLanded(t *testing.T) {
 	t.Run("no names at all", func(t *testing.T) {
 		r, good, poison := poisoned(t, true)
-		r.drop.Behave(pop3test.Behaviour{Without: []string{"UIDL", "TOP"}, LockWait: time.Minute})
+		r.drop.Behave(pop3test.Behaviour{Without: []string{"UIDL", "TOP"}})
 		archive, archived := r.another("archive")
 		r.account.Deliver = append(r.account.Deliver, archive)
 		for range 3 {
@@ -45,7 +45,7 @@ func TestRefusedIsNotLanded(t *testing.T) {
 	})
 	t.Run("new names without TOP", func(t *testing.T) {
 		r, good, poison := poisoned(t, true)
-		r.drop.Behave(pop3test.Behaviour{Without: []string{"TOP"}, LockWait: time.Minute})
+		r.drop.Behave(pop3test.Behaviour{Without: []string{"TOP"}})
 		for range 2 {
 			r.poll()
 			r.later(day)
@@ -371,7 +371,7 @@ func TestDeliveriesLeftOpen(t *testing.T) {
 // server says that it has.
 func TestOwedOfAnotherSize(t *testing.T) {
 	r, good, poison := poisoned(t, false)
-	r.drop.Behave(pop3test.Behaviour{Without: []string{"UIDL", "TOP"}, LockWait: time.Minute})
+	r.drop.Behave(pop3test.Behaviour{Without: []string{"UIDL", "TOP"}})
 	archive, archived := r.another("archive")
 	r.account.Deliver = append(r.account.Deliver, archive)
 	r.poll()

@@ -87,7 +87,7 @@ func poisoned(t *testing.T, late bool) (r *rig, good []string, poison string) {
 func TestRefusedWithoutAName(t *testing.T) {
 	for _, late := range []bool{false, true} {
 		r, good, poison := poisoned(t, late)
-		r.drop.Behave(pop3test.Behaviour{Without: []string{"UIDL"}, LockWait: time.Minute})
+		r.drop.Behave(pop3test.Behaviour{Without: []string{"UIDL"}})
 		poison = "Message-ID: <p@example.net>\n" + poison
 		r.drop.Remove("u2")
 		r.drop.Add("u2", []byte(poison))

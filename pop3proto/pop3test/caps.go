@@ -34,9 +34,9 @@ type Behaviour struct {
 	// Options.TLS must ask for it with tls.RequestClientCert.
 	Mechanisms []string
 	// LockWait is how long a login waits for a session that still holds the
-	// maildrop before it is refused with [IN-USE]. A test that kills its
-	// client wants some seconds: the server may not have seen the end of the
-	// old connection when the new one logs in.
+	// maildrop before it is refused with [IN-USE]: a minute if it is zero,
+	// since the server may not have seen the end of the old connection when
+	// the new one logs in; not at all if it is negative.
 	LockWait time.Duration
 }
 

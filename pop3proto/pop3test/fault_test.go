@@ -128,6 +128,7 @@ func TestReset(t *testing.T) {
 // TestHang finds that a hanging session keeps its lock until its client goes.
 func TestHang(t *testing.T) {
 	s, m := start(t, pop3test.Options{})
+	m.Behave(pop3test.Behaviour{LockWait: -1})
 	m.Order(pop3test.CutIn("RETR", 5, pop3test.Hang))
 	p := login(t, s)
 	p.say("RETR 1", "NOOP")

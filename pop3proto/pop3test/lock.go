@@ -23,9 +23,12 @@ func (m *Maildrop) Wait(ctx context.Context) error {
 	}
 }
 
-// acquire takes the exclusive lock of RFC 1939 §4 for s and waits for it no
-// longer than d. It returns what is in the maildrop.
+// acquire takes the exclusive lock of RFC 1939 §4 for s and waits for it as
+// Behaviour.LockWait has it. It returns what is in the maildrop.
 func (m *Maildrop) acquire(s *session, d time.Duration) ([]message, bool) {
+	if d == 0 {
+		d = time.Minute
+	}
 	limit := time.NewTimer(d)
 	defer limit.Stop()
 	for {
@@ -37,7 +40,7 @@ func (m *Maildrop) acquire(s *session, d time.Duration) ([]message, bool) {
 		}
 		released := m.released
 		m.srv.mu.Unlock()
-		if d <= 0 {
+		if d < 0 {
 			return nil, false
 		}
 		select {

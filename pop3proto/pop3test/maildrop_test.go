@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
-	"time"
 
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
@@ -31,6 +30,7 @@ func wantUIDs(t *testing.T, m *pop3test.Maildrop, want ...string) {
 
 func TestExclusiveLock(t *testing.T) {
 	s, m := start(t, pop3test.Options{})
+	m.Behave(pop3test.Behaviour{LockWait: -1})
 	first := login(t, s)
 
 	second := dial(t, s)
@@ -56,8 +56,7 @@ func TestExclusiveLock(t *testing.T) {
 }
 
 func TestLockWait(t *testing.T) {
-	s, m := start(t, pop3test.Options{})
-	m.Behave(pop3test.Behaviour{LockWait: time.Minute})
+	s, _ := start(t, pop3test.Options{})
 	first := login(t, s)
 	first.say("DELE 1")
 	first.want("+OK message 1 deleted")

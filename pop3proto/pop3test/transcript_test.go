@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
@@ -25,7 +24,7 @@ func TestTranscripts(t *testing.T) {
 				t.Fatal(err)
 			}
 			s, _ := start(t, pop3test.Options{
-				Behaviour: pop3test.Behaviour{Timestamp: stamp, LockWait: time.Minute},
+				Behaviour: pop3test.Behaviour{Timestamp: stamp},
 			})
 			s.Account("mrose", "tanstaaf")
 			play(t, s, string(script))

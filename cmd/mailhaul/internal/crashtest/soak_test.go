@@ -33,7 +33,7 @@ func TestSoak(t *testing.T) {
 	var drops []*pop3test.Maildrop
 	var farm []*pop3test.Server
 	for range servers {
-		s := pop3test.New(pop3test.Options{Behaviour: pop3test.Behaviour{LockWait: deadline}})
+		s := pop3test.New(pop3test.Options{})
 		if err := s.Start(); err != nil {
 			t.Fatal(err)
 		}

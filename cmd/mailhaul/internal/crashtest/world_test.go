@@ -44,7 +44,7 @@ func newWorld(parent string, l workload) (*world, error) {
 		workload: l, dir: dir, sent: map[string]int{},
 		// The server may not have seen the end of the program that was
 		// killed when the next logs in.
-		server: pop3test.New(pop3test.Options{Behaviour: pop3test.Behaviour{LockWait: deadline}}),
+		server: pop3test.New(pop3test.Options{}),
 	}
 	w.drop = w.server.Account(account, "secret")
 	w.send(l.messages)
