@@ -49,7 +49,7 @@ func (c *Client) delete(nums iter.Seq[int]) (marked []int, err error) {
 		}
 	}
 	f, stop := c.fly("DELE", entries, func(e Entry) string { return "DELE " + strconv.Itoa(e.Num) })
-	f.last = verbQuit
+	f.last, f.room = verbQuit, maxDeletions
 	defer stop()
 	var refusals []error
 	refused := 0

@@ -12,11 +12,17 @@ const (
 	// more than that, so writing them never waits for a server that is itself
 	// waiting for its replies to be read.
 	maxCommands = 4 << 10
+	// maxDeletions is the same for DELE, whose replies are short: sockets
+	// buffer those as well.
+	maxDeletions = 16 << 10
 	// The octets of messages that are under way beside the one that is read:
 	// firstAhead, and then what came within aheadFor, between minAhead and
 	// maxAhead. That keeps a long and fast line busy, and a slow one is not
-	// to be read for long where nobody wants the rest any more.
-	firstAhead, minAhead, maxAhead = 4 << 20, 1 << 20, 16 << 20
+	// to be read for long where nobody wants the rest any more. After sample
+	// octets it is known which of them this one is, long before the first
+	// have come.
+	firstAhead, minAhead, maxAhead = 8 << 20, 1 << 20, 16 << 20
+	sample                         = 256 << 10
 	aheadFor                       = time.Second
 )
 
@@ -27,6 +33,7 @@ type flight struct {
 	verb string
 	line func(e Entry) string // the command, without CRLF
 	last string               // a command to follow the last one; may be empty
+	room int64                // for octets of commands under way
 
 	next func() (Entry, bool)
 	held *sending // what next gave and there was no room for
@@ -37,8 +44,9 @@ type flight struct {
 	body            *dot      // the reply that has begun, if it is a body
 
 	most  int64     // octets ahead, at present
+	paced bool      // most goes by the line
 	taken int64     // octets of messages that were taken since then
-	since time.Time // zero before the first
+	since time.Time // zero before the first has begun to come
 }
 
 // sending is an entry and its command.
@@ -56,14 +64,15 @@ func (s *sending) octets() (command, asked int64) {
 // want.
 func (c *Client) fly(verb string, want iter.Seq[Entry], line func(Entry) string) (f *flight, stop func()) {
 	next, stop := iter.Pull(want)
-	return &flight{c: c, verb: verb, line: line, next: next, most: firstAhead}, stop
+	return &flight{c: c, verb: verb, line: line, room: maxCommands, next: next, most: firstAhead}, stop
 }
 
 // turn returns the entry whose reply is to be read next, and false when there
 // is none left. It sends more commands before what is under way runs out: when
-// half of what may be is answered.
+// half of what may be is answered, and first as soon as the line is known.
 func (f *flight) turn() (e Entry, ok bool, err error) {
-	if !f.dry && len(f.sent) <= f.c.window()/2 && f.commands <= maxCommands/2 && f.ahead <= f.most/2 {
+	known := !f.paced && f.taken >= sample
+	if !f.dry && len(f.sent) <= f.c.window()/2 && f.commands <= f.room/2 && (f.ahead <= f.most/2 || known) {
 		err = f.refill()
 	}
 	if len(f.sent) == 0 {
@@ -79,9 +88,6 @@ func (f *flight) take() Entry {
 	command, asked := s.octets()
 	f.commands -= command
 	f.ahead -= asked
-	if f.since.IsZero() {
-		f.since = time.Now()
-	}
 	f.taken += asked
 	return s.Entry
 }
@@ -94,7 +100,7 @@ func (f *flight) pace() {
 	now := time.Now()
 	took := max(now.Sub(f.since), time.Millisecond)
 	f.most = min(max(int64(float64(f.taken)*float64(aheadFor)/float64(took)), minAhead), maxAhead)
-	f.taken, f.since = 0, now
+	f.paced, f.taken, f.since = true, 0, now
 }
 
 func (f *flight) refill() error {
@@ -114,7 +120,7 @@ func (f *flight) refill() error {
 			break
 		}
 		command, asked := s.octets()
-		if len(f.sent) > 0 && (f.commands+command > maxCommands || f.ahead+asked > f.most) {
+		if len(f.sent) > 0 && (f.commands+command > f.room || f.ahead+asked > f.most) {
 			f.held = s
 			break
 		}
@@ -142,7 +148,11 @@ func (f *flight) pull() (*sending, bool) {
 // open reads the status line of a reply. If the server refused the command
 // the error is a *ReplyError; else f.body is the body.
 func (f *flight) open() error {
-	if _, err := f.c.reply(f.verb); err != nil {
+	_, err := f.c.reply(f.verb)
+	if f.since.IsZero() {
+		f.since = time.Now()
+	}
+	if err != nil {
 		return err
 	}
 	f.body = newDot(&f.c.w)

@@ -88,13 +88,13 @@ func TestFlights(t *testing.T) {
 	}
 }
 
-// TestFlightsOfLargeMessages asks for messages of a MiB: for four, and from
-// then on for as many as came in a second, 16 at most.
+// TestFlightsOfLargeMessages asks for messages of a MiB: for eight, and once the
+// first is there for as many as come in a second, 16 at most.
 func TestFlightsOfLargeMessages(t *testing.T) {
 	for pace, want := range map[time.Duration][]int{
-		0:                      {4, 14, 8, 8, 6},
-		100 * time.Millisecond: {4, 8, 5, 5, 5, 5, 5, 3},
-		10 * time.Second:       {4, 1},
+		0:                      {8, 9, 8, 8, 7},
+		100 * time.Millisecond: {8, 3, 5, 5, 5, 5, 5, 4},
+		10 * time.Second:       {8, 1, 1},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			c, conn := pipelining(t, nil, slices.Repeat([]string{message("x")}, 40)...)
@@ -366,6 +366,24 @@ func ints(n int) iter.Seq[int] {
 				return
 			}
 		}
+	}
+}
+
+// TestDeletionFlights deletes more than a flight holds.
+func TestDeletionFlights(t *testing.T) {
+	const n = 2500
+	c, conn := pipelining(t, nil, append(slices.Repeat([]string{"+OK\r\n"}, n), "+OK bye\r\n")...)
+	marked, refused, err := c.DeleteAndQuit(t.Context(), ints(n))
+	if len(marked) != n || refused != nil || err != nil {
+		t.Errorf("%d marked, %v, %v", len(marked), refused, err)
+	}
+	var got []int
+	for _, flight := range conn.writes {
+		got = append(got, strings.Count(flight, "DELE"))
+	}
+	// 16 KiB of commands, and more when half of them are answered.
+	if want := []int{1590, 744, 166}; !slices.Equal(got, want) {
+		t.Errorf("flights of %d, want %d", got, want)
 	}
 }
 
