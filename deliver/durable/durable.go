@@ -57,8 +57,9 @@ type File interface {
 	// call the next Sync a success. Never try again.
 	Sync() error
 	// BeginSync begins to make durable what was written so far, beside what
-	// else is done. It waits only for a sync of the same file that was begun
-	// before. How it ended, Sync tells, which is still needed.
+	// else is done, and with other files where that is cheaper. It waits only
+	// for a sync of the same file that was begun before. How it ended, Sync
+	// tells, which is still needed.
 	BeginSync()
 	// TryLock takes an exclusive lock on the whole file, one that other mail
 	// programs see (fcntl, where the system has locks that belong to the

@@ -79,12 +79,17 @@ type osFile struct {
 // of a large file moves until Sync, which then has to wait for all of it.
 const early = 16 << 20
 
+// small is what is less than a file of which so much was written: it may wait for
+// others, to be synced with them.
+const small = 1 << 20
+
 // fsync is what tests count.
 var fsync = (*os.File).Sync
 
 func (f *osFile) BeginSync() {
 	f.settle()
-	f.unsynced, f.begun = 0, beginSync(f.file)
+	f.begun = beginSync(f.file, f.unsynced < small)
+	f.unsynced = 0
 }
 
 // settle waits for the sync that was begun, if any, and reports whether the file
@@ -131,6 +136,9 @@ func (f *osFile) Chmod(mode fs.FileMode) error {
 }
 
 func (f *osFile) Sync() error {
+	if f.begun != nil {
+		f.begun.hurry()
+	}
 	synced := f.settle()
 	if f.failed != nil || synced {
 		return f.failed

@@ -1,0 +1,46 @@
+package durable_test
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/mailhaul/mailhaul/deliver/durable"
+)
+
+// The real thing, wherever the test runs.
+func TestSyncDisk(t *testing.T) {
+	var files []*os.File
+	for i := range 3 {
+		f, err := os.Create(filepath.Join(t.TempDir(), fmt.Sprint(i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		io.WriteString(f, "hello")
+		files = append(files, f)
+	}
+	if err := durable.SyncDisk(files); err != nil {
+		t.Error(err)
+	}
+	files[1].Close()
+	if err := durable.SyncDisk(files); err == nil {
+		t.Error("one of the files is closed, and no error")
+	}
+	if _, whole := durable.DiskOf(files[1]); whole {
+		t.Error("a closed file is to be synced with others")
+	}
+	finish(t, begin(t, "a", 2*durable.Most))
+}
+
+// What the kernel does not tell is not taken for little.
+func TestCounter(t *testing.T) {
+	const vmstat = "nr_free_pages 1\nnr_dirty 23\nnr_dirty_threshold 4\nnr_writeback x\n"
+	for name, want := range map[string]int64{"nr_dirty": 23, "nr_writeback": durable.MaxDirty, "nr_unknown": durable.MaxDirty} {
+		if n := durable.Counter([]byte(vmstat), name); n != want {
+			t.Errorf("%s is %d, want %d", name, n, want)
+		}
+	}
+}
