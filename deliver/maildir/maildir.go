@@ -3,8 +3,8 @@
 //
 // The order on disk is what the promise rests on:
 //
-//	Stage    write tmp/F, and begin to fsync it with others
-//	Prepare  wait for the fsync of each tmp/F, then fsync tmp/
+//	Stage    write tmp/F, and begin to sync it with others
+//	Prepare  wait until each tmp/F is synced, then fsync tmp/
 //	         (the caller journals that F is promised)
 //	Commit   rename each tmp/F to new/F,S=…,W=…, then fsync new/, then tmp/
 //	         (the caller journals that F landed)
