@@ -13,9 +13,9 @@ type Options struct {
 	// for its taking a command. 0 is 60 seconds.
 	Timeout time.Duration
 	// Window is how many commands may be under way at once where the server
-	// offers PIPELINING. 0 sets no number: 4 KiB of commands, and what the line
-	// brings of messages in a second, are the bounds in any case. 1 is never to
-	// pipeline.
+	// offers PIPELINING. 0 sets no number: 4 KiB of commands (16 KiB of DELE), and
+	// what the line brings of messages in a second, are the bounds in any case. 1
+	// is never to pipeline.
 	Window int
 	// MaxMessages is how many lines of a listing are believed. 0 is
 	// 5,000,000.
@@ -77,7 +77,7 @@ func (o *Options) fill() {
 		o.Timeout = defaultTimeout
 	}
 	if o.Window <= 0 {
-		o.Window = maxCommands // each is longer than an octet
+		o.Window = maxDeletions // in octets: there are never so many commands
 	}
 	if o.MaxMessages <= 0 {
 		o.MaxMessages = defaultMaxMessages

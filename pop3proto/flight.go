@@ -12,15 +12,15 @@ const (
 	// more than that, so writing them never waits for a server that is itself
 	// waiting for its replies to be read.
 	maxCommands = 4 << 10
-	// maxDeletions is the same for DELE, whose replies are short: sockets
-	// buffer those as well.
+	// maxDeletions is the same for DELE. Our own socket buffers as much by
+	// itself; and of other commands more would gain nothing.
 	maxDeletions = 16 << 10
 	// The octets of messages that are under way beside the one that is read:
 	// firstAhead, and then what came within aheadFor, between minAhead and
 	// maxAhead. That keeps a long and fast line busy, and a slow one is not
-	// to be read for long where nobody wants the rest any more. After sample
-	// octets it is known which of them this one is, long before the first
-	// have come.
+	// to be read for long where nobody wants the rest any more. A line that has
+	// brought sample octets may show that it is faster; that it is not, only
+	// later: TCP starts slowly.
 	firstAhead, minAhead, maxAhead = 8 << 20, 1 << 20, 16 << 20
 	sample                         = 256 << 10
 	aheadFor                       = time.Second
@@ -44,9 +44,9 @@ type flight struct {
 	body            *dot      // the reply that has begun, if it is a body
 
 	most  int64     // octets ahead, at present
-	paced bool      // most goes by the line
-	taken int64     // octets of messages that were taken since then
-	since time.Time // zero before the first has begun to come
+	paced bool      // a first look was taken at how fast the line is
+	taken int64     // octets of the messages that were taken since
+	since time.Time // the last look, or the first reply; zero before
 }
 
 // sending is an entry and its command.
@@ -69,10 +69,11 @@ func (c *Client) fly(verb string, want iter.Seq[Entry], line func(Entry) string)
 
 // turn returns the entry whose reply is to be read next, and false when there
 // is none left. It sends more commands before what is under way runs out: when
-// half of what may be is answered, and first as soon as the line is known.
+// half of what may be is answered, and as soon as the line may have shown that
+// there may be more.
 func (f *flight) turn() (e Entry, ok bool, err error) {
-	known := !f.paced && f.taken >= sample
-	if !f.dry && len(f.sent) <= f.c.window()/2 && f.commands <= f.room/2 && (f.ahead <= f.most/2 || known) {
+	first := !f.paced && f.taken >= sample
+	if !f.dry && len(f.sent) <= f.c.window()/2 && f.commands <= f.room/2 && (f.ahead <= f.most/2 || first) {
 		err = f.refill()
 	}
 	if len(f.sent) == 0 {
@@ -99,7 +100,10 @@ func (f *flight) pace() {
 	}
 	now := time.Now()
 	took := max(now.Sub(f.since), time.Millisecond)
-	f.most = min(max(int64(float64(f.taken)*float64(aheadFor)/float64(took)), minAhead), maxAhead)
+	most := min(max(int64(float64(f.taken)*float64(aheadFor)/float64(took)), minAhead), maxAhead)
+	if f.paced || most > f.most {
+		f.most = most
+	}
 	f.paced, f.taken, f.since = true, 0, now
 }
 

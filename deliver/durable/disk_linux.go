@@ -2,7 +2,7 @@ package durable
 
 import (
 	"bytes"
-	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"sync"
@@ -11,38 +11,62 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxDirty is how many octets may wait to be written to the disks, of whomever,
-// if a whole file system is to be synced: that waits for all of it.
-const maxDirty = 64 << 20
-
-// diskOf names the file system of a file, and tells whether many files there are
-// to be synced by a sync of all of it. They are on ext4, where it takes half the
-// time, as long as others write little. FUSE does not pass such a sync on; the rest
-// was not measured.
-var diskOf = func(file *os.File) (disk uint64, whole bool) {
-	var s unix.Stat_t
-	if unix.Fstat(int(file.Fd()), &s) != nil || unix.Major(s.Dev) == 0 {
-		return 0, false // on no disk: a network would be asked what it is, each time
+// diskOf returns the number of the file system that a file is on, and whether it
+// may be synced as a whole: if it is ext4 (or ext2 or ext3), and the kernel tells
+// of all that then fails. FUSE does not pass such a sync on; the others were not
+// measured.
+var diskOf = func(file *os.File) (number uint64, ok bool) {
+	// Not to be answered by a server, for which a network file system would first
+	// write all there is.
+	var x unix.Statx_t
+	if unix.Statx(int(file.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, 0, &x) != nil || x.Dev_major == 0 {
+		return 0, false
 	}
 	var fs unix.Statfs_t
 	if unix.Fstatfs(int(file.Fd()), &fs) != nil || fs.Type != unix.EXT4_SUPER_MAGIC {
 		return 0, false
 	}
-	return s.Dev, dirty() <= maxDirty
+	return unix.Mkdev(x.Dev_major, x.Dev_minor), tellsAll()
 }
 
-// syncDisk makes files of one file system durable by a sync of all of it. After an
-// error each of them may be so, or not.
+// tellsAll reports whether syncfs(2) tells of a journal that could not be written.
+// Before Linux 5.17 it does not.
+var tellsAll = sync.OnceValue(func() bool {
+	var name unix.Utsname
+	var major, minor int
+	if unix.Uname(&name) != nil {
+		return false
+	}
+	n, _ := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor)
+	return n == 2 && (major > 5 || major == 5 && minor >= 17)
+})
+
+// syncDisk makes files durable by a sync of the whole file system that they are
+// on. After an error none of them counts as durable.
 var syncDisk = func(files []*os.File) error {
 	_, err := again(func() (int, error) { return 0, unix.Syncfs(int(files[0].Fd())) })
-	for _, f := range files {
-		// syncfs tells nothing of writes that failed on Linux before 5.8. This
-		// does, and has nothing to wait for.
-		err = errors.Join(err, unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WAIT_BEFORE))
+	if err != nil {
+		return err
 	}
-	// An ext4 without a journal flushes the disk's cache before it writes the inodes.
-	return errors.Join(err, fsync(files[0]))
+	for _, f := range files {
+		// What was told of a file since files[0] was opened, syncfs does not tell
+		// again. This does, and has nothing to wait for.
+		if err := unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WAIT_BEFORE); err != nil {
+			return err
+		}
+	}
+	// An ext4 without a journal flushes the disk's cache before it writes the
+	// inodes; and one that is read-only by now may have said nothing.
+	return fsync(files[0])
 }
+
+// maxDirty is how many octets may wait to be written to the disks, of whomever,
+// in calm times.
+const maxDirty = 64 << 20
+
+// calm reports whether a sync of a whole file system has little of others to wait
+// for, as of a moment ago.
+var calm = func() bool { return dirty() <= maxDirty }
 
 // lately is what dirty returned last, and when.
 var lately struct {
@@ -51,8 +75,7 @@ var lately struct {
 	at    time.Time
 }
 
-// dirty returns how many octets wait to be written to the disks, as of a moment
-// ago.
+// dirty returns how many octets wait to be written.
 func dirty() int64 {
 	lately.Lock()
 	defer lately.Unlock()

@@ -5,13 +5,18 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
-// The real thing, wherever the test runs.
+// The real thing, wherever the test runs. One of the files is synced by itself, too.
 func TestSyncDisk(t *testing.T) {
+	var names []string
+	durable.OnSync(t, func(name string) { names = append(names, filepath.Base(name)) })
 	var files []*os.File
 	for i := range 3 {
 		f, err := os.Create(filepath.Join(t.TempDir(), fmt.Sprint(i)))
@@ -22,8 +27,15 @@ func TestSyncDisk(t *testing.T) {
 		io.WriteString(f, "hello")
 		files = append(files, f)
 	}
-	if err := durable.SyncDisk(files); err != nil {
-		t.Error(err)
+	var s unix.Stat_t
+	if err := unix.Fstat(int(files[0].Fd()), &s); err != nil {
+		t.Fatal(err)
+	}
+	if number, ok := durable.DiskOf(files[0]); ok && number != uint64(s.Dev) {
+		t.Errorf("the disk is number %x, want %x", number, s.Dev)
+	}
+	if err := durable.SyncDisk(files); err != nil || !slices.Equal(names, []string{"0"}) {
+		t.Errorf("%v; synced by itself: %q", err, names)
 	}
 	files[1].Close()
 	if err := durable.SyncDisk(files); err == nil {
@@ -32,7 +44,6 @@ func TestSyncDisk(t *testing.T) {
 	if _, whole := durable.DiskOf(files[1]); whole {
 		t.Error("a closed file is to be synced with others")
 	}
-	finish(t, begin(t, "a", 2*durable.Most))
 }
 
 // What the kernel does not tell is not taken for little.

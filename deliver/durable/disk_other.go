@@ -7,8 +7,9 @@ import (
 	"os"
 )
 
-// diskOf tells that no file is to be synced by a sync of all of its file system.
-var diskOf = func(*os.File) (disk uint64, whole bool) { return 0, false }
+// diskOf tells of no file that its file system may be synced as a whole.
+var diskOf = func(*os.File) (number uint64, ok bool) { return 0, false }
 
-// syncDisk is not called.
 var syncDisk = func([]*os.File) error { return errors.ErrUnsupported }
+
+var calm = func() bool { return false }

@@ -17,30 +17,39 @@ func OnSync(t *testing.T, hook func(name string)) {
 	t.Cleanup(func() { fsync, diskOf = sync, of })
 }
 
-// OnDisks has files be on the file systems that disk tells by their names, until
-// the test ends. Those are synced by whole, and single files by each.
-func OnDisks(t *testing.T, disk func(name string) uint64, whole func(names []string) error, each func(name string) error) {
-	sync, of, all := fsync, diskOf, syncDisk
-	diskOf = func(f *os.File) (uint64, bool) { return disk(f.Name()), true }
-	fsync = func(f *os.File) error { return each(f.Name()) }
+// Disks stands in for the kernel.
+type Disks struct {
+	Of    func(name string) uint64   // the disk that a file is on
+	Whole func(names []string) error // syncs it for files
+	Each  func(name string) error    // syncs a file
+	Calm  func() bool
+}
+
+// OnDisks has files be on other disks until the test ends.
+func OnDisks(t *testing.T, d Disks) {
+	sync, of, whole, quiet := fsync, diskOf, syncDisk, calm
+	fsync = func(f *os.File) error { return d.Each(f.Name()) }
+	diskOf = func(f *os.File) (uint64, bool) { return d.Of(f.Name()), true }
 	syncDisk = func(files []*os.File) error {
 		var names []string
 		for _, f := range files {
 			names = append(names, f.Name())
 		}
-		return whole(names)
+		return d.Whole(names)
 	}
-	t.Cleanup(func() { fsync, diskOf, syncDisk = sync, of, all })
+	calm = d.Calm
+	waiting.disks = map[uint64]*disk{}
+	t.Cleanup(func() { fsync, diskOf, syncDisk, calm = sync, of, whole, quiet })
 }
 
-// AtOnce is how many syncs go on at once, Most how many files a sync of all of a
-// file system waits for, Fewest what it is for at least, and Small what is too much
-// of a file for it.
+// AtOnce is how many syncs go on at once, Most how many files wait for a sync of
+// all of their disk, Fewest what it is for at least, and Small what is too much of
+// a file for it.
 const AtOnce, Most, Fewest, Small = atOnce, most, fewest, small
 
 // Waiting is how many wait for their turn.
 func Waiting() int {
 	waiting.Lock()
 	defer waiting.Unlock()
-	return waiting.queue.Len()
+	return len(waiting.queue)
 }

@@ -18,11 +18,12 @@ type osFS struct{}
 // OpenFile does without what os.OpenFile does for pipes and devices: six more
 // system calls, for each message.
 func (osFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
+	opened := failures.Load()
 	fd, err := again(func() (int, error) { return unix.Open(name, flag|unix.O_CLOEXEC, uint32(perm.Perm())) })
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
-	return &osFile{file: os.NewFile(uintptr(fd), name)}, nil
+	return &osFile{file: os.NewFile(uintptr(fd), name), opened: opened}, nil
 }
 
 // Rename does without a look at what newname is, which os.Rename takes to word
@@ -70,7 +71,9 @@ func (osFS) SyncDir(name string) error {
 // behind its back.
 type osFile struct {
 	file     *os.File
-	unsynced int // octets written since the last sync was begun
+	opened   int64 // after so many failures
+	written  int   // octets
+	unsynced int   // of them since the last sync was begun
 	begun    *begun
 	failed   error // of an earlier sync
 }
@@ -79,8 +82,8 @@ type osFile struct {
 // of a large file moves until Sync, which then has to wait for all of it.
 const early = 16 << 20
 
-// small is what is less than a file of which so much was written: it may wait for
-// others, to be synced with them.
+// A file to which less than this was written may wait for others, to be synced
+// together.
 const small = 1 << 20
 
 // fsync is what tests count.
@@ -88,8 +91,7 @@ var fsync = (*os.File).Sync
 
 func (f *osFile) BeginSync() {
 	f.settle()
-	f.begun = beginSync(f.file, f.unsynced < small)
-	f.unsynced = 0
+	f.unsynced, f.begun = 0, beginSync(f.file, f.written < small)
 }
 
 // settle waits for the sync that was begun, if any, and reports whether the file
@@ -114,6 +116,7 @@ func (f *osFile) changed() {
 func (f *osFile) Write(p []byte) (int, error) {
 	f.changed()
 	n, err := f.file.Write(p)
+	f.written += n
 	if f.unsynced += n; f.unsynced >= early {
 		f.BeginSync()
 	}
@@ -139,11 +142,15 @@ func (f *osFile) Sync() error {
 	if f.begun != nil {
 		f.begun.hurry()
 	}
-	synced := f.settle()
-	if f.failed != nil || synced {
-		return f.failed
+	if synced := f.settle(); !synced && f.failed == nil {
+		if err := fsync(f.file); err != nil {
+			return err
+		}
 	}
-	return fsync(f.file)
+	if f.failed == nil && inDoubt(f.file, f.opened) {
+		f.failed = &fs.PathError{Op: "sync", Path: f.Name(), Err: syscall.EIO}
+	}
+	return f.failed
 }
 
 func (f *osFile) Close() error {

@@ -8,51 +8,68 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
-// disks notes how files are synced.
+// disks notes how files are synced. The first letter of a file's name is its disk.
 type disks struct {
 	mu    sync.Mutex
-	whole []string          // file systems, each by the number of files
-	each  []string          // files
-	fails func(string) bool // a file, or "whole"
+	whole []string // disks, each with the number of files it was synced for
+	each  []string // files
+
+	fail map[string]error         // of a disk or a file
+	hang map[string]chan struct{} // a disk, until it is closed
+	busy bool
+	one  chan struct{} // tells of each file
 }
 
-var errIO = errors.New("input/output error")
-
-// watchDisks has the first letter of a file's name tell its file system.
 func watchDisks(t *testing.T) *disks {
-	d := &disks{fails: func(string) bool { return false }}
-	durable.OnDisks(t, func(name string) uint64 { return uint64(filepath.Base(name)[0]) },
-		func(names []string) error {
-			d.mu.Lock()
-			defer d.mu.Unlock()
+	d := &disks{fail: map[string]error{}, hang: map[string]chan struct{}{}, one: make(chan struct{}, 1000)}
+	durable.OnDisks(t, durable.Disks{
+		Of: func(name string) uint64 { return uint64(filepath.Base(name)[0]) },
+		Whole: func(names []string) error {
+			of := filepath.Base(names[0])[:1]
 			for _, name := range names {
-				if filepath.Base(name)[0] != filepath.Base(names[0])[0] {
-					t.Errorf("they are not of one file system: %q", names)
+				if !strings.HasPrefix(filepath.Base(name), of) {
+					t.Errorf("they are not of one disk: %q", names)
 				}
 			}
-			d.whole = append(d.whole, fmt.Sprintf("%c: %d", filepath.Base(names[0])[0], len(names)))
-			if d.fails("whole") {
-				return errIO
+			if hang := d.hang[of]; hang != nil {
+				<-hang
 			}
-			return nil
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.whole = append(d.whole, fmt.Sprintf("%s: %d", of, len(names)))
+			return d.fail[of]
 		},
-		func(name string) error {
+		Each: func(name string) error {
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			d.each = append(d.each, filepath.Base(name))
-			if d.fails(filepath.Base(name)) {
-				return errIO
-			}
-			return nil
-		})
+			d.one <- struct{}{}
+			return d.fail[filepath.Base(name)]
+		},
+		Calm: func() bool { return !d.busy },
+	})
 	return d
 }
 
+// expect checks what was synced since it was last called: disks, and so many files.
+func (d *disks) expect(t *testing.T, each int, whole ...string) {
+	t.Helper()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	slices.Sort(d.whole)
+	if !slices.Equal(d.whole, whole) || len(d.each) != each {
+		t.Errorf("synced %q and %d files, want %q and %d", d.whole, len(d.each), whole, each)
+	}
+	d.whole, d.each = nil, nil
+}
+
+// begin makes n files of a disk and begins to sync them.
 func begin(t *testing.T, disk string, n int) (files []durable.File) {
 	for i := range n {
 		f := create(t, fmt.Sprint(disk, i))
@@ -62,66 +79,71 @@ func begin(t *testing.T, disk string, n int) (files []durable.File) {
 	return files
 }
 
-// finish syncs files and returns those that failed.
-func finish(t *testing.T, files []durable.File) (failed []string) {
-	for _, f := range files {
-		if err := f.Sync(); err != nil {
-			failed = append(failed, filepath.Base(f.Name()))
-		}
-		if err := f.Close(); err != nil {
-			t.Error(err)
-		}
-	}
-	return failed
-}
+const most, fewest = durable.Most, durable.Fewest
 
-func (d *disks) expect(t *testing.T, whole []string, each int) {
-	t.Helper()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	slices.Sort(d.whole)
-	if !slices.Equal(d.whole, whole) || len(d.each) != each {
-		t.Errorf("synced %q and %d files, want %q and %d", d.whole, len(d.each), whole, each)
-	}
-}
+func of(disk string, n int) string { return fmt.Sprintf("%s: %d", disk, n) }
 
-// Many files are synced by a sync of their file system, a few are not.
+// Many files are synced by a sync of their disk, a few each by itself.
 func TestTogether(t *testing.T) {
 	for _, test := range []struct {
 		n     int
 		whole []string
 		each  int
 	}{
-		{durable.Fewest - 1, nil, durable.Fewest - 1},
-		{durable.Fewest, []string{"a: 8"}, 0},
-		{durable.Most, []string{"a: 32"}, 0},
-		{2*durable.Most + durable.Fewest, []string{"a: 32", "a: 32", "a: 8"}, 0},
-		{durable.Most + 1, []string{"a: 32"}, 1},
+		{fewest - 1, nil, fewest - 1},
+		{fewest, []string{of("a", fewest)}, 0},
+		{most, []string{of("a", most)}, 0},
+		{2*most + fewest, []string{of("a", most), of("a", most), of("a", fewest)}, 0},
+		{most + 1, []string{of("a", most)}, 1},
 	} {
 		d := watchDisks(t)
-		if failed := finish(t, begin(t, "a", test.n)); failed != nil {
-			t.Errorf("failed: %q", failed)
+		files := begin(t, "a", test.n)
+		for _, f := range files {
+			if err := f.Sync(); err != nil {
+				t.Error(err)
+			}
 		}
-		d.expect(t, test.whole, test.each)
+		d.expect(t, test.each, test.whole...)
+		for _, f := range files {
+			f.Close()
+		}
 	}
 }
 
-// Files of several file systems do not wait for each other.
+// Files of several disks do not wait for each other, not even for one that hangs.
 func TestTogetherOnDisks(t *testing.T) {
 	d := watchDisks(t)
-	a, b := begin(t, "a", durable.Most-1), begin(t, "b", durable.Most-1)
-	d.expect(t, nil, 0)
-	finish(t, b)
-	d.expect(t, []string{"b: 31"}, 0)
-	finish(t, a)
-	d.expect(t, []string{"a: 31", "b: 31"}, 0)
+	d.hang["a"] = make(chan struct{})
+	full := begin(t, "a", most) // which does not wait for its sync
+	asked := begin(t, "a", fewest)
+	synced := make(chan error)
+	go func() { synced <- asked[0].Sync() }()
+	b := begin(t, "b", most-1)
+	d.expect(t, 0)
+	if err := b[0].Sync(); err != nil {
+		t.Error(err)
+	}
+	d.expect(t, 0, of("b", most-1))
+	close(d.hang["a"])
+	if err := <-synced; err != nil {
+		t.Error(err)
+	}
+	for _, f := range slices.Concat(full, asked[1:]) {
+		if err := f.Sync(); err != nil {
+			t.Error(err)
+		}
+	}
+	d.expect(t, 0, of("a", most), of("a", fewest))
+	for _, f := range slices.Concat(full, asked, b) {
+		f.Close()
+	}
 }
 
 // What is closed is not synced any more, and what is large does not wait.
 func TestTogetherLeft(t *testing.T) {
 	d := watchDisks(t)
-	unwanted, wanted := begin(t, "a", durable.Most-1), begin(t, "b", durable.Fewest)
-	large := create(t, "a")
+	unwanted, wanted := begin(t, "a", most-1), begin(t, "b", fewest)
+	large := create(t, "b-large")
 	if _, err := io.WriteString(large, strings.Repeat("x", durable.Small)); err != nil {
 		t.Fatal(err)
 	}
@@ -131,27 +153,100 @@ func TestTogetherLeft(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	finish(t, append(wanted[1:], large))
-	d.expect(t, nil, len(wanted))
+	for _, f := range append(wanted[1:], large) {
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+	d.expect(t, len(wanted))
 }
 
 // A file that was changed since is synced again.
 func TestTogetherChanged(t *testing.T) {
 	d := watchDisks(t)
-	files := begin(t, "a", durable.Most)
+	files := begin(t, "a", most)
 	if _, err := io.WriteString(files[3], "more"); err != nil {
 		t.Fatal(err)
 	}
-	finish(t, files)
-	d.expect(t, []string{"a: 32"}, 1)
+	for _, f := range files {
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+	d.expect(t, 1, of("a", most))
 }
 
-// If a file system cannot be synced, each file tells for itself.
+// While others write much, each file is synced by itself: whether they do when
+// the sync is begun, or when it is due.
+func TestTogetherBusy(t *testing.T) {
+	for _, n := range []int{fewest, most - 1} {
+		d := watchDisks(t)
+		d.busy = true
+		early := begin(t, "a", n)
+		for range n {
+			<-d.one // nobody has asked for it
+		}
+		d.busy = false
+		late := begin(t, "b", n)
+		d.busy = true
+		for _, f := range slices.Concat(early, late) {
+			if err := errors.Join(f.Sync(), f.Close()); err != nil {
+				t.Error(err)
+			}
+		}
+		d.expect(t, 2*n)
+	}
+}
+
+// If a disk cannot be synced, no file that was open then is taken for durable,
+// whatever it says itself: the kernel tells of some errors only once. The disk is
+// not synced as a whole again.
 func TestTogetherFails(t *testing.T) {
 	d := watchDisks(t)
-	d.fails = func(what string) bool { return what == "whole" || what == "a2" || what == "a7" }
-	if failed := finish(t, begin(t, "a", durable.Fewest)); !slices.Equal(failed, []string{"a2", "a7"}) {
-		t.Errorf("failed: %q", failed)
+	d.fail["a"], d.hang["a"] = syscall.EIO, make(chan struct{})
+	group, waiting, other := begin(t, "a", most), begin(t, "a", fewest), create(t, "a-other")
+	elsewhere := begin(t, "b", fewest)
+	close(d.hang["a"])
+	for _, f := range slices.Concat(group, waiting, []durable.File{other}) {
+		first, again := f.Sync(), f.Sync()
+		if !errors.Is(first, syscall.EIO) || !errors.Is(again, syscall.EIO) || f.Close() != nil {
+			t.Errorf("%s: %v, and then %v", filepath.Base(f.Name()), first, again)
+		}
 	}
-	d.expect(t, []string{"a: 8"}, durable.Fewest)
+	for _, f := range elsewhere {
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			t.Errorf("a file of another disk: %v", err)
+		}
+	}
+	slices.Sort(d.whole)
+	if want := []string{of("a", most), of("b", fewest)}; !slices.Equal(d.whole, want) {
+		t.Errorf("synced %q, want %q", d.whole, want)
+	}
+	d.whole, d.each = nil, nil
+	later := begin(t, "a", 2*most)
+	for _, f := range later {
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			t.Errorf("a file that was opened later: %v", err)
+		}
+	}
+	d.expect(t, len(later))
+}
+
+// Where the system does not allow such a sync, each file is synced by itself.
+func TestTogetherRefused(t *testing.T) {
+	for _, refusal := range []error{syscall.ENOSYS, syscall.EPERM} {
+		d := watchDisks(t)
+		d.fail["a"] = refusal
+		files := begin(t, "a", 2*most)
+		for _, f := range files {
+			if err := errors.Join(f.Sync(), f.Close()); err != nil {
+				t.Error(err)
+			}
+		}
+		d.mu.Lock()
+		if len(d.whole) != 1 || len(d.each) != len(files) {
+			t.Errorf("synced %q and %d files", d.whole, len(d.each))
+		}
+		d.mu.Unlock()
+	}
 }

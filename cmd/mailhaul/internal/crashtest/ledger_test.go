@@ -37,24 +37,24 @@ type ledger struct {
 // anew, the files whose locks are all that counts, and what we print.
 var harmless = []string{"state/*-shm", "state/leases", "state/leases/*", "mbox/inbox.lock", "said"}
 
-func (l *ledger) begun(pid int, c call) {
+func (l *ledger) begun(tid int, c call) {
 	switch c.number {
 	case unix.SYS_WRITE, unix.SYS_PWRITE64, unix.SYS_FTRUNCATE:
-		name := descriptor(pid, c.args[0])
+		name := descriptor(tid, c.args[0])
 		if !strings.HasPrefix(name, "socket:") {
 			l.mark(name)
-		} else if c.deletes(pid) {
+		} else if c.deletes(tid) {
 			l.deletes++
 			maps.Copy(l.early, l.dirty)
 		}
 	case unix.SYS_OPEN:
-		l.created(path(pid, c.args[0]))
+		l.created(path(tid, c.args[0]))
 	case unix.SYS_OPENAT, unix.SYS_MKDIRAT:
-		l.created(path(pid, c.args[1]))
+		l.created(path(tid, c.args[1]))
 	case unix.SYS_MKDIR:
-		l.created(path(pid, c.args[0]))
+		l.created(path(tid, c.args[0]))
 	case unix.SYS_RENAMEAT, unix.SYS_RENAMEAT2:
-		from, to := path(pid, c.args[1]), path(pid, c.args[3])
+		from, to := path(tid, c.args[1]), path(tid, c.args[3])
 		if l.dirty[l.relative(from)] {
 			l.mark(to)
 		}
@@ -62,20 +62,20 @@ func (l *ledger) begun(pid int, c call) {
 		l.mark(filepath.Dir(from))
 		l.mark(filepath.Dir(to))
 	case unix.SYS_SYNCFS:
-		l.syncing[pid] = maps.Clone(l.dirty)
+		l.syncing[tid] = maps.Clone(l.dirty)
 	}
 }
 
 // ended is told when a call returns: only then is a sync worth something.
-func (l *ledger) ended(pid int, c call) {
+func (l *ledger) ended(tid int, c call) {
 	switch c.number {
 	case unix.SYS_FSYNC, unix.SYS_FDATASYNC:
-		l.synced(l.relative(descriptor(pid, c.args[0])))
+		l.synced(l.relative(descriptor(tid, c.args[0])))
 	case unix.SYS_SYNCFS:
-		for name := range l.syncing[pid] {
+		for name := range l.syncing[tid] {
 			l.synced(name)
 		}
-		delete(l.syncing, pid)
+		delete(l.syncing, tid)
 		l.whole++
 	}
 }
@@ -156,32 +156,31 @@ func memoryOf(pid int, address, size uint64) []byte {
 // synced: the mail, the folders that have its names, and the journal. A power
 // cut then takes nothing. The ledger would notice each sync that was missing.
 func TestSyncedBeforeDelete(t *testing.T) {
-	few, many := workload{messages: 9, perSession: 4}, workload{messages: 50, perSession: 20}
+	maildir, mbox := workload{"maildir", 9, 4}, workload{"mbox", 9, 4}
+	many := workload{"maildir", 60, 20} // which are synced together, on an ext4
 	for _, c := range []struct {
-		sink, blind, early string
 		workload
+		blind, early string
 	}{
-		{"maildir", "", "", few},
-		{"maildir", "", "", many},
-		{"mbox", "", "", few},
-		{"maildir", "Maildir/tmp/*", "Maildir/new/*", few},
-		{"maildir", "Maildir/tmp/*", "Maildir/new/*", many},
-		{"maildir", "Maildir/tmp", "Maildir/tmp", few},
-		{"maildir", "Maildir/new", "Maildir/new", few},
-		{"maildir", "state/*-wal", "state/*-wal", few},
-		{"mbox", "mbox/inbox", "mbox/inbox", few},
-		{"mbox", "mbox", "mbox", few},
-		{"mbox", "state/spool", "state/spool", few},
-		{"mbox", "state/*-wal", "state/*-wal", few},
+		{maildir, "", ""},
+		{many, "", ""},
+		{mbox, "", ""},
+		{maildir, "Maildir/tmp/*", "Maildir/new/*"},
+		{many, "Maildir/tmp/*", "Maildir/new/*"},
+		{maildir, "Maildir/tmp", "Maildir/tmp"},
+		{maildir, "Maildir/new", "Maildir/new"},
+		{maildir, "state/*-wal", "state/*-wal"},
+		{mbox, "mbox/inbox", "mbox/inbox"},
+		{mbox, "mbox", "mbox"},
+		{mbox, "state/spool", "state/spool"},
+		{mbox, "state/*-wal", "state/*-wal"},
 	} {
 		t.Run(fmt.Sprintf("%d in %s %s", c.messages, c.sink, c.blind), func(t *testing.T) {
-			c.workload.sink = c.sink
-			dir := scratch()
-			if c.messages == many.messages {
-				dir = os.TempDir() // many files are synced together on a real disk only,
-				unix.Sync()        // and if there is little to write
+			parent := scratch()
+			if c.workload == many {
+				parent = newDisk(t).mounted(t).dir
 			}
-			w, err := newWorld(dir, c.workload)
+			w, err := newWorld(parent, c.workload)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -191,7 +190,9 @@ func TestSyncedBeforeDelete(t *testing.T) {
 			if err != nil || run.code != 0 {
 				t.Fatalf("exit code %d (%v):\n%s", run.code, err, run.said)
 			}
-			t.Logf("%d times a whole file system was synced", l.whole)
+			if c.workload == many && l.whole == 0 {
+				t.Log("NOT TESTED: too much is being written to the disks for a sync of all of one")
+			}
 			early := slices.Sorted(maps.Keys(l.early))
 			noticed := slices.ContainsFunc(early, func(name string) bool {
 				ok, _ := filepath.Match(c.early, name)

@@ -204,14 +204,14 @@ func (t *tracer) call(proc *os.Process, tid int) error {
 	}
 	if begun, ok := t.inside[tid]; ok && info.op == unix.PTRACE_SYSCALL_INFO_EXIT {
 		delete(t.inside, tid)
-		t.ledger.ended(proc.Pid, begun)
+		t.ledger.ended(tid, begun)
 	}
 	if info.op != unix.PTRACE_SYSCALL_INFO_ENTRY || !info.counts() {
 		return nil
 	}
 	if t.ledger != nil {
 		t.inside[tid] = info.call
-		t.ledger.begun(proc.Pid, info.call)
+		t.ledger.begun(tid, info.call)
 	}
 	if t.fails != nil && t.fails(proc.Pid, info.call) {
 		t.failing[tid] = true

@@ -41,10 +41,7 @@ func newWorld(parent string, l workload) (*world, error) {
 		return nil, err
 	}
 	w := &world{
-		workload: l, dir: dir, sent: map[string]int{},
-		// The server may not have seen the end of the program that was
-		// killed when the next logs in.
-		server: pop3test.New(pop3test.Options{}),
+		workload: l, dir: dir, sent: map[string]int{}, server: pop3test.New(pop3test.Options{}),
 	}
 	w.drop = w.server.Account(account, "secret")
 	w.send(l.messages)
