@@ -77,7 +77,7 @@ func (o *Options) fill() {
 		o.Timeout = defaultTimeout
 	}
 	if o.Window <= 0 {
-		o.Window = maxDeletions // in octets: there are never so many commands
+		o.Window = maxDeletions // no bound: each command is longer than an octet
 	}
 	if o.MaxMessages <= 0 {
 		o.MaxMessages = defaultMaxMessages

@@ -18,9 +18,9 @@ const (
 	// The octets of messages that are under way beside the one that is read:
 	// firstAhead, and then what came within aheadFor, between minAhead and
 	// maxAhead. That keeps a long and fast line busy, and a slow one is not
-	// to be read for long where nobody wants the rest any more. A line that has
-	// brought sample octets may show that it is faster; that it is not, only
-	// later: TCP starts slowly.
+	// to be read for long where nobody wants the rest any more. After sample
+	// octets a line may prove faster than was assumed, but not slower: TCP
+	// starts slowly.
 	firstAhead, minAhead, maxAhead = 8 << 20, 1 << 20, 16 << 20
 	sample                         = 256 << 10
 	aheadFor                       = time.Second
@@ -69,11 +69,11 @@ func (c *Client) fly(verb string, want iter.Seq[Entry], line func(Entry) string)
 
 // turn returns the entry whose reply is to be read next, and false when there
 // is none left. It sends more commands before what is under way runs out: when
-// half of what may be is answered, and as soon as the line may have shown that
-// there may be more.
+// half of what may be is answered, and once as soon as the line may have proved
+// fast.
 func (f *flight) turn() (e Entry, ok bool, err error) {
-	first := !f.paced && f.taken >= sample
-	if !f.dry && len(f.sent) <= f.c.window()/2 && f.commands <= f.room/2 && (f.ahead <= f.most/2 || first) {
+	look := !f.paced && f.taken >= sample
+	if !f.dry && len(f.sent) <= f.c.window()/2 && f.commands <= f.room/2 && (f.ahead <= f.most/2 || look) {
 		err = f.refill()
 	}
 	if len(f.sent) == 0 {

@@ -13,7 +13,7 @@ type begun struct {
 	done  chan error
 	stale bool      // the file has changed since
 	disk  *disk     // nil if it is to be synced by itself
-	among *[]*begun // those that it waits with, nil once it does not wait
+	queue *[]*begun // which it waits in, nil once it does not wait
 }
 
 // atOnce is how many files are synced at once, each by itself: it takes a thread,
@@ -37,7 +37,7 @@ func beginSync(file *os.File, small bool) *begun {
 			b.disk = diskNumber(number)
 		}
 	}
-	if b.disk == nil || b.disk.never.Load() {
+	if b.disk == nil || b.disk.each.Load() {
 		enqueue(b)
 	} else if many := b.join(); many != nil {
 		go b.disk.sync(many)
@@ -50,7 +50,7 @@ func enqueue(all ...*begun) {
 	waiting.Lock()
 	defer waiting.Unlock()
 	for _, b := range all {
-		b.wait(&waiting.queue)
+		b.addTo(&waiting.queue)
 		if waiting.workers < atOnce {
 			waiting.workers++
 			go work()
@@ -58,20 +58,20 @@ func enqueue(all ...*begun) {
 	}
 }
 
-// wait adds b to those that wait.
-func (b *begun) wait(among *[]*begun) {
-	b.among = among
-	*among = append(*among, b)
+// addTo adds b to those that wait in a queue.
+func (b *begun) addTo(queue *[]*begun) {
+	b.queue = queue
+	*queue = append(*queue, b)
 }
 
-// leave takes b out of those that wait, and reports whether it was one of them.
+// leave takes b out of its queue, and reports whether it was in one.
 func (b *begun) leave() bool {
-	if b.among == nil {
+	if b.queue == nil {
 		return false
 	}
-	i := slices.Index(*b.among, b)
-	*b.among = slices.Delete(*b.among, i, i+1)
-	b.among = nil
+	i := slices.Index(*b.queue, b)
+	*b.queue = slices.Delete(*b.queue, i, i+1)
+	b.queue = nil
 	return true
 }
 

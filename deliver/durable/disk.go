@@ -13,24 +13,26 @@ import (
 // it (syncfs(2)): on ext4 that takes half the time of a sync of each. It also
 // writes what other programs have written, so that it is for calm times only.
 //
-// The kernel tells of what it could not write once, to whoever asks first; and of
-// what belongs to no file in particular, such as a block of inodes, to who syncs
-// the whole. So if that fails, no file that was open then counts as durable,
-// whatever is said of it later, and the disk is never synced as a whole again.
+// What belongs to no file in particular, such as a block of inodes, the kernel then
+// writes for all files at once, and tells only who synced the whole that it could
+// not (without a journal: with one, nothing can be synced any more). So after such
+// a failure, which may be for a file of another program, no file that was open is
+// durable, and no directory until it is synced once more, whatever is said of them
+// later; and the disk is never synced as a whole again.
 type disk struct {
 	pool []*begun // guarded by waiting
 
-	whole  sync.Mutex   // held by who syncs all of it
-	never  atomic.Bool  // it is not to be synced as a whole
-	failed atomic.Int64 // which of the failures was its
+	each   atomic.Bool // its files are to be synced each by itself from now on
+	whole  sync.Mutex  // held by who syncs all of it
+	failed int64       // failures after its own, 0 if it has not failed; guarded by whole
 }
 
 // most is how many files wait in a pool before their disk is synced, and fewest
 // with how many of them that is better than to sync each.
 const most, fewest = 32, 8
 
-// failures counts how often a sync of a whole disk has failed.
-var failures atomic.Int64
+// failures counts the syncs of whole disks that failed, running those that go on.
+var failures, running atomic.Int64
 
 // diskNumber returns the disk of that number.
 func diskNumber(number uint64) *disk {
@@ -48,7 +50,7 @@ func diskNumber(number uint64) *disk {
 func (b *begun) join() (many []*begun) {
 	waiting.Lock()
 	defer waiting.Unlock()
-	b.wait(&b.disk.pool)
+	b.addTo(&b.disk.pool)
 	if len(b.disk.pool) < most {
 		return nil
 	}
@@ -60,7 +62,7 @@ func (d *disk) take() []*begun {
 	all := d.pool
 	d.pool = nil
 	for _, b := range all {
-		b.among = nil
+		b.queue = nil
 	}
 	return all
 }
@@ -72,41 +74,45 @@ func (b *begun) hurry() {
 	}
 	waiting.Lock()
 	var all []*begun
-	if b.among == &b.disk.pool {
+	if b.queue == &b.disk.pool {
 		all = b.disk.take()
 	}
 	waiting.Unlock()
-	b.disk.sync(all)
+	if len(all) > 0 {
+		b.disk.sync(all)
+	}
 }
 
 // sync syncs what was in the pool: all at once if they are enough and nothing
 // speaks against it, else each in its turn.
 func (d *disk) sync(group []*begun) {
-	if len(group) < fewest || !calm() || !d.syncWhole(group) {
+	if len(group) < fewest || !d.syncWhole(group) {
 		enqueue(group...)
 	}
 }
 
-// syncWhole syncs all of the disk. It reports false if that is not to be done, or
-// the system does not let us.
+// syncWhole syncs all of the disk. It reports false if that is not to be done now,
+// or the system does not let us.
 func (d *disk) syncWhole(group []*begun) bool {
 	files := make([]*os.File, len(group))
 	for i, b := range group {
 		files[i] = b.file
 	}
-	d.whole.Lock() // so that who comes next knows of a failure
+	d.whole.Lock()
 	defer d.whole.Unlock()
-	if d.never.Load() {
+	if d.each.Load() || !calm() {
 		return false
 	}
+	running.Add(1)
+	defer running.Add(-1)
 	err := syncDisk(files)
 	if err != nil {
-		d.never.Store(true)
+		d.each.Store(true)
 		if errors.Is(err, syscall.ENOSYS) || errors.Is(err, syscall.EPERM) {
 			return false
 		}
-		d.failed.Store(failures.Add(1))
-		err = &fs.PathError{Op: "sync the file system of", Path: files[0].Name(), Err: err}
+		d.failed = failures.Add(1)
+		err = &fs.PathError{Op: syncOp, Path: files[0].Name(), Err: err}
 	}
 	for _, b := range group {
 		b.done <- err
@@ -114,12 +120,44 @@ func (d *disk) syncWhole(group []*begun) bool {
 	return true
 }
 
-// inDoubt reports whether the disk of a file has failed to be synced as a whole
-// since the file was opened, after so many failures.
-func inDoubt(file *os.File, opened int64) bool {
-	if failures.Load() == opened {
-		return false
+const syncOp = "sync the file system of"
+
+// doubt returns an error if the disk of a file, which says that it was synced, has
+// failed to be synced as a whole after the first so many failures. It waits for such
+// a sync that goes on: that may have been told what the file was not.
+func doubt(file *os.File, after int64) error {
+	if running.Load() == 0 && failures.Load() == after {
+		return nil
 	}
 	number, ok := diskOf(file)
-	return ok && diskNumber(number).failed.Load() > opened
+	if !ok {
+		return nil
+	}
+	d := diskNumber(number)
+	d.whole.Lock()
+	defer d.whole.Unlock()
+	if d.failed <= after {
+		return nil
+	}
+	return &fs.PathError{Op: syncOp, Path: file.Name(), Err: syscall.EIO}
+}
+
+// dirs holds, for each directory that was synced, the failures that count for it
+// no more.
+var dirs = struct {
+	sync.Mutex
+	after map[string]int64
+}{after: map[string]int64{}}
+
+// doubtDir is doubt for a directory.
+func doubtDir(dir *os.File) error {
+	dirs.Lock()
+	after := dirs.after[dir.Name()]
+	dirs.Unlock()
+	now := failures.Load()
+	err := doubt(dir, after)
+	dirs.Lock()
+	defer dirs.Unlock()
+	dirs.after[dir.Name()] = now
+	return err
 }

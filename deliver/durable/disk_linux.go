@@ -3,6 +3,7 @@ package durable
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"os"
 	"strconv"
 	"sync"
@@ -49,14 +50,14 @@ var syncDisk = func(files []*os.File) error {
 		return err
 	}
 	for _, f := range files {
-		// What was told of a file since files[0] was opened, syncfs does not tell
-		// again. This does, and has nothing to wait for.
+		// syncfs tells of what could not be written since files[0] was opened.
+		// This tells of the file, and has nothing to wait for any more.
 		if err := unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WAIT_BEFORE); err != nil {
 			return err
 		}
 	}
 	// An ext4 without a journal flushes the disk's cache before it writes the
-	// inodes; and one that is read-only by now may have said nothing.
+	// inodes. And of one that an error has made read-only syncfs may say nothing.
 	return fsync(files[0])
 }
 
@@ -87,7 +88,8 @@ func dirty() int64 {
 	return lately.dirty
 }
 
-// counter returns a counter of /proc/vmstat; one that is not there is high.
+// counter returns a counter of /proc/vmstat, in pages; one that is not there is
+// high.
 func counter(vmstat []byte, name string) int64 {
 	for line := range bytes.Lines(vmstat) {
 		key, value, _ := bytes.Cut(bytes.TrimSpace(line), []byte(" "))
@@ -95,5 +97,5 @@ func counter(vmstat []byte, name string) int64 {
 			return n
 		}
 	}
-	return maxDirty
+	return math.MaxInt32
 }

@@ -1,8 +1,10 @@
 package durable_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -34,7 +36,11 @@ func TestSyncDisk(t *testing.T) {
 	if number, ok := durable.DiskOf(files[0]); ok && number != uint64(s.Dev) {
 		t.Errorf("the disk is number %x, want %x", number, s.Dev)
 	}
-	if err := durable.SyncDisk(files); err != nil || !slices.Equal(names, []string{"0"}) {
+	err := durable.SyncDisk(files)
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) {
+		t.Skipf("NOT TESTED: the system does not let us: %v", err)
+	}
+	if err != nil || !slices.Equal(names, []string{"0"}) {
 		t.Errorf("%v; synced by itself: %q", err, names)
 	}
 	files[1].Close()
@@ -49,7 +55,7 @@ func TestSyncDisk(t *testing.T) {
 // What the kernel does not tell is not taken for little.
 func TestCounter(t *testing.T) {
 	const vmstat = "nr_free_pages 1\nnr_dirty 23\nnr_dirty_threshold 4\nnr_writeback x\n"
-	for name, want := range map[string]int64{"nr_dirty": 23, "nr_writeback": durable.MaxDirty, "nr_unknown": durable.MaxDirty} {
+	for name, want := range map[string]int64{"nr_dirty": 23, "nr_writeback": math.MaxInt32, "nr_unknown": math.MaxInt32} {
 		if n := durable.Counter([]byte(vmstat), name); n != want {
 			t.Errorf("%s is %d, want %d", name, n, want)
 		}

@@ -38,8 +38,18 @@ func OnDisks(t *testing.T, d Disks) {
 		return d.Whole(names)
 	}
 	calm = d.Calm
-	waiting.disks = map[uint64]*disk{}
-	t.Cleanup(func() { fsync, diskOf, syncDisk, calm = sync, of, whole, quiet })
+	before := setDisks(map[uint64]*disk{})
+	t.Cleanup(func() {
+		fsync, diskOf, syncDisk, calm = sync, of, whole, quiet
+		setDisks(before)
+	})
+}
+
+func setDisks(m map[uint64]*disk) (before map[uint64]*disk) {
+	waiting.Lock()
+	defer waiting.Unlock()
+	before, waiting.disks = waiting.disks, m
+	return before
 }
 
 // AtOnce is how many syncs go on at once, Most how many files wait for a sync of

@@ -18,12 +18,12 @@ type osFS struct{}
 // OpenFile does without what os.OpenFile does for pipes and devices: six more
 // system calls, for each message.
 func (osFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
-	opened := failures.Load()
+	before := failures.Load()
 	fd, err := again(func() (int, error) { return unix.Open(name, flag|unix.O_CLOEXEC, uint32(perm.Perm())) })
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
-	return &osFile{file: os.NewFile(uintptr(fd), name), opened: opened}, nil
+	return &osFile{file: os.NewFile(uintptr(fd), name), failures: before}, nil
 }
 
 // Rename does without a look at what newname is, which os.Rename takes to word
@@ -56,7 +56,9 @@ func (osFS) SyncDir(name string) error {
 	if err != nil {
 		return err
 	}
-	err = d.Sync()
+	if err = d.Sync(); err == nil {
+		err = doubtDir(d)
+	}
 	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
 		err = nil
 	}
@@ -71,7 +73,7 @@ func (osFS) SyncDir(name string) error {
 // behind its back.
 type osFile struct {
 	file     *os.File
-	opened   int64 // after so many failures
+	failures int64 // of disks, before it was opened
 	written  int   // octets
 	unsynced int   // of them since the last sync was begun
 	begun    *begun
@@ -147,8 +149,8 @@ func (f *osFile) Sync() error {
 			return err
 		}
 	}
-	if f.failed == nil && inDoubt(f.file, f.opened) {
-		f.failed = &fs.PathError{Op: "sync", Path: f.Name(), Err: syscall.EIO}
+	if f.failed == nil {
+		f.failed = doubt(f.file, f.failures)
 	}
 	return f.failed
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,6 +24,7 @@ func newDisk(t *testing.T, options ...string) *disk {
 	if os.Getuid() != 0 {
 		t.Skip("NOT TESTED: only root can mount a disk")
 	}
+	t.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
 	parent, err := os.MkdirTemp(memory(), "mailhaul-disk-")
 	if err != nil {
 		t.Fatal(err)
@@ -33,7 +35,7 @@ func newDisk(t *testing.T, options ...string) *disk {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.run(t, "mkfs.ext4", append(options, "-q", "-F", "-b", "4096", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard", d.image)...)
+	run(t, "mkfs.ext4", append(options, "-q", "-F", "-b", "4096", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard", d.image)...)
 	out, err := d.tryMount()
 	if err != nil {
 		t.Skipf("NOT TESTED: no disk can be mounted here: %s", out)
@@ -80,7 +82,7 @@ func (d *disk) unmount(t *testing.T) {
 // remount does with a disk that was in use what a system does when it starts.
 func (d *disk) remount(t *testing.T) {
 	t.Helper()
-	out, err := exec.Command("/sbin/e2fsck", "-fy", d.image).CombinedOutput()
+	out, err := exec.Command("e2fsck", "-fy", d.image).CombinedOutput()
 	if e, ok := errors.AsType[*exec.ExitError](err); err != nil && (!ok || e.ExitCode() > 1) {
 		t.Fatalf("e2fsck: %v: %s", err, out)
 	}
@@ -88,11 +90,9 @@ func (d *disk) remount(t *testing.T) {
 }
 
 // run runs a program that has to succeed.
-func (d *disk) run(t *testing.T, name string, args ...string) {
+func run(t *testing.T, name string, args ...string) {
 	t.Helper()
-	cmd := exec.Command(name, args...)
-	cmd.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
-	if out, err := cmd.CombinedOutput(); err != nil {
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v: %s", name, err, out)
 	}
 }
@@ -106,27 +106,31 @@ func TestPowerCut(t *testing.T) {
 	for name, options := range map[string][]string{"a journal": nil, "no journal": withoutJournal} {
 		for _, l := range []workload{{"maildir", 60, 100}, {"maildir", 5, 100}, {"mbox", 60, 100}} {
 			t.Run(fmt.Sprintf("%d in %s, %s", l.messages, l.sink, name), func(t *testing.T) {
-				disk := newDisk(t, options...).mounted(t)
-				w, err := newWorld(disk.dir, l)
+				d := newDisk(t, options...).mounted(t)
+				w, err := newWorld(d.dir, l)
 				if err != nil {
 					t.Fatal(err)
 				}
 				defer w.server.Close()
 				unix.Sync() // the configuration
-				cut, taken := disk.image+"-cut", false
-				run, err := watched(w.fetch(), tracer{failing: map[int]bool{}, fails: func(pid int, c call) bool {
+				cut, taken := d.image+"-cut", false
+				trace, err := watched(w.fetch(), tracer{failing: map[int]bool{}, fails: func(pid int, c call) bool {
 					if !taken && c.deletes(pid) {
 						taken = true
-						disk.run(t, "cp", "--sparse=always", disk.image, cut)
+						run(t, "cp", "--sparse=always", d.image, cut)
 					}
 					return false
 				}})
-				if err != nil || run.code != 0 || !taken {
-					t.Fatalf("exit code %d, taken: %v (%v):\n%s", run.code, taken, err, run.said)
+				if err != nil || trace.code != 0 || !taken {
+					t.Fatalf("exit code %d, taken: %v (%v):\n%s", trace.code, taken, err, trace.said)
 				}
-				disk.unmount(t)
-				disk.image = cut
-				disk.remount(t)
+				whole := slices.ContainsFunc(trace.seen, func(c call) bool { return c.number == unix.SYS_SYNCFS })
+				if !whole && l.sink == "maildir" && l.messages > 10 {
+					t.Log("NOT TESTED: too much is being written to the disks for a sync of all of one")
+				}
+				d.unmount(t)
+				d.image = cut
+				d.remount(t)
 				for _, when := range []string{"after the cut", "after another run"} {
 					mail, err := w.look()
 					if v, found := w.judge(mail, true); v != (verdict{}) || err != nil {
@@ -159,41 +163,42 @@ var holes = map[string]struct {
 // safe, once the disk is well again and was repaired; and then comes the rest.
 func TestUnwritableDisk(t *testing.T) {
 	for what, h := range holes {
+		if what == "inodes" && !full {
+			// Whoever syncs all disks at that moment, as other tests do, hears
+			// of it, and nobody else.
+			continue
+		}
 		for _, n := range []int{40, 5} { // synced together, and each by itself
 			t.Run(fmt.Sprintf("%s, %d messages", what, n), func(t *testing.T) {
-				disk := newDisk(t, h.options...)
-				small := filepath.Join(disk.parent, "small")
+				d := newDisk(t, h.options...).mounted(t)
+				for _, sub := range []string{"tmp", "new", "cur"} {
+					if err := os.Mkdir(filepath.Join(d.dir, sub), 0o700); err != nil {
+						t.Fatal(err)
+					}
+				}
+				d.unmount(t)
+				small := filepath.Join(d.parent, "small")
 				if err := errors.Join(os.Mkdir(small, 0o700), unix.Mount("tmpfs", small, "tmpfs", 0, "size=34m")); err != nil {
 					t.Fatal(err)
 				}
 				t.Cleanup(func() { unix.Unmount(small, unix.MNT_DETACH) })
-				whole := disk.image
-				disk.image = filepath.Join(small, "image")
-
+				sound := d.image
+				d.image = filepath.Join(small, "image")
+				run(t, "cp", "--sparse=never", sound, d.image)
+				run(t, "bash", "-ec", `set -o pipefail
+					{ `+h.shell+`; } 2>/dev/null | while read first last; do
+						fallocate -p -o $((first*4096)) -l $(((last-first+1)*4096)) $1
+					done`, "holes", d.image)
+				d.mounted(t)
+				d.inSteps(t)
 				w, err := newWorld(memory(), workload{"maildir", n, 100})
 				if err != nil {
 					t.Fatal(err)
 				}
 				defer w.close()
-				disk.image, whole = whole, disk.image
-				disk.mounted(t)
-				for _, sub := range []string{"tmp", "new", "cur"} {
-					if err := os.Mkdir(filepath.Join(disk.dir, sub), 0o700); err != nil {
-						t.Fatal(err)
-					}
-				}
-				disk.unmount(t)
-				disk.run(t, "cp", "--sparse=never", disk.image, whole)
-				disk.image = whole
-				disk.run(t, "bash", "-ec", `set -o pipefail
-					{ `+h.shell+`; } 2>/dev/null | while read first last; do
-						fallocate -p -o $((first*4096)) -l $(((last-first+1)*4096)) $1
-					done`, "holes", disk.image)
-				disk.mounted(t)
-				if err := os.Symlink(disk.dir, w.path("Maildir")); err != nil {
+				if err := os.Symlink(d.dir, w.path("Maildir")); err != nil {
 					t.Fatal(err)
 				}
-				disk.inSteps(t)
 				filler := filepath.Join(small, "filler")
 				fillDisk(t, filler)
 
@@ -202,11 +207,13 @@ func TestUnwritableDisk(t *testing.T) {
 				if e.code == 0 && what != "inodes" { // some inodes are in a block that is well
 					t.Error("nothing failed")
 				}
+				run(t, "cp", "--sparse=always", d.image, sound) // as it is now
 				if err := os.Remove(filler); err != nil {
 					t.Fatal(err)
 				}
-				disk.unmount(t)
-				disk.remount(t)
+				d.unmount(t)
+				d.image = sound
+				d.remount(t)
 				w.checkSafe(t)
 				if e := w.fetch().do(t); e.code != 0 {
 					t.Errorf("exit code %d:\n%s", e.code, e.said)

@@ -204,7 +204,9 @@ func (t *tracer) call(proc *os.Process, tid int) error {
 	}
 	if begun, ok := t.inside[tid]; ok && info.op == unix.PTRACE_SYSCALL_INFO_EXIT {
 		delete(t.inside, tid)
-		t.ledger.ended(tid, begun)
+		if result := int64(info.number); result >= 0 {
+			t.ledger.ended(tid, begun)
+		}
 	}
 	if info.op != unix.PTRACE_SYSCALL_INFO_ENTRY || !info.counts() {
 		return nil
