@@ -112,15 +112,20 @@ func (d *disk) syncWhole(group []*begun) bool {
 			return false
 		}
 		d.failed = failures.Add(1)
-		err = &fs.PathError{Op: syncOp, Path: files[0].Name(), Err: err}
 	}
 	for _, b := range group {
-		b.done <- err
+		b.done <- notSynced(b.file, err)
 	}
 	return true
 }
 
-const syncOp = "sync the file system of"
+// notSynced says of a file why its disk was not synced; nil if it was.
+func notSynced(file *os.File, why error) error {
+	if why == nil {
+		return nil
+	}
+	return &fs.PathError{Op: "sync the file system of", Path: file.Name(), Err: why}
+}
 
 // doubt returns an error if the disk of a file, which says that it was synced, has
 // failed to be synced as a whole after the first so many failures. It waits for such
@@ -139,7 +144,7 @@ func doubt(file *os.File, after int64) error {
 	if d.failed <= after {
 		return nil
 	}
-	return &fs.PathError{Op: syncOp, Path: file.Name(), Err: syscall.EIO}
+	return notSynced(file, syscall.EIO)
 }
 
 // dirs holds, for each directory that was synced, the failures that count for it

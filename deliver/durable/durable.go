@@ -59,7 +59,8 @@ type File interface {
 	// BeginSync begins to make durable what was written so far, beside what
 	// else is done, and with other files where that is cheaper. It waits only
 	// for a sync of the same file that was begun before. How it ended, Sync
-	// tells, which is still needed. A file must be closed then.
+	// tells, which is still needed. Close the file in any case: it may wait for
+	// others, and be kept open by that.
 	BeginSync()
 	// TryLock takes an exclusive lock on the whole file, one that other mail
 	// programs see (fcntl, where the system has locks that belong to the

@@ -39,8 +39,8 @@ func countSyncs(dir string) (int, error) {
 		lines := bufio.NewScanner(f)
 		for lines.Scan() {
 			name, args, ok := strings.Cut(lines.Text(), "(")
-			// A call that another thread interrupts has two lines. And one of
-			// them writes nothing, but asks how an earlier write has ended.
+			// A call that another thread interrupts has two lines. The one with
+			// that flag writes nothing: it asks how earlier writes have ended.
 			if ok && !strings.Contains(name, " ") && !strings.Contains(args, ", SYNC_FILE_RANGE_WAIT_BEFORE)") {
 				n++
 			}

@@ -29,7 +29,7 @@ func TestFullDisk(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer w.close()
-			defer mountDisk(t, w.path(c.disk))()
+			defer mountDisk(t, w.path(c.disk), "2m")()
 			if e := w.fetch().do(t); e.code != 0 {
 				t.Fatalf("exit code %d:\n%s", e.code, e.said)
 			}
@@ -128,13 +128,13 @@ func (w *world) checkSafe(t *testing.T) {
 	}
 }
 
-// mountDisk mounts a disk of 2 MiB at dir, and returns what unmounts it.
-func mountDisk(t *testing.T, dir string) (unmount func()) {
+// mountDisk mounts a disk in memory at dir, and returns what unmounts it.
+func mountDisk(t *testing.T, dir, size string) (unmount func()) {
 	t.Helper()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=2m,mode=0700")
+	err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0700,size="+size)
 	if errors.Is(err, unix.EPERM) {
 		t.Skip("NOT TESTED: only root can mount a small disk")
 	} else if err != nil {

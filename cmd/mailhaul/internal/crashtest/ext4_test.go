@@ -116,8 +116,10 @@ func TestPowerCut(t *testing.T) {
 				cut, taken := d.image+"-cut", false
 				trace, err := watched(w.fetch(), tracer{failing: map[int]bool{}, fails: func(pid int, c call) bool {
 					if !taken && c.deletes(pid) {
-						taken = true
-						run(t, "cp", "--sparse=always", d.image, cut)
+						out, err := exec.Command("cp", "--sparse=always", d.image, cut).CombinedOutput()
+						if taken = true; err != nil {
+							t.Errorf("cp: %v: %s", err, out) // this is no goroutine of the test's
+						}
 					}
 					return false
 				}})
@@ -178,10 +180,7 @@ func TestUnwritableDisk(t *testing.T) {
 				}
 				d.unmount(t)
 				small := filepath.Join(d.parent, "small")
-				if err := errors.Join(os.Mkdir(small, 0o700), unix.Mount("tmpfs", small, "tmpfs", 0, "size=34m")); err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() { unix.Unmount(small, unix.MNT_DETACH) })
+				t.Cleanup(mountDisk(t, small, "34m"))
 				sound := d.image
 				d.image = filepath.Join(small, "image")
 				run(t, "cp", "--sparse=never", sound, d.image)
