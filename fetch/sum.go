@@ -7,10 +7,21 @@ import (
 	"slices"
 
 	"github.com/mailhaul/mailhaul/fetch/state"
+	"github.com/minio/highwayhash"
 )
+
+// contentKey is the same for all, so that what is remembered can go from one
+// machine to another.
+var contentKey = []byte("mailhaul: content of one message")
 
 // sums takes the sums of a message while it passes: of all its bytes, and of
 // its header alone, which TOP can ask for without the body.
+//
+// All bytes go through a hash that takes a tenth of the time of a SHA-256. It
+// need not withstand forgers: who can write two messages of one sum has the
+// second taken for the first, and both are his own. Those of others he does not
+// know to the last byte before they are here, for the servers on the way stamp
+// them.
 type sums struct {
 	content hash.Hash
 	header  headerSum
@@ -18,7 +29,11 @@ type sums struct {
 }
 
 func newSums() *sums {
-	return &sums{content: sha256.New(), header: headerSum{hash: sha256.New()}}
+	content, err := highwayhash.New128(contentKey)
+	if err != nil {
+		panic(err) // the key has another length
+	}
+	return &sums{content: content, header: headerSum{hash: sha256.New()}}
 }
 
 // Write takes in the next bytes of the message. It never fails.

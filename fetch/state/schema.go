@@ -245,6 +245,9 @@ ALTER TABLE troubles ADD COLUMN unfiltered INTEGER NOT NULL DEFAULT 0;
 `, `
 -- Whose maildrop the last poll was of; empty if it did not note it.
 ALTER TABLE accounts ADD COLUMN maildrop TEXT NOT NULL DEFAULT '';
+`, `
+-- They were SHA-256, and are taken by another hash from now on.
+UPDATE messages SET content = NULL;
 `}
 
 // checkSchema returns the version of the schema of the database at path. An

@@ -4,7 +4,7 @@
 // The first line says what the file is, and the last one how much is in it, so
 // that a file that was cut short is noticed:
 //
-//	{"mailhaul":"state","version":1}
+//	{"mailhaul":"state","version":2}
 //	{"account":{"name":"work","last_success":"2026-11-28T16:00:00Z"}}
 //	{"message":{"uid":"a1","phase":"landed","octets":512,…,"deliveries":[…]}}
 //	{"poll":{"started":"2026-11-28T16:00:00Z",…}}
@@ -26,8 +26,9 @@ import (
 	"unicode/utf8"
 )
 
-// version is that of the form. Readers refuse a higher one.
-const version = 1
+// version is that of the form. Readers refuse a higher one. Sums of contents were
+// taken by another hash in version 1.
+const version = 2
 
 // line is one line of a file, of which one part is there.
 type line struct {

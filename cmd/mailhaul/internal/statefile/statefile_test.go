@@ -75,13 +75,32 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// The sums of contents that the first version has mean nothing to this one.
+func TestReadVersion1(t *testing.T) {
+	text := strings.Replace(write(t, all), `"version":2}`, `"version":1}`, 1)
+	got, err := statefile.Read(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	noContent := cmp.Transformer("noContent", func(r state.Row) state.Row {
+		r.Content = state.Sum{}
+		return r
+	})
+	if diff := cmp.Diff(all, got, noContent); diff != "" {
+		t.Errorf("read (-want +got):\n%s", diff)
+	}
+	if sum := got[0].Messages[1].Content; !sum.IsZero() {
+		t.Errorf("the content's sum is %x, want none", sum)
+	}
+}
+
 func TestReadRefuses(t *testing.T) {
-	const first, account = `{"mailhaul":"state","version":1}`, `{"account":{"name":"work"}}`
+	const first, account = `{"mailhaul":"state","version":2}`, `{"account":{"name":"work"}}`
 	for _, test := range []struct{ name, text, want string }{
 		{"nothing", "", "empty"},
 		{"something else", "From me\n", "line 1: this was not written by"},
 		{"other JSON", `{"name":"x"}`, "line 1: this was not written by"},
-		{"a later version", `{"mailhaul":"state","version":2,"new":true}`, "newer mailhaul (version 2, this one reads up to 1)"},
+		{"a later version", `{"mailhaul":"state","version":3,"new":true}`, "newer mailhaul (version 3, this one reads up to 2)"},
 		{"a cut", first + "\n" + account, "cut short"},
 		{"a cut within a line", first + "\n" + account[:9], "line 2: unexpected"},
 		{"lines that are missing", first + "\n" + account + "\n" + `{"end":{"accounts":2,"messages":0,"polls":0}}`, "line 3: the file holds"},
