@@ -21,7 +21,7 @@ func parseDate(s string) time.Time {
 	var day, year, offset int
 	var month time.Month
 	var clock string
-	for _, w := range strings.FieldsFunc(dropComments(s), isDateBreak) {
+	for w := range strings.FieldsFuncSeq(dropComments(s), isDateBreak) {
 		switch {
 		case strings.Contains(w, ":"):
 			clock = w
@@ -89,22 +89,20 @@ func numericZone(w string) int {
 
 // parseClock reads "15:04" or "15:04:05". A leap second is second 60.
 func parseClock(s string) (hour, minute, second int, ok bool) {
-	parts := strings.Split(s, ":")
-	if len(parts) == 2 {
-		parts = append(parts, "0")
-	}
-	if len(parts) != 3 {
-		return 0, 0, 0, false
-	}
 	var n [3]int
-	for i, limit := range []int{23, 59, 60} {
-		v, err := strconv.Atoi(parts[i])
-		if err != nil || v < 0 || v > limit {
+	i := 0
+	for part := range strings.SplitSeq(s, ":") {
+		if i == len(n) {
+			return 0, 0, 0, false
+		}
+		v, err := strconv.Atoi(part)
+		if err != nil || v < 0 || v > [...]int{23, 59, 60}[i] {
 			return 0, 0, 0, false
 		}
 		n[i] = v
+		i++
 	}
-	return n[0], n[1], n[2], true
+	return n[0], n[1], n[2], i >= 2
 }
 
 // dropComments removes what stands in parentheses.

@@ -29,49 +29,52 @@ type Envelope struct {
 // off anywhere, hold more than the header, or be no header at all; lines end
 // in CRLF or LF. What cannot be understood is passed over.
 func Parse(header []byte) Envelope {
-	var received, date, returnPath, sender, from *string
-	first := func(name string) **string {
-		switch {
-		case strings.EqualFold(name, "received"):
-			return &received
-		case strings.EqualFold(name, "date"):
-			return &date
-		case strings.EqualFold(name, "return-path"):
-			return &returnPath
-		case strings.EqualFold(name, "sender"):
-			return &sender
-		case strings.EqualFold(name, "from"):
-			return &from
-		}
-		return nil
-	}
+	var values [len(told)]string
+	var found [len(told)]bool
 	for name, value := range fields(header, func(name []byte) bool {
-		p := first(string(name))
-		return p != nil && *p == nil
+		i := tells(name)
+		return i >= 0 && !found[i]
 	}) {
-		*first(name) = &value
+		i := tells(name)
+		values[i], found[i] = string(value), true
 	}
 
-	e := Envelope{ReturnPath: returnPath != nil}
-	if received != nil {
-		// RFC 5321 §4.4: the date is what follows the last semicolon.
-		if i := strings.LastIndexByte(*received, ';'); i >= 0 {
-			e.Date = parseDate((*received)[i+1:])
-		}
+	e := Envelope{ReturnPath: found[returnPath]}
+	// RFC 5321 §4.4: the date is what follows the last semicolon.
+	if i := strings.LastIndexByte(values[received], ';'); i >= 0 {
+		e.Date = parseDate(values[received][i+1:])
 	}
-	if e.Date.IsZero() && date != nil {
-		e.Date = parseDate(*date)
+	if e.Date.IsZero() {
+		e.Date = parseDate(values[date])
 	}
-	for _, v := range []*string{returnPath, sender, from} {
-		if v == nil {
-			continue
-		}
-		if addr, ok := address(*v); ok {
+	for _, i := range []int{returnPath, sender, from} {
+		if addr, ok := address(values[i]); ok {
 			e.Sender = addr
 			break
 		}
 	}
 	return e
+}
+
+// told are the fields that tell of the envelope.
+var told = [...]string{received: "received", date: "date", returnPath: "return-path", sender: "sender", from: "from"}
+
+const (
+	received = iota
+	date
+	returnPath
+	sender
+	from
+)
+
+// tells returns which of the fields it is that has this name, -1 if none.
+func tells(name []byte) int {
+	for i, field := range told {
+		if len(name) == len(field) && strings.EqualFold(string(name), field) {
+			return i
+		}
+	}
+	return -1
 }
 
 const maxRecipients = 100
@@ -86,7 +89,7 @@ func Recipients(header []byte, names []string) []string {
 		return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, string(name)) })
 	}) {
 		var all []string
-		for part := range strings.SplitSeq(value, ",") {
+		for part := range strings.SplitSeq(string(value), ",") {
 			addr, ok := address(part)
 			if word := strings.Trim(part, " \t<>"); !ok && validWord(word, specials) {
 				addr, ok = word, true
@@ -107,13 +110,20 @@ func Recipients(header []byte, names []string) []string {
 // there. Lines end in CRLF or LF; what is no field is passed over. A last line
 // without a line end is left out: it may have been cut.
 func Fields(header []byte) iter.Seq2[string, string] {
-	return fields(header, func([]byte) bool { return true })
+	return func(yield func(name, value string) bool) {
+		for name, value := range fields(header, func([]byte) bool { return true }) {
+			if !yield(string(name), string(value)) {
+				return
+			}
+		}
+	}
 }
 
-// fields is Fields for those whose names are wanted. The others are passed over
-// without a copy.
-func fields(header []byte, want func(name []byte) bool) iter.Seq2[string, string] {
-	return func(yield func(name, value string) bool) {
+// fields is Fields for those whose names are wanted, in bytes that are valid until
+// the next. The others are passed over without a copy.
+func fields(header []byte, want func(name []byte) bool) iter.Seq2[[]byte, []byte] {
+	return func(yield func(name, value []byte) bool) {
+		var unfolded []byte
 		for {
 			line, rest, whole := cutLine(header)
 			if !whole || len(line) == 0 {
@@ -124,28 +134,39 @@ func fields(header []byte, want func(name []byte) bool) iter.Seq2[string, string
 			// RFC 5322 §4.5: blanks may stand before the colon. "From " of an
 			// mbox has blanks within its name and is no field.
 			name = bytes.TrimRight(name, " \t")
-			wanted := ok && len(name) > 0 && !bytes.ContainsAny(name, " \t") && want(name)
-			var unfolded []byte
-			if wanted {
-				unfolded = append(unfolded, value...)
-			}
-			for len(header) > 0 && (header[0] == ' ' || header[0] == '\t') {
+			wanted := ok && len(name) > 0 && want(name) && !bytes.ContainsAny(name, " \t")
+			unfolded = unfolded[:0]
+			for folds(header) {
 				line, rest, whole = cutLine(header)
 				if !whole {
 					return
 				}
 				header = rest
+				if !wanted {
+					continue
+				}
+				if len(unfolded) == 0 {
+					unfolded = append(unfolded, value...)
+				}
 				// RFC 5322 §4.2: a line of blanks only may be part of a
 				// folded field. It adds nothing to it.
-				if wanted && len(bytes.TrimSpace(line)) > 0 {
+				if len(bytes.TrimSpace(line)) > 0 {
 					unfolded = append(append(unfolded, ' '), line...)
 				}
 			}
-			if wanted && !yield(string(name), string(unfolded)) {
+			if len(unfolded) > 0 {
+				value = unfolded
+			}
+			if wanted && !yield(name, value) {
 				return
 			}
 		}
 	}
+}
+
+// folds reports whether the next line goes on with the last one (RFC 5322 §2.2.3).
+func folds(header []byte) bool {
+	return len(header) > 0 && (header[0] == ' ' || header[0] == '\t')
 }
 
 // cutLine returns the first line without its line end, and whether it had one.

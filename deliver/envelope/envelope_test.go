@@ -2,6 +2,8 @@ package envelope_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -158,4 +160,24 @@ func many(n int) string {
 		list = append(list, fmt.Sprintf("u%d@example.org", i))
 	}
 	return strings.Join(list, ", ")
+}
+
+// BenchmarkParse reads the envelopes of real messages.
+func BenchmarkParse(b *testing.B) {
+	names, err := filepath.Glob("../../testdata/messages/*.eml")
+	if err != nil || len(names) == 0 {
+		b.Fatal("no messages:", err)
+	}
+	var headers [][]byte
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			b.Fatal(err)
+		}
+		headers = append(headers, text)
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		envelope.Parse(headers[i%len(headers)])
+	}
 }
