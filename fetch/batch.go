@@ -234,7 +234,10 @@ func (c *committer) prepare(ctx context.Context, b *batch) (parts []*receipts, e
 		if len(promised) != len(p.items) {
 			return nil, errors.New("the sink made promises for other messages than it was given")
 		}
-		r := &receipts{committer: c, part: p, ctx: context.WithoutCancel(ctx)}
+		r := &receipts{
+			committer: c, part: p, ctx: context.WithoutCancel(ctx),
+			promises: make([]state.Promise, 0, len(promised)), taken: make([]deliver.Receipt, 0, len(promised)),
+		}
 		for i, made := range promised {
 			r.promises = append(r.promises, p.items[i].promise(p.Name, made))
 		}

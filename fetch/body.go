@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"time"
 
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/envelope"
@@ -125,16 +126,6 @@ func (d *download) compose(w Want, b *body) (deliver.Mail, io.Reader, []aim) {
 		Sender: env.Sender, Date: env.Date, Arrived: now,
 		Content: func() []byte { sum := d.sums.contentSum(); return sum[:] },
 	}
-	hop := envelope.Hop{
-		DeliveredTo: d.Headers.DeliveredTo,
-		ReturnPath:  d.Headers.ReturnPath && !env.ReturnPath,
-		Sender:      env.Sender,
-	}
-	if d.Headers.Received {
-		hop.Server, hop.Host, hop.Account, hop.For, hop.Time = d.Server.Host, d.opts.Host, d.Name, d.User, now
-		_, hop.TLS = d.client.TLS()
-	}
-	trace := envelope.Trace(hop)
 	var aims []aim
 	for _, t := range d.fixed {
 		aims = append(aims, aim{Target: t})
@@ -142,7 +133,25 @@ func (d *download) compose(w Want, b *body) (deliver.Mail, io.Reader, []aim) {
 	if d.fixed == nil {
 		aims = d.aims(d.head)
 	}
-	return mail, io.MultiReader(bytes.NewReader(trace), bytes.NewReader(d.head), b), aims
+	return mail, io.MultiReader(bytes.NewReader(d.trace(env, now)), bytes.NewReader(d.head), b), aims
+}
+
+// trace returns the fields that the account wants before a message. It keeps them,
+// since most messages have the same as the one before.
+func (d *download) trace(env envelope.Envelope, now time.Time) []byte {
+	hop := envelope.Hop{DeliveredTo: d.Headers.DeliveredTo}
+	if d.Headers.ReturnPath && !env.ReturnPath {
+		hop.ReturnPath, hop.Sender = true, env.Sender
+	}
+	if d.Headers.Received {
+		hop.Server, hop.Host, hop.Account, hop.For = d.Server.Host, d.opts.Host, d.Name, d.User
+		hop.Time = now.Truncate(time.Second)
+		_, hop.TLS = d.client.TLS()
+	}
+	if hop != d.hop || d.traced == nil {
+		d.hop, d.traced = hop, envelope.Trace(hop)
+	}
+	return d.traced
 }
 
 // readHead reads the beginning of a message into buf, which grows if it must: up

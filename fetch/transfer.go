@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/envelope"
 	"github.com/mailhaul/mailhaul/fetch/state"
 	"github.com/mailhaul/mailhaul/pop3proto"
 )
@@ -107,6 +108,9 @@ type download struct {
 	batch *batch // being staged
 	sums  *sums
 	head  []byte // of the message that is being staged
+
+	hop    envelope.Hop // of which traced tells
+	traced []byte
 }
 
 func (d *download) run(ctx context.Context, wants []Want) error {

@@ -37,8 +37,9 @@ func (s *Store) Promise(ctx context.Context, account string, ps []Promise) error
 }
 
 func (t *tx) promise(account int64, ps []Promise) error {
-	var messages, deliveries []any
-	for _, p := range ps {
+	messages, deliveries := make([]any, 0, 6*len(ps)), make([]any, 0, 5*len(ps))
+	for i := range ps {
+		p := &ps[i] // whose sums are not copied
 		uid := []byte(p.UID)
 		messages = append(messages, account, uid, Promised, p.Size, sum(p.Header), sum(p.Content))
 		deliveries = append(deliveries, account, uid, p.Sink, p.Token, p.Where)
