@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/durable"
@@ -14,6 +15,8 @@ import (
 
 type batch struct {
 	s        *Sink
+	account  string // which mark stands for
+	mark     string
 	messages []message
 	begun    int // how many of them are being synced, or were
 	synced   int // how many of them are durable, but for their names
@@ -25,8 +28,8 @@ type batch struct {
 // message is a message in tmp/.
 type message struct {
 	file  durable.File // nil once it is durable
-	tmp   string       // the name in tmp/
-	final string       // the name in new/
+	tmp   string       // its path in tmp/
+	place string       // its path in new/
 }
 
 func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
@@ -36,9 +39,13 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	if err := ctx.Err(); err != nil {
 		return 0, b.s.fail("stage", err)
 	}
-	m := message{tmp: b.s.unique(b.s.mark(mail.Account))}
+	if b.mark == "" || b.account != mail.Account {
+		b.account, b.mark = mail.Account, b.s.mark(mail.Account)
+	}
+	name := b.s.unique(b.mark)
+	m := message{tmp: b.s.file("tmp", name)}
 	var err error
-	m.file, err = b.s.fs.OpenFile(b.s.path("tmp", m.tmp), os.O_WRONLY|os.O_CREATE|os.O_EXCL, b.s.mode)
+	m.file, err = b.s.fs.OpenFile(m.tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, b.s.mode)
 	if err != nil {
 		b.err = b.s.fail("create a file in tmp/", err)
 		return 0, b.err
@@ -56,7 +63,7 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 		b.drop(m)
 		return 0, err
 	}
-	m.final = sized(m.tmp, out.size, out.wireSize())
+	m.place = b.s.file("new", sized(name, out.size, out.wireSize()))
 	b.messages = append(b.messages, m)
 	if len(b.messages)%together == 0 && b.unsynced == nil {
 		b.beginSyncs()
@@ -124,11 +131,11 @@ func (b *batch) promises() ([]deliver.Promise, error) {
 	}
 	promises := make([]deliver.Promise, len(b.messages))
 	for i, m := range b.messages {
-		text, err := token.of(m.final)
+		text, err := token.of(filepath.Base(m.place))
 		if err != nil {
 			return nil, err
 		}
-		promises[i] = deliver.Promise{Ticket: deliver.Ticket(i), Token: text, Where: b.s.path("new", m.final)}
+		promises[i] = deliver.Promise{Ticket: deliver.Ticket(i), Token: text, Where: m.place}
 	}
 	return promises, nil
 }
@@ -145,8 +152,8 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 	}
 	receipts := make([]deliver.Receipt, 0, len(b.messages))
 	for i, m := range b.messages {
-		r := deliver.Receipt{Ticket: deliver.Ticket(i), Where: b.s.path("new", m.final)}
-		err := b.s.publish(m.final)
+		r := deliver.Receipt{Ticket: deliver.Ticket(i), Where: m.place}
+		err := b.s.publish(m.tmp, m.place)
 		switch {
 		case err == nil:
 			receipts = append(receipts, r)
@@ -198,7 +205,7 @@ func (b *batch) drop(m message) error {
 	if m.file != nil {
 		m.file.Close() // what it held is of no interest any more
 	}
-	if err := b.s.fs.Remove(b.s.path("tmp", m.tmp)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := b.s.fs.Remove(m.tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return b.s.fail("remove a message from tmp/", err)
 	}
 	return nil

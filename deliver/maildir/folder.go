@@ -125,7 +125,7 @@ func (s *Sink) touch(name string) error {
 // probe finds out whether a message could be written, before one is
 // downloaded.
 func (s *Sink) probe() error {
-	name := s.path("tmp", s.unique(probeMark))
+	name := s.file("tmp", s.unique(probeMark))
 	if err := s.touch(name); err != nil {
 		return err
 	}

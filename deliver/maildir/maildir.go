@@ -126,9 +126,11 @@ func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 // Close does nothing: a sink holds nothing open.
 func (s *Sink) Close() error { return nil }
 
-func (s *Sink) path(elem ...string) string {
-	return s.dir + "/" + strings.Join(elem, "/") // each of them is clean
-}
+// path returns the path of what is in the Maildir.
+func (s *Sink) path(name string) string { return s.dir + "/" + name }
+
+// file returns the path of a file in one of its folders.
+func (s *Sink) file(folder, name string) string { return s.dir + "/" + folder + "/" + name }
 
 // refuse is the error for what only a person can put right.
 func (s *Sink) refuse(op string, err error, hint string) *deliver.Error {

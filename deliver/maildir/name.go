@@ -4,9 +4,9 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -18,8 +18,14 @@ func (s *Sink) unique(mark string) string {
 	now := s.now()
 	var random [4]byte
 	rand.Read(random[:])
-	return fmt.Sprintf("%d.M%dP%dQ%dR%xA%s.%s", now.Unix(), now.Nanosecond()/1000,
-		os.Getpid(), s.names.Add(1), random, mark, s.host)
+	name := make([]byte, 0, 80+len(s.host)) // one is made for each message
+	name = strconv.AppendInt(name, now.Unix(), 10)
+	name = strconv.AppendInt(append(name, ".M"...), int64(now.Nanosecond()/1000), 10)
+	name = strconv.AppendInt(append(name, 'P'), int64(os.Getpid()), 10)
+	name = strconv.AppendUint(append(name, 'Q'), s.names.Add(1), 10)
+	name = hex.AppendEncode(append(name, 'R'), random[:])
+	name = append(append(name, 'A'), mark...)
+	return string(append(append(name, '.'), s.host...))
 }
 
 // ours matches the names that unique makes and catches the mark.
@@ -52,7 +58,7 @@ func hostPart(host string) string {
 // delivered. Readers trust these sizes: S is the file's, W the one with every
 // line end a CRLF, as IMAP's RFC822.SIZE is (RFC 9051 §2.3.4).
 func sized(name string, size, wireSize int64) string {
-	return fmt.Sprintf("%s,S=%d,W=%d", name, size, wireSize)
+	return name + ",S=" + strconv.FormatInt(size, 10) + ",W=" + strconv.FormatInt(wireSize, 10)
 }
 
 // staged returns the name in tmp/ of a message with a given name in new/.

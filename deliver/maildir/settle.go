@@ -93,7 +93,7 @@ func (s *Sink) settle(t token) (deliver.Verdict, error) {
 	if err != nil {
 		return deliver.Unknown, err
 	}
-	tmp := s.path("tmp", staged(t.Name))
+	tmp := s.file("tmp", staged(t.Name))
 	_, err = s.fs.Stat(tmp)
 	waiting := err == nil
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -110,7 +110,7 @@ func (s *Sink) settle(t token) (deliver.Verdict, error) {
 			return deliver.Unknown, err
 		}
 	case waiting:
-		if err := s.publish(t.Name); err != nil {
+		if err := s.publish(tmp, s.file("new", t.Name)); err != nil {
 			return deliver.Unknown, err
 		}
 		if err := s.syncPublished(); err != nil {
@@ -127,7 +127,7 @@ func (s *Sink) settle(t token) (deliver.Verdict, error) {
 
 // delivered reports whether a message is in new/, or in cur/ with any flags.
 func (s *Sink) delivered(final string) (bool, error) {
-	if _, err := s.fs.Stat(s.path("new", final)); err == nil {
+	if _, err := s.fs.Stat(s.file("new", final)); err == nil {
 		return true, nil
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return false, s.fail("look into new/", err)
@@ -146,8 +146,8 @@ func (s *Sink) delivered(final string) (bool, error) {
 
 // publish shows a message to mail readers. It is a rename and not a link: file
 // systems without hard links can do it, and there is no moment with two names.
-func (s *Sink) publish(final string) error {
-	err := s.fs.Rename(s.path("tmp", staged(final)), s.path("new", final))
+func (s *Sink) publish(tmp, place string) error {
+	err := s.fs.Rename(tmp, place)
 	if errors.Is(err, syscall.EXDEV) {
 		return s.refuse("move a message from tmp/ to new/", err,
 			"tmp/ and new/ must be on one file system: mount or link the Maildir as a whole")
@@ -196,7 +196,7 @@ func (s *Sink) Sweep(ctx context.Context, account string) error {
 		if m == nil || m[1] != mark && m[1] != probeMark {
 			continue
 		}
-		if err := s.fs.Remove(s.path("tmp", e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := s.fs.Remove(s.file("tmp", e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return s.fail("remove a message from tmp/", err)
 		}
 	}
