@@ -2,6 +2,7 @@ package durable
 
 import (
 	"os"
+	"runtime"
 	"slices"
 	"sync"
 )
@@ -41,6 +42,7 @@ func beginSync(file *os.File, small bool) *begun {
 		enqueue(b)
 	} else if many := b.join(); many != nil {
 		go b.disk.sync(many)
+		runtime.Gosched() // it is to begin before more is written, on one processor, too
 	}
 	return b
 }
