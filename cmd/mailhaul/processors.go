@@ -1,0 +1,27 @@
+package main
+
+import (
+	"os"
+	"runtime"
+)
+
+// streams is how many polls one processor serves with ease: it takes in more than
+// a line of 1 Gbit/s brings, TLS and all.
+const streams = 8
+
+// available is how many processors there are for us.
+var available = runtime.GOMAXPROCS(0)
+
+// processors returns how many processors are to be used for so many polls at once.
+// What goes on beside a poll's one stream of messages is little: on a processor of
+// its own it takes more time than it saves, most of all to be woken, and it is in
+// the way of the programs that the mail comes from or goes to.
+func processors(polls int) int { return min(1+polls/streams, available) }
+
+// useProcessors has no more processors used than so many polls at once are to,
+// unless the environment says how many.
+func useProcessors(polls int) {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(processors(polls))
+	}
+}
