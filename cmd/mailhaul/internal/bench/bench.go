@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -87,13 +89,17 @@ func (b *bench) setUp(ctx context.Context, dir string) error {
 
 // build compiles mailhaul as `make build` does.
 func (b *bench) build(ctx context.Context) error {
-	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
+	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
+	root := strings.TrimSpace(string(out))
+	if err == nil && root == "" {
+		err = errors.New("there is no module")
+	}
 	if err != nil {
 		return fmt.Errorf("go list: %w: run it inside the sources", err)
 	}
 	b.our = filepath.Join(b.disk, "mailhaul")
 	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=auto", "-trimpath", "-tags", "urfave_cli_no_docs", "-ldflags", "-s -w", "-o", b.our, "./cmd/mailhaul")
-	cmd.Dir = string(root[:len(root)-1])
+	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	cmd.Stderr = b.err
 	return cmd.Run()
