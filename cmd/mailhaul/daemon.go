@@ -189,7 +189,7 @@ func (d *daemon) adopt(ctx context.Context, cfg *config.Config) (fetch.Setup, er
 		w.Close()
 		return fetch.Setup{}, err
 	}
-	useProcessors(min(len(accounts), cfg.Parallel))
+	tune(min(len(accounts), cfg.Parallel))
 	d.closing.Add(1)
 	d.cfg, d.w, d.accounts = cfg, w, accounts
 	d.logins = logins

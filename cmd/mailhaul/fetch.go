@@ -83,7 +83,7 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 		return err
 	}
 	defer w.Close()
-	useProcessors(min(len(chosen), cfg.Parallel))
+	tune(min(len(chosen), cfg.Parallel))
 	screen := &screen{out: std.err}
 	if bars {
 		std = stdio{out: screen.above(std.out), err: screen.above(std.err)}

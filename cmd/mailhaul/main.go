@@ -14,11 +14,6 @@ import (
 )
 
 func main() {
-	if os.Getenv("GOGC") == "" {
-		// Little lives longer than a batch, so that collecting it twice as often
-		// costs next to nothing, and keeps a small machine's memory free.
-		debug.SetGCPercent(50)
-	}
 	os.Exit(run(context.Background(), os.Args, stdio{in: os.Stdin, out: os.Stdout, err: os.Stderr}))
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"runtime"
+	"runtime/debug"
 )
 
 // streams is how many polls one processor serves with ease: it takes in more than
@@ -18,10 +19,23 @@ var available = runtime.GOMAXPROCS(0)
 // the way of the programs that the mail comes from or goes to.
 func processors(polls int) int { return min(1+polls/streams, available) }
 
-// useProcessors has no more processors used than so many polls at once are to,
-// unless the environment says how many.
-func useProcessors(polls int) {
+// garbage returns how much there may be, in percent of what is in use, before it
+// is collected. Many polls hold many buffers, and little else: to collect twice as
+// often keeps a small machine's memory free.
+func garbage(polls int) int {
+	if polls < streams {
+		return 100
+	}
+	return 50
+}
+
+// tune fits the Go runtime to so many polls at once, as far as the environment
+// does not.
+func tune(polls int) {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(processors(polls))
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(garbage(polls))
 	}
 }
