@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"fmt"
 	"slices"
+
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // openPromise finds a promise of message ?2 of account ?1 that is open.
@@ -38,28 +40,32 @@ func (s *Store) Promise(ctx context.Context, account string, ps []Promise) error
 
 func (t *tx) promise(account int64, ps []Promise) error {
 	messages, deliveries := make([]any, 0, 6*len(ps)), make([]any, 0, 5*len(ps))
-	for i := range ps {
-		p := &ps[i] // whose sums are not copied
+	for _, p := range ps {
 		uid := []byte(p.UID)
 		messages = append(messages, account, uid, Promised, p.Size, sum(p.Header), sum(p.Content))
 		deliveries = append(deliveries, account, uid, p.Sink, p.Token, p.Where)
 	}
-	fresh, err := t.update(`
-		INSERT INTO messages (account, uid, phase, size, header, content, seen)
-		VALUES `+repeat("(?, ?, ?, ?, ?, ?, unixepoch())", len(ps))+`
-		ON CONFLICT DO NOTHING`, messages...)
-	if err != nil {
+	insert := "INSERT INTO messages (account, uid, phase, size, header, content, seen) VALUES " +
+		repeat("(?, ?, ?, ?, ?, ?, unixepoch())", len(ps))
+	deliver := "INTO deliveries (account, uid, sink, token, place, promised) VALUES " +
+		repeat("(?, ?, ?, ?, ?, unixepoch())", len(ps))
+	// Of most that is promised nothing is known yet. To find only that out takes
+	// less time than to be ready for more.
+	switch err := t.exec(insert, messages...); {
+	case err == nil:
+		return t.exec("INSERT "+deliver, deliveries...)
+	case resultCode(err) != sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
 		return err
 	}
-	if fresh < int64(len(ps)) {
-		for _, p := range ps { // which changes nothing of a row that is fresh
-			if err := t.promiseAgain(account, p); err != nil {
-				return err
-			}
+	if err := t.exec(insert+" ON CONFLICT DO NOTHING", messages...); err != nil {
+		return err
+	}
+	for _, p := range ps { // which changes nothing of a row that is fresh
+		if err := t.promiseAgain(account, p); err != nil {
+			return err
 		}
 	}
-	return t.exec(`INSERT OR REPLACE INTO deliveries (account, uid, sink, token, place, promised)
-		VALUES `+repeat("(?, ?, ?, ?, ?, unixepoch())", len(ps)), deliveries...)
+	return t.exec("INSERT OR REPLACE "+deliver, deliveries...)
 }
 
 // promiseAgain is promise for a message that there is a row of.
