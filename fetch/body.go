@@ -148,7 +148,7 @@ func (d *download) trace(env envelope.Envelope, now time.Time) []byte {
 		hop.Time = now.Truncate(time.Second)
 		_, hop.TLS = d.client.TLS()
 	}
-	if hop != d.hop || d.traced == nil {
+	if hop != d.hop {
 		d.hop, d.traced = hop, envelope.Trace(hop)
 	}
 	return d.traced

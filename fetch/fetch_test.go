@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/maildir"
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/fetch/state"
@@ -316,28 +318,54 @@ func TestDryRunChangesNothing(t *testing.T) {
 
 func TestHeaders(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
+	r.account.Deliver[0].Sink = ticking{r.account.Deliver[0].Sink, r}
 	r.account.Headers = fetch.Headers{Received: true, DeliveredTo: "me@home.example", ReturnPath: true}
 	r.drop.Add("u", []byte("From: Bob <bob@example.net>\n\nhi\n"))
 	r.drop.Add("v", []byte("Return-Path: <>\nFrom: <eve@example.net>\n\nho\n"))
+	r.drop.Add("w", []byte("From: <carol@example.net>\n\nhum\n"))
+	r.drop.Add("x", []byte("From: <dan@example.net>\n\nha\n"))
 	r.succeed()
+	wants := map[string]struct{ returnPath, time string }{
+		"hi": {"Return-Path: <bob@example.net>\n", "12:00:00"}, "ho": {"Return-Path: <>\n", "12:00:01"},
+		"hum": {"Return-Path: <carol@example.net>\n", "12:00:02"}, "ha": {"Return-Path: <dan@example.net>\n", "12:00:03"},
+	}
 	for _, got := range r.mail() {
-		head, body, _ := strings.Cut(got, "From: ")
-		wants := []string{
+		head, rest, _ := strings.Cut(got, "From: ")
+		_, body, _ := strings.Cut(rest, "\n\n")
+		want := wants[strings.TrimSpace(body)]
+		for _, want := range []string{
 			"Delivered-To: me@home.example\n",
 			"Received: from [127.0.0.1] by here.example.org with POP3 (mailhaul account\n" +
-				"\twork) for <alice@example.org>; Sun, 22 Nov 2026 12:00:00 +0000\n",
-		}
-		if strings.Contains(body, "hi") {
-			wants = append(wants, "Return-Path: <bob@example.net>\n")
-		} else if strings.Count(head, "Return-Path") != 1 {
-			t.Errorf("a second Return-Path:\n%s", got)
-		}
-		for _, want := range wants {
-			if !strings.Contains(head, want) {
-				t.Errorf("the message lacks %q:\n%s", want, got)
+				"\twork) for <alice@example.org>; Sun, 22 Nov 2026 " + want.time + " +0000\n",
+			want.returnPath,
+		} {
+			if !strings.Contains(head, want) || strings.Count(head, "Return-Path") != 1 {
+				t.Errorf("the message lacks %q, or has two Return-Paths:\n%s", want, got)
 			}
 		}
 	}
+	r.expectEmpty()
+}
+
+// ticking is a sink that takes a second for each message.
+type ticking struct {
+	deliver.Sink
+	r *rig
+}
+
+func (s ticking) Begin(ctx context.Context) (deliver.Batch, error) {
+	b, err := s.Sink.Begin(ctx)
+	return tickingBatch{b, s.r}, err
+}
+
+type tickingBatch struct {
+	deliver.Batch
+	r *rig
+}
+
+func (b tickingBatch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
+	defer b.r.later(time.Second)
+	return b.Batch.Stage(ctx, mail, body)
 }
 
 // An account's trouble is its own.

@@ -17,6 +17,9 @@ import (
 // refused is no error.
 func (d *download) stage(ctx context.Context, w Want, b *body) error {
 	d.sums.reset()
+	if row := w.Row; row != nil && !row.Content.IsZero() {
+		d.sums.expect(func(sum state.Sum) bool { return sum == row.Content })
+	}
 	mail, message, aims := d.compose(w, b)
 	aims, had, err := d.missing(ctx, w, aims)
 	if err != nil {

@@ -77,7 +77,7 @@ func TestMigrate(t *testing.T) {
 				Account: "work", LastSuccess: 90,
 				Messages: []state.Message{
 					{Row: state.Row{UID: "\x00\xff", Phase: state.Refused, Size: 1, Tries: 3, NextTry: 500, Reason: "no room"}},
-					{Row: state.Row{UID: "deleted", Phase: state.Deleted, Size: 2, Header: state.Sum{1}, Content: state.Sum{byte(since(13, 3))}, Landed: 100, Deleted: 200, Missing: 300}},
+					{Row: state.Row{UID: "deleted", Phase: state.Deleted, Size: 2, Header: state.Sum{1}, Content: state.Sum{byte(2 + since(13, 1))}, Landed: 100, Deleted: 200, Missing: 300}},
 					{Row: state.Row{UID: "landed", Phase: state.Landed, Size: 3, Landed: 100, Seen: since(4, 70)},
 						Deliveries: []state.Delivery{{Sink: "home", Token: "t1", Where: "there", Landed: 100, Promised: since(4, 71)}}},
 					{Row: state.Row{UID: "open", Phase: state.Promised, Size: 4}, Deliveries: []state.Delivery{{Sink: "home", Token: "t2", Open: true}}},

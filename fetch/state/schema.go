@@ -246,8 +246,8 @@ ALTER TABLE troubles ADD COLUMN unfiltered INTEGER NOT NULL DEFAULT 0;
 -- Whose maildrop the last poll was of; empty if it did not note it.
 ALTER TABLE accounts ADD COLUMN maildrop TEXT NOT NULL DEFAULT '';
 `, `
--- They were SHA-256, and are taken by another hash from now on.
-UPDATE messages SET content = NULL;
+-- Sums of contents are HighwayHash-128 from now on, or SHA-256 as they were. A
+-- program that knows only those is not to take messages for others.
 `}
 
 // checkSchema returns the version of the schema of the database at path. An

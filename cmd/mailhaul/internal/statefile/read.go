@@ -46,7 +46,6 @@ type reader struct {
 	all          []state.Memory
 	end          end
 	begun, ended bool
-	version      int
 	seen         map[string]bool // the UIDs of the last account
 }
 
@@ -71,7 +70,7 @@ func (r *reader) take(text []byte) error {
 		if first.Version > version {
 			return fmt.Errorf("written by a newer mailhaul (version %d, this one reads up to %d)", first.Version, version)
 		}
-		r.begun, r.version = true, first.Version
+		r.begun = true
 		return err
 	case err != nil:
 		return err
@@ -133,9 +132,6 @@ func (r *reader) message(m message) error {
 	}
 	if err := errors.Join(setSum(&msg.Header, m.Header), setSum(&msg.Content, m.Content), possible(msg)); err != nil {
 		return fmt.Errorf("message %q: %w", m.UID, err)
-	}
-	if r.version < 2 {
-		msg.Content = state.Sum{}
 	}
 	if r.seen[msg.UID] {
 		return fmt.Errorf("message %q stands twice", m.UID)

@@ -26,8 +26,8 @@ import (
 	"unicode/utf8"
 )
 
-// version is that of the form. Readers refuse a higher one. Sums of contents were
-// taken by another hash in version 1.
+// version is that of the form. Readers refuse a higher one. In version 1 all sums of
+// contents are SHA-256.
 const version = 2
 
 // line is one line of a file, of which one part is there.
