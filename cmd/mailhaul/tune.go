@@ -4,10 +4,12 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+
+	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
-// streams is how many polls one processor serves with ease: it takes in more than
-// a line of 1 Gbit/s brings, TLS and all.
+// streams is how many polls one processor serves with ease: with instructions for
+// AES it takes in 200 MB/s over TLS.
 const streams = 8
 
 // available is how many processors there are for us.
@@ -16,8 +18,16 @@ var available = runtime.GOMAXPROCS(0)
 // processors returns how many processors are to be used for so many polls at once.
 // What goes on beside a poll's one stream of messages is little: on a processor of
 // its own it takes more time than it saves, most of all to be woken, and it is in
-// the way of the programs that the mail comes from or goes to.
-func processors(polls int) int { return min(1+polls/streams, available) }
+// the way of the programs that the mail comes from or goes to. But where it has to
+// wait for a disk it keeps the one that it is on for a while (Go cannot know that it
+// will), so that the stream needs another.
+func processors(polls int, disk bool) int {
+	n := 1 + polls/streams
+	if disk {
+		n = max(n, 2)
+	}
+	return min(n, available)
+}
 
 // garbage returns how much there may be, in percent of what is in use, before it
 // is collected. Many polls hold many buffers, and little else: to collect twice as
@@ -30,10 +40,12 @@ func garbage(polls int) int {
 }
 
 // tune fits the Go runtime to so many polls at once, as far as the environment
-// does not.
+// does not. From then on the runtime does not follow changes of how many processors
+// a container may use.
 func tune(polls int) {
 	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(processors(polls))
+		runtime.GOMAXPROCS(processors(polls, false))
+		durable.OnDisk(func() { runtime.GOMAXPROCS(processors(polls, true)) })
 	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(garbage(polls))

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"testing"
+
+	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
 func TestTune(t *testing.T) {
@@ -12,19 +16,26 @@ func TestTune(t *testing.T) {
 		runtime.GOMAXPROCS(processorsBefore)
 		debug.SetGCPercent(percentBefore)
 		available = availableBefore
+		durable.OnDisk(func() {})
 	})
+	disk := false
+	durable.OnDisk(func() { disk = true })
+	beginSync(t)
+	if !disk {
+		t.Skip("NOT TESTED: temporary files are in memory here")
+	}
 	for _, test := range []struct {
-		available, polls    int
-		env                 string
-		processors, percent int
+		available, polls            int
+		env                         string
+		processors, onDisk, percent int
 	}{
-		{16, 1, "", 1, 100},
-		{16, 7, "", 1, 100},
-		{16, 8, "", 2, 50},
-		{16, 32, "", 5, 50},
-		{2, 32, "", 2, 50},
-		{1, 32, "", 1, 50},
-		{16, 1, "70", 3, 70}, // as the runtime has them already
+		{16, 1, "", 1, 2, 100},
+		{16, 7, "", 1, 2, 100},
+		{16, 8, "", 2, 2, 50},
+		{16, 32, "", 5, 5, 50},
+		{2, 32, "", 2, 2, 50},
+		{1, 7, "", 1, 1, 100},
+		{16, 1, "70", 3, 3, 70}, // as the runtime has them already
 	} {
 		t.Setenv("GOMAXPROCS", test.env)
 		t.Setenv("GOGC", test.env)
@@ -32,10 +43,22 @@ func TestTune(t *testing.T) {
 		debug.SetGCPercent(70)
 		available = test.available
 		tune(test.polls)
-		got, percent := runtime.GOMAXPROCS(0), debug.SetGCPercent(70)
-		if got != test.processors || percent != test.percent {
-			t.Errorf("%d polls, %d processors, environment %q: %d processors are used and GOGC is %d, want %d and %d",
-				test.polls, test.available, test.env, got, percent, test.processors, test.percent)
+		processors, percent := runtime.GOMAXPROCS(0), debug.SetGCPercent(70)
+		beginSync(t)
+		onDisk := runtime.GOMAXPROCS(0)
+		if processors != test.processors || onDisk != test.onDisk || percent != test.percent {
+			t.Errorf("%d polls, %d processors, environment %q: %d processors are used, %d with a disk, and GOGC is %d, want %d, %d and %d",
+				test.polls, test.available, test.env, processors, onDisk, percent, test.processors, test.onDisk, test.percent)
 		}
 	}
+}
+
+// beginSync begins the sync of a file.
+func beginSync(t *testing.T) {
+	f, err := durable.OS.OpenFile(filepath.Join(t.TempDir(), "file"), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.BeginSync()
+	f.Close()
 }

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // begun is a sync that goes on beside what else is done. Until somebody is at it,
@@ -29,9 +30,23 @@ var waiting = struct {
 	disks   map[uint64]*disk
 }{disks: map[uint64]*disk{}}
 
+// onDisk is called, once, when the first sync begins that waits for a disk.
+var onDisk atomic.Pointer[func()]
+
+// OnDisk has f called, once, before the next sync of a file is begun beside what
+// else is done that may have to wait for a disk. It takes the place of what was to be
+// called until then.
+func OnDisk(f func()) { onDisk.Store(&f) }
+
 // beginSync begins the sync of a file. One that is small may have to wait for
-// others.
+// others. It returns nil if there is nothing to wait for.
 func beginSync(file *os.File, small bool) *begun {
+	if inMemory(file) {
+		return nil
+	}
+	if f := onDisk.Swap(nil); f != nil {
+		(*f)()
+	}
 	b := &begun{file: file, done: make(chan error, 1)}
 	if small && calm() {
 		if number, ok := diskOf(file); ok {
@@ -42,7 +57,7 @@ func beginSync(file *os.File, small bool) *begun {
 		enqueue(b)
 	} else if many := b.join(); many != nil {
 		go b.disk.sync(many)
-		runtime.Gosched() // it is to begin before more is written, on one processor, too
+		runtime.Gosched() // it is to be at the disk before more is written
 	}
 	return b
 }

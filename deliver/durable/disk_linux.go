@@ -30,6 +30,14 @@ var diskOf = func(file *os.File) (number uint64, ok bool) {
 	return unix.Mkdev(x.Dev_major, x.Dev_minor), tellsAll()
 }
 
+// inMemory reports whether a file is in memory alone (tmpfs), where a sync has
+// nothing to wait for. Only there are files that can be sealed (memfd_create(2)), and
+// no other file system is asked about it.
+var inMemory = func(file *os.File) bool {
+	_, err := unix.FcntlInt(file.Fd(), unix.F_GET_SEALS, 0)
+	return err == nil
+}
+
 // tellsAll reports whether syncfs(2) tells of a journal that could not be written.
 // Before Linux 5.17 it does not.
 var tellsAll = sync.OnceValue(func() bool {

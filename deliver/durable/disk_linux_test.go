@@ -52,6 +52,36 @@ func TestSyncDisk(t *testing.T) {
 	}
 }
 
+// Files in memory are synced when it is asked for, and by nobody else.
+func TestInMemory(t *testing.T) {
+	var s unix.Statfs_t
+	if err := unix.Statfs("/dev/shm", &s); err != nil || s.Type != unix.TMPFS_MAGIC {
+		t.Skip("NOT TESTED: /dev/shm is not in memory")
+	}
+	dir, err := os.MkdirTemp("/dev/shm", "durable-")
+	if err != nil {
+		t.Skip("NOT TESTED:", err)
+	}
+	defer os.RemoveAll(dir)
+	durable.OnDisk(func() { t.Error("it is told that there is a disk") })
+	defer durable.OnDisk(func() {})
+	f, err := durable.OS.OpenFile(filepath.Join(dir, "file"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(f, "hello")
+	f.BeginSync()
+	if n := durable.Waiting(); n != 0 {
+		t.Errorf("%d syncs wait", n)
+	}
+	if err := errors.Join(f.Sync(), f.Sync(), f.Close()); err != nil {
+		t.Error(err)
+	}
+	if err := f.Sync(); err == nil {
+		t.Error("the file is closed, and was synced")
+	}
+}
+
 // What the kernel does not tell is not taken for little.
 func TestCounter(t *testing.T) {
 	const vmstat = "nr_free_pages 1\nnr_dirty 23\nnr_dirty_threshold 4\nnr_writeback x\n"

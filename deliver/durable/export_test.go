@@ -8,13 +8,14 @@ import (
 // OnSync has hook called before each sync of a file, until the test ends. No file
 // waits for others.
 func OnSync(t *testing.T, hook func(name string)) {
-	sync, of := fsync, diskOf
+	sync, of, memory := fsync, diskOf, inMemory
 	fsync = func(f *os.File) error {
 		hook(f.Name())
 		return sync(f)
 	}
 	diskOf = func(*os.File) (uint64, bool) { return 0, false }
-	t.Cleanup(func() { fsync, diskOf = sync, of })
+	inMemory = func(*os.File) bool { return false }
+	t.Cleanup(func() { fsync, diskOf, inMemory = sync, of, memory })
 }
 
 // Disks stands in for the kernel.
@@ -27,7 +28,7 @@ type Disks struct {
 
 // OnDisks has files be on other disks until the test ends.
 func OnDisks(t *testing.T, d Disks) {
-	sync, of, whole, quiet := fsync, diskOf, syncDisk, calm
+	sync, of, whole, quiet, memory := fsync, diskOf, syncDisk, calm, inMemory
 	fsync = func(f *os.File) error { return d.Each(f.Name()) }
 	diskOf = func(f *os.File) (uint64, bool) { return d.Of(f.Name()), true }
 	syncDisk = func(files []*os.File) error {
@@ -38,9 +39,10 @@ func OnDisks(t *testing.T, d Disks) {
 		return d.Whole(names)
 	}
 	calm = d.Calm
+	inMemory = func(*os.File) bool { return false }
 	before := setDisks(map[uint64]*disk{})
 	t.Cleanup(func() {
-		fsync, diskOf, syncDisk, calm = sync, of, whole, quiet
+		fsync, diskOf, syncDisk, calm, inMemory = sync, of, whole, quiet, memory
 		setDisks(before)
 	})
 }

@@ -74,6 +74,22 @@ func TestBeginSync(t *testing.T) {
 	}
 }
 
+// The first sync that is begun, and no other, tells that there is a disk.
+func TestOnDisk(t *testing.T) {
+	durable.OnSync(t, func(string) {})
+	told := 0
+	durable.OnDisk(func() { t.Error("told whoever asked first") })
+	durable.OnDisk(func() { told++ })
+	f := create(t, "file")
+	for range 2 {
+		f.BeginSync()
+		if err := f.Sync(); err != nil || told != 1 {
+			t.Errorf("told %d times, want once; %v", told, err)
+		}
+	}
+	f.Close()
+}
+
 // A disk that hangs holds up no file of another.
 func TestHungDisk(t *testing.T) {
 	release, reached := make(chan struct{}), make(chan struct{})
