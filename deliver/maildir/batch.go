@@ -15,8 +15,7 @@ import (
 
 type batch struct {
 	s        *Sink
-	account  string // which mark stands for
-	mark     string
+	mark     string // of its account
 	messages []message
 	begun    int // how many of them are being synced, or were
 	synced   int // how many of them are durable, but for their names
@@ -39,8 +38,8 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	if err := ctx.Err(); err != nil {
 		return 0, b.s.fail("stage", err)
 	}
-	if b.mark == "" || b.account != mail.Account {
-		b.account, b.mark = mail.Account, b.s.mark(mail.Account)
+	if b.mark == "" {
+		b.mark = b.s.mark(mail.Account)
 	}
 	name := b.s.unique(b.mark)
 	m := message{tmp: b.s.file("tmp", name)}

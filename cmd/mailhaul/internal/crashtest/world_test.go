@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 
 	"github.com/mailhaul/mailhaul/fetch/state"
@@ -101,15 +103,17 @@ func (w *world) close() {
 	os.RemoveAll(w.dir)
 }
 
-// fetch is a run of the program. Half of the runs have one processor only,
-// which makes other orders of events likely.
+// fetch is a run of the program. Half of the runs have one processor only, and the
+// others all that there are, which makes other orders of events likely.
 func (w *world) fetch() program {
 	p := program{
 		dir: w.dir, args: []string{"fetch", "--config", "config.yaml"}, env: []string{"PASSWORD=secret"},
 	}
+	processors := 1
 	if rand.N(2) == 0 {
-		p.env = append(p.env, "GOMAXPROCS=1")
+		processors = runtime.NumCPU()
 	}
+	p.env = append(p.env, "GOMAXPROCS="+strconv.Itoa(processors))
 	return p
 }
 
