@@ -37,6 +37,7 @@ var added = map[int]string{
 	11: `UPDATE troubles SET unfiltered = 86 WHERE account = 7;`,
 	12: `UPDATE accounts SET maildrop = 'there' WHERE id = 7;`,
 	13: `UPDATE messages SET content = x'03000000000000000000000000000000' WHERE uid = CAST('deleted' AS BLOB);`,
+	14: `UPDATE deliveries SET landed = 101 WHERE id = 5;`,
 }
 
 // A database of any version is brought up to date with all that is in it.
@@ -79,7 +80,7 @@ func TestMigrate(t *testing.T) {
 					{Row: state.Row{UID: "\x00\xff", Phase: state.Refused, Size: 1, Tries: 3, NextTry: 500, Reason: "no room"}},
 					{Row: state.Row{UID: "deleted", Phase: state.Deleted, Size: 2, Header: state.Sum{1}, Content: state.Sum{byte(2 + since(13, 1))}, Landed: 100, Deleted: 200, Missing: 300}},
 					{Row: state.Row{UID: "landed", Phase: state.Landed, Size: 3, Landed: 100, Seen: since(4, 70)},
-						Deliveries: []state.Delivery{{Sink: "home", Token: "t1", Where: "there", Landed: 100, Promised: since(4, 71)}}},
+						Deliveries: []state.Delivery{{Sink: "home", Token: "t1", Where: "there", Landed: 100 + since(14, 1), Promised: since(4, 71)}}},
 					{Row: state.Row{UID: "open", Phase: state.Promised, Size: 4}, Deliveries: []state.Delivery{{Sink: "home", Token: "t2", Open: true}}},
 				},
 				Polls: []state.Poll{

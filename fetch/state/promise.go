@@ -18,7 +18,7 @@ func (s *Store) Promises(ctx context.Context, account string) ([]Promise, error)
 	rows, err := s.read.QueryContext(ctx, `
 		SELECT uid, sink, token, place, size, header, content
 		FROM deliveries JOIN messages USING (account, uid)
-		WHERE account = `+byName+` AND open ORDER BY id`, account)
+		WHERE account = `+byName+` AND open AND deliveries.landed IS NULL ORDER BY id`, account)
 	return collect(rows, err, s.path, "read the promises", func(rows *sql.Rows) (p Promise, err error) {
 		var uid, header, content sql.RawBytes
 		err = rows.Scan(&uid, &p.Sink, &p.Token, &p.Where, &p.Size, &header, &content)
@@ -109,10 +109,18 @@ func (t *tx) land(account, at int64, ls []Landing) error {
 	if err := t.landings(account, at, ls, uids); err != nil {
 		return err
 	}
+	// Mostly nothing else is owed to any sink, and need not be looked for.
+	var owed bool
+	if err := t.get(&owed, "SELECT EXISTS (SELECT 1 FROM deliveries WHERE account = ? AND landed IS NULL)", account); err != nil {
+		return err
+	}
+	whole := ""
+	if owed {
+		whole = "AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.account = ?1 AND d.uid = messages.uid AND landed IS NULL)"
+	}
 	n, octets, err := t.sizes(`
 		UPDATE messages SET phase = ?2, landed = ?3, tries = 0, next_try = 0, reason = ''
-		WHERE account = ?1 AND phase = ?4 AND uid IN (`+repeat("?", len(ls))+`)
-		AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.account = ?1 AND d.uid = messages.uid AND landed IS NULL)
+		WHERE account = ?1 AND phase = ?4 AND uid IN (`+repeat("?", len(ls))+`) `+whole+`
 		RETURNING size`,
 		append([]any{account, Landed, at, Promised}, uids...)...)
 	if err == nil && n > 0 && !slices.ContainsFunc(ls, func(l Landing) bool { return l.Dropped }) { // which are noted alone

@@ -58,7 +58,8 @@ CREATE TABLE messages (
 ) STRICT, WITHOUT ROWID;
 
 -- id grows in the order of the promises. A delivery is open, or has landed, or
--- neither: then its promise was withdrawn.
+-- neither: then its promise was withdrawn. What has not landed is little, and is
+-- found by deliveries_owed.
 CREATE TABLE deliveries (
 	id       INTEGER PRIMARY KEY,
 	account  INTEGER NOT NULL,
@@ -72,7 +73,7 @@ CREATE TABLE deliveries (
 	UNIQUE (account, uid, sink),
 	FOREIGN KEY (account, uid) REFERENCES messages ON DELETE CASCADE ON UPDATE CASCADE
 ) STRICT;
-CREATE INDEX deliveries_open ON deliveries (account) WHERE open;
+CREATE INDEX deliveries_owed ON deliveries (account) WHERE landed IS NULL;
 
 -- seq grows by one a poll, so that old polls are found without counting.
 CREATE TABLE polls (
@@ -248,6 +249,9 @@ ALTER TABLE accounts ADD COLUMN maildrop TEXT NOT NULL DEFAULT '';
 `, `
 -- Sums of contents are HighwayHash-128 from now on, or SHA-256 as they were. A
 -- program that knows only those is not to take messages for others.
+`, `
+DROP INDEX deliveries_open;
+CREATE INDEX deliveries_owed ON deliveries (account) WHERE landed IS NULL;
 `}
 
 // checkSchema returns the version of the schema of the database at path. An
