@@ -30,12 +30,12 @@ var waiting = struct {
 	disks   map[uint64]*disk
 }{disks: map[uint64]*disk{}}
 
-// onDisk is called, once, when the first sync begins that waits for a disk.
+// onDisk is what OnDisk was last given, nil once it was called.
 var onDisk atomic.Pointer[func()]
 
-// OnDisk has f called, once, before the next sync of a file is begun beside what
-// else is done that may have to wait for a disk. It takes the place of what was to be
-// called until then.
+// OnDisk has f called, once, before the next sync of a small file is begun beside
+// what else is done that may have to wait for a disk: one of many, as a rule. It takes
+// the place of what was to be called until then.
 func OnDisk(f func()) { onDisk.Store(&f) }
 
 // beginSync begins the sync of a file. One that is small may have to wait for
@@ -44,8 +44,10 @@ func beginSync(file *os.File, small bool) *begun {
 	if inMemory(file) {
 		return nil
 	}
-	if f := onDisk.Swap(nil); f != nil {
-		(*f)()
+	if small {
+		if f := onDisk.Swap(nil); f != nil {
+			(*f)()
+		}
 	}
 	b := &begun{file: file, done: make(chan error, 1)}
 	if small && calm() {

@@ -74,11 +74,18 @@ func TestBeginSync(t *testing.T) {
 	}
 }
 
-// The first sync that is begun, and no other, tells that there is a disk.
+// The first sync of a small file that is begun, and no other, tells that there is a
+// disk.
 func TestOnDisk(t *testing.T) {
 	durable.OnSync(t, func(string) {})
+	durable.OnDisk(func() { t.Error("told of a large file, or told whoever asked first") })
+	large := create(t, "large")
+	large.Write(make([]byte, durable.Small))
+	large.BeginSync()
+	if err := errors.Join(large.Sync(), large.Close()); err != nil {
+		t.Error(err)
+	}
 	told := 0
-	durable.OnDisk(func() { t.Error("told whoever asked first") })
 	durable.OnDisk(func() { told++ })
 	f := create(t, "file")
 	for range 2 {
