@@ -24,7 +24,7 @@ func (s *Store) Accounts(ctx context.Context) ([]Account, error) {
 	rows, err := s.read.QueryContext(ctx, `
 		SELECT name, count(phase), coalesce(sum(missing = 0 AND phase <> ?1), 0),
 			coalesce(sum(`+refused+`), 0), coalesce(sum(phase = ?2), 0),
-			(SELECT count(DISTINCT uid) FROM deliveries WHERE account = accounts.id AND open AND landed IS NULL), coalesce(sum(size), 0),
+			(SELECT count(DISTINCT uid) FROM deliveries WHERE account = accounts.id AND open), coalesce(sum(size), 0),
 			coalesce((SELECT ended FROM polls WHERE account = accounts.id ORDER BY seq DESC LIMIT 1), 0)
 		FROM accounts LEFT JOIN messages ON messages.account = accounts.id
 		GROUP BY accounts.id ORDER BY name`, Deleted, Adopted)

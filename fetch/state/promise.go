@@ -12,13 +12,17 @@ import (
 // openPromise finds a promise of message ?2 of account ?1 that is open.
 const openPromise = "(SELECT 1 FROM deliveries WHERE account = ?1 AND uid = ?2 AND open)"
 
+// stillOpen tells of a delivery whether it is open. What has landed is not; that it
+// says so lets an account's be found by the index deliveries_owed.
+const stillOpen = "(open AND deliveries.landed IS NULL)"
+
 // Promises returns the open promises of an account, in the order in which
 // they were made.
 func (s *Store) Promises(ctx context.Context, account string) ([]Promise, error) {
 	rows, err := s.read.QueryContext(ctx, `
 		SELECT uid, sink, token, place, size, header, content
 		FROM deliveries JOIN messages USING (account, uid)
-		WHERE account = `+byName+` AND open AND deliveries.landed IS NULL ORDER BY id`, account)
+		WHERE account = `+byName+` AND `+stillOpen+` ORDER BY id`, account)
 	return collect(rows, err, s.path, "read the promises", func(rows *sql.Rows) (p Promise, err error) {
 		var uid, header, content sql.RawBytes
 		err = rows.Scan(&uid, &p.Sink, &p.Token, &p.Where, &p.Size, &header, &content)

@@ -57,7 +57,7 @@ func (s *Store) Standing(ctx context.Context, account string) (Standing, error) 
 	err := s.read.QueryRowContext(ctx, `
 		SELECT `+scheduleColumns+`, coalesce(key, ''), coalesce(before, ''), coalesce(after, ''), coalesce(asked, 0),
 			coalesce(listed - deleted, 0), rest, rest_until, deleting <> 0,
-			untold, untold_bytes, maildrop, EXISTS (SELECT 1 FROM deliveries WHERE account = accounts.id AND open AND landed IS NULL)
+			untold, untold_bytes, maildrop, EXISTS (SELECT 1 FROM deliveries WHERE account = accounts.id AND `+stillOpen+`)
 		FROM accounts LEFT JOIN servers ON servers.account = id
 			LEFT JOIN polls ON polls.account = id AND seq = (SELECT max(seq) FROM polls WHERE account = accounts.id)
 		WHERE name = ?`, account).Scan(

@@ -51,9 +51,10 @@ func (p Phase) String() string {
 	}
 }
 
-// Sum identifies a header, by the first 16 bytes of a SHA-256, or the content of a
-// message, by a HighwayHash-128 (https://arxiv.org/abs/1612.06257); in rows of older
-// versions that is a SHA-256, too. The zero Sum means that none was taken.
+// Sum identifies a header or a listing, by the first 16 bytes of a SHA-256, or the
+// content of a message, by a HighwayHash-128 (https://arxiv.org/abs/1612.06257); in
+// rows of older versions that is a SHA-256, too. The zero Sum means that none was
+// taken.
 type Sum [16]byte
 
 // IsZero reports whether no sum was taken.

@@ -16,7 +16,7 @@ func (s *Store) Status(ctx context.Context, account string, due int64) (Status, 
 		st.Last = &polls[0]
 	}
 	err = s.read.QueryRowContext(ctx, `
-		SELECT (SELECT count(DISTINCT uid) FROM deliveries WHERE account = a AND open AND landed IS NULL),
+		SELECT (SELECT count(DISTINCT uid) FROM deliveries WHERE account = a AND open),
 			(SELECT count(*) FROM messages WHERE account = a AND phase IN (?2, ?3)),
 			(SELECT count(*) FROM messages WHERE account = a AND phase = ?2 AND missing = 0 AND landed <= ?4),
 			(SELECT count(*) FROM messages WHERE account = a AND missing = 0 AND (phase = ?2 AND landed > ?4 OR phase = ?5))

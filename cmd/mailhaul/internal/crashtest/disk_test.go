@@ -97,8 +97,14 @@ func TestFailingDisk(t *testing.T) {
 		t.Fatalf("exit code %d after %d failures (%v):\n%s", run.code, failed, err, run.said)
 	}
 	w.checkSafe(t)
+	w.checkNext(t)
+}
+
+// checkNext checks that another run ends well, and that its owner has all mail then.
+func (w *world) checkNext(t *testing.T) {
+	t.Helper()
 	if e := w.fetch().do(t); e.code != 0 {
-		t.Fatalf("exit code %d:\n%s", e.code, e.said)
+		t.Errorf("exit code %d:\n%s", e.code, e.said)
 	}
 	mail, err := w.look()
 	if v, found := w.judge(mail, true); v != (verdict{}) || err != nil {
