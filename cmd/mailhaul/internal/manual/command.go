@@ -81,6 +81,8 @@ var environment = [][2]string{
 	{"HTTPS_PROXY", "A proxy for the providers of OAuth 2.0, unless the configuration names one."},
 	{"KRB5CCNAME", "Where the tickets of kinit are."},
 	{"KRB5_CONFIG", "The configuration of Kerberos. Default: /etc/krb5.conf"},
+	{"GOMAXPROCS", "How many processors may be used at once. Default: few, since a poll hardly needs a second one, and more for many polls"},
+	{"GOGC", "How much more memory is used, in percent, before some is given back. Default: 100, or 50 for eight polls at once or more"},
 	{"NO_COLOR", "If it is not empty, terminals are spared colours."},
 	{"TMPDIR", "The folder for files that nobody needs once the program has ended."},
 }
