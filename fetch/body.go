@@ -60,6 +60,12 @@ func (b *body) drain() error {
 	return err
 }
 
+// torn reports whether the message broke off. One that is too large did not: the
+// server still has to send the rest of it.
+func (b *body) torn() bool {
+	return b.err != nil && b.err != io.EOF && !errors.Is(b.err, errTooLarge)
+}
+
 func (b *body) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err

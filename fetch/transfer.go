@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"sync/atomic"
@@ -53,7 +52,8 @@ func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, limit
 	}()
 	err := d.run(ctx, wants)
 	close(full)
-	if failed := <-done; failed != nil && !errors.Is(err, errSeam) {
+	failed := <-done
+	if failed != nil && !errors.Is(err, errSeam) && Classify(failed) >= Classify(err) { // the worse counts
 		err = failed
 	}
 	maps.Copy(s.down, c.down)
@@ -149,7 +149,7 @@ func (d *download) run(ctx context.Context, wants []Want) error {
 		b := newBody(m, d.sums, d.limit, d.pipelined)
 		b.meter = d.meter
 		if err := d.stage(ctx, w, b); err != nil {
-			if ctx.Err() != nil || b.err != nil && b.err != io.EOF {
+			if ctx.Err() != nil || b.torn() {
 				return d.cut(ctx, w, cmp.Or(b.err, err))
 			}
 			if _, stalled := errors.AsType[*stalledError](err); stalled && isolated(err) {

@@ -1,0 +1,92 @@
+package fetch_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/state"
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
+)
+
+// unwilling is a state that cannot note the first refusal.
+type unwilling struct {
+	*state.Store
+	asked  chan struct{} // closed when it was to
+	failed bool
+}
+
+func (u *unwilling) Refuse(ctx context.Context, account string, rs []state.Refusal) error {
+	if u.failed {
+		return u.Store.Refuse(ctx, account, rs)
+	}
+	u.failed = true
+	close(u.asked)
+	return &state.Error{Path: "db", Op: "note refusals", Err: errors.New("the disk is full")}
+}
+
+// withLarge returns an account with n messages, and one that proves larger than the
+// server says, and than the account takes; and a state that cannot note that.
+func withLarge(t *testing.T, n int) (*rig, *unwilling) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.fill(n)
+	r.drop.AddFunc("large", 100, func() io.Reader {
+		return strings.NewReader("Subject: large\n\n" + strings.Repeat("large\n", 1000))
+	})
+	r.account.MaxSize = 1000
+	u := &unwilling{Store: r.store, asked: make(chan struct{})}
+	r.opts.State = u
+	return r, u
+}
+
+func (r *rig) expectStateFailed(s fetch.Summary) {
+	r.t.Helper()
+	if _, ok := errors.AsType[*state.Error](s.Err); !ok || s.Class != fetch.ClassOperator || s.Sessions != 1 {
+		r.t.Errorf("%v after %d sessions: %v; want that of the state, after one", s.Class, s.Sessions, s.Err)
+	}
+}
+
+// The state's trouble over a message that is too large is no broken connection.
+func TestStateFailsOverTooLarge(t *testing.T) {
+	r, _ := withLarge(t, 0)
+	r.expectStateFailed(r.poll())
+}
+
+// A sink that will be well soon does not hide that the state is not.
+func TestStateFailsBesideSink(t *testing.T) {
+	r, u := withLarge(t, 1)
+	r.account.Deliver[0].Sink = &busy{r.account.Deliver[0].Sink, u.asked}
+	r.expectStateFailed(r.poll())
+}
+
+// busy is a sink with batches of one message, which it does not take, but only
+// says so once another has come.
+type busy struct {
+	deliver.Sink
+	come chan struct{}
+}
+
+func (b *busy) Profile() deliver.Profile {
+	p := b.Sink.Profile()
+	p.MaxMessages = 1
+	return p
+}
+
+func (b *busy) Begin(ctx context.Context) (deliver.Batch, error) {
+	batch, err := b.Sink.Begin(ctx)
+	return busyBatch{batch, b.come}, err
+}
+
+type busyBatch struct {
+	deliver.Batch
+	come chan struct{}
+}
+
+func (b busyBatch) Prepare(context.Context) ([]deliver.Promise, error) {
+	<-b.come
+	return nil, &deliver.Error{Fault: deliver.FaultTemporary, Target: "home", Op: "lock", Err: errors.New("busy")}
+}
