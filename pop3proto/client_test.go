@@ -505,6 +505,18 @@ S: ***
 	}
 }
 
+// TestTraceOfCutBody is a body that breaks off, of which a Tracer is told once.
+func TestTraceOfCutBody(t *testing.T) {
+	var trace notes
+	c, _ := play(t, &pop3proto.Options{Trace: &trace}, "+OK\r\nabc\r\n")
+	for m := range c.Retrieve(t.Context(), numbers(1)) {
+		io.Copy(io.Discard, m)
+	}
+	if n := strings.Count(trace.String(), "5 octets"); n != 1 {
+		t.Errorf("told %d times:\n%s", n, trace.String())
+	}
+}
+
 func FuzzReply(f *testing.F) {
 	for _, seed := range []string{"+OK", "-ERR [AUTH] no", "-ERR [SYS/TEMP", "+ abc", "-err\t[]", "-ERR[[]", "", "+OK\r\n+OK"} {
 		f.Add(seed)

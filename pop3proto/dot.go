@@ -15,8 +15,8 @@ import (
 // greeting ended in a bare LF has lines that end in LF.
 type dot struct {
 	w      *wire
-	begin  bool // the next byte begins a line
-	ended  bool
+	begin  bool  // the next byte begins a line
+	err    error // how it ended, io.EOF or what broke the client
 	octets int64
 }
 
@@ -26,15 +26,16 @@ func newDot(w *wire) *dot { return &dot{w: w, begin: true} }
 // is valid until the next call. It returns io.EOF at the end of the body, and
 // only there.
 func (d *dot) next() ([]byte, error) {
-	if d.ended {
-		return nil, io.EOF
+	if d.err != nil {
+		return nil, d.err
 	}
-	piece, err := d.piece()
+	var piece []byte
+	piece, d.err = d.piece()
 	d.octets += int64(len(piece))
-	if err != nil {
-		d.w.traceBody(d.octets, err)
+	if d.err != nil {
+		d.w.traceBody(d.octets, d.err)
 	}
-	return piece, err
+	return piece, d.err
 }
 
 func (d *dot) piece() ([]byte, error) {
@@ -77,11 +78,9 @@ func (d *dot) unstuff() error {
 		switch {
 		case bytes.HasPrefix(b, []byte(end)):
 			d.w.r += len(end)
-			d.ended = true
 			return io.EOF
 		case d.w.ends == endLF && bytes.HasPrefix(b, []byte(".\n")):
 			d.w.r += 2
-			d.ended = true
 			return io.EOF
 		case len(b) < len(end) && string(b) == end[:len(b)]:
 			if err := d.w.fill(); err != nil {

@@ -19,9 +19,9 @@ import (
 // it is read then and dropped. Inside the loop no other method but Close may
 // be called. With an error that is a *ReplyError, the server refused that one
 // message, and the loop goes on. Any other error ends the loop: an ErrBroken,
-// or that of a ctx which had ended before the start. Its message is the one
-// whose reply failed, and nothing can be read of it; if that was lent before,
-// its Read has returned the same error.
+// that of a ctx which had ended before the start, or that of a command within
+// another loop. Its message is the one whose reply failed, and its Read returns
+// the same error; it may have been lent before, and read in part.
 //
 // A loop that is left early leaves replies on their way. The next command
 // reads and drops them first; Close does not.
@@ -66,6 +66,7 @@ func (c *Client) messages(ctx context.Context, verb string, want iter.Seq[Entry]
 				return
 			}
 			if err := f.finish(); err != nil {
+				m.err = err
 				m.lend(yield, err)
 				return
 			}

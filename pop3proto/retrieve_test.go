@@ -257,6 +257,23 @@ func TestRetrieveCut(t *testing.T) {
 	}
 }
 
+// TestRetrieveCutUnread is TestRetrieveCut for a body that was read in part.
+func TestRetrieveCutUnread(t *testing.T) {
+	c, _ := play(t, nil, "+OK\r\nhalf")
+	turns := 0
+	for m, err := range c.Retrieve(t.Context(), numbers(1)) {
+		_, readErr := m.Read(make([]byte, 1))
+		if turns++; turns == 1 && (err != nil || readErr != nil) {
+			t.Errorf("the first turn: %v, read %v", err, readErr)
+		} else if turns == 2 && (!errors.Is(err, io.ErrUnexpectedEOF) || readErr != err) {
+			t.Errorf("the second turn: %v, read %v", err, readErr)
+		}
+	}
+	if turns != 2 {
+		t.Errorf("%d turns", turns)
+	}
+}
+
 // TestRetrieveContext ends the context in the middle of a body.
 func TestRetrieveContext(t *testing.T) {
 	client, server := loopback(t)

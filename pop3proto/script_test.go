@@ -48,10 +48,10 @@ func (t *tape) Write(p []byte) (int, error) {
 func (t *tape) Close() error                     { return nil }
 func (t *tape) LocalAddr() net.Addr              { return nil }
 func (t *tape) RemoteAddr() net.Addr             { return nil }
-func (t *tape) SetDeadline(time.Time) error      { return nil }
+func (t *tape) SetReadDeadline(time.Time) error  { return nil }
 func (t *tape) SetWriteDeadline(time.Time) error { return nil }
 
-func (t *tape) SetReadDeadline(time.Time) error {
+func (t *tape) SetDeadline(time.Time) error {
 	t.armed = true
 	return nil
 }

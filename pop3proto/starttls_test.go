@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mailhaul/mailhaul/pop3proto"
@@ -179,4 +180,18 @@ func TestHandshakeWaits(t *testing.T) {
 		cancel()
 	})
 	wantBroken(t, c, c.StartTLS(ctx, clientTLS), context.Canceled)
+}
+
+// TestHandshakeObeysTimeout is a handshake that is still to be done, with a peer
+// that takes not even its first message: TLS writes while it is read from.
+func TestHandshakeObeysTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
+		conn := tls.Client(near, &tls.Config{ServerName: "example.com"})
+		_, err := pop3proto.NewClient(t.Context(), conn, &pop3proto.Options{Timeout: time.Minute})
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("error %v", err)
+		}
+	})
 }
