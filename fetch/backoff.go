@@ -182,16 +182,18 @@ func (a *Account) reschedule(was state.Schedule, s *Summary, err error, o *Optio
 // pauseAfter returns until when the server wants no login, and why; the zero
 // time if it takes one. failures is how many polls have failed in a row.
 func pauseAfter(s *Summary, failures int, now time.Time) (until time.Time, why string) {
+	until = now.Add(doubled(lockPause, failures-1, longestLockPause))
 	switch {
+	case s.refused == nil && s.LoginDelay == 0:
+		return time.Time{}, ""
 	case s.refused == nil:
 		return nextLogin(s.LoggedIn, s.LoginDelay), fmt.Sprintf("it asks for %v between two logins", s.LoginDelay)
 	case s.refused.Code == pop3proto.CodeInUse:
-		return now.Add(doubled(lockPause, failures-1, longestLockPause)), "another program has the mailbox open"
+		return until, "another program has the mailbox open"
 	case s.LoginDelay > 0:
-		return nextLogin(now, s.LoginDelay), "the last login came too early"
-	default:
-		return now.Add(doubled(lockPause, failures-1, longestLockPause)), "the last login came too early"
+		until = nextLogin(now, s.LoginDelay)
 	}
+	return until, "the last login came too early"
 }
 
 func latest(a, b time.Time) time.Time {

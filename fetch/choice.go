@@ -77,14 +77,15 @@ func (a *Account) choose(c *pop3proto.Client, caps pop3proto.Capabilities) Choic
 
 // unused says why an offered mechanism was not chosen.
 func (a *Account) unused(name string, encrypted bool) string {
-	i := slices.IndexFunc(strongest(true), func(m mech.Info) bool { return m.Name == name })
+	all := strongest(true)
+	i := slices.IndexFunc(all, func(m mech.Info) bool { return m.Name == name })
 	switch {
 	case i < 0:
 		return "unknown"
-	case strongest(true)[i].NeedsTLS && !encrypted:
+	case all[i].NeedsTLS && !encrypted:
 		return "needs TLS"
 	}
-	return cmp.Or(a.unfit(strongest(true)[i]), "weaker")
+	return cmp.Or(a.unfit(all[i]), "weaker")
 }
 
 // unfit says why an account does not use a mechanism, "" if it does: what auth

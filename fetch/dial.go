@@ -48,7 +48,6 @@ func (s *Server) try(ctx context.Context) (*pop3proto.Client, error) {
 		Timeout: s.silence(), Window: s.Window, MaxMessages: maxListing, Trace: s.Trace,
 	})
 	if err != nil {
-		conn.Close()
 		return nil, &ConnectError{Addr: s.Addr(), Err: &greetingError{err}}
 	}
 	if s.Security == StartTLS {

@@ -202,7 +202,7 @@ func (s *session) run(ctx context.Context) (more bool, err error) {
 	if err := s.look(ctx); err != nil {
 		return false, err
 	}
-	s.summary.Refused = s.plan.Waiting + s.plan.Open // which their sinks did not answer for
+	sum.Refused = s.plan.Waiting + s.plan.Open // which their sinks did not answer for
 	s.opts.report(s.planned())
 	if n := len(s.plan.Verify); n > 0 && s.plan.Reused {
 		s.notice("the server may have given unique-ids to other messages: all that no header tells are downloaded to be compared (%d)", n)

@@ -139,11 +139,9 @@ func (c *Client) finish(mech sasl.Client, reply error) error {
 // cancel ends the exchange because of cause (RFC 5034 §4).
 func (c *Client) cancel(cause error) error {
 	_, err := c.exchange(verbAuth, "*")
-	var refused *ReplyError
-	switch {
-	case errors.As(err, &refused):
+	if _, refused := errors.AsType[*ReplyError](err); refused {
 		return cause
-	case err != nil:
+	} else if err != nil {
 		return err
 	}
 	return c.w.failSyntax(verbAuth, "-ERR to a cancelled exchange", nil)

@@ -49,7 +49,7 @@ func (c *Client) capabilities(err error) (Capabilities, error) {
 			caps.add(string(line))
 			return nil
 		})
-	} else if refused := (*ReplyError)(nil); errors.As(err, &refused) {
+	} else if _, refused := errors.AsType[*ReplyError](err); refused {
 		err = nil
 	}
 	if err != nil {

@@ -233,8 +233,8 @@ func (q *questions) names(m *merger) error {
 // hopeless reports whether there is no listing after an error of names: the
 // client is broken, or the server knows UIDL and cannot do it now.
 func hopeless(err error) bool {
-	refused := (*ReplyError)(nil)
-	return errors.Is(err, ErrBroken) || errors.As(err, &refused) && refused.Code != ""
+	refused, ok := errors.AsType[*ReplyError](err)
+	return errors.Is(err, ErrBroken) || ok && refused.Code != ""
 }
 
 // AddSizes asks for LIST and adds what it says to the listing of ListUIDs: the

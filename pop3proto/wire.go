@@ -119,8 +119,8 @@ func (w *wire) fill() error {
 	}
 	for range 100 {
 		// First the deadline, then the look at ctx: the other way round, a
-		// ctx that ends in between has its deadline overwritten.
-		// And that of writes, too: TLS writes while it reads.
+		// ctx that ends in between has its deadline overwritten. It is one of
+		// writes, too: TLS writes while it reads.
 		w.raw.SetDeadline(time.Now().Add(w.timeout))
 		if err := w.ctx.Err(); err != nil {
 			return w.fail(err)

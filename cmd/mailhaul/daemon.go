@@ -224,11 +224,13 @@ func (d *daemon) reporter(cfg *config.Config, w *wiring) (reporter, error) {
 	return r, err
 }
 
-// order tells the scheduler what to do.
-func (d *daemon) order(ctx context.Context, o fetch.Order) {
+// order tells the scheduler what to do, unless ctx ends before it listens.
+func (d *daemon) order(ctx context.Context, o fetch.Order) (heard bool) {
 	select {
 	case d.orders <- o:
+		return true
 	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -251,7 +253,10 @@ func (d *daemon) reload(ctx context.Context) {
 		}
 		return
 	}
-	d.order(ctx, setup)
+	if !d.order(ctx, setup) {
+		setup.Done()
+		return
+	}
 	d.out.note("reloaded: polling " + count(len(cfg.Accounts), "account"))
 }
 

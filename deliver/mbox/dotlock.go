@@ -80,7 +80,7 @@ func (s *Sink) takeDotlock(path string) (*dotlock, error) {
 		return nil, err
 	}
 	if err := d.claim(s.self); err != nil {
-		if held := (*heldError)(nil); d.inherited || errors.As(err, &held) {
+		if _, held := errors.AsType[*heldError](err); held || d.inherited {
 			d.leave()
 		} else {
 			d.release()

@@ -69,12 +69,12 @@ func (s *Sink) lock(ctx context.Context, path string, create bool) (*box, error)
 	const first, longest = 10 * time.Millisecond, 500 * time.Millisecond
 	for wait := first; ; wait = min(2*wait, longest) {
 		b, err := s.tryLock(ctx, path, create)
-		var held *heldError
 		if err == nil {
 			b.turn = turn
 			return b, nil
 		}
-		if !errors.As(err, &held) {
+		held, ok := errors.AsType[*heldError](err)
+		if !ok {
 			<-turn
 			return nil, err
 		}
@@ -120,8 +120,7 @@ func (s *Sink) freeDead(ctx context.Context, path string) error {
 	if err == nil {
 		b.unlock()
 	}
-	var held *heldError
-	if errors.As(err, &held) || errors.Is(err, fs.ErrNotExist) {
+	if _, held := errors.AsType[*heldError](err); held || errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	return err

@@ -59,6 +59,7 @@ const HintCannotRun = "a program that it runs is missing or may not be run: inst
 // StartError says that a program was not started.
 type StartError struct{ Err error }
 
+// Error says why it was not.
 func (e *StartError) Error() string { return "start the program: " + e.Err.Error() }
 
 // Unwrap returns the error of the operating system.
@@ -83,6 +84,7 @@ type TimeoutError struct {
 	Output string
 }
 
+// Error says how long it was given, and what it had to say.
 func (e *TimeoutError) Error() string {
 	return joined(fmt.Sprintf("it did not end within %v and was killed", e.Limit), e.Output)
 }

@@ -168,6 +168,11 @@ func create(ctx context.Context, dir, path string) error {
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	// Who made the folder may have died before that was durable. A parent that is
+	// not ours to read was not made by us.
+	if err := durable.OS.SyncDir(filepath.Dir(dir)); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
 
 	f, err := os.CreateTemp(dir, "new-*.db") // mode 0600, which SQLite gives to its -wal and -shm too
 	if err != nil {

@@ -90,7 +90,7 @@ type Silence time.Duration
 // Error says for how long.
 func (d Silence) Error() string { return fmt.Sprintf("no answer for %v", time.Duration(d)) }
 
-// Timeout and Temporary make it a net.Error.
+// Timeout is true; with Temporary it makes it a net.Error.
 func (d Silence) Timeout() bool { return true }
 
 // Temporary is true: a server may find its voice again.

@@ -108,7 +108,7 @@ func (k Kerberos) client(user string) (*client.Client, error) {
 	}
 	conf, err := config.Load(file)
 	// krb5.conf may hold more than gokrb5 knows of, which it ignores.
-	if unsupported := (config.UnsupportedDirective{}); err != nil && !errors.As(err, &unsupported) {
+	if _, unsupported := errors.AsType[config.UnsupportedDirective](err); err != nil && !unsupported {
 		return nil, fmt.Errorf("cannot read %s: %w", file, err)
 	}
 	if k.Keytab == "" {

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -115,15 +114,20 @@ func TestPasswordErrors(t *testing.T) {
 func TestPasswordCommandObeysContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	pipe := filepath.Join(t.TempDir(), "started")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	pw := password(t, "password_command: echo > "+pipe+"; sleep 100")
 	done := make(chan error)
 	go func() {
 		_, err := pw.Read(ctx)
 		done <- err
 	}()
-	for _, err := os.Stat(pipe); err != nil; _, err = os.Stat(pipe) {
-		time.Sleep(time.Millisecond)
+	started, err := os.Open(pipe) // which waits for the command to do the same
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer started.Close()
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
