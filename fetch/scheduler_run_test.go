@@ -389,7 +389,8 @@ func TestInsist(t *testing.T) {
 		a := f.account("ada", "pop")
 		u := f.users["ada"]
 		u.refuse = "[IN-USE] locked"
-		o := newMemory().options()
+		m := newMemory()
+		o := m.options()
 		if s := a.Poll(t.Context(), o); s.Class != fetch.ClassRetry || s.Skipped {
 			t.Fatalf("%+v", s)
 		}
@@ -409,6 +410,9 @@ func TestInsist(t *testing.T) {
 		time.Sleep(time.Until(early.Until) + time.Second)
 		if s := a.Poll(t.Context(), o); s.Err != nil || len(u.logins) != 2 {
 			t.Fatalf("%+v", s)
+		}
+		if left := m.schedules[a.Name]; left.Pause != "" || left.NotBefore != 0 {
+			t.Errorf("a pause that nobody asked for: %+v", left)
 		}
 	})
 }
