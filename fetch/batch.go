@@ -72,6 +72,7 @@ func (p *part) owe(err error) {
 		it.owed = append(it.owed, p.Target)
 		it.err = cmp.Or(it.err, err)
 	}
+	p.items = nil
 }
 
 // promise returns a promise of the item by a sink.

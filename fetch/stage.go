@@ -90,9 +90,14 @@ func (d *download) turnDown(ctx context.Context, it *item, b *body, reason error
 func (d *download) stageIn(ctx context.Context, it *item, a aim, mail deliver.Mail, message io.Reader) error {
 	mail.Recipients = a.recipients
 	p, err := d.part(ctx, a.Target)
-	oneOfMany := err != nil && d.several() && isolated(err)
-	if err == nil {
+	begun := err == nil
+	if begun {
 		_, err = p.Stage(ctx, mail, message)
+	}
+	oneOfMany := err != nil && d.several() && isolated(err) && ctx.Err() == nil
+	if oneOfMany && begun {
+		d.down[a.Name] = err
+		p.owe(err)
 	}
 	switch {
 	case err == nil:

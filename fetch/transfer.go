@@ -244,14 +244,14 @@ func isolated(err error) bool {
 
 // part returns the part of a sink in the batch, which it begins if need be.
 func (d *download) part(ctx context.Context, t Target) (*part, error) {
+	// Not every message is to wait for a server that does not answer.
+	if err := d.down[t.Name]; err != nil {
+		return nil, err
+	}
 	for _, p := range d.batch.parts {
 		if p.Target == t {
 			return p, nil
 		}
-	}
-	// Not every message is to wait for a server that does not answer.
-	if err := d.down[t.Name]; err != nil {
-		return nil, err
 	}
 	b, err := t.Sink.Begin(ctx)
 	if err != nil {
