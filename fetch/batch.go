@@ -58,6 +58,9 @@ type item struct {
 	// whole is set once it has come in to its end and all that it is for is
 	// known.
 	whole bool
+	// doubted is since when it may be another message than the one of its
+	// unique-id, in Unix seconds; 0 if it is not.
+	doubted int64
 	// dropped is set if the filter wants it nowhere, unfiltered is why it goes on
 	// as it came if the filter failed.
 	dropped    bool
@@ -79,7 +82,7 @@ func (p *part) owe(err error) {
 func (it *item) promise(sink string, made deliver.Promise) state.Promise {
 	return state.Promise{
 		UID: it.want.Key, Sink: sink, Token: made.Token, Where: made.Where,
-		Size: it.octets, Header: it.header, Content: it.content,
+		Size: it.octets, Header: it.header, Content: it.content, Missing: it.doubted,
 	}
 }
 

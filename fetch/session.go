@@ -36,7 +36,8 @@ type session struct {
 	compared  int             // of what was verified: with an outcome
 	read      bool            // it gave something
 	pipelined bool            // commands are pipelined
-	refused   bool            // it refused something in a flight, and inStep was not asked since
+	unsure    bool            // commands were pipelined, and inStep was not asked since
+	refused   bool            // one of their replies was a refusal
 	landed    []string        // keys of what landed, or may have
 	trouble   error           // of the server, with which the session went on
 	unnamed   map[string]bool // keys of messages without a name; nil until asked for
@@ -268,8 +269,8 @@ func (s *session) probe(ctx context.Context) (headers map[int]state.Sum, top boo
 		}
 		e := s.plan.Probe[next]
 		next++
+		s.unsure = s.pipelined
 		if isReply(err) {
-			s.refused = s.pipelined
 			continue
 		}
 		sums := newSums()
@@ -380,7 +381,7 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 	var h state.Housekeeping
 	strange := map[string]state.Sum{} // keys that are other messages' now, and the contents of those that had them
 	defer func() {
-		if s.refused || errors.Is(err, errSeam) {
+		if s.unsure || errors.Is(err, errSeam) {
 			different = nil // nor is anything known of the others
 			return
 		}
@@ -407,6 +408,7 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 		}
 		w := wants[next]
 		next++
+		s.unsure = s.pipelined
 		if w.Key == "" {
 			s.barren++
 		}
@@ -414,7 +416,6 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 			return nil, s.cut(ctx, w, s.outOfStep(err))
 		}
 		if err != nil {
-			s.refused = s.pipelined
 			s.unread = append(s.unread, unread{w, err})
 			continue
 		}

@@ -64,6 +64,9 @@ func (d *download) stage(ctx context.Context, w Want, b *body) error {
 func (d *download) take(it *item) {
 	d.seal(it)
 	it.whole = true
+	if d.refused {
+		it.doubted = d.opts.now().Unix()
+	}
 	if it.another() {
 		for _, a := range it.had {
 			it.owed = append(it.owed, a.Target)

@@ -36,22 +36,31 @@ type silentSeam struct{ error }
 func (e silentSeam) Is(target error) bool { return target == errSeam }
 func (e silentSeam) Unwrap() error        { return e.error }
 
-// inStep makes sure of the replies if one of those to pipelined commands was a
-// refusal, which may have been the one too many.
+// inStep makes sure of the replies to pipelined commands.
 func (s *session) inStep(ctx context.Context) error {
-	if !s.refused {
+	if !s.unsure {
 		return nil
 	}
 	err := s.client.InStep(ctx, s.listing)
 	switch {
 	case err == nil:
-		s.refused = false
-		return nil
+		s.unsure = false
+		return s.trustLanded(ctx)
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	default:
 		return s.broken(fmt.Errorf("%w: %w", errSeam, err))
 	}
+}
+
+// trustLanded takes back the doubt that what landed behind a refusal was promised
+// with: had that been one reply too many, all of it would be other messages.
+func (s *session) trustLanded(ctx context.Context) error {
+	if !s.refused {
+		return nil
+	}
+	s.refused = false
+	return s.opts.State.Keep(context.WithoutCancel(ctx), s.Name, s.opts.now().Unix(), state.Housekeeping{Found: s.landed})
 }
 
 // doubtLanded notes that what landed in this session may be other messages than

@@ -1,13 +1,18 @@
 package fetch_test
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/state"
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
@@ -46,6 +51,7 @@ func TestOutOfStep(t *testing.T) {
 // deleted, unless somebody looks.
 func TestOutOfStepLate(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
+	r.account.Deliver[0].Sink = oneByOne{r.account.Deliver[0].Sink}
 	want := r.fill(10)
 	landed := make(chan struct{})
 	n := 0
@@ -63,6 +69,129 @@ func TestOutOfStepLate(t *testing.T) {
 	}
 	r.expect(want...)
 	r.expectEmpty()
+}
+
+// oneByOne is a sink with batches of one message.
+type oneByOne struct{ deliver.Sink }
+
+func (o oneByOne) Profile() deliver.Profile {
+	p := o.Sink.Profile()
+	p.MaxMessages = 1
+	return p
+}
+
+// A whole reply that comes twice, before one that comes late, is no refusal that
+// would tell. The one message lands twice, as the server sent it; none is lost.
+func TestOutOfStepDoubled(t *testing.T) {
+	for name, keep := range map[string]fetch.Keep{"deleted": {}, "kept for a time": {For: 3 * day}} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, pop3test.Behaviour{})
+			r.account.Keep = keep
+			r.account.Deliver[0].Sink = oneByOne{r.account.Deliver[0].Sink}
+			want := r.fill(10)
+			landed := make(chan struct{})
+			n := 0
+			r.opts.Observer = func(e fetch.Event) {
+				if _, ok := e.(fetch.Landed); ok {
+					if n++; n == len(want) {
+						close(landed)
+					}
+				}
+			}
+			twice := pop3test.On("RETR", func(x *pop3test.Exchange) {
+				x.Act()
+				reply, _ := io.ReadAll(x.Reply)
+				x.Reply = bytes.NewReader(slices.Concat(reply, reply))
+			})
+			r.server.Order(twice.Nth(3).Session(1), pop3test.Hold("RETR", landed).Nth(10).Session(1))
+			for range 6 {
+				r.poll()
+				r.later(day)
+			}
+			r.expect(append(want, want[2])...)
+			r.expectEmpty()
+		})
+	}
+}
+
+// doomed is the state of a process that is killed before so many things are noted.
+type doomed struct {
+	fetch.State
+	left int
+}
+
+func (d *doomed) note(f func() error) error {
+	if d.left == 0 {
+		return errForgot
+	}
+	d.left--
+	return f()
+}
+
+func (d *doomed) Promise(ctx context.Context, account string, ps []state.Promise) error {
+	return d.note(func() error { return d.State.Promise(ctx, account, ps) })
+}
+
+func (d *doomed) Land(ctx context.Context, account string, at int64, ls []state.Landing) error {
+	return d.note(func() error { return d.State.Land(ctx, account, at, ls) })
+}
+
+func (d *doomed) Keep(ctx context.Context, account string, at int64, h state.Housekeeping) error {
+	return d.note(func() error { return d.State.Keep(ctx, account, at, h) })
+}
+
+func (d *doomed) Refuse(ctx context.Context, account string, rs []state.Refusal) error {
+	return d.note(func() error { return d.State.Refuse(ctx, account, rs) })
+}
+
+func (d *doomed) SavePoll(ctx context.Context, account string, p state.Poll) error {
+	return d.note(func() error { return d.State.SavePoll(ctx, account, p) })
+}
+
+// What landed behind a refusal that may answer nothing is in doubt, also if the
+// process is killed before it could find out.
+func TestOutOfStepKilled(t *testing.T) {
+	killed := true
+	for left := 0; killed; left++ {
+		r := newRig(t, pop3test.Behaviour{})
+		want := r.fill(100)
+		r.server.Order(tooMany("RETR").Nth(1).Session(1))
+		doomed := &doomed{r.store, left}
+		r.opts.State = doomed
+		r.poll()
+		killed = doomed.left == 0
+		r.opts.State = r.store
+		for range 4 {
+			r.later(day)
+			r.poll()
+		}
+		r.expect(want...)
+		r.expectEmpty()
+		if t.Failed() {
+			t.Fatalf("killed when %d things were noted", left)
+		}
+	}
+}
+
+// A refusal too many before the replies to DELE makes those of the messages that
+// were deleted pass for those of others. New mail may have their unique-ids.
+func TestRefusalTooManyOfDeletion(t *testing.T) {
+	for n := range 3 {
+		r := newRig(t, pop3test.Behaviour{})
+		want := r.fill(1 + n)
+		r.server.Order(tooMany("DELE").Session(1))
+		r.poll()
+		for i := range want {
+			r.drop.Add(fmt.Sprint("u", 1+i), []byte(message(11+i)))
+			want = append(want, message(11+i))
+		}
+		for range 3 {
+			r.later(time.Hour)
+			r.poll()
+		}
+		r.expect(want...)
+		r.expectEmpty()
+	}
 }
 
 // So it is where messages are looked at that may have been here before: by their

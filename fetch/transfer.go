@@ -133,6 +133,7 @@ func (d *download) run(ctx context.Context, wants []Want) error {
 		}
 		w := wants[0]
 		wants = wants[1:]
+		d.unsure = d.pipelined
 		if err != nil && !isReply(err) {
 			return d.cut(ctx, w, d.outOfStep(err))
 		}

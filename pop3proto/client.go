@@ -38,6 +38,8 @@ type Client struct {
 	caps     Capabilities // the last answer to CAPA
 	looping  bool         // inside a loop over messages
 	left     *flight      // what such a loop left unread
+	counted  bool         // STAT was asked, and said something of use
+	stat     *stat        // the reply to the STAT behind the last such loop, if it was read
 }
 
 const verbGreeting = "greeting"

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"strconv"
+	"time"
 )
 
 // maxRefusals bounds those that DeleteAndQuit names one by one.
@@ -15,8 +16,9 @@ const maxRefusals = 10
 // QUIT, in one flight where the server offers PIPELINING. marked are those
 // that the server marked. A message that it would not mark is passed over; refused
 // then joins a *ReplyError for each, the first ten of them. err is nil only if
-// the server confirmed QUIT with +OK: only then are the deletions of what it
-// marked real. The connection is closed in any case.
+// the server confirmed QUIT with +OK, and said nothing more where it had refused
+// something: only then are the deletions of what it marked real. The connection is
+// closed in any case.
 func (c *Client) DeleteAndQuit(ctx context.Context, nums iter.Seq[int]) (marked []int, refused, err error) {
 	defer c.Close()
 	done, err := c.start(ctx)
@@ -31,8 +33,28 @@ func (c *Client) DeleteAndQuit(ctx context.Context, nums iter.Seq[int]) (marked 
 	if _, err := c.reply(verbQuit); err != nil {
 		return marked, refused, err
 	}
+	if refused != nil {
+		if err := c.ends(); err != nil {
+			return marked, refused, err
+		}
+	}
 	c.bye()
 	return marked, refused, nil
+}
+
+// farewell is how long a server is waited for to hang up.
+const farewell = 5 * time.Second
+
+// ends makes sure that the reply to QUIT is the last: if it is not, one too many
+// came before it, and that was the reply to a command before. A server that does
+// not hang up is none the worse for it.
+func (c *Client) ends() error {
+	c.w.timeout = min(c.w.timeout, farewell)
+	if len(c.w.pending()) == 0 && c.w.fill() != nil {
+		c.w.err = nil // it is bye that closes it
+		return nil
+	}
+	return c.w.failSyntax(verbQuit, "nothing after the reply", c.w.pending())
 }
 
 // delete sends DELE for each number, and QUIT behind them, whose reply it leaves

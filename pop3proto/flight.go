@@ -1,6 +1,7 @@
 package pop3proto
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"iter"
@@ -38,6 +39,8 @@ type flight struct {
 	next func() (Entry, bool)
 	held *sending // what next gave and there was no room for
 	dry  bool     // next has no more
+	any  bool     // a command was sent
+	stat bool     // STAT is to follow the last one, if there was any
 
 	sent            []sending // commands whose replies have not begun
 	commands, ahead int64     // octets of those, and of the messages they ask for
@@ -118,6 +121,9 @@ func (f *flight) refill() error {
 		s, ok := f.pull()
 		if !ok {
 			f.dry = true
+			if f.stat && f.any {
+				f.last = "STAT"
+			}
 			if f.last != "" { // with those under way, if the server pipelines
 				f.c.w.put(f.last)
 			}
@@ -128,7 +134,7 @@ func (f *flight) refill() error {
 			f.held = s
 			break
 		}
-		f.sent = append(f.sent, *s)
+		f.sent, f.any = append(f.sent, *s), true
 		f.commands += command
 		f.ahead += asked
 		f.c.w.put(s.line)
@@ -185,11 +191,24 @@ func (f *flight) drain() error {
 			return err
 		}
 		if len(f.sent) == 0 {
-			return nil
+			return f.end()
 		}
 		f.take()
 		if err := f.open(); errors.Is(err, ErrBroken) {
 			return err
 		}
 	}
+}
+
+// end reads the reply to the STAT that followed the last command, if one did.
+func (f *flight) end() error {
+	if f.last == "" {
+		return nil
+	}
+	text, err := f.c.reply(f.last)
+	if errors.Is(err, ErrBroken) {
+		return err
+	}
+	f.c.stat = &stat{bytes.Clone(text), err}
+	return nil
 }

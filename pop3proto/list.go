@@ -111,9 +111,17 @@ func (c *Client) list(ctx context.Context, capa, sizes bool) (caps Capabilities,
 	return caps, l, err
 }
 
+// stat is a reply to STAT.
+type stat struct {
+	text []byte
+	err  error
+}
+
 // InStep asks STAT (RFC 1939 §5) once more, and fails unless the answer is the one
 // that the listing holds, if that holds one: else it may be the reply to a command
-// before, and the client is broken, with a *ProtocolError.
+// before, and the client is broken, with a *ProtocolError. Where Retrieve or Top
+// came to the end of a flight, it was asked behind the last command of that, and
+// takes no time.
 func (c *Client) InStep(ctx context.Context, l *Listing) error {
 	if l.Count < 0 {
 		return nil
@@ -123,14 +131,18 @@ func (c *Client) InStep(ctx context.Context, l *Listing) error {
 		return err
 	}
 	defer done()
-	text, err := c.exchange("STAT", "STAT")
-	if errors.Is(err, ErrBroken) {
-		return err
+	said := c.stat
+	if said == nil {
+		text, err := c.exchange("STAT", "STAT")
+		if errors.Is(err, ErrBroken) {
+			return err
+		}
+		said = &stat{text, err}
 	}
-	if count, octets, ok := parseStat(text); err == nil && ok && count == l.Count && octets == l.Octets {
+	if count, octets, ok := parseStat(said.text); said.err == nil && ok && count == l.Count && octets == l.Octets {
 		return nil
 	}
-	return c.w.failSyntax("STAT", fmt.Sprintf("\"+OK %d %d\", as before", l.Count, l.Octets), text)
+	return c.w.failSyntax("STAT", fmt.Sprintf("\"+OK %d %d\", as before", l.Count, l.Octets), said.text)
 }
 
 // questions are commands without arguments, in one flight or one by one.
@@ -176,6 +188,7 @@ func (q *questions) listing(sizes bool) (*Listing, error) {
 	}
 	if count, octets, ok := parseStat(text); err == nil && ok {
 		l.Count, l.Octets = count, octets
+		q.c.counted = true
 	}
 
 	m := merger{maxBytes: maxUIDBytes}

@@ -51,11 +51,15 @@ func (c *Client) messages(ctx context.Context, verb string, want iter.Seq[Entry]
 		defer func() { c.looping = false }()
 		f, stop := c.fly(verb, want, line)
 		defer stop()
+		c.stat, f.stat = nil, c.counted && c.window() > 1 // see InStep
 		c.left = f
 		for {
 			e, ok, err := f.turn()
 			if err == nil && !ok {
 				c.left = nil
+				if err := f.end(); err != nil {
+					yield(&Message{err: err}, err)
+				}
 				return
 			}
 			if err == nil {

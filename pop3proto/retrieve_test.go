@@ -441,6 +441,13 @@ func TestDeleteAndQuit(t *testing.T) {
 		}
 		wantProtocolError(t, c, err)
 
+		c, _ = test.start(t, opts, "-ERR one too many\r\n", "+OK\r\n", "+OK\r\n", "+OK\r\n", "+OK bye\r\n")
+		marked, refused, err = c.DeleteAndQuit(t.Context(), ints(3))
+		if len(marked) != 2 || refused == nil {
+			t.Errorf("%s, one too many: %v marked, %v, %v", name, marked, refused, err)
+		}
+		wantProtocolError(t, c, err)
+
 		c, conn = test.start(t, opts, append(slices.Repeat([]string{"+OK\r\n", "-ERR already deleted\r\n"}, 30), "+OK bye\r\n")...)
 		marked, refused, err = c.DeleteAndQuit(t.Context(), ints(60))
 		if r, ok := errors.AsType[*pop3proto.ReplyError](refused); len(marked) != 30 || !ok || r.Verb != "DELE" || err != nil {

@@ -51,11 +51,12 @@ func (l *ledger) promise(ps []state.Promise) {
 		if row.Phase == state.Landed || row.Phase == state.Deleted {
 			row = state.Row{}
 		}
-		row.UID, row.Phase, row.Missing = p.UID, state.Promised, 0
+		row.UID, row.Phase, row.Missing = p.UID, state.Promised, p.Missing
 		row.Size, row.Header, row.Content = p.Size, p.Header, p.Content
 		l.rows[p.UID] = row
 		l.close(p.UID)
 		delete(l.kept, p.UID)
+		p.Missing = 0 // which is the row's
 		l.open = append(l.open, p)
 	}
 }

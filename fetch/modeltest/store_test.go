@@ -23,7 +23,7 @@ func TestJournalIsLikeTheStore(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
 	for i := range int64(500) {
 		uid := uid(random.IntN(3))
-		promises := []state.Promise{{UID: uid, Sink: "home", Token: "t", Size: i, Header: state.Sum{1}, Content: state.Sum{byte(i), 1}}}
+		promises := []state.Promise{{UID: uid, Sink: "home", Token: "t", Size: i, Header: state.Sum{1}, Content: state.Sum{byte(i), 1}, Missing: i % 2 * i}}
 		landings := []state.Landing{{UID: uid, Sink: "home"}}
 		var do func(fetch.State) error
 		switch random.IntN(11) {

@@ -43,14 +43,14 @@ func (s *Store) Promise(ctx context.Context, account string, ps []Promise) error
 }
 
 func (t *tx) promise(account int64, ps []Promise) error {
-	messages, deliveries := make([]any, 0, 6*len(ps)), make([]any, 0, 5*len(ps))
+	messages, deliveries := make([]any, 0, 7*len(ps)), make([]any, 0, 5*len(ps))
 	for _, p := range ps {
 		uid := []byte(p.UID)
-		messages = append(messages, account, uid, Promised, p.Size, sum(p.Header), sum(p.Content))
+		messages = append(messages, account, uid, Promised, p.Size, sum(p.Header), sum(p.Content), p.Missing)
 		deliveries = append(deliveries, account, uid, p.Sink, p.Token, p.Where)
 	}
-	insert := "INSERT INTO messages (account, uid, phase, size, header, content, seen) VALUES " +
-		repeat("(?, ?, ?, ?, ?, ?, unixepoch())", len(ps))
+	insert := "INSERT INTO messages (account, uid, phase, size, header, content, missing, seen) VALUES " +
+		repeat("(?, ?, ?, ?, ?, ?, ?, unixepoch())", len(ps))
 	deliver := "INTO deliveries (account, uid, sink, token, place, promised) VALUES " +
 		repeat("(?, ?, ?, ?, ?, unixepoch())", len(ps))
 	// Of most that is promised nothing is known yet. To find only that out takes
@@ -87,10 +87,10 @@ func (t *tx) promiseAgain(account int64, p Promise) error {
 	}
 	// The tries stay, so that a promise that is withdrawn resumes them.
 	return t.exec(`
-		INSERT INTO messages (account, uid, phase, size, header, content, seen) VALUES (?, ?, ?, ?, ?, ?, unixepoch())
+		INSERT INTO messages (account, uid, phase, size, header, content, missing, seen) VALUES (?, ?, ?, ?, ?, ?, ?, unixepoch())
 		ON CONFLICT DO UPDATE SET phase = excluded.phase, size = excluded.size,
-			header = excluded.header, content = excluded.content, missing = 0`,
-		account, uid, Promised, p.Size, sum(p.Header), sum(p.Content))
+			header = excluded.header, content = excluded.content, missing = excluded.missing`,
+		account, uid, Promised, p.Size, sum(p.Header), sum(p.Content), p.Missing)
 }
 
 // Land notes at the time at, in Unix seconds, that promised messages landed.

@@ -120,6 +120,9 @@ type Promise struct {
 	Where           string
 	Size            int64
 	Header, Content Sum
+	// Missing is what Row.Missing is to be: not 0 if the message may be another than
+	// the one that the server has by that UID. Promises leaves it out.
+	Missing int64
 }
 
 // Landing is a message that a sink has made visible.
