@@ -269,7 +269,7 @@ func (p *planner) match() {
 	})
 	for _, i := range blank {
 		e := p.listing[i]
-		if r, _ := find(p.rows, e.UID); p.alike(e) {
+		if r, _ := find(p.rows, e.UID); p.alike(e) || !p.headers[e.Num].IsZero() {
 			p.unknown, p.untold[i] = append(p.unknown, i), r
 		} else {
 			p.claim(e, r, e.UID)

@@ -511,3 +511,26 @@ func TestPlan(t *testing.T) {
 		})
 	}
 }
+
+// Unique-ids are message numbers; "1" was deleted, so that all move up by one. What
+// was "3", which one of two sinks has, is "2" now: the name of a row of which nothing
+// is known.
+func TestPlanHeaderBeforeBlankName(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	h := func(b byte) state.Sum { return state.Sum{b} }
+	rows := []state.Row{
+		{UID: "1", Phase: state.Deleted, Size: 100, Header: h(1), Content: h(1), Landed: 1, Deleted: now.Unix() - 60},
+		{UID: "2", Phase: state.Refused, Tries: 1, NextTry: 1, Reason: "refused before it came in"},
+		{UID: "3", Phase: state.Refused, Header: h(3), Content: h(3), Tries: 1, NextTry: 1, Reason: "a sink was down"},
+	}
+	listing := []pop3proto.Entry{{Num: 1, UID: "1", Size: 110}, {Num: 2, UID: "2", Size: 121}}
+	p := fetch.MakePlan(listing, rows, map[int]state.Sum{1: h(2), 2: h(3)}, fetch.Policy{Now: now, Asked: true})
+	for _, w := range p.Fetch {
+		if w.Num == 2 && (w.Row == nil || w.Row.UID != "3") {
+			t.Errorf("message 2, which has the header of row 3, is fetched as that of %+v", w.Row)
+		}
+	}
+	if len(p.Fetch) != 2 {
+		t.Errorf("fetch %+v", p.Fetch)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -92,7 +93,7 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 	}
 	v := &visit{
 		Account: a, opts: o, summary: s, meter: meter,
-		failures: was.Failures, down: map[string]error{},
+		failures: was.Failures, down: map[string]error{}, beyond: math.MaxInt,
 	}
 	if a.left(&standing) {
 		v.notice("it is another maildrop than that of %s: what is remembered may be of other messages and is looked at", standing.Maildrop)
@@ -225,7 +226,12 @@ func (s *session) run(ctx context.Context) (more bool, err error) {
 	if err := errors.Join(failed, s.finish(ctx)); err != nil {
 		return false, err
 	}
-	moved := sum.Fetched+sum.Dropped+sum.Refused > before || s.compared > 0
+	moved := sum.Fetched+sum.Dropped+sum.Refused > before
+	// A server that deletes nothing, whatever it says, has the same compared again.
+	if left := s.plan.More - s.barren; s.compared > 0 {
+		moved = moved || left < s.beyond
+		s.beyond = left
+	}
 	more = s.plan.More > 0 && moved && s.trouble == nil && !s.opts.draining()
 	if n := s.plan.Unclear; n > 0 && !more {
 		s.trouble = cmp.Or(s.trouble, fmt.Errorf("%d %w", n, errUnclear))

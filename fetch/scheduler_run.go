@@ -84,7 +84,7 @@ func Run(ctx context.Context, s Setup, orders <-chan Order, turn func(Turn)) {
 		case o := <-orders:
 			r.obey(o)
 		case p := <-r.connected:
-			p.greeted()
+			r.greeted(p)
 		case p := <-r.finished:
 			r.ended(p)
 		}
@@ -308,11 +308,15 @@ func (r *run) start(now time.Time) {
 func (t *task) due(now time.Time) bool { return t.poll == nil && !t.next.After(now) }
 
 func (r *run) poll(t *task) {
-	p := &poll{task: t, host: t.host, setup: r.setup, opening: true}
+	// What runs before the connection may take its time, and tells nothing of the
+	// host.
+	p := &poll{task: t, host: t.host, setup: r.setup, opening: t.account.Server.Preconnect == nil}
 	t.poll = p
 	r.polling++
 	p.host.polling++
-	p.host.opening++
+	if p.opening {
+		p.host.opening++
+	}
 	p.setup.users++
 	o, a := p.setup.Options, t.account
 	tell := o.Observer
@@ -330,8 +334,17 @@ func (r *run) poll(t *task) {
 	}()
 }
 
-// greeted notes that the host has greeted us.
-func (p *poll) greeted() {
+// greeted notes that the host has greeted us. The accounts that could not reach it
+// need not wait until the poll has ended.
+func (r *run) greeted(p *poll) {
+	p.opened()
+	if p.host.found() {
+		r.rejoin(p.host, r.now())
+	}
+}
+
+// opened notes that the poll is past the opening of its connection.
+func (p *poll) opened() {
 	if p.opening {
 		p.opening = false
 		p.host.opening--
@@ -344,7 +357,7 @@ const heldPause = 30 * time.Second
 
 // ended notes the outcome of a poll.
 func (r *run) ended(p *poll) {
-	p.greeted()
+	p.opened()
 	p.host.polling--
 	r.polling--
 	now, t := r.now(), p.task
@@ -366,8 +379,6 @@ func (r *run) ended(p *poll) {
 	if p.unreachable() {
 		t.cutOff = true
 		p.host.lost(now)
-	} else if p.Sessions > 0 && p.host.found() {
-		r.rejoin(p.host, now)
 	}
 	if p.setup != r.setup {
 		r.tidy()

@@ -205,3 +205,22 @@ func TestReplySwallowedWithoutUIDL(t *testing.T) {
 		expectMail(t, "the Maildir", r.mail(), want...)
 	}
 }
+
+// What a server says it has deleted, and has not, is compared once a poll or twice,
+// and not until the poll is cut short.
+func TestSessionsOfServerThatKeepsAll(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
+	r.account.MaxMessages = 2
+	want := r.fill(5)
+	r.drop.Order(pop3test.On("DELE", func(x *pop3test.Exchange) { x.Reply = strings.NewReader("+OK\r\n") }))
+	for range 3 {
+		if s := r.poll(); s.Sessions > 5 {
+			t.Errorf("%d sessions", s.Sessions)
+		}
+		r.later(time.Hour)
+	}
+	r.drop.ClearFaults()
+	r.succeed()
+	r.expect(want...)
+	r.expectEmpty()
+}
