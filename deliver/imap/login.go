@@ -41,7 +41,10 @@ func (ses *session) login(ctx context.Context) error {
 // unless the server forbids it (RFC 9051 §6.2.3).
 func (ses *session) authenticate(ctx context.Context) error {
 	server := &ses.sink.server
-	caps := ses.client.Caps()
+	caps, err := ses.capabilities()
+	if err != nil {
+		return err
+	}
 	login, _, err := server.Mechanism(ctx, ses.wire.Conn, caps.AuthMechanisms())
 	ses.secrets = login
 	_, none := errors.AsType[*remote.OfferError](err)
@@ -53,8 +56,6 @@ func (ses *session) authenticate(ctx context.Context) error {
 			}
 			return ses.exchange(login)
 		})
-	case ses.wire.broken():
-		// That is why it offered nothing.
 	case none && !caps.Has(imap.CapLoginDisabled) && server.AllowsPassword():
 		var password string
 		if password, ses.secrets, err = server.Password(ctx); err != nil {
@@ -80,4 +81,18 @@ func (ses *session) authenticate(ctx context.Context) error {
 		e.Hint = server.LoginHint("check the sink's user and password; some providers want a password for this program alone")
 	}
 	return e
+}
+
+// capabilities are what the server offers before the login; one that refuses to
+// tell offers nothing. imapclient waits for half a minute, whatever our timeout is,
+// and what it then returns looks like a server that forbids nothing.
+func (ses *session) capabilities() (imap.CapSet, error) {
+	if caps := ses.client.Caps(); caps != nil {
+		return caps, nil
+	}
+	caps, err := ses.client.Capability().Wait()
+	if _, refused := errors.AsType[*imap.Error](err); err != nil && !refused {
+		return nil, ses.fail("read the capabilities", err)
+	}
+	return caps, nil
 }
