@@ -75,3 +75,18 @@ func FaultOf(err error) Fault {
 	}
 	return FaultTemporary
 }
+
+// TooLarge makes an *Error of one that says that a file may not grow as large
+// (EFBIG), because of a limit for this process or in the file system; ok is
+// whether err says so. It is for a file that holds one message alone: then that
+// message is at fault, and those behind it need not wait. To FaultOf it is the
+// machine that is, as for a file that holds many.
+func TooLarge(target, op string, err error) (e *Error, ok bool) {
+	if !errors.Is(err, syscall.EFBIG) {
+		return nil, false
+	}
+	return &Error{
+		Fault: FaultMessage, Target: target, Op: op, Err: err,
+		Hint: "the message is larger than a file may be here: raise that limit (ulimit -f, LimitFSIZE), or set max_size",
+	}, true
+}

@@ -301,6 +301,34 @@ func TestSpoolFails(t *testing.T) {
 	}
 }
 
+// What is larger than a file may be is that message's trouble, whether it is the
+// message or what the filter made of it.
+func TestTooLargeForAFile(t *testing.T) {
+	for n := 1; n <= 3; n++ { // the original, the program's and its output
+		fsys := durabletest.New()
+		writes := 0
+		fsys.OnOp(func(op durabletest.Op) error {
+			if op.Verb != durabletest.Write {
+				return nil
+			}
+			if writes++; writes == n {
+				return syscall.EFBIG
+			}
+			return nil
+		})
+		f, err := filter.New(filter.Options{Argv: playtest.Argv("copy"), Spool: spool.New("/spool", fsys)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Run(t.Context(), mail, strings.NewReader(hello)); faultOf(err) != deliver.FaultMessage || !errors.Is(err, syscall.EFBIG) {
+			t.Errorf("write %d: %v", n, err)
+		}
+		if left, _ := fsys.ReadDir("/spool"); len(left) > 0 {
+			t.Errorf("write %d: left: %v", n, left)
+		}
+	}
+}
+
 // Sweep removes what a dead process left.
 func TestSweep(t *testing.T) {
 	fsys := durabletest.New()

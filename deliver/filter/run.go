@@ -25,9 +25,10 @@ const (
 // wraps, nothing is run. It is a loan that ends when Run returns.
 //
 // All other errors are *deliver.Error: FaultMessage if the message's values
-// cannot be arguments, FaultTemporary if the filter failed and the message is
-// to wait, or if ctx ended, and FaultOperator if all messages are to wait for a
-// person; else the fault of the spool, or of what kept the program from a start.
+// cannot be arguments or it is too large for a file, FaultTemporary if the filter
+// failed and the message is to wait, or if ctx ended, and FaultOperator if all
+// messages are to wait for a person; else the fault of the spool, or of what kept
+// the program from a start.
 func (f *Filter) Run(ctx context.Context, mail deliver.Mail, body io.Reader) (_ *Result, err error) {
 	r := &Result{spool: f.o.Spool}
 	defer func() {
@@ -68,7 +69,7 @@ func (f *Filter) Run(ctx context.Context, mail deliver.Mail, body io.Reader) (_ 
 		err = out.flush()
 	}
 	if out.err != nil {
-		return nil, f.o.Spool.Error("write a message", out.err)
+		return nil, f.o.Spool.MessageError("write a message", out.err)
 	}
 	err = f.judge(r, exit, err, file{output, out.written})
 	return r, err
@@ -89,7 +90,7 @@ func (f *Filter) save(ctx context.Context, r *Result, account string, body io.Re
 	wire := &spoolWriter{w: original}
 	size, bodyErr, fileErr := deliver.Copy(ctx, f.target(), local, deliver.LFReader(io.TeeReader(body, wire)))
 	if wire.err != nil || fileErr != nil {
-		return file{}, f.o.Spool.Error("write a message", errors.Join(wire.err, fileErr))
+		return file{}, f.o.Spool.MessageError("write a message", errors.Join(wire.err, fileErr))
 	}
 	if bodyErr != nil {
 		return file{}, bodyErr

@@ -31,6 +31,9 @@ type message struct {
 	place string       // its path in new/
 }
 
+// opWrite is what failed if a message could not be kept.
+const opWrite = "write a message to tmp/"
+
 func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
 	if b.err != nil {
 		return 0, b.err
@@ -54,8 +57,10 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	if err == nil && fileErr == nil && b.s.mode != 0o600 { // the umask may have taken bits away
 		fileErr = m.file.Chmod(b.s.mode)
 	}
-	if fileErr != nil {
-		b.err = b.s.fail("write a message to tmp/", fileErr)
+	if tooLarge, ok := deliver.TooLarge(b.s.dir, opWrite, fileErr); ok {
+		err = tooLarge
+	} else if fileErr != nil {
+		b.err = b.s.fail(opWrite, fileErr)
 		err = b.err
 	}
 	if err != nil {

@@ -55,7 +55,7 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	size, err, fileErr := deliver.Copy(ctx, b.sink.command.Name(), file, deliver.LFReader(body))
 	switch {
 	case fileErr != nil:
-		err = b.fail(b.sink.spool.Error("write a message", fileErr))
+		err = b.fail(b.sink.spool.MessageError("write a message", fileErr))
 	case err == nil:
 		m.args, m.env, err = b.sink.command.Fill(program.Values{
 			User: mail.User, Account: mail.Account, Sender: mail.Sender,
@@ -178,8 +178,11 @@ func (b *batch) remove(m *message) error {
 	return b.sink.spool.Remove(m.name)
 }
 
-// fail remembers why the batch can only be aborted.
+// fail remembers why the batch can only be aborted, unless it is for the fault of
+// one message.
 func (b *batch) fail(err error) error {
-	b.broken = err
+	if e, ok := errors.AsType[*deliver.Error](err); !ok || e.Fault != deliver.FaultMessage {
+		b.broken = err
+	}
 	return err
 }

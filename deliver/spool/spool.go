@@ -175,3 +175,12 @@ func (d *Dir) Error(op string, err error) error {
 	}
 	return e
 }
+
+// MessageError is Error for a file that holds one message alone: if that is too
+// large for a file, it is the message's fault.
+func (d *Dir) MessageError(op string, err error) error {
+	if e, ok := deliver.TooLarge(d.path, op, err); ok {
+		return e
+	}
+	return d.Error(op, err)
+}
