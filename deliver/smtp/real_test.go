@@ -135,6 +135,10 @@ func TestDovecot(t *testing.T) {
 		send(t, t.Context(), newSink(t, realOptions(t, server, true, "implicit")), "", body(0)).wantLanded(t, 0)
 		wantMail(t, srv, "implicit", body(0))
 	})
+	t.Run("not SMTP", func(t *testing.T) {
+		_, err := newSink(t, realOptions(t, remote.Server{Addr: srv.Addr, Security: remote.PlainText}, false, "me")).Begin(t.Context())
+		wantHint(t, err, "or LMTP where it has smtp")
+	})
 	t.Run("unknown recipient", func(t *testing.T) {
 		opts := realOptions(t, remote.Server{Addr: srv.Addr, Security: remote.PlainText}, true, "some", "nobody")
 		s := newSink(t, opts)
@@ -157,6 +161,10 @@ func TestPostfix(t *testing.T) {
 		o.allLanded(t)
 		wantMail(t, srv, "me", postfixed(all)...)
 		wantMail(t, srv, "you", postfixed(all)...)
+	})
+	t.Run("not LMTP", func(t *testing.T) {
+		_, err := newSink(t, realOptions(t, plain, true, "me")).Begin(t.Context())
+		wantHint(t, err, "SMTP where the sink has lmtp")
 	})
 	t.Run("STARTTLS and login", func(t *testing.T) {
 		server := remote.Server{

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"regexp"
+	"strings"
 )
 
 // maxReply bounds what a server may say to one command. A reply to a message
@@ -22,6 +23,7 @@ type wire struct {
 
 	ready   []byte // to be given on
 	line    []byte // read, and not at its end yet
+	said    []byte // the last line that was given on
 	read    int    // octets since the last write
 	greeted bool   // the last command was hello
 }
@@ -36,7 +38,8 @@ func (w *wire) Read(p []byte) (int, error) {
 		w.line = append(w.line, p[:n]...)
 		end := bytes.LastIndexByte(w.line, '\n') + 1
 		for line := range bytes.Lines(w.line[:end]) {
-			w.ready = append(w.ready, w.usual(line)...)
+			w.said = w.usual(line)
+			w.ready = append(w.ready, w.said...)
 		}
 		if w.line = w.line[end:]; len(w.line) > maxLine || err != nil {
 			// What comes of it is an error: that is for go-smtp to say.
@@ -52,6 +55,9 @@ func (w *wire) Read(p []byte) (int, error) {
 }
 
 func (w *wire) Write(p []byte) (int, error) {
+	if bytes.HasPrefix(p, []byte("HELO ")) && strings.HasPrefix(w.hello, "LHLO ") {
+		return 0, w.refusedLHLO()
+	}
 	w.read, w.greeted = 0, string(p) == w.hello
 	return w.Conn.Write(p)
 }
@@ -71,4 +77,16 @@ func (w *wire) usual(line []byte) []byte {
 	default:
 		return line
 	}
+}
+
+// refusedLHLO is the error of a server that does not know LHLO. go-smtp would try
+// HELO then, as after EHLO. A server of SMTP takes that, and answers a message once,
+// and not for each recipient: the wait for the other answers would be in vain, and
+// the message sent again each time.
+func (w *wire) refusedLHLO() error {
+	code, lines, err := readReply(bytes.NewReader(w.said))
+	if err == nil {
+		err = refusal("LHLO", code, lines)
+	}
+	return err
 }

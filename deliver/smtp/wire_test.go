@@ -92,3 +92,24 @@ func TestExtensionsInLowerCase(t *testing.T) {
 		}
 	}
 }
+
+// A server of SMTP that is spoken to as one of LMTP would take HELO, and then the
+// message, as often as it is sent.
+func TestNotLMTP(t *testing.T) {
+	for reply, told := range map[string]string{
+		"502 5.5.2 unknown":       `502 "5.5.2 unknown"`,
+		"500-what\r\n500 unknown": `500 "unknown"`,
+		"500":                     `500 ""`,
+	} {
+		srv := &scripted{reply: always("LHLO", "", reply)}
+		script(t, srv)
+		opts := options(t, srv.addr)
+		opts.LMTP = true
+		_, err := newSink(t, opts).Begin(t.Context())
+		wantError(t, err, deliver.FaultOperator, "LHLO: "+told)
+		wantHint(t, err, "SMTP where the sink has lmtp")
+		if said := srv.said("HELO"); len(said) > 0 {
+			t.Errorf("said %q", said)
+		}
+	}
+}
