@@ -45,6 +45,18 @@ func (d *Dir) Path(name string) string { return filepath.Join(d.path, name) }
 // The name begins with a digest of account, for Sweep. Nothing that a server
 // sent is ever part of it.
 func (d *Dir) Create(account string) (durable.File, error) {
+	f, err := d.create(account)
+	if errors.Is(err, fs.ErrNotExist) {
+		// Somebody has removed the folder since it was found.
+		d.mu.Lock()
+		d.ready = false
+		d.mu.Unlock()
+		f, err = d.create(account)
+	}
+	return f, err
+}
+
+func (d *Dir) create(account string) (durable.File, error) {
 	if err := d.mkdir(); err != nil {
 		return nil, err
 	}

@@ -118,6 +118,25 @@ func TestFolderAndFilesSurviveAPowerCut(t *testing.T) {
 	}
 }
 
+// A folder that somebody removes is made again.
+func TestFolderVanishes(t *testing.T) {
+	fsys := durabletest.New()
+	d := spool.New("spool", fsys)
+	for range 3 {
+		if err := d.Remove(create(t, d, "work")); err != nil {
+			t.Fatal(err)
+		}
+		if err := fsys.Remove("spool"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fsys = durabletest.New()
+	_, err := spool.New("state/spool", fsys).Create("work")
+	if e, ok := errors.AsType[*deliver.Error](err); !ok || e.Fault != deliver.FaultOperator || e.Op != "create the folder" {
+		t.Errorf("without a folder for it: %v", err)
+	}
+}
+
 func TestErrorsSayWhoseTurnItIs(t *testing.T) {
 	for _, tc := range []struct {
 		errno syscall.Errno
