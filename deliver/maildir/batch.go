@@ -49,6 +49,7 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	var err error
 	m.file, err = b.s.fs.OpenFile(m.tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, b.s.mode)
 	if err != nil {
+		b.s.doubt()
 		b.err = b.s.fail("create a file in tmp/", err)
 		return 0, b.err
 	}
@@ -161,11 +162,13 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 		switch {
 		case err == nil:
 			receipts = append(receipts, r)
+		case errors.Is(err, fs.ErrNotExist) && b.s.has(m.tmp):
+			return b.s.withoutNew(err)
 		case errors.Is(err, fs.ErrNotExist):
 			// It must be told now, whatever becomes of the others: Settle would
 			// take the message for delivered and moved by its owner.
 			r.Where, r.Err = "", &deliver.Error{
-				Fault: deliver.FaultTemporary, Target: b.s.dir, Op: "move a message from tmp/ to new/", Err: err,
+				Fault: deliver.FaultTemporary, Target: b.s.dir, Op: "move a message from tmp/ to new/", Err: errors.Unwrap(err),
 				Hint: "a program that cleans tmp/ has removed it: let it spare what is younger than 36 hours; the message is fetched again",
 			}
 			err = landed(r)

@@ -49,6 +49,13 @@ func (s *Sink) open() error {
 	return nil
 }
 
+// doubt has the next Begin find out again whether the Maildir can be written to.
+func (s *Sink) doubt() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ready = false
+}
+
 // create creates what is missing of a Maildir and makes its names durable.
 func (s *Sink) create(dir string) error {
 	there := true

@@ -211,6 +211,32 @@ func TestBeginAgain(t *testing.T) {
 	}
 }
 
+// A Maildir that somebody has made unwritable is found so before the next message is
+// downloaded.
+func TestBeginAfterTrouble(t *testing.T) {
+	fsys := durabletest.New()
+	var trouble error
+	fsys.OnOp(func(op durabletest.Op) error {
+		if op.Verb == durabletest.Create {
+			return trouble
+		}
+		return nil
+	})
+	s := open(t, "/m", maildir.Options{FS: fsys})
+	put(t, s, "x")
+	b, err := s.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	trouble = syscall.EACCES
+	_, err = b.Stage(t.Context(), deliver.Mail{}, strings.NewReader("y"))
+	isFault(t, err, deliver.FaultOperator, "create a file in tmp/", "writable")
+	_, err = s.Begin(t.Context())
+	isFault(t, err, deliver.FaultOperator, "create a file", "writable")
+	trouble = nil
+	put(t, s, "z")
+}
+
 func TestSubfolderAndMode(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "Maildir")
 	s := open(t, root, maildir.Options{Subfolder: ".Lists.Go", FileMode: 0o664, Host: "mx"})

@@ -85,15 +85,22 @@ func (s *Sink) settle(t token) (deliver.Verdict, error) {
 	} else if err != nil {
 		return deliver.Unknown, s.fail("open tmp/", err)
 	}
+	tmp := s.file("tmp", staged(t.Name))
 	// What is found, or missing, may be so in the cache only.
-	if err := s.sync("cur", "new", "tmp"); err != nil {
+	err = s.sync(folders...)
+	if errors.Is(err, fs.ErrNotExist) && s.has(tmp) {
+		// Begin would make what is missing, but may be long in coming.
+		if err = s.create(s.dir); err == nil {
+			err = s.sync(folders...)
+		}
+	}
+	if err != nil {
 		return deliver.Unknown, err
 	}
 	delivered, err := s.delivered(t.Name)
 	if err != nil {
 		return deliver.Unknown, err
 	}
-	tmp := s.file("tmp", staged(t.Name))
 	_, err = s.fs.Stat(tmp)
 	waiting := err == nil
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -156,6 +163,21 @@ func (s *Sink) publish(tmp, place string) error {
 		return s.fail("move a message from tmp/ to new/", err)
 	}
 	return nil
+}
+
+// has reports whether a file is there for certain.
+func (s *Sink) has(name string) bool {
+	_, err := s.fs.Stat(name)
+	return err == nil
+}
+
+// withoutNew makes an error of that of publish for a message that is in tmp/, where
+// it waits for Settle.
+func (s *Sink) withoutNew(err error) error {
+	return &deliver.Error{
+		Fault: deliver.FaultTemporary, Target: s.dir, Op: "new/ is gone", Err: errors.Unwrap(err),
+		Hint: "it is made again and the message delivered; find out who has removed it",
+	}
 }
 
 // syncPublished makes the moves from tmp/ to new/ durable. new/ comes first,

@@ -91,6 +91,43 @@ func TestSettleFinishes(t *testing.T) {
 	}
 }
 
+// Where a folder has vanished but tmp/, a promised message in there is not held
+// for one that somebody has removed: Settle makes the folder and delivers. Of one
+// that is not there it cannot tell.
+func TestFolderVanishes(t *testing.T) {
+	for _, gone := range []string{"/m/new", "/m/cur"} {
+		fsys := durabletest.New()
+		s := open(t, "/m", maildir.Options{FS: fsys})
+		b, tokens := prepare(t, s, "x", "y")
+		if err := fsys.Remove(gone); err != nil {
+			t.Fatal(err)
+		}
+		if gone == "/m/new" {
+			err := b.Commit(t.Context(), func(r deliver.Receipt) error {
+				t.Errorf("receipt %v", r)
+				return nil
+			})
+			isFault(t, err, deliver.FaultTemporary, "new/ is gone", "made again")
+		}
+		entries, err := fsys.ReadDir("/m/tmp")
+		if err != nil || len(entries) != 2 {
+			t.Fatal(entries, err)
+		}
+		if err := fsys.Rename("/m/tmp/"+entries[0].Name(), "/elsewhere"); err != nil {
+			t.Fatal(err)
+		}
+		if v, err := s.Settle(t.Context(), tokens[0]); v != deliver.Unknown || err == nil {
+			t.Errorf("without %s, and moved elsewhere: %v, %v", gone, v, err)
+		}
+		if v, err := s.Settle(t.Context(), tokens[1]); v != deliver.Landed || err != nil {
+			t.Errorf("without %s: %v, %v", gone, v, err)
+		}
+		if entries, _ := fsys.ReadDir("/m/new"); len(entries) != 1 || len(fsys.Unsynced()) > 0 {
+			t.Errorf("without %s: new/ has %v; not durable: %q", gone, entries, fsys.Unsynced())
+		}
+	}
+}
+
 // Sweep keeps what is not the account's.
 func TestSweepKeeps(t *testing.T) {
 	fsys := durabletest.New()
