@@ -55,7 +55,7 @@ func (w *wire) Read(p []byte) (int, error) {
 }
 
 func (w *wire) Write(p []byte) (int, error) {
-	if bytes.HasPrefix(p, []byte("HELO ")) && strings.HasPrefix(w.hello, "LHLO ") {
+	if w.greeted && bytes.HasPrefix(p, []byte("HELO ")) && strings.HasPrefix(w.hello, "LHLO ") {
 		return 0, w.refusedLHLO()
 	}
 	w.read, w.greeted = 0, string(p) == w.hello

@@ -113,3 +113,13 @@ func TestNotLMTP(t *testing.T) {
 		}
 	}
 }
+
+// A message may begin as that command does.
+func TestNoHELO(t *testing.T) {
+	srv := &scripted{lmtp: true}
+	script(t, srv)
+	opts := options(t, srv.addr)
+	opts.LMTP, opts.To = true, []string{"a@example.org"}
+	send(t, t.Context(), newSink(t, opts), "", "HELO there\r\n").wantLanded(t, 0)
+	srv.wantBodies(t, "HELO there\r\n")
+}
