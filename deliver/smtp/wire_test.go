@@ -57,6 +57,36 @@ func TestReplyWithoutText(t *testing.T) {
 	}
 }
 
+// Any reply of 2yz is one of success (RFC 5321 §4.3.2), be it to a command or to a
+// message, which must not be sent again for it.
+func TestAnySuccess(t *testing.T) {
+	// go-smtp's buffer of 4,096 octets ends within the end of this one.
+	long := "Subject: x\r\n\r\n" + strings.Repeat("RCPT\r\n", 680)
+	for _, reply := range []string{"200 fine", "251-it is\r\n251 forwarded", "252", "299 2.0.0 fine"} {
+		for _, verb := range []string{"EHLO", "LHLO", "MAIL", "RSET", "message"} {
+			for _, lmtp := range []bool{false, true} {
+				srv := &scripted{lmtp: lmtp, reply: func(_ int, v, line string) string {
+					if strings.HasPrefix(line, "MAIL FROM:<refused@") {
+						return "550 no" // so that there is a RSET
+					}
+					if v == verb {
+						return reply
+					}
+					return ""
+				}}
+				script(t, srv)
+				opts := options(t, srv.addr)
+				opts.LMTP = lmtp
+				s := newSink(t, opts)
+				send(t, t.Context(), s, "refused@example.org", body(0)).wantLanded(t)
+				send(t, t.Context(), s, "", body(1), body(2), long).wantLanded(t, 0, 1, 2)
+				srv.wantBodies(t, body(1), body(2), long)
+				srv.wantSessions(t, 1)
+			}
+		}
+	}
+}
+
 // What begins with a code and is none is not made one.
 func TestNotAReply(t *testing.T) {
 	for _, reply := range []string{"250\rfine", "25", "2500", "250\x00", "x250"} {
