@@ -91,7 +91,7 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 		return nil, nil
 	}
 	var err error
-	if b.box, err = b.sink.lock(ctx, b.path, true); err != nil {
+	if b.box, err = b.sink.lock(ctx, b.path, b.Name, true); err != nil {
 		return nil, b.Break(err)
 	}
 	lead, err := b.box.lead()

@@ -1,6 +1,8 @@
 package mbox
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -42,9 +44,16 @@ func (e *heldError) Error() string { return "locked by " + e.by }
 type owner struct {
 	pid        int
 	host, boot string
+	// batch is what the holder delivers, as its spool calls it; empty if it does
+	// not say, as former versions do not.
+	batch string
 }
 
-const ownerFormat = "mailhaul pid %d host %q boot %q\n"
+// The batch has a line of its own, which former versions do not read.
+const (
+	ownerFormat = "mailhaul pid %d host %q boot %q\n"
+	batchFormat = "batch %q\n"
+)
 
 func thisProcess(host string) owner {
 	if host == "" {
@@ -61,10 +70,20 @@ func (o owner) sameMachine(other owner) bool {
 	return o.host == other.host || o.boot != "" && o.boot == other.boot
 }
 
-// takeDotlock creates or takes over the dotlock of the mbox at path. It
-// returns a *heldError if somebody else has it, and nil if the directory may
-// not be written by us: there the lock on the mbox itself must do.
-func (s *Sink) takeDotlock(path string) (*dotlock, error) {
+// reaches reports whether locks of a holder's process can be seen from here: if it
+// is on this machine, or its batch is in our spool. The spool is on a disk of this
+// machine, whatever that was called when the holder died: a new container has
+// another name, and another boot after a power cut. Names in the spool are random,
+// so that no other machine has such a file.
+func (s *Sink) reaches(holder owner) bool {
+	return s.self.sameMachine(holder) || s.spool.Has(holder.batch)
+}
+
+// takeDotlock creates or takes over the dotlock of the mbox at path, for a batch if
+// that is not empty. It returns a *heldError if somebody else has it, and nil if
+// the directory may not be written by us: there the lock on the mbox itself must
+// do.
+func (s *Sink) takeDotlock(path, batch string) (*dotlock, error) {
 	name := path + ".lock"
 	file, err := s.fs.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, dotlockMode)
 	d := &dotlock{fs: s.fs, file: file}
@@ -79,7 +98,7 @@ func (s *Sink) takeDotlock(path string) (*dotlock, error) {
 	case err != nil:
 		return nil, err
 	}
-	if err := d.claim(s.self); err != nil {
+	if err := s.claim(d, batch); err != nil {
 		if _, held := errors.AsType[*heldError](err); held || d.inherited {
 			d.leave()
 		} else {
@@ -137,7 +156,7 @@ func (s *Sink) foreignPID(name string) string {
 }
 
 // claim makes the lock file ours, if it is no living process's.
-func (d *dotlock) claim(self owner) error {
+func (s *Sink) claim(d *dotlock, batch string) error {
 	holder, content, err := readOwner(d.file)
 	if err != nil {
 		return err
@@ -155,14 +174,17 @@ func (d *dotlock) claim(self owner) error {
 	switch {
 	case holder == owner{} && !torn(content):
 		return &heldError{"another program, by " + d.file.Name(), d.file.Name()}
-	case holder != owner{} && !self.sameMachine(holder):
+	case holder != owner{} && !s.reaches(holder):
 		// It may be alive, where its lock cannot be seen from here.
 		return &heldError{describe(holder) + ", by " + d.file.Name(), d.file.Name()}
 	}
 	if err := d.file.Truncate(0); err != nil {
 		return err
 	}
-	_, err = d.file.WriteAt(fmt.Appendf(nil, ownerFormat, self.pid, self.host, self.boot), 0)
+	// Who only looks after a dead holder's batch may die over it, too.
+	batch = cmp.Or(batch, holder.batch)
+	text := fmt.Appendf(nil, ownerFormat, s.self.pid, s.self.host, s.self.boot)
+	_, err = d.file.WriteAt(fmt.Appendf(text, batchFormat, batch), 0)
 	return err
 }
 
@@ -174,8 +196,11 @@ func readOwner(file durable.File) (owner, []byte, error) {
 		return owner{}, nil, err
 	}
 	var o owner
-	if _, err := fmt.Sscanf(string(content[:n]), ownerFormat, &o.pid, &o.host, &o.boot); err != nil {
+	r := bytes.NewReader(content[:n])
+	if _, err := fmt.Fscanf(r, ownerFormat, &o.pid, &o.host, &o.boot); err != nil {
 		o = owner{}
+	} else if _, err := fmt.Fscanf(r, batchFormat, &o.batch); err != nil {
+		o.batch = ""
 	}
 	return o, content[:n], nil
 }

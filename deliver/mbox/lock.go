@@ -12,6 +12,7 @@ import (
 
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/durable"
+	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
 // box is an mbox that we hold all locks of.
@@ -50,9 +51,9 @@ func (s *Sink) turn(path string) chan struct{} {
 // a FaultTemporary that says who has them. Before it returns, it puts right
 // what a crash has left half done.
 //
-// A missing mbox is created if create is set; else the error is
-// fs.ErrNotExist to errors.Is.
-func (s *Sink) lock(ctx context.Context, path string, create bool) (*box, error) {
+// batch is the name of the spool file that it is for. A missing mbox is created if
+// create is set; else the error is fs.ErrNotExist to errors.Is.
+func (s *Sink) lock(ctx context.Context, path, batch string, create bool) (*box, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, s.fail("lock", err)
 	}
@@ -68,7 +69,7 @@ func (s *Sink) lock(ctx context.Context, path string, create bool) (*box, error)
 	}
 	const first, longest = 10 * time.Millisecond, 500 * time.Millisecond
 	for wait := first; ; wait = min(2*wait, longest) {
-		b, err := s.tryLock(ctx, path, create)
+		b, err := s.tryLock(ctx, path, batch, create)
 		if err == nil {
 			b.turn = turn
 			return b, nil
@@ -116,7 +117,7 @@ func (s *Sink) freeDead(ctx context.Context, path string) error {
 	default:
 		return nil // it is a living goroutine's
 	}
-	b, err := s.tryLock(ctx, path, false)
+	b, err := s.tryLock(ctx, path, "", false)
 	if err == nil {
 		b.unlock()
 	}
@@ -127,12 +128,12 @@ func (s *Sink) freeDead(ctx context.Context, path string) error {
 }
 
 // tryLock takes the dotlock and the lock on the file at once or not at all.
-func (s *Sink) tryLock(ctx context.Context, path string, create bool) (_ *box, err error) {
+func (s *Sink) tryLock(ctx context.Context, path, batch string, create bool) (_ *box, err error) {
 	if err := s.inspect(path); err != nil {
 		return nil, err
 	}
 	b := &box{sink: s, path: path}
-	if b.dot, err = s.takeDotlock(path); err != nil {
+	if b.dot, err = s.takeDotlock(path, spool.Base(batch)); err != nil {
 		return nil, s.lockError("create the lock file "+path+".lock", err)
 	}
 	// Until the end has been looked at, it may be torn. If we cannot get that

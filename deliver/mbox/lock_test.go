@@ -197,6 +197,8 @@ func TestForeignLockFileStays(t *testing.T) {
 		"empty":                    {"", 0o444, "another program"},
 		"executable, not ours":     {"#!/bin/sh\n", 0o700, "another program"},
 		"ours, of another machine": {"mailhaul pid 4711 host \"far\" boot \"1\"\n", 0o700, "process 4711 on far"},
+		"with no batch":            {"mailhaul pid 4711 host \"far\" boot \"1\"\nbatch \"\"\n", 0o700, "process 4711 on far"},
+		"with a batch of its own":  {"mailhaul pid 4711 host \"far\" boot \"1\"\nbatch \"00-X\"\n", 0o700, "process 4711 on far"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -27,7 +27,7 @@ func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, err
 	if !ok {
 		return deliver.Unknown, nil
 	}
-	b, err := s.lock(ctx, path, false)
+	b, err := s.lock(ctx, path, t.Spool, false)
 	if errors.Is(err, fs.ErrNotExist) && s.inspect(path) == nil {
 		b, err = nil, nil // its directory is there, and it is not
 	}

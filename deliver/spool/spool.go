@@ -99,12 +99,26 @@ func (d *Dir) Open(name string) (durable.File, error) {
 // Rename gives a file another suffix: what follows the first dot of its name.
 // It returns the new name.
 func (d *Dir) Rename(name, suffix string) (string, error) {
-	base, _, _ := strings.Cut(name, ".")
-	to := base + "." + suffix
+	to := Base(name) + "." + suffix
 	if err := d.fs.Rename(d.Path(name), d.Path(to)); err != nil {
 		return "", d.Error("rename a file", err)
 	}
 	return to, nil
+}
+
+// Base is the part of a file's name that Rename keeps.
+func Base(name string) string {
+	base, _, _ := strings.Cut(name, ".")
+	return base
+}
+
+// Has reports whether there is a file whose name has that Base.
+func (d *Dir) Has(base string) bool {
+	if base == "" {
+		return false
+	}
+	names, err := d.list(func(name string) bool { return Base(name) == base })
+	return err == nil && len(names) > 0
 }
 
 // List returns the names of the files with a suffix, of all accounts.

@@ -62,9 +62,15 @@ func TestSweepTakesOneAccountOnly(t *testing.T) {
 		t.Errorf("Sweep of a folder that is missing: %v", err)
 	}
 	create(t, d, "work")
-	renamed, err := d.Rename(create(t, d, "work"), "x")
+	first := create(t, d, "work")
+	renamed, err := d.Rename(first, "x")
 	if err != nil {
 		t.Fatal(err)
+	}
+	for base, want := range map[string]bool{first: true, renamed: false, "": false, "x": false} {
+		if d.Has(base) != want {
+			t.Errorf("Has(%q) is not %v", base, want)
+		}
 	}
 	if list, err := d.List("x"); err != nil || len(list) != 1 || list[0] != renamed {
 		t.Errorf(`List("x") = %q, %v, want %q`, list, err, renamed)
