@@ -13,7 +13,7 @@ import (
 
 // newApp is the command line.
 func newApp(std stdio) *cli.App {
-	return &cli.App{
+	app := &cli.App{
 		Name:        "mailhaul",
 		Usage:       "fetch mail from POP3 servers, lose none",
 		UsageText:   "mailhaul COMMAND [OPTION…] [ACCOUNT…]",
@@ -53,6 +53,17 @@ func newApp(std stdio) *cli.App {
 		},
 		OnUsageError:   badFlag,
 		ExitErrHandler: func(*cli.Context, error) {}, // run has the exit codes
+	}
+	withoutHelpers(app.Commands)
+	return app
+}
+
+// withoutHelpers keeps the cli package from adding commands help and h to each
+// command: after one that takes accounts, they are names of accounts.
+func withoutHelpers(commands []*cli.Command) {
+	for _, c := range commands {
+		c.HideHelpCommand = true
+		withoutHelpers(c.Subcommands)
 	}
 }
 
