@@ -8,7 +8,9 @@ import (
 )
 
 // optionsFirst moves options before the names of accounts, where the command
-// line package looks for them: mailhaul fetch work -v. What follows -- stays.
+// line package looks for them: mailhaul fetch work -v. What follows -- is no
+// option, so the -- goes before the names as well: the package takes the one
+// that comes first for the end of the options, and any other for a name.
 func optionsFirst(app *cli.App, args []string) []string {
 	words, flags := commandOf(app, args)
 	if words < 2 {
@@ -19,7 +21,7 @@ func optionsFirst(app *cli.App, args []string) []string {
 		arg := args[i]
 		switch {
 		case arg == "--":
-			return slices.Concat(options, names, args[i:])
+			return slices.Concat(options, args[i:i+1], names, args[i+1:])
 		case !strings.HasPrefix(arg, "-") || arg == "-":
 			names = append(names, arg)
 			continue
