@@ -3,6 +3,7 @@ package config
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -114,6 +115,8 @@ var reading singleflight.Group
 // readFile returns the first line of the file, which may block: it may be a pipe,
 // or stand on a mount that hangs.
 func (pw Password) readFile(ctx context.Context) (string, error) {
+	timed, cancel := context.WithTimeout(ctx, pw.limit())
+	defer cancel()
 	key := pw.what + "_file"
 	read := reading.DoChan(key+" "+pw.file, func() (any, error) { return readSecretFile(pw.file, pw.longest()) })
 	select {
@@ -122,8 +125,11 @@ func (pw Password) readFile(ctx context.Context) (string, error) {
 			return "", fmt.Errorf("%s: %w", key, r.Err)
 		}
 		return r.Val.(string), nil
-	case <-ctx.Done():
-		return "", fmt.Errorf("%s: nothing comes from %s: %w", key, pw.file, ctx.Err())
+	case <-timed.Done():
+		if ctx.Err() != nil {
+			return "", fmt.Errorf("%s: nothing comes from %s: %w", key, pw.file, ctx.Err())
+		}
+		return "", fmt.Errorf("%s: nothing came from %s within %s (password_timeout sets how long)", key, pw.file, pw.limit())
 	}
 }
 
@@ -153,11 +159,7 @@ func readSecretFile(path string, longest int) (string, error) {
 // The command shares our terminal and process group, since an agent may have
 // to ask for a passphrase there.
 func (pw Password) run(ctx context.Context) (string, error) {
-	limit := pw.timeout
-	if limit == 0 {
-		limit = defaultPasswordTimeout
-	}
-	timed, cancel := context.WithTimeout(ctx, limit)
+	timed, cancel := context.WithTimeout(ctx, pw.limit())
 	defer cancel()
 	cmd := exec.CommandContext(timed, pw.command[0], pw.command[1:]...)
 	// A child that outlives the command must not hold us by its end of the pipe.
@@ -171,7 +173,7 @@ func (pw Password) run(ctx context.Context) (string, error) {
 	case ctx.Err() != nil:
 		return "", fmt.Errorf("%s: %w", key, ctx.Err())
 	case timed.Err() != nil:
-		return "", fmt.Errorf("%s: no answer within %s (password_timeout sets how long)", key, limit)
+		return "", fmt.Errorf("%s: no answer within %s (password_timeout sets how long)", key, pw.limit())
 	case err != nil && !errors.Is(err, exec.ErrWaitDelay):
 		// It may have told the secret twice.
 		var secret mask.Set
@@ -189,6 +191,9 @@ func (pw Password) run(ctx context.Context) (string, error) {
 	}
 	return s, nil
 }
+
+// limit returns how long a command may take, and a file that blocks.
+func (pw Password) limit() time.Duration { return cmp.Or(pw.timeout, defaultPasswordTimeout) }
 
 // longest returns how many bytes the secret may have. Access tokens that hold
 // claims are longer than passwords.

@@ -54,7 +54,7 @@ func TestPassword(t *testing.T) {
 	}
 }
 
-// A file that blocks holds up nobody whose time is over, and what comes of it
+// A file that blocks holds up nobody whose time is over or password_timeout is, and what comes of it
 // at last goes to whoever waits then.
 func TestPasswordBlocks(t *testing.T) {
 	fifo := filepath.Join(t.TempDir(), "fifo")
@@ -68,6 +68,10 @@ func TestPasswordBlocks(t *testing.T) {
 		if _, err := pw.Read(over); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), fifo) {
 			t.Fatalf("error %v", err)
 		}
+	}
+	brief := password(t, "password_file: "+fifo+"\n    password_timeout: 1s")
+	if _, err := brief.Read(t.Context()); err == nil || !strings.Contains(err.Error(), fifo+" within 1s (password_timeout ") {
+		t.Errorf("error %v", err)
 	}
 	go os.WriteFile(fifo, []byte("hunter2\n"), 0o600) // which blocks until it is read
 	if got, err := pw.Read(t.Context()); got != "hunter2" {

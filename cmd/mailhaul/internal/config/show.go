@@ -236,7 +236,7 @@ func (s *shower) sink(sink *Sink, said map[string]value) *yaml.Node {
 }
 
 // login fills in what is usual, but for what has no use: certificates without
-// TLS, a mechanism without a login, a time limit without a command. It returns
+// TLS, a mechanism without a login, a time limit where nothing takes time. It returns
 // all in the order of the table.
 func (s *shower) login(all, usual map[string]*yaml.Node, tls TLS, logsIn bool, table []shownKey) *yaml.Node {
 	if tls == TLSNone {
@@ -248,7 +248,7 @@ func (s *shower) login(all, usual map[string]*yaml.Node, tls TLS, logsIn bool, t
 	if !logsIn {
 		delete(usual, "auth")
 	}
-	if all["password_command"] == nil && all["token_command"] == nil {
+	if all["password_command"] == nil && all["token_command"] == nil && all["password_file"] == nil {
 		delete(usual, "password_timeout")
 	}
 	for key, node := range usual {
