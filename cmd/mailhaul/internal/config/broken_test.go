@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -58,5 +59,54 @@ func TestBroken(t *testing.T) {
 				t.Errorf("message (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// The mistakes in YAML that are made most often: the line is theirs, and what is
+// said helps.
+func TestSyntax(t *testing.T) {
+	const (
+		mapping = "sinks:\n  home: { maildir: /m }\naccounts:\n  a:\n    server: pop.example.com\n    user: me\n    keep: forever\n    every: 5m\n"
+		inFlow  = "{ server: x, user: me, password: hunter2"
+	)
+	for _, test := range []struct {
+		text string // what follows mapping
+		line int
+		want string
+	}{
+		{"   keep: false", 9, "keys of one mapping are indented alike"},
+		{"   keep: false\n    user: me", 9, "keys of one mapping are indented alike"},
+		{"     keep: false", 9, "keys of one mapping are indented alike"},
+		{"  - b", 9, "items of a list, which begin with -,"},
+		{"    deliver:\n      - b\n     - c", 11, "items of a list, which begin with -, are indented alike"},
+		{"  b: " + inFlow + "}b }", 9, "a value that holds a quote, a bracket or a brace is quoted as a whole"},
+		{"    password: 'it's hunter2'", 9, "a value that holds a quote, a bracket or a brace is quoted as a whole"},
+		{"  b: " + inFlow + "]b }", 9, "quote a value that holds a bracket or a brace"},
+		{"  b: " + inFlow, 9, "close the {"},
+		{"  b: " + inFlow + "\n  c: " + inFlow + " }", 9, "close the {"},
+		{"    deliver: [home", 9, "close the ["},
+		{"    deliver: [home\n    user: me", 9, "close the ["},
+		{"    deliver: [home,\n      b,\n    ]\n    auth: [plain", 12, "close the ["},
+		{"    deliver: ]", 9, "quote a value that starts with , ] or }"},
+		{"    deliver: [home,", 9, "close what [ or { opens"},
+		{"    password: |hunter2", 9, "quote a value that starts with | or >"},
+		{"    password: &", 9, "quote a value that starts with & or *"},
+		{"    password: !hunter2", 9, "quote a value that starts with !"},
+		{"    keep false", 9, "write key: value, with a space after the colon"},
+		{"    keep:false\n    user: me", 9, "write key: value, with a space after the colon"},
+		{"    password: \"hunter2", 9, "close the quote"},
+		{"    password: 'hunter2\n    user: me", 9, "close the quote"},
+		{"\tkeep: false", 9, "indent with spaces, not tabs"},
+	} {
+		_, err := config.Parse("/c.yaml", []byte(mapping+test.text+"\n"))
+		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("line %d: ", test.line)) || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%q: %v\nwant line %d, %s", test.text, err, test.line, test.want)
+		} else if strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%q: the message holds the password: %v", test.text, err)
+		}
+	}
+	_, err := config.Parse("/c.yaml", []byte(strings.Replace(mapping, " }", "", 1)))
+	if err == nil || !strings.Contains(err.Error(), "line 2: ") || !strings.Contains(err.Error(), "close the {") {
+		t.Error(err)
 	}
 }

@@ -7,12 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
 )
@@ -99,38 +94,4 @@ func (p *parser) tree(data []byte) *value {
 		return nil
 	}
 	return &value{node: root, line: root.Line}
-}
-
-var lineOf = regexp.MustCompile(`^(?:yaml: )?(?:line (\d+): )?(.*)`)
-
-// syntax records an error of the YAML parser. Its text may quote the file,
-// which may be a password, so whatever is quoted is left out.
-func (p *parser) syntax(data []byte, err error) {
-	m := lineOf.FindStringSubmatch(err.Error())
-	line, text := 0, "is not YAML"
-	var hint string
-	if m[2] != "" {
-		text = m[2]
-	}
-	if n, err := strconv.Atoi(m[1]); err == nil {
-		line = n
-	}
-	switch lines := bytes.Split(data, []byte("\n")); {
-	case strings.Contains(text, "UTF-8"):
-		line = 1 + slices.IndexFunc(lines, func(l []byte) bool { return !utf8.Valid(l) })
-		text, hint = "is not UTF-8", "save the file in that encoding"
-	case strings.Contains(text, "unknown anchor"):
-		name, _, _ := strings.Cut(strings.TrimPrefix(text, "unknown anchor '"), "'")
-		line = 1 + slices.IndexFunc(lines, func(l []byte) bool { return bytes.Contains(l, []byte("*"+name)) })
-		text, hint = "an alias (*name) has no anchor (&name)", "quote a value that starts with *"
-	case line > 0 && line <= len(lines) && bytes.HasPrefix(bytes.TrimLeft(lines[line-1], " "), []byte("\t")):
-		hint = "indent with spaces, not tabs"
-	case strings.Contains(text, "mapping values are not allowed"):
-		hint = "quote a value that holds a colon and a space; keys of one mapping are indented alike"
-	case strings.Contains(text, "cannot start any token"):
-		hint = "quote a value that starts with @, ` or %"
-	case strings.ContainsAny(text, "\"'`"):
-		text, hint = "is not YAML", "quote values that hold more than letters and digits"
-	}
-	p.fail(value{line: line}, hint, "%s", text)
 }

@@ -21,10 +21,10 @@ func (p *parser) text(v value) (string, bool) {
 		p.fail(v, `quote a value that starts with [`, "is a list where one value is wanted")
 	case v.node.Kind != yaml.ScalarNode:
 		p.fail(v, "quote a value that starts with { or holds a colon", "is a mapping where one value is wanted")
-	case isNull(v.node) || v.node.Value == "":
-		p.fail(v, `quote a value that starts with # or & or is ~`, "is empty")
 	case !strings.HasPrefix(v.node.Tag, "!!"):
 		p.fail(v, "quote a value that starts with !", "holds a YAML tag")
+	case isNull(v.node) || v.node.Value == "":
+		p.fail(v, `quote a value that starts with # or & or is ~`, "is empty")
 	case strings.ContainsFunc(v.node.Value, isControl):
 		p.fail(v, "", "holds a line break or control character")
 	default:
