@@ -110,3 +110,22 @@ func TestSyntax(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A password that a comma cuts is not shown by its pieces.
+func TestSecretWithComma(t *testing.T) {
+	for keys, want := range map[string]string{
+		"password: SE,hunter2":                  "account a: password ends at a comma, and no key follows (quote a value that holds a comma)",
+		"password: SE,hunter2,hunter2":          "account a: password ends at a comma, and no key follows (quote a value that holds a comma)",
+		"password: SE,deliver":                  "account a: password ends at a comma, and no key follows (quote a value that holds a comma)",
+		"password_env: X, delivr: home":         `account a: unknown key "delivr" (did you mean "deliver"?)`,
+		"password: hunter2, delivr: home":       `account a: unknown key "delivr" (did you mean "deliver"?)`,
+		"password_env: X, delivr":               `account a: unknown key "delivr" (did you mean "deliver"?)`,
+		"password: hunter2, keep: 14d, delivr,": `account a: unknown key "delivr" (did you mean "deliver"?)`,
+	} {
+		text := "sinks: { home: { maildir: /m } }\naccounts:\n  a: { server: x, user: u, " + keys + " }\n"
+		_, err := config.Parse("/c.yaml", []byte(text))
+		if got := fmt.Sprint(err); got != "/c.yaml: line 3: "+want {
+			t.Errorf("%s: got %s, want %s", keys, got, want)
+		}
+	}
+}

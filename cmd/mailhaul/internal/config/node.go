@@ -108,6 +108,10 @@ func (p *parser) pairs(v value, n *yaml.Node, depth int) []entry {
 			}
 			continue
 		}
+		if secret := cutSecret(n, i); secret != "" {
+			p.fail(value{line: line, where: v.where}, "quote a value that holds a comma", "%s ends at a comma, and no key follows", secret)
+			continue
+		}
 		if was, ok := first[k.Value]; ok {
 			p.fail(value{line: line, where: v.where}, "", "key %s stands twice, first on line %d", quote(k.Value), was)
 			continue
@@ -128,6 +132,22 @@ func (p *parser) pairs(v value, n *yaml.Node, depth int) []entry {
 		}
 	}
 	return out
+}
+
+// cutSecret returns the key of the secret that the key at i of a mapping seems to
+// be a part of, "" if it is not: in { password: one,two } the key two has no value.
+// It is not to be repeated.
+func cutSecret(n *yaml.Node, i int) string {
+	if n.Style&yaml.FlowStyle == 0 {
+		return ""
+	}
+	alone := func(i int) bool { return isNull(n.Content[i+1]) && n.Content[i+1].Value == "" }
+	for ; i >= 2 && alone(i); i -= 2 {
+		if before := n.Content[i-2].Value; secretNames[before] && !alone(i-2) {
+			return before
+		}
+	}
+	return ""
 }
 
 // keys says how each key of a mapping is read into a T.
