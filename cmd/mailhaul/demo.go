@@ -41,7 +41,8 @@ func demoCommand(std stdio) *cli.Command {
 // anything, which --clean would remove.
 func demoFolder(into string) (string, error) {
 	if into == "" {
-		return os.MkdirTemp("", "mailhaul-demo-")
+		dir, err := os.MkdirTemp("", "mailhaul-demo-")
+		return dir, unwritable(err)
 	}
 	dir, err := filepath.Abs(into)
 	if err != nil {
@@ -50,8 +51,20 @@ func demoFolder(into string) (string, error) {
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		return "", usagef("name a folder that is missing or empty", "%s is not empty", dir)
 	}
-	return dir, os.MkdirAll(dir, 0o700)
+	return dir, unwritable(os.MkdirAll(dir, 0o700))
 }
+
+// unwritable returns err, if there is one, as that of a folder that cannot hold a
+// demo.
+func unwritable(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &failure{err, exitMachine, elsewhere}
+}
+
+// elsewhere is what to do about such a folder.
+const elsewhere = "name a folder that can be written with --into"
 
 // runDemo starts a server, writes a configuration for it, fetches twice, and
 // compares what was delivered with what the server had.
@@ -62,7 +75,7 @@ func runDemo(ctx context.Context, std stdio, dir string, clean bool) error {
 		return err
 	}
 	if err := d.server.StartTLS(); err != nil {
-		return err
+		return &failure{err, exitMachine, ""}
 	}
 	defer d.server.Close()
 	say("A POP3 server listens on %s, TLS from the first byte, with %s for %s.",
@@ -70,17 +83,21 @@ func runDemo(ctx context.Context, std stdio, dir string, clean bool) error {
 
 	config, err := d.writeFiles()
 	if err != nil {
-		return err
+		return unwritable(err)
 	}
 	say("\n%s says:\n\n%s", d.path("config.yaml"), indented(config))
 	for _, what := range []string{"The first run fetches all of it:", "The second finds nothing new, though some mail is still there:"} {
 		args := []string{"mailhaul", "fetch", "--config", d.path("config.yaml")}
-		say("\n%s\n\n    $ %s", what, strings.Join(args, " "))
+		say("\n%s\n\n    $ mailhaul fetch --config %s", what, pasted(d.path("config.yaml")))
 		var said strings.Builder
 		code := run(ctx, args, stdio{out: std.out, err: &said})
 		say("%s", indented(said.String()))
 		if code != exitOK {
-			return fmt.Errorf("the fetch ended with exit code %d", code)
+			hint := ""
+			if code == exitMachine {
+				hint = elsewhere
+			}
+			return &failure{fmt.Errorf("the fetch ended with exit code %d", code), code, hint}
 		}
 	}
 	if err := d.verify(); err != nil {
@@ -89,7 +106,7 @@ func runDemo(ctx context.Context, std stdio, dir string, clean bool) error {
 	say("\nAll %s arrived once, byte for byte as the server had them, but for line ends\n"+
 		"and the Received: line that mailhaul adds. Only what is to be kept is left on the server.", count(len(d.sent), "message"))
 	if !clean {
-		say("The mail lies in %s; to read it: mutt -f %[1]s", d.path("Maildir"))
+		say("The mail lies in %s; to read it: mutt -f %s", d.path("Maildir"), pasted(d.path("Maildir")))
 	}
 	return nil
 }
