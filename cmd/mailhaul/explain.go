@@ -166,6 +166,8 @@ func (l *life) outlook(now time.Time) []string {
 		switch {
 		case l.row.Tries == 0: // since mailhaul state retry
 			say("The next fetch tries it again.")
+		case l.row.NextTry == 0: // it was never begun: the server had said how large it is
+			say("It is fetched once max_size allows it.")
 		case l.row.NextTry > now.Unix():
 			say("Tried %s, next try %s.", count(l.row.Tries, "time"), clock(l.row.NextTry))
 		default:
