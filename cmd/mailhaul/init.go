@@ -161,6 +161,9 @@ func (i *initialisation) complete() error {
 	if host := cmp.Or(domain, i.server); i.name == "" && host != "" {
 		i.name = nameOf(host)
 	}
+	if hint := config.NameHint(i.name); i.name != "" && hint != "" {
+		return usagef(hint, "%q cannot be a name", i.name)
+	}
 	if i.tls == "" && strings.HasSuffix(i.server, ":110") {
 		i.tls = config.TLSStart
 	}

@@ -115,7 +115,7 @@ func (s setup) text() string {
 		line(2, "to", scalar(s.to), "")
 	}
 	b.WriteString("\n# The maildrops to poll.\naccounts:\n")
-	line(1, s.name, "", "")
+	line(1, scalar(s.name), "", "")
 	line(2, "server", scalar(s.server), tlsComment[s.tls])
 	if s.tls != config.TLSImplicit {
 		line(2, "tls", string(s.tls), "")

@@ -72,16 +72,27 @@ func (p *parser) needs(v *value, line int, key, example string) {
 	}
 }
 
-// name checks what a person called an account or a sink: it stands in log
-// lines, on command lines and in the state.
+// name checks what a person called an account or a sink.
 func (p *parser) name(v value, name string) bool {
+	hint := NameHint(name)
+	if hint != "" {
+		v.where = ""
+		p.fail(v, hint, "%s cannot be a name", quote(name))
+	}
+	return hint == ""
+}
+
+// NameHint says what to do about a name that an account or a sink cannot have: it
+// stands in log lines, on command lines and in the state. It is "" for any other.
+func NameHint(name string) string {
 	bad := func(r rune) bool {
 		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("._-+@", r)
 	}
-	if name == "" || len(name) > 64 || strings.ContainsFunc(name, bad) || strings.ContainsAny(name[:1], ".-+@") {
-		v.where = ""
-		p.fail(v, "use up to 64 letters, digits and . _ - + @", "%s cannot be a name", quote(name))
-		return false
+	switch {
+	case name == "" || len(name) > 64 || strings.ContainsFunc(name, bad):
+		return "use up to 64 letters, digits and . _ - + @"
+	case strings.ContainsAny(name[:1], ".-+@"):
+		return "begin it with a letter, a digit or _"
 	}
-	return true
+	return ""
 }
