@@ -159,7 +159,7 @@ func TestInitAsksForServer(t *testing.T) {
 	term.Type("9\r")
 	term.Await("write a number from 1 to 5")
 	term.Type("2\r")
-	term.Await("File [~/mail/inbox]:")
+	term.Await("File [~/mbox]:") // whose folder is always there
 	term.Type("none/inbox\r")
 	term.Await("no such file or directory") // which is not made; so it is asked again
 	term.Type("2\rinbox\r")

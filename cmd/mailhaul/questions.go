@@ -314,7 +314,7 @@ func (i *initialisation) tryLogin(ctx context.Context) (fetch.Class, error) {
 // sinkKinds are the places for mail to choose from.
 var sinkKinds = []struct{ key, what, question, place string }{
 	{"maildir", "a Maildir, a folder with a file for each message", "Folder", "~/Maildir"},
-	{"mbox", "an mbox, one file with all messages", "File", "~/mail/inbox"},
+	{"mbox", "an mbox, one file with all messages", "File", "~/mbox"},
 	{"mda", "a delivery agent: a program that reads a message", "Program and its arguments", "maildrop"},
 	{"lmtp", "a mail server on this machine, by LMTP", "Its socket or host:port", "/run/dovecot/lmtp"},
 	{"smtp", "a mail server, by SMTP", "host:port", "localhost:25"},
