@@ -162,6 +162,12 @@ func TestInitAsksForServer(t *testing.T) {
 	term.Await("File [~/mbox]:") // whose folder is always there
 	term.Type("none/inbox\r")
 	term.Await("no such file or directory") // which is not made; so it is asked again
+	term.Type("3\r")
+	term.Await("Program and its arguments [maildrop]:")
+	term.Type("sh -c 'cat > out'\r")
+	term.Await("no shell reads this")
+	term.Type("missing -d me\r")
+	term.Await("executable file not found")
 	term.Type("2\rinbox\r")
 	term.Await("sink home: mbox ~/inbox (will be made)")
 	term.Type("\r")

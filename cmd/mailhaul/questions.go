@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
@@ -351,9 +352,17 @@ func (i *initialisation) askSink(ctx context.Context) error {
 	}
 }
 
+// shellSigns mean something to a shell only. The words of a delivery agent are
+// told apart by blanks alone.
+const shellSigns = "'\"\\`$|&;<>"
+
 // sink takes a place for mail.
 func (i *initialisation) sink(before setup, kind, place string) (err error) {
 	i.setup = before
+	if kind == "mda" && strings.ContainsAny(place, shellSigns) {
+		return usagef("give a program with plain arguments, and write the rest into the file later: mda: [sh, -c, …]",
+			"no shell reads this: quotes and the like have no meaning")
+	}
 	i.kind, i.place = kind, place
 	switch kind {
 	case "maildir", "mbox":

@@ -168,8 +168,11 @@ func scalar(s string) string {
 	if plain.MatchString(s) && !strings.Contains(s, ": ") && s != "~" && s != "-" && !strings.HasPrefix(s, "- ") && !strings.EqualFold(s, "null") {
 		return s
 	}
-	quoted, _ := json.Marshal(s) // YAML knows what JSON does in quotes
-	return string(quoted)
+	var quoted strings.Builder // YAML knows what JSON does in quotes
+	enc := json.NewEncoder(&quoted)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(s)
+	return strings.TrimSuffix(quoted.String(), "\n")
 }
 
 // list writes a list of texts in YAML.
