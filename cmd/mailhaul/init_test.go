@@ -104,6 +104,8 @@ func TestInit(t *testing.T) {
 	term.Await("What now?")
 	term.Type("1\r")
 	term.Await("POP3 server, host or host:port [localhost:" + strconv.Itoa(n.port()) + "]:")
+	term.Type("\r")
+	term.Await("How is the connection protected?")
 	term.Type("\r\r\r")
 	term.AwaitFunc("a second question for the password", func(screen string) bool {
 		return strings.Count(screen, "Password (not shown):") == 2
@@ -167,7 +169,7 @@ func TestInitAsksForServer(t *testing.T) {
 	term.Type("sh -c 'cat > out'\r")
 	term.Await("no shell reads this")
 	term.Type("missing -d me\r")
-	term.Await("executable file not found")
+	term.Await("find the program")
 	term.Type("2\rinbox\r")
 	term.Await("sink home: mbox ~/inbox (will be made)")
 	term.Type("\r")
@@ -175,6 +177,29 @@ func TestInitAsksForServer(t *testing.T) {
 	if code := term.Exit(); code != exitOK {
 		t.Fatalf("exit code %d\n%s", code, term.History())
 	}
+}
+
+// TestInitAsksForTLS is about a server that speaks another TLS than is usual on its
+// port.
+func TestInitAsksForTLS(t *testing.T) {
+	n := newNewcomer(t)
+	n.pop.Close()
+	n.pop = pop3test.New(pop3test.Options{})
+	n.pop.Account("ada@example.org", password)
+	if err := n.pop.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.pop.Close() })
+	term := n.start("--server", n.pop.Addr(), "--password-command", "echo "+password, "ada@example.org")
+	for _, step := range [][2]string{
+		{"User name [ada@example.org]:", "\r"}, {"What now?", "1\r"}, {"POP3 server", "\r"}, {"How is the connection protected?", "3\r\r"},
+		{"How does mailhaul get the password?", "2\r"}, {"Command", "echo " + password + "\r"}, {"logged in as ada@example.org", ""},
+	} {
+		term.Await(step[0])
+		term.Type(step[1])
+	}
+	term.Type("\x04")
+	term.Exit()
 }
 
 // TestInitForged does not believe the DNS that the mail is elsewhere.

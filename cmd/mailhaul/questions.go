@@ -179,7 +179,7 @@ func (i *initialisation) askServer(preset string) error {
 	return i.answer("POP3 server, host or host:port", preset, func(a string) error {
 		before := i.setup
 		i.server = a
-		if _, port, _ := net.SplitHostPort(a); !i.given("tls") {
+		if _, port, _ := net.SplitHostPort(a); !i.given("tls") && a != before.server {
 			i.tls = config.TLSImplicit
 			if port == "110" {
 				i.tls = config.TLSStart
@@ -193,6 +193,32 @@ func (i *initialisation) askServer(preset string) error {
 	})
 }
 
+// protections are the ways to protect a connection to choose from.
+var protections = []struct {
+	tls  config.TLS
+	what string
+}{
+	{config.TLSImplicit, "TLS from the first byte, as on port 995"},
+	{config.TLSStart, "STARTTLS, as on port 110"},
+	{config.TLSNone, "not at all: everyone on the way can read password and mail"},
+}
+
+// askTLS asks how the connection is protected. Only where a login has failed that
+// is in doubt.
+func (i *initialisation) askTLS() error {
+	var options []string
+	preset := 0
+	for n, p := range protections {
+		options = append(options, p.what)
+		if p.tls == i.tls {
+			preset = n
+		}
+	}
+	n, err := i.ask.choice("How is the connection protected?", options, preset)
+	i.tls = protections[n].tls
+	return err
+}
+
 // askLogin asks how to log in; again, what was said before has failed.
 func (i *initialisation) askLogin(again bool) error {
 	if i.ask == nil {
@@ -200,6 +226,9 @@ func (i *initialisation) askLogin(again bool) error {
 	}
 	if again {
 		if err := i.askServer(i.server); err != nil {
+			return err
+		}
+		if err := i.askTLS(); err != nil {
 			return err
 		}
 	}
