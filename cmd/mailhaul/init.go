@@ -106,7 +106,11 @@ func (i *initialisation) read(c *cli.Context) error {
 	}
 	i.address, i.given = c.Args().First(), c.IsSet
 	path, exists, err := config.Place(c.String("config"))
+	_, homeless := errors.AsType[*config.NotFound](err)
 	switch {
+	case homeless:
+		return usagef("set HOME; or name the file with --config, and the folder that is to hold the state's with XDG_STATE_HOME",
+			"there is no home folder to write a configuration to")
 	case err != nil:
 		return misconfigured(err)
 	case exists:
