@@ -123,6 +123,9 @@ func makeFolder(dir string) error {
 	if err != nil {
 		return wrap(dir, "open the state folder", err)
 	}
+	if !info.IsDir() {
+		return &Error{Path: dir, Op: "open the state folder", Err: unix.ENOTDIR, Hint: "state names a folder"}
+	}
 	if perm := info.Mode().Perm(); perm&0o077 != 0 {
 		return &Error{Path: dir, Op: "open the state folder",
 			Err:  fmt.Errorf("others may enter it (mode %04o)", perm),
