@@ -118,7 +118,11 @@ func achieved(s fetch.Summary, target string) string {
 	var parts []string
 	switch {
 	case s.Fetched > 0:
-		parts = append(parts, fmt.Sprintf("%s (%s) → %s", count(s.Fetched, "new message"), size(s.Bytes), target))
+		what := fmt.Sprintf("%s (%s)", count(s.Fetched, "new message"), size(s.Bytes))
+		if s.Fetched > s.Quarantined { // else nothing went there
+			what += " → " + target
+		}
+		parts = append(parts, what)
 	case s.Dropped > 0:
 		parts = append(parts, count(s.Dropped, "new message")+" dropped by the filter")
 	case s.Err == nil:

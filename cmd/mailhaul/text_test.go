@@ -30,6 +30,8 @@ func TestFinishedLine(t *testing.T) {
 			"nothing new; 4 deleted, 1 to be deleted next time, 2 refused (mailhaul status says why), 3 over max_size"},
 		{fetch.Summary{Started: began, Sessions: 1, Listed: 6, Fetched: 2, Bytes: 70, Quarantined: 1, Dropped: 3, Deleted: 5},
 			"2 new messages (70 B) → ~/Maildir; 1 of them in quarantine, 3 dropped by the filter, 5 deleted, 1 kept"},
+		{fetch.Summary{Started: began, Sessions: 1, Listed: 4, Fetched: 4, Bytes: 70, Quarantined: 4, Deleted: 4},
+			"4 new messages (70 B); 4 of them in quarantine, 4 deleted, 0 kept"},
 		{fetch.Summary{Started: began, Sessions: 1, Listed: 3, Dropped: 3, Deleted: 3}, "3 new messages dropped by the filter; 3 deleted, 0 kept"},
 		{fetch.Summary{Started: began, Err: failure, Dropped: 1, Class: fetch.ClassRetry},
 			"FAILED after 1 new message dropped by the filter: the cable is cut"},
