@@ -178,12 +178,8 @@ func (d *daemon) adopt(ctx context.Context, cfg *config.Config) (fetch.Setup, er
 	if err == nil {
 		logins, err = d.noticed(cfg, w)
 	}
-	var out reporter
 	if err == nil {
-		out, err = d.reporter(cfg, w)
-	}
-	if err == nil {
-		err = d.out.use(ctx, out, d.store, cfg, accounts, false)
+		err = d.out.use(ctx, d.reporter(cfg, w), d.store, cfg, accounts, false)
 	}
 	if err != nil {
 		w.Close()
@@ -212,16 +208,16 @@ func (d *daemon) adopt(ctx context.Context, cfg *config.Config) (fetch.Setup, er
 
 // reporter returns one for the accounts of a configuration: text with the time
 // for a person at a terminal, else JSON.
-func (d *daemon) reporter(cfg *config.Config, w *wiring) (reporter, error) {
+func (d *daemon) reporter(cfg *config.Config, w *wiring) reporter {
 	o := d.opts
 	if o.logFormat == "auto" && !isTerminal(d.std.err) {
 		o.logFormat = "json"
 	}
-	r, err := newReporter(d.std, o, cfg.Accounts, w)
+	r := newReporter(d.std, o, cfg.Accounts, w)
 	if text, ok := r.(*textReporter); ok {
 		text.clock = time.DateTime
 	}
-	return r, err
+	return r
 }
 
 // order tells the scheduler what to do, unless ctx ends before it listens.

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -59,7 +61,11 @@ func fetchCommand(std stdio) *cli.Command {
 	}
 }
 
+// check refuses options before anything is read that takes long, or is wrong too.
 func (o fetchOptions) check() error {
+	if formats := []string{"auto", "text", "json"}; !slices.Contains(formats, o.logFormat) {
+		return usagef("write one of "+strings.Join(formats, ", "), "--log-format %q is not known", o.logFormat)
+	}
 	if o.verbose && o.silent {
 		return usagef("", "-v and -q cannot be used together")
 	}
@@ -88,10 +94,7 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 	if bars {
 		std = stdio{out: screen.above(std.out), err: screen.above(std.err)}
 	}
-	out, err := newReporter(std, o, chosen, w)
-	if err != nil {
-		return err
-	}
+	out := newReporter(std, o, chosen, w)
 	traced, err := openTrace(o.trace)
 	if err != nil {
 		return err

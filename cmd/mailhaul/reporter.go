@@ -22,30 +22,28 @@ type reporter interface {
 	total([]fetch.Summary)
 }
 
-func newReporter(std stdio, o fetchOptions, accounts []config.Account, w *wiring) (reporter, error) {
-	switch o.logFormat {
-	case "auto", "text":
-		t := &textReporter{out: std.err, err: std.err, verbose: o.verbose, targets: map[string]string{}}
-		if o.dry {
-			t.out = std.out // what a dry run finds is its result
-		}
-		if o.verbose {
-			t.clock = time.TimeOnly
-		}
-		t.paint = painter(isTerminal(t.out))
-		for _, a := range accounts {
-			t.targets[a.Name] = w.places(a)
-			t.width = max(t.width, len([]rune(a.Name)))
-		}
-		if len(accounts) == 1 {
-			t.width = 0
-		}
-		return t, nil
-	case "json":
-		return newJSONReporter(std, o.verbose), nil
+// newReporter makes one for the accounts of a configuration, by options that were
+// checked.
+func newReporter(std stdio, o fetchOptions, accounts []config.Account, w *wiring) reporter {
+	if o.logFormat == "json" {
+		return newJSONReporter(std, o.verbose)
 	}
-	formats := []string{"auto", "text", "json"}
-	return nil, usagef("write one of "+strings.Join(formats, ", "), "--log-format %q is not known", o.logFormat)
+	t := &textReporter{out: std.err, err: std.err, verbose: o.verbose, targets: map[string]string{}}
+	if o.dry {
+		t.out = std.out // what a dry run finds is its result
+	}
+	if o.verbose {
+		t.clock = time.TimeOnly
+	}
+	t.paint = painter(isTerminal(t.out))
+	for _, a := range accounts {
+		t.targets[a.Name] = w.places(a)
+		t.width = max(t.width, len([]rune(a.Name)))
+	}
+	if len(accounts) == 1 {
+		t.width = 0
+	}
+	return t
 }
 
 // places says in a few words where the mail of an account goes.
