@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"regexp"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -69,8 +70,12 @@ func withoutHelpers(commands []*cli.Command) {
 
 // badFlag turns what the flag package says into an error of ours.
 func badFlag(c *cli.Context, err error, _ bool) error {
-	return usagef(c.Command.HelpName+" --help lists the options", "%v", err)
+	return usagef(c.Command.HelpName+" --help lists the options", "%s", longFlag.ReplaceAllString(err.Error(), "$1--$2"))
 }
+
+// longFlag finds the option in what the flag package says, which knows one dash
+// only, unless its name is a letter.
+var longFlag = regexp.MustCompile(`^(flag (?:provided but not defined|needs an argument): |invalid (?:boolean )?value ".*" for (?:flag )?)-([^\s:-][^\s:]+)`)
 
 // helpCommand takes the place of the cli package's own, which knows only the
 // first word of a command.
