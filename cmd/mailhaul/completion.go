@@ -84,6 +84,7 @@ type commandLine struct {
 	command     *cli.Command // nil before the first
 	config      string       // the value of --config
 	option      string       // that the word is the value of, or ""
+	before      string       // the option that is the last word, or ""
 	args        []string
 	optionsDone bool // after --
 }
@@ -95,9 +96,24 @@ func completeLine(app *cli.App, words []string) []completion {
 	for _, w := range words[:last] {
 		l.take(w)
 	}
-	return slices.DeleteFunc(l.candidates(words[last]), func(c completion) bool {
-		return c != anyFile && !strings.HasPrefix(c.word, words[last])
-	})
+	typed, stays := words[last], "" // of the word, in front of what is typed
+	switch name, value, both := strings.Cut(typed, "="); {
+	case typed == "=" && l.before != "":
+		l.take(typed)
+		typed = ""
+	case both && l.option == "" && !l.optionsDone && strings.HasPrefix(name, "-"):
+		l.option, typed, stays = name, value, name+"="
+	}
+	var all []completion
+	for _, c := range l.candidates(typed) {
+		switch {
+		case c == anyFile:
+			all = append(all, c)
+		case strings.HasPrefix(c.word, typed):
+			all = append(all, completion{stays + c.word, c.meaning})
+		}
+	}
+	return all
 }
 
 func (l *commandLine) commands() []*cli.Command {
@@ -117,10 +133,14 @@ func (l *commandLine) flags() []cli.Flag {
 	return l.command.Flags
 }
 
-// take takes in a word.
+// take takes in a word. To bash, --option=value is three.
 func (l *commandLine) take(w string) {
 	name, value, both := strings.Cut(w, "=")
+	before := l.before
+	l.before = ""
 	switch {
+	case w == "=" && before != "":
+		l.option = before
 	case l.option != "":
 		l.set(l.option, w)
 		l.option = ""
@@ -138,8 +158,11 @@ func (l *commandLine) take(w string) {
 		l.optionsDone = true
 	case both:
 		l.set(name, value)
-	case takesValue(l.flags(), w):
-		l.option = w
+	default:
+		l.before = w
+		if takesValue(l.flags(), w) {
+			l.option = w
+		}
 	}
 }
 
@@ -163,6 +186,9 @@ func (l *commandLine) candidates(typed string) []completion {
 	if l.option != "" {
 		if values := optionValues[strings.TrimLeft(l.option, "-")]; values != nil {
 			return words(values)
+		}
+		if !takesValue(l.flags(), l.option) {
+			return nil
 		}
 		return []completion{anyFile}
 	}

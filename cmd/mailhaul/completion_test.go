@@ -46,6 +46,16 @@ func TestCompletion(t *testing.T) {
 		"fetch -c missing ":               "",
 		"fetch -c " + path + " h":         "home",
 		"fetch --config=" + path + " h":   "home",
+		"fetch --config = " + path + " h": "home", // which is how bash takes it apart
+		"fetch --log-format=":             "--log-format=auto --log-format=text --log-format=json",
+		"fetch --log-format=j":            "--log-format=json",
+		"fetch --log-format =":            "auto text json",
+		"fetch --log-format = j":          "json",
+		"fetch --log-format = json h":     "home",
+		"fetch --config=":                 ":files",
+		"fetch --dry-run=":                "",
+		"fetch --dry-run = true h":        "home",
+		"fetch -- --log-format=":          "",
 		"state forget -y w":               "work window",
 		"state forget work ":              "",
 		"state rename work w":             "window",
@@ -94,6 +104,10 @@ func TestCompletionInShells(t *testing.T) {
 			term.Type(shell.setUp + "\r")
 			term.Await("_mailhaul")
 			for _, step := range []struct{ typed, want string }{
+				{"mailhaul fetch --progress=al\t", "--progress=always"},
+				{"\x15", ""}, // which takes all of it back
+				{"mailhaul status --config=confi\t", "mailhaul status --config=config.yaml"},
+				{"\x15", ""},
 				{"mailhaul exp\t", "mailhaul explain"},
 				{"--js\t", "mailhaul explain --json"},
 				{"hom\t", "mailhaul explain --json home"},
