@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"syscall"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 	"github.com/mailhaul/mailhaul/fetch"
@@ -91,8 +93,14 @@ func usagef(hint, format string, args ...any) error {
 // unreadable or wrong.
 func misconfigured(err error) error {
 	hint := ""
-	if _, ok := errors.AsType[*config.NotFound](err); ok {
+	_, none := errors.AsType[*config.NotFound](err)
+	switch {
+	case none:
 		hint = "mailhaul init writes one; or name it with --config or $MAILHAUL_CONFIG; mailhaul.yaml(5) explains every option"
+	case errors.Is(err, fs.ErrNotExist):
+		hint = "correct --config or $MAILHAUL_CONFIG; or have mailhaul init write that file"
+	case errors.Is(err, syscall.EISDIR):
+		hint = "name a file in it with --config or $MAILHAUL_CONFIG"
 	}
 	return &failure{err, exitConfig, hint}
 }

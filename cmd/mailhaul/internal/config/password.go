@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"strings"
@@ -148,6 +149,9 @@ func readSecretFile(path string, longest int) (string, error) {
 		return "", fmt.Errorf("everyone can read %s: chmod 600 %[1]s", path)
 	}
 	s, err := firstLine(f, longest)
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return "", err // which names the path
+	}
 	if err != nil {
 		return "", fmt.Errorf("%s %w", path, err)
 	}

@@ -96,6 +96,7 @@ func TestPasswordErrors(t *testing.T) {
 	for _, test := range []struct{ keys, want string }{
 		{"password_env: MAILHAUL_TEST_UNSET", "MAILHAUL_TEST_UNSET is not set"},
 		{"password_file: " + dir + "/missing", "no such file"},
+		{"password_file: " + dir, "password_file: read " + dir + ": is a directory"},
 		{"password_file: " + dir + "/open", "chmod 600 " + dir + "/open"},
 		{"password_file: " + dir + "/long", "more than 4096 bytes"},
 		{"password_file: " + dir + "/empty", "is empty"},
