@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -161,5 +162,20 @@ accounts:
 	}
 	if sinks := got[2].Sinks(); !slices.Equal(sinks, []string{"work", "home", "any"}) {
 		t.Errorf("sinks of route: %q", sinks)
+	}
+}
+
+// A variable in a path is used, or refused; nothing of it is left out.
+func TestVariablesInPaths(t *testing.T) {
+	t.Setenv("MAIL", "/var/mail")
+	const cut = "holds a ${ without a name and a } (write ${NAME}, or $$ for a $ itself)"
+	for path, want := range map[string]string{
+		"$MAIL/a": "/var/mail/a", "${MAIL}a": "/var/maila", "/a$$": "/a$", "/a$$MAIL": "/a$MAIL", "/a$${": "/a${", "/a$": "/a$", "/$/a": "/$/a",
+		"/a${}b": cut, "/a${": cut, "/a${MAIL": cut, "/$$${": cut, "/${UNSET_HERE}": `the variable "$UNSET_HERE" is not set`,
+	} {
+		c, err := config.Parse("/c.yaml", []byte(strings.Replace(minimal, "maildir: /m", "maildir: '"+path+"'", 1)))
+		if err != nil && !strings.Contains(err.Error(), "maildir: "+want) || err == nil && c.Sinks[0].Maildir.Path != want {
+			t.Errorf("%s: %v, want %s", path, err, want)
+		}
 	}
 }

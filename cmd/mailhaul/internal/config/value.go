@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -150,6 +151,9 @@ func (p *parser) size(v value, into *int64) {
 	*into = n
 }
 
+// cutVariable is ${} and a ${ that no } follows.
+var cutVariable = regexp.MustCompile(`\$\{(\}|[^}]*$)`)
+
 // path reads the name of a file, as an absolute path.
 func (p *parser) path(v value) (string, bool) {
 	s, ok := p.text(v)
@@ -165,6 +169,10 @@ func (p *parser) path(v value) (string, bool) {
 		s = home + s[1:]
 	} else if strings.HasPrefix(s, "~") {
 		p.fail(v, "write the whole path", "only ~/ is expanded, not %s", quote(s))
+		return "", false
+	}
+	if cutVariable.MatchString(strings.ReplaceAll(s, "$$", "_")) { // which os.Expand leaves out
+		p.fail(v, "write ${NAME}, or $$ for a $ itself", "holds a ${ without a name and a }")
 		return "", false
 	}
 	s = os.Expand(s, func(name string) string {
