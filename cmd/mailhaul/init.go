@@ -109,7 +109,7 @@ func (i *initialisation) read(c *cli.Context) error {
 	_, homeless := errors.AsType[*config.NotFound](err)
 	switch {
 	case homeless:
-		return usagef("set HOME; or name the file with --config, and the folder that is to hold the state's with XDG_STATE_HOME",
+		return usagef("set HOME; or name the file with --config, and set XDG_STATE_HOME for the state",
 			"there is no home folder to write a configuration to")
 	case err != nil:
 		return misconfigured(err)
