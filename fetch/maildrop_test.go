@@ -1,12 +1,15 @@
 package fetch_test
 
 import (
+	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/state"
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
@@ -16,6 +19,36 @@ func (r *rig) elsewhere(b pop3test.Behaviour) {
 	check(r.t, other.Start())
 	r.t.Cleanup(func() { other.Close() })
 	r.use(other)
+}
+
+// move has all that is remembered go to another state folder.
+func (r *rig) move() {
+	m, err := r.store.Recall(r.t.Context(), r.account.Name)
+	check(r.t, err)
+	next, err := state.Open(context.Background(), filepath.Join(r.t.TempDir(), "state"))
+	check(r.t, err)
+	r.t.Cleanup(func() { next.Close() })
+	_, err = next.Relearn(r.t.Context(), []state.Memory{m})
+	check(r.t, err)
+	r.store, r.opts.State = next, next
+}
+
+// Unique-ids of another maildrop say nothing, though they may be the same; nor do
+// they if what is remembered has moved meanwhile.
+func TestOtherMaildropAfterMove(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.account.Keep = fetch.Keep{For: 14 * day}
+	want := r.fill(3)
+	r.succeed()
+	r.later(20 * day)
+	r.move()
+	r.elsewhere(pop3test.Behaviour{})
+	for i := range 3 {
+		r.drop.Add(fmt.Sprint("u", i+1), []byte(message(11+i)))
+		want = append(want, message(11+i))
+	}
+	r.succeed()
+	r.expect(want...)
 }
 
 // Unique-ids of another maildrop say nothing, though they may be the same.

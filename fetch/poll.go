@@ -180,14 +180,22 @@ func spent(err error) bool {
 	return ok
 }
 
-// outliveBudget returns a context that ends with ctx unless ctx ends because
-// the poll's budget is spent.
+// overtime is how long sinks may take for what has come in before the budget was
+// spent. Those that say something now and then outlive any timeout of their own.
+const overtime = 10 * time.Minute
+
+// outliveBudget returns a context that ends with ctx, or some time later if ctx ends
+// because the poll's budget is spent.
 func outliveBudget(ctx context.Context) (context.Context, func()) {
 	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
-		if !spent(context.Cause(ctx)) {
-			cancel(context.Cause(ctx))
+		if spent(context.Cause(ctx)) {
+			select {
+			case <-time.After(overtime):
+			case <-longer.Done():
+			}
 		}
+		cancel(context.Cause(ctx))
 	})
 	return longer, func() { stop(); cancel(nil) }
 }

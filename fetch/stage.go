@@ -201,8 +201,12 @@ func (d *download) seal(it *item) {
 // of its own.
 func (d *download) stageAll(ctx context.Context, it *item, aims []aim, mail deliver.Mail, message io.Reader, b *body) error {
 	failed := func(err error) error {
-		return &deliver.Error{Fault: deliver.FaultOf(err), Target: cmp.Or(d.opts.Scratch, os.TempDir()),
-			Op: "keep a copy of the message", Err: err}
+		const op = "keep a copy of the message"
+		folder := cmp.Or(d.opts.Scratch, os.TempDir())
+		if e, ok := deliver.TooLarge(folder, op, err); ok {
+			return e
+		}
+		return &deliver.Error{Fault: deliver.FaultOf(err), Target: folder, Op: op, Err: err}
 	}
 	copied, err := os.CreateTemp(d.opts.Scratch, "message-*")
 	if err != nil {

@@ -12,6 +12,8 @@ type Memory struct {
 	// LastSuccess is when the latest poll that failed in nothing ended, in
 	// Unix seconds; 0 is never.
 	LastSuccess int64
+	// Maildrop is as in Standing.
+	Maildrop string
 	// Messages are in the order of their UIDs, Polls and Days in that of time.
 	Messages []Message
 	Polls    []Poll
@@ -34,7 +36,8 @@ func (s *Store) Recall(ctx context.Context, account string) (m Memory, err error
 		return m, wrap(s.path, "read the account", err)
 	}
 	defer tx.Rollback()
-	err = tx.QueryRowContext(ctx, "SELECT last_success FROM accounts WHERE name = ?", account).Scan(&m.LastSuccess)
+	err = tx.QueryRowContext(ctx, "SELECT last_success, maildrop FROM accounts WHERE name = ?", account).
+		Scan(&m.LastSuccess, &m.Maildrop)
 	if errors.Is(err, sql.ErrNoRows) {
 		return m, nil
 	} else if err != nil {
@@ -78,7 +81,7 @@ func (s *Store) Recall(ctx context.Context, account string) (m Memory, err error
 
 // Relearn adds to what is remembered of accounts, all or nothing, and returns
 // how many messages were added. A message of which there is a row stays as it
-// is, and so do the polls of an account that has any, and its days.
+// is, and so do the polls of an account that has any, its days and its maildrop.
 //
 // Promises that were open when ms were recalled are withdrawn: where a sink
 // had them staged, there may be nothing on this machine, and a sink that looks
@@ -104,7 +107,8 @@ func (t *tx) relearn(m Memory) (added int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := t.exec("UPDATE accounts SET last_success = max(last_success, ?) WHERE id = ?", m.LastSuccess, id); err != nil {
+	if err := t.exec("UPDATE accounts SET last_success = max(last_success, ?), maildrop = iif(maildrop = '', ?, maildrop) WHERE id = ?",
+		m.LastSuccess, m.Maildrop, id); err != nil {
 		return 0, err
 	}
 	for _, msg := range m.Messages {

@@ -74,8 +74,9 @@ func TestMigrate(t *testing.T) {
 			if from >= 6 {
 				polls = 9
 			}
+			maildrop := map[bool]string{true: "there"}[from >= 12]
 			want := state.Memory{
-				Account: "work", LastSuccess: 90,
+				Account: "work", LastSuccess: 90, Maildrop: maildrop,
 				Messages: []state.Message{
 					{Row: state.Row{UID: "\x00\xff", Phase: state.Refused, Size: 1, Tries: 3, NextTry: 500, Reason: "no room"}},
 					{Row: state.Row{UID: "deleted", Phase: state.Deleted, Size: 2, Header: state.Sum{1}, Content: state.Sum{byte(2 + since(13, 1))}, Landed: 100, Deleted: 200, Missing: 300}},
@@ -121,8 +122,8 @@ func TestMigrate(t *testing.T) {
 			if n, octets := since(10, 84), since(10, 85); standing.Untold != int(n) || standing.UntoldBytes != octets {
 				t.Errorf("%d messages, %d octets untold, want %d, %d", standing.Untold, standing.UntoldBytes, n, octets)
 			}
-			if want := map[bool]string{true: "there"}[from >= 12]; standing.Maildrop != want {
-				t.Errorf("maildrop %q, want %q", standing.Maildrop, want)
+			if standing.Maildrop != maildrop {
+				t.Errorf("maildrop %q, want %q", standing.Maildrop, maildrop)
 			}
 			if got := standing.Server.Asked; got != since(5, 60) {
 				t.Errorf("the server was asked at %d", got)

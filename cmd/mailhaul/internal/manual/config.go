@@ -20,7 +20,7 @@ func Config(example []byte) string {
 	p.line(".Sh DESCRIPTION")
 	p.paragraphs(root.below[0].about)
 	p.line(".Pp")
-	p.text("Each option is shown with a value as an example. In a path, `$$` stands for a `$`.")
+	p.text("Each option is shown with a value as an example.")
 	var plain []*node
 	for _, n := range root.below[1:] {
 		if len(n.below) == 0 {

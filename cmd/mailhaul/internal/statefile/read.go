@@ -110,7 +110,7 @@ func (r *reader) account(a account) error {
 		}
 	}
 	r.end.Accounts++
-	r.all = append(r.all, state.Memory{Account: string(a.Name), LastSuccess: a.LastSuccess.unix()})
+	r.all = append(r.all, state.Memory{Account: string(a.Name), LastSuccess: a.LastSuccess.unix(), Maildrop: string(a.Maildrop)})
 	clear(r.seen)
 	return nil
 }

@@ -4,8 +4,8 @@
 // The first line says what the file is, and the last one how much is in it, so
 // that a file that was cut short is noticed:
 //
-//	{"mailhaul":"state","version":2}
-//	{"account":{"name":"work","last_success":"2026-11-28T16:00:00Z"}}
+//	{"mailhaul":"state","version":3}
+//	{"account":{"name":"work","last_success":"2026-11-28T16:00:00Z","maildrop":"me at pop.example.org"}}
 //	{"message":{"uid":"a1","phase":"landed","octets":512,…,"deliveries":[…]}}
 //	{"poll":{"started":"2026-11-28T16:00:00Z",…}}
 //	{"day":{"date":"2026-11-28","polls":288,…}}
@@ -27,8 +27,8 @@ import (
 )
 
 // version is that of the form. Readers refuse a higher one. In version 1 all sums of
-// contents are SHA-256.
-const version = 2
+// contents are SHA-256; version 3 says of which maildrop the messages are.
+const version = 3
 
 // line is one line of a file, of which one part is there.
 type line struct {
@@ -44,6 +44,7 @@ type line struct {
 type account struct {
 	Name        text `json:"name"`
 	LastSuccess *at  `json:"last_success,omitempty"`
+	Maildrop    text `json:"maildrop,omitempty"`
 }
 
 type message struct {

@@ -20,7 +20,7 @@ const golden = "testdata/all.jsonl"
 // all has every field, and bytes of every kind.
 var all = []state.Memory{
 	{
-		Account: "work", LastSuccess: 1_700_000_000,
+		Account: "work", LastSuccess: 1_700_000_000, Maildrop: "me at pop.example.org",
 		Messages: []state.Message{
 			{Row: state.Row{UID: "\x00\x01\xff", Phase: state.Refused, Size: 7, Header: state.Sum{1}, Seen: 1_600_000_000, Tries: 2, NextTry: 1_800_000_000, Reason: "no \"room\" <here>"}},
 			{
@@ -77,7 +77,7 @@ func TestGolden(t *testing.T) {
 
 // What the first version wrote is read as it is.
 func TestReadVersion1(t *testing.T) {
-	text := strings.Replace(write(t, all), `"version":2}`, `"version":1}`, 1)
+	text := strings.Replace(write(t, all), `"version":3}`, `"version":1}`, 1)
 	got, err := statefile.Read(strings.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
@@ -88,12 +88,12 @@ func TestReadVersion1(t *testing.T) {
 }
 
 func TestReadRefuses(t *testing.T) {
-	const first, account = `{"mailhaul":"state","version":2}`, `{"account":{"name":"work"}}`
+	const first, account = `{"mailhaul":"state","version":3}`, `{"account":{"name":"work"}}`
 	for _, test := range []struct{ name, text, want string }{
 		{"nothing", "", "empty"},
 		{"something else", "From me\n", "line 1: this was not written by"},
 		{"other JSON", `{"name":"x"}`, "line 1: this was not written by"},
-		{"a later version", `{"mailhaul":"state","version":3,"new":true}`, "newer mailhaul (version 3, this one reads up to 2)"},
+		{"a later version", `{"mailhaul":"state","version":4,"new":true}`, "newer mailhaul (version 4, this one reads up to 3)"},
 		{"a cut", first + "\n" + account, "cut short"},
 		{"a cut within a line", first + "\n" + account[:9], "line 2: unexpected"},
 		{"lines that are missing", first + "\n" + account + "\n" + `{"end":{"accounts":2,"messages":0,"polls":0}}`, "line 3: the file holds"},

@@ -29,7 +29,7 @@ func NewWriter(w io.Writer) *Writer {
 
 // Write adds what is remembered of an account.
 func (f *Writer) Write(m state.Memory) error {
-	f.line(line{Account: &account{Name: text(m.Account), LastSuccess: when(m.LastSuccess)}})
+	f.line(line{Account: &account{Name: text(m.Account), LastSuccess: when(m.LastSuccess), Maildrop: text(m.Maildrop)}})
 	for _, msg := range m.Messages {
 		f.line(line{Message: messageOf(msg)})
 	}
