@@ -119,8 +119,9 @@ type stat struct {
 
 // InStep asks STAT (RFC 1939 §5) once more, and fails unless the answer is the one
 // that the listing holds, if that holds one: else it may be the reply to a command
-// before, and the client is broken, with a *ProtocolError. Where Retrieve or Top
-// came to the end of a flight, it was asked behind the last command of that, and
+// before, and the client is broken, with a *ProtocolError. More messages with more
+// octets will do, since some servers count what comes in a session. Where Retrieve or
+// Top came to the end of a flight, it was asked behind the last command of that, and
 // takes no time.
 func (c *Client) InStep(ctx context.Context, l *Listing) error {
 	if l.Count < 0 {
@@ -139,8 +140,12 @@ func (c *Client) InStep(ctx context.Context, l *Listing) error {
 		}
 		said = &stat{text, err}
 	}
-	if count, octets, ok := parseStat(said.text); said.err == nil && ok && count == l.Count && octets == l.Octets {
-		return nil
+	if count, octets, ok := parseStat(said.text); said.err == nil && ok {
+		same := count == l.Count && octets == l.Octets
+		more := count > l.Count && octets > l.Octets && l.Octets > 0
+		if same || more {
+			return nil
+		}
 	}
 	return c.w.failSyntax("STAT", fmt.Sprintf("\"+OK %d %d\", as before", l.Count, l.Octets), said.text)
 }

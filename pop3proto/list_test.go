@@ -242,6 +242,10 @@ func TestInStep(t *testing.T) {
 		{"+OK 2 30", "+OK 2 30 octets", true},
 		{"+OK 2 -1", "+OK 2 -1", true},
 		{"+OK many", "", true}, // and not asked again
+		{"+OK 2 30", "+OK 3 31", true},
+		{"+OK 2 30", "+OK 3 30", false},
+		{"+OK 2 30", "+OK 4321 octets", false},
+		{"+OK 2 0", "+OK 4321 octets", false},
 		{"+OK 2 30", "+OK 1 30", false},
 		{"+OK 2 30", "+OK 2 octets", false},
 		{"+OK 2 30", "-ERR no such message", false},
