@@ -97,6 +97,13 @@ func (q *acquaintance) met(after pop3proto.Capabilities, now time.Time) {
 	}
 }
 
+// oneByOne has the sessions to come, of this poll and of others, send no command
+// ahead.
+func (q *acquaintance) oneByOne() {
+	q.Before, q.After = withoutPipelining(q.Before), withoutPipelining(q.After)
+	q.singly, q.dirty = true, q.dirty || q.after
+}
+
 // withoutPipelining takes the words of a server, but for the one that it does not
 // keep.
 func withoutPipelining(lines []string) []string {
@@ -162,7 +169,7 @@ func (s *session) loginAs(ctx context.Context) (before pop3proto.Capabilities, c
 // misled reports whether a login or a listing may have failed because it relied
 // on what an earlier session had been told.
 func (q *acquaintance) misled(err error) bool {
-	if !q.before || !q.used || errors.Is(err, context.Canceled) || errors.Is(err, errOneStep) {
+	if !q.before || !q.used || q.singly || errors.Is(err, context.Canceled) || errors.Is(err, errOneStep) {
 		return false
 	}
 	// Whoever did not prove to be the server is not asked for another way to

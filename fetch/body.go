@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"os"
 	"time"
 
 	"github.com/mailhaul/mailhaul/deliver"
@@ -83,6 +84,9 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	if b.seams && b.hasSeam(p[:n]) {
 		err = errSeam
+	}
+	if b.seams && b.sums.octets == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+		err = silentSeam{err} // where a reply is missing, that to the last STAT began it
 	}
 	b.err = err
 	return n, err

@@ -271,6 +271,7 @@ func (s *session) probe(ctx context.Context) (headers map[int]state.Sum, top boo
 		next++
 		s.unsure = s.pipelined
 		if isReply(err) {
+			s.refused = s.pipelined
 			continue
 		}
 		sums := newSums()
@@ -381,7 +382,7 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 	var h state.Housekeeping
 	strange := map[string]state.Sum{} // keys that are other messages' now, and the contents of those that had them
 	defer func() {
-		if s.unsure || errors.Is(err, errSeam) {
+		if s.refused || errors.Is(err, errSeam) {
 			different = nil // nor is anything known of the others
 			return
 		}
@@ -416,6 +417,7 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 			return nil, s.cut(ctx, w, s.outOfStep(err))
 		}
 		if err != nil {
+			s.refused = s.pipelined
 			s.unread = append(s.unread, unread{w, err})
 			continue
 		}

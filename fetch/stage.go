@@ -64,9 +64,6 @@ func (d *download) stage(ctx context.Context, w Want, b *body) error {
 func (d *download) take(it *item) {
 	d.seal(it)
 	it.whole = true
-	if d.refused {
-		it.doubted = d.opts.now().Unix()
-	}
 	if it.another() {
 		for _, a := range it.had {
 			it.owed = append(it.owed, a.Target)
@@ -192,6 +189,9 @@ func (d *download) dropped(ctx context.Context, it *item) error {
 // seal notes what is known of a message once it has come in whole.
 func (d *download) seal(it *item) {
 	it.octets, it.header, it.content = d.sums.octets, d.sums.header.sum(), d.sums.contentSum()
+	if d.refused {
+		it.doubted = d.opts.now().Unix()
+	}
 	if it.want.Key == "" {
 		it.want.Key = d.unnamedKey(it.content)
 	}

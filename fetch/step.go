@@ -49,6 +49,9 @@ func (s *session) inStep(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	default:
+		// Or the server counts otherwise in the middle of a session. Whatever it is,
+		// it is not to happen in each poll.
+		s.server.oneByOne()
 		return s.broken(fmt.Errorf("%w: %w", errSeam, err))
 	}
 }

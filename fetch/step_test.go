@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/filter"
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/fetch/state"
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
@@ -171,6 +172,71 @@ func TestOutOfStepKilled(t *testing.T) {
 			t.Fatalf("killed when %d things were noted", left)
 		}
 	}
+}
+
+// So is what a filter dropped there: it counts as delivered.
+func TestOutOfStepDroppedAndKilled(t *testing.T) {
+	killed := true
+	for left := 0; killed; left++ {
+		r := filtered(t, `case "$(tee /dev/fd/3)" in *"number 2"*) exit 99;; esac 3>&1`, filter.Options{AllowDrop: true})
+		all := r.fill(4)
+		r.server.Order(tooMany("RETR").Nth(1).Session(1))
+		doomed := &doomed{r.store, left}
+		r.opts.State = doomed
+		r.poll()
+		killed = doomed.left == 0
+		r.opts.State = r.store
+		for range 4 {
+			r.later(day)
+			r.poll()
+		}
+		r.expect(all[0], all[2], all[3])
+		r.expectEmpty()
+		if t.Failed() {
+			t.Fatalf("killed when %d things were noted", left)
+		}
+	}
+}
+
+// A connection that only dies casts no doubt: nothing is looked at again.
+func TestCutIsNotOutOfStep(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	want := r.fill(30)
+	r.server.Order(pop3test.CutIn("RETR", 40, pop3test.HangUp).Nth(20).Session(1))
+	r.poll()
+	r.later(time.Hour)
+	r.poll()
+	r.expect(want...)
+	r.expectEmpty()
+	for _, line := range r.commands() {
+		if strings.HasPrefix(line, "TOP") {
+			t.Fatal("messages were looked at again")
+		}
+	}
+	r.expectRetrieved(len(want) + 1)
+}
+
+// A server that counts otherwise in the middle of a session is found out once, and
+// not in each poll; also where it wants a pause between two logins.
+func TestStatChanges(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	want := r.fill(5)
+	n := 0
+	r.server.Order(pop3test.On("STAT", func(x *pop3test.Exchange) {
+		n++
+		x.Reply = strings.NewReader(fmt.Sprintf("+OK 5 %d\r\n", 1000+n))
+	}))
+	r.poll()
+	for i := range 3 {
+		r.later(time.Hour)
+		r.drop.Add(fmt.Sprint("v", i), []byte(message(20+i)))
+		want = append(want, message(20+i))
+		if s := r.succeed(); s.Sessions != 1 {
+			t.Errorf("poll %d: %d sessions", i, s.Sessions)
+		}
+	}
+	r.expect(want...)
+	r.expectEmpty()
 }
 
 // A refusal too many before the replies to DELE makes those of the messages that

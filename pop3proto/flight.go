@@ -134,7 +134,7 @@ func (f *flight) refill() error {
 			f.held = s
 			break
 		}
-		f.sent, f.any = append(f.sent, *s), true
+		f.sent, f.any, f.c.stat = append(f.sent, *s), true, nil
 		f.commands += command
 		f.ahead += asked
 		f.c.w.put(s.line)

@@ -51,7 +51,7 @@ func (c *Client) messages(ctx context.Context, verb string, want iter.Seq[Entry]
 		defer func() { c.looping = false }()
 		f, stop := c.fly(verb, want, line)
 		defer stop()
-		c.stat, f.stat = nil, c.counted && c.window() > 1 // see InStep
+		f.stat = c.counted && c.window() > 1 // see InStep
 		c.left = f
 		for {
 			e, ok, err := f.turn()
