@@ -55,16 +55,16 @@ func newApp(std stdio) *cli.App {
 		OnUsageError:   badFlag,
 		ExitErrHandler: func(*cli.Context, error) {}, // run has the exit codes
 	}
-	withoutHelpers(app.Commands)
+	withoutHelp(app.Commands)
 	return app
 }
 
-// withoutHelpers keeps the cli package from adding commands help and h to each
+// withoutHelp keeps the cli package from adding commands help and h to each
 // command: after one that takes accounts, they are names of accounts.
-func withoutHelpers(commands []*cli.Command) {
+func withoutHelp(commands []*cli.Command) {
 	for _, c := range commands {
 		c.HideHelpCommand = true
-		withoutHelpers(c.Subcommands)
+		withoutHelp(c.Subcommands)
 	}
 }
 
