@@ -42,18 +42,21 @@ func (s *session) inStep(ctx context.Context) error {
 		return nil
 	}
 	err := s.client.InStep(ctx, s.listing)
+	_, odd := errors.AsType[*pop3proto.ProtocolError](err)
 	switch {
 	case err == nil:
 		s.unsure = false
 		return s.trustLanded(ctx)
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	default:
+	case odd:
 		// Or the server counts otherwise in the middle of a session. Whatever it is,
 		// it is not to happen in each poll.
 		s.server.oneByOne()
-		return s.broken(fmt.Errorf("%w: %w", errSeam, err))
+	case !s.refused:
+		return s.broken(err) // the connection has died
 	}
+	return s.broken(fmt.Errorf("%w: %w", errSeam, err))
 }
 
 // trustLanded takes back the doubt that what landed behind a refusal was promised
