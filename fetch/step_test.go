@@ -48,21 +48,26 @@ func TestOutOfStep(t *testing.T) {
 	}
 }
 
+// whenLanded returns a channel that is closed once n messages have landed.
+func (r *rig) whenLanded(n int) <-chan struct{} {
+	landed := make(chan struct{})
+	r.opts.Observer = func(e fetch.Event) {
+		if _, ok := e.(fetch.Landed); ok {
+			if n--; n == 0 {
+				close(landed)
+			}
+		}
+	}
+	return landed
+}
+
 // A reply that comes late comes when nothing of it is seen before messages are
 // deleted, unless somebody looks.
 func TestOutOfStepLate(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	r.account.Deliver[0].Sink = oneByOne{r.account.Deliver[0].Sink}
 	want := r.fill(10)
-	landed := make(chan struct{})
-	n := 0
-	r.opts.Observer = func(e fetch.Event) {
-		if _, ok := e.(fetch.Landed); ok {
-			if n++; n == 9 {
-				close(landed)
-			}
-		}
-	}
+	landed := r.whenLanded(9)
 	r.server.Order(tooMany("RETR").Nth(3).Session(1), pop3test.Hold("RETR", landed).Nth(10).Session(1))
 	for range 3 {
 		r.poll()
@@ -90,15 +95,7 @@ func TestOutOfStepDoubled(t *testing.T) {
 			r.account.Keep = keep
 			r.account.Deliver[0].Sink = oneByOne{r.account.Deliver[0].Sink}
 			want := r.fill(10)
-			landed := make(chan struct{})
-			n := 0
-			r.opts.Observer = func(e fetch.Event) {
-				if _, ok := e.(fetch.Landed); ok {
-					if n++; n == len(want) {
-						close(landed)
-					}
-				}
-			}
+			landed := r.whenLanded(len(want))
 			twice := pop3test.On("RETR", func(x *pop3test.Exchange) {
 				x.Act()
 				reply, _ := io.ReadAll(x.Reply)
@@ -149,13 +146,12 @@ func (d *doomed) SavePoll(ctx context.Context, account string, p state.Poll) err
 	return d.note(func() error { return d.State.SavePoll(ctx, account, p) })
 }
 
-// What landed behind a refusal that may answer nothing is in doubt, also if the
-// process is killed before it could find out.
-func TestOutOfStepKilled(t *testing.T) {
+// killedAtAnything has a poll of the account that begin makes killed before each of
+// the things that it notes. begin returns what is to have arrived some polls later.
+func killedAtAnything(t *testing.T, begin func() (r *rig, want []string)) {
 	killed := true
 	for left := 0; killed; left++ {
-		r := newRig(t, pop3test.Behaviour{})
-		want := r.fill(100)
+		r, want := begin()
 		r.server.Order(tooMany("RETR").Nth(1).Session(1))
 		doomed := &doomed{r.store, left}
 		r.opts.State = doomed
@@ -174,28 +170,22 @@ func TestOutOfStepKilled(t *testing.T) {
 	}
 }
 
+// What landed behind a refusal that may answer nothing is in doubt, also if the
+// process is killed before it could find out.
+func TestOutOfStepKilled(t *testing.T) {
+	killedAtAnything(t, func() (*rig, []string) {
+		r := newRig(t, pop3test.Behaviour{})
+		return r, r.fill(100)
+	})
+}
+
 // So is what a filter dropped there: it counts as delivered.
 func TestOutOfStepDroppedAndKilled(t *testing.T) {
-	killed := true
-	for left := 0; killed; left++ {
+	killedAtAnything(t, func() (*rig, []string) {
 		r := filtered(t, `case "$(tee /dev/fd/3)" in *"number 2"*) exit 99;; esac 3>&1`, filter.Options{AllowDrop: true})
 		all := r.fill(4)
-		r.server.Order(tooMany("RETR").Nth(1).Session(1))
-		doomed := &doomed{r.store, left}
-		r.opts.State = doomed
-		r.poll()
-		killed = doomed.left == 0
-		r.opts.State = r.store
-		for range 4 {
-			r.later(day)
-			r.poll()
-		}
-		r.expect(all[0], all[2], all[3])
-		r.expectEmpty()
-		if t.Failed() {
-			t.Fatalf("killed when %d things were noted", left)
-		}
-	}
+		return r, []string{all[0], all[2], all[3]}
+	})
 }
 
 // A connection that only dies casts no doubt: nothing is looked at again.

@@ -63,7 +63,7 @@ func fetchCommand(std stdio) *cli.Command {
 
 // check refuses options before anything is read that takes long, or is wrong too.
 func (o fetchOptions) check() error {
-	if formats := []string{"auto", "text", "json"}; !slices.Contains(formats, o.logFormat) {
+	if formats := optionValues["log-format"]; !slices.Contains(formats, o.logFormat) {
 		return usagef("write one of "+strings.Join(formats, ", "), "--log-format %q is not known", o.logFormat)
 	}
 	if o.verbose && o.silent {

@@ -13,16 +13,7 @@ import (
 // A message that is larger than a file may be is refused, and holds up no other.
 func TestTooLargeForAFile(t *testing.T) {
 	fsys := durabletest.New()
-	writes := 0
-	fsys.OnOp(func(op durabletest.Op) error {
-		if op.Verb != durabletest.Write {
-			return nil
-		}
-		if writes++; writes == 2 {
-			return syscall.EFBIG
-		}
-		return nil
-	})
+	fsys.OnOp(durabletest.FailNth(durabletest.Write, 2, syscall.EFBIG))
 	b, err := open(t, "/m", maildir.Options{FS: fsys}).Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -16,16 +16,7 @@ import (
 func TestTooLargeForAFile(t *testing.T) {
 	t.Parallel()
 	fsys := durabletest.New()
-	writes := 0
-	fsys.OnOp(func(op durabletest.Op) error {
-		if op.Verb != durabletest.Write {
-			return nil
-		}
-		if writes++; writes == 2 {
-			return syscall.EFBIG
-		}
-		return nil
-	})
+	fsys.OnOp(durabletest.FailNth(durabletest.Write, 2, syscall.EFBIG))
 	sink, err := mda.New(mda.Options{Argv: obey, Spool: spool.New("/spool", fsys)})
 	if err != nil {
 		t.Fatal(err)

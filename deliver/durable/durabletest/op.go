@@ -64,6 +64,20 @@ func Skip(verb Verb, pattern string) func(Op) error {
 	}
 }
 
+// FailNth is a hook for OnOp that makes the n-th operation of a kind fail with err,
+// counted from 1.
+func FailNth(verb Verb, n int, err error) func(Op) error {
+	return func(op Op) error {
+		if op.Verb != verb {
+			return nil
+		}
+		if n--; n == 0 {
+			return err
+		}
+		return nil
+	}
+}
+
 // FailAt makes operation n fail.
 func (f *FS) FailAt(n int, err error) {
 	f.OnOp(func(op Op) error {
