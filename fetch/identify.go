@@ -1,6 +1,8 @@
 package fetch
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/mailhaul/mailhaul/fetch/state"
@@ -137,14 +139,32 @@ func (p *planner) moved() bool {
 // or is of a message that the server may still have, its content may tell that it
 // is the same.
 func (p *planner) compare(e pop3proto.Entry, key string) {
-	for r := range p.rows {
-		row := &p.rows[r]
-		if !p.claimed[r] && !row.Content.IsZero() && (row.Size == e.Size || row.Phase != state.Deleted) {
-			p.verify(Want{Entry: e, Key: key})
-			return
+	if p.tombs == nil {
+		p.tombs = map[int64][]int32{}
+		for r := range p.rows {
+			switch row := &p.rows[r]; {
+			case row.Content.IsZero():
+			case row.Phase == state.Deleted:
+				p.tombs[row.Size] = append(p.tombs[row.Size], int32(r))
+			default:
+				p.living = append(p.living, int32(r))
+			}
 		}
 	}
-	p.add(e, key)
+	p.living, p.tombs[e.Size] = p.unclaimed(p.living), p.unclaimed(p.tombs[e.Size])
+	if len(p.living) > 0 || len(p.tombs[e.Size]) > 0 {
+		p.verify(Want{Entry: e, Key: key})
+	} else {
+		p.add(e, key)
+	}
+}
+
+// unclaimed returns rows from the first on that is not claimed.
+func (p *planner) unclaimed(rows []int32) []int32 {
+	for len(rows) > 0 && p.claimed[rows[0]] {
+		rows = rows[1:]
+	}
+	return rows
 }
 
 // alike reports whether e has the size of a message that may be listed under
@@ -171,12 +191,25 @@ func (p *planner) alike(e pop3proto.Entry) bool {
 // freeKey returns the first key for a sum that no row has and no other message was
 // given.
 func (p *planner) freeKey(sum state.Sum) string {
-	free := state.KeyOf(sum, func(key string) bool {
+	return p.given.next(sum, func(key string) bool {
 		_, used := find(p.rows, key)
-		return used || p.taken[key]
+		return used
 	})
-	p.taken[free] = true
-	return free
+}
+
+// copies gives each message that goes by its sum a key of its own: a maildrop may
+// hold many that are the same.
+type copies map[state.Sum]int
+
+// next returns the first key of a sum that it has not given, and that is not used.
+func (c copies) next(sum state.Sum, used func(key string) bool) string {
+	for {
+		key := state.KeyOf(sum, c[sum])
+		c[sum]++
+		if !used(key) {
+			return key
+		}
+	}
 }
 
 // nameless reports whether the message of row r goes by no unique-id.
@@ -185,8 +218,7 @@ func (p *planner) nameless(r int) bool {
 	return ok
 }
 
-// headerIndex finds rows by the sum of their header, each at most once and in
-// the order of their keys.
+// headerIndex finds rows by the sum of their header, each at most once.
 type headerIndex map[state.Sum][]int32
 
 func (h headerIndex) take(sum state.Sum) (row int, ok bool) {
@@ -203,14 +235,23 @@ func (p *planner) unclaimedByHeader() headerIndex {
 		return nil
 	}
 	h := headerIndex{}
-	// Of two rows with one header, that of a message that has not come in whole yet
-	// may be another name of the other's.
-	for _, whole := range []bool{true, false} {
-		for r := range p.rows {
-			if row := &p.rows[r]; !p.claimed[r] && whole == (row.Phase != state.Refused || !row.Content.IsZero()) {
-				h[row.Header] = append(h[row.Header], int32(r))
-			}
+	for r := range p.rows {
+		if header := p.rows[r].Header; !p.claimed[r] && !header.IsZero() {
+			h[header] = append(h[header], int32(r))
 		}
+	}
+	torn := func(r int32) int {
+		if row := &p.rows[r]; row.Phase == state.Refused && row.Content.IsZero() {
+			return 1
+		}
+		return 0
+	}
+	for _, rows := range h {
+		// The row of a message that has not come in whole yet may be another name of
+		// the next one's. The others are in the order in which next gave their keys.
+		slices.SortFunc(rows, func(a, b int32) int {
+			return cmp.Or(cmp.Compare(torn(a), torn(b)), cmp.Compare(len(p.rows[a].UID), len(p.rows[b].UID)), cmp.Compare(a, b))
+		})
 	}
 	return h
 }

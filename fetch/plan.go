@@ -145,7 +145,7 @@ func struck(r *state.Row) bool {
 func MakePlan(listing []pop3proto.Entry, rows []state.Row, headers map[int]state.Sum, pol Policy) Plan {
 	p := planner{
 		pol: pol, listing: listing, rows: rows, headers: headers, claimed: make([]bool, len(rows)),
-		unsure: map[int]bool{}, untold: map[int32]int{}, displaced: map[int]bool{}, taken: map[string]bool{},
+		unsure: map[int]bool{}, untold: map[int32]int{}, displaced: map[int]bool{}, given: copies{},
 	}
 	p.plan.Reused = headers != nil && p.reused()
 	if p.plan.Reused && !pol.Asked {
@@ -214,9 +214,11 @@ type planner struct {
 	strange   map[state.Sum]bool // headers of adopted messages; nil until asked for
 	unsure    map[int]bool       // rows of which nobody can tell yet whether their message is listed
 	sizes     map[int64]bool     // of messages that may go by another name; nil until asked for
+	living    []int32            // rows for compare: of messages that the server may have
+	tombs     map[int64][]int32  // and of those that it has not, by size; nil until asked for
 	untold    map[int32]int      // rows of entries that are unknown but for a blank one
 	displaced map[int]bool       // rows whose unique-id is another message's now
-	taken     map[string]bool    // keys that were given to messages without a name
+	given     copies             // keys, to messages without a name
 	// miscounted is set if the server gives other sizes than the messages have.
 	miscounted bool
 	lately     bool // one of sizes has gone of late

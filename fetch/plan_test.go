@@ -394,7 +394,7 @@ func TestPlan(t *testing.T) {
 			name:    "so are two with one header",
 			listing: entries("", ""),
 			headers: map[int]state.Sum{1: sum("one"), 2: sum("one")},
-			want:    fmt.Sprintf("fetch 1 %q\nfetch 2 %q\n", sumKey("one"), sumKey("one")+"+"),
+			want:    fmt.Sprintf("fetch 1 %q\nfetch 2 %q\n", sumKey("one"), sumKey("one")+"+1"),
 		},
 		{
 			name:    "messages without a unique-id are known by their header",

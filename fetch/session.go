@@ -41,6 +41,7 @@ type session struct {
 	landed    []string        // keys of what landed, or may have
 	trouble   error           // of the server, with which the session went on
 	unnamed   map[string]bool // keys of messages without a name; nil until asked for
+	given     copies          // such keys, in this session
 }
 
 // open connects, logs in and asks what the server can do.

@@ -296,7 +296,7 @@ func (d *download) complete(ctx context.Context, it *item, b *body) error {
 // was known to tell it by. Copies of one message have a key each.
 func (s *session) unnamedKey(content state.Sum) string {
 	if s.unnamed == nil {
-		s.unnamed = map[string]bool{}
+		s.unnamed, s.given = map[string]bool{}, copies{}
 		for _, r := range s.rows {
 			if _, _, ok := state.Nameless(r.UID); ok {
 				s.unnamed[r.UID] = true
@@ -306,7 +306,5 @@ func (s *session) unnamedKey(content state.Sum) string {
 			s.unnamed[k.To] = true
 		}
 	}
-	key := state.KeyOf(content, func(key string) bool { return s.unnamed[key] })
-	s.unnamed[key] = true
-	return key
+	return s.given.next(content, func(key string) bool { return s.unnamed[key] })
 }

@@ -94,7 +94,7 @@ func after(prefix string) string {
 // digests returns the range of the keys whose digest begins with hexadecimal
 // digits; a whole one is that of one key, with as many copies.
 func digests(digits string) [][2]string {
-	bare := strings.TrimRight(digits, "+")
+	bare, _, _ := strings.Cut(digits, "+")
 	copies, missing := digits[len(bare):], 2*len(state.Sum{})-len(bare)
 	if missing < 0 || missing > 0 && copies != "" {
 		return nil
@@ -104,10 +104,9 @@ func digests(digits string) [][2]string {
 	if errLow != nil || errHigh != nil {
 		return nil
 	}
-	none := func(string) bool { return false }
-	from := state.KeyOf(state.Sum(low), none) + copies
+	from := state.KeyOf(state.Sum(low), 0) + copies
 	if missing == 0 {
 		return [][2]string{{from, from + "\x00"}}
 	}
-	return [][2]string{{from, after(state.KeyOf(state.Sum(high), none))}}
+	return [][2]string{{from, after(state.KeyOf(state.Sum(high), 0))}}
 }

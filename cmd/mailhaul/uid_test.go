@@ -16,7 +16,7 @@ func TestFindMessage(t *testing.T) {
 	defer store.Close()
 	digest := func(first string) string { return "\x00" + first + strings.Repeat("\x11", 16-len(first)) }
 	keys := []string{
-		digest("\xab\xc0"), digest("\xab\xc0") + "+", digest("\xab\xd0"), digest("\xff\xff"),
+		digest("\xab\xc0"), digest("\xab\xc0") + "+12", digest("\xab\xd0"), digest("\xff\xff"),
 		"a", "ab", "abc", "b\xff\xff", "b\xff\xff1", "c d", "no-uid:", "\xff",
 	}
 	var adoptions []state.Adoption

@@ -8,6 +8,8 @@
 // cache, so that nothing is believed that a power cut could still undo.
 package state
 
+import "strconv"
+
 // Phase is how far a message has come.
 type Phase uint8
 
@@ -90,13 +92,12 @@ type Row struct {
 	Reason  string
 }
 
-// KeyOf returns a key that is not taken for a message without a usable
-// unique-id, by its sum: a NUL, the sum, and a "+" for each other message that
-// has the same.
-func KeyOf(s Sum, taken func(key string) bool) string {
+// KeyOf returns a key for a message without a usable unique-id, by its sum: a NUL,
+// the sum, and a "+" with how many others before it have the same, if any.
+func KeyOf(s Sum, others int) string {
 	key := "\x00" + string(s[:])
-	for taken(key) {
-		key += "+"
+	if others > 0 {
+		key += "+" + strconv.Itoa(others)
 	}
 	return key
 }
