@@ -31,6 +31,7 @@ type planJSON struct {
 type prospectJSON struct {
 	Number int    `json:"number"` // in this session only
 	UID    string `json:"uid"`    // empty if the server gives none
+	Name   string `json:"name"`   // what explain finds it by; empty if nothing tells it yet
 	Octets int64  `json:"bytes"`  // as the server says
 	// State is none, fetch, compare, delete, keep, wait, settle, leave or
 	// quarantine, and Reason says why.
@@ -44,6 +45,9 @@ func newProspectJSON(p fetch.Prospect, a config.Account, now time.Time) prospect
 	j := prospectJSON{
 		Number: p.Num, UID: jsonUID(p.UID), Octets: p.Size,
 		State: p.Fate.String(), Reason: because(p, a, now),
+	}
+	if key := keyOf(p); key != "" {
+		j.Name = shownUID(key)
 	}
 	if p.Row != nil {
 		j.Tries = p.Row.Tries

@@ -50,7 +50,8 @@ type pollJSON struct {
 }
 
 type refusedJSON struct {
-	UID     string     `json:"uid"` // empty if the server gives none
+	UID     string     `json:"uid"`  // empty if the server gives none
+	Name    string     `json:"name"` // what explain finds it by
 	Octets  int64      `json:"bytes"`
 	Reason  string     `json:"reason"` // of the last try
 	Seen    *time.Time `json:"seen"`   // the first try; null if it was not noted
@@ -104,7 +105,7 @@ func writeStatusJSON(out io.Writer, all []state.Status, histories []history, con
 		}
 		for _, row := range st.Refused {
 			a.Refused = append(a.Refused, refusedJSON{
-				UID: jsonUID(row.UID), Octets: row.Size, Reason: row.Reason,
+				UID: jsonUID(row.UID), Name: shownUID(row.UID), Octets: row.Size, Reason: row.Reason,
 				Seen: instant(row.Seen), Tries: row.Tries, NextTry: instant(row.NextTry),
 			})
 		}

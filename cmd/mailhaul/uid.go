@@ -28,12 +28,17 @@ func shownUID(key string) string {
 // find the message by.
 const mostUID = 24
 
+// keyOf returns the key of a message, "" if it has none yet.
+func keyOf(p fetch.Prospect) string {
+	if p.Row != nil {
+		return p.Row.UID
+	}
+	return p.UID
+}
+
 // called returns the name of a message for a table, "-" if it has none yet.
 func called(p fetch.Prospect) string {
-	key := p.UID
-	if p.Row != nil {
-		key = p.Row.UID
-	}
+	key := keyOf(p)
 	if key == "" {
 		return "-"
 	}
