@@ -3,6 +3,7 @@ package fetch
 import (
 	"cmp"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/mailhaul/mailhaul/fetch/state"
@@ -30,6 +31,8 @@ type Policy struct {
 	Open map[string]bool
 	// Asked is set once the headers that are not known are not to be had.
 	Asked bool
+	// Partial is set if the server has more messages than it lists.
+	Partial bool
 	// Each, unless nil, is told what is planned for each message.
 	Each func(Want, Fate)
 }
@@ -147,12 +150,16 @@ func MakePlan(listing []pop3proto.Entry, rows []state.Row, headers map[int]state
 		pol: pol, listing: listing, rows: rows, headers: headers, claimed: make([]bool, len(rows)),
 		unsure: map[int]bool{}, untold: map[int32]int{}, displaced: map[int]bool{}, given: copies{},
 	}
-	p.plan.Reused = headers != nil && p.reused()
+	p.plan.Reused = pol.Partial && p.numbered() || headers != nil && p.reused()
 	if p.plan.Reused && !pol.Asked {
-		return Plan{Probe: slices.DeleteFunc(slices.Clone(listing), func(e pop3proto.Entry) bool {
+		probe := slices.DeleteFunc(slices.Clone(listing), func(e pop3proto.Entry) bool {
+			_, told := headers[e.Num]
 			r, known := find(rows, e.UID)
-			return known && pol.early(&rows[r])
-		})}
+			return told || known && pol.early(&rows[r])
+		})
+		if len(probe) > 0 {
+			return Plan{Probe: probe}
+		}
 	}
 	p.match()
 	moved := p.moved() || p.plan.Reused
@@ -316,6 +323,12 @@ func (p *planner) reused() (found bool) {
 		}
 	})
 	return found
+}
+
+// numbered reports whether the unique-ids are the message numbers. If not all are
+// listed, the one that would show that they were reused may be missing.
+func (p *planner) numbered() bool {
+	return !slices.ContainsFunc(p.listing, func(e pop3proto.Entry) bool { return e.UID != strconv.Itoa(e.Num) })
 }
 
 // same reports whether its header tells that e is the message of row.

@@ -211,7 +211,7 @@ func TestPlan(t *testing.T) {
 			listing: entries("a", "b", "c"),
 			rows:    byKey(deleted("a", ago(day)), landed("b", ago(day)), adoptedAs("c", "hc")),
 			headers: map[int]state.Sum{1: sum("hb")},
-			want:    "probe 1\nprobe 2\nprobe 3\n",
+			want:    "probe 2\nprobe 3\n",
 		},
 		{
 			name:    "all are found by their headers",

@@ -224,7 +224,7 @@ func (s *session) run(ctx context.Context) (more bool, err error) {
 	if failed == nil || isolated(failed) && !s.client.Broken() {
 		failed = errors.Join(failed, s.inStep(ctx))
 	}
-	if s.refused || errors.Is(failed, errSeam) {
+	if s.dubious || errors.Is(failed, errSeam) {
 		failed = errors.Join(failed, s.doubtLanded(ctx))
 	}
 	if failed != nil && (!isolated(failed) || s.client.Broken()) {

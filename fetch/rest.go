@@ -18,7 +18,7 @@ import (
 // know next to nothing of each row. When in doubt, it is false, and only
 // MakePlan can tell.
 func (s *session) atRest(pol *Policy) (bool, error) {
-	if s.ahead == nil || s.listing.Count > len(s.listing.Entries) || len(pol.Open) > 0 || pol.Each != nil {
+	if s.ahead == nil || s.partial() || len(pol.Open) > 0 || pol.Each != nil {
 		return false, nil
 	}
 	rest := state.Rest{Listing: restOf(s.listing.Entries, pol), Until: s.server.rest.Until}

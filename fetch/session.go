@@ -36,8 +36,9 @@ type session struct {
 	compared  int             // of what was verified: with an outcome
 	read      bool            // it gave something
 	pipelined bool            // commands are pipelined
+	top       bool            // the server has TOP
 	unsure    bool            // commands were pipelined, and inStep was not asked since
-	refused   bool            // one of their replies was a refusal
+	dubious   bool            // one of their replies may be another's, for all that it says itself
 	landed    []string        // keys of what landed, or may have
 	trouble   error           // of the server, with which the session went on
 	unnamed   map[string]bool // keys of messages without a name; nil until asked for
@@ -99,6 +100,7 @@ func (s *session) entered(after pop3proto.Capabilities) {
 	}
 	s.wantPause(after) // this user's, no longer the longest of all
 	s.pipelined = !s.singly && s.Server.Window != 1 && after.Has("PIPELINING")
+	s.top = after.Has("TOP")
 }
 
 // list asks for the listing. Where nothing is known of the server, it is asked
@@ -140,8 +142,15 @@ func (s *session) policy() Policy {
 	return Policy{
 		Keep: s.Keep, KeepAll: s.opts.KeepAll, MaxSize: s.MaxSize,
 		Limit: cmp.Or(s.MaxMessages, defaultSession) + s.barren, Now: s.opts.now(),
-		Open: s.unanswered, Each: s.each,
+		Open: s.unanswered, Each: s.each, Partial: s.partial(),
 	}
+}
+
+// partial reports whether the server has more messages than it lists: it says so, or
+// leaves out numbers.
+func (s *session) partial() bool {
+	n := len(s.listing.Entries)
+	return s.listing.Count > n || n > 0 && s.listing.Entries[n-1].Num > n
 }
 
 // look lists the maildrop and makes the plan.
@@ -170,10 +179,11 @@ func (s *session) look(ctx context.Context) error {
 		missing(s.rows, pol.Now)
 	}
 	s.plan = MakePlan(s.listing.Entries, s.rows, nil, pol)
-	if !s.listing.Sized && (s.plan.wants() || s.listing.Count > len(s.listing.Entries)) {
+	if !s.listing.Sized && (s.plan.wants() || s.partial()) {
 		if err := s.client.AddSizes(ctx, s.listing); err != nil {
 			return s.broken(err)
 		}
+		pol.Partial = s.partial()
 		s.plan = MakePlan(s.listing.Entries, s.rows, nil, pol)
 	}
 	s.odd()
@@ -272,7 +282,7 @@ func (s *session) probe(ctx context.Context) (headers map[int]state.Sum, top boo
 		next++
 		s.unsure = s.pipelined
 		if isReply(err) {
-			s.refused = s.pipelined
+			s.dubious = s.pipelined
 			continue
 		}
 		sums := newSums()
@@ -383,7 +393,7 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 	var h state.Housekeeping
 	strange := map[string]state.Sum{} // keys that are other messages' now, and the contents of those that had them
 	defer func() {
-		if s.refused || errors.Is(err, errSeam) {
+		if s.dubious || errors.Is(err, errSeam) {
 			different = nil // nor is anything known of the others
 			return
 		}
@@ -418,7 +428,7 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 			return nil, s.cut(ctx, w, s.outOfStep(err))
 		}
 		if err != nil {
-			s.refused = s.pipelined
+			s.dubious = s.pipelined
 			s.unread = append(s.unread, unread{w, err})
 			continue
 		}
@@ -430,6 +440,7 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 		if err := b.drain(); err != nil {
 			return nil, s.cut(ctx, w, err)
 		}
+		s.weigh(w, sums.octets)
 		content := sums.contentSum()
 		if w.Row != nil && w.Row.Content != content && !w.Row.Content.IsZero() {
 			strange[w.Key] = w.Row.Content

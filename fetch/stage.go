@@ -189,7 +189,8 @@ func (d *download) dropped(ctx context.Context, it *item) error {
 // seal notes what is known of a message once it has come in whole.
 func (d *download) seal(it *item) {
 	it.octets, it.header, it.content = d.sums.octets, d.sums.header.sum(), d.sums.contentSum()
-	if d.refused {
+	d.weigh(it.want, it.octets)
+	if d.dubious {
 		it.doubted = d.opts.now().Unix()
 	}
 	if it.want.Key == "" {

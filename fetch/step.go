@@ -53,19 +53,29 @@ func (s *session) inStep(ctx context.Context) error {
 		// Or the server counts otherwise in the middle of a session. Whatever it is,
 		// it is not to happen in each poll.
 		s.server.oneByOne()
-	case !s.refused:
+	case !s.dubious:
 		return s.broken(err) // the connection has died
 	}
 	return s.broken(fmt.Errorf("%w: %w", errSeam, err))
 }
 
-// trustLanded takes back the doubt that what landed behind a refusal was promised
+// weigh casts doubt on the replies if a message has not the size that was listed: it
+// may be another one. Some servers never tell the right size, so that the headers must
+// be there to look at: to download all again after each broken connection may have no
+// end.
+func (s *session) weigh(w Want, octets int64) {
+	if s.top && w.Size > 0 && w.Size != octets {
+		s.dubious = s.pipelined
+	}
+}
+
+// trustLanded takes back the doubt that what landed behind a dubious reply was promised
 // with: had that been one reply too many, all of it would be other messages.
 func (s *session) trustLanded(ctx context.Context) error {
-	if !s.refused {
+	if !s.dubious {
 		return nil
 	}
-	s.refused = false
+	s.dubious = false
 	return s.opts.State.Keep(context.WithoutCancel(ctx), s.Name, s.opts.now().Unix(), state.Housekeeping{Found: s.landed})
 }
 

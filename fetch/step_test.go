@@ -86,6 +86,13 @@ func (o oneByOne) Profile() deliver.Profile {
 	return p
 }
 
+// twice has a whole message come twice.
+var twice = pop3test.On("RETR", func(x *pop3test.Exchange) {
+	x.Act()
+	reply, _ := io.ReadAll(x.Reply)
+	x.Reply = bytes.NewReader(slices.Concat(reply, reply))
+})
+
 // A whole reply that comes twice, before one that comes late, is no refusal that
 // would tell. The one message lands twice, as the server sent it; none is lost.
 func TestOutOfStepDoubled(t *testing.T) {
@@ -96,11 +103,6 @@ func TestOutOfStepDoubled(t *testing.T) {
 			r.account.Deliver[0].Sink = oneByOne{r.account.Deliver[0].Sink}
 			want := r.fill(10)
 			landed := r.whenLanded(len(want))
-			twice := pop3test.On("RETR", func(x *pop3test.Exchange) {
-				x.Act()
-				reply, _ := io.ReadAll(x.Reply)
-				x.Reply = bytes.NewReader(slices.Concat(reply, reply))
-			})
 			r.server.Order(twice.Nth(3).Session(1), pop3test.Hold("RETR", landed).Nth(10).Session(1))
 			for range 6 {
 				r.poll()
@@ -109,6 +111,37 @@ func TestOutOfStepDoubled(t *testing.T) {
 			r.expect(append(want, want[2])...)
 			r.expectEmpty()
 		})
+	}
+}
+
+// Nor is any lost if the connection breaks, or the process is killed, before the server
+// could be asked how many messages it has: the sizes tell.
+func TestOutOfStepDoubledAndEnded(t *testing.T) {
+	ended := func(t *testing.T, left int) (killed bool) {
+		r := newRig(t, pop3test.Behaviour{})
+		want := r.fill(30)
+		r.server.Order(twice.Nth(3).Session(1), pop3test.CutIn("RETR", 40, pop3test.HangUp).Nth(20).Session(1))
+		doomed := &doomed{r.store, left}
+		r.opts.State = doomed
+		r.poll()
+		r.opts.State = r.store
+		for range 4 {
+			r.later(day)
+			r.poll()
+		}
+		r.expectEmpty()
+		got := r.mail()
+		if n := len(got); n != len(want) && n != len(want)+1 {
+			t.Errorf("%d messages arrived as %d", len(want), n)
+		}
+		for _, w := range want {
+			if !slices.Contains(got, w) {
+				t.Errorf("lost %q", w)
+			}
+		}
+		return doomed.left == 0
+	}
+	for left := 0; !t.Failed() && ended(t, left); left++ {
 	}
 }
 

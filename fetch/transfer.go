@@ -138,7 +138,7 @@ func (d *download) run(ctx context.Context, wants []Want) error {
 			return d.cut(ctx, w, d.outOfStep(err))
 		}
 		if err != nil {
-			d.refused = d.pipelined
+			d.dubious = d.pipelined
 			d.unread = append(d.unread, unread{w, err})
 			continue
 		}

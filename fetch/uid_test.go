@@ -499,3 +499,50 @@ func TestFoundAgain(t *testing.T) {
 		}
 	}
 }
+
+// Where unique-ids are message numbers, a deletion is noticed by what the first message
+// behind it is called. If the server does not list that one, nothing is taken for what it
+// is called.
+func TestNumbersNotAllListed(t *testing.T) {
+	for name, test := range map[string]struct {
+		message func(int) string
+		without []string
+	}{
+		"headers":    {message: message},
+		"no headers": {message: alike},
+		"no TOP":     {message: message, without: []string{"TOP"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, pop3test.Behaviour{Without: test.without})
+			r.account.Keep.For = day
+			var want []string
+			add := func(n int) {
+				for range n {
+					raw := test.message(len(want))
+					want = append(want, raw)
+					r.drop.Add("new", []byte(raw))
+				}
+				r.drop.SetUIDs(func(i int, _ string) string { return strconv.Itoa(i + 1) })
+			}
+			add(1)
+			r.succeed()
+			r.later(12 * time.Hour)
+			add(4)
+			r.succeed()
+			r.later(12 * time.Hour)
+			if s := r.succeed(); s.Deleted != 1 {
+				t.Fatalf("%d were deleted", s.Deleted)
+			}
+			add(2)
+			r.later(day)
+			r.drop.Order(pop3test.PartialListing(func(uid string) bool { return uid != "1" }).Session(r.drop.Sessions() + 1))
+			r.poll()
+			for range 3 {
+				r.later(day)
+				r.succeed()
+				add(0)
+			}
+			r.expect(want...)
+		})
+	}
+}
