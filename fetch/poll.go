@@ -235,11 +235,11 @@ func (s *session) run(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	moved := sum.Fetched+sum.Dropped+sum.Refused > before
-	// A server that deletes nothing, whatever it says, has the same compared again.
-	if left := s.plan.More - s.barren; s.compared > 0 {
-		moved = moved || left < s.beyond
-		s.beyond = left
-	}
+	// A server that deletes nothing, whatever it says, has the same compared again; and
+	// one without unique-ids that never gives a message twice alike, fetched again.
+	left := s.plan.More - s.barren
+	moved = (moved || s.compared > 0) && left < s.beyond
+	s.beyond = left
 	more = s.plan.More > 0 && moved && s.trouble == nil && !s.opts.draining()
 	if n := s.plan.Unclear; n > 0 && !more {
 		s.trouble = cmp.Or(s.trouble, fmt.Errorf("%d %w", n, errUnclear))

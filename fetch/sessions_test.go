@@ -1,7 +1,9 @@
 package fetch_test
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -223,4 +225,23 @@ func TestSessionsOfServerThatKeepsAll(t *testing.T) {
 	r.succeed()
 	r.expect(want...)
 	r.expectEmpty()
+}
+
+// A server without unique-ids that never gives a message twice alike has no names that
+// last. A poll of several sessions ends all the same.
+func TestSessionsOfChangingMail(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{Without: []string{"UIDL"}})
+	r.account.MaxMessages = 2
+	r.account.Keep.Forever = true
+	want := r.fill(7)
+	n := 0
+	r.drop.Order(pop3test.On("RETR", func(x *pop3test.Exchange) {
+		x.Act()
+		n++
+		reply, _ := io.ReadAll(x.Reply)
+		x.Reply = bytes.NewReader(bytes.Replace(reply, []byte("Message-ID:"), fmt.Appendf(nil, "X-Retrieved: %d\r\nMessage-ID:", n), 1))
+	}))
+	if s := r.poll(); s.Sessions > len(want) {
+		t.Errorf("%d sessions for %d messages", s.Sessions, len(want))
+	}
 }

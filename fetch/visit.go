@@ -19,7 +19,7 @@ type visit struct {
 	unanswered map[string]bool  // keys of rows with a promise that no sink could answer for
 	down       map[string]error // sinks that cannot be used, and why
 	barren     int              // messages that left nothing to know them by: the next session goes beyond them
-	beyond     int              // messages that the last session with any to compare left to the next one
+	beyond     int              // messages that the last session left to the next one
 	singly     bool             // one command at a time, whatever the server offers
 	elsewhere  bool             // the maildrop is another than that of the rows, and they do not say so
 
