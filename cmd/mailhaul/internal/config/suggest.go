@@ -7,39 +7,67 @@ import (
 
 // otherNames are what other programs call our keys.
 var otherNames = map[string]string{
-	"host":             "server",
-	"poll":             "server",
-	"port":             "server: host:port",
-	"username":         "user",
-	"login":            "user",
-	"pass":             "password",
-	"passwordcmd":      "password_command",
-	"passwordeval":     "password_command",
-	"ssl":              "tls",
-	"sslproto":         "tls",
-	"tls_starttls":     "tls",
-	"sslfingerprint":   "tls_fingerprint",
-	"sink":             "deliver",
-	"delete":           "keep",
-	"delete_after":     "keep",
-	"limit":            "max_size",
-	"max_message_size": "max_size",
-	"skipsize":         "max_size",
-	"interval":         "every",
-	"plugin":           "tunnel",
-	"proxy_host":       "socks5",
-	"postconnect":      "postpoll",
-	"envelope":         "route: header",
-	"localdomains":     "route: domains",
+	"host":              "server",
+	"poll":              "server",
+	"via":               "server",
+	"port":              "server: host:port",
+	"service":           "server: host:port",
+	"proto":             "protocol",
+	"username":          "user",
+	"login":             "user",
+	"pass":              "password",
+	"passwordcmd":       "password_command",
+	"passwordeval":      "password_command",
+	"ssl":               "tls",
+	"sslproto":          "tls",
+	"tls_starttls":      "tls",
+	"starttls":          "tls",
+	"sslfingerprint":    "tls_fingerprint",
+	"ssl_fingerprints":  "tls_fingerprint",
+	"sslcertfile":       "tls_ca",
+	"sslcertpath":       "tls_ca",
+	"tls_trust_file":    "tls_ca",
+	"ca_certs":          "tls_ca",
+	"sslcommonname":     "tls_name",
+	"ssl_cert_hostname": "tls_name",
+	"tls_host_override": "tls_name",
+	"sslcert":           "tls_cert",
+	"certfile":          "tls_cert",
+	"tls_cert_file":     "tls_cert",
+	"sslkey":            "tls_key",
+	"keyfile":           "tls_key",
+	"tls_key_file":      "tls_key",
+	"sink":              "deliver",
+	"delete":            "keep",
+	"delete_after":      "keep",
+	"limit":             "max_size",
+	"max_message_size":  "max_size",
+	"skipsize":          "max_size",
+	"expunge":           "max_messages",
+	"purge-after":       "max_messages",
+	"interval":          "every",
+	"plugin":            "tunnel",
+	"proxy_host":        "socks5",
+	"postconnect":       "postpoll",
+	"envelope":          "route: header",
+	"localdomains":      "route: domains",
 }
 
 // otherwise says what to do about keys of an account that have no counterpart.
 var otherwise = map[string]string{
 	"fetchall": "leave it out: whatever is new is fetched",
-	"mda":      toSink, "maildir": toSink, "mbox": toSink, "smtp": toSink, "lmtp": toSink, "imap": toSink, "folder": toSink,
+	"uidl":     always, "only_new": always, "new-only": always,
+	"sslcertck": verified, "tls_certcheck": verified, "verify-certificates": verified, "tls_verify": verified, "insecure": verified,
+	"idfile": remembers, "uidls_file": remembers, "cache": remembers,
+	"smtphost": toSink, "mda": toSink, "maildir": toSink, "mbox": toSink, "smtp": toSink, "lmtp": toSink, "imap": toSink, "folder": toSink,
 }
 
-const toSink = "give a sink a name, below sinks, and deliver to it"
+const (
+	always    = "leave it out: it is always so"
+	verified  = "leave it out: certificates are verified; for one that the system does not trust there are tls_ca and tls_fingerprint"
+	remembers = "leave it out: mailhaul state adopt --from reads that file"
+	toSink    = "give a sink a name, below sinks, and deliver to it"
+)
 
 // didYouMean returns the one of names that got was meant to be, if any, and
 // a hint that says so, or lists names if they are few.
