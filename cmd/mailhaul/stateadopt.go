@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -28,7 +29,7 @@ func adoptCommand(std stdio) *cli.Command {
 			"With --before it is only what came in before a day, as the headers of the messages\n" +
 			"have it; one that has no date is fetched. With --from it is only what another\n" +
 			"fetcher remembers: fetchmail in ~/.fetchids, getmail in its oldmail-… file, mpop in\n" +
-			"~/.mpop_uidls or its uidls_file, fdm in its cache.",
+			"a file in ~/.mpop_uidls or its uidls_file, fdm in its cache.",
 		Flags: []cli.Flag{
 			configFlag(),
 			&cli.StringFlag{Name: "before", Usage: "adopt what came in before the `DAY`, such as 2026-11-28, and fetch the rest"},
@@ -105,6 +106,9 @@ func readOldIDs(path string, account *fetch.Account) (known func(uid string) boo
 	}
 	defer f.Close()
 	program, drops, err := oldids.Read(f)
+	if errors.Is(err, syscall.EISDIR) { // as is ~/.mpop_uidls
+		return nil, "", usagef("name a file in it", "%s is a folder", path)
+	}
 	var drop oldids.Maildrop
 	if err == nil {
 		drop, err = oldids.Pick(drops, account.User, account.Server.Host)
