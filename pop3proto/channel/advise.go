@@ -87,13 +87,13 @@ func adviseTLS(err error) (hint string, ok bool) {
 			return fmt.Sprintf("use the name that the certificate is for, as in tls_name: %.100q, if the server is the right one; or pin it with tls_fingerprint",
 				e.Certificate.DNSNames[0]), true
 		}
-		return "use the name that the certificate is for, or pin the certificate with tls_fingerprint", true
+		return "use the name that the certificate is for, or pin the certificate with the tls_fingerprint that mailhaul check prints", true
 	}
 	if e, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		if e.Cert != nil && e.Cert.CheckSignatureFrom(e.Cert) == nil {
-			return "the certificate is its own authority: if the server is yours, pin the certificate with tls_fingerprint or name its file with tls_ca", true
+			return "the certificate is its own authority: if the server is yours, name its file with tls_ca or pin it with the tls_fingerprint that mailhaul check prints", true
 		}
-		return "if the server is yours, name its authority with tls_ca or pin the certificate with tls_fingerprint", true
+		return "if the server is yours, name its authority with tls_ca or pin the certificate with the tls_fingerprint that mailhaul check prints", true
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return "the certificate is not valid; tls_fingerprint can pin one that you know to be right", true
