@@ -204,6 +204,8 @@ var scenarios = []scenario{
 	refusal("maildrop already locked", fetch.ClassRetry, "try again later"),
 	refusal("temporary authentication failure", fetch.ClassRetry, "try again later"),
 	refusal("too many login attempts", fetch.ClassRetry, "try again later"),
+	refusal("login is allowed once in 15 minutes", fetch.ClassRetry, "try again later"),
+	refusal("you check for mail too frequently", fetch.ClassRetry, "try again later"),
 	{
 		name: "connection limit", faults: []pop3test.Fault{pop3test.ReplyErr(pop3test.Greeting, "Maximum number of connections from your IP exceeded")},
 		class: fetch.ClassRetry, left: uids, says: "server refused the connection", hint: "try again later", polls: 2,
