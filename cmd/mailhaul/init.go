@@ -60,6 +60,7 @@ func initCommand(std stdio) *cli.Command {
 type initialisation struct {
 	std        stdio
 	yes, check bool
+	later      bool // what is amiss is seen to later
 	address    string
 	setup
 	given    func(flag string) bool // what was said is not asked
@@ -225,8 +226,11 @@ func (i *initialisation) farewell() {
 		option = " --config " + pasted(i.path)
 	}
 	next := [][2]string{{"fetch --dry-run", "see what a fetch would do"}, {"fetch", "fetch it"}}
-	if i.oauth != "" {
+	switch {
+	case i.oauth != "":
 		next = slices.Insert(next, 0, [2]string{"login " + i.name, "allow the access, once"})
+	case i.later || !i.check:
+		next = slices.Insert(next, 0, [2]string{"check", "try it, and see what is amiss"})
 	}
 	fmt.Fprintf(out, "\nNext:\n")
 	for _, n := range next {

@@ -202,6 +202,19 @@ func TestInitAsksForTLS(t *testing.T) {
 	term.Exit()
 }
 
+// TestInitLater writes what does not work yet, and says what to begin with.
+func TestInitLater(t *testing.T) {
+	n := newNewcomer(t)
+	term := n.start("--server", n.pop.Addr(), "--password-command", "echo wrong", "--maildir", "Maildir", "--keep", "forever", "ada@example.org")
+	for _, step := range [][2]string{{"User name [ada@example.org]:", "\r"}, {"What now?", "2\r"}, {"Next:", ""}, {"mailhaul check", ""}} {
+		term.Await(step[0])
+		term.Type(step[1])
+	}
+	if code := term.Exit(); code != exitOK {
+		t.Errorf("exit code %d\n%s", code, term.History())
+	}
+}
+
 // TestInitForged does not believe the DNS that the mail is elsewhere.
 func TestInitForged(t *testing.T) {
 	n := newNewcomer(t)

@@ -54,6 +54,7 @@ func (i *initialisation) fill(ctx context.Context) error {
 			if what == 2 {
 				return errNoAnswer
 			}
+			i.later = true
 		}
 		break
 	}
