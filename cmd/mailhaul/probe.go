@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -59,7 +61,7 @@ func probeMaildir(s *config.Maildir) (string, error) {
 	// What is missing of a Maildir is made, but not in a folder of other things.
 	entries, err := os.ReadDir(path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
-		return text, nil
+		return text + unreadable(s), nil
 	}
 	if err == nil && !slices.ContainsFunc(entries, func(e fs.DirEntry) bool {
 		return slices.Contains([]string{"cur", "new", "tmp"}, e.Name())
@@ -72,7 +74,28 @@ func probeMaildir(s *config.Maildir) (string, error) {
 			err = writable(filepath.Join(path, sub), unix.R_OK|unix.W_OK|unix.X_OK)
 		}
 	}
-	return text, err
+	return text + unreadable(s), err
+}
+
+// unreadable tells of a Maildir that is, or will be, in a folder of somebody who
+// cannot read what we put there: as root we write files of root.
+func unreadable(s *config.Maildir) string {
+	info, err := os.Stat(s.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		info, err = os.Stat(filepath.Dir(s.Path))
+	}
+	if err != nil || os.Geteuid() != 0 || s.Mode&0o077 != 0 {
+		return ""
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || stat.Uid == 0 {
+		return ""
+	}
+	name := fmt.Sprint(stat.Uid)
+	if owner, err := user.LookupId(name); err == nil {
+		name = owner.Username
+	}
+	return fmt.Sprintf(", but its owner, %s, cannot read what root delivers there", name)
 }
 
 // writable looks whether a file or folder can be used so, if it is there.
