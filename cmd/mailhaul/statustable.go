@@ -100,7 +100,11 @@ func writeHistory(out io.Writer, account string, h history, now time.Time) {
 	if len(h.polls) == 0 {
 		return
 	}
-	fmt.Fprintf(out, "\n%s: the last %s\n", account, count(len(h.polls), "poll"))
+	polls := "poll"
+	if len(h.polls) > 1 {
+		polls = count(len(h.polls), "poll")
+	}
+	fmt.Fprintf(out, "\n%s: the last %s\n", account, polls)
 	paint := painter(isTerminal(out))
 	var rows [][]string
 	for _, p := range h.polls {
