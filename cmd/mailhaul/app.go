@@ -70,7 +70,11 @@ func withoutHelp(commands []*cli.Command) {
 
 // badFlag turns what the flag package says into an error of ours.
 func badFlag(c *cli.Context, err error, _ bool) error {
-	return usagef(c.Command.HelpName+" --help lists the options", "%s", longFlag.ReplaceAllString(err.Error(), "$1--$2"))
+	hint := c.Command.HelpName + " --help lists the options"
+	if c.Command.HelpName == c.App.Name {
+		hint = "mailhaul --help lists the commands; options stand behind them, as in mailhaul fetch -q"
+	}
+	return usagef(hint, "%s", longFlag.ReplaceAllString(err.Error(), "$1--$2"))
 }
 
 // longFlag finds the option in what the flag package says, which knows one dash
