@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"os"
@@ -14,11 +15,12 @@ import (
 // $XDG_CONFIG_HOME/mailhaul/config.yaml and ~/.config/mailhaul/config.yaml.
 // If there is none, the error is a *NotFound.
 func Find(explicit string) (string, error) {
-	if explicit != "" {
-		return explicit, nil
-	}
-	if env := os.Getenv("MAILHAUL_CONFIG"); env != "" {
-		return env, nil
+	if named := cmp.Or(explicit, os.Getenv("MAILHAUL_CONFIG")); named != "" {
+		// cron expands no ~ in a variable, nor every shell one behind --config=
+		if rest, ok := strings.CutPrefix(named, "~/"); ok {
+			named = cmp.Or(inHome(rest), named)
+		}
+		return named, nil
 	}
 	var looked []string
 	for _, dir := range []string{xdg("XDG_CONFIG_HOME"), inHome(".config")} {

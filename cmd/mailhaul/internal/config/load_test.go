@@ -238,6 +238,10 @@ func TestFind(t *testing.T) {
 	t.Setenv("MAILHAUL_CONFIG", "/from/env")
 	find("", "/from/env")
 	find("given", "given")
+	find("~/given", home+"/given")
+	find("~user/given", "~user/given")
+	t.Setenv("MAILHAUL_CONFIG", "~/from/env")
+	find("", home+"/from/env")
 }
 
 func FuzzLoad(f *testing.F) {
