@@ -110,7 +110,8 @@ CREATE TABLE troubles (
 	told       INTEGER NOT NULL,
 	level      INTEGER NOT NULL,
 	warned     INTEGER NOT NULL DEFAULT 0,
-	unfiltered INTEGER NOT NULL DEFAULT 0
+	unfiltered INTEGER NOT NULL DEFAULT 0,
+	sink       INTEGER NOT NULL DEFAULT FALSE
 ) STRICT;
 
 -- What a server said it can do, lines of replies to CAPA, and to whom.
@@ -252,6 +253,9 @@ ALTER TABLE accounts ADD COLUMN maildrop TEXT NOT NULL DEFAULT '';
 `, `
 DROP INDEX deliveries_open;
 CREATE INDEX deliveries_owed ON deliveries (account) WHERE landed IS NULL;
+`, `
+-- Whether it is a sink's.
+ALTER TABLE troubles ADD COLUMN sink INTEGER NOT NULL DEFAULT FALSE;
 `}
 
 // checkSchema returns the version of the schema of the database at path. An

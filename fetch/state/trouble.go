@@ -12,6 +12,8 @@ type Trouble struct {
 	Since, Told int64
 	// Level is how grave it was said to be, by a scale of the caller's.
 	Level int
+	// Sink is set if it was a sink's trouble.
+	Sink bool
 	// Warned is when the person was last told that a command after the polls
 	// fails, Unfiltered that the filter does; 0 if it does not.
 	Warned, Unfiltered int64
@@ -30,12 +32,12 @@ type Health struct {
 func (s *Store) Health(ctx context.Context) (map[string]Health, error) {
 	const op = "read the accounts"
 	rows, err := s.read.QueryContext(ctx, `
-		SELECT name, last_success, coalesce(since, 0), coalesce(told, 0), coalesce(level, 0), coalesce(warned, 0), coalesce(unfiltered, 0)
+		SELECT name, last_success, coalesce(since, 0), coalesce(told, 0), coalesce(level, 0), coalesce(sink, 0), coalesce(warned, 0), coalesce(unfiltered, 0)
 		FROM accounts LEFT JOIN troubles ON account = id`)
 	all := map[string]Health{}
 	_, err = collect(rows, err, s.path, op, func(rows *sql.Rows) (name string, err error) {
 		var h Health
-		err = rows.Scan(&name, &h.LastSuccess, &h.Trouble.Since, &h.Trouble.Told, &h.Trouble.Level, &h.Trouble.Warned, &h.Trouble.Unfiltered)
+		err = rows.Scan(&name, &h.LastSuccess, &h.Trouble.Since, &h.Trouble.Told, &h.Trouble.Level, &h.Trouble.Sink, &h.Trouble.Warned, &h.Trouble.Unfiltered)
 		all[name] = h
 		return name, err
 	})
@@ -53,7 +55,7 @@ func (s *Store) SaveTrouble(ctx context.Context, account string, t Trouble) erro
 		if t == (Trouble{}) {
 			return x.exec("DELETE FROM troubles WHERE account = ?", id)
 		}
-		return x.exec("INSERT OR REPLACE INTO troubles (account, since, told, level, warned, unfiltered) VALUES (?, ?, ?, ?, ?, ?)",
-			id, t.Since, t.Told, t.Level, t.Warned, t.Unfiltered)
+		return x.exec("INSERT OR REPLACE INTO troubles (account, since, told, level, sink, warned, unfiltered) VALUES (?, ?, ?, ?, ?, ?, ?)",
+			id, t.Since, t.Told, t.Level, t.Sink, t.Warned, t.Unfiltered)
 	})
 }

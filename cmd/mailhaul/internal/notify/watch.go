@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
@@ -133,18 +134,21 @@ func (a *watched) finished(s fetch.Summary, now time.Time) []News {
 	switch {
 	case s.Skipped, s.Started.IsZero(), errors.Is(s.Err, context.Canceled), errors.Is(s.Err, fetch.ErrCutShort):
 		// It says nothing about the account.
+	case s.Err == nil && a.Trouble.Sink && s.Refused > 0 && s.Fetched+s.Dropped == 0:
+		// Nor does one that tried nothing, of the sink that messages wait for.
 	case s.Err == nil:
 		if a.Trouble.Level != 0 {
-			a.Trouble.Since, a.Trouble.Told, a.Trouble.Level = 0, 0, 0
+			a.Trouble.Since, a.Trouble.Told, a.Trouble.Level, a.Trouble.Sink = 0, 0, 0, false
 			n.Kind, n.Trouble, n.Remember = Recovered, a.Trouble, true
 			all = append(all, n)
 		}
 		a.LastSuccess = s.Ended.Unix()
 	default:
-		over := a.Trouble.Since < past(a.LastSuccess, now) // and nobody was told
+		over := !a.Trouble.Sink && a.Trouble.Since < past(a.LastSuccess, now) // and nobody was told
 		if a.Trouble.Level == 0 || over || a.Trouble.Since > now.Unix() {
 			a.Trouble.Since, a.Trouble.Told, a.Trouble.Level = s.Ended.Unix(), 0, 0
 		}
+		_, a.Trouble.Sink = errors.AsType[*deliver.Error](s.Err)
 		if n.Kind = a.failed(s.Class, now); n.Kind != "" {
 			n.Since, n.Level = instant(a.Trouble.Since), a.Trouble.Level
 			n.Trouble, n.Remember = a.Trouble, true
@@ -198,8 +202,8 @@ func (a *watched) failed(c fetch.Class, now time.Time) Kind {
 	t, kind := &a.Trouble, Kind("")
 	first := t.Level == 0
 	level, well := Passing, a.LastSuccess
-	if well > now.Unix() {
-		well = t.Since // which it was before, whenever
+	if well > now.Unix() || t.Sink { // the clock was ahead, or no sink was tried
+		well = min(well, t.Since)
 	}
 	switch {
 	case c >= fetch.ClassOperator:

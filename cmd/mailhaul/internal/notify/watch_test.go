@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/notify"
+	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
@@ -28,7 +29,9 @@ type poll struct {
 	refused []string // UIDs
 	again   []string // those of messages that an earlier poll refused, too
 	plain   bool     // by a process that watches nothing
-	want    string   // the news, with ! if they are urgent
+	waiting int      // messages that were refused before, and are not tried
+	fetched int
+	want    string // the news, with ! if they are urgent
 }
 
 const (
@@ -40,6 +43,8 @@ const (
 	person = fetch.ClassOperator
 	disk   = fetch.ClassMachine
 )
+
+var dead = &deliver.Error{Target: "imap://archive", Op: "connect", Err: errors.New("refused")}
 
 func TestWatch(t *testing.T) {
 	for name, polls := range map[string][]poll{
@@ -59,6 +64,20 @@ func TestWatch(t *testing.T) {
 			{after: day, class: retry, want: "still-failing!"}, {after: day + minute, want: "recovered! since 0s"},
 		},
 		"polled once a week": {{}, {after: 7 * day, class: retry, want: "failing!"}},
+		"a sink of several, tried now and then": {
+			{}, {after: hour, class: retry, err: dead, want: "failing"}, {after: hour + minute, waiting: 1},
+			{after: 2 * hour, class: retry, err: dead, waiting: 1}, {after: day, waiting: 1},
+			{after: day + 2*hour, class: retry, err: dead, waiting: 1, want: "still-failing!"}, {after: day + 3*hour, waiting: 1},
+			{after: 2 * day, waiting: 1, fetched: 2, want: "recovered! since 1h0m0s"}, {after: 2*day + hour, waiting: 1},
+		},
+		"a sink that needs a person, and then none": {
+			{}, {after: hour, class: person, err: dead, want: "needs-person!"}, {after: hour + minute, waiting: 1},
+			{after: 2 * hour, class: person, err: dead, waiting: 1}, {after: 3 * hour, waiting: 1}, {after: 4 * hour, want: "recovered! since 1h0m0s"},
+		},
+		"a sink that never worked": {{class: retry, err: dead, want: "failing!"}, {after: minute, waiting: 1}, {after: hour, class: retry, err: dead}},
+		"a server, while messages wait": {
+			{}, {after: hour, class: person, waiting: 1, want: "needs-person!"}, {after: 2 * hour, waiting: 1, want: "recovered! since 1h0m0s"},
+		},
 		"a person": {
 			{}, {after: hour, class: person, want: "needs-person!"}, {after: 2 * hour, class: person},
 			{after: 3 * hour, class: disk}, {after: 4 * hour, class: retry},
@@ -145,7 +164,9 @@ func TestWatch(t *testing.T) {
 // run has the poll seen, and recorded as a poll records itself.
 func (p poll) run(t *testing.T, store *state.Store, w *notify.Watch, now time.Time) string {
 	t.Helper()
-	s := fetch.Summary{Account: "work", Started: now, Ended: now, Class: p.class, Err: p.err, Skipped: p.skipped}
+	s := fetch.Summary{
+		Account: "work", Started: now, Ended: now, Class: p.class, Err: p.err, Skipped: p.skipped, Refused: p.waiting, Fetched: p.fetched,
+	}
 	if p.class > fetch.ClassRefused && p.err == nil {
 		s.Err = errors.New("no answer")
 	}
