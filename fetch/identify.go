@@ -104,7 +104,9 @@ func (p *planner) blindlyAdopted(r int) bool {
 func (p *planner) probe(moved bool) []pop3proto.Entry {
 	probe := p.doubted
 	for _, i := range p.unnamed {
-		probe = append(probe, p.listing[i])
+		if e := p.listing[i]; !p.pol.Torn[e] {
+			probe = append(probe, e)
+		}
 	}
 	for _, i := range p.unknown {
 		if e := p.listing[i]; moved || p.alike(e) {
@@ -139,6 +141,10 @@ func (p *planner) moved() bool {
 // or is of a message that the server may still have, its content may tell that it
 // is the same.
 func (p *planner) compare(e pop3proto.Entry, key string) {
+	if key == "" && p.pol.Torn[e] {
+		p.wait(Want{Entry: e})
+		return
+	}
 	if p.tombs == nil {
 		p.tombs = map[int64][]int32{}
 		for r := range p.rows {

@@ -29,6 +29,9 @@ type Policy struct {
 	// Open are the keys of rows with a promise that no sink could answer for:
 	// they are left alone, and noted if they are missing.
 	Open map[string]bool
+	// Torn are messages over which a connection of this poll died, and that nothing
+	// tells: they wait for the next one.
+	Torn map[pop3proto.Entry]bool
 	// Asked is set once the headers that are not known are not to be had.
 	Asked bool
 	// Partial is set if the server has more messages than it lists.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"path/filepath"
 	"slices"
@@ -456,6 +457,46 @@ func TestUnreadForBrokenQuarantine(t *testing.T) {
 	for _, row := range r.rows() {
 		if row.Tries != 1 {
 			t.Errorf("%s was refused %d times", row.UID, row.Tries)
+		}
+	}
+}
+
+// A message over which the server hangs up holds up no other either if nothing tells it
+// from others: it waits for the next poll.
+func TestPoisonWithoutName(t *testing.T) {
+	for _, without := range [][]string{{"UIDL"}, {"UIDL", "TOP"}, {"UIDL", "TOP", "PIPELINING"}} {
+		for name, test := range map[string]struct {
+			message func(int) string
+			verb    string
+		}{"headers tell": {message, "RETR"}, "headers do not": {alike, "RETR"}, "nor are they given": {alike, "TOP"}} {
+			t.Run(fmt.Sprintf("%s, without %q", name, without), func(t *testing.T) {
+				r := newRig(t, pop3test.Behaviour{Without: without})
+				r.patient = true
+				var want []string
+				for i := range 6 {
+					r.drop.Add(fmt.Sprint("u", i), []byte(test.message(i)))
+					want = append(want, test.message(i))
+				}
+				poison := want[2]
+				others := slices.Delete(slices.Clone(want), 2, 3)
+				for _, verb := range []string{test.verb, "RETR"} {
+					r.drop.Order(pop3test.CutIn(verb, 20, pop3test.HangUp).UID("u2"))
+				}
+				for range 3 {
+					if s := r.poll(); s.Class != fetch.ClassRefused || s.Refused != 1 {
+						t.Errorf("%v, %d refused: %v", s.Class, s.Refused, s.Err)
+					}
+					r.expect(others...)
+					r.later(day)
+				}
+				if left := r.left(); !slices.Equal(left, []string{"u2"}) {
+					t.Errorf("left %q", left)
+				}
+				r.drop.ClearFaults()
+				r.succeed()
+				r.expect(append(others, poison)...)
+				r.expectEmpty()
+			})
 		}
 	}
 }

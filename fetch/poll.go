@@ -12,6 +12,7 @@ import (
 
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/fetch/state"
+	"github.com/mailhaul/mailhaul/pop3proto"
 )
 
 const defaultBudget = time.Hour
@@ -93,7 +94,7 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 	}
 	v := &visit{
 		Account: a, opts: o, summary: s, meter: meter,
-		failures: was.Failures, down: map[string]error{}, beyond: math.MaxInt,
+		failures: was.Failures, down: map[string]error{}, torn: map[pop3proto.Entry]bool{}, beyond: math.MaxInt,
 	}
 	if a.left(&standing) {
 		v.notice("it is another maildrop than that of %s: what is remembered may be of other messages and is looked at", standing.Maildrop)

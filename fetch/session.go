@@ -142,7 +142,7 @@ func (s *session) policy() Policy {
 	return Policy{
 		Keep: s.Keep, KeepAll: s.opts.KeepAll, MaxSize: s.MaxSize,
 		Limit: cmp.Or(s.MaxMessages, defaultSession) + s.barren, Now: s.opts.now(),
-		Open: s.unanswered, Each: s.each, Partial: s.partial(),
+		Open: s.unanswered, Each: s.each, Torn: s.torn, Partial: s.partial(),
 	}
 }
 

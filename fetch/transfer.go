@@ -430,12 +430,17 @@ func (s *session) leave(ctx context.Context, w Want, content state.Sum, err erro
 
 // cameTorn records that a poll or its connection ended over a message. Lines
 // drop for any reason, so the first time it is only put behind all others; if
-// it happens again, the message is left alone like one that was refused.
+// it happens again, the message is left alone like one that was refused. So is one
+// that nothing tells, for the rest of the poll.
 func (s *session) cameTorn(ctx context.Context, w Want, err error) error {
 	if s.looking {
 		return nil
 	}
 	err = fmt.Errorf("it did not come in whole: %w", err)
+	if w.Key == "" {
+		s.torn[w.Entry] = true
+		return s.refuse(ctx, w, state.Sum{}, err)
+	}
 	if n := w.tries(); n > 0 {
 		return s.leave(ctx, w, state.Sum{}, err, n > 1, longestPause) // of the first time nobody was told
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/mailhaul/mailhaul/pop3proto"
 )
 
 // visit is a poll of an account, or a look at it: what its sessions have in common.
@@ -16,12 +18,13 @@ type visit struct {
 	server   *acquaintance
 	failures int // polls that failed since the last that did not
 
-	unanswered map[string]bool  // keys of rows with a promise that no sink could answer for
-	down       map[string]error // sinks that cannot be used, and why
-	barren     int              // messages that left nothing to know them by: the next session goes beyond them
-	beyond     int              // messages that the last session left to the next one
-	singly     bool             // one command at a time, whatever the server offers
-	elsewhere  bool             // the maildrop is another than that of the rows, and they do not say so
+	unanswered map[string]bool          // keys of rows with a promise that no sink could answer for
+	down       map[string]error         // sinks that cannot be used, and why
+	barren     int                      // messages that left nothing to know them by: the next session goes beyond them
+	beyond     int                      // messages that the last session left to the next one
+	torn       map[pop3proto.Entry]bool // messages over which a connection died, and that nothing tells
+	singly     bool                     // one command at a time, whatever the server offers
+	elsewhere  bool                     // the maildrop is another than that of the rows, and they do not say so
 
 	looking  bool             // at most: nothing is to change
 	adopting bool             // for Adopt
