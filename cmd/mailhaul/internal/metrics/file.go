@@ -128,19 +128,22 @@ func readFile(path string) (map[string]*dto.MetricFamily, error) {
 	return families, nil
 }
 
-// writeFile replaces the file at path. Everybody may read it, since the
-// collector runs as somebody else.
+// writeFile replaces the file at path, in a folder that the caller has locked.
+// Everybody may read it, since the collector runs as somebody else. The new file
+// is always called the same, so that the same trouble is told in the same words.
 func writeFile(path string, families []*dto.MetricFamily) error {
-	file, err := os.CreateTemp(filepath.Dir(path), ".mailhaul-*.tmp")
+	next := path + ".tmp"
+	_ = os.Remove(next) // a process that was killed may have left it
+	file, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return err
 	}
 	err = errors.Join(file.Chmod(0o644), encode(file, families), file.Close())
 	if err == nil {
-		err = os.Rename(file.Name(), path)
+		err = os.Rename(next, path)
 	}
 	if err != nil {
-		_ = os.Remove(file.Name())
+		_ = os.Remove(next)
 	}
 	return err
 }

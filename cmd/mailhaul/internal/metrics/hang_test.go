@@ -74,3 +74,21 @@ func TestFileFailsTwice(t *testing.T) {
 		}
 	}
 }
+
+// The same trouble is told in the same words, by which whoever reports it knows
+// that it was told.
+func TestFileFailsAlike(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "mailhaul.prom")
+	if err := os.Mkdir(path, 0o700); err != nil { // which no file can take the place of
+		t.Fatal(err)
+	}
+	f := metrics.NewFile(path, build, []string{"ada"}, nil)
+	first, second := f.Write(), f.Write()
+	if first == nil || second == nil || first.Error() != second.Error() {
+		t.Errorf("first %v, then %v", first, second)
+	}
+	if all, err := os.ReadDir(dir); err != nil || len(all) != 1 {
+		t.Errorf("the folder holds %v, %v", all, err)
+	}
+}
