@@ -1,6 +1,10 @@
 package fetch
 
-import "time"
+import (
+	"fmt"
+	"strings"
+	"time"
+)
 
 const (
 	// A host counts as down once so many polls in a row could not reach it.
@@ -11,8 +15,10 @@ const (
 	longestHostPause = 15 * time.Minute
 )
 
-// host is what Run knows of a host.
+// host is what Run knows of a host, by one port and one way to it. By others there
+// may be other servers: at localhost, each tunnel has a port of its own.
 type host struct {
+	name string // the same for all of them
 	// polling polls are under way, opening of them not yet greeted.
 	polling, opening int
 	// failures polls in a row did not reach it, and the next may try at retry.
@@ -20,15 +26,31 @@ type host struct {
 	retry    time.Time
 }
 
-func (h *host) down() bool { return h.failures >= lostPolls }
-
-// admits reports whether a further poll may begin.
-func (h *host) admits(perHost int, now time.Time) bool {
-	if h.down() {
-		return h.polling == 0 && !h.retry.After(now)
+// host returns the host of an account.
+func (r *run) host(a *Account) *host {
+	s := &a.Server
+	key := fmt.Sprint(strings.ToLower(s.Addr()), s.Via, s.Via.Tunnel, s.Via.Source)
+	h := r.hosts[key]
+	if h == nil {
+		h = &host{name: a.host()}
+		r.hosts[key] = h
 	}
-	return h.opening == 0 && (perHost <= 0 || h.polling < perHost)
+	return h
 }
+
+// admits reports whether a further poll of a host may begin.
+func (r *run) admits(h *host, now time.Time) bool {
+	switch most := r.setup.PerHost; {
+	case most > 0 && r.busy[h.name] >= most:
+		return false
+	case h.down():
+		return h.polling == 0 && !h.retry.After(now)
+	default:
+		return h.opening == 0
+	}
+}
+
+func (h *host) down() bool { return h.failures >= lostPolls }
 
 // lost notes that a poll could not reach the host.
 func (h *host) lost(now time.Time) {

@@ -2,6 +2,7 @@ package fetch_test
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
@@ -64,4 +65,45 @@ func TestRunSlowPreconnect(t *testing.T) {
 			t.Errorf("grace is polled every 5 minutes: %d logins in ten hours", n)
 		}
 	})
+}
+
+// By another port, or another way, there is another server, such as that of another
+// tunnel: one that is down, or hangs, holds up no account of the other. The bound of
+// the host goes for all.
+func TestRunDoorsOfAHost(t *testing.T) {
+	for name, connect := range map[string]func(context.Context) error{"down": down, "hung": hung} {
+		for by, lead := range map[string]func(s *fetch.Server){
+			"port": func(s *fetch.Server) { s.Port = 1110 },
+			"way":  func(s *fetch.Server) { s.Via.Tunnel = []string{"ssh", "gateway"} },
+		} {
+			t.Run(name+"/"+by, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					f := newFarm(t)
+					gone := f.host("gone")
+					gone.connect = connect
+					var accounts []*fetch.Account
+					for i := range 12 {
+						a := f.account(fmt.Sprint("account", i), []string{"gone", "there"}[i%2])
+						a.Every = 5 * time.Minute
+						if a.Server.Host == "gone" {
+							lead(&a.Server)
+						}
+						a.Server.Host = "localhost"
+						accounts = append(accounts, a)
+					}
+					_, stop := f.run(fetch.Setup{Accounts: accounts, Options: newMemory().options(), Parallel: 8, PerHost: 2})
+					time.Sleep(10 * time.Hour)
+					stop()
+					for i := 1; i < len(accounts); i += 2 {
+						if n := len(f.logins(accounts[i].Name)); n < 100 {
+							t.Errorf("%s is polled every 5 minutes: %d logins in ten hours", accounts[i].Name, n)
+						}
+					}
+					if gone.most > 1 || f.most > 2 {
+						t.Errorf("%d connections at once, %d of them to what does not answer", f.most, gone.most)
+					}
+				})
+			})
+		}
+	}
 }

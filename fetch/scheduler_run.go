@@ -45,13 +45,14 @@ const heartbeat = 15 * time.Second
 // host is asked for a further connection only once it has greeted us on the
 // last one, so that one that hangs costs one slot. One that several polls in a
 // row could not reach is tried by one account at a time, after growing pauses,
-// while the others wait.
+// while the others wait. What
+// answers by one port, or one way, says nothing of the others.
 //
 // turn, if not nil, is called at every turn of Run, every 15 seconds at least.
 // Like an Observer it must return quickly.
 func Run(ctx context.Context, s Setup, orders <-chan Order, turn func(Turn)) {
 	r := &run{
-		ctx: ctx, drain: s.Options.Drain, tasks: map[string]*task{}, hosts: map[string]*host{},
+		ctx: ctx, drain: s.Options.Drain, tasks: map[string]*task{}, hosts: map[string]*host{}, busy: map[string]int{},
 		connected: make(chan *poll, 16), finished: make(chan *poll, 16),
 	}
 	r.use(s)
@@ -101,8 +102,10 @@ type run struct {
 	tasks map[string]*task
 	order []*task // in the setup's order
 	hosts map[string]*host
-	// polling counts the polls under way, those of former setups, too.
+	// polling counts the polls under way, those of former setups, too; busy does so by
+	// the name of the host.
 	polling             int
+	busy                map[string]int
 	clock               time.Time
 	connected, finished chan *poll
 }
@@ -221,16 +224,6 @@ func (r *run) tidy() {
 	maps.DeleteFunc(r.hosts, func(_ string, h *host) bool { return h.polling == 0 && !used[h] })
 }
 
-// host returns the host of an account.
-func (r *run) host(a *Account) *host {
-	h := r.hosts[a.host()]
-	if h == nil {
-		h = &host{}
-		r.hosts[a.host()] = h
-	}
-	return h
-}
-
 // restore sets when a task is due from what an earlier process has recorded.
 // It returns false if the account is due now.
 func (t *task) restore(ctx context.Context, a *Account, s State, now time.Time) bool {
@@ -294,7 +287,7 @@ func (r *run) start(now time.Time) {
 	for r.setup.Parallel <= 0 || r.polling < r.setup.Parallel {
 		var first *task
 		for _, t := range r.order {
-			if t.due(now) && t.host.admits(r.setup.PerHost, now) && (first == nil || t.next.Before(first.next)) {
+			if t.due(now) && r.admits(t.host, now) && (first == nil || t.next.Before(first.next)) {
 				first = t
 			}
 		}
@@ -313,6 +306,7 @@ func (r *run) poll(t *task) {
 	p := &poll{task: t, host: t.host, setup: r.setup, opening: t.account.Server.Preconnect == nil}
 	t.poll = p
 	r.polling++
+	r.busy[p.host.name]++
 	p.host.polling++
 	if p.opening {
 		p.host.opening++
@@ -359,6 +353,9 @@ const heldPause = 30 * time.Second
 func (r *run) ended(p *poll) {
 	p.opened()
 	p.host.polling--
+	if r.busy[p.host.name]--; r.busy[p.host.name] == 0 {
+		delete(r.busy, p.host.name)
+	}
 	r.polling--
 	now, t := r.now(), p.task
 	t.poll = nil
