@@ -45,6 +45,9 @@ func (s *Store) lease(name, account string) (*Lease, error) {
 	if s.write == nil {
 		return nil, ErrReadOnly
 	}
+	if err := s.inPlace(); err != nil {
+		return nil, err
+	}
 	path := filepath.Join(s.dir, leaseFolder, name)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

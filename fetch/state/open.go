@@ -29,6 +29,7 @@ const busyTimeout = 30_000
 // method has written, every later read sees.
 type Store struct {
 	dir, path string
+	opened    fs.FileInfo // of the database
 	read      *reader
 	write     *writer // nil if opened by OpenReadOnly
 }
@@ -69,7 +70,10 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, conn.Close(), db.Close())
 	}
-	s := &Store{dir: dir, path: path, read: openReader(path), write: newWriter(path, db, conn)}
+	if info, err = os.Stat(path); err != nil {
+		return nil, errors.Join(wrap(path, "open", err), conn.Close(), db.Close())
+	}
+	s := &Store{dir: dir, path: path, opened: info, read: openReader(path), write: newWriter(path, db, conn)}
 	go s.write.run()
 	return s, nil
 }
@@ -96,6 +100,21 @@ func OpenReadOnly(ctx context.Context, dir string) (*Store, error) {
 		return nil, err
 	}
 	return &Store{dir: dir, path: path, read: db}, nil
+}
+
+// inPlace returns an error if the database that is open is no longer the one at its
+// path, as when a backup was put back: what it is told is forgotten once it is
+// closed, and other processes remember by another.
+func (s *Store) inPlace() error {
+	now, err := os.Stat(s.path)
+	if err == nil && os.SameFile(s.opened, now) {
+		return nil
+	}
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return &Error{Path: s.path, Op: "look for the database", Err: errors.New("it was removed or replaced after mailhaul had opened it"),
+			Hint: "end mailhaul, see that the right state folder is in its place, and start it again: without it, mail still on the servers is fetched anew"}
+	}
+	return wrap(s.path, "look for the database", err)
 }
 
 // Failed returns a channel that gets an *Error once the disk has failed to keep

@@ -54,6 +54,29 @@ func TestLeaseIsFreeAtOnce(t *testing.T) {
 	ok(t, again.Release())
 }
 
+// Nobody polls by a database that has no name any more: what that remembers is
+// forgotten with its process, and another process would remember by another.
+func TestLeaseOfALostDatabase(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	s, err := state.Open(t.Context(), dir)
+	ok(t, err)
+	defer s.Close()
+	for _, change := range []func() error{
+		func() error { return os.RemoveAll(dir) },
+		func() error { // and begun anew
+			other, err := state.Open(t.Context(), dir)
+			return errors.Join(err, other.Close())
+		},
+	} {
+		ok(t, change())
+		_, err := s.Lease(t.Context(), "work")
+		var e *state.Error
+		if !errors.As(err, &e) || e.Path != filepath.Join(dir, "mailhaul.db") || !strings.Contains(e.Hint, "start it again") || state.Machine(err) {
+			t.Errorf("Lease: %v, want an *Error for a person that names the database", err)
+		}
+	}
+}
+
 func TestLeaseDiesWithItsProcess(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
