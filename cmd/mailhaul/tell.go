@@ -14,7 +14,7 @@ import (
 
 // desk passes news on to the notify command, and remembers what was told.
 type desk struct {
-	store *state.Store
+	watch *notify.Watch
 	warn  func(text string)
 	queue *notify.Queue // nil without a command
 }
@@ -23,8 +23,8 @@ type desk struct {
 const notifyGrace = time.Minute
 
 // newDesk makes a desk for accounts; an empty argv is no command.
-func newDesk(ctx context.Context, store *state.Store, argv []string, accounts []*fetch.Account, warn func(string)) *desk {
-	d := &desk{store: store, warn: warn}
+func newDesk(ctx context.Context, watch *notify.Watch, argv []string, accounts []*fetch.Account, warn func(string)) *desk {
+	d := &desk{watch: watch, warn: warn}
 	if len(argv) == 0 {
 		return d
 	}
@@ -62,10 +62,7 @@ func (d *desk) told(n notify.News, err error) {
 	if err != nil {
 		d.warn(fmt.Sprintf("the notify command could not tell that %s: %v", n, err))
 	}
-	if !n.Remember {
-		return
-	}
-	if err := d.store.SaveTrouble(context.Background(), n.Summary.Account, n.Trouble); err != nil {
+	if err := d.watch.Told(n); err != nil {
 		d.warn(fmt.Sprintf("cannot remember what was told of %s: %v", n.Summary.Account, err))
 	}
 }
@@ -104,7 +101,7 @@ func (t *teller) use(ctx context.Context, to reporter, store *state.Store, cfg *
 		}
 	}
 	if watch != nil && !dry {
-		desk = newDesk(ctx, store, cfg.Notify, accounts, to.warn)
+		desk = newDesk(ctx, watch, cfg.Notify, accounts, to.warn)
 	}
 	before := t.desk
 	t.do(func() { t.to, t.watch, t.desk = to, watch, desk })

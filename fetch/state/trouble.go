@@ -29,11 +29,20 @@ type Health struct {
 }
 
 // Health returns how all accounts that are remembered were doing, by name.
-func (s *Store) Health(ctx context.Context) (map[string]Health, error) {
+func (s *Store) Health(ctx context.Context) (map[string]Health, error) { return s.health(ctx, "") }
+
+// HealthOf returns how an account was doing, the zero Health if it is not
+// remembered.
+func (s *Store) HealthOf(ctx context.Context, account string) (Health, error) {
+	all, err := s.health(ctx, "WHERE name = ?", account)
+	return all[account], err
+}
+
+func (s *Store) health(ctx context.Context, where string, args ...any) (map[string]Health, error) {
 	const op = "read the accounts"
 	rows, err := s.read.QueryContext(ctx, `
 		SELECT name, last_success, coalesce(since, 0), coalesce(told, 0), coalesce(level, 0), coalesce(sink, 0), coalesce(warned, 0), coalesce(unfiltered, 0)
-		FROM accounts LEFT JOIN troubles ON account = id`)
+		FROM accounts LEFT JOIN troubles ON account = id `+where, args...)
 	all := map[string]Health{}
 	_, err = collect(rows, err, s.path, op, func(rows *sql.Rows) (name string, err error) {
 		var h Health

@@ -57,7 +57,7 @@ type News struct {
 	// Level is the highest that was told, also of trouble that is over.
 	Level int
 	// Trouble is what the person has been told of with this piece of news,
-	// and is to be remembered by SaveTrouble then, if Remember is set.
+	// and is to be remembered by Watch.Told then, if Remember is set.
 	Trouble  state.Trouble
 	Remember bool
 }
@@ -69,6 +69,7 @@ func (n News) Urgent() bool { return n.Kind == Refused || n.Kind == Warned || n.
 // Watch follows the polls of accounts and knows what is news. Its methods may
 // be called from several goroutines.
 type Watch struct {
+	store    *state.Store
 	now      func() time.Time
 	mu       sync.Mutex
 	accounts map[string]*watched
@@ -82,6 +83,8 @@ type watched struct {
 	nameless bool
 	// warned and unfiltered are what was warned of in this poll.
 	warned, unfiltered bool
+	// untold counts the news that nobody has remembered yet.
+	untold int
 }
 
 // NewWatch looks up what a person knows of all accounts. now is the clock.
@@ -90,7 +93,7 @@ func NewWatch(ctx context.Context, store *state.Store, now func() time.Time) (*W
 	if err != nil {
 		return nil, err
 	}
-	w := &Watch{now: now, accounts: map[string]*watched{}}
+	w := &Watch{store: store, now: now, accounts: map[string]*watched{}}
 	for name, h := range health {
 		w.accounts[name] = &watched{Health: h}
 	}
@@ -101,7 +104,19 @@ func NewWatch(ctx context.Context, store *state.Store, now func() time.Time) (*W
 func (w *Watch) See(e fetch.Event) []News {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	all := w.see(e)
+	for _, n := range all {
+		if n.Remember {
+			w.account(n.Summary.Account).untold++
+		}
+	}
+	return all
+}
+
+func (w *Watch) see(e fetch.Event) []News {
 	switch e := e.(type) {
+	case fetch.Started:
+		w.look(e.Account)
 	case fetch.Refused:
 		a := w.account(e.Account)
 		if e.Again || e.UID == "" && a.nameless {
@@ -115,6 +130,34 @@ func (w *Watch) See(e fetch.Event) []News {
 		return w.account(e.Account).finished(e.Summary, w.now())
 	}
 	return nil
+}
+
+// look finds out what another process may have told of an account. As long as
+// not all is remembered that we told, or are about to, we know better.
+func (w *Watch) look(account string) {
+	a := w.account(account)
+	if a.untold > 0 {
+		return
+	}
+	if health, err := w.store.HealthOf(context.Background(), account); err == nil {
+		a.Health = health
+	}
+}
+
+// Told remembers that a piece of news was told, for other processes and later
+// ones.
+func (w *Watch) Told(n News) error {
+	if !n.Remember {
+		return nil
+	}
+	account := n.Summary.Account
+	err := w.store.SaveTrouble(context.Background(), account, n.Trouble)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err == nil {
+		w.account(account).untold--
+	}
+	return err
 }
 
 // account returns what is known of an account; one that a reload of the

@@ -237,3 +237,67 @@ func TestWatchOdd(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// A daemon and the runs beside it tell nothing twice: what one of them has told, the
+// other knows at its next poll. What is only about to be told counts, too.
+func TestWatchBesideOthers(t *testing.T) {
+	store, err := state.Open(t.Context(), filepath.Join(t.TempDir(), "state"))
+	check(t, err)
+	defer store.Close()
+	now := start
+	watch := func() *notify.Watch {
+		w, err := notify.NewWatch(t.Context(), store, func() time.Time { return now })
+		check(t, err)
+		return w
+	}
+	daemon := watch()
+	var waiting []notify.News
+	for i, p := range []struct {
+		daemon bool
+		class  fetch.Class
+		slow   bool // what is told is remembered only after the next poll
+		want   string
+	}{
+		{daemon: true},
+		{class: person, want: "needs-person"}, {daemon: true, class: person},
+		{want: "recovered"}, {daemon: true},
+		{daemon: true, class: person, want: "needs-person"}, {class: person},
+		{daemon: true, want: "recovered"}, {},
+		{class: person, want: "needs-person"}, {want: "recovered"}, {daemon: true, class: person, want: "needs-person"},
+		{daemon: true, slow: true, want: "recovered"}, {daemon: true},
+		{daemon: true, class: person, want: "needs-person"}, {daemon: true, class: person},
+	} {
+		now = now.Add(minute)
+		w := daemon
+		if !p.daemon {
+			w = watch()
+		}
+		s := fetch.Summary{Account: "work", Started: now, Ended: now, Class: p.class}
+		if p.class == person {
+			s.Err = errors.New("no")
+		}
+		w.See(fetch.Started{Account: "work"})
+		record := state.Poll{Started: now.Unix(), Ended: now.Unix(), Result: s.Class.String()}
+		if s.Err != nil {
+			record.Error = s.Err.Error()
+		}
+		check(t, store.SavePoll(t.Context(), "work", record))
+		got := ""
+		told := waiting
+		waiting = nil
+		for _, n := range w.See(fetch.Finished{Summary: s}) {
+			got += string(n.Kind)
+			if p.slow {
+				waiting = append(waiting, n)
+			} else {
+				told = append(told, n)
+			}
+		}
+		for _, n := range told {
+			check(t, w.Told(n))
+		}
+		if got != p.want {
+			t.Errorf("poll %d: %q, want %q", i, got, p.want)
+		}
+	}
+}
