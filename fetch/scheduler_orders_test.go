@@ -102,6 +102,34 @@ func TestRunTriesWhatWasMended(t *testing.T) {
 	})
 }
 
+// That goes for accounts whose host could not be reached, too: what was changed may
+// be how long they wait for it, or what opens the way.
+func TestRunTriesAHostAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(t)
+		far := f.host("far")
+		far.connect = down
+		setup := fetch.Setup{
+			Accounts: []*fetch.Account{f.account("ada", "far"), f.account("grace", "far")}, Options: newMemory().options(),
+		}
+		orders, stop := f.run(setup)
+		defer stop()
+		for range 5 { // after the last, nobody is to try for minutes
+			orders <- fetch.PollNow{}
+			time.Sleep(time.Second)
+		}
+		f.change(func() { far.connect = nil })
+		setup.Fresh = func(string) bool { return true }
+		orders <- setup
+		time.Sleep(10 * time.Second)
+		for _, name := range []string{"ada", "grace"} {
+			if n := len(f.logins(name)); n != 1 {
+				t.Errorf("%s: %d logins, want 1", name, n)
+			}
+		}
+	})
+}
+
 // A host that no account has any more is forgotten: when one has it again, that
 // it was down once is no reason to wait.
 func TestRunForgetsHosts(t *testing.T) {

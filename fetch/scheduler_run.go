@@ -204,7 +204,9 @@ func (r *run) use(s Setup) {
 			t.again = t.poll != nil
 			fresh = append(fresh, t)
 		}
-		t.account, t.host = a, r.host(a)
+		if t.account, t.host = a, r.host(a); anew {
+			t.host.retry = now // what kept us from it may be mended, too
+		}
 		r.tasks[a.Name], r.order = t, append(r.order, t)
 	}
 	spread(fresh, now)
