@@ -12,11 +12,17 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// desk passes news on to the notify command, and remembers what was told.
+// desk passes news on to the notify command, and remembers what was told. In a
+// daemon it outlives reloads, as long as there is a command: news is told in order,
+// and what waits is told by the command in force.
 type desk struct {
 	watch *notify.Watch
-	warn  func(text string)
 	queue *notify.Queue // nil without a command
+
+	serial
+	argv    []string
+	servers map[string]string // by account
+	warn    func(text string)
 }
 
 // notifyGrace is how long a run that has ended waits for the notify command.
@@ -24,17 +30,32 @@ const notifyGrace = time.Minute
 
 // newDesk makes a desk for accounts; an empty argv is no command.
 func newDesk(ctx context.Context, watch *notify.Watch, argv []string, accounts []*fetch.Account, warn func(string)) *desk {
-	d := &desk{watch: watch, warn: warn}
-	if len(argv) == 0 {
-		return d
+	d := &desk{watch: watch, servers: map[string]string{}}
+	d.use(argv, accounts, warn)
+	if len(argv) > 0 {
+		d.queue = notify.NewQueue(ctx, d.tell, d.told)
 	}
-	servers := map[string]string{}
-	for _, a := range accounts {
-		servers[a.Name] = a.Server.Addr()
-	}
-	command := notify.Command{Argv: argv, Server: func(account string) string { return servers[account] }}
-	d.queue = notify.NewQueue(ctx, command.Run, d.told)
 	return d
+}
+
+// use has the command and the accounts of a configuration take the place of those
+// before. Of accounts that are gone there may be news that waits.
+func (d *desk) use(argv []string, accounts []*fetch.Account, warn func(string)) {
+	d.do(func() {
+		d.argv, d.warn = argv, warn
+		for _, a := range accounts {
+			d.servers[a.Name] = a.Server.Addr()
+		}
+	})
+}
+
+func (d *desk) tell(ctx context.Context, n notify.News) error {
+	var c notify.Command
+	d.do(func() {
+		server := d.servers[n.Summary.Account]
+		c = notify.Command{Argv: d.argv, Server: func(string) string { return server }}
+	})
+	return c.Run(ctx, n)
 }
 
 func (d *desk) close(ctx context.Context) {
@@ -59,11 +80,13 @@ func (d *desk) add(n notify.News) {
 // told remembers that news was told. The command had its chance even if it
 // failed: trying again at each poll would only repeat that.
 func (d *desk) told(n notify.News, err error) {
+	var warn func(string)
+	d.do(func() { warn = d.warn })
 	if err != nil {
-		d.warn(fmt.Sprintf("the notify command could not tell that %s: %v", n, err))
+		warn(fmt.Sprintf("the notify command could not tell that %s: %v", n, err))
 	}
 	if err := d.watch.Told(n); err != nil {
-		d.warn(fmt.Sprintf("cannot remember what was told of %s: %v", n.Summary.Account, err))
+		warn(fmt.Sprintf("cannot remember what was told of %s: %v", n.Summary.Account, err))
 	}
 }
 
@@ -91,7 +114,7 @@ func newTeller(ctx context.Context, to reporter, store *state.Store, cfg *config
 // those before; what was news by then is still told. The end of ctx ends the
 // notify command. After an error all is as it was.
 func (t *teller) use(ctx context.Context, to reporter, store *state.Store, cfg *config.Config, accounts []*fetch.Account, dry bool) (err error) {
-	watch, desk := t.watch, (*desk)(nil)
+	watch, before, desk := t.watch, t.desk, (*desk)(nil)
 	switch {
 	case !t.quiet && (cfg.Notify == nil || dry):
 		watch = nil
@@ -100,12 +123,16 @@ func (t *teller) use(ctx context.Context, to reporter, store *state.Store, cfg *
 			return err
 		}
 	}
-	if watch != nil && !dry {
+	switch {
+	case watch == nil || dry:
+	case before != nil && before.queue != nil && len(cfg.Notify) > 0:
+		desk = before
+		desk.use(cfg.Notify, accounts, to.warn)
+	default:
 		desk = newDesk(ctx, watch, cfg.Notify, accounts, to.warn)
 	}
-	before := t.desk
 	t.do(func() { t.to, t.watch, t.desk = to, watch, desk })
-	if before != nil {
+	if before != nil && before != desk {
 		t.before.Go(func() { before.close(ctx) })
 	}
 	return nil
