@@ -45,8 +45,8 @@ const heartbeat = 15 * time.Second
 // host is asked for a further connection only once it has greeted us on the
 // last one, so that one that hangs costs one slot. One that several polls in a
 // row could not reach is tried by one account at a time, after growing pauses,
-// while the others wait. What
-// answers by one port, or one way, says nothing of the others.
+// while the others wait. What answers by one port, or one way, says nothing of the
+// others.
 //
 // turn, if not nil, is called at every turn of Run, every 15 seconds at least.
 // Like an Observer it must return quickly.

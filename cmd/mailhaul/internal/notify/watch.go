@@ -77,6 +77,7 @@ type Watch struct {
 
 type watched struct {
 	state.Health
+	looked time.Time // when Health was read
 	fresh []fetch.Refused // in this poll, and not before
 	// nameless is set once a message without a unique-id was refused: nobody
 	// can tell it from others, or from itself.
@@ -95,7 +96,7 @@ func NewWatch(ctx context.Context, store *state.Store, now func() time.Time) (*W
 	}
 	w := &Watch{store: store, now: now, accounts: map[string]*watched{}}
 	for name, h := range health {
-		w.accounts[name] = &watched{Health: h}
+		w.accounts[name] = &watched{Health: h, looked: now()}
 	}
 	return w, nil
 }
@@ -132,15 +133,19 @@ func (w *Watch) see(e fetch.Event) []News {
 	return nil
 }
 
+// freshFor is for how long it is believed that no other process has told anything:
+// whoever has just begun knows all.
+const freshFor = time.Minute
+
 // look finds out what another process may have told of an account. As long as
 // not all is remembered that we told, or are about to, we know better.
 func (w *Watch) look(account string) {
-	a := w.account(account)
-	if a.untold > 0 {
+	a, now := w.account(account), w.now()
+	if age := now.Sub(a.looked); a.untold > 0 || 0 <= age && age < freshFor {
 		return
 	}
 	if health, err := w.store.HealthOf(context.Background(), account); err == nil {
-		a.Health = health
+		a.Health, a.looked = health, now
 	}
 }
 
