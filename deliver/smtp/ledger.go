@@ -34,14 +34,15 @@ const (
 
 // ledger is a file in the spool, one for each account and sink, that tells
 // which recipients have a message. It is appended to; when all that is in it
-// has been taken for everybody, it is emptied, and when most of it has, another
-// file takes its place.
+// has been taken for everybody, it is emptied, or removed if it is empty; when most
+// of it has, another file takes its place.
 type ledger struct {
 	spool  *spool.Dir
 	owner  string // what the spool takes for an account; no account has a NUL
 	suffix string
 	now    func() time.Time
 	mu     sync.Mutex
+	name   string // of the file that was found last
 }
 
 // record is what the ledger says of a message.
@@ -106,13 +107,18 @@ func Rename(dir *spool.Dir, sink, from, to string) error {
 	return err
 }
 
-// find returns the ledger's file, or "" if there is none.
+// find returns the ledger's file, or "" if there is none. The folder is listed
+// only if the file that was found last is gone: find is called for each message,
+// and thousands of accounts may have a ledger there.
 func (l *ledger) find() (string, error) {
-	names, err := l.spool.List(l.suffix)
-	if err != nil || len(names) == 0 {
-		return "", err
+	if l.name != "" && l.spool.Holds(l.name) {
+		return l.name, nil
 	}
-	return slices.Min(names), nil
+	names, err := l.spool.List(l.suffix)
+	if l.name = ""; len(names) > 0 {
+		l.name = slices.Min(names)
+	}
+	return l.name, err
 }
 
 // create makes sure that there is a file. It is durable after the next Sync
@@ -141,7 +147,7 @@ func (l *ledger) write(entries []entry) error {
 	err = errors.Join(err, file.Sync(), file.Close())
 	name := filepath.Base(file.Name())
 	if err == nil {
-		_, err = l.spool.Rename(name, l.suffix)
+		l.name, err = l.spool.Rename(name, l.suffix)
 	}
 	if err != nil {
 		_ = l.spool.Remove(name)
@@ -272,7 +278,7 @@ func (l *ledger) each(see func(entry)) error {
 func (l *ledger) prune() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.tidy(); err != nil {
+	if err := l.tidy(); err != nil || l.name == "" {
 		return err
 	}
 	known, entries, err := l.records()
@@ -317,10 +323,11 @@ func (l *ledger) replace(entries []entry) error {
 	return err
 }
 
-// tidy removes the file that is not found, where a crash left two.
+// tidy removes the file that is not found, where a crash left two. It believes
+// nothing that was found before: another process may have used the ledger since.
 func (l *ledger) tidy() error {
 	names, err := l.spool.List(l.suffix)
-	if err != nil || len(names) < 2 {
+	if l.name = ""; err != nil || len(names) == 0 {
 		return err
 	}
 	slices.Sort(names)
@@ -329,10 +336,12 @@ func (l *ledger) tidy() error {
 			return err
 		}
 	}
+	l.name = names[0]
 	return nil
 }
 
-// empty empties the file.
+// empty empties the file. One that is empty already is removed: there has been no
+// mail since the last time, and who sweeps the folder reads all names in it.
 func (l *ledger) empty() error {
 	name, err := l.find()
 	if err != nil || name == "" {
@@ -343,8 +352,12 @@ func (l *ledger) empty() error {
 		return err
 	}
 	defer file.Close()
-	if fi, err := file.Stat(); err != nil || fi.Size() == 0 {
+	fi, err := file.Stat()
+	if err != nil {
 		return err
+	}
+	if fi.Size() == 0 {
+		return l.spool.Remove(name)
 	}
 	if err := file.Truncate(0); err != nil {
 		return err

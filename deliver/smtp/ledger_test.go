@@ -3,6 +3,7 @@ package smtp_test
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"syscall"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/durable"
 	"github.com/mailhaul/mailhaul/deliver/durable/durabletest"
 	"github.com/mailhaul/mailhaul/deliver/smtp"
 	"github.com/mailhaul/mailhaul/deliver/spool"
@@ -420,4 +422,48 @@ func TestSpoolFull(t *testing.T) {
 	if e, ok := errors.AsType[*deliver.Error](err); !ok || !strings.Contains(e.Hint, "/spool") {
 		t.Errorf("no hint: %v", err)
 	}
+}
+
+// listings is a file system that counts how often a folder is listed.
+type listings struct {
+	durable.FS
+	n int
+}
+
+func (l *listings) ReadDir(name string) ([]fs.DirEntry, error) {
+	l.n++
+	return l.FS.ReadDir(name)
+}
+
+// With thousands of accounts there are thousands of ledgers in the spool's folder.
+// So that is not listed for each message, and an account that gets no mail any
+// more leaves nothing in it.
+func TestManyLedgers(t *testing.T) {
+	srv := &scripted{lmtp: true}
+	script(t, srv)
+	disk := durabletest.New()
+	folder := &listings{FS: disk}
+	opts := options(t, srv.addr)
+	opts.LMTP, opts.Spool = true, spool.New("/spool", folder)
+	s := newSink(t, opts)
+	poll := func(bodies ...string) (listed int) {
+		before := folder.n
+		if err := s.Sweep(t.Context(), "work"); err != nil {
+			t.Fatal(err)
+		}
+		if len(bodies) > 0 {
+			send(t, t.Context(), s, "", bodies...)
+		}
+		return folder.n - before
+	}
+	one := poll(body(0))
+	if many := poll(body(1), body(2), body(3), body(4)); many > one {
+		t.Errorf("listed %d times for one message, %d times for four", one, many)
+	}
+	poll()
+	if poll(); strings.Contains(disk.Tree(), "taken-") {
+		t.Errorf("a ledger that nobody needs is left:\n%s", disk.Tree())
+	}
+	poll(body(5))
+	srv.wantBodies(t, body(0), body(1), body(2), body(3), body(4), body(5))
 }

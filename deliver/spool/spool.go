@@ -121,6 +121,12 @@ func (d *Dir) Has(base string) bool {
 	return err == nil && len(names) > 0
 }
 
+// Holds reports whether there is a file of that name, without reading the folder.
+func (d *Dir) Holds(name string) bool {
+	_, err := d.fs.Stat(d.Path(name))
+	return err == nil
+}
+
 // List returns the names of the files with a suffix, of all accounts.
 func (d *Dir) List(suffix string) ([]string, error) {
 	return d.list(func(name string) bool {
