@@ -210,8 +210,19 @@ func (t *textReporter) total(all []fetch.Summary) {
 	if n > 0 {
 		text += " (" + size(octets) + ")"
 	}
-	if bad := len(failed(all)); bad > 0 {
+	bad, unpolled := 0, 0
+	for _, s := range failed(all) {
+		if s.Started.IsZero() {
+			unpolled++ // its turn did not come: nothing is wrong with the account
+		} else {
+			bad++
+		}
+	}
+	if bad > 0 {
 		text += fmt.Sprintf(", %d failed", bad)
+	}
+	if unpolled > 0 {
+		text += fmt.Sprintf(", %d not polled", unpolled)
 	}
 	t.do(func() { fmt.Fprintln(t.out, text) })
 }

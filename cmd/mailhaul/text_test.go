@@ -56,6 +56,30 @@ func TestFinishedLine(t *testing.T) {
 	}
 }
 
+// Accounts whose turn did not come when a run was ended have not failed.
+func TestTotal(t *testing.T) {
+	began := time.Unix(1_700_000_000, 0)
+	failed := fetch.Summary{Started: began, Err: errors.New("the cable is cut"), Class: fetch.ClassRetry}
+	unpolled := fetch.Summary{Err: errors.New("not polled: asked to stop"), Class: fetch.ClassRetry}
+	held := fetch.Summary{Skipped: true, Err: errors.New("another process polls it")}
+	fine := fetch.Summary{Started: began, Fetched: 2, Bytes: 70}
+	for _, test := range []struct {
+		all  []fetch.Summary
+		want string
+	}{
+		{[]fetch.Summary{fine, held}, "2 accounts, 2 new messages (70 B)"},
+		{[]fetch.Summary{fine, failed}, "2 accounts, 2 new messages (70 B), 1 failed"},
+		{[]fetch.Summary{fine, unpolled, unpolled}, "3 accounts, 2 new messages (70 B), 2 not polled"},
+		{[]fetch.Summary{failed, held, unpolled}, "3 accounts, 0 new messages, 1 failed, 1 not polled"},
+	} {
+		var out strings.Builder
+		(&textReporter{out: &out}).total(test.all)
+		if got := strings.TrimSpace(out.String()); got != test.want {
+			t.Errorf("got  %s\nwant %s", got, test.want)
+		}
+	}
+}
+
 func TestColour(t *testing.T) {
 	for _, test := range []struct {
 		terminal bool
