@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/mailhaul/mailhaul/deliver"
@@ -248,6 +249,10 @@ func advise(err error) (Class, string) {
 	}
 	if _, ok := errors.AsType[*DoubtfulError](err); ok {
 		return ClassRetry, doubtHint
+	}
+	// Whatever was to be opened, a file or a connection, is not at fault.
+	if errors.Is(err, syscall.EMFILE) {
+		return ClassMachine, "raise the limit of open files (ulimit -n, LimitNOFILE), or lower parallel"
 	}
 	if e, ok := errors.AsType[*state.Error](err); ok {
 		switch {
