@@ -110,6 +110,9 @@ type Summary struct {
 	// not give them or the sink would not take them, those of earlier polls
 	// included; TooLarge counts those that stay since they are over MaxSize.
 	Refused, TooLarge int
+	// Unfetched messages were to be fetched, and the poll was told to end
+	// (Options.Drain) before that.
+	Unfetched int
 	// Waiting messages landed and are due for deletion, which the server has
 	// not confirmed.
 	Waiting int

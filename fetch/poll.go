@@ -235,11 +235,14 @@ func (s *session) run(ctx context.Context) (more bool, err error) {
 	if err := errors.Join(failed, s.finish(ctx)); err != nil {
 		return false, err
 	}
-	moved := sum.Fetched+sum.Dropped+sum.Refused > before
+	done := sum.Fetched + sum.Dropped + sum.Refused - before
+	if s.opts.draining() {
+		sum.Unfetched = max(0, len(s.plan.Fetch)+s.plan.More-done)
+	}
 	// A server that deletes nothing, whatever it says, has the same compared again; and
 	// one without unique-ids that never gives a message twice alike, fetched again.
 	left := s.plan.More - s.barren
-	moved = (moved || s.compared > 0) && left < s.beyond
+	moved := (done > 0 || s.compared > 0) && left < s.beyond
 	s.beyond = left
 	more = s.plan.More > 0 && moved && s.trouble == nil && !s.opts.draining()
 	if n := s.plan.Unclear; n > 0 && !more {

@@ -125,7 +125,7 @@ func achieved(s fetch.Summary, target string) string {
 		parts = append(parts, what)
 	case s.Dropped > 0:
 		parts = append(parts, count(s.Dropped, "new message")+" dropped by the filter")
-	case s.Err == nil:
+	case s.Err == nil && s.Unfetched == 0:
 		parts = append(parts, "nothing new")
 	}
 	if s.Quarantined > 0 {
@@ -138,8 +138,11 @@ func achieved(s fetch.Summary, target string) string {
 		parts = append(parts, fmt.Sprintf("%d deleted", s.Deleted))
 	}
 	// Of several sessions, only the last one's listing is known.
-	if left := s.Listed - s.Deleted - s.Refused - s.TooLarge - s.Waiting; s.Fetched+s.Dropped > 0 && s.Sessions == 1 && left >= 0 && s.Err == nil {
+	if left := s.Listed - s.Deleted - s.Refused - s.TooLarge - s.Waiting - s.Unfetched; s.Fetched+s.Dropped > 0 && s.Sessions == 1 && left >= 0 && s.Err == nil {
 		parts = append(parts, fmt.Sprintf("%d kept", left))
+	}
+	if s.Unfetched > 0 {
+		parts = append(parts, fmt.Sprintf("%d not fetched yet", s.Unfetched))
 	}
 	if s.Waiting > 0 {
 		parts = append(parts, fmt.Sprintf("%d to be deleted next time", s.Waiting))
