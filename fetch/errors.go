@@ -159,6 +159,8 @@ var (
 	errClear = &finding{"the server went on in the clear after STLS", ClassOperator, mistrustHint}
 	// errStopped means that a poll did not begin since the program is to end.
 	errStopped = &finding{"not polled: asked to stop", ClassRetry, ""}
+	// errSilent means that a poll did not begin since its server answers nobody.
+	errSilent = &finding{"not polled: the server has not answered for the accounts before", ClassRetry, ""}
 )
 
 // ErrCutShort means that a poll, or a look, was called off before its end. It is

@@ -2,8 +2,10 @@ package fetch
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // Setup is what Once and Run poll, and how.
@@ -23,17 +25,22 @@ type Setup struct {
 }
 
 // Once polls each account once and returns their summaries in the accounts'
-// order. One account's failure is of no concern to the others. Accounts whose
-// turn has not come when s.Options.Drain is closed or ctx ends are left out:
-// their Summary is the zero one but for Account, Err and Class.
+// order. One account's failure is of no concern to the others, unless it is that
+// of a server which answers nobody: with thousands of accounts there, each of them
+// would wait in vain. Accounts whose turn has not come when that is found, when
+// s.Options.Drain is closed or when ctx ends are left out: their Summary is the
+// zero one but for Account, Err and Class.
 func Once(ctx context.Context, s Setup) []Summary {
 	o := s.Options
 	o.servers = new(sync.Map)
 	all := newSlots(s.Parallel, len(s.Accounts))
-	hosts := map[string]slots{}
+	hosts, ways := map[string]slots{}, map[string]*silence{}
 	for _, a := range s.Accounts {
 		if host := a.host(); hosts[host] == nil {
 			hosts[host] = newSlots(s.PerHost, len(s.Accounts))
+		}
+		if way := a.Server.way(); ways[way] == nil {
+			ways[way] = new(silence)
 		}
 	}
 	summaries := make([]Summary, len(s.Accounts))
@@ -42,18 +49,24 @@ func Once(ctx context.Context, s Setup) []Summary {
 		wg.Go(func() {
 			// The host's slot first: who waits for a busy host holds up
 			// nobody else.
-			host := hosts[a.host()]
+			host, silence := hosts[a.host()], ways[a.Server.way()]
 			if err := host.take(ctx, o.Drain); err != nil {
 				summaries[i] = Summary{Account: a.Name, Err: err, Class: Classify(err)}
 				return
 			}
 			defer host.free()
+			// It has kept all waiting in vain whom it could, and then as many again.
+			if silence.polls() >= lostPolls*cap(host) {
+				summaries[i] = Summary{Account: a.Name, Err: errSilent, Class: Classify(errSilent)}
+				return
+			}
 			if err := all.take(ctx, o.Drain); err != nil {
 				summaries[i] = Summary{Account: a.Name, Err: err, Class: Classify(err)}
 				return
 			}
 			defer all.free()
 			summaries[i] = a.Poll(ctx, o)
+			silence.note(&summaries[i])
 		})
 	}
 	wg.Wait()
@@ -61,6 +74,23 @@ func Once(ctx context.Context, s Setup) []Summary {
 }
 
 func (a *Account) host() string { return strings.ToLower(a.Server.Host) }
+
+// silence counts the polls in a row that a server did not answer.
+type silence struct{ n atomic.Int32 }
+
+func (s *silence) polls() int { return int(s.n.Load()) }
+
+func (s *silence) note(poll *Summary) {
+	waited, ok := errors.AsType[interface {
+		error
+		Timeout() bool
+	}](poll.Err)
+	if ok && waited.Timeout() && poll.unreachable() {
+		s.n.Add(1)
+	} else {
+		s.n.Store(0)
+	}
+}
 
 // slots is a counting semaphore.
 type slots chan struct{}

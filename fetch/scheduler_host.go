@@ -15,8 +15,7 @@ const (
 	longestHostPause = 15 * time.Minute
 )
 
-// host is what Run knows of a host, by one port and one way to it. By others there
-// may be other servers: at localhost, each tunnel has a port of its own.
+// host is what Run knows of a host, by one way to it.
 type host struct {
 	name string // the same for all of them
 	// polling polls are under way, opening of them not yet greeted.
@@ -28,14 +27,19 @@ type host struct {
 
 // host returns the host of an account.
 func (r *run) host(a *Account) *host {
-	s := &a.Server
-	key := fmt.Sprint(strings.ToLower(s.Addr()), s.Via, s.Via.Tunnel, s.Via.Source)
-	h := r.hosts[key]
+	way := a.Server.way()
+	h := r.hosts[way]
 	if h == nil {
 		h = &host{name: a.host()}
-		r.hosts[key] = h
+		r.hosts[way] = h
 	}
 	return h
+}
+
+// way returns how the server is reached. By other ports and ways of its host there may
+// be other servers: at localhost, each tunnel has a port of its own.
+func (s *Server) way() string {
+	return fmt.Sprint(strings.ToLower(s.Addr()), s.Via, s.Via.Tunnel, s.Via.Source)
 }
 
 // admits reports whether a further poll of a host may begin.

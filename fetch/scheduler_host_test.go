@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -105,5 +107,57 @@ func TestRunDoorsOfAHost(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// A host that answers nobody is not waited for by each of thousands of accounts;
+// one that answers some of them is.
+func TestOnceSilentHost(t *testing.T) {
+	const n, perHost = 200, 4
+	for what, test := range map[string]struct {
+		answers     func(dial int) bool
+		least, most int
+	}{
+		"nobody": {func(int) bool { return false }, 2 * perHost, 3 * perHost}, // some had begun
+		"some":   {func(dial int) bool { return dial%perHost == 0 }, n, n},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFarm(t)
+				h := f.host("silent")
+				var dials atomic.Int32
+				h.connect = func(ctx context.Context) error {
+					if test.answers(int(dials.Add(1))) {
+						return nil
+					}
+					<-ctx.Done()
+					return context.Cause(ctx)
+				}
+				f.host("tunnel")
+				accounts := []*fetch.Account{f.account("elsewhere", "tunnel")}
+				accounts[0].Server.Host = "silent"
+				accounts[0].Server.Via.Tunnel = []string{"ssh", "gateway"}
+				for i := range n {
+					accounts = append(accounts, f.account(fmt.Sprint("account", i), "silent"))
+				}
+				all := fetch.Once(t.Context(), fetch.Setup{
+					Accounts: accounts, Options: newMemory().options(), Parallel: 2 * perHost, PerHost: perHost,
+				})
+				polls := 0
+				for i, s := range all[1:] {
+					if !s.Started.IsZero() {
+						polls++
+					} else if s.Account != accounts[i+1].Name || s.Class != fetch.ClassRetry || !strings.Contains(s.Err.Error(), "not polled") {
+						t.Errorf("%+v", s)
+					}
+				}
+				if polls < test.least || polls > test.most {
+					t.Errorf("%d accounts were polled, want %d to %d", polls, test.least, test.most)
+				}
+				if all[0].Err != nil {
+					t.Errorf("an account by another way: %v", all[0].Err)
+				}
+			})
+		})
 	}
 }

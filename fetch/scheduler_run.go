@@ -387,9 +387,9 @@ func (r *run) ended(p *poll) {
 
 // unreachable reports whether a poll failed for a reason that concerns the
 // host, not the account.
-func (p *poll) unreachable() bool {
-	_, ok := errors.AsType[*ConnectError](p.Err)
-	return ok && p.Sessions == 0 && p.Class == ClassRetry
+func (s *Summary) unreachable() bool {
+	_, ok := errors.AsType[*ConnectError](s.Err)
+	return ok && s.Sessions == 0 && s.Class == ClassRetry
 }
 
 // rejoin has the accounts that could not reach a host try it at once.
