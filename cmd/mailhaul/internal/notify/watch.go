@@ -77,8 +77,8 @@ type Watch struct {
 
 type watched struct {
 	state.Health
-	looked time.Time // when Health was read
-	fresh []fetch.Refused // in this poll, and not before
+	looked time.Time       // when Health was read
+	fresh  []fetch.Refused // in this poll, and not before
 	// nameless is set once a message without a unique-id was refused: nobody
 	// can tell it from others, or from itself.
 	nameless bool
