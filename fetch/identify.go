@@ -252,11 +252,17 @@ func (p *planner) unclaimedByHeader() headerIndex {
 		}
 		return 0
 	}
+	named := func(r int32) int {
+		if p.nameless(int(r)) {
+			return 0
+		}
+		return 1
+	}
 	for _, rows := range h {
 		// The row of a message that has not come in whole yet may be another name of
 		// the next one's. The others are in the order in which next gave their keys.
 		slices.SortFunc(rows, func(a, b int32) int {
-			return cmp.Or(cmp.Compare(torn(a), torn(b)), cmp.Compare(len(p.rows[a].UID), len(p.rows[b].UID)), cmp.Compare(a, b))
+			return cmp.Or(cmp.Compare(torn(a), torn(b)), cmp.Compare(named(a), named(b)), cmp.Compare(len(p.rows[a].UID), len(p.rows[b].UID)), cmp.Compare(a, b))
 		})
 	}
 	return h

@@ -95,7 +95,7 @@ func (l *lies) day(at int) {
 	if l.once(4) {
 		left := l.IntN(8)
 		l.note("day %d: killed before it notes thing %d", at, left)
-		l.opts.State = &doomed{l.store, left}
+		l.opts.State = &doomed{State: l.store, left: left}
 	}
 	s := l.poll()
 	l.opts.State = l.store

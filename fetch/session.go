@@ -305,6 +305,11 @@ func (s *session) probe(ctx context.Context) (headers map[int]state.Sum, top boo
 // are looked at meanwhile.
 func (s *session) cutHeader(ctx context.Context, e pop3proto.Entry, err error) error {
 	w := Want{Entry: e, Key: e.UID}
+	shared := func(o pop3proto.Entry) bool { return o.UID == e.UID && o.Num != e.Num }
+	if slices.ContainsFunc(s.listing.Entries, shared) {
+		w.Key = "" // it is no name
+		return s.cut(ctx, w, err)
+	}
 	r, known := find(s.rows, e.UID)
 	if !known {
 		return s.cut(ctx, w, err)
@@ -395,6 +400,7 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 	defer func() {
 		if s.dubious || errors.Is(err, errSeam) {
 			different = nil // nor is anything known of the others
+			s.singly = true // or a line that always drops before the end has it done again for ever
 			return
 		}
 		// All at once: what one message is called now may be what another was.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -121,7 +122,7 @@ func TestOutOfStepDoubledAndEnded(t *testing.T) {
 		r := newRig(t, pop3test.Behaviour{})
 		want := r.fill(30)
 		r.server.Order(twice.Nth(3).Session(1), pop3test.CutIn("RETR", 40, pop3test.HangUp).Nth(20).Session(1))
-		doomed := &doomed{r.store, left}
+		doomed := &doomed{State: r.store, left: left}
 		r.opts.State = doomed
 		r.poll()
 		r.opts.State = r.store
@@ -149,13 +150,19 @@ func TestOutOfStepDoubledAndEnded(t *testing.T) {
 type doomed struct {
 	fetch.State
 	left int
+	mu   sync.Mutex
 }
 
 func (d *doomed) note(f func() error) error {
-	if d.left == 0 {
+	d.mu.Lock()
+	killed := d.left == 0
+	if !killed {
+		d.left--
+	}
+	d.mu.Unlock()
+	if killed {
 		return errForgot
 	}
-	d.left--
 	return f()
 }
 
@@ -186,7 +193,7 @@ func killedAtAnything(t *testing.T, begin func() (r *rig, want []string)) {
 	for left := 0; killed; left++ {
 		r, want := begin()
 		r.server.Order(tooMany("RETR").Nth(1).Session(1))
-		doomed := &doomed{r.store, left}
+		doomed := &doomed{State: r.store, left: left}
 		r.opts.State = doomed
 		r.poll()
 		killed = doomed.left == 0

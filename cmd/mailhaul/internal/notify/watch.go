@@ -194,9 +194,13 @@ func (a *watched) finished(s fetch.Summary, now time.Time) []News {
 	default:
 		over := !a.Trouble.Sink && a.Trouble.Since < past(a.LastSuccess, now) // and nobody was told
 		if a.Trouble.Level == 0 || over || a.Trouble.Since > now.Unix() {
-			a.Trouble.Since, a.Trouble.Told, a.Trouble.Level = s.Ended.Unix(), 0, 0
+			a.Trouble.Since, a.Trouble.Told, a.Trouble.Level, a.Trouble.Sink = s.Ended.Unix(), 0, 0, false
 		}
-		_, a.Trouble.Sink = errors.AsType[*deliver.Error](s.Err)
+		was := a.Trouble.Sink
+		if _, sink := errors.AsType[*deliver.Error](s.Err); sink {
+			a.Trouble.Sink = true
+		}
+		passed = passed || a.Trouble.Sink != was
 		if n.Kind = a.failed(s.Class, now); n.Kind != "" {
 			n.Since, n.Level = instant(a.Trouble.Since), a.Trouble.Level
 			n.Trouble, n.Remember = a.Trouble, true
