@@ -351,7 +351,7 @@ func adviseReply(e *pop3proto.ReplyError, wrong string) (Class, string) {
 	text := strings.ReplaceAll(strings.ToLower(e.Text), "blocked", "")
 	for _, word := range []string{
 		"lock", "busy", "in use", "wait", "try again", "try later", "temporar", "too many", "limit",
-		"unavailable", "overload", "exceeded", "maximum", "minute", "often", "frequent",
+		"unavailable", "overload", "exceeded", "maximum", "once in", "too often", "frequently",
 	} {
 		if strings.Contains(text, word) {
 			return ClassRetry, "the server asks for patience; try again later"
