@@ -24,20 +24,7 @@ func TestByChance(t *testing.T) {
 			for at := range 5 {
 				c.day(at)
 			}
-			c.drop.ClearFaults()
-			for range 6 {
-				c.later(day)
-				c.poll()
-				c.number()
-			}
-			for name, mail := range c.sinks {
-				got := mail()
-				slices.Sort(got)
-				slices.Sort(c.want)
-				if !slices.Equal(got, c.want) {
-					t.Errorf("%s has\n\t%q, not\n\t%q, after\n%s", name, got, c.want, strings.Join(c.log, "\n"))
-				}
-			}
+			c.settle(6, func(mail []string) []string { return mail })
 		})
 	}
 }
@@ -68,14 +55,60 @@ func newChance(t *testing.T, seed uint64) *chance {
 	c.account.Keep = []fetch.Keep{{}, {For: day}, {For: 3 * day}, {Forever: true}}[c.IntN(4)]
 	c.account.MaxMessages = c.IntN(4)
 	if c.once(2) {
-		archive, mail := c.another("archive")
-		c.account.Deliver = append(c.account.Deliver, archive)
-		c.sinks["archive"] = mail
+		c.archive()
 	}
 	c.numbers = !c.once(3)
+	c.begin(without)
+	return c
+}
+
+// archive adds a second sink.
+func (c *chance) archive() {
+	archive, mail := c.another("archive")
+	c.account.Deliver = append(c.account.Deliver, archive)
+	c.sinks["archive"] = mail
+}
+
+// begin notes what is known of the account; without is what its server lacks.
+func (c *chance) begin(without []string) {
 	c.note("without %q, keep %+v, %d in a session, %d sinks, numbers %v",
 		without, c.account.Keep, c.account.MaxMessages, len(c.sinks), c.numbers)
-	return c
+}
+
+// add adds n messages. Whatever was wrong with the server is over.
+func (c *chance) add(n int) {
+	for range n {
+		c.added++
+		c.drop.Add("x"+strconv.Itoa(c.added), []byte(c.message(c.added)))
+		c.want = append(c.want, c.message(c.added))
+	}
+	c.number()
+	c.drop.ClearFaults()
+}
+
+// pollOn polls on a day.
+func (c *chance) pollOn(at int) {
+	s := c.poll()
+	c.note("day %d: %v, %d of %d messages, %d deleted, left %q: %v", at, s.Class, s.Fetched, c.added, s.Deleted, c.left(), s.Err)
+}
+
+// settle has some days without trouble, and then each sink have what is wanted. seen
+// says what of its mail counts.
+func (c *chance) settle(days int, seen func(mail []string) []string) {
+	c.drop.ClearFaults()
+	for range days {
+		c.later(day)
+		c.poll()
+		c.number()
+	}
+	slices.Sort(c.want)
+	for name, mail := range c.sinks {
+		got := mail()
+		slices.Sort(got)
+		if got = seen(got); !slices.Equal(got, c.want) {
+			c.t.Errorf("%s has\n\t%q, not\n\t%q, after\n%s", name, got, c.want, strings.Join(c.log, "\n"))
+		}
+	}
 }
 
 // once is true once in n times.
@@ -94,19 +127,12 @@ func (c *chance) number() {
 
 // day is a day with mail, perhaps trouble, and a poll.
 func (c *chance) day(at int) {
-	for range c.IntN(3) {
-		c.added++
-		c.drop.Add("x"+strconv.Itoa(c.added), []byte(c.message(c.added)))
-		c.want = append(c.want, c.message(c.added))
-	}
-	c.number()
-	c.drop.ClearFaults()
+	c.add(c.IntN(3))
 	home := c.account.Deliver[0].Sink
 	if c.once(2) {
 		c.trouble(at)
 	}
-	s := c.poll()
-	c.note("day %d: %v, %d of %d messages, %d deleted, left %q: %v", at, s.Class, s.Fetched, c.added, s.Deleted, c.left(), s.Err)
+	c.pollOn(at)
 	c.account.Deliver[0].Sink = home
 	c.later(time.Duration(c.IntN(30)) * time.Hour)
 	c.number()

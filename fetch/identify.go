@@ -260,9 +260,11 @@ func (p *planner) unclaimedByHeader() headerIndex {
 	}
 	for _, rows := range h {
 		// The row of a message that has not come in whole yet may be another name of
-		// the next one's. The others are in the order in which next gave their keys.
+		// another's. Of the rest, those without a unique-id come first, in the order in
+		// which next gave their keys.
 		slices.SortFunc(rows, func(a, b int32) int {
-			return cmp.Or(cmp.Compare(torn(a), torn(b)), cmp.Compare(named(a), named(b)), cmp.Compare(len(p.rows[a].UID), len(p.rows[b].UID)), cmp.Compare(a, b))
+			return cmp.Or(cmp.Compare(torn(a), torn(b)), cmp.Compare(named(a), named(b)),
+				cmp.Compare(len(p.rows[a].UID), len(p.rows[b].UID)), cmp.Compare(a, b))
 		})
 	}
 	return h

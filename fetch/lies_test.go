@@ -24,22 +24,12 @@ func TestLiesByChance(t *testing.T) {
 			for at := range 5 {
 				l.day(at)
 			}
-			l.drop.ClearFaults()
-			for range 8 {
-				l.later(day)
-				l.poll()
-				l.number()
-			}
-			for name, mail := range l.sinks {
-				got := mail()
-				slices.Sort(l.want)
+			l.settle(8, func(mail []string) []string {
 				if l.doubled {
-					got = slices.Compact(got)
+					return slices.Compact(mail)
 				}
-				if !slices.Equal(got, l.want) {
-					t.Errorf("%s has\n\t%q, not\n\t%q, after\n%s", name, got, l.want, strings.Join(l.log, "\n"))
-				}
-			}
+				return mail
+			})
 		})
 	}
 }
@@ -70,25 +60,16 @@ func newLies(t *testing.T, seed uint64) *lies {
 		l.account.MaxMessages = l.IntN(5)
 	}
 	if l.once(4) {
-		archive, mail := l.another("archive")
-		l.account.Deliver = append(l.account.Deliver, archive)
-		l.sinks["archive"] = mail
+		l.archive()
 	}
 	l.numbers = l.once(3)
-	l.note("without %q, keep %+v, %d in a session, %d sinks, numbers %v",
-		without, l.account.Keep, l.account.MaxMessages, len(l.sinks), l.numbers)
+	l.begin(without)
 	return l
 }
 
 // day is a day with mail, lies and a poll, which may be killed.
 func (l *lies) day(at int) {
-	for range l.IntN([]int{3, 8, 30}[l.IntN(3)]) {
-		l.added++
-		l.drop.Add("x"+strconv.Itoa(l.added), []byte(l.message(l.added)))
-		l.want = append(l.want, l.message(l.added))
-	}
-	l.number()
-	l.drop.ClearFaults()
+	l.add(l.IntN([]int{3, 8, 30}[l.IntN(3)]))
 	for range l.IntN(3) {
 		l.lie(at)
 	}
@@ -97,9 +78,8 @@ func (l *lies) day(at int) {
 		l.note("day %d: killed before it notes thing %d", at, left)
 		l.opts.State = &doomed{State: l.store, left: left}
 	}
-	s := l.poll()
+	l.pollOn(at)
 	l.opts.State = l.store
-	l.note("day %d: %v, %d of %d messages, %d deleted, left %q: %v", at, s.Class, s.Fetched, l.added, s.Deleted, l.left(), s.Err)
 	var left []string
 	for _, m := range l.drop.Messages() {
 		left = append(left, strings.ReplaceAll(string(m.Data), "\r\n", "\n"))

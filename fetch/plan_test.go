@@ -494,6 +494,15 @@ func TestPlan(t *testing.T) {
 			want:    "verify 1 \"\"\nforget \"n\"\n",
 		},
 		{
+			name:    "of two with one header, the one without a unique-id is what has none",
+			listing: []pop3proto.Entry{{Num: 1, Size: 20}},
+			rows: byKey(
+				state.Row{UID: sumKey("h"), Phase: state.Refused, Header: sum("h"), Content: sum("never landed"), Size: 20, Tries: 1, NextTry: ago(day)},
+				state.Row{UID: "5", Phase: state.Landed, Header: sum("h"), Content: sum("landed"), Size: 10, Landed: ago(day), Missing: ago(day)}),
+			headers: map[int]state.Sum{1: sum("h")},
+			want:    fmt.Sprintf("fetch 1 %q\n", sumKey("h")),
+		},
+		{
 			name: "numbers are the server's",
 			listing: []pop3proto.Entry{
 				{Num: 7, UID: "a"}, {Num: 3, UID: "b"},

@@ -500,3 +500,47 @@ func TestPoisonWithoutName(t *testing.T) {
 		}
 	}
 }
+
+// Nor do several of them.
+func TestPoisonsWithoutName(t *testing.T) {
+	for verb, without := range map[string][]string{"TOP": {"UIDL"}, "RETR": {"UIDL", "TOP"}} {
+		t.Run(verb, func(t *testing.T) {
+			r := newRig(t, pop3test.Behaviour{Without: without})
+			r.patient = true
+			want := r.fill(8)
+			for _, uid := range []string{"u2", "u3", "u4"} {
+				r.drop.Order(pop3test.CutIn(verb, 20, pop3test.HangUp).UID(uid))
+			}
+			if s := r.poll(); s.Class != fetch.ClassRefused || s.Refused != 3 {
+				t.Errorf("%v, %d refused: %v", s.Class, s.Refused, s.Err)
+			}
+			r.expect(slices.Delete(slices.Clone(want), 1, 4)...)
+			r.drop.ClearFaults()
+			r.later(day)
+			r.succeed()
+			r.expect(want...)
+			r.expectEmpty()
+		})
+	}
+}
+
+// A unique-id that several messages have is no name either.
+func TestPoisonWithSharedName(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.patient = true
+	want := r.fill(6)
+	r.drop.SetUIDs(func(i int, uid string) string {
+		if i == 2 || i == 3 {
+			return "same"
+		}
+		return uid
+	})
+	r.drop.Order(pop3test.CutIn("TOP", 20, pop3test.HangUp).UID("same"))
+	r.poll()
+	r.expect(slices.Delete(slices.Clone(want), 2, 4)...)
+	r.drop.ClearFaults()
+	r.later(day)
+	r.succeed()
+	r.expect(want...)
+	r.expectEmpty()
+}

@@ -34,13 +34,13 @@ func Once(ctx context.Context, s Setup) []Summary {
 	o := s.Options
 	o.servers = new(sync.Map)
 	all := newSlots(s.Parallel, len(s.Accounts))
-	hosts, ways := map[string]slots{}, map[string]*silence{}
+	hosts, ways := map[string]slots{}, map[string]*atomic.Int32{}
 	for _, a := range s.Accounts {
 		if host := a.host(); hosts[host] == nil {
 			hosts[host] = newSlots(s.PerHost, len(s.Accounts))
 		}
 		if way := a.Server.way(); ways[way] == nil {
-			ways[way] = new(silence)
+			ways[way] = new(atomic.Int32) // polls in a row that it did not answer
 		}
 	}
 	summaries := make([]Summary, len(s.Accounts))
@@ -49,14 +49,14 @@ func Once(ctx context.Context, s Setup) []Summary {
 		wg.Go(func() {
 			// The host's slot first: who waits for a busy host holds up
 			// nobody else.
-			host, silence := hosts[a.host()], ways[a.Server.way()]
+			host, inVain := hosts[a.host()], ways[a.Server.way()]
 			if err := host.take(ctx, o.Drain); err != nil {
 				summaries[i] = Summary{Account: a.Name, Err: err, Class: Classify(err)}
 				return
 			}
 			defer host.free()
 			// It has kept all waiting in vain whom it could, and then as many again.
-			if silence.polls() >= lostPolls*cap(host) {
+			if int(inVain.Load()) >= lostPolls*cap(host) {
 				summaries[i] = Summary{Account: a.Name, Err: errSilent, Class: Classify(errSilent)}
 				return
 			}
@@ -66,7 +66,11 @@ func Once(ctx context.Context, s Setup) []Summary {
 			}
 			defer all.free()
 			summaries[i] = a.Poll(ctx, o)
-			silence.note(&summaries[i])
+			if s := &summaries[i]; s.unanswered() {
+				inVain.Add(1)
+			} else if s.Sessions > 0 {
+				inVain.Store(0)
+			}
 		})
 	}
 	wg.Wait()
@@ -75,21 +79,13 @@ func Once(ctx context.Context, s Setup) []Summary {
 
 func (a *Account) host() string { return strings.ToLower(a.Server.Host) }
 
-// silence counts the polls in a row that a server did not answer.
-type silence struct{ n atomic.Int32 }
-
-func (s *silence) polls() int { return int(s.n.Load()) }
-
-func (s *silence) note(poll *Summary) {
+// unanswered reports whether a poll has waited in vain for its server.
+func (s *Summary) unanswered() bool {
 	waited, ok := errors.AsType[interface {
 		error
 		Timeout() bool
-	}](poll.Err)
-	if ok && waited.Timeout() && poll.unreachable() {
-		s.n.Add(1)
-	} else {
-		s.n.Store(0)
-	}
+	}](s.Err)
+	return ok && waited.Timeout() && s.unreachable()
 }
 
 // slots is a counting semaphore.

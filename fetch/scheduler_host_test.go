@@ -2,6 +2,7 @@ package fetch_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -116,10 +117,12 @@ func TestOnceSilentHost(t *testing.T) {
 	const n, perHost = 200, 4
 	for what, test := range map[string]struct {
 		answers     func(dial int) bool
+		unasked     int // of so many accounts, one fails before it comes to that
 		least, most int
 	}{
-		"nobody": {func(int) bool { return false }, 2 * perHost, 3 * perHost}, // some had begun
-		"some":   {func(dial int) bool { return dial%perHost == 0 }, n, n},
+		"nobody":               {func(int) bool { return false }, n, 2 * perHost, 3 * perHost}, // some had begun
+		"nobody, some unasked": {func(int) bool { return false }, perHost, 2 * perHost, 5 * perHost},
+		"some":                 {func(dial int) bool { return dial%perHost == 0 }, n, n, n},
 	} {
 		t.Run(what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -138,7 +141,11 @@ func TestOnceSilentHost(t *testing.T) {
 				accounts[0].Server.Host = "silent"
 				accounts[0].Server.Via.Tunnel = []string{"ssh", "gateway"}
 				for i := range n {
-					accounts = append(accounts, f.account(fmt.Sprint("account", i), "silent"))
+					a := f.account(fmt.Sprint("account", i), "silent")
+					if i%test.unasked == test.unasked-1 {
+						a.Server.Preconnect = func(context.Context) error { return errors.New("no way there") }
+					}
+					accounts = append(accounts, a)
 				}
 				all := fetch.Once(t.Context(), fetch.Setup{
 					Accounts: accounts, Options: newMemory().options(), Parallel: 2 * perHost, PerHost: perHost,

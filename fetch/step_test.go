@@ -365,3 +365,25 @@ func TestOutOfStepLooking(t *testing.T) {
 	r.outlook()
 	r.succeed()
 }
+
+// Where a server never tells the right size, each comparison is dubious until the end of
+// its flight. A line that dies before that each time does not have it done for ever.
+func TestWrongSizesOverADyingLine(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.patient = true
+	want := r.fill(40)
+	r.server.Order(pop3test.WrongSizes(func(_ string, octets int64) int64 { return octets + 7 }))
+	r.succeed()
+	r.later(day)
+	r.drop.Restore()
+	r.drop.Order(pop3test.ReplyErr("TOP", "no"))
+	for i := range 40 {
+		r.drop.Order(pop3test.CutIn("RETR", 0, pop3test.HangUp).Nth(15).Session(r.drop.Sessions() + 1 + i))
+	}
+	for range 4 {
+		r.poll()
+		r.later(day)
+	}
+	r.expect(want...)
+	r.expectEmpty()
+}

@@ -37,6 +37,10 @@ type visit struct {
 // to delete what landed if it was the message's fault.
 const maxCuts = 2
 
+// maxTorn is how many messages that nothing tells may have it connect again, besides:
+// each of them is left alone from then on.
+const maxTorn = 10
+
 // sessions runs sessions until there is nothing left to fetch. The first of them
 // has the rows at a glance, as they were before it.
 func (v *visit) sessions(ctx context.Context, rows *ahead) error {
@@ -44,8 +48,10 @@ func (v *visit) sessions(ctx context.Context, rows *ahead) error {
 	for cuts := 0; ; {
 		s := &session{visit: v, ahead: rows}
 		rows = nil
+		torn := len(v.torn)
 		more, err := s.run(ctx)
 		_, cut := errors.AsType[*cutError](err)
+		tore := len(v.torn) > torn && torn < maxTorn
 		misled := v.server.misled(err)
 		if misled {
 			v.server.distrust()
@@ -58,10 +64,12 @@ func (v *visit) sessions(ctx context.Context, rows *ahead) error {
 			// One command at a time, replies cannot get out of step.
 			v.notice("%v; connecting again, without pipelining", err)
 			died, v.singly = err, true
-		case cut && cuts < maxCuts && ctx.Err() == nil && !v.opts.draining():
+		case cut && (cuts < maxCuts || tore) && ctx.Err() == nil && !v.opts.draining():
 			v.notice("%v; connecting again", err)
 			died = err
-			cuts++
+			if !tore {
+				cuts++
+			}
 		case v.summary.Sessions > 1 && v.summary.refused != nil:
 			// The pause that the server wants comes before the next poll.
 			v.summary.Rest = true

@@ -75,6 +75,11 @@ func TestWatch(t *testing.T) {
 			{after: 2 * hour, class: person, err: dead, waiting: 1}, {after: 3 * hour, waiting: 1}, {after: 4 * hour, want: "recovered! since 1h0m0s"},
 		},
 		"a sink that never worked": {{class: retry, err: dead, want: "failing!"}, {after: minute, waiting: 1}, {after: hour, class: retry, err: dead}},
+		"a server, and then a sink": {
+			{}, {after: hour, class: retry, want: "failing"}, {after: hour + minute, class: retry, err: dead, waiting: 1},
+			{after: 2 * hour, waiting: 1}, {after: 3 * hour, class: retry, err: dead, waiting: 1},
+			{after: 4 * hour, fetched: 1, want: "recovered since 1h0m0s"},
+		},
 		"a server, while messages wait": {
 			{}, {after: hour, class: person, waiting: 1, want: "needs-person!"}, {after: 2 * hour, waiting: 1, want: "recovered! since 1h0m0s"},
 		},
