@@ -347,7 +347,7 @@ func isBlank(c byte) bool { return c == ' ' || c == '\t' }
 // parseNumber reads digits alone; anything else is 0 and false.
 func parseNumber(b []byte) (n int64, ok bool) {
 	for _, d := range b {
-		if d < '0' || d > '9' || n > (math.MaxInt64-9)/10 {
+		if d < '0' || d > '9' || n > (math.MaxInt64-int64(d-'0'))/10 {
 			return 0, false
 		}
 		n = n*10 + int64(d-'0')

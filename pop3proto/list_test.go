@@ -361,6 +361,7 @@ func FuzzListing(f *testing.F) {
 	f.Add("1 1\r\n2 2\r\n", "1 a\r\n2 b\r\n")
 	f.Add("2 1\r\n1 2\r\n2 5\r\n", "3 a\r\n\r\n1 b c\r\n1 d\r\n")
 	f.Add("-1 1\r\n", "1\t\x00\r\n..\r\n")
+	f.Add("1 2222222222222\r\n2 9223372036854775807\r\n3 9223372036854775808\r\n", "1 a\r\n")
 	f.Fuzz(func(t *testing.T, list, uidl string) {
 		wellFormed := func(s string) bool {
 			return (s == "" || strings.HasSuffix(s, "\r\n")) && strings.Count(s, "\n") == strings.Count(s, "\r\n") &&
@@ -433,7 +434,8 @@ func naiveListing(list, uidl string) (entries map[int]pop3proto.Entry, odd int) 
 		if err != nil {
 			size = 0
 		}
-		entries[num] = pop3proto.Entry{Num: num, Size: int64(size)}
+		// As much as is believed.
+		entries[num] = pop3proto.Entry{Num: num, Size: min(int64(size), 1<<40)}
 	})
 	each(uidl, func(num int, uid string, again bool) {
 		if len(uid) > 1024 || strings.ContainsAny(uid, "\r\x00") {
