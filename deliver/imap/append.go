@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapclient"
@@ -22,7 +23,12 @@ const (
 )
 
 // Commit implements deliver.Batch. Where the server takes literals without
-// consent, messages follow each other without waiting for the answers.
+// consent, messages follow each other without waiting for the answers; and where
+// it offers MULTIAPPEND (RFC 3502), many go in one APPEND. It takes all of them
+// or none: if it refuses, it is asked for each alone.
+//
+// Some servers need several times as long for each APPEND as for a message in
+// one, and the longer, the more the folder holds.
 //
 // A refusal that would meet every message, such as that of a full mailbox, is
 // Commit's own error: what it met, and what was not sent, stays promised.
@@ -62,6 +68,7 @@ type appends struct {
 	buf    []byte
 
 	next   int            // the message to be sent next
+	alone  int            // those before this one go alone
 	flying []*flight      // sent and not answered
 	doubts []doubt        // refused, perhaps for their own sake
 	taken  int            // the last message that landed, -1 before that
@@ -70,10 +77,10 @@ type appends struct {
 	failed error          // of landed: nothing more is sent or reported
 }
 
-// flight is a message on its way.
+// flight is count messages on their way, from the n-th on.
 type flight struct {
-	n   int
-	cmd *imapclient.AppendCommand
+	n, count int
+	cmd      *imapclient.AppendCommand
 	// refusal is the server's, if it came before the literal was sent.
 	refusal *imap.Error
 }
@@ -97,14 +104,17 @@ func (a *appends) run(ses *session) error {
 			continue
 		}
 		m := a.messages[a.next]
-		if m.size > ses.limit {
+		if count := a.together(ses); count > 1 {
+			lost = a.appendAll(ses, count)
+			continue
+		} else if m.size > ses.limit {
 			a.report(a.next, "", a.sink.refusal("append", &imap.Error{
 				Type: imap.StatusResponseTypeNo, Code: imap.ResponseCodeTooBig,
 				Text: fmt.Sprintf("APPENDLIMIT %d", ses.limit), // RFC 7889 §3
 			}))
 		} else if a.full != nil && m.size >= a.messages[a.full.n].size {
 			a.doubts = append(a.doubts, doubt{a.next, a.full.err})
-		} else if f, err := a.send(ses, m); err != nil {
+		} else if f, err := a.send(ses, 1); err != nil {
 			lost = err
 		} else {
 			a.flying = append(a.flying, f)
@@ -119,16 +129,25 @@ func (a *appends) run(ses *session) error {
 	return lost
 }
 
-// send sends one message.
-func (a *appends) send(ses *session, m message) (*flight, error) {
-	if m.size > smallLiteral && ses.caps.Has(imap.CapLiteralPlus) {
-		ses.wire.literal.Store(m.size)
+// send sends the next count messages.
+func (a *appends) send(ses *session, count int) (*flight, error) {
+	batch := a.messages[a.next : a.next+count]
+	first := batch[0]
+	size := first.size
+	text := []io.Reader{io.NewSectionReader(a.File, first.offset, first.size)}
+	for _, m := range batch[1:] {
+		head := a.sink.head(m)
+		size += int64(len(head)) + m.size
+		text = append(text, strings.NewReader(head), io.NewSectionReader(a.File, m.offset, m.size))
 	}
-	f := &flight{n: a.next}
-	f.cmd = ses.client.Append(a.sink.folder, m.size, &imap.AppendOptions{Flags: a.sink.flags, Time: m.date})
+	if size > smallLiteral && ses.caps.Has(imap.CapLiteralPlus) {
+		ses.wire.literal.Store(&literal{told: size, sent: first.size})
+	}
+	f := &flight{n: a.next, count: count}
+	f.cmd = ses.client.Append(a.sink.folder, size, &imap.AppendOptions{Flags: a.sink.flags, Time: first.date})
 	var read, err error
-	body := io.NewSectionReader(a.File, m.offset, m.size)
-	for left := m.size; left > 0 && err == nil && read == nil; {
+	body := io.MultiReader(text...)
+	for left := size; left > 0 && err == nil && read == nil; {
 		chunk := a.buf[:min(left, int64(len(a.buf)))]
 		if _, read = io.ReadFull(body, chunk); read == nil {
 			_, err = f.cmd.Write(chunk)
@@ -163,8 +182,10 @@ func (a *appends) collect(ses *session) error {
 	a.flying = a.flying[1:]
 	data, err := f.cmd.Wait()
 	if err == nil {
-		a.taken = f.n
-		a.report(f.n, ses.where(data), nil)
+		a.taken = f.n + f.count - 1
+		for i, where := range ses.where(data, f.count) {
+			a.report(f.n+i, where, nil)
+		}
 		return nil
 	}
 	refusal, ok := errors.AsType[*imap.Error](err)
@@ -175,6 +196,13 @@ func (a *appends) collect(ses *session) error {
 	// with it, those that were not answered too.
 	if slices.ContainsFunc(a.flying, func(later *flight) bool { return later.refusal == refusal }) {
 		return ses.sink.fail("append", errHungUp)
+	}
+	if f.count > 1 {
+		// What to think of a refusal is known once each was asked for alone. One of
+		// a message is no reason not to send others together.
+		a.next, a.alone = f.n, f.n+f.count
+		ses.single = refusal.Type == imap.StatusResponseTypeBad || passing(refusal.Code)
+		return nil
 	}
 	e := ses.refusal("append", refusal)
 	switch {
@@ -194,16 +222,26 @@ func (a *appends) collect(ses *session) error {
 	return nil
 }
 
-// where names the place of a message that landed, in the form of RFC 5092, and
-// learns from it how far the folder has come.
-func (ses *session) where(data *imap.AppendData) string {
-	if data.UID == 0 {
-		return ses.sink.target
+// where names the places of messages that landed, in the form of RFC 5092, and
+// learns from them how far the folder has come. A server that does not tell, though
+// it offers to, is asked before each batch from now on.
+func (ses *session) where(data *imap.AppendData, count int) []string {
+	places := slices.Repeat([]string{ses.sink.target}, count)
+	uids := []imap.UID{data.UID}
+	if count > 1 {
+		uids = ses.wire.allUIDs(data.UID, count)
 	}
-	if data.UIDValidity != ses.validity || data.UID >= ses.next {
-		ses.validity, ses.next = data.UIDValidity, data.UID+1
+	if data.UID == 0 || uids == nil {
+		delete(ses.caps, imap.CapUIDPlus)
+		return places
 	}
-	return fmt.Sprintf("%s;UIDVALIDITY=%d/;UID=%d", ses.sink.target, data.UIDValidity, data.UID)
+	for i, uid := range uids {
+		if data.UIDValidity != ses.validity || uid >= ses.next {
+			ses.validity, ses.next = data.UIDValidity, uid+1
+		}
+		places[i] = fmt.Sprintf("%s;UIDVALIDITY=%d/;UID=%d", ses.sink.target, data.UIDValidity, uid)
+	}
+	return places
 }
 
 // finish reports what was not decided message by message. If the server took

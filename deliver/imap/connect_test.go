@@ -1,11 +1,9 @@
 package imap_test
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"net"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -53,23 +51,21 @@ func TestTLS(t *testing.T) {
 // TestReconnect has the server hang up between batches.
 func TestReconnect(t *testing.T) {
 	m := serve(t, goimap.CapUIDPlus)
-	var conns []net.Conn
-	o := options(m.addr, durable.OS, t.TempDir())
-	o.Server.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		c, err := new(net.Dialer).DialContext(ctx, network, addr)
-		conns = append(conns, c)
-		return c, err
+	connections := func() int {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return len(m.conns)
 	}
-	s := open(t, o)
+	s := open(t, options(m.addr, durable.OS, t.TempDir()))
 	put(t, s, letter("a", 1))
 	put(t, s, letter("b", 1))
-	if len(conns) != 1 {
-		t.Errorf("%d connections for two batches", len(conns))
+	if n := connections(); n != 1 {
+		t.Errorf("%d connections for two batches", n)
 	}
-	_ = conns[0].(*net.TCPConn).CloseRead() // as seen from here
+	m.conns[0].Close()
 	put(t, s, letter("c", 1))
-	if got := m.texts(); len(got) != 3 || len(conns) != 2 {
-		t.Errorf("%d messages over %d connections", len(got), len(conns))
+	if got, n := m.texts(), connections(); len(got) != 3 || n != 2 {
+		t.Errorf("%d messages over %d connections", len(got), n)
 	}
 }
 

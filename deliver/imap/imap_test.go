@@ -39,10 +39,11 @@ func secret(context.Context) (string, error) { return pass, nil }
 type memory struct {
 	addr string
 
-	mu   sync.Mutex
-	idle sync.Cond // signalled when a session ends
-	open int       // sessions
-	took []string  // as they came in: the server cannot show what has no header
+	mu    sync.Mutex
+	idle  sync.Cond // signalled when a session ends
+	open  int       // sessions
+	conns []net.Conn
+	took  []string // as they came in: the server cannot show what has no header
 }
 
 // serve starts a server, until the test ends.
@@ -82,10 +83,26 @@ func serveTLS(t *testing.T, security remote.Security, config *tls.Config, caps .
 		l = tls.NewListener(l, config)
 	}
 	var wg sync.WaitGroup
-	wg.Go(func() { _ = server.Serve(l) })
+	wg.Go(func() { _ = server.Serve(listener{l, m}) })
 	t.Cleanup(func() { server.Close(); wg.Wait() })
 	m.addr = l.Addr().String()
 	return m
+}
+
+// listener notes the connections.
+type listener struct {
+	net.Listener
+	m *memory
+}
+
+func (l listener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err == nil {
+		l.m.mu.Lock()
+		defer l.m.mu.Unlock()
+		l.m.conns = append(l.m.conns, conn)
+	}
+	return conn, err
 }
 
 type session struct {

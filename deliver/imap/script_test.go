@@ -26,6 +26,8 @@ type script struct {
 	// answer answers the n-th APPEND, from 0, without its tag. The empty
 	// answer is OK; hang says nothing, and hangUp closes the connection.
 	answer func(n int) string
+	// together answers an APPEND of several messages. Unless it is OK, none is taken.
+	together func(texts []string) string
 	// replies are those to commands by their verb, without the tag.
 	replies map[string]string
 	// listed is what LIST shows.
@@ -37,6 +39,8 @@ type script struct {
 	idle *sync.Cond // signalled when a session ends
 	open int        // sessions
 	took []string   // whole literals
+	last string     // the last that came alone
+	head []string   // what stood between those of one APPEND
 	said []string   // commands, without their tags
 }
 
@@ -160,31 +164,50 @@ func (s *script) serve(conn net.Conn) error {
 	}
 }
 
-// take reads the literal of an APPEND and returns the answer.
+// take reads the literals of an APPEND and returns the answer.
 func (s *script) take(r *bufio.Reader, w io.Writer, tag, command string) (answer string, err error) {
-	size, plus := strings.CutSuffix(strings.TrimSuffix(command[strings.LastIndexByte(command, '{')+1:], "}"), "+")
-	n, err := strconv.Atoi(size)
-	if err != nil {
-		return "", err
-	}
-	if !plus {
-		if s.consent != nil {
-			if answer := s.consent(n); answer != "" {
-				return tag + " " + answer, nil
-			}
+	var texts []string
+	for strings.HasSuffix(command, "}") {
+		size, plus := strings.CutSuffix(strings.TrimSuffix(command[strings.LastIndexByte(command, '{')+1:], "}"), "+")
+		n, err := strconv.Atoi(size)
+		if err != nil {
+			return "", err
 		}
-		fmt.Fprint(w, "+ go ahead\r\n")
+		if !plus {
+			if s.consent != nil {
+				if answer := s.consent(n); answer != "" {
+					return tag + " " + answer, nil
+				}
+			}
+			fmt.Fprint(w, "+ go ahead\r\n")
+		}
+		text := make([]byte, n)
+		if _, err := io.ReadFull(r, text); err != nil {
+			return "", err
+		}
+		texts = append(texts, string(text))
+		if command, err = r.ReadString('\n'); err != nil {
+			return "", err
+		}
+		if command = strings.TrimSuffix(command, "\r\n"); command != "" {
+			s.mu.Lock()
+			s.head = append(s.head, command)
+			s.mu.Unlock()
+		}
 	}
-	text := make([]byte, n+2)
-	if _, err := io.ReadFull(r, text); err != nil {
-		return "", err
-	}
-	s.mu.Lock()
-	nth := len(s.took)
-	s.took = append(s.took, string(text[:n]))
-	s.mu.Unlock()
-	if s.answer != nil {
+	if len(texts) > 1 {
+		answer = s.together(texts)
+	} else if s.answer != nil {
+		s.mu.Lock()
+		nth := len(s.took)
+		s.last = texts[0]
+		s.mu.Unlock()
 		answer = s.answer(nth)
+	}
+	if len(texts) == 1 || answer == "" || strings.HasPrefix(answer, "OK") {
+		s.mu.Lock()
+		s.took = append(s.took, texts...)
+		s.mu.Unlock()
 	}
 	if answer == "" || answer == hang || answer == hangUp || strings.HasPrefix(answer, "* ") {
 		return answer, nil

@@ -32,6 +32,9 @@ type session struct {
 	next     imap.UID
 	// limit is the largest message that the server takes, in octets.
 	limit int64
+	// single is set once the server refused an APPEND of several messages as if it
+	// were too much for it.
+	single bool
 
 	// listed is what Settle has seen of a folder.
 	listed *listing

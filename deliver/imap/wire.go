@@ -24,12 +24,17 @@ var (
 	errEndless = errors.New("the server sends an endless response")
 )
 
-// wire lies between imapclient and the connection, and does four things.
+// wire lies between imapclient and the connection, and does five things.
 //
 // It makes literals of any size non-synchronising: imapclient has a literal of
 // more than 4,096 octets wait for the server's consent even if the server
 // offers LITERAL+ (RFC 7888), which costs a round trip a message. wire sends
 // such a literal's length with a plus sign, and gives the consent itself.
+//
+// It lets one APPEND hold several messages (RFC 3502), which imapclient knows
+// nothing of: to imapclient, they and what stands between them are one literal.
+// wire sends the length of the first message as that literal's, and of the set
+// of UIDs in the answer it passes on the first.
 //
 // It mends what imapclient makes of SASL, as long as an exchange is under way. An
 // empty response it writes as an empty line: imapclient writes "=", which stands
@@ -51,8 +56,8 @@ type wire struct {
 
 	// exchange is set while SASL is spoken, cancelled once we have enough of it.
 	exchange, cancelled atomic.Bool
-	// literal is the size of the next literal that is not to wait, 0 for none.
-	literal atomic.Int64
+	// literal is the next literal that is not to wait, nil for none.
+	literal atomic.Pointer[literal]
 	// response is held while one is passed on, so that none is put into the
 	// middle of another.
 	response sync.Mutex
@@ -60,8 +65,13 @@ type wire struct {
 	mu     sync.Mutex
 	err    error  // what broke the connection
 	bye    string // the server's farewell
+	uids   string // the last set of UIDs of which the first was passed on
 	closed bool
 }
+
+// literal is one that imapclient has as of one size, and that is sent as of
+// another.
+type literal struct{ told, sent int64 }
 
 // newWire reads from conn until that ends. greeting comes before all that is
 // read.
@@ -95,10 +105,14 @@ func (w *wire) Write(p []byte) (n int, err error) {
 		}
 		return len(p), nil
 	}
-	size := w.literal.Load()
-	if head, ok := bytes.CutSuffix(p, fmt.Appendf(nil, "{%d}\r\n", size)); ok && size > 0 {
-		w.literal.Store(0)
-		if _, err = w.Conn.Write(fmt.Appendf(nil, "%s{%d+}\r\n", head, size)); err == nil {
+	head, waits := p, false
+	l := w.literal.Load()
+	if l != nil {
+		head, waits = bytes.CutSuffix(p, fmt.Appendf(nil, "{%d}\r\n", l.told))
+	}
+	if waits {
+		w.literal.Store(nil)
+		if _, err = w.Conn.Write(fmt.Appendf(nil, "%s{%d+}\r\n", head, l.sent)); err == nil {
 			n, err = len(p), w.insert("+ go ahead\r\n")
 		}
 	} else {
@@ -137,6 +151,7 @@ func (w *wire) pass() error {
 			if w.exchange.Load() && string(bytes.TrimSpace(line)) == "+" {
 				line = []byte("+ =\r\n")
 			}
+			line = w.oneUID(line)
 		}
 		if budget -= len(line); budget < 0 {
 			return errEndless

@@ -1,0 +1,111 @@
+package imap
+
+import (
+	"cmp"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/emersion/go-imap/v2"
+)
+
+// maxTogether bounds the messages of one APPEND, in octets: the server keeps none
+// of them before it has all.
+const maxTogether = 8 << 20
+
+// together returns how many messages, from the next one on, go in one APPEND.
+func (a *appends) together(ses *session) (count int) {
+	if a.next < a.alone || a.full != nil || ses.single ||
+		!ses.caps.Has(imap.CapMultiAppend) || !ses.caps.Has(imap.CapLiteralPlus) {
+		return 1
+	}
+	octets := int64(0)
+	for _, m := range a.messages[a.next:] {
+		if m.size > ses.limit || octets+m.size > maxTogether {
+			break
+		}
+		octets += m.size
+		count++
+	}
+	if octets <= smallLiteral { // imapclient has announced it before wire sees it
+		return 1
+	}
+	return count
+}
+
+// appendAll sends messages in one APPEND and waits for the answer. It comes after
+// those to all that was sent before, so that what was taken later tells something
+// about what was refused.
+func (a *appends) appendAll(ses *session, count int) (lost error) {
+	for len(a.flying) > 0 {
+		lost = cmp.Or(lost, a.collect(ses))
+	}
+	if lost != nil || a.stop != nil || a.failed != nil || a.full != nil {
+		return lost
+	}
+	f, err := a.send(ses, count)
+	a.next += count
+	if err != nil {
+		return err
+	}
+	a.flying = append(a.flying, f)
+	return a.collect(ses)
+}
+
+// head stands before a message that is not the first of an APPEND (RFC 3502
+// §6.3.11, RFC 9051 §9: append-message, date-time).
+func (s *Sink) head(m message) string {
+	var b strings.Builder
+	if len(s.flags) > 0 {
+		list := fmt.Sprint(s.flags) // in brackets, with spaces between
+		fmt.Fprintf(&b, " (%s)", list[1:len(list)-1])
+	}
+	if !m.date.IsZero() {
+		b.WriteString(m.date.Format(` "_2-Jan-2006 15:04:05 -0700"`))
+	}
+	fmt.Fprintf(&b, " {%d+}\r\n", m.size)
+	return b.String()
+}
+
+// appendUIDs is an answer to an APPEND of several messages (RFC 4315 §3).
+var appendUIDs = regexp.MustCompile(`^(\S+ OK \[APPENDUID \d+ )((\d+)[:,][\d:,]+)(\])`)
+
+// oneUID returns a line that has the first of a set of UIDs for all of it.
+func (w *wire) oneUID(line []byte) []byte {
+	m := appendUIDs.FindSubmatch(line)
+	if m == nil {
+		return line
+	}
+	w.mu.Lock()
+	w.uids = string(m[2])
+	w.mu.Unlock()
+	return slices.Concat(m[1], m[3], line[len(m[1])+len(m[2]):])
+}
+
+// allUIDs returns the n UIDs of the set whose first was passed on last, nil if
+// that is another set.
+func (w *wire) allUIDs(first imap.UID, n int) []imap.UID {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var uids []imap.UID
+	for part := range strings.SplitSeq(w.uids, ",") {
+		from, to, several := strings.Cut(part, ":")
+		if !several {
+			to = from
+		}
+		low, err1 := strconv.ParseUint(from, 10, 32)
+		high, err2 := strconv.ParseUint(to, 10, 32)
+		if err1 != nil || err2 != nil || low > high || high-low >= uint64(n-len(uids)) {
+			return nil
+		}
+		for uid := low; uid <= high; uid++ {
+			uids = append(uids, imap.UID(uid))
+		}
+	}
+	if len(uids) != n || uids[0] != first {
+		return nil
+	}
+	return uids
+}

@@ -1,0 +1,252 @@
+package imap_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/durable"
+)
+
+const together = "LITERAL+ UIDPLUS MULTIAPPEND"
+
+// five are messages that are more than 4,096 octets in all.
+func five() []string {
+	list := make([]string, 5)
+	for i := range list {
+		list[i] = fmt.Sprintf("Subject: %d\r\n\r\n%s\r\n", i, strings.Repeat("x", 1000))
+	}
+	return list
+}
+
+// about answers no if one of the texts has a subject.
+func about(subject, no string) func(texts ...string) string {
+	return func(texts ...string) string {
+		if slices.ContainsFunc(texts, func(text string) bool { return strings.HasPrefix(text, "Subject: "+subject) }) {
+			return no
+		}
+		return ""
+	}
+}
+
+// TestTogether sends five messages in one APPEND.
+func TestTogether(t *testing.T) {
+	const landed, left = deliver.Fault(-1), deliver.Fault(-2)
+	all := func(f deliver.Fault) []deliver.Fault { return []deliver.Fault{f, f, f, f, f} }
+	but := func(f deliver.Fault) []deliver.Fault { return []deliver.Fault{landed, landed, f, landed, landed} }
+	for _, test := range []struct {
+		name    string
+		caps    string
+		no      func(texts ...string) string
+		faults  []deliver.Fault
+		err     deliver.Fault // of Commit, landed if there is none
+		appends int           // commands
+	}{
+		{"taken", together, about("none", ""), all(landed), landed, 1},
+		{"without MULTIAPPEND", "LITERAL+ UIDPLUS", about("none", ""), all(landed), landed, 5},
+		{"without LITERAL+", "UIDPLUS MULTIAPPEND", about("none", ""), all(landed), landed, 5},
+		{"one refused", together, about("2", "NO so"), but(deliver.FaultMessage), landed, 6},
+		{"one too big", together, about("2", "NO [TOOBIG] no"), but(deliver.FaultMessage), landed, 6},
+		{"no room", together, about("", "NO [OVERQUOTA] full"), all(left), deliver.FaultOperator, 6},
+		{"no room for all", together, func(texts ...string) string {
+			if len(texts) > 1 {
+				return "NO [OVERQUOTA] full"
+			}
+			return ""
+		}, all(landed), landed, 6},
+		{"gone", together, about("", "NO [TRYCREATE] gone"), all(left), deliver.FaultOperator, 6},
+		{"too much", together, func(texts ...string) string {
+			if len(texts) > 1 {
+				return "NO [LIMIT] too much"
+			}
+			return ""
+		}, all(landed), landed, 6},
+		{"refused without a reason", together, about("", "NO so"), all(left), deliver.FaultTemporary, 6},
+		{"hung up", together, about("", hangUp), all(left), deliver.FaultTemporary, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var s script
+			s = script{caps: test.caps, together: func(texts []string) string { return test.no(texts...) }, answer: func(int) string {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				return test.no(s.last)
+			}}
+			sink := open(t, options(s.start(t), durable.OS, t.TempDir()))
+			b, _ := stage(t, sink, five()...)
+			receipts, err := commit(t.Context(), b)
+			fault := func(err error) deliver.Fault {
+				if e, ok := errors.AsType[*deliver.Error](err); ok {
+					return e.Fault
+				}
+				return landed
+			}
+			if got := fault(err); got != test.err {
+				t.Errorf("Commit: fault %d, want %d: %v", got, test.err, err)
+			}
+			for n, want := range test.faults {
+				got := left
+				if r, reported := receipts[deliver.Ticket(n)]; reported {
+					got = fault(r.Err)
+				}
+				if got != want {
+					t.Errorf("message %d: fault %d, want %d", n, got, want)
+				}
+			}
+			if n := strings.Count(s.commands(), "APPEND"); n != test.appends {
+				t.Errorf("%d commands, want %d", n, test.appends)
+			}
+		})
+	}
+}
+
+// TestTogetherPlaces reads the UIDs of several messages. From a server that tells
+// others than there are messages, nothing is learnt: it is asked.
+func TestTogetherPlaces(t *testing.T) {
+	for set, want := range map[string][]string{
+		"[APPENDUID 7 3:7]":           {"3", "4", "5", "6", "7"},
+		"[APPENDUID 7 3,5,7:9]":       {"3", "5", "7", "8", "9"},
+		"[APPENDUID 7 3,4,5,6,70]":    {"3", "4", "5", "6", "70"},
+		"[APPENDUID 7 3:6]":           nil,
+		"[APPENDUID 7 3:8]":           nil,
+		"[APPENDUID 7 3]":             nil,
+		"[APPENDUID 7 1:4294967295]":  nil,
+		"[APPENDUID 7 3:99999999999]": nil,
+		"[APPENDUID 7 7:3]":           nil,
+		"[APPENDUID 7 3:4,,5:7]":      nil,
+		"[APPENDUID 7 1:5,6:7]":       nil,
+		"":                            nil,
+	} {
+		s := script{caps: together, together: func([]string) string { return "OK " + set + " done" }}
+		o := options(s.start(t), durable.OS, t.TempDir())
+		sink := open(t, o)
+		b, _ := stage(t, sink, five()...)
+		receipts, err := commit(t.Context(), b)
+		if err != nil || len(receipts) != 5 {
+			t.Fatalf("%s: %+v, %v", set, receipts, err)
+		}
+		asked := strings.Count(s.commands(), "STATUS")
+		for n := range 5 {
+			place := "imap://" + user + "@" + o.Server.Addr + "/INBOX"
+			if want != nil {
+				place += ";UIDVALIDITY=7/;UID=" + want[n]
+			}
+			if got := receipts[deliver.Ticket(n)].Where; got != place {
+				t.Errorf("%s: message %d is at %s, want %s", set, n, got, place)
+			}
+		}
+		if _, promises := stage(t, sink, "Subject: next\r\n\r\n"); len(promises) != 1 {
+			t.Fatalf("%s: %+v", set, promises)
+		}
+		// Begin asks, and Prepare does if it has to.
+		if n := strings.Count(s.commands(), "STATUS") - asked - 1; (n > 0) != (want == nil) {
+			t.Errorf("%s: the folder was looked at %d times more", set, n)
+		}
+	}
+}
+
+// TestTogetherHeads has flags and dates stand before each message.
+func TestTogetherHeads(t *testing.T) {
+	s := script{caps: together, together: func([]string) string { return "" }}
+	o := options(s.start(t), durable.OS, t.TempDir())
+	o.Flags = []string{`\Seen`, "$Forwarded"}
+	messages := five()
+	messages[1] = "Date: Sun, 1 Feb 2026 10:00:00 +0100\r\n" + messages[1]
+	put(t, open(t, o), messages...)
+	if got := s.commands(); !strings.Contains(got, `APPEND INBOX (\Seen $Forwarded) " 1-Mar-2026 12:00:00 +0000" {1016+}`) {
+		t.Errorf("the client said\n%s", got)
+	}
+	if want := ` (\Seen $Forwarded) " 1-Feb-2026 09:00:00 +0000" {1054+}`; s.head[0] != want {
+		t.Errorf("the second message has %q, want %q", s.head[0], want)
+	}
+	if want := ` (\Seen $Forwarded) " 1-Mar-2026 12:00:00 +0000" {1016+}`; s.head[1] != want {
+		t.Errorf("the third message has %q, want %q", s.head[1], want)
+	}
+	if !slices.Equal(s.took, messages) {
+		t.Errorf("the server got %q", s.took)
+	}
+}
+
+// TestTogetherRefused has a server that does not understand an APPEND of several
+// messages asked no more, and another go on after it refused one.
+func TestTogetherRefused(t *testing.T) {
+	for answer, appends := range map[string]int{"BAD what": 1 + 5 + 5, "NO [LIMIT] too much": 1 + 5 + 5, "NO so": 1 + 5 + 1} {
+		refused := false
+		s := script{caps: together, together: func([]string) string {
+			if refused {
+				return ""
+			}
+			refused = true
+			return answer
+		}}
+		sink := open(t, options(s.start(t), durable.OS, t.TempDir()))
+		put(t, sink, five()...)
+		put(t, sink, five()...)
+		if n := strings.Count(s.commands(), "APPEND"); n != appends || len(s.took) != 10 {
+			t.Errorf("%s: %d commands, want %d; %d messages", answer, n, appends, len(s.took))
+		}
+	}
+}
+
+// TestTogetherLimits has no more than 8 MiB in one APPEND, nor what is above the
+// server's limit.
+func TestTogetherLimits(t *testing.T) {
+	var texts []int
+	s := script{caps: together + " APPENDLIMIT=5000000", together: func(batch []string) string {
+		texts = append(texts, len(batch))
+		return ""
+	}}
+	sink := open(t, options(s.start(t), durable.OS, t.TempDir()))
+	sized := func(n int) string { return "Subject: a\r\n\r\n" + strings.Repeat("x", n) + "\r\n" }
+	b, _ := stage(t, sink, sized(3000), sized(3000), sized(5_000_000), sized(4_000_000), sized(4_000_000), sized(1_000_000), sized(10))
+	receipts, err := commit(t.Context(), b)
+	if err != nil || len(receipts) != 7 {
+		t.Fatalf("%d receipts, %v", len(receipts), err)
+	}
+	for n, r := range receipts {
+		if e, _ := errors.AsType[*deliver.Error](r.Err); (e != nil) != (n == 2) || e != nil && e.Fault != deliver.FaultMessage {
+			t.Errorf("message %d: %v", n, r.Err)
+		}
+	}
+	if want := []int{2, 2, 2}; !slices.Equal(texts, want) {
+		t.Errorf("messages went together in %v, want %v", texts, want)
+	}
+}
+
+// TestDovecotTogether has two thousand messages arrive in one APPEND, and others
+// in one that the server is killed over.
+func TestDovecotTogether(t *testing.T) {
+	const total = 2000
+	d := startDovecot(t, "")
+	var appends atomic.Int32
+	var kill atomic.Bool
+	addr := proxy(t, d.Addr, hooks{up: func(line string) bool {
+		if strings.Contains(line, " APPEND ") {
+			appends.Add(1)
+		}
+		if strings.HasPrefix(line, "Message-ID: <2500@") && kill.Swap(false) {
+			d.Kill()
+		}
+		return true
+	}})
+	o := options(addr, durable.OS, t.TempDir())
+	s := open(t, o)
+	messages := numbered(2*total, 2000)
+	put(t, s, messages[:total]...)
+	if n := appends.Load(); n != 1 {
+		t.Errorf("%d commands", n)
+	}
+	kill.Store(true)
+	b, promises := stage(t, s, messages[total:]...)
+	receipts, err := commit(t.Context(), b)
+	if e, ok := errors.AsType[*deliver.Error](err); !ok || e.Fault != deliver.FaultTemporary || len(receipts) > 0 {
+		t.Fatalf("Commit = %v, %d receipts", err, len(receipts))
+	}
+	d.Restart()
+	again(t, s, messages[total:], promises, nil)
+	o.Server.Addr = d.Addr
+	once(t, o, messages)
+}
