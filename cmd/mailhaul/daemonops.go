@@ -68,14 +68,15 @@ type measured struct {
 	file   *metrics.File
 	path   string // of the file
 
-	// dirty says that the file is to be written; saved is closed when it has
-	// been for the last time.
-	dirty chan struct{}
-	saved chan struct{}
+	// dirty says that the file is to be written, ending that it soon will be for
+	// the last time; saved is closed when it has been.
+	dirty, ending, saved chan struct{}
 }
 
 func newMeasured(store *state.Store, out reporter, health *metrics.Health) *measured {
-	m := &measured{store: store, out: out, health: health, dirty: make(chan struct{}, 1), saved: make(chan struct{})}
+	m := &measured{
+		store: store, out: out, health: health, dirty: make(chan struct{}, 1), ending: make(chan struct{}), saved: make(chan struct{}),
+	}
 	go m.save()
 	return m
 }
@@ -193,6 +194,14 @@ func (m *measured) touch() {
 	}
 }
 
+// The file of thousands of accounts takes a while to be read, merged and written
+// anew. After that comes a pause of so many times as long, up to longestSavePause:
+// who collects it looks no more often.
+const (
+	savePause        = 20
+	longestSavePause = 15 * time.Second
+)
+
 // save writes the file, away from the polls. The same trouble is told once.
 func (m *measured) save() {
 	defer close(m.saved)
@@ -201,7 +210,7 @@ func (m *measured) save() {
 		m.mu.Lock()
 		file := m.file
 		m.mu.Unlock()
-		text := ""
+		text, began := "", time.Now()
 		if file != nil {
 			if err := file.Write(); err != nil {
 				text = fmt.Sprintf("metrics_file: %v", err)
@@ -211,6 +220,10 @@ func (m *measured) save() {
 			m.out.warn(text)
 		}
 		told = text
+		select {
+		case <-time.After(min(savePause*time.Since(began), longestSavePause)):
+		case <-m.ending:
+		}
 	}
 }
 
@@ -218,6 +231,7 @@ func (m *measured) save() {
 const saveGrace = 10 * time.Second
 
 func (m *measured) close() {
+	close(m.ending)
 	m.touch()
 	close(m.dirty)
 	select {
