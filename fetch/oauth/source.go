@@ -29,6 +29,9 @@ const (
 // share a grant must share its Source. Its methods may be called from several
 // goroutines.
 type Source struct {
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+
 	client *Client
 	store  *Store
 
@@ -73,14 +76,14 @@ func (s *Source) Token(ctx context.Context) (string, error) {
 	}
 	granted := s.Granted()
 	s.mu.Lock()
-	now := time.Now()
+	now := s.now()
 	switch {
 	case !granted.IsZero() && !granted.Equal(s.granted):
 		// Nothing has come of it yet.
-	case s.access != "" && now.Before(s.until):
+	case s.access != "" && !come(s.until, now):
 		defer s.mu.Unlock()
 		return s.access, nil
-	case s.failed != nil && now.Before(s.retry):
+	case s.failed != nil && !come(s.retry, now):
 		defer s.mu.Unlock()
 		return "", s.failed
 	}
@@ -98,6 +101,17 @@ func (s *Source) Token(ctx context.Context) (string, error) {
 		return "", ctx.Err()
 	}
 }
+
+func (s *Source) now() time.Time {
+	if s.Now != nil {
+		return s.Now()
+	}
+	return time.Now()
+}
+
+// come reports whether a time has come, by the clock on the wall or by the other: the
+// one may be set back, and the other stops while the machine sleeps.
+func come(t, now time.Time) bool { return !now.Before(t) || !now.Round(0).Before(t) }
 
 // Granted returns when somebody last logged in, as far as that can be read: the
 // zero time if nobody has.
@@ -135,7 +149,7 @@ func (s *Source) fly(f *flight) {
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := time.Now()
+	now := s.now()
 	s.granted, s.access, s.until, s.failed = f.granted, f.access, now.Add(f.life-min(ahead, f.life/2)), f.err
 	if f.err == nil {
 		s.pause = 0

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -34,6 +35,69 @@ func TestTokenIsRefreshedAheadOfTime(t *testing.T) {
 			t.Errorf("a token that is good for 4 minutes was not replaced; %d refreshes", p.Refreshes())
 		}
 	})
+}
+
+// A token ends while the machine sleeps, too, and with a clock that was set back.
+func TestTokenEndsInSleep(t *testing.T) {
+	machine := time.Now() // in a bubble, there is but one clock
+	for name, test := range map[string]struct{ wall, both time.Duration }{
+		"asleep":   {wall: 8 * time.Hour},
+		"set back": {wall: -24 * time.Hour, both: time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := oauthtest.New(oauthtest.Options{AccessLife: time.Hour})
+				c := client(p)
+				s := oauth.NewSource(c, granted(t, c))
+				began, off := time.Now(), time.Duration(0)
+				s.Now = func() time.Time { return shifted(t, machine.Add(time.Since(began)), off) }
+				first := token(t, s)
+				time.Sleep(test.both)
+				off = test.wall
+				if token(t, s) == first {
+					t.Error("the old token is handed out")
+				}
+			})
+		})
+	}
+}
+
+// Nor does a provider stay alone for longer than it takes.
+func TestPauseEndsInSleep(t *testing.T) {
+	machine := time.Now()
+	for name, test := range map[string]struct{ wall, both time.Duration }{
+		"asleep":   {wall: 8 * time.Hour},
+		"set back": {wall: -24 * time.Hour, both: time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := oauthtest.New(oauthtest.Options{})
+				c := client(p)
+				s := oauth.NewSource(c, granted(t, c))
+				began, off := time.Now(), time.Duration(0)
+				s.Now = func() time.Time { return shifted(t, machine.Add(time.Since(began)), off) }
+				p.Next(oauthtest.Status(500))
+				_, err := s.Token(t.Context())
+				isTemporary(t, err)
+				time.Sleep(test.both)
+				off = test.wall
+				token(t, s)
+			})
+		})
+	}
+}
+
+// shifted returns a time with its reading of the clock on the wall moved by d, and
+// that of the clock which stops in sleep, and is never set, as it is.
+func shifted(t *testing.T, now time.Time, d time.Duration) time.Time {
+	t.Helper()
+	then := now
+	// Above 30 bits of nanoseconds are the seconds on the wall.
+	*(*uint64)(unsafe.Pointer(&then)) += uint64(d/time.Second) << 30
+	if then.Sub(now) != 0 || then.Round(0).Sub(now.Round(0)) != d {
+		t.Fatal("a time is laid out in another way")
+	}
+	return then
 }
 
 func token(t *testing.T, s *oauth.Source) string {
