@@ -85,13 +85,19 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 		return err
 	}
 	defer lease.Release()
+	out := &teller{quiet: o.silent}
+	log := newBacklog(std.err, func(lines int) {
+		out.warn(fmt.Sprintf("nobody has read this log for a time: %s left out", count(lines, "line")))
+	})
+	defer log.close()
+	std.err = log
 	traced, err := openTrace(o.trace)
 	if err != nil {
 		return err
 	}
 	defer traced.close(std)
 	d := &daemon{
-		std: std, opts: o, store: store, traced: traced, orders: make(chan fetch.Order), out: &teller{quiet: o.silent},
+		std: std, opts: o, store: store, traced: traced, orders: make(chan fetch.Order), out: out,
 	}
 	talk, hush := context.WithCancel(ctx) // for what outlives the polls: the notify command
 	defer hush()

@@ -59,6 +59,8 @@ func fileOf(w io.Writer) *os.File {
 			w = above.w
 		case *aboveLines:
 			w = above.w
+		case *backlog:
+			w = above.to
 		case *os.File:
 			return above
 		default:
