@@ -213,6 +213,7 @@ func (s *session) run(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	sum.Refused = s.plan.Waiting + s.plan.Open // which their sinks did not answer for
+	sum.Unfetched = 0                          // of the session before
 	s.opts.report(s.planned())
 	if n := len(s.plan.Verify); n > 0 && s.plan.Reused {
 		s.notice("the server may have given unique-ids to other messages: all that no header tells are downloaded to be compared (%d)", n)
@@ -236,14 +237,17 @@ func (s *session) run(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	done := sum.Fetched + sum.Dropped + sum.Refused - before
-	if s.opts.draining() {
-		sum.Unfetched = max(0, len(s.plan.Fetch)+s.plan.More-done)
-	}
 	// A server that deletes nothing, whatever it says, has the same compared again; and
 	// one without unique-ids that never gives a message twice alike, fetched again.
 	left := s.plan.More - s.barren
 	moved := (done > 0 || s.compared > 0) && left < s.beyond
 	s.beyond = left
+	switch {
+	case s.opts.draining():
+		sum.Unfetched = max(0, len(s.plan.Fetch)+s.plan.More-done)
+	case s.trouble == nil:
+		sum.Unfetched = max(0, left) // should there be no further session
+	}
 	more = s.plan.More > 0 && moved && s.trouble == nil && !s.opts.draining()
 	if n := s.plan.Unclear; n > 0 && !more {
 		s.trouble = cmp.Or(s.trouble, fmt.Errorf("%d %w", n, errUnclear))

@@ -245,3 +245,33 @@ func TestSessionsOfChangingMail(t *testing.T) {
 		t.Errorf("%d sessions for %d messages", s.Sessions, len(want))
 	}
 }
+
+// A poll that ends well and leaves new mail to the next one says how much.
+func TestUnfetched(t *testing.T) {
+	for name, test := range map[string]struct {
+		arrives int // during each session
+		faults  []pop3test.Fault
+		want    int
+	}{
+		"all":                {},
+		"as much arrives":    {arrives: 2, want: 3},
+		"a pause is wanted":  {faults: []pop3test.Fault{pop3test.ReplyErr(pop3test.Login, "[IN-USE] wait").Session(2)}, want: 3},
+		"a pause, and later": {faults: []pop3test.Fault{pop3test.ReplyErr(pop3test.Login, "[IN-USE] wait").Session(3)}, want: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, pop3test.Behaviour{Without: []string{"PIPELINING"}})
+			r.account.MaxMessages = 2
+			r.fill(5)
+			r.server.Order(test.faults...)
+			r.drop.Order(pop3test.On("STAT", func(x *pop3test.Exchange) {
+				x.Act()
+				for i := range test.arrives {
+					r.drop.Add(fmt.Sprint("new", x.Session, i), []byte(message(i)))
+				}
+			}))
+			if s := r.succeed(); s.Unfetched != test.want || s.Fetched+s.Unfetched < 5 {
+				t.Errorf("%d fetched in %d sessions, %d not; want %d", s.Fetched, s.Sessions, s.Unfetched, test.want)
+			}
+		})
+	}
+}

@@ -76,7 +76,7 @@ func (j jsonReporter) finished(s fetch.Summary) {
 	}
 	ev.Str("account", s.Account).Str("result", result).
 		Int("listed", s.Listed).Int("fetched", s.Fetched).Int64("bytes", s.Bytes).Int("deleted", s.Deleted).
-		Int("quarantined", s.Quarantined).Int("dropped", s.Dropped).Int("to_delete", toDelete).Int("refused", s.Refused).Int("too_large", s.TooLarge).
+		Int("quarantined", s.Quarantined).Int("dropped", s.Dropped).Int("to_delete", toDelete).Int("refused", s.Refused).Int("too_large", s.TooLarge).Int("unfetched", s.Unfetched).
 		Dur("took_ms", s.Ended.Sub(s.Started))
 	if w := s.Would; w != nil {
 		ev.Bool("dry_run", true).Int("to_fetch", w.Fetch).Int64("to_fetch_bytes", w.FetchOctets).Int("open", w.Open)

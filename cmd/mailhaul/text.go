@@ -141,7 +141,7 @@ func achieved(s fetch.Summary, target string) string {
 	if left := s.Listed - s.Deleted - s.Refused - s.TooLarge - s.Waiting - s.Unfetched; s.Fetched+s.Dropped > 0 && s.Sessions == 1 && left >= 0 && s.Err == nil {
 		parts = append(parts, fmt.Sprintf("%d kept", left))
 	}
-	if s.Unfetched > 0 {
+	if s.Unfetched > 0 && (s.Err == nil || len(parts) > 0) {
 		parts = append(parts, fmt.Sprintf("%d not fetched yet", s.Unfetched))
 	}
 	if s.Waiting > 0 {
