@@ -19,7 +19,7 @@ const (
 	exitRefused  = 65 // messages stay on a server since they cannot be delivered
 	exitInternal = 70 // a bug
 	exitMachine  = 74 // this machine is in trouble: a full or failing disk, or nowhere to write to
-	exitRetry    = 75 // temporary trouble: the next run may well do
+	exitRetry    = 75 // temporary trouble, or a signal before all was done: the next run may well do
 	exitPerson   = 77 // a person is needed: a password, a certificate, a sink
 	exitConfig   = 78 // the configuration is wrong
 )

@@ -39,7 +39,10 @@ func fetchCommand(std stdio) *cli.Command {
 			"that could not be delivered stay on a server; 74 trouble of this machine, such\n" +
 			"as a full disk; 75 temporary trouble; 77 a person is needed, for a password or a\n" +
 			"certificate; 78 wrong configuration. The worst account decides. One that is\n" +
-			"skipped, and mail over max_size, are no failures.",
+			"skipped, and mail over max_size, are no failures.\n\n" +
+			"The first SIGINT (^C), SIGTERM or SIGHUP ends it in good order: the messages on\n" +
+			"their way are delivered, and deleted from their server. A second one hangs up.\n" +
+			"The exit code is 75 then if something was left undone.",
 		Flags: []cli.Flag{
 			configFlag(),
 			toggle("keep", "delete nothing from any server this time"),
@@ -135,6 +138,9 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 		classes[i] = s.Class
 		if s.Started.IsZero() { // its turn did not come, so that no event told of it
 			out.observe(fetch.Finished{Summary: s})
+		}
+		if s.Unfetched > 0 && closed(drain) { // which is no fault of the account
+			classes = append(classes, fetch.ClassRetry)
 		}
 	}
 	if !o.dry {

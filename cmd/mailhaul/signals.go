@@ -44,6 +44,16 @@ func drainOnSignal(ctx context.Context, say func()) (context.Context, <-chan str
 	return ctx, drain, func() { signal.Stop(signals); cancel() }
 }
 
+// closed reports whether a channel is.
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
 // daemonSignals are the signals that a daemon obeys.
 type daemonSignals struct{ end, reload, now chan os.Signal }
 
