@@ -167,7 +167,12 @@ func (a *Account) reschedule(was state.Schedule, s *Summary, err error, o *Optio
 	if !o.regular {
 		return next
 	}
-	s.next = now.Add(jitter(a.interval(class, next.Failures)))
+	pause := a.interval(class, next.Failures)
+	if unreachable(err, s.Sessions) {
+		// To knock again asks nothing of anybody, and the network may be back.
+		pause = min(pause, max(a.every(), longestHostPause))
+	}
+	s.next = now.Add(jitter(pause))
 	if cut && next.Failures == 0 {
 		s.next = now // whoever stopped it may start it again, and waits for the rest
 	}

@@ -387,9 +387,11 @@ func (r *run) ended(p *poll) {
 
 // unreachable reports whether a poll failed for a reason that concerns the
 // host, not the account.
-func (s *Summary) unreachable() bool {
-	_, ok := errors.AsType[*ConnectError](s.Err)
-	return ok && s.Sessions == 0 && s.Class == ClassRetry
+func (s *Summary) unreachable() bool { return unreachable(s.Err, s.Sessions) }
+
+func unreachable(err error, sessions int) bool {
+	_, ok := errors.AsType[*ConnectError](err)
+	return ok && sessions == 0 && Classify(err) == ClassRetry
 }
 
 // rejoin has the accounts that could not reach a host try it at once.

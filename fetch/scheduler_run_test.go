@@ -187,7 +187,11 @@ func TestRunBacksOff(t *testing.T) {
 		},
 		{
 			"a host that is down", 5 * minute, func(f *farm, _ *farmUser) { f.host("pop").connect = down },
-			[]time.Duration{5 * minute, 10 * minute, 20 * minute, 40 * minute, 60 * minute, 60 * minute},
+			[]time.Duration{5 * minute, 10 * minute, 15 * minute, 15 * minute, 15 * minute, 15 * minute},
+		},
+		{
+			"a host that is down, polled once an hour", 60 * minute, func(f *farm, _ *farmUser) { f.host("pop").connect = down },
+			[]time.Duration{60 * minute, 60 * minute},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
