@@ -66,10 +66,18 @@ type News struct {
 // by what passes by itself.
 func (n News) Urgent() bool { return n.Kind == Refused || n.Kind == Warned || n.Level > Passing }
 
+// State is what is remembered of how accounts do. *state.Store is one, and says what
+// each method does.
+type State interface {
+	Health(ctx context.Context) (map[string]state.Health, error)
+	HealthOf(ctx context.Context, account string) (state.Health, error)
+	SaveTrouble(ctx context.Context, account string, t state.Trouble) error
+}
+
 // Watch follows the polls of accounts and knows what is news. Its methods may
 // be called from several goroutines.
 type Watch struct {
-	store    *state.Store
+	store    State
 	now      func() time.Time
 	mu       sync.Mutex
 	accounts map[string]*watched
@@ -84,12 +92,14 @@ type watched struct {
 	nameless bool
 	// warned and unfiltered are what was warned of in this poll.
 	warned, unfiltered bool
-	// untold counts the news that nobody has remembered yet.
-	untold int
+	// untold counts the news that is about to be told, and unsaved is what could
+	// not be remembered of news that was: nil if that is nothing.
+	untold  int
+	unsaved *state.Trouble
 }
 
 // NewWatch looks up what a person knows of all accounts. now is the clock.
-func NewWatch(ctx context.Context, store *state.Store, now func() time.Time) (*Watch, error) {
+func NewWatch(ctx context.Context, store State, now func() time.Time) (*Watch, error) {
 	health, err := store.Health(ctx)
 	if err != nil {
 		return nil, err
@@ -138,10 +148,14 @@ func (w *Watch) see(e fetch.Event) []News {
 const freshFor = time.Minute
 
 // look finds out what another process may have told of an account. As long as
-// not all is remembered that we told, or are about to, we know better.
+// not all is remembered that we told, or are about to, we know better; what a disk
+// did not take then is tried again.
 func (w *Watch) look(account string) {
 	a, now := w.account(account), w.now()
-	if age := now.Sub(a.looked); a.untold > 0 || 0 <= age && age < freshFor {
+	if a.unsaved != nil && w.store.SaveTrouble(context.Background(), account, *a.unsaved) == nil {
+		a.unsaved = nil
+	}
+	if age := now.Sub(a.looked); a.untold > 0 || a.unsaved != nil || 0 <= age && age < freshFor {
 		return
 	}
 	if health, err := w.store.HealthOf(context.Background(), account); err == nil {
@@ -150,7 +164,7 @@ func (w *Watch) look(account string) {
 }
 
 // Told remembers that a piece of news was told, for other processes and later
-// ones.
+// ones. After an error the next poll of the account tries again.
 func (w *Watch) Told(n News) error {
 	if !n.Remember {
 		return nil
@@ -159,8 +173,10 @@ func (w *Watch) Told(n News) error {
 	err := w.store.SaveTrouble(context.Background(), account, n.Trouble)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if err == nil {
-		w.account(account).untold--
+	a := w.account(account)
+	a.untold--
+	if a.unsaved = nil; err != nil {
+		a.unsaved = &n.Trouble
 	}
 	return err
 }

@@ -306,3 +306,65 @@ func TestWatchBesideOthers(t *testing.T) {
 		}
 	}
 }
+
+// faltering is a state that takes nothing for a while.
+type faltering struct {
+	*state.Store
+	err error
+}
+
+func (f *faltering) SaveTrouble(ctx context.Context, account string, t state.Trouble) error {
+	if f.err != nil {
+		return f.err
+	}
+	return f.Store.SaveTrouble(ctx, account, t)
+}
+
+// What was told while the state took nothing is remembered once it does, and from
+// then on what others tell is known again.
+func TestWatchAfterFullDisk(t *testing.T) {
+	store, err := state.Open(t.Context(), filepath.Join(t.TempDir(), "state"))
+	check(t, err)
+	defer store.Close()
+	now, disk := start, &faltering{Store: store}
+	watch := func() *notify.Watch {
+		w, err := notify.NewWatch(t.Context(), disk, func() time.Time { return now })
+		check(t, err)
+		return w
+	}
+	daemon := watch()
+	full := errors.New("the disk is full")
+	for i, p := range []struct {
+		daemon bool
+		class  fetch.Class
+		full   error
+		want   string
+	}{
+		{daemon: true},
+		{daemon: true, class: person, full: full, want: "needs-person"},
+		{daemon: true, class: person, full: full},
+		{daemon: true, class: person}, {class: person},
+		{want: "recovered"}, {daemon: true},
+	} {
+		now = now.Add(minute)
+		disk.err = p.full
+		w := daemon
+		if !p.daemon {
+			w = watch()
+		}
+		s := fetch.Summary{Account: "work", Started: now, Ended: now, Class: p.class}
+		if p.class == person {
+			s.Err = errors.New("no")
+		}
+		got := ""
+		for _, n := range slices.Concat(w.See(fetch.Started{Account: "work"}), w.See(fetch.Finished{Summary: s})) {
+			got += string(n.Kind)
+			if err := w.Told(n); err != p.full {
+				t.Errorf("poll %d: %v, want %v", i, err, p.full)
+			}
+		}
+		if got != p.want {
+			t.Errorf("poll %d: %q, want %q", i, got, p.want)
+		}
+	}
+}
