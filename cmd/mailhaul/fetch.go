@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -17,6 +18,7 @@ import (
 type fetchOptions struct {
 	config          string
 	names           []string
+	failed          bool
 	keep, dry       bool
 	logFormat       string
 	trace           string
@@ -45,6 +47,7 @@ func fetchCommand(std stdio) *cli.Command {
 			"The exit code is 75 then if something was left undone.",
 		Flags: []cli.Flag{
 			configFlag(),
+			toggle("failed", "poll only accounts whose last poll failed, or that were never polled"),
 			toggle("keep", "delete nothing from any server this time"),
 			toggle("dry-run", "say what would be fetched and deleted, and change nothing", "n"),
 			&cli.StringFlag{Name: "log-format", Value: "auto", Usage: "report in `FORMAT`: text, json, or auto, which is text"},
@@ -56,7 +59,7 @@ func fetchCommand(std stdio) *cli.Command {
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {
 			return runFetch(c.Context, std, fetchOptions{
-				config: c.String("config"), names: c.Args().Slice(), keep: c.Bool("keep"), dry: c.Bool("dry-run"),
+				config: c.String("config"), names: c.Args().Slice(), failed: c.Bool("failed"), keep: c.Bool("keep"), dry: c.Bool("dry-run"),
 				logFormat: c.String("log-format"), trace: c.String("trace"), progress: c.String("progress"),
 				verbose: c.Bool("verbose"), silent: c.Bool("quiet"),
 			})
@@ -97,7 +100,6 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 	if bars {
 		std = stdio{out: screen.above(std.out), err: screen.above(std.err)}
 	}
-	out := newReporter(std, o, chosen, w)
 	traced, err := openTrace(o.trace)
 	if err != nil {
 		return err
@@ -108,6 +110,13 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 		return err
 	}
 	defer done()
+	asked := len(chosen)
+	if o.failed {
+		if chosen, err = failing(ctx, store, chosen); err != nil {
+			return err
+		}
+	}
+	out := newReporter(std, o, chosen, w)
 	accounts := w.accounts(chosen)
 	traced.follow(accounts...)
 	news, err := newTeller(ctx, out, store, cfg, accounts, o.silent, o.dry)
@@ -115,7 +124,10 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 		return err
 	}
 	out = news
-	count, saveCounts, err := countInto(ctx, cfg, store, out, o.silent)
+	if len(chosen) < asked {
+		out.note(fmt.Sprintf("polling %d of %s: the others did well the last time", len(chosen), count(asked, "account")))
+	}
+	counted, saveCounts, err := countInto(ctx, cfg, store, out, o.silent)
 	if err != nil {
 		return err
 	}
@@ -129,7 +141,7 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 	summaries := fetch.Once(ctx, fetch.Setup{
 		Accounts: accounts, Parallel: cfg.Parallel, PerHost: cfg.PerHost,
 		Options: fetch.Options{
-			State: store, Sinks: w.sinks, Scratch: cfg.State, Sweep: w.spool.Sweep, Observer: observers(traced.observe, out.observe, count), Drain: drain,
+			State: store, Sinks: w.sinks, Scratch: cfg.State, Sweep: w.spool.Sweep, Observer: observers(traced.observe, out.observe, counted), Drain: drain,
 			KeepAll: o.keep, DryRun: o.dry, Host: w.host, Insist: len(o.names) > 0,
 		},
 	})
@@ -149,6 +161,21 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 	}
 	out.total(summaries)
 	return worst(classes...)
+}
+
+// failing returns the accounts whose last poll failed, and those that were never
+// polled: their turn may not have come.
+func failing(ctx context.Context, store *state.Store, accounts []config.Account) (some []config.Account, err error) {
+	for _, a := range accounts {
+		last, err := store.Polls(ctx, a.Name, 1)
+		if err != nil {
+			return nil, err
+		}
+		if len(last) == 0 || last[0].Result != fetch.ClassFine.String() && last[0].Result != fetch.ClassRefused.String() {
+			some = append(some, a)
+		}
+	}
+	return some, nil
 }
 
 // openFor opens the state; a dry run only reads it.
