@@ -42,6 +42,7 @@ type Options struct {
 
 	regular bool      // by Run, so that the next poll is known
 	servers *sync.Map // by Once: what servers can do before a login, see acquaintance
+	silent  *silences // by Once and Run: the sinks that do not answer
 }
 
 func (o *Options) now() time.Time {

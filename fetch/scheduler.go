@@ -2,7 +2,6 @@ package fetch
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,12 +26,13 @@ type Setup struct {
 // Once polls each account once and returns their summaries in the accounts'
 // order. One account's failure is of no concern to the others, unless it is that
 // of a server which answers nobody: with thousands of accounts there, each of them
-// would wait in vain. Accounts whose turn has not come when that is found, when
+// would wait in vain. So it is with a sink that answers nobody, see Run. Accounts
+// whose turn has not come when that is found of their server, when
 // s.Options.Drain is closed or when ctx ends are left out: their Summary is the
 // zero one but for Account, Err and Class.
 func Once(ctx context.Context, s Setup) []Summary {
 	o := s.Options
-	o.servers = new(sync.Map)
+	o.servers, o.silent = new(sync.Map), newSilences()
 	all := newSlots(s.Parallel, len(s.Accounts))
 	hosts, ways := map[string]slots{}, map[string]*atomic.Int32{}
 	for _, a := range s.Accounts {
@@ -81,11 +81,7 @@ func (a *Account) host() string { return strings.ToLower(a.Server.Host) }
 
 // unanswered reports whether a poll has waited in vain for its server.
 func (s *Summary) unanswered() bool {
-	waited, ok := errors.AsType[interface {
-		error
-		Timeout() bool
-	}](s.Err)
-	return ok && waited.Timeout() && s.unreachable()
+	return timedOut(s.Err) && s.unreachable()
 }
 
 // slots is a counting semaphore.

@@ -46,7 +46,8 @@ const heartbeat = 15 * time.Second
 // last one, so that one that hangs costs one slot. One that several polls in a
 // row could not reach is tried by one account at a time, after growing pauses,
 // while the others wait. What answers by one port, or one way, says nothing of the
-// others.
+// others. A sink that does not answer is tried in the same way: the mail for it waits
+// for that, the accounts do not.
 //
 // turn, if not nil, is called at every turn of Run, every 15 seconds at least.
 // Like an Observer it must return quickly.
@@ -173,6 +174,7 @@ func (r *run) obey(o Order) {
 		r.use(o)
 	case PollNow:
 		now := r.now()
+		r.setup.Options.silent.forget()
 		for _, t := range r.order {
 			if o.Accounts == nil || slices.Contains(o.Accounts, t.account.Name) {
 				t.next, t.again = latest(now, t.notBefore), t.poll != nil
@@ -184,7 +186,7 @@ func (r *run) obey(o Order) {
 
 // use has a setup take the place of the one before.
 func (r *run) use(s Setup) {
-	s.Options.regular, s.Options.Drain = true, r.drain
+	s.Options.regular, s.Options.Drain, s.Options.silent = true, r.drain, newSilences()
 	before, old := r.setup, r.tasks
 	r.setup = &setup{Setup: s, users: 1}
 	now := r.now()

@@ -254,7 +254,7 @@ func (d *download) part(ctx context.Context, t Target) (*part, error) {
 			return p, nil
 		}
 	}
-	b, err := t.Sink.Begin(ctx)
+	b, err := d.opts.silent.begin(ctx, t.Sink, d.opts.now)
 	if err != nil {
 		if d.several() {
 			d.down[t.Name] = err

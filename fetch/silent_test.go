@@ -1,0 +1,159 @@
+package fetch_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/maildir"
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/pop3proto/channel"
+)
+
+// deaf is a sink whose server does not answer at times.
+type deaf struct {
+	deliver.Sink
+
+	mu     sync.Mutex
+	silent func(ask int) bool
+	asked  int
+}
+
+const deafFor = 30 * time.Second
+
+func newDeaf(t *testing.T, silent func(ask int) bool) *deaf {
+	sink, err := maildir.New(filepath.Join(t.TempDir(), "Maildir"), maildir.Options{})
+	check(t, err)
+	t.Cleanup(func() { sink.Close() })
+	return &deaf{Sink: sink, silent: silent}
+}
+
+func (m *deaf) Begin(ctx context.Context) (deliver.Batch, error) {
+	m.mu.Lock()
+	m.asked++
+	silent := m.silent(m.asked)
+	m.mu.Unlock()
+	if !silent {
+		return m.Sink.Begin(ctx)
+	}
+	ctx, cancel := channel.Within(ctx, deafFor)
+	defer cancel()
+	<-ctx.Done()
+	return nil, &deliver.Error{
+		Fault: deliver.FaultTemporary, Target: "relay:25", Op: "connect", Err: context.Cause(ctx), Hint: "is it up?",
+	}
+}
+
+// times returns how often it was asked.
+func (m *deaf) times() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.asked
+}
+
+// A sink that answers nobody is not waited for by each of many accounts, and holds up
+// none that delivers elsewhere; one that answers some is.
+func TestOnceSilentSink(t *testing.T) {
+	const n, parallel = 100, 4
+	for what, test := range map[string]struct {
+		silent      func(ask int) bool
+		least, most int
+		longest     time.Duration
+	}{
+		"nobody": {func(int) bool { return true }, 2, 2 * parallel, 2*deafFor + time.Minute},
+		"some":   {func(ask int) bool { return ask%parallel != 0 }, n, n, time.Hour},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFarm(t)
+				relay, home := newDeaf(t, test.silent), newDeaf(t, func(int) bool { return false })
+				var accounts []*fetch.Account
+				for i := range n {
+					a := f.account(fmt.Sprint("account", i), "pop")
+					a.Deliver = []fetch.Target{{Name: "relay", Sink: relay}}
+					accounts = append(accounts, a)
+				}
+				other := f.account("other", "pop")
+				other.Deliver = []fetch.Target{{Name: "home", Sink: home}}
+				accounts = append(accounts, other)
+				for _, a := range accounts {
+					f.users[a.Name].mail = 1
+				}
+				start := time.Now()
+				all := fetch.Once(t.Context(), fetch.Setup{Accounts: accounts, Options: newMemory().options(), Parallel: parallel})
+				if took := time.Since(start); took > test.longest {
+					t.Errorf("it took %v", took)
+				}
+				if asked := relay.times(); asked < test.least || asked > test.most {
+					t.Errorf("the sink was asked %d times, want %d to %d", asked, test.least, test.most)
+				}
+				for _, s := range all[:n] {
+					if s.Err == nil && test.least == n {
+						continue
+					}
+					if _, ok := errors.AsType[*deliver.Error](s.Err); !ok || s.Class != fetch.ClassRetry || s.Fetched != 0 ||
+						!strings.Contains(s.Err.Error(), "no answer for 30s") || !strings.Contains(s.Err.Error(), "relay:25") || fetch.Hint(s.Err) == "" {
+						t.Errorf("%s: %v, %d fetched: %v", s.Account, s.Class, s.Fetched, s.Err)
+					}
+				}
+				if s := all[n]; s.Fetched != 1 || s.Class != fetch.ClassFine {
+					t.Errorf("elsewhere: %v, %d fetched: %v", s.Class, s.Fetched, s.Err)
+				}
+			})
+		})
+	}
+}
+
+// For as long as a sink answers nobody, accounts that deliver elsewhere are polled at
+// their interval; once it answers, all have their mail soon, and at once if asked to.
+func TestRunSilentSink(t *testing.T) {
+	for _, ask := range []bool{false, true} {
+		t.Run(fmt.Sprintf("asked %v", ask), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFarm(t)
+				back := time.Now().Add(90 * time.Minute)
+				relay := newDeaf(t, func(int) bool { return time.Now().Before(back) })
+				var accounts []*fetch.Account
+				for i := range 20 {
+					a := f.account(fmt.Sprint("account", i), "pop")
+					a.Every = 5 * time.Minute
+					a.Deliver = []fetch.Target{{Name: "relay", Sink: relay}}
+					f.users[a.Name].mail = 1
+					accounts = append(accounts, a)
+				}
+				elsewhere := f.account("elsewhere", "pop")
+				elsewhere.Every = 5 * time.Minute
+				accounts = append(accounts, elsewhere)
+				orders, stop := f.run(fetch.Setup{Accounts: accounts, Options: newMemory().options(), Parallel: 2})
+				time.Sleep(time.Until(back))
+				if asked, most := relay.times(), 25; asked > most {
+					t.Errorf("the sink was asked %d times in vain, want %d at most", asked, most)
+				}
+				for _, gap := range gaps(f.logins("elsewhere")) {
+					if gap > 6*time.Minute {
+						t.Errorf("an account that delivers elsewhere had to wait for %v", gap)
+					}
+				}
+				wait := 80 * time.Minute
+				if ask {
+					orders <- fetch.PollNow{}
+					wait = 2 * time.Minute
+				}
+				time.Sleep(wait)
+				stop()
+				waiting := slices.DeleteFunc(accounts, func(a *fetch.Account) bool { return f.users[a.Name].mail == 0 })
+				if len(waiting) > 0 {
+					t.Errorf("%v after the sink is back, %d accounts wait for their mail", wait, len(waiting))
+				}
+			})
+		})
+	}
+}
