@@ -5,6 +5,8 @@ import (
 	"context"
 	"crypto/rand"
 	"io"
+	"maps"
+	"slices"
 
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/spool"
@@ -25,7 +27,7 @@ type batch struct {
 type message struct {
 	offset, size int64
 	sender       string
-	key          string
+	key, content string
 	to           []string // all recipients
 	rest         []string // those who do not have it yet
 }
@@ -54,7 +56,7 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	if mail.Content != nil {
 		content = mail.Content()
 	}
-	m.key = keyOf(mail.UID, content)
+	m.key, m.content = keyOf(mail.UID, content), contentOf(content)
 	b.messages = append(b.messages, m)
 	return deliver.Ticket(len(b.messages) - 1), nil
 }
@@ -117,18 +119,41 @@ func (b *batch) askLedger() error {
 	}
 	for i := range b.messages {
 		m := &b.messages[i]
-		r := known[m.key]
+		r, err := b.recall(m, known)
+		if err != nil {
+			return err
+		}
 		m.rest = without(m.to, r.has)
 		switch {
 		case r.rest == 0 && len(m.rest) == 0:
 			m.rest = m.to
 			err = b.ledger.forget(m.key, m.rest)
 		case r.rest > 0 && len(m.rest) > 0 && r.at < b.ledger.ago(renewAge):
-			err = b.ledger.took(m.key, nil, len(m.rest))
+			err = b.ledger.took(m, nil)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// recall returns what is known of a message, perhaps by the name that the server gave
+// it before: some number all their mail anew when a message is deleted. Of two that
+// say the same it does not matter which is which, as long as each recipient gets as
+// many; one that is in this batch keeps what is known of it.
+func (b *batch) recall(m *message, known map[string]record) (record, error) {
+	if r := known[m.key]; r.rest > 0 || len(r.has) > 0 {
+		return r, nil
+	}
+	for _, key := range slices.Sorted(maps.Keys(known)) {
+		r := known[key]
+		if r.rest == 0 || len(r.has) == 0 || r.content != m.content ||
+			slices.ContainsFunc(b.messages, func(o message) bool { return o.key == key }) {
+			continue
+		}
+		delete(known, key)
+		return r, b.ledger.move(m, key, r)
+	}
+	return record{}, nil
 }

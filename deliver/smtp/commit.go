@@ -121,7 +121,7 @@ func (c *commit) deliver(m *message) (reply string, refusals []refusedFor, err e
 // took notes that these recipients have the message, too.
 func (c *commit) took(m *message, to []string) error {
 	m.rest = without(m.rest, to)
-	if err := c.batch.ledger.took(m.key, to, len(m.rest)); err != nil {
+	if err := c.batch.ledger.took(m, to); err != nil {
 		return c.batch.sink.o.Spool.Error("keep the ledger", err)
 	}
 	return nil

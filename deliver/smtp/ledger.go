@@ -3,6 +3,7 @@ package smtp
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -52,6 +53,8 @@ type record struct {
 	// message has not been taken for everybody whom it was for.
 	rest int
 	at   int64 // when that was, in seconds of Unix time
+	// content tells the message by what it says alone; empty if nobody noted it.
+	content string
 }
 
 // entry is a line of the ledger. A line that a power cut has torn is no JSON.
@@ -59,8 +62,10 @@ type entry struct {
 	Key string   `json:"key"`
 	At  int64    `json:"at"` // in seconds of Unix time
 	To  []string `json:"to,omitempty"`
-	// Rest is how many recipients of the message do not have it yet.
-	Rest int `json:"rest,omitempty"`
+	// Rest is how many recipients of the message do not have it yet, and Content
+	// is what tells it if it comes by another unique-id.
+	Rest    int    `json:"rest,omitempty"`
+	Content string `json:"content,omitempty"`
 	// Forget says that the recipients are to be sent the message again.
 	Forget bool `json:"forget,omitempty"`
 }
@@ -156,8 +161,23 @@ func (l *ledger) write(entries []entry) error {
 }
 
 // took notes, durably, that recipients have a message, and how many do not.
-func (l *ledger) took(key string, to []string, rest int) error {
-	return l.add(entry{Key: key, To: to, Rest: rest})
+func (l *ledger) took(m *message, to []string) error {
+	e := entry{Key: m.key, To: to, Rest: len(m.rest)}
+	if e.Rest > 0 {
+		e.Content = m.content
+	}
+	return l.add(e)
+}
+
+// move has a message take over what is known of the one with the key from, which it
+// was when the server called it by another name.
+func (l *ledger) move(m *message, from string, r record) error {
+	var entries []entry
+	for some := range slices.Chunk(r.has, maxRecipients) {
+		entries = append(entries, entry{Key: m.key, To: some, Rest: r.rest, Content: r.content},
+			entry{Key: from, To: some, Forget: true})
+	}
+	return l.add(entries...)
 }
 
 // forget notes that recipients are to be sent a message again.
@@ -170,8 +190,8 @@ func (l *ledger) forget(key string, to []string) error {
 	return nil
 }
 
-// add appends an entry.
-func (l *ledger) add(e entry) error {
+// add appends entries.
+func (l *ledger) add(entries ...entry) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	name, err := l.find()
@@ -187,8 +207,12 @@ func (l *ledger) add(e entry) error {
 	if err != nil {
 		return err
 	}
-	e.At = l.now().Unix()
-	if _, err := file.WriteAt(e.line(), fi.Size()); err != nil {
+	var lines []byte
+	for _, e := range entries {
+		e.At = l.now().Unix()
+		lines = append(lines, e.line()...)
+	}
+	if _, err := file.WriteAt(lines, fi.Size()); err != nil {
 		return err
 	}
 	return file.Sync()
@@ -225,6 +249,7 @@ func (l *ledger) records() (known map[string]record, entries int, err error) {
 		if r.at < e.At-int64(ledgerAge.Seconds()) {
 			r = record{} // what was forgotten stays so
 		}
+		r.content = cmp.Or(e.Content, r.content)
 		if r.rest, r.at = e.Rest, e.At; e.Forget {
 			r.has = without(r.has, e.To)
 		} else {
@@ -291,7 +316,7 @@ func (l *ledger) prune() error {
 			continue
 		}
 		for some := range slices.Chunk(r.has, maxRecipients) {
-			needed = append(needed, entry{Key: key, At: r.at, To: some, Rest: r.rest})
+			needed = append(needed, entry{Key: key, At: r.at, To: some, Rest: r.rest, Content: r.content})
 		}
 	}
 	switch {
@@ -381,5 +406,11 @@ func without(recipients, has []string) []string {
 // are one that is listed twice.
 func keyOf(uid string, content []byte) string {
 	sum := sha256.Sum256(append([]byte(uid+"\x00"), content...))
+	return hex.EncodeToString(sum[:16])
+}
+
+// contentOf identifies a message by its content alone.
+func contentOf(content []byte) string {
+	sum := sha256.Sum256(content)
 	return hex.EncodeToString(sum[:16])
 }

@@ -223,6 +223,50 @@ func TestChangedMessage(t *testing.T) {
 	}
 }
 
+// It is so, too, if the server calls it by another name since: some number all their
+// mail anew when a message is deleted. Of messages that say the same each recipient
+// gets as many as there are.
+func TestRenumbered(t *testing.T) {
+	for _, test := range []struct {
+		again []string // unique-ids
+		a, b  int      // how many they get of it in all
+	}{
+		{[]string{"1"}, 1, 1},
+		{[]string{"1", "2"}, 2, 2},
+		{[]string{"0", "1"}, 2, 2},
+		{[]string{"1", "0"}, 2, 2},
+	} {
+		srv := &scripted{lmtp: true, reply: on(map[string]string{"message b@": "450 4.2.0 later"})}
+		script(t, srv)
+		disk := durabletest.New()
+		opts := inMemory(t, srv.addr, disk)
+		opts.LMTP = true
+		send(t, t.Context(), newSink(t, opts), "", body(0)).wantLanded(t)
+		s := newSink(t, opts)
+		var mails []deliver.Mail
+		for _, uid := range test.again {
+			mails = append(mails, deliver.Mail{Account: "work", UID: uid})
+		}
+		o := sendMails(t, t.Context(), s, mails, slices.Repeat([]string{body(0)}, len(mails)))
+		if len(o.receipts) != len(mails) || o.err != nil || o.receipts[0].Err != nil {
+			t.Errorf("%q: %v, %v", test.again, o.receipts, o.err)
+		}
+		said := srv.said("RCPT")
+		a := len(slices.DeleteFunc(slices.Clone(said), func(c string) bool { return !strings.Contains(c, "a@") }))
+		if b := len(said) - a - 1; a != test.a || b != test.b { // b refused the first
+			t.Errorf("%q: a has it %d times and b %d, want %d and %d", test.again, a, b, test.a, test.b)
+		}
+		for _, p := range o.promises {
+			if v, err := s.Settle(t.Context(), p.Token); v != deliver.Landed || err != nil {
+				t.Errorf("%q: Settle = %v, %v", test.again, v, err)
+			}
+		}
+		if err := s.Sweep(t.Context(), "work"); err != nil || strings.Contains(disk.Tree(), "example.org") {
+			t.Errorf("%q: %v: the ledger is not emptied:\n%s", test.again, err, disk.Tree())
+		}
+	}
+}
+
 // What one sink has delivered to everybody does not make another, of the same
 // account on the same server, forget who has a part.
 func TestTwoSinksPartly(t *testing.T) {

@@ -30,7 +30,8 @@
 // whom the server accepts, in several transactions if they are more than a
 // hundred, or more than the server takes at once. The ledger remembers who has
 // it, and only the others are sent it when it comes again, even if the server's
-// address or the recipients have been put right since.
+// address or the recipients have been put right since, or it comes by another
+// unique-id.
 package smtp
 
 import (
