@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -241,5 +242,39 @@ func TestDoubtOverWhatIsRefused(t *testing.T) {
 	}
 	if n := r.retrieved() - before; n > 4+5 {
 		t.Errorf("%d downloads to compare four messages once, and one that is not to be had five times", n)
+	}
+}
+
+// Messages that one of two sinks refuses are known by their headers when the server
+// numbers its mail anew, though their pause is not over.
+func TestRenumberedInPause(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	archive, _ := r.another("archive")
+	archive.Sink = picky{archive.Sink, false}
+	r.account.Deliver = append(r.account.Deliver, archive)
+	var want []string
+	add := func(more string) {
+		n := len(want) + 1
+		want = append(want, message(n)+more)
+		r.drop.Add(strconv.Itoa(n), []byte(want[n-1]))
+	}
+	for _, more := range []string{"", "poison\n", "", "", "poison\n"} {
+		add(more)
+	}
+	for range 6 { // until the pauses are long
+		r.later(day)
+		r.poll()
+	}
+	for range 3 {
+		add("")
+	}
+	r.drop.SetUIDs(func(i int, _ string) string { return strconv.Itoa(i + 1) })
+	for range 3 {
+		r.later(20 * time.Minute)
+		r.poll()
+	}
+	r.expect(want...)
+	if left := r.left(); len(left) != 2 {
+		t.Errorf("%q are left, not the two that are refused", left)
 	}
 }

@@ -158,7 +158,7 @@ func MakePlan(listing []pop3proto.Entry, rows []state.Row, headers map[int]state
 		probe := slices.DeleteFunc(slices.Clone(listing), func(e pop3proto.Entry) bool {
 			_, told := headers[e.Num]
 			r, known := find(rows, e.UID)
-			return told || known && pol.early(&rows[r])
+			return told || known && pol.early(&rows[r]) && rows[r].Content.IsZero() // the server may fail over it again
 		})
 		if len(probe) > 0 {
 			return Plan{Probe: probe}
