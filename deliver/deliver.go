@@ -66,6 +66,12 @@ type Sink interface {
 	// be answered now; the promise stays open.
 	Settle(ctx context.Context, token string) (Verdict, error)
 
+	// Made reports whether a token is of a promise to deliver to where this sink
+	// does: it is this sink's own then, even if its name was another. It does
+	// not say what became of the promise. A sink whose tokens do not tell where
+	// to says false.
+	Made(token string) bool
+
 	// Sweep removes what batches of account left in the sink's staging area
 	// when they died before Prepare. The caller holds the account's lease and
 	// has no open batch and no open promise of that account.

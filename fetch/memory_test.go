@@ -96,6 +96,7 @@ type devNull struct {
 func (d *devNull) Profile() deliver.Profile                           { return deliver.Profile{Kind: "null"} }
 func (d *devNull) Begin(context.Context) (deliver.Batch, error)       { return &devNull{}, nil }
 func (d *devNull) Sweep(context.Context, string) error                { return nil }
+func (d *devNull) Made(string) bool                                   { return false }
 func (d *devNull) Close() error                                       { return nil }
 func (d *devNull) Abort() error                                       { return nil }
 func (d *devNull) Prepare(context.Context) ([]deliver.Promise, error) { return d.staged, nil }

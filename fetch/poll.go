@@ -168,6 +168,25 @@ func (a *Account) sink(o *Options, name string) deliver.Sink {
 	return o.Sinks[name]
 }
 
+// promisor returns the sink that can answer for a promise, nil if there is none:
+// one that was renamed answers for what it promised by its former name.
+func (a *Account) promisor(o *Options, p state.Promise) deliver.Sink {
+	if s := a.sink(o, p.Sink); s != nil {
+		return s
+	}
+	for _, t := range a.targets() {
+		if t.Sink.Made(p.Token) {
+			return t.Sink
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(o.Sinks)) {
+		if s := o.Sinks[name]; s.Made(p.Token) {
+			return s
+		}
+	}
+	return nil
+}
+
 // budgetError is the error of a poll that took too long as a whole.
 type budgetError time.Duration
 

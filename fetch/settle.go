@@ -41,7 +41,7 @@ func (v *visit) settlePromises(ctx context.Context) (broken, err error) {
 	silent := map[string]bool{} // sinks that cannot answer
 	for _, p := range open {
 		verdict := deliver.Unknown
-		if sink := v.sink(v.opts, p.Sink); sink != nil && !silent[p.Sink] {
+		if sink := v.promisor(v.opts, p); sink != nil && !silent[p.Sink] {
 			if verdict, err = sink.Settle(ctx, p.Token); err != nil && !isolated(err) {
 				return nil, err
 			}

@@ -242,13 +242,19 @@ func (d *download) missing(ctx context.Context, w Want, aims []aim) (left, had [
 		return nil, nil, err
 	}
 	for _, a := range aims {
-		if slices.ContainsFunc(deliveries, func(d state.Delivery) bool { return d.Sink == a.Name && d.Landed != 0 }) {
+		if slices.ContainsFunc(deliveries, func(it state.Delivery) bool { return it.Landed != 0 && d.took(a.Target, it) }) {
 			had = append(had, a)
 		} else {
 			left = append(left, a)
 		}
 	}
 	return left, had, nil
+}
+
+// took reports whether a delivery was to that sink, which may have had another
+// name: to take it for another sink would be to deliver twice.
+func (d *download) took(t Target, it state.Delivery) bool {
+	return it.Sink == t.Name || d.sink(d.opts, it.Sink) == nil && t.Sink.Made(it.Token)
 }
 
 // errAnother is why a message is owed to sinks that have one of its unique-id.

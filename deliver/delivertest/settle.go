@@ -20,6 +20,9 @@ func (p *place) unsettled(t *testing.T, sink deliver.Sink, promises []deliver.Pr
 		if again, err := second.Settle(t.Context(), promise.Token); again != v || err != nil {
 			t.Errorf("Settle %d = %v; asked again, %v, %v", i, v, again, err)
 		}
+		if made := sink.Made(promise.Token); made != second.Made(promise.Token) || !made && sink.Profile().Guarantee == deliver.ExactlyOnce {
+			t.Errorf("Made %d: %v; by a second sink, %v", i, made, !made)
+		}
 		if v != deliver.Landed {
 			lost = append(lost, wire[i])
 		}
@@ -76,6 +79,9 @@ func testSettleForeignToken(t *testing.T, p *place) {
 	} {
 		if v, err := sink.Settle(t.Context(), token); v == deliver.Landed && err == nil {
 			t.Errorf("Settle %.20q = %v", token, v)
+		}
+		if sink.Made(token) {
+			t.Errorf("Made %.20q", token)
 		}
 	}
 	p.want(t, hello)

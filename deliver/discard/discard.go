@@ -53,11 +53,14 @@ func (s *Sink) Settle(ctx context.Context, token string) (deliver.Verdict, error
 	if err := ctx.Err(); err != nil {
 		return deliver.Unknown, fail("settle", err)
 	}
-	if strings.HasPrefix(token, tokenStart) {
+	if s.Made(token) {
 		return deliver.Landed, nil
 	}
 	return deliver.Unknown, nil
 }
+
+// Made implements deliver.Sink. What one of them drops, all would.
+func (s *Sink) Made(token string) bool { return strings.HasPrefix(token, tokenStart) }
 
 // Sweep implements deliver.Sink. There is nothing to sweep.
 func (s *Sink) Sweep(ctx context.Context, _ string) error {

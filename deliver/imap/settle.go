@@ -223,3 +223,9 @@ func (ses *session) fetch(uids imap.UIDSet, want *imap.FetchOptions, see func(*i
 		see(data)
 	}
 }
+
+// Made implements deliver.Sink.
+func (s *Sink) Made(promise string) bool {
+	t, ok := parseToken(promise)
+	return ok && t.Server == s.account() && t.Folder == s.folder
+}

@@ -60,19 +60,30 @@ func (s *Sink) tmpInode() (uint64, error) {
 	return st.Ino, nil
 }
 
+// parseToken returns the token and its Maildir unescaped.
+func parseToken(s string) (t token, dir string, ok bool) {
+	if json.Unmarshal([]byte(s), &t) != nil || !ours.MatchString(t.Name) || strings.Contains(t.Name, "/") {
+		return token{}, "", false
+	}
+	dir, ok = durable.UnescapePath(t.Dir)
+	return t, dir, ok
+}
+
+// Made implements deliver.Sink.
+func (s *Sink) Made(promise string) bool {
+	_, dir, ok := parseToken(promise)
+	return ok && dir == s.dir
+}
+
 // Settle implements deliver.Sink. It finishes the delivery of a message that
 // is still in tmp/.
 func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, error) {
 	if err := ctx.Err(); err != nil {
 		return deliver.Unknown, s.fail("settle", err)
 	}
-	var t token
-	if err := json.Unmarshal([]byte(promise), &t); err != nil || !ours.MatchString(t.Name) || strings.Contains(t.Name, "/") {
-		return deliver.Unknown, nil // not ours
-	}
-	dir, ok := durable.UnescapePath(t.Dir)
+	t, dir, ok := parseToken(promise)
 	if !ok {
-		return deliver.Unknown, nil
+		return deliver.Unknown, nil // not ours
 	}
 	at := &Sink{fs: s.fs, dir: dir, now: s.now}
 	return at.settle(t)

@@ -52,6 +52,12 @@ func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, err
 	return s.settleBySpool(ctx, b, p, t.N)
 }
 
+// Made implements deliver.Sink.
+func (s *Sink) Made(promise string) bool {
+	_, path, ok := parseToken(promise)
+	return ok && path == realPath(s.path)
+}
+
 // settleBySpool answers for message n of a batch. b is nil if the mbox is
 // gone.
 func (s *Sink) settleBySpool(ctx context.Context, b *box, p *prepared, n int) (deliver.Verdict, error) {

@@ -164,6 +164,9 @@ func (s *Sink) Settle(ctx context.Context, token string) (deliver.Verdict, error
 	return deliver.Unknown, s.spool.Remove(token)
 }
 
+// Made implements deliver.Sink: a token does not say which program it was for.
+func (s *Sink) Made(string) bool { return false }
+
 // Sweep implements deliver.Sink.
 func (s *Sink) Sweep(ctx context.Context, account string) error {
 	if err := ctx.Err(); err != nil {

@@ -1,0 +1,104 @@
+package fetch_test
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/durable"
+	"github.com/mailhaul/mailhaul/deliver/maildir"
+	"github.com/mailhaul/mailhaul/deliver/mbox"
+	"github.com/mailhaul/mailhaul/deliver/spool"
+	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
+)
+
+// local is a kind of sink on the disk, and how to make one that delivers to the
+// same place as all others of a folder do, or to another.
+var local = map[string]func(folder, name string) (deliver.Sink, error){
+	"maildir": func(folder, name string) (deliver.Sink, error) {
+		return maildir.New(filepath.Join(folder, name), maildir.Options{})
+	},
+	"mbox": func(folder, name string) (deliver.Sink, error) {
+		return mbox.New(filepath.Join(folder, name), mbox.Options{
+			Spool: spool.New(filepath.Join(folder, "spool"), durable.OS), LockTimeout: time.Millisecond,
+		})
+	},
+}
+
+// renaming returns an account with an archive of a kind, and what gives it another
+// name, or another place as well.
+func renaming(t *testing.T, kind string) (r *rig, rename func(name, place string)) {
+	r = newRig(t, pop3test.Behaviour{})
+	folder := t.TempDir()
+	rename = func(name, place string) {
+		sink, err := local[kind](folder, place)
+		check(t, err)
+		t.Cleanup(func() { sink.Close() })
+		r.account.Deliver = append(r.account.Deliver[:1:1], fetch.Target{Name: name, Sink: sink})
+		r.opts.Sinks = map[string]deliver.Sink{}
+		for _, d := range r.account.Deliver {
+			r.opts.Sinks[d.Name] = d.Sink
+		}
+	}
+	rename("archive", "archive")
+	return r, rename
+}
+
+// took counts the messages that landed in the account's second sink.
+func took(r *rig) (n int) {
+	for _, l := range eventsOf[fetch.Landed](r) {
+		if l.Sink == r.account.Deliver[1].Name {
+			n++
+		}
+	}
+	return n
+}
+
+// A sink that gets another name has what it took before. One that delivers to
+// another place has not.
+func TestSinkRenamed(t *testing.T) {
+	for kind := range local {
+		for _, test := range []struct {
+			place string
+			again int
+		}{{"archive", 0}, {"elsewhere", 3}} {
+			t.Run(fmt.Sprintf("%s, to %s, while another owes", kind, test.place), func(t *testing.T) {
+				r, rename := renaming(t, kind)
+				want := r.fill(3)
+				home := r.account.Deliver[0].Sink
+				r.account.Deliver[0].Sink = unusable{home}
+				if r.poll(); took(r) != 3 {
+					t.Fatalf("the archive took %d", took(r))
+				}
+				r.account.Deliver[0].Sink = home
+				rename("files", test.place)
+				r.later(day)
+				if r.succeed(); took(r) != test.again {
+					t.Errorf("renamed, it took %d", took(r))
+				}
+				r.expect(want...)
+				r.expectEmpty()
+			})
+			t.Run(fmt.Sprintf("%s, to %s, after a crash", kind, test.place), func(t *testing.T) {
+				r, rename := renaming(t, kind)
+				want := r.fill(3)
+				archive := r.account.Deliver[1].Sink
+				r.account.Deliver[1].Sink = &batched{archive, func(b deliver.Batch) deliver.Batch { return speechless{b} }}
+				r.poll()
+				rename("files", test.place)
+				for range 2 {
+					r.later(day)
+					r.poll()
+				}
+				if took(r) != test.again {
+					t.Errorf("renamed, it took %d", took(r))
+				}
+				r.expect(want...)
+				r.expectEmpty()
+			})
+		}
+	}
+}
