@@ -91,18 +91,24 @@ func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, err
 
 func (s *Sink) settle(t token) (deliver.Verdict, error) {
 	ino, err := s.tmpInode()
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-		return deliver.Unknown, nil // the Maildir is gone
-	} else if err != nil {
+	without := absent(err)
+	if err != nil && !without {
 		return deliver.Unknown, s.fail("open tmp/", err)
 	}
 	tmp := s.file("tmp", staged(t.Name))
 	// What is found, or missing, may be so in the cache only.
-	err = s.sync(folders...)
-	if errors.Is(err, fs.ErrNotExist) && s.has(tmp) {
-		// Begin would make what is missing, but may be long in coming.
-		if err = s.create(s.dir); err == nil {
-			err = s.sync(folders...)
+	if err = s.sync(folders...); absent(err) {
+		switch there, unseen := s.delivered(t.Name); {
+		case unseen != nil:
+			return deliver.Unknown, unseen
+		case there || s.has(tmp):
+			// Begin would make what is missing, but may be long in coming. Programs that
+			// carry folders from disk to disk leave out those that are empty.
+			if err = s.create(s.dir); err == nil {
+				err = s.sync(folders...)
+			}
+		case without:
+			return deliver.Unknown, nil // the Maildir is gone
 		}
 	}
 	if err != nil {
@@ -147,11 +153,13 @@ func (s *Sink) settle(t token) (deliver.Verdict, error) {
 func (s *Sink) delivered(final string) (bool, error) {
 	if _, err := s.fs.Stat(s.file("new", final)); err == nil {
 		return true, nil
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	} else if !absent(err) {
 		return false, s.fail("look into new/", err)
 	}
 	entries, err := s.fs.ReadDir(s.path("cur"))
-	if err != nil {
+	if absent(err) {
+		return false, nil
+	} else if err != nil {
 		return false, s.fail("list cur/", err)
 	}
 	for _, e := range entries {
@@ -160,6 +168,11 @@ func (s *Sink) delivered(final string) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// absent reports whether an error says that there is no such file or folder.
+func absent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }
 
 // publish shows a message to mail readers. It is a rename and not a link: file

@@ -128,6 +128,42 @@ func TestFolderVanishes(t *testing.T) {
 	}
 }
 
+// A message that is there has landed, whatever folder is missing beside it: those
+// that are empty may have been left out when the Maildir was moved.
+func TestEmptyFolderVanishes(t *testing.T) {
+	for _, gone := range []string{"/m/tmp", "/m/cur", "/m/new"} {
+		fsys := durabletest.New()
+		s := open(t, "/m", maildir.Options{FS: fsys})
+		where, tokens := put(t, s, "x", "y")
+		sub := "/m/new/"
+		if gone == "/m/new" {
+			sub = "/m/cur/"
+		}
+		for i, to := range []string{sub + path.Base(where[0]), "/elsewhere"} {
+			if err := fsys.Rename(where[i], to); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, dir := range []string{"/", "/m/cur", "/m/new"} {
+			if err := fsys.SyncDir(dir); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := fsys.Remove(gone); err != nil {
+			t.Fatal(err)
+		}
+		if v, _ := s.Settle(t.Context(), tokens[1]); v != deliver.Unknown {
+			t.Errorf("without %s, and moved elsewhere: %v", gone, v)
+		}
+		if v, err := s.Settle(t.Context(), tokens[0]); v != deliver.Landed || err != nil {
+			t.Errorf("without %s: %v, %v", gone, v, err)
+		}
+		if entries, _ := fsys.ReadDir(sub); len(entries) != 1 || len(fsys.Unsynced()) > 0 {
+			t.Errorf("without %s: %s has %v; not durable: %q", gone, sub, entries, fsys.Unsynced())
+		}
+	}
+}
+
 // Sweep keeps what is not the account's.
 func TestSweepKeeps(t *testing.T) {
 	fsys := durabletest.New()
