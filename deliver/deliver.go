@@ -114,7 +114,7 @@ type Batch interface {
 	// settled later. A Commit that fails as a whole, its error an *Error,
 	// leaves unreported messages in the same state: so does one that meets a
 	// refusal which would meet every message, such as that of a full mailbox. Where
-	// its error is Blameless, there is nothing to settle.
+	// its error is Untaken or Blameless, there is nothing to settle.
 	Commit(ctx context.Context, landed func(Receipt) error) error
 
 	// Abort drops everything that was staged, as if it had never been. After

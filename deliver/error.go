@@ -35,9 +35,10 @@ type Error struct {
 	Err error
 	// Hint tells the user what to do; it may be empty.
 	Hint string
-	// Blameless says of the error of Batch.Commit that it is about no message, and
-	// that the sink has none of those that were not reported.
-	Blameless bool
+	// Untaken says of the error of Batch.Commit that the sink has none of the
+	// messages that were not reported. Blameless says so, too, and that the error is
+	// about no message.
+	Untaken, Blameless bool
 }
 
 // Error returns "target: op: cause".

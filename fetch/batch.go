@@ -197,6 +197,9 @@ func (c *committer) commit(ctx context.Context, b *batch) error {
 		if e, ok := errors.AsType[*deliver.Error](err); ok && e.Blameless {
 			r.spare(e)
 		} else {
+			if ok && e.Untaken {
+				r.deny(e)
+			}
 			err = c.judge(ctx, b, r, err)
 		}
 		if err != nil && c.isolated(ctx, err) {
@@ -255,6 +258,15 @@ func (c *committer) land(b *batch, parts []*receipts) error {
 	var failed error
 	for _, r := range slices.Backward(parts) {
 		failed = errors.Join(failed, r.flush())
+	}
+	next := c.now()
+	if c.several {
+		next = next.Add(behind)
+	}
+	for _, r := range parts { // once all is noted that has landed elsewhere
+		if len(r.denied) > 0 && failed == nil {
+			failed = r.journal.Suspect(r.ctx, r.account, next.Unix(), r.why, r.denied)
+		}
 	}
 	for _, it := range b.items {
 		if it.staged > 0 {
@@ -380,6 +392,9 @@ type receipts struct {
 	taken    []deliver.Receipt
 	flushed  int
 	failed   bool
+	// denied are the promises of which the sink said that it kept none, and why.
+	denied []state.Promise
+	why    string
 }
 
 func (r *receipts) take(rc deliver.Receipt) error {
@@ -392,16 +407,32 @@ func (r *receipts) take(rc deliver.Receipt) error {
 
 // spare has the promises of what was not reported withdrawn.
 func (r *receipts) spare(err error) {
+	for _, t := range r.unreported() {
+		r.items[t].spared = true
+		r.taken = append(r.taken, deliver.Receipt{Ticket: t, Err: err})
+	}
+}
+
+// deny has it be suspect, as it would be if that was to be settled first.
+func (r *receipts) deny(err error) {
+	for _, t := range r.unreported() {
+		r.denied = append(r.denied, r.promises[t])
+	}
+	r.why = err.Error()
+}
+
+// unreported are the tickets of which the sink has said nothing.
+func (r *receipts) unreported() (ts []deliver.Ticket) {
 	reported := map[deliver.Ticket]bool{}
 	for _, rc := range r.taken {
 		reported[rc.Ticket] = true
 	}
-	for i, it := range r.items {
+	for i := range r.items {
 		if t := deliver.Ticket(i); !reported[t] {
-			it.spared = true
-			r.taken = append(r.taken, deliver.Receipt{Ticket: t, Err: err})
+			ts = append(ts, t)
 		}
 	}
+	return ts
 }
 
 // took reports whether the sink took any of its messages.

@@ -37,12 +37,13 @@ type mailserver struct {
 	endPoint bool                // -PLUS by tls-server-end-point alone, whatever the version
 	own      tls.Certificate
 	room     chan struct{} // holds a token for each session, where those are few
+	full     bool          // no mailbox has room
 
 	mu  sync.Mutex
 	got map[string]int // messages by recipient, of the others
 }
 
-// startMailserver is mailserver NAME KIND [PROVIDER|plus|plus1.2|endpoint|stripped|few]: it
+// startMailserver is mailserver NAME KIND [PROVIDER|plus|plus1.2|endpoint|stripped|few|full]: it
 // starts a server that takes mail,
 //
 //	smtp   with STARTTLS
@@ -55,7 +56,7 @@ type mailserver struct {
 // the provider's tokens. With plus it knows SCRAM-SHA-256-PLUS alone, on TLS 1.3
 // or 1.2; if that is stripped, clients see SCRAM-SHA-256. With endpoint it knows
 // no other channel binding than that of TLS 1.2. With few it serves three
-// connections of IMAP at once; the next one waits.
+// connections of IMAP at once; the next one waits. With full its IMAP takes no mail.
 func startMailserver(ts *testscript.TestScript, _ bool, args []string) {
 	name, kind := args[0], args[1]
 	conf := certificate(ts, name, []string{"127.0.0.1"})
@@ -72,6 +73,8 @@ func startMailserver(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	case "few":
 		m.room = make(chan struct{}, 3)
+	case "full":
+		m.full = true
 	case "stripped":
 		m.scram = []string{"SCRAM-SHA-256"}
 	default:

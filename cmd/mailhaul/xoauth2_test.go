@@ -2,11 +2,14 @@ package main
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
 
+	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapserver"
 	"github.com/emersion/go-sasl"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -85,6 +88,14 @@ func (s *imapSession) Close() error {
 		<-s.m.room
 	}
 	return s.Session.Close()
+}
+
+func (s *imapSession) Append(folder string, r imap.LiteralReader, o *imap.AppendOptions) (*imap.AppendData, error) {
+	if s.m.full {
+		_, err := io.Copy(io.Discard, r)
+		return nil, errors.Join(err, &imap.Error{Type: imap.StatusResponseTypeNo, Code: imap.ResponseCodeOverQuota, Text: "no room"})
+	}
+	return s.Session.Append(folder, r, o)
 }
 
 func (s *imapSession) AuthenticateMechanisms() []string { return s.m.mechanisms() }

@@ -31,7 +31,8 @@ const (
 // one, and the longer, the more the folder holds.
 //
 // A refusal that would meet every message, such as that of a full mailbox, is
-// Commit's own error: what it met, and what was not sent, stays promised.
+// Commit's own error. It is Untaken: the server has answered for all that was sent.
+// Blameless it is not, since there may be room for other messages.
 func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
 	if err := b.Commits(); err != nil {
 		return err
@@ -53,12 +54,16 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 			return errors.Join(err, a.finish())
 		}
 	}
-	if err := a.finish(); err != nil {
+	err := a.finish()
+	if a.failed != nil {
 		return err
+	}
+	if a.stop != nil {
+		a.stop.Untaken = true
 	}
 	// If it cannot be removed, Sweep removes it.
 	_ = b.sink.spool.Remove(b.Name)
-	return nil
+	return err
 }
 
 // appends is a Commit under way.

@@ -101,6 +101,9 @@ func TestRefusals(t *testing.T) {
 			if got := fault(err); got != test.err {
 				t.Errorf("Commit: fault %d, want %d: %v", got, test.err, err)
 			}
+			if e, ok := errors.AsType[*deliver.Error](err); ok && (!e.Untaken || e.Blameless) {
+				t.Errorf("Commit: %v: untaken is %v, blameless %v", err, e.Untaken, e.Blameless)
+			}
 			for n, want := range test.faults {
 				r, reported := receipts[deliver.Ticket(n)]
 				got := left
@@ -192,7 +195,7 @@ func TestBroken(t *testing.T) {
 			}
 			b, _ := stage(t, open(t, o), "Subject: a\r\n\r\n", "Subject: b\r\n\r\n", "Subject: c\r\n\r\n")
 			receipts, err := commit(t.Context(), b)
-			if e, ok := errors.AsType[*deliver.Error](err); !ok || e.Fault != deliver.FaultTemporary || !test.check(err) || len(err.Error()) > 500 {
+			if e, ok := errors.AsType[*deliver.Error](err); !ok || e.Fault != deliver.FaultTemporary || e.Untaken || !test.check(err) || len(err.Error()) > 500 {
 				t.Errorf("Commit = %v", err)
 			}
 			if len(receipts) > 1 || len(receipts) == 1 && receipts[0].Err != nil {
@@ -315,7 +318,7 @@ func TestRefusalOfAnother(t *testing.T) {
 	}}
 	b, _ := stage(t, open(t, options(script.start(t), durable.OS, t.TempDir())), letter("a", 1), letter("b", 5000))
 	receipts, err := commit(t.Context(), b)
-	if e, ok := errors.AsType[*deliver.Error](err); !ok || e.Fault != deliver.FaultTemporary {
+	if e, ok := errors.AsType[*deliver.Error](err); !ok || e.Fault != deliver.FaultTemporary || e.Untaken {
 		t.Errorf("Commit = %v", err)
 	}
 	if _, reported := receipts[0]; reported || receipts[1].Err == nil {

@@ -102,7 +102,10 @@ func (l *ledger) suspect(at int64, why string, ps []state.Promise) {
 	for _, p := range ps {
 		l.close(p.UID)
 		if row := l.rows[p.UID]; row.Phase == state.Promised {
-			row.NextTry, row.Reason = max(row.NextTry, at), cmp.Or(row.Reason, why)
+			row.NextTry = max(row.NextTry, at)
+			if row.Tries == 0 {
+				row.Reason = cmp.Or(why, row.Reason)
+			}
 			l.rows[p.UID] = row
 		}
 	}

@@ -211,14 +211,14 @@ func (t *tx) retract(account int64, p Promise) error {
 // Suspect withdraws, at the time at, in Unix seconds, promises that a poll left
 // open and that were not kept: a sink may have failed over any of the messages.
 // Their rows stay Promised until they land or are refused by a sink, and are due
-// once their pause is over. why is noted where nothing else is.
+// once their pause is over. why is noted of those that were never refused.
 func (s *Store) Suspect(ctx context.Context, account string, at int64, why string, ps []Promise) error {
 	return each(ctx, s, account, "withdraw promises", ps, func(t *tx, account int64, p Promise) error {
 		if err := t.withdraw(account, p); err != nil {
 			return err
 		}
 		return t.exec(`
-			UPDATE messages SET next_try = max(next_try, ?3), reason = iif(reason = '', ?4, reason)
+			UPDATE messages SET next_try = max(next_try, ?3), reason = iif(?4 = '' OR tries > 0, reason, ?4)
 			WHERE account = ?1 AND uid = ?2 AND phase = ?5 AND NOT EXISTS `+openPromise,
 			account, []byte(p.UID), at, why, Promised)
 	})

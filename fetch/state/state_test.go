@@ -235,6 +235,12 @@ func TestLife(t *testing.T) {
 			steps: []step{doPromise(u), doSuspect(100, "u", "home"), doPromise(u), doSuspect(200, "u", "home")},
 			want:  with(func(r *state.Row) { r.Phase, r.NextTry, r.Reason = state.Promised, 200, "suspect" }),
 		},
+		"suspected once more, for another reason": {
+			steps: []step{doPromise(u), func(s *state.Store, t *testing.T) error {
+				return s.Suspect(t.Context(), "work", 100, "the first", []state.Promise{u})
+			}, doPromise(u), doSuspect(200, "u", "home")},
+			want: with(func(r *state.Row) { r.Phase, r.NextTry, r.Reason = state.Promised, 200, "suspect" }),
+		},
 		"suspected of one sink, open in the other": {
 			steps: []step{doPromise(u, v), doSuspect(100, "u", "home")},
 			want:  with(func(r *state.Row) { r.Phase = state.Promised }), open: 1,
