@@ -147,7 +147,8 @@ func (ses *session) search(t token) (deliver.Verdict, error) {
 	}
 	var l listing
 	t.Next = 0
-	if err := ses.list(&l, imap.UIDSetNum(uids[:min(len(uids), maxSuspects)]...)); err != nil {
+	slices.Sort(uids) // what came last is the likeliest
+	if err := ses.list(&l, imap.UIDSetNum(uids[max(0, len(uids)-maxSuspects):]...)); err != nil {
 		return deliver.Unknown, err
 	}
 	if found, err := ses.count(&l, t); err != nil || found <= t.Twin {

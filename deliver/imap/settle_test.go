@@ -146,6 +146,13 @@ func TestSettleChanged(t *testing.T) {
 		{"folder made anew", true, anew(""), deliver.Unknown},
 		{"folder made anew with the message", true, anew(a), deliver.Landed},
 		{"folder made anew with another", true, anew(other), deliver.Unknown},
+		{"folder made anew with many others of its Message-ID, and the message", true, func(c *imapclient.Client) error {
+			err := anew("")(c)
+			for range 120 {
+				err = errors.Join(err, appendTo(c, "work", other))
+			}
+			return errors.Join(err, appendTo(c, "work", a))
+		}, deliver.Landed},
 		{"folder gone", true, func(c *imapclient.Client) error { return c.Delete("work").Wait() }, deliver.Unknown},
 	} {
 		t.Run(test.name, func(t *testing.T) {
