@@ -118,27 +118,6 @@ type Want struct {
 	Row *state.Row
 }
 
-// tries returns how often the message was tried in vain.
-func (w *Want) tries() int {
-	if w.Row == nil {
-		return 0
-	}
-	return w.Row.Tries
-}
-
-// dueSince returns since when the message is due for another try, 0 if it is new.
-func (w *Want) dueSince() int64 {
-	if w.Row == nil {
-		return 0
-	}
-	return w.Row.NextTry
-}
-
-// suspect reports whether a sink may have failed over the message: it comes after
-// all others, in a batch of its own, so that it is known over what if the sink
-// fails again.
-func (w *Want) suspect() bool { return w.Row != nil && w.Row.Phase == state.Promised }
-
 // struck reports whether the server was asked to delete the message of a row, and
 // did, or did not say so and was not found to have it since.
 func struck(r *state.Row) bool {
@@ -173,15 +152,9 @@ func MakePlan(listing []pop3proto.Entry, rows []state.Row, headers map[int]state
 	}
 	p.identify(moved)
 	p.miss()
-	// Messages that gave trouble come last, where they hold up no other, and in
-	// turn: what has been due for longest comes first.
-	inOrder := func(a, b Want) int {
-		return cmp.Or(cmp.Compare(a.tries(), b.tries()), cmp.Compare(a.Num, b.Num))
-	}
+	// Messages that gave trouble come last, where they hold up no other.
 	slices.SortFunc(p.plan.Fetch, inOrder)
-	slices.SortFunc(p.late, func(a, b Want) int {
-		return cmp.Or(cmp.Compare(a.dueSince(), b.dueSince()), inOrder(a, b))
-	})
+	slices.SortFunc(p.late, inTurn)
 	for _, w := range p.late {
 		p.want(w)
 	}

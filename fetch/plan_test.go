@@ -309,6 +309,12 @@ func TestPlan(t *testing.T) {
 			want:    "fetch 3 \"c\"\nfetch 4 \"d\"\nfetch 2 \"b\"\nfetch 1 \"a\"\nmore 1\n",
 		},
 		{
+			name:    "it comes after what only waited, however long that has been due",
+			listing: entries("a", "b", "c"),
+			rows:    byKey(suspect("a", ago(day)), refused("b", ago(0)), refused("c", ago(day))),
+			want:    "fetch 3 \"c\"\nfetch 2 \"b\"\nfetch 1 \"a\"\n",
+		},
+		{
 			name:    "a partial listing forgets nothing for 30 days",
 			listing: entries("a"),
 			rows: byKey(landed("a", ago(day)), landed("b", ago(day)),

@@ -354,15 +354,21 @@ func (s *session) transfer(ctx context.Context) error {
 	return errors.Join(s.bring(ctx), s.blame(context.WithoutCancel(ctx)))
 }
 
+// bring fetches what is new, and what proves to be: all of it before what a sink may
+// fail over.
 func (s *session) bring(ctx context.Context) error {
-	if err := s.fetch(ctx, nil, s.plan.Fetch, s.MaxSize); err != nil {
+	first, last := s.plan.Fetch, []Want(nil)
+	if i := slices.IndexFunc(first, func(w Want) bool { return w.suspect() }); i >= 0 && len(s.plan.Verify) > 0 {
+		first, last = first[:i], first[i:]
+	}
+	if err := s.fetch(ctx, nil, first, s.MaxSize); err != nil {
 		return err
 	}
 	different, err := s.verify(ctx, s.plan.Verify)
 	if err != nil {
 		return err
 	}
-	if err := s.fetch(ctx, nil, different, s.MaxSize); err != nil {
+	if err := s.fetch(ctx, nil, slices.Concat(different, last), s.MaxSize); err != nil {
 		return err
 	}
 	if s.Quarantine == nil {
