@@ -158,18 +158,19 @@ func (s *boxSession) serve() {
 			more, rest, _ := strings.Cut(args, " ")
 			verb, args = "UID "+more, rest
 		}
-		what, text := s.trouble(verb), ""
+		what := s.trouble(verb)
+		var texts []string
 		if verb == "APPEND" && what != "cut" && what != "bye" {
-			if text, err = s.literal(args, what == "half"); err != nil {
+			if texts, err = s.literals(args, what == "half"); err != nil {
 				return
 			}
 		}
 		answer := what
-		if s.poison != "" && strings.Contains(text, "POISON") {
+		if s.poison != "" && strings.Contains(strings.Join(texts, ""), "POISON") {
 			what, answer = s.poison, s.poison
 		}
 		if what == "" || strings.HasPrefix(what, "lost") {
-			answer = s.obey(verb, args, text)
+			answer = s.obey(verb, args, texts)
 		}
 		if strings.HasSuffix(what, "bye") {
 			s.say("* BYE going down")
@@ -184,27 +185,36 @@ func (s *boxSession) serve() {
 	}
 }
 
-// literal reads the message of an APPEND, or a part of it.
-func (s *boxSession) literal(args string, half bool) (string, error) {
-	size, plus := strings.CutSuffix(strings.TrimSuffix(args[strings.LastIndexByte(args, '{')+1:], "}"), "+")
-	n, err := strconv.Atoi(size)
-	if err != nil {
-		return "", err
+// literals reads the messages of an APPEND, or half of the first.
+func (s *boxSession) literals(args string, half bool) (texts []string, err error) {
+	for args != "" {
+		size, plus := strings.CutSuffix(strings.TrimSuffix(args[strings.LastIndexByte(args, '{')+1:], "}"), "+")
+		n, err := strconv.Atoi(size)
+		if err != nil {
+			return nil, err
+		}
+		if !plus {
+			s.say("+ go ahead")
+		}
+		text := make([]byte, n)
+		if half {
+			_, _ = io.ReadFull(s.r, text[:n/2])
+			return nil, io.ErrUnexpectedEOF
+		}
+		if _, err := io.ReadFull(s.r, text); err != nil {
+			return nil, err
+		}
+		if args, err = s.r.ReadString('\n'); err != nil {
+			return nil, err
+		}
+		args = strings.TrimSuffix(args, "\r\n")
+		texts = append(texts, string(text))
 	}
-	if !plus {
-		s.say("+ go ahead")
-	}
-	text := make([]byte, n+2)
-	if half {
-		_, _ = io.ReadFull(s.r, text[:n/2])
-		return "", io.ErrUnexpectedEOF
-	}
-	_, err = io.ReadFull(s.r, text)
-	return string(text[:n]), err
+	return texts, nil
 }
 
 // obey returns the answer to a command.
-func (s *boxSession) obey(verb, args, text string) string {
+func (s *boxSession) obey(verb, args string, texts []string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	folder := slices.Contains([]string{"STATUS", "EXAMINE", "APPEND", "UID SEARCH", "UID FETCH"}, verb)
@@ -231,12 +241,19 @@ func (s *boxSession) obey(verb, args, text string) string {
 	case "EXAMINE":
 		s.say("* %d EXISTS\r\n* OK [UIDVALIDITY %d]\r\n* OK [UIDNEXT %d]", len(s.mail), s.validity, s.next)
 	case "APPEND":
-		if s.quota > 0 && s.octets()+len(text) > s.quota {
+		if s.quota > 0 && s.octets()+len(strings.Join(texts, "")) > s.quota {
 			return "NO [OVERQUOTA]"
 		}
-		s.came[text]++
-		if uid := s.put(text); strings.Contains(s.caps, "UIDPLUS") && !s.noUIDs {
-			return fmt.Sprintf("OK [APPENDUID %d %d]", s.validity, uid)
+		uids := strconv.Itoa(s.next)
+		for _, text := range texts {
+			s.came[text]++
+			s.put(text)
+		}
+		if len(texts) > 1 {
+			uids += ":" + strconv.Itoa(s.next-1)
+		}
+		if strings.Contains(s.caps, "UIDPLUS") && !s.noUIDs {
+			return fmt.Sprintf("OK [APPENDUID %d %s]", s.validity, uids)
 		}
 	case "UID SEARCH":
 		return s.find(args)

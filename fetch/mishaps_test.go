@@ -51,7 +51,7 @@ func newMishaps(t *testing.T, seed uint64) *mishaps {
 	m := &mishaps{chance: &chance{Rand: rand.New(rand.NewPCG(seed, 2))}, dir: filepath.Join(t.TempDir(), "spool"), open: map[string]bool{}}
 	m.rig = newRig(t, pop3test.Behaviour{})
 	m.patient, m.message = true, m.letter
-	caps := []string{"", "UIDPLUS", "LITERAL+", "LITERAL-", "UIDPLUS LITERAL-", "UIDPLUS LITERAL+"}
+	caps := []string{"", "UIDPLUS", "LITERAL+", "LITERAL-", "UIDPLUS LITERAL-", "UIDPLUS LITERAL+", "LITERAL+ MULTIAPPEND", "UIDPLUS LITERAL+ MULTIAPPEND"}
 	m.box = &box{Rand: rand.New(rand.NewPCG(seed, 3)), caps: caps[m.IntN(len(caps))], noUIDs: m.once(6), odds: 5 + m.IntN(30)}
 	m.box.note = m.note
 	if m.once(2) {
@@ -183,6 +183,7 @@ func (m *mishaps) happen() {
 		for i := range 10 + 150*m.IntN(2) {
 			b.put(fmt.Sprintf("Subject: another's\r\n\r\n%d\r\n", i))
 		}
+		m.doubt(func(string) bool { return b.search == "all" }) // among so many that are found
 	}
 }
 
