@@ -49,10 +49,11 @@ func configCommand(std stdio) *cli.Command {
 			hiddenHelp(std),
 		},
 		Action: func(c *cli.Context) error {
+			const hint = "commands: check, show"
 			if c.Args().Present() {
-				return usagef("commands: check, show", "there is no command %q", "config "+c.Args().First())
+				return usagef(hint, "there is no command %q", "config "+c.Args().First())
 			}
-			return usagef("mailhaul config check, or mailhaul config show", "no command")
+			return usagef(hint, "mailhaul config takes a command")
 		},
 	}
 }

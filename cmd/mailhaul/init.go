@@ -159,7 +159,7 @@ func (i *initialisation) complete() error {
 	if i.address != "" {
 		var err error
 		if domain, err = discover.Domain(i.address); err != nil || !strings.Contains(i.address, "@") {
-			return usagef("mailhaul init you@example.org", "%q is not a mail address", i.address)
+			return usagef("mailhaul init you@example.org; without such an address, --server and --user will do", "%q is not a mail address", i.address)
 		}
 		i.user = cmp.Or(i.user, i.address)
 	}

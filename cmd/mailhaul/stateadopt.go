@@ -109,10 +109,11 @@ func readOldIDs(path string, account *fetch.Account) (known func(uid string) boo
 	if errors.Is(err, syscall.EISDIR) { // as is ~/.mpop_uidls
 		return nil, "", usagef("name a file in it", "%s is a folder", path)
 	}
-	var drop oldids.Maildrop
-	if err == nil {
-		drop, err = oldids.Pick(drops, account.User, account.Server.Host)
+	if err != nil { // such as a fetchmailrc
+		return nil, "", usagef("nothing was adopted: name not the fetcher's configuration, but the file in which it remembers, such as ~/.fetchids",
+			"%s: %v", path, err)
 	}
+	drop, err := oldids.Pick(drops, account.User, account.Server.Host)
 	if err != nil {
 		return nil, "", usagef("nothing was adopted", "%s: %v", path, err)
 	}
