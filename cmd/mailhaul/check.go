@@ -19,7 +19,7 @@ func checkCommand(std stdio) *cli.Command {
 		Name:         "check",
 		Usage:        "try the configuration, every server and every sink, and change nothing",
 		ArgsUsage:    "[ACCOUNT…]",
-		Description:  "The exit codes are those of mailhaul fetch.",
+		Description:  "The exit codes are those of mailhaul fetch, but a message that was refused before is\nno failure here.",
 		Flags:        []cli.Flag{configFlag(), traceFlag()},
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {

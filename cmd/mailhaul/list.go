@@ -45,9 +45,10 @@ func listCommand(std stdio) *cli.Command {
 		Usage:     "show what is on a server, and what is known of it",
 		ArgsUsage: "ACCOUNT",
 		Description: "It changes nothing. The headers are asked for by TOP, which some servers count\n" +
-			"as reading a message; --no-headers leaves that out. The exit codes are those of\n" +
-			"mailhaul fetch. mailhaul explain, mailhaul state retry and mailhaul state forget\n" +
-			"take a unique-id, or a beginning of it.",
+			"as reading a message; --no-headers leaves that out. mailhaul explain, mailhaul\n" +
+			"state retry and mailhaul state forget take a unique-id, or a beginning of it.\n\n" +
+			"The exit codes are those of mailhaul fetch, but a message that was refused before is\n" +
+			"no failure here.",
 		Flags: []cli.Flag{
 			configFlag(),
 			&cli.StringFlag{Name: "sort", Value: "number", Usage: "sort by `KEY`: " + orderNames},

@@ -91,6 +91,8 @@ var files = [][2]string{
 	{"~/.config/mailhaul/config.yaml", "The configuration. If it holds a password, only its owner may read it."},
 	{"~/.local/state/mailhaul/mailhaul.db", "What was fetched. Without it, mail that is still on a server is fetched again. Keep it on a local disk, and in your backup."},
 	{"~/.local/state/mailhaul/leases", "Who polls which account, so that no two do."},
+	{"~/.local/state/mailhaul/spool", "Mail on its way to an mbox, a program or a mail server."},
+	{"~/.local/state/mailhaul/tls", "Sessions of TLS, for polls to resume. Nothing is lost with them."},
 	{"~/.local/state/mailhaul/oauth", "What providers granted by `mailhaul login`. Whoever can read it can read the mail."},
 }
 
