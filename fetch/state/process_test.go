@@ -77,6 +77,19 @@ func TestLeaseOfALostDatabase(t *testing.T) {
 	}
 }
 
+// Of a process that could not be read, nothing is said.
+func TestHeldError(t *testing.T) {
+	for want, err := range map[string]*state.HeldError{
+		`account "work" is being polled already`:                                                    {Account: "work"},
+		`account "work" is being polled already, by process 1 since 1970-01-01 00:00:00`:            {Account: "work", PID: 1, Since: time.Unix(0, 0).UTC()},
+		"a daemon is running on this state folder already, by process 12 since 1970-01-01 00:00:00": {PID: 12, Since: time.Unix(0, 0).UTC()},
+	} {
+		if got := err.Error(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 func TestLeaseDiesWithItsProcess(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)

@@ -151,8 +151,8 @@ func chunks[T any](ctx context.Context, s *Store, account, op string, items []T,
 	})
 }
 
-// inChunks calls f with all items, some at a time. Their numbers are few, since
-// each makes another statement to be prepared.
+// inChunks calls f with all items, 64, 16, 4 or 1 at a time: each number makes
+// another statement to be prepared.
 func inChunks[T any](items []T, f func(items []T) error) error {
 	for n := 64; len(items) > 0; n /= 4 {
 		for ; len(items) >= n; items = items[n:] {

@@ -3,6 +3,7 @@ package state_test
 import (
 	"errors"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -445,6 +446,58 @@ func TestLandingThatWasNotPromised(t *testing.T) {
 	if got := row(t, s, "u").Phase; got != state.Promised {
 		t.Errorf("the other landing of the call was noted: %v", got)
 	}
+}
+
+// What landed in one sink is owed to the other, each message for itself. There are
+// enough of them for statements of all sizes.
+func TestSeveralAreOwed(t *testing.T) {
+	s := open(t, t.TempDir())
+	var owed []state.Promise
+	var landed []state.Landing
+	for i := range 64 + 16 + 4 + 1 {
+		uid := strconv.Itoa(i)
+		ok(t, doPromise(promise(uid, "home"), promise(uid, "archive"))(s, t))
+		owed = append(owed, promise(uid, "archive"))
+		landed = append(landed, state.Landing{UID: uid, Sink: "home"})
+	}
+	ok(t, s.Retract(t.Context(), "work", owed))
+	ok(t, s.Land(t.Context(), "work", 1, landed))
+	for _, r := range rows(t, s, "work") {
+		if r.Phase != state.Refused {
+			t.Errorf("message %q is %v, want it refused", r.UID, r.Phase)
+		}
+	}
+}
+
+// What has landed is untold until a poll is saved that tells of it. What was dropped
+// is not mail that came in.
+func TestUntold(t *testing.T) {
+	s := open(t, t.TempDir())
+	expect := func(messages int, octets int64) {
+		t.Helper()
+		st, err := s.Standing(t.Context(), "work")
+		ok(t, err)
+		if st.Untold != messages || st.UntoldBytes != octets {
+			t.Errorf("untold are %d messages, %d octets, want %d, %d", st.Untold, st.UntoldBytes, messages, octets)
+		}
+	}
+	for _, step := range []step{
+		doPromise(promise("a", "home"), promise("b", "home"), promise("b", "archive"), promise("c", "none")),
+		doLand(1, "a", "home"),
+		doLand(1, "b", "home"),
+		func(s *state.Store, t *testing.T) error {
+			return s.Land(t.Context(), "work", 1, []state.Landing{{UID: "c", Sink: "none", Dropped: true}})
+		},
+	} {
+		ok(t, step(s, t))
+	}
+	expect(1, 10) // b is owed to the archive
+	ok(t, doLand(2, "b", "archive")(s, t))
+	expect(2, 20)
+	ok(t, doSave(state.Poll{Fetched: 1, Bytes: 10})(s, t))
+	expect(1, 10)
+	ok(t, doSave(state.Poll{Fetched: 1, Bytes: 10})(s, t))
+	expect(0, 0)
 }
 
 func TestOddUIDsAndNames(t *testing.T) {
