@@ -80,13 +80,17 @@ const fewAdopted = 3
 // longer was deleted.
 const lostFor = 24 * time.Hour
 
+// ofLate reports whether the message of a row that is not listed was listed within
+// lostFor.
+func (p *planner) ofLate(row *state.Row) bool {
+	return row.Missing == 0 || row.Missing > p.pol.Now.Add(-lostFor).Unix()
+}
+
 // lostAdopted counts the rows of adopted messages that are not listed of late, and
 // that no header could tell.
 func (p *planner) lostAdopted() (n int) {
-	deleted := p.pol.Now.Add(-lostFor).Unix()
 	for r := range p.rows {
-		since := p.rows[r].Missing
-		if !p.claimed[r] && p.blindlyAdopted(r) && (since == 0 || since > deleted) {
+		if !p.claimed[r] && p.blindlyAdopted(r) && p.ofLate(&p.rows[r]) {
 			n++
 		}
 	}
@@ -120,7 +124,6 @@ func (p *planner) probe(moved bool) []pop3proto.Entry {
 // when the listing lacks as many remembered messages as it has, or when some
 // are remembered by their header alone.
 func (p *planner) moved() bool {
-	deleted := p.pol.Now.Add(-lostFor).Unix()
 	gone := 0
 	for r := range p.rows {
 		if p.claimed[r] || p.rows[r].Phase == state.Deleted {
@@ -129,7 +132,7 @@ func (p *planner) moved() bool {
 		if p.blindlyAdopted(r) {
 			continue // no header can tell it
 		}
-		if since := p.rows[r].Missing; p.nameless(r) && (since == 0 || since > deleted) {
+		if p.nameless(r) && p.ofLate(&p.rows[r]) {
 			return true
 		}
 		gone++
@@ -180,13 +183,12 @@ func (p *planner) unclaimed(rows []int32) []int32 {
 func (p *planner) alike(e pop3proto.Entry) bool {
 	if p.sizes == nil {
 		p.sizes = map[int64]bool{}
-		deleted := p.pol.Now.Add(-lostFor).Unix()
 		for r := range p.rows {
 			row := &p.rows[r]
 			gone := !p.claimed[r] && (p.plan.Reused || row.Phase != state.Deleted)
 			if (gone || p.unsure[r]) && !row.Content.IsZero() {
 				p.sizes[row.Size] = true
-				p.lately = p.lately || row.Missing == 0 || row.Missing > deleted
+				p.lately = p.lately || p.ofLate(row)
 			}
 		}
 	}
