@@ -46,22 +46,23 @@ func Once(ctx context.Context, s Setup) []Summary {
 	summaries := make([]Summary, len(s.Accounts))
 	var wg sync.WaitGroup
 	for i, a := range s.Accounts {
+		leaveOut := func(err error) { summaries[i] = Summary{Account: a.Name, Err: err, Class: Classify(err)} }
 		wg.Go(func() {
 			// The host's slot first: who waits for a busy host holds up
 			// nobody else.
 			host, inVain := hosts[a.host()], ways[a.Server.way()]
 			if err := host.take(ctx, o.Drain); err != nil {
-				summaries[i] = Summary{Account: a.Name, Err: err, Class: Classify(err)}
+				leaveOut(err)
 				return
 			}
 			defer host.free()
 			// It has kept all waiting in vain whom it could, and then as many again.
 			if int(inVain.Load()) >= lostPolls*cap(host) {
-				summaries[i] = Summary{Account: a.Name, Err: errSilent, Class: Classify(errSilent)}
+				leaveOut(errSilent)
 				return
 			}
 			if err := all.take(ctx, o.Drain); err != nil {
-				summaries[i] = Summary{Account: a.Name, Err: err, Class: Classify(err)}
+				leaveOut(err)
 				return
 			}
 			defer all.free()
