@@ -135,8 +135,8 @@ func (q *acquaintance) toRemember() *state.Server {
 // loginAs logs in by what is known of the server. If it refuses, and says that
 // it can do something else than what is known, that decides, unless it comes to
 // the same mechanism: some servers count wrong passwords. A server that has
-// got -PLUS in the meantime must think that it was stripped (RFC 5802 §6). But whoever says so
-// may be another, and gets no mechanism that reveals the password.
+// got -PLUS in the meantime must think that it was stripped (RFC 5802 §6). But
+// whoever says so may be another, and gets no mechanism that reveals the password.
 func (s *session) loginAs(ctx context.Context) (before pop3proto.Capabilities, choice Choice, err error) {
 	q, c := s.server, s.client
 	if before, err = q.beforeLogin(ctx, c); err != nil {
