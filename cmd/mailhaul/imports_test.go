@@ -38,7 +38,7 @@ var sinkMayImport = []string{"deliver", "deliver/durable", "deliver/envelope", "
 // testsOfMayImport is what the test files of one package may import besides:
 // the tests of whole polls deliver into real sinks.
 var testsOfMayImport = map[string][]string{
-	"fetch": {"deliver/maildir", "deliver/mbox", "deliver/smtp", "deliver/remote", "deliver/spool", "deliver/durable"},
+	"fetch": {"deliver/imap", "deliver/maildir", "deliver/mbox", "deliver/smtp", "deliver/remote", "deliver/spool", "deliver/durable"},
 	"fetch/modeltest": {
 		"fetch", "fetch/state", "deliver", "deliver/durable", "deliver/maildir", "deliver/mbox", "deliver/spool", "pop3proto",
 	},
