@@ -19,6 +19,7 @@ type box struct {
 	caps   string
 	search string // what SEARCH finds: "", "nothing", "all", or what it is refused with
 	noUIDs bool   // APPENDUID is not told
+	partly bool   // what fits of an APPEND stays, though it is refused
 	poison string // the answer to a message with POISON in it, if there is one
 	note   func(format string, args ...any)
 
@@ -241,11 +242,14 @@ func (s *boxSession) obey(verb, args string, texts []string) string {
 	case "EXAMINE":
 		s.say("* %d EXISTS\r\n* OK [UIDVALIDITY %d]\r\n* OK [UIDNEXT %d]", len(s.mail), s.validity, s.next)
 	case "APPEND":
-		if s.quota > 0 && s.octets()+len(strings.Join(texts, "")) > s.quota {
+		if s.quota > 0 && !s.partly && s.octets()+len(strings.Join(texts, "")) > s.quota {
 			return "NO [OVERQUOTA]"
 		}
 		uids := strconv.Itoa(s.next)
 		for _, text := range texts {
+			if s.quota > 0 && s.octets()+len(text) > s.quota {
+				return "NO [OVERQUOTA]"
+			}
 			s.came[text]++
 			s.put(text)
 		}

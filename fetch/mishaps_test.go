@@ -52,7 +52,7 @@ func newMishaps(t *testing.T, seed uint64) *mishaps {
 	m.rig = newRig(t, pop3test.Behaviour{})
 	m.patient, m.message = true, m.letter
 	caps := []string{"", "UIDPLUS", "LITERAL+", "LITERAL-", "UIDPLUS LITERAL-", "UIDPLUS LITERAL+", "LITERAL+ MULTIAPPEND", "UIDPLUS LITERAL+ MULTIAPPEND"}
-	m.box = &box{Rand: rand.New(rand.NewPCG(seed, 3)), caps: caps[m.IntN(len(caps))], noUIDs: m.once(6), odds: 5 + m.IntN(30)}
+	m.box = &box{Rand: rand.New(rand.NewPCG(seed, 3)), caps: caps[m.IntN(len(caps))], noUIDs: m.once(6), partly: m.once(2), odds: 5 + m.IntN(30)}
 	m.box.note = m.note
 	if m.once(2) {
 		m.box.search = []string{"nothing", "all", "BAD"}[m.IntN(3)]

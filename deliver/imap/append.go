@@ -24,8 +24,10 @@ const (
 
 // Commit implements deliver.Batch. Where the server takes literals without
 // consent, messages follow each other without waiting for the answers; and where
-// it offers MULTIAPPEND (RFC 3502), many go in one APPEND. It takes all of them
-// or none: if it refuses, it is asked for each alone.
+// it offers MULTIAPPEND (RFC 3502), many go in one APPEND. If it refuses, it is
+// asked for each alone. It is to have taken none then, but not all servers undo
+// what they have begun: if the folder has moved on, the promises are left to be
+// settled.
 //
 // Some servers need several times as long for each APPEND as for a message in
 // one, and the longer, the more the folder holds.
@@ -74,6 +76,7 @@ type appends struct {
 
 	next   int            // the message to be sent next
 	alone  int            // those before this one go alone
+	before imap.UID       // how far the folder was when some were refused together, 0 if it is still there
 	flying []*flight      // sent and not answered
 	doubts []doubt        // refused, perhaps for their own sake
 	taken  int            // the last message that landed, -1 before that
@@ -102,7 +105,7 @@ func (a *appends) run(ses *session) error {
 	if err := ses.unselect(); err != nil {
 		return err
 	}
-	var lost error
+	lost := a.unmoved(ses)
 	for a.next < len(a.messages) && a.stop == nil && a.failed == nil && lost == nil && !ses.wire.broken() {
 		if len(a.flying) == window {
 			lost = a.collect(ses)
@@ -188,7 +191,11 @@ func (a *appends) collect(ses *session) error {
 	data, err := f.cmd.Wait()
 	if err == nil {
 		a.taken = f.n + f.count - 1
-		for i, where := range ses.where(data, f.count) {
+		places, ok := ses.where(data, f.count)
+		if !ok {
+			return ses.sink.fail("append", errFewer)
+		}
+		for i, where := range places {
 			a.report(f.n+i, where, nil)
 		}
 		return nil
@@ -205,7 +212,7 @@ func (a *appends) collect(ses *session) error {
 	if f.count > 1 {
 		// What to think of a refusal is known once each was asked for alone. One of
 		// a message is no reason not to send others together.
-		a.next, a.alone = f.n, f.n+f.count
+		a.next, a.alone, a.before = f.n, f.n+f.count, ses.next
 		ses.single = refusal.Type == imap.StatusResponseTypeBad || passing(refusal.Code)
 		return nil
 	}
@@ -229,16 +236,17 @@ func (a *appends) collect(ses *session) error {
 
 // where names the places of messages that landed, in the form of RFC 5092, and
 // learns from them how far the folder has come. A server that does not tell, though
-// it offers to, is asked before each batch from now on.
-func (ses *session) where(data *imap.AppendData, count int) []string {
-	places := slices.Repeat([]string{ses.sink.target}, count)
+// it offers to, is asked before each batch from now on. ok is false if it tells of
+// others than there are messages.
+func (ses *session) where(data *imap.AppendData, count int) (places []string, ok bool) {
+	places = slices.Repeat([]string{ses.sink.target}, count)
 	uids := []imap.UID{data.UID}
 	if count > 1 {
 		uids = ses.wire.allUIDs(data.UID, count)
 	}
 	if data.UID == 0 || uids == nil {
-		delete(ses.caps, imap.CapUIDPlus)
-		return places
+		ses.silent = true
+		return places, data.UID == 0
 	}
 	for i, uid := range uids {
 		if data.UIDValidity != ses.validity || uid >= ses.next {
@@ -246,7 +254,7 @@ func (ses *session) where(data *imap.AppendData, count int) []string {
 		}
 		places[i] = fmt.Sprintf("%s;UIDVALIDITY=%d/;UID=%d", ses.sink.target, data.UIDValidity, uid)
 	}
-	return places
+	return places, true
 }
 
 // finish reports what was not decided message by message. If the server took

@@ -84,7 +84,7 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 		return nil, b.Break(err)
 	}
 	defer leave()
-	if !ses.caps.Has(imap.CapUIDPlus) {
+	if ses.silent || !ses.caps.Has(imap.CapUIDPlus) {
 		// Nobody told which UIDs the batch before was given.
 		if err := ses.look(); err != nil {
 			return nil, b.Break(err)

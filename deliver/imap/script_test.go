@@ -28,6 +28,8 @@ type script struct {
 	answer func(n int) string
 	// together answers an APPEND of several messages. Unless it is OK, none is taken.
 	together func(texts []string) string
+	// uids is whether it tells the UIDs that messages are given.
+	uids bool
 	// replies are those to commands by their verb, without the tag.
 	replies map[string]string
 	// listed is what LIST shows.
@@ -38,6 +40,7 @@ type script struct {
 	mu   *sync.Mutex
 	idle *sync.Cond // signalled when a session ends
 	open int        // sessions
+	kept int        // messages, with uids
 	took []string   // whole literals
 	last string     // the last that came alone
 	head []string   // what stood between those of one APPEND
@@ -147,7 +150,9 @@ func (s *script) serve(conn net.Conn) error {
 				say("%s NO [NONEXISTENT] there is none", tag)
 				continue
 			}
-			say("* STATUS INBOX (UIDVALIDITY 7 UIDNEXT 1)")
+			s.mu.Lock()
+			say("* STATUS INBOX (UIDVALIDITY 7 UIDNEXT %d)", s.kept+1)
+			s.mu.Unlock()
 		case "APPEND":
 			answer, err := s.take(r, conn, tag, command)
 			if err != nil || answer == hangUp {
@@ -208,6 +213,15 @@ func (s *script) take(r *bufio.Reader, w io.Writer, tag, command string) (answer
 		s.mu.Lock()
 		s.took = append(s.took, texts...)
 		s.mu.Unlock()
+	}
+	if answer == "" && s.uids {
+		s.mu.Lock()
+		set := strconv.Itoa(s.kept + 1)
+		if s.kept += len(texts); len(texts) > 1 {
+			set += ":" + strconv.Itoa(s.kept)
+		}
+		s.mu.Unlock()
+		answer = "OK [APPENDUID 7 " + set + "] done"
 	}
 	if answer == "" || answer == hang || answer == hangUp || strings.HasPrefix(answer, "* ") {
 		return answer, nil

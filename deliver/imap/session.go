@@ -36,6 +36,9 @@ type session struct {
 	// were too much for it.
 	single bool
 
+	// silent is set once the server did not tell which UID a message was given.
+	silent bool
+
 	// listed is what Settle has seen of a folder.
 	listed *listing
 }

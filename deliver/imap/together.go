@@ -2,6 +2,7 @@ package imap
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -15,10 +16,17 @@ import (
 // of them before it has all.
 const maxTogether = 8 << 20
 
-// together returns how many messages, from the next one on, go in one APPEND.
+var (
+	errFewer  = errors.New("the server tells of other messages than were sent together: which it has is asked at the next poll")
+	errPartly = errors.New("the server refused messages that were sent together, and new ones came meanwhile: which it has is asked at the next poll")
+)
+
+// together returns how many messages, from the next one on, go in one APPEND. Where
+// the server does not tell UIDs, it could not be seen that it took some of those
+// that it refused.
 func (a *appends) together(ses *session) (count int) {
-	if a.next < a.alone || a.full != nil || ses.single ||
-		!ses.caps.Has(imap.CapMultiAppend) || !ses.caps.Has(imap.CapLiteralPlus) {
+	if a.next < a.alone || a.full != nil || ses.single || ses.silent || ses.next == 0 ||
+		!ses.caps.Has(imap.CapMultiAppend) || !ses.caps.Has(imap.CapLiteralPlus) || !ses.caps.Has(imap.CapUIDPlus) {
 		return 1
 	}
 	octets := int64(0)
@@ -51,7 +59,27 @@ func (a *appends) appendAll(ses *session, count int) (lost error) {
 		return err
 	}
 	a.flying = append(a.flying, f)
-	return a.collect(ses)
+	if err := a.collect(ses); err != nil || f.refusal != nil {
+		return err
+	}
+	return a.unmoved(ses)
+}
+
+// unmoved returns an error if new messages are in the folder since some were refused
+// together: the server may have taken them of these.
+func (a *appends) unmoved(ses *session) error {
+	before := a.before
+	if a.before = 0; before == 0 {
+		return nil
+	}
+	validity := ses.validity
+	if err := ses.status(); err != nil {
+		return ses.fail("append", err)
+	}
+	if ses.next != before || ses.validity != validity {
+		return ses.sink.fail("append", errPartly)
+	}
+	return nil
 }
 
 // head stands before a message that is not the first of an APPEND (RFC 3502
@@ -89,8 +117,10 @@ func (w *wire) oneUID(line []byte) []byte {
 func (w *wire) allUIDs(first imap.UID, n int) []imap.UID {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	set := w.uids
+	w.uids = ""
 	var uids []imap.UID
-	for part := range strings.SplitSeq(w.uids, ",") {
+	for part := range strings.SplitSeq(set, ",") {
 		from, to, several := strings.Cut(part, ":")
 		if !several {
 			to = from
