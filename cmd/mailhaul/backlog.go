@@ -11,7 +11,7 @@ import (
 const maxBacklog = 1 << 20
 
 // lastLines is how long a daemon that ends waits for who reads its log.
-const lastLines = 5 * time.Second
+const lastLines = 10 * time.Second
 
 // backlog is the standard error of a daemon. What is written waits for who reads it,
 // so that polls and signals do not: a pipe that nobody empties, or a terminal that

@@ -44,7 +44,9 @@ func fetchCommand(std stdio) *cli.Command {
 			"skipped, and mail over max_size, are no failures.\n\n" +
 			"The first SIGINT (^C), SIGTERM or SIGHUP ends it in good order: the messages on\n" +
 			"their way are delivered, and deleted from their server. A second one hangs up.\n" +
-			"The exit code is 75 then if something was left undone.",
+			"The exit code is 75 then if something was left undone.\n\n" +
+			"For --failed, an account that was not polled since its turn did not come, or whose\n" +
+			"poll such a signal cut short, has not failed.",
 		Flags: []cli.Flag{
 			configFlag(),
 			toggle("failed", "poll only accounts whose last poll failed, or that were never polled"),
@@ -125,7 +127,7 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 	}
 	out = news
 	if len(chosen) < asked {
-		out.note(fmt.Sprintf("polling %d of %s: the others did well the last time", len(chosen), count(asked, "account")))
+		out.note(fmt.Sprintf("polling %d of %s: the last poll of the others did not fail", len(chosen), count(asked, "account")))
 	}
 	counted, saveCounts, err := countInto(ctx, cfg, store, out, o.silent)
 	if err != nil {
@@ -164,7 +166,7 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 }
 
 // failing returns the accounts whose last poll failed, and those that were never
-// polled: their turn may not have come.
+// polled. That of one whose turn did not come is the one before.
 func failing(ctx context.Context, store *state.Store, accounts []config.Account) (some []config.Account, err error) {
 	for _, a := range accounts {
 		last, err := store.Polls(ctx, a.Name, 1)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"io"
-	"maps"
 	"slices"
 
 	"github.com/mailhaul/mailhaul/deliver"
@@ -146,8 +145,7 @@ func (b *batch) recall(m *message, known map[string]record) (record, error) {
 	if r := known[m.key]; r.rest > 0 || len(r.has) > 0 {
 		return r, nil
 	}
-	for _, key := range slices.Sorted(maps.Keys(known)) {
-		r := known[key]
+	for key, r := range known {
 		if r.rest == 0 || len(r.has) == 0 || r.content != m.content ||
 			slices.ContainsFunc(b.messages, func(o message) bool { return o.key == key }) {
 			continue

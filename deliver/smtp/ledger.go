@@ -174,8 +174,10 @@ func (l *ledger) took(m *message, to []string) error {
 func (l *ledger) move(m *message, from string, r record) error {
 	var entries []entry
 	for some := range slices.Chunk(r.has, maxRecipients) {
-		entries = append(entries, entry{Key: m.key, To: some, Rest: r.rest, Content: r.content},
-			entry{Key: from, To: some, Forget: true})
+		// In this order: cut short by a power cut, it has them get the message again,
+		// and not another that says the same be taken for it.
+		entries = append(entries, entry{Key: from, To: some, Forget: true},
+			entry{Key: m.key, To: some, Rest: r.rest, Content: r.content})
 	}
 	return l.add(entries...)
 }

@@ -170,9 +170,9 @@ func (w *Watch) Told(n News) error {
 		return nil
 	}
 	account := n.Summary.Account
-	err := w.store.SaveTrouble(context.Background(), account, n.Trouble)
-	w.mu.Lock()
+	w.mu.Lock() // or look might write what is older over it
 	defer w.mu.Unlock()
+	err := w.store.SaveTrouble(context.Background(), account, n.Trouble)
 	a := w.account(account)
 	a.untold--
 	if a.unsaved = nil; err != nil {
