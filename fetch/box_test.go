@@ -41,31 +41,18 @@ func startBox(t *testing.T, b *box) (addr string) {
 	t.Helper()
 	b.idle.L, b.came = &b.mu, map[string]int{}
 	b.create()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	check(t, err)
-	var wg sync.WaitGroup
-	t.Cleanup(func() { l.Close(); wg.Wait() })
-	wg.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			b.mu.Lock()
-			b.sessions++
-			b.mu.Unlock()
-			wg.Go(func() {
-				s := &boxSession{b, conn, bufio.NewReader(conn)}
-				s.serve()
-				conn.Close()
-				b.mu.Lock()
-				b.sessions--
-				b.mu.Unlock()
-				b.idle.Broadcast()
-			})
-		}
+	return listen(t, func(conn net.Conn) {
+		b.mu.Lock()
+		b.sessions++
+		b.mu.Unlock()
+		s := &boxSession{b, conn, bufio.NewReader(conn)}
+		s.serve()
+		conn.Close()
+		b.mu.Lock()
+		b.sessions--
+		b.mu.Unlock()
+		b.idle.Broadcast()
 	})
-	return l.Addr().String()
 }
 
 // wait waits until nobody is connected: else it may still work on what a client sent

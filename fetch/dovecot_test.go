@@ -109,24 +109,15 @@ func TestSilentKDC(t *testing.T) {
 // Of the first it tells asked.
 func silentKDC(t *testing.T, asked chan<- struct{}) (conf string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	check(t, err)
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			t.Cleanup(func() { conn.Close() })
-			select {
-			case asked <- struct{}{}:
-			default:
-			}
+	addr := listen(t, func(net.Conn) {
+		select {
+		case asked <- struct{}{}:
+		default:
 		}
-	}()
+		<-t.Context().Done()
+	})
 	conf = filepath.Join(t.TempDir(), "krb5.conf")
 	check(t, os.WriteFile(conf, fmt.Appendf(nil, "[libdefaults]\n default_realm = EXAMPLE.ORG\n dns_lookup_kdc = false\n udp_preference_limit = 1\n"+
-		"[realms]\n EXAMPLE.ORG = {\n  kdc = %s\n }\n", l.Addr()), 0o600))
+		"[realms]\n EXAMPLE.ORG = {\n  kdc = %s\n }\n", addr), 0o600))
 	return conf
 }

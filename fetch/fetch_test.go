@@ -437,3 +437,22 @@ func TestHangUpBetweenCommands(t *testing.T) {
 		}
 	}
 }
+
+// listen has connections served, each on its own, until the test ends. It returns
+// the address.
+func listen(t *testing.T, serve func(net.Conn)) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { serve(conn); conn.Close() }()
+		}
+	}()
+	return l.Addr().String()
+}

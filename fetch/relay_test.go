@@ -34,7 +34,7 @@ func TestRelayByChance(t *testing.T) {
 			c.rig = newRig(t, pop3test.Behaviour{})
 			c.patient, c.numbers = true, c.once(2)
 			m := &moody{Rand: rand.New(rand.NewPCG(seed, 3)), lmtp: c.once(2), taken: map[string]int{}, lost: map[string]int{}}
-			addr, dir := m.listen(t), filepath.Join(t.TempDir(), "spool")
+			addr, dir := listen(t, m.serve), filepath.Join(t.TempDir(), "spool")
 			c.sinks = map[string]func() []string{"relay": func() []string { return m.mail(c.added) }}
 			c.begin(nil)
 			for at := range 5 {
@@ -118,22 +118,6 @@ func (m *moody) mail(n int) (mail []string) {
 		}
 	}
 	return mail
-}
-
-func (m *moody) listen(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	check(t, err)
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() { m.serve(conn); conn.Close() }()
-		}
-	}()
-	return l.Addr().String()
 }
 
 // answer is what it says instead of a reply of 250, and whether it hangs up then.

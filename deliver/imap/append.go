@@ -190,11 +190,11 @@ func (a *appends) collect(ses *session) error {
 	a.flying = a.flying[1:]
 	data, err := f.cmd.Wait()
 	if err == nil {
-		a.taken = f.n + f.count - 1
 		places, ok := ses.where(data, f.count)
 		if !ok {
 			return ses.sink.fail("append", errFewer)
 		}
+		a.taken = f.n + f.count - 1
 		for i, where := range places {
 			a.report(f.n+i, where, nil)
 		}

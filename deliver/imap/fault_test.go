@@ -29,11 +29,21 @@ func only(n int, answer string) func(int) string {
 
 func always(answer string) func(int) string { return func(int) string { return answer } }
 
+// landed and left stand for messages without an error, and without a receipt.
+const landed, left = deliver.Fault(-1), deliver.Fault(-2)
+
+// faultOf returns whose fault an error is, landed if there is none.
+func faultOf(err error) deliver.Fault {
+	if e, ok := errors.AsType[*deliver.Error](err); ok {
+		return e.Fault
+	}
+	return landed
+}
+
 // TestRefusals sends three messages, of which the second is 5,000 octets. What
 // would meet every message is Commit's own error, and leaves it open.
 func TestRefusals(t *testing.T) {
 	const plus, minus = "LITERAL+ UIDPLUS", "LITERAL- UIDPLUS"
-	const landed, left = deliver.Fault(-1), deliver.Fault(-2)
 	// large answers messages of 5,000 octets.
 	large := func(answer string) func(int) string {
 		return func(size int) string {
@@ -92,13 +102,7 @@ func TestRefusals(t *testing.T) {
 			s := open(t, options(test.s.start(t), durable.OS, t.TempDir()))
 			b, _ := stage(t, s, "Subject: a\r\n\r\n", "Subject: b\r\n\r\n"+strings.Repeat("x", 5000)+"\r\n", "Subject: c\r\n\r\n")
 			receipts, err := commit(t.Context(), b)
-			fault := func(err error) deliver.Fault {
-				if e, ok := errors.AsType[*deliver.Error](err); ok {
-					return e.Fault
-				}
-				return landed
-			}
-			if got := fault(err); got != test.err {
+			if got := faultOf(err); got != test.err {
 				t.Errorf("Commit: fault %d, want %d: %v", got, test.err, err)
 			}
 			if e, ok := errors.AsType[*deliver.Error](err); ok && (!e.Untaken || e.Blameless) {
@@ -108,7 +112,7 @@ func TestRefusals(t *testing.T) {
 				r, reported := receipts[deliver.Ticket(n)]
 				got := left
 				if reported {
-					got = fault(r.Err)
+					got = faultOf(r.Err)
 				}
 				if got != want {
 					t.Errorf("message %d: fault %d, want %d: %v", n, got, want, r.Err)

@@ -35,7 +35,6 @@ func about(subject, no string) func(texts ...string) string {
 
 // TestTogether sends five messages in one APPEND.
 func TestTogether(t *testing.T) {
-	const landed, left = deliver.Fault(-1), deliver.Fault(-2)
 	all := func(f deliver.Fault) []deliver.Fault { return []deliver.Fault{f, f, f, f, f} }
 	but := func(f deliver.Fault) []deliver.Fault { return []deliver.Fault{landed, landed, f, landed, landed} }
 	for _, test := range []struct {
@@ -79,19 +78,13 @@ func TestTogether(t *testing.T) {
 			sink := open(t, options(s.start(t), durable.OS, t.TempDir()))
 			b, _ := stage(t, sink, five()...)
 			receipts, err := commit(t.Context(), b)
-			fault := func(err error) deliver.Fault {
-				if e, ok := errors.AsType[*deliver.Error](err); ok {
-					return e.Fault
-				}
-				return landed
-			}
-			if got := fault(err); got != test.err {
+			if got := faultOf(err); got != test.err {
 				t.Errorf("Commit: fault %d, want %d: %v", got, test.err, err)
 			}
 			for n, want := range test.faults {
 				got := left
 				if r, reported := receipts[deliver.Ticket(n)]; reported {
-					got = fault(r.Err)
+					got = faultOf(r.Err)
 				}
 				if got != want {
 					t.Errorf("message %d: fault %d, want %d", n, got, want)

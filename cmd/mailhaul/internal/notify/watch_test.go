@@ -46,6 +46,15 @@ const (
 
 var dead = &deliver.Error{Target: "imap://archive", Op: "connect", Err: errors.New("refused")}
 
+// polled is a poll of the account work that ended so.
+func polled(at time.Time, class fetch.Class) fetch.Summary {
+	s := fetch.Summary{Account: "work", Started: at, Ended: at, Class: class}
+	if class == person {
+		s.Err = errors.New("no")
+	}
+	return s
+}
+
 func TestWatch(t *testing.T) {
 	for name, polls := range map[string][]poll{
 		"all well": {{}, {after: minute}},
@@ -277,10 +286,7 @@ func TestWatchBesideOthers(t *testing.T) {
 		if !p.daemon {
 			w = watch()
 		}
-		s := fetch.Summary{Account: "work", Started: now, Ended: now, Class: p.class}
-		if p.class == person {
-			s.Err = errors.New("no")
-		}
+		s := polled(now, p.class)
 		w.See(fetch.Started{Account: "work"})
 		record := state.Poll{Started: now.Unix(), Ended: now.Unix(), Result: s.Class.String()}
 		if s.Err != nil {
@@ -352,10 +358,7 @@ func TestWatchAfterFullDisk(t *testing.T) {
 		if !p.daemon {
 			w = watch()
 		}
-		s := fetch.Summary{Account: "work", Started: now, Ended: now, Class: p.class}
-		if p.class == person {
-			s.Err = errors.New("no")
-		}
+		s := polled(now, p.class)
 		got := ""
 		for _, n := range slices.Concat(w.See(fetch.Started{Account: "work"}), w.See(fetch.Finished{Summary: s})) {
 			got += string(n.Kind)
