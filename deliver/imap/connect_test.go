@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"net"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -51,20 +52,21 @@ func TestTLS(t *testing.T) {
 // TestReconnect has the server hang up between batches.
 func TestReconnect(t *testing.T) {
 	m := serve(t, goimap.CapUIDPlus)
-	connections := func() int {
+	connections := func() []net.Conn {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		return len(m.conns)
+		return m.conns
 	}
 	s := open(t, options(m.addr, durable.OS, t.TempDir()))
 	put(t, s, letter("a", 1))
 	put(t, s, letter("b", 1))
-	if n := connections(); n != 1 {
-		t.Errorf("%d connections for two batches", n)
+	conns := connections()
+	if len(conns) != 1 {
+		t.Errorf("%d connections for two batches", len(conns))
 	}
-	m.conns[0].Close()
+	conns[0].Close()
 	put(t, s, letter("c", 1))
-	if got, n := m.texts(), connections(); len(got) != 3 || n != 2 {
+	if got, n := m.texts(), len(connections()); len(got) != 3 || n != 2 {
 		t.Errorf("%d messages over %d connections", len(got), n)
 	}
 }

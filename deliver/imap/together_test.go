@@ -209,7 +209,10 @@ func TestTogetherPartly(t *testing.T) {
 // server's limit.
 func TestTogetherLimits(t *testing.T) {
 	var texts []int
-	s := script{caps: together + " APPENDLIMIT=5000000", uids: true, together: func(batch []string) string {
+	var s script
+	s = script{caps: together + " APPENDLIMIT=5000000", uids: true, together: func(batch []string) string {
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		texts = append(texts, len(batch))
 		return ""
 	}}
@@ -225,6 +228,8 @@ func TestTogetherLimits(t *testing.T) {
 			t.Errorf("message %d: %v", n, r.Err)
 		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if want := []int{2, 2, 2}; !slices.Equal(texts, want) {
 		t.Errorf("messages went together in %v, want %v", texts, want)
 	}
