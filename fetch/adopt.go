@@ -74,6 +74,7 @@ func (a *Account) Adopt(ctx context.Context, o Options, old Old, adopt func(Adop
 	}
 	s.quit(ctx)
 
+	s.note()
 	found := Adoption{Listed: len(s.listing.Entries), Keep: s.plan.Keep, Unclear: s.leftAlone()}
 	for _, w := range fresh {
 		switch date := looks[w.Num].date; {

@@ -22,6 +22,14 @@ func (a *Account) left(was *state.Standing) bool {
 	return was.Maildrop != "" && was.Maildrop != a.maildrop()
 }
 
+// note has the plan tell whose maildrop it is, should nothing say so yet: this poll may
+// not come to its end, and its rows outlive it.
+func (s *session) note() {
+	if s.unnoted && s.plan.wants() {
+		s.plan.Keep.Maildrop = s.maildrop()
+	}
+}
+
 // doubtAll notes that nobody knows which messages the server has of those that it
 // had.
 func (v *visit) doubtAll(ctx context.Context) error {

@@ -51,6 +51,61 @@ func TestOtherMaildropAfterMove(t *testing.T) {
 	r.expect(want...)
 }
 
+// They say nothing, either, if none of what is remembered comes from a poll that came
+// to its end.
+func TestOtherMaildropBeforeFirstPoll(t *testing.T) {
+	for name, begin := range map[string]func(r *rig){
+		"adopted": func(r *rig) { r.adopt() },
+		"killed": func(r *rig) {
+			r.opts.State = &forgetful{r.store, true}
+			r.poll()
+			r.opts.State = r.store
+		},
+	} {
+		for kept, keep := range map[string]fetch.Keep{"deleted": {}, "kept": {Forever: true}} {
+			t.Run(name+", "+kept, func(t *testing.T) {
+				r := newRig(t, pop3test.Behaviour{})
+				r.account.Keep = keep
+				r.fill(3)
+				begin(r)
+				want := r.mail()
+				r.elsewhere(pop3test.Behaviour{})
+				for i := range 3 {
+					r.drop.Add(fmt.Sprint("u", i+1), []byte(message(11+i)))
+					want = append(want, message(11+i))
+				}
+				r.later(day)
+				r.succeed()
+				r.expect(want...)
+			})
+		}
+	}
+}
+
+// What moves to where another maildrop was polled says nothing of its unique-ids.
+func TestMoveToAnotherMaildrop(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.account.Keep = fetch.Keep{Forever: true}
+	want := r.fill(3)
+	r.succeed()
+	m, err := r.store.Recall(t.Context(), r.account.Name)
+	check(t, err)
+	check(t, r.store.Forget(t.Context(), r.account.Name))
+
+	r.account.Keep = fetch.Keep{}
+	r.elsewhere(pop3test.Behaviour{})
+	r.succeed()
+	_, err = r.store.Relearn(t.Context(), []state.Memory{m})
+	check(t, err)
+	for i := range 3 {
+		r.drop.Add(fmt.Sprint("u", i+1), []byte(message(11+i)))
+		want = append(want, message(11+i))
+	}
+	r.later(day)
+	r.succeed()
+	r.expect(want...)
+}
+
 // Unique-ids of another maildrop say nothing, though they may be the same.
 func TestOtherMaildrop(t *testing.T) {
 	for name, b := range map[string]pop3test.Behaviour{"headers tell": {}, "contents tell": {Without: []string{"TOP"}}} {

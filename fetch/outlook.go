@@ -36,7 +36,7 @@ func (s *session) survey(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.elsewhere = s.left(&standing)
+	s.elsewhere, s.unnoted = s.left(&standing), standing.Maildrop == ""
 	err = s.sight(ctx)
 	if errors.Is(err, errSeam) && !s.singly { // as in a poll
 		s.close()

@@ -321,9 +321,11 @@ func (s *session) cutHeader(ctx context.Context, e pop3proto.Entry, err error) e
 // record writes what the plan learned without any download.
 func (s *session) record(ctx context.Context) error {
 	now := s.opts.now().Unix()
+	s.note()
 	if err := s.opts.State.Keep(ctx, s.Name, now, s.plan.Keep); err != nil {
 		return err
 	}
+	s.unnoted = false
 	s.delete = s.plan.Delete
 	s.summary.TooLarge = s.tooLarge()
 	var refusals []state.Refusal

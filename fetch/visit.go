@@ -25,6 +25,7 @@ type visit struct {
 	torn       map[pop3proto.Entry]bool // messages over which a connection died, and that nothing tells
 	singly     bool                     // one command at a time, whatever the server offers
 	elsewhere  bool                     // the maildrop is another than that of the rows, and they do not say so
+	unnoted    bool                     // nothing says of which maildrop the rows are
 
 	looking  bool             // at most: nothing is to change
 	adopting bool             // for Adopt

@@ -18,6 +18,11 @@ func (s *Store) Keep(ctx context.Context, account string, at int64, h Housekeepi
 		if err != nil {
 			return err
 		}
+		if h.Maildrop != "" {
+			if err := t.exec("UPDATE accounts SET maildrop = ? WHERE id = ?", h.Maildrop, id); err != nil {
+				return err
+			}
+		}
 		if err := t.rekey(id, h.Rekey); err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"time"
 )
 
 // Memory is all that is remembered of an account.
@@ -81,7 +82,8 @@ func (s *Store) Recall(ctx context.Context, account string) (m Memory, err error
 
 // Relearn adds to what is remembered of accounts, all or nothing, and returns
 // how many messages were added. A message of which there is a row stays as it
-// is, and so do the polls of an account that has any, its days and its maildrop.
+// is, and so do the polls of an account that has any, its days and its maildrop: what
+// is added from another one is in doubt, since unique-ids are good for one alone.
 //
 // Promises that were open when ms were recalled are withdrawn: where a sink
 // had them staged, there may be nothing on this machine, and a sink that looks
@@ -111,7 +113,15 @@ func (t *tx) relearn(m Memory) (added int, err error) {
 		m.LastSuccess, m.Maildrop, id); err != nil {
 		return 0, err
 	}
+	var here string
+	if err := t.get(&here, "SELECT maildrop FROM accounts WHERE id = ?", id); err != nil {
+		return 0, err
+	}
+	now := time.Now().Unix()
 	for _, msg := range m.Messages {
+		if here != m.Maildrop && msg.Phase != Deleted && msg.Missing == 0 {
+			msg.Missing = now // nobody knows whether it is listed here
+		}
 		n, err := t.update(`
 			INSERT INTO messages (account, uid, phase, size, header, content, landed, deleted, missing, tries, next_try, reason, seen)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,

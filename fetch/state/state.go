@@ -183,11 +183,14 @@ type Housekeeping struct {
 	// Forget drops rows for good.
 	Forget []string
 	Rekey  []Rekey
+	// Maildrop, unless empty, is whose maildrop the rows are (Standing.Maildrop).
+	Maildrop string
 }
 
 // Empty reports whether there is nothing to write.
 func (h *Housekeeping) Empty() bool {
-	return len(h.Missing) == 0 && len(h.Found) == 0 && len(h.Restored) == 0 && len(h.Complete) == 0 && len(h.Forget) == 0 && len(h.Rekey) == 0
+	return len(h.Missing) == 0 && len(h.Found) == 0 && len(h.Restored) == 0 && len(h.Complete) == 0 && len(h.Forget) == 0 && len(h.Rekey) == 0 &&
+		h.Maildrop == ""
 }
 
 // Poll is the record of one poll of an account. Times are Unix seconds.
