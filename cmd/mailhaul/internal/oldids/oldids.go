@@ -66,8 +66,8 @@ type format struct {
 }
 
 var formats = []format{
-	{"mpop", func(line string) bool { return line[0] == '#' || line[0] == ' ' }, (*parser).mpop},
 	{"getmail", func(line string) bool { return strings.Contains(line, "\x00") }, (*parser).getmail},
+	{"mpop", func(line string) bool { return line[0] == '#' || line[0] == ' ' }, (*parser).mpop},
 	{"fdm", func(line string) bool { return new(parser).fdm(line) }, (*parser).fdm},
 	{"fetchmail", func(line string) bool { return new(parser).fetchmail(line) }, (*parser).fetchmail},
 }
@@ -125,7 +125,9 @@ func (p *parser) getmail(line string) bool {
 	if _, err := strconv.ParseInt(line[nul+1:], 10, 64); err != nil {
 		return false
 	}
-	p.add("", "", line[:nul])
+	if uid := trim(line[:nul]); uid != "" {
+		p.add("", "", uid)
+	}
 	return true
 }
 
@@ -142,7 +144,7 @@ func (p *parser) mpop(line string) bool {
 			}
 		}
 		last := &p.drops[len(p.drops)-1]
-		last.UIDs = append(last.UIDs, line)
+		last.UIDs = append(last.UIDs, trim(line))
 		return line[0] != ' ' // which begins the next list
 	case line[0] == '#':
 		if _, version, ok := strings.Cut(line, " mpop version "); ok {
@@ -160,6 +162,10 @@ func (p *parser) mpop(line string) bool {
 	p.drops = append(p.drops, Maildrop{User: user, Host: host})
 	return true
 }
+
+// trim leaves out the blanks at the end of a unique-id, as our listings do: some
+// servers put one behind each.
+func trim(uid string) string { return strings.TrimRight(uid, " \t") }
 
 // timeless reports whether a version of mpop is one before 1.4.23.
 func timeless(version string) bool {
