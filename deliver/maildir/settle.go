@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"math"
 	"strconv"
 	"strings"
 	"syscall"
@@ -86,8 +87,18 @@ func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, err
 		return deliver.Unknown, nil // not ours
 	}
 	at := &Sink{fs: s.fs, dir: dir, now: s.now}
-	return at.settle(t)
+	verdict, err := at.settle(t)
+	if verdict == deliver.Unknown && err == nil && dir != s.dir {
+		// The Maildir may have been moved to where the sink has its own now. If the
+		// message is missing there, that proves nothing.
+		t.Tmp = noInode
+		return s.settle(t)
+	}
+	return verdict, err
 }
+
+// noInode is that of no folder.
+const noInode = math.MaxUint64
 
 func (s *Sink) settle(t token) (deliver.Verdict, error) {
 	ino, err := s.tmpInode()

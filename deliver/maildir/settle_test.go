@@ -72,6 +72,40 @@ func TestSettle(t *testing.T) {
 	}
 }
 
+// A Maildir that its owner has moved meanwhile, and the sink with it, has what it was
+// promised.
+func TestSettleMoved(t *testing.T) {
+	for _, commit := range []bool{true, false} {
+		fsys := durabletest.New()
+		s := open(t, "/m", maildir.Options{FS: fsys})
+		var tokens []string
+		if commit {
+			_, tokens = put(t, s, "x")
+		} else {
+			_, tokens = prepare(t, s, "x")
+		}
+		fsys = fsys.Kill()
+		if err := fsys.Rename("/m", "/n"); err != nil {
+			t.Fatal(err)
+		}
+		s = open(t, "/n", maildir.Options{FS: fsys, Now: func() time.Time { return start.Add(time.Hour) }})
+		if v, err := s.Settle(t.Context(), tokens[0]); v != deliver.Landed || err != nil {
+			t.Errorf("committed %v: Settle = %v, %v", commit, v, err)
+		}
+		entries, err := fsys.ReadDir("/n/new")
+		if err != nil || len(entries) != 1 {
+			t.Fatalf("committed %v: new/ has %v, %v", commit, entries, err)
+		}
+		// Nor is it taken for one that was read and moved, if it is not there.
+		if err := fsys.Remove("/n/new/" + entries[0].Name()); err != nil {
+			t.Fatal(err)
+		}
+		if v, err := s.Settle(t.Context(), tokens[0]); v != deliver.Unknown || err != nil {
+			t.Errorf("removed: Settle = %v, %v", v, err)
+		}
+	}
+}
+
 // A promised message that is still in tmp/ is delivered, however old, and
 // under the name that was promised.
 func TestSettleFinishes(t *testing.T) {
