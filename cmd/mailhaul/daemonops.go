@@ -111,7 +111,7 @@ func (m *measured) ready(cfg *config.Config, accounts []*fetch.Account) {
 	case cfg.MetricsFile != m.path || m.file == nil:
 		m.file = metrics.NewFile(cfg.MetricsFile, thisBuild(), accountNames(cfg), success)
 	default:
-		m.file.SetAccounts(accountNames(cfg))
+		m.file.SetAccounts(accountNames(cfg), success)
 	}
 	m.path = cfg.MetricsFile
 	m.touch()

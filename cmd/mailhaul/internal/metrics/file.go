@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -50,12 +51,18 @@ func (f *File) fresh() *Metrics {
 	return m
 }
 
-// SetAccounts says which accounts there are now.
-func (f *File) SetAccounts(names []string) {
+// SetAccounts says which accounts there are now, and when those that are new last
+// did well.
+func (f *File) SetAccounts(names []string, success map[string]time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.accounts = names
 	f.pending.SetAccounts(names)
+	for _, account := range names {
+		if !slices.Contains(f.accounts, account) {
+			f.pending.SetSuccess(account, success[account])
+		}
+	}
+	f.accounts = names
 }
 
 // Observe counts an event; the file gets it with the next Write.

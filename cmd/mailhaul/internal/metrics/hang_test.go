@@ -30,7 +30,7 @@ func TestFileHangs(t *testing.T) {
 	for i := range polls {
 		f.Observe(poll("ada", 2+i, fetch.Summary{Fetched: 1, Listed: i}))
 	}
-	f.SetAccounts([]string{"ada", "grace"})
+	f.SetAccounts([]string{"ada", "grace"}, nil)
 	f.Observe(poll("grace", 1, fetch.Summary{Fetched: 7}))
 	hung.Close()
 	if err := <-done; err != nil {

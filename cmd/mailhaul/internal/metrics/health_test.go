@@ -92,6 +92,7 @@ func TestServer(t *testing.T) {
 	alive(503, `{"status":"hung"}`)
 
 	m.SetAccounts([]string{"ada", "new"})
+	observe(poll("grace", 3*3600, fetch.Summary{})) // which was under way
 	code, text := get(t, s, "/metrics")
 	families := parse(t, text+"\n")
 	for _, name := range []string{"mailhaul_polls_total", "mailhaul_build_info", "go_goroutines", "process_start_time_seconds"} {

@@ -38,7 +38,7 @@ type Metrics struct {
 	duration                            prometheus.Histogram
 
 	mu       sync.Mutex
-	accounts map[string]bool
+	accounts map[string]bool // false if it was taken out
 }
 
 // New returns metrics that have counted nothing.
@@ -90,8 +90,8 @@ func (m *Metrics) SetAccounts(names []string) {
 			m.add(account)
 		}
 	}
-	for account := range m.accounts {
-		if !slices.Contains(names, account) {
+	for account, in := range m.accounts {
+		if in && !slices.Contains(names, account) {
 			m.remove(account)
 		}
 	}
@@ -114,7 +114,7 @@ func (m *Metrics) add(account string) {
 }
 
 func (m *Metrics) remove(account string) {
-	delete(m.accounts, account)
+	m.accounts[account] = false
 	all := prometheus.Labels{"account": account}
 	for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{
 		m.polls, m.messages, m.octets, m.dropped, m.deleted, m.refused, m.tooLarge, m.listed, m.needs,
@@ -134,7 +134,9 @@ func (m *Metrics) Observe(e fetch.Event) {
 	s, account := f.Summary, f.Account
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !m.accounts[account] {
+	if in, known := m.accounts[account]; known && !in {
+		return // it was taken out while it was polled
+	} else if !known {
 		m.add(account)
 	}
 	if s.Skipped {

@@ -133,6 +133,23 @@ func TestFileGrows(t *testing.T) {
 	if text := write(t, f, path); strings.Contains(text, `"ada"`) || !strings.Contains(text, `mailhaul_polls_total{account="grace",result="person"} 1`) {
 		t.Errorf("without ada:\n%s", text)
 	}
+
+	// One that a running process is told of is there from then on, too, whether it
+	// ever did well or not.
+	success := map[string]time.Time{"grace": at(50), "ada": at(400)}
+	f.SetAccounts([]string{"grace", "ada", "late"}, success)
+	f.SetAccounts([]string{"grace", "ada", "late"}, success)
+	f.Observe(poll("late", 500, fetch.Summary{Class: fetch.ClassRetry}))
+	text = write(t, f, path)
+	for _, line := range []string{
+		`mailhaul_last_success_timestamp_seconds{account="ada"} 1.7000004e+09`,
+		`mailhaul_last_success_timestamp_seconds{account="grace"} 0`,
+		`mailhaul_last_success_timestamp_seconds{account="late"} 0`,
+	} {
+		if !strings.Contains(text, line+"\n") {
+			t.Errorf("the file lacks %s:\n%s", line, text)
+		}
+	}
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) != 1 {
 		t.Errorf("the folder holds %v, error %v", entries, err)
