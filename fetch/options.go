@@ -43,6 +43,9 @@ type Options struct {
 	regular bool      // by Run, so that the next poll is known
 	servers *sync.Map // by Once: what servers can do before a login, see acquaintance
 	silent  *silences // by Once and Run: the sinks that do not answer
+	// settling is by Run: it hears of a poll that asks sinks about promises before
+	// it connects.
+	settling func()
 }
 
 func (o *Options) now() time.Time {

@@ -54,7 +54,7 @@ const heartbeat = 15 * time.Second
 func Run(ctx context.Context, s Setup, orders <-chan Order, turn func(Turn)) {
 	r := &run{
 		ctx: ctx, drain: s.Options.Drain, tasks: map[string]*task{}, hosts: map[string]*host{}, busy: map[string]int{},
-		connected: make(chan *poll, 16), finished: make(chan *poll, 16),
+		settling: make(chan *poll, 16), connected: make(chan *poll, 16), finished: make(chan *poll, 16),
 	}
 	r.use(s)
 	timer := time.NewTimer(0)
@@ -85,6 +85,8 @@ func Run(ctx context.Context, s Setup, orders <-chan Order, turn func(Turn)) {
 		case <-done:
 		case o := <-orders:
 			r.obey(o)
+		case p := <-r.settling:
+			p.opened() // it takes its time, as what runs before the connection does
 		case p := <-r.connected:
 			r.greeted(p)
 		case p := <-r.finished:
@@ -105,10 +107,11 @@ type run struct {
 	hosts map[string]*host
 	// polling counts the polls under way, those of former setups, too; busy does so by
 	// the name of the host.
-	polling             int
-	busy                map[string]int
-	clock               time.Time
-	connected, finished chan *poll
+	polling int
+	busy    map[string]int
+	clock   time.Time
+	// By what polls report.
+	settling, connected, finished chan *poll
 }
 
 // setup is a Setup, and how many use it: the run itself and each poll.
@@ -134,7 +137,8 @@ type task struct {
 	// next is when the account is due, notBefore until when its server wants
 	// no login.
 	next, notBefore time.Time
-	failures        int  // in a row
+	failures        int  // in a row, as far as they delay the next poll
+	failed          bool // the last poll, if only one of several sinks
 	cutOff          bool // the last poll did not reach the host
 }
 
@@ -236,7 +240,7 @@ func (t *task) restore(ctx context.Context, a *Account, s State, now time.Time) 
 		return false // the poll will find the same, and tell
 	}
 	was := standing.Schedule
-	t.failures, t.notBefore = was.Failures, notBefore(was, now)
+	t.failures, t.failed, t.notBefore = was.Failures, was.Failures > 0, notBefore(was, now)
 	t.wait(a, time.Unix(was.Next, 0), now)
 	return t.next.After(now)
 }
@@ -326,6 +330,7 @@ func (r *run) poll(t *task) {
 			tell(e)
 		}
 	}
+	o.settling = func() { r.settling <- p }
 	go func() {
 		p.Summary = a.Poll(r.ctx, o)
 		r.finished <- p
@@ -363,6 +368,9 @@ func (r *run) ended(p *poll) {
 	r.polling--
 	now, t := r.now(), p.task
 	t.poll = nil
+	if !p.Skipped {
+		t.failed = p.Class > ClassRefused
+	}
 	if early, ok := errors.AsType[*PauseError](p.Err); ok {
 		t.next, t.notBefore = early.Until, early.Until
 	} else if p.Skipped {
@@ -414,7 +422,7 @@ func (r *run) rejoin(h *host, now time.Time) {
 func (r *run) turn(now time.Time) Turn {
 	sum := Turn{Accounts: len(r.order), Polling: r.polling}
 	for _, t := range r.order {
-		if t.failures > 0 {
+		if t.failed {
 			sum.Failing++
 		}
 		next := t.next

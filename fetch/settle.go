@@ -37,12 +37,19 @@ func (v *visit) settlePromises(ctx context.Context) (broken, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(open) > 0 && v.opts.settling != nil {
+		v.opts.settling()
+	}
 	var landed, void []state.Promise
 	silent := map[string]bool{} // sinks that cannot answer
 	for _, p := range open {
 		verdict := deliver.Unknown
 		if sink := v.promisor(v.opts, p); sink != nil && !silent[p.Sink] {
-			if verdict, err = sink.Settle(ctx, p.Token); err != nil && !isolated(err) {
+			err = v.opts.silent.ask(ctx, sink, v.opts.now, func() (err error) {
+				verdict, err = sink.Settle(ctx, p.Token)
+				return err
+			})
+			if err != nil && !isolated(err) {
 				return nil, err
 			}
 			silent[p.Sink] = err != nil

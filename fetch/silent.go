@@ -27,25 +27,25 @@ type silence struct {
 	why     deliver.Error // of the last poll that had none
 }
 
-// begin begins a batch, unless the sink's server is left alone for now: it is asked
-// by one poll at a time, after growing pauses, once two in a row had no answer. A nil
+// ask asks a sink's server something, unless it is left alone for now: it is asked by
+// one poll at a time, after growing pauses, once two in a row had no answer. A nil
 // silences knows of none.
-func (s *silences) begin(ctx context.Context, sink deliver.Sink, now func() time.Time) (deliver.Batch, error) {
+func (s *silences) ask(ctx context.Context, sink deliver.Sink, now func() time.Time, question func() error) error {
 	if s == nil {
-		return sink.Begin(ctx)
+		return question()
 	}
 	profile := sink.Profile()
 	p := place{profile.Kind, profile.Target}
 	before, err := s.enter(p, now())
 	if err != nil {
-		return nil, err
+		return err
 	}
-	b, err := sink.Begin(ctx)
+	err = question()
 	if ctx.Err() == nil { // else it was given no time to answer
 		s.heard(p, before, err, now())
 	}
 	s.left(p)
-	return b, err
+	return err
 }
 
 // enter returns what is known before a poll waits, or why it is not to.

@@ -15,6 +15,7 @@ import (
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/maildir"
 	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/state"
 	"github.com/mailhaul/mailhaul/pop3proto/channel"
 )
 
@@ -37,17 +38,32 @@ func newDeaf(t *testing.T, silent func(ask int) bool) *deaf {
 }
 
 func (m *deaf) Begin(ctx context.Context) (deliver.Batch, error) {
+	if err := m.answer(ctx); err != nil {
+		return nil, err
+	}
+	return m.Sink.Begin(ctx)
+}
+
+func (m *deaf) Settle(ctx context.Context, token string) (deliver.Verdict, error) {
+	if err := m.answer(ctx); err != nil {
+		return deliver.Unknown, err
+	}
+	return m.Sink.Settle(ctx, token)
+}
+
+// answer returns an error if there is none.
+func (m *deaf) answer(ctx context.Context) error {
 	m.mu.Lock()
 	m.asked++
 	silent := m.silent(m.asked)
 	m.mu.Unlock()
 	if !silent {
-		return m.Sink.Begin(ctx)
+		return nil
 	}
 	ctx, cancel := channel.Within(ctx, deafFor)
 	defer cancel()
 	<-ctx.Done()
-	return nil, &deliver.Error{
+	return &deliver.Error{
 		Fault: deliver.FaultTemporary, Target: "relay:25", Op: "connect", Err: context.Cause(ctx), Hint: "is it up?",
 	}
 }
@@ -156,4 +172,106 @@ func TestRunSilentSink(t *testing.T) {
 			})
 		})
 	}
+}
+
+// owing is a memory of accounts whose last poll left a promise to the sink relay.
+type owing struct{ *memory }
+
+func (m owing) Standing(ctx context.Context, account string) (state.Standing, error) {
+	standing, err := m.memory.Standing(ctx, account)
+	standing.Open = strings.HasPrefix(account, "owing")
+	return standing, err
+}
+
+func (owing) Promises(_ context.Context, account string) ([]state.Promise, error) {
+	if !strings.HasPrefix(account, "owing") {
+		return nil, nil
+	}
+	return []state.Promise{{UID: "promised", Sink: "relay", Token: "promised"}}, nil
+}
+
+// Nor is a sink waited for by each account that it owes an answer about a promise.
+func TestRunSilentAboutPromises(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(t)
+		relay := newDeaf(t, func(int) bool { return true })
+		var accounts []*fetch.Account
+		for i := range 20 {
+			a := f.account(fmt.Sprint("owing", i), "pop")
+			a.Every = 5 * time.Minute
+			a.Deliver = []fetch.Target{{Name: "relay", Sink: relay}}
+			accounts = append(accounts, a)
+		}
+		elsewhere := f.account("elsewhere", "pop")
+		elsewhere.Every = 5 * time.Minute
+		accounts = append(accounts, elsewhere)
+		o := newMemory().options()
+		o.State = owing{o.State.(*memory)}
+		_, stop := f.run(fetch.Setup{Accounts: accounts, Options: o, Parallel: 2})
+		time.Sleep(2 * time.Hour)
+		stop()
+		if asked, most := relay.times(), 30; asked > most {
+			t.Errorf("the sink was asked %d times in vain, want %d at most", asked, most)
+		}
+		for _, gap := range gaps(f.logins("elsewhere")) {
+			if gap > 6*time.Minute {
+				t.Errorf("an account that delivers elsewhere had to wait for %v", gap)
+			}
+		}
+	})
+}
+
+// An account whose sink takes its time to answer about a promise holds up no other
+// account of its host.
+func TestRunSlowAboutPromises(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(t)
+		ada, grace := f.account("owing", "pop"), f.account("grace", "pop")
+		ada.Every, grace.Every = 5*time.Minute, 5*time.Minute
+		ada.Deliver = []fetch.Target{{Name: "relay", Sink: slow{newDeaf(t, nil)}}}
+		o := newMemory().options()
+		o.State = owing{o.State.(*memory)}
+		_, stop := f.run(fetch.Setup{Accounts: []*fetch.Account{ada, grace}, Options: o, Parallel: 8, PerHost: 2})
+		time.Sleep(10 * time.Hour)
+		stop()
+		if n := len(f.logins("grace")); n < 100 {
+			t.Errorf("grace is polled every 5 minutes: %d logins in ten hours", n)
+		}
+	})
+}
+
+// slow is a sink that settles a promise after half an hour.
+type slow struct{ deliver.Sink }
+
+func (slow) Settle(ctx context.Context, _ string) (deliver.Verdict, error) {
+	select {
+	case <-ctx.Done():
+		return deliver.Unknown, context.Cause(ctx)
+	case <-time.After(30 * time.Minute):
+		return deliver.NotLanded, nil
+	}
+}
+
+// An account fails, too, if it is one of several sinks that does not do its part.
+func TestRunTellsOfOneOfSeveral(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(t)
+		relay, home := newDeaf(t, func(int) bool { return true }), newDeaf(t, func(int) bool { return false })
+		a := f.account("ada", "pop")
+		a.Deliver = []fetch.Target{{Name: "relay", Sink: relay}, {Name: "home", Sink: home}}
+		f.users["ada"].mail = 1
+		ctx, end := context.WithCancel(t.Context())
+		var last fetch.Turn
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			fetch.Run(ctx, fetch.Setup{Accounts: []*fetch.Account{a}, Options: newMemory().options()}, nil, func(t fetch.Turn) { last = t })
+		}()
+		time.Sleep(2 * time.Minute)
+		end()
+		<-ended
+		if last.Failing != 1 {
+			t.Errorf("%d accounts fail, want 1", last.Failing)
+		}
+	})
 }

@@ -254,7 +254,11 @@ func (d *download) part(ctx context.Context, t Target) (*part, error) {
 			return p, nil
 		}
 	}
-	b, err := d.opts.silent.begin(ctx, t.Sink, d.opts.now)
+	var b deliver.Batch
+	err := d.opts.silent.ask(ctx, t.Sink, d.opts.now, func() (err error) {
+		b, err = t.Sink.Begin(ctx)
+		return err
+	})
 	if err != nil {
 		if d.several() {
 			d.down[t.Name] = err
