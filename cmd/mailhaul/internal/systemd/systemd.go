@@ -3,8 +3,12 @@
 package systemd
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"io"
+	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -15,12 +19,32 @@ import (
 // several goroutines. That a message does not reach it is no error of ours: it
 // will think of us what it must.
 type Manager struct {
-	mu     sync.Mutex
-	status string
+	// Timeout bounds the wait for a manager that takes no message; 0 is ten seconds.
+	Timeout time.Duration
+
+	mu           sync.Mutex
+	status, told string // what it is to be told, and was
+	telling      bool
 }
 
-// send sends a message of lines.
-func (m *Manager) send(state string) { _, _ = daemon.SdNotify(false, state) }
+// defaultTimeout is long enough for a manager that is being replaced.
+const defaultTimeout = 10 * time.Second
+
+// send sends a message of lines. daemon.SdNotify would wait for ever for a manager
+// that has stopped to read what it is told.
+func (m *Manager) send(state string) {
+	addr := &net.UnixAddr{Name: os.Getenv("NOTIFY_SOCKET"), Net: "unixgram"}
+	if addr.Name == "" {
+		return
+	}
+	conn, err := net.DialUnix(addr.Net, nil, addr)
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	_ = conn.SetWriteDeadline(time.Now().Add(cmp.Or(m.Timeout, defaultTimeout)))
+	_, _ = io.WriteString(conn, state)
+}
 
 // Ready says that the daemon works, or works again after Reloading.
 func (m *Manager) Ready() { m.send(daemon.SdNotifyReady) }
@@ -34,14 +58,30 @@ func (m *Manager) Reloading() {
 // Stopping says that the daemon is about to end.
 func (m *Manager) Stopping() { m.send(daemon.SdNotifyStopping) }
 
-// Status is a line for `systemctl status`. The same one again is not sent.
+// Status is a line for `systemctl status`. The same one again is not sent, nor one
+// that has gone out of date by the time it could be. It waits for nobody.
 func (m *Manager) Status(format string, args ...any) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if s := fmt.Sprintf(format, args...); s != m.status {
-		m.status = s
-		m.send("STATUS=" + s)
+	m.status = fmt.Sprintf(format, args...)
+	if m.status != m.told && !m.telling {
+		m.telling = true
+		go m.tell()
 	}
+}
+
+// tell sends the status until it is the one that was sent.
+func (m *Manager) tell() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for m.status != m.told {
+		m.told = m.status
+		s := "STATUS=" + m.told
+		m.mu.Unlock()
+		m.send(s)
+		m.mu.Lock()
+	}
+	m.telling = false
 }
 
 // Watch keeps the manager's watchdog quiet while alive says so, until ctx
