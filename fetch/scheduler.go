@@ -16,8 +16,9 @@ type Setup struct {
 	Parallel, PerHost int
 	// Fresh reports whether Run is to poll an account whatever it waits for, because
 	// its options have changed or a person may have mended it: at once if the
-	// setup takes another's place, else soon after the start. nil is none. What
-	// the server wants is heeded.
+	// setup takes another's place, else soon after the start. nil is none. In the
+	// place of another it need not report those whose last poll by Run called for a
+	// person. What the server wants is heeded.
 	Fresh func(account string) bool
 	// Done, if not nil, is called once no poll of Run uses the setup any more.
 	Done func()

@@ -139,6 +139,7 @@ type task struct {
 	next, notBefore time.Time
 	failures        int  // in a row, as far as they delay the next poll
 	failed          bool // the last poll, if only one of several sinks
+	person          bool // it called for a person
 	cutOff          bool // the last poll did not reach the host
 }
 
@@ -198,6 +199,8 @@ func (r *run) use(s Setup) {
 	var fresh []*task
 	for _, a := range s.Accounts {
 		t, anew := old[a.Name], s.Fresh != nil && s.Fresh(a.Name)
+		// What is recorded may be of another process's poll, which did well.
+		anew = anew || t != nil && t.person
 		switch {
 		case t == nil:
 			t = &task{}
@@ -369,7 +372,7 @@ func (r *run) ended(p *poll) {
 	now, t := r.now(), p.task
 	t.poll = nil
 	if !p.Skipped {
-		t.failed = p.Class > ClassRefused
+		t.failed, t.person = p.Class > ClassRefused, p.Class == ClassOperator
 	}
 	if early, ok := errors.AsType[*PauseError](p.Err); ok {
 		t.next, t.notBefore = early.Until, early.Until
