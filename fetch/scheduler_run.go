@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"time"
 )
@@ -403,8 +404,12 @@ func (r *run) ended(p *poll) {
 func (s *Summary) unreachable() bool { return unreachable(s.Err, s.Sessions) }
 
 func unreachable(err error, sessions int) bool {
-	_, ok := errors.AsType[*ConnectError](err)
-	return ok && sessions == 0 && Classify(err) == ClassRetry
+	if _, ok := errors.AsType[*ConnectError](err); !ok || sessions > 0 {
+		return false
+	}
+	// Where the network is gone, so are the names, as some name servers have it.
+	_, nameless := errors.AsType[*net.DNSError](err)
+	return nameless || Classify(err) == ClassRetry
 }
 
 // rejoin has the accounts that could not reach a host try it at once.

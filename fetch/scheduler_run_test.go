@@ -23,6 +23,11 @@ func down(context.Context) error {
 	return &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 }
 
+// unknown is what comes of its name while that of a host is not to be had.
+func unknown(context.Context) error {
+	return &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Name: "pop", IsNotFound: true}}
+}
+
 func hung(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 
 // gaps returns the times between successive moments.
@@ -188,6 +193,10 @@ func TestRunBacksOff(t *testing.T) {
 		{
 			"a host that is down", 5 * minute, func(f *farm, _ *farmUser) { f.host("pop").connect = down },
 			[]time.Duration{5 * minute, 10 * minute, 15 * minute, 15 * minute, 15 * minute, 15 * minute},
+		},
+		{
+			"a host that nobody knows", 5 * minute, func(f *farm, _ *farmUser) { f.host("pop").connect = unknown },
+			[]time.Duration{15 * minute, 15 * minute, 15 * minute, 15 * minute, 15 * minute, 15 * minute},
 		},
 		{
 			"a host that is down, polled once an hour", 60 * minute, func(f *farm, _ *farmUser) { f.host("pop").connect = down },
