@@ -166,9 +166,13 @@ func (a *appends) send(ses *session, count int) (*flight, error) {
 	if f.refusal, early = errors.AsType[*imap.Error](err); !early && (err != nil || read != nil) {
 		// AppendCommand.Close ends the line: first make sure that this cannot
 		// complete a message.
-		_ = ses.wire.Close()
+		_ = ses.client.Close()
 	}
 	closed := f.cmd.Close()
+	if err != nil && !early { // or the server has hung up on what it refuses
+		_, answer := f.cmd.Wait()
+		f.refusal, early = errors.AsType[*imap.Error](answer)
+	}
 	switch {
 	case read != nil:
 		return nil, a.sink.spool.Error("read a batch", read)

@@ -23,6 +23,9 @@ type script struct {
 	exchange func(command string, ask func(string) string) string
 	// consent answers a literal that waits; the empty answer gives consent.
 	consent func(size int) string
+	// interrupt is what it says, the client's tag in the place of TAG, once it has
+	// read a part of a large literal; then it hangs up.
+	interrupt string
 	// answer answers the n-th APPEND, from 0, without its tag. The empty
 	// answer is OK; hang says nothing, and hangUp closes the connection.
 	answer func(n int) string
@@ -185,6 +188,11 @@ func (s *script) take(r *bufio.Reader, w io.Writer, tag, command string) (answer
 				}
 			}
 			fmt.Fprint(w, "+ go ahead\r\n")
+		}
+		if part := int64(64 << 10); s.interrupt != "" && int64(n) > part {
+			_, err := io.CopyN(io.Discard, r, part)
+			fmt.Fprint(w, strings.ReplaceAll(s.interrupt, "TAG", tag))
+			return hangUp, err
 		}
 		text := make([]byte, n)
 		if _, err := io.ReadFull(r, text); err != nil {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/mailhaul/mailhaul/deliver/remote"
@@ -53,6 +54,8 @@ type wire struct {
 	r   *bufio.Reader
 	out *io.PipeWriter // what the server sends, to in
 	in  *io.PipeReader
+	// over is closed once all is passed on that the server ever said.
+	over chan struct{}
 
 	// exchange is set while SASL is spoken, cancelled once we have enough of it.
 	exchange, cancelled atomic.Bool
@@ -76,9 +79,10 @@ type literal struct{ told, sent int64 }
 // newWire reads from conn until that ends. greeting comes before all that is
 // read.
 func newWire(conn net.Conn, greeting string) *wire {
-	w := &wire{Conn: conn, r: bufio.NewReaderSize(io.MultiReader(strings.NewReader(greeting), conn), 64<<10)}
+	w := &wire{Conn: conn, r: bufio.NewReaderSize(io.MultiReader(strings.NewReader(greeting), conn), 64<<10), over: make(chan struct{})}
 	w.in, w.out = io.Pipe()
 	go func() {
+		defer close(w.over)
 		var err error
 		for err == nil {
 			err = w.pass()
@@ -121,7 +125,20 @@ func (w *wire) Write(p []byte) (n int, err error) {
 	if err != nil {
 		w.fail(err)
 	}
+	if interrupted(err) {
+		remote.Hear(w.Conn, time.Second)
+		select {
+		case <-w.over:
+		case <-time.After(time.Second):
+		}
+	}
 	return n, err
+}
+
+// interrupted reports whether the server hung up before it had read all. It may have
+// said why.
+func interrupted(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // insert passes on a response that the server did not send.
@@ -238,7 +255,7 @@ func (w *wire) broken() bool {
 func (w *wire) cause(secrets *remote.Login) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.bye != "" && (w.err == nil || w.err == errHungUp) {
+	if w.bye != "" && (w.err == nil || w.err == errHungUp || interrupted(w.err)) {
 		return fmt.Errorf("%w: %.200q", errHungUp, secrets.Mask(w.bye))
 	}
 	return w.err
