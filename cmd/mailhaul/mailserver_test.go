@@ -56,7 +56,7 @@ type mailserver struct {
 // the provider's tokens. With plus it knows SCRAM-SHA-256-PLUS alone, on TLS 1.3
 // or 1.2; if that is stripped, clients see SCRAM-SHA-256. With endpoint it knows
 // no other channel binding than that of TLS 1.2. With few it serves three
-// connections of IMAP at once; the next one waits. With full its IMAP takes no mail.
+// connections of IMAP at once; the next one waits. With full it takes no mail.
 func startMailserver(ts *testscript.TestScript, _ bool, args []string) {
 	name, kind := args[0], args[1]
 	conf := certificate(ts, name, []string{"127.0.0.1"})
@@ -155,7 +155,12 @@ type mailSession struct {
 func (s *mailSession) Reset()        { s.to = nil }
 func (s *mailSession) Logout() error { return nil }
 
-func (s *mailSession) Mail(string, *gosmtp.MailOptions) error { return nil }
+func (s *mailSession) Mail(string, *gosmtp.MailOptions) error {
+	if s.m.full {
+		return &gosmtp.SMTPError{Code: 452, EnhancedCode: gosmtp.EnhancedCode{4, 3, 1}, Message: "no room"}
+	}
+	return nil
+}
 
 func (s *mailSession) Rcpt(to string, _ *gosmtp.RcptOptions) error {
 	if to == "nobody@example.com" {

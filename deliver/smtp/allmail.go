@@ -67,7 +67,7 @@ func (v *verdicts) finish(n int, welcome bool) error {
 		case asksLogin(e) && welcome:
 			e.Fault = deliver.FaultMessage // others need no login
 		case asksLogin(e), !v.taken:
-			return e
+			return untaken(e)
 		}
 		if err := v.landed(r); err != nil {
 			return err

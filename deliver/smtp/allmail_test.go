@@ -49,6 +49,8 @@ func TestNoRoom(t *testing.T) {
 					}
 				} else if wantError(t, o.err, deliver.FaultTemporary, test.reply[:3]); len(o.receipts) > 0 {
 					t.Errorf("receipts %v", o.receipts)
+				} else {
+					wantUntaken(t, o.err, true)
 				}
 			})
 		}
@@ -98,6 +100,7 @@ func TestLoginForRecipient(t *testing.T) {
 				if wantError(t, o.err, deliver.FaultOperator, "530", "x@"); len(o.receipts) > 0 {
 					t.Errorf("receipts %v", o.receipts)
 				}
+				wantUntaken(t, o.err, true)
 				return
 			}
 			if o.err != nil || len(o.receipts) != len(test.to) {
@@ -238,6 +241,16 @@ func TestRefusedThenLost(t *testing.T) {
 	wantError(t, o.err, deliver.FaultTemporary)
 	if len(o.receipts) != 0 { // nobody knows whether it would have refused them all
 		t.Errorf("receipts %v", o.receipts)
+	}
+	wantUntaken(t, o.err, false)
+}
+
+// wantUntaken fails the test unless the error says whether the server has none of what
+// was not reported.
+func wantUntaken(t *testing.T, err error, want bool) {
+	t.Helper()
+	if e, ok := errors.AsType[*deliver.Error](err); !ok || e.Untaken != want {
+		t.Errorf("%v: untaken is %v", err, !want)
 	}
 }
 

@@ -14,7 +14,8 @@ import (
 // which the connection is lost, does not stop the next one; that no connection
 // can be had, or that a second one is lost at once, does. If the server asks
 // for a login at RCPT, says that it has no room, or refuses all recipients in the
-// same words, the whole batch tells whether that goes for all mail.
+// same words, the whole batch tells whether that goes for all mail. It is Commit's
+// own error then, and Untaken: the server has answered for all that was sent.
 func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
 	if err := b.Commits(); err != nil {
 		return err
@@ -42,7 +43,7 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 		default:
 			e := b.sink.refused(m, refusals)
 			if r, _ := errors.AsType[*ReplyError](e); asksLogin(e) && r.Verb == "MAIL" {
-				return e // it is not the message's fault
+				return untaken(e) // it is not the message's fault
 			}
 			if receipt.Err = e; v.hold(m, receipt) {
 				lost = false
@@ -67,6 +68,12 @@ func blameless(err error) error {
 		e.Blameless = true
 	}
 	return err
+}
+
+// untaken marks a refusal as one of all that is not reported.
+func untaken(e *deliver.Error) error {
+	e.Untaken = true
+	return e
 }
 
 func (s *Sink) where(reply string) string {
