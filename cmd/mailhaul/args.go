@@ -10,10 +10,18 @@ import (
 // optionsFirst moves options before the names of accounts, where the command
 // line package looks for them: mailhaul fetch work -v. What follows -- is no
 // option, so the -- goes before the names as well: the package takes the one
-// that comes first for the end of the options, and any other for a name.
+// that comes first for the end of the options, and any other for a name. Behind
+// --help it would take a name for that of a help topic: all else is left out.
 func optionsFirst(app *cli.App, args []string) []string {
 	words, flags := commandOf(app, args)
 	if words < 2 {
+		switch {
+		case len(args) < 2:
+		case asksHelp(args[1]):
+			return slices.Concat(args[:1], []string{"help"}, args[2:])
+		case args[1] == "--version":
+			return args[:2]
+		}
 		return args
 	}
 	options, names := slices.Clone(args[:words]), []string{}
@@ -22,6 +30,8 @@ func optionsFirst(app *cli.App, args []string) []string {
 		switch {
 		case arg == "--":
 			return slices.Concat(options, args[i:i+1], names, args[i+1:])
+		case asksHelp(arg) && args[words-1] != "help":
+			return slices.Concat(args[:words], args[i:i+1])
 		case !strings.HasPrefix(arg, "-") || arg == "-":
 			names = append(names, arg)
 			continue
@@ -34,6 +44,8 @@ func optionsFirst(app *cli.App, args []string) []string {
 	}
 	return append(options, names...)
 }
+
+func asksHelp(arg string) bool { return arg == "--help" || arg == "-h" }
 
 // commandOf returns how many of args name the command and its subcommands,
 // the program itself among them, and the flags of the last.

@@ -139,6 +139,11 @@ func TestOptionsFirst(t *testing.T) {
 		"mailhaul demo --clean --into somewhere":  "mailhaul demo --clean --into somewhere",
 		"mailhaul status work --json -c f - home": "mailhaul status --json -c f work - home",
 		"mailhaul fetsh work -v":                  "mailhaul fetsh work -v",
+		"mailhaul fetch work -q --help":           "mailhaul fetch --help",
+		"mailhaul fetch -- work -h":               "mailhaul fetch -- work -h",
+		"mailhaul help -h fetch":                  "mailhaul help -h fetch",
+		"mailhaul --help fetch":                   "mailhaul help fetch",
+		"mailhaul --version fetch":                "mailhaul --version",
 	} {
 		if got := strings.Join(optionsFirst(newApp(stdio{}), strings.Fields(args)), " "); got != want {
 			t.Errorf("%s became %s, want %s", args, got, want)
