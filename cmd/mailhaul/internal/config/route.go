@@ -76,7 +76,8 @@ func (p *parser) envelopeHeaders(v value) []string {
 	return names
 }
 
-// routeMap reads which sinks are for whom.
+// routeMap reads which sinks are for whom. There are no patterns: a * would match
+// nothing but itself, and all mail would go to the default.
 func (p *parser) routeMap(v value, r *routeFile) {
 	r.Map = map[string][]string{}
 	for _, e := range p.entries(v) {
@@ -86,7 +87,7 @@ func (p *parser) routeMap(v value, r *routeFile) {
 		switch _, twice := r.Map[key]; {
 		case twice:
 			p.fail(at, "", "%s stands twice: case does not count", quote(key))
-		case strings.ContainsAny(key, " \t<>,;") || key == "" || found && !isDomain(domain):
+		case strings.ContainsAny(key, " \t<>,;*") || key == "" || found && !isDomain(domain):
 			p.fail(at, `write me@example.com, me, or "@example.com" for the whole domain`, "%s is not a recipient", quote(e.key))
 		case local != "" && !found && r.local == nil:
 			at.where = e.value.where
@@ -108,7 +109,9 @@ func (p *parser) domains(v value) []string {
 	return all
 }
 
-func isDomain(s string) bool { return s != "" && len(s) <= 253 && !strings.ContainsAny(s, " \t<>,;@/") }
+func isDomain(s string) bool {
+	return s != "" && len(s) <= 253 && !strings.ContainsAny(s, " \t<>,;@/*")
+}
 
 // sinkNames reads the name of a sink, or a list of them.
 func (p *parser) sinkNames(v value) []string {
