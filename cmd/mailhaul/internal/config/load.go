@@ -42,17 +42,24 @@ func Load(path string) (*Config, error) {
 		return nil, fmt.Errorf("%s: is larger than %d MiB, too large for a configuration", path, maxConfig>>20)
 	}
 	// A pipe has no other readers: mailhaul --config <(...)
-	return parse(path, data, info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0)
+	file, dir := info.Mode().IsRegular(), filepath.Dir(path)
+	if !file || dir == "/dev" || dir == "/dev/fd" { // nor is it in a folder
+		dir = ""
+	}
+	return parse(path, dir, data, file && info.Mode().Perm()&0o077 != 0)
 }
 
 // Parse is Load of a file that is still to be written: data is what it is to
 // hold, and only its owner will read it.
-func Parse(path string, data []byte) (*Config, error) { return parse(path, data, false) }
+func Parse(path string, data []byte) (*Config, error) {
+	return parse(path, filepath.Dir(path), data, false)
+}
 
-// parse reads data as the file at path, which others may read if exposed.
-func parse(path string, data []byte, exposed bool) (*Config, error) {
+// parse reads data as the file at path, which others may read if exposed. Paths in
+// it are relative to dir, or all whole if that is empty.
+func parse(path, dir string, data []byte, exposed bool) (*Config, error) {
 	p := &parser{
-		file: path, dir: filepath.Dir(path), steps: 100_000 + len(data), sinkNodes: map[string]*yaml.Node{}, needsRoute: map[string]string{},
+		file: path, dir: dir, steps: 100_000 + len(data), sinkNodes: map[string]*yaml.Node{}, needsRoute: map[string]string{},
 		places: map[string]string{}, paths: map[*yaml.Node]string{}, envNames: new([]string),
 	}
 	c := &Config{Path: path, Parallel: 8, PerHost: 2, Grace: 10 * time.Second}

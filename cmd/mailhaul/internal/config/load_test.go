@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -199,6 +200,27 @@ func TestOthersCanRead(t *testing.T) {
 	// Nothing to hide, nothing to refuse.
 	if _, err := config.Load(write(t, minimal, 0o644)); err != nil {
 		t.Error(err)
+	}
+}
+
+// What comes through a pipe is in no folder that paths could be relative to.
+func TestPipe(t *testing.T) {
+	from := func(text string) error {
+		pipe := filepath.Join(t.TempDir(), "pipe")
+		if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		go os.WriteFile(pipe, []byte(text), 0o600)
+		_, err := config.Load(pipe)
+		return err
+	}
+	whole := "state: /var/lib/mailhaul\nsinks: { home: { maildir: /m } }\naccounts: { a: { server: b, user: c, password: d } }\n"
+	if err := from(whole); err != nil {
+		t.Errorf("a configuration with whole paths: %v", err)
+	}
+	err := from(strings.Replace(whole, "maildir: /m", "maildir: m", 1))
+	if err == nil || !strings.Contains(err.Error(), `line 2: sink home: maildir: "m" is relative to the configuration, which is no file (write the whole path)`) {
+		t.Errorf("a configuration with a relative path: %v", err)
 	}
 }
 

@@ -187,6 +187,10 @@ func (p *parser) path(v value) (string, bool) {
 		return val
 	})
 	if !filepath.IsAbs(s) {
+		if p.dir == "" {
+			p.fail(v, "write the whole path", "%s is relative to the configuration, which is no file", quote(s))
+			return "", false
+		}
 		s = filepath.Join(p.dir, s)
 	}
 	s = filepath.Clean(s)
