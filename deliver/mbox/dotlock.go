@@ -113,7 +113,8 @@ func (s *Sink) takeDotlock(path, batch string) (*dotlock, error) {
 func (s *Sink) openDotlock(name string) (durable.File, error) {
 	fi, err := s.fs.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &heldError{by: "a program that has just let go"}
+		// If that is so for long, it is a link to nowhere.
+		return nil, &heldError{"another program, by " + name, name}
 	}
 	if err != nil {
 		return nil, err
@@ -121,17 +122,26 @@ func (s *Sink) openDotlock(name string) (durable.File, error) {
 	if fi.Mode() != dotlockMode && !s.says(name) {
 		return nil, &heldError{"another program, by " + name + s.foreignPID(name), name}
 	}
-	file, err := s.fs.OpenFile(name, os.O_RDWR, 0)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-		return nil, &heldError{"another program, by " + name, name}
+	file, err := s.openForeign(name, os.O_RDWR)
+	for _, other := range []error{fs.ErrNotExist, fs.ErrPermission, syscall.ELOOP, syscall.EMLINK} {
+		if errors.Is(err, other) {
+			return nil, &heldError{"another program, by " + name, name}
+		}
 	}
 	return file, err
+}
+
+// openForeign opens a lock file that may be another's. Where others may write, it
+// can be a pipe, which must not be waited for, or a link to any file of ours, which
+// is ELOOP, or EMLINK on FreeBSD.
+func (s *Sink) openForeign(name string, flag int) (durable.File, error) {
+	return s.fs.OpenFile(name, flag|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 }
 
 // says reports whether a lock file says that it is ours. Where all files have the
 // same mode, as on CIFS and FAT, that is the only way to tell.
 func (s *Sink) says(name string) bool {
-	file, err := s.fs.OpenFile(name, os.O_RDONLY, 0)
+	file, err := s.openForeign(name, os.O_RDONLY)
 	if err != nil {
 		return false
 	}
@@ -143,13 +153,14 @@ func (s *Sink) says(name string) bool {
 // foreignPID reads the process number that most programs write first into
 // their lock file.
 func (s *Sink) foreignPID(name string) string {
-	file, err := s.fs.OpenFile(name, os.O_RDONLY, 0)
+	file, err := s.openForeign(name, os.O_RDONLY)
 	if err != nil {
 		return ""
 	}
 	defer file.Close()
 	var pid int
-	if _, err := fmt.Fscan(io.LimitReader(file, 64), &pid); err != nil || pid <= 0 {
+	// A pipe has no beginning to read from.
+	if _, err := fmt.Fscan(io.NewSectionReader(file, 0, 64), &pid); err != nil || pid <= 0 {
 		return ""
 	}
 	return fmt.Sprintf(" (process %d)", pid)

@@ -217,6 +217,31 @@ func TestForeignLockFileStays(t *testing.T) {
 	}
 }
 
+// Where others may write, a lock file can be anything: a pipe that nobody writes to
+// holds up nothing for longer than a lock, and no link leads to a file of ours.
+func TestLockFileIsNoFile(t *testing.T) {
+	for name, place := range map[string]func(lock, own string) error{
+		"pipe":           func(lock, _ string) error { return syscall.Mkfifo(lock, 0o622) },
+		"link to a file": func(lock, own string) error { return os.Symlink(own, lock) },
+		"link to a pipe": func(lock, own string) error {
+			return errors.Join(syscall.Mkfifo(own+"-pipe", 0o700), os.Symlink(own+"-pipe", lock))
+		},
+		"link to nowhere": func(lock, own string) error { return os.Symlink(own+"-gone", lock) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, own := t.TempDir(), filepath.Join(t.TempDir(), "script")
+			// As the lock file of a process that died over it.
+			if err := errors.Join(os.WriteFile(own, nil, 0o700), place(filepath.Join(dir, "inbox.lock"), own)); err != nil {
+				t.Fatal(err)
+			}
+			wantBusy(t, durable.OS, dir, "inbox.lock", "another program")
+			if b, err := os.ReadFile(own); err != nil || len(b) > 0 {
+				t.Errorf("the file behind the link is now %q, %v", b, err)
+			}
+		})
+	}
+}
+
 // oneMode is a file system that has the same mode for all files, whatever they
 // were created with.
 type oneMode struct{ durable.FS }
