@@ -2,6 +2,7 @@ package mbox
 
 import (
 	"io/fs"
+	"os"
 	"syscall"
 
 	"github.com/mailhaul/mailhaul/deliver/durable"
@@ -28,4 +29,12 @@ func sameFile(fsys durable.FS, file durable.File) bool {
 	}
 	open, err := file.Stat()
 	return err == nil && inodeOf(now) == inodeOf(open)
+}
+
+// ownerOf returns the number of the user whose file it is.
+func ownerOf(fi fs.FileInfo) int {
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		return int(st.Uid)
+	}
+	return os.Geteuid()
 }

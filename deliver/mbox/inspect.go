@@ -2,6 +2,7 @@ package mbox
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -40,6 +41,31 @@ func (s *Sink) inspect(path string) error {
 		err = s.checkHead(head)
 	}
 	return err
+}
+
+// inspectOwner refuses what another user put in the place of the mbox, in a folder
+// in which everybody may: he could read the mail or, by a link, have it written into
+// any file of ours. The system knows which links not to follow there, but not that
+// realPath does. Root may deliver to the mboxes of others.
+func (s *Sink) inspectOwner() error {
+	fi, err := os.Lstat(s.path)
+	if err != nil {
+		return nil // it is missing, or nobody can open it
+	}
+	dir, err := os.Stat(filepath.Dir(s.path))
+	if err != nil || dir.Mode()&fs.ModeSticky == 0 || dir.Mode()&0o022 == 0 {
+		return nil
+	}
+	owner, link := ownerOf(fi), fi.Mode()&fs.ModeSymlink != 0
+	if owner == 0 || owner == ownerOf(dir) || owner == os.Geteuid() || os.Geteuid() == 0 && !link {
+		return nil
+	}
+	what := "an mbox"
+	if link {
+		what = "a link"
+	}
+	return s.refuse(fmt.Sprintf("%s of another user, number %d, in a folder where everybody may leave files", what, owner), nil,
+		"find out who put it there and why, and remove it or name another file")
 }
 
 // head returns the first bytes of an mbox, or all of a shorter file.

@@ -39,6 +39,9 @@ func TestMain(m *testing.M) {
 }
 
 func hold(how, dir string) error {
+	if user, ok := strings.CutPrefix(how, "user "); ok {
+		return beginAs(user, dir)
+	}
 	switch how {
 	case "fcntl":
 		f, err := durable.OS.OpenFile(filepath.Join(dir, "inbox"), os.O_RDWR|os.O_CREATE, 0o600)
@@ -57,6 +60,32 @@ func hold(how, dir string) error {
 	fmt.Println("ready")
 	_, err := io.Copy(io.Discard, os.Stdin)
 	return err
+}
+
+// beginAs prints what Begin says to another user.
+func beginAs(user, dir string) error {
+	n, err := strconv.Atoi(user)
+	if err != nil {
+		return err
+	}
+	if err := syscall.Setuid(n); err != nil {
+		return err
+	}
+	sink, err := open(durable.OS, dir)
+	if err != nil {
+		return err
+	}
+	_, err = sink.Begin(context.Background())
+	fmt.Println("Begin:", err)
+	return nil
+}
+
+// begin returns what Begin says to a user.
+func begin(dir string, user int) (string, error) {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=user %d:%s", childEnv, user, dir))
+	said, err := cmd.CombinedOutput()
+	return string(said), err
 }
 
 // prepared returns a batch of an account, and with it the locks.

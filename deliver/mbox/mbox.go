@@ -94,6 +94,9 @@ func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, s.fail("begin", err)
 	}
+	if err := s.inspectOwner(); err != nil {
+		return nil, err
+	}
 	path := realPath(s.path)
 	if len(durable.EscapePath(path)) > durable.MaxEscapedPath {
 		return nil, s.refuse("the path is too long to be remembered", nil, "choose a shorter path")

@@ -256,6 +256,49 @@ func TestSymbolicLink(t *testing.T) {
 	wantBusy(t, durable.OS, dir, real+".lock")
 }
 
+// In a folder where everybody may leave files, mail goes neither into a file of
+// another user's nor by a link of his into one of ours.
+func TestAnotherUsers(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can be another user")
+	}
+	const mine, his = 4711, 4712
+	for name, tc := range map[string]struct {
+		create  func(inbox, own string) error
+		user    int
+		mode    os.FileMode
+		refused bool
+	}{
+		"his mbox":            {func(inbox, _ string) error { return os.WriteFile(inbox, nil, 0o666) }, mine, 0o777 | os.ModeSticky, true},
+		"his link":            {func(inbox, own string) error { return os.Symlink(own, inbox) }, mine, 0o777 | os.ModeSticky, true},
+		"his link to nowhere": {func(inbox, own string) error { return os.Symlink(own+"-new", inbox) }, mine, 0o777 | os.ModeSticky, true},
+		"his link, of a team": {func(inbox, own string) error { return os.Symlink(own, inbox) }, mine, 0o775 | os.ModeSticky, true},
+		"his link, and root":  {func(inbox, own string) error { return os.Symlink(own, inbox) }, 0, 0o777 | os.ModeSticky, true},
+		"his mbox, and root":  {func(inbox, _ string) error { return os.WriteFile(inbox, nil, 0o600) }, 0, 0o777 | os.ModeSticky, false},
+		"my link":             {func(inbox, own string) error { return os.Symlink(own, inbox) }, his, 0o777 | os.ModeSticky, false},
+		"in a private folder": {func(inbox, own string) error { return os.Symlink(own, inbox) }, mine, 0o755 | os.ModeSticky, false},
+		"removable by all":    {func(inbox, own string) error { return os.Symlink(own, inbox) }, mine, 0o777, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			base := t.TempDir()
+			if err := os.Chmod(filepath.Dir(base), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			dir, own := filepath.Join(base, "spool"), filepath.Join(base, "own")
+			inbox := filepath.Join(dir, "inbox")
+			err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(own, nil, 0o600), tc.create(inbox, own))
+			err = errors.Join(err, os.Chown(own, tc.user, tc.user), os.Lchown(inbox, his, his), os.Chmod(dir, tc.mode))
+			if err != nil {
+				t.Fatal(err)
+			}
+			said, err := begin(dir, tc.user)
+			if err != nil || tc.refused != strings.Contains(said, "of another user, number 4712") || !tc.refused && said != "Begin: <nil>\n" {
+				t.Errorf("it said %q, %v", said, err)
+			}
+		})
+	}
+}
+
 // A full disk is the spool's or the mbox's, and the error names the right one.
 func TestErrorNamesTheDisk(t *testing.T) {
 	for place, want := range map[string]string{"/mail/spool": "/mail/spool", "/mail/inbox": "/mail/inbox"} {
