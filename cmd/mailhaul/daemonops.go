@@ -227,7 +227,8 @@ func (m *measured) save() {
 	}
 }
 
-// saveGrace is how long a daemon that ends waits for the disk of metrics_file.
+// saveGrace is how long a fetch or a daemon that ends waits for the disk of
+// metrics_file.
 const saveGrace = 10 * time.Second
 
 func (m *measured) close() {

@@ -158,7 +158,7 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 		}
 	}
 	if !o.dry {
-		saveCounts()
+		saveCounts(saveGrace)
 		w.sessions.Save()
 	}
 	out.total(summaries)

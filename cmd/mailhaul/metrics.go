@@ -15,23 +15,38 @@ import (
 )
 
 // countInto has what is observed counted in metrics_file, which write brings
-// up to date. If quiet, trouble with the file is told once a day.
-func countInto(ctx context.Context, cfg *config.Config, store *state.Store, out reporter, quiet bool) (observe fetch.Observer, write func(), err error) {
+// up to date, if that takes no longer than its limit. If quiet, trouble with the file
+// is told once a day.
+func countInto(ctx context.Context, cfg *config.Config, store *state.Store, out reporter, quiet bool) (observe fetch.Observer, write func(limit time.Duration), err error) {
 	if cfg.MetricsFile == "" {
-		return func(fetch.Event) {}, func() {}, nil
+		return func(fetch.Event) {}, func(time.Duration) {}, nil
 	}
 	success, err := successes(ctx, store)
 	if err != nil {
 		return nil, nil, err
 	}
 	f := metrics.NewFile(cfg.MetricsFile, thisBuild(), accountNames(cfg), success)
-	return f.Observe, func() {
-		err := f.Write()
+	return f.Observe, func(limit time.Duration) {
+		err := writeWithin(limit, f)
 		told := toldToday(filepath.Join(cfg.State, "metrics.trouble"), err)
 		if err != nil && !(quiet && told) {
 			out.warn(fmt.Sprintf("metrics_file: %v", err))
 		}
 	}, nil
+}
+
+// writeWithin writes a file of metrics, and leaves it at an error if that takes longer
+// than a limit: its folder, in which others may be at home, can be locked, and its
+// disk can hang.
+func writeWithin(limit time.Duration, f *metrics.File) error {
+	written := make(chan error, 1)
+	go func() { written <- f.Write() }()
+	select {
+	case err := <-written:
+		return err
+	case <-time.After(limit):
+		return fmt.Errorf("not written within %v: another program has locked its folder, or its disk hangs", limit)
+	}
 }
 
 // toldToday notes in a file when trouble was told of, and reports whether that
