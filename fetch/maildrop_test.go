@@ -82,6 +82,28 @@ func TestOtherMaildropBeforeFirstPoll(t *testing.T) {
 	}
 }
 
+// Nor do they if the account goes back to where it was.
+func TestBackFromAnotherMaildrop(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.account.Keep = fetch.Keep{Forever: true}
+	r.succeed()
+	first := r.server
+	r.elsewhere(pop3test.Behaviour{})
+	want := r.fill(3)
+	r.opts.State = &forgetful{r.store, true}
+	r.poll()
+	r.opts.State = r.store
+	r.expect(want...)
+	r.use(first)
+	for i := range 3 {
+		r.drop.Add(fmt.Sprint("u", i+1), []byte(message(11+i)))
+		want = append(want, message(11+i))
+	}
+	r.later(day)
+	r.succeed()
+	r.expect(want...)
+}
+
 // What moves to where another maildrop was polled says nothing of its unique-ids.
 func TestMoveToAnotherMaildrop(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})

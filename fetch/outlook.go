@@ -36,7 +36,8 @@ func (s *session) survey(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.elsewhere, s.unnoted = s.left(&standing), standing.Maildrop == ""
+	s.elsewhere = s.left(&standing)
+	s.unnoted = standing.Maildrop == "" // of another one, all is to be doubted first, by a poll
 	err = s.sight(ctx)
 	if errors.Is(err, errSeam) && !s.singly { // as in a poll
 		s.close()

@@ -95,7 +95,7 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 	v := &visit{
 		Account: a, opts: o, summary: s, meter: meter,
 		failures: was.Failures, down: map[string]error{}, torn: map[pop3proto.Entry]bool{}, beyond: math.MaxInt,
-		unnoted: standing.Maildrop == "",
+		unnoted: standing.Maildrop != a.maildrop(),
 	}
 	if a.left(&standing) {
 		v.notice("it is another maildrop than that of %s: what is remembered may be of other messages and is looked at", standing.Maildrop)

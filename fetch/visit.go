@@ -25,7 +25,7 @@ type visit struct {
 	torn       map[pop3proto.Entry]bool // messages over which a connection died, and that nothing tells
 	singly     bool                     // one command at a time, whatever the server offers
 	elsewhere  bool                     // the maildrop is another than that of the rows, and they do not say so
-	unnoted    bool                     // nothing says of which maildrop the rows are
+	unnoted    bool                     // nothing says yet that the rows are of this maildrop
 
 	looking  bool             // at most: nothing is to change
 	adopting bool             // for Adopt
