@@ -232,6 +232,38 @@ func TestSinkCannotSettle(t *testing.T) {
 	r.expectEmpty()
 }
 
+// faraway is a sink that is out of reach, and says so anew each time it is asked.
+type faraway struct{ deliver.Sink }
+
+func (faraway) Begin(context.Context) (deliver.Batch, error) { return nil, noRoute() }
+
+func (faraway) Settle(context.Context, string) (deliver.Verdict, error) { return 0, noRoute() }
+
+func noRoute() error {
+	return &deliver.Error{Fault: deliver.FaultTemporary, Target: "far", Op: "connect", Err: errors.New("no route")}
+}
+
+// A sink that is out of reach says so once, though it is asked about its promises and
+// then for a batch.
+func TestOutOfReachIsSaidOnce(t *testing.T) {
+	for _, several := range []bool{false, true} {
+		r := newRig(t, pop3test.Behaviour{})
+		home := r.account.Deliver[0].Sink
+		if several {
+			archive, _ := r.another("archive")
+			r.account.Deliver = append(r.account.Deliver, archive)
+		}
+		r.fill(2)
+		r.account.Deliver[0].Sink = silent{home}
+		r.poll()
+		r.account.Deliver[0].Sink = faraway{home}
+		r.drop.Add("next", []byte("Subject: next\n\n"))
+		if s := r.poll(); s.Class != fetch.ClassRetry || strings.Count(fmt.Sprint(s.Err), "no route") != 1 {
+			t.Errorf("several %v: %v: %v", several, s.Class, s.Err)
+		}
+	}
+}
+
 // batched is a sink whose batches are wrapped. Sinks are compared, which a func
 // cannot be: it is used by its pointer.
 type batched struct {

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/mailhaul/mailhaul/deliver"
@@ -118,9 +119,12 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 		err = v.sessions(ctx, ahead)
 		ahead.stop()
 	}
+	if says(err, broken) { // a sink that is out of reach was asked twice
+		broken = nil
+	}
 	for _, sink := range slices.Sorted(maps.Keys(v.down)) {
-		if !errors.Is(err, v.down[sink]) { // it may be why the session failed
-			broken = errors.Join(broken, v.down[sink])
+		if down := v.down[sink]; !says(err, down) && !says(broken, down) { // it may be why the session failed
+			broken = errors.Join(broken, down)
 		}
 	}
 	if spent(context.Cause(ctx)) && errors.Is(err, context.DeadlineExceeded) {
@@ -138,6 +142,11 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 	}
 	s.Schedule = a.reschedule(was, s, err, o)
 	return errors.Join(all, a.save(ctx, o, s, v.server, all))
+}
+
+// says reports whether an error tells all that another does.
+func says(err, other error) bool {
+	return err != nil && other != nil && strings.Contains(err.Error(), other.Error())
 }
 
 // save records how the poll went, for status.
