@@ -35,8 +35,9 @@ type Health struct {
 // vigour is when an account last made progress.
 type vigour struct {
 	every    time.Duration
-	success  time.Time // zero for never
-	progress time.Time // a success, mail that landed, or when we began to look
+	delay    time.Duration // that its server wants between two logins
+	success  time.Time     // zero for never
+	progress time.Time     // a success, mail that landed, or when we began to look
 }
 
 // NewHealth returns the health of a daemon that has just begun. now is the
@@ -80,7 +81,14 @@ func (h *Health) Observe(e fetch.Event) {
 			a.progress = h.now()
 		}
 	case fetch.Finished:
-		if a := h.accounts[e.Account]; a != nil && e.Err == nil {
+		a := h.accounts[e.Account]
+		if a == nil {
+			break
+		}
+		if d := e.Schedule.LoginDelay; d > 0 || e.Err == nil { // else it may not be known
+			a.delay = time.Duration(d) * time.Second
+		}
+		if e.Err == nil {
 			a.progress, a.success = h.now(), e.Ended
 		}
 	}
@@ -114,7 +122,7 @@ func (h *Health) report() report {
 	defer h.mu.Unlock()
 	r := report{Status: "ok", Accounts: len(h.accounts), Stale: []stale{}}
 	for name, a := range h.accounts {
-		limit := max(patience*a.every, leastPatience)
+		limit := max(patience*a.every, patience*a.delay, leastPatience)
 		without := h.now().Sub(a.progress)
 		if without <= limit {
 			continue

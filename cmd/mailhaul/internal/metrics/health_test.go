@@ -1,6 +1,7 @@
 package metrics_test
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/metrics"
 	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
 // get returns the status and the body of a page.
@@ -108,5 +110,29 @@ func TestServer(t *testing.T) {
 	}
 	if _, err := metrics.Listen(t.Context(), s.Addr(), m, h); err == nil || !strings.Contains(err.Error(), "address already in use") {
 		t.Errorf("a second server at the same address: %v", err)
+	}
+}
+
+// Where a server lets an account in once in two hours, that is its interval.
+func TestHealthHeedsLoginDelay(t *testing.T) {
+	now := at(0)
+	h := metrics.NewHealth(func() time.Time { return now })
+	s, err := metrics.Listen(t.Context(), "127.0.0.1:0", metrics.New(build), h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	h.SetAccounts(map[string]time.Duration{"ada": time.Minute}, nil)
+	h.Observe(poll("ada", 0, fetch.Summary{Schedule: state.Schedule{LoginDelay: 2 * 3600}}))
+	h.Observe(poll("ada", 0, fetch.Summary{Skipped: true, Err: errors.New("held")}))
+	for second, want := range map[int]string{
+		6 * 3600:   `{"status":"ok","accounts":1,"stale":[]}`,
+		6*3600 + 1: `{"status":"stale","accounts":1,"stale":[{"account":"ada","last_success":"2023-11-14T22:13:20Z","seconds":21601,"limit_seconds":21600}]}`,
+	} {
+		now = at(second)
+		h.Turn()
+		if _, body := get(t, s, "/healthz"); body != want {
+			t.Errorf("%d: %s, want %s", second, body, want)
+		}
 	}
 }
