@@ -49,12 +49,16 @@ func runCheck(ctx context.Context, std stdio, path, trace string, names []string
 	defer stop()
 
 	fmt.Fprintf(std.out, "%s: %s, %s\n", cfg.Path, count(len(cfg.Accounts), "account"), count(len(cfg.Sinks), "sink"))
-	var classes []fetch.Class
+	l := &checklist{out: std.out, paint: painter(isTerminal(std.out))}
+	err = probeState(cfg.State)
+	if err != nil {
+		l.bad("state: "+err.Error(), fetch.Hint(err))
+	}
+	classes := []fetch.Class{fetch.Classify(err)}
 	for _, a := range chosen {
 		if ctx.Err() != nil {
 			break
 		}
-		l := &checklist{out: std.out, paint: painter(isTerminal(std.out))}
 		fmt.Fprintf(std.out, "\n%s\n", a.Name)
 		account := w.account(a)
 		l.grant(ofAccount(a), w.grants, time.Now())

@@ -16,7 +16,21 @@ import (
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/imap"
+	"github.com/mailhaul/mailhaul/fetch/state"
 )
+
+// probeState looks whether a fetch could remember anything in the folder dir,
+// without making it.
+func probeState(dir string) error {
+	err := state.CheckFolder(dir)
+	for errors.Is(err, fs.ErrNotExist) {
+		dir = filepath.Dir(dir)
+		if _, err = os.Lstat(dir); err == nil {
+			return writable(dir, unix.W_OK|unix.X_OK)
+		}
+	}
+	return err
+}
 
 // probeSink looks whether a sink could take mail, without making anything.
 func probeSink(ctx context.Context, s *config.Sink, sink deliver.Sink) (string, error) {

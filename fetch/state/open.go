@@ -138,6 +138,16 @@ func makeFolder(dir string) error {
 	if err := mkdir(dir); err != nil {
 		return wrap(dir, "create the state folder", err)
 	}
+	if err := CheckFolder(dir); err != nil {
+		return err
+	}
+	leases := filepath.Join(dir, leaseFolder)
+	return wrap(leases, "create the folder of leases", mkdir(leases))
+}
+
+// CheckFolder returns the *Error with which Open would refuse the folder dir, which
+// is there, for what it is: none, or one that others may enter.
+func CheckFolder(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
 		return wrap(dir, "open the state folder", err)
@@ -150,8 +160,7 @@ func makeFolder(dir string) error {
 			Err:  fmt.Errorf("others may enter it (mode %04o)", perm),
 			Hint: fmt.Sprintf("chmod 700 %q, if it is meant for mailhaul alone", dir)}
 	}
-	leases := filepath.Join(dir, leaseFolder)
-	return wrap(leases, "create the folder of leases", mkdir(leases))
+	return nil
 }
 
 // mkdir makes a folder, durably, and those above it that are missing.
