@@ -56,6 +56,7 @@ func newApp(std stdio) *cli.App {
 		ExitErrHandler: func(*cli.Context, error) {}, // run has the exit codes
 	}
 	withoutHelp(app.Commands)
+	refuseEmpty(app.Commands)
 	return app
 }
 
@@ -65,6 +66,24 @@ func withoutHelp(commands []*cli.Command) {
 	for _, c := range commands {
 		c.HideHelpCommand = true
 		withoutHelp(c.Subcommands)
+	}
+}
+
+// refuseEmpty has options refuse an empty value, as in --from "$FILE" where a script
+// forgot to set FILE: without the option, a command may do much more.
+func refuseEmpty(commands []*cli.Command) {
+	for _, c := range commands {
+		for _, f := range c.Flags {
+			if f, ok := f.(*cli.StringFlag); ok {
+				f.Action = func(_ *cli.Context, value string) error {
+					if value == "" {
+						return usagef("write a value, or leave the option out", "the value of --%s is empty", f.Name)
+					}
+					return nil
+				}
+			}
+		}
+		refuseEmpty(c.Subcommands)
 	}
 }
 

@@ -44,7 +44,7 @@ func adoptCommand(std stdio) *cli.Command {
 			var before time.Time
 			if day := c.String("before"); day != "" {
 				var err error
-				if before, err = time.ParseInLocation(time.DateOnly, day, time.Local); err != nil {
+				if before, err = time.ParseInLocation(time.DateOnly, day, time.Local); err != nil || before.IsZero() {
 					return usagef("write a day as 2026-11-28", "--before %q is not a day", day)
 				}
 			}
