@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/rs/zerolog"
 
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/oneline"
 	"github.com/mailhaul/mailhaul/fetch"
 )
 
@@ -15,7 +16,7 @@ func newJSONReporter(std stdio, verbose bool) jsonReporter {
 	if verbose {
 		level = zerolog.DebugLevel
 	}
-	return jsonReporter{zerolog.New(zerolog.SyncWriter(std.err)).Level(level).With().Timestamp().Logger()}
+	return jsonReporter{zerolog.New(zerolog.SyncWriter(oneline.JSON(std.err))).Level(level).With().Timestamp().Logger()}
 }
 
 func (j jsonReporter) note(text string) { j.log.Info().Msg(text) }

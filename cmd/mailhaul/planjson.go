@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/oneline"
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
@@ -117,7 +118,7 @@ func jsonUID(key string) string {
 
 // writeJSON writes a value for programs, and for a person who looks at it.
 func writeJSON(out io.Writer, v any) error {
-	enc := json.NewEncoder(out)
+	enc := json.NewEncoder(oneline.JSON(out))
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/oneline"
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
@@ -21,7 +22,7 @@ type Writer struct {
 // NewWriter begins a file.
 func NewWriter(w io.Writer) *Writer {
 	buf := bufio.NewWriter(w)
-	f := &Writer{buf: buf, enc: json.NewEncoder(buf)}
+	f := &Writer{buf: buf, enc: json.NewEncoder(oneline.JSON(buf))}
 	f.enc.SetEscapeHTML(false)
 	f.line(line{Mailhaul: "state", Version: version})
 	return f

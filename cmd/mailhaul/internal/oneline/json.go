@@ -1,0 +1,47 @@
+package oneline
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// JSON returns a writer of JSON that goes on to w with all escaped that cannot be
+// printed, which says the same to a program. Encoders leave DEL, the controls of
+// ISO 6429 beyond ASCII and marks of direction as they are, and a person may look.
+// Each Write must end behind a value.
+func JSON(w io.Writer) io.Writer { return escaper{w} }
+
+type escaper struct{ w io.Writer }
+
+// Write implements io.Writer.
+func (e escaper) Write(p []byte) (int, error) {
+	n := len(p)
+	// Outside of strings all is ASCII, of which encoders escape the controls.
+	if bytes.ContainsFunc(p, hidden) {
+		var escaped bytes.Buffer
+		for len(p) > 0 {
+			r, size := utf8.DecodeRune(p)
+			switch {
+			case !hidden(r):
+				escaped.Write(p[:size])
+			case r > 0xffff:
+				high, low := utf16.EncodeRune(r)
+				fmt.Fprintf(&escaped, `\u%04x\u%04x`, high, low)
+			default:
+				fmt.Fprintf(&escaped, `\u%04x`, r)
+			}
+			p = p[size:]
+		}
+		p = escaped.Bytes()
+	}
+	if _, err := e.w.Write(p); err != nil {
+		return 0, err
+	}
+	return n, nil
+}
+
+func hidden(r rune) bool { return r >= 0x7f && !unicode.IsPrint(r) }
