@@ -102,7 +102,11 @@ func trouble(out io.Writer, st state.Status, now time.Time) {
 		if i == 0 {
 			fmt.Fprintf(out, "\n%s: %s on the server that could not be delivered\n", st.Account, count(len(st.Refused), "message"))
 		}
-		fmt.Fprintf(out, "  %s (%s): %s\n", uniqueID(row.UID), size(row.Size), clean(row.Reason))
+		which := uniqueID(row.UID)
+		if compared(row) {
+			which += ", perhaps not a new one"
+		}
+		fmt.Fprintf(out, "  %s (%s): %s\n", which, size(row.Size), clean(row.Reason))
 		if next := time.Unix(row.NextTry, 0); row.NextTry > 0 {
 			when := "next try in " + span(next.Sub(now))
 			if !next.After(now) {
@@ -114,10 +118,14 @@ func trouble(out io.Writer, st state.Status, now time.Time) {
 			fmt.Fprintf(out, "    %s\n", when)
 		}
 	}
-	if slices.ContainsFunc(st.Refused, func(r state.Row) bool { return r.NextTry > now.Unix() }) {
+	if slices.ContainsFunc(st.Refused, func(r state.Row) bool { return r.NextTry > now.Unix() && !compared(r) }) {
 		fmt.Fprintf(out, "  the next fetch tries them after mailhaul state retry %s\n", st.Account)
 	}
 }
+
+// compared reports whether a message of the status was to be compared with the one of
+// its unique-id that was delivered or adopted. Its pause cannot be ended.
+func compared(row state.Row) bool { return row.Phase != state.Refused && row.Phase != state.Promised }
 
 // since says when a refused message was first tried, if that was noted.
 func since(row state.Row, now time.Time) string {

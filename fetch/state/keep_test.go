@@ -2,6 +2,7 @@ package state_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -218,5 +219,34 @@ func TestRetry(t *testing.T) {
 	}
 	if r := rows(t, s, "other")[0]; r.Tries != 1 || r.NextTry != 500 {
 		t.Errorf("of another account: %+v", r)
+	}
+}
+
+// What the server will not give to be compared is among what it says of the account
+// for as long as its pause lasts.
+func TestStatusOfCompared(t *testing.T) {
+	s := open(t, t.TempDir())
+	later := func(uid string) state.Refusal {
+		r := refusal(uid)
+		r.NextTry = time.Now().Add(time.Hour).Unix()
+		return r
+	}
+	for _, do := range []step{
+		landed("landed", 1), doRefuse(later("landed")), landed("deleted", 1), doDelete(200, "deleted"), doRefuse(later("deleted")),
+		landed("told", 1), doRefuse(later("told")), landed("over", 1), doRefuse(refusal("over")),
+		doKeep(300, state.Housekeeping{Missing: []string{"landed", "over"}}),
+	} {
+		ok(t, do(s, t))
+	}
+	ok(t, s.Adopt(t.Context(), "work", []state.Adoption{{UID: "adopted"}}))
+	ok(t, s.Refuse(t.Context(), "work", []state.Refusal{later("adopted")}))
+	st, err := s.Status(t.Context(), "work", 0)
+	ok(t, err)
+	var got []string
+	for _, r := range st.Refused {
+		got = append(got, r.UID+" "+r.Phase.String())
+	}
+	if diff := cmp.Diff([]string{"adopted adopted", "deleted deleted", "landed landed"}, got); diff != "" {
+		t.Errorf("refused (-want +got):\n%s", diff)
 	}
 }

@@ -235,6 +235,7 @@ type Status struct {
 	// deletion and Kept are not, nor ever will be what was adopted. Open are
 	// promised to sinks that have not answered for them.
 	Fetched, Waiting, Kept, Open int
-	// Refused rows, in the order of their UIDs.
+	// Refused are the rows of messages that stay on the server for now, since they
+	// could not be delivered, or compared with what was: in the order of their UIDs.
 	Refused []Row
 }
