@@ -78,7 +78,8 @@ func (r *reader) take(text []byte) error {
 		return errors.New("something follows the end")
 	case l.End != nil:
 		if r.ended = true; *l.End != r.end {
-			return fmt.Errorf("the file holds %+v, and should hold %+v", r.end, *l.End)
+			return fmt.Errorf("the file holds %d of %d accounts, %d of %d messages, %d of %d polls and %d of %d days",
+				r.end.Accounts, l.End.Accounts, r.end.Messages, l.End.Messages, r.end.Polls, l.End.Polls, r.end.Days, l.End.Days)
 		}
 		return nil
 	case l.Account != nil:

@@ -96,7 +96,7 @@ func TestReadRefuses(t *testing.T) {
 		{"a later version", `{"mailhaul":"state","version":4,"new":true}`, "newer mailhaul (version 4, this one reads up to 3)"},
 		{"a cut", first + "\n" + account, "cut short"},
 		{"a cut within a line", first + "\n" + account[:9], "line 2: unexpected"},
-		{"lines that are missing", first + "\n" + account + "\n" + `{"end":{"accounts":2,"messages":0,"polls":0}}`, "line 3: the file holds"},
+		{"lines that are missing", first + "\n" + account + "\n" + `{"end":{"accounts":2,"messages":0,"polls":0}}`, "line 3: the file holds 1 of 2 accounts, 0 of 0 messages"},
 		{"lines after the end", first + "\n" + `{"end":{"accounts":0,"messages":0,"polls":0}}` + "\n" + account, "line 3: something follows"},
 		{"two values in a line", first + "\n" + account + account, "line 2: "},
 		{"an unknown part", first + "\n" + `{"sink":{}}`, `line 2: json: unknown field "sink"`},
