@@ -35,8 +35,9 @@ const (
 	longestBackoff   = time.Hour
 	firstForPerson   = 15 * time.Minute
 	longestForPerson = 6 * time.Hour
-	// behind is how long what was tried in vain with a sink that then took nothing
-	// more waits, longer than what was not tried: that comes first when they are due.
+	// behind is how long what was tried by itself in vain, with a sink that then took
+	// nothing more, waits: longer than what was not tried, which comes first when they
+	// are due.
 	behind = longestBackoff + time.Minute
 	// lockPause is how long an account is left alone whose maildrop another
 	// program has open, doubled each time up to longestLockPause: some servers

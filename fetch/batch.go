@@ -260,7 +260,7 @@ func (c *committer) land(b *batch, parts []*receipts) error {
 		failed = errors.Join(failed, r.flush())
 	}
 	next := c.now()
-	if c.several {
+	if c.several && b.items[0].want.suspect() { // else it was not tried by itself yet
 		next = next.Add(behind)
 	}
 	for _, r := range parts { // once all is noted that has landed elsewhere

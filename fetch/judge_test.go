@@ -155,6 +155,29 @@ func TestSinkDownBlamesNoMessage(t *testing.T) {
 	r.expectEmpty()
 }
 
+// What one of several sinks had no room for is tried again by the next poll, each
+// message by itself.
+func TestUntakenIsTriedAgainSoon(t *testing.T) {
+	for n := 1; n <= 3; n++ {
+		r := newRig(t, pop3test.Behaviour{})
+		why := *errAllergic
+		why.Untaken = true
+		sink := &allergic{Sink: r.account.Deliver[0].Sink, why: &why, down: true}
+		r.account.Deliver[0].Sink = sink
+		archive, archived := r.another("archive")
+		r.account.Deliver = append(r.account.Deliver, archive)
+		want := r.mixed(0, n)
+		if s := r.poll(); s.Class != fetch.ClassRetry {
+			t.Errorf("%v: %v", s.Class, s.Err)
+		}
+		sink.down = false
+		r.succeed()
+		r.expect(want...)
+		expectMail(t, "the archive", archived(), want...)
+		r.expectEmpty()
+	}
+}
+
 // Where a sink says that it would have failed with any message, none is suspect:
 // they come all at once again.
 func TestBlamelessSink(t *testing.T) {
