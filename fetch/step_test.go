@@ -146,6 +146,79 @@ func TestOutOfStepDoubledAndEnded(t *testing.T) {
 	}
 }
 
+// Nor is any lost if a sink fails meanwhile, so that no more is wanted.
+func TestOutOfStepBesideSink(t *testing.T) {
+	for _, over := range []int{3, 6} {
+		r := newRig(t, pop3test.Behaviour{})
+		want := r.fillAlike(10)
+		home := r.account.Deliver[0].Sink
+		staged, dropped := make(chan struct{}), make(chan struct{})
+		begun := 0
+		r.account.Deliver[0].Sink = &batched{oneByOne{home}, func(b deliver.Batch) deliver.Batch {
+			begun++
+			return &dying{b, begun - over, staged, dropped}
+		}}
+		r.server.Order(tooFew("RETR").Nth(3).Session(1), pop3test.On("RETR", func(x *pop3test.Exchange) {
+			x.Wait(dropped)
+			x.Reply = strings.NewReader("what?\r\n")
+		}).Nth(over+4).Session(1))
+		r.poll()
+		r.account.Deliver[0].Sink = home
+		for range 4 {
+			r.later(day)
+			r.poll()
+		}
+		r.expectEmpty()
+		for _, w := range want {
+			if got := r.mail(); !slices.Contains(got, w) {
+				t.Errorf("the sink failed over %d: lost %q", over, w)
+			}
+		}
+	}
+}
+
+// fillAlike is fill with messages that their sizes do not tell.
+func (r *rig) fillAlike(n int) (want []string) {
+	for i := range n {
+		want = append(want, fmt.Sprintf("Message-ID: <%02d@example.net>\n\n", i))
+		r.drop.Add(fmt.Sprint("u", i), []byte(want[i]))
+	}
+	return want
+}
+
+// dying is the n-th batch, from 0, of a sink that fails over that, and over the next
+// once a third is staged, which is dropped then.
+type dying struct {
+	deliver.Batch
+	n               int
+	staged, dropped chan struct{}
+}
+
+func (d *dying) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
+	if d.n == 2 {
+		defer close(d.staged)
+	}
+	return d.Batch.Stage(ctx, mail, body)
+}
+
+func (d *dying) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
+	switch d.n {
+	case 1:
+		<-d.staged
+		fallthrough
+	case 0:
+		return errAllergic
+	}
+	return d.Batch.Commit(ctx, landed)
+}
+
+func (d *dying) Abort() error {
+	if d.n == 2 {
+		defer close(d.dropped)
+	}
+	return d.Batch.Abort()
+}
+
 // doomed is the state of a process that is killed before so many things are noted.
 type doomed struct {
 	fetch.State
@@ -216,6 +289,10 @@ func TestOutOfStepKilled(t *testing.T) {
 	killedAtAnything(t, func() (*rig, []string) {
 		r := newRig(t, pop3test.Behaviour{})
 		return r, r.fill(100)
+	})
+	killedAtAnything(t, func() (*rig, []string) {
+		r := newRig(t, pop3test.Behaviour{})
+		return r, r.fillAlike(10)
 	})
 }
 
@@ -320,6 +397,26 @@ func TestOutOfStepComparing(t *testing.T) {
 			})
 		}
 	}
+}
+
+// What was compared behind a refusal that may answer nothing is not believed, also if
+// the line dies before the server could be asked: there may be new mail among it.
+func TestOutOfStepComparingAndCut(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
+	r.account.Keep = fetch.Keep{Forever: true}
+	want := r.fillAlike(7)
+	r.succeed()
+	for i := 7; i < 9; i++ {
+		want = append(want, fmt.Sprintf("Message-ID: <%02d@example.net>\n\n", i))
+		r.drop.Add(fmt.Sprint("u", i), []byte(want[i]))
+	}
+	r.drop.SetUIDs(func(i int, _ string) string { return fmt.Sprint("new", i) })
+	r.server.Order(tooMany("RETR").Nth(3).Session(2), pop3test.CutIn("RETR", 20, pop3test.HangUp).Nth(8).Session(2))
+	for range 4 {
+		r.later(time.Hour)
+		r.poll()
+	}
+	r.expect(want...)
 }
 
 // A message over which the server hangs is put behind all others, also if the

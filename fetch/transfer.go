@@ -125,6 +125,9 @@ func (d *download) run(ctx context.Context, wants []Want) error {
 	}
 	for m, err := range d.client.Retrieve(ctx, d.entries(wants)) {
 		if d.stuck.Load() {
+			if err = d.outOfStep(err); errors.Is(err, errSeam) {
+				return d.broken(err) // or nobody would doubt what landed
+			}
 			return nil // the session deletes what landed
 		}
 		if len(wants) == 0 {
