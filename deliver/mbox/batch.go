@@ -112,7 +112,7 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 	if err != nil {
 		return nil, b.Break(err)
 	}
-	b.Name, b.sealed.name = name, name
+	b.Name = name
 	if err := b.sink.spool.Sync(); err != nil {
 		return nil, b.Break(err)
 	}
