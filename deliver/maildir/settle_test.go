@@ -2,13 +2,16 @@ package maildir_test
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/durable"
 	"github.com/mailhaul/mailhaul/deliver/durable/durabletest"
 	"github.com/mailhaul/mailhaul/deliver/maildir"
 )
@@ -104,6 +107,43 @@ func TestSettleMoved(t *testing.T) {
 			t.Errorf("removed: Settle = %v, %v", v, err)
 		}
 	}
+}
+
+// Where a message cannot be looked for, nobody says that it landed, or that it did not.
+func TestSettleBlind(t *testing.T) {
+	for _, blind := range []string{"/m/tmp/", "/m/new/", "/m/cur"} {
+		for _, after := range []time.Duration{0, 365 * 24 * time.Hour} {
+			fsys := durabletest.New()
+			_, tokens := prepare(t, open(t, "/m", maildir.Options{FS: fsys}), "x")
+			fsys = fsys.Kill()
+			s := open(t, "/m", maildir.Options{
+				FS: blinded{fsys, blind}, Now: func() time.Time { return start.Add(after) },
+			})
+			if v, err := s.Settle(t.Context(), tokens[0]); v != deliver.Unknown || !errors.Is(err, syscall.EIO) {
+				t.Errorf("Settle without %s = %v, %v, want an error", blind, v, err)
+			}
+		}
+	}
+}
+
+// blinded is a file system in which what begins with a path cannot be looked at.
+type blinded struct {
+	durable.FS
+	path string
+}
+
+func (b blinded) Stat(name string) (fs.FileInfo, error) {
+	if strings.HasPrefix(name, b.path) && len(name) > len("/m/tmp") {
+		return nil, &fs.PathError{Op: "stat", Path: name, Err: syscall.EIO}
+	}
+	return b.FS.Stat(name)
+}
+
+func (b blinded) ReadDir(name string) ([]fs.DirEntry, error) {
+	if name == b.path {
+		return nil, &fs.PathError{Op: "read", Path: name, Err: syscall.EIO}
+	}
+	return b.FS.ReadDir(name)
 }
 
 // A promised message that is still in tmp/ is delivered, however old, and

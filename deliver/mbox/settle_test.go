@@ -186,6 +186,9 @@ func TestMboxChangedByOthers(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			fsys := memory(t)
+			if err := fsys.SyncDir("/"); err != nil {
+				t.Fatal(err)
+			}
 			b, tokens := promised(t, fsys, strings.Repeat("ours\r\n", 20_000))
 			if err := b.Commit(t.Context(), func(deliver.Receipt) error {
 				fsys = fsys.Kill()
@@ -199,8 +202,59 @@ func TestMboxChangedByOthers(t *testing.T) {
 			}
 			tc.change(t, fsys, mbox) // by a program that ignores our locks
 			wantVerdicts(t, fsys, tokens, tc.want)
+			if tc.want != deliver.Landed {
+				return
+			}
+			for cut := range fsys.Fork().PowerCuts() {
+				if got, err := readFile(cut, "/mail/inbox"); !strings.Contains(got, mbox) {
+					t.Fatalf("what has landed may not outlast a power cut: %.100q, %v", got, err)
+				}
+			}
 		})
 	}
+}
+
+// A message is found wherever it is, and once it was, its owner may take it.
+func TestFoundAnywhere(t *testing.T) {
+	for _, before := range []int{64<<10 - 1, 64<<10 - 1023, 64<<10 - 1024} {
+		fsys := memory(t)
+		b, tokens := promised(t, fsys, strings.Repeat("ours\r\n", 20_000))
+		if err := b.Commit(t.Context(), func(deliver.Receipt) error {
+			fsys = fsys.Kill()
+			return nil
+		}); err != nil && !errors.Is(err, durabletest.ErrCrashed) {
+			t.Fatal(err)
+		}
+		mbox, err := readFile(fsys, "/mail/inbox")
+		if err != nil {
+			t.Fatal(err)
+		}
+		const from, end = "From a@x Mon Jan  2 12:04:05 2006\n", "\n\n"
+		write(t, fsys, "/mail/inbox", from+strings.Repeat("x", before-len(from+end))+end+mbox)
+		wantVerdicts(t, fsys, tokens, deliver.Landed)
+		write(t, fsys, "/mail/inbox", "")
+		wantVerdicts(t, fsys, tokens, deliver.Landed)
+		wantMail(t, fsys)
+	}
+}
+
+// If the directory is not there, nobody knows what is in the mbox: it may be on a
+// disk that is not mounted.
+func TestSettleWithoutDirectory(t *testing.T) {
+	fsys := memory(t)
+	b, tokens := promised(t, fsys, "ours\r\n")
+	if err := b.Commit(t.Context(), nothing); err != nil {
+		t.Fatal(err)
+	}
+	if err := fsys.Rename("/mail", "/unmounted"); err != nil {
+		t.Fatal(err)
+	}
+	sink, err := mbox.New("/mail/inbox", mbox.Options{FS: fsys, Spool: spool.New("/unmounted/spool", fsys), Host: "here"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = sink.Settle(t.Context(), tokens[0])
+	wantFault(t, "Settle", err, deliver.FaultOperator, "")
 }
 
 func TestAppendedWhileLocked(t *testing.T) {
@@ -214,6 +268,31 @@ func TestAppendedWhileLocked(t *testing.T) {
 		t.Errorf("Commit = %#v, want FaultTemporary with a hint", err)
 	}
 	if got, err := readFile(fsys, "/mail/inbox"); got != theirs || err != nil {
+		t.Errorf("the mbox is now %q, %v", got, err)
+	}
+}
+
+// What another program appended behind a batch that could not be synced is its own:
+// nothing is taken back.
+func TestAppendedBehind(t *testing.T) {
+	fsys := memory(t)
+	b, _ := promised(t, fsys, "ours\r\n")
+	const theirs = "From a@x Mon Jan  2 12:04:05 2006\ntheirs\n\n"
+	begun := false
+	fsys.OnOp(func(op durabletest.Op) error {
+		if begun || op.Verb != durabletest.Sync || op.Path != "/mail/inbox" {
+			return nil
+		}
+		begun = true
+		ours, err := readFile(fsys, "/mail/inbox")
+		if err != nil {
+			t.Error(err)
+		}
+		write(t, fsys, "/mail/inbox", ours+theirs)
+		return syscall.EIO
+	})
+	wantFault(t, "Commit", b.Commit(t.Context(), nothing), deliver.FaultMachine, "")
+	if got, err := readFile(fsys, "/mail/inbox"); !strings.HasSuffix(got, theirs) || err != nil {
 		t.Errorf("the mbox is now %q, %v", got, err)
 	}
 }
@@ -384,6 +463,26 @@ func TestRecoveryKeepsWhatLanded(t *testing.T) {
 	}
 	wantVerdicts(t, fsys, tokens, deliver.Landed)
 	wantMail(t, fsys, "x\n")
+}
+
+// What could not be journalled landed all the same, and its owner may take it once
+// the mbox is unlocked. A caller that journals all at once has then journalled none.
+func TestOwnerTakesWhatIsNotJournalled(t *testing.T) {
+	fsys := memory(t)
+	b, tokens := promised(t, fsys, "first\r\n", "second\r\n")
+	full := errors.New("the journal is full")
+	err := b.Commit(t.Context(), func(r deliver.Receipt) error {
+		if r.Ticket == 1 {
+			return full
+		}
+		return nil
+	})
+	if !errors.Is(err, full) {
+		t.Errorf("Commit = %v, want %v", err, full)
+	}
+	write(t, fsys, "/mail/inbox", "")
+	wantVerdicts(t, fsys, tokens, deliver.Landed, deliver.Landed)
+	wantMail(t, fsys)
 }
 
 func TestNewWithoutPath(t *testing.T) {

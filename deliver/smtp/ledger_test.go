@@ -1,6 +1,7 @@
 package smtp_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -421,6 +422,21 @@ func TestForgotten(t *testing.T) {
 	send(t, t.Context(), s, "", body(0)).wantLanded(t, 0)
 	if said := srv.said("RCPT")[before:]; len(said) != 1 || !strings.Contains(said[0], "b@") {
 		t.Errorf("sent again to %q", said)
+	}
+}
+
+// What is wanted again although all have it has not landed until it was sent again.
+func TestWantedAgain(t *testing.T) {
+	srv := &scripted{}
+	script(t, srv)
+	opts := inMemory(t, srv.addr, durabletest.New())
+	s := newSink(t, opts)
+	send(t, t.Context(), s, "", body(0)).wantLanded(t, 0)
+	dead, kill := context.WithCancel(t.Context())
+	kill()
+	o := send(t, dead, s, "", body(0))
+	if v, err := s.Settle(t.Context(), o.promises[0].Token); v != deliver.Unknown || err != nil {
+		t.Errorf("Settle = %v, %v, want %v", v, err, deliver.Unknown)
 	}
 }
 
