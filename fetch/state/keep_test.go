@@ -42,6 +42,11 @@ func TestRekey(t *testing.T) {
 			keys:  []state.Rekey{{From: "a", To: "b"}},
 			want:  map[string]int64{"b": 2},
 		},
+		"a promised one onto one that is refused by another sink": {
+			steps: []step{promised("a", 1), promised("b", 2), doRefuse(refusal("b")), doRetract("b", "home")},
+			keys:  []state.Rekey{{From: "a", To: "b"}},
+			want:  map[string]int64{"b": 2},
+		},
 		"both landed": {
 			steps: []step{landed("a", 1), landed("b", 2)},
 			keys:  []state.Rekey{{From: "a", To: "b"}},

@@ -172,6 +172,10 @@ func TestLife(t *testing.T) {
 				r.Phase, r.Landed, r.Size, r.Header = state.Landed, 200, refusal("u").Size, refusal("u").Header
 			}),
 		},
+		"landed in one sink, given up by others, open in the other": {
+			steps: []step{doPromise(u, v), doLand(100, "u", "home"), doKeep(200, state.Housekeeping{Complete: []string{"u"}})},
+			want:  with(func(r *state.Row) { r.Phase = state.Promised }), open: 1,
+		},
 		"given up by no sink that has it": {
 			steps: []step{doPromise(u, v), doKeep(200, state.Housekeeping{Complete: []string{"u"}})},
 			want:  with(func(r *state.Row) { r.Phase = state.Promised }), open: 2,
@@ -206,6 +210,12 @@ func TestLife(t *testing.T) {
 		"retracted from one sink, open in the other": {
 			steps: []step{doPromise(u, v), doRetract("u", "home")},
 			want:  with(func(r *state.Row) { r.Phase = state.Promised }), open: 1,
+		},
+		"refused, then retracted from one sink, open in the other": {
+			steps: []step{doRefuse(refusal("u")), doPromise(u, v), doRetract("u", "home")},
+			want: with(func(r *state.Row) {
+				r.Phase, r.Tries, r.NextTry, r.Reason = state.Promised, 1, refusal("u").NextTry, refusal("u").Reason
+			}), open: 1,
 		},
 		"retracted from one sink, then landed in the other": {
 			steps: []step{doPromise(u, v), doRetract("u", "archive"), doLand(100, "u", "home")},
@@ -368,6 +378,11 @@ func TestLife(t *testing.T) {
 				doKeep(300, state.Housekeeping{Missing: []string{"u"}}), doKeep(400, state.Housekeeping{Missing: []string{"u"}})},
 			want: with(func(r *state.Row) { r.Phase, r.Landed, r.Missing = state.Landed, 100, 300 }),
 		},
+		"refused, and promised in doubt": {
+			steps: []step{doRefuse(refusal("u")), doPromise(state.Promise{UID: "u", Sink: "home", Size: 10, Header: state.Sum{1}, Content: state.Sum{2}, Missing: 50}),
+				doLand(100, "u", "home")},
+			want: with(func(r *state.Row) { r.Phase, r.Landed, r.Missing = state.Landed, 100, 50 }),
+		},
 		"missing and found": {
 			steps: []step{doPromise(u), doLand(100, "u", "home"),
 				doKeep(300, state.Housekeeping{Missing: []string{"u"}}), doKeep(400, state.Housekeeping{Found: []string{"u"}})},
@@ -436,6 +451,29 @@ func TestDeliveries(t *testing.T) {
 	}
 }
 
+// Landings of several sinks may come at once, as a poll finds them that others left.
+func TestLandingsOfSeveralSinks(t *testing.T) {
+	s := open(t, t.TempDir())
+	var landed []state.Landing
+	var want []string
+	for i := range 4 {
+		uid, sinks := strconv.Itoa(i), []string{"home", "archive"}
+		ok(t, doPromise(promise(uid, "home"), promise(uid, "archive"))(s, t))
+		landed = append(landed, state.Landing{UID: uid, Sink: sinks[i%2]})
+		want = append(want, uid+" "+sinks[1-i%2])
+	}
+	ok(t, s.Land(t.Context(), "work", 1, landed))
+	left, err := s.Promises(t.Context(), "work")
+	ok(t, err)
+	var got []string
+	for _, p := range left {
+		got = append(got, p.UID+" "+p.Sink)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("open promises (-want +got):\n%s", diff)
+	}
+}
+
 func TestLandingThatWasNotPromised(t *testing.T) {
 	s := open(t, t.TempDir())
 	ok(t, doPromise(promise("u", "home"))(s, t))
@@ -445,6 +483,11 @@ func TestLandingThatWasNotPromised(t *testing.T) {
 	}
 	if got := row(t, s, "u").Phase; got != state.Promised {
 		t.Errorf("the other landing of the call was noted: %v", got)
+	}
+	ok(t, doPromise(promise("v", "home"), promise("v", "archive"))(s, t))
+	ok(t, doRetract("v", "home")(s, t))
+	if err := doLand(1, "v", "home")(s, t); err == nil {
+		t.Error("what was withdrawn has landed")
 	}
 }
 
@@ -460,10 +503,12 @@ func TestSeveralAreOwed(t *testing.T) {
 		owed = append(owed, promise(uid, "archive"))
 		landed = append(landed, state.Landing{UID: uid, Sink: "home"})
 	}
+	ok(t, doPromise(promise("whole", "home"))(s, t)) // which is owed to nobody
+	landed = append([]state.Landing{{UID: "whole", Sink: "home"}}, landed...)
 	ok(t, s.Retract(t.Context(), "work", owed))
 	ok(t, s.Land(t.Context(), "work", 1, landed))
 	for _, r := range rows(t, s, "work") {
-		if r.Phase != state.Refused {
+		if r.UID != "whole" && r.Phase != state.Refused {
 			t.Errorf("message %q is %v, want it refused", r.UID, r.Phase)
 		}
 	}
