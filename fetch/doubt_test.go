@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/fetch/state"
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
@@ -278,3 +279,57 @@ func TestRenumberedInPause(t *testing.T) {
 		t.Errorf("%q are left, not the two that are refused", left)
 	}
 }
+
+// What was compared before the poll was called off is not compared again.
+func TestComparingIsCalledOff(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP", "PIPELINING"}})
+	r.account.Keep = fetch.Keep{Forever: true}
+	want := r.fill(4)
+	r.succeed()
+	r.drop.SetUIDs(func(i int, _ string) string { return fmt.Sprint("new", i) })
+	ctx, cancel := context.WithCancel(t.Context())
+	r.drop.Order(pop3test.On("RETR", func(x *pop3test.Exchange) {
+		cancel()
+		x.Reply = strings.NewReader("")
+	}).Nth(3).Session(r.drop.Sessions() + 1))
+	r.account.Poll(ctx, r.opts)
+	before := r.retrieved()
+	r.patient = true
+	r.succeed()
+	r.expect(want...)
+	if n := r.retrieved() - before; n != 2 {
+		t.Errorf("%d messages were compared again, want the 2 that were not", n)
+	}
+}
+
+// A copy of which a sink has yet to say whether it has it is not sent again, by
+// whatever name it is listed now.
+func TestComparedWithUnanswered(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
+	home := r.account.Deliver[0].Sink
+	want := r.fill(2)
+	r.account.Deliver[0].Sink = &batched{home, func(b deliver.Batch) deliver.Batch {
+		return reliant{b, func(func(deliver.Receipt) error) error {
+			check(t, b.Commit(t.Context(), func(deliver.Receipt) error { return nil }))
+			return errSilent
+		}}
+	}}
+	r.poll()
+	r.later(day)
+	r.drop.SetUIDs(func(i int, _ string) string { return fmt.Sprint("new", i) })
+	r.account.Deliver[0].Sink = unasked{home}
+	r.poll()
+	r.later(day)
+	r.account.Deliver[0].Sink = home
+	for range 3 {
+		r.poll()
+		r.later(day)
+	}
+	r.expect(want...)
+	r.expectEmpty()
+}
+
+// unasked is a sink that cannot say what it has.
+type unasked struct{ deliver.Sink }
+
+func (unasked) Settle(context.Context, string) (deliver.Verdict, error) { return 0, errSilent }

@@ -337,3 +337,54 @@ func TestSuspectsOutliveAnOutage(t *testing.T) {
 		r.expect(want...)
 	}
 }
+
+// reliant is a batch that is committed as commit has it.
+type reliant struct {
+	deliver.Batch
+	commit func(landed func(deliver.Receipt) error) error
+}
+
+func (b reliant) Commit(_ context.Context, landed func(deliver.Receipt) error) error {
+	return b.commit(landed)
+}
+
+// A sink that takes one message and goes down is the fault of one of the others, at
+// most.
+func TestSinkGoesDown(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	home := r.account.Deliver[0].Sink
+	r.account.Deliver[0].Sink = &allergic{Sink: home, down: true}
+	r.mixed(0, 6)
+	r.poll()
+	r.later(day)
+	taken := 0
+	r.account.Deliver[0].Sink = &batched{&allergic{Sink: home}, func(b deliver.Batch) deliver.Batch {
+		return reliant{b, func(landed func(deliver.Receipt) error) error {
+			if taken++; taken > 1 {
+				return errAllergic
+			}
+			return b.Commit(t.Context(), landed)
+		}}
+	}}
+	if s := r.poll(); s.Class != fetch.ClassRetry || s.Fetched != 1 || s.Refused > 1 {
+		t.Errorf("%v, %d fetched, %d refused: %v", s.Class, s.Fetched, s.Refused, s.Err)
+	}
+}
+
+// A sink that takes the next message is well, whatever it failed over.
+func TestSinkIsWell(t *testing.T) {
+	for _, several := range []bool{false, true} {
+		r := newRig(t, pop3test.Behaviour{})
+		r.account.Deliver[0].Sink = &allergic{Sink: r.account.Deliver[0].Sink}
+		if archive, _ := r.another("archive"); several {
+			r.account.Deliver = append(r.account.Deliver, archive)
+		}
+		want := r.mixed(1, 1)
+		r.poll()
+		r.later(day)
+		if s := r.poll(); s.Err != nil || s.Class != fetch.ClassRefused || s.Refused != 1 {
+			t.Errorf("several %v: %v, %d refused: %v", several, s.Class, s.Refused, s.Err)
+		}
+		r.expect(want...)
+	}
+}

@@ -167,6 +167,19 @@ func TestSinkGivenUp(t *testing.T) {
 	r.expectEmpty()
 }
 
+// Nor if one of those that have the message is down then.
+func TestSinkGivenUpBesideOneThatIsDown(t *testing.T) {
+	r, _, _ := poisoned(t, false)
+	archive, _ := r.another("archive")
+	third, _ := r.another("third")
+	r.account.Deliver = append(r.account.Deliver, archive, third)
+	r.poll()
+	r.account.Deliver = []fetch.Target{archive, {Name: "third", Sink: unusable{third.Sink}}}
+	r.later(day)
+	r.poll()
+	r.expectEmpty()
+}
+
 func TestQuarantineOfOneOfSeveral(t *testing.T) {
 	r, good, poison := poisoned(t, true)
 	archive, archived := r.another("archive")
@@ -233,6 +246,36 @@ func TestLockOrder(t *testing.T) {
 		t.Errorf("%q, want %q", log, want)
 	}
 }
+
+// What a sink that locks has taken is journalled before it gives the lock back: its
+// owner may move it then. So is what a sink that cannot tell later has taken.
+func TestJournalledInTime(t *testing.T) {
+	for _, promised := range []deliver.Profile{
+		{Guarantee: deliver.ExactlyOnce, Locks: true}, {Guarantee: deliver.AtLeastOnce},
+	} {
+		r := newRig(t, pop3test.Behaviour{})
+		r.account.Deliver[0].Sink = &batched{profiled{r.account.Deliver[0].Sink, promised}, func(b deliver.Batch) deliver.Batch {
+			return reliant{b, func(landed func(deliver.Receipt) error) error {
+				err := b.Commit(t.Context(), landed)
+				if open, _ := r.store.Promises(t.Context(), "work"); len(open) > 0 {
+					t.Errorf("%v: %d are not journalled at the end of Commit", promised, len(open))
+				}
+				return err
+			}}
+		}}
+		want := r.fill(3)
+		r.succeed()
+		r.expect(want...)
+	}
+}
+
+// profiled is a sink of another profile.
+type profiled struct {
+	deliver.Sink
+	profile deliver.Profile
+}
+
+func (p profiled) Profile() deliver.Profile { return p.profile }
 
 // noted is a sink that notes for whom it got a message.
 type noted struct {

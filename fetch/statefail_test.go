@@ -90,3 +90,54 @@ func (b busyBatch) Prepare(context.Context) ([]deliver.Promise, error) {
 	<-b.come
 	return nil, &deliver.Error{Fault: deliver.FaultTemporary, Target: "home", Op: "lock", Err: errors.New("busy")}
 }
+
+// landless is a state that cannot note what has landed.
+type landless struct{ *state.Store }
+
+func (landless) Land(context.Context, string, int64, []state.Landing) error {
+	return &state.Error{Path: "db", Op: "journal landings", Err: errors.New("the disk is full")}
+}
+
+// Nor does one hide it that took a part of a batch, and says of the rest that it did
+// not, or nothing.
+func TestStateFailsOverPart(t *testing.T) {
+	for _, untaken := range []bool{false, true} {
+		r := newRig(t, pop3test.Behaviour{})
+		r.opts.State = landless{r.store}
+		r.account.Deliver[0].Sink = &batched{r.account.Deliver[0].Sink, func(b deliver.Batch) deliver.Batch {
+			return reliant{b, func(landed func(deliver.Receipt) error) error {
+				why := *errAllergic
+				why.Untaken = untaken
+				return errors.Join(landed(deliver.Receipt{Ticket: 0}), &why)
+			}}
+		}}
+		r.fill(2)
+		r.expectStateFailed(r.poll())
+	}
+}
+
+// What a sink refuses is noted even if the next batch ends the poll.
+func TestRefusedBeforeTheEnd(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.account.Deliver[0].Sink = &batched{one{r.account.Deliver[0].Sink}, nil}
+	committed := 0
+	r.account.Deliver[0].Sink.(*batched).wrap = func(b deliver.Batch) deliver.Batch {
+		return reliant{b, func(landed func(deliver.Receipt) error) error {
+			if committed++; committed == 1 {
+				return landed(deliver.Receipt{Err: errPoison})
+			}
+			return &deliver.Error{Fault: deliver.FaultMachine, Target: "home", Op: "write", Err: errors.New("the disk is full")}
+		}}
+	}
+	r.fill(2)
+	if s := r.poll(); s.Err == nil || s.Refused != 1 {
+		t.Errorf("%d refused: %v", s.Refused, s.Err)
+	}
+	refused := 0
+	for _, row := range r.rows() {
+		refused += row.Tries
+	}
+	if refused != 1 {
+		t.Errorf("%d refusals are noted, want 1", refused)
+	}
+}

@@ -431,6 +431,13 @@ func TestNumbersForUIDs(t *testing.T) {
 			},
 		},
 		{
+			name: "the server refuses a header", keep: fetch.Keep{For: 3 * day}, message: telling,
+			also: func(r *rig, _ int) {
+				r.drop.ClearFaults()
+				r.drop.Order(pop3test.ReplyErr("TOP", "no").UID("2"))
+			},
+		},
+		{
 			name: "the server refuses one", message: telling,
 			also: func(r *rig, at int) {
 				if at == 2 {
