@@ -472,3 +472,37 @@ func TestCommitWithoutFile(t *testing.T) {
 		}
 	}
 }
+
+// late is a network file system, which tells only when a file is closed that it could
+// not write it.
+type late struct{ durable.FS }
+
+func (l late) OpenFile(name string, flag int, perm fs.FileMode) (durable.File, error) {
+	f, err := l.FS.OpenFile(name, flag, perm)
+	return lateFile{f, name}, err
+}
+
+type lateFile struct {
+	durable.File
+	name string
+}
+
+func (f lateFile) Close() error {
+	if err := f.File.Close(); err != nil || strings.Contains(f.name, "A000000000000") { // of the probe
+		return err
+	}
+	return &fs.PathError{Op: "close", Path: f.name, Err: syscall.EIO}
+}
+
+func TestCloseFails(t *testing.T) {
+	b, err := open(t, "/m", maildir.Options{FS: late{durabletest.New()}}).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Stage(t.Context(), deliver.Mail{Account: "work"}, strings.NewReader("x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Prepare(t.Context()); !errors.Is(err, syscall.EIO) {
+		t.Errorf("Prepare = %v, want %v", err, syscall.EIO)
+	}
+}

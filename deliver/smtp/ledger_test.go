@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -437,6 +438,42 @@ func TestWantedAgain(t *testing.T) {
 	o := send(t, dead, s, "", body(0))
 	if v, err := s.Settle(t.Context(), o.promises[0].Token); v != deliver.Unknown || err != nil {
 		t.Errorf("Settle = %v, %v, want %v", v, err, deliver.Unknown)
+	}
+}
+
+// What is noted behind a line that a power cut has torn can be read.
+func TestTornLine(t *testing.T) {
+	refuse := "b@"
+	srv := &scripted{lmtp: true, reply: func(_ int, verb, line string) string {
+		if verb == "RCPT" && refuse != "" && strings.Contains(line, refuse) {
+			return "450 later"
+		}
+		return ""
+	}}
+	script(t, srv)
+	disk := durabletest.New()
+	opts := inMemory(t, srv.addr, disk)
+	opts.LMTP = true
+	s := newSink(t, opts)
+	send(t, t.Context(), s, "", body(0)).wantLanded(t)
+	entries, err := disk.ReadDir("/spool")
+	if err != nil || len(entries) != 1 {
+		t.Fatal(entries, err)
+	}
+	ledger, err := disk.OpenFile("/spool/"+entries[0].Name(), os.O_RDWR|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ledger.Write([]byte(`{"key":"torn`)); err != nil {
+		t.Fatal(err)
+	}
+	_ = ledger.Close()
+	send(t, t.Context(), s, "", body(1)).wantLanded(t)
+	refuse = ""
+	before := len(srv.said("RCPT"))
+	send(t, t.Context(), s, "", body(1)).wantLanded(t, 0)
+	if said := srv.said("RCPT")[before:]; len(said) != 1 || !strings.Contains(said[0], "b@") {
+		t.Errorf("sent again to %q", said)
 	}
 }
 

@@ -47,6 +47,16 @@ func TestRekey(t *testing.T) {
 			keys:  []state.Rekey{{From: "a", To: "b"}},
 			want:  map[string]int64{"b": 2},
 		},
+		"one that landed onto one that was deleted": {
+			steps: []step{landed("a", 1), landed("b", 2), doDelete(200, "b")},
+			keys:  []state.Rekey{{From: "a", To: "b"}},
+			want:  map[string]int64{"b": 2},
+		},
+		"a deleted one onto one that is promised": {
+			steps: []step{landed("a", 1), doDelete(200, "a"), promised("b", 2)},
+			keys:  []state.Rekey{{From: "a", To: "b"}},
+			want:  map[string]int64{"b": 1},
+		},
 		"both landed": {
 			steps: []step{landed("a", 1), landed("b", 2)},
 			keys:  []state.Rekey{{From: "a", To: "b"}},
