@@ -60,6 +60,7 @@ type daemon struct {
 	w        *wiring
 	accounts []*fetch.Account
 	logins   map[string]time.Time // those of wiring.logins that are noticed
+	going    map[string]string    // textReporter.going, which outlives reloads
 	// closing are the wirings that are not closed yet. One that was replaced
 	// is closed when the last poll that uses it has ended.
 	closing sync.WaitGroup
@@ -97,7 +98,7 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 	}
 	defer traced.close(std)
 	d := &daemon{
-		std: std, opts: o, store: store, traced: traced, orders: make(chan fetch.Order), out: out,
+		std: std, opts: o, store: store, traced: traced, orders: make(chan fetch.Order), out: out, going: map[string]string{},
 	}
 	talk, hush := context.WithCancel(ctx) // for what outlives the polls: the notify command
 	defer hush()
@@ -221,7 +222,7 @@ func (d *daemon) reporter(cfg *config.Config, w *wiring) reporter {
 	}
 	r := newReporter(d.std, o, cfg.Accounts, w)
 	if text, ok := r.(*textReporter); ok {
-		text.clock = time.DateTime
+		text.clock, text.going = time.DateTime, d.going
 	}
 	return r
 }

@@ -28,7 +28,7 @@ func newReporter(std stdio, o fetchOptions, accounts []config.Account, w *wiring
 	if o.logFormat == "json" {
 		return newJSONReporter(std, o.verbose)
 	}
-	t := &textReporter{out: std.err, err: std.err, verbose: o.verbose, targets: map[string]string{}}
+	t := &textReporter{out: std.err, err: std.err, verbose: o.verbose, targets: map[string]string{}, going: map[string]string{}}
 	if o.dry {
 		t.out = std.out // what a dry run finds is its result
 	}

@@ -22,6 +22,7 @@ type textReporter struct {
 	clock    string // layout of the time before each line; empty is none
 	width    int    // of the longest account name
 	targets  map[string]string
+	going    map[string]string // targets of polls under way, also by a configuration before
 	paint    func(colour, text string) string
 }
 
@@ -53,8 +54,12 @@ func painter(terminal bool) func(colour, text string) string {
 
 func (t *textReporter) observe(e fetch.Event) {
 	t.do(func() {
-		if e, ok := e.(fetch.Finished); ok {
+		switch e := e.(type) {
+		case fetch.Started:
+			t.going[e.Account] = t.targets[e.Account]
+		case fetch.Finished:
 			t.finished(e.Summary)
+			delete(t.going, e.Account)
 			return
 		}
 		_, refused := e.(fetch.Refused)
@@ -89,6 +94,10 @@ func (t *textReporter) now() string {
 
 // finished writes the one line of an account, and the hint to it.
 func (t *textReporter) finished(s fetch.Summary) {
+	target, going := t.going[s.Account]
+	if !going {
+		target = t.targets[s.Account]
+	}
 	switch {
 	case s.Skipped:
 		t.line(s.Account, "skipped: "+clean(s.Err.Error()))
@@ -99,14 +108,14 @@ func (t *textReporter) finished(s fetch.Summary) {
 		t.line(s.Account, t.paint(yellow, clean(s.Err.Error())))
 	case s.Err != nil:
 		verb := "FAILED"
-		if done := achieved(s, t.targets[s.Account]); done != "nothing new" && s.Would == nil {
+		if done := achieved(s, target); done != "nothing new" && s.Would == nil {
 			verb += " after " + done
 		}
 		t.line(s.Account, t.paint(red, verb)+": "+clean(s.Err.Error()))
 	case s.Would != nil:
-		t.line(s.Account, intended(*s.Would, t.targets[s.Account]))
+		t.line(s.Account, intended(*s.Would, target))
 	default:
-		t.line(s.Account, achieved(s, t.targets[s.Account]))
+		t.line(s.Account, achieved(s, target))
 	}
 	if hint := fetch.Hint(s.Err); hint != "" && !s.Skipped {
 		fmt.Fprintf(t.out, "  hint: %s\n", hint)
