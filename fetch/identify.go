@@ -126,7 +126,15 @@ func (p *planner) probe(moved bool) []pop3proto.Entry {
 func (p *planner) moved() bool {
 	gone := 0
 	for r := range p.rows {
-		if p.claimed[r] || p.rows[r].Phase == state.Deleted {
+		if p.claimed[r] {
+			continue
+		}
+		if p.rows[r].Phase == state.Deleted {
+			// Of several with one unique-id, a server may not delete all, or restore
+			// one: by that unique-id.
+			if p.nameless(r) && p.rows[r].Deleted > p.pol.Now.Add(-lostFor).Unix() {
+				return true
+			}
 			continue
 		}
 		if p.blindlyAdopted(r) {

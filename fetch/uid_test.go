@@ -181,6 +181,32 @@ func TestRestored(t *testing.T) {
 	}
 }
 
+// Of several messages with one unique-id that it was to delete, a server may have one
+// left, or may restore it. A new one is not taken for it, however alike they are.
+func TestRestoredTwin(t *testing.T) {
+	for _, without := range [][]string{nil, {"TOP"}, {"PIPELINING"}} {
+		for _, text := range []func(int) string{message, alike} {
+			r := newRig(t, pop3test.Behaviour{Without: without})
+			want := []string{text(1), text(2)}
+			r.drop.Add("u", []byte(text(1)))
+			r.drop.Add("u", []byte(text(2)))
+			r.succeed()
+			r.expectEmpty()
+			r.drop.Add("u", []byte(text(2)))
+			for range 2 {
+				r.succeed()
+				r.expect(want...)
+				r.expectEmpty()
+			}
+			r.drop.Add("u", []byte(text(1)))
+			r.drop.Add("new", []byte(text(3)))
+			r.succeed()
+			r.expect(append(want, text(3))...)
+			r.expectEmpty()
+		}
+	}
+}
+
 // What is to be compared may be poison as well.
 func TestRestoredPoison(t *testing.T) {
 	for name, fault := range map[string]pop3test.Fault{
