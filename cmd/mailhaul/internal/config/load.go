@@ -41,12 +41,12 @@ func Load(path string) (*Config, error) {
 	if len(data) > maxConfig {
 		return nil, fmt.Errorf("%s: is larger than %d MiB, too large for a configuration", path, maxConfig>>20)
 	}
-	// A pipe has no other readers: mailhaul --config <(...)
-	file, dir := info.Mode().IsRegular(), filepath.Dir(path)
-	if !file || dir == "/dev" || dir == "/dev/fd" { // nor is it in a folder
+	dir := filepath.Dir(path)
+	if dir == "/dev" || dir == "/dev/fd" || dir == "/proc/self/fd" { // which shells make of <(...)
 		dir = ""
 	}
-	return parse(path, dir, data, file && info.Mode().Perm()&0o077 != 0)
+	// A pipe has no other readers: mailhaul --config <(...)
+	return parse(path, dir, data, info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0)
 }
 
 // Parse is Load of a file that is still to be written: data is what it is to

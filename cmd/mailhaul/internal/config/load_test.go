@@ -3,13 +3,14 @@ package config_test
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -203,15 +204,22 @@ func TestOthersCanRead(t *testing.T) {
 	}
 }
 
-// What comes through a pipe is in no folder that paths could be relative to.
+// What a shell pipes in is in no folder that paths could be relative to.
 func TestPipe(t *testing.T) {
 	from := func(text string) error {
-		pipe := filepath.Join(t.TempDir(), "pipe")
-		if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		r, w, err := os.Pipe()
+		if err != nil {
 			t.Fatal(err)
 		}
-		go os.WriteFile(pipe, []byte(text), 0o600)
-		_, err := config.Load(pipe)
+		defer r.Close()
+		if _, err := w.WriteString(text); err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		_, err = config.Load(fmt.Sprintf("/dev/fd/%d", r.Fd()))
+		if errors.Is(err, fs.ErrNotExist) {
+			t.Skip("this system names no open files")
+		}
 		return err
 	}
 	whole := "state: /var/lib/mailhaul\nsinks: { home: { maildir: /m } }\naccounts: { a: { server: b, user: c, password: d } }\n"
