@@ -125,7 +125,9 @@ func trouble(out io.Writer, st state.Status, now time.Time) {
 
 // compared reports whether a message of the status was to be compared with the one of
 // its unique-id that was delivered or adopted. Its pause cannot be ended.
-func compared(row state.Row) bool { return row.Phase != state.Refused && row.Phase != state.Promised }
+func compared(row state.Row) bool {
+	return row.Phase == state.Landed || row.Phase == state.Deleted || row.Phase == state.Adopted
+}
 
 // since says when a refused message was first tried, if that was noted.
 func since(row state.Row, now time.Time) string {
