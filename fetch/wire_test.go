@@ -81,6 +81,19 @@ func TestSlowLoris(t *testing.T) {
 	r.expectNothingStaged()
 }
 
+// What has come in whole before the budget is spent arrives, however little it is.
+func TestBudgetIsSpentOverLast(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.account.Server.Window = 1
+	r.fill(3)
+	r.drop.AddFunc("slow", 100, func() io.Reader { return endless{} })
+	r.account.Budget = time.Second
+	s := r.poll()
+	if got, whole := len(r.mail()), r.retrieved()-1; got < whole { // the last was on its way
+		t.Errorf("%d messages arrived of %d: %v", got, whole, s.Err)
+	}
+}
+
 // refused reports whether a poll said that it gave a message up for
 // now.
 func (r *rig) refused(uid string) bool {

@@ -205,6 +205,22 @@ func TestTogetherPartly(t *testing.T) {
 	}
 }
 
+// TestTogetherSilent has a server that does not tell UIDs, though it offers to, be asked
+// for each message from then on: what it took of several that it refuses could not be seen.
+func TestTogetherSilent(t *testing.T) {
+	s := script{caps: together, together: func([]string) string { return "" }, answer: func(int) string { return "" }}
+	sink := open(t, options(s.start(t), durable.OS, t.TempDir()))
+	for _, want := range []int{1, 6} {
+		b, _ := stage(t, sink, five()...)
+		if receipts, err := commit(t.Context(), b); len(receipts) != 5 || err != nil {
+			t.Errorf("%d receipts, %v", len(receipts), err)
+		}
+		if n := strings.Count(s.commands(), "APPEND"); n != want {
+			t.Errorf("%d commands, want %d", n, want)
+		}
+	}
+}
+
 // TestTogetherLimits has no more than 8 MiB in one APPEND, nor what is above the
 // server's limit.
 func TestTogetherLimits(t *testing.T) {
