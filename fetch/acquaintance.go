@@ -36,6 +36,7 @@ type acquaintance struct {
 	used   bool        // a session has relied on them
 	dirty  bool        // Server is not what is in the state
 	singly bool        // it was found to lose what is sent ahead
+	mute   bool        // it was found to break off over CAPA: nothing is known of it
 	rest   state.Rest  // of the maildrop, before the poll
 	found  *state.Rest // by the poll; nil if it found none, or that one
 	others *sync.Map   // of the accounts of one run, what servers say before a login; may be nil
@@ -44,15 +45,17 @@ type acquaintance struct {
 // recall returns the acquaintance of the account's server.
 func (a *Account) recall(o *Options, was *state.Standing) *acquaintance {
 	server := was.Server
+	key := fmt.Sprintf("%s %d %s", a.Server.Addr(), a.Server.Security, a.User)
+	if server.Key != key {
+		server = state.Server{Key: key}
+	}
 	q := &acquaintance{Server: server, left: was.Left, others: o.servers}
 	if !was.Open { // what came of promises has changed rows
 		q.rest = was.Rest
 	}
-	key := fmt.Sprintf("%s %d %s", a.Server.Addr(), a.Server.Security, a.User)
 	age := o.now().Sub(time.Unix(server.Asked, 0))
-	q.before = server.Key == key && age >= 0 && age < trustedFor
+	q.before = age >= 0 && age < trustedFor
 	q.after = q.before
-	q.Key = key
 	return q
 }
 
@@ -66,7 +69,7 @@ func (q *acquaintance) beforeLogin(ctx context.Context, c *pop3proto.Client) (po
 			q.Before, q.before = lines.([]string), true
 		}
 	}
-	if q.before {
+	if q.before || q.mute {
 		return q.assume(c, q.Before), nil
 	}
 	caps, err := c.Capabilities(ctx)
@@ -74,6 +77,26 @@ func (q *acquaintance) beforeLogin(ctx context.Context, c *pop3proto.Client) (po
 		q.Before = caps.Lines()
 	}
 	return caps, err
+}
+
+// mutes reports whether a server of which nothing is known breaks off over CAPA, and has
+// the next connections do without: as if it had answered that it can do nothing. Whoever
+// is in the middle of one in the clear could bring that about, for a login that reveals
+// the password: there, auth must allow no other in any case.
+func (s *session) mutes(err error) bool {
+	q := s.server
+	if _, over := errors.AsType[*pop3proto.CapabilitiesError](err); !over || q.mute || len(q.Before) > 0 || len(q.After) > 0 {
+		return false
+	}
+	offered := func(name string) bool { return name != userPass.Name && name != apop.Name }
+	if _, encrypted := s.client.TLS(); !encrypted && (len(s.Auth) == 0 || slices.ContainsFunc(s.Auth, offered)) {
+		return false
+	}
+	q.mute = true
+	q.met(pop3proto.Capabilities{}, s.opts.now())
+	s.client.Close()
+	s.notice("%v; connecting again, without that", err)
+	return true
 }
 
 // assume has the client go by what is known.

@@ -3,6 +3,7 @@ package fetch_test
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -209,5 +210,87 @@ func TestPlusSince(t *testing.T) {
 			grown.ClearFaults()
 			r.succeed() // the server is asked in any case
 		})
+	}
+}
+
+// A server that breaks off over CAPA is polled without, and asked again only a day later.
+func TestBreaksOffOverCAPA(t *testing.T) {
+	afterLogin := func(x *pop3test.Exchange) bool { return x.User != "" }
+	for name, faults := range map[string][]pop3test.Fault{
+		"it hangs up": {pop3test.Ignore("CAPA", pop3test.HangUp)},
+		"it resets":   {pop3test.Ignore("CAPA", pop3test.Reset)},
+		"it hangs up after the login": {
+			pop3test.Ignore("CAPA", pop3test.HangUp).When(afterLogin), pop3test.ReplyErr("CAPA", "what?"),
+		},
+		"it ends in the middle": {pop3test.CutIn("CAPA", 20, pop3test.HangUp)},
+	} {
+		for way, r := range everyWayIn(t, pop3test.Behaviour{}) {
+			t.Run(name+", "+way, func(t *testing.T) {
+				r.account.Auth = nil
+				if way == "plain text" {
+					r.account.Auth = []string{"user"}
+				}
+				r.server.Order(faults...)
+				var want []string
+				for i, poll := range []struct {
+					wait     time.Duration
+					sessions int
+				}{{0, 2}, {time.Hour, 1}, {24 * time.Hour, 2}} {
+					r.later(poll.wait)
+					before := r.server.Sessions()
+					want = append(want, message(i))
+					r.drop.Add(fmt.Sprint("u", i), []byte(message(i)))
+					r.succeed()
+					r.expect(want...)
+					if got := r.server.Sessions() - before; got != poll.sessions {
+						t.Errorf("poll %d: %d sessions, want %d", i, got, poll.sessions)
+					}
+				}
+			})
+		}
+	}
+}
+
+// In the clear, that is no reason to log in by what reveals the password. Nor is it
+// where the server has answered before.
+func TestBreaksOffOverCAPAToDowngrade(t *testing.T) {
+	for name, known := range map[string]bool{"unknown": false, "known": true} {
+		for way, r := range everyWayIn(t, pop3test.Behaviour{Mechanisms: strong}) {
+			if !known && way != "plain text" {
+				continue
+			}
+			t.Run(name+", "+way, func(t *testing.T) {
+				if known {
+					r.succeed()
+					r.later(25 * time.Hour)
+					r.commands()
+				}
+				r.server.Order(pop3test.Ignore("CAPA", pop3test.HangUp))
+				s := r.poll()
+				if s.Class != fetch.ClassRetry || !strings.Contains(s.Err.Error(), "CAPA") || !strings.Contains(fetch.Hint(s.Err), "auth: user") {
+					t.Errorf("%v: %v (%q)", s.Class, s.Err, fetch.Hint(s.Err))
+				}
+				for _, command := range r.commands() {
+					if strings.HasPrefix(command, "USER") || strings.HasPrefix(command, "PASS") {
+						t.Errorf("it logged in: %s", command)
+					}
+				}
+				r.server.ClearFaults()
+				r.later(25 * time.Hour)
+				r.succeed()
+			})
+		}
+	}
+}
+
+// Where nobody was let in yet, a login that is refused for now is why the poll fails.
+func TestRefusedBehindCAPA(t *testing.T) {
+	r, _ := secure(t, fetch.ImplicitTLS, pop3test.Behaviour{}, pop3test.CertOptions{})
+	r.fill(1)
+	r.server.Order(pop3test.Ignore("CAPA", pop3test.HangUp), pop3test.On("PASS", func(x *pop3test.Exchange) {
+		x.Reply = strings.NewReader("-ERR [LOGIN-DELAY] wait\r\n")
+	}))
+	if s := r.poll(); s.Class != fetch.ClassRetry || !strings.Contains(s.Err.Error(), "LOGIN-DELAY") {
+		t.Errorf("%v: %v", s.Class, s.Err)
 	}
 }

@@ -388,11 +388,16 @@ func adviseNetwork(err error) (Class, string) {
 	if errors.Is(err, context.Canceled) {
 		return ClassRetry, ""
 	}
+	if _, ok := errors.AsType[*pop3proto.CapabilitiesError](err); ok {
+		return ClassRetry, capaHint
+	}
 	if _, ok := errors.AsType[*LoginError](err); ok && hungUp(err) {
 		return ClassRetry, "some servers hang up on a wrong password: check it if this goes on"
 	}
 	return ClassRetry, "what was delivered is safe; the next poll goes on from there"
 }
+
+const capaHint = "some servers hang up over CAPA: if this goes on, and tls is none, name the way to log in, as in auth: user"
 
 const reachHint = "check server, its port and tls: is this where the provider has POP3, and is the network up?"
 

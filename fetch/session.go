@@ -48,6 +48,9 @@ type session struct {
 // open connects, logs in and asks what the server can do.
 func (s *session) open(ctx context.Context) error {
 	err := s.begin(ctx)
+	if s.mutes(err) {
+		err = s.begin(ctx)
+	}
 	if errors.Is(err, errOneStep) {
 		s.client.Close()
 		s.notice("%v; connecting again, to let it", err)
@@ -109,7 +112,7 @@ func (s *session) entered(after pop3proto.Capabilities) {
 func (s *session) list(ctx context.Context) (err error) {
 	short := s.server.left <= shortListing
 	switch {
-	case !s.server.after:
+	case !s.server.after && !s.server.mute:
 		var after pop3proto.Capabilities
 		if after, s.listing, err = s.client.Survey(ctx, short); err == nil {
 			s.entered(after)
@@ -120,7 +123,13 @@ func (s *session) list(ctx context.Context) (err error) {
 	default:
 		s.listing, err = s.client.ListUIDs(ctx)
 	}
-	return err
+	if !s.mutes(err) {
+		return err
+	}
+	if err := s.open(ctx); err != nil {
+		return err
+	}
+	return s.list(ctx)
 }
 
 // close hangs up if quit did not.

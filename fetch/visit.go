@@ -71,7 +71,7 @@ func (v *visit) sessions(ctx context.Context, rows *ahead) error {
 			if !tore {
 				cuts++
 			}
-		case v.summary.Sessions > 1 && v.summary.refused != nil:
+		case !v.summary.LoggedIn.IsZero() && v.summary.refused != nil:
 			// The pause that the server wants comes before the next poll.
 			v.summary.Rest = true
 			v.notice("the rest comes with the next poll: %v", err)

@@ -3,9 +3,12 @@ package pop3proto
 import (
 	"context"
 	"errors"
+	"io"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/mailhaul/mailhaul/pop3proto/mask"
@@ -27,7 +30,8 @@ type Capabilities struct {
 }
 
 // Capabilities asks the server what it can do (RFC 2449 §5). A server that
-// refuses the question has no capabilities, which is no error. The answer is
+// refuses the question has no capabilities, which is no error; one that breaks off
+// over it is a *CapabilitiesError. The answer is
 // remembered where it matters here, for PIPELINING and RESP-CODES. It may
 // change with STLS and with the login: ask again after each.
 func (c *Client) Capabilities(ctx context.Context) (Capabilities, error) {
@@ -51,6 +55,9 @@ func (c *Client) capabilities(err error) (Capabilities, error) {
 		})
 	} else if _, refused := errors.AsType[*ReplyError](err); refused {
 		err = nil
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, os.ErrDeadlineExceeded) {
+		err = &CapabilitiesError{err}
 	}
 	if err != nil {
 		return Capabilities{}, err

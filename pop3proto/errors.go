@@ -47,6 +47,19 @@ func (e *silenceError) Error() string {
 func (e *silenceError) Unwrap() error { return os.ErrDeadlineExceeded }
 func (e *silenceError) Timeout() bool { return true }
 
+// CapabilitiesError is a connection that the server ended, or was silent on, when it
+// was asked what it can do. Some do that to whatever they do not know, although they
+// are to refuse it (RFC 1939 §3).
+type CapabilitiesError struct{ Err error }
+
+// Error returns the cause and what it came upon.
+func (e *CapabilitiesError) Error() string {
+	return e.Err.Error() + ", when it was asked what it can do (CAPA)"
+}
+
+// Unwrap returns the cause.
+func (e *CapabilitiesError) Unwrap() error { return e.Err }
+
 // AheadError is the silence of a server that answered the first of several
 // commands which came at once. It may have dropped the others, although it offers
 // PIPELINING.
