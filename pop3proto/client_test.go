@@ -387,7 +387,13 @@ func TestSilence(t *testing.T) {
 			t.Fatal(err)
 		}
 		err = call(t.Context(), c)
-		if !errors.Is(err, os.ErrDeadlineExceeded) || !errors.Is(err, pop3proto.ErrBroken) || err.Error() != "no answer from server for 1.5s" {
+		want := "no answer from server for 1.5s"
+		if _, over := errors.AsType[*pop3proto.CapabilitiesError](err); over != (verb == "CAPA") {
+			t.Errorf("%s: error %#v", verb, err)
+		} else if over {
+			want += ", when it was asked what it can do (CAPA)"
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) || !errors.Is(err, pop3proto.ErrBroken) || err.Error() != want {
 			t.Errorf("%s: error %v", verb, err)
 		}
 	}
