@@ -24,8 +24,10 @@ type script struct {
 	// consent answers a literal that waits; the empty answer gives consent.
 	consent func(size int) string
 	// interrupt is what it says, the client's tag in the place of TAG, once it has
-	// read a part of a large literal; then it hangs up.
+	// read a part of a large literal; then it hangs up. keeps is how many messages
+	// it has taken in all the same.
 	interrupt string
+	keeps     int
 	// answer answers the n-th APPEND, from 0, without its tag. The empty
 	// answer is OK; hang says nothing, and hangUp closes the connection.
 	answer func(n int) string
@@ -191,6 +193,9 @@ func (s *script) take(r *bufio.Reader, w io.Writer, tag, command string) (answer
 		}
 		if part := int64(64 << 10); s.interrupt != "" && int64(n) > part {
 			_, err := io.CopyN(io.Discard, r, part)
+			s.mu.Lock()
+			s.kept += s.keeps
+			s.mu.Unlock()
 			fmt.Fprint(w, strings.ReplaceAll(s.interrupt, "TAG", tag))
 			return hangUp, err
 		}

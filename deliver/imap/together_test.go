@@ -221,6 +221,39 @@ func TestTogetherSilent(t *testing.T) {
 	}
 }
 
+// TestTogetherInterrupted has a server refuse messages that were sent together, and
+// hang up before it has read them. They are sent alone on another connection, unless
+// it has taken some.
+func TestTogetherInterrupted(t *testing.T) {
+	messages := append([]string{letter("large", 7<<20)}, five()...)
+	for keeps, appends := range map[int]int{0: 1 + len(messages), 2: 1} {
+		s := script{caps: together, uids: true, interrupt: "TAG NO [TOOBIG] not so much\r\n", keeps: keeps}
+		b, _ := stage(t, open(t, options(s.start(t), durable.OS, t.TempDir())), messages...)
+		receipts, err := commit(t.Context(), b)
+		if keeps > 0 {
+			if e, ok := errors.AsType[*deliver.Error](err); !ok || e.Fault != deliver.FaultTemporary || e.Untaken || len(receipts) > 0 {
+				t.Errorf("%d kept: Commit = %v, %+v", keeps, err, receipts)
+			}
+		} else if err != nil || len(receipts) != len(messages) || faultOf(receipts[0].Err) != deliver.FaultMessage || receipts[5].Err != nil {
+			t.Errorf("Commit = %v, %+v", err, receipts)
+		}
+		if n := strings.Count(s.commands(), "APPEND"); n != appends {
+			t.Errorf("%d kept: %d commands, want %d", keeps, n, appends)
+		}
+	}
+}
+
+// TestTogetherUnseen has a server that does not tell how far the folder is: whether
+// it took some of what it refuses could not be seen.
+func TestTogetherUnseen(t *testing.T) {
+	s := script{caps: together, uids: true, replies: map[string]string{"STATUS": "OK done"},
+		together: func([]string) string { return "" }}
+	put(t, open(t, options(s.start(t), durable.OS, t.TempDir())), five()...)
+	if n := strings.Count(s.commands(), "APPEND"); n != 5 {
+		t.Errorf("%d commands", n)
+	}
+}
+
 // TestTogetherLimits has no more than 8 MiB in one APPEND, nor what is above the
 // server's limit.
 func TestTogetherLimits(t *testing.T) {
