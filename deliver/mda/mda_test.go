@@ -273,12 +273,40 @@ func TestTimeout(t *testing.T) {
 	}
 }
 
+// A value that is too long for a command line refuses one message, and the batch goes on.
+func TestValueTooLong(t *testing.T) {
+	b, err := open(t, mda.Options{Argv: playtest.Argv("do not read")}).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Abort()
+	for _, uid := range []string{strings.Repeat("x", 1<<20), "y"} {
+		if _, err := b.Stage(t.Context(), deliver.Mail{UID: uid}, strings.NewReader("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := b.Prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var receipts []error
+	err = b.Commit(t.Context(), func(r deliver.Receipt) error {
+		receipts = append(receipts, r.Err)
+		return nil
+	})
+	if err != nil || len(receipts) != 2 || faultOf(receipts[0]) != deliver.FaultMessage || receipts[1] != nil {
+		t.Errorf("%v, %v", receipts, err)
+	}
+}
+
 // A program that hangs over two messages in a row is not tried with a third.
 func TestProgramHangs(t *testing.T) {
 	sink := open(t, mda.Options{Argv: playtest.Argv("hang if asked to"), Timeout: 10 * time.Millisecond})
 	receipts, err := deliverAll(t, sink, "hang", "hang", "hang")
 	if faultOf(err) != deliver.FaultTemporary || len(receipts) != 2 {
 		t.Fatalf("%v, %v", receipts, err)
+	}
+	if receipts, err := deliverAll(t, sink, "hang", "hang"); err != nil || len(receipts) != 2 {
+		t.Errorf("with no third: %v, %v", receipts, err)
 	}
 }
 

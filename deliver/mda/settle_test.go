@@ -155,6 +155,37 @@ func TestBrokenOrder(t *testing.T) {
 	}
 }
 
+// What cannot be looked at now is asked about again.
+func TestSettleLater(t *testing.T) {
+	fsys := durabletest.New()
+	sink, err := mda.New(mda.Options{Argv: playtest.Argv("close"), Spool: spool.New("/spool", fsys)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := sink.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Stage(t.Context(), deliver.Mail{Account: "work"}, strings.NewReader("x")); err != nil {
+		t.Fatal(err)
+	}
+	promises, err := b.Prepare(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := errors.New("the caller cannot journal it")
+	if err := b.Commit(t.Context(), func(deliver.Receipt) error { return stop }); !errors.Is(err, stop) {
+		t.Fatal(err)
+	}
+	fsys.OnOp(durabletest.FailNth(durabletest.Open, 1, syscall.EMFILE))
+	if v, err := sink.Settle(t.Context(), promises[0].Token); v != deliver.Unknown || !errors.Is(err, syscall.EMFILE) {
+		t.Errorf("Settle = %v, %v", v, err)
+	}
+	if v, err := sink.Settle(t.Context(), promises[0].Token); v != deliver.Landed || err != nil {
+		t.Errorf("Settle = %v, %v", v, err)
+	}
+}
+
 // A full disk of the spool is not the program's fault.
 func TestErrorNamesTheSpool(t *testing.T) {
 	for _, verb := range []durabletest.Verb{durabletest.Write, durabletest.Sync} {
