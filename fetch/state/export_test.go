@@ -25,14 +25,19 @@ func (s *Store) Pragma(name string) (value string, err error) {
 // CountCommits counts the transactions that are committed from now on.
 func (s *Store) CountCommits() *atomic.Int32 {
 	var n atomic.Int32
+	s.OnCommit(func() { n.Add(1) })
+	return &n
+}
+
+// OnCommit has f called before each transaction is committed.
+func (s *Store) OnCommit(f func()) {
 	s.write.tx.conn.Raw(func(conn any) error {
 		conn.(sqlite.HookRegisterer).RegisterCommitHook(func() int32 {
-			n.Add(1)
+			f()
 			return 0
 		})
 		return nil
 	})
-	return &n
 }
 
 // Queued is how many changes wait for the writer.

@@ -126,6 +126,15 @@ func TestContextDropsAWriteNotBegun(t *testing.T) {
 	}
 }
 
+// A context that ends while a change is being written does not keep from the caller
+// that it is written.
+func TestContextOfAWriteBegun(t *testing.T) {
+	s := open(t, t.TempDir())
+	ctx, cancel := context.WithCancel(t.Context())
+	s.OnCommit(cancel)
+	ok(t, s.Promise(ctx, "work", []state.Promise{promise("u", "home")}))
+}
+
 func TestContextEndsReads(t *testing.T) {
 	s := open(t, t.TempDir())
 	ctx, cancel := context.WithCancel(t.Context())
@@ -161,6 +170,42 @@ func TestCloseWritesWhatIsQueued(t *testing.T) {
 	}
 	if all := rows(t, open(t, dir), "work"); len(all) != 1 {
 		t.Errorf("rows %v, want u", all)
+	}
+}
+
+// Nobody who writes while the Store is closed waits for ever, and what was written is
+// there.
+func TestCloseUnderWrites(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	const n = 20
+	begun, written := make(chan struct{}, n), make(chan int)
+	for i := range n {
+		go func() {
+			for did := 0; ; did++ {
+				if err := s.Promise(t.Context(), "work", []state.Promise{promise(fmt.Sprint(i, ".", did), "home")}); err != nil {
+					if !errors.Is(err, state.ErrClosed) {
+						t.Error(err)
+					}
+					written <- did
+					return
+				}
+				if did == 0 {
+					begun <- struct{}{}
+				}
+			}
+		}()
+	}
+	for range n {
+		<-begun
+	}
+	ok(t, s.Close())
+	total := 0
+	for range n {
+		total += <-written
+	}
+	if all := rows(t, open(t, dir), "work"); len(all) != total {
+		t.Errorf("%d rows, and %d were said to be written", len(all), total)
 	}
 }
 
