@@ -109,25 +109,35 @@ func owner(t *testing.T, addr string, change func(*imapclient.Client) error) {
 	}
 }
 
+func appendTo(c *imapclient.Client, folder, text string) error {
+	cmd := c.Append(folder, int64(len(text)), nil)
+	_, err := cmd.Write([]byte(text))
+	cerr := cmd.Close()
+	_, werr := cmd.Wait()
+	return errors.Join(err, cerr, werr)
+}
+
+// expunge removes the first message of a folder.
+func expunge(c *imapclient.Client, folder string) error {
+	_, err := c.Select(folder, nil).Wait()
+	seen := c.Store(goimap.SeqSetNum(1), &goimap.StoreFlags{Op: goimap.StoreFlagsAdd, Flags: []goimap.Flag{goimap.FlagDeleted}}, nil)
+	return errors.Join(err, seen.Close(), c.Expunge().Close())
+}
+
+// anew has a folder be another one, with a message unless it is empty.
+func anew(text string) func(c *imapclient.Client) error {
+	return func(c *imapclient.Client) error {
+		err := errors.Join(c.Delete("work").Wait(), c.Create("work", nil).Wait())
+		if err != nil || text == "" {
+			return err
+		}
+		return appendTo(c, "work", text)
+	}
+}
+
 // TestSettleChanged asks about messages that landed, or not, after the owner
 // changed the folder.
 func TestSettleChanged(t *testing.T) {
-	appendTo := func(c *imapclient.Client, folder, text string) error {
-		cmd := c.Append(folder, int64(len(text)), nil)
-		_, err := cmd.Write([]byte(text))
-		cerr := cmd.Close()
-		_, werr := cmd.Wait()
-		return errors.Join(err, cerr, werr)
-	}
-	anew := func(text string) func(c *imapclient.Client) error {
-		return func(c *imapclient.Client) error {
-			err := errors.Join(c.Delete("work").Wait(), c.Create("work", nil).Wait())
-			if err != nil || text == "" {
-				return err
-			}
-			return appendTo(c, "work", text)
-		}
-	}
 	a := letter("a", 10)
 	other := strings.Replace(a, "xx", "yy", 1) // same size and Message-ID
 	for _, test := range []struct {
@@ -138,11 +148,7 @@ func TestSettleChanged(t *testing.T) {
 	}{
 		{"another's mail", false, func(c *imapclient.Client) error { return appendTo(c, "work", other) }, deliver.NotLanded},
 		{"landed, and another's mail", true, func(c *imapclient.Client) error { return appendTo(c, "work", other) }, deliver.Landed},
-		{"deleted", true, func(c *imapclient.Client) error {
-			_, err := c.Select("work", nil).Wait()
-			seen := c.Store(goimap.SeqSetNum(1), &goimap.StoreFlags{Op: goimap.StoreFlagsAdd, Flags: []goimap.Flag{goimap.FlagDeleted}}, nil)
-			return errors.Join(err, seen.Close(), c.Expunge().Close())
-		}, deliver.Unknown},
+		{"deleted", true, func(c *imapclient.Client) error { return expunge(c, "work") }, deliver.Unknown},
 		{"folder made anew", true, anew(""), deliver.Unknown},
 		{"folder made anew with the message", true, anew(a), deliver.Landed},
 		{"folder made anew with another", true, anew(other), deliver.Unknown},
@@ -174,12 +180,84 @@ func TestSettleChanged(t *testing.T) {
 	}
 }
 
+// TestSettleTwins asks about two messages that are alike, of which one is in the folder
+// that was made anew.
+func TestSettleTwins(t *testing.T) {
+	m := serve(t, goimap.CapUIDPlus)
+	o := options(m.addr, durable.OS, t.TempDir())
+	o.Folder, o.Create = "work", true
+	s := open(t, o)
+	a := letter("a", 10)
+	_, promises := stage(t, s, a, a)
+	owner(t, m.addr, anew(a))
+	for n, want := range []deliver.Verdict{deliver.Landed, deliver.Unknown} {
+		if v, err := s.Settle(t.Context(), promises[n].Token); v != want || err != nil {
+			t.Errorf("message %d: %v, %v, want %v", n, v, err, want)
+		}
+	}
+}
+
+// TestSettleSameAgain asks about a message that the batch before, which was committed
+// meanwhile, had too.
+func TestSettleSameAgain(t *testing.T) {
+	for _, caps := range [][]goimap.Cap{nil, {goimap.CapUIDPlus}} {
+		s := open(t, options(serve(t, caps...).addr, durable.OS, t.TempDir()))
+		first, _ := stage(t, s, letter("a", 10))
+		second, err := s.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { second.Abort() })
+		if _, err := second.Stage(t.Context(), deliver.Mail{Account: "work", Arrived: arrived}, strings.NewReader(letter("a", 10))); err != nil {
+			t.Fatal(err)
+		}
+		if receipts, err := commit(t.Context(), first); err != nil || receipts[0].Err != nil {
+			t.Fatal(receipts, err)
+		}
+		promises, err := second.Prepare(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v, err := s.Settle(t.Context(), promises[0].Token); v != deliver.NotLanded || err != nil {
+			t.Errorf("%v: Settle = %v, %v", caps, v, err)
+		}
+	}
+}
+
+// TestSettleLooksAgain asks over one connection about messages of several batches, and
+// about one that arrives meanwhile in the place of another.
+func TestSettleLooksAgain(t *testing.T) {
+	m := serve(t, goimap.CapUIDPlus)
+	s := open(t, options(m.addr, durable.OS, t.TempDir()))
+	a, b := letter("a", 10), letter("b", 20)
+	first, early := stage(t, s, a)
+	if receipts, err := commit(t.Context(), first); err != nil || receipts[0].Err != nil {
+		t.Fatal(receipts, err)
+	}
+	_, late := stage(t, s, b)
+	settle := func(promises []deliver.Promise, want deliver.Verdict) {
+		t.Helper()
+		if v, err := s.Settle(t.Context(), promises[0].Token); v != want || err != nil {
+			t.Errorf("Settle = %v, %v, want %v", v, err, want)
+		}
+	}
+	owner(t, m.addr, func(c *imapclient.Client) error { return appendTo(c, "INBOX", letter("c", 30)) })
+	settle(late, deliver.NotLanded)
+	settle(early, deliver.Landed)
+	owner(t, m.addr, func(c *imapclient.Client) error { return errors.Join(expunge(c, "INBOX"), appendTo(c, "INBOX", b)) })
+	settle(late, deliver.Landed)
+}
+
 // TestSettleElsewhere asks a sink of another account.
 func TestSettleElsewhere(t *testing.T) {
 	m := serve(t)
 	o := options(m.addr, durable.OS, t.TempDir())
 	_, promises := stage(t, open(t, o), letter("a", 10))
-	o.Server.User = "you@example.org"
+	o.Folder = "Archive"
+	if open(t, o).Made(promises[0].Token) {
+		t.Error("the sink of another folder made the promise")
+	}
+	o.Folder, o.Server.User = "", "you@example.org"
 	if v, err := open(t, o).Settle(t.Context(), promises[0].Token); v != deliver.Unknown || err != nil {
 		t.Errorf("Settle = %v, %v", v, err)
 	}

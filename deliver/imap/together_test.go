@@ -221,6 +221,28 @@ func TestTogetherSilent(t *testing.T) {
 	}
 }
 
+// TestTogetherAfterRefusal has the messages behind those of an APPEND that was refused go
+// together again.
+func TestTogetherAfterRefusal(t *testing.T) {
+	var s script
+	var sent []int
+	s = script{caps: together, uids: true, together: func(texts []string) string {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if sent = append(sent, len(texts)); len(sent) == 1 {
+			return "NO so"
+		}
+		return ""
+	}}
+	large := letter("a", 4_000_000)
+	put(t, open(t, options(s.start(t), durable.OS, t.TempDir())), large, large, large, large, large)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if want := []int{2, 2}; !slices.Equal(sent, want) || len(s.took) != 5 {
+		t.Errorf("%v together, want %v; %d messages", sent, want, len(s.took))
+	}
+}
+
 // TestTogetherInterrupted has a server refuse messages that were sent together, and
 // hang up before it has read them. They are sent alone on another connection, unless
 // it has taken some.
