@@ -82,6 +82,26 @@ func TestOtherMaildropBeforeFirstPoll(t *testing.T) {
 	}
 }
 
+// A poll that was not let in does not make it forgotten whose maildrop it was.
+func TestOtherMaildropAfterRefusal(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.account.Keep = fetch.Keep{Forever: true}
+	want := r.fill(3)
+	r.succeed()
+	r.server.Order(pop3test.ReplyErr(pop3test.Login, "[AUTH] no"))
+	if s := r.poll(); s.Err == nil {
+		t.Fatal("the server let it in")
+	}
+	r.elsewhere(pop3test.Behaviour{})
+	for i := range 3 {
+		r.drop.Add(fmt.Sprint("u", i+1), []byte(message(11+i)))
+		want = append(want, message(11+i))
+	}
+	r.later(day)
+	r.succeed()
+	r.expect(want...)
+}
+
 // Nor do they if the account goes back to where it was.
 func TestBackFromAnotherMaildrop(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})

@@ -493,6 +493,15 @@ func TestPlan(t *testing.T) {
 			want:   "open 1\n",
 		},
 		{
+			name:    "and keeps its unique-id, whatever its message is listed by",
+			listing: entries("x", "twice", "twice"),
+			rows: byKey(state.Row{UID: "a", Phase: state.Promised, Header: sum("ha")},
+				state.Row{UID: "b", Phase: state.Promised, Header: sum("hb")}),
+			headers: map[int]state.Sum{1: sum("ha"), 2: sum("hb"), 3: sum("new")},
+			policy:  fetch.Policy{Open: map[string]bool{"a": true, "b": true}},
+			want:    fmt.Sprintf("fetch 3 %q\nopen 2\n", sumKey("new")),
+		},
+		{
 			name:    "what is compared with is forgotten later, but it is",
 			listing: entries(""),
 			rows:    byKey(missing(landed("m", ago(90*day)), ago(31*day)), missing(landed("n", ago(90*day)), ago(61*day))),
