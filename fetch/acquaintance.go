@@ -115,7 +115,7 @@ func (q *acquaintance) met(after pop3proto.Capabilities, now time.Time) {
 		q.Before, q.After = withoutPipelining(q.Before), withoutPipelining(q.After)
 	}
 	q.before, q.after, q.dirty = true, true, true
-	if q.others != nil {
+	if q.others != nil && !q.mute { // others may not do without, see mutes
 		q.others.Store(q.host(), q.Before)
 	}
 }
@@ -171,7 +171,7 @@ func (s *session) loginAs(ctx context.Context) (before pop3proto.Capabilities, c
 	defer stop()
 	err = s.login(ctx, asking, c, before, choice)
 	grown := q.before && q.used && errors.Is(err, mech.ErrStripped)
-	if err == nil || !grown && !q.misled(err) {
+	if err == nil || q.mute || !grown && !q.misled(err) {
 		return before, choice, err
 	}
 	fresh, hungUp := c.Capabilities(ctx)

@@ -283,6 +283,64 @@ func TestBreaksOffOverCAPAToDowngrade(t *testing.T) {
 	}
 }
 
+// What one account may do, for that, another of the same server may not.
+func TestBreaksOffOverCAPAForOthers(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{Mechanisms: strong})
+	r.server.Order(pop3test.Ignore("CAPA", pop3test.HangUp))
+	ada, bob := *r.account, *r.account
+	ada.Name, ada.Auth = "ada", []string{"user"}
+	bob.Name, bob.User, bob.Auth = "bob", "bob", nil
+	drop := r.server.Account("bob", secret)
+	ended := make(chan struct{})
+	r.opts.Observer = func(e fetch.Event) {
+		if f, ok := e.(fetch.Finished); ok && f.Account == "ada" {
+			close(ended)
+		}
+	}
+	bob.Server.Preconnect = func(context.Context) error {
+		<-ended
+		return nil
+	}
+	all := fetch.Once(t.Context(), fetch.Setup{Accounts: []*fetch.Account{&ada, &bob}, Options: r.opts, Parallel: 2, PerHost: 2})
+	if all[0].Err != nil || all[1].Class != fetch.ClassRetry || !strings.Contains(all[1].Err.Error(), "CAPA") {
+		t.Errorf("ada: %v; bob: %v: %v", all[0].Err, all[1].Class, all[1].Err)
+	}
+	if said := drop.Log(); len(said) > 0 {
+		t.Errorf("bob has logged in: %q", said)
+	}
+}
+
+// A wrong password is tried no oftener there than elsewhere, and the reason is told.
+func TestWrongPasswordBehindCAPA(t *testing.T) {
+	for name, known := range map[string]bool{"unknown": false, "known": true} {
+		t.Run(name, func(t *testing.T) {
+			r, _ := secure(t, fetch.ImplicitTLS, pop3test.Behaviour{}, pop3test.CertOptions{})
+			r.server.Order(pop3test.Ignore("CAPA", pop3test.HangUp))
+			if known {
+				r.succeed()
+			}
+			tries := 0
+			r.server.Order(pop3test.On("PASS", func(x *pop3test.Exchange) {
+				tries++
+				x.Reply = strings.NewReader("-ERR [AUTH] wrong password\r\n")
+			}))
+			most := 0
+			for i := range 3 {
+				// Once the server is asked again, since it may have changed.
+				if most++; i == 0 && known {
+					most++
+				}
+				if s := r.poll(); s.Class < fetch.ClassRetry || !strings.Contains(s.Err.Error(), "wrong password") {
+					t.Errorf("%v: %v", s.Class, s.Err)
+				}
+				if tries != most {
+					t.Errorf("poll %d: %d logins, want %d", i+1, tries, most)
+				}
+			}
+		})
+	}
+}
+
 // Where nobody was let in yet, a login that is refused for now is why the poll fails.
 func TestRefusedBehindCAPA(t *testing.T) {
 	r, _ := secure(t, fetch.ImplicitTLS, pop3test.Behaviour{}, pop3test.CertOptions{})

@@ -123,13 +123,7 @@ func (s *session) list(ctx context.Context) (err error) {
 	default:
 		s.listing, err = s.client.ListUIDs(ctx)
 	}
-	if !s.mutes(err) {
-		return err
-	}
-	if err := s.open(ctx); err != nil {
-		return err
-	}
-	return s.list(ctx)
+	return err
 }
 
 // close hangs up if quit did not.
@@ -165,6 +159,12 @@ func (s *session) partial() bool {
 // look lists the maildrop and makes the plan.
 func (s *session) look(ctx context.Context) error {
 	err := s.list(ctx)
+	if s.mutes(err) {
+		if err := s.open(ctx); err != nil {
+			return err
+		}
+		err = s.list(ctx)
+	}
 	if _, ahead := errors.AsType[*pop3proto.AheadError](err); ahead {
 		s.server.singly = true
 		s.server.distrust()

@@ -58,7 +58,7 @@ func (v *visit) sessions(ctx context.Context, rows *ahead) error {
 			v.server.distrust()
 		}
 		switch {
-		case misled && s.listing == nil && !v.opts.draining():
+		case misled && s.listing == nil && !v.server.mute && !v.opts.draining():
 			v.notice("%v; connecting again, to ask what the server can do now", err)
 			died = err
 		case errors.Is(err, errSeam) && !v.singly && !v.opts.draining():
