@@ -1,9 +1,13 @@
 package systemd_test
 
 import (
+	"context"
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -11,22 +15,106 @@ import (
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/systemd"
 )
 
+// listen listens as a service manager does.
+func listen(t *testing.T) *net.UnixConn {
+	t.Helper()
+	// Not t.TempDir: the name of a socket is short.
+	dir, err := os.MkdirTemp("", "sd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	addr := filepath.Join(dir, "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: addr, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	t.Setenv("NOTIFY_SOCKET", addr)
+	return conn
+}
+
+// manager returns what receives the next message.
+func manager(t *testing.T) func() string {
+	t.Helper()
+	conn := listen(t)
+	return func() string {
+		t.Helper()
+		if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		buf := make([]byte, 1000)
+		n, err := conn.Read(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(buf[:n])
+	}
+}
+
+func TestMessages(t *testing.T) {
+	next := manager(t)
+	monotonic := ""
+	if runtime.GOOS == "linux" {
+		monotonic = `MONOTONIC_USEC=[1-9]\d*\n`
+	}
+	var m systemd.Manager
+	for _, test := range []struct {
+		say  func()
+		want string
+	}{
+		{m.Ready, "READY=1"},
+		{m.Reloading, "RELOADING=1\n" + monotonic},
+		{func() { m.Status("%d accounts", 2) }, "STATUS=2 accounts"},
+		{func() {
+			m.Status("2 accounts") // no news
+			m.Status("3 accounts")
+		}, "STATUS=3 accounts"},
+		{m.Stopping, "STOPPING=1"},
+	} {
+		test.say()
+		if got := next(); !regexp.MustCompile("^" + test.want + "$").MatchString(got) {
+			t.Errorf("%q, want %q", got, test.want)
+		}
+	}
+}
+
+// The watchdog hears of us only while we are alive.
+func TestWatchdog(t *testing.T) {
+	next := manager(t)
+	t.Setenv("WATCHDOG_USEC", "2000")
+	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var m systemd.Manager
+	asked := 0
+	m.Watch(ctx, func() bool {
+		asked++
+		if asked == 10 {
+			cancel()
+		}
+		return asked <= 3
+	})
+	m.Stopping() // what comes after all that was sent
+	got := []string{next(), next(), next(), next()}
+	if strings.Join(got, " ") != "WATCHDOG=1 WATCHDOG=1 WATCHDOG=1 STOPPING=1" {
+		t.Error(got)
+	}
+}
+
+// Where nobody listens, nothing happens.
+func TestNobody(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", "")
+	t.Setenv("WATCHDOG_USEC", "")
+	var m systemd.Manager
+	m.Ready()
+	m.Watch(t.Context(), func() bool { t.Error("asked"); return true })
+}
+
 // A manager that takes no message, since it has crashed or was stopped, holds up
 // nobody; once it does, it hears how the daemon fares.
 func TestManagerDoesNotListen(t *testing.T) {
-	dir, err := os.MkdirTemp("", "sd") // the name of a socket is short
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	addr := &net.UnixAddr{Name: filepath.Join(dir, "notify"), Net: "unixgram"}
-	conn, err := net.ListenUnixgram("unixgram", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	t.Setenv("NOTIFY_SOCKET", addr.Name)
-
+	conn := listen(t)
 	m := &systemd.Manager{Timeout: time.Millisecond}
 	for range 1000 { // more than any queue of the kernel holds
 		m.Ready()
