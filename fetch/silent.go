@@ -3,6 +3,7 @@ package fetch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -59,7 +60,8 @@ func (s *silences) enter(p place, now time.Time) (before silence, err error) {
 	}
 	if at.down() && (at.polling > 0 || at.retry.After(now)) {
 		why := at.why
-		why.Op = "not asked again so soon, since other accounts have waited for it in vain"
+		// In the same words, to which it adds: a poll may have heard them already, see says.
+		why.Err = fmt.Errorf("%w; it is not asked again so soon", why.Err)
 		return silence{}, &why
 	}
 	before = *at

@@ -221,6 +221,36 @@ func TestRunSilentAboutPromises(t *testing.T) {
 	})
 }
 
+// That it does not answer is said once, also where it is not asked again for a batch.
+func TestRunSilentIsSaidOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(t)
+		a := f.account("owing", "pop")
+		a.Every = 5 * time.Minute
+		a.Deliver = []fetch.Target{{Name: "relay", Sink: newDeaf(t, func(int) bool { return true })}}
+		f.users["owing"].mail = 1
+		m := newMemory()
+		o := m.options()
+		o.State = owing{m}
+		polls := 0
+		o.Observer = func(e fetch.Event) {
+			m.observe(e)
+			if ended, ok := e.(fetch.Finished); ok {
+				polls++
+				if said := fmt.Sprint(ended.Err); strings.Count(said, "no answer") != 1 {
+					t.Errorf("poll %d: %s", polls, said)
+				}
+			}
+		}
+		_, stop := f.run(fetch.Setup{Accounts: []*fetch.Account{a}, Options: o})
+		time.Sleep(12 * time.Hour)
+		stop()
+		if polls < 5 {
+			t.Errorf("%d polls", polls)
+		}
+	})
+}
+
 // An account whose sink takes its time to answer about a promise holds up no other
 // account of its host.
 func TestRunSlowAboutPromises(t *testing.T) {
