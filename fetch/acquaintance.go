@@ -46,6 +46,9 @@ type acquaintance struct {
 func (a *Account) recall(o *Options, was *state.Standing) *acquaintance {
 	server := was.Server
 	key := fmt.Sprintf("%s %d %s", a.Server.Addr(), a.Server.Security, a.User)
+	if len(a.Auth) > 0 {
+		key += "," + strings.Join(a.Auth, ",") // it may have done without CAPA for that, see mutes
+	}
 	if server.Key != key {
 		server = state.Server{Key: key}
 	}

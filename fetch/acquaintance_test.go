@@ -310,6 +310,22 @@ func TestBreaksOffOverCAPAForOthers(t *testing.T) {
 	}
 }
 
+// Nor may the same account, once its configuration says no more that it may.
+func TestBreaksOffOverCAPAThenOtherAuth(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{Mechanisms: strong})
+	r.server.Order(pop3test.Ignore("CAPA", pop3test.HangUp))
+	r.account.Auth = []string{"user"}
+	r.succeed()
+	r.commands()
+	r.account.Auth = nil
+	if s := r.poll(); s.Class != fetch.ClassRetry || !strings.Contains(s.Err.Error(), "CAPA") {
+		t.Errorf("%v: %v", s.Class, s.Err)
+	}
+	if said := r.commands(); len(said) > 0 {
+		t.Errorf("it has logged in: %q", said)
+	}
+}
+
 // A wrong password is tried no oftener there than elsewhere, and the reason is told.
 func TestWrongPasswordBehindCAPA(t *testing.T) {
 	for name, known := range map[string]bool{"unknown": false, "known": true} {
