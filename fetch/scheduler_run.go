@@ -404,11 +404,12 @@ func (r *run) ended(p *poll) {
 func (s *Summary) unreachable() bool { return unreachable(s.Err, s.Sessions) }
 
 func unreachable(err error, sessions int) bool {
-	if _, ok := errors.AsType[*ConnectError](err); !ok || sessions > 0 {
+	c, ok := errors.AsType[*ConnectError](err)
+	if !ok || sessions > 0 {
 		return false
 	}
 	// Where the network is gone, so are the names, as some name servers have it.
-	_, nameless := errors.AsType[*net.DNSError](err)
+	_, nameless := errors.AsType[*net.DNSError](c)
 	return nameless || Classify(err) == ClassRetry
 }
 
