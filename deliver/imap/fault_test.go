@@ -75,6 +75,7 @@ func TestRefusals(t *testing.T) {
 			[]deliver.Fault{landed, deliver.FaultMessage, landed}, landed, "TOOBIG", "size"},
 		{"limit", script{caps: plus + " APPENDLIMIT=4000"},
 			[]deliver.Fault{landed, deliver.FaultMessage, landed}, landed, "APPENDLIMIT 4000", "size"},
+		{"limit of nothing", script{caps: plus + " APPENDLIMIT=0"}, []deliver.Fault{landed, landed, landed}, landed, "", ""},
 		{"limit, and no room", script{caps: plus + " APPENDLIMIT=4000", answer: always("NO [OVERQUOTA] full")},
 			[]deliver.Fault{left, deliver.FaultMessage, left}, deliver.FaultOperator, "OVERQUOTA", "quota"},
 		{"folder gone", script{caps: plus, answer: always("NO [TRYCREATE] gone")},

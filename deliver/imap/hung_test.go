@@ -54,20 +54,69 @@ func TestHungServer(t *testing.T) {
 	}
 }
 
+// Who is cancelled while he connects says nothing of the server to those that wait.
+func TestCancelledWhileOthersWait(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		o := options("mail.example.net:143", durable.OS, dir)
+		var servers, batches sync.WaitGroup
+		var dialled atomic.Int32
+		o.Server.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			if dialled.Add(1) == 1 {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			client, server := net.Pipe()
+			servers.Go(func() { hangAt(server, "nothing") })
+			return client, nil
+		}
+		s := open(t, o)
+		ctx, cancel := context.WithCancel(t.Context())
+		batches.Go(func() {
+			if _, err := s.Begin(ctx); err == nil {
+				t.Error("the first has begun")
+			}
+		})
+		synctest.Wait()
+		batches.Go(func() {
+			if b, err := prepare(t, s, letter("a", 100)); err != nil {
+				t.Errorf("the second: %v", err)
+			} else {
+				b.Abort()
+			}
+		})
+		time.Sleep(time.Second)
+		cancel()
+		batches.Wait()
+		s.Close()
+		servers.Wait()
+	})
+}
+
 func deliverTo(t *testing.T, s deliver.Sink, message string) error {
-	b, err := s.Begin(t.Context())
+	b, err := prepare(t, s, message)
 	if err != nil {
 		return err
 	}
 	defer b.Abort()
+	_, err = commit(t.Context(), b)
+	return err
+}
+
+func prepare(t *testing.T, s deliver.Sink, message string) (deliver.Batch, error) {
+	b, err := s.Begin(t.Context())
+	if err != nil {
+		return nil, err
+	}
 	_, err = b.Stage(t.Context(), deliver.Mail{Account: "work", Arrived: arrived}, strings.NewReader(message))
 	if err == nil {
 		_, err = b.Prepare(t.Context())
 	}
-	if err == nil {
-		_, err = commit(t.Context(), b)
+	if err != nil {
+		b.Abort()
+		return nil, err
 	}
-	return err
+	return b, nil
 }
 
 // hangAt answers all commands up to one that it does not; an empty one is the
