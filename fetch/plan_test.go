@@ -207,6 +207,13 @@ func TestPlan(t *testing.T) {
 			want:    "delete 1 \"a\"\nkept 1\nrestored \"a\"\n",
 		},
 		{
+			name:    "it has another size, as another message with one header for all would",
+			listing: []pop3proto.Entry{{Num: 1, UID: "a", Size: 101}},
+			rows:    byKey(deleted("a", ago(2*day))),
+			headers: map[int]state.Sum{1: sum("ha")},
+			want:    "verify 1 \"a\"\n",
+		},
+		{
 			name:    "it is another: no unique-id is believed",
 			listing: entries("a", "b", "c"),
 			rows:    byKey(deleted("a", ago(day)), landed("b", ago(day)), adoptedAs("c", "hc")),
@@ -500,6 +507,12 @@ func TestPlan(t *testing.T) {
 			headers: map[int]state.Sum{1: sum("ha"), 2: sum("hb"), 3: sum("new")},
 			policy:  fetch.Policy{Open: map[string]bool{"a": true, "b": true}},
 			want:    fmt.Sprintf("fetch 3 %q\nopen 2\n", sumKey("new")),
+		},
+		{
+			name:    "what has not come in whole waits, though it may be what is missing",
+			listing: entries("a"),
+			rows:    byKey(state.Row{UID: "a", Phase: state.Refused, Size: 100, Tries: 1, NextTry: ago(-time.Hour)}, landed("b", ago(0))),
+			want:    "waiting 1\nmissing \"b\"\n",
 		},
 		{
 			name:    "what is compared with is forgotten later, but it is",
