@@ -232,6 +232,34 @@ func TestSinkCannotSettle(t *testing.T) {
 	r.expectEmpty()
 }
 
+// clueless is a sink that never learns what became of its promises.
+type clueless struct{ silent }
+
+func (clueless) Settle(context.Context, string) (deliver.Verdict, error) { return deliver.Unknown, nil }
+
+// That it cannot answer is told, also if another sink has an answer.
+func TestOneOfSeveralCannotSettle(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	other, others := r.another("other")
+	up := []fetch.Target{r.account.Deliver[0], other}
+	home := up[0]
+	home.Sink, other.Sink = silent{home.Sink}, clueless{silent{other.Sink}}
+	r.account.Deliver = []fetch.Target{home, other}
+	want := r.fill(1)
+	r.poll()
+	r.later(day)
+	if s := r.poll(); s.Class != fetch.ClassRetry || !errors.Is(s.Err, errSilent) {
+		t.Errorf("%v: %v", s.Class, s.Err)
+	}
+	r.account.Deliver = up
+	r.later(day)
+	r.poll()
+	r.succeed()
+	r.expect(want...)
+	expectMail(t, "the other", others(), want...)
+	r.expectEmpty()
+}
+
 // faraway is a sink that is out of reach, and says so anew each time it is asked.
 type faraway struct{ deliver.Sink }
 
