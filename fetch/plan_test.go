@@ -238,6 +238,14 @@ func TestPlan(t *testing.T) {
 			want:    "fetch 5 \"e\"\nverify 3 \"c\"\nverify 1 \"a\"\nkept 2\nmissing \"a\"\n",
 		},
 		{
+			name:    "what is new is compared with all that is gone, if sizes tell nothing",
+			listing: []pop3proto.Entry{{Num: 1, UID: "a", Size: 101}, {Num: 2, UID: "c", Size: 100}, {Num: 3, UID: "d", Size: 100}, {Num: 4, UID: "new", Size: 90}},
+			rows:    byKey(deleted("a", ago(2*day)), missing(landed("b", ago(3*day)), ago(2*day)), adopted("c"), adopted("d")),
+			headers: map[int]state.Sum{},
+			policy:  asked(forever),
+			want:    "verify 1 \"a\"\nverify 4 \"new\"\nkept 2\n",
+		},
+		{
 			name:    "a promise that no sink can answer for keeps its unique-id meanwhile",
 			listing: entries("a", "b"),
 			rows:    byKey(deleted("a", ago(day)), state.Row{UID: "b", Phase: state.Promised, Content: sum("cb"), Header: sum("hb")}),
@@ -282,6 +290,14 @@ func TestPlan(t *testing.T) {
 			listing: entries("x", "y", "z", "d"),
 			rows:    byKey(adopted("a"), adopted("b"), adopted("c"), adopted("d")),
 			want:    "fetch 1 \"x\"\nfetch 2 \"y\"\nfetch 3 \"z\"\nkept 1\nmissing \"a\"\nmissing \"b\"\nmissing \"c\"\n",
+		},
+		{
+			name:    "what its header tells is none of these",
+			listing: entries("x", "y", "z"),
+			rows:    byKey(adopted("a"), adopted("b"), adopted("c"), landed("m", ago(day))),
+			headers: map[int]state.Sum{1: sum("hm"), 2: sum("h2"), 3: sum("h3")},
+			policy:  forever,
+			want:    "fetch 2 \"y\"\nfetch 3 \"z\"\nkept 1\nrekey \"m\" to \"x\"\nmissing \"a\"\nmissing \"b\"\nmissing \"c\"\n",
 		},
 		{
 			name:    "a message without a unique-id that was adopted is known by its header",
