@@ -143,9 +143,9 @@ func (p *parser) mpop(line string) bool {
 				line = line[:blank]
 			}
 		}
-		last := &p.drops[len(p.drops)-1]
-		last.UIDs = append(last.UIDs, trim(line))
-		return line[0] != ' ' // which begins the next list
+		uid, last := trim(line), &p.drops[len(p.drops)-1]
+		last.UIDs = append(last.UIDs, uid)
+		return uid != "" && uid[0] != ' ' // which begins the next list
 	case line[0] == '#':
 		if _, version, ok := strings.Cut(line, " mpop version "); ok {
 			p.timeless = timeless(version)

@@ -150,7 +150,7 @@ func TestWritten(t *testing.T) {
 
 // Nothing that is read is empty, and no line is taken for two.
 func FuzzRead(f *testing.F) {
-	for _, s := range []string{"ada@pop.example.com 1\n", "a\x001\n", "# x\n 1 h u\na\n", " 1 h u\na 1\n", "2 ab\n"} {
+	for _, s := range []string{"ada@pop.example.com 1\n", "a\x001\n", "# x\n 1 h u\na\n", " 1 h u\na 1\n", " 1 h u\n\t 1\n", "2 ab\n"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
