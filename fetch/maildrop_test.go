@@ -51,6 +51,19 @@ func TestOtherMaildropAfterMove(t *testing.T) {
 	r.expect(want...)
 }
 
+// expectOthers has the maildrop hold three other messages by the unique-ids of fill(3),
+// which are to come beside those of before.
+func (r *rig) expectOthers(before []string) {
+	r.t.Helper()
+	for i := range 3 {
+		r.drop.Add(fmt.Sprint("u", i+1), []byte(message(11+i)))
+		before = append(before, message(11+i))
+	}
+	r.later(day)
+	r.succeed()
+	r.expect(before...)
+}
+
 // They say nothing, either, if none of what is remembered comes from a poll that came
 // to its end.
 func TestOtherMaildropBeforeFirstPoll(t *testing.T) {
@@ -70,13 +83,7 @@ func TestOtherMaildropBeforeFirstPoll(t *testing.T) {
 				begin(r)
 				want := r.mail()
 				r.elsewhere(pop3test.Behaviour{})
-				for i := range 3 {
-					r.drop.Add(fmt.Sprint("u", i+1), []byte(message(11+i)))
-					want = append(want, message(11+i))
-				}
-				r.later(day)
-				r.succeed()
-				r.expect(want...)
+				r.expectOthers(want)
 			})
 		}
 	}
@@ -93,13 +100,7 @@ func TestOtherMaildropAfterRefusal(t *testing.T) {
 		t.Fatal("the server let it in")
 	}
 	r.elsewhere(pop3test.Behaviour{})
-	for i := range 3 {
-		r.drop.Add(fmt.Sprint("u", i+1), []byte(message(11+i)))
-		want = append(want, message(11+i))
-	}
-	r.later(day)
-	r.succeed()
-	r.expect(want...)
+	r.expectOthers(want)
 }
 
 // Nor do they if the account goes back to where it was.
@@ -115,13 +116,7 @@ func TestBackFromAnotherMaildrop(t *testing.T) {
 	r.opts.State = r.store
 	r.expect(want...)
 	r.use(first)
-	for i := range 3 {
-		r.drop.Add(fmt.Sprint("u", i+1), []byte(message(11+i)))
-		want = append(want, message(11+i))
-	}
-	r.later(day)
-	r.succeed()
-	r.expect(want...)
+	r.expectOthers(want)
 }
 
 // What moves to where another maildrop was polled says nothing of its unique-ids.
@@ -139,13 +134,7 @@ func TestMoveToAnotherMaildrop(t *testing.T) {
 	r.succeed()
 	_, err = r.store.Relearn(t.Context(), []state.Memory{m})
 	check(t, err)
-	for i := range 3 {
-		r.drop.Add(fmt.Sprint("u", i+1), []byte(message(11+i)))
-		want = append(want, message(11+i))
-	}
-	r.later(day)
-	r.succeed()
-	r.expect(want...)
+	r.expectOthers(want)
 }
 
 // Unique-ids of another maildrop say nothing, though they may be the same.

@@ -30,10 +30,10 @@ type Capabilities struct {
 }
 
 // Capabilities asks the server what it can do (RFC 2449 §5). A server that
-// refuses the question has no capabilities, which is no error; one that breaks off
-// over it is a *CapabilitiesError. The answer is
-// remembered where it matters here, for PIPELINING and RESP-CODES. It may
-// change with STLS and with the login: ask again after each.
+// refuses the question has no capabilities, which is no error; of one that breaks
+// off over it the error is a *CapabilitiesError. The answer is remembered where it
+// matters here, for PIPELINING and RESP-CODES. It may change with STLS and with the
+// login: ask again after each.
 func (c *Client) Capabilities(ctx context.Context) (Capabilities, error) {
 	const verb = "CAPA"
 	done, err := c.start(ctx)

@@ -189,17 +189,7 @@ func TestMboxChangedByOthers(t *testing.T) {
 			if err := fsys.SyncDir("/"); err != nil {
 				t.Fatal(err)
 			}
-			b, tokens := promised(t, fsys, strings.Repeat("ours\r\n", 20_000))
-			if err := b.Commit(t.Context(), func(deliver.Receipt) error {
-				fsys = fsys.Kill()
-				return nil
-			}); err != nil && !errors.Is(err, durabletest.ErrCrashed) {
-				t.Fatal(err)
-			}
-			mbox, err := readFile(fsys, "/mail/inbox")
-			if err != nil {
-				t.Fatal(err)
-			}
+			fsys, tokens, mbox := killedAtLanding(t, fsys)
 			tc.change(t, fsys, mbox) // by a program that ignores our locks
 			wantVerdicts(t, fsys, tokens, tc.want)
 			if tc.want != deliver.Landed {
@@ -214,21 +204,29 @@ func TestMboxChangedByOthers(t *testing.T) {
 	}
 }
 
+// killedAtLanding has a process killed when it is about to note that a message has
+// landed. It returns what the next one finds, and what the mbox holds.
+func killedAtLanding(t *testing.T, fsys *durabletest.FS) (after *durabletest.FS, tokens []string, mbox string) {
+	t.Helper()
+	b, tokens := promised(t, fsys, strings.Repeat("ours\r\n", 20_000))
+	if err := b.Commit(t.Context(), func(deliver.Receipt) error {
+		fsys = fsys.Kill()
+		return nil
+	}); err != nil && !errors.Is(err, durabletest.ErrCrashed) {
+		t.Fatal(err)
+	}
+	mbox, err := readFile(fsys, "/mail/inbox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fsys, tokens, mbox
+}
+
 // A message is found wherever it is, and once it was, its owner may take it.
 func TestFoundAnywhere(t *testing.T) {
 	for _, before := range []int{64<<10 - 1, 64<<10 - 1023, 64<<10 - 1024} {
 		fsys := memory(t)
-		b, tokens := promised(t, fsys, strings.Repeat("ours\r\n", 20_000))
-		if err := b.Commit(t.Context(), func(deliver.Receipt) error {
-			fsys = fsys.Kill()
-			return nil
-		}); err != nil && !errors.Is(err, durabletest.ErrCrashed) {
-			t.Fatal(err)
-		}
-		mbox, err := readFile(fsys, "/mail/inbox")
-		if err != nil {
-			t.Fatal(err)
-		}
+		fsys, tokens, mbox := killedAtLanding(t, fsys)
 		const from, end = "From a@x Mon Jan  2 12:04:05 2006\n", "\n\n"
 		write(t, fsys, "/mail/inbox", from+strings.Repeat("x", before-len(from+end))+end+mbox)
 		wantVerdicts(t, fsys, tokens, deliver.Landed)

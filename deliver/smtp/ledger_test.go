@@ -399,17 +399,23 @@ func TestRename(t *testing.T) {
 	}
 }
 
-// What was forgotten stays so: a message that is wanted again after a long time
-// is owed to those who had it once.
-func TestForgotten(t *testing.T) {
-	refuse := ""
+// refusing runs a server that refuses, for now, the recipient that whom names, if any.
+func refusing(t *testing.T, whom *string) *scripted {
 	srv := &scripted{lmtp: true, reply: func(_ int, verb, line string) string {
-		if verb == "RCPT" && refuse != "" && strings.Contains(line, refuse) {
+		if verb == "RCPT" && *whom != "" && strings.Contains(line, *whom) {
 			return "450 later"
 		}
 		return ""
 	}}
 	script(t, srv)
+	return srv
+}
+
+// What was forgotten stays so: a message that is wanted again after a long time
+// is owed to those who had it once.
+func TestForgotten(t *testing.T) {
+	refuse := ""
+	srv := refusing(t, &refuse)
 	opts := inMemory(t, srv.addr, durabletest.New())
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	opts.LMTP, opts.Now = true, func() time.Time { return now }
@@ -444,13 +450,7 @@ func TestWantedAgain(t *testing.T) {
 // What is noted behind a line that a power cut has torn can be read.
 func TestTornLine(t *testing.T) {
 	refuse := "b@"
-	srv := &scripted{lmtp: true, reply: func(_ int, verb, line string) string {
-		if verb == "RCPT" && refuse != "" && strings.Contains(line, refuse) {
-			return "450 later"
-		}
-		return ""
-	}}
-	script(t, srv)
+	srv := refusing(t, &refuse)
 	disk := durabletest.New()
 	opts := inMemory(t, srv.addr, disk)
 	opts.LMTP = true

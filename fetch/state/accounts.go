@@ -10,8 +10,9 @@ import (
 type Account struct {
 	Name string
 	// Messages are remembered, Octets of them. Of those, Listed were on the
-	// server when it was last asked, Refused and Adopted are in that phase,
-	// and Open are promised to sinks that have not answered for them.
+	// server when it was last asked, Refused are as Status.Refused has them,
+	// Adopted are in that phase, and Open are promised to sinks that have not
+	// answered for them.
 	Messages, Listed, Refused, Adopted, Open int
 	Octets                                   int64
 	// Polled is when the latest poll ended, in Unix seconds; 0 is never.
