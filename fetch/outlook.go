@@ -14,6 +14,9 @@ type Outlook struct {
 	// without a download.
 	Fetch, Delete int
 	FetchOctets   int64
+	// DeleteFetched is set if what is downloaded would be deleted as soon as it has
+	// landed.
+	DeleteFetched bool
 	// Kept messages would be left for later, Waiting ones until their pause is
 	// over, Open ones until their sink has said what became of them, and TooLarge
 	// ones for good. So would Unclear ones, since nothing tells them from others.
@@ -59,7 +62,8 @@ func (s *session) sight(ctx context.Context) error {
 func (s *session) outlook() Outlook {
 	p := s.planned()
 	return Outlook{
-		Listed: p.Listed, Octets: p.Octets, Fetch: p.Fetch + p.More, FetchOctets: p.FetchOctets + p.MoreOctets, Delete: p.Delete,
+		Listed: p.Listed, Octets: p.Octets, Fetch: p.Fetch + p.More, FetchOctets: p.FetchOctets + p.MoreOctets,
+		Delete: p.Delete, DeleteFetched: p.Fetch+p.More > 0 && s.due(s.opts.now().Unix()),
 		Kept: s.plan.Kept, Waiting: s.plan.Waiting, Open: s.plan.Open, TooLarge: s.tooLarge(), Unclear: s.leftAlone(),
 	}
 }

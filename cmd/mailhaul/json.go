@@ -80,7 +80,7 @@ func (j jsonReporter) finished(s fetch.Summary) {
 		Int("quarantined", s.Quarantined).Int("dropped", s.Dropped).Int("to_delete", toDelete).Int("refused", s.Refused).Int("too_large", s.TooLarge).Int("unfetched", s.Unfetched).
 		Dur("took_ms", s.Ended.Sub(s.Started))
 	if w := s.Would; w != nil {
-		ev.Bool("dry_run", true).Int("to_fetch", w.Fetch).Int64("to_fetch_bytes", w.FetchOctets).Int("open", w.Open)
+		ev.Bool("dry_run", true).Int("to_fetch", w.Fetch).Int64("to_fetch_bytes", w.FetchOctets).Bool("delete_fetched", w.DeleteFetched).Int("open", w.Open)
 	}
 	if s.Err != nil {
 		ev.Str("error", s.Err.Error())

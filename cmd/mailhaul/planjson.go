@@ -21,6 +21,7 @@ type planJSON struct {
 	Fetch       int            `json:"fetch"`
 	FetchOctets int64          `json:"fetch_bytes"`
 	Delete      int            `json:"delete"`
+	Deletes     bool           `json:"delete_fetched"`
 	Refused     int            `json:"refused"` // before, and to be tried again later
 	Open        int            `json:"open"`    // in delivery, or cut off there and to be settled
 	Messages    []prospectJSON `json:"messages"`
@@ -63,7 +64,7 @@ func newProspectJSON(p fetch.Prospect, a config.Account, now time.Time) prospect
 func newPlanJSON(a config.Account, sight fetch.Sight, err error, now time.Time) planJSON {
 	j := planJSON{
 		Account: a.Name, Listed: sight.Listed, Octets: sight.Octets, Fetch: sight.Fetch,
-		FetchOctets: sight.FetchOctets, Delete: sight.Delete, Refused: sight.Waiting, Open: sight.Open, Messages: []prospectJSON{},
+		FetchOctets: sight.FetchOctets, Delete: sight.Delete, Deletes: sight.DeleteFetched, Refused: sight.Waiting, Open: sight.Open, Messages: []prospectJSON{},
 	}
 	if err != nil {
 		j.Error, j.Hint = err.Error(), fetch.Hint(err)

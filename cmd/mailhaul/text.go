@@ -182,6 +182,12 @@ func intended(o fetch.Outlook, target string) string {
 	if o.Fetch > 0 {
 		parts[0] = fmt.Sprintf("would fetch %s (%s) → %s", count(o.Fetch, "message"), size(o.FetchOctets), target)
 	}
+	switch {
+	case o.DeleteFetched && o.Fetch == 1:
+		parts[0] += " and delete it"
+	case o.DeleteFetched:
+		parts[0] += " and delete them"
+	}
 	if o.Delete > 0 {
 		parts = append(parts, fmt.Sprintf("would delete %d delivered before", o.Delete))
 	}

@@ -48,6 +48,10 @@ func TestFinishedLine(t *testing.T) {
 		{fetch.Summary{Started: began, Skipped: true, Err: failure}, "skipped: the cable is cut"},
 		{fetch.Summary{Started: began, Would: &fetch.Outlook{Listed: 9, Fetch: 2, FetchOctets: 10, Delete: 3}},
 			"would fetch 2 messages (10 B) → ~/Maildir; would delete 3 delivered before, 9 on the server"},
+		{fetch.Summary{Started: began, Would: &fetch.Outlook{Listed: 9, Fetch: 2, FetchOctets: 10, DeleteFetched: true}},
+			"would fetch 2 messages (10 B) → ~/Maildir and delete them; 9 on the server"},
+		{fetch.Summary{Started: began, Would: &fetch.Outlook{Listed: 1, Fetch: 1, FetchOctets: 5, DeleteFetched: true}},
+			"would fetch 1 message (5 B) → ~/Maildir and delete it; 1 on the server"},
 		{fetch.Summary{Started: began, Would: &fetch.Outlook{Listed: 9}}, "would fetch nothing; 9 on the server"},
 		{fetch.Summary{Started: began, Would: &fetch.Outlook{Listed: 9, Unclear: 2}}, "would fetch nothing; 2 without a unique-id left alone, 9 on the server"},
 	} {
