@@ -100,6 +100,9 @@ type Summary struct {
 	// deleted by a QUIT that the server confirmed.
 	Listed, Fetched, Deleted int
 	Bytes                    int64
+	// Restored counts the messages that were on the server although it had confirmed
+	// that it had deleted them.
+	Restored int
 	// Quarantined counts the messages that landed in the quarantine; they are
 	// among those fetched.
 	Quarantined int

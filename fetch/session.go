@@ -335,6 +335,7 @@ func (s *session) record(ctx context.Context) error {
 		return err
 	}
 	s.unnoted = false
+	s.summary.Restored += len(s.plan.Keep.Restored)
 	s.delete = s.plan.Delete
 	s.summary.TooLarge = s.tooLarge()
 	var refusals []state.Refusal
@@ -429,7 +430,9 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 		}
 		if noted := s.opts.State.Keep(context.WithoutCancel(ctx), s.Name, s.opts.now().Unix(), h); noted != nil {
 			different, err = nil, cmp.Or(err, noted)
+			return
 		}
+		s.summary.Restored += len(h.Restored)
 	}()
 	twins := map[state.Sum][]*state.Row{}
 	for i := range s.plan.Twins {
@@ -500,7 +503,7 @@ func (s *session) again(h *state.Housekeeping, w Want, row *state.Row) (owed []W
 		h.Rekey = append(h.Rekey, state.Rekey{From: row.UID, To: key})
 	}
 	landed := row.Phase == state.Landed || row.Phase == state.Deleted
-	if landed {
+	if row.Phase == state.Deleted {
 		h.Restored = append(h.Restored, key)
 	}
 	pol := s.policy()

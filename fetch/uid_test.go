@@ -170,8 +170,10 @@ func TestRestored(t *testing.T) {
 			t.Fatal("nothing was restored")
 		}
 		r.account.Keep.Forever = test.keep
-		for range 3 {
-			r.succeed()
+		for _, restored := range []int{5, 0, 0} {
+			if s := r.succeed(); s.Restored != restored {
+				t.Errorf("%+v: %d restored, want %d", test, s.Restored, restored)
+			}
 			r.expect(want...)
 		}
 		r.expectRetrieved(test.retrieved)

@@ -143,6 +143,9 @@ func achieved(s fetch.Summary, target string) string {
 	if s.Fetched > 0 && s.Dropped > 0 {
 		parts = append(parts, fmt.Sprintf("%d dropped by the filter", s.Dropped))
 	}
+	if s.Restored > 0 && s.Err == nil {
+		parts = append(parts, fmt.Sprintf("%d there again that the server had deleted", s.Restored))
+	}
 	if s.Deleted > 0 {
 		parts = append(parts, fmt.Sprintf("%d deleted", s.Deleted))
 	}
