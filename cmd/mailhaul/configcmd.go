@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -70,7 +71,25 @@ func runConfigCheck(std stdio, path string) error {
 	}
 	w.Close()
 	fmt.Fprintf(std.out, "%s: ok, %s, %s\n", cfg.Path, count(len(cfg.Accounts), "account"), count(len(cfg.Sinks), "sink"))
+	for _, pair := range sharing(cfg.Accounts) {
+		fmt.Fprintf(std.out, "  %s and %s have one server and user: what is in that maildrop comes by both\n", pair[0], pair[1])
+	}
 	return nil
+}
+
+// sharing returns the accounts that have the maildrop of one before them, each with
+// that. It may be meant, and is a slip of a list of thousands more often than not.
+func sharing(accounts []config.Account) (pairs [][2]string) {
+	first := map[string]string{}
+	for _, a := range accounts {
+		maildrop := fmt.Sprintf("%q %q %d %q", a.User, strings.ToLower(a.Host), a.Port, a.Tunnel)
+		if other, taken := first[maildrop]; taken {
+			pairs = append(pairs, [2]string{other, a.Name})
+		} else {
+			first[maildrop] = a.Name
+		}
+	}
+	return pairs
 }
 
 func runConfigShow(std stdio, path string, asJSON bool, names []string) error {
