@@ -102,6 +102,17 @@ func (s *session) mutes(err error) bool {
 	return true
 }
 
+// settlesFor reports whether a server broke off when it was asked once more after the
+// login, and has this poll's next sessions take what it said before for its answer.
+// It is not remembered: a line that just then broke would pass for that.
+func (q *acquaintance) settlesFor(err error) bool {
+	if _, over := errors.AsType[*pop3proto.CapabilitiesError](err); !over || q.after || q.mute || len(q.Before) == 0 {
+		return false
+	}
+	q.After, q.after, q.Asked = q.Before, true, 0
+	return true
+}
+
 // assume has the client go by what is known.
 func (q *acquaintance) assume(c *pop3proto.Client, lines []string) pop3proto.Capabilities {
 	q.used = true

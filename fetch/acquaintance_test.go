@@ -251,6 +251,30 @@ func TestBreaksOffOverCAPA(t *testing.T) {
 	}
 }
 
+// One that does so only after the login is taken by what it said before, in this poll.
+func TestBreaksOffOverCAPAOnceIn(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.server.Order(pop3test.Ignore("CAPA", pop3test.HangUp).When(func(x *pop3test.Exchange) bool { return x.User != "" }))
+	var want []string
+	for i, sessions := range []int{2, 2, 1} {
+		if sessions == 1 {
+			r.server.ClearFaults() // it was the line: the server is asked in any case
+		}
+		want = append(want, message(i))
+		r.drop.Add(fmt.Sprint("u", i), []byte(message(i)))
+		if sight, err := r.account.Look(t.Context(), r.opts, nil); err != nil || sight.Fetch != 1 {
+			t.Errorf("look %d: %d to fetch: %v", i, sight.Fetch, err)
+		}
+		before := r.server.Sessions()
+		r.succeed()
+		r.expect(want...)
+		r.expectEmpty()
+		if got := r.server.Sessions() - before; got != sessions {
+			t.Errorf("poll %d: %d sessions, want %d", i, got, sessions)
+		}
+	}
+}
+
 // In the clear, that is no reason to log in by what reveals the password. Nor is it
 // where the server has answered before.
 func TestBreaksOffOverCAPAToDowngrade(t *testing.T) {

@@ -42,9 +42,12 @@ func (s *session) survey(ctx context.Context) error {
 	s.elsewhere = s.left(&standing)
 	s.unnoted = standing.Maildrop == "" // of another one, all is to be doubted first, by a poll
 	err = s.sight(ctx)
-	if errors.Is(err, errSeam) && !s.singly { // as in a poll
+	again := s.listing == nil && s.server.settlesFor(err)
+	if errors.Is(err, errSeam) && !s.singly {
+		again, s.singly = true, true
+	}
+	if again { // as in a poll
 		s.close()
-		s.singly = true
 		err = s.sight(ctx)
 	}
 	return err

@@ -61,6 +61,9 @@ func (v *visit) sessions(ctx context.Context, rows *ahead) error {
 		case misled && s.listing == nil && !v.server.mute && !v.opts.draining():
 			v.notice("%v; connecting again, to ask what the server can do now", err)
 			died = err
+		case s.listing == nil && !v.opts.draining() && v.server.settlesFor(err):
+			v.notice("%v; connecting again, without that after the login", err)
+			died = err
 		case errors.Is(err, errSeam) && !v.singly && !v.opts.draining():
 			// One command at a time, replies cannot get out of step.
 			v.notice("%v; connecting again, without pipelining", err)
