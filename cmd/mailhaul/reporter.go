@@ -1,7 +1,6 @@
 package main
 
 import (
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -67,9 +66,4 @@ func (s *serial) do(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f()
-}
-
-// failed returns the summaries of polls that did not go through.
-func failed(all []fetch.Summary) []fetch.Summary {
-	return slices.DeleteFunc(slices.Clone(all), func(s fetch.Summary) bool { return s.Class <= fetch.ClassRefused })
 }

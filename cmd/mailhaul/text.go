@@ -232,10 +232,12 @@ func (t *textReporter) total(all []fetch.Summary) {
 		text += " (" + size(octets) + ")"
 	}
 	bad, unpolled := 0, 0
-	for _, s := range failed(all) {
-		if s.Started.IsZero() {
+	for _, s := range all {
+		switch {
+		case s.Class <= fetch.ClassRefused:
+		case s.Started.IsZero():
 			unpolled++ // its turn did not come: nothing is wrong with the account
-		} else {
+		default:
 			bad++
 		}
 	}
