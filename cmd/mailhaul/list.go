@@ -136,7 +136,7 @@ func writeListing(out io.Writer, a config.Account, messages []listed, headers, u
 		return
 	}
 	var octets int64
-	rows := make([][]string, len(messages))
+	rows, colours := make([][]string, len(messages)), make([]string, len(messages))
 	numbers, standings, names := len("NO"), len("STATE"), len("UNIQUE-ID")
 	for i, m := range messages {
 		octets += m.Size
@@ -145,6 +145,7 @@ func writeListing(out io.Writer, a config.Account, messages []listed, headers, u
 			date = m.date.Local().Format(time.DateOnly)
 		}
 		rows[i] = []string{strconv.Itoa(m.Num), size(m.Size), standing(m.Prospect)}
+		colours[i] = standingColour[m.Fate]
 		numbers, standings = max(numbers, len(rows[i][0])), max(standings, runewidth.StringWidth(rows[i][2]))
 		if uids {
 			name := called(m.Prospect)
@@ -156,7 +157,7 @@ func writeListing(out io.Writer, a config.Account, messages []listed, headers, u
 		}
 	}
 	left := rest(columns, numbers, len("1023 B"), standings)
-	table := []column{{title: "NO", right: true}, {title: "SIZE", right: true}, {title: "STATE"}}
+	table := []column{{title: "NO", right: true}, {title: "SIZE", right: true}, {title: "STATE", colours: colours}}
 	if uids {
 		most := max(1, left)
 		if headers {
@@ -170,17 +171,11 @@ func writeListing(out io.Writer, a config.Account, messages []listed, headers, u
 		from := max(1, min(24, left/3))
 		table = append(table, column{title: "DATE"}, column{title: "FROM", most: from}, column{title: "SUBJECT", most: max(1, rest(left, from))})
 	}
-	paint := painter(isTerminal(out))
-	writeTable(out, table, rows, func(row, column int, text string) string {
-		if row < 0 || column != 2 {
-			return text
-		}
-		return paint(standingColour[messages[row].Fate], text)
-	}, func(row int) []string {
+	writeTable(out, table, rows, func(row int) string {
 		if p := messages[row].Prospect; p.Fate == fetch.FateWait {
-			return []string{"  " + because(p, a, now)}
+			return "  " + because(p, a, now)
 		}
-		return nil
+		return ""
 	})
 	fmt.Fprintf(out, "%s, %s\n", count(len(messages), "message"), size(octets))
 }

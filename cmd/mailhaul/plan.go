@@ -79,18 +79,13 @@ func writePlan(out io.Writer, a config.Account, target string, sight fetch.Sight
 	if len(sight.Messages) == 0 {
 		return
 	}
-	rows := make([][]string, len(sight.Messages))
+	colour := map[string]string{"fetch": green, "delete": red}
+	rows, colours := make([][]string, len(sight.Messages)), make([]string, len(sight.Messages))
 	for i, p := range sight.Messages {
+		colours[i] = colour[action(p)]
 		rows[i] = []string{strconv.Itoa(p.Num), size(p.Size), action(p), called(p), because(p, a, now)}
 	}
-	paint := painter(isTerminal(out))
-	colour := map[string]string{"fetch": green, "delete": red}
 	writeTable(out, []column{
-		{title: "NO", right: true}, {title: "SIZE", right: true}, {title: "ACTION"}, {title: "UNIQUE-ID", most: mostUID}, {title: "WHY"},
-	}, rows, func(row, column int, text string) string {
-		if row < 0 || column != 2 {
-			return text
-		}
-		return paint(colour[text], text)
-	}, nil)
+		{title: "NO", right: true}, {title: "SIZE", right: true}, {title: "ACTION", colours: colours}, {title: "UNIQUE-ID", most: mostUID}, {title: "WHY"},
+	}, rows, nil)
 }

@@ -71,7 +71,7 @@ func writeList(out io.Writer, all []state.Account, now time.Time) {
 		})
 	}
 	columns[0].most = max(8, rest(80, widths(columns, rows)[1:]...))
-	writeTable(out, columns, rows, nil, nil)
+	writeTable(out, columns, rows, nil)
 }
 
 // strangers names the accounts that are remembered and that the configuration

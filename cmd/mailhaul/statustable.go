@@ -40,23 +40,19 @@ func writeStatus(out io.Writer, all []state.Status, now time.Time) {
 	}
 	var rows [][]string
 	for _, st := range all {
-		result, fetched := "-", 0
+		result, colour, fetched := "-", "", 0
 		if st.Last != nil {
-			result, fetched = resultWords[st.Last.Result].word, st.Last.Fetched
+			r := resultWords[st.Last.Result]
+			result, colour, fetched = r.word, r.colour, st.Last.Fetched
 		}
+		columns[1].colours = append(columns[1].colours, colour)
 		rows = append(rows, []string{
 			oneLine(st.Account), result, sinceWord(st.Schedule.LastSuccess, now), nextWord(st.Schedule, now),
 			fmt.Sprint(fetched), fmt.Sprint(st.Kept), fmt.Sprint(st.Waiting), fmt.Sprint(len(st.Refused)),
 		})
 	}
 	columns[0].most = max(8, rest(80, widths(columns, rows)[1:]...))
-	paint := painter(isTerminal(out))
-	writeTable(out, columns, rows, func(row, column int, text string) string {
-		if row < 0 || column != 1 || all[row].Last == nil {
-			return text
-		}
-		return paint(resultWords[all[row].Last.Result].colour, text)
-	}, nil)
+	writeTable(out, columns, rows, nil)
 	for _, st := range all {
 		trouble(out, st, now)
 	}
@@ -105,22 +101,18 @@ func writeHistory(out io.Writer, account string, h history, now time.Time) {
 		polls = count(len(h.polls), "poll")
 	}
 	fmt.Fprintf(out, "\n%s: the last %s\n", account, polls)
-	paint := painter(isTerminal(out))
 	var rows [][]string
+	var colours []string
 	for _, p := range h.polls {
+		colours = append(colours, resultWords[p.Result].colour)
 		rows = append(rows, []string{
 			"  " + time.Unix(p.Started, 0).Local().Format(time.DateTime), resultWords[p.Result].word,
 			fmt.Sprint(p.Fetched), size(p.Bytes), brief(time.Duration(p.Ended-p.Started) * time.Second),
 		})
 	}
 	writeTable(out, []column{
-		{title: "  WHEN"}, {title: "RESULT"}, {title: "FETCHED", right: true}, {title: "SIZE", right: true}, {title: "TOOK", right: true},
-	}, rows, func(row, column int, text string) string {
-		if row < 0 || column != 1 {
-			return text
-		}
-		return paint(resultWords[h.polls[row].Result].colour, text)
-	}, nil)
+		{title: "  WHEN"}, {title: "RESULT", colours: colours}, {title: "FETCHED", right: true}, {title: "SIZE", right: true}, {title: "TOOK", right: true},
+	}, rows, nil)
 	each, sum, most := make([]int, historyDays), state.Day{}, 0
 	for _, d := range h.days {
 		if i := historyDays - 1 - int(state.DayOf(now)-d.Day); i >= 0 && i < historyDays {

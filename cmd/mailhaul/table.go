@@ -21,16 +21,18 @@ func columnsOf(w io.Writer) int {
 
 // column is one of a table. Unless most is 0, its cells are cut at that width.
 type column struct {
-	title string
-	right bool // numbers
-	most  int
+	title   string
+	right   bool // numbers
+	most    int
+	colours []string // of its cells, row by row; nil is none
 }
 
 // writeTable writes rows of cells below the titles of their columns, each
-// column as wide as its widest cell. paint, unless nil, colours a cell; row -1
-// is that of the titles. After each row comes what below returns for it.
-func writeTable(out io.Writer, columns []column, rows [][]string, paint func(row, column int, text string) string, below func(row int) []string) {
+// column as wide as its widest cell. After each row comes the line that below,
+// unless it is nil, returns for it; "" is none.
+func writeTable(out io.Writer, columns []column, rows [][]string, below func(row int) string) {
 	width := widths(columns, rows)
+	paint := painter(isTerminal(out))
 	titles := make([]string, len(columns))
 	for i, c := range columns {
 		titles[i] = c.title
@@ -40,8 +42,8 @@ func writeTable(out io.Writer, columns []column, rows [][]string, paint func(row
 		for i, text := range cells {
 			text = runewidth.Truncate(text, width[i], "…")
 			pad := strings.Repeat(" ", width[i]-runewidth.StringWidth(text))
-			if paint != nil {
-				text = paint(n, i, text)
+			if colours := columns[i].colours; colours != nil && n >= 0 {
+				text = paint(colours[n], text)
 			}
 			switch {
 			case columns[i].right:
@@ -56,11 +58,11 @@ func writeTable(out io.Writer, columns []column, rows [][]string, paint func(row
 		}
 		io.WriteString(out, strings.TrimRight(line.String(), " ")+"\n")
 	}
-	write(-1, titles)
+	write(-1, titles) // which have no colour
 	for n, row := range rows {
 		write(n, row)
 		if below != nil {
-			for _, line := range below(n) {
+			if line := below(n); line != "" {
 				io.WriteString(out, line+"\n")
 			}
 		}
