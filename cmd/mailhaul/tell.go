@@ -52,8 +52,7 @@ func (d *desk) use(argv []string, accounts []*fetch.Account, warn func(string)) 
 func (d *desk) tell(ctx context.Context, n notify.News) error {
 	var c notify.Command
 	d.do(func() {
-		server := d.servers[n.Summary.Account]
-		c = notify.Command{Argv: d.argv, Server: func(string) string { return server }}
+		c = notify.Command{Argv: d.argv, Server: d.servers[n.Summary.Account]}
 	})
 	return c.Run(ctx, n)
 }

@@ -25,8 +25,7 @@ type Command struct {
 	Argv []string
 	// Timeout bounds a run; 0 is a minute.
 	Timeout time.Duration
-	// Server returns the address of an account's server.
-	Server func(account string) string
+	Server  string // the address of the account's
 }
 
 // Run runs the command and waits for its end. With nothing to tell it does
@@ -71,11 +70,11 @@ func (c *Command) env(n News) []string {
 	case Warned:
 		errText = n.Warning.Text
 	}
-	env := []string{
+	return []string{
 		"MAILHAUL_EVENT=" + string(n.Kind),
 		"MAILHAUL_SUMMARY=" + n.String(),
 		"MAILHAUL_ACCOUNT=" + s.Account,
-		"MAILHAUL_SERVER=" + c.Server(s.Account),
+		"MAILHAUL_SERVER=" + c.Server,
 		"MAILHAUL_RESULT=" + s.Class.String(),
 		"MAILHAUL_ERROR=" + line(errText),
 		"MAILHAUL_HINT=" + line(fetch.Hint(s.Err)),
@@ -83,7 +82,6 @@ func (c *Command) env(n News) []string {
 		"MAILHAUL_LAST_SUCCESS=" + stamp(n.LastSuccess),
 		fmt.Sprintf("MAILHAUL_REFUSED=%d", len(n.Refused)),
 	}
-	return env
 }
 
 // stamp returns a time by RFC 3339 in UTC, "" for never.
