@@ -55,8 +55,7 @@ func newProspectJSON(p fetch.Prospect, a config.Account, now time.Time) prospect
 		j.Tries = p.Row.Tries
 	}
 	if !p.Until.IsZero() {
-		until := p.Until.UTC()
-		j.Until = &until
+		j.Until = new(p.Until.UTC())
 	}
 	return j
 }
@@ -97,8 +96,7 @@ func writeListingJSON(out io.Writer, a config.Account, messages []listed, failed
 	for i, m := range messages {
 		all[i] = listedJSON{prospectJSON: newProspectJSON(m.Prospect, a, now), From: m.from, Subject: m.subject}
 		if !m.date.IsZero() {
-			date := m.date.UTC()
-			all[i].Date = &date
+			all[i].Date = new(m.date.UTC())
 		}
 	}
 	j := listingJSON{Account: a.Name, Messages: all}

@@ -92,8 +92,7 @@ func writeStatusJSON(out io.Writer, all []state.Status, histories []history, con
 			Fetched: st.Fetched, Kept: st.Kept, ToDelete: st.Waiting, Open: st.Open, Refused: []refusedJSON{},
 		}
 		if p := st.Last; p != nil {
-			last := newPollJSON(*p)
-			a.LastPoll = &last
+			a.LastPoll = new(newPollJSON(*p))
 		}
 		for _, p := range histories[i].polls {
 			a.Polls = append(a.Polls, newPollJSON(p))
@@ -129,6 +128,5 @@ func instant(unix int64) *time.Time {
 	if unix == 0 {
 		return nil
 	}
-	t := time.Unix(unix, 0).UTC()
-	return &t
+	return new(time.Unix(unix, 0).UTC())
 }

@@ -129,8 +129,7 @@ func (h *Health) report() report {
 		}
 		s := stale{Account: name, Seconds: int(without.Seconds()), Limit: int(limit.Seconds())}
 		if !a.success.IsZero() {
-			at := a.success.UTC().Truncate(time.Second)
-			s.LastSuccess = &at
+			s.LastSuccess = new(a.success.UTC().Truncate(time.Second))
 		}
 		r.Status = "stale"
 		r.Stale = append(r.Stale, s)
