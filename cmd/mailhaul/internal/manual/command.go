@@ -1,7 +1,6 @@
 package manual
 
 import (
-	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -122,8 +121,6 @@ func (p *page) argument(place string) {
 	p.line("%s", macro)
 }
 
-var placeholder = regexp.MustCompile("`([^`]+)`")
-
 func (p *page) options(flags []cli.Flag) {
 	open := false
 	for _, f := range flags {
@@ -136,7 +133,7 @@ func (p *page) options(flags []cli.Flag) {
 			open = true
 		}
 		value := ""
-		if m := placeholder.FindStringSubmatch(doc.GetUsage()); m != nil && doc.TakesValue() {
+		if m := code.FindStringSubmatch(doc.GetUsage()); m != nil && doc.TakesValue() {
 			value = " Ar " + escape(m[1])
 		}
 		var names []string
@@ -147,7 +144,7 @@ func (p *page) options(flags []cli.Flag) {
 			names = append(names, "Fl "+name+value)
 		}
 		p.line(".It %s", strings.Join(names, " , "))
-		p.text(sentence(placeholder.ReplaceAllString(doc.GetUsage(), "$1")))
+		p.text(sentence(code.ReplaceAllString(doc.GetUsage(), "$1")))
 		if text := strings.Trim(doc.GetDefaultText(), `"`); text != "" && doc.TakesValue() {
 			p.text("Default: " + text)
 		}

@@ -2,6 +2,7 @@ package manual
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -21,14 +22,8 @@ func Config(example []byte) string {
 	p.paragraphs(root.below[0].about)
 	p.line(".Pp")
 	p.text("Each option is shown with a value as an example.")
-	var plain []*node
-	for _, n := range root.below[1:] {
-		if len(n.below) == 0 {
-			plain = append(plain, n)
-		}
-	}
 	p.line(".Sh GENERAL OPTIONS")
-	p.items(plain)
+	p.items(withoutKeys(root.below[1:]))
 	for _, n := range root.below[1:] {
 		if len(n.below) > 0 {
 			p.section(n)
@@ -48,15 +43,7 @@ func Config(example []byte) string {
 func (p *page) section(n *node) {
 	p.line(".Sh %s", escape(strings.ToUpper(n.key)))
 	p.paragraphs(n.about)
-	var plain []*node
-	for _, sub := range n.below {
-		if len(sub.below) == 0 {
-			plain = append(plain, sub)
-		}
-	}
-	if len(plain) > 0 {
-		p.items(plain)
-	}
+	p.items(withoutKeys(n.below))
 	for _, sub := range n.below {
 		if len(sub.below) == 0 {
 			continue
@@ -65,6 +52,11 @@ func (p *page) section(n *node) {
 		p.words(sub)
 		p.items(sub.below)
 	}
+}
+
+// withoutKeys returns those that have no keys below them.
+func withoutKeys(all []*node) []*node {
+	return slices.DeleteFunc(slices.Clone(all), func(n *node) bool { return len(n.below) > 0 })
 }
 
 // items writes keys of one mapping in a list.
