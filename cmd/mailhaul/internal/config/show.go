@@ -262,17 +262,16 @@ func (s *shower) login(all, usual map[string]*yaml.Node, tls TLS, logsIn bool, t
 // command shows a program, which may stand alone in the file, with its
 // options. One that is none is not shown.
 func (s *shower) command(v value, table []shownKey) *yaml.Node {
-	if v.node.Kind != yaml.MappingNode {
-		if v.node.Value == "none" {
-			return nil
-		}
-		all := usual(table)
-		all["command"] = s.copy(v)
-		return ordered(all, table)
-	}
 	all := usual(table)
-	for key, v := range s.fields(v) {
-		all[key] = s.copy(v)
+	switch {
+	case v.node.Kind == yaml.MappingNode:
+		for key, v := range s.fields(v) {
+			all[key] = s.copy(v)
+		}
+	case v.node.Value == "none":
+		return nil
+	default:
+		all["command"] = s.copy(v)
 	}
 	return ordered(all, table)
 }
