@@ -394,13 +394,7 @@ func (l *ledger) empty() error {
 
 // without returns the recipients that are not among those who have a message.
 func without(recipients, has []string) []string {
-	var rest []string
-	for _, to := range recipients {
-		if !slices.Contains(has, to) {
-			rest = append(rest, to)
-		}
-	}
-	return rest
+	return slices.DeleteFunc(slices.Clone(recipients), func(to string) bool { return slices.Contains(has, to) })
 }
 
 // keyOf identifies a message in a ledger: by what the server calls it, and by
