@@ -69,7 +69,7 @@ func (f *Filter) Run(ctx context.Context, mail deliver.Mail, body io.Reader) (_ 
 		err = out.flush()
 	}
 	if out.err != nil {
-		return nil, f.o.Spool.MessageError("write a message", out.err)
+		return nil, f.o.Spool.MessageError(out.err)
 	}
 	err = f.judge(r, exit, err, file{output, out.written})
 	return r, err
@@ -90,7 +90,7 @@ func (f *Filter) save(ctx context.Context, r *Result, account string, body io.Re
 	wire := &spoolWriter{w: original}
 	size, bodyErr, fileErr := deliver.Copy(ctx, f.target(), local, deliver.LFReader(io.TeeReader(body, wire)))
 	if wire.err != nil || fileErr != nil {
-		return file{}, f.o.Spool.MessageError("write a message", errors.Join(wire.err, fileErr))
+		return file{}, f.o.Spool.MessageError(errors.Join(wire.err, fileErr))
 	}
 	if bodyErr != nil {
 		return file{}, bodyErr

@@ -55,7 +55,7 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	size, err, fileErr := deliver.Copy(ctx, b.sink.command.Name(), file, deliver.LFReader(body))
 	switch {
 	case fileErr != nil:
-		err = b.fail(b.sink.spool.MessageError("write a message", fileErr))
+		err = b.fail(b.sink.spool.MessageError(fileErr))
 	case err == nil:
 		m.args, m.env, err = b.sink.command.Fill(program.Values{
 			User: mail.User, Account: mail.Account, Sender: mail.Sender,

@@ -208,9 +208,10 @@ func (d *Dir) Error(op string, err error) error {
 	return e
 }
 
-// MessageError is Error for a file that holds one message alone: if that is too
-// large for a file, it is the message's fault.
-func (d *Dir) MessageError(op string, err error) error {
+// MessageError is Error for a message that could not be written to a file of its
+// own: if it is too large for a file, that is the message's fault.
+func (d *Dir) MessageError(err error) error {
+	const op = "write a message"
 	if e, ok := deliver.TooLarge(d.path, op, err); ok {
 		return e
 	}
