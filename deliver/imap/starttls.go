@@ -27,7 +27,7 @@ func greet(conn net.Conn) (string, error) {
 // startTLS changes to TLS after the greeting (RFC 9051 §6.2.1).
 func startTLS(ctx context.Context, conn net.Conn, greeting string, server *remote.Server) (net.Conn, error) {
 	// PREAUTH leaves no way to TLS (RFC 9051 §7.1.4): it may be an attack.
-	if !hasStatus(greeting, "*", "OK") {
+	if !isOK(greeting, "*") {
 		return nil, fmt.Errorf("%w: it greets with %.200q", remote.ErrNotEncrypted, greeting)
 	}
 	if _, err := conn.Write([]byte("S1 STARTTLS\r\n")); err != nil {
@@ -38,7 +38,7 @@ func startTLS(ctx context.Context, conn net.Conn, greeting string, server *remot
 		switch {
 		case err != nil:
 			return nil, hungUp(err)
-		case hasStatus(line, "S1", "OK"):
+		case isOK(line, "S1"):
 			return server.Secure(ctx, conn)
 		case !strings.HasPrefix(line, "* ") || lines > 100:
 			return nil, fmt.Errorf("%w: it says %.200q", remote.ErrNotEncrypted, line)
@@ -46,8 +46,8 @@ func startTLS(ctx context.Context, conn net.Conn, greeting string, server *remot
 	}
 }
 
-func hasStatus(line, tag, status string) bool {
+func isOK(line, tag string) bool {
 	first, rest, _ := strings.Cut(line, " ")
 	word, _, _ := strings.Cut(rest, " ")
-	return first == tag && strings.EqualFold(word, status)
+	return first == tag && strings.EqualFold(word, "OK")
 }
