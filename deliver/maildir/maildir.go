@@ -14,6 +14,7 @@
 package maildir
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -70,7 +71,10 @@ var _ deliver.Sink = (*Sink)(nil)
 // Begin does. Its error is a *deliver.Error with FaultOperator, for arguments
 // that cannot be meant.
 func New(path string, o Options) (*Sink, error) {
-	s := &Sink{fs: o.FS, dir: "maildir", mode: o.FileMode, host: o.Host, owner: o.Owner, now: o.Now}
+	s := &Sink{
+		fs: cmp.Or(o.FS, durable.OS), dir: "maildir", mode: cmp.Or(o.FileMode, 0o600),
+		host: o.Host, owner: o.Owner, now: o.Now,
+	}
 	if path == "" {
 		return nil, s.refuse("no path", nil, "name the folder of the Maildir")
 	}
@@ -83,14 +87,8 @@ func New(path string, o Options) (*Sink, error) {
 		strings.HasSuffix(f, ".") || strings.Contains(f, "..") || strings.ContainsAny(f, "/\x00")) {
 		return nil, s.refuse("no folder of a Maildir++: "+f, nil, `write it as ".Lists.Go"`)
 	}
-	if s.mode&^0o777 != 0 || s.mode != 0 && s.mode&0o400 == 0 {
+	if s.mode&^0o777 != 0 || s.mode&0o400 == 0 {
 		return nil, s.refuse("file mode "+s.mode.String(), nil, "0600, 0640 and 0660 make sense")
-	}
-	if s.mode == 0 {
-		s.mode = 0o600
-	}
-	if s.fs == nil {
-		s.fs = durable.OS
 	}
 	if s.now == nil {
 		s.now = time.Now

@@ -66,19 +66,16 @@ const newMode = 0o600
 // mbox is created by the first batch; its directory must exist. Without a path
 // the error is a *deliver.Error with FaultOperator.
 func New(path string, o Options) (*Sink, error) {
-	s := &Sink{fs: o.FS, spool: o.Spool, path: path, timeout: o.LockTimeout, self: thisProcess(o.Host)}
+	s := &Sink{
+		fs: cmp.Or(o.FS, durable.OS), spool: o.Spool, path: path,
+		timeout: cmp.Or(o.LockTimeout, 30*time.Second), self: thisProcess(o.Host),
+	}
 	if path == "" {
 		return nil, s.refuse("no mbox", nil, "name a file")
 	}
 	var err error
 	if s.path, err = filepath.Abs(path); err != nil {
 		return nil, s.fail("find "+path, err)
-	}
-	if s.fs == nil {
-		s.fs = durable.OS
-	}
-	if s.timeout == 0 {
-		s.timeout = 30 * time.Second
 	}
 	return s, nil
 }

@@ -35,6 +35,7 @@
 package smtp
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -102,18 +103,11 @@ func New(o Options) (*Sink, error) {
 	if s.o.Server.Service = "smtp"; s.o.LMTP {
 		s.o.Server.Service = "lmtp"
 	}
-	if s.o.Idle == 0 {
-		s.o.Idle = 30 * time.Second
-	}
-	if s.o.Pool == nil {
-		s.o.Pool = remote.NewPool(maxIdle)
-	}
+	s.o.Idle, s.o.Pool = cmp.Or(o.Idle, 30*time.Second), cmp.Or(o.Pool, remote.NewPool(maxIdle))
 	if s.o.Now == nil {
 		s.o.Now = time.Now
 	}
-	if s.o.Hello == "" {
-		s.o.Hello = hostname()
-	}
+	s.o.Hello = cmp.Or(o.Hello, hostname())
 	if !validName(s.o.Hello) {
 		return nil, s.refuse(fmt.Sprintf("greet as %q", s.o.Hello), "hello must be a name without blanks")
 	}
