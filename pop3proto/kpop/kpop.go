@@ -8,6 +8,7 @@ package kpop
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -162,10 +163,7 @@ func (e *RefusedError) Error() string {
 
 // Hint returns what the user can do about it.
 func (e *RefusedError) Hint() string {
-	if hint := mech.KerberosHint(e.Code); hint != "" {
-		return hint
-	}
-	return "ask the server's operator"
+	return cmp.Or(mech.KerberosHint(e.Code), "ask the server's operator")
 }
 
 // refused reads a KRB-ERROR (RFC 4120 §5.9.1).

@@ -1,6 +1,7 @@
 package mech
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -99,13 +100,7 @@ func (k Kerberos) ask(service, user string) (t ticket, err error) {
 }
 
 func (k Kerberos) client(user string) (*client.Client, error) {
-	file := k.Config
-	if file == "" {
-		file = os.Getenv("KRB5_CONFIG")
-	}
-	if file == "" {
-		file = "/etc/krb5.conf"
-	}
+	file := cmp.Or(k.Config, os.Getenv("KRB5_CONFIG"), "/etc/krb5.conf")
 	conf, err := config.Load(file)
 	// krb5.conf may hold more than gokrb5 knows of, which it ignores.
 	if _, unsupported := errors.AsType[config.UnsupportedDirective](err); err != nil && !unsupported {
@@ -118,10 +113,7 @@ func (k Kerberos) client(user string) (*client.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the keytab: %w", err)
 	}
-	if k.Principal != "" {
-		user = k.Principal
-	}
-	name, realm, ok := strings.Cut(user, "@")
+	name, realm, ok := strings.Cut(cmp.Or(k.Principal, user), "@")
 	if !ok {
 		realm = conf.LibDefaults.DefaultRealm
 	}
@@ -133,13 +125,7 @@ func (k Kerberos) client(user string) (*client.Client, error) {
 }
 
 func (k Kerberos) fromCache(conf *config.Config) (cl *client.Client, err error) {
-	file := k.Cache
-	if file == "" {
-		file = os.Getenv("KRB5CCNAME")
-	}
-	if file == "" {
-		file = fmt.Sprintf("/tmp/krb5cc_%d", os.Getuid())
-	}
+	file := cmp.Or(k.Cache, os.Getenv("KRB5CCNAME"), fmt.Sprintf("/tmp/krb5cc_%d", os.Getuid()))
 	kind, path, ok := strings.Cut(file, ":")
 	if !ok {
 		path = file

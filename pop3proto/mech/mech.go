@@ -1,6 +1,7 @@
 package mech
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -71,12 +72,7 @@ func New(ctx context.Context, name string, c Credentials) (sasl.Client, error) {
 	if err := c.check(name); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	if c.Service == "" {
-		c.Service = "pop"
-	}
-	if c.nonce == "" {
-		c.nonce = rand.Text()
-	}
+	c.Service, c.nonce = cmp.Or(c.Service, "pop"), cmp.Or(c.nonce, rand.Text())
 	switch name {
 	case "external":
 		return sasl.NewExternalClient(c.Authzid), nil

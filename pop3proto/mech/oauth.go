@@ -1,6 +1,7 @@
 package mech
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,10 +27,7 @@ func newOAuth(name string, c Credentials) *oauth {
 			token:   c.Token,
 		}
 	}
-	user := c.User
-	if c.Authzid != "" {
-		user = c.Authzid
-	}
+	user := cmp.Or(c.Authzid, c.User)
 	// The server learns from the token who logs in; a name is of use to route
 	// the login (RFC 7628 §3.1). It is written as in RFC 5801 §4.
 	s := "n,a=" + strings.NewReplacer("=", "=3D", ",", "=2C").Replace(user) + ",\x01"

@@ -1,6 +1,7 @@
 package mech
 
 import (
+	"cmp"
 	"errors"
 	"regexp"
 	"strconv"
@@ -48,10 +49,7 @@ func newTicketError(err error) error {
 	}
 	if m := kdcRefusal.FindStringSubmatch(err.Error()); m != nil {
 		code, _ := strconv.ParseInt(m[1], 10, 32)
-		e.temporary, e.hint = false, "the KDC refuses it: ask who runs it"
-		if hint := KerberosHint(int32(code)); hint != "" {
-			e.hint = hint
-		}
+		e.temporary, e.hint = false, cmp.Or(KerberosHint(int32(code)), "the KDC refuses it: ask who runs it")
 	}
 	return e
 }
