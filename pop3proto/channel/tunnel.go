@@ -103,7 +103,7 @@ func (t *tunnel) Write(p []byte) (int, error) {
 // failed tells whether the other end hung up, which err then is, or the
 // program failed.
 func (t *tunnel) failed(err, hungUp error) error {
-	if !errors.Is(err, hungUp) || !t.within(tunnelGrace) || t.cmd.ProcessState.Success() {
+	if !errors.Is(err, hungUp) || !t.ends() || t.cmd.ProcessState.Success() {
 		return err
 	}
 	text := t.cmd.ProcessState.String()
@@ -113,14 +113,12 @@ func (t *tunnel) failed(err, hungUp error) error {
 	return &TunnelError{Program: t.program, Err: errors.New(text)}
 }
 
-// within waits for the end of the program.
-func (t *tunnel) within(d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
+// ends waits for the end of the program, and reports whether it came in time.
+func (t *tunnel) ends() bool {
 	select {
 	case <-t.ended:
 		return true
-	case <-timer.C:
+	case <-time.After(tunnelGrace):
 		return false
 	}
 }
@@ -136,9 +134,9 @@ func (t *tunnel) Close() error {
 		default:
 		}
 		_ = syscall.Kill(-t.cmd.Process.Pid, syscall.SIGTERM)
-		if !t.within(tunnelGrace) {
+		if !t.ends() {
 			_ = syscall.Kill(-t.cmd.Process.Pid, syscall.SIGKILL)
-			t.within(tunnelGrace)
+			t.ends()
 		}
 	})
 	return nil
