@@ -1,6 +1,7 @@
 package discover
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"strings"
@@ -56,10 +57,7 @@ func (f *Finder) byMX(ctx context.Context, domain string) *Provider {
 }
 
 func (f *Finder) resolver() *net.Resolver {
-	if f.Resolver != nil {
-		return f.Resolver
-	}
-	return net.DefaultResolver
+	return cmp.Or(f.Resolver, net.DefaultResolver)
 }
 
 // within reports whether a host is a domain or in it.

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -34,10 +35,7 @@ func (c *Client) Browser(ctx context.Context, show func(address string) error) (
 	if err != nil {
 		return Grant{}, err
 	}
-	host := c.Provider.LocalName
-	if host == "" {
-		host = "127.0.0.1"
-	}
+	host := cmp.Or(c.Provider.LocalName, "127.0.0.1")
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	v := &visit{
 		client: c, state: rand.Text(), verifier: rand.Text() + rand.Text(), // RFC 7636 §4.1: 43 characters or more

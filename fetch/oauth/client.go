@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -43,10 +44,7 @@ type Client struct {
 // Key names the grant of the mailbox to the client at the provider. Clients
 // with the same key share a grant.
 func (c *Client) Key() string {
-	server := c.Provider.Issuer
-	if server == "" {
-		server = c.Provider.TokenURL
-	}
+	server := cmp.Or(c.Provider.Issuer, c.Provider.TokenURL)
 	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q", server, c.ID, c.User))
 	return hex.EncodeToString(sum[:16])
 }

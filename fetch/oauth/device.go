@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/url"
@@ -48,19 +49,15 @@ func (c *Client) Device(ctx context.Context, show func(DeviceCode)) (Grant, erro
 	if err := c.post(ctx, c.Provider.DeviceURL, form, &d); err != nil {
 		return Grant{}, err
 	}
-	if d.URL == "" {
-		d.URL = d.OldURL
-	}
+	d.URL = cmp.Or(d.URL, d.OldURL)
 	if !isToken(d.DeviceCode) || d.UserCode == "" || CheckURL(d.URL) != nil {
 		return Grant{}, &TemporaryError{Provider: c.Provider.Name, Err: errors.New("the answer holds no code")}
 	}
 	if d.WholeURL != "" && CheckURL(d.WholeURL) != nil {
 		d.WholeURL = ""
 	}
-	if d.Life == 0 {
-		d.Life = seconds(15 * time.Minute) // RFC 8628 §3.2 requires it
-	}
-	expires := time.Now().Add(time.Duration(d.Life))
+	// RFC 8628 §3.2 requires it of the provider.
+	expires := time.Now().Add(cmp.Or(time.Duration(d.Life), 15*time.Minute))
 	show(DeviceCode{URL: d.URL, UserCode: d.UserCode, WholeURL: d.WholeURL, Expires: expires})
 
 	t, err := c.pollDevice(ctx, d, expires)
@@ -73,10 +70,7 @@ func (c *Client) Device(ctx context.Context, show func(DeviceCode)) (Grant, erro
 // pollDevice asks for the tokens until the person has answered (RFC 8628
 // §3.4, §3.5).
 func (c *Client) pollDevice(ctx context.Context, d deviceAnswer, expires time.Time) (*tokens, error) {
-	interval := time.Duration(d.Interval)
-	if interval == 0 {
-		interval = 5 * time.Second // RFC 8628 §3.2
-	}
+	interval := cmp.Or(time.Duration(d.Interval), 5*time.Second) // RFC 8628 §3.2
 	for {
 		if time.Until(expires) < interval {
 			return nil, c.refusal("expired_token", "")

@@ -1,6 +1,9 @@
 package oauth
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Grant is the access to a mailbox that a person gave.
 type Grant struct {
@@ -23,10 +26,7 @@ type Grant struct {
 // renew notes the answer to a request for tokens.
 func (g *Grant) renew(t *tokens) {
 	g.Refreshed = now()
-	life := time.Duration(t.RefreshLife)
-	if life == 0 {
-		life = time.Duration(t.OtherRefreshLife)
-	}
+	life := time.Duration(cmp.Or(t.RefreshLife, t.OtherRefreshLife))
 	switch {
 	case life > 0:
 		g.Expires = g.Refreshed.Add(life)

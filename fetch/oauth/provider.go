@@ -7,6 +7,7 @@
 package oauth
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -67,10 +68,7 @@ func Google() Provider {
 // id; an empty one is "common", which takes everyone. Microsoft ignores the
 // port of a redirect URI only where that is on localhost.
 func Microsoft(tenant string) Provider {
-	if tenant == "" {
-		tenant = "common"
-	}
-	base := "https://login.microsoftonline.com/" + url.PathEscape(tenant) + "/oauth2/v2.0/"
+	base := "https://login.microsoftonline.com/" + url.PathEscape(cmp.Or(tenant, "common")) + "/oauth2/v2.0/"
 	const office = "https://outlook.office.com/"
 	return Provider{
 		Name:      "microsoft",

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/url"
@@ -209,9 +210,6 @@ func (s *Source) refresh(ctx context.Context, f *flight) error {
 		return err
 	}
 	s.unsaved = nil
-	f.access, f.life = t.Access, time.Duration(t.Life)
-	if f.life == 0 {
-		f.life = unknownLife
-	}
+	f.access, f.life = t.Access, cmp.Or(time.Duration(t.Life), unknownLife)
 	return nil
 }
