@@ -29,16 +29,12 @@ func DayOf(t time.Time) int64 {
 
 // count adds a poll to its day.
 func (t *tx) count(account int64, p Poll) error {
-	failed := 0
-	if p.Error != "" {
-		failed = 1
-	}
 	day := DayOf(time.Unix(p.Ended, 0))
 	err := t.exec(`
 		INSERT INTO days (account, day, polls, failed, fetched, bytes) VALUES (?, ?, 1, ?, ?, ?)
 		ON CONFLICT DO UPDATE SET polls = polls + 1, failed = failed + excluded.failed,
 			fetched = fetched + excluded.fetched, bytes = bytes + excluded.bytes`,
-		account, day, failed, p.Fetched, p.Bytes)
+		account, day, p.Error != "", p.Fetched, p.Bytes)
 	if err != nil {
 		return err
 	}

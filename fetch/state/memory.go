@@ -164,13 +164,9 @@ func (t *tx) relearn(m Memory) (added int, err error) {
 // redeliver adds the deliveries of a message whose row was added.
 func (t *tx) redeliver(account int64, msg Message) error {
 	for _, d := range msg.Deliveries {
-		var landed any
-		if d.Landed != 0 {
-			landed = d.Landed
-		}
 		err := t.exec(`
-			INSERT INTO deliveries (account, uid, sink, token, open, place, promised, landed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-			account, []byte(msg.UID), d.Sink, d.Token, d.Open, d.Where, d.Promised, landed)
+			INSERT INTO deliveries (account, uid, sink, token, open, place, promised, landed) VALUES (?, ?, ?, ?, ?, ?, ?, nullif(?, 0))`,
+			account, []byte(msg.UID), d.Sink, d.Token, d.Open, d.Where, d.Promised, d.Landed)
 		if err != nil {
 			return err
 		}

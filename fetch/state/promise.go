@@ -141,15 +141,15 @@ func (t *tx) land(account, at int64, ls []Landing) error {
 	return nil
 }
 
-// landings notes them in the deliveries. What differs in its UID only, which
-// is most of what lands, takes one statement.
+// landings notes them in the deliveries. Where all are of one sink and where
+// its promises said, as most are, that takes one statement.
 func (t *tx) landings(account, at int64, ls []Landing, uids []any) error {
-	first := Landing{Sink: ls[0].Sink}
-	if !slices.ContainsFunc(ls, func(l Landing) bool { return l.Sink != first.Sink || l.Where != first.Where }) {
+	sink := ls[0].Sink
+	if !slices.ContainsFunc(ls, func(l Landing) bool { return l.Sink != sink || l.Where != "" }) {
 		n, err := t.update(`
 			UPDATE deliveries SET open = FALSE, landed = ?2
 			WHERE account = ?1 AND sink = ?3 AND (open OR landed IS NOT NULL) AND uid IN (`+repeat("?", len(ls))+`)`,
-			append([]any{account, at, first.Sink}, uids...)...)
+			append([]any{account, at, sink}, uids...)...)
 		if err != nil || n == int64(len(ls)) {
 			return err
 		}
