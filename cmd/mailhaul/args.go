@@ -80,3 +80,12 @@ func commandNames(commands []*cli.Command) string {
 	}
 	return strings.Join(names, ", ")
 }
+
+// withoutCommand is the Action of a command that does nothing but by those below it.
+func withoutCommand(c *cli.Context) error {
+	hint := "commands: " + commandNames(c.Command.Subcommands)
+	if c.Args().Present() {
+		return usagef(hint, "there is no command %q", c.Command.Name+" "+c.Args().First())
+	}
+	return usagef(hint, "mailhaul %s takes a command", c.Command.Name)
+}

@@ -49,13 +49,7 @@ func configCommand(std stdio) *cli.Command {
 			},
 			hiddenHelp(std),
 		},
-		Action: func(c *cli.Context) error {
-			const hint = "commands: check, show"
-			if c.Args().Present() {
-				return usagef(hint, "there is no command %q", "config "+c.Args().First())
-			}
-			return usagef(hint, "mailhaul config takes a command")
-		},
+		Action: withoutCommand,
 	}
 }
 

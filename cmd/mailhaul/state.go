@@ -26,13 +26,7 @@ func stateCommand(std stdio) *cli.Command {
 			stateListCommand(std), retryCommand(std), forgetCommand(std), adoptCommand(std), renameCommand(std), exportCommand(std), importCommand(std),
 			hiddenHelp(std),
 		},
-		Action: func(c *cli.Context) error {
-			hint := "commands: " + commandNames(stateCommand(std).Subcommands)
-			if c.Args().Present() {
-				return usagef(hint, "there is no command %q", "state "+c.Args().First())
-			}
-			return usagef(hint, "mailhaul state takes a command")
-		},
+		Action: withoutCommand,
 	}
 }
 
