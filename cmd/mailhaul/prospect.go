@@ -91,10 +91,7 @@ func because(p fetch.Prospect, a config.Account, now time.Time) string {
 			return fmt.Sprintf("%s, %s: until %s", delivered(p, now), keepWords(a.Keep), p.Until.Local().Format(time.DateOnly))
 		}
 	case fetch.FateWait:
-		reason := oneLine(p.Row.Reason)
-		if reason == "" {
-			reason = "refused"
-		}
+		reason := cmp.Or(oneLine(p.Row.Reason), "refused")
 		return fmt.Sprintf("tried %s, next try in %s: %s", count(p.Row.Tries, "time"), span(max(0, p.Until.Sub(now))), reason)
 	case fetch.FateSettle:
 		return "in delivery: a fetch is under way, or was cut off and the next one asks its sink first"

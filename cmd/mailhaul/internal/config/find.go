@@ -71,10 +71,7 @@ func (e *NotFound) Error() string {
 
 // defaultState returns $XDG_STATE_HOME/mailhaul or ~/.local/state/mailhaul.
 func (p *parser) defaultState() string {
-	dir := xdg("XDG_STATE_HOME")
-	if dir == "" {
-		dir = inHome(".local/state")
-	}
+	dir := cmp.Or(xdg("XDG_STATE_HOME"), inHome(".local/state"))
 	if dir == "" {
 		p.fail(value{}, "state: /var/lib/mailhaul", "there is no home folder to keep the state in")
 		return ""
