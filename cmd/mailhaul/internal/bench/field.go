@@ -320,10 +320,8 @@ func (f *field) count(ctx context.Context, e *entrant) error {
 		return nil
 	}
 	e.result.Line = f.plain.count().plus(f.bench.tls.count()).minus(before)
-	if e.result.Syncs, err = countSyncs(traces); err != nil {
-		return err
-	}
-	return nil
+	e.result.Syncs, err = countSyncs(traces)
+	return err
 }
 
 // clear removes what the contenders remember.

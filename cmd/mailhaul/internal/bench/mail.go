@@ -125,7 +125,7 @@ func compose(r *rand.Rand, lines []string, i, size int) []byte {
 	b.WriteString("\n--=-bench\nContent-Type: application/octet-stream\nContent-Transfer-Encoding: base64\n\n")
 	var raw [57]byte // 76 characters a line (RFC 2045 §6.8)
 	for b.Len() < size {
-		for j := 0; j < len(raw); j++ {
+		for j := range raw {
 			raw[j] = byte(r.Uint32())
 		}
 		b.WriteString(base64.StdEncoding.EncodeToString(raw[:]))
