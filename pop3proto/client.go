@@ -3,6 +3,7 @@ package pop3proto
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"time"
 )
@@ -101,7 +102,12 @@ func (c *Client) TLS() (tls.ConnectionState, bool) {
 // Close hangs up at once, without QUIT: the server forgets the session's
 // deletions (RFC 1939 §6). It may be called from any goroutine, at any time
 // and more than once; a command that is under way fails.
-func (c *Client) Close() error { return ignoreClosed(c.w.raw.Close()) }
+func (c *Client) Close() error {
+	if err := c.w.raw.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
 
 // Broken reports whether all that is left is Close.
 func (c *Client) Broken() bool { return c.w.err != nil }

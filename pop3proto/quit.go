@@ -2,7 +2,6 @@ package pop3proto
 
 import (
 	"context"
-	"errors"
 	"net"
 )
 
@@ -47,12 +46,4 @@ func (c *Client) Leave(ctx context.Context) error {
 	}
 	c.bye()
 	return nil
-}
-
-// ignoreClosed makes closing twice no error.
-func ignoreClosed(err error) error {
-	if errors.Is(err, net.ErrClosed) {
-		return nil
-	}
-	return err
 }
