@@ -2,6 +2,7 @@ package durabletest
 
 import (
 	"iter"
+	"maps"
 	"math/rand/v2"
 	"slices"
 )
@@ -155,10 +156,7 @@ func (p *powerCut) after(pick []int) *FS {
 					setName(m.names, e.name, c.inode(e.to))
 				}
 			}
-			m.disk = make(map[string]*inode)
-			for name, child := range m.names {
-				m.disk[name] = child
-			}
+			m.disk = maps.Clone(m.names)
 		}
 		return m
 	}).fs(p.f)
