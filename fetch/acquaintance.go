@@ -82,10 +82,10 @@ func (q *acquaintance) beforeLogin(ctx context.Context, c *pop3proto.Client) (po
 	return caps, err
 }
 
-// mutes reports whether a server of which nothing is known breaks off over CAPA, and has
-// the next connections do without: as if it had answered that it can do nothing. Whoever
-// is in the middle of one in the clear could bring that about, for a login that reveals
-// the password: there, auth must allow no other in any case.
+// mutes reports whether err is that an unknown server breaks off over CAPA, and then has
+// the next connections do without it, as if the server had said that it can do nothing.
+// Without TLS somebody in the middle could bring that about, to make us reveal the
+// password: there it is done only if auth allows nothing but USER and APOP anyway.
 func (s *session) mutes(err error) bool {
 	q := s.server
 	if _, over := errors.AsType[*pop3proto.CapabilitiesError](err); !over || q.mute || len(q.Before) > 0 || len(q.After) > 0 {
@@ -169,11 +169,11 @@ func (q *acquaintance) toRemember() *state.Server {
 	}
 }
 
-// loginAs logs in by what is known of the server. If it refuses, and says that
-// it can do something else than what is known, that decides, unless it comes to
-// the same mechanism: some servers count wrong passwords. A server that has
-// got -PLUS in the meantime must think that it was stripped (RFC 5802 §6). But
-// whoever says so may be another, and gets no mechanism that reveals the password.
+// loginAs logs in by what is known of the server. If that is refused, it asks the
+// server what it can do now, and tries again if that makes for another mechanism: with
+// the same one it would be another wrong password to some servers. A server that has
+// got -PLUS in the meantime must think that it was stripped (RFC 5802 §6). But whoever
+// says so may be another, and gets no mechanism that reveals the password.
 func (s *session) loginAs(ctx context.Context) (before pop3proto.Capabilities, choice Choice, err error) {
 	q, c := s.server, s.client
 	if before, err = q.beforeLogin(ctx, c); err != nil {

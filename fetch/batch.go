@@ -142,9 +142,9 @@ type committer struct {
 	finished []*item
 	open     []string
 	down     map[string]error
-	// proven are the sinks that took a message since they were last found to have
-	// failed over one, failed those that have taken none since they failed over
-	// one, and pending what that was, unless it is known whose fault it was.
+	// How sinks fare, by their names, for judge: failed have taken nothing since they
+	// failed over a message, and it is pending while nobody knows whose fault that
+	// was. proven have taken a message since they last failed by a message's fault.
 	proven, failed map[string]bool
 	pending        map[string]verdict
 	// landing tells how the last batch's land ended.
@@ -312,11 +312,11 @@ type verdict struct {
 	why error
 }
 
-// judge finds out whether a sink that failed with err to commit its part of a batch
-// did so over the one message in it, and returns the error if that is the sink's own.
-// The message's it is if it was suspect, or refused before, and the sink has taken
-// others; or if the sink takes the next one: it is pending until then. Two that the
-// sink fails over, one after the other, are its own trouble.
+// judge finds out whose fault it is that a sink failed to commit its part of a batch,
+// and returns err if it is the sink's. It can be a message's only if the batch has no
+// other. It is if the message was suspect, or refused before, and the sink has taken
+// others; or if the sink takes the next one: until then it is pending. A sink that
+// fails over two in a row is itself at fault.
 func (c *committer) judge(ctx context.Context, b *batch, r *receipts, err error) error {
 	p, pending := c.pending[r.Name]
 	if err == nil && r.took() {

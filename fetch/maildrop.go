@@ -8,10 +8,9 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// A unique-id is good for one maildrop (RFC 1939 §7). Where an account goes to
-// another one since, by a new server or user in its configuration, what is
-// remembered may be of other messages, which happen to have the same unique-ids.
-// Or it is the same one by a new name: headers tell.
+// A unique-id is good for one maildrop (RFC 1939 §7). Once an account has a new server
+// or user in its configuration, its maildrop may be another, where the unique-ids that
+// are remembered belong to other messages; or the same by a new name. Headers tell.
 
 // maildrop says whose maildrop the account's is.
 func (a *Account) maildrop() string { return a.User + " at " + strings.ToLower(a.Server.Addr()) }

@@ -276,11 +276,11 @@ func (p *planner) blank(row *state.Row) bool {
 		!p.pol.Open[row.UID] && !p.pol.early(row)
 }
 
-// reused reports whether a unique-id may have gone from one message to another:
-// one of a message that was gone, and of which the header does not tell that it is
-// the one that came back. Some servers' unique-ids are their message numbers.
-// What is deleted there changes those of all messages behind it, and the first of
-// these has that of a deleted one, or of one of which nobody knows.
+// reused reports whether a unique-id may have gone from one message to another: it was
+// that of a message that was gone, and no header shows that the same one came back.
+// Some servers' unique-ids are their message numbers. A deletion there changes those of
+// all messages behind it, and the first of these gets that of the deleted one, or of one
+// of which nobody knows.
 func (p *planner) reused() (found bool) {
 	p.join(func(of []int32, r int) {
 		e := p.listing[of[0]]

@@ -263,10 +263,9 @@ func (d *daemon) reload(ctx context.Context) {
 	d.out.note("reloaded: polling " + count(len(cfg.Accounts), "account"))
 }
 
-// fresh returns which accounts need not wait once a configuration is in force:
-// those of which it does not say the same as the one before, and those whose last
-// poll called for a person, who may have done what it took. A password that was
-// mended may stand in no configuration.
+// fresh returns which accounts are polled at once when a configuration comes into
+// force: those that it changes, and those whose last poll called for a person, who may
+// have mended what was wrong outside of the configuration, such as a password.
 func (d *daemon) fresh(ctx context.Context, cfg *config.Config) (map[string]bool, error) {
 	before := map[string]*config.Account{}
 	if d.cfg != nil {

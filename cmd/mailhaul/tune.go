@@ -15,12 +15,11 @@ const streams = 8
 // available is how many processors there are for us.
 var available = runtime.GOMAXPROCS(0)
 
-// processors returns how many processors are to be used for so many polls at once.
-// What goes on beside a poll's one stream of messages is little: on a processor of
-// its own it takes more time than it saves, most of all to be woken, and it is in
-// the way of the programs that the mail comes from or goes to. But where it has to
-// wait for a disk it keeps the one that it is on for a while (Go cannot know that it
-// will), so that the stream needs another.
+// processors returns how many processors to use for so many polls at once. A poll is one
+// stream of messages and little else. To run the rest on a second processor takes more
+// time than it saves, most of all to wake it, and is in the way of the programs that the
+// mail comes from or goes to. But the rest may wait for a disk, and Go does not see at
+// once that its processor is idle then: so that the stream goes on, it needs another.
 func processors(polls int, disk bool) int {
 	n := 1 + polls/streams
 	if disk {

@@ -13,12 +13,12 @@ import (
 // it (syncfs(2)): on ext4 that takes half the time of a sync of each. It also
 // writes what other programs have written, so that it is for calm times only.
 //
-// What belongs to no file in particular, such as a block of inodes, the kernel then
-// writes for all files at once, and tells only who synced the whole that it could
-// not (without a journal: with one, nothing can be synced any more). So after such
-// a failure, which may be for a file of another program, no file that was open is
-// durable, and no directory until it is synced once more, whatever is said of them
-// later; and the disk is never synced as a whole again.
+// Blocks that belong to no single file, such as those of inodes, are then written for
+// all files at once. If that fails, over another program's file perhaps, the kernel
+// tells only the one who synced the whole (without a journal: with one, nothing can be
+// synced any more). So afterwards no file that was open is durable, whatever its Sync
+// says, and no directory until it is synced once more; and the disk is never synced as
+// a whole again.
 type disk struct {
 	pool []*begun // guarded by waiting
 

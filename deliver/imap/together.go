@@ -43,9 +43,8 @@ func (a *appends) together(ses *session) (count int) {
 	return count
 }
 
-// appendAll sends messages in one APPEND and waits for the answer. It comes after
-// those to all that was sent before, so that what was taken later tells something
-// about what was refused.
+// appendAll sends messages in one APPEND and waits for the answer, which has to come
+// after all others: what is taken after a refusal tells something about that.
 func (a *appends) appendAll(ses *session, count int) (lost error) {
 	for len(a.flying) > 0 {
 		lost = cmp.Or(lost, a.collect(ses))

@@ -6,9 +6,8 @@ import (
 	"time"
 )
 
-// Pool keeps connections that nothing needs just now. Sinks share one, so that
-// those that are done do not hold, together, all the connections that a server
-// grants or this machine has.
+// Pool keeps connections that nothing needs just now. All sinks share one, so that
+// those that are idle cannot use up what a server or this machine allows.
 type Pool struct {
 	max int
 

@@ -104,10 +104,10 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 	return promises, nil
 }
 
-// askLedger finds out who already has which message. One that was taken for
-// everybody is wanted again, or it would not be here: it is forgotten, so that
-// Settle cannot take the last time for this one. One that was not may be left
-// with nobody to send it to, if those who refused it are not wanted any more.
+// askLedger finds out who already has which message. If all recipients have one, it
+// is here because it is wanted again: the ledger forgets it, so that Settle does not
+// take the earlier delivery for this one. If only some have it, there may be nobody
+// left to send it to: the others may no longer be configured.
 func (b *batch) askLedger() error {
 	if err := b.ledger.create(); err != nil {
 		return err
@@ -137,10 +137,10 @@ func (b *batch) askLedger() error {
 	return nil
 }
 
-// recall returns what is known of a message, perhaps by the name that the server gave
-// it before: some number all their mail anew when a message is deleted. Of two that
-// say the same it does not matter which is which, as long as each recipient gets as
-// many; one that is in this batch keeps what is known of it.
+// recall returns what is known of a message, if need be by an earlier name: some
+// servers number all their mail anew when a message is deleted. Any message of the same
+// content will do that is not in this batch itself, since it only matters how many of
+// them a recipient gets.
 func (b *batch) recall(m *message, known map[string]record) (record, error) {
 	if r := known[m.key]; r.rest > 0 || len(r.has) > 0 {
 		return r, nil

@@ -169,13 +169,12 @@ func (l *ledger) took(m *message, to []string) error {
 	return l.add(e)
 }
 
-// move has a message take over what is known of the one with the key from, which it
-// was when the server called it by another name.
+// move gives a message what is known of the key from, its name until now.
 func (l *ledger) move(m *message, from string, r record) error {
 	var entries []entry
 	for some := range slices.Chunk(r.has, maxRecipients) {
-		// In this order: cut short by a power cut, it has them get the message again,
-		// and not another that says the same be taken for it.
+		// In this order, so that a power cut in between makes them get the message
+		// again. In the other, an equal message could be taken for this one, and lost.
 		entries = append(entries, entry{Key: from, To: some, Forget: true},
 			entry{Key: m.key, To: some, Rest: r.rest, Content: r.content})
 	}

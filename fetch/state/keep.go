@@ -5,10 +5,10 @@ import "context"
 // Keep notes at the time at, in Unix seconds, what a poll learned of the rows
 // it did not fetch; nothing is written if there is nothing to note. New keys
 // are given first, all at once: servers that renumber reuse old ones, so From
-// of one may be To of another. Everything else goes by the new keys. If the
-// new key has a row that is not renamed itself, the one of the two that is
-// Landed or Deleted stays, else the one that was there, unless no sink was ever
-// promised that. Deliveries follow their row.
+// of one may be To of another. Everything else goes by the new keys. If there
+// is a row with the new key that gets no other, one of the two stays: the one that
+// is Landed or Deleted; else the one that had the key, unless it was never
+// promised to a sink. Deliveries follow their row.
 func (s *Store) Keep(ctx context.Context, account string, at int64, h Housekeeping) error {
 	if h.Empty() {
 		return nil

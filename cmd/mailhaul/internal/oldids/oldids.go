@@ -204,10 +204,10 @@ func (d Maildrop) String() string {
 	return d.User + "@" + d.Host
 }
 
-// Pick returns what is known of the maildrop of a user at a host. A fetcher may
-// have called the host otherwise, so that the only one of that user will do, and
-// so will one that has no name at all; or it logs in without the domain, or with
-// it, so that the only one of that local part at the host will do.
+// Pick returns what is known of the maildrop of a user at a host. Fetchers may have had
+// another name for either. If there is no such maildrop, the only one of that user will
+// do, or one without a name; or, as the login may have been with the domain or without
+// it, the only one at the host with that local part.
 func Pick(drops []Maildrop, user, host string) (Maildrop, error) {
 	var of, alike []Maildrop // the user
 	for _, d := range drops {
