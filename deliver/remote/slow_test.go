@@ -13,21 +13,28 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/remote"
 )
 
+// pipe returns a connection with a Timeout of a minute, and its far end.
+func pipe(t *testing.T) (conn, far net.Conn) {
+	t.Helper()
+	near, far := net.Pipe()
+	t.Cleanup(func() { far.Close() })
+	s := &remote.Server{
+		Addr: "example.org:25", Security: remote.PlainText, Timeout: time.Minute,
+		Dial: func(context.Context, string, string) (net.Conn, error) { return near, nil },
+	}
+	conn, err := s.Connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn, far
+}
+
 // A read may wait for longer than Timeout while what we write goes over, and a
 // write while the peer takes a little of it now and then; silence ends both.
 func TestSlowPeer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		near, far := net.Pipe()
-		defer far.Close()
-		s := &remote.Server{
-			Addr: "example.org:25", Security: remote.PlainText, Timeout: time.Minute,
-			Dial: func(context.Context, string, string) (net.Conn, error) { return near, nil },
-		}
-		conn, err := s.Connect(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
+		conn, far := pipe(t)
 		read := make(chan error, 1)
 		go func() {
 			_, err := conn.Read(make([]byte, 1))
@@ -59,17 +66,7 @@ func TestSlowPeer(t *testing.T) {
 // A deadline set from outside holds however much goes over.
 func TestDeadlineHolds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		near, far := net.Pipe()
-		defer far.Close()
-		s := &remote.Server{
-			Addr: "example.org:25", Security: remote.PlainText, Timeout: time.Minute,
-			Dial: func(context.Context, string, string) (net.Conn, error) { return near, nil },
-		}
-		conn, err := s.Connect(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
+		conn, far := pipe(t)
 		_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 		go func() { _, _ = io.Copy(io.Discard, far) }()
 		go func() {
