@@ -70,6 +70,21 @@ func prepare(t *testing.T, b deliver.Batch, messages int) []deliver.Promise {
 	return promises
 }
 
+// Prepare prepares a batch of messages, and returns it with the tokens of its promises.
+func Prepare(t *testing.T, sink deliver.Sink, mail deliver.Mail, wire ...string) (b deliver.Batch, tokens []string) {
+	t.Helper()
+	b = begin(t, sink)
+	for _, w := range wire {
+		if _, err := b.Stage(t.Context(), mail, strings.NewReader(w)); err != nil {
+			t.Fatalf("Stage: %v", err)
+		}
+	}
+	for _, p := range prepare(t, b, len(wire)) {
+		tokens = append(tokens, p.Token)
+	}
+	return b, tokens
+}
+
 // commit commits a batch and checks that each message landed once.
 func commit(t *testing.T, b deliver.Batch, messages int) {
 	t.Helper()

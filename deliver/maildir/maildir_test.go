@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/delivertest"
 	"github.com/mailhaul/mailhaul/deliver/durable"
 	"github.com/mailhaul/mailhaul/deliver/durable/durabletest"
 	"github.com/mailhaul/mailhaul/deliver/maildir"
@@ -35,28 +36,9 @@ func open(t *testing.T, path string, o maildir.Options) *maildir.Sink {
 	return s
 }
 
-// prepare stages messages of account "work" and returns the batch and the
-// tokens of its promises.
 func prepare(t *testing.T, s *maildir.Sink, wire ...string) (deliver.Batch, []string) {
 	t.Helper()
-	b, err := s.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, w := range wire {
-		if _, err := b.Stage(t.Context(), deliver.Mail{Account: "work"}, strings.NewReader(w)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	promises, err := b.Prepare(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var tokens []string
-	for _, p := range promises {
-		tokens = append(tokens, p.Token)
-	}
-	return b, tokens
+	return delivertest.Prepare(t, s, deliver.Mail{Account: "work"}, wire...)
 }
 
 // put delivers messages and returns where they landed, and their tokens.

@@ -11,33 +11,16 @@ import (
 	"testing"
 
 	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/delivertest"
 	"github.com/mailhaul/mailhaul/deliver/durable"
 	"github.com/mailhaul/mailhaul/deliver/durable/durabletest"
 	"github.com/mailhaul/mailhaul/deliver/mbox"
 	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
-// promised prepares a batch of account "work" and returns its tokens.
 func promised(t *testing.T, fsys durable.FS, wire ...string) (deliver.Batch, []string) {
 	t.Helper()
-	b, err := openSink(t, fsys, "/mail").Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, w := range wire {
-		if _, err := b.Stage(t.Context(), deliver.Mail{Account: "work"}, strings.NewReader(w)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	promises, err := b.Prepare(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var tokens []string
-	for _, p := range promises {
-		tokens = append(tokens, p.Token)
-	}
-	return b, tokens
+	return delivertest.Prepare(t, openSink(t, fsys, "/mail"), deliver.Mail{Account: "work"}, wire...)
 }
 
 func nothing(deliver.Receipt) error { return nil }

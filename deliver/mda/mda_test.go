@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/delivertest"
 	"github.com/mailhaul/mailhaul/deliver/durable"
 	"github.com/mailhaul/mailhaul/deliver/mda"
 	"github.com/mailhaul/mailhaul/deliver/program/playtest"
@@ -32,19 +33,8 @@ func open(t *testing.T, o mda.Options) *mda.Sink {
 // deliverAll delivers messages in one batch and returns the receipts' errors.
 func deliverAll(t *testing.T, sink deliver.Sink, wire ...string) (receipts []error, err error) {
 	t.Helper()
-	b, err := sink.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	b, _ := delivertest.Prepare(t, sink, deliver.Mail{Account: "work"}, wire...)
 	defer b.Abort()
-	for _, w := range wire {
-		if _, err := b.Stage(t.Context(), deliver.Mail{Account: "work"}, strings.NewReader(w)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := b.Prepare(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	err = b.Commit(t.Context(), func(r deliver.Receipt) error {
 		receipts = append(receipts, r.Err)
 		return nil
@@ -150,16 +140,7 @@ func TestValues(t *testing.T) {
 				"MAILHAUL_USER=\nMAILHAUL_ACCOUNT=\nMAILHAUL_SENDER=\nMAILHAUL_RECIPIENT=me\nMAILHAUL_SIZE=3\nMAILHAUL_UID=\n",
 		},
 	} {
-		b, err := sink.Begin(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := b.Stage(t.Context(), test.mail, strings.NewReader("a\r\nb")); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := b.Prepare(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		b, _ := delivertest.Prepare(t, sink, test.mail, "a\r\nb")
 		if err := b.Commit(t.Context(), func(r deliver.Receipt) error { return r.Err }); err != nil {
 			t.Fatal(err)
 		}

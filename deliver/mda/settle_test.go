@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/delivertest"
 	"github.com/mailhaul/mailhaul/deliver/durable/durabletest"
 	"github.com/mailhaul/mailhaul/deliver/mda"
 	"github.com/mailhaul/mailhaul/deliver/program/playtest"
@@ -162,26 +163,16 @@ func TestSettleLater(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := sink.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := b.Stage(t.Context(), deliver.Mail{Account: "work"}, strings.NewReader("x")); err != nil {
-		t.Fatal(err)
-	}
-	promises, err := b.Prepare(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	b, tokens := delivertest.Prepare(t, sink, deliver.Mail{Account: "work"}, "x")
 	stop := errors.New("the caller cannot journal it")
 	if err := b.Commit(t.Context(), func(deliver.Receipt) error { return stop }); !errors.Is(err, stop) {
 		t.Fatal(err)
 	}
 	fsys.OnOp(durabletest.FailNth(durabletest.Open, 1, syscall.EMFILE))
-	if v, err := sink.Settle(t.Context(), promises[0].Token); v != deliver.Unknown || !errors.Is(err, syscall.EMFILE) {
+	if v, err := sink.Settle(t.Context(), tokens[0]); v != deliver.Unknown || !errors.Is(err, syscall.EMFILE) {
 		t.Errorf("Settle = %v, %v", v, err)
 	}
-	if v, err := sink.Settle(t.Context(), promises[0].Token); v != deliver.Landed || err != nil {
+	if v, err := sink.Settle(t.Context(), tokens[0]); v != deliver.Landed || err != nil {
 		t.Errorf("Settle = %v, %v", v, err)
 	}
 }
