@@ -40,8 +40,6 @@ type Options struct {
 	// Argv is the program and its arguments, with the placeholders {user}
 	// {account} {sender} {size} and {uid}, as in mda.Options.
 	Argv []string
-	// Dir is the program's working folder, by default our own.
-	Dir string
 	// Timeout bounds the run for one message, 5 minutes by default. A program
 	// that did not end in time for two messages in a row is not run for the
 	// next 5 minutes: it fails at once. Then one message finds out whether it

@@ -43,7 +43,7 @@ func (f *Filter) Run(ctx context.Context, mail deliver.Mail, body io.Reader) (_ 
 	if err != nil {
 		return nil, err
 	}
-	run := &program.Run{Name: f.command.Name(), Dir: f.o.Dir, Timeout: f.o.Timeout}
+	run := &program.Run{Name: f.command.Name(), Timeout: f.o.Timeout}
 	run.Args, run.Env, err = f.command.Fill(program.Values{
 		User: mail.User, Account: mail.Account, Sender: mail.Sender, UID: mail.UID, Size: input.size,
 	})
