@@ -31,8 +31,7 @@ func (i *initialisation) fill(ctx context.Context) error {
 	if err := i.findServer(ctx); err != nil {
 		return err
 	}
-	again := false
-	for {
+	for again := false; ; again = true {
 		if err := i.askLogin(again); err != nil {
 			return err
 		}
@@ -40,23 +39,22 @@ func (i *initialisation) fill(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if class != fetch.ClassFine {
-			if i.ask == nil {
-				return unwritten(class)
-			}
-			what, err := i.ask.choice("\nWhat now?", []string{"other answers", "go on: I shall see to it later", "end, and write nothing"}, 0)
-			if err != nil {
-				return err
-			}
-			if again = what == 0; again {
-				continue
-			}
-			if what == 2 {
-				return errNoAnswer
-			}
-			i.later = true
+		if class == fetch.ClassFine {
+			break
 		}
-		break
+		if i.ask == nil {
+			return unwritten(class)
+		}
+		what, err := i.ask.choice("\nWhat now?", []string{"other answers", "go on: I shall see to it later", "end, and write nothing"}, 0)
+		if err != nil {
+			return err
+		}
+		if what == 2 {
+			return errNoAnswer
+		}
+		if i.later = what == 1; i.later {
+			break
+		}
 	}
 	if err := i.askSink(ctx); err != nil {
 		return err
