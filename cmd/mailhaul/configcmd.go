@@ -116,12 +116,8 @@ func shown(cfg *config.Config, account string, asJSON bool) ([]byte, error) {
 	if !asJSON {
 		return cfg.YAML(account)
 	}
-	text, err := cfg.JSON(account)
-	if err != nil {
-		return nil, err
-	}
 	var out bytes.Buffer
-	err = json.Indent(&out, text, "", "  ")
+	err := json.Indent(&out, cfg.JSON(account), "", "  ")
 	out.WriteByte('\n')
 	return out.Bytes(), err
 }

@@ -33,10 +33,10 @@ func (c *Config) YAML(account string) ([]byte, error) {
 }
 
 // JSON is YAML as an object of JSON. Durations and sizes are strings.
-func (c *Config) JSON(account string) ([]byte, error) {
+func (c *Config) JSON(account string) []byte {
 	var out bytes.Buffer
-	err := writeJSON(&out, c.show(account))
-	return out.Bytes(), err
+	writeJSON(&out, c.show(account))
+	return out.Bytes()
 }
 
 // shownKey is a key with what holds where nothing is said; "" if that is

@@ -9,7 +9,7 @@ import (
 )
 
 // writeJSON writes a tree in the order that it has.
-func writeJSON(out *bytes.Buffer, n *yaml.Node) error {
+func writeJSON(out *bytes.Buffer, n *yaml.Node) {
 	switch n.Kind {
 	case yaml.MappingNode:
 		out.WriteByte('{')
@@ -17,46 +17,37 @@ func writeJSON(out *bytes.Buffer, n *yaml.Node) error {
 			if i > 0 {
 				out.WriteByte(',')
 			}
-			if err := writeString(out, n.Content[i].Value); err != nil {
-				return err
-			}
+			writeString(out, n.Content[i].Value)
 			out.WriteByte(':')
-			if err := writeJSON(out, n.Content[i+1]); err != nil {
-				return err
-			}
+			writeJSON(out, n.Content[i+1])
 		}
 		out.WriteByte('}')
-		return nil
+		return
 	case yaml.SequenceNode:
 		out.WriteByte('[')
 		for i, item := range n.Content {
 			if i > 0 {
 				out.WriteByte(',')
 			}
-			if err := writeJSON(out, item); err != nil {
-				return err
-			}
+			writeJSON(out, item)
 		}
 		out.WriteByte(']')
-		return nil
+		return
 	}
 	// Text stays text if it was quoted, or if a number of JSON would be
 	// another: 0600, 1.0.
 	if n.Tag != "!!str" {
-		if _, err := strconv.ParseInt(n.Value, 10, 64); err == nil && (n.Value[0] != '0' || n.Value == "0") && n.Value[0] != '+' {
+		_, err := strconv.ParseInt(n.Value, 10, 64)
+		number := err == nil && (n.Value[0] != '0' || n.Value == "0") && n.Value[0] != '+'
+		if number || n.Value == "true" || n.Value == "false" {
 			out.WriteString(n.Value)
-			return nil
-		}
-		if n.Value == "true" || n.Value == "false" {
-			out.WriteString(n.Value)
-			return nil
+			return
 		}
 	}
-	return writeString(out, n.Value)
+	writeString(out, n.Value)
 }
 
-func writeString(out *bytes.Buffer, s string) error {
-	text, err := json.Marshal(s)
+func writeString(out *bytes.Buffer, s string) {
+	text, _ := json.Marshal(s) // of a string it never fails
 	out.Write(text)
-	return err
 }
