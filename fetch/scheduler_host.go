@@ -25,7 +25,6 @@ type host struct {
 	retry    time.Time
 }
 
-// host returns the host of an account.
 func (r *run) host(a *Account) *host {
 	way := a.Server.way()
 	h := r.hosts[way]

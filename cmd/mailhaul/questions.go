@@ -173,7 +173,6 @@ var fromWords = map[discover.From]string{
 	discover.Known: "known", discover.SRV: "the domain says so", discover.MX: "where the domain's mail goes", discover.Guess: "guessed, and its certificate is right",
 }
 
-// askServer asks for the server.
 func (i *initialisation) askServer(preset string) error {
 	return i.answer("POP3 server, host or host:port", preset, func(a string) error {
 		before := i.setup
@@ -284,7 +283,6 @@ func (i *initialisation) free(name, option string) error {
 	return nil
 }
 
-// askClient asks for the client of OAuth 2.0.
 func (i *initialisation) askClient() error {
 	err := i.answer("Client id", "", func(a string) error { i.clientID = a; return i.problem() })
 	if err != nil || i.clientSecretFile != "" {

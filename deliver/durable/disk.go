@@ -34,7 +34,6 @@ const most, fewest = 32, 8
 // failures counts the syncs of whole disks that failed, running those that go on.
 var failures, running atomic.Int64
 
-// diskNumber returns the disk of that number.
 func diskNumber(number uint64) *disk {
 	waiting.Lock()
 	defer waiting.Unlock()

@@ -68,7 +68,6 @@ func (r *Result) Close() error {
 	return err
 }
 
-// create adds a file.
 func (r *Result) create(account string) (durable.File, error) {
 	f, err := r.spool.Create(account)
 	if err == nil {

@@ -12,7 +12,6 @@ import (
 // maxClear bounds the octets of the greeting, and of a line before TLS.
 const maxClear = 8 << 10
 
-// greet reads the greeting.
 func greet(conn net.Conn) (string, error) {
 	line, err := remote.ReadLine(conn, maxClear)
 	if err != nil {

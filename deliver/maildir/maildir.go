@@ -124,7 +124,6 @@ func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 // Close does nothing: a sink holds nothing open.
 func (s *Sink) Close() error { return nil }
 
-// path returns the path of what is in the Maildir.
 func (s *Sink) path(name string) string { return s.dir + "/" + name }
 
 // file returns the path of a file in one of its folders.

@@ -191,7 +191,6 @@ func (b *batch) Abort() error {
 	return b.Batch.Abort()
 }
 
-// unlock unlocks the mbox, if it is locked.
 func (b *batch) unlock() {
 	if b.box != nil {
 		b.box.unlock()

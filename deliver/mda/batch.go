@@ -169,7 +169,6 @@ func (b *batch) Abort() error {
 	return err
 }
 
-// remove removes a message from the spool.
 func (b *batch) remove(m *message) error {
 	if m.file != nil {
 		_ = m.file.Close()

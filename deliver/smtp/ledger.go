@@ -70,7 +70,6 @@ type entry struct {
 	Forget bool `json:"forget,omitempty"`
 }
 
-// ledger returns the ledger of an account.
 func (s *Sink) ledger(account string) *ledger {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -191,7 +190,6 @@ func (l *ledger) forget(key string, to []string) error {
 	return nil
 }
 
-// add appends entries.
 func (l *ledger) add(entries ...entry) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -156,5 +156,4 @@ func (ss *session) Quit() {
 	}
 }
 
-// hangUp closes the connection.
 func (ss *session) hangUp() { _ = ss.conn.Close() }

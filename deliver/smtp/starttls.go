@@ -12,7 +12,6 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/remote"
 )
 
-// greet reads the greeting.
 func greet(conn net.Conn) error {
 	code, lines, err := readReply(conn)
 	if err != nil {

@@ -121,10 +121,8 @@ func newServer(tb TB, parent string) *Server {
 	return s
 }
 
-// file returns the path of a file of the server.
 func (s *Server) file(name string) string { return filepath.Join(s.dir, name) }
 
-// write writes a file of the server.
 func (s *Server) write(name, text string, mode os.FileMode) {
 	s.tb.Helper()
 	if err := os.WriteFile(s.file(name), []byte(text), mode); err != nil {

@@ -22,7 +22,6 @@ type entrant struct {
 	retired bool
 }
 
-// measure runs one scenario.
 func (b *bench) measure(ctx context.Context, sc scenario) (Outcome, error) {
 	o := Outcome{Scenario: sc.name, Date: time.Now().UTC().Format(time.DateOnly), Runs: b.runs}
 	if sc.memory && b.memory == "" {

@@ -122,7 +122,6 @@ func authPlain(user string) string {
 	return "AUTH PLAIN " + base64.StdEncoding.EncodeToString([]byte("\x00"+user+"\x00"+password))
 }
 
-// makeMaildir makes an empty Maildir.
 func makeMaildir(dir string, owner int) error {
 	for _, sub := range []string{"", "cur", "new", "tmp"} {
 		if err := makeDir(filepath.Join(dir, sub), owner); err != nil {

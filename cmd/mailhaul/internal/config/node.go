@@ -153,7 +153,6 @@ func cutSecret(n *yaml.Node, i int) string {
 // keys says how each key of a mapping is read into a T.
 type keys[T any] map[string]func(p *parser, v value, into *T)
 
-// and adds keys.
 func (k keys[T]) and(more keys[T]) keys[T] {
 	all := maps.Clone(k)
 	maps.Copy(all, more)

@@ -185,7 +185,6 @@ func (s *shower) account(a *Account, own, defaults map[string]value) *yaml.Node 
 	return s.login(all, usual(accountShown), a.TLS, a.Protocol != KPOP, accountShown)
 }
 
-// port returns the account's port.
 func (a *Account) port() int {
 	switch {
 	case a.Port != 0:
@@ -199,7 +198,6 @@ func (a *Account) port() int {
 	}
 }
 
-// sink shows a sink.
 func (s *shower) sink(sink *Sink, said map[string]value) *yaml.Node {
 	all := map[string]*yaml.Node{}
 	for key, v := range said {

@@ -93,7 +93,6 @@ func (f *File) Write() error {
 	return err
 }
 
-// add adds counts to the file.
 func (f *File) add(m *Metrics) error {
 	now, err := m.registry.Gather()
 	if err != nil {
