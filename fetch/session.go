@@ -317,14 +317,14 @@ func (s *session) cutHeader(ctx context.Context, e pop3proto.Entry, err error) e
 	shared := func(o pop3proto.Entry) bool { return o.UID == e.UID && o.Num != e.Num }
 	if slices.ContainsFunc(s.listing.Entries, shared) {
 		w.Key = "" // it is no name
-		return s.cut(ctx, w, err)
+		return s.cutWithin(ctx, w, err)
 	}
 	r, known := find(s.rows, e.UID)
 	if !known {
-		return s.cut(ctx, w, err)
+		return s.cutWithin(ctx, w, err)
 	}
 	w.Row = &s.rows[r]
-	return errors.Join(s.cut(ctx, w, err), s.doubtAll(context.WithoutCancel(ctx)))
+	return errors.Join(s.cutWithin(ctx, w, err), s.doubtAll(context.WithoutCancel(ctx)))
 }
 
 // record writes what the plan learned without any download.
@@ -451,7 +451,7 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 			s.barren++
 		}
 		if err != nil && !isReply(err) {
-			return nil, s.cut(ctx, w, s.outOfStep(err))
+			return nil, s.cutWithin(ctx, w, s.outOfStep(err))
 		}
 		if err != nil {
 			s.dubious = s.pipelined
@@ -464,7 +464,7 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 		b := newBody(m, sums, 0, s.pipelined)
 		b.meter = s.meter
 		if err := b.drain(); err != nil {
-			return nil, s.cut(ctx, w, err)
+			return nil, s.cutWithin(ctx, w, err)
 		}
 		s.weigh(w, sums.octets)
 		content := sums.contentSum()

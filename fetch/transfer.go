@@ -292,12 +292,12 @@ func (d *download) cut(ctx context.Context, w Want, err error) error {
 	if whole {
 		return d.cutBetween(ctx, err) // what becomes of it, the batch tells
 	}
-	return d.session.cut(ctx, w, err)
+	return d.cutWithin(ctx, w, err)
 }
 
-// cut handles a connection that died, or a budget that ran out, while w was on
+// cutWithin handles a connection that died, or a budget that ran out, while w was on
 // its way.
-func (s *session) cut(ctx context.Context, w Want, err error) error {
+func (s *session) cutWithin(ctx context.Context, w Want, err error) error {
 	if _, silent := errors.AsType[silentSeam](err); silent && ctx.Err() == nil {
 		return errors.Join(s.broken(err), s.cameTorn(ctx, w, err))
 	}
