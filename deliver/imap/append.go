@@ -230,7 +230,8 @@ func (a *appends) collect(ses *session) error {
 			a.full = &doubt{f.n, e}
 		}
 		fallthrough
-	case e.Fault == deliver.FaultTemporary && !passing(refusal.Code):
+	case refusal.Code == imap.ResponseCodeLimit, // Dovecot's for a message over quota_max_mail_size
+		e.Fault == deliver.FaultTemporary && !passing(refusal.Code):
 		a.doubts = append(a.doubts, doubt{f.n, e})
 	case a.stop == nil:
 		a.stop = e

@@ -92,6 +92,12 @@ func TestRefusals(t *testing.T) {
 			}
 			return "NO so"
 		}}, []deliver.Fault{landed, deliver.FaultTemporary, deliver.FaultTemporary}, landed, `NO "so"`, ""},
+		{"over a limit", script{caps: plus, answer: only(1, "NO [LIMIT] too large")},
+			[]deliver.Fault{landed, deliver.FaultMessage, landed}, landed, "LIMIT", "about this one"},
+		{"over a limit, before it was sent", script{caps: minus, consent: large("NO [LIMIT] too large")},
+			[]deliver.Fault{landed, deliver.FaultMessage, landed}, landed, "LIMIT", "about this one"},
+		{"over a limit for all", script{caps: plus, answer: always("NO [LIMIT] too often")},
+			[]deliver.Fault{left, left, left}, deliver.FaultTemporary, "LIMIT", ""},
 		{"bad", script{caps: plus, answer: only(1, "BAD what")},
 			[]deliver.Fault{landed, deliver.FaultMessage, landed}, landed, `BAD "what"`, "about this one"},
 		{"no reason for all", script{caps: plus, answer: always("NO so")},
@@ -134,9 +140,10 @@ func TestRefusals(t *testing.T) {
 // TestRefusalOfOne sends a single message, which may be the reason itself.
 func TestRefusalOfOne(t *testing.T) {
 	for answer, itself := range map[string]bool{
-		"NO so":               true,
-		"NO [OVERQUOTA] full": false,
-		"NO [INUSE] wait":     false,
+		"NO so":                true,
+		"NO [LIMIT] too large": true,
+		"NO [OVERQUOTA] full":  false,
+		"NO [INUSE] wait":      false,
 	} {
 		script := script{caps: "LITERAL+ UIDPLUS", answer: always(answer)}
 		b, _ := stage(t, open(t, options(script.start(t), durable.OS, t.TempDir())), "Subject: a\r\n\r\n")
@@ -244,6 +251,7 @@ func TestLogin(t *testing.T) {
 		{name: "echo cut short", s: script{login: "NO " + strings.Repeat("x", 195) + pass}, starts: remote.PlainText, want: "xxx", fault: deliver.FaultOperator},
 		{name: "echo", s: script{login: "BAD LOGIN me " + pass}, starts: remote.PlainText, want: "BAD", fault: deliver.FaultOperator},
 		{name: "busy", s: script{login: "NO [UNAVAILABLE] later"}, starts: remote.PlainText, want: "later", fault: deliver.FaultTemporary},
+		{name: "too many connections", s: script{login: "NO [LIMIT] too many"}, starts: remote.PlainText, want: "too many", fault: deliver.FaultTemporary},
 		{name: "bye", s: script{greeting: "* BYE too many"}, starts: remote.PlainText, want: "too many", fault: deliver.FaultTemporary},
 		{name: "preauth", s: script{greeting: "* PREAUTH hello"}, starts: remote.PlainText, want: "CAPABILITY"},
 		{name: "preauth before TLS", s: script{greeting: "* PREAUTH hello"}, starts: remote.StartTLS, want: "STARTTLS", fault: deliver.FaultOperator},

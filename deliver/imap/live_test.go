@@ -206,6 +206,26 @@ plugin {
 	}
 }
 
+// TestDovecotMaxMailSize has a message that is larger than the server takes.
+func TestDovecotMaxMailSize(t *testing.T) {
+	d := startDovecot(t, `
+mail_plugins = quota
+plugin {
+  quota = maildir:User quota
+  quota_max_mail_size = 20K
+}
+`)
+	o := options(d.Addr, durable.OS, t.TempDir())
+	b, _ := stage(t, open(t, o), letter("a", 1), letter("b", 30_000), letter("c", 1))
+	receipts, err := commit(t.Context(), b)
+	if err != nil || len(receipts) != 3 || faultOf(receipts[1].Err) != deliver.FaultMessage {
+		t.Errorf("%+v, %v", receipts, err)
+	}
+	if got, err := mailbox(o); len(got) != 2 || err != nil {
+		t.Errorf("%d messages, %v", len(got), err)
+	}
+}
+
 func overQuota(t *testing.T, err error) {
 	t.Helper()
 	e, ok := errors.AsType[*deliver.Error](err)
