@@ -129,11 +129,17 @@ func compared(row state.Row) bool {
 	return row.Phase == state.Landed || row.Phase == state.Deleted || row.Phase == state.Adopted
 }
 
-// since says when a refused message was first tried, if that was noted.
+// firstPause is the pause after the first try, and a while for the try itself.
+const firstPause = 20 * time.Minute
+
+// since says when a refused message was first tried, if that was noted. After
+// mailhaul state retry the tries begin anew, and the first of them is a later one.
 func since(row state.Row, now time.Time) string {
 	switch {
 	case row.Seen == 0:
 		return ""
+	case row.Tries == 1 && row.NextTry-row.Seen > int64(firstPause.Seconds()):
+		return ", first seen " + ago(row.Seen, now)
 	case row.Tries == 1:
 		return ", " + ago(row.Seen, now)
 	default:

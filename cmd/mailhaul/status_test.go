@@ -17,6 +17,7 @@ func TestTrouble(t *testing.T) {
 		want string
 	}{
 		{state.Row{Tries: 1, Seen: before(5 * time.Minute), NextTry: before(-10 * time.Minute)}, "tried 1 time, 5 minutes ago, next try in 10 minutes"},
+		{state.Row{Tries: 1, Seen: before(72 * time.Hour), NextTry: before(-10 * time.Minute)}, "tried 1 time, first seen 3 days ago, next try in 10 minutes"},
 		{state.Row{Tries: 7, Seen: before(72 * time.Hour), NextTry: before(-5 * time.Hour)}, "tried 7 times, first 3 days ago, next try in 5 hours"},
 		{state.Row{Tries: 7, NextTry: before(0)}, "tried 7 times, tried again by the next fetch"},
 		{state.Row{Seen: before(72 * time.Hour), NextTry: before(0)}, "tried again by the next fetch"},
