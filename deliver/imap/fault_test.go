@@ -252,6 +252,7 @@ func TestLogin(t *testing.T) {
 		{name: "echo", s: script{login: "BAD LOGIN me " + pass}, starts: remote.PlainText, want: "BAD", fault: deliver.FaultOperator},
 		{name: "busy", s: script{login: "NO [UNAVAILABLE] later"}, starts: remote.PlainText, want: "later", fault: deliver.FaultTemporary},
 		{name: "too many connections", s: script{login: "NO [LIMIT] too many"}, starts: remote.PlainText, want: "too many", fault: deliver.FaultTemporary},
+		{name: "too many connections, in words", s: script{login: "NO [ALERT] Too many simultaneous connections. (Failure)"}, starts: remote.PlainText, want: "Too many", fault: deliver.FaultTemporary},
 		{name: "bye", s: script{greeting: "* BYE too many"}, starts: remote.PlainText, want: "too many", fault: deliver.FaultTemporary},
 		{name: "preauth", s: script{greeting: "* PREAUTH hello"}, starts: remote.PlainText, want: "CAPABILITY"},
 		{name: "preauth before TLS", s: script{greeting: "* PREAUTH hello"}, starts: remote.StartTLS, want: "STARTTLS", fault: deliver.FaultOperator},

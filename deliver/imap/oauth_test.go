@@ -31,6 +31,7 @@ func TestToken(t *testing.T) {
 		{name: "reason, then gone", s: script{caps: "AUTH=XOAUTH2 SASL-IR", challenge: reason, login: "* BYE"}, want: "has expired", fault: deliver.FaultOperator, hint: "mailhaul login"},
 		{name: "reason, by OAUTHBEARER", s: script{caps: "AUTH=OAUTHBEARER SASL-IR", challenge: reason, login: "NO no"}, want: "has expired", fault: deliver.FaultOperator, hint: "mailhaul login"},
 		{name: "reason, but not for good", s: script{caps: "AUTH=XOAUTH2 SASL-IR", challenge: reason, login: "NO [UNAVAILABLE] later"}, want: "later", fault: deliver.FaultTemporary},
+		{name: "reason, but too many connections", s: script{caps: "AUTH=XOAUTH2 SASL-IR", challenge: reason, login: "NO [ALERT] Too many simultaneous connections. (Failure)"}, want: "Too many", fault: deliver.FaultTemporary},
 		{name: "no reason", s: script{caps: "AUTH=XOAUTH2 SASL-IR", login: "NO not " + token}, want: "not ***", fault: deliver.FaultOperator, hint: "mailhaul login"},
 		{name: "not offered", s: script{caps: "AUTH=PLAIN"}, want: "PLAIN", fault: deliver.FaultOperator, hint: "password options"},
 		{name: "nothing offered", s: script{}, want: "offers nothing", fault: deliver.FaultOperator, hint: "password options"},
