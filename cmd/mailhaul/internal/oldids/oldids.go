@@ -229,12 +229,23 @@ func Pick(drops []Maildrop, user, host string) (Maildrop, error) {
 	case len(drops) == 0:
 		return Maildrop{}, errors.New("it names no message at all")
 	}
+	near := slices.Concat(of, alike)
+	if len(near) == 0 {
+		near = drops
+	}
 	var known []string
-	for _, d := range drops {
+	for _, d := range near[:min(len(near), maxNamed)] {
 		known = append(known, d.String())
 	}
-	return Maildrop{}, fmt.Errorf("it knows nothing of %s at %s, but of %s", user, host, strings.Join(known, ", "))
+	more := ""
+	if n := len(near) - len(known); n > 0 {
+		more = fmt.Sprintf(" and %d more", n)
+	}
+	return Maildrop{}, fmt.Errorf("it knows nothing of %s at %s, but of %s%s", user, host, strings.Join(known, ", "), more)
 }
+
+// maxNamed bounds the maildrops that an error names: a file may have thousands.
+const maxNamed = 10
 
 // localPart returns a user without the domain.
 func localPart(user string) string {

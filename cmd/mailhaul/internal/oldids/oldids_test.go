@@ -1,6 +1,7 @@
 package oldids_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -94,6 +95,10 @@ func TestPick(t *testing.T) {
 	away := oldids.Maildrop{User: "ada", Host: "pop.example.net", UIDs: []string{"2"}}
 	bob := oldids.Maildrop{User: "bob", Host: "pop.example.com", UIDs: []string{"3"}}
 	unnamed := oldids.Maildrop{UIDs: []string{"4"}}
+	var many []oldids.Maildrop
+	for n := range 1000 {
+		many = append(many, oldids.Maildrop{User: fmt.Sprint("u", n), Host: "h"})
+	}
 	whole := oldids.Maildrop{User: "ada@example.org", Host: "pop.example.com", UIDs: []string{"5"}}
 	for name, test := range map[string]struct {
 		user  string // empty is ada
@@ -120,7 +125,15 @@ func TestPick(t *testing.T) {
 		"by its user alone": {drops: []oldids.Maildrop{bob, away}, want: away},
 		"without a name":    {drops: []oldids.Maildrop{unnamed}, want: unnamed},
 		"of others":         {drops: []oldids.Maildrop{bob}, err: "it knows nothing of ada at POP.example.com, but of bob@pop.example.com"},
-		"of nobody":         {err: "it names no message at all"},
+		"of many others": {
+			drops: many,
+			err:   "it knows nothing of ada at POP.example.com, but of u0@h, u1@h, u2@h, u3@h, u4@h, u5@h, u6@h, u7@h, u8@h, u9@h and 990 more",
+		},
+		"of several, among many": {
+			drops: slices.Concat(many, []oldids.Maildrop{away, {User: "ada", Host: "c"}}),
+			err:   "it knows nothing of ada at POP.example.com, but of ada@pop.example.net, ada@c",
+		},
+		"of nobody": {err: "it names no message at all"},
 		"of several": {
 			drops: []oldids.Maildrop{away, {User: "ada", Host: "c"}},
 			err:   "it knows nothing of ada at POP.example.com, but of ada@pop.example.net, ada@c",
