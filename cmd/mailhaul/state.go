@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"slices"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -63,7 +62,7 @@ func remembered(ctx context.Context, cfg *config.Config, store *state.Store, nam
 	}
 	hint := ""
 	if len(names) > 0 {
-		hint = "remembered are " + strings.Join(names, ", ")
+		hint = "remembered are " + someOf(names)
 	}
 	return state.Account{}, usagef(hint, "nothing is remembered of an account %q in %s", name, cfg.State)
 }

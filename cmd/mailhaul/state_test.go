@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/ttytest"
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/durable"
@@ -242,5 +244,24 @@ accounts: { work: {} }
 				t.Errorf("%s forgotten, left: %+v", uid, r)
 			}
 		}
+	}
+}
+
+// Of very many accounts that are remembered, some are named to whoever mistyped one.
+func TestRememberedOfMany(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "state")
+	store, err := state.Open(t.Context(), folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	for n := range 100 {
+		if err := store.Adopt(t.Context(), fmt.Sprintf("a%02d", n), []state.Adoption{{UID: "1"}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err = remembered(t.Context(), &config.Config{State: folder}, store, "a100")
+	if hint := hintOf(err); !strings.HasPrefix(hint, "remembered are a00, a01, ") || !strings.HasSuffix(hint, ", a19 and 80 more") {
+		t.Errorf("%v, hint %q", err, hint)
 	}
 }
