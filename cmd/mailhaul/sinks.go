@@ -2,6 +2,9 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"reflect"
+	"slices"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 	"github.com/mailhaul/mailhaul/deliver"
@@ -45,11 +48,22 @@ func (w *wiring) newSink(s config.Sink, state string) (deliver.Sink, error) {
 	case s.IMAP != nil:
 		return imap.New(imap.Options{
 			Server: server(s.IMAP.Server), Folder: s.IMAP.Folder, Create: s.IMAP.Create,
-			Flags: s.IMAP.Flags, Spool: w.spool, Pool: w.pool,
+			Flags: s.IMAP.Flags, Spool: w.spool, Pool: w.pool, Login: w.login(s.IMAP.Server),
 		})
 	default:
 		return discard.New(s.Discard)
 	}
+}
+
+// login names what a sink says of its server, alike for all that say the same.
+func (w *wiring) login(of config.Server) string {
+	place := fmt.Sprintf("%s %s", of.Addr, of.User)
+	n := slices.IndexFunc(w.servers[place], func(other config.Server) bool { return reflect.DeepEqual(of, other) })
+	if n < 0 {
+		n = len(w.servers[place])
+		w.servers[place] = append(w.servers[place], of)
+	}
+	return fmt.Sprintf("%s %d", place, n)
 }
 
 // problem is the mistake in a configuration that an error shows.

@@ -73,6 +73,7 @@ type wiring struct {
 	sessions *channel.Sessions
 	pool     *remote.Pool // of the sinks' connections
 	sinks    map[string]deliver.Sink
+	servers  map[string][]config.Server // the different ones of the sinks, by address and user
 	grants   *oauth.Store
 	sources  map[string]*source // by the key of the grant
 	env      []string           // for commands of the configuration
@@ -96,7 +97,7 @@ func wireAfter(old *wiring, cfg *config.Config) (*wiring, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &wiring{host: host, sinks: map[string]deliver.Sink{}, grants: oauth.NewStore(cfg.State), sources: map[string]*source{}, env: cfg.Environ()}
+	w := &wiring{host: host, sinks: map[string]deliver.Sink{}, servers: map[string][]config.Server{}, grants: oauth.NewStore(cfg.State), sources: map[string]*source{}, env: cfg.Environ()}
 	w.spool = spool.New(spoolPath(cfg), durable.OS)
 	most := 1 // sinks of one account
 	for i := range cfg.Accounts {

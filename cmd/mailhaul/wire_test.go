@@ -56,3 +56,42 @@ accounts:
 		t.Errorf("%d of %d sources are shared after one client has changed: %q", same, len(other.sources), slices.Collect(maps.Keys(other.sources)))
 	}
 }
+
+// IMAP sinks that say the same of server and login share connections, and no others.
+func TestSharedLogins(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	pin := strings.Repeat("ab", 32)
+	err := os.WriteFile(path, []byte(`
+state: state
+sinks:
+  one:      { imap: imap.example.org, user: me, password_command: [pass, show, me] }
+  folder:   { imap: imap.example.org, user: me, password_command: [pass, show, me], folder: Lists, create_folder: true, flags: ['\Seen'] }
+  user:     { imap: imap.example.org, user: you, password_command: [pass, show, me] }
+  password: { imap: imap.example.org, user: me, password_command: [pass, show, you] }
+  server:   { imap: imap.example.net, user: me, password_command: [pass, show, me] }
+  trust:    { imap: imap.example.org, user: me, password_command: [pass, show, me], tls_fingerprint: `+pin+` }
+  way:      { imap: imap.example.org, user: me, password_command: [pass, show, me], tunnel: [ssh, gateway] }
+accounts:
+  ada: { server: pop.example.org, user: ada, password: hunter2, deliver: one }
+`), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := loadConfig(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := wire(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	sinks := map[string][]string{}
+	for _, s := range cfg.Sinks {
+		login := w.login(s.IMAP.Server)
+		sinks[login] = append(sinks[login], s.Name)
+	}
+	if len(sinks) != 6 || !slices.ContainsFunc(slices.Collect(maps.Values(sinks)), func(names []string) bool { return slices.Equal(names, []string{"one", "folder"}) }) {
+		t.Errorf("%q share connections", sinks)
+	}
+}

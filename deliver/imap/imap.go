@@ -62,6 +62,9 @@ type Options struct {
 	Idle time.Duration
 	// Pool keeps it, with those of other sinks; nil is a pool of the sink's own.
 	Pool *remote.Pool
+	// Login, unless empty, names what Server says. Sinks of a pool that have it in
+	// common use each other's connections: a server grants a user only a few.
+	Login string
 }
 
 // Sink appends to one folder. It implements deliver.Sink. It keeps its
@@ -75,6 +78,7 @@ type Sink struct {
 	target string
 	idle   time.Duration
 	pool   *remote.Pool
+	key    any // of its connections in the pool
 
 	turn   chan struct{} // holds a token while somebody uses the connection, or what follows
 	closed bool          // no connection is kept any more
@@ -90,6 +94,10 @@ func New(o Options) (*Sink, error) {
 	s := &Sink{
 		server: o.Server, folder: o.Folder, create: o.Create, spool: o.Spool,
 		idle: cmp.Or(o.Idle, defaultIdle), pool: cmp.Or(o.Pool, remote.NewPool(1)), turn: make(chan struct{}, 1),
+	}
+	s.key = s
+	if o.Login != "" {
+		s.key = o.Login
 	}
 	if s.folder == "" || strings.EqualFold(s.folder, "INBOX") {
 		s.folder = "INBOX" // RFC 9051 §5.1: in any case
@@ -178,6 +186,7 @@ func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 // sink would create it. The error is a *deliver.Error.
 func (s *Sink) Check(ctx context.Context) (exists bool, err error) {
 	probe := &Sink{server: s.server, folder: s.folder, target: s.target, pool: s.pool, closed: true, turn: make(chan struct{}, 1)}
+	probe.key = probe // so that it connects
 	_, leave, err := probe.enter(ctx, true)
 	if err == nil {
 		leave()
@@ -204,6 +213,6 @@ func (s *Sink) Close() error {
 	s.turn <- struct{}{}
 	defer func() { <-s.turn }()
 	s.closed = true
-	s.pool.Quit(s)
+	s.pool.Quit(s.key)
 	return nil
 }

@@ -107,6 +107,45 @@ func TestDovecotLogins(t *testing.T) {
 	}
 }
 
+// TestDovecotOneConnection has sinks for several folders of a user to whom the server
+// grants one connection. Whoever may have it asks for his own folder.
+func TestDovecotOneConnection(t *testing.T) {
+	d := startDovecot(t, "protocol imap {\n mail_max_userip_connections = 1\n}\n")
+	o := options(d.Addr, durable.OS, t.TempDir())
+	o.Pool, o.Create, o.Login = remote.NewPool(8), true, "of all"
+	var sinks []*imap.Sink
+	for _, o.Folder = range []string{"INBOX", "Lists", "Entwürfe"} {
+		sinks = append(sinks, open(t, o))
+	}
+	for round := range 2 {
+		var batches []deliver.Batch
+		var promises []deliver.Promise
+		expect := func(want deliver.Verdict) {
+			t.Helper()
+			for i, s := range sinks {
+				if v, err := s.Settle(t.Context(), promises[i].Token); v != want || err != nil {
+					t.Errorf("round %d, sink %d: %v, %v, want %v", round, i, v, err, want)
+				}
+			}
+		}
+		for i, s := range sinks {
+			b, p := stage(t, s, letter(fmt.Sprint("r", round), 10*i))
+			batches, promises = append(batches, b), append(promises, p...)
+		}
+		expect(deliver.NotLanded)
+		for _, b := range batches {
+			if receipts, err := commit(t.Context(), b); err != nil || len(receipts) != 1 || receipts[0].Err != nil {
+				t.Errorf("round %d: %+v, %v", round, receipts, err)
+			}
+		}
+		expect(deliver.Landed)
+	}
+	o.Login = "of nobody else"
+	if _, err := open(t, o).Begin(t.Context()); faultOf(err) != deliver.FaultTemporary || !strings.Contains(err.Error(), "LIMIT") {
+		t.Errorf("a second connection: %v", err)
+	}
+}
+
 // TestDovecot has real messages arrive in a folder that it creates.
 func TestDovecot(t *testing.T) {
 	d := startDovecot(t, "")

@@ -80,23 +80,27 @@ func (s *Sink) enter(ctx context.Context, ask bool) (ses *session, leave func(),
 		if ses.wire.broken() || ctx.Err() != nil || s.closed {
 			ses.Quit()
 		} else {
-			s.pool.Keep(s, ses, s.idle)
+			s.pool.Keep(s.key, ses, s.idle)
 		}
 		<-s.turn
 	}, nil
 }
 
-// resume returns the session that was kept, nil if there is none of use. That
+// resume returns a session that was kept, nil if there is none of use. That
 // a server has hung up is often noticed only when it is asked something.
 func (s *Sink) resume(ctx context.Context, ask bool) (*session, func(), error) {
-	ses, _ := s.pool.Take(s).(*session)
+	ses, _ := s.pool.Take(s.key).(*session)
 	if ses == nil {
 		return nil, nil, nil
 	}
 	var err error
 	if !ses.wire.broken() {
 		stop := remote.Obey(ctx, ses.wire.Conn)
-		if ask {
+		if ses.sink != s { // it knows another folder
+			ses.sink, ses.silent, ask = s, false, true
+			err = ses.enable()
+		}
+		if err == nil && ask {
 			err = ses.look()
 		}
 		if err == nil {

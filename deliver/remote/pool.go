@@ -21,9 +21,9 @@ type Session interface {
 	Quit()
 }
 
-// kept is a session, and the sink that may have it again.
+// kept is a session, and the key of who may have it again.
 type kept struct {
-	sink    any
+	key     any
 	session Session
 	timer   *time.Timer // ends it
 }
@@ -32,10 +32,10 @@ type kept struct {
 // that are taking leave.
 func NewPool(max int) *Pool { return &Pool{max: max} }
 
-// Keep keeps a session for its sink. It quits once it was kept for so long, or
+// Keep keeps a session for whoever has the key. It quits once it was kept for so long, or
 // when it is the oldest of too many.
-func (p *Pool) Keep(sink any, session Session, long time.Duration) {
-	k := &kept{sink: sink, session: session}
+func (p *Pool) Keep(key any, session Session, long time.Duration) {
+	k := &kept{key: key, session: session}
 	p.mu.Lock()
 	k.timer = time.AfterFunc(long, func() {
 		if p.drop(k) {
@@ -53,23 +53,23 @@ func (p *Pool) Keep(sink any, session Session, long time.Duration) {
 	}
 }
 
-// Take returns the session that was kept last for a sink, and keeps it no
+// Take returns the session that was kept last for a key, and keeps it no
 // more; nil if there is none.
-func (p *Pool) Take(sink any) Session {
+func (p *Pool) Take(key any) Session {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for n, k := range slices.Backward(p.kept) {
-		if k.sink == sink {
+		if k.key == key {
 			return p.remove(n).session
 		}
 	}
 	return nil
 }
 
-// Quit has all sessions quit that are kept for a sink, and waits for them.
-func (p *Pool) Quit(sink any) {
+// Quit has all sessions quit that are kept for a key, and waits for them.
+func (p *Pool) Quit(key any) {
 	var wg sync.WaitGroup
-	for s := p.Take(sink); s != nil; s = p.Take(sink) {
+	for s := p.Take(key); s != nil; s = p.Take(key) {
 		wg.Go(s.Quit)
 	}
 	wg.Wait()
