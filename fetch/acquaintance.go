@@ -45,7 +45,7 @@ type acquaintance struct {
 // recall returns the acquaintance of the account's server.
 func (a *Account) recall(o *Options, was *state.Standing) *acquaintance {
 	server := was.Server
-	key := fmt.Sprintf("%s %d %s", a.Server.Addr(), a.Server.Security, a.User)
+	key := fmt.Sprintf("%s %d %s", a.Server.way(), a.Server.Security, a.User)
 	if len(a.Auth) > 0 {
 		key += "," + strings.Join(a.Auth, ",") // it may have done without CAPA for that, see mutes
 	}

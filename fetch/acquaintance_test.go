@@ -334,6 +334,50 @@ func TestBreaksOffOverCAPAForOthers(t *testing.T) {
 	}
 }
 
+// What a server can do says nothing of another that has the same name at the end of
+// another tunnel, least of all that it must be shown the password.
+func TestOtherTunnelOtherServer(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{Without: []string{"AUTH"}})
+	other := pop3test.New(pop3test.Options{Behaviour: pop3test.Behaviour{Mechanisms: []string{"PLAIN", "CRAM-MD5"}}})
+	check(t, other.Start())
+	defer other.Close()
+	drop := other.Account("bob", secret)
+	ada, bob := *r.account, *r.account
+	ada.Name, bob.Name, bob.User = "ada", "bob", "bob"
+	for a, server := range map[*fetch.Account]*pop3test.Server{&ada: r.server, &bob: other} {
+		a.Auth = nil
+		a.Server.Host, a.Server.Port = "localhost", 110
+		a.Server.Via.Tunnel = []string{"ssh", "gateway-of-" + a.Name}
+		a.Server.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, server.Addr())
+		}
+	}
+	ended := make(chan struct{})
+	r.opts.Observer = func(e fetch.Event) {
+		if f, ok := e.(fetch.Finished); ok && f.Account == "ada" {
+			close(ended)
+		}
+	}
+	bob.Server.Preconnect = func(context.Context) error {
+		<-ended
+		return nil
+	}
+	for _, s := range fetch.Once(t.Context(), fetch.Setup{Accounts: []*fetch.Account{&ada, &bob}, Options: r.opts}) {
+		check(t, s.Err)
+	}
+	want := []string{"CAPA", "AUTH CRAM-MD5"}
+	if got := drop.Log(); len(got) < len(want) || !slices.Equal(got[:len(want)], want) {
+		t.Errorf("bob says %q, want %q first", got, want)
+	}
+	// So it is for one account that is led elsewhere.
+	ada.Server.Via, ada.Server.Dial = bob.Server.Via, bob.Server.Dial
+	drop, r.opts.Observer = other.Account(user, secret), nil
+	check(t, ada.Poll(t.Context(), r.opts).Err)
+	if got := drop.Log(); len(got) < len(want) || !slices.Equal(got[:len(want)], want) {
+		t.Errorf("by another tunnel: %q, want %q first", got, want)
+	}
+}
+
 // Nor may the same account, once its configuration says no more that it may.
 func TestBreaksOffOverCAPAThenOtherAuth(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{Mechanisms: strong})
