@@ -211,7 +211,7 @@ func (q *acquaintance) misled(err error) bool {
 	}
 	// Whoever did not prove to be the server is not asked for another way to
 	// log in: he would name one that gives him the password.
-	if _, ok := errors.AsType[*exchangeError](err); ok || errors.Is(err, mech.ErrUnproven) {
+	if _, ok := errors.AsType[*exchangeError](err); ok || errors.Is(err, mech.ErrSuspect) {
 		return false
 	}
 	class, _ := advise(err)

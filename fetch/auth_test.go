@@ -297,6 +297,62 @@ func TestSCRAMWrongTurns(t *testing.T) {
 	}
 }
 
+// cancelled is a connection whose server answers a cancelled login with last, and
+// hangs up.
+type cancelled struct {
+	net.Conn
+	last string
+	over *strings.Reader // nil until then
+}
+
+func (c *cancelled) Write(p []byte) (int, error) {
+	if string(p) == "*\r\n" {
+		c.over = strings.NewReader(c.last)
+		return len(p), nil
+	}
+	return c.Conn.Write(p)
+}
+
+func (c *cancelled) Read(p []byte) (int, error) {
+	if c.over != nil {
+		return c.over.Read(p)
+	}
+	return c.Conn.Read(p)
+}
+
+// Nor is it if whoever does it gets out of step when the login is cancelled for it.
+func TestSCRAMWrongTurnOutOfStep(t *testing.T) {
+	for name, last := range map[string]string{"it accepts": "+OK welcome\r\n", "it hangs up": ""} {
+		for turn, value := range map[string]string{"v=": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", "r=": "somebody-elses-nonce,s=QUFBQQ==,i=4096"} {
+			t.Run(name+", "+turn, func(t *testing.T) {
+				r := newRig(t, pop3test.Behaviour{Mechanisms: strong})
+				r.succeed() // and knows the server from now on
+				before := len(r.server.Log())
+				r.account.Server.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+					conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+					return &cancelled{Conn: conn, last: last}, err
+				}
+				r.server.Order(pop3test.Replace("CAPA", "+OK\r\nSASL PLAIN LOGIN\r\nUSER\r\n.\r\n"),
+					pop3test.AlterChallenge(func(s string) string {
+						if strings.HasPrefix(s, turn) {
+							return turn + value
+						}
+						return s
+					}))
+				s := r.poll()
+				if s.Class != fetch.ClassOperator || !errors.Is(s.Err, mech.ErrSuspect) || !strings.Contains(fetch.Hint(s.Err), "do not trust") {
+					t.Errorf("%v: %v (%q)", s.Class, s.Err, fetch.Hint(s.Err))
+				}
+				for _, line := range r.server.Log()[before:] {
+					if strings.Contains(line, "CAPA") || strings.Contains(line, "PLAIN") || strings.Contains(line, "USER") {
+						t.Errorf("it went on: %s", line)
+					}
+				}
+			})
+		}
+	}
+}
+
 // A password that SCRAM refuses within the exchange is refused as any other:
 // one that worked before is doubted for a while.
 func TestSCRAMRefused(t *testing.T) {

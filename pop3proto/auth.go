@@ -136,15 +136,17 @@ func (c *Client) finish(mech sasl.Client, reply error) error {
 	return err
 }
 
-// cancel ends the exchange because of cause (RFC 5034 §4).
+// cancel ends the exchange because of cause (RFC 5034 §4), which stays the reason
+// however the server takes that: it may have a cause to hide.
 func (c *Client) cancel(cause error) error {
 	_, err := c.exchange(verbAuth, "*")
 	if _, refused := errors.AsType[*ReplyError](err); refused {
 		return cause
-	} else if err != nil {
-		return err
 	}
-	return c.w.failSyntax(verbAuth, "-ERR to a cancelled exchange", nil)
+	if err == nil {
+		err = c.w.failSyntax(verbAuth, "-ERR to a cancelled exchange", nil)
+	}
+	return fmt.Errorf("%w; then: %w", cause, err)
 }
 
 // isMechanism reports whether name is the name of a SASL mechanism (RFC 4422

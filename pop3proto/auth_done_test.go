@@ -71,3 +71,25 @@ func TestAuthenticateDoneIsForReplies(t *testing.T) {
 		})
 	}
 }
+
+// TestAuthenticateCancelled sees that a mechanism's reason to cancel is told
+// whatever the server makes of that.
+func TestAuthenticateCancelled(t *testing.T) {
+	errNo := errors.New("no")
+	for name, replies := range map[string][]string{
+		"accepted": {"+ YQ==\r\n", "+OK\r\n"},
+		"asked on": {"+ YQ==\r\n", "+ YQ==\r\n"},
+		"hung up":  {"+ YQ==\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := &judge{verdict: func(error) error { return nil }}
+			m.name, m.fail = "X", errNo
+			c, _ := play(t, nil, replies...)
+			if err := c.Authenticate(t.Context(), m); !errors.Is(err, errNo) {
+				t.Errorf("error %v", err)
+			} else {
+				wantBroken(t, c, err, nil)
+			}
+		})
+	}
+}
