@@ -194,6 +194,8 @@ type Profile struct {
 	Kind string
 	// Target names the place for a person: "~/Maildir".
 	Target string
+	// Way tells ways to Target apart, since another one may lead to another place.
+	Way string
 	// Guarantee is what a crash can do.
 	Guarantee Guarantee
 	// Locks means that Prepare takes locks that keep others out until Commit

@@ -19,7 +19,7 @@ type silences struct {
 }
 
 // place is where a sink delivers to. Others may lead there, too, to other recipients.
-type place struct{ kind, target string }
+type place struct{ kind, target, way string }
 
 // silence is a place that has kept polls waiting in vain.
 type silence struct {
@@ -36,7 +36,7 @@ func (s *silences) ask(ctx context.Context, sink deliver.Sink, now func() time.T
 		return question()
 	}
 	profile := sink.Profile()
-	p := place{profile.Kind, profile.Target}
+	p := place{profile.Kind, profile.Target, profile.Way}
 	before, err := s.enter(p, now())
 	if err != nil {
 		return err

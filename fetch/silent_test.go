@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"net"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,10 +15,15 @@ import (
 	"time"
 
 	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/durable"
 	"github.com/mailhaul/mailhaul/deliver/maildir"
+	"github.com/mailhaul/mailhaul/deliver/remote"
+	"github.com/mailhaul/mailhaul/deliver/smtp"
+	"github.com/mailhaul/mailhaul/deliver/spool"
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/fetch/state"
 	"github.com/mailhaul/mailhaul/pop3proto/channel"
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
 // deaf is a sink whose server does not answer at times.
@@ -125,6 +132,53 @@ func TestOnceSilentSink(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A server that answers nobody says nothing of one that has the same name at the end of
+// another tunnel.
+func TestSilentSinkByAnotherWay(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	m := &moody{Rand: rand.New(rand.NewPCG(1, 1)), taken: map[string]int{}, lost: map[string]int{}}
+	alive := listen(t, m.serve)
+	relay := func(gateway string, dial func(ctx context.Context, network, addr string) (net.Conn, error)) []fetch.Target {
+		sink, err := smtp.New(smtp.Options{
+			Server: remote.Server{
+				Addr: "localhost:25", Security: remote.PlainText, Dial: dial, Via: channel.Via{Tunnel: []string{"ssh", gateway}},
+			},
+			To: recipients, Spool: spool.New(filepath.Join(t.TempDir(), "spool"), durable.OS),
+		})
+		check(t, err)
+		t.Cleanup(func() { sink.Close() })
+		return []fetch.Target{{Name: gateway, Sink: sink}}
+	}
+	silent := relay("silent", func(context.Context, string, string) (net.Conn, error) { return nil, channel.Silence(time.Second) })
+	answers := relay("answers", func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, alive)
+	})
+	var accounts []*fetch.Account
+	turns := map[string]chan struct{}{}
+	for i, deliver := range [][]fetch.Target{silent, silent, answers} {
+		a, before := *r.account, turns[fmt.Sprint("user", i-1)]
+		a.Name = fmt.Sprint("user", i)
+		a.User, a.Deliver, turns[a.Name] = a.Name, deliver, make(chan struct{})
+		a.Server.Preconnect = func(context.Context) error {
+			if before != nil {
+				<-before
+			}
+			return nil
+		}
+		r.server.Account(a.User, secret).Add("u1", []byte(message(1)))
+		accounts = append(accounts, &a)
+	}
+	r.opts.Observer = func(e fetch.Event) {
+		if f, ok := e.(fetch.Finished); ok {
+			close(turns[f.Account])
+		}
+	}
+	all := fetch.Once(t.Context(), fetch.Setup{Accounts: accounts, Options: r.opts})
+	if all[0].Class != fetch.ClassRetry || all[1].Class != fetch.ClassRetry || all[2].Err != nil || all[2].Fetched != 1 {
+		t.Errorf("%v; %v; %d fetched: %v", all[0].Err, all[1].Err, all[2].Fetched, all[2].Err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"path/filepath"
 	"time"
@@ -78,6 +79,15 @@ type Server struct {
 
 // Unix reports whether Addr is the path of a UNIX socket.
 func (s *Server) Unix() bool { return filepath.IsAbs(s.Addr) }
+
+// Way tells ways to Addr apart: at localhost, each tunnel may lead to another server.
+// It is empty if Addr is dialled straight.
+func (s *Server) Way() string {
+	if s.Via.String() == "" && !s.Via.Source.IsValid() {
+		return ""
+	}
+	return fmt.Sprint(s.Via, s.Via.Tunnel, s.Via.Source)
+}
 
 // Protection is Security as it applies to Addr.
 func (s *Server) Protection() Security {
