@@ -71,9 +71,11 @@ func (c *Client) Device(ctx context.Context, show func(DeviceCode)) (Grant, erro
 // §3.4, §3.5).
 func (c *Client) pollDevice(ctx context.Context, d deviceAnswer, expires time.Time) (*tokens, error) {
 	interval := cmp.Or(time.Duration(d.Interval), 5*time.Second) // RFC 8628 §3.2
+	var trouble error // of the last request
 	for {
 		if time.Until(expires) < interval {
-			return nil, c.refusal("expired_token", "")
+			// After trouble, whether somebody has entered the code is not known.
+			return nil, cmp.Or(trouble, error(c.refusal("expired_token", "")))
 		}
 		select {
 		case <-ctx.Done():
@@ -87,6 +89,7 @@ func (c *Client) pollDevice(ctx context.Context, d deviceAnswer, expires time.Ti
 		if err == nil {
 			return t, nil
 		}
+		trouble = nil
 		var refused *GrantError
 		var temporary *TemporaryError
 		switch {
@@ -95,6 +98,7 @@ func (c *Client) pollDevice(ctx context.Context, d deviceAnswer, expires time.Ti
 			interval += 5 * time.Second
 		case errors.As(err, &temporary):
 			// RFC 8628 §3.5: after a timeout, poll less often.
+			trouble = err
 			interval = max(min(2*interval, time.Minute), temporary.After)
 		default:
 			return nil, err

@@ -60,6 +60,27 @@ func TestDevice(t *testing.T) {
 	}
 }
 
+// Where a provider is in trouble until the code is over, nobody knows whether it was
+// entered; where that has passed, the provider has said.
+func TestDeviceTroubleToTheEnd(t *testing.T) {
+	for name, faults := range map[string][]oauthtest.Fault{
+		"to the end": {oauthtest.Refuse(pending), oauthtest.Status(503), oauthtest.Status(503)},
+		"before":     {oauthtest.Status(503), oauthtest.Refuse(pending), oauthtest.Refuse(pending)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := oauthtest.New(oauthtest.Options{DeviceLife: 30 * time.Second})
+				_, err := client(p).Device(t.Context(), func(oauth.DeviceCode) { p.Next(faults...) })
+				if name == "to the end" {
+					isTemporary(t, err)
+				} else {
+					needsPerson(t, err, "expired_token")
+				}
+			})
+		})
+	}
+}
+
 func TestDeviceObeysItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := oauthtest.New(oauthtest.Options{})
