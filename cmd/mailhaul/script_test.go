@@ -37,6 +37,7 @@ func TestScripts(t *testing.T) {
 			env.Values[mailservers{}] = map[string]*mailserver{}
 			env.Values[proxies{}] = map[string]*channeltest.SOCKS{}
 			env.Values[providers{}] = map[string]*oauthtest.Server{}
+			env.Values[holds{}] = map[string]heldToken{}
 			env.Defer(func() { noSecrets(env) })
 			return os.Chmod(env.WorkDir, 0o700)
 		},

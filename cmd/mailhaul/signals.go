@@ -21,9 +21,10 @@ func interruptible(ctx context.Context) (context.Context, func()) {
 }
 
 // drainOnSignal returns a channel that the first SIGINT, SIGTERM or SIGHUP
-// closes, and a context that the second one cancels. say is called at the
-// first.
-func drainOnSignal(ctx context.Context, say func()) (context.Context, <-chan struct{}, func()) {
+// closes, and a context that the second one cancels, as stop does. say is called at
+// the first. They are noted for the rest of the process: the second may come when all
+// but a new token is closed, and must not kill who waits for that.
+func drainOnSignal(ctx context.Context, say func()) (_ context.Context, _ <-chan struct{}, stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	drain := make(chan struct{})
 	signals := make(chan os.Signal, 2)
@@ -41,7 +42,7 @@ func drainOnSignal(ctx context.Context, say func()) (context.Context, <-chan str
 			}
 		}
 	}()
-	return ctx, drain, func() { signal.Stop(signals); cancel() }
+	return ctx, drain, cancel
 }
 
 // closed reports whether a channel is.

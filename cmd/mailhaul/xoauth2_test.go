@@ -17,11 +17,31 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/oauth/oauthtest"
 )
 
-// provider NAME revoke|fail withdraws what a provider has granted, or has it
-// answer the next request for a token with a page of trouble.
+// holds is the key of a script's requests for tokens that are held, by the provider's
+// name.
+type holds struct{}
+
+type heldToken struct{ reached, release chan struct{} }
+
+// provider NAME revoke|fail|hold|reached|release withdraws what a provider has granted,
+// or has it answer the next request for a token with a page of trouble, or hold it;
+// then waits for it, and has it answered.
 func orderProvider(ts *testscript.TestScript, _ bool, args []string) {
 	p := ts.Value(providers{}).(map[string]*oauthtest.Server)[args[0]]
+	held := ts.Value(holds{}).(map[string]heldToken)
 	switch args[1] {
+	case "hold":
+		h := heldToken{make(chan struct{}), make(chan struct{})}
+		held[args[0]] = h
+		p.Next(oauthtest.Hold(h.reached, h.release))
+	case "reached":
+		select {
+		case <-held[args[0]].reached:
+		case <-deadline(ts).Done():
+			ts.Fatalf("the request did not come")
+		}
+	case "release":
+		close(held[args[0]].release)
 	case "revoke":
 		p.Revoke()
 	case "fail":
