@@ -146,6 +146,15 @@ accounts:
 	}
 }
 
+// A name in another alphabet is looked up, and must stand in the certificate, as the DNS
+// has it.
+func TestAnotherAlphabet(t *testing.T) {
+	cfg := load(t, strings.Replace(minimal, "pop.example.com", "pop.bücher.example:1995, tls_name: BÜCHER.example", 1))
+	if a := cfg.Accounts[0]; a.Host != "pop.xn--bcher-kva.example" || a.Port != 1995 || a.Trust.Name != "xn--bcher-kva.example" {
+		t.Errorf("host %q, port %d, name %q", a.Host, a.Port, a.Trust.Name)
+	}
+}
+
 func TestByteOrderMark(t *testing.T) { load(t, "\xef\xbb\xbf"+minimal) }
 
 // The example is what people start from: it must load, and name every key.

@@ -6,6 +6,9 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"unicode"
+
+	"golang.org/x/net/idna"
 
 	"github.com/mailhaul/mailhaul/pop3proto/channel"
 )
@@ -81,8 +84,13 @@ func (p *parser) hostPort(v value, example string, usual int) (host string, numb
 			port = ":"
 		}
 	}
+	var err error
+	if strings.ContainsFunc(host, func(r rune) bool { return r > unicode.MaxASCII }) {
+		// As the DNS and certificates have it (RFC 5891 §4.4).
+		host, err = idna.Lookup.ToASCII(host)
+	}
 	// One that begins with a hyphen would be an option of the program of tunnel.
-	if host == "" || len(host) > 253 || strings.ContainsAny(host, " /@\\") || host[0] == '-' {
+	if err != nil || host == "" || len(host) > 253 || strings.ContainsAny(host, " /@\\") || host[0] == '-' {
 		p.fail(v, fmt.Sprintf("write %s or %[1]s:%d", example, usual), "%s is not a host name", quote(s))
 		return "", 0, false
 	}
