@@ -137,9 +137,11 @@ func loginRefused(err error) bool {
 	return errors.Is(login, mech.ErrRefused) || ok && r.Code != pop3proto.CodeSysPerm
 }
 
-// doubt makes a DoubtfulError of a refused login that worked before.
-func doubt(err error, was state.Schedule) error {
-	if loginRefused(err) && was.LastSuccess > 0 && was.Refusals+1 < maxRefusals {
+// doubt makes a DoubtfulError of a refused login that worked before, in an earlier poll
+// or in this one.
+func doubt(err error, was state.Schedule, s *Summary) error {
+	before := was.LastSuccess > 0 && was.Refusals+1 < maxRefusals || !s.LoggedIn.IsZero()
+	if before && loginRefused(err) {
 		return &DoubtfulError{err}
 	}
 	return err

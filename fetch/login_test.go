@@ -268,6 +268,20 @@ func TestUnknownLogin(t *testing.T) {
 	}
 }
 
+// A login that is refused in the middle of an account's first poll worked before, too.
+func TestRefusedInTheMiddle(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	want := r.fill(3)
+	r.account.MaxMessages = 1
+	r.server.Order(pop3test.ReplyErr("AUTH", "[AUTH] wrong").Session(2))
+	s := r.poll()
+	if _, ok := errors.AsType[*fetch.DoubtfulError](s.Err); !ok || s.Class != fetch.ClassRetry || s.Fetched != 1 {
+		t.Errorf("%v, %d fetched: %v", s.Class, s.Fetched, s.Err)
+	}
+	r.succeed()
+	r.expect(want...)
+}
+
 // A server that drops what it is sent ahead is sent one command at a time, and that
 // is remembered.
 func TestNoPipelining(t *testing.T) {

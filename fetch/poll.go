@@ -130,7 +130,7 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 	if spent(context.Cause(ctx)) && errors.Is(err, context.DeadlineExceeded) {
 		err = context.Cause(ctx)
 	}
-	err = doubt(err, was)
+	err = doubt(err, was, s)
 	all := cutShort(ctx, errors.Join(err, broken))
 	if errors.Is(all, ErrCutShort) {
 		err = all
