@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -84,6 +85,34 @@ func TestTunnelDies(t *testing.T) {
 	if len(notes) != 1 || !strings.Contains(notes[0].Text, why) {
 		t.Errorf("noticed %+v", notes)
 	}
+}
+
+// A server that takes up a TLS session, and has nothing to say then, is not offered one
+// again and again.
+func TestResumedInVain(t *testing.T) {
+	cert, ca, err := pop3test.Certificate(pop3test.CertOptions{})
+	check(t, err)
+	var resumed atomic.Bool
+	config := &tls.Config{Certificates: []tls.Certificate{cert}}
+	config.SetSessionTicketKeys([][32]byte{{1}})
+	config.UnwrapSession = func(identity []byte, cs tls.ConnectionState) (*tls.SessionState, error) {
+		resumed.Store(true)
+		return config.DecryptTicket(identity, cs)
+	}
+	server := pop3test.New(pop3test.Options{TLS: config})
+	server.Order(pop3test.Ignore(pop3test.Greeting, pop3test.HangUp).When(func(*pop3test.Exchange) bool { return resumed.Swap(false) }))
+	check(t, server.StartTLS())
+	defer server.Close()
+	r := newRig(t, pop3test.Behaviour{})
+	r.use(server)
+	r.account.Server.Security = fetch.ImplicitTLS
+	r.account.Server.TLS = channel.Trust{}.Config(server.Addr(), channel.NewSessions(t.TempDir()))
+	r.account.Server.TLS.RootCAs = trusting(ca).RootCAs
+	r.succeed()
+	if s := r.poll(); s.Class != fetch.ClassRetry {
+		t.Errorf("%v: %v", s.Class, s.Err)
+	}
+	r.succeed()
 }
 
 func TestPreconnect(t *testing.T) {

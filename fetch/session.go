@@ -11,6 +11,7 @@ import (
 
 	"github.com/mailhaul/mailhaul/fetch/state"
 	"github.com/mailhaul/mailhaul/pop3proto"
+	"github.com/mailhaul/mailhaul/pop3proto/channel"
 )
 
 // defaultSession is how many messages a session fetches before it quits and
@@ -60,7 +61,12 @@ func (s *session) open(ctx context.Context) error {
 }
 
 // begin is one try of open.
-func (s *session) begin(ctx context.Context) error {
+func (s *session) begin(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil && !isReply(err) {
+			channel.Forget(s.Server.TLS)
+		}
+	}()
 	server := s.Server
 	if s.singly {
 		server.Window = 1

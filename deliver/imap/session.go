@@ -63,8 +63,11 @@ func (s *Sink) enter(ctx context.Context, ask bool) (ses *session, leave func(),
 	}
 	ses, stop, err := s.resume(ctx, ask)
 	if ses == nil && err == nil {
-		if ses, stop, err = s.connect(ctx); err != nil && ctx.Err() == nil {
-			s.lost, s.why = time.Now(), err
+		if ses, stop, err = s.connect(ctx); err != nil {
+			s.server.Forget()
+			if ctx.Err() == nil {
+				s.lost, s.why = time.Now(), err
+			}
 		}
 	}
 	if err != nil {

@@ -102,6 +102,10 @@ func (s *Server) Secure(ctx context.Context, conn net.Conn) (net.Conn, error) {
 	return channel.Secure(ctx, conn, channel.Named(s.TLS, s.Addr))
 }
 
+// Forget has the next connection begin a new TLS session, after one on which the server
+// did not come to a login: the session may be why.
+func (s *Server) Forget() { channel.Forget(s.TLS) }
+
 // Connect opens a connection, with TLS if that is implicit. On the connection
 // nothing blocks for longer than Timeout without a byte going over; deadlines
 // set on it can only shorten that. After the first failure of a read or a

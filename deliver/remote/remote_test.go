@@ -196,6 +196,30 @@ func TestNotResumed(t *testing.T) {
 	}
 }
 
+func TestForget(t *testing.T) {
+	cert, roots := certificate(t)
+	c := &tls.Config{Certificates: []tls.Certificate{cert}}
+	addr := listen(t, "tcp", "127.0.0.1:0", func(conn net.Conn) {
+		defer conn.Close()
+		_, _ = tls.Server(conn, c).Write([]byte("220 hello\r\n"))
+	})
+	s := &remote.Server{Addr: addr, TLS: channel.Trust{}.Config(addr, channel.NewSessions(t.TempDir()))}
+	s.TLS.RootCAs = roots
+	for i, resumed := range []bool{false, true, true, false, true} {
+		if i == 3 {
+			s.Forget()
+		}
+		conn := connect(t, s)
+		if _, err := conn.Read(make([]byte, 1)); err != nil { // the ticket comes with what the server says
+			t.Fatal(err)
+		}
+		if got := conn.(*tls.Conn).ConnectionState().DidResume; got != resumed {
+			t.Errorf("connection %d resumed: %v", i, got)
+		}
+	}
+	(&remote.Server{Addr: addr}).Forget() // without TLS there is nothing to forget
+}
+
 func TestFail(t *testing.T) {
 	cert, roots := certificate(t)
 	encrypted := listen(t, "tcp", "127.0.0.1:0", func(c net.Conn) {

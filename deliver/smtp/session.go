@@ -73,6 +73,7 @@ func (s *Sink) connect(ctx context.Context) (*session, error) {
 	stop := remote.Obey(ctx, conn)
 	defer stop()
 	if err := ss.open(ctx); err != nil {
+		s.o.Server.Forget()
 		_ = ss.conn.Close()
 		return nil, err
 	}

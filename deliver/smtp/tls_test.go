@@ -3,6 +3,7 @@ package smtp_test
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"strings"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/remote"
+	"github.com/mailhaul/mailhaul/pop3proto/channel"
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
 const password = "s3cret-word"
@@ -36,6 +39,44 @@ func TestStartTLS(t *testing.T) {
 		if srv.commands[1] != "STARTTLS" || !strings.Contains(srv.commands[2], "client.example.org") ||
 			srv.commands[3] != "AUTH PLAIN "+base64.StdEncoding.EncodeToString([]byte("\x00me\x00"+password)) {
 			t.Errorf("LMTP %v: said %q", lmtp, srv.commands)
+		}
+	}
+}
+
+// A server that hangs up before it greets is not offered the TLS session that it did it on.
+func TestSessionInVain(t *testing.T) {
+	cert, ca, err := pop3test.Certificate(pop3test.CertOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	resumed := make(chan bool, 2)
+	go func() {
+		for range cap(resumed) {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_ = conn.(*tls.Conn).Handshake()
+			resumed <- conn.(*tls.Conn).ConnectionState().DidResume
+			conn.Close()
+		}
+	}()
+	opts := options(t, l.Addr().String())
+	opts.Server.Security, opts.Server.TLS = remote.ImplicitTLS, channel.Trust{}.Config(l.Addr().String(), channel.NewSessions(t.TempDir()))
+	opts.Server.TLS.RootCAs = x509.NewCertPool()
+	opts.Server.TLS.RootCAs.AppendCertsFromPEM(ca)
+	s := newSink(t, opts)
+	for range cap(resumed) {
+		if _, err := s.Begin(t.Context()); err == nil {
+			t.Fatal("it greeted")
+		}
+		if <-resumed {
+			t.Error("the session was taken up again")
 		}
 	}
 }

@@ -148,6 +148,17 @@ func NotResumed(c *tls.Config, err error) error {
 	return &ResumeError{err}
 }
 
+// Forget has the next connection with c offer no session: a server that took up the
+// last one, and then had nothing to say, may do without it.
+func Forget(c *tls.Config) {
+	if c == nil {
+		return
+	}
+	if o, ok := c.ClientSessionCache.(*offer); ok {
+		o.Put("", nil)
+	}
+}
+
 // load reads the file: the length of the ticket, the ticket and the state. An
 // empty file is a server that was found to refuse.
 func (s *session) load() {
