@@ -87,6 +87,23 @@ func TestTunnelDies(t *testing.T) {
 	}
 }
 
+// A server that is waited for in vain was not reached, whatever it was to do first.
+func TestNotReached(t *testing.T) {
+	for name, dial := range map[string]func(context.Context, string, string) (net.Conn, error){
+		"connect": func(context.Context, string, string) (net.Conn, error) { return nil, channel.Silence(time.Minute) },
+		"secure": func(context.Context, string, string) (net.Conn, error) {
+			near, far := net.Pipe()
+			return near, far.Close()
+		},
+	} {
+		r := newRig(t, pop3test.Behaviour{})
+		r.account.Server.Security, r.account.Server.Dial = fetch.ImplicitTLS, dial
+		if s := r.poll(); s.Class != fetch.ClassRetry || !strings.Contains(fetch.Hint(s.Err), "check server, its port and tls") {
+			t.Errorf("%s: %v: %v (%q)", name, s.Class, s.Err, fetch.Hint(s.Err))
+		}
+	}
+}
+
 // A server that takes up a TLS session, and has nothing to say then, is not offered one
 // again and again.
 func TestResumedInVain(t *testing.T) {

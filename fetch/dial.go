@@ -36,7 +36,7 @@ func (s *Server) try(ctx context.Context) (*pop3proto.Client, error) {
 	}
 	conn, err := s.dial(ctx)
 	if err != nil {
-		return nil, &ConnectError{Addr: s.Addr(), Err: err}
+		return nil, &ConnectError{Addr: s.Addr(), Err: &greetingError{err}}
 	}
 	if s.KPOP != nil {
 		if err := s.authenticate(ctx, conn); err != nil {

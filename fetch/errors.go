@@ -84,7 +84,7 @@ func (e *HookError) Error() string { return e.Hook + ": " + e.Err.Error() }
 // Unwrap returns the cause.
 func (e *HookError) Unwrap() error { return e.Err }
 
-// greetingError is a connection that broke before the server greeted us.
+// greetingError is a connection that could not be made, or broke before the server greeted us.
 type greetingError struct{ err error }
 
 func (e *greetingError) Error() string { return e.err.Error() }
