@@ -265,3 +265,35 @@ func TestStatusOfCompared(t *testing.T) {
 		t.Errorf("refused (-want +got):\n%s", diff)
 	}
 }
+
+// What is gone from the server, as when its owner has deleted it there, is no longer
+// said to stay on it. While its pause lasts, it may only be in doubt.
+func TestStatusOfRefusedAndGone(t *testing.T) {
+	s := open(t, t.TempDir())
+	waits := refusal("waits")
+	waits.NextTry = time.Now().Add(time.Hour).Unix()
+	for _, do := range []step{
+		doRefuse(refusal("there")), doRefuse(refusal("gone")), doRefuse(waits),
+		doPromise(promise("suspect", "home")), doSuspect(100, "suspect", "home"), doRefuse(refusal("suspect")),
+		doKeep(300, state.Housekeeping{Missing: []string{"gone", "waits", "suspect"}}),
+	} {
+		ok(t, do(s, t))
+	}
+	for _, want := range [][]string{{"there", "waits"}, {"gone", "suspect", "there", "waits"}} {
+		st, err := s.Status(t.Context(), "work", 0)
+		ok(t, err)
+		var got []string
+		for _, r := range st.Refused {
+			got = append(got, r.UID)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("refused (-want +got):\n%s", diff)
+		}
+		accounts, err := s.Accounts(t.Context())
+		ok(t, err)
+		if n := accounts[0].Refused; n != len(want) {
+			t.Errorf("%d refused of %q", n, want)
+		}
+		ok(t, doKeep(400, state.Housekeeping{Found: []string{"gone", "waits", "suspect"}})(s, t))
+	}
+}

@@ -92,14 +92,14 @@ func (s *Store) Refuse(ctx context.Context, account string, rs []Refusal) error 
 }
 
 // refused tells the rows of messages that could not be delivered: those that are
-// Refused, and suspects that were refused before, or that some sinks have; and those
-// that were to be compared with what was delivered, while the server will not give them.
-var refused = fmt.Sprintf(`(phase = %d
-	OR (phase IN (%d, %d) OR phase = %d AND missing <> 0) AND tries > 0 AND next_try > unixepoch()
-	OR phase = %d
+// Refused, and suspects that were refused before, or that some sinks have, unless the
+// server has them no more, as far as is known once their pause is over; and those that
+// were to be compared with what was delivered, while the server will not give them.
+var refused = fmt.Sprintf(`((phase IN (%d, %d) OR phase = %d AND missing <> 0) AND tries > 0 AND next_try > unixepoch()
+	OR (missing = 0 OR next_try > unixepoch()) AND (phase = %d OR phase = %d
 	AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.account = messages.account AND d.uid = messages.uid AND open)
-	AND (tries > 0 OR EXISTS (SELECT 1 FROM deliveries d WHERE d.account = messages.account AND d.uid = messages.uid AND landed IS NOT NULL)))`,
-	Refused, Deleted, Adopted, Landed, Promised)
+	AND (tries > 0 OR EXISTS (SELECT 1 FROM deliveries d WHERE d.account = messages.account AND d.uid = messages.uid AND landed IS NOT NULL))))`,
+	Deleted, Adopted, Landed, Refused, Promised)
 
 // Retry ends the pauses of refused messages, of all of the account's if it is
 // given none, and returns of how many: they are due at the time at, in Unix
