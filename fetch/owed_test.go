@@ -523,6 +523,59 @@ func TestOwedUnderAnotherNumber(t *testing.T) {
 	}
 }
 
+// What a sink has yet to answer for may have the number of a message that is gone by
+// then, and the next one its own: that is not taken for it, nor it for a new one.
+func TestUnansweredUnderAnotherNumber(t *testing.T) {
+	for name, text := range map[string]func(int) string{"told apart": message, "alike": alike} {
+		for n := range 4 {
+			several, early := n%2 > 0, n >= 2 // the next one comes before the sink answers
+			r := newRig(t, pop3test.Behaviour{})
+			add := func(i int) {
+				r.drop.Add("new", []byte(text(i)))
+				r.drop.SetUIDs(func(i int, _ string) string { return strconv.Itoa(i + 1) })
+			}
+			poll := func(sink deliver.Sink) {
+				r.account.Deliver[0].Sink = sink
+				r.poll()
+				r.drop.SetUIDs(func(i int, _ string) string { return strconv.Itoa(i + 1) })
+				r.later(time.Hour)
+			}
+			archive, archived := r.another("archive")
+			if several {
+				r.account.Deliver = append(r.account.Deliver, archive)
+			}
+			home := r.account.Deliver[0].Sink
+			add(1)
+			add(2)
+			r.account.MaxMessages = 1
+			begun := 0
+			poll(&batched{one{home}, func(b deliver.Batch) deliver.Batch {
+				if begun++; begun == 1 {
+					return b
+				}
+				return muteBatch{b}
+			}})
+			if early {
+				add(3)
+			}
+			poll(away{silent{home}})
+			if !early {
+				add(3)
+			}
+			for range 3 {
+				poll(home)
+			}
+			want := []string{text(1), text(2), text(3)}
+			what := fmt.Sprintf("%s, several %v, early %v: ", name, several, early)
+			expectMail(t, what+"it", r.mail(), want...)
+			if several {
+				expectMail(t, what+"the archive", archived(), want...)
+			}
+			r.expectEmpty()
+		}
+	}
+}
+
 // without is a batch that refuses one message for good.
 type without struct {
 	deliver.Batch

@@ -342,7 +342,9 @@ func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 	if e.Size == 0 { // the server was not asked, or does not tell
 		e.Size = row.Size
 	}
-	doubtful := p.doubtful(e, row)
+	open := p.pol.Open[row.UID]
+	// Under another name it is itself, and that of the row is free for others.
+	doubtful := p.doubtful(e, row) || open && e.UID != row.UID && !p.nameless(r) && !row.Content.IsZero()
 	switch {
 	case doubtful && row.Missing == 0:
 		p.plan.Keep.Missing = append(p.plan.Keep.Missing, key) // in doubt until it is settled
@@ -356,7 +358,10 @@ func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 		p.present++
 	}
 	w := Want{Entry: e, Key: key, Row: row}
-	if p.pol.Open[row.UID] {
+	if open {
+		if doubtful && e.UID == row.UID { // its message may be listed under another name
+			p.unsure[r], p.held = true, append(p.held, w)
+		}
 		p.plan.Open++
 		p.tell(w, FateSettle)
 		return
