@@ -132,6 +132,27 @@ func TestPoisonHoldsUpNoComparison(t *testing.T) {
 	r.expect(alike(1), alike(2))
 }
 
+// Nor is it tried before others that the server has no names for, which are compared
+// with it at each poll.
+func TestPoisonWithoutNameHoldsUpNoOther(t *testing.T) {
+	for _, without := range [][]string{{"UIDL"}, {"UIDL", "TOP"}} {
+		r := newRig(t, pop3test.Behaviour{Without: without})
+		r.account.Deliver[0].Sink = &allergic{Sink: r.account.Deliver[0].Sink}
+		want := r.mixed(2, 0)
+		for i := range 4 {
+			r.poll()
+			r.later(day)
+			want = append(want, alike(i))
+			r.drop.Add(fmt.Sprint("new", i), []byte(alike(i)))
+		}
+		r.poll()
+		r.expect(want...)
+		if left := r.left(); len(left) != 2 {
+			t.Errorf("without %q: left %q", without, left)
+		}
+	}
+}
+
 // A sink that is down is the fault of no message, however often it is tried, and
 // is not tried with each of them.
 func TestSinkDownBlamesNoMessage(t *testing.T) {

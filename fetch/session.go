@@ -386,7 +386,9 @@ func (s *session) bring(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.fetch(ctx, nil, slices.Concat(different, last), s.MaxSize); err != nil {
+	last = slices.Concat(different, last)
+	slices.SortFunc(last, inTurn) // what was compared may have given trouble, too
+	if err := s.fetch(ctx, nil, last, s.MaxSize); err != nil {
 		return err
 	}
 	if s.Quarantine == nil {
