@@ -54,7 +54,7 @@ func (p *planner) identify(moved bool) {
 		case remembered:
 			came--
 			p.claim(e, r, e.UID)
-		case p.alike(e) && (sum.IsZero() || p.plan.Reused): // or a header has changed
+		case p.alike(e) && (sum.IsZero() || p.plan.Reused || p.holds(sum)): // or a header has changed
 			w := Want{Entry: e, Key: e.UID}
 			if blank {
 				w.Row = &p.rows[own]
@@ -69,6 +69,11 @@ func (p *planner) identify(moved bool) {
 		}
 	}
 	p.plan.Renamed = lost >= fewAdopted && came >= lost && p.adopted == 0
+}
+
+// holds reports whether a message that has to wait has that header.
+func (p *planner) holds(sum state.Sum) bool {
+	return slices.ContainsFunc(p.held, func(w Want) bool { return w.Row.Header == sum })
 }
 
 // fewAdopted is how many messages must have been adopted for it to mean

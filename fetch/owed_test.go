@@ -561,6 +561,7 @@ func TestUnansweredUnderAnotherNumber(t *testing.T) {
 			poll(away{silent{home}})
 			if !early {
 				add(3)
+				poll(away{silent{home}})
 			}
 			for range 3 {
 				poll(home)
