@@ -98,9 +98,11 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 	}
 	defer w.Close()
 	tune(min(len(chosen), cfg.Parallel))
-	screen := &screen{out: std.err}
+	screen, heard := &screen{out: std.err}, newLeavable(std.err)
 	if bars {
 		std = stdio{out: screen.above(std.out), err: screen.above(std.err)}
+	} else {
+		std.err = heard
 	}
 	traced, err := openTrace(o.trace)
 	if err != nil {
@@ -138,6 +140,7 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 	}
 	ctx, drain, stop := drainOnSignal(ctx, func() { out.note("finishing the batch; press ^C again to hang up") })
 	defer stop()
+	defer context.AfterFunc(ctx, heard.leave)()
 	defer news.close(ctx) // before stop: the first signal leaves the notify command alone
 
 	summaries := fetch.Once(ctx, fetch.Setup{

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // output is the standard output of a run. It takes no more after an error, which it
@@ -51,6 +53,51 @@ func incomplete(err error) error {
 	return &failure{fmt.Errorf("the output is not complete: %w", err), exitMachine, ""}
 }
 
+// leavable is an output that waits for who reads it, until it is left: then not for
+// long, since who hangs up must end though nobody reads.
+type leavable struct {
+	to   io.Writer
+	left chan struct{}
+
+	mu  sync.Mutex
+	err error // once nobody has read
+}
+
+// lastWords is how long an output that was left waits for who reads it.
+const lastWords = time.Second
+
+var errUnread = errors.New("nobody reads it")
+
+func newLeavable(to io.Writer) *leavable { return &leavable{to: to, left: make(chan struct{})} }
+
+func (l *leavable) leave() { close(l.left) }
+
+func (l *leavable) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil {
+		return 0, l.err
+	}
+	text := bytes.Clone(p) // its caller may use p again while nobody reads
+	done := make(chan error, 1)
+	go func() {
+		_, err := l.to.Write(text)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return len(p), err
+	case <-l.left:
+	}
+	select {
+	case err := <-done:
+		return len(p), err
+	case <-time.After(lastWords):
+		l.err = errUnread
+		return 0, l.err
+	}
+}
+
 // fileOf returns the file that is written to in the end, nil if it is none.
 func fileOf(w io.Writer) *os.File {
 	for {
@@ -60,6 +107,8 @@ func fileOf(w io.Writer) *os.File {
 		case *aboveLines:
 			w = above.w
 		case *backlog:
+			w = above.to
+		case *leavable:
 			w = above.to
 		case *os.File:
 			return above

@@ -15,15 +15,19 @@ func notePipes() (stop func()) {
 	return func() { signal.Stop(c) }
 }
 
-// interruptible returns a context that SIGINT or SIGTERM cancels.
+// interruptible returns a context that SIGINT or SIGTERM cancels. A second one kills:
+// what is being said may wait for somebody who does not read.
 func interruptible(ctx context.Context) (context.Context, func()) {
-	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
 }
 
 // drainOnSignal returns a channel that the first SIGINT, SIGTERM or SIGHUP
 // closes, and a context that the second one cancels, as stop does. say is called at
-// the first. They are noted for the rest of the process: the second may come when all
-// but a new token is closed, and must not kill who waits for that.
+// the first, and may be long in returning. They are noted for the rest of the process:
+// the second may come when all but a new token is closed, and must not kill who waits
+// for that.
 func drainOnSignal(ctx context.Context, say func()) (_ context.Context, _ <-chan struct{}, stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	drain := make(chan struct{})
@@ -33,7 +37,7 @@ func drainOnSignal(ctx context.Context, say func()) (_ context.Context, _ <-chan
 		signal.Notify(signals, syscall.SIGHUP)
 	}
 	go func() {
-		for _, act := range []func(){func() { close(drain); say() }, cancel} {
+		for _, act := range []func(){func() { close(drain); go say() }, cancel} {
 			select {
 			case <-signals:
 				act()
