@@ -108,9 +108,11 @@ func wrap(path, op string, err error) error {
 	return &Error{Path: path, Op: op, Err: err, Hint: hint(path, err)}
 }
 
-// damaged is the hint for a database that cannot be read.
+// damaged is the hint for a database that cannot be read. A -wal that was left
+// beside it would be played into the backup, and damage that, too.
 func damaged(path string) string {
-	return "restore " + path + " from a backup; or move it away, and all mail still on the servers is fetched anew"
+	return "end mailhaul, remove " + path + "-wal and " + path + "-shm if they are there, and restore " + path +
+		" from a backup; or move it away, and all mail still on the servers is fetched anew"
 }
 
 func hint(path string, err error) string {

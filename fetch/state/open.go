@@ -112,7 +112,8 @@ func (s *Store) inPlace() error {
 	}
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return &Error{Path: s.path, Op: "look for the database", Err: errors.New("it was removed or replaced after mailhaul had opened it"),
-			Hint: "end mailhaul, see that the right state folder is in its place, and start it again: without it, mail still on the servers is fetched anew"}
+			Hint: "end mailhaul, see that the right state folder is in its place, with no -wal or -shm of another database, " +
+				"and start it again: without it, mail still on the servers is fetched anew"}
 	}
 	return wrap(s.path, "look for the database", err)
 }

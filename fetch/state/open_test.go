@@ -120,6 +120,8 @@ func TestDamage(t *testing.T) {
 		var e *state.Error
 		if !errors.As(err, &e) || e.Path != path || !strings.Contains(e.Hint, "restore") {
 			t.Errorf("%v, want an *Error that names %s", err, path)
+		} else if !strings.Contains(e.Hint, path+"-wal") || !strings.Contains(e.Hint, path+"-shm") {
+			t.Errorf("hint %q, which leaves what would be played into the backup", e.Hint)
 		}
 	}
 }

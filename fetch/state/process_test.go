@@ -73,6 +73,8 @@ func TestLeaseOfALostDatabase(t *testing.T) {
 		var e *state.Error
 		if !errors.As(err, &e) || e.Path != filepath.Join(dir, "mailhaul.db") || !strings.Contains(e.Hint, "start it again") || state.Machine(err) {
 			t.Errorf("Lease: %v, want an *Error for a person that names the database", err)
+		} else if !strings.Contains(e.Hint, "-wal") {
+			t.Errorf("hint %q, which leaves what would be played into the right one", e.Hint)
 		}
 	}
 }
