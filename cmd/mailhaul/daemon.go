@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -160,7 +161,9 @@ func (d *daemon) serve(ctx context.Context, signals daemonSignals) error {
 		case <-signals.end:
 			return nil
 		case <-signals.reload:
-			d.reload(ctx)
+			if !d.reload(ctx, signals.end) {
+				return nil
+			}
 		case <-signals.now:
 			d.out.note("polling all accounts now")
 			d.order(ctx, fetch.PollNow{})
@@ -237,11 +240,24 @@ func (d *daemon) order(ctx context.Context, o fetch.Order) (heard bool) {
 	}
 }
 
-// reload reads the configuration again. One that is wrong changes nothing.
-func (d *daemon) reload(ctx context.Context) {
+// reload reads the configuration again. One that is wrong changes nothing. Its file
+// may be on a disk that hangs, or a pipe: it returns false if a signal ends the daemon
+// while that is read.
+func (d *daemon) reload(ctx context.Context, end <-chan os.Signal) bool {
 	d.manager.Reloading()
 	defer d.ready()
-	cfg, err := loadConfig(d.opts.config)
+	var cfg *config.Config
+	var err error
+	read := make(chan struct{})
+	go func() {
+		cfg, err = loadConfig(d.opts.config)
+		close(read)
+	}()
+	select {
+	case <-read:
+	case <-end:
+		return false
+	}
 	if err == nil && cfg.State != d.cfg.State {
 		err = fmt.Errorf("%s: state names another folder now: restart the daemon for that", cfg.Path)
 	}
@@ -254,13 +270,14 @@ func (d *daemon) reload(ctx context.Context) {
 		if hint := hintOf(err); hint != "" {
 			d.out.warn("hint: " + hint)
 		}
-		return
+		return true
 	}
 	if !d.order(ctx, setup) {
 		setup.Done()
-		return
+		return true
 	}
 	d.out.note("reloaded: polling " + count(len(cfg.Accounts), "account"))
+	return true
 }
 
 // fresh returns which accounts are polled at once when a configuration comes into
