@@ -315,24 +315,6 @@ func (s *session) probe(ctx context.Context) (headers map[int]state.Sum, top boo
 	return headers, top, s.inStep(ctx)
 }
 
-// cutHeader handles a connection that died while the header of e was on its way.
-// That may have cast doubt on all rows, and may not be asked for again soon: they
-// are looked at meanwhile.
-func (s *session) cutHeader(ctx context.Context, e pop3proto.Entry, err error) error {
-	w := Want{Entry: e, Key: e.UID}
-	shared := func(o pop3proto.Entry) bool { return o.UID == e.UID && o.Num != e.Num }
-	if slices.ContainsFunc(s.listing.Entries, shared) {
-		w.Key = "" // it is no name
-		return s.cutWithin(ctx, w, err)
-	}
-	r, known := find(s.rows, e.UID)
-	if !known {
-		return s.cutWithin(ctx, w, err)
-	}
-	w.Row = &s.rows[r]
-	return errors.Join(s.cutWithin(ctx, w, err), s.doubtAll(context.WithoutCancel(ctx)))
-}
-
 // record writes what the plan learned without any download.
 func (s *session) record(ctx context.Context) error {
 	now := s.opts.now().Unix()

@@ -316,6 +316,24 @@ func (s *session) cutWithin(ctx context.Context, w Want, err error) error {
 	return err
 }
 
+// cutHeader handles a connection that died while the header of e was on its way.
+// That may have cast doubt on all rows, and may not be asked for again soon: they
+// are looked at meanwhile.
+func (s *session) cutHeader(ctx context.Context, e pop3proto.Entry, err error) error {
+	w := Want{Entry: e, Key: e.UID}
+	shared := func(o pop3proto.Entry) bool { return o.UID == e.UID && o.Num != e.Num }
+	if slices.ContainsFunc(s.listing.Entries, shared) {
+		w.Key = "" // it is no name
+		return s.cutWithin(ctx, w, err)
+	}
+	r, known := find(s.rows, e.UID)
+	if !known {
+		return s.cutWithin(ctx, w, err)
+	}
+	w.Row = &s.rows[r]
+	return errors.Join(s.cutWithin(ctx, w, err), s.doubtAll(context.WithoutCancel(ctx)))
+}
+
 // cutBetween handles a connection that died, or a poll that was called off,
 // while no message was on its way.
 func (s *session) cutBetween(ctx context.Context, err error) error {

@@ -71,7 +71,8 @@ func (c *Client) Device(ctx context.Context, show func(DeviceCode)) (Grant, erro
 // §3.4, §3.5).
 func (c *Client) pollDevice(ctx context.Context, d deviceAnswer, expires time.Time) (*tokens, error) {
 	interval := cmp.Or(time.Duration(d.Interval), 5*time.Second) // RFC 8628 §3.2
-	var trouble error // of the last request
+	// trouble is that of the last request.
+	var trouble error
 	for {
 		if time.Until(expires) < interval {
 			// After trouble, whether somebody has entered the code is not known.
