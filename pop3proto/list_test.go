@@ -262,6 +262,55 @@ func TestInStep(t *testing.T) {
 	}
 }
 
+// TestInStepBehindFlight leaves a loop early that comes behind one that was in step: it
+// is asked again, with the last command of the loop or behind it.
+func TestInStepBehindFlight(t *testing.T) {
+	for _, test := range []struct {
+		window int
+		under  []string // way when the loop is left
+		sent   []string
+	}{
+		{0, []string{message("b"), message("c")}, []string{"RETR 1\r\nRETR 2\r\nRETR 3\r\nSTAT\r\n"}},
+		{2, []string{message("b")}, []string{"RETR 1\r\nRETR 2\r\n", "STAT\r\n"}},
+	} {
+		const stat = "+OK 3 30\r\n"
+		replies := []string{stat, body("1 10", "2 10", "3 10"), body("1 a", "2 b", "3 c"), message("a"), message("b"), message("c"), stat}
+		replies = append(append(append(replies, message("a")), test.under...), "+OK 4321 octets\r\n")
+		c, conn := pipelining(t, &pop3proto.Options{Window: test.window}, replies...)
+		l, err := c.List(t.Context())
+		if err == nil {
+			_, err = retrieve(t.Context(), c, 3)
+		}
+		if err == nil {
+			err = c.InStep(t.Context(), l)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.writes = nil
+		for range c.Retrieve(t.Context(), numbers(3)) {
+			break
+		}
+		if err := c.InStep(t.Context(), l); !errors.Is(err, pop3proto.ErrBroken) || !slices.Equal(conn.writes, test.sent) {
+			t.Errorf("window %d: error %v, sent %q", test.window, err, conn.writes)
+		}
+	}
+}
+
+// TestNoStatBehindFlight has a server that hangs up instead of the reply to the STAT
+// behind all messages: the loop tells.
+func TestNoStatBehindFlight(t *testing.T) {
+	c, _ := pipelining(t, nil, "+OK 1 10\r\n", body("1 10"), body("1 a"), message("a"))
+	if _, err := c.List(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got, err := retrieve(t.Context(), c, 1)
+	if len(got) != 1 {
+		t.Errorf("got %q", got)
+	}
+	wantBroken(t, c, err, io.ErrUnexpectedEOF)
+}
+
 // TestListWithoutEnd has servers that go on for ever with a line or a listing.
 func TestListWithoutEnd(t *testing.T) {
 	opts := &pop3proto.Options{MaxMessages: 1000}

@@ -122,6 +122,42 @@ func TestFlightsOfLargeMessages(t *testing.T) {
 	}
 }
 
+// TestLargestMessages are messages each of which is more than may be under way.
+func TestLargestMessages(t *testing.T) {
+	c, _ := pipelining(t, nil, message("a"), message("b"))
+	largest := slices.Values([]pop3proto.Entry{{Num: 1, Size: 1 << 40}, {Num: 2, Size: 1 << 40}})
+	var got []int
+	for m, err := range c.Retrieve(t.Context(), largest) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, m.Num)
+	}
+	if !slices.Equal(got, []int{1, 2}) {
+		t.Errorf("got %d", got)
+	}
+}
+
+// TestRetrieveLeavesNothing has a want that is told when nothing more is pulled.
+func TestRetrieveLeavesNothing(t *testing.T) {
+	c, _ := play(t, nil, message("a"))
+	ended := false
+	want := func(yield func(pop3proto.Entry) bool) {
+		defer func() { ended = true }()
+		for e := range numbers(3) {
+			if !yield(e) {
+				return
+			}
+		}
+	}
+	for range c.Retrieve(t.Context(), want) {
+		break
+	}
+	if !ended {
+		t.Error("what is wanted is still being pulled")
+	}
+}
+
 // TestRetrieveStops has a want that ends while the loop runs: nothing is
 // left unread.
 func TestRetrieveStops(t *testing.T) {
@@ -434,10 +470,10 @@ func TestDeleteAndQuit(t *testing.T) {
 			t.Errorf("%s, refused: %v marked, %v, %v", name, marked, refused, err)
 		}
 
-		c, _ = test.start(t, opts, "+OK\r\n", "what?\r\n")
+		c, conn = test.start(t, opts, "+OK\r\n", "what?\r\n")
 		marked, refused, err = c.DeleteAndQuit(t.Context(), ints(3))
-		if len(marked) != 1 || refused != nil {
-			t.Errorf("%s, out of step: %v marked, %v, %v", name, marked, refused, err)
+		if len(marked) != 1 || refused != nil || !conn.closed {
+			t.Errorf("%s, out of step: %v marked, %v, %v, closed: %v", name, marked, refused, err, conn.closed)
 		}
 		wantProtocolError(t, c, err)
 
@@ -446,6 +482,10 @@ func TestDeleteAndQuit(t *testing.T) {
 		if len(marked) != 2 || refused == nil {
 			t.Errorf("%s, one too many: %v marked, %v, %v", name, marked, refused, err)
 		}
+		wantProtocolError(t, c, err)
+
+		c, _ = test.start(t, opts, "-ERR one too many\r\n", "+OK\r\n", "+OK\r\n", "+OK\r\n+OK bye\r\n")
+		_, _, err = c.DeleteAndQuit(t.Context(), ints(3))
 		wantProtocolError(t, c, err)
 
 		c, conn = test.start(t, opts, append(slices.Repeat([]string{"+OK\r\n", "-ERR already deleted\r\n"}, 30), "+OK bye\r\n")...)

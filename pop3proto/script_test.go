@@ -26,6 +26,7 @@ type tape struct {
 	writes []string
 	armed  bool // a deadline was set since the last read
 	naked  int  // reads without
+	closed bool
 }
 
 func (t *tape) Read(p []byte) (int, error) {
@@ -45,7 +46,7 @@ func (t *tape) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (t *tape) Close() error                     { return nil }
+func (t *tape) Close() error                     { t.closed = true; return nil }
 func (t *tape) LocalAddr() net.Addr              { return nil }
 func (t *tape) RemoteAddr() net.Addr             { return nil }
 func (t *tape) SetReadDeadline(time.Time) error  { return nil }
