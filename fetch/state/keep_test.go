@@ -100,6 +100,26 @@ func TestRekey(t *testing.T) {
 	}
 }
 
+// What else is noted goes by the new keys.
+func TestKeepByNewKeys(t *testing.T) {
+	s := open(t, t.TempDir())
+	for _, step := range []step{landed("1", 1), landed("2", 2), landed("3", 3), doDelete(5, "3")} {
+		ok(t, step(s, t))
+	}
+	ok(t, doKeep(9, state.Housekeeping{
+		Rekey:   []state.Rekey{{From: "1", To: "2"}, {From: "2", To: "3"}, {From: "3", To: "4"}},
+		Missing: []string{"2"}, Restored: []string{"4"}, Forget: []string{"3"},
+	})(s, t))
+	var got []state.Row
+	for _, r := range rows(t, s, "work") {
+		got = append(got, state.Row{UID: r.UID, Size: r.Size, Phase: r.Phase, Missing: r.Missing})
+	}
+	want := []state.Row{{UID: "2", Size: 1, Phase: state.Landed, Missing: 9}, {UID: "4", Size: 3, Phase: state.Landed}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("rows (-want +got):\n%s", diff)
+	}
+}
+
 func promised(uid string, size int64) step {
 	return doPromise(state.Promise{UID: uid, Sink: "home", Token: uid, Size: size})
 }
@@ -183,6 +203,26 @@ func TestForget(t *testing.T) {
 	}
 	if len(rows(t, s, "other")) != 1 {
 		t.Error("another account was forgotten too")
+	}
+}
+
+// What a poll learned of rows says of what maildrop they are only if it names one.
+func TestKeepMaildrop(t *testing.T) {
+	s := open(t, t.TempDir())
+	for _, test := range []struct {
+		step step
+		want string
+	}{
+		{doSave(state.Poll{Maildrop: "here"}), "here"},
+		{doKeep(1, state.Housekeeping{Found: []string{"u"}}), "here"},
+		{doKeep(2, state.Housekeeping{Maildrop: "there"}), "there"},
+	} {
+		ok(t, test.step(s, t))
+		st, err := s.Standing(t.Context(), "work")
+		ok(t, err)
+		if st.Maildrop != test.want {
+			t.Errorf("the maildrop is %q, want %q", st.Maildrop, test.want)
+		}
 	}
 }
 

@@ -69,6 +69,35 @@ func TestRecallAndRelearn(t *testing.T) {
 	}
 }
 
+// What comes from another maildrop is in doubt where it may be listed, and all that the
+// account knows of its own stays.
+func TestRelearnFromAnotherMaildrop(t *testing.T) {
+	s := open(t, t.TempDir())
+	ok(t, doSave(state.Poll{Ended: 200, Maildrop: "here", Fetched: 7})(s, t))
+	was := recall(t, s, "work")
+	theirs := state.Memory{Account: "work", LastSuccess: 100, Maildrop: "there", Days: []state.Day{{Day: was.Days[0].Day, Polls: 9}}}
+	for _, r := range []state.Row{
+		{UID: "deleted", Phase: state.Deleted, Deleted: 5}, {UID: "landed", Phase: state.Landed}, {UID: "missing", Phase: state.Landed, Missing: 5},
+	} {
+		theirs.Messages = append(theirs.Messages, state.Message{Row: r})
+	}
+	relearn(t, s, 3, theirs)
+	is := recall(t, s, "work")
+	for i, want := range []func(missing int64) bool{
+		func(missing int64) bool { return missing == 0 },
+		func(missing int64) bool { return missing > 5 },
+		func(missing int64) bool { return missing == 5 },
+	} {
+		if m := is.Messages[i]; !want(m.Missing) {
+			t.Errorf("message %q is missing since %d", m.UID, m.Missing)
+		}
+	}
+	is.Messages = nil
+	if diff := cmp.Diff(was, is); diff != "" {
+		t.Errorf("what the account knows of its own (-was +is):\n%s", diff)
+	}
+}
+
 // A promise is not taken for one of this machine: its message is fetched again.
 func TestRelearnWithdrawsPromises(t *testing.T) {
 	s := open(t, t.TempDir())

@@ -3,7 +3,6 @@ package state_test
 import (
 	"errors"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -191,6 +190,10 @@ func TestLife(t *testing.T) {
 		"deleted again": {
 			steps: []step{doPromise(u), doLand(100, "u", "home"), doDelete(200, "u"), doDelete(300, "u")},
 			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Deleted = state.Deleted, 100, 300 }),
+		},
+		"not to be had to be compared, then deleted": {
+			steps: []step{doPromise(u), doLand(100, "u", "home"), doRefuse(refusal("u")), doDelete(200, "u")},
+			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Deleted = state.Deleted, 100, 200 }),
 		},
 		"deletion of what has not landed": {
 			steps: []step{doPromise(u), doDelete(200, "u")},
@@ -449,100 +452,6 @@ func TestDeliveries(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("deliveries (-want +got):\n%s", diff)
 	}
-}
-
-// Landings of several sinks may come at once, as a poll finds them that others left.
-func TestLandingsOfSeveralSinks(t *testing.T) {
-	s := open(t, t.TempDir())
-	var landed []state.Landing
-	var want []string
-	for i := range 4 {
-		uid, sinks := strconv.Itoa(i), []string{"home", "archive"}
-		ok(t, doPromise(promise(uid, "home"), promise(uid, "archive"))(s, t))
-		landed = append(landed, state.Landing{UID: uid, Sink: sinks[i%2]})
-		want = append(want, uid+" "+sinks[1-i%2])
-	}
-	ok(t, s.Land(t.Context(), "work", 1, landed))
-	left, err := s.Promises(t.Context(), "work")
-	ok(t, err)
-	var got []string
-	for _, p := range left {
-		got = append(got, p.UID+" "+p.Sink)
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("open promises (-want +got):\n%s", diff)
-	}
-}
-
-func TestLandingThatWasNotPromised(t *testing.T) {
-	s := open(t, t.TempDir())
-	ok(t, doPromise(promise("u", "home"))(s, t))
-	err := s.Land(t.Context(), "work", 1, []state.Landing{{UID: "u", Sink: "home"}, {UID: "u", Sink: "elsewhere"}})
-	if err == nil || !strings.Contains(err.Error(), `"elsewhere"`) {
-		t.Errorf("error %v, want one that names the sink", err)
-	}
-	if got := row(t, s, "u").Phase; got != state.Promised {
-		t.Errorf("the other landing of the call was noted: %v", got)
-	}
-	ok(t, doPromise(promise("v", "home"), promise("v", "archive"))(s, t))
-	ok(t, doRetract("v", "home")(s, t))
-	if err := doLand(1, "v", "home")(s, t); err == nil {
-		t.Error("what was withdrawn has landed")
-	}
-}
-
-// What landed in one sink is owed to the other, each message for itself. There are
-// enough of them for statements of all sizes.
-func TestSeveralAreOwed(t *testing.T) {
-	s := open(t, t.TempDir())
-	var owed []state.Promise
-	var landed []state.Landing
-	for i := range 64 + 16 + 4 + 1 {
-		uid := strconv.Itoa(i)
-		ok(t, doPromise(promise(uid, "home"), promise(uid, "archive"))(s, t))
-		owed = append(owed, promise(uid, "archive"))
-		landed = append(landed, state.Landing{UID: uid, Sink: "home"})
-	}
-	ok(t, doPromise(promise("whole", "home"))(s, t)) // which is owed to nobody
-	landed = append([]state.Landing{{UID: "whole", Sink: "home"}}, landed...)
-	ok(t, s.Retract(t.Context(), "work", owed))
-	ok(t, s.Land(t.Context(), "work", 1, landed))
-	for _, r := range rows(t, s, "work") {
-		if r.UID != "whole" && r.Phase != state.Refused {
-			t.Errorf("message %q is %v, want it refused", r.UID, r.Phase)
-		}
-	}
-}
-
-// What has landed is untold until a poll is saved that tells of it. What was dropped
-// is not mail that came in.
-func TestUntold(t *testing.T) {
-	s := open(t, t.TempDir())
-	expect := func(messages int, octets int64) {
-		t.Helper()
-		st, err := s.Standing(t.Context(), "work")
-		ok(t, err)
-		if st.Untold != messages || st.UntoldBytes != octets {
-			t.Errorf("untold are %d messages, %d octets, want %d, %d", st.Untold, st.UntoldBytes, messages, octets)
-		}
-	}
-	for _, step := range []step{
-		doPromise(promise("a", "home"), promise("b", "home"), promise("b", "archive"), promise("c", "none")),
-		doLand(1, "a", "home"),
-		doLand(1, "b", "home"),
-		func(s *state.Store, t *testing.T) error {
-			return s.Land(t.Context(), "work", 1, []state.Landing{{UID: "c", Sink: "none", Dropped: true}})
-		},
-	} {
-		ok(t, step(s, t))
-	}
-	expect(1, 10) // b is owed to the archive
-	ok(t, doLand(2, "b", "archive")(s, t))
-	expect(2, 20)
-	ok(t, doSave(state.Poll{Fetched: 1, Bytes: 10})(s, t))
-	expect(1, 10)
-	ok(t, doSave(state.Poll{Fetched: 1, Bytes: 10})(s, t))
-	expect(0, 0)
 }
 
 func TestOddUIDsAndNames(t *testing.T) {
