@@ -442,6 +442,25 @@ func TestOwedOfAnotherSize(t *testing.T) {
 	expectMail(t, "the archive", archived(), append(slices.Clone(good), poison)...)
 }
 
+// So is it by its header, whatever the server writes into fields of its own.
+func TestOwedWithAnotherStatus(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	want := r.fill(1)
+	archive, archived := r.another("archive")
+	up, tries := archive.Sink, 0
+	archive.Sink = &batched{up, func(b deliver.Batch) deliver.Batch { return unprepared{b, &tries} }}
+	r.account.Deliver = append(r.account.Deliver, archive)
+	r.poll()
+	r.drop.Remove("u1")
+	r.drop.Add("u1", []byte("Status: O\n"+want[0]))
+	r.account.Deliver[1].Sink = up
+	r.later(day)
+	r.succeed()
+	r.expect(want...)
+	expectMail(t, "the archive", archived(), "Status: O\n"+want[0])
+	r.expectEmpty()
+}
+
 // away is a sink that fails in Commit, and is not there when it is asked about it.
 type away struct{ silent }
 

@@ -117,6 +117,26 @@ func TestRefusedWithoutAName(t *testing.T) {
 	}
 }
 
+// So is one that only its content tells: it is not given to its sink before its pause
+// is over.
+func TestRefusedWithoutAHeader(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		r, good, _ := poisoned(t, late)
+		r.drop.Behave(pop3test.Behaviour{Without: []string{"UIDL", "TOP"}})
+		for tries := 1; tries <= 2; tries++ {
+			for range 2 {
+				r.poll()
+				refused := slices.DeleteFunc(r.rows(), func(row state.Row) bool { return row.Phase != state.Refused })
+				if len(refused) != 1 || refused[0].Tries != tries {
+					t.Errorf("late %v: refused are %+v, want one after %d tries", late, refused, tries)
+				}
+			}
+			r.later(day)
+		}
+		r.expect(good...)
+	}
+}
+
 // expectPauses fails the test unless uid is tried when the n-th of waits is
 // over, and not a second before.
 func (r *rig) expectPauses(uid string, waits ...time.Duration) {

@@ -3,6 +3,7 @@ package fetch_test
 import (
 	"context"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,7 +27,7 @@ func (b *halting) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) 
 }
 
 // If time runs out while the second of two sinks is given a message that the
-// first one has, the second is owed it.
+// first one has, the second is owed it, and what came before it has landed.
 func TestTimeRunsOutBetweenSinks(t *testing.T) {
 	for name, r := range map[string]*rig{
 		"as it comes": newRig(t, pop3test.Behaviour{}),
@@ -39,6 +40,8 @@ func TestTimeRunsOutBetweenSinks(t *testing.T) {
 		want := r.fill(3)
 		r.account.Budget = time.Second
 		r.poll()
+		r.expect(want[:2]...)
+		expectMail(t, "the archive", archived(), want[0])
 
 		r.account.Budget = 0
 		r.account.Deliver[1].Sink = up
@@ -52,4 +55,27 @@ func TestTimeRunsOutBetweenSinks(t *testing.T) {
 			t.Errorf("%s: left %q", name, left)
 		}
 	}
+}
+
+// skimming takes a message after a look at its beginning.
+type skimming struct{ deliver.Batch }
+
+func (b skimming) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
+	return b.Batch.Stage(ctx, mail, io.LimitReader(body, 100))
+}
+
+// What a sink did not read to its end has not landed.
+func TestSinkReadsAPart(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	up := r.account.Deliver[0].Sink
+	r.account.Deliver[0].Sink = &batched{up, func(b deliver.Batch) deliver.Batch { return skimming{b} }}
+	large := message(1) + strings.Repeat("more\n", 100_000)
+	r.drop.Add("u1", []byte(large))
+	if s := r.poll(); s.Err == nil || s.Fetched != 0 || s.Deleted != 0 {
+		t.Errorf("%d fetched, %d deleted: %v", s.Fetched, s.Deleted, s.Err)
+	}
+	r.expect()
+	r.account.Deliver[0].Sink = up
+	r.succeed()
+	r.expect(large)
 }
