@@ -120,7 +120,7 @@ func (m *merger) result() (entries []Entry, odd int) {
 	case len(m.entries) == 0: // without LIST
 		m.entries = m.unique(m.extra)
 	default:
-		m.entries = m.unique(append(m.entries, m.unique(m.extra)...))
+		m.entries = m.unique(append(m.entries, m.extra...))
 	}
 	return m.entries, m.odd
 }
