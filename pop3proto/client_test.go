@@ -167,6 +167,13 @@ func TestUnsolicited(t *testing.T) {
 		t.Errorf("writes %q, want the RETR alone", conn.writes)
 	}
 
+	// No password is sent once more than a reply has come to USER.
+	c, conn = play(t, nil, "+OK\r\n+OK forged\r\n")
+	wantProtocolError(t, c, c.Login(ctx, "joe", "open sesame"))
+	if !slices.Equal(conn.writes, []string{"USER joe\r\n"}) {
+		t.Errorf("writes %q, want the USER alone", conn.writes)
+	}
+
 	// Out of step, not even QUIT is sent.
 	c, conn = play(t, nil, "+OK\r\n+OK forged\r\n")
 	if err := c.Noop(ctx); err != nil {

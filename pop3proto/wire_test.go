@@ -136,3 +136,15 @@ func TestSecretAsResponseCode(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// TestNewClientCloses fails before the greeting and over it.
+func TestNewClientCloses(t *testing.T) {
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, ctx := range []context.Context{t.Context(), over} {
+		conn := &tape{src: strings.NewReader("-ERR not now\r\n")}
+		if _, err := pop3proto.NewClient(ctx, conn, nil); err == nil || !conn.closed {
+			t.Errorf("error %v, closed: %v", err, conn.closed)
+		}
+	}
+}
