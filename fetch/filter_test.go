@@ -1,6 +1,7 @@
 package fetch_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/spool"
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
+	"golang.org/x/sys/unix"
 )
 
 // filtered returns a rig whose account shows its mail to a shell script, or to
@@ -169,4 +171,24 @@ func TestFilterLacksProgramForOne(t *testing.T) {
 	check(t, os.WriteFile(program, []byte("#!/bin/sh\n"), 0o700))
 	r.succeed() // at once: no pause is held against the message
 	r.expectEmpty()
+}
+
+// That a filter did not end, since the poll was called off, is held against no message.
+func TestFilterIsCalledOff(t *testing.T) {
+	for _, on := range []filter.OnFailure{filter.Deliver, filter.Wait} {
+		begun := filepath.Join(t.TempDir(), "begun")
+		check(t, unix.Mkfifo(begun, 0o600))
+		r := filtered(t, "echo >"+begun+"; exec sleep 1000", filter.Options{OnFailure: on})
+		r.fill(2)
+		ctx, hangUp := context.WithCancel(t.Context())
+		go func() {
+			_, _ = os.ReadFile(begun)
+			hangUp()
+		}()
+		s := r.account.Poll(ctx, r.opts)
+		if s.Class != fetch.ClassRetry || s.Refused != 0 || len(r.rows()) != 0 {
+			t.Errorf("%v, %d refused, rows %v: %v", s.Class, s.Refused, r.rows(), s.Err)
+		}
+		r.expect()
+	}
 }

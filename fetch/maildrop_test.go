@@ -175,6 +175,18 @@ func TestOtherMaildrop(t *testing.T) {
 	}
 }
 
+// That there was nothing to do in one maildrop says nothing of the other.
+func TestOtherMaildropAfterRest(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.account.Keep = fetch.Keep{Forever: true}
+	want := r.fill(3)
+	for range 2 { // the second finds nothing to do
+		r.succeed()
+	}
+	r.elsewhere(pop3test.Behaviour{})
+	r.expectOthers(want)
+}
+
 // The same maildrop by another name is looked at once, and nothing of it comes
 // again.
 func TestSameMaildrop(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
@@ -84,4 +85,22 @@ func comeBack(r *rig, _ pop3test.Behaviour, text func(int) string) {
 
 func rename(r *rig, _ pop3test.Behaviour, _ func(int) string) {
 	r.drop.SetUIDs(func(_ int, old string) string { return "new-" + old })
+}
+
+// What one sink of two has by such a sum comes into the other alone.
+func TestFormerSumOfWhatIsOwed(t *testing.T) {
+	endFormer := fetch.FormerSums(t)
+	r := newRig(t, pop3test.Behaviour{})
+	archive, archived := r.another("archive")
+	up, tries := archive.Sink, 0
+	archive.Sink = &batched{up, func(b deliver.Batch) deliver.Batch { return unprepared{b, &tries} }}
+	r.account.Deliver = append(r.account.Deliver, archive)
+	r.drop.Add("u1", []byte(alike(1)))
+	r.poll()
+	endFormer()
+	r.account.Deliver[1].Sink = up
+	r.later(day)
+	r.succeed()
+	r.expect(alike(1))
+	expectMail(t, "the archive", archived(), alike(1))
 }
