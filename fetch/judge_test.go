@@ -409,3 +409,32 @@ func TestSinkIsWell(t *testing.T) {
 		r.expect(want...)
 	}
 }
+
+// halfway tells of its first message alone that it has landed, and then of trouble.
+type halfway struct{ deliver.Batch }
+
+func (b halfway) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
+	told := 0
+	err := b.Batch.Commit(ctx, func(rc deliver.Receipt) error {
+		if told++; told > 1 {
+			return nil
+		}
+		return landed(rc)
+	})
+	return errors.Join(err, errSilent)
+}
+
+// A sink's trouble is told although it took a message before.
+func TestSinkFailsHalfway(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	want := r.fill(3)
+	home := r.account.Deliver[0].Sink
+	r.account.Deliver[0].Sink = &batched{home, func(b deliver.Batch) deliver.Batch { return halfway{b} }}
+	if s := r.poll(); !errors.Is(s.Err, errSilent) || s.Deleted != 1 {
+		t.Errorf("%d deleted: %v", s.Deleted, s.Err)
+	}
+	r.account.Deliver[0].Sink = home
+	r.succeed()
+	r.expect(want...)
+	r.expectEmpty()
+}
