@@ -231,8 +231,9 @@ func (t *textReporter) total(all []fetch.Summary) {
 	if n > 0 {
 		text += " (" + size(octets) + ")"
 	}
-	bad, unpolled := 0, 0
+	bad, unpolled, refused := 0, 0, 0
 	for _, s := range all {
+		refused += s.Refused
 		switch {
 		case s.Class <= fetch.ClassRefused:
 		case s.Started.IsZero():
@@ -240,6 +241,9 @@ func (t *textReporter) total(all []fetch.Summary) {
 		default:
 			bad++
 		}
+	}
+	if refused > 0 && !dry {
+		text += fmt.Sprintf(", %d refused", refused)
 	}
 	if bad > 0 {
 		text += fmt.Sprintf(", %d failed", bad)

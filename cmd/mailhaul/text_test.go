@@ -76,6 +76,7 @@ func TestTotal(t *testing.T) {
 	unpolled := fetch.Summary{Err: errors.New("not polled: asked to stop"), Class: fetch.ClassRetry}
 	held := fetch.Summary{Skipped: true, Err: errors.New("another process polls it")}
 	fine := fetch.Summary{Started: began, Fetched: 2, Bytes: 70}
+	poisoned := fetch.Summary{Started: began, Fetched: 1, Bytes: 35, Refused: 3, Class: fetch.ClassRefused}
 	for _, test := range []struct {
 		all  []fetch.Summary
 		want string
@@ -83,6 +84,7 @@ func TestTotal(t *testing.T) {
 		{[]fetch.Summary{fine, held}, "2 accounts, 2 new messages (70 B)"},
 		{[]fetch.Summary{fine, failed}, "2 accounts, 2 new messages (70 B), 1 failed"},
 		{[]fetch.Summary{fine, unpolled, unpolled}, "3 accounts, 2 new messages (70 B), 2 not polled"},
+		{[]fetch.Summary{fine, poisoned, failed, poisoned}, "4 accounts, 4 new messages (140 B), 6 refused, 1 failed"},
 		{[]fetch.Summary{failed, held, unpolled}, "3 accounts, 0 new messages, 1 failed, 1 not polled"},
 	} {
 		var out strings.Builder

@@ -100,7 +100,7 @@ func (c *Client) pollDevice(ctx context.Context, d deviceAnswer, expires time.Ti
 		case errors.As(err, &temporary):
 			// RFC 8628 §3.5: after a timeout, poll less often.
 			trouble = err
-			interval = max(min(2*interval, time.Minute), temporary.After)
+			interval = max(interval, min(2*interval, time.Minute), temporary.After)
 		default:
 			return nil, err
 		}

@@ -31,6 +31,9 @@ func TestDevice(t *testing.T) {
 		"expired, we know":   {oauthtest.Options{DeviceLife: 12 * time.Second, Pending: []string{pending, pending, pending}}, nil, "expired_token", 10 * time.Second},
 		"nonsense":           {oauthtest.Options{Pending: []string{"invalid_request"}}, nil, "invalid_request", 5 * time.Second},
 		"trouble on the way": {oauthtest.Options{}, []oauthtest.Fault{oauthtest.Status(502)}, "", 15 * time.Second},
+		"trouble, and asked seldom": {
+			oauthtest.Options{Interval: 90 * time.Second}, []oauthtest.Fault{oauthtest.Status(502)}, "", 180 * time.Second,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
