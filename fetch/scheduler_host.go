@@ -1,7 +1,6 @@
 package fetch
 
 import (
-	"fmt"
 	"strings"
 	"time"
 )
@@ -38,7 +37,7 @@ func (r *run) host(a *Account) *host {
 // way returns how the server is reached. By other ports and ways of its host there may
 // be other servers: at localhost, each tunnel has a port of its own.
 func (s *Server) way() string {
-	return fmt.Sprint(strings.ToLower(s.Addr()), s.Via, s.Via.Tunnel, s.Via.Source)
+	return strings.TrimSpace(strings.ToLower(s.Addr()) + " " + s.Via.Way())
 }
 
 // admits reports whether a further poll of a host may begin.

@@ -157,7 +157,7 @@ func place(server *remote.Server, folder string) string {
 // what it stores, or if it still works on what an earlier connection sent.
 // Then the message comes again.
 func (s *Sink) Profile() deliver.Profile {
-	return deliver.Profile{Kind: "imap", Target: s.target, Way: s.server.Way(), Guarantee: deliver.AtLeastOnce}
+	return deliver.Profile{Kind: "imap", Target: s.target, Way: s.server.Via.Way(), Guarantee: deliver.AtLeastOnce}
 }
 
 // Begin implements deliver.Sink. It connects, logs in and looks for the

@@ -8,7 +8,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"path/filepath"
 	"time"
@@ -80,15 +79,6 @@ type Server struct {
 // Unix reports whether Addr is the path of a UNIX socket.
 func (s *Server) Unix() bool { return filepath.IsAbs(s.Addr) }
 
-// Way tells ways to Addr apart: at localhost, each tunnel may lead to another server.
-// It is empty if Addr is dialled straight.
-func (s *Server) Way() string {
-	if s.Via.String() == "" && !s.Via.Source.IsValid() {
-		return ""
-	}
-	return fmt.Sprint(s.Via, s.Via.Tunnel, s.Via.Source)
-}
-
 // Protection is Security as it applies to Addr.
 func (s *Server) Protection() Security {
 	if s.Unix() {
@@ -102,8 +92,8 @@ func (s *Server) Secure(ctx context.Context, conn net.Conn) (net.Conn, error) {
 	return channel.Secure(ctx, conn, channel.Named(s.TLS, s.Addr))
 }
 
-// Forget has the next connection begin a new TLS session, after one on which the server
-// did not come to a login: the session may be why.
+// Forget has the next connection begin a new TLS session, after one that came to
+// nothing: the session may be why.
 func (s *Server) Forget() { channel.Forget(s.TLS) }
 
 // Connect opens a connection, with TLS if that is implicit. On the connection
@@ -134,6 +124,7 @@ func (s *Server) Connect(ctx context.Context) (net.Conn, error) {
 		return s.Connect(ctx) // now it is offered no session
 	}
 	if err != nil {
+		s.Forget()
 		return nil, &ReachError{err}
 	}
 	return secure, nil

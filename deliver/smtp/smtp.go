@@ -143,7 +143,7 @@ func validName(name string) bool {
 
 // Profile implements deliver.Sink.
 func (s *Sink) Profile() deliver.Profile {
-	return deliver.Profile{Kind: s.kind(), Target: s.o.Server.Addr, Way: s.o.Server.Way(), Guarantee: deliver.AtLeastOnce}
+	return deliver.Profile{Kind: s.kind(), Target: s.o.Server.Addr, Way: s.o.Server.Via.Way(), Guarantee: deliver.AtLeastOnce}
 }
 
 func (s *Sink) kind() string {

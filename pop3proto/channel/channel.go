@@ -5,7 +5,9 @@ package channel
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -40,6 +42,16 @@ func (v Via) String() string {
 	default:
 		return ""
 	}
+}
+
+// Way tells v from other ways to the same address, at the end of which may be another
+// server; "" is straight. It says nothing else: arguments of a tunnel may be secret.
+func (v Via) Way() string {
+	if v.Tunnel == nil && v.Proxy == nil && !v.Source.IsValid() {
+		return ""
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q", v, v.Tunnel, v.Source))
+	return hex.EncodeToString(sum[:8])
 }
 
 // DialContext opens a connection, to a host and port or to a UNIX socket. If
