@@ -67,8 +67,8 @@ type Options struct {
 	Login string
 }
 
-// Sink appends to one folder. It implements deliver.Sink. It keeps its
-// connection for a while, and uses it again.
+// Sink appends to one folder. It implements deliver.Sink. Its connection is kept
+// for a while, and used again, perhaps by another sink of the same Login.
 type Sink struct {
 	server remote.Server
 	folder string
@@ -80,7 +80,8 @@ type Sink struct {
 	pool   *remote.Pool
 	key    any // of its connections in the pool
 
-	turn   chan struct{} // holds a token while somebody uses the connection, or what follows
+	turn   chan struct{} // holds a token while somebody uses a connection, or what follows
+	uses   int           // of connections, so far
 	closed bool          // no connection is kept any more
 	lost   time.Time     // when the server was last found to be of no use
 	why    error         // why that was
@@ -95,12 +96,12 @@ func New(o Options) (*Sink, error) {
 		server: o.Server, folder: o.Folder, create: o.Create, spool: o.Spool,
 		idle: cmp.Or(o.Idle, defaultIdle), pool: cmp.Or(o.Pool, remote.NewPool(1)), turn: make(chan struct{}, 1),
 	}
+	if s.folder == "" || strings.EqualFold(s.folder, "INBOX") {
+		s.folder = "INBOX" // RFC 9051 §5.1: in any case
+	}
 	s.key = s
 	if o.Login != "" {
 		s.key = o.Login
-	}
-	if s.folder == "" || strings.EqualFold(s.folder, "INBOX") {
-		s.folder = "INBOX" // RFC 9051 §5.1: in any case
 	}
 	s.server.Service = "imap"
 	s.target = place(&s.server, "")

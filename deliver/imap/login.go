@@ -27,13 +27,11 @@ func (ses *session) login(ctx context.Context) error {
 	if ses.caps, err = ses.client.Capability().Wait(); err != nil {
 		return ses.fail("read the capabilities", err)
 	}
-	return ses.enable()
-}
-
-// enable has a server of both revisions take the folder's name in UTF-8 (RFC 9051
-// appendix A), in which imapclient sends it.
-func (ses *session) enable() error {
-	if ses.caps.Has(imap.CapIMAP4rev2) && strings.ContainsFunc(ses.sink.folder, func(r rune) bool { return r > '~' }) {
+	// A server of both revisions takes names in UTF-8 only once that is
+	// enabled (RFC 9051 appendix A); imapclient sends them without. A sink that has the
+	// connection later may need it, and once a folder was opened it is too late
+	// (RFC 5161 §3.1).
+	if ses.caps.Has(imap.CapIMAP4rev2) {
 		if _, err := ses.client.Enable(imap.CapIMAP4rev2).Wait(); err != nil {
 			return ses.fail("enable IMAP4rev2", err)
 		}

@@ -19,7 +19,8 @@ const noLimit = math.MaxInt64
 // session is a connection that is logged in. Whoever has the sink's turn, or
 // the pool, has it to himself.
 type session struct {
-	sink   *Sink
+	sink   *Sink // who used it last: what is known of the folder is of his
+	use    int   // Sink.uses then
 	client *imapclient.Client
 	wire   *wire
 	caps   imap.CapSet // those after the login
@@ -74,6 +75,8 @@ func (s *Sink) enter(ctx context.Context, ask bool) (ses *session, leave func(),
 		<-s.turn
 		return nil, nil, err
 	}
+	s.uses++
+	ses.use = s.uses
 	return ses, func() {
 		stop()
 		if why := ses.wire.cause(ses.secrets); errors.Is(why, os.ErrDeadlineExceeded) && ctx.Err() == nil {
@@ -99,11 +102,10 @@ func (s *Sink) resume(ctx context.Context, ask bool) (*session, func(), error) {
 	var err error
 	if !ses.wire.broken() {
 		stop := remote.Obey(ctx, ses.wire.Conn)
-		if ses.sink != s { // it knows another folder
-			ses.sink, ses.silent, ask = s, false, true
-			err = ses.enable()
+		if ses.sink != s || ses.use != s.uses { // it knows another folder, or this one as it was
+			ses.sink, ses.single, ses.silent, ask = s, false, false, true
 		}
-		if err == nil && ask {
+		if ask {
 			err = ses.look()
 		}
 		if err == nil {

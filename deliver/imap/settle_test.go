@@ -16,12 +16,53 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/durable"
+	"github.com/mailhaul/mailhaul/deliver/remote"
 )
 
 // letter is a message whose body can be cut.
 func letter(subject string, size int) string {
 	return fmt.Sprintf("Message-ID: <%s@example.org>\r\nSubject: %s\r\n\r\n%s\r\n%s\r\n",
 		subject, subject, strings.Repeat("x", size), subject)
+}
+
+// TestSettleOverAnotherConnection has sinks of one user with two connections, of which one
+// knows a folder as it was before the last mail came in by the other: what is promised
+// over it is not taken for that mail.
+func TestSettleOverAnotherConnection(t *testing.T) {
+	o := options(serve(t, goimap.CapUIDPlus).addr, durable.OS, t.TempDir())
+	o.Pool, o.Login, o.Create = remote.NewPool(2), "of both", true
+	inbox := open(t, o)
+	o.Folder = "Lists"
+	lists := open(t, o)
+	meanwhile := func(do func()) { // lists has the connection that was used last
+		b, _ := stage(t, lists, letter("a", 1))
+		if err := b.Commit(t.Context(), func(deliver.Receipt) error { do(); return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begin := func() deliver.Batch {
+		b, err := inbox.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { b.Abort() })
+		return b
+	}
+	meanwhile(func() { begin() })
+	put(t, inbox, letter("a", 1))
+	b := begin()
+	if _, err := b.Stage(t.Context(), deliver.Mail{Account: "work"}, strings.NewReader(letter("a", 1))); err != nil {
+		t.Fatal(err)
+	}
+	var promises []deliver.Promise
+	var err error
+	meanwhile(func() { promises, err = b.Prepare(t.Context()) })
+	if err != nil || len(promises) != 1 {
+		t.Fatal(promises, err)
+	}
+	if v, err := inbox.Settle(t.Context(), promises[0].Token); v != deliver.NotLanded || err != nil {
+		t.Errorf("%v, %v", v, err)
+	}
 }
 
 // TestSettle cuts the connection at each point of a batch in which one message
@@ -161,22 +202,24 @@ func TestSettleChanged(t *testing.T) {
 		}, deliver.Landed},
 		{"folder gone", true, func(c *imapclient.Client) error { return c.Delete("work").Wait() }, deliver.Unknown},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			m := serve(t, goimap.CapUIDPlus)
-			o := options(m.addr, durable.OS, t.TempDir())
-			o.Folder, o.Create = "work", true
-			b, promises := stage(t, open(t, o), a)
-			if test.lands {
-				if receipts, err := commit(t.Context(), b); err != nil || receipts[0].Err != nil {
-					t.Fatal(receipts, err)
+		for _, caps := range [][]goimap.Cap{{goimap.CapUIDPlus}, {goimap.CapUIDPlus, goimap.CapIMAP4rev2}} {
+			t.Run(fmt.Sprint(test.name, caps), func(t *testing.T) {
+				m := serve(t, caps...)
+				o := options(m.addr, durable.OS, t.TempDir())
+				o.Folder, o.Create = "work", true
+				b, promises := stage(t, open(t, o), a)
+				if test.lands {
+					if receipts, err := commit(t.Context(), b); err != nil || receipts[0].Err != nil {
+						t.Fatal(receipts, err)
+					}
 				}
-			}
-			owner(t, m.addr, test.change)
-			o.Folder = "INBOX" // the promise knows the folder
-			if v, err := open(t, o).Settle(t.Context(), promises[0].Token); v != test.want || err != nil {
-				t.Errorf("Settle = %v, %v, want %v", v, err, test.want)
-			}
-		})
+				owner(t, m.addr, test.change)
+				o.Folder = "INBOX" // the promise knows the folder
+				if v, err := open(t, o).Settle(t.Context(), promises[0].Token); v != test.want || err != nil {
+					t.Errorf("Settle = %v, %v, want %v", v, err, test.want)
+				}
+			})
+		}
 	}
 }
 
