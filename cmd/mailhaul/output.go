@@ -59,14 +59,12 @@ type leavable struct {
 	to   io.Writer
 	left chan struct{}
 
-	mu  sync.Mutex
-	err error // once nobody has read
+	mu     sync.Mutex
+	unread bool // since it was left, nobody has read: nothing more is written
 }
 
 // lastWords is how long an output that was left waits for who reads it.
 const lastWords = time.Second
-
-var errUnread = errors.New("nobody reads it")
 
 func newLeavable(to io.Writer) *leavable { return &leavable{to: to, left: make(chan struct{})} }
 
@@ -75,8 +73,8 @@ func (l *leavable) leave() { close(l.left) }
 func (l *leavable) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.err != nil {
-		return 0, l.err
+	if l.unread {
+		return len(p), nil // an error would be told of in the same place, as zerolog does
 	}
 	text := bytes.Clone(p) // its caller may use p again while nobody reads
 	done := make(chan error, 1)
@@ -93,8 +91,8 @@ func (l *leavable) Write(p []byte) (int, error) {
 	case err := <-done:
 		return len(p), err
 	case <-time.After(lastWords):
-		l.err = errUnread
-		return 0, l.err
+		l.unread = true
+		return len(p), nil
 	}
 }
 
