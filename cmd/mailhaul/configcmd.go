@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/fetch"
 )
 
 func configCommand(std stdio) *cli.Command {
@@ -63,9 +64,9 @@ func runConfigCheck(std stdio, path string) error {
 	if err != nil {
 		return err
 	}
-	w.Close()
+	defer w.Close()
 	fmt.Fprintf(std.out, "%s: ok, %s, %s\n", cfg.Path, count(len(cfg.Accounts), "account"), count(len(cfg.Sinks), "sink"))
-	for _, pair := range sharing(cfg.Accounts) {
+	for _, pair := range sharing(w.accounts(cfg.Accounts)) {
 		fmt.Fprintf(std.out, "  %s and %s have one server and user: what is in that maildrop comes by both\n", pair[0], pair[1])
 	}
 	return nil
@@ -73,10 +74,10 @@ func runConfigCheck(std stdio, path string) error {
 
 // sharing returns the accounts that have the maildrop of one before them, each with
 // that. It may be meant, and is a slip of a list of thousands more often than not.
-func sharing(accounts []config.Account) (pairs [][2]string) {
+func sharing(accounts []*fetch.Account) (pairs [][2]string) {
 	first := map[string]string{}
 	for _, a := range accounts {
-		maildrop := fmt.Sprintf("%q %q %d %q", a.User, strings.ToLower(a.Host), a.Port, a.Tunnel)
+		maildrop := fmt.Sprintf("%q %q %q", a.User, strings.ToLower(a.Server.Addr()), a.Server.Via.Tunnel)
 		if other, taken := first[maildrop]; taken {
 			pairs = append(pairs, [2]string{other, a.Name})
 		} else {
