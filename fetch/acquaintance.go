@@ -104,7 +104,7 @@ func (s *session) mutes(err error) bool {
 
 // settlesFor reports whether a server broke off when it was asked once more after the
 // login, and has this poll's next sessions take what it said before for its answer.
-// It is not remembered: a line that just then broke would pass for that.
+// It is not remembered: a line that just then broke, or fell silent, would pass for that.
 func (q *acquaintance) settlesFor(err error) bool {
 	if _, over := errors.AsType[*pop3proto.CapabilitiesError](err); !over || q.after || q.mute || len(q.Before) == 0 {
 		return false

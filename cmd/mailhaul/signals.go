@@ -25,9 +25,9 @@ func interruptible(ctx context.Context) (context.Context, func()) {
 
 // drainOnSignal returns a channel that the first SIGINT, SIGTERM or SIGHUP
 // closes, and a context that the second one cancels, as stop does. say is called at
-// the first, and may be long in returning. They are noted for the rest of the process:
-// the second may come when all but a new token is closed, and must not kill who waits
-// for that.
+// the first, and may be long in returning. The signals stay noted for the rest of the
+// process: the second may come when all but a new token is closed, and must not kill
+// who waits for that.
 func drainOnSignal(ctx context.Context, say func()) (_ context.Context, _ <-chan struct{}, stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	drain := make(chan struct{})

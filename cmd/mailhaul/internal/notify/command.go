@@ -25,7 +25,7 @@ type Command struct {
 	Argv []string
 	// Timeout bounds a run; 0 is a minute.
 	Timeout time.Duration
-	Server  string // the address of the account's
+	Server  string // the address of the account's server
 }
 
 // Run runs the command and waits for its end. With nothing to tell it does
