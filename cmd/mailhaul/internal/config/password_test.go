@@ -57,8 +57,8 @@ func TestPassword(t *testing.T) {
 // A file that blocks holds up nobody whose time is over or password_timeout is, and what comes of it
 // at last goes to whoever waits then.
 func TestPasswordBlocks(t *testing.T) {
-	fifo := filepath.Join(t.TempDir(), "fifo")
-	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+	fifo, other := filepath.Join(t.TempDir(), "fifo"), filepath.Join(t.TempDir(), "other")
+	if err := errors.Join(unix.Mkfifo(fifo, 0o600), unix.Mkfifo(other, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	pw := password(t, "password_file: "+fifo)
@@ -69,8 +69,9 @@ func TestPasswordBlocks(t *testing.T) {
 			t.Fatalf("error %v", err)
 		}
 	}
-	brief := password(t, "password_file: "+fifo+"\n    password_timeout: 1s")
-	if _, err := brief.Read(t.Context()); err == nil || !strings.Contains(err.Error(), fifo+" within 1s (password_timeout ") {
+	// It goes on waiting, so that it must have a pipe of its own.
+	brief := password(t, "password_file: "+other+"\n    password_timeout: 1s")
+	if _, err := brief.Read(t.Context()); err == nil || !strings.Contains(err.Error(), other+" within 1s (password_timeout ") {
 		t.Errorf("error %v", err)
 	}
 	go os.WriteFile(fifo, []byte("hunter2\n"), 0o600) // which blocks until it is read
