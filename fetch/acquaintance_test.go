@@ -142,6 +142,25 @@ func TestServerChanges(t *testing.T) {
 	}
 }
 
+// expectTries polls three times with a wrong password, and fails the test unless each
+// tells of it and tries it once: the first twice if the server is asked again, since it
+// may have changed.
+func (r *rig) expectTries(tries *int, again bool) {
+	r.t.Helper()
+	most := 0
+	for i := range 3 {
+		if most++; i == 0 && again {
+			most++
+		}
+		if s := r.poll(); s.Class < fetch.ClassRetry || !strings.Contains(s.Err.Error(), "wrong password") {
+			r.t.Errorf("%v: %v", s.Class, s.Err)
+		}
+		if *tries != most {
+			r.t.Errorf("poll %d: %d logins, want %d", i+1, *tries, most)
+		}
+	}
+}
+
 // A wrong password is tried no oftener than it must, and the reason is told.
 func TestPasswordChanges(t *testing.T) {
 	for _, hangsUp := range []bool{false, true} {
@@ -154,19 +173,7 @@ func TestPasswordChanges(t *testing.T) {
 				x.Reply = endWith("-ERR [AUTH] wrong password")
 			}
 		}))
-		most := 0
-		for i := range 3 {
-			// Once the server is asked again, since it may have changed.
-			if most++; i == 0 && hangsUp {
-				most++
-			}
-			if s := r.poll(); s.Class < fetch.ClassRetry || !strings.Contains(s.Err.Error(), "wrong password") {
-				t.Errorf("%v: %v", s.Class, s.Err)
-			}
-			if tries != most {
-				t.Errorf("poll %d: %d logins, want %d", i+1, tries, most)
-			}
-		}
+		r.expectTries(&tries, hangsUp)
 		r.server.ClearFaults()
 		r.succeed()
 	}
@@ -408,19 +415,7 @@ func TestWrongPasswordBehindCAPA(t *testing.T) {
 				tries++
 				x.Reply = strings.NewReader("-ERR [AUTH] wrong password\r\n")
 			}))
-			most := 0
-			for i := range 3 {
-				// Once the server is asked again, since it may have changed.
-				if most++; i == 0 && known {
-					most++
-				}
-				if s := r.poll(); s.Class < fetch.ClassRetry || !strings.Contains(s.Err.Error(), "wrong password") {
-					t.Errorf("%v: %v", s.Class, s.Err)
-				}
-				if tries != most {
-					t.Errorf("poll %d: %d logins, want %d", i+1, tries, most)
-				}
-			}
+			r.expectTries(&tries, known)
 		})
 	}
 }

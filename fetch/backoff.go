@@ -14,8 +14,11 @@ import (
 // pauses are the times for which a refused message is left alone, by the
 // number of failed attempts; the last one goes for all that follow.
 var pauses = []time.Duration{
-	15 * time.Minute, time.Hour, 4 * time.Hour, 12 * time.Hour, longestPause,
+	FirstPause, time.Hour, 4 * time.Hour, 12 * time.Hour, longestPause,
 }
+
+// FirstPause is for how long a message is left alone that was refused once.
+const FirstPause = 15 * time.Minute
 
 const longestPause = 24 * time.Hour
 

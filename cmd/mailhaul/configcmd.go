@@ -22,8 +22,8 @@ func configCommand(std stdio) *cli.Command {
 			{
 				Name:  "check",
 				Usage: "name every mistake in the configuration, and connect to nothing",
-				Description: "Exit codes: 0 no mistake; 78 at least one. mailhaul check also tries what the\n" +
-					"configuration names.",
+				Description: "It also names accounts that share a maildrop, which may be meant. Exit codes: 0\n" +
+					"no mistake; 78 at least one. mailhaul check also tries what the configuration names.",
 				Flags:        []cli.Flag{configFlag()},
 				OnUsageError: badFlag,
 				Action: func(c *cli.Context) error {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/fetch/oauth"
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
@@ -129,8 +130,8 @@ func compared(row state.Row) bool {
 	return row.Phase == state.Landed || row.Phase == state.Deleted || row.Phase == state.Adopted
 }
 
-// firstPause is the pause after the first try, and a while for the try itself.
-const firstPause = 20 * time.Minute
+// firstTry is how long a message may take to be refused after it was first seen.
+const firstTry = 5 * time.Minute
 
 // since says when a refused message was first tried, if that was noted. After
 // mailhaul state retry the tries begin anew, and the first of them is a later one.
@@ -138,7 +139,7 @@ func since(row state.Row, now time.Time) string {
 	switch {
 	case row.Seen == 0:
 		return ""
-	case row.Tries == 1 && row.NextTry-row.Seen > int64(firstPause.Seconds()):
+	case row.Tries == 1 && row.NextTry-row.Seen > int64((fetch.FirstPause+firstTry).Seconds()):
 		return ", first seen " + ago(row.Seen, now)
 	case row.Tries == 1:
 		return ", " + ago(row.Seen, now)

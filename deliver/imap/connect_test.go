@@ -16,6 +16,7 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/imap"
 	"github.com/mailhaul/mailhaul/deliver/remote"
 	"github.com/mailhaul/mailhaul/pop3proto/channel"
+	"github.com/mailhaul/mailhaul/pop3proto/channel/channeltest"
 )
 
 // certificate returns a certificate for example.com, and who trusts it.
@@ -53,35 +54,13 @@ func TestTLS(t *testing.T) {
 // A server that hangs up before it greets is not offered the TLS session that it did it on.
 func TestSessionInVain(t *testing.T) {
 	cert, roots := certificate()
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	resumed := make(chan bool, 2)
-	go func() {
-		for range cap(resumed) {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			_ = conn.(*tls.Conn).Handshake()
-			resumed <- conn.(*tls.Conn).ConnectionState().DidResume
-			conn.Close()
-		}
-	}()
-	o := options(l.Addr().String(), durable.OS, t.TempDir())
-	o.Server.Security, o.Server.TLS = remote.ImplicitTLS, channel.Trust{}.Config(l.Addr().String(), channel.NewSessions(t.TempDir()))
-	o.Server.TLS.RootCAs = roots
-	s := open(t, o)
-	for range cap(resumed) {
-		if _, err := s.Begin(t.Context()); err == nil {
-			t.Fatal("it greeted")
-		}
-		if <-resumed {
-			t.Error("the session was taken up again")
-		}
-	}
+	channeltest.InVain(t, cert, func(addr string) func() error {
+		o := options(addr, durable.OS, t.TempDir())
+		o.Server.Security, o.Server.TLS = remote.ImplicitTLS, channel.Trust{}.Config(addr, channel.NewSessions(t.TempDir()))
+		o.Server.TLS.RootCAs = roots
+		s := open(t, o)
+		return func() error { _, err := s.Begin(t.Context()); return err }
+	})
 }
 
 // TestReconnect has the server hang up between batches.

@@ -12,6 +12,7 @@ import (
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/remote"
 	"github.com/mailhaul/mailhaul/pop3proto/channel"
+	"github.com/mailhaul/mailhaul/pop3proto/channel/channeltest"
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
@@ -49,36 +50,14 @@ func TestSessionInVain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	resumed := make(chan bool, 2)
-	go func() {
-		for range cap(resumed) {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			_ = conn.(*tls.Conn).Handshake()
-			resumed <- conn.(*tls.Conn).ConnectionState().DidResume
-			conn.Close()
-		}
-	}()
-	opts := options(t, l.Addr().String())
-	opts.Server.Security, opts.Server.TLS = remote.ImplicitTLS, channel.Trust{}.Config(l.Addr().String(), channel.NewSessions(t.TempDir()))
-	opts.Server.TLS.RootCAs = x509.NewCertPool()
-	opts.Server.TLS.RootCAs.AppendCertsFromPEM(ca)
-	s := newSink(t, opts)
-	for range cap(resumed) {
-		if _, err := s.Begin(t.Context()); err == nil {
-			t.Fatal("it greeted")
-		}
-		if <-resumed {
-			t.Error("the session was taken up again")
-		}
-	}
+	channeltest.InVain(t, cert, func(addr string) func() error {
+		opts := options(t, addr)
+		opts.Server.Security, opts.Server.TLS = remote.ImplicitTLS, channel.Trust{}.Config(addr, channel.NewSessions(t.TempDir()))
+		opts.Server.TLS.RootCAs = x509.NewCertPool()
+		opts.Server.TLS.RootCAs.AppendCertsFromPEM(ca)
+		s := newSink(t, opts)
+		return func() error { _, err := s.Begin(t.Context()); return err }
+	})
 }
 
 // Nothing but a handshake may follow STARTTLS, and without one no password and
