@@ -1,13 +1,12 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/oneline"
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/durable"
 	"github.com/mailhaul/mailhaul/deliver/filter"
@@ -53,13 +52,7 @@ func choose(cfg *config.Config, names []string) ([]config.Account, error) {
 }
 
 // someOf lists names, the first of them if there are more than one can read.
-func someOf(names []string) string {
-	const most = 20
-	if len(names) > most {
-		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
-	}
-	return strings.Join(names, ", ")
-}
+func someOf(names []string) string { return oneline.Some(names, 20) }
 
 // maxIdle bounds the connections of all sinks that nothing needs just now.
 // There are as many as polls at once could need, if that is less. Postfix grants

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/oneline"
 )
 
 // Maildrop is what a fetcher remembers of one. User and Host are empty in a
@@ -234,14 +236,10 @@ func Pick(drops []Maildrop, user, host string) (Maildrop, error) {
 		near = drops
 	}
 	var known []string
-	for _, d := range near[:min(len(near), maxNamed)] {
+	for _, d := range near {
 		known = append(known, d.String())
 	}
-	more := ""
-	if n := len(near) - len(known); n > 0 {
-		more = fmt.Sprintf(" and %d more", n)
-	}
-	return Maildrop{}, fmt.Errorf("it knows nothing of %s at %s, but of %s%s", user, host, strings.Join(known, ", "), more)
+	return Maildrop{}, fmt.Errorf("it knows nothing of %s at %s, but of %s", user, host, oneline.Some(known, maxNamed))
 }
 
 // maxNamed bounds the maildrops that an error names: a file may have thousands.

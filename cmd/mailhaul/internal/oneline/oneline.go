@@ -2,6 +2,7 @@
 package oneline
 
 import (
+	"fmt"
 	"strings"
 	"unicode"
 )
@@ -20,4 +21,12 @@ func Of(s string) string {
 		}
 		return r
 	}, s)
+}
+
+// Some lists names: the first of them, and how many more there are than most.
+func Some(names []string, most int) string {
+	if len(names) > most {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+	}
+	return strings.Join(names, ", ")
 }
