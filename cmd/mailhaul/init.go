@@ -24,7 +24,8 @@ func initCommand(std stdio) *cli.Command {
 			"in to see that all is right, and writes a configuration to start from. What an\n" +
 			"option says is not asked. A configuration that is there already stays as it is.\n\n" +
 			"With --yes it asks nothing: it needs ADDRESS, or --server and --user, and one of\n" +
-			"--password-file, --password-command and --oauth; the rest has defaults.\n\n" +
+			"--password-file, --password-command and --oauth, this with --client-id; the rest\n" +
+			"has defaults.\n\n" +
 			"Exit codes: 0 written; 64 something is missing, or there is a configuration\n" +
 			"already; 74 it cannot be written; 75 nobody answered, or temporary trouble; 77 no\n" +
 			"server was found, or it does not let you in.",
