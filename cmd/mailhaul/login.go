@@ -47,7 +47,7 @@ func loginCommand(std stdio) *cli.Command {
 			"with mailhaul fetch.",
 		Flags: []cli.Flag{
 			configFlag(),
-			toggle("device", "show a code to enter in a browser on any device; google has no such way"),
+			toggle("device", "show a code to enter in a browser on any device; google and yahoo have no such way"),
 			toggle("no-browser", "open no browser, but print the address"),
 		},
 		OnUsageError: badFlag,
