@@ -21,11 +21,12 @@ func daemonCommand(std stdio) *cli.Command {
 		Usage: "keep polling: every account at its own interval",
 		Description: "Runs in the foreground and reports on standard error, a line for each poll.\n\n" +
 			"SIGHUP reads the configuration again; one with mistakes is refused, and the old\n" +
-			"one stays in force. SIGUSR1 polls all accounts now. SIGTERM and SIGINT end the\n" +
-			"daemon in good order, within the grace of the configuration; a second one hangs\n" +
-			"up at once. Exit codes: 0 after such an end; 64 wrong command line; 74 trouble\n" +
-			"of this machine; 75 a daemon runs already, or the address for metrics is taken;\n" +
-			"77 the folder of the state is damaged or open to others; 78 wrong configuration.",
+			"one stays in force. SIGUSR1 polls all accounts now, but for those whose server\n" +
+			"wants a pause. SIGTERM and SIGINT end the daemon in good order, within the grace\n" +
+			"of the configuration; a second one hangs up at once.\n\n" +
+			"Exit codes: 0 after such an end; 64 wrong command line; 74 trouble of this\n" +
+			"machine; 75 a daemon runs already, or the address for metrics is taken; 77 the\n" +
+			"folder of the state is damaged or open to others; 78 wrong configuration.",
 		Flags: []cli.Flag{
 			configFlag(),
 			&cli.StringFlag{Name: "log-format", Value: "auto", Usage: "report in `FORMAT`: text, json, or auto, which is text on a terminal"},
