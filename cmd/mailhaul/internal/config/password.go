@@ -22,8 +22,10 @@ import (
 // Password is where a secret comes from: an account's password, a client's
 // secret, an access token.
 type Password struct {
-	what    string // the first word of its keys
-	text    Secret
+	what string // the first word of its keys
+	// fmt prints what is in an unexported field, whatever methods that has: of a
+	// pointer, the address.
+	text    *string
 	file    string
 	env     string
 	command []string
@@ -55,7 +57,7 @@ func (p *parser) secretText(v value, what string, into *Password) {
 		p.secretLine = v.line
 	}
 	if s, ok := p.text(v); ok && p.whole(v) {
-		into.what, into.text = what, NewSecret(s)
+		into.what, into.text = what, &s
 	}
 }
 
@@ -102,8 +104,8 @@ func (pw Password) Read(ctx context.Context) (string, error) {
 			return "", fmt.Errorf("%s_env: the variable %s is not set", pw.what, pw.env)
 		}
 		return s, nil
-	case pw.IsSet():
-		return pw.text.Reveal(), nil
+	case pw.text != nil:
+		return *pw.text, nil
 	default:
 		return "", errors.New("there is none")
 	}

@@ -303,6 +303,9 @@ func (s *shower) copy(v value) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: v.node.Tag, Value: v.node.Value}
 }
 
+// masked stands in the place of a secret.
+const masked = "***"
+
 // last returns the key at the end of where a value stands.
 func last(where string) string { return where[strings.LastIndex(where, " ")+1:] }
 
