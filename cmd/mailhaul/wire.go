@@ -201,8 +201,10 @@ func (w *wiring) account(a config.Account) *fetch.Account {
 		}
 	}
 	if a.Filter != nil {
+		o := *a.Filter
+		o.Spool = w.spool
 		// What could be wrong with it, the configuration was checked for.
-		account.Filter, _ = filter.New(a.Filter.Options(w.spool))
+		account.Filter, _ = filter.New(o)
 	}
 	return account
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mailhaul/mailhaul/deliver/filter"
 	"github.com/mailhaul/mailhaul/fetch"
 )
 
@@ -101,7 +102,7 @@ type Account struct {
 	Deliver    []string
 	Route      *Route
 	Quarantine string
-	Filter     *Filter // nil if there is none
+	Filter     *filter.Options // nil if there is none; it lacks a spool
 
 	Keep        fetch.Keep
 	MaxSize     int64 // octets; 0 is no limit

@@ -12,7 +12,6 @@ import (
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/filter"
 	"github.com/mailhaul/mailhaul/deliver/program"
-	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
 // MDA is a sink that runs a program for each message.
@@ -27,56 +26,34 @@ type MDA struct {
 	Timeout time.Duration
 }
 
-// Filter is a program that sees messages before the sinks do.
-type Filter struct {
-	Argv    []string
-	Timeout time.Duration // 0 leaves it to the filter
-	// Keep, Drop and Quarantine are exit codes; nil leaves them to the filter.
-	Keep, Drop, Quarantine []int
-	AllowDrop              bool
-	// Wait leaves a message on the server if the program fails.
-	Wait bool
-}
-
-var filterKeys = keys[Filter]{
-	"command":    func(p *parser, v value, f *Filter) { f.Argv = p.argv(v) },
-	"timeout":    func(p *parser, v value, f *Filter) { p.duration(v, time.Second, time.Hour, &f.Timeout) },
-	"keep":       func(p *parser, v value, f *Filter) { f.Keep = p.exitCodes(v) },
-	"drop":       func(p *parser, v value, f *Filter) { f.Drop = p.exitCodes(v) },
-	"quarantine": func(p *parser, v value, f *Filter) { f.Quarantine = p.exitCodes(v) },
-	"allow_drop": func(p *parser, v value, f *Filter) { p.boolean(v, &f.AllowDrop) },
-	"on_failure": func(p *parser, v value, f *Filter) {
-		s, _ := p.oneOf(v, "deliver", "wait")
-		f.Wait = s == "wait"
+var filterKeys = keys[filter.Options]{
+	"command":    func(p *parser, v value, f *filter.Options) { f.Argv = p.argv(v) },
+	"timeout":    func(p *parser, v value, f *filter.Options) { p.duration(v, time.Second, time.Hour, &f.Timeout) },
+	"keep":       func(p *parser, v value, f *filter.Options) { f.Keep = p.exitCodes(v) },
+	"drop":       func(p *parser, v value, f *filter.Options) { f.Drop = p.exitCodes(v) },
+	"quarantine": func(p *parser, v value, f *filter.Options) { f.Quarantine = p.exitCodes(v) },
+	"allow_drop": func(p *parser, v value, f *filter.Options) { p.boolean(v, &f.AllowDrop) },
+	"on_failure": func(p *parser, v value, f *filter.Options) {
+		if s, _ := p.oneOf(v, "deliver", "wait"); s == "wait" {
+			f.OnFailure = filter.Wait
+		}
 	},
 }
 
 // filter reads a program, or a mapping with its options.
-func (p *parser) filter(v value) *Filter {
-	f := new(Filter)
+func (p *parser) filter(v value) *filter.Options {
+	f := new(filter.Options)
 	if v.node.Kind != yaml.MappingNode {
 		f.Argv = p.argv(v)
 	} else if lines := read(p, v, filterKeys, f); lines["command"] == 0 {
 		p.fail(v, "command: [spamc]", "command is missing")
 	}
 	if f.Argv != nil {
-		if _, err := filter.New(f.Options(nil)); err != nil {
+		if _, err := filter.New(*f); err != nil {
 			p.refuse(v, err)
 		}
 	}
 	return f
-}
-
-// Options are what package filter wants to know.
-func (f *Filter) Options(d *spool.Dir) filter.Options {
-	o := filter.Options{
-		Argv: f.Argv, Timeout: f.Timeout, Spool: d,
-		Keep: f.Keep, Drop: f.Drop, Quarantine: f.Quarantine, AllowDrop: f.AllowDrop,
-	}
-	if f.Wait {
-		o.OnFailure = filter.Wait
-	}
-	return o
 }
 
 // refuse records the error of who would have to use what is written at v.

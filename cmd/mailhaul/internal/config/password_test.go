@@ -142,11 +142,11 @@ func TestPasswordCommandObeysContext(t *testing.T) {
 
 func TestSecretIsNeverShown(t *testing.T) {
 	c := load(t, strings.Replace(minimal, "password_env: X", "password: hunter2", 1))
-	text, err := json.Marshal(c)
+	pw := c.Accounts[0].Password
+	text, err := json.Marshal([]any{c, pw})
 	if err != nil {
 		t.Fatal(err)
 	}
-	pw := c.Accounts[0].Password
 	shownAs := []string{string(text), fmt.Sprint(c)}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 		shownAs = append(shownAs, fmt.Sprintf(verb, pw), fmt.Sprintf(verb, &pw), fmt.Sprintf(verb, c.Accounts))

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/deliver/filter"
 	"github.com/mailhaul/mailhaul/pop3proto/channel"
 )
 
@@ -149,9 +150,9 @@ accounts:
 			Map:     map[string][]string{"me": {"home"}, "@example.org": {"any", "home"}}, Domains: []string{"example.com"},
 		}},
 		{Deliver: []string{"any"}, Route: &config.Route{Headers: []string{"X-Envelope-To"}, Domains: []string{"example.com"}}, Quarantine: "bad"},
-		{Deliver: []string{"work", "home"}, Filter: &config.Filter{Argv: []string{"spamc"}}},
-		{Deliver: []string{"work", "home"}, Filter: &config.Filter{
-			Argv: []string{"bogofilter", "-p"}, Timeout: time.Minute, Keep: []int{0, 1, 2}, Drop: []int{3}, AllowDrop: true, Wait: true,
+		{Deliver: []string{"work", "home"}, Filter: &filter.Options{Argv: []string{"spamc"}}},
+		{Deliver: []string{"work", "home"}, Filter: &filter.Options{
+			Argv: []string{"bogofilter", "-p"}, Timeout: time.Minute, Keep: []int{0, 1, 2}, Drop: []int{3}, AllowDrop: true, OnFailure: filter.Wait,
 		}},
 	}
 	for i, a := range got {
