@@ -17,15 +17,9 @@ import (
 // maxCapabilities bounds the reply to CAPA; real ones have about ten lines.
 const maxCapabilities = 200
 
-// Capability is a line of the reply to CAPA (RFC 2449 §5).
-type Capability struct {
-	Name   string // in upper case
-	Params []string
-}
-
 // Capabilities are what a server said it can do. The zero value says nothing.
 type Capabilities struct {
-	list    []Capability
+	lines   [][]string // in words, the first in upper case (RFC 2449 §5)
 	secrets *mask.Set
 }
 
@@ -80,12 +74,12 @@ func ParseCapabilities(lines []string) Capabilities {
 	return caps
 }
 
-// Lines returns the capabilities a line each, with secrets of the session
-// masked.
+// Lines returns the capabilities a line each, in the server's order, with
+// secrets of the session masked.
 func (c Capabilities) Lines() []string {
-	lines := make([]string, len(c.list))
-	for i, have := range c.list {
-		lines[i] = c.secrets.Text(strings.Join(append([]string{have.Name}, have.Params...), " "))
+	lines := make([]string, len(c.lines))
+	for i, words := range c.lines {
+		lines[i] = c.secrets.Text(strings.Join(words, " "))
 	}
 	return lines
 }
@@ -95,36 +89,23 @@ func (c Capabilities) Equal(other Capabilities) bool { return slices.Equal(c.Lin
 
 func (c *Capabilities) add(line string) {
 	if words := strings.Fields(line); len(words) > 0 {
-		c.list = append(c.list, Capability{strings.ToUpper(words[0]), words[1:]})
+		words[0] = strings.ToUpper(words[0])
+		c.lines = append(c.lines, words)
 	}
-}
-
-// All returns the capabilities in the server's order, for a person to read:
-// secrets of the session are masked.
-func (c Capabilities) All() []Capability {
-	all := slices.Clone(c.list)
-	for i := range all {
-		all[i].Name = c.secrets.Text(all[i].Name)
-		all[i].Params = slices.Clone(all[i].Params)
-		for j, p := range all[i].Params {
-			all[i].Params[j] = c.secrets.Text(p)
-		}
-	}
-	return all
 }
 
 // Has reports whether the server named the capability, in whatever case.
 func (c Capabilities) Has(name string) bool {
-	return slices.ContainsFunc(c.list, func(have Capability) bool { return strings.EqualFold(have.Name, name) })
+	return slices.ContainsFunc(c.lines, func(words []string) bool { return strings.EqualFold(words[0], name) })
 }
 
 // Params returns the parameters of a capability as the server wrote them. If
 // it named the capability more than once, they are joined.
 func (c Capabilities) Params(name string) []string {
 	var params []string
-	for _, have := range c.list {
-		if strings.EqualFold(have.Name, name) {
-			params = append(params, have.Params...)
+	for _, words := range c.lines {
+		if strings.EqualFold(words[0], name) {
+			params = append(params, words[1:]...)
 		}
 	}
 	return params

@@ -244,8 +244,8 @@ func TestCapabilities(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !caps.Has("Top") || caps.Has("UIDL") || len(caps.All()) != 6 || caps.All()[0].Name != "TOP" {
-		t.Errorf("capabilities %v", caps.All())
+	if !caps.Has("Top") || caps.Has("UIDL") || len(caps.Lines()) != 6 || caps.Lines()[0] != "TOP" {
+		t.Errorf("capabilities %q", caps.Lines())
 	}
 	if got := caps.SASL(); !slices.Equal(got, []string{"PLAIN", "CRAM-MD5", "LOGIN"}) {
 		t.Errorf("SASL %q", got)
@@ -260,7 +260,7 @@ func TestCapabilities(t *testing.T) {
 	if d, ok := caps.LoginDelay(); ok {
 		t.Errorf("login delay %v of nothing", d)
 	}
-	if caps, err = c.Capabilities(t.Context()); err != nil || len(caps.All()) != 0 {
+	if caps, err = c.Capabilities(t.Context()); err != nil || len(caps.Lines()) != 0 {
 		t.Errorf("refused CAPA: %v, %v", caps, err)
 	}
 

@@ -50,7 +50,7 @@ func (l *checklist) server(a *fetch.Account, r fetch.Report, err error, now time
 		l.can("before login", r.Before)
 		l.choice(a, r.Choice)
 	}
-	if r.After.All() != nil || err == nil {
+	if len(r.After.Lines()) > 0 || err == nil {
 		l.good("logged in as %s by %s", a.User, r.Choice.Mechanism)
 		l.can("after login", r.After)
 	}
@@ -130,15 +130,15 @@ func (l *checklist) rejected(err error, now time.Time) {
 
 // can lists what a server can do (RFC 2449 §5).
 func (l *checklist) can(when string, caps pop3proto.Capabilities) {
-	if len(caps.All()) == 0 {
+	lines := caps.Lines()
+	if len(lines) == 0 {
 		l.more("%s it does not tell what it can do", when)
 		return
 	}
-	var items []string
-	for _, c := range caps.All() {
-		items = append(items, clean(strings.Join(append([]string{c.Name}, c.Params...), " ")))
+	for i, line := range lines {
+		lines[i] = clean(line)
 	}
-	l.list(when+" it can:", items, ",")
+	l.list(when+" it can:", lines, ",")
 }
 
 // choice tells how the login was chosen among those that the server offers.
