@@ -170,19 +170,13 @@ func (s *session) load() {
 	if err != nil {
 		return
 	}
-	s.state, err = parseSession(data)
-	s.refused = errors.Is(err, errEmpty)
+	s.state, _ = parseSession(data)
+	s.refused = len(data) == 0
 }
 
-var (
-	errEmpty = errors.New("no session")
-	errCut   = errors.New("half a session")
-)
+var errCut = errors.New("half a session")
 
 func parseSession(data []byte) (*tls.ClientSessionState, error) {
-	if len(data) == 0 {
-		return nil, errEmpty
-	}
 	if len(data) < 4 {
 		return nil, errCut
 	}
