@@ -45,13 +45,6 @@ func mechServer(t *testing.T, mechanisms ...string) *pop3test.Server {
 	return s
 }
 
-// trace keeps the dialogue.
-type trace struct{ strings.Builder }
-
-func (l *trace) Trace(dir pop3proto.Direction, line string) {
-	l.WriteString(dir.String() + ": " + line + "\n")
-}
-
 // secure connects without a look at the certificate, as to a man in the middle
 // whom somebody has given a good one.
 func secure(t *testing.T, addr string, cfg *tls.Config, opts *pop3proto.Options) *pop3proto.Client {
@@ -82,7 +75,7 @@ func TestMechanisms(t *testing.T) {
 	s := mechServer(t, allMechanisms...)
 	for _, name := range allMechanisms {
 		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-			var log trace
+			var log notes
 			c := secure(t, s.Addr(), &tls.Config{MaxVersion: version}, &pop3proto.Options{Trace: &log})
 			login := func(secret string) error {
 				cred := mech.Credentials{User: "alice", Password: secret, Token: secret, PlusOffered: true}
