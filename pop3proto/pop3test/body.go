@@ -29,15 +29,6 @@ func exactBody(raw []byte) *body {
 	}
 }
 
-func rawBody(wire []byte) *body {
-	data := bytes.Clone(wire)
-	return &body{
-		size: int64(len(data)),
-		data: data,
-		wire: func() io.Reader { return bytes.NewReader(data) },
-	}
-}
-
 // crlf returns raw with every bare LF turned into CRLF.
 func crlf(raw []byte) []byte {
 	lf := bytes.ReplaceAll(raw, []byte("\r\n"), []byte("\n"))

@@ -66,8 +66,6 @@ func TestFaults(t *testing.T) {
 			"+OK 0 0\r\n+OK 0 messages (0 octets)\r\n.\r\n" + bye, "uid-1 uid-2 uid-3"},
 		{"NoFinalCRLF", pop3test.NoFinalCRLF("RETR"), "RETR 1,QUIT",
 			strings.TrimSuffix(first, "\r\n.\r\n") + ".\r\n" + bye, "uid-1 uid-2 uid-3"},
-		{"BareLFTerminator", pop3test.BareLFTerminator("RETR"), "RETR 1,QUIT",
-			strings.TrimSuffix(first, "\r\n") + "\n" + bye, "uid-1 uid-2 uid-3"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s, m := start(t, pop3test.Options{})

@@ -174,15 +174,10 @@ func EmptyListing() Fault { return PartialListing(func(string) bool { return fal
 
 // NoFinalCRLF ends the replies to verb, RETR or TOP, in a dot that follows
 // the last line without CRLF between them.
-func NoFinalCRLF(verb string) Fault { return otherTail(verb, "\r\n.\r\n", ".\r\n") }
-
-// BareLFTerminator ends the replies to verb in a dot and a bare LF.
-func BareLFTerminator(verb string) Fault { return otherTail(verb, "\r\n.\r\n", "\r\n.\n") }
-
-func otherTail(verb, tail, other string) Fault {
+func NoFinalCRLF(verb string) Fault {
 	return On(verb, func(x *Exchange) {
 		x.Act()
-		x.Reply = newRetail(x.Reply, tail, other)
+		x.Reply = &unended{src: bufio.NewReader(x.Reply)}
 	})
 }
 

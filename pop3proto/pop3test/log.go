@@ -92,14 +92,6 @@ func (m *Maildrop) Deleted() []string {
 	return out
 }
 
-// Pipelined returns how many commands were already there when the server had
-// not yet answered the one before.
-func (m *Maildrop) Pipelined() int {
-	m.srv.mu.Lock()
-	defer m.srv.mu.Unlock()
-	return m.pipelined
-}
-
 // RoundTrips returns how often logged-in sessions had answered all that had
 // arrived and waited for more. A batch that the network splits counts twice,
 // so it is an upper bound.

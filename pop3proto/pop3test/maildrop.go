@@ -22,7 +22,6 @@ type Maildrop struct {
 	messages  []message // elements never change in place: sessions share them
 	removed   []message // by sessions, in the order of removal
 	retrieved map[string]int
-	pipelined int
 	trips     int
 	holder    *session
 	released  chan struct{} // closed when holder lets go
@@ -32,11 +31,8 @@ type Maildrop struct {
 type Message struct {
 	// UID is its unique-id (RFC 1939 §7), whatever bytes Add was given.
 	UID string
-	// Size is the size in octets that LIST announces.
-	Size int64
 	// Data is what a client has after it has undone the dot-stuffing: lines
-	// in CRLF, the last one too. After AddRaw it is what AddRaw was given;
-	// after AddFunc it is nil. It must not be changed.
+	// in CRLF, the last one too. After AddFunc it is nil. It must not be changed.
 	Data []byte
 }
 
@@ -62,10 +58,6 @@ func (m *Maildrop) Add(uid string, raw []byte) { m.add(1, one(uid), fixedBody(ra
 // message that holds "\n.\n+OK" becomes a forged reply for a client that ends
 // a message at a bare LF.
 func (m *Maildrop) AddExact(uid string, raw []byte) { m.add(1, one(uid), exactBody(raw)) }
-
-// AddRaw is Add for bytes that go on the wire exactly as they are, between
-// the status line and the final dot: neither stuffed nor ended by CRLF.
-func (m *Maildrop) AddRaw(uid string, wire []byte) { m.add(1, one(uid), rawBody(wire)) }
 
 // AddFunc adds a message that is generated anew each time it is asked for, so
 // that it can be larger than memory. LIST announces size octets. open's
@@ -98,7 +90,7 @@ func (m *Maildrop) Messages() []Message {
 	defer m.srv.mu.Unlock()
 	out := make([]Message, len(m.messages))
 	for i, msg := range m.messages {
-		out[i] = Message{UID: msg.uid, Size: msg.size, Data: msg.data}
+		out[i] = Message{UID: msg.uid, Data: msg.data}
 	}
 	return out
 }

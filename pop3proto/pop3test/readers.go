@@ -2,7 +2,6 @@ package pop3test
 
 import (
 	"bufio"
-	"bytes"
 	"io"
 )
 
@@ -64,31 +63,20 @@ func (t *trickle) Read(p []byte) (int, error) {
 	return t.src.Read(p[:1])
 }
 
-// retail replaces the last bytes of a reply, if they are tail.
-type retail struct {
-	src         *bufio.Reader
-	tail, other string
-	end         *bytes.Reader // the new tail, once the old one was met
-}
+// unended leaves out the CRLF before the dot that ends a reply.
+type unended struct{ src *bufio.Reader }
 
-func newRetail(src io.Reader, tail, other string) *retail {
-	return &retail{src: bufio.NewReader(src), tail: tail, other: other}
-}
-
-func (r *retail) Read(p []byte) (int, error) {
-	if r.end != nil {
-		return r.end.Read(p)
-	}
-	b, err := r.src.Peek(len(r.tail) + 1)
+func (u *unended) Read(p []byte) (int, error) {
+	const tail = "\r\n.\r\n"
+	b, err := u.src.Peek(len(tail) + 1)
 	if err == nil {
-		safe := r.src.Buffered() - len(r.tail)
-		return r.src.Read(p[:min(len(p), safe)])
+		safe := u.src.Buffered() - len(tail)
+		return u.src.Read(p[:min(len(p), safe)])
 	}
-	if string(b) != r.tail {
-		return r.src.Read(p)
+	if string(b) == tail {
+		u.src.Discard(len("\r\n"))
 	}
-	r.end = bytes.NewReader([]byte(r.other))
-	return r.end.Read(p)
+	return u.src.Read(p)
 }
 
 // bareLF drops the CR of each CRLF.

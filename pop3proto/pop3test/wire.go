@@ -100,11 +100,6 @@ func (s *session) readLine() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if s.open && s.r.Buffered() > 0 {
-		s.srv.mu.Lock()
-		s.maildrop.pipelined++
-		s.srv.mu.Unlock()
-	}
 	return strings.TrimSuffix(string(line), "\n"), nil
 }
 
