@@ -23,7 +23,7 @@ type entrant struct {
 }
 
 func (b *bench) measure(ctx context.Context, sc scenario) (Outcome, error) {
-	o := Outcome{Scenario: sc.name, Date: time.Now().UTC().Format(time.DateOnly), Runs: b.runs}
+	o := Outcome{Date: time.Now().UTC().Format(time.DateOnly), Runs: b.runs}
 	if sc.memory && b.memory == "" {
 		return o, fmt.Errorf("%s with %d MiB is needed", shm, shmSpace>>20)
 	}

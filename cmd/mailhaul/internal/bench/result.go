@@ -17,11 +17,10 @@ type Figures struct {
 
 // Outcome is what came of a scenario.
 type Outcome struct {
-	Scenario string   `json:"scenario"`
-	Date     string   `json:"date"`
-	Runs     int      `json:"runs"`
-	Octets   int64    `json:"octets"` // of all messages
-	Results  []Result `json:"results"`
+	Date    string   `json:"date"`
+	Runs    int      `json:"runs"`
+	Octets  int64    `json:"octets"` // of all messages
+	Results []Result `json:"results"`
 }
 
 // Result is what came of a contender in a scenario.

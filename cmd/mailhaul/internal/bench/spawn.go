@@ -34,7 +34,6 @@ type usage struct {
 	Wall    float64 `json:"wall"`    // seconds, from the first start to the last end
 	CPU     float64 `json:"cpu"`     // seconds, user and system, of all processes
 	RSS     int64   `json:"rss"`     // the peak of the largest process, in KiB
-	RSSAll  int64   `json:"rss_all"` // the sum of the peaks of the processes started
 	Failure string  `json:"failure"` // of the first process that failed
 }
 
@@ -94,7 +93,6 @@ func launcher(in io.Reader, out io.Writer) error {
 			u.CPU += (state.UserTime() + state.SystemTime()).Seconds()
 			if r, ok := state.SysUsage().(*syscall.Rusage); ok {
 				u.RSS = max(u.RSS, int64(r.Maxrss))
-				u.RSSAll += int64(r.Maxrss)
 			}
 		})
 	}
