@@ -173,31 +173,36 @@ func (t *Terminal) Await(text string) {
 	t.AwaitFunc("\""+text+"\" on the screen", func(screen string) bool { return strings.Contains(screen, text) })
 }
 
-// AwaitScreen waits until the screen is as wanted.
-func (t *Terminal) AwaitScreen(want string) {
-	t.t.Helper()
-	t.AwaitFunc("this screen:\n"+frame(want), func(screen string) bool { return screen == want })
-}
-
 // AwaitFunc waits until the screen satisfies a condition, which is described
 // by what. It is asked again whenever the program has written.
 func (t *Terminal) AwaitFunc(what string, satisfies func(screen string) bool) {
 	t.t.Helper()
-	late := time.After(t.timeout)
+	t.wait("there never was "+what+"\nbut in the end", func(screen string, ended bool) bool {
+		t.t.Helper()
+		satisfied := satisfies(screen)
+		if ended && !satisfied {
+			t.t.Fatalf("the program has ended without %s\nin the end there was:\n%s", what, frame(screen))
+		}
+		return satisfied
+	})
+}
+
+// wait waits until done says so, which is asked whenever the program has written,
+// and when it has ended. late is what the test fails with if that never comes.
+func (t *Terminal) wait(late string, done func(screen string, ended bool) bool) {
+	t.t.Helper()
+	limit := time.After(t.timeout)
 	for {
 		t.mu.Lock()
 		screen, ended, changed := t.seen(), t.ended, t.changed
 		t.mu.Unlock()
-		if satisfies(screen) {
+		if done(screen, ended) {
 			return
-		}
-		if ended {
-			t.t.Fatalf("the program has ended without %s\nin the end there was:\n%s", what, frame(screen))
 		}
 		select {
 		case <-changed:
-		case <-late:
-			t.t.Fatalf("there never was %s\nbut in the end:\n%s", what, frame(screen))
+		case <-limit:
+			t.t.Fatalf("%s:\n%s", late, frame(screen))
 		}
 	}
 }
@@ -206,20 +211,7 @@ func (t *Terminal) AwaitFunc(what string, satisfies func(screen string) bool) {
 // terminal, and returns its exit code: -1 if a signal killed it.
 func (t *Terminal) Exit() int {
 	t.t.Helper()
-	late := time.After(t.timeout)
-	for {
-		t.mu.Lock()
-		screen, ended, changed := t.seen(), t.ended, t.changed
-		t.mu.Unlock()
-		if ended {
-			break
-		}
-		select {
-		case <-changed:
-		case <-late:
-			t.t.Fatalf("the program does not end; there is:\n%s", frame(screen))
-		}
-	}
+	t.wait("the program does not end; there is", func(_ string, ended bool) bool { return ended })
 	if err := t.cmd.Wait(); err != nil {
 		if _, ok := errors.AsType[*exec.ExitError](err); !ok {
 			t.t.Fatal(err)

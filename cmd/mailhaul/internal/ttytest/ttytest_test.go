@@ -47,7 +47,7 @@ func TestType(t *testing.T) {
 	term.Type("ada\r")
 	term.Await("secret: ")
 	term.Type("hunter2\r")
-	term.AwaitScreen("name: ada\nsecret:\nada, 7")
+	term.AwaitFunc("what was typed", func(screen string) bool { return screen == "name: ada\nsecret:\nada, 7" })
 	term.Exit()
 }
 
