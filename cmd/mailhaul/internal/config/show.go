@@ -76,7 +76,7 @@ var (
 func (c *Config) show(account string) *yaml.Node {
 	s := &shower{parser: &parser{steps: math.MaxInt}, Config: c}
 	top := s.fields(c.said.root)
-	defaults := s.fields(s.at(top, "defaults"))
+	defaults := s.fields(top["defaults"])
 	all := usual(topShown)
 	for _, key := range topShown {
 		if v, ok := top[key.key]; ok {
@@ -92,13 +92,13 @@ func (c *Config) show(account string) *yaml.Node {
 		names := append(a.Sinks(), a.Quarantine)
 		wanted = func(sink string) bool { return slices.Contains(names, sink) }
 	}
-	ofSinks := s.fields(s.at(top, "sinks"))
+	ofSinks := s.fields(top["sinks"])
 	for i := range c.Sinks {
 		if sink := &c.Sinks[i]; wanted(sink.Name) {
 			put(&sinks, sink.Name, s.sink(sink, s.fields(ofSinks[sink.Name])))
 		}
 	}
-	ofAccounts := s.fields(s.at(top, "accounts"))
+	ofAccounts := s.fields(top["accounts"])
 	for i := range c.Accounts {
 		if a := &c.Accounts[i]; account == "" || a.Name == account {
 			put(&accounts, a.Name, s.account(a, s.fields(ofAccounts[a.Name]), defaults))
@@ -117,15 +117,7 @@ type shower struct {
 	*Config
 }
 
-// at returns the value of a key, or one of nothing.
-func (s *shower) at(fields map[string]value, key string) value {
-	if v, ok := fields[key]; ok {
-		return v
-	}
-	return value{node: &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null"}}
-}
-
-// fields returns the values of a mapping by their keys.
+// fields returns the values of a mapping by their keys, none if v is none.
 func (s *shower) fields(v value) map[string]value {
 	all := map[string]value{}
 	if v.node == nil {
