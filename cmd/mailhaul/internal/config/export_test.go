@@ -7,27 +7,12 @@ import (
 
 // Keys returns every key that a configuration can hold.
 func Keys() []string {
-	all := map[string]bool{}
-	for k := range topKeys {
-		all[k] = true
-	}
-	for k := range sinkKeys {
-		all[k] = true
-	}
-	for k := range accountKeys {
-		all[k] = true
-	}
-	for k := range oauthKeys {
-		all[k] = true
-	}
-	for k := range routeKeys {
-		all[k] = true
-	}
-	for k := range filterKeys {
-		all[k] = true
-	}
-	return slices.Sorted(maps.Keys(all))
+	all := slices.Concat(sorted(topKeys), sorted(sinkKeys), sorted(accountKeys), sorted(oauthKeys), sorted(routeKeys), sorted(filterKeys))
+	slices.Sort(all)
+	return slices.Compact(all)
 }
+
+func sorted[T any](known keys[T]) []string { return slices.Sorted(maps.Keys(known)) }
 
 // Unshown returns the keys that the parser knows and that are never shown, or
 // the other way round.
@@ -52,15 +37,15 @@ func Unshown() []string {
 		return names
 	}
 	// The accounts show what the defaults say.
-	compare("", slices.Sorted(maps.Keys(topKeys)), append(names(topShown), "defaults"))
-	compare("account: ", slices.Sorted(maps.Keys(accountKeys)), names(accountShown))
-	compare("filter: ", slices.Sorted(maps.Keys(filterKeys)), names(filterShown))
-	compare("hook: ", slices.Sorted(maps.Keys(hookKeys)), names(hookShown))
+	compare("", sorted(topKeys), append(names(topShown), "defaults"))
+	compare("account: ", sorted(accountKeys), names(accountShown))
+	compare("filter: ", sorted(filterKeys), names(filterShown))
+	compare("hook: ", sorted(hookKeys), names(hookShown))
 	var ofSinks []string
 	for _, k := range kinds {
 		ofSinks = append(append(ofSinks, k.key), k.options...)
 	}
-	compare("sink: ", slices.Sorted(maps.Keys(sinkKeys)), ofSinks)
+	compare("sink: ", sorted(sinkKeys), ofSinks)
 	for key := range sinkUsual {
 		if sinkKeys[key] == nil {
 			wrong = append(wrong, "sink: "+key+" has a default and is not known")
