@@ -36,3 +36,18 @@ func (p *parser) hook(v value) *Hook {
 	h.Argv = p.shellOrArgv(v)
 	return h
 }
+
+// shellOrArgv reads a line for the shell, or a program and its arguments.
+func (p *parser) shellOrArgv(v value) []string {
+	words, ok := p.texts(v)
+	if !ok {
+		return nil
+	}
+	if len(v.node.Content) == 0 {
+		if !p.whole(v) {
+			return nil
+		}
+		return []string{"sh", "-c", words[0]}
+	}
+	return words
+}

@@ -1,6 +1,9 @@
 package config
 
 import (
+	"net"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -58,6 +61,33 @@ func (p *parser) top(v value, c *Config) {
 	}
 	p.needs(f.accounts, lines["accounts"], "accounts", "{ work: { server: pop.example.com, user: me, password_command: pass mail } }")
 	*c = f.Config
+}
+
+// metricsFile reads a path whose name the collector of text files takes.
+func (p *parser) metricsFile(v value, into *string) {
+	s, ok := p.path(v)
+	if ok && filepath.Ext(s) != ".prom" {
+		p.fail(v, "node_exporter reads only files that end in .prom", "%s cannot be used", quote(s))
+		return
+	}
+	*into = s
+}
+
+// listen reads the address to listen at, host:port.
+func (p *parser) listen(v value, into *string) {
+	s, ok := p.text(v)
+	if !ok {
+		return
+	}
+	_, port, err := net.SplitHostPort(s)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		p.fail(v, "write host:port, such as 127.0.0.1:9110", "%s is not an address to listen at", quote(s))
+		return
+	}
+	*into = s
 }
 
 // needs records that a part of the file is missing or empty. One that is misspelt,
