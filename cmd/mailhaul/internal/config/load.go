@@ -60,12 +60,12 @@ func Parse(path string, data []byte) (*Config, error) {
 func parse(path, dir string, data []byte, exposed bool) (*Config, error) {
 	p := &parser{
 		file: path, dir: dir, steps: 100_000 + len(data), sinkNodes: map[string]*yaml.Node{}, needsRoute: map[string]string{},
-		places: map[string]string{}, paths: map[*yaml.Node]string{}, envNames: new([]string),
+		places: map[string]string{}, shown: map[spot]string{}, envNames: new([]string),
 	}
 	c := &Config{Path: path, Parallel: 8, PerHost: 2, Grace: 10 * time.Second}
 	if root := p.tree(data); root != nil {
 		p.top(*root, c)
-		c.said = said{*root, p.paths}
+		c.said = said{*root, p.shown}
 	}
 	c.secretEnv = *p.envNames
 	if p.secretLine > 0 && exposed {

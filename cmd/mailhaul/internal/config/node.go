@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"gopkg.in/yaml.v3"
 )
@@ -27,7 +28,7 @@ type parser struct {
 	secretLine int
 	// envNames are the variables that hold secrets.
 	envNames *[]string
-	paths    map[*yaml.Node]string // what path has read
+	shown    map[spot]string // the paths and secrets that were read, as they are shown
 }
 
 // value is a node of the tree with the words for where it stands.
@@ -36,6 +37,15 @@ type value struct {
 	line  int
 	where string // "account work: keep"; empty at the top
 }
+
+// spot is where a value stands. The same node may stand under another key, by an
+// alias.
+type spot struct {
+	node *yaml.Node
+	key  string
+}
+
+func (v value) spot() spot { return spot{v.node, v.where[strings.LastIndex(v.where, " ")+1:]} }
 
 // fail records a mistake in v.
 func (p *parser) fail(v value, hint, format string, args ...any) {
@@ -149,6 +159,9 @@ func cutSecret(n *yaml.Node, i int) string {
 	}
 	return ""
 }
+
+// secretNames are the keys of secrets. secretKeys adds to them.
+var secretNames = map[string]bool{}
 
 // keys says how each key of a mapping is read into a T.
 type keys[T any] map[string]func(p *parser, v value, into *T)

@@ -58,6 +58,7 @@ func (p *parser) secretText(v value, what string, into *Password) {
 	}
 	if s, ok := p.text(v); ok && p.whole(v) {
 		into.what, into.text = what, &s
+		p.shown[v.spot()] = masked
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 // said is what the file says, to be shown.
 type said struct {
 	root  value
-	paths map[*yaml.Node]string // those that were read, as they are meant
+	shown map[spot]string
 }
 
 // YAML returns the configuration as it is understood: aliases, merges and
@@ -266,10 +266,6 @@ func (s *shower) command(v value, table []shownKey) *yaml.Node {
 	return ordered(all, table)
 }
 
-// secretNames are the keys whose values are shown to nobody. secretKeys adds
-// to them.
-var secretNames = map[string]bool{}
-
 // copy returns a value without aliases, comments and secrets.
 func (s *shower) copy(v value) *yaml.Node {
 	switch v.node.Kind {
@@ -286,20 +282,14 @@ func (s *shower) copy(v value) *yaml.Node {
 		}
 		return list
 	}
-	if path, ok := s.said.paths[v.node]; ok {
-		return text(escape(path))
-	}
-	if secretNames[last(v.where)] {
-		return text(masked)
+	if shown, ok := s.said.shown[v.spot()]; ok {
+		return text(shown)
 	}
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: v.node.Tag, Value: v.node.Value}
 }
 
 // masked stands in the place of a secret.
 const masked = "***"
-
-// last returns the key at the end of where a value stands.
-func last(where string) string { return where[strings.LastIndex(where, " ")+1:] }
 
 // escape writes a path for a file, where it may hold variables.
 func escape(path string) string { return strings.ReplaceAll(path, "$", "$$") }

@@ -44,6 +44,7 @@ func TestShowMeansTheSame(t *testing.T) {
 		"minimal": minimal,
 		"example": string(example),
 		"odd":     odd,
+		"aliases": aliases,
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := write(t, text, 0o600)
@@ -140,6 +141,19 @@ accounts:
     password_command: echo hunter2 | cat
     route: { header: X-Envelope-To, map: { "@example.org": far, me: [socket, relay] }, domains: example.org, default: [gone, "null"] }
     refused: keep
+`
+
+// aliases stand for what is a path in one place only, and a local part is called as
+// a secret is.
+const aliases = `
+sinks: { home: { maildir: &me alice }, far: { imap: imap.example.org, user: *me, password_env: X, folder: *me } }
+accounts:
+  work:
+    server: pop.example.com
+    user: *me
+    password_file: *me
+    deliver: far
+    route: { header: Delivered-To, domains: example.com, map: { password: home } }
 `
 
 func TestShow(t *testing.T) {

@@ -195,7 +195,7 @@ func (p *parser) path(v value) (string, bool) {
 	}
 	s = filepath.Clean(s)
 	if ok {
-		p.paths[v.node] = s
+		p.shown[v.spot()] = escape(s)
 	}
 	return s, ok
 }
