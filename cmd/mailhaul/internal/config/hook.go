@@ -49,5 +49,8 @@ func (p *parser) shellOrArgv(v value) []string {
 		}
 		return []string{"sh", "-c", words[0]}
 	}
+	if !p.program(v, words) {
+		return nil
+	}
 	return words
 }

@@ -98,8 +98,7 @@ func (p *parser) argv(v value) []string {
 	return words
 }
 
-// words reads a program and its arguments. A program whose name holds a slash
-// is a path like others in the file. What another fetcher would fill in, the
+// words reads a program and its arguments. What another fetcher would fill in, the
 // program would get as it is, and might well take for an address.
 func (p *parser) words(v value, foreign map[string]string) (words []string, ok bool) {
 	if words, ok = p.texts(v); !ok {
@@ -127,10 +126,16 @@ func (p *parser) words(v value, foreign map[string]string) (words []string, ok b
 		p.fail(v, hint, "%s is not filled in", quote(word))
 		return nil, false
 	}
-	if strings.Contains(words[0], "/") {
-		words[0], ok = p.path(p.items(v)[0])
+	return words, p.program(v, words)
+}
+
+// program makes a program whose name holds a slash a path like others in the file.
+func (p *parser) program(v value, words []string) (ok bool) {
+	if !strings.Contains(words[0], "/") {
+		return true
 	}
-	return words, ok
+	words[0], ok = p.path(p.items(v)[0])
+	return ok
 }
 
 // flow writes words as a list in a line, in quotes where they need them.

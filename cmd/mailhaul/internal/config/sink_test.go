@@ -49,6 +49,37 @@ sinks:
 	}
 }
 
+// A program that a list names is a path like others if it holds a slash. The rest is
+// the program's, and a line is the shell's.
+func TestPathsOfPrograms(t *testing.T) {
+	t.Setenv("HOME", "/home/me")
+	c, err := config.Parse("/etc/mailhaul.yaml", []byte(`
+notify: [~/bin/tell, ~/mail]
+sinks: { a: { mda: [~/bin/deliver, a/b] } }
+defaults: { server: pop.example.com, user: me }
+accounts:
+  list: { password_command: [bin/pass, a/b], preconnect: [bin/up], postpoll: { command: [~/down] }, filter: ~/filter }
+  name: { password_command: [pass, a/b] }
+  line: { password_command: ~/bin/pass work }
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := show(t, c, "")
+	for _, want := range []string{
+		"notify: [/home/me/bin/tell, ~/mail]", "mda: [/home/me/bin/deliver, a/b]", "command: /home/me/filter",
+		"password_command: [/etc/bin/pass, a/b]", "command: [/etc/bin/up]", "command: [/home/me/down]",
+		"password_command: [pass, a/b]", "password_command: ~/bin/pass work",
+	} {
+		if !strings.Contains(shown, want+"\n") {
+			t.Errorf("%s is not in:\n%s", want, shown)
+		}
+	}
+	if c.Notify[0] != "/home/me/bin/tell" || c.Accounts[0].Preconnect.Argv[0] != "/etc/bin/up" {
+		t.Errorf("notify %q, preconnect %q", c.Notify, c.Accounts[0].Preconnect.Argv)
+	}
+}
+
 func TestMailServers(t *testing.T) {
 	t.Setenv("SECRET", "hunter2")
 	got := load(t, `
