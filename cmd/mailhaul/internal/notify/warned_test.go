@@ -11,6 +11,28 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
+// seen has a process of its own see the warnings of a poll and its end. It returns
+// what is news, in the words of say, and has what is to be remembered saved.
+func seen(t *testing.T, store *state.Store, now time.Time, warned []fetch.Warned, poll fetch.Summary, say func(notify.News) string) (said string) {
+	t.Helper()
+	w, err := notify.NewWatch(t.Context(), store, func() time.Time { return now })
+	check(t, err)
+	poll.Account, poll.Started, poll.Ended = "work", now, now
+	var all []notify.News
+	for _, e := range warned {
+		all = append(all, w.See(e)...)
+	}
+	for _, n := range append(all, w.See(fetch.Finished{Summary: poll})...) {
+		if n.Kind != "" {
+			said += say(n) + "!"
+		}
+		if n.Remember {
+			check(t, store.SaveTrouble(t.Context(), "work", n.Trouble))
+		}
+	}
+	return said
+}
+
 // A warning of the command and one of the filter do not hide each other, and a
 // poll that let no mail go on says nothing of the filter.
 func TestWatchUnfiltered(t *testing.T) {
@@ -37,23 +59,7 @@ func TestWatchUnfiltered(t *testing.T) {
 		{warned: []fetch.Warned{filter, command}, want: "work: its postpoll fails!"},
 	} {
 		now = now.Add(hour)
-		w, err := notify.NewWatch(t.Context(), store, func() time.Time { return now })
-		check(t, err)
-		p.poll.Account, p.poll.Started, p.poll.Ended = "work", now, now
-		var all []notify.News
-		for _, e := range p.warned {
-			all = append(all, w.See(e)...)
-		}
-		got := ""
-		for _, n := range append(all, w.See(fetch.Finished{Summary: p.poll})...) {
-			if n.Kind != "" {
-				got += n.String() + "!"
-			}
-			if n.Remember {
-				check(t, store.SaveTrouble(t.Context(), "work", n.Trouble))
-			}
-		}
-		if got != p.want {
+		if got := seen(t, store, now, p.warned, p.poll, notify.News.String); got != p.want {
 			t.Errorf("poll %d: %q, want %q", i, got, p.want)
 		}
 	}
@@ -63,7 +69,6 @@ func TestWatchUnfiltered(t *testing.T) {
 // these do well or not and whichever process sees them, and at once if it comes
 // again.
 func TestWatchWarnings(t *testing.T) {
-	now := start
 	store, err := state.Open(t.Context(), filepath.Join(t.TempDir(), "state"))
 	check(t, err)
 	defer store.Close()
@@ -89,23 +94,11 @@ func TestWatchWarnings(t *testing.T) {
 		{after: 30 * hour, warned: true, want: "warned!"},
 		{after: 31 * hour, warned: true},
 	} {
-		now = start.Add(p.after)
-		w, err := notify.NewWatch(t.Context(), store, func() time.Time { return now })
-		check(t, err)
-		p.poll.Account, p.poll.Started, p.poll.Ended = "work", now, now
-		var all []notify.News
+		var warned []fetch.Warned
 		if p.warned {
-			all = w.See(fetch.Warned{Account: "work", Text: "postpoll: exit status 5"})
+			warned = []fetch.Warned{{Account: "work", Text: "postpoll: exit status 5"}}
 		}
-		got := ""
-		for _, n := range append(all, w.See(fetch.Finished{Summary: p.poll})...) {
-			if n.Kind != "" {
-				got += string(n.Kind) + "!"
-			}
-			if n.Remember {
-				check(t, store.SaveTrouble(t.Context(), "work", n.Trouble))
-			}
-		}
+		got := seen(t, store, start.Add(p.after), warned, p.poll, func(n notify.News) string { return string(n.Kind) })
 		if got != p.want {
 			t.Errorf("poll %d: %q, want %q", i, got, p.want)
 		}
