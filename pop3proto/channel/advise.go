@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -42,7 +43,8 @@ func Advise(err error) (a Advice, ok bool) {
 		}
 		return Advice{false, "the name server did not answer: check the network"}, true
 	}
-	if errors.Is(err, syscall.EADDRNOTAVAIL) {
+	// To connect fails so, too, without IPv6 or a free port.
+	if e, ok := errors.AsType[*os.SyscallError](err); ok && e.Syscall == "bind" && e.Err == syscall.EADDRNOTAVAIL {
 		return Advice{false, "source_ip must be an address of this machine"}, true
 	}
 	if e, ok := errors.AsType[*net.AddrError](err); ok && strings.HasPrefix(e.Err, "no suitable address") {

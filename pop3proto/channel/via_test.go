@@ -96,6 +96,11 @@ func TestSourceIP(t *testing.T) {
 			t.Errorf("from %s: %v, %+v", source, err, a)
 		}
 	}
+	// A server's address that this machine has no way to is no source_ip.
+	server := &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.EADDRNOTAVAIL)}
+	if a, ok := channel.Advise(server); ok {
+		t.Errorf("%v: %+v", server, a)
+	}
 }
 
 func TestProxy(t *testing.T) {
