@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -110,8 +111,12 @@ func (k Kerberos) client(user string) (*client.Client, error) {
 		return k.fromCache(conf)
 	}
 	kt, err := keytab.Load(k.Keytab)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the keytab: %w", err)
+	if _, unread := errors.AsType[*fs.PathError](err); unread {
+		return nil, fmt.Errorf("%w cannot be read: %w", errKeytab, err)
+	}
+	// What gokrb5 says of a keytab that is cut short holds all of it, keys too.
+	if err != nil || len(kt.Entries) == 0 {
+		return nil, fmt.Errorf("%w %s is damaged, or has no key in it", errKeytab, k.Keytab)
 	}
 	name, realm, ok := strings.Cut(cmp.Or(k.Principal, user), "@")
 	if !ok {

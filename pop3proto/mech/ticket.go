@@ -33,8 +33,11 @@ func (e *TicketError) Hint() string { return e.hint }
 // Anything else takes a person.
 func (e *TicketError) Temporary() bool { return e.temporary }
 
-// errCache is what is wrong with a credential cache.
-var errCache = errors.New("the credential cache")
+// errCache and errKeytab are what is wrong with a file.
+var (
+	errCache  = errors.New("the credential cache")
+	errKeytab = errors.New("the keytab")
+)
 
 // kdcRefusal is how gokrb5 writes a KRB-ERROR, whose type it drops.
 var kdcRefusal = regexp.MustCompile(`KRB Error: \((\d+)\)`)
@@ -46,6 +49,9 @@ func newTicketError(err error) error {
 	}
 	if errors.Is(err, errCache) {
 		e.hint = "run kinit, or name a keytab"
+	}
+	if errors.Is(err, errKeytab) {
+		e.hint = "check keytab, or make the keytab anew"
 	}
 	if m := kdcRefusal.FindStringSubmatch(err.Error()); m != nil {
 		code, _ := strconv.ParseInt(m[1], 10, 32)
