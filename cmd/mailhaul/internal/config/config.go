@@ -33,9 +33,9 @@ type Config struct {
 	Sinks    []Sink
 	Accounts []Account
 
-	said said
-
-	secretEnv []string // the variables that hold secrets
+	root      value           // what the file says, to be shown
+	shown     map[spot]string // as the parser has it
+	secretEnv []string        // the variables that hold secrets
 }
 
 // Sink is a place for mail: Discard, or the one whose pointer is not nil.

@@ -65,7 +65,7 @@ func parse(path, dir string, data []byte, exposed bool) (*Config, error) {
 	c := &Config{Path: path, Parallel: 8, PerHost: 2, Grace: 10 * time.Second}
 	if root := p.tree(data); root != nil {
 		p.top(*root, c)
-		c.said = said{*root, p.shown}
+		c.root, c.shown = *root, p.shown
 	}
 	c.secretEnv = *p.envNames
 	if p.secretLine > 0 && exposed {

@@ -14,12 +14,6 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/kpop"
 )
 
-// said is what the file says, to be shown.
-type said struct {
-	root  value
-	shown map[spot]string
-}
-
 // YAML returns the configuration as it is understood: aliases, merges and
 // defaults are filled in, paths are whole, secrets are "***". The file it makes
 // means the same. Of an account, it is that and the sinks that it delivers to.
@@ -74,8 +68,8 @@ var (
 // show returns the tree of what YAML says. The file was checked for aliases that
 // make too much of it.
 func (c *Config) show(account string) *yaml.Node {
-	s := &shower{parser: &parser{steps: math.MaxInt}, Config: c}
-	top := s.fields(c.said.root)
+	s := &shower{&parser{steps: math.MaxInt, shown: c.shown}}
+	top := s.fields(c.root)
 	defaults := s.fields(top["defaults"])
 	all := usual(topShown)
 	for _, key := range topShown {
@@ -112,10 +106,7 @@ func (c *Config) show(account string) *yaml.Node {
 }
 
 // shower makes the tree.
-type shower struct {
-	*parser
-	*Config
-}
+type shower struct{ *parser }
 
 // fields returns the values of a mapping by their keys, none if v is none.
 func (s *shower) fields(v value) map[string]value {
@@ -282,7 +273,7 @@ func (s *shower) copy(v value) *yaml.Node {
 		}
 		return list
 	}
-	if shown, ok := s.said.shown[v.spot()]; ok {
+	if shown, ok := s.shown[v.spot()]; ok {
 		return text(shown)
 	}
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: v.node.Tag, Value: v.node.Value}
