@@ -122,6 +122,10 @@ func (p *parser) pairs(v value, n *yaml.Node, depth int) []entry {
 			p.fail(value{line: line, where: v.where}, "quote a value that holds a comma", "%s ends at a comma, and no key follows", secret)
 			continue
 		}
+		if name, glued := cutValue(k.Value); glued && alone(val) {
+			p.fail(value{line: line, where: v.where}, "write key: value, with a space after the colon", "%s has no value", quote(name))
+			continue
+		}
 		if was, ok := first[k.Value]; ok {
 			p.fail(value{line: line, where: v.where}, "", "key %s stands twice, first on line %d", quote(k.Value), was)
 			continue
@@ -151,13 +155,26 @@ func cutSecret(n *yaml.Node, i int) string {
 	if n.Style&yaml.FlowStyle == 0 {
 		return ""
 	}
-	alone := func(i int) bool { return isNull(n.Content[i+1]) && n.Content[i+1].Value == "" }
-	for ; i >= 2 && alone(i); i -= 2 {
-		if before := n.Content[i-2].Value; secretNames[before] && !alone(i-2) {
-			return before
+	for ; i >= 2 && alone(n.Content[i+1]); i -= 2 {
+		name, glued := cutValue(n.Content[i-2].Value)
+		if secretNames[name] && (glued || !alone(n.Content[i-1])) {
+			return name
 		}
 	}
 	return ""
+}
+
+// alone reports whether nothing stands behind a key.
+func alone(n *yaml.Node) bool { return isNull(n) && n.Value == "" }
+
+// cutValue cuts off what was meant to be the value of a key: to YAML all of
+// password:secret is one. It may be a secret.
+func cutValue(key string) (name string, glued bool) {
+	i := strings.IndexAny(key, ":= ")
+	if i < 1 {
+		return key, false
+	}
+	return key[:i], true
 }
 
 // secretNames are the keys of secrets. secretKeys adds to them.

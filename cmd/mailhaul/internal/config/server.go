@@ -57,6 +57,11 @@ func (p *parser) hostPort(v value, example string, usual int) (host string, numb
 	if !ok {
 		return "", 0, false
 	}
+	if login, _, ok := strings.Cut(s, "@"); ok && strings.Contains(login, ":") {
+		// Which may be a password, so it is not repeated.
+		p.fail(v, "write host:port; user and password have keys of their own", "holds more than a host and a port")
+		return "", 0, false
+	}
 	bracketed := fmt.Sprintf(`write "[2001:db8::1]:%d"`, usual)
 	if strings.Contains(s, "://") {
 		p.fail(v, "write host:port, and tls: for how it is protected", "%s is a URL", quote(s))
