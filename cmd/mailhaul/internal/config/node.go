@@ -156,8 +156,7 @@ func cutSecret(n *yaml.Node, i int) string {
 		return ""
 	}
 	for ; i >= 2 && alone(n.Content[i+1]); i -= 2 {
-		name, glued := cutValue(n.Content[i-2].Value)
-		if secretNames[name] && (glued || !alone(n.Content[i-1])) {
+		if name, _ := cutValue(n.Content[i-2].Value); secretNames[name] {
 			return name
 		}
 	}
