@@ -113,9 +113,9 @@ type Summary struct {
 	// not give them or the sink would not take them, those of earlier polls
 	// included; TooLarge counts those that stay since they are over MaxSize.
 	Refused, TooLarge int
-	// Unfetched messages were to be fetched, and the poll ended before that: it
-	// was told to (Options.Drain), the server wants a pause, or as many came in
-	// as a session takes.
+	// Unfetched messages were to be fetched, or to be compared first, and the poll
+	// ended before that: it was told to (Options.Drain), the server wants a pause, or
+	// as many came in as a session takes.
 	Unfetched int
 	// Waiting messages landed and are due for deletion, which the server has
 	// not confirmed.

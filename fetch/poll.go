@@ -273,7 +273,7 @@ func (s *session) run(ctx context.Context) (more bool, err error) {
 	s.beyond = left
 	switch {
 	case s.opts.draining():
-		sum.Unfetched = max(0, len(s.plan.Fetch)+s.plan.More-done)
+		sum.Unfetched = max(0, s.planned().Fetch+s.plan.More-done-s.known)
 	case s.trouble == nil:
 		sum.Unfetched = max(0, left) // should there be no further session
 	}

@@ -35,6 +35,7 @@ type session struct {
 	whys      map[int]error   // for what reasons, by message number, until it has them
 	unread    []unread        // what the server would not give
 	compared  int             // of what was verified: with an outcome
+	known     int             // of that: had before, and not counted as refused
 	read      bool            // it gave something
 	pipelined bool            // commands are pipelined
 	top       bool            // the server has TOP
@@ -485,6 +486,7 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 func (s *session) again(h *state.Housekeeping, w Want, row *state.Row) (owed []Want) {
 	if s.unanswered[row.UID] {
 		s.compared--
+		s.known++
 		return nil
 	}
 	key := cmp.Or(w.Key, row.UID) // a message without any name goes by the row's
@@ -500,7 +502,9 @@ func (s *session) again(h *state.Housekeeping, w Want, row *state.Row) (owed []W
 	switch {
 	case landed && pol.due(row.Landed):
 		s.delete = append(s.delete, Listed{w.Num, key})
+		s.known++
 	case landed, row.Phase == state.Adopted:
+		s.known++
 	case pol.early(row):
 		s.summary.Refused++
 	default:

@@ -275,3 +275,40 @@ func TestUnfetched(t *testing.T) {
 		})
 	}
 }
+
+// What a poll that is told to end did not come to compare, or found to be other mail
+// and did not come to fetch, is left to the next one as well.
+func TestUnfetchedWhileComparing(t *testing.T) {
+	for name, test := range map[string]struct {
+		other bool // it is new mail by the unique-ids of deleted mail
+		nth   int  // what is being compared when the poll is told to end
+		want  int
+	}{
+		"had before": {nth: 3, want: 1},
+		"all of it":  {nth: 4},
+		"other mail": {other: true, nth: 3, want: 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, pop3test.Behaviour{Without: []string{"TOP", "PIPELINING"}})
+			r.account.Keep.Forever = !test.other
+			r.fill(4)
+			r.succeed()
+			if test.other {
+				for i := range 4 {
+					r.drop.Add(fmt.Sprint("u", i+1), []byte(message(10+i)))
+				}
+			} else {
+				r.drop.SetUIDs(func(i int, _ string) string { return fmt.Sprint("new", i) })
+			}
+			drain := make(chan struct{})
+			r.opts.Drain = drain
+			r.drop.Order(pop3test.On("RETR", func(x *pop3test.Exchange) {
+				close(drain)
+				x.Act()
+			}).Nth(test.nth).Session(r.drop.Sessions() + 1))
+			if s := r.succeed(); s.Unfetched != test.want || s.Fetched > 0 {
+				t.Errorf("%d fetched, %d not; want %d", s.Fetched, s.Unfetched, test.want)
+			}
+		})
+	}
+}
