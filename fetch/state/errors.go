@@ -1,9 +1,12 @@
 package state
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -105,7 +108,23 @@ func wrap(path, op string, err error) error {
 	if _, ok := errors.AsType[*Error](err); ok {
 		return err
 	}
+	if primary(err) == sqlite3.SQLITE_CANTOPEN {
+		err = cmp.Or(lack(path), err)
+	}
 	return &Error{Path: path, Op: op, Err: err, Hint: hint(path, err)}
+}
+
+// lack returns what this machine lacks to open a file, such as descriptors, which
+// SQLite does not tell. It opens the folder: to close the database would free locks.
+func lack(path string) error {
+	folder, err := os.Open(filepath.Dir(path))
+	if err == nil {
+		folder.Close()
+	}
+	if Machine(err) {
+		return err
+	}
+	return nil
 }
 
 // damaged is the hint for a database that cannot be read. A -wal that was left
@@ -128,7 +147,9 @@ func hint(path string, err error) string {
 		return "the disk or its quota may have failed: see the system's log, then run mailhaul again"
 	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN:
 		return "check that the folder of " + path + " belongs to the user who runs mailhaul and can be written to"
-	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+	case sqlite3.SQLITE_CORRUPT: // which SQLite also makes of a disk that does not read
+		return "look for errors of the disk in the system's log; if there are none, " + damaged(path)
+	case sqlite3.SQLITE_NOTADB:
 		return damaged(path)
 	case sqlite3.SQLITE_BUSY:
 		return "another program has been writing to " + path + " for too long: end it, or try again later"

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/mailhaul/mailhaul/fetch/state"
@@ -120,8 +121,33 @@ func TestDamage(t *testing.T) {
 		var e *state.Error
 		if !errors.As(err, &e) || e.Path != path || !strings.Contains(e.Hint, "restore") {
 			t.Errorf("%v, want an *Error that names %s", err, path)
+		} else if !strings.Contains(e.Hint, "errors of the disk") {
+			t.Errorf("hint %q, which is no help if the disk cannot be read", e.Hint)
 		} else if !strings.Contains(e.Hint, path+"-wal") || !strings.Contains(e.Hint, path+"-shm") {
 			t.Errorf("hint %q, which leaves what would be played into the backup", e.Hint)
+		}
+	}
+}
+
+// SQLite does not say that it cannot open a file for lack of a descriptor, which has
+// nothing to do with whose the folder is.
+func TestOpenWithoutDescriptors(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	s, err := state.Open(t.Context(), dir)
+	ok(t, err)
+	ok(t, s.Close())
+
+	var limit syscall.Rlimit
+	ok(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
+	few := limit
+	few.Cur = 3 // standard input, output and error are open
+	ok(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &few))
+	_, err = state.Open(t.Context(), dir)
+	_, rerr := state.OpenReadOnly(t.Context(), dir)
+	ok(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
+	for _, err := range []error{err, rerr} {
+		if !state.Machine(err) || !errors.Is(err, syscall.EMFILE) {
+			t.Errorf("%v, want that there are too many open files", err)
 		}
 	}
 }
