@@ -81,7 +81,7 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 	}
 	lease, err := o.State.Lease(ctx, a.Name)
 	if err != nil {
-		return err
+		return errors.Join(err, a.saveUnleased(ctx, o, s, err))
 	}
 	defer lease.Release()
 	standing, err := o.State.Standing(ctx, a.Name)
@@ -166,6 +166,18 @@ func (a *Account) save(ctx context.Context, o *Options, s *Summary, server *acqu
 		p.Result = ClassRefused.String()
 	}
 	return o.State.SavePoll(context.WithoutCancel(ctx), a.Name, p)
+}
+
+// saveUnleased records that a poll failed over its lease, and nothing else: another
+// process may have the lease, and knows better.
+func (a *Account) saveUnleased(ctx context.Context, o *Options, s *Summary, err error) error {
+	if _, failed := errors.AsType[*state.Error](err); !failed {
+		return nil
+	}
+	return o.State.SavePoll(context.WithoutCancel(ctx), a.Name, state.Poll{
+		Started: s.Started.Unix(), Ended: o.now().Unix(),
+		Result: Classify(err).String(), Error: err.Error(), Hint: Hint(err), Unconfirmed: true,
+	})
 }
 
 // sink returns the sink of that name, nil if there is none.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"strings"
 	"testing"
 
@@ -61,6 +62,37 @@ func TestStateFailsBesideSink(t *testing.T) {
 	r, u := withLarge(t, 1)
 	r.account.Deliver[0].Sink = &busy{r.account.Deliver[0].Sink, u.asked}
 	r.expectStateFailed(r.poll())
+}
+
+// leaseless is a state that cannot open its leases.
+type leaseless struct{ *state.Store }
+
+func (l leaseless) Lease(context.Context, string) (*state.Lease, error) {
+	return nil, &state.Error{Path: "1.lock", Op: "open the lease", Err: fs.ErrPermission}
+}
+
+// A poll that fails over its lease is on record, as all that fail. What the last one
+// has noted beside that stays.
+func TestLeaseFails(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.fill(2)
+	r.account.Keep.Forever = true
+	r.succeed()
+	check(t, r.store.Delete(t.Context(), "work", 1, []string{"u1"})) // and was killed
+	before, err := r.store.Standing(t.Context(), "work")
+	check(t, err)
+	r.opts.State = leaseless{r.store}
+	s := r.poll()
+	last, err := r.store.Status(t.Context(), "work", 0)
+	check(t, err)
+	if s.Class != fetch.ClassOperator || last.Last.Result != s.Class.String() || last.Last.Error != s.Err.Error() {
+		t.Errorf("%v: %v; recorded was %+v", s.Class, s.Err, last.Last)
+	}
+	after, err := r.store.Standing(t.Context(), "work")
+	check(t, err)
+	if !before.Doubt || !after.Doubt || after.Schedule != before.Schedule {
+		t.Errorf("of %+v there is %+v", before, after)
+	}
 }
 
 // busy is a sink with batches of one message, which it does not take, but only
