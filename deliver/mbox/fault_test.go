@@ -43,6 +43,20 @@ func TestNoLocks(t *testing.T) {
 	}
 }
 
+// A file system in which files have no mode of their own, as FAT.
+func TestNoModes(t *testing.T) {
+	fsys := memory(t)
+	fsys.OnOp(func(op durabletest.Op) error {
+		if op.Verb == durabletest.Chmod {
+			return syscall.EPERM
+		}
+		return nil
+	})
+	if err := deliverAll(t.Context(), openSink(t, fsys, "/mail"), deliver.Mail{Account: "work"}, "x\r\n"); err != nil {
+		t.Error(err)
+	}
+}
+
 // unknowable is a file system in which nothing but what is missing can be
 // looked at.
 type unknowable struct {

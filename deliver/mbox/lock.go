@@ -167,7 +167,9 @@ func (b *box) open(create bool) error {
 	}
 	b.file = file
 	if created {
-		if err := file.Chmod(newMode); err != nil {
+		// Where no file has a mode of its own, as on FAT, whoever mounted it has said
+		// who may read.
+		if err := file.Chmod(newMode); err != nil && !errors.Is(err, fs.ErrPermission) {
 			return s.fail("set the mode", err)
 		}
 	}
