@@ -2,6 +2,8 @@ package metrics
 
 import (
 	"context"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"time"
@@ -28,7 +30,7 @@ func Listen(ctx context.Context, addr string, m *Metrics, h *Health) (*Server, e
 	mux.HandleFunc("GET /healthz", h.serve)
 	mux.HandleFunc("GET /livez", h.serveAlive)
 	s := &Server{addr: l.Addr(), done: make(chan struct{}), http: &http.Server{
-		Handler: mux, MaxHeaderBytes: 16 << 10,
+		Handler: mux, ErrorLog: log.New(io.Discard, "", 0), MaxHeaderBytes: 16 << 10, // it knows nothing of the form of a daemon's log
 		ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 	}}
 	go func() {
