@@ -38,3 +38,11 @@ func ownerOf(fi fs.FileInfo) int {
 	}
 	return os.Geteuid()
 }
+
+// linksOf returns how many names a file has.
+func linksOf(fi fs.FileInfo) uint64 {
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		return uint64(st.Nlink)
+	}
+	return 1
+}

@@ -159,7 +159,10 @@ func (b *box) open(create bool) error {
 	file, err := s.fs.OpenFile(b.path, os.O_RDWR, 0)
 	created := create && errors.Is(err, fs.ErrNotExist)
 	if created {
-		file, err = s.fs.OpenFile(b.path, os.O_RDWR|os.O_CREATE, newMode)
+		file, err = s.fs.OpenFile(b.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, newMode)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return &heldError{by: "a program that has just created it"}
 	}
 	if err != nil {
 		b.torn = b.torn && !errors.Is(err, fs.ErrNotExist)
@@ -178,8 +181,13 @@ func (b *box) open(create bool) error {
 	} else if err != nil {
 		return s.lockError("lock", err)
 	}
-	if !sameFile(s.fs, file) {
+	// In this order: what is there and not another's, nobody can replace any more.
+	err = s.inspectOwner(b.path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !sameFile(s.fs, file) {
 		return &heldError{by: "a program that has just replaced it"}
+	}
+	if err != nil {
+		return err
 	}
 	fi, err := file.Stat()
 	if err != nil {

@@ -26,6 +26,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -91,9 +92,6 @@ func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, s.fail("begin", err)
 	}
-	if err := s.inspectOwner(); err != nil {
-		return nil, err
-	}
 	path := realPath(s.path)
 	if len(durable.EscapePath(path)) > durable.MaxEscapedPath {
 		return nil, s.refuse("the path is too long to be remembered", nil, "choose a shorter path")
@@ -130,14 +128,28 @@ func (s *Sink) Sweep(ctx context.Context, account string) error {
 // batches.
 func (s *Sink) Close() error { return nil }
 
-// realPath follows symbolic links, as mail programs do before they lock. The
-// file itself may be missing.
+// realPath follows symbolic links, as mail programs do before they lock, but none
+// that inspectOwner refuses. The file itself may be missing.
 func realPath(path string) string {
-	if p, err := filepath.EvalSymlinks(path); err == nil {
-		return p
-	}
-	if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
-		return filepath.Join(dir, filepath.Base(path))
+	for range 40 { // more are ELOOP
+		folder, name := filepath.Split(path)
+		dir, err := filepath.EvalSymlinks(folder)
+		if err != nil {
+			break
+		}
+		path = filepath.Join(dir, name)
+		// What is a link of ours now, nobody else can have replaced a moment later.
+		if fi, err := os.Lstat(path); err != nil || !isLink(fi) || strange(fi, shared(path)) {
+			break
+		}
+		to, err := os.Readlink(path)
+		if err != nil {
+			break
+		}
+		if !filepath.IsAbs(to) {
+			to = dir + "/" + to
+		}
+		path = to
 	}
 	return path
 }
