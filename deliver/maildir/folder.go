@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
 // folders are what makes a directory a Maildir. tmp/ is last: a Maildir whose
@@ -22,6 +24,7 @@ func (s *Sink) open() error {
 			info, err := s.fs.Stat(s.path(sub))
 			s.ready = s.ready && err == nil && info.IsDir()
 		}
+		s.ready = s.ready && s.inspectOwner(s.root) == nil
 		if s.ready {
 			return nil
 		}
@@ -72,6 +75,9 @@ func (s *Sink) create(dir string) error {
 	case !info.IsDir():
 		return s.refuse("not a folder: "+dir, nil, "a Maildir is a folder; for a single file choose mbox")
 	}
+	if err := s.inspectOwner(dir); err != nil {
+		return err
+	}
 	if err := s.fill(dir); err != nil {
 		return err
 	}
@@ -82,6 +88,18 @@ func (s *Sink) create(dir string) error {
 	// is. What was there before can do without.
 	if err := s.fs.SyncDir(filepath.Dir(dir)); err != nil && !(there && errors.Is(err, fs.ErrPermission)) {
 		return s.fail("sync the folder of the Maildir", err)
+	}
+	return nil
+}
+
+// inspectOwner refuses what another user put in the place of the Maildir.
+func (s *Sink) inspectOwner(dir string) error {
+	strange, err := durable.Strange(durable.RealPath(dir), "a folder")
+	if err != nil {
+		return s.fail("open the Maildir", err)
+	}
+	if strange != "" {
+		return s.refuse(strange, nil, durable.HintStrange)
 	}
 	return nil
 }

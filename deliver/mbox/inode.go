@@ -2,7 +2,6 @@ package mbox
 
 import (
 	"io/fs"
-	"os"
 	"syscall"
 
 	"github.com/mailhaul/mailhaul/deliver/durable"
@@ -29,20 +28,4 @@ func sameFile(fsys durable.FS, file durable.File) bool {
 	}
 	open, err := file.Stat()
 	return err == nil && inodeOf(now) == inodeOf(open)
-}
-
-// ownerOf returns the number of the user whose file it is.
-func ownerOf(fi fs.FileInfo) int {
-	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
-		return int(st.Uid)
-	}
-	return os.Geteuid()
-}
-
-// linksOf returns how many names a file has.
-func linksOf(fi fs.FileInfo) uint64 {
-	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
-		return uint64(st.Nlink)
-	}
-	return 1
 }

@@ -2,7 +2,6 @@ package mbox
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -46,55 +45,18 @@ func (s *Sink) inspect(path string) error {
 	return err
 }
 
-// inspectOwner refuses what another user put in the place of the mbox, in a folder
-// in which everybody may: he could read the mail or, by a link, have it written into
-// any file of ours. The system knows which links not to follow there, but not that
-// realPath does. If nothing is there, the error is fs.ErrNotExist to errors.Is.
+// inspectOwner refuses what another user put in the place of the mbox. The error may
+// be fs.ErrNotExist to errors.Is if nothing is there.
 func (s *Sink) inspectOwner(path string) error {
-	dir := shared(path)
-	if dir == nil {
-		return nil
-	}
-	fi, err := os.Lstat(path)
+	what, err := durable.Strange(path, "an mbox")
 	if err != nil {
 		return s.fail("open", err)
 	}
-	what := ""
-	switch alien := strange(fi, dir); {
-	case alien && isLink(fi):
-		what = fmt.Sprintf("a link of another user, number %d,", ownerOf(fi))
-	case alien:
-		what = fmt.Sprintf("an mbox of another user, number %d,", ownerOf(fi))
-	case fi.Mode().IsRegular() && linksOf(fi) > 1:
-		what = "an mbox that has another name, too,"
-	default:
-		return nil
+	if what != "" {
+		return s.refuse(what, nil, durable.HintStrange)
 	}
-	return s.refuse(what+" in a folder where everybody may leave files", nil,
-		"find out who put it there and why, and remove it or name another file")
+	return nil
 }
-
-// shared returns the folder of a file if everybody may leave files there, and
-// nobody may remove those of others; else nil.
-func shared(path string) fs.FileInfo {
-	dir, err := os.Stat(filepath.Dir(path))
-	if err != nil || dir.Mode()&fs.ModeSticky == 0 || dir.Mode()&0o022 == 0 {
-		return nil
-	}
-	return dir
-}
-
-// strange reports whether what is in a shared folder is another user's. Root may
-// deliver to the mboxes of others.
-func strange(fi, dir fs.FileInfo) bool {
-	if dir == nil {
-		return false
-	}
-	owner, me := ownerOf(fi), os.Geteuid()
-	return owner != 0 && owner != ownerOf(dir) && owner != me && (me != 0 || isLink(fi))
-}
-
-func isLink(fi fs.FileInfo) bool { return fi.Mode()&fs.ModeSymlink != 0 }
 
 // head returns the first bytes of an mbox, or all of a shorter file.
 func (s *Sink) head(file durable.File) (string, error) {

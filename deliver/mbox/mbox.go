@@ -26,7 +26,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -92,7 +91,7 @@ func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, s.fail("begin", err)
 	}
-	path := realPath(s.path)
+	path := durable.RealPath(s.path)
 	if len(durable.EscapePath(path)) > durable.MaxEscapedPath {
 		return nil, s.refuse("the path is too long to be remembered", nil, "choose a shorter path")
 	}
@@ -118,7 +117,7 @@ func (s *Sink) Sweep(ctx context.Context, account string) error {
 	if err := ctx.Err(); err != nil {
 		return s.fail("sweep", err)
 	}
-	if err := s.freeDead(ctx, realPath(s.path)); err != nil {
+	if err := s.freeDead(ctx, durable.RealPath(s.path)); err != nil {
 		return err
 	}
 	return s.spool.Sweep(account)
@@ -127,32 +126,6 @@ func (s *Sink) Sweep(ctx context.Context, account string) error {
 // Close implements deliver.Sink. A Sink holds nothing: locks belong to
 // batches.
 func (s *Sink) Close() error { return nil }
-
-// realPath follows symbolic links, as mail programs do before they lock, but none
-// that inspectOwner refuses. The file itself may be missing.
-func realPath(path string) string {
-	for range 40 { // more are ELOOP
-		folder, name := filepath.Split(path)
-		dir, err := filepath.EvalSymlinks(folder)
-		if err != nil {
-			break
-		}
-		path = filepath.Join(dir, name)
-		// What is a link of ours now, nobody else can have replaced a moment later.
-		if fi, err := os.Lstat(path); err != nil || !isLink(fi) || strange(fi, shared(path)) {
-			break
-		}
-		to, err := os.Readlink(path)
-		if err != nil {
-			break
-		}
-		if !filepath.IsAbs(to) {
-			to = dir + "/" + to
-		}
-		path = to
-	}
-	return path
-}
 
 // fail makes a *deliver.Error of what the operating system said. What is one
 // already, as the spool's are, stays as it is.

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 
 	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
 // Settle implements deliver.Sink. Once it has locked the mbox, a message that
@@ -55,7 +56,7 @@ func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, err
 // Made implements deliver.Sink.
 func (s *Sink) Made(promise string) bool {
 	_, path, ok := parseToken(promise)
-	return ok && path == realPath(s.path)
+	return ok && path == durable.RealPath(s.path)
 }
 
 // settleBySpool answers for message n of a batch. b is nil if the mbox is
