@@ -167,12 +167,19 @@ func (f dyingFile) Truncate(size int64) error {
 }
 
 // What a crash has torn in an mbox is completed before what that takes is swept
-// away with the account.
+// away with the account, by whichever of the sinks.
 func TestForgetWhatIsTorn(t *testing.T) {
 	file := configFile(t, `
 state: state
-sinks: { box: { mbox: mbox } }
-accounts: { work: { server: localhost, user: me, password_env: X } }
+sinks:
+  box: { mbox: mbox }
+  b: { mbox: b }
+  c: { mbox: c }
+  d: { mbox: d }
+  e: { mda: [cat] }
+  f: { mda: [cat] }
+  g: { mda: [cat] }
+accounts: { work: { server: localhost, user: me, password_env: X, deliver: box } }
 `)
 	dir := filepath.Dir(file)
 	folder, path := filepath.Join(dir, "state"), filepath.Join(dir, "mbox")

@@ -57,10 +57,15 @@ func runForget(ctx context.Context, std stdio, path, name string, uids []string,
 		return err
 	}
 	// An account that has left the configuration is not polled, which would do it.
-	// The sinks come before their spool: an mbox completes from there what a crash
-	// has torn.
-	for _, sink := range w.sinks {
-		err = errors.Join(err, sink.Sweep(ctx, name))
+	// Each comes twice, at first for no account: an mbox completes what a crash has torn
+	// from the spool, of which nothing is to be removed before all have done so.
+	for _, of := range []string{"", name} {
+		if err != nil {
+			break
+		}
+		for _, sink := range w.sinks {
+			err = errors.Join(err, sink.Sweep(ctx, of))
+		}
 	}
 	if err == nil {
 		err = w.spool.Sweep(name)
