@@ -1,7 +1,9 @@
 package fetch_test
 
 import (
+	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -100,5 +102,39 @@ func TestSinkRenamed(t *testing.T) {
 				r.expectEmpty()
 			})
 		}
+	}
+}
+
+// sweeping is a sink that has a spool.
+type sweeping struct {
+	deliver.Sink
+	spool *spool.Dir
+}
+
+func (s sweeping) Sweep(_ context.Context, account string) error { return s.spool.Sweep(account) }
+
+// A lock file that a crash has left is known for ours by what is in the spool, once this
+// machine has another name. Whichever sink comes first, that is not swept away before.
+func TestLeftLockedBesideAnother(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	folder := t.TempDir()
+	box, err := local["mbox"](folder, "box")
+	check(t, err)
+	files := spool.New(filepath.Join(folder, "spool"), durable.OS)
+	r.account.Deliver[0].Sink = sweeping{r.account.Deliver[0].Sink, files}
+	r.account.Deliver = append(r.account.Deliver, fetch.Target{Name: "box", Sink: box})
+	left, err := files.Create(r.account.Name)
+	check(t, err)
+	check(t, left.Close())
+	lock := filepath.Join(folder, "box.lock")
+	holder := fmt.Sprintf("mailhaul pid 1 host \"former\" boot \"former\"\nbatch %q\n", filepath.Base(left.Name()))
+	check(t, os.WriteFile(lock, []byte(holder), 0o700))
+	r.fill(1)
+	r.succeed()
+	if _, err := os.Stat(lock); err == nil {
+		t.Error("it is still locked")
+	}
+	if _, err := os.Stat(left.Name()); err == nil {
+		t.Error("the spool was not swept")
 	}
 }

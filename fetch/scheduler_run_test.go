@@ -238,6 +238,7 @@ func TestRunBacksOff(t *testing.T) {
 type swept struct{ deliver.Sink }
 
 func (swept) Sweep(context.Context, string) error { return nil }
+func (swept) Profile() deliver.Profile            { return deliver.Profile{} }
 
 // Where one sink of several is down, the others' mail comes as often as ever.
 func TestRunWithSinksDown(t *testing.T) {
@@ -245,8 +246,8 @@ func TestRunWithSinksDown(t *testing.T) {
 		sinks []deliver.Sink
 		pause time.Duration
 	}{
-		"one of two": {[]deliver.Sink{swept{}, unswept{}}, 5 * time.Minute},
-		"both":       {[]deliver.Sink{unswept{}, unswept{}}, 6 * time.Hour},
+		"one of two": {[]deliver.Sink{swept{}, unswept{swept{}}}, 5 * time.Minute},
+		"both":       {[]deliver.Sink{unswept{swept{}}, unswept{swept{}}}, 6 * time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -106,11 +106,18 @@ func (v *visit) arrived(ctx context.Context, kept []state.Promise) error {
 // sweep removes what was staged and never promised. A sink that cannot be swept is
 // not used by the poll: it is added to down.
 func (v *visit) sweep(ctx context.Context) (err error) {
-	for _, t := range v.targets() {
-		if e := t.Sink.Sweep(ctx, v.Name); isolated(e) {
-			v.down[t.Name] = e
-		} else {
-			err = errors.Join(err, e)
+	// What locks comes first, for no account: whose the lock file is that a crash has left,
+	// it knows by a spool that sinks may share, and that they then sweep.
+	for _, of := range []string{"", v.Name} {
+		for _, t := range v.targets() {
+			if of == "" && !t.Sink.Profile().Locks || v.down[t.Name] != nil {
+				continue
+			}
+			if e := t.Sink.Sweep(ctx, of); isolated(e) {
+				v.down[t.Name] = e
+			} else {
+				err = errors.Join(err, e)
+			}
 		}
 	}
 	if v.Filter != nil {
