@@ -143,14 +143,7 @@ func validName(name string) bool {
 
 // Profile implements deliver.Sink.
 func (s *Sink) Profile() deliver.Profile {
-	return deliver.Profile{Kind: s.kind(), Target: s.o.Server.Addr, Way: s.o.Server.Via.Way(), Guarantee: deliver.AtLeastOnce}
-}
-
-func (s *Sink) kind() string {
-	if s.o.LMTP {
-		return "lmtp"
-	}
-	return "smtp"
+	return deliver.Profile{Kind: s.o.Server.Service, Target: s.o.Server.Addr, Way: s.o.Server.Via.Way(), Guarantee: deliver.AtLeastOnce}
 }
 
 // Begin implements deliver.Sink. It connects to the server and logs in,
