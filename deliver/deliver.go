@@ -74,7 +74,9 @@ type Sink interface {
 
 	// Sweep removes what batches of account left in the sink's staging area
 	// when they died before Prepare. The caller holds the account's lease and
-	// has no open batch and no open promise of that account.
+	// has no open batch and no open promise of that account. Sinks may share the
+	// area: of the account "", which has nothing there, those with Locks are swept
+	// before any is of another, to see to a lock that a crash has left.
 	Sweep(ctx context.Context, account string) error
 
 	// Close releases what the sink holds. It never publishes a batch.
