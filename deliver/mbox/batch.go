@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"hash"
 	"io"
@@ -119,8 +120,10 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 	promises := make([]deliver.Promise, len(b.ends))
 	for n := range b.ends {
 		sp := b.sealed.message(n)
-		t := newToken(b.path, b.Name, n, sp.mbox, sp.size, b.sums[n])
-		promises[n] = deliver.Promise{Ticket: deliver.Ticket(n), Token: t.String()}
+		promises[n] = deliver.Promise{Ticket: deliver.Ticket(n), Token: token{
+			Path: b.sealed.Path, Spool: b.Name, N: n,
+			Offset: sp.mbox, Length: sp.size, Sum: hex.EncodeToString(b.sums[n]),
+		}.String()}
 	}
 	return promises, nil
 }

@@ -179,7 +179,7 @@ func (s *Sink) claim(d *dotlock, batch string) error {
 	} else if err != nil {
 		return err
 	}
-	if !d.current() {
+	if !sameFile(d.fs, d.file) {
 		return &heldError{by: "a program that has just let go"}
 	}
 	switch {
@@ -230,14 +230,9 @@ func describe(o owner) string {
 	return fmt.Sprintf("another mailhaul, process %d on %s", o.pid, o.host)
 }
 
-// current reports whether the name still leads to the file that is open.
-func (d *dotlock) current() bool {
-	return sameFile(d.fs, d.file)
-}
-
 // release removes the lock file, unless it was taken from us.
 func (d *dotlock) release() {
-	if d.current() {
+	if sameFile(d.fs, d.file) {
 		// If it stays, the next process takes it over. That may be long in
 		// coming: a power cut must not bring the file back after a poll that
 		// ended well, to keep readers out until there is new mail.

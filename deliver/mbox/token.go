@@ -1,7 +1,6 @@
 package mbox
 
 import (
-	"encoding/hex"
 	"encoding/json"
 	"path/filepath"
 
@@ -24,13 +23,6 @@ type token struct {
 	Offset int64  `json:"offset"`
 	Length int64  `json:"length"`
 	Sum    string `json:"sum"`
-}
-
-func newToken(path, spool string, n int, offset, length int64, sum []byte) token {
-	return token{
-		Path: durable.EscapePath(path), Spool: spool, N: n,
-		Offset: offset, Length: length, Sum: hex.EncodeToString(sum),
-	}
 }
 
 // String returns the token in the form that a promise carries.
