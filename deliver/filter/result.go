@@ -21,18 +21,6 @@ const (
 	Quarantine
 )
 
-// String returns the verdict in words.
-func (v Verdict) String() string {
-	switch v {
-	case Drop:
-		return "drop"
-	case Quarantine:
-		return "quarantine"
-	default:
-		return "keep"
-	}
-}
-
 // Result is what came of showing a message to a filter. It must be closed.
 type Result struct {
 	// Verdict is what is to become of the message.
