@@ -136,11 +136,7 @@ func (b *batch) promises() ([]deliver.Promise, error) {
 	}
 	promises := make([]deliver.Promise, len(b.messages))
 	for i, m := range b.messages {
-		text, err := token.of(filepath.Base(m.place))
-		if err != nil {
-			return nil, err
-		}
-		promises[i] = deliver.Promise{Ticket: deliver.Ticket(i), Token: text, Where: m.place}
+		promises[i] = deliver.Promise{Ticket: deliver.Ticket(i), Token: token.of(filepath.Base(m.place)), Where: m.place}
 	}
 	return promises, nil
 }

@@ -43,10 +43,13 @@ func (s *Sink) token() (token, error) {
 }
 
 // of returns the token of the message with that name in new/, as text.
-func (t token) of(final string) (string, error) {
+func (t token) of(final string) string {
 	t.Name = final
 	text, err := json.Marshal(t)
-	return string(text), err
+	if err != nil {
+		panic(err) // strings and integers always marshal
+	}
+	return string(text)
 }
 
 func (s *Sink) tmpInode() (uint64, error) {
