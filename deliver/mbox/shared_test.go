@@ -107,7 +107,7 @@ func TestByALinkOfMine(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if said, err := begin(home, mine); err != nil || said != "Begin: <nil>\n" {
+			if said, err := begin(home, mine); err != nil || !strings.HasPrefix(said, "Begin: <nil>\n") {
 				t.Errorf("without an mbox: %q, %v", said, err)
 			}
 			if err := leave[what](); err != nil {
