@@ -15,6 +15,7 @@ import (
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/durable"
 	"github.com/mailhaul/mailhaul/deliver/imap"
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
@@ -64,6 +65,10 @@ func probeSink(ctx context.Context, s *config.Sink, sink deliver.Sink) (string, 
 
 func probeMaildir(s *config.Maildir) (string, error) {
 	path := s.Path
+	real := durable.RealPath(path)
+	if strange, _ := durable.Strange(real, "a folder"); strange != "" {
+		return "", &deliver.Error{Fault: deliver.FaultOperator, Target: tilde(path), Op: strange, Hint: durable.HintStrange(real)}
+	}
 	text, err := probePath("Maildir", path, fs.FileMode.IsDir, "is not a folder")
 	if err != nil {
 		return "", err

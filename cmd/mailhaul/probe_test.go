@@ -1,12 +1,14 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/deliver"
 )
 
 // TestProbeOfOthers tells root of a Maildir whose owner could not read the mail.
@@ -30,6 +32,26 @@ func TestProbeOfOthers(t *testing.T) {
 		text, err := probeMaildir(&test.maildir)
 		if err != nil || strings.Contains(text, "cannot read what root delivers there") != test.told {
 			t.Errorf("%s, mode %o: %q, %v", test.maildir.Path, test.maildir.Mode, text, err)
+		}
+	}
+}
+
+// TestProbeOfALink finds what another user left in the place of a Maildir.
+func TestProbeOfALink(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can be another user")
+	}
+	shared := t.TempDir()
+	link, mine := filepath.Join(shared, "Maildir"), filepath.Join(t.TempDir(), "link")
+	err := errors.Join(os.Chmod(shared, 0o777|os.ModeSticky), os.Symlink(t.TempDir(), link), os.Lchown(link, 4712, 4712), os.Symlink(link, mine))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{link, mine} {
+		text, err := probeMaildir(&config.Maildir{Path: path, Mode: 0o600})
+		e, ok := errors.AsType[*deliver.Error](err)
+		if !ok || !strings.Contains(e.Op, "a link of another user, number 4712") || !strings.Contains(e.Hint, link) {
+			t.Errorf("%s: %q, %v", path, text, err)
 		}
 	}
 }

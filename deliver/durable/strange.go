@@ -67,8 +67,10 @@ func RealPath(path string) string {
 	return path
 }
 
-// HintStrange is what the user can do about it.
-const HintStrange = "find out who put it there and why, and remove it or name another place"
+// HintStrange is what the user can do about what is Strange at path.
+func HintStrange(path string) string {
+	return "find out who put " + path + " there and why, and remove it or name another place"
+}
 
 // ownerOf returns the number of the user whose file it is, and how many names it has.
 func ownerOf(fi fs.FileInfo) (user int, links uint64) {

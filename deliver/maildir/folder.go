@@ -94,12 +94,13 @@ func (s *Sink) create(dir string) error {
 
 // inspectOwner refuses what another user put in the place of the Maildir.
 func (s *Sink) inspectOwner(dir string) error {
-	strange, err := durable.Strange(durable.RealPath(dir), "a folder")
+	path := durable.RealPath(dir)
+	strange, err := durable.Strange(path, "a folder")
 	if err != nil {
 		return s.fail("open the Maildir", err)
 	}
 	if strange != "" {
-		return s.refuse(strange, nil, durable.HintStrange)
+		return s.refuse(strange, nil, durable.HintStrange(path))
 	}
 	return nil
 }

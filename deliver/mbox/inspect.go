@@ -53,7 +53,7 @@ func (s *Sink) inspectOwner(path string) error {
 		return s.fail("open", err)
 	}
 	if what != "" {
-		return s.refuse(what, nil, durable.HintStrange)
+		return s.refuse(what, nil, durable.HintStrange(path))
 	}
 	return nil
 }
