@@ -66,7 +66,7 @@ func probeSink(ctx context.Context, s *config.Sink, sink deliver.Sink) (string, 
 func probeMaildir(s *config.Maildir) (string, error) {
 	path := s.Path
 	real := durable.RealPath(path)
-	if strange, _ := durable.Strange(real, "a folder"); strange != "" {
+	if strange, _ := durable.Strange(real, "a folder", nil); strange != "" {
 		return "", &deliver.Error{Fault: deliver.FaultOperator, Target: tilde(path), Op: strange, Hint: durable.HintStrange(real)}
 	}
 	text, err := probePath("Maildir", path, fs.FileMode.IsDir, "is not a folder")

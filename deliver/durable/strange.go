@@ -12,13 +12,13 @@ import (
 // files and nobody remove those of others, in the place of what kind names: "an mbox".
 // He could read the mail or remove it or, by a link, have it written where he wants.
 // The system knows which links not to follow there, but not who has resolved one before.
-// Nobody can replace what is not strange. It is empty in any other folder; if nothing
-// is there, the error is fs.ErrNotExist to errors.Is.
+// It is empty in any other folder. If nothing is there, or open, unless it is nil, is
+// no longer the file that is, the error is fs.ErrNotExist to errors.Is.
 //
 // Root may deliver to what is another's, but not by his links.
-func Strange(path, kind string) (what string, err error) {
-	dir, err := os.Stat(filepath.Dir(path))
-	if err != nil || dir.Mode()&fs.ModeSticky == 0 || dir.Mode()&0o022 == 0 {
+func Strange(path, kind string, open fs.FileInfo) (what string, err error) {
+	dir := shared(path)
+	if dir == nil {
 		return "", nil
 	}
 	fi, err := os.Lstat(path)
@@ -26,16 +26,16 @@ func Strange(path, kind string) (what string, err error) {
 		return "", err
 	}
 	owner, links := ownerOf(fi)
-	mayOwn, _ := ownerOf(dir)
-	link, me := fi.Mode()&fs.ModeSymlink != 0, os.Geteuid()
-	if link {
+	if isLink(fi) {
 		kind = "a link"
 	}
 	switch {
-	case owner != 0 && owner != mayOwn && owner != me && (me != 0 || link):
+	case alien(fi, dir):
 		what = fmt.Sprintf("%s of another user, number %d,", kind, owner)
 	case fi.Mode().IsRegular() && links > 1:
 		what = kind + " that has another name, too,"
+	case open != nil && !isLink(fi) && !os.SameFile(open, fi):
+		return "", fs.ErrNotExist
 	default:
 		return "", nil
 	}
@@ -47,25 +47,49 @@ func Strange(path, kind string) (what string, err error) {
 func RealPath(path string) string {
 	for range 40 { // more are ELOOP
 		folder, name := filepath.Split(path)
-		dir, err := filepath.EvalSymlinks(folder)
+		parent, err := filepath.EvalSymlinks(folder)
 		if err != nil {
 			break
 		}
-		path = filepath.Join(dir, name)
-		if strange, err := Strange(path, ""); err != nil || strange != "" {
+		path = filepath.Join(parent, name)
+		fi, err := os.Lstat(path)
+		if err != nil || !isLink(fi) {
 			break
 		}
-		to, err := os.Readlink(path)
+		if dir := shared(path); dir != nil && alien(fi, dir) {
+			break
+		}
+		to, err := os.Readlink(path) // no stranger can have replaced it
 		if err != nil {
 			break
 		}
 		if !filepath.IsAbs(to) {
-			to = dir + "/" + to
+			to = parent + "/" + to
 		}
 		path = to
 	}
 	return path
 }
+
+// shared returns the folder of a file if everybody may leave files there, and nobody
+// may remove those of others; else nil.
+func shared(path string) fs.FileInfo {
+	dir, err := os.Stat(filepath.Dir(path))
+	if err != nil || dir.Mode()&fs.ModeSticky == 0 || dir.Mode()&0o022 == 0 {
+		return nil
+	}
+	return dir
+}
+
+// alien reports whether a file in a shared folder is another user's.
+func alien(fi, dir fs.FileInfo) bool {
+	owner, _ := ownerOf(fi)
+	mayOwn, _ := ownerOf(dir)
+	me := os.Geteuid()
+	return owner != 0 && owner != mayOwn && owner != me && (me != 0 || isLink(fi))
+}
+
+func isLink(fi fs.FileInfo) bool { return fi.Mode()&fs.ModeSymlink != 0 }
 
 // HintStrange is what the user can do about what is Strange at path.
 func HintStrange(path string) string {

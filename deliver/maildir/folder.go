@@ -95,7 +95,7 @@ func (s *Sink) create(dir string) error {
 // inspectOwner refuses what another user put in the place of the Maildir.
 func (s *Sink) inspectOwner(dir string) error {
 	path := durable.RealPath(dir)
-	strange, err := durable.Strange(path, "a folder")
+	strange, err := durable.Strange(path, "a folder", nil)
 	if err != nil {
 		return s.fail("open the Maildir", err)
 	}

@@ -15,7 +15,7 @@ import (
 // inspect checks that path is an mbox, or missing from a directory that is
 // there.
 func (s *Sink) inspect(path string) error {
-	if err := s.inspectOwner(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := s.inspectOwner(path, nil); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	fi, err := s.fs.Stat(path)
@@ -46,9 +46,9 @@ func (s *Sink) inspect(path string) error {
 }
 
 // inspectOwner refuses what another user put in the place of the mbox. The error may
-// be fs.ErrNotExist to errors.Is if nothing is there.
-func (s *Sink) inspectOwner(path string) error {
-	what, err := durable.Strange(path, "an mbox")
+// be fs.ErrNotExist to errors.Is if nothing is there, or not what is open.
+func (s *Sink) inspectOwner(path string, open fs.FileInfo) error {
+	what, err := durable.Strange(path, "an mbox", open)
 	if err != nil {
 		return s.fail("open", err)
 	}

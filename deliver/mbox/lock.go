@@ -181,17 +181,16 @@ func (b *box) open(create bool) error {
 	} else if err != nil {
 		return s.lockError("lock", err)
 	}
-	// In this order: what is there and not another's, nobody can replace any more.
-	err = s.inspectOwner(b.path)
+	fi, err := file.Stat()
+	if err != nil {
+		return s.fail("stat", err)
+	}
+	err = s.inspectOwner(b.path, fi)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !sameFile(s.fs, file) {
 		return &heldError{by: "a program that has just replaced it"}
 	}
 	if err != nil {
 		return err
-	}
-	fi, err := file.Stat()
-	if err != nil {
-		return s.fail("stat", err)
 	}
 	b.inode, b.size = inodeOf(fi), fi.Size()
 	if created || b.dot != nil {

@@ -140,3 +140,57 @@ func TestLinkToNowhere(t *testing.T) {
 		t.Errorf("the linked file holds %q, %v", b, err)
 	}
 }
+
+// flipping shows something else to whoever asks it for a file, so many times.
+type flipping struct {
+	durable.FS
+	path  string
+	times int
+}
+
+func (f *flipping) flip() func() {
+	if f.times--; f.times < 0 {
+		return func() {}
+	}
+	swap := func() {
+		for _, names := range [][2]string{{f.path, f.path + ".1"}, {f.path + ".2", f.path}, {f.path + ".1", f.path + ".2"}} {
+			if err := os.Rename(names[0], names[1]); err != nil {
+				panic(err)
+			}
+		}
+	}
+	swap()
+	return swap
+}
+
+func (f *flipping) OpenFile(name string, flag int, perm fs.FileMode) (durable.File, error) {
+	if name == f.path {
+		defer f.flip()()
+	}
+	return f.FS.OpenFile(name, flag, perm)
+}
+
+func (f *flipping) Stat(name string) (fs.FileInfo, error) {
+	if name == f.path {
+		defer f.flip()()
+	}
+	return f.FS.Stat(name)
+}
+
+// Root delivers to the mbox of another user, who may put a link in its place for a
+// moment and take it away again.
+func TestFlippingLink(t *testing.T) {
+	dir, own, leave := sharedFolder(t)
+	inbox := filepath.Join(dir, "inbox")
+	if err := errors.Join(leave["a link"](), os.Rename(inbox, inbox+".2"), leave["an mbox"]()); err != nil {
+		t.Fatal(err)
+	}
+	// Begin and Prepare look at it, Prepare opens it and compares it with its name.
+	put(t, openSink(t, &flipping{durable.OS, inbox, 6}, dir), deliver.Mail{Account: "work"}, "x\r\n")
+	if fi, err := os.Stat(own); err != nil || fi.Size() > 0 {
+		t.Errorf("our own file: %v, %v", fi, err)
+	}
+	if fi, err := os.Stat(inbox); err != nil || fi.Size() == 0 {
+		t.Errorf("the mbox: %v, %v", fi, err)
+	}
+}
