@@ -110,6 +110,8 @@ func adviseTLS(err error) (hint string, ok bool) {
 	case strings.Contains(text, "tls: protocol version not supported"),
 		strings.Contains(text, "tls: server selected unsupported protocol version"):
 		return "server and client agree on no TLS version; for an old server that you must use, lower tls_min", true
+	case alert == "handshake failure": // RFC 5246 §7.2.2; OpenSSL says it of a missing certificate, too
+		return "server and client agree on no cipher (for an old server that you must use, lower tls_min below 1.2), or it wants a client certificate (tls_cert)", true
 	case strings.Contains(alert, "certificate"), strings.Contains(alert, "access denied"):
 		return "the server wants a client certificate, or another one: check tls_cert and tls_key", true
 	case alert != "":

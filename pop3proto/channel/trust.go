@@ -6,6 +6,8 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net"
+	"slices"
+	"strings"
 )
 
 // Trust says which server is the right one, and who we are. The zero Trust
@@ -21,7 +23,8 @@ type Trust struct {
 	Pins []Pin
 	// Certificate, if not nil, is shown to a server that asks for one.
 	Certificate *tls.Certificate
-	// MinVersion is the lowest TLS version accepted; 0 is TLS 1.2.
+	// MinVersion is the lowest TLS version accepted; 0 is TLS 1.2. Below that, so are
+	// the ciphers of servers that know no better.
 	MinVersion uint16
 }
 
@@ -32,6 +35,9 @@ func (t Trust) Config(addr string, s *Sessions) *tls.Config {
 	c := &tls.Config{ServerName: t.Name, MinVersion: max(t.MinVersion, tls.VersionTLS10)}
 	if t.MinVersion == 0 {
 		c.MinVersion = tls.VersionTLS12
+	}
+	if c.MinVersion < tls.VersionTLS12 {
+		c.CipherSuites = oldCiphers()
 	}
 	if t.CAs != nil {
 		c.RootCAs = x509.NewCertPool()
@@ -53,6 +59,17 @@ func (t Trust) Config(addr string, s *Sessions) *tls.Config {
 		c.ClientSessionCache = &offer{session: s.of(t.key(addr))}
 	}
 	return Named(c, addr)
+}
+
+// oldCiphers returns all but RC4 (RFC 7465). By itself crypto/tls offers none without
+// forward secrecy, and many a server of the days of TLS 1.0 has no other.
+func oldCiphers() (ids []uint16) {
+	for _, c := range slices.Concat(tls.CipherSuites(), tls.InsecureCipherSuites()) {
+		if !strings.Contains(c.Name, "_RC4_") {
+			ids = append(ids, c.ID)
+		}
+	}
+	return ids
 }
 
 // Named returns c with the host of addr, host:port, as the name to verify

@@ -2,6 +2,8 @@ package channel_test
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -130,6 +132,42 @@ func TestTrust(t *testing.T) {
 		a, ok := channel.Advise(err)
 		if err == nil || !ok || !a.Person || !strings.Contains(a.Hint, test.hint) {
 			t.Errorf("%s: %v, %+v", test.what, err, a)
+		}
+	}
+}
+
+// A server may know no cipher with forward secrecy. It is taken as is one of TLS 1.0,
+// and no sooner.
+func TestOldCiphers(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	check(t, err)
+	for _, version := range []uint16{tls.VersionTLS10, tls.VersionTLS12} {
+		var cert *x509.Certificate
+		s := serve(t, pop3test.CertOptions{}, func(c *tls.Config) {
+			like, err := x509.ParseCertificate(c.Certificates[0].Certificate[0])
+			check(t, err)
+			like.SignatureAlgorithm, like.PublicKey = 0, key.Public()
+			raw, err := x509.CreateCertificate(rand.Reader, like, like, key.Public(), key)
+			check(t, err)
+			cert, err = x509.ParseCertificate(raw)
+			check(t, err)
+			c.Certificates = []tls.Certificate{{Certificate: [][]byte{raw}, PrivateKey: key}}
+			c.MinVersion, c.MaxVersion = version, version
+			c.CipherSuites = []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA}
+		})
+		trust := channel.Trust{Pins: channel.PinsOf(cert)}
+		_, err = talk(t, s.addr, trust.Config(s.addr, nil))
+		if a, ok := channel.Advise(err); err == nil || !ok || !a.Person || !strings.Contains(a.Hint, "lower tls_min") {
+			t.Errorf("%#x: %v, %+v", version, err, a)
+		}
+		trust.MinVersion = tls.VersionTLS10
+		if _, err = talk(t, s.addr, trust.Config(s.addr, nil)); err != nil {
+			t.Errorf("%#x, taken: %v", version, err)
+		}
+	}
+	for _, id := range (channel.Trust{MinVersion: tls.VersionTLS10}).Config("a:995", nil).CipherSuites {
+		if strings.Contains(tls.CipherSuiteName(id), "RC4") {
+			t.Errorf("%s is taken", tls.CipherSuiteName(id))
 		}
 	}
 }
