@@ -40,8 +40,12 @@ var filterKeys = keys[filter.Options]{
 	},
 }
 
-// filter reads a program, or a mapping with its options.
+// filter reads a program, or a mapping with its options; none undoes that of the
+// defaults.
 func (p *parser) filter(v value) *filter.Options {
+	if v.node.Value == "none" {
+		return nil
+	}
 	f := new(filter.Options)
 	if v.node.Kind != yaml.MappingNode {
 		f.Argv = p.argv(v)

@@ -157,6 +157,18 @@ func TestServerDefaults(t *testing.T) {
 	}
 }
 
+// A filter of the defaults can be undone, as what is run around polls.
+func TestNoFilter(t *testing.T) {
+	got := load(t, `
+sinks: { home: { maildir: /h } }
+defaults: { server: pop.example.com, user: me, password_env: X, filter: spamc }
+accounts: { with: {}, without: { filter: none } }
+`).Accounts
+	if got[0].Filter == nil || got[1].Filter != nil {
+		t.Errorf("the filters are %v and %v", got[0].Filter, got[1].Filter)
+	}
+}
+
 func TestDeliveries(t *testing.T) {
 	got := load(t, `
 sinks: { home: { maildir: /h }, work: { maildir: /w }, any: { smtp: localhost }, bad: { maildir: /b } }
