@@ -66,25 +66,34 @@ func runConfigCheck(std stdio, path string) error {
 	}
 	defer w.Close()
 	fmt.Fprintf(std.out, "%s: ok, %s, %s\n", cfg.Path, count(len(cfg.Accounts), "account"), count(len(cfg.Sinks), "sink"))
-	for _, pair := range sharing(w.accounts(cfg.Accounts)) {
-		fmt.Fprintf(std.out, "  %s and %s have one server and user: what is in that maildrop comes by both\n", pair[0], pair[1])
+	for _, names := range sharing(w.accounts(cfg.Accounts)) {
+		who, by := someOf(names), "each"
+		if len(names) == 2 {
+			who, by = names[0]+" and "+names[1], "both"
+		}
+		fmt.Fprintf(std.out, "  %s have one server and user: what is in that maildrop comes by %s\n", who, by)
 	}
 	return nil
 }
 
-// sharing returns the accounts that have the maildrop of one before them, each with
-// that. It may be meant, and is a slip of a list of thousands more often than not.
-func sharing(accounts []*fetch.Account) (pairs [][2]string) {
-	first := map[string]string{}
+// sharing returns the names of accounts that have one maildrop. It may be meant, and
+// is a slip of a list of thousands more often than not.
+func sharing(accounts []*fetch.Account) (shared [][]string) {
+	var maildrops []string
+	by := map[string][]string{}
 	for _, a := range accounts {
 		maildrop := fmt.Sprintf("%q %q %q", a.User, strings.ToLower(a.Server.Addr()), a.Server.Via.Tunnel)
-		if other, taken := first[maildrop]; taken {
-			pairs = append(pairs, [2]string{other, a.Name})
-		} else {
-			first[maildrop] = a.Name
+		if by[maildrop] == nil {
+			maildrops = append(maildrops, maildrop)
+		}
+		by[maildrop] = append(by[maildrop], a.Name)
+	}
+	for _, maildrop := range maildrops {
+		if len(by[maildrop]) > 1 {
+			shared = append(shared, by[maildrop])
 		}
 	}
-	return pairs
+	return shared
 }
 
 func runConfigShow(std stdio, path string, asJSON bool, names []string) error {

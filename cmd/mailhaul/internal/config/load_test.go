@@ -241,6 +241,29 @@ func TestPipe(t *testing.T) {
 	}
 }
 
+// A mistake that thousands of accounts make stands once, beside those of others.
+func TestMistakeOfMany(t *testing.T) {
+	var text strings.Builder
+	text.WriteString("sinks: { home: { maildir: /m }, local: { lmtp: /run/lmtp } }\ndefaults: { server: x, password_env: P, deliver: hoem }\naccounts:\n")
+	for i := range 150 {
+		deliver := []string{"hmoe", "hmoe", "local"}[i%3]
+		fmt.Fprintf(&text, "  u%d: { user: u%d, deliver: %s }\n", i, i, deliver)
+	}
+	text.WriteString("  odd: { user: u, deliver: home, evry: 5m }\n  two: { user: v, deliver: home, evry: 5m }\n")
+	_, err := config.Parse("/c.yaml", []byte(text.String()))
+	want := `/c.yaml: 153 mistakes
+  line 2: defaults: deliver: there is no sink "hoem" (did you mean "home"?)
+  line 4: account u0: deliver: there is no sink "hmoe" (did you mean "home"?)
+    the same in 99 other accounts: u1, u3, u4, u6, u7, u9, u10, u12, u13, u15, u16, u18, u19, u21, u22, u24, u25, u27, u28, u30 and 79 more
+  line 6: account u2: deliver: sink "local" does not say for whom the mail is (to: me@example.com in the sink, or a route in the account)
+    the same in 49 other accounts: u5, u8, u11, u14, u17, u20, u23, u26, u29, u32, u35, u38, u41, u44, u47, u50, u53, u56, u59, u62 and 29 more
+  line 154: account odd: unknown key "evry" (did you mean "every"?)
+  line 155: account two: unknown key "evry" (did you mean "every"?)`
+	if diff := cmp.Diff(want, fmt.Sprint(err)); diff != "" {
+		t.Errorf("message (-want +got):\n%s", diff)
+	}
+}
+
 func TestTooLarge(t *testing.T) {
 	_, err := config.Load(write(t, minimal+strings.Repeat("#\n", 8<<20), 0o600))
 	if err == nil || !strings.Contains(err.Error(), "is larger than 16 MiB") {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/oneline"
 )
 
 // Problem is one mistake in a configuration file.
@@ -32,17 +34,48 @@ type Error struct {
 	Problems []Problem
 }
 
-// Error returns the mistakes, one a line.
+// Error returns the mistakes, one a line. One that many accounts have in common, or
+// many sinks, stands once: a list of thousands would hide the others.
 func (e *Error) Error() string {
 	if len(e.Problems) == 1 {
 		return e.Path + ": " + e.Problems[0].String()
 	}
+	const most, named = 3, 20
+	type mistake struct{ kind, text string }
+	who := map[mistake][]string{}
+	for _, p := range e.Problems {
+		kind, name, text := p.split()
+		who[mistake{kind, text}] = append(who[mistake{kind, text}], name)
+	}
+	told := map[mistake]bool{}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %d mistakes", e.Path, len(e.Problems))
 	for _, p := range e.Problems {
+		kind, _, text := p.split()
+		m := mistake{kind, text}
+		if told[m] {
+			continue
+		}
 		b.WriteString("\n  " + p.String())
+		if names := who[m]; kind != "" && len(names) > most {
+			told[m] = true
+			fmt.Fprintf(&b, "\n    the same in %d other %ss: %s", len(names)-1, kind, oneline.Some(names[1:], named))
+		}
 	}
 	return b.String()
+}
+
+// split returns which account or sink a mistake is in, and what is wrong there; else
+// kind and name are "".
+func (p Problem) split() (kind, name, text string) {
+	for _, kind := range []string{"account", "sink"} {
+		if rest, ok := strings.CutPrefix(p.Text, kind+" "); ok {
+			if name, text, ok := strings.Cut(rest, ": "); ok {
+				return kind, name, text
+			}
+		}
+	}
+	return "", "", p.Text
 }
 
 // failure returns the problems found so far as an *Error, nil if there are

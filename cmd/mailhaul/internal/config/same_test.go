@@ -87,14 +87,18 @@ func TestManyAccounts(t *testing.T) {
 	}
 }
 
-// As many mistakes are told, and none of them names all that is there.
+// As many mistakes are told, one that all accounts have in common once, and none of
+// them names all that is there.
 func TestManyMistakes(t *testing.T) {
 	const accounts = 1000
-	for name, deliver := range map[string]string{"no sink": "keep: false", "a wrong one": "deliver: sunk%[1]d"} {
-		text := strings.ReplaceAll(many(accounts, deliver), "keep: forever, ", "")
+	for name, test := range map[string]struct {
+		deliver string
+		lines   int
+	}{"no sink": {"keep: false", 2}, "a wrong one": {"deliver: sunk%[1]d", accounts}} {
+		text := strings.ReplaceAll(many(accounts, test.deliver), "keep: forever, ", "")
 		err := refusal(t, text)
-		if n := strings.Count(err, "\n"); n != accounts {
-			t.Errorf("%s: %d mistakes", name, n)
+		if n := strings.Count(err, "\n"); n != test.lines || !strings.Contains(err, fmt.Sprintf(": %d mistakes\n", accounts)) {
+			t.Errorf("%s: %d lines", name, n)
 		}
 		if len(err) > 200*accounts {
 			t.Errorf("%s: they are told in %d bytes", name, len(err))
