@@ -231,10 +231,13 @@ func (l *commandLine) optionNames() []completion {
 func (l *commandLine) arguments() []completion {
 	places := strings.Fields(l.command.ArgsUsage)
 	at := len(l.args)
-	if n := len(places); at >= n {
-		if n == 0 || !strings.Contains(places[n-1], "…") {
-			return nil
-		}
+	switch n := len(places); {
+	case n > 0 && strings.Contains(places[0], "…"):
+		at = 0 // what follows, the UIDs, nobody could complete
+	case at < n:
+	case n == 0 || !strings.Contains(places[n-1], "…"):
+		return nil
+	default:
 		at = n - 1
 	}
 	cfg := &config.Config{}

@@ -61,6 +61,8 @@ func TestCompletion(t *testing.T) {
 		"state rename work w":             "window",
 		"state import ":                   ":files",
 		"state adopt work ":               "",
+		"state retry work ":               "window home",
+		"state retry --a":                 "--all",
 		"explain w":                       "work window",
 		"login ":                          "cloud",
 		"completion z":                    "zsh",

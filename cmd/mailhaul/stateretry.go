@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
@@ -14,46 +17,123 @@ func retryCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:      "retry",
 		Usage:     "have the next fetch try messages that were refused, without the pause",
-		ArgsUsage: "ACCOUNT [UID…]",
+		UsageText: "mailhaul state retry ACCOUNT…\nmailhaul state retry ACCOUNT UID…\nmailhaul state retry --all",
+		ArgsUsage: "[ACCOUNT…] [UID…]",
 		Description: "Use it once what stood in their way is mended. Nothing is forgotten: of several sinks,\n" +
 			"only those are tried that do not have the message. Without UIDs it is all messages\n" +
-			"that were refused; UID is as for mailhaul explain.",
-		Flags:        []cli.Flag{configFlag()},
+			"of the accounts that were refused; UID is as for mailhaul explain, and follows a\n" +
+			"single account.",
+		Flags:        []cli.Flag{configFlag(), toggle("all", "have all accounts try what they refused")},
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {
-			if !c.Args().Present() {
-				return usagef("mailhaul state retry work", "mailhaul state retry takes an account")
+			const hint = "mailhaul state retry work, or --all"
+			switch all := c.Bool("all"); {
+			case !all && !c.Args().Present():
+				return usagef(hint, "mailhaul state retry takes an account")
+			case all && c.Args().Present():
+				return usagef(hint, "--all leaves %q without use", c.Args().First())
 			}
-			return runRetry(c.Context, std, c.String("config"), c.Args().First(), c.Args().Tail())
+			return runRetry(c.Context, std, c.String("config"), c.Args().Slice())
 		},
 	}
 }
 
-func runRetry(ctx context.Context, std stdio, path, name string, uids []string) error {
-	_, store, done, err := hold(ctx, path, name)
+// runRetry ends the pauses of what args name, of all accounts without any.
+func runRetry(ctx context.Context, std stdio, path string, args []string) error {
+	cfg, store, err := openState(ctx, path)
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer store.Close()
+	names, uids, err := refusing(ctx, cfg, store, args)
+	if err != nil {
+		return err
+	}
+	messages, accounts := 0, 0
+	var busy []string
+	for _, name := range names {
+		n, err := retry(ctx, store, name, uids)
+		_, held := errors.AsType[*state.HeldError](err)
+		switch {
+		case held && len(names) > 1:
+			busy = append(busy, name)
+		case err != nil:
+			return err
+		case n > 0:
+			fmt.Fprintf(std.out, "%s: the next fetch tries %s\n", name, count(n, "refused message"))
+			messages, accounts = messages+n, accounts+1
+		case len(args) > 0:
+			fmt.Fprintf(std.out, "%s: no message waits for another try\n", name)
+		}
+	}
+	switch {
+	case accounts > 1:
+		fmt.Fprintf(std.out, "%s, %s\n", count(accounts, "account"), count(messages, "refused message"))
+	case accounts+len(args)+len(busy) == 0:
+		fmt.Fprintln(std.out, "no message waits for another try")
+	}
+	if len(busy) > 0 {
+		return &failure{fmt.Errorf("being polled already, and left alone: %s", someOf(busy)), exitRetry, "try again when that has ended"}
+	}
+	return nil
+}
+
+// refusing returns the accounts that args name, or the one that they name messages of,
+// too. Without any it is all accounts that may have refused something: another is not
+// to be called busy.
+func refusing(ctx context.Context, cfg *config.Config, store *state.Store, args []string) (names, uids []string, err error) {
+	all, err := store.Accounts(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(args) == 0 {
+		for _, a := range all {
+			if a.Refused > 0 || a.Open > 0 {
+				names = append(names, a.Name)
+			}
+		}
+		return names, nil, nil
+	}
+	known := map[string]bool{}
+	for _, a := range all {
+		known[a.Name] = true
+	}
+	if slices.ContainsFunc(args, func(arg string) bool { return !known[arg] && cfg.Account(arg) == nil }) {
+		args, uids = args[:1], args[1:]
+	}
+	for _, name := range args {
+		if !known[name] {
+			_, err := remembered(ctx, cfg, store, name)
+			return nil, nil, err
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names, uids, nil
+}
+
+// retry ends the pauses of messages of an account, of all if there are no uids, and
+// returns of how many.
+func retry(ctx context.Context, store *state.Store, name string, uids []string) (int, error) {
+	lease, err := store.Lease(ctx, name)
+	if err != nil {
+		return 0, err
+	}
+	defer lease.Release()
 	rows, err := findMessages(ctx, store, name, uids)
 	if err != nil {
-		return err
+		return 0, err
 	}
+	now := time.Now().Unix()
 	var keys []string
 	for _, r := range rows {
-		if r.NextTry == 0 || r.Phase != state.Refused && (r.Phase != state.Promised || r.Tries == 0) {
-			return usagef("", "%s: message %s is not waiting for another try", name, shownUID(r.UID))
+		refused := r.NextTry > 0 && (r.Phase == state.Refused || r.Phase == state.Promised && r.Tries > 0)
+		if !refused && !(compared(r) && r.Tries > 0 && r.NextTry > now) {
+			return 0, usagef("", "%s: message %s is not waiting for another try", name, shownUID(r.UID))
 		}
 		keys = append(keys, r.UID)
 	}
-	n, err := store.Retry(ctx, name, time.Now().Unix(), keys)
-	switch {
-	case err != nil:
-		return err
-	case n == 0:
-		fmt.Fprintf(std.out, "%s: no message waits for another try\n", name)
-	default:
-		fmt.Fprintf(std.out, "%s: the next fetch tries %s\n", name, count(int(n), "refused message"))
-	}
-	return nil
+	n, err := store.Retry(ctx, name, now, keys)
+	return int(n), err
 }
