@@ -119,13 +119,13 @@ func trouble(out io.Writer, st state.Status, now time.Time) {
 			fmt.Fprintf(out, "    %s\n", when)
 		}
 	}
-	if slices.ContainsFunc(st.Refused, func(r state.Row) bool { return r.NextTry > now.Unix() && !compared(r) }) {
+	if slices.ContainsFunc(st.Refused, func(r state.Row) bool { return r.NextTry > now.Unix() }) {
 		fmt.Fprintf(out, "  the next fetch tries them after mailhaul state retry %s\n", st.Account)
 	}
 }
 
 // compared reports whether a message of the status was to be compared with the one of
-// its unique-id that was delivered or adopted. Its pause cannot be ended.
+// its unique-id that was delivered or adopted.
 func compared(row state.Row) bool {
 	return row.Phase == state.Landed || row.Phase == state.Deleted || row.Phase == state.Adopted
 }

@@ -236,6 +236,7 @@ func TestRetry(t *testing.T) {
 		doPromise(promise("owed", "home"), promise("owed", "archive")), doLand(100, "owed", "home"), doRetract("owed", "archive"), doRefuse(refusal("owed")),
 		doRefuse(refusal("poison")), doRefuse(refusal("poison")), doRefuse(large),
 		landed("strange", 1), doDelete(200, "strange"), doRefuse(refusal("strange")),
+		landed("restored", 1), doRefuse(refusal("restored")), landed("compared", 1), doRefuse(refusal("compared")), doKeep(1, state.Housekeeping{Missing: []string{"compared"}}),
 	} {
 		ok(t, do(s, t))
 	}
@@ -261,11 +262,12 @@ func TestRetry(t *testing.T) {
 	before, err := s.Deliveries(t.Context(), "work", "owed")
 	ok(t, err)
 
-	retry(0, "large", "strange", "unknown")
+	retry(0, "large", "restored", "unknown")
 	retry(1, "large", "owed")
-	expect(map[string][2]int64{"large": {1, 0}, "owed": {0, 300}, "poison": {2, 500}, "strange": {1, 500}})
+	expect(map[string][2]int64{"large": {1, 0}, "owed": {0, 300}, "poison": {2, 500}, "strange": {1, 500}, "restored": {1, 500}, "compared": {1, 500}})
+	retry(4) // with one that is due already
+	expect(map[string][2]int64{"large": {1, 0}, "owed": {0, 300}, "poison": {0, 300}, "strange": {1, 300}, "restored": {1, 500}, "compared": {1, 300}})
 	retry(2)
-	expect(map[string][2]int64{"large": {1, 0}, "owed": {0, 300}, "poison": {0, 300}, "strange": {1, 500}})
 
 	after, err := s.Deliveries(t.Context(), "work", "owed")
 	ok(t, err)

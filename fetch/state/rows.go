@@ -103,15 +103,19 @@ var refused = fmt.Sprintf(`((phase IN (%d, %d) OR phase = %d AND missing <> 0) A
 
 // Retry ends the pauses of refused messages, of all of the account's if it is
 // given none, and returns of how many: they are due at the time at, in Unix
-// seconds, and their tries begin anew. The sinks that have a message keep it.
+// seconds, and their tries begin anew. The sinks that have a message keep it. So end
+// the pauses of messages that are to be compared with what was delivered or adopted;
+// their tries go on, since without any they would cast doubt on others again.
 func (s *Store) Retry(ctx context.Context, account string, at int64, uids []string) (n int64, err error) {
-	const end = "UPDATE messages SET tries = 0, next_try = ? WHERE account = ? AND (phase = ? OR phase = ? AND tries > 0) AND next_try > 0"
+	const end = `UPDATE messages SET tries = iif(phase IN (?3, ?4), 0, tries), next_try = ?1 WHERE account = ?2
+		AND ((phase = ?3 OR phase = ?4 AND tries > 0) AND next_try > 0
+			OR (phase IN (?5, ?6) OR phase = ?7 AND missing <> 0) AND tries > 0 AND next_try > ?1)`
 	err = s.change(ctx, "end the pauses", func(t *tx) error {
 		id, err := t.account(account)
 		if err != nil {
 			return err
 		}
-		args := []any{at, id, Refused, Promised}
+		args := []any{at, id, Refused, Promised, Deleted, Adopted, Landed}
 		if len(uids) == 0 {
 			n, err = t.update(end, args...)
 			return err
