@@ -45,7 +45,7 @@ func runCheck(ctx context.Context, std stdio, path, trace string, names []string
 		return err
 	}
 	defer done()
-	ctx, stop := interruptible(ctx)
+	ctx, stop := interruptible(ctx, std, w)
 	defer stop()
 
 	fmt.Fprintf(std.out, "%s: %s, %s\n", cfg.Path, count(len(cfg.Accounts), "account"), count(len(cfg.Sinks), "sink"))

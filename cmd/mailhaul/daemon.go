@@ -138,6 +138,9 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 		<-signals.end
 		hangUp()
 		hush()
+		if d.w.renewing() {
+			d.out.warn(waitsForToken)
+		}
 	}()
 	<-ended
 	d.closing.Wait()

@@ -138,7 +138,11 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 	if bars {
 		out = newProgress(out, screen, painter(isTerminal(std.err)), len(chosen))
 	}
-	ctx, drain, stop := drainOnSignal(ctx, func() { out.note("finishing the batch; press ^C again to hang up") })
+	ctx, drain, stop := drainOnSignal(ctx, func() { out.note("finishing the batch; press ^C again to hang up") }, func() {
+		if w.renewing() {
+			out.warn(waitsForToken)
+		}
+	})
 	defer stop()
 	defer context.AfterFunc(ctx, heard.leave)()
 	defer news.close(ctx) // before stop: the first signal leaves the notify command alone

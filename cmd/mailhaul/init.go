@@ -70,7 +70,7 @@ type initialisation struct {
 }
 
 func (i *initialisation) run(c *cli.Context) error {
-	ctx, stop := interruptible(c.Context)
+	ctx, stop := interruptible(c.Context, i.std, nil)
 	defer stop()
 	if err := i.read(c); err != nil {
 		return err

@@ -86,7 +86,7 @@ func runList(ctx context.Context, std stdio, o listOptions) error {
 		return err
 	}
 	defer done()
-	ctx, stop := interruptible(ctx)
+	ctx, stop := interruptible(ctx, std, w)
 	defer stop()
 
 	headings := map[int]heading{}

@@ -72,7 +72,7 @@ func runLogin(ctx context.Context, std stdio, o loginOptions) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := interruptible(ctx)
+	ctx, stop := interruptible(ctx, std, nil)
 	defer stop()
 	store, err := state.Open(ctx, cfg.State) // which makes the folder, and sees that it is private
 	if err != nil {

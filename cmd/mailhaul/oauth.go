@@ -128,6 +128,29 @@ func (w *wiring) source(g grantee) *oauth.Source {
 	return s.Source
 }
 
+// renewing reports whether a new token is on its way, and awaitTokens waits for it: the
+// provider may take the old one no more, and then somebody would have to log in again.
+func (w *wiring) renewing() bool {
+	if w == nil {
+		return false
+	}
+	for _, s := range w.sources {
+		if s.Renewing() {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *wiring) awaitTokens() {
+	for _, s := range w.sources {
+		s.Close()
+	}
+}
+
+// waitsForToken is what a signal is answered by that would end a run at once.
+var waitsForToken = "waiting for a new access token, for " + span(oauth.RenewalLimit) + " at most; without it somebody may have to log in again"
+
 // shared returns the source of a grantee's access tokens if there is one by the
 // same client, reached in the same way, else nil.
 func (w *wiring) shared(g grantee) *source {

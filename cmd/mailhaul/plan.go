@@ -39,7 +39,7 @@ func runPlan(ctx context.Context, std stdio, path string, names []string, asJSON
 		return err
 	}
 	defer done()
-	ctx, stop := interruptible(ctx)
+	ctx, stop := interruptible(ctx, std, w)
 	defer stop()
 
 	now := time.Now()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -15,36 +16,62 @@ func notePipes() (stop func()) {
 	return func() { signal.Stop(c) }
 }
 
-// interruptible returns a context that SIGINT or SIGTERM cancels. A second one kills:
-// what is being said may wait for somebody who does not read.
-func interruptible(ctx context.Context) (context.Context, func()) {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
-	return ctx, stop
-}
-
-// drainOnSignal returns a channel that the first SIGINT, SIGTERM or SIGHUP
-// closes, and a context that the second one cancels, as stop does. say is called at
-// the first, and may be long in returning. The signals stay noted for the rest of the
-// process: the second may come when all but a new token is closed, and must not kill
-// who waits for that.
-func drainOnSignal(ctx context.Context, say func()) (_ context.Context, _ <-chan struct{}, stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	drain := make(chan struct{})
+// endSignals receives those that are to end a run.
+func endSignals() chan os.Signal {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	if !signal.Ignored(syscall.SIGHUP) { // as under nohup
 		signal.Notify(signals, syscall.SIGHUP)
 	}
+	return signals
+}
+
+// interruptible returns a context that the first SIGINT, SIGTERM or SIGHUP cancels, as
+// stop does. The next one kills, since what is being said may wait for somebody who
+// does not read, but not while a new token is on its way to w, which may be nil.
+func interruptible(ctx context.Context, std stdio, w *wiring) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	signals := endSignals()
 	go func() {
-		for _, act := range []func(){func() { close(drain); go say() }, cancel} {
-			select {
-			case <-signals:
-				act()
-			case <-ctx.Done():
-				return
-			}
+		select {
+		case <-signals:
+			cancel() // from here on, no other is asked for
+		case <-ctx.Done():
 		}
+		if !w.renewing() {
+			signal.Stop(signals)
+			return
+		}
+		next := <-signals
+		if w.renewing() {
+			go fmt.Fprintln(std.err, "mailhaul: "+waitsForToken)
+			w.awaitTokens()
+		}
+		signal.Reset(next)
+		syscall.Kill(os.Getpid(), next.(syscall.Signal))
+	}()
+	return ctx, cancel
+}
+
+// drainOnSignal returns a channel that the first SIGINT, SIGTERM or SIGHUP closes, and
+// a context that the second one cancels, as stop does. say is called at the first, and
+// hungUp at the second, or at one that comes after stop; both may be long in returning.
+// The signals stay noted for the rest of the process: the second may come when all but
+// a new token is closed, and must not kill who waits for that.
+func drainOnSignal(ctx context.Context, say, hungUp func()) (_ context.Context, _ <-chan struct{}, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	drain := make(chan struct{})
+	signals := endSignals()
+	go func() {
+		select {
+		case <-signals:
+			close(drain)
+			go say()
+		case <-ctx.Done():
+		}
+		<-signals
+		cancel()
+		hungUp()
 	}()
 	return ctx, drain, cancel
 }

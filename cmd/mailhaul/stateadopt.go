@@ -77,7 +77,7 @@ func runAdopt(ctx context.Context, std stdio, path, name string, before time.Tim
 		return err
 	}
 	defer store.Close()
-	ctx, stop := interruptible(ctx)
+	ctx, stop := interruptible(ctx, std, w)
 	defer stop()
 
 	o := fetch.Options{State: store, Observer: func(e fetch.Event) {

@@ -140,9 +140,7 @@ func (w *wiring) Close() {
 	for _, s := range w.sinks {
 		s.Close() // publishes nothing, so that nothing is lost if it fails
 	}
-	for _, s := range w.sources {
-		s.Close()
-	}
+	w.awaitTokens()
 }
 
 var security = map[config.TLS]fetch.Security{

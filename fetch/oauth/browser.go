@@ -152,7 +152,7 @@ func (v *visit) redeem(ctx context.Context, q url.Values) (Grant, error) {
 		return Grant{}, &TemporaryError{Provider: c.Provider.Name, Err: errors.New("sent the browser back without a code")}
 	}
 	// That the browser hangs up is no reason to lose the grant.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshLimit)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), RenewalLimit)
 	defer cancel()
 	t, err := c.ask(ctx, url.Values{
 		"grant_type":    {"authorization_code"},

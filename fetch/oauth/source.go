@@ -9,6 +9,11 @@ import (
 	"time"
 )
 
+// RenewalLimit bounds the request for an access token. It is not cut off by its caller's
+// ctx: a provider that rotates refresh tokens may have replaced ours already, and an
+// answer that nobody reads is a grant lost.
+const RenewalLimit = time.Minute
+
 const (
 	// ahead is how long before its end an access token is renewed, so that
 	// none ends during a login.
@@ -16,10 +21,6 @@ const (
 	// unknownLife is how long an access token is used whose provider does not
 	// say how long it lives.
 	unknownLife = 10 * time.Minute
-	// refreshLimit bounds a refresh. It is not cut off by its caller's ctx: a
-	// provider that rotates refresh tokens may have replaced ours already,
-	// and an answer that nobody reads is a grant lost.
-	refreshLimit = time.Minute
 	// After a failure the provider is left alone for firstPause, and after
 	// each further one for twice as long, up to longestPause.
 	firstPause   = 5 * time.Second
@@ -132,19 +133,25 @@ func (s *Source) Refused(access string) {
 }
 
 // Close waits for a refresh that is under way, so that a new refresh token is
-// stored. It takes a minute at most.
+// stored. It takes RenewalLimit at most.
 func (s *Source) Close() {
-	s.mu.Lock()
-	f := s.flight
-	s.mu.Unlock()
-	if f != nil {
+	if f := s.underWay(); f != nil {
 		<-f.done
 	}
 }
 
+// Renewing reports whether there is a refresh that Close would wait for.
+func (s *Source) Renewing() bool { return s.underWay() != nil }
+
+func (s *Source) underWay() *flight {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.flight
+}
+
 // fly refreshes and tells all who wait.
 func (s *Source) fly(f *flight) {
-	ctx, cancel := context.WithTimeout(context.Background(), refreshLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), RenewalLimit)
 	defer cancel()
 	f.err = s.refresh(ctx, f)
 
