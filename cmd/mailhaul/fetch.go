@@ -98,11 +98,11 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 	}
 	defer w.Close()
 	tune(min(len(chosen), cfg.Parallel))
-	screen, heard := &screen{out: std.err}, newLeavable(std.err)
+	screen, heard, read := &screen{out: std.err}, newLeavable(std.err), newLeavable(std.out)
 	if bars {
-		std = stdio{out: screen.above(std.out), err: screen.above(std.err)}
+		std = stdio{out: screen.above(read), err: screen.above(std.err)}
 	} else {
-		std.err = heard
+		std = stdio{out: read, err: heard}
 	}
 	traced, err := openTrace(o.trace)
 	if err != nil {
@@ -145,6 +145,7 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 	})
 	defer stop()
 	defer context.AfterFunc(ctx, heard.leave)()
+	defer context.AfterFunc(ctx, read.leave)()
 	defer news.close(ctx) // before stop: the first signal leaves the notify command alone
 
 	summaries := fetch.Once(ctx, fetch.Setup{

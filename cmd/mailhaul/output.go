@@ -31,9 +31,11 @@ func (o *output) Write(p []byte) (n int, err error) {
 
 // verdict returns how a run ended that ended with err: in trouble of this machine
 // if what it had to say could not be written. A reader that goes away has heard
-// enough.
+// enough, and for one who does not read, a run that was hung up waits no more.
 func (o *output) verdict(err error) error {
-	o.mu.Lock()
+	if !o.mu.TryLock() {
+		return err
+	}
 	defer o.mu.Unlock()
 	_, told := errors.AsType[*outcome](err)
 	switch {
