@@ -73,6 +73,20 @@ func adviseProxy(e *ProxyError) Advice {
 	}
 }
 
+// nameIn returns a name that a certificate is for, "" if there is none. Of *.example.com
+// it is one for example, since nobody can ask for the star.
+func nameIn(c *x509.Certificate) string {
+	if c == nil || len(c.DNSNames) == 0 {
+		return ""
+	}
+	for _, name := range c.DNSNames {
+		if !strings.Contains(name, "*") {
+			return name
+		}
+	}
+	return strings.Replace(c.DNSNames[0], "*", "mail", 1)
+}
+
 // adviseTLS covers what can be wrong with a certificate or a handshake.
 func adviseTLS(err error) (hint string, ok bool) {
 	if _, ok := errors.AsType[*PinError](err); ok {
@@ -85,9 +99,9 @@ func adviseTLS(err error) (hint string, ok bool) {
 		return "the server's certificate is out of date (or this machine's clock is wrong): tell its operator", true
 	}
 	if e, ok := errors.AsType[x509.HostnameError](err); ok {
-		if e.Certificate != nil && len(e.Certificate.DNSNames) > 0 {
+		if name := nameIn(e.Certificate); name != "" {
 			return fmt.Sprintf("use the name that the certificate is for, as in tls_name: %.100q, if the server is the right one; or pin it with tls_fingerprint",
-				e.Certificate.DNSNames[0]), true
+				name), true
 		}
 		return "use the name that the certificate is for, or pin the certificate with the tls_fingerprint that mailhaul check prints", true
 	}

@@ -88,6 +88,8 @@ func TestTrust(t *testing.T) {
 	now := time.Now()
 	good := serve(t, pop3test.CertOptions{}, nil)
 	other := serve(t, pop3test.CertOptions{Hosts: []string{"mail.example.org"}}, nil)
+	wild := serve(t, pop3test.CertOptions{Hosts: []string{"*.example.net"}}, nil)
+	both := serve(t, pop3test.CertOptions{Hosts: []string{"*.example.net", "example.net"}}, nil)
 	expired := serve(t, pop3test.CertOptions{NotBefore: now.Add(-2 * time.Hour), NotAfter: now.Add(-time.Hour)}, nil)
 	early := serve(t, pop3test.CertOptions{NotBefore: now.Add(time.Hour)}, nil)
 	old := serve(t, pop3test.CertOptions{}, func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 })
@@ -109,6 +111,9 @@ func TestTrust(t *testing.T) {
 		{"no name but another", other, by(other), `tls_name: "mail.example.org"`},
 		{"its name", other, named(by(other), "mail.example.org"), ""},
 		{"the wrong name", other, named(by(other), "mail.example.com"), `tls_name: "mail.example.org"`},
+		{"a name below", wild, by(wild), `tls_name: "mail.example.net"`},
+		{"the name that was suggested", wild, named(by(wild), "mail.example.net"), ""},
+		{"one of two names", both, by(both), `tls_name: "example.net"`},
 		{"the certificate's pin", other, pins(channel.PinsOf(other.cert)[0]), ""},
 		{"the key's pin", other, pins(channel.PinsOf(other.cert)[1]), ""},
 		{"one of two pins", good, pins(channel.PinsOf(other.cert)[0], channel.PinsOf(good.cert)[1]), ""},
