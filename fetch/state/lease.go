@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -50,6 +51,11 @@ func (s *Store) lease(name, account string) (*Lease, error) {
 	}
 	path := filepath.Join(s.dir, leaseFolder, name)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		// To make it anew here would let others take what is held by a file of the old one.
+		return nil, &Error{Path: filepath.Dir(path), Op: "open the lease", Err: errors.New("the folder was removed after mailhaul had opened it"),
+			Hint: "end every mailhaul that uses this state folder, and start it again: the folder is made anew then"}
+	}
 	if err != nil {
 		return nil, wrap(path, "open the lease", err)
 	}

@@ -79,6 +79,31 @@ func TestLeaseOfALostDatabase(t *testing.T) {
 	}
 }
 
+// Nor by a folder of leases that was removed: another process may hold a lease by a file
+// of it, which a new folder would not show.
+func TestLeaseWithoutFolder(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	s, err := state.Open(t.Context(), dir)
+	ok(t, err)
+	defer s.Close()
+	leases := filepath.Join(dir, "leases")
+	ok(t, os.RemoveAll(leases))
+	_, err = s.Lease(t.Context(), "work")
+	var e *state.Error
+	if !errors.As(err, &e) || e.Path != leases || !strings.Contains(e.Hint, "start it again") || state.Machine(err) {
+		t.Errorf("Lease: %v, want an *Error for a person that names the folder", err)
+	}
+	if _, err := os.Stat(leases); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the folder: %v", err)
+	}
+	again, err := state.Open(t.Context(), dir)
+	ok(t, err)
+	defer again.Close()
+	l, err := again.Lease(t.Context(), "work")
+	ok(t, err)
+	ok(t, l.Release())
+}
+
 // Of a process that could not be read, nothing is said.
 func TestHeldError(t *testing.T) {
 	for want, err := range map[string]*state.HeldError{
