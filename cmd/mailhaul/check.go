@@ -50,9 +50,11 @@ func runCheck(ctx context.Context, std stdio, path, trace string, names []string
 
 	fmt.Fprintf(std.out, "%s: %s, %s\n", cfg.Path, count(len(cfg.Accounts), "account"), count(len(cfg.Sinks), "sink"))
 	l := &checklist{out: std.out, paint: painter(isTerminal(std.out))}
+	checked, unwell := 0, []string{}
 	err = probeState(cfg.State)
 	if err != nil {
 		l.bad("state: "+err.Error(), fetch.Hint(err))
+		unwell = append(unwell, "the state folder")
 	}
 	classes := []fetch.Class{fetch.Classify(err)}
 	for _, a := range chosen {
@@ -67,10 +69,22 @@ func runCheck(ctx context.Context, std stdio, path, trace string, names []string
 		report, err := account.Check(ctx, fetch.Options{State: store, Observer: traced.observe})
 		traced.ended(a.Name, err)
 		l.server(account, report, err, time.Now())
-		classes = append(classes, fetch.Classify(err))
+		class := fetch.Classify(err)
 		if ctx.Err() == nil {
-			classes = append(classes, l.sinks(ctx, cfg, w, a))
+			class = max(class, l.sinks(ctx, cfg, w, a))
 		}
+		classes = append(classes, class)
+		checked++
+		if class != fetch.ClassFine {
+			unwell = append(unwell, a.Name)
+		}
+	}
+	if len(chosen) > 1 {
+		sum := "all well"
+		if len(unwell) > 0 {
+			sum = "not well: " + someOf(unwell)
+		}
+		fmt.Fprintf(std.out, "\n%s checked, %s\n", count(checked, "account"), sum)
 	}
 	return worst(classes...)
 }
