@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
@@ -64,7 +63,7 @@ func (d *daemon) noticeLogins(ctx context.Context) {
 		}
 	}
 	if len(names) > 0 {
-		d.out.note(fmt.Sprintf("somebody has logged in: polling %s now", strings.Join(names, ", ")))
+		d.out.note(fmt.Sprintf("somebody has logged in: polling %s now", someOf(names)))
 		d.order(ctx, fetch.PollNow{Accounts: names})
 	}
 }

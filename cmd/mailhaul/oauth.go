@@ -177,18 +177,27 @@ func grantText(g oauth.Grant, name string, now time.Time) (text, warning string)
 	return text, warning
 }
 
-// writeGrants tells what was granted to some.
+// writeGrants tells what was granted to some. Of many, those who have access would hide
+// those who need a login.
 func writeGrants(out io.Writer, all []grantee, grants *oauth.Store, now time.Time) {
+	const many = 20
+	well := 0
 	for _, to := range all {
 		g, err := grants.Load(to.client())
 		text, warning := grantText(g, to.name, now)
 		if err != nil {
 			text, warning = err.Error(), oauthHint(err)
+		} else if warning == "" && len(all) > many {
+			well++
+			continue
 		}
 		fmt.Fprintf(out, "\n%s: %s\n", to.name, text)
 		if warning != "" {
 			fmt.Fprintf(out, "  %s\n", warning)
 		}
+	}
+	if well > 0 {
+		fmt.Fprintf(out, "\n%d of %d that log in by OAuth have access\n", well, len(all))
 	}
 }
 

@@ -272,3 +272,16 @@ func TestRememberedOfMany(t *testing.T) {
 		t.Errorf("%v, hint %q", err, hint)
 	}
 }
+
+// Of thousands of accounts that have left the configuration, a few are named.
+func TestManyStrangers(t *testing.T) {
+	var all []state.Account
+	for i := range 2000 {
+		all = append(all, state.Account{Name: fmt.Sprintf("former-%04d", i), Messages: 1})
+	}
+	var out strings.Builder
+	strangers(&out, &config.Config{}, all)
+	if text := out.String(); len(text) > 500 || !strings.Contains(text, "former-0000, former-0001") || !strings.Contains(text, " and 1980 more\n") {
+		t.Errorf("%d bytes: %.500s", len(text), text)
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -84,7 +83,7 @@ func strangers(out io.Writer, cfg *config.Config, all []state.Account) {
 		}
 	}
 	if len(names) > 0 {
-		fmt.Fprintf(out, "\nremembered, but not in the configuration: %s\n  (mailhaul state rename or forget tidies up)\n", strings.Join(names, ", "))
+		fmt.Fprintf(out, "\nremembered, but not in the configuration: %s\n  (mailhaul state rename or forget tidies up)\n", someOf(names))
 	}
 }
 
