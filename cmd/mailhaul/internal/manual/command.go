@@ -48,6 +48,8 @@ func Command(app *cli.App, exits []Exit) string {
 	p.line(".Sh SIGNALS")
 	p.text("At the first SIGINT, SIGTERM or SIGHUP, `mailhaul fetch` delivers what is on its way, deletes what has landed, and ends; " +
 		"at the second it hangs up, and the next run goes on from there. " +
+		"Commands that only look end at the first. " +
+		"A new token of OAuth 2.0 that is on its way by then is waited for, a minute at most: without it somebody may have to log in again. " +
 		"SIGHUP is ignored under nohup(1). What `mailhaul daemon` does is said above. " +
 		"Neither loses mail when it is killed.")
 	p.table("ENVIRONMENT", "Ev", environment)
