@@ -82,7 +82,7 @@ func runCheck(ctx context.Context, std stdio, path, trace string, names []string
 	if len(chosen) > 1 {
 		sum := "all well"
 		if len(unwell) > 0 {
-			sum = "not well: " + someOf(unwell)
+			sum = fmt.Sprintf("%d not well: %s", len(unwell), someOf(unwell))
 		}
 		fmt.Fprintf(std.out, "\n%s checked, %s\n", count(checked, "account"), sum)
 	}
