@@ -264,6 +264,21 @@ func TestMistakeOfMany(t *testing.T) {
 	}
 }
 
+// So does that of files that lie in one folder.
+func TestMissingFilesOfMany(t *testing.T) {
+	text := "sinks: { home: { maildir: /m } }\naccounts:\n"
+	for _, name := range []string{"a", "b", "c", "d"} {
+		text += fmt.Sprintf("  %s: { server: x, user: u, password_env: P, tls_ca: /nowhere/%[1]s.pem }\n", name)
+	}
+	_, err := config.Parse("/c.yaml", []byte(text))
+	want := `/c.yaml: 4 mistakes
+  line 3: account a: tls_ca: stat /nowhere/a.pem: no such file or directory
+    the same in 3 other accounts: b, c, d`
+	if diff := cmp.Diff(want, fmt.Sprint(err)); diff != "" {
+		t.Errorf("message (-want +got):\n%s", diff)
+	}
+}
+
 func TestTooLarge(t *testing.T) {
 	_, err := config.Load(write(t, minimal+strings.Repeat("#\n", 8<<20), 0o600))
 	if err == nil || !strings.Contains(err.Error(), "is larger than 16 MiB") {

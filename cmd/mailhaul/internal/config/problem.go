@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -65,13 +66,17 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
+// ownFile finds what differs where accounts have files of their own in one folder that
+// is missing, or not to be read.
+var ownFile = regexp.MustCompile(`/\S+:`)
+
 // split returns which account or sink a mistake is in, and what is wrong there; else
 // kind and name are "".
 func (p Problem) split() (kind, name, text string) {
 	for _, kind := range []string{"account", "sink"} {
 		if rest, ok := strings.CutPrefix(p.Text, kind+" "); ok {
 			if name, text, ok := strings.Cut(rest, ": "); ok {
-				return kind, name, text
+				return kind, name, ownFile.ReplaceAllString(text, "")
 			}
 		}
 	}
