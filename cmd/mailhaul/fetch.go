@@ -98,11 +98,11 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 	}
 	defer w.Close()
 	tune(min(len(chosen), cfg.Parallel))
-	screen, heard, read := &screen{out: std.err}, newLeavable(std.err), newLeavable(std.out)
+	heard, read := newLeavable(std.err), newLeavable(std.out)
+	screen := &screen{out: heard}
+	std = stdio{out: read, err: heard}
 	if bars {
-		std = stdio{out: screen.above(read), err: screen.above(std.err)}
-	} else {
-		std = stdio{out: read, err: heard}
+		std = stdio{out: screen.above(read), err: screen.above(heard)}
 	}
 	traced, err := openTrace(o.trace)
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 
 	"golang.org/x/term"
@@ -39,7 +38,7 @@ func (s *screen) IsTerminal() bool { return true }
 // GetTermSize returns how many columns and lines there are to draw in. The
 // last row of the window is the cursor's.
 func (s *screen) GetTermSize() (width, height int, err error) {
-	if f, ok := s.out.(*os.File); ok {
+	if f := fileOf(s.out); f != nil {
 		width, height, err = term.GetSize(int(f.Fd()))
 	}
 	if err != nil || width <= 0 || height <= 0 {
