@@ -1,7 +1,6 @@
 package oauth
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -44,7 +43,10 @@ type Client struct {
 // Key names the grant of the mailbox to the client at the provider. Clients
 // with the same key share a grant.
 func (c *Client) Key() string {
-	server := cmp.Or(c.Provider.Issuer, c.Provider.TokenURL)
+	server := c.Provider.Issuer
+	if server == "" { // else TokenURL may just be being learned
+		server = c.Provider.TokenURL
+	}
 	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q", server, c.ID, c.User))
 	return hex.EncodeToString(sum[:16])
 }

@@ -358,6 +358,36 @@ func TestTokenObeysItsContext(t *testing.T) {
 	})
 }
 
+// A daemon looks for logins, and other accounts for a token, while the provider's
+// endpoints are being learned. The race detector tells whether they may.
+func TestGrantedDuringDiscovery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := oauthtest.New(oauthtest.Options{})
+		known, unknown := client(p), client(p)
+		known.Provider.Issuer = p.URL
+		unknown.Provider = oauth.Provider{Name: "test", Issuer: p.URL}
+		s := oauth.NewSource(unknown, granted(t, known))
+		done := make(chan error)
+		go func() {
+			_, err := s.Token(t.Context())
+			done <- err
+		}()
+		for {
+			select {
+			case err := <-done:
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			default:
+				if s.Granted().IsZero() {
+					t.Fatal("nobody has logged in")
+				}
+			}
+		}
+	})
+}
+
 // A provider that does not answer is given up, also while somebody waits with
 // all the time in the world.
 func TestSilentProvider(t *testing.T) {
