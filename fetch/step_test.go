@@ -146,6 +146,29 @@ func TestOutOfStepDoubledAndEnded(t *testing.T) {
 	}
 }
 
+// Nor is one that came under no name at all, if the connection breaks later: what came
+// before the first that a size tells may be others', too. No headers tell that later.
+func TestOutOfStepSeenLate(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	want := r.fillAlike(5)
+	for i := range 5 {
+		want = append(want, message(i))
+		r.drop.Add(fmt.Sprint("of another size ", i), []byte(message(i)))
+	}
+	r.server.Order(tooFew("RETR").Nth(2).Session(1), pop3test.CutIn("RETR", 40, pop3test.HangUp).Nth(8).Session(1),
+		pop3test.ReplyErr("TOP", "no"))
+	for range 4 {
+		r.poll()
+		r.later(day)
+	}
+	r.expectEmpty()
+	for _, w := range want {
+		if !slices.Contains(r.mail(), w) {
+			t.Errorf("lost %q", w)
+		}
+	}
+}
+
 // Nor is any lost if a sink fails meanwhile, so that no more is wanted.
 func TestOutOfStepBesideSink(t *testing.T) {
 	for _, over := range []int{3, 6} {
