@@ -138,3 +138,78 @@ func TestLeftLockedBesideAnother(t *testing.T) {
 		t.Error("the spool was not swept")
 	}
 }
+
+// Two sinks that exchange their names while one of them owes messages have what they
+// had, and get what they lack; also if that fails once more.
+func TestSinksExchangeNames(t *testing.T) {
+	for kind := range local {
+		for _, failures := range []int{0, 1} {
+			t.Run(fmt.Sprintf("%s, %d failures", kind, failures), func(t *testing.T) {
+				r, rename := renaming(t, kind)
+				want := r.fill(3)
+				home := r.account.Deliver[0].Sink
+				r.account.Deliver[0].Sink = unusable{home}
+				if r.poll(); took(r) != 3 {
+					t.Fatalf("the archive took %d", took(r))
+				}
+				tries := 0
+				rename("home", "archive")
+				r.account.Deliver[0].Name = "archive"
+				for range failures {
+					r.account.Deliver[0].Sink = &batched{home, func(b deliver.Batch) deliver.Batch { return unprepared{b, &tries} }}
+					r.later(day)
+					r.poll()
+				}
+				r.account.Deliver[0].Sink = home
+				r.later(day)
+				if r.succeed(); took(r) != 0 || tries != failures {
+					t.Errorf("by its new name, it took %d; the other failed %d times", took(r), tries)
+				}
+				r.expect(want...)
+				r.expectEmpty()
+			})
+		}
+		t.Run(kind+", after a crash", func(t *testing.T) {
+			r, rename := renaming(t, kind)
+			want := r.fill(3)
+			archive := r.account.Deliver[1].Sink
+			r.account.Deliver[1].Sink = &batched{archive, func(b deliver.Batch) deliver.Batch { return speechless{b} }}
+			r.poll()
+			rename("home", "archive")
+			r.account.Deliver[0].Name = "archive"
+			before := took(r) // of the other one, whose name that was
+			for range 3 {
+				r.later(day)
+				r.poll()
+			}
+			if n := took(r) - before; n != 0 {
+				t.Errorf("by its new name, it took %d", n)
+			}
+			r.expect(want...)
+			r.expectEmpty()
+		})
+	}
+}
+
+// What a sink took by a former name is forgotten once the server has another message
+// by that unique-id.
+func TestSinkRenamedAndUIDReused(t *testing.T) {
+	r, rename := renaming(t, "maildir")
+	home := r.account.Deliver[0].Sink
+	r.account.Deliver[0].Sink = unusable{home}
+	r.drop.Add("u", []byte(message(1)))
+	r.poll()
+	r.drop.Remove("u")
+	r.drop.Add("u", []byte(message(2)))
+	r.account.Deliver[0].Sink = home
+	rename("files", "archive")
+	for range 3 {
+		r.later(day)
+		r.poll()
+	}
+	r.expect(message(2))
+	r.expectEmpty()
+	if took(r) != 1 {
+		t.Errorf("it took %d", took(r))
+	}
+}

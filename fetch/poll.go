@@ -193,13 +193,17 @@ func (a *Account) sink(o *Options, name string) deliver.Sink {
 // promisor returns the sink that can answer for a promise, nil if there is none:
 // one that was renamed answers for what it promised by its former name.
 func (a *Account) promisor(o *Options, p state.Promise) deliver.Sink {
-	if s := a.sink(o, p.Sink); s != nil {
-		return s
+	named := a.sink(o, p.Sink)
+	if named != nil && named.Made(p.Token) {
+		return named
 	}
 	for _, t := range a.targets() {
 		if t.Sink.Made(p.Token) {
 			return t.Sink
 		}
+	}
+	if named != nil {
+		return named
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Sinks)) {
 		if s := o.Sinks[name]; s.Made(p.Token) {

@@ -237,12 +237,12 @@ func (d *download) missing(ctx context.Context, w Want, aims []aim) (left, had [
 	if d.fixed != nil || w.Row == nil {
 		return aims, nil, nil
 	}
-	deliveries, err := d.opts.State.Deliveries(ctx, d.Name, w.Key)
+	landed, err := d.landings(ctx, w)
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, a := range aims {
-		if slices.ContainsFunc(deliveries, func(it state.Delivery) bool { return it.Landed != 0 && d.took(a.Target, it) }) {
+		if slices.ContainsFunc(landed, func(it state.Delivery) bool { return it.Sink == a.Name }) {
 			had = append(had, a)
 		} else {
 			left = append(left, a)
@@ -251,10 +251,48 @@ func (d *download) missing(ctx context.Context, w Want, aims []aim) (left, had [
 	return left, had, nil
 }
 
-// took reports whether a delivery was to that sink, which may have had another
-// name: to take it for another sink would be to deliver twice.
+// landings returns where a message has landed, by the names that the sinks have now,
+// and by no others from now on: what is to land next may go by those.
+func (d *download) landings(ctx context.Context, w Want) (landed []state.Delivery, err error) {
+	deliveries, err := d.opts.State.Deliveries(ctx, d.Name, w.Key)
+	if err != nil {
+		return nil, err
+	}
+	renamed := false
+	for _, it := range deliveries {
+		if it.Landed == 0 {
+			continue
+		}
+		known := false
+		for _, t := range d.targets() {
+			if d.took(t, it) {
+				known, renamed = true, renamed || it.Sink != t.Name
+				by := it
+				by.Sink = t.Name
+				landed = append(landed, by)
+			}
+		}
+		if !known {
+			landed = append(landed, it)
+		}
+	}
+	if !renamed {
+		return landed, nil
+	}
+	h := state.Housekeeping{Landed: map[string][]state.Delivery{w.Key: landed}}
+	return landed, d.opts.State.Keep(ctx, d.Name, d.opts.now().Unix(), h)
+}
+
+// took reports whether a delivery was to that sink. It may have had another name then:
+// to take it for another sink would be to deliver twice. If the name is another's now,
+// where it leads to decides; but one that has moved keeps what it had.
 func (d *download) took(t Target, it state.Delivery) bool {
-	return it.Sink == t.Name || d.sink(d.opts, it.Sink) == nil && t.Sink.Made(it.Token)
+	made := func(o Target) bool { return o.Sink.Made(it.Token) }
+	if it.Sink == t.Name {
+		return made(t) || !slices.ContainsFunc(d.targets(), made)
+	}
+	named := d.sink(d.opts, it.Sink)
+	return made(t) && (named == nil || !named.Made(it.Token))
 }
 
 // errAnother is why a message is owed to sinks that have one of its unique-id.

@@ -49,6 +49,11 @@ func (s *Store) Keep(ctx context.Context, account string, at int64, h Housekeepi
 				return err
 			}
 		}
+		for uid, landed := range h.Landed {
+			if err := t.landed(id, []byte(uid), landed); err != nil {
+				return err
+			}
+		}
 		for _, uid := range h.Forget {
 			if err := t.exec("DELETE FROM messages WHERE account = ? AND uid = ?", id, []byte(uid)); err != nil {
 				return err
@@ -76,6 +81,22 @@ func (t *tx) complete(account, at int64, uid []byte) error {
 		return err
 	}
 	return t.exec("UPDATE accounts SET untold = untold + ?, untold_bytes = untold_bytes + ? WHERE id = ?", n, octets, account)
+}
+
+// landed has a message have landed where ds say, and nowhere else. Two of them may have
+// become one.
+func (t *tx) landed(account int64, uid []byte, ds []Delivery) error {
+	if err := t.exec("DELETE FROM deliveries WHERE account = ? AND uid = ? AND landed IS NOT NULL", account, uid); err != nil {
+		return err
+	}
+	for _, d := range ds {
+		if err := t.exec(`
+			INSERT OR REPLACE INTO deliveries (account, uid, sink, token, open, place, promised, landed) VALUES (?, ?, ?, ?, FALSE, ?, ?, ?)`,
+			account, uid, d.Sink, d.Token, d.Where, d.Promised, d.Landed); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // rekey moves rows aside, to the account of the negative id, and from there

@@ -339,3 +339,33 @@ func TestStatusOfRefusedAndGone(t *testing.T) {
 		ok(t, doKeep(400, state.Housekeeping{Found: []string{"gone", "waits", "suspect"}})(s, t))
 	}
 }
+
+// Landings go by the names that their sinks have now, also if these were exchanged and
+// one is that of a promise which was withdrawn.
+func TestKeepLanded(t *testing.T) {
+	s := open(t, t.TempDir())
+	ctx := t.Context()
+	of := func(sink string) state.Promise {
+		p := promise("u", sink)
+		p.Token = "made by " + sink
+		return p
+	}
+	ps := []state.Promise{of("a"), of("b"), of("c")}
+	ok(t, s.Promise(ctx, "work", ps))
+	ok(t, s.Land(ctx, "work", 7, []state.Landing{{UID: "u", Sink: "a", Where: "in a"}, {UID: "u", Sink: "b"}}))
+	ok(t, s.Retract(ctx, "work", ps[2:]))
+	before, err := s.Deliveries(ctx, "work", "u")
+	ok(t, err)
+	want := []state.Delivery{before[0], before[1]}
+	want[0].Sink, want[1].Sink = "b", "c"
+	twice := append(want, want[1])
+	ok(t, s.Keep(ctx, "work", 8, state.Housekeeping{Landed: map[string][]state.Delivery{"u": twice}}))
+	got, err := s.Deliveries(ctx, "work", "u")
+	ok(t, err)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("deliveries (-want +got):\n%s", diff)
+	}
+	if row := rows(t, s, "work")[0]; row.Phase != state.Refused {
+		t.Errorf("the message is %v", row.Phase)
+	}
+}

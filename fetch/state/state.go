@@ -180,6 +180,9 @@ type Housekeeping struct {
 	// Complete rows landed in some sinks and are owed to others, which nobody
 	// wants them to go to any more: they are Landed.
 	Complete []string
+	// Landed says where messages have landed, by their UIDs, in the place of what is
+	// known of that: the sinks have other names now.
+	Landed map[string][]Delivery
 	// Forget drops rows for good.
 	Forget []string
 	Rekey  []Rekey
@@ -190,7 +193,7 @@ type Housekeeping struct {
 // Empty reports whether there is nothing to write.
 func (h *Housekeeping) Empty() bool {
 	return len(h.Missing) == 0 && len(h.Found) == 0 && len(h.Restored) == 0 && len(h.Complete) == 0 && len(h.Forget) == 0 && len(h.Rekey) == 0 &&
-		h.Maildrop == ""
+		len(h.Landed) == 0 && h.Maildrop == ""
 }
 
 // Poll is the record of one poll of an account. Times are Unix seconds.
