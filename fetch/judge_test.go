@@ -133,22 +133,25 @@ func TestPoisonHoldsUpNoComparison(t *testing.T) {
 }
 
 // Nor is it tried before others that the server has no names for, which are compared
-// with it at each poll.
+// with it at each poll: also if a session compares no more than there are of it.
 func TestPoisonWithoutNameHoldsUpNoOther(t *testing.T) {
 	for _, without := range [][]string{{"UIDL"}, {"UIDL", "TOP"}} {
-		r := newRig(t, pop3test.Behaviour{Without: without})
-		r.account.Deliver[0].Sink = &allergic{Sink: r.account.Deliver[0].Sink}
-		want := r.mixed(2, 0)
-		for i := range 4 {
+		for _, most := range []int{0, 1, 2} {
+			r := newRig(t, pop3test.Behaviour{Without: without})
+			r.account.MaxMessages = most
+			r.account.Deliver[0].Sink = &allergic{Sink: r.account.Deliver[0].Sink}
+			want := r.mixed(2, 0)
+			for i := range 4 {
+				r.poll()
+				r.later(day)
+				want = append(want, alike(i))
+				r.drop.Add(fmt.Sprint("new", i), []byte(alike(i)))
+			}
 			r.poll()
-			r.later(day)
-			want = append(want, alike(i))
-			r.drop.Add(fmt.Sprint("new", i), []byte(alike(i)))
-		}
-		r.poll()
-		r.expect(want...)
-		if left := r.left(); len(left) != 2 {
-			t.Errorf("without %q: left %q", without, left)
+			r.expect(want...)
+			if left := r.left(); len(left) != 2 {
+				t.Errorf("without %q, %d at a time: left %q", without, most, left)
+			}
 		}
 	}
 }

@@ -158,18 +158,7 @@ func MakePlan(listing []pop3proto.Entry, rows []state.Row, headers map[int]state
 	for _, w := range p.late {
 		p.want(w)
 	}
-	// What raised a doubt is settled before what it was cast on, or it would be
-	// raised again.
-	slices.SortFunc(p.compared, func(a, b Want) int {
-		switch {
-		case struck(a.Row) == struck(b.Row):
-			return inOrder(a, b)
-		case struck(a.Row):
-			return -1
-		default:
-			return 1
-		}
-	})
+	p.arrange()
 	for _, w := range p.compared {
 		if pol.Limit > 0 && len(p.plan.Verify) >= pol.Limit {
 			p.more(w)
@@ -476,6 +465,29 @@ func (p *planner) want(w Want) {
 func (p *planner) verify(w Want) {
 	p.tell(w, FateCompare)
 	p.compared = append(p.compared, w)
+}
+
+// arrange puts what is to be compared in order. What raised a doubt is settled before
+// what it was cast on, or it would be raised again. What seems to be a message that a
+// sink may have failed over comes last, or those behind it would never be looked at.
+func (p *planner) arrange() {
+	suspects := map[int64]bool{} // sizes
+	for r := range p.rows {
+		if p.rows[r].Phase == state.Promised {
+			suspects[p.rows[r].Size] = true
+		}
+	}
+	rank := func(w Want) int {
+		switch {
+		case struck(w.Row):
+			return 0
+		case w.Row == nil && suspects[w.Size]:
+			return 2
+		default:
+			return 1
+		}
+	}
+	slices.SortFunc(p.compared, func(a, b Want) int { return cmp.Or(cmp.Compare(rank(a), rank(b)), inOrder(a, b)) })
 }
 
 // verifyDue plans a message that is to be compared, unless that failed and its
