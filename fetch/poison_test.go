@@ -544,6 +544,17 @@ func TestPoisonsWithoutName(t *testing.T) {
 	}
 }
 
+// Nor does a poll connect again and again over more of them than it can pass over.
+func TestManyPoisonsWithoutName(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{Without: []string{"UIDL", "TOP"}})
+	r.patient = true
+	r.fill(30)
+	r.drop.Order(pop3test.CutIn("RETR", 20, pop3test.HangUp))
+	if s := r.poll(); s.Class != fetch.ClassRetry || s.Sessions > 15 {
+		t.Errorf("%v after %d sessions: %v", s.Class, s.Sessions, s.Err)
+	}
+}
+
 // A unique-id that several messages have is no name either.
 func TestPoisonWithSharedName(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})

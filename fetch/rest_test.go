@@ -75,3 +75,71 @@ func TestRest(t *testing.T) {
 	expect("they are due", 1, 1, 0, 3)
 	r.expect(want...)
 }
+
+// A rest ends with the first message that is due, and the first row that is to be
+// forgotten, and if mail that was to be kept is not to be kept any more.
+func TestRestEnds(t *testing.T) {
+	for _, uids := range [][]string{{"a", "b"}, {"b", "a"}} {
+		r := newRig(t, pop3test.Behaviour{})
+		r.account.Keep = fetch.Keep{For: 5 * day}
+		deleted := 0
+		for n, uid := range uids {
+			r.drop.Add(uid, []byte(message(n)))
+			r.succeed()
+			r.later(2 * day)
+		}
+		for range 2 { // at rest, and still
+			deleted += r.succeed().Deleted
+		}
+		r.later(day)
+		if s := r.succeed(); deleted != 0 || s.Deleted != 1 {
+			t.Errorf("%q: deleted %d in time, %d before", uids, s.Deleted, deleted)
+		}
+	}
+
+	r := newRig(t, pop3test.Behaviour{})
+	r.account.Keep = fetch.Keep{Forever: true}
+	r.fill(3)
+	r.succeed()
+	for _, uid := range []string{"u1", "u3"} {
+		r.drop.Remove(uid)
+		for range 2 {
+			r.succeed()
+		}
+		r.later(day)
+	}
+	r.later(fetch.Remembered - 2*day)
+	if r.succeed(); len(r.rows()) != 3 {
+		t.Errorf("%d rows, before any is to be forgotten", len(r.rows()))
+	}
+	for left := 2; left > 0; left-- {
+		r.later(time.Second)
+		if r.succeed(); len(r.rows()) != left {
+			t.Errorf("%d rows, want %d", len(r.rows()), left)
+		}
+		r.later(day - time.Second)
+	}
+	for range 2 {
+		r.succeed()
+	}
+	r.account.Keep = fetch.Keep{}
+	r.succeed()
+	r.expectEmpty()
+}
+
+// Other messages whose unique-ids are the same letters in the same order are new.
+func TestRestOfOthers(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.account.Keep = fetch.Keep{Forever: true}
+	r.drop.Add("ab", []byte(message(1)))
+	r.drop.Add("c", []byte(message(2)))
+	for range 3 {
+		r.succeed()
+	}
+	r.drop.Remove("ab")
+	r.drop.Remove("c")
+	r.drop.Add("a", []byte(message(3)))
+	r.drop.Add("bc", []byte(message(4)))
+	r.succeed()
+	r.expect(message(1), message(2), message(3), message(4))
+}

@@ -3,10 +3,13 @@ package fetch_test
 import (
 	"context"
 	"errors"
+	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/mailhaul/mailhaul/deliver/maildir"
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
@@ -122,6 +125,77 @@ func TestLookCutShort(t *testing.T) {
 			err := look(r, r.calledOff(pop3test.Ignore("UIDL", pop3test.Hang)))
 			if !errors.Is(err, fetch.ErrCutShort) || fetch.Hint(err) != "" {
 				t.Errorf("%v (hint: %s)", err, fetch.Hint(err))
+			}
+		})
+	}
+}
+
+// slowLogins is a farm with an account whose server has n messages and wants a pause
+// between two logins, and each message fetched by a session of its own.
+func slowLogins(t *testing.T, n int, delay time.Duration) (*farm, *fetch.Account) {
+	f := newFarm(t)
+	sink, err := maildir.New(filepath.Join(t.TempDir(), "Maildir"), maildir.Options{})
+	check(t, err)
+	t.Cleanup(func() { sink.Close() })
+	ada := f.account("ada", "pop")
+	ada.MaxMessages = 1
+	ada.Deliver = []fetch.Target{{Name: "home", Sink: sink}}
+	f.users["ada"].mail, f.users["ada"].delay = n, delay
+	return f, ada
+}
+
+// A poll that waits for its next login does not wait on when it is to end.
+func TestStopBetweenLogins(t *testing.T) {
+	for _, drained := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			_, ada := slowLogins(t, 3, 50*time.Second)
+			ctx, stop := context.WithCancel(t.Context())
+			drain := make(chan struct{})
+			if drained {
+				stop = func() { close(drain) }
+			}
+			const after = 20 * time.Second
+			time.AfterFunc(after, stop)
+			o := newMemory().options()
+			o.Drain = drain
+			begun := time.Now()
+			if s := ada.Poll(ctx, o); s.Fetched != 1 || s.Sessions != 1 || time.Since(begun) != after {
+				t.Errorf("drained %v: %d fetched in %d sessions, in %v", drained, s.Fetched, s.Sessions, time.Since(begun))
+			}
+		})
+	}
+}
+
+// The rest of a poll that would wait for too long between its logins comes as soon as
+// the server takes the next one.
+func TestRestAfterLoginDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, ada := slowLogins(t, 3, 2*time.Minute)
+		ada.Every = time.Hour
+		_, stop := f.run(fetch.Setup{Accounts: []*fetch.Account{ada}, Options: newMemory().options()})
+		time.Sleep(10 * time.Minute)
+		stop()
+		if n := f.users["ada"].mail; n > 0 {
+			t.Errorf("%d messages are left after logins at %v", n, f.logins("ada"))
+		}
+	})
+}
+
+// A poll that is to end does not connect again over a connection that died, or was out
+// of step.
+func TestNoNewConnectionWhileDraining(t *testing.T) {
+	for name, fault := range map[string]pop3test.Fault{
+		"died":        pop3test.CutIn("RETR", 20, pop3test.HangUp),
+		"out of step": pop3test.On("RETR", func(x *pop3test.Exchange) { x.Reply = strings.NewReader("what?\r\n") }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, pop3test.Behaviour{})
+			r.fill(3)
+			drain := make(chan struct{})
+			r.opts.Drain = drain
+			r.drop.Order(fault.Nth(2).When(func(*pop3test.Exchange) bool { close(drain); return true }))
+			if s := r.poll(); s.Sessions != 1 || s.Fetched != 1 || s.Class != fetch.ClassRetry {
+				t.Errorf("%d sessions, %d fetched: %v: %v", s.Sessions, s.Fetched, s.Class, s.Err)
 			}
 		})
 	}
