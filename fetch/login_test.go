@@ -363,6 +363,17 @@ func TestSecretThatCannotBeSent(t *testing.T) {
 	}
 }
 
+// Trouble that a server says will not pass is none of the password, and needs a person
+// at once, whatever worked before.
+func TestPermanentTroubleAfterSuccess(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.succeed()
+	r.drop.Order(pop3test.ReplyErr(pop3test.Login, "[SYS/PERM] the mailbox is corrupt"))
+	if s := r.poll(); s.Class != fetch.ClassOperator || !strings.Contains(fetch.Hint(s.Err), "ask its operator") {
+		t.Errorf("%v: %v (hint: %s)", s.Class, s.Err, fetch.Hint(s.Err))
+	}
+}
+
 func TestKeepAll(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	want := r.fill(3)

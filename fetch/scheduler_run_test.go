@@ -176,7 +176,11 @@ func TestRunBacksOff(t *testing.T) {
 		},
 		{
 			"trouble of the server", 5 * minute, func(_ *farm, u *farmUser) { u.refuse = "[SYS/TEMP] later" },
-			[]time.Duration{5 * minute, 10 * minute, 20 * minute, 40 * minute, 60 * minute, 60 * minute},
+			append([]time.Duration{5 * minute, 10 * minute, 20 * minute, 40 * minute}, slices.Repeat([]time.Duration{60 * minute}, 60)...),
+		},
+		{
+			"a wrong password, polled once a day", 24 * 60 * minute, func(_ *farm, u *farmUser) { u.refuse = "[AUTH] no" },
+			[]time.Duration{24 * 60 * minute, 24 * 60 * minute},
 		},
 		{
 			"trouble, polled once a day", 24 * 60 * minute, func(_ *farm, u *farmUser) { u.refuse = "[SYS/TEMP] later" },

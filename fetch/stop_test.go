@@ -219,3 +219,29 @@ func TestRunGoesOnAfterStop(t *testing.T) {
 		}
 	})
 }
+
+// But not with an account that failed before.
+func TestRunHurriesNotAfterFailures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(t)
+		ada := f.account("ada", "pop")
+		ada.Every = time.Hour
+		f.users["ada"].refuse = "[SYS/TEMP] later"
+		setup := fetch.Setup{Accounts: []*fetch.Account{ada}, Options: newMemory().options()}
+		for n := range 3 {
+			ctx, stop := context.WithCancel(t.Context())
+			if n == 1 { // in the second poll
+				f.change(func() { f.host("pop").connect = func(context.Context) error { stop(); return nil } })
+			} else {
+				time.AfterFunc(30*time.Minute, stop)
+			}
+			fetch.Run(ctx, setup, nil, nil)
+			f.change(func() { f.host("pop").connect = nil })
+		}
+		for _, gap := range gaps(f.dials(f.host("pop"))) {
+			if gap < 50*time.Minute {
+				t.Errorf("polled again after %v", gap)
+			}
+		}
+	})
+}
