@@ -363,14 +363,64 @@ func TestSecretThatCannotBeSent(t *testing.T) {
 	}
 }
 
-// Trouble that a server says will not pass is none of the password, and needs a person
-// at once, whatever worked before.
-func TestPermanentTroubleAfterSuccess(t *testing.T) {
+// Trouble of which a server says that it is none of the password is told as what it is,
+// and does not count as a refusal, though the login worked before.
+func TestLoginTroubleAfterSuccess(t *testing.T) {
+	for answer, want := range map[string]struct {
+		class fetch.Class
+		hint  string
+	}{
+		"[SYS/PERM] the mailbox is corrupt": {fetch.ClassOperator, "ask its operator"},
+		"[SYS/TEMP] try again":              {fetch.ClassRetry, "trouble of its own"},
+		"[IN-USE] locked":                   {fetch.ClassRetry, "another program"},
+	} {
+		r := newRig(t, pop3test.Behaviour{})
+		r.opts.Insist = true
+		r.succeed()
+		r.drop.Order(pop3test.ReplyErr(pop3test.Login, answer))
+		for range 4 {
+			if s := r.poll(); s.Class != want.class || !strings.Contains(fetch.Hint(s.Err), want.hint) {
+				t.Errorf("%s: %v: %v (hint: %s)", answer, s.Class, s.Err, fetch.Hint(s.Err))
+			}
+		}
+		r.drop.ClearFaults()
+		r.drop.Order(pop3test.ReplyErr(pop3test.Login, "[AUTH] no"))
+		if s := r.poll(); s.Class != fetch.ClassRetry {
+			t.Errorf("%s, and then a refusal: %v: %v", answer, s.Class, s.Err)
+		}
+	}
+}
+
+// A mailbox that is in use for long is left alone for longer, also by those who were
+// not told to insist.
+func TestInUseIsHeeded(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
+	r.drop.Order(pop3test.ReplyErr(pop3test.Login, "[IN-USE] locked"))
+	r.opts.Insist = true
+	for range 3 {
+		r.poll()
+	}
+	r.opts.Insist = false
+	r.drop.ClearFaults()
+	for _, later := range []time.Duration{time.Second, 4*time.Minute - 2*time.Second} {
+		r.later(later)
+		if s := r.poll(); !s.Skipped {
+			t.Errorf("polled in the pause: %v", s.Err)
+		}
+	}
+	r.later(time.Second)
 	r.succeed()
-	r.drop.Order(pop3test.ReplyErr(pop3test.Login, "[SYS/PERM] the mailbox is corrupt"))
-	if s := r.poll(); s.Class != fetch.ClassOperator || !strings.Contains(fetch.Hint(s.Err), "ask its operator") {
-		t.Errorf("%v: %v (hint: %s)", s.Class, s.Err, fetch.Hint(s.Err))
+}
+
+// Nor does a server have an account left alone for longer than a day, whatever it asks.
+func TestLongestLoginDelay(t *testing.T) {
+	for _, seconds := range []string{"31536000", "99999999999999999999"} {
+		r := newRig(t, pop3test.Behaviour{CapabilitiesAfter: []string{"UIDL", "TOP", "LOGIN-DELAY " + seconds}})
+		r.succeed()
+		r.later(day + 2*time.Second)
+		if s := r.poll(); s.Skipped || s.Err != nil {
+			t.Errorf("%s seconds: skipped %v, %v", seconds, s.Skipped, s.Err)
+		}
 	}
 }
 
