@@ -185,7 +185,7 @@ func (a *Account) reschedule(was state.Schedule, s *Summary, err error, o *Optio
 	if cut && next.Failures == 0 {
 		s.next = now // whoever stopped it may start it again, and waits for the rest
 	}
-	if s.Rest || s.refused != nil && until.Before(s.next) {
+	if s.Rest || s.refused != nil {
 		s.next = until
 	}
 	s.next = latest(s.next, until)

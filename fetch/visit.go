@@ -99,7 +99,7 @@ const longestWait = time.Minute
 func (v *visit) waitForLogin(ctx context.Context) bool {
 	s := v.summary
 	wait := nextLogin(s.LoggedIn, s.LoginDelay).Sub(v.opts.now())
-	if s.LoginDelay == 0 || wait <= 0 {
+	if wait <= 0 {
 		return true
 	}
 	if wait > longestWait {
