@@ -1,6 +1,7 @@
 package fetch_test
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -154,5 +155,25 @@ func TestRunForgetsHosts(t *testing.T) {
 		if len(f.logins("alan")) != 1 {
 			t.Error("alan waits for what grace has seen of the host")
 		}
+	})
+}
+
+// However long nothing is due, whoever watches over Run hears of it.
+func TestRunHasAPulse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(t)
+		ada := f.account("ada", "pop")
+		ada.Every = 24 * time.Hour
+		ctx, stop := context.WithTimeout(t.Context(), time.Hour)
+		defer stop()
+		last := time.Now()
+		pulse := func(fetch.Turn) {
+			if gap := time.Since(last); gap > 15*time.Second {
+				t.Errorf("no turn for %v", gap)
+			}
+			last = time.Now()
+		}
+		fetch.Run(ctx, fetch.Setup{Accounts: []*fetch.Account{ada}, Options: newMemory().options()}, nil, pulse)
+		pulse(fetch.Turn{})
 	})
 }

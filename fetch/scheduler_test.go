@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
@@ -119,5 +121,64 @@ func TestOnceStops(t *testing.T) {
 	}
 	if n := r.server.Sessions(); n != 0 {
 		t.Errorf("%d connections", n)
+	}
+}
+
+// Nor does what waits for a slot, or for its host, begin once the program is to end.
+func TestOnceStopsInTheMiddle(t *testing.T) {
+	for _, drained := range []bool{true, false} {
+		for _, setup := range []fetch.Setup{{Parallel: 1}, {PerHost: 1}} {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFarm(t)
+				for i := range 4 {
+					host := "pop"
+					if setup.PerHost == 0 {
+						host = fmt.Sprint("pop", i)
+					}
+					setup.Accounts = append(setup.Accounts, f.account(fmt.Sprint("account", i), host))
+				}
+				ctx, stop := context.WithCancel(t.Context())
+				drain := make(chan struct{})
+				if drained {
+					stop = func() { close(drain) }
+				}
+				time.AfterFunc(100*time.Millisecond, stop) // while the first one is greeted
+				setup.Options = newMemory().options()
+				setup.Options.Drain = drain
+				fetch.Once(ctx, setup)
+				n := 0
+				for _, h := range f.hosts {
+					n += len(f.dials(h))
+				}
+				if n != 1 {
+					t.Errorf("drained %v: %d connections", drained, n)
+				}
+			})
+		}
+	}
+}
+
+// A server that cannot be reached keeps nobody waiting, and one that answers is not to
+// blame for a sink that does not: each of its accounts is polled.
+func TestOnceTriesAll(t *testing.T) {
+	for _, refused := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFarm(t)
+			sink := newDeaf(t, func(int) bool { return true })
+			setup := fetch.Setup{PerHost: 1, Options: newMemory().options()}
+			for i := range 8 {
+				a := f.account(fmt.Sprint("account", i), "pop")
+				a.Deliver = []fetch.Target{{Name: "home", Sink: sink}}
+				f.users[a.Name].mail = 1
+				setup.Accounts = append(setup.Accounts, a)
+			}
+			if refused {
+				f.host("pop").connect = down
+			}
+			fetch.Once(t.Context(), setup)
+			if n := len(f.dials(f.host("pop"))); n < len(setup.Accounts) {
+				t.Errorf("refused %v: %d connections", refused, n)
+			}
+		})
 	}
 }
