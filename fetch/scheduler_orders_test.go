@@ -177,3 +177,80 @@ func TestRunHasAPulse(t *testing.T) {
 		pulse(fetch.Turn{})
 	})
 }
+
+// A daemon that dies soon after each of its starts tries no password at any of them; one
+// that lives a little longer does it once more, and not again.
+func TestRunStartedOverAndOver(t *testing.T) {
+	for lives, want := range map[time.Duration]int{time.Minute: 1, 100 * time.Second: 2} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFarm(t)
+			ada := f.account("ada", "pop")
+			f.users["ada"].refuse = "[AUTH] no"
+			setup := fetch.Setup{
+				Accounts: []*fetch.Account{ada}, Options: newMemory().options(), Fresh: func(string) bool { return true },
+			}
+			for range 8 {
+				_, stop := f.run(setup)
+				time.Sleep(lives)
+				stop()
+			}
+			if n := len(f.dials(f.host("pop"))); n != want {
+				t.Errorf("living %v, it tries %d times, want %d", lives, n, want)
+			}
+		})
+	}
+}
+
+// A new setup has an account polled at once that called for a person, and once more if
+// it is being polled with what has changed. Who asks for a poll need not wait for the
+// pause of a host that was down.
+func TestRunIsToldOfChanges(t *testing.T) {
+	for name, change := range map[string]func(f *farm, orders chan<- fetch.Order, setup fetch.Setup){
+		"a wrong password": func(f *farm, orders chan<- fetch.Order, setup fetch.Setup) {
+			f.change(func() { f.users["ada"].refuse = "" })
+			orders <- setup
+		},
+		"an account that is being polled": func(_ *farm, orders chan<- fetch.Order, setup fetch.Setup) {
+			orders <- fetch.PollNow{}
+			time.Sleep(120 * time.Millisecond)
+			setup.Fresh = func(string) bool { return true }
+			orders <- setup
+		},
+		"a host that was down": func(f *farm, orders chan<- fetch.Order, _ fetch.Setup) {
+			f.change(func() { f.host("pop").connect = nil })
+			orders <- fetch.PollNow{}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFarm(t)
+				ada := f.account("ada", "pop")
+				ada.Every = time.Hour
+				want := 1
+				switch name {
+				case "a wrong password":
+					f.users["ada"].refuse = "[AUTH] no"
+				case "a host that was down":
+					f.host("pop").connect = down
+				default:
+					want = 3
+				}
+				setup := fetch.Setup{Accounts: []*fetch.Account{ada}, Options: newMemory().options()}
+				orders, stop := f.run(setup)
+				for range 6 {
+					time.Sleep(5 * time.Second)
+					if name == "a host that was down" {
+						orders <- fetch.PollNow{}
+					}
+				}
+				time.Sleep(5 * time.Second)
+				change(f, orders, setup)
+				time.Sleep(2 * time.Second)
+				stop()
+				if n := len(f.logins("ada")); n != want {
+					t.Errorf("%d logins, want %d", n, want)
+				}
+			})
+		})
+	}
+}
