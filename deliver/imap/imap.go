@@ -106,17 +106,17 @@ func New(o Options) (*Sink, error) {
 	s.server.Service = "imap"
 	s.target = place(&s.server, "")
 	if len(s.folder) > maxFolder || !utf8.ValidString(s.folder) || strings.ContainsFunc(s.folder, unfit) {
-		return nil, s.refuse(fmt.Sprintf("use the folder %.100q", s.folder), nil,
+		return nil, s.refuse(fmt.Sprintf("no folder has the name %#.100q", s.folder), nil,
 			fmt.Sprintf("folder must be UTF-8 of at most %d octets, without control characters", maxFolder))
 	}
 	s.target = place(&s.server, s.folder)
 	size := 0
 	for _, name := range o.Flags {
 		if !validFlag(name) {
-			return nil, s.refuse(fmt.Sprintf("set the flag %.100q", name), nil, `a flag must be \Seen, \Answered, \Flagged, \Deleted, \Draft or a keyword of ASCII without blanks and (){%*"\]`)
+			return nil, s.refuse(fmt.Sprintf("%#.100q is no flag", name), nil, `a flag must be \Seen, \Answered, \Flagged, \Deleted, \Draft or a keyword of ASCII without blanks and (){%*"\]`)
 		}
 		if size += len(name) + 1; size > maxFlags {
-			return nil, s.refuse("set the flags", nil, fmt.Sprintf("flags may have %d octets in all: name fewer", maxFlags))
+			return nil, s.refuse("too many flags", nil, fmt.Sprintf("flags may have %d octets in all: name fewer", maxFlags))
 		}
 		s.flags = append(s.flags, imap.Flag(name))
 	}

@@ -26,7 +26,7 @@ func (p *parser) hook(v value) *Hook {
 	h := &Hook{Timeout: defaultHookTimeout}
 	if v.node.Kind == yaml.MappingNode {
 		if lines := read(p, v, hookKeys, h); lines["command"] == 0 {
-			p.fail(v, "command: ssh -fN gateway", "command is missing")
+			p.fail(v, "command: PROGRAM", "command is missing")
 		}
 		return h
 	}
