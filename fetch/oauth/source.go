@@ -73,13 +73,13 @@ func NewSource(c *Client, s *Store) *Source { return &Source{client: c, store: s
 // could not be asked, ctx's, or this machine's where the grant cannot be read
 // or stored.
 func (s *Source) Token(ctx context.Context) (string, error) {
-	if err := ctx.Err(); err != nil {
-		return "", err
-	}
 	granted := s.Granted()
 	s.mu.Lock()
 	now := s.now()
 	switch {
+	case ctx.Err() != nil: // under the lock: who cancels, and then asks Renewing, can trust that
+		defer s.mu.Unlock()
+		return "", ctx.Err()
 	case !granted.IsZero() && !granted.Equal(s.granted):
 		// Nothing has come of it yet.
 	case s.access != "" && !come(s.until, now):

@@ -358,6 +358,25 @@ func TestTokenObeysItsContext(t *testing.T) {
 	})
 }
 
+// Nor does one begin once its only caller has given up: whoever made it do so, and saw
+// that none is under way, may end the process.
+func TestTokenBeginsNothingLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := oauthtest.New(oauthtest.Options{Rotate: true})
+		c := client(p)
+		s := oauth.NewSource(c, granted(t, c))
+		release := make(chan struct{})
+		p.Next(oauthtest.Hold(nil, release))
+		ctx, cancel := context.WithCancel(t.Context())
+		s.Now = func() time.Time { cancel(); return time.Now() } // while the grant is looked at
+		if _, err := s.Token(ctx); !errors.Is(err, context.Canceled) || s.Renewing() {
+			t.Errorf("%v; a refresh is under way: %v", err, s.Renewing())
+		}
+		close(release)
+		s.Close()
+	})
+}
+
 // A daemon looks for logins, and other accounts for a token, while the provider's
 // endpoints are being learned. The race detector tells whether they may.
 func TestGrantedDuringDiscovery(t *testing.T) {
