@@ -38,11 +38,17 @@ func interruptible(ctx context.Context, std stdio, w *wiring) (_ context.Context
 			cancel() // from here on, no other is asked for
 		case <-ctx.Done():
 		}
-		if !w.renewing() {
+		var next os.Signal
+		if w.renewing() {
+			next = <-signals
+		} else {
 			signal.Stop(signals)
-			return
+			select {
+			case next = <-signals: // which came before that
+			default:
+				return
+			}
 		}
-		next := <-signals
 		if w.renewing() {
 			go fmt.Fprintln(std.err, "mailhaul: "+waitsForToken)
 			w.awaitTokens()
