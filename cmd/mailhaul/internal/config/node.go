@@ -122,7 +122,8 @@ func (p *parser) pairs(v value, n *yaml.Node, depth int) []entry {
 			p.fail(value{line: line, where: v.where}, "quote a value that holds a comma", "%s ends at a comma, and no key follows", secret)
 			continue
 		}
-		if name, glued := cutValue(k.Value); glued && alone(val) {
+		// In a block the colon and the space are there, and it is a key, if a strange one.
+		if name, glued := cutValue(k.Value); glued && alone(val) && n.Style&yaml.FlowStyle != 0 {
 			p.fail(value{line: line, where: v.where}, "write key: value, with a space after the colon", "%s has no value", quote(name))
 			continue
 		}
