@@ -279,6 +279,20 @@ func TestMissingFilesOfMany(t *testing.T) {
 	}
 }
 
+// What each account has wrong in a way of its own is told of each.
+func TestOwnMistakesOfMany(t *testing.T) {
+	text := "sinks: { home: { maildir: /m } }\naccounts:\n"
+	want := "/c.yaml: 4 mistakes"
+	for i, name := range []string{"a", "b", "c", "d"} {
+		text += fmt.Sprintf("  %s: { server: \"http://%[1]s:995\", user: u, password_env: P }\n", name)
+		want += fmt.Sprintf("\n  line %d: account %s: server: \"http://%[2]s:995\" is a URL (write host:port, and tls: for how it is protected)", 3+i, name)
+	}
+	_, err := config.Parse("/c.yaml", []byte(text))
+	if diff := cmp.Diff(want, fmt.Sprint(err)); diff != "" {
+		t.Errorf("message (-want +got):\n%s", diff)
+	}
+}
+
 func TestTooLarge(t *testing.T) {
 	_, err := config.Load(write(t, minimal+strings.Repeat("#\n", 8<<20), 0o600))
 	if err == nil || !strings.Contains(err.Error(), "is larger than 16 MiB") {

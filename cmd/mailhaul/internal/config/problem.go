@@ -67,8 +67,8 @@ func (e *Error) Error() string {
 }
 
 // ownFile finds what differs where accounts have files of their own in one folder that
-// is missing, or not to be read.
-var ownFile = regexp.MustCompile(`/\S+:`)
+// is missing, or not to be read. In quotes is what an option says, which is the mistake.
+var ownFile = regexp.MustCompile(` /\S+:`)
 
 // split returns which account or sink a mistake is in, and what is wrong there; else
 // kind and name are "".
