@@ -30,7 +30,8 @@ func Listen(ctx context.Context, addr string, m *Metrics, h *Health) (*Server, e
 	mux.HandleFunc("GET /healthz", h.serve)
 	mux.HandleFunc("GET /livez", h.serveAlive)
 	s := &Server{addr: l.Addr(), done: make(chan struct{}), http: &http.Server{
-		Handler: mux, ErrorLog: log.New(io.Discard, "", 0), MaxHeaderBytes: 16 << 10, // it knows nothing of the form of a daemon's log
+		Handler: mux, MaxHeaderBytes: 16 << 10,
+		ErrorLog:    log.New(io.Discard, "", 0), // whose lines have not the form of a daemon's
 		ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 	}}
 	go func() {
