@@ -314,6 +314,20 @@ func TestBreaksOffOverCAPAToDowngrade(t *testing.T) {
 	}
 }
 
+// after has an account connect once the poll of another one has ended.
+func (r *rig) after(other string, a *fetch.Account) {
+	ended := make(chan struct{})
+	r.opts.Observer = func(e fetch.Event) {
+		if f, ok := e.(fetch.Finished); ok && f.Account == other {
+			close(ended)
+		}
+	}
+	a.Server.Preconnect = func(context.Context) error {
+		<-ended
+		return nil
+	}
+}
+
 // What one account may do, for that, another of the same server may not.
 func TestBreaksOffOverCAPAForOthers(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{Mechanisms: strong})
@@ -322,16 +336,7 @@ func TestBreaksOffOverCAPAForOthers(t *testing.T) {
 	ada.Name, ada.Auth = "ada", []string{"user"}
 	bob.Name, bob.User, bob.Auth = "bob", "bob", nil
 	drop := r.server.Account("bob", secret)
-	ended := make(chan struct{})
-	r.opts.Observer = func(e fetch.Event) {
-		if f, ok := e.(fetch.Finished); ok && f.Account == "ada" {
-			close(ended)
-		}
-	}
-	bob.Server.Preconnect = func(context.Context) error {
-		<-ended
-		return nil
-	}
+	r.after("ada", &bob)
 	all := fetch.Once(t.Context(), fetch.Setup{Accounts: []*fetch.Account{&ada, &bob}, Options: r.opts, Parallel: 2, PerHost: 2})
 	if all[0].Err != nil || all[1].Class != fetch.ClassRetry || !strings.Contains(all[1].Err.Error(), "CAPA") {
 		t.Errorf("ada: %v; bob: %v: %v", all[0].Err, all[1].Class, all[1].Err)
@@ -359,16 +364,7 @@ func TestOtherTunnelOtherServer(t *testing.T) {
 			return new(net.Dialer).DialContext(ctx, network, server.Addr())
 		}
 	}
-	ended := make(chan struct{})
-	r.opts.Observer = func(e fetch.Event) {
-		if f, ok := e.(fetch.Finished); ok && f.Account == "ada" {
-			close(ended)
-		}
-	}
-	bob.Server.Preconnect = func(context.Context) error {
-		<-ended
-		return nil
-	}
+	r.after("ada", &bob)
 	for _, s := range fetch.Once(t.Context(), fetch.Setup{Accounts: []*fetch.Account{&ada, &bob}, Options: r.opts}) {
 		check(t, s.Err)
 	}

@@ -95,11 +95,14 @@ func (s *Store) Refuse(ctx context.Context, account string, rs []Refusal) error 
 // Refused, and suspects that were refused before, or that some sinks have, unless the
 // server has them no more, as far as is known once their pause is over; and those that
 // were to be compared with what was delivered, while the server will not give them.
-var refused = fmt.Sprintf(`((phase IN (%d, %d) OR phase = %d AND missing <> 0) AND tries > 0 AND next_try > unixepoch()
+var refused = fmt.Sprintf(`(%s AND next_try > unixepoch()
 	OR (missing = 0 OR next_try > unixepoch()) AND (phase = %d OR phase = %d
 	AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.account = messages.account AND d.uid = messages.uid AND open)
 	AND (tries > 0 OR EXISTS (SELECT 1 FROM deliveries d WHERE d.account = messages.account AND d.uid = messages.uid AND landed IS NOT NULL))))`,
-	Deleted, Adopted, Landed, Refused, Promised)
+	comparing, Refused, Promised)
+
+// comparing tells the rows of messages that could not be compared so far.
+var comparing = fmt.Sprintf(`(phase IN (%d, %d) OR phase = %d AND missing <> 0) AND tries > 0`, Deleted, Adopted, Landed)
 
 // Retry ends the pauses of refused messages, of all of the account's if it is
 // given none, and returns of how many: they are due at the time at, in Unix
@@ -107,15 +110,15 @@ var refused = fmt.Sprintf(`((phase IN (%d, %d) OR phase = %d AND missing <> 0) A
 // the pauses of messages that are to be compared with what was delivered or adopted;
 // their tries go on, since without any they would cast doubt on others again.
 func (s *Store) Retry(ctx context.Context, account string, at int64, uids []string) (n int64, err error) {
-	const end = `UPDATE messages SET tries = iif(phase IN (?3, ?4), 0, tries), next_try = ?1 WHERE account = ?2
+	end := `UPDATE messages SET tries = iif(phase IN (?3, ?4), 0, tries), next_try = ?1 WHERE account = ?2
 		AND ((phase = ?3 OR phase = ?4 AND tries > 0) AND next_try > 0
-			OR (phase IN (?5, ?6) OR phase = ?7 AND missing <> 0) AND tries > 0 AND next_try > ?1)`
+			OR ` + comparing + ` AND next_try > ?1)`
 	err = s.change(ctx, "end the pauses", func(t *tx) error {
 		id, err := t.account(account)
 		if err != nil {
 			return err
 		}
-		args := []any{at, id, Refused, Promised, Deleted, Adopted, Landed}
+		args := []any{at, id, Refused, Promised}
 		if len(uids) == 0 {
 			n, err = t.update(end, args...)
 			return err

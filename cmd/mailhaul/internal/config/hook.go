@@ -30,7 +30,7 @@ func (p *parser) hook(v value) *Hook {
 		}
 		return h
 	}
-	if v.node.Value == "none" {
+	if isNone(v.node) {
 		return nil
 	}
 	h.Argv = p.shellOrArgv(v)

@@ -43,7 +43,7 @@ var filterKeys = keys[filter.Options]{
 // filter reads a program, or a mapping with its options; none undoes that of the
 // defaults.
 func (p *parser) filter(v value) *filter.Options {
-	if v.node.Value == "none" {
+	if isNone(v.node) {
 		return nil
 	}
 	f := new(filter.Options)

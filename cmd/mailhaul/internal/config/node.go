@@ -209,5 +209,10 @@ func read[T any](p *parser, v value, known keys[T], into *T) map[string]int {
 	return lines
 }
 
+// isNone reports whether it undoes what the defaults say.
+func isNone(n *yaml.Node) bool {
+	return n.Kind == yaml.ScalarNode && strings.EqualFold(n.Value, "none")
+}
+
 // isNull reports whether nothing was written.
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }

@@ -66,8 +66,8 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// ownFile finds what differs where accounts have files of their own in one folder that
-// is missing, or not to be read. In quotes is what an option says, which is the mistake.
+// ownFile finds what differs where accounts have files of their own, which are missing
+// or not to be read. In quotes is what an option says, which is the mistake.
 var ownFile = regexp.MustCompile(` /\S+:`)
 
 // split returns which account or sink a mistake is in, and what is wrong there; else

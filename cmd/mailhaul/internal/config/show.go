@@ -249,7 +249,7 @@ func (s *shower) command(v value, table []shownKey) *yaml.Node {
 		for key, v := range s.fields(v) {
 			all[key] = s.copy(v)
 		}
-	case v.node.Value == "none":
+	case isNone(v.node):
 		return nil
 	default:
 		all["command"] = s.copy(v)

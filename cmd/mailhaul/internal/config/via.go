@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"regexp"
 	"strconv"
-	"strings"
 	"time"
 
 	"gopkg.in/yaml.v3"
@@ -64,12 +63,12 @@ var proxyKeys = keys[SOCKS5]{
 // socks5 reads a proxy, host:port or a mapping; none undoes that of the
 // defaults.
 func (p *parser) socks5(v value, via *Via) {
-	via.Tunnel, via.SOCKS5 = nil, new(SOCKS5)
+	via.Tunnel, via.SOCKS5 = nil, nil
+	if isNone(v.node) {
+		return
+	}
+	via.SOCKS5 = new(SOCKS5)
 	if v.node.Kind != yaml.MappingNode {
-		if strings.EqualFold(v.node.Value, "none") {
-			via.SOCKS5 = nil
-			return
-		}
 		via.SOCKS5.Addr = p.proxyAddr(v)
 		return
 	}
