@@ -105,7 +105,7 @@ var longFlag = regexp.MustCompile(`^(flag (?:provided but not defined|needs an a
 func helpCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:         "help",
-		Usage:        "tell how to use mailhaul, or one of its commands",
+		Usage:        "explain mailhaul, or one of its commands",
 		ArgsUsage:    "[COMMAND…]",
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {

@@ -16,10 +16,11 @@ import (
 
 func checkCommand(std stdio) *cli.Command {
 	return &cli.Command{
-		Name:         "check",
-		Usage:        "try the configuration, every server and every sink, and change nothing",
-		ArgsUsage:    "[ACCOUNT…]",
-		Description:  "The exit codes are those of mailhaul fetch, but a message that was refused before is\nno failure here.",
+		Name:      "check",
+		Usage:     "try the configuration, every server and every sink, without changing anything",
+		ArgsUsage: "[ACCOUNT…]",
+		Description: "The exit codes are those of mailhaul fetch, except that messages refused earlier are\n" +
+			"no failure here.",
 		Flags:        []cli.Flag{configFlag(), traceFlag()},
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {

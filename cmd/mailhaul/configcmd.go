@@ -15,15 +15,15 @@ import (
 func configCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:         "config",
-		Usage:        "check the configuration, or show what it comes to",
+		Usage:        "check the configuration, or show it in full",
 		UsageText:    "mailhaul config check\nmailhaul config show [ACCOUNT]",
 		OnUsageError: badFlag,
 		Subcommands: []*cli.Command{
 			{
 				Name:  "check",
-				Usage: "name every mistake in the configuration, and connect to nothing",
-				Description: "It also names accounts that share a maildrop, which may be meant. Exit codes: 0\n" +
-					"no mistake; 78 at least one. mailhaul check also tries what the configuration names.",
+				Usage: "name every mistake in the configuration, without connecting anywhere",
+				Description: "It also names accounts that share a maildrop, which may be intended. mailhaul check\n" +
+					"also tries what the configuration names. Exit codes: 0 no mistake; 78 at least one.",
 				Flags:        []cli.Flag{configFlag()},
 				OnUsageError: badFlag,
 				Action: func(c *cli.Context) error {
@@ -34,11 +34,12 @@ func configCommand(std stdio) *cli.Command {
 				},
 			}, {
 				Name:      "show",
-				Usage:     "show the configuration with all defaults, and without secrets",
+				Usage:     "show the configuration with all defaults and without secrets",
 				ArgsUsage: "[ACCOUNT]",
 				Description: "What it shows means the same as the file: aliases, merges and defaults are written\n" +
-					"out, paths are whole, and a secret is ***. Of an ACCOUNT it shows that and the\n" +
-					"sinks it delivers to. Commands are shown as they are: keep secrets out of them.",
+					"out, paths are absolute, and secrets are ***. With ACCOUNT it shows only that\n" +
+					"account and the sinks it delivers to. Commands are shown unchanged: keep secrets out\n" +
+					"of them.",
 				Flags: []cli.Flag{
 					configFlag(),
 					toggle("json", "as JSON"),

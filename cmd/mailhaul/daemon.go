@@ -19,14 +19,14 @@ func daemonCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:  "daemon",
 		Usage: "keep polling: every account at its own interval",
-		Description: "Runs in the foreground and reports on standard error, a line for each poll.\n\n" +
-			"SIGHUP reads the configuration again; one with mistakes is refused, and the old\n" +
-			"one stays in force. SIGUSR1 polls all accounts now, but for those whose server\n" +
-			"wants a pause. SIGTERM and SIGINT end the daemon in good order, within the grace\n" +
-			"of the configuration; a second one hangs up at once.\n\n" +
-			"Exit codes: 0 after such an end; 64 wrong command line; 74 trouble of this\n" +
-			"machine; 75 a daemon runs already, or the address for metrics is taken; 77 the\n" +
-			"folder of the state is damaged or open to others; 78 wrong configuration.",
+		Description: "It runs in the foreground and reports on standard error, one line for each poll.\n\n" +
+			"SIGHUP makes it reload the configuration; one with mistakes is refused, and the old\n" +
+			"one stays in force. SIGUSR1 makes it poll all accounts now, except those whose\n" +
+			"server wants a pause. SIGTERM and SIGINT shut it down cleanly, within the configured\n" +
+			"grace; a second one makes it hang up at once.\n\n" +
+			"Exit codes: 0 shut down cleanly; 64 wrong command line; 74 trouble of this machine;\n" +
+			"75 another daemon is running, or the address for metrics is taken; 77 the state\n" +
+			"folder is damaged or open to others; 78 wrong configuration.",
 		Flags: []cli.Flag{
 			configFlag(),
 			&cli.StringFlag{Name: "log-format", Value: "auto", Usage: "report in `FORMAT`: text, json, or auto, which is text on a terminal"},

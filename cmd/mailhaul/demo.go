@@ -15,7 +15,7 @@ import (
 func demoCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:  "demo",
-		Usage: "fetch real mail from a server of its own, and see that all of it arrives",
+		Usage: "fetch real mail from a server of its own, and verify that all of it arrives",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "into", Usage: "keep everything in `DIR`, which must be empty or missing", DefaultText: "a temporary folder"},
 			toggle("clean", "remove the folder at the end"),

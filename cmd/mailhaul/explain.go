@@ -19,12 +19,12 @@ import (
 func explainCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:      "explain",
-		Usage:     "tell the life of one message: seen, delivered, kept, deleted or refused, and when",
+		Usage:     "tell the story of one message: seen, delivered, kept, deleted or refused, and when",
 		ArgsUsage: "ACCOUNT UID",
-		Description: "UID is the message's unique-id as the server gives it, as mailhaul shows it, or a\n" +
+		Description: "UID is the message's unique-id as the server gives it or as mailhaul shows it, or a\n" +
 			"beginning of it that no other message has; mailhaul plan and mailhaul list --uids\n" +
-			"show those on the server. Nothing is connected to: it tells what is remembered,\n" +
-			"which is until 30 days after the server ceased to list a message.",
+			"show those on the server. It connects to nothing: it tells what is remembered, and\n" +
+			"that ends 30 days after the server ceased to list a message.",
 		Flags: []cli.Flag{
 			configFlag(),
 			jsonFlag(),

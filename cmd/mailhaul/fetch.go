@@ -28,25 +28,25 @@ type fetchOptions struct {
 
 // verboseFlag and quietFlag are options of every command that polls.
 func verboseFlag() cli.Flag { return toggle("verbose", "report each step and each message", "v") }
-func quietFlag() cli.Flag   { return toggle("quiet", "report only what somebody should see to", "q") }
+func quietFlag() cli.Flag   { return toggle("quiet", "report only what needs attention", "q") }
 
 func fetchCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:      "fetch",
 		Usage:     "fetch new mail from all accounts, or from those named",
 		ArgsUsage: "[ACCOUNT…]",
-		Description: "It reports on standard error; a dry run, unless by JSON, on standard output. An\n" +
+		Description: "It reports on standard error; a dry run, unless in JSON, on standard output. An\n" +
 			"account that is named is polled even if its server has asked for a pause.\n\n" +
 			"Exit codes: 0 all well, with or without mail; 64 wrong command line; 65 messages\n" +
-			"that could not be delivered stay on a server; 74 trouble of this machine, such\n" +
-			"as a full disk; 75 temporary trouble; 77 a person is needed, for a password or a\n" +
-			"certificate; 78 wrong configuration. The worst account decides. One that is\n" +
-			"skipped, and mail over max_size, are no failures.\n\n" +
-			"The first SIGINT (^C), SIGTERM or SIGHUP ends it in good order: the messages on\n" +
-			"their way are delivered, and deleted from their server. A second one hangs up.\n" +
-			"The exit code is 75 then if something was left undone.\n\n" +
-			"For --failed, an account that was not polled since its turn did not come, or whose\n" +
-			"poll such a signal cut short, has not failed.",
+			"that could not be delivered stay on a server; 74 trouble of this machine, such as a\n" +
+			"full disk; 75 temporary trouble; 77 a person is needed, for a password or a\n" +
+			"certificate; 78 wrong configuration. The worst account decides. Skipped accounts,\n" +
+			"and mail over max_size, are no failures.\n\n" +
+			"At the first SIGINT (^C), SIGTERM or SIGHUP it finishes cleanly: messages on their\n" +
+			"way are delivered, and deleted from their server. At the second it hangs up. The\n" +
+			"exit code is then 75 if something was left undone.\n\n" +
+			"For --failed, an account whose turn did not come, or whose poll such a signal cut\n" +
+			"short, has not failed.",
 		Flags: []cli.Flag{
 			configFlag(),
 			toggle("failed", "poll only accounts whose last poll failed, or that were never polled"),
@@ -54,7 +54,7 @@ func fetchCommand(std stdio) *cli.Command {
 			toggle("dry-run", "say what would be fetched and deleted, and change nothing", "n"),
 			&cli.StringFlag{Name: "log-format", Value: "auto", Usage: "report in `FORMAT`: text, json, or auto, which is text"},
 			traceFlag(),
-			&cli.StringFlag{Name: "progress", Value: "auto", Usage: "draw bars `WHEN`: always, never, or auto, which is on a terminal"},
+			&cli.StringFlag{Name: "progress", Value: "auto", Usage: "draw progress bars `WHEN`: always, never, or auto, which is on a terminal"},
 			verboseFlag(),
 			quietFlag(),
 		},

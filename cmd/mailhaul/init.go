@@ -18,25 +18,25 @@ import (
 func initCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:      "init",
-		Usage:     "write a first configuration, and try it",
+		Usage:     "write a first configuration, and try it out",
 		ArgsUsage: "[ADDRESS]",
-		Description: "It finds the POP3 server of your mail address, asks for what it cannot know, logs\n" +
-			"in to see that all is right, and writes a configuration to start from. What an\n" +
-			"option says is not asked. A configuration that is there already stays as it is.\n\n" +
-			"With --yes it asks nothing: it needs ADDRESS, or --server and --user, and one of\n" +
-			"--password-file, --password-command and --oauth, this with --client-id; the rest\n" +
-			"has defaults.\n\n" +
-			"Exit codes: 0 written; 64 something is missing, or there is a configuration\n" +
-			"already; 74 it cannot be written; 75 nobody answered, or temporary trouble; 77 no\n" +
-			"server was found, or it does not let you in.",
+		Description: "It finds the POP3 server of your mail address, asks for what it cannot find out,\n" +
+			"logs in to see that everything works, and writes a configuration to start from. It\n" +
+			"does not ask for what an option says. An existing configuration is never changed.\n\n" +
+			"With --yes it asks no questions: it needs ADDRESS, or --server and --user, and one\n" +
+			"of --password-file, --password-command and --oauth (with --client-id); the rest has\n" +
+			"defaults.\n\n" +
+			"Exit codes: 0 written; 64 something is missing, or a configuration exists; 74 it\n" +
+			"cannot be written; 75 nobody answered, or temporary trouble; 77 no server was found,\n" +
+			"or it refused the login.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{
 				Name: "config", Aliases: []string{"c"}, Usage: "write the configuration to `FILE`",
 				DefaultText: "$MAILHAUL_CONFIG, else ~/.config/mailhaul/config.yaml",
 			},
-			toggle("yes", "ask nothing", "y"),
+			toggle("yes", "ask no questions", "y"),
 			&cli.StringFlag{Name: "name", Usage: "call the account `NAME`", DefaultText: "after the address"},
-			&cli.StringFlag{Name: "server", Usage: "the POP3 server, `HOST` or HOST:PORT", DefaultText: "found by the address"},
+			&cli.StringFlag{Name: "server", Usage: "the POP3 server, `HOST` or HOST:PORT", DefaultText: "found from the address"},
 			&cli.StringFlag{Name: "tls", Usage: "`TLS` is implicit, starttls or none", DefaultText: "implicit; starttls on port 110"},
 			&cli.StringFlag{Name: "user", Usage: "log in as `USER`", DefaultText: "the address"},
 			&cli.StringFlag{Name: "password-file", Usage: "the password is in the first line of `FILE`"},
@@ -47,7 +47,7 @@ func initCommand(std stdio) *cli.Command {
 			&cli.StringFlag{Name: "maildir", Usage: "deliver to the Maildir `DIR`", DefaultText: "~/Maildir"},
 			&cli.StringFlag{Name: "mbox", Usage: "deliver to the mbox `FILE`"},
 			&cli.StringFlag{Name: "keep", Usage: "how long mail stays on the server: `TIME` is " + keepValues, DefaultText: defaultKeep},
-			toggle("no-check", "write it without a login"),
+			toggle("no-check", "write it without trying to log in"),
 		},
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {

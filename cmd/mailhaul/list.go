@@ -42,12 +42,12 @@ const orderNames = "number, date, size, from, subject, state"
 func listCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:      "list",
-		Usage:     "show what is on a server, and what is known of it",
+		Usage:     "show the messages on a server, and what is known of them",
 		ArgsUsage: "ACCOUNT",
-		Description: "It changes nothing. The headers are asked for by TOP, which some servers count\n" +
-			"as reading a message; --no-headers leaves that out. mailhaul explain, mailhaul\n" +
-			"state retry and mailhaul state forget take a unique-id, or a beginning of it.\n\n" +
-			"The exit codes are those of mailhaul fetch, but a message that was refused before is\n" +
+		Description: "It changes nothing. Headers are read with TOP, which some servers count as reading a\n" +
+			"message; --no-headers avoids that. mailhaul explain, mailhaul state retry and\n" +
+			"mailhaul state forget take a unique-id, or a beginning of it.\n\n" +
+			"The exit codes are those of mailhaul fetch, except that messages refused earlier are\n" +
 			"no failure here.",
 		Flags: []cli.Flag{
 			configFlag(),

@@ -30,12 +30,12 @@ func loginCommand(std stdio) *cli.Command {
 		Name:      "login",
 		Usage:     "let mailhaul into an account or a sink by OAuth 2.0, once",
 		ArgsUsage: "NAME",
-		Description: "A browser opens at the provider, where you log in and allow the access. From then\n" +
-			"on mailhaul renews it by itself. What it needs for that is in the folder oauth of\n" +
-			"the state; whoever can read it can read the mail. A daemon that is running notices\n" +
-			"within seconds, and polls.\n\n" +
-			"NAME is an account or a sink; of two with the same name, it is the account.\n" +
-			"Those with the same user and the same client share what is granted.\n\n" +
+		Description: "A browser opens at the provider, where you log in and allow the access. From then on\n" +
+			"mailhaul renews it by itself. What it needs for that is kept in the folder oauth of\n" +
+			"the state; whoever can read it can read the mail. A running daemon notices within\n" +
+			"seconds, and polls.\n\n" +
+			"NAME is an account or a sink; if both have that name, it is the account. Those with\n" +
+			"the same user and the same client share one login.\n\n" +
 			"Its oauth names a client, which you register with the provider:\n" +
 			"  google     console.cloud.google.com, an OAuth client of type Desktop app. While\n" +
 			"             the app is in testing, Google ends each access after 7 days.\n" +
@@ -43,12 +43,12 @@ func loginCommand(std stdio) *cli.Command {
 			"             http://localhost for mobile and desktop applications, and public\n" +
 			"             client flows allowed for --device\n" +
 			"  yahoo      developer.yahoo.com, with the permission for mail\n\n" +
-			"Exit codes: 0 logged in; 75 temporary trouble; 77 access was not given; others as\n" +
-			"with mailhaul fetch.",
+			"Exit codes: 0 logged in; 75 temporary trouble; 77 access was denied; others as for\n" +
+			"mailhaul fetch.",
 		Flags: []cli.Flag{
 			configFlag(),
-			toggle("device", "show a code to enter in a browser on any device; google and yahoo have no such way"),
-			toggle("no-browser", "open no browser, but print the address"),
+			toggle("device", "show a code to enter in a browser on any device; not possible with google and yahoo"),
+			toggle("no-browser", "print the address instead of opening a browser"),
 		},
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {

@@ -18,9 +18,9 @@ func planCommand(std stdio) *cli.Command {
 		Name:      "plan",
 		Usage:     "say what the next fetch would do with each message, and why",
 		ArgsUsage: "[ACCOUNT…]",
-		Description: "It logs in and lists, and changes nothing; mailhaul fetch --dry-run tells only\n" +
-			"the sum. The exit codes are those of mailhaul fetch, but a message that was refused\n" +
-			"before is no failure here.",
+		Description: "It logs in and lists, and changes nothing; mailhaul fetch --dry-run tells only the\n" +
+			"totals. The exit codes are those of mailhaul fetch, except that messages refused\n" +
+			"earlier are no failure here.",
 		Flags: []cli.Flag{
 			configFlag(),
 			jsonFlag(),

@@ -15,11 +15,11 @@ import (
 func stateCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:      "state",
-		Usage:     "look after what mailhaul remembers: list, retry, forget, adopt, rename, export, import",
+		Usage:     "manage what mailhaul remembers: list, retry, forget, adopt, rename, export, import",
 		ArgsUsage: "COMMAND",
-		Description: "Those that change something show what they would do and ask first, but for retry.\n" +
-			"They wait for no fetch: an account that is being polled is left alone, with exit\n" +
-			"code 75. 77 is the exit code if the answer was no.",
+		Description: "All that change something, except retry, show what they would do and ask first; if\n" +
+			"the answer is no, the exit code is 77. They do not wait for a fetch: an account that\n" +
+			"is being polled is left alone, with exit code 75.",
 		OnUsageError: badFlag,
 		Subcommands: []*cli.Command{
 			stateListCommand(std), retryCommand(std), forgetCommand(std), adoptCommand(std), renameCommand(std), exportCommand(std), importCommand(std),

@@ -18,21 +18,21 @@ import (
 func adoptCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:      "adopt",
-		Usage:     "mark the mail that is now on the server as seen, and fetch only what comes later",
+		Usage:     "mark the mail that is now on the server as seen, and fetch only what arrives later",
 		ArgsUsage: "ACCOUNT",
-		Description: "It logs in, lists, and looks at the headers, which tell old mail from new should the\n" +
-			"server rename it. Messages of which nothing is remembered are adopted: they are\n" +
-			"never fetched, and never deleted from the server, whatever keep says. What was\n" +
-			"delivered or refused before stays as it is. mailhaul state forget ACCOUNT UID…\n" +
-			"undoes it for single messages; without UIDs, all that was kept on the server is\n" +
-			"delivered again, too.\n\n" +
-			"With --before it is only what came in before a day, as the headers of the messages\n" +
-			"have it; one that has no date is fetched. With --from it is only what another\n" +
-			"fetcher remembers: fetchmail in ~/.fetchids, getmail in its oldmail-… file, mpop in\n" +
-			"a file in ~/.mpop_uidls or its uidls_file, fdm in its cache.",
+		Description: "It logs in, lists, and looks at the headers, by which old mail is recognised should\n" +
+			"the server give it new unique-ids. Messages of which nothing is remembered are\n" +
+			"adopted: they are never fetched, and never deleted from the server, whatever keep\n" +
+			"says. What was delivered or refused before stays as it is. mailhaul state forget\n" +
+			"ACCOUNT UID… undoes this for single messages; without UIDs, everything that was kept\n" +
+			"on the server is delivered again, too.\n\n" +
+			"With --before only mail that arrived before that day is adopted, according to its\n" +
+			"header; a message without a date is fetched. With --from only what another fetcher\n" +
+			"remembers is adopted: fetchmail in ~/.fetchids, getmail in its oldmail-… file, mpop\n" +
+			"in a file in ~/.mpop_uidls or its uidls_file, fdm in its cache.",
 		Flags: []cli.Flag{
 			configFlag(),
-			&cli.StringFlag{Name: "before", Usage: "adopt what came in before the `DAY`, such as 2026-11-28, and fetch the rest"},
+			&cli.StringFlag{Name: "before", Usage: "adopt what arrived before the `DAY`, such as 2026-11-28, and fetch the rest"},
 			&cli.StringFlag{Name: "from", Usage: "adopt what another fetcher remembers in `FILE`, and fetch the rest"},
 			yesFlag(),
 		},

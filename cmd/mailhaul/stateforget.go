@@ -17,7 +17,7 @@ func forgetCommand(std stdio) *cli.Command {
 		Name:      "forget",
 		Usage:     "forget an account, or single messages, so that they are fetched again",
 		ArgsUsage: "ACCOUNT [UID…]",
-		Description: "What is still on the server is new to the next fetch: it is delivered again. UID is\n" +
+		Description: "What is still on the server is new to the next fetch, and is delivered again. UID is\n" +
 			"as for mailhaul explain.",
 		Flags:        []cli.Flag{configFlag(), yesFlag()},
 		OnUsageError: badFlag,

@@ -18,8 +18,8 @@ func exportCommand(std stdio) *cli.Command {
 		Name:      "export",
 		Usage:     "write what is remembered as lines of JSON, for mailhaul state import",
 		ArgsUsage: "[ACCOUNT…]",
-		Description: "All accounts, or those named, go to the standard output. There are no passwords in\n" +
-			"it, nor the mail itself.",
+		Description: "All accounts, or those named, are written to standard output, without passwords and\n" +
+			"without the mail itself.",
 		Flags:        []cli.Flag{configFlag()},
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {
@@ -71,13 +71,13 @@ func importCommand(std stdio) *cli.Command {
 		Name:      "import",
 		Usage:     "remember what mailhaul state export wrote",
 		ArgsUsage: "FILE",
-		Description: "Messages that landed elsewhere count as delivered: once keep has passed they are\n" +
-			"deleted from the server. So bring the mail along, too. Messages that were on\n" +
-			"their way into a sink are fetched again. With --merge, what is remembered here\n" +
-			"already stays as it is, and what is not is added.",
+		Description: "Messages that were delivered elsewhere count as delivered: once keep has passed they\n" +
+			"are deleted from the server. So move the mail, too. Messages that were on their way\n" +
+			"into a sink are fetched again. With --merge, what is remembered here already stays\n" +
+			"as it is, and the rest is added.",
 		Flags: []cli.Flag{
 			configFlag(),
-			toggle("merge", "add to accounts of which messages are remembered already"),
+			toggle("merge", "add to accounts of which messages are already remembered"),
 			yesFlag(),
 		},
 		OnUsageError: badFlag,

@@ -16,10 +16,10 @@ import (
 func renameCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:      "rename",
-		Usage:     "carry over what is remembered of an account that was renamed in the configuration",
+		Usage:     "keep what is remembered of an account that was renamed in the configuration",
 		ArgsUsage: "OLD NEW",
 		Flags:     []cli.Flag{configFlag(), yesFlag()},
-		Description: "Without it, an account with a new name is a new account, and all mail that is\n" +
+		Description: "Without this, an account with a new name is a new account, and all mail that is\n" +
 			"still on its server is fetched again.",
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {

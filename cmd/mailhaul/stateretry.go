@@ -16,14 +16,14 @@ import (
 func retryCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:      "retry",
-		Usage:     "have the next fetch try messages that were refused, without the pause",
+		Usage:     "let the next fetch try refused messages again, without the pause",
 		UsageText: "mailhaul state retry ACCOUNT…\nmailhaul state retry ACCOUNT UID…\nmailhaul state retry --all",
 		ArgsUsage: "[ACCOUNT…] [UID…]",
-		Description: "Use it once what stood in their way is mended. Nothing is forgotten: of several sinks,\n" +
-			"only those are tried that do not have the message. Without UIDs it is all messages\n" +
-			"of the accounts that were refused; UID is as for mailhaul explain, and follows a\n" +
-			"single account.",
-		Flags:        []cli.Flag{configFlag(), toggle("all", "have all accounts try what they refused")},
+		Description: "Use it once the cause is gone. Nothing is forgotten: of several sinks, only those\n" +
+			"that do not have the message are tried. Without UIDs it applies to all refused\n" +
+			"messages of the accounts; UIDs are as for mailhaul explain, and follow a single\n" +
+			"account.",
+		Flags:        []cli.Flag{configFlag(), toggle("all", "try the refused messages of all accounts")},
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {
 			const hint = "mailhaul state retry work, or --all"

@@ -17,13 +17,13 @@ import (
 func statusCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:      "status",
-		Usage:     "say how the last polls went, and which messages are refused",
+		Usage:     "tell how the last polls went, and which messages are refused",
 		ArgsUsage: "[ACCOUNT…]",
-		Description: "It reads what is remembered, and connects to nothing. The exit code is 0 however\n" +
-			"the accounts fare; --json tells a script.",
+		Description: "It reads what is remembered, and connects to nothing. The exit code is 0 however the\n" +
+			"accounts are doing; for scripts there is --json.",
 		Flags: []cli.Flag{
 			configFlag(),
-			toggle("verbose", "tell of the last polls and the last 30 days, too", "v"),
+			toggle("verbose", "also tell of earlier polls and of the last 30 days", "v"),
 			jsonFlag(),
 		},
 		OnUsageError: badFlag,

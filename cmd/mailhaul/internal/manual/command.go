@@ -31,10 +31,10 @@ func Command(app *cli.App, exits []Exit) string {
 	p.line(".Fl \\-version")
 	p.line(".Sh DESCRIPTION")
 	p.line(".Nm")
-	p.text("fetches mail from POP3 servers, many accounts at once, and deletes a message from its server only when it is safe where it was to go. " +
-		"Accounts, and where their mail goes, are in a file:")
+	p.text("fetches mail from POP3 servers, many accounts at once, and deletes a message from its server only when it is safe at its destination. " +
+		"Accounts, and where their mail goes, are configured in a file:")
 	p.line(".Xr mailhaul.yaml 5 .")
-	p.line("Options may stand before or after the names of accounts.")
+	p.line("Options may come before or after the names of accounts.")
 	p.line(".Sh COMMANDS")
 	for _, c := range all {
 		p.line(".Ss %s", escape(c.path))
@@ -47,10 +47,10 @@ func Command(app *cli.App, exits []Exit) string {
 	}
 	p.line(".Sh SIGNALS")
 	p.text("At the first SIGINT, SIGTERM or SIGHUP, `mailhaul fetch` delivers what is on its way, deletes what has landed, and ends; " +
-		"at the second it hangs up, and the next run goes on from there. " +
+		"at the second it hangs up, and the next run continues from there. " +
 		"Commands that only look end at the first. " +
-		"A new token of OAuth 2.0 that is on its way by then is waited for, a minute at most: without it somebody may have to log in again. " +
-		"SIGHUP is ignored under nohup(1). What `mailhaul daemon` does is said above. " +
+		"If a new OAuth 2.0 token is on its way at that moment, they wait for it, for a minute at most: without it somebody might have to log in again. " +
+		"SIGHUP is ignored under nohup(1). What `mailhaul daemon` does is described above. " +
 		"Neither loses mail when it is killed.")
 	p.table("ENVIRONMENT", "Ev", environment)
 	p.table("FILES", "Pa", files)
@@ -62,11 +62,11 @@ func Command(app *cli.App, exits []Exit) string {
 	}
 	p.line(".El")
 	p.line(".Pp")
-	p.text("If accounts end differently, the worst decides: 74, 77, 75, 65, 0.")
+	p.text("If accounts end differently, the first of 74, 77, 75, 65 and 0 that applies is the exit code.")
 	p.line(".Sh EXAMPLES")
-	p.text("From cron(8), every five minutes; it prints only what somebody should see to:")
+	p.text("From cron(8), every five minutes; it prints only what needs attention:")
 	p.literal([]string{"*/5 * * * *  /usr/local/bin/mailhaul fetch -q"})
-	p.text("To start with a full maildrop, and fetch only what comes from now on:")
+	p.text("To start with a full maildrop, and fetch only what arrives from now on:")
 	p.literal([]string{"mailhaul state adopt work"})
 	p.line(".Sh SEE ALSO")
 	p.line(".Xr mailhaul.yaml 5")
@@ -77,24 +77,24 @@ func Command(app *cli.App, exits []Exit) string {
 
 var environment = [][2]string{
 	{"MAILHAUL_CONFIG", "The configuration, unless `--config` names one."},
-	{"XDG_CONFIG_HOME", "The folder below which the configuration is looked for next. Default: ~/.config"},
-	{"XDG_STATE_HOME", "The folder below which mailhaul remembers what it has fetched, unless the configuration says where. Default: ~/.local/state"},
+	{"XDG_CONFIG_HOME", "The folder in which the configuration is looked for next. Default: ~/.config"},
+	{"XDG_STATE_HOME", "The folder in which mailhaul remembers what it has fetched, unless the configuration says where. Default: ~/.local/state"},
 	{"HTTPS_PROXY", "A proxy for the providers of OAuth 2.0, unless the configuration names one."},
-	{"KRB5CCNAME", "Where the tickets of kinit are."},
-	{"KRB5_CONFIG", "The configuration of Kerberos. Default: /etc/krb5.conf"},
-	{"GOMAXPROCS", "How many processors may be used at once. Default: few, since a poll hardly needs a second one, and more for many polls"},
-	{"GOGC", "How much more memory is used, in percent, before some is given back. Default: 100, or 50 for eight polls at once or more"},
-	{"NO_COLOR", "If it is not empty, terminals are spared colours."},
+	{"KRB5CCNAME", "Where the Kerberos tickets of kinit are."},
+	{"KRB5_CONFIG", "The Kerberos configuration. Default: /etc/krb5.conf"},
+	{"GOMAXPROCS", "How many processors may be used at once. Default: few, since a poll hardly needs a second one; more for many polls"},
+	{"GOGC", "How far the memory in use may grow, in percent, before garbage is collected. Default: 100, or 50 with eight polls at once or more"},
+	{"NO_COLOR", "If it is not empty, no colours are shown on terminals."},
 	{"TMPDIR", "The folder for files that nobody needs once the program has ended."},
 }
 
 var files = [][2]string{
 	{"~/.config/mailhaul/config.yaml", "The configuration. If it holds a password, only its owner may read it."},
 	{"~/.local/state/mailhaul/mailhaul.db", "What was fetched. Without it, mail that is still on a server is fetched again. Keep it on a local disk, and in your backup."},
-	{"~/.local/state/mailhaul/leases", "Who polls which account, so that no two do."},
+	{"~/.local/state/mailhaul/leases", "Locks, so that no two runs poll the same account."},
 	{"~/.local/state/mailhaul/spool", "Mail on its way to an mbox, a program or a mail server."},
-	{"~/.local/state/mailhaul/tls", "Sessions of TLS, for polls to resume. Nothing is lost with them."},
-	{"~/.local/state/mailhaul/oauth", "What providers granted by `mailhaul login`. Whoever can read it can read the mail."},
+	{"~/.local/state/mailhaul/tls", "TLS sessions for polls to resume. They can be removed."},
+	{"~/.local/state/mailhaul/oauth", "Access granted through `mailhaul login`. Whoever can read it can read the mail."},
 }
 
 // table writes a section that explains names.
