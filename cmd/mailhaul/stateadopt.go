@@ -115,7 +115,11 @@ func readOldIDs(path string, account *fetch.Account) (known func(uid string) boo
 	}
 	drop, err := oldids.Pick(drops, account.User, account.Server.Host)
 	if err != nil {
-		return nil, "", usagef("nothing was adopted", "%s: %v", path, err)
+		hint := "nothing was adopted"
+		if len(drops) > 0 {
+			hint += fmt.Sprintf("; if one of them is this maildrop, call it %s at %s in a copy of the file, and adopt from that", account.User, account.Server.Host)
+		}
+		return nil, "", usagef(hint, "%s: %v", path, err)
 	}
 	uids := map[string]bool{}
 	for _, uid := range drop.UIDs {

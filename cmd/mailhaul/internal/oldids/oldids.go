@@ -191,7 +191,9 @@ func (p *parser) fdm(line string) bool {
 func Written(program, uid string) string {
 	switch program {
 	case "fetchmail":
-		uid, _, _ = strings.Cut(uid, " ")
+		if blank := strings.IndexAny(uid, " \t"); blank >= 0 {
+			uid = uid[:blank]
+		}
 	case "getmail":
 		uid = strings.ReplaceAll(uid, "/", "-")
 	}

@@ -152,7 +152,7 @@ func TestPick(t *testing.T) {
 // What a program does not write as it was is recognised all the same.
 func TestWritten(t *testing.T) {
 	for _, test := range [][3]string{
-		{"fetchmail", "x y z", "x"}, {"fetchmail", "a/b", "a/b"}, {"fetchmail", "", ""},
+		{"fetchmail", "x y z", "x"}, {"fetchmail", "x\ty z", "x"}, {"fetchmail", "a/b", "a/b"}, {"fetchmail", "", ""},
 		{"getmail", "a/b/c", "a-b-c"}, {"getmail", "x y", "x y"}, {"mpop", "x y", "x y"}, {"fdm", "a/b", "a/b"},
 	} {
 		if got := oldids.Written(test[0], test[1]); got != test[2] {
