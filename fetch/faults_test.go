@@ -165,6 +165,11 @@ var scenarios = []scenario{
 		account: oneAtATime,
 		class:   fetch.ClassRefused, delivered: "1 2", left: "u3", says: "HTTP/1.1 400", polls: 2, pause: time.Hour, again: "u3",
 	},
+	{
+		name: "nothing in place of a message", faults: []pop3test.Fault{pop3test.Replace("RETR", "+OK\r\n.\r\n").UID("u2")},
+		class: fetch.ClassRefused, delivered: "1 3", left: "u2", says: "the server sent nothing of its ",
+		polls: 2, pause: 15 * time.Minute, again: "u2",
+	},
 
 	// What was deleted is known only after QUIT was answered.
 	{

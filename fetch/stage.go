@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"slices"
@@ -21,6 +22,11 @@ func (d *download) stage(ctx context.Context, w Want, b *body) error {
 		d.sums.expect(func(sum state.Sum) bool { return sum == row.Content })
 	}
 	mail, message, aims := d.compose(w, b)
+	// A server that has lost a message for now may say so by an empty one, and its deletion
+	// would be for good.
+	if b.err == io.EOF && d.sums.octets == 0 && w.Size > int64(len("\r\n")) {
+		return d.turnDown(ctx, &item{want: w}, b, fmt.Errorf("the server sent nothing of its %d octets", w.Size))
+	}
 	aims, had, err := d.missing(ctx, w, aims)
 	if err != nil {
 		return err
