@@ -191,13 +191,32 @@ func adviseLogin(err error) (Class, string, bool) {
 		return ClassOperator, "allow another way to log in with auth, or ask the provider", true
 	}
 	if e, ok := errors.AsType[*mech.OAuthError](err); ok && e.Reply != nil {
-		return ClassOperator, "run: mailhaul login for this account, with the scope for POP", true
+		return ClassOperator, tokenHint, true
 	}
 	return 0, "", false
 }
 
-// unknownLoginHint is what to do if unknownLogin.
-const unknownLoginHint = "the server may offer a way to log in that it does not know: try another with auth, such as user; else " + passwordHint
+const (
+	tokenHint = "run: mailhaul login for this account, with the scope for POP, or check its token_command; some providers want POP3 switched on first"
+	ownerHint = "the server does not let the owner of the certificate or ticket into this maildrop: check user"
+)
+
+// refusedHint returns what to do if a server takes a login by a mechanism for wrong.
+func refusedHint(mechanism string) string {
+	for _, m := range strongest(true) {
+		switch {
+		case m.Name != mechanism, m.Needs == mech.Password:
+		case m.Needs == mech.Token:
+			return tokenHint
+		default:
+			return ownerHint
+		}
+	}
+	return passwordHint
+}
+
+// unknownLoginHint is what to do if unknownLogin, before what else may be wrong.
+const unknownLoginHint = "the server may offer a way to log in that it does not know: try another with auth, such as user; else "
 
 // unknownLogin reports whether a server refused the way to log in, and not the
 // user, in the words that servers use for a command which they do not know. Some

@@ -2,6 +2,7 @@ package fetch_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"net"
@@ -177,6 +178,22 @@ func TestTokenRefused(t *testing.T) {
 		s := r.poll()
 		if s.Class != fetch.ClassOperator || !strings.Contains(s.Err.Error(), "invalid, has expired or belongs to another user") || !strings.Contains(fetch.Hint(s.Err), "mailhaul login") {
 			t.Errorf("%s: %v: %v (%q)", name, s.Class, s.Err, fetch.Hint(s.Err))
+		}
+	}
+}
+
+// Where there is no password, a plain refusal, which is all that Microsoft says of a
+// token, is no reason to look at it.
+func TestRefusedWithoutPassword(t *testing.T) {
+	for auth, advice := range map[string]string{"xoauth2": "token_command", "oauthbearer": "mailhaul login", "external": "check user"} {
+		r, cert := secure(t, fetch.ImplicitTLS, pop3test.Behaviour{Mechanisms: append(slices.Clone(strong), "EXTERNAL")}, pop3test.CertOptions{})
+		r.account.Auth, r.account.Secret = []string{auth}, nil
+		r.account.Token = func(context.Context) (string, error) { return "for another purpose", nil }
+		r.account.Server.TLS.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
+		r.server.Order(pop3test.ReplyErr("AUTH", "Authentication failure: unknown user name or bad password."))
+		s := r.poll()
+		if hint := fetch.Hint(s.Err); s.Class != fetch.ClassOperator || !strings.Contains(hint, advice) || strings.Contains(hint, "password") {
+			t.Errorf("%s: %v: %v (%q)", auth, s.Class, s.Err, hint)
 		}
 	}
 }

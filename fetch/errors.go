@@ -304,10 +304,10 @@ func advise(err error) (Class, string) {
 	}
 	if e, ok := errors.AsType[*pop3proto.ReplyError](err); ok {
 		hint := ""
-		if _, login := errors.AsType[*LoginError](err); login {
-			hint = passwordHint
+		if login, ok := errors.AsType[*LoginError](err); ok {
+			hint = refusedHint(login.Mechanism)
 			if unknownLogin(e) {
-				hint = unknownLoginHint
+				hint = unknownLoginHint + hint
 			}
 		}
 		return adviseReply(e, hint)
@@ -354,7 +354,11 @@ func adviseReply(e *pop3proto.ReplyError, wrong string) (Class, string) {
 		"unavailable", "overload", "exceeded", "maximum", "once in", "too often", "frequently",
 	} {
 		if strings.Contains(text, word) {
-			return ClassRetry, "the server asks for patience; try again later"
+			hint := "the server asks for patience; try again later"
+			if wrong != "" && strings.Contains(text, "password") { // some name all that it may be
+				hint += "; if this goes on, " + wrong
+			}
+			return ClassRetry, hint
 		}
 	}
 	if e.Verb == "STLS" {

@@ -210,6 +210,8 @@ var scenarios = []scenario{
 	refusal("temporary authentication failure", fetch.ClassRetry, "try again later"),
 	refusal("too many login attempts", fetch.ClassRetry, "try again later"),
 	refusal("login is allowed once in 15 minutes", fetch.ClassRetry, "try again later"),
+	refusal("Login fail. Account is abnormal, service is not open, password is incorrect, login frequency limited, or system is busy.",
+		fetch.ClassRetry, "try again later; if this goes on, check user and password"),
 	refusal("you check for mail too frequently", fetch.ClassRetry, "try again later"),
 	{
 		name: "connection limit", faults: []pop3test.Fault{pop3test.ReplyErr(pop3test.Greeting, "Maximum number of connections from your IP exceeded")},
