@@ -1,24 +1,20 @@
 package pop3proto
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 	"strconv"
 	"time"
 )
 
-// maxRefusals bounds those that DeleteAndQuit names one by one.
-const maxRefusals = 10
-
 // DeleteAndQuit marks messages for deletion with DELE (RFC 1939 §5) and says
 // QUIT, in one flight where the server offers PIPELINING. marked are those
 // that the server marked. A message that it would not mark is passed over; refused
-// then joins a *ReplyError for each, the first ten of them. err is nil only if
-// the server confirmed QUIT with +OK, and said nothing more where it had refused
-// something: only then are the deletions of what it marked real. The connection is
-// closed in any case.
+// is the *ReplyError of the first such. err is nil only if the server confirmed QUIT
+// with +OK, and said nothing more where it had refused something: only then are the
+// deletions of what it marked real. The connection is closed in any case.
 func (c *Client) DeleteAndQuit(ctx context.Context, nums iter.Seq[int]) (marked []int, refused, err error) {
 	defer c.Close()
 	done, err := c.start(ctx)
@@ -58,8 +54,8 @@ func (c *Client) ends() error {
 }
 
 // delete sends DELE for each number, and QUIT behind them, whose reply it leaves
-// unread.
-func (c *Client) delete(nums iter.Seq[int]) (marked []int, err error) {
+// unread. refused may also be what broke the connection.
+func (c *Client) delete(nums iter.Seq[int]) (marked []int, refused error) {
 	c.looping = true // no command may come out of nums
 	defer func() { c.looping = false }()
 
@@ -73,15 +69,13 @@ func (c *Client) delete(nums iter.Seq[int]) (marked []int, err error) {
 	f, stop := c.fly("DELE", entries, func(e Entry) string { return "DELE " + strconv.Itoa(e.Num) })
 	f.last, f.room = verbQuit, maxDeletions
 	defer stop()
-	var refusals []error
-	refused := 0
 	for {
 		e, ok, err := f.turn()
 		if err != nil {
 			return marked, err
 		}
 		if !ok {
-			break
+			return marked, refused
 		}
 		_, err = c.reply(f.verb)
 		switch {
@@ -90,13 +84,7 @@ func (c *Client) delete(nums iter.Seq[int]) (marked []int, err error) {
 		case errors.Is(err, ErrBroken):
 			return marked, err
 		default:
-			if refused++; refused <= maxRefusals {
-				refusals = append(refusals, err)
-			}
+			refused = cmp.Or(refused, err)
 		}
 	}
-	if more := refused - maxRefusals; more > 0 {
-		refusals = append(refusals, fmt.Errorf("server refused DELE of %d more messages", more))
-	}
-	return marked, errors.Join(refusals...)
 }

@@ -488,13 +488,11 @@ func TestDeleteAndQuit(t *testing.T) {
 		_, _, err = c.DeleteAndQuit(t.Context(), ints(3))
 		wantProtocolError(t, c, err)
 
-		c, conn = test.start(t, opts, append(slices.Repeat([]string{"+OK\r\n", "-ERR already deleted\r\n"}, 30), "+OK bye\r\n")...)
+		c, conn = test.start(t, opts, append(slices.Concat([]string{"+OK\r\n", "-ERR already deleted\r\n"},
+			slices.Repeat([]string{"+OK\r\n", "-ERR no more\r\n"}, 29)), "+OK bye\r\n")...)
 		marked, refused, err = c.DeleteAndQuit(t.Context(), ints(60))
-		if r, ok := errors.AsType[*pop3proto.ReplyError](refused); len(marked) != 30 || !ok || r.Verb != "DELE" || err != nil {
+		if r, ok := errors.AsType[*pop3proto.ReplyError](refused); len(marked) != 30 || !ok || r.Verb != "DELE" || r.Text != "already deleted" || err != nil {
 			t.Errorf("%s, half refused: %v marked, %v, %v", name, marked, refused, err)
-		}
-		if lines := strings.Split(fmt.Sprint(refused), "\n"); len(lines) != 11 || !strings.HasSuffix(lines[10], "20 more messages") {
-			t.Errorf("%s: error of %d lines: %v", name, len(lines), refused)
 		}
 		if sent := strings.Join(conn.writes, ""); strings.Count(sent, "DELE ") != 60 {
 			t.Errorf("%s: sent %q", name, sent)
