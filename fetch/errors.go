@@ -343,6 +343,9 @@ func adviseReply(e *pop3proto.ReplyError, wrong string) (Class, string) {
 	case pop3proto.CodeSysTemp:
 		return ClassRetry, "the server has trouble of its own; try again later"
 	case pop3proto.CodeSysPerm:
+		if wrong != "" {
+			return ClassOperator, "the server says that this will not pass by itself: see whether POP3 is switched on in the settings of the mailbox, or ask its operator"
+		}
 		return ClassOperator, "the server says that this will not pass by itself: ask its operator"
 	case pop3proto.CodeAuth:
 		return ClassOperator, cmp.Or(wrong, passwordHint)

@@ -370,9 +370,10 @@ func TestLoginTroubleAfterSuccess(t *testing.T) {
 		class fetch.Class
 		hint  string
 	}{
-		"[SYS/PERM] the mailbox is corrupt": {fetch.ClassOperator, "ask its operator"},
-		"[SYS/TEMP] try again":              {fetch.ClassRetry, "trouble of its own"},
-		"[IN-USE] locked":                   {fetch.ClassRetry, "another program"},
+		"[SYS/PERM] the mailbox is corrupt":                      {fetch.ClassOperator, "ask its operator"},
+		"[SYS/PERM] Your account is not enabled for POP access.": {fetch.ClassOperator, "POP3 is switched on"},
+		"[SYS/TEMP] try again":                                   {fetch.ClassRetry, "trouble of its own"},
+		"[IN-USE] locked":                                        {fetch.ClassRetry, "another program"},
 	} {
 		r := newRig(t, pop3test.Behaviour{})
 		r.opts.Insist = true
