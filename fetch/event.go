@@ -118,8 +118,9 @@ type Summary struct {
 	// as many came in as a session takes.
 	Unfetched int
 	// Waiting messages landed and are due for deletion, which the server has
-	// not confirmed.
-	Waiting int
+	// not confirmed. NotDeleted is what it said if it would not delete some of them.
+	Waiting    int
+	NotDeleted error
 	// Skipped is set when another process is polling the account, or its
 	// server wants a pause.
 	Skipped bool

@@ -82,6 +82,9 @@ func (j jsonReporter) finished(s fetch.Summary) {
 	if w := s.Would; w != nil {
 		ev.Bool("dry_run", true).Int("to_fetch", w.Fetch).Int64("to_fetch_bytes", w.FetchOctets).Bool("delete_fetched", w.DeleteFetched).Int("open", w.Open)
 	}
+	if s.NotDeleted != nil {
+		ev.Str("not_deleted", s.NotDeleted.Error())
+	}
 	if s.Err != nil {
 		ev.Str("error", s.Err.Error())
 		if hint := fetch.Hint(s.Err); hint != "" {

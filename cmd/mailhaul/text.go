@@ -157,7 +157,11 @@ func achieved(s fetch.Summary, target string) string {
 		parts = append(parts, fmt.Sprintf("%d not fetched yet", s.Unfetched))
 	}
 	if s.Waiting > 0 {
-		parts = append(parts, fmt.Sprintf("%d to be deleted next time", s.Waiting))
+		waiting := fmt.Sprintf("%d to be deleted next time", s.Waiting)
+		if s.NotDeleted != nil {
+			waiting += fmt.Sprintf(" (%v)", s.NotDeleted)
+		}
+		parts = append(parts, waiting)
 	}
 	if s.Refused > 0 {
 		parts = append(parts, fmt.Sprintf("%d refused (mailhaul status says why)", s.Refused))
