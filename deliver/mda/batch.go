@@ -10,6 +10,7 @@ import (
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/durable"
 	"github.com/mailhaul/mailhaul/deliver/program"
+	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
 // doneSuffix marks a file whose message the program has taken.
@@ -18,14 +19,12 @@ const doneSuffix = "done"
 // tokenForm is what the spool calls a file: a token is the name of its file.
 var tokenForm = regexp.MustCompile(`^[0-9a-f]{16}-[0-9A-Z]+$`)
 
-// batch is some files in the spool.
+// batch is some files in the spool, one for each message.
 type batch struct {
+	spool.Batch
 	sink     *Sink
 	path     string // of the program
 	messages []*message
-	// broken is the error after which the batch can only be aborted.
-	broken error
-	done   bool
 }
 
 // message is one file in the spool.
@@ -37,11 +36,8 @@ type message struct {
 
 // Stage implements deliver.Batch.
 func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
-	if b.broken != nil {
-		return 0, b.broken
-	}
-	if err := ctx.Err(); err != nil {
-		return 0, b.sink.fail("stage", err)
+	if err := b.Ready(ctx, "stage"); err != nil {
+		return 0, err
 	}
 	recipient, err := b.sink.recipientOf(mail)
 	if err != nil {
@@ -49,13 +45,16 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	}
 	file, err := b.sink.spool.Create(mail.Account)
 	if err != nil {
-		return 0, b.fail(err)
+		return 0, b.Break(err)
 	}
 	m := &message{file: file, name: filepath.Base(file.Name())}
 	size, err, fileErr := deliver.Copy(ctx, b.sink.command.Name(), file, deliver.LFReader(body))
 	switch {
 	case fileErr != nil:
-		err = b.fail(b.sink.spool.MessageError(fileErr))
+		err = b.sink.spool.MessageError(fileErr)
+		if e, _ := errors.AsType[*deliver.Error](err); e.Fault != deliver.FaultMessage {
+			_ = b.Break(err)
+		}
 	case err == nil:
 		m.args, m.env, err = b.sink.command.Fill(program.Values{
 			User: mail.User, Account: mail.Account, Sender: mail.Sender,
@@ -74,11 +73,8 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 // reads what was staged: what a disk could not take must not be noticed when
 // the program has read zeros instead.
 func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
-	if b.broken != nil {
-		return nil, b.broken
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, b.sink.fail("prepare", err)
+	if err := b.Ready(ctx, "prepare"); err != nil {
+		return nil, err
 	}
 	if len(b.messages) == 0 {
 		return nil, nil
@@ -91,12 +87,12 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 		}
 		m.file = nil
 		if err != nil {
-			return nil, b.fail(b.sink.spool.Error("sync a message", err))
+			return nil, b.Fault("sync a message", err)
 		}
 		promises[i] = deliver.Promise{Ticket: deliver.Ticket(i), Token: m.name}
 	}
 	if err := b.sink.spool.Sync(); err != nil {
-		return nil, b.fail(err)
+		return nil, b.Break(err)
 	}
 	return promises, nil
 }
@@ -104,12 +100,13 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 // Commit implements deliver.Batch. It runs the program for one message after
 // the other.
 func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
-	if b.broken != nil {
-		return b.broken
+	if err := b.Commits(); err != nil {
+		return err
 	}
-	b.done = true
+	messages := b.messages
+	b.messages = nil // for Abort
 	late := 0
-	for i, m := range b.messages {
+	for i, m := range messages {
 		where, err := b.run(ctx, m)
 		if err == nil {
 			// Before the receipt: the caller may journal it much later.
@@ -132,11 +129,11 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 		// much time again.
 		if _, timeout := errors.AsType[*program.TimeoutError](err); !timeout {
 			late = 0
-		} else if late++; late == 2 && i+1 < len(b.messages) {
+		} else if late++; late == 2 && i+1 < len(messages) {
 			return refusal.err
 		}
 	}
-	for _, m := range b.messages {
+	for _, m := range messages {
 		// If it cannot be removed, Sweep removes it.
 		_ = b.sink.spool.Remove(m.name)
 	}
@@ -155,17 +152,11 @@ func (b *batch) mark(m *message) error {
 
 // Abort implements deliver.Batch.
 func (b *batch) Abort() error {
-	if b.done {
-		return nil
-	}
-	b.done = true
-	if b.broken == nil {
-		b.broken = errors.New("the batch was aborted")
-	}
-	var err error
+	err := b.Batch.Abort()
 	for _, m := range b.messages {
 		err = errors.Join(err, b.remove(m))
 	}
+	b.messages = nil
 	return err
 }
 
@@ -175,13 +166,4 @@ func (b *batch) remove(m *message) error {
 		m.file = nil
 	}
 	return b.sink.spool.Remove(m.name)
-}
-
-// fail remembers why the batch can only be aborted, unless it is for the fault of
-// one message.
-func (b *batch) fail(err error) error {
-	if e, ok := errors.AsType[*deliver.Error](err); !ok || e.Fault != deliver.FaultMessage {
-		b.broken = err
-	}
-	return err
 }

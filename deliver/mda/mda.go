@@ -137,7 +137,7 @@ func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 			return nil, s.fault(deliver.FaultOf(err), "the working folder", err, "create "+s.dir+", or name another folder")
 		}
 	}
-	return &batch{sink: s, path: path}, nil
+	return &batch{Batch: s.spool.Batch(s.command.Name()), sink: s, path: path}, nil
 }
 
 // Settle implements deliver.Sink. Landed is what the spool says is done; of

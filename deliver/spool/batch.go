@@ -10,7 +10,8 @@ import (
 )
 
 // Batch is what the batches of those sinks have in common that keep their
-// messages in one file, one behind the other, until Commit. They embed it.
+// messages in the spool until Commit, most of them in one file, one behind the
+// other. They embed it.
 type Batch struct {
 	dir    *Dir
 	target string
@@ -66,7 +67,7 @@ func (b *Batch) Break(why error) error {
 	return why
 }
 
-// Fault is Break for an error of File, op being what failed: "write a batch".
+// Fault is Break for an error of a file, op being what failed: "write a batch".
 func (b *Batch) Fault(op string, err error) error { return b.Break(b.dir.Error(op, err)) }
 
 // Commits is the beginning of Commit, from which on Abort does nothing. Its
