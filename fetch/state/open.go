@@ -63,9 +63,17 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 	if err != nil {
 		return nil, wrap(path, "open", err)
 	}
-	version, err := checkSchema(ctx, path, conn)
-	if err == nil && version < len(migrations) {
+	settled, err := settle(ctx, conn)
+	version := 0
+	if err = wrap(path, "open", err); err == nil {
+		version, err = checkSchema(ctx, path, conn)
+	}
+	switch {
+	case err != nil:
+	case version < len(migrations):
 		err = wrap(path, "migrate", migrate(ctx, conn))
+	case !settled:
+		err = wrap(path, "open", migrate(ctx, conn))
 	}
 	if err != nil {
 		return nil, errors.Join(err, conn.Close(), db.Close())
@@ -240,8 +248,7 @@ func create(ctx context.Context, dir, path string) error {
 	return durable.OS.SyncDir(dir)
 }
 
-// openWriter opens the database at path, which exists, for writing, and makes
-// durable what it holds.
+// openWriter opens the database at path, which exists, for writing.
 func openWriter(ctx context.Context, path string) (*sql.DB, *sql.Conn, error) {
 	// FULL syncs the -wal at each commit. fullfsync matters on Darwin only,
 	// where a plain fsync leaves the data in the drive's cache. What would undo
@@ -253,11 +260,6 @@ func openWriter(ctx context.Context, path string) (*sql.DB, *sql.Conn, error) {
 		return nil, nil, err
 	}
 	conn, err := db.Conn(ctx)
-	if err == nil {
-		if err = settle(ctx, conn); err != nil {
-			conn.Close()
-		}
-	}
 	if err != nil {
 		db.Close()
 		return nil, nil, err
@@ -267,38 +269,21 @@ func openWriter(ctx context.Context, path string) (*sql.DB, *sql.Conn, error) {
 
 // settle makes durable all that the database holds. A checkpoint syncs the
 // -wal, then the database. It does not wait for a process that is in the
-// middle of a read or a write; instead a commit of our own syncs the -wal as
-// a whole, and what is no longer in the -wal was synced by whoever moved it.
-func settle(ctx context.Context, conn *sql.Conn) error {
+// middle of a read or a write, and returns false then: a commit of our own is
+// to sync the -wal as a whole, and what is no longer in the -wal was synced by
+// whoever moved it.
+func settle(ctx context.Context, conn *sql.Conn) (durable bool, err error) {
 	if _, err := conn.ExecContext(ctx, "PRAGMA busy_timeout = 0"); err != nil {
-		return err
+		return false, err
 	}
 	var busy, frames, moved int
-	err := conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &frames, &moved)
+	err = conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &frames, &moved)
 	if err != nil && primary(err) != sqlite3.SQLITE_BUSY {
-		return err
+		return false, err
 	}
-	if _, err := conn.ExecContext(ctx, fmt.Sprintf("PRAGMA busy_timeout = %d", busyTimeout)); err != nil {
-		return err
-	}
-	if err == nil && busy == 0 {
-		return nil
-	}
-	return touch(ctx, conn)
-}
-
-// touch commits a page that is as it was.
-func touch(ctx context.Context, conn *sql.Conn) error {
-	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
-		return err
-	}
-	defer conn.ExecContext(context.Background(), "ROLLBACK") // no-op after COMMIT
-	var version int
-	if err := conn.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
-		return err
-	}
-	_, err := conn.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d; COMMIT", version))
-	return err
+	durable = err == nil && busy == 0
+	_, err = conn.ExecContext(ctx, fmt.Sprintf("PRAGMA busy_timeout = %d", busyTimeout))
+	return durable, err
 }
 
 // openReader returns a reader. It may write the file all the same: else the last
