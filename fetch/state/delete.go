@@ -12,11 +12,7 @@ func (s *Store) Delete(ctx context.Context, account string, at int64, uids []str
 	if len(uids) == 0 {
 		return nil
 	}
-	return s.change(ctx, "note deletions", func(t *tx) error {
-		id, err := t.account(account)
-		if err != nil {
-			return err
-		}
+	return s.changeRows(ctx, account, "note deletions", func(t *tx, id int64) error {
 		if err := t.exec("UPDATE accounts SET deleting = ? WHERE id = ?", at, id); err != nil {
 			return err
 		}
@@ -33,11 +29,7 @@ func (s *Store) Delete(ctx context.Context, account string, at int64, uids []str
 // asked to: the rows that are in doubt are Landed, and missing since Row.Deleted,
 // which stays until they are found. Whatever was Deleted in the same second is among them.
 func (s *Store) Undelete(ctx context.Context, account string) error {
-	return s.change(ctx, "note what was not deleted", func(t *tx) error {
-		id, err := t.account(account)
-		if err != nil {
-			return err
-		}
+	return s.changeRows(ctx, account, "note what was not deleted", func(t *tx, id int64) error {
 		if err := t.exec(`
 			UPDATE messages SET phase = ?3, missing = deleted
 			WHERE account = ?1 AND phase = ?2 AND deleted = (SELECT deleting FROM accounts WHERE id = ?1)`,

@@ -13,11 +13,7 @@ func (s *Store) Keep(ctx context.Context, account string, at int64, h Housekeepi
 	if h.Empty() {
 		return nil
 	}
-	return s.change(ctx, "keep house", func(t *tx) error {
-		id, err := t.account(account)
-		if err != nil {
-			return err
-		}
+	return s.changeRows(ctx, account, "keep house", func(t *tx, id int64) error {
 		if h.Maildrop != "" {
 			if err := t.exec("UPDATE accounts SET maildrop = ? WHERE id = ?", h.Maildrop, id); err != nil {
 				return err

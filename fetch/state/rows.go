@@ -113,11 +113,7 @@ func (s *Store) Retry(ctx context.Context, account string, at int64, uids []stri
 	end := `UPDATE messages SET tries = iif(phase IN (?3, ?4), 0, tries), next_try = ?1 WHERE account = ?2
 		AND ((phase = ?3 OR phase = ?4 AND tries > 0) AND next_try > 0
 			OR ` + comparing + ` AND next_try > ?1)`
-	err = s.change(ctx, "end the pauses", func(t *tx) error {
-		id, err := t.account(account)
-		if err != nil {
-			return err
-		}
+	err = s.changeRows(ctx, account, "end the pauses", func(t *tx, id int64) (err error) {
 		args := []any{at, id, Refused, Promised}
 		if len(uids) == 0 {
 			n, err = t.update(end, args...)
@@ -152,11 +148,7 @@ func chunks[T any](ctx context.Context, s *Store, account, op string, items []T,
 	if len(items) == 0 {
 		return nil
 	}
-	return s.change(ctx, op, func(t *tx) error {
-		id, err := t.account(account)
-		if err != nil {
-			return err
-		}
+	return s.changeRows(ctx, account, op, func(t *tx, id int64) error {
 		return inChunks(items, func(items []T) error { return f(t, id, items) })
 	})
 }
@@ -185,6 +177,17 @@ func blobs(args []any, uids []string) []any {
 // repeat returns a part of a statement as a list of n.
 func repeat(part string, n int) string {
 	return part + strings.Repeat(", "+part, n-1)
+}
+
+// changeRows is change for the rows of an account, by its id.
+func (s *Store) changeRows(ctx context.Context, account, op string, f func(t *tx, id int64) error) error {
+	return s.change(ctx, op, func(t *tx) error {
+		id, err := t.account(account)
+		if err != nil {
+			return err
+		}
+		return f(t, id)
+	})
 }
 
 // account is id for a change of the account's rows, which ends its rest.
