@@ -3,9 +3,6 @@ package mda_test
 import (
 	"errors"
 	"fmt"
-	"net"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -23,16 +20,7 @@ import (
 // reported there.
 func listen(t *testing.T) (socket string, ready <-chan struct{}) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "mda-") // short enough for a socket
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	l, err := net.Listen("unix", filepath.Join(dir, "s"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
+	l := playtest.Listen(t)
 	here := make(chan struct{})
 	go func() {
 		if _, err := l.Accept(); err == nil {

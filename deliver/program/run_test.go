@@ -42,16 +42,7 @@ func run(t *testing.T, input string, role ...string) *program.Run {
 // ends with the test.
 func listen(t *testing.T) (socket string, accept func() net.Conn) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "run-") // short enough for a socket
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	l, err := net.Listen("unix", filepath.Join(dir, "s"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
+	l := playtest.Listen(t)
 	return l.Addr().String(), func() net.Conn {
 		conn, err := l.Accept()
 		if err != nil {

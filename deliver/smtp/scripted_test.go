@@ -204,6 +204,16 @@ func (s *scripted) said(verb string) []string {
 	return said
 }
 
+// onlyTo checks that what send sends goes to one recipient alone.
+func (s *scripted) onlyTo(t *testing.T, recipient string, send func()) {
+	t.Helper()
+	before := len(s.said("RCPT"))
+	send()
+	if said := s.said("RCPT")[before:]; len(said) != 1 || !strings.Contains(said[0], recipient) {
+		t.Errorf("sent again to %q", said)
+	}
+}
+
 func (s *scripted) wantBodies(t *testing.T, want ...string) {
 	t.Helper()
 	s.mu.Lock()

@@ -3,7 +3,9 @@
 package playtest
 
 import (
+	"net"
 	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 )
@@ -16,6 +18,23 @@ func Main(m *testing.M, play func(role string, args []string) int) {
 		syscall.Exit(play(os.Args[2], os.Args[3:]))
 	}
 	os.Exit(m.Run())
+}
+
+// Listen returns where roles report, until the test ends: at a socket whose path is
+// short enough for one.
+func Listen(t *testing.T) net.Listener {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "play-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	l, err := net.Listen("unix", filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
 }
 
 // Argv is the command line of a role.
