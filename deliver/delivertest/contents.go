@@ -9,8 +9,8 @@ import (
 	"testing/iotest"
 )
 
-// Contents returns messages in wire form, by name, that are easy to get wrong.
-func Contents() map[string]string {
+// contents returns messages in wire form, by name, that are easy to get wrong.
+func contents() map[string]string {
 	random := rand.New(rand.NewPCG(1, 1))
 	binary := make([]byte, 70_000)
 	for i := range binary {
@@ -51,7 +51,7 @@ func Contents() map[string]string {
 func testContents(t *testing.T, p *place) {
 	sink := p.open(t)
 	var all []string
-	for name, wire := range Contents() {
+	for name, wire := range contents() {
 		put(t, sink, wire)
 		all = append(all, wire)
 		if t.Failed() {
@@ -74,7 +74,7 @@ func testSmallReads(t *testing.T, p *place) {
 	b := begin(t, sink)
 	var want []string
 	for _, name := range []string{"bare CR", "bare LF", "final CR", "From_ lines", "quoted From_", "dot lines", "empty"} {
-		wire := Contents()[name]
+		wire := contents()[name]
 		for _, body := range []io.Reader{
 			iotest.OneByteReader(strings.NewReader(wire)),
 			iotest.DataErrReader(strings.NewReader(wire)),

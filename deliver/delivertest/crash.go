@@ -15,7 +15,7 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable/durabletest"
 )
 
-// RunCrash runs Crash over small batches, and over one message with a second
+// RunCrash runs crash over small batches, and over one message with a second
 // crash if so many are wanted. It checks that it finds each of the ways in which
 // the suite breaks the sink. It is for ExactlyOnce sinks.
 func RunCrash(t *testing.T, s Suite, crashes int) {
@@ -24,7 +24,7 @@ func RunCrash(t *testing.T, s Suite, crashes int) {
 			continue
 		}
 		t.Run(fmt.Sprintf("%d messages, %d crashes", test.messages, test.crashes), func(t *testing.T) {
-			states, err := Crash(s, test.messages, test.crashes, nil)
+			states, err := crash(s, test.messages, test.crashes, nil)
 			if err != nil {
 				t.Error(err)
 			}
@@ -34,7 +34,7 @@ func RunCrash(t *testing.T, s Suite, crashes int) {
 	for _, b := range s.Broken {
 		t.Run("broken: "+b.Name, func(t *testing.T) {
 			for messages := range 3 {
-				if _, err := Crash(s, messages+1, 1, b.Op); err != nil {
+				if _, err := crash(s, messages+1, 1, b.Op); err != nil {
 					t.Log(err)
 					return
 				}
@@ -44,7 +44,7 @@ func RunCrash(t *testing.T, s Suite, crashes int) {
 	}
 }
 
-// Crash fetches messages from a server that deletes what has landed, and has
+// crash fetches messages from a server that deletes what has landed, and has
 // the process killed, the power cut, and the operation fail, before each
 // operation of the sink and each step of the caller. Each time a new process
 // settles what the last one promised and fetches what is left; that one may
@@ -54,12 +54,12 @@ func RunCrash(t *testing.T, s Suite, crashes int) {
 // the order of package deliver; that a message landed may be forgotten; and a
 // record whose writing failed may be there all the same.
 //
-// Crash returns how many states it restarted from, and an error if in the end
+// crash returns how many states it restarted from, and an error if in the end
 // a message was missing, or there twice, or not the same, or if a process
 // after a crash failed, or left a file that should not be there. Only while
 // the suite says Torn may a mail reader see part of a message before the
 // restart. sabotage is a hook for each file system; it may be nil.
-func Crash(s Suite, messages, crashes int, sabotage func(durabletest.Op) error) (states int, err error) {
+func crash(s Suite, messages, crashes int, sabotage func(durabletest.Op) error) (states int, err error) {
 	r := &run{s: s, sabotage: sabotage}
 	for i := range messages {
 		// The second is larger than any buffer, so that it takes some writes.
@@ -77,7 +77,7 @@ func Crash(s Suite, messages, crashes int, sabotage func(durabletest.Op) error) 
 	return r.states, err
 }
 
-// run is one run of Crash.
+// run is one run of crash.
 type run struct {
 	s        Suite
 	wire     []string

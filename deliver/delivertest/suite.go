@@ -1,5 +1,5 @@
 // Package delivertest is the suite that every sink must pass. Run holds a sink
-// to the contract of package deliver; Crash kills it, fails it and cuts the
+// to the contract of package deliver; RunCrash kills it, fails it and cuts the
 // power at every operation, and counts what arrives.
 package delivertest
 
@@ -33,7 +33,7 @@ type Suite struct {
 	// Torn says that a crash may leave part of a message where a reader sees
 	// it, until Settle has put that right.
 	Torn bool
-	// Broken are ways to get the sink wrong. Crash must find each of them.
+	// Broken are ways to get the sink wrong. RunCrash must find each of them.
 	Broken []Broken
 }
 

@@ -32,11 +32,11 @@ func (s *Server) Mechanism(ctx context.Context, conn net.Conn, offered []string)
 		state := tc.ConnectionState()
 		cred.TLS = &state
 	}
-	if host, port, err := net.SplitHostPort(s.Addr); err == nil && !s.Unix() {
+	if host, port, err := net.SplitHostPort(s.Addr); err == nil && !s.unix() {
 		cred.Host = host
 		cred.Port, _ = strconv.Atoi(port) // the name of a service is left out
 	}
-	for _, m := range mech.Strongest(s.Unix() || s.Protection() != PlainText) {
+	for _, m := range mech.Strongest(s.unix() || s.Protection() != PlainText) {
 		if !s.uses(m) || m.NeedsTLS && cred.TLS == nil {
 			continue
 		}
@@ -109,7 +109,7 @@ func (s *Server) prove(ctx context.Context, needs mech.Proof, login *Login) (err
 		cred.Kerberos = *s.Kerberos
 	case mech.Token:
 		cred.Token, err = s.Token(ctx)
-		login.Hide(cred.Token)
+		login.secrets.Add(cred.Token)
 		if token := cred.Token; s.TokenRefused != nil {
 			login.refused = func() { s.TokenRefused(token) }
 		}
@@ -118,7 +118,7 @@ func (s *Server) prove(ctx context.Context, needs mech.Proof, login *Login) (err
 			return errors.New("none is configured")
 		}
 		cred.Password, err = s.Secret(ctx)
-		login.Hide(cred.Password)
+		login.secrets.Add(cred.Password)
 	}
 	return err
 }

@@ -95,7 +95,7 @@ func (s *Server) advise(err error) (deliver.Fault, string) {
 	if _, ok := errors.AsType[*net.AddrError](err); ok {
 		return deliver.FaultOperator, "write the server as host:port, or as the absolute path of a UNIX socket"
 	}
-	if s.Unix() && (errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.ENOTSOCK)) {
+	if s.unix() && (errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.ENOTSOCK)) {
 		return deliver.FaultOperator, "make sure that the server is running and lets mailhaul use its socket"
 	}
 	if errors.Is(err, syscall.ECONNREFUSED) {
@@ -113,7 +113,7 @@ func (s *Server) advise(err error) (deliver.Fault, string) {
 
 func (s *Server) hintReach() string {
 	protocol := strings.ToUpper(s.Service)
-	if s.Unix() {
+	if s.unix() {
 		return "check the path of the socket: is this where the server has " + protocol + "?"
 	}
 	return "check host, port and tls: is this where the server has " + protocol + ", and is the network up?"

@@ -11,8 +11,7 @@ import (
 )
 
 // Login is our side of a login by a SASL mechanism, a sasl.Client. It remembers
-// what it sent, since servers repeat that in what they say. The zero Login
-// hides what Hide is told.
+// what it sent, since servers repeat that in what they say.
 type Login struct {
 	mechanism string
 	cred      mech.Credentials
@@ -90,9 +89,6 @@ func (l *Login) finish(err error) error {
 	}
 	return err
 }
-
-// Hide has Mask hide a secret, in whatever form a server may repeat it.
-func (l *Login) Hide(secret string) { l.secrets.Add(secret) }
 
 // Mask returns text without the secrets. It must see the whole of what a
 // server said: a cut may leave half a secret. A nil Login hides nothing.

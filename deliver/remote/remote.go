@@ -76,12 +76,12 @@ type Server struct {
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
-// Unix reports whether Addr is the path of a UNIX socket.
-func (s *Server) Unix() bool { return filepath.IsAbs(s.Addr) }
+// unix reports whether Addr is the path of a UNIX socket.
+func (s *Server) unix() bool { return filepath.IsAbs(s.Addr) }
 
 // Protection is Security as it applies to Addr.
 func (s *Server) Protection() Security {
-	if s.Unix() {
+	if s.unix() {
 		return PlainText
 	}
 	return s.Security
@@ -108,7 +108,7 @@ func (s *Server) Connect(ctx context.Context) (net.Conn, error) {
 	if dial == nil {
 		dial = s.Via.DialContext
 	}
-	if s.Unix() {
+	if s.unix() {
 		network = "unix"
 	}
 	raw, err := dial(ctx, network, s.Addr)
