@@ -71,8 +71,8 @@ func (a *Account) aims(header []byte) []aim {
 
 // ours reports whether a recipient is in one of the domains.
 func (r *Route) ours(recipient string) bool {
-	_, domain, ok := strings.Cut(strings.ToLower(recipient), "@")
-	return ok && slices.Contains(r.Domains, domain)
+	at := strings.LastIndexByte(recipient, '@') // a local part in quotes may hold another
+	return at >= 0 && slices.Contains(r.Domains, strings.ToLower(recipient[at+1:]))
 }
 
 // find returns the sinks of a recipient.
