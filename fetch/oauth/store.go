@@ -81,10 +81,6 @@ func (s *Store) Save(ctx context.Context, c *Client, g Grant) error {
 		return err
 	}
 	defer unlock()
-	return s.save(c, g)
-}
-
-func (s *Store) save(c *Client, g Grant) error {
 	r, err := s.makeRoom(c)
 	if err != nil {
 		return err
