@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -69,12 +70,7 @@ func (a *Account) interval(class Class, failures int) time.Duration {
 	}
 }
 
-func (a *Account) every() time.Duration {
-	if a.Every > 0 {
-		return a.Every
-	}
-	return DefaultEvery
-}
+func (a *Account) every() time.Duration { return cmp.Or(a.Every, DefaultEvery) }
 
 // doubled returns d doubled n times, at most longest.
 func doubled(d time.Duration, n int, longest time.Duration) time.Duration {

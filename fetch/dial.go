@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -63,12 +64,7 @@ func (s *Server) try(ctx context.Context) (*pop3proto.Client, error) {
 	return c, nil
 }
 
-func (s *Server) silence() time.Duration {
-	if s.Silence > 0 {
-		return s.Silence
-	}
-	return defaultSilence
-}
+func (s *Server) silence() time.Duration { return cmp.Or(s.Silence, defaultSilence) }
 
 func (s *Server) dial(ctx context.Context) (net.Conn, error) {
 	ctx, cancel := channel.Within(ctx, s.silence())

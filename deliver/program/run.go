@@ -1,6 +1,7 @@
 package program
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -102,13 +103,7 @@ var errTimeout = errors.New("time limit")
 // that stays in its process group; whatever exit code came of that is not
 // believed.
 func (r *Run) Do(ctx context.Context) (Exit, error) {
-	limit, grace := r.Timeout, r.Grace
-	if limit <= 0 {
-		limit = defaultTimeout
-	}
-	if grace <= 0 {
-		grace = 5 * time.Second
-	}
+	limit, grace := cmp.Or(r.Timeout, defaultTimeout), cmp.Or(r.Grace, 5*time.Second)
 	if err := ctx.Err(); err != nil {
 		return Exit{}, err
 	}

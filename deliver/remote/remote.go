@@ -5,6 +5,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -131,9 +132,4 @@ func (s *Server) Connect(ctx context.Context) (net.Conn, error) {
 }
 
 // Silence is Timeout, or what it stands for if it is 0.
-func (s *Server) Silence() time.Duration {
-	if s.Timeout > 0 {
-		return s.Timeout
-	}
-	return defaultTimeout
-}
+func (s *Server) Silence() time.Duration { return cmp.Or(s.Timeout, defaultTimeout) }

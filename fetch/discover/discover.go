@@ -6,6 +6,7 @@
 package discover
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"fmt"
@@ -131,12 +132,7 @@ func (f *Finder) first(ctx context.Context, lost *NotFoundError, servers ...Serv
 	return Server{}, lost
 }
 
-func (f *Finder) timeout() time.Duration {
-	if f.Timeout > 0 {
-		return f.Timeout
-	}
-	return 10 * time.Second
-}
+func (f *Finder) timeout() time.Duration { return cmp.Or(f.Timeout, 10*time.Second) }
 
 // Attempt is a server that did not answer as it should.
 type Attempt struct {
