@@ -111,9 +111,9 @@ func (b *batch) abort() {
 // The order is what keeps mail safe, at whatever instruction the power goes:
 //
 //  1. the sink makes the messages durable, invisible   Batch.Prepare
-//  2. the promises are journalled, durably             Journal.Promise
+//  2. the promises are journalled, durably             State.Promise
 //  3. the sink makes them visible and durable          Batch.Commit
-//  4. 'landed' is journalled                           Journal.Land
+//  4. 'landed' is journalled                           State.Land
 //  5. the session deletes them from the server         DELE, QUIT
 //
 // 1 of the next batch goes on beside 4 of this one if the sinks need not hear of it.
@@ -132,7 +132,7 @@ func (b *batch) abort() {
 type committer struct {
 	account string
 	several bool // sinks
-	journal Journal
+	journal State
 	now     func() time.Time
 	report  func(Event)
 

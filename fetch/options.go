@@ -90,7 +90,6 @@ func closed(c <-chan struct{}) bool {
 // would survive a power cut, and those that read return nothing that a power
 // cut could still undo: exactly-once delivery rests on both.
 type State interface {
-	Journal
 	// Lease takes the sole right to poll an account. If another poll has it,
 	// the error is a *state.HeldError.
 	Lease(ctx context.Context, account string) (*state.Lease, error)
@@ -115,13 +114,7 @@ type State interface {
 	Refuse(ctx context.Context, account string, rs []state.Refusal) error
 	// SavePoll records how a poll went, and what the next one is to know.
 	SavePoll(ctx context.Context, account string, p state.Poll) error
-}
 
-var _ State = (*state.Store)(nil)
-
-// Journal is what a poll writes of the messages that it handles, while it
-// handles them.
-type Journal interface {
 	// Promise records what a sink has staged, before it makes it visible.
 	Promise(ctx context.Context, account string, ps []state.Promise) error
 	// Land records what a sink has made visible.
@@ -132,3 +125,5 @@ type Journal interface {
 	// may have failed, at the time at or before.
 	Suspect(ctx context.Context, account string, at int64, why string, ps []state.Promise) error
 }
+
+var _ State = (*state.Store)(nil)
