@@ -34,7 +34,7 @@ func (p *planner) identify(moved bool) {
 			p.claim(e, r, p.rows[r].UID)
 			continue
 		}
-		key := p.freeKey(sum)
+		key := p.plan.given.key(sum, p.rows)
 		if remembered {
 			p.claim(e, r, key)
 		} else {
@@ -209,25 +209,16 @@ func (p *planner) alike(e pop3proto.Entry) bool {
 	return p.sizes[e.Size] || p.lately && !large && (p.miscounted || e.Size == 0)
 }
 
-// freeKey returns the first key for a sum that no row has and no other message was
-// given.
-func (p *planner) freeKey(sum state.Sum) string {
-	return p.given.next(sum, func(key string) bool {
-		_, used := find(p.rows, key)
-		return used
-	})
-}
-
 // copies gives each message that goes by its sum a key of its own: a maildrop may
 // hold many that are the same.
 type copies map[state.Sum]int
 
-// next returns the first key of a sum that it has not given, and that is not used.
-func (c copies) next(sum state.Sum, used func(key string) bool) string {
+// key returns the first key of a sum that it has not given, and that no row has.
+func (c copies) key(sum state.Sum, rows []state.Row) string {
 	for {
 		key := state.KeyOf(sum, c[sum])
 		c[sum]++
-		if !used(key) {
+		if _, used := find(rows, key); !used {
 			return key
 		}
 	}
@@ -276,7 +267,7 @@ func (p *planner) unclaimedByHeader() headerIndex {
 	for _, rows := range h {
 		// The row of a message that has not come in whole yet may be another name of
 		// another's. Of the rest, those without a unique-id come first, in the order in
-		// which next gave their keys.
+		// which key gave them theirs.
 		slices.SortFunc(rows, func(a, b int32) int {
 			return cmp.Or(cmp.Compare(torn(a), torn(b)), cmp.Compare(named(a), named(b)),
 				cmp.Compare(len(p.rows[a].UID), len(p.rows[b].UID)), cmp.Compare(a, b))

@@ -92,6 +92,8 @@ type Plan struct {
 	// Reused is set if a unique-id has gone from one message to another, as far as
 	// can be told: then none is believed that no header bears out.
 	Reused bool
+
+	given copies // keys, to messages without a name
 }
 
 // wants reports whether messages are to be downloaded, or looked at.
@@ -130,7 +132,7 @@ func struck(r *state.Row) bool {
 func MakePlan(listing []pop3proto.Entry, rows []state.Row, headers map[int]state.Sum, pol Policy) Plan {
 	p := planner{
 		pol: pol, listing: listing, rows: rows, headers: headers, claimed: make([]bool, len(rows)),
-		unsure: map[int]bool{}, untold: map[int32]int{}, displaced: map[int]bool{}, given: copies{},
+		unsure: map[int]bool{}, untold: map[int32]int{}, displaced: map[int]bool{}, plan: Plan{given: copies{}},
 	}
 	p.plan.Reused = pol.Partial && p.numbered() || headers != nil && p.reused()
 	if p.plan.Reused && !pol.Asked {
@@ -190,7 +192,6 @@ type planner struct {
 	tombs     map[int64][]int32  // and of those that it has not, by size; nil until asked for
 	untold    map[int32]int      // rows of entries that are unknown but for a blank one
 	displaced map[int]bool       // rows whose unique-id is another message's now
-	given     copies             // keys, to messages without a name
 	// miscounted is set if the server gives other sizes than the messages have.
 	miscounted bool
 	lately     bool // one of sizes has gone of late
@@ -548,7 +549,7 @@ func (p *planner) miss() {
 		open := p.pol.Open[row.UID]
 		if p.displaced[r] {
 			// It may be listed again, under whatever name.
-			row.UID = p.freeKey(cmp.Or(row.Header, row.Content))
+			row.UID = p.plan.given.key(cmp.Or(row.Header, row.Content), p.rows)
 			p.plan.Keep.Rekey = append(p.plan.Keep.Rekey, state.Rekey{From: p.rows[r].UID, To: row.UID})
 		}
 		twin := len(p.compared) > 0 && !row.Content.IsZero()

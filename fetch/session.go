@@ -30,21 +30,19 @@ type session struct {
 	rows    []state.Row
 	plan    Plan
 
-	delete    []Listed        // landed and due
-	rejects   []Want          // for the quarantine
-	whys      map[int]error   // for what reasons, by message number, until it has them
-	unread    []unread        // what the server would not give
-	compared  int             // of what was verified: with an outcome
-	known     int             // of that: had before, and not counted as refused
-	read      bool            // it gave something
-	pipelined bool            // commands are pipelined
-	top       bool            // the server has TOP
-	unsure    bool            // commands were pipelined, and inStep was not asked since
-	dubious   bool            // one of their replies may be another's, for all that it says itself
-	landed    []string        // keys of what landed, or may have
-	trouble   error           // of the server, with which the session went on
-	unnamed   map[string]bool // keys of messages without a name; nil until asked for
-	given     copies          // such keys, in this session
+	delete    []Listed      // landed and due
+	rejects   []Want        // for the quarantine
+	whys      map[int]error // for what reasons, by message number, until it has them
+	unread    []unread      // what the server would not give
+	compared  int           // of what was verified: with an outcome
+	known     int           // of that: had before, and not counted as refused
+	read      bool          // it gave something
+	pipelined bool          // commands are pipelined
+	top       bool          // the server has TOP
+	unsure    bool          // commands were pipelined, and inStep was not asked since
+	dubious   bool          // one of their replies may be another's, for all that it says itself
+	landed    []string      // keys of what landed, or may have
+	trouble   error         // of the server, with which the session went on
 }
 
 // open connects, logs in and asks what the server can do.
@@ -417,7 +415,7 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 			delete(strange, k.From)
 		}
 		for key, content := range strange {
-			h.Rekey = append(h.Rekey, state.Rekey{From: key, To: s.unnamedKey(content)})
+			h.Rekey = append(h.Rekey, state.Rekey{From: key, To: s.plan.given.key(content, s.rows)})
 		}
 		if noted := s.opts.State.Keep(context.WithoutCancel(ctx), s.Name, s.opts.now().Unix(), h); noted != nil {
 			different, err = nil, cmp.Or(err, noted)

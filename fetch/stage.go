@@ -200,7 +200,7 @@ func (d *download) seal(it *item) {
 		it.doubted = d.opts.now().Unix()
 	}
 	if it.want.Key == "" {
-		it.want.Key = d.unnamedKey(it.content)
+		it.want.Key = d.plan.given.key(it.content, d.rows)
 	}
 }
 
@@ -341,21 +341,4 @@ func (d *download) complete(ctx context.Context, it *item, b *body) error {
 		d.delete = append(d.delete, Listed{w.Num, w.Key})
 	}
 	return nil
-}
-
-// unnamedKey returns a key for a message that was downloaded before anything
-// was known to tell it by. Copies of one message have a key each.
-func (s *session) unnamedKey(content state.Sum) string {
-	if s.unnamed == nil {
-		s.unnamed, s.given = map[string]bool{}, copies{}
-		for _, r := range s.rows {
-			if _, _, ok := state.Nameless(r.UID); ok {
-				s.unnamed[r.UID] = true
-			}
-		}
-		for _, k := range s.plan.Keep.Rekey {
-			s.unnamed[k.To] = true
-		}
-	}
-	return s.given.next(content, func(key string) bool { return s.unnamed[key] })
 }
