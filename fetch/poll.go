@@ -267,7 +267,7 @@ func (s *session) run(ctx context.Context) (more bool, err error) {
 	if err := s.record(ctx); err != nil {
 		return false, err
 	}
-	failed := s.transfer(ctx)
+	failed := errors.Join(s.bring(ctx), s.blame(context.WithoutCancel(ctx)))
 	if failed == nil || isolated(failed) && !s.client.Broken() {
 		failed = errors.Join(failed, s.inStep(ctx))
 	}

@@ -348,11 +348,6 @@ func (s *session) record(ctx context.Context) error {
 	return s.opts.State.Refuse(ctx, s.Name, refusals)
 }
 
-// transfer fetches what the plan wants.
-func (s *session) transfer(ctx context.Context) error {
-	return errors.Join(s.bring(ctx), s.blame(context.WithoutCancel(ctx)))
-}
-
 // bring fetches what is new, and what proves to be: all of it before what a sink may
 // fail over.
 func (s *session) bring(ctx context.Context) error {
