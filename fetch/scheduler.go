@@ -32,59 +32,124 @@ type Setup struct {
 // s.Options.Drain is closed or when ctx ends are left out: their Summary is the
 // zero one but for Account, Err and Class.
 func Once(ctx context.Context, s Setup) []Summary {
-	o := s.Options
-	o.servers, o.silent = new(sync.Map), newSilences()
+	s.Options.servers, s.Options.silent = new(sync.Map), newSilences()
+	summaries := make([]Summary, len(s.Accounts))
+	Each(ctx, s, func(i int, o Options) error {
+		summaries[i] = s.Accounts[i].Poll(ctx, o)
+		return summaries[i].Err
+	}, func(i int, err error) {
+		summaries[i] = Summary{Account: s.Accounts[i].Name, Err: err, Class: Classify(err)}
+	})
+	return summaries
+}
+
+// Each calls visit for each account, by its place in s.Accounts and in that order, as
+// many at once as Once polls. visit is to poll, check or look at it with the options o,
+// and returns how that ended. For an account that Once would leave out, leaveOut is
+// called instead and told why. Either may be called from several goroutines.
+func Each(ctx context.Context, s Setup, visit func(i int, o Options) error, leaveOut func(i int, err error)) {
+	drain := s.Options.Drain
 	all := newSlots(s.Parallel, len(s.Accounts))
-	hosts, ways := map[string]slots{}, map[string]*atomic.Int32{}
+	hosts, ways := map[string]*line{}, map[string]*atomic.Int32{}
 	for _, a := range s.Accounts {
 		if host := a.host(); hosts[host] == nil {
-			hosts[host] = newSlots(s.PerHost, len(s.Accounts))
+			hosts[host] = newLine(s.PerHost, len(s.Accounts))
 		}
 		if way := a.Server.way(); ways[way] == nil {
-			ways[way] = new(atomic.Int32) // polls in a row that it did not answer
+			ways[way] = new(atomic.Int32) // visits in a row that it did not answer
 		}
 	}
-	summaries := make([]Summary, len(s.Accounts))
+	// The host's slot comes first: who waits for a busy host holds up nobody else.
+	enter := func(i int) error {
+		a := s.Accounts[i]
+		if err := stopped(ctx, drain); err != nil {
+			return err
+		}
+		// It has kept all waiting in vain whom it could, and then as many again.
+		if int(ways[a.Server.way()].Load()) >= lostPolls*hosts[a.host()].slots {
+			return errSilent
+		}
+		return all.take(ctx, drain)
+	}
+	serve := func(i int) {
+		defer all.free()
+		o, sessions, inVain := s.Options, 0, ways[s.Accounts[i].Server.way()]
+		o.Observer = func(e Event) {
+			if _, ok := e.(Connected); ok {
+				sessions++
+			}
+			s.Options.report(e)
+		}
+		if err := visit(i, o); timedOut(err) && unreachable(err, sessions) {
+			inVain.Add(1)
+		} else if sessions > 0 {
+			inVain.Store(0)
+		}
+	}
 	var wg sync.WaitGroup
 	for i, a := range s.Accounts {
-		leaveOut := func(err error) { summaries[i] = Summary{Account: a.Name, Err: err, Class: Classify(err)} }
+		host := hosts[a.host()]
+		if !host.join(i) {
+			continue
+		}
+		err := enter(i)
 		wg.Go(func() {
-			// The host's slot first: who waits for a busy host holds up
-			// nobody else.
-			host, inVain := hosts[a.host()], ways[a.Server.way()]
-			if err := host.take(ctx, o.Drain); err != nil {
-				leaveOut(err)
-				return
-			}
-			defer host.free()
-			// It has kept all waiting in vain whom it could, and then as many again.
-			if int(inVain.Load()) >= lostPolls*cap(host) {
-				leaveOut(errSilent)
-				return
-			}
-			if err := all.take(ctx, o.Drain); err != nil {
-				leaveOut(err)
-				return
-			}
-			defer all.free()
-			summaries[i] = a.Poll(ctx, o)
-			if s := &summaries[i]; s.unanswered() {
-				inVain.Add(1)
-			} else if s.Sessions > 0 {
-				inVain.Store(0)
+			for ok := true; ok; {
+				if err == nil {
+					serve(i)
+				} else {
+					leaveOut(i, err)
+				}
+				if i, ok = host.next(); ok {
+					err = enter(i)
+				}
 			}
 		})
 	}
 	wg.Wait()
-	return summaries
+}
+
+// line is who waits for a slot of a host.
+type line struct {
+	slots int
+
+	mu      sync.Mutex
+	free    int
+	waiting []int
+}
+
+func newLine(n, most int) *line {
+	if n <= 0 {
+		n = most
+	}
+	return &line{slots: n, free: n}
+}
+
+// join takes a slot for i. Where none is free it returns false, and i waits for its turn.
+func (l *line) join(i int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.free == 0 {
+		l.waiting = append(l.waiting, i)
+		return false
+	}
+	l.free--
+	return true
+}
+
+// next hands a slot on to who has waited longest. If nobody waits, it is free.
+func (l *line) next() (i int, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.waiting) == 0 {
+		l.free++
+		return 0, false
+	}
+	i, l.waiting = l.waiting[0], l.waiting[1:]
+	return i, true
 }
 
 func (a *Account) host() string { return strings.ToLower(a.Server.Host) }
-
-// unanswered reports whether a poll has waited in vain for its server.
-func (s *Summary) unanswered() bool {
-	return timedOut(s.Err) && s.unreachable()
-}
 
 // slots is a counting semaphore.
 type slots chan struct{}
@@ -99,8 +164,8 @@ func newSlots(n, most int) slots {
 // take waits for a slot. It returns an error if it is no longer wanted.
 func (s slots) take(ctx context.Context, drain <-chan struct{}) error {
 	// Where several are ready, select takes any.
-	if closed(drain) || ctx.Err() != nil {
-		return errStopped
+	if err := stopped(ctx, drain); err != nil {
+		return err
 	}
 	select {
 	case s <- struct{}{}:
@@ -112,3 +177,11 @@ func (s slots) take(ctx context.Context, drain <-chan struct{}) error {
 }
 
 func (s slots) free() { <-s }
+
+// stopped returns an error once no poll is to begin any more.
+func stopped(ctx context.Context, drain <-chan struct{}) error {
+	if closed(drain) || ctx.Err() != nil {
+		return errStopped
+	}
+	return nil
+}

@@ -182,3 +182,25 @@ func TestOnceTriesAll(t *testing.T) {
 		})
 	}
 }
+
+// Who looks on sees accounts in their order, at one host or at many: the first report
+// does not wait for the last accounts.
+func TestEachInOrder(t *testing.T) {
+	const n = 300
+	for _, hosts := range []int{1, n} {
+		setup := fetch.Setup{Parallel: 1, PerHost: 1}
+		for i := range n {
+			setup.Accounts = append(setup.Accounts, &fetch.Account{Server: fetch.Server{Host: fmt.Sprint("pop", i%hosts)}})
+		}
+		visited := make(chan int, n)
+		fetch.Each(t.Context(), setup, func(i int, _ fetch.Options) error {
+			visited <- i
+			return nil
+		}, func(i int, err error) { t.Errorf("%d: %v", i, err) })
+		for i := range n {
+			if got := <-visited; got != i {
+				t.Fatalf("%d hosts: %d comes in the place of %d", hosts, got, i)
+			}
+		}
+	}
+}

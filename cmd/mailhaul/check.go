@@ -29,13 +29,18 @@ func checkCommand(std stdio) *cli.Command {
 	}
 }
 
-// runCheck checks one account after the other, since each is a report to read.
+// runCheck checks as many accounts at once as a fetch polls, and reports on one after
+// the other, since each is a report to read.
 func runCheck(ctx context.Context, std stdio, path, trace string, names []string) error {
 	cfg, chosen, w, err := wired(path, names)
 	if err != nil {
 		return err
 	}
 	defer w.Close()
+	tune(min(len(chosen), cfg.Parallel))
+	if isTerminal(std.in) {
+		cfg.AskInTurn()
+	}
 	traced, err := openTrace(trace)
 	if err != nil {
 		return err
@@ -50,34 +55,53 @@ func runCheck(ctx context.Context, std stdio, path, trace string, names []string
 	defer stop()
 
 	fmt.Fprintf(std.out, "%s: %s, %s\n", cfg.Path, count(len(cfg.Accounts), "account"), count(len(cfg.Sinks), "sink"))
-	l := &checklist{out: std.out, paint: painter(isTerminal(std.out))}
+	l := checklist{out: std.out, paint: painter(isTerminal(std.out))}
 	checked, unwell := 0, []string{}
 	err = probeState(cfg.State)
 	if err != nil {
 		l.bad("state: "+err.Error(), fetch.Hint(err))
 		unwell = append(unwell, "the state folder")
 	}
-	classes := []fetch.Class{fetch.Classify(err)}
-	for _, a := range chosen {
-		if ctx.Err() != nil {
-			break
-		}
-		fmt.Fprintf(std.out, "\n%s\n", a.Name)
-		account := w.account(a)
+	stateClass := fetch.Classify(err)
+	accounts, turns, probes := w.accounts(chosen), newTurns(std.out, len(chosen)), probesOf(ctx, cfg, w)
+	traced.follow(accounts...)
+	classes, begun := make([]fetch.Class, len(chosen)), make([]bool, len(chosen))
+	of := func(i int) checklist {
+		begun[i] = true
+		l := l
+		l.out = turn{turns, i}
+		fmt.Fprintf(l.out, "\n%s\n", chosen[i].Name)
+		return l
+	}
+	fetch.Each(ctx, fetch.Setup{
+		Accounts: accounts, Parallel: cfg.Parallel, PerHost: cfg.PerHost,
+		Options: fetch.Options{State: store, Observer: traced.observe},
+	}, func(i int, o fetch.Options) error {
+		defer turn{turns, i}.end()
+		a, l := chosen[i], of(i)
 		l.grant(ofAccount(a), w.grants, time.Now())
-		traced.follow(account)
-		traced.observe(fetch.Started{Account: a.Name})
-		report, err := account.Check(ctx, fetch.Options{State: store, Observer: traced.observe})
+		o.Observer(fetch.Started{Account: a.Name})
+		report, err := accounts[i].Check(ctx, o)
 		traced.ended(a.Name, err)
-		l.server(account, report, err, time.Now())
-		class := fetch.Classify(err)
+		l.server(accounts[i], report, err, time.Now())
+		classes[i] = fetch.Classify(err)
 		if ctx.Err() == nil {
-			class = max(class, l.sinks(ctx, cfg, w, a))
+			classes[i] = max(classes[i], l.sinks(ctx, cfg, w, a, probes))
 		}
-		classes = append(classes, class)
-		checked++
-		if class != fetch.ClassFine {
-			unwell = append(unwell, a.Name)
+		return err
+	}, func(i int, err error) {
+		defer turn{turns, i}.end()
+		if classes[i] = fetch.Classify(err); ctx.Err() == nil {
+			l := of(i)
+			l.bad(err.Error(), fetch.Hint(err))
+		}
+	})
+	for i, a := range chosen {
+		if begun[i] {
+			checked++
+			if classes[i] != fetch.ClassFine {
+				unwell = append(unwell, a.Name)
+			}
 		}
 	}
 	if len(chosen) > 1 {
@@ -87,11 +111,11 @@ func runCheck(ctx context.Context, std stdio, path, trace string, names []string
 		}
 		fmt.Fprintf(std.out, "\n%s checked, %s\n", count(checked, "account"), sum)
 	}
-	return worst(classes...)
+	return worst(append(classes, stateClass)...)
 }
 
-// sinks reports on the filter and the sinks of an account.
-func (l *checklist) sinks(ctx context.Context, cfg *config.Config, w *wiring, a config.Account) fetch.Class {
+// sinks reports on the filter and the sinks of an account, which are probed by probes.
+func (l *checklist) sinks(ctx context.Context, cfg *config.Config, w *wiring, a config.Account, probes map[string]probe) fetch.Class {
 	class := fetch.ClassFine
 	report := func(what, text string, err error) {
 		if err == nil {
@@ -119,7 +143,7 @@ func (l *checklist) sinks(ctx context.Context, cfg *config.Config, w *wiring, a 
 	}
 	for _, name := range names {
 		l.grant(ofSink(*cfg.Sink(name)), w.grants, time.Now())
-		text, err := probeSink(ctx, cfg.Sink(name), w.sinks[name])
+		text, err := probes[name]()
 		report("sink "+name, text, err)
 	}
 	return class

@@ -81,7 +81,12 @@ func runList(ctx context.Context, std stdio, o listOptions) error {
 	if len(o.names) != 1 {
 		return usagef("mailhaul list work", "name the account to list")
 	}
-	chosen, w, store, done, err := onlooker(ctx, o.config, o.names)
+	cfg, chosen, w, err := wired(o.config, o.names)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	store, done, err := readState(ctx, cfg.State)
 	if err != nil {
 		return err
 	}

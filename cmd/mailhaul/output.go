@@ -110,6 +110,8 @@ func fileOf(w io.Writer) *os.File {
 			w = above.to
 		case *leavable:
 			w = above.to
+		case turn:
+			w = above.out
 		case *os.File:
 			return above
 		default:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"time"
 
@@ -32,39 +33,63 @@ func planCommand(std stdio) *cli.Command {
 	}
 }
 
-// runPlan plans one account after the other, since each is a report to read.
+// runPlan plans for as many accounts at once as a fetch polls, and reports on one after
+// the other, since each is a report to read.
 func runPlan(ctx context.Context, std stdio, path string, names []string, asJSON bool) error {
-	chosen, w, store, done, err := onlooker(ctx, path, names)
+	cfg, chosen, w, err := wired(path, names)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	store, done, err := readState(ctx, cfg.State)
 	if err != nil {
 		return err
 	}
 	defer done()
+	tune(min(len(chosen), cfg.Parallel))
+	if isTerminal(std.in) {
+		cfg.AskInTurn()
+	}
 	ctx, stop := interruptible(ctx, std, w)
 	defer stop()
 
 	now := time.Now()
-	var classes []fetch.Class
-	var plans []planJSON
-	for i, a := range chosen {
-		if ctx.Err() != nil {
-			break
-		}
-		sight, err := w.account(a).Look(ctx, fetch.Options{State: store}, nil)
-		classes = append(classes, fetch.Classify(err))
+	accounts, turns := w.accounts(chosen), newTurns(std.out, len(chosen))
+	classes, plans := make([]fetch.Class, len(chosen)), make([]*planJSON, len(chosen))
+	tell := func(i int, sight fetch.Sight, err error) {
+		a, out := chosen[i], turn{turns, i}
+		defer out.end()
+		classes[i] = fetch.Classify(err)
 		if asJSON {
-			plans = append(plans, newPlanJSON(a, sight, err, now))
-			continue
+			plans[i] = new(newPlanJSON(a, sight, err, now))
+			return
 		}
 		if i > 0 {
-			fmt.Fprintln(std.out)
+			fmt.Fprintln(out)
 		}
 		if err != nil {
-			failedLook(stdio{out: std.out, err: std.out}, a.Name, err)
-			continue
+			failedLook(stdio{out: out, err: out}, a.Name, err)
+			return
 		}
-		writePlan(std.out, a, w.places(a), sight, now)
+		writePlan(out, a, w.places(a), sight, now)
 	}
+	fetch.Each(ctx, fetch.Setup{
+		Accounts: accounts, Parallel: cfg.Parallel, PerHost: cfg.PerHost, Options: fetch.Options{State: store},
+	}, func(i int, o fetch.Options) error {
+		sight, err := accounts[i].Look(ctx, o, nil)
+		tell(i, sight, err)
+		return err
+	}, func(i int, err error) {
+		if ctx.Err() == nil {
+			tell(i, fetch.Sight{}, err)
+			return
+		}
+		defer turn{turns, i}.end()
+		classes[i] = fetch.Classify(err)
+	})
 	if asJSON {
+		// Without those whose turn did not come.
+		plans = slices.DeleteFunc(plans, func(p *planJSON) bool { return p == nil })
 		if err := writeJSON(std.out, map[string]any{"accounts": plans}); err != nil {
 			return err
 		}

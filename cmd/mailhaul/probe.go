@@ -9,6 +9,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"slices"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -31,6 +32,20 @@ func probeState(dir string) error {
 		}
 	}
 	return err
+}
+
+// probe is probeSink of one sink, once: many accounts may have it, and its server may
+// be slow.
+type probe func() (string, error)
+
+// probesOf returns the probes of all sinks of a configuration, by name.
+func probesOf(ctx context.Context, cfg *config.Config, w *wiring) map[string]probe {
+	all := map[string]probe{}
+	for i := range cfg.Sinks {
+		s := &cfg.Sinks[i]
+		all[s.Name] = sync.OnceValues(func() (string, error) { return probeSink(ctx, s, w.sinks[s.Name]) })
+	}
+	return all
 }
 
 // probeSink looks whether a sink could take mail, without making anything.

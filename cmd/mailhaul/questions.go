@@ -420,5 +420,5 @@ func (i *initialisation) trySink(ctx context.Context) (fetch.Class, error) {
 	}
 	defer w.Close()
 	l := &checklist{out: i.std.out, paint: painter(isTerminal(i.std.out))}
-	return l.sinks(ctx, cfg, w, cfg.Accounts[0]), nil
+	return l.sinks(ctx, cfg, w, cfg.Accounts[0], probesOf(ctx, cfg, w)), nil
 }

@@ -20,21 +20,6 @@ func lookUp(ctx context.Context, path string) (cfg *config.Config, store *state.
 	return cfg, store, done, err
 }
 
-// onlooker returns the accounts of those names, and with what to look at their
-// maildrops without changing anything, until done is called.
-func onlooker(ctx context.Context, path string, names []string) (chosen []config.Account, w *wiring, store *state.Store, done func(), err error) {
-	cfg, chosen, w, err := wired(path, names)
-	if err != nil {
-		return nil, nil, nil, nil, err
-	}
-	store, closed, err := readState(ctx, cfg.State)
-	if err != nil {
-		w.Close()
-		return nil, nil, nil, nil, err
-	}
-	return chosen, w, store, func() { closed(); w.Close() }, nil
-}
-
 // readState opens the state for reading. Where nothing was ever remembered it
 // opens an empty one that is gone when closed, so that looking creates
 // nothing.

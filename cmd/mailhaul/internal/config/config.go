@@ -36,6 +36,7 @@ type Config struct {
 	root      value           // what the file says, to be shown
 	shown     map[spot]string // as the parser has it
 	secretEnv []string        // the variables that hold secrets
+	inTurn    *bool           // commands of secrets run one at a time
 }
 
 // Sink is a place for mail: Discard, or the one whose pointer is not nil.
@@ -134,6 +135,10 @@ type Account struct {
 // Environ returns the environment for programs that are run, which is ours
 // without the variables that hold secrets.
 func (c *Config) Environ() []string { return environWithout(c.secretEnv) }
+
+// AskInTurn has the commands of secrets run one at a time from now on: each may have to
+// ask a person, and two who ask at one terminal take each other's answers.
+func (c *Config) AskInTurn() { *c.inTurn = true }
 
 func environWithout(names []string) []string {
 	return slices.DeleteFunc(os.Environ(), func(v string) bool {

@@ -60,14 +60,14 @@ func Parse(path string, data []byte) (*Config, error) {
 func parse(path, dir string, data []byte, exposed bool) (*Config, error) {
 	p := &parser{
 		file: path, dir: dir, steps: 100_000 + len(data), sinkNodes: map[string]*yaml.Node{}, needsRoute: map[string]string{},
-		places: map[string]string{}, shown: map[spot]string{}, envNames: new([]string),
+		places: map[string]string{}, shown: map[spot]string{}, envNames: new([]string), inTurn: new(bool),
 	}
 	c := &Config{Path: path, Parallel: 8, PerHost: 2, Grace: 10 * time.Second}
 	if root := p.tree(data); root != nil {
 		p.top(*root, c)
 		c.root, c.shown = *root, p.shown
 	}
-	c.secretEnv = *p.envNames
+	c.secretEnv, c.inTurn = *p.envNames, p.inTurn
 	if p.secretLine > 0 && exposed {
 		p.fail(value{line: p.secretLine}, "chmod 600 "+path, "the file holds a password and others can read it")
 	}

@@ -28,7 +28,9 @@ type parser struct {
 	secretLine int
 	// envNames are the variables that hold secrets.
 	envNames *[]string
-	shown    map[spot]string // the paths and secrets that were read, as they are shown
+	// inTurn has commands of secrets run one at a time.
+	inTurn *bool
+	shown  map[spot]string // the paths and secrets that were read, as they are shown
 }
 
 // value is a node of the tree with the words for where it stands.

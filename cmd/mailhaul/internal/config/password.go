@@ -30,6 +30,7 @@ type Password struct {
 	env     string
 	command []string
 	hidden  *[]string // variables that the command is not given
+	inTurn  *bool
 	timeout time.Duration
 }
 
@@ -87,7 +88,7 @@ func (p *parser) secretEnv(v value, what string, into *Password) {
 // secretCommand reads a command that prints the secret.
 func (p *parser) secretCommand(v value, what string, into *Password) {
 	if argv := p.shellOrArgv(v); argv != nil {
-		into.what, into.command, into.hidden = what, argv, p.envNames
+		into.what, into.command, into.hidden, into.inTurn = what, argv, p.envNames, p.inTurn
 	}
 }
 
@@ -161,11 +162,23 @@ func readSecretFile(path string, longest int) (string, error) {
 	return s, nil
 }
 
+// asking is taken by a command that is not to run beside others.
+var asking = make(chan struct{}, 1)
+
 // run returns the first line that the command prints.
 //
 // The command shares our terminal and process group, since an agent may have
 // to ask for a passphrase there.
 func (pw Password) run(ctx context.Context) (string, error) {
+	key := pw.what + "_command"
+	if *pw.inTurn {
+		select {
+		case asking <- struct{}{}:
+			defer func() { <-asking }()
+		case <-ctx.Done():
+			return "", fmt.Errorf("%s: %w", key, ctx.Err())
+		}
+	}
 	timed, cancel := context.WithTimeout(ctx, pw.limit())
 	defer cancel()
 	cmd := exec.CommandContext(timed, pw.command[0], pw.command[1:]...)
@@ -175,7 +188,6 @@ func (pw Password) run(ctx context.Context) (string, error) {
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	cmd.Env = environWithout(*pw.hidden)
 	err := cmd.Run()
-	key := pw.what + "_command"
 	switch {
 	case ctx.Err() != nil:
 		return "", fmt.Errorf("%s: %w", key, ctx.Err())
