@@ -129,3 +129,43 @@ func TestSecretWithComma(t *testing.T) {
 		}
 	}
 }
+
+// To YAML a secret that follows its key by something else than a colon and a space is a
+// part of the key, which is not shown then.
+func TestSecretInKey(t *testing.T) {
+	const glued = " (write key: value, with a space after the colon)"
+	for key, want := range map[string]string{
+		"password;hunter2":         `account a: unknown key "password…"` + glued,
+		"password hunter2":         `account a: unknown key "password…"` + glued,
+		"password\u00a0hunter2":    `account a: unknown key "password…"` + glued,
+		"Password=hunter2":         `account a: unknown key "Password…"` + glued,
+		"pass/hunter2":             `account a: unknown key "pass…"` + glued,
+		"'password: hunter2'":      `account a: unknown key "password…"` + glued,
+		"password7hunter2":         `account a: unknown key "password…"` + glued,
+		"password_file-hunter2":    `account a: unknown key "password…"`,
+		"password_comand":          `account a: unknown key "password…" (did you mean "password_command"?)`,
+		"client_secret hunter2":    `account a: unknown key "client_secret…"` + glued,
+		"token hunter2":            `account a: unknown key "token…"` + glued,
+		"passwords":                `account a: unknown key "passwords" (did you mean "password"?)`,
+		"user;me":                  `account a: unknown key "user;me"`,
+		"a: b\n  password hunter2": `"password…" cannot be a name (use up to 64 letters, digits and . _ - + @)`,
+	} {
+		for _, flow := range []bool{false, true} {
+			text := "sinks: { home: { maildir: /m } }\naccounts:\n  a:\n    server: x\n    " + key + ": x\n"
+			if flow {
+				text = "sinks: { home: { maildir: /m } }\naccounts: { a: { server: x, " + key + ": x } }\n"
+			}
+			if strings.Contains(key, "\n") && flow {
+				continue
+			}
+			_, err := config.Parse("/c.yaml", []byte(text))
+			if got := fmt.Sprintln(err); !strings.Contains(got, ": "+want+"\n") || strings.Contains(got, "hunter2") {
+				t.Errorf("%s: %s\nwant %s", key, got, want)
+			}
+		}
+	}
+	text := "sinks:\n  password hunter2: { }\naccounts:\n  a: { server: x, user: u, password hunter2: x, password hunter2: x, deliver: home }\n"
+	if _, err := config.Parse("/c.yaml", []byte(text)); err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Error(err)
+	}
+}

@@ -1,10 +1,12 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
 
 	"gopkg.in/yaml.v3"
 )
@@ -130,7 +132,7 @@ func (p *parser) pairs(v value, n *yaml.Node, depth int) []entry {
 			continue
 		}
 		if was, ok := first[k.Value]; ok {
-			p.fail(value{line: line, where: v.where}, "", "key %s stands twice, first on line %d", quote(k.Value), was)
+			p.fail(value{line: line, where: v.where}, "", "key %s stands twice, first on line %d", quoteKey(k.Value), was)
 			continue
 		}
 		first[k.Value] = line
@@ -179,8 +181,33 @@ func cutValue(key string) (name string, glued bool) {
 	return key[:i], true
 }
 
-// secretNames are the keys of secrets. secretKeys adds to them.
-var secretNames = map[string]bool{}
+// cutPassword returns the key of the secret that a key begins with, and where that ends,
+// if it goes on with anything but a letter: that may be the secret, as in password;secret
+// or, on a line of its own, password secret. Else secret is "".
+func cutPassword(key string) (secret string, end int) {
+	for i, r := range key {
+		if unicode.IsLetter(r) {
+			continue
+		}
+		name := strings.ToLower(key[:i])
+		if name = cmp.Or(otherNames[name], name); secretNames[name] {
+			return name, i
+		}
+	}
+	return "", 0
+}
+
+// quoteKey is quote for a key, without what may be a secret.
+func quoteKey(key string) string {
+	if secret, end := cutPassword(key); secret != "" {
+		key = key[:end] + "…"
+	}
+	return quote(key)
+}
+
+// secretNames are the keys of secrets. secretKeys adds to them. A token has none, but
+// may be taken to have.
+var secretNames = map[string]bool{"token": true}
 
 // keys says how each key of a mapping is read into a T.
 type keys[T any] map[string]func(p *parser, v value, into *T)
@@ -199,7 +226,10 @@ func read[T any](p *parser, v value, known keys[T], into *T) map[string]int {
 		set, ok := known[e.key]
 		if !ok {
 			meant, hint := didYouMean(e.key, slices.Sorted(maps.Keys(known)))
-			p.fail(value{line: e.line, where: v.where}, hint, "unknown key %s", quote(e.key))
+			if secret, end := cutPassword(e.key); secret != "" && meant == "" && e.key[end] != '_' {
+				meant, hint = secret, "write key: value, with a space after the colon"
+			}
+			p.fail(value{line: e.line, where: v.where}, hint, "unknown key %s", quoteKey(e.key))
 			if meant != "" && lines[meant] == 0 {
 				lines[meant] = e.line
 			}

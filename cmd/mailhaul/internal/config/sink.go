@@ -84,10 +84,11 @@ func (p *parser) sinks(v value) []Sink {
 	var out []Sink
 	for _, e := range p.entries(v) {
 		at := value{node: e.value.node, line: e.line, where: "sink " + e.key}
-		if !p.name(at, e.key) {
-			at.where = "sink " + quote(e.key)
+		named := p.name(at, e.key)
+		if !named {
+			at.where = "sink " + quoteKey(e.key)
 		}
-		if e.key != "" && quote(e.key) == `"`+e.key+`"` { // what cannot be shown is no choice
+		if named || e.key != "" && quoteKey(e.key) == `"`+e.key+`"` { // what cannot be shown is no choice
 			p.sinkList, p.sinkNodes[e.key] = append(p.sinkList, e.key), e.value.node
 		}
 		out = append(out, p.sink(at, e.key))
@@ -104,7 +105,7 @@ func (p *parser) sink(v value, name string) Sink {
 	kind := p.kind(v, lines)
 	switch kind {
 	case "":
-		p.fail(v, name+": { maildir: ~/Maildir }, or mbox, mda, smtp, lmtp, imap:", "does not say where the mail goes")
+		p.fail(v, strings.TrimPrefix(v.where, "sink ")+": { maildir: ~/Maildir }, or mbox, mda, smtp, lmtp, imap:", "does not say where the mail goes")
 	case "maildir":
 		if folder, ok := f.raw["folder"]; ok {
 			p.folder(folder, &f.maildir)

@@ -52,7 +52,7 @@ func (p *parser) top(v value, c *Config) {
 		for _, e := range p.entries(*f.accounts) {
 			at := value{node: e.value.node, line: e.line, where: "account " + e.key}
 			if !p.name(at, e.key) {
-				at.where = "account " + quote(e.key)
+				at.where = "account " + quoteKey(e.key)
 			}
 			a := p.account(at, e.key, base)
 			a.source = source{at.node, defaults, oauth, p.sinkNodes}
@@ -107,7 +107,7 @@ func (p *parser) name(v value, name string) bool {
 	hint := NameHint(name)
 	if hint != "" {
 		v.where = ""
-		p.fail(v, hint, "%s cannot be a name", quote(name))
+		p.fail(v, hint, "%s cannot be a name", quoteKey(name))
 	}
 	return hint == ""
 }
