@@ -58,7 +58,7 @@ var errOneStep = errors.New("the server wants to ask for the token")
 // more once asking has ended.
 func (a *Account) login(ctx, asking context.Context, c *pop3proto.Client, caps pop3proto.Capabilities, choice Choice) error {
 	failed := func(err error) error {
-		return &LoginError{Addr: a.Server.Addr(), User: a.User, Mechanism: choice.Mechanism, Err: err}
+		return &LoginError{Account: a.Name, Addr: a.Server.Addr(), User: a.User, Mechanism: choice.Mechanism, Err: err}
 	}
 	cs, encrypted := c.TLS()
 	switch {
@@ -191,28 +191,29 @@ func adviseLogin(err error) (Class, string, bool) {
 		return ClassOperator, "allow another way to log in with auth, or ask the provider", true
 	}
 	if e, ok := errors.AsType[*mech.OAuthError](err); ok && e.Reply != nil {
-		return ClassOperator, tokenHint, true
+		if login, ok := errors.AsType[*LoginError](err); ok {
+			return ClassOperator, login.tokenHint(), true
+		}
 	}
 	return 0, "", false
 }
 
-const (
-	tokenHint = "run: mailhaul login for this account, with the scope for POP, or check its token_command; some providers want POP3 switched on first"
-	ownerHint = "the server does not let the owner of the certificate or ticket into this maildrop: check user"
-)
-
-// refusedHint returns what to do if a server takes a login by a mechanism for wrong.
-func refusedHint(mechanism string) string {
+// refusedHint returns what to do if a server takes the login for wrong.
+func (e *LoginError) refusedHint() string {
 	for _, m := range strongest(true) {
 		switch {
-		case m.Name != mechanism, m.Needs == mech.Password:
+		case m.Name != e.Mechanism, m.Needs == mech.Password:
 		case m.Needs == mech.Token:
-			return tokenHint
+			return e.tokenHint()
 		default:
-			return ownerHint
+			return "the server does not let the owner of the certificate or ticket into this maildrop: check user"
 		}
 	}
 	return passwordHint
+}
+
+func (e *LoginError) tokenHint() string {
+	return fmt.Sprintf("run mailhaul login %s, with the scope for POP, or check its token_command; some providers want POP3 switched on first", e.Account)
 }
 
 // unknownLoginHint is what to do if unknownLogin, before what else may be wrong.

@@ -176,7 +176,7 @@ func TestTokenRefused(t *testing.T) {
 			}
 		}()
 		s := r.poll()
-		if s.Class != fetch.ClassOperator || !strings.Contains(s.Err.Error(), "invalid, has expired or belongs to another user") || !strings.Contains(fetch.Hint(s.Err), "mailhaul login") {
+		if s.Class != fetch.ClassOperator || !strings.Contains(s.Err.Error(), "invalid, has expired or belongs to another user") || !strings.Contains(fetch.Hint(s.Err), "mailhaul login "+r.account.Name+",") {
 			t.Errorf("%s: %v: %v (%q)", name, s.Class, s.Err, fetch.Hint(s.Err))
 		}
 	}

@@ -33,6 +33,7 @@ func (e *ConnectError) Unwrap() error { return e.Err }
 // LoginError is a login that failed: the server refused the user, or there is
 // no way to log in that both sides allow.
 type LoginError struct {
+	Account    string
 	Addr, User string
 	Mechanism  string // empty if none could be tried
 	Err        error
@@ -305,7 +306,7 @@ func advise(err error) (Class, string) {
 	if e, ok := errors.AsType[*pop3proto.ReplyError](err); ok {
 		hint := ""
 		if login, ok := errors.AsType[*LoginError](err); ok {
-			hint = refusedHint(login.Mechanism)
+			hint = login.refusedHint()
 			if unknownLogin(e) {
 				hint = unknownLoginHint + hint
 			}

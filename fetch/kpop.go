@@ -33,7 +33,7 @@ func (s *Server) authenticate(ctx context.Context, conn net.Conn) error {
 // the server wants the words, and no password.
 func (a *Account) openMaildrop(ctx context.Context, c *pop3proto.Client) error {
 	if err := c.Login(ctx, a.User, a.User); err != nil {
-		return &LoginError{Addr: a.Server.Addr(), User: a.User, Mechanism: kpopName, Err: err}
+		return &LoginError{Account: a.Name, Addr: a.Server.Addr(), User: a.User, Mechanism: kpopName, Err: err}
 	}
 	return nil
 }

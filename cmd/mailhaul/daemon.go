@@ -169,7 +169,7 @@ func (d *daemon) serve(ctx context.Context, signals daemonSignals) error {
 				return nil
 			}
 		case <-signals.now:
-			d.out.note("polling all accounts now")
+			d.out.note("polling all accounts now, but for those whose server wants a pause")
 			d.order(ctx, fetch.PollNow{})
 		case <-looks:
 			d.noticeLogins(ctx)

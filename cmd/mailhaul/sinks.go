@@ -23,6 +23,7 @@ import (
 func (w *wiring) newSink(s config.Sink, state string) (deliver.Sink, error) {
 	server := func(of config.Server) remote.Server {
 		r := w.remoteServer(of)
+		r.Name = s.Name
 		r.Token = w.token(ofSink(s))
 		if of.OAuth != nil {
 			r.TokenRefused = w.source(ofSink(s)).Refused

@@ -72,7 +72,7 @@ func (s *Server) advise(err error) (deliver.Fault, string) {
 		return deliver.FaultOperator, hint
 	}
 	if _, ok := errors.AsType[*mech.OAuthError](err); ok {
-		return deliver.FaultOperator, hintToken
+		return deliver.FaultOperator, s.hintToken()
 	}
 	if errors.Is(err, mech.ErrRefused) {
 		return deliver.FaultOperator, "check the sink's user and password"
@@ -119,13 +119,15 @@ func (s *Server) hintReach() string {
 	return "check host, port and tls: is this where the server has " + protocol + ", and is the network up?"
 }
 
-const hintToken = "run: mailhaul login for this sink, with the scope for its protocol; or check its token_command"
+func (s *Server) hintToken() string {
+	return fmt.Sprintf("run mailhaul login %s, with the scope for its protocol; or check its token_command", cmp.Or(s.Name, "for this sink"))
+}
 
 // LoginHint is what the user can do about a login that the server refuses;
 // password is that if it is by a password.
 func (s *Server) LoginHint(password string) string {
 	if s.Token != nil {
-		return hintToken
+		return s.hintToken()
 	}
 	return password
 }

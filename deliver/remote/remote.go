@@ -40,6 +40,8 @@ const (
 
 // Server says how to reach a server. A Server is not changed by its methods.
 type Server struct {
+	// Name is what the user calls the sink, for hints; it may be empty.
+	Name string
 	// Addr is host:port, or the absolute path of a UNIX socket.
 	Addr string
 	// Security is how the connection is protected. A UNIX socket is

@@ -55,7 +55,7 @@ func (s *Store) Load(c *Client) (Grant, error) {
 		}
 		if perm := info.Mode().Perm(); perm&0o077 != 0 {
 			return Grant{}, &GrantError{Provider: c.Provider.Name, Text: fmt.Sprintf("others may read %s (mode %04o)", at, perm),
-				Advice: fmt.Sprintf("chmod go= %q; if somebody may have read it, withdraw the access at the provider and log in again", at)}
+				Advice: fmt.Sprintf("chmod go= %q; if somebody may have read it, withdraw the access at the provider, and %s", at, c.login())}
 		}
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxFile))
