@@ -121,6 +121,10 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 		}
 	}
 	out := newReporter(std, o, chosen, w)
+	common := &digest{reporter: out}
+	if o.silent && o.logFormat != "json" {
+		out = common
+	}
 	accounts := w.accounts(chosen)
 	traced.follow(accounts...)
 	news, err := newTeller(ctx, out, store, cfg, accounts, o.silent, o.dry)
@@ -170,6 +174,7 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 		w.sessions.Save()
 	}
 	out.total(summaries)
+	common.close()
 	return worst(classes...)
 }
 
