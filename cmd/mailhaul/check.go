@@ -12,6 +12,7 @@ import (
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
 func checkCommand(std stdio) *cli.Command {
@@ -86,7 +87,7 @@ func runCheck(ctx context.Context, std stdio, path, trace string, names []string
 		l.server(accounts[i], report, err, time.Now())
 		classes[i] = fetch.Classify(err)
 		if ctx.Err() == nil {
-			classes[i] = max(classes[i], l.sinks(ctx, cfg, w, a, probes))
+			classes[i] = max(classes[i], l.lease(cfg.State, a.Name), l.sinks(ctx, cfg, w, a, probes))
 		}
 		return err
 	}, func(i int, err error) {
@@ -112,6 +113,15 @@ func runCheck(ctx context.Context, std stdio, path, trace string, names []string
 		fmt.Fprintf(std.out, "\n%s checked, %s\n", count(checked, "account"), sum)
 	}
 	return worst(append(classes, stateClass)...)
+}
+
+// lease reports on what keeps an account from being polled.
+func (l *checklist) lease(dir, account string) fetch.Class {
+	err := state.CheckLease(dir, account)
+	if err != nil {
+		l.bad(err.Error(), fetch.Hint(err))
+	}
+	return fetch.Classify(err)
 }
 
 // sinks reports on the filter and the sinks of an account, which are probed by probes.

@@ -31,6 +31,9 @@ func probeState(dir string) error {
 			return writable(dir, unix.W_OK|unix.X_OK)
 		}
 	}
+	if err == nil {
+		err = writable(dir, unix.W_OK|unix.X_OK)
+	}
 	return err
 }
 

@@ -18,6 +18,9 @@ import (
 // leaseFolder is the folder of the lease files in the state folder.
 const leaseFolder = "leases"
 
+// createLock is the file in it that is locked while a database is made.
+const createLock = "create.lock"
+
 // Lease is the sole right to poll an account. It ends with Release, or with
 // the process, however that ends.
 type Lease struct {
@@ -32,9 +35,43 @@ func (s *Store) Lease(ctx context.Context, account string) (*Lease, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	// An account's name may hold any character and be longer than a file's.
+	return s.lease(leaseFile(account), account)
+}
+
+// leaseFile returns the name of an account's lease file. The account's own may hold any
+// character and be longer than a file's.
+func leaseFile(account string) string {
 	sum := sha256.Sum256([]byte(account))
-	return s.lease(fmt.Sprintf("%x.lock", sum[:16]), account)
+	return fmt.Sprintf("%x.lock", sum[:16])
+}
+
+// CheckLease returns the *Error with which Lease would fail for an account of the state
+// folder dir, as far as that can be seen without making anything. It does not look
+// whether the lease is held, nor keep anybody from it.
+func CheckLease(dir, account string) error {
+	folder := filepath.Join(dir, leaseFolder)
+	path := filepath.Join(folder, leaseFile(account))
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err == nil {
+		f.Close()
+	} else if errors.Is(err, fs.ErrNotExist) {
+		// The folder itself is made when the state is opened.
+		if err = unix.Access(folder, unix.W_OK|unix.X_OK); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+	}
+	if err != nil {
+		return wrap(path, "open the lease", err)
+	}
+	// Not every file system has locks. This file is locked for no poll.
+	if f, err = os.OpenFile(filepath.Join(folder, createLock), os.O_RDWR, 0); err != nil {
+		return nil
+	}
+	defer f.Close()
+	if err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+		return nil
+	}
+	return wrap(path, "take the lease", err)
 }
 
 // DaemonLease takes the sole right to run a daemon on the state folder. Errors

@@ -197,7 +197,7 @@ func mkdir(dir string) error {
 func create(ctx context.Context, dir, path string) error {
 	// A rename would replace what another process has made in the meantime; a
 	// link would not, but there are file systems without links.
-	alone, err := os.OpenFile(filepath.Join(dir, leaseFolder, "create.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	alone, err := os.OpenFile(filepath.Join(dir, leaseFolder, createLock), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}

@@ -40,6 +40,28 @@ func TestLease(t *testing.T) {
 	ok(t, again.Release())
 }
 
+// What keeps an account from its lease can be seen without taking that, and nothing is
+// made for it.
+func TestCheckLease(t *testing.T) {
+	parent := t.TempDir()
+	dir := filepath.Join(parent, "state")
+	ok(t, state.CheckLease(dir, "work")) // all will be made
+	s := open(t, parent)
+	ok(t, state.CheckLease(dir, "work"))
+	l, err := s.Lease(t.Context(), "work")
+	ok(t, err)
+	ok(t, state.CheckLease(dir, "work"))
+	path := l.File().Name()
+	ok(t, l.Release())
+	ok(t, os.Remove(path))
+	ok(t, os.Mkdir(path, 0o700))
+	_, err = s.Lease(t.Context(), "work")
+	if got := state.CheckLease(dir, "work"); err == nil || fmt.Sprint(got) != err.Error() {
+		t.Errorf("CheckLease: %v, Lease: %v", got, err)
+	}
+	ok(t, state.CheckLease(dir, "other"))
+}
+
 // A child that was being started as a lease was released does not hold it.
 func TestLeaseIsFreeAtOnce(t *testing.T) {
 	s := open(t, t.TempDir())
