@@ -266,6 +266,8 @@ func (m *memory) Standing(_ context.Context, account string) (state.Standing, er
 
 func (m *memory) Glimpses(context.Context, string) ([]state.Glimpse, error) { return nil, nil }
 
+func (m *memory) Landed(context.Context, string, string) (map[string]bool, error) { return nil, nil }
+
 func (m *memory) Deliveries(context.Context, string, string) ([]state.Delivery, error) {
 	return nil, nil
 }

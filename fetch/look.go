@@ -52,6 +52,8 @@ type Prospect struct {
 	// Until is when a kept or waiting message is due for something else; zero
 	// if it never is.
 	Until time.Time
+	// Dropped is set if the filter dropped it: what landed is in no sink.
+	Dropped bool
 }
 
 // Sight is a maildrop as the next poll would find it.
@@ -88,9 +90,14 @@ func (a *Account) Look(ctx context.Context, o Options, header func(num int, r io
 		return sight, cutShort(ctx, err)
 	}
 	sight.Outlook = s.outlook()
+	dropped, err := o.State.Landed(ctx, a.Name, dropSink)
+	if err != nil {
+		return sight, err
+	}
 	for _, e := range s.listing.Entries {
 		p := found[e.Num]
 		p.Entry = e
+		p.Dropped = p.Row != nil && dropped[p.Row.UID]
 		sight.Messages = append(sight.Messages, p)
 	}
 	if header != nil {

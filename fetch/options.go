@@ -103,6 +103,8 @@ type State interface {
 	Rows(ctx context.Context, account string) ([]state.Row, error)
 	// Deliveries returns what the sinks have done with one message.
 	Deliveries(ctx context.Context, account, uid string) ([]state.Delivery, error)
+	// Landed returns the UIDs of the messages that landed in a sink.
+	Landed(ctx context.Context, account, sink string) (map[string]bool, error)
 	// Keep records what a listing taught about messages.
 	Keep(ctx context.Context, account string, at int64, h state.Housekeeping) error
 	// Delete records what the server is about to be asked to delete, Confirm that it

@@ -176,15 +176,17 @@ var errQuarantine = &deliver.Error{
 	Op: "the message belongs in quarantine, and there is none: set refused: quarantine and quarantine: SINK",
 }
 
+// dropSink stands for a sink where the filter dropped a message.
+const dropSink = "(dropped)"
+
 // dropped books a message that its filter dropped: the journal counts it as
 // delivered.
 func (d *download) dropped(ctx context.Context, it *item) error {
 	d.seal(it)
-	const sink = "(dropped)"
-	if err := d.opts.State.Promise(ctx, d.Name, []state.Promise{it.promise(sink, deliver.Promise{})}); err != nil {
+	if err := d.opts.State.Promise(ctx, d.Name, []state.Promise{it.promise(dropSink, deliver.Promise{})}); err != nil {
 		return err
 	}
-	landing := state.Landing{UID: it.want.Key, Sink: sink, Where: "dropped by the filter", Dropped: true}
+	landing := state.Landing{UID: it.want.Key, Sink: dropSink, Where: "dropped by the filter", Dropped: true}
 	if err := d.opts.State.Land(ctx, d.Name, d.opts.now().Unix(), []state.Landing{landing}); err != nil {
 		return err
 	}

@@ -64,7 +64,11 @@ func (l *checklist) server(a *fetch.Account, r fetch.Report, err error, now time
 		ids = "without unique-ids: messages are told apart by their headers"
 	}
 	l.good("%s, %s, %s", count(r.Listed, "message"), size(r.Octets), ids)
-	l.more("a fetch would download %d (%s) and delete %d that were delivered before", r.Fetch, size(r.FetchOctets), r.Delete)
+	done := "delivered"
+	if a.Filter != nil && a.Filter.Drops() {
+		done = "delivered or dropped"
+	}
+	l.more("a fetch would download %d (%s) and delete %d that were %s before", r.Fetch, size(r.FetchOctets), r.Delete, done)
 	for _, left := range []struct {
 		n   int
 		why string

@@ -100,7 +100,7 @@ func runPlan(ctx context.Context, std stdio, path string, names []string, asJSON
 // writePlan writes what becomes of each message, and what that comes to. The
 // reasons are the point of it and are not cut.
 func writePlan(out io.Writer, a config.Account, target string, sight fetch.Sight, now time.Time) {
-	fmt.Fprintf(out, "%s: %s\n", a.Name, intended(sight.Outlook, target))
+	fmt.Fprintf(out, "%s: %s\n", a.Name, intended(sight.Outlook, target, mayDrop(a)))
 	if len(sight.Messages) == 0 {
 		return
 	}

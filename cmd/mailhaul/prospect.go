@@ -104,7 +104,13 @@ func because(p fetch.Prospect, a config.Account, now time.Time) string {
 	}
 }
 
-func delivered(p fetch.Prospect, now time.Time) string { return "delivered " + ago(p.Row.Landed, now) }
+func delivered(p fetch.Prospect, now time.Time) string {
+	verb := "delivered "
+	if p.Dropped {
+		verb = "dropped by the filter "
+	}
+	return verb + ago(p.Row.Landed, now)
+}
 
 // keepWords writes keep as the configuration has it.
 func keepWords(k fetch.Keep) string {

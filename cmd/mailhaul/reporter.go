@@ -27,7 +27,7 @@ func newReporter(std stdio, o fetchOptions, accounts []config.Account, w *wiring
 	if o.logFormat == "json" {
 		return newJSONReporter(std, o.verbose)
 	}
-	t := &textReporter{out: std.err, err: std.err, verbose: o.verbose, targets: map[string]string{}, going: map[string]string{}}
+	t := &textReporter{out: std.err, err: std.err, verbose: o.verbose, targets: map[string]string{}, drops: map[string]bool{}, going: map[string]string{}}
 	if o.dry {
 		t.out = std.out // what a dry run finds is its result
 	}
@@ -36,7 +36,7 @@ func newReporter(std stdio, o fetchOptions, accounts []config.Account, w *wiring
 	}
 	t.paint = painter(isTerminal(t.out))
 	for _, a := range accounts {
-		t.targets[a.Name] = w.places(a)
+		t.targets[a.Name], t.drops[a.Name] = w.places(a), mayDrop(a)
 		t.width = max(t.width, len([]rune(a.Name)))
 	}
 	if len(accounts) == 1 {
@@ -58,6 +58,9 @@ func (w *wiring) places(a config.Account) string {
 	}
 	return strings.Join(all, ", ")
 }
+
+// mayDrop reports whether the filter of an account may drop its mail.
+func mayDrop(a config.Account) bool { return a.Filter != nil && a.Filter.AllowDrop }
 
 // serial lets one goroutine at a time speak.
 type serial struct{ mu sync.Mutex }

@@ -22,6 +22,7 @@ type textReporter struct {
 	clock    string // layout of the time before each line; empty is none
 	width    int    // of the longest account name
 	targets  map[string]string
+	drops    map[string]bool   // accounts whose filter may drop mail
 	going    map[string]string // targets of polls under way, also by a configuration before
 	paint    func(colour, text string) string
 }
@@ -113,7 +114,7 @@ func (t *textReporter) finished(s fetch.Summary) {
 		}
 		t.line(s.Account, t.paint(red, verb)+": "+clean(s.Err.Error()))
 	case s.Would != nil:
-		t.line(s.Account, intended(*s.Would, target))
+		t.line(s.Account, intended(*s.Would, target, t.drops[s.Account]))
 	default:
 		t.line(s.Account, achieved(s, target))
 	}
@@ -183,8 +184,13 @@ func sentence(parts []string) string {
 	return parts[0] + "; " + strings.Join(parts[1:], ", ")
 }
 
-// intended says what a poll would do.
-func intended(o fetch.Outlook, target string) string {
+// intended says what a poll would do. Where the filter may drop mail, nobody knows what
+// of it comes to the target before it has seen that.
+func intended(o fetch.Outlook, target string, drops bool) string {
+	done := "delivered"
+	if drops {
+		target, done = target+" (or dropped by the filter)", "delivered or dropped"
+	}
 	parts := []string{"would fetch nothing"}
 	if o.Fetch > 0 {
 		parts[0] = fmt.Sprintf("would fetch %s (%s) → %s", count(o.Fetch, "message"), size(o.FetchOctets), target)
@@ -196,7 +202,7 @@ func intended(o fetch.Outlook, target string) string {
 		parts[0] += " and delete them"
 	}
 	if o.Delete > 0 {
-		parts = append(parts, fmt.Sprintf("would delete %d delivered before", o.Delete))
+		parts = append(parts, fmt.Sprintf("would delete %d %s before", o.Delete, done))
 	}
 	if o.Waiting > 0 {
 		parts = append(parts, fmt.Sprintf("%d refused before", o.Waiting))

@@ -112,6 +112,9 @@ func (f *Filter) Check() error {
 	return err
 }
 
+// Drops reports whether the program may drop messages.
+func (f *Filter) Drops() bool { return f.o.AllowDrop }
+
 // Begin is called before there are messages to show to the filter. If these wait
 // for a program that is missing, its error is that of Run, and they need not come
 // in.

@@ -306,6 +306,8 @@ func (j *journal) Glimpses(ctx context.Context, account string) (all []state.Gli
 	return all, err
 }
 
+func (j *journal) Landed(context.Context, string, string) (map[string]bool, error) { return nil, nil }
+
 func (j *journal) Promise(ctx context.Context, _ string, ps []state.Promise) error {
 	return j.write(ctx, "promises", func(l *ledger) { l.promise(ps) })
 }

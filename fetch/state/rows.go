@@ -53,6 +53,21 @@ func scanRow(rows *sql.Rows) (r Row, err error) {
 	return r, err
 }
 
+// Landed returns the UIDs of an account's messages that landed in a sink.
+func (s *Store) Landed(ctx context.Context, account, sink string) (map[string]bool, error) {
+	rows, err := s.read.QueryContext(ctx,
+		"SELECT uid FROM deliveries WHERE account = "+byName+" AND sink = ? AND landed IS NOT NULL", account, sink)
+	uids, err := collect(rows, err, s.path, "read the deliveries", func(rows *sql.Rows) (uid []byte, err error) {
+		err = rows.Scan(&uid)
+		return uid, err
+	})
+	all := map[string]bool{}
+	for _, uid := range uids {
+		all[string(uid)] = true
+	}
+	return all, err
+}
+
 // Deliveries returns what became of a message in each sink it was promised
 // for, in the order of the promises.
 func (s *Store) Deliveries(ctx context.Context, account, uid string) ([]Delivery, error) {
