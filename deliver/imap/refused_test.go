@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/mailhaul/mailhaul/deliver"
@@ -42,6 +43,27 @@ func TestSettleRefused(t *testing.T) {
 			}
 			if e, ok := errors.AsType[*deliver.Error](err); !ok || e.Fault != deliver.FaultTemporary || len(left) != 1 {
 				t.Errorf("Settle = %v, %v, and %d files are left", v, err, len(left))
+			}
+		})
+	}
+}
+
+// TestSettleFindsNonsense has a server find what cannot be, or all there could be. That
+// answers no question, and takes neither the time nor the memory for all of it.
+func TestSettleFindsNonsense(t *testing.T) {
+	for _, found := range []string{
+		"SEARCH 0", "SEARCH 0 1", "SEARCH 4294967295", "SEARCH 1 4294967295",
+		`ESEARCH (TAG "%s") UID ALL 1:4294967295`, `ESEARCH (TAG "%s") UID ALL 1:4000000000`,
+	} {
+		t.Run(found, func(t *testing.T) {
+			script := script{caps: "LITERAL+ UIDPLUS", found: found}
+			s := open(t, options(script.start(t), durable.OS, t.TempDir()))
+			_, promises := stage(t, s, "Message-ID: <a@example.org>\r\n\r\n")
+			if v, err := s.Settle(t.Context(), promises[0].Token); v != deliver.Unknown || err != nil {
+				t.Errorf("Settle = %v, %v", v, err)
+			}
+			if !strings.Contains(script.commands(), "UID FETCH") && found != "SEARCH 0" {
+				t.Error("what was found was not looked at")
 			}
 		})
 	}

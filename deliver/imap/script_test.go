@@ -39,6 +39,8 @@ type script struct {
 	replies map[string]string
 	// listed is what LIST shows.
 	listed string
+	// found is what a search shows, the client's tag in the place of %s.
+	found string
 	// folder is whether there is one.
 	folder func() bool
 
@@ -121,6 +123,10 @@ func (s *script) serve(conn net.Conn) error {
 		case "LIST":
 			if s.listed != "" {
 				say("* LIST %s", s.listed)
+			}
+		case "UID SEARCH":
+			if s.found != "" {
+				say("* %s", strings.ReplaceAll(s.found, "%s", tag))
 			}
 		case "CAPABILITY":
 			say("* CAPABILITY IMAP4rev1 %s", s.caps)

@@ -141,20 +141,32 @@ func (ses *session) search(t token) (deliver.Verdict, error) {
 	if err != nil {
 		return deliver.Unknown, err
 	}
-	uids := data.AllUIDs()
+	uids := suspects(data.All)
 	if len(uids) == 0 {
 		return deliver.Unknown, nil
 	}
 	var l listing
 	t.Next = 0
-	slices.Sort(uids) // what came last is the likeliest
-	if err := ses.list(&l, imap.UIDSetNum(uids[max(0, len(uids)-maxSuspects):]...)); err != nil {
+	if err := ses.list(&l, imap.UIDSetNum(uids...)); err != nil {
 		return deliver.Unknown, err
 	}
 	if found, err := ses.count(&l, t); err != nil || found <= t.Twin {
 		return deliver.Unknown, err
 	}
 	return deliver.Landed, nil
+}
+
+// suspects returns the last of the UIDs that were found: what came last is the
+// likeliest. The package's own AllUIDs panics over a 0, does not come to an end at
+// 4294967295, and has all that a range says it holds.
+func suspects(found imap.NumSet) (uids []imap.UID) {
+	set, _ := found.(imap.UIDSet)
+	for _, r := range slices.Backward(set) {
+		for uid := r.Stop; uid >= max(r.Start, 1) && len(uids) < maxSuspects; uid-- {
+			uids = append(uids, uid)
+		}
+	}
+	return uids
 }
 
 // list learns the sizes of messages.
