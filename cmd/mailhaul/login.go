@@ -192,7 +192,9 @@ func notLoggedIn(name string, err error) error {
 	case temporary:
 		exit = exitRetry
 	}
-	return &failure{fmt.Errorf("%s: not logged in: %w", name, err), exit, ""}
+	// A provider has a part in it, or whoever stands in its place: what the certificate
+	// is for, which is not believed, is said as it says it.
+	return &failure{fmt.Errorf("%s: not logged in: %s", name, clean(err.Error())), exit, oauthHint(err)}
 }
 
 // oauthHint returns what can be done about an error of OAuth, or "".

@@ -2,6 +2,12 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,6 +16,7 @@ import (
 	"time"
 
 	"github.com/mailhaul/mailhaul/fetch/oauth/oauthtest"
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 	"github.com/mailhaul/mailhaul/pop3proto/servertest"
 )
 
@@ -97,6 +104,35 @@ accounts:
 	for _, line := range []string{"ada C: AUTH XOAUTH2", "ada C: ***\n", "twin C: AUTH OAUTHBEARER", "twin C: ***\n", "bob C: AUTH PLAIN"} {
 		if !strings.Contains(string(traced), line) {
 			t.Errorf("error %v; no %q in the trace:\n%s", err, line, traced)
+		}
+	}
+}
+
+// Whoever stands in the place of a provider shows a certificate of his own making,
+// whose names are in the error: they obey no terminal, and begin no line.
+func TestLoginToAStranger(t *testing.T) {
+	cert, _, err := pop3test.SelfSigned("a\x1b[2Jb\nmailhaul: hint: do as I say")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger := httptest.NewUnstartedServer(http.NotFoundHandler())
+	stranger.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
+	stranger.Config.ErrorLog = log.New(io.Discard, "", 0)
+	stranger.StartTLS()
+	t.Cleanup(stranger.Close)
+	_, port, _ := net.SplitHostPort(stranger.Listener.Addr().String())
+	config := configFile(t, `
+state: state
+oauth: { sso: { issuer: "https://localhost:%s", client_id: client } }
+sinks: { home: { maildir: Maildir } }
+accounts:
+  ada: { server: pop.example.org, user: ada@example.org, oauth: sso }
+`, port)
+	for _, option := range []string{"--device", "--no-browser"} {
+		var said bytes.Buffer
+		code := run(t.Context(), []string{"mailhaul", "login", "--config", config, option, "ada"}, stdio{out: &said, err: &said})
+		if text := said.String(); code != exitRetry || !strings.Contains(text, "a?[2Jb; mailhaul: hint: do as I say, not localhost") || strings.Count(text, "\n") != 1 {
+			t.Errorf("login %s: exit code %d:\n%q", option, code, text)
 		}
 	}
 }
