@@ -109,10 +109,10 @@ func (l *life) write(out io.Writer, now time.Time) {
 		if h.at != 0 {
 			moment = clock(h.at)
 		}
-		fmt.Fprintf(out, "  %s  %s\n", moment, h.text)
+		fmt.Fprintf(out, "  %s  %s\n", moment, clean(h.text))
 	}
 	for _, sentence := range l.outlook(now) {
-		fmt.Fprintln(out, sentence)
+		fmt.Fprintln(out, clean(sentence))
 	}
 }
 
@@ -128,7 +128,7 @@ func (l *life) happenings() []happening {
 	for _, d := range l.deliveries {
 		all = append(all, happening{d.Promised, "promised to " + d.Sink})
 		if d.Landed != 0 {
-			all = append(all, happening{d.Landed, fmt.Sprintf("landed in %s: %s", d.Sink, tilde(clean(d.Where)))})
+			all = append(all, happening{d.Landed, fmt.Sprintf("landed in %s: %s", d.Sink, tilde(d.Where))})
 		}
 	}
 	switch {
@@ -157,7 +157,7 @@ func (l *life) outlook(now time.Time) []string {
 			say("The sink %s did not take it.", d.Sink)
 		}
 	}
-	if reason := clean(l.row.Reason); reason != "" {
+	if reason := l.row.Reason; reason != "" {
 		what := "Refused"
 		if l.row.Phase == state.Promised && l.row.Tries == 0 {
 			what = "Not delivered"

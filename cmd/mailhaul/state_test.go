@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -283,5 +284,33 @@ func TestManyStrangers(t *testing.T) {
 	strangers(&out, &config.Config{}, all)
 	if text := out.String(); len(text) > 500 || !strings.Contains(text, "former-0000, former-0001") || !strings.Contains(text, " and 1980 more\n") {
 		t.Errorf("%d bytes: %.500s", len(text), text)
+	}
+}
+
+// A file of state export may be somebody else's work: what it says obeys no terminal,
+// begins no line of ours, and hides nothing before the import is confirmed.
+func TestImportOfAStranger(t *testing.T) {
+	config := configFile(t, workConfig)
+	file := filepath.Join(filepath.Dir(config), "file")
+	const lines = `{"mailhaul":"state","version":3}
+{"account":{"name":"work"}}
+{"message":{"uid":"a","phase":"refused","octets":512,"seen":"2026-11-28T16:00:00Z","reason":"r\u001b[2J","deliveries":[{"sink":"s\u001b[2J","where":"w\u001b[2J","promised":"2026-11-28T16:00:00Z","landed":"2026-11-28T16:00:00Z"}]}}
+{"message":{"uid":"b","phase":"promised","octets":512,"seen":"2026-11-28T16:00:00Z","deliveries":[{"sink":"s\u001b[2J"}]}}
+{"poll":{"started":"2026-11-28T16:00:00Z","ended":"2026-11-28T16:00:00Z","result":"r\u001b[2J","error":"e\u001b[2J","hint":"h\u001b[2J"}}
+{"account":{"name":"x\u001b[2K\nyours"}}
+{"end":{"accounts":2,"messages":2,"polls":1,"days":0}}
+`
+	if err := os.WriteFile(file, []byte(lines), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"state", "import", "--yes", file}, {"state", "import", "--yes", file}, {"state", "list"}, {"status", "-v"},
+		{"explain", "work", "a"}, {"explain", "work", "b"},
+	} {
+		var said bytes.Buffer
+		code := run(t.Context(), append([]string{"mailhaul"}, append(args, "--config", config)...), stdio{out: &said, err: &said})
+		if text := said.String(); strings.Contains(text, "\x1b") || strings.Contains(text, "\nyours") || code == exitInternal {
+			t.Errorf("%s: exit code %d:\n%q", args, code, text)
+		}
 	}
 }

@@ -126,10 +126,11 @@ func runImport(ctx context.Context, std stdio, path, file string, merge, yes boo
 		here[a.Name] = a.Messages
 	}
 	for _, m := range memories {
+		name := clean(m.Account) // what somebody else may have written is shown before anybody says yes
 		if n := here[m.Account]; n > 0 && !merge {
-			return usagef("add --merge to keep them and add to them", "%s: %s remembered here already", m.Account, count(n, "message"))
+			return usagef("add --merge to keep them and add to them", "%s: %s remembered here already", name, count(n, "message"))
 		}
-		fmt.Fprintf(std.out, "%s: %s to import, %d remembered here\n", m.Account, count(len(m.Messages), "message"), here[m.Account])
+		fmt.Fprintf(std.out, "%s: %s to import, %d remembered here\n", name, count(len(m.Messages), "message"), here[m.Account])
 		if cfg.Account(m.Account) == nil {
 			fmt.Fprintln(std.out, "  the configuration does not have this account")
 		}

@@ -92,7 +92,7 @@ func trouble(out io.Writer, st state.Status, now time.Time) {
 	if last := st.Last; last != nil && last.Error != "" {
 		fmt.Fprintf(out, "\n%s: FAILED %s: %s\n", st.Account, ago(last.Ended, now), clean(last.Error))
 		if last.Hint != "" {
-			fmt.Fprintf(out, "  hint: %s\n", last.Hint)
+			fmt.Fprintf(out, "  hint: %s\n", clean(last.Hint))
 		}
 		fmt.Fprintf(out, "  last success: %s\n", ago(st.Schedule.LastSuccess, now))
 	}
