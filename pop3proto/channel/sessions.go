@@ -19,10 +19,12 @@ import (
 // from one run to the next in a folder, a file each. Whatever is wrong there
 // costs a handshake and nothing else, so that no method returns an error.
 //
-// With a file one can read nothing of the past, and pose as nobody. The secret
-// of a session before TLS 1.3 opens all that was said in it (RFC 5246 §8.1), and
-// is never written down; a session that was begun with a client certificate
-// would stand for it, and is not kept at all.
+// With a file one can read nothing of the past. But a session stands for the proof
+// that it spares: who has the file, and is on the way, can pose as the server until
+// the session ends, and be sent the password. So the folder is as private as what is
+// kept of logins. The secret of a session before TLS 1.3 opens all that was said in
+// it (RFC 5246 §8.1), and is never written down; a session that was begun with a
+// client certificate would stand for it, and is not kept at all.
 type Sessions struct {
 	dir string
 	mu  sync.Mutex

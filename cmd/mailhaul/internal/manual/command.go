@@ -93,7 +93,8 @@ var files = [][2]string{
 	{"~/.local/state/mailhaul/mailhaul.db", "What was fetched. Without it, mail that is still on a server is fetched again. Keep it on a local disk, and in your backup."},
 	{"~/.local/state/mailhaul/leases", "Locks, so that no two runs poll the same account."},
 	{"~/.local/state/mailhaul/spool", "Mail on its way to an mbox, a program or a mail server."},
-	{"~/.local/state/mailhaul/tls", "TLS sessions for polls to resume. They can be removed."},
+	{"~/.local/state/mailhaul/tls", "TLS sessions for polls to resume. They can be removed at any time; leave them out of your backup. " +
+		"Whoever can read one and is on the way to its server can pose as that server while the session lasts."},
 	{"~/.local/state/mailhaul/oauth", "Access granted through `mailhaul login`. Whoever can read it can read the mail."},
 }
 
