@@ -1,6 +1,7 @@
 package pop3proto_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -122,6 +123,82 @@ func TestStartTLSInjected(t *testing.T) {
 		wantBroken(t, c, err, pop3proto.ErrInjected)
 		if len(conn.writes) != 1 {
 			t.Errorf("a handshake was begun: %q", conn.writes)
+		}
+	}
+}
+
+// Whoever stands on the way can have the greeting end in a bare LF. Behind STLS that
+// must not make a bare LF the end of a line: it may be a mail's, with a dot behind it
+// and forged replies.
+func TestStartTLSGreeting(t *testing.T) {
+	const body = "Subject: x\r\n\r\nx\n.\n+OK\r\nSubject: forged\r\n"
+	serverTLS, clientTLS := certificate(t)
+	for _, eol := range []string{"\r\n", "\n"} {
+		client, server := loopback(t)
+		done := make(chan error, 1)
+		go func() {
+			_, err := io.WriteString(server, "+OK ready"+eol)
+			err = errors.Join(err, follow(server, "C: STLS\nS: +OK"))
+			conn := tls.Server(server, serverTLS)
+			err = errors.Join(err, follow(conn, "C: NOOP\nS: +OK\nC: RETR 1\nS: +OK"))
+			_, werr := io.WriteString(conn, body+".\r\n")
+			done <- errors.Join(err, werr, follow(conn, "C: NOOP\nS: +OK"))
+		}()
+		c, err := pop3proto.NewClient(t.Context(), client, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(c.StartTLS(t.Context(), clientTLS), c.Noop(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		for m, err := range c.Retrieve(t.Context(), numbers(1)) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := io.ReadAll(m); string(got) != body || err != nil {
+				t.Errorf("greeting that ends in %q: body %q, %v", eol, got, err)
+			}
+		}
+		if err := c.Noop(t.Context()); err != nil {
+			t.Error(err)
+		}
+		c.Close()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A server whose lines end in a bare LF, and that has TLS, is understood all the same.
+func TestStartTLSBareLF(t *testing.T) {
+	serverTLS, clientTLS := certificate(t)
+	client, server := loopback(t)
+	go func() {
+		conn := net.Conn(server)
+		say := func(text string) { io.WriteString(conn, text) }
+		hear := func() { bufio.NewReader(conn).ReadString('\n') }
+		say("+OK ready\n")
+		hear()
+		say("+OK\n")
+		conn = tls.Server(server, serverTLS)
+		hear()
+		say("+OK\n")
+		hear()
+		say("+OK\nx\n..\n.\n")
+	}()
+	c, err := pop3proto.NewClient(t.Context(), client, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(c.StartTLS(t.Context(), clientTLS), c.Noop(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	for m, err := range c.Retrieve(t.Context(), numbers(1)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(m); string(got) != "x\n.\n" || err != nil {
+			t.Errorf("body %q, %v", got, err)
 		}
 	}
 }

@@ -27,7 +27,7 @@ const (
 type lineEnd byte
 
 const (
-	endUnknown lineEnd = iota // the greeting decides
+	endUnknown lineEnd = iota // the greeting decides, and after STLS the next reply
 	endCRLF                   // RFC 1939 §3
 	endLF                     // some home-made servers
 )
