@@ -92,7 +92,7 @@ func (p *parser) sinkServer(v, place value, kind string, lines map[string]int, s
 	}
 	hint := ""
 	if lines["tls"] == 0 {
-		s.TLS, hint = defaultTLS(kind, host, port), "to this machine tls is none unless it is set"
+		s.TLS, hint = defaultTLS(kind, host, port, s.Via), "to this machine tls is none unless it is set"
 	}
 	if port == 0 {
 		if port = ports.plain; s.TLS == TLSImplicit {
@@ -105,16 +105,31 @@ func (p *parser) sinkServer(v, place value, kind string, lines map[string]int, s
 
 // defaultTLS is how the connection to a server is protected if nothing is
 // said: as its port has it, and in the clear only where nobody can listen in.
-func defaultTLS(kind, host string, port int) TLS {
-	ip := net.ParseIP(host)
+func defaultTLS(kind, host string, port int, via Via) TLS {
 	switch {
 	case port == 465 || port == 993 || port == 0 && kind == "imap":
 		return TLSImplicit
-	case strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback():
+	case loopback(host) && !via.leaves():
 		return TLSNone
 	default:
 		return TLSStart
 	}
+}
+
+// leaves reports whether what goes by v leaves this machine for certain: by a proxy
+// on another, it does so in the clear.
+func (v Via) leaves() bool {
+	if v.SOCKS5 == nil {
+		return false
+	}
+	host, _, err := net.SplitHostPort(v.SOCKS5.Addr)
+	return err == nil && !loopback(host)
+}
+
+// loopback reports whether a host is this machine.
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
 // login checks that a user and what to log in with come together.

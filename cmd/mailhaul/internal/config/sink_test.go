@@ -139,6 +139,13 @@ func TestServerDefaults(t *testing.T) {
 		"imap: localhost":                       {"localhost:993", config.TLSImplicit},
 		"imap: localhost:143":                   {"localhost:143", config.TLSNone},
 		"imap: /run/imap":                       {"/run/imap", config.TLSNone},
+
+		"smtp: localhost, socks5: proxy.example.com":                {"localhost:25", config.TLSStart},
+		"imap: 127.0.0.1:143, socks5: 192.0.2.1":                    {"127.0.0.1:143", config.TLSStart},
+		"smtp: localhost, socks5: { server: proxy.example.com }":    {"localhost:25", config.TLSStart},
+		"smtp: localhost, socks5: proxy.example.com, tls: none":     {"localhost:25", config.TLSNone},
+		`smtp: localhost, socks5: localhost:9050`:                   {"localhost:25", config.TLSNone},
+		`smtp: localhost, tunnel: [ssh, gateway, -W, localhost:25]`: {"localhost:25", config.TLSNone},
 	} {
 		to := ", to: me@example.com"
 		if text[:4] == "imap" {
