@@ -188,6 +188,7 @@ func TestBroken(t *testing.T) {
 		{"bye", "* BYE so long", func(err error) bool { return strings.Contains(err.Error(), "so long") }},
 		{"nonsense", "* \x00(((", func(err error) bool { return strings.Contains(err.Error(), "out of step") }},
 		{"endless", "* OK " + strings.Repeat("x", 17<<20), func(err error) bool { return strings.Contains(err.Error(), "endless") }},
+		{"without end", strings.Repeat("* OK "+strings.Repeat("x", 8<<20)+"\r\n", 4) + "* OK", func(err error) bool { return strings.Contains(err.Error(), "endless") }},
 		{"hang", hang, func(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,8 +18,14 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/remote"
 )
 
-// maxResponse bounds one response of the server, literals included.
-const maxResponse = 16 << 20
+// maxResponse bounds one response of the server, literals included, and maxAnswer
+// all that it says without being asked anything new. What of messages is in literals
+// does not count for that, since nobody keeps it; of the rest, imapclient or we keep
+// about as much.
+const (
+	maxResponse = 16 << 20
+	maxAnswer   = 32 << 20
+)
 
 var (
 	errHungUp  = errors.New("the server closed the connection")
@@ -59,6 +66,8 @@ type wire struct {
 
 	// exchange is set while SASL is spoken, cancelled once we have enough of it.
 	exchange, cancelled atomic.Bool
+	// said is what the server has said since the last Write, see maxAnswer.
+	said atomic.Int64
 	// literal is the next literal that is not to wait, nil for none.
 	literal atomic.Pointer[literal]
 	// response is held while one is passed on, so that none is put into the
@@ -98,6 +107,7 @@ func (w *wire) Read(p []byte) (int, error) { return w.in.Read(p) }
 // Write implements net.Conn. imapclient sends a command up to a literal that
 // waits in one Write.
 func (w *wire) Write(p []byte) (n int, err error) {
+	w.said.Store(0)
 	if w.exchange.Load() && string(p) == "=\r\n" {
 		line := "\r\n"
 		if w.cancelled.Load() {
@@ -156,7 +166,7 @@ func (w *wire) pass() error {
 	}
 	w.response.Lock()
 	defer w.response.Unlock()
-	data := false
+	data, fetch := false, false
 	budget := maxResponse
 	for first := true; ; first = false {
 		line, err := w.r.ReadSlice('\n')
@@ -164,13 +174,13 @@ func (w *wire) pass() error {
 			return err
 		}
 		if first {
-			data = w.begins(line)
+			data, fetch = w.begins(line), fetched.Match(line)
 			if w.exchange.Load() && string(bytes.TrimSpace(line)) == "+" {
 				line = []byte("+ =\r\n")
 			}
 			line = w.oneUID(line)
 		}
-		if budget -= len(line); budget < 0 {
+		if budget -= len(line); budget < 0 || w.said.Add(int64(len(line))) > maxAnswer {
 			return errEndless
 		}
 		if _, err := w.out.Write(line); err != nil {
@@ -183,7 +193,7 @@ func (w *wire) pass() error {
 		if !ok || !data {
 			return nil
 		}
-		if size > budget {
+		if size > budget || !fetch && w.said.Add(int64(size)) > maxAnswer {
 			return errEndless
 		}
 		budget -= size
@@ -192,6 +202,9 @@ func (w *wire) pass() error {
 		}
 	}
 }
+
+// fetched is the beginning of a response that shows a message (RFC 9051 §7.5.2).
+var fetched = regexp.MustCompile(`(?i)^\* [0-9]+ FETCH `)
 
 // begins reports whether a response that begins with line may hold literals.
 // Those that end in a text for people do not, though the text may look it.
