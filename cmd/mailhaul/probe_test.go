@@ -14,7 +14,7 @@ import (
 // TestProbeOfOthers tells root of a Maildir whose owner could not read the mail.
 func TestProbeOfOthers(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("only root can deliver to somebody else's Maildir")
+		t.Skip("NOT TESTED: only root can deliver to somebody else's Maildir")
 	}
 	home, own := t.TempDir(), t.TempDir()
 	if err := os.Chown(home, 65534, 65534); err != nil {
@@ -39,7 +39,7 @@ func TestProbeOfOthers(t *testing.T) {
 // TestProbeOfALink finds what another user left in the place of a Maildir.
 func TestProbeOfALink(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("only root can be another user")
+		t.Skip("NOT TESTED: only root can be another user")
 	}
 	shared := t.TempDir()
 	link, mine := filepath.Join(shared, "Maildir"), filepath.Join(t.TempDir(), "link")

@@ -44,7 +44,7 @@ const inShared = "in a folder where everybody may leave files"
 func shared(t *testing.T) (path, elsewhere string) {
 	t.Helper()
 	if os.Getuid() != 0 {
-		t.Skip("only root can be another user")
+		t.Skip("NOT TESTED: only root can be another user")
 	}
 	base := t.TempDir()
 	dir, elsewhere := filepath.Join(base, "spool"), filepath.Join(base, "elsewhere")

@@ -320,7 +320,7 @@ func TestSymbolicLink(t *testing.T) {
 // another user's nor by a link of his into one of ours.
 func TestAnotherUsers(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("only root can be another user")
+		t.Skip("NOT TESTED: only root can be another user")
 	}
 	const mine, his = 4711, 4712
 	for name, tc := range map[string]struct {

@@ -18,7 +18,7 @@ import (
 func sharedFolder(t *testing.T) (dir, own string, leave map[string]func() error) {
 	t.Helper()
 	if os.Getuid() != 0 {
-		t.Skip("only root can be another user")
+		t.Skip("NOT TESTED: only root can be another user")
 	}
 	const his = 4712
 	base := t.TempDir()

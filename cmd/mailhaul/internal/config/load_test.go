@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -225,10 +224,11 @@ func TestPipe(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.Close()
-		_, err = config.Load(fmt.Sprintf("/dev/fd/%d", r.Fd()))
-		if errors.Is(err, fs.ErrNotExist) {
-			t.Skip("this system names no open files")
+		path := fmt.Sprintf("/dev/fd/%d", r.Fd())
+		if _, err := os.Stat(path); err != nil {
+			t.Skipf("NOT TESTED: this system names no open files: %v", err)
 		}
+		_, err = config.Load(path)
 		return err
 	}
 	whole := "state: /var/lib/mailhaul\nsinks: { home: { maildir: /m } }\naccounts: { a: { server: b, user: c, password: d } }\n"
