@@ -44,9 +44,9 @@ func TestCompletion(t *testing.T) {
 		"list --sort s":                   "size subject state",
 		"fetch --config ":                 ":files",
 		"fetch -c missing ":               "",
-		"fetch -c " + path + " h":         "home",
-		"fetch --config=" + path + " h":   "home",
-		"fetch --config = " + path + " h": "home", // which is how bash takes it apart
+		"fetch -c PATH h":                 "home",
+		"fetch --config=PATH h":           "home",
+		"fetch --config = PATH h":         "home", // which is how bash takes it apart
 		"fetch --log-format=":             "--log-format=auto --log-format=text --log-format=json",
 		"fetch --log-format=j":            "--log-format=json",
 		"fetch --log-format =":            "auto text json",
@@ -69,8 +69,12 @@ func TestCompletion(t *testing.T) {
 		"state export work window --conf": "--config",
 	} {
 		t.Setenv("MAILHAUL_CONFIG", path)
+		words := strings.Split(line, " ")
+		for i, w := range words {
+			words[i] = strings.ReplaceAll(w, "PATH", path)
+		}
 		var got []string
-		for _, c := range completeLine(newApp(stdio{}), strings.Split(line, " ")) {
+		for _, c := range completeLine(newApp(stdio{}), words) {
 			got = append(got, c.word)
 		}
 		if strings.Join(got, " ") != want {
@@ -101,7 +105,9 @@ func TestCompletionInShells(t *testing.T) {
 			t.Parallel()
 			cmd := exec.Command(servertest.Program(t, shell.name), shell.start...)
 			cmd.Dir = filepath.Dir(path)
-			cmd.Env = append(os.Environ(), "MAILHAUL_CONFIG="+path, "HOME="+filepath.Dir(path), "PS1=> ", "XDG_CONFIG_HOME=", "XDG_DATA_HOME=")
+			// What a shell reads, and what it leaves, is not the user's.
+			cmd.Env = append(os.Environ(), "MAILHAUL_CONFIG="+path, "HOME="+cmd.Dir, "PS1=> ", "HISTFILE=", "INPUTRC=",
+				"XDG_CONFIG_HOME=", "XDG_DATA_HOME=", "XDG_CACHE_HOME=", "XDG_RUNTIME_DIR="+cmd.Dir)
 			term := ttytest.Start(t, cmd, 100, 30)
 			term.Type(shell.setUp + "\r")
 			term.Await("_mailhaul")

@@ -64,9 +64,9 @@ func (n *newcomer) command(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// start runs mailhaul init in a terminal.
+// start runs mailhaul init in a terminal, which no path of a test's is too long for.
 func (n *newcomer) start(args ...string) *ttytest.Terminal {
-	return ttytest.Start(n.t, n.command("mailhaul-dns", append([]string{"init"}, args...)...), 100, 60)
+	return ttytest.Start(n.t, n.command("mailhaul-dns", append([]string{"init"}, args...)...), 400, 60)
 }
 
 // nothing fails the test if anything was written.

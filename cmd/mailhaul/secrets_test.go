@@ -140,14 +140,14 @@ func TestNoSecretAnywhere(t *testing.T) {
 	write("password", password+"\n")
 	write("token", token+"\n")
 	spy := func(then string) string {
-		return fmt.Sprintf("[sh, -c, 'cat /proc/$$/environ /proc/$$/cmdline /proc/$PPID/cmdline >>%s; %s']", file("children"), then)
+		return fmt.Sprintf("[sh, -c, 'cat /proc/$$/environ /proc/$$/cmdline /proc/$PPID/cmdline >>\"%s\"; %s']", file("children"), then)
 	}
 	var accounts strings.Builder
 	for _, user := range []string{"bad", "rude"} {
 		for _, auth := range []string{"user", "apop", "plain", "login", "cram-md5", "scram-sha-1", "scram-sha-256", "xoauth2", "oauthbearer"} {
-			user, with := user, "password_command: "+spy("cat "+file("password"))
+			user, with := user, "password_command: "+spy(`cat "`+file("password")+`"`)
 			if strings.Contains(auth, "auth") {
-				user, with = "token-"+user, "token_command: "+spy("cat "+file("token"))
+				user, with = "token-"+user, "token_command: "+spy(`cat "`+file("token")+`"`)
 			}
 			fmt.Fprintf(&accounts, "  %s-%s: { user: %s, auth: %s, %s }\n", user, auth, user, auth, with)
 		}
@@ -160,13 +160,13 @@ sinks:
   program: { mda: %s }
   smtp: { smtp: %q, tls: none, to: me@example.com, user: me, password_file: password }
   imap: { imap: %q, tls: none, user: me, password_file: password }
-defaults: { server: %q, tls: none, deliver: home, timeout: 10s }
+defaults: { server: %q, tls: none, deliver: home }
 accounts:
   good: { user: good, password_env: SECRET, keep: forever, preconnect: %s, postpoll: %s }
   program: { user: good, password_env: SECRET, keep: forever, deliver: program }
   to-smtp: { user: good, password_env: SECRET, keep: forever, deliver: smtp }
   to-imap: { user: good, password_env: SECRET, keep: forever, deliver: imap }
-  noisy: { user: bad, password_command: 'cat %s; cat %s >&2; exit 1' }
+  noisy: { user: bad, password_command: 'cat "%s"; cat "%s" >&2; exit 1' }
   grant: { user: gone, oauth: sso, auth: xoauth2 }
   stuck: { user: stuck, password_file: password, auth: user }
 %s`, provider.URL, provider.Secret(), spy("cat >/dev/null"), smtp, imap, pop.Addr(), spy("true"), spy("true"), file("password"), file("password"), &accounts))

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -37,7 +38,7 @@ func TestUnits(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		text = bytes.ReplaceAll(text, []byte(installed), []byte(self))
+		text = bytes.ReplaceAll(text, []byte(installed), []byte(strconv.Quote(self)))
 		if err := os.WriteFile(filepath.Join(dir, filepath.Base(file)), text, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -64,7 +65,8 @@ func TestUnits(t *testing.T) {
 			continue
 		}
 		// The exposure is 0 to 100.
-		security := exec.Command(analyze, "security", "--no-pager", "--offline=true", "--threshold="+most, strings.Replace(path, "@ada", "@", 1))
+		// With POSIXLY_CORRECT options come first.
+		security := exec.Command(analyze, "--no-pager", "--offline=true", "--threshold="+most, "security", strings.Replace(path, "@ada", "@", 1))
 		if out, err := security.CombinedOutput(); err != nil {
 			t.Errorf("security of %s: %v: %s", unit, err, out)
 		}
@@ -73,7 +75,10 @@ func TestUnits(t *testing.T) {
 
 // The command lines of the units and of the image are ones that mailhaul knows.
 func TestUnitCommands(t *testing.T) {
-	files, _ := filepath.Glob("../../docs/systemd/*.service")
+	files, err := filepath.Glob("../../docs/systemd/*.service")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("units %q, error %v", files, err)
+	}
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
