@@ -235,27 +235,30 @@ func TestStartTLSFails(t *testing.T) {
 // TestHandshakeWaits has a server that goes silent behind its +OK.
 func TestHandshakeWaits(t *testing.T) {
 	_, clientTLS := certificate(t)
-	start := func(timeout time.Duration, then func(net.Conn)) *pop3proto.Client {
-		client, server := loopback(t)
+	start := func(t *testing.T, client, server net.Conn, then func()) *pop3proto.Client {
 		go func() {
 			follow(server, "S: +OK\nC: STLS\nS: +OK")
-			then(server)
+			io.ReadFull(server, make([]byte, 1)) // of the handshake
+			then()
+			io.Copy(io.Discard, server)
 		}()
-		c, err := pop3proto.NewClient(t.Context(), client, &pop3proto.Options{Timeout: timeout})
+		c, err := pop3proto.NewClient(t.Context(), client, &pop3proto.Options{Timeout: time.Minute})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return c
 	}
 
-	c := start(time.Second, func(net.Conn) {})
-	wantBroken(t, c, c.StartTLS(t.Context(), clientTLS), os.ErrDeadlineExceeded)
+	synctest.Test(t, func(t *testing.T) {
+		client, server := net.Pipe()
+		defer client.Close()
+		c := start(t, client, server, func() {})
+		wantBroken(t, c, c.StartTLS(t.Context(), clientTLS), os.ErrDeadlineExceeded)
+	})
 
 	ctx, cancel := context.WithCancel(t.Context())
-	c = start(0, func(server net.Conn) {
-		io.ReadFull(server, make([]byte, 1)) // of the handshake
-		cancel()
-	})
+	client, server := loopback(t)
+	c := start(t, client, server, cancel)
 	wantBroken(t, c, c.StartTLS(ctx, clientTLS), context.Canceled)
 }
 
