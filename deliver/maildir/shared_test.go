@@ -48,7 +48,7 @@ func shared(t *testing.T) (path, elsewhere string) {
 	}
 	base := t.TempDir()
 	dir, elsewhere := filepath.Join(base, "spool"), filepath.Join(base, "elsewhere")
-	err := errors.Join(os.Chmod(filepath.Dir(base), 0o755), os.Mkdir(dir, 0o700), os.Chmod(dir, 0o777|os.ModeSticky))
+	err := errors.Join(os.Chmod(filepath.Dir(base), 0o755), os.Chmod(base, 0o755), os.Mkdir(dir, 0o700), os.Chmod(dir, 0o777|os.ModeSticky))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -341,7 +341,7 @@ func TestAnotherUsers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			base := t.TempDir()
-			if err := os.Chmod(filepath.Dir(base), 0o755); err != nil {
+			if err := errors.Join(os.Chmod(filepath.Dir(base), 0o755), os.Chmod(base, 0o755)); err != nil {
 				t.Fatal(err)
 			}
 			dir, own := filepath.Join(base, "spool"), filepath.Join(base, "own")

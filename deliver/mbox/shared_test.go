@@ -24,7 +24,7 @@ func sharedFolder(t *testing.T) (dir, own string, leave map[string]func() error)
 	base := t.TempDir()
 	dir, own = filepath.Join(base, "spool"), filepath.Join(base, "own")
 	inbox := filepath.Join(dir, "inbox")
-	err := errors.Join(os.Chmod(filepath.Dir(base), 0o755), os.Mkdir(dir, 0o700), os.Chmod(dir, 0o777|os.ModeSticky),
+	err := errors.Join(os.Chmod(filepath.Dir(base), 0o755), os.Chmod(base, 0o755), os.Mkdir(dir, 0o700), os.Chmod(dir, 0o777|os.ModeSticky),
 		os.WriteFile(own, nil, 0o600), os.Chown(dir, 0, 0))
 	if err != nil {
 		t.Fatal(err)

@@ -2,6 +2,7 @@ package servertest
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -40,10 +41,8 @@ func Postfix(tb testing.TB, dovecot *Server, users ...string) *Server {
 	s := newServer(tb, "")
 	mkdir := func(uid int, names ...string) {
 		for _, name := range names {
-			if err := os.Mkdir(s.file(name), 0o755); err != nil {
-				tb.Fatal(err)
-			}
-			if err := os.Chown(s.file(name), uid, -1); err != nil {
+			path := s.file(name)
+			if err := errors.Join(os.Mkdir(path, 0o755), os.Chmod(path, 0o755), os.Chown(path, uid, -1)); err != nil {
 				tb.Fatal(err)
 			}
 		}

@@ -2,6 +2,7 @@ package servertest
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -43,7 +44,7 @@ func NewRealm(tb testing.TB) *Realm {
 	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	for name, text := range map[string]string{"krb5.conf": krb5Conf, "kdc.conf": kdcConf} {
 		text = strings.NewReplacer("DIR", dir, "ADDR", addr).Replace(text)
-		if err := os.WriteFile(r.File(name), []byte(text), 0o644); err != nil {
+		if err := errors.Join(os.WriteFile(r.File(name), []byte(text), 0o644), os.Chmod(r.File(name), 0o644)); err != nil {
 			tb.Fatal(err)
 		}
 	}

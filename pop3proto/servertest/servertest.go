@@ -123,9 +123,11 @@ func newServer(tb TB, parent string) *Server {
 
 func (s *Server) file(name string) string { return filepath.Join(s.dir, name) }
 
+// write makes a file, which has that mode under any umask: servers run as users of their
+// own.
 func (s *Server) write(name, text string, mode os.FileMode) {
 	s.tb.Helper()
-	if err := os.WriteFile(s.file(name), []byte(text), mode); err != nil {
+	if err := errors.Join(os.WriteFile(s.file(name), []byte(text), mode), os.Chmod(s.file(name), mode)); err != nil {
 		s.tb.Fatal(err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -79,7 +80,7 @@ func (p program) output() (*os.File, error) {
 
 func (p program) start(out *os.File, traced bool) (*os.Process, error) {
 	return os.StartProcess(binary, append([]string{"mailhaul"}, p.args...), &os.ProcAttr{
-		Dir: p.dir, Env: append(os.Environ(), p.env...),
+		Dir: p.dir, Env: slices.Concat(p.env, os.Environ()), // the first of one name counts
 		Files: []*os.File{nil, out, out},
 		Sys:   &syscall.SysProcAttr{Ptrace: traced, Setpgid: traced},
 	})
