@@ -1,6 +1,7 @@
 package fetch_test
 
 import (
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -59,14 +60,12 @@ func TestSlowLoris(t *testing.T) {
 	r.account.Server.Window = 1
 	r.drop.AddFunc("slow", 100, func() io.Reader { return endless{} })
 	want := r.fill(3)
-	r.account.Budget = 2 * time.Second
 
-	for range 5 {
-		if r.refused("slow") {
-			break
-		}
+	// A busy machine may need a while for what comes before the message.
+	for budget := 500 * time.Millisecond; !r.refused("slow"); budget *= 2 {
+		r.account.Budget = budget
 		s := r.poll()
-		if s.Class != fetch.ClassRetry || !strings.Contains(s.Err.Error(), "longer than time_limit (2s)") {
+		if s.Class != fetch.ClassRetry || !strings.Contains(s.Err.Error(), fmt.Sprintf("longer than time_limit (%v)", budget)) {
 			t.Fatalf("%v: %v", s.Class, s.Err)
 		}
 		if !strings.Contains(fetch.Hint(s.Err), "time_limit") {
@@ -113,8 +112,13 @@ func TestSlowLorisBeforeLogin(t *testing.T) {
 	r.account.Budget = time.Second
 	done := make(chan fetch.Summary)
 	go func() { done <- r.poll() }()
-	tick <- struct{}{} // one byte, and never another
-	if s := <-done; s.Class != fetch.ClassRetry || !strings.Contains(s.Err.Error(), "time_limit") {
+	var s fetch.Summary
+	select {
+	case tick <- struct{}{}: // one byte, and never another
+		s = <-done
+	case s = <-done: // the machine was too busy for it
+	}
+	if s.Class != fetch.ClassRetry || !strings.Contains(s.Err.Error(), "time_limit") {
 		t.Errorf("%v: %v", s.Class, s.Err)
 	}
 }
