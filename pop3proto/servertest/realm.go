@@ -37,17 +37,7 @@ func NewRealm(tb testing.TB) *Realm {
 	}
 	r := &Realm{tb: tb, dir: dir}
 	r.Env = append(os.Environ(), "KRB5_CONFIG="+r.File("krb5.conf"), "KRB5_KDC_PROFILE="+r.File("kdc.conf"), "KRB5RCACHEDIR="+dir)
-	port, err := freePort()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	for name, text := range map[string]string{"krb5.conf": krb5Conf, "kdc.conf": kdcConf} {
-		text = strings.NewReplacer("DIR", dir, "ADDR", addr).Replace(text)
-		if err := errors.Join(os.WriteFile(r.File(name), []byte(text), 0o644), os.Chmod(r.File(name), 0o644)); err != nil {
-			tb.Fatal(err)
-		}
-	}
+	r.configure()
 	r.Run("kdb5_util", "create", "-s", "-P", "master")
 	r.Admin("addprinc -randkey pop/localhost")
 	r.Admin("addprinc -randkey alice")
@@ -56,21 +46,41 @@ func NewRealm(tb testing.TB) *Realm {
 	if err := os.Chmod(r.File("pop.keytab"), 0o644); err != nil {
 		tb.Fatal(err)
 	}
-	cmd := exec.Command(kdc, "-n")
-	cmd.Env = r.Env
-	kill, err := run(cmd, r.File("kdc.out"), func(ctx context.Context) error {
-		conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	for range 3 {
+		cmd := exec.Command(kdc, "-n")
+		cmd.Env = r.Env
+		var kill func()
+		kill, err = run(cmd, r.File("kdc.out"), func(ctx context.Context) error {
+			// What answers a connection may be another program's.
+			kinit := exec.CommandContext(ctx, Program(tb, "kinit"), "-k", "-t", r.File("alice.keytab"), "-c", r.File("ready"), "alice")
+			kinit.Env = r.Env
+			return kinit.Run()
+		})
 		if err == nil {
-			conn.Close()
+			tb.Cleanup(kill)
+			return r
 		}
-		return err
-	})
-	if err != nil {
-		out, _ := os.ReadFile(r.File("kdc.out"))
-		tb.Fatalf("cannot start the KDC: %v\n%s", err, out)
+		r.configure() // another program may have taken the port meanwhile
 	}
-	tb.Cleanup(kill)
-	return r
+	out, _ := os.ReadFile(r.File("kdc.out"))
+	tb.Fatalf("cannot start the KDC: %v\n%s", err, out)
+	return nil
+}
+
+// configure writes the configuration for a KDC on a free port.
+func (r *Realm) configure() {
+	r.tb.Helper()
+	port, err := freePort()
+	if err != nil {
+		r.tb.Fatal(err)
+	}
+	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	for name, text := range map[string]string{"krb5.conf": krb5Conf, "kdc.conf": kdcConf} {
+		text = strings.NewReplacer("DIR", r.dir, "ADDR", addr).Replace(text)
+		if err := errors.Join(os.WriteFile(r.File(name), []byte(text), 0o644), os.Chmod(r.File(name), 0o644)); err != nil {
+			r.tb.Fatal(err)
+		}
+	}
 }
 
 // File returns the path of one of the realm's files, such as krb5.conf.
