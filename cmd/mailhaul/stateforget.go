@@ -56,10 +56,18 @@ func runForget(ctx context.Context, std stdio, path, name string, uids []string,
 	if err := store.Forget(ctx, name); err != nil {
 		return err
 	}
-	// An account that has left the configuration is not polled, which would do it.
+	err = w.sweep(ctx, name)
+	fmt.Fprintf(std.out, "%s: forgotten\n", name)
+	std.warnUnswept(err)
+	return nil
+}
+
+// sweep removes what an account has left on its way, of which nothing is remembered any
+// more, or by another name: no poll does it then.
+func (w *wiring) sweep(ctx context.Context, account string) (err error) {
 	// Each comes twice, at first for no account: an mbox completes what a crash has torn
 	// from the spool, of which nothing is to be removed before all have done so.
-	for _, of := range []string{"", name} {
+	for _, of := range []string{"", account} {
 		if err != nil {
 			break
 		}
@@ -68,13 +76,16 @@ func runForget(ctx context.Context, std stdio, path, name string, uids []string,
 		}
 	}
 	if err == nil {
-		err = w.spool.Sweep(name)
+		err = w.spool.Sweep(account)
 	}
-	fmt.Fprintf(std.out, "%s: forgotten\n", name)
+	return err
+}
+
+// warnUnswept tells of an error of wiring.sweep, if it is one.
+func (std stdio) warnUnswept(err error) {
 	if err != nil {
 		fmt.Fprintf(std.err, "mailhaul: warning: mail that was left on its way may stay on this disk: %v\n", err)
 	}
-	return nil
 }
 
 func forgetMessages(ctx context.Context, std stdio, store *state.Store, name string, uids []string, yes bool) error {

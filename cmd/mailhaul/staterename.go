@@ -7,9 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
-	"github.com/mailhaul/mailhaul/deliver/durable"
 	"github.com/mailhaul/mailhaul/deliver/smtp"
-	"github.com/mailhaul/mailhaul/deliver/spool"
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
@@ -60,6 +58,11 @@ func runRename(ctx context.Context, std stdio, path, from, to string, yes bool) 
 		}
 		defer lease.Release()
 	}
+	w, err := wire(cfg)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
 	was, err := mayRename(ctx, cfg, store, from, to)
 	if err != nil {
 		return err
@@ -71,21 +74,18 @@ func runRename(ctx context.Context, std stdio, path, from, to string, yes bool) 
 	if err := std.confirm("Rename "+from+" to "+to+"?", yes); err != nil {
 		return err
 	}
-	kept := spool.New(spoolPath(cfg), durable.OS)
 	for _, s := range cfg.Sinks {
-		if err := smtp.Rename(kept, s.Name, from, to); err != nil {
+		if err := smtp.Rename(w.spool, s.Name, from, to); err != nil {
 			return err
 		}
 	}
 	if err := store.Rename(ctx, from, to); err != nil {
 		return err
 	}
-	if was.Open == 0 {
-		if err := kept.Sweep(from); err != nil {
-			return err
-		}
-	}
 	fmt.Fprintf(std.out, "%s: is now %s\n", from, to)
+	if was.Open == 0 {
+		std.warnUnswept(w.sweep(ctx, from))
+	}
 	return nil
 }
 
