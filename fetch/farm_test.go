@@ -222,11 +222,12 @@ func (f *farm) run(s fetch.Setup) (orders chan<- fetch.Order, stop func()) {
 type memory struct {
 	mu        sync.Mutex
 	schedules map[string]state.Schedule
+	maildrops map[string]string
 	held      map[string]bool
 }
 
 func newMemory() *memory {
-	return &memory{schedules: map[string]state.Schedule{}, held: map[string]bool{}}
+	return &memory{schedules: map[string]state.Schedule{}, maildrops: map[string]string{}, held: map[string]bool{}}
 }
 
 // options returns options for polls that remember by m.
@@ -261,7 +262,7 @@ func (m *memory) Rows(context.Context, string) ([]state.Row, error)         { re
 func (m *memory) Standing(_ context.Context, account string) (state.Standing, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return state.Standing{Schedule: m.schedules[account]}, nil
+	return state.Standing{Schedule: m.schedules[account], Maildrop: m.maildrops[account]}, nil
 }
 
 func (m *memory) Glimpses(context.Context, string) ([]state.Glimpse, error) { return nil, nil }
@@ -290,5 +291,8 @@ func (m *memory) SavePoll(_ context.Context, account string, p state.Poll) error
 		s.LastSuccess = p.Ended
 	}
 	m.schedules[account] = s
+	if p.Maildrop != "" {
+		m.maildrops[account] = p.Maildrop
+	}
 	return nil
 }

@@ -21,6 +21,20 @@ func (a *Account) left(was *state.Standing) bool {
 	return was.Maildrop != "" && was.Maildrop != a.maildrop()
 }
 
+// scheduled returns what is remembered of the account's polls, but for what is of
+// another maildrop: that its login worked, and the pause that its server wants. After
+// a failure that may be a pause of the new server, which has not let us in yet.
+func (a *Account) scheduled(st *state.Standing) state.Schedule {
+	was := st.Schedule
+	if a.left(st) {
+		was.LastSuccess = 0
+		if was.Failures == 0 {
+			was.NotBefore, was.Pause = 0, ""
+		}
+	}
+	return was
+}
+
 // note has the plan tell whose maildrop it is, should nothing say so yet: this poll may
 // not come to its end, and its rows outlive it.
 func (s *session) note() {

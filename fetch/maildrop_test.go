@@ -211,3 +211,29 @@ func TestSameMaildrop(t *testing.T) {
 		})
 	}
 }
+
+// That a login worked at one server, and the pause that it wants, say nothing of
+// another.
+func TestOtherServer(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{CapabilitiesAfter: []string{"UIDL", "TOP", "LOGIN-DELAY 36000"}})
+	r.succeed()
+	r.elsewhere(pop3test.Behaviour{})
+	r.drop.Order(pop3test.ReplyErr(pop3test.Login, "[AUTH] no"))
+	if s := r.poll(); s.Skipped || s.Class != fetch.ClassOperator {
+		t.Errorf("skipped %v, %v: %v", s.Skipped, s.Class, s.Err)
+	}
+	r.drop.ClearFaults()
+	r.drop.Order(pop3test.ReplyErr(pop3test.Login, "[IN-USE] locked"))
+	r.patient = false
+	if s := r.poll(); s.Skipped || s.Class != fetch.ClassRetry {
+		t.Errorf("skipped %v, %v: %v", s.Skipped, s.Class, s.Err)
+	}
+	r.drop.ClearFaults()
+	if s := r.poll(); !s.Skipped { // that pause is its own
+		t.Errorf("not skipped: %v: %v", s.Class, s.Err)
+	}
+	r.later(day)
+	want := r.fill(2)
+	r.succeed()
+	r.expect(want...)
+}

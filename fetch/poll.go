@@ -88,7 +88,7 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 	if err != nil {
 		return err
 	}
-	was := standing.Schedule
+	was := a.scheduled(&standing)
 	if until := notBefore(was, o.now()); !until.IsZero() && !o.Insist {
 		s.Schedule = was
 		return &PauseError{Until: until, Why: was.Pause}

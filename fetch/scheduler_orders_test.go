@@ -103,6 +103,41 @@ func TestRunTriesWhatWasMended(t *testing.T) {
 	})
 }
 
+// The pause that a server wants is over once the account has another, also if it has
+// changed during a poll, or while no process ran.
+func TestRunLeavesAServer(t *testing.T) {
+	for name, wait := range map[string]time.Duration{"in the pause": time.Minute, "during the poll": 5 * time.Second, "restarted": -time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFarm(t)
+				f.host("one").pace = time.Second // a poll takes seven replies
+				setup := fetch.Setup{
+					Accounts: []*fetch.Account{f.account("ada", "one")}, Options: newMemory().options(),
+					Fresh: func(string) bool { return true },
+				}
+				u := f.users["ada"]
+				u.delay = 10 * time.Hour
+				orders, stop := f.run(setup)
+				time.Sleep(wait.Abs())
+				setup.Accounts = []*fetch.Account{f.account("ada", "two")}
+				if wait < 0 {
+					stop()
+					_, stop = f.run(setup)
+				} else {
+					orders <- setup
+				}
+				time.Sleep(time.Minute)
+				stop()
+				var left int
+				f.change(func() { left = len(u.logins) })
+				if got := len(f.logins("ada")); left != 1 || got == 0 {
+					t.Errorf("%d logins at the old server, %d at the new one", left, got)
+				}
+			})
+		})
+	}
+}
+
 // That goes for accounts whose host could not be reached, too: what was changed may
 // be how long they wait for it, or what opens the way.
 func TestRunTriesAHostAnew(t *testing.T) {

@@ -149,7 +149,8 @@ type poll struct {
 	*task
 	host    *host // the task may have got another
 	setup   *setup
-	opening bool // the host has not greeted us yet
+	opening bool   // the host has not greeted us yet
+	drop    string // the maildrop; the task may have got another
 	Summary
 }
 
@@ -212,6 +213,9 @@ func (r *run) use(s Setup) {
 			}
 		case anew:
 			t.again = t.poll != nil
+			if a.maildrop() != t.account.maildrop() {
+				t.notBefore = time.Time{}
+			}
 			fresh = append(fresh, t)
 		}
 		if t.account, t.host = a, r.host(a); anew {
@@ -243,7 +247,7 @@ func (t *task) restore(ctx context.Context, a *Account, s State, now time.Time) 
 	if err != nil {
 		return false // the poll will find the same, and tell
 	}
-	was := standing.Schedule
+	was := a.scheduled(&standing)
 	t.failures, t.failed, t.notBefore = was.Failures, was.Failures > 0, notBefore(was, now)
 	t.wait(a, time.Unix(was.Next, 0), now)
 	return t.next.After(now)
@@ -315,7 +319,7 @@ func (t *task) due(now time.Time) bool { return t.poll == nil && !t.next.After(n
 func (r *run) poll(t *task) {
 	// What runs before the connection may take its time, and tells nothing of the
 	// host.
-	p := &poll{task: t, host: t.host, setup: r.setup, opening: t.account.Server.Preconnect == nil}
+	p := &poll{task: t, host: t.host, setup: r.setup, opening: t.account.Server.Preconnect == nil, drop: t.account.maildrop()}
 	t.poll = p
 	r.polling++
 	r.busy[p.host.name]++
@@ -385,6 +389,9 @@ func (r *run) ended(p *poll) {
 	} else {
 		t.failures, t.notBefore = p.Schedule.Failures, notBefore(p.Schedule, now)
 		t.wait(t.account, p.Summary.next, now)
+	}
+	if p.drop != t.account.maildrop() { // the pause is of a server that it has left
+		t.notBefore = time.Time{}
 	}
 	if t.again {
 		t.again, t.next = false, latest(now, t.notBefore)
