@@ -3,11 +3,13 @@ package fetch_test
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/fetch/state"
 	"github.com/mailhaul/mailhaul/pop3proto"
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
 // Many messages that are alike, as a runaway script sends them, on servers that
@@ -50,5 +52,33 @@ func TestPlanOfManyAlike(t *testing.T) {
 	}
 	if blind := fetch.MakePlan(listing, rows, map[int]state.Sum{}, pol); len(blind.Fetch) != n {
 		t.Errorf("of %d without a header, %d are fetched", n, len(blind.Fetch))
+	}
+}
+
+// What nothing but its content tells is known again after months in which nobody
+// looked, though it was not listed before; and what is not listed then either is
+// forgotten.
+func TestAlikeAfterMonths(t *testing.T) {
+	for _, most := range []int{0, 1} {
+		r := newRig(t, pop3test.Behaviour{Without: []string{"UIDL"}})
+		r.account.Keep.Forever, r.account.MaxMessages = true, most
+		var want []string
+		for i := range 4 {
+			r.drop.Add("x"+strconv.Itoa(i), []byte(alike(i)))
+			want = append(want, alike(i))
+		}
+		r.succeed()
+		r.drop.Order(pop3test.EmptyListing().Session(r.drop.Sessions() + 1))
+		r.later(day)
+		r.succeed()
+		r.drop.Remove("x3")
+		for range 3 {
+			r.later(2*fetch.Remembered + day)
+			r.succeed()
+			r.expect(want...)
+		}
+		if n := len(r.rows()); n != 3 {
+			t.Errorf("%d rows for the three messages on the server", n)
+		}
 	}
 }

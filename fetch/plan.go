@@ -89,6 +89,9 @@ type Plan struct {
 	// whose messages the server no longer lists by the unique-id that they are
 	// remembered by.
 	Twins []state.Row
+	// Stale are those of Twins, by their places, that are to be forgotten unless a
+	// Verify message proves to be theirs.
+	Stale []int
 	// Reused is set if a unique-id has gone from one message to another, as far as
 	// can be told: then none is believed that no header bears out.
 	Reused bool
@@ -560,8 +563,11 @@ func (p *planner) miss() {
 		switch {
 		case gone == 0:
 			p.plan.Keep.Missing = append(p.plan.Keep.Missing, row.UID)
-		case gone < old && len(p.listing) > 0 && !open && (!twin || gone < older): // which may be listed
+		case gone >= old || len(p.listing) == 0 || open:
+		case !twin:
 			p.plan.Keep.Forget = append(p.plan.Keep.Forget, row.UID)
+		case gone < older: // what is always compared with something would never go
+			p.plan.Stale = append(p.plan.Stale, len(p.plan.Twins)-1)
 		}
 	}
 	if len(p.compared) == 0 {

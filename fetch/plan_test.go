@@ -119,6 +119,9 @@ func outline(p fetch.Plan) string {
 	keys("found", p.Keep.Found)
 	keys("restored", p.Keep.Restored)
 	keys("forget", p.Keep.Forget)
+	for _, i := range p.Stale { // unless it is what is compared
+		keys("forget", []string{p.Twins[i].UID})
+	}
 	return b.String()
 }
 

@@ -423,7 +423,7 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 		row := &s.plan.Twins[i]
 		twins[row.Content] = append(twins[row.Content], row)
 	}
-	next := 0
+	next, told := 0, 0
 	for m, err := range s.client.Retrieve(ctx, s.entries(wants)) {
 		if next == len(wants) {
 			return nil, s.cutBetween(ctx, s.outOfStep(err))
@@ -457,6 +457,7 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 		}
 		same := twins[content]
 		s.compared++
+		told++
 		if len(same) == 0 {
 			fresh := Want{Entry: w.Entry, Key: w.Key}
 			if w.Row != nil && w.Row.Content.IsZero() {
@@ -469,6 +470,13 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 		row := same[i]
 		twins[content] = slices.Delete(same, i, i+1)
 		different = append(different, s.again(&h, w, row)...)
+	}
+	if told == len(wants) && s.plan.More == 0 { // else one of the rest may be theirs
+		for _, i := range s.plan.Stale {
+			if row := &s.plan.Twins[i]; slices.Contains(twins[row.Content], row) {
+				h.Forget = append(h.Forget, row.UID)
+			}
+		}
 	}
 	return different, s.inStep(ctx)
 }
