@@ -278,7 +278,7 @@ func (s *session) run(ctx context.Context) (more bool, err error) {
 		return false, failed
 	}
 	// What landed is deleted whatever the sinks are up to now.
-	if err := errors.Join(failed, s.finish(ctx)); err != nil {
+	if err := errors.Join(failed, s.end(ctx)); err != nil {
 		return false, err
 	}
 	done := sum.Fetched + sum.Dropped + sum.Refused - before

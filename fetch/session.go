@@ -43,6 +43,7 @@ type session struct {
 	dubious   bool          // one of their replies may be another's, for all that it says itself
 	landed    []string      // keys of what landed, or may have
 	trouble   error         // of the server, with which the session went on
+	expiry    expiry
 }
 
 // open connects, logs in and asks what the server can do.
@@ -107,6 +108,7 @@ func (s *session) entered(after pop3proto.Capabilities) {
 		r.After = after
 	}
 	s.wantPause(after) // this user's, no longer the longest of all
+	s.expiry.expires(after)
 	s.pipelined = !s.singly && s.Server.Window != 1 && after.Has("PIPELINING")
 	s.top = after.Has("TOP")
 }
@@ -442,7 +444,7 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 			s.unread = append(s.unread, unread{w, err})
 			continue
 		}
-		s.read = true
+		s.retrieved(w)
 		sums := newSums()
 		sums.expect(func(sum state.Sum) bool { return len(twins[sum]) > 0 || w.Row != nil && w.Row.Content == sum })
 		b := newBody(m, sums, 0, s.pipelined)
@@ -503,9 +505,9 @@ func (s *session) again(h *state.Housekeeping, w Want, row *state.Row) (owed []W
 	switch {
 	case landed && pol.due(row.Landed):
 		s.delete = append(s.delete, Listed{w.Num, key})
-		s.known++
+		s.had(w)
 	case landed, row.Phase == state.Adopted:
-		s.known++
+		s.had(w)
 	case pol.early(row):
 		s.summary.Refused++
 	default:

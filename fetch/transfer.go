@@ -91,6 +91,7 @@ func (s *session) tally(ctx context.Context, fixed []Target, it *item) error {
 		s.banished(it.want)
 	}
 	s.landed = append(s.landed, it.want.Key)
+	delete(s.expiry.homeless, it.want.Num)
 	if s.due(s.opts.now().Unix()) {
 		s.delete = append(s.delete, Listed{it.want.Num, it.want.Key})
 	}
@@ -145,7 +146,7 @@ func (d *download) run(ctx context.Context, wants []Want) error {
 			d.unread = append(d.unread, unread{w, err})
 			continue
 		}
-		d.read = true
+		d.retrieved(w)
 		alone := w.suspect()
 		if alone {
 			d.hand()

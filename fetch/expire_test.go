@@ -1,0 +1,69 @@
+package fetch_test
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
+)
+
+// expires has the server announce EXPIRE 0, and do what that means (RFC 2449 §6.7): what
+// a session has retrieved is gone once it has quit.
+func (r *rig) expires() {
+	r.drop.Behave(pop3test.Behaviour{CapabilitiesAfter: []string{"UIDL", "TOP", "EXPIRE 0"}})
+	var mu sync.Mutex
+	retrieved := map[int][]string{} // by the session
+	r.drop.Order(
+		pop3test.On("RETR", func(x *pop3test.Exchange) {
+			x.Act()
+			mu.Lock()
+			defer mu.Unlock()
+			retrieved[x.Session] = append(retrieved[x.Session], x.UID)
+		}),
+		pop3test.On("QUIT", func(x *pop3test.Exchange) {
+			x.Act()
+			mu.Lock()
+			defer mu.Unlock()
+			for _, uid := range retrieved[x.Session] {
+				r.drop.Remove(uid)
+			}
+		}))
+}
+
+// A message that a sink does not take stays on a server that deletes, at QUIT, whatever
+// was retrieved, and holds up no other.
+func TestExpireZero(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		for _, most := range []int{0, 1} {
+			r, good, poison := poisoned(t, late)
+			r.account.MaxMessages = most
+			r.expires()
+			r.poll()
+			r.expect(good...)
+			if left := r.left(); !slices.Contains(left, "u2") {
+				t.Fatalf("late %v, %d messages in a session: left %q", late, most, left)
+			}
+			for i := range 3 {
+				r.later(day)
+				more := message(4 + i)
+				r.drop.Add(fmt.Sprint("more", i), []byte(more))
+				good = append(good, more)
+				if s := r.poll(); s.Fetched != 1 {
+					t.Errorf("fetched %d: %v", s.Fetched, s.Err)
+				}
+				r.poll() // in the pause of the poison
+				if left := r.left(); !slices.Equal(left, []string{"u2"}) {
+					t.Fatalf("late %v, %d messages in a session: left %q", late, most, left)
+				}
+				r.expect(good...)
+			}
+			r.account.Deliver[0].Sink = r.account.Deliver[0].Sink.(picky).Sink
+			r.later(day)
+			r.succeed()
+			r.expect(append(good, poison)...)
+			r.expectEmpty()
+		}
+	}
+}
