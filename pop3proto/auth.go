@@ -40,7 +40,7 @@ func (c *Client) Authenticate(ctx context.Context, mech sasl.Client) error {
 		return err
 	}
 	if !isMechanism(name) {
-		return fmt.Errorf("AUTH: %q is no name of a mechanism", name)
+		return fmt.Errorf("AUTH: %q is not the name of a mechanism", name)
 	}
 	done, err := c.start(ctx)
 	if err != nil {

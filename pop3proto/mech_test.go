@@ -205,7 +205,7 @@ func TestMechRelayed(t *testing.T) {
 		c := secure(t, l.Addr().String(), &tls.Config{}, nil)
 		cred.EndPoint = endPoint
 		err := c.Authenticate(t.Context(), newMech(t, "scram-sha-256-plus", c, cred))
-		if err == nil || !strings.Contains(err.Error(), "stands between") {
+		if err == nil || !strings.Contains(err.Error(), "may be intercepting") {
 			t.Errorf("end point %v: error %v", endPoint, err)
 		}
 	}

@@ -90,7 +90,7 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 	defer lease.Release()
 	out := &teller{quiet: o.silent}
 	log := newBacklog(std.err, func(lines int) {
-		out.warn(fmt.Sprintf("nobody has read this log for a time: %s left out", count(lines, "line")))
+		out.warn(fmt.Sprintf("nobody has read this log for a while: %s left out", count(lines, "line")))
 	})
 	defer log.close()
 	std.err = log

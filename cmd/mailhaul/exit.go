@@ -128,7 +128,7 @@ func hintOf(err error) string {
 		if e.Account != "" {
 			return "try again when that has ended"
 		}
-		return "end it first; kill -HUP has it read its configuration again"
+		return "end it first; kill -HUP makes it reload its configuration"
 	}
 	return oauthHint(err)
 }

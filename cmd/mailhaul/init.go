@@ -128,14 +128,14 @@ func (i *initialisation) read(c *cli.Context) error {
 		}
 	}
 	if c.IsSet("tls") && !c.IsSet("server") {
-		return usagef("add --server", "--tls has no use without --server: the server that is found decides")
+		return usagef("add --server", "--tls has no effect without --server: the server that is found decides")
 	}
 	if i.oauth != "" && !slices.Contains(config.OAuthProviders, i.oauth) {
 		return usagef("known: "+strings.Join(config.OAuthProviders, ", ")+"; mailhaul.yaml(5) tells how to have another", "there is no provider %q", i.oauth)
 	}
 	for _, flag := range []string{"client-id", "client-secret-file"} {
 		if i.oauth == "" && c.IsSet(flag) {
-			return usagef("add --oauth", "--%s has no use without --oauth", flag)
+			return usagef("add --oauth", "--%s has no effect without --oauth", flag)
 		}
 	}
 	for flag, into := range map[string]*string{

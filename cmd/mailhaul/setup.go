@@ -95,7 +95,7 @@ func (s setup) text() string {
 		b.WriteString(strings.TrimRight(text, " ") + "\n")
 	}
 	b.WriteString("# Written by mailhaul init. mailhaul.yaml(5) explains every option, mailhaul\n" +
-		"# config show tells what this file comes to, and mailhaul check tries it.\n\n")
+		"# config show shows it with all defaults, and mailhaul check tries it out.\n\n")
 	if s.oauth != "" {
 		b.WriteString("# The client by which mailhaul login asks for access.\noauth:\n")
 		line(1, s.oauth, "", "")

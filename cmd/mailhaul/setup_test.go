@@ -19,7 +19,7 @@ func TestSetupText(t *testing.T) {
 		user: "me@example.com", typed: password, kind: "lmtp", place: "/run/dovecot/lmtp", to: "me", keep: "forever",
 	}
 	const want = `# Written by mailhaul init. mailhaul.yaml(5) explains every option, mailhaul
-# config show tells what this file comes to, and mailhaul check tries it.
+# config show shows it with all defaults, and mailhaul check tries it out.
 
 # Where the mail goes.
 sinks:

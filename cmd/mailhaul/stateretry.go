@@ -31,7 +31,7 @@ func retryCommand(std stdio) *cli.Command {
 			case !all && !c.Args().Present():
 				return usagef(hint, "mailhaul state retry takes an account")
 			case all && c.Args().Present():
-				return usagef(hint, "--all leaves %q without use", c.Args().First())
+				return usagef(hint, "--all takes no accounts, but was given %q", c.Args().First())
 			}
 			return runRetry(c.Context, std, c.String("config"), c.Args().Slice())
 		},

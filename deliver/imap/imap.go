@@ -113,7 +113,7 @@ func New(o Options) (*Sink, error) {
 	size := 0
 	for _, name := range o.Flags {
 		if !validFlag(name) {
-			return nil, s.refuse(fmt.Sprintf("%#.100q is no flag", name), nil, `a flag must be \Seen, \Answered, \Flagged, \Deleted, \Draft or a keyword of ASCII without blanks and (){%*"\]`)
+			return nil, s.refuse(fmt.Sprintf("%#.100q is not a flag", name), nil, `a flag must be \Seen, \Answered, \Flagged, \Deleted, \Draft or a keyword of ASCII without blanks and (){%*"\]`)
 		}
 		if size += len(name) + 1; size > maxFlags {
 			return nil, s.refuse("too many flags", nil, fmt.Sprintf("flags may have %d octets in all: name fewer", maxFlags))

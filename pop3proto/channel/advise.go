@@ -63,7 +63,7 @@ func adviseProxy(e *ProxyError) Advice {
 	case strings.Contains(text, "no acceptable authentication methods"), strings.Contains(text, "unsupported authentication method"):
 		return Advice{true, "the proxy wants another login: socks5: { server: …, user: …, password_file: … }"}
 	case strings.Contains(text, "unexpected protocol version"):
-		return Advice{true, "this is no SOCKS5 proxy: check socks5"}
+		return Advice{true, "this is not a SOCKS5 proxy: check socks5"}
 	case strings.Contains(text, "not allowed by ruleset"):
 		return Advice{true, "the proxy does not allow this server or port: ask who runs it"}
 	case e.Ours:
@@ -123,9 +123,9 @@ func adviseTLS(err error) (hint string, ok bool) {
 	switch {
 	case strings.Contains(text, "tls: protocol version not supported"),
 		strings.Contains(text, "tls: server selected unsupported protocol version"):
-		return "server and client agree on no TLS version; for an old server that you must use, lower tls_min", true
+		return "server and client have no TLS version in common; for an old server that you must use, lower tls_min", true
 	case alert == "handshake failure": // RFC 5246 §7.2.2; OpenSSL says it of a missing certificate, too
-		return "server and client agree on no cipher (for an old server that you must use, lower tls_min below 1.2), or it wants a client certificate (tls_cert)", true
+		return "server and client have no cipher in common (for an old server that you must use, lower tls_min below 1.2), or it wants a client certificate (tls_cert)", true
 	case strings.Contains(alert, "certificate"), strings.Contains(alert, "access denied"):
 		return "the server wants a client certificate, or another one: check tls_cert and tls_key", true
 	case alert != "":

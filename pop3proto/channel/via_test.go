@@ -156,7 +156,7 @@ func TestProxyIsNone(t *testing.T) {
 		hint   string
 		person bool
 	}{
-		"a server of another kind": {listen(t, func(c net.Conn) { _, _ = io.WriteString(c, "220 ESMTP\r\n"); _, _ = io.Copy(io.Discard, c) }), "no SOCKS5 proxy", true},
+		"a server of another kind": {listen(t, func(c net.Conn) { _, _ = io.WriteString(c, "220 ESMTP\r\n"); _, _ = io.Copy(io.Discard, c) }), "not a SOCKS5 proxy", true},
 		"hangs up":                 {closed, "", false},
 		"not there":                {"127.0.0.1:1", "that the proxy is running", false},
 	} {

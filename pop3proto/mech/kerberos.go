@@ -151,7 +151,7 @@ func (k Kerberos) fromCache(conf *config.Config) (cl *client.Client, err error) 
 	realm := cache.DefaultPrincipal.Realm
 	tgt, ok := cache.GetEntry(types.PrincipalName{NameType: nametype.KRB_NT_SRV_INST, NameString: []string{"krbtgt", realm}})
 	if ok && time.Now().After(tgt.EndTime) {
-		return nil, fmt.Errorf("%w %s holds a ticket that ran out on %s", errCache, path, tgt.EndTime.Local().Format(time.DateTime))
+		return nil, fmt.Errorf("%w %s holds a ticket that expired on %s", errCache, path, tgt.EndTime.Local().Format(time.DateTime))
 	}
 	if cl, err = client.NewFromCCache(cache, conf, client.DisablePAFXFAST(true)); err != nil {
 		return nil, fmt.Errorf("%w %s: %w", errCache, path, err)

@@ -55,7 +55,7 @@ type Credentials struct {
 // did not prove that it knows the user's secret, or proved it wrongly. It is
 // not the user's server; nothing is to be sent to it, least of all the
 // password by a weaker mechanism.
-var ErrUnproven error = &suspicion{"the server did not prove that it knows the password or key: somebody may stand in its place"}
+var ErrUnproven error = &suspicion{"the server did not prove that it knows the password or key: somebody may be impersonating it"}
 
 // tooMany is for a challenge when all is said.
 const tooMany = "the server asks for more than the mechanism has to say"

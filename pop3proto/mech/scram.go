@@ -175,7 +175,7 @@ func (m *scramClient) serverError(code string) error {
 	case "invalid-proof", "unknown-user":
 		return ErrRefused
 	case "channel-bindings-dont-match":
-		return &suspicion{"the server's end of the TLS connection is not ours: somebody stands between"}
+		return &suspicion{"the server's end of the TLS connection is not ours: somebody may be intercepting it"}
 	case "server-does-support-channel-binding":
 		return ErrStripped
 	case "channel-binding-not-supported", "unsupported-channel-binding-type":

@@ -118,7 +118,7 @@ func TestSCRAMWrongTurns(t *testing.T) {
 		"empty":               {fixed(""), "RFC 5802"},
 		"too long":            {first(1, fixed("s="+strings.Repeat("AAAA", 2000))), "too long"},
 		"stripped -PLUS":      {fixed("e=server-does-support-channel-binding"), "taken that out"},
-		"relayed":             {fixed("e=channel-bindings-dont-match"), "stands between"},
+		"relayed":             {fixed("e=channel-bindings-dont-match"), "may be intercepting"},
 		"unknown binding":     {fixed("e=unsupported-channel-binding-type"), "does not know this channel binding"},
 		"another error":       {fixed("e=out of pencil\x07" + strings.Repeat("x", 1000)), `"out of ***\axxx`},
 	} {

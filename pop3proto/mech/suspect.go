@@ -7,7 +7,7 @@ import "errors"
 // no proof or a wrong one, or tried to have us give away more than we should.
 // ErrUnproven and ErrStripped are; a refusal is not, nor is a server that does
 // not know how to go on.
-var ErrSuspect = errors.New("somebody may stand in the server's place")
+var ErrSuspect = errors.New("somebody may be impersonating the server")
 
 // suspicion is an error that is ErrSuspect.
 type suspicion struct{ text string }

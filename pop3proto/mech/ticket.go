@@ -73,7 +73,7 @@ func KerberosHint(code int32) string {
 	case errorcode.KDC_ERR_PREAUTH_FAILED:
 		return "the key in the keytab is not the user's: make the keytab anew"
 	case errorcode.KRB_AP_ERR_TKT_EXPIRED:
-		return "the ticket ran out: run kinit, or name a keytab"
+		return "the ticket has expired: run kinit, or name a keytab"
 	case errorcode.KRB_AP_ERR_MODIFIED, errorcode.KRB_AP_ERR_BADKEYVER, errorcode.KRB_AP_ERR_NOKEY, errorcode.KRB_AP_ERR_NOT_US, errorcode.KRB_AP_ERR_BAD_INTEGRITY:
 		return "the server cannot read tickets for it: tell its operator that its keytab is not what the KDC has"
 	}

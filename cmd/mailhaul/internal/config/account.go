@@ -112,11 +112,11 @@ func (p *parser) exclusive(v value, own map[string]int) {
 		was = key
 	}
 	if line := own["tls_ca"]; line > 0 && own["tls_fingerprint"] > 0 {
-		p.fail(value{line: line, where: v.where}, "keep one of them", "tls_fingerprint leaves tls_ca without use")
+		p.fail(value{line: line, where: v.where}, "keep one of them", "tls_ca has no effect with tls_fingerprint")
 	}
 	for _, key := range []string{"socks5", "source_ip"} {
 		if line := own[key]; line > 0 && own["tunnel"] > 0 {
-			p.fail(value{line: line, where: v.where}, "keep one of them", "tunnel leaves %s without use", key)
+			p.fail(value{line: line, where: v.where}, "keep one of them", "%s has no effect with tunnel", key)
 		}
 	}
 }
@@ -130,7 +130,7 @@ func (p *parser) keep(v value, a *Account) {
 	const hint = "write false to delete at once, 14d, or forever"
 	switch strings.ToLower(s) {
 	case "0":
-		p.fail(v, hint, "%s could mean never and for ever", s)
+		p.fail(v, hint, "%s could mean never or for ever", s)
 		return
 	case "false", "no", "off":
 		a.Keep = fetch.Keep{}
@@ -147,7 +147,7 @@ func (p *parser) keep(v value, a *Account) {
 	case err != nil:
 		p.fail(v, hint, "%s %v", quote(s), err)
 	case d == 0:
-		p.fail(v, hint, "%s could mean never and for ever", s)
+		p.fail(v, hint, "%s could mean never or for ever", s)
 	default:
 		a.Keep = fetch.Keep{For: d}
 	}

@@ -90,7 +90,7 @@ func (p *parser) clientCertificate(v value, lines map[string]int, s *Security) {
 	at := func(key string) value { return value{line: lines[key], where: v.where + ": " + key} }
 	if lines["tls_cert"] == 0 {
 		if lines["tls_key"] > 0 {
-			p.fail(at("tls_key"), "add tls_cert", "has no use without tls_cert")
+			p.fail(at("tls_key"), "add tls_cert", "has no effect without tls_cert")
 		}
 		return
 	}

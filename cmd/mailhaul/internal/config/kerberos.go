@@ -18,7 +18,7 @@ func (p *parser) protocol(v value, a *Account) {
 func (p *parser) kpop(v value, own map[string]int, a *Account) {
 	for _, key := range slices.Concat([]string{"auth", "password_timeout"}, credentialKeys) {
 		if line := own[key]; line > 0 && key != "kerberos" {
-			p.fail(value{line: line, where: v.where}, "Kerberos is the login", "%s has no use with protocol: kpop", key)
+			p.fail(value{line: line, where: v.where}, "Kerberos is the login", "%s has no effect with protocol: kpop", key)
 		}
 	}
 	if line := own["tls"]; line > 0 && a.TLS != TLSNone {
@@ -53,6 +53,6 @@ func (p *parser) kerberos(v value, l *Login) {
 		p.fail(at("cache"), "keep one of them", "both keytab and cache are set")
 	}
 	if lines["principal"] > 0 && lines["keytab"] == 0 {
-		p.fail(at("principal"), "add keytab", "principal has no use without keytab: a cache has one of its own")
+		p.fail(at("principal"), "add keytab", "principal has no effect without keytab: a cache has one of its own")
 	}
 }

@@ -86,7 +86,7 @@ func (p *parser) auth(v value, known []string, l *Login) {
 		case name == "auto" && len(names) == 1:
 			return
 		case name == "auto":
-			p.fail(v, "write auto alone", "auto allows all, so the others have no use")
+			p.fail(v, "write auto alone", "auto allows all, so the others have no effect")
 			return
 		case !slices.Contains(known, name):
 			p.fail(v, "write auto, or some of "+strings.Join(known, ", "), "%s is not known", quote(name))

@@ -132,7 +132,7 @@ func (p *parser) pairs(v value, n *yaml.Node, depth int) []entry {
 			continue
 		}
 		if was, ok := first[k.Value]; ok {
-			p.fail(value{line: line, where: v.where}, "", "key %s stands twice, first on line %d", quoteKey(k.Value), was)
+			p.fail(value{line: line, where: v.where}, "", "key %s appears twice, first on line %d", quoteKey(k.Value), was)
 			continue
 		}
 		first[k.Value] = line

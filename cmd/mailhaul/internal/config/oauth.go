@@ -118,7 +118,7 @@ func (p *parser) readOAuth(v value, name string) *OAuth {
 	}
 	if lines["token_url"] == 0 {
 		for _, key := range set("auth_url", "device_url") {
-			p.fail(at(key), "add token_url", "%s has no use without token_url", key)
+			p.fail(at(key), "add token_url", "%s has no effect without token_url", key)
 		}
 	}
 	if lines["tenant"] > 0 && o.Provider != "microsoft" {

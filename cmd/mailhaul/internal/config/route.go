@@ -86,7 +86,7 @@ func (p *parser) routeMap(v value, r *routeFile) {
 		local, domain, found := strings.Cut(key, "@")
 		switch _, twice := r.Map[key]; {
 		case twice:
-			p.fail(at, "", "%s stands twice: case does not count", quote(key))
+			p.fail(at, "", "%s appears twice: case does not matter", quote(key))
 		case strings.ContainsAny(key, " \t<>,;*") || key == "" || found && !isDomain(domain):
 			p.fail(at, `write me@example.com, me, or "@example.com" for the whole domain`, "%s is not a recipient", quote(e.key))
 		case local != "" && !found && r.local == nil:
@@ -121,7 +121,7 @@ func (p *parser) sinkNames(v value) []string {
 		switch {
 		case !ok:
 		case slices.Contains(names, name):
-			p.fail(item, "", "%s stands twice", quote(name))
+			p.fail(item, "", "%s appears twice", quote(name))
 		case len(p.sinkList) > 0 && p.sinkNodes[name] == nil:
 			p.fail(item, p.meantSink(name), "there is no sink %s", quote(name))
 			fallthrough // so that it is not called missing too

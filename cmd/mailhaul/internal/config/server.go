@@ -45,7 +45,7 @@ func (p *parser) unused(v value, lines map[string]int, protection TLS, hint stri
 	}
 	for _, key := range tlsNames[1:] {
 		if line := lines[key]; line > 0 {
-			p.fail(value{line: line, where: v.where}, hint, "%s has no use with tls: none", key)
+			p.fail(value{line: line, where: v.where}, hint, "%s has no effect with tls: none", key)
 		}
 	}
 }

@@ -80,7 +80,7 @@ func (p *parser) sinkServer(v, place value, kind string, lines map[string]int, s
 		}
 		for _, key := range slices.Concat(tlsNames, viaNames) {
 			if line := lines[key]; line > 0 {
-				p.fail(value{line: line, where: v.where}, "leave it out", "%s has no use with a UNIX socket", key)
+				p.fail(value{line: line, where: v.where}, "leave it out", "%s has no effect with a UNIX socket", key)
 			}
 		}
 		return
@@ -140,7 +140,7 @@ func (p *parser) login(v value, lines map[string]int) {
 	case !has && lines["user"] > 0 && lines["tls_cert"] == 0:
 		p.noCredentials(v)
 	case !has && lines["auth"] > 0 && lines["user"] == 0:
-		p.fail(value{line: lines["auth"], where: v.where}, "", "auth has no use without user")
+		p.fail(value{line: lines["auth"], where: v.where}, "", "auth has no effect without user")
 	}
 }
 
@@ -152,7 +152,7 @@ func (p *parser) addresses(v value, f *sinkFile) {
 			if addr, ok := p.text(item); !ok || !p.checkAddress(item, addr, s.LMTP) {
 				continue
 			} else if slices.Contains(s.To, addr) {
-				p.fail(item, "", "%s stands twice", quote(addr))
+				p.fail(item, "", "%s appears twice", quote(addr))
 			} else {
 				s.To = append(s.To, addr)
 			}

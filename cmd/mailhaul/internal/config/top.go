@@ -122,7 +122,7 @@ func NameHint(name string) string {
 	case name == "" || len(name) > 64 || strings.ContainsFunc(name, bad):
 		return "use up to 64 letters, digits and . _ - + @"
 	case strings.ContainsAny(name[:1], ".-+@"):
-		return "begin it with a letter, a digit or _"
+		return "start it with a letter, a digit or _"
 	}
 	return ""
 }

@@ -41,7 +41,7 @@ func (p *parser) whole(v value) bool {
 	if comment == "" || strings.ContainsAny(comment[:1], " \t#") {
 		return true
 	}
-	p.fail(v, "quote the value, or put a blank behind the #", "ends before a #, which begins a comment")
+	p.fail(v, "quote the value, or put a space after the #", "ends before a #, which begins a comment")
 	return false
 }
 

@@ -100,7 +100,7 @@ func (n News) String() string {
 		return account + " has begun to fail"
 	case NeedsPerson:
 		if n.Summary.Class == fetch.ClassMachine {
-			return account + " fails, since this machine is in trouble"
+			return account + " fails because this machine is in trouble"
 		}
 		return account + " fails and needs a person"
 	case StillFailing:

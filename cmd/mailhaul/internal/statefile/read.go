@@ -107,7 +107,7 @@ func (r *reader) last() *state.Memory { return &r.all[len(r.all)-1] }
 func (r *reader) account(a account) error {
 	for _, m := range r.all {
 		if m.Account == string(a.Name) {
-			return fmt.Errorf("account %q stands twice", a.Name)
+			return fmt.Errorf("account %q appears twice", a.Name)
 		}
 	}
 	r.end.Accounts++
@@ -135,7 +135,7 @@ func (r *reader) message(m message) error {
 		return fmt.Errorf("message %q: %w", m.UID, err)
 	}
 	if r.seen[msg.UID] {
-		return fmt.Errorf("message %q stands twice", m.UID)
+		return fmt.Errorf("message %q appears twice", m.UID)
 	}
 	r.seen[msg.UID] = true
 	r.end.Messages++
@@ -158,7 +158,7 @@ func possible(m state.Message) error {
 	for _, d := range m.Deliveries {
 		switch {
 		case sinks[d.Sink]:
-			return fmt.Errorf("the sink %q stands twice", d.Sink)
+			return fmt.Errorf("the sink %q appears twice", d.Sink)
 		case d.Open && d.Landed != 0:
 			return fmt.Errorf("it is on its way to the sink %q and has landed there", d.Sink)
 		case d.Landed == 0 && m.Phase == state.Landed:

@@ -102,7 +102,7 @@ func TestReadRefuses(t *testing.T) {
 		{"an unknown part", first + "\n" + `{"sink":{}}`, `line 2: json: unknown field "sink"`},
 		{"an empty part", first + "\n" + account + "\n{}", "line 3: this was not written by"},
 		{"no account", first + "\n" + `{"poll":{"result":"fine"}}`, "line 2: no account"},
-		{"an account twice", first + "\n" + account + "\n" + account, `line 3: account "work" stands twice`},
+		{"an account twice", first + "\n" + account + "\n" + account, `line 3: account "work" appears twice`},
 		{"a line without end", first + "\n" + strings.Repeat("x", 2<<20), "this was not written by"},
 	} {
 		t.Run(test.name, func(t *testing.T) { refuses(t, test.text, test.want) })
@@ -116,7 +116,7 @@ func TestReadRefuses(t *testing.T) {
 		{"deleted at no time", `"phase":"deleted"`, "since when is missing"},
 		{"landed and owed", `"phase":"landed","landed":"2026-01-01T00:00:00Z","deliveries":[{"sink":"home"}]`, `not in the sink "home"`},
 		{"landed and open", `"phase":"landed","landed":"2026-01-01T00:00:00Z","deliveries":[{"sink":"home","open":true}]`, `not in the sink "home"`},
-		{"a sink twice", `"phase":"promised","deliveries":[{"sink":"home"},{"sink":"home"}]`, "stands twice"},
+		{"a sink twice", `"phase":"promised","deliveries":[{"sink":"home"},{"sink":"home"}]`, "appears twice"},
 		{"adopted and delivered", `"phase":"adopted","deliveries":[{"sink":"home"}]`, "adopted, and delivered"},
 		{"size", `"phase":"adopted","octets":-1`, "negative"},
 		{"unknown key", `"phase":"adopted","Landed_at":1`, "unknown field"},
@@ -136,7 +136,7 @@ func TestReadRefuses(t *testing.T) {
 		t.Run("day: "+test.name, func(t *testing.T) { refuses(t, first+"\n"+account+"\n"+test.text, test.want) })
 	}
 	twice := `{"message":{"uid":"u","phase":"adopted"}}` + "\n"
-	refuses(t, first+"\n"+account+"\n"+twice+twice, `line 4: message "u" stands twice`)
+	refuses(t, first+"\n"+account+"\n"+twice+twice, `line 4: message "u" appears twice`)
 }
 
 func refuses(t *testing.T, text, want string) {
