@@ -71,7 +71,7 @@ func (a *Account) aims(header []byte) []aim {
 
 // ours reports whether a recipient is in one of the domains.
 func (r *Route) ours(recipient string) bool {
-	at := strings.LastIndexByte(recipient, '@') // a local part in quotes may hold another
+	at := strings.LastIndexByte(recipient, '@') // a quoted local part may hold one, too
 	return at >= 0 && slices.Contains(r.Domains, strings.ToLower(recipient[at+1:]))
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -313,8 +314,9 @@ func TestRoute(t *testing.T) {
 			"bob@example.org":   {bob},
 			"@bobs.example.net": {bob},
 			"both@example.org":  {ada, bob},
+			"@example.net":      {bob},
 		},
-		Domains: []string{"example.org"},
+		Domains: []string{"example.org", "example.net"},
 	}
 	r.account.Deliver = []fetch.Target{rest}
 	for uid, raw := range map[string]string{
@@ -328,11 +330,17 @@ func TestRoute(t *testing.T) {
 		"forged below":   "Delivered-To: stranger@example.org\nReceived: from x\nX-Envelope-To: bob@example.org\n\n8\n",
 		"no header":      "\nDelivered-To: ada@example.org\n",
 		"and a stranger": "Delivered-To: ada@example.org, stranger@example.org\n\n9\n",
+		"no domain":      "Delivered-To: ada\n\na\n",
+		"both keys":      "Delivered-To: ada@example.net\n\nb\n",
+		"quoted":         "Delivered-To: \"x@y\"@bobs.example.net\n\nc\n",
+		"great stranger": "Delivered-To: stranger@Example.ORG\n\nd\n",
+		"one sink":       "Delivered-To: ada@example.org, both@example.org\n\nf\n",
+		"quoted strange": "Delivered-To: \"x@y\"@example.org\n\ne\n",
 	} {
 		r.drop.Add(uid, []byte(raw))
 	}
 	s := r.succeed()
-	if s.Fetched != 10 || len(r.left()) != 0 {
+	if s.Fetched != 16 || len(r.left()) != 0 {
 		t.Errorf("fetched %d, left %q", s.Fetched, r.left())
 	}
 	last := func(mail []string) (bodies string) {
@@ -344,9 +352,9 @@ func TestRoute(t *testing.T) {
 		return string(all)
 	}
 	for what, got := range map[string][2]string{
-		"ada":  {last(adas()), "1459"},
-		"bob":  {last(bobs()), "2345"},
-		"rest": {last(rests()), "6789g"},
+		"ada":  {last(adas()), "1459abf"},
+		"bob":  {last(bobs()), "2345cf"},
+		"rest": {last(rests()), "6789deg"},
 	} {
 		if got[0] != got[1] {
 			t.Errorf("%s got %s, want %s", what, got[0], got[1])
@@ -357,10 +365,18 @@ func TestRoute(t *testing.T) {
 			t.Errorf("bob's sink got mail for %q", to)
 		}
 	}
+	ours := map[string]bool{"stranger@example.org": true, "stranger@Example.ORG": true, `"x@y"@example.org`: true}
+	left := maps.Clone(ours)
 	for _, to := range strangers {
-		if len(to) > 1 || len(to) == 1 && to[0] != "stranger@example.org" {
+		if len(to) > 1 || len(to) == 1 && !ours[to[0]] {
 			t.Errorf("the default sink was told of %q, who may be anybody", to)
 		}
+		if len(to) == 1 {
+			delete(left, to[0])
+		}
+	}
+	if len(left) > 0 {
+		t.Errorf("the default sink was not told of %q", slices.Collect(maps.Keys(left)))
 	}
 }
 
