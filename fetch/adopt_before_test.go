@@ -57,3 +57,21 @@ func TestAdoptBeforeWithoutTOP(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// Of what another fetcher knows, only that is adopted, wherever it stands in the
+// listing, and what it does not know is counted as that.
+func TestAdoptKnown(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.fill(4)
+	var found fetch.Adoption
+	known := fetch.Old{Known: func(uid string) bool { return uid == "u2" || uid == "u4" }}
+	check(t, r.account.Adopt(t.Context(), r.opts, known, func(a fetch.Adoption) error {
+		found = a
+		return r.remember(a)
+	}))
+	if found.Listed != 4 || len(found.New) != 2 || found.Unknown != 2 || found.Nameless != 0 {
+		t.Errorf("found %+v", found)
+	}
+	r.succeed()
+	r.expect(message(1), message(3))
+}

@@ -1,6 +1,7 @@
 package fetch_test
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -156,18 +157,48 @@ func TestAdoptLeavesWhatIsRemembered(t *testing.T) {
 	r.succeed()
 	r.drop.Add("refused", []byte(message(2)))
 	check(t, r.store.Refuse(t.Context(), "work", []state.Refusal{{UID: "refused", NextTry: noon.Add(time.Minute).Unix()}}))
+	r.drop.Add("due", []byte(message(4)))
+	check(t, r.store.Refuse(t.Context(), "work", []state.Refusal{{UID: "due", NextTry: noon.Unix()}}))
 	r.drop.Add("new", []byte(message(3)))
-	if found := r.adopt(); found.Listed != 3 || len(found.New) != 1 || found.New[0].Size == 0 {
-		t.Errorf("found %+v, want one new of three", found)
+	if found := r.adopt(); found.Listed != 4 || len(found.New) != 1 || found.New[0].Size == 0 {
+		t.Errorf("found %+v, want one new of four", found)
 	}
 	r.later(2 * time.Hour)
 	r.succeed()
-	r.expect(message(1), message(2))
+	r.expect(message(1), message(2), message(4))
 	r.later(2 * time.Hour)
 	r.succeed()
 	if left := r.left(); len(left) != 1 {
 		t.Errorf("left %q, want the adopted one", left)
 	}
+}
+
+// All that is there is adopted: what is too large for now, and what may be another
+// message by another name, or the first of many.
+func TestAdoptAll(t *testing.T) {
+	for _, without := range [][]string{nil, {"TOP"}} {
+		t.Run(fmt.Sprint("without ", without), func(t *testing.T) { testAdoptAll(t, without) })
+	}
+}
+
+func testAdoptAll(t *testing.T, without []string) {
+	r := newRig(t, pop3test.Behaviour{Without: without})
+	r.account.Keep.Forever = true
+	r.fill(1)
+	r.succeed()
+	r.drop.Remove("u1")
+	same := strings.Replace(message(1), "number 1", "number 2", 1) // of its size
+	for uid, raw := range map[string]string{"alike": same, "alike too": same, "large": message(3) + strings.Repeat("all work\n", 2000)} {
+		r.drop.Add(uid, []byte(raw))
+	}
+	r.account.MaxSize, r.account.MaxMessages = 10_000, 1
+	if found := r.adopt(); found.Listed != 3 || len(found.New) != 3 {
+		t.Errorf("found %+v, want three new", found)
+	}
+	r.account.MaxSize = 0
+	r.later(day)
+	r.succeed()
+	r.expect(message(1))
 }
 
 func TestAdoptCanBeDeclined(t *testing.T) {
@@ -223,6 +254,25 @@ func TestAdoptWithoutNames(t *testing.T) {
 	r.drop.Add("a", []byte(message(1)))
 	if r.account.Adopt(t.Context(), r.opts, fetch.Old{}, func(fetch.Adoption) error { return nil }) == nil {
 		t.Error("a message that cannot be told from others was adopted")
+	}
+}
+
+// A message that was adopted without a unique-id, and gets one while most others keep
+// theirs, is no new one.
+func TestAdoptedGetsAName(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.fill(3)
+	r.drop.Add("", []byte(message(4)))
+	r.adopt()
+	r.succeed()
+	r.drop.SetUIDs(func(i int, old string) string { return cmp.Or(old, "late") })
+	r.later(time.Hour)
+	for range 2 {
+		r.succeed()
+	}
+	r.expect()
+	if left := r.left(); len(left) != 4 {
+		t.Errorf("left %q", left)
 	}
 }
 
@@ -321,6 +371,9 @@ func TestAdoptReusedUID(t *testing.T) {
 	r.drop.Add("1", []byte(message(2)))
 	if found := r.adopt(); len(found.New) != 1 {
 		t.Fatalf("adopted %d messages", len(found.New))
+	}
+	if found := r.adopt(); len(found.New) != 0 {
+		t.Errorf("adopted %d of them again", len(found.New))
 	}
 	for range 2 {
 		r.later(day)

@@ -2,8 +2,10 @@ package fetch_test
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -85,6 +87,84 @@ func TestLook(t *testing.T) {
 	}
 }
 
+// What stays whatever keep says is not promised to go some day.
+func TestLookAtWhatStays(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.account.Keep = fetch.Keep{For: 48 * time.Hour}
+	r.drop.Add("old", []byte(message(9)))
+	r.adopt()
+	r.fill(1)
+	r.succeed()
+	for _, test := range []struct {
+		all  bool
+		want map[string]string
+	}{
+		{false, map[string]string{"old": "keep", "u1": "keep 48h0m0s"}},
+		{true, map[string]string{"old": "keep", "u1": "keep"}},
+	} {
+		r.opts.KeepAll = test.all
+		if diff := cmp.Diff(test.want, r.outlook()); diff != "" {
+			t.Errorf("KeepAll %v: (-want +got)\n%s", test.all, diff)
+		}
+	}
+}
+
+// The outlook is that of all sessions of the next poll.
+func TestOutlook(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
+	r.account.MaxMessages = 1
+	expect := func(what string, want fetch.Outlook) {
+		t.Helper()
+		for _, m := range r.drop.Messages() {
+			want.Listed++
+			want.Octets += int64(len(m.Data))
+		}
+		sight, err := r.account.Look(t.Context(), r.opts, nil)
+		check(t, err)
+		if diff := cmp.Diff(want, sight.Outlook); diff != "" {
+			t.Errorf("%s (-want +got)\n%s", what, diff)
+		}
+	}
+	octets := func() (n int64) {
+		for _, m := range r.drop.Messages() {
+			n += int64(len(m.Data))
+		}
+		return n
+	}
+	expect("nothing", fetch.Outlook{})
+	r.fill(3)
+	expect("new mail", fetch.Outlook{Fetch: 3, FetchOctets: octets(), DeleteFetched: true})
+	r.succeed()
+	r.later(time.Hour)
+	r.drop.Restore()
+	expect("what comes again", fetch.Outlook{Fetch: 3, FetchOctets: octets(), DeleteFetched: true})
+	r.drop.Add("new", []byte(message(4)))
+	check(t, r.store.Promise(t.Context(), "work", []state.Promise{{UID: "open", Sink: "home", Token: "nothing"}}))
+	expect("new mail behind it", fetch.Outlook{Fetch: 4, FetchOctets: octets(), DeleteFetched: true})
+	before := octets()
+	r.drop.Add("open", []byte(message(5)))
+	expect("and what is on its way", fetch.Outlook{Fetch: 4, FetchOctets: before, Open: 1, DeleteFetched: true})
+}
+
+// Whoever only looks leaves the maildrop unlocked: some servers take minutes to see
+// that a client has gone.
+func TestLookersQuit(t *testing.T) {
+	for what, look := range map[string]func(r *rig) error{
+		"Look":      func(r *rig) error { _, err := r.account.Look(t.Context(), r.opts, nil); return err },
+		"Check":     func(r *rig) error { _, err := r.account.Check(t.Context(), r.opts); return err },
+		"Adopt":     func(r *rig) error { r.adopt(); return nil },
+		"a dry run": func(r *rig) error { r.opts.DryRun = true; return r.poll().Err },
+	} {
+		r := newRig(t, pop3test.Behaviour{})
+		r.fill(1)
+		check(t, look(r))
+		check(t, r.drop.Wait(t.Context()))
+		if log := r.drop.Log(); len(log) == 0 || log[len(log)-1] != "QUIT" {
+			t.Errorf("%s ends with %q", what, log)
+		}
+	}
+}
+
 func TestLookHeaders(t *testing.T) {
 	for _, test := range []struct {
 		name     string
@@ -115,6 +195,41 @@ func TestLookHeaders(t *testing.T) {
 	}
 }
 
+// A header that the server refuses is left out, and takes no other with it, if there
+// was one before it.
+func TestLookHeadersRefused(t *testing.T) {
+	for uid, want := range map[string]string{"u1": "", "u2": "1 3", "u3": "1 2"} {
+		r := newRig(t, pop3test.Behaviour{})
+		r.fill(3)
+		r.drop.Order(pop3test.ReplyErr("TOP", "no").UID(uid))
+		var given []string
+		sight, err := r.account.Look(t.Context(), r.opts, func(num int, _ io.Reader) { given = append(given, strconv.Itoa(num)) })
+		check(t, err)
+		if got := strings.Join(given, " "); got != want || (sight.NoHeader != nil) != (want == "") {
+			t.Errorf("without that of %s there were %q (%v)", uid, got, sight.NoHeader)
+		}
+	}
+}
+
+// Headers that do not come end the look, as what it is.
+func TestLookHeadersCutOff(t *testing.T) {
+	for _, off := range []bool{false, true} {
+		r := newRig(t, pop3test.Behaviour{})
+		r.fill(3)
+		ctx := t.Context()
+		if off {
+			ctx = r.calledOff(pop3test.Ignore("TOP", pop3test.Hang).UID("u2"))
+		} else {
+			r.drop.Order(pop3test.CutIn("TOP", 10, pop3test.Reset).UID("u2"))
+		}
+		_, err := r.account.Look(ctx, r.opts, func(_ int, header io.Reader) { io.Copy(io.Discard, header) })
+		lost, _ := errors.AsType[*fetch.ConnectError](err)
+		if errors.Is(err, fetch.ErrCutShort) != off || (lost != nil) == off {
+			t.Errorf("called off %v: %v", off, err)
+		}
+	}
+}
+
 // A line that is cut while headers are looked at leaves no trace, whoever looks.
 func TestLookIsCutOff(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{Without: []string{"UIDL"}})
@@ -122,6 +237,20 @@ func TestLookIsCutOff(t *testing.T) {
 	r.fill(3)
 	r.succeed()
 	r.drop.Behave(pop3test.Behaviour{}) // it names its messages now
+	r.expectNoTraceOfCut()
+
+	// Nor does the doubt that it may cast on what is remembered.
+	r = newRig(t, pop3test.Behaviour{})
+	r.account.Keep.Forever = true
+	r.fill(3)
+	r.succeed()
+	check(t, r.store.Delete(t.Context(), "work", noon.Unix(), []string{"u1"})) // and it is listed again
+	r.expectNoTraceOfCut()
+}
+
+func (r *rig) expectNoTraceOfCut() {
+	t := r.t
+	t.Helper()
 	before := r.rows()
 	dry := r.opts
 	dry.DryRun = true

@@ -89,6 +89,23 @@ func TestOtherMaildropBeforeFirstPoll(t *testing.T) {
 	}
 }
 
+// Whoever adopts what is in another maildrop does not vouch for what was in the first.
+func TestAdoptInAnotherMaildrop(t *testing.T) {
+	for kept, keep := range map[string]fetch.Keep{"deleted": {}, "kept": {Forever: true}} {
+		t.Run(kept, func(t *testing.T) {
+			r := newRig(t, pop3test.Behaviour{})
+			r.account.Keep = fetch.Keep{Forever: true}
+			want := r.fill(3)
+			r.succeed()
+			r.elsewhere(pop3test.Behaviour{})
+			r.drop.Add("adopted", []byte(message(9)))
+			r.adopt()
+			r.account.Keep = keep
+			r.expectOthers(want)
+		})
+	}
+}
+
 // A poll that was not let in does not make it forgotten whose maildrop it was.
 func TestOtherMaildropAfterRefusal(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
