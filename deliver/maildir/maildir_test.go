@@ -285,8 +285,10 @@ func TestTrouble(t *testing.T) {
 	} {
 		t.Run(string(test.verb)+" "+test.errno.Error(), func(t *testing.T) {
 			fsys := durabletest.New()
+			failed := false // once: the batch is to remember it
 			fsys.OnOp(func(op durabletest.Op) error {
-				if op.Verb == test.verb && strings.Contains(op.Path, test.path) {
+				if !failed && op.Verb == test.verb && strings.Contains(op.Path, test.path) {
+					failed = true
 					return test.errno
 				}
 				return nil

@@ -165,6 +165,43 @@ func TestSettleFinishes(t *testing.T) {
 	}
 }
 
+// What could not be put right has not landed, nor is it given up: Settle can be asked
+// again. A power cut may have kept both names of a rename.
+func TestSettleTrouble(t *testing.T) {
+	for _, test := range []struct {
+		verb  durabletest.Verb
+		twice bool // the message is in new/, too
+	}{{durabletest.Rename, false}, {durabletest.Remove, true}} {
+		fsys := durabletest.New()
+		s := open(t, "/m", maildir.Options{FS: fsys})
+		var tokens []string
+		if test.twice {
+			var where []string
+			where, tokens = put(t, s, "x")
+			name, _, _ := strings.Cut(path.Base(where[0]), ",")
+			f, err := fsys.OpenFile("/m/tmp/"+name, os.O_CREATE|os.O_WRONLY, 0o600)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Close()
+		} else {
+			_, tokens = prepare(t, s, "x")
+		}
+		fsys.OnOp(durabletest.FailNth(test.verb, 1, syscall.EIO))
+		if v, err := s.Settle(t.Context(), tokens[0]); v != deliver.Unknown || !errors.Is(err, syscall.EIO) {
+			t.Errorf("%s fails: Settle = %v, %v", test.verb, v, err)
+		}
+		if v, err := s.Settle(t.Context(), tokens[0]); v != deliver.Landed || err != nil {
+			t.Errorf("%s failed: Settle = %v, %v", test.verb, v, err)
+		}
+		staged, err := fsys.ReadDir("/m/tmp")
+		there, err2 := fsys.ReadDir("/m/new")
+		if err := errors.Join(err, err2); err != nil || len(staged) > 0 || len(there) != 1 || len(fsys.Unsynced()) > 0 {
+			t.Errorf("%s failed: tmp/ has %v, new/ has %v, %v; not durable: %q", test.verb, staged, there, err, fsys.Unsynced())
+		}
+	}
+}
+
 // Where a folder has vanished but tmp/, a promised message in there is not held
 // for one that somebody has removed: Settle makes the folder and delivers. Of one
 // that is not there it cannot tell.

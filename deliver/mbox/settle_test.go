@@ -160,6 +160,24 @@ func TestMboxChangedByOthers(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, deliver.Landed},
+		{"spool gone, and written anew", func(t *testing.T, fsys *durabletest.FS, mbox string) {
+			if err := openSink(t, fsys, "/mail").Sweep(t.Context(), "work"); err != nil {
+				t.Fatal(err)
+			}
+			write(t, fsys, "/mail/new", mbox)
+			if err := fsys.Rename("/mail/new", "/mail/inbox"); err != nil {
+				t.Fatal(err)
+			}
+			if err := fsys.SyncDir("/mail"); err != nil {
+				t.Fatal(err)
+			}
+		}, deliver.Landed},
+		{"spool gone, and other mail in its place", func(t *testing.T, fsys *durabletest.FS, mbox string) {
+			write(t, fsys, "/mail/inbox", strings.Repeat(theirs, len(mbox)/len(theirs)+1))
+			if err := openSink(t, fsys, "/mail").Sweep(t.Context(), "work"); err != nil {
+				t.Fatal(err)
+			}
+		}, deliver.Unknown},
 		{"spool and message gone", func(t *testing.T, fsys *durabletest.FS, mbox string) {
 			write(t, fsys, "/mail/inbox", theirs)
 			if err := openSink(t, fsys, "/mail").Sweep(t.Context(), "work"); err != nil {
@@ -249,6 +267,18 @@ func TestAppendedWhileLocked(t *testing.T) {
 		t.Errorf("Commit = %#v, want FaultTemporary with a hint", err)
 	}
 	if got, err := readFile(fsys, "/mail/inbox"); got != theirs || err != nil {
+		t.Errorf("the mbox is now %q, %v", got, err)
+	}
+}
+
+// Nothing is written behind the end of what another program has cut off.
+func TestCutOffWhileLocked(t *testing.T) {
+	fsys := memory(t)
+	write(t, fsys, "/mail/inbox", "From a@x Mon Jan  2 12:04:05 2006\ntheirs\n\n")
+	b, _ := promised(t, fsys, "ours\r\n")
+	write(t, fsys, "/mail/inbox", "")
+	wantFault(t, "Commit", b.Commit(t.Context(), nothing), deliver.FaultTemporary, "lock file")
+	if got, err := readFile(fsys, "/mail/inbox"); got != "" || err != nil {
 		t.Errorf("the mbox is now %q, %v", got, err)
 	}
 }
