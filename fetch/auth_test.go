@@ -79,6 +79,18 @@ func TestPlusStripped(t *testing.T) {
 	}
 }
 
+// Whom auth has do without -PLUS, although it is offered, no server takes for one that
+// did not see it.
+func TestPlusNotAllowed(t *testing.T) {
+	for _, auth := range []string{"scram-sha-1", "scram-sha-256"} {
+		r, _ := secure(t, fetch.ImplicitTLS, pop3test.Behaviour{Mechanisms: strong}, pop3test.CertOptions{})
+		r.account.Auth = []string{auth}
+		for range 2 { // the second goes by what is remembered
+			r.succeed()
+		}
+	}
+}
+
 // exporterUnknown has the server know no channel binding but the certificate.
 func exporterUnknown() pop3test.Fault {
 	return pop3test.AlterChallenge(func(string) string { return "e=unsupported-channel-binding-type" }).When(func(x *pop3test.Exchange) bool {
