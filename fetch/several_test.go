@@ -380,20 +380,6 @@ func TestRoute(t *testing.T) {
 	}
 }
 
-// The domain of an address stands behind its last "@".
-func TestRouteQuotedRecipient(t *testing.T) {
-	r := newRig(t, pop3test.Behaviour{})
-	var recipients [][]string
-	r.account.Deliver[0].Sink = noted{r.account.Deliver[0].Sink, &recipients}
-	r.account.Route = &fetch.Route{Headers: []string{"Delivered-To"}, Domains: []string{"example.org"}}
-	const to = `"ada@home"@Example.ORG`
-	r.drop.Add("a", []byte("Delivered-To: "+to+"\n\n1\n"))
-	r.succeed()
-	if len(recipients) != 1 || !slices.Equal(recipients[0], []string{to}) {
-		t.Errorf("the default sink was told of %q", recipients)
-	}
-}
-
 // unusable is a sink that cannot even begin.
 type unusable struct{ deliver.Sink }
 
