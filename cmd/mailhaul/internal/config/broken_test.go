@@ -164,6 +164,15 @@ func TestSecretInKey(t *testing.T) {
 			}
 		}
 	}
+	for _, key := range []string{"password_file", "password_timeout", "token_command", "client_secret_env", "token_url"} {
+		text := fmt.Sprintf("sinks: { home: { maildir: /m } }\n%s: x\naccounts: { a: { server: x, %[1]s: x, %[1]s: x } }\n", key)
+		_, err := config.Parse("/c.yaml", []byte(text))
+		for _, want := range []string{fmt.Sprintf("unknown key %q", key), fmt.Sprintf("key %q appears twice", key)} {
+			if got := fmt.Sprintln(err); !strings.Contains(got, want) {
+				t.Errorf("%s: %s\nwant %s", key, got, want)
+			}
+		}
+	}
 	text := "sinks:\n  password hunter2: { }\naccounts:\n  a: { server: x, user: u, password hunter2: x, password hunter2: x, deliver: home }\n"
 	if _, err := config.Parse("/c.yaml", []byte(text)); err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Error(err)

@@ -183,7 +183,8 @@ func cutValue(key string) (name string, glued bool) {
 
 // cutPassword returns the key of the secret that a key begins with, and where that ends,
 // if it goes on with anything but a letter: that may be the secret, as in password;secret
-// or, on a line of its own, password secret. Else secret is "".
+// or, on a line of its own, password secret. Else secret is "". It is for a key of ours,
+// too, which stands twice or in the wrong place and is to be named.
 func cutPassword(key string) (secret string, end int) {
 	for i, r := range key {
 		if unicode.IsLetter(r) {
@@ -191,6 +192,10 @@ func cutPassword(key string) (secret string, end int) {
 		}
 		name := strings.ToLower(key[:i])
 		if name = cmp.Or(otherNames[name], name); secretNames[name] {
+			switch key[i:] {
+			case "_file", "_env", "_command", "_timeout", "_url":
+				return "", 0
+			}
 			return name, i
 		}
 	}
