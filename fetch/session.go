@@ -570,8 +570,8 @@ func (s *session) finish(ctx context.Context) error {
 	}
 	s.summary.Deleted += len(marked)
 	s.summary.Waiting -= len(marked)
+	s.summary.NotDeleted = refused
 	if refused != nil {
-		s.summary.NotDeleted = refused
 		s.notice("the server would not delete %d of %d messages: %v", len(due)-len(marked), len(due), refused)
 		var left state.Housekeeping // as it was: the server has said so
 		for _, l := range due {     // in the order of marked

@@ -313,3 +313,17 @@ func TestUnfetchedWhileComparing(t *testing.T) {
 		})
 	}
 }
+
+// What a server would not delete in one session of a poll, and has deleted in the next,
+// is not told of.
+func TestSessionsThatDeleteLater(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.account.MaxMessages = 2
+	want := r.fill(3)
+	r.drop.Order(pop3test.ReplyErr("DELE", "busy").Session(1))
+	if s := r.succeed(); s.NotDeleted != nil || s.Waiting != 0 || s.Deleted != len(want) {
+		t.Errorf("%d deleted, %d waiting, not deleted: %v", s.Deleted, s.Waiting, s.NotDeleted)
+	}
+	r.expect(want...)
+	r.expectEmpty()
+}
