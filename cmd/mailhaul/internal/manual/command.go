@@ -49,7 +49,7 @@ func Command(app *cli.App, exits []Exit) string {
 	p.text("At the first SIGINT, SIGTERM or SIGHUP, `mailhaul fetch` delivers what is on its way, deletes what has landed, and ends; " +
 		"at the second it hangs up, and the next run continues from there. " +
 		"Commands that only look end at the first. " +
-		"If a new OAuth 2.0 token is on its way at that moment, they wait for it, for a minute at most: without it somebody might have to log in again. " +
+		"If a new OAuth 2.0 token is on its way at that moment, each of them waits for it, for a minute at most: without it somebody might have to log in again. " +
 		"SIGHUP is ignored under nohup(1). What `mailhaul daemon` does is described above. " +
 		"Neither loses mail when it is killed.")
 	p.table("ENVIRONMENT", "Ev", environment)
