@@ -27,9 +27,7 @@ func probeState(dir string) error {
 	err := state.CheckFolder(dir)
 	for errors.Is(err, fs.ErrNotExist) {
 		dir = filepath.Dir(dir)
-		if _, err = os.Lstat(dir); err == nil {
-			return writable(dir, unix.W_OK|unix.X_OK)
-		}
+		_, err = os.Lstat(dir)
 	}
 	if err == nil {
 		err = writable(dir, unix.W_OK|unix.X_OK)
