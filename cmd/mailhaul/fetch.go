@@ -43,8 +43,8 @@ func fetchCommand(std stdio) *cli.Command {
 			"certificate; 78 wrong configuration. The worst account decides. Skipped accounts,\n" +
 			"and mail over max_size, are no failures.\n\n" +
 			"At the first SIGINT (^C), SIGTERM or SIGHUP it finishes cleanly: messages on their\n" +
-			"way are delivered, and deleted from their server. At the second it hangs up. The\n" +
-			"exit code is then 75 if something was left undone.\n\n" +
+			"way are delivered, and deleted from their server. At the second it hangs up. After\n" +
+			"either, the exit code is 75 if something was left undone.\n\n" +
 			"For --failed, an account whose turn did not come, or whose poll such a signal cut\n" +
 			"short, has not failed.",
 		Flags: []cli.Flag{
