@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
@@ -65,5 +66,24 @@ func TestExpireZero(t *testing.T) {
 			r.expect(append(good, poison)...)
 			r.expectEmpty()
 		}
+	}
+}
+
+// What every sink has that is still wanted was delivered, though it was never taken by
+// the one that is not.
+func TestExpireZeroComplete(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		r, good, poison := poisoned(t, late)
+		archive, archived := r.another("archive")
+		r.account.Deliver = append(r.account.Deliver, archive)
+		r.expires()
+		r.poll()
+		r.account.Deliver = []fetch.Target{archive}
+		r.later(day)
+		if s := r.succeed(); s.Waiting > 0 {
+			t.Errorf("late %v: %d wait", late, s.Waiting)
+		}
+		r.expectEmpty()
+		expectMail(t, "the archive", archived(), append(good, poison)...)
 	}
 }
