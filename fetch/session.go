@@ -43,7 +43,7 @@ type session struct {
 	dubious   bool          // one of their replies may be another's, for all that it says itself
 	landed    []string      // keys of what landed, or may have
 	trouble   error         // of the server, with which the session went on
-	expiry    expiry
+	homeless  map[int]bool  // numbers of messages that came in, and were not delivered; nil unless EXPIRE 0
 }
 
 // open connects, logs in and asks what the server can do.
@@ -108,7 +108,7 @@ func (s *session) entered(after pop3proto.Capabilities) {
 		r.After = after
 	}
 	s.wantPause(after) // this user's, no longer the longest of all
-	s.expiry.expires(after)
+	s.expires(after)
 	s.pipelined = !s.singly && s.Server.Window != 1 && after.Has("PIPELINING")
 	s.top = after.Has("TOP")
 }

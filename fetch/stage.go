@@ -337,7 +337,7 @@ func (d *download) complete(ctx context.Context, it *item, b *body) error {
 	if err := d.opts.State.Keep(ctx, d.Name, d.opts.now().Unix(), h); err != nil {
 		return err
 	}
-	delete(d.expiry.homeless, w.Num)
+	delete(d.homeless, w.Num)
 	d.summary.Fetched++
 	d.summary.Bytes += w.Row.Size
 	if d.due(d.opts.now().Unix()) {

@@ -91,7 +91,7 @@ func (s *session) tally(ctx context.Context, fixed []Target, it *item) error {
 		s.banished(it.want)
 	}
 	s.landed = append(s.landed, it.want.Key)
-	delete(s.expiry.homeless, it.want.Num)
+	delete(s.homeless, it.want.Num)
 	if s.due(s.opts.now().Unix()) {
 		s.delete = append(s.delete, Listed{it.want.Num, it.want.Key})
 	}
