@@ -12,7 +12,8 @@ import (
 // A line begins after CRLF and nowhere else. Servers stuff dots by the same
 // rule, so whoever took a bare LF for a line end would let a mail's author
 // end its body early and forge the replies that follow. Only a server whose
-// greeting ended in a bare LF has lines that end in LF.
+// greeting ended in a bare LF, or behind STLS its first reply, has lines that
+// end in LF.
 type dot struct {
 	w      *wire
 	begin  bool  // the next byte begins a line
