@@ -257,6 +257,12 @@ func (s *session) run(ctx context.Context) (more bool, err error) {
 	if err := s.look(ctx); err != nil {
 		return false, err
 	}
+	if s.deleting {
+		if err := s.record(ctx); err != nil {
+			return false, err
+		}
+		return false, s.finish(ctx)
+	}
 	sum.Refused = s.plan.Waiting + s.plan.Open // which their sinks did not answer for
 	sum.Unfetched = 0                          // of the session before
 	s.opts.report(s.planned())
@@ -296,6 +302,10 @@ func (s *session) run(ctx context.Context) (more bool, err error) {
 	more = s.plan.More > 0 && moved && s.trouble == nil && !s.opts.draining()
 	if n := s.plan.Unclear; n > 0 && !more {
 		s.trouble = cmp.Or(s.trouble, fmt.Errorf("%d %w", n, errUnclear))
+	}
+	// The next poll may find something else that it cannot deliver, or the same.
+	if len(s.homeless) > 0 && len(s.delete) > 0 && !more && s.trouble == nil && !s.opts.draining() {
+		s.deleting, more = true, true
 	}
 	return more, s.trouble
 }
