@@ -418,6 +418,11 @@ func TestDrain(t *testing.T) {
 	if s.Fetched == 0 || s.Fetched == 300 || s.Deleted != s.Fetched || len(r.left()) != 300-s.Fetched {
 		t.Errorf("fetched %d, deleted %d, %d left", s.Fetched, s.Deleted, len(r.left()))
 	}
+	st, err := r.store.Status(t.Context(), "work", 0)
+	check(t, err)
+	if st.Last.Result != fetch.ClassRetry.String() || st.Last.Error != fetch.ErrCutShort.Error() || st.Schedule.Failures != 0 {
+		t.Errorf("recorded was %+v; %d failures", st.Last, st.Schedule.Failures)
+	}
 }
 
 // A poll that is called off before it has begun to fetch, or with nothing to

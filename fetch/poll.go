@@ -151,6 +151,9 @@ func says(err, other error) bool {
 
 // save records how the poll went, for status.
 func (a *Account) save(ctx context.Context, o *Options, s *Summary, server *acquaintance, err error) error {
+	if err == nil && s.Unfetched > 0 && o.draining() {
+		err = ErrCutShort // what is left must not look like nothing, though nothing failed
+	}
 	p := state.Poll{
 		Started: s.Started.Unix(), Ended: o.now().Unix(),
 		Result: Classify(err).String(), Hint: Hint(err),

@@ -45,8 +45,8 @@ func fetchCommand(std stdio) *cli.Command {
 			"At the first SIGINT (^C), SIGTERM or SIGHUP it finishes cleanly: messages on their\n" +
 			"way are delivered, and deleted from their server. At the second it hangs up. After\n" +
 			"either, the exit code is 75 if something was left undone.\n\n" +
-			"For --failed, an account whose turn did not come, or whose poll such a signal cut\n" +
-			"short, has not failed.",
+			"For --failed, an account whose poll such a signal cut short has failed, and one whose\n" +
+			"turn did not come has not.",
 		Flags: []cli.Flag{
 			configFlag(),
 			toggle("failed", "poll only accounts whose last poll failed, or that were never polled"),

@@ -241,9 +241,12 @@ func (t *textReporter) total(all []fetch.Summary) {
 	if n > 0 {
 		text += " (" + size(octets) + ")"
 	}
-	bad, unpolled, refused := 0, 0, 0
+	bad, unpolled, refused, unfetched := 0, 0, 0, 0
 	for _, s := range all {
 		refused += s.Refused
+		if s.Err == nil {
+			unfetched += s.Unfetched
+		}
 		switch {
 		case s.Class <= fetch.ClassRefused:
 		case s.Started.IsZero():
@@ -260,6 +263,9 @@ func (t *textReporter) total(all []fetch.Summary) {
 	}
 	if unpolled > 0 {
 		text += fmt.Sprintf(", %d not polled", unpolled)
+	}
+	if unfetched > 0 {
+		text += fmt.Sprintf(", %d not fetched yet", unfetched)
 	}
 	t.do(func() { fmt.Fprintln(t.out, text) })
 }

@@ -73,6 +73,7 @@ func TestFinishedLine(t *testing.T) {
 func TestTotal(t *testing.T) {
 	began := time.Unix(1_700_000_000, 0)
 	failed := fetch.Summary{Started: began, Err: errors.New("the cable is cut"), Class: fetch.ClassRetry}
+	cut := fetch.Summary{Started: began, Sessions: 1, Listed: 3, Unfetched: 3}
 	unpolled := fetch.Summary{Err: errors.New("not polled: asked to stop"), Class: fetch.ClassRetry}
 	held := fetch.Summary{Skipped: true, Err: errors.New("another process polls it")}
 	fine := fetch.Summary{Started: began, Fetched: 2, Bytes: 70}
@@ -84,6 +85,7 @@ func TestTotal(t *testing.T) {
 		{[]fetch.Summary{fine, held}, "2 accounts, 2 new messages (70 B)"},
 		{[]fetch.Summary{fine, failed}, "2 accounts, 2 new messages (70 B), 1 failed"},
 		{[]fetch.Summary{fine, unpolled, unpolled}, "3 accounts, 2 new messages (70 B), 2 not polled"},
+		{[]fetch.Summary{fine, cut, cut, unpolled}, "4 accounts, 2 new messages (70 B), 1 not polled, 6 not fetched yet"},
 		{[]fetch.Summary{fine, poisoned, failed, poisoned}, "4 accounts, 4 new messages (140 B), 6 refused, 1 failed"},
 		{[]fetch.Summary{failed, held, unpolled}, "3 accounts, 0 new messages, 1 failed, 1 not polled"},
 	} {
