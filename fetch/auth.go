@@ -94,6 +94,11 @@ func (a *Account) login(ctx, asking context.Context, c *pop3proto.Client, caps p
 	}
 	c.Hide(cred.Password)
 	c.Hide(cred.Token)
+	if caps.Has("UTF8") { // a server that refuses goes on as if it had not been asked
+		if err := c.UTF8(ctx); err != nil && !isReply(err) {
+			return failed(err)
+		}
+	}
 	switch choice.Mechanism {
 	case userPass.Name:
 		err = c.Login(ctx, a.User, cred.Password)

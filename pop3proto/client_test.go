@@ -287,6 +287,7 @@ var commands = map[string]func(context.Context, *pop3proto.Client) error{
 	"STLS": func(ctx context.Context, c *pop3proto.Client) error { return c.StartTLS(ctx, nil) },
 	"USER": func(ctx context.Context, c *pop3proto.Client) error { return c.Login(ctx, "joe", "secret") },
 	"APOP": func(ctx context.Context, c *pop3proto.Client) error { return c.APOP(ctx, "joe", "secret") },
+	"UTF8": func(ctx context.Context, c *pop3proto.Client) error { return c.UTF8(ctx) },
 	"AUTH": func(ctx context.Context, c *pop3proto.Client) error {
 		return c.Authenticate(ctx, sasl.NewPlainClient("", "joe", "secret"))
 	},

@@ -1,6 +1,6 @@
 // Package pop3proto is a POP3 client: RFC 1939, with CAPA (RFC 2449), STLS
-// (RFC 2595), response codes (RFC 2449 §8, RFC 3206) and SASL (RFC 5034). It
-// knows the protocol and nothing of what is done with the mail.
+// (RFC 2595), response codes (RFC 2449 §8, RFC 3206), SASL (RFC 5034) and UTF8
+// (RFC 6856). It knows the protocol and nothing of what is done with the mail.
 //
 // A Client is used by one goroutine at a time; only Close may be called from
 // another. Every command takes a context and returns soon after it ends.

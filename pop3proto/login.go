@@ -26,6 +26,11 @@ func (c *Client) Login(ctx context.Context, user, pass string) error {
 	return c.secret("PASS", "PASS ", pass)
 }
 
+// UTF8 asks for messages as they are (RFC 6856 §2.1): a server that was not asked
+// turns what has UTF-8 in its header into something else, or refuses it. It is for
+// the time before the login and behind STLS.
+func (c *Client) UTF8(ctx context.Context) error { return c.command(ctx, "UTF8") }
+
 // APOP logs in with the digest of the greeting's timestamp and a secret that
 // is shared with the server (RFC 1939 §7). MD5 as it is, the digest does not
 // keep a weak secret from who reads it. It is an error if Timestamp has none.
