@@ -78,6 +78,8 @@ func TestRefusals(t *testing.T) {
 		{"limit of nothing", script{caps: plus + " APPENDLIMIT=0"}, []deliver.Fault{landed, landed, landed}, landed, "", ""},
 		{"limit, and no room", script{caps: plus + " APPENDLIMIT=4000", answer: always("NO [OVERQUOTA] full")},
 			[]deliver.Fault{left, deliver.FaultMessage, left}, deliver.FaultOperator, "OVERQUOTA", "quota"},
+		{"a code in lower case", script{caps: plus, answer: always("no [TryCreate] gone")},
+			[]deliver.Fault{left, left, left}, deliver.FaultOperator, "gone", "create_folder: true"},
 		{"folder gone", script{caps: plus, answer: always("NO [TRYCREATE] gone")},
 			[]deliver.Fault{left, left, left}, deliver.FaultOperator, "gone", "create_folder: true"},
 		{"busy", script{caps: plus, answer: only(1, "NO [INUSE] wait")},

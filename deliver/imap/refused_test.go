@@ -23,6 +23,7 @@ func TestSettleRefused(t *testing.T) {
 		{"busy, with a code", "EXAMINE", "NO [INUSE] not now", "", true},
 		{"none", "EXAMINE", "NO not so", "", false},
 		{"none, with a code", "EXAMINE", "NO [NONEXISTENT] not so", `() "/" INBOX`, false},
+		{"none, with a code in lower case", "EXAMINE", "no [nonexistent] not so", `() "/" INBOX`, false},
 		{"not selectable", "EXAMINE", "NO not so", `(\Noselect) "/" INBOX`, false},
 		{"another", "EXAMINE", "NO not so", `() "/" INBOX2`, false},
 		{"search busy", "UID SEARCH", "NO not now", "", true},

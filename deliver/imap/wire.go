@@ -32,7 +32,7 @@ var (
 	errEndless = errors.New("the server sends an endless response")
 )
 
-// wire lies between imapclient and the connection, and does five things.
+// wire lies between imapclient and the connection, and does six things.
 //
 // It makes literals of any size non-synchronising: imapclient has a literal of
 // more than 4,096 octets wait for the server's consent even if the server
@@ -50,6 +50,8 @@ var (
 // responses. An empty challenge it passes on as "=", which imapclient takes for
 // one: an empty line it takes for the server's wish for an initial response,
 // though LOGIN has none, and some servers ask its questions in this way.
+//
+// It writes response codes in upper case.
 //
 // It bounds what the server sends, and it remembers why the connection broke:
 // imapclient flattens that into text.
@@ -178,7 +180,7 @@ func (w *wire) pass() error {
 			if w.exchange.Load() && string(bytes.TrimSpace(line)) == "+" {
 				line = []byte("+ =\r\n")
 			}
-			line = w.oneUID(line)
+			line = w.oneUID(responseCode.ReplaceAllFunc(line, bytes.ToUpper))
 		}
 		if budget -= len(line); budget < 0 || w.said.Add(int64(len(line))) > maxAnswer {
 			return errEndless
@@ -202,6 +204,10 @@ func (w *wire) pass() error {
 		}
 	}
 }
+
+// responseCode is the beginning of a response with a code, whose letters may be of
+// either case (RFC 9051 §9). imapclient knows it in upper case alone.
+var responseCode = regexp.MustCompile(`(?i)^\S+ (OK|NO|BAD|BYE|PREAUTH) \[[A-Z-]+`)
 
 // fetched is the beginning of a response that shows a message (RFC 9051 §7.5.2).
 var fetched = regexp.MustCompile(`(?i)^\* [0-9]+ FETCH `)
