@@ -108,10 +108,15 @@ func notBefore(s state.Schedule, now time.Time) time.Time {
 	return until
 }
 
-// wantPause notes how long the server wants a user to wait between two logins.
+// wantPause notes how long the server wants a user to wait between two logins. What it
+// said before the login with the word USER is the longest wait of any (RFC 2449 §6.5):
+// if it says nothing now that it knows who asks, this one need not wait.
 func (s *session) wantPause(caps pop3proto.Capabilities) {
+	before := pop3proto.ParseCapabilities(s.server.Before).Params("LOGIN-DELAY")
 	if d, ok := caps.LoginDelay(); ok {
 		s.summary.LoginDelay = min(d, longestLoginDelay)
+	} else if len(before) > 1 && len(caps.Lines()) > 0 {
+		s.summary.LoginDelay = 0
 	}
 }
 

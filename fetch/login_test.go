@@ -425,6 +425,32 @@ func TestLongestLoginDelay(t *testing.T) {
 	}
 }
 
+// What a server asks of some user, before it knows who logs in, is not asked of one of
+// whom it says nothing then (RFC 2449 §6.5).
+func TestLoginDelayOfSomeUser(t *testing.T) {
+	for _, c := range []struct {
+		before, after string
+		want          time.Duration
+	}{
+		{"LOGIN-DELAY 600 USER", "TOP", 0},
+		{"LOGIN-DELAY 600 USER", "LOGIN-DELAY 60", time.Minute},
+		{"LOGIN-DELAY 600", "TOP", 10 * time.Minute},
+	} {
+		r := newRig(t, pop3test.Behaviour{Capabilities: []string{"USER", c.before}, CapabilitiesAfter: []string{"UIDL", c.after}})
+		for range 2 { // what was remembered says the same
+			if s := r.succeed(); s.LoginDelay != c.want {
+				t.Errorf("%s, %s: %v", c.before, c.after, s.LoginDelay)
+			}
+			r.later(time.Hour)
+		}
+	}
+	r := newRig(t, pop3test.Behaviour{Capabilities: []string{"USER", "LOGIN-DELAY 600 USER"}})
+	r.server.Order(pop3test.ReplyErr("CAPA", "not now").Nth(2))
+	if s := r.succeed(); s.LoginDelay != 10*time.Minute {
+		t.Errorf("without an answer: %v", s.LoginDelay)
+	}
+}
+
 func TestKeepAll(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	want := r.fill(3)
