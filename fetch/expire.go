@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"context"
+	"slices"
 
 	"github.com/mailhaul/mailhaul/pop3proto"
 )
@@ -10,19 +11,25 @@ import (
 // retrieved, as if it had been asked to (RFC 2449 §6.7). What came in and was not
 // delivered would be lost then. A session that has such a message hangs up instead: the
 // server keeps all, and the next session deletes what landed without retrieving anything.
+// What it said before the login counts if it says nothing now, and did not say that users
+// differ: not all servers answer CAPA in both states.
 func (s *session) expires(caps pop3proto.Capabilities) {
-	s.homeless = nil
-	if days := caps.Params("EXPIRE"); len(days) > 0 && days[0] == "0" {
-		s.homeless = map[int]bool{}
+	days := caps.Params("EXPIRE")
+	if len(days) == 0 {
+		before := pop3proto.ParseCapabilities(s.server.Before)
+		s.expiring = slices.Equal(before.Params("EXPIRE"), []string{"0"})
+		return
 	}
+	s.expiring = days[0] == "0"
 }
 
 // retrieved notes that the server gives a message.
 func (s *session) retrieved(w Want) {
 	s.read = true
-	if s.homeless != nil {
-		s.homeless[w.Num] = true
+	if s.homeless == nil {
+		s.homeless = map[int]bool{}
 	}
+	s.homeless[w.Num] = true
 }
 
 // had notes that a message was delivered before.
@@ -31,10 +38,19 @@ func (s *session) had(w Want) {
 	delete(s.homeless, w.Num)
 }
 
-// end ends the session, if the server may be told.
+// end ends the session, if the server may be told. What it announced to an earlier
+// session is not enough, where there is something to lose: by now it may have another
+// policy.
 func (s *session) end(ctx context.Context) error {
 	n := len(s.homeless)
-	if n == 0 {
+	if q := s.server; n > 0 && q.used && q.Asked != 0 && !q.mute {
+		caps, err := s.client.Capabilities(ctx)
+		if err != nil {
+			return s.broken(err)
+		}
+		s.expires(caps)
+	}
+	if n == 0 || !s.expiring {
 		return s.finish(ctx)
 	}
 	s.notice("hung up without QUIT: the server deletes what was retrieved (EXPIRE 0), and %d messages were not delivered", n)

@@ -90,3 +90,36 @@ func TestExpireZeroComplete(t *testing.T) {
 		expectMail(t, "the archive", archived(), append(good, poison)...)
 	}
 }
+
+// Nor is a message lost on a server that announces it before the login, and answers CAPA
+// no more after that. If it says that users differ, it has said nothing of this one.
+func TestExpireZeroBefore(t *testing.T) {
+	for expire, sessions := range map[string]int{"EXPIRE 0": 2, "EXPIRE 0 USER": 1} {
+		r := newRig(t, pop3test.Behaviour{Capabilities: []string{"USER", "UIDL", "TOP", expire}})
+		r.account.Deliver[0].Sink = picky{r.account.Deliver[0].Sink, false}
+		r.fill(1)
+		r.drop.Add("u2", []byte("Subject: poison\n\npoison\n"))
+		r.server.Order(pop3test.ReplyErr("CAPA", "not now").Nth(2))
+		if s := r.poll(); s.Sessions != sessions || !slices.Equal(r.left(), []string{"u2"}) {
+			t.Errorf("%s: %d sessions, left %q, want %d", expire, s.Sessions, r.left(), sessions)
+		}
+	}
+}
+
+// Nor is a message lost where the server has announced something else to an earlier
+// session, and that is what is believed for a day.
+func TestExpireZeroSince(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		r, good, poison := poisoned(t, late)
+		r.drop.Remove("u2")
+		r.succeed()
+		r.expires()
+		r.drop.Add("u2", []byte(poison))
+		r.drop.Add("u4", []byte(message(4)))
+		r.poll()
+		r.expect(append(good, message(4))...)
+		if left := r.left(); !slices.Equal(left, []string{"u2"}) {
+			t.Errorf("late %v: left %q", late, left)
+		}
+	}
+}

@@ -307,7 +307,7 @@ func (s *session) run(ctx context.Context) (more bool, err error) {
 		s.trouble = cmp.Or(s.trouble, fmt.Errorf("%d %w", n, errUnclear))
 	}
 	// The next poll may find something else that it cannot deliver, or the same.
-	if len(s.homeless) > 0 && len(s.delete) > 0 && !more && s.trouble == nil && !s.opts.draining() {
+	if s.expiring && len(s.homeless) > 0 && len(s.delete) > 0 && !more && s.trouble == nil && !s.opts.draining() {
 		s.deleting, more = true, true
 	}
 	return more, s.trouble

@@ -43,7 +43,8 @@ type session struct {
 	dubious   bool          // one of their replies may be another's, for all that it says itself
 	landed    []string      // keys of what landed, or may have
 	trouble   error         // of the server, with which the session went on
-	homeless  map[int]bool  // numbers of messages that came in, and were not delivered; nil unless EXPIRE 0
+	homeless  map[int]bool  // numbers of messages that came in, and were not delivered
+	expiring  bool          // EXPIRE 0: at QUIT the server may delete them
 }
 
 // open connects, logs in and asks what the server can do.
