@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,17 +23,17 @@ func checkCommand(std stdio) *cli.Command {
 		ArgsUsage: "[ACCOUNT…]",
 		Description: "The exit codes are those of mailhaul fetch, except that messages refused earlier are\n" +
 			"no failure here.",
-		Flags:        []cli.Flag{configFlag(), traceFlag()},
+		Flags:        []cli.Flag{configFlag(), traceFlag(), toggle("quiet", "report only on accounts that are not well", "q")},
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {
-			return runCheck(c.Context, std, c.String("config"), c.String("trace"), c.Args().Slice())
+			return runCheck(c.Context, std, c.String("config"), c.String("trace"), c.Args().Slice(), c.Bool("quiet"))
 		},
 	}
 }
 
 // runCheck checks as many accounts at once as a fetch polls, and reports on one after
 // the other, since each is a report to read.
-func runCheck(ctx context.Context, std stdio, path, trace string, names []string) error {
+func runCheck(ctx context.Context, std stdio, path, trace string, names []string, quiet bool) error {
 	cfg, chosen, w, err := wired(path, names)
 	if err != nil {
 		return err
@@ -55,7 +56,9 @@ func runCheck(ctx context.Context, std stdio, path, trace string, names []string
 	ctx, stop := interruptible(ctx, std, w)
 	defer stop()
 
-	fmt.Fprintf(std.out, "%s: %s, %s\n", cfg.Path, count(len(cfg.Accounts), "account"), count(len(cfg.Sinks), "sink"))
+	if !quiet {
+		fmt.Fprintf(std.out, "%s: %s, %s\n", cfg.Path, count(len(cfg.Accounts), "account"), count(len(cfg.Sinks), "sink"))
+	}
 	l := checklist{out: std.out, paint: painter(isTerminal(std.out))}
 	checked, unwell := 0, []string{}
 	err = probeState(cfg.State)
@@ -67,18 +70,28 @@ func runCheck(ctx context.Context, std stdio, path, trace string, names []string
 	accounts, turns, probes := w.accounts(chosen), newTurns(std.out, len(chosen)), probesOf(ctx, cfg, w)
 	traced.follow(accounts...)
 	classes, begun := make([]fetch.Class, len(chosen)), make([]bool, len(chosen))
+	held := make([]bytes.Buffer, len(chosen)) // where it must be seen first how the account is
 	of := func(i int) checklist {
 		begun[i] = true
 		l := l
-		l.out = turn{turns, i}
+		if l.out = (turn{turns, i}); quiet {
+			l.out = &held[i]
+		}
 		fmt.Fprintf(l.out, "\n%s\n", chosen[i].Name)
 		return l
+	}
+	end := func(i int) {
+		out := turn{turns, i}
+		if classes[i] != fetch.ClassFine {
+			held[i].WriteTo(out)
+		}
+		out.end()
 	}
 	fetch.Each(ctx, fetch.Setup{
 		Accounts: accounts, Parallel: cfg.Parallel, PerHost: cfg.PerHost,
 		Options: fetch.Options{State: store, Observer: traced.observe},
 	}, func(i int, o fetch.Options) error {
-		defer turn{turns, i}.end()
+		defer end(i)
 		a, l := chosen[i], of(i)
 		l.grant(ofAccount(a), w.grants, time.Now())
 		o.Observer(fetch.Started{Account: a.Name})
@@ -91,7 +104,7 @@ func runCheck(ctx context.Context, std stdio, path, trace string, names []string
 		}
 		return err
 	}, func(i int, err error) {
-		defer turn{turns, i}.end()
+		defer end(i)
 		if classes[i] = fetch.Classify(err); ctx.Err() == nil {
 			l := of(i)
 			l.bad(err.Error(), fetch.Hint(err))
@@ -105,7 +118,7 @@ func runCheck(ctx context.Context, std stdio, path, trace string, names []string
 			}
 		}
 	}
-	if len(chosen) > 1 {
+	if len(chosen) > 1 && (!quiet || len(unwell) > 0) {
 		sum := "all well"
 		if len(unwell) > 0 {
 			sum = fmt.Sprintf("%d not well: %s", len(unwell), someOf(unwell))
