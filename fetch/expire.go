@@ -40,15 +40,18 @@ func (s *session) had(w Want) {
 
 // end ends the session, if the server may be told. What it announced to an earlier
 // session is not enough, where there is something to lose: by now it may have another
-// policy.
+// policy. But if it refuses to say, it has none that is new, and one that never said
+// anything is not asked: it may break off over that, see mutes.
 func (s *session) end(ctx context.Context) error {
 	n := len(s.homeless)
-	if q := s.server; n > 0 && q.used && q.Asked != 0 && !q.mute {
+	if q := s.server; n > 0 && q.used && q.Asked != 0 && len(q.Before)+len(q.After) > 0 {
 		caps, err := s.client.Capabilities(ctx)
 		if err != nil {
 			return s.broken(err)
 		}
-		s.expires(caps)
+		if len(caps.Lines()) > 0 {
+			s.expires(caps)
+		}
 	}
 	if n == 0 || !s.expiring {
 		return s.finish(ctx)

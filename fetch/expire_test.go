@@ -123,3 +123,41 @@ func TestExpireZeroSince(t *testing.T) {
 		}
 	}
 }
+
+// Nor is a message lost where the server announced it to an earlier session, and will
+// not be asked now.
+func TestExpireZeroRefused(t *testing.T) {
+	r, good, poison := poisoned(t, false)
+	r.drop.Remove("u2")
+	r.expires()
+	r.succeed()
+	r.drop.Add("u2", []byte(poison))
+	r.server.Order(pop3test.ReplyErr("CAPA", "not now"))
+	r.poll()
+	r.expect(good...)
+	if left := r.left(); !slices.Equal(left, []string{"u2"}) {
+		t.Errorf("left %q", left)
+	}
+}
+
+// Whoever is known to tell nothing is not asked, not even over a message that was not
+// delivered: it may break off over that.
+func TestExpireZeroUntold(t *testing.T) {
+	for _, fault := range []pop3test.Fault{pop3test.Ignore("CAPA", pop3test.HangUp), pop3test.ReplyErr("CAPA", "what?")} {
+		r, good, poison := poisoned(t, false)
+		r.account.Auth = []string{"user"}
+		r.drop.Remove("u2")
+		r.server.Order(fault)
+		r.succeed()
+		r.commands()
+		r.drop.Add("u2", []byte(poison))
+		r.drop.Add("u4", []byte(message(4)))
+		if s := r.poll(); s.Class != fetch.ClassRefused || s.Sessions != 1 || s.Deleted != 1 {
+			t.Errorf("%d sessions, %d deleted: %v", s.Sessions, s.Deleted, s.Err)
+		}
+		if log := r.commands(); slices.Contains(log, "CAPA") {
+			t.Errorf("said %q", log)
+		}
+		r.expect(append(good, message(4))...)
+	}
+}
