@@ -96,7 +96,7 @@ func (a *Account) login(ctx, asking context.Context, c *pop3proto.Client, caps p
 	c.Hide(cred.Token)
 	if caps.Has("UTF8") { // a server that refuses goes on as if it had not been asked
 		if err := c.UTF8(ctx); err != nil && !isReply(err) {
-			return failed(err)
+			return &ConnectError{Addr: a.Server.Addr(), Err: fmt.Errorf("%w, when it was asked for UTF8", err)}
 		}
 	}
 	switch choice.Mechanism {

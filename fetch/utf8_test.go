@@ -1,6 +1,8 @@
 package fetch_test
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -81,4 +83,22 @@ func TestUTF8NotAsked(t *testing.T) {
 	if slices.Index(log, "STLS") < 0 || slices.Index(log, "UTF8") < slices.Index(log, "STLS") {
 		t.Errorf("said %q", log)
 	}
+}
+
+// Over UTF8 the connection breaks, and no login fails: the password was not shown yet, and
+// nobody is to check it.
+func TestUTF8BreaksOff(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	want := r.fill(1)
+	r.server.Order(pop3test.Ignore("UTF8", pop3test.HangUp))
+	s := r.poll()
+	if _, login := errors.AsType[*fetch.LoginError](s.Err); login || s.Class != fetch.ClassRetry || !strings.Contains(fmt.Sprint(s.Err), "UTF8") {
+		t.Errorf("%v: %v", s.Class, s.Err)
+	}
+	if hint := fetch.Hint(s.Err); strings.Contains(hint, "password") {
+		t.Errorf("hint: %s", hint)
+	}
+	r.server.ClearFaults()
+	r.succeed()
+	r.expect(want...)
 }
