@@ -53,10 +53,7 @@ busy: 1 message on the server that could not be delivered
 }
 
 func TestHistory(t *testing.T) {
-	local := time.Local
-	time.Local = time.UTC
-	defer func() { time.Local = local }()
-	now := time.Date(2026, 11, 28, 16, 0, 0, 0, time.UTC)
+	now := time.Date(2026, 11, 28, 16, 0, 0, 0, time.Local)
 	today := state.DayOf(now)
 	var out strings.Builder
 	writeHistory(&out, "work", history{
