@@ -33,7 +33,7 @@ func (e *ConnectError) Unwrap() error { return e.Err }
 // LoginError is a login that failed: the server refused the user, or there is
 // no way to log in that both sides allow.
 type LoginError struct {
-	Account    string
+	Account    string // its name in the configuration
 	Addr, User string
 	Mechanism  string // empty if none could be tried
 	Err        error

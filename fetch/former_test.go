@@ -59,6 +59,17 @@ func took(r *rig) (n int) {
 	return n
 }
 
+// owing has the archive take three messages that the first sink, which is returned,
+// owes: it is unusable.
+func (r *rig) owing(t *testing.T) (want []string, home deliver.Sink) {
+	want, home = r.fill(3), r.account.Deliver[0].Sink
+	r.account.Deliver[0].Sink = unusable{home}
+	if r.poll(); took(r) != 3 {
+		t.Fatalf("the archive took %d", took(r))
+	}
+	return want, home
+}
+
 // A sink that gets another name has what it took before. One that delivers to
 // another place has not.
 func TestSinkRenamed(t *testing.T) {
@@ -69,12 +80,7 @@ func TestSinkRenamed(t *testing.T) {
 		}{{"archive", 0}, {"elsewhere", 3}} {
 			t.Run(fmt.Sprintf("%s, to %s, while another owes", kind, test.place), func(t *testing.T) {
 				r, rename := renaming(t, kind)
-				want := r.fill(3)
-				home := r.account.Deliver[0].Sink
-				r.account.Deliver[0].Sink = unusable{home}
-				if r.poll(); took(r) != 3 {
-					t.Fatalf("the archive took %d", took(r))
-				}
+				want, home := r.owing(t)
 				r.account.Deliver[0].Sink = home
 				rename("files", test.place)
 				r.later(day)
@@ -146,12 +152,7 @@ func TestSinksExchangeNames(t *testing.T) {
 		for _, failures := range []int{0, 1} {
 			t.Run(fmt.Sprintf("%s, %d failures", kind, failures), func(t *testing.T) {
 				r, rename := renaming(t, kind)
-				want := r.fill(3)
-				home := r.account.Deliver[0].Sink
-				r.account.Deliver[0].Sink = unusable{home}
-				if r.poll(); took(r) != 3 {
-					t.Fatalf("the archive took %d", took(r))
-				}
+				want, home := r.owing(t)
 				tries := 0
 				rename("home", "archive")
 				r.account.Deliver[0].Name = "archive"

@@ -28,7 +28,8 @@ func (c *Client) Login(ctx context.Context, user, pass string) error {
 
 // UTF8 asks for messages as they are (RFC 6856 §2.1): a server that was not asked
 // turns what has UTF-8 in its header into something else, or refuses it. It is for
-// the time before the login and behind STLS.
+// the time before the login and behind STLS. A *ReplyError is its refusal, after
+// which the session goes on without.
 func (c *Client) UTF8(ctx context.Context) error { return c.command(ctx, "UTF8") }
 
 // APOP logs in with the digest of the greeting's timestamp and a secret that

@@ -144,20 +144,9 @@ func TestStartTLSGreeting(t *testing.T) {
 			_, werr := io.WriteString(conn, body+".\r\n")
 			done <- errors.Join(err, werr, follow(conn, "C: NOOP\nS: +OK"))
 		}()
-		c, err := pop3proto.NewClient(t.Context(), client, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := errors.Join(c.StartTLS(t.Context(), clientTLS), c.Noop(t.Context())); err != nil {
-			t.Fatal(err)
-		}
-		for m, err := range c.Retrieve(t.Context(), numbers(1)) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got, err := io.ReadAll(m); string(got) != body || err != nil {
-				t.Errorf("greeting that ends in %q: body %q, %v", eol, got, err)
-			}
+		c, got := behindSTLS(t, client, clientTLS)
+		if got != body {
+			t.Errorf("greeting that ends in %q: body %q", eol, got)
 		}
 		if err := c.Noop(t.Context()); err != nil {
 			t.Error(err)
@@ -186,21 +175,31 @@ func TestStartTLSBareLF(t *testing.T) {
 		hear()
 		say("+OK\nx\n..\n.\n")
 	}()
-	c, err := pop3proto.NewClient(t.Context(), client, nil)
+	if _, got := behindSTLS(t, client, clientTLS); got != "x\n.\n" {
+		t.Errorf("body %q", got)
+	}
+}
+
+// behindSTLS has a client upgrade a connection, and returns it with the first message.
+func behindSTLS(t *testing.T, conn net.Conn, config *tls.Config) (*pop3proto.Client, string) {
+	t.Helper()
+	c, err := pop3proto.NewClient(t.Context(), conn, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(c.StartTLS(t.Context(), clientTLS), c.Noop(t.Context())); err != nil {
+	if err := errors.Join(c.StartTLS(t.Context(), config), c.Noop(t.Context())); err != nil {
 		t.Fatal(err)
 	}
+	var body []byte
 	for m, err := range c.Retrieve(t.Context(), numbers(1)) {
+		if err == nil {
+			body, err = io.ReadAll(m)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := io.ReadAll(m); string(got) != "x\n.\n" || err != nil {
-			t.Errorf("body %q, %v", got, err)
-		}
 	}
+	return c, string(body)
 }
 
 func TestStartTLSFails(t *testing.T) {

@@ -73,11 +73,11 @@ func runCheck(ctx context.Context, std stdio, path, trace string, names []string
 	held := make([]bytes.Buffer, len(chosen)) // where it must be seen first how the account is
 	of := func(i int) checklist {
 		begun[i] = true
-		l := l
+		l, heading := l, "\n%s\n"
 		if l.out = (turn{turns, i}); quiet {
-			l.out = &held[i]
+			l.out, heading = &held[i], "%s\n"
 		}
-		fmt.Fprintf(l.out, "\n%s\n", chosen[i].Name)
+		fmt.Fprintf(l.out, heading, chosen[i].Name)
 		return l
 	}
 	end := func(i int) {
