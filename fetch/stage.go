@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/envelope"
 	"github.com/mailhaul/mailhaul/deliver/filter"
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
@@ -26,6 +27,9 @@ func (d *download) stage(ctx context.Context, w Want, b *body) error {
 	// would be for good.
 	if b.err == io.EOF && d.sums.octets == 0 && w.Size > int64(len("\r\n")) {
 		return d.turnDown(ctx, &item{want: w}, b, fmt.Errorf("the server sent nothing of its %d octets", w.Size))
+	}
+	if w.Num == 1 && envelope.FolderData(d.head) {
+		return d.passOver(w, b)
 	}
 	aims, had, err := d.missing(ctx, w, aims)
 	if err != nil {
@@ -90,6 +94,23 @@ func (d *download) turnDown(ctx context.Context, it *item, b *body, reason error
 		d.seal(it)
 	}
 	return d.reject(ctx, d.fixed, it.want, it.content, reason)
+}
+
+// passOver leaves what is no mail on the server. Nothing is remembered of it, or a mail
+// might get its unique-id and be taken for it: each poll looks again.
+func (d *download) passOver(w Want, b *body) error {
+	if err := b.drain(); err != nil {
+		return err
+	}
+	d.weigh(w, d.sums.octets)
+	d.compared++
+	d.known++
+	if !d.passed {
+		d.passed = true
+		d.barren++
+		d.notice("message 1 is no mail, but data that an IMAP server keeps in the folder: it stays where it is")
+	}
+	return nil
 }
 
 // stageIn streams a message into one sink's part.

@@ -26,6 +26,7 @@ type visit struct {
 	singly     bool                     // one command at a time, whatever the server offers
 	elsewhere  bool                     // the maildrop is another than that of the rows, and they do not say so
 	unnoted    bool                     // nothing says yet that the rows are of this maildrop
+	passed     bool                     // folder data was passed over
 	deleting   bool                     // the next session is to delete, and to retrieve nothing
 
 	looking  bool             // at most: nothing is to change

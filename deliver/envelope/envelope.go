@@ -106,6 +106,22 @@ func Recipients(header []byte, names []string) []string {
 	return nil
 }
 
+// FolderData reports whether a header is that of no mail: at the beginning of an mbox
+// UW IMAP and Dovecot keep what they know of it in the form of a message. A POP3 server
+// that knows nothing of that gives it away as the first one. header is as for Parse.
+func FolderData(header []byte) bool {
+	var imap, warns bool
+	for name, value := range Fields(header) {
+		switch strings.ToLower(name) {
+		case "x-imap":
+			imap = true
+		case "subject":
+			warns = strings.HasPrefix(strings.TrimSpace(value), "DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL DATA")
+		}
+	}
+	return imap && warns
+}
+
 // Fields yields the names and the unfolded values of a header as they stand
 // there. Lines end in CRLF or LF; what is no field is passed over. A last line
 // without a line end is left out: it may have been cut.

@@ -181,3 +181,22 @@ func BenchmarkParse(b *testing.B) {
 		envelope.Parse(headers[i%len(headers)])
 	}
 }
+
+func TestFolderData(t *testing.T) {
+	const subject = "Subject: DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL DATA\n"
+	for header, want := range map[string]bool{
+		"X-IMAP: 1 2 $Forwarded\n" + subject + "\n":                                        true,
+		"x-imap: 1 2\r\nSUBJECT:DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL DATA\r\n\r\n": true,
+		subject + "\nX-IMAP: 1 2\n":                                                        false,
+		"X-IMAP: 1 2\n\n" + subject:                                                        false,
+		"X-IMAPbase: 1 2\n" + subject + "\n":                                               false,
+		"X-IMAP: 1 2\nSubject: hello\n\n":                                                  false,
+		"X-IMAP: 1 2\nX-" + subject + "\n":                                                 false,
+		"X-IMAP: 1 2\nSubject: Fwd: DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL DATA\n\n": false,
+		"": false,
+	} {
+		if got := envelope.FolderData([]byte(header)); got != want {
+			t.Errorf("FolderData(%q) = %v", header, got)
+		}
+	}
+}

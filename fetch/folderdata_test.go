@@ -1,0 +1,76 @@
+package fetch_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
+)
+
+// folderData is what UW IMAP keeps at the beginning of an mbox.
+const folderData = "Date: Thu, 05 Nov 2026 11:36:04 +0000\n" +
+	"From: Mail System Internal Data <MAILER-DAEMON@mail.example.org>\n" +
+	"Subject: DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL DATA\n" +
+	"Message-ID: <1793964964@mail.example.org>\n" +
+	"X-IMAP: 1793964904 0000000012\n" +
+	"Status: RO\n\n" +
+	"This text is part of the internal format of your mail folder, and is not\n" +
+	"a real message.\n"
+
+// What an IMAP server keeps in the folder is neither delivered nor deleted, by any poll,
+// and holds up no mail: as much as it does a session with room for one message.
+func TestFolderData(t *testing.T) {
+	for _, most := range []int{0, 1, 2} {
+		for _, without := range []string{"", "UIDL", "TOP", "PIPELINING"} {
+			r := newRig(t, pop3test.Behaviour{Without: []string{without}})
+			r.account.MaxMessages = most
+			r.drop.Add("internal", []byte(folderData))
+			mail := r.fill(4)
+			s := r.succeed()
+			if s.Fetched != 4 || s.Deleted != 4 || s.Unfetched != 0 || r.phase("internal") != 0 {
+				t.Errorf("at most %d, without %q: %d fetched, %d deleted, %d left", most, without, s.Fetched, s.Deleted, s.Unfetched)
+			}
+			mail = append(mail, message(9))
+			r.drop.Add("u9", []byte(message(9)))
+			r.succeed()
+			if s := r.succeed(); s.Fetched+s.Deleted+s.Refused != 0 {
+				t.Errorf("at most %d, without %q: %d fetched, %d deleted, %d refused", most, without, s.Fetched, s.Deleted, s.Refused)
+			}
+			r.expect(mail...)
+			if left := r.left(); !slices.Equal(left, []string{"internal"}) {
+				t.Errorf("at most %d, without %q: left %q", most, without, left)
+			}
+		}
+	}
+}
+
+// A server that deletes what was retrieved is to keep that, too.
+func TestFolderDataExpireZero(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.expires()
+	r.drop.Add("internal", []byte(folderData))
+	mail := r.fill(3)
+	for range 2 {
+		r.succeed()
+		r.expect(mail...)
+		if left := r.left(); !slices.Equal(left, []string{"internal"}) {
+			t.Fatalf("left %q", left)
+		}
+	}
+}
+
+// Mail that only looks like it is mail: that of an mbox which keeps its data in the
+// first mail, and what somebody sends on.
+func TestNoFolderData(t *testing.T) {
+	base := strings.Replace(folderData, "X-IMAP:", "X-IMAPbase:", 1)
+	about := strings.Replace(folderData, "Subject: ", "Subject: Fwd: ", 1)
+	for _, first := range []string{base, about} {
+		r := newRig(t, pop3test.Behaviour{})
+		r.drop.Add("u1", []byte(first))
+		r.drop.Add("u2", []byte(folderData))
+		r.succeed()
+		r.expect(first, folderData)
+		r.expectEmpty()
+	}
+}
