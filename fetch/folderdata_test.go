@@ -61,11 +61,12 @@ func TestFolderDataExpireZero(t *testing.T) {
 }
 
 // Mail that only looks like it is mail: that of an mbox which keeps its data in the
-// first mail, and what somebody sends on.
+// first mail, what somebody sends on, and what is too much to be downloaded for nothing.
 func TestNoFolderData(t *testing.T) {
 	base := strings.Replace(folderData, "X-IMAP:", "X-IMAPbase:", 1)
 	about := strings.Replace(folderData, "Subject: ", "Subject: Fwd: ", 1)
-	for _, first := range []string{base, about} {
+	large := folderData + strings.Repeat("Not for nothing.\n", 2000)
+	for _, first := range []string{base, about, large} {
 		r := newRig(t, pop3test.Behaviour{})
 		r.drop.Add("u1", []byte(first))
 		r.drop.Add("u2", []byte(folderData))

@@ -28,7 +28,8 @@ func (d *download) stage(ctx context.Context, w Want, b *body) error {
 	if b.err == io.EOF && d.sums.octets == 0 && w.Size > int64(len("\r\n")) {
 		return d.turnDown(ctx, &item{want: w}, b, fmt.Errorf("the server sent nothing of its %d octets", w.Size))
 	}
-	if w.Num == 1 && envelope.FolderData(d.head) {
+	// It is small; were it anything else, it would cost each poll as much as it holds.
+	if w.Num == 1 && w.Size <= headSize && envelope.FolderData(d.head) {
 		return d.passOver(w, b)
 	}
 	aims, had, err := d.missing(ctx, w, aims)
