@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strconv"
@@ -109,13 +110,7 @@ func (p *parser) words(v value, foreign map[string]string) (words []string, ok b
 		return nil, false
 	}
 	if v.node.Kind == yaml.ScalarNode && strings.ContainsAny(words[0], " \t") {
-		words = strings.Fields(words[0])
-		for i, word := range words {
-			if ours := foreign[strings.Trim(word, `'"`)]; ours != "" {
-				words[i] = ours
-			}
-		}
-		p.fail(v, "write "+flow(words), "a program with arguments must be a list")
+		p.fail(v, "write "+flow(split(words[0], foreign)), "a program with arguments must be a list")
 		return nil, false
 	}
 	for _, word := range words {
@@ -133,6 +128,29 @@ func (p *parser) words(v value, foreign map[string]string) (words []string, ok b
 	return words, p.program(v, words)
 }
 
+// inShell is where a script finds what would be filled in.
+var inShell = map[string]string{"{recipient}": `"$MAILHAUL_RECIPIENT"`, "{sender}": `"$MAILHAUL_SENDER"`}
+
+// split makes a list of a command line. What only a shell can read, such as a
+// pipe, is left to one.
+func split(line string, foreign map[string]string) []string {
+	words := strings.Fields(line)
+	for i, word := range words {
+		if ours := foreign[strings.Trim(word, `'"`)]; ours != "" {
+			words[i] = ours
+		}
+	}
+	if !strings.ContainsAny(strings.Join(words, " "), "|&;<>()$`\\\"'") {
+		return words
+	}
+	var pairs []string
+	for theirs, ours := range foreign {
+		ours = cmp.Or(inShell[ours], ours, theirs)
+		pairs = append(pairs, theirs, ours, "'"+theirs+"'", ours, `"`+theirs+`"`, ours)
+	}
+	return []string{"sh", "-c", strings.NewReplacer(pairs...).Replace(line)}
+}
+
 // program makes a program whose name holds a slash a path like others in the file.
 func (p *parser) program(v value, words []string) (ok bool) {
 	if !strings.Contains(words[0], "/") {
@@ -142,12 +160,13 @@ func (p *parser) program(v value, words []string) (ok bool) {
 	return ok
 }
 
-// flow writes words as a list in a line, in quotes where they need them.
+// flow writes words as a list in a line, in quotes where they need them or are
+// easier to read.
 func flow(words []string) string {
 	quoted := slices.Clone(words)
 	for i, word := range words {
 		var got []string
-		if err := yaml.Unmarshal([]byte("["+word+"]"), &got); err != nil || !slices.Equal(got, words[i:i+1]) {
+		if err := yaml.Unmarshal([]byte("["+word+"]"), &got); err != nil || !slices.Equal(got, words[i:i+1]) || strings.Contains(word, " ") {
 			quoted[i] = strconv.Quote(word)
 		}
 	}
