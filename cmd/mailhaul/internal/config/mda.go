@@ -128,28 +128,25 @@ func (p *parser) words(v value, foreign map[string]string) (words []string, ok b
 	return words, p.program(v, words)
 }
 
-// inShell is where a script finds what would be filled in.
-var inShell = map[string]string{"{recipient}": `"$MAILHAUL_RECIPIENT"`, "{sender}": `"$MAILHAUL_SENDER"`}
-
 // split makes a list of a command line. What only a shell can read, such as a
-// pipe, is left to one.
+// pipe, is left to one, whose script finds in variables what would be filled in.
 func split(line string, foreign map[string]string) []string {
-	words := strings.Fields(line)
-	for i, word := range words {
-		if ours := foreign[strings.Trim(word, `'"`)]; ours != "" {
-			words[i] = ours
-		}
-	}
-	if !strings.ContainsAny(strings.Join(words, " "), "|&;<>()$`\\\"'") {
-		return words
-	}
 	var pairs []string
 	for theirs, ours := range foreign {
-		ours = cmp.Or(inShell[ours], ours, theirs)
+		ours = cmp.Or(ours, theirs)
 		pairs = append(pairs, theirs, ours, "'"+theirs+"'", ours, `"`+theirs+`"`, ours)
 	}
-	return []string{"sh", "-c", strings.NewReplacer(pairs...).Replace(line)}
+	line = strings.NewReplacer(pairs...).Replace(line)
+	if !strings.ContainsAny(line, "|&;<>()$`\\\"'") {
+		return strings.Fields(line)
+	}
+	if !strings.Contains(line, `"`) { // within quotes, what a stranger wrote could be run: leave it, to be refused
+		line = inShell.Replace(line)
+	}
+	return []string{"sh", "-c", line}
 }
+
+var inShell = strings.NewReplacer("{recipient}", `"$MAILHAUL_RECIPIENT"`, "{sender}", `"$MAILHAUL_SENDER"`)
 
 // program makes a program whose name holds a slash a path like others in the file.
 func (p *parser) program(v value, words []string) (ok bool) {
