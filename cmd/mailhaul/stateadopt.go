@@ -29,7 +29,8 @@ func adoptCommand(std stdio) *cli.Command {
 			"With --before only mail that arrived before that day is adopted, according to its\n" +
 			"header; a message without a date is fetched. With --from only what another fetcher\n" +
 			"remembers is adopted: fetchmail in ~/.fetchids, getmail in its oldmail-… file, mpop\n" +
-			"in a file in ~/.mpop_uidls or its uidls_file, fdm in its cache.",
+			"in a file in ~/.mpop_uidls or its uidls_file, fdm in its cache, Thunderbird in the\n" +
+			"popstate.dat of the account.",
 		Flags: []cli.Flag{
 			configFlag(),
 			&cli.StringFlag{Name: "before", Usage: "adopt what arrived before the `DAY`, such as 2026-11-28, and fetch the rest"},

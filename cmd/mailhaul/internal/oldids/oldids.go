@@ -1,5 +1,5 @@
-// Package oldids reads the files in which other fetchers remember what they
-// left on a server, so that none of it is fetched once more.
+// Package oldids reads the files in which other fetchers, and Thunderbird,
+// remember what they left on a server, so that none of it is fetched once more.
 package oldids
 
 import (
@@ -22,8 +22,8 @@ type Maildrop struct {
 }
 
 // Read reads such a file, in the format of whichever program has written it:
-// fetchmail (.fetchids), getmail and getmail6 (oldmail-…), mpop (uidls_file) or
-// fdm (cache). program is its name, empty for a file that holds nothing. A line
+// fetchmail (.fetchids), getmail and getmail6 (oldmail-…), mpop (uidls_file), fdm
+// (cache) or Thunderbird (popstate.dat). program is its name, empty for a file that holds nothing. A line
 // that is none of that program's is an error: what is not understood would be
 // fetched again.
 func Read(r io.Reader) (program string, drops []Maildrop, err error) {
@@ -40,7 +40,7 @@ func Read(r io.Reader) (program string, drops []Maildrop, err error) {
 		}
 		if f == nil {
 			if f = detect(line); f == nil {
-				return "", nil, fmt.Errorf("line %d is none that fetchmail, getmail, mpop or fdm writes", n)
+				return "", nil, fmt.Errorf("line %d is none that fetchmail, getmail, mpop, fdm or Thunderbird writes", n)
 			}
 		}
 		if !f.parse(&p, line) {
@@ -69,6 +69,7 @@ type format struct {
 
 var formats = []format{
 	{"getmail", func(line string) bool { return strings.Contains(line, "\x00") }, (*parser).getmail},
+	{"Thunderbird", func(line string) bool { return line == "# POP3 State File" }, (*parser).thunderbird},
 	{"mpop", func(line string) bool { return line[0] == '#' || line[0] == ' ' }, (*parser).mpop},
 	{"fdm", func(line string) bool { return new(parser).fdm(line) }, (*parser).fdm},
 	{"fetchmail", func(line string) bool { return new(parser).fetchmail(line) }, (*parser).fetchmail},
@@ -88,6 +89,8 @@ type parser struct {
 	index    map[[2]string]int // of drops, by user and host
 	missing  int               // lines that the last one of mpop should still have
 	timeless bool              // mpop's: they have no times
+
+	user, host string // of Thunderbird's lines
 }
 
 // add notes a unique-id of a maildrop.
@@ -163,6 +166,32 @@ func (p *parser) mpop(line string) bool {
 	p.missing = n
 	p.drops = append(p.drops, Maildrop{User: user, Host: host})
 	return true
+}
+
+// thunderbird: comments; and for each maildrop "*host user", with a line for each
+// message: its state, its unique-id and, but for old versions, when it came. The state
+// is k (kept) or d (to be deleted), or b (too big) or f (the rest is to be fetched):
+// of these Thunderbird has no more than the beginning.
+func (p *parser) thunderbird(line string) bool {
+	if line[0] == '#' {
+		return true
+	}
+	if who, ok := strings.CutPrefix(line, "*"); ok {
+		p.host, p.user, ok = strings.Cut(who, " ")
+		return ok && p.host != "" && p.user != ""
+	}
+	words := strings.Split(line, " ")
+	if p.host == "" || len(words) < 2 || len(words) > 3 || words[1] == "" {
+		return false
+	}
+	switch words[0] {
+	case "k", "d":
+		p.add(p.user, p.host, words[1])
+		return true
+	case "b", "f":
+		return true
+	}
+	return false
 }
 
 // trim leaves out the blanks at the end of a unique-id, as our listings do: some

@@ -47,7 +47,7 @@ func TestReadOdd(t *testing.T) {
 	}{
 		"nothing":       {},
 		"blank lines":   {text: "\n \n\n"},
-		"no such file":  {text: "set daemon 300\n", err: "line 1 is none that fetchmail, getmail, mpop or fdm writes"},
+		"no such file":  {text: "set daemon 300\n", err: "line 1 is none that fetchmail, getmail, mpop, fdm or Thunderbird writes"},
 		"a binary file": {text: "SQLite format 3\x00\x10", err: "line 1 is none that getmail writes"},
 		"a long line":   {text: "a@b " + strings.Repeat("x", 2<<20), err: "line 1: bufio.Scanner: token too long"},
 		"fetchmail: an @ in each part": {
@@ -61,7 +61,7 @@ func TestReadOdd(t *testing.T) {
 			text: "car ol@pop.example.com 1\na@b c@pop.example.com 2\n",
 			want: []oldids.Maildrop{{"car ol", "pop.example.com", []string{"1"}}, {"a@b c", "pop.example.com", []string{"2"}}},
 		},
-		"fetchmail: its rcfile": {text: "poll me@example.com proto pop3\n", err: "line 1 is none that fetchmail, getmail, mpop or fdm writes"},
+		"fetchmail: its rcfile": {text: "poll me@example.com proto pop3\n", err: "line 1 is none that fetchmail, getmail, mpop, fdm or Thunderbird writes"},
 		"fetchmail: no uid":     {text: "ada@pop.example.com 1\nada@pop.example.com\n", err: "line 2 is none that fetchmail writes"},
 		"getmail: blanks":       {text: "a b\x001\n", want: []oldids.Maildrop{{UIDs: []string{"a b"}}}},
 		"getmail: blank at end": {text: "a \x001\nb\t\x002\n \x003\n", want: []oldids.Maildrop{{UIDs: []string{"a", "b"}}}},
@@ -75,8 +75,18 @@ func TestReadOdd(t *testing.T) {
 		"mpop: too few":         {text: " 2 h u\na\n 1 h v\nb\n", err: "line 3 is none that mpop writes"},
 		"mpop: no number":       {text: "# mpop\n x h u\n", err: "line 2 is none that mpop writes"},
 		"mpop: a uid too many":  {text: " 1 h u\na\nb\n", err: "line 3 is none that mpop writes"},
-		"fdm: blanks":           {text: "3 a b\n2 cd\n", want: []oldids.Maildrop{{UIDs: []string{"a b", "cd"}}}},
-		"fdm: a wrong length":   {text: "2 ab\n3 cd\n", err: "line 2 is none that fdm writes"},
+		"Thunderbird: several, and in part": {
+			text: "# POP3 State File\r\n# This is a generated file!  Do not edit.\r\n\r\n*h car ol\r\nk a 1\r\nd b 2\r\nb c 3\r\nf d 4\r\n*h eve\r\nb e 5\r\n*i v\r\nk a\r\n",
+			want: []oldids.Maildrop{{"car ol", "h", []string{"a", "b"}}, {"v", "i", []string{"a"}}},
+		},
+		"Thunderbird: all in part":  {text: "# POP3 State File\n*h u\nb a 1\n"},
+		"Thunderbird: nobody":       {text: "# POP3 State File\nk a 1\n", err: "line 2 is none that Thunderbird writes"},
+		"Thunderbird: no user":      {text: "# POP3 State File\n*h\n", err: "line 2 is none that Thunderbird writes"},
+		"Thunderbird: a new state":  {text: "# POP3 State File\n*h u\nx a 1\n", err: "line 3 is none that Thunderbird writes"},
+		"Thunderbird: a word more":  {text: "# POP3 State File\n*h u\nk a b 1\n", err: "line 3 is none that Thunderbird writes"},
+		"Thunderbird: no unique-id": {text: "# POP3 State File\n*h u\nk  1\n", err: "line 3 is none that Thunderbird writes"},
+		"fdm: blanks":               {text: "3 a b\n2 cd\n", want: []oldids.Maildrop{{UIDs: []string{"a b", "cd"}}}},
+		"fdm: a wrong length":       {text: "2 ab\n3 cd\n", err: "line 2 is none that fdm writes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, drops, err := oldids.Read(strings.NewReader(test.text))
@@ -163,7 +173,7 @@ func TestWritten(t *testing.T) {
 
 // Nothing that is read is empty, and no line is taken for two.
 func FuzzRead(f *testing.F) {
-	for _, s := range []string{"ada@pop.example.com 1\n", "a\x001\n", "# x\n 1 h u\na\n", " 1 h u\na 1\n", " 1 h u\n\t 1\n", "2 ab\n"} {
+	for _, s := range []string{"ada@pop.example.com 1\n", "a\x001\n", "# x\n 1 h u\na\n", " 1 h u\na 1\n", " 1 h u\n\t 1\n", "2 ab\n", "# POP3 State File\n*h u\nk a 1\nb b 2\n"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
