@@ -43,12 +43,22 @@ var otherNames = map[string]string{
 	"limit":             "max_size",
 	"max_message_size":  "max_size",
 	"skipsize":          "max_size",
+	"maximum-size":      "max_size",
 	"expunge":           "max_messages",
 	"purge-after":       "max_messages",
 	"interval":          "every",
 	"plugin":            "tunnel",
 	"proxy_host":        "socks5",
+	"proxy":             "socks5",
+	"socket":            "tunnel",
+	"authenticate":      "auth",
+	"use_apop":          "auth: apop",
+	"use_xoauth2":       "token_command",
+	"principal":         "kerberos: principal",
+	"ssl_version":       "tls_min",
 	"postconnect":       "postpoll",
+	"received":          "received_header",
+	"no-received":       "received_header",
 	"envelope":          "route: header",
 	"localdomains":      "route: domains",
 }
@@ -58,6 +68,7 @@ var otherwise = map[string]string{
 	"fetchall": "leave it out: whatever is new is fetched",
 	"uidl":     always, "only_new": always, "new-only": always,
 	"sslcertck": verified, "tls_certcheck": verified, "verify-certificates": verified, "tls_verify": verified, "insecure": verified,
+	"skip": unpolled, "disabled": unpolled,
 	"idfile": remembers, "uidls_file": remembers, "cache": remembers,
 	"smtphost": toSink, "mda": toSink, "maildir": toSink, "mbox": toSink, "smtp": toSink, "lmtp": toSink, "imap": toSink, "folder": toSink,
 }
@@ -66,6 +77,7 @@ const (
 	always    = "leave it out: it is always so"
 	verified  = "leave it out: certificates are verified; for one that the system does not trust there are tls_ca and tls_fingerprint"
 	remembers = "leave it out: mailhaul state adopt --from reads that file"
+	unpolled  = "to leave the account alone, comment it out"
 	toSink    = "give a sink a name, below sinks, and deliver to it"
 )
 
