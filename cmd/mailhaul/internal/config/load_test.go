@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/manual"
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/pop3proto/channel"
 )
@@ -172,6 +173,13 @@ func TestExample(t *testing.T) {
 	for _, key := range config.Keys() {
 		if !regexp.MustCompile(`(?m)^[ #]*` + key + `:`).Match(text) {
 			t.Errorf("the key %s is not in config.example.yaml", key)
+		}
+	}
+	// The manual page takes no other word before a colon for a key; ada is one of a map.
+	known := append(config.Keys(), "ada")
+	for _, found := range regexp.MustCompile(`(?m)^\.It "\\fB([a-z0-9_]+):`).FindAllStringSubmatch(manual.Config(text), -1) {
+		if !slices.Contains(known, found[1]) {
+			t.Errorf("mailhaul.yaml(5) takes %q for a key", found[1])
 		}
 	}
 	// What is commented out must be right as well.
