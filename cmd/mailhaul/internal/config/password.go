@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"time"
 
@@ -52,12 +53,22 @@ func secretKeys[T any](what string, of func(*T) *Password) keys[T] {
 	}
 }
 
+// aVariable is what people write in files in which variables are filled in, as those
+// of docker compose. A password is taken as it is, and this would be a wrong one.
+var aVariable = regexp.MustCompile(`^\$(\{[A-Za-z_]\w*\}|[A-Z_][A-Z0-9_]{2,})$`)
+
 // secretText reads the secret itself.
 func (p *parser) secretText(v value, what string, into *Password) {
 	if p.secretLine == 0 {
 		p.secretLine = v.line
 	}
-	if s, ok := p.text(v); ok && p.whole(v) {
+	s, ok := p.text(v)
+	switch {
+	case !ok || !p.whole(v):
+	case aVariable.MatchString(s):
+		p.fail(v, "write "+what+"_env and the name alone; if it really looks like this, put it into a file, for "+what+"_file",
+			"is the name of a variable, not what it holds")
+	default:
 		into.what, into.text = what, &s
 		p.shown[v.spot()] = masked
 	}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"net"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -57,6 +58,9 @@ var serverKinds = map[string]struct {
 // sockaddr_un has 104 on some systems.
 const maxSocket = 103
 
+// hostSlashPort is how fetchmail writes a host and a port.
+var hostSlashPort = regexp.MustCompile(`^([\w.-]*[A-Za-z0-9])/(\d+)$`)
+
 // sinkServer reads the place of a server, which is the value of the key that
 // names the sink's kind, and settles what the other keys, read into s, leave
 // open.
@@ -71,6 +75,10 @@ func (p *parser) sinkServer(v, place value, kind string, lines map[string]int, s
 	}
 	text, ok := p.text(place)
 	if !ok {
+		return
+	}
+	if m := hostSlashPort.FindStringSubmatch(text); m != nil {
+		p.fail(place, "write "+m[1]+":"+m[2]+", or ./"+text, "%s is neither a host and a port nor the path of a socket", quote(text))
 		return
 	}
 	if strings.ContainsAny(text, "/~$") && !strings.Contains(text, "://") {
