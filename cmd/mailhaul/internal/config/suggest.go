@@ -37,6 +37,8 @@ var otherNames = map[string]string{
 	"sslkey":            "tls_key",
 	"keyfile":           "tls_key",
 	"tls_key_file":      "tls_key",
+	"mailbox":           "folder",
+	"filemode":          "mode",
 	"sink":              "deliver",
 	"delete":            "keep",
 	"delete_after":      "keep",
@@ -70,10 +72,14 @@ var otherwise = map[string]string{
 	"sslcertck": verified, "tls_certcheck": verified, "verify-certificates": verified, "tls_verify": verified, "insecure": verified,
 	"skip": unpolled, "disabled": unpolled,
 	"idfile": remembers, "uidls_file": remembers, "cache": remembers,
+	"rewrite": unaltered, "mimedecode": unaltered, "stripcr": unaltered,
+	"fetchlimit": takesAll, "max_messages_per_session": takesAll,
 	"smtphost": toSink, "mda": toSink, "maildir": toSink, "mbox": toSink, "smtp": toSink, "lmtp": toSink, "imap": toSink, "folder": toSink,
 }
 
 const (
+	unaltered = "leave it out: messages are not altered"
+	takesAll  = "leave it out: a poll takes all, and holds up no other account"
 	always    = "leave it out: it is always so"
 	verified  = "leave it out: certificates are verified; for one that the system does not trust there are tls_ca and tls_fingerprint"
 	remembers = "leave it out: mailhaul state adopt --from reads that file"
