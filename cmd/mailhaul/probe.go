@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -61,6 +62,7 @@ func probeSink(ctx context.Context, s *config.Sink, sink deliver.Sink) (string, 
 		if text, err = probePath("mbox", s.Mbox.Path, fs.FileMode.IsRegular, "is not a file"); err != nil {
 			return "", err
 		}
+		defer unread(s.Mbox.Path)()
 	case s.Discard:
 		return "discard: all mail is deleted, and kept nowhere", nil
 	case s.IMAP != nil:
@@ -77,6 +79,17 @@ func probeSink(ctx context.Context, s *config.Sink, sink deliver.Sink) (string, 
 		return "", err
 	}
 	return text, batch.Abort()
+}
+
+// unread notes when a file was read last, and returns what sets it back to that: shells and mail readers tell by that whether an mbox has new mail.
+func unread(path string) func() {
+	var before unix.Stat_t
+	err := unix.Stat(path, &before)
+	return func() {
+		if err == nil {
+			_ = os.Chtimes(path, time.Unix(before.Atim.Unix()), time.Time{}) // only its owner can
+		}
+	}
 }
 
 func probeMaildir(s *config.Maildir) (string, error) {

@@ -6,9 +6,15 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/deliver/durable"
+	"github.com/mailhaul/mailhaul/deliver/mbox"
+	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
 // TestProbeOfOthers tells root of a Maildir whose owner could not read the mail.
@@ -53,5 +59,32 @@ func TestProbeOfALink(t *testing.T) {
 		if !ok || !strings.Contains(e.Op, "a link of another user, number 4712") || !strings.Contains(e.Hint, link) {
 			t.Errorf("%s: %q, %v", path, text, err)
 		}
+	}
+}
+
+// TestProbeLeavesMailNew sees that the owner's shell still tells of new mail, which is
+// that an mbox was written to since it was read.
+func TestProbeLeavesMailNew(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "box")
+	written := time.Now().Add(-time.Hour).Truncate(time.Second)
+	err := errors.Join(os.WriteFile(path, []byte("From a@example.org Mon Nov 30 10:00:00 2026\n\n1\n\n"), 0o600),
+		os.Chtimes(path, written.Add(-time.Minute), written))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sink, err := mbox.New(path, mbox.Options{Spool: spool.New(filepath.Join(t.TempDir(), "spool"), durable.OS)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := probeSink(t.Context(), &config.Sink{Mbox: &config.Mbox{Path: path}}, sink); err != nil {
+		t.Fatal(err)
+	}
+	var times unix.Stat_t
+	if err := unix.Stat(path, &times); err != nil {
+		t.Fatal(err)
+	}
+	read, wrote := time.Unix(times.Atim.Unix()), time.Unix(times.Mtim.Unix())
+	if !read.Before(wrote) || !wrote.Equal(written) {
+		t.Errorf("read at %v, written at %v: it was at %v", read, wrote, written)
 	}
 }
