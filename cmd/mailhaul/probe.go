@@ -81,7 +81,8 @@ func probeSink(ctx context.Context, s *config.Sink, sink deliver.Sink) (string, 
 	return text, batch.Abort()
 }
 
-// unread notes when a file was read last, and returns what sets it back to that: shells and mail readers tell by that whether an mbox has new mail.
+// unread notes when a file was read last, and returns what sets it back to that: shells
+// and mail readers tell by it whether an mbox has new mail.
 func unread(path string) func() {
 	var before unix.Stat_t
 	err := unix.Stat(path, &before)

@@ -54,8 +54,9 @@ func secretKeys[T any](what string, of func(*T) *Password) keys[T] {
 }
 
 // aVariable is what people write in files in which variables are filled in, as those
-// of docker compose. A password is taken as it is, and this would be a wrong one.
-var aVariable = regexp.MustCompile(`^\$(\{[A-Za-z_]\w*\}|[A-Z_][A-Z0-9_]{2,})$`)
+// of docker compose. A password is taken as it is, and this would be a wrong one. (Without
+// the braces it may well be right.)
+var aVariable = regexp.MustCompile(`^\$\{[A-Za-z_]\w*\}$`)
 
 // secretText reads the secret itself.
 func (p *parser) secretText(v value, what string, into *Password) {
