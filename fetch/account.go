@@ -77,8 +77,8 @@ type Account struct {
 
 	// Every is how often Run polls the account; 0 is five minutes.
 	Every time.Duration
-	// Budget bounds a whole poll, whatever the server does; 0 is one hour. What
-	// has come in whole by then is still committed.
+	// Budget bounds a whole poll, and each look, whatever the server does; 0 is one
+	// hour. What has come in whole by then is still committed.
 	Budget time.Duration
 }
 

@@ -53,13 +53,15 @@ func (a *Account) Adopt(ctx context.Context, o Options, old Old, adopt func(Adop
 		return err
 	}
 	defer lease.Release()
+	ctx, cancel := a.budgeted(ctx)
+	defer cancel()
 	// All of it, and with a name for each that does not change.
 	all := *a
 	all.MaxSize, all.MaxMessages, o.KeepAll = 0, math.MaxInt, true
 	s := &session{visit: &visit{Account: &all, opts: &o, summary: new(Summary), adopting: true}}
 	defer s.close()
 	if err := s.survey(ctx); err != nil {
-		return cutShort(ctx, err)
+		return cutShort(ctx, overspent(ctx, err))
 	}
 	fresh := slices.DeleteFunc(slices.Concat(s.plan.Fetch, s.plan.Verify), func(w Want) bool {
 		return w.Row != nil && w.Row.Phase != state.Adopted // else that was another message
@@ -70,7 +72,7 @@ func (a *Account) Adopt(ctx context.Context, o Options, old Old, adopt func(Adop
 		err = fmt.Errorf("%w: %w", errNoDates, refused)
 	}
 	if err != nil {
-		return cutShort(ctx, err)
+		return cutShort(ctx, overspent(ctx, err))
 	}
 	s.quit(ctx)
 

@@ -29,6 +29,8 @@ type Report struct {
 // Check connects, logs in, lists and plans, and changes nothing. The report
 // is filled as far as it came even if an error ends it.
 func (a *Account) Check(ctx context.Context, o Options) (Report, error) {
+	ctx, cancel := a.budgeted(ctx)
+	defer cancel()
 	var r Report
 	s := &session{visit: &visit{Account: a, opts: &o, summary: new(Summary), checked: &r}}
 	defer s.close()
@@ -39,7 +41,7 @@ func (a *Account) Check(ctx context.Context, o Options) (Report, error) {
 		r.Addrs, _ = net.DefaultResolver.LookupHost(ctx, a.Server.Host)
 	}
 	if err != nil {
-		return r, cutShort(ctx, err)
+		return r, cutShort(ctx, overspent(ctx, err))
 	}
 	r.UIDL, r.Outlook = s.listing.UIDL, s.outlook()
 	s.quit(ctx)

@@ -70,6 +70,8 @@ type Sight struct {
 // of (TOP n 0, RFC 1939 §7), in order; some servers count a message as read
 // after that. header need not read it all.
 func (a *Account) Look(ctx context.Context, o Options, header func(num int, r io.Reader)) (Sight, error) {
+	ctx, cancel := a.budgeted(ctx)
+	defer cancel()
 	var sight Sight
 	found := map[int]Prospect{} // the plan may be made twice
 	s := &session{visit: &visit{Account: a, opts: &o, summary: new(Summary)}}
@@ -87,7 +89,7 @@ func (a *Account) Look(ctx context.Context, o Options, header func(num int, r io
 	}
 	defer s.close()
 	if err := s.survey(ctx); err != nil {
-		return sight, cutShort(ctx, err)
+		return sight, cutShort(ctx, overspent(ctx, err))
 	}
 	sight.Outlook = s.outlook()
 	dropped, err := o.State.Landed(ctx, a.Name, dropSink)
@@ -103,7 +105,7 @@ func (a *Account) Look(ctx context.Context, o Options, header func(num int, r io
 	if header != nil {
 		var err error
 		if sight.NoHeader, err = s.headers(ctx, s.listing.Entries, header); err != nil {
-			return sight, cutShort(ctx, err)
+			return sight, cutShort(ctx, overspent(ctx, err))
 		}
 	}
 	s.quit(ctx)

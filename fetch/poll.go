@@ -73,11 +73,10 @@ func (a *Account) postpoll(ctx context.Context, s Summary) error {
 }
 
 func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter) error {
-	budget := cmp.Or(a.Budget, defaultBudget)
-	ctx, cancel := context.WithTimeoutCause(ctx, budget, budgetError(budget))
+	ctx, cancel := a.budgeted(ctx)
 	defer cancel()
 	if o.DryRun {
-		return a.dryRun(ctx, o, s)
+		return overspent(ctx, a.dryRun(ctx, o, s))
 	}
 	lease, err := o.State.Lease(ctx, a.Name)
 	if err != nil {
@@ -127,10 +126,7 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 			broken = errors.Join(broken, down)
 		}
 	}
-	if spent(context.Cause(ctx)) && errors.Is(err, context.DeadlineExceeded) {
-		err = context.Cause(ctx)
-	}
-	err = doubt(err, was, s)
+	err = doubt(overspent(ctx, err), was, s)
 	all := cutShort(ctx, errors.Join(err, broken))
 	if errors.Is(all, ErrCutShort) {
 		err = all
@@ -216,14 +212,30 @@ func (a *Account) promisor(o *Options, p state.Promise) deliver.Sink {
 	return nil
 }
 
-// budgetError is the error of a poll that took too long as a whole.
+// budgeted returns a context for a poll, or a look: it ends when that has taken too
+// long as a whole, as with a server that says a little now and then, for ever.
+func (a *Account) budgeted(ctx context.Context) (context.Context, context.CancelFunc) {
+	budget := cmp.Or(a.Budget, defaultBudget)
+	return context.WithTimeoutCause(ctx, budget, budgetError(budget))
+}
+
+// budgetError is the error of a poll, or a look, that took too long as a whole.
 type budgetError time.Duration
 
 func (d budgetError) Error() string {
-	return fmt.Sprintf("the poll was cut short: it took longer than time_limit (%v)", time.Duration(d))
+	return fmt.Sprintf("cut short: it took longer than time_limit (%v)", time.Duration(d))
 }
 
-// spent reports whether err means that a poll took too long as a whole.
+// overspent returns the budgetError in the place of an error that says no more than
+// that the time of a budgeted ctx is over.
+func overspent(ctx context.Context, err error) error {
+	if spent(context.Cause(ctx)) && errors.Is(err, context.DeadlineExceeded) {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// spent reports whether err means that a poll, or a look, took too long as a whole.
 func spent(err error) bool {
 	_, ok := errors.AsType[budgetError](err)
 	return ok

@@ -1,8 +1,10 @@
 package fetch_test
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -120,6 +122,42 @@ func TestSlowLorisBeforeLogin(t *testing.T) {
 	}
 	if s.Class != fetch.ClassRetry || !strings.Contains(s.Err.Error(), "time_limit") {
 		t.Errorf("%v: %v", s.Class, s.Err)
+	}
+}
+
+// And where nothing is to be fetched: a script that looks is not held up for ever, either.
+func TestSlowLorisOnALook(t *testing.T) {
+	for name, look := range map[string]func(*rig) error{
+		"Check": func(r *rig) error {
+			_, err := r.account.Check(t.Context(), r.opts)
+			return err
+		},
+		"Look": func(r *rig) error {
+			_, err := r.account.Look(t.Context(), r.opts, nil)
+			return err
+		},
+		"Adopt": func(r *rig) error {
+			return r.account.Adopt(t.Context(), r.opts, fetch.Old{}, func(fetch.Adoption) error { return nil })
+		},
+		"DryRun": func(r *rig) error {
+			r.opts.DryRun = true
+			return r.poll().Err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, pop3test.Behaviour{})
+			// Silence would be noticed much later: this is as good as a drip.
+			r.account.Server.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			r.account.Budget = 10 * time.Millisecond
+			err := look(r)
+			if fetch.Classify(err) != fetch.ClassRetry || !strings.Contains(err.Error(), "longer than time_limit (10ms)") {
+				t.Errorf("%v: %v", fetch.Classify(err), err)
+			}
+		})
 	}
 }
 
