@@ -82,3 +82,15 @@ func TestAlikeAfterMonths(t *testing.T) {
 		}
 	}
 }
+
+// Nobody is told of a pause that is not kept.
+func TestNoPauseWithoutAName(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{Without: []string{"UIDL", "TOP"}})
+	r.fill(2)
+	r.server.Order(pop3test.ReplyErr("RETR", "no").UID("u2"))
+	r.poll()
+	refused := eventsOf[fetch.Refused](r)
+	if len(refused) != 1 || !refused[0].NextTry.IsZero() {
+		t.Errorf("refused: %v", refused)
+	}
+}

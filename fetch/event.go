@@ -53,8 +53,9 @@ type Landed struct {
 }
 
 // Refused tells that a message stays on the server, why, and until when it is
-// left alone. Again is set if an earlier poll has told so. If Quarantine is not
-// empty, that sink has the message instead.
+// left alone: zero if nothing tells it from others, so that the next poll tries it.
+// Again is set if an earlier poll has told so. If Quarantine is not empty, that sink
+// has the message instead.
 type Refused struct {
 	Account, UID, Reason string
 	NextTry              time.Time

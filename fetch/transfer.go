@@ -439,9 +439,9 @@ func (s *session) refuse(ctx context.Context, w Want, content state.Sum, err err
 // longest pause.
 func (s *session) leave(ctx context.Context, w Want, content state.Sum, err error, again bool, most time.Duration) error {
 	delete(s.whys, w.Num)
-	next := s.opts.now()
+	var next time.Time
 	if w.Key != "" {
-		next = next.Add(min(pause(w.tries()+1), most))
+		next = s.opts.now().Add(min(pause(w.tries()+1), most))
 	}
 	s.summary.Refused++
 	s.opts.report(Refused{Account: s.Name, UID: w.UID, Reason: err.Error(), NextTry: next, Again: again})

@@ -281,13 +281,13 @@ func step(e fetch.Event) (account, text string) {
 		return e.Account, fmt.Sprintf("%s on the server (%s): fetching %d (%s), deleting %d",
 			count(e.Listed, "message"), size(e.Octets), e.Fetch, size(e.FetchOctets), e.Delete)
 	case fetch.Landed:
-		return e.Account, fmt.Sprintf("message %q (%s) → %s", e.UID, size(e.Octets), tilde(e.Where))
+		return e.Account, fmt.Sprintf("%s (%s) → %s", message(e.UID), size(e.Octets), tilde(e.Where))
 	case fetch.Refused:
 		stays := "stays on the server"
 		if e.Quarantine != "" {
 			stays = "went to " + e.Quarantine
 		}
-		text = fmt.Sprintf("message %q %s: %s", e.UID, stays, clean(e.Reason))
+		text = fmt.Sprintf("%s %s: %s", message(e.UID), stays, clean(e.Reason))
 		if !e.NextTry.IsZero() {
 			text += ", next try " + e.NextTry.Local().Format(time.DateTime)
 		}
@@ -298,4 +298,13 @@ func step(e fetch.Event) (account, text string) {
 		return e.Account, "warning: " + clean(e.Text)
 	}
 	return "", ""
+}
+
+// message calls a message by its unique-id. One without has another name in status,
+// or none at all.
+func message(uid string) string {
+	if uid == "" {
+		return "a message without a unique-id"
+	}
+	return fmt.Sprintf("message %q", uid)
 }

@@ -111,6 +111,22 @@ func TestColour(t *testing.T) {
 	}
 }
 
+// A message is called by its unique-id, if it has one.
+func TestMessageOf(t *testing.T) {
+	at := time.Date(2026, 11, 23, 9, 0, 0, 0, time.Local)
+	for want, e := range map[string]fetch.Event{
+		`message "u\x1b" stays on the server: no, next try 2026-11-23 09:00:00`: fetch.Refused{UID: "u\x1b", Reason: "no", NextTry: at},
+		`message "u" (1 B) → here`:                              fetch.Landed{UID: "u", Octets: 1, Where: "here"},
+		"a message without a unique-id stays on the server: no": fetch.Refused{Reason: "no"},
+		"a message without a unique-id went to bin: no":         fetch.Refused{Reason: "no", Quarantine: "bin"},
+		"a message without a unique-id (1 B) → here":            fetch.Landed{Octets: 1, Where: "here"},
+	} {
+		if _, got := step(e); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
 // A server's text must not reach the terminal as anything but text.
 func TestClean(t *testing.T) {
 	if got := clean("a\x1b[2Jb\rc\n\u009bd\x7fé\xff"); got != "a?[2Jb?c; ?d?é?" {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"time"
 
@@ -131,11 +132,14 @@ func (n News) text() string {
 	}
 	if n.Kind == Refused {
 		for _, r := range n.Refused {
-			place := ""
+			which, place := "without a unique-id", ""
+			if r.UID != "" {
+				which = strconv.Quote(r.UID)
+			}
 			if r.Quarantine != "" {
 				place = ", now in " + r.Quarantine
 			}
-			fact("message", line(fmt.Sprintf("%q%s: %s", r.UID, place, r.Reason)))
+			fact("message", line(which+place+": "+r.Reason))
 		}
 		return b.String()
 	}

@@ -32,7 +32,7 @@ func TestCommand(t *testing.T) {
 	}
 	refused := notify.News{
 		Kind:    notify.Refused,
-		Refused: []fetch.Refused{{UID: "a\nb", Reason: "too\tbad"}, {UID: "c", Reason: "no"}},
+		Refused: []fetch.Refused{{UID: "a\nb", Reason: "too\tbad"}, {UID: "c", Reason: "no"}, {Reason: "bad"}},
 		Summary: fetch.Summary{Account: "work", Class: fetch.ClassRefused},
 	}
 	says := "server says: ?[31mno??; ? answer " + strings.Repeat("x", 1967) + "…"
@@ -62,15 +62,16 @@ MAILHAUL_ERROR=too?bad
 MAILHAUL_EVENT=refused
 MAILHAUL_HINT=
 MAILHAUL_LAST_SUCCESS=
-MAILHAUL_REFUSED=2
+MAILHAUL_REFUSED=3
 MAILHAUL_RESULT=refused
 MAILHAUL_SERVER=work.example.com:995
 MAILHAUL_SINCE=
-MAILHAUL_SUMMARY=work: 2 messages were refused
-work: 2 messages were refused.
+MAILHAUL_SUMMARY=work: 3 messages were refused
+work: 3 messages were refused.
 
 message:      "a\nb": too?bad
 message:      "c": no
+message:      without a unique-id: bad
 `},
 	} {
 		t.Run(name, func(t *testing.T) {
