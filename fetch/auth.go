@@ -58,7 +58,7 @@ var errOneStep = errors.New("the server wants to ask for the token")
 // more once asking has ended.
 func (a *Account) login(ctx, asking context.Context, c *pop3proto.Client, caps pop3proto.Capabilities, choice Choice) error {
 	failed := func(err error) error {
-		return &LoginError{Account: a.Name, Addr: a.Server.Addr(), User: a.User, Mechanism: choice.Mechanism, Err: err}
+		return &LoginError{Account: a.Name, Addr: a.Server.Addr(), User: a.User, Mechanism: choice.Mechanism, Named: choice.named(), Err: err}
 	}
 	cs, encrypted := c.TLS()
 	switch {
@@ -219,6 +219,12 @@ func (e *LoginError) refusedHint() string {
 
 func (e *LoginError) tokenHint() string {
 	return fmt.Sprintf("run mailhaul login %s, with the scope for POP, or check its token_command; some providers want POP3 switched on first", e.Account)
+}
+
+// namedHint is what to do if the server may want a mechanism that is used only if
+// it is named.
+func (e *LoginError) namedHint() string {
+	return fmt.Sprintf("what else the server offers is used only if it is named: set auth: %s", e.Named[0])
 }
 
 // unknownLoginHint is what to do if unknownLogin, before what else may be wrong.

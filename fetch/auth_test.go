@@ -276,6 +276,39 @@ func TestChoice(t *testing.T) {
 	}
 }
 
+// Where a server has only what must be named, as others' programs need not, that is told.
+func TestOnlyNamed(t *testing.T) {
+	const stamp, apop = "<1896.697170952@dbc.mtview.ca.us>", "used only if it is named: set auth: apop"
+	for name, test := range map[string]struct {
+		caps   []string
+		refuse string // this command
+		token  bool
+		want   string // of the hint
+		not    string
+	}{
+		"apop alone":                {caps: []string{"SASL NTLM"}, want: apop, not: "password"},
+		"digest-md5, which is more": {caps: []string{"SASL DIGEST-MD5"}, want: "set auth: digest-md5"},
+		"USER is refused":           {caps: []string{}, refuse: "USER", want: apop + "; else check user and password"},
+		"the password is refused":   {caps: []string{}, refuse: "PASS", want: "check user and password", not: "apop"},
+		"no password":               {caps: []string{"SASL PLAIN"}, token: true, want: "wants a password", not: "apop"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, pop3test.Behaviour{Capabilities: test.caps, Timestamp: stamp})
+			if test.refuse != "" {
+				r.server.Order(pop3test.ReplyErr(test.refuse, "no"))
+			}
+			if test.token {
+				r.account.Token, r.account.Secret = r.account.Secret, nil
+			}
+			s := r.poll()
+			hint := fetch.Hint(s.Err)
+			if s.Class != fetch.ClassOperator || !strings.Contains(hint, test.want) || test.not != "" && strings.Contains(hint, test.not) {
+				t.Errorf("%v: %v (%q)", s.Class, s.Err, hint)
+			}
+		})
+	}
+}
+
 // What a server does in SCRAM that it must not do ends the login, and nothing
 // weaker is tried after it.
 func TestSCRAMWrongTurns(t *testing.T) {

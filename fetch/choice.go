@@ -35,6 +35,19 @@ type Choice struct {
 // Secret is what the account logs in with: "password" or "token".
 func (c Choice) Secret() string { return string(c.needs) }
 
+const onlyNamed = "only if auth names it"
+
+// named returns the mechanisms that the server offers and that would do if auth named
+// them, the strongest first.
+func (c Choice) named() (names []string) {
+	for _, u := range c.Unused {
+		if u.Why == onlyNamed {
+			names = append(names, u.Mechanism)
+		}
+	}
+	return names
+}
+
 // Unused is a mechanism that the server offers and that was not chosen.
 type Unused struct{ Mechanism, Why string }
 
@@ -95,8 +108,6 @@ func (a *Account) unfit(m mech.Info) string {
 	switch {
 	case len(a.Auth) > 0 && !named:
 		return "not in auth"
-	case m.OnlyNamed && !named:
-		return "only if auth names it"
 	case m.Needs == mech.Password && a.Secret == nil:
 		return "no password"
 	case m.Needs == mech.Token && a.Token == nil:
@@ -105,8 +116,10 @@ func (a *Account) unfit(m mech.Info) string {
 		return "no kerberos"
 	case m.Needs == mech.Certificate && !channel.ShowsCertificate(a.Server.TLS):
 		return "no certificate"
+	case m.OnlyNamed && !named:
+		return onlyNamed
 	case m.Needs == mech.Certificate && !named && (a.Secret != nil || a.Token != nil || a.Kerberos != nil):
-		return "only if auth names it" // it may be there for the connection alone
+		return onlyNamed // it may be there for the connection alone
 	}
 	return ""
 }

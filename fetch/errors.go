@@ -36,7 +36,10 @@ type LoginError struct {
 	Account    string // its name in the configuration
 	Addr, User string
 	Mechanism  string // empty if none could be tried
-	Err        error
+	// Named are the mechanisms that the server offers and the account could use, if
+	// Account.Auth named them; the strongest first.
+	Named []string
+	Err   error
 }
 
 // Error returns "addr: cannot log in as user: cause".
@@ -292,6 +295,9 @@ func advise(err error) (Class, string) {
 		return ClassRetry, "what was delivered is safe and the next poll goes on from there; raise time_limit if the server is just slow"
 	}
 	if e, ok := errors.AsType[*mech.OfferError](err); ok {
+		if login, ok := errors.AsType[*LoginError](err); ok && len(login.Named) > 0 {
+			return ClassOperator, login.namedHint() + ", or ask the provider"
+		}
 		if e.Allowed == nil {
 			return ClassOperator, "a server that wants a password needs one of the password options, one that wants a token oauth or token_command; or ask the provider"
 		}
@@ -307,8 +313,11 @@ func advise(err error) (Class, string) {
 		hint := ""
 		if login, ok := errors.AsType[*LoginError](err); ok {
 			hint = login.refusedHint()
-			if unknownLogin(e) {
+			switch {
+			case unknownLogin(e):
 				hint = unknownLoginHint + hint
+			case e.Verb == "USER" && len(login.Named) > 0: // it did not wait for the password
+				hint = login.namedHint() + "; else " + hint
 			}
 		}
 		return adviseReply(e, hint)
