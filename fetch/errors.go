@@ -380,8 +380,13 @@ func adviseReply(e *pop3proto.ReplyError, wrong string) (Class, string) {
 	if wrong != "" {
 		return ClassOperator, wrong
 	}
+	if e.Verb == "QUIT" {
+		return ClassRetry, safeHint
+	}
 	return ClassRetry, ""
 }
+
+const safeHint = "what was delivered is safe; the next poll goes on from there"
 
 const doubtHint = "this login worked before: the server may be in trouble, and mailhaul tries again; if the password was changed, set the new one"
 
@@ -411,7 +416,7 @@ func adviseNetwork(err error) (Class, string) {
 	if _, ok := errors.AsType[*LoginError](err); ok && hungUp(err) {
 		return ClassRetry, "some servers hang up on a wrong password: check it if this goes on"
 	}
-	return ClassRetry, "what was delivered is safe; the next poll goes on from there"
+	return ClassRetry, safeHint
 }
 
 const capaHint = "some servers hang up over CAPA: if this goes on, and tls is none, name the way to log in, as in auth: user"

@@ -174,11 +174,11 @@ var scenarios = []scenario{
 	// What was deleted is known only after QUIT was answered.
 	{
 		name: "QUIT refused", faults: []pop3test.Fault{pop3test.ReplyErr("QUIT", "cannot write mailbox")},
-		class: fetch.ClassRetry, delivered: all, left: uids, says: `did not confirm the deletion of 3 messages`, polls: 2,
+		class: fetch.ClassRetry, delivered: all, left: uids, says: `did not confirm the deletion of 3 messages`, hint: "what was delivered is safe", polls: 2,
 	},
 	{
 		name: "QUIT deletes only some", faults: []pop3test.Fault{pop3test.KeepAtQuit(func(uid string) bool { return uid == "u2" })},
-		class: fetch.ClassRetry, delivered: all, left: "u2", says: "some deleted messages not removed", polls: 2,
+		class: fetch.ClassRetry, delivered: all, left: "u2", says: "some deleted messages not removed", hint: "what was delivered is safe", polls: 2,
 	},
 	{
 		name: "QUIT is not answered and not obeyed", faults: []pop3test.Fault{pop3test.Ignore("QUIT", pop3test.HangUp)},
