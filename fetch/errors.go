@@ -377,8 +377,11 @@ func adviseReply(e *pop3proto.ReplyError, wrong string) (Class, string) {
 	if e.Verb == "STLS" {
 		return ClassOperator, "the server refuses STARTTLS: try tls: implicit"
 	}
-	if wrong != "" {
+	switch {
+	case wrong != "":
 		return ClassOperator, wrong
+	case e.Verb == "DELE":
+		return ClassRetry, "the mail stays there, and is not fetched again; if this goes on, ask the server's operator, or set keep: forever"
 	}
 	if e.Verb == "QUIT" {
 		return ClassRetry, safeHint

@@ -74,8 +74,11 @@ func causeOf(e fetch.Event) (account, verb, text string) {
 	case fetch.Warned:
 		return e.Account, "warned", strings.ReplaceAll(e.Text, e.Account, "")
 	case fetch.Finished:
-		if e.Err == nil {
-			break
+		switch {
+		case e.Err == nil && e.NotDeleted == nil:
+			return "", "", ""
+		case e.Err == nil:
+			return e.Account, "not deleted", e.NotDeleted.Error()
 		}
 		text = ownPort.ReplaceAllString(e.Err.Error(), "")
 		if login, ok := errors.AsType[*fetch.LoginError](e.Err); ok {

@@ -118,7 +118,11 @@ func (t *textReporter) finished(s fetch.Summary) {
 	default:
 		t.line(s.Account, achieved(s, target))
 	}
-	if hint := fetch.Hint(s.Err); hint != "" && !s.Skipped {
+	why := s.Err
+	if why == nil {
+		why = s.NotDeleted
+	}
+	if hint := fetch.Hint(why); hint != "" && !s.Skipped {
 		fmt.Fprintf(t.out, "  hint: %s\n", hint)
 	}
 }

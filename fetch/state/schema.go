@@ -111,7 +111,8 @@ CREATE TABLE troubles (
 	level      INTEGER NOT NULL,
 	warned     INTEGER NOT NULL DEFAULT 0,
 	unfiltered INTEGER NOT NULL DEFAULT 0,
-	sink       INTEGER NOT NULL DEFAULT FALSE
+	sink       INTEGER NOT NULL DEFAULT FALSE,
+	undeleted  INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 -- What a server said it can do, lines of replies to CAPA, and to whom.
@@ -256,6 +257,9 @@ CREATE INDEX deliveries_owed ON deliveries (account) WHERE landed IS NULL;
 `, `
 -- Whether it is a sink's.
 ALTER TABLE troubles ADD COLUMN sink INTEGER NOT NULL DEFAULT FALSE;
+`, `
+-- When a person was told that the server would not delete mail.
+ALTER TABLE troubles ADD COLUMN undeleted INTEGER NOT NULL DEFAULT 0;
 `}
 
 // checkSchema returns the version of the schema of the database at path. An

@@ -61,15 +61,12 @@ func (c *Command) Run(ctx context.Context, n News) error {
 // characters, not too long for an environment.
 func (c *Command) env(n News) []string {
 	s := n.Summary
-	errText := ""
-	if s.Err != nil {
-		errText = s.Err.Error()
+	errText := n.Warning.Text
+	if err := n.about(); err != nil {
+		errText = err.Error()
 	}
-	switch n.Kind {
-	case Refused:
+	if n.Kind == Refused {
 		errText = n.Refused[0].Reason
-	case Warned:
-		errText = n.Warning.Text
 	}
 	return []string{
 		"MAILHAUL_EVENT=" + string(n.Kind),
@@ -78,7 +75,7 @@ func (c *Command) env(n News) []string {
 		"MAILHAUL_SERVER=" + c.Server,
 		"MAILHAUL_RESULT=" + s.Class.String(),
 		"MAILHAUL_ERROR=" + line(errText),
-		"MAILHAUL_HINT=" + line(fetch.Hint(s.Err)),
+		"MAILHAUL_HINT=" + line(fetch.Hint(n.about())),
 		"MAILHAUL_SINCE=" + stamp(n.Since),
 		"MAILHAUL_LAST_SUCCESS=" + stamp(n.LastSuccess),
 		fmt.Sprintf("MAILHAUL_REFUSED=%d", len(n.Refused)),
@@ -109,8 +106,11 @@ func (n News) String() string {
 	case Recovered:
 		return account + " works again"
 	case Warned:
-		if n.Warning.Filter {
+		switch {
+		case n.Warning.Filter:
 			return account + ": mail went on unfiltered"
+		case n.Warning.Text == "":
+			return account + ": its server would not delete mail"
 		}
 		return account + ": its postpoll fails"
 	}
@@ -118,6 +118,14 @@ func (n News) String() string {
 		return account + ": a message was refused"
 	}
 	return fmt.Sprintf("%s: %d messages were refused", account, len(n.Refused))
+}
+
+// about returns the error that the news is about, nil if it is none.
+func (n News) about() error {
+	if n.Kind == Warned {
+		return n.Summary.NotDeleted
+	}
+	return n.Summary.Err
 }
 
 // text says it in full.
@@ -144,9 +152,9 @@ func (n News) text() string {
 		return b.String()
 	}
 	fact("error", line(n.Warning.Text))
-	if n.Summary.Err != nil {
-		fact("error", line(n.Summary.Err.Error()))
-		fact("hint", line(fetch.Hint(n.Summary.Err)))
+	if err := n.about(); err != nil {
+		fact("error", line(err.Error()))
+		fact("hint", line(fetch.Hint(err)))
 	}
 	fact("since", stamp(n.Since))
 	if n.Kind != Recovered {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/notify"
 	"github.com/mailhaul/mailhaul/fetch"
+	"github.com/mailhaul/mailhaul/pop3proto"
 )
 
 func command(argv ...string) *notify.Command {
@@ -34,6 +35,9 @@ func TestCommand(t *testing.T) {
 		Kind:    notify.Refused,
 		Refused: []fetch.Refused{{UID: "a\nb", Reason: "too\tbad"}, {UID: "c", Reason: "no"}, {Reason: "bad"}},
 		Summary: fetch.Summary{Account: "work", Class: fetch.ClassRefused},
+	}
+	kept := notify.News{
+		Kind: notify.Warned, Summary: fetch.Summary{Account: "work", NotDeleted: &pop3proto.ReplyError{Verb: "DELE", Text: "read only"}},
 	}
 	says := "server says: ?[31mno??; ? answer " + strings.Repeat("x", 1967) + "…"
 	for name, test := range map[string]struct {
@@ -72,6 +76,21 @@ work: 3 messages were refused.
 message:      "a\nb": too?bad
 message:      "c": no
 message:      without a unique-id: bad
+`},
+		"not deleted": {kept, `MAILHAUL_ACCOUNT=work
+MAILHAUL_ERROR=server refused DELE: "read only"
+MAILHAUL_EVENT=warned
+MAILHAUL_HINT=the mail stays there, and is not fetched again; if this goes on, ask the server's operator, or set keep: forever
+MAILHAUL_LAST_SUCCESS=
+MAILHAUL_REFUSED=0
+MAILHAUL_RESULT=fine
+MAILHAUL_SERVER=work.example.com:995
+MAILHAUL_SINCE=
+MAILHAUL_SUMMARY=work: its server would not delete mail
+work: its server would not delete mail.
+
+error:        server refused DELE: "read only"
+hint:         the mail stays there, and is not fetched again; if this goes on, ask the server's operator, or set keep: forever
 `},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -104,3 +104,36 @@ func TestWatchWarnings(t *testing.T) {
 		}
 	}
 }
+
+// That a server would not delete mail is told once a day for as long as that lasts,
+// beside what else there is to tell, and at once if it comes again. It is over once a
+// poll deleted all that it was to: one that failed, or had nothing to delete, shows
+// nothing.
+func TestWatchUndeleted(t *testing.T) {
+	store, err := state.Open(t.Context(), filepath.Join(t.TempDir(), "state"))
+	check(t, err)
+	defer store.Close()
+	no, failed := errors.New("read only"), errors.New("no")
+	for i, p := range []struct {
+		after time.Duration
+		poll  fetch.Summary
+		want  string
+	}{
+		{after: 0, poll: fetch.Summary{NotDeleted: no}, want: "work: its server would not delete mail!"},
+		{after: hour, poll: fetch.Summary{NotDeleted: no, Deleted: 1}},
+		{after: 2 * hour, poll: fetch.Summary{Class: person, Err: failed}, want: "work fails and needs a person!"},
+		{after: 3 * hour, poll: fetch.Summary{}, want: "work works again!"},
+		{after: 4 * hour, poll: fetch.Summary{NotDeleted: no}},
+		{after: day, poll: fetch.Summary{NotDeleted: no}, want: "work: its server would not delete mail!"},
+		{after: 25 * hour, poll: fetch.Summary{Deleted: 1}},
+		{after: 26 * hour, poll: fetch.Summary{NotDeleted: no}, want: "work: its server would not delete mail!"},
+		{after: 27 * hour, poll: fetch.Summary{Class: person, Err: failed}, want: "work fails and needs a person!"},
+		{after: 51 * hour, poll: fetch.Summary{NotDeleted: no}, want: "work: its server would not delete mail!work works again!"},
+		{after: 52 * hour, poll: fetch.Summary{NotDeleted: no}},
+	} {
+		got := seen(t, store, start.Add(p.after), nil, p.poll, notify.News.String)
+		if got != p.want {
+			t.Errorf("poll %d: %q, want %q", i, got, p.want)
+		}
+	}
+}

@@ -39,19 +39,19 @@ const (
 	StillFailing Kind = "still-failing" // a day later, and each day from then on
 	Recovered    Kind = "recovered"
 	Refused      Kind = "refused" // messages that were not refused before
-	Warned       Kind = "warned"  // a filter or a command after the polls fails
+	Warned       Kind = "warned"  // a filter or a command after the polls fails, or the server would not delete mail
 )
 
 // News is a change in how an account does.
 type News struct {
 	// Kind is empty if there is nothing to tell, but something to remember.
 	Kind    Kind
-	Summary fetch.Summary // of Warned, the account alone
+	Summary fetch.Summary // with a Warning, the account alone
 	// Since is when the trouble began, LastSuccess when the account did well
 	// before this poll. LastSuccess is zero if it never did.
 	Since, LastSuccess time.Time
 	// Refused are the messages of the kind Refused, Warning what the kind Warned
-	// tells.
+	// tells, unless it is Summary.NotDeleted.
 	Refused []fetch.Refused
 	Warning fetch.Warned
 	// Level is the highest that was told, also of trouble that is over.
@@ -195,6 +195,9 @@ func (a *watched) finished(s fetch.Summary, now time.Time) []News {
 	var all []News
 	n := News{Summary: s, LastSuccess: instant(past(a.LastSuccess, now)), Since: instant(a.Trouble.Since), Level: a.Trouble.Level}
 	passed := a.passed(s)
+	if s.NotDeleted != nil && daily(&a.Trouble.Undeleted, now) {
+		all = append(all, News{Kind: Warned, Summary: s, Trouble: a.Trouble, Remember: true})
+	}
 	switch {
 	case s.Skipped, s.Started.IsZero(), errors.Is(s.Err, context.Canceled), errors.Is(s.Err, fetch.ErrCutShort):
 		// It says nothing about the account.
@@ -236,7 +239,7 @@ func (a *watched) finished(s fetch.Summary, now time.Time) []News {
 
 // passed forgets the warnings that a poll shows to be over, and reports whether
 // there were any: the command was run and did not fail, the filter let mail go on
-// and did not fail.
+// and did not fail, the server deleted all that it was to.
 func (a *watched) passed(s fetch.Summary) bool {
 	t, before := &a.Trouble, a.Trouble
 	ran := !s.Skipped && s.Would == nil && !s.Started.IsZero()
@@ -245,6 +248,9 @@ func (a *watched) passed(s fetch.Summary) bool {
 	}
 	if ran && !a.unfiltered && (s.Fetched > s.Quarantined || s.Dropped > 0) {
 		t.Unfiltered = 0
+	}
+	if s.Deleted > 0 && s.NotDeleted == nil {
+		t.Undeleted = 0
 	}
 	a.warned, a.unfiltered = false, false
 	return *t != before
@@ -258,11 +264,20 @@ func (a *watched) warn(e fetch.Warned, now time.Time) []News {
 		seen, told = &a.unfiltered, &a.Trouble.Unfiltered
 	}
 	*seen = true
-	if now.Sub(time.Unix(past(*told, now), 0)) < Patience {
+	if !daily(told, now) {
 		return nil
 	}
-	*told = now.Unix()
 	return []News{{Kind: Warned, Summary: fetch.Summary{Account: e.Account}, Warning: e, Trouble: a.Trouble, Remember: true}}
+}
+
+// daily reports whether what was last told then is to be told again, and notes that
+// it is.
+func daily(told *int64, now time.Time) bool {
+	if now.Sub(time.Unix(past(*told, now), 0)) < Patience {
+		return false
+	}
+	*told = now.Unix()
+	return true
 }
 
 // failed returns what a failure is news of, "" if it is none.
