@@ -40,6 +40,7 @@ var added = map[int]string{
 	14: `UPDATE deliveries SET landed = 101 WHERE id = 5;`,
 	15: `UPDATE troubles SET sink = TRUE WHERE account = 7;`,
 	16: `UPDATE troubles SET undeleted = 87 WHERE account = 7;`,
+	17: `UPDATE troubles SET causes = 'password' WHERE account = 7;`,
 }
 
 // A database of any version is brought up to date with all that is in it.
@@ -77,6 +78,7 @@ func TestMigrate(t *testing.T) {
 				polls = 9
 			}
 			maildrop := map[bool]string{true: "there"}[from >= 12]
+			causes := map[bool]string{true: "password"}[from >= 17]
 			want := state.Memory{
 				Account: "work", LastSuccess: 90, Maildrop: maildrop,
 				Messages: []state.Message{
@@ -98,7 +100,7 @@ func TestMigrate(t *testing.T) {
 			health, err := s.Health(t.Context())
 			ok(t, err)
 			wantHealth := map[string]state.Health{
-				"work": {LastSuccess: 90, Trouble: state.Trouble{Since: since(2, 80), Told: since(2, 81), Level: int(since(2, 3)), Sink: from >= 15, Warned: since(7, 82), Unfiltered: since(11, 86), Undeleted: since(16, 87)}}, "idle": {},
+				"work": {LastSuccess: 90, Trouble: state.Trouble{Since: since(2, 80), Told: since(2, 81), Level: int(since(2, 3)), Sink: from >= 15, Warned: since(7, 82), Unfiltered: since(11, 86), Undeleted: since(16, 87), Causes: causes}}, "idle": {},
 			}
 			if diff := cmp.Diff(wantHealth, health); diff != "" {
 				t.Errorf("health (-want +got):\n%s", diff)

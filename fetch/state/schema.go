@@ -112,7 +112,8 @@ CREATE TABLE troubles (
 	warned     INTEGER NOT NULL DEFAULT 0,
 	unfiltered INTEGER NOT NULL DEFAULT 0,
 	sink       INTEGER NOT NULL DEFAULT FALSE,
-	undeleted  INTEGER NOT NULL DEFAULT 0
+	undeleted  INTEGER NOT NULL DEFAULT 0,
+	causes     TEXT    NOT NULL DEFAULT ''
 ) STRICT;
 
 -- What a server said it can do, lines of replies to CAPA, and to whom.
@@ -260,6 +261,9 @@ ALTER TABLE troubles ADD COLUMN sink INTEGER NOT NULL DEFAULT FALSE;
 `, `
 -- When a person was told that the server would not delete mail.
 ALTER TABLE troubles ADD COLUMN undeleted INTEGER NOT NULL DEFAULT 0;
+`, `
+-- What of it needs a person, as far as that was told.
+ALTER TABLE troubles ADD COLUMN causes TEXT NOT NULL DEFAULT '';
 `}
 
 // checkSchema returns the version of the schema of the database at path. An

@@ -14,6 +14,8 @@ type Trouble struct {
 	Level int
 	// Sink is set if it was a sink's trouble.
 	Sink bool
+	// Causes are those that need a person and were told of, in words of the caller's.
+	Causes string
 	// Warned is when the person was last told that a command after the polls
 	// fails, Unfiltered that the filter does, Undeleted that the server
 	// would not delete mail; 0 if that is over, or never was.
@@ -42,12 +44,12 @@ func (s *Store) HealthOf(ctx context.Context, account string) (Health, error) {
 func (s *Store) health(ctx context.Context, where string, args ...any) (map[string]Health, error) {
 	const op = "read the accounts"
 	rows, err := s.read.QueryContext(ctx, `
-		SELECT name, last_success, coalesce(since, 0), coalesce(told, 0), coalesce(level, 0), coalesce(sink, 0), coalesce(warned, 0), coalesce(unfiltered, 0), coalesce(undeleted, 0)
+		SELECT name, last_success, coalesce(since, 0), coalesce(told, 0), coalesce(level, 0), coalesce(sink, 0), coalesce(warned, 0), coalesce(unfiltered, 0), coalesce(undeleted, 0), coalesce(causes, '')
 		FROM accounts LEFT JOIN troubles ON account = id `+where, args...)
 	all := map[string]Health{}
 	_, err = collect(rows, err, s.path, op, func(rows *sql.Rows) (name string, err error) {
 		var h Health
-		err = rows.Scan(&name, &h.LastSuccess, &h.Trouble.Since, &h.Trouble.Told, &h.Trouble.Level, &h.Trouble.Sink, &h.Trouble.Warned, &h.Trouble.Unfiltered, &h.Trouble.Undeleted)
+		err = rows.Scan(&name, &h.LastSuccess, &h.Trouble.Since, &h.Trouble.Told, &h.Trouble.Level, &h.Trouble.Sink, &h.Trouble.Warned, &h.Trouble.Unfiltered, &h.Trouble.Undeleted, &h.Trouble.Causes)
 		all[name] = h
 		return name, err
 	})
@@ -65,7 +67,7 @@ func (s *Store) SaveTrouble(ctx context.Context, account string, t Trouble) erro
 		if t == (Trouble{}) {
 			return x.exec("DELETE FROM troubles WHERE account = ?", id)
 		}
-		return x.exec("INSERT OR REPLACE INTO troubles (account, since, told, level, sink, warned, unfiltered, undeleted) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-			id, t.Since, t.Told, t.Level, t.Sink, t.Warned, t.Unfiltered, t.Undeleted)
+		return x.exec("INSERT OR REPLACE INTO troubles (account, since, told, level, sink, warned, unfiltered, undeleted, causes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+			id, t.Since, t.Told, t.Level, t.Sink, t.Warned, t.Unfiltered, t.Undeleted, t.Causes)
 	})
 }

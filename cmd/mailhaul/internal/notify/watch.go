@@ -6,6 +6,10 @@ package notify
 import (
 	"context"
 	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -205,7 +209,7 @@ func (a *watched) finished(s fetch.Summary, now time.Time) []News {
 		// Nor does one that tried nothing, of the sink that messages wait for.
 	case s.Err == nil:
 		if a.Trouble.Level != 0 {
-			a.Trouble.Since, a.Trouble.Told, a.Trouble.Level, a.Trouble.Sink = 0, 0, 0, false
+			a.anew(0)
 			n.Kind, n.Trouble, n.Remember = Recovered, a.Trouble, true
 			all = append(all, n)
 		}
@@ -213,14 +217,14 @@ func (a *watched) finished(s fetch.Summary, now time.Time) []News {
 	default:
 		over := !a.Trouble.Sink && a.Trouble.Since < past(a.LastSuccess, now) // and nobody was told
 		if a.Trouble.Level == 0 || over || a.Trouble.Since > now.Unix() {
-			a.Trouble.Since, a.Trouble.Told, a.Trouble.Level, a.Trouble.Sink = s.Ended.Unix(), 0, 0, false
+			a.anew(s.Ended.Unix())
 		}
 		was := a.Trouble.Sink
 		if _, sink := errors.AsType[*deliver.Error](s.Err); sink {
 			a.Trouble.Sink = true
 		}
 		passed = passed || a.Trouble.Sink != was
-		if n.Kind = a.failed(s.Class, now); n.Kind != "" {
+		if n.Kind = a.failed(s, now); n.Kind != "" {
 			n.Since, n.Level = instant(a.Trouble.Since), a.Trouble.Level
 			n.Trouble, n.Remember = a.Trouble, true
 			all = append(all, n)
@@ -235,6 +239,13 @@ func (a *watched) finished(s fetch.Summary, now time.Time) []News {
 		all = append(all, n)
 	}
 	return all
+}
+
+// anew has trouble begin then, of which nothing was told yet; 0 is none.
+func (a *watched) anew(since int64) {
+	a.Trouble = state.Trouble{
+		Since: since, Warned: a.Trouble.Warned, Unfiltered: a.Trouble.Unfiltered, Undeleted: a.Trouble.Undeleted,
+	}
 }
 
 // passed forgets the warnings that a poll shows to be over, and reports whether
@@ -280,28 +291,50 @@ func daily(told *int64, now time.Time) bool {
 	return true
 }
 
+// maxCauses bounds how many causes are told of a day.
+const maxCauses = 8
+
+// cause names what a person is to see to, alike for all failures of which that is the
+// same. The words of a server may differ each time, what to do about them does not.
+func cause(err error) string {
+	h := fnv.New32a()
+	io.WriteString(h, fetch.Hint(err))
+	if sink, ok := errors.AsType[*deliver.Error](err); ok {
+		io.WriteString(h, sink.Target)
+	}
+	return fmt.Sprintf("%08x ", h.Sum32())
+}
+
 // failed returns what a failure is news of, "" if it is none.
-func (a *watched) failed(c fetch.Class, now time.Time) Kind {
-	t, kind := &a.Trouble, Kind("")
+func (a *watched) failed(s fetch.Summary, now time.Time) Kind {
+	t, kind, why := &a.Trouble, Kind(""), ""
 	first := t.Level == 0
 	level, well := Passing, a.LastSuccess
 	if well > now.Unix() || t.Sink { // the clock was ahead, or no sink was tried
 		well = min(well, t.Since)
 	}
 	switch {
-	case c >= fetch.ClassOperator:
-		level, kind = Person, NeedsPerson
+	case s.Class >= fetch.ClassOperator:
+		level, kind, why = Person, NeedsPerson, cause(s.Err)
 	case now.Sub(time.Unix(well, 0)) > Patience:
 		level, kind = Lasting, StillFailing
 	}
 	if first && level < Person {
 		kind = Failing
 	}
-	if level <= t.Level {
+	another := !strings.Contains(t.Causes, why) && len(t.Causes) < maxCauses*len(why)
+	if level <= t.Level && !another {
 		if now.Sub(time.Unix(past(t.Told, now), 0)) < Patience {
 			return ""
 		}
 		kind = StillFailing
+	}
+	switch {
+	case why == "":
+	case kind == StillFailing:
+		t.Causes = why // of this day
+	default:
+		t.Causes += why
 	}
 	t.Level, t.Told = max(t.Level, level), now.Unix()
 	return kind

@@ -2,6 +2,7 @@ package notify_test
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/fetch/state"
+	"github.com/mailhaul/mailhaul/pop3proto"
 )
 
 var start = time.Unix(1_700_000_000, 0)
@@ -42,6 +44,15 @@ const (
 	retry  = fetch.ClassRetry
 	person = fetch.ClassOperator
 	disk   = fetch.ClassMachine
+)
+
+// What takes a person, in two ways, of which a server tells one in changing words.
+var (
+	rejected = &pop3proto.ReplyError{Verb: "PASS", Code: pop3proto.CodeAuth, Text: "no, session 1"}
+	again    = &pop3proto.ReplyError{Verb: "PASS", Code: pop3proto.CodeAuth, Text: "no, session 2"}
+	expired  = x509.CertificateInvalidError{Reason: x509.Expired}
+	full     = &deliver.Error{Target: "imap://archive", Err: errors.New("quota"), Hint: "make room"}
+	alsoFull = &deliver.Error{Target: "imap://second", Err: errors.New("quota"), Hint: "make room"}
 )
 
 var dead = &deliver.Error{Target: "imap://archive", Op: "connect", Err: errors.New("refused")}
@@ -100,6 +111,22 @@ func TestWatch(t *testing.T) {
 		"first it may pass, then it takes a person": {
 			{}, {after: hour, class: retry, want: "failing"}, {after: 2 * hour, class: person, want: "needs-person!"},
 			{after: 3 * hour, class: retry}, {after: 27 * hour, class: retry, want: "still-failing!"},
+		},
+		"a person, for one reason after the other": {
+			{}, {after: hour, class: person, err: rejected, want: "needs-person!"}, {after: 2 * hour, class: person, err: again},
+			{after: 3 * hour, class: retry}, {after: 4 * hour, class: person, err: expired, want: "needs-person!"},
+			{after: 5 * hour, class: person, err: expired}, {after: 6 * hour, class: person, err: rejected},
+			{after: 27 * hour, class: person, err: rejected}, {after: 28 * hour, class: person, err: again, want: "still-failing!"},
+			{after: 29 * hour, class: person, err: expired, want: "needs-person!"}, {after: 30 * hour, class: person, err: rejected},
+			{after: 31 * hour, want: "recovered! since 1h0m0s"}, {after: 32 * hour, class: person, err: expired, want: "needs-person!"},
+		},
+		"a person for one sink, and then for another": {
+			{}, {after: hour, class: person, err: full, want: "needs-person!"}, {after: 2 * hour, class: person, err: alsoFull, want: "needs-person!"},
+			{after: 3 * hour, class: person, err: full}, {after: 4 * hour, waiting: 1}, {after: 5 * hour, class: person, err: alsoFull},
+		},
+		"a person, and a day later it may pass": {
+			{}, {after: hour, class: person, err: rejected, want: "needs-person!"}, {after: 25 * hour, class: retry, want: "still-failing!"},
+			{after: 26 * hour, class: person, err: rejected},
 		},
 		"trouble anew": {
 			{}, {after: hour, class: person, want: "needs-person!"}, {after: 2 * hour, want: "recovered! since 1h0m0s"},
@@ -228,6 +255,24 @@ func check(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// However many causes trouble has, a few of them are told of in a day.
+func TestWatchManyCauses(t *testing.T) {
+	store, err := state.Open(t.Context(), filepath.Join(t.TempDir(), "state"))
+	check(t, err)
+	defer store.Close()
+	w, err := notify.NewWatch(t.Context(), store, func() time.Time { return start })
+	check(t, err)
+	told := 0
+	for i := range 100 {
+		s := polled(start, person)
+		s.Err = &deliver.Error{Target: fmt.Sprint("imap://", i), Hint: "make room"}
+		told += len(w.See(fetch.Finished{Summary: s}))
+	}
+	if told != 8 {
+		t.Errorf("told of %d causes, want 8", told)
 	}
 }
 
