@@ -11,7 +11,8 @@ import (
 // line package looks for them: mailhaul fetch work -v. What follows -- is no
 // option, so the -- goes before the names as well: the package takes the one
 // that comes first for the end of the options, and any other for a name. Behind
-// --help it would take a name for that of a help topic: all else is left out.
+// --help it would take a name for that of a help topic: all else is left out. Short
+// options that are joined are taken apart.
 func optionsFirst(app *cli.App, args []string) []string {
 	words, flags := commandOf(app, args)
 	if words < 2 {
@@ -26,18 +27,18 @@ func optionsFirst(app *cli.App, args []string) []string {
 	}
 	options, names := slices.Clone(args[:words]), []string{}
 	for i := words; i < len(args); i++ {
-		arg := args[i]
+		arg, all := args[i], apart(flags, args[i])
 		switch {
 		case arg == "--":
 			return slices.Concat(options, args[i:i+1], names, args[i+1:])
-		case asksHelp(arg) && args[words-1] != "help":
-			return slices.Concat(args[:words], args[i:i+1])
+		case slices.ContainsFunc(all, asksHelp) && args[words-1] != "help":
+			return append(slices.Clone(args[:words]), "--help")
 		case !strings.HasPrefix(arg, "-") || arg == "-":
 			names = append(names, arg)
 			continue
 		}
-		options = append(options, arg)
-		if takesValue(flags, arg) && i+1 < len(args) {
+		options = append(options, all...)
+		if takesValue(flags, all[len(all)-1]) && i+1 < len(args) {
 			i++
 			options = append(options, args[i])
 		}
@@ -68,6 +69,29 @@ func takesValue(flags []cli.Flag, arg string) bool {
 		valued, ok := f.(cli.DocGenerationFlag)
 		return ok && valued.TakesValue() && slices.Contains(f.Names(), strings.TrimLeft(arg, "-"))
 	})
+}
+
+// apart takes short options that are joined apart: -nc is -n and -c. Only the last of
+// them may take a value. The cli package would do so, too, and would take the next one
+// for the value of those before.
+func apart(flags []cli.Flag, arg string) []string {
+	letters, ok := strings.CutPrefix(arg, "-")
+	if !ok || letters == "" || hasOption(flags, letters) {
+		return []string{arg}
+	}
+	var all []string
+	for i, r := range letters {
+		short := "-" + string(r)
+		if !asksHelp(short) && !hasOption(flags, string(r)) || takesValue(flags, short) && i+1 < len(letters) {
+			return []string{arg}
+		}
+		all = append(all, short)
+	}
+	return all
+}
+
+func hasOption(flags []cli.Flag, name string) bool {
+	return slices.ContainsFunc(flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), name) })
 }
 
 // commandNames returns the names of the commands that a person may give.

@@ -159,9 +159,10 @@ func (l *commandLine) take(w string) {
 	case both:
 		l.set(name, value)
 	default:
-		l.before = w
-		if takesValue(l.flags(), w) {
-			l.option = w
+		all := apart(l.flags(), w)
+		l.before = all[len(all)-1]
+		if takesValue(l.flags(), l.before) {
+			l.option = l.before
 		}
 	}
 }

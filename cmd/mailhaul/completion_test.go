@@ -45,6 +45,9 @@ func TestCompletion(t *testing.T) {
 		"fetch --config ":                 ":files",
 		"fetch -c missing ":               "",
 		"fetch -c PATH h":                 "home",
+		"fetch -nc ":                      ":files",
+		"fetch -nqc PATH h":               "home",
+		"fetch -nq h":                     "home",
 		"fetch --config=PATH h":           "home",
 		"fetch --config = PATH h":         "home", // which is how bash takes it apart
 		"fetch --log-format=":             "--log-format=auto --log-format=text --log-format=json",

@@ -35,6 +35,11 @@ func Command(app *cli.App, exits []Exit) string {
 		"Accounts, and where their mail goes, are configured in a file:")
 	p.line(".Xr mailhaul.yaml 5 .")
 	p.line("Options may come before or after the names of accounts.")
+	p.line("Those of one letter can be joined: of")
+	p.line(".Cm fetch ,")
+	p.line(".Fl nq")
+	p.line("is")
+	p.line(".Fl n q .")
 	p.line(".Sh COMMANDS")
 	for _, c := range all {
 		p.line(".Ss %s", escape(c.path))
