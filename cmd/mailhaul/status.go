@@ -77,14 +77,15 @@ func runStatus(ctx context.Context, std stdio, path string, names []string, verb
 		to = slices.DeleteFunc(to, func(g grantee) bool { return g.protocol != oauth.POP || !slices.Contains(names, g.name) })
 	}
 	writeGrants(std.out, to, grants, now)
-	if len(names) > 0 {
-		return nil
-	}
-	known, err := store.Accounts(ctx)
-	if err == nil {
+	if len(names) == 0 {
+		known, err := store.Accounts(ctx)
+		if err != nil {
+			return err
+		}
 		strangers(std.out, cfg, known)
 	}
-	return err
+	sumUp(std.out, all, now)
+	return nil
 }
 
 // trouble writes what a person may want to look into.

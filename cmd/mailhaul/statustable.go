@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"time"
 
@@ -56,6 +57,40 @@ func writeStatus(out io.Writer, all []state.Status, now time.Time) {
 	for _, st := range all {
 		trouble(out, st, now)
 	}
+}
+
+// sumUp writes at the end which of many accounts are not well. That the others are, only
+// their last polls say: how old these are tells whether any were made of late.
+func sumUp(out io.Writer, all []state.Status, now time.Time) {
+	if len(all) < 2 {
+		return
+	}
+	var unwell, never []string
+	oldest := int64(math.MaxInt64)
+	for _, st := range all {
+		if st.Last == nil {
+			never = append(never, oneLine(st.Account))
+			continue
+		}
+		oldest = min(oldest, st.Last.Ended)
+		if st.Last.Result != fetch.ClassFine.String() {
+			unwell = append(unwell, oneLine(st.Account))
+		}
+	}
+	var parts []string
+	if len(unwell) > 0 {
+		parts = append(parts, fmt.Sprintf("%d not well: %s", len(unwell), someOf(unwell)))
+	}
+	if len(never) > 0 {
+		parts = append(parts, fmt.Sprintf("%d never polled: %s", len(never), someOf(never)))
+	}
+	if len(parts) == 0 {
+		parts = append(parts, "all well")
+	}
+	if len(never) < len(all) {
+		parts = append(parts, "oldest poll "+ago(oldest, now))
+	}
+	fmt.Fprintf(out, "\n%s, %s\n", count(len(all), "account"), strings.Join(parts, "; "))
 }
 
 // sinceWord says in few letters how long ago t was, in Unix seconds.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -48,6 +49,33 @@ busy: 1 message on the server that could not be delivered
 		}
 		if n := runewidth.StringWidth(line); n > 80 {
 			t.Errorf("%d columns: %s", n, line)
+		}
+	}
+}
+
+func TestStatusSumUp(t *testing.T) {
+	now := time.Date(2026, 11, 28, 16, 0, 0, 0, time.UTC)
+	well := func(name string, minutes int64) state.Status {
+		return state.Status{Account: name, Last: &state.Poll{Ended: now.Unix() - 60*minutes, Result: "fine"}}
+	}
+	bad := func(name, result string) state.Status {
+		return state.Status{Account: name, Last: &state.Poll{Ended: now.Unix(), Result: result, Error: "no"}}
+	}
+	many := []state.Status{bad("x\x1b", "retry")}
+	for i := range 30 {
+		many = append(many, bad(fmt.Sprintf("a%02d", i), "person"))
+	}
+	for want, all := range map[string][]state.Status{
+		"": {bad("a", "person")},
+		"2 accounts, all well; oldest poll 7 minutes ago":                         {well("a", 7), well("b", 2)},
+		"4 accounts, 2 not well: b, d; 1 never polled: c; oldest poll 3 days ago": {well("a", 3*24*60), bad("b", "refused"), {Account: "c"}, bad("d", "machine")},
+		"2 accounts, 2 never polled: a, b":                                        {{Account: "a"}, {Account: "b"}},
+		"31 accounts, 31 not well: x?, a00, a01, a02, a03, a04, a05, a06, a07, a08, a09, a10, a11, a12, a13, a14, a15, a16, a17, a18 and 11 more; oldest poll 0 seconds ago": many,
+	} {
+		var out strings.Builder
+		sumUp(&out, all, now)
+		if got := strings.TrimSpace(out.String()); got != want {
+			t.Errorf("%s, want %s", got, want)
 		}
 	}
 }
