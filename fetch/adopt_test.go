@@ -118,7 +118,7 @@ func TestAdoptedAndDeleted(t *testing.T) {
 			class: fetch.ClassOperator, says: "new unique-ids", sessions: 1},
 		{name: "as many new ones come later", later: 2 * day, uids: []string{"a", "b", "c"}, sessions: 2, fetched: 3},
 		{name: "one has no name, soon", left: 2, later: time.Hour, uids: []string{"", "a", "b", "c"},
-			class: fetch.ClassRetry, says: "1 messages have no unique-id", sessions: 2, fetched: 3},
+			class: fetch.ClassRetry, says: "1 message has no unique-id", sessions: 2, fetched: 3},
 		{name: "one has no name, later", left: 2, later: 2 * day, uids: []string{"", "a", "b", "c"}, sessions: 2, fetched: 4},
 	} {
 		t.Run(test.name, func(t *testing.T) {

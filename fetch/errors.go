@@ -61,7 +61,7 @@ type UnconfirmedError struct {
 
 // Error says how many messages are concerned.
 func (e *UnconfirmedError) Error() string {
-	return fmt.Sprintf("%s: the server did not confirm the deletion of %d messages: %v", e.Addr, e.Messages, e.Err)
+	return fmt.Sprintf("%s: the server did not confirm the deletion of %s: %v", e.Addr, number(e.Messages, "message", "messages"), e.Err)
 }
 
 // Unwrap returns the cause.
@@ -144,9 +144,9 @@ var (
 		"the server refuses UIDL, by which it named its messages before: nothing is fetched until it does so again", ClassRetry,
 		"the server may have trouble of its own; if it has given up UIDL for good, mailhaul state forget ACCOUNT begins anew, and fetches again what is kept there",
 	}
-	// errUnclear means that some messages have lost their names.
+	// errUnclear means that some messages have lost their names, as says what stands before it.
 	errUnclear = &finding{
-		"messages have no unique-id now and may be among those that were adopted: they are left alone", ClassRetry,
+		"may be among those that were adopted: left alone", ClassRetry,
 		"the server does not name all its messages; try again later",
 	}
 	// errRenamed means that what was adopted may be listed under other names.

@@ -56,7 +56,7 @@ func (s *session) end(ctx context.Context) error {
 	if n == 0 || !s.expiring {
 		return s.finish(ctx)
 	}
-	s.notice("hung up without QUIT: the server deletes what was retrieved (EXPIRE 0), and %d messages were not delivered", n)
+	s.notice("hung up without QUIT: the server deletes what was retrieved (EXPIRE 0), and %s not delivered", number(n, "message was", "messages were"))
 	s.summary.Waiting = len(s.delete)
 	s.client.Close()
 	return nil

@@ -316,7 +316,7 @@ func (s *session) run(ctx context.Context) (more bool, err error) {
 	}
 	more = s.plan.More > 0 && moved && s.trouble == nil && !s.opts.draining()
 	if n := s.plan.Unclear; n > 0 && !more {
-		s.trouble = cmp.Or(s.trouble, fmt.Errorf("%d %w", n, errUnclear))
+		s.trouble = cmp.Or(s.trouble, fmt.Errorf("%s no unique-id now and %w", number(n, "message has", "messages have"), errUnclear))
 	}
 	// The next poll may find something else that it cannot deliver, or the same.
 	if s.expiring && len(s.homeless) > 0 && len(s.delete) > 0 && !more && s.trouble == nil && !s.opts.draining() {

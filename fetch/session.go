@@ -258,7 +258,7 @@ func (s *session) identify(ctx context.Context, pol Policy) error {
 		// could only be fetched anew at every poll.
 		named := slices.DeleteFunc(slices.Clone(entries), func(e pop3proto.Entry) bool { return e.UID == "" })
 		if left := len(entries) - len(named); left > 0 {
-			s.notice("%d messages have no unique-id and the server has no TOP: they are fetched only with keep: false", left)
+			s.notice("%s no unique-id and the server has no TOP: fetched only with keep: false", number(left, "message has", "messages have"))
 			entries = named
 		}
 	}
@@ -279,10 +279,10 @@ func (s *session) identify(ctx context.Context, pol Policy) error {
 // odd tells of a listing that has nonsense in it, or lacks something.
 func (s *session) odd() {
 	if said, n := s.listing.Count, len(s.listing.Entries); said > n {
-		s.notice("the server says that it has %d messages, and lists %d: the others wait for a listing that has them", said, n)
+		s.notice("the server says that it has %s, and lists %d: what is missing waits for a listing that has it", number(said, "message", "messages"), n)
 	}
 	if s.listing.Odd > 0 {
-		s.notice("%d lines of the server's listing make no sense and were passed over", s.listing.Odd)
+		s.notice("passed over: %s no sense", number(s.listing.Odd, "line of the server's listing makes", "lines of the server's listing make"))
 	}
 }
 
@@ -573,7 +573,7 @@ func (s *session) finish(ctx context.Context) error {
 	s.summary.Waiting -= len(marked)
 	s.summary.NotDeleted = refused
 	if refused != nil {
-		s.notice("the server would not delete %d of %d messages: %v", len(due)-len(marked), len(due), refused)
+		s.notice("the server would not delete %d of %s: %v", len(due)-len(marked), number(len(due), "message", "messages"), refused)
 		var left state.Housekeeping // as it was: the server has said so
 		for _, l := range due {     // in the order of marked
 			if len(marked) > 0 && marked[0] == l.Num {

@@ -66,8 +66,8 @@ func (v *visit) settlePromises(ctx context.Context) (broken, err error) {
 		}
 	}
 	if len(open) > 0 {
-		v.notice("the last poll left %d deliveries on their way: %d had arrived, %d are made again, %d nobody can tell yet",
-			len(open), len(landed), len(void), len(open)-len(landed)-len(void))
+		v.notice("the last poll left %s: %d had arrived, %d are made again, %d nobody can tell yet",
+			number(len(open), "delivery on its way", "deliveries on their way"), len(landed), len(void), len(open)-len(landed)-len(void))
 	}
 	if err := v.arrived(ctx, landed); err != nil || len(void) == 0 {
 		return broken, err

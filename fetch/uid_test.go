@@ -119,7 +119,7 @@ func TestBlankWithoutTOP(t *testing.T) {
 	r.drop.Add("a", []byte(message(2)))
 	s := r.succeed()
 	r.expect(message(2))
-	if said := r.said(s); !strings.Contains(said, "1 messages have no unique-id") {
+	if said := r.said(s); !strings.Contains(said, "1 message has no unique-id") {
 		t.Errorf("it says %q", said)
 	}
 	r.account.Keep = fetch.Keep{}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/mailhaul/mailhaul/pop3proto"
@@ -132,4 +133,12 @@ func (v *visit) broken(err error) error {
 
 func (v *visit) notice(format string, args ...any) {
 	v.opts.report(Noticed{Account: v.Name, Text: fmt.Sprintf(format, args...)})
+}
+
+// number returns n and what there is of it: "1 message", "12 messages".
+func number(n int, one, more string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return strconv.Itoa(n) + " " + more
 }

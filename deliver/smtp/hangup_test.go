@@ -41,7 +41,7 @@ func TestRefusedAndHungUp(t *testing.T) {
 					}
 					for _, r := range o.receipts {
 						if when == "RCPT" && len(to) > 1 { // the other one was not answered
-							wantError(t, r.Err, deliver.FaultTemporary, "to b@example.org (1 more refusals)")
+							wantError(t, r.Err, deliver.FaultTemporary, "to b@example.org (1 more refusal)")
 							continue
 						}
 						wantError(t, r.Err, deliver.FaultMessage, when+": 554 5.7.1", "blocked")

@@ -200,7 +200,10 @@ func (s *Sink) refused(m *message, refusals []refusedFor) *deliver.Error {
 	if first.to != "" {
 		e.Op += " to " + first.to
 	}
-	if n := len(refusals) - 1; n > 0 {
+	switch n := len(refusals) - 1; {
+	case n == 1:
+		e.Op += " (1 more refusal)"
+	case n > 1:
 		e.Op += fmt.Sprintf(" (%d more refusals)", n)
 	}
 	if taken := len(m.to) - len(m.rest); taken > 0 {

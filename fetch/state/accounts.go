@@ -71,7 +71,7 @@ func (s *Store) Rename(ctx context.Context, from, to string) error {
 			return err
 		}
 		if messages > 0 {
-			return fmt.Errorf("%d messages of account %q are remembered", messages, to)
+			return fmt.Errorf("account %q has messages that are remembered (%d)", to, messages)
 		}
 		if err := t.forget(to); err != nil {
 			return err
