@@ -259,10 +259,9 @@ CREATE INDEX deliveries_owed ON deliveries (account) WHERE landed IS NULL;
 -- Whether it is a sink's.
 ALTER TABLE troubles ADD COLUMN sink INTEGER NOT NULL DEFAULT FALSE;
 `, `
--- When a person was told that the server would not delete mail.
+-- When a person was told that the server would not delete mail, and what of the trouble
+-- needs a person, as far as that was told.
 ALTER TABLE troubles ADD COLUMN undeleted INTEGER NOT NULL DEFAULT 0;
-`, `
--- What of it needs a person, as far as that was told.
 ALTER TABLE troubles ADD COLUMN causes TEXT NOT NULL DEFAULT '';
 `}
 
