@@ -217,21 +217,21 @@ func (a *appends) collect(ses *session) error {
 		// What to think of a refusal is known once each was asked for alone. One of
 		// a message is no reason not to send others together.
 		a.next, a.alone, a.before = f.n, f.n+f.count, ses.next
-		ses.single = refusal.Type == imap.StatusResponseTypeBad || passing(refusal.Code)
+		ses.single = refusal.Type == imap.StatusResponseTypeBad || passing(refusal)
 		return nil
 	}
 	e := ses.refusal("append", refusal)
 	switch {
 	case e.Fault == deliver.FaultMessage:
 		a.report(f.n, "", e)
-	case refusal.Code == imap.ResponseCodeOverQuota:
+	case refusal.Code == imap.ResponseCodeOverQuota && !throttled(refusal):
 		// There may be room for one that is smaller.
 		if a.full == nil || a.messages[f.n].size < a.messages[a.full.n].size {
 			a.full = &doubt{f.n, e}
 		}
 		fallthrough
 	case refusal.Code == imap.ResponseCodeLimit, // Dovecot's for a message over quota_max_mail_size
-		e.Fault == deliver.FaultTemporary && !passing(refusal.Code):
+		e.Fault == deliver.FaultTemporary && !passing(refusal):
 		a.doubts = append(a.doubts, doubt{f.n, e})
 	case a.stop == nil:
 		a.stop = e

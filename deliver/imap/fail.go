@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/mailhaul/mailhaul/deliver"
@@ -81,6 +82,10 @@ func (s *Sink) refusal(op string, err *imap.Error) *deliver.Error {
 		Target: s.target, Op: op,
 		Err: reply{string(err.Type), string(err.Code), err.Text},
 	}
+	if throttled(err) {
+		e.Hint = "the server takes no more from this user for some hours; a later fetch brings the rest"
+		return e
+	}
 	switch err.Code {
 	case imap.ResponseCodeTooBig:
 		e.Fault, e.Hint = deliver.FaultMessage, "the server takes no message of this size: have its limit for APPEND raised"
@@ -103,10 +108,20 @@ func (s *Sink) refusal(op string, err *imap.Error) *deliver.Error {
 	return e
 }
 
-// passing reports whether a temporary refusal with this code is that of every
-// message.
-func passing(code imap.ResponseCode) bool {
-	switch code {
+// throttled reports whether a user has sent as much as the server takes in a day.
+// Gmail says so in words, behind the code of a full mailbox or one that says nothing.
+func throttled(refusal *imap.Error) bool {
+	return strings.Contains(refusal.Text, "exceeded command or bandwidth limits")
+}
+
+// passing reports whether a temporary refusal is that of every message, or of every
+// login. That a user has too many connections, Gmail says in words, behind a code that
+// a wrong password has, too.
+func passing(refusal *imap.Error) bool {
+	if throttled(refusal) || strings.Contains(refusal.Text, "Too many simultaneous connections") {
+		return true
+	}
+	switch refusal.Code {
 	case imap.ResponseCodeUnavailable, imap.ResponseCodeInUse, imap.ResponseCodeLimit, imap.ResponseCodeServerBug,
 		imap.ResponseCodeTryCreate, imap.ResponseCodeNonExistent:
 		return true

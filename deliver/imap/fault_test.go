@@ -44,6 +44,7 @@ func faultOf(err error) deliver.Fault {
 // would meet every message is Commit's own error, and leaves it open.
 func TestRefusals(t *testing.T) {
 	const plus, minus = "LITERAL+ UIDPLUS", "LITERAL- UIDPLUS"
+	const enough = "Account exceeded command or bandwidth limits. (Failure)"
 	// large answers messages of 5,000 octets.
 	large := func(answer string) func(int) string {
 		return func(size int) string {
@@ -100,6 +101,10 @@ func TestRefusals(t *testing.T) {
 			[]deliver.Fault{landed, deliver.FaultMessage, landed}, landed, "LIMIT", "about this one"},
 		{"over a limit for all", script{caps: plus, answer: always("NO [LIMIT] too often")},
 			[]deliver.Fault{left, left, left}, deliver.FaultTemporary, "LIMIT", ""},
+		{"as much as Gmail takes in a day", script{caps: plus, answer: only(1, "NO [OVERQUOTA] "+enough)},
+			[]deliver.Fault{landed, left, landed}, deliver.FaultTemporary, enough, "a later fetch brings the rest"},
+		{"the same without its code", script{caps: plus, answer: only(1, "NO [ALERT] "+enough)},
+			[]deliver.Fault{landed, left, landed}, deliver.FaultTemporary, enough, "a later fetch brings the rest"},
 		{"bad", script{caps: plus, answer: only(1, "BAD what")},
 			[]deliver.Fault{landed, deliver.FaultMessage, landed}, landed, `BAD "what"`, "about this one"},
 		{"no reason for all", script{caps: plus, answer: always("NO so")},
@@ -255,6 +260,7 @@ func TestLogin(t *testing.T) {
 		{name: "echo", s: script{login: "BAD LOGIN me " + pass}, starts: remote.PlainText, want: "BAD", fault: deliver.FaultOperator},
 		{name: "busy", s: script{login: "NO [UNAVAILABLE] later"}, starts: remote.PlainText, want: "later", fault: deliver.FaultTemporary},
 		{name: "too many connections", s: script{login: "NO [LIMIT] too many"}, starts: remote.PlainText, want: "too many", fault: deliver.FaultTemporary},
+		{name: "as much as Gmail takes in a day", s: script{login: "NO [ALERT] Account exceeded command or bandwidth limits. (Failure)"}, starts: remote.PlainText, want: "bandwidth", fault: deliver.FaultTemporary},
 		{name: "too many connections, in words", s: script{login: "NO [ALERT] Too many simultaneous connections. (Failure)"}, starts: remote.PlainText, want: "Too many", fault: deliver.FaultTemporary},
 		{name: "bye", s: script{greeting: "* BYE too many"}, starts: remote.PlainText, want: "too many", fault: deliver.FaultTemporary},
 		{name: "preauth", s: script{greeting: "* PREAUTH hello"}, starts: remote.PlainText, want: "CAPABILITY"},

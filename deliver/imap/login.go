@@ -3,7 +3,6 @@ package imap
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/mailhaul/mailhaul/deliver"
@@ -71,25 +70,18 @@ func (ses *session) authenticate(ctx context.Context) error {
 		return nil
 	}
 	refusal, ok := errors.AsType[*imap.Error](err)
-	if _, ours := errors.AsType[*remote.LoginError](err); ours && !(ok && passes(refusal)) {
+	if _, ours := errors.AsType[*remote.LoginError](err); ours && !(ok && passing(refusal)) {
 		return ses.sink.fail("log in", err)
 	}
 	if !ok {
 		return ses.fail("log in", err)
 	}
 	e := ses.refusal("log in", refusal)
-	if e.Fault == deliver.FaultTemporary && !passes(refusal) {
+	if e.Fault == deliver.FaultTemporary && !passing(refusal) {
 		e.Fault = deliver.FaultOperator
 		e.Hint = server.LoginHint("check the sink's user and password; some providers want a password for this program alone")
 	}
 	return e
-}
-
-// passes reports whether a login was refused for a reason that passes. That a user
-// has too many connections, Gmail says in words, behind a code that a wrong password
-// has, too.
-func passes(refusal *imap.Error) bool {
-	return passing(refusal.Code) || strings.Contains(refusal.Text, "Too many simultaneous connections")
 }
 
 // capabilities are what the server offers before the login; one that refuses to
