@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
@@ -114,12 +115,15 @@ func wrap(path, op string, err error) error {
 	return &Error{Path: path, Op: op, Err: err, Hint: hint(path, err)}
 }
 
-// lack returns what this machine lacks to open a file, such as descriptors, which
-// SQLite does not tell. It opens the folder: to close the database would free locks.
+// lack returns what this machine lacks to open a file, such as descriptors or a file
+// system that can be written to, which SQLite does not tell. It opens the folder: to
+// close the database would free locks.
 func lack(path string) error {
-	folder, err := os.Open(filepath.Dir(path))
+	dir := filepath.Dir(path)
+	folder, err := os.Open(dir)
 	if err == nil {
 		folder.Close()
+		err = unix.Access(dir, unix.W_OK)
 	}
 	if Machine(err) {
 		return err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -149,6 +150,27 @@ func TestOpenWithoutDescriptors(t *testing.T) {
 		if !state.Machine(err) || !errors.Is(err, syscall.EMFILE) {
 			t.Errorf("%v, want that there are too many open files", err)
 		}
+	}
+}
+
+// Nor does it say that nothing can be written to the whole file system.
+func TestOpenOnAReadOnlyFileSystem(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	s, err := state.Open(t.Context(), dir)
+	ok(t, err)
+	ok(t, s.Close())
+
+	const readOnly = `mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"`
+	inside := func(args ...string) *exec.Cmd {
+		return exec.Command("unshare", append([]string{"--map-root-user", "--mount", "sh", "-c", readOnly, dir}, args...)...)
+	}
+	if out, err := inside("true").CombinedOutput(); err != nil {
+		t.Skipf("NOT TESTED: nothing can be mounted here: %v: %s", err, out)
+	}
+	child := inside(os.Args[0])
+	child.Env = append(os.Environ(), "STATE_TEST_ROLE=none", "STATE_TEST_DIR="+dir)
+	if out, _ := child.CombinedOutput(); !strings.Contains(string(out), "open: "+syscall.EROFS.Error()) {
+		t.Errorf("%s, want that the file system is read-only", out)
 	}
 }
 
