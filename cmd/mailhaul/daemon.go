@@ -122,6 +122,9 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 	drain, ended := make(chan struct{}), make(chan struct{})
 	setup.Options.Drain = drain
 	d.ready()
+	if known, err := store.Accounts(ctx); err == nil && len(known) == 0 {
+		d.out.note(tilde(cfg.State) + " remembers no mail yet: all that is on the servers counts as new")
+	}
 	go func() {
 		defer close(ended)
 		fetch.Run(ctx, setup, d.orders, d.turn)

@@ -133,6 +133,11 @@ func TestContainerfile(t *testing.T) {
 	if !strings.Contains(text, "golang:"+string(version)+"-") {
 		t.Errorf("it is not built with Go %s", version)
 	}
+	// A folder of the machine that is mounted there has none in it before the first fetch.
+	volume := regexp.MustCompile(`(?m)^VOLUME (\S+)$`).FindStringSubmatch(text)
+	if volume == nil || !strings.Contains(text, " TMPDIR="+volume[1]+" ") {
+		t.Error("TMPDIR is not what the volume is sure to have: its top")
+	}
 	if testing.Short() {
 		t.Skip("the build takes a while")
 	}
