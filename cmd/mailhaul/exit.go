@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"syscall"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
@@ -99,6 +100,8 @@ func misconfigured(err error) error {
 		hint = "mailhaul init writes one; or name it with --config or $MAILHAUL_CONFIG; mailhaul.yaml(5) explains every option"
 	case errors.Is(err, fs.ErrNotExist):
 		hint = "correct --config or $MAILHAUL_CONFIG; or have mailhaul init write that file"
+	case errors.Is(err, fs.ErrPermission):
+		hint = fmt.Sprintf("mailhaul runs as user %d, who must be able to read it: chown it", os.Geteuid())
 	case errors.Is(err, syscall.EISDIR):
 		hint = "name a file in it with --config or $MAILHAUL_CONFIG"
 	}
