@@ -395,7 +395,7 @@ const doubtHint = "this login worked before: the server may be in trouble, and m
 
 const mistrustHint = "do not trust this network; tls: implicit leaves no room for it"
 
-const passwordHint = "check user and password; some providers want POP3 switched on first, or an app password"
+const passwordHint = "check user and password; some providers want POP3 switched on first, an app password, or oauth"
 
 func adviseNetwork(err error) (Class, string) {
 	if e, ok := errors.AsType[*pop3proto.ProtocolError](err); ok {

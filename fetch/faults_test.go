@@ -201,6 +201,7 @@ var scenarios = []scenario{
 	refusal("[SYS/PERM] mailbox is corrupt", fetch.ClassOperator, "ask its operator"),
 	refusal("[AUTH] invalid credentials", fetch.ClassOperator, "check user and password"),
 	refusal("authentication failed", fetch.ClassOperator, "check user and password"),
+	refusal("5.7.139 basic authentication is disabled", fetch.ClassOperator, "an app password, or oauth"),
 	refusal("Your account has been blocked", fetch.ClassOperator, "check user and password"),
 	{
 		name: "a login is answered by hanging up", faults: []pop3test.Fault{pop3test.Ignore(pop3test.Login, pop3test.HangUp)},
