@@ -2,6 +2,8 @@ package fetch_test
 
 import (
 	"crypto/sha256"
+	"io"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -51,6 +53,53 @@ func TestHeaderSum(t *testing.T) {
 			if downloads := r.retrieved(); (downloads > 1) != want.IsZero() {
 				t.Errorf("it was downloaded %d times", downloads)
 			}
+		})
+	}
+}
+
+// Where TOP gives less of a header than RETR does, or more, messages without a unique-id
+// are told by their content: none is delivered twice, and none is taken for another that
+// begins alike.
+func TestHeaderOfTOPAlone(t *testing.T) {
+	const first = "Received: from mx.example.org; today\n"
+	less := func(header string) string { return header[:strings.Index(header, "Message-ID")] + "\r\n.\r\n" }
+	more := func(header string) string { return strings.Replace(header, "\r\n", "\r\nX-Preview: yes\r\n", 1) }
+	for name, test := range map[string]struct {
+		without string
+		top     func(header string) string
+		refused string
+	}{
+		"less":                           {"UIDL", less, "nothing"},
+		"more":                           {"UIDL", more, "nothing"},
+		"less, blank unique-ids":         {"", less, "nothing"},
+		"less, no deletion is confirmed": {"UIDL", less, "QUIT"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, pop3test.Behaviour{Without: []string{test.without}})
+			r.account.Keep.Forever = test.refused != "QUIT"
+			r.drop.Order(pop3test.ReplyErr(test.refused, "no"), pop3test.On("TOP", func(x *pop3test.Exchange) {
+				x.Act()
+				header, err := io.ReadAll(x.Reply)
+				check(t, err)
+				x.Reply = strings.NewReader(test.top(string(header)))
+			}))
+			var want []string
+			for i := range 6 {
+				want = append(want, first+message(i))
+				uid := strconv.Itoa(i)
+				if test.without == "" {
+					uid = ""
+				}
+				r.drop.Add(uid, []byte(want[i]))
+				if i == 4 {
+					r.drop.Remove("0")
+				}
+				r.poll()
+				r.later(day)
+			}
+			r.poll()
+			r.expect(want...)
 		})
 	}
 }

@@ -24,7 +24,7 @@ func (p *planner) identify(moved bool) {
 			p.tell(Want{Entry: e}, FateNone)
 			continue
 		}
-		if sum.IsZero() {
+		if sum.IsZero() || !remembered && p.cut(sum) {
 			p.compare(e, "")
 			continue
 		}
@@ -69,6 +69,14 @@ func (p *planner) identify(moved bool) {
 		}
 	}
 	p.plan.Renamed = lost >= fewAdopted && came >= lost && p.adopted == 0
+}
+
+// cut reports whether a message that landed by the sum of this header came with
+// another: some servers give by TOP less of a header than by RETR, or more. Then it
+// tells nothing, and only the content does.
+func (p *planner) cut(sum state.Sum) bool {
+	r, known := find(p.rows, state.KeyOf(sum, 0))
+	return known && p.rows[r].Header != sum && !p.rows[r].Content.IsZero()
 }
 
 // holds reports whether a message that has to wait has that header.
