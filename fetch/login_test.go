@@ -282,25 +282,40 @@ func TestRefusedInTheMiddle(t *testing.T) {
 	r.expect(want...)
 }
 
-// A server that drops what it is sent ahead is sent one command at a time, and that
-// is remembered.
+// A server that drops what it is sent ahead, or hangs up over that, is sent one command
+// at a time, and that is remembered.
 func TestNoPipelining(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, pop3test.Behaviour{})
-	want := r.fill(3)
-	impatient(r.account)
-	r.server.Order(pop3test.DropAhead("CAPA", "STAT", "LIST", "UIDL", "RETR", "DELE"))
-	for i, sessions := range []int{2, 1, 1} {
-		if s := r.succeed(); s.Sessions != sessions {
-			t.Errorf("poll %d: %d sessions", i, s.Sessions)
-		}
-		want = append(want, message(10+i))
-		r.drop.Add(fmt.Sprint("new", i), []byte(message(10+i)))
-		r.later(time.Hour)
+	all := []string{"CAPA", "STAT", "LIST", "UIDL", "RETR", "DELE"}
+	for name, test := range map[string]struct {
+		fault pop3test.Fault
+		first int // sessions of the first poll
+	}{
+		"drops":                       {pop3test.DropAhead(all...), 2},
+		"drops behind RETR":           {pop3test.DropAhead("RETR"), 2},
+		"hangs up":                    {pop3test.HangUpAhead(all...), 3},
+		"hangs up over the listing":   {pop3test.HangUpAhead("UIDL", "LIST"), 2},
+		"hangs up over RETR":          {pop3test.HangUpAhead("RETR"), 2},
+		"hangs up behind one message": {pop3test.HangUpAhead("RETR").When(func(x *pop3test.Exchange) bool { return x.UID != "u1" }), 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, pop3test.Behaviour{})
+			want := r.fill(3)
+			impatient(r.account)
+			r.server.Order(test.fault)
+			for i, sessions := range []int{test.first, 1, 1} {
+				if s := r.succeed(); s.Sessions != sessions {
+					t.Errorf("poll %d: %d sessions", i, s.Sessions)
+				}
+				want = append(want, message(10+i))
+				r.drop.Add(fmt.Sprint("new", i), []byte(message(10+i)))
+				r.later(time.Hour)
+			}
+			r.succeed()
+			r.expect(want...)
+			r.expectEmpty()
+		})
 	}
-	r.succeed()
-	r.expect(want...)
-	r.expectEmpty()
 }
 
 // Of one that never answers, the hint says what it may be.

@@ -25,6 +25,8 @@ func (s *session) outOfStep(err error) error {
 		return fmt.Errorf("%w: %w", errSeam, err)
 	case s.pipelined && errors.Is(err, os.ErrDeadlineExceeded):
 		return silentSeam{err}
+	case s.pipelined && hungUp(err):
+		return hungUpAhead{err}
 	default:
 		return err
 	}
@@ -35,6 +37,13 @@ type silentSeam struct{ error }
 
 func (e silentSeam) Is(target error) bool { return target == errSeam }
 func (e silentSeam) Unwrap() error        { return e.error }
+
+// hungUpAhead is a server that hung up where a reply was due, with more commands
+// under way. Some do that to whoever pipelines, although they offer it; and a line that
+// dies does it more often within a message.
+type hungUpAhead struct{ error }
+
+func (e hungUpAhead) Unwrap() error { return e.error }
 
 // inStep makes sure of the replies to pipelined commands.
 func (s *session) inStep(ctx context.Context) error {

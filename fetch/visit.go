@@ -48,13 +48,20 @@ const maxTorn = 10
 // sessions runs sessions until there is nothing left to fetch. The first of them
 // has the rows at a glance, as they were before it.
 func (v *visit) sessions(ctx context.Context, rows *ahead) error {
-	var died error // how the last connection died, unless that was made good
+	var died error    // how the last connection died, unless that was made good
+	doubtful := false // a server that may not be up to pipelining: the next session shows it
 	for cuts := 0; ; {
 		s := &session{visit: v, ahead: rows}
 		rows = nil
 		torn := len(v.torn)
 		more, err := s.run(ctx)
 		_, cut := errors.AsType[*cutError](err)
+		_, silent := errors.AsType[silentSeam](err)
+		_, hung := errors.AsType[hungUpAhead](err)
+		if doubtful && err == nil {
+			v.server.oneByOne()
+		}
+		doubtful = false
 		tore := len(v.torn) > torn && torn < maxTorn
 		misled := v.server.misled(err)
 		if misled {
@@ -67,10 +74,10 @@ func (v *visit) sessions(ctx context.Context, rows *ahead) error {
 		case s.listing == nil && !v.opts.draining() && v.server.settlesFor(err):
 			v.notice("%v; connecting again, without that after the login", err)
 			died = err
-		case errors.Is(err, errSeam) && !v.singly && !v.opts.draining():
+		case (hung || errors.Is(err, errSeam)) && !v.singly && !v.opts.draining():
 			// One command at a time, replies cannot get out of step.
 			v.notice("%v; connecting again, without pipelining", err)
-			died, v.singly = err, true
+			died, v.singly, doubtful = err, true, hung || silent
 		case cut && (cuts < maxCuts || tore) && ctx.Err() == nil && !v.opts.draining():
 			v.notice("%v; connecting again", err)
 			died = err

@@ -60,14 +60,14 @@ func (e *CapabilitiesError) Error() string {
 // Unwrap returns the cause.
 func (e *CapabilitiesError) Unwrap() error { return e.Err }
 
-// AheadError is the silence of a server that answered the first of several
-// commands which came at once. It may have dropped the others, although it offers
-// PIPELINING.
+// AheadError is a server that hung up over several commands which came at once, or was
+// silent after it had answered the first: it may have dropped the others. Some do that
+// although they offer PIPELINING.
 type AheadError struct{ Err error }
 
-// Error returns the cause and what it came after.
+// Error returns the cause and what it came upon.
 func (e *AheadError) Error() string {
-	return e.Err.Error() + ", after it answered some of the commands that were sent at once"
+	return e.Err.Error() + ", when several commands were sent at once"
 }
 
 // Unwrap returns the cause.

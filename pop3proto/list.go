@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"slices"
+	"syscall"
 )
 
 // Entry is a message in the maildrop.
@@ -91,7 +93,8 @@ func (c *Client) list(ctx context.Context, capa, sizes bool) (caps Capabilities,
 	}
 	q := &questions{c: c}
 	defer func() {
-		if q.heard && errors.Is(err, os.ErrDeadlineExceeded) {
+		hungUp := errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
+		if q.heard && errors.Is(err, os.ErrDeadlineExceeded) || q.flown != nil && hungUp {
 			err = &AheadError{err}
 		}
 	}()

@@ -174,33 +174,41 @@ func TestSurvey(t *testing.T) {
 	}
 }
 
-// TestAhead has a server that drops what comes along with a command. Silence to
-// the first of several is any server's.
+// TestAhead has a server that drops what comes along with a command, or hangs up over
+// it. Silence to the first of several is any server's.
 func TestAhead(t *testing.T) {
 	capa := body("TOP", "PIPELINING")
 	for name, test := range map[string]struct {
 		start   func(testing.TB, *pop3proto.Options, ...string) (*pop3proto.Client, *tape)
 		survey  bool
 		replies []string
+		silent  bool
 		ahead   bool
 	}{
-		"STAT alone":           {pipelining, false, []string{"+OK 1 1\r\n"}, true},
-		"STAT, which is odd":   {pipelining, false, []string{"-ERR\r\n"}, true},
-		"CAPA alone":           {pipelining, true, []string{capa}, true},
-		"not even STAT":        {pipelining, false, nil, false},
-		"not even CAPA":        {pipelining, true, nil, false},
-		"one by one":           {play, false, []string{"+OK 1 1\r\n"}, false},
-		"one by one, and CAPA": {play, true, []string{body("TOP"), "+OK 1 1\r\n"}, false},
+		"STAT alone":            {pipelining, false, []string{"+OK 1 1\r\n"}, true, true},
+		"STAT, which is odd":    {pipelining, false, []string{"-ERR\r\n"}, true, true},
+		"CAPA alone":            {pipelining, true, []string{capa}, true, true},
+		"not even STAT":         {pipelining, false, nil, true, false},
+		"not even CAPA":         {pipelining, true, nil, true, false},
+		"one by one":            {play, false, []string{"+OK 1 1\r\n"}, true, false},
+		"one by one, and CAPA":  {play, true, []string{body("TOP"), "+OK 1 1\r\n"}, true, false},
+		"a hang-up":             {pipelining, false, []string{"+OK 1 1\r\n"}, false, true},
+		"a hang-up at once":     {pipelining, true, nil, false, true},
+		"a hang-up, one by one": {play, true, []string{body("TOP")}, false, false},
 	} {
 		c, conn := test.start(t, nil, test.replies...)
-		conn.silent = true
+		conn.silent = test.silent
 		var err error
 		if test.survey {
 			_, _, err = c.Survey(t.Context(), true)
 		} else {
 			_, err = c.List(t.Context())
 		}
-		wantBroken(t, c, err, os.ErrDeadlineExceeded)
+		cause := io.ErrUnexpectedEOF
+		if test.silent {
+			cause = os.ErrDeadlineExceeded
+		}
+		wantBroken(t, c, err, cause)
 		if _, ahead := errors.AsType[*pop3proto.AheadError](err); ahead != test.ahead {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -56,6 +56,8 @@ func TestFaults(t *testing.T) {
 			"+OK\r\n+OK 1 octets\r\nforged\r\n.\r\n" + bye, "uid-1 uid-2 uid-3"},
 		{"Replace", pop3test.Replace("STAT", "+OK -1 -1\r\n"), "STAT,QUIT",
 			"+OK -1 -1\r\n" + bye, "uid-1 uid-2 uid-3"},
+		{"HangUpAhead", pop3test.HangUpAhead("RETR", "QUIT"), "NOOP,RETR 1,QUIT", "+OK\r\n", "uid-1 uid-2 uid-3"},
+		{"HangUpAhead, nothing more", pop3test.HangUpAhead("QUIT"), "NOOP,QUIT", "+OK\r\n" + bye, "uid-1 uid-2 uid-3"},
 		{"WrongSizes", pop3test.WrongSizes(func(uid string, n int64) int64 { return n + 1000 }), "STAT,LIST,LIST 3,RETR 1,QUIT",
 			"+OK 3 3072\r\n+OK 3 messages (3072 octets)\r\n1 1023\r\n2 1049\r\n3 1000\r\n.\r\n+OK 3 1000\r\n" +
 				strings.Replace(first, "23", "1023", 1) + bye, "uid-1 uid-2 uid-3"},

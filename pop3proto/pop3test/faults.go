@@ -151,6 +151,18 @@ func DropAhead(verbs ...string) Fault {
 	}, verbs...)
 }
 
+// HangUpAhead has the server hang up over one of the verbs if more was sent together
+// with it.
+func HangUpAhead(verbs ...string) Fault {
+	return onVerbs(func(x *Exchange) {
+		if x.s.r.Buffered() > 0 {
+			x.Reply = ending{HangUp}
+		} else {
+			x.Act()
+		}
+	}, verbs...)
+}
+
 // WrongSizes has STAT, LIST and RETR announce size's result in place of a
 // message's true size in octets.
 func WrongSizes(size func(uid string, octets int64) int64) Fault {
