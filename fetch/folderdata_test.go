@@ -60,13 +60,33 @@ func TestFolderDataExpireZero(t *testing.T) {
 	}
 }
 
+// Nothing that went wrong with it is left to wait for.
+func TestFolderDataAtLast(t *testing.T) {
+	for name, fault := range map[string]pop3test.Fault{
+		"torn":    pop3test.CutIn("RETR", 30, pop3test.HangUp).UID("internal").Session(1),
+		"refused": pop3test.ReplyErr("RETR", "locked").UID("internal").Session(1),
+	} {
+		r := newRig(t, pop3test.Behaviour{})
+		r.drop.Add("internal", []byte(folderData))
+		mail := r.fill(3)
+		r.drop.Order(fault)
+		r.poll()
+		r.later(day)
+		r.succeed()
+		r.expect(mail...)
+		if phase := r.phase("internal"); phase != 0 {
+			t.Errorf("%s: remembered as %v", name, phase)
+		}
+	}
+}
+
 // Mail that only looks like it is mail: that of an mbox which keeps its data in the
-// first mail, what somebody sends on, and what is too much to be downloaded for nothing.
+// first mail, what somebody sends on, and what somebody makes up.
 func TestNoFolderData(t *testing.T) {
 	base := strings.Replace(folderData, "X-IMAP:", "X-IMAPbase:", 1)
 	about := strings.Replace(folderData, "Subject: ", "Subject: Fwd: ", 1)
-	large := folderData + strings.Repeat("Not for nothing.\n", 2000)
-	for _, first := range []string{base, about, large} {
+	forged := "Received: from mail.example.net by mail.example.org; Thu, 05 Nov 2026 11:36:04 +0000\n" + folderData
+	for _, first := range []string{base, about, forged} {
 		r := newRig(t, pop3test.Behaviour{})
 		r.drop.Add("u1", []byte(first))
 		r.drop.Add("u2", []byte(folderData))

@@ -28,9 +28,8 @@ func (d *download) stage(ctx context.Context, w Want, b *body) error {
 	if b.err == io.EOF && d.sums.octets == 0 && w.Size > int64(len("\r\n")) {
 		return d.turnDown(ctx, &item{want: w}, b, fmt.Errorf("the server sent nothing of its %d octets", w.Size))
 	}
-	// It is small; were it anything else, it would cost each poll as much as it holds.
-	if w.Num == 1 && w.Size <= headSize && envelope.FolderData(d.head) {
-		return d.passOver(w, b)
+	if w.Num == 1 && envelope.FolderData(d.head) {
+		return d.passOver(ctx, w, b)
 	}
 	aims, had, err := d.missing(ctx, w, aims)
 	if err != nil {
@@ -98,10 +97,17 @@ func (d *download) turnDown(ctx context.Context, it *item, b *body, reason error
 }
 
 // passOver leaves what is no mail on the server. Nothing is remembered of it, or a mail
-// might get its unique-id and be taken for it: each poll looks again.
-func (d *download) passOver(w Want, b *body) error {
+// might get its unique-id and be taken for it: each poll looks again. Nor does what went
+// wrong with it before wait for an end.
+func (d *download) passOver(ctx context.Context, w Want, b *body) error {
 	if err := b.drain(); err != nil {
 		return err
+	}
+	if w.Row != nil {
+		h := state.Housekeeping{Forget: []string{w.Key}}
+		if err := d.opts.State.Keep(ctx, d.Name, d.opts.now().Unix(), h); err != nil {
+			return err
+		}
 	}
 	d.weigh(w, d.sums.octets)
 	d.compared++

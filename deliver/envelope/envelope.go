@@ -108,11 +108,14 @@ func Recipients(header []byte, names []string) []string {
 
 // FolderData reports whether a header is that of no mail: at the beginning of an mbox
 // UW IMAP and Dovecot keep what they know of it in the form of a message. A POP3 server
-// that knows nothing of that gives it away as the first one. header is as for Parse.
+// that knows nothing of that gives it away as the first one. What a server received is
+// mail, whatever its author wrote into it. header is as for Parse.
 func FolderData(header []byte) bool {
 	var imap, warns bool
 	for name, value := range Fields(header) {
 		switch strings.ToLower(name) {
+		case "received":
+			return false
 		case "x-imap":
 			imap = true
 		case "subject":

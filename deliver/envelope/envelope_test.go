@@ -189,6 +189,7 @@ func TestFolderData(t *testing.T) {
 		"x-imap: 1 2\r\nSUBJECT:DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL DATA\r\n\r\n": true,
 		subject + "\nX-IMAP: 1 2\n":                                                        false,
 		"X-IMAP: 1 2\n\n" + subject:                                                        false,
+		"Received: from a by b; today\nX-IMAP: 1 2\n" + subject + "\n":                     false,
 		"X-IMAPbase: 1 2\n" + subject + "\n":                                               false,
 		"X-IMAP: 1 2\nSubject: hello\n\n":                                                  false,
 		"X-IMAP: 1 2\nX-" + subject + "\n":                                                 false,
