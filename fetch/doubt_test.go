@@ -221,6 +221,26 @@ func TestDeletionsRefused(t *testing.T) {
 	}
 }
 
+// What the server would not delete is still here, and the rest is not.
+func TestOneDeletionRefused(t *testing.T) {
+	for refused := range 3 {
+		r := newRig(t, pop3test.Behaviour{})
+		want := r.fill(3)
+		r.drop.Order(pop3test.ReplyErr("DELE", "no").Nth(refused + 1).Session(1))
+		if s := r.succeed(); s.Deleted != 2 || s.Waiting != 1 || s.NotDeleted == nil {
+			t.Errorf("%d deleted, %d wait: %v", s.Deleted, s.Waiting, s.NotDeleted)
+		}
+		for i, row := range r.rows() {
+			if landed := row.Phase == state.Landed; landed != (i == refused) {
+				t.Errorf("message %d of 3 was refused, and %q is %v", refused+1, row.UID, row.Phase)
+			}
+		}
+		r.succeed()
+		r.expect(want...)
+		r.expectEmpty()
+	}
+}
+
 // Nor is all mail compared again with each try at one that is not to be had.
 func TestDoubtOverWhatIsRefused(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})

@@ -182,3 +182,26 @@ func TestOneOfSeveralFull(t *testing.T) {
 	expectMail(t, "the archive", archived(), want...)
 	r.expectEmpty()
 }
+
+// What a quarantine has taken when it proves to be full is there, and not refused.
+func TestQuarantineFull(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.account.MaxSize = 1000
+	fits := "Subject: it fits\n\n" + strings.Repeat("x\n", 1000)
+	r.drop.Add("u1", []byte(fits))
+	r.drop.Add("u2", []byte("Subject: it does not\n\n"+strings.Repeat("x\n", 1000)))
+	q := r.quarantine()
+	r.account.Quarantine.Sink = full{Sink: r.account.Quarantine.Sink, word: "does not", most: 1}
+	if s := r.poll(); s.Class != fetch.ClassOperator || s.Quarantined != 1 || s.Refused != 1 || s.Deleted != 1 {
+		t.Errorf("%v, %d quarantined, %d refused, %d deleted: %v", s.Class, s.Quarantined, s.Refused, s.Deleted, s.Err)
+	}
+	q.expect(fits)
+	for _, e := range eventsOf[fetch.Refused](r) {
+		if kept := e.Quarantine != ""; kept != (e.UID == "u1") {
+			t.Errorf("told of %+v", e)
+		}
+	}
+	if left := r.left(); !slices.Equal(left, []string{"u2"}) {
+		t.Errorf("left %q", left)
+	}
+}

@@ -318,6 +318,29 @@ func TestNoPipelining(t *testing.T) {
 	}
 }
 
+// So it is if it drops only what asks for messages, or their headers.
+func TestNoPipeliningOfMail(t *testing.T) {
+	t.Parallel()
+	for _, verb := range []string{"RETR", "TOP"} {
+		t.Run(verb, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, pop3test.Behaviour{})
+			impatient(r.account)
+			r.account.Keep.Forever = true
+			want := r.fill(3)
+			if verb == "TOP" {
+				r.succeed()
+				r.drop.SetUIDs(func(_ int, old string) string { return "new-" + old })
+			}
+			r.server.Order(pop3test.DropAhead(verb))
+			if s := r.succeed(); s.Sessions != 2 {
+				t.Errorf("%d sessions", s.Sessions)
+			}
+			r.expect(want...)
+		})
+	}
+}
+
 // Of one that never answers, the hint says what it may be.
 func TestSilentListing(t *testing.T) {
 	t.Parallel()

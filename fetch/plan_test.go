@@ -125,17 +125,34 @@ func outline(p fetch.Plan) string {
 	return b.String()
 }
 
+// planCase is a listing, what is remembered, and the outline of the plan that is made of
+// them at noon.
+type planCase struct {
+	name    string
+	listing []pop3proto.Entry
+	rows    []state.Row
+	headers map[int]state.Sum
+	policy  fetch.Policy
+	want    string
+}
+
+func testPlan(t *testing.T, tests []planCase) {
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			test.policy.Now = noon
+			got := outline(fetch.MakePlan(test.listing, test.rows, test.headers, test.policy))
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("plan (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+var forever = fetch.Policy{Keep: fetch.Keep{Forever: true}}
+
 func TestPlan(t *testing.T) {
-	forever := fetch.Policy{Keep: fetch.Keep{Forever: true}}
 	sumKey := func(s string) string { h := sum(s); return "\x00" + string(h[:]) }
-	tests := []struct {
-		name    string
-		listing []pop3proto.Entry
-		rows    []state.Row
-		headers map[int]state.Sum
-		policy  fetch.Policy
-		want    string
-	}{
+	testPlan(t, []planCase{
 		{name: "nothing at all"},
 		{
 			name:    "new messages",
@@ -556,16 +573,7 @@ func TestPlan(t *testing.T) {
 			},
 			want: "fetch 3 \"b\"\nfetch 7 \"a\"\n",
 		},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			test.policy.Now = noon
-			got := outline(fetch.MakePlan(test.listing, test.rows, test.headers, test.policy))
-			if diff := cmp.Diff(test.want, got); diff != "" {
-				t.Errorf("plan (-want +got):\n%s", diff)
-			}
-		})
-	}
+	})
 }
 
 // Unique-ids are message numbers; "1" was deleted, so that all move up by one. What

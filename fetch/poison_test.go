@@ -125,7 +125,9 @@ func TestRefusedWithoutAHeader(t *testing.T) {
 		r.drop.Behave(pop3test.Behaviour{Without: []string{"UIDL", "TOP"}})
 		for tries := 1; tries <= 2; tries++ {
 			for range 2 {
-				r.poll()
+				if s := r.poll(); s.Class != fetch.ClassRefused || s.Refused != 1 {
+					t.Errorf("late %v: %v, %d refused: %v", late, s.Class, s.Refused, s.Err)
+				}
 				refused := slices.DeleteFunc(r.rows(), func(row state.Row) bool { return row.Phase != state.Refused })
 				if len(refused) != 1 || refused[0].Tries != tries {
 					t.Errorf("late %v: refused are %+v, want one after %d tries", late, refused, tries)
@@ -422,6 +424,17 @@ func TestTooLarge(t *testing.T) {
 			}
 			if s := r.poll(); s.Class != fetch.ClassFine && test.loads == 0 || s.TooLarge+s.Refused != 1 {
 				t.Errorf("%v, %d too large, %d refused", s.Class, s.TooLarge, s.Refused)
+			}
+
+			if told := eventsOf[fetch.Refused](r); len(told) != 1 || told[0].UID != "big" || told[0].Again || !strings.Contains(told[0].Reason, test.says) {
+				t.Errorf("told of %+v", told)
+			}
+			if test.loads == 0 {
+				r.account.MaxSize--
+				r.poll()
+				if told := eventsOf[fetch.Refused](r); len(told) != 2 || !told[1].Again {
+					t.Errorf("the limit is another now: told of %+v", told)
+				}
 			}
 
 			// Raising the limit is enough.

@@ -181,6 +181,16 @@ func TestRestAfterLoginDelay(t *testing.T) {
 	})
 }
 
+// But a connection that died does not pass for fine because of that.
+func TestLoginDelayAfterCut(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{CapabilitiesAfter: []string{"UIDL", "TOP", "LOGIN-DELAY 120"}})
+	r.fill(3)
+	r.drop.Order(pop3test.CutIn("RETR", 20, pop3test.HangUp).Nth(2))
+	if s := r.poll(); s.Class != fetch.ClassRetry || !s.Rest || s.Sessions != 1 || s.Fetched != 1 {
+		t.Errorf("%v, rest %v, %d sessions, %d fetched: %v", s.Class, s.Rest, s.Sessions, s.Fetched, s.Err)
+	}
+}
+
 // A poll that is to end does not connect again over a connection that died, or was out
 // of step.
 func TestNoNewConnectionWhileDraining(t *testing.T) {

@@ -410,8 +410,9 @@ func TestNumbersForUIDs(t *testing.T) {
 		without []string
 		most    int                  // messages in a session
 		also    func(r *rig, at int) // happens on that day
+		told    bool                 // by their headers: what is here is not downloaded again
 	}{
-		{name: "kept for some days", keep: fetch.Keep{For: 3 * day}, message: telling},
+		{name: "kept for some days", keep: fetch.Keep{For: 3 * day}, message: telling, told: true},
 		{name: "few in a session", keep: fetch.Keep{For: 3 * day}, message: telling, most: 1},
 		{name: "headers do not tell", keep: fetch.Keep{For: 3 * day}, message: alike},
 		{name: "no TOP", keep: fetch.Keep{For: 3 * day}, message: telling, without: []string{"TOP"}},
@@ -501,6 +502,9 @@ func TestNumbersForUIDs(t *testing.T) {
 			}
 			r.expect(want...)
 			r.expectEmpty()
+			if n := r.retrieved(); test.told && n > 2*len(want) { // once to be compared, if it is new
+				t.Errorf("the server was asked for %d messages, to bring %d", n, len(want))
+			}
 		})
 	}
 }
