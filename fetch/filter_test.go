@@ -23,7 +23,9 @@ func filtered(t *testing.T, script string, o filter.Options) *rig {
 	if o.Argv == nil {
 		o.Argv = []string{"sh", "-c", script}
 	}
-	o.Spool = spool.New(filepath.Join(t.TempDir(), "spool"), durable.OS)
+	if o.Spool == nil {
+		o.Spool = spool.New(filepath.Join(t.TempDir(), "spool"), durable.OS)
+	}
 	var err error
 	r.account.Filter, err = filter.New(o)
 	check(t, err)
@@ -190,5 +192,21 @@ func TestFilterIsCalledOff(t *testing.T) {
 			t.Errorf("%v, %d refused, rows %v: %v", s.Class, s.Refused, r.rows(), s.Err)
 		}
 		r.expect()
+	}
+}
+
+// What a filter had of a message when its poll was killed does not stay on the disk.
+func TestFilterSweeps(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "spool")
+	files := spool.New(dir, durable.OS)
+	r := filtered(t, "cat", filter.Options{Spool: files})
+	f, err := files.Create(r.account.Name)
+	check(t, err)
+	check(t, f.Close())
+	r.succeed()
+	left, err := os.ReadDir(dir)
+	check(t, err)
+	if len(left) != 0 {
+		t.Errorf("%s is left", left[0].Name())
 	}
 }

@@ -205,3 +205,24 @@ func TestQuarantineFull(t *testing.T) {
 		t.Errorf("left %q", left)
 	}
 }
+
+// That this machine is in trouble ends the poll also if only the quarantine notices.
+func TestQuarantineOnFullDisk(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	r.account.MaxSize = 1000
+	r.drop.Add("u1", []byte("Subject: large\n\n"+strings.Repeat("x\n", 1000)))
+	q := r.quarantine()
+	sink := r.account.Quarantine.Sink
+	r.account.Quarantine.Sink = &batched{sink, func(b deliver.Batch) deliver.Batch {
+		return reliant{b, func(func(deliver.Receipt) error) error {
+			return &deliver.Error{Fault: deliver.FaultMachine, Target: "quarantine", Op: "write", Err: errors.New("the disk is full")}
+		}}
+	}}
+	if s := r.poll(); s.Class != fetch.ClassMachine || s.Deleted != 0 {
+		t.Errorf("%v, deleted %d: %v", s.Class, s.Deleted, s.Err)
+	}
+	r.account.Quarantine.Sink = sink
+	r.succeed()
+	q.expect("Subject: large\n\n" + strings.Repeat("x\n", 1000))
+	r.expectEmpty()
+}

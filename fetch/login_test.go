@@ -288,18 +288,23 @@ func TestNoPipelining(t *testing.T) {
 	all := []string{"CAPA", "STAT", "LIST", "UIDL", "RETR", "DELE"}
 	for name, test := range map[string]struct {
 		fault pop3test.Fault
-		first int // sessions of the first poll
+		first int  // sessions of the first poll
+		known bool // the server did not do so before
 	}{
-		"drops":                       {pop3test.DropAhead(all...), 2},
-		"drops behind RETR":           {pop3test.DropAhead("RETR"), 2},
-		"hangs up":                    {pop3test.HangUpAhead(all...), 3},
-		"hangs up over the listing":   {pop3test.HangUpAhead("UIDL", "LIST"), 2},
-		"hangs up over RETR":          {pop3test.HangUpAhead("RETR"), 2},
-		"hangs up behind one message": {pop3test.HangUpAhead("RETR").When(func(x *pop3test.Exchange) bool { return x.UID != "u1" }), 2},
+		"drops":                       {fault: pop3test.DropAhead(all...), first: 2},
+		"drops of late":               {fault: pop3test.DropAhead(all...), first: 2, known: true},
+		"drops behind RETR":           {fault: pop3test.DropAhead("RETR"), first: 2},
+		"hangs up":                    {fault: pop3test.HangUpAhead(all...), first: 3},
+		"hangs up over the listing":   {fault: pop3test.HangUpAhead("UIDL", "LIST"), first: 2},
+		"hangs up over RETR":          {fault: pop3test.HangUpAhead("RETR"), first: 2},
+		"hangs up behind one message": {fault: pop3test.HangUpAhead("RETR").When(func(x *pop3test.Exchange) bool { return x.UID != "u1" }), first: 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, pop3test.Behaviour{})
+			if test.known {
+				r.succeed()
+			}
 			want := r.fill(3)
 			impatient(r.account)
 			r.server.Order(test.fault)
@@ -449,6 +454,28 @@ func TestInUseIsHeeded(t *testing.T) {
 	}
 	r.later(time.Second)
 	r.succeed()
+}
+
+// How long a login that was refused has to wait, and why, is told as the server said it.
+func TestWhyPaused(t *testing.T) {
+	for _, test := range []struct {
+		before, answer, why string
+		wait                time.Duration
+	}{
+		{"", "[IN-USE] locked", "another program has the mailbox open", time.Minute},
+		{"", "[LOGIN-DELAY] wait", "the last login came too early", time.Minute},
+		{"LOGIN-DELAY 600", "[LOGIN-DELAY] wait", "the last login came too early", 10*time.Minute + time.Second},
+		{"LOGIN-DELAY 600", "[IN-USE] locked", "another program has the mailbox open", time.Minute},
+	} {
+		r := newRig(t, pop3test.Behaviour{Capabilities: []string{"USER", test.before}})
+		r.drop.Order(pop3test.ReplyErr(pop3test.Login, test.answer).Session(1))
+		r.poll()
+		s := r.poll()
+		pause, ok := errors.AsType[*fetch.PauseError](s.Err)
+		if !ok || !pause.Until.Equal(noon.Add(test.wait)) || pause.Why != test.why {
+			t.Errorf("%q, %s: %v", test.before, test.answer, s.Err)
+		}
+	}
 }
 
 // Nor does a server have an account left alone for longer than a day, whatever it asks.

@@ -232,6 +232,34 @@ func TestSinkCannotSettle(t *testing.T) {
 	r.expectEmpty()
 }
 
+// asking is silent, and counts how often it is asked.
+type asking struct {
+	silent
+	times *int
+}
+
+func (a asking) Settle(ctx context.Context, token string) (deliver.Verdict, error) {
+	*a.times++
+	return a.silent.Settle(ctx, token)
+}
+
+// It is asked about one of them: each question may wait for its answer in vain.
+func TestSinkCannotSettleIsAskedOnce(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	home := r.account.Deliver[0].Sink
+	times := 0
+	r.account.Deliver[0].Sink = asking{silent{home}, &times}
+	want := r.fill(3)
+	r.poll()
+	if r.poll(); times != 1 {
+		t.Errorf("asked %d times about three messages", times)
+	}
+	r.account.Deliver[0].Sink = home
+	r.succeed()
+	r.expect(want...)
+	r.expectEmpty()
+}
+
 // clueless is a sink that never learns what became of its promises.
 type clueless struct{ silent }
 
