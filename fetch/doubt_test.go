@@ -221,6 +221,31 @@ func TestDeletionsRefused(t *testing.T) {
 	}
 }
 
+// A message that may be one which is gone, and is another, waits as long as its own tries
+// say, and nothing is remembered of it twice.
+func TestComparedPoisonWaits(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
+	sink := r.account.Deliver[0].Sink
+	r.account.Deliver[0].Sink = picky{sink, false}
+	r.account.Keep.Forever = true
+	r.drop.Add("gone", []byte("Subject: was fine\n\n"))
+	r.succeed()
+	r.drop.Remove("gone")
+	r.drop.Add("bad", []byte("Subject: a poison\n\n"))
+	r.drop.Order(pop3test.ReplyErr("RETR", "no").UID("bad").Session(2))
+	for tries, pause := range []time.Duration{15 * time.Minute, time.Hour} {
+		r.poll()
+		if rows := r.rows(); len(rows) != 2 || rows[0].UID != "bad" || rows[0].Tries != tries+1 ||
+			rows[0].NextTry != r.opts.Now().Add(pause).Unix() {
+			t.Errorf("after try %d: %+v", tries+1, rows)
+		}
+		r.later(pause)
+	}
+	r.account.Deliver[0].Sink = sink
+	r.succeed()
+	r.expect("Subject: a poison\n\n", "Subject: was fine\n\n")
+}
+
 // What the server would not delete is still here, and the rest is not.
 func TestOneDeletionRefused(t *testing.T) {
 	for refused := range 3 {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/fetch/state"
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
@@ -101,5 +102,19 @@ func TestHeaderOfTOPAlone(t *testing.T) {
 			r.poll()
 			r.expect(want...)
 		})
+	}
+}
+
+// Where nothing tells a message that is kept from a new one, none is fetched, or it would
+// be at each poll.
+func TestKeptWithoutIdentity(t *testing.T) {
+	for _, all := range []bool{false, true} {
+		r := newRig(t, pop3test.Behaviour{Without: []string{"UIDL", "TOP"}})
+		r.account.Keep.Forever, r.opts.KeepAll = !all, all
+		r.fill(1)
+		if s := r.poll(); s.Class != fetch.ClassOperator {
+			t.Errorf("of all mail %v: %v: %v", all, s.Class, s.Err)
+		}
+		r.expect()
 	}
 }

@@ -1,6 +1,7 @@
 package fetch_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -16,6 +17,8 @@ func TestPlanInDoubt(t *testing.T) {
 	partial.Partial = true
 	undeleted := landed("1", ago(2*day))
 	undeleted.Deleted = ago(day)
+	tried := deleted("a", ago(day))
+	tried.Tries = 1
 	testPlan(t, []planCase{
 		{
 			name:    "a listing that is not whole casts none on unique-ids that are no numbers",
@@ -48,6 +51,38 @@ func TestPlanInDoubt(t *testing.T) {
 			want:    "verify 1 \"1\"\nverify 2 \"2\"\nmissing \"2\"\n",
 		},
 		{
+			name:    "one message that is gone for certain is enough, though another came back",
+			listing: entries("a", "b", "c"),
+			rows:    byKey(deleted("a", ago(day)), deleted("b", ago(day)), landed("c", ago(day))),
+			headers: map[int]state.Sum{1: sum("new"), 2: sum("hb")},
+			policy:  forever,
+			want:    "probe 3\n",
+		},
+		{
+			name:    "so it is if that was not to be had before",
+			listing: entries("a", "b"),
+			rows:    byKey(tried, landed("b", ago(day))),
+			headers: map[int]state.Sum{1: sum("new")},
+			policy:  forever,
+			want:    "probe 2\n",
+		},
+		{
+			name:    "but not again while it is not to be had",
+			listing: entries("a", "b"),
+			rows:    byKey(tried, landed("b", ago(day))),
+			headers: map[int]state.Sum{},
+			policy:  forever,
+			want:    "verify 1 \"a\"\nkept 1\n",
+		},
+		{
+			name:    "no more is compared in a session than is fetched",
+			listing: entries("a", "b", "c"),
+			rows:    byKey(missing(landed("a", ago(day)), ago(day)), missing(landed("b", ago(day)), ago(day))),
+			headers: map[int]state.Sum{},
+			policy:  fetch.Policy{Keep: fetch.Keep{Forever: true}, Limit: 1},
+			want:    "verify 1 \"a\"\nmore 2\n",
+		},
+		{
 			name:    "a header casts none if there was none to compare it with",
 			listing: entries("a", "b"),
 			rows:    byKey(missing(state.Row{UID: "a", Phase: state.Refused, Tries: 1}, ago(day)), landed("b", ago(day))),
@@ -77,6 +112,25 @@ func TestPlanInDoubt(t *testing.T) {
 			rows:    byKey(refused("a", ago(0))),
 			policy:  fetch.Policy{MaxSize: 99},
 			want:    "large 1 \"a\"\n",
+		},
+	})
+}
+
+// A cap on sessions leaves the messages in the order of their numbers.
+func TestPlanCapInOrder(t *testing.T) {
+	testPlan(t, []planCase{
+		{
+			name:    "with unique-ids",
+			listing: entries("c", "b", "a"),
+			policy:  fetch.Policy{Limit: 2},
+			want:    "fetch 1 \"c\"\nfetch 2 \"b\"\nmore 1\n",
+		},
+		{
+			name:    "without",
+			listing: entries("x", "x", ""),
+			headers: map[int]state.Sum{1: sum("one"), 2: sum("two"), 3: sum("three")},
+			policy:  fetch.Policy{Limit: 2},
+			want:    fmt.Sprintf("fetch 1 %q\nfetch 2 %q\nmore 1\n", state.KeyOf(sum("one"), 0), state.KeyOf(sum("two"), 0)),
 		},
 	})
 }

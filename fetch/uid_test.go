@@ -269,6 +269,15 @@ func TestMigration(t *testing.T) {
 	if n := r.drop.Retrieved("new"); n != 1 {
 		t.Errorf("the new message was downloaded %d times", n)
 	}
+	looks := 0
+	for _, line := range r.drop.Log() {
+		if strings.HasPrefix(line, "TOP ") {
+			looks++
+		}
+	}
+	if looks != kept+1 {
+		t.Errorf("%d headers were asked for", looks)
+	}
 
 	// What they were kept for is not forgotten.
 	r.account.Keep = fetch.Keep{For: 14 * day}
