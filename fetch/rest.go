@@ -15,15 +15,14 @@ import (
 
 // atRest looks whether there is anything to do about the maildrop, if that can
 // be seen at a glance: most polls of a large one find nothing new, and need to
-// know next to nothing of each row. When in doubt, it is false, and only
-// MakePlan can tell.
+// know next to nothing of each row, nor to have a plan. When in doubt, it is
+// false, and only MakePlan can tell.
 func (s *session) atRest(pol *Policy) (bool, error) {
 	if s.ahead == nil || s.partial() || len(pol.Open) > 0 || pol.Each != nil {
 		return false, nil
 	}
 	rest := state.Rest{Listing: restOf(s.listing.Entries, pol), Until: s.server.rest.Until}
 	if rest == s.server.rest && pol.Now.Unix() < rest.Until {
-		s.plan = Plan{Kept: len(s.listing.Entries)}
 		return true, nil
 	}
 	rows, err := s.ahead.wait()
@@ -32,7 +31,7 @@ func (s *session) atRest(pol *Policy) (bool, error) {
 	}
 	var ok bool
 	if rest.Until, ok = atRest(s.listing.Entries, rows, pol); ok {
-		s.plan, s.server.found = Plan{Kept: len(s.listing.Entries)}, &rest
+		s.server.found = &rest
 	}
 	return ok, nil
 }

@@ -250,7 +250,7 @@ func (s *session) identify(ctx context.Context, pol Policy) error {
 		return err
 	}
 	keeps := s.Keep != Keep{} || s.opts.KeepAll && !s.adopting
-	if !top && (keeps || s.adopting) && !s.listing.UIDL && len(entries) > 0 {
+	if !top && (keeps || s.adopting) && !s.listing.UIDL {
 		return errNoIdentity
 	}
 	if !top && keeps {
@@ -379,14 +379,12 @@ func (s *session) bring(ctx context.Context) error {
 // quarantine fetches what goes there. Its trouble is that of one sink: what it
 // does not take waits, and nothing else does.
 func (s *session) quarantine(ctx context.Context) error {
-	rejects := s.rejects
-	s.rejects = nil
-	err := s.fetch(ctx, []Target{*s.Quarantine}, rejects, 0)
+	err := s.fetch(ctx, []Target{*s.Quarantine}, s.rejects, 0)
 	if !isolated(err) {
 		return err
 	}
 	s.down[s.Quarantine.Name] = err
-	for _, w := range rejects {
+	for _, w := range s.rejects {
 		unread := slices.ContainsFunc(s.unread, func(u unread) bool { return u.Num == w.Num })
 		if why := s.whys[w.Num]; why != nil && !unread {
 			if err := s.refuse(ctx, w, state.Sum{}, fmt.Errorf("%w; and it cannot be put into quarantine: %w", why, err)); err != nil {
@@ -404,8 +402,9 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 	strange := map[string]state.Sum{} // keys that are other messages' now, and the contents of those that had them
 	defer func() {
 		if s.dubious || errors.Is(err, errSeam) {
-			different = nil // nor is anything known of the others
-			s.singly = true // or a line that always drops before the end has it done again for ever
+			// Nothing of it is believed. A line that always drops before the end would have it
+			// done again for ever.
+			s.singly = true
 			return
 		}
 		// All at once: what one message is called now may be what another was.
@@ -416,7 +415,7 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 			h.Rekey = append(h.Rekey, state.Rekey{From: key, To: s.plan.given.key(content, s.rows)})
 		}
 		if noted := s.opts.State.Keep(context.WithoutCancel(ctx), s.Name, s.opts.now().Unix(), h); noted != nil {
-			different, err = nil, cmp.Or(err, noted)
+			err = cmp.Or(err, noted)
 			return
 		}
 		s.summary.Restored += len(h.Restored)
