@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mailhaul/mailhaul/deliver"
+	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
@@ -52,6 +53,11 @@ func TestUnansweredWithoutAName(t *testing.T) {
 				}
 				r.account.Deliver[0].Sink = home
 				r.expectEmpty()
+				for _, e := range eventsOf[fetch.Landed](r) {
+					if e.UID != "" { // what it is remembered by is nothing to tell
+						t.Errorf("told of %q", e.UID)
+					}
+				}
 			}
 		}
 	}
