@@ -231,7 +231,9 @@ func TestAdoptWithoutNames(t *testing.T) {
 	if found := r.adopt(); found.Nameless != 0 || found.Unclear != 1 {
 		t.Errorf("found %+v, want one that is left alone", found)
 	}
-	r.succeed()
+	if s := r.poll(); s.Class != fetch.ClassOperator || s.Listed != 2 {
+		t.Errorf("%v: %v", s.Class, s.Err)
+	}
 	r.expect()
 	r.account.Keep.Forever = false
 	r.succeed()

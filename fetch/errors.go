@@ -149,6 +149,12 @@ var (
 		"may be among those that were adopted: left alone", ClassRetry,
 		"the server does not name all its messages; try again later",
 	}
+	// errNameless means that some kept messages cannot be told from new ones, as says what
+	// stands before it.
+	errNameless = &finding{
+		"cannot be told from what was fetched, since the server has no TOP: left alone", ClassOperator,
+		"they are fetched with keep: false for this account, so that each message is deleted once it is delivered",
+	}
 	// errRenamed means that what was adopted may be listed under other names.
 	errRenamed = &finding{
 		"none of the messages that were adopted is listed, and as many others are: the server may have given them new unique-ids", ClassOperator,

@@ -133,8 +133,8 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 	}
 	if s.LoggedIn.IsZero() {
 		err = all // else some sinks' trouble is no reason to wait with the others' mail
-	} else if errors.Is(err, errUnclear) {
-		err = nil // nor is it one that some messages have lost their names
+	} else if errors.Is(err, errUnclear) || errors.Is(err, errNameless) {
+		err = nil // nor is it one that some messages have lost their names, or never had any
 	}
 	s.Schedule = a.reschedule(was, s, err, o)
 	return errors.Join(all, a.save(ctx, o, s, v.server, all))
@@ -317,6 +317,9 @@ func (s *session) run(ctx context.Context) (more bool, err error) {
 	more = s.plan.More > 0 && moved && s.trouble == nil && !s.opts.draining()
 	if n := s.plan.Unclear; n > 0 && !more {
 		s.trouble = cmp.Or(s.trouble, fmt.Errorf("%s no unique-id now and %w", number(n, "message has", "messages have"), errUnclear))
+	}
+	if n := s.nameless; n > 0 && !more {
+		s.trouble = cmp.Or(s.trouble, fmt.Errorf("%s no unique-id and %w", number(n, "message has", "messages have"), errNameless))
 	}
 	// The next poll may find something else that it cannot deliver, or the same.
 	if s.expiring && len(s.homeless) > 0 && len(s.delete) > 0 && !more && s.trouble == nil && !s.opts.draining() {

@@ -43,6 +43,7 @@ type session struct {
 	dubious   bool          // one of their replies may be another's, for all that it says itself
 	landed    []string      // keys of what landed, or may have
 	trouble   error         // of the server, with which the session went on
+	nameless  int           // messages that nothing tells from what was fetched: left alone
 	homeless  map[int]bool  // numbers of messages that came in, and were not delivered
 	expiring  bool          // EXPIRE 0: at QUIT the server may delete them
 }
@@ -257,10 +258,7 @@ func (s *session) identify(ctx context.Context, pol Policy) error {
 		// Without a name and without a look at the header, such a message
 		// could only be fetched anew at every poll.
 		named := slices.DeleteFunc(slices.Clone(entries), func(e pop3proto.Entry) bool { return e.UID == "" })
-		if left := len(entries) - len(named); left > 0 {
-			s.notice("%s no unique-id and the server has no TOP: fetched only with keep: false", number(left, "message has", "messages have"))
-			entries = named
-		}
+		s.nameless, entries = len(entries)-len(named), named
 	}
 	pol.Asked = !top
 	s.plan = MakePlan(entries, s.rows, headers, pol)
