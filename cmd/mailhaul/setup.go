@@ -2,11 +2,9 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
@@ -99,39 +97,39 @@ func (s setup) text() string {
 	if s.oauth != "" {
 		b.WriteString("# The client by which mailhaul login asks for access.\noauth:\n")
 		line(1, s.oauth, "", "")
-		line(2, "client_id", scalar(s.clientID), "")
+		line(2, "client_id", config.Scalar(s.clientID), "")
 		if file := s.clientSecretFileKey(); file != "" {
-			line(2, "client_secret_file", scalar(file), "not readable by everyone")
+			line(2, "client_secret_file", config.Scalar(file), "not readable by everyone")
 		}
 		b.WriteString("\n")
 	}
 	b.WriteString("# Where the mail goes.\nsinks:\n  home:\n")
-	place := scalar(s.place)
+	place := config.Scalar(s.place)
 	if s.kind == "mda" {
-		place = list(strings.Fields(s.place))
+		place = config.List(strings.Fields(s.place))
 	}
 	line(2, s.kind, place, "")
 	if s.kind == "smtp" || s.kind == "lmtp" {
-		line(2, "to", scalar(s.to), "")
+		line(2, "to", config.Scalar(s.to), "")
 	}
 	b.WriteString("\n# The maildrops to poll.\naccounts:\n")
-	line(1, scalar(s.name), "", "")
-	line(2, "server", scalar(s.server), tlsComment[s.tls])
+	line(1, config.Scalar(s.name), "", "")
+	line(2, "server", config.Scalar(s.server), tlsComment[s.tls])
 	if s.tls != config.TLSImplicit {
 		line(2, "tls", string(s.tls), "")
 	}
-	line(2, "user", scalar(s.user), "")
+	line(2, "user", config.Scalar(s.user), "")
 	switch {
 	case s.oauth != "":
 		line(2, "oauth", s.oauth, "mailhaul login "+s.name)
 	case s.typed != "":
-		line(2, "password_file", scalar(s.passwordPath()), "not readable by everyone")
+		line(2, "password_file", config.Scalar(s.passwordPath()), "not readable by everyone")
 	case s.passwordFile != "":
-		line(2, "password_file", scalar(s.passwordFile), "not readable by everyone")
+		line(2, "password_file", config.Scalar(s.passwordFile), "not readable by everyone")
 	default:
-		line(2, "password_command", scalar(cmp.Or(s.passwordCommand, "pass")), "prints the password")
+		line(2, "password_command", config.Scalar(cmp.Or(s.passwordCommand, "pass")), "prints the password")
 	}
-	line(2, "keep", scalar(s.keep), keepComment(s.keep))
+	line(2, "keep", config.Scalar(s.keep), keepComment(s.keep))
 	return b.String()
 }
 
@@ -158,30 +156,6 @@ func keepComment(keep string) string {
 		return "never delete mail from the server"
 	}
 	return "how long mail stays on the server"
-}
-
-// plain is text that YAML takes as it is, wherever it stands.
-var plain = regexp.MustCompile(`^[A-Za-z0-9~/._+-]([A-Za-z0-9~/._@:+= -]*[A-Za-z0-9~/._@+=-])?$`)
-
-// scalar writes a text in YAML.
-func scalar(s string) string {
-	if plain.MatchString(s) && !strings.Contains(s, ": ") && s != "~" && s != "-" && !strings.HasPrefix(s, "- ") && !strings.EqualFold(s, "null") {
-		return s
-	}
-	var quoted strings.Builder // YAML knows what JSON does in quotes
-	enc := json.NewEncoder(&quoted)
-	enc.SetEscapeHTML(false)
-	_ = enc.Encode(s)
-	return strings.TrimSuffix(quoted.String(), "\n")
-}
-
-// list writes a list of texts in YAML.
-func list(words []string) string {
-	quoted := make([]string, len(words))
-	for i, w := range words {
-		quoted[i] = scalar(w)
-	}
-	return "[" + strings.Join(quoted, ", ") + "]"
 }
 
 // configPath returns how the configuration names a file that a person named,

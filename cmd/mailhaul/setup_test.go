@@ -70,15 +70,6 @@ func FuzzSetup(f *testing.F) {
 	})
 }
 
-// A file for people to read has no \u003e in it.
-func TestScalar(t *testing.T) {
-	for text, want := range map[string]string{"me": "me", "a > b": `"a > b"`, `<"&>`: `"<\"&>"`, "": `""`} {
-		if got := scalar(text); got != want {
-			t.Errorf("%q is %s, want %s", text, got, want)
-		}
-	}
-}
-
 // A file that cannot be written leaves none behind.
 func TestSetupWrite(t *testing.T) {
 	dir := t.TempDir()
