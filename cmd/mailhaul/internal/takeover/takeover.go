@@ -20,6 +20,9 @@ type Account struct {
 	// Seen is the file in which the other remembers what it left on the server (see
 	// package oldids), empty if it leaves nothing there.
 	Seen string
+	// Off is an account that cannot be used as it is, or was not in use. It is written
+	// as a comment; a remark tells what is missing.
+	Off bool
 }
 
 // Section is a sink or an account, by its name.

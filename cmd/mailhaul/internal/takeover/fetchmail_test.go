@@ -1,0 +1,179 @@
+package takeover_test
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"gopkg.in/yaml.v3"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/takeover"
+	"github.com/mailhaul/mailhaul/pop3proto/servertest"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// golden compares what was made of another's configuration, and what is told of it,
+// with a file; what is made is accepted.
+func golden(t *testing.T, name string, c *takeover.Config) {
+	t.Helper()
+	text := c.YAML(strings.TrimSuffix(name, ".txt"))
+	if _, err := config.Parse("/home/me/config.yaml", []byte(text)); err != nil {
+		t.Errorf("what was made is refused: %v", err)
+	}
+	var got strings.Builder
+	got.WriteString(text + "\n")
+	for _, told := range c.Told() {
+		got.WriteString(told.String() + "\n")
+	}
+	for _, a := range c.Accounts {
+		if a.Seen != "" {
+			got.WriteString(a.Name + " is remembered in " + a.Seen + "\n")
+		}
+	}
+	file := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(file, []byte(got.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got.String()); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", file, diff)
+	}
+}
+
+// fetchmailDump has fetchmail say what it knows of a fetchmailrc.
+func fetchmailDump(t *testing.T, rc string) string {
+	t.Helper()
+	fetchmail, path := servertest.Program(t, "fetchmail"), filepath.Join(t.TempDir(), "fetchmailrc")
+	if err := os.WriteFile(path, []byte(rc), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	c := exec.Command(fetchmail, "--fetchmailrc", path, "--configdump")
+	c.Env = append(os.Environ(), "FETCHMAILHOME="+t.TempDir())
+	c.Stdout, c.Stderr = &out, &errs
+	if err := c.Run(); err != nil {
+		t.Fatalf("%s: %v\n%s", fetchmail, err, errs.Bytes())
+	}
+	return out.String()
+}
+
+// fetchmailrc has all that its manual allows: noise words, quotes, escapes, comments,
+// defaults, several users of a server.
+const fetchmailrc = `# a comment with ' and "
+set daemon 300
+set idfile "/home/me/.fetchids"
+set syslog
+set invisible
+defaults proto pop3, uidl, timeout 90
+skip old.example.org: user x pass x is me here
+poll label via "pop.example.net" service 1995 with interval 2 plugin "ssh gw nc %h %p":
+	user 'ann@example.net' there has password "a b\x22\\#'" and is ann here, wants ssl keep limit 102400
+	expunge 100 mda "/usr/bin/procmail -f '%F' -d %T" sslcertck sslcommonname mail.example.net preconnect "true"
+	user "car ol" there, with pass 's$HOME{' is carl here ssl fetchlimit 10 dropstatus no sslcertck
+	mda 'sh -c "deliver ${X:-%F}"'
+poll pop.example.com
+	user ann@example.net pass p is ann here smtphost localhost/2525, b.example.com
+	user bob pass p is carol=bob here sslproto '' lmtp smtphost /run/lmtp nokeep fetchall postconnect "date >>~/polls"
+	user dan pass "däeßn" is dan here options smtpaddress example.com
+	user eve is eve here sslproto "TLS1.2+" mda "spamc | procmail -f %F -d %T" keep fetchall limit 100000 limitflush flush
+	user fay pass p is fay here bsmtp /tmp/fay
+	user all pass p is ann carol=bob * here
+	user "gün" pass p is gün here
+poll apop.example.com proto apop user gus pass p is gus here mda "ssh mx deliver %F %T" antispam 571 550
+poll krb.example.com auth gssapi plugout "ssh gw nc %h %p" user hal pass p is hal here smtpname h@example.org smtphost mx.example.org
+poll md5.example.com auth cram-md5 user ida pass "*p: #" is ida here sslproto ssl3+
+poll ntlm.example.com auth ntlm port 995 user kim pass p is kim here ssl sslproto "tls1.3+" sslfingerprint "00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF"
+poll kpop.example.com proto kpop user leo pass p is leo here
+poll imap.example.com proto imap user jim pass p is jim here
+`
+
+// What fetchmail itself says of a configuration becomes one of ours.
+func TestFetchmail(t *testing.T) {
+	c, err := takeover.Fetchmail(fetchmailDump(t, fetchmailrc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "fetchmail.txt", c)
+}
+
+// Files are named as fetchmail knows them; a $ in a path is no variable.
+func TestFetchmailFiles(t *testing.T) {
+	c, err := takeover.Fetchmail(fetchmailDump(t, `poll pop.example.com proto pop3 user ida pass p ssl
+		sslcertfile "/etc/$x/ca.pem" sslcertpath /etc/certs sslcert /home/me/me.pem sslkey /home/me/me.key`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := c.YAML("fetchmail")
+	for _, want := range []string{
+		`tls_ca: "/etc/$$x/ca.pem"`, "tls_cert: /home/me/me.pem", "tls_key: /home/me/me.key", "# sslcertpath: ",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("there is no %s in\n%s", want, text)
+		}
+	}
+}
+
+// A dump is refused with its line, and without what stands there.
+func TestFetchmailRefused(t *testing.T) {
+	for dump, want := range map[string]string{
+		"":                                           "there is no fetchmailrc in it",
+		"set daemon 300\npoll x\n":                   "line 1 ",
+		"TRUE=1\nfetchmailrc = {'a': secret}":        "line 2 ",
+		"fetchmailrc = {'a': [1,\n(2 3)]}":           "line 2 ",
+		"fetchmailrc = {'a': 'b\nc'}":                "line 1 ",
+		"fetchmailrc = {1: 2}":                       "line 1 ",
+		"fetchmailrc = {'a': \"\\q\"}":               "line 1 ",
+		"fetchmailrc = {'a': \"\\400\"}":             "line 1 ",
+		"fetchmailrc = {'a': 'b":                     "line 1 ",
+		"fetchmailrc = {'a': \"\\0x?3\" \"}":         "garbles letters that are not ASCII",
+		"fetchmailrc = " + strings.Repeat("[", 1000): "line 1 ",
+		"import os":                                  "line 1 ",
+		"fetchmailrc = 99999999999999999999":         "line 1 ",
+	} {
+		_, err := takeover.Fetchmail(dump)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: %v, want %q", dump, err, want)
+		}
+	}
+}
+
+// Whatever the dump holds, what is made of it is YAML, and every account is in it once.
+func FuzzDump(f *testing.F) {
+	f.Add("# c\nTRUE=1; FALSE=0\nfetchmailrc = {'poll_interval':300, 'servers': [{'pollname':'p', 'active':TRUE, 'protocol':'POP3', 'users': [" +
+		"{'remote':\"a\\\"\\x41\\101\\n\", 'password':\"\\0x?3p\", 'localnames':[('a','b'),], 'mda':'sh %F', 'limit':-1}\n\t,\t]}]}")
+	f.Add(`fetchmailrc = {"servers": [{"protocol":"APOP", "active":TRUE, 'users': [{"remote":"~", "localnames":["*"]}, {"remote":"~"}]}]}`)
+	f.Fuzz(func(t *testing.T, dump string) {
+		c, err := takeover.Fetchmail(dump)
+		if err != nil {
+			return
+		}
+		var file struct {
+			Sinks, Accounts map[string]any
+		}
+		text := c.YAML("fetchmail")
+		if err := yaml.Unmarshal([]byte(text), &file); err != nil {
+			t.Fatalf("%v in\n%s", err, text)
+		}
+		on := 0
+		for _, a := range c.Accounts {
+			if !a.Off {
+				on++
+			}
+		}
+		if len(file.Sinks) != len(c.Sinks) || len(file.Accounts) != on {
+			t.Errorf("%d sinks and %d accounts, want %d and %d, in\n%s", len(file.Sinks), len(file.Accounts), len(c.Sinks), on, text)
+		}
+	})
+}
