@@ -27,6 +27,7 @@ func newApp(std stdio) *cli.App {
 		},
 		Commands: []*cli.Command{
 			initCommand(std),
+			takeoverCommand(std),
 			fetchCommand(std),
 			daemonCommand(std),
 			checkCommand(std),

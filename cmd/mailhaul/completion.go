@@ -251,6 +251,8 @@ func (l *commandLine) arguments() []completion {
 		return []completion{anyFile}
 	case "SHELL":
 		all = words(shells)
+	case "FETCHER":
+		all = words(fetcherNames())
 	case "ACCOUNT", "NEW":
 		for _, a := range cfg.Accounts {
 			all = append(all, completion{a.Name, a.User + " at " + a.Host})

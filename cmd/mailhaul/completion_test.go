@@ -64,6 +64,8 @@ func TestCompletion(t *testing.T) {
 		"state rename work w":             "window",
 		"state import ":                   ":files",
 		"state adopt work ":               "",
+		"import f":                        "fetchmail",
+		"import fetchmail ":               ":files",
 		"state retry work ":               "window home",
 		"state retry --a":                 "--all",
 		"explain w":                       "work window",

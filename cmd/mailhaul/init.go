@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -107,16 +106,9 @@ func (i *initialisation) read(c *cli.Context) error {
 		return usagef("mailhaul init you@example.org", "mailhaul init takes one address")
 	}
 	i.address, i.given = c.Args().First(), c.IsSet
-	path, exists, err := config.Place(c.String("config"))
-	_, homeless := errors.AsType[*config.NotFound](err)
-	switch {
-	case homeless:
-		return usagef("set HOME; or name the file with --config, and set XDG_STATE_HOME for the state",
-			"there is no home folder to write a configuration to")
-	case err != nil:
-		return misconfigured(err)
-	case exists:
-		return usagef("add accounts to it by hand, or name another file with --config", "there is a configuration already: %s", path)
+	path, err := newPlace(c.String("config"))
+	if err != nil {
+		return err
 	}
 	i.setup = setup{
 		path: path, name: c.String("name"), server: c.String("server"), tls: config.TLS(c.String("tls")), user: c.String("user"),
@@ -222,10 +214,7 @@ func (i *initialisation) farewell() {
 	for path := range i.files() {
 		fmt.Fprintf(out, "wrote %s\n", tilde(path))
 	}
-	option := ""
-	if found, err := config.Find(""); err != nil || filepath.Clean(found) != i.path {
-		option = " --config " + pasted(i.path)
-	}
+	option := configOption(i.path)
 	next := [][2]string{{"fetch --dry-run", "see what a fetch would do"}, {"fetch", "fetch it"}}
 	switch {
 	case i.oauth != "":

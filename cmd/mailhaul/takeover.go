@@ -1,0 +1,241 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/takeover"
+)
+
+// fetcher is another program that fetches mail, whose configuration can be read.
+type fetcher struct {
+	name string
+	most int // files that it takes; -1: any number
+	read func(ctx context.Context, std stdio, files []string) (*takeover.Config, error)
+}
+
+var fetchers = []fetcher{
+	{"fetchmail", 1, readFetchmail},
+}
+
+// fetcherNames returns the names of the fetchers.
+func fetcherNames() (names []string) {
+	for _, f := range fetchers {
+		names = append(names, f.name)
+	}
+	return names
+}
+
+func takeoverCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:      "import",
+		Usage:     "write a configuration from that of another fetcher",
+		ArgsUsage: "FETCHER [FILE…]",
+		Description: "FETCHER is " + strings.Join(fetcherNames(), ", ") + ". It reads that one's configuration, writes one for\n" +
+			"mailhaul, tells what it could not translate, and what to do next. It connects to no\n" +
+			"server. An existing configuration is never changed. Passwords go into the file as\n" +
+			"they were, so that only its owner may read it.\n\n" +
+			"It runs fetchmail --configdump, with FILE for the fetchmailrc if it is not in its\n" +
+			"usual place. - for FILE reads such a dump from standard input, which may be made on\n" +
+			"another machine.\n\n" +
+			"Exit codes: 0 written; 64 a configuration exists; 74 it cannot be written; 78 that of\n" +
+			"the other cannot be read, or has no POP3 account.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{
+				Name: "config", Aliases: []string{"c"}, Usage: "write the configuration to `FILE`",
+				DefaultText: "$MAILHAUL_CONFIG, else ~/.config/mailhaul/config.yaml",
+			},
+			toggle("print", "write it to standard output, with the passwords, and remarks to standard error"),
+		},
+		OnUsageError: badFlag,
+		Action: func(c *cli.Context) error {
+			return runTakeover(c.Context, std, c.String("config"), c.Bool("print"), c.Args().Slice())
+		},
+	}
+}
+
+func runTakeover(ctx context.Context, std stdio, explicit string, show bool, args []string) error {
+	known := "known: " + strings.Join(fetcherNames(), ", ")
+	if len(args) == 0 {
+		return usagef(known, "mailhaul import takes the name of a fetcher")
+	}
+	at := slices.Index(fetcherNames(), args[0])
+	if at < 0 {
+		return usagef(known+"; docs/migrating.md helps with others", "there is no fetcher %q", args[0])
+	}
+	from, files := fetchers[at], args[1:]
+	if from.most >= 0 && len(files) > from.most {
+		return usagef("", "mailhaul import %s takes no more than %s, but was given %q", from.name, count(from.most, "file"), files[from.most])
+	}
+	path := ""
+	if !show {
+		var err error
+		if path, err = newPlace(explicit); err != nil {
+			return err
+		}
+	}
+	c, err := from.read(ctx, std, files)
+	if err != nil {
+		return err
+	}
+	if len(c.Accounts) == 0 {
+		for _, told := range c.Told() {
+			fmt.Fprintf(std.err, "%s\n", clean(told.String()))
+		}
+		return &failure{fmt.Errorf("%s has no account that mailhaul could poll: nothing was written", from.name), exitConfig,
+			"name its file, if that is in no usual place; mailhaul init writes a first configuration"}
+	}
+	text := c.YAML(from.name)
+	if show {
+		for _, told := range c.Told() {
+			fmt.Fprintf(std.err, "%s\n", clean(told.String()))
+		}
+		_, err := io.WriteString(std.out, text)
+		return err
+	}
+	err = os.MkdirAll(filepath.Dir(path), 0o700)
+	if err == nil {
+		err = writeNew(path, text)
+	}
+	if err != nil {
+		return &failure{err, exitMachine, ""}
+	}
+	std.takenOver(from.name, c, path, text)
+	return nil
+}
+
+// newPlace returns where a new configuration goes, as an absolute path. None may be
+// there.
+func newPlace(explicit string) (string, error) {
+	path, exists, err := config.Place(explicit)
+	_, homeless := errors.AsType[*config.NotFound](err)
+	switch {
+	case homeless:
+		return "", usagef("set HOME; or name the file with --config, and set XDG_STATE_HOME for the state",
+			"there is no home folder to write a configuration to")
+	case err != nil:
+		return "", misconfigured(err)
+	case exists:
+		return "", usagef("add accounts to it by hand, or name another file with --config", "there is a configuration already: %s", path)
+	}
+	return path, nil
+}
+
+// takenOver says what was written, what a person has to know of it, and what to do next.
+func (std stdio) takenOver(from string, c *takeover.Config, path, text string) {
+	on, seen := 0, []takeover.Account{}
+	for _, a := range c.Accounts {
+		if !a.Off {
+			on++
+			if a.Seen != "" {
+				seen = append(seen, a)
+			}
+		}
+	}
+	fmt.Fprintf(std.out, "wrote %s: %s, %s", tilde(path), count(on, "account"), count(len(c.Sinks), "sink"))
+	if off := len(c.Accounts) - on; off > 0 {
+		fmt.Fprintf(std.out, "; %s as a comment", count(off, "account"))
+	}
+	fmt.Fprintln(std.out)
+	if told := c.Told(); len(told) > 0 {
+		fmt.Fprintln(std.out)
+		for _, t := range told {
+			fmt.Fprintf(std.out, "%s\n", clean(t.String()))
+		}
+	}
+	if _, err := config.Parse(path, []byte(text)); err != nil {
+		fmt.Fprintf(std.out, "\nLeft to do: %v\n", err)
+	}
+	option := configOption(path)
+	fmt.Fprintf(std.out, "\nNext, once %s is stopped for good:\n  %-34s # try it, and see what is amiss\n", from, "mailhaul check"+option)
+	for _, a := range seen {
+		fmt.Fprintf(std.out, "  mailhaul state adopt %s --from %s%s\n", a.Name, pasted(a.Seen), option)
+	}
+	when := "fetch it"
+	if len(seen) > 0 {
+		when = "not before the lines above: it would fetch all mail once more"
+	}
+	fmt.Fprintf(std.out, "  %-34s # %s\n", "mailhaul fetch"+option, when)
+}
+
+// configOption is how commands name a configuration, which is not needed for the one
+// that they find.
+func configOption(path string) string {
+	if found, err := config.Find(""); err == nil && filepath.Clean(found) == path {
+		return ""
+	}
+	return " --config " + pasted(path)
+}
+
+// maxDump is how much another fetcher may print, in octets.
+const maxDump = 64 << 20
+
+// dumpElsewhere is how to get what fetchmail knows from another machine.
+const dumpElsewhere = "where it is: (umask 077; fetchmail --configdump >dump); here: mailhaul import fetchmail - <dump"
+
+// quotedWord finds what fetchmail quotes of a file, which may be a password.
+var quotedWord = regexp.MustCompile(`(?m) at \S.*$`)
+
+// readFetchmail asks fetchmail what is in its fetchmailrc, or reads what it said
+// elsewhere.
+func readFetchmail(ctx context.Context, std stdio, files []string) (*takeover.Config, error) {
+	var dump []byte
+	var err error
+	if len(files) == 1 && files[0] == "-" {
+		if std.in == nil {
+			return nil, usagef(dumpElsewhere, "there is no standard input to read a dump from")
+		}
+		if dump, err = io.ReadAll(io.LimitReader(std.in, maxDump)); err != nil {
+			return nil, &failure{err, exitConfig, ""}
+		}
+	} else if dump, err = fetchmailDump(ctx, files); err != nil {
+		return nil, err
+	}
+	c, err := takeover.Fetchmail(string(dump))
+	if err != nil {
+		return nil, &failure{fmt.Errorf("the configuration of fetchmail: %w", err), exitConfig, "name the fetchmailrc; or, " + dumpElsewhere}
+	}
+	return c, nil
+}
+
+// fetchmailDump runs fetchmail, which prints its configuration and polls nothing.
+func fetchmailDump(ctx context.Context, files []string) ([]byte, error) {
+	args := []string{"--configdump"}
+	if len(files) == 1 {
+		file, err := filepath.Abs(files[0]) // it may begin with -
+		if err != nil {
+			return nil, err
+		}
+		if _, err := os.Stat(file); err != nil { // without a word fetchmail takes it for empty
+			return nil, &failure{err, exitConfig, ""}
+		}
+		args = append(args, "--fetchmailrc", file)
+	}
+	var out, errs bytes.Buffer
+	c := exec.CommandContext(ctx, "fetchmail", args...)
+	c.Env = append(os.Environ(), "LC_ALL=C") // we read its errors
+	c.Stdout, c.Stderr = &out, &errs
+	err := c.Run()
+	if errors.Is(err, exec.ErrNotFound) {
+		return nil, &failure{errors.New("fetchmail is not installed here, and only it can read its fetchmailrc"), exitConfig, dumpElsewhere}
+	}
+	if err != nil {
+		said := quotedWord.ReplaceAllString(strings.TrimSpace(errs.String()), "")
+		lines := strings.Split(said, "\n")
+		return nil, &failure{fmt.Errorf("fetchmail --configdump: %w: %s", err, clean(lines[len(lines)-1])), exitConfig,
+			"correct the fetchmailrc, or name another"}
+	}
+	return out.Bytes(), nil
+}
