@@ -149,18 +149,20 @@ func TestFetchmailRefused(t *testing.T) {
 	}
 }
 
-// Whatever the dump holds, what is made of it is YAML, and every account is in it once.
+// Whatever the dump holds, what is made of it is YAML that says what was read.
 func FuzzDump(f *testing.F) {
 	f.Add("# c\nTRUE=1; FALSE=0\nfetchmailrc = {'poll_interval':300, 'servers': [{'pollname':'p', 'active':TRUE, 'protocol':'POP3', 'users': [" +
 		"{'remote':\"a\\\"\\x41\\101\\n\", 'password':\"\\0x?3p\", 'localnames':[('a','b'),], 'mda':'sh %F', 'limit':-1}\n\t,\t]}]}")
 	f.Add(`fetchmailrc = {"servers": [{"protocol":"APOP", "active":TRUE, 'users': [{"remote":"~", "localnames":["*"]}, {"remote":"~"}]}]}`)
+	f.Add(`fetchmailrc = {"servers": [{"protocol":"APOP", "active":TRUE, 'users': [{"remote":"~", "localnames":["a"]}, {"remote":"b", "password":"#", "localnames":["a"]}]}]}`)
 	f.Fuzz(func(t *testing.T, dump string) {
 		c, err := takeover.Fetchmail(dump)
 		if err != nil {
 			return
 		}
 		var file struct {
-			Sinks, Accounts map[string]any
+			Sinks, Accounts map[string]map[string]yaml.Node
+			Defaults        map[string]yaml.Node
 		}
 		text := c.YAML("fetchmail")
 		if err := yaml.Unmarshal([]byte(text), &file); err != nil {
@@ -168,8 +170,18 @@ func FuzzDump(f *testing.F) {
 		}
 		on := 0
 		for _, a := range c.Accounts {
-			if !a.Off {
-				on++
+			if a.Off {
+				continue
+			}
+			on++
+			for _, k := range a.Keys {
+				said, own := file.Accounts[a.Name][k.Name]
+				if !own {
+					said = file.Defaults[k.Name]
+				}
+				if text, ok := k.Value.(string); ok && said.Value != text {
+					t.Errorf("%s is not %q in\n%s", k.Name, k.Value, c.YAML("fetchmail"))
+				}
 			}
 		}
 		if len(file.Sinks) != len(c.Sinks) || len(file.Accounts) != on {
