@@ -79,6 +79,9 @@ func runTakeover(ctx context.Context, std stdio, explicit string, show bool, arg
 	if from.most >= 0 && len(files) > from.most {
 		return usagef("", "mailhaul import %s takes no more than %s, but was given %q", from.name, count(from.most, "file"), files[from.most])
 	}
+	if show && explicit != "" {
+		return usagef("leave one of them out", "--config has no effect with --print")
+	}
 	path := ""
 	if !show {
 		var err error
