@@ -1,0 +1,137 @@
+package takeover
+
+import (
+	"fmt"
+	"net"
+	"reflect"
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// assembly is a Config in the making.
+type assembly struct {
+	Config
+	home                    string // the user's
+	accountNames, sinkNames names
+}
+
+// tell adds a remark about an account of ours, or about the file.
+func (c *assembly) tell(about, format string, args ...any) {
+	c.Remarks = append(c.Remarks, Remark{About: about, Text: fmt.Sprintf(format, args...)})
+}
+
+// sinkFor returns the name of the sink with these keys, which it adds if there is none
+// yet: named as wanted, if that is possible.
+func (c *assembly) sinkFor(want string, keys ...Key) string {
+	for _, s := range c.Sinks {
+		if reflect.DeepEqual(s.Keys, keys) {
+			return s.Name
+		}
+	}
+	name := c.sinkNames.take(want, "sink")
+	c.Sinks = append(c.Sinks, Section{Name: name, Keys: keys})
+	return name
+}
+
+// draft is an account in the making.
+type draft struct {
+	*assembly
+	Account
+}
+
+// draft begins the account that the other calls theirs.
+func (c *assembly) draft(theirs string) *draft {
+	d := &draft{assembly: c}
+	d.Name = c.accountNames.take(theirs, "account")
+	if d.Name != theirs {
+		d.tell("is called %q there", theirs)
+	}
+	return d
+}
+
+// add adds a key.
+func (d *draft) add(name string, value any) { d.Keys = append(d.Keys, Key{name, value}) }
+
+// some adds a key, unless its value is empty or one that the file cannot hold.
+func (d *draft) some(name, value string) {
+	if value != "" && d.fits(name, value) {
+		d.add(name, value)
+	}
+}
+
+// fits reports whether values can stand in the file; the account is off if not.
+func (d *draft) fits(name string, values ...string) bool {
+	for _, value := range values {
+		if strings.ContainsFunc(value, unicode.IsControl) {
+			d.off("%s holds a line break or another control character, and is left out (for a password, there is password_file)", name)
+			return false
+		}
+	}
+	return true
+}
+
+// tell adds a remark about the account.
+func (d *draft) tell(format string, args ...any) { d.assembly.tell(d.Name, format, args...) }
+
+// off adds a remark about what is to be done before the account can be used.
+func (d *draft) off(format string, args ...any) {
+	d.Off = true
+	d.tell(format, args...)
+}
+
+// end ends the account.
+func (d *draft) end() { d.Accounts = append(d.Accounts, d.Account) }
+
+// server returns host, or host:port if the port is not the usual one.
+func server(host, port, usual string) string {
+	switch {
+	case port != "" && port != usual:
+		return net.JoinHostPort(host, port)
+	case strings.Contains(host, ":"):
+		return "[" + host + "]"
+	}
+	return host
+}
+
+// sizeOf returns a number of octets as a person would write it.
+func sizeOf(n int64) string {
+	switch {
+	case n >= 1<<20 && n%(1<<20) == 0:
+		return strconv.FormatInt(n>>20, 10) + "M"
+	case n >= 1<<10 && n%(1<<10) == 0:
+		return strconv.FormatInt(n>>10, 10) + "k"
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// names are names that are taken.
+type names map[string]bool
+
+// take returns a name that is not taken yet and that an account or a sink can have,
+// as near as possible to the one wanted.
+func (n *names) take(want, otherwise string) string {
+	clean := strings.Map(func(r rune) rune {
+		if unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("._-+@", r) {
+			return r
+		}
+		return '-'
+	}, want)
+	clean = strings.TrimLeft(clean, "._-+@")
+	for len(clean) > 60 {
+		runes := []rune(clean)
+		clean = string(runes[:len(runes)-1])
+	}
+	if clean == "" {
+		clean = otherwise
+	}
+	if *n == nil {
+		*n = names{}
+	}
+	name := clean // and there is room for a number
+	for i := 2; (*n)[name]; i++ {
+		name = clean + "-" + strconv.Itoa(i)
+	}
+	(*n)[name] = true
+	return name
+}

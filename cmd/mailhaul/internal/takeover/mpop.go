@@ -1,0 +1,476 @@
+package takeover
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/mailhaul/mailhaul/fetch"
+)
+
+// Mpop reads the configuration of mpop at path; if that is empty, at ~/.mpoprc or else
+// $XDG_CONFIG_HOME/mpop/config. home is the user's home folder. Nothing that stands in
+// the file is run. The error names the file and, for what mpop would refuse, the line.
+func Mpop(path, home string) (*Config, error) {
+	if path == "" {
+		path = filepath.Join(home, ".mpoprc")
+		xdg := filepath.Join(cmp.Or(os.Getenv("XDG_CONFIG_HOME"), filepath.Join(home, ".config")), "mpop", "config")
+		if !exists(path) && exists(xdg) {
+			path = xdg
+		}
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	m := &mpop{
+		assembly: assembly{home: home},
+		defaults: &mpopAccount{has: map[string]string{}, set: map[string]string{}},
+		byName:   map[string]*mpopAccount{},
+	}
+	n := 0
+	for line := range strings.Lines(string(text)) {
+		n++
+		if err := m.line(strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r"), n); err != nil {
+			return nil, fmt.Errorf("%s: line %d: %w", path, n, err)
+		}
+	}
+	for i, a := range m.accounts {
+		if err := m.account(a, m.accounts[:i]); err != nil {
+			return nil, fmt.Errorf("%s: account %s: %w", path, a.name, err)
+		}
+	}
+	return &m.Config, nil
+}
+
+type mpop struct {
+	assembly
+	defaults, current *mpopAccount
+	accounts          []*mpopAccount
+	byName            map[string]*mpopAccount
+}
+
+// mpopAccount is an account as mpop has it.
+type mpopAccount struct {
+	name string
+	// has are its commands with their arguments. set are those of them that are not
+	// from the defaults: who inherits from the account gets these.
+	has, set map[string]string
+	evals    []int // lines
+}
+
+// line takes in a line: a command, and an argument in quotes or not.
+func (m *mpop) line(line string, n int) error {
+	line = strings.Trim(line, " \t")
+	if line == "" || line[0] == '#' {
+		return nil
+	}
+	if !utf8.ValidString(line) || strings.Contains(line, "\x00") {
+		return errors.New("is not UTF-8: iconv makes it so")
+	}
+	command, arg := mpopWord(line)
+	check := mpopCommands[command]
+	switch {
+	case command == "eval" && arg == "":
+		return errors.New("command eval needs an argument")
+	case command == "eval" && m.current == nil:
+		m.tell("", mpopEval, n)
+	case command == "eval":
+		m.current.evals = append(m.current.evals, n)
+	case command == "defaults" && arg != "":
+		return errors.New("command defaults does not take an argument")
+	case command == "defaults":
+		m.current = m.defaults
+	case command == "account":
+		return m.begin(arg)
+	case m.current == nil:
+		return errors.New("the first command must be account or defaults")
+	case check == nil:
+		return fmt.Errorf("unknown command %s", command)
+	default:
+		value, ok := check(arg)
+		if !ok && arg == "" {
+			return fmt.Errorf("command %s needs an argument", command)
+		} else if !ok {
+			return fmt.Errorf("invalid argument %s for command %s", arg, command)
+		}
+		m.current.has[command], m.current.set[command] = value, value
+	}
+	return nil
+}
+
+// begin begins an account: "name" or "name : base, base".
+func (m *mpop) begin(arg string) error {
+	name, bases, inherits := strings.Cut(arg, ":")
+	if inherits {
+		name = unquote(name)
+	}
+	a := &mpopAccount{name: name, has: maps.Clone(m.defaults.has), set: map[string]string{}, evals: slices.Clone(m.defaults.evals)}
+	for base := range strings.SplitSeq(bases, ",") {
+		b := m.byName[unquote(base)]
+		if b == nil && inherits {
+			return fmt.Errorf("account %s is not (yet) defined", unquote(base))
+		} else if inherits {
+			maps.Copy(a.has, b.set)
+			maps.Copy(a.set, b.set)
+			a.evals = append(a.evals, b.evals...)
+		}
+	}
+	switch {
+	case name == "":
+		return errors.New("missing account name")
+	case strings.Contains(name, ","):
+		return errors.New("an account name must not contain colons or commas")
+	case m.byName[name] != nil:
+		return fmt.Errorf("account %s was already defined", name)
+	}
+	slices.Sort(a.evals)
+	a.evals = slices.Compact(a.evals)
+	m.accounts, m.byName[name], m.current = append(m.accounts, a), a, a
+	return nil
+}
+
+// mpopWord splits a line: its first word, and the argument that follows.
+func mpopWord(line string) (word, arg string) {
+	if i := strings.IndexAny(line, " \t"); i >= 0 {
+		return line[:i], unquote(line[i:])
+	}
+	return line, ""
+}
+
+// unquote takes the blanks from around an argument, and one pair of quotes. There are
+// no escapes.
+func unquote(s string) string {
+	s = strings.Trim(s, " \t")
+	if len(s) >= 2 && s[0] == '"' && s[len(s)-1] == '"' {
+		return s[1 : len(s)-1]
+	}
+	return s
+}
+
+// mpopCommands check the argument of each command, and return it in one form.
+var mpopCommands = map[string]func(string) (string, bool){
+	"host": some, "port": number(1<<16 - 1), "source_ip": text, "proxy_host": text,
+	"proxy_port": or("", number(1<<16-1)), "socket": text,
+	"timeout": or("off", number(1<<31-1)), "pipelining": or("auto", toggle),
+	"user": text, "password": text, "passwordeval": text, "ntlmdomain": text,
+	"auth": func(s string) (string, bool) {
+		if s == "" || s == "on" {
+			return "", true
+		}
+		return s, s == "ntlm" || slices.Contains(fetch.AuthNames, s)
+	},
+	"tls": toggle, "tls_starttls": toggle, "tls_certcheck": toggle,
+	"tls_key_file": text, "tls_cert_file": text, "tls_trust_file": text, "tls_crl_file": text,
+	"tls_priorities": text, "tls_min_dh_prime_bits": or("", number(1<<31-1)),
+	"tls_host_override": text, "tls_force_sslv3": text,
+	"tls_fingerprint": func(s string) (string, bool) {
+		s = strings.ReplaceAll(s, " ", ":")
+		return s, s == "" || mpopPin.MatchString(s)
+	},
+	"delivery": func(s string) (string, bool) {
+		method, arg := mpopWord(s)
+		return method + " " + arg, arg != "" && slices.Contains([]string{"mda", "maildir", "mbox", "exchange"}, method)
+	},
+	"uidls_file": some, "only_new": toggle, "received_header": toggle, "filter": text,
+	"keep": func(s string) (string, bool) {
+		switch on, ok := toggle(s); {
+		case ok:
+			return on, true
+		case strings.Trim(s, "0dhms") == "":
+			return "off", mpopTime.MatchString(s)
+		}
+		return s, mpopTime.MatchString(s)
+	},
+	"killsize": or("off", mpopSize), "skipsize": or("off", mpopSize),
+}
+
+var (
+	mpopPin  = regexp.MustCompile(`^([0-9a-fA-F]{2}:){31}[0-9a-fA-F]{2}$|^([0-9a-fA-F]{2}:){19}[0-9a-fA-F]{2}$|^([0-9a-fA-F]{2}:){15}[0-9a-fA-F]{2}$`)
+	mpopTime = regexp.MustCompile(`^([0-9]+[dhms])+$`)
+)
+
+func text(s string) (string, bool) { return s, true }
+func some(s string) (string, bool) { return s, s != "" }
+
+func toggle(s string) (string, bool) {
+	return cmp.Or(s, "on"), s == "" || s == "on" || s == "off"
+}
+
+// or returns a check that takes one more word.
+func or(word string, check func(string) (string, bool)) func(string) (string, bool) {
+	return func(s string) (string, bool) {
+		if s == word {
+			return s, true
+		}
+		return check(s)
+	}
+}
+
+// number returns a check of numbers from 1 to most.
+func number(most int64) func(string) (string, bool) {
+	return func(s string) (string, bool) {
+		n, err := strconv.ParseInt(s, 0, 64) // hexadecimal and octal, too
+		return strconv.FormatInt(n, 10), err == nil && n > 0 && n <= most
+	}
+}
+
+// mpopSize reads a size: octets, or 10k or 10m. It returns octets.
+func mpopSize(s string) (string, bool) {
+	digits := strings.TrimRight(s, "km")
+	n, err := strconv.ParseInt(digits, 0, 64)
+	shift, ok := map[string]uint{"": 0, "k": 10, "m": 20}[s[len(digits):]]
+	return strconv.FormatInt(n<<shift, 10), ok && err == nil && n >= 0 && n < 1<<40
+}
+
+// account translates an account. One without all that mpop needs is there for others
+// to inherit from.
+func (m *mpop) account(a *mpopAccount, earlier []*mpopAccount) error {
+	has := a.has
+	place := func(a *mpopAccount) [4]string {
+		return [4]string{a.has["host"], a.has["port"], a.has["socket"], a.has["user"]}
+	}
+	same := ""
+	for _, e := range earlier {
+		if maps.Equal(e.has, has) && slices.Equal(e.evals, a.evals) {
+			m.tell("", "account %s is account %s once more, and is left out", a.name, e.name)
+			return nil
+		}
+		if place(e) == place(a) {
+			same = e.name
+		}
+	}
+	for _, command := range []string{"host", "delivery"} {
+		if has[command] == "" && !(command == "host" && has["socket"] != "") {
+			m.tell("", "account %s has no %s, without which mpop does not poll it: it is left out", a.name, command)
+			return nil
+		}
+	}
+	trust, named := has["tls_trust_file"]
+	switch {
+	case (has["tls_key_file"] == "") != (has["tls_cert_file"] == ""):
+		return errors.New("tls_key_file and tls_cert_file need each other")
+	case has["tls"] == "on" && named && trust == "" && has["tls_fingerprint"] == "" && has["tls_certcheck"] != "off":
+		return errors.New("tls needs tls_trust_file or tls_fingerprint, or tls_certcheck off")
+	}
+	d := m.draft(a.name)
+	for _, n := range a.evals {
+		d.tell(mpopEval, n)
+	}
+	if same != "" {
+		d.tell("is the mailbox of account %s, too: take one of them out, or both fetch all of it", same)
+	}
+	m.connection(d, has)
+	m.delivery(d, has)
+	m.choice(d, has)
+	d.end()
+	return nil
+}
+
+const mpopEval = "line %d: eval runs a command, and nothing is run here: add by hand what it prints"
+
+// connection translates how the server is reached, and the login.
+func (m *mpop) connection(d *draft, has map[string]string) {
+	tls, usual := "none", "110"
+	if has["tls"] == "on" && has["tls_starttls"] == "off" {
+		tls, usual = "implicit", "995"
+	} else if has["tls"] == "on" {
+		tls = "starttls"
+	}
+	host := cmp.Or(has["host"], has["tls_host_override"], "localhost")
+	d.add("server", server(host, has["port"], usual))
+	if tls != "implicit" { // which is the default
+		d.add("tls", tls)
+	}
+	m.login(d, has, tls)
+	if tls != "none" { // else none of it has an effect
+		m.trust(d, has)
+	}
+	if proxy := has["proxy_host"]; has["socket"] != "" {
+		d.add("tunnel", []string{"nc", "-U", has["socket"]})
+		d.tell("the tunnel to the socket needs the program nc, one that knows -U")
+	} else if proxy != "" {
+		d.add("socks5", server(proxy, has["proxy_port"], "1080"))
+		d.some("source_ip", has["source_ip"])
+	} else {
+		d.some("source_ip", has["source_ip"])
+	}
+}
+
+func (m *mpop) login(d *draft, has map[string]string, tls string) {
+	d.some("user", has["user"])
+	if has["user"] == "" {
+		d.off("add user: there is none")
+	}
+	password, command, auth := has["password"], has["passwordeval"], has["auth"]
+	token := auth == "oauthbearer" || auth == "xoauth2"
+	switch {
+	case auth == "gssapi":
+		d.add("kerberos", true)
+	case auth == "external" && tls != "none" && has["tls_cert_file"] != "":
+	case auth == "external":
+		d.off("add tls_cert and tls_key: auth external rests on a certificate, and on TLS")
+	case token && password == "" && command != "":
+		d.some("token_command", command)
+	case token:
+		d.off("add token_command, or oauth (see mailhaul help login): a token as it stands in the file soon expires")
+	case password != "":
+		d.some("password", password)
+	case command != "":
+		d.some("password_command", command)
+	default:
+		d.off("add a password: mpop has it from the keyring, ~/.netrc or you; for the keyring, password_command: [secret-tool, lookup, host, %s, service, pop3, user, %s]",
+			has["host"], has["user"])
+	}
+	switch {
+	case auth == "ntlm":
+		d.tell("auth ntlm has no counterpart: another mechanism is used that the server offers")
+	case auth != "":
+		d.add("auth", auth)
+	case tls == "none":
+		// Which are all that mpop chooses then. It sends no password in the clear.
+		d.add("auth", []string{"scram-sha-256", "scram-sha-1"})
+	}
+	if tls == "none" {
+		d.tell("tls is off: everybody on the way can read the mail, and change it. If the server has TLS, take out tls: none, and auth")
+	}
+}
+
+// trust translates whose certificates are trusted.
+func (m *mpop) trust(d *draft, has map[string]string) {
+	pin := has["tls_fingerprint"]
+	switch {
+	case has["tls_certcheck"] == "off":
+		d.tell("tls_certcheck off has no counterpart: for a certificate that is not trusted, mailhaul check prints a tls_fingerprint to add")
+	case len(pin) == 95:
+		d.add("tls_fingerprint", pin)
+	case pin != "":
+		d.tell("tls_fingerprint is not by SHA-256, and is left out: mailhaul check prints one that is")
+	case has["tls_trust_file"] != "system":
+		d.some("tls_ca", ourPath(m.file(d, "tls_trust_file", has["tls_trust_file"])))
+	}
+	d.some("tls_name", has["tls_host_override"])
+	if strings.HasPrefix(has["tls_cert_file"]+has["tls_key_file"], "pkcs11:") {
+		d.tell("tls_cert_file on a device has no counterpart: tls_cert and tls_key take files")
+	} else {
+		d.some("tls_cert", ourPath(m.file(d, "tls_cert_file", has["tls_cert_file"])))
+		d.some("tls_key", ourPath(m.file(d, "tls_key_file", has["tls_key_file"])))
+	}
+	if has["tls_crl_file"] != "" {
+		d.tell("tls_crl_file has no counterpart: revoked certificates are not looked up")
+	}
+	for _, command := range []string{"tls_priorities", "tls_min_dh_prime_bits"} {
+		if has[command] != "" {
+			d.tell("%s has no counterpart: if an old server needs it, try tls_min: 1.0", command)
+		}
+	}
+}
+
+// delivery translates where the mail goes.
+func (m *mpop) delivery(d *draft, has map[string]string) {
+	method, arg, _ := strings.Cut(has["delivery"], " ")
+	switch method {
+	case "mda":
+		argv, safe := shellLine(arg)
+		if !d.fits("delivery mda", argv...) {
+			return
+		}
+		name := d.sinkFor(programName(argv), Key{"mda", argv})
+		d.add("deliver", name)
+		if !safe {
+			d.tell("sink %s: %s stands where the script had %%F, since it could run what a stranger wrote: let it read \"$MAILHAUL_SENDER\"", name, nobody)
+		}
+	case "exchange":
+		d.off("delivery exchange has no counterpart: add a sink, and deliver")
+	default:
+		path := m.file(d, "delivery", arg)
+		if d.fits("delivery", path) {
+			d.add("deliver", d.sinkFor(filepath.Base(path), Key{method, ourPath(path)}))
+		}
+	}
+}
+
+// choice translates which messages are fetched, and how.
+func (m *mpop) choice(d *draft, has map[string]string) {
+	switch keep := has["keep"]; keep {
+	case "", "off":
+		d.add("keep", false)
+	case "on":
+		d.add("keep", "forever")
+	default:
+		d.add("keep", keep)
+	}
+	if has["keep"] != "" && has["keep"] != "off" {
+		file := m.tilde(cmp.Or(has["uidls_file"], "~/.mpop_uidls/%U_at_%H"), true)
+		d.Seen = strings.ReplaceAll(strings.ReplaceAll(file, "%U", has["user"]), "%H", cmp.Or(has["host"], has["socket"]))
+	}
+	if has["filter"] != "" {
+		d.tell("filter has no counterpart, and is left out: it sees the header only, and filter here the whole message, which it must print")
+	}
+	if has["only_new"] == "off" {
+		d.tell("only_new off has no counterpart: each message is fetched once")
+	}
+	limit := int64(-1)
+	for _, command := range []string{"skipsize", "killsize"} {
+		n, err := strconv.ParseInt(has[command], 10, 64)
+		if err == nil && (limit < 0 || n < limit) {
+			limit = n
+		}
+		if err == nil && command == "killsize" {
+			d.tell("killsize has no counterpart: what is larger stays on the server; nothing is deleted that was not delivered")
+		}
+	}
+	if limit >= 0 {
+		d.add("max_size", sizeOf(max(limit, 1)))
+	}
+	if has["received_header"] != "off" {
+		d.add("received_header", true)
+	}
+	if n, _ := strconv.Atoi(has["timeout"]); has["timeout"] == "off" || n > 3600 {
+		d.add("timeout", "1h")
+		d.tell("timeout can be no more than 1h")
+	} else if n > 0 {
+		d.add("timeout", strconv.Itoa(n)+"s")
+	}
+	switch has["pipelining"] {
+	case "off":
+		d.add("pipelining", "off")
+	case "on":
+		d.tell("pipelining on has no counterpart: commands are sent ahead if the server offers it")
+	}
+}
+
+// ourPath returns the name of a file as our configuration has it, where a $ begins a
+// variable.
+func ourPath(name string) string { return strings.ReplaceAll(name, "$", "$$") }
+
+// file returns the name of a file as we would write it.
+func (m *mpop) file(d *draft, command, name string) string {
+	name = m.tilde(name, false)
+	if name != "" && !filepath.IsAbs(name) && !strings.HasPrefix(name, "~/") {
+		d.tell("%s names %s, in the folder in which mpop was run: write the whole path", command, name)
+	}
+	return name
+}
+
+// tilde puts the home folder in the place of a ~, as mpop does wherever it begins a
+// name; where we do so too, it may stay.
+func (m *mpop) tilde(name string, always bool) string {
+	if rest, ok := strings.CutPrefix(name, "~"); ok && (always || !strings.HasPrefix(rest, "/")) {
+		return m.home + rest
+	}
+	return name
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
