@@ -16,7 +16,7 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/program"
 )
 
-var update = flag.Bool("update", false, "write the golden files of this package anew")
+var anew = flag.Bool("anew", false, "write the golden files of mpop and getmail anew")
 
 // mapping is what keys are in a file.
 func mapping(keys []takeover.Key) map[string]any {
@@ -57,7 +57,7 @@ func outcome(t *testing.T, golden string, c *takeover.Config) {
 	for _, r := range c.Remarks {
 		fmt.Fprintf(&b, "%s: %s\n", r.About, r.Text)
 	}
-	if *update {
+	if *anew {
 		if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -75,6 +75,7 @@ func outcome(t *testing.T, golden string, c *takeover.Config) {
 // valid fails if what was made is refused, but for the accounts that are off.
 func valid(t *testing.T, c *takeover.Config) {
 	t.Helper()
+	t.Setenv("HOME", "/home/me") // for ~
 	sinks, accounts := map[string]any{}, map[string]any{}
 	for _, s := range c.Sinks {
 		sinks[s.Name] = mapping(s.Keys)
