@@ -1,6 +1,7 @@
 package pop3proto
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -29,11 +30,16 @@ const verbAuth = "AUTH"
 // that shares the secret.
 type finisher interface{ Done(reply error) error }
 
+// debtor is a mechanism that answers whatever it is asked. Owes reports whether it has
+// more to say: before that, no word of the server's can be the last but a refusal.
+type debtor interface{ Owes() bool }
+
 // Authenticate logs in with a SASL mechanism (RFC 5034 §4). An error of the
 // mechanism cancels the exchange and is returned; the session goes on. If
 // mech has a method Done(error) error, it is told how the server ended the
 // exchange, nil for +OK and a *ReplyError for -ERR, and its result is
-// returned; an error in spite of +OK breaks the client.
+// returned; an error in spite of +OK breaks the client. If it has a method Owes() bool
+// that says true, whatever begins with + is a challenge.
 func (c *Client) Authenticate(ctx context.Context, mech sasl.Client) error {
 	name, initial, err := mech.Start()
 	if err != nil {
@@ -74,7 +80,8 @@ func (c *Client) Authenticate(ctx context.Context, mech sasl.Client) error {
 	}
 
 	for range maxRounds {
-		challenge, done, err := c.challenge()
+		d, ok := mech.(debtor)
+		challenge, done, err := c.challenge(held != nil || ok && d.Owes())
 		if errors.Is(err, ErrBroken) {
 			return err
 		}
@@ -101,13 +108,19 @@ func (c *Client) Authenticate(ctx context.Context, mech sasl.Client) error {
 }
 
 // challenge reads the server's next word in the exchange. done means that it
-// was the last: +OK, or -ERR with err a *ReplyError.
-func (c *Client) challenge() (challenge []byte, done bool, err error) {
+// was the last: +OK, or -ERR with err a *ReplyError. Whoever owes an answer gives
+// it whatever is asked: servers have been seen to ask by +OK, in words that are no
+// base64, or without a blank after the +.
+func (c *Client) challenge(owes bool) (challenge []byte, done bool, err error) {
 	line, err := c.w.readLine(verbAuth, maxChallenge)
 	if err != nil {
 		return nil, true, err
 	}
 	st, text := cutStatus(line)
+	if owes && bytes.HasPrefix(line, []byte("+")) {
+		challenge, _ := base64.StdEncoding.DecodeString(string(text))
+		return challenge, false, nil
+	}
 	switch st {
 	case statusOK:
 		return nil, true, nil

@@ -8,6 +8,7 @@ import (
 
 	"github.com/emersion/go-sasl"
 	"github.com/mailhaul/mailhaul/pop3proto"
+	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
 // replies is a mechanism that says the same to whatever challenges.
@@ -29,6 +30,15 @@ func (r *replies) Next(challenge []byte) ([]byte, error) {
 	next := r.say[0]
 	r.say = r.say[1:]
 	return []byte(next), nil
+}
+
+// login is the client side of LOGIN.
+func login(t *testing.T) sasl.Client {
+	c, err := mech.New(t.Context(), "login", mech.Credentials{User: "joe", Password: "pw"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 // TestAuthenticate are dialogues of RFC 5034 §6 and their edge cases.
@@ -64,6 +74,36 @@ S: +OK`, nil},
 C: AUTH X
 S: + YQ==
 C:
+S: +OK`, nil},
+		"questions that are none": {login(t), `
+C: AUTH LOGIN
+S: +OK Username?
+C: am9l
+S: + your password, please
+C: cHc=
+S: +OK`, nil},
+		"questions without a blank": {login(t), `
+C: AUTH LOGIN
+S: +VXNlcm5hbWU6
+C: am9l
+S: +
+C: cHc=
+S: -ERR no`, &pop3proto.ReplyError{}},
+		"a question too many": {login(t), `
+C: AUTH LOGIN
+S: +OK
+C: am9l
+S: +OK
+C: cHc=
+S: + again
+C: *
+S: -ERR cancelled
+C: NOOP
+S: +OK`, &pop3proto.ProtocolError{}},
+		"a long response, asked for by +OK": {&replies{name: "PLAIN", initial: []byte(long)}, `
+C: AUTH PLAIN
+S: +OK
+C: ` + strings.Repeat("eHh4", 85) + `
 S: +OK`, nil},
 		"refused": {sasl.NewPlainClient("", "a", "b"), `
 C: AUTH PLAIN AGEAYg==

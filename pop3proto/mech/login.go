@@ -22,3 +22,6 @@ func (l *login) Next([]byte) ([]byte, error) {
 	}
 	return nil, errors.New("LOGIN: " + tooMany)
 }
+
+// Owes reports whether there is more to say, whatever the server asks.
+func (l *login) Owes() bool { return l.asked < 2 }
