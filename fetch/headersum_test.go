@@ -63,17 +63,19 @@ func TestHeaderSum(t *testing.T) {
 // begins alike.
 func TestHeaderOfTOPAlone(t *testing.T) {
 	const first = "Received: from mx.example.org; today\n"
-	less := func(header string) string { return header[:strings.Index(header, "Message-ID")] + "\r\n.\r\n" }
+	less := func(header string) string { return header[:strings.Index(header, "today\r\n")] + "today\r\n\r\n.\r\n" }
 	more := func(header string) string { return strings.Replace(header, "\r\n", "\r\nX-Preview: yes\r\n", 1) }
 	for name, test := range map[string]struct {
 		without string
 		top     func(header string) string
 		refused string
+		brief   int // a message that has no more of a header than TOP gives
 	}{
-		"less":                           {"UIDL", less, "nothing"},
-		"more":                           {"UIDL", more, "nothing"},
-		"less, blank unique-ids":         {"", less, "nothing"},
-		"less, no deletion is confirmed": {"UIDL", less, "QUIT"},
+		"less":                            {"UIDL", less, "nothing", -1},
+		"less, which is all of the first": {"UIDL", less, "nothing", 0},
+		"more":                            {"UIDL", more, "nothing", -1},
+		"less, blank unique-ids":          {"", less, "nothing", -1},
+		"less, no deletion is confirmed":  {"UIDL", less, "QUIT", -1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -87,7 +89,11 @@ func TestHeaderOfTOPAlone(t *testing.T) {
 			}))
 			var want []string
 			for i := range 6 {
-				want = append(want, first+message(i))
+				raw := first + message(i)
+				if i == test.brief {
+					raw = first + "\nbrief\n"
+				}
+				want = append(want, raw)
 				uid := strconv.Itoa(i)
 				if test.without == "" {
 					uid = ""
@@ -96,6 +102,10 @@ func TestHeaderOfTOPAlone(t *testing.T) {
 				if i == 4 {
 					r.drop.Remove("0")
 				}
+				r.poll()
+				r.later(day)
+			}
+			for range 2 * fetch.Remembered / day { // until the first of them is forgotten
 				r.poll()
 				r.later(day)
 			}

@@ -3,6 +3,7 @@ package fetch
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/mailhaul/mailhaul/fetch/state"
@@ -25,7 +26,7 @@ func (p *planner) identify(moved bool) {
 			continue
 		}
 		if sum.IsZero() || !remembered && p.cut(sum) {
-			p.compare(e, "")
+			p.compare(Want{Entry: e, Header: sum})
 			continue
 		}
 		// While the server gives one name to several messages, no row may go
@@ -63,9 +64,9 @@ func (p *planner) identify(moved bool) {
 		case blank:
 			p.claim(e, own, e.UID)
 		case moved && sum.IsZero():
-			p.compare(e, e.UID)
+			p.compare(Want{Entry: e, Key: e.UID})
 		default:
-			p.add(e, e.UID)
+			p.fetchOrLeave(Want{Entry: e, Key: e.UID})
 		}
 	}
 	p.plan.Renamed = lost >= fewAdopted && came >= lost && p.adopted == 0
@@ -73,10 +74,17 @@ func (p *planner) identify(moved bool) {
 
 // cut reports whether a message that landed by the sum of this header came with
 // another: some servers give by TOP less of a header than by RETR, or more. Then it
-// tells nothing, and only the content does.
+// tells nothing, and only the content does. Each such message goes by that sum, so that
+// it is known for as long as any of them is.
 func (p *planner) cut(sum state.Sum) bool {
-	r, known := find(p.rows, state.KeyOf(sum, 0))
-	return known && p.rows[r].Header != sum && !p.rows[r].Content.IsZero()
+	key := state.KeyOf(sum, 0)
+	r, _ := find(p.rows, key)
+	for ; r < len(p.rows) && strings.HasPrefix(p.rows[r].UID, key); r++ {
+		if p.rows[r].Header != sum && !p.rows[r].Content.IsZero() {
+			return true
+		}
+	}
+	return false
 }
 
 // holds reports whether a message that has to wait has that header.
@@ -161,12 +169,12 @@ func (p *planner) moved() bool {
 	return gone > 0 && gone >= p.present
 }
 
-// compare plans a message whose header is not known. If a row has its size,
+// compare plans a message that its header does not tell. If a row has its size,
 // or is of a message that the server may still have, its content may tell that it
 // is the same.
-func (p *planner) compare(e pop3proto.Entry, key string) {
-	if key == "" && p.pol.Torn[e] {
-		p.wait(Want{Entry: e})
+func (p *planner) compare(w Want) {
+	if w.Key == "" && p.pol.Torn[w.Entry] {
+		p.wait(w)
 		return
 	}
 	if p.tombs == nil {
@@ -181,11 +189,11 @@ func (p *planner) compare(e pop3proto.Entry, key string) {
 			}
 		}
 	}
-	p.living, p.tombs[e.Size] = p.unclaimed(p.living), p.unclaimed(p.tombs[e.Size])
-	if len(p.living) > 0 || len(p.tombs[e.Size]) > 0 {
-		p.verify(Want{Entry: e, Key: key})
+	p.living, p.tombs[w.Size] = p.unclaimed(p.living), p.unclaimed(p.tombs[w.Size])
+	if len(p.living) > 0 || len(p.tombs[w.Size]) > 0 {
+		p.verify(w)
 	} else {
-		p.add(e, key)
+		p.fetchOrLeave(w)
 	}
 }
 

@@ -114,10 +114,10 @@ type Listed struct {
 type Want struct {
 	pop3proto.Entry
 	// Key is the key of its row. It is empty for a message that has neither
-	// a usable unique-id nor a known header: its row is found once it is
+	// a usable unique-id nor a header that tells it: its row is found once it is
 	// downloaded.
 	Key string
-	// Header is the sum of its header if it goes by that.
+	// Header is the sum of its header if it goes by that, or will.
 	Header state.Sum
 	// Row is what is remembered of it, nil if nothing is.
 	Row *state.Row
@@ -402,11 +402,6 @@ func (p *planner) doubtful(e pop3proto.Entry, row *state.Row) bool {
 		return false
 	}
 	return !p.same(e, row)
-}
-
-// add plans a message of which nothing is remembered.
-func (p *planner) add(e pop3proto.Entry, key string) {
-	p.fetchOrLeave(Want{Entry: e, Key: key})
 }
 
 // fetchOrLeave plans a message to be fetched, unless it is too large.

@@ -459,7 +459,7 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 		s.compared++
 		told++
 		if len(same) == 0 {
-			fresh := Want{Entry: w.Entry, Key: w.Key}
+			fresh := Want{Entry: w.Entry, Key: w.Key, Header: w.Header}
 			if w.Row != nil && w.Row.Content.IsZero() {
 				fresh.Row = w.Row // which is of earlier tries at this one
 			}
