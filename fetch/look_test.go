@@ -269,3 +269,14 @@ func (r *rig) expectNoTraceOfCut() {
 		r.drop.ClearFaults()
 	}
 }
+
+// A server that hangs up on whoever pipelines keeps nobody out who only looks.
+func TestNoPipeliningOnALook(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{Without: []string{"UIDL"}})
+	r.account.Keep.Forever = true
+	r.fill(3)
+	r.server.Order(pop3test.HangUpAhead("TOP"))
+	if report, err := r.account.Check(t.Context(), r.opts); err != nil || report.Fetch != 3 {
+		t.Errorf("%d to be fetched: %v", report.Fetch, err)
+	}
+}

@@ -43,7 +43,8 @@ func (s *session) survey(ctx context.Context) error {
 	s.unnoted = standing.Maildrop == "" // of another one, all is to be doubted first, by a poll
 	err = s.sight(ctx)
 	again := s.listing == nil && s.server.settlesFor(err)
-	if errors.Is(err, errSeam) && !s.singly {
+	_, hung := errors.AsType[hungUpAhead](err)
+	if (hung || errors.Is(err, errSeam)) && !s.singly {
 		again, s.singly = true, true
 	}
 	if again { // as in a poll
