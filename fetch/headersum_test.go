@@ -3,6 +3,7 @@ package fetch_test
 import (
 	"crypto/sha256"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -58,12 +59,26 @@ func TestHeaderSum(t *testing.T) {
 	}
 }
 
+// firstLine begins the header of messages that TOP gives less of.
+const firstLine = "Received: from mx.example.org; today\n"
+
+// less leaves no more of a reply to TOP than firstLine.
+func less(string) string { return "+OK\r\n" + strings.TrimSuffix(firstLine, "\n") + "\r\n\r\n.\r\n" }
+
+// byTOP has the server reply to TOP what becomes of its reply.
+func byTOP(t *testing.T, reply func(string) string) pop3test.Fault {
+	return pop3test.On("TOP", func(x *pop3test.Exchange) {
+		x.Act()
+		all, err := io.ReadAll(x.Reply)
+		check(t, err)
+		x.Reply = strings.NewReader(reply(string(all)))
+	})
+}
+
 // Where TOP gives less of a header than RETR does, or more, messages without a unique-id
 // are told by their content: none is delivered twice, and none is taken for another that
 // begins alike.
 func TestHeaderOfTOPAlone(t *testing.T) {
-	const first = "Received: from mx.example.org; today\n"
-	less := func(header string) string { return header[:strings.Index(header, "today\r\n")] + "today\r\n\r\n.\r\n" }
 	more := func(header string) string { return strings.Replace(header, "\r\n", "\r\nX-Preview: yes\r\n", 1) }
 	for name, test := range map[string]struct {
 		without string
@@ -73,6 +88,7 @@ func TestHeaderOfTOPAlone(t *testing.T) {
 	}{
 		"less":                            {"UIDL", less, "nothing", -1},
 		"less, which is all of the first": {"UIDL", less, "nothing", 0},
+		"less, which is all of a later":   {"UIDL", less, "nothing", 2},
 		"more":                            {"UIDL", more, "nothing", -1},
 		"less, blank unique-ids":          {"", less, "nothing", -1},
 		"less, no deletion is confirmed":  {"UIDL", less, "QUIT", -1},
@@ -81,17 +97,12 @@ func TestHeaderOfTOPAlone(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, pop3test.Behaviour{Without: []string{test.without}})
 			r.account.Keep.Forever = test.refused != "QUIT"
-			r.drop.Order(pop3test.ReplyErr(test.refused, "no"), pop3test.On("TOP", func(x *pop3test.Exchange) {
-				x.Act()
-				header, err := io.ReadAll(x.Reply)
-				check(t, err)
-				x.Reply = strings.NewReader(test.top(string(header)))
-			}))
+			r.drop.Order(pop3test.ReplyErr(test.refused, "no"), byTOP(t, test.top))
 			var want []string
 			for i := range 6 {
-				raw := first + message(i)
+				raw := firstLine + message(i)
 				if i == test.brief {
-					raw = first + "\nbrief\n"
+					raw = firstLine + "\nbrief\n"
 				}
 				want = append(want, raw)
 				uid := strconv.Itoa(i)
@@ -113,6 +124,62 @@ func TestHeaderOfTOPAlone(t *testing.T) {
 			r.expect(want...)
 		})
 	}
+}
+
+// Nor is what landed taken for what was refused, and begins alike.
+func TestRefusedByHeaderOfTOPAlone(t *testing.T) {
+	for poison := range 4 {
+		for _, together := range []bool{false, true} {
+			r := newRig(t, pop3test.Behaviour{Without: []string{"UIDL"}})
+			r.account.Keep.Forever = true
+			home := r.account.Deliver[0].Sink
+			r.account.Deliver[0].Sink = picky{home, false}
+			r.drop.Order(byTOP(t, less))
+			var want []string
+			for i := range 4 {
+				raw := firstLine + message(i)
+				if i == poison {
+					raw = firstLine + "Subject: a poison\n\n"
+				}
+				want = append(want, raw)
+				r.drop.Add(strconv.Itoa(i), []byte(raw))
+				if !together {
+					r.poll()
+				}
+			}
+			for range 5 {
+				r.poll()
+				r.later(day)
+			}
+			r.expect(slices.Delete(slices.Clone(want), poison, poison+1)...)
+			if rows := r.rows(); len(rows) != len(want) {
+				t.Errorf("message %d is refused, together %v: %d rows", poison, together, len(rows))
+			}
+			r.account.Deliver[0].Sink = home
+			for range 2 {
+				r.poll()
+				r.later(day)
+			}
+			r.expect(want...)
+		}
+	}
+}
+
+// What was adopted is known by nothing else.
+func TestAdoptedByHeaderOfTOPAlone(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{Without: []string{"UIDL"}})
+	r.account.Keep.Forever = true
+	r.drop.Order(byTOP(t, less))
+	r.fill(3)
+	r.adopt()
+	var want []string
+	for i := range 3 {
+		want = append(want, firstLine+message(10+i))
+		r.drop.Add(strconv.Itoa(10+i), []byte(want[i]))
+		r.poll()
+		r.later(day)
+	}
+	r.expect(want...)
 }
 
 // Where nothing tells a message that is kept from a new one, none is fetched, or it would

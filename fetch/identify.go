@@ -258,15 +258,19 @@ func (h headerIndex) take(sum state.Sum) (row int, ok bool) {
 	return int(rows[0]), true
 }
 
+// unclaimedByHeader finds the rows that no unique-id found. Of a header that is cut, none
+// but those of adopted messages, of which nothing else is known.
 func (p *planner) unclaimedByHeader() headerIndex {
 	if len(p.headers) == 0 {
 		return nil
 	}
 	h := headerIndex{}
 	for r := range p.rows {
-		if header := p.rows[r].Header; !p.claimed[r] && !header.IsZero() {
-			h[header] = append(h[header], int32(r))
+		header := p.rows[r].Header
+		if p.claimed[r] || header.IsZero() || p.rows[r].Phase != state.Adopted && p.cut(header) {
+			continue
 		}
+		h[header] = append(h[header], int32(r))
 	}
 	torn := func(r int32) int {
 		if row := &p.rows[r]; row.Phase == state.Refused && row.Content.IsZero() {

@@ -84,10 +84,10 @@ func (d *download) take(it *item) {
 	d.batch.bytes += it.octets
 }
 
-// turnDown refuses a message that no sink has staged. One without a name is
-// read to its end, so that it is known when it comes again.
+// turnDown refuses a message that no sink has staged. One without a unique-id is
+// read to its end, so that it is known when it comes again, also by its content.
 func (d *download) turnDown(ctx context.Context, it *item, b *body, reason error) error {
-	if it.want.Key == "" {
+	if it.want.Key == "" || !it.want.Header.IsZero() {
 		if err := b.drain(); err != nil {
 			return err
 		}
