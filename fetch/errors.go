@@ -388,8 +388,7 @@ func adviseReply(e *pop3proto.ReplyError, wrong string) (Class, string) {
 		return ClassOperator, wrong
 	case e.Verb == "DELE":
 		return ClassRetry, "the mail stays there, and is not fetched again; if this goes on, ask the server's operator, or set keep: forever"
-	}
-	if e.Verb == "QUIT" {
+	case e.Verb == "QUIT":
 		return ClassRetry, safeHint
 	}
 	return ClassRetry, ""

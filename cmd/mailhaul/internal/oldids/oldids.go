@@ -23,9 +23,9 @@ type Maildrop struct {
 
 // Read reads such a file, in the format of whichever program has written it:
 // fetchmail (.fetchids), getmail and getmail6 (oldmail-…), mpop (uidls_file), fdm
-// (cache) or Thunderbird (popstate.dat). program is its name, empty for a file that holds nothing. A line
-// that is none of that program's is an error: what is not understood would be
-// fetched again.
+// (cache) or Thunderbird (popstate.dat). program is its name, empty for a file that
+// holds nothing. A line that is none of that program's is an error: what is not
+// understood would be fetched again.
 func Read(r io.Reader) (program string, drops []Maildrop, err error) {
 	var f *format
 	var p parser
