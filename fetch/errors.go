@@ -153,7 +153,7 @@ var (
 	// stands before it.
 	errNameless = &finding{
 		"cannot be told from what was fetched, since the server has no TOP: left alone", ClassOperator,
-		"they are fetched with keep: false for this account, so that each message is deleted once it is delivered",
+		"they are fetched where each message is deleted once it is delivered: with keep: false for this account, and without --keep",
 	}
 	// errRenamed means that what was adopted may be listed under other names.
 	errRenamed = &finding{
