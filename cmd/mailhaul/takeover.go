@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,6 +29,10 @@ type fetcher struct {
 
 var fetchers = []fetcher{
 	{"fetchmail", 1, readFetchmail},
+	{"mpop", 1, fromFiles(func(files []string, home string) (*takeover.Config, error) {
+		return takeover.Mpop(append(files, "")[0], home)
+	})},
+	{"getmail", -1, fromFiles(takeover.Getmail)},
 }
 
 // fetcherNames returns the names of the fetchers.
@@ -43,12 +48,13 @@ func takeoverCommand(std stdio) *cli.Command {
 		Name:      "import",
 		Usage:     "write a configuration from that of another fetcher",
 		ArgsUsage: "FETCHER [FILE…]",
-		Description: "FETCHER is " + strings.Join(fetcherNames(), ", ") + ". It reads that one's configuration, writes one for\n" +
-			"mailhaul, tells what it could not translate, and what to do next. It connects to no\n" +
-			"server. An existing configuration is never changed. Passwords go into the file as\n" +
+		Description: "FETCHER is fetchmail, mpop or getmail. It reads that one's configuration, writes one\n" +
+			"for mailhaul, tells what it could not translate, and what to do next. It connects to\n" +
+			"no server. An existing configuration is never changed. Passwords go into the file as\n" +
 			"they were, so that only its owner may read it.\n\n" +
-			"It runs fetchmail --configdump, with FILE for the fetchmailrc if it is not in its\n" +
-			"usual place. - for FILE reads such a dump from standard input, which may be made on\n" +
+			"FILE is the other's configuration, if it is not in its usual place. Of mpop it is one\n" +
+			"file; of getmail each is an account. fetchmail itself is asked for its own, by\n" +
+			"--configdump; - for FILE reads such a dump from standard input, which may be made on\n" +
 			"another machine.\n\n" +
 			"Exit codes: 0 written; 64 a configuration exists; 74 it cannot be written; 78 that of\n" +
 			"the other cannot be read, or has no POP3 account.",
@@ -92,6 +98,9 @@ func runTakeover(ctx context.Context, std stdio, explicit string, show bool, arg
 	c, err := from.read(ctx, std, files)
 	if err != nil {
 		return err
+	}
+	for i, a := range c.Accounts {
+		c.Accounts[i].Lost = a.Seen != "" && !exists(a.Seen)
 	}
 	if len(c.Accounts) == 0 {
 		for _, told := range c.Told() {
@@ -158,13 +167,20 @@ func (std stdio) takenOver(from string, c *takeover.Config, path, text string) {
 			fmt.Fprintf(std.out, "%s\n", clean(t.String()))
 		}
 	}
-	if _, err := config.Parse(path, []byte(text)); err != nil {
+	if on == 0 {
+		fmt.Fprintf(std.out, "\nLeft to do: all accounts are comments in the file: do what is said of one there, and take the # away.\n")
+	} else if _, err := config.Parse(path, []byte(text)); err != nil {
 		fmt.Fprintf(std.out, "\nLeft to do: %v\n", err)
 	}
 	option := configOption(path)
 	fmt.Fprintf(std.out, "\nNext, once %s is stopped for good:\n  %-34s # try it, and see what is amiss\n", from, "mailhaul check"+option)
 	for _, a := range seen {
-		fmt.Fprintf(std.out, "  mailhaul state adopt %s --from %s%s\n", a.Name, pasted(a.Seen), option)
+		if a.Lost {
+			fmt.Fprintf(std.out, "  %-34s # right after a last run of %s, for there is no %s: all on the server counts as fetched\n",
+				"mailhaul state adopt "+a.Name+option, from, clean(tilde(a.Seen)))
+		} else {
+			fmt.Fprintf(std.out, "  mailhaul state adopt %s --from %s%s\n", a.Name, pasted(a.Seen), option)
+		}
 	}
 	when := "fetch it"
 	if len(seen) > 0 {
@@ -180,6 +196,41 @@ func configOption(path string) string {
 		return ""
 	}
 	return " --config " + pasted(path)
+}
+
+// exists reports whether there is a file, which may begin with ~/.
+func exists(path string) bool {
+	if rest, ok := strings.CutPrefix(path, "~/"); ok {
+		home, _ := os.UserHomeDir() // without one, it is nowhere
+		path = filepath.Join(home, rest)
+	}
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// fromFiles returns what reads a configuration from files, or from its usual places.
+func fromFiles(read func(files []string, home string) (*takeover.Config, error)) func(context.Context, stdio, []string) (*takeover.Config, error) {
+	return func(_ context.Context, _ stdio, files []string) (*takeover.Config, error) {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return nil, usagef("set HOME", "there is no home folder")
+		}
+		whole := make([]string, len(files))
+		for i, file := range files {
+			if whole[i], err = filepath.Abs(file); err != nil {
+				return nil, err
+			}
+		}
+		c, err := read(whole, home)
+		if err == nil {
+			return c, nil
+		}
+		hint := "correct the file, or name another"
+		if len(files) == 0 && errors.Is(err, fs.ErrNotExist) {
+			hint = "name its file, if that is in no usual place"
+		}
+		return nil, &failure{err, exitConfig, hint}
+	}
 }
 
 // maxDump is how much another fetcher may print, in octets.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -81,7 +82,26 @@ func (d *draft) off(format string, args ...any) {
 }
 
 // end ends the account.
-func (d *draft) end() { d.Accounts = append(d.Accounts, d.Account) }
+func (d *draft) end() {
+	place := d.place()
+	for _, a := range d.Accounts {
+		if other := (&draft{Account: a}).place(); place[1] != "" && other == place {
+			d.tell("is the mailbox of account %s, too: take one of them out, or both fetch all of it", a.Name)
+			break
+		}
+	}
+	d.Accounts = append(d.Accounts, d.Account)
+}
+
+// place is what tells one mailbox from another.
+func (d *draft) place() (place [3]string) {
+	for _, k := range d.Keys {
+		if i := slices.Index([]string{"server", "user", "tunnel"}, k.Name); i >= 0 {
+			place[i] = fmt.Sprint(k.Value)
+		}
+	}
+	return place
+}
 
 // server returns host, or host:port if the port is not the usual one.
 func server(host, port, usual string) string {

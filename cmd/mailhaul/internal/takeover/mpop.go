@@ -235,17 +235,10 @@ func mpopSize(s string) (string, bool) {
 // to inherit from.
 func (m *mpop) account(a *mpopAccount, earlier []*mpopAccount) error {
 	has := a.has
-	place := func(a *mpopAccount) [4]string {
-		return [4]string{a.has["host"], a.has["port"], a.has["socket"], a.has["user"]}
-	}
-	same := ""
 	for _, e := range earlier {
 		if maps.Equal(e.has, has) && slices.Equal(e.evals, a.evals) {
 			m.tell("", "account %s is account %s once more, and is left out", a.name, e.name)
 			return nil
-		}
-		if place(e) == place(a) {
-			same = e.name
 		}
 	}
 	for _, command := range []string{"host", "delivery"} {
@@ -264,9 +257,6 @@ func (m *mpop) account(a *mpopAccount, earlier []*mpopAccount) error {
 	d := m.draft(a.name)
 	for _, n := range a.evals {
 		d.tell(mpopEval, n)
-	}
-	if same != "" {
-		d.tell("is the mailbox of account %s, too: take one of them out, or both fetch all of it", same)
 	}
 	m.connection(d, has)
 	m.delivery(d, has)

@@ -1,5 +1,5 @@
-// Package takeover reads the configurations of other fetchers, and says in ours what
-// they say. What it cannot say, it tells.
+// Package takeover reads the configurations of fetchmail, mpop and getmail, and says in
+// ours what they say. What it cannot say, it tells.
 package takeover
 
 // Config is what the configuration of another fetcher comes to in ours.
@@ -20,6 +20,8 @@ type Account struct {
 	// Seen is the file in which the other remembers what it left on the server (see
 	// package oldids), empty if it leaves nothing there.
 	Seen string
+	// Lost is whether there is no such file. Nothing that reads a configuration looks.
+	Lost bool
 	// Off is an account that cannot be used as it is, or was not in use. It is written
 	// as a comment; a remark tells what is missing.
 	Off bool

@@ -97,7 +97,10 @@ func (c *Config) YAML(from string) string {
 		for _, text := range remarks[a.Name] {
 			w.comment("  ", text)
 		}
-		if a.Seen != "" {
+		if a.Lost {
+			w.comment("  ", "There is no "+oneline.Of(a.Seen)+". Before the first fetch, and right after a last run of "+from+":")
+			w.line("  ", "# mailhaul state adopt "+a.Name)
+		} else if a.Seen != "" {
 			w.line("  ", "# Before the first fetch: mailhaul state adopt "+a.Name+" --from "+oneline.Of(a.Seen))
 		}
 		indent := "  "
