@@ -3,11 +3,14 @@ package takeover
 import (
 	"fmt"
 	"net"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 )
 
 // assembly is a Config in the making.
@@ -41,13 +44,10 @@ type draft struct {
 	Account
 }
 
-// draft begins the account that the other calls theirs.
-func (c *assembly) draft(theirs string) *draft {
+// draft begins an account, named as wanted if that is possible.
+func (c *assembly) draft(want string) *draft {
 	d := &draft{assembly: c}
-	d.Name = c.accountNames.take(theirs, "account")
-	if d.Name != theirs {
-		d.tell("is called %q there", theirs)
-	}
+	d.Name = c.accountNames.take(want, "account")
 	return d
 }
 
@@ -79,6 +79,33 @@ func (d *draft) tell(format string, args ...any) { d.assembly.tell(d.Name, forma
 func (d *draft) off(format string, args ...any) {
 	d.Off = true
 	d.tell(format, args...)
+}
+
+// timeout adds a number of seconds, as far as it may be.
+func (d *draft) timeout(seconds int) {
+	if seconds > 3600 {
+		d.add("timeout", "1h")
+		d.tell("timeout can be no more than 1h")
+	} else if seconds > 0 {
+		d.add("timeout", duration(seconds))
+	}
+}
+
+// mda adds the sink that runs a line of the other's for a shell, in which %F is the
+// sender and, unless to is empty, %T the recipient.
+func (d *draft) mda(line, to string) {
+	line, plain := withRecipient(line, to)
+	argv, safe := shellLine(line)
+	switch {
+	case !plain || !safe:
+		d.off("in its mda, part of an address could be run as a command: put that into a script of its own, which a sink runs as mda: [SCRIPT, {sender}], name the sink with deliver, then take the # away")
+	case d.fits("mda", argv...):
+		name := filepath.Base(to)
+		if to == "" {
+			name = programName(argv)
+		}
+		d.add("deliver", d.sinkFor(name, Key{"mda", argv}))
+	}
 }
 
 // end ends the account.
@@ -125,6 +152,18 @@ func sizeOf(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
+// duration returns a number of seconds as a person would write it.
+func duration(seconds int) string {
+	if seconds%60 == 0 && seconds > 60 {
+		return strconv.Itoa(seconds/60) + "m"
+	}
+	return strconv.Itoa(seconds) + "s"
+}
+
+// ourPath returns the name of a file as our configuration has it, where a $ begins a
+// variable.
+func ourPath(name string) string { return strings.ReplaceAll(name, "$", "$$") }
+
 // names are names that are taken.
 type names map[string]bool
 
@@ -132,10 +171,10 @@ type names map[string]bool
 // as near as possible to the one wanted.
 func (n *names) take(want, otherwise string) string {
 	clean := strings.Map(func(r rune) rune {
-		if unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("._-+@", r) {
-			return r
+		if config.NameHint("_"+string(r)) != "" {
+			return '-'
 		}
-		return '-'
+		return r
 	}, want)
 	clean = strings.TrimLeft(clean, "._-+@")
 	for len(clean) > 60 {

@@ -7,8 +7,8 @@ import (
 	"net"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
+	"unicode"
 )
 
 // Fetchmail reads what fetchmail --configdump prints: all that fetchmail knows of its
@@ -25,9 +25,9 @@ func Fetchmail(dump string) (*Config, error) {
 	if !ok {
 		return nil, errors.New("it is not what fetchmail --configdump prints: there is no fetchmailrc in it")
 	}
-	r := &fetchmailReader{c: &Config{}, rc: options(rc)}
-	r.read()
-	return r.c, nil
+	f := &fetchmail{rc: options(rc), users: map[string]int{}}
+	f.read()
+	return &f.Config, nil
 }
 
 // options are what a part of the dump says, by fetchmail's names.
@@ -48,81 +48,71 @@ func (o options) sections(key string) (all []options) {
 	return all
 }
 
-// fetchmailReader makes a configuration of a dump.
-type fetchmailReader struct {
-	c     *Config
+// fetchmail makes a configuration of a dump.
+type fetchmail struct {
+	assembly
 	rc    options
 	every int            // seconds; 0 if fetchmail is no daemon
-	names map[string]int // of accounts: how many have it
+	users map[string]int // how many accounts have a user of that name
 }
 
 // fetchmailAccount is a user on a server, in the making.
 type fetchmailAccount struct {
-	*Account
+	*draft
+	all          *fetchmail
 	server, user options
-	r            *fetchmailReader
 }
 
-func (r *fetchmailReader) read() {
-	r.defaults()
-	r.names = map[string]int{}
-	for _, server := range r.rc.sections("servers") {
-		for _, user := range server.sections("users") {
-			r.names[nameOf(user.text("remote"))]++
+func (f *fetchmail) read() {
+	f.defaults()
+	each := func(do func(server, user options)) {
+		for _, server := range f.rc.sections("servers") {
+			for _, user := range server.sections("users") {
+				do(server, user)
+			}
 		}
 	}
-	for _, server := range r.rc.sections("servers") {
-		for _, user := range server.sections("users") {
-			r.account(server, user)
-		}
-	}
+	each(func(_, user options) { f.users[user.text("remote")]++ })
+	each(f.account)
 }
 
 // defaults reads what is said for all.
-func (r *fetchmailReader) defaults() {
+func (f *fetchmail) defaults() {
 	const least, most = 10, 30 * 24 * 3600 // of every
-	if r.every = r.rc.number("poll_interval"); r.every > 0 {
-		if r.every < least {
-			r.tell("", fmt.Sprintf("set daemon %d: every is %ds at least", r.every, least))
+	if f.every = f.rc.number("poll_interval"); f.every > 0 {
+		if f.every < least {
+			f.tell("", "set daemon %d: every is %ds at least", f.every, least)
 		}
-		r.every = min(max(r.every, least), most)
-		r.c.Defaults = append(r.c.Defaults, Key{"every", duration(r.every)})
+		f.every = min(max(f.every, least), most)
+		f.Defaults = append(f.Defaults, Key{"every", duration(f.every)})
 	}
-	if r.rc.is("invisible") {
-		r.c.Defaults = append(r.c.Defaults, Key{"received_header", false})
+	if f.rc.is("invisible") {
+		f.Defaults = append(f.Defaults, Key{"received_header", false})
 	}
-	if r.rc.text("logfile") != "" || r.rc.is("syslog") {
-		r.tell("", "logfile, syslog: mailhaul writes to standard error, which cron mails and the journal keeps")
+	if f.rc.text("logfile") != "" || f.rc.is("syslog") {
+		f.tell("", "logfile, syslog: mailhaul writes to standard error, which cron mails and the journal keeps")
 	}
-	r.untold("", r.rc)
-}
-
-func (r *fetchmailReader) tell(about, text string) {
-	r.c.Remarks = append(r.c.Remarks, Remark{about, text})
+	f.untold("", f.rc)
 }
 
 // account reads what is said of a user.
-func (r *fetchmailReader) account(server, user options) {
-	host := cmp.Or(server.text("via"), server.text("pollname"))
-	name := nameOf(user.text("remote"))
-	if r.names[name] > 1 {
+func (f *fetchmail) account(server, user options) {
+	host, name := cmp.Or(server.text("via"), server.text("pollname")), user.text("remote")
+	protocol := server.text("protocol")
+	if !slices.Contains([]string{"POP3", "APOP", "auto"}, protocol) {
+		f.tell("", "%s at %s is left out: it is polled by %s, and mailhaul fetches by POP3 alone", showText(name), host, showText(protocol))
+		return
+	}
+	if f.users[name] > 1 {
 		joint := "@"
 		if strings.Contains(name, "@") {
 			joint = "-"
 		}
-		name = nameOf(name + joint + server.text("pollname"))
+		name += joint + server.text("pollname")
 	}
-	name = unique(name, func(n string) bool {
-		return slices.ContainsFunc(r.c.Accounts, func(a Account) bool { return a.Name == n })
-	})
-	a := fetchmailAccount{&Account{Section: Section{Name: name}}, server, user, r}
-	switch protocol := server.text("protocol"); protocol {
-	case "POP3", "APOP":
-	case "auto":
+	a := fetchmailAccount{f.draft(name), f, server, user}
+	if protocol == "auto" {
 		a.tell("protocol auto: taken for POP3, which is all that mailhaul fetches by")
-	default:
-		r.tell("", fmt.Sprintf("%s at %s is left out: it is polled by %s, and mailhaul fetches by POP3 alone", showText(user.text("remote")), host, showText(protocol)))
-		return
 	}
 	if !server.is("active") {
 		a.off("fetchmail skips it: take the # away to poll it")
@@ -131,29 +121,25 @@ func (r *fetchmailReader) account(server, user options) {
 	a.login()
 	a.policy()
 	a.deliver()
-	r.untold(name, server)
-	r.untold(name, user)
-	r.c.Accounts = append(r.c.Accounts, *a.Account)
+	f.untold(a.Name, server)
+	f.untold(a.Name, user)
+	a.end()
 }
 
-func (a fetchmailAccount) tell(text string) { a.r.tell(a.Name, text) }
-
-// off has a person see to the account first.
-func (a fetchmailAccount) off(text string) {
-	a.Off = true
-	a.tell(text)
+// ungarbled reports whether fetchmail has printed values as they are; the account is off
+// if not.
+func (a fetchmailAccount) ungarbled(name string, values ...string) bool {
+	if !strings.Contains(strings.Join(values, ""), garbled) {
+		return true
+	}
+	a.off("%s holds what is not ASCII, which fetchmail garbles: write it by hand", name)
+	return false
 }
 
-func (a fetchmailAccount) add(name string, value any) { a.Keys = append(a.Keys, Key{name, value}) }
-
-// copy takes over a text that means the same here, if there is one.
-func (a fetchmailAccount) copy(name string, from options, key string) {
-	switch value := from.text(key); {
-	case strange(value):
-		a.off(key + " holds what is not ASCII, which fetchmail garbles: write it by hand")
-		a.add(name, strings.ReplaceAll(printable(value), garbled, "?"))
-	case value != "":
-		a.add(name, value)
+// some adds a key, unless its value is empty or cannot be known.
+func (a fetchmailAccount) some(name, value string) {
+	if a.ungarbled(name, value) {
+		a.draft.some(name, value)
 	}
 }
 
@@ -164,21 +150,17 @@ func (a fetchmailAccount) kpop() bool { return a.server.text("service") == "kpop
 func (a fetchmailAccount) connection(host string) {
 	ssl, proto := a.user.is("ssl"), strings.ToUpper(a.user.text("sslproto"))
 	usual := "110"
-	if ssl {
+	switch {
+	case a.kpop():
+		usual = "1109"
+	case ssl:
 		usual = "995"
 	}
 	port := cmp.Or(map[string]string{"pop3": "110", "pop3s": "995", "kpop": "1109"}[a.server.text("service")], a.server.text("service"))
-	address := host
-	switch {
-	case port != "" && port != usual && !(a.kpop() && port == "1109"):
-		address = net.JoinHostPort(host, port)
-	case strings.Contains(host, ":"):
-		address = "[" + host + "]"
-	}
-	a.add("server", address)
-	a.plugin("plugin", &a.Section)
-	a.copy("preconnect", a.user, "preconnect")
-	a.copy("postpoll", a.user, "postconnect")
+	a.some("server", server(host, port, usual))
+	a.Keys = append(a.Keys, a.tunnel("plugin")...)
+	a.some("preconnect", a.user.text("preconnect"))
+	a.some("postpoll", a.user.text("postconnect"))
 	if a.kpop() {
 		a.add("protocol", "kpop")
 		return
@@ -199,18 +181,18 @@ func (a fetchmailAccount) connection(host string) {
 	case strings.HasPrefix(proto, "TLS1.3"):
 		a.add("tls_min", "1.3")
 	case slices.Contains([]string{"SSL3", "SSL3+", "TLS1", "TLS1.1"}, proto):
-		a.tell("sslproto " + proto + ": mailhaul wants TLS 1.2 or newer; for an old server, see tls_min")
+		a.tell("sslproto %s: mailhaul wants TLS 1.2 or newer; for an old server, see tls_min", proto)
 	}
 	file, folder := a.user.text("sslcertfile"), a.user.text("sslcertpath")
 	if file != "" && folder != "" {
 		a.tell("sslcertpath: tls_ca names a file or a folder, and names that of sslcertfile")
 	}
-	a.path("tls_ca", cmp.Or(file, folder))
-	a.path("tls_cert", a.user.text("sslcert"))
+	a.some("tls_ca", ourPath(cmp.Or(file, folder)))
+	a.some("tls_cert", ourPath(a.user.text("sslcert")))
 	if a.user.text("sslcert") != "" {
-		a.path("tls_key", a.user.text("sslkey"))
+		a.some("tls_key", ourPath(a.user.text("sslkey")))
 	}
-	a.copy("tls_name", a.user, "sslcommonname")
+	a.some("tls_name", a.user.text("sslcommonname"))
 	if !a.user.is("sslcertck") {
 		a.tell("no sslcertck: mailhaul does verify the certificate; if mailhaul check does not trust it, it prints the line for tls_fingerprint")
 	}
@@ -219,36 +201,25 @@ func (a fetchmailAccount) connection(host string) {
 	}
 }
 
-// path takes over the path of a file, in which $ stands for a variable here.
-func (a fetchmailAccount) path(name, path string) {
-	if path != "" {
-		a.copy(name, options{name: strings.ReplaceAll(path, "$", "$$")}, name)
-	}
-}
-
-// plugin reads the program that is the connection to a server or, as plugout, to a sink.
+// tunnel reads the program that is the connection to a server or, as plugout, to a sink.
 // fetchmail cuts its command line at blanks, without quotes.
-func (a fetchmailAccount) plugin(key string, to *Section) {
-	command := a.server.text(key)
-	if strange(command) {
-		a.off(key + " holds what is not ASCII, which fetchmail garbles: write tunnel by hand")
-		return
+func (a fetchmailAccount) tunnel(key string) []Key {
+	words := strings.Fields(a.server.text(key))
+	if len(words) == 0 || !a.ungarbled(key, words...) || !a.fits(key, words...) {
+		return nil
 	}
-	words := strings.Fields(command)
 	for i, word := range words {
 		words[i] = cmp.Or(map[string]string{"%h": "{host}", "%p": "{port}"}[word], word)
 	}
-	if len(words) > 0 {
-		if strings.Contains(words[0], "/") { // it is a path
-			words[0] = strings.ReplaceAll(words[0], "$", "$$")
-		}
-		to.Keys = append(to.Keys, Key{"tunnel", words})
+	if strings.Contains(words[0], "/") { // it is a path
+		words[0] = ourPath(words[0])
 	}
+	return []Key{{"tunnel", words}}
 }
 
 // login reads who logs in, and by what.
 func (a fetchmailAccount) login() {
-	a.copy("user", a.user, "remote")
+	a.some("user", a.user.text("remote"))
 	auth := a.server.text("auth")
 	switch {
 	case a.kpop(), auth == "gssapi", auth == "kerberos_v5", auth == "kerberos":
@@ -262,16 +233,16 @@ func (a fetchmailAccount) login() {
 	case auth == "cram-md5":
 		a.add("auth", auth)
 	case !slices.Contains([]string{"", "any", "password"}, auth):
-		a.tell("auth " + showText(auth) + ": mailhaul takes what the server offers and it knows itself; see auth, and token_command")
+		a.tell("auth %s: mailhaul takes what the server offers and it knows itself; see auth, and token_command", showText(auth))
 	}
 	password := a.user.text("password")
 	file := a.Name + ".password"
 	const how = ": write it into the first line of %s, beside the configuration (chmod 600), or see password_command"
 	switch {
 	case password == "":
-		a.tell(fmt.Sprintf("the password is not in the fetchmailrc, but perhaps in ~/.netrc"+how, file))
-	case strange(password):
-		a.tell(fmt.Sprintf("the password holds what fetchmail garbles, such as a letter that is not ASCII"+how, file))
+		a.tell("the password is not in the fetchmailrc, but perhaps in ~/.netrc"+how, file)
+	case strings.Contains(password, garbled) || strings.ContainsFunc(password, unicode.IsControl):
+		a.tell("the password holds what fetchmail garbles, such as a letter that is not ASCII"+how, file)
 	default:
 		a.add("password", password)
 		return
@@ -284,7 +255,7 @@ func (a fetchmailAccount) policy() {
 	switch keep := a.user.is("keep"); {
 	case keep:
 		a.add("keep", "forever")
-		a.Seen = cmp.Or(a.r.rc.text("idfile"), "~/.fetchids")
+		a.Seen = cmp.Or(a.all.rc.text("idfile"), "~/.fetchids")
 		if a.user.is("fetchall") {
 			a.tell("fetchall with keep: mailhaul fetches each message once only")
 		}
@@ -295,7 +266,7 @@ func (a fetchmailAccount) policy() {
 		}
 	}
 	if limit := a.user.number("limit"); limit > 0 {
-		a.add("max_size", size(limit))
+		a.add("max_size", sizeOf(int64(limit)))
 		if a.user.is("limitflush") {
 			a.tell("limitflush: what is larger than max_size is not deleted; mailhaul status names it")
 		}
@@ -304,18 +275,18 @@ func (a fetchmailAccount) policy() {
 		a.add("max_messages", min(n, 1_000_000))
 	}
 	if n := a.user.number("fetchlimit"); n > 0 {
-		a.tell(fmt.Sprintf("fetchlimit %d: a poll takes all that is new, and holds up no other account", n))
+		a.tell("fetchlimit %d: a poll takes all that is new, and holds up no other account", n)
 	}
 	const most = 30 * 24 * 3600
 	switch n := a.server.number("interval"); {
-	case n > 1 && a.r.every > 0:
-		a.add("every", duration(int(min(int64(n)*int64(a.r.every), most))))
+	case n > 1 && a.all.every > 0:
+		a.add("every", duration(int(min(int64(n)*int64(a.all.every), most))))
 	case n > 1:
-		a.tell(fmt.Sprintf("interval %d: each mailhaul fetch polls it; mailhaul daemon goes by every", n))
+		a.tell("interval %d: each mailhaul fetch polls it; mailhaul daemon goes by every", n)
 	}
 	// What fetchmail has if nothing is said is no wish.
 	if n := a.server.number("timeout"); n > 0 && n != 300 {
-		a.add("timeout", duration(min(n, 3600)))
+		a.timeout(n)
 	}
 }
 
@@ -346,7 +317,7 @@ var whyNot = map[string]string{
 }
 
 // untold tells what has no counterpart.
-func (r *fetchmailReader) untold(about string, all options) {
+func (f *fetchmail) untold(about string, all options) {
 	var keys []string
 	for key, value := range all {
 		said := value != nil && value != false && value != 0 && value != "" && value != plain[key]
@@ -359,7 +330,7 @@ func (r *fetchmailReader) untold(about string, all options) {
 	}
 	slices.Sort(keys)
 	for _, key := range keys {
-		r.tell(about, showText(key)+" has no counterpart: "+cmp.Or(whyNot[key], "mailhaul goes on without it"))
+		f.tell(about, "%s has no counterpart: %s", showText(key), cmp.Or(whyNot[key], "mailhaul goes on without it"))
 	}
 }
 
@@ -373,28 +344,21 @@ func (a fetchmailAccount) deliver() {
 		for _, name := range names {
 			all = append(all, showText(strings.Join(localName(name), "=")))
 		}
-		a.off("its mail is for several people (" + strings.Join(all, ", ") + "): say with route who gets what, then take the # away")
+		a.off("its mail is for several people (%s): say with route who gets what, then take the # away", strings.Join(all, ", "))
 		return
 	case a.user.text("bsmtp") != "":
 		a.off("bsmtp has no counterpart: choose a sink, name it with deliver, then take the # away")
 		return
 	}
 	to := localName(names[0])[0]
-	sink := Section{}
-	switch mda := a.user.text("mda"); {
-	case strange(mda + to + a.user.text("smtpaddress") + a.user.text("smtpname")):
-		a.off("where its mail goes holds what is not ASCII, which fetchmail garbles: write a sink, name it with deliver, then take the # away")
-		return
+	mda := a.user.text("mda")
+	switch {
+	case !a.ungarbled("where its mail goes", mda, to, a.user.text("smtpaddress"), a.user.text("smtpname")):
 	case mda != "":
-		var ok bool
-		if sink.Keys, ok = mdaSink(mda, to); !ok {
-			a.off("in its mda, part of an address could be run as a command: put that into a script of its own, which a sink runs as mda: [SCRIPT, {sender}], name the sink with deliver, then take the # away")
-			return
-		}
+		a.mda(mda, to)
 	default:
-		a.mailServer(&sink, to)
+		a.mailServer(to)
 	}
-	a.add("deliver", a.r.sink(sink, path.Base(to)))
 }
 
 // localName returns an item of localnames: a name, or two that are one person's.
@@ -412,18 +376,19 @@ func localName(item any) []string {
 }
 
 // mailServer reads the server that the mail goes to.
-func (a fetchmailAccount) mailServer(sink *Section, to string) {
+func (a fetchmailAccount) mailServer(to string) {
+	name := path.Base(to)
 	hosts := a.user.list("smtphunt")
 	host := "localhost"
 	if len(hosts) > 0 {
 		host = cmp.Or(localName(hosts[0])[0], host)
 	}
 	if len(hosts) > 1 {
-		a.tell("of smtphost, the first is used, whether it answers or not: " + showText(host))
+		a.tell("of smtphost, the first is used, whether it answers or not: %s", showText(host))
 	}
 	kind, domain, place := "smtp", host, host
 	if strings.HasPrefix(host, "/") {
-		kind, domain, place = "lmtp", "localhost", strings.ReplaceAll(host, "$", "$$")
+		kind, domain, place = "lmtp", "localhost", ourPath(host)
 	} else if name, port, ok := strings.Cut(host, "/"); ok {
 		port = cmp.Or(map[string]string{"smtp": "25", "lmtp": "24", "submission": "587"}[port], port)
 		domain, place = name, net.JoinHostPort(name, port)
@@ -436,46 +401,27 @@ func (a fetchmailAccount) mailServer(sink *Section, to string) {
 	} else if !strings.Contains(to, "@") {
 		to += "@" + cmp.Or(a.user.text("smtpaddress"), domain)
 	}
-	sink.Keys = []Key{{kind, place}, {"to", to}}
+	if !a.fits("where its mail goes", place, to) {
+		return
+	}
+	keys := []Key{{kind, place}, {"to", to}}
 	if !strings.HasPrefix(host, "/") {
-		a.plugin("plugout", sink)
+		keys = append(keys, a.tunnel("plugout")...)
 		if ip := net.ParseIP(domain); domain != "localhost" && (ip == nil || !ip.IsLoopback()) {
-			a.tell(showText(domain) + " gets the mail by STARTTLS, which fetchmail did without; see tls. For a login there (esmtppassword, which fetchmail does not print), add user and password_file to the sink")
+			a.tell("%s gets the mail by STARTTLS, which fetchmail did without; see tls. For a login there (esmtppassword, which fetchmail does not print), add user and password_file to the sink", showText(domain))
 		}
 	}
+	a.add("deliver", a.sinkFor(name, keys...))
 }
 
-// sink returns the name of a sink with these keys, which is made unless there is one.
-func (r *fetchmailReader) sink(s Section, name string) string {
-	for _, other := range r.c.Sinks {
-		if slices.EqualFunc(s.Keys, other.Keys, func(a, b Key) bool { return fmt.Sprint(a) == fmt.Sprint(b) }) {
-			return other.Name
-		}
+// showText returns a text as a remark may have it: a word as it is, others in quotes.
+func showText(s string) string {
+	const most = 60
+	if r := []rune(s); len(r) > most {
+		s = string(r[:most]) + "…"
 	}
-	s.Name = unique(nameOf(name), func(n string) bool {
-		return slices.ContainsFunc(r.c.Sinks, func(s Section) bool { return s.Name == n })
-	})
-	r.c.Sinks = append(r.c.Sinks, s)
-	return s.Name
-}
-
-// duration writes a number of seconds.
-func duration(seconds int) string {
-	if seconds%60 == 0 && seconds > 60 {
-		return strconv.Itoa(seconds/60) + "m"
+	if s == "" || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || !unicode.IsPrint(r) }) {
+		return fmt.Sprintf("%q", s)
 	}
-	return strconv.Itoa(seconds) + "s"
-}
-
-// size writes a number of octets, which is the same in units if it is whole ones.
-func size(octets int) any {
-	for _, unit := range []struct {
-		octets int
-		name   string
-	}{{1 << 20, "M"}, {1 << 10, "k"}} {
-		if octets%unit.octets == 0 {
-			return strconv.Itoa(octets/unit.octets) + unit.name
-		}
-	}
-	return octets
+	return s
 }

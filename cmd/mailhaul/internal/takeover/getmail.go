@@ -3,6 +3,7 @@ package takeover
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -193,12 +194,7 @@ func (a *getmailAccount) retriever(s *rcSection, ssl bool) (host, port string) {
 	if ssl {
 		a.trust(s)
 	}
-	if n := a.number(s, "timeout"); n > 3600 {
-		a.add("timeout", "1h")
-		a.tell("timeout can be no more than 1h")
-	} else if n > 0 {
-		a.add("timeout", strconv.FormatInt(n, 10)+"s")
-	}
+	a.timeout(int(min(a.number(s, "timeout"), math.MaxInt32)))
 	if a.is(s, "delete_dup_msgids", false) {
 		a.tell("delete_dup_msgids has no counterpart: messages with the same unique-id are all fetched, and none is deleted that was not delivered")
 	}

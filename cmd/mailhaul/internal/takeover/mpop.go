@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -255,6 +256,9 @@ func (m *mpop) account(a *mpopAccount, earlier []*mpopAccount) error {
 		return errors.New("tls needs tls_trust_file or tls_fingerprint, or tls_certcheck off")
 	}
 	d := m.draft(a.name)
+	if d.Name != a.name {
+		d.tell("is called %q there", a.name)
+	}
 	for _, n := range a.evals {
 		d.tell(mpopEval, n)
 	}
@@ -369,15 +373,7 @@ func (m *mpop) delivery(d *draft, has map[string]string) {
 	method, arg, _ := strings.Cut(has["delivery"], " ")
 	switch method {
 	case "mda":
-		argv, safe := shellLine(arg)
-		if !d.fits("delivery mda", argv...) {
-			return
-		}
-		name := d.sinkFor(programName(argv), Key{"mda", argv})
-		d.add("deliver", name)
-		if !safe {
-			d.tell("sink %s: %s stands where the script had %%F, since it could run what a stranger wrote: let it read \"$MAILHAUL_SENDER\"", name, nobody)
-		}
+		d.mda(arg, "")
 	case "exchange":
 		d.off("delivery exchange has no counterpart: add a sink, and deliver")
 	default:
@@ -424,11 +420,11 @@ func (m *mpop) choice(d *draft, has map[string]string) {
 	if has["received_header"] != "off" {
 		d.add("received_header", true)
 	}
-	if n, _ := strconv.Atoi(has["timeout"]); has["timeout"] == "off" || n > 3600 {
-		d.add("timeout", "1h")
-		d.tell("timeout can be no more than 1h")
-	} else if n > 0 {
-		d.add("timeout", strconv.Itoa(n)+"s")
+	if has["timeout"] == "off" {
+		d.timeout(math.MaxInt)
+	} else {
+		n, _ := strconv.Atoi(has["timeout"])
+		d.timeout(n)
 	}
 	switch has["pipelining"] {
 	case "off":
@@ -437,10 +433,6 @@ func (m *mpop) choice(d *draft, has map[string]string) {
 		d.tell("pipelining on has no counterpart: commands are sent ahead if the server offers it")
 	}
 }
-
-// ourPath returns the name of a file as our configuration has it, where a $ begins a
-// variable.
-func ourPath(name string) string { return strings.ReplaceAll(name, "$", "$$") }
 
 // file returns the name of a file as we would write it.
 func (m *mpop) file(d *draft, command, name string) string {

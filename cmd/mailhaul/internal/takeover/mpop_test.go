@@ -2,7 +2,6 @@ package takeover_test
 
 import (
 	"encoding/json"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,8 +14,6 @@ import (
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/takeover"
 	"github.com/mailhaul/mailhaul/deliver/program"
 )
-
-var anew = flag.Bool("anew", false, "write the golden files of mpop and getmail anew")
 
 // mapping is what keys are in a file.
 func mapping(keys []takeover.Key) map[string]any {
@@ -57,7 +54,7 @@ func outcome(t *testing.T, golden string, c *takeover.Config) {
 	for _, r := range c.Remarks {
 		fmt.Fprintf(&b, "%s: %s\n", r.About, r.Text)
 	}
-	if *anew {
+	if *update {
 		if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
 			t.Fatal(err)
 		}

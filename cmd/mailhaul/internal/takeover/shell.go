@@ -9,29 +9,48 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/program"
 )
 
+// withRecipient puts a recipient in the place of %T, in quotes of its own or not, unless
+// there is none. ok is false where a shell could take it for more than a word.
+func withRecipient(line, to string) (with string, ok bool) {
+	if to == "" || !strings.Contains(line, "%T") {
+		return line, true
+	}
+	return strings.NewReplacer("'%T'", to, `"%T"`, to, "%T", to).Replace(line), plainWord.MatchString(to)
+}
+
+// plainWord is a word that a shell would take as it is, and no program for an option.
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./,:@%+=][A-Za-z0-9_./,:@%+=-]*$`)
+
 // shellLine translates a line that another fetcher gives to a shell, once it has put
 // the sender in the place of %F: to a program and its arguments if no shell is needed,
-// else to one whose script finds the sender in a variable. Where a script could take
-// what a stranger wrote for a command, it gets nobody instead, and safe is false.
-func shellLine(line string) (argv []string, safe bool) {
+// else to one whose script finds the sender in a variable. ok is false where that cannot
+// be excluded to run what a stranger wrote.
+func shellLine(line string) (argv []string, ok bool) {
 	if words, ok := shellWords(line); ok {
 		for i, word := range words {
-			words[i] = strings.ReplaceAll(strings.ReplaceAll(word, "{", "{{"), "%F", "{sender}")
+			words[i] = strings.ReplaceAll(literal(word), "%F", "{sender}")
 		}
 		if _, err := program.Parse(words); err == nil {
-			words[0] = strings.ReplaceAll(words[0], "$", "$$") // which is a path of ours
+			words[0] = ourPath(words[0])
 			return words, true
 		}
 	}
-	script, safe := senderScript(strings.ReplaceAll(line, "{", "{{"))
-	if !safe {
-		script = strings.ReplaceAll(strings.ReplaceAll(line, "{", "{{"), "%F", nobody)
-	}
-	return []string{"sh", "-c", script}, safe
+	script, ok := senderScript(line)
+	return []string{"sh", "-c", literal(script)}, ok
 }
 
-// nobody is the sender that mpop names if it finds none.
-const nobody = "MAILER-DAEMON"
+// ours is what a program's arguments have placeholders for, or begin one with.
+var ours = regexp.MustCompile(`\{\{|\{[a-z_]+\}|\{%F`)
+
+// literal has a text stand for itself among a program's arguments.
+func literal(s string) string {
+	return ours.ReplaceAllStringFunc(s, func(m string) string {
+		if m == "{{" {
+			return "{{{{"
+		}
+		return "{" + m
+	})
+}
 
 // ofShell are words that mean something to a shell only, at the beginning of a line.
 var ofShell = strings.Fields("! . : [ alias case cd command eval exec export for if read set source test trap ulimit umask until while")
@@ -52,6 +71,9 @@ func shellWords(line string) (words []string, ok bool) {
 		case c == '\'' || c == '"':
 			quote, begun = c, true
 		case c == ' ' || c == '\t':
+			if strings.Contains(word.String(), "%F") && strings.ContainsAny(word.String(), " \t") {
+				return nil, false // which may be a command line
+			}
 			if begun {
 				words = append(words, word.String())
 			}
@@ -70,17 +92,28 @@ func shellWords(line string) (words []string, ok bool) {
 	return words, ok && !strings.Contains(words[0], "%F")
 }
 
-// nested is what makes it hard to tell how a shell reads %F, or how often.
-var nested = regexp.MustCompile(`\$[({]|<<|#|\\|(^|[|&;(])\s*['"]?%F|\beval\b`)
+var (
+	// nested is what makes it hard to tell how a shell reads %F, or how often.
+	nested = regexp.MustCompile(`\$[({]|<<|#|\\|(^|[|&;(])\s*['"]?%F|\beval\b|(^|[\s|&;(){}])['"]?\.['"]?\s`)
+	// runs are words of a shell that run what follows them; package program knows the
+	// programs that do.
+	runs = []string{"xargs", "trap", "source"}
+	// optionSender is a sender that is the value of an option: no command, and no file.
+	optionSender = regexp.MustCompile(`\s-(?:[A-Za-z]|-[a-z][a-z-]*=?)\s*(?:%F|'%F'|"%F")(?:[\s|&;]|$)`)
+)
 
 // senderScript puts the variable with the sender in the place of %F, in quotes, and
-// reports whether no shell reads what is in it as a command.
-func senderScript(line string) (script string, safe bool) {
-	if !strings.Contains(line, "%F") {
+// reports whether no shell reads what is in it as a command, or as anything but the value
+// of an option.
+func senderScript(line string) (script string, ok bool) {
+	senders := strings.Count(line, "%F")
+	if senders == 0 {
 		return line, true
 	}
-	words := strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(" \t|&;<>()$`'\"=", r) })
-	if _, err := program.Parse(append(append([]string{"sender"}, words...), "{sender}")); err != nil || nested.MatchString(line) {
+	words := strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(" \t|&;<>(){}$`'\"=", r) })
+	if _, err := program.Parse(slices.Concat([]string{"sender"}, words, []string{"{sender}"})); err != nil ||
+		slices.ContainsFunc(words, func(w string) bool { return slices.Contains(runs, w) }) ||
+		nested.MatchString(line) || len(optionSender.FindAllString(line, -1)) != senders {
 		return "", false
 	}
 	var b []byte
