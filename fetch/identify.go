@@ -77,14 +77,17 @@ func (p *planner) identify(moved bool) {
 // tells nothing, and only the content does. Each such message goes by that sum, so that
 // it is known for as long as any of them is.
 func (p *planner) cut(sum state.Sum) bool {
+	cut, told := p.cuts[sum]
+	if told { // there may be thousands alike
+		return cut
+	}
 	key := state.KeyOf(sum, 0)
 	r, _ := find(p.rows, key)
-	for ; r < len(p.rows) && strings.HasPrefix(p.rows[r].UID, key); r++ {
-		if p.rows[r].Header != sum && !p.rows[r].Content.IsZero() {
-			return true
-		}
+	for ; !cut && r < len(p.rows) && strings.HasPrefix(p.rows[r].UID, key); r++ {
+		cut = p.rows[r].Header != sum && !p.rows[r].Content.IsZero()
 	}
-	return false
+	p.cuts[sum] = cut
+	return cut
 }
 
 // holds reports whether a message that has to wait has that header.

@@ -135,7 +135,7 @@ func struck(r *state.Row) bool {
 func MakePlan(listing []pop3proto.Entry, rows []state.Row, headers map[int]state.Sum, pol Policy) Plan {
 	p := planner{
 		pol: pol, listing: listing, rows: rows, headers: headers, claimed: make([]bool, len(rows)),
-		unsure: map[int]bool{}, untold: map[int32]int{}, displaced: map[int]bool{}, plan: Plan{given: copies{}},
+		cuts: map[state.Sum]bool{}, unsure: map[int]bool{}, untold: map[int32]int{}, displaced: map[int]bool{}, plan: Plan{given: copies{}},
 	}
 	p.plan.Reused = pol.Partial && p.numbered() || headers != nil && p.reused()
 	if p.plan.Reused && !pol.Asked {
@@ -189,6 +189,7 @@ type planner struct {
 	compared  []Want             // to be verified
 	held      []Want             // to be verified later, when their pause is over
 	strange   map[state.Sum]bool // headers of adopted messages; nil until asked for
+	cuts      map[state.Sum]bool // header sums of which cut has told
 	unsure    map[int]bool       // rows of which nobody can tell yet whether their message is listed
 	sizes     map[int64]bool     // of messages that may go by another name; nil until asked for
 	living    []int32            // rows for compare: of messages that the server may have
