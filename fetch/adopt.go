@@ -53,7 +53,7 @@ func (a *Account) Adopt(ctx context.Context, o Options, old Old, adopt func(Adop
 		return err
 	}
 	defer lease.Release()
-	ctx, cancel := a.budgeted(ctx)
+	ctx, cancel := a.withBudget(ctx)
 	defer cancel()
 	// All of it, and with a name for each that does not change.
 	all := *a
@@ -61,7 +61,7 @@ func (a *Account) Adopt(ctx context.Context, o Options, old Old, adopt func(Adop
 	s := &session{visit: &visit{Account: &all, opts: &o, summary: new(Summary), adopting: true}}
 	defer s.close()
 	if err := s.survey(ctx); err != nil {
-		return cutShort(ctx, overspent(ctx, err))
+		return cutShort(ctx, orOverBudget(ctx, err))
 	}
 	fresh := slices.DeleteFunc(slices.Concat(s.plan.Fetch, s.plan.Verify), func(w Want) bool {
 		return w.Row != nil && w.Row.Phase != state.Adopted // else that was another message
@@ -72,12 +72,12 @@ func (a *Account) Adopt(ctx context.Context, o Options, old Old, adopt func(Adop
 		err = fmt.Errorf("%w: %w", errNoDates, refused)
 	}
 	if err != nil {
-		return cutShort(ctx, overspent(ctx, err))
+		return cutShort(ctx, orOverBudget(ctx, err))
 	}
-	s.quit(ctx)
+	s.quitUnchanged(ctx)
 
-	s.note()
-	found := Adoption{Listed: len(s.listing.Entries), Keep: s.plan.Keep, Unclear: s.leftAlone()}
+	s.recordMaildrop()
+	found := Adoption{Listed: len(s.listing.Entries), Keep: s.plan.Keep, Unclear: s.countLeftAlone()}
 	for _, w := range fresh {
 		switch date := looks[w.Num].date; {
 		case w.Key == "":

@@ -52,7 +52,7 @@ type learned struct {
 
 // errOneStep is a server that wants XOAUTH2 in two steps and was not given it.
 // The connection is of no more use, and the next will be right.
-var errOneStep = errors.New("the server wants to ask for the token")
+var errWantsChallenge = errors.New("the server wants to ask for the token")
 
 // login logs in by the mechanism that was chosen. Nobody is asked for a secret any
 // more once asking has ended.
@@ -134,7 +134,7 @@ func (a *Account) authenticate(ctx context.Context, c *pop3proto.Client, name st
 		return a.authenticate(ctx, c, name, cred)
 	case oneStep && ctx.Err() == nil && wantsTwoSteps(err):
 		a.learned.twoSteps = true
-		return fmt.Errorf("%w: %w", errOneStep, err)
+		return fmt.Errorf("%w: %w", errWantsChallenge, err)
 	case err == nil, errors.Is(err, pop3proto.ErrBroken), ctx.Err() != nil:
 		return err
 	}

@@ -165,7 +165,7 @@ func (c *committer) commit(ctx context.Context, b *batch) error {
 	}
 	for _, it := range b.items {
 		for _, t := range it.owed {
-			if p := it.promise(t.Name, deliver.Promise{}); it.want.suspect() {
+			if p := it.promise(t.Name, deliver.Promise{}); it.want.mayBreakSink() {
 				suspect = append(suspect, p)
 			} else {
 				owed = append(owed, p)
@@ -260,7 +260,7 @@ func (c *committer) land(b *batch, parts []*receipts) error {
 		failed = errors.Join(failed, r.flush())
 	}
 	next := c.now()
-	if c.several && b.items[0].want.suspect() { // else it was not tried by itself yet
+	if c.several && b.items[0].want.mayBreakSink() { // else it was not tried by itself yet
 		next = next.Add(behind)
 	}
 	for _, r := range parts { // once all is noted that has landed elsewhere
@@ -332,7 +332,7 @@ func (c *committer) judge(ctx context.Context, b *batch, r *receipts, err error)
 	}
 	it := b.items[0]
 	switch {
-	case c.proven[r.Name] && (it.want.suspect() || it.want.tries() > 0):
+	case c.proven[r.Name] && (it.want.mayBreakSink() || it.want.tries() > 0):
 		c.proven[r.Name] = false
 		c.blame(verdict{it, err})
 	case c.failed[r.Name]:
@@ -457,7 +457,7 @@ func (r *receipts) flush() error {
 	var landings []state.Landing
 	var broken, suspect []state.Promise
 	for _, rc := range pending {
-		if it := r.items[rc.Ticket]; rc.Err != nil && it.spared && it.want.suspect() {
+		if it := r.items[rc.Ticket]; rc.Err != nil && it.spared && it.want.mayBreakSink() {
 			suspect = append(suspect, r.promises[rc.Ticket]) // and remains so
 			continue
 		}

@@ -18,7 +18,7 @@ var errTooLarge = errors.New("larger than max_size")
 // errSeam ends a body in which the reply to another command may stand. Where
 // commands are pipelined, a server that forgets a CRLF before the final dot,
 // or says a line too much, moves all that follows by one message.
-var errSeam = errors.New("what came for one message may be another's: the server's replies are out of step, or the message looks like it")
+var errOutOfStep = errors.New("what came for one message may be another's: the server's replies are out of step, or the message looks like it")
 
 // longestSeam is the length of the longest seam less one: as many bytes of
 // one read can begin a seam that the next one ends.
@@ -83,10 +83,10 @@ func (b *body) Read(p []byte) (int, error) {
 		err = errTooLarge
 	}
 	if b.seams && b.hasSeam(p[:n]) {
-		err = errSeam
+		err = errOutOfStep
 	}
 	if b.seams && b.sums.octets == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
-		err = silentSeam{err} // where a reply is missing, that to the last STAT began it
+		err = silentOutOfStep{err} // where a reply is missing, that to the last STAT began it
 	}
 	b.err = err
 	return n, err

@@ -29,10 +29,10 @@ type Report struct {
 // Check connects, logs in, lists and plans, and changes nothing. The report
 // is filled as far as it came even if an error ends it.
 func (a *Account) Check(ctx context.Context, o Options) (Report, error) {
-	ctx, cancel := a.budgeted(ctx)
+	ctx, cancel := a.withBudget(ctx)
 	defer cancel()
 	var r Report
-	s := &session{visit: &visit{Account: a, opts: &o, summary: new(Summary), checked: &r}}
+	s := &session{visit: &visit{Account: a, opts: &o, summary: new(Summary), report: &r}}
 	defer s.close()
 	err := s.survey(ctx)
 	// After it, for Preconnect may have to open the way to a name server. Behind
@@ -41,9 +41,9 @@ func (a *Account) Check(ctx context.Context, o Options) (Report, error) {
 		r.Addrs, _ = net.DefaultResolver.LookupHost(ctx, a.Server.Host)
 	}
 	if err != nil {
-		return r, cutShort(ctx, overspent(ctx, err))
+		return r, cutShort(ctx, orOverBudget(ctx, err))
 	}
 	r.UIDL, r.Outlook = s.listing.UIDL, s.outlook()
-	s.quit(ctx)
+	s.quitUnchanged(ctx)
 	return r, nil
 }

@@ -297,7 +297,7 @@ func advise(err error) (Class, string) {
 	if e, ok := errors.AsType[*finding](err); ok {
 		return e.class, e.hint
 	}
-	if spent(err) {
+	if isOverBudget(err) {
 		return ClassRetry, "what was delivered is safe and the next poll goes on from there; raise time_limit if the server is just slow"
 	}
 	if e, ok := errors.AsType[*mech.OfferError](err); ok {

@@ -70,12 +70,12 @@ type Sight struct {
 // of (TOP n 0, RFC 1939 §7), in order; some servers count a message as read
 // after that. header need not read it all.
 func (a *Account) Look(ctx context.Context, o Options, header func(num int, r io.Reader)) (Sight, error) {
-	ctx, cancel := a.budgeted(ctx)
+	ctx, cancel := a.withBudget(ctx)
 	defer cancel()
 	var sight Sight
 	found := map[int]Prospect{} // the plan may be made twice
 	s := &session{visit: &visit{Account: a, opts: &o, summary: new(Summary)}}
-	s.each = func(w Want, f Fate) {
+	s.onFate = func(w Want, f Fate) {
 		p := Prospect{Entry: w.Entry, Fate: f, Row: w.Row}
 		switch {
 		case f == FateKeep && w.Row.Phase == state.Landed && !a.Keep.Forever && !o.KeepAll:
@@ -89,7 +89,7 @@ func (a *Account) Look(ctx context.Context, o Options, header func(num int, r io
 	}
 	defer s.close()
 	if err := s.survey(ctx); err != nil {
-		return sight, cutShort(ctx, overspent(ctx, err))
+		return sight, cutShort(ctx, orOverBudget(ctx, err))
 	}
 	sight.Outlook = s.outlook()
 	dropped, err := o.State.Landed(ctx, a.Name, dropSink)
@@ -105,10 +105,10 @@ func (a *Account) Look(ctx context.Context, o Options, header func(num int, r io
 	if header != nil {
 		var err error
 		if sight.NoHeader, err = s.headers(ctx, s.listing.Entries, header); err != nil {
-			return sight, cutShort(ctx, overspent(ctx, err))
+			return sight, cutShort(ctx, orOverBudget(ctx, err))
 		}
 	}
-	s.quit(ctx)
+	s.quitUnchanged(ctx)
 	return sight, nil
 }
 
@@ -122,7 +122,7 @@ func (s *session) headers(ctx context.Context, of []pop3proto.Entry, header func
 			some = true
 			header(m.Num, m)
 		case !isReply(err):
-			return nil, s.broken(err)
+			return nil, s.connectError(err)
 		case !some:
 			return err, nil
 		}

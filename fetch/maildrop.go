@@ -17,16 +17,16 @@ func (a *Account) maildrop() string { return a.User + " at " + strings.ToLower(a
 
 // left reports whether the account's maildrop is another than that of the last
 // poll.
-func (a *Account) left(was *state.Standing) bool {
+func (a *Account) changedMaildrop(was *state.Standing) bool {
 	return was.Maildrop != "" && was.Maildrop != a.maildrop()
 }
 
 // scheduled returns what is remembered of the account's polls, but for what is of
 // another maildrop: that its login worked, and the pause that its server wants. After
 // a failure that may be a pause of the new server, which has not let us in yet.
-func (a *Account) scheduled(st *state.Standing) state.Schedule {
+func (a *Account) scheduleOf(st *state.Standing) state.Schedule {
 	was := st.Schedule
-	if a.left(st) {
+	if a.changedMaildrop(st) {
 		was.LastSuccess = 0
 		if was.Failures == 0 {
 			was.NotBefore, was.Pause = 0, ""
@@ -37,16 +37,16 @@ func (a *Account) scheduled(st *state.Standing) state.Schedule {
 
 // note has the plan tell whose maildrop it is, should nothing say so yet: this poll may
 // not come to its end, and its rows outlive it.
-func (s *session) note() {
-	if s.unnoted && s.plan.wants() {
+func (s *session) recordMaildrop() {
+	if s.unrecordedMaildrop && s.plan.wants() {
 		s.plan.Keep.Maildrop = s.maildrop()
 	}
 }
 
 // doubtAll notes that nobody knows which messages the server has of those that it
 // had.
-func (v *visit) doubtAll(ctx context.Context) error {
-	if v.looking {
+func (v *visit) doubtAllRows(ctx context.Context) error {
+	if v.readOnly {
 		return nil
 	}
 	rows, err := v.opts.State.Rows(ctx, v.Name)
@@ -54,11 +54,11 @@ func (v *visit) doubtAll(ctx context.Context) error {
 		return err
 	}
 	now := v.opts.now()
-	return v.opts.State.Keep(ctx, v.Name, now.Unix(), state.Housekeeping{Missing: missing(rows, now)})
+	return v.opts.State.Keep(ctx, v.Name, now.Unix(), state.Housekeeping{Missing: markMissing(rows, now)})
 }
 
 // missing puts rows in doubt, and returns the keys of those that were not.
-func missing(rows []state.Row, now time.Time) (keys []string) {
+func markMissing(rows []state.Row, now time.Time) (keys []string) {
 	for i := range rows {
 		if r := &rows[i]; r.Phase != state.Deleted && r.Missing == 0 {
 			r.Missing = now.Unix()

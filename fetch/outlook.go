@@ -26,7 +26,7 @@ type Outlook struct {
 // survey is a session so far that changes nothing: it connects, logs in, lists
 // and plans. Messages that a poll would settle first are left out of the plan.
 func (s *session) survey(ctx context.Context) error {
-	s.looking = true
+	s.readOnly = true
 	open, err := s.opts.State.Promises(ctx, s.Name)
 	if err != nil {
 		return err
@@ -39,27 +39,26 @@ func (s *session) survey(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.elsewhere = s.left(&standing)
-	s.unnoted = standing.Maildrop == "" // of another one, all is to be doubted first, by a poll
-	err = s.sight(ctx)
-	again := s.listing == nil && s.server.settlesFor(err)
-	_, hung := errors.AsType[hungUpAhead](err)
-	if (hung || errors.Is(err, errSeam)) && !s.singly {
-		again, s.singly = true, true
+	s.otherMaildrop = s.changedMaildrop(&standing)
+	s.unrecordedMaildrop = standing.Maildrop == "" // of another one, all is to be doubted first, by a poll
+	err = s.connectAndPlan(ctx)
+	again := s.listing == nil && s.server.settleForFirstCAPA(err)
+	if dropsPipelinedCommands(err) && !s.noPipelining {
+		again, s.noPipelining = true, true
 	}
 	if again { // as in a poll
 		s.close()
-		err = s.sight(ctx)
+		err = s.connectAndPlan(ctx)
 	}
 	return err
 }
 
 // sight is one try of survey.
-func (s *session) sight(ctx context.Context) error {
-	if err := s.open(ctx); err != nil {
+func (s *session) connectAndPlan(ctx context.Context) error {
+	if err := s.connect(ctx); err != nil {
 		return err
 	}
-	return s.look(ctx)
+	return s.listAndPlan(ctx)
 }
 
 // outlook sums up the plan, for all sessions of a poll.
@@ -68,12 +67,12 @@ func (s *session) outlook() Outlook {
 	return Outlook{
 		Listed: p.Listed, Octets: p.Octets, Fetch: p.Fetch + p.More, FetchOctets: p.FetchOctets + p.MoreOctets,
 		Delete: p.Delete, DeleteFetched: p.Fetch+p.More > 0 && s.due(s.opts.now().Unix()),
-		Kept: s.plan.Kept, Waiting: s.plan.Waiting, Open: s.plan.Open, TooLarge: s.tooLarge(), Unclear: s.leftAlone(),
+		Kept: s.plan.Kept, Waiting: s.plan.Waiting, Open: s.plan.Open, TooLarge: s.tooLarge(), Unclear: s.countLeftAlone(),
 	}
 }
 
 // leftAlone counts the messages that are listed and not in the plan.
-func (s *session) leftAlone() int {
+func (s *session) countLeftAlone() int {
 	p := &s.plan
 	return len(s.listing.Entries) - len(p.Fetch) - len(p.Verify) - p.More - len(p.Delete) - p.Kept - p.Waiting - p.Open - len(p.Large)
 }

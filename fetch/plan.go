@@ -158,8 +158,8 @@ func MakePlan(listing []pop3proto.Entry, rows []state.Row, headers map[int]state
 	p.identify(moved)
 	p.miss()
 	// Messages that gave trouble come last, where they hold up no other.
-	slices.SortFunc(p.plan.Fetch, inOrder)
-	slices.SortFunc(p.late, inTurn)
+	slices.SortFunc(p.plan.Fetch, byTries)
+	slices.SortFunc(p.late, byDueTime)
 	for _, w := range p.late {
 		p.want(w)
 	}
@@ -446,7 +446,7 @@ func (p *planner) wait(w Want) {
 
 func (p *planner) fetch(w Want) {
 	p.tell(w, FateFetch)
-	if w.suspect() || w.tries() > 0 {
+	if w.mayBreakSink() || w.tries() > 0 {
 		p.late = append(p.late, w)
 	} else {
 		p.want(w)
@@ -487,7 +487,7 @@ func (p *planner) arrange() {
 			return 1
 		}
 	}
-	slices.SortFunc(p.compared, func(a, b Want) int { return cmp.Or(cmp.Compare(rank(a), rank(b)), inOrder(a, b)) })
+	slices.SortFunc(p.compared, func(a, b Want) int { return cmp.Or(cmp.Compare(rank(a), rank(b)), byTries(a, b)) })
 }
 
 // verifyDue plans a message that is to be compared, unless that failed and its

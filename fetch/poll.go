@@ -54,16 +54,16 @@ func (a *Account) Poll(ctx context.Context, o Options) Summary {
 
 // lastWord is how long Postpoll may still take once the poll is called off: what
 // has opened a way is to close it, and nobody waits for what hangs.
-const lastWord = 10 * time.Second
+const postpollGrace = 10 * time.Second
 
-var errLastWord = fmt.Errorf("postpoll was ended: it took more than %v when all was to end", lastWord)
+var errLastWord = fmt.Errorf("postpoll was ended: it took more than %v when all was to end", postpollGrace)
 
 func (a *Account) postpoll(ctx context.Context, s Summary) error {
 	longer, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer end(nil)
 	stop := context.AfterFunc(ctx, func() {
 		select {
-		case <-time.After(lastWord):
+		case <-time.After(postpollGrace):
 			end(errLastWord)
 		case <-longer.Done():
 		}
@@ -73,10 +73,10 @@ func (a *Account) postpoll(ctx context.Context, s Summary) error {
 }
 
 func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter) error {
-	ctx, cancel := a.budgeted(ctx)
+	ctx, cancel := a.withBudget(ctx)
 	defer cancel()
 	if o.DryRun {
-		return overspent(ctx, a.dryRun(ctx, o, s))
+		return orOverBudget(ctx, a.dryRun(ctx, o, s))
 	}
 	lease, err := o.State.Lease(ctx, a.Name)
 	if err != nil {
@@ -87,46 +87,46 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 	if err != nil {
 		return err
 	}
-	was := a.scheduled(&standing)
+	was := a.scheduleOf(&standing)
 	if until := notBefore(was, o.now()); !until.IsZero() && !o.Insist {
 		s.Schedule = was
 		return &PauseError{Until: until, Why: was.Pause}
 	}
 	v := &visit{
 		Account: a, opts: o, summary: s, meter: meter,
-		failures: was.Failures, down: map[string]error{}, torn: map[pop3proto.Entry]bool{}, beyond: math.MaxInt,
-		unnoted: standing.Maildrop != a.maildrop(),
+		failures: was.Failures, downSinks: map[string]error{}, interrupted: map[pop3proto.Entry]bool{}, lastLeft: math.MaxInt,
+		unrecordedMaildrop: standing.Maildrop != a.maildrop(),
 	}
-	if a.left(&standing) {
+	if a.changedMaildrop(&standing) {
 		v.notice("it is another maildrop than that of %s: what is remembered may be of other messages and is looked at", standing.Maildrop)
-		if err := v.doubtAll(ctx); err != nil {
+		if err := v.doubtAllRows(ctx); err != nil {
 			return err
 		}
 		standing.Rest = state.Rest{}
 	}
-	v.server = a.recall(o, &standing)
+	v.server = a.recallServer(o, &standing)
 	if standing.Doubt { // a poll was killed before it knew what the server had deleted
-		if err := v.undelete(ctx); err != nil {
+		if err := v.recordUnconfirmed(ctx); err != nil {
 			return err
 		}
 	}
 	s.Fetched, s.Bytes = standing.Untold, standing.UntoldBytes // of a poll that was killed
 	broken, err := v.settle(ctx, standing.Open)
-	up := func(t Target) bool { return v.down[t.Name] == nil }
-	if err == nil && (len(v.down) == 0 || slices.ContainsFunc(a.sinks(), up)) {
+	up := func(t Target) bool { return v.downSinks[t.Name] == nil }
+	if err == nil && (len(v.downSinks) == 0 || slices.ContainsFunc(a.sinks(), up)) {
 		ahead := a.readAhead(ctx, o, v.server.rest)
-		err = v.sessions(ctx, ahead)
+		err = v.runSessions(ctx, ahead)
 		ahead.stop()
 	}
-	if says(err, broken) { // a sink that is out of reach was asked twice
+	if includes(err, broken) { // a sink that is out of reach was asked twice
 		broken = nil
 	}
-	for _, sink := range slices.Sorted(maps.Keys(v.down)) {
-		if down := v.down[sink]; !says(err, down) && !says(broken, down) { // it may be why the session failed
+	for _, sink := range slices.Sorted(maps.Keys(v.downSinks)) {
+		if down := v.downSinks[sink]; !includes(err, down) && !includes(broken, down) { // it may be why the session failed
 			broken = errors.Join(broken, down)
 		}
 	}
-	err = doubt(overspent(ctx, err), was, s)
+	err = doubt(orOverBudget(ctx, err), was, s)
 	all := cutShort(ctx, errors.Join(err, broken))
 	if errors.Is(all, ErrCutShort) {
 		err = all
@@ -141,12 +141,12 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 }
 
 // says reports whether an error tells all that another does.
-func says(err, other error) bool {
+func includes(err, other error) bool {
 	return err != nil && other != nil && strings.Contains(err.Error(), other.Error())
 }
 
 // save records how the poll went, for status.
-func (a *Account) save(ctx context.Context, o *Options, s *Summary, server *acquaintance, err error) error {
+func (a *Account) save(ctx context.Context, o *Options, s *Summary, server *knownServer, err error) error {
 	if err == nil && s.Unfetched > 0 && o.draining() {
 		err = ErrCutShort // what is left must not look like nothing, though nothing failed
 	}
@@ -154,7 +154,7 @@ func (a *Account) save(ctx context.Context, o *Options, s *Summary, server *acqu
 		Started: s.Started.Unix(), Ended: o.now().Unix(),
 		Result: Classify(err).String(), Hint: Hint(err),
 		Fetched: s.Fetched, Deleted: s.Deleted, Listed: s.Listed, Bytes: s.Bytes,
-		Schedule: &s.Schedule, Server: server.toRemember(), Rest: server.found, Unconfirmed: s.unconfirmed,
+		Schedule: &s.Schedule, Server: server.changes(), Rest: server.newRest, Unconfirmed: s.unconfirmed,
 	}
 	if !s.LoggedIn.IsZero() {
 		p.Maildrop = a.maildrop()
@@ -191,7 +191,7 @@ func (a *Account) sink(o *Options, name string) deliver.Sink {
 
 // promisor returns the sink that can answer for a promise, nil if there is none:
 // one that was renamed answers for what it promised by its former name.
-func (a *Account) promisor(o *Options, p state.Promise) deliver.Sink {
+func (a *Account) sinkOfPromise(o *Options, p state.Promise) deliver.Sink {
 	named := a.sink(o, p.Sink)
 	if named != nil && named.Made(p.Token) {
 		return named
@@ -214,7 +214,7 @@ func (a *Account) promisor(o *Options, p state.Promise) deliver.Sink {
 
 // budgeted returns a context for a poll, or a look: it ends when that has taken too
 // long as a whole, as with a server that says a little now and then, for ever.
-func (a *Account) budgeted(ctx context.Context) (context.Context, context.CancelFunc) {
+func (a *Account) withBudget(ctx context.Context) (context.Context, context.CancelFunc) {
 	budget := cmp.Or(a.Budget, defaultBudget)
 	return context.WithTimeoutCause(ctx, budget, budgetError(budget))
 }
@@ -228,31 +228,31 @@ func (d budgetError) Error() string {
 
 // overspent returns the budgetError in the place of an error that says no more than
 // that the time of a budgeted ctx is over.
-func overspent(ctx context.Context, err error) error {
-	if spent(context.Cause(ctx)) && errors.Is(err, context.DeadlineExceeded) {
+func orOverBudget(ctx context.Context, err error) error {
+	if isOverBudget(context.Cause(ctx)) && errors.Is(err, context.DeadlineExceeded) {
 		return context.Cause(ctx)
 	}
 	return err
 }
 
 // spent reports whether err means that a poll, or a look, took too long as a whole.
-func spent(err error) bool {
+func isOverBudget(err error) bool {
 	_, ok := errors.AsType[budgetError](err)
 	return ok
 }
 
 // overtime is how long sinks may take for what has come in before the budget was
 // spent. Those that say something now and then outlive any timeout of their own.
-const overtime = 10 * time.Minute
+const commitGrace = 10 * time.Minute
 
 // outliveBudget returns a context that ends with ctx, or some time later if ctx ends
 // because the poll's budget is spent.
 func outliveBudget(ctx context.Context) (context.Context, func()) {
 	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
-		if spent(context.Cause(ctx)) {
+		if isOverBudget(context.Cause(ctx)) {
 			select {
-			case <-time.After(overtime):
+			case <-time.After(commitGrace):
 			case <-longer.Done():
 			}
 		}
@@ -266,17 +266,17 @@ func outliveBudget(ctx context.Context) (context.Context, func()) {
 func (s *session) run(ctx context.Context) (more bool, err error) {
 	sum := s.summary
 	defer s.close()
-	if err := s.open(ctx); err != nil {
+	if err := s.connect(ctx); err != nil {
 		return false, err
 	}
-	if err := s.look(ctx); err != nil {
+	if err := s.listAndPlan(ctx); err != nil {
 		return false, err
 	}
-	if s.deleting {
-		if err := s.record(ctx); err != nil {
+	if s.deleteOnly {
+		if err := s.recordPlan(ctx); err != nil {
 			return false, err
 		}
-		return false, s.finish(ctx)
+		return false, s.deleteAndQuit(ctx)
 	}
 	sum.Refused = s.plan.Waiting + s.plan.Open // which their sinks did not answer for
 	sum.Unfetched = 0                          // of the session before
@@ -285,47 +285,47 @@ func (s *session) run(ctx context.Context) (more bool, err error) {
 		s.notice("the server may have given unique-ids to other messages: all that no header tells are downloaded to be compared (%d)", n)
 	}
 	before := sum.Fetched + sum.Dropped + sum.Refused
-	if err := s.record(ctx); err != nil {
+	if err := s.recordPlan(ctx); err != nil {
 		return false, err
 	}
-	failed := errors.Join(s.bring(ctx), s.blame(context.WithoutCancel(ctx)))
+	failed := errors.Join(s.fetchPlanned(ctx), s.blame(context.WithoutCancel(ctx)))
 	if failed == nil || isolated(failed) && !s.client.Broken() {
-		failed = errors.Join(failed, s.inStep(ctx))
+		failed = errors.Join(failed, s.verifyInStep(ctx))
 	}
-	if s.dubious || errors.Is(failed, errSeam) {
-		failed = errors.Join(failed, s.doubtLanded(ctx))
+	if s.suspect || errors.Is(failed, errOutOfStep) {
+		failed = errors.Join(failed, s.recordDoubt(ctx))
 	}
 	if failed != nil && (!isolated(failed) || s.client.Broken()) {
 		return false, failed
 	}
 	// What landed is deleted whatever the sinks are up to now.
-	if err := errors.Join(failed, s.end(ctx)); err != nil {
+	if err := errors.Join(failed, s.finish(ctx)); err != nil {
 		return false, err
 	}
 	done := sum.Fetched + sum.Dropped + sum.Refused - before
 	// A server that deletes nothing, whatever it says, has the same compared again; and
 	// one without unique-ids that never gives a message twice alike, fetched again.
-	left := s.plan.More - s.barren
-	moved := (done > 0 || s.compared > 0) && left < s.beyond
-	s.beyond = left
+	left := s.plan.More - s.keyless
+	moved := (done > 0 || s.compared > 0) && left < s.lastLeft
+	s.lastLeft = left
 	switch {
 	case s.opts.draining():
-		sum.Unfetched = max(0, s.planned().Fetch+s.plan.More-done-s.known)
-	case s.trouble == nil:
+		sum.Unfetched = max(0, s.planned().Fetch+s.plan.More-done-s.alreadyHad)
+	case s.serverTrouble == nil:
 		sum.Unfetched = max(0, left) // should there be no further session
 	}
-	more = s.plan.More > 0 && moved && s.trouble == nil && !s.opts.draining()
+	more = s.plan.More > 0 && moved && s.serverTrouble == nil && !s.opts.draining()
 	if n := s.plan.Unclear; n > 0 && !more {
-		s.trouble = cmp.Or(s.trouble, fmt.Errorf("%s no unique-id now and %w", number(n, "message has", "messages have"), errUnclear))
+		s.serverTrouble = cmp.Or(s.serverTrouble, fmt.Errorf("%s no unique-id now and %w", number(n, "message has", "messages have"), errUnclear))
 	}
-	if n := s.nameless; n > 0 && !more {
-		s.trouble = cmp.Or(s.trouble, fmt.Errorf("%s no unique-id and %w", number(n, "message has", "messages have"), errNameless))
+	if n := s.leftNameless; n > 0 && !more {
+		s.serverTrouble = cmp.Or(s.serverTrouble, fmt.Errorf("%s no unique-id and %w", number(n, "message has", "messages have"), errNameless))
 	}
 	// The next poll may find something else that it cannot deliver, or the same.
-	if s.expiring && len(s.homeless) > 0 && len(s.delete) > 0 && !more && s.trouble == nil && !s.opts.draining() {
-		s.deleting, more = true, true
+	if s.expiresAtQuit && len(s.undelivered) > 0 && len(s.toDelete) > 0 && !more && s.serverTrouble == nil && !s.opts.draining() {
+		s.deleteOnly, more = true, true
 	}
-	return more, s.trouble
+	return more, s.serverTrouble
 }
 
 // planned sums up the plan: what is compared is downloaded as well, and so is
@@ -365,6 +365,6 @@ func (a *Account) dryRun(ctx context.Context, o *Options, sum *Summary) error {
 	*sum.Would = s.outlook()
 	sum.Refused, sum.TooLarge = sum.Would.Waiting, sum.Would.TooLarge
 	s.opts.report(s.planned())
-	s.quit(ctx)
+	s.quitUnchanged(ctx)
 	return nil
 }

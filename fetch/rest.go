@@ -18,20 +18,20 @@ import (
 // know next to nothing of each row, nor to have a plan. When in doubt, it is
 // false, and only MakePlan can tell.
 func (s *session) atRest(pol *Policy) (bool, error) {
-	if s.ahead == nil || s.partial() || len(pol.Open) > 0 || pol.Each != nil {
+	if s.glimpses == nil || s.listingIncomplete() || len(pol.Open) > 0 || pol.Each != nil {
 		return false, nil
 	}
 	rest := state.Rest{Listing: restOf(s.listing.Entries, pol), Until: s.server.rest.Until}
 	if rest == s.server.rest && pol.Now.Unix() < rest.Until {
 		return true, nil
 	}
-	rows, err := s.ahead.wait()
+	rows, err := s.glimpses.wait()
 	if err != nil {
 		return false, err
 	}
 	var ok bool
 	if rest.Until, ok = atRest(s.listing.Entries, rows, pol); ok {
-		s.server.found = &rest
+		s.server.newRest = &rest
 	}
 	return ok, nil
 }
@@ -98,7 +98,7 @@ func byUID(listing []pop3proto.Entry) []int32 {
 
 // ahead reads the rows of an account, at a glance, while its server is being
 // reached.
-type ahead struct {
+type glimpseReader struct {
 	cancel func()
 	read   func() // once
 	rows   []state.Glimpse
@@ -107,9 +107,9 @@ type ahead struct {
 
 // readAhead begins to read, unless a rest makes it likely that nobody will want
 // the rows.
-func (a *Account) readAhead(ctx context.Context, o *Options, rest state.Rest) *ahead {
+func (a *Account) readAhead(ctx context.Context, o *Options, rest state.Rest) *glimpseReader {
 	ctx, cancel := context.WithCancel(ctx)
-	h := &ahead{cancel: cancel}
+	h := &glimpseReader{cancel: cancel}
 	h.read = sync.OnceFunc(func() { h.rows, h.err = o.State.Glimpses(ctx, a.Name) })
 	if o.now().Unix() >= rest.Until {
 		go h.read()
@@ -118,14 +118,14 @@ func (a *Account) readAhead(ctx context.Context, o *Options, rest state.Rest) *a
 }
 
 // wait returns the rows once they are read.
-func (h *ahead) wait() ([]state.Glimpse, error) {
+func (h *glimpseReader) wait() ([]state.Glimpse, error) {
 	h.read()
 	return h.rows, h.err
 }
 
 // stop ends the reading, of which nobody wants anything any more, and waits
 // for its end.
-func (h *ahead) stop() {
+func (h *glimpseReader) stop() {
 	h.cancel()
 	h.read()
 }

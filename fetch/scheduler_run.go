@@ -181,7 +181,7 @@ func (r *run) obey(o Order) {
 		r.use(o)
 	case PollNow:
 		now := r.now()
-		r.setup.Options.silent.forget()
+		r.setup.Options.silent.reset()
 		for _, t := range r.order {
 			if o.Accounts == nil || slices.Contains(o.Accounts, t.account.Name) {
 				t.next, t.again = latest(now, t.notBefore), t.poll != nil
@@ -247,7 +247,7 @@ func (t *task) restore(ctx context.Context, a *Account, s State, now time.Time) 
 	if err != nil {
 		return false // the poll will find the same, and tell
 	}
-	was := a.scheduled(&standing)
+	was := a.scheduleOf(&standing)
 	t.failures, t.failed, t.notBefore = was.Failures, was.Failures > 0, notBefore(was, now)
 	t.wait(a, time.Unix(was.Next, 0), now)
 	return t.next.After(now)

@@ -24,53 +24,53 @@ const defaultSession = 1000
 // are handed to a committer, which runs in another.
 type session struct {
 	*visit
-	ahead   *ahead // the rows at a glance, if they are read ahead
-	client  *pop3proto.Client
-	listing *pop3proto.Listing
-	rows    []state.Row
-	plan    Plan
+	glimpses *glimpseReader // the rows at a glance, if they are read ahead
+	client   *pop3proto.Client
+	listing  *pop3proto.Listing
+	rows     []state.Row
+	plan     Plan
 
-	delete    []Listed      // landed and due
-	rejects   []Want        // for the quarantine
-	whys      map[int]error // for what reasons, by message number, until it has them
-	unread    []unread      // what the server would not give
-	compared  int           // of what was verified: with an outcome
-	known     int           // of that: had before, and not counted as refused
-	read      bool          // it gave something
-	pipelined bool          // commands are pipelined
-	top       bool          // the server has TOP
-	unsure    bool          // commands were pipelined, and inStep was not asked since
-	dubious   bool          // one of their replies may be another's, for all that it says itself
-	landed    []string      // keys of what landed, or may have
-	trouble   error         // of the server, with which the session went on
-	nameless  int           // messages that nothing tells from what was fetched: left alone
-	homeless  map[int]bool  // numbers of messages that came in, and were not delivered
-	expiring  bool          // EXPIRE 0: at QUIT the server may delete them
+	toDelete      []Listed      // landed and due
+	forQuarantine []Want        // for the quarantine
+	rejectedFor   map[int]error // for what reasons, by message number, until it has them
+	notGiven      []unread      // what the server would not give
+	compared      int           // of what was verified: with an outcome
+	alreadyHad    int           // of that: had before, and not counted as refused
+	gaveMessage   bool          // it gave something
+	pipelined     bool          // commands are pipelined
+	hasTOP        bool          // the server has TOP
+	unverified    bool          // commands were pipelined, and inStep was not asked since
+	suspect       bool          // one of their replies may be another's, for all that it says itself
+	landedKeys    []string      // keys of what landed, or may have
+	serverTrouble error         // of the server, with which the session went on
+	leftNameless  int           // messages that nothing tells from what was fetched: left alone
+	undelivered   map[int]bool  // numbers of messages that came in, and were not delivered
+	expiresAtQuit bool          // EXPIRE 0: at QUIT the server may delete them
 }
 
 // open connects, logs in and asks what the server can do.
-func (s *session) open(ctx context.Context) error {
-	err := s.begin(ctx)
-	if s.mutes(err) {
-		err = s.begin(ctx)
+func (s *session) connect(ctx context.Context) error {
+	err := s.connectOnce(ctx)
+	if s.retryWithoutCAPA(err) {
+		err = s.connectOnce(ctx)
 	}
-	if errors.Is(err, errOneStep) {
+	if errors.Is(err, errWantsChallenge) {
 		s.client.Close()
 		s.notice("%v; connecting again, to let it", err)
-		err = s.begin(ctx)
+		err = s.connectOnce(ctx)
 	}
 	return err
 }
 
 // begin is one try of open.
-func (s *session) begin(ctx context.Context) (err error) {
+func (s *session) connectOnce(ctx context.Context) (err error) {
 	defer func() {
 		if err != nil && !isReply(err) {
 			channel.Forget(s.Server.TLS)
 		}
 	}()
 	server := s.Server
-	if s.singly {
+	if s.noPipelining {
 		server.Window = 1
 	}
 	c, err := server.connect(ctx)
@@ -85,11 +85,11 @@ func (s *session) begin(ctx context.Context) (err error) {
 	}
 	s.opts.report(connected)
 	if s.server == nil { // whoever only looks is to see the server as it is
-		s.server = new(acquaintance)
+		s.server = new(knownServer)
 	}
 	s.server.used = false
-	before, choice, err := s.loginAs(ctx)
-	if r := s.checked; r != nil {
+	before, choice, err := s.logInAsRemembered(ctx)
+	if r := s.report; r != nil {
 		r.TLS, r.Greeting, r.Before, r.Choice = connected.State, c.Greeting(), before, choice
 	}
 	if err != nil {
@@ -98,34 +98,34 @@ func (s *session) begin(ctx context.Context) (err error) {
 	}
 	s.summary.LoggedIn = s.opts.now()
 	s.opts.report(LoggedIn{Account: s.Name, Mechanism: choice.Mechanism})
-	if s.server.after {
-		s.entered(s.server.assume(c, s.server.After))
+	if s.server.trustAfter {
+		s.noteCapabilities(s.server.useRemembered(c, s.server.After))
 	}
 	return nil
 }
 
 // entered notes what the server can do now that it has let us in.
-func (s *session) entered(after pop3proto.Capabilities) {
-	if r := s.checked; r != nil {
+func (s *session) noteCapabilities(after pop3proto.Capabilities) {
+	if r := s.report; r != nil {
 		r.After = after
 	}
 	s.wantPause(after) // this user's, no longer the longest of all
-	s.expires(after)
-	s.pipelined = !s.singly && s.Server.Window != 1 && after.Has("PIPELINING")
-	s.top = after.Has("TOP")
+	s.noteExpire(after)
+	s.pipelined = !s.noPipelining && s.Server.Window != 1 && after.Has("PIPELINING")
+	s.hasTOP = after.Has("TOP")
 }
 
 // list asks for the listing. Where nothing is known of the server, it is asked
 // again what it can do: that may depend on who asks (RFC 2449 §3). Gmail offers
 // TOP and PIPELINING only now.
 func (s *session) list(ctx context.Context) (err error) {
-	short := s.server.left <= shortListing
+	short := s.server.leftOnServer <= shortListing
 	switch {
-	case !s.server.after && !s.server.mute:
+	case !s.server.trustAfter && !s.server.noCAPA:
 		var after pop3proto.Capabilities
 		if after, s.listing, err = s.client.Survey(ctx, short); err == nil {
-			s.entered(after)
-			s.server.met(after, s.opts.now())
+			s.noteCapabilities(after)
+			s.server.learn(after, s.opts.now())
 		}
 	case short:
 		s.listing, err = s.client.List(ctx)
@@ -142,77 +142,70 @@ func (s *session) close() {
 	}
 }
 
-// quit leaves a server on which nothing was changed.
-func (s *session) quit(ctx context.Context) {
-	if err := s.client.Leave(ctx); err != nil {
-		s.notice("QUIT: %v", err)
-	}
-}
-
 // policy returns what is wanted at this moment.
 func (s *session) policy() Policy {
 	return Policy{
 		Keep: s.Keep, KeepAll: s.opts.KeepAll, MaxSize: s.MaxSize,
-		Limit: cmp.Or(s.MaxMessages, defaultSession) + s.barren, Now: s.opts.now(),
-		Open: s.unanswered, Each: s.each, Torn: s.torn, Partial: s.partial(),
+		Limit: cmp.Or(s.MaxMessages, defaultSession) + s.keyless, Now: s.opts.now(),
+		Open: s.unanswered, Each: s.onFate, Torn: s.interrupted, Partial: s.listingIncomplete(),
 	}
 }
 
 // partial reports whether the server has more messages than it lists: it says so, or
 // leaves out numbers.
-func (s *session) partial() bool {
+func (s *session) listingIncomplete() bool {
 	n := len(s.listing.Entries)
 	return s.listing.Count > n || n > 0 && s.listing.Entries[n-1].Num > n
 }
 
 // look lists the maildrop and makes the plan.
-func (s *session) look(ctx context.Context) error {
+func (s *session) listAndPlan(ctx context.Context) error {
 	err := s.list(ctx)
-	if s.mutes(err) {
-		if err := s.open(ctx); err != nil {
+	if s.retryWithoutCAPA(err) {
+		if err := s.connect(ctx); err != nil {
 			return err
 		}
 		err = s.list(ctx)
 	}
 	if _, ahead := errors.AsType[*pop3proto.AheadError](err); ahead {
-		s.server.singly = true
-		s.server.distrust()
-		err = silentSeam{err}
+		s.server.noPipelining = true
+		s.server.forget()
+		err = silentOutOfStep{err}
 	}
 	if err != nil {
-		return s.broken(err)
+		return s.connectError(err)
 	}
 	s.summary.Listed = len(s.listing.Entries)
 	pol := s.policy()
 	if ok, err := s.atRest(&pol); err != nil {
 		return err
 	} else if ok {
-		s.odd()
+		s.noticeOddListing()
 		return nil
 	}
 	if s.rows, err = s.opts.State.Rows(ctx, s.Name); err != nil {
 		return err
 	}
-	if s.elsewhere {
-		missing(s.rows, pol.Now)
+	if s.otherMaildrop {
+		markMissing(s.rows, pol.Now)
 	}
 	s.plan = MakePlan(s.listing.Entries, s.rows, nil, pol)
-	if !s.listing.Sized && (s.plan.wants() || s.partial()) {
+	if !s.listing.Sized && (s.plan.wants() || s.listingIncomplete()) {
 		if err := s.client.AddSizes(ctx, s.listing); err != nil {
-			return s.broken(err)
+			return s.connectError(err)
 		}
-		pol.Partial = s.partial()
+		pol.Partial = s.listingIncomplete()
 		s.plan = MakePlan(s.listing.Entries, s.rows, nil, pol)
 	}
-	s.odd()
-	if again, err := s.askNames(ctx); err != nil {
+	s.noticeOddListing()
+	if again, err := s.retryUIDL(ctx); err != nil {
 		return err
 	} else if again {
 		s.plan = MakePlan(s.listing.Entries, s.rows, nil, pol)
 	}
 	s.summary.Listed = len(s.listing.Entries)
 	if len(s.plan.Probe) > 0 {
-		if err := s.identify(ctx, pol); err != nil {
+		if err := s.replanWithHeaders(ctx, pol); err != nil {
 			return err
 		}
 	}
@@ -226,7 +219,7 @@ func (s *session) look(ctx context.Context) error {
 // gave before, and reports whether it has any. Listings have been seen that are
 // not whole, and UIDL fails where an index is repaired: no time to take old mail
 // for new.
-func (s *session) askNames(ctx context.Context) (again bool, err error) {
+func (s *session) retryUIDL(ctx context.Context) (again bool, err error) {
 	l := s.listing
 	if len(l.Entries) == 0 || l.UIDL && l.Unnamed == 0 || len(s.rows) == 0 {
 		return false, nil
@@ -235,7 +228,7 @@ func (s *session) askNames(ctx context.Context) (again bool, err error) {
 		return false, nil // and so are all others: they sort first
 	}
 	if err := s.client.AddUIDs(ctx, l); err != nil {
-		return false, s.broken(err)
+		return false, s.connectError(err)
 	}
 	if !l.UIDL {
 		return false, errNoNames
@@ -244,9 +237,9 @@ func (s *session) askNames(ctx context.Context) (again bool, err error) {
 }
 
 // identify makes the plan again with the headers that it wants.
-func (s *session) identify(ctx context.Context, pol Policy) error {
+func (s *session) replanWithHeaders(ctx context.Context, pol Policy) error {
 	entries := s.listing.Entries
-	headers, top, err := s.probe(ctx)
+	headers, top, err := s.fetchHeaders(ctx)
 	if err != nil {
 		return err
 	}
@@ -258,12 +251,12 @@ func (s *session) identify(ctx context.Context, pol Policy) error {
 		// Without a name and without a look at the header, such a message
 		// could only be fetched anew at every poll.
 		named := slices.DeleteFunc(slices.Clone(entries), func(e pop3proto.Entry) bool { return e.UID == "" })
-		s.nameless, entries = len(entries)-len(named), named
+		s.leftNameless, entries = len(entries)-len(named), named
 	}
 	pol.Asked = !top
 	s.plan = MakePlan(entries, s.rows, headers, pol)
 	if len(s.plan.Probe) > 0 { // one of them casts doubt on all others
-		more, _, err := s.probe(ctx)
+		more, _, err := s.fetchHeaders(ctx)
 		if err != nil {
 			return err
 		}
@@ -275,7 +268,7 @@ func (s *session) identify(ctx context.Context, pol Policy) error {
 }
 
 // odd tells of a listing that has nonsense in it, or lacks something.
-func (s *session) odd() {
+func (s *session) noticeOddListing() {
 	if said, n := s.listing.Count, len(s.listing.Entries); said > n {
 		s.notice("the server says that it has %s, and lists %d: what is missing waits for a listing that has it", number(said, "message", "messages"), n)
 	}
@@ -286,25 +279,25 @@ func (s *session) odd() {
 
 // probe asks for the headers of the messages that the plan cannot tell
 // without. top is false if it had none.
-func (s *session) probe(ctx context.Context) (headers map[int]state.Sum, top bool, err error) {
+func (s *session) fetchHeaders(ctx context.Context) (headers map[int]state.Sum, top bool, err error) {
 	headers = map[int]state.Sum{}
 	next := 0
 	for m, err := range s.client.Top(ctx, slices.Values(s.plan.Probe), 0) {
 		if next == len(s.plan.Probe) {
-			return nil, false, s.cutBetween(ctx, s.outOfStep(err))
+			return nil, false, s.cutBetween(ctx, s.asOutOfStep(err))
 		}
 		e := s.plan.Probe[next]
 		next++
-		s.unsure = s.pipelined
+		s.unverified = s.pipelined
 		if isReply(err) {
-			s.dubious = s.pipelined
+			s.suspect = s.pipelined
 			continue
 		}
 		sums := newSums()
 		if err == nil {
 			err = newBody(m, sums, 0, s.pipelined).drain()
 		} else {
-			err = s.outOfStep(err)
+			err = s.asOutOfStep(err)
 		}
 		if err != nil {
 			return nil, false, s.cutHeader(ctx, e, err)
@@ -312,19 +305,19 @@ func (s *session) probe(ctx context.Context) (headers map[int]state.Sum, top boo
 		top = true
 		headers[m.Num] = sums.header.sum()
 	}
-	return headers, top, s.inStep(ctx)
+	return headers, top, s.verifyInStep(ctx)
 }
 
 // record writes what the plan learned without any download.
-func (s *session) record(ctx context.Context) error {
+func (s *session) recordPlan(ctx context.Context) error {
 	now := s.opts.now().Unix()
-	s.note()
+	s.recordMaildrop()
 	if err := s.opts.State.Keep(ctx, s.Name, now, s.plan.Keep); err != nil {
 		return err
 	}
-	s.unnoted = false
+	s.unrecordedMaildrop = false
 	s.summary.Restored += len(s.plan.Keep.Restored)
-	s.delete = s.plan.Delete
+	s.toDelete = s.plan.Delete
 	s.summary.TooLarge = s.tooLarge()
 	var refusals []state.Refusal
 	for _, w := range s.plan.Large {
@@ -351,40 +344,40 @@ func (s *session) record(ctx context.Context) error {
 
 // bring fetches what is new, and what proves to be: all of it before what a sink may
 // fail over.
-func (s *session) bring(ctx context.Context) error {
+func (s *session) fetchPlanned(ctx context.Context) error {
 	first, last := s.plan.Fetch, []Want(nil)
-	if i := slices.IndexFunc(first, func(w Want) bool { return w.suspect() }); i >= 0 && len(s.plan.Verify) > 0 {
+	if i := slices.IndexFunc(first, func(w Want) bool { return w.mayBreakSink() }); i >= 0 && len(s.plan.Verify) > 0 {
 		first, last = first[:i], first[i:]
 	}
 	if err := s.fetch(ctx, nil, first, s.MaxSize); err != nil {
 		return err
 	}
-	different, err := s.verify(ctx, s.plan.Verify)
+	different, err := s.compare(ctx, s.plan.Verify)
 	if err != nil {
 		return err
 	}
 	last = slices.Concat(different, last)
-	slices.SortFunc(last, inTurn) // what was compared may have given trouble, too
+	slices.SortFunc(last, byDueTime) // what was compared may have given trouble, too
 	if err := s.fetch(ctx, nil, last, s.MaxSize); err != nil {
 		return err
 	}
 	if s.Quarantine == nil {
 		return nil
 	}
-	return s.quarantine(ctx)
+	return s.fetchIntoQuarantine(ctx)
 }
 
 // quarantine fetches what goes there. Its trouble is that of one sink: what it
 // does not take waits, and nothing else does.
-func (s *session) quarantine(ctx context.Context) error {
-	err := s.fetch(ctx, []Target{*s.Quarantine}, s.rejects, 0)
+func (s *session) fetchIntoQuarantine(ctx context.Context) error {
+	err := s.fetch(ctx, []Target{*s.Quarantine}, s.forQuarantine, 0)
 	if !isolated(err) {
 		return err
 	}
-	s.down[s.Quarantine.Name] = err
-	for _, w := range s.rejects {
-		unread := slices.ContainsFunc(s.unread, func(u unread) bool { return u.Num == w.Num })
-		if why := s.whys[w.Num]; why != nil && !unread {
+	s.downSinks[s.Quarantine.Name] = err
+	for _, w := range s.forQuarantine {
+		unread := slices.ContainsFunc(s.notGiven, func(u unread) bool { return u.Num == w.Num })
+		if why := s.rejectedFor[w.Num]; why != nil && !unread {
 			if err := s.refuse(ctx, w, state.Sum{}, fmt.Errorf("%w; and it cannot be put into quarantine: %w", why, err)); err != nil {
 				return err
 			}
@@ -395,14 +388,14 @@ func (s *session) quarantine(ctx context.Context) error {
 
 // verify downloads messages that may have landed before, and returns those
 // that did not.
-func (s *session) verify(ctx context.Context, wants []Want) (different []Want, err error) {
+func (s *session) compare(ctx context.Context, wants []Want) (different []Want, err error) {
 	var h state.Housekeeping
 	strange := map[string]state.Sum{} // keys that are other messages' now, and the contents of those that had them
 	defer func() {
-		if s.dubious || errors.Is(err, errSeam) {
+		if s.suspect || errors.Is(err, errOutOfStep) {
 			// Nothing of it is believed. A line that always drops before the end would have it
 			// done again for ever.
-			s.singly = true
+			s.noPipelining = true
 			return
 		}
 		// All at once: what one message is called now may be what another was.
@@ -426,23 +419,23 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 	next, told := 0, 0
 	for m, err := range s.client.Retrieve(ctx, s.entries(wants)) {
 		if next == len(wants) {
-			return nil, s.cutBetween(ctx, s.outOfStep(err))
+			return nil, s.cutBetween(ctx, s.asOutOfStep(err))
 		}
 		w := wants[next]
 		next++
-		s.unsure = s.pipelined
+		s.unverified = s.pipelined
 		if w.Key == "" {
-			s.barren++
+			s.keyless++
 		}
 		if err != nil && !isReply(err) {
-			return nil, s.cutWithin(ctx, w, s.outOfStep(err))
+			return nil, s.cutWithin(ctx, w, s.asOutOfStep(err))
 		}
 		if err != nil {
-			s.dubious = s.pipelined
-			s.unread = append(s.unread, unread{w, err})
+			s.suspect = s.pipelined
+			s.notGiven = append(s.notGiven, unread{w, err})
 			continue
 		}
-		s.retrieved(w)
+		s.noteRetrieved(w)
 		sums := newSums()
 		sums.expect(func(sum state.Sum) bool { return len(twins[sum]) > 0 || w.Row != nil && w.Row.Content == sum })
 		b := newBody(m, sums, 0, s.pipelined)
@@ -450,7 +443,7 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 		if err := b.drain(); err != nil {
 			return nil, s.cutWithin(ctx, w, err)
 		}
-		s.weigh(w, sums.octets)
+		s.checkSize(w, sums.octets)
 		content := sums.contentSum()
 		if w.Row != nil && w.Row.Content != content && !w.Row.Content.IsZero() {
 			strange[w.Key] = w.Row.Content
@@ -469,7 +462,7 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 		i := max(0, slices.IndexFunc(same, func(r *state.Row) bool { return r.UID == w.Key }))
 		row := same[i]
 		twins[content] = slices.Delete(same, i, i+1)
-		different = append(different, s.again(&h, w, row)...)
+		different = append(different, s.recognize(&h, w, row)...)
 	}
 	if told == len(wants) && s.plan.More == 0 { // else one of the rest may be theirs
 		for _, i := range s.plan.Stale {
@@ -478,16 +471,16 @@ func (s *session) verify(ctx context.Context, wants []Want) (different []Want, e
 			}
 		}
 	}
-	return different, s.inStep(ctx)
+	return different, s.verifyInStep(ctx)
 }
 
 // again notes that the message of row is still, or again, listed. If it never
 // landed, it is returned once it is due for another try. One that a sink has yet to
 // answer for is left alone.
-func (s *session) again(h *state.Housekeeping, w Want, row *state.Row) (owed []Want) {
+func (s *session) recognize(h *state.Housekeeping, w Want, row *state.Row) (owed []Want) {
 	if s.unanswered[row.UID] {
 		s.compared--
-		s.known++
+		s.alreadyHad++
 		return nil
 	}
 	key := cmp.Or(w.Key, row.UID) // a message without any name goes by the row's
@@ -502,10 +495,10 @@ func (s *session) again(h *state.Housekeeping, w Want, row *state.Row) (owed []W
 	pol := s.policy()
 	switch {
 	case landed && pol.due(row.Landed):
-		s.delete = append(s.delete, Listed{w.Num, key})
-		s.had(w)
+		s.toDelete = append(s.toDelete, Listed{w.Num, key})
+		s.noteAlreadyHad(w)
 	case landed, row.Phase == state.Adopted:
-		s.had(w)
+		s.noteAlreadyHad(w)
 	case pol.early(row):
 		s.summary.Refused++
 	default:
@@ -529,63 +522,4 @@ func (s *session) entries(wants []Want) iter.Seq[pop3proto.Entry] {
 			}
 		}
 	}
-}
-
-// finish deletes what landed and is due, and quits. RFC 1939 §6: of a QUIT that
-// is refused, or not answered, nobody knows what it deleted, nor does a poll that
-// was killed then. So it is noted before, and is in doubt until the server has
-// confirmed it. What of it the server still has is for its next listing to tell,
-// and for the headers: the rest of the unique-ids may be new mail's.
-func (s *session) finish(ctx context.Context) error {
-	due := s.delete
-	switch {
-	case len(due) > 0:
-	case s.plan.More > 0:
-		s.client.Quit(ctx) // the next session is to find the maildrop unlocked, no more
-		return nil
-	default:
-		s.quit(ctx)
-		return nil
-	}
-	s.summary.Waiting = len(due)
-	keys := make([]string, len(due))
-	for i, l := range due {
-		keys[i] = l.Key
-	}
-	if err := s.opts.State.Delete(ctx, s.Name, s.opts.now().Unix(), keys); err != nil {
-		return err
-	}
-	s.summary.unconfirmed = true
-	marked, refused, err := s.client.DeleteAndQuit(ctx, func(yield func(int) bool) {
-		for _, l := range due {
-			if !yield(l.Num) {
-				return
-			}
-		}
-	})
-	if err != nil {
-		return errors.Join(&UnconfirmedError{Addr: s.Server.Addr(), Messages: len(due), Err: err}, s.undelete(ctx))
-	}
-	s.summary.Deleted += len(marked)
-	s.summary.Waiting -= len(marked)
-	s.summary.NotDeleted = refused
-	if refused != nil {
-		s.notice("the server would not delete %d of %s: %v", len(due)-len(marked), number(len(due), "message", "messages"), refused)
-		var left state.Housekeeping // as it was: the server has said so
-		for _, l := range due {     // in the order of marked
-			if len(marked) > 0 && marked[0] == l.Num {
-				marked = marked[1:]
-			} else {
-				left.Restored = append(left.Restored, l.Key)
-			}
-		}
-		if err := s.opts.State.Keep(context.WithoutCancel(ctx), s.Name, s.opts.now().Unix(), left); err != nil {
-			return err
-		}
-	}
-	s.summary.unconfirmed = false
-	if s.plan.More == 0 {
-		return nil // the end of the poll is noted soon
-	}
-	return s.opts.State.Confirm(context.WithoutCancel(ctx), s.Name)
 }

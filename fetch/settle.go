@@ -44,7 +44,7 @@ func (v *visit) settlePromises(ctx context.Context) (broken, err error) {
 	silent := map[string]bool{} // sinks that cannot answer
 	for _, p := range open {
 		verdict := deliver.Unknown
-		if sink := v.promisor(v.opts, p); sink != nil && !silent[p.Sink] {
+		if sink := v.sinkOfPromise(v.opts, p); sink != nil && !silent[p.Sink] {
 			err = v.opts.silent.ask(ctx, sink, v.opts.now, func() (err error) {
 				verdict, err = sink.Settle(ctx, p.Token)
 				return err
@@ -69,7 +69,7 @@ func (v *visit) settlePromises(ctx context.Context) (broken, err error) {
 		v.notice("the last poll left %s: %d had arrived, %d are made again, %d nobody can tell yet",
 			number(len(open), "delivery on its way", "deliveries on their way"), len(landed), len(void), len(open)-len(landed)-len(void))
 	}
-	if err := v.arrived(ctx, landed); err != nil || len(void) == 0 {
+	if err := v.recordArrived(ctx, landed); err != nil || len(void) == 0 {
 		return broken, err
 	}
 	const why = "a poll ended while it was on its way into a sink"
@@ -77,7 +77,7 @@ func (v *visit) settlePromises(ctx context.Context) (broken, err error) {
 }
 
 // arrived books promises that were kept.
-func (v *visit) arrived(ctx context.Context, kept []state.Promise) error {
+func (v *visit) recordArrived(ctx context.Context, kept []state.Promise) error {
 	if len(kept) == 0 {
 		return nil
 	}
@@ -110,11 +110,11 @@ func (v *visit) sweep(ctx context.Context) (err error) {
 	// it knows by a spool that sinks may share, and that they then sweep.
 	for _, of := range []string{"", v.Name} {
 		for _, t := range v.targets() {
-			if of == "" && !t.Sink.Profile().Locks || v.down[t.Name] != nil {
+			if of == "" && !t.Sink.Profile().Locks || v.downSinks[t.Name] != nil {
 				continue
 			}
 			if e := t.Sink.Sweep(ctx, of); isolated(e) {
-				v.down[t.Name] = e
+				v.downSinks[t.Name] = e
 			} else {
 				err = errors.Join(err, e)
 			}

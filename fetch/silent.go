@@ -43,9 +43,9 @@ func (s *silences) ask(ctx context.Context, sink deliver.Sink, now func() time.T
 	}
 	err = question()
 	if ctx.Err() == nil { // else it was given no time to answer
-		s.heard(p, before, err, now())
+		s.recordOutcome(p, before, err, now())
 	}
-	s.left(p)
+	s.leave(p)
 	return err
 }
 
@@ -71,7 +71,7 @@ func (s *silences) enter(p place, now time.Time) (before silence, err error) {
 
 // heard notes what came of the wait. It counts for nothing if another was answered
 // meanwhile, and those that have waited at the same time count as one.
-func (s *silences) heard(p place, before silence, err error, now time.Time) {
+func (s *silences) recordOutcome(p place, before silence, err error, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at := s.of[p]
@@ -87,14 +87,14 @@ func (s *silences) heard(p place, before silence, err error, now time.Time) {
 }
 
 // left notes that a poll waits no more.
-func (s *silences) left(p place) {
+func (s *silences) leave(p place) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.of[p].polling--
 }
 
 // forget has all be asked again.
-func (s *silences) forget() {
+func (s *silences) reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, at := range s.of {

@@ -109,12 +109,12 @@ func (d *download) passOver(ctx context.Context, w Want, b *body) error {
 			return err
 		}
 	}
-	d.weigh(w, d.sums.octets)
+	d.checkSize(w, d.sums.octets)
 	d.compared++
-	d.known++
-	if !d.passed {
-		d.passed = true
-		d.barren++
+	d.alreadyHad++
+	if !d.skippedFolderData {
+		d.skippedFolderData = true
+		d.keyless++
 		d.notice("message 1 is no mail, but data that an IMAP server keeps in the folder: it stays where it is")
 	}
 	return nil
@@ -130,7 +130,7 @@ func (d *download) stageIn(ctx context.Context, it *item, a aim, mail deliver.Ma
 	}
 	oneOfMany := err != nil && d.several() && isolated(err) && ctx.Err() == nil
 	if oneOfMany && begun {
-		d.down[a.Name] = err
+		d.downSinks[a.Name] = err
 		p.owe(err)
 	}
 	switch {
@@ -225,8 +225,8 @@ func (d *download) dropped(ctx context.Context, it *item) error {
 // seal notes what is known of a message once it has come in whole.
 func (d *download) seal(it *item) {
 	it.octets, it.header, it.content = d.sums.octets, d.sums.header.sum(), d.sums.contentSum()
-	d.weigh(it.want, it.octets)
-	if d.dubious {
+	d.checkSize(it.want, it.octets)
+	if d.suspect {
 		it.doubted = d.opts.now().Unix()
 	}
 	if it.want.Key == "" {
@@ -365,11 +365,11 @@ func (d *download) complete(ctx context.Context, it *item, b *body) error {
 	if err := d.opts.State.Keep(ctx, d.Name, d.opts.now().Unix(), h); err != nil {
 		return err
 	}
-	delete(d.homeless, w.Num)
+	delete(d.undelivered, w.Num)
 	d.summary.Fetched++
 	d.summary.Bytes += w.Row.Size
 	if d.due(d.opts.now().Unix()) {
-		d.delete = append(d.delete, Listed{w.Num, w.Key})
+		d.toDelete = append(d.toDelete, Listed{w.Num, w.Key})
 	}
 	return nil
 }

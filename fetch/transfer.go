@@ -53,13 +53,13 @@ func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, limit
 	err := d.run(ctx, wants)
 	close(full)
 	failed := <-done
-	if failed != nil && !errors.Is(err, errSeam) && Classify(failed) >= Classify(err) { // the worse counts
+	if failed != nil && !errors.Is(err, errOutOfStep) && Classify(failed) >= Classify(err) { // the worse counts
 		err = failed
 	}
-	maps.Copy(s.down, c.down)
+	maps.Copy(s.downSinks, c.down)
 	for _, key := range c.open {
 		s.unanswered[key] = true // for the sessions to come
-		s.landed = append(s.landed, key)
+		s.landedKeys = append(s.landedKeys, key)
 	}
 	for _, it := range c.finished {
 		if tallyErr := s.tally(ctx, fixed, it); tallyErr != nil && err == nil {
@@ -90,10 +90,10 @@ func (s *session) tally(ctx context.Context, fixed []Target, it *item) error {
 	if fixed != nil {
 		s.banished(it.want)
 	}
-	s.landed = append(s.landed, it.want.Key)
-	delete(s.homeless, it.want.Num)
+	s.landedKeys = append(s.landedKeys, it.want.Key)
+	delete(s.undelivered, it.want.Num)
 	if s.due(s.opts.now().Unix()) {
-		s.delete = append(s.delete, Listed{it.want.Num, it.want.Key})
+		s.toDelete = append(s.toDelete, Listed{it.want.Num, it.want.Key})
 	}
 	return nil
 }
@@ -126,28 +126,28 @@ func (d *download) run(ctx context.Context, wants []Want) error {
 	}
 	for m, err := range d.client.Retrieve(ctx, d.entries(wants)) {
 		if d.stuck.Load() {
-			if err = d.outOfStep(err); errors.Is(err, errSeam) {
-				return d.broken(err) // or nobody would doubt what landed
+			if err = d.asOutOfStep(err); errors.Is(err, errOutOfStep) {
+				return d.connectError(err) // or nobody would doubt what landed
 			}
 			return nil // the session deletes what landed
 		}
 		if len(wants) == 0 {
 			d.hand() // all of it came in whole
-			return d.cutBetween(ctx, d.outOfStep(err))
+			return d.cutBetween(ctx, d.asOutOfStep(err))
 		}
 		w := wants[0]
 		wants = wants[1:]
-		d.unsure = d.pipelined
+		d.unverified = d.pipelined
 		if err != nil && !isReply(err) {
-			return d.cut(ctx, w, d.outOfStep(err))
+			return d.cut(ctx, w, d.asOutOfStep(err))
 		}
 		if err != nil {
-			d.dubious = d.pipelined
-			d.unread = append(d.unread, unread{w, err})
+			d.suspect = d.pipelined
+			d.notGiven = append(d.notGiven, unread{w, err})
 			continue
 		}
-		d.retrieved(w)
-		alone := w.suspect()
+		d.noteRetrieved(w)
+		alone := w.mayBreakSink()
 		if alone {
 			d.hand()
 		}
@@ -222,7 +222,7 @@ func (d *download) beginAll(ctx context.Context) error {
 // be downloaded for nothing. Where a message goes by its header, that is not known
 // before.
 func (d *download) spare(ctx context.Context, wants []Want) (left []Want, err error) {
-	if len(d.down) == 0 || d.fixed != nil || d.Route != nil {
+	if len(d.downSinks) == 0 || d.fixed != nil || d.Route != nil {
 		return wants, nil
 	}
 	for _, w := range wants {
@@ -230,10 +230,10 @@ func (d *download) spare(ctx context.Context, wants []Want) (left []Want, err er
 		if err != nil {
 			return nil, err
 		}
-		up := func(a aim) bool { return d.down[a.Name] == nil }
+		up := func(a aim) bool { return d.downSinks[a.Name] == nil }
 		if len(aims) == 0 || slices.ContainsFunc(aims, up) {
 			left = append(left, w)
-		} else if err := d.refuse(ctx, w, state.Sum{}, d.down[aims[0].Name]); err != nil {
+		} else if err := d.refuse(ctx, w, state.Sum{}, d.downSinks[aims[0].Name]); err != nil {
 			return nil, err
 		}
 	}
@@ -250,7 +250,7 @@ func isolated(err error) bool {
 // part returns the part of a sink in the batch, which it begins if need be.
 func (d *download) part(ctx context.Context, t Target) (*part, error) {
 	// Not every message is to wait for a server that does not answer.
-	if err := d.down[t.Name]; err != nil {
+	if err := d.downSinks[t.Name]; err != nil {
 		return nil, err
 	}
 	for _, p := range d.batch.parts {
@@ -265,7 +265,7 @@ func (d *download) part(ctx context.Context, t Target) (*part, error) {
 	})
 	if err != nil {
 		if d.several() {
-			d.down[t.Name] = err
+			d.downSinks[t.Name] = err
 		}
 		return nil, err
 	}
@@ -299,18 +299,18 @@ func (d *download) cut(ctx context.Context, w Want, err error) error {
 // cutWithin handles a connection that died, or a budget that ran out, while w was on
 // its way.
 func (s *session) cutWithin(ctx context.Context, w Want, err error) error {
-	if _, silent := errors.AsType[silentSeam](err); silent && ctx.Err() == nil {
-		return errors.Join(s.broken(err), s.cameTorn(ctx, w, err))
+	if _, silent := errors.AsType[silentOutOfStep](err); silent && ctx.Err() == nil {
+		return errors.Join(s.connectError(err), s.cameTorn(ctx, w, err))
 	}
-	if errors.Is(err, errSeam) {
-		return s.broken(err) // it is no fault of the message
+	if errors.Is(err, errOutOfStep) {
+		return s.connectError(err) // it is no fault of the message
 	}
 	if ctx.Err() == nil {
-		err = s.broken(err)
+		err = s.connectError(err)
 		return errors.Join(&cutError{err}, s.cameTorn(ctx, w, err))
 	}
 	err = context.Cause(ctx)
-	if spent(err) {
+	if isOverBudget(err) {
 		// A message that trickles in would hold up all others for ever.
 		return errors.Join(err, s.cameTorn(context.WithoutCancel(ctx), w, err))
 	}
@@ -332,7 +332,7 @@ func (s *session) cutHeader(ctx context.Context, e pop3proto.Entry, err error) e
 		return s.cutWithin(ctx, w, err)
 	}
 	w.Row = &s.rows[r]
-	return errors.Join(s.cutWithin(ctx, w, err), s.doubtAll(context.WithoutCancel(ctx)))
+	return errors.Join(s.cutWithin(ctx, w, err), s.doubtAllRows(context.WithoutCancel(ctx)))
 }
 
 // cutBetween handles a connection that died, or a poll that was called off,
@@ -341,7 +341,7 @@ func (s *session) cutBetween(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return s.broken(err)
+	return s.connectError(err)
 }
 
 // reject handles a message that a sink did not take. If it never will, the
@@ -357,19 +357,19 @@ func (s *session) reject(ctx context.Context, fixed []Target, w Want, content st
 
 // banish notes that a message is for the quarantine, and why.
 func (s *session) banish(w Want, why error) {
-	if s.whys == nil {
-		s.whys = map[int]error{}
+	if s.rejectedFor == nil {
+		s.rejectedFor = map[int]error{}
 	}
-	s.rejects = append(s.rejects, w)
-	s.whys[w.Num] = why
+	s.forQuarantine = append(s.forQuarantine, w)
+	s.rejectedFor[w.Num] = why
 }
 
 // banished tells of a message that the quarantine has. What a filter sends there
 // is no news.
 func (s *session) banished(w Want) {
 	s.summary.Quarantined++
-	why := s.whys[w.Num]
-	delete(s.whys, w.Num)
+	why := s.rejectedFor[w.Num]
+	delete(s.rejectedFor, w.Num)
 	if errors.Is(why, errQuarantine) {
 		s.notice("the filter sent message %q to quarantine", w.UID)
 	} else {
@@ -393,15 +393,15 @@ const patience = 6
 // is held against the messages for now. If it does not say so, but there are
 // several, they do not wait longer than for a server that does not answer at all.
 func (s *session) blame(ctx context.Context) error {
-	refused := s.unread
-	s.unread = nil
+	refused := s.notGiven
+	s.notGiven = nil
 	most := longestPause
-	if !s.read && len(refused) > 1 {
+	if !s.gaveMessage && len(refused) > 1 {
 		most = longestBackoff
 	}
 	for _, u := range refused {
-		if !s.read && s.failures < patience && u.tries() == 0 && ownTrouble(u.err) {
-			s.trouble = cmp.Or(s.trouble, s.broken(u.err))
+		if !s.gaveMessage && s.failures < patience && u.tries() == 0 && ownTrouble(u.err) {
+			s.serverTrouble = cmp.Or(s.serverTrouble, s.connectError(u.err))
 			continue
 		}
 		if err := s.leave(ctx, u.Want, state.Sum{}, u.err, u.tries() > 0, most); err != nil {
@@ -427,7 +427,7 @@ func ownTrouble(err error) bool {
 // header tells the sink.
 func (s *session) refuse(ctx context.Context, w Want, content state.Sum, err error) error {
 	most := longestPause
-	for _, down := range s.down {
+	for _, down := range s.downSinks {
 		if s.Route == nil && errors.Is(err, down) {
 			most = longestBackoff
 		}
@@ -438,7 +438,7 @@ func (s *session) refuse(ctx context.Context, w Want, content state.Sum, err err
 // leave is refuse; again says whether this was told before, and most is the
 // longest pause.
 func (s *session) leave(ctx context.Context, w Want, content state.Sum, err error, again bool, most time.Duration) error {
-	delete(s.whys, w.Num)
+	delete(s.rejectedFor, w.Num)
 	var next time.Time
 	if w.Key != "" {
 		next = s.opts.now().Add(min(pause(w.tries()+1), most))
@@ -446,7 +446,7 @@ func (s *session) leave(ctx context.Context, w Want, content state.Sum, err erro
 	s.summary.Refused++
 	s.opts.report(Refused{Account: s.Name, UID: w.UID, Reason: err.Error(), NextTry: next, Again: again})
 	if w.Key == "" {
-		s.barren++
+		s.keyless++
 		return nil
 	}
 	return s.opts.State.Refuse(ctx, s.Name, []state.Refusal{{
@@ -459,12 +459,12 @@ func (s *session) leave(ctx context.Context, w Want, content state.Sum, err erro
 // it happens again, the message is left alone like one that was refused. So is one
 // that nothing tells, for the rest of the poll.
 func (s *session) cameTorn(ctx context.Context, w Want, err error) error {
-	if s.looking {
+	if s.readOnly {
 		return nil
 	}
 	err = fmt.Errorf("it did not come in whole: %w", err)
 	if w.Key == "" {
-		s.torn[w.Entry] = true
+		s.interrupted[w.Entry] = true
 		return s.refuse(ctx, w, state.Sum{}, err)
 	}
 	if n := w.tries(); n > 0 {

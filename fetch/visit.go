@@ -16,24 +16,24 @@ type visit struct {
 	opts     *Options
 	summary  *Summary
 	meter    *Meter
-	server   *acquaintance
+	server   *knownServer
 	failures int // polls that failed since the last that did not
 
-	unanswered map[string]bool          // keys of rows with a promise that no sink could answer for
-	down       map[string]error         // sinks that cannot be used, and why
-	barren     int                      // messages that left nothing to know them by: the next session goes beyond them
-	beyond     int                      // messages that the last session left to the next one
-	torn       map[pop3proto.Entry]bool // messages over which a connection died, and that nothing tells
-	singly     bool                     // one command at a time, whatever the server offers
-	elsewhere  bool                     // the maildrop is another than that of the rows, and they do not say so
-	unnoted    bool                     // nothing says yet that the rows are of this maildrop
-	passed     bool                     // folder data was passed over
-	deleting   bool                     // the next session is to delete, and to retrieve nothing
+	unanswered         map[string]bool          // keys of rows with a promise that no sink could answer for
+	downSinks          map[string]error         // sinks that cannot be used, and why
+	keyless            int                      // messages that left nothing to know them by: the next session goes beyond them
+	lastLeft           int                      // messages that the last session left to the next one
+	interrupted        map[pop3proto.Entry]bool // messages over which a connection died, and that nothing tells
+	noPipelining       bool                     // one command at a time, whatever the server offers
+	otherMaildrop      bool                     // the maildrop is another than that of the rows, and they do not say so
+	unrecordedMaildrop bool                     // nothing says yet that the rows are of this maildrop
+	skippedFolderData  bool                     // folder data was passed over
+	deleteOnly         bool                     // the next session is to delete, and to retrieve nothing
 
-	looking  bool             // at most: nothing is to change
+	readOnly bool             // at most: nothing is to change
 	adopting bool             // for Adopt
-	checked  *Report          // for Check; may be nil
-	each     func(Want, Fate) // for Look; may be nil
+	report   *Report          // for Check; may be nil
+	onFate   func(Want, Fate) // for Look; may be nil
 }
 
 // maxCuts is how often a poll connects again after the connection died in the
@@ -47,37 +47,37 @@ const maxTorn = 10
 
 // sessions runs sessions until there is nothing left to fetch. The first of them
 // has the rows at a glance, as they were before it.
-func (v *visit) sessions(ctx context.Context, rows *ahead) error {
+func (v *visit) runSessions(ctx context.Context, rows *glimpseReader) error {
 	var died error    // how the last connection died, unless that was made good
 	doubtful := false // a server that may not be up to pipelining: the next session shows it
 	for cuts := 0; ; {
-		s := &session{visit: v, ahead: rows}
+		s := &session{visit: v, glimpses: rows}
 		rows = nil
-		torn := len(v.torn)
+		torn := len(v.interrupted)
 		more, err := s.run(ctx)
 		_, cut := errors.AsType[*cutError](err)
-		_, silent := errors.AsType[silentSeam](err)
-		_, hung := errors.AsType[hungUpAhead](err)
+		_, silent := errors.AsType[silentOutOfStep](err)
+		_, hung := errors.AsType[pipelineHangup](err)
 		if doubtful && err == nil {
-			v.server.oneByOne()
+			v.server.disablePipelining()
 		}
 		doubtful = false
-		tore := len(v.torn) > torn && torn < maxTorn
-		misled := v.server.misled(err)
+		tore := len(v.interrupted) > torn && torn < maxTorn
+		misled := v.server.mayHaveMisled(err)
 		if misled {
-			v.server.distrust()
+			v.server.forget()
 		}
 		switch {
-		case misled && s.listing == nil && !v.server.mute && !v.opts.draining():
+		case misled && s.listing == nil && !v.server.noCAPA && !v.opts.draining():
 			v.notice("%v; connecting again, to ask what the server can do now", err)
 			died = err
-		case s.listing == nil && !v.opts.draining() && v.server.settlesFor(err):
+		case s.listing == nil && !v.opts.draining() && v.server.settleForFirstCAPA(err):
 			v.notice("%v; connecting again, without that after the login", err)
 			died = err
-		case (hung || errors.Is(err, errSeam)) && !v.singly && !v.opts.draining():
+		case dropsPipelinedCommands(err) && !v.noPipelining && !v.opts.draining():
 			// One command at a time, replies cannot get out of step.
 			v.notice("%v; connecting again, without pipelining", err)
-			died, v.singly, doubtful = err, true, hung || silent
+			died, v.noPipelining, doubtful = err, true, hung || silent
 		case cut && (cuts < maxCuts || tore) && ctx.Err() == nil && !v.opts.draining():
 			v.notice("%v; connecting again", err)
 			died = err
@@ -127,14 +127,14 @@ func (v *visit) waitForLogin(ctx context.Context) bool {
 }
 
 // undelete notes that nobody knows what the server has deleted.
-func (v *visit) undelete(ctx context.Context) error {
+func (v *visit) recordUnconfirmed(ctx context.Context) error {
 	err := v.opts.State.Undelete(context.WithoutCancel(ctx), v.Name)
 	v.summary.unconfirmed = err != nil
 	return err
 }
 
 // broken adds to an error of the connection whose connection it was.
-func (v *visit) broken(err error) error {
+func (v *visit) connectError(err error) error {
 	return &ConnectError{Addr: v.Server.Addr(), Err: err}
 }
 

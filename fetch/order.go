@@ -26,21 +26,21 @@ func (w *Want) dueSince() int64 {
 // suspect reports whether a sink may have failed over the message: it comes after
 // all others, in a batch of its own, so that it is known over what if the sink
 // fails again.
-func (w *Want) suspect() bool { return w.Row != nil && w.Row.Phase == state.Promised }
+func (w *Want) mayBreakSink() bool { return w.Row != nil && w.Row.Phase == state.Promised }
 
 // inOrder is the order of messages that gave no trouble.
-func inOrder(a, b Want) int {
+func byTries(a, b Want) int {
 	return cmp.Or(cmp.Compare(a.tries(), b.tries()), cmp.Compare(a.Num, b.Num))
 }
 
 // inTurn is that of those which did: what has been due for longest comes first. Of
 // what is due at one time that is what was never refused, and then what waited most
 // often: a sink that takes nothing more refuses those, too, whose turn does not come.
-func inTurn(a, b Want) int {
+func byDueTime(a, b Want) int {
 	switch {
-	case !a.suspect() && b.suspect():
+	case !a.mayBreakSink() && b.mayBreakSink():
 		return -1 // or it would wait for as long as the sink fails over the others
-	case a.suspect() && !b.suspect():
+	case a.mayBreakSink() && !b.mayBreakSink():
 		return 1
 	}
 	waited := func(w Want) int { return cmp.Or(w.tries(), math.MaxInt) }
