@@ -2,7 +2,6 @@ package fetch
 
 import (
 	"context"
-	"errors"
 )
 
 // Outlook is what a poll would do with the messages of a maildrop.
@@ -23,7 +22,7 @@ type Outlook struct {
 	Kept, Waiting, Open, TooLarge, Unclear int
 }
 
-// survey is a session so far that changes nothing: it connects, logs in, lists
+// survey is the beginning of a session that changes nothing: it connects, logs in, lists
 // and plans. Messages that a poll would settle first are left out of the plan.
 func (s *session) survey(ctx context.Context) error {
 	s.readOnly = true
@@ -40,20 +39,22 @@ func (s *session) survey(ctx context.Context) error {
 		return err
 	}
 	s.otherMaildrop = s.changedMaildrop(&standing)
-	s.unrecordedMaildrop = standing.Maildrop == "" // of another one, all is to be doubted first, by a poll
+	// Rows that are of no known maildrop have to be doubted first, by a poll.
+	s.unrecordedMaildrop = standing.Maildrop == ""
 	err = s.connectAndPlan(ctx)
+	// What makes a poll connect again, does so here.
 	again := s.listing == nil && s.server.settleForFirstCAPA(err)
 	if dropsPipelinedCommands(err) && !s.noPipelining {
 		again, s.noPipelining = true, true
 	}
-	if again { // as in a poll
+	if again {
 		s.close()
 		err = s.connectAndPlan(ctx)
 	}
 	return err
 }
 
-// sight is one try of survey.
+// connectAndPlan is one attempt of survey.
 func (s *session) connectAndPlan(ctx context.Context) error {
 	if err := s.connect(ctx); err != nil {
 		return err
@@ -61,7 +62,7 @@ func (s *session) connectAndPlan(ctx context.Context) error {
 	return s.listAndPlan(ctx)
 }
 
-// outlook sums up the plan, for all sessions of a poll.
+// outlook sums up the plan, for all sessions that a poll would need.
 func (s *session) outlook() Outlook {
 	p := s.planned()
 	return Outlook{
@@ -71,7 +72,7 @@ func (s *session) outlook() Outlook {
 	}
 }
 
-// leftAlone counts the messages that are listed and not in the plan.
+// countLeftAlone counts the listed messages that are not part of the plan.
 func (s *session) countLeftAlone() int {
 	p := &s.plan
 	return len(s.listing.Entries) - len(p.Fetch) - len(p.Verify) - p.More - len(p.Delete) - p.Kept - p.Waiting - p.Open - len(p.Large)

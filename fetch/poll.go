@@ -1,7 +1,6 @@
 package fetch
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,12 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/fetch/state"
 	"github.com/mailhaul/mailhaul/pop3proto"
 )
-
-const defaultBudget = time.Hour
 
 // Poll brings what is new on the account's server into its sinks, deletes what
 // is due, and records how it went. What failed is in Summary.Err.
@@ -177,181 +173,6 @@ func (a *Account) saveUnleased(ctx context.Context, o *Options, s *Summary, err 
 		Started: s.Started.Unix(), Ended: o.now().Unix(),
 		Result: Classify(err).String(), Error: err.Error(), Hint: Hint(err), Unconfirmed: true,
 	})
-}
-
-// sink returns the sink of that name, nil if there is none.
-func (a *Account) sink(o *Options, name string) deliver.Sink {
-	for _, t := range a.targets() {
-		if t.Name == name {
-			return t.Sink
-		}
-	}
-	return o.Sinks[name]
-}
-
-// promisor returns the sink that can answer for a promise, nil if there is none:
-// one that was renamed answers for what it promised by its former name.
-func (a *Account) sinkOfPromise(o *Options, p state.Promise) deliver.Sink {
-	named := a.sink(o, p.Sink)
-	if named != nil && named.Made(p.Token) {
-		return named
-	}
-	for _, t := range a.targets() {
-		if t.Sink.Made(p.Token) {
-			return t.Sink
-		}
-	}
-	if named != nil {
-		return named
-	}
-	for _, name := range slices.Sorted(maps.Keys(o.Sinks)) {
-		if s := o.Sinks[name]; s.Made(p.Token) {
-			return s
-		}
-	}
-	return nil
-}
-
-// budgeted returns a context for a poll, or a look: it ends when that has taken too
-// long as a whole, as with a server that says a little now and then, for ever.
-func (a *Account) withBudget(ctx context.Context) (context.Context, context.CancelFunc) {
-	budget := cmp.Or(a.Budget, defaultBudget)
-	return context.WithTimeoutCause(ctx, budget, budgetError(budget))
-}
-
-// budgetError is the error of a poll, or a look, that took too long as a whole.
-type budgetError time.Duration
-
-func (d budgetError) Error() string {
-	return fmt.Sprintf("cut short: it took longer than time_limit (%v)", time.Duration(d))
-}
-
-// overspent returns the budgetError in the place of an error that says no more than
-// that the time of a budgeted ctx is over.
-func orOverBudget(ctx context.Context, err error) error {
-	if isOverBudget(context.Cause(ctx)) && errors.Is(err, context.DeadlineExceeded) {
-		return context.Cause(ctx)
-	}
-	return err
-}
-
-// spent reports whether err means that a poll, or a look, took too long as a whole.
-func isOverBudget(err error) bool {
-	_, ok := errors.AsType[budgetError](err)
-	return ok
-}
-
-// overtime is how long sinks may take for what has come in before the budget was
-// spent. Those that say something now and then outlive any timeout of their own.
-const commitGrace = 10 * time.Minute
-
-// outliveBudget returns a context that ends with ctx, or some time later if ctx ends
-// because the poll's budget is spent.
-func outliveBudget(ctx context.Context) (context.Context, func()) {
-	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		if isOverBudget(context.Cause(ctx)) {
-			select {
-			case <-time.After(commitGrace):
-			case <-longer.Done():
-			}
-		}
-		cancel(context.Cause(ctx))
-	})
-	return longer, func() { stop(); cancel(nil) }
-}
-
-// run is one session, from the connection to QUIT. more is true if the maildrop
-// holds messages beyond the session's cap.
-func (s *session) run(ctx context.Context) (more bool, err error) {
-	sum := s.summary
-	defer s.close()
-	if err := s.connect(ctx); err != nil {
-		return false, err
-	}
-	if err := s.listAndPlan(ctx); err != nil {
-		return false, err
-	}
-	if s.deleteOnly {
-		if err := s.recordPlan(ctx); err != nil {
-			return false, err
-		}
-		return false, s.deleteAndQuit(ctx)
-	}
-	sum.Refused = s.plan.Waiting + s.plan.Open // which their sinks did not answer for
-	sum.Unfetched = 0                          // of the session before
-	s.opts.report(s.planned())
-	if n := len(s.plan.Verify); n > 0 && s.plan.Reused {
-		s.notice("the server may have given unique-ids to other messages: all that no header tells are downloaded to be compared (%d)", n)
-	}
-	before := sum.Fetched + sum.Dropped + sum.Refused
-	if err := s.recordPlan(ctx); err != nil {
-		return false, err
-	}
-	failed := errors.Join(s.fetchPlanned(ctx), s.blame(context.WithoutCancel(ctx)))
-	if failed == nil || isolated(failed) && !s.client.Broken() {
-		failed = errors.Join(failed, s.verifyInStep(ctx))
-	}
-	if s.suspect || errors.Is(failed, errOutOfStep) {
-		failed = errors.Join(failed, s.recordDoubt(ctx))
-	}
-	if failed != nil && (!isolated(failed) || s.client.Broken()) {
-		return false, failed
-	}
-	// What landed is deleted whatever the sinks are up to now.
-	if err := errors.Join(failed, s.finish(ctx)); err != nil {
-		return false, err
-	}
-	done := sum.Fetched + sum.Dropped + sum.Refused - before
-	// A server that deletes nothing, whatever it says, has the same compared again; and
-	// one without unique-ids that never gives a message twice alike, fetched again.
-	left := s.plan.More - s.keyless
-	moved := (done > 0 || s.compared > 0) && left < s.lastLeft
-	s.lastLeft = left
-	switch {
-	case s.opts.draining():
-		sum.Unfetched = max(0, s.planned().Fetch+s.plan.More-done-s.alreadyHad)
-	case s.serverTrouble == nil:
-		sum.Unfetched = max(0, left) // should there be no further session
-	}
-	more = s.plan.More > 0 && moved && s.serverTrouble == nil && !s.opts.draining()
-	if n := s.plan.Unclear; n > 0 && !more {
-		s.serverTrouble = cmp.Or(s.serverTrouble, fmt.Errorf("%s no unique-id now and %w", number(n, "message has", "messages have"), errUnclear))
-	}
-	if n := s.leftNameless; n > 0 && !more {
-		s.serverTrouble = cmp.Or(s.serverTrouble, fmt.Errorf("%s no unique-id and %w", number(n, "message has", "messages have"), errNameless))
-	}
-	// The next poll may find something else that it cannot deliver, or the same.
-	if s.expiresAtQuit && len(s.undelivered) > 0 && len(s.toDelete) > 0 && !more && s.serverTrouble == nil && !s.opts.draining() {
-		s.deleteOnly, more = true, true
-	}
-	return more, s.serverTrouble
-}
-
-// planned sums up the plan: what is compared is downloaded as well, and so is
-// what is too large if the quarantine takes it.
-func (s *session) planned() Planned {
-	p := Planned{
-		Account: s.Name, Listed: len(s.listing.Entries), Octets: s.listing.Octets,
-		Delete: len(s.plan.Delete), More: s.plan.More, MoreOctets: s.plan.MoreOctets,
-	}
-	download := slices.Concat(s.plan.Fetch, s.plan.Verify)
-	if s.Quarantine != nil {
-		download = append(download, s.plan.Large...)
-	}
-	p.Fetch = len(download)
-	for _, w := range download {
-		p.FetchOctets += w.Size
-	}
-	return p
-}
-
-// tooLarge counts the messages that stay since they are too large.
-func (s *session) tooLarge() int {
-	if s.Quarantine != nil {
-		return 0
-	}
-	return len(s.plan.Large)
 }
 
 // dryRun does all that a poll does before it changes something.

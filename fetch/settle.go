@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
+	"slices"
 
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/fetch/state"
@@ -131,4 +133,37 @@ func (v *visit) sweep(ctx context.Context) (err error) {
 		}
 	}
 	return err
+}
+
+// sink returns the sink of that name; nil if there is none.
+func (a *Account) sink(o *Options, name string) deliver.Sink {
+	for _, t := range a.targets() {
+		if t.Name == name {
+			return t.Sink
+		}
+	}
+	return o.Sinks[name]
+}
+
+// sinkOfPromise returns the sink that can tell what became of a promise; nil if there is
+// none. A sink that was renamed answers for what it promised under its former name.
+func (a *Account) sinkOfPromise(o *Options, p state.Promise) deliver.Sink {
+	named := a.sink(o, p.Sink)
+	if named != nil && named.Made(p.Token) {
+		return named
+	}
+	for _, t := range a.targets() {
+		if t.Sink.Made(p.Token) {
+			return t.Sink
+		}
+	}
+	if named != nil {
+		return named
+	}
+	for _, name := range slices.Sorted(maps.Keys(o.Sinks)) {
+		if s := o.Sinks[name]; s.Made(p.Token) {
+			return s
+		}
+	}
+	return nil
 }

@@ -10,78 +10,86 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto"
 )
 
-// visit is a poll of an account, or a look at it: what its sessions have in common.
+// visit is one poll of an account, or one look at it: what its sessions share. A visit
+// has several sessions if there is more to fetch than one of them may, or if a
+// connection died.
 type visit struct {
 	*Account
 	opts     *Options
 	summary  *Summary
 	meter    *Meter
 	server   *knownServer
-	failures int // polls that failed since the last that did not
+	failures int // how many polls in a row have failed before this one
 
-	unanswered         map[string]bool          // keys of rows with a promise that no sink could answer for
-	downSinks          map[string]error         // sinks that cannot be used, and why
-	keyless            int                      // messages that left nothing to know them by: the next session goes beyond them
-	lastLeft           int                      // messages that the last session left to the next one
-	interrupted        map[pop3proto.Entry]bool // messages over which a connection died, and that nothing tells
-	noPipelining       bool                     // one command at a time, whatever the server offers
-	otherMaildrop      bool                     // the maildrop is another than that of the rows, and they do not say so
-	unrecordedMaildrop bool                     // nothing says yet that the rows are of this maildrop
-	skippedFolderData  bool                     // folder data was passed over
-	deleteOnly         bool                     // the next session is to delete, and to retrieve nothing
+	// What earlier sessions of the visit found out.
+	unanswered   map[string]bool          // keys of rows with a promise that no sink could answer for
+	downSinks    map[string]error         // sinks that cannot be used, and why
+	keyless      int                      // messages handled that have no key to remember them by: the next session must go beyond them
+	lastLeft     int                      // messages that the last session left to the next one
+	interrupted  map[pop3proto.Entry]bool // messages without a key over which a connection died
+	noPipelining bool                     // send one command at a time, whatever the server offers
+	deleteOnly   bool                     // the next session deletes what landed, and retrieves nothing
 
-	readOnly bool             // at most: nothing is to change
+	// What the visit knows of the maildrop.
+	otherMaildrop      bool // it is another one than that of the rows, which are not marked so yet
+	unrecordedMaildrop bool // the state does not say yet that the rows are of this maildrop
+	skippedFolderData  bool // a message that is no mail was passed over, see passOver
+
+	// What kind of look it is. A poll has none of these.
+	readOnly bool             // nothing is to change
 	adopting bool             // for Adopt
 	report   *Report          // for Check; may be nil
 	onFate   func(Want, Fate) // for Look; may be nil
 }
 
-// maxCuts is how often a poll connects again after the connection died in the
-// middle of a message: once to try that message after all others, once more
-// to delete what landed if it was the message's fault.
+// maxCuts is how often a visit connects again after the connection died in the middle
+// of a message: once to try that message after all others, and once more to delete what
+// landed, should the message have been at fault.
 const maxCuts = 2
 
-// maxTorn is how many messages that nothing tells may have it connect again, besides:
-// each of them is left alone from then on.
+// maxTorn is how many messages without a key may, besides, make a visit connect again.
+// Each of them is left alone for the rest of the visit.
 const maxTorn = 10
 
-// sessions runs sessions until there is nothing left to fetch. The first of them
-// has the rows at a glance, as they were before it.
+// runSessions runs sessions until there is nothing left to fetch. rows are for the first
+// of them: they are as they were before it.
 func (v *visit) runSessions(ctx context.Context, rows *glimpseReader) error {
-	var died error    // how the last connection died, unless that was made good
-	doubtful := false // a server that may not be up to pipelining: the next session shows it
+	var died error         // how the last connection died, unless that was made good
+	blamedByGuess := false // this session tells whether pipelining was at fault
 	for cuts := 0; ; {
 		s := &session{visit: v, glimpses: rows}
 		rows = nil
-		torn := len(v.interrupted)
+		interrupted := len(v.interrupted)
 		more, err := s.run(ctx)
-		_, cut := errors.AsType[*cutError](err)
-		_, silent := errors.AsType[silentOutOfStep](err)
-		_, hung := errors.AsType[pipelineHangup](err)
-		if doubtful && err == nil {
+		if blamedByGuess && err == nil {
 			v.server.disablePipelining()
 		}
-		doubtful = false
-		tore := len(v.interrupted) > torn && torn < maxTorn
+		blamedByGuess = false
+		_, cut := errors.AsType[*cutError](err)
+		gotPast := len(v.interrupted) > interrupted && interrupted < maxTorn
 		misled := v.server.mayHaveMisled(err)
 		if misled {
 			v.server.forget()
 		}
+		draining := v.opts.draining()
 		switch {
-		case misled && s.listing == nil && !v.server.noCAPA && !v.opts.draining():
+		case misled && s.listing == nil && !v.server.noCAPA && !draining:
 			v.notice("%v; connecting again, to ask what the server can do now", err)
 			died = err
-		case s.listing == nil && !v.opts.draining() && v.server.settleForFirstCAPA(err):
+		case s.listing == nil && !draining && v.server.settleForFirstCAPA(err):
 			v.notice("%v; connecting again, without that after the login", err)
 			died = err
-		case dropsPipelinedCommands(err) && !v.noPipelining && !v.opts.draining():
-			// One command at a time, replies cannot get out of step.
+		case dropsPipelinedCommands(err) && !v.noPipelining && !draining:
+			// With one command at a time, replies cannot get out of step.
 			v.notice("%v; connecting again, without pipelining", err)
-			died, v.noPipelining, doubtful = err, true, hung || silent
-		case cut && (cuts < maxCuts || tore) && ctx.Err() == nil && !v.opts.draining():
+			died, v.noPipelining = err, true
+			_, silent := errors.AsType[silentOutOfStep](err)
+			_, hungUp := errors.AsType[pipelineHangup](err)
+			blamedByGuess = silent || hungUp
+		case cut && (cuts < maxCuts || gotPast) && ctx.Err() == nil && !draining:
 			v.notice("%v; connecting again", err)
 			died = err
-			if !tore {
+			if !gotPast {
 				cuts++
 			}
 		case !v.summary.LoggedIn.IsZero() && v.summary.refused != nil:
@@ -100,12 +108,12 @@ func (v *visit) runSessions(ctx context.Context, rows *glimpseReader) error {
 	}
 }
 
-// longestWait is how long a poll waits between two of its logins, where the
-// server asks for that; else it leaves the rest to the next poll.
+// longestWait is the longest pause between two logins (LOGIN-DELAY) for which a visit
+// waits. If the server wants a longer one, the rest is left to the next poll.
 const longestWait = time.Minute
 
-// waitForLogin waits until the server takes another login. It returns false
-// if there is to be none in this poll.
+// waitForLogin waits until the server accepts another login. It returns false if this
+// visit is not to log in again.
 func (v *visit) waitForLogin(ctx context.Context) bool {
 	s := v.summary
 	wait := nextLogin(s.LoggedIn, s.LoginDelay).Sub(v.opts.now())
@@ -126,23 +134,25 @@ func (v *visit) waitForLogin(ctx context.Context) bool {
 	return false
 }
 
-// undelete notes that nobody knows what the server has deleted.
+// recordUnconfirmed records that nobody knows which of the deletions that it was asked
+// for the server has made.
 func (v *visit) recordUnconfirmed(ctx context.Context) error {
 	err := v.opts.State.Undelete(context.WithoutCancel(ctx), v.Name)
 	v.summary.unconfirmed = err != nil
 	return err
 }
 
-// broken adds to an error of the connection whose connection it was.
+// connectError says of an error of the connection which server it was connected to.
 func (v *visit) connectError(err error) error {
 	return &ConnectError{Addr: v.Server.Addr(), Err: err}
 }
 
+// notice reports something that a person may want to know, but need not act on.
 func (v *visit) notice(format string, args ...any) {
 	v.opts.report(Noticed{Account: v.Name, Text: fmt.Sprintf(format, args...)})
 }
 
-// number returns n and what there is of it: "1 message", "12 messages".
+// number returns a count with its noun: "1 message", "12 messages".
 func number(n int, one, more string) string {
 	if n == 1 {
 		return "1 " + one
