@@ -1,9 +1,3 @@
-// Package fetch polls POP3 accounts: it compares what a server lists with what
-// is remembered, streams each new message into a sink, and deletes from the
-// server only what the sink has durably.
-//
-// The package reports, by typed events and errors, and leaves it to its
-// caller to speak to a person.
 package fetch
 
 import (
@@ -24,9 +18,9 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
-// Account is one maildrop and all that a poll of it needs. Nobody changes its
-// fields while a poll is under way, and of one Account there is only one poll
-// or check at a time: it notes what logins show of the server.
+// Account is one maildrop and all that a poll of it needs. Its fields must not change during
+// a poll, and there must be only one poll, look or check of an Account at a time, because it
+// remembers what logins show of the server.
 type Account struct {
 	// Name is the account's name in the configuration, the key of its state.
 	Name   string

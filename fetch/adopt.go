@@ -33,11 +33,12 @@ type Adoption struct {
 	Nameless, Unclear int
 }
 
-// Old tells old messages from others. All are old by the zero Old.
+// Old says which messages count as old. By the zero Old all do.
 type Old struct {
-	// Before is when they have come in by, as their headers have it.
+	// Before, unless it is zero, is the time before which they came in, as their
+	// headers say.
 	Before time.Time
-	// Known tells the unique-ids that they have, if it is not nil.
+	// Known, unless it is nil, reports whether a unique-id is an old message's.
 	Known func(uid string) bool
 }
 
@@ -55,7 +56,7 @@ func (a *Account) Adopt(ctx context.Context, o Options, old Old, adopt func(Adop
 	defer lease.Release()
 	ctx, cancel := a.withBudget(ctx)
 	defer cancel()
-	// All of it, and with a name for each that does not change.
+	// Adopt concerns all messages, and gives each a key that does not change.
 	all := *a
 	all.MaxSize, all.MaxMessages, o.KeepAll = 0, math.MaxInt, true
 	s := &session{visit: &visit{Account: &all, opts: &o, summary: new(Summary), adopting: true}}
@@ -105,12 +106,12 @@ const maxHeader = 64 << 10
 
 // looked is what the header of a message says.
 type looked struct {
-	date time.Time // when it came in, as far as it says so
-	sum  state.Sum // tells it from others, should the server rename it
+	date time.Time // when the message came in; zero if the header does not say
+	sum  state.Sum // the checksum that tells the message from others should its unique-id change
 }
 
-// lookAt returns what the headers of messages say, by their numbers. refused is
-// why the server gives none.
+// lookAt returns what the headers of messages say, by message number. refused is why the
+// server gives none.
 func (s *session) lookAt(ctx context.Context, wants []Want) (looks map[int]looked, refused, err error) {
 	looks = map[int]looked{}
 	if n := len(wants); n > 1000 {

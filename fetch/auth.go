@@ -21,15 +21,16 @@ var (
 	apop     = mech.Info{Name: "apop", Needs: mech.Password, OnlyNamed: true}
 )
 
-// strongest returns the mechanisms for such a connection, the strongest first.
+// strongest returns the mechanisms for a connection that is encrypted or not, the
+// strongest first.
 func strongest(encrypted bool) []mech.Info {
 	all := mech.Strongest(encrypted)
-	behind := func(name string, m mech.Info) {
+	insertAfter := func(name string, m mech.Info) {
 		i := slices.IndexFunc(all, func(m mech.Info) bool { return m.Name == name })
 		all = slices.Insert(all, i+1, m)
 	}
-	behind("login", userPass)  // and as good
-	behind("digest-md5", apop) // the last that does not reveal the password
+	insertAfter("login", userPass)  // which is as good
+	insertAfter("digest-md5", apop) // the last that does not reveal the password
 	return all
 }
 
@@ -42,20 +43,19 @@ var AuthNames = func() (names []string) {
 	return names
 }()
 
-// learned is what logins have shown about the server of an account, so that
-// the next need not begin with the same mistake. It is not kept for longer
-// than the process: servers change.
+// learned is what logins have shown about an account's server, so that the next login does
+// not begin with the same mistake. It is not stored, because servers change.
 type learned struct {
-	twoSteps bool // XOAUTH2 must wait to be asked for the token
-	endPoint bool // SCRAM must bind to the certificate: the server does not know the usual binding
+	twoSteps bool // XOAUTH2 must wait until the server asks for the token
+	endPoint bool // SCRAM must bind to the certificate (tls-server-end-point), as the server knows no other binding
 }
 
-// errOneStep is a server that wants XOAUTH2 in two steps and was not given it.
-// The connection is of no more use, and the next will be right.
+// errWantsChallenge means that the server wants XOAUTH2 in two steps and got the token at
+// once. The connection is of no more use; learned makes the next one right.
 var errWantsChallenge = errors.New("the server wants to ask for the token")
 
-// login logs in by the mechanism that was chosen. Nobody is asked for a secret any
-// more once asking has ended.
+// login logs in by the mechanism that was chosen. Once asking has ended, no password
+// command or person is asked for a secret any more.
 func (a *Account) login(ctx, asking context.Context, c *pop3proto.Client, caps pop3proto.Capabilities, choice Choice) error {
 	failed := func(err error) error {
 		return &LoginError{Account: a.Name, Addr: a.Server.Addr(), User: a.User, Mechanism: choice.Mechanism, Named: choice.named(), Err: err}
@@ -78,7 +78,7 @@ func (a *Account) login(ctx, asking context.Context, c *pop3proto.Client, caps p
 	var err error
 	switch choice.needs {
 	case mech.Certificate:
-		cred.Authzid = a.User // a certificate may be good for several
+		cred.Authzid = a.User // a certificate may be good for several users
 	case mech.Password:
 		cred.Password, err = a.Secret(asking)
 	case mech.Token:
@@ -94,7 +94,7 @@ func (a *Account) login(ctx, asking context.Context, c *pop3proto.Client, caps p
 	}
 	c.Hide(cred.Password)
 	c.Hide(cred.Token)
-	if caps.Has("UTF8") { // a server that refuses goes on as if it had not been asked
+	if caps.Has("UTF8") { // RFC 6856 §2; a refusal changes nothing
 		if err := c.UTF8(ctx); err != nil && !isReply(err) {
 			return &ConnectError{Addr: a.Server.Addr(), Err: fmt.Errorf("%w, when it was asked for UTF8", err)}
 		}
@@ -144,30 +144,28 @@ func (a *Account) authenticate(ctx context.Context, c *pop3proto.Client, name st
 	return &exchangeError{err}
 }
 
-// exchangeError is a mechanism that did not accept what the server said.
+// exchangeError means that a mechanism did not accept what the server said.
 type exchangeError struct{ err error }
 
 func (e *exchangeError) Error() string { return e.err.Error() }
 func (e *exchangeError) Unwrap() error { return e.err }
 
-// twoSteps reports whether the token of XOAUTH2 must wait until the server
-// asks for it. Where that is not known of the host, the first login finds out,
-// at the cost of a connection.
+// twoSteps reports whether the token of XOAUTH2 must wait until the server asks for it. If
+// that is not known of the host, the first login finds out, at the cost of a connection.
 func (a *Account) twoSteps() bool {
-	return a.learned.twoSteps || microsofts(a.Server.Host)
+	return a.learned.twoSteps || isMicrosoft(a.Server.Host)
 }
 
-// microsofts reports whether a host is one of Microsoft's, whose POP3 server
+// isMicrosoft reports whether a host is one of Microsoft's, whose POP3 server
 // closes the connection on an AUTH XOAUTH2 that brings the token along.
-func microsofts(host string) bool {
+func isMicrosoft(host string) bool {
 	host = "." + strings.ToLower(strings.TrimSuffix(host, "."))
 	return slices.ContainsFunc([]string{".office365.com", ".office365.us", ".office.com", ".outlook.com", ".outlook.cn", ".hotmail.com"},
 		func(domain string) bool { return strings.HasSuffix(host, domain) })
 }
 
-// wantsTwoSteps reports whether a server did not take a token in one step, as
-// opposed to the token. It says so ("Protocol error. Connection is closed"),
-// or only hangs up.
+// wantsTwoSteps reports whether a server refused to take a token in one step, as opposed to
+// the token itself. It says so ("Protocol error. Connection is closed"), or hangs up.
 func wantsTwoSteps(err error) bool {
 	if r, ok := errors.AsType[*pop3proto.ReplyError](err); ok {
 		return strings.Contains(strings.ToLower(r.Text), "protocol error")
@@ -175,13 +173,12 @@ func wantsTwoSteps(err error) bool {
 	return hungUp(err)
 }
 
-// hungUp reports whether the server closed the connection.
+// hungUp reports whether err is that the server closed the connection.
 func hungUp(err error) bool {
 	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 }
 
-// adviseLogin tells whose turn it is after a login failed for a reason that is
-// not a plain refusal.
+// adviseLogin classifies a login that failed for another reason than a plain refusal.
 func adviseLogin(err error) (Class, string, bool) {
 	if hint := mech.Hint(err); hint != "" {
 		return ClassOperator, hint, true
@@ -203,7 +200,7 @@ func adviseLogin(err error) (Class, string, bool) {
 	return 0, "", false
 }
 
-// refusedHint returns what to do if a server takes the login for wrong.
+// refusedHint returns what to do if the server says that user or secret are wrong.
 func (e *LoginError) refusedHint() string {
 	for _, m := range strongest(true) {
 		switch {
@@ -221,18 +218,18 @@ func (e *LoginError) tokenHint() string {
 	return fmt.Sprintf("run mailhaul login %s, with the scope for POP, or check its token_command; some providers want POP3 switched on first", e.Account)
 }
 
-// namedHint is what to do if the server may want a mechanism that is used only if
-// it is named.
+// namedHint returns what to do if the server may want a mechanism that is used only if
+// auth names it.
 func (e *LoginError) namedHint() string {
 	return fmt.Sprintf("what else the server offers is used only if it is named: set auth: %s", e.Named[0])
 }
 
-// unknownLoginHint is what to do if unknownLogin, before what else may be wrong.
+// unknownLoginHint is what to do if unknownLogin is true. What else may be wrong follows it.
 const unknownLoginHint = "the server may offer a way to log in that it does not know: try another with auth, such as user; else "
 
-// unknownLogin reports whether a server refused the way to log in, and not the
-// user, in the words that servers use for a command which they do not know. Some
-// offer what they have no more, and some proxies what they do not pass on.
+// unknownLogin reports whether a server refused the mechanism, and not the user, in words
+// that servers use for a command they do not know. Some servers offer mechanisms that they
+// no longer have, and some proxies those that they do not pass on.
 func unknownLogin(e *pop3proto.ReplyError) bool {
 	text := strings.ToLower(e.Text)
 	return e.Verb == "AUTH" && slices.ContainsFunc([]string{

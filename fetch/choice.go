@@ -20,9 +20,9 @@ type Choice struct {
 	Assumed bool
 	// Reveals means that the mechanism tells the server the password or token.
 	Reveals bool
-	// Strippable means that the connection is not encrypted and the account
-	// could also use a mechanism that reveals the password or token: whoever
-	// takes the chosen one out of what the server offers can have it.
+	// Strippable means that the connection is not encrypted, and that the account could
+	// also use a mechanism that reveals the password or token: somebody in the middle who
+	// removes the chosen one from the server's offer gets the secret.
 	Strippable bool
 	// Offered are the mechanisms that the server offers, as in AuthNames where
 	// they are there. Unused are those that were not chosen.
@@ -51,12 +51,12 @@ func (c Choice) named() (names []string) {
 // Unused is a mechanism that the server offers and that was not chosen.
 type Unused struct{ Mechanism, Why string }
 
-// choose chooses among what the server offers and the account allows. What
-// somebody takes out of the offer leads to a weaker mechanism only if Auth
-// allows that one.
+// choose chooses the strongest mechanism that the server offers and the account allows.
+// Somebody who removes mechanisms from the offer brings about a weaker one only if Auth
+// allows that.
 func (a *Account) choose(c *pop3proto.Client, caps pop3proto.Capabilities) Choice {
 	if a.Server.KPOP != nil {
-		return Choice{Mechanism: kpopName} // Kerberos has told already
+		return Choice{Mechanism: kpopName} // Kerberos has identified the user already
 	}
 	_, encrypted := c.TLS()
 	all := strongest(encrypted)
@@ -69,9 +69,9 @@ func (a *Account) choose(c *pop3proto.Client, caps pop3proto.Capabilities) Choic
 	}); i >= 0 {
 		use(all[i], false)
 	} else if !caps.Has("SASL") {
-		// RFC 2449 §6.3 lets a server leave USER unmentioned, and many know no
-		// CAPA at all. A server that names mechanisms, but none of ours, means
-		// it.
+		// RFC 2449 §6.3 lets a server that knows USER not announce it, and many know
+		// no CAPA at all. A server that does announce mechanisms, but none that the
+		// account can use, is taken at its word.
 		for _, m := range []mech.Info{userPass, {Name: "xoauth2", Needs: mech.Token, Reveals: true}} {
 			if a.unfit(m) == "" {
 				use(m, true)

@@ -15,8 +15,8 @@ import (
 
 const defaultSilence = 60 * time.Second
 
-// maxListing is how many messages a maildrop may hold. A listing without end
-// then costs 256 MiB of memory at most.
+// maxListing is the largest number of messages in a maildrop. It bounds the memory that
+// an endless listing costs to 256 MiB.
 const maxListing = 1_500_000
 
 // connect dials the server and returns a client that is greeted and, unless
@@ -24,7 +24,7 @@ const maxListing = 1_500_000
 func (s *Server) connect(ctx context.Context) (*pop3proto.Client, error) {
 	c, err := s.try(ctx)
 	if _, ok := errors.AsType[*channel.ResumeError](err); ok {
-		c, err = s.try(ctx) // now it is offered no session
+		c, err = s.try(ctx) // this time there is no TLS session to resume
 	}
 	return c, err
 }

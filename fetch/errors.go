@@ -51,8 +51,8 @@ func (e *LoginError) Error() string {
 func (e *LoginError) Unwrap() error { return e.Err }
 
 // UnconfirmedError means that the server did not confirm the deletions of a
-// session with a +OK to QUIT. They are made again by the next poll, which looks
-// at the headers first: the server may have other messages by those names then.
+// session with a +OK to QUIT. The next poll asks for them again, but looks at the headers
+// first: by then the server may have given the unique-ids to other messages.
 type UnconfirmedError struct {
 	Addr     string
 	Messages int
@@ -67,14 +67,14 @@ func (e *UnconfirmedError) Error() string {
 // Unwrap returns the cause.
 func (e *UnconfirmedError) Unwrap() error { return e.Err }
 
-// cutError means that the connection died while a message was on its way.
-// It may be the message that killed it.
+// cutError means that the connection died while a message was on its way. The message
+// may have been the cause.
 type cutError struct{ err error }
 
 func (e *cutError) Error() string { return e.err.Error() }
 func (e *cutError) Unwrap() error { return e.err }
 
-// HookError means that a command that is to be run before or after something
+// HookError means that a command that the configuration wants run before or after a poll
 // failed.
 type HookError struct {
 	Hook   string // its key in the configuration
@@ -88,14 +88,13 @@ func (e *HookError) Error() string { return e.Hook + ": " + e.Err.Error() }
 // Unwrap returns the cause.
 func (e *HookError) Unwrap() error { return e.Err }
 
-// greetingError is a connection that could not be made, or broke before the server greeted us.
+// greetingError means that the connection could not be made, or broke before the greeting.
 type greetingError struct{ err error }
 
 func (e *greetingError) Error() string { return e.err.Error() }
 func (e *greetingError) Unwrap() error { return e.err }
 
-// PauseError means that an account was not polled, since its server wants no
-// login yet.
+// PauseError means that an account was not polled because its server wants no login yet.
 type PauseError struct {
 	Until time.Time
 	Why   string
@@ -106,9 +105,8 @@ func (e *PauseError) Error() string {
 	return fmt.Sprintf("the server wants a pause until %s: %s", e.Until.Local().Format(time.DateTime), e.Why)
 }
 
-// DoubtfulError is a login that was refused though the last ones were not.
-// Servers in trouble refuse good passwords, so that it needs a person only if
-// it is refused again and again.
+// DoubtfulError is a login that was refused although the last ones were not. Servers in
+// trouble refuse good passwords, so a person is needed only if it happens again and again.
 type DoubtfulError struct{ Err error }
 
 // Error is that of the refusal.
@@ -117,7 +115,7 @@ func (e *DoubtfulError) Error() string { return e.Err.Error() }
 // Unwrap returns the refusal.
 func (e *DoubtfulError) Unwrap() error { return e.Err }
 
-// A finding is an error of our own that always means the same.
+// A finding is an error that always has the same class and hint.
 type finding struct {
 	text  string
 	class Class
@@ -138,24 +136,25 @@ var (
 		"the server gives no headers, which tell old mail from new", ClassOperator,
 		"adopt all mail, without a date; or fetch it",
 	}
-	// errNoNames means that messages cannot be told by the names that they are
-	// remembered by.
+	// errNoNames means that the server no longer gives the unique-ids by which its
+	// messages are remembered.
 	errNoNames = &finding{
 		"the server refuses UIDL, by which it named its messages before: nothing is fetched until it does so again", ClassRetry,
 		"the server may have trouble of its own; if it has given up UIDL for good, mailhaul state forget ACCOUNT begins anew, and fetches again what is kept there",
 	}
-	// errUnclear means that some messages have lost their names, as says what stands before it.
+	// errUnclear means that some messages have lost their unique-ids. It follows a text
+	// that says so.
 	errUnclear = &finding{
 		"may be among those that were adopted: left alone", ClassRetry,
 		"the server does not name all its messages; try again later",
 	}
-	// errNameless means that some kept messages cannot be told from new ones, as says what
-	// stands before it.
+	// errNameless means that some kept messages cannot be told from new ones. It follows a
+	// text that says so.
 	errNameless = &finding{
 		"cannot be told from what was fetched, since the server has no TOP: left alone", ClassOperator,
 		"they are fetched where each message is deleted once it is delivered: with keep: false for this account, and without --keep",
 	}
-	// errRenamed means that what was adopted may be listed under other names.
+	// errRenamed means that adopted messages may be listed under other unique-ids.
 	errRenamed = &finding{
 		"none of the messages that were adopted is listed, and as many others are: the server may have given them new unique-ids", ClassOperator,
 		"if you deleted them yourself, have mailhaul forget them, with mailhaul state forget ACCOUNT UID ...; else adopt them again, with mailhaul state adopt ACCOUNT",
@@ -165,32 +164,33 @@ var (
 		"the server knows neither UIDL nor TOP, so that kept messages cannot be told from new ones", ClassOperator,
 		"set keep: false for this account, so that each message is deleted once it is delivered",
 	}
-	// errClear is a server that answered no handshake, but said something.
+	// errClear means that the server did not answer the handshake after STLS, but went on
+	// in the clear.
 	errClear = &finding{"the server went on in the clear after STLS", ClassOperator, mistrustHint}
-	// errStopped means that a poll did not begin since the program is to end.
+	// errStopped means that a poll did not begin because the program is to end.
 	errStopped = &finding{"not polled: asked to stop", ClassRetry, ""}
-	// errSilent means that a poll did not begin since its server answers nobody.
+	// errSilent means that a poll did not begin because its server answers no account.
 	errSilent = &finding{"not polled: the server has not answered for the accounts before", ClassRetry, ""}
 )
 
-// ErrCutShort means that a poll, or a look, was called off before its end. It is
-// nobody's fault, and says nothing about the account.
+// ErrCutShort means that a poll, or a look, was cancelled before its end. It is nobody's
+// fault, and says nothing about the account.
 var ErrCutShort error = &finding{"cut short: asked to stop", ClassRetry, ""}
 
-// cutShort returns ErrCutShort in the place of an error that says no more than
-// that ctx was called off, or how whatever was under way broke over it.
+// cutShort returns err, or ErrCutShort in its place if err says no more than that ctx was
+// cancelled, or how something failed because of that.
 func cutShort(ctx context.Context, err error) error {
 	if !errors.Is(ctx.Err(), context.Canceled) {
 		return err
 	}
-	called := errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))
-	if class := Classify(err); class == ClassRetry || class == ClassOperator && called {
+	cancelled := errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))
+	if class := Classify(err); class == ClassRetry || class == ClassOperator && cancelled {
 		return ErrCutShort
 	}
 	return err
 }
 
-// Class says whose turn it is after an error.
+// Class says who has to act after an error, and when.
 type Class int
 
 const (
@@ -201,8 +201,8 @@ const (
 	ClassRefused
 	// ClassRetry means that the same may work at the next poll.
 	ClassRetry
-	// ClassOperator means that it takes a person: a password, a certificate,
-	// a path.
+	// ClassOperator means that a person is needed, for a password, a certificate or a
+	// path.
 	ClassOperator
 	// ClassMachine means that this machine is in trouble: a full disk, a
 	// broken state database.
@@ -238,8 +238,8 @@ func Hint(err error) string {
 	return hint
 }
 
-// advise is the one way from an error to whose turn it is and what to do. Of
-// several errors, the worst counts.
+// advise is the one place that decides what class an error has, and what the user can do
+// about it. Of several joined errors the worst counts.
 func advise(err error) (Class, string) {
 	if err == nil {
 		return ClassFine, ""
@@ -262,7 +262,7 @@ func advise(err error) (Class, string) {
 	if _, ok := errors.AsType[*DoubtfulError](err); ok {
 		return ClassRetry, doubtHint
 	}
-	// Whatever was to be opened, a file or a connection, is not at fault.
+	// Too many open files: whatever could not be opened is not at fault.
 	if errors.Is(err, syscall.EMFILE) {
 		return ClassMachine, "raise the limit of open files (ulimit -n, LimitNOFILE), or lower parallel"
 	}
@@ -281,7 +281,7 @@ func advise(err error) (Class, string) {
 	}
 	if e, ok := errors.AsType[*mech.SecretError](err); ok {
 		if deliver.FaultOf(e.Err) == deliver.FaultMachine {
-			return ClassMachine, "" // a new token is kept before it is used
+			return ClassMachine, "" // a new token could not be stored
 		}
 		if e.Temporary() {
 			return ClassRetry, cmp.Or(e.Hint(), "the provider of the token could not be asked; try again later")
@@ -347,9 +347,9 @@ var classOf = map[deliver.Fault]Class{
 	deliver.FaultMachine:   ClassMachine,
 }
 
-// adviseReply tells the refusals of a server apart: by the code if there is
-// one (RFC 2449 §8.1, RFC 3206), else by the words that servers use. wrong is
-// what to do if the server takes a login for wrong; empty if it was none.
+// adviseReply classifies a server's refusal: by its response code if there is one (RFC 2449
+// §8.1, RFC 3206), else by words that servers use. wrong is what to do if the refusal means
+// that user or secret are wrong; it is empty if the command was no login.
 func adviseReply(e *pop3proto.ReplyError, wrong string) (Class, string) {
 	switch e.Code {
 	case pop3proto.CodeInUse:
@@ -366,7 +366,7 @@ func adviseReply(e *pop3proto.ReplyError, wrong string) (Class, string) {
 	case pop3proto.CodeAuth:
 		return ClassOperator, cmp.Or(wrong, passwordHint)
 	}
-	// An account that is blocked is no mailbox that is locked.
+	// A blocked account is not a locked mailbox.
 	text := strings.ReplaceAll(strings.ToLower(e.Text), "blocked", "")
 	for _, word := range []string{
 		"lock", "busy", "in use", "wait", "try again", "try later", "temporar", "too many", "limit",
@@ -374,7 +374,7 @@ func adviseReply(e *pop3proto.ReplyError, wrong string) (Class, string) {
 	} {
 		if strings.Contains(text, word) {
 			hint := "the server asks for patience; try again later"
-			if wrong != "" && strings.Contains(text, "password") { // some name all that it may be
+			if wrong != "" && strings.Contains(text, "password") { // some servers list all possible reasons
 				hint += "; if this goes on, " + wrong
 			}
 			return ClassRetry, hint
@@ -431,14 +431,14 @@ const capaHint = "some servers hang up over CAPA: if this goes on, and tls is no
 
 const reachHint = "check server, its port and tls: is this where the provider has POP3, and is the network up?"
 
-// isReply reports whether err is nothing but the server's refusal of one
-// command.
+// isReply reports whether err is the server's refusal of one command, after which the
+// connection can be used.
 func isReply(err error) bool {
 	_, ok := errors.AsType[*pop3proto.ReplyError](err)
 	return ok && !errors.Is(err, pop3proto.ErrBroken)
 }
 
-// faultOf returns the fault of a sink's error, -1 for any other error.
+// faultOf returns the fault of a sink's error; -1 for any other error.
 func faultOf(err error) deliver.Fault {
 	if e, ok := errors.AsType[*deliver.Error](err); ok {
 		return e.Fault

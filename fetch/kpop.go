@@ -14,7 +14,7 @@ import (
 // kpopName is what a login by KPOP is called.
 const kpopName = "kpop"
 
-// authenticate has Kerberos tell the server who we are.
+// authenticate identifies the user to the server by Kerberos.
 func (s *Server) authenticate(ctx context.Context, conn net.Conn) error {
 	ctx, cancel := channel.Within(ctx, s.silence())
 	defer cancel()
@@ -29,8 +29,8 @@ func (s *Server) authenticate(ctx context.Context, conn net.Conn) error {
 	}
 }
 
-// openMaildrop is the login that is left once Kerberos has told who we are:
-// the server wants the words, and no password.
+// openMaildrop is the login that remains after Kerberos has identified the user: USER and
+// PASS, without a password.
 func (a *Account) openMaildrop(ctx context.Context, c *pop3proto.Client) error {
 	if err := c.Login(ctx, a.User, a.User); err != nil {
 		return &LoginError{Account: a.Name, Addr: a.Server.Addr(), User: a.User, Mechanism: kpopName, Err: err}
@@ -38,7 +38,7 @@ func (a *Account) openMaildrop(ctx context.Context, c *pop3proto.Client) error {
 	return nil
 }
 
-// isKerberos reports whether an error is Kerberos' and not the connection's.
+// isKerberos reports whether an error is about Kerberos and not about the connection.
 func isKerberos(err error) bool {
 	_, _, ok := adviseKerberos(err)
 	return ok || errors.Is(err, mech.ErrUnproven)

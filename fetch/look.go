@@ -10,12 +10,12 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto"
 )
 
-// Fate is what the next poll means to do with a message.
+// Fate is what the next poll will do with a message.
 type Fate int
 
 const (
-	// FateNone is that of a message which cannot be told from others: it has
-	// no unique-id, and no header that would do in its place.
+	// FateNone messages cannot be told from others: they have neither a unique-id nor a
+	// header to know them by.
 	FateNone Fate = iota
 	// FateFetch messages are new, or due for another try.
 	FateFetch
@@ -112,18 +112,18 @@ func (a *Account) Look(ctx context.Context, o Options, header func(num int, r io
 	return sight, nil
 }
 
-// headers asks for the headers of messages. One that the server refuses is left
-// out; if it refuses the first, it is not asked for the others.
+// headers asks for the headers of messages. A header that the server refuses is left out.
+// If it refuses the first, it is asked for no others, and refused is its reply.
 func (s *session) headers(ctx context.Context, of []pop3proto.Entry, header func(num int, r io.Reader)) (refused, err error) {
-	some := false
+	gaveOne := false
 	for m, err := range s.client.Top(ctx, slices.Values(of), 0) {
 		switch {
 		case err == nil:
-			some = true
+			gaveOne = true
 			header(m.Num, m)
 		case !isReply(err):
 			return nil, s.connectError(err)
-		case !some:
+		case !gaveOne:
 			return err, nil
 		}
 	}

@@ -8,22 +8,23 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// A unique-id is good for one maildrop (RFC 1939 §7). Once an account has a new server
-// or user in its configuration, its maildrop may be another, where the unique-ids that
-// are remembered belong to other messages; or the same by a new name. Headers tell.
+// A unique-id identifies a message within one maildrop (RFC 1939 §7). When the server or
+// user of an account changes in the configuration, it may have another maildrop, in which
+// the remembered unique-ids belong to other messages, or the same one under a new name.
+// The headers of the messages tell which.
 
-// maildrop says whose maildrop the account's is.
+// maildrop names the account's maildrop.
 func (a *Account) maildrop() string { return a.User + " at " + strings.ToLower(a.Server.Addr()) }
 
-// left reports whether the account's maildrop is another than that of the last
-// poll.
+// changedMaildrop reports whether the last poll was of a maildrop with another name.
 func (a *Account) changedMaildrop(was *state.Standing) bool {
 	return was.Maildrop != "" && was.Maildrop != a.maildrop()
 }
 
-// scheduled returns what is remembered of the account's polls, but for what is of
-// another maildrop: that its login worked, and the pause that its server wants. After
-// a failure that may be a pause of the new server, which has not let us in yet.
+// scheduleOf returns what is remembered of the account's polls. After a change of the
+// maildrop, that leaves out what was true of the former one: that its login worked, and
+// the pause that its server wanted. After a failure the pause stays, because the new
+// server may have asked for it when it refused the login.
 func (a *Account) scheduleOf(st *state.Standing) state.Schedule {
 	was := st.Schedule
 	if a.changedMaildrop(st) {
@@ -35,16 +36,16 @@ func (a *Account) scheduleOf(st *state.Standing) state.Schedule {
 	return was
 }
 
-// note has the plan tell whose maildrop it is, should nothing say so yet: this poll may
-// not come to its end, and its rows outlive it.
+// recordMaildrop makes the plan record the name of the maildrop, unless the state has it
+// already. The end of the poll would be too late: rows outlive a poll that is killed.
 func (s *session) recordMaildrop() {
 	if s.unrecordedMaildrop && s.plan.wants() {
 		s.plan.Keep.Maildrop = s.maildrop()
 	}
 }
 
-// doubtAll notes that nobody knows which messages the server has of those that it
-// had.
+// doubtAllRows records of all rows that nobody knows whether the server still has their
+// messages.
 func (v *visit) doubtAllRows(ctx context.Context) error {
 	if v.readOnly {
 		return nil
@@ -57,7 +58,8 @@ func (v *visit) doubtAllRows(ctx context.Context) error {
 	return v.opts.State.Keep(ctx, v.Name, now.Unix(), state.Housekeeping{Missing: markMissing(rows, now)})
 }
 
-// missing puts rows in doubt, and returns the keys of those that were not.
+// markMissing marks rows as missing from the server, as of now, and returns the keys of
+// those that were not marked before.
 func markMissing(rows []state.Row, now time.Time) (keys []string) {
 	for i := range rows {
 		if r := &rows[i]; r.Phase != state.Deleted && r.Missing == 0 {

@@ -40,11 +40,13 @@ type Options struct {
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 
-	regular bool      // by Run, so that the next poll is known
-	servers *sync.Map // by Once: what servers can do before a login, see acquaintance
-	silent  *silences // by Once and Run: the sinks that do not answer
-	// settling is by Run: it hears of a poll that asks sinks about promises before
-	// it connects.
+	// Run and Once set what follows.
+
+	regular bool      // polls come at regular intervals, so that the next one is known (Run)
+	servers *sync.Map // what servers can do before a login, see knownServer.shared (Once)
+	silent  *silences // the sinks that do not answer
+	// settling, if not nil, is called when a poll asks sinks about promises before it
+	// connects (Run).
 	settling func()
 }
 
@@ -63,7 +65,7 @@ func (o *Options) report(e Event) {
 
 func (o *Options) draining() bool { return closed(o.Drain) }
 
-// untilDrain returns a context that ends with ctx, or when polls are to end.
+// untilDrain returns a context that ends with ctx, or when Drain is closed.
 func (o *Options) untilDrain(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	go func() {

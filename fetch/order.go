@@ -7,7 +7,7 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// tries returns how often the message was tried in vain.
+// tries returns how many attempts to fetch the message have failed.
 func (w *Want) tries() int {
 	if w.Row == nil {
 		return 0
@@ -15,7 +15,8 @@ func (w *Want) tries() int {
 	return w.Row.Tries
 }
 
-// dueSince returns since when the message is due for another try, 0 if it is new.
+// dueSince returns since when the message is due for another attempt, in Unix seconds; 0
+// if it is new.
 func (w *Want) dueSince() int64 {
 	if w.Row == nil {
 		return 0
@@ -23,23 +24,24 @@ func (w *Want) dueSince() int64 {
 	return w.Row.NextTry
 }
 
-// suspect reports whether a sink may have failed over the message: it comes after
-// all others, in a batch of its own, so that it is known over what if the sink
-// fails again.
+// mayBreakSink reports whether a sink may have failed because of the message. Such a
+// message comes last, in a batch of its own, so that it is clear which message was at
+// fault if the sink fails again.
 func (w *Want) mayBreakSink() bool { return w.Row != nil && w.Row.Phase == state.Promised }
 
-// inOrder is the order of messages that gave no trouble.
+// byTries orders messages that gave no trouble: those with fewer attempts come first.
 func byTries(a, b Want) int {
 	return cmp.Or(cmp.Compare(a.tries(), b.tries()), cmp.Compare(a.Num, b.Num))
 }
 
-// inTurn is that of those which did: what has been due for longest comes first. Of
-// what is due at one time that is what was never refused, and then what waited most
-// often: a sink that takes nothing more refuses those, too, whose turn does not come.
+// byDueTime orders messages that gave trouble: what has been due for longest comes first.
+// Of messages due at the same time, those that were never refused come first, and then
+// those that had the most attempts, because a sink that takes nothing more also refuses
+// messages whose turn did not come.
 func byDueTime(a, b Want) int {
 	switch {
 	case !a.mayBreakSink() && b.mayBreakSink():
-		return -1 // or it would wait for as long as the sink fails over the others
+		return -1 // else it would wait for as long as the sink fails because of others
 	case a.mayBreakSink() && !b.mayBreakSink():
 		return 1
 	}

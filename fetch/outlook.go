@@ -16,9 +16,9 @@ type Outlook struct {
 	// DeleteFetched is set if what is downloaded would be deleted as soon as it has
 	// landed.
 	DeleteFetched bool
-	// Kept messages would be left for later, Waiting ones until their pause is
-	// over, Open ones until their sink has said what became of them, and TooLarge
-	// ones for good. So would Unclear ones, since nothing tells them from others.
+	// Kept messages would stay on the server for later, Waiting ones until their pause
+	// is over, Open ones until their sink has said what became of them, and TooLarge ones
+	// for good. So would Unclear ones, because nothing tells them from others.
 	Kept, Waiting, Open, TooLarge, Unclear int
 }
 

@@ -14,11 +14,11 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto"
 )
 
-// Poll brings what is new on the account's server into its sinks, deletes what
-// is due, and records how it went. What failed is in Summary.Err.
+// Poll fetches what is new on the account's server into its sinks, deletes what is due,
+// and records how it went. What failed is in Summary.Err.
 //
-// Cancelling ctx hangs up: the server keeps what it has, and the next poll
-// goes on from there.
+// Cancelling ctx hangs up: the server keeps what it has, and the next poll goes on from
+// there.
 func (a *Account) Poll(ctx context.Context, o Options) Summary {
 	s := Summary{Account: a.Name, Started: o.now()}
 	meter := new(Meter)
@@ -35,7 +35,7 @@ func (a *Account) Poll(ctx context.Context, o Options) Summary {
 	if n := s.unfiltered; n > 0 {
 		what := "a message"
 		if n > 1 {
-			what = fmt.Sprintf("%d messages", n)
+			what = number(n, "message", "messages")
 		}
 		o.report(Warned{Account: a.Name, Text: what + " went on unfiltered: " + s.whyUnfiltered, Filter: true})
 	}
@@ -48,19 +48,20 @@ func (a *Account) Poll(ctx context.Context, o Options) Summary {
 	return s
 }
 
-// lastWord is how long Postpoll may still take once the poll is called off: what
-// has opened a way is to close it, and nobody waits for what hangs.
+// postpollGrace is how long Postpoll may still take after the poll was cancelled. A hook
+// that closes a tunnel should get the time to do so, and one that hangs should not.
 const postpollGrace = 10 * time.Second
 
-var errLastWord = fmt.Errorf("postpoll was ended: it took more than %v when all was to end", postpollGrace)
+var errPostpollEnded = fmt.Errorf("postpoll was ended: it took more than %v when all was to end", postpollGrace)
 
+// postpoll calls Postpoll.
 func (a *Account) postpoll(ctx context.Context, s Summary) error {
 	longer, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer end(nil)
 	stop := context.AfterFunc(ctx, func() {
 		select {
 		case <-time.After(postpollGrace):
-			end(errLastWord)
+			end(errPostpollEnded)
 		case <-longer.Done():
 		}
 	})
@@ -68,6 +69,7 @@ func (a *Account) postpoll(ctx context.Context, s Summary) error {
 	return a.Postpoll(longer, s)
 }
 
+// poll is Poll, without what is told about it.
 func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter) error {
 	ctx, cancel := a.withBudget(ctx)
 	defer cancel()
@@ -107,44 +109,60 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 		}
 	}
 	s.Fetched, s.Bytes = standing.Untold, standing.UntoldBytes // of a poll that was killed
-	broken, err := v.settle(ctx, standing.Open)
-	up := func(t Target) bool { return v.downSinks[t.Name] == nil }
-	if err == nil && (len(v.downSinks) == 0 || slices.ContainsFunc(a.sinks(), up)) {
-		ahead := a.readAhead(ctx, o, v.server.rest)
-		err = v.runSessions(ctx, ahead)
-		ahead.stop()
+	sinkTrouble, err := v.settle(ctx, standing.Open)
+	if err == nil && v.hasSink() {
+		rows := a.readAhead(ctx, o, v.server.rest)
+		err = v.runSessions(ctx, rows)
+		rows.stop()
 	}
-	if includes(err, broken) { // a sink that is out of reach was asked twice
-		broken = nil
-	}
-	for _, sink := range slices.Sorted(maps.Keys(v.downSinks)) {
-		if down := v.downSinks[sink]; !includes(err, down) && !includes(broken, down) { // it may be why the session failed
-			broken = errors.Join(broken, down)
-		}
-	}
+	sinkTrouble = v.joinSinkTrouble(err, sinkTrouble)
 	err = doubt(orOverBudget(ctx, err), was, s)
-	all := cutShort(ctx, errors.Join(err, broken))
-	if errors.Is(all, ErrCutShort) {
-		err = all
+	all := cutShort(ctx, errors.Join(err, sinkTrouble))
+	// The schedule depends on what stopped the account as a whole. Once it was logged in,
+	// other sinks' mail need not wait because one sink is in trouble, or because some
+	// messages have no unique-ids.
+	stopped := err
+	if s.LoggedIn.IsZero() || errors.Is(all, ErrCutShort) {
+		stopped = all
 	}
-	if s.LoggedIn.IsZero() {
-		err = all // else some sinks' trouble is no reason to wait with the others' mail
-	} else if errors.Is(err, errUnclear) || errors.Is(err, errNameless) {
-		err = nil // nor is it one that some messages have lost their names, or never had any
+	if !s.LoggedIn.IsZero() && (errors.Is(stopped, errUnclear) || errors.Is(stopped, errNameless)) {
+		stopped = nil
 	}
-	s.Schedule = a.reschedule(was, s, err, o)
+	s.Schedule = a.reschedule(was, s, stopped, o)
 	return errors.Join(all, a.save(ctx, o, s, v.server, all))
 }
 
-// says reports whether an error tells all that another does.
+// hasSink reports whether at least one of the account's sinks can be used.
+func (v *visit) hasSink() bool {
+	if len(v.downSinks) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(v.sinks(), func(t Target) bool { return v.downSinks[t.Name] == nil })
+}
+
+// joinSinkTrouble joins what is wrong with sinks, but for what err, the error of the
+// sessions, says already: a sink out of reach may have been asked twice.
+func (v *visit) joinSinkTrouble(err, trouble error) error {
+	if includes(err, trouble) {
+		trouble = nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(v.downSinks)) {
+		if down := v.downSinks[name]; !includes(err, down) && !includes(trouble, down) {
+			trouble = errors.Join(trouble, down)
+		}
+	}
+	return trouble
+}
+
+// includes reports whether the text of err contains that of other.
 func includes(err, other error) bool {
 	return err != nil && other != nil && strings.Contains(err.Error(), other.Error())
 }
 
-// save records how the poll went, for status.
+// save records how the poll went.
 func (a *Account) save(ctx context.Context, o *Options, s *Summary, server *knownServer, err error) error {
 	if err == nil && s.Unfetched > 0 && o.draining() {
-		err = ErrCutShort // what is left must not look like nothing, though nothing failed
+		err = ErrCutShort // nothing failed, but a poll that left messages must not look complete
 	}
 	p := state.Poll{
 		Started: s.Started.Unix(), Ended: o.now().Unix(),
@@ -163,8 +181,8 @@ func (a *Account) save(ctx context.Context, o *Options, s *Summary, server *know
 	return o.State.SavePoll(context.WithoutCancel(ctx), a.Name, p)
 }
 
-// saveUnleased records that a poll failed over its lease, and nothing else: another
-// process may have the lease, and knows better.
+// saveUnleased records that a poll could not take its lease. It records nothing else,
+// because another process may have the lease, and knows better.
 func (a *Account) saveUnleased(ctx context.Context, o *Options, s *Summary, err error) error {
 	if _, failed := errors.AsType[*state.Error](err); !failed {
 		return nil
@@ -175,7 +193,7 @@ func (a *Account) saveUnleased(ctx context.Context, o *Options, s *Summary, err 
 	})
 }
 
-// dryRun does all that a poll does before it changes something.
+// dryRun does what a poll does before it changes anything.
 func (a *Account) dryRun(ctx context.Context, o *Options, sum *Summary) error {
 	sum.Would = new(Outlook)
 	s := &session{visit: &visit{Account: a, opts: o, summary: sum}}

@@ -13,10 +13,9 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto"
 )
 
-// atRest looks whether there is anything to do about the maildrop, if that can
-// be seen at a glance: most polls of a large one find nothing new, and need to
-// know next to nothing of each row, nor to have a plan. When in doubt, it is
-// false, and only MakePlan can tell.
+// atRest reports whether there is obviously nothing to do. Most polls of a large maildrop
+// find nothing new; they need neither whole rows nor a plan. If it is false, only MakePlan
+// can tell.
 func (s *session) atRest(pol *Policy) (bool, error) {
 	if s.glimpses == nil || s.listingIncomplete() || len(pol.Open) > 0 || pol.Each != nil {
 		return false, nil
@@ -36,21 +35,20 @@ func (s *session) atRest(pol *Policy) (bool, error) {
 	return ok, nil
 }
 
-// restOf returns what stands for a listing in a rest. It changes with whatever
-// of pol makes a message due.
+// restOf returns a checksum of a listing, and of what in pol makes a message due.
 func restOf(listing []pop3proto.Entry, pol *Policy) state.Sum {
 	h := sha256.New()
 	fmt.Fprintln(h, pol.Keep.Forever, int64(pol.Keep.For), pol.KeepAll)
 	line := make([]byte, 0, 128)
 	for _, e := range listing {
-		line = append(append(line[:0], e.UID...), '\n') // which no unique-id holds
+		line = append(append(line[:0], e.UID...), '\n') // no unique-id contains a line feed
 		h.Write(line)
 	}
 	return truncate(h)
 }
 
-// atRest reports whether MakePlan would find nothing to do but to keep all
-// that is listed, and until when that holds, in Unix seconds.
+// atRest reports whether MakePlan would do nothing but keep every listed message, and
+// until when that holds, in Unix seconds.
 func atRest(listing []pop3proto.Entry, rows []state.Glimpse, pol *Policy) (until int64, ok bool) {
 	until = math.MaxInt64
 	remembered := int64(Remembered.Seconds())
@@ -64,7 +62,7 @@ func atRest(listing []pop3proto.Entry, rows []state.Glimpse, pol *Policy) (until
 		listed := next < len(order) && uid == row.UID
 		switch {
 		case next < len(order) && uid < row.UID:
-			return 0, false // it is new, or has no name
+			return 0, false // the message is new, or has no unique-id
 		case listed && row.Mood == state.Resting:
 			if pol.due(row.Since) {
 				return 0, false
@@ -77,7 +75,7 @@ func atRest(listing []pop3proto.Entry, rows []state.Glimpse, pol *Policy) (until
 			next++
 		case listed, row.Mood != state.Gone:
 			return 0, false
-		case len(listing) > 0: // else nothing is forgotten
+		case len(listing) > 0: // an empty listing makes no row be forgotten
 			if until = min(until, row.Since+remembered); until < pol.Now.Unix() {
 				return 0, false
 			}
@@ -86,7 +84,7 @@ func atRest(listing []pop3proto.Entry, rows []state.Glimpse, pol *Policy) (until
 	return until, next == len(order)
 }
 
-// byUID returns the order of a listing's unique-ids.
+// byUID returns the indexes of a listing in the order of its unique-ids.
 func byUID(listing []pop3proto.Entry) []int32 {
 	order := make([]int32, len(listing))
 	for i := range order {
@@ -96,36 +94,34 @@ func byUID(listing []pop3proto.Entry) []int32 {
 	return order
 }
 
-// ahead reads the rows of an account, at a glance, while its server is being
-// reached.
+// glimpseReader reads the rows of an account, at a glance, while the connection to its
+// server is being made.
 type glimpseReader struct {
 	cancel func()
-	read   func() // once
+	read   func() // sets rows and err, once
 	rows   []state.Glimpse
 	err    error
 }
 
-// readAhead begins to read, unless a rest makes it likely that nobody will want
-// the rows.
+// readAhead starts to read, unless rest makes it likely that nobody will need the rows.
 func (a *Account) readAhead(ctx context.Context, o *Options, rest state.Rest) *glimpseReader {
 	ctx, cancel := context.WithCancel(ctx)
-	h := &glimpseReader{cancel: cancel}
-	h.read = sync.OnceFunc(func() { h.rows, h.err = o.State.Glimpses(ctx, a.Name) })
+	r := &glimpseReader{cancel: cancel}
+	r.read = sync.OnceFunc(func() { r.rows, r.err = o.State.Glimpses(ctx, a.Name) })
 	if o.now().Unix() >= rest.Until {
-		go h.read()
+		go r.read()
 	}
-	return h
+	return r
 }
 
-// wait returns the rows once they are read.
-func (h *glimpseReader) wait() ([]state.Glimpse, error) {
-	h.read()
-	return h.rows, h.err
+// wait returns the rows once they are read. It reads them if readAhead did not.
+func (r *glimpseReader) wait() ([]state.Glimpse, error) {
+	r.read()
+	return r.rows, r.err
 }
 
-// stop ends the reading, of which nobody wants anything any more, and waits
-// for its end.
-func (h *glimpseReader) stop() {
-	h.cancel()
-	h.read()
+// stop cancels the reading, and waits for its end.
+func (r *glimpseReader) stop() {
+	r.cancel()
+	r.read()
 }

@@ -27,13 +27,13 @@ type Route struct {
 // aim is a sink that a message is for.
 type aim struct {
 	Target
-	// recipients are those for whom it goes there; empty if nobody asked.
+	// recipients are those for whom it goes there; empty without a route.
 	recipients []string
 }
 
-// aims returns the sinks that a message with that header is for. A message
-// whose recipients nobody routes goes where all mail would go without a
-// route: it is never lost, and never bounced.
+// aims returns the sinks that a message with that header is for. A message with none but
+// unrouted recipients goes where all mail goes without a route: it is never lost, and
+// never bounced.
 func (a *Account) aims(header []byte) []aim {
 	var aims []aim
 	add := func(targets []Target, recipient string) {
@@ -57,7 +57,7 @@ func (a *Account) aims(header []byte) []aim {
 			case a.Route.ours(recipient):
 				add(a.Deliver, recipient)
 			default:
-				// What nobody vouches for may be a sender's invention: a sink
+				// An address in a foreign domain may be a sender's invention: a sink
 				// that relays must not relay to it.
 				add(a.Deliver, "")
 			}

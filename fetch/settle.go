@@ -11,30 +11,30 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// settle asks the sinks about promises that a crash, or a sink in trouble, left
-// open, if promised says that there are any. Then it sweeps away what was staged
-// and never promised. That can be there after any poll: one whose promises could
-// not be journalled has staged files, too, and its disk may have been too full to
-// note the failure.
+// settle asks the sinks about promises that a crash, or a sink in trouble, left open, if
+// promised says that there are any. Then it removes what was staged and never promised.
+// There may be some after any poll: a poll that could not journal its promises has staged
+// files, too, and the disk may have been too full to record that failure.
 //
-// What has arrived counts as fetched by this poll: the last one did not know. What
-// has not is suspect. A sink that cannot answer now holds up only the messages it
-// has promised: unanswered are their keys, broken is why.
-func (v *visit) settle(ctx context.Context, promised bool) (broken, err error) {
+// What has arrived counts as fetched by this poll, because the last one did not know of
+// it. What has not arrived may have broken its sink, see mayBreakSink. A sink that cannot
+// answer now holds up only the messages that it has promised: sinkTrouble says why, and
+// v.unanswered has their keys.
+func (v *visit) settle(ctx context.Context, promised bool) (sinkTrouble, err error) {
 	v.unanswered = map[string]bool{}
 	if promised {
-		if broken, err = v.settlePromises(ctx); err != nil {
+		if sinkTrouble, err = v.settlePromises(ctx); err != nil {
 			return nil, err
 		}
 	}
 	if len(v.unanswered) > 0 {
-		return broken, nil // sinks may share what would be swept
+		return sinkTrouble, nil // sinks may share a spool, so that sweeping could remove what is promised
 	}
 	return nil, v.sweep(ctx)
 }
 
-// settlePromises asks the sinks, and books their answers.
-func (v *visit) settlePromises(ctx context.Context) (broken, err error) {
+// settlePromises asks the sinks about all open promises, and records their answers.
+func (v *visit) settlePromises(ctx context.Context) (sinkTrouble, err error) {
 	open, err := v.opts.State.Promises(ctx, v.Name)
 	if err != nil {
 		return nil, err
@@ -43,10 +43,10 @@ func (v *visit) settlePromises(ctx context.Context) (broken, err error) {
 		v.opts.settling()
 	}
 	var landed, void []state.Promise
-	silent := map[string]bool{} // sinks that cannot answer
+	cannotAnswer := map[string]bool{} // by the sink's name
 	for _, p := range open {
 		verdict := deliver.Unknown
-		if sink := v.sinkOfPromise(v.opts, p); sink != nil && !silent[p.Sink] {
+		if sink := v.sinkOfPromise(v.opts, p); sink != nil && !cannotAnswer[p.Sink] {
 			err = v.opts.silent.ask(ctx, sink, v.opts.now, func() (err error) {
 				verdict, err = sink.Settle(ctx, p.Token)
 				return err
@@ -54,11 +54,11 @@ func (v *visit) settlePromises(ctx context.Context) (broken, err error) {
 			if err != nil && !isolated(err) {
 				return nil, err
 			}
-			silent[p.Sink] = err != nil
-			broken = cmp.Or(broken, err)
+			cannotAnswer[p.Sink] = err != nil
+			sinkTrouble = cmp.Or(sinkTrouble, err)
 		}
 		switch {
-		case silent[p.Sink]:
+		case cannotAnswer[p.Sink]:
 			v.unanswered[p.UID] = true
 		case verdict == deliver.Landed:
 			p.Where = cmp.Or(p.Where, "as promised before")
@@ -72,13 +72,13 @@ func (v *visit) settlePromises(ctx context.Context) (broken, err error) {
 			number(len(open), "delivery on its way", "deliveries on their way"), len(landed), len(void), len(open)-len(landed)-len(void))
 	}
 	if err := v.recordArrived(ctx, landed); err != nil || len(void) == 0 {
-		return broken, err
+		return sinkTrouble, err
 	}
 	const why = "a poll ended while it was on its way into a sink"
-	return broken, v.opts.State.Suspect(ctx, v.Name, v.opts.now().Unix(), why, void)
+	return sinkTrouble, v.opts.State.Suspect(ctx, v.Name, v.opts.now().Unix(), why, void)
 }
 
-// arrived books promises that were kept.
+// recordArrived records and reports the promises that were kept.
 func (v *visit) recordArrived(ctx context.Context, kept []state.Promise) error {
 	if len(kept) == 0 {
 		return nil
@@ -105,17 +105,18 @@ func (v *visit) recordArrived(ctx context.Context, kept []state.Promise) error {
 	return nil
 }
 
-// sweep removes what was staged and never promised. A sink that cannot be swept is
-// not used by the poll: it is added to down.
+// sweep removes what was staged and never promised. A sink that cannot be swept is added
+// to v.downSinks, so that this poll does not use it.
 func (v *visit) sweep(ctx context.Context) (err error) {
-	// What locks comes first, for no account: whose the lock file is that a crash has left,
-	// it knows by a spool that sinks may share, and that they then sweep.
-	for _, of := range []string{"", v.Name} {
+	// Sinks with lock files come first, and sweep for no account in particular: they know
+	// whose the lock file is that a crash has left by a spool, which other sinks may share
+	// and would sweep.
+	for _, account := range []string{"", v.Name} {
 		for _, t := range v.targets() {
-			if of == "" && !t.Sink.Profile().Locks || v.downSinks[t.Name] != nil {
+			if account == "" && !t.Sink.Profile().Locks || v.downSinks[t.Name] != nil {
 				continue
 			}
-			if e := t.Sink.Sweep(ctx, of); isolated(e) {
+			if e := t.Sink.Sweep(ctx, account); isolated(e) {
 				v.downSinks[t.Name] = e
 			} else {
 				err = errors.Join(err, e)

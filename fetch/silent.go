@@ -10,27 +10,28 @@ import (
 	"github.com/mailhaul/mailhaul/deliver"
 )
 
-// silences are the sinks that do not answer, as far as the polls of several accounts
-// know. Each of them would wait for such a sink's server until its time is up, and
-// keep its slot from accounts that deliver elsewhere.
+// silences are the sinks that do not answer, shared by the polls of several accounts.
+// Without it, the poll of each account would wait for such a sink until its timeout, and
+// keep a slot from accounts that deliver elsewhere.
 type silences struct {
 	mu sync.Mutex
 	of map[place]*silence
 }
 
-// place is where a sink delivers to. Others may lead there, too, to other recipients.
+// place is where a sink delivers to. Several sinks may deliver to one place, for different
+// recipients.
 type place struct{ kind, target, way string }
 
 // silence is a place that has kept polls waiting in vain.
 type silence struct {
-	host                  // polling are those that wait for it now
-	answers int           // of it
-	why     deliver.Error // of the last poll that had none
+	host                  // its polling counts the polls that wait for an answer now
+	answers int           // how often it has answered
+	why     deliver.Error // of the last poll that got no answer
 }
 
-// ask asks a sink's server something, unless it is left alone for now: it is asked by
-// one poll at a time, after growing pauses, once two in a row had no answer. A nil
-// silences knows of none.
+// ask puts a question to a sink, unless the sink is left alone for now: once two polls in
+// a row had no answer, only one poll at a time asks, after growing pauses. A nil silences
+// lets all questions through.
 func (s *silences) ask(ctx context.Context, sink deliver.Sink, now func() time.Time, question func() error) error {
 	if s == nil {
 		return question()
@@ -42,14 +43,15 @@ func (s *silences) ask(ctx context.Context, sink deliver.Sink, now func() time.T
 		return err
 	}
 	err = question()
-	if ctx.Err() == nil { // else it was given no time to answer
+	if ctx.Err() == nil { // else the sink had no time to answer
 		s.recordOutcome(p, before, err, now())
 	}
 	s.leave(p)
 	return err
 }
 
-// enter returns what is known before a poll waits, or why it is not to.
+// enter lets a poll ask, and returns what is known of the place before; or it returns why
+// the poll is not to ask.
 func (s *silences) enter(p place, now time.Time) (before silence, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -60,7 +62,8 @@ func (s *silences) enter(p place, now time.Time) (before silence, err error) {
 	}
 	if at.down() && (at.polling > 0 || at.retry.After(now)) {
 		why := at.why
-		// In the same words, to which it adds: a poll may have heard them already, see says.
+		// The text contains that of the first error, so that includes finds a poll that
+		// has been told already.
 		why.Err = fmt.Errorf("%w; it is not asked again so soon", why.Err)
 		return silence{}, &why
 	}
@@ -69,8 +72,8 @@ func (s *silences) enter(p place, now time.Time) (before silence, err error) {
 	return before, nil
 }
 
-// heard notes what came of the wait. It counts for nothing if another was answered
-// meanwhile, and those that have waited at the same time count as one.
+// recordOutcome records whether there was an answer. No answer counts for nothing if
+// another poll got one meanwhile, and polls that waited at the same time count as one.
 func (s *silences) recordOutcome(p place, before silence, err error, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -86,14 +89,14 @@ func (s *silences) recordOutcome(p place, before silence, err error, now time.Ti
 	}
 }
 
-// left notes that a poll waits no more.
+// leave ends what enter began.
 func (s *silences) leave(p place) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.of[p].polling--
 }
 
-// forget has all be asked again.
+// reset lets all places be asked again.
 func (s *silences) reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -104,7 +107,7 @@ func (s *silences) reset() {
 
 func newSilences() *silences { return &silences{of: map[place]*silence{}} }
 
-// timedOut reports whether somebody was waited for in vain.
+// timedOut reports whether err is a timeout.
 func timedOut(err error) bool {
 	waited, ok := errors.AsType[interface {
 		error

@@ -1,0 +1,29 @@
+// Package fetch polls POP3 accounts: it compares what a server lists with what is
+// remembered, streams each new message into a sink, and deletes from the server only what
+// the sink has durably. It reports by typed events and errors, and leaves it to its caller
+// to speak to a person.
+//
+// An [Account] is one maildrop with its sinks. [Account.Poll] polls it once, [Once] and
+// [Run] poll many, side by side. [Account.Check], [Account.Look] and [Account.Adopt] look at
+// a maildrop without fetching anything. All share [Options], which name what is remembered
+// ([State]) and who is told ([Observer]).
+//
+// # The life of a poll
+//
+//  1. The scheduler finds the account due, and a slot for it (scheduler_run.go).
+//  2. The poll takes the account's lease and asks the sinks about promises that a crash left
+//     open (poll.go, settle.go).
+//  3. A visit runs sessions, one connection each, until nothing is left to fetch (visit.go).
+//  4. A session connects, logs in (auth.go, choice.go, knownserver.go) and lists the maildrop
+//     (listing.go). If the listing is that of the last poll, nothing else is to do (rest.go).
+//  5. [MakePlan] compares the listing with the rows, and says what to fetch, to compare, to
+//     delete and to keep (plan.go, identify.go).
+//  6. Messages that may have landed before are downloaded and compared (compare.go); new ones
+//     are staged in batches (transfer.go, stage.go), and committed in another goroutine while
+//     the next batch comes in (batch.go, which says in which order).
+//  7. What landed and is due is deleted at QUIT (finish.go).
+//  8. The result and the time of the next poll are recorded (poll.go, backoff.go).
+//
+// Replies to pipelined commands could get out of step, so that messages change places:
+// outofstep.go says how that is found out, and what happens then.
+package fetch
