@@ -62,7 +62,7 @@ func (a *Account) Adopt(ctx context.Context, o Options, old Old, adopt func(Adop
 	s := &session{visit: &visit{Account: &all, opts: &o, summary: new(Summary), adopting: true}}
 	defer s.close()
 	if err := s.survey(ctx); err != nil {
-		return cutShort(ctx, orOverBudget(ctx, err))
+		return lookFailed(ctx, err)
 	}
 	fresh := slices.DeleteFunc(slices.Concat(s.plan.Fetch, s.plan.Verify), func(w Want) bool {
 		return w.Row != nil && w.Row.Phase != state.Adopted // else that was another message
@@ -73,7 +73,7 @@ func (a *Account) Adopt(ctx context.Context, o Options, old Old, adopt func(Adop
 		err = fmt.Errorf("%w: %w", errNoDates, refused)
 	}
 	if err != nil {
-		return cutShort(ctx, orOverBudget(ctx, err))
+		return lookFailed(ctx, err)
 	}
 	s.quitUnchanged(ctx)
 

@@ -41,7 +41,7 @@ func (a *Account) Check(ctx context.Context, o Options) (Report, error) {
 		r.Addrs, _ = net.DefaultResolver.LookupHost(ctx, a.Server.Host)
 	}
 	if err != nil {
-		return r, cutShort(ctx, orOverBudget(ctx, err))
+		return r, lookFailed(ctx, err)
 	}
 	r.UIDL, r.Outlook = s.listing.UIDL, s.outlook()
 	s.quitUnchanged(ctx)

@@ -190,6 +190,18 @@ func cutShort(ctx context.Context, err error) error {
 	return err
 }
 
+// lookError is the error of a look or a dry run, which would not have delivered or
+// changed anything.
+type lookError struct{ err error }
+
+func (e *lookError) Error() string { return e.err.Error() }
+func (e *lookError) Unwrap() error { return e.err }
+
+// lookFailed returns the error of a look that failed with err.
+func lookFailed(ctx context.Context, err error) error {
+	return &lookError{cutShort(ctx, orOverBudget(ctx, err))}
+}
+
 // Class says who has to act after an error, and when.
 type Class int
 
@@ -253,6 +265,16 @@ func advise(err error) (Class, string) {
 		}
 		return class, hint
 	}
+	if e, ok := errors.AsType[*lookError](err); ok {
+		class, hint := advise(e.err)
+		switch {
+		case isOverBudget(e.err):
+			hint = slowHint
+		case hint == safeHint:
+			hint = "nothing was changed; try again later"
+		}
+		return class, hint
+	}
 	if _, ok := errors.AsType[*state.HeldError](err); ok {
 		return ClassFine, ""
 	}
@@ -298,7 +320,7 @@ func advise(err error) (Class, string) {
 		return e.class, e.hint
 	}
 	if isOverBudget(err) {
-		return ClassRetry, "what was delivered is safe and the next poll goes on from there; raise time_limit if the server is just slow"
+		return ClassRetry, "what was delivered is safe and the next poll goes on from there; " + slowHint
 	}
 	if e, ok := errors.AsType[*mech.OfferError](err); ok {
 		if login, ok := errors.AsType[*LoginError](err); ok && len(login.Named) > 0 {
@@ -393,6 +415,8 @@ func adviseReply(e *pop3proto.ReplyError, wrong string) (Class, string) {
 	}
 	return ClassRetry, ""
 }
+
+const slowHint = "raise time_limit if the server is just slow"
 
 const safeHint = "what was delivered is safe; the next poll goes on from there"
 

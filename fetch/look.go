@@ -89,7 +89,7 @@ func (a *Account) Look(ctx context.Context, o Options, header func(num int, r io
 	}
 	defer s.close()
 	if err := s.survey(ctx); err != nil {
-		return sight, cutShort(ctx, orOverBudget(ctx, err))
+		return sight, lookFailed(ctx, err)
 	}
 	sight.Outlook = s.outlook()
 	dropped, err := o.State.Landed(ctx, a.Name, dropSink)
@@ -105,7 +105,7 @@ func (a *Account) Look(ctx context.Context, o Options, header func(num int, r io
 	if header != nil {
 		var err error
 		if sight.NoHeader, err = s.headers(ctx, s.listing.Entries, header); err != nil {
-			return sight, cutShort(ctx, orOverBudget(ctx, err))
+			return sight, lookFailed(ctx, err)
 		}
 	}
 	s.quitUnchanged(ctx)

@@ -260,8 +260,12 @@ func (r *rig) expectNoTraceOfCut() {
 		"a dry run": func() error { return r.account.Poll(t.Context(), dry).Err },
 	} {
 		r.drop.Order(pop3test.CutIn("TOP", 10, pop3test.Reset))
-		if err := look(); err == nil || fetch.Classify(err) != fetch.ClassRetry {
+		err := look()
+		if err == nil || fetch.Classify(err) != fetch.ClassRetry {
 			t.Errorf("%s: %v", what, err)
+		}
+		if hint := fetch.Hint(err); hint == "" || strings.Contains(hint, "delivered") { // what was to be?
+			t.Errorf("%s: hint: %s", what, hint)
 		}
 		if diff := cmp.Diff(before, r.rows()); diff != "" {
 			t.Errorf("%s changed rows (-was +is)\n%s", what, diff)

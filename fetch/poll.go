@@ -74,7 +74,10 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 	ctx, cancel := a.withBudget(ctx)
 	defer cancel()
 	if o.DryRun {
-		return orOverBudget(ctx, a.dryRun(ctx, o, s))
+		if err := a.dryRun(ctx, o, s); err != nil {
+			return lookFailed(ctx, err)
+		}
+		return nil
 	}
 	lease, err := o.State.Lease(ctx, a.Name)
 	if err != nil {
