@@ -112,12 +112,12 @@ func (c *comparison) recognize(w Want, row *state.Row) (different []Want) {
 	}
 	pol := c.policy()
 	switch {
-	case landed && pol.due(row.Landed):
+	case landed && pol.isDue(row.Landed):
 		c.toDelete = append(c.toDelete, Listed{w.Num, key})
 		c.noteAlreadyHad(w)
 	case landed, row.Phase == state.Adopted:
 		c.noteAlreadyHad(w)
-	case pol.early(row):
+	case pol.isPaused(row):
 		c.summary.Refused++
 	default:
 		different = []Want{{Entry: w.Entry, Key: key, Row: row}}
@@ -146,7 +146,7 @@ func (c *comparison) record(ctx context.Context, err error) error {
 		delete(c.replaced, k.From)
 	}
 	for key, content := range c.replaced {
-		c.learned.Rekey = append(c.learned.Rekey, state.Rekey{From: key, To: c.plan.given.key(content, c.rows)})
+		c.learned.Rekey = append(c.learned.Rekey, state.Rekey{From: key, To: c.plan.keys.next(content, c.rows)})
 	}
 	if err := c.opts.State.Keep(context.WithoutCancel(ctx), c.Name, c.opts.now().Unix(), c.learned); err != nil {
 		return err

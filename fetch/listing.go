@@ -49,7 +49,7 @@ func (s *session) listAndPlan(ctx context.Context) error {
 		markMissing(s.rows, pol.Now)
 	}
 	s.plan = MakePlan(s.listing.Entries, s.rows, nil, pol)
-	if !s.listing.Sized && (s.plan.wants() || s.listingIncomplete()) {
+	if !s.listing.Sized && (s.plan.hasDownloads() || s.listingIncomplete()) {
 		if err := s.client.AddSizes(ctx, s.listing); err != nil {
 			return s.connectError(err)
 		}

@@ -39,7 +39,7 @@ func (a *Account) scheduleOf(st *state.Standing) state.Schedule {
 // recordMaildrop makes the plan record the name of the maildrop, unless the state has it
 // already. The end of the poll would be too late: rows outlive a poll that is killed.
 func (s *session) recordMaildrop() {
-	if s.unrecordedMaildrop && s.plan.wants() {
+	if s.unrecordedMaildrop && s.plan.hasDownloads() {
 		s.plan.Keep.Maildrop = s.maildrop()
 	}
 }

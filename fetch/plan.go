@@ -40,15 +40,15 @@ type Policy struct {
 	Each func(Want, Fate)
 }
 
-// due reports whether a message that landed at that time (Unix seconds) is to
+// isDue reports whether a message that landed at that time (Unix seconds) is to
 // be deleted.
-func (p *Policy) due(landed int64) bool {
+func (p *Policy) isDue(landed int64) bool {
 	return !p.KeepAll && landed <= p.Keep.Due(p.Now)
 }
 
-// early reports whether the pause of a row's message is not over. A time that is
+// isPaused reports whether the pause of a row's message is not over. A time that is
 // further ahead than any pause was noted by a clock that was wrong then.
-func (p *Policy) early(r *state.Row) bool {
+func (p *Policy) isPaused(r *state.Row) bool {
 	now := p.Now.Unix()
 	return r.NextTry > now && r.NextTry <= now+int64((longestPause+time.Hour).Seconds())
 }
@@ -96,11 +96,11 @@ type Plan struct {
 	// can be told: then none is believed that no header bears out.
 	Reused bool
 
-	given copies // keys, to messages without a name
+	keys keyAllocator // keys, to messages without a name
 }
 
-// wants reports whether messages are to be downloaded, or looked at.
-func (p *Plan) wants() bool {
+// hasDownloads reports whether messages are to be downloaded, or looked at.
+func (p *Plan) hasDownloads() bool {
 	return len(p.Probe)+len(p.Fetch)+len(p.Verify) > 0
 }
 
@@ -123,9 +123,9 @@ type Want struct {
 	Row *state.Row
 }
 
-// struck reports whether the server was asked to delete the message of a row, and
+// presumedDeleted reports whether the server was asked to delete the message of a row, and
 // did, or did not say so and was not found to have it since.
-func struck(r *state.Row) bool {
+func presumedDeleted(r *state.Row) bool {
 	return r != nil && (r.Phase == state.Deleted || r.Deleted != 0 && r.Missing != 0)
 }
 
@@ -135,38 +135,38 @@ func struck(r *state.Row) bool {
 func MakePlan(listing []pop3proto.Entry, rows []state.Row, headers map[int]state.Sum, pol Policy) Plan {
 	p := planner{
 		pol: pol, listing: listing, rows: rows, headers: headers, claimed: make([]bool, len(rows)),
-		cuts: map[state.Sum]bool{}, unsure: map[int]bool{}, untold: map[int32]int{}, displaced: map[int]bool{}, plan: Plan{given: copies{}},
+		unreliable: map[state.Sum]bool{}, uncertain: map[int]bool{}, retryRows: map[int32]int{}, displaced: map[int]bool{}, plan: Plan{keys: keyAllocator{}},
 	}
-	p.plan.Reused = pol.Partial && p.numbered() || headers != nil && p.reused()
+	p.plan.Reused = pol.Partial && p.uidsAreNumbers() || headers != nil && p.uidsReused()
 	if p.plan.Reused && !pol.Asked {
 		probe := slices.DeleteFunc(slices.Clone(listing), func(e pop3proto.Entry) bool {
 			_, told := headers[e.Num]
-			r, known := find(rows, e.UID)
-			return told || known && pol.early(&rows[r]) && rows[r].Content.IsZero() // the server may fail over it again
+			r, known := findRow(rows, e.UID)
+			return told || known && pol.isPaused(&rows[r]) && rows[r].Content.IsZero() // the server may fail over it again
 		})
 		if len(probe) > 0 {
 			return Plan{Probe: probe}
 		}
 	}
-	p.match()
-	moved := p.moved() || p.plan.Reused
+	p.matchUIDs()
+	moved := p.uidsMayHaveChanged() || p.plan.Reused
 	if headers == nil {
-		if probe := p.probe(moved); len(probe) > 0 {
+		if probe := p.messagesToProbe(moved); len(probe) > 0 {
 			return Plan{Probe: probe}
 		}
 	}
-	p.identify(moved)
-	p.miss()
+	p.identifyByHeader(moved)
+	p.planUnlisted()
 	// Messages that gave trouble come last, where they hold up no other.
 	slices.SortFunc(p.plan.Fetch, byTries)
-	slices.SortFunc(p.late, byDueTime)
-	for _, w := range p.late {
-		p.want(w)
+	slices.SortFunc(p.retries, byDueTime)
+	for _, w := range p.retries {
+		p.addFetch(w)
 	}
-	p.arrange()
-	for _, w := range p.compared {
+	p.sortVerify()
+	for _, w := range p.toVerify {
 		if pol.Limit > 0 && len(p.plan.Verify) >= pol.Limit {
-			p.more(w)
+			p.leaveForNextSession(w)
 		} else {
 			p.plan.Verify = append(p.plan.Verify, w)
 		}
@@ -175,37 +175,37 @@ func MakePlan(listing []pop3proto.Entry, rows []state.Row, headers map[int]state
 }
 
 type planner struct {
-	pol       Policy
-	listing   []pop3proto.Entry
-	rows      []state.Row
-	headers   map[int]state.Sum
-	claimed   []bool             // rows whose message is listed
-	present   int                // rows among them that are not tombstones
-	adopted   int                // rows among them that are Adopted
-	unknown   []int32            // entries with a unique-id that no row has
-	unnamed   []int32            // entries with none that tells them apart
-	doubted   []pop3proto.Entry  // with that of a doubtful row, and no header known yet
-	late      []Want             // to be fetched after all others
-	compared  []Want             // to be verified
-	held      []Want             // to be verified later, when their pause is over
-	strange   map[state.Sum]bool // headers of adopted messages; nil until asked for
-	cuts      map[state.Sum]bool // header sums of which cut has told
-	unsure    map[int]bool       // rows of which nobody can tell yet whether their message is listed
-	sizes     map[int64]bool     // of messages that may go by another name; nil until asked for
-	living    []int32            // rows for compare: of messages that the server may have
-	tombs     map[int64][]int32  // and of those that it has not, by size; nil until asked for
-	untold    map[int32]int      // rows of entries that are unknown but for a blank one
-	displaced map[int]bool       // rows whose unique-id is another message's now
+	pol            Policy
+	listing        []pop3proto.Entry
+	rows           []state.Row
+	headers        map[int]state.Sum
+	claimed        []bool             // rows whose message is listed
+	listedRows     int                // rows among them that are not tombstones
+	listedAdopted  int                // rows among them that are Adopted
+	unknown        []int32            // entries with a unique-id that no row has
+	unnamed        []int32            // entries with none that tells them apart
+	toProbe        []pop3proto.Entry  // with that of a doubtful row, and no header known yet
+	retries        []Want             // to be fetched after all others
+	toVerify       []Want             // to be verified
+	verifyLater    []Want             // to be verified later, when their pause is over
+	adoptedHeaders map[state.Sum]bool // headers of adopted messages; nil until asked for
+	unreliable     map[state.Sum]bool // header sums of which cut has told
+	uncertain      map[int]bool       // rows of which nobody can tell yet whether their message is listed
+	renamedSizes   map[int64]bool     // of messages that may go by another name; nil until asked for
+	liveRows       []int32            // rows for compare: of messages that the server may have
+	deletedRows    map[int64][]int32  // and of those that it has not, by size; nil until asked for
+	retryRows      map[int32]int      // rows of entries that are unknown but for a blank one
+	displaced      map[int]bool       // rows whose unique-id is another message's now
 	// miscounted is set if the server gives other sizes than the messages have.
-	miscounted bool
-	lately     bool // one of sizes has gone of late
-	plan       Plan
+	miscounted      bool
+	renamedRecently bool // one of sizes has gone of late
+	plan            Plan
 }
 
-// join shows each unique-id of the listing to see, with the messages that have it
+// eachUID shows each unique-id of the listing to see, with the messages that have it
 // and the row, -1 if there is none. Both sides are sorted, so that a listing of a
 // million messages needs no index of its own.
-func (p *planner) join(see func(of []int32, row int)) {
+func (p *planner) eachUID(see func(of []int32, row int)) {
 	byUID := byUID(p.listing)
 	r := 0
 	for len(byUID) > 0 {
@@ -226,20 +226,20 @@ func (p *planner) join(see func(of []int32, row int)) {
 	}
 }
 
-// match claims rows by unique-id.
-func (p *planner) match() {
+// matchUIDs claims rows by unique-id.
+func (p *planner) matchUIDs() {
 	var blank []int32
-	p.join(func(of []int32, r int) {
+	p.eachUID(func(of []int32, r int) {
 		e := p.listing[of[0]]
 		switch {
 		case e.UID == "" || len(of) > 1:
 			p.unnamed = append(p.unnamed, of...)
 		case r < 0:
 			p.unknown = append(p.unknown, of[0])
-		case p.displaces(e, &p.rows[r]):
+		case p.takesUIDOf(e, &p.rows[r]):
 			p.displaced[r] = true
 			p.unknown = append(p.unknown, of[0])
-		case p.blank(&p.rows[r]):
+		case p.isBareRetry(&p.rows[r]):
 			p.claimed[r] = true
 			blank = append(blank, of[0])
 		default:
@@ -248,8 +248,8 @@ func (p *planner) match() {
 	})
 	for _, i := range blank {
 		e := p.listing[i]
-		if r, _ := find(p.rows, e.UID); p.alike(e) || !p.headers[e.Num].IsZero() {
-			p.unknown, p.untold[i] = append(p.unknown, i), r
+		if r, _ := findRow(p.rows, e.UID); p.mayBeRenamed(e) || !p.headers[e.Num].IsZero() {
+			p.unknown, p.retryRows[i] = append(p.unknown, i), r
 		} else {
 			p.claim(e, r, e.UID)
 		}
@@ -258,25 +258,25 @@ func (p *planner) match() {
 	slices.SortFunc(p.unnamed, p.byNumber)
 }
 
-// find returns which of rows, in the order of their keys, has a key.
-func find(rows []state.Row, key string) (row int, ok bool) {
+// findRow returns which of rows, in the order of their keys, has a key.
+func findRow(rows []state.Row, key string) (row int, ok bool) {
 	return slices.BinarySearchFunc(rows, key, func(r state.Row, key string) int { return cmp.Compare(r.UID, key) })
 }
 
-// blank reports whether row says no more of its message than that it is due for
+// isBareRetry reports whether row says no more of its message than that it is due for
 // another try: it has not come in whole yet, and may have landed under another name.
-func (p *planner) blank(row *state.Row) bool {
+func (p *planner) isBareRetry(row *state.Row) bool {
 	return row.Phase == state.Refused && row.Header.IsZero() && row.Content.IsZero() &&
-		!p.pol.Open[row.UID] && !p.pol.early(row)
+		!p.pol.Open[row.UID] && !p.pol.isPaused(row)
 }
 
-// reused reports whether a unique-id may have gone from one message to another: it was
+// uidsReused reports whether a unique-id may have gone from one message to another: it was
 // that of a message that was gone, and no header shows that the same one came back.
 // Some servers' unique-ids are their message numbers. A deletion there changes those of
 // all messages behind it, and the first of these gets that of the deleted one, or of one
 // of which nobody knows.
-func (p *planner) reused() (found bool) {
-	p.join(func(of []int32, r int) {
+func (p *planner) uidsReused() (found bool) {
+	p.eachUID(func(of []int32, r int) {
 		e := p.listing[of[0]]
 		if r < 0 || e.UID == "" || len(of) > 1 {
 			return
@@ -284,41 +284,41 @@ func (p *planner) reused() (found bool) {
 		row := &p.rows[r]
 		switch {
 		case row.Phase == state.Adopted || p.pol.Open[row.UID]:
-		case struck(row):
+		case presumedDeleted(row):
 			// One that is not to be had casts no doubt again: all that it was
 			// cast on is noted as missing.
-			found = found || p.another(e, row) || !p.same(e, row) && row.Tries == 0
+			found = found || p.hasOtherHeader(e, row) || !p.hasHeaderOf(e, row) && row.Tries == 0
 		case row.Missing != 0:
-			found = found || p.another(e, row)
+			found = found || p.hasOtherHeader(e, row)
 		}
 	})
 	return found
 }
 
-// numbered reports whether the unique-ids are the message numbers. If not all are
+// uidsAreNumbers reports whether the unique-ids are the message numbers. If not all are
 // listed, the one that would show that they were reused may be missing.
-func (p *planner) numbered() bool {
+func (p *planner) uidsAreNumbers() bool {
 	return !slices.ContainsFunc(p.listing, func(e pop3proto.Entry) bool { return e.UID != strconv.Itoa(e.Num) })
 }
 
-// same reports whether its header tells that e is the message of row.
-func (p *planner) same(e pop3proto.Entry, row *state.Row) bool {
+// hasHeaderOf reports whether its header tells that e is the message of row.
+func (p *planner) hasHeaderOf(e pop3proto.Entry, row *state.Row) bool {
 	sum := p.headers[e.Num]
 	return !sum.IsZero() && sum == row.Header
 }
 
-// another reports whether its header tells that e is not the message of row. There
+// hasOtherHeader reports whether its header tells that e is not the message of row. There
 // is none of a message that was refused before it had come in whole.
-func (p *planner) another(e pop3proto.Entry, row *state.Row) bool {
+func (p *planner) hasOtherHeader(e pop3proto.Entry, row *state.Row) bool {
 	sum, told := p.headers[e.Num]
 	whole := row.Phase == state.Landed || row.Phase == state.Deleted
 	return told && sum != row.Header && (whole || !row.Header.IsZero())
 }
 
-// displaces reports whether e, which is another message than that of row, has its
+// takesUIDOf reports whether e, which is another message than that of row, has its
 // unique-id now. A row that a sink has yet to answer for keeps it until then.
-func (p *planner) displaces(e pop3proto.Entry, row *state.Row) bool {
-	return p.plan.Reused && p.another(e, row) && !p.pol.Open[row.UID]
+func (p *planner) takesUIDOf(e pop3proto.Entry, row *state.Row) bool {
+	return p.plan.Reused && p.hasOtherHeader(e, row) && !p.pol.Open[row.UID]
 }
 
 func (p *planner) byNumber(a, b int32) int {
@@ -338,7 +338,7 @@ func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 	}
 	open := p.pol.Open[row.UID]
 	// Under another name it is itself, and that of the row is free for others.
-	doubtful := p.doubtful(e, row) || open && e.UID != row.UID && !p.nameless(r) && !row.Content.IsZero()
+	doubtful := p.isDoubtful(e, row) || open && e.UID != row.UID && !p.isNameless(r) && !row.Content.IsZero()
 	switch {
 	case doubtful && row.Missing == 0:
 		p.plan.Keep.Missing = append(p.plan.Keep.Missing, key) // in doubt until it is settled
@@ -349,52 +349,52 @@ func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 		p.plan.Keep.Rekey = append(p.plan.Keep.Rekey, state.Rekey{From: row.UID, To: key})
 	}
 	if row.Phase != state.Deleted {
-		p.present++
+		p.listedRows++
 	}
 	w := Want{Entry: e, Key: key, Row: row}
 	if open {
 		if doubtful && e.UID == row.UID { // its message may be listed under another name
-			p.unsure[r], p.held = true, append(p.held, w)
+			p.uncertain[r], p.verifyLater = true, append(p.verifyLater, w)
 		}
 		p.plan.Open++
-		p.tell(w, FateSettle)
+		p.reportFate(w, FateSettle)
 		return
 	}
 	if doubtful {
-		p.unsure[r] = true
-		p.verifyDue(w)
+		p.uncertain[r] = true
+		p.verifyOrWait(w)
 		return
 	}
 	switch row.Phase {
 	case state.Adopted:
-		p.adopted++
-		p.keep(w) // whatever Keep says: we delivered it nowhere
+		p.listedAdopted++
+		p.planKept(w) // whatever Keep says: we delivered it nowhere
 	case state.Landed:
-		p.retain(w)
+		p.deleteOrKeep(w)
 	case state.Deleted:
 		// Some servers restore deleted messages and some reuse their ids. There are
 		// programs, too, whose mail has one header each time.
-		if p.same(e, row) && e.Size == row.Size {
+		if p.hasHeaderOf(e, row) && e.Size == row.Size {
 			p.plan.Keep.Restored = append(p.plan.Keep.Restored, key)
-			p.retain(w)
+			p.deleteOrKeep(w)
 		} else {
-			p.verifyDue(w)
+			p.verifyOrWait(w)
 		}
 	case state.Refused, state.Promised:
 		// Where no promise is open any more, a sink is still owed its copy.
-		if p.pol.early(row) {
-			p.wait(w)
+		if p.pol.isPaused(row) {
+			p.planWaiting(w)
 		} else {
-			p.fetchOrLeave(w)
+			p.fetchUnlessLarge(w)
 		}
 	}
 }
 
-// doubtful reports whether e may be another message than that of row, whose
+// isDoubtful reports whether e may be another message than that of row, whose
 // unique-id it has: RFC 1939 §7 wants it to stay unique, and some servers do not
 // care. Only the content can tell, so that there must be a sum of it; what was
 // adopted has only one of its header. Where headers may be asked for, they decide.
-func (p *planner) doubtful(e pop3proto.Entry, row *state.Row) bool {
+func (p *planner) isDoubtful(e pop3proto.Entry, row *state.Row) bool {
 	tells := row.Content
 	if row.Phase == state.Adopted {
 		tells = row.Header
@@ -402,75 +402,75 @@ func (p *planner) doubtful(e pop3proto.Entry, row *state.Row) bool {
 	if row.Missing == 0 && !p.plan.Reused || tells.IsZero() || row.Phase == state.Deleted {
 		return false
 	}
-	return !p.same(e, row)
+	return !p.hasHeaderOf(e, row)
 }
 
-// fetchOrLeave plans a message to be fetched, unless it is too large.
-func (p *planner) fetchOrLeave(w Want) {
+// fetchUnlessLarge plans a message to be fetched, unless it is too large.
+func (p *planner) fetchUnlessLarge(w Want) {
 	if p.pol.MaxSize > 0 && w.Size > p.pol.MaxSize {
 		p.plan.Large = append(p.plan.Large, w)
-		p.tell(w, FateLeave)
+		p.reportFate(w, FateLeave)
 		return
 	}
-	p.fetch(w)
+	p.planFetch(w)
 }
 
-// tell says what is planned for a message, to who wants to know.
-func (p *planner) tell(w Want, f Fate) {
+// reportFate says what is planned for a message, to who wants to know.
+func (p *planner) reportFate(w Want, f Fate) {
 	if p.pol.Each != nil {
 		p.pol.Each(w, f)
 	}
 }
 
-// retain plans a message that landed to be kept for as long as it is wanted.
-func (p *planner) retain(w Want) {
-	if p.pol.due(w.Row.Landed) {
+// deleteOrKeep plans a message that landed to be kept for as long as it is wanted.
+func (p *planner) deleteOrKeep(w Want) {
+	if p.pol.isDue(w.Row.Landed) {
 		p.plan.Delete = append(p.plan.Delete, Listed{w.Num, w.Key})
-		p.tell(w, FateDelete)
+		p.reportFate(w, FateDelete)
 	} else {
-		p.keep(w)
+		p.planKept(w)
 	}
 }
 
-// keep plans a message that landed and stays for now, or was adopted and stays.
-func (p *planner) keep(w Want) {
+// planKept plans a message that landed and stays for now, or was adopted and stays.
+func (p *planner) planKept(w Want) {
 	p.plan.Kept++
-	p.tell(w, FateKeep)
+	p.reportFate(w, FateKeep)
 }
 
-// wait plans a message whose pause is not over.
-func (p *planner) wait(w Want) {
+// planWaiting plans a message whose pause is not over.
+func (p *planner) planWaiting(w Want) {
 	p.plan.Waiting++
-	p.tell(w, FateWait)
+	p.reportFate(w, FateWait)
 }
 
-func (p *planner) fetch(w Want) {
-	p.tell(w, FateFetch)
+func (p *planner) planFetch(w Want) {
+	p.reportFate(w, FateFetch)
 	if w.mayBreakSink() || w.tries() > 0 {
-		p.late = append(p.late, w)
+		p.retries = append(p.retries, w)
 	} else {
-		p.want(w)
+		p.addFetch(w)
 	}
 }
 
-// want plans a message to be fetched next.
-func (p *planner) want(w Want) {
+// addFetch plans a message to be fetched next.
+func (p *planner) addFetch(w Want) {
 	if p.pol.Limit > 0 && len(p.plan.Fetch) >= p.pol.Limit {
-		p.more(w)
+		p.leaveForNextSession(w)
 		return
 	}
 	p.plan.Fetch = append(p.plan.Fetch, w)
 }
 
-func (p *planner) verify(w Want) {
-	p.tell(w, FateCompare)
-	p.compared = append(p.compared, w)
+func (p *planner) planVerify(w Want) {
+	p.reportFate(w, FateCompare)
+	p.toVerify = append(p.toVerify, w)
 }
 
-// arrange puts what is to be compared in order. What raised a doubt is settled before
+// sortVerify puts what is to be compared in order. What raised a doubt is settled before
 // what it was cast on, or it would be raised again. What seems to be a message that a
 // sink may have failed over comes last, or those behind it would never be looked at.
-func (p *planner) arrange() {
+func (p *planner) sortVerify() {
 	suspects := map[int64]bool{} // sizes
 	for r := range p.rows {
 		if p.rows[r].Phase == state.Promised {
@@ -479,7 +479,7 @@ func (p *planner) arrange() {
 	}
 	rank := func(w Want) int {
 		switch {
-		case struck(w.Row):
+		case presumedDeleted(w.Row):
 			return 0
 		case w.Row == nil && suspects[w.Size]:
 			return 2
@@ -487,58 +487,58 @@ func (p *planner) arrange() {
 			return 1
 		}
 	}
-	slices.SortFunc(p.compared, func(a, b Want) int { return cmp.Or(cmp.Compare(rank(a), rank(b)), byTries(a, b)) })
+	slices.SortFunc(p.toVerify, func(a, b Want) int { return cmp.Or(cmp.Compare(rank(a), rank(b)), byTries(a, b)) })
 }
 
-// verifyDue plans a message that is to be compared, unless that failed and its
+// verifyOrWait plans a message that is to be compared, unless that failed and its
 // pause is not over. If only its header is not known yet, that comes first.
-func (p *planner) verifyDue(w Want) {
+func (p *planner) verifyOrWait(w Want) {
 	switch {
-	case p.pol.early(w.Row):
-		p.held = append(p.held, w)
-		p.wait(w)
+	case p.pol.isPaused(w.Row):
+		p.verifyLater = append(p.verifyLater, w)
+		p.planWaiting(w)
 	case p.headers == nil:
-		p.doubted = append(p.doubted, w.Entry)
+		p.toProbe = append(p.toProbe, w.Entry)
 	case w.Row.Phase == state.Adopted:
-		p.distinguish(w)
+		p.resolveAdopted(w)
 	default:
-		p.verify(w)
+		p.planVerify(w)
 	}
 }
 
-// distinguish plans a message that has the unique-id of an adopted one and is
+// resolveAdopted plans a message that has the unique-id of an adopted one and is
 // not known to have its header. If that is new, so is the message. If it is that
 // of another adopted message, the server has numbered them anew.
-func (p *planner) distinguish(w Want) {
-	if p.strange == nil {
-		p.strange = map[state.Sum]bool{}
+func (p *planner) resolveAdopted(w Want) {
+	if p.adoptedHeaders == nil {
+		p.adoptedHeaders = map[state.Sum]bool{}
 		for _, r := range p.rows {
 			if r.Phase == state.Adopted && !r.Header.IsZero() {
-				p.strange[r.Header] = true
+				p.adoptedHeaders[r.Header] = true
 			}
 		}
 	}
 	sum, told := p.headers[w.Num]
-	if !told || p.strange[sum] {
-		p.adopted++
-		p.keep(w)
+	if !told || p.adoptedHeaders[sum] {
+		p.listedAdopted++
+		p.planKept(w)
 		return
 	}
 	if w.Row.Tries == 0 {
 		w.Row = nil // which is of the other message
 	}
-	p.fetchOrLeave(w)
+	p.fetchUnlessLarge(w)
 }
 
-// more leaves a message to the next session.
-func (p *planner) more(w Want) {
+// leaveForNextSession leaves a message to the next session.
+func (p *planner) leaveForNextSession(w Want) {
 	p.plan.More++
 	p.plan.MoreOctets += w.Size
 }
 
-// miss plans the rows whose messages are not listed. An empty listing, which
+// planUnlisted plans the rows whose messages are not listed. An empty listing, which
 // a server may give in the middle of a repair, forgets nothing.
-func (p *planner) miss() {
+func (p *planner) planUnlisted() {
 	old, older := p.pol.Now.Add(-Remembered).Unix(), p.pol.Now.Add(-2*Remembered).Unix()
 	for r := range p.rows {
 		row := p.rows[r]
@@ -548,10 +548,10 @@ func (p *planner) miss() {
 		open := p.pol.Open[row.UID]
 		if p.displaced[r] {
 			// It may be listed again, under whatever name.
-			row.UID = p.plan.given.key(cmp.Or(row.Header, row.Content), p.rows)
+			row.UID = p.plan.keys.next(cmp.Or(row.Header, row.Content), p.rows)
 			p.plan.Keep.Rekey = append(p.plan.Keep.Rekey, state.Rekey{From: p.rows[r].UID, To: row.UID})
 		}
-		twin := len(p.compared) > 0 && !row.Content.IsZero()
+		twin := len(p.toVerify) > 0 && !row.Content.IsZero()
 		if twin {
 			p.plan.Twins = append(p.plan.Twins, row)
 		}
@@ -566,11 +566,11 @@ func (p *planner) miss() {
 			p.plan.Stale = append(p.plan.Stale, len(p.plan.Twins)-1)
 		}
 	}
-	if len(p.compared) == 0 {
+	if len(p.toVerify) == 0 {
 		return
 	}
 	// What has to wait may be listed under another name as well.
-	for _, w := range slices.Concat(p.compared, p.held) {
+	for _, w := range slices.Concat(p.toVerify, p.verifyLater) {
 		if w.Row != nil {
 			row := *w.Row
 			row.UID = w.Key

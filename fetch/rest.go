@@ -64,7 +64,7 @@ func atRest(listing []pop3proto.Entry, rows []state.Glimpse, pol *Policy) (until
 		case next < len(order) && uid < row.UID:
 			return 0, false // the message is new, or has no unique-id
 		case listed && row.Mood == state.Resting:
-			if pol.due(row.Since) {
+			if pol.isDue(row.Since) {
 				return 0, false
 			}
 			if !pol.KeepAll && !pol.Keep.Forever {

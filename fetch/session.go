@@ -336,7 +336,7 @@ func (s *session) fetchIntoQuarantine(ctx context.Context) error {
 // due reports whether a message that landed at that time is to be deleted.
 func (s *session) due(landed int64) bool {
 	pol := s.policy()
-	return pol.due(landed)
+	return pol.isDue(landed)
 }
 
 // entries yields the entries of wants until the poll is to drain.

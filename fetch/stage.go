@@ -230,7 +230,7 @@ func (d *download) seal(it *item) {
 		it.doubted = d.opts.now().Unix()
 	}
 	if it.want.Key == "" {
-		it.want.Key = d.plan.given.key(cmp.Or(it.want.Header, it.content), d.rows) // see cut
+		it.want.Key = d.plan.keys.next(cmp.Or(it.want.Header, it.content), d.rows) // see cut
 	}
 }
 

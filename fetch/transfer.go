@@ -327,7 +327,7 @@ func (s *session) cutHeader(ctx context.Context, e pop3proto.Entry, err error) e
 		w.Key = "" // it is no name
 		return s.cutWithin(ctx, w, err)
 	}
-	r, known := find(s.rows, e.UID)
+	r, known := findRow(s.rows, e.UID)
 	if !known {
 		return s.cutWithin(ctx, w, err)
 	}
