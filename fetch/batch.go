@@ -26,14 +26,14 @@ const (
 // batch is a group of messages that are committed together. Each sink that
 // any of them is for has a part of it.
 type batch struct {
-	parts []*part
-	items []*item
-	bytes int64
-	begun time.Time
+	sinks   []*sinkBatch
+	items   []*item
+	bytes   int64
+	started time.Time
 }
 
-// part is a sink's batch.
-type part struct {
+// sinkBatch is a sink's batch.
+type sinkBatch struct {
 	Target
 	deliver.Batch
 	items []*item // by ticket
@@ -44,55 +44,55 @@ type item struct {
 	want            Want
 	octets          int64
 	header, content state.Sum
-	// staged counts the sinks that have it staged and did not report yet.
-	staged int
-	// owed are the sinks that would not even stage it, or took another message
+	// pendingSinks counts the sinks that have it staged and did not report yet.
+	pendingSinks int
+	// owedTo are the sinks that would not even stage it, or took another message
 	// for it; had are those that seem to have it.
-	owed []Target
-	had  []aim
+	owedTo []Target
+	heldBy []aim
 	// err is why the first of the sinks that did not take it did not. judged is
 	// set once a sink's failure was put down to it, unproven if that is no more
 	// than likely, spared if a sink did not get to it, booked once its batch is.
-	err                              error
-	judged, unproven, spared, booked bool
-	// whole is set once it has come in to its end and all that it is for is
+	err                                          error
+	blamed, blameUnproven, notReached, batchDone bool
+	// complete is set once it has come in to its end and all that it is for is
 	// known.
-	whole bool
-	// doubted is since when it may be another message than the one of its
+	complete bool
+	// doubtedSince is since when it may be another message than the one of its
 	// unique-id, in Unix seconds; 0 if it is not.
-	doubted int64
+	doubtedSince int64
 	// dropped is set if the filter wants it nowhere, unfiltered is why it goes on
 	// as it came if the filter failed.
 	dropped    bool
 	unfiltered string
 }
 
-// owe leaves the part's messages owed to its sink.
-func (p *part) owe(err error) {
+// abandon leaves the part's messages owed to its sink.
+func (p *sinkBatch) abandon(err error) {
 	p.Abort()
 	for _, it := range p.items {
-		it.staged--
-		it.owed = append(it.owed, p.Target)
+		it.pendingSinks--
+		it.owedTo = append(it.owedTo, p.Target)
 		it.err = cmp.Or(it.err, err)
 	}
 	p.items = nil
 }
 
-// promise returns a promise of the item by a sink.
-func (it *item) promise(sink string, made deliver.Promise) state.Promise {
+// newPromise returns a promise of the item by a sink.
+func (it *item) newPromise(sink string, made deliver.Promise) state.Promise {
 	return state.Promise{
 		UID: it.want.Key, Sink: sink, Token: made.Token, Where: made.Where,
-		Size: it.octets, Header: it.header, Content: it.content, Missing: it.doubted,
+		Size: it.octets, Header: it.header, Content: it.content, Missing: it.doubtedSince,
 	}
 }
 
-// full reports whether the batch should be committed before more is staged.
+// isFull reports whether the batch should be committed before more is staged.
 // left is how many messages are still to come.
-func (b *batch) full(now time.Time, left int) bool {
-	if len(b.items) >= min(batchMessages, max(batchLast, left)) || b.bytes >= batchBytes || now.Sub(b.begun) >= batchAge {
+func (b *batch) isFull(now time.Time, left int) bool {
+	if len(b.items) >= min(batchMessages, max(batchLast, left)) || b.bytes >= batchBytes || now.Sub(b.started) >= batchAge {
 		return true
 	}
-	return slices.ContainsFunc(b.parts, func(p *part) bool {
+	return slices.ContainsFunc(b.sinks, func(p *sinkBatch) bool {
 		most := p.Sink.Profile().MaxMessages
 		return most > 0 && len(p.items) >= most
 	})
@@ -100,7 +100,7 @@ func (b *batch) full(now time.Time, left int) bool {
 
 // abort drops what was not committed.
 func (b *batch) abort() {
-	for _, p := range b.parts {
+	for _, p := range b.sinks {
 		p.Abort()
 	}
 }
@@ -130,25 +130,25 @@ func (b *batch) abort() {
 // owed to the one that failed until the next poll. Nor is one message's trouble
 // that of the others: see judge.
 type committer struct {
-	account string
-	several bool // sinks
-	journal State
-	now     func() time.Time
-	report  func(Event)
+	account      string
+	severalSinks bool // sinks
+	journal      State
+	now          func() time.Time
+	report       func(Event)
 
 	// finished are the messages whose every sink has reported, open the keys of
 	// those with a promise that is open, and down the sinks that failed. The
 	// session reads them once the committer is done.
 	finished []*item
-	open     []string
+	openKeys []string
 	down     map[string]error
 	// How sinks fare, by their names, for judge: failed have taken nothing since they
 	// failed over a message, and it is pending while nobody knows whose fault that
 	// was. proven have taken a message since they last failed by a message's fault.
-	proven, failed map[string]bool
-	pending        map[string]verdict
-	// landing tells how the last batch's land ended.
-	landing chan error
+	proven, failing map[string]bool
+	suspected       map[string]sinkFailure
+	// journalled tells how the last batch's land ended.
+	journalled chan error
 }
 
 // commit commits one batch. After an error the promises that are still open
@@ -164,15 +164,15 @@ func (c *committer) commit(ctx context.Context, b *batch) error {
 		promises = append(promises, r.promises...)
 	}
 	for _, it := range b.items {
-		for _, t := range it.owed {
-			if p := it.promise(t.Name, deliver.Promise{}); it.want.mayBreakSink() {
+		for _, t := range it.owedTo {
+			if p := it.newPromise(t.Name, deliver.Promise{}); it.want.mayBreakSink() {
 				suspect = append(suspect, p)
 			} else {
 				owed = append(owed, p)
 			}
 		}
 	}
-	if err := c.awaitLanding(); err != nil {
+	if err := c.awaitJournal(); err != nil {
 		return err
 	}
 	if err := c.journal.Promise(ctx, c.account, slices.Concat(promises, owed, suspect)); err != nil {
@@ -193,47 +193,47 @@ func (c *committer) commit(ctx context.Context, b *batch) error {
 	}
 	var failed error
 	for _, r := range slices.Backward(parts) {
-		err := r.Commit(ctx, r.take)
+		err := r.Commit(ctx, r.add)
 		if e, ok := errors.AsType[*deliver.Error](err); ok && e.Blameless {
-			r.spare(e)
+			r.withdrawUnreported(e)
 		} else {
 			if ok && e.Untaken {
-				r.deny(e)
+				r.suspectUnreported(e)
 			}
-			err = c.judge(ctx, b, r, err)
+			err = c.assignBlame(ctx, b, r, err)
 		}
-		if err != nil && c.isolated(ctx, err) {
+		if err != nil && c.othersCanContinue(ctx, err) {
 			c.down[r.Name], err = err, nil
 		}
-		if !r.mayWait() {
+		if !r.canDefer() {
 			err = errors.Join(err, r.flush())
 		}
 		failed = errors.Join(failed, err)
 	}
-	c.landing = make(chan error, 1)
-	go func() { c.landing <- c.land(b, parts) }()
+	c.journalled = make(chan error, 1)
+	go func() { c.journalled <- c.journalLandings(b, parts) }()
 	return failed
 }
 
 // prepare has the parts of a batch prepared, but for those of sinks that are down,
 // which are owed their messages.
-func (c *committer) prepare(ctx context.Context, b *batch) (parts []*receipts, err error) {
-	for _, p := range inLockOrder(b.parts) {
+func (c *committer) prepare(ctx context.Context, b *batch) (parts []*sinkCommit, err error) {
+	for _, p := range inLockOrder(b.sinks) {
 		if len(p.items) == 0 {
 			continue // it refused whatever it was shown
 		}
-		if slices.ContainsFunc(p.items, func(it *item) bool { return !it.whole }) {
+		if slices.ContainsFunc(p.items, func(it *item) bool { return !it.complete }) {
 			// Else it would count as landed, whatever other sinks it is for.
 			return nil, errors.New("a sink has a message staged that did not come in whole")
 		}
 		if err := c.down[p.Name]; err != nil {
-			p.owe(err)
+			p.abandon(err)
 			continue
 		}
 		promised, err := p.Prepare(ctx)
-		if err != nil && c.isolated(ctx, err) {
+		if err != nil && c.othersCanContinue(ctx, err) {
 			c.down[p.Name] = err // it may have waited long for a lock
-			p.owe(err)
+			p.abandon(err)
 			continue
 		} else if err != nil {
 			return nil, err
@@ -241,132 +241,132 @@ func (c *committer) prepare(ctx context.Context, b *batch) (parts []*receipts, e
 		if len(promised) != len(p.items) {
 			return nil, errors.New("the sink made promises for other messages than it was given")
 		}
-		r := &receipts{
-			committer: c, part: p, ctx: context.WithoutCancel(ctx),
-			promises: make([]state.Promise, 0, len(promised)), taken: make([]deliver.Receipt, 0, len(promised)),
+		r := &sinkCommit{
+			committer: c, sinkBatch: p, ctx: context.WithoutCancel(ctx),
+			promises: make([]state.Promise, 0, len(promised)), received: make([]deliver.Receipt, 0, len(promised)),
 		}
 		for i, made := range promised {
-			r.promises = append(r.promises, p.items[i].promise(p.Name, made))
+			r.promises = append(r.promises, p.items[i].newPromise(p.Name, made))
 		}
 		parts = append(parts, r)
 	}
 	return parts, nil
 }
 
-// land journals what may have waited, and books the messages of a batch.
-func (c *committer) land(b *batch, parts []*receipts) error {
+// journalLandings journals what may have waited, and books the messages of a batch.
+func (c *committer) journalLandings(b *batch, parts []*sinkCommit) error {
 	var failed error
 	for _, r := range slices.Backward(parts) {
 		failed = errors.Join(failed, r.flush())
 	}
 	next := c.now()
-	if c.several && b.items[0].want.mayBreakSink() { // else it was not tried by itself yet
+	if c.severalSinks && b.items[0].want.mayBreakSink() { // else it was not tried by itself yet
 		next = next.Add(behind)
 	}
 	for _, r := range parts { // once all is noted that has landed elsewhere
-		if len(r.denied) > 0 && failed == nil {
-			failed = r.journal.Suspect(r.ctx, r.account, next.Unix(), r.why, r.denied)
+		if len(r.untaken) > 0 && failed == nil {
+			failed = r.journal.Suspect(r.ctx, r.account, next.Unix(), r.untakenReason, r.untaken)
 		}
 	}
 	for _, it := range b.items {
-		if it.staged > 0 {
-			c.open = append(c.open, it.want.Key)
+		if it.pendingSinks > 0 {
+			c.openKeys = append(c.openKeys, it.want.Key)
 		}
-		if it.staged == 0 && (c.several || !it.spared) || it.judged {
+		if it.pendingSinks == 0 && (c.severalSinks || !it.notReached) || it.blamed {
 			c.finished = append(c.finished, it)
 		}
-		it.booked = true
+		it.batchDone = true
 	}
 	return failed
 }
 
-// end is to be called when there is no batch any more, with why the last one
+// finish is to be called when there is no batch any more, with why the last one
 // failed. What is pending was the sink's trouble, for all that anybody knows.
-func (c *committer) end(failed error) error {
-	if err := c.awaitLanding(); err != nil {
+func (c *committer) finish(failed error) error {
+	if err := c.awaitJournal(); err != nil {
 		return err // which is worse than any sink's
 	}
-	for sink, p := range c.pending {
+	for sink, p := range c.suspected {
 		switch {
-		case c.several && c.down[sink] == nil:
+		case c.severalSinks && c.down[sink] == nil:
 			c.down[sink] = p.why
-		case !c.several && failed == nil:
+		case !c.severalSinks && failed == nil:
 			failed = p.why
 		}
 	}
 	return failed
 }
 
-// awaitLanding waits until the last batch is journalled.
-func (c *committer) awaitLanding() (err error) {
-	if c.landing != nil {
-		err = <-c.landing
-		c.landing = nil
+// awaitJournal waits until the last batch is journalled.
+func (c *committer) awaitJournal() (err error) {
+	if c.journalled != nil {
+		err = <-c.journalled
+		c.journalled = nil
 	}
 	return err
 }
 
-// verdict is an item over which a sink failed, and how.
-type verdict struct {
+// sinkFailure is an item over which a sink failed, and how.
+type sinkFailure struct {
 	*item
 	why error
 }
 
-// judge finds out whose fault it is that a sink failed to commit its part of a batch,
+// assignBlame finds out whose fault it is that a sink failed to commit its part of a batch,
 // and returns err if it is the sink's. It can be a message's only if the batch has no
 // other. It is if the message was suspect, or refused before, and the sink has taken
 // others; or if the sink takes the next one: until then it is pending. A sink that
 // fails over two in a row is itself at fault.
-func (c *committer) judge(ctx context.Context, b *batch, r *receipts, err error) error {
-	p, pending := c.pending[r.Name]
-	if err == nil && r.took() {
-		c.proven[r.Name], c.failed[r.Name] = true, false
+func (c *committer) assignBlame(ctx context.Context, b *batch, r *sinkCommit, err error) error {
+	p, pending := c.suspected[r.Name]
+	if err == nil && r.tookAny() {
+		c.proven[r.Name], c.failing[r.Name] = true, false
 		if pending {
-			c.blame(p)
-			delete(c.pending, r.Name)
+			c.blameMessage(p)
+			delete(c.suspected, r.Name)
 		}
 		return nil
 	}
-	if err == nil || len(b.items) != 1 || !isolated(err) || ctx.Err() != nil {
+	if err == nil || len(b.items) != 1 || !isSinkTrouble(err) || ctx.Err() != nil {
 		return err
 	}
 	it := b.items[0]
 	switch {
 	case c.proven[r.Name] && (it.want.mayBreakSink() || it.want.tries() > 0):
 		c.proven[r.Name] = false
-		c.blame(verdict{it, err})
-	case c.failed[r.Name]:
-		delete(c.pending, r.Name)
+		c.blameMessage(sinkFailure{it, err})
+	case c.failing[r.Name]:
+		delete(c.suspected, r.Name)
 		return err
 	case it.want.tries() > 0: // nothing may come that tells
-		c.failed[r.Name], it.unproven = true, true
-		c.blame(verdict{it, err})
+		c.failing[r.Name], it.blameUnproven = true, true
+		c.blameMessage(sinkFailure{it, err})
 	default:
-		c.failed[r.Name] = true
-		c.pending[r.Name] = verdict{it, err}
+		c.failing[r.Name] = true
+		c.suspected[r.Name] = sinkFailure{it, err}
 	}
 	return nil
 }
 
-// blame has an item refused. Its promise stays open, since nobody knows whether the
+// blameMessage has an item refused. Its promise stays open, since nobody knows whether the
 // sink has it. If the batch was booked without it, that is made good.
-func (c *committer) blame(v verdict) {
-	if v.booked && !v.judged {
+func (c *committer) blameMessage(v sinkFailure) {
+	if v.batchDone && !v.blamed {
 		c.finished = append(c.finished, v.item)
 	}
-	v.err, v.judged = v.why, true
+	v.err, v.blamed = v.why, true
 }
 
-// isolated reports whether an error is the trouble of one sink of several.
-func (c *committer) isolated(ctx context.Context, err error) bool {
-	return c.several && isolated(err) && ctx.Err() == nil
+// othersCanContinue reports whether an error is the trouble of one sink of several.
+func (c *committer) othersCanContinue(ctx context.Context, err error) bool {
+	return c.severalSinks && isSinkTrouble(err) && ctx.Err() == nil
 }
 
 // inLockOrder returns the parts in the order in which they are prepared: what
 // locks comes last, so that no lock is held while a server is waited for, and
 // by target, so that no two batches wait for each other's locks.
-func inLockOrder(parts []*part) []*part {
-	return slices.SortedStableFunc(slices.Values(parts), func(a, b *part) int {
+func inLockOrder(parts []*sinkBatch) []*sinkBatch {
+	return slices.SortedStableFunc(slices.Values(parts), func(a, b *sinkBatch) int {
 		p, q := a.Sink.Profile(), b.Sink.Profile()
 		switch {
 		case p.Locks != q.Locks && q.Locks:
@@ -381,50 +381,50 @@ func inLockOrder(parts []*part) []*part {
 	})
 }
 
-// receipts collects what a part's Commit reports, and journals it all at once,
+// sinkCommit collects what a part's Commit reports, and journals it all at once,
 // with the last message: the sink still holds its locks then, and may be about to
 // forget what it did. If it may wait, it does until the next batch is durable.
-type receipts struct {
+type sinkCommit struct {
 	*committer
-	*part
-	promises []state.Promise // by ticket
-	ctx      context.Context
-	taken    []deliver.Receipt
-	flushed  int
-	failed   bool
-	// denied are the promises of which the sink said that it kept none, and why.
-	denied []state.Promise
-	why    string
+	*sinkBatch
+	promises     []state.Promise // by ticket
+	ctx          context.Context
+	received     []deliver.Receipt
+	flushedCount int
+	flushFailed  bool
+	// untaken are the promises of which the sink said that it kept none, and why.
+	untaken       []state.Promise
+	untakenReason string
 }
 
-func (r *receipts) take(rc deliver.Receipt) error {
-	r.taken = append(r.taken, rc)
-	if len(r.taken) < len(r.items) || r.mayWait() {
+func (r *sinkCommit) add(rc deliver.Receipt) error {
+	r.received = append(r.received, rc)
+	if len(r.received) < len(r.items) || r.canDefer() {
 		return nil
 	}
 	return r.flush()
 }
 
-// spare has the promises of what was not reported withdrawn.
-func (r *receipts) spare(err error) {
-	for _, t := range r.unreported() {
-		r.items[t].spared = true
-		r.taken = append(r.taken, deliver.Receipt{Ticket: t, Err: err})
+// withdrawUnreported has the promises of what was not reported withdrawn.
+func (r *sinkCommit) withdrawUnreported(err error) {
+	for _, t := range r.unreportedTickets() {
+		r.items[t].notReached = true
+		r.received = append(r.received, deliver.Receipt{Ticket: t, Err: err})
 	}
 }
 
-// deny has it be suspect, as it would be if that was to be settled first.
-func (r *receipts) deny(err error) {
-	for _, t := range r.unreported() {
-		r.denied = append(r.denied, r.promises[t])
+// suspectUnreported has it be suspect, as it would be if that was to be settled first.
+func (r *sinkCommit) suspectUnreported(err error) {
+	for _, t := range r.unreportedTickets() {
+		r.untaken = append(r.untaken, r.promises[t])
 	}
-	r.why = err.Error()
+	r.untakenReason = err.Error()
 }
 
-// unreported are the tickets of which the sink has said nothing.
-func (r *receipts) unreported() (ts []deliver.Ticket) {
+// unreportedTickets are the tickets of which the sink has said nothing.
+func (r *sinkCommit) unreportedTickets() (ts []deliver.Ticket) {
 	reported := map[deliver.Ticket]bool{}
-	for _, rc := range r.taken {
+	for _, rc := range r.received {
 		reported[rc.Ticket] = true
 	}
 	for i := range r.items {
@@ -435,29 +435,29 @@ func (r *receipts) unreported() (ts []deliver.Ticket) {
 	return ts
 }
 
-// took reports whether the sink took any of its messages.
-func (r *receipts) took() bool {
-	return slices.ContainsFunc(r.taken, func(rc deliver.Receipt) bool { return rc.Err == nil })
+// tookAny reports whether the sink took any of its messages.
+func (r *sinkCommit) tookAny() bool {
+	return slices.ContainsFunc(r.received, func(rc deliver.Receipt) bool { return rc.Err == nil })
 }
 
-// mayWait reports whether the sink could tell at any time what became of its
+// canDefer reports whether the sink could tell at any time what became of its
 // promises. It could not of those that it has not kept.
-func (r *receipts) mayWait() bool {
+func (r *sinkCommit) canDefer() bool {
 	p := r.Sink.Profile()
 	broken := func(rc deliver.Receipt) bool { return rc.Err != nil }
-	return p.Guarantee == deliver.ExactlyOnce && !p.Locks && !slices.ContainsFunc(r.taken, broken)
+	return p.Guarantee == deliver.ExactlyOnce && !p.Locks && !slices.ContainsFunc(r.received, broken)
 }
 
-func (r *receipts) flush() error {
-	pending := r.taken[r.flushed:]
-	if len(pending) == 0 || r.failed {
+func (r *sinkCommit) flush() error {
+	pending := r.received[r.flushedCount:]
+	if len(pending) == 0 || r.flushFailed {
 		return nil
 	}
-	r.failed = true // until all is written
+	r.flushFailed = true // until all is written
 	var landings []state.Landing
 	var broken, suspect []state.Promise
 	for _, rc := range pending {
-		if it := r.items[rc.Ticket]; rc.Err != nil && it.spared && it.want.mayBreakSink() {
+		if it := r.items[rc.Ticket]; rc.Err != nil && it.notReached && it.want.mayBreakSink() {
 			suspect = append(suspect, r.promises[rc.Ticket]) // and remains so
 			continue
 		}
@@ -487,10 +487,10 @@ func (r *receipts) flush() error {
 			return err
 		}
 	}
-	r.flushed, r.failed = len(r.taken), false
+	r.flushedCount, r.flushFailed = len(r.received), false
 	for _, rc := range pending {
 		it := r.items[rc.Ticket]
-		it.staged--
+		it.pendingSinks--
 		if rc.Err != nil {
 			it.err = cmp.Or(it.err, rc.Err)
 			continue

@@ -36,14 +36,14 @@ type body struct {
 	limit int64  // 0 is none
 	err   error  // how it ended: io.EOF if it came in whole
 
-	seams bool   // look for seams
-	tail  []byte // the last bytes read, for a seam between two reads
+	pipelined bool   // look for seams
+	tail      []byte // the last bytes read, for a seam between two reads
 }
 
 // newBody returns the body of a message; pipelined says that replies to other
 // commands may follow it.
 func newBody(r io.Reader, sums *sums, limit int64, pipelined bool) *body {
-	b := &body{r: r, sums: sums, limit: limit, seams: pipelined}
+	b := &body{r: r, sums: sums, limit: limit, pipelined: pipelined}
 	if pipelined {
 		// A line too much before a message becomes its first.
 		b.tail = append(make([]byte, 0, 2*longestSeam), ".\r\n"...)
@@ -61,9 +61,9 @@ func (b *body) drain() error {
 	return err
 }
 
-// torn reports whether the message broke off. One that is too large did not: the
+// isTorn reports whether the message broke off. One that is too large did not: the
 // server still has to send the rest of it.
-func (b *body) torn() bool {
+func (b *body) isTorn() bool {
 	return b.err != nil && b.err != io.EOF && !errors.Is(b.err, errTooLarge)
 }
 
@@ -82,10 +82,10 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.limit > 0 && b.sums.octets > b.limit {
 		err = errTooLarge
 	}
-	if b.seams && b.hasSeam(p[:n]) {
+	if b.pipelined && b.hasSeam(p[:n]) {
 		err = errOutOfStep
 	}
-	if b.seams && b.sums.octets == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+	if b.pipelined && b.sums.octets == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
 		err = silentOutOfStep{err} // where a reply is missing, that to the last STAT began it
 	}
 	b.err = err
@@ -95,7 +95,7 @@ func (b *body) Read(p []byte) (int, error) {
 // hasSeam looks for a seam that ends in the bytes that were read last.
 func (b *body) hasSeam(p []byte) bool {
 	between := append(b.tail, p[:min(len(p), longestSeam)]...)
-	found := seam(between) || seam(p)
+	found := containsSeam(between) || containsSeam(p)
 	if len(p) >= longestSeam {
 		between = p
 	}
@@ -103,15 +103,15 @@ func (b *body) hasSeam(p []byte) bool {
 	return found
 }
 
-// seam reports whether two replies meet in p without a CRLF before the final
+// containsSeam reports whether two replies meet in p without a CRLF before the final
 // dot of the first: a line that ends in a dot, and then a status.
-func seam(p []byte) bool {
+func containsSeam(p []byte) bool {
 	for {
 		_, after, found := bytes.Cut(p, []byte(".\r\n"))
 		if !found {
 			break
 		}
-		if status(after) {
+		if startsWithStatus(after) {
 			return true
 		}
 		p = after
@@ -119,8 +119,8 @@ func seam(p []byte) bool {
 	return false
 }
 
-// status reports whether p begins as a reply does, in any case (RFC 1939 §3).
-func status(p []byte) bool {
+// startsWithStatus reports whether p begins as a reply does, in any case (RFC 1939 §3).
+func startsWithStatus(p []byte) bool {
 	return len(p) >= 3 && bytes.EqualFold(p[:3], []byte("+OK")) ||
 		len(p) >= 4 && bytes.EqualFold(p[:4], []byte("-ERR"))
 }
@@ -128,8 +128,8 @@ func status(p []byte) bool {
 // compose returns what the sinks are told of a message, the message with the
 // header fields that the account wants before it, and the sinks it is for.
 func (d *download) compose(w Want, b *body) (deliver.Mail, io.Reader, []aim) {
-	d.head = readHead(d.head[:0], b)
-	env := envelope.Parse(d.head)
+	d.header = readHead(d.header[:0], b)
+	env := envelope.Parse(d.header)
 	now := d.opts.now()
 	mail := deliver.Mail{
 		Account: d.Name, User: d.User, UID: w.UID,
@@ -141,14 +141,14 @@ func (d *download) compose(w Want, b *body) (deliver.Mail, io.Reader, []aim) {
 		aims = append(aims, aim{Target: t})
 	}
 	if d.fixed == nil {
-		aims = d.aims(d.head)
+		aims = d.aims(d.header)
 	}
-	return mail, io.MultiReader(bytes.NewReader(d.trace(env, now)), bytes.NewReader(d.head), b), aims
+	return mail, io.MultiReader(bytes.NewReader(d.traceHeader(env, now)), bytes.NewReader(d.header), b), aims
 }
 
-// trace returns the fields that the account wants before a message. It keeps them,
+// traceHeader returns the fields that the account wants before a message. It keeps them,
 // since most messages have the same as the one before.
-func (d *download) trace(env envelope.Envelope, now time.Time) []byte {
+func (d *download) traceHeader(env envelope.Envelope, now time.Time) []byte {
 	hop := envelope.Hop{DeliveredTo: d.Headers.DeliveredTo}
 	if d.Headers.ReturnPath && !env.ReturnPath {
 		hop.ReturnPath, hop.Sender = true, env.Sender
@@ -158,10 +158,10 @@ func (d *download) trace(env envelope.Envelope, now time.Time) []byte {
 		hop.Time = now.Truncate(time.Second)
 		_, hop.TLS = d.client.TLS()
 	}
-	if hop != d.hop {
-		d.hop, d.traced = hop, envelope.Trace(hop)
+	if hop != d.traceHop {
+		d.traceHop, d.traceFields = hop, envelope.Trace(hop)
 	}
-	return d.traced
+	return d.traceFields
 }
 
 // readHead reads the beginning of a message into buf, which grows if it must: up
@@ -174,7 +174,7 @@ func readHead(buf []byte, b *body) []byte {
 		}
 		n, err := b.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
-		if err != nil || headEnds(buf[looked:]) {
+		if err != nil || hasHeaderEnd(buf[looked:]) {
 			break
 		}
 		looked = max(0, len(buf)-len("\n\r"))
@@ -182,7 +182,7 @@ func readHead(buf []byte, b *body) []byte {
 	return buf
 }
 
-// headEnds reports whether there is an empty line after another line.
-func headEnds(p []byte) bool {
+// hasHeaderEnd reports whether there is an empty line after another line.
+func hasHeaderEnd(p []byte) bool {
 	return bytes.Contains(p, []byte("\n\r\n")) || bytes.Contains(p, []byte("\n\n"))
 }

@@ -37,7 +37,7 @@ func (c *comparison) run(ctx context.Context, wants []Want) (different []Want, e
 	next, received := 0, 0
 	for m, err := range c.client.Retrieve(ctx, c.entries(wants)) {
 		if next == len(wants) {
-			return nil, c.cutBetween(ctx, c.asOutOfStep(err))
+			return nil, c.lostBetweenMessages(ctx, c.asOutOfStep(err))
 		}
 		w := wants[next]
 		next++
@@ -46,20 +46,20 @@ func (c *comparison) run(ctx context.Context, wants []Want) (different []Want, e
 			c.keyless++
 		}
 		if err != nil && !isReply(err) {
-			return nil, c.cutWithin(ctx, w, c.asOutOfStep(err))
+			return nil, c.lostDuringMessage(ctx, w, c.asOutOfStep(err))
 		}
 		if err != nil {
 			c.suspect = c.pipelined
-			c.notGiven = append(c.notGiven, unread{w, err})
+			c.notGiven = append(c.notGiven, serverRefusal{w, err})
 			continue
 		}
 		c.noteRetrieved(w)
 		sums := newSums()
-		sums.expect(func(sum state.Sum) bool { return len(c.copies[sum]) > 0 || w.Row != nil && w.Row.Content == sum })
+		sums.expectFormer(func(sum state.Sum) bool { return len(c.copies[sum]) > 0 || w.Row != nil && w.Row.Content == sum })
 		b := newBody(m, sums, 0, c.pipelined)
 		b.meter = c.meter
 		if err := b.drain(); err != nil {
-			return nil, c.cutWithin(ctx, w, err)
+			return nil, c.lostDuringMessage(ctx, w, err)
 		}
 		c.checkSize(w, sums.octets)
 		received++

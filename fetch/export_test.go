@@ -7,9 +7,9 @@ var AtRest = atRest
 
 // FormerSums has contents summed as earlier versions did, until end is called.
 func FormerSums(t *testing.T) (end func()) {
-	today := newContent
-	newContent = newFormer
-	end = func() { newContent = today }
+	today := newContentHash
+	newContentHash = newFormerHash
+	end = func() { newContentHash = today }
 	t.Cleanup(end)
 	return end
 }

@@ -142,7 +142,7 @@ func (s *session) fetchHeaders(ctx context.Context) (headers map[int]state.Sum, 
 	next := 0
 	for m, err := range s.client.Top(ctx, slices.Values(s.plan.Probe), 0) {
 		if next == len(s.plan.Probe) {
-			return nil, false, s.cutBetween(ctx, s.asOutOfStep(err))
+			return nil, false, s.lostBetweenMessages(ctx, s.asOutOfStep(err))
 		}
 		e := s.plan.Probe[next]
 		next++
@@ -158,7 +158,7 @@ func (s *session) fetchHeaders(ctx context.Context) (headers map[int]state.Sum, 
 			err = s.asOutOfStep(err)
 		}
 		if err != nil {
-			return nil, false, s.cutHeader(ctx, e, err)
+			return nil, false, s.lostDuringHeader(ctx, e, err)
 		}
 		top = true
 		headers[m.Num] = sums.header.sum()

@@ -36,16 +36,16 @@ type session struct {
 	suspect    bool // one of those replies may be another command's, though it looks valid
 
 	// What became of messages so far.
-	gaveMessage   bool          // the server gave at least one message
-	notGiven      []unread      // messages that the server refused to give
-	landedKeys    []string      // of messages that landed, or may have
-	compared      int           // compared messages that proved to be new, or remembered
-	alreadyHad    int           // compared messages that had been delivered before
-	undelivered   map[int]bool  // numbers of messages that came in and were not delivered
-	toDelete      []Listed      // messages that landed and are due for deletion
-	forQuarantine []Want        // messages that the quarantine is to get
-	rejectedFor   map[int]error // why, by message number, until the quarantine has them
-	leftNameless  int           // messages left alone because nothing tells them from fetched ones
+	gaveMessage   bool            // the server gave at least one message
+	notGiven      []serverRefusal // messages that the server refused to give
+	landedKeys    []string        // of messages that landed, or may have
+	compared      int             // compared messages that proved to be new, or remembered
+	alreadyHad    int             // compared messages that had been delivered before
+	undelivered   map[int]bool    // numbers of messages that came in and were not delivered
+	toDelete      []Listed        // messages that landed and are due for deletion
+	forQuarantine []Want          // messages that the quarantine is to get
+	rejectedFor   map[int]error   // why, by message number, until the quarantine has them
+	leftNameless  int             // messages left alone because nothing tells them from fetched ones
 
 	serverTrouble error // trouble of the server's own, in spite of which the session went on
 	expiresAtQuit bool  // EXPIRE 0: at QUIT the server may delete what was retrieved
@@ -172,14 +172,14 @@ func (s *session) run(ctx context.Context) (more bool, err error) {
 	if err := s.recordPlan(ctx); err != nil {
 		return false, err
 	}
-	failed := errors.Join(s.fetchPlanned(ctx), s.blame(context.WithoutCancel(ctx)))
-	if failed == nil || isolated(failed) && !s.client.Broken() {
+	failed := errors.Join(s.fetchPlanned(ctx), s.refuseUnread(context.WithoutCancel(ctx)))
+	if failed == nil || isSinkTrouble(failed) && !s.client.Broken() {
 		failed = errors.Join(failed, s.verifyInStep(ctx))
 	}
 	if s.suspect || errors.Is(failed, errOutOfStep) {
 		failed = errors.Join(failed, s.recordDoubt(ctx))
 	}
-	if failed != nil && (!isolated(failed) || s.client.Broken()) {
+	if failed != nil && (!isSinkTrouble(failed) || s.client.Broken()) {
 		return false, failed
 	}
 	// What landed is deleted, even if a sink is in trouble now.
@@ -270,7 +270,7 @@ func (s *session) recordPlan(ctx context.Context) error {
 	for _, w := range s.plan.Large {
 		why := fmt.Errorf("%w: the server says %d octets, max_size is %d", errTooLarge, w.Size, s.MaxSize)
 		if s.Quarantine != nil {
-			s.banish(w, why)
+			s.queueForQuarantine(w, why)
 			continue
 		}
 		reason := why.Error()
@@ -318,12 +318,12 @@ func (s *session) fetchPlanned(ctx context.Context) error {
 // message, only that message waits.
 func (s *session) fetchIntoQuarantine(ctx context.Context) error {
 	err := s.fetch(ctx, []Target{*s.Quarantine}, s.forQuarantine, 0)
-	if !isolated(err) {
+	if !isSinkTrouble(err) {
 		return err
 	}
 	s.downSinks[s.Quarantine.Name] = err
 	for _, w := range s.forQuarantine {
-		unread := slices.ContainsFunc(s.notGiven, func(u unread) bool { return u.Num == w.Num })
+		unread := slices.ContainsFunc(s.notGiven, func(u serverRefusal) bool { return u.Num == w.Num })
 		if why := s.rejectedFor[w.Num]; why != nil && !unread {
 			if err := s.refuse(ctx, w, state.Sum{}, fmt.Errorf("%w; and it cannot be put into quarantine: %w", why, err)); err != nil {
 				return err

@@ -51,7 +51,7 @@ func (v *visit) settlePromises(ctx context.Context) (sinkTrouble, err error) {
 				verdict, err = sink.Settle(ctx, p.Token)
 				return err
 			})
-			if err != nil && !isolated(err) {
+			if err != nil && !isSinkTrouble(err) {
 				return nil, err
 			}
 			cannotAnswer[p.Sink] = err != nil
@@ -116,7 +116,7 @@ func (v *visit) sweep(ctx context.Context) (err error) {
 			if account == "" && !t.Sink.Profile().Locks || v.downSinks[t.Name] != nil {
 				continue
 			}
-			if e := t.Sink.Sweep(ctx, account); isolated(e) {
+			if e := t.Sink.Sweep(ctx, account); isSinkTrouble(e) {
 				v.downSinks[t.Name] = e
 			} else {
 				err = errors.Join(err, e)
@@ -127,7 +127,7 @@ func (v *visit) sweep(ctx context.Context) (err error) {
 		err = errors.Join(err, v.Filter.Sweep(ctx, v.Name))
 	}
 	if v.opts.Sweep != nil {
-		if e := v.opts.Sweep(v.Name); isolated(e) {
+		if e := v.opts.Sweep(v.Name); isSinkTrouble(e) {
 			v.notice("mail that was left on its way may stay on this disk: %v", e)
 		} else {
 			err = errors.Join(err, e)

@@ -20,86 +20,86 @@ import (
 func (d *download) stage(ctx context.Context, w Want, b *body) error {
 	d.sums.reset()
 	if row := w.Row; row != nil && !row.Content.IsZero() {
-		d.sums.expect(func(sum state.Sum) bool { return sum == row.Content })
+		d.sums.expectFormer(func(sum state.Sum) bool { return sum == row.Content })
 	}
 	mail, message, aims := d.compose(w, b)
 	// A server that has lost a message for now may say so by an empty one, and its deletion
 	// would be for good.
 	if b.err == io.EOF && d.sums.octets == 0 && w.Size > int64(len("\r\n")) {
-		return d.turnDown(ctx, &item{want: w}, b, fmt.Errorf("the server sent nothing of its %d octets", w.Size))
+		return d.rejectUnstaged(ctx, &item{want: w}, b, fmt.Errorf("the server sent nothing of its %d octets", w.Size))
 	}
-	if w.Num == 1 && envelope.FolderData(d.head) {
-		return d.passOver(ctx, w, b)
+	if w.Num == 1 && envelope.FolderData(d.header) {
+		return d.skipFolderData(ctx, w, b)
 	}
-	aims, had, err := d.missing(ctx, w, aims)
+	aims, had, err := d.splitByDelivery(ctx, w, aims)
 	if err != nil {
 		return err
 	}
-	it := &item{want: w, had: had}
+	it := &item{want: w, heldBy: had}
 	if len(aims) == 0 {
-		return d.complete(ctx, it, b)
+		return d.recordComplete(ctx, it, b)
 	}
 	switch {
 	case d.Filter != nil && d.fixed == nil:
 		err = d.stageFiltered(ctx, it, aims, mail, message)
 	case len(aims) == 1:
-		err = d.stageIn(ctx, it, aims[0], mail, message)
+		err = d.stageInSink(ctx, it, aims[0], mail, message)
 	default:
-		err = d.stageAll(ctx, it, aims, mail, message, b)
+		err = d.stageFromCopy(ctx, it, aims, mail, message, b)
 	}
 	switch {
 	case errors.Is(b.err, errTooLarge):
-		return d.turnDown(ctx, it, b, b.err)
+		return d.rejectUnstaged(ctx, it, b, b.err)
 	case faultOf(err) == deliver.FaultMessage:
-		return d.turnDown(ctx, it, b, err)
-	case err != nil && it.staged > 0:
+		return d.rejectUnstaged(ctx, it, b, err)
+	case err != nil && it.pendingSinks > 0:
 		// If the batch is still committed, as it is when time runs out, none
 		// of its sinks may be forgotten.
-		d.take(it)
+		d.addToBatch(it)
 		return err
 	case err != nil:
 		return err
-	case it.err != nil && it.staged == 0:
-		return d.turnDown(ctx, it, b, it.err)
+	case it.err != nil && it.pendingSinks == 0:
+		return d.rejectUnstaged(ctx, it, b, it.err)
 	case b.err != io.EOF && it.err == nil:
 		return errors.New("the sink took a message without reading it to its end")
 	case it.dropped:
-		return d.dropped(ctx, it)
+		return d.recordDropped(ctx, it)
 	}
-	d.take(it)
+	d.addToBatch(it)
 	return nil
 }
 
-// take adds a message that has come in whole to the batch.
-func (d *download) take(it *item) {
-	d.seal(it)
-	it.whole = true
-	if it.another() {
-		for _, a := range it.had {
-			it.owed = append(it.owed, a.Target)
+// addToBatch adds a message that has come in whole to the batch.
+func (d *download) addToBatch(it *item) {
+	d.recordSums(it)
+	it.complete = true
+	if it.isDifferentMessage() {
+		for _, a := range it.heldBy {
+			it.owedTo = append(it.owedTo, a.Target)
 		}
-		it.err = cmp.Or(it.err, errAnother)
+		it.err = cmp.Or(it.err, errDifferentMessage)
 	}
 	d.batch.items = append(d.batch.items, it)
 	d.batch.bytes += it.octets
 }
 
-// turnDown refuses a message that no sink has staged. One without a unique-id is
+// rejectUnstaged refuses a message that no sink has staged. One without a unique-id is
 // read to its end, so that it is known when it comes again, also by its content.
-func (d *download) turnDown(ctx context.Context, it *item, b *body, reason error) error {
+func (d *download) rejectUnstaged(ctx context.Context, it *item, b *body, reason error) error {
 	if it.want.Key == "" || !it.want.Header.IsZero() {
 		if err := b.drain(); err != nil {
 			return err
 		}
-		d.seal(it)
+		d.recordSums(it)
 	}
-	return d.reject(ctx, d.fixed, it.want, it.content, reason)
+	return d.quarantineOrRefuse(ctx, d.fixed, it.want, it.content, reason)
 }
 
-// passOver leaves what is no mail on the server. Nothing is remembered of it, or a mail
+// skipFolderData leaves what is no mail on the server. Nothing is remembered of it, or a mail
 // might get its unique-id and be taken for it: each poll looks again. Nor does what went
 // wrong with it before wait for an end.
-func (d *download) passOver(ctx context.Context, w Want, b *body) error {
+func (d *download) skipFolderData(ctx context.Context, w Want, b *body) error {
 	if err := b.drain(); err != nil {
 		return err
 	}
@@ -120,26 +120,26 @@ func (d *download) passOver(ctx context.Context, w Want, b *body) error {
 	return nil
 }
 
-// stageIn streams a message into one sink's part.
-func (d *download) stageIn(ctx context.Context, it *item, a aim, mail deliver.Mail, message io.Reader) error {
+// stageInSink streams a message into one sink's part.
+func (d *download) stageInSink(ctx context.Context, it *item, a aim, mail deliver.Mail, message io.Reader) error {
 	mail.Recipients = a.recipients
-	p, err := d.part(ctx, a.Target)
+	p, err := d.sinkBatch(ctx, a.Target)
 	begun := err == nil
 	if begun {
 		_, err = p.Stage(ctx, mail, message)
 	}
-	oneOfMany := err != nil && d.several() && isolated(err) && ctx.Err() == nil
+	oneOfMany := err != nil && d.hasSeveralSinks() && isSinkTrouble(err) && ctx.Err() == nil
 	if oneOfMany && begun {
 		d.downSinks[a.Name] = err
-		p.owe(err)
+		p.abandon(err)
 	}
 	switch {
 	case err == nil:
 		p.items = append(p.items, it)
-		it.staged++
+		it.pendingSinks++
 	case faultOf(err) == deliver.FaultMessage, oneOfMany:
 		// The trouble of one sink of several holds up no others.
-		it.owed = append(it.owed, a.Target)
+		it.owedTo = append(it.owedTo, a.Target)
 		it.err = cmp.Or(it.err, err)
 	default:
 		return err
@@ -147,11 +147,11 @@ func (d *download) stageIn(ctx context.Context, it *item, a aim, mail deliver.Ma
 	return nil
 }
 
-// stalledError is an error of the filter that is no fault of the message, as far
+// filterError is an error of the filter that is no fault of the message, as far
 // as anybody knows.
-type stalledError struct{ error }
+type filterError struct{ error }
 
-func (e *stalledError) Unwrap() error { return e.error }
+func (e *filterError) Unwrap() error { return e.error }
 
 // stageFiltered hands a message to its sinks as the filter wants it. Neither a
 // message that is to be dropped nor one for the quarantine is staged.
@@ -161,7 +161,7 @@ func (d *download) stageFiltered(ctx context.Context, it *item, aims []aim, mail
 		it.err = err // this message waits, and no other for it
 		return nil
 	} else if err != nil {
-		return &stalledError{err}
+		return &filterError{err}
 	}
 	defer filtered.Close()
 	if filtered.Warning != "" {
@@ -175,20 +175,20 @@ func (d *download) stageFiltered(ctx context.Context, it *item, aims []aim, mail
 	case filter.Quarantine:
 		return errQuarantine
 	}
-	return d.stageEach(ctx, it, aims, mail, func() (io.Reader, error) { return filtered.Open(), nil })
+	return d.stageInSinks(ctx, it, aims, mail, func() (io.Reader, error) { return filtered.Open(), nil })
 }
 
-// stageEach hands a message that has come in whole to its sinks, one after the
+// stageInSinks hands a message that has come in whole to its sinks, one after the
 // other. After an error it is owed to those that are left.
-func (d *download) stageEach(ctx context.Context, it *item, aims []aim, mail deliver.Mail, open func() (io.Reader, error)) error {
+func (d *download) stageInSinks(ctx context.Context, it *item, aims []aim, mail deliver.Mail, open func() (io.Reader, error)) error {
 	for i, a := range aims {
 		message, err := open()
 		if err == nil {
-			err = d.stageIn(ctx, it, a, mail, message)
+			err = d.stageInSink(ctx, it, a, mail, message)
 		}
 		if err != nil {
 			for _, left := range aims[i:] {
-				it.owed = append(it.owed, left.Target)
+				it.owedTo = append(it.owedTo, left.Target)
 			}
 			it.err = cmp.Or(it.err, err)
 			return err
@@ -207,11 +207,11 @@ var errQuarantine = &deliver.Error{
 // dropSink stands for a sink where the filter dropped a message.
 const dropSink = "(dropped)"
 
-// dropped books a message that its filter dropped: the journal counts it as
+// recordDropped books a message that its filter dropped: the journal counts it as
 // delivered.
-func (d *download) dropped(ctx context.Context, it *item) error {
-	d.seal(it)
-	if err := d.opts.State.Promise(ctx, d.Name, []state.Promise{it.promise(dropSink, deliver.Promise{})}); err != nil {
+func (d *download) recordDropped(ctx context.Context, it *item) error {
+	d.recordSums(it)
+	if err := d.opts.State.Promise(ctx, d.Name, []state.Promise{it.newPromise(dropSink, deliver.Promise{})}); err != nil {
 		return err
 	}
 	landing := state.Landing{UID: it.want.Key, Sink: dropSink, Where: "dropped by the filter", Dropped: true}
@@ -219,24 +219,24 @@ func (d *download) dropped(ctx context.Context, it *item) error {
 		return err
 	}
 	d.notice("the filter dropped message %q", it.want.UID)
-	return d.tally(ctx, d.fixed, it)
+	return d.recordOutcome(ctx, d.fixed, it)
 }
 
-// seal notes what is known of a message once it has come in whole.
-func (d *download) seal(it *item) {
+// recordSums notes what is known of a message once it has come in whole.
+func (d *download) recordSums(it *item) {
 	it.octets, it.header, it.content = d.sums.octets, d.sums.header.sum(), d.sums.contentSum()
 	d.checkSize(it.want, it.octets)
 	if d.suspect {
-		it.doubted = d.opts.now().Unix()
+		it.doubtedSince = d.opts.now().Unix()
 	}
 	if it.want.Key == "" {
 		it.want.Key = d.plan.keys.next(cmp.Or(it.want.Header, it.content), d.rows) // see cut
 	}
 }
 
-// stageAll hands a message to several sinks, one after the other, from a copy
+// stageFromCopy hands a message to several sinks, one after the other, from a copy
 // of its own.
-func (d *download) stageAll(ctx context.Context, it *item, aims []aim, mail deliver.Mail, message io.Reader, b *body) error {
+func (d *download) stageFromCopy(ctx context.Context, it *item, aims []aim, mail deliver.Mail, message io.Reader, b *body) error {
 	failed := func(err error) error {
 		const op = "keep a copy of the message"
 		folder := cmp.Or(d.opts.Scratch, os.TempDir())
@@ -259,7 +259,7 @@ func (d *download) stageAll(ctx context.Context, it *item, aims []aim, mail deli
 	} else if err != nil {
 		return failed(err)
 	}
-	return d.stageEach(ctx, it, aims, mail, func() (io.Reader, error) {
+	return d.stageInSinks(ctx, it, aims, mail, func() (io.Reader, error) {
 		if _, err := copied.Seek(0, io.SeekStart); err != nil {
 			return nil, failed(err)
 		}
@@ -267,9 +267,9 @@ func (d *download) stageAll(ctx context.Context, it *item, aims []aim, mail deli
 	})
 }
 
-// missing returns those of the sinks that do not have the message yet, and those
+// splitByDelivery returns those of the sinks that do not have the message yet, and those
 // that have it: some of several may have taken it at an earlier try.
-func (d *download) missing(ctx context.Context, w Want, aims []aim) (left, had []aim, err error) {
+func (d *download) splitByDelivery(ctx context.Context, w Want, aims []aim) (left, had []aim, err error) {
 	if d.fixed != nil || w.Row == nil {
 		return aims, nil, nil
 	}
@@ -301,7 +301,7 @@ func (d *download) landings(ctx context.Context, w Want) (landed []state.Deliver
 		}
 		known := false
 		for _, t := range d.targets() {
-			if d.took(t, it) {
+			if d.isDeliveryTo(t, it) {
 				known, renamed = true, renamed || it.Sink != t.Name
 				by := it
 				by.Sink = t.Name
@@ -319,10 +319,10 @@ func (d *download) landings(ctx context.Context, w Want) (landed []state.Deliver
 	return landed, d.opts.State.Keep(ctx, d.Name, d.opts.now().Unix(), h)
 }
 
-// took reports whether a delivery was to that sink. It may have had another name then:
+// isDeliveryTo reports whether a delivery was to that sink. It may have had another name then:
 // to take it for another sink would be to deliver twice. If the name is another's now,
 // where it leads to decides; but one that has moved keeps what it had.
-func (d *download) took(t Target, it state.Delivery) bool {
+func (d *download) isDeliveryTo(t Target, it state.Delivery) bool {
 	made := func(o Target) bool { return o.Sink.Made(it.Token) }
 	if it.Sink == t.Name {
 		return made(t) || !slices.ContainsFunc(d.targets(), made)
@@ -331,16 +331,16 @@ func (d *download) took(t Target, it state.Delivery) bool {
 	return made(t) && (named == nil || !named.Made(it.Token))
 }
 
-// errAnother is why a message is owed to sinks that have one of its unique-id.
-var errAnother = errors.New("its unique-id was another message's, which some sinks have: they get this one at the next try")
+// errDifferentMessage is why a message is owed to sinks that have one of its unique-id.
+var errDifferentMessage = errors.New("its unique-id was another message's, which some sinks have: they get this one at the next try")
 
-// another reports whether a message that some sinks seem to have is not the one
+// isDifferentMessage reports whether a message that some sinks seem to have is not the one
 // that they took. If both have a header that tells, the rest does not count:
 // servers change fields of their own.
-func (it *item) another() bool {
+func (it *item) isDifferentMessage() bool {
 	row := it.want.Row
 	switch {
-	case len(it.had) == 0:
+	case len(it.heldBy) == 0:
 		return false
 	case !row.Header.IsZero() && !it.header.IsZero():
 		return row.Header != it.header
@@ -349,15 +349,15 @@ func (it *item) another() bool {
 	}
 }
 
-// complete books a message that every sink has which is still wanted.
-func (d *download) complete(ctx context.Context, it *item, b *body) error {
+// recordComplete books a message that every sink has which is still wanted.
+func (d *download) recordComplete(ctx context.Context, it *item, b *body) error {
 	b.limit = 0
 	if err := b.drain(); err != nil {
 		return err
 	}
-	d.seal(it)
-	if it.another() {
-		d.take(it)
+	d.recordSums(it)
+	if it.isDifferentMessage() {
+		d.addToBatch(it)
 		return nil
 	}
 	w := it.want

@@ -14,12 +14,12 @@ import (
 // machine to another.
 var contentKey = []byte("mailhaul: content of one message")
 
-// newContent returns what all bytes of a message go through: a hash that takes a
+// newContentHash returns what all bytes of a message go through: a hash that takes a
 // seventh of the time of a SHA-256 where it has the processor's help. It need not
 // withstand forgers: who can write two messages of one sum has the second taken for
 // the first, and both are his own. Those of others he does not know to the last byte
 // before they are here, for the servers on the way stamp them.
-var newContent = func() hash.Hash {
+var newContentHash = func() hash.Hash {
 	h, err := highwayhash.New128(contentKey)
 	if err != nil {
 		panic(err) // the key has another length
@@ -27,21 +27,21 @@ var newContent = func() hash.Hash {
 	return h
 }
 
-// newFormer returns what they went through before, in rows that may still be there.
-var newFormer = sha256.New
+// newFormerHash returns what they went through before, in rows that may still be there.
+var newFormerHash = sha256.New
 
 // sums takes the sums of a message while it passes: of all its bytes, and of
 // its header alone, which TOP can ask for without the body.
 type sums struct {
-	content hash.Hash
-	former  hash.Hash            // nil unless has is set
-	has     func(state.Sum) bool // see expect
-	header  headerSum
-	octets  int64
+	content  hash.Hash
+	former   hash.Hash            // nil unless has is set
+	isFormer func(state.Sum) bool // see expect
+	header   headerSum
+	octets   int64
 }
 
 func newSums() *sums {
-	return &sums{content: newContent(), header: headerSum{hash: sha256.New()}}
+	return &sums{content: newContentHash(), header: headerSum{hash: sha256.New()}}
 }
 
 // Write takes in the next bytes of the message. It never fails.
@@ -58,18 +58,18 @@ func (s *sums) Write(p []byte) (int, error) {
 func (s *sums) reset() {
 	s.octets = 0
 	s.content.Reset()
-	s.former, s.has = nil, nil
+	s.former, s.isFormer = nil, nil
 	s.header.reset()
 }
 
-// expect says, before a message passes, that it may be one that there is a row of:
+// expectFormer says, before a message passes, that it may be one that there is a row of:
 // has reports whether it is if that is the sum of its content.
-func (s *sums) expect(has func(state.Sum) bool) { s.former, s.has = newFormer(), has }
+func (s *sums) expectFormer(has func(state.Sum) bool) { s.former, s.isFormer = newFormerHash(), has }
 
 // contentSum returns the sum of the content: the former one if a row has that.
 func (s *sums) contentSum() state.Sum {
 	if s.former != nil {
-		if sum := truncate(s.former); s.has(sum) {
+		if sum := truncate(s.former); s.isFormer(sum) {
 			return sum
 		}
 	}
@@ -87,16 +87,16 @@ func (s *sums) contentSum() state.Sum {
 type headerSum struct {
 	hash   hash.Hash
 	name   []byte // the start of the line, until its field is known
-	fate   fate
+	fate   lineFate
 	unique bool
 	done   bool
 }
 
-// fate is what becomes of a header line.
-type fate uint8
+// lineFate is what becomes of a header line.
+type lineFate uint8
 
 const (
-	undecided fate = iota
+	undecided lineFate = iota
 	counted
 	ignored
 )
@@ -138,7 +138,7 @@ func (h *headerSum) add(part []byte) {
 			h.name = append(h.name, run[:take]...)
 			run = run[take:]
 			if len(h.name) == longestName {
-				h.decide()
+				h.decideFate()
 			}
 		}
 		if h.fate == counted {
@@ -147,8 +147,8 @@ func (h *headerSum) add(part []byte) {
 	}
 }
 
-// decide settles the fate of a line by its first bytes, and hands them on.
-func (h *headerSum) decide() {
+// decideFate settles the fate of a line by its first bytes, and hands them on.
+func (h *headerSum) decideFate() {
 	is := func(field []byte) bool {
 		return len(h.name) >= len(field) && bytes.EqualFold(h.name[:len(field)], field)
 	}
@@ -167,7 +167,7 @@ func (h *headerSum) endLine() {
 			h.done = true
 			return
 		}
-		h.decide()
+		h.decideFate()
 	}
 	if h.fate == counted {
 		h.hash.Write([]byte{'\n'})

@@ -31,10 +31,10 @@ func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, limit
 	defer cancel(nil)
 
 	full := make(chan *batch, 1)
-	d := &download{session: s, fixed: fixed, limit: limit, full: full, sums: newSums()}
+	d := &download{session: s, fixed: fixed, maxSize: limit, batches: full, sums: newSums()}
 	c := &committer{
-		account: s.Name, several: d.several(), journal: s.opts.State, now: s.opts.now, report: s.opts.report,
-		down: map[string]error{}, proven: map[string]bool{}, failed: map[string]bool{}, pending: map[string]verdict{},
+		account: s.Name, severalSinks: d.hasSeveralSinks(), journal: s.opts.State, now: s.opts.now, report: s.opts.report,
+		down: map[string]error{}, proven: map[string]bool{}, failing: map[string]bool{}, suspected: map[string]sinkFailure{},
 	}
 	done := make(chan error, 1)
 	go func() {
@@ -42,13 +42,13 @@ func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, limit
 		for b := range full {
 			if failed != nil {
 				b.abort()
-			} else if failed = c.commit(commitCtx, b); isolated(failed) {
-				d.stuck.Store(true)
+			} else if failed = c.commit(commitCtx, b); isSinkTrouble(failed) {
+				d.sinkFailed.Store(true)
 			} else if failed != nil {
 				cancel(failed)
 			}
 		}
-		done <- c.end(failed)
+		done <- c.finish(failed)
 	}()
 	err := d.run(ctx, wants)
 	close(full)
@@ -57,25 +57,25 @@ func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, limit
 		err = failed
 	}
 	maps.Copy(s.downSinks, c.down)
-	for _, key := range c.open {
+	for _, key := range c.openKeys {
 		s.unanswered[key] = true // for the sessions to come
 		s.landedKeys = append(s.landedKeys, key)
 	}
 	for _, it := range c.finished {
-		if tallyErr := s.tally(ctx, fixed, it); tallyErr != nil && err == nil {
+		if tallyErr := s.recordOutcome(ctx, fixed, it); tallyErr != nil && err == nil {
 			err = tallyErr
 		}
 	}
 	return err
 }
 
-// tally books what became of a message whose sinks have all reported.
-func (s *session) tally(ctx context.Context, fixed []Target, it *item) error {
+// recordOutcome books what became of a message whose sinks have all reported.
+func (s *session) recordOutcome(ctx context.Context, fixed []Target, it *item) error {
 	switch longer := context.WithoutCancel(ctx); {
-	case it.unproven:
-		return s.leave(longer, it.want, it.content, it.err, it.want.tries() > 0, longestBackoff)
+	case it.blameUnproven:
+		return s.recordRefusal(longer, it.want, it.content, it.err, it.want.tries() > 0, longestBackoff)
 	case it.err != nil:
-		return s.reject(longer, fixed, it.want, it.content, it.err)
+		return s.quarantineOrRefuse(longer, fixed, it.want, it.content, it.err)
 	}
 	if it.unfiltered != "" {
 		s.summary.unfiltered++
@@ -88,7 +88,7 @@ func (s *session) tally(ctx context.Context, fixed []Target, it *item) error {
 		s.summary.Bytes += it.octets
 	}
 	if fixed != nil {
-		s.banished(it.want)
+		s.reportQuarantined(it.want)
 	}
 	s.landedKeys = append(s.landedKeys, it.want.Key)
 	delete(s.undelivered, it.want.Num)
@@ -101,82 +101,82 @@ func (s *session) tally(ctx context.Context, fixed []Target, it *item) error {
 // download is the half of a fetch that owns the connection.
 type download struct {
 	*session
-	fixed []Target
-	limit int64
-	full  chan<- *batch
-	stuck atomic.Bool // the only sink takes no more
+	fixed      []Target
+	maxSize    int64
+	batches    chan<- *batch
+	sinkFailed atomic.Bool // the only sink takes no more
 
-	batch *batch // being staged
-	sums  *sums
-	head  []byte // of the message that is being staged
+	batch  *batch // being staged
+	sums   *sums
+	header []byte // of the message that is being staged
 
-	hop    envelope.Hop // of which traced tells
-	traced []byte
+	traceHop    envelope.Hop // of which traced tells
+	traceFields []byte
 }
 
 func (d *download) run(ctx context.Context, wants []Want) error {
-	d.batch = &batch{begun: d.opts.now()}
+	d.batch = &batch{started: d.opts.now()}
 	defer func() { d.batch.abort() }()
-	if err := d.beginAll(ctx); err != nil {
+	if err := d.beginBatches(ctx); err != nil {
 		return err
 	}
-	wants, err := d.spare(ctx, wants)
+	wants, err := d.refuseUndeliverable(ctx, wants)
 	if err != nil {
 		return err
 	}
 	for m, err := range d.client.Retrieve(ctx, d.entries(wants)) {
-		if d.stuck.Load() {
+		if d.sinkFailed.Load() {
 			if err = d.asOutOfStep(err); errors.Is(err, errOutOfStep) {
 				return d.connectError(err) // or nobody would doubt what landed
 			}
 			return nil // the session deletes what landed
 		}
 		if len(wants) == 0 {
-			d.hand() // all of it came in whole
-			return d.cutBetween(ctx, d.asOutOfStep(err))
+			d.handOver() // all of it came in whole
+			return d.lostBetweenMessages(ctx, d.asOutOfStep(err))
 		}
 		w := wants[0]
 		wants = wants[1:]
 		d.unverified = d.pipelined
 		if err != nil && !isReply(err) {
-			return d.cut(ctx, w, d.asOutOfStep(err))
+			return d.connectionLost(ctx, w, d.asOutOfStep(err))
 		}
 		if err != nil {
 			d.suspect = d.pipelined
-			d.notGiven = append(d.notGiven, unread{w, err})
+			d.notGiven = append(d.notGiven, serverRefusal{w, err})
 			continue
 		}
 		d.noteRetrieved(w)
 		alone := w.mayBreakSink()
 		if alone {
-			d.hand()
+			d.handOver()
 		}
-		b := newBody(m, d.sums, d.limit, d.pipelined)
+		b := newBody(m, d.sums, d.maxSize, d.pipelined)
 		b.meter = d.meter
 		if err := d.stage(ctx, w, b); err != nil {
-			if ctx.Err() != nil || b.torn() {
-				return d.cut(ctx, w, cmp.Or(b.err, err))
+			if ctx.Err() != nil || b.isTorn() {
+				return d.connectionLost(ctx, w, cmp.Or(b.err, err))
 			}
-			if _, stalled := errors.AsType[*stalledError](err); stalled && isolated(err) {
-				d.hand() // what has passed the filter; this one is not to be in the way next time
-				return errors.Join(err, d.postpone(ctx, w, err))
+			if _, stalled := errors.AsType[*filterError](err); stalled && isSinkTrouble(err) {
+				d.handOver() // what has passed the filter; this one is not to be in the way next time
+				return errors.Join(err, d.retryLast(ctx, w, err))
 			}
 			return err
 		}
 		// What the sinks did not care to read.
 		if err := b.drain(); err != nil {
-			return d.cut(ctx, w, err)
+			return d.connectionLost(ctx, w, err)
 		}
-		if alone || d.batch.full(d.opts.now(), len(wants)) {
-			d.hand()
+		if alone || d.batch.isFull(d.opts.now(), len(wants)) {
+			d.handOver()
 		}
 	}
-	d.hand()
+	d.handOver()
 	return nil
 }
 
-// certain returns the sinks that every message goes to.
-func (d *download) certain() []Target {
+// commonSinks returns the sinks that every message goes to.
+func (d *download) commonSinks() []Target {
 	switch {
 	case d.fixed != nil:
 		return d.fixed
@@ -187,13 +187,13 @@ func (d *download) certain() []Target {
 	}
 }
 
-// several reports whether a sink is one of several, or chosen by the message.
-func (d *download) several() bool { return len(d.certain()) != 1 }
+// hasSeveralSinks reports whether a sink is one of several, or chosen by the message.
+func (d *download) hasSeveralSinks() bool { return len(d.commonSinks()) != 1 }
 
-// beginAll begins the parts of the sinks that every message goes to, so that a
+// beginBatches begins the parts of the sinks that every message goes to, so that a
 // sink that cannot be used, or a filter, is found before anything is downloaded.
 // If there are other sinks that can, they do not wait for it.
-func (d *download) beginAll(ctx context.Context) error {
+func (d *download) beginBatches(ctx context.Context) error {
 	if d.Filter != nil && d.fixed == nil {
 		if err := d.Filter.Begin(); err != nil {
 			return err
@@ -201,12 +201,12 @@ func (d *download) beginAll(ctx context.Context) error {
 	}
 	var broken error
 	working := 0
-	for _, t := range d.certain() {
-		_, err := d.part(ctx, t)
+	for _, t := range d.commonSinks() {
+		_, err := d.sinkBatch(ctx, t)
 		switch {
 		case err == nil:
 			working++
-		case !isolated(err):
+		case !isSinkTrouble(err):
 			return err
 		default:
 			broken = cmp.Or(broken, err)
@@ -218,15 +218,15 @@ func (d *download) beginAll(ctx context.Context) error {
 	return nil
 }
 
-// spare leaves out, and refuses, what only sinks that are down are owed: it would
+// refuseUndeliverable leaves out, and refuses, what only sinks that are down are owed: it would
 // be downloaded for nothing. Where a message goes by its header, that is not known
 // before.
-func (d *download) spare(ctx context.Context, wants []Want) (left []Want, err error) {
+func (d *download) refuseUndeliverable(ctx context.Context, wants []Want) (left []Want, err error) {
 	if len(d.downSinks) == 0 || d.fixed != nil || d.Route != nil {
 		return wants, nil
 	}
 	for _, w := range wants {
-		aims, _, err := d.missing(ctx, w, d.aims(nil))
+		aims, _, err := d.splitByDelivery(ctx, w, d.aims(nil))
 		if err != nil {
 			return nil, err
 		}
@@ -240,20 +240,20 @@ func (d *download) spare(ctx context.Context, wants []Want) (left []Want, err er
 	return left, nil
 }
 
-// isolated reports whether an error is one sink's own trouble, which is no
+// isSinkTrouble reports whether an error is one sink's own trouble, which is no
 // reason for others to stop.
-func isolated(err error) bool {
+func isSinkTrouble(err error) bool {
 	f := faultOf(err)
 	return f == deliver.FaultTemporary || f == deliver.FaultOperator
 }
 
-// part returns the part of a sink in the batch, which it begins if need be.
-func (d *download) part(ctx context.Context, t Target) (*part, error) {
+// sinkBatch returns the part of a sink in the batch, which it begins if need be.
+func (d *download) sinkBatch(ctx context.Context, t Target) (*sinkBatch, error) {
 	// Not every message is to wait for a server that does not answer.
 	if err := d.downSinks[t.Name]; err != nil {
 		return nil, err
 	}
-	for _, p := range d.batch.parts {
+	for _, p := range d.batch.sinks {
 		if p.Target == t {
 			return p, nil
 		}
@@ -264,99 +264,99 @@ func (d *download) part(ctx context.Context, t Target) (*part, error) {
 		return err
 	})
 	if err != nil {
-		if d.several() {
+		if d.hasSeveralSinks() {
 			d.downSinks[t.Name] = err
 		}
 		return nil, err
 	}
-	p := &part{Target: t, Batch: b}
-	d.batch.parts = append(d.batch.parts, p)
+	p := &sinkBatch{Target: t, Batch: b}
+	d.batch.sinks = append(d.batch.sinks, p)
 	return p, nil
 }
 
-// hand gives the batch to the committer and begins another.
-func (d *download) hand() {
+// handOver gives the batch to the committer and begins another.
+func (d *download) handOver() {
 	if len(d.batch.items) > 0 {
-		d.full <- d.batch
+		d.batches <- d.batch
 	} else {
 		d.batch.abort()
 	}
-	d.batch = &batch{begun: d.opts.now()}
+	d.batch = &batch{started: d.opts.now()}
 }
 
-// cut handles a connection that died while w was on its way. What has come in
+// connectionLost handles a connection that died while w was on its way. What has come in
 // whole is committed.
-func (d *download) cut(ctx context.Context, w Want, err error) error {
+func (d *download) connectionLost(ctx context.Context, w Want, err error) error {
 	n := len(d.batch.items)
 	whole := n > 0 && d.batch.items[n-1].want.Num == w.Num
-	d.hand()
+	d.handOver()
 	if whole {
-		return d.cutBetween(ctx, err) // what becomes of it, the batch tells
+		return d.lostBetweenMessages(ctx, err) // what becomes of it, the batch tells
 	}
-	return d.cutWithin(ctx, w, err)
+	return d.lostDuringMessage(ctx, w, err)
 }
 
-// cutWithin handles a connection that died, or a budget that ran out, while w was on
+// lostDuringMessage handles a connection that died, or a budget that ran out, while w was on
 // its way.
-func (s *session) cutWithin(ctx context.Context, w Want, err error) error {
+func (s *session) lostDuringMessage(ctx context.Context, w Want, err error) error {
 	if _, silent := errors.AsType[silentOutOfStep](err); silent && ctx.Err() == nil {
-		return errors.Join(s.connectError(err), s.cameTorn(ctx, w, err))
+		return errors.Join(s.connectError(err), s.recordTorn(ctx, w, err))
 	}
 	if errors.Is(err, errOutOfStep) {
 		return s.connectError(err) // it is no fault of the message
 	}
 	if ctx.Err() == nil {
 		err = s.connectError(err)
-		return errors.Join(&cutError{err}, s.cameTorn(ctx, w, err))
+		return errors.Join(&cutError{err}, s.recordTorn(ctx, w, err))
 	}
 	err = context.Cause(ctx)
 	if isOverBudget(err) {
 		// A message that trickles in would hold up all others for ever.
-		return errors.Join(err, s.cameTorn(context.WithoutCancel(ctx), w, err))
+		return errors.Join(err, s.recordTorn(context.WithoutCancel(ctx), w, err))
 	}
 	return err
 }
 
-// cutHeader handles a connection that died while the header of e was on its way.
+// lostDuringHeader handles a connection that died while the header of e was on its way.
 // That may have cast doubt on all rows, and may not be asked for again soon: they
 // are looked at meanwhile.
-func (s *session) cutHeader(ctx context.Context, e pop3proto.Entry, err error) error {
+func (s *session) lostDuringHeader(ctx context.Context, e pop3proto.Entry, err error) error {
 	w := Want{Entry: e, Key: e.UID}
 	shared := func(o pop3proto.Entry) bool { return o.UID == e.UID && o.Num != e.Num }
 	if slices.ContainsFunc(s.listing.Entries, shared) {
 		w.Key = "" // it is no name
-		return s.cutWithin(ctx, w, err)
+		return s.lostDuringMessage(ctx, w, err)
 	}
 	r, known := findRow(s.rows, e.UID)
 	if !known {
-		return s.cutWithin(ctx, w, err)
+		return s.lostDuringMessage(ctx, w, err)
 	}
 	w.Row = &s.rows[r]
-	return errors.Join(s.cutWithin(ctx, w, err), s.doubtAllRows(context.WithoutCancel(ctx)))
+	return errors.Join(s.lostDuringMessage(ctx, w, err), s.doubtAllRows(context.WithoutCancel(ctx)))
 }
 
-// cutBetween handles a connection that died, or a poll that was called off,
+// lostBetweenMessages handles a connection that died, or a poll that was called off,
 // while no message was on its way.
-func (s *session) cutBetween(ctx context.Context, err error) error {
+func (s *session) lostBetweenMessages(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	return s.connectError(err)
 }
 
-// reject handles a message that a sink did not take. If it never will, the
+// quarantineOrRefuse handles a message that a sink did not take. If it never will, the
 // quarantine gets it next, if there is one and it was not the sink.
-func (s *session) reject(ctx context.Context, fixed []Target, w Want, content state.Sum, err error) error {
+func (s *session) quarantineOrRefuse(ctx context.Context, fixed []Target, w Want, content state.Sum, err error) error {
 	final := errors.Is(err, errTooLarge) || faultOf(err) == deliver.FaultMessage
 	if final && s.Quarantine != nil && fixed == nil {
-		s.banish(w, err)
+		s.queueForQuarantine(w, err)
 		return nil
 	}
 	return s.refuse(ctx, w, content, err)
 }
 
-// banish notes that a message is for the quarantine, and why.
-func (s *session) banish(w Want, why error) {
+// queueForQuarantine notes that a message is for the quarantine, and why.
+func (s *session) queueForQuarantine(w Want, why error) {
 	if s.rejectedFor == nil {
 		s.rejectedFor = map[int]error{}
 	}
@@ -364,9 +364,9 @@ func (s *session) banish(w Want, why error) {
 	s.rejectedFor[w.Num] = why
 }
 
-// banished tells of a message that the quarantine has. What a filter sends there
+// reportQuarantined tells of a message that the quarantine has. What a filter sends there
 // is no news.
-func (s *session) banished(w Want) {
+func (s *session) reportQuarantined(w Want) {
 	s.summary.Quarantined++
 	why := s.rejectedFor[w.Num]
 	delete(s.rejectedFor, w.Num)
@@ -377,22 +377,22 @@ func (s *session) banished(w Want) {
 	}
 }
 
-// unread is a message that the server would not give.
-type unread struct {
+// serverRefusal is a message that the server would not give.
+type serverRefusal struct {
 	Want
 	err error
 }
 
-// patience is after how many polls that fail in a row a server in trouble is no
+// maxTroublePolls is after how many polls that fail in a row a server in trouble is no
 // longer believed that the trouble is its own.
-const patience = 6
+const maxTroublePolls = 6
 
-// blame finds who is to blame for what the server would not give. An -ERR to
+// refuseUnread finds who is to blame for what the server would not give. An -ERR to
 // RETR is about that message, if the server gives others. If it gives none and
 // says by a response code that it has trouble of its own (RFC 3206 §4), nothing
 // is held against the messages for now. If it does not say so, but there are
 // several, they do not wait longer than for a server that does not answer at all.
-func (s *session) blame(ctx context.Context) error {
+func (s *session) refuseUnread(ctx context.Context) error {
 	refused := s.notGiven
 	s.notGiven = nil
 	most := longestPause
@@ -400,20 +400,20 @@ func (s *session) blame(ctx context.Context) error {
 		most = longestBackoff
 	}
 	for _, u := range refused {
-		if !s.gaveMessage && s.failures < patience && u.tries() == 0 && ownTrouble(u.err) {
+		if !s.gaveMessage && s.failures < maxTroublePolls && u.tries() == 0 && isServerTrouble(u.err) {
 			s.serverTrouble = cmp.Or(s.serverTrouble, s.connectError(u.err))
 			continue
 		}
-		if err := s.leave(ctx, u.Want, state.Sum{}, u.err, u.tries() > 0, most); err != nil {
+		if err := s.recordRefusal(ctx, u.Want, state.Sum{}, u.err, u.tries() > 0, most); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// ownTrouble reports whether a server that refuses something says that it has
+// isServerTrouble reports whether a server that refuses something says that it has
 // trouble of its own, which will pass.
-func ownTrouble(err error) bool {
+func isServerTrouble(err error) bool {
 	r, ok := errors.AsType[*pop3proto.ReplyError](err)
 	return ok && (r.Code == pop3proto.CodeSysTemp || r.Code == pop3proto.CodeInUse || r.Code == pop3proto.CodeLoginDelay)
 }
@@ -432,12 +432,12 @@ func (s *session) refuse(ctx context.Context, w Want, content state.Sum, err err
 			most = longestBackoff
 		}
 	}
-	return s.leave(ctx, w, content, err, w.tries() > 0, most)
+	return s.recordRefusal(ctx, w, content, err, w.tries() > 0, most)
 }
 
-// leave is refuse; again says whether this was told before, and most is the
+// recordRefusal is refuse; again says whether this was told before, and most is the
 // longest pause.
-func (s *session) leave(ctx context.Context, w Want, content state.Sum, err error, again bool, most time.Duration) error {
+func (s *session) recordRefusal(ctx context.Context, w Want, content state.Sum, err error, again bool, most time.Duration) error {
 	delete(s.rejectedFor, w.Num)
 	var next time.Time
 	if w.Key != "" {
@@ -454,11 +454,11 @@ func (s *session) leave(ctx context.Context, w Want, content state.Sum, err erro
 	}})
 }
 
-// cameTorn records that a poll or its connection ended over a message. Lines
+// recordTorn records that a poll or its connection ended over a message. Lines
 // drop for any reason, so the first time it is only put behind all others; if
 // it happens again, the message is left alone like one that was refused. So is one
 // that nothing tells, for the rest of the poll.
-func (s *session) cameTorn(ctx context.Context, w Want, err error) error {
+func (s *session) recordTorn(ctx context.Context, w Want, err error) error {
 	if s.readOnly {
 		return nil
 	}
@@ -468,13 +468,13 @@ func (s *session) cameTorn(ctx context.Context, w Want, err error) error {
 		return s.refuse(ctx, w, state.Sum{}, err)
 	}
 	if n := w.tries(); n > 0 {
-		return s.leave(ctx, w, state.Sum{}, err, n > 1, longestPause) // of the first time nobody was told
+		return s.recordRefusal(ctx, w, state.Sum{}, err, n > 1, longestPause) // of the first time nobody was told
 	}
-	return s.postpone(ctx, w, err)
+	return s.retryLast(ctx, w, err)
 }
 
-// postpone puts a message behind all others, and no more.
-func (s *session) postpone(ctx context.Context, w Want, err error) error {
+// retryLast puts a message behind all others, and no more.
+func (s *session) retryLast(ctx context.Context, w Want, err error) error {
 	if w.Key == "" || w.tries() > 0 {
 		return nil
 	}
