@@ -12,9 +12,9 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
-// pauses are the times for which a refused message is left alone, by the
+// retryPauses are the times for which a refused message is left alone, by the
 // number of failed attempts; the last one goes for all that follow.
-var pauses = []time.Duration{
+var retryPauses = []time.Duration{
 	FirstPause, time.Hour, 4 * time.Hour, 12 * time.Hour, longestPause,
 }
 
@@ -23,10 +23,10 @@ const FirstPause = 15 * time.Minute
 
 const longestPause = 24 * time.Hour
 
-// pause returns for how long to leave a message alone that has now failed
+// retryPause returns for how long to leave a message alone that has now failed
 // tries times.
-func pause(tries int) time.Duration {
-	return pauses[min(max(tries, 1), len(pauses))-1]
+func retryPause(tries int) time.Duration {
+	return retryPauses[min(max(tries, 1), len(retryPauses))-1]
 }
 
 const (
@@ -36,13 +36,13 @@ const (
 	// the account is polled less often anyway; longestForPerson is that of
 	// polls that will fail until a person has done something. Some providers
 	// lock an account after a few wrong passwords.
-	longestBackoff   = time.Hour
-	firstForPerson   = 15 * time.Minute
-	longestForPerson = 6 * time.Hour
-	// behind is how long what was tried by itself in vain, with a sink that then took
+	longestBackoff       = time.Hour
+	firstOperatorPause   = 15 * time.Minute
+	longestOperatorPause = 6 * time.Hour
+	// suspectPause is how long what was tried by itself in vain, with a sink that then took
 	// nothing more, waits: longer than what was not tried, which comes first when they
 	// are due.
-	behind = longestBackoff + time.Minute
+	suspectPause = longestBackoff + time.Minute
 	// lockPause is how long an account is left alone whose maildrop another
 	// program has open, doubled each time up to longestLockPause: some servers
 	// need as long to notice that a client has gone.
@@ -51,9 +51,9 @@ const (
 	// longestLoginDelay is the most of what a server can ask for between two
 	// logins that is heeded.
 	longestLoginDelay = 24 * time.Hour
-	// maxRefusals is how many times in a row a login is refused that worked
+	// maxLoginRefusals is how many times in a row a login is refused that worked
 	// before, until that needs a person.
-	maxRefusals = 3
+	maxLoginRefusals = 3
 )
 
 // interval returns how long after a poll the next one is due, after so many
@@ -64,7 +64,7 @@ func (a *Account) interval(class Class, failures int) time.Duration {
 	case ClassFine, ClassRefused:
 		return every
 	case ClassOperator:
-		return doubled(max(every, firstForPerson), failures-1, max(every, longestForPerson))
+		return doubled(max(every, firstOperatorPause), failures-1, max(every, longestOperatorPause))
 	default:
 		return doubled(every, failures-1, max(every, longestBackoff))
 	}
@@ -108,10 +108,10 @@ func notBefore(s state.Schedule, now time.Time) time.Time {
 	return until
 }
 
-// wantPause notes how long the server wants a user to wait between two logins. What it
+// noteLoginDelay notes how long the server wants a user to wait between two logins. What it
 // said before the login with the word USER is the longest wait of any (RFC 2449 §6.5):
 // if it says nothing now that it knows who asks, this one need not wait.
-func (s *session) wantPause(caps pop3proto.Capabilities) {
+func (s *session) noteLoginDelay(caps pop3proto.Capabilities) {
 	before := pop3proto.ParseCapabilities(s.server.Before).Params("LOGIN-DELAY")
 	if d, ok := caps.LoginDelay(); ok {
 		s.summary.LoginDelay = min(d, longestLoginDelay)
@@ -120,9 +120,9 @@ func (s *session) wantPause(caps pop3proto.Capabilities) {
 	}
 }
 
-// pauseAsked returns the answer of a server that only wants a pause before the
+// pauseRequest returns the answer of a server that only wants a pause before the
 // next login (RFC 2449 §8.1), else nil.
-func pauseAsked(err error) *pop3proto.ReplyError {
+func pauseRequest(err error) *pop3proto.ReplyError {
 	r, ok := errors.AsType[*pop3proto.ReplyError](err)
 	if ok && (r.Code == pop3proto.CodeLoginDelay || r.Code == pop3proto.CodeInUse) {
 		return r
@@ -130,9 +130,9 @@ func pauseAsked(err error) *pop3proto.ReplyError {
 	return nil
 }
 
-// loginRefused reports whether err means that the server takes the user or
+// isLoginRefused reports whether err means that the server takes the user or
 // the password for wrong.
-func loginRefused(err error) bool {
+func isLoginRefused(err error) bool {
 	login, ok := errors.AsType[*LoginError](err)
 	if !ok || Classify(login) != ClassOperator {
 		return false
@@ -141,19 +141,19 @@ func loginRefused(err error) bool {
 	return errors.Is(login, mech.ErrRefused) || ok && r.Code != pop3proto.CodeSysPerm
 }
 
-// doubt makes a DoubtfulError of a refused login that worked before, in an earlier poll
+// doubtRefusedLogin makes a DoubtfulError of a refused login that worked before, in an earlier poll
 // or in this one.
-func doubt(err error, was state.Schedule, s *Summary) error {
-	before := was.LastSuccess > 0 && was.Refusals+1 < maxRefusals || !s.LoggedIn.IsZero()
-	if before && loginRefused(err) {
+func doubtRefusedLogin(err error, was state.Schedule, s *Summary) error {
+	before := was.LastSuccess > 0 && was.Refusals+1 < maxLoginRefusals || !s.LoggedIn.IsZero()
+	if before && isLoginRefused(err) {
 		return &DoubtfulError{err}
 	}
 	return err
 }
 
-// reschedule returns what is to be remembered for the next poll, after one
+// nextSchedule returns what is to be remembered for the next poll, after one
 // that ended in err.
-func (a *Account) reschedule(was state.Schedule, s *Summary, err error, o *Options) state.Schedule {
+func (a *Account) nextSchedule(was state.Schedule, s *Summary, err error, o *Options) state.Schedule {
 	now, next := o.now(), was
 	class, cut := Classify(err), errors.Is(err, ErrCutShort)
 	if class < ClassRetry {
@@ -163,7 +163,7 @@ func (a *Account) reschedule(was state.Schedule, s *Summary, err error, o *Optio
 	}
 	if !s.LoggedIn.IsZero() {
 		next.Refusals = 0
-	} else if loginRefused(err) {
+	} else if isLoginRefused(err) {
 		next.Refusals++
 	}
 	if s.Sessions > 0 {
@@ -178,7 +178,7 @@ func (a *Account) reschedule(was state.Schedule, s *Summary, err error, o *Optio
 		return next
 	}
 	pause := a.interval(class, next.Failures)
-	if unreachable(err, s.Sessions) {
+	if isHostUnreachable(err, s.Sessions) {
 		// To knock again asks nothing of anybody, and the network may be back.
 		pause = min(pause, max(a.every(), longestHostPause))
 	}

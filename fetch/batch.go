@@ -261,7 +261,7 @@ func (c *committer) journalLandings(b *batch, parts []*sinkCommit) error {
 	}
 	next := c.now()
 	if c.severalSinks && b.items[0].want.mayBreakSink() { // else it was not tried by itself yet
-		next = next.Add(behind)
+		next = next.Add(suspectPause)
 	}
 	for _, r := range parts { // once all is noted that has landed elsewhere
 		if len(r.untaken) > 0 && failed == nil {

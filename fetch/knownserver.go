@@ -200,7 +200,7 @@ func (s *session) logInAsRemembered(ctx context.Context) (before pop3proto.Capab
 	if before, err = k.capabilitiesBeforeLogin(ctx, c); err != nil {
 		return before, choice, s.connectError(err)
 	}
-	s.wantPause(before)
+	s.noteLoginDelay(before)
 	choice = s.choose(c, before)
 	// A password command or a person may take forever to answer, and nothing has
 	// begun yet: a drain ends the wait.

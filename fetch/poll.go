@@ -119,7 +119,7 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 		rows.stop()
 	}
 	sinkTrouble = v.joinSinkTrouble(err, sinkTrouble)
-	err = doubt(orOverBudget(ctx, err), was, s)
+	err = doubtRefusedLogin(orOverBudget(ctx, err), was, s)
 	all := cutShort(ctx, errors.Join(err, sinkTrouble))
 	// The schedule depends on what stopped the account as a whole. Once it was logged in,
 	// other sinks' mail need not wait because one sink is in trouble, or because some
@@ -131,7 +131,7 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 	if !s.LoggedIn.IsZero() && (errors.Is(stopped, errUnclear) || errors.Is(stopped, errNameless)) {
 		stopped = nil
 	}
-	s.Schedule = a.reschedule(was, s, stopped, o)
+	s.Schedule = a.nextSchedule(was, s, stopped, o)
 	return errors.Join(all, a.save(ctx, o, s, v.server, all))
 }
 

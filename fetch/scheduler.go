@@ -50,10 +50,10 @@ func Once(ctx context.Context, s Setup) []Summary {
 func Each(ctx context.Context, s Setup, visit func(i int, o Options) error, leaveOut func(i int, err error)) {
 	drain := s.Options.Drain
 	all := newSlots(s.Parallel, len(s.Accounts))
-	hosts, ways := map[string]*line{}, map[string]*atomic.Int32{}
+	hosts, ways := map[string]*hostQueue{}, map[string]*atomic.Int32{}
 	for _, a := range s.Accounts {
 		if host := a.host(); hosts[host] == nil {
-			hosts[host] = newLine(s.PerHost, len(s.Accounts))
+			hosts[host] = newHostQueue(s.PerHost, len(s.Accounts))
 		}
 		if way := a.Server.way(); ways[way] == nil {
 			ways[way] = new(atomic.Int32) // visits in a row that it did not answer
@@ -62,17 +62,17 @@ func Each(ctx context.Context, s Setup, visit func(i int, o Options) error, leav
 	// The host's slot comes first: who waits for a busy host holds up nobody else.
 	enter := func(i int) error {
 		a := s.Accounts[i]
-		if err := stopped(ctx, drain); err != nil {
+		if err := checkStopped(ctx, drain); err != nil {
 			return err
 		}
 		// It has kept all waiting in vain whom it could, and then as many again.
-		if int(ways[a.Server.way()].Load()) >= lostPolls*hosts[a.host()].slots {
+		if int(ways[a.Server.way()].Load()) >= downAfter*hosts[a.host()].slots {
 			return errSilent
 		}
-		return all.take(ctx, drain)
+		return all.acquire(ctx, drain)
 	}
 	serve := func(i int) {
-		defer all.free()
+		defer all.release()
 		o, sessions, inVain := s.Options, 0, ways[s.Accounts[i].Server.way()]
 		o.Observer = func(e Event) {
 			if _, ok := e.(Connected); ok {
@@ -80,7 +80,7 @@ func Each(ctx context.Context, s Setup, visit func(i int, o Options) error, leav
 			}
 			s.Options.report(e)
 		}
-		if err := visit(i, o); timedOut(err) && unreachable(err, sessions) {
+		if err := visit(i, o); timedOut(err) && isHostUnreachable(err, sessions) {
 			inVain.Add(1)
 		} else if sessions > 0 {
 			inVain.Store(0)
@@ -89,7 +89,7 @@ func Each(ctx context.Context, s Setup, visit func(i int, o Options) error, leav
 	var wg sync.WaitGroup
 	for i, a := range s.Accounts {
 		host := hosts[a.host()]
-		if !host.join(i) {
+		if !host.acquire(i) {
 			continue
 		}
 		err := enter(i)
@@ -100,7 +100,7 @@ func Each(ctx context.Context, s Setup, visit func(i int, o Options) error, leav
 				} else {
 					leaveOut(i, err)
 				}
-				if i, ok = host.next(); ok {
+				if i, ok = host.passOn(); ok {
 					err = enter(i)
 				}
 			}
@@ -109,8 +109,8 @@ func Each(ctx context.Context, s Setup, visit func(i int, o Options) error, leav
 	wg.Wait()
 }
 
-// line is who waits for a slot of a host.
-type line struct {
+// hostQueue is who waits for a slot of a host.
+type hostQueue struct {
 	slots int
 
 	mu      sync.Mutex
@@ -118,15 +118,15 @@ type line struct {
 	waiting []int
 }
 
-func newLine(n, most int) *line {
+func newHostQueue(n, most int) *hostQueue {
 	if n <= 0 {
 		n = most
 	}
-	return &line{slots: n, free: n}
+	return &hostQueue{slots: n, free: n}
 }
 
-// join takes a slot for i. Where none is free it returns false, and i waits for its turn.
-func (l *line) join(i int) bool {
+// acquire takes a slot for i. Where none is free it returns false, and i waits for its turn.
+func (l *hostQueue) acquire(i int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.free == 0 {
@@ -137,8 +137,8 @@ func (l *line) join(i int) bool {
 	return true
 }
 
-// next hands a slot on to who has waited longest. If nobody waits, it is free.
-func (l *line) next() (i int, ok bool) {
+// passOn hands a slot on to who has waited longest. If nobody waits, it is free.
+func (l *hostQueue) passOn() (i int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.waiting) == 0 {
@@ -161,10 +161,10 @@ func newSlots(n, most int) slots {
 	return make(slots, n)
 }
 
-// take waits for a slot. It returns an error if it is no longer wanted.
-func (s slots) take(ctx context.Context, drain <-chan struct{}) error {
+// acquire waits for a slot. It returns an error if it is no longer wanted.
+func (s slots) acquire(ctx context.Context, drain <-chan struct{}) error {
 	// Where several are ready, select takes any.
-	if err := stopped(ctx, drain); err != nil {
+	if err := checkStopped(ctx, drain); err != nil {
 		return err
 	}
 	select {
@@ -176,10 +176,10 @@ func (s slots) take(ctx context.Context, drain <-chan struct{}) error {
 	return errStopped
 }
 
-func (s slots) free() { <-s }
+func (s slots) release() { <-s }
 
-// stopped returns an error once no poll is to begin any more.
-func stopped(ctx context.Context, drain <-chan struct{}) error {
+// checkStopped returns an error once no poll is to begin any more.
+func checkStopped(ctx context.Context, drain <-chan struct{}) error {
 	if closed(drain) || ctx.Err() != nil {
 		return errStopped
 	}

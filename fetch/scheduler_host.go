@@ -7,7 +7,7 @@ import (
 
 const (
 	// A host counts as down once so many polls in a row could not reach it.
-	lostPolls = 2
+	downAfter = 2
 	// hostPause is how long a host that is down is left alone, doubled with
 	// each poll that cannot reach it up to longestHostPause.
 	hostPause        = 30 * time.Second
@@ -24,7 +24,7 @@ type host struct {
 	retry    time.Time
 }
 
-func (r *run) host(a *Account) *host {
+func (r *runner) hostOf(a *Account) *host {
 	way := a.Server.way()
 	h := r.hosts[way]
 	if h == nil {
@@ -40,29 +40,29 @@ func (s *Server) way() string {
 	return strings.TrimSpace(strings.ToLower(s.Addr()) + " " + s.Via.Way())
 }
 
-// admits reports whether a further poll of a host may begin.
-func (r *run) admits(h *host, now time.Time) bool {
+// canPoll reports whether a further poll of a host may begin.
+func (r *runner) canPoll(h *host, now time.Time) bool {
 	switch most := r.setup.PerHost; {
-	case most > 0 && r.busy[h.name] >= most:
+	case most > 0 && r.pollsByHost[h.name] >= most:
 		return false
-	case h.down():
+	case h.isDown():
 		return h.polling == 0 && !h.retry.After(now)
 	default:
 		return h.opening == 0
 	}
 }
 
-func (h *host) down() bool { return h.failures >= lostPolls }
+func (h *host) isDown() bool { return h.failures >= downAfter }
 
-// lost notes that a poll could not reach the host.
-func (h *host) lost(now time.Time) {
+// noteFailure notes that a poll could not reach the host.
+func (h *host) noteFailure(now time.Time) {
 	h.failures++
-	h.retry = now.Add(jitter(doubled(hostPause, h.failures-lostPolls, longestHostPause)))
+	h.retry = now.Add(jitter(doubled(hostPause, h.failures-downAfter, longestHostPause)))
 }
 
-// found notes that a poll has reached the host. It returns true if one before
+// noteSuccess notes that a poll has reached the host. It returns true if one before
 // had not.
-func (h *host) found() bool {
+func (h *host) noteSuccess() bool {
 	was := h.failures > 0
 	h.failures = 0
 	return was

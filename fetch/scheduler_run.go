@@ -53,21 +53,21 @@ const heartbeat = 15 * time.Second
 // turn, if not nil, is called at every turn of Run, every 15 seconds at least.
 // Like an Observer it must return quickly.
 func Run(ctx context.Context, s Setup, orders <-chan Order, turn func(Turn)) {
-	r := &run{
-		ctx: ctx, drain: s.Options.Drain, tasks: map[string]*task{}, hosts: map[string]*host{}, busy: map[string]int{},
-		settling: make(chan *poll, 16), connected: make(chan *poll, 16), finished: make(chan *poll, 16),
+	r := &runner{
+		ctx: ctx, drain: s.Options.Drain, tasks: map[string]*task{}, hosts: map[string]*host{}, pollsByHost: map[string]int{},
+		settling: make(chan *activePoll, 16), connected: make(chan *activePoll, 16), finished: make(chan *activePoll, 16),
 	}
-	r.use(s)
+	r.applySetup(s)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		now := r.now()
-		if !r.ending() {
-			r.start(now)
+		if !r.isEnding() {
+			r.startDuePolls(now)
 		} else if r.polling == 0 {
 			break
 		}
-		t := r.turn(now)
+		t := r.summarize(now)
 		if turn != nil {
 			turn(t)
 		}
@@ -77,7 +77,7 @@ func Run(ctx context.Context, s Setup, orders <-chan Order, turn func(Turn)) {
 		}
 		timer.Reset(wait)
 		drain, done := r.drain, ctx.Done()
-		if r.ending() {
+		if r.isEnding() {
 			drain, done = nil, nil // known
 		}
 		select {
@@ -85,34 +85,34 @@ func Run(ctx context.Context, s Setup, orders <-chan Order, turn func(Turn)) {
 		case <-drain:
 		case <-done:
 		case o := <-orders:
-			r.obey(o)
+			r.handleOrder(o)
 		case p := <-r.settling:
-			p.opened() // it takes its time, as what runs before the connection does
+			p.endOpening() // it takes its time, as what runs before the connection does
 		case p := <-r.connected:
-			r.greeted(p)
+			r.pollConnected(p)
 		case p := <-r.finished:
-			r.ended(p)
+			r.pollFinished(p)
 		}
 	}
-	r.setup.leave()
+	r.setup.release()
 }
 
-// run is the state of Run. One goroutine owns it; polls run in others and
+// runner is the state of Run. One goroutine owns it; polls run in others and
 // report by its channels.
-type run struct {
-	ctx   context.Context
-	drain <-chan struct{}
-	setup *setup
-	tasks map[string]*task
-	order []*task // in the setup's order
-	hosts map[string]*host
+type runner struct {
+	ctx     context.Context
+	drain   <-chan struct{}
+	setup   *setup
+	tasks   map[string]*task
+	ordered []*task // in the setup's order
+	hosts   map[string]*host
 	// polling counts the polls under way, those of former setups, too; busy does so by
 	// the name of the host.
-	polling int
-	busy    map[string]int
-	clock   time.Time
+	polling     int
+	pollsByHost map[string]int
+	lastNow     time.Time
 	// By what polls report.
-	settling, connected, finished chan *poll
+	settling, connected, finished chan *activePoll
 }
 
 // setup is a Setup, and how many use it: the run itself and each poll.
@@ -121,7 +121,7 @@ type setup struct {
 	users int
 }
 
-func (s *setup) leave() {
+func (s *setup) release() {
 	if s.users--; s.users == 0 && s.Done != nil {
 		s.Done()
 	}
@@ -133,108 +133,108 @@ type task struct {
 	host    *host
 	// poll is the one under way, nil if there is none. again has another
 	// follow at once: the account has changed meanwhile, or somebody asked.
-	poll  *poll
-	again bool
+	poll      *activePoll
+	pollAgain bool
 	// next is when the account is due, notBefore until when its server wants
 	// no login.
 	next, notBefore time.Time
 	failures        int  // in a row, as far as they delay the next poll
 	failed          bool // the last poll, if only one of several sinks
-	person          bool // it called for a person
-	cutOff          bool // the last poll did not reach the host
+	needsPerson     bool // it called for a person
+	unreached       bool // the last poll did not reach the host
 }
 
-// poll is a poll under way, and then its outcome.
-type poll struct {
+// activePoll is a poll under way, and then its outcome.
+type activePoll struct {
 	*task
-	host    *host // the task may have got another
-	setup   *setup
-	opening bool   // the host has not greeted us yet
-	drop    string // the maildrop; the task may have got another
+	host     *host // the task may have got another
+	setup    *setup
+	opening  bool   // the host has not greeted us yet
+	maildrop string // the maildrop; the task may have got another
 	Summary
 }
 
 // now returns the time by the wall, which goes on while the machine sleeps. If
 // that was set back, all is due earlier by as much.
-func (r *run) now() time.Time {
+func (r *runner) now() time.Time {
 	now := r.setup.Options.now().Round(0)
-	if back := r.clock.Sub(now); back > 0 {
-		for _, t := range r.order {
+	if back := r.lastNow.Sub(now); back > 0 {
+		for _, t := range r.ordered {
 			t.next, t.notBefore = t.next.Add(-back), t.notBefore.Add(-back)
 		}
 		for _, h := range r.hosts {
 			h.retry = h.retry.Add(-back)
 		}
 	}
-	r.clock = now
+	r.lastNow = now
 	return now
 }
 
-// ending reports whether no poll is to begin any more.
-func (r *run) ending() bool {
+// isEnding reports whether no poll is to begin any more.
+func (r *runner) isEnding() bool {
 	return closed(r.drain) || r.ctx.Err() != nil
 }
 
-func (r *run) obey(o Order) {
+func (r *runner) handleOrder(o Order) {
 	switch o := o.(type) {
 	case Setup:
-		r.use(o)
+		r.applySetup(o)
 	case PollNow:
 		now := r.now()
 		r.setup.Options.silent.reset()
-		for _, t := range r.order {
+		for _, t := range r.ordered {
 			if o.Accounts == nil || slices.Contains(o.Accounts, t.account.Name) {
-				t.next, t.again = latest(now, t.notBefore), t.poll != nil
+				t.next, t.pollAgain = latest(now, t.notBefore), t.poll != nil
 				t.host.retry = now
 			}
 		}
 	}
 }
 
-// use has a setup take the place of the one before.
-func (r *run) use(s Setup) {
+// applySetup has a setup take the place of the one before.
+func (r *runner) applySetup(s Setup) {
 	s.Options.regular, s.Options.Drain, s.Options.silent = true, r.drain, newSilences()
 	before, old := r.setup, r.tasks
 	r.setup = &setup{Setup: s, users: 1}
 	now := r.now()
-	r.tasks, r.order = map[string]*task{}, nil
+	r.tasks, r.ordered = map[string]*task{}, nil
 	var fresh []*task
 	for _, a := range s.Accounts {
 		t, anew := old[a.Name], s.Fresh != nil && s.Fresh(a.Name)
 		// What is recorded may be of another process's poll, which did well.
-		anew = anew || t != nil && t.person
+		anew = anew || t != nil && t.needsPerson
 		switch {
 		case t == nil:
 			t = &task{}
 			if !t.restore(r.ctx, a, s.Options.State, now) || anew && before != nil {
 				fresh = append(fresh, t)
 			} else if anew {
-				t.hasten(now)
+				t.scheduleAfterStart(now)
 			}
 		case anew:
-			t.again = t.poll != nil
+			t.pollAgain = t.poll != nil
 			if a.maildrop() != t.account.maildrop() {
 				t.notBefore = time.Time{}
 			}
 			fresh = append(fresh, t)
 		}
-		if t.account, t.host = a, r.host(a); anew {
+		if t.account, t.host = a, r.hostOf(a); anew {
 			t.host.retry = now // what kept us from it may be mended, too
 		}
-		r.tasks[a.Name], r.order = t, append(r.order, t)
+		r.tasks[a.Name], r.ordered = t, append(r.ordered, t)
 	}
 	spread(fresh, now)
-	r.tidy()
+	r.removeUnusedHosts()
 	if before != nil {
-		before.leave()
+		before.release()
 	}
 }
 
-// tidy forgets the hosts that no account has any more, once their last poll has
+// removeUnusedHosts forgets the hosts that no account has any more, once their last poll has
 // ended.
-func (r *run) tidy() {
+func (r *runner) removeUnusedHosts() {
 	used := map[*host]bool{}
-	for _, t := range r.order {
+	for _, t := range r.ordered {
 		used[t.host] = true
 	}
 	maps.DeleteFunc(r.hosts, func(_ string, h *host) bool { return h.polling == 0 && !used[h] })
@@ -249,13 +249,13 @@ func (t *task) restore(ctx context.Context, a *Account, s State, now time.Time) 
 	}
 	was := a.scheduleOf(&standing)
 	t.failures, t.failed, t.notBefore = was.Failures, was.Failures > 0, notBefore(was, now)
-	t.wait(a, time.Unix(was.Next, 0), now)
+	t.schedule(a, time.Unix(was.Next, 0), now)
 	return t.next.After(now)
 }
 
-// wait has a task wait until next, as was recorded: unless that is later than
+// schedule has a task wait until next, as was recorded: unless that is later than
 // any interval, for another of which it was recorded, or by a wrong clock.
-func (t *task) wait(a *Account, next, now time.Time) {
+func (t *task) schedule(a *Account, next, now time.Time) {
 	longest := a.interval(ClassFine, 0)
 	if t.failures > 0 {
 		longest = max(a.interval(ClassOperator, t.failures), a.interval(ClassRetry, t.failures))
@@ -266,11 +266,11 @@ func (t *task) wait(a *Account, next, now time.Time) {
 	t.next = latest(next, t.notBefore)
 }
 
-// hasten has a task wait no longer than it takes to tell that this start is not
+// scheduleAfterStart has a task wait no longer than it takes to tell that this start is not
 // one of many: a daemon that is started over and over, and dies as often, must
 // not have an account locked by its wrong password. The more often that failed,
 // the longer the daemon has to live before it tries again.
-func (t *task) hasten(now time.Time) {
+func (t *task) scheduleAfterStart(now time.Time) {
 	soon := now.Add(doubled(firstAfterStart, t.failures-1, longestAfterStart))
 	if soon.Before(t.next) {
 		t.next = latest(soon, t.notBefore)
@@ -298,31 +298,31 @@ func spread(tasks []*task, now time.Time) {
 	}
 }
 
-// start begins the polls that are due, who waits the longest first.
-func (r *run) start(now time.Time) {
+// startDuePolls begins the polls that are due, who waits the longest first.
+func (r *runner) startDuePolls(now time.Time) {
 	for r.setup.Parallel <= 0 || r.polling < r.setup.Parallel {
 		var first *task
-		for _, t := range r.order {
-			if t.due(now) && r.admits(t.host, now) && (first == nil || t.next.Before(first.next)) {
+		for _, t := range r.ordered {
+			if t.isDue(now) && r.canPoll(t.host, now) && (first == nil || t.next.Before(first.next)) {
 				first = t
 			}
 		}
 		if first == nil {
 			return
 		}
-		r.poll(first)
+		r.startPoll(first)
 	}
 }
 
-func (t *task) due(now time.Time) bool { return t.poll == nil && !t.next.After(now) }
+func (t *task) isDue(now time.Time) bool { return t.poll == nil && !t.next.After(now) }
 
-func (r *run) poll(t *task) {
+func (r *runner) startPoll(t *task) {
 	// What runs before the connection may take its time, and tells nothing of the
 	// host.
-	p := &poll{task: t, host: t.host, setup: r.setup, opening: t.account.Server.Preconnect == nil, drop: t.account.maildrop()}
+	p := &activePoll{task: t, host: t.host, setup: r.setup, opening: t.account.Server.Preconnect == nil, maildrop: t.account.maildrop()}
 	t.poll = p
 	r.polling++
-	r.busy[p.host.name]++
+	r.pollsByHost[p.host.name]++
 	p.host.polling++
 	if p.opening {
 		p.host.opening++
@@ -345,72 +345,72 @@ func (r *run) poll(t *task) {
 	}()
 }
 
-// greeted notes that the host has greeted us. The accounts that could not reach it
+// pollConnected notes that the host has greeted us. The accounts that could not reach it
 // need not wait until the poll has ended.
-func (r *run) greeted(p *poll) {
-	p.opened()
-	if p.host.found() {
-		r.rejoin(p.host, r.now())
+func (r *runner) pollConnected(p *activePoll) {
+	p.endOpening()
+	if p.host.noteSuccess() {
+		r.retryUnreached(p.host, r.now())
 	}
 }
 
-// opened notes that the poll is past the opening of its connection.
-func (p *poll) opened() {
+// endOpening notes that the poll is past the opening of its connection.
+func (p *activePoll) endOpening() {
 	if p.opening {
 		p.opening = false
 		p.host.opening--
 	}
 }
 
-// heldPause is when an account is tried again that another process was
+// leasedPause is when an account is tried again that another process was
 // polling.
-const heldPause = 30 * time.Second
+const leasedPause = 30 * time.Second
 
-// ended notes the outcome of a poll.
-func (r *run) ended(p *poll) {
-	p.opened()
+// pollFinished notes the outcome of a poll.
+func (r *runner) pollFinished(p *activePoll) {
+	p.endOpening()
 	p.host.polling--
-	if r.busy[p.host.name]--; r.busy[p.host.name] == 0 {
-		delete(r.busy, p.host.name)
+	if r.pollsByHost[p.host.name]--; r.pollsByHost[p.host.name] == 0 {
+		delete(r.pollsByHost, p.host.name)
 	}
 	r.polling--
 	now, t := r.now(), p.task
 	t.poll = nil
 	if !p.Skipped {
-		t.failed, t.person = p.Class > ClassRefused, p.Class == ClassOperator
+		t.failed, t.needsPerson = p.Class > ClassRefused, p.Class == ClassOperator
 	}
 	if early, ok := errors.AsType[*PauseError](p.Err); ok {
 		t.next, t.notBefore = early.Until, early.Until
 	} else if p.Skipped {
-		t.next = now.Add(jitter(min(heldPause, t.account.every())))
+		t.next = now.Add(jitter(min(leasedPause, t.account.every())))
 	} else if p.Summary.next.IsZero() { // nothing could be recorded
 		t.failures++
 		t.next = now.Add(jitter(t.account.interval(p.Class, t.failures)))
 	} else {
 		t.failures, t.notBefore = p.Schedule.Failures, notBefore(p.Schedule, now)
-		t.wait(t.account, p.Summary.next, now)
+		t.schedule(t.account, p.Summary.next, now)
 	}
-	if p.drop != t.account.maildrop() { // the pause is of a server that it has left
+	if p.maildrop != t.account.maildrop() { // the pause is of a server that it has left
 		t.notBefore = time.Time{}
 	}
-	if t.again {
-		t.again, t.next = false, latest(now, t.notBefore)
+	if t.pollAgain {
+		t.pollAgain, t.next = false, latest(now, t.notBefore)
 	}
-	if p.unreachable() {
-		t.cutOff = true
-		p.host.lost(now)
+	if p.hostUnreachable() {
+		t.unreached = true
+		p.host.noteFailure(now)
 	}
 	if p.setup != r.setup {
-		r.tidy()
+		r.removeUnusedHosts()
 	}
-	p.setup.leave()
+	p.setup.release()
 }
 
-// unreachable reports whether a poll failed for a reason that concerns the
+// hostUnreachable reports whether a poll failed for a reason that concerns the
 // host, not the account.
-func (s *Summary) unreachable() bool { return unreachable(s.Err, s.Sessions) }
+func (s *Summary) hostUnreachable() bool { return isHostUnreachable(s.Err, s.Sessions) }
 
-func unreachable(err error, sessions int) bool {
+func isHostUnreachable(err error, sessions int) bool {
 	c, ok := errors.AsType[*ConnectError](err)
 	if !ok || sessions > 0 {
 		return false
@@ -420,24 +420,24 @@ func unreachable(err error, sessions int) bool {
 	return nameless || Classify(err) == ClassRetry
 }
 
-// rejoin has the accounts that could not reach a host try it at once.
-func (r *run) rejoin(h *host, now time.Time) {
+// retryUnreached has the accounts that could not reach a host try it at once.
+func (r *runner) retryUnreached(h *host, now time.Time) {
 	var back []*task
-	for _, t := range r.order {
-		if t.host == h && t.cutOff && t.poll == nil {
+	for _, t := range r.ordered {
+		if t.host == h && t.unreached && t.poll == nil {
 			back = append(back, t)
 		}
 		if t.host == h {
-			t.cutOff = false
+			t.unreached = false
 		}
 	}
 	spread(back, now)
 }
 
-// turn sums up, for others and for Run's own next wait.
-func (r *run) turn(now time.Time) Turn {
-	sum := Turn{Accounts: len(r.order), Polling: r.polling}
-	for _, t := range r.order {
+// summarize sums up, for others and for Run's own next wait.
+func (r *runner) summarize(now time.Time) Turn {
+	sum := Turn{Accounts: len(r.ordered), Polling: r.polling}
+	for _, t := range r.ordered {
 		if t.failed {
 			sum.Failing++
 		}
@@ -448,7 +448,7 @@ func (r *run) turn(now time.Time) Turn {
 		case !next.After(now):
 			sum.Waiting++
 			// A slot that gets free wakes Run; a host that is down does not.
-			if next = t.host.retry; !t.host.down() || !next.After(now) {
+			if next = t.host.retry; !t.host.isDown() || !next.After(now) {
 				continue
 			}
 		}

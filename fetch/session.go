@@ -96,7 +96,7 @@ func (s *session) connectOnce(ctx context.Context) (err error) {
 		r.TLS, r.Greeting, r.Before, r.Choice = connected.State, c.Greeting(), before, choice
 	}
 	if err != nil {
-		s.summary.refused = pauseAsked(err)
+		s.summary.refused = pauseRequest(err)
 		return err
 	}
 	s.summary.LoggedIn = s.opts.now()
@@ -112,7 +112,7 @@ func (s *session) noteCapabilities(after pop3proto.Capabilities) {
 	if r := s.report; r != nil {
 		r.After = after
 	}
-	s.wantPause(after) // LOGIN-DELAY is now this user's, and no longer the longest of all users'
+	s.noteLoginDelay(after) // LOGIN-DELAY is now this user's, and no longer the longest of all users'
 	s.noteExpire(after)
 	s.pipelined = !s.noPipelining && s.Server.Window != 1 && after.Has("PIPELINING")
 	s.hasTOP = after.Has("TOP")

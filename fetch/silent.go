@@ -60,7 +60,7 @@ func (s *silences) enter(p place, now time.Time) (before silence, err error) {
 		at = new(silence)
 		s.of[p] = at
 	}
-	if at.down() && (at.polling > 0 || at.retry.After(now)) {
+	if at.isDown() && (at.polling > 0 || at.retry.After(now)) {
 		why := at.why
 		// The text contains that of the first error, so that includes finds a poll that
 		// has been told already.
@@ -82,10 +82,10 @@ func (s *silences) recordOutcome(p place, before silence, err error, now time.Ti
 	switch {
 	case !ok || !timedOut(err):
 		at.answers++
-		at.found()
+		at.noteSuccess()
 	case at.failures == before.failures && at.answers == before.answers:
 		at.why = *why
-		at.lost(now)
+		at.noteFailure(now)
 	}
 }
 
@@ -101,7 +101,7 @@ func (s *silences) reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, at := range s.of {
-		at.found()
+		at.noteSuccess()
 	}
 }
 

@@ -441,7 +441,7 @@ func (s *session) recordRefusal(ctx context.Context, w Want, content state.Sum, 
 	delete(s.rejectedFor, w.Num)
 	var next time.Time
 	if w.Key != "" {
-		next = s.opts.now().Add(min(pause(w.tries()+1), most))
+		next = s.opts.now().Add(min(retryPause(w.tries()+1), most))
 	}
 	s.summary.Refused++
 	s.opts.report(Refused{Account: s.Name, UID: w.UID, Reason: err.Error(), NextTry: next, Again: again})
