@@ -11,20 +11,20 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// The bounds of a batch, unless the sink has lower ones: a batch costs one round
-// of fsyncs, and a crash costs the batches that are not promised yet.
+// The bounds of a batch, unless a sink has lower ones. Each batch costs one round of
+// fsyncs; a crash costs the download of what is not promised yet.
 const (
 	batchMessages = 64
 	batchBytes    = 32 << 20
 	batchAge      = 2 * time.Second
 
-	// The last batches are smaller, down to this: nothing is deleted before
-	// the last one is committed, and there is no download to wait for then.
+	// Towards the end of a download, batches shrink to this many messages: DELE waits
+	// for the last commit, which no download overlaps.
 	batchLast = 24
 )
 
-// batch is a group of messages that are committed together. Each sink that
-// any of them is for has a part of it.
+// batch is a group of messages that are committed together. Each sink that any of them
+// is for has a sinkBatch in it.
 type batch struct {
 	sinks   []*sinkBatch
 	items   []*item
@@ -32,7 +32,7 @@ type batch struct {
 	started time.Time
 }
 
-// sinkBatch is a sink's batch.
+// sinkBatch is the part of a batch that goes to one sink.
 type sinkBatch struct {
 	Target
 	deliver.Batch
@@ -44,30 +44,38 @@ type item struct {
 	want            Want
 	octets          int64
 	header, content state.Sum
-	// pendingSinks counts the sinks that have it staged and did not report yet.
-	pendingSinks int
-	// owedTo are the sinks that would not even stage it, or took another message
-	// for it; had are those that seem to have it.
-	owedTo []Target
-	heldBy []aim
-	// err is why the first of the sinks that did not take it did not. judged is
-	// set once a sink's failure was put down to it, unproven if that is no more
-	// than likely, spared if a sink did not get to it, booked once its batch is.
-	err                                          error
-	blamed, blameUnproven, notReached, batchDone bool
-	// complete is set once it has come in to its end and all that it is for is
-	// known.
+	// complete is set once the message has come in to its end and all sinks that it is
+	// for are known.
 	complete bool
-	// doubtedSince is since when it may be another message than the one of its
-	// unique-id, in Unix seconds; 0 if it is not.
+	// doubtedSince is when it became doubtful whether this is the message of its
+	// unique-id, in Unix seconds; 0 if it is not doubtful.
 	doubtedSince int64
-	// dropped is set if the filter wants it nowhere, unfiltered is why it goes on
-	// as it came if the filter failed.
-	dropped    bool
+
+	// pendingSinks counts the sinks that staged the message and have not reported its
+	// delivery yet.
+	pendingSinks int
+	// owedTo are the sinks that still have to get the message: they failed to stage it,
+	// or they have another message by its unique-id.
+	owedTo []Target
+	// heldBy are the sinks that took a message by this unique-id at an earlier try.
+	heldBy []aim
+	// err is the first error of a sink that did not take the message.
+	err error
+
+	// The committer sets these; see committer.assignBlame.
+	blamed        bool // a sink's failure is put down to this message
+	blameUnproven bool // likely, but no other message has shown that the sink works
+	notReached    bool // a sink's Commit ended before it tried this message
+	batchDone     bool // its batch has been journalled
+
+	// dropped is set if the filter wants the message delivered nowhere.
+	dropped bool
+	// unfiltered is why the filter failed on a message that is delivered nevertheless;
+	// empty if it did not fail.
 	unfiltered string
 }
 
-// abandon leaves the part's messages owed to its sink.
+// abandon aborts the sink's batch: its messages are owed to the sink, because of err.
 func (p *sinkBatch) abandon(err error) {
 	p.Abort()
 	for _, it := range p.items {
@@ -78,7 +86,7 @@ func (p *sinkBatch) abandon(err error) {
 	p.items = nil
 }
 
-// newPromise returns a promise of the item by a sink.
+// newPromise returns the journal's record of a promise that a sink made for the item.
 func (it *item) newPromise(sink string, made deliver.Promise) state.Promise {
 	return state.Promise{
 		UID: it.want.Key, Sink: sink, Token: made.Token, Where: made.Where,
@@ -86,10 +94,10 @@ func (it *item) newPromise(sink string, made deliver.Promise) state.Promise {
 	}
 }
 
-// isFull reports whether the batch should be committed before more is staged.
-// left is how many messages are still to come.
-func (b *batch) isFull(now time.Time, left int) bool {
-	if len(b.items) >= min(batchMessages, max(batchLast, left)) || b.bytes >= batchBytes || now.Sub(b.started) >= batchAge {
+// isFull reports whether the batch should be committed before more is staged. remaining
+// is how many messages are still to come.
+func (b *batch) isFull(now time.Time, remaining int) bool {
+	if len(b.items) >= min(batchMessages, max(batchLast, remaining)) || b.bytes >= batchBytes || now.Sub(b.started) >= batchAge {
 		return true
 	}
 	return slices.ContainsFunc(b.sinks, func(p *sinkBatch) bool {
@@ -105,10 +113,10 @@ func (b *batch) abort() {
 	}
 }
 
-// committer makes staged batches visible, one after the other. It owns a
-// batch from the moment it is handed over.
+// committer makes staged batches visible, one after the other. It owns a batch from the
+// moment it is handed over.
 //
-// The order is what keeps mail safe, at whatever instruction the power goes:
+// The order keeps mail safe at whatever instruction the power goes:
 //
 //  1. the sink makes the messages durable, invisible   Batch.Prepare
 //  2. the promises are journalled, durably             State.Promise
@@ -116,52 +124,111 @@ func (b *batch) abort() {
 //  4. 'landed' is journalled                           State.Land
 //  5. the session deletes them from the server         DELE, QUIT
 //
-// 1 of the next batch goes on beside 4 of this one if the sinks need not hear of it.
+// Step 4 of one batch overlaps with step 1 of the next for sinks where that is safe;
+// see sinkCommit.canDefer.
 //
-// Without 1 before 2, a promise could stand for a torn message. Without 2
-// before 3, a message that landed would be fetched again. Without 3 and 4
+// If 1 did not come before 2, a promise could stand for a torn message. If 2 did not
+// come before 3, a message that landed could be fetched again. If 3 and 4 did not come
 // before 5, it could be gone from everywhere.
 //
-// A message for several sinks is promised for all of them at once, before any
-// of them makes it visible: the journal counts it as landed when no promise of
-// it is left, and a sink that it never heard of would be forgotten.
+// A message for several sinks is promised for all of them before any of them makes it
+// visible. The journal counts a message as landed when no promise of it is open: a sink
+// without a promise would never get it.
 //
-// One sink's trouble is not the others': where there are several, messages are
-// owed to the one that failed until the next poll. Nor is one message's trouble
-// that of the others: see judge.
+// With several sinks, the failure of one does not stop the others: messages are owed to
+// it until the next poll.
 type committer struct {
 	account      string
-	severalSinks bool // sinks
+	severalSinks bool
 	journal      State
 	now          func() time.Time
 	report       func(Event)
 
-	// finished are the messages whose every sink has reported, open the keys of
-	// those with a promise that is open, and down the sinks that failed. The
-	// session reads them once the committer is done.
-	finished []*item
-	openKeys []string
-	down     map[string]error
-	// How sinks fare, by their names, for judge: failed have taken nothing since they
-	// failed over a message, and it is pending while nobody knows whose fault that
-	// was. proven have taken a message since they last failed by a message's fault.
+	// The session reads these once the committer is done.
+	finished []*item          // messages whose every sink has reported
+	openKeys []string         // keys of messages with an open promise
+	down     map[string]error // sinks that failed, by name
+
+	// What assignBlame knows of the sinks, by name. proven sinks have taken a message
+	// since one was last blamed for their failure. failing sinks have taken none since
+	// they failed over a message. suspected holds that failure until it is known
+	// whether sink or message is at fault.
 	proven, failing map[string]bool
 	suspected       map[string]sinkFailure
-	// journalled tells how the last batch's land ended.
+
+	// journalled receives the result of journalLandings for the last batch; nil if none
+	// is under way.
 	journalled chan error
 }
 
-// commit commits one batch. After an error the promises that are still open
-// are settled by the next poll.
+// commit commits one batch. After an error, promises may be open, which the next poll
+// settles.
 func (c *committer) commit(ctx context.Context, b *batch) error {
 	defer b.abort()
-	parts, err := c.prepare(ctx, b)
+	commits, err := c.prepare(ctx, b)
 	if err != nil {
 		return err
 	}
+	if err := c.awaitJournal(); err != nil {
+		return err
+	}
+	if err := c.journalPromises(ctx, b, commits); err != nil {
+		return err
+	}
+	var failed error
+	for _, sc := range slices.Backward(commits) {
+		failed = errors.Join(failed, c.commitSink(ctx, b, sc))
+	}
+	c.journalled = make(chan error, 1)
+	go func() { c.journalled <- c.journalLandings(b, commits) }()
+	return failed
+}
+
+// prepare makes the messages of a batch durable in their sinks. Sinks that are down are
+// left out, and their messages are owed to them.
+func (c *committer) prepare(ctx context.Context, b *batch) (commits []*sinkCommit, err error) {
+	for _, p := range inLockOrder(b.sinks) {
+		if len(p.items) == 0 {
+			continue // it refused every message
+		}
+		if slices.ContainsFunc(p.items, func(it *item) bool { return !it.complete }) {
+			// It would count as landed, although other sinks may lack it.
+			return nil, errors.New("a sink has a message staged that did not come in whole")
+		}
+		if err := c.down[p.Name]; err != nil {
+			p.abandon(err)
+			continue
+		}
+		made, err := p.Prepare(ctx)
+		switch {
+		case err != nil && c.othersCanContinue(ctx, err):
+			c.down[p.Name] = err // later batches need not wait for it: it may have waited long for a lock
+			p.abandon(err)
+			continue
+		case err != nil:
+			return nil, err
+		case len(made) != len(p.items):
+			return nil, errors.New("the sink made promises for other messages than it was given")
+		}
+		sc := &sinkCommit{
+			sinkBatch: p, c: c, ctx: context.WithoutCancel(ctx),
+			promises: make([]state.Promise, len(made)), received: make([]deliver.Receipt, 0, len(made)),
+		}
+		for i, m := range made {
+			sc.promises[i] = p.items[i].newPromise(p.Name, m)
+		}
+		commits = append(commits, sc)
+	}
+	return commits, nil
+}
+
+// journalPromises journals what is to land, and what is owed to sinks that did not
+// stage it. The latter is withdrawn at once, which leaves it owed; what was suspect
+// before stays suspect, since no sink has tried it.
+func (c *committer) journalPromises(ctx context.Context, b *batch, commits []*sinkCommit) error {
 	var promises, owed, suspect []state.Promise
-	for _, r := range parts {
-		promises = append(promises, r.promises...)
+	for _, sc := range commits {
+		promises = append(promises, sc.promises...)
 	}
 	for _, it := range b.items {
 		for _, t := range it.owedTo {
@@ -172,100 +239,62 @@ func (c *committer) commit(ctx context.Context, b *batch) error {
 			}
 		}
 	}
-	if err := c.awaitJournal(); err != nil {
-		return err
-	}
 	if err := c.journal.Promise(ctx, c.account, slices.Concat(promises, owed, suspect)); err != nil {
 		return err
 	}
+	// From here on the journal is kept up to date even if the poll is given up.
+	return c.withdraw(context.WithoutCancel(ctx), owed, suspect)
+}
 
-	// From here on mail may be visible: the journal hears of it even if the
-	// poll is being given up.
+// withdraw takes back promises. Messages in owed get back to being owed to their sinks,
+// those in suspect stay suspect: no sink has tried them.
+func (c *committer) withdraw(ctx context.Context, owed, suspect []state.Promise) error {
 	if len(owed) > 0 {
-		if err := c.journal.Retract(context.WithoutCancel(ctx), c.account, owed); err != nil {
+		if err := c.journal.Retract(ctx, c.account, owed); err != nil {
 			return err
 		}
 	}
-	if len(suspect) > 0 { // and remain so: nobody tried them
-		if err := c.journal.Suspect(context.WithoutCancel(ctx), c.account, 0, "", suspect); err != nil {
-			return err
-		}
+	if len(suspect) > 0 {
+		return c.journal.Suspect(ctx, c.account, 0, "", suspect)
 	}
-	var failed error
-	for _, r := range slices.Backward(parts) {
-		err := r.Commit(ctx, r.add)
-		if e, ok := errors.AsType[*deliver.Error](err); ok && e.Blameless {
-			r.withdrawUnreported(e)
-		} else {
-			if ok && e.Untaken {
-				r.suspectUnreported(e)
-			}
-			err = c.assignBlame(ctx, b, r, err)
-		}
-		if err != nil && c.othersCanContinue(ctx, err) {
-			c.down[r.Name], err = err, nil
-		}
-		if !r.canDefer() {
-			err = errors.Join(err, r.flush())
-		}
-		failed = errors.Join(failed, err)
-	}
-	c.journalled = make(chan error, 1)
-	go func() { c.journalled <- c.journalLandings(b, parts) }()
-	return failed
+	return nil
 }
 
-// prepare has the parts of a batch prepared, but for those of sinks that are down,
-// which are owed their messages.
-func (c *committer) prepare(ctx context.Context, b *batch) (parts []*sinkCommit, err error) {
-	for _, p := range inLockOrder(b.sinks) {
-		if len(p.items) == 0 {
-			continue // it refused whatever it was shown
+// commitSink makes the messages of one sink visible. Its error is one that ends the
+// download: neither a message's fault nor the trouble of one sink of several.
+func (c *committer) commitSink(ctx context.Context, b *batch, sc *sinkCommit) error {
+	err := sc.Commit(ctx, sc.add)
+	if e, ok := errors.AsType[*deliver.Error](err); ok && e.Blameless {
+		sc.withdrawUnreported(e)
+	} else {
+		if ok && e.Untaken {
+			sc.suspectUnreported(e)
 		}
-		if slices.ContainsFunc(p.items, func(it *item) bool { return !it.complete }) {
-			// Else it would count as landed, whatever other sinks it is for.
-			return nil, errors.New("a sink has a message staged that did not come in whole")
-		}
-		if err := c.down[p.Name]; err != nil {
-			p.abandon(err)
-			continue
-		}
-		promised, err := p.Prepare(ctx)
-		if err != nil && c.othersCanContinue(ctx, err) {
-			c.down[p.Name] = err // it may have waited long for a lock
-			p.abandon(err)
-			continue
-		} else if err != nil {
-			return nil, err
-		}
-		if len(promised) != len(p.items) {
-			return nil, errors.New("the sink made promises for other messages than it was given")
-		}
-		r := &sinkCommit{
-			committer: c, sinkBatch: p, ctx: context.WithoutCancel(ctx),
-			promises: make([]state.Promise, 0, len(promised)), received: make([]deliver.Receipt, 0, len(promised)),
-		}
-		for i, made := range promised {
-			r.promises = append(r.promises, p.items[i].newPromise(p.Name, made))
-		}
-		parts = append(parts, r)
+		err = c.assignBlame(ctx, b, sc, err)
 	}
-	return parts, nil
+	if err != nil && c.othersCanContinue(ctx, err) {
+		c.down[sc.Name], err = err, nil
+	}
+	if sc.canDefer() {
+		return err
+	}
+	return errors.Join(err, sc.flush())
 }
 
-// journalLandings journals what may have waited, and books the messages of a batch.
-func (c *committer) journalLandings(b *batch, parts []*sinkCommit) error {
+// journalLandings journals the landings that were deferred, and decides which messages
+// of the batch are finished.
+func (c *committer) journalLandings(b *batch, commits []*sinkCommit) error {
 	var failed error
-	for _, r := range slices.Backward(parts) {
-		failed = errors.Join(failed, r.flush())
+	for _, sc := range slices.Backward(commits) {
+		failed = errors.Join(failed, sc.flush())
 	}
 	next := c.now()
-	if c.severalSinks && b.items[0].want.mayBreakSink() { // else it was not tried by itself yet
+	if c.severalSinks && b.items[0].want.mayBreakSink() { // it has now been tried in a batch of its own
 		next = next.Add(suspectPause)
 	}
-	for _, r := range parts { // once all is noted that has landed elsewhere
-		if len(r.untaken) > 0 && failed == nil {
-			failed = r.journal.Suspect(r.ctx, r.account, next.Unix(), r.untakenReason, r.untaken)
+	for _, sc := range commits { // only when all landings elsewhere are journalled
+		if len(sc.untaken) > 0 && failed == nil {
+			failed = c.journal.Suspect(sc.ctx, c.account, next.Unix(), sc.untakenReason, sc.untaken)
 		}
 	}
 	for _, it := range b.items {
@@ -280,24 +309,25 @@ func (c *committer) journalLandings(b *batch, parts []*sinkCommit) error {
 	return failed
 }
 
-// finish is to be called when there is no batch any more, with why the last one
-// failed. What is pending was the sink's trouble, for all that anybody knows.
+// finish is called after the last batch with the error that ended it, and returns the
+// error of the whole. A failure that no later message has explained counts as the
+// sink's.
 func (c *committer) finish(failed error) error {
 	if err := c.awaitJournal(); err != nil {
-		return err // which is worse than any sink's
+		return err // worse than any error of a sink
 	}
-	for sink, p := range c.suspected {
+	for sink, f := range c.suspected {
 		switch {
 		case c.severalSinks && c.down[sink] == nil:
-			c.down[sink] = p.why
+			c.down[sink] = f.err
 		case !c.severalSinks && failed == nil:
-			failed = p.why
+			failed = f.err
 		}
 	}
 	return failed
 }
 
-// awaitJournal waits until the last batch is journalled.
+// awaitJournal waits until the landings of the last batch are journalled.
 func (c *committer) awaitJournal() (err error) {
 	if c.journalled != nil {
 		err = <-c.journalled
@@ -306,24 +336,24 @@ func (c *committer) awaitJournal() (err error) {
 	return err
 }
 
-// sinkFailure is an item over which a sink failed, and how.
+// sinkFailure is the failure of a sink's Commit over one message.
 type sinkFailure struct {
-	*item
-	why error
+	item *item
+	err  error
 }
 
-// assignBlame finds out whose fault it is that a sink failed to commit its part of a batch,
-// and returns err if it is the sink's. It can be a message's only if the batch has no
-// other. It is if the message was suspect, or refused before, and the sink has taken
-// others; or if the sink takes the next one: until then it is pending. A sink that
-// fails over two in a row is itself at fault.
-func (c *committer) assignBlame(ctx context.Context, b *batch, r *sinkCommit, err error) error {
-	p, pending := c.suspected[r.Name]
-	if err == nil && r.tookAny() {
-		c.proven[r.Name], c.failing[r.Name] = true, false
-		if pending {
-			c.blameMessage(p)
-			delete(c.suspected, r.Name)
+// assignBlame decides who is at fault if a sink's Commit failed with err, and returns
+// err if it is the sink. A message can be at fault only if the batch has no other. It
+// is, if the sink has proven to work and the message was suspect or refused before.
+// Otherwise the next message decides: if the sink takes it, the first one was at fault;
+// if the sink fails again, the sink is.
+func (c *committer) assignBlame(ctx context.Context, b *batch, sc *sinkCommit, err error) error {
+	sink := sc.Name
+	if err == nil && sc.tookAny() {
+		c.proven[sink], c.failing[sink] = true, false
+		if f, ok := c.suspected[sink]; ok {
+			c.blameMessage(f)
+			delete(c.suspected, sink)
 		}
 		return nil
 	}
@@ -332,170 +362,172 @@ func (c *committer) assignBlame(ctx context.Context, b *batch, r *sinkCommit, er
 	}
 	it := b.items[0]
 	switch {
-	case c.proven[r.Name] && (it.want.mayBreakSink() || it.want.tries() > 0):
-		c.proven[r.Name] = false
+	case c.proven[sink] && (it.want.mayBreakSink() || it.want.tries() > 0):
+		c.proven[sink] = false
 		c.blameMessage(sinkFailure{it, err})
-	case c.failing[r.Name]:
-		delete(c.suspected, r.Name)
+	case c.failing[sink]:
+		delete(c.suspected, sink)
 		return err
-	case it.want.tries() > 0: // nothing may come that tells
-		c.failing[r.Name], it.blameUnproven = true, true
+	case it.want.tries() > 0: // there may be no other message to decide it
+		c.failing[sink], it.blameUnproven = true, true
 		c.blameMessage(sinkFailure{it, err})
 	default:
-		c.failing[r.Name] = true
-		c.suspected[r.Name] = sinkFailure{it, err}
+		c.failing[sink] = true
+		c.suspected[sink] = sinkFailure{it, err}
 	}
 	return nil
 }
 
-// blameMessage has an item refused. Its promise stays open, since nobody knows whether the
-// sink has it. If the batch was booked without it, that is made good.
-func (c *committer) blameMessage(v sinkFailure) {
-	if v.batchDone && !v.blamed {
-		c.finished = append(c.finished, v.item)
+// blameMessage has a message refused for a sink's failure. Its promise stays open: the
+// sink may have the message nevertheless.
+func (c *committer) blameMessage(f sinkFailure) {
+	it := f.item
+	if it.batchDone && !it.blamed { // journalLandings has left it out
+		c.finished = append(c.finished, it)
 	}
-	v.err, v.blamed = v.why, true
+	it.err, it.blamed = f.err, true
 }
 
-// othersCanContinue reports whether an error is the trouble of one sink of several.
+// othersCanContinue reports whether err is the trouble of one sink of several.
 func (c *committer) othersCanContinue(ctx context.Context, err error) bool {
 	return c.severalSinks && isSinkTrouble(err) && ctx.Err() == nil
 }
 
-// inLockOrder returns the parts in the order in which they are prepared: what
-// locks comes last, so that no lock is held while a server is waited for, and
-// by target, so that no two batches wait for each other's locks.
-func inLockOrder(parts []*sinkBatch) []*sinkBatch {
-	return slices.SortedStableFunc(slices.Values(parts), func(a, b *sinkBatch) int {
+// inLockOrder returns the sinks in the order in which they are prepared. Those that
+// lock come last, so that no lock is held while a server is waited for, and in the
+// order of their targets, so that two batches cannot deadlock.
+func inLockOrder(sinks []*sinkBatch) []*sinkBatch {
+	return slices.SortedStableFunc(slices.Values(sinks), func(a, b *sinkBatch) int {
 		p, q := a.Sink.Profile(), b.Sink.Profile()
 		switch {
-		case p.Locks != q.Locks && q.Locks:
-			return -1
-		case p.Locks != q.Locks:
-			return 1
-		case p.Locks:
+		case p.Locks && q.Locks:
 			return cmp.Compare(p.Target, q.Target)
-		default:
-			return 0
+		case p.Locks:
+			return 1
+		case q.Locks:
+			return -1
 		}
+		return 0
 	})
 }
 
-// sinkCommit collects what a part's Commit reports, and journals it all at once,
-// with the last message: the sink still holds its locks then, and may be about to
-// forget what it did. If it may wait, it does until the next batch is durable.
+// sinkCommit is a sinkBatch from Prepare on. It collects the receipts of Commit and
+// journals them all at once, with the last one, while the sink still holds its locks
+// and its own notes. If canDefer, that waits until the next batch is prepared.
 type sinkCommit struct {
-	*committer
 	*sinkBatch
-	promises     []state.Promise // by ticket
-	ctx          context.Context
-	received     []deliver.Receipt
-	flushedCount int
+	c            *committer
+	ctx          context.Context   // not cancelled with the poll
+	promises     []state.Promise   // by ticket
+	received     []deliver.Receipt // so far
+	flushedCount int               // how many of received are journalled
 	flushFailed  bool
-	// untaken are the promises of which the sink said that it kept none, and why.
+	// untaken are the promises of a failed Commit that the sink is known not to have
+	// kept, and untakenReason is why.
 	untaken       []state.Promise
 	untakenReason string
 }
 
-func (r *sinkCommit) add(rc deliver.Receipt) error {
-	r.received = append(r.received, rc)
-	if len(r.received) < len(r.items) || r.canDefer() {
+// add is the callback of Batch.Commit.
+func (sc *sinkCommit) add(rc deliver.Receipt) error {
+	sc.received = append(sc.received, rc)
+	if len(sc.received) < len(sc.items) || sc.canDefer() {
 		return nil
 	}
-	return r.flush()
+	return sc.flush()
 }
 
-// withdrawUnreported has the promises of what was not reported withdrawn.
-func (r *sinkCommit) withdrawUnreported(err error) {
-	for _, t := range r.unreportedTickets() {
-		r.items[t].notReached = true
-		r.received = append(r.received, deliver.Receipt{Ticket: t, Err: err})
+// withdrawUnreported withdraws the promises of messages that the sink did not get to,
+// for a reason that is no message's fault.
+func (sc *sinkCommit) withdrawUnreported(err error) {
+	for _, t := range sc.unreportedTickets() {
+		sc.items[t].notReached = true
+		sc.received = append(sc.received, deliver.Receipt{Ticket: t, Err: err})
 	}
 }
 
-// suspectUnreported has it be suspect, as it would be if that was to be settled first.
-func (r *sinkCommit) suspectUnreported(err error) {
-	for _, t := range r.unreportedTickets() {
-		r.untaken = append(r.untaken, r.promises[t])
+// suspectUnreported makes suspects of the messages that a failed Commit did not report,
+// as settling their promises in the next poll would.
+func (sc *sinkCommit) suspectUnreported(err error) {
+	for _, t := range sc.unreportedTickets() {
+		sc.untaken = append(sc.untaken, sc.promises[t])
 	}
-	r.untakenReason = err.Error()
+	sc.untakenReason = err.Error()
 }
 
-// unreportedTickets are the tickets of which the sink has said nothing.
-func (r *sinkCommit) unreportedTickets() (ts []deliver.Ticket) {
+// unreportedTickets returns the tickets for which Commit gave no receipt.
+func (sc *sinkCommit) unreportedTickets() (tickets []deliver.Ticket) {
 	reported := map[deliver.Ticket]bool{}
-	for _, rc := range r.received {
+	for _, rc := range sc.received {
 		reported[rc.Ticket] = true
 	}
-	for i := range r.items {
+	for i := range sc.items {
 		if t := deliver.Ticket(i); !reported[t] {
-			ts = append(ts, t)
+			tickets = append(tickets, t)
 		}
 	}
-	return ts
+	return tickets
 }
 
 // tookAny reports whether the sink took any of its messages.
-func (r *sinkCommit) tookAny() bool {
-	return slices.ContainsFunc(r.received, func(rc deliver.Receipt) bool { return rc.Err == nil })
+func (sc *sinkCommit) tookAny() bool {
+	return slices.ContainsFunc(sc.received, func(rc deliver.Receipt) bool { return rc.Err == nil })
 }
 
-// canDefer reports whether the sink could tell at any time what became of its
-// promises. It could not of those that it has not kept.
-func (r *sinkCommit) canDefer() bool {
-	p := r.Sink.Profile()
-	broken := func(rc deliver.Receipt) bool { return rc.Err != nil }
-	return p.Guarantee == deliver.ExactlyOnce && !p.Locks && !slices.ContainsFunc(r.received, broken)
+// canDefer reports whether the receipts may be journalled later: the sink can settle
+// its promises at any time, holds no lock, and has refused no message.
+func (sc *sinkCommit) canDefer() bool {
+	p := sc.Sink.Profile()
+	refused := func(rc deliver.Receipt) bool { return rc.Err != nil }
+	return p.Guarantee == deliver.ExactlyOnce && !p.Locks && !slices.ContainsFunc(sc.received, refused)
 }
 
-func (r *sinkCommit) flush() error {
-	pending := r.received[r.flushedCount:]
-	if len(pending) == 0 || r.flushFailed {
+// flush journals and reports the receipts that are not journalled yet. After an error
+// it does nothing more: the promises stay open.
+func (sc *sinkCommit) flush() error {
+	fresh := sc.received[sc.flushedCount:]
+	if len(fresh) == 0 || sc.flushFailed {
 		return nil
 	}
-	r.flushFailed = true // until all is written
-	var landings []state.Landing
-	var broken, suspect []state.Promise
-	for _, rc := range pending {
-		if it := r.items[rc.Ticket]; rc.Err != nil && it.notReached && it.want.mayBreakSink() {
-			suspect = append(suspect, r.promises[rc.Ticket]) // and remains so
-			continue
-		}
-		if rc.Err != nil {
-			broken = append(broken, r.promises[rc.Ticket])
-			continue
-		}
-		promise := r.promises[rc.Ticket]
-		landing := state.Landing{UID: promise.UID, Sink: promise.Sink}
-		if rc.Where != promise.Where {
-			landing.Where = rc.Where
-		}
-		landings = append(landings, landing)
+	if err := sc.journalReceipts(fresh); err != nil {
+		sc.flushFailed = true
+		return err
 	}
-	if len(landings) > 0 {
-		if err := r.journal.Land(r.ctx, r.account, r.now().Unix(), landings); err != nil {
-			return err
-		}
-	}
-	if len(broken) > 0 {
-		if err := r.journal.Retract(r.ctx, r.account, broken); err != nil {
-			return err
-		}
-	}
-	if len(suspect) > 0 {
-		if err := r.journal.Suspect(r.ctx, r.account, 0, "", suspect); err != nil {
-			return err
-		}
-	}
-	r.flushedCount, r.flushFailed = len(r.received), false
-	for _, rc := range pending {
-		it := r.items[rc.Ticket]
+	sc.flushedCount = len(sc.received)
+	for _, rc := range fresh {
+		it := sc.items[rc.Ticket]
 		it.pendingSinks--
 		if rc.Err != nil {
 			it.err = cmp.Or(it.err, rc.Err)
 			continue
 		}
-		r.report(Landed{Account: r.account, UID: it.want.UID, Sink: r.Name, Where: rc.Where, Octets: it.octets})
+		sc.c.report(Landed{Account: sc.c.account, UID: it.want.UID, Sink: sc.Name, Where: rc.Where, Octets: it.octets})
 	}
 	return nil
+}
+
+func (sc *sinkCommit) journalReceipts(receipts []deliver.Receipt) error {
+	var landings []state.Landing
+	var refused, suspect []state.Promise
+	for _, rc := range receipts {
+		it, promise := sc.items[rc.Ticket], sc.promises[rc.Ticket]
+		switch {
+		case rc.Err != nil && it.notReached && it.want.mayBreakSink():
+			suspect = append(suspect, promise)
+		case rc.Err != nil:
+			refused = append(refused, promise)
+		default:
+			landing := state.Landing{UID: promise.UID, Sink: promise.Sink}
+			if rc.Where != promise.Where {
+				landing.Where = rc.Where
+			}
+			landings = append(landings, landing)
+		}
+	}
+	if len(landings) > 0 {
+		if err := sc.c.journal.Land(sc.ctx, sc.c.account, sc.c.now().Unix(), landings); err != nil {
+			return err
+		}
+	}
+	return sc.c.withdraw(sc.ctx, refused, suspect)
 }
