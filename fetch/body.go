@@ -11,48 +11,49 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/envelope"
 )
 
-// errTooLarge ends a body that outgrows Account.MaxSize, whatever size the
-// server announced.
+// errTooLarge ends a body that outgrows Account.MaxSize, whatever size the server
+// listed.
 var errTooLarge = errors.New("larger than max_size")
 
-// errSeam ends a body in which the reply to another command may stand. Where
-// commands are pipelined, a server that forgets a CRLF before the final dot,
-// or says a line too much, moves all that follows by one message.
+// errOutOfStep ends a body that seems to contain a seam: the end of one reply and the
+// beginning of the next. Where commands are pipelined, a server that omits the CRLF
+// before the final dot, or sends a line too many, shifts all that follows by one
+// message.
 var errOutOfStep = errors.New("what came for one message may be another's: the server's replies are out of step, or the message looks like it")
 
-// longestSeam is the length of the longest seam less one: as many bytes of
-// one read can begin a seam that the next one ends.
-const longestSeam = len(".\r\n-ERR") - 1
+// seamOverlap is how many bytes of a seam can end one read while the rest begins the
+// next.
+const seamOverlap = len(".\r\n-ERR") - 1
 
-// headSize is how much of a message is looked at for its envelope before it
-// is streamed on.
-const headSize = 32 << 10
+// maxHead is how much of a message is read for its envelope before it is streamed on.
+const maxHead = 32 << 10
 
-// body is a message on its way from the server to a sink.
+// body reads a message on its way from the server to a sink: it takes the sums,
+// enforces the limit, and detects replies that are out of step.
 type body struct {
 	r     io.Reader
 	sums  *sums
-	meter *Meter // nil for what is no message of the poll
-	limit int64  // 0 is none
-	err   error  // how it ended: io.EOF if it came in whole
+	meter *Meter // nil if what is read does not count
+	limit int64  // in octets; 0 is none
+	err   error  // how the message ended: io.EOF if it came in whole
 
-	pipelined bool   // look for seams
+	pipelined bool   // other replies may follow: look for seams
 	tail      []byte // the last bytes read, for a seam between two reads
 }
 
-// newBody returns the body of a message; pipelined says that replies to other
+// newBody returns the body that r reads. pipelined says that the replies to other
 // commands may follow it.
 func newBody(r io.Reader, sums *sums, limit int64, pipelined bool) *body {
 	b := &body{r: r, sums: sums, limit: limit, pipelined: pipelined}
 	if pipelined {
-		// A line too much before a message becomes its first.
-		b.tail = append(make([]byte, 0, 2*longestSeam), ".\r\n"...)
+		// If the server sent a line too many before, it is our first line.
+		b.tail = append(make([]byte, 0, 2*seamOverlap), ".\r\n"...)
 	}
 	return b
 }
 
-// drain reads what the sinks left of the message. The error is nil if it came
-// in whole.
+// drain reads the rest of the message, whatever its size. The error is nil if the
+// message came in whole.
 func (b *body) drain() error {
 	if errors.Is(b.err, errTooLarge) {
 		b.err, b.limit = nil, 0
@@ -61,8 +62,8 @@ func (b *body) drain() error {
 	return err
 }
 
-// isTorn reports whether the message broke off. One that is too large did not: the
-// server still has to send the rest of it.
+// isTorn reports whether the message broke off. One that is too large did not: its rest
+// is still to come.
 func (b *body) isTorn() bool {
 	return b.err != nil && b.err != io.EOF && !errors.Is(b.err, errTooLarge)
 }
@@ -86,68 +87,68 @@ func (b *body) Read(p []byte) (int, error) {
 		err = errOutOfStep
 	}
 	if b.pipelined && b.sums.octets == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
-		err = silentOutOfStep{err} // where a reply is missing, that to the last STAT began it
+		err = silentOutOfStep{err} // if a reply is missing, the +OK before this body answered a later command, STAT
 	}
 	b.err = err
 	return n, err
 }
 
-// hasSeam looks for a seam that ends in the bytes that were read last.
+// hasSeam reports whether p, the bytes read last, completes a seam.
 func (b *body) hasSeam(p []byte) bool {
-	between := append(b.tail, p[:min(len(p), longestSeam)]...)
+	between := append(b.tail, p[:min(len(p), seamOverlap)]...)
 	found := containsSeam(between) || containsSeam(p)
-	if len(p) >= longestSeam {
+	if len(p) >= seamOverlap {
 		between = p
 	}
-	b.tail = append(b.tail[:0], between[max(0, len(between)-longestSeam):]...)
+	b.tail = append(b.tail[:0], between[max(0, len(between)-seamOverlap):]...)
 	return found
 }
 
-// containsSeam reports whether two replies meet in p without a CRLF before the final
-// dot of the first: a line that ends in a dot, and then a status.
+// containsSeam reports whether p has a line that ends in a dot and then a status: there
+// a reply may begin, and the server has omitted the CRLF before the dot that ends the
+// one before.
 func containsSeam(p []byte) bool {
 	for {
 		_, after, found := bytes.Cut(p, []byte(".\r\n"))
 		if !found {
-			break
+			return false
 		}
 		if startsWithStatus(after) {
 			return true
 		}
 		p = after
 	}
-	return false
 }
 
-// startsWithStatus reports whether p begins as a reply does, in any case (RFC 1939 §3).
+// startsWithStatus reports whether p starts like a reply, in any case (RFC 1939 §3).
 func startsWithStatus(p []byte) bool {
 	return len(p) >= 3 && bytes.EqualFold(p[:3], []byte("+OK")) ||
 		len(p) >= 4 && bytes.EqualFold(p[:4], []byte("-ERR"))
 }
 
-// compose returns what the sinks are told of a message, the message with the
-// header fields that the account wants before it, and the sinks it is for.
-func (d *download) compose(w Want, b *body) (deliver.Mail, io.Reader, []aim) {
+// compose reads the head of a message. It returns what the sinks are told of the
+// message, a reader of all of it after the header fields that the account adds, and the
+// sinks that it is for.
+func (d *download) compose(w Want, b *body) (mail deliver.Mail, message io.Reader, aims []aim) {
 	d.header = readHead(d.header[:0], b)
 	env := envelope.Parse(d.header)
 	now := d.opts.now()
-	mail := deliver.Mail{
+	mail = deliver.Mail{
 		Account: d.Name, User: d.User, UID: w.UID,
 		Sender: env.Sender, Date: env.Date, Arrived: now,
 		Content: func() []byte { sum := d.sums.contentSum(); return sum[:] },
 	}
-	var aims []aim
-	for _, t := range d.fixed {
-		aims = append(aims, aim{Target: t})
-	}
 	if d.fixed == nil {
 		aims = d.aims(d.header)
+	}
+	for _, t := range d.fixed {
+		aims = append(aims, aim{Target: t})
 	}
 	return mail, io.MultiReader(bytes.NewReader(d.traceHeader(env, now)), bytes.NewReader(d.header), b), aims
 }
 
-// traceHeader returns the fields that the account wants before a message. It keeps them,
-// since most messages have the same as the one before.
+// traceHeader returns the header fields that the account adds before a message. They
+// are cached: most messages get the same as the one before.
 func (d *download) traceHeader(env envelope.Envelope, now time.Time) []byte {
 	hop := envelope.Hop{DeliveredTo: d.Headers.DeliveredTo}
 	if d.Headers.ReturnPath && !env.ReturnPath {
@@ -164,25 +165,25 @@ func (d *download) traceHeader(env envelope.Envelope, now time.Time) []byte {
 	return d.traceFields
 }
 
-// readHead reads the beginning of a message into buf, which grows if it must: up
-// to the end of the header or a little more, but no more than headSize. An error
-// is one that b has again for whoever reads on.
+// readHead appends the beginning of a message to buf: up to the end of the header or a
+// little more, but at most maxHead. It returns no error, since b returns it again to
+// whoever reads on.
 func readHead(buf []byte, b *body) []byte {
-	for looked := 0; len(buf) < headSize; {
+	for searched := 0; len(buf) < maxHead; {
 		if len(buf) == cap(buf) {
-			buf = append(make([]byte, 0, max(headSize/4, 2*len(buf))), buf...)
+			buf = append(make([]byte, 0, max(maxHead/4, 2*len(buf))), buf...)
 		}
 		n, err := b.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
-		if err != nil || hasHeaderEnd(buf[looked:]) {
+		if err != nil || hasHeaderEnd(buf[searched:]) {
 			break
 		}
-		looked = max(0, len(buf)-len("\n\r"))
+		searched = max(0, len(buf)-len("\n\r"))
 	}
 	return buf
 }
 
-// hasHeaderEnd reports whether there is an empty line after another line.
+// hasHeaderEnd reports whether p contains an empty line after another line.
 func hasHeaderEnd(p []byte) bool {
 	return bytes.Contains(p, []byte("\n\r\n")) || bytes.Contains(p, []byte("\n\n"))
 }

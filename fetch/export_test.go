@@ -5,7 +5,7 @@ import "testing"
 // AtRest is for the tests of plans.
 var AtRest = atRest
 
-// FormerSums has contents summed as earlier versions did, until end is called.
+// FormerSums has contents hashed as earlier versions did, until end is called.
 func FormerSums(t *testing.T) (end func()) {
 	today := newContentHash
 	newContentHash = newFormerHash

@@ -15,27 +15,27 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// stage streams one message into its parts of the batch. A message that is
-// refused is no error.
+// stage streams one message into the batches of its sinks. A message that is refused is
+// no error.
 func (d *download) stage(ctx context.Context, w Want, b *body) error {
 	d.sums.reset()
 	if row := w.Row; row != nil && !row.Content.IsZero() {
 		d.sums.expectFormer(func(sum state.Sum) bool { return sum == row.Content })
 	}
 	mail, message, aims := d.compose(w, b)
-	// A server that has lost a message for now may say so by an empty one, and its deletion
-	// would be for good.
+	// A server that has lost a message for now may send an empty one. Once that was
+	// delivered, the DELE would be for good.
 	if b.err == io.EOF && d.sums.octets == 0 && w.Size > int64(len("\r\n")) {
 		return d.rejectUnstaged(ctx, &item{want: w}, b, fmt.Errorf("the server sent nothing of its %d octets", w.Size))
 	}
 	if w.Num == 1 && envelope.FolderData(d.header) {
 		return d.skipFolderData(ctx, w, b)
 	}
-	aims, had, err := d.splitByDelivery(ctx, w, aims)
+	aims, heldBy, err := d.splitByDelivery(ctx, w, aims)
 	if err != nil {
 		return err
 	}
-	it := &item{want: w, heldBy: had}
+	it := &item{want: w, heldBy: heldBy}
 	if len(aims) == 0 {
 		return d.recordComplete(ctx, it, b)
 	}
@@ -53,8 +53,8 @@ func (d *download) stage(ctx context.Context, w Want, b *body) error {
 	case faultOf(err) == deliver.FaultMessage:
 		return d.rejectUnstaged(ctx, it, b, err)
 	case err != nil && it.pendingSinks > 0:
-		// If the batch is still committed, as it is when time runs out, none
-		// of its sinks may be forgotten.
+		// The batch may still be committed, as when time runs out: then no sink of the
+		// message may be forgotten.
 		d.addToBatch(it)
 		return err
 	case err != nil:
@@ -84,8 +84,8 @@ func (d *download) addToBatch(it *item) {
 	d.batch.bytes += it.octets
 }
 
-// rejectUnstaged refuses a message that no sink has staged. One without a unique-id is
-// read to its end, so that it is known when it comes again, also by its content.
+// rejectUnstaged refuses a message that no sink has staged. A message without a
+// unique-id is read to its end first: its content identifies it next time.
 func (d *download) rejectUnstaged(ctx context.Context, it *item, b *body, reason error) error {
 	if it.want.Key == "" || !it.want.Header.IsZero() {
 		if err := b.drain(); err != nil {
@@ -96,9 +96,9 @@ func (d *download) rejectUnstaged(ctx context.Context, it *item, b *body, reason
 	return d.quarantineOrRefuse(ctx, d.fixed, it.want, it.content, reason)
 }
 
-// skipFolderData leaves what is no mail on the server. Nothing is remembered of it, or a mail
-// might get its unique-id and be taken for it: each poll looks again. Nor does what went
-// wrong with it before wait for an end.
+// skipFolderData leaves message 1 on the server if it is no mail but the folder data of
+// an IMAP server. Nothing is remembered of it, and earlier failures are forgotten: a
+// mail that got its unique-id would be taken for it.
 func (d *download) skipFolderData(ctx context.Context, w Want, b *body) error {
 	if err := b.drain(); err != nil {
 		return err
@@ -120,7 +120,8 @@ func (d *download) skipFolderData(ctx context.Context, w Want, b *body) error {
 	return nil
 }
 
-// stageInSink streams a message into one sink's part.
+// stageInSink streams a message into one sink's batch. A refusal of the message, or the
+// trouble of one sink of several, is no error: the message is owed to the sink.
 func (d *download) stageInSink(ctx context.Context, it *item, a aim, mail deliver.Mail, message io.Reader) error {
 	mail.Recipients = a.recipients
 	p, err := d.sinkBatch(ctx, a.Target)
@@ -128,37 +129,35 @@ func (d *download) stageInSink(ctx context.Context, it *item, a aim, mail delive
 	if begun {
 		_, err = p.Stage(ctx, mail, message)
 	}
-	oneOfMany := err != nil && d.hasSeveralSinks() && isSinkTrouble(err) && ctx.Err() == nil
-	if oneOfMany && begun {
+	if err == nil {
+		p.items = append(p.items, it)
+		it.pendingSinks++
+		return nil
+	}
+	othersContinue := d.hasSeveralSinks() && isSinkTrouble(err) && ctx.Err() == nil
+	if othersContinue && begun {
 		d.downSinks[a.Name] = err
 		p.abandon(err)
 	}
-	switch {
-	case err == nil:
-		p.items = append(p.items, it)
-		it.pendingSinks++
-	case faultOf(err) == deliver.FaultMessage, oneOfMany:
-		// The trouble of one sink of several holds up no others.
-		it.owedTo = append(it.owedTo, a.Target)
-		it.err = cmp.Or(it.err, err)
-	default:
+	if !othersContinue && faultOf(err) != deliver.FaultMessage {
 		return err
 	}
+	it.owedTo = append(it.owedTo, a.Target)
+	it.err = cmp.Or(it.err, err)
 	return nil
 }
 
-// filterError is an error of the filter that is no fault of the message, as far
-// as anybody knows.
+// filterError is a failure of the filter that does not seem to be the message's fault.
 type filterError struct{ error }
 
 func (e *filterError) Unwrap() error { return e.error }
 
-// stageFiltered hands a message to its sinks as the filter wants it. Neither a
-// message that is to be dropped nor one for the quarantine is staged.
+// stageFiltered runs the filter on a message and stages the result. A message to be
+// dropped, or for the quarantine, is not staged.
 func (d *download) stageFiltered(ctx context.Context, it *item, aims []aim, mail deliver.Mail, message io.Reader) error {
 	filtered, err := d.Filter.Run(ctx, mail, message)
 	if faultOf(err) == deliver.FaultTemporary && ctx.Err() == nil {
-		it.err = err // this message waits, and no other for it
+		it.err = err // only this message waits
 		return nil
 	} else if err != nil {
 		return &filterError{err}
@@ -178,8 +177,9 @@ func (d *download) stageFiltered(ctx context.Context, it *item, aims []aim, mail
 	return d.stageInSinks(ctx, it, aims, mail, func() (io.Reader, error) { return filtered.Open(), nil })
 }
 
-// stageInSinks hands a message that has come in whole to its sinks, one after the
-// other. After an error it is owed to those that are left.
+// stageInSinks stages a message that has come in whole in several sinks, one after the
+// other. open returns a reader from its beginning. After an error the message is owed
+// to the remaining sinks.
 func (d *download) stageInSinks(ctx context.Context, it *item, aims []aim, mail deliver.Mail, open func() (io.Reader, error)) error {
 	for i, a := range aims {
 		message, err := open()
@@ -197,18 +197,17 @@ func (d *download) stageInSinks(ctx context.Context, it *item, aims []aim, mail 
 	return nil
 }
 
-// errQuarantine is a filter's verdict. Where it is told, there is no quarantine;
-// and of a message that is refused, the reason is all that is told.
+// errQuarantine is the filter's verdict that a message belongs in quarantine. Its text
+// is only shown if there is none.
 var errQuarantine = &deliver.Error{
 	Fault: deliver.FaultMessage, Target: "filter",
 	Op: "the message belongs in quarantine, and there is none: set refused: quarantine and quarantine: SINK",
 }
 
-// dropSink stands for a sink where the filter dropped a message.
+// dropSink stands in the journal for the sink of messages that the filter dropped.
 const dropSink = "(dropped)"
 
-// recordDropped books a message that its filter dropped: the journal counts it as
-// delivered.
+// recordDropped journals a message that the filter dropped as delivered.
 func (d *download) recordDropped(ctx context.Context, it *item) error {
 	d.recordSums(it)
 	if err := d.opts.State.Promise(ctx, d.Name, []state.Promise{it.newPromise(dropSink, deliver.Promise{})}); err != nil {
@@ -222,7 +221,8 @@ func (d *download) recordDropped(ctx context.Context, it *item) error {
 	return d.recordOutcome(ctx, d.fixed, it)
 }
 
-// recordSums notes what is known of a message once it has come in whole.
+// recordSums notes in the item what is known of its message now that it has come in
+// whole, and gives it a key if it has none.
 func (d *download) recordSums(it *item) {
 	it.octets, it.header, it.content = d.sums.octets, d.sums.header.sum(), d.sums.contentSum()
 	d.checkSize(it.want, it.octets)
@@ -230,12 +230,13 @@ func (d *download) recordSums(it *item) {
 		it.doubtedSince = d.opts.now().Unix()
 	}
 	if it.want.Key == "" {
-		it.want.Key = d.plan.keys.next(cmp.Or(it.want.Header, it.content), d.rows) // see cut
+		// Want.Header is set if it is unreliable; planner.isUnreliable looks for such
+		// keys.
+		it.want.Key = d.plan.keys.next(cmp.Or(it.want.Header, it.content), d.rows)
 	}
 }
 
-// stageFromCopy hands a message to several sinks, one after the other, from a copy
-// of its own.
+// stageFromCopy stages a message in several sinks from a temporary copy.
 func (d *download) stageFromCopy(ctx context.Context, it *item, aims []aim, mail deliver.Mail, message io.Reader, b *body) error {
 	failed := func(err error) error {
 		const op = "keep a copy of the message"
@@ -267,9 +268,9 @@ func (d *download) stageFromCopy(ctx context.Context, it *item, aims []aim, mail
 	})
 }
 
-// splitByDelivery returns those of the sinks that do not have the message yet, and those
-// that have it: some of several may have taken it at an earlier try.
-func (d *download) splitByDelivery(ctx context.Context, w Want, aims []aim) (left, had []aim, err error) {
+// splitByDelivery splits the sinks of a message into those that lack it and those that
+// took it at an earlier try.
+func (d *download) splitByDelivery(ctx context.Context, w Want, aims []aim) (lacking, heldBy []aim, err error) {
 	if d.fixed != nil || w.Row == nil {
 		return aims, nil, nil
 	}
@@ -279,16 +280,17 @@ func (d *download) splitByDelivery(ctx context.Context, w Want, aims []aim) (lef
 	}
 	for _, a := range aims {
 		if slices.ContainsFunc(landed, func(it state.Delivery) bool { return it.Sink == a.Name }) {
-			had = append(had, a)
+			heldBy = append(heldBy, a)
 		} else {
-			left = append(left, a)
+			lacking = append(lacking, a)
 		}
 	}
-	return left, had, nil
+	return lacking, heldBy, nil
 }
 
-// landings returns where a message has landed, by the names that the sinks have now,
-// and by no others from now on: what is to land next may go by those.
+// landings returns where a message has landed, by the present names of the sinks. If a
+// sink was renamed, the journal is updated: a delivery yet to come may go by its former
+// name.
 func (d *download) landings(ctx context.Context, w Want) (landed []state.Delivery, err error) {
 	deliveries, err := d.opts.State.Deliveries(ctx, d.Name, w.Key)
 	if err != nil {
@@ -303,9 +305,9 @@ func (d *download) landings(ctx context.Context, w Want) (landed []state.Deliver
 		for _, t := range d.targets() {
 			if d.isDeliveryTo(t, it) {
 				known, renamed = true, renamed || it.Sink != t.Name
-				by := it
-				by.Sink = t.Name
-				landed = append(landed, by)
+				current := it
+				current.Sink = t.Name
+				landed = append(landed, current)
 			}
 		}
 		if !known {
@@ -319,9 +321,10 @@ func (d *download) landings(ctx context.Context, w Want) (landed []state.Deliver
 	return landed, d.opts.State.Keep(ctx, d.Name, d.opts.now().Unix(), h)
 }
 
-// isDeliveryTo reports whether a delivery was to that sink. It may have had another name then:
-// to take it for another sink would be to deliver twice. If the name is another's now,
-// where it leads to decides; but one that has moved keeps what it had.
+// isDeliveryTo reports whether a delivery was to the sink, which may have had another
+// name then: to overlook that would deliver twice. If another sink has that name now,
+// the place that the delivery's token names decides; but a sink that has moved keeps
+// its deliveries.
 func (d *download) isDeliveryTo(t Target, it state.Delivery) bool {
 	made := func(o Target) bool { return o.Sink.Made(it.Token) }
 	if it.Sink == t.Name {
@@ -331,12 +334,13 @@ func (d *download) isDeliveryTo(t Target, it state.Delivery) bool {
 	return made(t) && (named == nil || !named.Made(it.Token))
 }
 
-// errDifferentMessage is why a message is owed to sinks that have one of its unique-id.
+// errDifferentMessage is why a message is owed to sinks that took another one by its
+// unique-id.
 var errDifferentMessage = errors.New("its unique-id was another message's, which some sinks have: they get this one at the next try")
 
-// isDifferentMessage reports whether a message that some sinks seem to have is not the one
-// that they took. If both have a header that tells, the rest does not count:
-// servers change fields of their own.
+// isDifferentMessage reports whether the sinks in heldBy took another message than this
+// one. Where both headers identify a message, the content does not count: servers
+// change fields of their own.
 func (it *item) isDifferentMessage() bool {
 	row := it.want.Row
 	switch {
@@ -349,7 +353,7 @@ func (it *item) isDifferentMessage() bool {
 	}
 }
 
-// recordComplete books a message that every sink has which is still wanted.
+// recordComplete records that every sink that is still wanted has the message.
 func (d *download) recordComplete(ctx context.Context, it *item, b *body) error {
 	b.limit = 0
 	if err := b.drain(); err != nil {

@@ -10,15 +10,15 @@ import (
 	"github.com/minio/highwayhash"
 )
 
-// contentKey is the same for all, so that what is remembered can go from one
-// machine to another.
+// contentKey is the key of content hashes. It is fixed, so that a state database can
+// move to another machine.
 var contentKey = []byte("mailhaul: content of one message")
 
-// newContentHash returns what all bytes of a message go through: a hash that takes a
-// seventh of the time of a SHA-256 where it has the processor's help. It need not
-// withstand forgers: who can write two messages of one sum has the second taken for
-// the first, and both are his own. Those of others he does not know to the last byte
-// before they are here, for the servers on the way stamp them.
+// newContentHash returns the hash of a message's content, HighwayHash-128. With the
+// processor's help it takes a seventh of the time of SHA-256. It need not resist
+// forgery: an attacker with two messages of one sum can only have the second of his own
+// taken for the first. He cannot match the mail of others, which he does not know to
+// the last byte: the servers on the way stamp it.
 var newContentHash = func() hash.Hash {
 	h, err := highwayhash.New128(contentKey)
 	if err != nil {
@@ -27,17 +27,19 @@ var newContentHash = func() hash.Hash {
 	return h
 }
 
-// newFormerHash returns what they went through before, in rows that may still be there.
+// newFormerHash returns the hash that earlier versions took of the content. Rows of
+// theirs may still be there.
 var newFormerHash = sha256.New
 
-// sums takes the sums of a message while it passes: of all its bytes, and of
-// its header alone, which TOP can ask for without the body.
+// sums takes the sums of a message while it passes: of all its bytes, and of its header
+// alone, which TOP can ask for without the body.
 type sums struct {
-	content  hash.Hash
-	former   hash.Hash            // nil unless has is set
-	isFormer func(state.Sum) bool // see expect
-	header   headerSum
-	octets   int64
+	content hash.Hash
+	header  headerSum
+	octets  int64
+
+	former   hash.Hash            // nil without isFormer
+	isFormer func(state.Sum) bool // set by expectFormer
 }
 
 func newSums() *sums {
@@ -62,11 +64,13 @@ func (s *sums) reset() {
 	s.header.reset()
 }
 
-// expectFormer says, before a message passes, that it may be one that there is a row of:
-// has reports whether it is if that is the sum of its content.
-func (s *sums) expectFormer(has func(state.Sum) bool) { s.former, s.isFormer = newFormerHash(), has }
+// expectFormer takes the former sum of the next message, too. isFormer reports whether
+// a row has a given sum.
+func (s *sums) expectFormer(isFormer func(state.Sum) bool) {
+	s.former, s.isFormer = newFormerHash(), isFormer
+}
 
-// contentSum returns the sum of the content: the former one if a row has that.
+// contentSum returns the sum of the content: the former one if a row has it.
 func (s *sums) contentSum() state.Sum {
 	if s.former != nil {
 		if sum := truncate(s.former); s.isFormer(sum) {
@@ -76,23 +80,22 @@ func (s *sums) contentSum() state.Sum {
 	return truncate(s.content)
 }
 
-// headerSum is the sum of a header's lines up to the empty line that ends it.
-// Carriage returns do not count, nor do the fields that servers themselves
-// add and change (X-UIDL, Status, X-Status): a message has the same sum
-// whichever server holds it and whether TOP or RETR gave it.
+// headerSum takes the sum of a header: its lines up to the empty line that ends it. It
+// skips carriage returns and the fields that servers add and change (X-UIDL, Status,
+// X-Status), so that a message has the same sum on every server, by TOP and by RETR.
 //
-// There is a sum only if something in the header is unlike that of any other
-// message: a Message-ID, or a Received with the time and id of a hop. Programs
-// write alarms that differ in nothing but their body.
+// Only a header with a field that is unique to its message has a sum: a Message-ID, or
+// a Received with the time and id of a hop. Programs write alarms that differ only in
+// their bodies.
 type headerSum struct {
 	hash   hash.Hash
-	name   []byte // the start of the line, until its field is known
+	name   []byte // the start of the line while its fate is undecided
 	fate   lineFate
-	unique bool
-	done   bool
+	unique bool // there was a field of uniqueFields
+	done   bool // the header has ended
 }
 
-// lineFate is what becomes of a header line.
+// lineFate is whether a header line counts.
 type lineFate uint8
 
 const (
@@ -101,8 +104,8 @@ const (
 	ignored
 )
 
-// longestName is the length of the longest name below, with its colon: as many
-// bytes decide the fate of a line.
+// longestName is the length of the longest name below, and so of the start of a line
+// that decides its fate.
 const longestName = len("message-id:")
 
 var (
@@ -129,14 +132,15 @@ func (h *headerSum) Write(p []byte) (int, error) {
 	return n, nil
 }
 
+// add takes in a part of one line.
 func (h *headerSum) add(part []byte) {
 	for len(part) > 0 {
 		run, rest, _ := bytes.Cut(part, []byte{'\r'})
 		part = rest
 		if h.fate == undecided {
-			take := min(longestName-len(h.name), len(run))
-			h.name = append(h.name, run[:take]...)
-			run = run[take:]
+			n := min(longestName-len(h.name), len(run))
+			h.name = append(h.name, run[:n]...)
+			run = run[n:]
 			if len(h.name) == longestName {
 				h.decideFate()
 			}
@@ -147,7 +151,7 @@ func (h *headerSum) add(part []byte) {
 	}
 }
 
-// decideFate settles the fate of a line by its first bytes, and hands them on.
+// decideFate decides by its start whether a line counts, and hashes the start if so.
 func (h *headerSum) decideFate() {
 	is := func(field []byte) bool {
 		return len(h.name) >= len(field) && bytes.EqualFold(h.name[:len(field)], field)
@@ -175,8 +179,8 @@ func (h *headerSum) endLine() {
 	h.fate, h.name = undecided, h.name[:0]
 }
 
-// sum returns the header's sum once the message has passed; the zero Sum if
-// the header does not tell the message from others.
+// sum returns the header's sum after the message has passed; the zero Sum if the header
+// does not identify the message.
 func (h *headerSum) sum() state.Sum {
 	if !h.done && (len(h.name) > 0 || h.fate != undecided) {
 		h.endLine()
@@ -187,6 +191,7 @@ func (h *headerSum) sum() state.Sum {
 	return truncate(h.hash)
 }
 
+// truncate returns the first bytes of a hash's sum.
 func truncate(h hash.Hash) (s state.Sum) {
 	copy(s[:], h.Sum(nil))
 	return s

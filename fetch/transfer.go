@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"sync/atomic"
@@ -16,66 +17,56 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto"
 )
 
-// fetch downloads messages into sinks and commits them, batch by batch. While one
-// is committed the next comes in, and may wait for it: at most three exist.
-// fixed are the sinks; nil leaves the choice to the account. limit is the size
-// above which a message is refused; 0 is none.
-func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, limit int64) error {
+// fetch downloads messages into sinks and commits them, batch by batch: while one batch
+// is committed the next comes in, and may wait for it. At most three exist. fixed are
+// the sinks; nil leaves the choice to the account. A message larger than maxSize is
+// refused; 0 is no limit.
+func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, maxSize int64) error {
 	if len(wants) == 0 || s.opts.draining() {
 		return nil
 	}
-	// What has come in whole is committed even if time runs out.
+	// What has come in whole is committed even if the poll's time runs out.
 	commitCtx, stop := outliveBudget(ctx)
 	defer stop()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 
-	full := make(chan *batch, 1)
-	d := &download{session: s, fixed: fixed, maxSize: limit, batches: full, sums: newSums()}
+	batches := make(chan *batch, 1)
+	d := &download{session: s, fixed: fixed, maxSize: maxSize, batches: batches, sums: newSums()}
 	c := &committer{
 		account: s.Name, severalSinks: d.hasSeveralSinks(), journal: s.opts.State, now: s.opts.now, report: s.opts.report,
 		down: map[string]error{}, proven: map[string]bool{}, failing: map[string]bool{}, suspected: map[string]sinkFailure{},
 	}
 	done := make(chan error, 1)
-	go func() {
-		var failed error
-		for b := range full {
-			if failed != nil {
-				b.abort()
-			} else if failed = c.commit(commitCtx, b); isSinkTrouble(failed) {
-				d.sinkFailed.Store(true)
-			} else if failed != nil {
-				cancel(failed)
-			}
-		}
-		done <- c.finish(failed)
-	}()
+	go func() { done <- d.commitBatches(commitCtx, c, batches, cancel) }()
 	err := d.run(ctx, wants)
-	close(full)
+	close(batches)
 	failed := <-done
 	if failed != nil && !errors.Is(err, errOutOfStep) && Classify(failed) >= Classify(err) { // the worse counts
 		err = failed
 	}
 	maps.Copy(s.downSinks, c.down)
 	for _, key := range c.openKeys {
-		s.unanswered[key] = true // for the sessions to come
+		s.unanswered[key] = true // later sessions of the poll leave it alone
 		s.landedKeys = append(s.landedKeys, key)
 	}
 	for _, it := range c.finished {
-		if tallyErr := s.recordOutcome(ctx, fixed, it); tallyErr != nil && err == nil {
-			err = tallyErr
+		if recordErr := s.recordOutcome(ctx, fixed, it); recordErr != nil && err == nil {
+			err = recordErr
 		}
 	}
 	return err
 }
 
-// recordOutcome books what became of a message whose sinks have all reported.
+// recordOutcome records what became of a message whose sinks have all reported.
 func (s *session) recordOutcome(ctx context.Context, fixed []Target, it *item) error {
-	switch longer := context.WithoutCancel(ctx); {
-	case it.blameUnproven:
-		return s.recordRefusal(longer, it.want, it.content, it.err, it.want.tries() > 0, longestBackoff)
-	case it.err != nil:
-		return s.quarantineOrRefuse(longer, fixed, it.want, it.content, it.err)
+	w := it.want
+	ctx = context.WithoutCancel(ctx)
+	if it.blameUnproven {
+		return s.recordRefusal(ctx, w, it.content, it.err, w.tries() > 0, longestBackoff)
+	}
+	if it.err != nil {
+		return s.quarantineOrRefuse(ctx, fixed, w, it.content, it.err)
 	}
 	if it.unfiltered != "" {
 		s.summary.unfiltered++
@@ -88,32 +79,53 @@ func (s *session) recordOutcome(ctx context.Context, fixed []Target, it *item) e
 		s.summary.Bytes += it.octets
 	}
 	if fixed != nil {
-		s.reportQuarantined(it.want)
+		s.reportQuarantined(w)
 	}
-	s.landedKeys = append(s.landedKeys, it.want.Key)
-	delete(s.undelivered, it.want.Num)
+	s.landedKeys = append(s.landedKeys, w.Key)
+	delete(s.undelivered, w.Num)
 	if s.due(s.opts.now().Unix()) {
-		s.toDelete = append(s.toDelete, Listed{it.want.Num, it.want.Key})
+		s.toDelete = append(s.toDelete, Listed{w.Num, w.Key})
 	}
 	return nil
 }
 
-// download is the half of a fetch that owns the connection.
+// download is the half of a fetch that owns the connection. It stages messages in
+// batches and hands these to the committer, the other half.
 type download struct {
 	*session
-	fixed      []Target
+	fixed      []Target // as in session.fetch
 	maxSize    int64
 	batches    chan<- *batch
-	sinkFailed atomic.Bool // the only sink takes no more
+	sinkFailed atomic.Bool // no further batch can be committed
 
 	batch  *batch // being staged
-	sums   *sums
-	header []byte // of the message that is being staged
+	sums   *sums  // of the message being staged
+	header []byte // the beginning of the message being staged
 
-	traceHop    envelope.Hop // of which traced tells
+	// traceFields are the header fields put before a message that came by traceHop,
+	// kept for the next message.
+	traceHop    envelope.Hop
 	traceFields []byte
 }
 
+// commitBatches is the committer's goroutine. Once a batch has failed, it drops those
+// that follow. If a sink is to blame, the download ends in good order; after any other
+// failure, giveUp hangs up.
+func (d *download) commitBatches(ctx context.Context, c *committer, batches <-chan *batch, giveUp context.CancelCauseFunc) error {
+	var failed error
+	for b := range batches {
+		if failed != nil {
+			b.abort()
+		} else if failed = c.commit(ctx, b); isSinkTrouble(failed) {
+			d.sinkFailed.Store(true)
+		} else if failed != nil {
+			giveUp(failed)
+		}
+	}
+	return c.finish(failed)
+}
+
+// run retrieves the wanted messages and stages them.
 func (d *download) run(ctx context.Context, wants []Want) error {
 	d.batch = &batch{started: d.opts.now()}
 	defer func() { d.batch.abort() }()
@@ -127,51 +139,59 @@ func (d *download) run(ctx context.Context, wants []Want) error {
 	for m, err := range d.client.Retrieve(ctx, d.entries(wants)) {
 		if d.sinkFailed.Load() {
 			if err = d.asOutOfStep(err); errors.Is(err, errOutOfStep) {
-				return d.connectError(err) // or nobody would doubt what landed
+				return d.connectError(err) // so that what has landed is doubted
 			}
-			return nil // the session deletes what landed
+			return nil // the session deletes what has landed
 		}
-		if len(wants) == 0 {
-			d.handOver() // all of it came in whole
+		if len(wants) == 0 { // err came after the last message
+			d.handOver()
 			return d.lostBetweenMessages(ctx, d.asOutOfStep(err))
 		}
 		w := wants[0]
 		wants = wants[1:]
 		d.unverified = d.pipelined
-		if err != nil && !isReply(err) {
-			return d.connectionLost(ctx, w, d.asOutOfStep(err))
-		}
-		if err != nil {
+		switch {
+		case err == nil:
+			if err := d.receive(ctx, w, m, len(wants)); err != nil {
+				return err
+			}
+		case isReply(err):
 			d.suspect = d.pipelined
 			d.notGiven = append(d.notGiven, serverRefusal{w, err})
-			continue
-		}
-		d.noteRetrieved(w)
-		alone := w.mayBreakSink()
-		if alone {
-			d.handOver()
-		}
-		b := newBody(m, d.sums, d.maxSize, d.pipelined)
-		b.meter = d.meter
-		if err := d.stage(ctx, w, b); err != nil {
-			if ctx.Err() != nil || b.isTorn() {
-				return d.connectionLost(ctx, w, cmp.Or(b.err, err))
-			}
-			if _, stalled := errors.AsType[*filterError](err); stalled && isSinkTrouble(err) {
-				d.handOver() // what has passed the filter; this one is not to be in the way next time
-				return errors.Join(err, d.retryLast(ctx, w, err))
-			}
-			return err
-		}
-		// What the sinks did not care to read.
-		if err := b.drain(); err != nil {
-			return d.connectionLost(ctx, w, err)
-		}
-		if alone || d.batch.isFull(d.opts.now(), len(wants)) {
-			d.handOver()
+		default:
+			return d.connectionLost(ctx, w, d.asOutOfStep(err))
 		}
 	}
 	d.handOver()
+	return nil
+}
+
+// receive reads one message to its end and stages it. A suspect message gets a batch of
+// its own. remaining is how many messages are still to come.
+func (d *download) receive(ctx context.Context, w Want, m io.Reader, remaining int) error {
+	d.noteRetrieved(w)
+	alone := w.mayBreakSink()
+	if alone {
+		d.handOver()
+	}
+	b := newBody(m, d.sums, d.maxSize, d.pipelined)
+	b.meter = d.meter
+	if err := d.stage(ctx, w, b); err != nil {
+		if ctx.Err() != nil || b.isTorn() {
+			return d.connectionLost(ctx, w, cmp.Or(b.err, err))
+		}
+		if _, ok := errors.AsType[*filterError](err); ok && isSinkTrouble(err) {
+			d.handOver() // what has passed the filter before
+			return errors.Join(err, d.retryLast(ctx, w, err))
+		}
+		return err
+	}
+	if err := b.drain(); err != nil { // what the sinks did not read
+		return d.connectionLost(ctx, w, err)
+	}
+	if alone || d.batch.isFull(d.opts.now(), remaining) {
+		d.handOver()
+	}
 	return nil
 }
 
@@ -187,19 +207,19 @@ func (d *download) commonSinks() []Target {
 	}
 }
 
-// hasSeveralSinks reports whether a sink is one of several, or chosen by the message.
+// hasSeveralSinks reports whether there may be more than one sink.
 func (d *download) hasSeveralSinks() bool { return len(d.commonSinks()) != 1 }
 
-// beginBatches begins the parts of the sinks that every message goes to, so that a
-// sink that cannot be used, or a filter, is found before anything is downloaded.
-// If there are other sinks that can, they do not wait for it.
+// beginBatches begins the batches of the sinks that every message goes to, so that a
+// sink or a filter that cannot be used is found before anything is downloaded. It fails
+// only if none of the sinks can be used.
 func (d *download) beginBatches(ctx context.Context) error {
 	if d.Filter != nil && d.fixed == nil {
 		if err := d.Filter.Begin(); err != nil {
 			return err
 		}
 	}
-	var broken error
+	var failed error
 	working := 0
 	for _, t := range d.commonSinks() {
 		_, err := d.sinkBatch(ctx, t)
@@ -209,19 +229,19 @@ func (d *download) beginBatches(ctx context.Context) error {
 		case !isSinkTrouble(err):
 			return err
 		default:
-			broken = cmp.Or(broken, err)
+			failed = cmp.Or(failed, err)
 		}
 	}
 	if working == 0 {
-		return broken
+		return failed
 	}
 	return nil
 }
 
-// refuseUndeliverable leaves out, and refuses, what only sinks that are down are owed: it would
-// be downloaded for nothing. Where a message goes by its header, that is not known
-// before.
-func (d *download) refuseUndeliverable(ctx context.Context, wants []Want) (left []Want, err error) {
+// refuseUndeliverable refuses the messages that only sinks which are down still lack,
+// so that they are not downloaded in vain, and returns the others. It cannot tell where
+// a route chooses the sinks by the header.
+func (d *download) refuseUndeliverable(ctx context.Context, wants []Want) (deliverable []Want, err error) {
 	if len(d.downSinks) == 0 || d.fixed != nil || d.Route != nil {
 		return wants, nil
 	}
@@ -232,26 +252,25 @@ func (d *download) refuseUndeliverable(ctx context.Context, wants []Want) (left 
 		}
 		up := func(a aim) bool { return d.downSinks[a.Name] == nil }
 		if len(aims) == 0 || slices.ContainsFunc(aims, up) {
-			left = append(left, w)
+			deliverable = append(deliverable, w)
 		} else if err := d.refuse(ctx, w, state.Sum{}, d.downSinks[aims[0].Name]); err != nil {
 			return nil, err
 		}
 	}
-	return left, nil
+	return deliverable, nil
 }
 
-// isSinkTrouble reports whether an error is one sink's own trouble, which is no
-// reason for others to stop.
+// isSinkTrouble reports whether err is one sink's own trouble, which is no reason for
+// other sinks to stop.
 func isSinkTrouble(err error) bool {
 	f := faultOf(err)
 	return f == deliver.FaultTemporary || f == deliver.FaultOperator
 }
 
-// sinkBatch returns the part of a sink in the batch, which it begins if need be.
+// sinkBatch returns the sink's part of the current batch, and begins it if need be.
 func (d *download) sinkBatch(ctx context.Context, t Target) (*sinkBatch, error) {
-	// Not every message is to wait for a server that does not answer.
 	if err := d.downSinks[t.Name]; err != nil {
-		return nil, err
+		return nil, err // not every message is to wait for a server that does not answer
 	}
 	for _, p := range d.batch.sinks {
 		if p.Target == t {
@@ -274,7 +293,7 @@ func (d *download) sinkBatch(ctx context.Context, t Target) (*sinkBatch, error) 
 	return p, nil
 }
 
-// handOver gives the batch to the committer and begins another.
+// handOver gives the current batch to the committer and starts another.
 func (d *download) handOver() {
 	if len(d.batch.items) > 0 {
 		d.batches <- d.batch
@@ -284,47 +303,48 @@ func (d *download) handOver() {
 	d.batch = &batch{started: d.opts.now()}
 }
 
-// connectionLost handles a connection that died while w was on its way. What has come in
-// whole is committed.
+// connectionLost handles a connection that died, or a poll that was called off, while w
+// was retrieved. What has been staged is committed, w included if a sink had it by
+// then.
 func (d *download) connectionLost(ctx context.Context, w Want, err error) error {
 	n := len(d.batch.items)
-	whole := n > 0 && d.batch.items[n-1].want.Num == w.Num
+	staged := n > 0 && d.batch.items[n-1].want.Num == w.Num
 	d.handOver()
-	if whole {
-		return d.lostBetweenMessages(ctx, err) // what becomes of it, the batch tells
+	if staged {
+		return d.lostBetweenMessages(ctx, err) // recordOutcome sees to w
 	}
 	return d.lostDuringMessage(ctx, w, err)
 }
 
-// lostDuringMessage handles a connection that died, or a budget that ran out, while w was on
-// its way.
+// lostDuringMessage handles a connection that died, or a poll that was called off or
+// ran out of time, while w was retrieved.
 func (s *session) lostDuringMessage(ctx context.Context, w Want, err error) error {
-	if _, silent := errors.AsType[silentOutOfStep](err); silent && ctx.Err() == nil {
+	_, silent := errors.AsType[silentOutOfStep](err)
+	switch {
+	case silent && ctx.Err() == nil:
 		return errors.Join(s.connectError(err), s.recordTorn(ctx, w, err))
-	}
-	if errors.Is(err, errOutOfStep) {
-		return s.connectError(err) // it is no fault of the message
-	}
-	if ctx.Err() == nil {
+	case errors.Is(err, errOutOfStep):
+		return s.connectError(err) // not the message's fault
+	case ctx.Err() == nil:
 		err = s.connectError(err)
 		return errors.Join(&cutError{err}, s.recordTorn(ctx, w, err))
 	}
 	err = context.Cause(ctx)
 	if isOverBudget(err) {
-		// A message that trickles in would hold up all others for ever.
+		// A message that trickles in must not hold up all others for ever.
 		return errors.Join(err, s.recordTorn(context.WithoutCancel(ctx), w, err))
 	}
 	return err
 }
 
-// lostDuringHeader handles a connection that died while the header of e was on its way.
-// That may have cast doubt on all rows, and may not be asked for again soon: they
-// are looked at meanwhile.
+// lostDuringHeader handles a connection that died while the header of e was retrieved.
+// That header may have been asked for because it casts doubt on all rows, and it may
+// have to wait now: all rows are doubted meanwhile.
 func (s *session) lostDuringHeader(ctx context.Context, e pop3proto.Entry, err error) error {
 	w := Want{Entry: e, Key: e.UID}
 	shared := func(o pop3proto.Entry) bool { return o.UID == e.UID && o.Num != e.Num }
 	if slices.ContainsFunc(s.listing.Entries, shared) {
-		w.Key = "" // it is no name
+		w.Key = "" // a unique-id of several messages identifies none
 		return s.lostDuringMessage(ctx, w, err)
 	}
 	r, known := findRow(s.rows, e.UID)
@@ -336,7 +356,7 @@ func (s *session) lostDuringHeader(ctx context.Context, e pop3proto.Entry, err e
 }
 
 // lostBetweenMessages handles a connection that died, or a poll that was called off,
-// while no message was on its way.
+// while no message was retrieved.
 func (s *session) lostBetweenMessages(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -344,8 +364,8 @@ func (s *session) lostBetweenMessages(ctx context.Context, err error) error {
 	return s.connectError(err)
 }
 
-// quarantineOrRefuse handles a message that a sink did not take. If it never will, the
-// quarantine gets it next, if there is one and it was not the sink.
+// quarantineOrRefuse handles a message that a sink did not take. If no retry can help,
+// it goes to the quarantine, unless there is none or it was the sink.
 func (s *session) quarantineOrRefuse(ctx context.Context, fixed []Target, w Want, content state.Sum, err error) error {
 	final := errors.Is(err, errTooLarge) || faultOf(err) == deliver.FaultMessage
 	if final && s.Quarantine != nil && fixed == nil {
@@ -364,8 +384,8 @@ func (s *session) queueForQuarantine(w Want, why error) {
 	s.rejectedFor[w.Num] = why
 }
 
-// reportQuarantined tells of a message that the quarantine has. What a filter sends there
-// is no news.
+// reportQuarantined reports a message that landed in the quarantine. If the filter sent
+// it there, that is no refusal.
 func (s *session) reportQuarantined(w Want) {
 	s.summary.Quarantined++
 	why := s.rejectedFor[w.Num]
@@ -377,74 +397,74 @@ func (s *session) reportQuarantined(w Want) {
 	}
 }
 
-// serverRefusal is a message that the server would not give.
+// serverRefusal is a message for which the server answered RETR with -ERR.
 type serverRefusal struct {
 	Want
 	err error
 }
 
-// maxTroublePolls is after how many polls that fail in a row a server in trouble is no
-// longer believed that the trouble is its own.
+// maxTroublePolls is how many polls in a row may fail before a server that claims
+// trouble of its own is no longer believed.
 const maxTroublePolls = 6
 
-// refuseUnread finds who is to blame for what the server would not give. An -ERR to
-// RETR is about that message, if the server gives others. If it gives none and
-// says by a response code that it has trouble of its own (RFC 3206 §4), nothing
-// is held against the messages for now. If it does not say so, but there are
-// several, they do not wait longer than for a server that does not answer at all.
+// refuseUnread records the messages that the server refused to give. An -ERR to RETR is
+// about that message if the server gives others. If it gives none and claims trouble of
+// its own (RFC 3206 §4), the messages need not wait. If it gives none of several and
+// claims nothing, they wait no longer than after a poll that failed.
 func (s *session) refuseUnread(ctx context.Context) error {
 	refused := s.notGiven
 	s.notGiven = nil
-	most := longestPause
+	maxPause := longestPause
 	if !s.gaveMessage && len(refused) > 1 {
-		most = longestBackoff
+		maxPause = longestBackoff
 	}
 	for _, u := range refused {
 		if !s.gaveMessage && s.failures < maxTroublePolls && u.tries() == 0 && isServerTrouble(u.err) {
 			s.serverTrouble = cmp.Or(s.serverTrouble, s.connectError(u.err))
 			continue
 		}
-		if err := s.recordRefusal(ctx, u.Want, state.Sum{}, u.err, u.tries() > 0, most); err != nil {
+		if err := s.recordRefusal(ctx, u.Want, state.Sum{}, u.err, u.tries() > 0, maxPause); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// isServerTrouble reports whether a server that refuses something says that it has
-// trouble of its own, which will pass.
+// isServerTrouble reports whether the response code of a refusal claims passing trouble
+// of the server itself.
 func isServerTrouble(err error) bool {
 	r, ok := errors.AsType[*pop3proto.ReplyError](err)
 	return ok && (r.Code == pop3proto.CodeSysTemp || r.Code == pop3proto.CodeInUse || r.Code == pop3proto.CodeLoginDelay)
 }
 
-// refuse records that a message stays on the server for now. One that has
-// nothing to remember it by is tried again at the next poll. content may be
-// zero if it is not known.
+// refuse records that a message stays on the server because of err. content is zero if
+// it is not known.
 //
-// Where its sink as a whole cannot be used, the message does not wait longer than
-// for a server that cannot. To look costs nothing then, see spare, unless only its
-// header tells the sink.
+// If its sink is down as a whole, the message waits no longer than an account whose
+// polls fail: refuseUndeliverable finds out without a download whether the sink is up,
+// unless a route has to see the header.
 func (s *session) refuse(ctx context.Context, w Want, content state.Sum, err error) error {
-	most := longestPause
+	maxPause := longestPause
 	for _, down := range s.downSinks {
 		if s.Route == nil && errors.Is(err, down) {
-			most = longestBackoff
+			maxPause = longestBackoff
 		}
 	}
-	return s.recordRefusal(ctx, w, content, err, w.tries() > 0, most)
+	return s.recordRefusal(ctx, w, content, err, w.tries() > 0, maxPause)
 }
 
-// recordRefusal is refuse; again says whether this was told before, and most is the
-// longest pause.
-func (s *session) recordRefusal(ctx context.Context, w Want, content state.Sum, err error, again bool, most time.Duration) error {
+// recordRefusal reports a failed attempt at a message, and has it tried again after a
+// pause of at most maxPause. A message without a key cannot be remembered, and is tried
+// again at the next poll. reported says whether an earlier poll has reported this
+// already.
+func (s *session) recordRefusal(ctx context.Context, w Want, content state.Sum, err error, reported bool, maxPause time.Duration) error {
 	delete(s.rejectedFor, w.Num)
 	var next time.Time
 	if w.Key != "" {
-		next = s.opts.now().Add(min(retryPause(w.tries()+1), most))
+		next = s.opts.now().Add(min(retryPause(w.tries()+1), maxPause))
 	}
 	s.summary.Refused++
-	s.opts.report(Refused{Account: s.Name, UID: w.UID, Reason: err.Error(), NextTry: next, Again: again})
+	s.opts.report(Refused{Account: s.Name, UID: w.UID, Reason: err.Error(), NextTry: next, Again: reported})
 	if w.Key == "" {
 		s.keyless++
 		return nil
@@ -454,10 +474,10 @@ func (s *session) recordRefusal(ctx context.Context, w Want, content state.Sum, 
 	}})
 }
 
-// recordTorn records that a poll or its connection ended over a message. Lines
-// drop for any reason, so the first time it is only put behind all others; if
-// it happens again, the message is left alone like one that was refused. So is one
-// that nothing tells, for the rest of the poll.
+// recordTorn records that a poll or its connection ended over a message. Lines drop for
+// any reason: the first time, the message is only tried after all others; from the
+// second time on, it pauses like one that was refused. A message without a key is left
+// alone for the rest of the poll.
 func (s *session) recordTorn(ctx context.Context, w Want, err error) error {
 	if s.readOnly {
 		return nil
@@ -468,12 +488,13 @@ func (s *session) recordTorn(ctx context.Context, w Want, err error) error {
 		return s.refuse(ctx, w, state.Sum{}, err)
 	}
 	if n := w.tries(); n > 0 {
-		return s.recordRefusal(ctx, w, state.Sum{}, err, n > 1, longestPause) // of the first time nobody was told
+		return s.recordRefusal(ctx, w, state.Sum{}, err, n > 1, longestPause) // the first time was not reported
 	}
 	return s.retryLast(ctx, w, err)
 }
 
-// retryLast puts a message behind all others, and no more.
+// retryLast has a message tried after all others, without a pause, unless it has failed
+// before.
 func (s *session) retryLast(ctx context.Context, w Want, err error) error {
 	if w.Key == "" || w.tries() > 0 {
 		return nil
