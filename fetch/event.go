@@ -8,76 +8,77 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto"
 )
 
-// Observer is told what happens during polls. It may be called from several
-// goroutines at once and must return quickly: it holds up the poll.
+// Observer is called with each event of the polls. Several goroutines may call it at
+// once. It must return quickly, since the poll waits for it.
 type Observer func(Event)
 
-// Event is one of the types of this file.
+// Event is one of the types in this file.
 type Event interface{ event() }
 
-// Started begins a poll; Finished ends it. Meter is the poll's own.
+// Started is the first event of a poll, Finished the last. Meter follows the poll while
+// it runs.
 type Started struct {
 	Account string
 	Meter   *Meter
 }
 
-// Connected tells that the server greeted us, over TLS if State is not nil.
+// Connected means that the server has sent its greeting: over TLS, unless State is nil.
 type Connected struct {
 	Account, Addr string
 	State         *tls.ConnectionState
 }
 
-// LoggedIn tells that the server let us in, and by which mechanism.
+// LoggedIn means that the login succeeded, by that mechanism.
 type LoggedIn struct {
 	Account, Mechanism string
 }
 
-// Planned tells what a session will do, once for each session.
+// Planned says what a session is going to do. Each session of a poll reports it once.
 type Planned struct {
 	Account string
-	// Listed messages are on the server, Octets of them. Fetch of them,
-	// FetchOctets, will be downloaded in this session, and Delete be deleted
-	// without a download.
+	// Listed messages of Octets in all are on the server. Of them, Fetch messages of
+	// FetchOctets will be downloaded in this session, and Delete messages will be
+	// deleted without a download.
 	Listed, Fetch, Delete int
 	Octets, FetchOctets   int64
-	// More messages, MoreOctets of them, are left to the next sessions of the
-	// poll.
+	// More messages of MoreOctets are left to later sessions of the poll.
 	More       int
 	MoreOctets int64
 }
 
-// Landed tells that a message is safe in a sink.
+// Landed means that a message is safe in a sink.
 type Landed struct {
 	Account, UID, Sink, Where string
 	Octets                    int64
 }
 
-// Refused tells that a message stays on the server, why, and until when it is
-// left alone: zero if nothing tells it from others, so that the next poll tries it.
-// Again is set if an earlier poll has told so. If Quarantine is not empty, that sink
-// has the message instead.
+// Refused means that a message stays on the server, for the given Reason.
 type Refused struct {
 	Account, UID, Reason string
-	NextTry              time.Time
-	Again                bool
-	Quarantine           string
+	// NextTry is when the message is tried again. It is zero if nothing identifies the
+	// message: the next poll tries it.
+	NextTry time.Time
+	// Again is set if an earlier poll has reported this.
+	Again bool
+	// Quarantine, unless empty, is the sink that has the message instead.
+	Quarantine string
 }
 
-// Noticed tells of something that asks nothing of anybody: a server that lies, a
-// promise that a crash left open, a message that Account.Filter dropped.
+// Noticed is something to know that calls for no action: a server that breaks the
+// protocol, a promise that a crash left open, a message that Account.Filter dropped.
 type Noticed struct {
 	Account, Text string
 }
 
-// Warned tells of something that somebody should look at, and that held up no
-// mail: a command of Account.Postpoll that failed, or Account.Filter if
-// Filter is set, which is told once, at the end of a poll.
+// Warned is something that somebody should look at although no mail was held up: a
+// failure of Account.Postpoll or, if Filter is set, of Account.Filter. The latter is
+// reported once, at the end of a poll.
 type Warned struct {
 	Account, Text string
 	Filter        bool
 }
 
-// Finished ends a poll.
+// Finished is the last event of a poll.
 type Finished struct{ Summary }
 
 func (Started) event()   {}
@@ -94,61 +95,60 @@ func (Finished) event()  {}
 type Summary struct {
 	Account        string
 	Started, Ended time.Time
-	// Sessions is how often the server was connected to.
+	// Sessions counts the connections that the server greeted.
 	Sessions int
-	// Listed messages were on the server at the last look, Fetched ones
-	// landed, Bytes of them as the server sent them, and Deleted ones were
-	// deleted by a QUIT that the server confirmed.
+	// Listed is how many messages the last listing had. Fetched messages landed, of
+	// Bytes in all as the server sent them. Deleted messages were deleted by a QUIT
+	// that the server confirmed.
 	Listed, Fetched, Deleted int
 	Bytes                    int64
-	// Restored counts the messages that were on the server although it had confirmed
-	// that it had deleted them.
+	// Restored counts the messages that the server lists although it confirmed their
+	// deletion.
 	Restored int
-	// Quarantined counts the messages that landed in the quarantine; they are
-	// among those fetched.
+	// Quarantined counts the messages among Fetched that are in the quarantine.
 	Quarantined int
-	// Dropped counts the messages that the filter dropped: they are in no sink,
-	// and not among those fetched.
+	// Dropped counts the messages that the filter dropped. They are in no sink and not
+	// among Fetched.
 	Dropped int
-	// Refused counts the messages that stay on the server because it would
-	// not give them or the sink would not take them, those of earlier polls
-	// included; TooLarge counts those that stay since they are over MaxSize.
+	// Refused counts the messages that stay on the server because it did not give them
+	// or a sink did not take them, in this poll or earlier. TooLarge counts those that
+	// stay because they are over MaxSize.
 	Refused, TooLarge int
-	// Unfetched messages were to be fetched, or to be compared first, and the poll
-	// ended before that: it was told to (Options.Drain), the server wants a pause, or
-	// as many came in as a session takes.
+	// Unfetched counts the messages that were to be fetched or compared when the poll
+	// ended: because of Options.Drain, because the server wants a pause, or because no
+	// further session got to them.
 	Unfetched int
-	// Waiting messages landed and are due for deletion, which the server has
-	// not confirmed. NotDeleted is what it said if it would not delete some of them.
+	// Waiting counts the messages that are due for deletion and that the server has not
+	// confirmed as deleted. NotDeleted is its reply if it refused to delete some.
 	Waiting    int
 	NotDeleted error
-	// Skipped is set when another process is polling the account, or its
-	// server wants a pause.
+	// Skipped is set if the account was not polled because another process was polling
+	// it or because its server wants a pause.
 	Skipped bool
-	// LoggedIn is when the server last let us in, LoginDelay the time that it
+	// LoggedIn is when the last login succeeded. LoginDelay is the time that the server
 	// wants between two logins (RFC 2449 §6.5); 0 if it does not say.
 	LoggedIn   time.Time
 	LoginDelay time.Duration
-	// Rest is set when the poll ended before all was fetched, since
-	// the server wants a pause before the next login.
+	// Rest is set if the poll ended before all was fetched because the server wants a
+	// pause before the next login.
 	Rest bool
 	// Schedule is what was recorded for the next poll.
 	Schedule state.Schedule
-	// Would is what would have been done, of a dry run, and nil of any other: it
-	// has changed nothing.
+	// Would is what a dry run, which changes nothing, would have done; nil after any
+	// other poll.
 	Would *Outlook
-	// Err is what ended the poll early, nil if nothing did; Class is
-	// Classify(Err), or ClassRefused if only messages were refused.
+	// Err is what ended the poll early, nil if nothing did. Class is Classify(Err), or
+	// ClassRefused if the poll only refused messages.
 	Err   error
 	Class Class
 
-	// refused is the answer of a server that did not want a login now.
+	// refused is the reply of a server that asked for a pause instead of a login.
 	refused *pop3proto.ReplyError
-	// unconfirmed is set while nobody knows what the server has deleted, and the
-	// state holds that for deleted.
+	// unconfirmed is set while it is not known what the server has deleted; the state
+	// database counts all of it as deleted meanwhile.
 	unconfirmed bool
-	// unfiltered counts the messages that went on although the filter failed,
-	// which it did for the first of them for the reason whyUnfiltered.
+	// unfiltered counts the messages that were delivered although the filter failed;
+	// whyUnfiltered is the reason for the first of them.
 	unfiltered    int
 	whyUnfiltered string
 	// next is when Run is to poll again.
