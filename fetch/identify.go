@@ -3,6 +3,7 @@ package fetch
 import (
 	"cmp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -10,108 +11,112 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto"
 )
 
-// identifyByHeader plans the messages that no unique-id told. Those without a usable
-// one go by the sum of their header. So do those with an unknown one where
-// what is remembered has gone from the listing: after a migration a server
-// lists old mail under new names.
-func (p *planner) identifyByHeader(moved bool) {
-	twins := p.indexUnclaimedRows()
+// identifyByHeader plans the messages that no unique-id identified. Those without a
+// usable one go by their header sums. So do those with an unknown one if remembered
+// messages have disappeared: after a migration a server lists old mail by new names.
+func (p *planner) identifyByHeader(uidsChanged bool) {
+	index := p.indexUnclaimedRows()
 	lost := p.countLostAdopted()
 	for _, i := range p.unnamed {
-		e, sum := p.listing[i], p.headers[p.listing[i].Num]
-		r, remembered := twins.takeFirst(sum)
-		if !remembered && lost > 0 {
-			p.plan.Unclear++
-			p.reportFate(Want{Entry: e}, FateNone)
-			continue
-		}
-		if sum.IsZero() || !remembered && p.isUnreliable(sum) {
-			p.verifyOrFetch(Want{Entry: e, Header: sum})
-			continue
-		}
-		// While the server gives one name to several messages, no row may go
-		// by that name; and a sink knows its promises by the one that they have.
-		if remembered && (p.isNameless(r) || p.pol.Open[p.rows[r].UID]) {
-			p.claim(e, r, p.rows[r].UID)
-			continue
-		}
-		key := p.plan.keys.next(sum, p.rows)
-		if remembered {
-			p.claim(e, r, key)
-		} else {
-			p.fetchUnlessLarge(Want{Entry: e, Key: key, Header: sum})
-		}
+		p.identifyUnnamed(p.listing[i], index, lost > 0)
 	}
-	came := 0
+	fresh := 0
 	for _, i := range p.unknown {
-		e, sum := p.listing[i], p.headers[p.listing[i].Num]
-		came++
-		own, blank := p.retryRows[i]
-		r, remembered := twins.takeFirst(sum)
-		switch {
-		case remembered && p.pol.Open[p.rows[r].UID]:
-			came--
-			p.claim(e, r, p.rows[r].UID)
-		case remembered:
-			came--
-			p.claim(e, r, e.UID)
-		case p.mayBeRenamed(e) && (sum.IsZero() || p.plan.Reused || p.isHeaderToVerifyLater(sum)): // or a header has changed
-			w := Want{Entry: e, Key: e.UID}
-			if blank {
-				w.Row = &p.rows[own]
-			}
-			p.planVerify(w)
-		case blank:
-			p.claim(e, own, e.UID)
-		case moved && sum.IsZero():
-			p.verifyOrFetch(Want{Entry: e, Key: e.UID})
-		default:
-			p.fetchUnlessLarge(Want{Entry: e, Key: e.UID})
+		if !p.identifyUnknown(i, index, uidsChanged) {
+			fresh++
 		}
 	}
-	p.plan.Renamed = lost >= minLostAdopted && came >= lost && p.listedAdopted == 0
+	p.plan.Renamed = lost >= minLostAdopted && fresh >= lost && p.listedAdopted == 0
 }
 
-// isUnreliable reports whether a message that landed by the sum of this header came with
-// another: some servers give by TOP less of a header than by RETR, or more. Then it
-// tells nothing, and only the content does. Each such message goes by that sum, so that
-// it is known for as long as any of them is.
+// identifyUnnamed plans a message without a usable unique-id. adoptedLost says that it
+// may be an adopted message which no header can identify.
+func (p *planner) identifyUnnamed(e pop3proto.Entry, index headerIndex, adoptedLost bool) {
+	sum := p.headers[e.Num]
+	r, remembered := index.takeFirst(sum)
+	switch {
+	case !remembered && adoptedLost:
+		p.plan.Unclear++
+		p.reportFate(Want{Entry: e}, FateNone)
+	case sum.IsZero() || !remembered && p.isUnreliable(sum):
+		p.verifyOrFetch(Want{Entry: e, Header: sum})
+	case remembered && (p.isNameless(r) || p.pol.Open[p.rows[r].UID]):
+		// The sinks know their promises by the key.
+		p.claim(e, r, p.rows[r].UID)
+	case remembered:
+		// While several messages have one unique-id, it must not be a row's key.
+		p.claim(e, r, p.plan.keys.next(sum, p.rows))
+	default:
+		p.fetchUnlessLarge(Want{Entry: e, Key: p.plan.keys.next(sum, p.rows), Header: sum})
+	}
+}
+
+// identifyUnknown plans the message of an entry with an unknown unique-id. It returns
+// true if its header is that of a row.
+func (p *planner) identifyUnknown(i int32, index headerIndex, uidsChanged bool) (remembered bool) {
+	e, sum := p.listing[i], p.headers[p.listing[i].Num]
+	own, bareRetry := p.retryRows[i]
+	r, remembered := index.takeFirst(sum)
+	switch {
+	case remembered && p.pol.Open[p.rows[r].UID]:
+		p.claim(e, r, p.rows[r].UID)
+	case remembered:
+		p.claim(e, r, e.UID)
+	case p.mayBeRenamed(e) && (sum.IsZero() || p.plan.Reused || p.isHeaderToVerifyLater(sum)):
+		// Otherwise a header that no row has makes the message a new one.
+		w := Want{Entry: e, Key: e.UID}
+		if bareRetry {
+			w.Row = &p.rows[own]
+		}
+		p.planVerify(w)
+	case bareRetry:
+		p.claim(e, own, e.UID)
+	case uidsChanged && sum.IsZero():
+		p.verifyOrFetch(Want{Entry: e, Key: e.UID})
+	default:
+		p.fetchUnlessLarge(Want{Entry: e, Key: e.UID})
+	}
+	return remembered
+}
+
+// isUnreliable reports whether a header sum identifies no message: one that landed by
+// it, as TOP gave it, had another by RETR. Some servers give less of a header by TOP
+// than by RETR, or more. Then only the content counts. Such messages are keyed by the
+// sum of TOP, so that this is known for as long as any of them is remembered.
 func (p *planner) isUnreliable(sum state.Sum) bool {
-	cut, told := p.unreliable[sum]
-	if told { // there may be thousands alike
-		return cut
+	unreliable, known := p.unreliable[sum]
+	if known { // thousands of messages may have the same
+		return unreliable
 	}
 	key := state.KeyOf(sum, 0)
 	r, _ := findRow(p.rows, key)
-	for ; !cut && r < len(p.rows) && strings.HasPrefix(p.rows[r].UID, key); r++ {
-		cut = p.rows[r].Header != sum && !p.rows[r].Content.IsZero()
+	for ; !unreliable && r < len(p.rows) && strings.HasPrefix(p.rows[r].UID, key); r++ {
+		unreliable = p.rows[r].Header != sum && !p.rows[r].Content.IsZero()
 	}
-	p.unreliable[sum] = cut
-	return cut
+	p.unreliable[sum] = unreliable
+	return unreliable
 }
 
-// isHeaderToVerifyLater reports whether a message that has to wait has that header.
+// isHeaderToVerifyLater reports whether a row in verifyLater has that header.
 func (p *planner) isHeaderToVerifyLater(sum state.Sum) bool {
 	return slices.ContainsFunc(p.verifyLater, func(w Want) bool { return w.Row.Header == sum })
 }
 
-// minLostAdopted is how many messages must have been adopted for it to mean
-// something that all of them are gone.
+// minLostAdopted is how many adopted messages must have disappeared for Plan.Renamed.
 const minLostAdopted = 3
 
-// renameWindow is how long after a server ceased to list a message it may list it under
-// another name, or under none: a repair may come between. What is missing for
-// longer was deleted.
+// renameWindow is how long after a message disappeared its server may list it again by
+// another name: a repair may come between. What is missing for longer was deleted.
 const renameWindow = 24 * time.Hour
 
-// recentlyListed reports whether the message of a row that is not listed was listed within
-// lostFor.
+// recentlyListed reports whether the message of an unlisted row was listed within
+// renameWindow.
 func (p *planner) recentlyListed(row *state.Row) bool {
 	return row.Missing == 0 || row.Missing > p.pol.Now.Add(-renameWindow).Unix()
 }
 
-// countLostAdopted counts the rows of adopted messages that are not listed of late, and
-// that no header could tell.
+// countLostAdopted counts the adopted messages that have disappeared recently and that
+// no header can identify.
 func (p *planner) countLostAdopted() (n int) {
 	for r := range p.rows {
 		if !p.claimed[r] && p.isAdoptedWithoutHeader(r) && p.recentlyListed(&p.rows[r]) {
@@ -121,15 +126,13 @@ func (p *planner) countLostAdopted() (n int) {
 	return n
 }
 
-// isAdoptedWithoutHeader reports whether nothing but its unique-id tells the message of
-// row r, which was adopted.
 func (p *planner) isAdoptedWithoutHeader(r int) bool {
 	return p.rows[r].Phase == state.Adopted && p.rows[r].Header.IsZero()
 }
 
-// messagesToProbe returns the messages that only their header can tell, or tells at
-// least cost.
-func (p *planner) messagesToProbe(moved bool) []pop3proto.Entry {
+// messagesToProbe returns the messages that only their header can identify, or at least
+// cost.
+func (p *planner) messagesToProbe(uidsChanged bool) []pop3proto.Entry {
 	probe := p.toProbe
 	for _, i := range p.unnamed {
 		if e := p.listing[i]; !p.pol.Torn[e] {
@@ -137,44 +140,39 @@ func (p *planner) messagesToProbe(moved bool) []pop3proto.Entry {
 		}
 	}
 	for _, i := range p.unknown {
-		if e := p.listing[i]; moved || p.mayBeRenamed(e) {
+		if e := p.listing[i]; uidsChanged || p.mayBeRenamed(e) {
 			probe = append(probe, e)
 		}
 	}
 	return probe
 }
 
-// uidsMayHaveChanged reports whether unknown messages may be old ones under new names:
-// when the listing lacks as many remembered messages as it has, or when some
-// are remembered by their header alone.
+// uidsMayHaveChanged reports whether unknown messages may be old ones by new names: at
+// least as many remembered messages have disappeared as are listed, or one without a
+// unique-id has.
 func (p *planner) uidsMayHaveChanged() bool {
 	gone := 0
 	for r := range p.rows {
-		if p.claimed[r] {
-			continue
-		}
-		if p.rows[r].Phase == state.Deleted {
-			// Of several with one unique-id, a server may not delete all, or restore
-			// one: by that unique-id.
-			if p.isNameless(r) && p.rows[r].Deleted > p.pol.Now.Add(-renameWindow).Unix() {
+		switch row := &p.rows[r]; {
+		case p.claimed[r]:
+		case row.Phase == state.Deleted:
+			// Of several messages with one unique-id, a server may not delete all, or
+			// restore one: by that unique-id.
+			if p.isNameless(r) && row.Deleted > p.pol.Now.Add(-renameWindow).Unix() {
 				return true
 			}
-			continue
-		}
-		if p.isAdoptedWithoutHeader(r) {
-			continue // no header can tell it
-		}
-		if p.isNameless(r) && p.recentlyListed(&p.rows[r]) {
+		case p.isAdoptedWithoutHeader(r): // probing cannot find it
+		case p.isNameless(r) && p.recentlyListed(row):
 			return true
+		default:
+			gone++
 		}
-		gone++
 	}
 	return gone > 0 && gone >= p.listedRows
 }
 
-// verifyOrFetch plans a message that its header does not tell. If a row has its size,
-// or is of a message that the server may still have, its content may tell that it
-// is the same.
+// verifyOrFetch plans a message that its header does not identify. It is compared if a
+// row of its size, or of a message that the server may still have, is unclaimed.
 func (p *planner) verifyOrFetch(w Want) {
 	if w.Key == "" && p.pol.Torn[w.Entry] {
 		p.planWaiting(w)
@@ -200,7 +198,7 @@ func (p *planner) verifyOrFetch(w Want) {
 	}
 }
 
-// skipClaimed returns rows from the first on that is not claimed.
+// skipClaimed returns rows without the claimed ones at their beginning.
 func (p *planner) skipClaimed(rows []int32) []int32 {
 	for len(rows) > 0 && p.claimed[rows[0]] {
 		rows = rows[1:]
@@ -208,10 +206,11 @@ func (p *planner) skipClaimed(rows []int32) []int32 {
 	return rows
 }
 
-// mayBeRenamed reports whether e has the size of a message that may be listed under
-// another name now, and that can be compared with it; where sizes tell nothing,
-// whether such a message has gone of late. A server may have renamed more messages
-// than a session gets to, so that one such row is enough.
+// mayBeRenamed reports whether e may be a remembered message by another name: it has
+// the size of one that can be compared and may not be listed by its own name. If the
+// server's sizes are of no use, it is enough that such a message has disappeared
+// recently. One suffices, since a server may have renamed more messages than a session
+// gets to.
 func (p *planner) mayBeRenamed(e pop3proto.Entry) bool {
 	if p.renamedSizes == nil {
 		p.renamedSizes = map[int64]bool{}
@@ -224,15 +223,16 @@ func (p *planner) mayBeRenamed(e pop3proto.Entry) bool {
 			}
 		}
 	}
-	large := p.pol.MaxSize > 0 && e.Size > p.pol.MaxSize // it is not downloaded to be compared
+	large := p.pol.MaxSize > 0 && e.Size > p.pol.MaxSize // not to be downloaded for a guess
 	return p.renamedSizes[e.Size] || p.renamedRecently && !large && (p.miscounted || e.Size == 0)
 }
 
-// keyAllocator gives each message that goes by its sum a key of its own: a maildrop may
-// hold many that are the same.
+// keyAllocator makes keys from sums. It counts those that it has made, since a maildrop
+// may hold many messages with one sum.
 type keyAllocator map[state.Sum]int
 
-// next returns the first key of a sum that it has not given, and that no row has.
+// next returns the first key of a sum that it has not returned before, and that no row
+// has.
 func (c keyAllocator) next(sum state.Sum, rows []state.Row) string {
 	for {
 		key := state.KeyOf(sum, c[sum])
@@ -243,15 +243,16 @@ func (c keyAllocator) next(sum state.Sum, rows []state.Row) string {
 	}
 }
 
-// isNameless reports whether the message of row r goes by no unique-id.
+// isNameless reports whether the key of row r is not a unique-id.
 func (p *planner) isNameless(r int) bool {
 	_, _, ok := state.Nameless(p.rows[r].UID)
 	return ok
 }
 
-// headerIndex finds rows by the sum of their header, each at most once.
+// headerIndex finds rows by their header sums, each at most once.
 type headerIndex map[state.Sum][]int32
 
+// takeFirst returns the first row with a sum, and removes it.
 func (h headerIndex) takeFirst(sum state.Sum) (row int, ok bool) {
 	rows := h[sum]
 	if sum.IsZero() || len(rows) == 0 {
@@ -261,8 +262,9 @@ func (h headerIndex) takeFirst(sum state.Sum) (row int, ok bool) {
 	return int(rows[0]), true
 }
 
-// indexUnclaimedRows finds the rows that no unique-id found. Of a header that is cut, none
-// but those of adopted messages, of which nothing else is known.
+// indexUnclaimedRows returns an index of the rows that no unique-id has claimed. Rows
+// with an unreliable header are left out, unless they are of adopted messages, of which
+// nothing else is known.
 func (p *planner) indexUnclaimedRows() headerIndex {
 	if len(p.headers) == 0 {
 		return nil
@@ -275,26 +277,88 @@ func (p *planner) indexUnclaimedRows() headerIndex {
 		}
 		h[header] = append(h[header], int32(r))
 	}
-	torn := func(r int32) int {
+	// A row whose message never came in whole may be a second one for a message, and
+	// comes last. Before it come the rows without a unique-id, in the order in which
+	// keyAllocator made their keys, and then the others.
+	rank := func(r int32) (rank int) {
 		if row := &p.rows[r]; row.Phase == state.Refused && row.Content.IsZero() {
-			return 1
+			rank += 2
 		}
-		return 0
-	}
-	named := func(r int32) int {
-		if p.isNameless(int(r)) {
-			return 0
+		if !p.isNameless(int(r)) {
+			rank++
 		}
-		return 1
+		return rank
 	}
 	for _, rows := range h {
-		// The row of a message that has not come in whole yet may be another name of
-		// another's. Of the rest, those without a unique-id come first, in the order in
-		// which key gave them theirs.
 		slices.SortFunc(rows, func(a, b int32) int {
-			return cmp.Or(cmp.Compare(torn(a), torn(b)), cmp.Compare(named(a), named(b)),
-				cmp.Compare(len(p.rows[a].UID), len(p.rows[b].UID)), cmp.Compare(a, b))
+			return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(len(p.rows[a].UID), len(p.rows[b].UID)), cmp.Compare(a, b))
 		})
 	}
 	return h
+}
+
+// uidsReused reports whether the server may have given the unique-id of one message to
+// another: a message that was gone is listed again, and its header does not show that
+// it is the same. Some servers use message numbers as unique-ids. After a deletion, all
+// later messages have other ones, and the first of them has that of the deleted
+// message, or of one that no row is of.
+func (p *planner) uidsReused() (found bool) {
+	p.eachUID(func(entries []int32, r int) {
+		e := p.listing[entries[0]]
+		if r < 0 || e.UID == "" || len(entries) > 1 {
+			return
+		}
+		row := &p.rows[r]
+		switch {
+		case row.Phase == state.Adopted || p.pol.Open[row.UID]:
+		case presumedDeleted(row):
+			// A message that cannot be downloaded raises the doubt only once: all rows
+			// that it concerns are noted as missing then.
+			found = found || p.hasOtherHeader(e, row) || !p.hasHeaderOf(e, row) && row.Tries == 0
+		case row.Missing != 0:
+			found = found || p.hasOtherHeader(e, row)
+		}
+	})
+	return found
+}
+
+// uidsAreNumbers reports whether all unique-ids are the message numbers. If the listing
+// is partial, it may then lack the very entry that shows their reuse.
+func (p *planner) uidsAreNumbers() bool {
+	return !slices.ContainsFunc(p.listing, func(e pop3proto.Entry) bool { return e.UID != strconv.Itoa(e.Num) })
+}
+
+// hasHeaderOf reports whether its header shows that e is the message of row.
+func (p *planner) hasHeaderOf(e pop3proto.Entry, row *state.Row) bool {
+	sum := p.headers[e.Num]
+	return !sum.IsZero() && sum == row.Header
+}
+
+// hasOtherHeader reports whether its header shows that e is not the message of row. A
+// row without a header shows that only if its message has come in whole.
+func (p *planner) hasOtherHeader(e pop3proto.Entry, row *state.Row) bool {
+	sum, known := p.headers[e.Num]
+	whole := row.Phase == state.Landed || row.Phase == state.Deleted
+	return known && sum != row.Header && (whole || !row.Header.IsZero())
+}
+
+// takesUIDOf reports whether e, another message than that of row, has its unique-id
+// now. A row with an open promise keeps its unique-id until that is settled.
+func (p *planner) takesUIDOf(e pop3proto.Entry, row *state.Row) bool {
+	return p.plan.Reused && p.hasOtherHeader(e, row) && !p.pol.Open[row.UID]
+}
+
+// isDoubtful reports whether e may be another message than that of row, whose unique-id
+// it has: not all servers keep unique-ids unique, as RFC 1939 §7 demands. There must be
+// a sum that can settle the doubt: of the content, or of the header if the message was
+// adopted.
+func (p *planner) isDoubtful(e pop3proto.Entry, row *state.Row) bool {
+	sum := row.Content
+	if row.Phase == state.Adopted {
+		sum = row.Header
+	}
+	if row.Missing == 0 && !p.plan.Reused || sum.IsZero() || row.Phase == state.Deleted {
+		return false
+	}
+	return !p.hasHeaderOf(e, row)
 }

@@ -3,16 +3,15 @@ package fetch
 import (
 	"cmp"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/mailhaul/mailhaul/fetch/state"
 	"github.com/mailhaul/mailhaul/pop3proto"
 )
 
-// Remembered is how long a message is remembered after the server ceased to
-// list it. Servers list partially, restore what was deleted and come back
-// empty from a repair, all for days on end.
+// Remembered is how long a row is kept after the server ceased to list its message.
+// Servers list partially, restore what was deleted, and come back empty from a repair,
+// all for days on end.
 const Remembered = 30 * 24 * time.Hour
 
 // Policy is what an account wants done with the messages of its maildrop.
@@ -22,32 +21,31 @@ type Policy struct {
 	KeepAll bool
 	// MaxSize leaves larger messages on the server; 0 is no limit.
 	MaxSize int64
-	// Limit is the most messages to fetch now, and the most to compare; 0 is no
-	// limit.
+	// Limit is the most messages to fetch now, and the most to compare; 0 is no limit.
 	Limit int
 	Now   time.Time
-	// Open are the keys of rows with a promise that no sink could answer for:
-	// they are left alone, and noted if they are missing.
+	// Open are the keys of rows with a promise that no sink could answer for. Their
+	// messages are left alone.
 	Open map[string]bool
-	// Torn are messages over which a connection of this poll died, and that nothing
-	// tells: they wait for the next one.
+	// Torn are messages that nothing identifies and over which a connection of this
+	// poll died. They wait for the next poll.
 	Torn map[pop3proto.Entry]bool
-	// Asked is set once the headers that are not known are not to be had.
+	// Asked is set once the headers that are still unknown cannot be had.
 	Asked bool
 	// Partial is set if the server has more messages than it lists.
 	Partial bool
-	// Each, unless nil, is told what is planned for each message.
+	// Each, unless nil, is called with the fate of each message.
 	Each func(Want, Fate)
 }
 
-// isDue reports whether a message that landed at that time (Unix seconds) is to
-// be deleted.
+// isDue reports whether a message that landed at that time (Unix seconds) is to be
+// deleted.
 func (p *Policy) isDue(landed int64) bool {
 	return !p.KeepAll && landed <= p.Keep.Due(p.Now)
 }
 
-// isPaused reports whether the pause of a row's message is not over. A time that is
-// further ahead than any pause was noted by a clock that was wrong then.
+// isPaused reports whether a row's message has to wait before the next try. A time
+// further ahead than the longest pause was noted by a wrong clock, and is ignored.
 func (p *Policy) isPaused(r *state.Row) bool {
 	now := p.Now.Unix()
 	return r.NextTry > now && r.NextTry <= now+int64((longestPause+time.Hour).Seconds())
@@ -55,51 +53,48 @@ func (p *Policy) isPaused(r *state.Row) bool {
 
 // Plan says what to do with each message of a maildrop.
 type Plan struct {
-	// Probe messages cannot be told without the sum of their header: the
-	// caller asks for it and makes the plan again, with all that it knows by then.
-	// A plan with Probe has nothing else in it.
+	// Probe messages cannot be identified without the sum of their header. The caller
+	// asks for their headers and makes the plan again with all that it knows by then. A
+	// plan with Probe has nothing else in it.
 	Probe []pop3proto.Entry
 	// Fetch messages are new, or due for another try.
 	Fetch []Want
-	// Verify messages may be what landed before: they are downloaded and
-	// compared, and fetched only if they differ.
+	// Verify messages may have landed before: they are downloaded and compared with
+	// Twins, and fetched only if they differ.
 	Verify []Want
-	// Delete messages landed and are due.
+	// Delete messages landed and are due for deletion.
 	Delete []Listed
-	// Kept messages landed and stay for now, or were adopted and stay; Waiting
-	// ones were refused and their pause is not over; Open ones are among
-	// Policy.Open.
+	// Kept counts the messages that landed, or were adopted, and stay for now; Waiting
+	// those whose pause after a refusal is not over; Open those in Policy.Open.
 	Kept, Waiting, Open int
 	// Large messages are over Policy.MaxSize.
 	Large []Want
-	// Unclear messages have no name and may be adopted ones: they are left
-	// alone.
+	// Unclear counts the messages without a unique-id that are left alone because they
+	// may be adopted ones.
 	Unclear int
-	// Renamed is set if all that was adopted is gone of late and cannot be told by
-	// its header, and as many messages have come: all of it may be listed under
-	// new names.
+	// Renamed is set if all messages that were adopted have disappeared recently, no
+	// header can identify them, and at least as many are new: the server may have given
+	// all of them new unique-ids.
 	Renamed bool
-	// More counts the messages beyond Policy.Limit, and MoreOctets their
-	// octets.
+	// More counts the messages beyond Policy.Limit, and MoreOctets their octets.
 	More       int
 	MoreOctets int64
 	// Keep is what the listing taught about the rows.
 	Keep state.Housekeeping
-	// Twins are the rows that Verify messages may be those of: theirs, and those
-	// whose messages the server no longer lists by the unique-id that they are
-	// remembered by.
+	// Twins are the rows that Verify messages may belong to: those with their
+	// unique-ids, and those whose unique-id is not listed or is another message's.
 	Twins []state.Row
-	// Stale are those of Twins, by their places, that are to be forgotten unless a
-	// Verify message proves to be theirs.
+	// Stale are indexes of Twins that are to be forgotten unless a Verify message
+	// proves to be theirs.
 	Stale []int
-	// Reused is set if a unique-id has gone from one message to another, as far as
-	// can be told: then none is believed that no header bears out.
+	// Reused is set if the server seems to have given the unique-id of one message to
+	// another. Then no unique-id is believed unless the header confirms it.
 	Reused bool
 
-	keys keyAllocator // keys, to messages without a name
+	keys keyAllocator // for messages without a unique-id
 }
 
-// hasDownloads reports whether messages are to be downloaded, or looked at.
+// hasDownloads reports whether the plan needs any header or message from the server.
 func (p *Plan) hasDownloads() bool {
 	return len(p.Probe)+len(p.Fetch)+len(p.Verify) > 0
 }
@@ -113,51 +108,51 @@ type Listed struct {
 // Want is a message to download.
 type Want struct {
 	pop3proto.Entry
-	// Key is the key of its row. It is empty for a message that has neither
-	// a usable unique-id nor a header that tells it: its row is found once it is
-	// downloaded.
+	// Key is the key of its row. It is empty if neither a usable unique-id nor the
+	// header identifies the message: then the download tells.
 	Key string
-	// Header is the sum of its header if it goes by that, or will.
+	// Header is the sum of its header if Key is, or will be, made of that.
 	Header state.Sum
 	// Row is what is remembered of it, nil if nothing is.
 	Row *state.Row
 }
 
-// presumedDeleted reports whether the server was asked to delete the message of a row, and
-// did, or did not say so and was not found to have it since.
+// presumedDeleted reports whether the server was asked to delete the message of a row,
+// and confirmed that or has not been found to have the message since.
 func presumedDeleted(r *state.Row) bool {
 	return r != nil && (r.Phase == state.Deleted || r.Deleted != 0 && r.Missing != 0)
 }
 
-// MakePlan compares a listing with what is remembered of it. rows are in the
-// order of their UIDs. headers holds the header sums of the messages that
-// earlier Plans wanted probed, by message number; nil asks for such a Plan.
+// MakePlan compares a listing with the rows, which are in the order of their UIDs.
+// headers holds, by message number, the header sums that earlier Plans asked for by
+// Probe; nil means that none was asked for yet.
+//
+// Rows and messages are matched by unique-id first (RFC 1939 §7), unless there is a
+// sign that the server reuses unique-ids. Header sums then identify messages that have
+// no unique-id, or an unknown one while known ones have disappeared. Where neither
+// decides, the content does: such messages are in Plan.Verify.
 func MakePlan(listing []pop3proto.Entry, rows []state.Row, headers map[int]state.Sum, pol Policy) Plan {
 	p := planner{
 		pol: pol, listing: listing, rows: rows, headers: headers, claimed: make([]bool, len(rows)),
-		unreliable: map[state.Sum]bool{}, uncertain: map[int]bool{}, retryRows: map[int32]int{}, displaced: map[int]bool{}, plan: Plan{keys: keyAllocator{}},
+		unreliable: map[state.Sum]bool{}, uncertain: map[int]bool{}, retryRows: map[int32]int{}, displaced: map[int]bool{},
+		plan: Plan{keys: keyAllocator{}},
 	}
 	p.plan.Reused = pol.Partial && p.uidsAreNumbers() || headers != nil && p.uidsReused()
 	if p.plan.Reused && !pol.Asked {
-		probe := slices.DeleteFunc(slices.Clone(listing), func(e pop3proto.Entry) bool {
-			_, told := headers[e.Num]
-			r, known := findRow(rows, e.UID)
-			return told || known && pol.isPaused(&rows[r]) && rows[r].Content.IsZero() // the server may fail over it again
-		})
-		if len(probe) > 0 {
+		if probe := p.unknownHeaders(); len(probe) > 0 {
 			return Plan{Probe: probe}
 		}
 	}
 	p.matchUIDs()
-	moved := p.uidsMayHaveChanged() || p.plan.Reused
+	uidsChanged := p.uidsMayHaveChanged() || p.plan.Reused
 	if headers == nil {
-		if probe := p.messagesToProbe(moved); len(probe) > 0 {
+		if probe := p.messagesToProbe(uidsChanged); len(probe) > 0 {
 			return Plan{Probe: probe}
 		}
 	}
-	p.identifyByHeader(moved)
+	p.identifyByHeader(uidsChanged)
 	p.planUnlisted()
-	// Messages that gave trouble come last, where they hold up no other.
+	// Messages that failed before come last, so that they hold up no others.
 	slices.SortFunc(p.plan.Fetch, byTries)
 	slices.SortFunc(p.retries, byDueTime)
 	for _, w := range p.retries {
@@ -174,45 +169,67 @@ func MakePlan(listing []pop3proto.Entry, rows []state.Row, headers map[int]state
 	return p.plan
 }
 
+// planner is the state of MakePlan. Entries of the listing and rows go by their
+// indexes.
 type planner struct {
-	pol            Policy
-	listing        []pop3proto.Entry
-	rows           []state.Row
-	headers        map[int]state.Sum
-	claimed        []bool             // rows whose message is listed
-	listedRows     int                // rows among them that are not tombstones
-	listedAdopted  int                // rows among them that are Adopted
-	unknown        []int32            // entries with a unique-id that no row has
-	unnamed        []int32            // entries with none that tells them apart
-	toProbe        []pop3proto.Entry  // with that of a doubtful row, and no header known yet
-	retries        []Want             // to be fetched after all others
-	toVerify       []Want             // to be verified
-	verifyLater    []Want             // to be verified later, when their pause is over
-	adoptedHeaders map[state.Sum]bool // headers of adopted messages; nil until asked for
-	unreliable     map[state.Sum]bool // header sums of which cut has told
-	uncertain      map[int]bool       // rows of which nobody can tell yet whether their message is listed
-	renamedSizes   map[int64]bool     // of messages that may go by another name; nil until asked for
-	liveRows       []int32            // rows for compare: of messages that the server may have
-	deletedRows    map[int64][]int32  // and of those that it has not, by size; nil until asked for
-	retryRows      map[int32]int      // rows of entries that are unknown but for a blank one
-	displaced      map[int]bool       // rows whose unique-id is another message's now
-	// miscounted is set if the server gives other sizes than the messages have.
+	pol     Policy
+	listing []pop3proto.Entry
+	rows    []state.Row
+	headers map[int]state.Sum // by message number
+	plan    Plan
+
+	claimed       []bool // rows whose message is listed
+	listedRows    int    // claimed rows that are not Deleted
+	listedAdopted int    // claimed rows that are Adopted
+
+	unknown   []int32           // entries with a unique-id that no row has
+	unnamed   []int32           // entries without a unique-id of their own
+	toProbe   []pop3proto.Entry // entries with the unique-id of a doubtful row
+	retryRows map[int32]int     // rows of those entries in unknown that have a bare retry
+	displaced map[int]bool      // rows whose unique-id is another message's now
+	uncertain map[int]bool      // rows of which it is open whether their message is listed
+
+	retries     []Want // to be fetched after all others
+	toVerify    []Want
+	verifyLater []Want // to be verified when their pause is over, or their promise settled
+
+	unreliable     map[state.Sum]bool // results of isUnreliable
+	adoptedHeaders map[state.Sum]bool // headers of adopted messages; nil until needed
+
+	// renamedSizes are the sizes of messages that may be listed by another name; nil
+	// until needed. renamedRecently is set if one of them has disappeared recently, and
+	// miscounted if the server lists other sizes than messages have.
+	renamedSizes    map[int64]bool
+	renamedRecently bool
 	miscounted      bool
-	renamedRecently bool // one of sizes has gone of late
-	plan            Plan
+
+	// Rows whose content can be compared: liveRows are those of messages that the
+	// server may have, deletedRows, by size, those of deleted ones; nil until needed.
+	liveRows    []int32
+	deletedRows map[int64][]int32
 }
 
-// eachUID shows each unique-id of the listing to see, with the messages that have it
+// unknownHeaders returns the messages whose header is not known, except paused ones
+// that never came in whole: the server may fail over them again.
+func (p *planner) unknownHeaders() []pop3proto.Entry {
+	return slices.DeleteFunc(slices.Clone(p.listing), func(e pop3proto.Entry) bool {
+		_, known := p.headers[e.Num]
+		r, found := findRow(p.rows, e.UID)
+		return known || found && p.pol.isPaused(&p.rows[r]) && p.rows[r].Content.IsZero()
+	})
+}
+
+// eachUID calls visit for each unique-id of the listing, with the entries that have it
 // and the row, -1 if there is none. Both sides are sorted, so that a listing of a
 // million messages needs no index of its own.
-func (p *planner) eachUID(see func(of []int32, row int)) {
+func (p *planner) eachUID(visit func(entries []int32, row int)) {
 	byUID := byUID(p.listing)
 	r := 0
 	for len(byUID) > 0 {
 		uid := p.listing[byUID[0]].UID
-		same := 1
-		for same < len(byUID) && p.listing[byUID[same]].UID == uid {
-			same++
+		n := 1
+		for n < len(byUID) && p.listing[byUID[n]].UID == uid {
+			n++
 		}
 		for r < len(p.rows) && p.rows[r].UID < uid {
 			r++
@@ -221,32 +238,33 @@ func (p *planner) eachUID(see func(of []int32, row int)) {
 		if r < len(p.rows) && p.rows[r].UID == uid {
 			row = r
 		}
-		see(byUID[:same], row)
-		byUID = byUID[same:]
+		visit(byUID[:n], row)
+		byUID = byUID[n:]
 	}
 }
 
 // matchUIDs claims rows by unique-id.
 func (p *planner) matchUIDs() {
-	var blank []int32
-	p.eachUID(func(of []int32, r int) {
-		e := p.listing[of[0]]
+	var bareRetries []int32
+	p.eachUID(func(entries []int32, r int) {
+		i := entries[0]
+		e := p.listing[i]
 		switch {
-		case e.UID == "" || len(of) > 1:
-			p.unnamed = append(p.unnamed, of...)
+		case e.UID == "" || len(entries) > 1:
+			p.unnamed = append(p.unnamed, entries...)
 		case r < 0:
-			p.unknown = append(p.unknown, of[0])
+			p.unknown = append(p.unknown, i)
 		case p.takesUIDOf(e, &p.rows[r]):
 			p.displaced[r] = true
-			p.unknown = append(p.unknown, of[0])
+			p.unknown = append(p.unknown, i)
 		case p.isBareRetry(&p.rows[r]):
 			p.claimed[r] = true
-			blank = append(blank, of[0])
+			bareRetries = append(bareRetries, i)
 		default:
 			p.claim(e, r, e.UID)
 		}
 	})
-	for _, i := range blank {
+	for _, i := range bareRetries { // mayBeRenamed needs all other claims
 		e := p.listing[i]
 		if r, _ := findRow(p.rows, e.UID); p.mayBeRenamed(e) || !p.headers[e.Num].IsZero() {
 			p.unknown, p.retryRows[i] = append(p.unknown, i), r
@@ -258,86 +276,35 @@ func (p *planner) matchUIDs() {
 	slices.SortFunc(p.unnamed, p.byNumber)
 }
 
-// findRow returns which of rows, in the order of their keys, has a key.
+// findRow returns the index of the row with a key. rows are in the order of their keys.
 func findRow(rows []state.Row, key string) (row int, ok bool) {
 	return slices.BinarySearchFunc(rows, key, func(r state.Row, key string) int { return cmp.Compare(r.UID, key) })
 }
 
-// isBareRetry reports whether row says no more of its message than that it is due for
-// another try: it has not come in whole yet, and may have landed under another name.
+// isBareRetry reports whether a row only says that its message is due for another try.
+// The message has never come in whole, and may have landed by another name.
 func (p *planner) isBareRetry(row *state.Row) bool {
 	return row.Phase == state.Refused && row.Header.IsZero() && row.Content.IsZero() &&
 		!p.pol.Open[row.UID] && !p.pol.isPaused(row)
-}
-
-// uidsReused reports whether a unique-id may have gone from one message to another: it was
-// that of a message that was gone, and no header shows that the same one came back.
-// Some servers' unique-ids are their message numbers. A deletion there changes those of
-// all messages behind it, and the first of these gets that of the deleted one, or of one
-// of which nobody knows.
-func (p *planner) uidsReused() (found bool) {
-	p.eachUID(func(of []int32, r int) {
-		e := p.listing[of[0]]
-		if r < 0 || e.UID == "" || len(of) > 1 {
-			return
-		}
-		row := &p.rows[r]
-		switch {
-		case row.Phase == state.Adopted || p.pol.Open[row.UID]:
-		case presumedDeleted(row):
-			// One that is not to be had casts no doubt again: all that it was
-			// cast on is noted as missing.
-			found = found || p.hasOtherHeader(e, row) || !p.hasHeaderOf(e, row) && row.Tries == 0
-		case row.Missing != 0:
-			found = found || p.hasOtherHeader(e, row)
-		}
-	})
-	return found
-}
-
-// uidsAreNumbers reports whether the unique-ids are the message numbers. If not all are
-// listed, the one that would show that they were reused may be missing.
-func (p *planner) uidsAreNumbers() bool {
-	return !slices.ContainsFunc(p.listing, func(e pop3proto.Entry) bool { return e.UID != strconv.Itoa(e.Num) })
-}
-
-// hasHeaderOf reports whether its header tells that e is the message of row.
-func (p *planner) hasHeaderOf(e pop3proto.Entry, row *state.Row) bool {
-	sum := p.headers[e.Num]
-	return !sum.IsZero() && sum == row.Header
-}
-
-// hasOtherHeader reports whether its header tells that e is not the message of row. There
-// is none of a message that was refused before it had come in whole.
-func (p *planner) hasOtherHeader(e pop3proto.Entry, row *state.Row) bool {
-	sum, told := p.headers[e.Num]
-	whole := row.Phase == state.Landed || row.Phase == state.Deleted
-	return told && sum != row.Header && (whole || !row.Header.IsZero())
-}
-
-// takesUIDOf reports whether e, which is another message than that of row, has its
-// unique-id now. A row that a sink has yet to answer for keeps it until then.
-func (p *planner) takesUIDOf(e pop3proto.Entry, row *state.Row) bool {
-	return p.plan.Reused && p.hasOtherHeader(e, row) && !p.pol.Open[row.UID]
 }
 
 func (p *planner) byNumber(a, b int32) int {
 	return cmp.Compare(p.listing[a].Num, p.listing[b].Num)
 }
 
-// claim plans a message that is remembered by row r and goes by key from now
-// on.
+// claim plans a message whose row is r, and which goes by key from now on.
 func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 	row := &p.rows[r]
 	p.claimed[r] = true
 	if e.Size != row.Size && !row.Content.IsZero() {
 		p.miscounted = true
 	}
-	if e.Size == 0 { // the server was not asked, or does not tell
+	if e.Size == 0 { // the sizes were not asked for, or are not listed
 		e.Size = row.Size
 	}
 	open := p.pol.Open[row.UID]
-	// Under another name it is itself, and that of the row is free for others.
+	// A message with an open promise that is listed by a new name is the row's; the
+	// name in the row may become another message's.
 	doubtful := p.isDoubtful(e, row) || open && e.UID != row.UID && !p.isNameless(r) && !row.Content.IsZero()
 	switch {
 	case doubtful && row.Missing == 0:
@@ -352,57 +319,47 @@ func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 		p.listedRows++
 	}
 	w := Want{Entry: e, Key: key, Row: row}
-	if open {
-		if doubtful && e.UID == row.UID { // its message may be listed under another name
+	switch {
+	case open:
+		if doubtful && e.UID == row.UID { // the row's message may be listed by another name
 			p.uncertain[r], p.verifyLater = true, append(p.verifyLater, w)
 		}
 		p.plan.Open++
 		p.reportFate(w, FateSettle)
-		return
-	}
-	if doubtful {
+	case doubtful:
 		p.uncertain[r] = true
 		p.verifyOrWait(w)
-		return
+	default:
+		p.planByPhase(w)
 	}
+}
+
+// planByPhase plans a message that is known to be that of its row.
+func (p *planner) planByPhase(w Want) {
+	row := w.Row
 	switch row.Phase {
 	case state.Adopted:
 		p.listedAdopted++
-		p.planKept(w) // whatever Keep says: we delivered it nowhere
+		p.planKept(w) // whatever Policy.Keep says: we have not delivered it
 	case state.Landed:
 		p.deleteOrKeep(w)
 	case state.Deleted:
-		// Some servers restore deleted messages and some reuse their ids. There are
-		// programs, too, whose mail has one header each time.
-		if p.hasHeaderOf(e, row) && e.Size == row.Size {
-			p.plan.Keep.Restored = append(p.plan.Keep.Restored, key)
+		// Some servers restore deleted messages, others reuse unique-ids; and some
+		// programs give all their mail the same header.
+		if p.hasHeaderOf(w.Entry, row) && w.Size == row.Size {
+			p.plan.Keep.Restored = append(p.plan.Keep.Restored, w.Key)
 			p.deleteOrKeep(w)
 		} else {
 			p.verifyOrWait(w)
 		}
 	case state.Refused, state.Promised:
-		// Where no promise is open any more, a sink is still owed its copy.
+		// A Promised row without an open promise is still owed to a sink.
 		if p.pol.isPaused(row) {
 			p.planWaiting(w)
 		} else {
 			p.fetchUnlessLarge(w)
 		}
 	}
-}
-
-// isDoubtful reports whether e may be another message than that of row, whose
-// unique-id it has: RFC 1939 §7 wants it to stay unique, and some servers do not
-// care. Only the content can tell, so that there must be a sum of it; what was
-// adopted has only one of its header. Where headers may be asked for, they decide.
-func (p *planner) isDoubtful(e pop3proto.Entry, row *state.Row) bool {
-	tells := row.Content
-	if row.Phase == state.Adopted {
-		tells = row.Header
-	}
-	if row.Missing == 0 && !p.plan.Reused || tells.IsZero() || row.Phase == state.Deleted {
-		return false
-	}
-	return !p.hasHeaderOf(e, row)
 }
 
 // fetchUnlessLarge plans a message to be fetched, unless it is too large.
@@ -415,14 +372,13 @@ func (p *planner) fetchUnlessLarge(w Want) {
 	p.planFetch(w)
 }
 
-// reportFate says what is planned for a message, to who wants to know.
 func (p *planner) reportFate(w Want, f Fate) {
 	if p.pol.Each != nil {
 		p.pol.Each(w, f)
 	}
 }
 
-// deleteOrKeep plans a message that landed to be kept for as long as it is wanted.
+// deleteOrKeep plans a message that landed: to be deleted once that is due.
 func (p *planner) deleteOrKeep(w Want) {
 	if p.pol.isDue(w.Row.Landed) {
 		p.plan.Delete = append(p.plan.Delete, Listed{w.Num, w.Key})
@@ -432,18 +388,17 @@ func (p *planner) deleteOrKeep(w Want) {
 	}
 }
 
-// planKept plans a message that landed and stays for now, or was adopted and stays.
 func (p *planner) planKept(w Want) {
 	p.plan.Kept++
 	p.reportFate(w, FateKeep)
 }
 
-// planWaiting plans a message whose pause is not over.
 func (p *planner) planWaiting(w Want) {
 	p.plan.Waiting++
 	p.reportFate(w, FateWait)
 }
 
+// planFetch plans a message to be fetched: after all others if it failed before.
 func (p *planner) planFetch(w Want) {
 	p.reportFate(w, FateFetch)
 	if w.mayBreakSink() || w.tries() > 0 {
@@ -453,7 +408,7 @@ func (p *planner) planFetch(w Want) {
 	}
 }
 
-// addFetch plans a message to be fetched next.
+// addFetch adds a message to Plan.Fetch, within Policy.Limit.
 func (p *planner) addFetch(w Want) {
 	if p.pol.Limit > 0 && len(p.plan.Fetch) >= p.pol.Limit {
 		p.leaveForNextSession(w)
@@ -467,21 +422,22 @@ func (p *planner) planVerify(w Want) {
 	p.toVerify = append(p.toVerify, w)
 }
 
-// sortVerify puts what is to be compared in order. What raised a doubt is settled before
-// what it was cast on, or it would be raised again. What seems to be a message that a
-// sink may have failed over comes last, or those behind it would never be looked at.
+// sortVerify puts toVerify in order. Messages that were presumed deleted come first:
+// they raised the doubt about the others, and would raise it again. Messages with the
+// size of one that a sink may have failed over come last, so that the others are
+// compared whatever the sink does.
 func (p *planner) sortVerify() {
-	suspects := map[int64]bool{} // sizes
+	suspectSizes := map[int64]bool{}
 	for r := range p.rows {
 		if p.rows[r].Phase == state.Promised {
-			suspects[p.rows[r].Size] = true
+			suspectSizes[p.rows[r].Size] = true
 		}
 	}
 	rank := func(w Want) int {
 		switch {
 		case presumedDeleted(w.Row):
 			return 0
-		case w.Row == nil && suspects[w.Size]:
+		case w.Row == nil && suspectSizes[w.Size]:
 			return 2
 		default:
 			return 1
@@ -490,8 +446,8 @@ func (p *planner) sortVerify() {
 	slices.SortFunc(p.toVerify, func(a, b Want) int { return cmp.Or(cmp.Compare(rank(a), rank(b)), byTries(a, b)) })
 }
 
-// verifyOrWait plans a message that is to be compared, unless that failed and its
-// pause is not over. If only its header is not known yet, that comes first.
+// verifyOrWait plans a doubtful message: to be compared, unless that failed and the
+// pause is not over. If its header is not known, that is asked for first.
 func (p *planner) verifyOrWait(w Want) {
 	switch {
 	case p.pol.isPaused(w.Row):
@@ -506,9 +462,9 @@ func (p *planner) verifyOrWait(w Want) {
 	}
 }
 
-// resolveAdopted plans a message that has the unique-id of an adopted one and is
-// not known to have its header. If that is new, so is the message. If it is that
-// of another adopted message, the server has numbered them anew.
+// resolveAdopted plans a message that has the unique-id of an adopted one, and not its
+// header. If no adopted message has its header, the message is new. Otherwise the
+// server has renumbered the adopted messages.
 func (p *planner) resolveAdopted(w Want) {
 	if p.adoptedHeaders == nil {
 		p.adoptedHeaders = map[state.Sum]bool{}
@@ -518,26 +474,26 @@ func (p *planner) resolveAdopted(w Want) {
 			}
 		}
 	}
-	sum, told := p.headers[w.Num]
-	if !told || p.adoptedHeaders[sum] {
+	sum, known := p.headers[w.Num]
+	if !known || p.adoptedHeaders[sum] {
 		p.listedAdopted++
 		p.planKept(w)
 		return
 	}
 	if w.Row.Tries == 0 {
-		w.Row = nil // which is of the other message
+		w.Row = nil // it is the adopted message's
 	}
 	p.fetchUnlessLarge(w)
 }
 
-// leaveForNextSession leaves a message to the next session.
 func (p *planner) leaveForNextSession(w Want) {
 	p.plan.More++
 	p.plan.MoreOctets += w.Size
 }
 
-// planUnlisted plans the rows whose messages are not listed. An empty listing, which
-// a server may give in the middle of a repair, forgets nothing.
+// planUnlisted notes the rows whose messages are not listed, forgets those that have
+// been missing for long, and collects Plan.Twins. An empty listing forgets nothing: a
+// server may give one in the middle of a repair.
 func (p *planner) planUnlisted() {
 	old, older := p.pol.Now.Add(-Remembered).Unix(), p.pol.Now.Add(-2*Remembered).Unix()
 	for r := range p.rows {
@@ -547,7 +503,7 @@ func (p *planner) planUnlisted() {
 		}
 		open := p.pol.Open[row.UID]
 		if p.displaced[r] {
-			// It may be listed again, under whatever name.
+			// Its message may be listed again, by any name.
 			row.UID = p.plan.keys.next(cmp.Or(row.Header, row.Content), p.rows)
 			p.plan.Keep.Rekey = append(p.plan.Keep.Rekey, state.Rekey{From: p.rows[r].UID, To: row.UID})
 		}
@@ -562,14 +518,14 @@ func (p *planner) planUnlisted() {
 		case gone >= old || len(p.listing) == 0 || open:
 		case !twin:
 			p.plan.Keep.Forget = append(p.plan.Keep.Forget, row.UID)
-		case gone < older: // what is always compared with something would never go
+		case gone < older: // or a row that is compared in each poll would never go
 			p.plan.Stale = append(p.plan.Stale, len(p.plan.Twins)-1)
 		}
 	}
 	if len(p.toVerify) == 0 {
 		return
 	}
-	// What has to wait may be listed under another name as well.
+	// The messages of rows whose unique-id is in doubt may be listed by another name.
 	for _, w := range slices.Concat(p.toVerify, p.verifyLater) {
 		if w.Row != nil {
 			row := *w.Row
