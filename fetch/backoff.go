@@ -12,52 +12,51 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
-// retryPauses are the times for which a refused message is left alone, by the
-// number of failed attempts; the last one goes for all that follow.
+// retryPauses are the pauses of a refused message, by the number of failed attempts.
+// The last one is for all further attempts.
 var retryPauses = []time.Duration{
 	FirstPause, time.Hour, 4 * time.Hour, 12 * time.Hour, longestPause,
 }
 
-// FirstPause is for how long a message is left alone that was refused once.
+// FirstPause is the pause of a message that was refused once.
 const FirstPause = 15 * time.Minute
 
 const longestPause = 24 * time.Hour
 
-// retryPause returns for how long to leave a message alone that has now failed
-// tries times.
+// retryPause returns the pause of a message that has failed tries times.
 func retryPause(tries int) time.Duration {
 	return retryPauses[min(max(tries, 1), len(retryPauses))-1]
 }
 
 const (
-	// DefaultEvery is how often an account is polled that does not say.
+	// DefaultEvery is the interval of an account that sets none.
 	DefaultEvery = 5 * time.Minute
-	// longestBackoff is the longest time between two polls that fail, unless
-	// the account is polled less often anyway; longestForPerson is that of
-	// polls that will fail until a person has done something. Some providers
-	// lock an account after a few wrong passwords.
-	longestBackoff       = time.Hour
+	// longestBackoff is the longest time between two polls that fail, unless the
+	// account is polled less often anyway.
+	longestBackoff = time.Hour
+	// firstOperatorPause, doubled up to longestOperatorPause, is the time between two
+	// polls that fail until a person has done something. Some providers lock an account
+	// after a few wrong passwords.
 	firstOperatorPause   = 15 * time.Minute
 	longestOperatorPause = 6 * time.Hour
-	// suspectPause is how long what was tried by itself in vain, with a sink that then took
-	// nothing more, waits: longer than what was not tried, which comes first when they
-	// are due.
+	// suspectPause is the pause of a message over which one sink of several failed,
+	// alone in its batch. Messages that were not tried pause less, and so come first.
 	suspectPause = longestBackoff + time.Minute
-	// lockPause is how long an account is left alone whose maildrop another
-	// program has open, doubled each time up to longestLockPause: some servers
-	// need as long to notice that a client has gone.
+	// lockPause, doubled up to longestLockPause, is the pause of an account whose
+	// maildrop another program has open. Some servers take that long to notice that a
+	// client has gone.
 	lockPause        = time.Minute
 	longestLockPause = 15 * time.Minute
-	// longestLoginDelay is the most of what a server can ask for between two
-	// logins that is heeded.
+	// longestLoginDelay is the longest time between two logins that is granted to a
+	// server.
 	longestLoginDelay = 24 * time.Hour
-	// maxLoginRefusals is how many times in a row a login is refused that worked
-	// before, until that needs a person.
+	// maxLoginRefusals is how many times in a row a login that worked before is refused
+	// until that needs a person.
 	maxLoginRefusals = 3
 )
 
-// interval returns how long after a poll the next one is due, after so many
-// failures in a row.
+// interval returns how long after a poll the next one is due. failures is how many have
+// failed in a row.
 func (a *Account) interval(class Class, failures int) time.Duration {
 	every := a.every()
 	switch class {
@@ -80,15 +79,15 @@ func doubled(d time.Duration, n int, longest time.Duration) time.Duration {
 	return min(d, longest)
 }
 
-// jitter returns d give or take a tenth, so that accounts with one interval do
-// not stay in step.
+// jitter returns d give or take a tenth, so that accounts with the same interval spread
+// out.
 func jitter(d time.Duration) time.Duration {
 	tenth := d / 10
 	return d - tenth + rand.N(2*tenth+1)
 }
 
-// nextLogin returns when a server takes the next login after one. Its clock
-// may tick a second later than ours.
+// nextLogin returns when a server accepts the next login; the zero time if it does not
+// mind. A second is added for its clock.
 func nextLogin(last time.Time, delay time.Duration) time.Time {
 	if last.IsZero() || delay == 0 {
 		return time.Time{}
@@ -96,9 +95,9 @@ func nextLogin(last time.Time, delay time.Duration) time.Time {
 	return last.Add(delay + time.Second)
 }
 
-// notBefore returns until when a server wants no login, the zero time if it
-// takes one. A time that no server asked for was noted by a clock that was
-// wrong then, or is wrong now.
+// notBefore returns until when a server wants no login; the zero time if it accepts one
+// now. A time further ahead than any server can have asked for is ignored: a clock was
+// wrong.
 func notBefore(s state.Schedule, now time.Time) time.Time {
 	until := time.Unix(s.NotBefore, 0)
 	longest := max(time.Duration(s.LoginDelay)*time.Second, longestLockPause)
@@ -108,9 +107,10 @@ func notBefore(s state.Schedule, now time.Time) time.Time {
 	return until
 }
 
-// noteLoginDelay notes how long the server wants a user to wait between two logins. What it
-// said before the login with the word USER is the longest wait of any (RFC 2449 §6.5):
-// if it says nothing now that it knows who asks, this one need not wait.
+// noteLoginDelay notes from the capabilities after the login how long the server wants
+// this user to wait between two logins. LOGIN-DELAY n USER before the login announces
+// the longest delay of any user (RFC 2449 §6.5): without LOGIN-DELAY after it, this
+// user need not wait.
 func (s *session) noteLoginDelay(caps pop3proto.Capabilities) {
 	before := pop3proto.ParseCapabilities(s.server.Before).Params("LOGIN-DELAY")
 	if d, ok := caps.LoginDelay(); ok {
@@ -120,8 +120,8 @@ func (s *session) noteLoginDelay(caps pop3proto.Capabilities) {
 	}
 }
 
-// pauseRequest returns the answer of a server that only wants a pause before the
-// next login (RFC 2449 §8.1), else nil.
+// pauseRequest returns the reply of a server that refused a login only until later
+// (RFC 2449 §8.1), else nil.
 func pauseRequest(err error) *pop3proto.ReplyError {
 	r, ok := errors.AsType[*pop3proto.ReplyError](err)
 	if ok && (r.Code == pop3proto.CodeLoginDelay || r.Code == pop3proto.CodeInUse) {
@@ -130,8 +130,8 @@ func pauseRequest(err error) *pop3proto.ReplyError {
 	return nil
 }
 
-// isLoginRefused reports whether err means that the server takes the user or
-// the password for wrong.
+// isLoginRefused reports whether err means that the server takes the user name or the
+// password for wrong.
 func isLoginRefused(err error) bool {
 	login, ok := errors.AsType[*LoginError](err)
 	if !ok || Classify(login) != ClassOperator {
@@ -141,18 +141,18 @@ func isLoginRefused(err error) bool {
 	return errors.Is(login, mech.ErrRefused) || ok && r.Code != pop3proto.CodeSysPerm
 }
 
-// doubtRefusedLogin makes a DoubtfulError of a refused login that worked before, in an earlier poll
-// or in this one.
+// doubtRefusedLogin wraps the refusal of a login that worked before, in an earlier poll
+// or in this one, in a DoubtfulError.
 func doubtRefusedLogin(err error, was state.Schedule, s *Summary) error {
-	before := was.LastSuccess > 0 && was.Refusals+1 < maxLoginRefusals || !s.LoggedIn.IsZero()
-	if before && isLoginRefused(err) {
+	worked := was.LastSuccess > 0 && was.Refusals+1 < maxLoginRefusals || !s.LoggedIn.IsZero()
+	if worked && isLoginRefused(err) {
 		return &DoubtfulError{err}
 	}
 	return err
 }
 
-// nextSchedule returns what is to be remembered for the next poll, after one
-// that ended in err.
+// nextSchedule returns what to remember for the next poll after one that ended in err.
+// In polls by Run it also sets s.next.
 func (a *Account) nextSchedule(was state.Schedule, s *Summary, err error, o *Options) state.Schedule {
 	now, next := o.now(), was
 	class, cut := Classify(err), errors.Is(err, ErrCutShort)
@@ -179,12 +179,12 @@ func (a *Account) nextSchedule(was state.Schedule, s *Summary, err error, o *Opt
 	}
 	pause := a.interval(class, next.Failures)
 	if isHostUnreachable(err, s.Sessions) {
-		// To knock again asks nothing of anybody, and the network may be back.
+		// Another try is cheap, and the network may be back.
 		pause = min(pause, max(a.every(), longestHostPause))
 	}
 	s.next = now.Add(jitter(pause))
 	if cut && next.Failures == 0 {
-		s.next = now // whoever stopped it may start it again, and waits for the rest
+		s.next = now // after a restart, the rest is to come at once
 	}
 	if s.Rest || s.refused != nil {
 		s.next = until
@@ -194,8 +194,8 @@ func (a *Account) nextSchedule(was state.Schedule, s *Summary, err error, o *Opt
 	return next
 }
 
-// pauseAfter returns until when the server wants no login, and why; the zero
-// time if it takes one. failures is how many polls have failed in a row.
+// pauseAfter returns until when the server wants no login, and why; the zero time if it
+// accepts one. failures is how many polls have failed in a row.
 func pauseAfter(s *Summary, failures int, now time.Time) (until time.Time, why string) {
 	until = now.Add(doubled(lockPause, failures-1, longestLockPause))
 	switch {

@@ -11,26 +11,25 @@ import (
 type Setup struct {
 	Accounts []*Account
 	Options  Options
-	// Parallel is the most accounts polled at once, PerHost the most
-	// connections to one host; 0 is no bound.
+	// Parallel is the most accounts polled at once, PerHost the most connections to one
+	// host; 0 is no bound.
 	Parallel, PerHost int
-	// Fresh reports whether Run is to poll an account whatever it waits for, because
-	// its options have changed or a person may have mended it: at once if the
-	// setup takes another's place, else soon after the start. nil is none. In the
-	// place of another it need not report those whose last poll by Run called for a
-	// person. What the server wants is heeded.
+	// Fresh reports whether Run is to poll an account although it is waiting: its
+	// options have changed, or a person may have solved its trouble. It is polled at
+	// once if this Setup replaces another, else soon after the start. In a replacement,
+	// Fresh need not report the accounts whose last poll by Run called for a person.
+	// The pauses that servers want are heeded. nil reports none.
 	Fresh func(account string) bool
-	// Done, if not nil, is called once no poll of Run uses the setup any more.
+	// Done, if not nil, is called once no poll of Run uses the Setup any more.
 	Done func()
 }
 
-// Once polls each account once and returns their summaries in the accounts'
-// order. One account's failure is of no concern to the others, unless it is that
-// of a server which answers nobody: with thousands of accounts there, each of them
-// would wait in vain. So it is with a sink that answers nobody, see Run. Accounts
-// whose turn has not come when that is found of their server, when
-// s.Options.Drain is closed or when ctx ends are left out: their Summary is the
-// zero one but for Account, Err and Class.
+// Once polls each account once and returns their summaries in the accounts' order. The
+// failure of one account does not affect the others, with two exceptions: once a server
+// has left many accounts without an answer, the remaining ones there are left out; and
+// a sink that does not answer is treated as by Run. Accounts whose turn has not come
+// when s.Options.Drain is closed or ctx ends are left out, too. The Summary of an
+// account that is left out is zero but for Account, Err and Class.
 func Once(ctx context.Context, s Setup) []Summary {
 	s.Options.servers, s.Options.silent = new(sync.Map), newSilences()
 	summaries := make([]Summary, len(s.Accounts))
@@ -43,37 +42,46 @@ func Once(ctx context.Context, s Setup) []Summary {
 	return summaries
 }
 
-// Each calls visit for each account, by its place in s.Accounts and in that order, as
-// many at once as Once polls. visit is to poll, check or look at it with the options o,
-// and returns how that ended. For an account that Once would leave out, leaveOut is
-// called instead and told why. Either may be called from several goroutines.
+// Each calls visit for each account, by its index in s.Accounts and in that order, as
+// many at once as Once polls. visit polls, checks or looks at the account with the
+// options o, and returns how that ended. For an account that Once would leave out,
+// leaveOut is called with the reason instead. Both may be called from several
+// goroutines.
 func Each(ctx context.Context, s Setup, visit func(i int, o Options) error, leaveOut func(i int, err error)) {
 	drain := s.Options.Drain
-	all := newSlots(s.Parallel, len(s.Accounts))
-	hosts, ways := map[string]*hostQueue{}, map[string]*atomic.Int32{}
+	slots := make(chan struct{}, boundOr(s.Parallel, len(s.Accounts)))
+	queues, unanswered := map[string]*hostQueue{}, map[string]*atomic.Int32{}
 	for _, a := range s.Accounts {
-		if host := a.host(); hosts[host] == nil {
-			hosts[host] = newHostQueue(s.PerHost, len(s.Accounts))
+		if host := a.host(); queues[host] == nil {
+			n := boundOr(s.PerHost, len(s.Accounts))
+			queues[host] = &hostQueue{slots: n, free: n}
 		}
-		if way := a.Server.way(); ways[way] == nil {
-			ways[way] = new(atomic.Int32) // visits in a row that it did not answer
+		if way := a.Server.way(); unanswered[way] == nil {
+			unanswered[way] = new(atomic.Int32) // visits in a row without an answer
 		}
 	}
-	// The host's slot comes first: who waits for a busy host holds up nobody else.
-	enter := func(i int) error {
-		a := s.Accounts[i]
-		if err := checkStopped(ctx, drain); err != nil {
-			return err
+	// acquire waits for a slot. The caller has one of the host already, so that a busy
+	// host holds up no account of another.
+	acquire := func(i int) error {
+		if closed(drain) || ctx.Err() != nil {
+			return errStopped
 		}
-		// It has kept all waiting in vain whom it could, and then as many again.
-		if int(ways[a.Server.way()].Load()) >= downAfter*hosts[a.host()].slots {
+		// All visits that may wait for the server at once have done so in vain, twice.
+		a := s.Accounts[i]
+		if int(unanswered[a.Server.way()].Load()) >= downAfter*queues[a.host()].slots {
 			return errSilent
 		}
-		return all.acquire(ctx, drain)
+		select {
+		case slots <- struct{}{}:
+			return nil
+		case <-drain:
+		case <-ctx.Done():
+		}
+		return errStopped
 	}
-	serve := func(i int) {
-		defer all.release()
-		o, sessions, inVain := s.Options, 0, ways[s.Accounts[i].Server.way()]
+	visitAndRelease := func(i int) {
+		defer func() { <-slots }()
+		o, sessions, inVain := s.Options, 0, unanswered[s.Accounts[i].Server.way()]
 		o.Observer = func(e Event) {
 			if _, ok := e.(Connected); ok {
 				sessions++
@@ -88,20 +96,20 @@ func Each(ctx context.Context, s Setup, visit func(i int, o Options) error, leav
 	}
 	var wg sync.WaitGroup
 	for i, a := range s.Accounts {
-		host := hosts[a.host()]
-		if !host.acquire(i) {
+		queue := queues[a.host()]
+		if !queue.acquire(i) {
 			continue
 		}
-		err := enter(i)
+		err := acquire(i) // here, so that accounts start in their order
 		wg.Go(func() {
 			for ok := true; ok; {
 				if err == nil {
-					serve(i)
+					visitAndRelease(i)
 				} else {
 					leaveOut(i, err)
 				}
-				if i, ok = host.passOn(); ok {
-					err = enter(i)
+				if i, ok = queue.passOn(); ok {
+					err = acquire(i)
 				}
 			}
 		})
@@ -109,7 +117,7 @@ func Each(ctx context.Context, s Setup, visit func(i int, o Options) error, leav
 	wg.Wait()
 }
 
-// hostQueue is who waits for a slot of a host.
+// hostQueue are the accounts that wait for one of a host's slots.
 type hostQueue struct {
 	slots int
 
@@ -118,70 +126,38 @@ type hostQueue struct {
 	waiting []int
 }
 
-func newHostQueue(n, most int) *hostQueue {
-	if n <= 0 {
-		n = most
-	}
-	return &hostQueue{slots: n, free: n}
-}
-
-// acquire takes a slot for i. Where none is free it returns false, and i waits for its turn.
-func (l *hostQueue) acquire(i int) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.free == 0 {
-		l.waiting = append(l.waiting, i)
+// acquire takes a slot for account i. If none is free it returns false, and the account
+// waits until passOn returns it.
+func (q *hostQueue) acquire(i int) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.free == 0 {
+		q.waiting = append(q.waiting, i)
 		return false
 	}
-	l.free--
+	q.free--
 	return true
 }
 
-// passOn hands a slot on to who has waited longest. If nobody waits, it is free.
-func (l *hostQueue) passOn() (i int, ok bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.waiting) == 0 {
-		l.free++
+// passOn passes a slot to the account that has waited longest, or frees it if none
+// waits.
+func (q *hostQueue) passOn() (i int, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.waiting) == 0 {
+		q.free++
 		return 0, false
 	}
-	i, l.waiting = l.waiting[0], l.waiting[1:]
+	i, q.waiting = q.waiting[0], q.waiting[1:]
 	return i, true
 }
 
 func (a *Account) host() string { return strings.ToLower(a.Server.Host) }
 
-// slots is a counting semaphore.
-type slots chan struct{}
-
-func newSlots(n, most int) slots {
-	if n <= 0 {
-		n = most
+// boundOr returns bound, or most if there is no bound.
+func boundOr(bound, most int) int {
+	if bound <= 0 {
+		return most
 	}
-	return make(slots, n)
-}
-
-// acquire waits for a slot. It returns an error if it is no longer wanted.
-func (s slots) acquire(ctx context.Context, drain <-chan struct{}) error {
-	// Where several are ready, select takes any.
-	if err := checkStopped(ctx, drain); err != nil {
-		return err
-	}
-	select {
-	case s <- struct{}{}:
-		return nil
-	case <-drain:
-	case <-ctx.Done():
-	}
-	return errStopped
-}
-
-func (s slots) release() { <-s }
-
-// checkStopped returns an error once no poll is to begin any more.
-func checkStopped(ctx context.Context, drain <-chan struct{}) error {
-	if closed(drain) || ctx.Err() != nil {
-		return errStopped
-	}
-	return nil
+	return bound
 }

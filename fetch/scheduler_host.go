@@ -6,24 +6,24 @@ import (
 )
 
 const (
-	// A host counts as down once so many polls in a row could not reach it.
+	// downAfter is how many polls in a row must fail to reach a host for it to be down.
 	downAfter = 2
-	// hostPause is how long a host that is down is left alone, doubled with
-	// each poll that cannot reach it up to longestHostPause.
+	// hostPause is how long a host that is down is left alone, doubled with each poll
+	// that cannot reach it up to longestHostPause.
 	hostPause        = 30 * time.Second
 	longestHostPause = 15 * time.Minute
 )
 
-// host is what Run knows of a host, by one way to it.
+// host is what Run knows of one way to a host.
 type host struct {
-	name string // the same for all of them
-	// polling polls are under way, opening of them not yet greeted.
-	polling, opening int
-	// failures polls in a row did not reach it, and the next may try at retry.
-	failures int
-	retry    time.Time
+	name     string    // of the host, whatever the way
+	polling  int       // polls under way
+	opening  int       // polls among them that the host has not greeted yet
+	failures int       // polls in a row that did not reach it
+	retry    time.Time // when it may be tried again if it is down
 }
 
+// hostOf returns the host of an account, the same for each account with one way.
 func (r *runner) hostOf(a *Account) *host {
 	way := a.Server.way()
 	h := r.hosts[way]
@@ -34,16 +34,18 @@ func (r *runner) hostOf(a *Account) *host {
 	return h
 }
 
-// way returns how the server is reached. By other ports and ways of its host there may
-// be other servers: at localhost, each tunnel has a port of its own.
+// way returns how the server is reached, which identifies it. Other ports, proxies and
+// the like of its host may lead to other servers: at localhost, each tunnel has a port
+// of its own.
 func (s *Server) way() string {
 	return strings.TrimSpace(strings.ToLower(s.Addr()) + " " + s.Via.Way())
 }
 
 // canPoll reports whether a further poll of a host may begin.
 func (r *runner) canPoll(h *host, now time.Time) bool {
-	switch most := r.setup.PerHost; {
-	case most > 0 && r.pollsByHost[h.name] >= most:
+	perHost := r.setup.PerHost
+	switch {
+	case perHost > 0 && r.pollsByHost[h.name] >= perHost:
 		return false
 	case h.isDown():
 		return h.polling == 0 && !h.retry.After(now)
@@ -60,10 +62,10 @@ func (h *host) noteFailure(now time.Time) {
 	h.retry = now.Add(jitter(doubled(hostPause, h.failures-downAfter, longestHostPause)))
 }
 
-// noteSuccess notes that a poll has reached the host. It returns true if one before
-// had not.
+// noteSuccess notes that a poll has reached the host. It returns true if the poll
+// before had not.
 func (h *host) noteSuccess() bool {
-	was := h.failures > 0
+	recovered := h.failures > 0
 	h.failures = 0
-	return was
+	return recovered
 }

@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// Order is what Run is told while it runs: a Setup, which takes the place of
-// the one before, or PollNow.
+// Order is what Run is told while it runs: PollNow, or a Setup that replaces the one
+// before.
 type Order interface{ order() }
 
-// PollNow has accounts polled as soon as their servers allow, also those that
-// wait because they failed. One that is being polled is polled once more: what
-// came in after its mail was listed is wanted, too.
+// PollNow has accounts polled as soon as their servers allow, also those that wait
+// because they failed. An account that is being polled is polled once more, since new
+// mail may have come after its listing.
 type PollNow struct {
 	// Accounts are the names of those to poll; nil is all.
 	Accounts []string
@@ -25,10 +25,10 @@ type PollNow struct {
 func (Setup) order()   {}
 func (PollNow) order() {}
 
-// Turn is how Run fares.
+// Turn is the state of Run at one moment.
 type Turn struct {
-	// Accounts are polled, Polling of them at this moment. Waiting ones are
-	// due and wait for a slot or for their host, and Failing ones failed when
+	// Accounts is how many accounts there are. Of them, Polling are being polled,
+	// Waiting are due and wait for a slot or for their host, and Failing failed when
 	// they were last polled.
 	Accounts, Polling, Waiting, Failing int
 	// Next is when the next account is due; the zero time if none is.
@@ -38,20 +38,19 @@ type Turn struct {
 // heartbeat is the longest time between two turns of Run.
 const heartbeat = 15 * time.Second
 
-// Run polls every account at its own interval until s.Options.Drain is closed
-// or ctx ends, and returns once the polls that were under way have ended.
-// Setups that take s's place are drained by the same channel.
+// Run polls every account at its own interval until s.Options.Drain is closed or ctx
+// ends, and returns once the polls under way have ended. A Setup that replaces s is
+// drained by the same channel.
 //
-// Who is due the longest goes first, within the bounds of the setup. A
-// host is asked for a further connection only once it has greeted us on the
-// last one, so that one that hangs costs one slot. One that several polls in a
-// row could not reach is tried by one account at a time, after growing pauses,
-// while the others wait. What answers by one port, or one way, says nothing of the
-// others. A sink that does not answer is tried in the same way: the mail for it waits
-// for that, the accounts do not.
+// Within the bounds of the setup, the account that has been due longest goes first. A
+// further connection to a host is opened only once the host has greeted us on the last
+// one, so that a host that hangs costs one slot. A host that several polls in a row
+// could not reach is tried by one account at a time, after growing pauses, while its
+// other accounts wait; each port, and each way to the host, counts by itself. A sink
+// that does not answer is tried in the same way: only the mail for it waits.
 //
-// turn, if not nil, is called at every turn of Run, every 15 seconds at least.
-// Like an Observer it must return quickly.
+// turn, if not nil, is called at every turn of Run, every 15 seconds at least. Like an
+// Observer it must return quickly.
 func Run(ctx context.Context, s Setup, orders <-chan Order, turn func(Turn)) {
 	r := &runner{
 		ctx: ctx, drain: s.Options.Drain, tasks: map[string]*task{}, hosts: map[string]*host{}, pollsByHost: map[string]int{},
@@ -78,7 +77,7 @@ func Run(ctx context.Context, s Setup, orders <-chan Order, turn func(Turn)) {
 		timer.Reset(wait)
 		drain, done := r.drain, ctx.Done()
 		if r.isEnding() {
-			drain, done = nil, nil // known
+			drain, done = nil, nil // seen already
 		}
 		select {
 		case <-timer.C:
@@ -87,7 +86,7 @@ func Run(ctx context.Context, s Setup, orders <-chan Order, turn func(Turn)) {
 		case o := <-orders:
 			r.handleOrder(o)
 		case p := <-r.settling:
-			p.endOpening() // it takes its time, as what runs before the connection does
+			p.endOpening() // how long it takes to settle says nothing of the host
 		case p := <-r.connected:
 			r.pollConnected(p)
 		case p := <-r.finished:
@@ -97,30 +96,31 @@ func Run(ctx context.Context, s Setup, orders <-chan Order, turn func(Turn)) {
 	r.setup.release()
 }
 
-// runner is the state of Run. One goroutine owns it; polls run in others and
-// report by its channels.
+// runner is the state of Run. One goroutine owns it. Polls run in goroutines of their
+// own and report to it by channels.
 type runner struct {
 	ctx     context.Context
 	drain   <-chan struct{}
 	setup   *setup
-	tasks   map[string]*task
-	ordered []*task // in the setup's order
-	hosts   map[string]*host
-	// polling counts the polls under way, those of former setups, too; busy does so by
-	// the name of the host.
+	tasks   map[string]*task // by account
+	ordered []*task          // in the setup's order
+	hosts   map[string]*host // by Server.way
+	lastNow time.Time
+
+	// Polls under way, those of former setups included: in all, and by host name.
 	polling     int
 	pollsByHost map[string]int
-	lastNow     time.Time
-	// By what polls report.
+
 	settling, connected, finished chan *activePoll
 }
 
-// setup is a Setup, and how many use it: the run itself and each poll.
+// setup is a Setup, and how many use it: the runner and each poll.
 type setup struct {
 	Setup
 	users int
 }
 
+// release ends one use of the setup.
 func (s *setup) release() {
 	if s.users--; s.users == 0 && s.Done != nil {
 		s.Done()
@@ -129,33 +129,32 @@ func (s *setup) release() {
 
 // task is an account and when it is polled.
 type task struct {
-	account *Account
-	host    *host
-	// poll is the one under way, nil if there is none. again has another
-	// follow at once: the account has changed meanwhile, or somebody asked.
-	poll      *activePoll
-	pollAgain bool
-	// next is when the account is due, notBefore until when its server wants
-	// no login.
-	next, notBefore time.Time
-	failures        int  // in a row, as far as they delay the next poll
-	failed          bool // the last poll, if only one of several sinks
-	needsPerson     bool // it called for a person
-	unreached       bool // the last poll did not reach the host
+	account   *Account
+	host      *host
+	poll      *activePoll // nil if the account is not being polled
+	pollAgain bool        // poll once more after this poll: the account has changed, or an order came
+
+	next        time.Time // when the account is due
+	notBefore   time.Time // until when its server wants no login
+	failures    int       // polls failed in a row, as far as they delay the next
+	failed      bool      // the last poll failed, if only for one of several sinks
+	needsPerson bool      // the last poll called for a person
+	unreached   bool      // a poll did not reach the host, and none has since
 }
 
-// activePoll is a poll under way, and then its outcome.
+// activePoll is a poll under way, and then its outcome. The task may get another host
+// or maildrop meanwhile.
 type activePoll struct {
 	*task
-	host     *host // the task may have got another
+	host     *host
+	maildrop string
 	setup    *setup
-	opening  bool   // the host has not greeted us yet
-	maildrop string // the maildrop; the task may have got another
+	opening  bool // the host has not greeted us yet
 	Summary
 }
 
-// now returns the time by the wall, which goes on while the machine sleeps. If
-// that was set back, all is due earlier by as much.
+// now returns the wall clock's time, which goes on while the machine sleeps. If the
+// clock was set back, everything is due earlier by as much.
 func (r *runner) now() time.Time {
 	now := r.setup.Options.now().Round(0)
 	if back := r.lastNow.Sub(now); back > 0 {
@@ -191,47 +190,48 @@ func (r *runner) handleOrder(o Order) {
 	}
 }
 
-// applySetup has a setup take the place of the one before.
+// applySetup replaces the setup. Accounts that were there before keep their times,
+// unless they are fresh.
 func (r *runner) applySetup(s Setup) {
 	s.Options.regular, s.Options.Drain, s.Options.silent = true, r.drain, newSilences()
 	before, old := r.setup, r.tasks
 	r.setup = &setup{Setup: s, users: 1}
 	now := r.now()
 	r.tasks, r.ordered = map[string]*task{}, nil
-	var fresh []*task
+	var dueNow []*task
 	for _, a := range s.Accounts {
-		t, anew := old[a.Name], s.Fresh != nil && s.Fresh(a.Name)
-		// What is recorded may be of another process's poll, which did well.
-		anew = anew || t != nil && t.needsPerson
+		t, fresh := old[a.Name], s.Fresh != nil && s.Fresh(a.Name)
+		// The state database may hold a later poll by another process, which did well.
+		fresh = fresh || t != nil && t.needsPerson
 		switch {
 		case t == nil:
 			t = &task{}
-			if !t.restore(r.ctx, a, s.Options.State, now) || anew && before != nil {
-				fresh = append(fresh, t)
-			} else if anew {
+			if !t.restore(r.ctx, a, s.Options.State, now) || fresh && before != nil {
+				dueNow = append(dueNow, t)
+			} else if fresh {
 				t.scheduleAfterStart(now)
 			}
-		case anew:
+		case fresh:
 			t.pollAgain = t.poll != nil
 			if a.maildrop() != t.account.maildrop() {
 				t.notBefore = time.Time{}
 			}
-			fresh = append(fresh, t)
+			dueNow = append(dueNow, t)
 		}
-		if t.account, t.host = a, r.hostOf(a); anew {
-			t.host.retry = now // what kept us from it may be mended, too
+		t.account, t.host = a, r.hostOf(a)
+		if fresh {
+			t.host.retry = now // the host's trouble may be solved, too
 		}
 		r.tasks[a.Name], r.ordered = t, append(r.ordered, t)
 	}
-	spread(fresh, now)
+	spread(dueNow, now)
 	r.removeUnusedHosts()
 	if before != nil {
 		before.release()
 	}
 }
 
-// removeUnusedHosts forgets the hosts that no account has any more, once their last poll has
-// ended.
+// removeUnusedHosts forgets the hosts of no account, once their last poll has ended.
 func (r *runner) removeUnusedHosts() {
 	used := map[*host]bool{}
 	for _, t := range r.ordered {
@@ -240,12 +240,12 @@ func (r *runner) removeUnusedHosts() {
 	maps.DeleteFunc(r.hosts, func(_ string, h *host) bool { return h.polling == 0 && !used[h] })
 }
 
-// restore sets when a task is due from what an earlier process has recorded.
-// It returns false if the account is due now.
+// restore sets when a task is due from what an earlier process has recorded. It returns
+// false if the account is due now.
 func (t *task) restore(ctx context.Context, a *Account, s State, now time.Time) bool {
 	standing, err := s.Standing(ctx, a.Name)
 	if err != nil {
-		return false // the poll will find the same, and tell
+		return false // the poll will meet the same error and report it
 	}
 	was := a.scheduleOf(&standing)
 	t.failures, t.failed, t.notBefore = was.Failures, was.Failures > 0, notBefore(was, now)
@@ -253,8 +253,9 @@ func (t *task) restore(ctx context.Context, a *Account, s State, now time.Time) 
 	return t.next.After(now)
 }
 
-// schedule has a task wait until next, as was recorded: unless that is later than
-// any interval, for another of which it was recorded, or by a wrong clock.
+// schedule sets when a task is due to a recorded time. If that is later than the
+// account's interval allows, it is due now: the time was recorded for another interval,
+// or by a wrong clock.
 func (t *task) schedule(a *Account, next, now time.Time) {
 	longest := a.interval(ClassFine, 0)
 	if t.failures > 0 {
@@ -266,10 +267,16 @@ func (t *task) schedule(a *Account, next, now time.Time) {
 	t.next = latest(next, t.notBefore)
 }
 
-// scheduleAfterStart has a task wait no longer than it takes to tell that this start is not
-// one of many: a daemon that is started over and over, and dies as often, must
-// not have an account locked by its wrong password. The more often that failed,
-// the longer the daemon has to live before it tries again.
+// An account that a person may have mended is tried firstAfterStart after a start,
+// doubled with each failure up to longestAfterStart. A daemon that is started every
+// minute, and dies as often, thus tries no login more often than one that lives: an
+// account must not be locked because of its wrong password.
+const (
+	firstAfterStart   = 90 * time.Second
+	longestAfterStart = 4 * time.Minute
+)
+
+// scheduleAfterStart has a task due soon after the start, if it is not earlier.
 func (t *task) scheduleAfterStart(now time.Time) {
 	soon := now.Add(doubled(firstAfterStart, t.failures-1, longestAfterStart))
 	if soon.Before(t.next) {
@@ -277,16 +284,8 @@ func (t *task) scheduleAfterStart(now time.Time) {
 	}
 }
 
-// firstAfterStart, doubled with each failure up to longestAfterStart, is how
-// long after a start an account is tried that a person may have mended. A daemon
-// that is started anew every minute tries none more often than one that lives.
-const (
-	firstAfterStart   = 90 * time.Second
-	longestAfterStart = 4 * time.Minute
-)
-
-// spread makes tasks due one after the other, half a second apart, so that a
-// start is no rush, but within the interval of each.
+// spread makes tasks due in random order, half a second apart, but within the interval
+// of each.
 func spread(tasks []*task, now time.Time) {
 	for i, place := range rand.Perm(len(tasks)) {
 		t := tasks[i]
@@ -298,7 +297,7 @@ func spread(tasks []*task, now time.Time) {
 	}
 }
 
-// startDuePolls begins the polls that are due, who waits the longest first.
+// startDuePolls begins the polls that are due, the longest due first.
 func (r *runner) startDuePolls(now time.Time) {
 	for r.setup.Parallel <= 0 || r.polling < r.setup.Parallel {
 		var first *task
@@ -317,9 +316,8 @@ func (r *runner) startDuePolls(now time.Time) {
 func (t *task) isDue(now time.Time) bool { return t.poll == nil && !t.next.After(now) }
 
 func (r *runner) startPoll(t *task) {
-	// What runs before the connection may take its time, and tells nothing of the
-	// host.
-	p := &activePoll{task: t, host: t.host, setup: r.setup, opening: t.account.Server.Preconnect == nil, maildrop: t.account.maildrop()}
+	// How long Preconnect takes says nothing of the host.
+	p := &activePoll{task: t, host: t.host, maildrop: t.account.maildrop(), setup: r.setup, opening: t.account.Server.Preconnect == nil}
 	t.poll = p
 	r.polling++
 	r.pollsByHost[p.host.name]++
@@ -329,13 +327,13 @@ func (r *runner) startPoll(t *task) {
 	}
 	p.setup.users++
 	o, a := p.setup.Options, t.account
-	tell := o.Observer
+	observe := o.Observer
 	o.Observer = func(e Event) {
 		if _, ok := e.(Connected); ok {
 			r.connected <- p
 		}
-		if tell != nil {
-			tell(e)
+		if observe != nil {
+			observe(e)
 		}
 	}
 	o.settling = func() { r.settling <- p }
@@ -345,8 +343,8 @@ func (r *runner) startPoll(t *task) {
 	}()
 }
 
-// pollConnected notes that the host has greeted us. The accounts that could not reach it
-// need not wait until the poll has ended.
+// pollConnected notes that the host has greeted us. The accounts that could not reach
+// it need not wait until the poll has ended.
 func (r *runner) pollConnected(p *activePoll) {
 	p.endOpening()
 	if p.host.noteSuccess() {
@@ -354,7 +352,7 @@ func (r *runner) pollConnected(p *activePoll) {
 	}
 }
 
-// endOpening notes that the poll is past the opening of its connection.
+// endOpening notes that the poll no longer keeps others from connecting to the host.
 func (p *activePoll) endOpening() {
 	if p.opening {
 		p.opening = false
@@ -362,8 +360,7 @@ func (p *activePoll) endOpening() {
 	}
 }
 
-// leasedPause is when an account is tried again that another process was
-// polling.
+// leasedPause is when an account is tried again that another process was polling.
 const leasedPause = 30 * time.Second
 
 // pollFinished notes the outcome of a poll.
@@ -376,27 +373,8 @@ func (r *runner) pollFinished(p *activePoll) {
 	r.polling--
 	now, t := r.now(), p.task
 	t.poll = nil
-	if !p.Skipped {
-		t.failed, t.needsPerson = p.Class > ClassRefused, p.Class == ClassOperator
-	}
-	if early, ok := errors.AsType[*PauseError](p.Err); ok {
-		t.next, t.notBefore = early.Until, early.Until
-	} else if p.Skipped {
-		t.next = now.Add(jitter(min(leasedPause, t.account.every())))
-	} else if p.Summary.next.IsZero() { // nothing could be recorded
-		t.failures++
-		t.next = now.Add(jitter(t.account.interval(p.Class, t.failures)))
-	} else {
-		t.failures, t.notBefore = p.Schedule.Failures, notBefore(p.Schedule, now)
-		t.schedule(t.account, p.Summary.next, now)
-	}
-	if p.maildrop != t.account.maildrop() { // the pause is of a server that it has left
-		t.notBefore = time.Time{}
-	}
-	if t.pollAgain {
-		t.pollAgain, t.next = false, latest(now, t.notBefore)
-	}
-	if p.hostUnreachable() {
+	t.reschedule(p, now)
+	if isHostUnreachable(p.Err, p.Sessions) {
 		t.unreached = true
 		p.host.noteFailure(now)
 	}
@@ -406,35 +384,58 @@ func (r *runner) pollFinished(p *activePoll) {
 	p.setup.release()
 }
 
-// hostUnreachable reports whether a poll failed for a reason that concerns the
-// host, not the account.
-func (s *Summary) hostUnreachable() bool { return isHostUnreachable(s.Err, s.Sessions) }
+// reschedule sets when a task is due after a poll.
+func (t *task) reschedule(p *activePoll, now time.Time) {
+	if !p.Skipped {
+		t.failed, t.needsPerson = p.Class > ClassRefused, p.Class == ClassOperator
+	}
+	if pause, ok := errors.AsType[*PauseError](p.Err); ok {
+		t.next, t.notBefore = pause.Until, pause.Until
+	} else if p.Skipped {
+		t.next = now.Add(jitter(min(leasedPause, t.account.every())))
+	} else if p.Summary.next.IsZero() { // nothing could be recorded
+		t.failures++
+		t.next = now.Add(jitter(t.account.interval(p.Class, t.failures)))
+	} else {
+		t.failures, t.notBefore = p.Schedule.Failures, notBefore(p.Schedule, now)
+		t.schedule(t.account, p.Summary.next, now)
+	}
+	if p.maildrop != t.account.maildrop() { // the pause is that of the former server
+		t.notBefore = time.Time{}
+	}
+	if t.pollAgain {
+		t.pollAgain, t.next = false, latest(now, t.notBefore)
+	}
+}
 
+// isHostUnreachable reports whether a poll with so many sessions failed for a reason
+// that concerns the host, not the account.
 func isHostUnreachable(err error, sessions int) bool {
 	c, ok := errors.AsType[*ConnectError](err)
 	if !ok || sessions > 0 {
 		return false
 	}
-	// Where the network is gone, so are the names, as some name servers have it.
+	// Some name servers deny every name while the network is down.
 	_, nameless := errors.AsType[*net.DNSError](c)
 	return nameless || Classify(err) == ClassRetry
 }
 
-// retryUnreached has the accounts that could not reach a host try it at once.
+// retryUnreached has the accounts that could not reach a host polled now.
 func (r *runner) retryUnreached(h *host, now time.Time) {
-	var back []*task
+	var waiting []*task
 	for _, t := range r.ordered {
-		if t.host == h && t.unreached && t.poll == nil {
-			back = append(back, t)
+		if t.host != h {
+			continue
 		}
-		if t.host == h {
-			t.unreached = false
+		if t.unreached && t.poll == nil {
+			waiting = append(waiting, t)
 		}
+		t.unreached = false
 	}
-	spread(back, now)
+	spread(waiting, now)
 }
 
-// summarize sums up, for others and for Run's own next wait.
+// summarize returns the state for the caller of Run, and for its own next wait.
 func (r *runner) summarize(now time.Time) Turn {
 	sum := Turn{Accounts: len(r.ordered), Polling: r.polling}
 	for _, t := range r.ordered {
@@ -447,7 +448,7 @@ func (r *runner) summarize(now time.Time) Turn {
 			continue
 		case !next.After(now):
 			sum.Waiting++
-			// A slot that gets free wakes Run; a host that is down does not.
+			// Run wakes when a slot becomes free, but not when a host's pause ends.
 			if next = t.host.retry; !t.host.isDown() || !next.After(now) {
 				continue
 			}
