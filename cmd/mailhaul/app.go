@@ -56,23 +56,23 @@ func newApp(std stdio) *cli.App {
 		OnUsageError:   badFlag,
 		ExitErrHandler: func(*cli.Context, error) {}, // run has the exit codes
 	}
-	withoutHelp(app.Commands)
-	refuseEmpty(app.Commands)
+	hideHelpCommands(app.Commands)
+	rejectEmptyValues(app.Commands)
 	return app
 }
 
-// withoutHelp keeps the cli package from adding commands help and h to each
+// hideHelpCommands keeps the cli package from adding commands help and h to each
 // command: after one that takes accounts, they are names of accounts.
-func withoutHelp(commands []*cli.Command) {
+func hideHelpCommands(commands []*cli.Command) {
 	for _, c := range commands {
 		c.HideHelpCommand = true
-		withoutHelp(c.Subcommands)
+		hideHelpCommands(c.Subcommands)
 	}
 }
 
-// refuseEmpty has options refuse an empty value, as in --from "$FILE" where a script
+// rejectEmptyValues has options refuse an empty value, as in --from "$FILE" where a script
 // forgot to set FILE: without the option, a command may do much more.
-func refuseEmpty(commands []*cli.Command) {
+func rejectEmptyValues(commands []*cli.Command) {
 	for _, c := range commands {
 		for _, f := range c.Flags {
 			if f, ok := f.(*cli.StringFlag); ok {
@@ -84,7 +84,7 @@ func refuseEmpty(commands []*cli.Command) {
 				}
 			}
 		}
-		refuseEmpty(c.Subcommands)
+		rejectEmptyValues(c.Subcommands)
 	}
 }
 
@@ -94,12 +94,12 @@ func badFlag(c *cli.Context, err error, _ bool) error {
 	if c.Command.HelpName == c.App.Name {
 		hint = "mailhaul --help lists the commands; options stand behind them, as in mailhaul fetch -q"
 	}
-	return usagef(hint, "%s", longFlag.ReplaceAllString(err.Error(), "$1--$2"))
+	return usagef(hint, "%s", longFlagPattern.ReplaceAllString(err.Error(), "$1--$2"))
 }
 
-// longFlag finds the option in what the flag package says, which knows one dash
+// longFlagPattern finds the option in what the flag package says, which knows one dash
 // only, unless its name is a letter.
-var longFlag = regexp.MustCompile(`^(flag (?:provided but not defined|needs an argument): |invalid (?:boolean )?value ".*" for (?:flag )?)-([^\s:-][^\s:]+)`)
+var longFlagPattern = regexp.MustCompile(`^(flag (?:provided but not defined|needs an argument): |invalid (?:boolean )?value ".*" for (?:flag )?)-([^\s:-][^\s:]+)`)
 
 // helpCommand takes the place of the cli package's own, which knows only the
 // first word of a command.
@@ -112,7 +112,7 @@ func helpCommand(std stdio) *cli.Command {
 		Action: func(c *cli.Context) error {
 			words := strings.Fields(c.Command.HelpName)
 			words = append(words[:len(words)-1], c.Args().Slice()...)
-			if n, _ := commandOf(c.App, words); n < len(words) {
+			if n, _ := findCommand(c.App, words); n < len(words) {
 				return usagef(c.App.Name+" help lists the commands", "there is no command %q", strings.Join(words[1:n+1], " "))
 			}
 			return newApp(std).RunContext(c.Context, append(words, "--help"))
@@ -120,8 +120,8 @@ func helpCommand(std stdio) *cli.Command {
 	}
 }
 
-// hiddenHelp is helpCommand for a command that has commands below it.
-func hiddenHelp(std stdio) *cli.Command {
+// hiddenHelpCommand is helpCommand for a command that has commands below it.
+func hiddenHelpCommand(std stdio) *cli.Command {
 	c := helpCommand(std)
 	c.Hidden = true
 	return c
@@ -153,15 +153,15 @@ func noArgs(c *cli.Context) error {
 
 // version returns the version and commit that the Go toolchain recorded.
 func version() string {
-	b := thisBuild()
+	b := buildInfo()
 	if b.Commit != "" {
 		b.Version += ", commit " + b.Commit
 	}
 	return "mailhaul " + b.Version + ", " + b.Go
 }
 
-// thisBuild returns what the Go toolchain recorded of this program.
-func thisBuild() metrics.Build {
+// buildInfo returns what the Go toolchain recorded of this program.
+func buildInfo() metrics.Build {
 	b := metrics.Build{Version: "unknown", Go: runtime.Version()}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -7,18 +7,18 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// optionsFirst moves options before the names of accounts, where the command
+// moveOptionsFirst moves options before the names of accounts, where the command
 // line package looks for them: mailhaul fetch work -v. What follows -- is no
 // option, so the -- goes before the names as well: the package takes the one
 // that comes first for the end of the options, and any other for a name. Behind
 // --help it would take a name for that of a help topic: all else is left out. Short
 // options that are joined are taken apart.
-func optionsFirst(app *cli.App, args []string) []string {
-	words, flags := commandOf(app, args)
+func moveOptionsFirst(app *cli.App, args []string) []string {
+	words, flags := findCommand(app, args)
 	if words < 2 {
 		switch {
 		case len(args) < 2:
-		case asksHelp(args[1]):
+		case isHelpOption(args[1]):
 			return slices.Concat(args[:1], []string{"help"}, args[2:])
 		case args[1] == "--version":
 			return args[:2]
@@ -27,11 +27,11 @@ func optionsFirst(app *cli.App, args []string) []string {
 	}
 	options, names := slices.Clone(args[:words]), []string{}
 	for i := words; i < len(args); i++ {
-		arg, all := args[i], apart(flags, args[i])
+		arg, all := args[i], splitShortOptions(flags, args[i])
 		switch {
 		case arg == "--":
 			return slices.Concat(options, args[i:i+1], names, args[i+1:])
-		case slices.ContainsFunc(all, asksHelp) && args[words-1] != "help":
+		case slices.ContainsFunc(all, isHelpOption) && args[words-1] != "help":
 			return append(slices.Clone(args[:words]), "--help")
 		case !strings.HasPrefix(arg, "-") || arg == "-":
 			names = append(names, arg)
@@ -46,11 +46,11 @@ func optionsFirst(app *cli.App, args []string) []string {
 	return append(options, names...)
 }
 
-func asksHelp(arg string) bool { return arg == "--help" || arg == "-h" }
+func isHelpOption(arg string) bool { return arg == "--help" || arg == "-h" }
 
-// commandOf returns how many of args name the command and its subcommands,
+// findCommand returns how many of args name the command and its subcommands,
 // the program itself among them, and the flags of the last.
-func commandOf(app *cli.App, args []string) (words int, flags []cli.Flag) {
+func findCommand(app *cli.App, args []string) (words int, flags []cli.Flag) {
 	commands, flags := app.Commands, app.Flags
 	for words = 1; words < len(args); words++ {
 		i := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.HasName(args[words]) })
@@ -71,10 +71,10 @@ func takesValue(flags []cli.Flag, arg string) bool {
 	})
 }
 
-// apart takes short options that are joined apart: -nc is -n and -c. Only the last of
+// splitShortOptions takes short options that are joined apart: -nc is -n and -c. Only the last of
 // them may take a value. The cli package would do so, too, and would take the next one
 // for the value of those before.
-func apart(flags []cli.Flag, arg string) []string {
+func splitShortOptions(flags []cli.Flag, arg string) []string {
 	letters, ok := strings.CutPrefix(arg, "-")
 	if !ok || letters == "" || hasOption(flags, letters) {
 		return []string{arg}
@@ -82,7 +82,7 @@ func apart(flags []cli.Flag, arg string) []string {
 	var all []string
 	for i, r := range letters {
 		short := "-" + string(r)
-		if !asksHelp(short) && !hasOption(flags, string(r)) || takesValue(flags, short) && i+1 < len(letters) {
+		if !isHelpOption(short) && !hasOption(flags, string(r)) || takesValue(flags, short) && i+1 < len(letters) {
 			return []string{arg}
 		}
 		all = append(all, short)
@@ -105,8 +105,8 @@ func commandNames(commands []*cli.Command) string {
 	return strings.Join(names, ", ")
 }
 
-// withoutCommand is the Action of a command that does nothing but by those below it.
-func withoutCommand(c *cli.Context) error {
+// requireSubcommand is the Action of a command that does nothing but by those below it.
+func requireSubcommand(c *cli.Context) error {
 	hint := "commands: " + commandNames(c.Command.Subcommands)
 	if c.Args().Present() {
 		return usagef(hint, "there is no command %q", c.Command.Name+" "+c.Args().First())

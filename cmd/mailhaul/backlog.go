@@ -10,27 +10,27 @@ import (
 // maxBacklog bounds what waits in a backlog: some thousand lines.
 const maxBacklog = 1 << 20
 
-// lastLines is how long a daemon that ends waits for who reads its log.
-const lastLines = 10 * time.Second
+// backlogGrace is how long a daemon that ends waits for who reads its log.
+const backlogGrace = 10 * time.Second
 
 // backlog is the standard error of a daemon. What is written waits for who reads it,
 // so that polls and signals do not: a pipe that nobody empties, or a terminal that
 // was stopped by ^S, would hold up all of them. What is too much is left out.
 type backlog struct {
-	to     io.Writer
-	missed func(lines int) // tells, later, of lines that were left out
+	out    io.Writer
+	onDrop func(lines int) // tells, later, of lines that were left out
 	done   chan struct{}
 
-	mu      sync.Mutex
-	more    sync.Cond
-	waiting []byte
-	lost    int // lines
-	closed  bool
+	mu           sync.Mutex
+	wake         sync.Cond
+	pending      []byte
+	droppedLines int // lines
+	closed       bool
 }
 
 func newBacklog(to io.Writer, missed func(lines int)) *backlog {
-	b := &backlog{to: to, missed: missed, done: make(chan struct{})}
-	b.more.L = &b.mu
+	b := &backlog{out: to, onDrop: missed, done: make(chan struct{})}
+	b.wake.L = &b.mu
 	go b.run()
 	return b
 }
@@ -39,11 +39,11 @@ func newBacklog(to io.Writer, missed func(lines int)) *backlog {
 func (b *backlog) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.waiting)+len(p) > maxBacklog {
-		b.lost += bytes.Count(p, []byte{'\n'})
+	if len(b.pending)+len(p) > maxBacklog {
+		b.droppedLines += bytes.Count(p, []byte{'\n'})
 	} else {
-		b.waiting = append(b.waiting, p...)
-		b.more.Signal()
+		b.pending = append(b.pending, p...)
+		b.wake.Signal()
 	}
 	return len(p), nil
 }
@@ -55,9 +55,9 @@ func (b *backlog) run() {
 		if !ok {
 			return
 		}
-		_, _ = b.to.Write(lines) // nobody could be told of its error
+		_, _ = b.out.Write(lines) // nobody could be told of its error
 		if lost > 0 {
-			b.missed(lost)
+			b.onDrop(lost)
 		}
 	}
 }
@@ -67,11 +67,11 @@ func (b *backlog) run() {
 func (b *backlog) take() (lines []byte, lost int, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for len(b.waiting) == 0 && !b.closed {
-		b.more.Wait()
+	for len(b.pending) == 0 && !b.closed {
+		b.wake.Wait()
 	}
-	lines, lost = b.waiting, b.lost
-	b.waiting, b.lost = nil, 0
+	lines, lost = b.pending, b.droppedLines
+	b.pending, b.droppedLines = nil, 0
 	return lines, lost, len(lines) > 0
 }
 
@@ -79,10 +79,10 @@ func (b *backlog) take() (lines []byte, lost int, ok bool) {
 func (b *backlog) close() {
 	b.mu.Lock()
 	b.closed = true
-	b.more.Signal()
+	b.wake.Signal()
 	b.mu.Unlock()
 	select {
 	case <-b.done:
-	case <-time.After(lastLines):
+	case <-time.After(backlogGrace):
 	}
 }

@@ -63,7 +63,7 @@ func runCheck(ctx context.Context, std stdio, path, trace string, names []string
 	checked, unwell := 0, []string{}
 	err = probeState(cfg.State)
 	if err != nil {
-		l.bad("state: "+err.Error(), fetch.Hint(err))
+		l.fail("state: "+err.Error(), fetch.Hint(err))
 		unwell = append(unwell, "the state folder")
 	}
 	stateClass := fetch.Classify(err)
@@ -97,17 +97,17 @@ func runCheck(ctx context.Context, std stdio, path, trace string, names []string
 		o.Observer(fetch.Started{Account: a.Name})
 		report, err := accounts[i].Check(ctx, o)
 		traced.ended(a.Name, err)
-		l.server(accounts[i], report, err, time.Now())
+		l.reportServer(accounts[i], report, err, time.Now())
 		classes[i] = fetch.Classify(err)
 		if ctx.Err() == nil {
-			classes[i] = max(classes[i], l.lease(cfg.State, a.Name), l.sinks(ctx, cfg, w, a, probes))
+			classes[i] = max(classes[i], l.checkLease(cfg.State, a.Name), l.checkSinks(ctx, cfg, w, a, probes))
 		}
 		return err
 	}, func(i int, err error) {
 		defer end(i)
 		if classes[i] = fetch.Classify(err); ctx.Err() == nil {
 			l := of(i)
-			l.bad(err.Error(), fetch.Hint(err))
+			l.fail(err.Error(), fetch.Hint(err))
 		}
 	})
 	for i, a := range chosen {
@@ -125,24 +125,24 @@ func runCheck(ctx context.Context, std stdio, path, trace string, names []string
 		}
 		fmt.Fprintf(std.out, "\n%s checked, %s\n", count(checked, "account"), sum)
 	}
-	return worst(append(classes, stateClass)...)
+	return worstOutcome(append(classes, stateClass)...)
 }
 
-// lease reports on what keeps an account from being polled.
-func (l *checklist) lease(dir, account string) fetch.Class {
+// checkLease reports on what keeps an account from being polled.
+func (l *checklist) checkLease(dir, account string) fetch.Class {
 	err := state.CheckLease(dir, account)
 	if err != nil {
-		l.bad(err.Error(), fetch.Hint(err))
+		l.fail(err.Error(), fetch.Hint(err))
 	}
 	return fetch.Classify(err)
 }
 
-// sinks reports on the filter and the sinks of an account, which are probed by probes.
-func (l *checklist) sinks(ctx context.Context, cfg *config.Config, w *wiring, a config.Account, probes map[string]probe) fetch.Class {
+// checkSinks reports on the filter and the sinks of an account, which are probed by probes.
+func (l *checklist) checkSinks(ctx context.Context, cfg *config.Config, w *wiring, a config.Account, probes map[string]probe) fetch.Class {
 	class := fetch.ClassFine
 	report := func(what, text string, err error) {
 		if err == nil {
-			l.good("%s: %s", what, text)
+			l.pass("%s: %s", what, text)
 			return
 		}
 		stopped := ctx.Err() != nil
@@ -154,8 +154,8 @@ func (l *checklist) sinks(ctx context.Context, cfg *config.Config, w *wiring, a 
 			found, hint = fetch.Classify(err), fetch.Hint(err)
 		}
 		class = max(class, found)
-		l.bad(fmt.Sprintf("%s: %v", what, err), hint)
-		l.rejected(err, time.Now())
+		l.fail(fmt.Sprintf("%s: %v", what, err), hint)
+		l.showRejectedCertificate(err, time.Now())
 	}
 	if f := w.account(a).Filter; f != nil {
 		report("filter", tilde(strings.Join(a.Filter.Argv, " ")), f.Check())

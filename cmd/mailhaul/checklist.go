@@ -21,54 +21,54 @@ type checklist struct {
 	paint func(colour, text string) string
 }
 
-func (l *checklist) good(format string, args ...any) {
+func (l *checklist) pass(format string, args ...any) {
 	fmt.Fprintf(l.out, "  %s %s\n", l.paint(green, "✓"), fmt.Sprintf(format, args...))
 }
 
-func (l *checklist) bad(text, hint string) {
+func (l *checklist) fail(text, hint string) {
 	fmt.Fprintf(l.out, "  %s %s\n", l.paint(red, "✗"), clean(text))
 	if hint != "" {
-		l.more("hint: %s", hint)
+		l.detail("hint: %s", hint)
 	}
 }
 
-func (l *checklist) more(format string, args ...any) {
+func (l *checklist) detail(format string, args ...any) {
 	fmt.Fprintf(l.out, "      %s\n", fmt.Sprintf(format, args...))
 }
 
-// server reports how far a check came with the server, and what stopped it.
-func (l *checklist) server(a *fetch.Account, r fetch.Report, err error, now time.Time) {
+// reportServer reports how far a check came with the server, and what stopped it.
+func (l *checklist) reportServer(a *fetch.Account, r fetch.Report, err error, now time.Time) {
 	if len(r.Addrs) > 0 && net.ParseIP(a.Server.Host) == nil {
-		l.good("%s is %s", a.Server.Host, strings.Join(r.Addrs, ", "))
+		l.pass("%s is %s", a.Server.Host, strings.Join(r.Addrs, ", "))
 	}
 	if via := a.Server.Via.String(); via != "" {
-		l.good("by way of %s", via)
+		l.pass("by way of %s", via)
 	}
 	if r.Greeting != "" || r.TLS != nil {
-		l.good("connected to %s: %q", a.Server.Addr(), r.Greeting)
-		l.tls(a, r.TLS, now)
-		l.can("before login", r.Before)
-		l.choice(a, r.Choice)
+		l.pass("connected to %s: %q", a.Server.Addr(), r.Greeting)
+		l.reportTLS(a, r.TLS, now)
+		l.showCapabilities("before login", r.Before)
+		l.showLoginChoice(a, r.Choice)
 	}
 	if len(r.After.Lines()) > 0 || err == nil {
-		l.good("logged in as %s by %s", a.User, r.Choice.Mechanism)
-		l.can("after login", r.After)
+		l.pass("logged in as %s by %s", a.User, r.Choice.Mechanism)
+		l.showCapabilities("after login", r.After)
 	}
 	if err != nil {
-		l.bad(err.Error(), fetch.Hint(err))
-		l.rejected(err, now)
+		l.fail(err.Error(), fetch.Hint(err))
+		l.showRejectedCertificate(err, now)
 		return
 	}
 	ids := "with unique-ids"
 	if !r.UIDL {
 		ids = "without unique-ids: messages are told apart by their headers"
 	}
-	l.good("%s, %s, %s", count(r.Listed, "message"), size(r.Octets), ids)
+	l.pass("%s, %s, %s", count(r.Listed, "message"), size(r.Octets), ids)
 	done := "delivered"
 	if a.Filter != nil && a.Filter.Drops() {
 		done = "delivered or dropped"
 	}
-	l.more("a fetch would download %d (%s) and delete %d that were %s before", r.Fetch, size(r.FetchOctets), r.Delete, done)
+	l.detail("a fetch would download %d (%s) and delete %d that were %s before", r.Fetch, size(r.FetchOctets), r.Delete, done)
 	for _, left := range []struct {
 		n   int
 		why string
@@ -79,33 +79,33 @@ func (l *checklist) server(a *fetch.Account, r fetch.Report, err error, now time
 		{r.TooLarge, "over max_size"},
 	} {
 		if left.n > 0 {
-			l.more("%d %s", left.n, left.why)
+			l.detail("%d %s", left.n, left.why)
 		}
 	}
 }
 
-// tls reports on an encrypted connection.
-func (l *checklist) tls(a *fetch.Account, cs *tls.ConnectionState, now time.Time) {
+// reportTLS reports on an encrypted connection.
+func (l *checklist) reportTLS(a *fetch.Account, cs *tls.ConnectionState, now time.Time) {
 	if cs == nil {
 		warning := "not encrypted: everyone on the way can read the mail, and change it"
 		if a.Server.KPOP != nil {
 			warning = "not encrypted: Kerberos says who you are, but everyone on the way can read and change the mail"
 		}
-		l.more("%s", l.paint(yellow, warning))
+		l.detail("%s", l.paint(yellow, warning))
 		return
 	}
-	l.good("%s, %s", tls.VersionName(cs.Version), tls.CipherSuiteName(cs.CipherSuite))
-	l.certificate(cs.PeerCertificates[0], now)
+	l.pass("%s, %s", tls.VersionName(cs.Version), tls.CipherSuiteName(cs.CipherSuite))
+	l.showCertificate(cs.PeerCertificates[0], now)
 	if a.Server.TLS.InsecureSkipVerify {
-		l.more("trusted by tls_fingerprint alone")
+		l.detail("trusted by tls_fingerprint alone")
 	}
 }
 
 // expiresSoon is when the end of a certificate is worth a warning.
 const expiresSoon = 14 * 24 * time.Hour
 
-func (l *checklist) certificate(c *x509.Certificate, now time.Time) {
-	l.more("certificate of %s, issued by %s", clean(c.Subject.String()), clean(c.Issuer.String()))
+func (l *checklist) showCertificate(c *x509.Certificate, now time.Time) {
+	l.detail("certificate of %s, issued by %s", clean(c.Subject.String()), clean(c.Issuer.String()))
 	left := c.NotAfter.Sub(now)
 	valid := fmt.Sprintf("valid until %s, %s left", c.NotAfter.Format(time.DateOnly), span(left))
 	switch {
@@ -114,54 +114,54 @@ func (l *checklist) certificate(c *x509.Certificate, now time.Time) {
 	case left < expiresSoon:
 		valid = l.paint(yellow, valid+": soon")
 	}
-	l.more("%s", valid)
+	l.detail("%s", valid)
 	pins := channel.PinsOf(c)
-	l.more("tls_fingerprint: %v", pins[0])
-	l.more("or, for any certificate with the same key:")
-	l.more("tls_fingerprint: %v", pins[1])
+	l.detail("tls_fingerprint: %v", pins[0])
+	l.detail("or, for any certificate with the same key:")
+	l.detail("tls_fingerprint: %v", pins[1])
 }
 
-// rejected shows the certificate that an error is about: who knows that it is
+// showRejectedCertificate shows the certificate that an error is about: who knows that it is
 // right can pin it.
-func (l *checklist) rejected(err error, now time.Time) {
+func (l *checklist) showRejectedCertificate(err error, now time.Time) {
 	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok && len(e.UnverifiedCertificates) > 0 {
-		l.certificate(e.UnverifiedCertificates[0], now)
+		l.showCertificate(e.UnverifiedCertificates[0], now)
 	}
 	if e, ok := errors.AsType[*channel.PinError](err); ok {
-		l.certificate(e.Certificate, now)
+		l.showCertificate(e.Certificate, now)
 	}
 }
 
-// can lists what a server can do (RFC 2449 §5).
-func (l *checklist) can(when string, caps pop3proto.Capabilities) {
+// showCapabilities lists what a server can do (RFC 2449 §5).
+func (l *checklist) showCapabilities(when string, caps pop3proto.Capabilities) {
 	lines := caps.Lines()
 	if len(lines) == 0 {
-		l.more("%s it does not tell what it can do", when)
+		l.detail("%s it does not tell what it can do", when)
 		return
 	}
 	for i, line := range lines {
 		lines[i] = clean(line)
 	}
-	l.list(when+" it can:", lines, ",")
+	l.writeWrapped(when+" it can:", lines, ",")
 }
 
-// choice tells how the login was chosen among those that the server offers.
-func (l *checklist) choice(a *fetch.Account, c fetch.Choice) {
+// showLoginChoice tells how the login was chosen among those that the server offers.
+func (l *checklist) showLoginChoice(a *fetch.Account, c fetch.Choice) {
 	if len(c.Offered) > 0 {
 		var items []string
 		for _, name := range c.Offered {
 			items = append(items, clean(name))
 		}
-		l.list("logins it offers:", items, ",")
+		l.writeWrapped("logins it offers:", items, ",")
 	}
 	switch {
 	case c.Mechanism == "", a.Server.KPOP != nil:
 	case c.Assumed:
-		l.more("%s chosen: the server names none, and most such servers know it", c.Mechanism)
+		l.detail("%s chosen: the server names none, and most such servers know it", c.Mechanism)
 	case len(a.Auth) > 0:
-		l.more("%s chosen: the strongest of those that auth allows", c.Mechanism)
+		l.detail("%s chosen: the strongest of those that auth allows", c.Mechanism)
 	default:
-		l.more("%s chosen: the strongest that can be used", c.Mechanism)
+		l.detail("%s chosen: the strongest that can be used", c.Mechanism)
 	}
 	// Those with the same reason stand together.
 	var reasons []string
@@ -177,20 +177,20 @@ func (l *checklist) choice(a *fetch.Account, c fetch.Choice) {
 		items = append(items, fmt.Sprintf("%s (%s)", strings.Join(because[why], ", "), why))
 	}
 	if len(items) > 0 {
-		l.list("not used:", items, ";")
+		l.writeWrapped("not used:", items, ";")
 	}
 	switch {
 	case !c.Strippable:
 	case c.Reveals:
-		l.more("%s", l.paint(yellow, "everyone on the way can read the "+c.Secret()))
+		l.detail("%s", l.paint(yellow, "everyone on the way can read the "+c.Secret()))
 	default:
-		l.more("%s", l.paint(yellow, "who changes what the server offers can have the "+c.Secret()+" all the same:"))
-		l.more("%s", l.paint(yellow, fmt.Sprintf("auth: %s leaves no other way", c.Mechanism)))
+		l.detail("%s", l.paint(yellow, "who changes what the server offers can have the "+c.Secret()+" all the same:"))
+		l.detail("%s", l.paint(yellow, fmt.Sprintf("auth: %s leaves no other way", c.Mechanism)))
 	}
 }
 
-// list writes items behind a heading, in lines of 80 columns.
-func (l *checklist) list(line string, items []string, sep string) {
+// writeWrapped writes items behind a heading, in lines of 80 columns.
+func (l *checklist) writeWrapped(line string, items []string, sep string) {
 	const columns = 80 - len("      ")
 	for i, item := range items {
 		if i < len(items)-1 {
@@ -198,11 +198,11 @@ func (l *checklist) list(line string, items []string, sep string) {
 		}
 		for word := range strings.SplitSeq(item, " ") {
 			if len(line)+1+len(word) > columns {
-				l.more("%s", line)
+				l.detail("%s", line)
 				line = " " // and a blank before the word
 			}
 			line += " " + word
 		}
 	}
-	l.more("%s", line)
+	l.detail("%s", line)
 }

@@ -42,17 +42,17 @@ func completionCommand(std stdio) *cli.Command {
 	}
 }
 
-// askedByShell is the command by which the scripts ask. The cli package has
+// completeCommandName is the command by which the scripts ask. The cli package has
 // something of the kind, which knows neither what follows an option nor
 // arguments in any order.
-const askedByShell = "__complete"
+const completeCommandName = "__complete"
 
 // completeCommand prints what the last of its arguments may be, one a line: a
 // word, a tab, and what it means. It never complains: who presses Tab wants no
 // lecture.
 func completeCommand(std stdio) *cli.Command {
 	return &cli.Command{
-		Name:            askedByShell,
+		Name:            completeCommandName,
 		Hidden:          true,
 		SkipFlagParsing: true,
 		Action: func(c *cli.Context) error {
@@ -80,13 +80,13 @@ func writeCompletions(out io.Writer, all []completion) {
 
 // commandLine is what was typed before the word that is to be completed.
 type commandLine struct {
-	app         *cli.App
-	command     *cli.Command // nil before the first
-	config      string       // the value of --config
-	option      string       // that the word is the value of, or ""
-	before      string       // the option that is the last word, or ""
-	args        []string
-	optionsDone bool // after --
+	app           *cli.App
+	command       *cli.Command // nil before the first
+	configPath    string       // the value of --config
+	pendingOption string       // that the word is the value of, or ""
+	lastOption    string       // the option that is the last word, or ""
+	args          []string
+	optionsDone   bool // after --
 }
 
 // completeLine returns what the last of words may be.
@@ -94,15 +94,15 @@ func completeLine(app *cli.App, words []string) []completion {
 	l := commandLine{app: app}
 	last := len(words) - 1
 	for _, w := range words[:last] {
-		l.take(w)
+		l.parseWord(w)
 	}
 	typed, stays := words[last], "" // of the word, in front of what is typed
 	switch name, value, both := strings.Cut(typed, "="); {
-	case typed == "=" && l.before != "":
-		l.take(typed)
+	case typed == "=" && l.lastOption != "":
+		l.parseWord(typed)
 		typed = ""
-	case both && l.option == "" && !l.optionsDone && strings.HasPrefix(name, "-"):
-		l.option, typed, stays = name, value, name+"="
+	case both && l.pendingOption == "" && !l.optionsDone && strings.HasPrefix(name, "-"):
+		l.pendingOption, typed, stays = name, value, name+"="
 	}
 	var all []completion
 	for _, c := range l.candidates(typed) {
@@ -116,7 +116,7 @@ func completeLine(app *cli.App, words []string) []completion {
 	return all
 }
 
-func (l *commandLine) commands() []*cli.Command {
+func (l *commandLine) nextCommands() []*cli.Command {
 	switch {
 	case len(l.args) > 0:
 		return nil
@@ -133,43 +133,43 @@ func (l *commandLine) flags() []cli.Flag {
 	return l.command.Flags
 }
 
-// take takes in a word. To bash, --option=value is three.
-func (l *commandLine) take(w string) {
+// parseWord takes in a word. To bash, --option=value is three.
+func (l *commandLine) parseWord(w string) {
 	name, value, both := strings.Cut(w, "=")
-	before := l.before
-	l.before = ""
+	before := l.lastOption
+	l.lastOption = ""
 	switch {
 	case w == "=" && before != "":
-		l.option = before
-	case l.option != "":
-		l.set(l.option, w)
-		l.option = ""
+		l.pendingOption = before
+	case l.pendingOption != "":
+		l.setOption(l.pendingOption, w)
+		l.pendingOption = ""
 	case l.optionsDone || !strings.HasPrefix(w, "-"):
 		if w == "help" && l.command == nil {
 			return // the names of commands follow it, too
 		}
-		i := slices.IndexFunc(l.commands(), func(c *cli.Command) bool { return c.HasName(w) })
+		i := slices.IndexFunc(l.nextCommands(), func(c *cli.Command) bool { return c.HasName(w) })
 		if i < 0 {
 			l.args = append(l.args, w)
 			return
 		}
-		l.command = l.commands()[i]
+		l.command = l.nextCommands()[i]
 	case w == "--":
 		l.optionsDone = true
 	case both:
-		l.set(name, value)
+		l.setOption(name, value)
 	default:
-		all := apart(l.flags(), w)
-		l.before = all[len(all)-1]
-		if takesValue(l.flags(), l.before) {
-			l.option = l.before
+		all := splitShortOptions(l.flags(), w)
+		l.lastOption = all[len(all)-1]
+		if takesValue(l.flags(), l.lastOption) {
+			l.pendingOption = l.lastOption
 		}
 	}
 }
 
-func (l *commandLine) set(option, value string) {
+func (l *commandLine) setOption(option, value string) {
 	if name := strings.TrimLeft(option, "-"); name == "config" || name == "c" {
-		l.config = value
+		l.configPath = value
 	}
 }
 
@@ -177,18 +177,18 @@ func (l *commandLine) set(option, value string) {
 var optionValues = map[string][]string{
 	"log-format": {"auto", "text", "json"},
 	"progress":   {"auto", "always", "never"},
-	"sort":       strings.Split(orderNames, ", "),
+	"sort":       strings.Split(listOrderNames, ", "),
 	"tls":        {string(config.TLSImplicit), string(config.TLSStart), string(config.TLSNone)},
 	"oauth":      config.OAuthProviders,
 }
 
 // candidates returns what the next word may be, if it begins like typed.
 func (l *commandLine) candidates(typed string) []completion {
-	if l.option != "" {
-		if values := optionValues[strings.TrimLeft(l.option, "-")]; values != nil {
-			return words(values)
+	if l.pendingOption != "" {
+		if values := optionValues[strings.TrimLeft(l.pendingOption, "-")]; values != nil {
+			return wordCompletions(values)
 		}
-		if !takesValue(l.flags(), l.option) {
+		if !takesValue(l.flags(), l.pendingOption) {
 			return nil
 		}
 		return []completion{anyFile}
@@ -197,7 +197,7 @@ func (l *commandLine) candidates(typed string) []completion {
 		return l.optionNames()
 	}
 	var all []completion
-	for _, c := range l.commands() {
+	for _, c := range l.nextCommands() {
 		if !c.Hidden {
 			all = append(all, completion{c.Name, c.Usage})
 		}
@@ -242,7 +242,7 @@ func (l *commandLine) arguments() []completion {
 		at = n - 1
 	}
 	cfg := &config.Config{}
-	if c, err := loadConfig(l.config); err == nil {
+	if c, err := loadConfig(l.configPath); err == nil {
 		cfg = c
 	}
 	var all []completion
@@ -250,9 +250,9 @@ func (l *commandLine) arguments() []completion {
 	case "FILE":
 		return []completion{anyFile}
 	case "SHELL":
-		all = words(shells)
+		all = wordCompletions(shells)
 	case "FETCHER":
-		all = words(fetcherNames())
+		all = wordCompletions(fetcherNames())
 	case "ACCOUNT", "NEW":
 		for _, a := range cfg.Accounts {
 			all = append(all, completion{a.Name, a.User + " at " + a.Host})
@@ -265,7 +265,7 @@ func (l *commandLine) arguments() []completion {
 	return slices.DeleteFunc(all, func(c completion) bool { return slices.Contains(l.args, c.word) })
 }
 
-func words(all []string) []completion {
+func wordCompletions(all []string) []completion {
 	var cs []completion
 	for _, w := range all {
 		cs = append(cs, completion{word: w})

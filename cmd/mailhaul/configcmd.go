@@ -49,9 +49,9 @@ func configCommand(std stdio) *cli.Command {
 					return runConfigShow(std, c.String("config"), c.Bool("json"), c.Args().Slice())
 				},
 			},
-			hiddenHelp(std),
+			hiddenHelpCommand(std),
 		},
-		Action: withoutCommand,
+		Action: requireSubcommand,
 	}
 }
 
@@ -67,7 +67,7 @@ func runConfigCheck(std stdio, path string) error {
 	}
 	defer w.Close()
 	fmt.Fprintf(std.out, "%s: ok, %s, %s\n", cfg.Path, count(len(cfg.Accounts), "account"), count(len(cfg.Sinks), "sink"))
-	for _, names := range sharing(w.accounts(cfg.Accounts)) {
+	for _, names := range sharedMaildrops(w.accounts(cfg.Accounts)) {
 		who, by := someOf(names), "each"
 		if len(names) == 2 {
 			who, by = names[0]+" and "+names[1], "both"
@@ -77,9 +77,9 @@ func runConfigCheck(std stdio, path string) error {
 	return nil
 }
 
-// sharing returns the names of accounts that have one maildrop. It may be meant, and
+// sharedMaildrops returns the names of accounts that have one maildrop. It may be meant, and
 // is a slip of a list of thousands more often than not.
-func sharing(accounts []*fetch.Account) (shared [][]string) {
+func sharedMaildrops(accounts []*fetch.Account) (shared [][]string) {
 	var maildrops []string
 	by := map[string][]string{}
 	for _, a := range accounts {
@@ -113,7 +113,7 @@ func runConfigShow(std stdio, path string, asJSON bool, names []string) error {
 	default:
 		return usagef("leave them out to see all", "mailhaul config show takes one account")
 	}
-	text, err := shown(cfg, account, asJSON)
+	text, err := renderConfig(cfg, account, asJSON)
 	if err != nil {
 		return err
 	}
@@ -121,9 +121,9 @@ func runConfigShow(std stdio, path string, asJSON bool, names []string) error {
 	return err
 }
 
-// shown returns the configuration, or what concerns one account, as YAML or
+// renderConfig returns the configuration, or what concerns one account, as YAML or
 // as JSON.
-func shown(cfg *config.Config, account string, asJSON bool) ([]byte, error) {
+func renderConfig(cfg *config.Config, account string, asJSON bool) ([]byte, error) {
 	if !asJSON {
 		return cfg.YAML(account)
 	}

@@ -40,8 +40,8 @@ func daemonCommand(std stdio) *cli.Command {
 				return err
 			}
 			return runDaemon(c.Context, std, fetchOptions{
-				config: c.String("config"), logFormat: c.String("log-format"), trace: c.String("trace"),
-				verbose: c.Bool("verbose"), silent: c.Bool("quiet"),
+				configPath: c.String("config"), logFormat: c.String("log-format"), trace: c.String("trace"),
+				verbose: c.Bool("verbose"), quiet: c.Bool("quiet"),
 			})
 		},
 	}
@@ -49,32 +49,32 @@ func daemonCommand(std stdio) *cli.Command {
 
 // daemon is a run of mailhaul daemon.
 type daemon struct {
-	std      stdio
-	opts     fetchOptions
-	store    *state.Store
-	out      *teller
-	orders   chan fetch.Order
-	measured *measured
-	manager  systemd.Manager
-	traced   *trace
+	std            stdio
+	opts           fetchOptions
+	store          *state.Store
+	out            *teller
+	orders         chan fetch.Order
+	monitor        *monitor
+	serviceManager systemd.Manager
+	trace          *trace
 	// In force.
-	cfg      *config.Config
-	w        *wiring
-	accounts []*fetch.Account
-	logins   map[string]time.Time // those of wiring.logins that are noticed
-	going    map[string]string    // textReporter.going, which outlives reloads
+	cfg           *config.Config
+	wiring        *wiring
+	accounts      []*fetch.Account
+	seenLogins    map[string]time.Time // those of wiring.loginTimes that were seen
+	activeTargets map[string]string    // textReporter.going, which outlives reloads
 	// closing are the wirings that are not closed yet. One that was replaced
 	// is closed when the last poll that uses it has ended.
-	closing sync.WaitGroup
+	openWirings sync.WaitGroup
 }
 
 // runDaemon polls until it is told to end.
 func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
-	if err := o.check(); err != nil {
+	if err := o.validate(); err != nil {
 		return err
 	}
 	signals := newDaemonSignals()
-	cfg, err := loadConfig(o.config)
+	cfg, err := loadConfig(o.configPath)
 	if err != nil {
 		return err
 	}
@@ -88,7 +88,7 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 		return err
 	}
 	defer lease.Release()
-	out := &teller{quiet: o.silent}
+	out := &teller{quiet: o.quiet}
 	log := newBacklog(std.err, func(lines int) {
 		out.warn(fmt.Sprintf("nobody has read this log for a while: %s left out", count(lines, "line")))
 	})
@@ -100,19 +100,19 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 	}
 	defer traced.close(std)
 	d := &daemon{
-		std: std, opts: o, store: store, traced: traced, orders: make(chan fetch.Order), out: out, going: map[string]string{},
+		std: std, opts: o, store: store, trace: traced, orders: make(chan fetch.Order), out: out, activeTargets: map[string]string{},
 	}
 	talk, hush := context.WithCancel(ctx) // for what outlives the polls: the notify command
 	defer hush()
-	setup, err := d.adopt(talk, cfg)
+	setup, err := d.applyConfig(talk, cfg)
 	if err != nil {
 		return err
 	}
 	defer d.out.close(talk)
 	signals.noteEnd()
-	unwatch, err := d.watch(ctx)
+	unwatch, err := d.startMonitor(ctx)
 	if err != nil {
-		d.w.Close()
+		d.wiring.Close()
 		return err
 	}
 	defer unwatch()
@@ -121,18 +121,18 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 	defer hangUp()
 	drain, ended := make(chan struct{}), make(chan struct{})
 	setup.Options.Drain = drain
-	d.ready()
+	d.reportReady()
 	if known, err := store.Accounts(ctx); err == nil && len(known) == 0 {
 		d.out.note(tilde(cfg.State) + " remembers no mail yet: all that is on the servers counts as new")
 	}
 	go func() {
 		defer close(ended)
-		fetch.Run(ctx, setup, d.orders, d.turn)
+		fetch.Run(ctx, setup, d.orders, d.onTurn)
 	}()
 	d.out.note(fmt.Sprintf("polling %s", count(len(cfg.Accounts), "account")))
 
-	failure := d.serve(talk, signals)
-	d.manager.Stopping()
+	failure := d.handleSignals(talk, signals)
+	d.serviceManager.Stopping()
 	d.out.note(fmt.Sprintf("finishing the polls under way, for %v at most; another signal hangs up", d.cfg.Grace))
 	close(drain)
 	grace := time.AfterFunc(d.cfg.Grace, hangUp)
@@ -141,25 +141,25 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 		<-signals.end
 		hangUp()
 		hush()
-		if d.w.renewing() {
+		if d.wiring.renewing() {
 			d.out.warn(waitsForToken)
 		}
 	}()
 	<-ended
-	d.closing.Wait()
+	d.openWirings.Wait()
 	d.out.note("ended")
 	return failure
 }
 
-// serve obeys signals until one ends the daemon, or ctx does. The error is that
+// handleSignals obeys signals until one ends the daemon, or ctx does. The error is that
 // of a disk that failed: the next daemon may find it well again.
-func (d *daemon) serve(ctx context.Context, signals daemonSignals) error {
-	look := time.NewTicker(lookPause)
+func (d *daemon) handleSignals(ctx context.Context, signals daemonSignals) error {
+	look := time.NewTicker(loginCheckInterval)
 	defer look.Stop()
-	d.noticeLogins(ctx)
+	d.pollNewLogins(ctx)
 	for {
 		looks := look.C
-		if len(d.w.sources) == 0 {
+		if len(d.wiring.sources) == 0 {
 			looks = nil // so that nothing wakes for it
 		}
 		select {
@@ -173,40 +173,40 @@ func (d *daemon) serve(ctx context.Context, signals daemonSignals) error {
 			}
 		case <-signals.now:
 			d.out.note("polling all accounts now, but for those whose server wants a pause")
-			d.order(ctx, fetch.PollNow{})
+			d.sendOrder(ctx, fetch.PollNow{})
 		case <-looks:
-			d.noticeLogins(ctx)
+			d.pollNewLogins(ctx)
 		case <-ctx.Done():
 			return nil
 		}
 	}
 }
 
-// adopt wires a configuration and puts it in force. Its notify command may run
+// applyConfig wires a configuration and puts it in force. Its notify command may run
 // until ctx ends.
-func (d *daemon) adopt(ctx context.Context, cfg *config.Config) (fetch.Setup, error) {
-	w, err := wireAfter(d.w, cfg)
+func (d *daemon) applyConfig(ctx context.Context, cfg *config.Config) (fetch.Setup, error) {
+	w, err := wireAfter(d.wiring, cfg)
 	if err != nil {
 		return fetch.Setup{}, err
 	}
 	accounts := w.accounts(cfg.Accounts)
-	fresh, err := d.fresh(ctx, cfg)
+	fresh, err := d.accountsToPollNow(ctx, cfg)
 	var logins map[string]time.Time
 	if err == nil {
-		logins, err = d.noticed(cfg, w)
+		logins, err = d.initialSeenLogins(cfg, w)
 	}
 	if err == nil {
-		err = d.out.use(ctx, d.reporter(cfg, w), d.store, cfg, accounts, false)
+		err = d.out.use(ctx, d.newReporter(cfg, w), d.store, cfg, accounts, false)
 	}
 	if err != nil {
 		w.Close()
 		return fetch.Setup{}, err
 	}
 	tune(min(len(accounts), cfg.Parallel))
-	d.closing.Add(1)
-	d.cfg, d.w, d.accounts = cfg, w, accounts
-	d.logins = logins
-	d.traced.follow(d.accounts...)
+	d.openWirings.Add(1)
+	d.cfg, d.wiring, d.accounts = cfg, w, accounts
+	d.seenLogins = logins
+	d.trace.follow(d.accounts...)
 	return fetch.Setup{
 		Accounts: d.accounts, Parallel: cfg.Parallel, PerHost: cfg.PerHost,
 		Options: fetch.Options{
@@ -215,7 +215,7 @@ func (d *daemon) adopt(ctx context.Context, cfg *config.Config) (fetch.Setup, er
 		Fresh: func(name string) bool { return fresh[name] },
 		Done: func() {
 			go func() { // a token that is being refreshed may take a while
-				defer d.closing.Done()
+				defer d.openWirings.Done()
 				w.sessions.Save()
 				w.Close()
 			}()
@@ -223,22 +223,22 @@ func (d *daemon) adopt(ctx context.Context, cfg *config.Config) (fetch.Setup, er
 	}, nil
 }
 
-// reporter returns one for the accounts of a configuration: text with the time
+// newReporter returns one for the accounts of a configuration: text with the time
 // for a person at a terminal, else JSON.
-func (d *daemon) reporter(cfg *config.Config, w *wiring) reporter {
+func (d *daemon) newReporter(cfg *config.Config, w *wiring) reporter {
 	o := d.opts
 	if o.logFormat == "auto" && !isTerminal(d.std.err) {
 		o.logFormat = "json"
 	}
 	r := newReporter(d.std, o, cfg.Accounts, w)
 	if text, ok := r.(*textReporter); ok {
-		text.clock, text.going = time.DateTime, d.going
+		text.clock, text.going = time.DateTime, d.activeTargets
 	}
 	return r
 }
 
-// order tells the scheduler what to do, unless ctx ends before it listens.
-func (d *daemon) order(ctx context.Context, o fetch.Order) (heard bool) {
+// sendOrder tells the scheduler what to do, unless ctx ends before it listens.
+func (d *daemon) sendOrder(ctx context.Context, o fetch.Order) (heard bool) {
 	select {
 	case d.orders <- o:
 		return true
@@ -251,13 +251,13 @@ func (d *daemon) order(ctx context.Context, o fetch.Order) (heard bool) {
 // may be on a disk that hangs, or a pipe: it returns false if a signal ends the daemon
 // while that is read.
 func (d *daemon) reload(ctx context.Context, end <-chan os.Signal) bool {
-	d.manager.Reloading()
-	defer d.ready()
+	d.serviceManager.Reloading()
+	defer d.reportReady()
 	var cfg *config.Config
 	var err error
 	read := make(chan struct{})
 	go func() {
-		cfg, err = loadConfig(d.opts.config)
+		cfg, err = loadConfig(d.opts.configPath)
 		close(read)
 	}()
 	select {
@@ -270,7 +270,7 @@ func (d *daemon) reload(ctx context.Context, end <-chan os.Signal) bool {
 	}
 	var setup fetch.Setup
 	if err == nil {
-		setup, err = d.adopt(ctx, cfg)
+		setup, err = d.applyConfig(ctx, cfg)
 	}
 	if err != nil {
 		d.out.warn(fmt.Sprintf("not reloaded, the old configuration stays in force: %v", err))
@@ -279,7 +279,7 @@ func (d *daemon) reload(ctx context.Context, end <-chan os.Signal) bool {
 		}
 		return true
 	}
-	if !d.order(ctx, setup) {
+	if !d.sendOrder(ctx, setup) {
 		setup.Done()
 		return true
 	}
@@ -287,10 +287,10 @@ func (d *daemon) reload(ctx context.Context, end <-chan os.Signal) bool {
 	return true
 }
 
-// fresh returns which accounts are polled at once when a configuration comes into
+// accountsToPollNow returns which accounts are polled at once when a configuration comes into
 // force: those that it changes, and those whose last poll called for a person, who may
 // have mended what was wrong outside of the configuration, such as a password.
-func (d *daemon) fresh(ctx context.Context, cfg *config.Config) (map[string]bool, error) {
+func (d *daemon) accountsToPollNow(ctx context.Context, cfg *config.Config) (map[string]bool, error) {
 	before := map[string]*config.Account{}
 	if d.cfg != nil {
 		for i, a := range d.cfg.Accounts {

@@ -10,13 +10,13 @@ import (
 	"github.com/mailhaul/mailhaul/fetch"
 )
 
-// lookPause is how often a daemon looks whether somebody has logged in by
+// loginCheckInterval is how often a daemon looks whether somebody has logged in by
 // OAuth. What was granted is all that tells of it: a login may have been made in
 // another container, from which no signal comes.
-const lookPause = 5 * time.Second
+const loginCheckInterval = 5 * time.Second
 
-// logins returns when somebody last logged in, by the keys of the grants.
-func (w *wiring) logins() map[string]time.Time {
+// loginTimes returns when somebody last logged in, by the keys of the grants.
+func (w *wiring) loginTimes() map[string]time.Time {
 	all := map[string]time.Time{}
 	for key, s := range w.sources {
 		all[key] = s.Granted()
@@ -24,15 +24,15 @@ func (w *wiring) logins() map[string]time.Time {
 	return all
 }
 
-// noticed returns which logins need no notice when a configuration is put in
+// initialSeenLogins returns which logins need no notice when a configuration is put in
 // force: what was noticed under the one before, and of what is new the logins
 // that the last polls have made use of. An account may still be waiting from
 // before a start.
-func (d *daemon) noticed(cfg *config.Config, w *wiring) (map[string]time.Time, error) {
-	logins := w.logins()
+func (d *daemon) initialSeenLogins(cfg *config.Config, w *wiring) (map[string]time.Time, error) {
+	logins := w.loginTimes()
 	for _, a := range cfg.Accounts {
-		for _, key := range grantsFor(cfg, a) {
-			if at, ok := d.logins[key]; ok {
+		for _, key := range grantKeys(cfg, a) {
+			if at, ok := d.seenLogins[key]; ok {
 				logins[key] = at
 				continue
 			}
@@ -48,15 +48,15 @@ func (d *daemon) noticed(cfg *config.Config, w *wiring) (map[string]time.Time, e
 	return logins, nil
 }
 
-// noticeLogins has accounts polled that somebody has logged in to since the last
+// pollNewLogins has accounts polled that somebody has logged in to since the last
 // look, or to a sink of theirs. They may wait for hours since it takes a person.
-func (d *daemon) noticeLogins(ctx context.Context) {
-	before := d.logins
-	d.logins = d.w.logins()
+func (d *daemon) pollNewLogins(ctx context.Context) {
+	before := d.seenLogins
+	d.seenLogins = d.wiring.loginTimes()
 	var names []string
 	for _, a := range d.cfg.Accounts {
-		if slices.ContainsFunc(grantsFor(d.cfg, a), func(key string) bool {
-			at := d.logins[key]
+		if slices.ContainsFunc(grantKeys(d.cfg, a), func(key string) bool {
+			at := d.seenLogins[key]
 			return !at.IsZero() && !at.Equal(before[key])
 		}) {
 			names = append(names, a.Name)
@@ -64,12 +64,12 @@ func (d *daemon) noticeLogins(ctx context.Context) {
 	}
 	if len(names) > 0 {
 		d.out.note(fmt.Sprintf("somebody has logged in: polling %s now", someOf(names)))
-		d.order(ctx, fetch.PollNow{Accounts: names})
+		d.sendOrder(ctx, fetch.PollNow{Accounts: names})
 	}
 }
 
-// grantsFor returns the keys of the grants that the polls of an account use.
-func grantsFor(cfg *config.Config, a config.Account) []string {
+// grantKeys returns the keys of the grants that the polls of an account use.
+func grantKeys(cfg *config.Config, a config.Account) []string {
 	all := []grantee{ofAccount(a)}
 	for _, name := range append(a.Sinks(), a.Quarantine) {
 		if s := cfg.Sink(name); s != nil {

@@ -42,7 +42,7 @@ func demoCommand(std stdio) *cli.Command {
 func demoFolder(into string) (string, error) {
 	if into == "" {
 		dir, err := os.MkdirTemp("", "mailhaul-demo-")
-		return dir, unwritable(err)
+		return dir, demoFolderError(err)
 	}
 	dir, err := filepath.Abs(into)
 	if err != nil {
@@ -51,27 +51,27 @@ func demoFolder(into string) (string, error) {
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		return "", usagef("name a folder that is missing or empty", "%s is not empty", dir)
 	}
-	return dir, unwritable(os.MkdirAll(dir, 0o700))
+	return dir, demoFolderError(os.MkdirAll(dir, 0o700))
 }
 
-// unwritable returns err, if there is one, as that of a folder that cannot hold a
+// demoFolderError returns err, if there is one, as that of a folder that cannot hold a
 // demo.
-func unwritable(err error) error {
+func demoFolderError(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &failure{err, exitMachine, elsewhere}
+	return &failure{err, exitMachine, intoHint}
 }
 
-// elsewhere is what to do about such a folder.
-const elsewhere = "name a folder that can be written with --into"
+// intoHint is what to do about such a folder.
+const intoHint = "name a folder that can be written with --into"
 
 // runDemo starts a server, writes a configuration for it, fetches twice, and
 // compares what was delivered with what the server had.
 func runDemo(ctx context.Context, std stdio, dir string, clean bool) error {
 	say := func(format string, args ...any) { fmt.Fprintf(std.out, format+"\n", args...) }
 	d := demo{dir: dir, server: pop3test.New(pop3test.Options{Behaviour: pop3test.Behaviour{Greeting: "mailhaul demo"}})}
-	if err := d.fill(); err != nil {
+	if err := d.addMessages(); err != nil {
 		return err
 	}
 	if err := d.server.StartTLS(); err != nil {
@@ -79,23 +79,23 @@ func runDemo(ctx context.Context, std stdio, dir string, clean bool) error {
 	}
 	defer d.server.Close()
 	say("A POP3 server listens on %s, TLS from the first byte, with %s for %s.",
-		d.server.Addr(), count(len(d.sent), "message"), count(len(demoUsers), "account"))
+		d.server.Addr(), count(len(d.owners), "message"), count(len(demoUsers), "account"))
 
 	config, err := d.writeFiles()
 	if err != nil {
-		return unwritable(err)
+		return demoFolderError(err)
 	}
-	say("\n%s says:\n\n%s", d.path("config.yaml"), indented(config))
+	say("\n%s says:\n\n%s", d.path("config.yaml"), indentLines(config))
 	for _, what := range []string{"The first run fetches all of it:", "The second finds nothing new, though some mail is still there:"} {
 		args := []string{"mailhaul", "fetch", "--config", d.path("config.yaml")}
 		say("\n%s\n\n    $ mailhaul fetch --config %s", what, pasted(d.path("config.yaml")))
 		var said strings.Builder
 		code := run(ctx, args, stdio{out: std.out, err: &said})
-		say("%s", indented(said.String()))
+		say("%s", indentLines(said.String()))
 		if code != exitOK {
 			hint := ""
 			if code == exitMachine {
-				hint = elsewhere
+				hint = intoHint
 			}
 			return &failure{fmt.Errorf("the fetch ended with exit code %d", code), code, hint}
 		}
@@ -104,14 +104,14 @@ func runDemo(ctx context.Context, std stdio, dir string, clean bool) error {
 		return err
 	}
 	say("\nAll %s arrived once, byte for byte as the server had them, but for line ends\n"+
-		"and the Received: line that mailhaul adds. Only what is to be kept is left on the server.", count(len(d.sent), "message"))
+		"and the Received: line that mailhaul adds. Only what is to be kept is left on the server.", count(len(d.owners), "message"))
 	if !clean {
 		say("The mail lies in %s; to read it: mutt -f %s", d.path("Maildir"), pasted(d.path("Maildir")))
 	}
 	return nil
 }
 
-// indented sets off what a file or a command says.
-func indented(text string) string {
+// indentLines sets off what a file or a command says.
+func indentLines(text string) string {
 	return "    " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n    ")
 }

@@ -16,26 +16,26 @@ import (
 type demo struct {
 	dir    string
 	server *pop3test.Server
-	sent   map[string]string // messages as they are to be delivered, and whose each is
+	owners map[string]string // messages as they are to be delivered, and whose each is
 }
 
 // demoUsers have a maildrop each. The mail of the last is kept on the server.
 var demoUsers = []string{"ada", "grace", "hedy"}
 
 const (
-	demoKeeps    = "hedy"
+	demoKeepUser = "hedy"
 	demoPassword = "a-password-of-the-demo"
 )
 
 func (d *demo) path(name string) string { return filepath.Join(d.dir, name) }
 
-// fill deals the messages out to the users.
-func (d *demo) fill() error {
+// addMessages deals the messages out to the users.
+func (d *demo) addMessages() error {
 	names, err := fs.Glob(testdata.Messages, "messages/*.eml")
 	if err != nil {
 		return err
 	}
-	d.sent = map[string]string{}
+	d.owners = map[string]string{}
 	for i, name := range names {
 		text, err := testdata.Messages.ReadFile(name)
 		if err != nil {
@@ -46,11 +46,11 @@ func (d *demo) fill() error {
 	}
 	for _, user := range demoUsers {
 		for _, m := range d.server.Account(user, demoPassword).Messages() {
-			d.sent[string(bytes.ReplaceAll(m.Data, []byte("\r\n"), []byte("\n")))] = user
+			d.owners[string(bytes.ReplaceAll(m.Data, []byte("\r\n"), []byte("\n")))] = user
 		}
 	}
-	if len(d.sent) != len(names) {
-		return fmt.Errorf("%d of %d messages are copies of others", len(names)-len(d.sent), len(names))
+	if len(d.owners) != len(names) {
+		return fmt.Errorf("%d of %d messages are copies of others", len(names)-len(d.owners), len(names))
 	}
 	return nil
 }
@@ -69,7 +69,7 @@ accounts:
 `, d.server.Addr())
 	for _, user := range demoUsers {
 		keep := "false"
-		if user == demoKeeps {
+		if user == demoKeepUser {
 			keep = "14d"
 		}
 		fmt.Fprintf(&b, "  %s: { user: %[1]s, keep: %s }\n", user, keep)
@@ -97,19 +97,19 @@ func (d *demo) verify() error {
 		if err != nil {
 			return err
 		}
-		message := withoutReceived(string(text))
-		if d.sent[message] == "" {
+		message := stripReceived(string(text))
+		if d.owners[message] == "" {
 			return fmt.Errorf("%s is not what the server had", file)
 		}
 		got[message] = true
 	}
-	if len(files) != len(got) || len(got) != len(d.sent) {
-		return fmt.Errorf("%d files with %d messages were delivered, not %d", len(files), len(got), len(d.sent))
+	if len(files) != len(got) || len(got) != len(d.owners) {
+		return fmt.Errorf("%d files with %d messages were delivered, not %d", len(files), len(got), len(d.owners))
 	}
 	for _, user := range demoUsers {
 		want := 0
-		for _, whose := range d.sent {
-			if whose == user && user == demoKeeps {
+		for _, whose := range d.owners {
+			if whose == user && user == demoKeepUser {
 				want++
 			}
 		}
@@ -120,9 +120,9 @@ func (d *demo) verify() error {
 	return nil
 }
 
-// withoutReceived takes off the first header field, which mailhaul added,
+// stripReceived takes off the first header field, which mailhaul added,
 // with the lines that continue it (RFC 5322 §2.2.3).
-func withoutReceived(message string) string {
+func stripReceived(message string) string {
 	rest, ok := strings.CutPrefix(message, "Received: ")
 	for ok {
 		_, rest, _ = strings.Cut(rest, "\n")

@@ -22,7 +22,7 @@ type digest struct {
 type cause struct {
 	verb, text string
 	first      string // of the accounts that were told
-	told       int
+	reported   int
 	others     []string
 }
 
@@ -40,9 +40,9 @@ func (d *digest) observe(e fetch.Event) {
 		switch {
 		case verb == "":
 		case same == nil:
-			d.causes = append(d.causes, &cause{verb: verb, text: text, first: account, told: 1})
-		case same.told < few:
-			same.told++
+			d.causes = append(d.causes, &cause{verb: verb, text: text, first: account, reported: 1})
+		case same.reported < few:
+			same.reported++
 			same = nil
 		default:
 			same.others = append(same.others, account)
@@ -53,8 +53,8 @@ func (d *digest) observe(e fetch.Event) {
 	}
 }
 
-// close names the others.
-func (d *digest) close() {
+// reportOthers names the others.
+func (d *digest) reportOthers() {
 	d.do(func() {
 		for _, c := range d.causes {
 			if len(c.others) > 0 {
@@ -64,8 +64,8 @@ func (d *digest) close() {
 	})
 }
 
-// ownPort finds our end of a connection.
-var ownPort = regexp.MustCompile(`\S+->`)
+// localEndpoint finds our end of a connection.
+var localEndpoint = regexp.MustCompile(`\S+->`)
 
 // causeOf returns why a poll failed, or what was warned of, alike for all accounts of
 // which it is the same. verb is "" if it is neither.
@@ -80,7 +80,7 @@ func causeOf(e fetch.Event) (account, verb, text string) {
 		case e.Err == nil:
 			return e.Account, "not deleted", e.NotDeleted.Error()
 		}
-		text = ownPort.ReplaceAllString(e.Err.Error(), "")
+		text = localEndpoint.ReplaceAllString(e.Err.Error(), "")
 		if login, ok := errors.AsType[*fetch.LoginError](e.Err); ok {
 			text = strings.ReplaceAll(text, login.User, "")
 		}

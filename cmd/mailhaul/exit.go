@@ -25,8 +25,8 @@ const (
 	exitConfig   = 78 // the configuration is wrong
 )
 
-// classExit are the codes for what became of accounts.
-var classExit = map[fetch.Class]int{
+// exitCodeByClass are the codes for what became of accounts.
+var exitCodeByClass = map[fetch.Class]int{
 	fetch.ClassFine:     exitOK,
 	fetch.ClassRefused:  exitRefused,
 	fetch.ClassRetry:    exitRetry,
@@ -43,13 +43,13 @@ func exitCode(err error) int {
 		return e.exit
 	}
 	if e, ok := errors.AsType[*outcome](err); ok {
-		return classExit[e.class]
+		return exitCodeByClass[e.class]
 	}
 	if _, ok := errors.AsType[*state.HeldError](err); ok {
 		return exitRetry
 	}
 	if _, ok := errors.AsType[*state.Error](err); ok {
-		return classExit[fetch.Classify(err)]
+		return exitCodeByClass[fetch.Classify(err)]
 	}
 	return exitInternal
 }
@@ -60,8 +60,8 @@ type outcome struct{ class fetch.Class }
 // Error is for completeness: an outcome is not printed.
 func (o *outcome) Error() string { return "some accounts: " + o.class.String() }
 
-// worst returns the outcome of the worst class, nil if all are fine.
-func worst(classes ...fetch.Class) error {
+// worstOutcome returns the outcome of the worst class, nil if all are fine.
+func worstOutcome(classes ...fetch.Class) error {
 	w := fetch.ClassFine
 	for _, c := range classes {
 		w = max(w, c) // in the order of fetch's constants
@@ -90,9 +90,9 @@ func usagef(hint, format string, args ...any) error {
 	return &failure{fmt.Errorf(format, args...), exitUsage, hint}
 }
 
-// misconfigured returns the error of a configuration that is missing,
+// configError returns the error of a configuration that is missing,
 // unreadable or wrong.
-func misconfigured(err error) error {
+func configError(err error) error {
 	hint := ""
 	_, none := errors.AsType[*config.NotFound](err)
 	switch {
@@ -108,8 +108,8 @@ func misconfigured(err error) error {
 	return &failure{err, exitConfig, hint}
 }
 
-// complain prints an error and what can be done about it.
-func complain(std stdio, err error) {
+// printError prints an error and what can be done about it.
+func printError(std stdio, err error) {
 	if _, ok := errors.AsType[*outcome](err); err == nil || ok {
 		return
 	}

@@ -17,15 +17,15 @@ func TestExitCode(t *testing.T) {
 		want int
 	}{
 		{nil, 0},
-		{worst(), 0},
-		{worst(fetch.ClassFine), 0},
-		{worst(fetch.ClassFine, fetch.ClassRefused), 65},
-		{worst(fetch.ClassRefused, fetch.ClassRetry, fetch.ClassFine), 75},
-		{worst(fetch.ClassOperator, fetch.ClassRetry), 77},
-		{worst(fetch.ClassMachine, fetch.ClassOperator), 74},
+		{worstOutcome(), 0},
+		{worstOutcome(fetch.ClassFine), 0},
+		{worstOutcome(fetch.ClassFine, fetch.ClassRefused), 65},
+		{worstOutcome(fetch.ClassRefused, fetch.ClassRetry, fetch.ClassFine), 75},
+		{worstOutcome(fetch.ClassOperator, fetch.ClassRetry), 77},
+		{worstOutcome(fetch.ClassMachine, fetch.ClassOperator), 74},
 		{usagef("", "wrong"), 64},
-		{misconfigured(&config.NotFound{}), 78},
-		{fmt.Errorf("wrapped: %w", misconfigured(&config.Error{})), 78},
+		{configError(&config.NotFound{}), 78},
+		{fmt.Errorf("wrapped: %w", configError(&config.Error{})), 78},
 		{&state.Error{Err: errors.New("others may enter it")}, 77},
 		{errors.New("unforeseen"), 70},
 	} {
@@ -39,7 +39,7 @@ func TestExitCode(t *testing.T) {
 func TestEveryClassHasACode(t *testing.T) {
 	seen := map[int]bool{}
 	for c := fetch.ClassFine; c <= fetch.ClassMachine; c++ {
-		code, ok := classExit[c]
+		code, ok := exitCodeByClass[c]
 		if !ok || seen[code] {
 			t.Errorf("class %v: code %d, %v", c, code, ok)
 		}
@@ -65,9 +65,9 @@ func (panics) Write([]byte) (int, error) { panic("no paper") }
 
 func TestComplain(t *testing.T) {
 	var out strings.Builder
-	complain(stdio{err: &out}, usagef("do this", "that is wrong"))
-	complain(stdio{err: &out}, nil)
-	complain(stdio{err: &out}, worst(fetch.ClassRetry))
+	printError(stdio{err: &out}, usagef("do this", "that is wrong"))
+	printError(stdio{err: &out}, nil)
+	printError(stdio{err: &out}, worstOutcome(fetch.ClassRetry))
 	if want := "mailhaul: error: that is wrong\nmailhaul: hint: do this\n"; out.String() != want {
 		t.Errorf("got %q", out.String())
 	}

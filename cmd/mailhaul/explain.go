@@ -45,17 +45,17 @@ func runExplain(ctx context.Context, std stdio, path, account, uid string, asJSO
 		return err
 	}
 	defer done()
-	l := life{account: account, arg: uid}
-	if l.config = cfg.Account(account); l.config == nil {
+	l := explanation{account: account, query: uid}
+	if l.accountConfig = cfg.Account(account); l.accountConfig == nil {
 		// An account that was taken out of the file is remembered still.
 		if _, err := remembered(ctx, cfg, store, account); err != nil {
 			return err
 		}
 	}
-	if l.row, l.known, err = findMessage(ctx, store, account, uid); err != nil {
+	if l.row, l.found, err = findMessage(ctx, store, account, uid); err != nil {
 		return err
 	}
-	if l.known {
+	if l.found {
 		if l.deliveries, err = store.Deliveries(ctx, account, l.row.UID); err != nil {
 			return err
 		}
@@ -67,19 +67,19 @@ func runExplain(ctx context.Context, std stdio, path, account, uid string, asJSO
 	return nil
 }
 
-// life is what is known of a message.
-type life struct {
-	account    string
-	config     *config.Account // nil if it is not in the configuration
-	arg        string          // what the message was asked for by
-	known      bool            // else the rest is empty
-	row        state.Row
-	deliveries []state.Delivery
+// explanation is what is known of a message.
+type explanation struct {
+	account       string
+	accountConfig *config.Account // nil if it is not in the configuration
+	query         string          // what the message was asked for by
+	found         bool            // else the rest is empty
+	row           state.Row
+	deliveries    []state.Delivery
 }
 
 // phase is the row's, but for a message that is on its way to nobody, and could not
 // be delivered, as far as that is known.
-func (l *life) phase() state.Phase {
+func (l *explanation) phase() state.Phase {
 	open, landed := false, false
 	for _, d := range l.deliveries {
 		open, landed = open || d.Open, landed || d.Landed != 0
@@ -90,24 +90,24 @@ func (l *life) phase() state.Phase {
 	return l.row.Phase
 }
 
-// happening is one thing that happened to a message.
-type happening struct {
+// timelineEntry is one thing that happened to a message.
+type timelineEntry struct {
 	at   int64 // in Unix seconds; 0 was not noted
 	text string
 }
 
 // write tells the life of a message: what happened, and what comes next.
-func (l *life) write(out io.Writer, now time.Time) {
-	if !l.known {
-		fmt.Fprintf(out, "%s: nothing is remembered of a message %q.\n", l.account, clean(l.arg))
+func (l *explanation) write(out io.Writer, now time.Time) {
+	if !l.found {
+		fmt.Fprintf(out, "%s: nothing is remembered of a message %q.\n", l.account, clean(l.query))
 		fmt.Fprintln(out, "If it is on the server, it was never seen, or was forgotten since, and the next fetch takes it.")
 		return
 	}
 	fmt.Fprintf(out, "%s: message %s (%s)\n", l.account, shownUID(l.row.UID), size(l.row.Size))
-	for _, h := range l.happenings() {
+	for _, h := range l.timeline() {
 		moment := strings.Repeat(" ", len(time.DateTime))
 		if h.at != 0 {
-			moment = clock(h.at)
+			moment = localTime(h.at)
 		}
 		fmt.Fprintf(out, "  %s  %s\n", moment, clean(h.text))
 	}
@@ -116,37 +116,37 @@ func (l *life) write(out io.Writer, now time.Time) {
 	}
 }
 
-func clock(unix int64) string { return time.Unix(unix, 0).Format(time.DateTime) }
+func localTime(unix int64) string { return time.Unix(unix, 0).Format(time.DateTime) }
 
-// happenings returns what happened, in the order of time.
-func (l *life) happenings() []happening {
+// timeline returns what happened, in the order of time.
+func (l *explanation) timeline() []timelineEntry {
 	first := "first seen"
 	if l.row.Phase == state.Adopted {
 		first = "adopted: it was on the server when all mail there was marked as seen"
 	}
-	all := []happening{{l.row.Seen, first}}
+	all := []timelineEntry{{l.row.Seen, first}}
 	for _, d := range l.deliveries {
-		all = append(all, happening{d.Promised, "promised to " + d.Sink})
+		all = append(all, timelineEntry{d.Promised, "promised to " + d.Sink})
 		if d.Landed != 0 {
-			all = append(all, happening{d.Landed, fmt.Sprintf("landed in %s: %s", d.Sink, tilde(d.Where))})
+			all = append(all, timelineEntry{d.Landed, fmt.Sprintf("landed in %s: %s", d.Sink, tilde(d.Where))})
 		}
 	}
 	switch {
 	case l.row.Phase == state.Deleted:
-		all = append(all, happening{l.row.Deleted, "deleted from the server, which confirmed it"})
+		all = append(all, timelineEntry{l.row.Deleted, "deleted from the server, which confirmed it"})
 	case l.row.Deleted != 0:
-		all = append(all, happening{l.row.Deleted, "the server was asked to delete it, and did not confirm that"})
+		all = append(all, timelineEntry{l.row.Deleted, "the server was asked to delete it, and did not confirm that"})
 	}
 	if l.row.Missing != 0 && l.row.Missing != l.row.Deleted {
-		all = append(all, happening{l.row.Missing, "no longer seen on the server"})
+		all = append(all, timelineEntry{l.row.Missing, "no longer seen on the server"})
 	}
-	all = slices.DeleteFunc(all, func(h happening) bool { return h.at == 0 })
-	slices.SortStableFunc(all, func(a, b happening) int { return cmp.Compare(a.at, b.at) })
+	all = slices.DeleteFunc(all, func(h timelineEntry) bool { return h.at == 0 })
+	slices.SortStableFunc(all, func(a, b timelineEntry) int { return cmp.Compare(a.at, b.at) })
 	return all
 }
 
 // outlook says how things stand with the message and what comes next.
-func (l *life) outlook(now time.Time) []string {
+func (l *explanation) outlook(now time.Time) []string {
 	var all []string
 	say := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
 	for _, d := range l.deliveries {
@@ -169,53 +169,53 @@ func (l *life) outlook(now time.Time) []string {
 		case l.row.NextTry == 0: // it was never begun: the server had said how large it is
 			say("It is fetched once max_size allows it.")
 		case l.row.NextTry > now.Unix():
-			say("Tried %s, next try %s.", count(l.row.Tries, "time"), clock(l.row.NextTry))
+			say("Tried %s, next try %s.", count(l.row.Tries, "time"), localTime(l.row.NextTry))
 		default:
 			say("Tried %s, and again by the next fetch.", count(l.row.Tries, "time"))
 		}
 	}
 	switch {
-	case l.config == nil:
+	case l.accountConfig == nil:
 		say("The account is not in the configuration: nothing is fetched or deleted.")
 	case l.row.Missing != 0 || l.row.Phase == state.Deleted:
 	case l.row.Phase == state.Landed:
-		say("%s", l.keep(now))
+		say("%s", l.keepSentence(now))
 	case l.row.Phase == state.Adopted:
 		say("It stays on the server, whatever keep says: it is never fetched and never deleted.")
 	case l.phase() == state.Refused:
 		say("It stays on the server.")
 	}
-	if until := l.forgotten(); until != 0 {
-		say("It is remembered until %s, unless the server lists it again.", clock(until))
+	if until := l.forgottenAt(); until != 0 {
+		say("It is remembered until %s, unless the server lists it again.", localTime(until))
 	}
 	return all
 }
 
-// keep says until when a message stays that landed.
-func (l *life) keep(now time.Time) string {
-	until, ever := l.kept()
+// keepSentence says until when a message stays that landed.
+func (l *explanation) keepSentence(now time.Time) string {
+	until, ever := l.keptUntil()
 	switch {
 	case !ever:
 		return "It stays on the server (keep: forever)."
-	case l.row.Landed > l.config.Keep.Due(now):
-		return fmt.Sprintf("It stays on the server until %s; the first fetch after that deletes it.", clock(until))
+	case l.row.Landed > l.accountConfig.Keep.Due(now):
+		return fmt.Sprintf("It stays on the server until %s; the first fetch after that deletes it.", localTime(until))
 	default:
 		return "It is due to be deleted from the server: the next fetch does it."
 	}
 }
 
-// kept returns until when the configuration wants a message that landed kept,
+// keptUntil returns until when the configuration wants a message that landed kept,
 // in Unix seconds. ever is false if it wants it for ever.
-func (l *life) kept() (until int64, ever bool) {
-	if l.config.Keep.Forever {
+func (l *explanation) keptUntil() (until int64, ever bool) {
+	if l.accountConfig.Keep.Forever {
 		return 0, false
 	}
-	return time.Unix(l.row.Landed, 0).Add(l.config.Keep.For).Unix(), true
+	return time.Unix(l.row.Landed, 0).Add(l.accountConfig.Keep.For).Unix(), true
 }
 
-// forgotten returns when the message is forgotten if the server does not list
+// forgottenAt returns when the message is forgotten if the server does not list
 // it any more, in Unix seconds; else 0.
-func (l *life) forgotten() int64 {
+func (l *explanation) forgottenAt() int64 {
 	gone := max(l.row.Missing, l.row.Deleted)
 	if gone == 0 {
 		return 0
@@ -223,9 +223,9 @@ func (l *life) forgotten() int64 {
 	return time.Unix(gone, 0).Add(fetch.Remembered).Unix()
 }
 
-// lifeJSON is what explain --json writes. The names are stable; fields may be
+// explanationJSON is what explain --json writes. The names are stable; fields may be
 // added. Times are RFC 3339 in UTC, null for never or not noted.
-type lifeJSON struct {
+type explanationJSON struct {
 	Account    string         `json:"account"`
 	UID        string         `json:"uid"`   // empty if the server gives none
 	Name       string         `json:"name"`  // what mailhaul explain finds it by
@@ -251,21 +251,21 @@ type deliveryJSON struct {
 	Landed   *time.Time `json:"landed"`
 }
 
-func (l *life) writeJSON(out io.Writer) error {
+func (l *explanation) writeJSON(out io.Writer) error {
 	r := l.row
-	j := lifeJSON{
+	j := explanationJSON{
 		Account: l.account, UID: jsonUID(r.UID), Name: shownUID(r.UID), Phase: l.phase().String(), Octets: r.Size,
 		Seen: instant(r.Seen), Deliveries: []deliveryJSON{}, Landed: instant(r.Landed),
-		Missing: instant(r.Missing), Forgotten: instant(l.forgotten()), Reason: r.Reason, Tries: r.Tries, NextTry: instant(r.NextTry),
+		Missing: instant(r.Missing), Forgotten: instant(l.forgottenAt()), Reason: r.Reason, Tries: r.Tries, NextTry: instant(r.NextTry),
 	}
-	if !l.known {
-		j.UID, j.Name = l.arg, l.arg
+	if !l.found {
+		j.UID, j.Name = l.query, l.query
 	}
 	if r.Phase == state.Deleted {
 		j.Deleted = instant(r.Deleted)
 	}
-	if r.Phase == state.Landed && r.Missing == 0 && l.config != nil {
-		if until, ever := l.kept(); ever {
+	if r.Phase == state.Landed && r.Missing == 0 && l.accountConfig != nil {
+		if until, ever := l.keptUntil(); ever {
 			j.KeptUntil = instant(until)
 		}
 	}

@@ -16,14 +16,14 @@ import (
 
 // fetchOptions are the options of mailhaul fetch; the daemon has some of them.
 type fetchOptions struct {
-	config          string
-	names           []string
-	failed          bool
-	keep, dry       bool
+	configPath      string
+	accounts        []string
+	onlyFailed      bool
+	keepAll, dryRun bool
 	logFormat       string
 	trace           string
 	progress        string
-	verbose, silent bool
+	verbose, quiet  bool
 }
 
 // verboseFlag and quietFlag are options of every command that polls.
@@ -61,20 +61,20 @@ func fetchCommand(std stdio) *cli.Command {
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {
 			return runFetch(c.Context, std, fetchOptions{
-				config: c.String("config"), names: c.Args().Slice(), failed: c.Bool("failed"), keep: c.Bool("keep"), dry: c.Bool("dry-run"),
+				configPath: c.String("config"), accounts: c.Args().Slice(), onlyFailed: c.Bool("failed"), keepAll: c.Bool("keep"), dryRun: c.Bool("dry-run"),
 				logFormat: c.String("log-format"), trace: c.String("trace"), progress: c.String("progress"),
-				verbose: c.Bool("verbose"), silent: c.Bool("quiet"),
+				verbose: c.Bool("verbose"), quiet: c.Bool("quiet"),
 			})
 		},
 	}
 }
 
 // check refuses options before anything is read that takes long, or is wrong too.
-func (o fetchOptions) check() error {
+func (o fetchOptions) validate() error {
 	if formats := optionValues["log-format"]; !slices.Contains(formats, o.logFormat) {
 		return usagef("write one of "+strings.Join(formats, ", "), "--log-format %q is not known", o.logFormat)
 	}
-	if o.verbose && o.silent {
+	if o.verbose && o.quiet {
 		return usagef("", "-v and -q cannot be used together")
 	}
 	return nil
@@ -82,15 +82,15 @@ func (o fetchOptions) check() error {
 
 // runFetch polls once and returns the outcome of the worst account.
 func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
-	if err := o.check(); err != nil {
+	if err := o.validate(); err != nil {
 		return err
 	}
 	bars, err := wantsProgress(std, o)
 	if err != nil {
 		return err
 	}
-	cfg, chosen, w, err := wired(o.config, o.names)
-	if e, ok := errors.AsType[*failure](err); ok && e.exit == exitUsage && o.keep {
+	cfg, chosen, w, err := wired(o.configPath, o.accounts)
+	if e, ok := errors.AsType[*failure](err); ok && e.exit == exitUsage && o.keepAll {
 		e.hint = "--keep takes no value; " + e.hint
 	}
 	if err != nil {
@@ -109,25 +109,25 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 		return err
 	}
 	defer traced.close(std)
-	store, done, err := openFor(ctx, cfg, o.dry)
+	store, done, err := openFetchState(ctx, cfg, o.dryRun)
 	if err != nil {
 		return err
 	}
 	defer done()
 	asked := len(chosen)
-	if o.failed {
-		if chosen, err = failing(ctx, store, chosen); err != nil {
+	if o.onlyFailed {
+		if chosen, err = selectFailed(ctx, store, chosen); err != nil {
 			return err
 		}
 	}
 	out := newReporter(std, o, chosen, w)
 	common := &digest{reporter: out}
-	if o.silent && o.logFormat != "json" {
+	if o.quiet && o.logFormat != "json" {
 		out = common
 	}
 	accounts := w.accounts(chosen)
 	traced.follow(accounts...)
-	news, err := newTeller(ctx, out, store, cfg, accounts, o.silent, o.dry)
+	news, err := newTeller(ctx, out, store, cfg, accounts, o.quiet, o.dryRun)
 	if err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 	if len(chosen) < asked {
 		out.note(fmt.Sprintf("polling %d of %s: the last poll of the others did not fail", len(chosen), count(asked, "account")))
 	}
-	counted, saveCounts, err := countInto(ctx, cfg, store, out, o.silent)
+	counted, saveCounts, err := openMetricsFile(ctx, cfg, store, out, o.quiet)
 	if err != nil {
 		return err
 	}
@@ -155,8 +155,8 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 	summaries := fetch.Once(ctx, fetch.Setup{
 		Accounts: accounts, Parallel: cfg.Parallel, PerHost: cfg.PerHost,
 		Options: fetch.Options{
-			State: store, Sinks: w.sinks, Scratch: cfg.State, Sweep: w.spool.Sweep, Observer: observers(traced.observe, out.observe, counted), Drain: drain,
-			KeepAll: o.keep, DryRun: o.dry, Host: w.host, Insist: len(o.names) > 0,
+			State: store, Sinks: w.sinks, Scratch: cfg.State, Sweep: w.spool.Sweep, Observer: joinObservers(traced.observe, out.observe, counted), Drain: drain,
+			KeepAll: o.keepAll, DryRun: o.dryRun, Host: w.host, Insist: len(o.accounts) > 0,
 		},
 	})
 	classes := make([]fetch.Class, len(summaries))
@@ -169,18 +169,18 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 			classes = append(classes, fetch.ClassRetry)
 		}
 	}
-	if !o.dry {
+	if !o.dryRun {
 		saveCounts(saveGrace)
 		w.sessions.Save()
 	}
 	out.total(summaries)
-	common.close()
-	return worst(classes...)
+	common.reportOthers()
+	return worstOutcome(classes...)
 }
 
-// failing returns the accounts whose last poll failed, and those that were never
+// selectFailed returns the accounts whose last poll failed, and those that were never
 // polled. That of one whose turn did not come is the one before.
-func failing(ctx context.Context, store *state.Store, accounts []config.Account) (some []config.Account, err error) {
+func selectFailed(ctx context.Context, store *state.Store, accounts []config.Account) (some []config.Account, err error) {
 	for _, a := range accounts {
 		last, err := store.Polls(ctx, a.Name, 1)
 		if err != nil {
@@ -193,8 +193,8 @@ func failing(ctx context.Context, store *state.Store, accounts []config.Account)
 	return some, nil
 }
 
-// openFor opens the state; a dry run only reads it.
-func openFor(ctx context.Context, cfg *config.Config, dry bool) (*state.Store, func(), error) {
+// openFetchState opens the state; a dry run only reads it.
+func openFetchState(ctx context.Context, cfg *config.Config, dry bool) (*state.Store, func(), error) {
 	if dry {
 		return readState(ctx, cfg.State)
 	}

@@ -12,20 +12,22 @@ import (
 	"github.com/mailhaul/mailhaul/fetch"
 )
 
-// hooks has an account run the commands that its configuration asks for.
-func (w *wiring) hooks(a *fetch.Account, c config.Account) {
+// setHooks has an account run the commands that its configuration asks for.
+func (w *wiring) setHooks(a *fetch.Account, c config.Account) {
 	if h := c.Preconnect; h != nil {
 		a.Server.Preconnect = func(ctx context.Context) error {
 			return w.runHook(ctx, "preconnect", h, "MAILHAUL_ACCOUNT="+a.Name)
 		}
 	}
 	if h := c.Postpoll; h != nil {
-		a.Postpoll = func(ctx context.Context, s fetch.Summary) error { return w.runHook(ctx, "postpoll", h, facts(s)...) }
+		a.Postpoll = func(ctx context.Context, s fetch.Summary) error {
+			return w.runHook(ctx, "postpoll", h, pollEnviron(s)...)
+		}
 	}
 }
 
-// facts are what a command is told of a poll, in its environment.
-func facts(s fetch.Summary) []string {
+// pollEnviron are what a command is told of a poll, in its environment.
+func pollEnviron(s fetch.Summary) []string {
 	told := ""
 	if s.Err != nil {
 		told = clean(s.Err.Error())

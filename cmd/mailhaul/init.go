@@ -60,7 +60,7 @@ func initCommand(std stdio) *cli.Command {
 type initialisation struct {
 	std        stdio
 	yes, check bool
-	later      bool // what is amiss is seen to later
+	checkLater bool // what is amiss is seen to later
 	address    string
 	setup
 	given    func(flag string) bool // what was said is not asked
@@ -71,7 +71,7 @@ type initialisation struct {
 func (i *initialisation) run(c *cli.Context) error {
 	ctx, stop := interruptible(c.Context, i.std, nil)
 	defer stop()
-	if err := i.read(c); err != nil {
+	if err := i.readOptions(c); err != nil {
 		return err
 	}
 	if !i.yes {
@@ -96,12 +96,12 @@ func (i *initialisation) run(c *cli.Context) error {
 	if err := i.write(); err != nil {
 		return &failure{err, exitMachine, ""}
 	}
-	i.farewell()
+	i.printNextSteps()
 	return nil
 }
 
-// read takes what the command line says.
-func (i *initialisation) read(c *cli.Context) error {
+// readOptions takes what the command line says.
+func (i *initialisation) readOptions(c *cli.Context) error {
 	if c.Args().Len() > 1 {
 		return usagef("mailhaul init you@example.org", "mailhaul init takes one address")
 	}
@@ -143,11 +143,11 @@ func (i *initialisation) read(c *cli.Context) error {
 			i.kind = flag
 		}
 	}
-	return i.complete()
+	return i.deriveSettings()
 }
 
-// complete checks what is there, and sets what follows from it.
-func (i *initialisation) complete() error {
+// deriveSettings checks what is there, and sets what follows from it.
+func (i *initialisation) deriveSettings() error {
 	domain := ""
 	if i.address != "" {
 		var err error
@@ -207,8 +207,8 @@ func (i *initialisation) missing() []string {
 	return left
 }
 
-// farewell says what was written, and what to do next.
-func (i *initialisation) farewell() {
+// printNextSteps says what was written, and what to do next.
+func (i *initialisation) printNextSteps() {
 	out := i.std.out
 	fmt.Fprintf(out, "\nwrote %s\n", tilde(i.path))
 	for path := range i.files() {
@@ -219,7 +219,7 @@ func (i *initialisation) farewell() {
 	switch {
 	case i.oauth != "":
 		next = slices.Insert(next, 0, [2]string{"login " + i.name, "allow the access, once"})
-	case i.later || !i.check:
+	case i.checkLater || !i.check:
 		next = slices.Insert(next, 0, [2]string{"check", "try it, and see what is amiss"})
 	}
 	fmt.Fprintf(out, "\nNext:\n")

@@ -54,11 +54,11 @@ func (j jsonReporter) observe(e fetch.Event) {
 	case fetch.Warned:
 		j.log.Warn().Str("account", e.Account).Msg(e.Text)
 	case fetch.Finished:
-		j.finished(e.Summary)
+		j.logFinished(e.Summary)
 	}
 }
 
-func (j jsonReporter) finished(s fetch.Summary) {
+func (j jsonReporter) logFinished(s fetch.Summary) {
 	ev := j.log.Info()
 	switch s.Class {
 	case fetch.ClassFine:

@@ -19,25 +19,27 @@ import (
 
 // listOptions are the options of mailhaul list.
 type listOptions struct {
-	config    string
-	names     []string
-	sort      string
-	noHeaders bool
-	uids      bool
-	json      bool
+	configPath string
+	names      []string
+	sort       string
+	noHeaders  bool
+	uids       bool
+	json       bool
 }
 
-// orders are what a listing can be sorted by.
-var orders = map[string]func(a, b listed) int{
-	"number":  func(a, b listed) int { return 0 },
-	"date":    func(a, b listed) int { return a.date.Compare(b.date) },
-	"size":    func(a, b listed) int { return cmp.Compare(a.Size, b.Size) },
-	"from":    func(a, b listed) int { return cmp.Compare(strings.ToLower(a.from), strings.ToLower(b.from)) },
-	"subject": func(a, b listed) int { return cmp.Compare(strings.ToLower(a.subject), strings.ToLower(b.subject)) },
-	"state":   func(a, b listed) int { return cmp.Compare(a.Fate, b.Fate) },
+// listOrders are what a listing can be sorted by.
+var listOrders = map[string]func(a, b listedMessage) int{
+	"number": func(a, b listedMessage) int { return 0 },
+	"date":   func(a, b listedMessage) int { return a.date.Compare(b.date) },
+	"size":   func(a, b listedMessage) int { return cmp.Compare(a.Size, b.Size) },
+	"from":   func(a, b listedMessage) int { return cmp.Compare(strings.ToLower(a.from), strings.ToLower(b.from)) },
+	"subject": func(a, b listedMessage) int {
+		return cmp.Compare(strings.ToLower(a.subject), strings.ToLower(b.subject))
+	},
+	"state": func(a, b listedMessage) int { return cmp.Compare(a.Fate, b.Fate) },
 }
 
-const orderNames = "number, date, size, from, subject, state"
+const listOrderNames = "number, date, size, from, subject, state"
 
 func listCommand(std stdio) *cli.Command {
 	return &cli.Command{
@@ -51,7 +53,7 @@ func listCommand(std stdio) *cli.Command {
 			"no failure here.",
 		Flags: []cli.Flag{
 			configFlag(),
-			&cli.StringFlag{Name: "sort", Value: "number", Usage: "sort by `KEY`: " + orderNames},
+			&cli.StringFlag{Name: "sort", Value: "number", Usage: "sort by `KEY`: " + listOrderNames},
 			toggle("uids", "show the unique-ids, too"),
 			toggle("no-headers", "do not ask for date, sender and subject"),
 			jsonFlag(),
@@ -59,29 +61,29 @@ func listCommand(std stdio) *cli.Command {
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {
 			return runList(c.Context, std, listOptions{
-				config: c.String("config"), names: c.Args().Slice(), sort: c.String("sort"),
+				configPath: c.String("config"), names: c.Args().Slice(), sort: c.String("sort"),
 				noHeaders: c.Bool("no-headers"), uids: c.Bool("uids"), json: c.Bool("json"),
 			})
 		},
 	}
 }
 
-// listed is a message on the server. Without headers there is no heading.
-type listed struct {
+// listedMessage is a message on the server. Without headers there is no heading.
+type listedMessage struct {
 	fetch.Prospect
-	heading
+	messageHeader
 }
 
 // runList looks at one account and writes what it sees.
 func runList(ctx context.Context, std stdio, o listOptions) error {
-	order := orders[o.sort]
+	order := listOrders[o.sort]
 	if order == nil {
-		return usagef("write one of "+orderNames, "--sort %q is not known", o.sort)
+		return usagef("write one of "+listOrderNames, "--sort %q is not known", o.sort)
 	}
 	if len(o.names) != 1 {
 		return usagef("mailhaul list work", "name the account to list")
 	}
-	cfg, chosen, w, err := wired(o.config, o.names)
+	cfg, chosen, w, err := wired(o.configPath, o.names)
 	if err != nil {
 		return err
 	}
@@ -94,8 +96,8 @@ func runList(ctx context.Context, std stdio, o listOptions) error {
 	ctx, stop := interruptible(ctx, std, w)
 	defer stop()
 
-	headings := map[int]heading{}
-	read := func(num int, r io.Reader) { headings[num] = readHeading(r) }
+	headings := map[int]messageHeader{}
+	read := func(num int, r io.Reader) { headings[num] = readMessageHeader(r) }
 	if o.noHeaders {
 		read = nil
 	}
@@ -103,18 +105,18 @@ func runList(ctx context.Context, std stdio, o listOptions) error {
 	now := time.Now()
 	sight, err := w.account(account).Look(ctx, fetch.Options{State: store}, read)
 	if err != nil && !o.json {
-		return failedLook(std, account.Name, err)
+		return reportLookFailure(std, account.Name, err)
 	}
-	var messages []listed
+	var messages []listedMessage
 	for _, p := range sight.Messages {
-		messages = append(messages, listed{p, headings[p.Num]})
+		messages = append(messages, listedMessage{p, headings[p.Num]})
 	}
 	slices.SortStableFunc(messages, order)
 	if o.json {
 		if err := writeListingJSON(std.out, account, messages, err, now); err != nil {
 			return err
 		}
-		return worst(fetch.Classify(err))
+		return worstOutcome(fetch.Classify(err))
 	}
 	if sight.NoHeader != nil {
 		fmt.Fprintf(std.err, "%s: the server gives no headers: %v\n", account.Name, sight.NoHeader)
@@ -124,8 +126,8 @@ func runList(ctx context.Context, std stdio, o listOptions) error {
 	return nil
 }
 
-// failedLook says why an account could not be looked at.
-func failedLook(std stdio, account string, err error) error {
+// reportLookFailure says why an account could not be looked at.
+func reportLookFailure(std stdio, account string, err error) error {
 	paint := painter(isTerminal(std.err))
 	fmt.Fprintf(std.err, "%s: %s: %s\n", account, paint(red, "FAILED"), clean(err.Error()))
 	if hint := fetch.Hint(err); hint != "" {
@@ -135,7 +137,7 @@ func failedLook(std stdio, account string, err error) error {
 }
 
 // writeListing writes a table that is no wider than so many columns, and a sum.
-func writeListing(out io.Writer, a config.Account, messages []listed, headers, uids bool, columns int, now time.Time) {
+func writeListing(out io.Writer, a config.Account, messages []listedMessage, headers, uids bool, columns int, now time.Time) {
 	if len(messages) == 0 {
 		fmt.Fprintln(out, "no messages")
 		return
@@ -150,7 +152,7 @@ func writeListing(out io.Writer, a config.Account, messages []listed, headers, u
 			date = m.date.Local().Format(time.DateOnly)
 		}
 		rows[i] = []string{strconv.Itoa(m.Num), size(m.Size), standing(m.Prospect)}
-		colours[i] = standingColour[m.Fate]
+		colours[i] = stateColours[m.Fate]
 		numbers, standings = max(numbers, len(rows[i][0])), max(standings, runewidth.StringWidth(rows[i][2]))
 		if uids {
 			name := called(m.Prospect)
@@ -185,7 +187,7 @@ func writeListing(out io.Writer, a config.Account, messages []listed, headers, u
 	fmt.Fprintf(out, "%s, %s\n", count(len(messages), "message"), size(octets))
 }
 
-// standingColour is that of what a person may want to look into.
-var standingColour = map[fetch.Fate]string{
+// stateColours is that of what a person may want to look into.
+var stateColours = map[fetch.Fate]string{
 	fetch.FateFetch: green, fetch.FateWait: red, fetch.FateLeave: yellow, fetch.FateSettle: yellow, fetch.FateNone: yellow,
 }

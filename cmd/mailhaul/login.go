@@ -20,7 +20,7 @@ import (
 
 // loginOptions are the options of mailhaul login.
 type loginOptions struct {
-	config            string
+	configPath        string
 	names             []string
 	device, noBrowser bool
 }
@@ -53,7 +53,7 @@ func loginCommand(std stdio) *cli.Command {
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {
 			return runLogin(c.Context, std, loginOptions{
-				config: c.String("config"), names: c.Args().Slice(), device: c.Bool("device"), noBrowser: c.Bool("no-browser"),
+				configPath: c.String("config"), names: c.Args().Slice(), device: c.Bool("device"), noBrowser: c.Bool("no-browser"),
 			})
 		},
 	}
@@ -64,7 +64,7 @@ func runLogin(ctx context.Context, std stdio, o loginOptions) error {
 	if len(o.names) != 1 {
 		return usagef("mailhaul login work", "mailhaul login takes the name of one account or sink")
 	}
-	cfg, err := loadConfig(o.config)
+	cfg, err := loadConfig(o.configPath)
 	if err != nil {
 		return err
 	}
@@ -81,12 +81,12 @@ func runLogin(ctx context.Context, std stdio, o loginOptions) error {
 	defer store.Close()
 
 	c := to.shared(granteesOf(cfg))
-	g, err := std.login(ctx, c, o, cfg.Environ())
+	g, err := std.obtainGrant(ctx, c, o, cfg.Environ())
 	if err == nil {
 		err = oauth.NewStore(cfg.State).Save(ctx, c, g)
 	}
 	if err != nil {
-		return notLoggedIn(to.name, err)
+		return loginError(to.name, err)
 	}
 	try := "mailhaul check " + to.name
 	if to.protocol != oauth.POP {
@@ -125,8 +125,8 @@ func chooseGrantee(cfg *config.Config, name string) (grantee, error) {
 	return to, nil
 }
 
-// login has a person log in.
-func (std stdio) login(ctx context.Context, c *oauth.Client, o loginOptions, env []string) (oauth.Grant, error) {
+// obtainGrant has a person log in.
+func (std stdio) obtainGrant(ctx context.Context, c *oauth.Client, o loginOptions, env []string) (oauth.Grant, error) {
 	if o.device {
 		return c.Device(ctx, func(d oauth.DeviceCode) {
 			fmt.Fprintf(std.out, "Log in as %s: open %s and enter\n\n  %s\n\n", c.User, clean(d.URL), clean(d.UserCode))
@@ -143,7 +143,7 @@ func (std stdio) login(ctx context.Context, c *oauth.Client, o loginOptions, env
 			return nil
 		}
 		fmt.Fprintf(std.out, "Log in as %s: open in a browser on this machine\n\n  %s\n\n", c.User, address)
-		if port := portOf(address); port != "" {
+		if port := redirectPort(address); port != "" {
 			fmt.Fprintf(std.out, "For a browser on another machine, run there first:\n\n  ssh -L %s:127.0.0.1:%s HOST\n\n", port, port)
 		}
 		return nil
@@ -166,8 +166,8 @@ func openBrowser(ctx context.Context, address string, env []string) bool {
 	return true
 }
 
-// portOf returns the port of the redirect URI that stands in an address.
-func portOf(address string) string {
+// redirectPort returns the port of the redirect URI that stands in an address.
+func redirectPort(address string) string {
 	u, err := url.Parse(address)
 	if err != nil {
 		return ""
@@ -179,8 +179,8 @@ func portOf(address string) string {
 	return back.Port()
 }
 
-// notLoggedIn returns the error of a login that did not come about.
-func notLoggedIn(name string, err error) error {
+// loginError returns the error of a login that did not come about.
+func loginError(name string, err error) error {
 	_, person := errors.AsType[*oauth.GrantError](err)
 	_, temporary := errors.AsType[*oauth.TemporaryError](err)
 	exit := exitMachine

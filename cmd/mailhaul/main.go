@@ -39,7 +39,7 @@ func run(ctx context.Context, args []string, std stdio) (code int) {
 	out := &output{w: std.out}
 	std.out = out
 	app := newApp(std)
-	err := out.verdict(app.RunContext(ctx, optionsFirst(app, args)))
-	complain(std, err)
+	err := out.verdict(app.RunContext(ctx, moveOptionsFirst(app, args)))
+	printError(std, err)
 	return exitCode(err)
 }

@@ -42,8 +42,8 @@ func exitTable(t *testing.T) (all []manual.Exit) {
 	for _, row := range regexp.MustCompile(`(?m)^\| (\d+) \| (.*) \|$`).FindAllStringSubmatch(string(readme), -1) {
 		all = append(all, manual.Exit{Code: row[1], Meaning: row[2]})
 	}
-	if len(all) != len(classExit)+3 {
-		t.Fatalf("the README tells of %d exit codes, want %d", len(all), len(classExit)+3)
+	if len(all) != len(exitCodeByClass)+3 {
+		t.Fatalf("the README tells of %d exit codes, want %d", len(all), len(exitCodeByClass)+3)
 	}
 	return all
 }

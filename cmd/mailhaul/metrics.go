@@ -14,21 +14,21 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// countInto has what is observed counted in metrics_file, which write brings
+// openMetricsFile has what is observed counted in metrics_file, which write brings
 // up to date, if that takes no longer than its limit. If quiet, trouble with the file
 // is told once a day.
-func countInto(ctx context.Context, cfg *config.Config, store *state.Store, out reporter, quiet bool) (observe fetch.Observer, write func(limit time.Duration), err error) {
+func openMetricsFile(ctx context.Context, cfg *config.Config, store *state.Store, out reporter, quiet bool) (observe fetch.Observer, write func(limit time.Duration), err error) {
 	if cfg.MetricsFile == "" {
 		return func(fetch.Event) {}, func(time.Duration) {}, nil
 	}
-	success, err := successes(ctx, store)
+	success, err := lastSuccesses(ctx, store)
 	if err != nil {
 		return nil, nil, err
 	}
-	f := metrics.NewFile(cfg.MetricsFile, thisBuild(), accountNames(cfg), success)
+	f := metrics.NewFile(cfg.MetricsFile, buildInfo(), accountNames(cfg), success)
 	return f.Observe, func(limit time.Duration) {
 		err := writeWithin(limit, f)
-		told := toldToday(filepath.Join(cfg.State, "metrics.trouble"), err)
+		told := reportedToday(filepath.Join(cfg.State, "metrics.trouble"), err)
 		if err != nil && !(quiet && told) {
 			out.warn(fmt.Sprintf("metrics_file: %v", err))
 		}
@@ -49,9 +49,9 @@ func writeWithin(limit time.Duration, f *metrics.File) error {
 	}
 }
 
-// toldToday notes in a file when trouble was told of, and reports whether that
+// reportedToday notes in a file when trouble was told of, and reports whether that
 // was done within a day before. Without trouble, the file goes.
-func toldToday(marker string, trouble error) bool {
+func reportedToday(marker string, trouble error) bool {
 	if trouble == nil {
 		_ = os.Remove(marker) // seldom there
 		return false
@@ -66,8 +66,8 @@ func toldToday(marker string, trouble error) bool {
 	return false
 }
 
-// successes returns when each account last did well.
-func successes(ctx context.Context, store *state.Store) (map[string]time.Time, error) {
+// lastSuccesses returns when each account last did well.
+func lastSuccesses(ctx context.Context, store *state.Store) (map[string]time.Time, error) {
 	health, err := store.Health(ctx)
 	if err != nil {
 		return nil, err
@@ -89,8 +89,8 @@ func accountNames(cfg *config.Config) []string {
 	return names
 }
 
-// observers returns one Observer for many.
-func observers(all ...fetch.Observer) fetch.Observer {
+// joinObservers returns one Observer for many.
+func joinObservers(all ...fetch.Observer) fetch.Observer {
 	return func(e fetch.Event) {
 		for _, observe := range all {
 			observe(e)

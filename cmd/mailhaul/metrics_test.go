@@ -41,7 +41,7 @@ func TestMetricsFolderLocked(t *testing.T) {
 		State: filepath.Join(dir, "state"), MetricsFile: filepath.Join(public, "mailhaul.prom"),
 		Accounts: []config.Account{{Name: "ada"}},
 	}
-	observe, write, err := countInto(t.Context(), cfg, store, newJSONReporter(stdio{err: &said}, false), false)
+	observe, write, err := openMetricsFile(t.Context(), cfg, store, newJSONReporter(stdio{err: &said}, false), false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -208,12 +208,12 @@ func (l *checklist) grant(to grantee, grants *oauth.Store, now time.Time) {
 	}
 	g, err := grants.Load(to.client())
 	if err != nil {
-		l.bad(err.Error(), oauthHint(err))
+		l.fail(err.Error(), oauthHint(err))
 		return
 	}
 	text, warning := grantText(g, to.name, now)
-	l.good("%s", text)
+	l.pass("%s", text)
 	if warning != "" {
-		l.more("%s", l.paint(yellow, warning))
+		l.detail("%s", l.paint(yellow, warning))
 	}
 }

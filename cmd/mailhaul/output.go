@@ -107,7 +107,7 @@ func fileOf(w io.Writer) *os.File {
 		case *aboveLines:
 			w = above.w
 		case *backlog:
-			w = above.to
+			w = above.out
 		case *leavable:
 			w = above.to
 		case turn:

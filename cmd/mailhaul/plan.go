@@ -68,7 +68,7 @@ func runPlan(ctx context.Context, std stdio, path string, names []string, asJSON
 			fmt.Fprintln(out)
 		}
 		if err != nil {
-			failedLook(stdio{out: out, err: out}, a.Name, err)
+			reportLookFailure(stdio{out: out, err: out}, a.Name, err)
 			return
 		}
 		writePlan(out, a, w.places(a), sight, now)
@@ -94,7 +94,7 @@ func runPlan(ctx context.Context, std stdio, path string, names []string, asJSON
 			return err
 		}
 	}
-	return worst(classes...)
+	return worstOutcome(classes...)
 }
 
 // writePlan writes what becomes of each message, and what that comes to. The

@@ -91,7 +91,7 @@ type listingJSON struct {
 }
 
 // writeListingJSON writes messages; failed is why they may not be all, or nil.
-func writeListingJSON(out io.Writer, a config.Account, messages []listed, failed error, now time.Time) error {
+func writeListingJSON(out io.Writer, a config.Account, messages []listedMessage, failed error, now time.Time) error {
 	all := make([]listedJSON, len(messages))
 	for i, m := range messages {
 		all[i] = listedJSON{prospectJSON: newProspectJSON(m.Prospect, a, now), From: m.from, Subject: m.subject}

@@ -24,7 +24,7 @@ func wantsProgress(std stdio, o fetchOptions) (bool, error) {
 	case "never":
 		return false, nil
 	case "auto":
-		return isTerminal(std.err) && os.Getenv("TERM") != "dumb" && !o.silent && o.logFormat != "json", nil
+		return isTerminal(std.err) && os.Getenv("TERM") != "dumb" && !o.quiet && o.logFormat != "json", nil
 	}
 	return false, usagef("write one of auto, always, never", "--progress %q is not known", o.progress)
 }

@@ -22,7 +22,7 @@ func (i *initialisation) fill(ctx context.Context) error {
 	if i.ask != nil && i.address == "" && i.server == "" {
 		err := i.answer("Your mail address", "", func(a string) error {
 			i.address = a
-			return i.complete()
+			return i.deriveSettings()
 		})
 		if err != nil {
 			return err
@@ -52,7 +52,7 @@ func (i *initialisation) fill(ctx context.Context) error {
 		if what == 2 {
 			return errNoAnswer
 		}
-		if i.later = what == 1; i.later {
+		if i.checkLater = what == 1; i.checkLater {
 			break
 		}
 	}
@@ -69,7 +69,7 @@ func (i *initialisation) fill(ctx context.Context) error {
 
 // unwritten is the end of a run that found trouble, and could not ask what now.
 func unwritten(class fetch.Class) error {
-	return &failure{errors.New("nothing was written"), classExit[class], "with --no-check it is written without a try"}
+	return &failure{errors.New("nothing was written"), exitCodeByClass[class], "with --no-check it is written without a try"}
 }
 
 // answer asks until set is content with the answer.
@@ -334,7 +334,7 @@ func (i *initialisation) tryLogin(ctx context.Context) (fetch.Class, error) {
 	if ctx.Err() != nil {
 		return 0, errNoAnswer
 	}
-	l.server(account, report, err, time.Now())
+	l.reportServer(account, report, err, time.Now())
 	return fetch.Classify(err), nil
 }
 
@@ -420,5 +420,5 @@ func (i *initialisation) trySink(ctx context.Context) (fetch.Class, error) {
 	}
 	defer w.Close()
 	l := &checklist{out: i.std.out, paint: painter(isTerminal(i.std.out))}
-	return l.sinks(ctx, cfg, w, cfg.Accounts[0], probesOf(ctx, cfg, w)), nil
+	return l.checkSinks(ctx, cfg, w, cfg.Accounts[0], probesOf(ctx, cfg, w)), nil
 }

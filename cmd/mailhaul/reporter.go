@@ -28,7 +28,7 @@ func newReporter(std stdio, o fetchOptions, accounts []config.Account, w *wiring
 		return newJSONReporter(std, o.verbose)
 	}
 	t := &textReporter{out: std.err, err: std.err, verbose: o.verbose, targets: map[string]string{}, drops: map[string]bool{}, going: map[string]string{}}
-	if o.dry {
+	if o.dryRun {
 		t.out = std.out // what a dry run finds is its result
 	}
 	if o.verbose {

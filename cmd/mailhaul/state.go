@@ -23,9 +23,9 @@ func stateCommand(std stdio) *cli.Command {
 		OnUsageError: badFlag,
 		Subcommands: []*cli.Command{
 			stateListCommand(std), retryCommand(std), forgetCommand(std), adoptCommand(std), renameCommand(std), exportCommand(std), importCommand(std),
-			hiddenHelp(std),
+			hiddenHelpCommand(std),
 		},
-		Action: withoutCommand,
+		Action: requireSubcommand,
 	}
 }
 

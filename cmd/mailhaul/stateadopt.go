@@ -95,7 +95,7 @@ func runAdopt(ctx context.Context, std stdio, path, name string, before time.Tim
 	if _, held := errors.AsType[*state.HeldError](err); own != nil || err == nil || held {
 		return err
 	}
-	return failedLook(std, name, err)
+	return reportLookFailure(std, name, err)
 }
 
 // readOldIDs reads which unique-ids another fetcher remembers of an account's

@@ -138,7 +138,7 @@ func newPlace(explicit string) (string, error) {
 		return "", usagef("set HOME; or name the file with --config, and set XDG_STATE_HOME for the state",
 			"there is no home folder to write a configuration to")
 	case err != nil:
-		return "", misconfigured(err)
+		return "", configError(err)
 	case exists:
 		return "", usagef("add accounts to it by hand, or name another file with --config", "there is a configuration already: %s", path)
 	}

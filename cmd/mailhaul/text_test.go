@@ -182,7 +182,7 @@ func TestOptionsFirst(t *testing.T) {
 		"mailhaul --help fetch":                   "mailhaul help fetch",
 		"mailhaul --version fetch":                "mailhaul --version",
 	} {
-		if got := strings.Join(optionsFirst(newApp(stdio{}), strings.Fields(args)), " "); got != want {
+		if got := strings.Join(moveOptionsFirst(newApp(stdio{}), strings.Fields(args)), " "); got != want {
 			t.Errorf("%s became %s, want %s", args, got, want)
 		}
 	}

@@ -22,11 +22,11 @@ import (
 func loadConfig(explicit string) (*config.Config, error) {
 	path, err := config.Find(explicit)
 	if err != nil {
-		return nil, misconfigured(err)
+		return nil, configError(err)
 	}
 	cfg, err := config.Load(path)
 	if err != nil {
-		return nil, misconfigured(err)
+		return nil, configError(err)
 	}
 	return cfg, nil
 }
@@ -112,7 +112,7 @@ func wireAfter(old *wiring, cfg *config.Config) (*wiring, error) {
 		}
 	}
 	if len(wrong.Problems) > 0 {
-		return nil, misconfigured(&wrong)
+		return nil, configError(&wrong)
 	}
 	return w, nil
 }
@@ -181,7 +181,7 @@ func (w *wiring) account(a config.Account) *fetch.Account {
 		account.Server.KPOP = &kpop.Options{Host: a.Host, User: a.User, Kerberos: *a.Kerberos}
 	}
 	account.Server.TLS = a.Trust.Config(account.Server.Addr(), w.sessions)
-	w.hooks(account, a)
+	w.setHooks(account, a)
 	account.Token = w.token(ofAccount(a))
 	if a.OAuth != nil {
 		account.TokenRefused = w.source(ofAccount(a)).Refused

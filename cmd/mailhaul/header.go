@@ -13,38 +13,38 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/envelope"
 )
 
-// heading is what a person wants to know of a message's header, fit for a
+// messageHeader is what a person wants to know of a message's header, fit for a
 // terminal.
-type heading struct {
+type messageHeader struct {
 	date          time.Time // zero if it cannot be read
 	from, subject string
 }
 
-// longestHeader is how much of a header is looked at.
-const longestHeader = 64 << 10
+// maxHeaderBytes is how much of a header is looked at.
+const maxHeaderBytes = 64 << 10
 
-// readHeading reads the header of a message.
-func readHeading(r io.Reader) heading {
-	raw, _ := io.ReadAll(io.LimitReader(r, longestHeader)) // what came before an error will do
-	h := heading{date: envelope.Parse(raw).Date}
+// readMessageHeader reads the header of a message.
+func readMessageHeader(r io.Reader) messageHeader {
+	raw, _ := io.ReadAll(io.LimitReader(r, maxHeaderBytes)) // what came before an error will do
+	h := messageHeader{date: envelope.Parse(raw).Date}
 	var from, subject bool
 	for name, value := range envelope.Fields(raw) {
 		switch {
 		case !from && strings.EqualFold(name, "From"):
-			h.from, from = author(value), true
+			h.from, from = senderName(value), true
 		case !subject && strings.EqualFold(name, "Subject"):
-			h.subject, subject = oneLine(decoded(value)), true
+			h.subject, subject = oneLine(decodeWords(value)), true
 		}
 	}
 	return h
 }
 
-// author returns the name of whom a message is from, else the address.
-func author(from string) string {
+// senderName returns the name of whom a message is from, else the address.
+func senderName(from string) string {
 	parser := mail.AddressParser{WordDecoder: &encodedWords}
 	list, err := parser.ParseList(from)
 	if err != nil || len(list) == 0 {
-		return oneLine(decoded(from))
+		return oneLine(decodeWords(from))
 	}
 	if name := oneLine(list[0].Name); name != "" {
 		return name
@@ -62,8 +62,8 @@ var encodedWords = mime.WordDecoder{CharsetReader: func(charset string, input io
 	return transform.NewReader(input, enc.NewDecoder()), nil
 }}
 
-// decoded returns text as it was meant, or as it is if that cannot be told.
-func decoded(text string) string {
+// decodeWords returns text as it was meant, or as it is if that cannot be told.
+func decodeWords(text string) string {
 	if d, err := encodedWords.DecodeHeader(text); err == nil {
 		return d
 	}

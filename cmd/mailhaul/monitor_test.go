@@ -15,11 +15,11 @@ func (mute) note(string) {}
 
 // A new address for metrics may hold the old one.
 func TestListenAtAllAddresses(t *testing.T) {
-	m := &measured{out: mute{}, health: metrics.NewHealth(time.Now)}
+	m := &monitor{out: mute{}, health: metrics.NewHealth(time.Now)}
 	if err := m.listen("127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	}
-	defer m.hangUp()
+	defer m.closeServer()
 	_, port, err := net.SplitHostPort(m.server.Addr())
 	if err != nil {
 		t.Fatal(err)
