@@ -12,7 +12,7 @@ import (
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/metrics"
 )
 
-// newApp is the command line.
+// newApp returns the cli application with all commands, which write to std.
 func newApp(std stdio) *cli.App {
 	app := &cli.App{
 		Name:        "mailhaul",
@@ -23,7 +23,7 @@ func newApp(std stdio) *cli.App {
 		HideVersion: true,
 		Flags: []cli.Flag{
 			toggle("version", "print the version"),
-			cli.HelpFlag, // else it goes with the cli package's own help command
+			cli.HelpFlag, // the cli package would add it only together with its own help command
 		},
 		Commands: []*cli.Command{
 			initCommand(std),
@@ -54,15 +54,15 @@ func newApp(std stdio) *cli.App {
 			return usagef("mailhaul fetch polls all accounts; mailhaul help tells more", "no command")
 		},
 		OnUsageError:   badFlag,
-		ExitErrHandler: func(*cli.Context, error) {}, // run has the exit codes
+		ExitErrHandler: func(*cli.Context, error) {}, // the default one may call os.Exit
 	}
 	hideHelpCommands(app.Commands)
 	rejectEmptyValues(app.Commands)
 	return app
 }
 
-// hideHelpCommands keeps the cli package from adding commands help and h to each
-// command: after one that takes accounts, they are names of accounts.
+// hideHelpCommands keeps the cli package from adding the subcommands help and h to
+// each command: where a command takes accounts, help is the name of an account.
 func hideHelpCommands(commands []*cli.Command) {
 	for _, c := range commands {
 		c.HideHelpCommand = true
@@ -70,8 +70,9 @@ func hideHelpCommands(commands []*cli.Command) {
 	}
 }
 
-// rejectEmptyValues has options refuse an empty value, as in --from "$FILE" where a script
-// forgot to set FILE: without the option, a command may do much more.
+// rejectEmptyValues makes options refuse an empty value, as in --from "$FILE" where a
+// script forgot to set FILE. Taken for a missing option, it could make the command do
+// much more than was asked.
 func rejectEmptyValues(commands []*cli.Command) {
 	for _, c := range commands {
 		for _, f := range c.Flags {
@@ -88,7 +89,8 @@ func rejectEmptyValues(commands []*cli.Command) {
 	}
 }
 
-// badFlag turns what the flag package says into an error of ours.
+// badFlag is the OnUsageError of all commands. It turns an error of the flag package
+// into a usage error with a hint.
 func badFlag(c *cli.Context, err error, _ bool) error {
 	hint := c.Command.HelpName + " --help lists the options"
 	if c.Command.HelpName == c.App.Name {
@@ -97,12 +99,12 @@ func badFlag(c *cli.Context, err error, _ bool) error {
 	return usagef(hint, "%s", longFlagPattern.ReplaceAllString(err.Error(), "$1--$2"))
 }
 
-// longFlagPattern finds the option in what the flag package says, which knows one dash
-// only, unless its name is a letter.
+// longFlagPattern matches the long option in an error of the flag package, which writes
+// it with one dash.
 var longFlagPattern = regexp.MustCompile(`^(flag (?:provided but not defined|needs an argument): |invalid (?:boolean )?value ".*" for (?:flag )?)-([^\s:-][^\s:]+)`)
 
-// helpCommand takes the place of the cli package's own, which knows only the
-// first word of a command.
+// helpCommand replaces the help command of the cli package, which cannot explain a
+// subcommand such as state retry.
 func helpCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:         "help",
@@ -120,14 +122,15 @@ func helpCommand(std stdio) *cli.Command {
 	}
 }
 
-// hiddenHelpCommand is helpCommand for a command that has commands below it.
+// hiddenHelpCommand returns the helpCommand of a command that has subcommands. Lists of
+// commands leave it out.
 func hiddenHelpCommand(std stdio) *cli.Command {
 	c := helpCommand(std)
 	c.Hidden = true
 	return c
 }
 
-// configFlag is the option of every command that reads the configuration.
+// configFlag returns the option of every command that reads the configuration.
 func configFlag() cli.Flag {
 	return &cli.StringFlag{
 		Name: "config", Aliases: []string{"c"}, Usage: "read the configuration from `FILE`",
@@ -135,15 +138,15 @@ func configFlag() cli.Flag {
 	}
 }
 
-// toggle is an option without a value. aliases are its short names.
+// toggle returns an option without a value. aliases are its short names.
 func toggle(name, usage string, aliases ...string) cli.Flag {
 	return &cli.BoolFlag{Name: name, Aliases: aliases, Usage: usage, DisableDefaultText: true}
 }
 
-// jsonFlag is the option of every command that can write JSON.
+// jsonFlag returns the option of every command that can write JSON.
 func jsonFlag() cli.Flag { return toggle("json", "write JSON for other programs to read") }
 
-// noArgs refuses arguments for commands that take none.
+// noArgs returns a usage error if there are arguments.
 func noArgs(c *cli.Context) error {
 	if c.Args().Present() {
 		return usagef("", "%s takes no arguments, but was given %q", c.Command.HelpName, c.Args().First())
@@ -151,7 +154,7 @@ func noArgs(c *cli.Context) error {
 	return nil
 }
 
-// version returns the version and commit that the Go toolchain recorded.
+// version returns the line that mailhaul --version prints.
 func version() string {
 	b := buildInfo()
 	if b.Commit != "" {
@@ -160,7 +163,8 @@ func version() string {
 	return "mailhaul " + b.Version + ", " + b.Go
 }
 
-// buildInfo returns what the Go toolchain recorded of this program.
+// buildInfo returns the version and commit that the Go toolchain recorded in this
+// program.
 func buildInfo() metrics.Build {
 	b := metrics.Build{Version: "unknown", Go: runtime.Version()}
 	info, ok := debug.ReadBuildInfo()

@@ -7,12 +7,11 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// moveOptionsFirst moves options before the names of accounts, where the command
-// line package looks for them: mailhaul fetch work -v. What follows -- is no
-// option, so the -- goes before the names as well: the package takes the one
-// that comes first for the end of the options, and any other for a name. Behind
-// --help it would take a name for that of a help topic: all else is left out. Short
-// options that are joined are taken apart.
+// moveOptionsFirst returns args with the options before the names of accounts, where the
+// cli package expects them, and with joined short options split: work -nv becomes
+// -n -v work. An argument -- also moves before the names, because the cli package takes
+// only the first argument -- for the end of the options. If an option asks for help, the
+// rest is left out, because the cli package would take a name for a help topic.
 func moveOptionsFirst(app *cli.App, args []string) []string {
 	words, flags := findCommand(app, args)
 	if words < 2 {
@@ -27,18 +26,20 @@ func moveOptionsFirst(app *cli.App, args []string) []string {
 	}
 	options, names := slices.Clone(args[:words]), []string{}
 	for i := words; i < len(args); i++ {
-		arg, all := args[i], splitShortOptions(flags, args[i])
-		switch {
-		case arg == "--":
+		arg := args[i]
+		if arg == "--" {
 			return slices.Concat(options, args[i:i+1], names, args[i+1:])
-		case slices.ContainsFunc(all, isHelpOption) && args[words-1] != "help":
-			return append(slices.Clone(args[:words]), "--help")
-		case !strings.HasPrefix(arg, "-") || arg == "-":
+		}
+		if arg == "-" || !strings.HasPrefix(arg, "-") {
 			names = append(names, arg)
 			continue
 		}
-		options = append(options, all...)
-		if takesValue(flags, all[len(all)-1]) && i+1 < len(args) {
+		split := splitShortOptions(flags, arg)
+		if slices.ContainsFunc(split, isHelpOption) && args[words-1] != "help" {
+			return append(slices.Clone(args[:words]), "--help")
+		}
+		options = append(options, split...)
+		if takesValue(flags, split[len(split)-1]) && i+1 < len(args) {
 			i++
 			options = append(options, args[i])
 		}
@@ -48,8 +49,8 @@ func moveOptionsFirst(app *cli.App, args []string) []string {
 
 func isHelpOption(arg string) bool { return arg == "--help" || arg == "-h" }
 
-// findCommand returns how many of args name the command and its subcommands,
-// the program itself among them, and the flags of the last.
+// findCommand returns how many of the first args name the program, a command and its
+// subcommands, and the flags of the last of these.
 func findCommand(app *cli.App, args []string) (words int, flags []cli.Flag) {
 	commands, flags := app.Commands, app.Flags
 	for words = 1; words < len(args); words++ {
@@ -62,8 +63,8 @@ func findCommand(app *cli.App, args []string) (words int, flags []cli.Flag) {
 	return words, flags
 }
 
-// takesValue reports whether arg is an option whose value may be the next
-// argument: -c FILE, unlike -c=FILE.
+// takesValue reports whether arg is an option whose value is the next argument, such
+// as -c, unlike -c=FILE.
 func takesValue(flags []cli.Flag, arg string) bool {
 	return slices.ContainsFunc(flags, func(f cli.Flag) bool {
 		valued, ok := f.(cli.DocGenerationFlag)
@@ -71,30 +72,30 @@ func takesValue(flags []cli.Flag, arg string) bool {
 	})
 }
 
-// splitShortOptions takes short options that are joined apart: -nc is -n and -c. Only the last of
-// them may take a value. The cli package would do so, too, and would take the next one
-// for the value of those before.
+// splitShortOptions splits joined short options: -nc becomes -n and -c. Only the last of
+// them may take a value; the cli package would split -cn, too, and take -n for the value
+// of -c. An arg that cannot be split is returned as it is.
 func splitShortOptions(flags []cli.Flag, arg string) []string {
 	letters, ok := strings.CutPrefix(arg, "-")
 	if !ok || letters == "" || hasOption(flags, letters) {
 		return []string{arg}
 	}
-	var all []string
+	var split []string
 	for i, r := range letters {
 		short := "-" + string(r)
 		if !isHelpOption(short) && !hasOption(flags, string(r)) || takesValue(flags, short) && i+1 < len(letters) {
 			return []string{arg}
 		}
-		all = append(all, short)
+		split = append(split, short)
 	}
-	return all
+	return split
 }
 
 func hasOption(flags []cli.Flag, name string) bool {
 	return slices.ContainsFunc(flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), name) })
 }
 
-// commandNames returns the names of the commands that a person may give.
+// commandNames lists the names of the commands that are not hidden.
 func commandNames(commands []*cli.Command) string {
 	var names []string
 	for _, c := range commands {
@@ -105,7 +106,7 @@ func commandNames(commands []*cli.Command) string {
 	return strings.Join(names, ", ")
 }
 
-// requireSubcommand is the Action of a command that does nothing but by those below it.
+// requireSubcommand is the Action of a command that only groups subcommands.
 func requireSubcommand(c *cli.Context) error {
 	hint := "commands: " + commandNames(c.Command.Subcommands)
 	if c.Args().Present() {

@@ -7,24 +7,24 @@ import (
 	"time"
 )
 
-// maxBacklog bounds what waits in a backlog: some thousand lines.
+// maxBacklog bounds the bytes that wait in a backlog: some thousand lines.
 const maxBacklog = 1 << 20
 
-// backlogGrace is how long a daemon that ends waits for who reads its log.
+// backlogGrace is how long a daemon that ends waits for its log to be read.
 const backlogGrace = 10 * time.Second
 
-// backlog is the standard error of a daemon. What is written waits for who reads it,
-// so that polls and signals do not: a pipe that nobody empties, or a terminal that
-// was stopped by ^S, would hold up all of them. What is too much is left out.
+// backlog is the standard error of a daemon. It buffers what is written and passes it on
+// from a goroutine of its own, so that a pipe that nobody empties, or a terminal stopped
+// by ^S, does not hold up polls and signals. Lines beyond maxBacklog are dropped.
 type backlog struct {
 	out    io.Writer
-	onDrop func(lines int) // tells, later, of lines that were left out
-	done   chan struct{}
+	onDrop func(lines int) // called when the lines before the dropped ones are written
+	done   chan struct{}   // closed when all is written
 
 	mu           sync.Mutex
-	wake         sync.Cond
+	wake         sync.Cond // signalled when pending or closed changes
 	pending      []byte
-	droppedLines int // lines
+	droppedLines int
 	closed       bool
 }
 
@@ -35,7 +35,7 @@ func newBacklog(to io.Writer, missed func(lines int)) *backlog {
 	return b
 }
 
-// Write takes whole lines.
+// Write expects whole lines. It never blocks and never fails.
 func (b *backlog) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -55,15 +55,15 @@ func (b *backlog) run() {
 		if !ok {
 			return
 		}
-		_, _ = b.out.Write(lines) // nobody could be told of its error
+		_, _ = b.out.Write(lines) // there is nowhere to report an error
 		if lost > 0 {
 			b.onDrop(lost)
 		}
 	}
 }
 
-// take waits for lines. lost is how many would have followed them. ok is false when
-// there will be none any more.
+// take waits for lines and removes them. lost is how many lines were dropped after them.
+// ok is false once the backlog is closed and empty.
 func (b *backlog) take() (lines []byte, lost int, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -75,7 +75,7 @@ func (b *backlog) take() (lines []byte, lost int, ok bool) {
 	return lines, lost, len(lines) > 0
 }
 
-// close waits until all is written, but not for long.
+// close waits until all is written, for backlogGrace at most.
 func (b *backlog) close() {
 	b.mu.Lock()
 	b.closed = true

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -31,8 +32,29 @@ func checkCommand(std stdio) *cli.Command {
 	}
 }
 
-// runCheck checks as many accounts at once as a fetch polls, and reports on one after
-// the other, since each is a report to read.
+// checkRun is a run of mailhaul check. It checks as many accounts at once as a fetch
+// polls, and writes their reports one after the other.
+type checkRun struct {
+	out    io.Writer
+	paint  func(colour, text string) string
+	cfg    *config.Config
+	wiring *wiring
+	probes map[string]probe // of the sinks, by name
+	trace  *trace
+	quiet  bool
+	checks []accountCheck
+}
+
+// accountCheck is the check of one account.
+type accountCheck struct {
+	config  config.Account
+	account *fetch.Account
+	out     turn
+	held    bytes.Buffer // with --quiet, the report, until it is known whether to write it
+	begun   bool
+	class   fetch.Class
+}
+
 func runCheck(ctx context.Context, std stdio, path, trace string, names []string, quiet bool) error {
 	cfg, chosen, w, err := wired(path, names)
 	if err != nil {
@@ -56,79 +78,112 @@ func runCheck(ctx context.Context, std stdio, path, trace string, names []string
 	ctx, stop := interruptible(ctx, std, w)
 	defer stop()
 
+	accounts, turns := w.accounts(chosen), newTurns(std.out, len(chosen))
+	traced.follow(accounts...)
+	r := &checkRun{
+		out: std.out, paint: painter(isTerminal(std.out)), cfg: cfg, wiring: w, probes: probesOf(ctx, cfg, w), trace: traced, quiet: quiet,
+	}
+	for i, a := range chosen {
+		r.checks = append(r.checks, accountCheck{config: a, account: accounts[i], out: turn{turns, i}})
+	}
 	if !quiet {
 		fmt.Fprintf(std.out, "%s: %s, %s\n", cfg.Path, count(len(cfg.Accounts), "account"), count(len(cfg.Sinks), "sink"))
 	}
-	l := checklist{out: std.out, paint: painter(isTerminal(std.out))}
-	checked, unwell := 0, []string{}
-	err = probeState(cfg.State)
-	if err != nil {
-		l.fail("state: "+err.Error(), fetch.Hint(err))
-		unwell = append(unwell, "the state folder")
-	}
-	stateClass := fetch.Classify(err)
-	accounts, turns, probes := w.accounts(chosen), newTurns(std.out, len(chosen)), probesOf(ctx, cfg, w)
-	traced.follow(accounts...)
-	classes, begun := make([]fetch.Class, len(chosen)), make([]bool, len(chosen))
-	held := make([]bytes.Buffer, len(chosen)) // where it must be seen first how the account is
-	of := func(i int) checklist {
-		begun[i] = true
-		l, heading := l, "\n%s\n"
-		if l.out = (turn{turns, i}); quiet {
-			l.out, heading = &held[i], "%s\n"
-		}
-		fmt.Fprintf(l.out, heading, chosen[i].Name)
-		return l
-	}
-	end := func(i int) {
-		out := turn{turns, i}
-		if classes[i] != fetch.ClassFine {
-			held[i].WriteTo(out)
-		}
-		out.end()
+	stateErr := probeState(cfg.State)
+	if stateErr != nil {
+		l := checklist{std.out, r.paint}
+		l.fail("state: "+stateErr.Error(), fetch.Hint(stateErr))
 	}
 	fetch.Each(ctx, fetch.Setup{
 		Accounts: accounts, Parallel: cfg.Parallel, PerHost: cfg.PerHost,
 		Options: fetch.Options{State: store, Observer: traced.observe},
 	}, func(i int, o fetch.Options) error {
-		defer end(i)
-		a, l := chosen[i], of(i)
-		l.grant(ofAccount(a), w.grants, time.Now())
-		o.Observer(fetch.Started{Account: a.Name})
-		report, err := accounts[i].Check(ctx, o)
-		traced.ended(a.Name, err)
-		l.reportServer(accounts[i], report, err, time.Now())
-		classes[i] = fetch.Classify(err)
-		if ctx.Err() == nil {
-			classes[i] = max(classes[i], l.checkLease(cfg.State, a.Name), l.checkSinks(ctx, cfg, w, a, probes))
-		}
-		return err
+		return r.checkAccount(ctx, &r.checks[i], o)
 	}, func(i int, err error) {
-		defer end(i)
-		if classes[i] = fetch.Classify(err); ctx.Err() == nil {
-			l := of(i)
-			l.fail(err.Error(), fetch.Hint(err))
-		}
+		r.leaveOut(ctx, &r.checks[i], err)
 	})
-	for i, a := range chosen {
-		if begun[i] {
-			checked++
-			if classes[i] != fetch.ClassFine {
-				unwell = append(unwell, a.Name)
-			}
-		}
+	r.writeSummary(stateErr)
+	class := fetch.Classify(stateErr)
+	for i := range r.checks {
+		class = max(class, r.checks[i].class)
 	}
-	if len(chosen) > 1 && (!quiet || len(unwell) > 0) {
-		sum := "all well"
-		if len(unwell) > 0 {
-			sum = fmt.Sprintf("%d not well: %s", len(unwell), someOf(unwell))
-		}
-		fmt.Fprintf(std.out, "\n%s checked, %s\n", count(checked, "account"), sum)
-	}
-	return worstOutcome(append(classes, stateClass)...)
+	return worstOutcome(class)
 }
 
-// checkLease reports on what keeps an account from being polled.
+// checkAccount checks an account: its server, its lease, its filter and its sinks.
+func (r *checkRun) checkAccount(ctx context.Context, c *accountCheck, o fetch.Options) error {
+	defer c.end()
+	l := r.begin(c)
+	l.grant(ofAccount(c.config), r.wiring.grants, time.Now())
+	o.Observer(fetch.Started{Account: c.config.Name})
+	report, err := c.account.Check(ctx, o)
+	r.trace.ended(c.config.Name, err)
+	l.reportServer(c.account, report, err, time.Now())
+	c.class = fetch.Classify(err)
+	if ctx.Err() == nil {
+		c.class = max(c.class, l.checkLease(r.cfg.State, c.config.Name), l.checkSinks(ctx, r.cfg, r.wiring, c.config, r.probes))
+	}
+	return err
+}
+
+// leaveOut reports why an account is not checked. An account whose turn did not come
+// before a signal gets no report.
+func (r *checkRun) leaveOut(ctx context.Context, c *accountCheck, err error) {
+	defer c.end()
+	c.class = fetch.Classify(err)
+	if ctx.Err() == nil {
+		l := r.begin(c)
+		l.fail(err.Error(), fetch.Hint(err))
+	}
+}
+
+// begin begins the report on an account with its name.
+func (r *checkRun) begin(c *accountCheck) checklist {
+	c.begun = true
+	if r.quiet {
+		fmt.Fprintln(&c.held, c.config.Name)
+		return checklist{&c.held, r.paint}
+	}
+	fmt.Fprintf(c.out, "\n%s\n", c.config.Name)
+	return checklist{c.out, r.paint}
+}
+
+// end ends the report on an account and, if the account is not well, writes what was held.
+func (c *accountCheck) end() {
+	if c.class != fetch.ClassFine {
+		c.held.WriteTo(c.out)
+	}
+	c.out.end()
+}
+
+// writeSummary writes how many accounts were checked, and which are not well.
+func (r *checkRun) writeSummary(stateErr error) {
+	checked, unwell := 0, []string{}
+	if stateErr != nil {
+		unwell = append(unwell, "the state folder")
+	}
+	for i := range r.checks {
+		c := &r.checks[i]
+		if !c.begun {
+			continue
+		}
+		checked++
+		if c.class != fetch.ClassFine {
+			unwell = append(unwell, c.config.Name)
+		}
+	}
+	if len(r.checks) < 2 || r.quiet && len(unwell) == 0 {
+		return
+	}
+	result := "all well"
+	if len(unwell) > 0 {
+		result = fmt.Sprintf("%d not well: %s", len(unwell), someOf(unwell))
+	}
+	fmt.Fprintf(r.out, "\n%s checked, %s\n", count(checked, "account"), result)
+}
+
+// checkLease reports what would keep a poll from taking the lease of an account, such as
+// a lock file of another user.
 func (l *checklist) checkLease(dir, account string) fetch.Class {
 	err := state.CheckLease(dir, account)
 	if err != nil {
@@ -137,7 +192,8 @@ func (l *checklist) checkLease(dir, account string) fetch.Class {
 	return fetch.Classify(err)
 }
 
-// checkSinks reports on the filter and the sinks of an account, which are probed by probes.
+// checkSinks reports on the filter of an account, its sinks and its quarantine. probes
+// holds a probe for each sink.
 func (l *checklist) checkSinks(ctx context.Context, cfg *config.Config, w *wiring, a config.Account, probes map[string]probe) fetch.Class {
 	class := fetch.ClassFine
 	report := func(what, text string, err error) {
@@ -149,11 +205,11 @@ func (l *checklist) checkSinks(ctx context.Context, cfg *config.Config, w *wirin
 		if stopped {
 			err = fetch.ErrCutShort
 		}
-		found, hint := fetch.ClassOperator, ""
+		errClass, hint := fetch.ClassOperator, ""
 		if _, ok := errors.AsType[*deliver.Error](err); ok || stopped {
-			found, hint = fetch.Classify(err), fetch.Hint(err)
+			errClass, hint = fetch.Classify(err), fetch.Hint(err)
 		}
-		class = max(class, found)
+		class = max(class, errClass)
 		l.fail(fmt.Sprintf("%s: %v", what, err), hint)
 		l.showRejectedCertificate(err, time.Now())
 	}

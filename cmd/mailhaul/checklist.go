@@ -15,7 +15,8 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/channel"
 )
 
-// checklist writes what was found in order, and what was not.
+// checklist writes the findings of mailhaul check, one below the other: pass and fail
+// write one that is in order or not, and detail a line below it.
 type checklist struct {
 	out   io.Writer
 	paint func(colour, text string) string
@@ -36,7 +37,8 @@ func (l *checklist) detail(format string, args ...any) {
 	fmt.Fprintf(l.out, "      %s\n", fmt.Sprintf(format, args...))
 }
 
-// reportServer reports how far a check came with the server, and what stopped it.
+// reportServer reports the steps of a check of a server that succeeded, and err, which
+// ended it.
 func (l *checklist) reportServer(a *fetch.Account, r fetch.Report, err error, now time.Time) {
 	if len(r.Addrs) > 0 && net.ParseIP(a.Server.Host) == nil {
 		l.pass("%s is %s", a.Server.Host, strings.Join(r.Addrs, ", "))
@@ -59,6 +61,11 @@ func (l *checklist) reportServer(a *fetch.Account, r fetch.Report, err error, no
 		l.showRejectedCertificate(err, now)
 		return
 	}
+	l.reportMaildrop(a, r)
+}
+
+// reportMaildrop reports what is on the server and what a fetch would do with it.
+func (l *checklist) reportMaildrop(a *fetch.Account, r fetch.Report) {
 	ids := "with unique-ids"
 	if !r.UIDL {
 		ids = "without unique-ids: messages are told apart by their headers"
@@ -69,19 +76,15 @@ func (l *checklist) reportServer(a *fetch.Account, r fetch.Report, err error, no
 		done = "delivered or dropped"
 	}
 	l.detail("a fetch would download %d (%s) and delete %d that were %s before", r.Fetch, size(r.FetchOctets), r.Delete, done)
-	for _, left := range []struct {
-		n   int
-		why string
-	}{
-		{r.Kept, "kept on the server, as keep says"},
-		{r.Waiting, "refused before, tried again later"},
-		{r.Open, "in delivery: a fetch is under way, or was cut off and the next one settles it"},
-		{r.TooLarge, "over max_size"},
-	} {
-		if left.n > 0 {
-			l.detail("%d %s", left.n, left.why)
+	left := func(n int, why string) {
+		if n > 0 {
+			l.detail("%d %s", n, why)
 		}
 	}
+	left(r.Kept, "kept on the server, as keep says")
+	left(r.Waiting, "refused before, tried again later")
+	left(r.Open, "in delivery: a fetch is under way, or was cut off and the next one settles it")
+	left(r.TooLarge, "over max_size")
 }
 
 // reportTLS reports on an encrypted connection.
@@ -101,7 +104,7 @@ func (l *checklist) reportTLS(a *fetch.Account, cs *tls.ConnectionState, now tim
 	}
 }
 
-// expiresSoon is when the end of a certificate is worth a warning.
+// expiresSoon is how long before its end a certificate is worth a warning.
 const expiresSoon = 14 * 24 * time.Hour
 
 func (l *checklist) showCertificate(c *x509.Certificate, now time.Time) {
@@ -121,8 +124,8 @@ func (l *checklist) showCertificate(c *x509.Certificate, now time.Time) {
 	l.detail("tls_fingerprint: %v", pins[1])
 }
 
-// showRejectedCertificate shows the certificate that an error is about: who knows that it is
-// right can pin it.
+// showRejectedCertificate shows the certificate that was not trusted, if that is what err
+// is about, so that a person who knows it to be right can pin it.
 func (l *checklist) showRejectedCertificate(err error, now time.Time) {
 	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok && len(e.UnverifiedCertificates) > 0 {
 		l.showCertificate(e.UnverifiedCertificates[0], now)
@@ -132,7 +135,7 @@ func (l *checklist) showRejectedCertificate(err error, now time.Time) {
 	}
 }
 
-// showCapabilities lists what a server can do (RFC 2449 §5).
+// showCapabilities lists the capabilities of a server (RFC 2449 §5).
 func (l *checklist) showCapabilities(when string, caps pop3proto.Capabilities) {
 	lines := caps.Lines()
 	if len(lines) == 0 {
@@ -145,7 +148,8 @@ func (l *checklist) showCapabilities(when string, caps pop3proto.Capabilities) {
 	l.writeWrapped(when+" it can:", lines, ",")
 }
 
-// showLoginChoice tells how the login was chosen among those that the server offers.
+// showLoginChoice reports the logins that the server offers, the one that was chosen, and
+// why not the others.
 func (l *checklist) showLoginChoice(a *fetch.Account, c fetch.Choice) {
 	if len(c.Offered) > 0 {
 		var items []string
@@ -163,22 +167,7 @@ func (l *checklist) showLoginChoice(a *fetch.Account, c fetch.Choice) {
 	default:
 		l.detail("%s chosen: the strongest that can be used", c.Mechanism)
 	}
-	// Those with the same reason stand together.
-	var reasons []string
-	because := map[string][]string{}
-	for _, u := range c.Unused {
-		if because[u.Why] == nil {
-			reasons = append(reasons, u.Why)
-		}
-		because[u.Why] = append(because[u.Why], clean(u.Mechanism))
-	}
-	var items []string
-	for _, why := range reasons {
-		items = append(items, fmt.Sprintf("%s (%s)", strings.Join(because[why], ", "), why))
-	}
-	if len(items) > 0 {
-		l.writeWrapped("not used:", items, ";")
-	}
+	l.showUnused(c.Unused)
 	switch {
 	case !c.Strippable:
 	case c.Reveals:
@@ -189,9 +178,29 @@ func (l *checklist) showLoginChoice(a *fetch.Account, c fetch.Choice) {
 	}
 }
 
-// writeWrapped writes items behind a heading, in lines of 80 columns.
-func (l *checklist) writeWrapped(line string, items []string, sep string) {
+// showUnused lists the logins that were not chosen, grouped by the reason.
+func (l *checklist) showUnused(unused []fetch.Unused) {
+	var reasons []string
+	mechanisms := map[string][]string{} // by reason
+	for _, u := range unused {
+		if mechanisms[u.Why] == nil {
+			reasons = append(reasons, u.Why)
+		}
+		mechanisms[u.Why] = append(mechanisms[u.Why], clean(u.Mechanism))
+	}
+	var items []string
+	for _, why := range reasons {
+		items = append(items, fmt.Sprintf("%s (%s)", strings.Join(mechanisms[why], ", "), why))
+	}
+	if len(items) > 0 {
+		l.writeWrapped("not used:", items, ";")
+	}
+}
+
+// writeWrapped writes a heading and items in lines of 80 columns.
+func (l *checklist) writeWrapped(heading string, items []string, sep string) {
 	const columns = 80 - len("      ")
+	line := heading
 	for i, item := range items {
 		if i < len(items)-1 {
 			item += sep
@@ -199,7 +208,7 @@ func (l *checklist) writeWrapped(line string, items []string, sep string) {
 		for word := range strings.SplitSeq(item, " ") {
 			if len(line)+1+len(word) > columns {
 				l.detail("%s", line)
-				line = " " // and a blank before the word
+				line = " " // makes two blanks before the word
 			}
 			line += " " + word
 		}

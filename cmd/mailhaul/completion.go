@@ -12,8 +12,7 @@ import (
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 )
 
-// completions are the scripts by which shells ask mailhaul complete, by the
-// names of the shells.
+// completions holds a script for each shell, which runs mailhaul __complete.
 //
 //go:embed completions
 var completions embed.FS
@@ -42,14 +41,13 @@ func completionCommand(std stdio) *cli.Command {
 	}
 }
 
-// completeCommandName is the command by which the scripts ask. The cli package has
-// something of the kind, which knows neither what follows an option nor
-// arguments in any order.
+// completeCommandName is the hidden command that the scripts run. The completion of the
+// cli package knows neither the values of options nor options behind arguments.
 const completeCommandName = "__complete"
 
-// completeCommand prints what the last of its arguments may be, one a line: a
-// word, a tab, and what it means. It never complains: who presses Tab wants no
-// lecture.
+// completeCommand returns the command that prints the completions of its last argument,
+// one a line: a word, a tab, and the meaning. It prints no errors, which would end up in
+// the middle of the line that a person is typing.
 func completeCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:            completeCommandName,
@@ -57,7 +55,7 @@ func completeCommand(std stdio) *cli.Command {
 		SkipFlagParsing: true,
 		Action: func(c *cli.Context) error {
 			words := c.Args().Slice()
-			if len(words) < 2 { // the first is --
+			if len(words) < 2 { // the first word is --
 				return nil
 			}
 			writeCompletions(std.out, completeLine(newApp(std), words[1:]))
@@ -66,10 +64,10 @@ func completeCommand(std stdio) *cli.Command {
 	}
 }
 
-// completion is a word that may stand on a command line, and what it means.
+// completion is a word that completes a command line, and what it means.
 type completion struct{ word, meaning string }
 
-// anyFile stands for the names of all files, which the shell knows best.
+// anyFile tells the script to let the shell complete the names of files.
 var anyFile = completion{word: ":files"}
 
 func writeCompletions(out io.Writer, all []completion) {
@@ -78,31 +76,32 @@ func writeCompletions(out io.Writer, all []completion) {
 	}
 }
 
-// commandLine is what was typed before the word that is to be completed.
+// commandLine is the part of a command line before the word to complete.
 type commandLine struct {
 	app           *cli.App
-	command       *cli.Command // nil before the first
+	command       *cli.Command // the innermost; nil before the first
 	configPath    string       // the value of --config
-	pendingOption string       // that the word is the value of, or ""
-	lastOption    string       // the option that is the last word, or ""
+	pendingOption string       // the option whose value comes next, or ""
+	lastOption    string       // the last word, if it is an option, or ""
 	args          []string
 	optionsDone   bool // after --
 }
 
-// completeLine returns what the last of words may be.
+// completeLine returns the completions of the last word.
 func completeLine(app *cli.App, words []string) []completion {
 	l := commandLine{app: app}
 	last := len(words) - 1
 	for _, w := range words[:last] {
 		l.parseWord(w)
 	}
-	typed, stays := words[last], "" // of the word, in front of what is typed
-	switch name, value, both := strings.Cut(typed, "="); {
+	typed, prefix := words[last], "" // prefix is the --option= before a typed value
+	name, value, hasValue := strings.Cut(typed, "=")
+	switch {
 	case typed == "=" && l.lastOption != "":
 		l.parseWord(typed)
 		typed = ""
-	case both && l.pendingOption == "" && !l.optionsDone && strings.HasPrefix(name, "-"):
-		l.pendingOption, typed, stays = name, value, name+"="
+	case hasValue && l.pendingOption == "" && !l.optionsDone && strings.HasPrefix(name, "-"):
+		l.pendingOption, typed, prefix = name, value, name+"="
 	}
 	var all []completion
 	for _, c := range l.candidates(typed) {
@@ -110,12 +109,13 @@ func completeLine(app *cli.App, words []string) []completion {
 		case c == anyFile:
 			all = append(all, c)
 		case strings.HasPrefix(c.word, typed):
-			all = append(all, completion{stays + c.word, c.meaning})
+			all = append(all, completion{prefix + c.word, c.meaning})
 		}
 	}
 	return all
 }
 
+// nextCommands returns the commands that may come next.
 func (l *commandLine) nextCommands() []*cli.Command {
 	switch {
 	case len(l.args) > 0:
@@ -133,20 +133,20 @@ func (l *commandLine) flags() []cli.Flag {
 	return l.command.Flags
 }
 
-// parseWord takes in a word. To bash, --option=value is three.
+// parseWord adds a word to the line. Bash splits --option=value into three words.
 func (l *commandLine) parseWord(w string) {
-	name, value, both := strings.Cut(w, "=")
-	before := l.lastOption
+	name, value, hasValue := strings.Cut(w, "=")
+	lastOption := l.lastOption
 	l.lastOption = ""
 	switch {
-	case w == "=" && before != "":
-		l.pendingOption = before
+	case w == "=" && lastOption != "":
+		l.pendingOption = lastOption
 	case l.pendingOption != "":
 		l.setOption(l.pendingOption, w)
 		l.pendingOption = ""
 	case l.optionsDone || !strings.HasPrefix(w, "-"):
 		if w == "help" && l.command == nil {
-			return // the names of commands follow it, too
+			return // the name of a command may follow
 		}
 		i := slices.IndexFunc(l.nextCommands(), func(c *cli.Command) bool { return c.HasName(w) })
 		if i < 0 {
@@ -156,11 +156,11 @@ func (l *commandLine) parseWord(w string) {
 		l.command = l.nextCommands()[i]
 	case w == "--":
 		l.optionsDone = true
-	case both:
+	case hasValue:
 		l.setOption(name, value)
 	default:
-		all := splitShortOptions(l.flags(), w)
-		l.lastOption = all[len(all)-1]
+		split := splitShortOptions(l.flags(), w)
+		l.lastOption = split[len(split)-1]
 		if takesValue(l.flags(), l.lastOption) {
 			l.pendingOption = l.lastOption
 		}
@@ -173,7 +173,7 @@ func (l *commandLine) setOption(option, value string) {
 	}
 }
 
-// optionValues are the values of options that are no files.
+// optionValues are the possible values of some options, by name.
 var optionValues = map[string][]string{
 	"log-format": {"auto", "text", "json"},
 	"progress":   {"auto", "always", "never"},
@@ -182,7 +182,8 @@ var optionValues = map[string][]string{
 	"oauth":      config.OAuthProviders,
 }
 
-// candidates returns what the next word may be, if it begins like typed.
+// candidates returns the words that may come next. They may begin otherwise than typed,
+// which only tells whether an option is being typed.
 func (l *commandLine) candidates(typed string) []completion {
 	if l.pendingOption != "" {
 		if values := optionValues[strings.TrimLeft(l.pendingOption, "-")]; values != nil {
@@ -202,10 +203,8 @@ func (l *commandLine) candidates(typed string) []completion {
 			all = append(all, completion{c.Name, c.Usage})
 		}
 	}
-	if l.command == nil && len(l.args) > 0 {
-		return nil // there is no such command
-	} else if l.command == nil {
-		return all
+	if l.command == nil {
+		return all // none after an unknown command
 	}
 	return append(all, l.arguments()...)
 }
@@ -228,25 +227,31 @@ func (l *commandLine) optionNames() []completion {
 	return all
 }
 
-// arguments returns what the command takes next, by what its help calls it.
-func (l *commandLine) arguments() []completion {
-	places := strings.Fields(l.command.ArgsUsage)
-	at := len(l.args)
-	switch n := len(places); {
-	case n > 0 && strings.Contains(places[0], "…"):
-		at = 0 // what follows, the UIDs, nobody could complete
-	case at < n:
-	case n == 0 || !strings.Contains(places[n-1], "…"):
-		return nil
-	default:
-		at = n - 1
+// argumentName returns what usage, as in "ACCOUNT [UID…]", calls the argument that
+// follows n others, "" if there is none.
+func argumentName(usage string, n int) string {
+	names := strings.Fields(usage)
+	switch {
+	case len(names) == 0:
+		return ""
+	case strings.Contains(names[0], "…"):
+		n = 0 // any number of them; unique-ids, which may follow, cannot be completed
+	case n >= len(names) && strings.Contains(names[len(names)-1], "…"):
+		n = len(names) - 1
+	case n >= len(names):
+		return ""
 	}
-	cfg := &config.Config{}
-	if c, err := loadConfig(l.configPath); err == nil {
-		cfg = c
+	return strings.Trim(names[n], "[]…")
+}
+
+// arguments returns the candidates for the next argument of the command.
+func (l *commandLine) arguments() []completion {
+	cfg, err := loadConfig(l.configPath)
+	if err != nil {
+		cfg = &config.Config{}
 	}
 	var all []completion
-	switch strings.Trim(places[at], "[]…") {
+	switch argumentName(l.command.ArgsUsage, len(l.args)) {
 	case "FILE":
 		return []completion{anyFile}
 	case "SHELL":
@@ -265,10 +270,10 @@ func (l *commandLine) arguments() []completion {
 	return slices.DeleteFunc(all, func(c completion) bool { return slices.Contains(l.args, c.word) })
 }
 
-func wordCompletions(all []string) []completion {
-	var cs []completion
-	for _, w := range all {
-		cs = append(cs, completion{word: w})
+func wordCompletions(words []string) []completion {
+	var all []completion
+	for _, w := range words {
+		all = append(all, completion{word: w})
 	}
-	return cs
+	return all
 }
