@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -55,7 +56,7 @@ func configCommand(std stdio) *cli.Command {
 	}
 }
 
-// runConfigCheck also makes the sinks, which know mistakes of their own.
+// runConfigCheck also builds the sinks, which find mistakes that config.Load cannot.
 func runConfigCheck(std stdio, path string) error {
 	cfg, err := loadConfig(path)
 	if err != nil {
@@ -68,33 +69,30 @@ func runConfigCheck(std stdio, path string) error {
 	defer w.Close()
 	fmt.Fprintf(std.out, "%s: ok, %s, %s\n", cfg.Path, count(len(cfg.Accounts), "account"), count(len(cfg.Sinks), "sink"))
 	for _, names := range sharedMaildrops(w.accounts(cfg.Accounts)) {
-		who, by := someOf(names), "each"
+		accounts, each := someOf(names), "each"
 		if len(names) == 2 {
-			who, by = names[0]+" and "+names[1], "both"
+			accounts, each = names[0]+" and "+names[1], "both"
 		}
-		fmt.Fprintf(std.out, "  %s have one server and user: what is in that maildrop comes by %s\n", who, by)
+		fmt.Fprintf(std.out, "  %s have one server and user: what is in that maildrop comes by %s\n", accounts, each)
 	}
 	return nil
 }
 
-// sharedMaildrops returns the names of accounts that have one maildrop. It may be meant, and
-// is a slip of a list of thousands more often than not.
-func sharedMaildrops(accounts []*fetch.Account) (shared [][]string) {
-	var maildrops []string
-	by := map[string][]string{}
+// sharedMaildrops returns groups of accounts with the same maildrop, by their names. That
+// may be intended, but in a list of thousands it usually is a slip.
+func sharedMaildrops(accounts []*fetch.Account) (groups [][]string) {
+	index := map[string]int{} // into groups, by maildrop
 	for _, a := range accounts {
 		maildrop := fmt.Sprintf("%q %q %q", a.User, strings.ToLower(a.Server.Addr()), a.Server.Via.Tunnel)
-		if by[maildrop] == nil {
-			maildrops = append(maildrops, maildrop)
+		i, ok := index[maildrop]
+		if !ok {
+			i = len(groups)
+			index[maildrop] = i
+			groups = append(groups, nil)
 		}
-		by[maildrop] = append(by[maildrop], a.Name)
+		groups[i] = append(groups[i], a.Name)
 	}
-	for _, maildrop := range maildrops {
-		if len(by[maildrop]) > 1 {
-			shared = append(shared, by[maildrop])
-		}
-	}
-	return shared
+	return slices.DeleteFunc(groups, func(names []string) bool { return len(names) == 1 })
 }
 
 func runConfigShow(std stdio, path string, asJSON bool, names []string) error {
@@ -121,8 +119,8 @@ func runConfigShow(std stdio, path string, asJSON bool, names []string) error {
 	return err
 }
 
-// renderConfig returns the configuration, or what concerns one account, as YAML or
-// as JSON.
+// renderConfig returns the configuration as YAML or JSON. Unless account is empty, that
+// is the account and its sinks alone.
 func renderConfig(cfg *config.Config, account string, asJSON bool) ([]byte, error) {
 	if !asJSON {
 		return cfg.YAML(account)

@@ -10,14 +10,14 @@ import (
 	"github.com/mailhaul/mailhaul/fetch"
 )
 
-// yesFlag is the option of every command that asks a person first.
+// yesFlag returns the option of every command that asks for confirmation.
 func yesFlag() cli.Flag {
 	return toggle("yes", "do it without asking", "y")
 }
 
-// confirm asks a person whether to do what was shown, unless yes was said
-// beforehand. Any other answer than yes ends the run with exitPerson, and
-// where nobody can be asked the command line lacks --yes.
+// confirm asks question, unless yes, which is --yes, is true. It returns nil if the
+// answer is yes, an outcome for any other answer, and a usage error if there is no
+// terminal to ask at.
 func (std stdio) confirm(question string, yes bool) error {
 	if yes {
 		return nil

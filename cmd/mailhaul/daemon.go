@@ -52,23 +52,25 @@ type daemon struct {
 	std            stdio
 	opts           fetchOptions
 	store          *state.Store
+	trace          *trace
 	out            *teller
-	orders         chan fetch.Order
 	monitor        *monitor
 	serviceManager systemd.Manager
-	trace          *trace
-	// In force.
-	cfg           *config.Config
-	wiring        *wiring
-	accounts      []*fetch.Account
-	seenLogins    map[string]time.Time // those of wiring.loginTimes that were seen
-	activeTargets map[string]string    // textReporter.going, which outlives reloads
-	// closing are the wirings that are not closed yet. One that was replaced
-	// is closed when the last poll that uses it has ended.
+	orders         chan fetch.Order // to the scheduler
+	// The configuration in force. A reload replaces these.
+	cfg        *config.Config
+	wiring     *wiring
+	accounts   []*fetch.Account
+	seenLogins map[string]time.Time // the last logins that polls took up, by the keys of the grants
+	// activeTargets is the field going of every textReporter: a poll under way during a
+	// reload still delivers to the targets that it began with.
+	activeTargets map[string]string
+	// openWirings counts the wirings that are not closed. One that was replaced is closed
+	// when the last poll that uses it has ended.
 	openWirings sync.WaitGroup
 }
 
-// runDaemon polls until it is told to end.
+// runDaemon polls until a signal or a failed disk ends it.
 func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 	if err := o.validate(); err != nil {
 		return err
@@ -100,38 +102,44 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 	}
 	defer traced.close(std)
 	d := &daemon{
-		std: std, opts: o, store: store, trace: traced, orders: make(chan fetch.Order), out: out, activeTargets: map[string]string{},
+		std: std, opts: o, store: store, trace: traced, out: out, orders: make(chan fetch.Order), activeTargets: map[string]string{},
 	}
-	talk, hush := context.WithCancel(ctx) // for what outlives the polls: the notify command
-	defer hush()
-	setup, err := d.applyConfig(talk, cfg)
+	return d.run(ctx, cfg, signals)
+}
+
+// run starts the scheduler, obeys signals, and shuts down: polls under way have the grace
+// of the configuration to finish, unless another signal hangs up.
+func (d *daemon) run(ctx context.Context, cfg *config.Config, signals daemonSignals) error {
+	notifyCtx, cancelNotify := context.WithCancel(ctx) // the notify command outlives the polls
+	defer cancelNotify()
+	setup, err := d.applyConfig(notifyCtx, cfg)
 	if err != nil {
 		return err
 	}
-	defer d.out.close(talk)
+	defer d.out.close(notifyCtx)
 	signals.noteEnd()
-	unwatch, err := d.startMonitor(ctx)
+	stopMonitor, err := d.startMonitor(ctx)
 	if err != nil {
 		d.wiring.Close()
 		return err
 	}
-	defer unwatch()
+	defer stopMonitor()
 
-	ctx, hangUp := context.WithCancel(ctx)
+	pollCtx, hangUp := context.WithCancel(ctx)
 	defer hangUp()
 	drain, ended := make(chan struct{}), make(chan struct{})
 	setup.Options.Drain = drain
 	d.reportReady()
-	if known, err := store.Accounts(ctx); err == nil && len(known) == 0 {
+	if known, err := d.store.Accounts(ctx); err == nil && len(known) == 0 {
 		d.out.note(tilde(cfg.State) + " remembers no mail yet: all that is on the servers counts as new")
 	}
 	go func() {
 		defer close(ended)
-		fetch.Run(ctx, setup, d.orders, d.onTurn)
+		fetch.Run(pollCtx, setup, d.orders, d.onTurn)
 	}()
 	d.out.note(fmt.Sprintf("polling %s", count(len(cfg.Accounts), "account")))
 
-	failure := d.handleSignals(talk, signals)
+	err = d.handleSignals(notifyCtx, signals)
 	d.serviceManager.Stopping()
 	d.out.note(fmt.Sprintf("finishing the polls under way, for %v at most; another signal hangs up", d.cfg.Grace))
 	close(drain)
@@ -140,7 +148,7 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 	go func() {
 		<-signals.end
 		hangUp()
-		hush()
+		cancelNotify()
 		if d.wiring.renewing() {
 			d.out.warn(waitsForToken)
 		}
@@ -148,19 +156,19 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 	<-ended
 	d.openWirings.Wait()
 	d.out.note("ended")
-	return failure
+	return err
 }
 
-// handleSignals obeys signals until one ends the daemon, or ctx does. The error is that
-// of a disk that failed: the next daemon may find it well again.
+// handleSignals obeys signals until one ends the daemon or ctx ends. It returns an error
+// if the disk of the state failed: a daemon that starts anew may find it well again.
 func (d *daemon) handleSignals(ctx context.Context, signals daemonSignals) error {
-	look := time.NewTicker(loginCheckInterval)
-	defer look.Stop()
+	ticker := time.NewTicker(loginCheckInterval)
+	defer ticker.Stop()
 	d.pollNewLogins(ctx)
 	for {
-		looks := look.C
+		checkLogins := ticker.C
 		if len(d.wiring.sources) == 0 {
-			looks = nil // so that nothing wakes for it
+			checkLogins = nil // do not wake up for nothing
 		}
 		select {
 		case err := <-d.store.Failed():
@@ -174,7 +182,7 @@ func (d *daemon) handleSignals(ctx context.Context, signals daemonSignals) error
 		case <-signals.now:
 			d.out.note("polling all accounts now, but for those whose server wants a pause")
 			d.sendOrder(ctx, fetch.PollNow{})
-		case <-looks:
+		case <-checkLogins:
 			d.pollNewLogins(ctx)
 		case <-ctx.Done():
 			return nil
@@ -182,39 +190,43 @@ func (d *daemon) handleSignals(ctx context.Context, signals daemonSignals) error
 	}
 }
 
-// applyConfig wires a configuration and puts it in force. Its notify command may run
-// until ctx ends.
-func (d *daemon) applyConfig(ctx context.Context, cfg *config.Config) (fetch.Setup, error) {
+// applyConfig puts a configuration in force and returns the setup for the scheduler.
+// After an error the old configuration stays in force. The notify command may run until
+// ctx ends.
+func (d *daemon) applyConfig(ctx context.Context, cfg *config.Config) (_ fetch.Setup, err error) {
 	w, err := wireAfter(d.wiring, cfg)
 	if err != nil {
 		return fetch.Setup{}, err
 	}
+	defer func() {
+		if err != nil {
+			w.Close()
+		}
+	}()
 	accounts := w.accounts(cfg.Accounts)
-	fresh, err := d.accountsToPollNow(ctx, cfg)
-	var logins map[string]time.Time
-	if err == nil {
-		logins, err = d.initialSeenLogins(cfg, w)
-	}
-	if err == nil {
-		err = d.out.use(ctx, d.newReporter(cfg, w), d.store, cfg, accounts, false)
-	}
+	pollNow, err := d.accountsToPollNow(ctx, cfg)
 	if err != nil {
-		w.Close()
+		return fetch.Setup{}, err
+	}
+	seen, err := d.initialSeenLogins(cfg, w)
+	if err != nil {
+		return fetch.Setup{}, err
+	}
+	if err := d.out.use(ctx, d.newReporter(cfg, w), d.store, cfg, accounts, false); err != nil {
 		return fetch.Setup{}, err
 	}
 	tune(min(len(accounts), cfg.Parallel))
 	d.openWirings.Add(1)
-	d.cfg, d.wiring, d.accounts = cfg, w, accounts
-	d.seenLogins = logins
-	d.trace.follow(d.accounts...)
+	d.cfg, d.wiring, d.accounts, d.seenLogins = cfg, w, accounts, seen
+	d.trace.follow(accounts...)
 	return fetch.Setup{
-		Accounts: d.accounts, Parallel: cfg.Parallel, PerHost: cfg.PerHost,
+		Accounts: accounts, Parallel: cfg.Parallel, PerHost: cfg.PerHost,
 		Options: fetch.Options{
 			State: d.store, Sinks: w.sinks, Scratch: cfg.State, Sweep: w.spool.Sweep, Host: w.host, Observer: d.observe,
 		},
-		Fresh: func(name string) bool { return fresh[name] },
+		Fresh: func(name string) bool { return pollNow[name] },
 		Done: func() {
-			go func() { // a token that is being refreshed may take a while
+			go func() { // Close may wait for a token that is being refreshed
 				defer d.openWirings.Done()
 				w.sessions.Save()
 				w.Close()
@@ -223,8 +235,8 @@ func (d *daemon) applyConfig(ctx context.Context, cfg *config.Config) (fetch.Set
 	}, nil
 }
 
-// newReporter returns one for the accounts of a configuration: text with the time
-// for a person at a terminal, else JSON.
+// newReporter returns the reporter for the accounts of a configuration. With --log-format
+// auto it writes text to a terminal, and JSON elsewhere.
 func (d *daemon) newReporter(cfg *config.Config, w *wiring) reporter {
 	o := d.opts
 	if o.logFormat == "auto" && !isTerminal(d.std.err) {
@@ -237,8 +249,9 @@ func (d *daemon) newReporter(cfg *config.Config, w *wiring) reporter {
 	return r
 }
 
-// sendOrder tells the scheduler what to do, unless ctx ends before it listens.
-func (d *daemon) sendOrder(ctx context.Context, o fetch.Order) (heard bool) {
+// sendOrder sends an order to the scheduler. It reports false if ctx ends before the
+// scheduler takes it.
+func (d *daemon) sendOrder(ctx context.Context, o fetch.Order) bool {
 	select {
 	case d.orders <- o:
 		return true
@@ -247,65 +260,71 @@ func (d *daemon) sendOrder(ctx context.Context, o fetch.Order) (heard bool) {
 	}
 }
 
-// reload reads the configuration again. One that is wrong changes nothing. Its file
-// may be on a disk that hangs, or a pipe: it returns false if a signal ends the daemon
-// while that is read.
+// reload reads the configuration again and puts it in force, unless it has mistakes. The
+// file may be a pipe or on a disk that hangs: reload returns false if a signal ends the
+// daemon while it reads.
 func (d *daemon) reload(ctx context.Context, end <-chan os.Signal) bool {
 	d.serviceManager.Reloading()
 	defer d.reportReady()
 	var cfg *config.Config
 	var err error
-	read := make(chan struct{})
+	loaded := make(chan struct{})
 	go func() {
 		cfg, err = loadConfig(d.opts.configPath)
-		close(read)
+		close(loaded)
 	}()
 	select {
-	case <-read:
+	case <-loaded:
 	case <-end:
 		return false
 	}
-	if err == nil && cfg.State != d.cfg.State {
-		err = fmt.Errorf("%s: state names another folder now: restart the daemon for that", cfg.Path)
-	}
-	var setup fetch.Setup
 	if err == nil {
-		setup, err = d.applyConfig(ctx, cfg)
+		err = d.replaceConfig(ctx, cfg)
 	}
 	if err != nil {
 		d.out.warn(fmt.Sprintf("not reloaded, the old configuration stays in force: %v", err))
 		if hint := hintOf(err); hint != "" {
 			d.out.warn("hint: " + hint)
 		}
-		return true
 	}
-	if !d.sendOrder(ctx, setup) {
-		setup.Done()
-		return true
-	}
-	d.out.note("reloaded: polling " + count(len(cfg.Accounts), "account"))
 	return true
 }
 
-// accountsToPollNow returns which accounts are polled at once when a configuration comes into
-// force: those that it changes, and those whose last poll called for a person, who may
-// have mended what was wrong outside of the configuration, such as a password.
+// replaceConfig puts a configuration in force and hands it to the scheduler.
+func (d *daemon) replaceConfig(ctx context.Context, cfg *config.Config) error {
+	if cfg.State != d.cfg.State {
+		return fmt.Errorf("%s: state names another folder now: restart the daemon for that", cfg.Path)
+	}
+	setup, err := d.applyConfig(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	if !d.sendOrder(ctx, setup) {
+		setup.Done()
+		return nil
+	}
+	d.out.note("reloaded: polling " + count(len(cfg.Accounts), "account"))
+	return nil
+}
+
+// accountsToPollNow returns the accounts to poll as soon as a configuration comes into
+// force: those that a reload changes, and those whose last poll called for a person, who
+// may have corrected something outside of the configuration, such as a password.
 func (d *daemon) accountsToPollNow(ctx context.Context, cfg *config.Config) (map[string]bool, error) {
-	before := map[string]*config.Account{}
+	old := map[string]*config.Account{}
 	if d.cfg != nil {
 		for i, a := range d.cfg.Accounts {
-			before[a.Name] = &d.cfg.Accounts[i]
+			old[a.Name] = &d.cfg.Accounts[i]
 		}
 	}
-	fresh := map[string]bool{}
+	pollNow := map[string]bool{}
 	for _, a := range cfg.Accounts {
 		last, err := d.store.Polls(ctx, a.Name, 1)
 		if err != nil {
 			return nil, err
 		}
-		was := before[a.Name]
-		fresh[a.Name] = d.cfg != nil && (was == nil || !was.SameAs(&a)) ||
-			len(last) > 0 && last[0].Result == fetch.ClassOperator.String()
+		changed := d.cfg != nil && (old[a.Name] == nil || !old[a.Name].SameAs(&a))
+		pollNow[a.Name] = changed || len(last) > 0 && last[0].Result == fetch.ClassOperator.String()
 	}
-	return fresh, nil
+	return pollNow, nil
 }

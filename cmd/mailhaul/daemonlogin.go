@@ -10,24 +10,22 @@ import (
 	"github.com/mailhaul/mailhaul/fetch"
 )
 
-// loginCheckInterval is how often a daemon looks whether somebody has logged in by
-// OAuth. What was granted is all that tells of it: a login may have been made in
-// another container, from which no signal comes.
+// loginCheckInterval is how often a daemon checks the stored grants for new OAuth logins.
+// mailhaul login cannot signal the daemon, which may run in another container.
 const loginCheckInterval = 5 * time.Second
 
-// loginTimes returns when somebody last logged in, by the keys of the grants.
+// loginTimes returns the times of the last logins, by the keys of the grants.
 func (w *wiring) loginTimes() map[string]time.Time {
-	all := map[string]time.Time{}
+	times := map[string]time.Time{}
 	for key, s := range w.sources {
-		all[key] = s.Granted()
+		times[key] = s.Granted()
 	}
-	return all
+	return times
 }
 
-// initialSeenLogins returns which logins need no notice when a configuration is put in
-// force: what was noticed under the one before, and of what is new the logins
-// that the last polls have made use of. An account may still be waiting from
-// before a start.
+// initialSeenLogins returns seenLogins for a new configuration. A grant that the old
+// configuration has keeps its time. A login by any other grant counts as seen, unless
+// the account's last poll had ended by then: that account may be waiting for the login.
 func (d *daemon) initialSeenLogins(cfg *config.Config, w *wiring) (map[string]time.Time, error) {
 	logins := w.loginTimes()
 	for _, a := range cfg.Accounts {
@@ -48,17 +46,18 @@ func (d *daemon) initialSeenLogins(cfg *config.Config, w *wiring) (map[string]ti
 	return logins, nil
 }
 
-// pollNewLogins has accounts polled that somebody has logged in to since the last
-// look, or to a sink of theirs. They may wait for hours since it takes a person.
+// pollNewLogins polls the accounts whose grant, or the grant of one of whose sinks, has
+// a new login. An account that needs a person waits for hours otherwise.
 func (d *daemon) pollNewLogins(ctx context.Context) {
-	before := d.seenLogins
+	old := d.seenLogins
 	d.seenLogins = d.wiring.loginTimes()
+	isNew := func(key string) bool {
+		login := d.seenLogins[key]
+		return !login.IsZero() && !login.Equal(old[key])
+	}
 	var names []string
 	for _, a := range d.cfg.Accounts {
-		if slices.ContainsFunc(grantKeys(d.cfg, a), func(key string) bool {
-			at := d.seenLogins[key]
-			return !at.IsZero() && !at.Equal(before[key])
-		}) {
+		if slices.ContainsFunc(grantKeys(d.cfg, a), isNew) {
 			names = append(names, a.Name)
 		}
 	}
@@ -70,14 +69,14 @@ func (d *daemon) pollNewLogins(ctx context.Context) {
 
 // grantKeys returns the keys of the grants that the polls of an account use.
 func grantKeys(cfg *config.Config, a config.Account) []string {
-	all := []grantee{ofAccount(a)}
+	grantees := []grantee{ofAccount(a)}
 	for _, name := range append(a.Sinks(), a.Quarantine) {
 		if s := cfg.Sink(name); s != nil {
-			all = append(all, ofSink(*s))
+			grantees = append(grantees, ofSink(*s))
 		}
 	}
 	var keys []string
-	for _, g := range all {
+	for _, g := range grantees {
 		if g.OAuth != nil {
 			keys = append(keys, g.client().Key())
 		}

@@ -37,8 +37,8 @@ func demoCommand(std stdio) *cli.Command {
 	}
 }
 
-// demoFolder makes the folder of a demo. It never gives one that holds
-// anything, which --clean would remove.
+// demoFolder creates the folder of a demo. It refuses one that is not empty, since --clean
+// would remove what is in it.
 func demoFolder(into string) (string, error) {
 	if into == "" {
 		dir, err := os.MkdirTemp("", "mailhaul-demo-")
@@ -54,8 +54,8 @@ func demoFolder(into string) (string, error) {
 	return dir, demoFolderError(os.MkdirAll(dir, 0o700))
 }
 
-// demoFolderError returns err, if there is one, as that of a folder that cannot hold a
-// demo.
+// demoFolderError returns err as the failure to write to the folder of a demo; nil stays
+// nil.
 func demoFolderError(err error) error {
 	if err == nil {
 		return nil
@@ -63,11 +63,11 @@ func demoFolderError(err error) error {
 	return &failure{err, exitMachine, intoHint}
 }
 
-// intoHint is what to do about such a folder.
+// intoHint is the hint for a folder that cannot be written to.
 const intoHint = "name a folder that can be written with --into"
 
-// runDemo starts a server, writes a configuration for it, fetches twice, and
-// compares what was delivered with what the server had.
+// runDemo starts a server, writes a configuration for it, fetches twice, and compares the
+// delivered messages with those of the server.
 func runDemo(ctx context.Context, std stdio, dir string, clean bool) error {
 	say := func(format string, args ...any) { fmt.Fprintf(std.out, format+"\n", args...) }
 	d := demo{dir: dir, server: pop3test.New(pop3test.Options{Behaviour: pop3test.Behaviour{Greeting: "mailhaul demo"}})}
@@ -89,9 +89,9 @@ func runDemo(ctx context.Context, std stdio, dir string, clean bool) error {
 	for _, what := range []string{"The first run fetches all of it:", "The second finds nothing new, though some mail is still there:"} {
 		args := []string{"mailhaul", "fetch", "--config", d.path("config.yaml")}
 		say("\n%s\n\n    $ mailhaul fetch --config %s", what, pasted(d.path("config.yaml")))
-		var said strings.Builder
-		code := run(ctx, args, stdio{out: std.out, err: &said})
-		say("%s", indentLines(said.String()))
+		var log strings.Builder
+		code := run(ctx, args, stdio{out: std.out, err: &log})
+		say("%s", indentLines(log.String()))
 		if code != exitOK {
 			hint := ""
 			if code == exitMachine {
@@ -111,7 +111,7 @@ func runDemo(ctx context.Context, std stdio, dir string, clean bool) error {
 	return nil
 }
 
-// indentLines sets off what a file or a command says.
+// indentLines indents the lines of text by four blanks.
 func indentLines(text string) string {
 	return "    " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n    ")
 }

@@ -16,10 +16,10 @@ import (
 type demo struct {
 	dir    string
 	server *pop3test.Server
-	owners map[string]string // messages as they are to be delivered, and whose each is
+	owners map[string]string // the user of each message, by its text as delivered
 }
 
-// demoUsers have a maildrop each. The mail of the last is kept on the server.
+// demoUsers have a maildrop each. The mail of demoKeepUser stays on the server.
 var demoUsers = []string{"ada", "grace", "hedy"}
 
 const (
@@ -29,7 +29,7 @@ const (
 
 func (d *demo) path(name string) string { return filepath.Join(d.dir, name) }
 
-// addMessages deals the messages out to the users.
+// addMessages puts the messages into the maildrops of the users in turn.
 func (d *demo) addMessages() error {
 	names, err := fs.Glob(testdata.Messages, "messages/*.eml")
 	if err != nil {
@@ -55,7 +55,8 @@ func (d *demo) addMessages() error {
 	return nil
 }
 
-// writeFiles writes what a user would write, and returns the configuration.
+// writeFiles writes the configuration, the password and the certificate of the server's
+// authority. It returns the text of the configuration.
 func (d *demo) writeFiles() (config string, err error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, `state: state
@@ -84,14 +85,14 @@ accounts:
 	return b.String(), nil
 }
 
-// verify checks that each message was delivered once and as it was, and that
-// the server has what it is to keep and nothing else.
+// verify checks that each message was delivered once and unchanged, and that the server
+// has the mail of demoKeepUser and nothing else.
 func (d *demo) verify() error {
 	files, err := filepath.Glob(d.path("Maildir/new/*"))
 	if err != nil {
 		return err
 	}
-	got := map[string]bool{}
+	delivered := map[string]bool{}
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -101,15 +102,15 @@ func (d *demo) verify() error {
 		if d.owners[message] == "" {
 			return fmt.Errorf("%s is not what the server had", file)
 		}
-		got[message] = true
+		delivered[message] = true
 	}
-	if len(files) != len(got) || len(got) != len(d.owners) {
-		return fmt.Errorf("%d files with %d messages were delivered, not %d", len(files), len(got), len(d.owners))
+	if len(files) != len(delivered) || len(delivered) != len(d.owners) {
+		return fmt.Errorf("%d files with %d messages were delivered, not %d", len(files), len(delivered), len(d.owners))
 	}
 	for _, user := range demoUsers {
 		want := 0
-		for _, whose := range d.owners {
-			if whose == user && user == demoKeepUser {
+		for _, owner := range d.owners {
+			if owner == user && user == demoKeepUser {
 				want++
 			}
 		}
@@ -120,8 +121,8 @@ func (d *demo) verify() error {
 	return nil
 }
 
-// stripReceived takes off the first header field, which mailhaul added,
-// with the lines that continue it (RFC 5322 §2.2.3).
+// stripReceived removes the Received field that mailhaul added at the top, with its
+// continuation lines (RFC 5322 §2.2.3).
 func stripReceived(message string) string {
 	rest, ok := strings.CutPrefix(message, "Received: ")
 	for ok {

@@ -4,56 +4,53 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/mailhaul/mailhaul/fetch"
 )
 
-// digest is a reporter of a run that somebody reads as a whole, as mail from cron: of
-// many accounts that fail for the same reason it tells the first few, and names the
-// others in the end.
+// digest is a reporter for a run whose report is read as a whole, such as mail from cron.
+// Of many accounts that fail for the same reason it passes on the first few, and in the
+// end it names the others in one line.
 type digest struct {
 	reporter
 	serial
 	causes []*cause
 }
 
-// cause is why accounts failed, or what was warned of.
+// cause is a failure or a warning that several accounts may share.
 type cause struct {
 	verb, text string
-	first      string // of the accounts that were told
-	reported   int
-	others     []string
+	first      string   // the first account
+	reported   int      // accounts whose event was passed on
+	others     []string // the other accounts
 }
 
-// observe passes on what is not the same as was told before.
+// observe passes an event on, unless enough accounts were reported for its cause.
 func (d *digest) observe(e fetch.Event) {
-	const few = 3
+	const maxReported = 3
 	account, verb, text := causeOf(e)
-	var same *cause
+	passOn := true
 	d.do(func() {
-		for _, c := range d.causes {
-			if c.verb == verb && c.text == text {
-				same = c
-			}
-		}
+		i := slices.IndexFunc(d.causes, func(c *cause) bool { return c.verb == verb && c.text == text })
 		switch {
 		case verb == "":
-		case same == nil:
+		case i < 0:
 			d.causes = append(d.causes, &cause{verb: verb, text: text, first: account, reported: 1})
-		case same.reported < few:
-			same.reported++
-			same = nil
+		case d.causes[i].reported < maxReported:
+			d.causes[i].reported++
 		default:
-			same.others = append(same.others, account)
+			d.causes[i].others = append(d.causes[i].others, account)
+			passOn = false
 		}
 	})
-	if same == nil {
+	if passOn {
 		d.reporter.observe(e)
 	}
 }
 
-// reportOthers names the others.
+// reportOthers reports the accounts whose events observe held back.
 func (d *digest) reportOthers() {
 	d.do(func() {
 		for _, c := range d.causes {
@@ -64,11 +61,12 @@ func (d *digest) reportOthers() {
 	})
 }
 
-// localEndpoint finds our end of a connection.
+// localEndpoint matches the local end in an error such as "read tcp 10.0.0.1:4711->…":
+// its port differs for each account.
 var localEndpoint = regexp.MustCompile(`\S+->`)
 
-// causeOf returns why a poll failed, or what was warned of, alike for all accounts of
-// which it is the same. verb is "" if it is neither.
+// causeOf returns the account of a failed poll or a warning, and the cause without what
+// differs between accounts: their names, users and ports. For other events verb is "".
 func causeOf(e fetch.Event) (account, verb, text string) {
 	switch e := e.(type) {
 	case fetch.Warned:

@@ -12,20 +12,20 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// The exit codes, after sysexits(3). If several accounts end differently, the
-// worst decides: exitMachine, exitPerson, exitRetry, exitRefused, exitOK.
+// The exit codes, after sysexits(3). If several accounts end differently, the first of
+// exitMachine, exitPerson, exitRetry, exitRefused and exitOK that applies is the code.
 const (
 	exitOK       = 0  // all well, with or without mail
 	exitUsage    = 64 // the command line is wrong
-	exitRefused  = 65 // messages stay on a server since they cannot be delivered
+	exitRefused  = 65 // some messages stay on a server because they cannot be delivered
 	exitInternal = 70 // a bug
 	exitMachine  = 74 // this machine is in trouble: a full or failing disk, or nowhere to write to
-	exitRetry    = 75 // temporary trouble, or a signal before all was done: the next run may well do
+	exitRetry    = 75 // temporary trouble, or a signal before all was done: the next run may well succeed
 	exitPerson   = 77 // a person is needed: a password, a certificate, a sink
 	exitConfig   = 78 // the configuration is wrong
 )
 
-// exitCodeByClass are the codes for what became of accounts.
+// exitCodeByClass maps the outcome of an account to an exit code.
 var exitCodeByClass = map[fetch.Class]int{
 	fetch.ClassFine:     exitOK,
 	fetch.ClassRefused:  exitRefused,
@@ -54,49 +54,47 @@ func exitCode(err error) int {
 	return exitInternal
 }
 
-// outcome is the end of a run whose every account was reported already.
+// outcome is the error of a run that has already reported on every account. It carries
+// the worst class, and is not printed.
 type outcome struct{ class fetch.Class }
 
-// Error is for completeness: an outcome is not printed.
 func (o *outcome) Error() string { return "some accounts: " + o.class.String() }
 
-// worstOutcome returns the outcome of the worst class, nil if all are fine.
+// worstOutcome returns the outcome of the worst class, nil if all are fine. Higher classes
+// are worse.
 func worstOutcome(classes ...fetch.Class) error {
-	w := fetch.ClassFine
+	worst := fetch.ClassFine
 	for _, c := range classes {
-		w = max(w, c) // in the order of fetch's constants
+		worst = max(worst, c)
 	}
-	if w == fetch.ClassFine {
+	if worst == fetch.ClassFine {
 		return nil
 	}
-	return &outcome{w}
+	return &outcome{worst}
 }
 
-// failure is an error that ends a run, with what its maker knows of it.
+// failure is an error that ends a run, with its exit code.
 type failure struct {
 	err  error
 	exit int    // the exit code
-	hint string // what can be done about it, unless hintOf knows
+	hint string // what the user can do; if it is empty, hintOf looks at err
 }
 
-// Error returns the cause.
 func (e *failure) Error() string { return e.err.Error() }
-
-// Unwrap returns the cause.
 func (e *failure) Unwrap() error { return e.err }
 
-// usagef returns the error of a command line that cannot be run.
+// usagef returns the error of a wrong command line. An empty hint is none.
 func usagef(hint, format string, args ...any) error {
 	return &failure{fmt.Errorf(format, args...), exitUsage, hint}
 }
 
-// configError returns the error of a configuration that is missing,
-// unreadable or wrong.
+// configError wraps the error of a configuration that is missing, unreadable or wrong,
+// and adds a hint.
 func configError(err error) error {
 	hint := ""
-	_, none := errors.AsType[*config.NotFound](err)
+	_, notFound := errors.AsType[*config.NotFound](err)
 	switch {
-	case none:
+	case notFound:
 		hint = "mailhaul init writes one; or name it with --config or $MAILHAUL_CONFIG; mailhaul.yaml(5) explains every option"
 	case errors.Is(err, fs.ErrNotExist):
 		hint = "correct --config or $MAILHAUL_CONFIG; or have mailhaul init write that file"
@@ -108,7 +106,7 @@ func configError(err error) error {
 	return &failure{err, exitConfig, hint}
 }
 
-// printError prints an error and what can be done about it.
+// printError prints an error and its hint. It prints nothing for nil and an outcome.
 func printError(std stdio, err error) {
 	if _, ok := errors.AsType[*outcome](err); err == nil || ok {
 		return
@@ -119,7 +117,7 @@ func printError(std stdio, err error) {
 	}
 }
 
-// hintOf returns what can be done about an error, or "".
+// hintOf returns what the user can do about an error, "" if that is not known.
 func hintOf(err error) string {
 	if e, ok := errors.AsType[*failure](err); ok && e.hint != "" {
 		return e.hint

@@ -14,9 +14,9 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// openMetricsFile has what is observed counted in metrics_file, which write brings
-// up to date, if that takes no longer than its limit. If quiet, trouble with the file
-// is told once a day.
+// openMetricsFile returns an observer that counts events for metrics_file, and write,
+// which updates the file and warns if that fails or takes longer than limit. If quiet, it
+// warns once a day. Without a metrics_file both do nothing.
 func openMetricsFile(ctx context.Context, cfg *config.Config, store *state.Store, out reporter, quiet bool) (observe fetch.Observer, write func(limit time.Duration), err error) {
 	if cfg.MetricsFile == "" {
 		return func(fetch.Event) {}, func(time.Duration) {}, nil
@@ -28,16 +28,15 @@ func openMetricsFile(ctx context.Context, cfg *config.Config, store *state.Store
 	f := metrics.NewFile(cfg.MetricsFile, buildInfo(), accountNames(cfg), success)
 	return f.Observe, func(limit time.Duration) {
 		err := writeWithin(limit, f)
-		told := reportedToday(filepath.Join(cfg.State, "metrics.trouble"), err)
-		if err != nil && !(quiet && told) {
+		reported := reportedToday(filepath.Join(cfg.State, "metrics.trouble"), err)
+		if err != nil && !(quiet && reported) {
 			out.warn(fmt.Sprintf("metrics_file: %v", err))
 		}
 	}, nil
 }
 
-// writeWithin writes a file of metrics, and leaves it at an error if that takes longer
-// than a limit: its folder, in which others may be at home, can be locked, and its
-// disk can hang.
+// writeWithin writes a file of metrics, and returns an error if that takes longer than
+// limit: another program may have locked its folder, or its disk may hang.
 func writeWithin(limit time.Duration, f *metrics.File) error {
 	written := make(chan error, 1)
 	go func() { written <- f.Write() }()
@@ -49,36 +48,38 @@ func writeWithin(limit time.Duration, f *metrics.File) error {
 	}
 }
 
-// reportedToday notes in a file when trouble was told of, and reports whether that
-// was done within a day before. Without trouble, the file goes.
+// reportedToday reports whether trouble was reported within notify.Patience, by the
+// modification time of the file marker. If not, it writes marker anew; without trouble
+// it removes it.
 func reportedToday(marker string, trouble error) bool {
 	if trouble == nil {
-		_ = os.Remove(marker) // seldom there
+		_ = os.Remove(marker) // rarely exists
 		return false
 	}
 	if info, err := os.Stat(marker); err == nil {
-		// One that lies ahead was noted by a clock that was.
+		// A time in the future was written by a wrong clock.
 		if ago := time.Since(info.ModTime()); ago >= 0 && ago < notify.Patience {
 			return true
 		}
 	}
-	_ = os.WriteFile(marker, []byte(trouble.Error()+"\n"), 0o600) // else it is told again
+	_ = os.WriteFile(marker, []byte(trouble.Error()+"\n"), 0o600) // if it fails, the trouble is reported again
 	return false
 }
 
-// lastSuccesses returns when each account last did well.
+// lastSuccesses returns when the last successful poll of each account ended, by name.
+// Accounts without one are missing.
 func lastSuccesses(ctx context.Context, store *state.Store) (map[string]time.Time, error) {
 	health, err := store.Health(ctx)
 	if err != nil {
 		return nil, err
 	}
-	all := map[string]time.Time{}
+	times := map[string]time.Time{}
 	for name, h := range health {
 		if h.LastSuccess > 0 {
-			all[name] = time.Unix(h.LastSuccess, 0)
+			times[name] = time.Unix(h.LastSuccess, 0)
 		}
 	}
-	return all, nil
+	return times, nil
 }
 
 func accountNames(cfg *config.Config) []string {
@@ -89,7 +90,7 @@ func accountNames(cfg *config.Config) []string {
 	return names
 }
 
-// joinObservers returns one Observer for many.
+// joinObservers returns an Observer that calls all of them in order.
 func joinObservers(all ...fetch.Observer) fetch.Observer {
 	return func(e fetch.Event) {
 		for _, observe := range all {

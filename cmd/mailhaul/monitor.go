@@ -16,9 +16,8 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// watch has those who want to know told how the daemon fares: who asks for
-// figures, and the service manager, whose watchdog hears of us as long as the
-// scheduler is alive.
+// startMonitor starts the server of metrics and health, and feeds the watchdog of the
+// service manager as long as the scheduler is alive.
 func (d *daemon) startMonitor(ctx context.Context) (stop func(), err error) {
 	health := metrics.NewHealth(time.Now)
 	d.monitor = newMonitor(d.store, d.out, health)
@@ -26,23 +25,24 @@ func (d *daemon) startMonitor(ctx context.Context) (stop func(), err error) {
 		d.monitor.close()
 		return nil, err
 	}
-	ctx, unwatch := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(ctx)
 	go d.serviceManager.Watch(ctx, health.Alive)
 	return func() {
 		d.monitor.close()
-		unwatch()
+		cancel()
 	}, nil
 }
 
-// reportReady tells that the daemon polls by a configuration, after its start and
-// after each reload, whether that was refused or not. The service manager comes
-// last: when it hears that we are ready, we are.
+// reportReady tells the monitor and the service manager that the daemon polls, after its
+// start and after each reload, even one that failed. The service manager comes last,
+// since it may act on it at once.
 func (d *daemon) reportReady() {
 	d.monitor.applyConfig(d.cfg, d.accounts)
 	d.serviceManager.Ready()
 }
 
-// onTurn is called at every turn of the scheduler: without it the daemon hangs.
+// onTurn is called at every turn of the scheduler. Without turns the daemon counts as
+// hanging.
 func (d *daemon) onTurn(t fetch.Turn) {
 	d.monitor.health.Turn()
 	d.serviceManager.Status("%s, %d polling, %d failing", count(t.Accounts, "account"), t.Polling, t.Failing)
@@ -55,33 +55,35 @@ func (d *daemon) observe(e fetch.Event) {
 	d.monitor.observe(e)
 }
 
-// monitor keeps metrics and health, and serves them.
+// monitor keeps the metrics and the health of a daemon. It serves them over HTTP and
+// writes metrics_file.
 type monitor struct {
 	store  *state.Store
 	out    reporter
 	health *metrics.Health
 
 	mu       sync.Mutex
-	metrics  *metrics.Metrics // nil until somebody may ask for them
-	server   *metrics.Server
-	addr     string // of the server, as configured
-	file     *metrics.File
-	filePath string // of the file
+	metrics  *metrics.Metrics // nil until a server is configured
+	server   *metrics.Server  // nil without one
+	addr     string           // of the server, as configured
+	file     *metrics.File    // nil without one
+	filePath string
 
-	// saveRequested says that the file is to be written, stopSaving that it soon will be for
-	// the last time; savingDone is closed when it has been.
-	saveRequested, stopSaving, savingDone chan struct{}
+	saveRequested chan struct{} // has room for one request; closed to end saveLoop
+	stopSaving    chan struct{} // closed to end the pause of saveLoop
+	savingDone    chan struct{} // closed when saveLoop has ended
 }
 
 func newMonitor(store *state.Store, out reporter, health *metrics.Health) *monitor {
 	m := &monitor{
-		store: store, out: out, health: health, saveRequested: make(chan struct{}, 1), stopSaving: make(chan struct{}), savingDone: make(chan struct{}),
+		store: store, out: out, health: health,
+		saveRequested: make(chan struct{}, 1), stopSaving: make(chan struct{}), savingDone: make(chan struct{}),
 	}
 	go m.saveLoop()
 	return m
 }
 
-// applyConfig has the configuration that is in force measured, and its accounts.
+// applyConfig monitors the accounts of the configuration that comes into force.
 func (m *monitor) applyConfig(cfg *config.Config, accounts []*fetch.Account) {
 	success, err := lastSuccesses(context.Background(), m.store)
 	if err != nil {
@@ -94,12 +96,13 @@ func (m *monitor) applyConfig(cfg *config.Config, accounts []*fetch.Account) {
 	m.health.SetAccounts(every, success)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	// Mail is worth more than figures: by now an address that cannot be had
-	// ends nothing, and the next reload tries it again.
+	// Polls matter more than metrics: after the start, a failure to listen does not
+	// end the daemon, and the next reload tries again.
 	if err := m.listen(cfg.Metrics); err != nil {
 		m.out.warn(err.Error())
 	}
-	if names := accountNames(cfg); m.metrics != nil {
+	names := accountNames(cfg)
+	if m.metrics != nil {
 		m.metrics.SetAccounts(names)
 		for _, name := range names {
 			m.metrics.SetSuccess(name, success[name])
@@ -109,16 +112,16 @@ func (m *monitor) applyConfig(cfg *config.Config, accounts []*fetch.Account) {
 	case cfg.MetricsFile == "":
 		m.file = nil
 	case cfg.MetricsFile != m.filePath || m.file == nil:
-		m.file = metrics.NewFile(cfg.MetricsFile, buildInfo(), accountNames(cfg), success)
+		m.file = metrics.NewFile(cfg.MetricsFile, buildInfo(), names, success)
 	default:
-		m.file.SetAccounts(accountNames(cfg), success)
+		m.file.SetAccounts(names, success)
 	}
 	m.filePath = cfg.MetricsFile
 	m.requestSave()
 }
 
-// listen serves at addr, or not at all if it is empty. If that cannot be, whoever
-// asks at the old address is still answered.
+// listen serves at addr, or closes the server if addr is empty. After an error the server
+// at the old address goes on, if possible.
 func (m *monitor) listen(addr string) error {
 	if addr == m.addr {
 		return nil
@@ -134,9 +137,9 @@ func (m *monitor) listen(addr string) error {
 	old := m.addr
 	err := m.replaceServer(addr)
 	if errors.Is(err, syscall.EADDRINUSE) && m.server != nil && samePort(addr, m.server.Addr()) {
-		m.closeServer() // perhaps it is we who have it: :9110 holds 127.0.0.1:9110
+		m.closeServer() // our own :9110 may be what occupies 127.0.0.1:9110
 		if err = m.replaceServer(addr); err != nil {
-			_ = m.replaceServer(old) // else the next reload tries again
+			_ = m.replaceServer(old) // if it fails, the next reload tries again
 		}
 	}
 	if err != nil {
@@ -146,7 +149,7 @@ func (m *monitor) listen(addr string) error {
 	return nil
 }
 
-// replaceServer has a server at addr take the place of the one there is.
+// replaceServer starts a server at addr, and then closes the old one, if there is one.
 func (m *monitor) replaceServer(addr string) error {
 	server, err := metrics.Listen(context.Background(), addr, m.metrics, m.health)
 	if err != nil {
@@ -165,8 +168,7 @@ func (m *monitor) closeServer() {
 	m.server, m.addr = nil, ""
 }
 
-// samePort reports whether two addresses, which are known to be some, have one
-// port.
+// samePort reports whether two valid addresses have the same port.
 func samePort(a, b string) bool {
 	_, p, _ := net.SplitHostPort(a)
 	_, q, _ := net.SplitHostPort(b)
@@ -186,26 +188,27 @@ func (m *monitor) observe(e fetch.Event) {
 	}
 }
 
-// requestSave has the file written soon.
+// requestSave makes saveLoop write the file soon.
 func (m *monitor) requestSave() {
 	select {
 	case m.saveRequested <- struct{}{}:
-	default: // it will be
+	default: // a request is pending already
 	}
 }
 
-// The file of thousands of accounts takes a while to be read, merged and written
-// anew. After that comes a pause of so many times as long, up to maxSavePause:
-// who collects it looks no more often.
+// To read, merge and rewrite the file takes a while with thousands of accounts. A pause
+// of savePauseFactor times as long follows, up to maxSavePause: collectors do not read
+// the file more often.
 const (
 	savePauseFactor = 20
 	maxSavePause    = 15 * time.Second
 )
 
-// saveLoop writes the file, away from the polls. The same trouble is told once.
+// saveLoop writes the file whenever that is requested, so that no poll waits for its
+// disk. It reports an error once, as long as the next ones are the same.
 func (m *monitor) saveLoop() {
 	defer close(m.savingDone)
-	told := ""
+	reported := ""
 	for range m.saveRequested {
 		m.mu.Lock()
 		file := m.file
@@ -216,10 +219,10 @@ func (m *monitor) saveLoop() {
 				text = fmt.Sprintf("metrics_file: %v", err)
 			}
 		}
-		if text != "" && text != told {
+		if text != "" && text != reported {
 			m.out.warn(text)
 		}
-		told = text
+		reported = text
 		select {
 		case <-time.After(min(savePauseFactor*time.Since(began), maxSavePause)):
 		case <-m.stopSaving:
@@ -231,6 +234,7 @@ func (m *monitor) saveLoop() {
 // metrics_file.
 const saveGrace = 10 * time.Second
 
+// close saves the file a last time, waits for that up to saveGrace, and closes the server.
 func (m *monitor) close() {
 	close(m.stopSaving)
 	m.requestSave()
