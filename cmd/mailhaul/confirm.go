@@ -15,6 +15,9 @@ func yesFlag() cli.Flag {
 	return toggle("yes", "do it without asking", "y")
 }
 
+// canAsk reports whether there is a terminal to ask a person at.
+func (std stdio) canAsk() bool { return isTerminal(std.in) && isTerminal(std.out) }
+
 // confirm asks question, unless yes, which is --yes, is true. It returns nil if the
 // answer is yes, an outcome for any other answer, and a usage error if there is no
 // terminal to ask at.
@@ -22,7 +25,7 @@ func (std stdio) confirm(question string, yes bool) error {
 	if yes {
 		return nil
 	}
-	if std.in == nil || !isTerminal(std.in) || !isTerminal(std.out) {
+	if !std.canAsk() {
 		return usagef("with --yes it does so without asking", "nothing was changed: there is no terminal to ask at")
 	}
 	fmt.Fprintf(std.out, "%s [y/N] ", question)

@@ -45,111 +45,109 @@ func runExplain(ctx context.Context, std stdio, path, account, uid string, asJSO
 		return err
 	}
 	defer done()
-	l := explanation{account: account, query: uid}
-	if l.accountConfig = cfg.Account(account); l.accountConfig == nil {
-		// An account that was taken out of the file is remembered still.
+	e := explanation{account: account, accountConfig: cfg.Account(account), query: uid}
+	if e.accountConfig == nil {
+		// An account that was removed from the file may still be remembered.
 		if _, err := remembered(ctx, cfg, store, account); err != nil {
 			return err
 		}
 	}
-	if l.row, l.found, err = findMessage(ctx, store, account, uid); err != nil {
+	if e.row, e.found, err = findMessage(ctx, store, account, uid); err != nil {
 		return err
 	}
-	if l.found {
-		if l.deliveries, err = store.Deliveries(ctx, account, l.row.UID); err != nil {
+	if e.found {
+		if e.deliveries, err = store.Deliveries(ctx, account, e.row.UID); err != nil {
 			return err
 		}
 	}
 	if asJSON {
-		return l.writeJSON(std.out)
+		return e.writeJSON(std.out)
 	}
-	l.write(std.out, time.Now())
+	e.write(std.out, time.Now())
 	return nil
 }
 
-// explanation is what is known of a message.
+// explanation is what the state tells of one message.
 type explanation struct {
 	account       string
-	accountConfig *config.Account // nil if it is not in the configuration
-	query         string          // what the message was asked for by
-	found         bool            // else the rest is empty
+	accountConfig *config.Account // nil if the account is not in the configuration
+	query         string          // the unique-id on the command line
+	found         bool            // false leaves row and deliveries empty
 	row           state.Row
 	deliveries    []state.Delivery
 }
 
-// phase is the row's, but for a message that is on its way to nobody, and could not
-// be delivered, as far as that is known.
-func (l *explanation) phase() state.Phase {
+// phase returns the phase of the row, but Refused for a promised message that is not in
+// delivery any more, if it was tried or some of its sinks have it.
+func (e *explanation) phase() state.Phase {
 	open, landed := false, false
-	for _, d := range l.deliveries {
+	for _, d := range e.deliveries {
 		open, landed = open || d.Open, landed || d.Landed != 0
 	}
-	if l.row.Phase == state.Promised && !open && (landed || l.row.Tries > 0) {
+	if e.row.Phase == state.Promised && !open && (landed || e.row.Tries > 0) {
 		return state.Refused
 	}
-	return l.row.Phase
+	return e.row.Phase
 }
 
 // timelineEntry is one thing that happened to a message.
 type timelineEntry struct {
-	at   int64 // in Unix seconds; 0 was not noted
+	at   int64 // in Unix seconds; 0 if unknown
 	text string
 }
 
-// write tells the life of a message: what happened, and what comes next.
-func (l *explanation) write(out io.Writer, now time.Time) {
-	if !l.found {
-		fmt.Fprintf(out, "%s: nothing is remembered of a message %q.\n", l.account, clean(l.query))
+// write writes the timeline of a message and its outlook.
+func (e *explanation) write(out io.Writer, now time.Time) {
+	if !e.found {
+		fmt.Fprintf(out, "%s: nothing is remembered of a message %q.\n", e.account, clean(e.query))
 		fmt.Fprintln(out, "If it is on the server, it was never seen, or was forgotten since, and the next fetch takes it.")
 		return
 	}
-	fmt.Fprintf(out, "%s: message %s (%s)\n", l.account, shownUID(l.row.UID), size(l.row.Size))
-	for _, h := range l.timeline() {
-		moment := strings.Repeat(" ", len(time.DateTime))
-		if h.at != 0 {
-			moment = localTime(h.at)
-		}
-		fmt.Fprintf(out, "  %s  %s\n", moment, clean(h.text))
+	fmt.Fprintf(out, "%s: message %s (%s)\n", e.account, shownUID(e.row.UID), size(e.row.Size))
+	for _, entry := range e.timeline() {
+		fmt.Fprintf(out, "  %s  %s\n", localTime(entry.at), clean(entry.text))
 	}
-	for _, sentence := range l.outlook(now) {
+	for _, sentence := range e.outlook(now) {
 		fmt.Fprintln(out, clean(sentence))
 	}
 }
 
+// localTime formats a time in Unix seconds.
 func localTime(unix int64) string { return time.Unix(unix, 0).Format(time.DateTime) }
 
-// timeline returns what happened, in the order of time.
-func (l *explanation) timeline() []timelineEntry {
+// timeline returns what happened to the message and is known by its time, oldest first.
+func (e *explanation) timeline() []timelineEntry {
 	first := "first seen"
-	if l.row.Phase == state.Adopted {
+	if e.row.Phase == state.Adopted {
 		first = "adopted: it was on the server when all mail there was marked as seen"
 	}
-	all := []timelineEntry{{l.row.Seen, first}}
-	for _, d := range l.deliveries {
+	all := []timelineEntry{{e.row.Seen, first}}
+	for _, d := range e.deliveries {
 		all = append(all, timelineEntry{d.Promised, "promised to " + d.Sink})
 		if d.Landed != 0 {
 			all = append(all, timelineEntry{d.Landed, fmt.Sprintf("landed in %s: %s", d.Sink, tilde(d.Where))})
 		}
 	}
 	switch {
-	case l.row.Phase == state.Deleted:
-		all = append(all, timelineEntry{l.row.Deleted, "deleted from the server, which confirmed it"})
-	case l.row.Deleted != 0:
-		all = append(all, timelineEntry{l.row.Deleted, "the server was asked to delete it, and did not confirm that"})
+	case e.row.Phase == state.Deleted:
+		all = append(all, timelineEntry{e.row.Deleted, "deleted from the server, which confirmed it"})
+	case e.row.Deleted != 0:
+		all = append(all, timelineEntry{e.row.Deleted, "the server was asked to delete it, and did not confirm that"})
 	}
-	if l.row.Missing != 0 && l.row.Missing != l.row.Deleted {
-		all = append(all, timelineEntry{l.row.Missing, "no longer seen on the server"})
+	if e.row.Missing != 0 && e.row.Missing != e.row.Deleted {
+		all = append(all, timelineEntry{e.row.Missing, "no longer seen on the server"})
 	}
-	all = slices.DeleteFunc(all, func(h timelineEntry) bool { return h.at == 0 })
+	all = slices.DeleteFunc(all, func(entry timelineEntry) bool { return entry.at == 0 })
 	slices.SortStableFunc(all, func(a, b timelineEntry) int { return cmp.Compare(a.at, b.at) })
 	return all
 }
 
-// outlook says how things stand with the message and what comes next.
-func (l *explanation) outlook(now time.Time) []string {
+// outlook returns sentences on the open and failed deliveries of the message, and on what
+// happens to it next.
+func (e *explanation) outlook(now time.Time) []string {
 	var all []string
 	say := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
-	for _, d := range l.deliveries {
+	for _, d := range e.deliveries {
 		switch {
 		case d.Open:
 			say("It is on its way to %s: a fetch is under way, or was cut off and the next one settles it.", d.Sink)
@@ -157,78 +155,83 @@ func (l *explanation) outlook(now time.Time) []string {
 			say("The sink %s did not take it.", d.Sink)
 		}
 	}
-	if reason := l.row.Reason; reason != "" {
-		what := "Refused"
-		if l.row.Phase == state.Promised && l.row.Tries == 0 {
-			what = "Not delivered"
-		}
-		say("%s: %s.", what, strings.TrimSuffix(reason, "."))
-		switch {
-		case l.row.Tries == 0: // since mailhaul state retry
-			say("The next fetch tries it again.")
-		case l.row.NextTry == 0: // it was never begun: the server had said how large it is
-			say("It is fetched once max_size allows it.")
-		case l.row.NextTry > now.Unix():
-			say("Tried %s, next try %s.", count(l.row.Tries, "time"), localTime(l.row.NextTry))
-		default:
-			say("Tried %s, and again by the next fetch.", count(l.row.Tries, "time"))
-		}
+	if e.row.Reason != "" {
+		all = append(all, e.refusal(now)...)
 	}
 	switch {
-	case l.accountConfig == nil:
+	case e.accountConfig == nil:
 		say("The account is not in the configuration: nothing is fetched or deleted.")
-	case l.row.Missing != 0 || l.row.Phase == state.Deleted:
-	case l.row.Phase == state.Landed:
-		say("%s", l.keepSentence(now))
-	case l.row.Phase == state.Adopted:
+	case e.row.Missing != 0 || e.row.Phase == state.Deleted:
+	case e.row.Phase == state.Landed:
+		say("%s", e.keepSentence(now))
+	case e.row.Phase == state.Adopted:
 		say("It stays on the server, whatever keep says: it is never fetched and never deleted.")
-	case l.phase() == state.Refused:
+	case e.phase() == state.Refused:
 		say("It stays on the server.")
 	}
-	if until := l.forgottenAt(); until != 0 {
+	if until := e.forgottenAt(); until != 0 {
 		say("It is remembered until %s, unless the server lists it again.", localTime(until))
 	}
 	return all
 }
 
-// keepSentence says until when a message stays that landed.
-func (l *explanation) keepSentence(now time.Time) string {
-	until, ever := l.keptUntil()
+// refusal returns sentences on why the message was refused and when it is tried again.
+func (e *explanation) refusal(now time.Time) []string {
+	verb := "Refused"
+	if e.row.Phase == state.Promised && e.row.Tries == 0 {
+		verb = "Not delivered"
+	}
+	reason, tried := verb+": "+strings.TrimSuffix(e.row.Reason, ".")+".", count(e.row.Tries, "time")
 	switch {
-	case !ever:
+	case e.row.Tries == 0: // none counts, or mailhaul state retry has reset them
+		return []string{reason, "The next fetch tries it again."}
+	case e.row.NextTry == 0: // never begun: its listed size was over max_size
+		return []string{reason, "It is fetched once max_size allows it."}
+	case e.row.NextTry > now.Unix():
+		return []string{reason, fmt.Sprintf("Tried %s, next try %s.", tried, localTime(e.row.NextTry))}
+	default:
+		return []string{reason, fmt.Sprintf("Tried %s, and again by the next fetch.", tried)}
+	}
+}
+
+// keepSentence says how long a landed message stays on the server.
+func (e *explanation) keepSentence(now time.Time) string {
+	until, limited := e.keptUntil()
+	switch {
+	case !limited:
 		return "It stays on the server (keep: forever)."
-	case l.row.Landed > l.accountConfig.Keep.Due(now):
+	case e.row.Landed > e.accountConfig.Keep.Due(now):
 		return fmt.Sprintf("It stays on the server until %s; the first fetch after that deletes it.", localTime(until))
 	default:
 		return "It is due to be deleted from the server: the next fetch does it."
 	}
 }
 
-// keptUntil returns until when the configuration wants a message that landed kept,
-// in Unix seconds. ever is false if it wants it for ever.
-func (l *explanation) keptUntil() (until int64, ever bool) {
-	if l.accountConfig.Keep.Forever {
+// keptUntil returns until when the account keeps the landed message on the server, in
+// Unix seconds. limited is false for keep: forever.
+func (e *explanation) keptUntil() (until int64, limited bool) {
+	if e.accountConfig.Keep.Forever {
 		return 0, false
 	}
-	return time.Unix(l.row.Landed, 0).Add(l.accountConfig.Keep.For).Unix(), true
+	return time.Unix(e.row.Landed, 0).Add(e.accountConfig.Keep.For).Unix(), true
 }
 
-// forgottenAt returns when the message is forgotten if the server does not list
-// it any more, in Unix seconds; else 0.
-func (l *explanation) forgottenAt() int64 {
-	gone := max(l.row.Missing, l.row.Deleted)
+// forgottenAt returns when the state forgets the message unless the server lists it again,
+// in Unix seconds; 0 if it is neither deleted nor missing there.
+func (e *explanation) forgottenAt() int64 {
+	gone := max(e.row.Missing, e.row.Deleted)
 	if gone == 0 {
 		return 0
 	}
 	return time.Unix(gone, 0).Add(fetch.Remembered).Unix()
 }
 
-// explanationJSON is what explain --json writes. The names are stable; fields may be
-// added. Times are RFC 3339 in UTC, null for never or not noted.
+// explanationJSON is the output of explain --json. The names are stable; fields may be
+// added. Times are RFC 3339 in UTC, null for never or unknown.
 type explanationJSON struct {
 	Account    string         `json:"account"`
 	UID        string         `json:"uid"`   // empty if the server gives none
-	Name       string         `json:"name"`  // what mailhaul explain finds it by
+	Name       string         `json:"name"`  // the UID argument that finds it
 	Phase      string         `json:"phase"` // promised, landed, deleted, refused, adopted or unknown
 	Octets     int64          `json:"bytes"`
 	Seen       *time.Time     `json:"seen"`
@@ -237,7 +240,7 @@ type explanationJSON struct {
 	KeptUntil  *time.Time     `json:"kept_until"`
 	Deleted    *time.Time     `json:"deleted"`
 	Missing    *time.Time     `json:"missing"`
-	Forgotten  *time.Time     `json:"forgotten"` // when it will be
+	Forgotten  *time.Time     `json:"forgotten"` // in the future
 	Reason     string         `json:"reason"`
 	Tries      int            `json:"tries"`
 	NextTry    *time.Time     `json:"next_try"`
@@ -251,33 +254,33 @@ type deliveryJSON struct {
 	Landed   *time.Time `json:"landed"`
 }
 
-func (l *explanation) writeJSON(out io.Writer) error {
-	r := l.row
+func (e *explanation) writeJSON(out io.Writer) error {
+	r := e.row
 	j := explanationJSON{
-		Account: l.account, UID: jsonUID(r.UID), Name: shownUID(r.UID), Phase: l.phase().String(), Octets: r.Size,
+		Account: e.account, UID: jsonUID(r.UID), Name: shownUID(r.UID), Phase: e.phase().String(), Octets: r.Size,
 		Seen: instant(r.Seen), Deliveries: []deliveryJSON{}, Landed: instant(r.Landed),
-		Missing: instant(r.Missing), Forgotten: instant(l.forgottenAt()), Reason: r.Reason, Tries: r.Tries, NextTry: instant(r.NextTry),
+		Missing: instant(r.Missing), Forgotten: instant(e.forgottenAt()), Reason: r.Reason, Tries: r.Tries, NextTry: instant(r.NextTry),
 	}
-	if !l.found {
-		j.UID, j.Name = l.query, l.query
+	if !e.found {
+		j.UID, j.Name = e.query, e.query
 	}
 	if r.Phase == state.Deleted {
 		j.Deleted = instant(r.Deleted)
 	}
-	if r.Phase == state.Landed && r.Missing == 0 && l.accountConfig != nil {
-		if until, ever := l.keptUntil(); ever {
+	if r.Phase == state.Landed && r.Missing == 0 && e.accountConfig != nil {
+		if until, limited := e.keptUntil(); limited {
 			j.KeptUntil = instant(until)
 		}
 	}
-	for _, d := range l.deliveries {
-		how := "withdrawn"
+	for _, d := range e.deliveries {
+		status := "withdrawn"
 		switch {
 		case d.Open:
-			how = "open"
+			status = "open"
 		case d.Landed != 0:
-			how = "landed"
+			status = "landed"
 		}
-		j.Deliveries = append(j.Deliveries, deliveryJSON{d.Sink, how, d.Where, instant(d.Promised), instant(d.Landed)})
+		j.Deliveries = append(j.Deliveries, deliveryJSON{d.Sink, status, d.Where, instant(d.Promised), instant(d.Landed)})
 	}
 	return writeJSON(out, j)
 }

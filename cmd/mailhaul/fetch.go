@@ -14,19 +14,21 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// fetchOptions are the options of mailhaul fetch; the daemon has some of them.
+// fetchOptions are the options of mailhaul fetch. The daemon uses configPath, logFormat,
+// trace, verbose and quiet.
 type fetchOptions struct {
-	configPath      string
-	accounts        []string
-	onlyFailed      bool
-	keepAll, dryRun bool
-	logFormat       string
-	trace           string
-	progress        string
-	verbose, quiet  bool
+	configPath     string
+	accounts       []string // names; none means all
+	onlyFailed     bool
+	keepAll        bool
+	dryRun         bool
+	logFormat      string
+	trace          string
+	progress       string
+	verbose, quiet bool
 }
 
-// verboseFlag and quietFlag are options of every command that polls.
+// verboseFlag and quietFlag return options of every command that polls.
 func verboseFlag() cli.Flag { return toggle("verbose", "report each step and each message", "v") }
 func quietFlag() cli.Flag   { return toggle("quiet", "report only what needs attention", "q") }
 
@@ -69,7 +71,8 @@ func fetchCommand(std stdio) *cli.Command {
 	}
 }
 
-// check refuses options before anything is read that takes long, or is wrong too.
+// validate checks the options that fetch and daemon share. It comes before the
+// configuration is read, whose mistakes would hide those of the command line.
 func (o fetchOptions) validate() error {
 	if formats := optionValues["log-format"]; !slices.Contains(formats, o.logFormat) {
 		return usagef("write one of "+strings.Join(formats, ", "), "--log-format %q is not known", o.logFormat)
@@ -80,7 +83,21 @@ func (o fetchOptions) validate() error {
 	return nil
 }
 
-// runFetch polls once and returns the outcome of the worst account.
+// fetchRun is a run of mailhaul fetch after everything is opened.
+type fetchRun struct {
+	opts           fetchOptions
+	std            stdio // writes to stdout and stderr, above the bars of screen
+	stdout, stderr *leavable
+	screen         *screen // nil without progress bars
+	cfg            *config.Config
+	wiring         *wiring
+	trace          *trace
+	store          *state.Store
+	accounts       []config.Account // to poll
+	notFailed      int              // how many more --failed leaves out
+}
+
+// runFetch polls each account once and returns the outcome of the worst.
 func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 	if err := o.validate(); err != nil {
 		return err
@@ -98,49 +115,56 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 	}
 	defer w.Close()
 	tune(min(len(chosen), cfg.Parallel))
-	heard, read := newLeavable(std.err), newLeavable(std.out)
-	screen := &screen{out: heard}
-	std = stdio{out: read, err: heard}
+	r := &fetchRun{opts: o, stdout: newLeavable(std.out), stderr: newLeavable(std.err), cfg: cfg, wiring: w, accounts: chosen}
+	r.std = stdio{out: r.stdout, err: r.stderr}
 	if bars {
-		std = stdio{out: screen.above(read), err: screen.above(heard)}
+		r.screen = &screen{out: r.stderr}
+		r.std = stdio{out: r.screen.above(r.stdout), err: r.screen.above(r.stderr)}
 	}
-	traced, err := openTrace(o.trace)
+	r.trace, err = openTrace(o.trace)
 	if err != nil {
 		return err
 	}
-	defer traced.close(std)
-	store, done, err := openFetchState(ctx, cfg, o.dryRun)
+	defer r.trace.close(r.std)
+	store, closeStore, err := openFetchState(ctx, cfg, o.dryRun)
 	if err != nil {
 		return err
 	}
-	defer done()
-	asked := len(chosen)
+	defer closeStore()
+	r.store = store
 	if o.onlyFailed {
-		if chosen, err = selectFailed(ctx, store, chosen); err != nil {
+		if r.accounts, err = selectFailed(ctx, store, chosen); err != nil {
 			return err
 		}
+		r.notFailed = len(chosen) - len(r.accounts)
 	}
-	out := newReporter(std, o, chosen, w)
-	common := &digest{reporter: out}
+	return r.poll(ctx)
+}
+
+// poll stacks up the reporters, polls the accounts, and sums up.
+func (r *fetchRun) poll(ctx context.Context) error {
+	o, w := r.opts, r.wiring
+	out := newReporter(r.std, o, r.accounts, w)
+	digest := &digest{reporter: out}
 	if o.quiet && o.logFormat != "json" {
-		out = common
+		out = digest
 	}
-	accounts := w.accounts(chosen)
-	traced.follow(accounts...)
-	news, err := newTeller(ctx, out, store, cfg, accounts, o.quiet, o.dryRun)
+	accounts := w.accounts(r.accounts)
+	r.trace.follow(accounts...)
+	teller, err := newTeller(ctx, out, r.store, r.cfg, accounts, o.quiet, o.dryRun)
 	if err != nil {
 		return err
 	}
-	out = news
-	if len(chosen) < asked {
-		out.note(fmt.Sprintf("polling %d of %s: the last poll of the others did not fail", len(chosen), count(asked, "account")))
+	out = teller
+	if r.notFailed > 0 {
+		out.note(fmt.Sprintf("polling %d of %s: the last poll of the others did not fail", len(accounts), count(len(accounts)+r.notFailed, "account")))
 	}
-	counted, saveCounts, err := openMetricsFile(ctx, cfg, store, out, o.quiet)
+	countEvent, saveMetrics, err := openMetricsFile(ctx, r.cfg, r.store, out, o.quiet)
 	if err != nil {
 		return err
 	}
-	if bars {
-		out = newProgress(out, screen, painter(isTerminal(std.err)), len(chosen))
+	if r.screen != nil {
+		out = newProgress(out, r.screen, painter(isTerminal(r.std.err)), len(accounts))
 	}
 	ctx, drain, stop := drainOnSignal(ctx, func() { out.note("finishing the batch; press ^C again to hang up") }, func() {
 		if w.renewing() {
@@ -148,57 +172,58 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 		}
 	})
 	defer stop()
-	defer context.AfterFunc(ctx, heard.leave)()
-	defer context.AfterFunc(ctx, read.leave)()
-	defer news.close(ctx) // before stop: the first signal leaves the notify command alone
+	defer context.AfterFunc(ctx, r.stderr.leave)()
+	defer context.AfterFunc(ctx, r.stdout.leave)()
+	defer teller.close(ctx) // runs before stop: only a second signal ends the wait for the notify command
 
 	summaries := fetch.Once(ctx, fetch.Setup{
-		Accounts: accounts, Parallel: cfg.Parallel, PerHost: cfg.PerHost,
+		Accounts: accounts, Parallel: r.cfg.Parallel, PerHost: r.cfg.PerHost,
 		Options: fetch.Options{
-			State: store, Sinks: w.sinks, Scratch: cfg.State, Sweep: w.spool.Sweep, Observer: joinObservers(traced.observe, out.observe, counted), Drain: drain,
-			KeepAll: o.keepAll, DryRun: o.dryRun, Host: w.host, Insist: len(o.accounts) > 0,
+			State: r.store, Sinks: w.sinks, Scratch: r.cfg.State, Sweep: w.spool.Sweep, Host: w.host,
+			Observer: joinObservers(r.trace.observe, out.observe, countEvent), Drain: drain,
+			KeepAll: o.keepAll, DryRun: o.dryRun, Insist: len(o.accounts) > 0,
 		},
 	})
-	classes := make([]fetch.Class, len(summaries))
-	for i, s := range summaries {
-		classes[i] = s.Class
-		if s.Started.IsZero() { // its turn did not come, so that no event told of it
+	class := fetch.ClassFine
+	for _, s := range summaries {
+		class = max(class, s.Class)
+		if s.Started.IsZero() { // its turn did not come, and no event has reported it
 			out.observe(fetch.Finished{Summary: s})
 		}
-		if s.Unfetched > 0 && closed(drain) { // which is no fault of the account
-			classes = append(classes, fetch.ClassRetry)
+		if s.Unfetched > 0 && closed(drain) { // the signal is to blame, not the account
+			class = max(class, fetch.ClassRetry)
 		}
 	}
 	if !o.dryRun {
-		saveCounts(saveGrace)
+		saveMetrics(saveGrace)
 		w.sessions.Save()
 	}
 	out.total(summaries)
-	common.reportOthers()
-	return worstOutcome(classes...)
+	digest.reportOthers()
+	return worstOutcome(class)
 }
 
-// selectFailed returns the accounts whose last poll failed, and those that were never
-// polled. That of one whose turn did not come is the one before.
-func selectFailed(ctx context.Context, store *state.Store, accounts []config.Account) (some []config.Account, err error) {
+// selectFailed returns the accounts that were never polled, and those whose last poll
+// failed. An account whose turn did not come in a run has no poll in that run.
+func selectFailed(ctx context.Context, store *state.Store, accounts []config.Account) (selected []config.Account, err error) {
 	for _, a := range accounts {
 		last, err := store.Polls(ctx, a.Name, 1)
 		if err != nil {
 			return nil, err
 		}
 		if len(last) == 0 || last[0].Result != fetch.ClassFine.String() && last[0].Result != fetch.ClassRefused.String() {
-			some = append(some, a)
+			selected = append(selected, a)
 		}
 	}
-	return some, nil
+	return selected, nil
 }
 
-// openFetchState opens the state; a dry run only reads it.
-func openFetchState(ctx context.Context, cfg *config.Config, dry bool) (*state.Store, func(), error) {
-	if dry {
+// openFetchState opens the state, for a dry run only to read it.
+func openFetchState(ctx context.Context, cfg *config.Config, dryRun bool) (store *state.Store, done func(), err error) {
+	if dryRun {
 		return readState(ctx, cfg.State)
 	}
-	store, err := state.Open(ctx, cfg.State)
+	store, err = state.Open(ctx, cfg.State)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -13,19 +13,19 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/envelope"
 )
 
-// messageHeader is what a person wants to know of a message's header, fit for a
-// terminal.
+// messageHeader holds the header fields that mailhaul list shows, fit for a terminal.
 type messageHeader struct {
 	date          time.Time // zero if it cannot be read
 	from, subject string
 }
 
-// maxHeaderBytes is how much of a header is looked at.
+// maxHeaderBytes bounds how much of a header is read.
 const maxHeaderBytes = 64 << 10
 
-// readMessageHeader reads the header of a message.
+// readMessageHeader parses the header of a message. A header that is cut off or malformed
+// yields what can be read.
 func readMessageHeader(r io.Reader) messageHeader {
-	raw, _ := io.ReadAll(io.LimitReader(r, maxHeaderBytes)) // what came before an error will do
+	raw, _ := io.ReadAll(io.LimitReader(r, maxHeaderBytes)) // what comes before an error is used
 	h := messageHeader{date: envelope.Parse(raw).Date}
 	var from, subject bool
 	for name, value := range envelope.Fields(raw) {
@@ -39,7 +39,8 @@ func readMessageHeader(r io.Reader) messageHeader {
 	return h
 }
 
-// senderName returns the name of whom a message is from, else the address.
+// senderName returns the name of the first sender in a From field, else the address, else
+// the field as it is.
 func senderName(from string) string {
 	parser := mail.AddressParser{WordDecoder: &encodedWords}
 	list, err := parser.ParseList(from)
@@ -52,8 +53,8 @@ func senderName(from string) string {
 	return oneLine(list[0].Address)
 }
 
-// encodedWords decodes what is not ASCII (RFC 2047), in any charset that
-// browsers know: mail names charsets as loosely as pages do.
+// encodedWords decodes RFC 2047 encoded words in any charset that browsers know, under
+// the names that browsers accept: mail is as loose in these as web pages are.
 var encodedWords = mime.WordDecoder{CharsetReader: func(charset string, input io.Reader) (io.Reader, error) {
 	enc, err := htmlindex.Get(charset)
 	if err != nil {
@@ -62,7 +63,7 @@ var encodedWords = mime.WordDecoder{CharsetReader: func(charset string, input io
 	return transform.NewReader(input, enc.NewDecoder()), nil
 }}
 
-// decodeWords returns text as it was meant, or as it is if that cannot be told.
+// decodeWords decodes the encoded words in text, and returns text as it is if that fails.
 func decodeWords(text string) string {
 	if d, err := encodedWords.DecodeHeader(text); err == nil {
 		return d
@@ -70,5 +71,5 @@ func decodeWords(text string) string {
 	return text
 }
 
-// oneLine makes text of a message fit for a terminal, with single spaces.
+// oneLine makes text from a message fit for a line on a terminal, with single spaces.
 func oneLine(text string) string { return clean(strings.Join(strings.Fields(text), " ")) }

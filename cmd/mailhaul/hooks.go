@@ -12,7 +12,7 @@ import (
 	"github.com/mailhaul/mailhaul/fetch"
 )
 
-// setHooks has an account run the commands that its configuration asks for.
+// setHooks sets the preconnect and postpoll hooks of an account as configured.
 func (w *wiring) setHooks(a *fetch.Account, c config.Account) {
 	if h := c.Preconnect; h != nil {
 		a.Server.Preconnect = func(ctx context.Context) error {
@@ -26,11 +26,11 @@ func (w *wiring) setHooks(a *fetch.Account, c config.Account) {
 	}
 }
 
-// pollEnviron are what a command is told of a poll, in its environment.
+// pollEnviron returns the environment variables that describe a poll to a postpoll command.
 func pollEnviron(s fetch.Summary) []string {
-	told := ""
+	text := ""
 	if s.Err != nil {
-		told = clean(s.Err.Error())
+		text = clean(s.Err.Error())
 	}
 	return []string{
 		"MAILHAUL_ACCOUNT=" + s.Account,
@@ -40,13 +40,13 @@ func pollEnviron(s fetch.Summary) []string {
 		fmt.Sprint("MAILHAUL_DROPPED=", s.Dropped),
 		fmt.Sprint("MAILHAUL_DELETED=", s.Deleted),
 		fmt.Sprint("MAILHAUL_REFUSED=", s.Refused),
-		"MAILHAUL_ERROR=" + told,
+		"MAILHAUL_ERROR=" + text,
 	}
 }
 
-// runHook runs a command in a process group of its own, which what it leaves in
-// the background may outlive. Unlike a program that sees mail, it gets our
-// environment, since ssh wants to find its agent there; but no secrets.
+// runHook runs a command in a process group of its own. What the command leaves running
+// in the background may outlive it. Unlike programs that see mail, it gets the environment
+// of mailhaul without the secrets: ssh, for one, finds its agent there.
 func (w *wiring) runHook(ctx context.Context, name string, h *config.Hook, env ...string) error {
 	path, err := exec.LookPath(h.Argv[0])
 	if err != nil {
@@ -54,12 +54,12 @@ func (w *wiring) runHook(ctx context.Context, name string, h *config.Hook, env .
 	}
 	run := program.Run{Path: path, Name: h.Argv[0], Args: h.Argv[1:], Env: slices.Concat(w.env, env), Timeout: h.Timeout}
 	exit, err := run.Do(ctx)
-	_, unstarted := errors.AsType[*program.StartError](err)
+	_, notStarted := errors.AsType[*program.StartError](err)
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case err != nil:
-		return &fetch.HookError{Hook: name, Err: err, Person: unstarted}
+		return &fetch.HookError{Hook: name, Err: err, Person: notStarted}
 	case exit.Code != 0:
 		return &fetch.HookError{Hook: name, Err: errors.New(exit.Text), Person: exit.CannotRun()}
 	}

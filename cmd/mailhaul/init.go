@@ -56,16 +56,17 @@ func initCommand(std stdio) *cli.Command {
 	}
 }
 
-// initialisation is a run of mailhaul init.
+// initialisation is a run of mailhaul init. The methods that ask questions are in
+// questions.go, what they find out is in setup.go.
 type initialisation struct {
 	std        stdio
-	yes, check bool
-	checkLater bool // what is amiss is seen to later
+	yes, check bool // --yes; not --no-check
+	checkLater bool // the user went on despite a failed login
 	address    string
 	setup
-	given    func(flag string) bool // what was said is not asked
-	ask      *prompter              // nil if nothing is asked
-	provider *discover.Provider     // whose server it is; may be nil
+	given    func(flag string) bool // reports whether a flag is set: init does not ask for it
+	ask      *prompter              // nil with --yes
+	provider *discover.Provider     // who runs the server; nil if unknown
 }
 
 func (i *initialisation) run(c *cli.Context) error {
@@ -74,17 +75,19 @@ func (i *initialisation) run(c *cli.Context) error {
 	if err := i.readOptions(c); err != nil {
 		return err
 	}
-	if !i.yes {
-		if i.std.in == nil || !isTerminal(i.std.in) || !isTerminal(i.std.out) {
-			missing := "nothing is missing"
-			if left := i.missing(); len(left) > 0 {
-				missing = "missing: " + strings.Join(left, "; ")
-			}
-			return usagef("--yes takes the defaults and asks nothing; "+missing, "there is no terminal to ask at")
-		}
+	missing := strings.Join(i.missing(), "; ")
+	switch {
+	case i.yes && missing != "":
+		return usagef("mailhaul help init lists the options", "missing: %s", missing)
+	case i.yes:
+	case i.std.canAsk():
 		i.ask = newPrompter(ctx, i.std)
-	} else if left := i.missing(); len(left) > 0 {
-		return usagef("mailhaul help init lists the options", "missing: %s", strings.Join(left, "; "))
+	default:
+		hint := "--yes takes the defaults and asks nothing; nothing is missing"
+		if missing != "" {
+			hint = "--yes takes the defaults and asks nothing; missing: " + missing
+		}
+		return usagef(hint, "there is no terminal to ask at")
 	}
 	err := i.fill(ctx)
 	switch {
@@ -100,7 +103,7 @@ func (i *initialisation) run(c *cli.Context) error {
 	return nil
 }
 
-// readOptions takes what the command line says.
+// readOptions reads and checks the command line.
 func (i *initialisation) readOptions(c *cli.Context) error {
 	if c.Args().Len() > 1 {
 		return usagef("mailhaul init you@example.org", "mailhaul init takes one address")
@@ -114,6 +117,27 @@ func (i *initialisation) readOptions(c *cli.Context) error {
 		path: path, name: c.String("name"), server: c.String("server"), tls: config.TLS(c.String("tls")), user: c.String("user"),
 		passwordCommand: c.String("password-command"), oauth: c.String("oauth"), clientID: c.String("client-id"), keep: c.String("keep"),
 	}
+	if err := i.checkFlags(c); err != nil {
+		return err
+	}
+	for flag, path := range map[string]*string{
+		"password-file": &i.passwordFile, "client-secret-file": &i.clientSecretFile, "maildir": &i.place, "mbox": &i.place,
+	} {
+		if !c.IsSet(flag) {
+			continue
+		}
+		if *path, err = configPath(c.String(flag)); err != nil {
+			return err
+		}
+		if path == &i.place {
+			i.kind = flag
+		}
+	}
+	return i.deriveSettings()
+}
+
+// checkFlags returns a usage error for flags that contradict each other.
+func (i *initialisation) checkFlags(c *cli.Context) error {
 	for _, group := range [][]string{{"password-file", "password-command", "oauth"}, {"maildir", "mbox"}} {
 		if set := slices.DeleteFunc(group, func(f string) bool { return !c.IsSet(f) }); len(set) > 1 {
 			return usagef("keep one of them", "both --%s and --%s are set", set[0], set[1])
@@ -130,23 +154,11 @@ func (i *initialisation) readOptions(c *cli.Context) error {
 			return usagef("add --oauth", "--%s has no effect without --oauth", flag)
 		}
 	}
-	for flag, into := range map[string]*string{
-		"password-file": &i.passwordFile, "client-secret-file": &i.clientSecretFile, "maildir": &i.place, "mbox": &i.place,
-	} {
-		if !c.IsSet(flag) {
-			continue
-		}
-		if *into, err = configPath(c.String(flag)); err != nil {
-			return err
-		}
-		if into == &i.place {
-			i.kind = flag
-		}
-	}
-	return i.deriveSettings()
+	return nil
 }
 
-// deriveSettings checks what is there, and sets what follows from it.
+// deriveSettings checks the settings so far and derives others from them, such as the
+// name of the account from the address.
 func (i *initialisation) deriveSettings() error {
 	domain := ""
 	if i.address != "" {
@@ -168,7 +180,7 @@ func (i *initialisation) deriveSettings() error {
 	return i.problem()
 }
 
-// nameOf returns what to call the account on a host or in a domain.
+// nameOf returns a name for the account on a host or in a domain: its first label.
 func nameOf(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -180,7 +192,7 @@ func nameOf(host string) string {
 	return name
 }
 
-// problem returns what is wrong with what is known so far.
+// problem returns the first mistake in the settings so far.
 func (i *initialisation) problem() error {
 	_, err := i.parse()
 	if e, ok := errors.AsType[*config.Error](err); ok {
@@ -189,25 +201,25 @@ func (i *initialisation) problem() error {
 	return err
 }
 
-// missing returns what is not known and has no default.
+// missing returns the settings that are not known and have no default, as options.
 func (i *initialisation) missing() []string {
-	var left []string
+	var missing []string
 	if i.address == "" && i.server == "" {
-		left = append(left, "your mail address, or --server")
+		missing = append(missing, "your mail address, or --server")
 	}
 	if i.address == "" && i.user == "" {
-		left = append(left, "--user")
+		missing = append(missing, "--user")
 	}
 	switch {
 	case i.oauth != "" && i.clientID == "":
-		left = append(left, "--client-id")
+		missing = append(missing, "--client-id")
 	case i.oauth == "" && i.passwordFile == "" && i.passwordCommand == "":
-		left = append(left, "--password-file, --password-command or --oauth")
+		missing = append(missing, "--password-file, --password-command or --oauth")
 	}
-	return left
+	return missing
 }
 
-// printNextSteps says what was written, and what to do next.
+// printNextSteps prints which files were written, and the commands to run next.
 func (i *initialisation) printNextSteps() {
 	out := i.std.out
 	fmt.Fprintf(out, "\nwrote %s\n", tilde(i.path))
@@ -215,15 +227,16 @@ func (i *initialisation) printNextSteps() {
 		fmt.Fprintf(out, "wrote %s\n", tilde(path))
 	}
 	option := configOption(i.path)
-	next := [][2]string{{"fetch --dry-run", "see what a fetch would do"}, {"fetch", "fetch it"}}
-	switch {
-	case i.oauth != "":
-		next = slices.Insert(next, 0, [2]string{"login " + i.name, "allow the access, once"})
-	case i.checkLater || !i.check:
-		next = slices.Insert(next, 0, [2]string{"check", "try it, and see what is amiss"})
+	step := func(command, purpose string) {
+		fmt.Fprintf(out, "  %-34s # %s\n", "mailhaul "+command+option, purpose)
 	}
 	fmt.Fprintf(out, "\nNext:\n")
-	for _, n := range next {
-		fmt.Fprintf(out, "  %-34s # %s\n", "mailhaul "+n[0]+option, n[1])
+	switch {
+	case i.oauth != "":
+		step("login "+i.name, "allow the access, once")
+	case i.checkLater || !i.check:
+		step("check", "try it, and see what is amiss")
 	}
+	step("fetch --dry-run", "see what a fetch would do")
+	step("fetch", "fetch it")
 }

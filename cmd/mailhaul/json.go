@@ -7,8 +7,8 @@ import (
 	"github.com/mailhaul/mailhaul/fetch"
 )
 
-// jsonReporter writes a line of JSON for each account, and with verbose for
-// each event.
+// jsonReporter writes a line of JSON for each account, warning and refused message, and
+// with verbose one for each event.
 type jsonReporter struct{ log zerolog.Logger }
 
 func newJSONReporter(std stdio, verbose bool) jsonReporter {

@@ -27,7 +27,7 @@ type listOptions struct {
 	json       bool
 }
 
-// listOrders are what a listing can be sorted by.
+// listOrders are the orders of --sort, by name.
 var listOrders = map[string]func(a, b listedMessage) int{
 	"number": func(a, b listedMessage) int { return 0 },
 	"date":   func(a, b listedMessage) int { return a.date.Compare(b.date) },
@@ -68,13 +68,13 @@ func listCommand(std stdio) *cli.Command {
 	}
 }
 
-// listedMessage is a message on the server. Without headers there is no heading.
+// listedMessage is a message on the server. With --no-headers its header is empty.
 type listedMessage struct {
 	fetch.Prospect
 	messageHeader
 }
 
-// runList looks at one account and writes what it sees.
+// runList lists the messages on the server of one account.
 func runList(ctx context.Context, std stdio, o listOptions) error {
 	order := listOrders[o.sort]
 	if order == nil {
@@ -96,20 +96,20 @@ func runList(ctx context.Context, std stdio, o listOptions) error {
 	ctx, stop := interruptible(ctx, std, w)
 	defer stop()
 
-	headings := map[int]messageHeader{}
-	read := func(num int, r io.Reader) { headings[num] = readMessageHeader(r) }
+	headers := map[int]messageHeader{} // by the number of the message
+	readHeader := func(num int, r io.Reader) { headers[num] = readMessageHeader(r) }
 	if o.noHeaders {
-		read = nil
+		readHeader = nil
 	}
 	account := chosen[0]
 	now := time.Now()
-	sight, err := w.account(account).Look(ctx, fetch.Options{State: store}, read)
+	sight, err := w.account(account).Look(ctx, fetch.Options{State: store}, readHeader)
 	if err != nil && !o.json {
 		return reportLookFailure(std, account.Name, err)
 	}
 	var messages []listedMessage
 	for _, p := range sight.Messages {
-		messages = append(messages, listedMessage{p, headings[p.Num]})
+		messages = append(messages, listedMessage{p, headers[p.Num]})
 	}
 	slices.SortStableFunc(messages, order)
 	if o.json {
@@ -121,12 +121,12 @@ func runList(ctx context.Context, std stdio, o listOptions) error {
 	if sight.NoHeader != nil {
 		fmt.Fprintf(std.err, "%s: the server gives no headers: %v\n", account.Name, sight.NoHeader)
 	}
-	headers := sight.NoHeader == nil && !o.noHeaders
-	writeListing(std.out, account, messages, headers, o.uids || !headers, columnsOf(std.out), now)
+	showHeaders := sight.NoHeader == nil && !o.noHeaders
+	writeListing(std.out, account, messages, showHeaders, o.uids || !showHeaders, columnsOf(std.out), now)
 	return nil
 }
 
-// reportLookFailure says why an account could not be looked at.
+// reportLookFailure reports why an account could not be listed, and returns the outcome.
 func reportLookFailure(std stdio, account string, err error) error {
 	paint := painter(isTerminal(std.err))
 	fmt.Fprintf(std.err, "%s: %s: %s\n", account, paint(red, "FAILED"), clean(err.Error()))
@@ -136,49 +136,20 @@ func reportLookFailure(std stdio, account string, err error) error {
 	return &outcome{fetch.Classify(err)}
 }
 
-// writeListing writes a table that is no wider than so many columns, and a sum.
-func writeListing(out io.Writer, a config.Account, messages []listedMessage, headers, uids bool, columns int, now time.Time) {
+// writeListing writes a table that is at most width columns wide, and a line with the sum.
+func writeListing(out io.Writer, a config.Account, messages []listedMessage, headers, uids bool, width int, now time.Time) {
 	if len(messages) == 0 {
 		fmt.Fprintln(out, "no messages")
 		return
 	}
 	var octets int64
 	rows, colours := make([][]string, len(messages)), make([]string, len(messages))
-	numbers, standings, names := len("NO"), len("STATE"), len("UNIQUE-ID")
 	for i, m := range messages {
 		octets += m.Size
-		date := ""
-		if !m.date.IsZero() {
-			date = m.date.Local().Format(time.DateOnly)
-		}
-		rows[i] = []string{strconv.Itoa(m.Num), size(m.Size), standing(m.Prospect)}
 		colours[i] = stateColours[m.Fate]
-		numbers, standings = max(numbers, len(rows[i][0])), max(standings, runewidth.StringWidth(rows[i][2]))
-		if uids {
-			name := called(m.Prospect)
-			rows[i] = append(rows[i], name)
-			names = max(names, runewidth.StringWidth(name))
-		}
-		if headers {
-			rows[i] = append(rows[i], date, m.from, m.subject)
-		}
+		rows[i] = listingRow(m, headers, uids)
 	}
-	left := rest(columns, numbers, len("1023 B"), standings)
-	table := []column{{title: "NO", right: true}, {title: "SIZE", right: true}, {title: "STATE", colours: colours}}
-	if uids {
-		most := max(1, left)
-		if headers {
-			most = min(names, mostUID)
-			left = rest(left, most)
-		}
-		table = append(table, column{title: "UNIQUE-ID", most: most})
-	}
-	if headers {
-		left = rest(left, len(time.DateOnly))
-		from := max(1, min(24, left/3))
-		table = append(table, column{title: "DATE"}, column{title: "FROM", most: from}, column{title: "SUBJECT", most: max(1, rest(left, from))})
-	}
-	writeTable(out, table, rows, func(row int) string {
+	writeTable(out, listingColumns(rows, colours, headers, uids, width), rows, func(row int) string {
 		if p := messages[row].Prospect; p.Fate == fetch.FateWait {
 			return "  " + because(p, a, now)
 		}
@@ -187,7 +158,51 @@ func writeListing(out io.Writer, a config.Account, messages []listedMessage, hea
 	fmt.Fprintf(out, "%s, %s\n", count(len(messages), "message"), size(octets))
 }
 
-// stateColours is that of what a person may want to look into.
+// listingRow returns the cells of a message.
+func listingRow(m listedMessage, headers, uids bool) []string {
+	row := []string{strconv.Itoa(m.Num), size(m.Size), standing(m.Prospect)}
+	if uids {
+		row = append(row, called(m.Prospect))
+	}
+	if headers {
+		date := ""
+		if !m.date.IsZero() {
+			date = m.date.Local().Format(time.DateOnly)
+		}
+		row = append(row, date, m.from, m.subject)
+	}
+	return row
+}
+
+// listingColumns returns the columns of a listing. Those at the right share the width
+// that the others leave.
+func listingColumns(rows [][]string, colours []string, headers, uids bool, width int) []column {
+	numbers, states, names := len("NO"), len("STATE"), len("UNIQUE-ID")
+	for _, row := range rows {
+		numbers, states = max(numbers, len(row[0])), max(states, runewidth.StringWidth(row[2]))
+		if uids {
+			names = max(names, runewidth.StringWidth(row[3]))
+		}
+	}
+	left := rest(width, numbers, len("1023 B"), states)
+	columns := []column{{title: "NO", right: true}, {title: "SIZE", right: true}, {title: "STATE", colours: colours}}
+	if uids {
+		most := max(1, left)
+		if headers {
+			most = min(names, mostUID)
+			left = rest(left, most)
+		}
+		columns = append(columns, column{title: "UNIQUE-ID", most: most})
+	}
+	if headers {
+		left = rest(left, len(time.DateOnly))
+		from := max(1, min(24, left/3))
+		columns = append(columns, column{title: "DATE"}, column{title: "FROM", most: from}, column{title: "SUBJECT", most: max(1, rest(left, from))})
+	}
+	return columns
+}
+
+// stateColours sets off the states that a person may want to look into.
 var stateColours = map[fetch.Fate]string{
 	fetch.FateFetch: green, fetch.FateWait: red, fetch.FateLeave: yellow, fetch.FateSettle: yellow, fetch.FateNone: yellow,
 }

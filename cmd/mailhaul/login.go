@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"os/exec"
 	"runtime"
-	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -59,7 +58,7 @@ func loginCommand(std stdio) *cli.Command {
 	}
 }
 
-// runLogin gets a grant from a person and keeps it.
+// runLogin obtains a grant from the user and stores it.
 func runLogin(ctx context.Context, std stdio, o loginOptions) error {
 	if len(o.names) != 1 {
 		return usagef("mailhaul login work", "mailhaul login takes the name of one account or sink")
@@ -68,46 +67,46 @@ func runLogin(ctx context.Context, std stdio, o loginOptions) error {
 	if err != nil {
 		return err
 	}
-	to, err := chooseGrantee(cfg, o.names[0])
+	g, err := chooseGrantee(cfg, o.names[0])
 	if err != nil {
 		return err
 	}
 	ctx, stop := interruptible(ctx, std, nil)
 	defer stop()
-	store, err := state.Open(ctx, cfg.State) // which makes the folder, and sees that it is private
+	store, err := state.Open(ctx, cfg.State) // creates the folder and checks that it is private
 	if err != nil {
 		return err
 	}
 	defer store.Close()
 
-	c := to.shared(granteesOf(cfg))
-	g, err := std.obtainGrant(ctx, c, o, cfg.Environ())
+	client := g.shared(granteesOf(cfg))
+	grant, err := std.obtainGrant(ctx, client, o, cfg.Environ())
 	if err == nil {
-		err = oauth.NewStore(cfg.State).Save(ctx, c, g)
+		err = oauth.NewStore(cfg.State).Save(ctx, client, grant)
 	}
 	if err != nil {
-		return loginError(to.name, err)
+		return loginError(g.name, err)
 	}
-	try := "mailhaul check " + to.name
-	if to.protocol != oauth.POP {
+	try := "mailhaul check " + g.name
+	if g.protocol != oauth.POP {
 		try = "mailhaul check"
 	}
-	fmt.Fprintf(std.out, "%s: logged in; %s tries it\n", to.name, try)
-	if _, warning := grantText(g, to.name, time.Now()); warning != "" {
+	fmt.Fprintf(std.out, "%s: logged in; %s tries it\n", g.name, try)
+	if _, warning := grantText(grant, g.name, time.Now()); warning != "" {
 		fmt.Fprintf(std.out, "  %s\n", warning)
 	}
 	return nil
 }
 
-// chooseGrantee returns the account of a name, or else the sink.
+// chooseGrantee returns the account of that name, or else the sink. It must log in by
+// OAuth.
 func chooseGrantee(cfg *config.Config, name string) (grantee, error) {
-	var to grantee
-	kind := "account"
-	i := slices.IndexFunc(cfg.Accounts, func(a config.Account) bool { return a.Name == name })
-	if i >= 0 {
-		to = ofAccount(cfg.Accounts[i])
+	var g grantee
+	var kind string
+	if a := cfg.Account(name); a != nil {
+		g, kind = ofAccount(*a), "account"
 	} else if s := cfg.Sink(name); s != nil {
-		to, kind = ofSink(*s), "sink"
+		g, kind = ofSink(*s), "sink"
 	} else {
 		var known []string
 		for _, g := range granteesOf(cfg) {
@@ -117,15 +116,15 @@ func chooseGrantee(cfg *config.Config, name string) (grantee, error) {
 		if len(known) == 0 {
 			hint = "none of them has oauth; mailhaul.yaml(5) explains it"
 		}
-		return to, usagef(hint, "there is no account or sink %q in %s", name, cfg.Path)
+		return grantee{}, usagef(hint, "there is no account or sink %q in %s", name, cfg.Path)
 	}
-	if to.OAuth == nil {
-		return to, usagef("set its oauth; mailhaul.yaml(5) explains it", "%s %s does not log in by OAuth", kind, name)
+	if g.OAuth == nil {
+		return grantee{}, usagef("set its oauth; mailhaul.yaml(5) explains it", "%s %s does not log in by OAuth", kind, name)
 	}
-	return to, nil
+	return g, nil
 }
 
-// obtainGrant has a person log in.
+// obtainGrant tells the user where to log in, and waits until that is done.
 func (std stdio) obtainGrant(ctx context.Context, c *oauth.Client, o loginOptions, env []string) (oauth.Grant, error) {
 	if o.device {
 		return c.Device(ctx, func(d oauth.DeviceCode) {
@@ -150,8 +149,8 @@ func (std stdio) obtainGrant(ctx context.Context, c *oauth.Client, o loginOption
 	})
 }
 
-// openBrowser opens an address in the person's browser, and reports whether
-// it could.
+// openBrowser opens an address in the browser of the user, and reports whether a program
+// for that could be started.
 func openBrowser(ctx context.Context, address string, env []string) bool {
 	program := "xdg-open"
 	if runtime.GOOS == "darwin" {
@@ -162,11 +161,12 @@ func openBrowser(ctx context.Context, address string, env []string) bool {
 	if cmd.Start() != nil {
 		return false
 	}
-	go cmd.Wait() // its success says nothing about the login
+	go cmd.Wait() // its exit code says nothing about the login
 	return true
 }
 
-// redirectPort returns the port of the redirect URI that stands in an address.
+// redirectPort returns the port of the redirect URI in the address of a login page, "" if
+// there is none.
 func redirectPort(address string) string {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -179,25 +179,26 @@ func redirectPort(address string) string {
 	return back.Port()
 }
 
-// loginError returns the error of a login that did not come about.
+// loginError wraps the error of a login and chooses the exit code.
 func loginError(name string, err error) error {
-	_, person := errors.AsType[*oauth.GrantError](err)
+	if errors.Is(err, context.Canceled) {
+		return &failure{fmt.Errorf("%s: not logged in", name), exitRetry, ""}
+	}
+	_, denied := errors.AsType[*oauth.GrantError](err)
 	_, temporary := errors.AsType[*oauth.TemporaryError](err)
 	exit := exitMachine
 	switch {
-	case errors.Is(err, context.Canceled):
-		return &failure{fmt.Errorf("%s: not logged in", name), exitRetry, ""}
-	case person:
+	case denied:
 		exit = exitPerson
 	case temporary:
 		exit = exitRetry
 	}
-	// A provider has a part in it, or whoever stands in its place: what the certificate
-	// is for, which is not believed, is said as it says it.
+	// The text may come from the provider, or from whoever stands in its place, such as
+	// the names in a certificate that is not trusted.
 	return &failure{fmt.Errorf("%s: not logged in: %s", name, clean(err.Error())), exit, oauthHint(err)}
 }
 
-// oauthHint returns what can be done about an error of OAuth, or "".
+// oauthHint returns what the user can do about an error of OAuth, or "".
 func oauthHint(err error) string {
 	if e, ok := errors.AsType[*oauth.GrantError](err); ok {
 		return e.Hint()
