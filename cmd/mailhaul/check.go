@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -26,22 +25,19 @@ func checkCommand(std stdio) *cli.Command {
 			"no failure here.",
 		Flags:        []cli.Flag{configFlag(), traceFlag(), toggle("quiet", "report only on accounts that are not well", "q")},
 		OnUsageError: badFlag,
-		Action: func(c *cli.Context) error {
-			return runCheck(c.Context, std, c.String("config"), c.String("trace"), c.Args().Slice(), c.Bool("quiet"))
-		},
+		Action:       func(c *cli.Context) error { return runCheck(c, std) },
 	}
 }
 
 // checkRun is a run of mailhaul check. It checks as many accounts at once as a fetch
 // polls, and writes their reports one after the other.
 type checkRun struct {
-	out    io.Writer
-	paint  func(colour, text string) string
+	checklist
+	quiet  bool
 	cfg    *config.Config
 	wiring *wiring
 	probes map[string]probe // of the sinks, by name
 	trace  *trace
-	quiet  bool
 	checks []accountCheck
 }
 
@@ -55,8 +51,8 @@ type accountCheck struct {
 	class   fetch.Class
 }
 
-func runCheck(ctx context.Context, std stdio, path, trace string, names []string, quiet bool) error {
-	cfg, chosen, w, err := wired(path, names)
+func runCheck(c *cli.Context, std stdio) error {
+	cfg, chosen, w, err := wired(c.String("config"), c.Args().Slice())
 	if err != nil {
 		return err
 	}
@@ -65,34 +61,34 @@ func runCheck(ctx context.Context, std stdio, path, trace string, names []string
 	if isTerminal(std.in) {
 		cfg.AskInTurn()
 	}
-	traced, err := openTrace(trace)
+	traced, err := openTrace(c.String("trace"))
 	if err != nil {
 		return err
 	}
 	defer traced.close(std)
-	store, done, err := readState(ctx, cfg.State)
+	store, done, err := readState(c.Context, cfg.State)
 	if err != nil {
 		return err
 	}
 	defer done()
-	ctx, stop := interruptible(ctx, std, w)
+	ctx, stop := interruptible(c.Context, std, w)
 	defer stop()
 
 	accounts, turns := w.accounts(chosen), newTurns(std.out, len(chosen))
 	traced.follow(accounts...)
 	r := &checkRun{
-		out: std.out, paint: painter(isTerminal(std.out)), cfg: cfg, wiring: w, probes: probesOf(ctx, cfg, w), trace: traced, quiet: quiet,
+		checklist: checklist{std.out, painter(isTerminal(std.out))}, quiet: c.Bool("quiet"),
+		cfg: cfg, wiring: w, probes: probesOf(ctx, cfg, w), trace: traced,
 	}
 	for i, a := range chosen {
 		r.checks = append(r.checks, accountCheck{config: a, account: accounts[i], out: turn{turns, i}})
 	}
-	if !quiet {
+	if !r.quiet {
 		fmt.Fprintf(std.out, "%s: %s, %s\n", cfg.Path, count(len(cfg.Accounts), "account"), count(len(cfg.Sinks), "sink"))
 	}
 	stateErr := probeState(cfg.State)
 	if stateErr != nil {
-		l := checklist{std.out, r.paint}
-		l.fail("state: "+stateErr.Error(), fetch.Hint(stateErr))
+		r.fail("state: "+stateErr.Error(), fetch.Hint(stateErr))
 	}
 	fetch.Each(ctx, fetch.Setup{
 		Accounts: accounts, Parallel: cfg.Parallel, PerHost: cfg.PerHost,
@@ -110,7 +106,8 @@ func runCheck(ctx context.Context, std stdio, path, trace string, names []string
 	return worstOutcome(class)
 }
 
-// checkAccount checks an account: its server, its lease, its filter and its sinks.
+// checkAccount checks an account: its server, whether a poll could take its lease, its
+// filter and its sinks.
 func (r *checkRun) checkAccount(ctx context.Context, c *accountCheck, o fetch.Options) error {
 	defer c.end()
 	l := r.begin(c)
@@ -121,7 +118,11 @@ func (r *checkRun) checkAccount(ctx context.Context, c *accountCheck, o fetch.Op
 	l.reportServer(c.account, report, err, time.Now())
 	c.class = fetch.Classify(err)
 	if ctx.Err() == nil {
-		c.class = max(c.class, l.checkLease(r.cfg.State, c.config.Name), l.checkSinks(ctx, r.cfg, r.wiring, c.config, r.probes))
+		leaseErr := state.CheckLease(r.cfg.State, c.config.Name)
+		if leaseErr != nil {
+			l.fail(leaseErr.Error(), fetch.Hint(leaseErr))
+		}
+		c.class = max(c.class, fetch.Classify(leaseErr), l.checkSinks(ctx, r.cfg, r.wiring, c.config, r.probes))
 	}
 	return err
 }
@@ -140,12 +141,12 @@ func (r *checkRun) leaveOut(ctx context.Context, c *accountCheck, err error) {
 // begin begins the report on an account with its name.
 func (r *checkRun) begin(c *accountCheck) checklist {
 	c.begun = true
+	l, heading := checklist{c.out, r.paint}, "\n%s\n"
 	if r.quiet {
-		fmt.Fprintln(&c.held, c.config.Name)
-		return checklist{&c.held, r.paint}
+		l.out, heading = &c.held, "%s\n"
 	}
-	fmt.Fprintf(c.out, "\n%s\n", c.config.Name)
-	return checklist{c.out, r.paint}
+	fmt.Fprintf(l.out, heading, c.config.Name)
+	return l
 }
 
 // end ends the report on an account and, if the account is not well, writes what was held.
@@ -180,16 +181,6 @@ func (r *checkRun) writeSummary(stateErr error) {
 		result = fmt.Sprintf("%d not well: %s", len(unwell), someOf(unwell))
 	}
 	fmt.Fprintf(r.out, "\n%s checked, %s\n", count(checked, "account"), result)
-}
-
-// checkLease reports what would keep a poll from taking the lease of an account, such as
-// a lock file of another user.
-func (l *checklist) checkLease(dir, account string) fetch.Class {
-	err := state.CheckLease(dir, account)
-	if err != nil {
-		l.fail(err.Error(), fetch.Hint(err))
-	}
-	return fetch.Classify(err)
 }
 
 // checkSinks reports on the filter of an account, its sinks and its quarantine. probes

@@ -3,7 +3,6 @@ package main
 import (
 	"embed"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -58,7 +57,9 @@ func completeCommand(std stdio) *cli.Command {
 			if len(words) < 2 { // the first word is --
 				return nil
 			}
-			writeCompletions(std.out, completeLine(newApp(std), words[1:]))
+			for _, c := range completeLine(newApp(std), words[1:]) {
+				fmt.Fprintf(std.out, "%s\t%s\n", c.word, c.meaning)
+			}
 			return nil
 		},
 	}
@@ -69,12 +70,6 @@ type completion struct{ word, meaning string }
 
 // anyFile tells the script to let the shell complete the names of files.
 var anyFile = completion{word: ":files"}
-
-func writeCompletions(out io.Writer, all []completion) {
-	for _, c := range all {
-		fmt.Fprintf(out, "%s\t%s\n", c.word, c.meaning)
-	}
-}
 
 // commandLine is the part of a command line before the word to complete.
 type commandLine struct {

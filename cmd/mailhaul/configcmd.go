@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -9,7 +8,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 	"github.com/mailhaul/mailhaul/fetch"
 )
 
@@ -27,12 +25,7 @@ func configCommand(std stdio) *cli.Command {
 					"also tries what the configuration names. Exit codes: 0 no mistake; 78 at least one.",
 				Flags:        []cli.Flag{configFlag()},
 				OnUsageError: badFlag,
-				Action: func(c *cli.Context) error {
-					if err := noArgs(c); err != nil {
-						return err
-					}
-					return runConfigCheck(std, c.String("config"))
-				},
+				Action:       func(c *cli.Context) error { return runConfigCheck(c, std) },
 			}, {
 				Name:      "show",
 				Usage:     "show the configuration with all defaults and without secrets",
@@ -41,14 +34,9 @@ func configCommand(std stdio) *cli.Command {
 					"out, paths are absolute, and secrets are ***. With ACCOUNT it shows only that\n" +
 					"account and the sinks it delivers to. Commands are shown unchanged: keep secrets out\n" +
 					"of them.",
-				Flags: []cli.Flag{
-					configFlag(),
-					toggle("json", "as JSON"),
-				},
+				Flags:        []cli.Flag{configFlag(), toggle("json", "as JSON")},
 				OnUsageError: badFlag,
-				Action: func(c *cli.Context) error {
-					return runConfigShow(std, c.String("config"), c.Bool("json"), c.Args().Slice())
-				},
+				Action:       func(c *cli.Context) error { return runConfigShow(c, std) },
 			},
 			hiddenHelpCommand(std),
 		},
@@ -57,8 +45,11 @@ func configCommand(std stdio) *cli.Command {
 }
 
 // runConfigCheck also builds the sinks, which find mistakes that config.Load cannot.
-func runConfigCheck(std stdio, path string) error {
-	cfg, err := loadConfig(path)
+func runConfigCheck(c *cli.Context, std stdio) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	cfg, err := loadConfig(c.String("config"))
 	if err != nil {
 		return err
 	}
@@ -95,38 +86,25 @@ func sharedMaildrops(accounts []*fetch.Account) (groups [][]string) {
 	return slices.DeleteFunc(groups, func(names []string) bool { return len(names) == 1 })
 }
 
-func runConfigShow(std stdio, path string, asJSON bool, names []string) error {
-	cfg, err := loadConfig(path)
+func runConfigShow(c *cli.Context, std stdio) error {
+	cfg, err := loadConfig(c.String("config"))
 	if err != nil {
 		return err
 	}
-	account := ""
-	switch len(names) {
-	case 0:
-	case 1:
-		if _, err := choose(cfg, names); err != nil {
-			return err
-		}
-		account = names[0]
-	default:
+	if c.NArg() > 1 {
 		return usagef("leave them out to see all", "mailhaul config show takes one account")
 	}
-	text, err := renderConfig(cfg, account, asJSON)
+	if _, err := choose(cfg, c.Args().Slice()); err != nil {
+		return err
+	}
+	account := c.Args().First() // empty for all
+	if c.Bool("json") {
+		return writeJSON(std.out, json.RawMessage(cfg.JSON(account)))
+	}
+	text, err := cfg.YAML(account)
 	if err != nil {
 		return err
 	}
 	_, err = std.out.Write(text)
 	return err
-}
-
-// renderConfig returns the configuration as YAML or JSON. Unless account is empty, that
-// is the account and its sinks alone.
-func renderConfig(cfg *config.Config, account string, asJSON bool) ([]byte, error) {
-	if !asJSON {
-		return cfg.YAML(account)
-	}
-	var out bytes.Buffer
-	err := json.Indent(&out, cfg.JSON(account), "", "  ")
-	out.WriteByte('\n')
-	return out.Bytes(), err
 }

@@ -39,10 +39,7 @@ func daemonCommand(std stdio) *cli.Command {
 			if err := noArgs(c); err != nil {
 				return err
 			}
-			return runDaemon(c.Context, std, fetchOptions{
-				configPath: c.String("config"), logFormat: c.String("log-format"), trace: c.String("trace"),
-				verbose: c.Bool("verbose"), quiet: c.Bool("quiet"),
-			})
+			return runDaemon(c.Context, std, newFetchOptions(c))
 		},
 	}
 }

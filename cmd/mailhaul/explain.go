@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -25,22 +24,18 @@ func explainCommand(std stdio) *cli.Command {
 			"beginning of it that no other message has; mailhaul plan and mailhaul list --uids\n" +
 			"show those on the server. It connects to nothing: it tells what is remembered, and\n" +
 			"that ends 30 days after the server ceased to list a message.",
-		Flags: []cli.Flag{
-			configFlag(),
-			jsonFlag(),
-		},
+		Flags:        []cli.Flag{configFlag(), jsonFlag()},
 		OnUsageError: badFlag,
-		Action: func(c *cli.Context) error {
-			if c.NArg() != 2 {
-				return usagef("mailhaul explain work 1234", "mailhaul explain takes an account and a unique-id")
-			}
-			return runExplain(c.Context, std, c.String("config"), c.Args().Get(0), c.Args().Get(1), c.Bool("json"))
-		},
+		Action:       func(c *cli.Context) error { return runExplain(c, std) },
 	}
 }
 
-func runExplain(ctx context.Context, std stdio, path, account, uid string, asJSON bool) error {
-	cfg, store, done, err := lookUp(ctx, path)
+func runExplain(c *cli.Context, std stdio) error {
+	if c.NArg() != 2 {
+		return usagef("mailhaul explain work 1234", "mailhaul explain takes an account and a unique-id")
+	}
+	ctx, account, uid := c.Context, c.Args().Get(0), c.Args().Get(1)
+	cfg, store, done, err := lookUp(ctx, c.String("config"))
 	if err != nil {
 		return err
 	}
@@ -60,7 +55,7 @@ func runExplain(ctx context.Context, std stdio, path, account, uid string, asJSO
 			return err
 		}
 	}
-	if asJSON {
+	if c.Bool("json") {
 		return e.writeJSON(std.out)
 	}
 	e.write(std.out, time.Now())

@@ -62,12 +62,18 @@ func fetchCommand(std stdio) *cli.Command {
 		},
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {
-			return runFetch(c.Context, std, fetchOptions{
-				configPath: c.String("config"), accounts: c.Args().Slice(), onlyFailed: c.Bool("failed"), keepAll: c.Bool("keep"), dryRun: c.Bool("dry-run"),
-				logFormat: c.String("log-format"), trace: c.String("trace"), progress: c.String("progress"),
-				verbose: c.Bool("verbose"), quiet: c.Bool("quiet"),
-			})
+			return runFetch(c.Context, std, newFetchOptions(c))
 		},
+	}
+}
+
+// newFetchOptions returns the options of a command line. Those that the command does not
+// have are empty.
+func newFetchOptions(c *cli.Context) fetchOptions {
+	return fetchOptions{
+		configPath: c.String("config"), accounts: c.Args().Slice(), onlyFailed: c.Bool("failed"), keepAll: c.Bool("keep"), dryRun: c.Bool("dry-run"),
+		logFormat: c.String("log-format"), trace: c.String("trace"), progress: c.String("progress"),
+		verbose: c.Bool("verbose"), quiet: c.Bool("quiet"),
 	}
 }
 
@@ -176,11 +182,16 @@ func (r *fetchRun) poll(ctx context.Context) error {
 	defer context.AfterFunc(ctx, r.stdout.leave)()
 	defer teller.close(ctx) // runs before stop: only a second signal ends the wait for the notify command
 
+	observe := func(e fetch.Event) {
+		r.trace.observe(e)
+		out.observe(e)
+		countEvent(e)
+	}
 	summaries := fetch.Once(ctx, fetch.Setup{
 		Accounts: accounts, Parallel: r.cfg.Parallel, PerHost: r.cfg.PerHost,
 		Options: fetch.Options{
 			State: r.store, Sinks: w.sinks, Scratch: r.cfg.State, Sweep: w.spool.Sweep, Host: w.host,
-			Observer: joinObservers(r.trace.observe, out.observe, countEvent), Drain: drain,
+			Observer: observe, Drain: drain,
 			KeepAll: o.keepAll, DryRun: o.dryRun, Insist: len(o.accounts) > 0,
 		},
 	})

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -16,16 +15,6 @@ import (
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 	"github.com/mailhaul/mailhaul/fetch"
 )
-
-// listOptions are the options of mailhaul list.
-type listOptions struct {
-	configPath string
-	names      []string
-	sort       string
-	noHeaders  bool
-	uids       bool
-	json       bool
-}
 
 // listOrders are the orders of --sort, by name.
 var listOrders = map[string]func(a, b listedMessage) int{
@@ -59,12 +48,7 @@ func listCommand(std stdio) *cli.Command {
 			jsonFlag(),
 		},
 		OnUsageError: badFlag,
-		Action: func(c *cli.Context) error {
-			return runList(c.Context, std, listOptions{
-				configPath: c.String("config"), names: c.Args().Slice(), sort: c.String("sort"),
-				noHeaders: c.Bool("no-headers"), uids: c.Bool("uids"), json: c.Bool("json"),
-			})
-		},
+		Action:       func(c *cli.Context) error { return runList(c, std) },
 	}
 }
 
@@ -75,36 +59,37 @@ type listedMessage struct {
 }
 
 // runList lists the messages on the server of one account.
-func runList(ctx context.Context, std stdio, o listOptions) error {
-	order := listOrders[o.sort]
+func runList(c *cli.Context, std stdio) error {
+	noHeaders, asJSON := c.Bool("no-headers"), c.Bool("json")
+	order := listOrders[c.String("sort")]
 	if order == nil {
-		return usagef("write one of "+listOrderNames, "--sort %q is not known", o.sort)
+		return usagef("write one of "+listOrderNames, "--sort %q is not known", c.String("sort"))
 	}
-	if len(o.names) != 1 {
+	if c.NArg() != 1 {
 		return usagef("mailhaul list work", "name the account to list")
 	}
-	cfg, chosen, w, err := wired(o.configPath, o.names)
+	cfg, chosen, w, err := wired(c.String("config"), c.Args().Slice())
 	if err != nil {
 		return err
 	}
 	defer w.Close()
-	store, done, err := readState(ctx, cfg.State)
+	store, done, err := readState(c.Context, cfg.State)
 	if err != nil {
 		return err
 	}
 	defer done()
-	ctx, stop := interruptible(ctx, std, w)
+	ctx, stop := interruptible(c.Context, std, w)
 	defer stop()
 
 	headers := map[int]messageHeader{} // by the number of the message
 	readHeader := func(num int, r io.Reader) { headers[num] = readMessageHeader(r) }
-	if o.noHeaders {
+	if noHeaders {
 		readHeader = nil
 	}
 	account := chosen[0]
 	now := time.Now()
 	sight, err := w.account(account).Look(ctx, fetch.Options{State: store}, readHeader)
-	if err != nil && !o.json {
+	if err != nil && !asJSON {
 		return reportLookFailure(std, account.Name, err)
 	}
 	var messages []listedMessage
@@ -112,7 +97,7 @@ func runList(ctx context.Context, std stdio, o listOptions) error {
 		messages = append(messages, listedMessage{p, headers[p.Num]})
 	}
 	slices.SortStableFunc(messages, order)
-	if o.json {
+	if asJSON {
 		if err := writeListingJSON(std.out, account, messages, err, now); err != nil {
 			return err
 		}
@@ -121,8 +106,8 @@ func runList(ctx context.Context, std stdio, o listOptions) error {
 	if sight.NoHeader != nil {
 		fmt.Fprintf(std.err, "%s: the server gives no headers: %v\n", account.Name, sight.NoHeader)
 	}
-	showHeaders := sight.NoHeader == nil && !o.noHeaders
-	writeListing(std.out, account, messages, showHeaders, o.uids || !showHeaders, columnsOf(std.out), now)
+	showHeaders := sight.NoHeader == nil && !noHeaders
+	writeListing(std.out, account, messages, showHeaders, c.Bool("uids") || !showHeaders, columnsOf(std.out), now)
 	return nil
 }
 

@@ -17,13 +17,6 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/channel"
 )
 
-// loginOptions are the options of mailhaul login.
-type loginOptions struct {
-	configPath        string
-	names             []string
-	device, noBrowser bool
-}
-
 func loginCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:      "login",
@@ -50,28 +43,24 @@ func loginCommand(std stdio) *cli.Command {
 			toggle("no-browser", "print the address instead of opening a browser"),
 		},
 		OnUsageError: badFlag,
-		Action: func(c *cli.Context) error {
-			return runLogin(c.Context, std, loginOptions{
-				configPath: c.String("config"), names: c.Args().Slice(), device: c.Bool("device"), noBrowser: c.Bool("no-browser"),
-			})
-		},
+		Action:       func(c *cli.Context) error { return runLogin(c, std) },
 	}
 }
 
 // runLogin obtains a grant from the user and stores it.
-func runLogin(ctx context.Context, std stdio, o loginOptions) error {
-	if len(o.names) != 1 {
+func runLogin(c *cli.Context, std stdio) error {
+	if c.NArg() != 1 {
 		return usagef("mailhaul login work", "mailhaul login takes the name of one account or sink")
 	}
-	cfg, err := loadConfig(o.configPath)
+	cfg, err := loadConfig(c.String("config"))
 	if err != nil {
 		return err
 	}
-	g, err := chooseGrantee(cfg, o.names[0])
+	g, err := chooseGrantee(cfg, c.Args().First())
 	if err != nil {
 		return err
 	}
-	ctx, stop := interruptible(ctx, std, nil)
+	ctx, stop := interruptible(c.Context, std, nil)
 	defer stop()
 	store, err := state.Open(ctx, cfg.State) // creates the folder and checks that it is private
 	if err != nil {
@@ -80,7 +69,12 @@ func runLogin(ctx context.Context, std stdio, o loginOptions) error {
 	defer store.Close()
 
 	client := g.shared(granteesOf(cfg))
-	grant, err := std.obtainGrant(ctx, client, o, cfg.Environ())
+	var grant oauth.Grant
+	if c.Bool("device") {
+		grant, err = std.loginWithCode(ctx, client)
+	} else {
+		grant, err = std.loginInBrowser(ctx, client, !c.Bool("no-browser"), cfg.Environ())
+	}
 	if err == nil {
 		err = oauth.NewStore(cfg.State).Save(ctx, client, grant)
 	}
@@ -124,20 +118,21 @@ func chooseGrantee(cfg *config.Config, name string) (grantee, error) {
 	return g, nil
 }
 
-// obtainGrant tells the user where to log in, and waits until that is done.
-func (std stdio) obtainGrant(ctx context.Context, c *oauth.Client, o loginOptions, env []string) (oauth.Grant, error) {
-	if o.device {
-		return c.Device(ctx, func(d oauth.DeviceCode) {
-			fmt.Fprintf(std.out, "Log in as %s: open %s and enter\n\n  %s\n\n", c.User, clean(d.URL), clean(d.UserCode))
-			if d.WholeURL != "" {
-				fmt.Fprintf(std.out, "or open %s\n\n", clean(d.WholeURL))
-			}
-			fmt.Fprintf(std.out, "The code is good for %s.\n", span(time.Until(d.Expires).Round(time.Second)))
-		})
-	}
+// loginWithCode shows a code to enter in a browser on any device, and waits for the login.
+func (std stdio) loginWithCode(ctx context.Context, c *oauth.Client) (oauth.Grant, error) {
+	return c.Device(ctx, func(d oauth.DeviceCode) {
+		fmt.Fprintf(std.out, "Log in as %s: open %s and enter\n\n  %s\n\n", c.User, clean(d.URL), clean(d.UserCode))
+		if d.WholeURL != "" {
+			fmt.Fprintf(std.out, "or open %s\n\n", clean(d.WholeURL))
+		}
+		fmt.Fprintf(std.out, "The code is good for %s.\n", span(time.Until(d.Expires).Round(time.Second)))
+	})
+}
+
+// loginInBrowser opens a browser or prints the address to open, and waits for the login.
+func (std stdio) loginInBrowser(ctx context.Context, c *oauth.Client, open bool, env []string) (oauth.Grant, error) {
 	return c.Browser(ctx, func(address string) error {
-		opened := !o.noBrowser && openBrowser(ctx, address, env)
-		if opened {
+		if open && openBrowser(ctx, address, env) {
 			fmt.Fprintf(std.out, "Log in as %s in the browser. If none opens, go to\n\n  %s\n\n", c.User, address)
 			return nil
 		}

@@ -89,12 +89,3 @@ func accountNames(cfg *config.Config) []string {
 	}
 	return names
 }
-
-// joinObservers returns an Observer that calls all of them in order.
-func joinObservers(all ...fetch.Observer) fetch.Observer {
-	return func(e fetch.Event) {
-		for _, observe := range all {
-			observe(e)
-		}
-	}
-}
