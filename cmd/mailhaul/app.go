@@ -89,8 +89,7 @@ func rejectEmptyValues(commands []*cli.Command) {
 	}
 }
 
-// badFlag is the OnUsageError of all commands. It turns an error of the flag package
-// into a usage error with a hint.
+// badFlag turns an error of the flag package into a usage error with a hint.
 func badFlag(c *cli.Context, err error, _ bool) error {
 	hint := c.Command.HelpName + " --help lists the options"
 	if c.Command.HelpName == c.App.Name {
@@ -122,8 +121,7 @@ func helpCommand(std stdio) *cli.Command {
 	}
 }
 
-// hiddenHelpCommand returns the helpCommand of a command that has subcommands. Lists of
-// commands leave it out.
+// hiddenHelpCommand returns the helpCommand of a command that has subcommands.
 func hiddenHelpCommand(std stdio) *cli.Command {
 	c := helpCommand(std)
 	c.Hidden = true
@@ -146,7 +144,7 @@ func toggle(name, usage string, aliases ...string) cli.Flag {
 // jsonFlag returns the option of every command that can write JSON.
 func jsonFlag() cli.Flag { return toggle("json", "write JSON for other programs to read") }
 
-// noArgs returns a usage error if there are arguments.
+// noArgs is the Before of commands that take no arguments.
 func noArgs(c *cli.Context) error {
 	if c.Args().Present() {
 		return usagef("", "%s takes no arguments, but was given %q", c.Command.HelpName, c.Args().First())
@@ -163,8 +161,7 @@ func version() string {
 	return "mailhaul " + b.Version + ", " + b.Go
 }
 
-// buildInfo returns the version and commit that the Go toolchain recorded in this
-// program.
+// buildInfo returns what the Go toolchain recorded in this program.
 func buildInfo() metrics.Build {
 	b := metrics.Build{Version: "unknown", Go: runtime.Version()}
 	info, ok := debug.ReadBuildInfo()
@@ -172,19 +169,17 @@ func buildInfo() metrics.Build {
 		return b
 	}
 	b.Version = info.Main.Version
-	dirty := ""
+	modified := ""
 	for _, s := range info.Settings {
-		switch s.Key {
-		case "vcs.revision":
+		switch {
+		case s.Key == "vcs.revision":
 			b.Commit = s.Value[:min(12, len(s.Value))]
-		case "vcs.modified":
-			if s.Value == "true" {
-				dirty = " (modified)"
-			}
+		case s.Key == "vcs.modified" && s.Value == "true":
+			modified = " (modified)"
 		}
 	}
 	if b.Commit != "" {
-		b.Commit += dirty
+		b.Commit += modified
 	}
 	return b
 }

@@ -98,16 +98,10 @@ func runCheck(c *cli.Context, std stdio) error {
 	}, func(i int, err error) {
 		r.leaveOut(ctx, &r.checks[i], err)
 	})
-	r.writeSummary(stateErr)
-	class := fetch.Classify(stateErr)
-	for i := range r.checks {
-		class = max(class, r.checks[i].class)
-	}
-	return worstOutcome(class)
+	return worstOutcome(r.summarize(stateErr))
 }
 
-// checkAccount checks an account: its server, whether a poll could take its lease, its
-// filter and its sinks.
+// checkAccount checks the server, the lease, the filter and the sinks of an account.
 func (r *checkRun) checkAccount(ctx context.Context, c *accountCheck, o fetch.Options) error {
 	defer c.end()
 	l := r.begin(c)
@@ -127,8 +121,7 @@ func (r *checkRun) checkAccount(ctx context.Context, c *accountCheck, o fetch.Op
 	return err
 }
 
-// leaveOut reports why an account is not checked. An account whose turn did not come
-// before a signal gets no report.
+// leaveOut reports why an account is not checked, unless that is because of a signal.
 func (r *checkRun) leaveOut(ctx context.Context, c *accountCheck, err error) {
 	defer c.end()
 	c.class = fetch.Classify(err)
@@ -149,7 +142,7 @@ func (r *checkRun) begin(c *accountCheck) checklist {
 	return l
 }
 
-// end ends the report on an account and, if the account is not well, writes what was held.
+// end ends the report, and writes what --quiet held back if the account is not well.
 func (c *accountCheck) end() {
 	if c.class != fetch.ClassFine {
 		c.held.WriteTo(c.out)
@@ -157,34 +150,33 @@ func (c *accountCheck) end() {
 	c.out.end()
 }
 
-// writeSummary writes how many accounts were checked, and which are not well.
-func (r *checkRun) writeSummary(stateErr error) {
-	checked, unwell := 0, []string{}
+// summarize writes which accounts are not well, and returns the worst class.
+func (r *checkRun) summarize(stateErr error) fetch.Class {
+	class, checked, unwell := fetch.Classify(stateErr), 0, []string{}
 	if stateErr != nil {
 		unwell = append(unwell, "the state folder")
 	}
 	for i := range r.checks {
 		c := &r.checks[i]
-		if !c.begun {
-			continue
+		class = max(class, c.class)
+		if c.begun {
+			checked++
 		}
-		checked++
-		if c.class != fetch.ClassFine {
+		if c.begun && c.class != fetch.ClassFine {
 			unwell = append(unwell, c.config.Name)
 		}
-	}
-	if len(r.checks) < 2 || r.quiet && len(unwell) == 0 {
-		return
 	}
 	result := "all well"
 	if len(unwell) > 0 {
 		result = fmt.Sprintf("%d not well: %s", len(unwell), someOf(unwell))
 	}
-	fmt.Fprintf(r.out, "\n%s checked, %s\n", count(checked, "account"), result)
+	if len(r.checks) > 1 && (!r.quiet || len(unwell) > 0) {
+		fmt.Fprintf(r.out, "\n%s checked, %s\n", count(checked, "account"), result)
+	}
+	return class
 }
 
-// checkSinks reports on the filter of an account, its sinks and its quarantine. probes
-// holds a probe for each sink.
+// checkSinks reports on the filter of an account, its sinks and its quarantine.
 func (l *checklist) checkSinks(ctx context.Context, cfg *config.Config, w *wiring, a config.Account, probes map[string]probe) fetch.Class {
 	class := fetch.ClassFine
 	report := func(what, text string, err error) {

@@ -25,6 +25,7 @@ func configCommand(std stdio) *cli.Command {
 					"also tries what the configuration names. Exit codes: 0 no mistake; 78 at least one.",
 				Flags:        []cli.Flag{configFlag()},
 				OnUsageError: badFlag,
+				Before:       noArgs,
 				Action:       func(c *cli.Context) error { return runConfigCheck(c, std) },
 			}, {
 				Name:      "show",
@@ -46,9 +47,6 @@ func configCommand(std stdio) *cli.Command {
 
 // runConfigCheck also builds the sinks, which find mistakes that config.Load cannot.
 func runConfigCheck(c *cli.Context, std stdio) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
 	cfg, err := loadConfig(c.String("config"))
 	if err != nil {
 		return err

@@ -35,12 +35,8 @@ func daemonCommand(std stdio) *cli.Command {
 			quietFlag(),
 		},
 		OnUsageError: badFlag,
-		Action: func(c *cli.Context) error {
-			if err := noArgs(c); err != nil {
-				return err
-			}
-			return runDaemon(c.Context, std, newFetchOptions(c))
-		},
+		Before:       noArgs,
+		Action:       func(c *cli.Context) error { return runDaemon(c.Context, std, newFetchOptions(c)) },
 	}
 }
 
@@ -59,12 +55,9 @@ type daemon struct {
 	wiring     *wiring
 	accounts   []*fetch.Account
 	seenLogins map[string]time.Time // the last logins that polls took up, by the keys of the grants
-	// activeTargets is the field going of every textReporter: a poll under way during a
-	// reload still delivers to the targets that it began with.
-	activeTargets map[string]string
-	// openWirings counts the wirings that are not closed. One that was replaced is closed
-	// when the last poll that uses it has ended.
-	openWirings sync.WaitGroup
+	// A poll under way during a reload keeps its targets and its wiring to its end.
+	activeTargets map[string]string // by account; shared by all textReporters
+	openWirings   sync.WaitGroup    // the wirings that are not closed yet
 }
 
 // runDaemon polls until a signal or a failed disk ends it.
@@ -187,9 +180,8 @@ func (d *daemon) handleSignals(ctx context.Context, signals daemonSignals) error
 	}
 }
 
-// applyConfig puts a configuration in force and returns the setup for the scheduler.
-// After an error the old configuration stays in force. The notify command may run until
-// ctx ends.
+// applyConfig puts a configuration in force and returns the setup for the scheduler, or
+// leaves all as it was and returns an error. The end of ctx ends the notify command.
 func (d *daemon) applyConfig(ctx context.Context, cfg *config.Config) (_ fetch.Setup, err error) {
 	w, err := wireAfter(d.wiring, cfg)
 	if err != nil {
@@ -232,8 +224,8 @@ func (d *daemon) applyConfig(ctx context.Context, cfg *config.Config) (_ fetch.S
 	}, nil
 }
 
-// newReporter returns the reporter for the accounts of a configuration. With --log-format
-// auto it writes text to a terminal, and JSON elsewhere.
+// newReporter returns the reporter for a configuration. The log format auto means text
+// on a terminal, else JSON.
 func (d *daemon) newReporter(cfg *config.Config, w *wiring) reporter {
 	o := d.opts
 	if o.logFormat == "auto" && !isTerminal(d.std.err) {
@@ -246,8 +238,7 @@ func (d *daemon) newReporter(cfg *config.Config, w *wiring) reporter {
 	return r
 }
 
-// sendOrder sends an order to the scheduler. It reports false if ctx ends before the
-// scheduler takes it.
+// sendOrder reports whether the scheduler took an order before ctx ended.
 func (d *daemon) sendOrder(ctx context.Context, o fetch.Order) bool {
 	select {
 	case d.orders <- o:

@@ -21,10 +21,8 @@ func demoCommand(std stdio) *cli.Command {
 			toggle("clean", "remove the folder at the end"),
 		},
 		OnUsageError: badFlag,
+		Before:       noArgs,
 		Action: func(c *cli.Context) error {
-			if err := noArgs(c); err != nil {
-				return err
-			}
 			dir, err := demoFolder(c.String("into"))
 			if err != nil {
 				return err

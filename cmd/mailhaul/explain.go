@@ -137,8 +137,7 @@ func (e *explanation) timeline() []timelineEntry {
 	return all
 }
 
-// outlook returns sentences on the open and failed deliveries of the message, and on what
-// happens to it next.
+// outlook returns sentences on how the message stands and what happens to it next.
 func (e *explanation) outlook(now time.Time) []string {
 	var all []string
 	say := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }

@@ -14,8 +14,7 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// fetchOptions are the options of mailhaul fetch. The daemon uses configPath, logFormat,
-// trace, verbose and quiet.
+// fetchOptions are the options of mailhaul fetch. The daemon has some of them.
 type fetchOptions struct {
 	configPath     string
 	accounts       []string // names; none means all
@@ -61,14 +60,11 @@ func fetchCommand(std stdio) *cli.Command {
 			quietFlag(),
 		},
 		OnUsageError: badFlag,
-		Action: func(c *cli.Context) error {
-			return runFetch(c.Context, std, newFetchOptions(c))
-		},
+		Action:       func(c *cli.Context) error { return runFetch(c.Context, std, newFetchOptions(c)) },
 	}
 }
 
-// newFetchOptions returns the options of a command line. Those that the command does not
-// have are empty.
+// newFetchOptions returns the options of fetch or daemon, which has fewer of them.
 func newFetchOptions(c *cli.Context) fetchOptions {
 	return fetchOptions{
 		configPath: c.String("config"), accounts: c.Args().Slice(), onlyFailed: c.Bool("failed"), keepAll: c.Bool("keep"), dryRun: c.Bool("dry-run"),

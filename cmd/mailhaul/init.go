@@ -56,8 +56,7 @@ func initCommand(std stdio) *cli.Command {
 	}
 }
 
-// initialisation is a run of mailhaul init. The methods that ask questions are in
-// questions.go, what they find out is in setup.go.
+// initialisation is a run of mailhaul init. Its questions are in questions.go.
 type initialisation struct {
 	std        stdio
 	yes, check bool // --yes; not --no-check
@@ -75,19 +74,18 @@ func (i *initialisation) run(c *cli.Context) error {
 	if err := i.readOptions(c); err != nil {
 		return err
 	}
-	missing := strings.Join(i.missing(), "; ")
-	switch {
-	case i.yes && missing != "":
-		return usagef("mailhaul help init lists the options", "missing: %s", missing)
-	case i.yes:
-	case i.std.canAsk():
-		i.ask = newPrompter(ctx, i.std)
-	default:
-		hint := "--yes takes the defaults and asks nothing; nothing is missing"
-		if missing != "" {
-			hint = "--yes takes the defaults and asks nothing; missing: " + missing
+	missing := "nothing is missing"
+	if settings := i.missing(); len(settings) > 0 {
+		missing = "missing: " + strings.Join(settings, "; ")
+		if i.yes {
+			return usagef("mailhaul help init lists the options", "%s", missing)
 		}
-		return usagef(hint, "there is no terminal to ask at")
+	}
+	if !i.yes && !i.std.canAsk() {
+		return usagef("--yes takes the defaults and asks nothing; "+missing, "there is no terminal to ask at")
+	}
+	if !i.yes {
+		i.ask = newPrompter(ctx, i.std)
 	}
 	err := i.fill(ctx)
 	switch {
@@ -157,8 +155,7 @@ func (i *initialisation) checkFlags(c *cli.Context) error {
 	return nil
 }
 
-// deriveSettings checks the settings so far and derives others from them, such as the
-// name of the account from the address.
+// deriveSettings checks the settings so far, and derives others from them.
 func (i *initialisation) deriveSettings() error {
 	domain := ""
 	if i.address != "" {

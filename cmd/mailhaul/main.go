@@ -2,33 +2,23 @@
 // servers and programs. It deletes a message from its server only once it is
 // safe there.
 //
-// The packages below fetch, deliver and pop3proto do the work and report typed events
-// and errors. This package reads the command line and the configuration, connects
-// the two, and does all the talking: output, logs, hints and exit codes.
+// The packages fetch, deliver and pop3proto do the work and report typed events and
+// errors. This package does all the talking. Most commands take the steps of [runFetch]:
 //
-// Most commands run through the same steps, as in [runFetch]:
-//
-//  1. [run] parses the command line with the commands of [newApp].
-//  2. wire.go loads the configuration and builds from it the sinks, the sources of
-//     access tokens, and a fetch.Account for each account.
+//  1. [run] parses the command line by the commands of [newApp] (app.go, args.go).
+//  2. wire.go loads the configuration and builds a fetch.Account for each account, with
+//     its sinks (sinks.go), access tokens (oauth.go) and hooks (hooks.go).
 //  3. The command opens the state, to change it or only to read it (remember.go).
-//  4. fetch.Once, fetch.Each or fetch.Run polls the accounts. Their events go to a
-//     [reporter], which writes text or JSON. Others wrap it, such as [digest].
-//  5. The command returns an error: nil, a [failure] with its exit code and hint, or an
-//     [outcome] if every account was already reported. [exitCode] maps it.
+//  4. fetch.Once, fetch.Each or fetch.Run polls the accounts. Events go to a [reporter]
+//     (reporter.go), which writes text or JSON (text.go, json.go); others wrap it
+//     (tell.go, digest.go, progress.go). trace.go records the dialogue.
+//  5. The command returns nil, a [failure] with an exit code and a hint, or an [outcome]
+//     if it has reported on every account. exit.go maps it to the exit code.
 //
-// Each command begins in a file of its name; mailhaul state retry is in stateretry.go.
-// The exceptions are config (configcmd.go), import (takeover.go), and state export and
-// import (stateport.go). Other files to know:
-//
-//   - app.go, args.go: the tree of commands; options in any place on the line
-//   - exit.go: exit codes and hints
-//   - wire.go, sinks.go, oauth.go, hooks.go: from the configuration to accounts, sinks,
-//     access tokens and hook commands
-//   - daemon.go, monitor.go, daemonlogin.go: signals and reloads; metrics, health and
-//     the service manager; polls that follow a login
-//   - reporter.go, text.go, json.go, tell.go, progress.go: what a poll reports, and how
-//   - words.go, table.go, uid.go: numbers, tables and unique-ids for people
+// Each command begins in the file of its name, such as fetch.go and stateretry.go, but
+// config in configcmd.go, import in takeover.go, and state export and import in
+// stateport.go. The daemon also has monitor.go (metrics, health, service manager) and
+// daemonlogin.go (polls that follow a login).
 package main
 
 import (

@@ -41,8 +41,7 @@ func (d *daemon) reportReady() {
 	d.serviceManager.Ready()
 }
 
-// onTurn is called at every turn of the scheduler. Without turns the daemon counts as
-// hanging.
+// onTurn notes a turn of the scheduler. Without turns the daemon counts as hanging.
 func (d *daemon) onTurn(t fetch.Turn) {
 	d.monitor.health.Turn()
 	d.serviceManager.Status("%s, %d polling, %d failing", count(t.Accounts, "account"), t.Polling, t.Failing)
@@ -55,8 +54,7 @@ func (d *daemon) observe(e fetch.Event) {
 	d.monitor.observe(e)
 }
 
-// monitor keeps the metrics and the health of a daemon. It serves them over HTTP and
-// writes metrics_file.
+// monitor serves the metrics and the health of a daemon, and writes metrics_file.
 type monitor struct {
 	store  *state.Store
 	out    reporter
@@ -75,10 +73,8 @@ type monitor struct {
 }
 
 func newMonitor(store *state.Store, out reporter, health *metrics.Health) *monitor {
-	m := &monitor{
-		store: store, out: out, health: health,
-		saveRequested: make(chan struct{}, 1), stopSaving: make(chan struct{}), savingDone: make(chan struct{}),
-	}
+	m := &monitor{store: store, out: out, health: health}
+	m.saveRequested, m.stopSaving, m.savingDone = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
 	go m.saveLoop()
 	return m
 }
