@@ -100,10 +100,10 @@ func runTakeover(ctx context.Context, std stdio, explicit string, show bool, arg
 		return err
 	}
 	for i, a := range c.Accounts {
-		c.Accounts[i].Lost = a.Seen != "" && !exists(a.Seen)
+		c.Accounts[i].SeenFileMissing = a.SeenFile != "" && !exists(a.SeenFile)
 	}
 	if len(c.Accounts) == 0 {
-		for _, told := range c.Told() {
+		for _, told := range c.GroupedRemarks() {
 			fmt.Fprintf(std.err, "%s\n", clean(told.String()))
 		}
 		return &failure{fmt.Errorf("%s has no account that mailhaul could poll: nothing was written", from.name), exitConfig,
@@ -111,7 +111,7 @@ func runTakeover(ctx context.Context, std stdio, explicit string, show bool, arg
 	}
 	text := c.YAML(from.name)
 	if show {
-		for _, told := range c.Told() {
+		for _, told := range c.GroupedRemarks() {
 			fmt.Fprintf(std.err, "%s\n", clean(told.String()))
 		}
 		_, err := io.WriteString(std.out, text)
@@ -149,9 +149,9 @@ func newPlace(explicit string) (string, error) {
 func (std stdio) takenOver(from string, c *takeover.Config, path, text string) {
 	on, seen := 0, []takeover.Account{}
 	for _, a := range c.Accounts {
-		if !a.Off {
+		if !a.Disabled {
 			on++
-			if a.Seen != "" {
+			if a.SeenFile != "" {
 				seen = append(seen, a)
 			}
 		}
@@ -161,7 +161,7 @@ func (std stdio) takenOver(from string, c *takeover.Config, path, text string) {
 		fmt.Fprintf(std.out, "; %s as a comment", count(off, "account"))
 	}
 	fmt.Fprintln(std.out)
-	if told := c.Told(); len(told) > 0 {
+	if told := c.GroupedRemarks(); len(told) > 0 {
 		fmt.Fprintln(std.out)
 		for _, t := range told {
 			fmt.Fprintf(std.out, "%s\n", clean(t.String()))
@@ -175,11 +175,11 @@ func (std stdio) takenOver(from string, c *takeover.Config, path, text string) {
 	option := configOption(path)
 	fmt.Fprintf(std.out, "\nNext, once %s is stopped for good:\n  %-34s # try it, and see what is amiss\n", from, "mailhaul check"+option)
 	for _, a := range seen {
-		if a.Lost {
+		if a.SeenFileMissing {
 			fmt.Fprintf(std.out, "  %-34s # right after a last run of %s, for there is no %s: all on the server counts as fetched\n",
-				"mailhaul state adopt "+a.Name+option, from, clean(tilde(a.Seen)))
+				"mailhaul state adopt "+a.Name+option, from, clean(tilde(a.SeenFile)))
 		} else {
-			fmt.Fprintf(std.out, "  mailhaul state adopt %s --from %s%s\n", a.Name, pasted(a.Seen), option)
+			fmt.Fprintf(std.out, "  mailhaul state adopt %s --from %s%s\n", a.Name, pasted(a.SeenFile), option)
 		}
 	}
 	when := "fetch it"

@@ -25,8 +25,8 @@ func Fetchmail(dump string) (*Config, error) {
 	if !ok {
 		return nil, errors.New("it is not what fetchmail --configdump prints: there is no fetchmailrc in it")
 	}
-	f := &fetchmail{rc: options(rc), users: map[string]int{}}
-	f.read()
+	f := &fetchmail{rc: options(rc), userCounts: map[string]int{}}
+	f.translate()
 	return &f.Config, nil
 }
 
@@ -36,7 +36,7 @@ type options map[string]any
 // Each returns the value of a key, and its zero if it is of another type, such as None.
 func (o options) text(key string) string { s, _ := o[key].(string); return s }
 func (o options) number(key string) int  { n, _ := o[key].(int); return n }
-func (o options) is(key string) bool     { b, _ := o[key].(bool); return b }
+func (o options) flag(key string) bool   { b, _ := o[key].(bool); return b }
 func (o options) list(key string) []any  { l, _ := o[key].([]any); return l }
 
 func (o options) sections(key string) (all []options) {
@@ -50,20 +50,20 @@ func (o options) sections(key string) (all []options) {
 
 // fetchmail makes a configuration of a dump.
 type fetchmail struct {
-	assembly
-	rc    options
-	every int            // seconds; 0 if fetchmail is no daemon
-	users map[string]int // how many accounts have a user of that name
+	builder
+	rc         options
+	every      int            // seconds; 0 if fetchmail is no daemon
+	userCounts map[string]int // how many accounts have a user of that name
 }
 
 // fetchmailAccount is a user on a server, in the making.
 type fetchmailAccount struct {
 	*draft
-	all          *fetchmail
+	parent       *fetchmail
 	server, user options
 }
 
-func (f *fetchmail) read() {
+func (f *fetchmail) translate() {
 	f.defaults()
 	each := func(do func(server, user options)) {
 		for _, server := range f.rc.sections("servers") {
@@ -72,7 +72,7 @@ func (f *fetchmail) read() {
 			}
 		}
 	}
-	each(func(_, user options) { f.users[user.text("remote")]++ })
+	each(func(_, user options) { f.userCounts[user.text("remote")]++ })
 	each(f.account)
 }
 
@@ -81,18 +81,18 @@ func (f *fetchmail) defaults() {
 	const least, most = 10, 30 * 24 * 3600 // of every
 	if f.every = f.rc.number("poll_interval"); f.every > 0 {
 		if f.every < least {
-			f.tell("", "set daemon %d: every is %ds at least", f.every, least)
+			f.remark("", "set daemon %d: every is %ds at least", f.every, least)
 		}
 		f.every = min(max(f.every, least), most)
-		f.Defaults = append(f.Defaults, Key{"every", duration(f.every)})
+		f.Defaults = append(f.Defaults, Key{"every", formatSeconds(f.every)})
 	}
-	if f.rc.is("invisible") {
+	if f.rc.flag("invisible") {
 		f.Defaults = append(f.Defaults, Key{"received_header", false})
 	}
-	if f.rc.text("logfile") != "" || f.rc.is("syslog") {
-		f.tell("", "logfile, syslog: mailhaul writes to standard error, which cron mails and the journal keeps")
+	if f.rc.text("logfile") != "" || f.rc.flag("syslog") {
+		f.remark("", "logfile, syslog: mailhaul writes to standard error, which cron mails and the journal keeps")
 	}
-	f.untold("", f.rc)
+	f.reportUntranslated("", f.rc)
 }
 
 // account reads what is said of a user.
@@ -100,68 +100,68 @@ func (f *fetchmail) account(server, user options) {
 	host, name := cmp.Or(server.text("via"), server.text("pollname")), user.text("remote")
 	protocol := server.text("protocol")
 	if !slices.Contains([]string{"POP3", "APOP", "auto"}, protocol) {
-		f.tell("", "%s at %s is left out: it is polled by %s, and mailhaul fetches by POP3 alone", showText(name), host, showText(protocol))
+		f.remark("", "%s at %s is left out: it is polled by %s, and mailhaul fetches by POP3 alone", quoteText(name), host, quoteText(protocol))
 		return
 	}
-	if f.users[name] > 1 {
+	if f.userCounts[name] > 1 {
 		joint := "@"
 		if strings.Contains(name, "@") {
 			joint = "-"
 		}
 		name += joint + server.text("pollname")
 	}
-	a := fetchmailAccount{f.draft(name), f, server, user}
+	a := fetchmailAccount{f.newDraft(name), f, server, user}
 	if protocol == "auto" {
-		a.tell("protocol auto: taken for POP3, which is all that mailhaul fetches by")
+		a.remark("protocol auto: taken for POP3, which is all that mailhaul fetches by")
 	}
-	if !server.is("active") {
-		a.off("fetchmail skips it: take the # away to poll it")
+	if !server.flag("active") {
+		a.disable("fetchmail skips it: take the # away to poll it")
 	}
 	a.connection(host)
 	a.login()
 	a.policy()
 	a.deliver()
-	f.untold(a.Name, server)
-	f.untold(a.Name, user)
-	a.end()
+	f.reportUntranslated(a.Name, server)
+	f.reportUntranslated(a.Name, user)
+	a.finish()
 }
 
 // ungarbled reports whether fetchmail has printed values as they are; the account is off
 // if not.
-func (a fetchmailAccount) ungarbled(name string, values ...string) bool {
+func (a fetchmailAccount) checkUngarbled(name string, values ...string) bool {
 	if !strings.Contains(strings.Join(values, ""), garbled) {
 		return true
 	}
-	a.off("%s holds what is not ASCII, which fetchmail garbles: write it by hand", name)
+	a.disable("%s holds what is not ASCII, which fetchmail garbles: write it by hand", name)
 	return false
 }
 
 // some adds a key, unless its value is empty or cannot be known.
-func (a fetchmailAccount) some(name, value string) {
-	if a.ungarbled(name, value) {
-		a.draft.some(name, value)
+func (a fetchmailAccount) addIfSet(name, value string) {
+	if a.checkUngarbled(name, value) {
+		a.draft.addIfSet(name, value)
 	}
 }
 
 // kpop reports whether the account is polled by KPOP.
-func (a fetchmailAccount) kpop() bool { return a.server.text("service") == "kpop" }
+func (a fetchmailAccount) isKPOP() bool { return a.server.text("service") == "kpop" }
 
 // connection reads where the server is, and how to reach it.
 func (a fetchmailAccount) connection(host string) {
-	ssl, proto := a.user.is("ssl"), strings.ToUpper(a.user.text("sslproto"))
+	ssl, proto := a.user.flag("ssl"), strings.ToUpper(a.user.text("sslproto"))
 	usual := "110"
 	switch {
-	case a.kpop():
+	case a.isKPOP():
 		usual = "1109"
 	case ssl:
 		usual = "995"
 	}
 	port := cmp.Or(map[string]string{"pop3": "110", "pop3s": "995", "kpop": "1109"}[a.server.text("service")], a.server.text("service"))
-	a.some("server", server(host, port, usual))
+	a.addIfSet("server", hostPort(host, port, usual))
 	a.Keys = append(a.Keys, a.tunnel("plugin")...)
-	a.some("preconnect", a.user.text("preconnect"))
-	a.some("postpoll", a.user.text("postconnect"))
-	if a.kpop() {
+	a.addIfSet("preconnect", a.user.text("preconnect"))
+	a.addIfSet("postpoll", a.user.text("postconnect"))
+	if a.isKPOP() {
 		a.add("protocol", "kpop")
 		return
 	}
@@ -174,30 +174,30 @@ func (a fetchmailAccount) connection(host string) {
 	default:
 		a.add("tls", "starttls")
 		if !said {
-			a.tell("without ssl and sslproto, fetchmail goes on in the clear if the server has no STARTTLS, and mailhaul does not; if mailhaul check tells so, tls: implicit may do, else tls: none")
+			a.remark("without ssl and sslproto, fetchmail goes on in the clear if the server has no STARTTLS, and mailhaul does not; if mailhaul check tells so, tls: implicit may do, else tls: none")
 		}
 	}
 	switch {
 	case strings.HasPrefix(proto, "TLS1.3"):
 		a.add("tls_min", "1.3")
 	case slices.Contains([]string{"SSL3", "SSL3+", "TLS1", "TLS1.1"}, proto):
-		a.tell("sslproto %s: mailhaul wants TLS 1.2 or newer; for an old server, see tls_min", proto)
+		a.remark("sslproto %s: mailhaul wants TLS 1.2 or newer; for an old server, see tls_min", proto)
 	}
 	file, folder := a.user.text("sslcertfile"), a.user.text("sslcertpath")
 	if file != "" && folder != "" {
-		a.tell("sslcertpath: tls_ca names a file or a folder, and names that of sslcertfile")
+		a.remark("sslcertpath: tls_ca names a file or a folder, and names that of sslcertfile")
 	}
-	a.some("tls_ca", ourPath(cmp.Or(file, folder)))
-	a.some("tls_cert", ourPath(a.user.text("sslcert")))
+	a.addIfSet("tls_ca", escapePath(cmp.Or(file, folder)))
+	a.addIfSet("tls_cert", escapePath(a.user.text("sslcert")))
 	if a.user.text("sslcert") != "" {
-		a.some("tls_key", ourPath(a.user.text("sslkey")))
+		a.addIfSet("tls_key", escapePath(a.user.text("sslkey")))
 	}
-	a.some("tls_name", a.user.text("sslcommonname"))
-	if !a.user.is("sslcertck") {
-		a.tell("no sslcertck: mailhaul does verify the certificate; if mailhaul check does not trust it, it prints the line for tls_fingerprint")
+	a.addIfSet("tls_name", a.user.text("sslcommonname"))
+	if !a.user.flag("sslcertck") {
+		a.remark("no sslcertck: mailhaul does verify the certificate; if mailhaul check does not trust it, it prints the line for tls_fingerprint")
 	}
 	if a.user.text("sslfingerprint") != "" {
-		a.tell("sslfingerprint is an MD5: mailhaul check prints the SHA-256 for tls_fingerprint")
+		a.remark("sslfingerprint is an MD5: mailhaul check prints the SHA-256 for tls_fingerprint")
 	}
 }
 
@@ -205,24 +205,24 @@ func (a fetchmailAccount) connection(host string) {
 // fetchmail cuts its command line at blanks, without quotes.
 func (a fetchmailAccount) tunnel(key string) []Key {
 	words := strings.Fields(a.server.text(key))
-	if len(words) == 0 || !a.ungarbled(key, words...) || !a.fits(key, words...) {
+	if len(words) == 0 || !a.checkUngarbled(key, words...) || !a.checkText(key, words...) {
 		return nil
 	}
 	for i, word := range words {
 		words[i] = cmp.Or(map[string]string{"%h": "{host}", "%p": "{port}"}[word], word)
 	}
 	if strings.Contains(words[0], "/") { // it is a path
-		words[0] = ourPath(words[0])
+		words[0] = escapePath(words[0])
 	}
 	return []Key{{"tunnel", words}}
 }
 
 // login reads who logs in, and by what.
 func (a fetchmailAccount) login() {
-	a.some("user", a.user.text("remote"))
+	a.addIfSet("user", a.user.text("remote"))
 	auth := a.server.text("auth")
 	switch {
-	case a.kpop(), auth == "gssapi", auth == "kerberos_v5", auth == "kerberos":
+	case a.isKPOP(), auth == "gssapi", auth == "kerberos_v5", auth == "kerberos":
 		a.add("kerberos", true)
 		return
 	case auth == "external" && a.user.text("sslcert") != "":
@@ -233,16 +233,16 @@ func (a fetchmailAccount) login() {
 	case auth == "cram-md5":
 		a.add("auth", auth)
 	case !slices.Contains([]string{"", "any", "password"}, auth):
-		a.tell("auth %s: mailhaul takes what the server offers and it knows itself; see auth, and token_command", showText(auth))
+		a.remark("auth %s: mailhaul takes what the server offers and it knows itself; see auth, and token_command", quoteText(auth))
 	}
 	password := a.user.text("password")
 	file := a.Name + ".password"
 	const how = ": write it into the first line of %s, beside the configuration (chmod 600), or see password_command"
 	switch {
 	case password == "":
-		a.tell("the password is not in the fetchmailrc, but perhaps in ~/.netrc"+how, file)
+		a.remark("the password is not in the fetchmailrc, but perhaps in ~/.netrc"+how, file)
 	case strings.Contains(password, garbled) || strings.ContainsFunc(password, unicode.IsControl):
-		a.tell("the password holds what fetchmail garbles, such as a letter that is not ASCII"+how, file)
+		a.remark("the password holds what fetchmail garbles, such as a letter that is not ASCII"+how, file)
 	default:
 		a.add("password", password)
 		return
@@ -252,52 +252,52 @@ func (a fetchmailAccount) login() {
 
 // policy reads what is fetched, how often, and what becomes of it on the server.
 func (a fetchmailAccount) policy() {
-	switch keep := a.user.is("keep"); {
+	switch keep := a.user.flag("keep"); {
 	case keep:
 		a.add("keep", "forever")
-		a.Seen = cmp.Or(a.all.rc.text("idfile"), "~/.fetchids")
-		if a.user.is("fetchall") {
-			a.tell("fetchall with keep: mailhaul fetches each message once only")
+		a.SeenFile = cmp.Or(a.parent.rc.text("idfile"), "~/.fetchids")
+		if a.user.flag("fetchall") {
+			a.remark("fetchall with keep: mailhaul fetches each message once only")
 		}
 	default:
 		a.add("keep", false)
-		if a.user.is("flush") {
-			a.tell("flush: mailhaul deletes only what it has delivered itself; what fetchmail left on the server is fetched once more")
+		if a.user.flag("flush") {
+			a.remark("flush: mailhaul deletes only what it has delivered itself; what fetchmail left on the server is fetched once more")
 		}
 	}
 	if limit := a.user.number("limit"); limit > 0 {
-		a.add("max_size", sizeOf(int64(limit)))
-		if a.user.is("limitflush") {
-			a.tell("limitflush: what is larger than max_size is not deleted; mailhaul status names it")
+		a.add("max_size", formatSize(int64(limit)))
+		if a.user.flag("limitflush") {
+			a.remark("limitflush: what is larger than max_size is not deleted; mailhaul status names it")
 		}
 	}
 	if n := a.user.number("expunge"); n > 0 {
 		a.add("max_messages", min(n, 1_000_000))
 	}
 	if n := a.user.number("fetchlimit"); n > 0 {
-		a.tell("fetchlimit %d: a poll takes all that is new, and holds up no other account", n)
+		a.remark("fetchlimit %d: a poll takes all that is new, and holds up no other account", n)
 	}
 	const most = 30 * 24 * 3600
 	switch n := a.server.number("interval"); {
-	case n > 1 && a.all.every > 0:
-		a.add("every", duration(int(min(int64(n)*int64(a.all.every), most))))
+	case n > 1 && a.parent.every > 0:
+		a.add("every", formatSeconds(int(min(int64(n)*int64(a.parent.every), most))))
 	case n > 1:
-		a.tell("interval %d: each mailhaul fetch polls it; mailhaul daemon goes by every", n)
+		a.remark("interval %d: each mailhaul fetch polls it; mailhaul daemon goes by every", n)
 	}
 	// What fetchmail has if nothing is said is no wish.
 	if n := a.server.number("timeout"); n > 0 && n != 300 {
-		a.timeout(n)
+		a.addTimeout(n)
 	}
 }
 
 // plain are the values that say nothing, besides None, FALSE, 0 and what is empty.
 // Keys without a counterpart that change neither the mail nor the server have any value,
 // and so have those that are dealt with elsewhere.
-var plain = map[string]any{"softbounce": true}
+var unsetValues = map[string]any{"softbounce": true}
 
 // known are the keys that are dealt with elsewhere, and those that make no difference
 // here: they are about mail for several people, other protocols or what is always so.
-var known = strings.Fields(`
+var translatedKeys = strings.Fields(`
 	poll_interval logfile idfile postmaster bouncemail properties invisible showdots syslog servers
 	pollname active via protocol service timeout interval envelope envskip qvirtual auth dns uidl aka
 	localdomains plugin plugout esmtpname tracepolls badheader users
@@ -307,7 +307,7 @@ var known = strings.Fields(`
 	smtphunt fetchdomains smtpaddress smtpname mailboxes`)
 
 // whyNot tells what is so instead of what else fetchmail can do.
-var whyNot = map[string]string{
+var untranslatedHints = map[string]string{
 	"mimedecode":    "the message stays as the server has it",
 	"dropstatus":    "the message stays as the server has it",
 	"dropdelivered": "the message stays as the server has it",
@@ -317,20 +317,20 @@ var whyNot = map[string]string{
 }
 
 // untold tells what has no counterpart.
-func (f *fetchmail) untold(about string, all options) {
+func (f *fetchmail) reportUntranslated(about string, all options) {
 	var keys []string
 	for key, value := range all {
-		said := value != nil && value != false && value != 0 && value != "" && value != plain[key]
+		said := value != nil && value != false && value != 0 && value != "" && value != unsetValues[key]
 		if list, ok := value.([]any); ok {
 			said = len(list) > 0
 		}
-		if said && !slices.Contains(known, key) {
+		if said && !slices.Contains(translatedKeys, key) {
 			keys = append(keys, key)
 		}
 	}
 	slices.Sort(keys)
 	for _, key := range keys {
-		f.tell(about, "%s has no counterpart: %s", showText(key), cmp.Or(whyNot[key], "mailhaul goes on without it"))
+		f.remark(about, "%s has no counterpart: %s", quoteText(key), cmp.Or(untranslatedHints[key], "mailhaul goes on without it"))
 	}
 }
 
@@ -342,27 +342,27 @@ func (a fetchmailAccount) deliver() {
 	case !single:
 		var all []string
 		for _, name := range names {
-			all = append(all, showText(strings.Join(localName(name), "=")))
+			all = append(all, quoteText(strings.Join(localNames(name), "=")))
 		}
-		a.off("its mail is for several people (%s): say with route who gets what, then take the # away", strings.Join(all, ", "))
+		a.disable("its mail is for several people (%s): say with route who gets what, then take the # away", strings.Join(all, ", "))
 		return
 	case a.user.text("bsmtp") != "":
-		a.off("bsmtp has no counterpart: choose a sink, name it with deliver, then take the # away")
+		a.disable("bsmtp has no counterpart: choose a sink, name it with deliver, then take the # away")
 		return
 	}
-	to := localName(names[0])[0]
+	to := localNames(names[0])[0]
 	mda := a.user.text("mda")
 	switch {
-	case !a.ungarbled("where its mail goes", mda, to, a.user.text("smtpaddress"), a.user.text("smtpname")):
+	case !a.checkUngarbled("where its mail goes", mda, to, a.user.text("smtpaddress"), a.user.text("smtpname")):
 	case mda != "":
-		a.mda(mda, to)
+		a.addMDA(mda, to)
 	default:
-		a.mailServer(to)
+		a.deliverToServer(to)
 	}
 }
 
 // localName returns an item of localnames: a name, or two that are one person's.
-func localName(item any) []string {
+func localNames(item any) []string {
 	var names []string
 	for _, name := range append(options{"": item}.list(""), item) {
 		if s, ok := name.(string); ok {
@@ -376,24 +376,24 @@ func localName(item any) []string {
 }
 
 // mailServer reads the server that the mail goes to.
-func (a fetchmailAccount) mailServer(to string) {
+func (a fetchmailAccount) deliverToServer(to string) {
 	name := path.Base(to)
 	hosts := a.user.list("smtphunt")
 	host := "localhost"
 	if len(hosts) > 0 {
-		host = cmp.Or(localName(hosts[0])[0], host)
+		host = cmp.Or(localNames(hosts[0])[0], host)
 	}
 	if len(hosts) > 1 {
-		a.tell("of smtphost, the first is used, whether it answers or not: %s", showText(host))
+		a.remark("of smtphost, the first is used, whether it answers or not: %s", quoteText(host))
 	}
 	kind, domain, place := "smtp", host, host
 	if strings.HasPrefix(host, "/") {
-		kind, domain, place = "lmtp", "localhost", ourPath(host)
+		kind, domain, place = "lmtp", "localhost", escapePath(host)
 	} else if name, port, ok := strings.Cut(host, "/"); ok {
 		port = cmp.Or(map[string]string{"smtp": "25", "lmtp": "24", "submission": "587"}[port], port)
 		domain, place = name, net.JoinHostPort(name, port)
 	}
-	if a.user.is("lmtp") {
+	if a.user.flag("lmtp") {
 		kind = "lmtp"
 	}
 	if name := a.user.text("smtpname"); name != "" {
@@ -401,21 +401,21 @@ func (a fetchmailAccount) mailServer(to string) {
 	} else if !strings.Contains(to, "@") {
 		to += "@" + cmp.Or(a.user.text("smtpaddress"), domain)
 	}
-	if !a.fits("where its mail goes", place, to) {
+	if !a.checkText("where its mail goes", place, to) {
 		return
 	}
 	keys := []Key{{kind, place}, {"to", to}}
 	if !strings.HasPrefix(host, "/") {
 		keys = append(keys, a.tunnel("plugout")...)
 		if ip := net.ParseIP(domain); domain != "localhost" && (ip == nil || !ip.IsLoopback()) {
-			a.tell("%s gets the mail by STARTTLS, which fetchmail did without; see tls. For a login there (esmtppassword, which fetchmail does not print), add user and password_file to the sink", showText(domain))
+			a.remark("%s gets the mail by STARTTLS, which fetchmail did without; see tls. For a login there (esmtppassword, which fetchmail does not print), add user and password_file to the sink", quoteText(domain))
 		}
 	}
-	a.add("deliver", a.sinkFor(name, keys...))
+	a.add("deliver", a.addSink(name, keys...))
 }
 
 // showText returns a text as a remark may have it: a word as it is, others in quotes.
-func showText(s string) string {
+func quoteText(s string) string {
 	const most = 60
 	if r := []rune(s); len(r) > most {
 		s = string(r[:most]) + "…"

@@ -29,12 +29,12 @@ func golden(t *testing.T, name string, c *takeover.Config) {
 	}
 	var got strings.Builder
 	got.WriteString(text + "\n")
-	for _, told := range c.Told() {
+	for _, told := range c.GroupedRemarks() {
 		got.WriteString(told.String() + "\n")
 	}
 	for _, a := range c.Accounts {
-		if a.Seen != "" {
-			got.WriteString(a.Name + " is remembered in " + a.Seen + "\n")
+		if a.SeenFile != "" {
+			got.WriteString(a.Name + " is remembered in " + a.SeenFile + "\n")
 		}
 	}
 	file := filepath.Join("testdata", name)
@@ -170,7 +170,7 @@ func FuzzDump(f *testing.F) {
 		}
 		on := 0
 		for _, a := range c.Accounts {
-			if a.Off {
+			if a.Disabled {
 				continue
 			}
 			on++

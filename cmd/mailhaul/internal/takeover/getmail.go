@@ -32,19 +32,19 @@ func Getmail(paths []string, home string) (*Config, error) {
 			}
 			paths = nil
 			for _, file := range files {
-				if file.Type().IsRegular() && !getmailOther.MatchString(file.Name()) {
+				if file.Type().IsRegular() && !getmailNotConfig.MatchString(file.Name()) {
 					paths = append(paths, filepath.Join(folder, file.Name()))
 				}
 			}
 		}
 	}
-	g := &getmail{assembly: assembly{home: home}, folder: folder}
+	g := &getmail{builder: builder{home: home}, folder: folder}
 	for _, path := range paths {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			return nil, err
 		}
-		if err := g.file(path, string(text)); err != nil {
+		if err := g.translateFile(path, string(text)); err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
 	}
@@ -52,10 +52,10 @@ func Getmail(paths []string, home string) (*Config, error) {
 }
 
 // getmailOther are files in its folder that are no configuration.
-var getmailOther = regexp.MustCompile(`^oldmail-|^\.|\.json$|\.bak$|\.swp$|~$|#$`)
+var getmailNotConfig = regexp.MustCompile(`^oldmail-|^\.|\.json$|\.bak$|\.swp$|~$|#$`)
 
 type getmail struct {
-	assembly
+	builder
 	folder string
 }
 
@@ -69,13 +69,13 @@ type getmailAccount struct {
 }
 
 // getmailNeedless are keys that ask for what is always so here, or never needed.
-var getmailNeedless = []string{
+var getmailRedundantKeys = []string{
 	"verbose", "to_oldmail_on_each_mail", "skip_imap_fetch_size", "fingerprint", "message_log_verbose", "netrc_file", "use_netrc",
 	"allow_root_commands", "ignore_stderr", "ignore_header_shrinkage", "pipe_stdout",
 }
 
 // file takes in a file.
-func (g *getmail) file(path, text string) error {
+func (g *getmail) translateFile(path, text string) error {
 	rc, err := parseRC(text)
 	if err != nil {
 		return err
@@ -86,17 +86,17 @@ func (g *getmail) file(path, text string) error {
 	case kind == nil:
 		return fmt.Errorf("has no section [retriever] with a type")
 	case strings.Contains(kind.value, "IMAP") || strings.Contains(kind.value, "SDPS"):
-		g.tell("", "%s is left out: %s does not fetch by POP3 alone, which mailhaul does", path, kind.value)
+		g.remark("", "%s is left out: %s does not fetch by POP3 alone, which mailhaul does", path, kind.value)
 		return nil
-	case !getmailPOP.MatchString(kind.value):
-		return kind.wrong("names no retriever that getmail has")
+	case !getmailPOP3Type.MatchString(kind.value):
+		return kind.invalid("names no retriever that getmail has")
 	case destination.key("type") == nil:
 		return fmt.Errorf("has no section [destination] with a type")
 	}
 	a := &getmailAccount{rc: rc, multidrop: strings.HasPrefix(kind.value, "Multidrop")}
-	name := getmailName.ReplaceAllString(filepath.Base(path), "")
-	a.draft = g.draft(cmp.Or(name, a.text(retriever, "username"), "getmail"))
-	host, port := a.retriever(retriever, strings.Contains(kind.value, "SSL"))
+	name := getmailNameAffix.ReplaceAllString(filepath.Base(path), "")
+	a.draft = g.newDraft(cmp.Or(name, a.text(retriever, "username"), "getmail"))
+	host, port := a.connection(retriever, strings.Contains(kind.value, "SSL"))
 	a.policy(rc.section("options"))
 	a.filters()
 	a.deliver(destination)
@@ -104,25 +104,25 @@ func (g *getmail) file(path, text string) error {
 		port = map[bool]string{false: "110", true: "995"}[strings.Contains(kind.value, "SSL")]
 	}
 	if keep := slices.IndexFunc(a.Keys, func(k Key) bool { return k.Name == "keep" }); a.Keys[keep].Value != false {
-		a.Seen = g.oldmail(path, "oldmail-"+host+"-"+port+"-"+a.text(retriever, "username"))
+		a.SeenFile = g.seenFile(path, "oldmail-"+host+"-"+port+"-"+a.text(retriever, "username"))
 	}
-	a.leftovers()
+	a.reportUnused()
 	if a.err == nil {
-		a.end()
+		a.finish()
 	}
 	return a.err
 }
 
 var (
-	getmailPOP  = regexp.MustCompile(`^(Simple|BrokenUIDL|Multidrop)POP3(SSL)?Retriever$`)
-	getmailName = regexp.MustCompile(`^getmailrc[-._]?|(^|[-._])getmailrc$|\.(rc|conf|cfg)$`)
-	notInName   = regexp.MustCompile(`[/:;<>|]+`)
+	getmailPOP3Type    = regexp.MustCompile(`^(Simple|BrokenUIDL|Multidrop)POP3(SSL)?Retriever$`)
+	getmailNameAffix   = regexp.MustCompile(`^getmailrc[-._]?|(^|[-._])getmailrc$|\.(rc|conf|cfg)$`)
+	getmailUnsafeChars = regexp.MustCompile(`[/:;<>|]+`)
 )
 
 // oldmail returns where getmail remembers what it left: beside the file, or in its
 // own folder.
-func (g *getmail) oldmail(path, name string) string {
-	name = notInName.ReplaceAllString(name, "-")
+func (g *getmail) seenFile(path, name string) string {
+	name = getmailUnsafeChars.ReplaceAllString(name, "-")
 	if file := filepath.Join(filepath.Dir(path), name); exists(file) {
 		return file
 	}
@@ -130,22 +130,22 @@ func (g *getmail) oldmail(path, name string) string {
 }
 
 // These read a key. The first mistake is kept.
-func (a *getmailAccount) text(s *rcSection, name string) string    { return kept(a, s.text, name) }
-func (a *getmailAccount) number(s *rcSection, name string) int64   { return kept(a, s.number, name) }
-func (a *getmailAccount) tuple(s *rcSection, name string) []string { return kept(a, s.tuple, name) }
-func (a *getmailAccount) items(s *rcSection, name string) []any    { return kept(a, s.items, name) }
-func (a *getmailAccount) is(s *rcSection, name string, d bool) bool {
-	return kept(a, func(name string) (bool, error) { return s.boolean(name, d) }, name)
+func (a *getmailAccount) text(s *rcSection, name string) string    { return readKey(a, s.text, name) }
+func (a *getmailAccount) number(s *rcSection, name string) int64   { return readKey(a, s.number, name) }
+func (a *getmailAccount) tuple(s *rcSection, name string) []string { return readKey(a, s.tuple, name) }
+func (a *getmailAccount) items(s *rcSection, name string) []any    { return readKey(a, s.items, name) }
+func (a *getmailAccount) boolean(s *rcSection, name string, d bool) bool {
+	return readKey(a, func(name string) (bool, error) { return s.boolean(name, d) }, name)
 }
 
-func kept[T any](a *getmailAccount, read func(string) (T, error), name string) T {
+func readKey[T any](a *getmailAccount, read func(string) (T, error), name string) T {
 	v, err := read(name)
 	a.err = cmp.Or(a.err, err)
 	return v
 }
 
 // need is text that getmail insists on.
-func (a *getmailAccount) need(s *rcSection, name string) string {
+func (a *getmailAccount) required(s *rcSection, name string) string {
 	text := a.text(s, name)
 	if text == "" && a.err == nil {
 		a.err = fmt.Errorf("section [%s] has no %s", s.name, name)
@@ -154,8 +154,8 @@ func (a *getmailAccount) need(s *rcSection, name string) string {
 }
 
 // retriever translates the server and the login.
-func (a *getmailAccount) retriever(s *rcSection, ssl bool) (host, port string) {
-	host = a.need(s, "server")
+func (a *getmailAccount) connection(s *rcSection, ssl bool) (host, port string) {
+	host = a.required(s, "server")
 	usual := "110"
 	if ssl {
 		usual = "995"
@@ -164,65 +164,65 @@ func (a *getmailAccount) retriever(s *rcSection, ssl bool) (host, port string) {
 		n := a.number(s, "port")
 		port = strconv.FormatInt(n, 10)
 		if n < 1 || n > 1<<16-1 {
-			a.err = cmp.Or(a.err, k.wrong("is no port"))
+			a.err = cmp.Or(a.err, k.invalid("is no port"))
 		}
 	}
-	a.some("server", server(host, port, usual))
+	a.addIfSet("server", hostPort(host, port, usual))
 	if !ssl {
 		a.add("tls", "none")
-		a.tell("everybody on the way can read the mail, and change it, and the password is seldom hidden. If the server has TLS, take out tls: none")
+		a.remark("everybody on the way can read the mail, and change it, and the password is seldom hidden. If the server has TLS, take out tls: none")
 	}
 	name, password, command := a.text(s, "username"), a.text(s, "password"), a.tuple(s, "password_command")
-	a.some("user", name)
+	a.addIfSet("user", name)
 	if name == "" {
-		a.off("add user: ~/.netrc is not read")
+		a.disable("add user: ~/.netrc is not read")
 	}
-	switch token := a.is(s, "use_xoauth2", false); {
+	switch token := a.boolean(s, "use_xoauth2", false); {
 	case password != "" && !token:
-		a.some("password", password)
+		a.addIfSet("password", password)
 	case token && len(command) == 0:
-		a.off("add token_command, or oauth (see mailhaul help login)")
+		a.disable("add token_command, or oauth (see mailhaul help login)")
 	case len(command) == 0:
-		a.off("add a password: getmail has it from the keyring, ~/.netrc or you, and mailhaul from password_command, password_file or password_env")
-	case a.fits("password_command", command...):
-		command[0] = ourPath(command[0])
+		a.disable("add a password: getmail has it from the keyring, ~/.netrc or you, and mailhaul from password_command, password_file or password_env")
+	case a.checkText("password_command", command...):
+		command[0] = escapePath(command[0])
 		a.add(map[bool]string{false: "password_command", true: "token_command"}[token], command)
 	}
-	if a.is(s, "use_apop", false) {
+	if a.boolean(s, "use_apop", false) {
 		a.add("auth", "apop")
 	}
 	if ssl {
 		a.trust(s)
 	}
-	a.timeout(int(min(a.number(s, "timeout"), math.MaxInt32)))
-	if a.is(s, "delete_dup_msgids", false) {
-		a.tell("delete_dup_msgids has no counterpart: messages with the same unique-id are all fetched, and none is deleted that was not delivered")
+	a.addTimeout(int(min(a.number(s, "timeout"), math.MaxInt32)))
+	if a.boolean(s, "delete_dup_msgids", false) {
+		a.remark("delete_dup_msgids has no counterpart: messages with the same unique-id are all fetched, and none is deleted that was not delivered")
 	}
 	return host, port
 }
 
 // trust translates whose certificates are trusted.
 func (a *getmailAccount) trust(s *rcSection) {
-	pins, ca := a.tuple(s, "ssl_fingerprints"), a.path(s, "ca_certs")
+	pins, ca := a.tuple(s, "ssl_fingerprints"), a.filePath(s, "ca_certs")
 	for _, pin := range pins {
-		if !getmailPin.MatchString(strings.ReplaceAll(pin, ":", "")) {
-			a.err = cmp.Or(a.err, s.key("ssl_fingerprints").wrong("holds what is no SHA-256"))
+		if !sha256Hex.MatchString(strings.ReplaceAll(pin, ":", "")) {
+			a.err = cmp.Or(a.err, s.key("ssl_fingerprints").invalid("holds what is no SHA-256"))
 		}
 	}
 	switch {
 	case len(pins) > 0:
 		a.add("tls_fingerprint", pins)
 		if ca != "" {
-			a.tell("ca_certs is left out: with tls_fingerprint nothing else is trusted")
+			a.remark("ca_certs is left out: with tls_fingerprint nothing else is trusted")
 		}
 	case ca != "":
-		a.some("tls_ca", ca)
+		a.addIfSet("tls_ca", ca)
 	default:
-		a.tell("getmail trusts any certificate without ca_certs. Here it must be one that the system trusts; if it is not, mailhaul check prints a tls_fingerprint to add")
+		a.remark("getmail trusts any certificate without ca_certs. Here it must be one that the system trusts; if it is not, mailhaul check prints a tls_fingerprint to add")
 	}
-	a.some("tls_name", a.text(s, "ssl_cert_hostname"))
-	a.some("tls_cert", a.path(s, "certfile"))
-	a.some("tls_key", a.path(s, "keyfile"))
+	a.addIfSet("tls_name", a.text(s, "ssl_cert_hostname"))
+	a.addIfSet("tls_cert", a.filePath(s, "certfile"))
+	a.addIfSet("tls_key", a.filePath(s, "keyfile"))
 	switch version := strings.ToLower(a.text(s, "ssl_version")); version {
 	case "", "sslv23", "tlsv1_2":
 	case "tlsv1":
@@ -230,18 +230,18 @@ func (a *getmailAccount) trust(s *rcSection) {
 	case "tlsv1_1":
 		a.add("tls_min", "1.1")
 	default:
-		a.tell("ssl_version %s has no counterpart: if an old server needs it, try tls_min: 1.0", version)
+		a.remark("ssl_version %s has no counterpart: if an old server needs it, try tls_min: 1.0", version)
 	}
 	if a.text(s, "ssl_ciphers") != "" {
-		a.tell("ssl_ciphers has no counterpart: if an old server needs it, try tls_min: 1.0")
+		a.remark("ssl_ciphers has no counterpart: if an old server needs it, try tls_min: 1.0")
 	}
 }
 
-var getmailPin = regexp.MustCompile(`^[0-9a-fA-F]{64}$`)
+var sha256Hex = regexp.MustCompile(`^[0-9a-fA-F]{64}$`)
 
 // policy translates what is fetched, and what becomes of it.
 func (a *getmailAccount) policy(s *rcSection) {
-	gone, days := a.is(s, "delete", false), a.number(s, "delete_after")
+	gone, days := a.boolean(s, "delete", false), a.number(s, "delete_after")
 	switch {
 	case gone:
 		a.add("keep", false)
@@ -250,50 +250,50 @@ func (a *getmailAccount) policy(s *rcSection) {
 	default:
 		a.add("keep", "forever")
 	}
-	if a.is(s, "read_all", true) && !gone {
-		a.tell("read_all, the default of getmail, fetches what stays on the server again each time; here each message is fetched once")
+	if a.boolean(s, "read_all", true) && !gone {
+		a.remark("read_all, the default of getmail, fetches what stays on the server again each time; here each message is fetched once")
 	}
 	if n := a.number(s, "max_message_size"); n > 0 {
-		a.add("max_size", sizeOf(n))
+		a.add("max_size", formatSize(n))
 	}
 	if a.number(s, "delete_bigger_than") > 0 && !gone {
-		a.tell("delete_bigger_than has no counterpart: keep is the same for all sizes")
+		a.remark("delete_bigger_than has no counterpart: keep is the same for all sizes")
 	}
 	for _, name := range []string{"max_messages_per_session", "max_bytes_per_session"} {
 		if a.number(s, name) > 0 {
-			a.tell("%s has no counterpart: a poll takes all that is new, and holds up no other account", name)
+			a.remark("%s has no counterpart: a poll takes all that is new, and holds up no other account", name)
 		}
 	}
-	if a.is(s, "received", true) {
+	if a.boolean(s, "received", true) {
 		a.add("received_header", true)
 	}
-	if explicit := s.key("delivered_to") != nil; a.is(s, "delivered_to", true) && (explicit || a.multidrop) {
-		a.tell("delivered_to has no counterpart: here it is an address to write, the same into each message")
+	if explicit := s.key("delivered_to") != nil; a.boolean(s, "delivered_to", true) && (explicit || a.multidrop) {
+		a.remark("delivered_to has no counterpart: here it is an address to write, the same into each message")
 	}
-	if a.text(s, "message_log") != "" || a.is(s, "message_log_syslog", false) {
-		a.tell("message_log has no counterpart: what happened goes to standard error, which cron mails and the journal keeps")
+	if a.text(s, "message_log") != "" || a.boolean(s, "message_log_syslog", false) {
+		a.remark("message_log has no counterpart: what happened goes to standard error, which cron mails and the journal keeps")
 	}
 }
 
 // path reads a key that names a file.
-func (a *getmailAccount) path(s *rcSection, name string) string {
-	return a.ourFile(a.text(s, name))
+func (a *getmailAccount) filePath(s *rcSection, name string) string {
+	return a.resolvePath(a.text(s, name))
 }
 
 // ourFile returns the name of a file as our configuration has it. Variables are the same
 // there; ~user is not.
-func (a *getmailAccount) ourFile(name string) string {
+func (a *getmailAccount) resolvePath(name string) string {
 	owner, rest, _ := strings.Cut(strings.TrimPrefix(name, "~"), "/")
 	if strings.HasPrefix(name, "~") && owner != "" {
 		u, err := user.Lookup(owner)
 		if err != nil {
-			a.off("there is no user %s here: write the whole path of %s", owner, name)
+			a.disable("there is no user %s here: write the whole path of %s", owner, name)
 			return ""
 		}
 		return strings.TrimRight(u.HomeDir, "/") + "/" + rest
 	}
 	if name != "" && !strings.ContainsAny(name[:1], "/~$") {
-		a.tell("%s is in the folder in which getmail was run: write the whole path", name)
+		a.remark("%s is in the folder in which getmail was run: write the whole path", name)
 	}
 	return name
 }
@@ -317,29 +317,29 @@ func (a *getmailAccount) expand(s string) string {
 		return a.home + s[1:]
 	}
 	if strings.HasPrefix(s, "~") {
-		return a.ourFile(s)
+		return a.resolvePath(s)
 	}
 	return s
 }
 
 // leftovers tells what nothing was made of.
-func (a *getmailAccount) leftovers() {
+func (a *getmailAccount) reportUnused() {
 	var needless []string
 	for _, s := range a.rc {
 		if !s.used {
-			a.tell("section %s is left out", s.name)
+			a.remark("section %s is left out", s.name)
 			continue
 		}
 		for _, k := range s.keys {
-			if slices.Contains(getmailNeedless, k.name) {
+			if slices.Contains(getmailRedundantKeys, k.name) {
 				needless = append(needless, k.name)
 			} else if !k.used {
-				a.tell("%s in section %s is left out: it is nothing that getmail has for POP3", k.name, s.name)
+				a.remark("%s in section %s is left out: it is nothing that getmail has for POP3", k.name, s.name)
 			}
 		}
 	}
 	if len(needless) > 0 {
 		slices.Sort(needless)
-		a.tell("not needed here: %s", strings.Join(slices.Compact(needless), ", "))
+		a.remark("not needed here: %s", strings.Join(slices.Compact(needless), ", "))
 	}
 }

@@ -57,7 +57,7 @@ func (s *rcSection) text(name string) (string, error) {
 		return "", nil
 	}
 	if strings.Contains(k.value, "\n") {
-		return "", k.wrong("has a second line: is that line indented by mistake?")
+		return "", k.invalid("has a second line: is that line indented by mistake?")
 	}
 	return k.value, nil
 }
@@ -73,7 +73,7 @@ func (s *rcSection) boolean(name string, otherwise bool) (bool, error) {
 	case "0", "no", "false", "off":
 		return false, nil
 	}
-	return false, k.wrong("is neither true nor false")
+	return false, k.invalid("is neither true nor false")
 }
 
 func (s *rcSection) number(name string) (int64, error) {
@@ -83,7 +83,7 @@ func (s *rcSection) number(name string) (int64, error) {
 	}
 	n, err := strconv.ParseInt(k.value, 10, 64)
 	if err != nil {
-		return 0, k.wrong("is not a whole number")
+		return 0, k.invalid("is not a whole number")
 	}
 	return n, nil
 }
@@ -95,7 +95,7 @@ func (s *rcSection) tuple(name string) ([]string, error) {
 	for _, item := range items {
 		text, ok := item.(string)
 		if !ok {
-			return nil, s.key(name).wrong("is not a tuple of strings")
+			return nil, s.key(name).invalid("is not a tuple of strings")
 		}
 		all = append(all, text)
 	}
@@ -108,21 +108,21 @@ func (s *rcSection) items(name string) ([]any, error) {
 	if k == nil || k.value == "" {
 		return nil, nil
 	}
-	p := python{rest: k.value}
+	p := pythonParser{rest: k.value}
 	v, err := p.value(0)
-	p.blanks()
+	p.skipBlanks()
 	items, ok := v.([]any)
 	switch {
 	case err != nil:
-		return nil, k.wrong(err.Error())
+		return nil, k.invalid(err.Error())
 	case p.rest != "" || !ok:
-		return nil, k.wrong(`is not a tuple, such as ("one", "two") or ("one", )`)
+		return nil, k.invalid(`is not a tuple, such as ("one", "two") or ("one", )`)
 	}
 	return items, nil
 }
 
 // wrong returns an error about a key. Its value may be a secret.
-func (k *rcKey) wrong(text string) error {
+func (k *rcKey) invalid(text string) error {
 	return fmt.Errorf("line %d: %s %s", k.line, k.name, text)
 }
 
@@ -184,11 +184,11 @@ func parseRC(text string) (rcFile, error) {
 
 // python reads what getmail has Python evaluate, as far as it is a tuple of literals.
 // Nothing is evaluated.
-type python struct{ rest string }
+type pythonParser struct{ rest string }
 
-var errPython = errors.New("holds more of Python than strings, numbers and tuples of them")
+var errNotLiteral = errors.New("holds more of Python than strings, numbers and tuples of them")
 
-func (p *python) blanks() {
+func (p *pythonParser) skipBlanks() {
 	for {
 		p.rest = strings.TrimLeft(p.rest, " \t\n")
 		if !strings.HasPrefix(p.rest, "#") {
@@ -198,29 +198,29 @@ func (p *python) blanks() {
 	}
 }
 
-func (p *python) take(s string) bool {
-	p.blanks()
+func (p *pythonParser) consume(s string) bool {
+	p.skipBlanks()
 	rest, ok := strings.CutPrefix(p.rest, s)
 	p.rest = rest
 	return ok
 }
 
 var (
-	pyString = regexp.MustCompile(`^[rRuU]?['"]`)
-	pyNumber = regexp.MustCompile(`^(0|[1-9][0-9]*)`)
-	pyEscape = regexp.MustCompile(`(?s)\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|[0-7]{1,3}|.)`)
+	pythonQuote  = regexp.MustCompile(`^[rRuU]?['"]`)
+	pythonNumber = regexp.MustCompile(`^(0|[1-9][0-9]*)`)
+	pythonEscape = regexp.MustCompile(`(?s)\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|[0-7]{1,3}|.)`)
 )
 
-func (p *python) value(depth int) (any, error) {
-	p.blanks()
-	if number := pyNumber.FindString(p.rest); number != "" {
+func (p *pythonParser) value(depth int) (any, error) {
+	p.skipBlanks()
+	if number := pythonNumber.FindString(p.rest); number != "" {
 		p.rest = p.rest[len(number):]
 		return number, nil
 	}
-	if pyString.MatchString(p.rest) {
+	if pythonQuote.MatchString(p.rest) {
 		all := ""
-		for p.blanks(); pyString.MatchString(p.rest); p.blanks() { // one behind another are one
-			s, err := p.text()
+		for p.skipBlanks(); pythonQuote.MatchString(p.rest); p.skipBlanks() { // one behind another are one
+			s, err := p.quoted()
 			if err != nil {
 				return nil, err
 			}
@@ -228,19 +228,19 @@ func (p *python) value(depth int) (any, error) {
 		}
 		return all, nil
 	}
-	if depth > 3 || !p.take("(") {
-		return nil, errPython
+	if depth > 3 || !p.consume("(") {
+		return nil, errNotLiteral
 	}
 	items, comma := []any{}, true
-	for !p.take(")") {
+	for !p.consume(")") {
 		if !comma {
-			return nil, errPython
+			return nil, errNotLiteral
 		}
 		item, err := p.value(depth + 1)
 		if err != nil {
 			return nil, err
 		}
-		items, comma = append(items, item), p.take(",")
+		items, comma = append(items, item), p.consume(",")
 	}
 	if len(items) == 1 && !comma {
 		return items[0], nil // which are mere parentheses
@@ -249,8 +249,8 @@ func (p *python) value(depth int) (any, error) {
 }
 
 // text reads one string in quotes.
-func (p *python) text() (string, error) {
-	prefix := pyString.FindString(p.rest)
+func (p *pythonParser) quoted() (string, error) {
+	prefix := pythonQuote.FindString(p.rest)
 	quote := prefix[len(prefix)-1]
 	body := p.rest[len(prefix):]
 	for i := 0; i < len(body); i++ {
@@ -258,16 +258,16 @@ func (p *python) text() (string, error) {
 		case '\\':
 			i++
 		case '\n':
-			return "", errPython
+			return "", errNotLiteral
 		case quote:
 			if i == 0 && strings.HasPrefix(body[1:], string(quote)) {
-				return "", errPython // three begin another kind of string
+				return "", errNotLiteral // three begin another kind of string
 			}
 			p.rest = body[i+1:]
 			if strings.ContainsAny(prefix, "rR") {
 				return body[:i], nil
 			}
-			return pyEscape.ReplaceAllStringFunc(body[:i], unescape), nil
+			return pythonEscape.ReplaceAllStringFunc(body[:i], unescape), nil
 		}
 	}
 	return "", errors.New("lacks a quote at its end")

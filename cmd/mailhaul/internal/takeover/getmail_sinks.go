@@ -26,8 +26,8 @@ func (a *getmailAccount) filters() {
 	slices.SortFunc(found, func(x, y *rcSection) int { return strings.Compare(strings.ToLower(x.name), strings.ToLower(y.name)) })
 	seen := false
 	for _, s := range found {
-		if kind := a.need(s, "type"); kind != "Filter_external" {
-			a.tell("section %s has no counterpart, and is left out: a filter here prints the whole message, as Filter_external does, and not what a header is to hold", s.name)
+		if kind := a.required(s, "type"); kind != "Filter_external" {
+			a.remark("section %s has no counterpart, and is left out: a filter here prints the whole message, as Filter_external does, and not what a header is to hold", s.name)
 			for _, k := range s.keys {
 				k.used = true
 			}
@@ -35,7 +35,7 @@ func (a *getmailAccount) filters() {
 		}
 		argv := a.command(s)
 		if seen {
-			a.off("section %s is one filter too many: write a program that runs all of them, for filter", s.name)
+			a.disable("section %s is one filter too many: write a program that runs all of them, for filter", s.name)
 		}
 		options := filter.Options{
 			Argv: argv, OnFailure: filter.Wait,
@@ -43,17 +43,17 @@ func (a *getmailAccount) filters() {
 		}
 		if i := slices.Index(options.Drop, 100); i >= 0 {
 			options.Drop = slices.Delete(options.Drop, i, i+1)
-			a.tell("section %s: the exit code 100 leaves a message on the server; only 99 drops it, or what drop says", s.name)
+			a.remark("section %s: the exit code 100 leaves a message on the server; only 99 drops it, or what drop says", s.name)
 		}
 		keys := []Key{{"command", argv}}
 		if len(options.Keep) > 0 {
-			keys = append(keys, Key{"keep", texts(options.Keep)})
+			keys = append(keys, Key{"keep", formatInts(options.Keep)})
 		}
 		if len(options.Drop) > 0 {
-			keys = append(keys, Key{"drop", texts(options.Drop)}, Key{"allow_drop", true})
+			keys = append(keys, Key{"drop", formatInts(options.Drop)}, Key{"allow_drop", true})
 		}
 		if _, err := filter.New(options); err != nil && argv != nil {
-			a.off("section %s: the exit codes have no counterpart: write filter anew", s.name)
+			a.disable("section %s: the exit codes have no counterpart: write filter anew", s.name)
 		} else if argv != nil && !seen {
 			a.add("filter", append(keys, Key{"on_failure", "wait"}))
 		}
@@ -62,7 +62,7 @@ func (a *getmailAccount) filters() {
 }
 
 // texts returns numbers as they are written.
-func texts(numbers []int) (all []string) {
+func formatInts(numbers []int) (all []string) {
 	for _, n := range numbers {
 		all = append(all, strconv.Itoa(n))
 	}
@@ -77,7 +77,7 @@ func (a *getmailAccount) exitCodes(s *rcSection, name string, otherwise ...int) 
 	for _, text := range a.tuple(s, name) {
 		code, err := strconv.Atoi(text)
 		if err != nil {
-			a.err = cmp.Or(a.err, s.key(name).wrong("holds what is no exit code"))
+			a.err = cmp.Or(a.err, s.key(name).invalid("holds what is no exit code"))
 		} else if code >= 0 && code <= 255 { // as getmail has it
 			codes = append(codes, code)
 		}
@@ -88,42 +88,42 @@ func (a *getmailAccount) exitCodes(s *rcSection, name string, otherwise ...int) 
 // command translates the program of a section and its arguments, nil if the account
 // is off without them.
 func (a *getmailAccount) command(s *rcSection) []string {
-	argv := []string{a.path(s, "path")}
-	if a.need(s, "path"); a.err != nil {
+	argv := []string{a.filePath(s, "path")}
+	if a.required(s, "path"); a.err != nil {
 		return nil
 	}
 	for _, arg := range a.tuple(s, "arguments") {
 		arg = strings.ReplaceAll(a.expand(arg), "{", "{{")
 		arg = strings.NewReplacer("%(sender)", "{sender}", "%(recipient)", "{recipient}", "%(mailbox)", "").Replace(arg)
 		if strings.Contains(arg, "%(local)") || strings.Contains(arg, "%(domain)") {
-			a.off("section %s: %%(local) and %%(domain) have no counterpart: write the command again, with {recipient} or {user}", s.name)
+			a.disable("section %s: %%(local) and %%(domain) have no counterpart: write the command again, with {recipient} or {user}", s.name)
 			return nil
 		}
 		argv = append(argv, arg)
 	}
-	if a.is(s, "unixfrom", false) {
-		a.tell("section %s: unixfrom has no counterpart: the message comes without a line From", s.name)
+	if a.boolean(s, "unixfrom", false) {
+		a.remark("section %s: unixfrom has no counterpart: the message comes without a line From", s.name)
 	}
 	if s.key("ignore_stderr") == nil {
-		a.tell("section %s: what the program prints to standard error is no failure here; its exit code is", s.name)
+		a.remark("section %s: what the program prints to standard error is no failure here; its exit code is", s.name)
 	}
 	if a.text(s, "group") != "" {
-		a.tell("section %s: group has no counterpart: run mailhaul in that group", s.name)
+		a.remark("section %s: group has no counterpart: run mailhaul in that group", s.name)
 	}
-	a.asUser(s)
-	if !a.fits(s.name, argv...) {
+	a.remarkUser(s)
+	if !a.checkText(s.name, argv...) {
 		return nil
 	}
 	if _, err := program.Parse(argv); err != nil {
-		a.off("section %s: the program could run what a stranger wrote: write the command again, and let a script read \"$MAILHAUL_SENDER\"", s.name)
+		a.disable("section %s: the program could run what a stranger wrote: write the command again, and let a script read \"$MAILHAUL_SENDER\"", s.name)
 		return nil
 	}
 	return argv
 }
 
-func (a *getmailAccount) asUser(s *rcSection) {
+func (a *getmailAccount) remarkUser(s *rcSection) {
 	if name := a.text(s, "user"); name != "" {
-		a.tell("section %s: user has no counterpart: run mailhaul as %s", s.name, name)
+		a.remark("section %s: user has no counterpart: run mailhaul as %s", s.name, name)
 	}
 }
 
@@ -131,22 +131,22 @@ func (a *getmailAccount) asUser(s *rcSection) {
 func (a *getmailAccount) deliver(s *rcSection) {
 	field, place, _ := strings.Cut(a.text(a.rc.section("retriever"), "envelope_recipient"), ":")
 	if a.multidrop && field == "" {
-		a.need(a.rc.section("retriever"), "envelope_recipient")
+		a.required(a.rc.section("retriever"), "envelope_recipient")
 	}
 	sinks, needs := a.sinks(s, 0)
 	if len(sinks) > 0 {
-		a.add("deliver", oneOrAll(sinks))
+		a.add("deliver", stringOrList(sinks))
 	}
 	switch {
 	case !a.multidrop && needs != "":
-		a.off("add %s to the sink: for whom the mail is", needs)
+		a.disable("add %s to the sink: for whom the mail is", needs)
 	case !a.multidrop || a.route == nil && needs == "":
 		return
 	case place != "" && strings.TrimSpace(place) != "1":
-		a.tell("envelope_recipient is not the first %s: here the first counts", field)
+		a.remark("envelope_recipient is not the first %s: here the first counts", field)
 	}
 	if needs != "" && a.multidrop {
-		a.off("add domains to route: the domains of which the sink takes mail")
+		a.disable("add domains to route: the domains of which the sink takes mail")
 	}
 	if a.multidrop {
 		a.add("route", append([]Key{{"header", field}}, a.route...))
@@ -154,7 +154,7 @@ func (a *getmailAccount) deliver(s *rcSection) {
 }
 
 // merge adds more names to some, each once.
-func merge(some, more []string) []string {
+func appendUnique(some, more []string) []string {
 	for _, name := range more {
 		if !slices.Contains(some, name) {
 			some = append(some, name)
@@ -164,7 +164,7 @@ func merge(some, more []string) []string {
 }
 
 // oneOrAll returns names as a person would write them.
-func oneOrAll(names []string) any {
+func stringOrList(names []string) any {
 	if len(names) == 1 {
 		return names[0]
 	}
@@ -174,30 +174,30 @@ func oneOrAll(names []string) any {
 // sinks translates a destination to sinks. needs is the key in which one of them would
 // name a recipient, if no envelope does.
 func (a *getmailAccount) sinks(s *rcSection, depth int) (names []string, needs string) {
-	kind := a.need(s, "type")
+	kind := a.required(s, "type")
 	if depth > 5 && a.err == nil {
 		a.err = fmt.Errorf("section [%s] leads to itself", s.name)
 	}
 	if a.err != nil {
 		return nil, ""
 	}
-	add := func(name string, keys ...Key) { names = append(names, a.sinkFor(name, keys...)) }
+	add := func(name string, keys ...Key) { names = append(names, a.addSink(name, keys...)) }
 	switch kind {
 	case "Maildir", "Mboxrd":
-		a.asUser(s)
-		path := a.path(s, "path")
-		a.need(s, "path")
+		a.remarkUser(s)
+		path := a.filePath(s, "path")
+		a.required(s, "path")
 		if kind == "Mboxrd" {
 			if a.text(s, "locktype") == "flock" {
-				a.tell("section %s: locktype flock has no counterpart: mailhaul locks by fcntl and a .lock file, and so must all others", s.name)
+				a.remark("section %s: locktype flock has no counterpart: mailhaul locks by fcntl and a .lock file, and so must all others", s.name)
 			}
-			a.file(&names, path, "")
+			a.addFileSink(&names, path, "")
 			break
 		}
 		if path != "" && !strings.HasSuffix(path, "/") && a.err == nil {
-			a.err = s.key("path").wrong("of a Maildir must end with a slash")
+			a.err = s.key("path").invalid("of a Maildir must end with a slash")
 		}
-		a.file(&names, path, a.text(s, "filemode"))
+		a.addFileSink(&names, path, a.text(s, "filemode"))
 	case "MDA_external":
 		if argv := a.command(s); argv != nil {
 			add(programName(argv), Key{"mda", argv})
@@ -214,62 +214,62 @@ func (a *getmailAccount) sinks(s *rcSection, depth int) (names []string, needs s
 		}
 		for _, to := range all {
 			more, need := a.destination(to, depth)
-			names, needs = merge(names, more), cmp.Or(needs, need)
+			names, needs = appendUnique(names, more), cmp.Or(needs, need)
 		}
 	case "MultiSorter", "MultiGuesser":
 		locals := a.items(s, "locals")
-		names, needs = a.destination(a.need(s, "default"), depth)
+		names, needs = a.destination(a.required(s, "default"), depth)
 		if kind == "MultiGuesser" {
-			a.tell("MultiGuesser has no counterpart: what To and Cc say is not whom the mail was for. All mail goes where its default goes; a delivery agent such as maildrop can sort it")
+			a.remark("MultiGuesser has no counterpart: what To and Cc say is not whom the mail was for. All mail goes where its default goes; a delivery agent such as maildrop can sort it")
 			break
 		}
-		needs = cmp.Or(needs, a.sort(s, locals, depth))
+		needs = cmp.Or(needs, a.routeByPatterns(s, locals, depth))
 	case "MDA_qmaillocal":
-		a.off("MDA_qmaillocal has no counterpart: add a sink, and deliver")
+		a.disable("MDA_qmaillocal has no counterpart: add a sink, and deliver")
 		for _, k := range s.keys {
 			k.used = true
 		}
 	default:
-		a.err = cmp.Or(a.err, s.key("type").wrong("names no destination that getmail has"))
+		a.err = cmp.Or(a.err, s.key("type").invalid("names no destination that getmail has"))
 	}
 	return names, needs
 }
 
 // file adds the sink for a Maildir, which ends with a slash, or an mbox.
-func (a *getmailAccount) file(names *[]string, path, mode string) {
+func (a *getmailAccount) addFileSink(names *[]string, path, mode string) {
 	kind := "mbox"
 	if strings.HasSuffix(path, "/") {
 		kind = "maildir"
 	}
-	if path == "" || !a.fits(kind, path, mode) {
+	if path == "" || !a.checkText(kind, path, mode) {
 		return
 	}
 	keys := []Key{{kind, path}}
 	if n, err := strconv.ParseUint(mode, 8, 32); err == nil && n&^0o666 == 0 && n&0o600 == 0o600 && n != 0o600 {
 		keys = append(keys, Key{"mode", fmt.Sprintf("%04o", n)})
 	} else if mode != "" && (err != nil || n != 0o600) {
-		a.tell("filemode %s has no counterpart: mode can be 0600, 0640, 0644 or 0660", mode)
+		a.remark("filemode %s has no counterpart: mode can be 0600, 0640, 0644 or 0660", mode)
 	}
-	*names = append(*names, a.sinkFor(filepath.Base(path), keys...))
+	*names = append(*names, a.addSink(filepath.Base(path), keys...))
 }
 
 // lmtp translates a server.
 func (a *getmailAccount) lmtp(s *rcSection, add func(string, ...Key)) (needs string) {
-	host, port := a.need(s, "host"), "2003" // which is Python's
+	host, port := a.required(s, "host"), "2003" // which is Python's
 	if n := a.number(s, "port"); n > 0 {
 		port = strconv.FormatInt(n, 10)
 	}
-	address := server(host, port, "24")
+	address := hostPort(host, port, "24")
 	ip, _ := netip.ParseAddr(host)
 	keys := []Key{{"lmtp", address}}
 	if strings.HasPrefix(host, "/") {
-		keys[0].Value = ourPath(host)
+		keys[0].Value = escapePath(host)
 	} else if host != "localhost" && !ip.IsLoopback() {
 		keys = append(keys, Key{"tls", "none"})
-		a.tell("everybody on the way to %s can read the mail. If it has TLS, take out tls: none of the sink", host)
+		a.remark("everybody on the way to %s can read the mail. If it has TLS, take out tls: none of the sink", host)
 	}
 	if a.text(s, "fallback") != "" {
-		a.tell("fallback has no counterpart: what the sink refuses stays on the server, or goes to another with refused: quarantine")
+		a.remark("fallback has no counterpart: what the sink refuses stays on the server, or goes to another with refused: quarantine")
 	}
 	to := a.text(s, "override")
 	if to != "" {
@@ -277,7 +277,7 @@ func (a *getmailAccount) lmtp(s *rcSection, add func(string, ...Key)) (needs str
 	} else {
 		needs = "to"
 	}
-	if a.fits("MDA_lmtp", host, to) {
+	if a.checkText("MDA_lmtp", host, to) {
 		add("lmtp", keys...)
 	}
 	return needs
@@ -294,17 +294,17 @@ func (a *getmailAccount) destination(to string, depth int) (names []string, need
 		}
 		return a.sinks(s, depth+1)
 	}
-	path := a.ourFile(to)
+	path := a.resolvePath(to)
 	if path != "" && !strings.ContainsAny(path[:1], "/.~$") {
 		a.err = cmp.Or(a.err, fmt.Errorf("destination %s is neither a path nor a section in brackets", to))
 		return nil, ""
 	}
-	a.file(&names, path, "")
+	a.addFileSink(&names, path, "")
 	return names, ""
 }
 
 // sort translates the patterns of a MultiSorter that are addresses.
-func (a *getmailAccount) sort(s *rcSection, locals []any, depth int) (needs string) {
+func (a *getmailAccount) routeByPatterns(s *rcSection, locals []any, depth int) (needs string) {
 	if len(locals) == 2 {
 		if _, one := locals[0].(string); one {
 			locals = []any{locals}
@@ -316,16 +316,16 @@ func (a *getmailAccount) sort(s *rcSection, locals []any, depth int) (needs stri
 	for _, item := range locals {
 		pair, _ := item.([]any)
 		if len(pair) != 2 {
-			a.err = cmp.Or(a.err, s.key("locals").wrong("is not a tuple of pairs"))
+			a.err = cmp.Or(a.err, s.key("locals").invalid("is not a tuple of pairs"))
 			return ""
 		}
 		pattern, _ := pair[0].(string)
 		name, _ := pair[1].(string)
 		names, need := a.destination(name, depth)
 		needs = cmp.Or(needs, need)
-		match := getmailAddress.FindStringSubmatch(strings.ReplaceAll(pattern, `\.`, "."))
+		match := addressPattern.FindStringSubmatch(strings.ReplaceAll(pattern, `\.`, "."))
 		if match == nil || match[1] == "" && match[2] == "" {
-			a.off("the pattern %s has no counterpart: write the addresses that it matches below map of route, or the domain, as \"@example.org\"", pattern)
+			a.disable("the pattern %s has no counterpart: write the addresses that it matches below map of route, or the domain, as \"@example.org\"", pattern)
 			continue
 		}
 		key := strings.ToLower(match[1] + match[2])
@@ -335,17 +335,17 @@ func (a *getmailAccount) sort(s *rcSection, locals []any, depth int) (needs stri
 		if _, again := to[key]; !again {
 			order = append(order, key)
 		}
-		to[key] = merge(to[key], names)
+		to[key] = appendUnique(to[key], names)
 	}
 	if local {
-		a.off("add domains to route: those of the local parts in map")
+		a.disable("add domains to route: those of the local parts in map")
 	}
 	if len(order) > 0 {
-		a.tell("the patterns of MultiSorter have become whole addresses, of which the one that fits best counts; to getmail they are parts of addresses, and all that fit count")
+		a.remark("the patterns of MultiSorter have become whole addresses, of which the one that fits best counts; to getmail they are parts of addresses, and all that fit count")
 	}
 	var keys []Key
 	for _, key := range order {
-		keys = append(keys, Key{key, oneOrAll(to[key])})
+		keys = append(keys, Key{key, stringOrList(to[key])})
 	}
 	if len(keys) > 0 {
 		a.route = []Key{{"map", keys}}
@@ -354,4 +354,4 @@ func (a *getmailAccount) sort(s *rcSection, locals []any, depth int) (needs stri
 }
 
 // getmailAddress is a pattern that is an address, "local@" or "@domain".
-var getmailAddress = regexp.MustCompile(`^\^?([\w.+-]*)(@[\w.-]*)\$?$`)
+var addressPattern = regexp.MustCompile(`^\^?([\w.+-]*)(@[\w.-]*)\$?$`)

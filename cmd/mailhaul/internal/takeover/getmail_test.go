@@ -111,7 +111,7 @@ func TestGetmailPaths(t *testing.T) {
 		}
 		got := ""
 		for _, a := range c.Accounts {
-			got += a.Name + " " + strings.TrimPrefix(a.Seen, home) + "\n"
+			got += a.Name + " " + strings.TrimPrefix(a.SeenFile, home) + "\n"
 		}
 		if got != want {
 			t.Errorf("%s: got\n%s\nwant\n%s", paths, got, want)

@@ -33,19 +33,19 @@ func Mpop(path, home string) (*Config, error) {
 		return nil, err
 	}
 	m := &mpop{
-		assembly: assembly{home: home},
-		defaults: &mpopAccount{has: map[string]string{}, set: map[string]string{}},
+		builder:  builder{home: home},
+		defaults: &mpopAccount{commands: map[string]string{}, own: map[string]string{}},
 		byName:   map[string]*mpopAccount{},
 	}
 	n := 0
 	for line := range strings.Lines(string(text)) {
 		n++
-		if err := m.line(strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r"), n); err != nil {
+		if err := m.parseLine(strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r"), n); err != nil {
 			return nil, fmt.Errorf("%s: line %d: %w", path, n, err)
 		}
 	}
 	for i, a := range m.accounts {
-		if err := m.account(a, m.accounts[:i]); err != nil {
+		if err := m.translateAccount(a, m.accounts[:i]); err != nil {
 			return nil, fmt.Errorf("%s: account %s: %w", path, a.name, err)
 		}
 	}
@@ -53,7 +53,7 @@ func Mpop(path, home string) (*Config, error) {
 }
 
 type mpop struct {
-	assembly
+	builder
 	defaults, current *mpopAccount
 	accounts          []*mpopAccount
 	byName            map[string]*mpopAccount
@@ -64,12 +64,12 @@ type mpopAccount struct {
 	name string
 	// has are its commands with their arguments. set are those of them that are not
 	// from the defaults: who inherits from the account gets these.
-	has, set map[string]string
-	evals    []int // lines
+	commands, own map[string]string
+	evalLines     []int // lines
 }
 
 // line takes in a line: a command, and an argument in quotes or not.
-func (m *mpop) line(line string, n int) error {
+func (m *mpop) parseLine(line string, n int) error {
 	line = strings.Trim(line, " \t")
 	if line == "" || line[0] == '#' {
 		return nil
@@ -77,21 +77,21 @@ func (m *mpop) line(line string, n int) error {
 	if !utf8.ValidString(line) || strings.Contains(line, "\x00") {
 		return errors.New("is not UTF-8: iconv makes it so")
 	}
-	command, arg := mpopWord(line)
-	check := mpopCommands[command]
+	command, arg := splitCommand(line)
+	check := mpopArgChecks[command]
 	switch {
 	case command == "eval" && arg == "":
 		return errors.New("command eval needs an argument")
 	case command == "eval" && m.current == nil:
-		m.tell("", mpopEval, n)
+		m.remark("", mpopEvalRemark, n)
 	case command == "eval":
-		m.current.evals = append(m.current.evals, n)
+		m.current.evalLines = append(m.current.evalLines, n)
 	case command == "defaults" && arg != "":
 		return errors.New("command defaults does not take an argument")
 	case command == "defaults":
 		m.current = m.defaults
 	case command == "account":
-		return m.begin(arg)
+		return m.beginAccount(arg)
 	case m.current == nil:
 		return errors.New("the first command must be account or defaults")
 	case check == nil:
@@ -103,26 +103,26 @@ func (m *mpop) line(line string, n int) error {
 		} else if !ok {
 			return fmt.Errorf("invalid argument %s for command %s", arg, command)
 		}
-		m.current.has[command], m.current.set[command] = value, value
+		m.current.commands[command], m.current.own[command] = value, value
 	}
 	return nil
 }
 
 // begin begins an account: "name" or "name : base, base".
-func (m *mpop) begin(arg string) error {
+func (m *mpop) beginAccount(arg string) error {
 	name, bases, inherits := strings.Cut(arg, ":")
 	if inherits {
 		name = unquote(name)
 	}
-	a := &mpopAccount{name: name, has: maps.Clone(m.defaults.has), set: map[string]string{}, evals: slices.Clone(m.defaults.evals)}
+	a := &mpopAccount{name: name, commands: maps.Clone(m.defaults.commands), own: map[string]string{}, evalLines: slices.Clone(m.defaults.evalLines)}
 	for base := range strings.SplitSeq(bases, ",") {
 		b := m.byName[unquote(base)]
 		if b == nil && inherits {
 			return fmt.Errorf("account %s is not (yet) defined", unquote(base))
 		} else if inherits {
-			maps.Copy(a.has, b.set)
-			maps.Copy(a.set, b.set)
-			a.evals = append(a.evals, b.evals...)
+			maps.Copy(a.commands, b.own)
+			maps.Copy(a.own, b.own)
+			a.evalLines = append(a.evalLines, b.evalLines...)
 		}
 	}
 	switch {
@@ -133,14 +133,14 @@ func (m *mpop) begin(arg string) error {
 	case m.byName[name] != nil:
 		return fmt.Errorf("account %s was already defined", name)
 	}
-	slices.Sort(a.evals)
-	a.evals = slices.Compact(a.evals)
+	slices.Sort(a.evalLines)
+	a.evalLines = slices.Compact(a.evalLines)
 	m.accounts, m.byName[name], m.current = append(m.accounts, a), a, a
 	return nil
 }
 
 // mpopWord splits a line: its first word, and the argument that follows.
-func mpopWord(line string) (word, arg string) {
+func splitCommand(line string) (word, arg string) {
 	if i := strings.IndexAny(line, " \t"); i >= 0 {
 		return line[:i], unquote(line[i:])
 	}
@@ -158,56 +158,56 @@ func unquote(s string) string {
 }
 
 // mpopCommands check the argument of each command, and return it in one form.
-var mpopCommands = map[string]func(string) (string, bool){
-	"host": some, "port": number(1<<16 - 1), "source_ip": text, "proxy_host": text,
-	"proxy_port": or("", number(1<<16-1)), "socket": text,
-	"timeout": or("off", number(1<<31-1)), "pipelining": or("auto", toggle),
-	"user": text, "password": text, "passwordeval": text, "ntlmdomain": text,
+var mpopArgChecks = map[string]func(string) (string, bool){
+	"host": nonEmptyArg, "port": numberArg(1<<16 - 1), "source_ip": anyArg, "proxy_host": anyArg,
+	"proxy_port": orWord("", numberArg(1<<16-1)), "socket": anyArg,
+	"timeout": orWord("off", numberArg(1<<31-1)), "pipelining": orWord("auto", onOffArg),
+	"user": anyArg, "password": anyArg, "passwordeval": anyArg, "ntlmdomain": anyArg,
 	"auth": func(s string) (string, bool) {
 		if s == "" || s == "on" {
 			return "", true
 		}
 		return s, s == "ntlm" || slices.Contains(fetch.AuthNames, s)
 	},
-	"tls": toggle, "tls_starttls": toggle, "tls_certcheck": toggle,
-	"tls_key_file": text, "tls_cert_file": text, "tls_trust_file": text, "tls_crl_file": text,
-	"tls_priorities": text, "tls_min_dh_prime_bits": or("", number(1<<31-1)),
-	"tls_host_override": text, "tls_force_sslv3": text,
+	"tls": onOffArg, "tls_starttls": onOffArg, "tls_certcheck": onOffArg,
+	"tls_key_file": anyArg, "tls_cert_file": anyArg, "tls_trust_file": anyArg, "tls_crl_file": anyArg,
+	"tls_priorities": anyArg, "tls_min_dh_prime_bits": orWord("", numberArg(1<<31-1)),
+	"tls_host_override": anyArg, "tls_force_sslv3": anyArg,
 	"tls_fingerprint": func(s string) (string, bool) {
 		s = strings.ReplaceAll(s, " ", ":")
-		return s, s == "" || mpopPin.MatchString(s)
+		return s, s == "" || mpopFingerprint.MatchString(s)
 	},
 	"delivery": func(s string) (string, bool) {
-		method, arg := mpopWord(s)
+		method, arg := splitCommand(s)
 		return method + " " + arg, arg != "" && slices.Contains([]string{"mda", "maildir", "mbox", "exchange"}, method)
 	},
-	"uidls_file": some, "only_new": toggle, "received_header": toggle, "filter": text,
+	"uidls_file": nonEmptyArg, "only_new": onOffArg, "received_header": onOffArg, "filter": anyArg,
 	"keep": func(s string) (string, bool) {
-		switch on, ok := toggle(s); {
+		switch on, ok := onOffArg(s); {
 		case ok:
 			return on, true
 		case strings.Trim(s, "0dhms") == "":
-			return "off", mpopTime.MatchString(s)
+			return "off", mpopDuration.MatchString(s)
 		}
-		return s, mpopTime.MatchString(s)
+		return s, mpopDuration.MatchString(s)
 	},
-	"killsize": or("off", mpopSize), "skipsize": or("off", mpopSize),
+	"killsize": orWord("off", sizeArg), "skipsize": orWord("off", sizeArg),
 }
 
 var (
-	mpopPin  = regexp.MustCompile(`^([0-9a-fA-F]{2}:){31}[0-9a-fA-F]{2}$|^([0-9a-fA-F]{2}:){19}[0-9a-fA-F]{2}$|^([0-9a-fA-F]{2}:){15}[0-9a-fA-F]{2}$`)
-	mpopTime = regexp.MustCompile(`^([0-9]+[dhms])+$`)
+	mpopFingerprint = regexp.MustCompile(`^([0-9a-fA-F]{2}:){31}[0-9a-fA-F]{2}$|^([0-9a-fA-F]{2}:){19}[0-9a-fA-F]{2}$|^([0-9a-fA-F]{2}:){15}[0-9a-fA-F]{2}$`)
+	mpopDuration    = regexp.MustCompile(`^([0-9]+[dhms])+$`)
 )
 
-func text(s string) (string, bool) { return s, true }
-func some(s string) (string, bool) { return s, s != "" }
+func anyArg(s string) (string, bool)      { return s, true }
+func nonEmptyArg(s string) (string, bool) { return s, s != "" }
 
-func toggle(s string) (string, bool) {
+func onOffArg(s string) (string, bool) {
 	return cmp.Or(s, "on"), s == "" || s == "on" || s == "off"
 }
 
 // or returns a check that takes one more word.
-func or(word string, check func(string) (string, bool)) func(string) (string, bool) {
+func orWord(word string, check func(string) (string, bool)) func(string) (string, bool) {
 	return func(s string) (string, bool) {
 		if s == word {
 			return s, true
@@ -217,7 +217,7 @@ func or(word string, check func(string) (string, bool)) func(string) (string, bo
 }
 
 // number returns a check of numbers from 1 to most.
-func number(most int64) func(string) (string, bool) {
+func numberArg(most int64) func(string) (string, bool) {
 	return func(s string) (string, bool) {
 		n, err := strconv.ParseInt(s, 0, 64) // hexadecimal and octal, too
 		return strconv.FormatInt(n, 10), err == nil && n > 0 && n <= most
@@ -225,7 +225,7 @@ func number(most int64) func(string) (string, bool) {
 }
 
 // mpopSize reads a size: octets, or 10k or 10m. It returns octets.
-func mpopSize(s string) (string, bool) {
+func sizeArg(s string) (string, bool) {
 	digits := strings.TrimRight(s, "km")
 	n, err := strconv.ParseInt(digits, 0, 64)
 	shift, ok := map[string]uint{"": 0, "k": 10, "m": 20}[s[len(digits):]]
@@ -234,17 +234,17 @@ func mpopSize(s string) (string, bool) {
 
 // account translates an account. One without all that mpop needs is there for others
 // to inherit from.
-func (m *mpop) account(a *mpopAccount, earlier []*mpopAccount) error {
-	has := a.has
+func (m *mpop) translateAccount(a *mpopAccount, earlier []*mpopAccount) error {
+	has := a.commands
 	for _, e := range earlier {
-		if maps.Equal(e.has, has) && slices.Equal(e.evals, a.evals) {
-			m.tell("", "account %s is account %s once more, and is left out", a.name, e.name)
+		if maps.Equal(e.commands, has) && slices.Equal(e.evalLines, a.evalLines) {
+			m.remark("", "account %s is account %s once more, and is left out", a.name, e.name)
 			return nil
 		}
 	}
 	for _, command := range []string{"host", "delivery"} {
 		if has[command] == "" && !(command == "host" && has["socket"] != "") {
-			m.tell("", "account %s has no %s, without which mpop does not poll it: it is left out", a.name, command)
+			m.remark("", "account %s has no %s, without which mpop does not poll it: it is left out", a.name, command)
 			return nil
 		}
 	}
@@ -255,21 +255,21 @@ func (m *mpop) account(a *mpopAccount, earlier []*mpopAccount) error {
 	case has["tls"] == "on" && named && trust == "" && has["tls_fingerprint"] == "" && has["tls_certcheck"] != "off":
 		return errors.New("tls needs tls_trust_file or tls_fingerprint, or tls_certcheck off")
 	}
-	d := m.draft(a.name)
+	d := m.newDraft(a.name)
 	if d.Name != a.name {
-		d.tell("is called %q there", a.name)
+		d.remark("is called %q there", a.name)
 	}
-	for _, n := range a.evals {
-		d.tell(mpopEval, n)
+	for _, n := range a.evalLines {
+		d.remark(mpopEvalRemark, n)
 	}
 	m.connection(d, has)
 	m.delivery(d, has)
-	m.choice(d, has)
-	d.end()
+	m.policy(d, has)
+	d.finish()
 	return nil
 }
 
-const mpopEval = "line %d: eval runs a command, and nothing is run here: add by hand what it prints"
+const mpopEvalRemark = "line %d: eval runs a command, and nothing is run here: add by hand what it prints"
 
 // connection translates how the server is reached, and the login.
 func (m *mpop) connection(d *draft, has map[string]string) {
@@ -280,7 +280,7 @@ func (m *mpop) connection(d *draft, has map[string]string) {
 		tls = "starttls"
 	}
 	host := cmp.Or(has["host"], has["tls_host_override"], "localhost")
-	d.add("server", server(host, has["port"], usual))
+	d.add("server", hostPort(host, has["port"], usual))
 	if tls != "implicit" { // which is the default
 		d.add("tls", tls)
 	}
@@ -290,19 +290,19 @@ func (m *mpop) connection(d *draft, has map[string]string) {
 	}
 	if proxy := has["proxy_host"]; has["socket"] != "" {
 		d.add("tunnel", []string{"nc", "-U", has["socket"]})
-		d.tell("the tunnel to the socket needs the program nc, one that knows -U")
+		d.remark("the tunnel to the socket needs the program nc, one that knows -U")
 	} else if proxy != "" {
-		d.add("socks5", server(proxy, has["proxy_port"], "1080"))
-		d.some("source_ip", has["source_ip"])
+		d.add("socks5", hostPort(proxy, has["proxy_port"], "1080"))
+		d.addIfSet("source_ip", has["source_ip"])
 	} else {
-		d.some("source_ip", has["source_ip"])
+		d.addIfSet("source_ip", has["source_ip"])
 	}
 }
 
 func (m *mpop) login(d *draft, has map[string]string, tls string) {
-	d.some("user", has["user"])
+	d.addIfSet("user", has["user"])
 	if has["user"] == "" {
-		d.off("add user: there is none")
+		d.disable("add user: there is none")
 	}
 	password, command, auth := has["password"], has["passwordeval"], has["auth"]
 	token := auth == "oauthbearer" || auth == "xoauth2"
@@ -311,22 +311,22 @@ func (m *mpop) login(d *draft, has map[string]string, tls string) {
 		d.add("kerberos", true)
 	case auth == "external" && tls != "none" && has["tls_cert_file"] != "":
 	case auth == "external":
-		d.off("add tls_cert and tls_key: auth external rests on a certificate, and on TLS")
+		d.disable("add tls_cert and tls_key: auth external rests on a certificate, and on TLS")
 	case token && password == "" && command != "":
-		d.some("token_command", command)
+		d.addIfSet("token_command", command)
 	case token:
-		d.off("add token_command, or oauth (see mailhaul help login): a token as it stands in the file soon expires")
+		d.disable("add token_command, or oauth (see mailhaul help login): a token as it stands in the file soon expires")
 	case password != "":
-		d.some("password", password)
+		d.addIfSet("password", password)
 	case command != "":
-		d.some("password_command", command)
+		d.addIfSet("password_command", command)
 	default:
-		d.off("add a password: mpop has it from the keyring, ~/.netrc or you; for the keyring, password_command: [secret-tool, lookup, host, %s, service, pop3, user, %s]",
+		d.disable("add a password: mpop has it from the keyring, ~/.netrc or you; for the keyring, password_command: [secret-tool, lookup, host, %s, service, pop3, user, %s]",
 			has["host"], has["user"])
 	}
 	switch {
 	case auth == "ntlm":
-		d.tell("auth ntlm has no counterpart: another mechanism is used that the server offers")
+		d.remark("auth ntlm has no counterpart: another mechanism is used that the server offers")
 	case auth != "":
 		d.add("auth", auth)
 	case tls == "none":
@@ -334,7 +334,7 @@ func (m *mpop) login(d *draft, has map[string]string, tls string) {
 		d.add("auth", []string{"scram-sha-256", "scram-sha-1"})
 	}
 	if tls == "none" {
-		d.tell("tls is off: everybody on the way can read the mail, and change it. If the server has TLS, take out tls: none, and auth")
+		d.remark("tls is off: everybody on the way can read the mail, and change it. If the server has TLS, take out tls: none, and auth")
 	}
 }
 
@@ -343,27 +343,27 @@ func (m *mpop) trust(d *draft, has map[string]string) {
 	pin := has["tls_fingerprint"]
 	switch {
 	case has["tls_certcheck"] == "off":
-		d.tell("tls_certcheck off has no counterpart: for a certificate that is not trusted, mailhaul check prints a tls_fingerprint to add")
+		d.remark("tls_certcheck off has no counterpart: for a certificate that is not trusted, mailhaul check prints a tls_fingerprint to add")
 	case len(pin) == 95:
 		d.add("tls_fingerprint", pin)
 	case pin != "":
-		d.tell("tls_fingerprint is not by SHA-256, and is left out: mailhaul check prints one that is")
+		d.remark("tls_fingerprint is not by SHA-256, and is left out: mailhaul check prints one that is")
 	case has["tls_trust_file"] != "system":
-		d.some("tls_ca", ourPath(m.file(d, "tls_trust_file", has["tls_trust_file"])))
+		d.addIfSet("tls_ca", escapePath(m.filePath(d, "tls_trust_file", has["tls_trust_file"])))
 	}
-	d.some("tls_name", has["tls_host_override"])
+	d.addIfSet("tls_name", has["tls_host_override"])
 	if strings.HasPrefix(has["tls_cert_file"]+has["tls_key_file"], "pkcs11:") {
-		d.tell("tls_cert_file on a device has no counterpart: tls_cert and tls_key take files")
+		d.remark("tls_cert_file on a device has no counterpart: tls_cert and tls_key take files")
 	} else {
-		d.some("tls_cert", ourPath(m.file(d, "tls_cert_file", has["tls_cert_file"])))
-		d.some("tls_key", ourPath(m.file(d, "tls_key_file", has["tls_key_file"])))
+		d.addIfSet("tls_cert", escapePath(m.filePath(d, "tls_cert_file", has["tls_cert_file"])))
+		d.addIfSet("tls_key", escapePath(m.filePath(d, "tls_key_file", has["tls_key_file"])))
 	}
 	if has["tls_crl_file"] != "" {
-		d.tell("tls_crl_file has no counterpart: revoked certificates are not looked up")
+		d.remark("tls_crl_file has no counterpart: revoked certificates are not looked up")
 	}
 	for _, command := range []string{"tls_priorities", "tls_min_dh_prime_bits"} {
 		if has[command] != "" {
-			d.tell("%s has no counterpart: if an old server needs it, try tls_min: 1.0", command)
+			d.remark("%s has no counterpart: if an old server needs it, try tls_min: 1.0", command)
 		}
 	}
 }
@@ -373,19 +373,19 @@ func (m *mpop) delivery(d *draft, has map[string]string) {
 	method, arg, _ := strings.Cut(has["delivery"], " ")
 	switch method {
 	case "mda":
-		d.mda(arg, "")
+		d.addMDA(arg, "")
 	case "exchange":
-		d.off("delivery exchange has no counterpart: add a sink, and deliver")
+		d.disable("delivery exchange has no counterpart: add a sink, and deliver")
 	default:
-		path := m.file(d, "delivery", arg)
-		if d.fits("delivery", path) {
-			d.add("deliver", d.sinkFor(filepath.Base(path), Key{method, ourPath(path)}))
+		path := m.filePath(d, "delivery", arg)
+		if d.checkText("delivery", path) {
+			d.add("deliver", d.addSink(filepath.Base(path), Key{method, escapePath(path)}))
 		}
 	}
 }
 
 // choice translates which messages are fetched, and how.
-func (m *mpop) choice(d *draft, has map[string]string) {
+func (m *mpop) policy(d *draft, has map[string]string) {
 	switch keep := has["keep"]; keep {
 	case "", "off":
 		d.add("keep", false)
@@ -395,14 +395,14 @@ func (m *mpop) choice(d *draft, has map[string]string) {
 		d.add("keep", keep)
 	}
 	if has["keep"] != "" && has["keep"] != "off" {
-		file := m.tilde(cmp.Or(has["uidls_file"], "~/.mpop_uidls/%U_at_%H"), true)
-		d.Seen = strings.ReplaceAll(strings.ReplaceAll(file, "%U", has["user"]), "%H", cmp.Or(has["host"], has["socket"]))
+		file := m.expandTilde(cmp.Or(has["uidls_file"], "~/.mpop_uidls/%U_at_%H"), true)
+		d.SeenFile = strings.ReplaceAll(strings.ReplaceAll(file, "%U", has["user"]), "%H", cmp.Or(has["host"], has["socket"]))
 	}
 	if has["filter"] != "" {
-		d.tell("filter has no counterpart, and is left out: it sees the header only, and filter here the whole message, which it must print")
+		d.remark("filter has no counterpart, and is left out: it sees the header only, and filter here the whole message, which it must print")
 	}
 	if has["only_new"] == "off" {
-		d.tell("only_new off has no counterpart: each message is fetched once")
+		d.remark("only_new off has no counterpart: each message is fetched once")
 	}
 	limit := int64(-1)
 	for _, command := range []string{"skipsize", "killsize"} {
@@ -411,41 +411,41 @@ func (m *mpop) choice(d *draft, has map[string]string) {
 			limit = n
 		}
 		if err == nil && command == "killsize" {
-			d.tell("killsize has no counterpart: what is larger stays on the server; nothing is deleted that was not delivered")
+			d.remark("killsize has no counterpart: what is larger stays on the server; nothing is deleted that was not delivered")
 		}
 	}
 	if limit >= 0 {
-		d.add("max_size", sizeOf(max(limit, 1)))
+		d.add("max_size", formatSize(max(limit, 1)))
 	}
 	if has["received_header"] != "off" {
 		d.add("received_header", true)
 	}
 	if has["timeout"] == "off" {
-		d.timeout(math.MaxInt)
+		d.addTimeout(math.MaxInt)
 	} else {
 		n, _ := strconv.Atoi(has["timeout"])
-		d.timeout(n)
+		d.addTimeout(n)
 	}
 	switch has["pipelining"] {
 	case "off":
 		d.add("pipelining", "off")
 	case "on":
-		d.tell("pipelining on has no counterpart: commands are sent ahead if the server offers it")
+		d.remark("pipelining on has no counterpart: commands are sent ahead if the server offers it")
 	}
 }
 
 // file returns the name of a file as we would write it.
-func (m *mpop) file(d *draft, command, name string) string {
-	name = m.tilde(name, false)
+func (m *mpop) filePath(d *draft, command, name string) string {
+	name = m.expandTilde(name, false)
 	if name != "" && !filepath.IsAbs(name) && !strings.HasPrefix(name, "~/") {
-		d.tell("%s names %s, in the folder in which mpop was run: write the whole path", command, name)
+		d.remark("%s names %s, in the folder in which mpop was run: write the whole path", command, name)
 	}
 	return name
 }
 
 // tilde puts the home folder in the place of a ~, as mpop does wherever it begins a
 // name; where we do so too, it may stay.
-func (m *mpop) tilde(name string, always bool) string {
+func (m *mpop) expandTilde(name string, always bool) string {
 	if rest, ok := strings.CutPrefix(name, "~"); ok && (always || !strings.HasPrefix(rest, "/")) {
 		return m.home + rest
 	}

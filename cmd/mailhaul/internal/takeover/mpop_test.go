@@ -46,9 +46,9 @@ func outcome(t *testing.T, golden string, c *takeover.Config) {
 		sections("sink", s.Name, s.Keys)
 	}
 	for _, a := range c.Accounts {
-		sections(map[bool]string{false: "account", true: "off"}[a.Off], a.Name, a.Keys)
-		if a.Seen != "" {
-			fmt.Fprintf(&b, "  (seen %s)\n", a.Seen)
+		sections(map[bool]string{false: "account", true: "off"}[a.Disabled], a.Name, a.Keys)
+		if a.SeenFile != "" {
+			fmt.Fprintf(&b, "  (seen %s)\n", a.SeenFile)
 		}
 	}
 	for _, r := range c.Remarks {
@@ -78,7 +78,7 @@ func valid(t *testing.T, c *takeover.Config) {
 		sinks[s.Name] = mapping(s.Keys)
 	}
 	for _, a := range c.Accounts {
-		if !a.Off {
+		if !a.Disabled {
 			accounts[a.Name] = mapping(a.Keys)
 		}
 	}
@@ -203,7 +203,7 @@ func sound(t *testing.T, c *takeover.Config) {
 	}
 	for _, a := range c.Accounts {
 		keys := mapping(a.Keys)
-		if keys["keep"] == nil || keys["deliver"] == nil && keys["route"] == nil && !a.Off {
+		if keys["keep"] == nil || keys["deliver"] == nil && keys["route"] == nil && !a.Disabled {
 			t.Errorf("account %s has no keep, or nothing to deliver to: %v", a.Name, keys)
 		}
 		if config.NameHint(a.Name) != "" || names["account "+a.Name] {

@@ -11,40 +11,40 @@ import (
 
 // withRecipient puts a recipient in the place of %T, in quotes of its own or not, unless
 // there is none. ok is false where a shell could take it for more than a word.
-func withRecipient(line, to string) (with string, ok bool) {
+func substituteRecipient(line, to string) (with string, ok bool) {
 	if to == "" || !strings.Contains(line, "%T") {
 		return line, true
 	}
-	return strings.NewReplacer("'%T'", to, `"%T"`, to, "%T", to).Replace(line), plainWord.MatchString(to)
+	return strings.NewReplacer("'%T'", to, `"%T"`, to, "%T", to).Replace(line), safeWord.MatchString(to)
 }
 
 // plainWord is a word that a shell would take as it is, and no program for an option.
-var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./,:@%+=][A-Za-z0-9_./,:@%+=-]*$`)
+var safeWord = regexp.MustCompile(`^[A-Za-z0-9_./,:@%+=][A-Za-z0-9_./,:@%+=-]*$`)
 
 // shellLine translates a line that another fetcher gives to a shell, once it has put
 // the sender in the place of %F: to a program and its arguments if no shell is needed,
 // else to one whose script finds the sender in a variable. ok is false where that cannot
 // be excluded to run what a stranger wrote.
-func shellLine(line string) (argv []string, ok bool) {
-	if words, ok := shellWords(line); ok {
+func translateShellLine(line string) (argv []string, ok bool) {
+	if words, ok := splitShellWords(line); ok {
 		for i, word := range words {
-			words[i] = strings.ReplaceAll(literal(word), "%F", "{sender}")
+			words[i] = strings.ReplaceAll(escapePlaceholders(word), "%F", "{sender}")
 		}
 		if _, err := program.Parse(words); err == nil {
-			words[0] = ourPath(words[0])
+			words[0] = escapePath(words[0])
 			return words, true
 		}
 	}
-	script, ok := senderScript(line)
-	return []string{"sh", "-c", literal(script)}, ok
+	script, ok := scriptWithSender(line)
+	return []string{"sh", "-c", escapePlaceholders(script)}, ok
 }
 
 // ours is what a program's arguments have placeholders for, or begin one with.
-var ours = regexp.MustCompile(`\{\{|\{[a-z_]+\}|\{%F`)
+var placeholders = regexp.MustCompile(`\{\{|\{[a-z_]+\}|\{%F`)
 
 // literal has a text stand for itself among a program's arguments.
-func literal(s string) string {
-	return ours.ReplaceAllStringFunc(s, func(m string) string {
+func escapePlaceholders(s string) string {
+	return placeholders.ReplaceAllStringFunc(s, func(m string) string {
 		if m == "{{" {
 			return "{{{{"
 		}
@@ -53,10 +53,10 @@ func literal(s string) string {
 }
 
 // ofShell are words that mean something to a shell only, at the beginning of a line.
-var ofShell = strings.Fields("! . : [ alias case cd command eval exec export for if read set source test trap ulimit umask until while")
+var shellKeywords = strings.Fields("! . : [ alias case cd command eval exec export for if read set source test trap ulimit umask until while")
 
 // shellWords splits a line as a shell would, if it has no more for a shell to do.
-func shellWords(line string) (words []string, ok bool) {
+func splitShellWords(line string) (words []string, ok bool) {
 	var word strings.Builder
 	quote, begun := byte(0), false
 	line = strings.TrimLeft(line, " \t") + " "
@@ -88,32 +88,32 @@ func shellWords(line string) (words []string, ok bool) {
 			begun = true
 		}
 	}
-	ok = quote == 0 && len(words) > 0 && words[0] != "" && !slices.Contains(ofShell, words[0])
+	ok = quote == 0 && len(words) > 0 && words[0] != "" && !slices.Contains(shellKeywords, words[0])
 	return words, ok && !strings.Contains(words[0], "%F")
 }
 
 var (
 	// nested is what makes it hard to tell how a shell reads %F, or how often.
-	nested = regexp.MustCompile(`\$[({]|<<|#|\\|(^|[|&;(])\s*['"]?%F|\beval\b|(^|[\s|&;(){}])['"]?\.['"]?\s`)
+	unsafeScript = regexp.MustCompile(`\$[({]|<<|#|\\|(^|[|&;(])\s*['"]?%F|\beval\b|(^|[\s|&;(){}])['"]?\.['"]?\s`)
 	// runs are words of a shell that run what follows them; package program knows the
 	// programs that do.
-	runs = []string{"xargs", "trap", "source"}
+	commandRunners = []string{"xargs", "trap", "source"}
 	// optionSender is a sender that is the value of an option: no command, and no file.
-	optionSender = regexp.MustCompile(`\s-(?:[A-Za-z]|-[a-z][a-z-]*=?)\s*(?:%F|'%F'|"%F")(?:[\s|&;]|$)`)
+	senderOption = regexp.MustCompile(`\s-(?:[A-Za-z]|-[a-z][a-z-]*=?)\s*(?:%F|'%F'|"%F")(?:[\s|&;]|$)`)
 )
 
 // senderScript puts the variable with the sender in the place of %F, in quotes, and
 // reports whether no shell reads what is in it as a command, or as anything but the value
 // of an option.
-func senderScript(line string) (script string, ok bool) {
+func scriptWithSender(line string) (script string, ok bool) {
 	senders := strings.Count(line, "%F")
 	if senders == 0 {
 		return line, true
 	}
 	words := strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(" \t|&;<>(){}$`'\"=", r) })
 	if _, err := program.Parse(slices.Concat([]string{"sender"}, words, []string{"{sender}"})); err != nil ||
-		slices.ContainsFunc(words, func(w string) bool { return slices.Contains(runs, w) }) ||
-		nested.MatchString(line) || len(optionSender.FindAllString(line, -1)) != senders {
+		slices.ContainsFunc(words, func(w string) bool { return slices.Contains(commandRunners, w) }) ||
+		unsafeScript.MatchString(line) || len(senderOption.FindAllString(line, -1)) != senders {
 		return "", false
 	}
 	var b []byte

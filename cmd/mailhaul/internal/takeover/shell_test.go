@@ -85,9 +85,9 @@ func TestMDA(t *testing.T) {
 
 // mda returns the command that a line becomes, nil if the account is off without one.
 func mda(line, to string) []string {
-	d := (&assembly{}).draft("a")
-	d.mda(line, to)
-	if d.Off {
+	d := (&builder{}).newDraft("a")
+	d.addMDA(line, to)
+	if d.Disabled {
 		return nil
 	}
 	return d.Sinks[0].Keys[0].Value.([]string)
@@ -104,7 +104,7 @@ func FuzzSenderScript(f *testing.F) {
 		if !strings.Contains(line, "%F") || strings.ContainsFunc(line, func(r rune) bool { return r < ' ' || !strings.ContainsRune("a %F'\"`=;()|&-", r) }) {
 			return
 		}
-		script, safe := senderScript(line)
+		script, safe := scriptWithSender(line)
 		if !safe {
 			return
 		}

@@ -19,12 +19,12 @@ type Account struct {
 	Section
 	// Seen is the file in which the other remembers what it left on the server (see
 	// package oldids), empty if it leaves nothing there.
-	Seen string
+	SeenFile string
 	// Lost is whether there is no such file. Nothing that reads a configuration looks.
-	Lost bool
+	SeenFileMissing bool
 	// Off is an account that cannot be used as it is, or was not in use. It is written
 	// as a comment; a remark tells what is missing.
-	Off bool
+	Disabled bool
 }
 
 // Section is a sink or an account, by its name.

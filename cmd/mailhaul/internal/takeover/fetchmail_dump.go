@@ -17,11 +17,11 @@ const garbled = "\ufffd"
 func parseDump(text string) (map[string]any, error) {
 	p := dumpParser{text: text}
 	vars := map[string]any{}
-	for p.blanks(" \t\r\n;"); p.at < len(p.text); p.blanks(" \t\r\n;") {
-		name := p.word()
-		p.blanks(" \t")
-		if name == "" || !p.take("=") {
-			return nil, p.wrong()
+	for p.skipBlanks(" \t\r\n;"); p.at < len(p.text); p.skipBlanks(" \t\r\n;") {
+		name := p.identifier()
+		p.skipBlanks(" \t")
+		if name == "" || !p.consume("=") {
+			return nil, p.syntaxError()
 		}
 		value, err := p.value(0)
 		if err != nil {
@@ -39,12 +39,12 @@ type dumpParser struct {
 
 // wrong is the error of what stands at the place that was reached. It shows nothing of
 // it, which may be a password.
-func (p *dumpParser) wrong() error {
+func (p *dumpParser) syntaxError() error {
 	return fmt.Errorf("line %d is not what fetchmail --configdump prints", 1+strings.Count(p.text[:min(p.at, len(p.text))], "\n"))
 }
 
 // blanks skips white space and comments.
-func (p *dumpParser) blanks(set string) {
+func (p *dumpParser) skipBlanks(set string) {
 	for p.at < len(p.text) {
 		switch c := p.text[p.at]; {
 		case strings.IndexByte(set, c) >= 0:
@@ -62,7 +62,7 @@ func (p *dumpParser) blanks(set string) {
 }
 
 // take skips a token if it comes next.
-func (p *dumpParser) take(token string) bool {
+func (p *dumpParser) consume(token string) bool {
 	if !strings.HasPrefix(p.text[p.at:], token) {
 		return false
 	}
@@ -71,7 +71,7 @@ func (p *dumpParser) take(token string) bool {
 }
 
 // word reads a name, "" if there is none.
-func (p *dumpParser) word() string {
+func (p *dumpParser) identifier() string {
 	start := p.at
 	for p.at < len(p.text) {
 		c := p.text[p.at]
@@ -84,14 +84,14 @@ func (p *dumpParser) word() string {
 }
 
 // constants are the names that a value may be.
-var constants = map[string]any{"TRUE": true, "True": true, "FALSE": false, "False": false, "None": nil}
+var pythonConstants = map[string]any{"TRUE": true, "True": true, "FALSE": false, "False": false, "None": nil}
 
 // value reads a literal. depth is how many others it stands in.
 func (p *dumpParser) value(depth int) (any, error) {
 	const deepest = 20
-	p.blanks(" \t\r\n")
+	p.skipBlanks(" \t\r\n")
 	if p.at == len(p.text) || depth > deepest {
-		return nil, p.wrong()
+		return nil, p.syntaxError()
 	}
 	switch c := p.text[p.at]; {
 	case c == '"' || c == '\'':
@@ -103,7 +103,7 @@ func (p *dumpParser) value(depth int) (any, error) {
 		}
 		n, err := strconv.Atoi(p.text[start:p.at])
 		if err != nil {
-			return nil, p.wrong()
+			return nil, p.syntaxError()
 		}
 		return n, nil
 	case c == '[':
@@ -113,10 +113,10 @@ func (p *dumpParser) value(depth int) (any, error) {
 	case c == '{':
 		return p.dict(depth)
 	}
-	if value, ok := constants[p.word()]; ok {
+	if value, ok := pythonConstants[p.identifier()]; ok {
 		return value, nil
 	}
-	return nil, p.wrong()
+	return nil, p.syntaxError()
 }
 
 // list reads a list or a tuple up to its end.
@@ -124,7 +124,7 @@ func (p *dumpParser) list(end string, depth int) (any, error) {
 	items := []any{}
 	p.at++
 	for {
-		if p.blanks(" \t\r\n"); p.take(end) {
+		if p.skipBlanks(" \t\r\n"); p.consume(end) {
 			return items, nil
 		}
 		item, err := p.value(depth + 1)
@@ -132,8 +132,8 @@ func (p *dumpParser) list(end string, depth int) (any, error) {
 			return nil, err
 		}
 		items = append(items, item)
-		if p.blanks(" \t\r\n"); !p.take(",") && !strings.HasPrefix(p.text[p.at:], end) {
-			return nil, p.wrong()
+		if p.skipBlanks(" \t\r\n"); !p.consume(",") && !strings.HasPrefix(p.text[p.at:], end) {
+			return nil, p.syntaxError()
 		}
 	}
 }
@@ -143,7 +143,7 @@ func (p *dumpParser) dict(depth int) (any, error) {
 	dict := map[string]any{}
 	p.at++
 	for {
-		if p.blanks(" \t\r\n"); p.take("}") {
+		if p.skipBlanks(" \t\r\n"); p.consume("}") {
 			return dict, nil
 		}
 		key, err := p.value(depth + 1)
@@ -151,20 +151,20 @@ func (p *dumpParser) dict(depth int) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		if p.blanks(" \t\r\n"); !ok || !p.take(":") {
-			return nil, p.wrong()
+		if p.skipBlanks(" \t\r\n"); !ok || !p.consume(":") {
+			return nil, p.syntaxError()
 		}
 		if dict[name], err = p.value(depth + 1); err != nil {
 			return nil, err
 		}
-		if p.blanks(" \t\r\n"); !p.take(",") && !strings.HasPrefix(p.text[p.at:], "}") {
-			return nil, p.wrong()
+		if p.skipBlanks(" \t\r\n"); !p.consume(",") && !strings.HasPrefix(p.text[p.at:], "}") {
+			return nil, p.syntaxError()
 		}
 	}
 }
 
 // escapes are those of C with one letter.
-var escapes = map[byte]byte{
+var cEscapes = map[byte]byte{
 	'n': '\n', 't': '\t', 'b': '\b', 'r': '\r', 'a': '\a', 'f': '\f', 'v': '\v', '\\': '\\', '"': '"', '\'': '\'',
 }
 
@@ -180,14 +180,14 @@ func (p *dumpParser) quoted() (string, error) {
 			return strings.ToValidUTF8(b.String(), garbled), nil
 		case c == '\n':
 			p.at--
-			return "", p.wrong()
+			return "", p.syntaxError()
 		case c != '\\':
 			b.WriteByte(c)
-		case p.take("0x"): // for which C has no use
+		case p.consume("0x"): // for which C has no use
 			b.WriteString(garbled)
 			// The random octet may be a quote or a backslash; if it is a NUL, then both
 			// that follow are missing.
-			if rest := p.text[p.at:]; len(rest) > 1 && hex(rest[1]) && !strings.HasPrefix(rest, `\0x`) {
+			if rest := p.text[p.at:]; len(rest) > 1 && isHexDigit(rest[1]) && !strings.HasPrefix(rest, `\0x`) {
 				p.at += 2
 			}
 		default:
@@ -196,7 +196,7 @@ func (p *dumpParser) quoted() (string, error) {
 			}
 		}
 	}
-	return "", p.wrong()
+	return "", p.syntaxError()
 }
 
 // escape reads what follows a backslash.
@@ -206,23 +206,23 @@ func (p *dumpParser) escape(b *strings.Builder) error {
 	if strings.HasPrefix(rest, "x") {
 		p.at, rest, base, n = p.at+1, rest[1:], 16, 2
 	}
-	for digits < min(n, len(rest)) && (base == 16 && hex(rest[digits]) || rest[digits] >= '0' && rest[digits] <= '7') {
+	for digits < min(n, len(rest)) && (base == 16 && isHexDigit(rest[digits]) || rest[digits] >= '0' && rest[digits] <= '7') {
 		digits++
 	}
 	p.at += digits
 	code, err := strconv.ParseUint(rest[:digits], base, 8)
 	switch {
-	case digits == 0 && base == 8 && rest != "" && escapes[rest[0]] != 0:
+	case digits == 0 && base == 8 && rest != "" && cEscapes[rest[0]] != 0:
 		p.at++
-		b.WriteByte(escapes[rest[0]])
+		b.WriteByte(cEscapes[rest[0]])
 	case errors.Is(err, strconv.ErrSyntax), errors.Is(err, strconv.ErrRange):
-		return p.wrong()
+		return p.syntaxError()
 	default:
 		b.WriteByte(byte(code))
 	}
 	return nil
 }
 
-func hex(c byte) bool {
+func isHexDigit(c byte) bool {
 	return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'f'
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // order is that of the keys in config.example.yaml.
-var order = strings.Fields(`
+var keyOrder = strings.Fields(`
 	maildir mbox mda smtp lmtp imap
 	server protocol tls to recipient user
 	password password_file password_env password_command token_command kerberos auth
@@ -21,19 +21,19 @@ var order = strings.Fields(`
 	received_header delivered_to return_path every timeout time_limit pipelining`)
 
 // shareable are the keys of which defaults have what all accounts say alike.
-var shareable = strings.Fields(`
+var defaultableKeys = strings.Fields(`
 	tls protocol auth kerberos tls_ca tls_min socks5 tunnel source_ip deliver filter keep max_size max_messages
 	received_header return_path every timeout`)
 
 // Told is a remark, and all that it is about: the names of accounts, or none if it is
 // about the file as a whole.
-type Told struct {
+type RemarkGroup struct {
 	About []string
 	Text  string
 }
 
 // String returns the remark with the names of some of the accounts.
-func (t Told) String() string {
+func (t RemarkGroup) String() string {
 	const most = 10
 	if len(t.About) == 0 {
 		return t.Text
@@ -42,15 +42,15 @@ func (t Told) String() string {
 }
 
 // Told returns the remarks, each once, in the order in which they were made.
-func (c *Config) Told() []Told {
-	var all []Told
+func (c *Config) GroupedRemarks() []RemarkGroup {
+	var all []RemarkGroup
 	at := map[string]int{}
 	for _, r := range c.Remarks {
 		i, ok := at[r.Text]
 		if !ok || r.About == "" {
 			i = len(all)
 			at[r.Text] = i
-			all = append(all, Told{Text: r.Text})
+			all = append(all, RemarkGroup{Text: r.Text})
 		}
 		if r.About != "" {
 			all[i].About = append(all[i].About, r.About)
@@ -63,11 +63,11 @@ func (c *Config) Told() []Told {
 // Remarks are comments in it.
 func (c *Config) YAML(from string) string {
 	const few = 3 // accounts, which have a remark each; otherwise it is at the top
-	var w writer
+	var w yamlWriter
 	w.comment("", "Made by mailhaul import "+from+". mailhaul.yaml(5) explains every option, "+
 		"mailhaul config show shows it with all defaults, and mailhaul check tries it out.")
 	remarks := map[string][]string{}
-	for _, told := range c.Told() {
+	for _, told := range c.GroupedRemarks() {
 		if n := len(told.About); n == 0 || n > few {
 			w.comment("", "")
 			w.comment("", told.String())
@@ -84,7 +84,7 @@ func (c *Config) YAML(from string) string {
 		w.line("  ", config.Scalar(s.Name)+":")
 		w.keys("    ", s.Keys)
 	}
-	defaults, accounts := c.shared()
+	defaults, accounts := c.splitDefaults()
 	if len(defaults) > 0 {
 		w.line("", "\n# What applies to every account that does not say otherwise.\ndefaults:")
 		w.keys("  ", defaults)
@@ -97,14 +97,14 @@ func (c *Config) YAML(from string) string {
 		for _, text := range remarks[a.Name] {
 			w.comment("  ", text)
 		}
-		if a.Lost {
-			w.comment("  ", "There is no "+oneline.Of(a.Seen)+". Before the first fetch, and right after a last run of "+from+":")
+		if a.SeenFileMissing {
+			w.comment("  ", "There is no "+oneline.Of(a.SeenFile)+". Before the first fetch, and right after a last run of "+from+":")
 			w.line("  ", "# mailhaul state adopt "+a.Name)
-		} else if a.Seen != "" {
-			w.line("  ", "# Before the first fetch: mailhaul state adopt "+a.Name+" --from "+oneline.Of(a.Seen))
+		} else if a.SeenFile != "" {
+			w.line("  ", "# Before the first fetch: mailhaul state adopt "+a.Name+" --from "+oneline.Of(a.SeenFile))
 		}
 		indent := "  "
-		if a.Off {
+		if a.Disabled {
 			indent = "  # "
 		}
 		w.line(indent, config.Scalar(a.Name)+":")
@@ -115,12 +115,12 @@ func (c *Config) YAML(from string) string {
 
 // shared returns the defaults, with what all accounts say alike, and the accounts
 // without it.
-func (c *Config) shared() ([]Key, []Account) {
+func (c *Config) splitDefaults() ([]Key, []Account) {
 	defaults, accounts := slices.Clone(c.Defaults), slices.Clone(c.Accounts)
 	if len(accounts) < 2 {
 		return defaults, accounts
 	}
-	for _, name := range shareable {
+	for _, name := range defaultableKeys {
 		is := func(k Key) bool { return k.Name == name }
 		first := slices.IndexFunc(accounts[0].Keys, is)
 		if first < 0 || slices.ContainsFunc(defaults, is) {
@@ -128,7 +128,7 @@ func (c *Config) shared() ([]Key, []Account) {
 		}
 		said := accounts[0].Keys[first]
 		if slices.ContainsFunc(accounts, func(a Account) bool {
-			return !slices.ContainsFunc(a.Keys, func(k Key) bool { return same(k, said) })
+			return !slices.ContainsFunc(a.Keys, func(k Key) bool { return equalKeys(k, said) })
 		}) {
 			continue
 		}
@@ -141,17 +141,17 @@ func (c *Config) shared() ([]Key, []Account) {
 }
 
 // same reports whether two keys say the same.
-func same(a, b Key) bool { return fmt.Sprintf("%#v", a) == fmt.Sprintf("%#v", b) }
+func equalKeys(a, b Key) bool { return fmt.Sprintf("%#v", a) == fmt.Sprintf("%#v", b) }
 
 // writer writes YAML for people.
-type writer struct{ strings.Builder }
+type yamlWriter struct{ strings.Builder }
 
-func (w *writer) line(indent, text string) {
+func (w *yamlWriter) line(indent, text string) {
 	w.WriteString(strings.TrimRight(indent+text, " ") + "\n")
 }
 
 // comment writes a text in lines of a readable length.
-func (w *writer) comment(indent, text string) {
+func (w *yamlWriter) comment(indent, text string) {
 	const most = 88
 	line := ""
 	for _, word := range strings.Fields(text) {
@@ -165,12 +165,12 @@ func (w *writer) comment(indent, text string) {
 }
 
 // keys writes the keys of a section in the order of the example.
-func (w *writer) keys(indent string, keys []Key) {
+func (w *yamlWriter) keys(indent string, keys []Key) {
 	place := func(k Key) int {
-		if i := slices.Index(order, k.Name); i >= 0 {
+		if i := slices.Index(keyOrder, k.Name); i >= 0 {
 			return i
 		}
-		return len(order)
+		return len(keyOrder)
 	}
 	keys = slices.Clone(keys)
 	slices.SortStableFunc(keys, func(a, b Key) int { return place(a) - place(b) })
@@ -181,9 +181,9 @@ func (w *writer) keys(indent string, keys []Key) {
 			w.line(indent, name+":")
 			w.keys(indent+"  ", value)
 		case []string:
-			w.line(indent, name+": "+list(value))
+			w.line(indent, name+": "+yamlList(value))
 		case string:
-			w.line(indent, name+": "+scalar(value))
+			w.line(indent, name+": "+yamlScalar(value))
 		default: // an int or a bool
 			w.line(indent, fmt.Sprintf("%s: %v", name, value))
 		}
@@ -191,7 +191,7 @@ func (w *writer) keys(indent string, keys []Key) {
 }
 
 // scalar writes a text in YAML, a script in the quotes that leave it readable.
-func scalar(s string) string {
+func yamlScalar(s string) string {
 	odd := func(r rune) bool { return r == '\'' || !unicode.IsPrint(r) }
 	if strings.ContainsAny(s, `"\`) && !strings.ContainsFunc(s, odd) {
 		return "'" + s + "'"
@@ -199,10 +199,10 @@ func scalar(s string) string {
 	return config.Scalar(s)
 }
 
-func list(words []string) string {
+func yamlList(words []string) string {
 	quoted := make([]string, len(words))
 	for i, w := range words {
-		quoted[i] = scalar(w)
+		quoted[i] = yamlScalar(w)
 	}
 	return "[" + strings.Join(quoted, ", ") + "]"
 }
