@@ -5,7 +5,6 @@ import (
 	"net"
 	"path/filepath"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -13,55 +12,55 @@ import (
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 )
 
-// assembly is a Config in the making.
+// builder builds a Config. The translators embed it.
 type builder struct {
 	Config
-	home                    string // the user's
+	home                    string // the user's home folder
 	accountNames, sinkNames nameSet
 }
 
-// tell adds a remark about an account of ours, or about the file.
-func (c *builder) remark(about, format string, args ...any) {
-	c.Remarks = append(c.Remarks, Remark{About: about, Text: fmt.Sprintf(format, args...)})
+// remark adds a remark about an account, or about the file if about is empty.
+func (b *builder) remark(about, format string, args ...any) {
+	b.Remarks = append(b.Remarks, Remark{About: about, Text: fmt.Sprintf(format, args...)})
 }
 
-// sinkFor returns the name of the sink with these keys, which it adds if there is none
-// yet: named as wanted, if that is possible.
-func (c *builder) addSink(want string, keys ...Key) string {
-	for _, s := range c.Sinks {
+// addSink adds a sink, unless there is one with the same keys, and returns its name: the
+// one wanted, if that is valid and free.
+func (b *builder) addSink(want string, keys ...Key) string {
+	for _, s := range b.Sinks {
 		if reflect.DeepEqual(s.Keys, keys) {
 			return s.Name
 		}
 	}
-	name := c.sinkNames.claim(want, "sink")
-	c.Sinks = append(c.Sinks, Section{Name: name, Keys: keys})
+	name := b.sinkNames.claim(want, "sink")
+	b.Sinks = append(b.Sinks, Section{Name: name, Keys: keys})
 	return name
 }
 
-// draft is an account in the making.
+// draft is an account that is being built.
 type draft struct {
 	*builder
 	Account
 }
 
-// draft begins an account, named as wanted if that is possible.
-func (c *builder) newDraft(want string) *draft {
-	d := &draft{builder: c}
-	d.Name = c.accountNames.claim(want, "account")
+// newDraft begins an account, with the name wanted if that is valid and free.
+func (b *builder) newDraft(want string) *draft {
+	d := &draft{builder: b}
+	d.Name = b.accountNames.claim(want, "account")
 	return d
 }
 
-// add adds a key.
-func (d *draft) add(name string, value any) { d.Keys = append(d.Keys, Key{name, value}) }
+func (d *draft) add(key string, value any) { d.Keys = append(d.Keys, Key{key, value}) }
 
-// some adds a key, unless its value is empty or one that the file cannot hold.
-func (d *draft) addIfSet(name, value string) {
-	if value != "" && d.checkText(name, value) {
-		d.add(name, value)
+// addIfSet adds a key, unless its value is empty or fails checkText.
+func (d *draft) addIfSet(key, value string) {
+	if value != "" && d.checkText(key, value) {
+		d.add(key, value)
 	}
 }
 
-// fits reports whether values can stand in the file; the account is off if not.
+// checkText reports whether values hold no control characters. If they do, it disables
+// the account.
 func (d *draft) checkText(name string, values ...string) bool {
 	for _, value := range values {
 		if strings.ContainsFunc(value, unicode.IsControl) {
@@ -72,16 +71,16 @@ func (d *draft) checkText(name string, values ...string) bool {
 	return true
 }
 
-// tell adds a remark about the account.
+// remark adds a remark about the account.
 func (d *draft) remark(format string, args ...any) { d.builder.remark(d.Name, format, args...) }
 
-// off adds a remark about what is to be done before the account can be used.
+// disable disables the account, and adds a remark on what enables it.
 func (d *draft) disable(format string, args ...any) {
 	d.Disabled = true
 	d.remark(format, args...)
 }
 
-// timeout adds a number of seconds, as far as it may be.
+// addTimeout adds a timeout, of one hour at most. 0 adds none.
 func (d *draft) addTimeout(seconds int) {
 	if seconds > 3600 {
 		d.add("timeout", "1h")
@@ -91,13 +90,13 @@ func (d *draft) addTimeout(seconds int) {
 	}
 }
 
-// mda adds the sink that runs a line of the other's for a shell, in which %F is the
-// sender and, unless to is empty, %T the recipient.
+// addMDA adds and delivers to a sink that runs a command line for a shell. In the line,
+// %F is the sender and, unless to is empty, %T the recipient.
 func (d *draft) addMDA(line, to string) {
-	line, plain := substituteRecipient(line, to)
-	argv, safe := translateShellLine(line)
+	line, recipientSafe := substituteRecipient(line, to)
+	argv, senderSafe := translateShellLine(line)
 	switch {
-	case !plain || !safe:
+	case !recipientSafe || !senderSafe:
 		d.disable("in its mda, part of an address could be run as a command: put that into a script of its own, which a sink runs as mda: [SCRIPT, {sender}], name the sink with deliver, then take the # away")
 	case d.checkText("mda", argv...):
 		name := filepath.Base(to)
@@ -108,11 +107,12 @@ func (d *draft) addMDA(line, to string) {
 	}
 }
 
-// end ends the account.
+// finish adds the account to the configuration. It remarks on an earlier account with
+// the same mailbox.
 func (d *draft) finish() {
-	place := d.mailboxKey()
+	mailbox := d.mailbox()
 	for _, a := range d.Accounts {
-		if other := (&draft{Account: a}).mailboxKey(); place[1] != "" && other == place {
+		if mailbox.user != "" && a.mailbox() == mailbox {
 			d.remark("is the mailbox of account %s, too: take one of them out, or both fetch all of it", a.Name)
 			break
 		}
@@ -120,20 +120,27 @@ func (d *draft) finish() {
 	d.Accounts = append(d.Accounts, d.Account)
 }
 
-// place is what tells one mailbox from another.
-func (d *draft) mailboxKey() (place [3]string) {
-	for _, k := range d.Keys {
-		if i := slices.Index([]string{"server", "user", "tunnel"}, k.Name); i >= 0 {
-			place[i] = fmt.Sprint(k.Value)
+// mailbox is what tells one mailbox from another.
+type mailbox struct{ server, user, tunnel string }
+
+func (a Account) mailbox() (m mailbox) {
+	for _, k := range a.Keys {
+		switch k.Name {
+		case "server":
+			m.server = fmt.Sprint(k.Value)
+		case "user":
+			m.user = fmt.Sprint(k.Value)
+		case "tunnel":
+			m.tunnel = fmt.Sprint(k.Value)
 		}
 	}
-	return place
+	return m
 }
 
-// server returns host, or host:port if the port is not the usual one.
-func hostPort(host, port, usual string) string {
+// hostPort returns host:port, or only the host if the port is empty or the default.
+func hostPort(host, port, defaultPort string) string {
 	switch {
-	case port != "" && port != usual:
+	case port != "" && port != defaultPort:
 		return net.JoinHostPort(host, port)
 	case strings.Contains(host, ":"):
 		return "[" + host + "]"
@@ -141,7 +148,7 @@ func hostPort(host, port, usual string) string {
 	return host
 }
 
-// sizeOf returns a number of octets as a person would write it.
+// formatSize returns a number of octets as the configuration has it: "10M".
 func formatSize(n int64) string {
 	switch {
 	case n >= 1<<20 && n%(1<<20) == 0:
@@ -152,7 +159,7 @@ func formatSize(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
-// duration returns a number of seconds as a person would write it.
+// formatSeconds returns a number of seconds as the configuration has it: "5m".
 func formatSeconds(seconds int) string {
 	if seconds%60 == 0 && seconds > 60 {
 		return strconv.Itoa(seconds/60) + "m"
@@ -160,16 +167,15 @@ func formatSeconds(seconds int) string {
 	return strconv.Itoa(seconds) + "s"
 }
 
-// ourPath returns the name of a file as our configuration has it, where a $ begins a
-// variable.
-func escapePath(name string) string { return strings.ReplaceAll(name, "$", "$$") }
+// escapePath returns a path as the configuration has it, where $ begins a variable.
+func escapePath(path string) string { return strings.ReplaceAll(path, "$", "$$") }
 
-// names are names that are taken.
+// nameSet is a set of names that are in use.
 type nameSet map[string]bool
 
-// take returns a name that is not taken yet and that an account or a sink can have,
-// as near as possible to the one wanted.
-func (n *nameSet) claim(want, otherwise string) string {
+// claim adds a name to the set that is valid for an account or a sink and was free, as
+// similar as possible to the one wanted. fallback is for a name of which nothing is left.
+func (n *nameSet) claim(want, fallback string) string {
 	clean := strings.Map(func(r rune) rune {
 		if config.NameHint("_"+string(r)) != "" {
 			return '-'
@@ -182,12 +188,12 @@ func (n *nameSet) claim(want, otherwise string) string {
 		clean = string(runes[:len(runes)-1])
 	}
 	if clean == "" {
-		clean = otherwise
+		clean = fallback
 	}
 	if *n == nil {
 		*n = nameSet{}
 	}
-	name := clean // and there is room for a number
+	name := clean // short enough to take a number
 	for i := 2; (*n)[name]; i++ {
 		name = clean + "-" + strconv.Itoa(i)
 	}

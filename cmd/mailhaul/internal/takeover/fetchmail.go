@@ -11,8 +11,8 @@ import (
 	"unicode"
 )
 
-// Fetchmail reads what fetchmail --configdump prints: all that fetchmail knows of its
-// configuration, in a program of Python.
+// Fetchmail translates what fetchmail --configdump prints: its whole configuration, with
+// all defaults, as assignments of Python.
 func Fetchmail(dump string) (*Config, error) {
 	vars, err := parseDump(dump)
 	if err != nil {
@@ -30,10 +30,34 @@ func Fetchmail(dump string) (*Config, error) {
 	return &f.Config, nil
 }
 
-// options are what a part of the dump says, by fetchmail's names.
+// parseDump reads what fetchmail --configdump prints: assignments of Python, whose
+// values are literals. It returns the values by name. The error has the line, but shows
+// nothing of it, which may be a password.
+func parseDump(text string) (map[string]any, error) {
+	p := pythonParser{text: text, dump: true}
+	vars := map[string]any{}
+	for p.skip(); p.at < len(p.text); p.skip() {
+		if p.consume(";") {
+			continue
+		}
+		name := p.read(pythonName)
+		var value any
+		err := errNotLiteral
+		if name != "" && p.consume("=") {
+			value, err = p.value(0)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("line %d is not what fetchmail --configdump prints", 1+strings.Count(p.text[:p.at], "\n"))
+		}
+		vars[name] = value
+	}
+	return vars, nil
+}
+
+// options are the values in a part of the dump, by fetchmail's names.
 type options map[string]any
 
-// Each returns the value of a key, and its zero if it is of another type, such as None.
+// These return the value of a key, or zero if it has another type, such as None.
 func (o options) text(key string) string { s, _ := o[key].(string); return s }
 func (o options) number(key string) int  { n, _ := o[key].(int); return n }
 func (o options) flag(key string) bool   { b, _ := o[key].(bool); return b }
@@ -48,15 +72,15 @@ func (o options) sections(key string) (all []options) {
 	return all
 }
 
-// fetchmail makes a configuration of a dump.
+// fetchmail translates a dump.
 type fetchmail struct {
 	builder
 	rc         options
-	every      int            // seconds; 0 if fetchmail is no daemon
-	userCounts map[string]int // how many accounts have a user of that name
+	every      int            // the poll interval in seconds; 0 if fetchmail is no daemon
+	userCounts map[string]int // the number of users with a name, on all servers
 }
 
-// fetchmailAccount is a user on a server, in the making.
+// fetchmailAccount translates a user on a server.
 type fetchmailAccount struct {
 	*draft
 	parent       *fetchmail
@@ -76,14 +100,16 @@ func (f *fetchmail) translate() {
 	each(f.account)
 }
 
-// defaults reads what is said for all.
+// The bounds of every in our configuration, in seconds.
+const minEvery, maxEvery = 10, 30 * 24 * 3600
+
+// defaults translates the global options.
 func (f *fetchmail) defaults() {
-	const least, most = 10, 30 * 24 * 3600 // of every
 	if f.every = f.rc.number("poll_interval"); f.every > 0 {
-		if f.every < least {
-			f.remark("", "set daemon %d: every is %ds at least", f.every, least)
+		if f.every < minEvery {
+			f.remark("", "set daemon %d: every is %ds at least", f.every, minEvery)
 		}
-		f.every = min(max(f.every, least), most)
+		f.every = min(max(f.every, minEvery), maxEvery)
 		f.Defaults = append(f.Defaults, Key{"every", formatSeconds(f.every)})
 	}
 	if f.rc.flag("invisible") {
@@ -95,7 +121,7 @@ func (f *fetchmail) defaults() {
 	f.reportUntranslated("", f.rc)
 }
 
-// account reads what is said of a user.
+// account translates a user on a server.
 func (f *fetchmail) account(server, user options) {
 	host, name := cmp.Or(server.text("via"), server.text("pollname")), user.text("remote")
 	protocol := server.text("protocol")
@@ -126,8 +152,8 @@ func (f *fetchmail) account(server, user options) {
 	a.finish()
 }
 
-// ungarbled reports whether fetchmail has printed values as they are; the account is off
-// if not.
+// checkUngarbled reports whether fetchmail has printed values as they are. If not, it
+// disables the account.
 func (a fetchmailAccount) checkUngarbled(name string, values ...string) bool {
 	if !strings.Contains(strings.Join(values, ""), garbled) {
 		return true
@@ -136,28 +162,26 @@ func (a fetchmailAccount) checkUngarbled(name string, values ...string) bool {
 	return false
 }
 
-// some adds a key, unless its value is empty or cannot be known.
-func (a fetchmailAccount) addIfSet(name, value string) {
-	if a.checkUngarbled(name, value) {
-		a.draft.addIfSet(name, value)
+// addIfSet is draft.addIfSet for a value that may be garbled.
+func (a fetchmailAccount) addIfSet(key, value string) {
+	if a.checkUngarbled(key, value) {
+		a.draft.addIfSet(key, value)
 	}
 }
 
-// kpop reports whether the account is polled by KPOP.
 func (a fetchmailAccount) isKPOP() bool { return a.server.text("service") == "kpop" }
 
-// connection reads where the server is, and how to reach it.
+// connection translates the server and the way to it.
 func (a fetchmailAccount) connection(host string) {
-	ssl, proto := a.user.flag("ssl"), strings.ToUpper(a.user.text("sslproto"))
-	usual := "110"
+	defaultPort := "110"
 	switch {
 	case a.isKPOP():
-		usual = "1109"
-	case ssl:
-		usual = "995"
+		defaultPort = "1109"
+	case a.user.flag("ssl"):
+		defaultPort = "995"
 	}
 	port := cmp.Or(map[string]string{"pop3": "110", "pop3s": "995", "kpop": "1109"}[a.server.text("service")], a.server.text("service"))
-	a.addIfSet("server", hostPort(host, port, usual))
+	a.addIfSet("server", hostPort(host, port, defaultPort))
 	a.Keys = append(a.Keys, a.tunnel("plugin")...)
 	a.addIfSet("preconnect", a.user.text("preconnect"))
 	a.addIfSet("postpoll", a.user.text("postconnect"))
@@ -165,18 +189,24 @@ func (a fetchmailAccount) connection(host string) {
 		a.add("protocol", "kpop")
 		return
 	}
-	sslproto, said := a.user["sslproto"].(string)
+	sslproto, explicit := a.user["sslproto"].(string)
 	switch {
-	case ssl:
-	case said && sslproto == "":
+	case a.user.flag("ssl"):
+	case explicit && sslproto == "":
 		a.add("tls", "none")
-		return // with none, the keys below have no meaning
+		return
 	default:
 		a.add("tls", "starttls")
-		if !said {
+		if !explicit {
 			a.remark("without ssl and sslproto, fetchmail goes on in the clear if the server has no STARTTLS, and mailhaul does not; if mailhaul check tells so, tls: implicit may do, else tls: none")
 		}
 	}
+	a.trust()
+}
+
+// trust translates which TLS versions and certificates are accepted.
+func (a fetchmailAccount) trust() {
+	proto := strings.ToUpper(a.user.text("sslproto"))
 	switch {
 	case strings.HasPrefix(proto, "TLS1.3"):
 		a.add("tls_min", "1.3")
@@ -201,8 +231,8 @@ func (a fetchmailAccount) connection(host string) {
 	}
 }
 
-// tunnel reads the program that is the connection to a server or, as plugout, to a sink.
-// fetchmail cuts its command line at blanks, without quotes.
+// tunnel translates the program that connects to the server (plugin) or to a sink
+// (plugout). fetchmail splits its command line at blanks and knows no quotes.
 func (a fetchmailAccount) tunnel(key string) []Key {
 	words := strings.Fields(a.server.text(key))
 	if len(words) == 0 || !a.checkUngarbled(key, words...) || !a.checkText(key, words...) {
@@ -211,13 +241,13 @@ func (a fetchmailAccount) tunnel(key string) []Key {
 	for i, word := range words {
 		words[i] = cmp.Or(map[string]string{"%h": "{host}", "%p": "{port}"}[word], word)
 	}
-	if strings.Contains(words[0], "/") { // it is a path
+	if strings.Contains(words[0], "/") { // a path
 		words[0] = escapePath(words[0])
 	}
 	return []Key{{"tunnel", words}}
 }
 
-// login reads who logs in, and by what.
+// login translates the user, the password and the mechanism.
 func (a fetchmailAccount) login() {
 	a.addIfSet("user", a.user.text("remote"))
 	auth := a.server.text("auth")
@@ -250,16 +280,15 @@ func (a fetchmailAccount) login() {
 	a.add("password_file", file)
 }
 
-// policy reads what is fetched, how often, and what becomes of it on the server.
+// policy translates what is fetched, how often, and how long it stays on the server.
 func (a fetchmailAccount) policy() {
-	switch keep := a.user.flag("keep"); {
-	case keep:
+	if a.user.flag("keep") {
 		a.add("keep", "forever")
 		a.SeenFile = cmp.Or(a.parent.rc.text("idfile"), "~/.fetchids")
 		if a.user.flag("fetchall") {
 			a.remark("fetchall with keep: mailhaul fetches each message once only")
 		}
-	default:
+	} else {
 		a.add("keep", false)
 		if a.user.flag("flush") {
 			a.remark("flush: mailhaul deletes only what it has delivered itself; what fetchmail left on the server is fetched once more")
@@ -277,26 +306,24 @@ func (a fetchmailAccount) policy() {
 	if n := a.user.number("fetchlimit"); n > 0 {
 		a.remark("fetchlimit %d: a poll takes all that is new, and holds up no other account", n)
 	}
-	const most = 30 * 24 * 3600
 	switch n := a.server.number("interval"); {
 	case n > 1 && a.parent.every > 0:
-		a.add("every", formatSeconds(int(min(int64(n)*int64(a.parent.every), most))))
+		a.add("every", formatSeconds(int(min(int64(n)*int64(a.parent.every), maxEvery))))
 	case n > 1:
 		a.remark("interval %d: each mailhaul fetch polls it; mailhaul daemon goes by every", n)
 	}
-	// What fetchmail has if nothing is said is no wish.
-	if n := a.server.number("timeout"); n > 0 && n != 300 {
+	const fetchmailDefault = 300
+	if n := a.server.number("timeout"); n > 0 && n != fetchmailDefault {
 		a.addTimeout(n)
 	}
 }
 
-// plain are the values that say nothing, besides None, FALSE, 0 and what is empty.
-// Keys without a counterpart that change neither the mail nor the server have any value,
-// and so have those that are dealt with elsewhere.
+// unsetValues are the defaults of keys besides None, FALSE, 0 and the empty ones.
 var unsetValues = map[string]any{"softbounce": true}
 
-// known are the keys that are dealt with elsewhere, and those that make no difference
-// here: they are about mail for several people, other protocols or what is always so.
+// translatedKeys are the keys that the other functions translate, and those that need no
+// translation: they are about mail for several people or other protocols, or ask for what
+// mailhaul always does.
 var translatedKeys = strings.Fields(`
 	poll_interval logfile idfile postmaster bouncemail properties invisible showdots syslog servers
 	pollname active via protocol service timeout interval envelope envskip qvirtual auth dns uidl aka
@@ -306,7 +333,7 @@ var translatedKeys = strings.Fields(`
 	ssl sslkey sslcert sslproto sslcertck sslcertfile sslcertpath sslcommonname sslfingerprint expunge
 	smtphunt fetchdomains smtpaddress smtpname mailboxes`)
 
-// whyNot tells what is so instead of what else fetchmail can do.
+// untranslatedHints say what mailhaul does instead, for some keys without a counterpart.
 var untranslatedHints = map[string]string{
 	"mimedecode":    "the message stays as the server has it",
 	"dropstatus":    "the message stays as the server has it",
@@ -316,15 +343,15 @@ var untranslatedHints = map[string]string{
 	"principal":     "see kerberos",
 }
 
-// untold tells what has no counterpart.
+// reportUntranslated remarks on the keys that are set and have no counterpart.
 func (f *fetchmail) reportUntranslated(about string, all options) {
 	var keys []string
 	for key, value := range all {
-		said := value != nil && value != false && value != 0 && value != "" && value != unsetValues[key]
+		set := value != nil && value != false && value != 0 && value != "" && value != unsetValues[key]
 		if list, ok := value.([]any); ok {
-			said = len(list) > 0
+			set = len(list) > 0
 		}
-		if said && !slices.Contains(translatedKeys, key) {
+		if set && !slices.Contains(translatedKeys, key) {
 			keys = append(keys, key)
 		}
 	}
@@ -334,7 +361,7 @@ func (f *fetchmail) reportUntranslated(about string, all options) {
 	}
 }
 
-// deliver reads where the mail goes.
+// deliver translates where the mail goes.
 func (a fetchmailAccount) deliver() {
 	names := a.user.list("localnames")
 	single := len(names) == 1 && names[0] != "*"
@@ -361,7 +388,7 @@ func (a fetchmailAccount) deliver() {
 	}
 }
 
-// localName returns an item of localnames: a name, or two that are one person's.
+// localNames returns the names in an item of localnames: one, or two for one person.
 func localNames(item any) []string {
 	var names []string
 	for _, name := range append(options{"": item}.list(""), item) {
@@ -375,7 +402,7 @@ func localNames(item any) []string {
 	return names
 }
 
-// mailServer reads the server that the mail goes to.
+// deliverToServer translates the server that gets the mail by SMTP or LMTP.
 func (a fetchmailAccount) deliverToServer(to string) {
 	name := path.Base(to)
 	hosts := a.user.list("smtphunt")
@@ -414,11 +441,12 @@ func (a fetchmailAccount) deliverToServer(to string) {
 	a.add("deliver", a.addSink(name, keys...))
 }
 
-// showText returns a text as a remark may have it: a word as it is, others in quotes.
+// quoteText returns a text for a remark, cut if it is long, and quoted unless it is a
+// printable word.
 func quoteText(s string) string {
-	const most = 60
-	if r := []rune(s); len(r) > most {
-		s = string(r[:most]) + "…"
+	const maxLength = 60
+	if r := []rune(s); len(r) > maxLength {
+		s = string(r[:maxLength]) + "…"
 	}
 	if s == "" || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || !unicode.IsPrint(r) }) {
 		return fmt.Sprintf("%q", s)

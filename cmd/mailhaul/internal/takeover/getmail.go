@@ -13,11 +13,11 @@ import (
 	"strings"
 )
 
-// Getmail reads the configuration files of getmail at paths, of which each is one
-// account; without paths those that getmail would read: getmailrc in its folder,
-// $XDG_CONFIG_HOME/getmail or ~/.getmail, or without it all files there. home is the
-// user's home folder. Nothing that stands in the files is run. The error names the file
-// and, for what getmail would refuse, the line.
+// Getmail translates the configuration files of getmail at paths, each of which is an
+// account. Without paths it takes those that getmail would read: getmailrc in the folder
+// $XDG_CONFIG_HOME/getmail or ~/.getmail, or if there is none all files there. home is
+// the user's home folder. The error names the file and, for what getmail would refuse,
+// the line.
 func Getmail(paths []string, home string) (*Config, error) {
 	folder := filepath.Join(cmp.Or(os.Getenv("XDG_CONFIG_HOME"), filepath.Join(home, ".config")), "getmail")
 	if !exists(folder) {
@@ -51,30 +51,31 @@ func Getmail(paths []string, home string) (*Config, error) {
 	return &g.Config, nil
 }
 
-// getmailOther are files in its folder that are no configuration.
+// getmailNotConfig matches the names of files in getmail's folder that are no
+// configuration.
 var getmailNotConfig = regexp.MustCompile(`^oldmail-|^\.|\.json$|\.bak$|\.swp$|~$|#$`)
 
+// getmail translates the files of getmail.
 type getmail struct {
 	builder
-	folder string
+	folder string // of getmail
 }
 
-// getmailAccount is what a file comes to.
+// getmailAccount translates a file.
 type getmailAccount struct {
 	*draft
-	rc        rcFile
-	multidrop bool
-	route     []Key // of which a map begins
-	err       error // the first
+	rc        *rcFile
+	multidrop bool  // whether the maildrop is for several people
+	routeMap  []Key // the keys of map below route
 }
 
-// getmailNeedless are keys that ask for what is always so here, or never needed.
+// getmailRedundantKeys are keys that ask for what mailhaul always does, or never needs.
 var getmailRedundantKeys = []string{
 	"verbose", "to_oldmail_on_each_mail", "skip_imap_fetch_size", "fingerprint", "message_log_verbose", "netrc_file", "use_netrc",
 	"allow_root_commands", "ignore_stderr", "ignore_header_shrinkage", "pipe_stdout",
 }
 
-// file takes in a file.
+// translateFile translates the file at path.
 func (g *getmail) translateFile(path, text string) error {
 	rc, err := parseRC(text)
 	if err != nil {
@@ -95,22 +96,19 @@ func (g *getmail) translateFile(path, text string) error {
 	}
 	a := &getmailAccount{rc: rc, multidrop: strings.HasPrefix(kind.value, "Multidrop")}
 	name := getmailNameAffix.ReplaceAllString(filepath.Base(path), "")
-	a.draft = g.newDraft(cmp.Or(name, a.text(retriever, "username"), "getmail"))
+	a.draft = g.newDraft(cmp.Or(name, retriever.text("username"), "getmail"))
 	host, port := a.connection(retriever, strings.Contains(kind.value, "SSL"))
-	a.policy(rc.section("options"))
+	keeps := a.policy(rc.section("options"))
 	a.filters()
 	a.deliver(destination)
-	if port == "" {
-		port = map[bool]string{false: "110", true: "995"}[strings.Contains(kind.value, "SSL")]
-	}
-	if keep := slices.IndexFunc(a.Keys, func(k Key) bool { return k.Name == "keep" }); a.Keys[keep].Value != false {
-		a.SeenFile = g.seenFile(path, "oldmail-"+host+"-"+port+"-"+a.text(retriever, "username"))
+	if keeps {
+		a.SeenFile = g.seenFile(path, "oldmail-"+host+"-"+port+"-"+retriever.text("username"))
 	}
 	a.reportUnused()
-	if a.err == nil {
+	if a.rc.err == nil {
 		a.finish()
 	}
-	return a.err
+	return a.rc.err
 }
 
 var (
@@ -119,8 +117,8 @@ var (
 	getmailUnsafeChars = regexp.MustCompile(`[/:;<>|]+`)
 )
 
-// oldmail returns where getmail remembers what it left: beside the file, or in its
-// own folder.
+// seenFile returns the file in which getmail remembers what it left on the server: beside
+// the configuration file at path, or in getmail's folder.
 func (g *getmail) seenFile(path, name string) string {
 	name = getmailUnsafeChars.ReplaceAllString(name, "-")
 	if file := filepath.Join(filepath.Dir(path), name); exists(file) {
@@ -129,55 +127,45 @@ func (g *getmail) seenFile(path, name string) string {
 	return filepath.Join(g.folder, name)
 }
 
-// These read a key. The first mistake is kept.
-func (a *getmailAccount) text(s *rcSection, name string) string    { return readKey(a, s.text, name) }
-func (a *getmailAccount) number(s *rcSection, name string) int64   { return readKey(a, s.number, name) }
-func (a *getmailAccount) tuple(s *rcSection, name string) []string { return readKey(a, s.tuple, name) }
-func (a *getmailAccount) items(s *rcSection, name string) []any    { return readKey(a, s.items, name) }
-func (a *getmailAccount) boolean(s *rcSection, name string, d bool) bool {
-	return readKey(a, func(name string) (bool, error) { return s.boolean(name, d) }, name)
-}
-
-func readKey[T any](a *getmailAccount, read func(string) (T, error), name string) T {
-	v, err := read(name)
-	a.err = cmp.Or(a.err, err)
-	return v
-}
-
-// need is text that getmail insists on.
-func (a *getmailAccount) required(s *rcSection, name string) string {
-	text := a.text(s, name)
-	if text == "" && a.err == nil {
-		a.err = fmt.Errorf("section [%s] has no %s", s.name, name)
-	}
-	return text
-}
-
-// retriever translates the server and the login.
+// connection translates the server and the login.
 func (a *getmailAccount) connection(s *rcSection, ssl bool) (host, port string) {
-	host = a.required(s, "server")
-	usual := "110"
+	host = s.required("server")
+	defaultPort := "110"
 	if ssl {
-		usual = "995"
+		defaultPort = "995"
 	}
+	port = defaultPort
 	if k := s.key("port"); k != nil {
-		n := a.number(s, "port")
+		n := s.number("port")
 		port = strconv.FormatInt(n, 10)
 		if n < 1 || n > 1<<16-1 {
-			a.err = cmp.Or(a.err, k.invalid("is no port"))
+			a.rc.fail(k.invalid("is no port"))
 		}
 	}
-	a.addIfSet("server", hostPort(host, port, usual))
+	a.addIfSet("server", hostPort(host, port, defaultPort))
 	if !ssl {
 		a.add("tls", "none")
 		a.remark("everybody on the way can read the mail, and change it, and the password is seldom hidden. If the server has TLS, take out tls: none")
 	}
-	name, password, command := a.text(s, "username"), a.text(s, "password"), a.tuple(s, "password_command")
+	a.login(s)
+	if ssl {
+		a.trust(s)
+	}
+	a.addTimeout(int(min(s.number("timeout"), math.MaxInt32)))
+	if s.boolean("delete_dup_msgids", false) {
+		a.remark("delete_dup_msgids has no counterpart: messages with the same unique-id are all fetched, and none is deleted that was not delivered")
+	}
+	return host, port
+}
+
+// login translates the user, the password and the mechanism.
+func (a *getmailAccount) login(s *rcSection) {
+	name, password, command := s.text("username"), s.text("password"), s.tuple("password_command")
 	a.addIfSet("user", name)
 	if name == "" {
 		a.disable("add user: ~/.netrc is not read")
 	}
-	switch token := a.boolean(s, "use_xoauth2", false); {
+	switch token := s.boolean("use_xoauth2", false); {
 	case password != "" && !token:
 		a.addIfSet("password", password)
 	case token && len(command) == 0:
@@ -188,25 +176,17 @@ func (a *getmailAccount) connection(s *rcSection, ssl bool) (host, port string) 
 		command[0] = escapePath(command[0])
 		a.add(map[bool]string{false: "password_command", true: "token_command"}[token], command)
 	}
-	if a.boolean(s, "use_apop", false) {
+	if s.boolean("use_apop", false) {
 		a.add("auth", "apop")
 	}
-	if ssl {
-		a.trust(s)
-	}
-	a.addTimeout(int(min(a.number(s, "timeout"), math.MaxInt32)))
-	if a.boolean(s, "delete_dup_msgids", false) {
-		a.remark("delete_dup_msgids has no counterpart: messages with the same unique-id are all fetched, and none is deleted that was not delivered")
-	}
-	return host, port
 }
 
-// trust translates whose certificates are trusted.
+// trust translates the certificates: those that are trusted, and that of the client.
 func (a *getmailAccount) trust(s *rcSection) {
-	pins, ca := a.tuple(s, "ssl_fingerprints"), a.filePath(s, "ca_certs")
+	pins, ca := s.tuple("ssl_fingerprints"), a.filePath(s, "ca_certs")
 	for _, pin := range pins {
 		if !sha256Hex.MatchString(strings.ReplaceAll(pin, ":", "")) {
-			a.err = cmp.Or(a.err, s.key("ssl_fingerprints").invalid("holds what is no SHA-256"))
+			a.rc.fail(s.key("ssl_fingerprints").invalid("holds what is no SHA-256"))
 		}
 	}
 	switch {
@@ -220,10 +200,10 @@ func (a *getmailAccount) trust(s *rcSection) {
 	default:
 		a.remark("getmail trusts any certificate without ca_certs. Here it must be one that the system trusts; if it is not, mailhaul check prints a tls_fingerprint to add")
 	}
-	a.addIfSet("tls_name", a.text(s, "ssl_cert_hostname"))
+	a.addIfSet("tls_name", s.text("ssl_cert_hostname"))
 	a.addIfSet("tls_cert", a.filePath(s, "certfile"))
 	a.addIfSet("tls_key", a.filePath(s, "keyfile"))
-	switch version := strings.ToLower(a.text(s, "ssl_version")); version {
+	switch version := strings.ToLower(s.text("ssl_version")); version {
 	case "", "sslv23", "tlsv1_2":
 	case "tlsv1":
 		a.add("tls_min", "1.0")
@@ -232,56 +212,58 @@ func (a *getmailAccount) trust(s *rcSection) {
 	default:
 		a.remark("ssl_version %s has no counterpart: if an old server needs it, try tls_min: 1.0", version)
 	}
-	if a.text(s, "ssl_ciphers") != "" {
+	if s.text("ssl_ciphers") != "" {
 		a.remark("ssl_ciphers has no counterpart: if an old server needs it, try tls_min: 1.0")
 	}
 }
 
 var sha256Hex = regexp.MustCompile(`^[0-9a-fA-F]{64}$`)
 
-// policy translates what is fetched, and what becomes of it.
-func (a *getmailAccount) policy(s *rcSection) {
-	gone, days := a.boolean(s, "delete", false), a.number(s, "delete_after")
+// policy translates what is fetched, and reports whether it stays on the server.
+func (a *getmailAccount) policy(s *rcSection) (keeps bool) {
+	keeps = !s.boolean("delete", false)
+	days := s.number("delete_after")
 	switch {
-	case gone:
+	case !keeps:
 		a.add("keep", false)
 	case days > 0:
 		a.add("keep", strconv.FormatInt(days, 10)+"d")
 	default:
 		a.add("keep", "forever")
 	}
-	if a.boolean(s, "read_all", true) && !gone {
+	if s.boolean("read_all", true) && keeps {
 		a.remark("read_all, the default of getmail, fetches what stays on the server again each time; here each message is fetched once")
 	}
-	if n := a.number(s, "max_message_size"); n > 0 {
+	if n := s.number("max_message_size"); n > 0 {
 		a.add("max_size", formatSize(n))
 	}
-	if a.number(s, "delete_bigger_than") > 0 && !gone {
+	if s.number("delete_bigger_than") > 0 && keeps {
 		a.remark("delete_bigger_than has no counterpart: keep is the same for all sizes")
 	}
 	for _, name := range []string{"max_messages_per_session", "max_bytes_per_session"} {
-		if a.number(s, name) > 0 {
+		if s.number(name) > 0 {
 			a.remark("%s has no counterpart: a poll takes all that is new, and holds up no other account", name)
 		}
 	}
-	if a.boolean(s, "received", true) {
+	if s.boolean("received", true) {
 		a.add("received_header", true)
 	}
-	if explicit := s.key("delivered_to") != nil; a.boolean(s, "delivered_to", true) && (explicit || a.multidrop) {
+	if explicit := s.key("delivered_to") != nil; s.boolean("delivered_to", true) && (explicit || a.multidrop) {
 		a.remark("delivered_to has no counterpart: here it is an address to write, the same into each message")
 	}
-	if a.text(s, "message_log") != "" || a.boolean(s, "message_log_syslog", false) {
+	if s.text("message_log") != "" || s.boolean("message_log_syslog", false) {
 		a.remark("message_log has no counterpart: what happened goes to standard error, which cron mails and the journal keeps")
 	}
+	return keeps
 }
 
-// path reads a key that names a file.
+// filePath returns the value of a key that names a file, as resolvePath does.
 func (a *getmailAccount) filePath(s *rcSection, name string) string {
-	return a.resolvePath(a.text(s, name))
+	return a.resolvePath(s.text(name))
 }
 
-// ourFile returns the name of a file as our configuration has it. Variables are the same
-// there; ~user is not.
+// resolvePath returns a path of getmail's as our configuration has it, where variables
+// are the same. It resolves ~user, which we do not know.
 func (a *getmailAccount) resolvePath(name string) string {
 	owner, rest, _ := strings.Cut(strings.TrimPrefix(name, "~"), "/")
 	if strings.HasPrefix(name, "~") && owner != "" {
@@ -300,8 +282,8 @@ func (a *getmailAccount) resolvePath(name string) string {
 
 var getmailVariable = regexp.MustCompile(`\$(\w+|\{[^}]*\})`)
 
-// expand puts values in the place of variables and of ~, which we do in paths only. What
-// is not set stays, as with getmail.
+// expand replaces variables and ~, which we do in paths only. Variables that are not set
+// stay, as with getmail.
 func (a *getmailAccount) expand(s string) string {
 	s = getmailVariable.ReplaceAllStringFunc(s, func(v string) string {
 		name := strings.Trim(v, "${}")
@@ -322,24 +304,24 @@ func (a *getmailAccount) expand(s string) string {
 	return s
 }
 
-// leftovers tells what nothing was made of.
+// reportUnused remarks on the sections and keys that no other function has read.
 func (a *getmailAccount) reportUnused() {
-	var needless []string
-	for _, s := range a.rc {
+	var redundant []string
+	for _, s := range a.rc.sections {
 		if !s.used {
 			a.remark("section %s is left out", s.name)
 			continue
 		}
 		for _, k := range s.keys {
 			if slices.Contains(getmailRedundantKeys, k.name) {
-				needless = append(needless, k.name)
+				redundant = append(redundant, k.name)
 			} else if !k.used {
 				a.remark("%s in section %s is left out: it is nothing that getmail has for POP3", k.name, s.name)
 			}
 		}
 	}
-	if len(needless) > 0 {
-		slices.Sort(needless)
-		a.remark("not needed here: %s", strings.Join(slices.Compact(needless), ", "))
+	if len(redundant) > 0 {
+		slices.Sort(redundant)
+		a.remark("not needed here: %s", strings.Join(slices.Compact(redundant), ", "))
 	}
 }

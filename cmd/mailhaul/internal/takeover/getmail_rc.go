@@ -1,7 +1,7 @@
 package takeover
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -10,24 +10,32 @@ import (
 	"unicode/utf8"
 )
 
-// rcFile are the sections of a file that getmail reads, as Python's RawConfigParser
-// does: there is no interpolation.
-type rcFile []*rcSection
+// rcFile is a configuration file of getmail, which has the syntax of Python's
+// RawConfigParser: no interpolation. It keeps the first mistake that is found in it.
+type rcFile struct {
+	sections []*rcSection
+	err      error
+}
 
 type rcSection struct {
+	file *rcFile
 	name string
 	keys []*rcKey
-	used bool
+	used bool // whether the section was looked up
 }
 
 type rcKey struct {
 	name, value string
 	line        int
-	used        bool
+	used        bool // whether the key was looked up
 }
 
-func (f rcFile) section(name string) *rcSection {
-	for _, s := range f {
+// fail records a mistake, unless there is one already.
+func (f *rcFile) fail(err error) { f.err = cmp.Or(f.err, err) }
+
+// section returns a section, nil if there is none.
+func (f *rcFile) section(name string) *rcSection {
+	for _, s := range f.sections {
 		if s.name == name {
 			s.used = true
 			return s
@@ -36,7 +44,7 @@ func (f rcFile) section(name string) *rcSection {
 	return nil
 }
 
-// key returns a key, nil if there is none, also in no section. It counts as used.
+// key returns a key, nil if there is none. A nil section has no keys.
 func (s *rcSection) key(name string) *rcKey {
 	if s == nil {
 		return nil
@@ -50,78 +58,96 @@ func (s *rcSection) key(name string) *rcKey {
 	return nil
 }
 
-// text returns the value of a key, empty if there is none.
-func (s *rcSection) text(name string) (string, error) {
+// The following return the value of a key, or zero if there is none or it is invalid,
+// which is a mistake in the file.
+
+func (s *rcSection) text(name string) string {
 	k := s.key(name)
 	if k == nil {
-		return "", nil
+		return ""
 	}
 	if strings.Contains(k.value, "\n") {
-		return "", k.invalid("has a second line: is that line indented by mistake?")
+		s.file.fail(k.invalid("has a second line: is that line indented by mistake?"))
+		return ""
 	}
-	return k.value, nil
+	return k.value
 }
 
-func (s *rcSection) boolean(name string, otherwise bool) (bool, error) {
+// required is text for a key without which getmail refuses the file.
+func (s *rcSection) required(name string) string {
+	text := s.text(name)
+	if text == "" {
+		s.file.fail(fmt.Errorf("section [%s] has no %s", s.name, name))
+	}
+	return text
+}
+
+func (s *rcSection) boolean(name string, otherwise bool) bool {
 	k := s.key(name)
 	if k == nil {
-		return otherwise, nil
+		return otherwise
 	}
 	switch strings.ToLower(k.value) {
 	case "1", "yes", "true", "on":
-		return true, nil
+		return true
 	case "0", "no", "false", "off":
-		return false, nil
+		return false
 	}
-	return false, k.invalid("is neither true nor false")
+	s.file.fail(k.invalid("is neither true nor false"))
+	return false
 }
 
-func (s *rcSection) number(name string) (int64, error) {
+func (s *rcSection) number(name string) int64 {
 	k := s.key(name)
 	if k == nil {
-		return 0, nil
+		return 0
 	}
 	n, err := strconv.ParseInt(k.value, 10, 64)
 	if err != nil {
-		return 0, k.invalid("is not a whole number")
+		s.file.fail(k.invalid("is not a whole number"))
+		return 0
 	}
-	return n, nil
+	return n
 }
 
-// tuple returns the strings and numbers of a tuple, as strings.
-func (s *rcSection) tuple(name string) ([]string, error) {
-	items, err := s.items(name)
-	var all []string
-	for _, item := range items {
-		text, ok := item.(string)
-		if !ok {
-			return nil, s.key(name).invalid("is not a tuple of strings")
+// tuple returns the strings and numbers in a tuple, as strings.
+func (s *rcSection) tuple(name string) (all []string) {
+	for _, item := range s.items(name) {
+		switch item := item.(type) {
+		case string:
+			all = append(all, item)
+		case int:
+			all = append(all, strconv.Itoa(item))
+		default:
+			s.file.fail(s.key(name).invalid("is not a tuple of strings"))
+			return nil
 		}
-		all = append(all, text)
 	}
-	return all, err
+	return all
 }
 
-// items returns what is in a tuple: strings, and tuples as []any.
-func (s *rcSection) items(name string) ([]any, error) {
+// items returns the values in a tuple, see pythonParser.value.
+func (s *rcSection) items(name string) []any {
 	k := s.key(name)
 	if k == nil || k.value == "" {
-		return nil, nil
+		return nil
 	}
-	p := pythonParser{rest: k.value}
+	p := pythonParser{text: k.value}
 	v, err := p.value(0)
-	p.skipBlanks()
+	p.skip()
 	items, ok := v.([]any)
 	switch {
 	case err != nil:
-		return nil, k.invalid(err.Error())
-	case p.rest != "" || !ok:
-		return nil, k.invalid(`is not a tuple, such as ("one", "two") or ("one", )`)
+		s.file.fail(k.invalid(err.Error()))
+	case p.at < len(p.text) || !ok:
+		s.file.fail(k.invalid(`is not a tuple, such as ("one", "two") or ("one", )`))
+	default:
+		return items
 	}
-	return items, nil
+	return nil
 }
 
-// wrong returns an error about a key. Its value may be a secret.
+// invalid returns an error about a key, without its value, which may be a secret.
 func (k *rcKey) invalid(text string) error {
 	return fmt.Errorf("line %d: %s %s", k.line, k.name, text)
 }
@@ -131,9 +157,9 @@ var (
 	rcOption = regexp.MustCompile(`^(.*?)\s*[=:]\s*(.*)$`)
 )
 
-// parseRC reads such a file.
-func parseRC(text string) (rcFile, error) {
-	var f rcFile
+// parseRC parses a file.
+func parseRC(text string) (*rcFile, error) {
+	f := &rcFile{}
 	var key *rcKey
 	indent, n := 0, 0
 	for line := range strings.Lines(text) {
@@ -155,17 +181,17 @@ func parseRC(text string) (rcFile, error) {
 			continue
 		case header != nil:
 			name := header[1]
-			if slices.ContainsFunc(f, func(s *rcSection) bool { return s.name == name }) {
+			if slices.ContainsFunc(f.sections, func(s *rcSection) bool { return s.name == name }) {
 				return nil, fmt.Errorf("line %d: section %s appears twice", n, name)
 			}
-			f, key = append(f, &rcSection{name: name}), nil
+			f.sections, key = append(f.sections, &rcSection{file: f, name: name}), nil
 			indent = at
-		case len(f) == 0:
+		case len(f.sections) == 0:
 			return nil, fmt.Errorf("line %d stands before the first section, such as [retriever]", n)
 		case option == nil || option[1] == "":
 			return nil, fmt.Errorf("line %d is neither a section nor name = value", n)
 		default:
-			last, name := f[len(f)-1], strings.ToLower(option[1])
+			last, name := f.sections[len(f.sections)-1], strings.ToLower(option[1])
 			if slices.ContainsFunc(last.keys, func(k *rcKey) bool { return k.name == name }) {
 				return nil, fmt.Errorf("line %d: %s appears twice in section %s", n, name, last.name)
 			}
@@ -174,118 +200,10 @@ func parseRC(text string) (rcFile, error) {
 			indent = at
 		}
 	}
-	for _, s := range f {
+	for _, s := range f.sections {
 		for _, k := range s.keys {
 			k.value = strings.TrimRight(k.value, "\n")
 		}
 	}
 	return f, nil
-}
-
-// python reads what getmail has Python evaluate, as far as it is a tuple of literals.
-// Nothing is evaluated.
-type pythonParser struct{ rest string }
-
-var errNotLiteral = errors.New("holds more of Python than strings, numbers and tuples of them")
-
-func (p *pythonParser) skipBlanks() {
-	for {
-		p.rest = strings.TrimLeft(p.rest, " \t\n")
-		if !strings.HasPrefix(p.rest, "#") {
-			return
-		}
-		_, p.rest, _ = strings.Cut(p.rest, "\n")
-	}
-}
-
-func (p *pythonParser) consume(s string) bool {
-	p.skipBlanks()
-	rest, ok := strings.CutPrefix(p.rest, s)
-	p.rest = rest
-	return ok
-}
-
-var (
-	pythonQuote  = regexp.MustCompile(`^[rRuU]?['"]`)
-	pythonNumber = regexp.MustCompile(`^(0|[1-9][0-9]*)`)
-	pythonEscape = regexp.MustCompile(`(?s)\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|[0-7]{1,3}|.)`)
-)
-
-func (p *pythonParser) value(depth int) (any, error) {
-	p.skipBlanks()
-	if number := pythonNumber.FindString(p.rest); number != "" {
-		p.rest = p.rest[len(number):]
-		return number, nil
-	}
-	if pythonQuote.MatchString(p.rest) {
-		all := ""
-		for p.skipBlanks(); pythonQuote.MatchString(p.rest); p.skipBlanks() { // one behind another are one
-			s, err := p.quoted()
-			if err != nil {
-				return nil, err
-			}
-			all += s
-		}
-		return all, nil
-	}
-	if depth > 3 || !p.consume("(") {
-		return nil, errNotLiteral
-	}
-	items, comma := []any{}, true
-	for !p.consume(")") {
-		if !comma {
-			return nil, errNotLiteral
-		}
-		item, err := p.value(depth + 1)
-		if err != nil {
-			return nil, err
-		}
-		items, comma = append(items, item), p.consume(",")
-	}
-	if len(items) == 1 && !comma {
-		return items[0], nil // which are mere parentheses
-	}
-	return items, nil
-}
-
-// text reads one string in quotes.
-func (p *pythonParser) quoted() (string, error) {
-	prefix := pythonQuote.FindString(p.rest)
-	quote := prefix[len(prefix)-1]
-	body := p.rest[len(prefix):]
-	for i := 0; i < len(body); i++ {
-		switch body[i] {
-		case '\\':
-			i++
-		case '\n':
-			return "", errNotLiteral
-		case quote:
-			if i == 0 && strings.HasPrefix(body[1:], string(quote)) {
-				return "", errNotLiteral // three begin another kind of string
-			}
-			p.rest = body[i+1:]
-			if strings.ContainsAny(prefix, "rR") {
-				return body[:i], nil
-			}
-			return pythonEscape.ReplaceAllStringFunc(body[:i], unescape), nil
-		}
-	}
-	return "", errors.New("lacks a quote at its end")
-}
-
-// unescape returns what an escape in a string stands for. An unknown one stands for
-// itself.
-func unescape(s string) string {
-	if plain, ok := map[string]string{`\n`: "\n", `\t`: "\t", `\r`: "\r", `\\`: `\`, `\'`: "'", `\"`: `"`, "\\\n": ""}[s]; ok {
-		return plain
-	}
-	digits, base := strings.TrimLeft(s, `\xu`), 16
-	if s[1] >= '0' && s[1] <= '7' {
-		digits, base = s[1:], 8
-	}
-	n, err := strconv.ParseUint(digits, base, 16)
-	if err != nil || len(s) < 3 && base == 16 {
-		return s
-	}
-	return string(rune(n))
 }

@@ -14,10 +14,10 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/program"
 )
 
-// filters translates a filter. There can be but one.
+// filters translates the filter. With more than one, the account is disabled.
 func (a *getmailAccount) filters() {
 	var found []*rcSection
-	for _, s := range a.rc {
+	for _, s := range a.rc.sections {
 		if strings.HasPrefix(strings.ToLower(s.name), "filter") {
 			s.used = true
 			found = append(found, s)
@@ -26,7 +26,7 @@ func (a *getmailAccount) filters() {
 	slices.SortFunc(found, func(x, y *rcSection) int { return strings.Compare(strings.ToLower(x.name), strings.ToLower(y.name)) })
 	seen := false
 	for _, s := range found {
-		if kind := a.required(s, "type"); kind != "Filter_external" {
+		if kind := s.required("type"); kind != "Filter_external" {
 			a.remark("section %s has no counterpart, and is left out: a filter here prints the whole message, as Filter_external does, and not what a header is to hold", s.name)
 			for _, k := range s.keys {
 				k.used = true
@@ -61,7 +61,6 @@ func (a *getmailAccount) filters() {
 	}
 }
 
-// texts returns numbers as they are written.
 func formatInts(numbers []int) (all []string) {
 	for _, n := range numbers {
 		all = append(all, strconv.Itoa(n))
@@ -69,30 +68,30 @@ func formatInts(numbers []int) (all []string) {
 	return all
 }
 
-// exitCodes reads the exit codes of a filter.
-func (a *getmailAccount) exitCodes(s *rcSection, name string, otherwise ...int) (codes []int) {
+// exitCodes returns the exit codes in a key of a filter.
+func (a *getmailAccount) exitCodes(s *rcSection, name string, defaults ...int) (codes []int) {
 	if s.key(name) == nil {
-		return otherwise
+		return defaults
 	}
-	for _, text := range a.tuple(s, name) {
+	for _, text := range s.tuple(name) {
 		code, err := strconv.Atoi(text)
 		if err != nil {
-			a.err = cmp.Or(a.err, s.key(name).invalid("holds what is no exit code"))
-		} else if code >= 0 && code <= 255 { // as getmail has it
+			a.rc.fail(s.key(name).invalid("holds what is no exit code"))
+		} else if code >= 0 && code <= 255 { // getmail ignores others
 			codes = append(codes, code)
 		}
 	}
 	return codes
 }
 
-// command translates the program of a section and its arguments, nil if the account
-// is off without them.
+// command translates the program of a section and its arguments. If it cannot, it
+// disables the account and returns nil.
 func (a *getmailAccount) command(s *rcSection) []string {
 	argv := []string{a.filePath(s, "path")}
-	if a.required(s, "path"); a.err != nil {
+	if s.required("path"); a.rc.err != nil {
 		return nil
 	}
-	for _, arg := range a.tuple(s, "arguments") {
+	for _, arg := range s.tuple("arguments") {
 		arg = strings.ReplaceAll(a.expand(arg), "{", "{{")
 		arg = strings.NewReplacer("%(sender)", "{sender}", "%(recipient)", "{recipient}", "%(mailbox)", "").Replace(arg)
 		if strings.Contains(arg, "%(local)") || strings.Contains(arg, "%(domain)") {
@@ -101,13 +100,13 @@ func (a *getmailAccount) command(s *rcSection) []string {
 		}
 		argv = append(argv, arg)
 	}
-	if a.boolean(s, "unixfrom", false) {
+	if s.boolean("unixfrom", false) {
 		a.remark("section %s: unixfrom has no counterpart: the message comes without a line From", s.name)
 	}
 	if s.key("ignore_stderr") == nil {
 		a.remark("section %s: what the program prints to standard error is no failure here; its exit code is", s.name)
 	}
-	if a.text(s, "group") != "" {
+	if s.text("group") != "" {
 		a.remark("section %s: group has no counterpart: run mailhaul in that group", s.name)
 	}
 	a.remarkUser(s)
@@ -122,38 +121,45 @@ func (a *getmailAccount) command(s *rcSection) []string {
 }
 
 func (a *getmailAccount) remarkUser(s *rcSection) {
-	if name := a.text(s, "user"); name != "" {
+	if name := s.text("user"); name != "" {
 		a.remark("section %s: user has no counterpart: run mailhaul as %s", s.name, name)
 	}
 }
 
-// deliver translates where the mail goes, and for whom.
+// deliver translates where the mail goes and, for a multidrop maildrop, the route.
 func (a *getmailAccount) deliver(s *rcSection) {
-	field, place, _ := strings.Cut(a.text(a.rc.section("retriever"), "envelope_recipient"), ":")
+	retriever := a.rc.section("retriever")
+	field, place, _ := strings.Cut(retriever.text("envelope_recipient"), ":")
 	if a.multidrop && field == "" {
-		a.required(a.rc.section("retriever"), "envelope_recipient")
+		retriever.required("envelope_recipient")
 	}
-	sinks, needs := a.sinks(s, 0)
+	sinks, recipientKey := a.sinks(s, 0)
 	if len(sinks) > 0 {
 		a.add("deliver", stringOrList(sinks))
 	}
-	switch {
-	case !a.multidrop && needs != "":
-		a.disable("add %s to the sink: for whom the mail is", needs)
-	case !a.multidrop || a.route == nil && needs == "":
+	if !a.multidrop {
+		if recipientKey != "" {
+			a.disable("add %s to the sink: for whom the mail is", recipientKey)
+		}
 		return
-	case place != "" && strings.TrimSpace(place) != "1":
+	}
+	if a.routeMap == nil && recipientKey == "" {
+		return
+	}
+	if place != "" && strings.TrimSpace(place) != "1" {
 		a.remark("envelope_recipient is not the first %s: here the first counts", field)
 	}
-	if needs != "" && a.multidrop {
+	if recipientKey != "" {
 		a.disable("add domains to route: the domains of which the sink takes mail")
 	}
-	if a.multidrop {
-		a.add("route", append([]Key{{"header", field}}, a.route...))
+	route := []Key{{"header", field}}
+	if a.routeMap != nil {
+		route = append(route, Key{"map", a.routeMap})
 	}
+	a.add("route", route)
 }
 
-// merge adds more names to some, each once.
+// appendUnique appends names to some, each once.
 func appendUnique(some, more []string) []string {
 	for _, name := range more {
 		if !slices.Contains(some, name) {
@@ -163,7 +169,7 @@ func appendUnique(some, more []string) []string {
 	return some
 }
 
-// oneOrAll returns names as a person would write them.
+// stringOrList returns a single name as a string, and several as a list.
 func stringOrList(names []string) any {
 	if len(names) == 1 {
 		return names[0]
@@ -171,14 +177,15 @@ func stringOrList(names []string) any {
 	return names
 }
 
-// sinks translates a destination to sinks. needs is the key in which one of them would
-// name a recipient, if no envelope does.
-func (a *getmailAccount) sinks(s *rcSection, depth int) (names []string, needs string) {
-	kind := a.required(s, "type")
-	if depth > 5 && a.err == nil {
-		a.err = fmt.Errorf("section [%s] leads to itself", s.name)
+// sinks translates a destination, and returns the names of its sinks. recipientKey is the
+// key that a sink among them needs if no envelope names the recipient, "" for none. depth
+// is the number of destinations around it.
+func (a *getmailAccount) sinks(s *rcSection, depth int) (names []string, recipientKey string) {
+	kind := s.required("type")
+	if depth > 5 {
+		a.rc.fail(fmt.Errorf("section [%s] leads to itself", s.name))
 	}
-	if a.err != nil {
+	if a.rc.err != nil {
 		return nil, ""
 	}
 	add := func(name string, keys ...Key) { names = append(names, a.addSink(name, keys...)) }
@@ -186,56 +193,56 @@ func (a *getmailAccount) sinks(s *rcSection, depth int) (names []string, needs s
 	case "Maildir", "Mboxrd":
 		a.remarkUser(s)
 		path := a.filePath(s, "path")
-		a.required(s, "path")
+		s.required("path")
 		if kind == "Mboxrd" {
-			if a.text(s, "locktype") == "flock" {
+			if s.text("locktype") == "flock" {
 				a.remark("section %s: locktype flock has no counterpart: mailhaul locks by fcntl and a .lock file, and so must all others", s.name)
 			}
 			a.addFileSink(&names, path, "")
 			break
 		}
-		if path != "" && !strings.HasSuffix(path, "/") && a.err == nil {
-			a.err = s.key("path").invalid("of a Maildir must end with a slash")
+		if path != "" && !strings.HasSuffix(path, "/") {
+			a.rc.fail(s.key("path").invalid("of a Maildir must end with a slash"))
 		}
-		a.addFileSink(&names, path, a.text(s, "filemode"))
+		a.addFileSink(&names, path, s.text("filemode"))
 	case "MDA_external":
 		if argv := a.command(s); argv != nil {
 			add(programName(argv), Key{"mda", argv})
 			if slices.ContainsFunc(argv, func(arg string) bool { return strings.Contains(arg, "{recipient}") }) {
-				needs = "recipient"
+				recipientKey = "recipient"
 			}
 		}
 	case "MDA_lmtp":
-		needs = a.lmtp(s, add)
+		recipientKey = a.lmtp(s, add)
 	case "MultiDestination":
-		all := a.tuple(s, "destinations")
+		all := s.tuple("destinations")
 		if len(all) == 0 {
-			a.err = cmp.Or(a.err, fmt.Errorf("section [%s] has no destinations", s.name))
+			a.rc.fail(fmt.Errorf("section [%s] has no destinations", s.name))
 		}
 		for _, to := range all {
-			more, need := a.destination(to, depth)
-			names, needs = appendUnique(names, more), cmp.Or(needs, need)
+			more, key := a.destination(to, depth)
+			names, recipientKey = appendUnique(names, more), cmp.Or(recipientKey, key)
 		}
 	case "MultiSorter", "MultiGuesser":
-		locals := a.items(s, "locals")
-		names, needs = a.destination(a.required(s, "default"), depth)
+		locals := s.items("locals")
+		names, recipientKey = a.destination(s.required("default"), depth)
 		if kind == "MultiGuesser" {
 			a.remark("MultiGuesser has no counterpart: what To and Cc say is not whom the mail was for. All mail goes where its default goes; a delivery agent such as maildrop can sort it")
 			break
 		}
-		needs = cmp.Or(needs, a.routeByPatterns(s, locals, depth))
+		recipientKey = cmp.Or(recipientKey, a.routeByPatterns(s, locals, depth))
 	case "MDA_qmaillocal":
 		a.disable("MDA_qmaillocal has no counterpart: add a sink, and deliver")
 		for _, k := range s.keys {
 			k.used = true
 		}
 	default:
-		a.err = cmp.Or(a.err, s.key("type").invalid("names no destination that getmail has"))
+		a.rc.fail(s.key("type").invalid("names no destination that getmail has"))
 	}
-	return names, needs
+	return names, recipientKey
 }
 
-// file adds the sink for a Maildir, which ends with a slash, or an mbox.
+// addFileSink adds the sink for a path: a Maildir if it ends in a slash, else an mbox.
 func (a *getmailAccount) addFileSink(names *[]string, path, mode string) {
 	kind := "mbox"
 	if strings.HasSuffix(path, "/") {
@@ -253,10 +260,10 @@ func (a *getmailAccount) addFileSink(names *[]string, path, mode string) {
 	*names = append(*names, a.addSink(filepath.Base(path), keys...))
 }
 
-// lmtp translates a server.
-func (a *getmailAccount) lmtp(s *rcSection, add func(string, ...Key)) (needs string) {
-	host, port := a.required(s, "host"), "2003" // which is Python's
-	if n := a.number(s, "port"); n > 0 {
+// lmtp translates an LMTP server. recipientKey is as for sinks.
+func (a *getmailAccount) lmtp(s *rcSection, add func(string, ...Key)) (recipientKey string) {
+	host, port := s.required("host"), "2003" // the default of Python's smtplib
+	if n := s.number("port"); n > 0 {
 		port = strconv.FormatInt(n, 10)
 	}
 	address := hostPort(host, port, "24")
@@ -268,90 +275,91 @@ func (a *getmailAccount) lmtp(s *rcSection, add func(string, ...Key)) (needs str
 		keys = append(keys, Key{"tls", "none"})
 		a.remark("everybody on the way to %s can read the mail. If it has TLS, take out tls: none of the sink", host)
 	}
-	if a.text(s, "fallback") != "" {
+	if s.text("fallback") != "" {
 		a.remark("fallback has no counterpart: what the sink refuses stays on the server, or goes to another with refused: quarantine")
 	}
-	to := a.text(s, "override")
+	to := s.text("override")
 	if to != "" {
 		keys = append(keys, Key{"to", to})
 	} else {
-		needs = "to"
+		recipientKey = "to"
 	}
 	if a.checkText("MDA_lmtp", host, to) {
 		add("lmtp", keys...)
 	}
-	return needs
+	return recipientKey
 }
 
-// destination translates one that another names: a section in brackets, a Maildir that
-// ends with a slash, or an mbox.
-func (a *getmailAccount) destination(to string, depth int) (names []string, needs string) {
+// destination translates the name of a destination in another one: a section in brackets,
+// a Maildir that ends in a slash, or an mbox. The results are those of sinks.
+func (a *getmailAccount) destination(to string, depth int) (names []string, recipientKey string) {
 	if strings.HasPrefix(to, "[") && strings.HasSuffix(to, "]") {
 		s := a.rc.section(to[1 : len(to)-1])
 		if s == nil {
-			a.err = cmp.Or(a.err, fmt.Errorf("there is no section %s", to))
+			a.rc.fail(fmt.Errorf("there is no section %s", to))
 			return nil, ""
 		}
 		return a.sinks(s, depth+1)
 	}
 	path := a.resolvePath(to)
 	if path != "" && !strings.ContainsAny(path[:1], "/.~$") {
-		a.err = cmp.Or(a.err, fmt.Errorf("destination %s is neither a path nor a section in brackets", to))
+		a.rc.fail(fmt.Errorf("destination %s is neither a path nor a section in brackets", to))
 		return nil, ""
 	}
 	a.addFileSink(&names, path, "")
 	return names, ""
 }
 
-// sort translates the patterns of a MultiSorter that are addresses.
-func (a *getmailAccount) routeByPatterns(s *rcSection, locals []any, depth int) (needs string) {
+// routeByPatterns translates the patterns of a MultiSorter that are addresses to
+// a.routeMap. recipientKey is as for sinks.
+func (a *getmailAccount) routeByPatterns(s *rcSection, locals []any, depth int) (recipientKey string) {
 	if len(locals) == 2 {
-		if _, one := locals[0].(string); one {
+		if _, single := locals[0].(string); single {
 			locals = []any{locals}
 		}
 	}
-	to := map[string][]string{}
-	var order []string
-	local := false
+	sinks := map[string][]string{} // by address
+	var addresses []string         // in the order of the file
+	hasLocalPart := false
 	for _, item := range locals {
 		pair, _ := item.([]any)
 		if len(pair) != 2 {
-			a.err = cmp.Or(a.err, s.key("locals").invalid("is not a tuple of pairs"))
+			a.rc.fail(s.key("locals").invalid("is not a tuple of pairs"))
 			return ""
 		}
 		pattern, _ := pair[0].(string)
 		name, _ := pair[1].(string)
-		names, need := a.destination(name, depth)
-		needs = cmp.Or(needs, need)
+		names, key := a.destination(name, depth)
+		recipientKey = cmp.Or(recipientKey, key)
 		match := addressPattern.FindStringSubmatch(strings.ReplaceAll(pattern, `\.`, "."))
 		if match == nil || match[1] == "" && match[2] == "" {
 			a.disable("the pattern %s has no counterpart: write the addresses that it matches below map of route, or the domain, as \"@example.org\"", pattern)
 			continue
 		}
-		key := strings.ToLower(match[1] + match[2])
+		address := strings.ToLower(match[1] + match[2])
 		if match[2] == "@" {
-			key, local = strings.TrimSuffix(key, "@"), true
+			address, hasLocalPart = strings.TrimSuffix(address, "@"), true
 		}
-		if _, again := to[key]; !again {
-			order = append(order, key)
+		if _, known := sinks[address]; !known {
+			addresses = append(addresses, address)
 		}
-		to[key] = appendUnique(to[key], names)
+		sinks[address] = appendUnique(sinks[address], names)
 	}
-	if local {
+	if hasLocalPart {
 		a.disable("add domains to route: those of the local parts in map")
 	}
-	if len(order) > 0 {
+	if len(addresses) > 0 {
 		a.remark("the patterns of MultiSorter have become whole addresses, of which the one that fits best counts; to getmail they are parts of addresses, and all that fit count")
 	}
 	var keys []Key
-	for _, key := range order {
-		keys = append(keys, Key{key, stringOrList(to[key])})
+	for _, address := range addresses {
+		keys = append(keys, Key{address, stringOrList(sinks[address])})
 	}
-	if len(keys) > 0 {
-		a.route = []Key{{"map", keys}}
+	if keys != nil {
+		a.routeMap = keys
 	}
-	return needs
+	return recipientKey
 }
 
-// getmailAddress is a pattern that is an address, "local@" or "@domain".
+// addressPattern matches a pattern that is an address, "local@" or "@domain".
 var addressPattern = regexp.MustCompile(`^\^?([\w.+-]*)(@[\w.-]*)\$?$`)

@@ -17,9 +17,9 @@ import (
 	"github.com/mailhaul/mailhaul/fetch"
 )
 
-// Mpop reads the configuration of mpop at path; if that is empty, at ~/.mpoprc or else
-// $XDG_CONFIG_HOME/mpop/config. home is the user's home folder. Nothing that stands in
-// the file is run. The error names the file and, for what mpop would refuse, the line.
+// Mpop translates the configuration of mpop at path or, if that is empty, at ~/.mpoprc or
+// else $XDG_CONFIG_HOME/mpop/config. home is the user's home folder. The error names the
+// file and, for what mpop would refuse, the line or the account.
 func Mpop(path, home string) (*Config, error) {
 	if path == "" {
 		path = filepath.Join(home, ".mpoprc")
@@ -59,16 +59,15 @@ type mpop struct {
 	byName            map[string]*mpopAccount
 }
 
-// mpopAccount is an account as mpop has it.
+// mpopAccount is an account of mpop.
 type mpopAccount struct {
-	name string
-	// has are its commands with their arguments. set are those of them that are not
-	// from the defaults: who inherits from the account gets these.
-	commands, own map[string]string
-	evalLines     []int // lines
+	name      string
+	commands  map[string]string // the argument of each command
+	own       map[string]string // commands without the defaults: other accounts inherit these
+	evalLines []int             // the lines with eval
 }
 
-// line takes in a line: a command, and an argument in quotes or not.
+// parseLine parses line n: a command, and an argument that may be quoted.
 func (m *mpop) parseLine(line string, n int) error {
 	line = strings.Trim(line, " \t")
 	if line == "" || line[0] == '#' {
@@ -108,7 +107,7 @@ func (m *mpop) parseLine(line string, n int) error {
 	return nil
 }
 
-// begin begins an account: "name" or "name : base, base".
+// beginAccount begins an account. arg is its name or "name : base, base".
 func (m *mpop) beginAccount(arg string) error {
 	name, bases, inherits := strings.Cut(arg, ":")
 	if inherits {
@@ -139,7 +138,7 @@ func (m *mpop) beginAccount(arg string) error {
 	return nil
 }
 
-// mpopWord splits a line: its first word, and the argument that follows.
+// splitCommand splits a line into its first word and the argument.
 func splitCommand(line string) (word, arg string) {
 	if i := strings.IndexAny(line, " \t"); i >= 0 {
 		return line[:i], unquote(line[i:])
@@ -147,8 +146,8 @@ func splitCommand(line string) (word, arg string) {
 	return line, ""
 }
 
-// unquote takes the blanks from around an argument, and one pair of quotes. There are
-// no escapes.
+// unquote removes the blanks around an argument, and one pair of quotes. mpop knows no
+// escapes.
 func unquote(s string) string {
 	s = strings.Trim(s, " \t")
 	if len(s) >= 2 && s[0] == '"' && s[len(s)-1] == '"' {
@@ -157,7 +156,8 @@ func unquote(s string) string {
 	return s
 }
 
-// mpopCommands check the argument of each command, and return it in one form.
+// mpopArgChecks has a function for each command, which reports whether mpop accepts the
+// argument and returns it normalized.
 var mpopArgChecks = map[string]func(string) (string, bool){
 	"host": nonEmptyArg, "port": numberArg(1<<16 - 1), "source_ip": anyArg, "proxy_host": anyArg,
 	"proxy_port": orWord("", numberArg(1<<16-1)), "socket": anyArg,
@@ -206,7 +206,7 @@ func onOffArg(s string) (string, bool) {
 	return cmp.Or(s, "on"), s == "" || s == "on" || s == "off"
 }
 
-// or returns a check that takes one more word.
+// orWord returns a check that also accepts a word.
 func orWord(word string, check func(string) (string, bool)) func(string) (string, bool) {
 	return func(s string) (string, bool) {
 		if s == word {
@@ -216,15 +216,15 @@ func orWord(word string, check func(string) (string, bool)) func(string) (string
 	}
 }
 
-// number returns a check of numbers from 1 to most.
-func numberArg(most int64) func(string) (string, bool) {
+// numberArg returns a check for a number from 1 to limit.
+func numberArg(limit int64) func(string) (string, bool) {
 	return func(s string) (string, bool) {
-		n, err := strconv.ParseInt(s, 0, 64) // hexadecimal and octal, too
-		return strconv.FormatInt(n, 10), err == nil && n > 0 && n <= most
+		n, err := strconv.ParseInt(s, 0, 64) // also hexadecimal and octal
+		return strconv.FormatInt(n, 10), err == nil && n > 0 && n <= limit
 	}
 }
 
-// mpopSize reads a size: octets, or 10k or 10m. It returns octets.
+// sizeArg checks a size, such as 1000, 10k or 10m, and returns it in octets.
 func sizeArg(s string) (string, bool) {
 	digits := strings.TrimRight(s, "km")
 	n, err := strconv.ParseInt(digits, 0, 64)
@@ -232,27 +232,27 @@ func sizeArg(s string) (string, bool) {
 	return strconv.FormatInt(n<<shift, 10), ok && err == nil && n >= 0 && n < 1<<40
 }
 
-// account translates an account. One without all that mpop needs is there for others
-// to inherit from.
+// translateAccount translates an account. It leaves out one that lacks what mpop needs,
+// which is there for others to inherit from, and one that is the same as an earlier one.
 func (m *mpop) translateAccount(a *mpopAccount, earlier []*mpopAccount) error {
-	has := a.commands
+	commands := a.commands
 	for _, e := range earlier {
-		if maps.Equal(e.commands, has) && slices.Equal(e.evalLines, a.evalLines) {
+		if maps.Equal(e.commands, commands) && slices.Equal(e.evalLines, a.evalLines) {
 			m.remark("", "account %s is account %s once more, and is left out", a.name, e.name)
 			return nil
 		}
 	}
 	for _, command := range []string{"host", "delivery"} {
-		if has[command] == "" && !(command == "host" && has["socket"] != "") {
+		if commands[command] == "" && !(command == "host" && commands["socket"] != "") {
 			m.remark("", "account %s has no %s, without which mpop does not poll it: it is left out", a.name, command)
 			return nil
 		}
 	}
-	trust, named := has["tls_trust_file"]
+	trust, trustSet := commands["tls_trust_file"]
 	switch {
-	case (has["tls_key_file"] == "") != (has["tls_cert_file"] == ""):
+	case (commands["tls_key_file"] == "") != (commands["tls_cert_file"] == ""):
 		return errors.New("tls_key_file and tls_cert_file need each other")
-	case has["tls"] == "on" && named && trust == "" && has["tls_fingerprint"] == "" && has["tls_certcheck"] != "off":
+	case commands["tls"] == "on" && trustSet && trust == "" && commands["tls_fingerprint"] == "" && commands["tls_certcheck"] != "off":
 		return errors.New("tls needs tls_trust_file or tls_fingerprint, or tls_certcheck off")
 	}
 	d := m.newDraft(a.name)
@@ -262,54 +262,55 @@ func (m *mpop) translateAccount(a *mpopAccount, earlier []*mpopAccount) error {
 	for _, n := range a.evalLines {
 		d.remark(mpopEvalRemark, n)
 	}
-	m.connection(d, has)
-	m.delivery(d, has)
-	m.policy(d, has)
+	m.connection(d, commands)
+	m.delivery(d, commands)
+	m.policy(d, commands)
 	d.finish()
 	return nil
 }
 
 const mpopEvalRemark = "line %d: eval runs a command, and nothing is run here: add by hand what it prints"
 
-// connection translates how the server is reached, and the login.
-func (m *mpop) connection(d *draft, has map[string]string) {
-	tls, usual := "none", "110"
-	if has["tls"] == "on" && has["tls_starttls"] == "off" {
-		tls, usual = "implicit", "995"
-	} else if has["tls"] == "on" {
+// connection translates the way to the server, TLS and the login.
+func (m *mpop) connection(d *draft, commands map[string]string) {
+	tls, defaultPort := "none", "110"
+	if commands["tls"] == "on" && commands["tls_starttls"] == "off" {
+		tls, defaultPort = "implicit", "995"
+	} else if commands["tls"] == "on" {
 		tls = "starttls"
 	}
-	host := cmp.Or(has["host"], has["tls_host_override"], "localhost")
-	d.add("server", hostPort(host, has["port"], usual))
-	if tls != "implicit" { // which is the default
+	host := cmp.Or(commands["host"], commands["tls_host_override"], "localhost")
+	d.add("server", hostPort(host, commands["port"], defaultPort))
+	if tls != "implicit" { // the default
 		d.add("tls", tls)
 	}
-	m.login(d, has, tls)
-	if tls != "none" { // else none of it has an effect
-		m.trust(d, has)
+	m.login(d, commands, tls)
+	if tls != "none" {
+		m.trust(d, commands)
 	}
-	if proxy := has["proxy_host"]; has["socket"] != "" {
-		d.add("tunnel", []string{"nc", "-U", has["socket"]})
+	if commands["socket"] != "" {
+		d.add("tunnel", []string{"nc", "-U", commands["socket"]})
 		d.remark("the tunnel to the socket needs the program nc, one that knows -U")
-	} else if proxy != "" {
-		d.add("socks5", hostPort(proxy, has["proxy_port"], "1080"))
-		d.addIfSet("source_ip", has["source_ip"])
-	} else {
-		d.addIfSet("source_ip", has["source_ip"])
+		return
 	}
+	if proxy := commands["proxy_host"]; proxy != "" {
+		d.add("socks5", hostPort(proxy, commands["proxy_port"], "1080"))
+	}
+	d.addIfSet("source_ip", commands["source_ip"])
 }
 
-func (m *mpop) login(d *draft, has map[string]string, tls string) {
-	d.addIfSet("user", has["user"])
-	if has["user"] == "" {
+// login translates the user, the password and the mechanism. tls is ours.
+func (m *mpop) login(d *draft, commands map[string]string, tls string) {
+	d.addIfSet("user", commands["user"])
+	if commands["user"] == "" {
 		d.disable("add user: there is none")
 	}
-	password, command, auth := has["password"], has["passwordeval"], has["auth"]
+	password, command, auth := commands["password"], commands["passwordeval"], commands["auth"]
 	token := auth == "oauthbearer" || auth == "xoauth2"
 	switch {
 	case auth == "gssapi":
 		d.add("kerberos", true)
-	case auth == "external" && tls != "none" && has["tls_cert_file"] != "":
+	case auth == "external" && tls != "none" && commands["tls_cert_file"] != "":
 	case auth == "external":
 		d.disable("add tls_cert and tls_key: auth external rests on a certificate, and on TLS")
 	case token && password == "" && command != "":
@@ -322,7 +323,7 @@ func (m *mpop) login(d *draft, has map[string]string, tls string) {
 		d.addIfSet("password_command", command)
 	default:
 		d.disable("add a password: mpop has it from the keyring, ~/.netrc or you; for the keyring, password_command: [secret-tool, lookup, host, %s, service, pop3, user, %s]",
-			has["host"], has["user"])
+			commands["host"], commands["user"])
 	}
 	switch {
 	case auth == "ntlm":
@@ -330,7 +331,7 @@ func (m *mpop) login(d *draft, has map[string]string, tls string) {
 	case auth != "":
 		d.add("auth", auth)
 	case tls == "none":
-		// Which are all that mpop chooses then. It sends no password in the clear.
+		// Without TLS, mpop chooses no other mechanisms by itself.
 		d.add("auth", []string{"scram-sha-256", "scram-sha-1"})
 	}
 	if tls == "none" {
@@ -338,39 +339,39 @@ func (m *mpop) login(d *draft, has map[string]string, tls string) {
 	}
 }
 
-// trust translates whose certificates are trusted.
-func (m *mpop) trust(d *draft, has map[string]string) {
-	pin := has["tls_fingerprint"]
+// trust translates the certificates: those that are trusted, and that of the client.
+func (m *mpop) trust(d *draft, commands map[string]string) {
+	pin := commands["tls_fingerprint"]
 	switch {
-	case has["tls_certcheck"] == "off":
+	case commands["tls_certcheck"] == "off":
 		d.remark("tls_certcheck off has no counterpart: for a certificate that is not trusted, mailhaul check prints a tls_fingerprint to add")
 	case len(pin) == 95:
 		d.add("tls_fingerprint", pin)
 	case pin != "":
 		d.remark("tls_fingerprint is not by SHA-256, and is left out: mailhaul check prints one that is")
-	case has["tls_trust_file"] != "system":
-		d.addIfSet("tls_ca", escapePath(m.filePath(d, "tls_trust_file", has["tls_trust_file"])))
+	case commands["tls_trust_file"] != "system":
+		d.addIfSet("tls_ca", escapePath(m.filePath(d, "tls_trust_file", commands["tls_trust_file"])))
 	}
-	d.addIfSet("tls_name", has["tls_host_override"])
-	if strings.HasPrefix(has["tls_cert_file"]+has["tls_key_file"], "pkcs11:") {
+	d.addIfSet("tls_name", commands["tls_host_override"])
+	if strings.HasPrefix(commands["tls_cert_file"]+commands["tls_key_file"], "pkcs11:") {
 		d.remark("tls_cert_file on a device has no counterpart: tls_cert and tls_key take files")
 	} else {
-		d.addIfSet("tls_cert", escapePath(m.filePath(d, "tls_cert_file", has["tls_cert_file"])))
-		d.addIfSet("tls_key", escapePath(m.filePath(d, "tls_key_file", has["tls_key_file"])))
+		d.addIfSet("tls_cert", escapePath(m.filePath(d, "tls_cert_file", commands["tls_cert_file"])))
+		d.addIfSet("tls_key", escapePath(m.filePath(d, "tls_key_file", commands["tls_key_file"])))
 	}
-	if has["tls_crl_file"] != "" {
+	if commands["tls_crl_file"] != "" {
 		d.remark("tls_crl_file has no counterpart: revoked certificates are not looked up")
 	}
 	for _, command := range []string{"tls_priorities", "tls_min_dh_prime_bits"} {
-		if has[command] != "" {
+		if commands[command] != "" {
 			d.remark("%s has no counterpart: if an old server needs it, try tls_min: 1.0", command)
 		}
 	}
 }
 
 // delivery translates where the mail goes.
-func (m *mpop) delivery(d *draft, has map[string]string) {
-	method, arg, _ := strings.Cut(has["delivery"], " ")
+func (m *mpop) delivery(d *draft, commands map[string]string) {
+	method, arg, _ := strings.Cut(commands["delivery"], " ")
 	switch method {
 	case "mda":
 		d.addMDA(arg, "")
@@ -384,9 +385,10 @@ func (m *mpop) delivery(d *draft, has map[string]string) {
 	}
 }
 
-// choice translates which messages are fetched, and how.
-func (m *mpop) policy(d *draft, has map[string]string) {
-	switch keep := has["keep"]; keep {
+// policy translates which messages are fetched, how long they stay, and how they are
+// fetched.
+func (m *mpop) policy(d *draft, commands map[string]string) {
+	switch keep := commands["keep"]; keep {
 	case "", "off":
 		d.add("keep", false)
 	case "on":
@@ -394,19 +396,19 @@ func (m *mpop) policy(d *draft, has map[string]string) {
 	default:
 		d.add("keep", keep)
 	}
-	if has["keep"] != "" && has["keep"] != "off" {
-		file := m.expandTilde(cmp.Or(has["uidls_file"], "~/.mpop_uidls/%U_at_%H"), true)
-		d.SeenFile = strings.ReplaceAll(strings.ReplaceAll(file, "%U", has["user"]), "%H", cmp.Or(has["host"], has["socket"]))
+	if commands["keep"] != "" && commands["keep"] != "off" {
+		file := m.expandTilde(cmp.Or(commands["uidls_file"], "~/.mpop_uidls/%U_at_%H"), true)
+		d.SeenFile = strings.ReplaceAll(strings.ReplaceAll(file, "%U", commands["user"]), "%H", cmp.Or(commands["host"], commands["socket"]))
 	}
-	if has["filter"] != "" {
+	if commands["filter"] != "" {
 		d.remark("filter has no counterpart, and is left out: it sees the header only, and filter here the whole message, which it must print")
 	}
-	if has["only_new"] == "off" {
+	if commands["only_new"] == "off" {
 		d.remark("only_new off has no counterpart: each message is fetched once")
 	}
 	limit := int64(-1)
 	for _, command := range []string{"skipsize", "killsize"} {
-		n, err := strconv.ParseInt(has[command], 10, 64)
+		n, err := strconv.ParseInt(commands[command], 10, 64)
 		if err == nil && (limit < 0 || n < limit) {
 			limit = n
 		}
@@ -417,16 +419,16 @@ func (m *mpop) policy(d *draft, has map[string]string) {
 	if limit >= 0 {
 		d.add("max_size", formatSize(max(limit, 1)))
 	}
-	if has["received_header"] != "off" {
+	if commands["received_header"] != "off" {
 		d.add("received_header", true)
 	}
-	if has["timeout"] == "off" {
+	if commands["timeout"] == "off" {
 		d.addTimeout(math.MaxInt)
 	} else {
-		n, _ := strconv.Atoi(has["timeout"])
+		n, _ := strconv.Atoi(commands["timeout"])
 		d.addTimeout(n)
 	}
-	switch has["pipelining"] {
+	switch commands["pipelining"] {
 	case "off":
 		d.add("pipelining", "off")
 	case "on":
@@ -434,7 +436,8 @@ func (m *mpop) policy(d *draft, has map[string]string) {
 	}
 }
 
-// file returns the name of a file as we would write it.
+// filePath returns the path that a command names, as ours has it. It remarks on a
+// relative one.
 func (m *mpop) filePath(d *draft, command, name string) string {
 	name = m.expandTilde(name, false)
 	if name != "" && !filepath.IsAbs(name) && !strings.HasPrefix(name, "~/") {
@@ -443,8 +446,8 @@ func (m *mpop) filePath(d *draft, command, name string) string {
 	return name
 }
 
-// tilde puts the home folder in the place of a ~, as mpop does wherever it begins a
-// name; where we do so too, it may stay.
+// expandTilde replaces a ~ at the beginning of a path by the home folder, as mpop does.
+// Unless always is set it leaves ~/, which mailhaul expands itself.
 func (m *mpop) expandTilde(name string, always bool) string {
 	if rest, ok := strings.CutPrefix(name, "~"); ok && (always || !strings.HasPrefix(rest, "/")) {
 		return m.home + rest

@@ -9,22 +9,23 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/program"
 )
 
-// withRecipient puts a recipient in the place of %T, in quotes of its own or not, unless
-// there is none. ok is false where a shell could take it for more than a word.
-func substituteRecipient(line, to string) (with string, ok bool) {
+// substituteRecipient replaces %T in a line, quoted or not, by the recipient to. If to is
+// empty it changes nothing. ok is false if a shell could take to for more than a word.
+func substituteRecipient(line, to string) (substituted string, ok bool) {
 	if to == "" || !strings.Contains(line, "%T") {
 		return line, true
 	}
 	return strings.NewReplacer("'%T'", to, `"%T"`, to, "%T", to).Replace(line), safeWord.MatchString(to)
 }
 
-// plainWord is a word that a shell would take as it is, and no program for an option.
+// safeWord matches a word that has no meaning for a shell and that no program takes for
+// an option.
 var safeWord = regexp.MustCompile(`^[A-Za-z0-9_./,:@%+=][A-Za-z0-9_./,:@%+=-]*$`)
 
-// shellLine translates a line that another fetcher gives to a shell, once it has put
-// the sender in the place of %F: to a program and its arguments if no shell is needed,
-// else to one whose script finds the sender in a variable. ok is false where that cannot
-// be excluded to run what a stranger wrote.
+// translateShellLine translates a command line that another fetcher gives to a shell
+// after replacing %F by the sender. The result is a program and its arguments if that
+// needs no shell, else a shell with a script that reads the sender from a variable. ok is
+// false if the script might run part of the sender's address as a command.
 func translateShellLine(line string) (argv []string, ok bool) {
 	if words, ok := splitShellWords(line); ok {
 		for i, word := range words {
@@ -39,10 +40,10 @@ func translateShellLine(line string) (argv []string, ok bool) {
 	return []string{"sh", "-c", escapePlaceholders(script)}, ok
 }
 
-// ours is what a program's arguments have placeholders for, or begin one with.
+// placeholders matches what package program would take for a placeholder, or for {{.
 var placeholders = regexp.MustCompile(`\{\{|\{[a-z_]+\}|\{%F`)
 
-// literal has a text stand for itself among a program's arguments.
+// escapePlaceholders escapes a text that is to be an argument of a program as it is.
 func escapePlaceholders(s string) string {
 	return placeholders.ReplaceAllStringFunc(s, func(m string) string {
 		if m == "{{" {
@@ -52,10 +53,11 @@ func escapePlaceholders(s string) string {
 	})
 }
 
-// ofShell are words that mean something to a shell only, at the beginning of a line.
+// shellKeywords are first words of a line that only a shell understands.
 var shellKeywords = strings.Fields("! . : [ alias case cd command eval exec export for if read set source test trap ulimit umask until while")
 
-// shellWords splits a line as a shell would, if it has no more for a shell to do.
+// splitShellWords splits a line into words as a shell would. ok is false if the line has
+// anything else for a shell to do.
 func splitShellWords(line string) (words []string, ok bool) {
 	var word strings.Builder
 	quote, begun := byte(0), false
@@ -72,7 +74,7 @@ func splitShellWords(line string) (words []string, ok bool) {
 			quote, begun = c, true
 		case c == ' ' || c == '\t':
 			if strings.Contains(word.String(), "%F") && strings.ContainsAny(word.String(), " \t") {
-				return nil, false // which may be a command line
+				return nil, false // the word may be a command line itself
 			}
 			if begun {
 				words = append(words, word.String())
@@ -93,18 +95,20 @@ func splitShellWords(line string) (words []string, ok bool) {
 }
 
 var (
-	// nested is what makes it hard to tell how a shell reads %F, or how often.
+	// unsafeScript matches what makes it hard to tell how, or how often, a shell parses
+	// the words with %F.
 	unsafeScript = regexp.MustCompile(`\$[({]|<<|#|\\|(^|[|&;(])\s*['"]?%F|\beval\b|(^|[\s|&;(){}])['"]?\.['"]?\s`)
-	// runs are words of a shell that run what follows them; package program knows the
-	// programs that do.
+	// commandRunners are words that run the words behind them as a command, besides the
+	// programs that package program knows.
 	commandRunners = []string{"xargs", "trap", "source"}
-	// optionSender is a sender that is the value of an option: no command, and no file.
+	// senderOption matches a sender that is the value of an option, and so is neither a
+	// command nor a file.
 	senderOption = regexp.MustCompile(`\s-(?:[A-Za-z]|-[a-z][a-z-]*=?)\s*(?:%F|'%F'|"%F")(?:[\s|&;]|$)`)
 )
 
-// senderScript puts the variable with the sender in the place of %F, in quotes, and
-// reports whether no shell reads what is in it as a command, or as anything but the value
-// of an option.
+// scriptWithSender replaces %F in a script by the quoted variable with the sender. ok is
+// false if a shell might take that for a command, or for anything but the value of an
+// option.
 func scriptWithSender(line string) (script string, ok bool) {
 	senders := strings.Count(line, "%F")
 	if senders == 0 {
@@ -117,7 +121,7 @@ func scriptWithSender(line string) (script string, ok bool) {
 		return "", false
 	}
 	var b []byte
-	quote, back := byte(0), false
+	quote, backquoted := byte(0), false
 	for i := 0; i < len(line); i++ {
 		c := line[i]
 		switch {
@@ -130,13 +134,13 @@ func scriptWithSender(line string) (script string, ok bool) {
 				b, quote = b[:len(b)-1], 0
 				i++
 			}
-			if back {
+			if backquoted {
 				return "", false
 			}
 			b = append(b, `"$MAILHAUL_SENDER"`...)
 			continue
 		case c == '`' && quote != '\'':
-			back = !back
+			backquoted = !backquoted
 		case c == quote:
 			quote = 0
 		case quote == 0 && (c == '\'' || c == '"'):
@@ -144,10 +148,10 @@ func scriptWithSender(line string) (script string, ok bool) {
 		}
 		b = append(b, c)
 	}
-	return string(b), quote == 0 && !back
+	return string(b), quote == 0 && !backquoted
 }
 
-// programName is what to call a sink that runs argv.
+// programName returns a name for a sink that runs argv.
 func programName(argv []string) string {
 	if len(argv) == 3 && argv[0] == "sh" {
 		argv = strings.Fields(argv[2])

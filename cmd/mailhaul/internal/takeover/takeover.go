@@ -1,47 +1,64 @@
-// Package takeover reads the configurations of fetchmail, mpop and getmail, and says in
-// ours what they say. What it cannot say, it tells.
+// Package takeover translates the configurations of fetchmail, mpop and getmail into a
+// configuration of mailhaul.
+//
+// Fetchmail, Mpop and Getmail each parse a configuration and return a Config: sinks,
+// accounts, and Remarks on what has no counterpart, differs here, or is left to a
+// person. Config.YAML returns it as a file. Nothing in the other configuration is ever
+// run. An account with a part that has no safe translation is disabled: it becomes a
+// comment in the file.
+//
+// For each account of the other fetcher, a translator begins a draft, adds keys and
+// remarks to it, and finishes it. What to open:
+//
+//	builder.go                what the translators share: builder and draft
+//	fetchmail.go              fetchmail, from what fetchmail --configdump prints
+//	mpop.go                   mpop
+//	getmail.go, getmail_*.go  getmail: its options, its file format, its destinations
+//	python.go                 literals of Python, for fetchmail and getmail
+//	shell.go                  command lines for a shell, as safe commands
+//	yaml.go                   the file that is written
 package takeover
 
-// Config is what the configuration of another fetcher comes to in ours.
+// Config is a translated configuration.
 type Config struct {
-	// Defaults are keys for all accounts, Sinks and Accounts the sections of those
-	// names, in the order of the other's file.
+	// Defaults, Sinks and Accounts are the sections with those names, in the order of
+	// the other configuration.
 	Defaults []Key
 	Sinks    []Section
 	Accounts []Account
-	// Remarks tell what has no counterpart, means something else here, or is left to
-	// a person.
-	Remarks []Remark
+	Remarks  []Remark
 }
 
-// Account is an account of ours.
+// Account is a translated account.
 type Account struct {
 	Section
-	// Seen is the file in which the other remembers what it left on the server (see
-	// package oldids), empty if it leaves nothing there.
+	// SeenFile is the file in which the other fetcher remembers what it left on the
+	// server (see package oldids), empty if it leaves nothing there.
 	SeenFile string
-	// Lost is whether there is no such file. Nothing that reads a configuration looks.
+	// SeenFileMissing is set if that file does not exist. It is for the caller to set:
+	// no translator looks.
 	SeenFileMissing bool
-	// Off is an account that cannot be used as it is, or was not in use. It is written
-	// as a comment; a remark tells what is missing.
+	// Disabled is set if the account cannot be used as it is, or was not in use. It is
+	// written as a comment, and a Remark says what is to be done.
 	Disabled bool
 }
 
-// Section is a sink or an account, by its name.
+// Section is the section of a sink or an account.
 type Section struct {
 	Name string
 	Keys []Key
 }
 
 // Key is a key of a configuration. Its value is a string, a bool, an int, a []string or,
-// for a section within, a []Key.
+// for a nested section, a []Key.
 type Key struct {
 	Name  string
 	Value any
 }
 
-// Remark tells a person something about a part of the other's configuration: an account
-// by the name that it has in ours, or the file as a whole if About is empty.
+// Remark tells a person something about an account, or about the whole file if About is
+// empty.
 type Remark struct {
-	About, Text string
+	About string // the name of a translated account
+	Text  string
 }

@@ -2,6 +2,7 @@ package takeover
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"unicode"
@@ -10,7 +11,7 @@ import (
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/oneline"
 )
 
-// order is that of the keys in config.example.yaml.
+// keyOrder is the order of the keys in the file, which is that of config.example.yaml.
 var keyOrder = strings.Fields(`
 	maildir mbox mda smtp lmtp imap
 	server protocol tls to recipient user
@@ -20,28 +21,28 @@ var keyOrder = strings.Fields(`
 	deliver filter refused quarantine keep max_size max_messages
 	received_header delivered_to return_path every timeout time_limit pipelining`)
 
-// shareable are the keys of which defaults have what all accounts say alike.
+// defaultableKeys are the keys that become defaults if all accounts have the same value.
 var defaultableKeys = strings.Fields(`
 	tls protocol auth kerberos tls_ca tls_min socks5 tunnel source_ip deliver filter keep max_size max_messages
 	received_header return_path every timeout`)
 
-// Told is a remark, and all that it is about: the names of accounts, or none if it is
-// about the file as a whole.
+// RemarkGroup is a remark on several accounts, or on the whole file if About is empty.
 type RemarkGroup struct {
-	About []string
+	About []string // the names of accounts
 	Text  string
 }
 
-// String returns the remark with the names of some of the accounts.
-func (t RemarkGroup) String() string {
-	const most = 10
-	if len(t.About) == 0 {
-		return t.Text
+// String returns the remark with the names of the accounts, or some of many.
+func (g RemarkGroup) String() string {
+	const maxNames = 10
+	if len(g.About) == 0 {
+		return g.Text
 	}
-	return oneline.Some(t.About, most) + ": " + t.Text
+	return oneline.Some(g.About, maxNames) + ": " + g.Text
 }
 
-// Told returns the remarks, each once, in the order in which they were made.
+// GroupedRemarks returns the remarks in their order. Remarks on accounts that have the
+// same text are one group.
 func (c *Config) GroupedRemarks() []RemarkGroup {
 	var all []RemarkGroup
 	at := map[string]int{}
@@ -59,10 +60,10 @@ func (c *Config) GroupedRemarks() []RemarkGroup {
 	return all
 }
 
-// YAML returns the configuration file, which was made from that of a fetcher of that name.
-// Remarks are comments in it.
+// YAML returns the text of the configuration file. It has the remarks as comments. from
+// is the name of the other fetcher.
 func (c *Config) YAML(from string) string {
-	const few = 3 // accounts, which have a remark each; otherwise it is at the top
+	const few = 3 // a remark on more accounts than that is written once, at the top
 	var w yamlWriter
 	w.comment("", "Made by mailhaul import "+from+". mailhaul.yaml(5) explains every option, "+
 		"mailhaul config show shows it with all defaults, and mailhaul check tries it out.")
@@ -113,49 +114,46 @@ func (c *Config) YAML(from string) string {
 	return w.String()
 }
 
-// shared returns the defaults, with what all accounts say alike, and the accounts
-// without it.
+// splitDefaults returns the defaults, with the keys that are the same in all accounts
+// added, and the accounts without those keys.
 func (c *Config) splitDefaults() ([]Key, []Account) {
 	defaults, accounts := slices.Clone(c.Defaults), slices.Clone(c.Accounts)
 	if len(accounts) < 2 {
 		return defaults, accounts
 	}
 	for _, name := range defaultableKeys {
-		is := func(k Key) bool { return k.Name == name }
-		first := slices.IndexFunc(accounts[0].Keys, is)
-		if first < 0 || slices.ContainsFunc(defaults, is) {
+		hasName := func(k Key) bool { return k.Name == name }
+		i := slices.IndexFunc(accounts[0].Keys, hasName)
+		if i < 0 || slices.ContainsFunc(defaults, hasName) {
 			continue
 		}
-		said := accounts[0].Keys[first]
+		first := accounts[0].Keys[i]
 		if slices.ContainsFunc(accounts, func(a Account) bool {
-			return !slices.ContainsFunc(a.Keys, func(k Key) bool { return equalKeys(k, said) })
+			return !slices.ContainsFunc(a.Keys, func(k Key) bool { return reflect.DeepEqual(k, first) })
 		}) {
 			continue
 		}
-		defaults = append(defaults, said)
+		defaults = append(defaults, first)
 		for i := range accounts {
-			accounts[i].Keys = slices.DeleteFunc(slices.Clone(accounts[i].Keys), is)
+			accounts[i].Keys = slices.DeleteFunc(slices.Clone(accounts[i].Keys), hasName)
 		}
 	}
 	return defaults, accounts
 }
 
-// same reports whether two keys say the same.
-func equalKeys(a, b Key) bool { return fmt.Sprintf("%#v", a) == fmt.Sprintf("%#v", b) }
-
-// writer writes YAML for people.
+// yamlWriter writes YAML for people to read.
 type yamlWriter struct{ strings.Builder }
 
 func (w *yamlWriter) line(indent, text string) {
 	w.WriteString(strings.TrimRight(indent+text, " ") + "\n")
 }
 
-// comment writes a text in lines of a readable length.
+// comment writes a text as a comment, wrapped.
 func (w *yamlWriter) comment(indent, text string) {
-	const most = 88
+	const maxWidth = 88
 	line := ""
 	for _, word := range strings.Fields(text) {
-		if line != "" && len(indent)+len(line)+len(word) > most-3 {
+		if line != "" && len(indent)+len(line)+len(word) > maxWidth-3 {
 			w.line(indent, "# "+line)
 			line = ""
 		}
@@ -164,16 +162,16 @@ func (w *yamlWriter) comment(indent, text string) {
 	w.line(indent, strings.TrimRight("# "+line, " "))
 }
 
-// keys writes the keys of a section in the order of the example.
+// keys writes the keys of a section in keyOrder, unknown ones at the end.
 func (w *yamlWriter) keys(indent string, keys []Key) {
-	place := func(k Key) int {
+	rank := func(k Key) int {
 		if i := slices.Index(keyOrder, k.Name); i >= 0 {
 			return i
 		}
 		return len(keyOrder)
 	}
 	keys = slices.Clone(keys)
-	slices.SortStableFunc(keys, func(a, b Key) int { return place(a) - place(b) })
+	slices.SortStableFunc(keys, func(a, b Key) int { return rank(a) - rank(b) })
 	for _, k := range keys {
 		name := config.Scalar(k.Name)
 		switch value := k.Value.(type) {
@@ -190,10 +188,11 @@ func (w *yamlWriter) keys(indent string, keys []Key) {
 	}
 }
 
-// scalar writes a text in YAML, a script in the quotes that leave it readable.
+// yamlScalar returns a string in YAML. It prefers single quotes for one with double
+// quotes or backslashes, such as a script, which these leave readable.
 func yamlScalar(s string) string {
-	odd := func(r rune) bool { return r == '\'' || !unicode.IsPrint(r) }
-	if strings.ContainsAny(s, `"\`) && !strings.ContainsFunc(s, odd) {
+	needsDoubleQuotes := func(r rune) bool { return r == '\'' || !unicode.IsPrint(r) }
+	if strings.ContainsAny(s, `"\`) && !strings.ContainsFunc(s, needsDoubleQuotes) {
 		return "'" + s + "'"
 	}
 	return config.Scalar(s)
