@@ -36,7 +36,7 @@ type checkRun struct {
 	quiet  bool
 	cfg    *config.Config
 	wiring *wiring
-	probes map[string]probe // of the sinks, by name
+	probes map[string]sinkProbe // of the sinks, by name
 	trace  *trace
 	checks []accountCheck
 }
@@ -45,19 +45,19 @@ type checkRun struct {
 type accountCheck struct {
 	config  config.Account
 	account *fetch.Account
-	out     turn
+	out     orderedReport
 	held    bytes.Buffer // with --quiet, the report, until it is known whether to write it
 	begun   bool
 	class   fetch.Class
 }
 
 func runCheck(c *cli.Context, std stdio) error {
-	cfg, chosen, w, err := wired(c.String("config"), c.Args().Slice())
+	cfg, chosen, w, err := loadAndWire(c.String("config"), c.Args().Slice())
 	if err != nil {
 		return err
 	}
 	defer w.Close()
-	tune(min(len(chosen), cfg.Parallel))
+	tuneRuntime(min(len(chosen), cfg.Parallel))
 	if isTerminal(std.in) {
 		cfg.AskInTurn()
 	}
@@ -66,22 +66,22 @@ func runCheck(c *cli.Context, std stdio) error {
 		return err
 	}
 	defer traced.close(std)
-	store, done, err := readState(c.Context, cfg.State)
+	store, done, err := openStateReadOnly(c.Context, cfg.State)
 	if err != nil {
 		return err
 	}
 	defer done()
-	ctx, stop := interruptible(c.Context, std, w)
+	ctx, stop := cancelOnSignal(c.Context, std, w)
 	defer stop()
 
-	accounts, turns := w.accounts(chosen), newTurns(std.out, len(chosen))
-	traced.follow(accounts...)
+	accounts, reports := w.accounts(chosen), newOrderedReports(std.out, len(chosen))
+	traced.traceAccounts(accounts...)
 	r := &checkRun{
 		checklist: checklist{std.out, painter(isTerminal(std.out))}, quiet: c.Bool("quiet"),
-		cfg: cfg, wiring: w, probes: probesOf(ctx, cfg, w), trace: traced,
+		cfg: cfg, wiring: w, probes: sinkProbes(ctx, cfg, w), trace: traced,
 	}
 	for i, a := range chosen {
-		r.checks = append(r.checks, accountCheck{config: a, account: accounts[i], out: turn{turns, i}})
+		r.checks = append(r.checks, accountCheck{config: a, account: accounts[i], out: orderedReport{reports, i}})
 	}
 	if !r.quiet {
 		fmt.Fprintf(std.out, "%s: %s, %s\n", cfg.Path, count(len(cfg.Accounts), "account"), count(len(cfg.Sinks), "sink"))
@@ -105,10 +105,10 @@ func runCheck(c *cli.Context, std stdio) error {
 func (r *checkRun) checkAccount(ctx context.Context, c *accountCheck, o fetch.Options) error {
 	defer c.end()
 	l := r.begin(c)
-	l.grant(ofAccount(c.config), r.wiring.grants, time.Now())
+	l.reportGrant(accountLogin(c.config), r.wiring.grants, time.Now())
 	o.Observer(fetch.Started{Account: c.config.Name})
 	report, err := c.account.Check(ctx, o)
-	r.trace.ended(c.config.Name, err)
+	r.trace.writeEnd(c.config.Name, err)
 	l.reportServer(c.account, report, err, time.Now())
 	c.class = fetch.Classify(err)
 	if ctx.Err() == nil {
@@ -147,7 +147,7 @@ func (c *accountCheck) end() {
 	if c.class != fetch.ClassFine {
 		c.held.WriteTo(c.out)
 	}
-	c.out.end()
+	c.out.finish()
 }
 
 // summarize writes which accounts are not well, and returns the worst class.
@@ -168,7 +168,7 @@ func (r *checkRun) summarize(stateErr error) fetch.Class {
 	}
 	result := "all well"
 	if len(unwell) > 0 {
-		result = fmt.Sprintf("%d not well: %s", len(unwell), someOf(unwell))
+		result = fmt.Sprintf("%d not well: %s", len(unwell), listNames(unwell))
 	}
 	if len(r.checks) > 1 && (!r.quiet || len(unwell) > 0) {
 		fmt.Fprintf(r.out, "\n%s checked, %s\n", count(checked, "account"), result)
@@ -177,7 +177,7 @@ func (r *checkRun) summarize(stateErr error) fetch.Class {
 }
 
 // checkSinks reports on the filter of an account, its sinks and its quarantine.
-func (l *checklist) checkSinks(ctx context.Context, cfg *config.Config, w *wiring, a config.Account, probes map[string]probe) fetch.Class {
+func (l *checklist) checkSinks(ctx context.Context, cfg *config.Config, w *wiring, a config.Account, probes map[string]sinkProbe) fetch.Class {
 	class := fetch.ClassFine
 	report := func(what, text string, err error) {
 		if err == nil {
@@ -204,7 +204,7 @@ func (l *checklist) checkSinks(ctx context.Context, cfg *config.Config, w *wirin
 		names = append(names, a.Quarantine)
 	}
 	for _, name := range names {
-		l.grant(ofSink(*cfg.Sink(name)), w.grants, time.Now())
+		l.reportGrant(sinkLogin(*cfg.Sink(name)), w.grants, time.Now())
 		text, err := probes[name]()
 		report("sink "+name, text, err)
 	}

@@ -258,7 +258,7 @@ func (l *commandLine) arguments() []completion {
 			all = append(all, completion{a.Name, a.User + " at " + a.Host})
 		}
 	case "NAME":
-		for _, g := range granteesOf(cfg) {
+		for _, g := range oauthLogins(cfg) {
 			all = append(all, completion{g.name, g.User})
 		}
 	}

@@ -58,7 +58,7 @@ func runConfigCheck(c *cli.Context, std stdio) error {
 	defer w.Close()
 	fmt.Fprintf(std.out, "%s: ok, %s, %s\n", cfg.Path, count(len(cfg.Accounts), "account"), count(len(cfg.Sinks), "sink"))
 	for _, names := range sharedMaildrops(w.accounts(cfg.Accounts)) {
-		accounts, each := someOf(names), "each"
+		accounts, each := listNames(names), "each"
 		if len(names) == 2 {
 			accounts, each = names[0]+" and "+names[1], "both"
 		}
@@ -92,7 +92,7 @@ func runConfigShow(c *cli.Context, std stdio) error {
 	if c.NArg() > 1 {
 		return usagef("leave them out to see all", "mailhaul config show takes one account")
 	}
-	if _, err := choose(cfg, c.Args().Slice()); err != nil {
+	if _, err := chooseAccounts(cfg, c.Args().Slice()); err != nil {
 		return err
 	}
 	account := c.Args().First() // empty for all

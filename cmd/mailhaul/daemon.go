@@ -46,7 +46,7 @@ type daemon struct {
 	opts           fetchOptions
 	store          *state.Store
 	trace          *trace
-	out            *teller
+	out            *newsReporter
 	monitor        *monitor
 	serviceManager systemd.Manager
 	orders         chan fetch.Order // to the scheduler
@@ -80,7 +80,7 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 		return err
 	}
 	defer lease.Release()
-	out := &teller{quiet: o.quiet}
+	out := &newsReporter{quiet: o.quiet}
 	log := newBacklog(std.err, func(lines int) {
 		out.warn(fmt.Sprintf("nobody has read this log for a while: %s left out", count(lines, "line")))
 	})
@@ -107,7 +107,7 @@ func (d *daemon) run(ctx context.Context, cfg *config.Config, signals daemonSign
 		return err
 	}
 	defer d.out.close(notifyCtx)
-	signals.noteEnd()
+	signals.catchTermination()
 	stopMonitor, err := d.startMonitor(ctx)
 	if err != nil {
 		d.wiring.Close()
@@ -136,11 +136,11 @@ func (d *daemon) run(ctx context.Context, cfg *config.Config, signals daemonSign
 	grace := time.AfterFunc(d.cfg.Grace, hangUp)
 	defer grace.Stop()
 	go func() {
-		<-signals.end
+		<-signals.terminate
 		hangUp()
 		cancelNotify()
-		if d.wiring.renewing() {
-			d.out.warn(waitsForToken)
+		if d.wiring.isRenewingToken() {
+			d.out.warn(tokenWaitText)
 		}
 	}()
 	<-ended
@@ -157,19 +157,19 @@ func (d *daemon) handleSignals(ctx context.Context, signals daemonSignals) error
 	d.pollNewLogins(ctx)
 	for {
 		checkLogins := ticker.C
-		if len(d.wiring.sources) == 0 {
+		if len(d.wiring.tokenSources) == 0 {
 			checkLogins = nil // do not wake up for nothing
 		}
 		select {
 		case err := <-d.store.Failed():
 			return err
-		case <-signals.end:
+		case <-signals.terminate:
 			return nil
 		case <-signals.reload:
-			if !d.reload(ctx, signals.end) {
+			if !d.reload(ctx, signals.terminate) {
 				return nil
 			}
-		case <-signals.now:
+		case <-signals.pollNow:
 			d.out.note("polling all accounts now, but for those whose server wants a pause")
 			d.sendOrder(ctx, fetch.PollNow{})
 		case <-checkLogins:
@@ -183,7 +183,7 @@ func (d *daemon) handleSignals(ctx context.Context, signals daemonSignals) error
 // applyConfig puts a configuration in force and returns the setup for the scheduler, or
 // leaves all as it was and returns an error. The end of ctx ends the notify command.
 func (d *daemon) applyConfig(ctx context.Context, cfg *config.Config) (_ fetch.Setup, err error) {
-	w, err := wireAfter(d.wiring, cfg)
+	w, err := rewire(d.wiring, cfg)
 	if err != nil {
 		return fetch.Setup{}, err
 	}
@@ -201,13 +201,13 @@ func (d *daemon) applyConfig(ctx context.Context, cfg *config.Config) (_ fetch.S
 	if err != nil {
 		return fetch.Setup{}, err
 	}
-	if err := d.out.use(ctx, d.newReporter(cfg, w), d.store, cfg, accounts, false); err != nil {
+	if err := d.out.reconfigure(ctx, d.newReporter(cfg, w), d.store, cfg, accounts, false); err != nil {
 		return fetch.Setup{}, err
 	}
-	tune(min(len(accounts), cfg.Parallel))
+	tuneRuntime(min(len(accounts), cfg.Parallel))
 	d.openWirings.Add(1)
 	d.cfg, d.wiring, d.accounts, d.seenLogins = cfg, w, accounts, seen
-	d.trace.follow(accounts...)
+	d.trace.traceAccounts(accounts...)
 	return fetch.Setup{
 		Accounts: accounts, Parallel: cfg.Parallel, PerHost: cfg.PerHost,
 		Options: fetch.Options{
@@ -233,7 +233,7 @@ func (d *daemon) newReporter(cfg *config.Config, w *wiring) reporter {
 	}
 	r := newReporter(d.std, o, cfg.Accounts, w)
 	if text, ok := r.(*textReporter); ok {
-		text.clock, text.going = time.DateTime, d.activeTargets
+		text.clock, text.pollTargets = time.DateTime, d.activeTargets
 	}
 	return r
 }

@@ -17,7 +17,7 @@ const loginCheckInterval = 5 * time.Second
 // loginTimes returns the times of the last logins, by the keys of the grants.
 func (w *wiring) loginTimes() map[string]time.Time {
 	times := map[string]time.Time{}
-	for key, s := range w.sources {
+	for key, s := range w.tokenSources {
 		times[key] = s.Granted()
 	}
 	return times
@@ -62,23 +62,23 @@ func (d *daemon) pollNewLogins(ctx context.Context) {
 		}
 	}
 	if len(names) > 0 {
-		d.out.note(fmt.Sprintf("somebody has logged in: polling %s now", someOf(names)))
+		d.out.note(fmt.Sprintf("somebody has logged in: polling %s now", listNames(names)))
 		d.sendOrder(ctx, fetch.PollNow{Accounts: names})
 	}
 }
 
 // grantKeys returns the keys of the grants that the polls of an account use.
 func grantKeys(cfg *config.Config, a config.Account) []string {
-	grantees := []grantee{ofAccount(a)}
+	grantees := []serverLogin{accountLogin(a)}
 	for _, name := range append(a.Sinks(), a.Quarantine) {
 		if s := cfg.Sink(name); s != nil {
-			grantees = append(grantees, ofSink(*s))
+			grantees = append(grantees, sinkLogin(*s))
 		}
 	}
 	var keys []string
 	for _, g := range grantees {
 		if g.OAuth != nil {
-			keys = append(keys, g.client().Key())
+			keys = append(keys, g.oauthClient().Key())
 		}
 	}
 	return keys

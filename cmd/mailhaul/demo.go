@@ -86,7 +86,7 @@ func runDemo(ctx context.Context, std stdio, dir string, clean bool) error {
 	say("\n%s says:\n\n%s", d.path("config.yaml"), indentLines(config))
 	for _, what := range []string{"The first run fetches all of it:", "The second finds nothing new, though some mail is still there:"} {
 		args := []string{"mailhaul", "fetch", "--config", d.path("config.yaml")}
-		say("\n%s\n\n    $ mailhaul fetch --config %s", what, pasted(d.path("config.yaml")))
+		say("\n%s\n\n    $ mailhaul fetch --config %s", what, shellQuoted(d.path("config.yaml")))
 		var log strings.Builder
 		code := run(ctx, args, stdio{out: std.out, err: &log})
 		say("%s", indentLines(log.String()))
@@ -104,7 +104,7 @@ func runDemo(ctx context.Context, std stdio, dir string, clean bool) error {
 	say("\nAll %s arrived once, byte for byte as the server had them, but for line ends\n"+
 		"and the Received: line that mailhaul adds. Only what is to be kept is left on the server.", count(len(d.owners), "message"))
 	if !clean {
-		say("The mail lies in %s; to read it: mutt -f %s", d.path("Maildir"), pasted(d.path("Maildir")))
+		say("The mail lies in %s; to read it: mutt -f %s", d.path("Maildir"), shellQuoted(d.path("Maildir")))
 	}
 	return nil
 }

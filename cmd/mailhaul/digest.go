@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/mailhaul/mailhaul/fetch"
 )
@@ -15,7 +16,8 @@ import (
 // end it names the others in one line.
 type digest struct {
 	reporter
-	serial
+
+	mu     sync.Mutex
 	causes []*cause
 }
 
@@ -32,19 +34,19 @@ func (d *digest) observe(e fetch.Event) {
 	const maxReported = 3
 	account, verb, text := causeOf(e)
 	passOn := true
-	d.do(func() {
-		i := slices.IndexFunc(d.causes, func(c *cause) bool { return c.verb == verb && c.text == text })
-		switch {
-		case verb == "":
-		case i < 0:
-			d.causes = append(d.causes, &cause{verb: verb, text: text, first: account, reported: 1})
-		case d.causes[i].reported < maxReported:
-			d.causes[i].reported++
-		default:
-			d.causes[i].others = append(d.causes[i].others, account)
-			passOn = false
-		}
-	})
+	d.mu.Lock()
+	i := slices.IndexFunc(d.causes, func(c *cause) bool { return c.verb == verb && c.text == text })
+	switch {
+	case verb == "":
+	case i < 0:
+		d.causes = append(d.causes, &cause{verb: verb, text: text, first: account, reported: 1})
+	case d.causes[i].reported < maxReported:
+		d.causes[i].reported++
+	default:
+		d.causes[i].others = append(d.causes[i].others, account)
+		passOn = false
+	}
+	d.mu.Unlock()
 	if passOn {
 		d.reporter.observe(e)
 	}
@@ -52,13 +54,13 @@ func (d *digest) observe(e fetch.Event) {
 
 // reportOthers reports the accounts whose events observe held back.
 func (d *digest) reportOthers() {
-	d.do(func() {
-		for _, c := range d.causes {
-			if len(c.others) > 0 {
-				d.reporter.note(fmt.Sprintf("%s like %s: %s: %s", c.verb, c.first, count(len(c.others), "other account"), someOf(c.others)))
-			}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, c := range d.causes {
+		if len(c.others) > 0 {
+			d.reporter.note(fmt.Sprintf("%s like %s: %s: %s", c.verb, c.first, count(len(c.others), "other account"), listNames(c.others)))
 		}
-	})
+	}
 }
 
 // localEndpoint matches the local end in an error such as "read tcp 10.0.0.1:4711->…":

@@ -35,7 +35,7 @@ func runExplain(c *cli.Context, std stdio) error {
 		return usagef("mailhaul explain work 1234", "mailhaul explain takes an account and a unique-id")
 	}
 	ctx, account, uid := c.Context, c.Args().Get(0), c.Args().Get(1)
-	cfg, store, done, err := lookUp(ctx, c.String("config"))
+	cfg, store, done, err := loadConfigAndState(ctx, c.String("config"))
 	if err != nil {
 		return err
 	}
@@ -43,7 +43,7 @@ func runExplain(c *cli.Context, std stdio) error {
 	e := explanation{account: account, accountConfig: cfg.Account(account), query: uid}
 	if e.accountConfig == nil {
 		// An account that was removed from the file may still be remembered.
-		if _, err := remembered(ctx, cfg, store, account); err != nil {
+		if _, err := rememberedAccount(ctx, cfg, store, account); err != nil {
 			return err
 		}
 	}
@@ -98,7 +98,7 @@ func (e *explanation) write(out io.Writer, now time.Time) {
 		fmt.Fprintln(out, "If it is on the server, it was never seen, or was forgotten since, and the next fetch takes it.")
 		return
 	}
-	fmt.Fprintf(out, "%s: message %s (%s)\n", e.account, shownUID(e.row.UID), size(e.row.Size))
+	fmt.Fprintf(out, "%s: message %s (%s)\n", e.account, displayUID(e.row.UID), size(e.row.Size))
 	for _, entry := range e.timeline() {
 		fmt.Fprintf(out, "  %s  %s\n", localTime(entry.at), clean(entry.text))
 	}
@@ -251,19 +251,19 @@ type deliveryJSON struct {
 func (e *explanation) writeJSON(out io.Writer) error {
 	r := e.row
 	j := explanationJSON{
-		Account: e.account, UID: jsonUID(r.UID), Name: shownUID(r.UID), Phase: e.phase().String(), Octets: r.Size,
-		Seen: instant(r.Seen), Deliveries: []deliveryJSON{}, Landed: instant(r.Landed),
-		Missing: instant(r.Missing), Forgotten: instant(e.forgottenAt()), Reason: r.Reason, Tries: r.Tries, NextTry: instant(r.NextTry),
+		Account: e.account, UID: jsonUID(r.UID), Name: displayUID(r.UID), Phase: e.phase().String(), Octets: r.Size,
+		Seen: jsonTime(r.Seen), Deliveries: []deliveryJSON{}, Landed: jsonTime(r.Landed),
+		Missing: jsonTime(r.Missing), Forgotten: jsonTime(e.forgottenAt()), Reason: r.Reason, Tries: r.Tries, NextTry: jsonTime(r.NextTry),
 	}
 	if !e.found {
 		j.UID, j.Name = e.query, e.query
 	}
 	if r.Phase == state.Deleted {
-		j.Deleted = instant(r.Deleted)
+		j.Deleted = jsonTime(r.Deleted)
 	}
 	if r.Phase == state.Landed && r.Missing == 0 && e.accountConfig != nil {
 		if until, limited := e.keptUntil(); limited {
-			j.KeptUntil = instant(until)
+			j.KeptUntil = jsonTime(until)
 		}
 	}
 	for _, d := range e.deliveries {
@@ -274,7 +274,7 @@ func (e *explanation) writeJSON(out io.Writer) error {
 		case d.Landed != 0:
 			status = "landed"
 		}
-		j.Deliveries = append(j.Deliveries, deliveryJSON{d.Sink, status, d.Where, instant(d.Promised), instant(d.Landed)})
+		j.Deliveries = append(j.Deliveries, deliveryJSON{d.Sink, status, d.Where, jsonTime(d.Promised), jsonTime(d.Landed)})
 	}
 	return writeJSON(out, j)
 }

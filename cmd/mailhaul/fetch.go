@@ -89,7 +89,7 @@ func (o fetchOptions) validate() error {
 type fetchRun struct {
 	opts           fetchOptions
 	std            stdio // writes to stdout and stderr, above the bars of screen
-	stdout, stderr *leavable
+	stdout, stderr *abandonableWriter
 	screen         *screen // nil without progress bars
 	cfg            *config.Config
 	wiring         *wiring
@@ -108,7 +108,7 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 	if err != nil {
 		return err
 	}
-	cfg, chosen, w, err := wired(o.configPath, o.accounts)
+	cfg, chosen, w, err := loadAndWire(o.configPath, o.accounts)
 	if e, ok := errors.AsType[*failure](err); ok && e.exit == exitUsage && o.keepAll {
 		e.hint = "--keep takes no value; " + e.hint
 	}
@@ -116,12 +116,12 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 		return err
 	}
 	defer w.Close()
-	tune(min(len(chosen), cfg.Parallel))
-	r := &fetchRun{opts: o, stdout: newLeavable(std.out), stderr: newLeavable(std.err), cfg: cfg, wiring: w, accounts: chosen}
+	tuneRuntime(min(len(chosen), cfg.Parallel))
+	r := &fetchRun{opts: o, stdout: newAbandonableWriter(std.out), stderr: newAbandonableWriter(std.err), cfg: cfg, wiring: w, accounts: chosen}
 	r.std = stdio{out: r.stdout, err: r.stderr}
 	if bars {
 		r.screen = &screen{out: r.stderr}
-		r.std = stdio{out: r.screen.above(r.stdout), err: r.screen.above(r.stderr)}
+		r.std = stdio{out: r.screen.writerAbove(r.stdout), err: r.screen.writerAbove(r.stderr)}
 	}
 	r.trace, err = openTrace(o.trace)
 	if err != nil {
@@ -152,12 +152,12 @@ func (r *fetchRun) poll(ctx context.Context) error {
 		out = digest
 	}
 	accounts := w.accounts(r.accounts)
-	r.trace.follow(accounts...)
-	teller, err := newTeller(ctx, out, r.store, r.cfg, accounts, o.quiet, o.dryRun)
+	r.trace.traceAccounts(accounts...)
+	news, err := newNewsReporter(ctx, out, r.store, r.cfg, accounts, o.quiet, o.dryRun)
 	if err != nil {
 		return err
 	}
-	out = teller
+	out = news
 	if r.notFailed > 0 {
 		out.note(fmt.Sprintf("polling %d of %s: the last poll of the others did not fail", len(accounts), count(len(accounts)+r.notFailed, "account")))
 	}
@@ -169,14 +169,14 @@ func (r *fetchRun) poll(ctx context.Context) error {
 		out = newProgress(out, r.screen, painter(isTerminal(r.std.err)), len(accounts))
 	}
 	ctx, drain, stop := drainOnSignal(ctx, func() { out.note("finishing the batch; press ^C again to hang up") }, func() {
-		if w.renewing() {
-			out.warn(waitsForToken)
+		if w.isRenewingToken() {
+			out.warn(tokenWaitText)
 		}
 	})
 	defer stop()
-	defer context.AfterFunc(ctx, r.stderr.leave)()
-	defer context.AfterFunc(ctx, r.stdout.leave)()
-	defer teller.close(ctx) // runs before stop: only a second signal ends the wait for the notify command
+	defer context.AfterFunc(ctx, r.stderr.abandon)()
+	defer context.AfterFunc(ctx, r.stdout.abandon)()
+	defer news.close(ctx) // runs before stop: only a second signal ends the wait for the notify command
 
 	observe := func(e fetch.Event) {
 		r.trace.observe(e)
@@ -197,7 +197,7 @@ func (r *fetchRun) poll(ctx context.Context) error {
 		if s.Started.IsZero() { // its turn did not come, and no event has reported it
 			out.observe(fetch.Finished{Summary: s})
 		}
-		if s.Unfetched > 0 && closed(drain) { // the signal is to blame, not the account
+		if s.Unfetched > 0 && isClosed(drain) { // the signal is to blame, not the account
 			class = max(class, fetch.ClassRetry)
 		}
 	}
@@ -228,7 +228,7 @@ func selectFailed(ctx context.Context, store *state.Store, accounts []config.Acc
 // openFetchState opens the state, for a dry run only to read it.
 func openFetchState(ctx context.Context, cfg *config.Config, dryRun bool) (store *state.Store, done func(), err error) {
 	if dryRun {
-		return readState(ctx, cfg.State)
+		return openStateReadOnly(ctx, cfg.State)
 	}
 	store, err = state.Open(ctx, cfg.State)
 	if err != nil {

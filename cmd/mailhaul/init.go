@@ -69,7 +69,7 @@ type initialisation struct {
 }
 
 func (i *initialisation) run(c *cli.Context) error {
-	ctx, stop := interruptible(c.Context, i.std, nil)
+	ctx, stop := cancelOnSignal(c.Context, i.std, nil)
 	defer stop()
 	if err := i.readOptions(c); err != nil {
 		return err
@@ -87,7 +87,7 @@ func (i *initialisation) run(c *cli.Context) error {
 	if !i.yes {
 		i.ask = newPrompter(ctx, i.std)
 	}
-	err := i.fill(ctx)
+	err := i.askForMissing(ctx)
 	switch {
 	case errors.Is(err, errNoAnswer), ctx.Err() != nil:
 		return &failure{errors.New("nothing was written"), exitRetry, ""}
@@ -107,7 +107,7 @@ func (i *initialisation) readOptions(c *cli.Context) error {
 		return usagef("mailhaul init you@example.org", "mailhaul init takes one address")
 	}
 	i.address, i.given = c.Args().First(), c.IsSet
-	path, err := newPlace(c.String("config"))
+	path, err := newConfigPath(c.String("config"))
 	if err != nil {
 		return err
 	}
@@ -220,7 +220,7 @@ func (i *initialisation) missing() []string {
 func (i *initialisation) printNextSteps() {
 	out := i.std.out
 	fmt.Fprintf(out, "\nwrote %s\n", tilde(i.path))
-	for path := range i.files() {
+	for path := range i.secretFiles() {
 		fmt.Fprintf(out, "wrote %s\n", tilde(path))
 	}
 	option := configOption(i.path)

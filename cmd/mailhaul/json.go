@@ -29,7 +29,7 @@ func (j jsonReporter) observe(e fetch.Event) {
 	case fetch.Connected:
 		ev := j.log.Debug().Str("account", e.Account).Str("addr", e.Addr)
 		if e.State != nil {
-			ev.Str("tls", secured(e.State))
+			ev.Str("tls", describeTLS(e.State))
 		}
 		ev.Msg("connected")
 	case fetch.LoggedIn:

@@ -68,17 +68,17 @@ func runList(c *cli.Context, std stdio) error {
 	if c.NArg() != 1 {
 		return usagef("mailhaul list work", "name the account to list")
 	}
-	cfg, chosen, w, err := wired(c.String("config"), c.Args().Slice())
+	cfg, chosen, w, err := loadAndWire(c.String("config"), c.Args().Slice())
 	if err != nil {
 		return err
 	}
 	defer w.Close()
-	store, done, err := readState(c.Context, cfg.State)
+	store, done, err := openStateReadOnly(c.Context, cfg.State)
 	if err != nil {
 		return err
 	}
 	defer done()
-	ctx, stop := interruptible(c.Context, std, w)
+	ctx, stop := cancelOnSignal(c.Context, std, w)
 	defer stop()
 
 	headers := map[int]messageHeader{} // by the number of the message
@@ -107,7 +107,7 @@ func runList(c *cli.Context, std stdio) error {
 		fmt.Fprintf(std.err, "%s: the server gives no headers: %v\n", account.Name, sight.NoHeader)
 	}
 	showHeaders := sight.NoHeader == nil && !noHeaders
-	writeListing(std.out, account, messages, showHeaders, c.Bool("uids") || !showHeaders, columnsOf(std.out), now)
+	writeListing(std.out, account, messages, showHeaders, c.Bool("uids") || !showHeaders, lineWidth(std.out), now)
 	return nil
 }
 
@@ -136,7 +136,7 @@ func writeListing(out io.Writer, a config.Account, messages []listedMessage, hea
 	}
 	writeTable(out, listingColumns(rows, colours, headers, uids, width), rows, func(row int) string {
 		if p := messages[row].Prospect; p.Fate == fetch.FateWait {
-			return "  " + because(p, a, now)
+			return "  " + fateReason(p, a, now)
 		}
 		return ""
 	})
@@ -145,9 +145,9 @@ func writeListing(out io.Writer, a config.Account, messages []listedMessage, hea
 
 // listingRow returns the cells of a message.
 func listingRow(m listedMessage, headers, uids bool) []string {
-	row := []string{strconv.Itoa(m.Num), size(m.Size), standing(m.Prospect)}
+	row := []string{strconv.Itoa(m.Num), size(m.Size), fateStatus(m.Prospect)}
 	if uids {
-		row = append(row, called(m.Prospect))
+		row = append(row, prospectName(m.Prospect))
 	}
 	if headers {
 		date := ""
@@ -169,20 +169,20 @@ func listingColumns(rows [][]string, colours []string, headers, uids bool, width
 			names = max(names, runewidth.StringWidth(row[3]))
 		}
 	}
-	left := rest(width, numbers, len("1023 B"), states)
+	left := remainingWidth(width, numbers, len("1023 B"), states)
 	columns := []column{{title: "NO", right: true}, {title: "SIZE", right: true}, {title: "STATE", colours: colours}}
 	if uids {
 		most := max(1, left)
 		if headers {
-			most = min(names, mostUID)
-			left = rest(left, most)
+			most = min(names, maxUIDWidth)
+			left = remainingWidth(left, most)
 		}
-		columns = append(columns, column{title: "UNIQUE-ID", most: most})
+		columns = append(columns, column{title: "UNIQUE-ID", maxWidth: most})
 	}
 	if headers {
-		left = rest(left, len(time.DateOnly))
+		left = remainingWidth(left, len(time.DateOnly))
 		from := max(1, min(24, left/3))
-		columns = append(columns, column{title: "DATE"}, column{title: "FROM", most: from}, column{title: "SUBJECT", most: max(1, rest(left, from))})
+		columns = append(columns, column{title: "DATE"}, column{title: "FROM", maxWidth: from}, column{title: "SUBJECT", maxWidth: max(1, remainingWidth(left, from))})
 	}
 	return columns
 }

@@ -60,7 +60,7 @@ func runLogin(c *cli.Context, std stdio) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := interruptible(c.Context, std, nil)
+	ctx, stop := cancelOnSignal(c.Context, std, nil)
 	defer stop()
 	store, err := state.Open(ctx, cfg.State) // creates the folder and checks that it is private
 	if err != nil {
@@ -68,7 +68,7 @@ func runLogin(c *cli.Context, std stdio) error {
 	}
 	defer store.Close()
 
-	client := g.shared(granteesOf(cfg))
+	client := g.oauthClientForAll(oauthLogins(cfg))
 	var grant oauth.Grant
 	if c.Bool("device") {
 		grant, err = std.loginWithCode(ctx, client)
@@ -86,7 +86,7 @@ func runLogin(c *cli.Context, std stdio) error {
 		try = "mailhaul check"
 	}
 	fmt.Fprintf(std.out, "%s: logged in; %s tries it\n", g.name, try)
-	if _, warning := grantText(grant, g.name, time.Now()); warning != "" {
+	if _, warning := describeGrant(grant, g.name, time.Now()); warning != "" {
 		fmt.Fprintf(std.out, "  %s\n", warning)
 	}
 	return nil
@@ -94,26 +94,26 @@ func runLogin(c *cli.Context, std stdio) error {
 
 // chooseGrantee returns the account of that name, or else the sink. It must log in by
 // OAuth.
-func chooseGrantee(cfg *config.Config, name string) (grantee, error) {
-	var g grantee
+func chooseGrantee(cfg *config.Config, name string) (serverLogin, error) {
+	var g serverLogin
 	var kind string
 	if a := cfg.Account(name); a != nil {
-		g, kind = ofAccount(*a), "account"
+		g, kind = accountLogin(*a), "account"
 	} else if s := cfg.Sink(name); s != nil {
-		g, kind = ofSink(*s), "sink"
+		g, kind = sinkLogin(*s), "sink"
 	} else {
 		var known []string
-		for _, g := range granteesOf(cfg) {
+		for _, g := range oauthLogins(cfg) {
 			known = append(known, g.name)
 		}
-		hint := "with oauth: " + someOf(known)
+		hint := "with oauth: " + listNames(known)
 		if len(known) == 0 {
 			hint = "none of them has oauth; mailhaul.yaml(5) explains it"
 		}
-		return grantee{}, usagef(hint, "there is no account or sink %q in %s", name, cfg.Path)
+		return serverLogin{}, usagef(hint, "there is no account or sink %q in %s", name, cfg.Path)
 	}
 	if g.OAuth == nil {
-		return grantee{}, usagef("set its oauth; mailhaul.yaml(5) explains it", "%s %s does not log in by OAuth", kind, name)
+		return serverLogin{}, usagef("set its oauth; mailhaul.yaml(5) explains it", "%s %s does not log in by OAuth", kind, name)
 	}
 	return g, nil
 }

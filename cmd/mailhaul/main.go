@@ -53,11 +53,11 @@ func run(ctx context.Context, args []string, std stdio) (code int) {
 		}
 	}()
 	// A closed pipe on our output must not kill a poll half-way.
-	defer notePipes()()
+	defer catchSIGPIPE()()
 	out := &output{w: std.out}
 	std.out = out
 	app := newApp(std)
-	err := out.verdict(app.RunContext(ctx, moveOptionsFirst(app, args)))
+	err := out.resultOf(app.RunContext(ctx, moveOptionsFirst(app, args)))
 	printError(std, err)
 	return exitCode(err)
 }

@@ -12,43 +12,46 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/oauth"
 )
 
-// grantee is an account or a sink that logs in by OAuth.
-type grantee struct {
-	name     string
+// serverLogin is how an account or a sink logs in to its server.
+type serverLogin struct {
+	name     string // of the account or the sink
 	protocol oauth.Protocol
 	config.Login
-	way config.Via // to its own server
+	via config.Via // the way to that server
 }
 
-// granteesOf returns the accounts, and then the sinks, that log in by OAuth.
-func granteesOf(cfg *config.Config) []grantee {
-	var all []grantee
+// oauthLogins returns the logins by OAuth: those of the accounts, then those of the
+// sinks.
+func oauthLogins(cfg *config.Config) []serverLogin {
+	var all []serverLogin
 	for _, a := range cfg.Accounts {
-		all = append(all, ofAccount(a))
+		all = append(all, accountLogin(a))
 	}
 	for _, s := range cfg.Sinks {
-		all = append(all, ofSink(s))
+		all = append(all, sinkLogin(s))
 	}
-	return slices.DeleteFunc(all, func(g grantee) bool { return g.OAuth == nil })
+	return slices.DeleteFunc(all, func(l serverLogin) bool { return l.OAuth == nil })
 }
 
-func ofAccount(a config.Account) grantee { return grantee{a.Name, oauth.POP, a.Login, a.Via} }
+func accountLogin(a config.Account) serverLogin {
+	return serverLogin{a.Name, oauth.POP, a.Login, a.Via}
+}
 
-// ofSink returns who logs in to the server of a sink: nobody, where it is none.
-func ofSink(s config.Sink) grantee {
+// sinkLogin returns the login of a sink. For a sink without a server it has only a name.
+func sinkLogin(s config.Sink) serverLogin {
 	switch {
 	case s.SMTP != nil:
-		return grantee{s.Name, oauth.SMTP, s.SMTP.Login, s.SMTP.Via}
+		return serverLogin{s.Name, oauth.SMTP, s.SMTP.Login, s.SMTP.Via}
 	case s.IMAP != nil:
-		return grantee{s.Name, oauth.IMAP, s.IMAP.Login, s.IMAP.Via}
+		return serverLogin{s.Name, oauth.IMAP, s.IMAP.Login, s.IMAP.Via}
 	default:
-		return grantee{name: s.Name}
+		return serverLogin{name: s.Name}
 	}
 }
 
-// client returns the client by which the grantee gets access tokens.
-func (g grantee) client() *oauth.Client {
-	o := g.OAuth
+// oauthClient returns the client that gets access tokens for the login.
+func (l serverLogin) oauthClient() *oauth.Client {
+	o := l.OAuth
 	p := oauth.Provider{Name: o.Name, Issuer: o.Issuer, AuthURL: o.AuthURL, TokenURL: o.TokenURL, DeviceURL: o.DeviceURL}
 	switch o.Provider {
 	case "google":
@@ -58,39 +61,40 @@ func (g grantee) client() *oauth.Client {
 	case "yahoo":
 		p = oauth.Yahoo()
 	}
-	c := &oauth.Client{Provider: p, ID: o.ClientID, Scopes: o.Scopes, User: g.User, Account: g.name}
+	c := &oauth.Client{Provider: p, ID: o.ClientID, Scopes: o.Scopes, User: l.User, Account: l.name}
 	if c.Scopes == nil {
-		c.Scopes = p.ScopesFor(g.protocol)
+		c.Scopes = p.ScopesFor(l.protocol)
 	}
 	if o.ClientSecret.IsSet() {
 		c.Secret = o.ClientSecret.Read
 	}
-	if v := g.via(); v.SOCKS5 != nil {
-		c.Dial = via(v, nil).DialContext
+	if via := l.providerVia(); via.SOCKS5 != nil {
+		c.Dial = channelVia(via, nil).DialContext
 	}
 	return c
 }
 
-// via is how the provider is reached: by the proxy that the client names, or
-// else by that of the grantee. A tunnel may lead to the grantee's server alone,
-// and source_ip to one that has an address of that kind.
-func (g grantee) via() config.Via {
+// providerVia returns the way to the OAuth provider: what the section oauth says, else
+// the way of the account or the sink if that is a proxy. Otherwise theirs does not
+// apply: a tunnel may lead only to their own server, and source_ip may be of an address
+// family that the provider does not have.
+func (l serverLogin) providerVia() config.Via {
 	switch {
-	case g.OAuth.Via != nil:
-		return *g.OAuth.Via
-	case g.way.SOCKS5 != nil:
-		return g.way
+	case l.OAuth.Via != nil:
+		return *l.OAuth.Via
+	case l.via.SOCKS5 != nil:
+		return l.via
 	default:
 		return config.Via{}
 	}
 }
 
-// shared returns the grantee's client, which asks for what all that share the
-// grant need of it.
-func (g grantee) shared(all []grantee) *oauth.Client {
-	c := g.client()
+// oauthClientForAll returns the client of l with the scopes of all logins that share
+// its grant.
+func (l serverLogin) oauthClientForAll(all []serverLogin) *oauth.Client {
+	c := l.oauthClient()
 	for _, other := range all {
-		o := other.client()
+		o := other.oauthClient()
 		if o.Key() != c.Key() {
 			continue
 		}
@@ -103,38 +107,60 @@ func (g grantee) shared(all []grantee) *oauth.Client {
 	return c
 }
 
-// token returns what gets an access token for a login, nil if that is not by
-// OAuth.
-func (w *wiring) token(g grantee) func(context.Context) (string, error) {
+// sharedTokenSource is a source of access tokens, and the configuration that it was
+// made from.
+type sharedTokenSource struct {
+	*oauth.Source
+	client *config.OAuth
+	via    config.Via // the way to the provider
+}
+
+// tokenFunc returns the function that gets an access token for a login, nil for a login
+// without tokens.
+func (w *wiring) tokenFunc(l serverLogin) func(context.Context) (string, error) {
 	switch {
-	case g.OAuth != nil:
-		return w.source(g).Token
-	case g.TokenCommand.IsSet():
-		return g.TokenCommand.Read
+	case l.OAuth != nil:
+		return w.tokenSource(l).Token
+	case l.TokenCommand.IsSet():
+		return l.TokenCommand.Read
 	default:
 		return nil
 	}
 }
 
-// source returns the source of a grantee's access tokens, the same for all
-// that share a grant.
-func (w *wiring) source(g grantee) *oauth.Source {
-	c := g.client()
-	s, ok := w.sources[c.Key()]
+// tokenSource returns the source of a login's access tokens. Logins that share a grant
+// share the source.
+func (w *wiring) tokenSource(l serverLogin) *oauth.Source {
+	c := l.oauthClient()
+	s, ok := w.tokenSources[c.Key()]
 	if !ok {
-		s = &source{oauth.NewSource(c, w.grants), g.OAuth, g.via()}
-		w.sources[c.Key()] = s
+		s = &sharedTokenSource{oauth.NewSource(c, w.grants), l.OAuth, l.providerVia()}
+		w.tokenSources[c.Key()] = s
 	}
 	return s.Source
 }
 
-// renewing reports whether a new token is on its way, and awaitTokens waits for it: the
-// provider may take the old one no more, and then somebody would have to log in again.
-func (w *wiring) renewing() bool {
+// reusableSource returns the token source of w for a login if it was made for the same
+// client and the same way to the provider, else nil. w may be nil.
+func (w *wiring) reusableSource(l serverLogin) *sharedTokenSource {
+	if w == nil {
+		return nil
+	}
+	s := w.tokenSources[l.oauthClient().Key()]
+	if s == nil || !reflect.DeepEqual(s.client, l.OAuth) || !reflect.DeepEqual(s.via, l.providerVia()) {
+		return nil
+	}
+	return s
+}
+
+// isRenewingToken reports whether a request for a new token is under way. The provider
+// may have voided the old one already: if the program ended now, the new one would be
+// lost, and somebody would have to log in again. w may be nil.
+func (w *wiring) isRenewingToken() bool {
 	if w == nil {
 		return false
 	}
-	for _, s := range w.sources {
+	for _, s := range w.tokenSources {
 		if s.Renewing() {
 			return true
 		}
@@ -142,76 +168,65 @@ func (w *wiring) renewing() bool {
 	return false
 }
 
-func (w *wiring) awaitTokens() {
-	for _, s := range w.sources {
+// awaitTokenRenewals waits until no request for a new token is under way.
+func (w *wiring) awaitTokenRenewals() {
+	for _, s := range w.tokenSources {
 		s.Close()
 	}
 }
 
-// waitsForToken is what a signal is answered by that would end a run at once.
-var waitsForToken = "waiting for a new access token, for " + span(oauth.RenewalLimit) + " at most; without it somebody may have to log in again"
+// tokenWaitText is the answer to a signal that would end the program while a token is
+// being renewed.
+var tokenWaitText = "waiting for a new access token, for " + span(oauth.RenewalLimit) + " at most; without it somebody may have to log in again"
 
-// shared returns the source of a grantee's access tokens if there is one by the
-// same client, reached in the same way, else nil.
-func (w *wiring) shared(g grantee) *source {
-	if w == nil {
-		return nil
-	}
-	s := w.sources[g.client().Key()]
-	if s == nil || !reflect.DeepEqual(s.client, g.OAuth) || !reflect.DeepEqual(s.via, g.via()) {
-		return nil
-	}
-	return s
-}
-
-// grantText says in a line what is granted by OAuth, and warns of an end that
-// is known.
-func grantText(g oauth.Grant, name string, now time.Time) (text, warning string) {
+// describeGrant describes a grant in a line. The warning, unless it is empty, tells when
+// the grant ends or has ended. name is what mailhaul login takes.
+func describeGrant(g oauth.Grant, name string, now time.Time) (text, warning string) {
 	text = fmt.Sprintf("%s gave access %s, last refreshed %s", g.Provider, ago(g.Granted.Unix(), now), ago(g.Refreshed.Unix(), now))
-	if ends := g.Expires; !ends.IsZero() {
-		warning = fmt.Sprintf("it ends in %s; before then run mailhaul login %s", span(ends.Sub(now)), name)
-		if !ends.After(now) {
-			warning = fmt.Sprintf("it ended %s; run mailhaul login %s", ago(ends.Unix(), now), name)
+	if end := g.Expires; !end.IsZero() {
+		warning = fmt.Sprintf("it ends in %s; before then run mailhaul login %s", span(end.Sub(now)), name)
+		if !end.After(now) {
+			warning = fmt.Sprintf("it ended %s; run mailhaul login %s", ago(end.Unix(), now), name)
 		}
 	}
 	return text, warning
 }
 
-// writeGrants tells what was granted to some. Of many, those who have access would hide
-// those who need a login.
-func writeGrants(out io.Writer, all []grantee, grants *oauth.Store, now time.Time) {
+// writeGrants describes the grants of logins by OAuth. If there are many, it only counts
+// those that are well, so that those who need a login stand out.
+func writeGrants(out io.Writer, logins []serverLogin, grants *oauth.Store, now time.Time) {
 	const many = 20
 	well := 0
-	for _, to := range all {
-		g, err := grants.Load(to.client())
-		text, warning := grantText(g, to.name, now)
+	for _, l := range logins {
+		g, err := grants.Load(l.oauthClient())
+		text, warning := describeGrant(g, l.name, now)
 		if err != nil {
 			text, warning = err.Error(), oauthHint(err)
-		} else if warning == "" && len(all) > many {
+		} else if warning == "" && len(logins) > many {
 			well++
 			continue
 		}
-		fmt.Fprintf(out, "\n%s: %s\n", to.name, text)
+		fmt.Fprintf(out, "\n%s: %s\n", l.name, text)
 		if warning != "" {
 			fmt.Fprintf(out, "  %s\n", warning)
 		}
 	}
 	if well > 0 {
-		fmt.Fprintf(out, "\n%d of %d that log in by OAuth have access\n", well, len(all))
+		fmt.Fprintf(out, "\n%d of %d that log in by OAuth have access\n", well, len(logins))
 	}
 }
 
-// grant reports on what an account or a sink that logs in by OAuth was granted.
-func (l *checklist) grant(to grantee, grants *oauth.Store, now time.Time) {
-	if to.OAuth == nil {
+// reportGrant adds the grant of a login by OAuth to the checklist.
+func (l *checklist) reportGrant(login serverLogin, grants *oauth.Store, now time.Time) {
+	if login.OAuth == nil {
 		return
 	}
-	g, err := grants.Load(to.client())
+	g, err := grants.Load(login.oauthClient())
 	if err != nil {
 		l.fail(err.Error(), oauthHint(err))
 		return
 	}
-	text, warning := grantText(g, to.name, now)
+	text, warning := describeGrant(g, login.name, now)
 	l.pass("%s", text)
 	if warning != "" {
 		l.detail("%s", l.paint(yellow, warning))

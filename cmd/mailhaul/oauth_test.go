@@ -161,7 +161,7 @@ accounts:
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := to.shared(granteesOf(cfg))
+		c := to.oauthClientForAll(oauthLogins(cfg))
 		if !slices.Equal(slices.Sorted(slices.Values(c.Scopes)), want) || c.Account != name {
 			t.Errorf("%s asks for %v as %s, want %v", name, c.Scopes, c.Account, want)
 		}

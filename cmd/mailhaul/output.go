@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"syscall"
 	"time"
 )
 
-// output is the standard output of a run. It takes no more after an error, which it
-// keeps: what is written line by line need not look for one.
+// output is the standard output of a run. Its first error is permanent, as with
+// bufio.Writer, so that code which writes line by line need not check for errors.
 type output struct {
 	w io.Writer
 
@@ -29,93 +28,75 @@ func (o *output) Write(p []byte) (n int, err error) {
 	return n, o.err
 }
 
-// verdict returns how a run ended that ended with err: in trouble of this machine
-// if what it had to say could not be written. A reader that goes away has heard
-// enough, and for one who does not read, a run that was hung up waits no more.
-func (o *output) verdict(err error) error {
+// resultOf returns the error of a run whose command returned err. A failed write to the
+// output counts unless the command failed for another reason. A reader that closed the
+// pipe is no failure. If a write still hangs, it is ignored: the run was hung up.
+func (o *output) resultOf(err error) error {
 	if !o.mu.TryLock() {
 		return err
 	}
 	defer o.mu.Unlock()
-	_, told := errors.AsType[*outcome](err)
-	switch {
-	case o.err == nil:
+	if o.err == nil {
 		return err
-	case !errors.Is(o.err, syscall.EPIPE) && (err == nil || told || err == o.err):
-		return incomplete(o.err)
-	case err == o.err:
+	}
+	_, isOutcome := errors.AsType[*outcome](err)
+	pipeClosed := errors.Is(o.err, syscall.EPIPE)
+	switch {
+	case err == o.err && pipeClosed:
 		return nil
+	case !pipeClosed && (err == nil || isOutcome || err == o.err):
+		return incompleteOutput(o.err)
 	}
 	return err
 }
 
-// incomplete returns the error of a standard output that could not be written
-// to the end.
-func incomplete(err error) error {
+// incompleteOutput returns the failure of a run whose output could not be written.
+func incompleteOutput(err error) error {
 	return &failure{fmt.Errorf("the output is not complete: %w", err), exitMachine, ""}
 }
 
-// leavable is an output that waits for who reads it, until it is left: then not for
-// long, since who hangs up must end though nobody reads.
-type leavable struct {
-	to   io.Writer
-	left chan struct{}
+// abandonableWriter is a writer whose writes may block for as long as its reader pauses.
+// Once it is abandoned they do no more, so that a run that was hung up can end although
+// nobody reads its output.
+type abandonableWriter struct {
+	to        io.Writer
+	abandoned chan struct{}
 
-	mu     sync.Mutex
-	unread bool // since it was left, nobody has read: nothing more is written
+	mu      sync.Mutex
+	stalled bool // a write timed out after abandon; later ones are dropped
 }
 
-// lastWords is how long an output that was left waits for who reads it.
-const lastWords = time.Second
+// abandonedWriteTimeout bounds a write that is pending at, or begins after, abandon.
+const abandonedWriteTimeout = time.Second
 
-func newLeavable(to io.Writer) *leavable { return &leavable{to: to, left: make(chan struct{})} }
+func newAbandonableWriter(to io.Writer) *abandonableWriter {
+	return &abandonableWriter{to: to, abandoned: make(chan struct{})}
+}
 
-func (l *leavable) leave() { close(l.left) }
+func (w *abandonableWriter) abandon() { close(w.abandoned) }
 
-func (l *leavable) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.unread {
-		return len(p), nil // an error would be told of in the same place, as zerolog does
+func (w *abandonableWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stalled {
+		return len(p), nil // not an error: zerolog would report it to standard error
 	}
-	text := bytes.Clone(p) // its caller may use p again while nobody reads
+	text := bytes.Clone(p) // the caller may reuse p after a timeout, while the write hangs
 	done := make(chan error, 1)
 	go func() {
-		_, err := l.to.Write(text)
+		_, err := w.to.Write(text)
 		done <- err
 	}()
 	select {
 	case err := <-done:
 		return len(p), err
-	case <-l.left:
+	case <-w.abandoned:
 	}
 	select {
 	case err := <-done:
 		return len(p), err
-	case <-time.After(lastWords):
-		l.unread = true
+	case <-time.After(abandonedWriteTimeout):
+		w.stalled = true
 		return len(p), nil
-	}
-}
-
-// fileOf returns the file that is written to in the end, nil if it is none.
-func fileOf(w io.Writer) *os.File {
-	for {
-		switch above := w.(type) {
-		case *output:
-			w = above.w
-		case *aboveLines:
-			w = above.w
-		case *backlog:
-			w = above.out
-		case *leavable:
-			w = above.to
-		case turn:
-			w = above.out
-		case *os.File:
-			return above
-		default:
-			return nil
-		}
 	}
 }

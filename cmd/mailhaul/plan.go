@@ -33,32 +33,32 @@ func planCommand(std stdio) *cli.Command {
 	}
 }
 
-// runPlan plans for as many accounts at once as a fetch polls, and reports on one after
-// the other, since each is a report to read.
+// runPlan looks at as many accounts at once as a fetch would poll, and reports on them
+// in the order of the configuration.
 func runPlan(ctx context.Context, std stdio, path string, names []string, asJSON bool) error {
-	cfg, chosen, w, err := wired(path, names)
+	cfg, chosen, w, err := loadAndWire(path, names)
 	if err != nil {
 		return err
 	}
 	defer w.Close()
-	store, done, err := readState(ctx, cfg.State)
+	store, done, err := openStateReadOnly(ctx, cfg.State)
 	if err != nil {
 		return err
 	}
 	defer done()
-	tune(min(len(chosen), cfg.Parallel))
+	tuneRuntime(min(len(chosen), cfg.Parallel))
 	if isTerminal(std.in) {
 		cfg.AskInTurn()
 	}
-	ctx, stop := interruptible(ctx, std, w)
+	ctx, stop := cancelOnSignal(ctx, std, w)
 	defer stop()
 
 	now := time.Now()
-	accounts, turns := w.accounts(chosen), newTurns(std.out, len(chosen))
+	accounts, reports := w.accounts(chosen), newOrderedReports(std.out, len(chosen))
 	classes, plans := make([]fetch.Class, len(chosen)), make([]*planJSON, len(chosen))
-	tell := func(i int, sight fetch.Sight, err error) {
-		a, out := chosen[i], turn{turns, i}
-		defer out.end()
+	report := func(i int, sight fetch.Sight, err error) {
+		a, out := chosen[i], orderedReport{reports, i}
+		defer out.finish()
 		classes[i] = fetch.Classify(err)
 		if asJSON {
 			plans[i] = new(newPlanJSON(a, sight, err, now))
@@ -71,24 +71,24 @@ func runPlan(ctx context.Context, std stdio, path string, names []string, asJSON
 			reportLookFailure(stdio{out: out, err: out}, a.Name, err)
 			return
 		}
-		writePlan(out, a, w.places(a), sight, now)
+		writePlan(out, a, w.describeSinks(a), sight, now)
 	}
 	fetch.Each(ctx, fetch.Setup{
 		Accounts: accounts, Parallel: cfg.Parallel, PerHost: cfg.PerHost, Options: fetch.Options{State: store},
 	}, func(i int, o fetch.Options) error {
 		sight, err := accounts[i].Look(ctx, o, nil)
-		tell(i, sight, err)
+		report(i, sight, err)
 		return err
-	}, func(i int, err error) {
+	}, func(i int, err error) { // the account was not looked at
 		if ctx.Err() == nil {
-			tell(i, fetch.Sight{}, err)
+			report(i, fetch.Sight{}, err)
 			return
 		}
-		defer turn{turns, i}.end()
+		defer orderedReport{reports, i}.finish()
 		classes[i] = fetch.Classify(err)
 	})
 	if asJSON {
-		// Without those whose turn did not come.
+		// Accounts that a signal left out have no plan.
 		plans = slices.DeleteFunc(plans, func(p *planJSON) bool { return p == nil })
 		if err := writeJSON(std.out, map[string]any{"accounts": plans}); err != nil {
 			return err
@@ -97,20 +97,20 @@ func runPlan(ctx context.Context, std stdio, path string, names []string, asJSON
 	return worstOutcome(classes...)
 }
 
-// writePlan writes what becomes of each message, and what that comes to. The
-// reasons are the point of it and are not cut.
+// writePlan writes the totals of an account, and what becomes of each message. The
+// reasons are never cut.
 func writePlan(out io.Writer, a config.Account, target string, sight fetch.Sight, now time.Time) {
-	fmt.Fprintf(out, "%s: %s\n", a.Name, intended(sight.Outlook, target, mayDrop(a)))
+	fmt.Fprintf(out, "%s: %s\n", a.Name, describeOutlook(sight.Outlook, target, mayDrop(a)))
 	if len(sight.Messages) == 0 {
 		return
 	}
 	colour := map[string]string{"fetch": green, "delete": red}
 	rows, colours := make([][]string, len(sight.Messages)), make([]string, len(sight.Messages))
 	for i, p := range sight.Messages {
-		colours[i] = colour[action(p)]
-		rows[i] = []string{strconv.Itoa(p.Num), size(p.Size), action(p), called(p), because(p, a, now)}
+		colours[i] = colour[fateAction(p)]
+		rows[i] = []string{strconv.Itoa(p.Num), size(p.Size), fateAction(p), prospectName(p), fateReason(p, a, now)}
 	}
 	writeTable(out, []column{
-		{title: "NO", right: true}, {title: "SIZE", right: true}, {title: "ACTION", colours: colours}, {title: "UNIQUE-ID", most: mostUID}, {title: "WHY"},
+		{title: "NO", right: true}, {title: "SIZE", right: true}, {title: "ACTION", colours: colours}, {title: "UNIQUE-ID", maxWidth: maxUIDWidth}, {title: "WHY"},
 	}, rows, nil)
 }

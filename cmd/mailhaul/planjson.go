@@ -12,44 +12,44 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// planJSON is what plan --json writes of an account. The names of all these
-// are stable; fields may be added. Times are RFC 3339 in UTC, null for never.
+// planJSON is what plan --json writes for an account. The names in the JSON types of
+// this package are stable; fields may be added. Times are RFC 3339 in UTC, null for
+// never.
 type planJSON struct {
 	Account     string         `json:"account"`
-	Listed      int            `json:"listed"`
+	Listed      int            `json:"listedMessage"`
 	Octets      int64          `json:"bytes"`
 	Fetch       int            `json:"fetch"`
 	FetchOctets int64          `json:"fetch_bytes"`
 	Delete      int            `json:"delete"`
 	Deletes     bool           `json:"delete_fetched"`
-	Refused     int            `json:"refused"` // before, and to be tried again later
-	Open        int            `json:"open"`    // in delivery, or cut off there and to be settled
+	Refused     int            `json:"refused"` // before, and waiting for another try
+	Open        int            `json:"open"`    // in delivery, or interrupted there and to be settled
 	Messages    []prospectJSON `json:"messages"`
 	Error       string         `json:"error,omitempty"`
 	Hint        string         `json:"hint,omitempty"`
 }
 
-// prospectJSON is a message on the server and what is to become of it.
+// prospectJSON is a message on the server, and what will become of it.
 type prospectJSON struct {
 	Number int    `json:"number"` // in this session only
 	UID    string `json:"uid"`    // empty if the server gives none
-	Name   string `json:"name"`   // what explain finds it by; empty if nothing tells it yet
+	Name   string `json:"name"`   // for mailhaul explain; empty while there is none
 	Octets int64  `json:"bytes"`  // as the server says
-	// State is none, fetch, compare, delete, keep, wait, settle, leave or
-	// quarantine, and Reason says why.
+	// State is none, fetch, compare, delete, keep, wait, settle, leave or quarantine.
 	State  string     `json:"state"`
-	Reason string     `json:"reason"`
-	Tries  int        `json:"tries"` // those that failed
-	Until  *time.Time `json:"until"` // of a message that is kept or waits
+	Reason string     `json:"reason"` // for the state
+	Tries  int        `json:"tries"`  // that failed
+	Until  *time.Time `json:"until"`  // how long the message is kept, or waits
 }
 
 func newProspectJSON(p fetch.Prospect, a config.Account, now time.Time) prospectJSON {
 	j := prospectJSON{
 		Number: p.Num, UID: jsonUID(p.UID), Octets: p.Size,
-		State: p.Fate.String(), Reason: because(p, a, now),
+		State: p.Fate.String(), Reason: fateReason(p, a, now),
 	}
-	if key := keyOf(p); key != "" {
-		j.Name = shownUID(key)
+	if key := prospectKey(p); key != "" {
+		j.Name = displayUID(key)
 	}
 	if p.Row != nil {
 		j.Tries = p.Row.Tries
@@ -74,7 +74,7 @@ func newPlanJSON(a config.Account, sight fetch.Sight, err error, now time.Time) 
 	return j
 }
 
-// listedJSON is what list --json writes of a message.
+// listedJSON is what list --json writes for a message.
 type listedJSON struct {
 	prospectJSON
 	Date    *time.Time `json:"date"`
@@ -90,7 +90,7 @@ type listingJSON struct {
 	Hint     string       `json:"hint,omitempty"`
 }
 
-// writeListingJSON writes messages; failed is why they may not be all, or nil.
+// writeListingJSON writes messages. failed, unless nil, is why they may be incomplete.
 func writeListingJSON(out io.Writer, a config.Account, messages []listedMessage, failed error, now time.Time) error {
 	all := make([]listedJSON, len(messages))
 	for i, m := range messages {
@@ -106,8 +106,8 @@ func writeListingJSON(out io.Writer, a config.Account, messages []listedMessage,
 	return writeJSON(out, j)
 }
 
-// jsonUID returns the unique-id of a message for JSON, which holds nothing but
-// UTF-8; empty for a message without one.
+// jsonUID returns the unique-id of a message as valid UTF-8, which JSON requires; empty
+// for a message without one.
 func jsonUID(key string) string {
 	if _, _, nameless := state.Nameless(key); nameless {
 		return ""
@@ -115,7 +115,7 @@ func jsonUID(key string) string {
 	return strings.ToValidUTF8(key, "\ufffd")
 }
 
-// writeJSON writes a value for programs, and for a person who looks at it.
+// writeJSON writes a value as indented JSON.
 func writeJSON(out io.Writer, v any) error {
 	enc := json.NewEncoder(oneline.JSON(out))
 	enc.SetIndent("", "  ")

@@ -22,8 +22,8 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// probeState looks whether a fetch could remember anything in the folder dir,
-// without making it.
+// probeState checks whether a fetch could create or open the state database in the
+// folder dir. It creates nothing.
 func probeState(dir string) error {
 	err := state.CheckFolder(dir)
 	for errors.Is(err, fs.ErrNotExist) {
@@ -31,18 +31,18 @@ func probeState(dir string) error {
 		_, err = os.Lstat(dir)
 	}
 	if err == nil {
-		err = writable(dir, unix.W_OK|unix.X_OK)
+		err = checkAccess(dir, unix.W_OK|unix.X_OK)
 	}
 	return err
 }
 
-// probe is probeSink of one sink, once: many accounts may have it, and its server may
-// be slow.
-type probe func() (string, error)
+// sinkProbe calls probeSink for one sink and remembers the result: many accounts may
+// share the sink, and its server may be slow.
+type sinkProbe func() (string, error)
 
-// probesOf returns the probes of all sinks of a configuration, by name.
-func probesOf(ctx context.Context, cfg *config.Config, w *wiring) map[string]probe {
-	all := map[string]probe{}
+// sinkProbes returns a probe for each sink of a configuration, by name.
+func sinkProbes(ctx context.Context, cfg *config.Config, w *wiring) map[string]sinkProbe {
+	all := map[string]sinkProbe{}
 	for i := range cfg.Sinks {
 		s := &cfg.Sinks[i]
 		all[s.Name] = sync.OnceValues(func() (string, error) { return probeSink(ctx, s, w.sinks[s.Name]) })
@@ -50,7 +50,8 @@ func probesOf(ctx context.Context, cfg *config.Config, w *wiring) map[string]pro
 	return all
 }
 
-// probeSink looks whether a sink could take mail, without making anything.
+// probeSink checks whether a sink could take mail, and describes the sink. It creates
+// nothing.
 func probeSink(ctx context.Context, s *config.Sink, sink deliver.Sink) (string, error) {
 	profile := sink.Profile()
 	text := profile.Kind + " " + tilde(profile.Target)
@@ -62,7 +63,7 @@ func probeSink(ctx context.Context, s *config.Sink, sink deliver.Sink) (string, 
 		if text, err = probePath("mbox", s.Mbox.Path, fs.FileMode.IsRegular, "is not a file"); err != nil {
 			return "", err
 		}
-		defer unread(s.Mbox.Path)()
+		defer preserveAtime(s.Mbox.Path)()
 	case s.Discard:
 		return "discard: all mail is deleted, and kept nowhere", nil
 	case s.IMAP != nil:
@@ -73,7 +74,7 @@ func probeSink(ctx context.Context, s *config.Sink, sink deliver.Sink) (string, 
 		}
 		return text, err
 	}
-	// The others make nothing before a message is staged.
+	// The other kinds create nothing before a message is staged.
 	batch, err := sink.Begin(ctx)
 	if err != nil {
 		return "", err
@@ -81,14 +82,14 @@ func probeSink(ctx context.Context, s *config.Sink, sink deliver.Sink) (string, 
 	return text, batch.Abort()
 }
 
-// unread notes when a file was read last, and returns what sets it back to that: shells
-// and mail readers tell by it whether an mbox has new mail.
-func unread(path string) func() {
+// preserveAtime returns a function that restores the time at which a file was last read.
+// From that time, shells and mail readers tell whether an mbox has new mail.
+func preserveAtime(path string) (restore func()) {
 	var before unix.Stat_t
 	err := unix.Stat(path, &before)
 	return func() {
 		if err == nil {
-			_ = os.Chtimes(path, time.Unix(before.Atim.Unix()), time.Time{}) // only its owner can
+			_ = os.Chtimes(path, time.Unix(before.Atim.Unix()), time.Time{}) // only the owner may
 		}
 	}
 }
@@ -107,28 +108,29 @@ func probeMaildir(s *config.Maildir) (string, error) {
 		path = filepath.Join(path, s.Folder)
 		text += ", folder " + s.Folder
 	}
-	// What is missing of a Maildir is made, but not in a folder of other things.
+	// A delivery creates what is missing of a Maildir, but only in an empty folder or in
+	// one that has some of it.
 	entries, err := os.ReadDir(path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
-		return text + unreadable(s), nil
+		return text + unreadableMaildirNote(s), nil
 	}
 	if err == nil && !slices.ContainsFunc(entries, func(e fs.DirEntry) bool {
 		return slices.Contains([]string{"cur", "new", "tmp"}, e.Name())
 	}) {
 		err = fmt.Errorf("%s is not a Maildir: it has other files, and no cur/, new/ and tmp/", tilde(path))
 	}
-	// What goes on in cur/ is for the reader of the mail.
+	// Deliveries do not touch cur/.
 	for _, sub := range []string{"tmp", "new"} {
 		if err == nil {
-			err = writable(filepath.Join(path, sub), unix.R_OK|unix.W_OK|unix.X_OK)
+			err = checkAccess(filepath.Join(path, sub), unix.R_OK|unix.W_OK|unix.X_OK)
 		}
 	}
-	return text + unreadable(s), err
+	return text + unreadableMaildirNote(s), err
 }
 
-// unreadable tells of a Maildir that is, or will be, in a folder of somebody who
-// cannot read what we put there: as root we write files of root.
-func unreadable(s *config.Maildir) string {
+// unreadableMaildirNote returns a note on a Maildir whose owner cannot read what mailhaul
+// delivers there as root, or "".
+func unreadableMaildirNote(s *config.Maildir) string {
 	info, err := os.Stat(s.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		info, err = os.Stat(filepath.Dir(s.Path))
@@ -147,8 +149,9 @@ func unreadable(s *config.Maildir) string {
 	return fmt.Sprintf(", but its owner, %s, cannot read what root delivers there", name)
 }
 
-// writable looks whether a file or folder can be used so, if it is there.
-func writable(path string, mode uint32) error {
+// checkAccess checks whether a file or folder grants access of a mode (unix.R_OK, …). One
+// that does not exist passes.
+func checkAccess(path string, mode uint32) error {
 	err := unix.Access(path, mode)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -160,16 +163,16 @@ func writable(path string, mode uint32) error {
 	return e
 }
 
-// probePath looks at the file or folder that a sink is, or at the folder in
-// which it would be made.
-func probePath(kind, path string, want func(fs.FileMode) bool, otherwise string) (string, error) {
+// probePath checks the file or folder of a sink or, if it does not exist, the folder in
+// which it would be created. mismatch is the error if its mode is not as wanted.
+func probePath(kind, path string, want func(fs.FileMode) bool, mismatch string) (string, error) {
 	info, err := os.Stat(path)
 	text := kind + " " + tilde(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		text += " (will be made)"
 		path = filepath.Dir(path)
 		info, err = os.Stat(path)
-		want, otherwise = fs.FileMode.IsDir, "is not a folder"
+		want, mismatch = fs.FileMode.IsDir, "is not a folder"
 		if errors.Is(err, fs.ErrNotExist) {
 			return "", &deliver.Error{
 				Fault: deliver.FaultOperator, Target: tilde(path), Op: "no such file or directory",
@@ -181,7 +184,7 @@ func probePath(kind, path string, want func(fs.FileMode) bool, otherwise string)
 	case err != nil:
 		return "", err
 	case !want(info.Mode()):
-		return "", fmt.Errorf("%s %s", tilde(path), otherwise)
+		return "", fmt.Errorf("%s %s", tilde(path), mismatch)
 	}
-	return text, writable(path, unix.W_OK)
+	return text, checkAccess(path, unix.W_OK)
 }

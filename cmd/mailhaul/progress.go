@@ -16,7 +16,7 @@ import (
 	"github.com/mailhaul/mailhaul/fetch"
 )
 
-// wantsProgress says whether a fetch is to draw bars on standard error.
+// wantsProgress reports whether a fetch draws progress bars on standard error.
 func wantsProgress(std stdio, o fetchOptions) (bool, error) {
 	switch o.progress {
 	case "always":
@@ -29,47 +29,46 @@ func wantsProgress(std stdio, o fetchOptions) (bool, error) {
 	return false, usagef("write one of auto, always, never", "--progress %q is not known", o.progress)
 }
 
-// progress draws a bar for each account that is being polled, and passes on
-// what is to be said of them to a reporter that writes above the bars.
+// progress is a reporter that draws a bar for each poll under way, and passes events on
+// to a reporter that writes above the bars.
 type progress struct {
 	to     reporter
 	screen *screen
 	paint  func(colour, text string) string
 	bars   *mpb.Progress
 
-	mu       sync.Mutex // never held while mpb is called, which calls back
-	accounts int        // how many are to be polled
-	done     int        // how many were
-	hauls    map[string]*haul
-	past     tally // what those have brought
+	// mu must not be held during a call of mpb, which calls the decorators and fillers
+	// from its own goroutine.
+	mu       sync.Mutex
+	accounts int // to be polled
+	ended    int // polls that have ended
+	polls    map[string]*pollBar
+	received amount // by the polls that have ended
 	speed    speed
 }
 
-// haul is how far the poll of an account has come.
-type haul struct {
-	bar   *mpb.Bar
-	meter *fetch.Meter
-	stage string // what is being done, empty while messages come in
-	whole tally  // what has come, and what is still planned
-	speed speed
+// pollBar is the bar of a poll. progress.mu protects it.
+type pollBar struct {
+	bar      *mpb.Bar
+	meter    *fetch.Meter
+	activity string // shown in place of the bar; empty while messages come in
+	expected amount // what was received, and what is still planned
+	speed    speed
 }
 
-// tally is a number of messages and their octets.
-type tally struct{ messages, octets int64 }
+// amount is a number of messages and of their octets.
+type amount struct{ messages, octets int64 }
 
-func (t tally) plus(o tally) tally { return tally{t.messages + o.messages, t.octets + o.octets} }
+func (a amount) plus(o amount) amount { return amount{a.messages + o.messages, a.octets + o.octets} }
 
-// came returns what has come in.
-func (h *haul) came() tally { return tally{h.meter.Messages(), h.meter.Octets()} }
-
-// newProgress draws bars for a number of accounts. Of only one there is no
-// total.
+// newProgress draws bars for a number of accounts, and a line for all of them if there
+// are several.
 func newProgress(to reporter, screen *screen, paint func(colour, text string) string, accounts int) *progress {
-	p := &progress{to: to, screen: screen, paint: paint, accounts: accounts, hauls: map[string]*haul{}}
+	p := &progress{to: to, screen: screen, paint: paint, accounts: accounts, polls: map[string]*pollBar{}}
 	p.bars = mpb.New(mpb.WithConsoleWriter(screen), mpb.WithAutoRefresh())
 	if accounts > 1 {
 		p.bars.Add(0, nil, mpb.BarPriority(math.MaxInt), mpb.BarFillerTrim(),
-			mpb.PrependDecorators(decor.Any(func(decor.Statistics) string { return p.sum(time.Now()) })))
+			mpb.PrependDecorators(decor.Any(func(decor.Statistics) string { return p.summaryLine(time.Now()) })))
 	}
 	return p
 }
@@ -86,102 +85,98 @@ func (p *progress) total(all []fetch.Summary) {
 func (p *progress) observe(e fetch.Event) {
 	switch e := e.(type) {
 	case fetch.Started:
-		p.start(e)
+		p.startPoll(e)
 	case fetch.Connected:
-		p.change(e.Account, func(h *haul) { h.stage = "logging in" })
+		p.updatePoll(e.Account, func(b *pollBar) { b.activity = "logging in" })
 	case fetch.LoggedIn:
-		p.change(e.Account, func(h *haul) { h.stage = "listing" })
+		p.updatePoll(e.Account, func(b *pollBar) { b.activity = "listing" })
 	case fetch.Planned:
-		p.change(e.Account, func(h *haul) { h.plan(e) })
+		p.updatePoll(e.Account, func(b *pollBar) { b.setPlan(e) })
 	case fetch.Finished:
-		p.finish(e.Account)
+		p.endPoll(e.Account)
 	}
 	p.to.observe(e)
 }
 
-func (p *progress) start(e fetch.Started) {
-	h := &haul{meter: e.Meter, stage: "connecting"}
-	column := func(f func(*haul, time.Time) string, c int) decor.Decorator {
+func (p *progress) startPoll(e fetch.Started) {
+	b := &pollBar{meter: e.Meter, activity: "connecting"}
+	const maxName = 20
+	name := runewidth.Truncate(clean(e.Account), maxName, "…")
+	// A column is empty until there is a plan.
+	column := func(text func() string) decor.Decorator {
 		return decor.Any(func(decor.Statistics) string {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			return f(h, time.Now())
-		}, decor.WC{C: c})
+			if b.expected.messages == 0 {
+				return ""
+			}
+			return text()
+		}, decor.WCSyncSpace)
 	}
-	const mostName = 20
-	name := runewidth.Truncate(clean(e.Account), mostName, "…")
-	// An error says that the bars are gone, as when the terminal is.
-	h.bar, _ = p.bars.Add(0, p.filler(h), mpb.BarWidth(20), mpb.BarFillerTrim(),
-		mpb.PrependDecorators(column(func(*haul, time.Time) string { return name }, decor.DSyncWidthR)),
+	// Add fails only once the bars are shut down, as when the terminal is gone.
+	b.bar, _ = p.bars.Add(0, p.filler(b), mpb.BarWidth(20), mpb.BarFillerTrim(),
+		mpb.PrependDecorators(decor.Name(name, decor.WCSyncWidthR)),
 		mpb.AppendDecorators(
-			column((*haul).count, decor.DSyncSpace),
-			column((*haul).size, decor.DSyncSpace),
-			column((*haul).rate, decor.DSyncSpace),
-			column((*haul).left, decor.DSyncSpace),
+			column(func() string { return messagesOf(b.received(), b.expected) }),
+			column(func() string { return octetsOf(b.received(), b.expected) }),
+			column(func() string {
+				b.speed.measure(b.received().octets, time.Now())
+				return b.speed.String()
+			}),
+			column(func() string { return b.speed.timeLeft(b.expected.octets - b.received().octets) }),
 		))
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.hauls[e.Account] = h
+	p.polls[e.Account] = b
 }
 
-// change changes what is known of an account that is being polled.
-func (p *progress) change(account string, f func(*haul)) {
+// updatePoll calls update with the bar of an account's poll, if there is one.
+func (p *progress) updatePoll(account string, update func(*pollBar)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if h := p.hauls[account]; h != nil {
-		f(h)
+	if b := p.polls[account]; b != nil {
+		update(b)
 	}
 }
 
-func (p *progress) finish(account string) {
+func (p *progress) endPoll(account string) {
 	p.mu.Lock()
-	h := p.hauls[account]
-	delete(p.hauls, account)
-	p.done++
-	if h != nil {
-		p.past = p.past.plus(h.came())
+	b := p.polls[account]
+	delete(p.polls, account)
+	p.ended++
+	if b != nil {
+		p.received = p.received.plus(b.received())
 	}
 	p.mu.Unlock()
-	if h != nil && h.bar != nil {
-		h.bar.Abort(true)
+	if b != nil && b.bar != nil {
+		b.bar.Abort(true)
 	}
 }
 
-// plan takes in what a session is about to do.
-func (h *haul) plan(e fetch.Planned) {
-	h.whole = h.came().plus(tally{int64(e.Fetch + e.More), e.FetchOctets + e.MoreOctets})
-	h.stage = ""
-	if e.Fetch+e.More == 0 {
-		h.stage = "finishing"
-		if e.Delete > 0 {
-			h.stage = "deleting"
-		}
-	}
-}
-
-// sum is the line of all accounts.
-func (p *progress) sum(now time.Time) string {
+// summaryLine returns the line for all accounts.
+func (p *progress) summaryLine(now time.Time) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	came, whole := p.past, p.past
-	for _, h := range p.hauls {
-		came, whole = came.plus(h.came()), whole.plus(h.whole)
+	received, expected := p.received, p.received
+	for _, b := range p.polls {
+		received, expected = received.plus(b.received()), expected.plus(b.expected)
 	}
-	line := []string{fmt.Sprintf("%d of %s done", p.done, count(p.accounts, "account"))}
-	if whole.messages > 0 {
-		line = append(line, ofMessages(came, whole)+" messages", ofOctets(came, whole))
+	parts := []string{fmt.Sprintf("%d of %s done", p.ended, count(p.accounts, "account"))}
+	if expected.messages > 0 {
+		parts = append(parts, messagesOf(received, expected)+" messages", octetsOf(received, expected))
 	}
-	p.speed.measure(came.octets, now)
-	for _, more := range []string{p.speed.String(), p.speed.left(whole.octets - came.octets)} {
-		if more != "" {
-			line = append(line, more)
+	p.speed.measure(received.octets, now)
+	for _, part := range []string{p.speed.String(), p.speed.timeLeft(expected.octets - received.octets)} {
+		if part != "" {
+			parts = append(parts, part)
 		}
 	}
-	return strings.Join(line, ", ")
+	return strings.Join(parts, ", ")
 }
 
-// filler draws the bar of an account, or in its place what is being done.
-func (p *progress) filler(h *haul) mpb.BarFiller {
+// filler returns what draws the bar of a poll or, in its place, a spinner and what the
+// poll is doing.
+func (p *progress) filler(b *pollBar) mpb.BarFiller {
 	colour := func(c string) func(string) string { return func(s string) string { return p.paint(c, s) } }
 	bar := mpb.BarStyle().Lbound("").Rbound("").Filler("━").Tip("━").Padding("─").
 		FillerMeta(colour(green)).TipMeta(colour(green)).Build()
@@ -189,11 +184,11 @@ func (p *progress) filler(h *haul) mpb.BarFiller {
 	frame := 0
 	return mpb.BarFillerFunc(func(w io.Writer, s decor.Statistics) error {
 		p.mu.Lock()
-		stage := h.stage
-		came := h.came()
-		s.Current, s.Total = min(came.octets, h.whole.octets), h.whole.octets
-		if stage == "" && came.messages >= h.whole.messages {
-			stage = "finishing"
+		activity := b.activity
+		received := b.received()
+		s.Current, s.Total = min(received.octets, b.expected.octets), b.expected.octets
+		if activity == "" && received.messages >= b.expected.messages {
+			activity = "finishing"
 		}
 		p.mu.Unlock()
 		if s.AvailableWidth < 2 {
@@ -201,50 +196,38 @@ func (p *progress) filler(h *haul) mpb.BarFiller {
 		}
 		io.WriteString(w, " ")
 		s.AvailableWidth--
-		if stage == "" {
+		if activity == "" {
 			return bar.Fill(w, s)
 		}
 		frame++
-		text := string(spinner[frame%len(spinner)]) + " " + stage
+		text := string(spinner[frame%len(spinner)]) + " " + activity
 		_, err := io.WriteString(w, runewidth.Truncate(text, s.AvailableWidth, ""))
 		return err
 	})
 }
 
-// The columns of an account. Without a plan there is nothing in them.
+// received returns what the poll has received so far.
+func (b *pollBar) received() amount { return amount{b.meter.Messages(), b.meter.Octets()} }
 
-func (h *haul) count(time.Time) string {
-	if h.whole.messages == 0 {
-		return ""
+// setPlan records what a session of the poll is about to do.
+func (b *pollBar) setPlan(e fetch.Planned) {
+	b.expected = b.received().plus(amount{int64(e.Fetch + e.More), e.FetchOctets + e.MoreOctets})
+	b.activity = ""
+	if e.Fetch+e.More == 0 {
+		b.activity = "finishing"
+		if e.Delete > 0 {
+			b.activity = "deleting"
+		}
 	}
-	return ofMessages(h.came(), h.whole)
 }
 
-func (h *haul) size(time.Time) string {
-	if h.whole.messages == 0 {
-		return ""
-	}
-	return ofOctets(h.came(), h.whole)
+// messagesOf and octetsOf say how much of what was expected has been received. More than
+// that may come: messages that are fetched again, and those larger than the server said.
+
+func messagesOf(received, expected amount) string {
+	return fmt.Sprintf("%d/%d", received.messages, max(expected.messages, received.messages))
 }
 
-func (h *haul) rate(now time.Time) string {
-	if h.whole.messages == 0 {
-		return ""
-	}
-	h.speed.measure(h.came().octets, now)
-	return h.speed.String()
-}
-
-func (h *haul) left(time.Time) string { return h.speed.left(h.whole.octets - h.came().octets) }
-
-// ofMessages and ofOctets say how much of the whole has come in. What had to
-// be fetched again, and what a server said too little of, makes the whole no
-// smaller than that.
-
-func ofMessages(came, whole tally) string {
-	return fmt.Sprintf("%d/%d", came.messages, max(whole.messages, came.messages))
-}
-
-func ofOctets(came, whole tally) string {
-	return size(came.octets) + " of " + size(max(whole.octets, came.octets))
+func octetsOf(received, expected amount) string {
+	return size(received.octets) + " of " + size(max(expected.octets, received.octets))
 }

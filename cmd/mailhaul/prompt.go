@@ -14,10 +14,10 @@ import (
 	"golang.org/x/term"
 )
 
-// errNoAnswer means that a person ended the questions, by ^C or ^D.
+// errNoAnswer reports that the user ended the questions with ^C or ^D.
 var errNoAnswer = errors.New("no answer")
 
-// prompter asks a person at a terminal.
+// prompter asks questions on a terminal. Its methods return errNoAnswer after ^C or ^D.
 type prompter struct {
 	ctx   context.Context // ends with ^C
 	in    *os.File
@@ -29,7 +29,8 @@ func newPrompter(ctx context.Context, std stdio) *prompter {
 	return &prompter{ctx: ctx, in: std.in, out: std.out, lines: bufio.NewReader(std.in)}
 }
 
-// line asks for a line. No answer is preset, which may be empty.
+// line asks for a line until one is valid UTF-8 and not blank. A blank answer stands for
+// preset, unless that is empty.
 func (p *prompter) line(question, preset string) (string, error) {
 	if preset != "" {
 		question += " [" + preset + "]"
@@ -50,12 +51,12 @@ func (p *prompter) line(question, preset string) (string, error) {
 	}
 }
 
-// secret asks for a line that is not shown while it is typed, from before the
-// question on. It may be empty if that is allowed.
+// secret asks for a line that is not shown while it is typed. The echo is off before the
+// question appears, for users who type ahead.
 func (p *prompter) secret(question string, mayBeEmpty bool) (string, error) {
 	for {
 		fd := int(p.in.Fd())
-		shown, err := term.MakeRaw(fd)
+		before, err := term.MakeRaw(fd)
 		if err != nil {
 			return "", err
 		}
@@ -64,8 +65,8 @@ func (p *prompter) secret(question string, mayBeEmpty bool) (string, error) {
 			io.Writer
 		}{p.in, p.out}, "")
 		answer, err := p.read(func() (string, error) { return terminal.ReadPassword(question + ": ") })
-		if restored := term.Restore(fd, shown); err == nil {
-			err = restored
+		if restoreErr := term.Restore(fd, before); err == nil {
+			err = restoreErr
 		}
 		if err != nil {
 			fmt.Fprintln(p.out)
@@ -77,30 +78,31 @@ func (p *prompter) secret(question string, mayBeEmpty bool) (string, error) {
 	}
 }
 
-// read reads what is typed, until ctx ends. Whoever reads then is left behind,
-// since nothing can take a terminal from it.
-func (p *prompter) read(from func() (string, error)) (string, error) {
-	type typed struct {
+// read calls readInput, and returns early when ctx ends. Then the goroutine that calls
+// it leaks: nothing can interrupt a read from a terminal.
+func (p *prompter) read(readInput func() (string, error)) (string, error) {
+	type input struct {
 		text string
 		err  error
 	}
-	got := make(chan typed, 1)
+	inputs := make(chan input, 1)
 	go func() {
-		text, err := from()
-		got <- typed{text, err}
+		text, err := readInput()
+		inputs <- input{text, err}
 	}()
 	select {
-	case t := <-got:
-		if errors.Is(t.err, io.EOF) {
+	case in := <-inputs:
+		if errors.Is(in.err, io.EOF) {
 			return "", errNoAnswer
 		}
-		return t.text, t.err
+		return in.text, in.err
 	case <-p.ctx.Done():
 		return "", errNoAnswer
 	}
 }
 
-// choice asks for one of several, by its number, and returns its index.
+// choice asks for one of several options by its number, and returns its index. preset is
+// the index that a blank answer stands for.
 func (p *prompter) choice(question string, options []string, preset int) (int, error) {
 	fmt.Fprintln(p.out, question)
 	for i, o := range options {
@@ -118,7 +120,7 @@ func (p *prompter) choice(question string, options []string, preset int) (int, e
 	}
 }
 
-// yes asks whether something is so; no answer is no.
+// yes asks a question whose answer is yes or no. A blank answer is no.
 func (p *prompter) yes(question string) (bool, error) {
 	answer, err := p.line(question+" (y/n)", "n")
 	return strings.EqualFold(answer, "y") || strings.EqualFold(answer, "yes"), err

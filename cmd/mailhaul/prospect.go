@@ -11,8 +11,8 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// standing says in two words how a message stands, for a table.
-func standing(p fetch.Prospect) string {
+// fateStatus returns the fate of a message in two words, for the table of mailhaul list.
+func fateStatus(p fetch.Prospect) string {
 	switch p.Fate {
 	case fetch.FateFetch:
 		if p.Row != nil {
@@ -42,9 +42,9 @@ func standing(p fetch.Prospect) string {
 	}
 }
 
-// action returns what the next fetch does with a message, in a word for the
-// table of mailhaul plan.
-func action(p fetch.Prospect) string {
+// fateAction returns what the next fetch does with a message in a word, for the table of
+// mailhaul plan.
+func fateAction(p fetch.Prospect) string {
 	switch p.Fate {
 	case fetch.FateFetch, fetch.FateQuarantine:
 		return "fetch"
@@ -59,8 +59,8 @@ func action(p fetch.Prospect) string {
 	}
 }
 
-// because says why a message has its fate.
-func because(p fetch.Prospect, a config.Account, now time.Time) string {
+// fateReason says why a message has its fate.
+func fateReason(p fetch.Prospect, a config.Account, now time.Time) string {
 	switch p.Fate {
 	case fetch.FateFetch:
 		switch {
@@ -74,21 +74,21 @@ func because(p fetch.Prospect, a config.Account, now time.Time) string {
 	case fetch.FateCompare:
 		switch {
 		case p.Row != nil && p.Row.Phase != state.Deleted:
-			return delivered(p, now) + "; another message may have its unique-id by now"
+			return deliveryText(p, now) + "; another message may have its unique-id by now"
 		case p.Row != nil:
 			return "deleted " + ago(p.Row.Deleted, now) + ", and here again: maybe another message"
 		}
 		return "maybe delivered before, under another name"
 	case fetch.FateDelete:
-		return delivered(p, now) + ", " + keepWords(a.Keep)
+		return deliveryText(p, now) + ", " + formatKeep(a.Keep)
 	case fetch.FateKeep:
 		switch {
 		case p.Row.Phase == state.Adopted:
 			return "adopted: never fetched, never deleted"
 		case p.Until.IsZero():
-			return delivered(p, now) + ", " + keepWords(a.Keep)
+			return deliveryText(p, now) + ", " + formatKeep(a.Keep)
 		default:
-			return fmt.Sprintf("%s, %s: until %s", delivered(p, now), keepWords(a.Keep), p.Until.Local().Format(time.DateOnly))
+			return fmt.Sprintf("%s, %s: until %s", deliveryText(p, now), formatKeep(a.Keep), p.Until.Local().Format(time.DateOnly))
 		}
 	case fetch.FateWait:
 		reason := cmp.Or(oneLine(p.Row.Reason), "refused")
@@ -104,7 +104,8 @@ func because(p fetch.Prospect, a config.Account, now time.Time) string {
 	}
 }
 
-func delivered(p fetch.Prospect, now time.Time) string {
+// deliveryText says when a message was delivered, or dropped by the filter.
+func deliveryText(p fetch.Prospect, now time.Time) string {
 	verb := "delivered "
 	if p.Dropped {
 		verb = "dropped by the filter "
@@ -112,8 +113,8 @@ func delivered(p fetch.Prospect, now time.Time) string {
 	return verb + ago(p.Row.Landed, now)
 }
 
-// keepWords writes keep as the configuration has it.
-func keepWords(k fetch.Keep) string {
+// formatKeep returns keep as the configuration has it.
+func formatKeep(k fetch.Keep) string {
 	switch {
 	case k.Forever:
 		return "keep: forever"

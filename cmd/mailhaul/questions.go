@@ -17,10 +17,11 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/discover"
 )
 
-// fill finds out what is not known, and tries it.
-func (i *initialisation) fill(ctx context.Context) error {
+// askForMissing asks for what the command line does not say, and tries the server, the
+// login and the sink. Without a prompter it takes the defaults.
+func (i *initialisation) askForMissing(ctx context.Context) error {
 	if i.ask != nil && i.address == "" && i.server == "" {
-		err := i.answer("Your mail address", "", func(a string) error {
+		err := i.askUntilValid("Your mail address", "", func(a string) error {
 			i.address = a
 			return i.deriveSettings()
 		})
@@ -31,49 +32,57 @@ func (i *initialisation) fill(ctx context.Context) error {
 	if err := i.findServer(ctx); err != nil {
 		return err
 	}
-	for again := false; ; again = true {
-		if err := i.askLogin(again); err != nil {
-			return err
-		}
-		class, err := i.tryLogin(ctx)
-		if err != nil {
-			return err
-		}
-		if class == fetch.ClassFine {
-			break
-		}
-		if i.ask == nil {
-			return unwritten(class)
-		}
-		what, err := i.ask.choice("\nWhat now?", []string{"other answers", "go on: I shall see to it later", "end, and write nothing"}, 0)
-		if err != nil {
-			return err
-		}
-		if what == 2 {
-			return errNoAnswer
-		}
-		if i.checkLater = what == 1; i.checkLater {
-			break
-		}
+	if err := i.askLoginUntilItWorks(ctx); err != nil {
+		return err
 	}
 	if err := i.askSink(ctx); err != nil {
 		return err
 	}
 	if i.ask != nil && !i.given("keep") {
-		return i.answer("Keep mail on the server: "+keepValues, defaultKeep,
+		return i.askUntilValid("Keep mail on the server: "+keepValues, defaultKeep,
 			func(a string) error { i.keep = a; return i.problem() })
 	}
 	i.keep = cmp.Or(i.keep, defaultKeep)
 	return nil
 }
 
-// unwritten is the end of a run that found trouble, and could not ask what now.
-func unwritten(class fetch.Class) error {
+// askLoginUntilItWorks asks how to log in and tries it, until that works or the user
+// gives up trying.
+func (i *initialisation) askLoginUntilItWorks(ctx context.Context) error {
+	for again := false; ; again = true {
+		if err := i.askLogin(again); err != nil {
+			return err
+		}
+		class, err := i.tryLogin(ctx)
+		switch {
+		case err != nil:
+			return err
+		case class == fetch.ClassFine:
+			return nil
+		case i.ask == nil:
+			return nothingWritten(class)
+		}
+		next, err := i.ask.choice("\nWhat now?", []string{"other answers", "go on: I shall see to it later", "end, and write nothing"}, 0)
+		if err != nil {
+			return err
+		}
+		switch next {
+		case 1:
+			i.checkLater = true
+			return nil
+		case 2:
+			return errNoAnswer
+		}
+	}
+}
+
+// nothingWritten is the error of a run without a prompter that found trouble of a class.
+func nothingWritten(class fetch.Class) error {
 	return &failure{errors.New("nothing was written"), exitCodeByClass[class], "with --no-check it is written without a try"}
 }
 
-// answer asks until set is content with the answer.
-func (i *initialisation) answer(question, preset string, set func(string) error) error {
+// askUntilValid asks until set accepts the answer. It shows the errors of set.
+func (i *initialisation) askUntilValid(question, preset string, set func(string) error) error {
 	for {
 		text, err := i.ask.line(question, preset)
 		if err != nil {
@@ -93,7 +102,7 @@ func (i *initialisation) say(format string, args ...any) {
 	fmt.Fprintf(i.std.out, format+"\n", args...)
 }
 
-// findServer finds the server of the address, unless it is known.
+// findServer finds the server for the address, unless the command line names one.
 func (i *initialisation) findServer(ctx context.Context) error {
 	if i.server != "" {
 		i.tls = cmp.Or(i.tls, config.TLSImplicit)
@@ -109,21 +118,21 @@ func (i *initialisation) findServer(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return errNoAnswer
 	case err != nil:
-		return i.lost(err)
+		return i.handleNoServer(err)
 	default:
-		return i.found(domain, found)
+		return i.useFoundServer(domain, found)
 	}
 }
 
-// lost tells why a search found no server, and asks for it.
-func (i *initialisation) lost(err error) error {
+// handleNoServer says why the search found no server, and asks for one.
+func (i *initialisation) handleNoServer(err error) error {
 	if none, ok := errors.AsType[*discover.NoPOP3Error](err); ok {
 		if none.Provider != nil {
 			err = fmt.Errorf("%w: %s", err, none.Provider.Advice)
 		}
 		return &failure{err, exitPerson, "if you know better, name it with --server"}
 	}
-	lost, ok := errors.AsType[*discover.NotFoundError](err)
+	notFound, ok := errors.AsType[*discover.NotFoundError](err)
 	switch {
 	case !ok:
 		return err
@@ -131,23 +140,23 @@ func (i *initialisation) lost(err error) error {
 		return &failure{err, exitPerson, "name it with --server; the provider's help pages tell it"}
 	}
 	i.say("  none was found:")
-	for _, a := range lost.Tried {
+	for _, a := range notFound.Tried {
 		i.say("  %s: %s", a.Server.Addr(), clean(a.Err.Error()))
 	}
 	return i.askServer("")
 }
 
-// found tells of the server that a search for domain found, asks whether it is
-// right if that is in doubt, and takes it.
-func (i *initialisation) found(domain string, s discover.Server) error {
-	address, usual, protection, option := s.Host, 995, config.TLSImplicit, ""
+// useFoundServer takes the server that a search for domain found. If the answer may be
+// forged, it asks first.
+func (i *initialisation) useFoundServer(domain string, s discover.Server) error {
+	address, defaultPort, protection, option := s.Host, 995, config.TLSImplicit, ""
 	if s.StartTLS {
-		usual, protection, option = 110, config.TLSStart, " --tls starttls"
+		defaultPort, protection, option = 110, config.TLSStart, " --tls starttls"
 	}
-	if s.Port != usual {
+	if s.Port != defaultPort {
 		address = s.Addr()
 	}
-	i.say("  found %s (%s)", s.Addr(), fromWords[s.From])
+	i.say("  found %s (%s)", s.Addr(), discoveryWords[s.From])
 	if s.Confirm {
 		if i.ask == nil {
 			return &failure{
@@ -169,12 +178,12 @@ func (i *initialisation) found(domain string, s discover.Server) error {
 	return i.problem()
 }
 
-var fromWords = map[discover.From]string{
+var discoveryWords = map[discover.From]string{
 	discover.Known: "known", discover.SRV: "the domain says so", discover.MX: "where the domain's mail goes", discover.Guess: "guessed, and its certificate is right",
 }
 
 func (i *initialisation) askServer(preset string) error {
-	return i.answer("POP3 server, host or host:port", preset, func(a string) error {
+	return i.askUntilValid("POP3 server, host or host:port", preset, func(a string) error {
 		before := i.setup
 		i.server = a
 		if _, port, _ := net.SplitHostPort(a); !i.given("tls") && a != before.server {
@@ -191,7 +200,7 @@ func (i *initialisation) askServer(preset string) error {
 	})
 }
 
-// protections are the ways to protect a connection to choose from.
+// protections are the choices of askTLS.
 var protections = []struct {
 	tls  config.TLS
 	what string
@@ -201,8 +210,7 @@ var protections = []struct {
 	{config.TLSNone, "not at all: everyone on the way can read password and mail"},
 }
 
-// askTLS asks how the connection is protected. Only where a login has failed that
-// is in doubt.
+// askTLS asks how the connection is protected.
 func (i *initialisation) askTLS() error {
 	var options []string
 	preset := 0
@@ -217,7 +225,8 @@ func (i *initialisation) askTLS() error {
 	return err
 }
 
-// askLogin asks how to log in; again, what was said before has failed.
+// askLogin asks what is not known of the login. If a login has failed and it asks again,
+// it asks for everything, the server and TLS included.
 func (i *initialisation) askLogin(again bool) error {
 	if i.ask == nil {
 		return nil
@@ -231,18 +240,23 @@ func (i *initialisation) askLogin(again bool) error {
 		}
 	}
 	if again || !i.given("user") {
-		err := i.answer("User name", i.user, func(a string) error { i.user = a; return i.problem() })
+		err := i.askUntilValid("User name", i.user, func(a string) error { i.user = a; return i.problem() })
 		if err != nil {
 			return err
 		}
 	}
 	known := i.passwordFile != "" || i.passwordCommand != "" || i.oauth != ""
-	if known && !again {
-		if i.oauth != "" && i.clientID == "" {
-			return i.askClient()
-		}
-		return nil
+	switch {
+	case again || !known:
+		return i.askPassword()
+	case i.oauth != "" && i.clientID == "":
+		return i.askClient()
 	}
+	return nil
+}
+
+// askPassword asks where the password comes from.
+func (i *initialisation) askPassword() error {
 	i.passwordFile, i.passwordCommand, i.oauth, i.typed = "", "", "", ""
 	options := []string{
 		"I type it now; it is kept in " + tilde(filepath.Join(filepath.Dir(i.path), i.passwordPath())) + ", which only I can read",
@@ -261,21 +275,21 @@ func (i *initialisation) askLogin(again bool) error {
 	}
 	switch way {
 	case 0:
-		if err := i.free(i.passwordPath(), "--name"); err != nil {
+		if err := i.checkAbsent(i.passwordPath(), "--name"); err != nil {
 			return err
 		}
 		i.typed, err = i.ask.secret("Password (not shown)", false)
 		return err
 	case 1:
-		return i.answer("Command", "pass show mail/"+i.name, func(a string) error { i.passwordCommand = a; return i.problem() })
+		return i.askUntilValid("Command", "pass show mail/"+i.name, func(a string) error { i.passwordCommand = a; return i.problem() })
 	}
 	i.oauth = i.provider.OAuth
 	return i.askClient()
 }
 
-// free checks that a file beside the configuration, which is to hold a secret,
-// is not there; option chooses another.
-func (i *initialisation) free(name, option string) error {
+// checkAbsent checks that a file of a secret beside the configuration does not exist yet.
+// option is what chooses another file.
+func (i *initialisation) checkAbsent(name, option string) error {
 	path := filepath.Join(filepath.Dir(i.path), name)
 	if _, err := os.Lstat(path); err == nil {
 		return usagef("remove it, or choose another by "+option, "there is a file %s already", path)
@@ -284,19 +298,19 @@ func (i *initialisation) free(name, option string) error {
 }
 
 func (i *initialisation) askClient() error {
-	err := i.answer("Client id", "", func(a string) error { i.clientID = a; return i.problem() })
+	err := i.askUntilValid("Client id", "", func(a string) error { i.clientID = a; return i.problem() })
 	if err != nil || i.clientSecretFile != "" {
 		return err
 	}
-	if err := i.free(i.clientSecretPath(), "--client-secret-file"); err != nil {
+	if err := i.checkAbsent(i.clientSecretPath(), "--client-secret-file"); err != nil {
 		return err
 	}
 	i.clientSecret, err = i.ask.secret("Client secret, if it has one (not shown)", true)
 	return err
 }
 
-// wired brings to life the configuration that would be written now.
-func (i *initialisation) wired() (*config.Config, *wiring, error) {
+// wireDraft wires the configuration as it would be written now.
+func (i *initialisation) wireDraft() (*config.Config, *wiring, error) {
 	cfg, err := i.parse()
 	if err != nil {
 		return nil, nil, err
@@ -305,7 +319,8 @@ func (i *initialisation) wired() (*config.Config, *wiring, error) {
 	return cfg, w, err
 }
 
-// tryLogin logs in, as mailhaul check does, and returns how that went.
+// tryLogin logs in and reports on it as mailhaul check does. It returns the class of the
+// result.
 func (i *initialisation) tryLogin(ctx context.Context) (fetch.Class, error) {
 	if !i.check {
 		return fetch.ClassFine, nil
@@ -314,12 +329,12 @@ func (i *initialisation) tryLogin(ctx context.Context) (fetch.Class, error) {
 		i.say("The login cannot be tried before mailhaul login %s.", i.name)
 		return fetch.ClassFine, nil
 	}
-	cfg, w, err := i.wired()
+	cfg, w, err := i.wireDraft()
 	if err != nil {
 		return 0, err
 	}
 	defer w.Close()
-	store, done, err := readState(ctx, cfg.State)
+	store, done, err := openStateReadOnly(ctx, cfg.State)
 	if err != nil {
 		return 0, err
 	}
@@ -338,7 +353,7 @@ func (i *initialisation) tryLogin(ctx context.Context) (fetch.Class, error) {
 	return fetch.Classify(err), nil
 }
 
-// sinkKinds are the places for mail to choose from.
+// sinkKinds are the choices of askSink. place is the default of the question.
 var sinkKinds = []struct{ key, what, question, place string }{
 	{"maildir", "a Maildir, a folder with a file for each message", "Folder", "~/Maildir"},
 	{"mbox", "an mbox, one file with all messages", "File", "~/mbox"},
@@ -347,7 +362,7 @@ var sinkKinds = []struct{ key, what, question, place string }{
 	{"smtp", "a mail server, by SMTP", "host:port", "localhost:25"},
 }
 
-// askSink asks where the mail goes, and looks whether it can.
+// askSink asks where the mail goes until a sink can take it.
 func (i *initialisation) askSink(ctx context.Context) error {
 	for {
 		if i.ask != nil && i.kind == "" {
@@ -361,31 +376,32 @@ func (i *initialisation) askSink(ctx context.Context) error {
 			}
 			k := sinkKinds[n]
 			before := i.setup
-			err = i.answer(k.question, k.place, func(a string) error { return i.sink(before, k.key, a) })
+			err = i.askUntilValid(k.question, k.place, func(a string) error { return i.setSink(before, k.key, a) })
 			if err != nil {
 				return err
 			}
 		}
-		i.setup.kind, i.place = i.filled().kind, i.filled().place
+		i.setup.kind, i.place = i.withPlaceholders().kind, i.withPlaceholders().place
 		class, err := i.trySink(ctx)
 		if err != nil || class == fetch.ClassFine {
 			return err
 		}
 		if i.ask == nil || i.given("maildir") || i.given("mbox") {
-			return unwritten(class)
+			return nothingWritten(class)
 		}
 		i.kind, i.place, i.to = "", "", ""
 	}
 }
 
-// shellSigns mean something to a shell only. The words of a delivery agent are
-// told apart by blanks alone.
-const shellSigns = "'\"\\`$|&;<>"
+// shellMetacharacters have a meaning for shells, but not in the command of a delivery
+// agent, which mailhaul splits at blanks.
+const shellMetacharacters = "'\"\\`$|&;<>"
 
-// sink takes a place for mail.
-func (i *initialisation) sink(before setup, kind, place string) (err error) {
+// setSink takes the answer for a kind of sink. before is the setup without any earlier
+// answer.
+func (i *initialisation) setSink(before setup, kind, place string) (err error) {
 	i.setup = before
-	if kind == "mda" && strings.ContainsAny(place, shellSigns) {
+	if kind == "mda" && strings.ContainsAny(place, shellMetacharacters) {
 		return usagef("give a program with plain arguments, and write the rest into the file later: mda: [sh, -c, …]",
 			"no shell reads this: quotes and the like have no meaning")
 	}
@@ -398,7 +414,7 @@ func (i *initialisation) sink(before setup, kind, place string) (err error) {
 		if me, err := user.Current(); err == nil && kind == "lmtp" {
 			i.to = me.Username
 		}
-		err = i.answer("For whom", i.to, func(a string) error { i.to = a; return i.problem() })
+		err = i.askUntilValid("For whom", i.to, func(a string) error { i.to = a; return i.problem() })
 	}
 	if err != nil {
 		return err
@@ -409,16 +425,17 @@ func (i *initialisation) sink(before setup, kind, place string) (err error) {
 	return err
 }
 
-// trySink looks whether the sink can take mail, as mailhaul check does.
+// trySink checks whether the sink can take mail, and reports on it as mailhaul check
+// does. It returns the class of the result.
 func (i *initialisation) trySink(ctx context.Context) (fetch.Class, error) {
 	if !i.check {
 		return fetch.ClassFine, nil
 	}
-	cfg, w, err := i.wired()
+	cfg, w, err := i.wireDraft()
 	if err != nil {
 		return 0, err
 	}
 	defer w.Close()
 	l := &checklist{out: i.std.out, paint: painter(isTerminal(i.std.out))}
-	return l.checkSinks(ctx, cfg, w, cfg.Accounts[0], probesOf(ctx, cfg, w)), nil
+	return l.checkSinks(ctx, cfg, w, cfg.Accounts[0], sinkProbes(ctx, cfg, w)), nil
 }

@@ -9,36 +9,36 @@ import (
 	"golang.org/x/term"
 )
 
-// screen draws lines that change at the bottom of a terminal, and lets others
-// write above them. It is the mpb.ConsoleWriter of the bars.
+// screen draws lines that change at the bottom of a terminal, and lets other writers
+// write above them. It is the mpb.ConsoleWriter of the progress bars.
 //
-// The cursor waits below the lines and is never hidden, so that a program that
-// is killed leaves nothing behind but them. Who makes the window narrower
-// than the lines may find pieces of them above: terminals do not agree on
-// whether they are wrapped, and what is certain to be ours alone is erased.
+// The cursor stays below the lines and is never hidden, so that a program that is killed
+// leaves a usable terminal. If the window is made narrower than the lines, pieces of them
+// may remain above: terminals differ in whether they rewrap lines, and screen erases only
+// rows that it certainly drew.
 type screen struct {
 	out io.Writer
 
-	mu    sync.Mutex
-	next  bytes.Buffer // the lines to come
-	frame []byte       // the lines that are drawn
-	lines int          // how many those are
-	done  bool
+	mu      sync.Mutex
+	pending bytes.Buffer // the next lines to draw
+	drawn   []byte       // the lines on the terminal
+	lines   int          // the number of lines in drawn
+	closed  bool
 }
 
-// Write takes in text of the lines to come.
-func (s *screen) Write(p []byte) (int, error) { return s.next.Write(p) }
+// Write adds text to the next lines.
+func (s *screen) Write(p []byte) (int, error) { return s.pending.Write(p) }
 
-// ReadFrom takes in text of the lines to come.
-func (s *screen) ReadFrom(r io.Reader) (int64, error) { return s.next.ReadFrom(r) }
+// ReadFrom adds text to the next lines.
+func (s *screen) ReadFrom(r io.Reader) (int64, error) { return s.pending.ReadFrom(r) }
 
-// IsTerminal always returns true: who does not want the lines makes no screen.
+// IsTerminal returns true: a screen is made only where bars are wanted.
 func (s *screen) IsTerminal() bool { return true }
 
-// GetTermSize returns how many columns and lines there are to draw in. The
-// last row of the window is the cursor's.
+// GetTermSize returns the columns and rows that are free for lines. The last row of the
+// window is the cursor's.
 func (s *screen) GetTermSize() (width, height int, err error) {
-	if f := fileOf(s.out); f != nil {
+	if f := underlyingFile(s.out); f != nil {
 		width, height, err = term.GetSize(int(f.Fd()))
 	}
 	if err != nil || width <= 0 || height <= 0 {
@@ -47,23 +47,23 @@ func (s *screen) GetTermSize() (width, height int, err error) {
 	return width, height - 1, nil
 }
 
-// Flush draws the lines that were taken in, in place of the last. They are
-// counted here: mpb gets it wrong when there are more bars than rows.
+// Flush draws the next lines in place of the last. It ignores the number of lines that
+// mpb passes, which is wrong when there are more bars than rows.
 func (s *screen) Flush(int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	defer s.next.Reset()
-	if s.done {
+	defer s.pending.Reset()
+	if s.closed {
 		return nil
 	}
 	erase := s.erase()
-	s.frame, s.lines = append(s.frame[:0], s.next.Bytes()...), bytes.Count(s.next.Bytes(), []byte("\n"))
-	_, err := s.out.Write(append(erase, s.frame...))
+	s.drawn, s.lines = append(s.drawn[:0], s.pending.Bytes()...), bytes.Count(s.pending.Bytes(), []byte("\n"))
+	_, err := s.out.Write(append(erase, s.drawn...))
 	return err
 }
 
-// erase returns what erases the lines that are drawn (CUU and ED, ECMA-48
-// §8.3.22 and §8.3.39), and the echo of keys that were pressed since.
+// erase returns the sequence that erases the lines, and the echo of keys pressed since
+// they were drawn (CUU and ED, ECMA-48 §8.3.22 and §8.3.39).
 func (s *screen) erase() []byte {
 	if s.lines == 0 {
 		return nil
@@ -71,25 +71,26 @@ func (s *screen) erase() []byte {
 	return fmt.Appendf(nil, "\r\x1b[%dA\x1b[J", s.lines)
 }
 
-// close erases the lines and draws no more.
+// close erases the lines. Nothing is drawn after it.
 func (s *screen) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.done {
+	if !s.closed {
 		s.out.Write(s.erase())
 	}
-	s.done, s.lines = true, 0
+	s.closed, s.lines = true, 0
 }
 
-// above returns a writer whose text goes to w, above the lines.
-func (s *screen) above(w io.Writer) io.Writer { return &aboveLines{s, w} }
+// writerAbove returns a writer that writes to w above the lines.
+func (s *screen) writerAbove(w io.Writer) io.Writer { return &aboveLines{s, w} }
 
+// aboveLines is the writer that screen.writerAbove returns.
 type aboveLines struct {
 	screen *screen
 	w      io.Writer
 }
 
-// Write writes whole lines.
+// Write writes p, which must be whole lines.
 func (a *aboveLines) Write(p []byte) (int, error) {
 	s := a.screen
 	s.mu.Lock()
@@ -99,6 +100,6 @@ func (a *aboveLines) Write(p []byte) (int, error) {
 	}
 	s.out.Write(s.erase())
 	n, err := a.w.Write(p)
-	s.out.Write(s.frame)
+	s.out.Write(s.drawn)
 	return n, err
 }

@@ -10,38 +10,40 @@ import (
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 )
 
-// setup is what mailhaul init knows of the configuration that it will write.
-// What is empty is still to be found out.
+// setup is what mailhaul init knows of the configuration that it will write. It has yet
+// to find out the empty fields.
 type setup struct {
-	path string // of the file
+	path string // of the configuration file
 	name string // of the account
 
 	server string // host or host:port
 	tls    config.TLS
 	user   string
 
-	// One of these is where the password comes from; typed is kept in a file of
-	// its own.
-	typed, passwordFile, passwordCommand string
-	oauth                                string // a provider of OAuth 2.0
-	clientID, clientSecret               string
-	clientSecretFile                     string
+	// One of these says how to log in.
+	typed           string // a password, to be kept in a file of its own
+	passwordFile    string
+	passwordCommand string
+	oauth           string // the name of a provider
 
-	kind  string // of the sink: its key
-	place string // where it puts the mail
-	to    string // for whom, where the kind of sink has to be told
+	// The client of oauth has one of the two secrets, or none.
+	clientID, clientSecret, clientSecretFile string
+
+	kind  string // the key of the sink, such as maildir
+	place string // where the sink puts the mail
+	to    string // the recipient, for smtp and lmtp
 	keep  string
 }
 
-// defaultKeep leaves time to notice that something is not as it should be.
+// defaultKeep leaves the user time to notice a mistake.
 const defaultKeep = "14d"
 
-// keepValues is what keep may be.
+// keepValues are the values of keep, for a question.
 const keepValues = "false (delete at once), 14d, or forever"
 
-// filled returns s with something in every place that is empty, so that what
-// is there can be checked.
-func (s setup) filled() setup {
+// withPlaceholders returns s with something in every required field that is empty, so
+// that the others can be validated.
+func (s setup) withPlaceholders() setup {
 	s.name = cmp.Or(s.name, "mail")
 	s.server = cmp.Or(s.server, "pop.example.com")
 	s.tls = cmp.Or(s.tls, config.TLSImplicit)
@@ -57,20 +59,22 @@ func (s setup) filled() setup {
 	return s
 }
 
-// parse returns the configuration as it is so far.
+// parse validates what is known so far, and returns the configuration with placeholders
+// for the rest.
 func (s setup) parse() (*config.Config, error) {
-	return config.Parse(s.path, []byte(s.filled().text()))
+	return config.Parse(s.path, []byte(s.withPlaceholders().yaml()))
 }
 
-// passwordPath is where a password that was typed is kept, relative to the
-// configuration.
+// passwordPath returns the file for a typed password, relative to the configuration.
 func (s setup) passwordPath() string { return s.name + ".password" }
 
-// clientSecretPath is the same for the secret of a client.
+// clientSecretPath returns the file for a typed client secret, relative to the
+// configuration.
 func (s setup) clientSecretPath() string { return s.oauth + ".secret" }
 
-// files are what is to be written beside the configuration, by their paths.
-func (s setup) files() map[string]string {
+// secretFiles returns the contents of the files to write beside the configuration, by
+// path.
+func (s setup) secretFiles() map[string]string {
 	files := map[string]string{}
 	dir := filepath.Dir(s.path)
 	if s.typed != "" {
@@ -82,8 +86,8 @@ func (s setup) files() map[string]string {
 	return files
 }
 
-// text returns the configuration file.
-func (s setup) text() string {
+// yaml returns the text of the configuration file.
+func (s setup) yaml() string {
 	var b strings.Builder
 	line := func(indent int, key, value, comment string) {
 		text := strings.Repeat("  ", indent) + key + ": " + value
@@ -133,8 +137,8 @@ func (s setup) text() string {
 	return b.String()
 }
 
-// clientSecretFileKey is the value of client_secret_file, "" if the client has
-// no secret.
+// clientSecretFileKey returns the value of client_secret_file, "" if the client has no
+// secret.
 func (s setup) clientSecretFileKey() string {
 	if s.clientSecret != "" {
 		return s.clientSecretPath()
@@ -158,7 +162,7 @@ func keepComment(keep string) string {
 	return "how long mail stays on the server"
 }
 
-// configPath returns how the configuration names a file that a person named,
+// configPath returns the name in a configuration of a path that a person typed, which is
 // relative to the working folder.
 func configPath(path string) (string, error) {
 	if path == "~" || strings.HasPrefix(path, "~/") {
@@ -168,35 +172,34 @@ func configPath(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// A configuration has variables in its paths.
+	// In the paths of a configuration, $ begins a variable.
 	return strings.ReplaceAll(tilde(abs), "$", "$$"), nil
 }
 
-// write writes the configuration, and before it the files that it names. None
-// may be there already; after an error none is there.
+// write creates the files of the secrets, then the configuration. None of them may
+// exist. After an error it leaves none behind.
 func (s setup) write() (err error) {
 	if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
 		return err
 	}
-	var made []string
+	var created []string
 	defer func() {
 		if err != nil {
-			for _, path := range made {
+			for _, path := range created {
 				os.Remove(path)
 			}
 		}
 	}()
-	for path, text := range s.files() {
+	for path, text := range s.secretFiles() {
 		if err := writeNew(path, text); err != nil {
 			return err
 		}
-		made = append(made, path)
+		created = append(created, path)
 	}
-	return writeNew(s.path, s.text())
+	return writeNew(s.path, s.yaml())
 }
 
-// writeNew writes a file that only its owner may read, which must not be
-// there.
+// writeNew creates a file that only its owner may read. It must not exist.
 func writeNew(path, text string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -206,8 +209,8 @@ func writeNew(path, text string) error {
 	if err == nil {
 		err = f.Sync()
 	}
-	if closed := f.Close(); err == nil {
-		err = closed
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
 	}
 	if err != nil {
 		os.Remove(path)

@@ -36,13 +36,13 @@ accounts:
     password_file: work.password          # not readable by everyone
     keep: forever                         # never delete mail from the server
 `
-	if diff := cmp.Diff(want, s.text()); diff != "" {
+	if diff := cmp.Diff(want, s.yaml()); diff != "" {
 		t.Error(diff)
 	}
 	if _, err := s.parse(); err != nil {
 		t.Error(err)
 	}
-	if strings.Contains(s.text(), password) {
+	if strings.Contains(s.yaml(), password) {
 		t.Error("the password is in the configuration")
 	}
 }
@@ -65,7 +65,7 @@ func FuzzSetup(f *testing.F) {
 			return
 		}
 		if text != "" && cfg.Accounts[0].User != text {
-			t.Errorf("%q is %q in\n%s", text, cfg.Accounts[0].User, s.filled().text())
+			t.Errorf("%q is %q in\n%s", text, cfg.Accounts[0].User, s.withPlaceholders().yaml())
 		}
 	})
 }
@@ -73,7 +73,7 @@ func FuzzSetup(f *testing.F) {
 // A file that cannot be written leaves none behind.
 func TestSetupWrite(t *testing.T) {
 	dir := t.TempDir()
-	s := setup{path: filepath.Join(dir, "config.yaml"), typed: password}.filled()
+	s := setup{path: filepath.Join(dir, "config.yaml"), typed: password}.withPlaceholders()
 	if err := os.WriteFile(s.path, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}

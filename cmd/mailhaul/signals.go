@@ -8,16 +8,16 @@ import (
 	"syscall"
 )
 
-// notePipes has a write to a closed pipe fail instead of killing the program.
-// Unlike an ignored signal, a noted one is not passed on to password commands.
-func notePipes() (stop func()) {
+// catchSIGPIPE makes a write to a closed pipe fail instead of killing the program. The
+// signal is caught and not ignored, because child processes inherit ignored signals.
+func catchSIGPIPE() (stop func()) {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGPIPE)
 	return func() { signal.Stop(c) }
 }
 
-// endSignals receives those that are to end a run.
-func endSignals() chan os.Signal {
+// notifyTermination returns a channel that receives the signals that end a run.
+func notifyTermination() chan os.Signal {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	if !signal.Ignored(syscall.SIGHUP) { // as under nohup
@@ -26,64 +26,70 @@ func endSignals() chan os.Signal {
 	return signals
 }
 
-// interruptible returns a context that the first SIGINT, SIGTERM or SIGHUP cancels, as
-// stop does. The next one kills, since what is being said may wait for somebody who
-// does not read, but not while a new token is on its way to w, which may be nil.
-func interruptible(ctx context.Context, std stdio, w *wiring) (_ context.Context, stop func()) {
+// cancelOnSignal returns a context that the first SIGINT, SIGTERM or SIGHUP cancels, as
+// stop does. The next signal kills the program, which may hang in a write that nobody
+// reads; but if w, which may be nil, is renewing a token, only once it has that.
+func cancelOnSignal(ctx context.Context, std stdio, w *wiring) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	signals := endSignals()
+	signals := notifyTermination()
 	go func() {
 		select {
 		case <-signals:
-			cancel() // from here on, no other is asked for
+			cancel() // no token is requested after this
 		case <-ctx.Done():
 		}
-		var next os.Signal
-		if w.renewing() {
-			next = <-signals
-		} else {
-			signal.Stop(signals)
-			select {
-			case next = <-signals: // which came before that
-			default:
-				return
-			}
-		}
-		if w.renewing() {
-			go fmt.Fprintln(std.err, "mailhaul: "+waitsForToken)
-			w.awaitTokens()
-		}
-		signal.Reset(next)
-		syscall.Kill(os.Getpid(), next.(syscall.Signal))
+		killBySecondSignal(signals, std, w)
 	}()
 	return ctx, cancel
 }
 
-// drainOnSignal returns a channel that the first SIGINT, SIGTERM or SIGHUP closes, and
-// a context that the second one cancels, as stop does. say is called at the first, and
-// hungUp at the second, or at one that comes after stop; both may be long in returning.
-// The signals stay noted for the rest of the process: the second may come when all but
-// a new token is closed, and must not kill who waits for that.
-func drainOnSignal(ctx context.Context, say, hungUp func()) (_ context.Context, _ <-chan struct{}, stop func()) {
+// killBySecondSignal restores the default action of signals, which is to kill the
+// program. While w is renewing a token, it waits for a signal and for the token first.
+func killBySecondSignal(signals chan os.Signal, std stdio, w *wiring) {
+	var second os.Signal
+	if w.isRenewingToken() {
+		second = <-signals
+	} else {
+		signal.Stop(signals)
+		select {
+		case second = <-signals: // arrived before Stop
+		default:
+			return
+		}
+	}
+	if w.isRenewingToken() {
+		go fmt.Fprintln(std.err, "mailhaul: "+tokenWaitText)
+		w.awaitTokenRenewals()
+	}
+	signal.Reset(second)
+	syscall.Kill(os.Getpid(), second.(syscall.Signal))
+}
+
+// drainOnSignal returns a channel that the first SIGINT, SIGTERM or SIGHUP closes, and a
+// context that the second one cancels, as stop does. It calls onFirst at the first, and
+// onSecond at the second or at one after stop. Both may block. The signals stay caught
+// for the rest of the process: the second may arrive when the program only waits for a
+// new token, and must not kill it then.
+func drainOnSignal(ctx context.Context, onFirst, onSecond func()) (_ context.Context, _ <-chan struct{}, stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	drain := make(chan struct{})
-	signals := endSignals()
+	signals := notifyTermination()
 	go func() {
 		select {
 		case <-signals:
 			close(drain)
-			go say()
+			go onFirst()
 		case <-ctx.Done():
 		}
 		<-signals
 		cancel()
-		hungUp()
+		onSecond()
 	}()
 	return ctx, drain, cancel
 }
 
-// closed reports whether a channel is.
-func closed(c <-chan struct{}) bool {
+// isClosed reports whether a channel is closed.
+func isClosed(c <-chan struct{}) bool {
 	select {
 	case <-c:
 		return true
@@ -93,18 +99,18 @@ func closed(c <-chan struct{}) bool {
 }
 
 // daemonSignals are the signals that a daemon obeys.
-type daemonSignals struct{ end, reload, now chan os.Signal }
+type daemonSignals struct{ terminate, reload, pollNow chan os.Signal }
 
-// newDaemonSignals has those received that must not kill a daemon which is
-// about to begin. They are obeyed once it polls.
+// newDaemonSignals catches SIGHUP and SIGUSR1 from the start of a daemon, which they
+// must not kill. It obeys them once it polls.
 func newDaemonSignals() daemonSignals {
 	s := daemonSignals{make(chan os.Signal, 2), make(chan os.Signal, 1), make(chan os.Signal, 1)}
 	signal.Notify(s.reload, syscall.SIGHUP)
-	signal.Notify(s.now, syscall.SIGUSR1)
+	signal.Notify(s.pollNow, syscall.SIGUSR1)
 	return s
 }
 
-// noteEnd has those received that end a daemon, for the rest of the process: the
-// second may come when all is closed already, and must not kill it. Before, they
-// do: a start that hangs can be ended.
-func (s daemonSignals) noteEnd() { signal.Notify(s.end, os.Interrupt, syscall.SIGTERM) }
+// catchTermination catches the signals that end a daemon, for the rest of the process:
+// the second may arrive when everything is closed already, and must not kill it. Until
+// the call they do kill it, so that a start that hangs can be ended.
+func (s daemonSignals) catchTermination() { signal.Notify(s.terminate, os.Interrupt, syscall.SIGTERM) }

@@ -17,16 +17,16 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/smtp"
 )
 
-// newSink makes a sink. It touches neither the disk nor the network. state is
-// the folder with what is remembered: mail that is promised there is nobody
-// else's to sweep away.
+// newSink makes a sink. It touches neither the disk nor the network. state is the folder
+// of the state database. A Maildir's unfinished files are marked with it and the host,
+// so that no other mailhaul removes what this database has promised.
 func (w *wiring) newSink(s config.Sink, state string) (deliver.Sink, error) {
-	server := func(of config.Server) remote.Server {
-		r := w.remoteServer(of)
+	server := func(c config.Server) remote.Server {
+		r := w.remoteServer(c)
 		r.Name = s.Name
-		r.Token = w.token(ofSink(s))
-		if of.OAuth != nil {
-			r.TokenRefused = w.source(ofSink(s)).Refused
+		r.Token = w.tokenFunc(sinkLogin(s))
+		if c.OAuth != nil {
+			r.TokenRefused = w.tokenSource(sinkLogin(s)).Refused
 		}
 		return r
 	}
@@ -49,26 +49,28 @@ func (w *wiring) newSink(s config.Sink, state string) (deliver.Sink, error) {
 	case s.IMAP != nil:
 		return imap.New(imap.Options{
 			Server: server(s.IMAP.Server), Folder: s.IMAP.Folder, Create: s.IMAP.Create,
-			Flags: s.IMAP.Flags, Spool: w.spool, Pool: w.pool, Login: w.login(s.IMAP.Server),
+			Flags: s.IMAP.Flags, Spool: w.spool, Pool: w.pool, Login: w.sinkLoginID(s.IMAP.Server),
 		})
 	default:
 		return discard.New(s.Discard)
 	}
 }
 
-// login names what a sink says of its server, alike for all that say the same.
-func (w *wiring) login(of config.Server) string {
-	place := fmt.Sprintf("%s %s", of.Addr, of.User)
-	n := slices.IndexFunc(w.servers[place], func(other config.Server) bool { return reflect.DeepEqual(of, other) })
+// sinkLoginID returns a name for the server of a sink and the login there. Sinks with
+// the same settings for their server get the same name.
+func (w *wiring) sinkLoginID(s config.Server) string {
+	key := fmt.Sprintf("%s %s", s.Addr, s.User)
+	n := slices.IndexFunc(w.servers[key], func(other config.Server) bool { return reflect.DeepEqual(s, other) })
 	if n < 0 {
-		n = len(w.servers[place])
-		w.servers[place] = append(w.servers[place], of)
+		n = len(w.servers[key])
+		w.servers[key] = append(w.servers[key], s)
 	}
-	return fmt.Sprintf("%s %d", place, n)
+	return fmt.Sprintf("%s %d", key, n)
 }
 
-// problem is the mistake in a configuration that an error shows.
-func problem(line int, what string, err error) config.Problem {
+// configProblem returns err as a mistake in the configuration: what, at a line of the
+// file, cannot be used.
+func configProblem(line int, what string, err error) config.Problem {
 	p := config.Problem{Line: line, Text: what + ": " + err.Error()}
 	if e, ok := errors.AsType[*deliver.Error](err); ok {
 		p.Text, p.Hint = what+": "+e.Op, e.Hint
@@ -76,16 +78,16 @@ func problem(line int, what string, err error) config.Problem {
 	return p
 }
 
-var remoteSecurity = map[config.TLS]remote.Security{
+var sinkSecurity = map[config.TLS]remote.Security{
 	config.TLSImplicit: remote.ImplicitTLS,
 	config.TLSStart:    remote.StartTLS,
 	config.TLSNone:     remote.PlainText,
 }
 
-// remoteServer says how a sink reaches its server.
+// remoteServer translates how a sink reaches its server and logs in, but for tokens.
 func (w *wiring) remoteServer(s config.Server) remote.Server {
 	r := remote.Server{
-		Addr: s.Addr, Security: remoteSecurity[s.TLS], TLS: s.Trust.Config(s.Addr, w.sessions), Via: via(s.Via, w.env),
+		Addr: s.Addr, Security: sinkSecurity[s.TLS], TLS: s.Trust.Config(s.Addr, w.sessions), Via: channelVia(s.Via, w.env),
 		Timeout: s.Timeout, User: s.User, Kerberos: s.Kerberos, Auth: s.Auth,
 	}
 	if s.Password.IsSet() {

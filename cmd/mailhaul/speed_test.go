@@ -13,7 +13,7 @@ func TestSpeed(t *testing.T) {
 		if got := s.String(); got != speed {
 			t.Errorf("speed %q, want %q", got, speed)
 		}
-		if got := s.left(1 << 20); got != left {
+		if got := s.timeLeft(1 << 20); got != left {
 			t.Errorf("left %q, want %q", got, left)
 		}
 	}
@@ -35,7 +35,7 @@ func TestSpeed(t *testing.T) {
 	expect("100 B/s", "2:54:46")
 	s = speed{perSecond: 2}
 	expect("2 B/s", "")
-	if got := s.left(0); got != "" {
+	if got := s.timeLeft(0); got != "" {
 		t.Errorf("nothing left takes %q", got)
 	}
 }

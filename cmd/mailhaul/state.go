@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
 	"slices"
 
 	"github.com/urfave/cli/v2"
@@ -29,13 +30,46 @@ func stateCommand(std stdio) *cli.Command {
 	}
 }
 
-// openState opens what is remembered of at least something, for changes.
+// loadConfigAndState reads the configuration at path and opens its state database for
+// reading. The caller must call done.
+func loadConfigAndState(ctx context.Context, path string) (cfg *config.Config, store *state.Store, done func(), err error) {
+	if cfg, err = loadConfig(path); err != nil {
+		return nil, nil, nil, err
+	}
+	store, done, err = openStateReadOnly(ctx, cfg.State)
+	return cfg, store, done, err
+}
+
+// openStateReadOnly opens the state database in dir for reading. If there is none it
+// creates none there, but opens an empty one that done removes.
+func openStateReadOnly(ctx context.Context, dir string) (store *state.Store, done func(), err error) {
+	store, err = state.OpenReadOnly(ctx, dir)
+	if err == nil {
+		return store, func() { store.Close() }, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, err
+	}
+	empty, err := os.MkdirTemp("", "mailhaul-")
+	if err != nil {
+		return nil, nil, &failure{err, exitMachine, "set TMPDIR to a folder that can be written to"}
+	}
+	store, err = state.Open(ctx, empty)
+	if err != nil {
+		os.RemoveAll(empty)
+		return nil, nil, err
+	}
+	return store, func() { store.Close(); os.RemoveAll(empty) }, nil
+}
+
+// openState reads the configuration and opens its state database for changes. The
+// database must exist.
 func openState(ctx context.Context, path string) (*config.Config, *state.Store, error) {
 	cfg, err := loadConfig(path)
 	if err != nil {
 		return nil, nil, err
 	}
-	// Looking creates nothing.
+	// OpenReadOnly, unlike Open, does not create the database.
 	reader, err := state.OpenReadOnly(ctx, cfg.State)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, usagef("", "nothing is remembered in %s", cfg.State)
@@ -46,9 +80,9 @@ func openState(ctx context.Context, path string) (*config.Config, *state.Store, 
 	return cfg, store, err
 }
 
-// remembered returns what is remembered of an account, which must be
-// something.
-func remembered(ctx context.Context, cfg *config.Config, store *state.Store, name string) (state.Account, error) {
+// rememberedAccount returns an account of the state database, or a usage error that
+// names those in it.
+func rememberedAccount(ctx context.Context, cfg *config.Config, store *state.Store, name string) (state.Account, error) {
 	all, err := store.Accounts(ctx)
 	if err != nil {
 		return state.Account{}, err
@@ -62,18 +96,19 @@ func remembered(ctx context.Context, cfg *config.Config, store *state.Store, nam
 	}
 	hint := ""
 	if len(names) > 0 {
-		hint = "remembered are " + someOf(names)
+		hint = "remembered are " + listNames(names)
 	}
 	return state.Account{}, usagef(hint, "nothing is remembered of an account %q in %s", name, cfg.State)
 }
 
-// hold opens what is remembered of an account, for changes while nobody polls it.
-func hold(ctx context.Context, path, name string) (cfg *config.Config, store *state.Store, done func(), err error) {
+// leaseAccount opens the state database for changes of an account, and takes the lease
+// of the account, so that nobody polls it until done is called.
+func leaseAccount(ctx context.Context, path, name string) (cfg *config.Config, store *state.Store, done func(), err error) {
 	if cfg, store, err = openState(ctx, path); err != nil {
 		return nil, nil, nil, err
 	}
 	var lease *state.Lease
-	if _, err = remembered(ctx, cfg, store, name); err == nil {
+	if _, err = rememberedAccount(ctx, cfg, store, name); err == nil {
 		lease, err = store.Lease(ctx, name)
 	}
 	if err != nil {
@@ -86,8 +121,8 @@ func hold(ctx context.Context, path, name string) (cfg *config.Config, store *st
 	}, nil
 }
 
-// findMessages returns the rows of the messages that args name, each once, of
-// all of which something must be remembered.
+// findMessages returns the rows of the messages that args name, each row once. It fails
+// if there is no row for one of them.
 func findMessages(ctx context.Context, store *state.Store, account string, args []string) (rows []state.Row, err error) {
 	for _, arg := range args {
 		row, found, err := findMessage(ctx, store, account, arg)

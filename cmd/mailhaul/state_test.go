@@ -268,7 +268,7 @@ func TestRememberedOfMany(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	_, err = remembered(t.Context(), &config.Config{State: folder}, store, "a100")
+	_, err = rememberedAccount(t.Context(), &config.Config{State: folder}, store, "a100")
 	if hint := hintOf(err); !strings.HasPrefix(hint, "remembered are a00, a01, ") || !strings.HasSuffix(hint, ", a19 and 80 more") {
 		t.Errorf("%v, hint %q", err, hint)
 	}
@@ -281,7 +281,7 @@ func TestManyStrangers(t *testing.T) {
 		all = append(all, state.Account{Name: fmt.Sprintf("former-%04d", i), Messages: 1})
 	}
 	var out strings.Builder
-	strangers(&out, &config.Config{}, all)
+	writeUnconfigured(&out, &config.Config{}, all)
 	if text := out.String(); len(text) > 500 || !strings.Contains(text, "former-0000, former-0001") || !strings.Contains(text, " and 1980 more\n") {
 		t.Errorf("%d bytes: %.500s", len(text), text)
 	}

@@ -58,18 +58,18 @@ func adoptCommand(std stdio) *cli.Command {
 }
 
 func runAdopt(ctx context.Context, std stdio, path, name string, before time.Time, from string, yes bool) error {
-	cfg, chosen, w, err := wired(path, []string{name})
+	cfg, chosen, w, err := loadAndWire(path, []string{name})
 	if err != nil {
 		return err
 	}
 	defer w.Close()
 	account := w.account(chosen[0])
-	old, which := fetch.Old{Before: before}, ""
+	old, oldBy := fetch.Old{Before: before}, ""
 	if !before.IsZero() {
-		which = "from before " + before.Format(time.DateOnly)
+		oldBy = "from before " + before.Format(time.DateOnly)
 	}
 	if from != "" {
-		if old.Known, which, err = readOldIDs(from, account); err != nil {
+		if old.Known, oldBy, err = readOldIDs(from, account); err != nil {
 			return err
 		}
 	}
@@ -78,7 +78,7 @@ func runAdopt(ctx context.Context, std stdio, path, name string, before time.Tim
 		return err
 	}
 	defer store.Close()
-	ctx, stop := interruptible(ctx, std, w)
+	ctx, stop := cancelOnSignal(ctx, std, w)
 	defer stop()
 
 	o := fetch.Options{State: store, Observer: func(e fetch.Event) {
@@ -86,28 +86,29 @@ func runAdopt(ctx context.Context, std stdio, path, name string, before time.Tim
 			fmt.Fprintf(std.err, "%s: %s\n", e.Account, clean(e.Text))
 		}
 	}}
-	var own error // not the server's
+	var adoptErr error // of this program, not of the server
 	err = account.Adopt(ctx, o, old, func(found fetch.Adoption) error {
-		stop() // from here on ^C ends the program, whose lease ends with it
-		own = std.adopt(store, name, found, which, yes)
-		return own
+		stop() // while the question waits, ^C kills the program, and with it the lease
+		adoptErr = std.confirmAdoption(store, name, found, oldBy, yes)
+		return adoptErr
 	})
-	if _, held := errors.AsType[*state.HeldError](err); own != nil || err == nil || held {
+	if _, held := errors.AsType[*state.HeldError](err); adoptErr != nil || err == nil || held {
 		return err
 	}
 	return reportLookFailure(std, name, err)
 }
 
-// readOldIDs reads which unique-ids another fetcher remembers of an account's
-// maildrop, and words what is old by it.
-func readOldIDs(path string, account *fetch.Account) (known func(uid string) bool, which string, err error) {
+// readOldIDs reads the file in which another fetcher remembers unique-ids. known reports
+// whether that one has fetched a message of the account. oldBy says by what a message is
+// old, such as "known to mpop".
+func readOldIDs(path string, account *fetch.Account) (known func(uid string) bool, oldBy string, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, "", usagef("", "%v", err)
 	}
 	defer f.Close()
 	program, drops, err := oldids.Read(f)
-	if errors.Is(err, syscall.EISDIR) { // as is ~/.mpop_uidls
+	if errors.Is(err, syscall.EISDIR) { // such as ~/.mpop_uidls
 		return nil, "", usagef("name a file in it", "%s is a folder", path)
 	}
 	if err != nil { // such as a fetchmailrc
@@ -127,43 +128,20 @@ func readOldIDs(path string, account *fetch.Account) (known func(uid string) boo
 		uids[uid] = true
 	}
 	known = func(uid string) bool { return uids[uid] || uids[oldids.Written(program, uid)] }
-	which = "known to " + program
+	oldBy = "known to " + program
 	if name := drop.String(); name != "" {
-		which += " for " + name // which may be called otherwise there
+		oldBy += " for " + name // the file may name the maildrop otherwise
 	}
-	return known, which, nil
+	return known, oldBy, nil
 }
 
-// adopt shows what there is to adopt, asks, and does it. which says what makes
-// it old, if not all is.
-func (std stdio) adopt(store *state.Store, name string, found fetch.Adoption, which string, yes bool) error {
-	var octets int64
-	for _, m := range found.New {
-		octets += m.Size
-	}
-	what := "new"
-	if which != "" {
-		what = "new and " + which
-	}
-	fmt.Fprintf(std.out, "%s: %s on the server, %d of them %s (%s)\n", name, count(found.Listed, "message"), len(found.New), what, size(octets))
-	if found.Unknown > 0 {
-		fmt.Fprintf(std.out, "  %s that it does not know will be fetched\n", count(found.Unknown, "message"))
-	}
-	if found.Later > 0 {
-		fmt.Fprintf(std.out, "  %s came later, and will be fetched\n", count(found.Later, "message"))
-	}
-	if found.Undated > 0 {
-		fmt.Fprintf(std.out, "  %s without a date that can be read will be fetched, too\n", count(found.Undated, "message"))
-	}
-	if found.Nameless > 0 {
-		fmt.Fprintf(std.out, "  %s without a unique-id can be told from no other, and will be fetched\n", count(found.Nameless, "message"))
-	}
-	if found.Unclear > 0 {
-		fmt.Fprintf(std.out, "  %s without a unique-id can be told from no other, and will be left alone\n", count(found.Unclear, "message"))
-	}
+// confirmAdoption shows what can be adopted, asks, and adopts it. oldBy says by what
+// messages are old, "" if all are to be adopted.
+func (std stdio) confirmAdoption(store *state.Store, name string, found fetch.Adoption, oldBy string, yes bool) error {
+	std.writeAdoption(name, found, oldBy)
 	if found.Unknown > 0 && found.Unknown+found.Nameless+found.Unclear == found.Listed {
 		return usagef("see whether FILE is of this account, before mailhaul fetch brings all of it",
-			"%s: nothing was adopted: no message on the server is %s", name, which)
+			"%s: nothing was adopted: no message on the server is %s", name, oldBy)
 	}
 	if len(found.New) == 0 {
 		fmt.Fprintf(std.out, "%s: nothing to adopt\n", name)
@@ -182,4 +160,31 @@ func (std stdio) adopt(store *state.Store, name string, found fetch.Adoption, wh
 	}
 	fmt.Fprintf(std.out, "%s: %s adopted\n", name, count(len(found.New), "message"))
 	return nil
+}
+
+// writeAdoption writes how many messages can be adopted, and what becomes of the others.
+func (std stdio) writeAdoption(name string, found fetch.Adoption, oldBy string) {
+	var octets int64
+	for _, m := range found.New {
+		octets += m.Size
+	}
+	adoptable := "new"
+	if oldBy != "" {
+		adoptable = "new and " + oldBy
+	}
+	fmt.Fprintf(std.out, "%s: %s on the server, %d of them %s (%s)\n", name, count(found.Listed, "message"), len(found.New), adoptable, size(octets))
+	for _, others := range []struct {
+		n    int
+		what string
+	}{
+		{found.Unknown, "that it does not know will be fetched"},
+		{found.Later, "came later, and will be fetched"},
+		{found.Undated, "without a date that can be read will be fetched, too"},
+		{found.Nameless, "without a unique-id can be told from no other, and will be fetched"},
+		{found.Unclear, "without a unique-id can be told from no other, and will be left alone"},
+	} {
+		if others.n > 0 {
+			fmt.Fprintf(std.out, "  %s %s\n", count(others.n, "message"), others.what)
+		}
+	}
 }

@@ -31,7 +31,7 @@ func forgetCommand(std stdio) *cli.Command {
 }
 
 func runForget(ctx context.Context, std stdio, path, name string, uids []string, yes bool) error {
-	cfg, store, done, err := hold(ctx, path, name)
+	cfg, store, done, err := leaseAccount(ctx, path, name)
 	if err != nil {
 		return err
 	}
@@ -44,7 +44,7 @@ func runForget(ctx context.Context, std stdio, path, name string, uids []string,
 		return err
 	}
 	defer w.Close()
-	a, err := remembered(ctx, cfg, store, name)
+	a, err := rememberedAccount(ctx, cfg, store, name)
 	if err != nil {
 		return err
 	}
@@ -56,33 +56,31 @@ func runForget(ctx context.Context, std stdio, path, name string, uids []string,
 	if err := store.Forget(ctx, name); err != nil {
 		return err
 	}
-	err = w.sweep(ctx, name)
+	err = w.sweepAccount(ctx, name)
 	fmt.Fprintf(std.out, "%s: forgotten\n", name)
-	std.warnUnswept(err)
+	std.warnSweepFailed(err)
 	return nil
 }
 
-// sweep removes what an account has left on its way, of which nothing is remembered any
-// more, or by another name: no poll does it then.
-func (w *wiring) sweep(ctx context.Context, account string) (err error) {
-	// Each comes twice, at first for no account: an mbox completes what a crash has torn
-	// from the spool, of which nothing is to be removed before all have done so.
-	for _, of := range []string{"", account} {
-		if err != nil {
-			break
-		}
+// sweepAccount removes the unfinished deliveries of an account that was forgotten or
+// renamed, whose polls no longer do it.
+func (w *wiring) sweepAccount(ctx context.Context, account string) error {
+	// The first sweep, for no account, lets each mbox complete from the spool what a
+	// crash has torn. Only then may anything be removed from the spool.
+	for _, name := range []string{"", account} {
+		var err error
 		for _, sink := range w.sinks {
-			err = errors.Join(err, sink.Sweep(ctx, of))
+			err = errors.Join(err, sink.Sweep(ctx, name))
+		}
+		if err != nil {
+			return err
 		}
 	}
-	if err == nil {
-		err = w.spool.Sweep(account)
-	}
-	return err
+	return w.spool.Sweep(account)
 }
 
-// warnUnswept tells of an error of wiring.sweep, if it is one.
-func (std stdio) warnUnswept(err error) {
+// warnSweepFailed warns of an error of sweepAccount, unless it is nil.
+func (std stdio) warnSweepFailed(err error) {
 	if err != nil {
 		fmt.Fprintf(std.err, "mailhaul: warning: mail that was left on its way may stay on this disk: %v\n", err)
 	}
@@ -96,7 +94,7 @@ func forgetMessages(ctx context.Context, std stdio, store *state.Store, name str
 	fmt.Fprintf(std.out, "%s: if they are still on the server, these are fetched again, and delivered a second time:\n", name)
 	var forget []string
 	for _, r := range rows {
-		fmt.Fprintf(std.out, "  %s (%s), %v\n", shownUID(r.UID), size(r.Size), r.Phase)
+		fmt.Fprintf(std.out, "  %s (%s), %v\n", displayUID(r.UID), size(r.Size), r.Phase)
 		forget = append(forget, r.UID)
 	}
 	if err := std.confirm("Forget "+count(len(rows), "message")+"?", yes); err != nil {
@@ -104,8 +102,9 @@ func forgetMessages(ctx context.Context, std stdio, store *state.Store, name str
 	}
 	h := state.Housekeeping{Forget: forget}
 	if slices.ContainsFunc(rows, func(r state.Row) bool { return r.Deleted != 0 || r.Missing != 0 }) {
-		// It was what may have told that the server gave its unique-id to another
-		// message, and so all of them: now each that is listed is looked at.
+		// Such a row, listed again, would have shown that the server reuses unique-ids.
+		// Without it, any message may be another one: marked as missing, each that is
+		// listed again is compared before it is deleted.
 		all, err := store.Rows(ctx, name)
 		if err != nil {
 			return err

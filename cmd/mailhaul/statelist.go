@@ -31,7 +31,7 @@ func stateListCommand(std stdio) *cli.Command {
 }
 
 func runStateList(ctx context.Context, std stdio, path string, asJSON bool) error {
-	cfg, store, done, err := lookUp(ctx, path)
+	cfg, store, done, err := loadConfigAndState(ctx, path)
 	if err != nil {
 		return err
 	}
@@ -45,20 +45,20 @@ func runStateList(ctx context.Context, std stdio, path string, asJSON bool) erro
 		return err
 	}
 	if asJSON {
-		return writeListJSON(std.out, all, cfg, octets)
+		return writeAccountsJSON(std.out, all, cfg, octets)
 	}
 	if len(all) == 0 {
 		fmt.Fprintf(std.out, "nothing is remembered in %s\n", tilde(cfg.State))
 		return nil
 	}
-	writeList(std.out, all, time.Now())
+	writeAccountTable(std.out, all, time.Now())
 	fmt.Fprintf(std.out, "\n%s: %s\n", tilde(cfg.State), size(octets))
-	strangers(std.out, cfg, all)
+	writeUnconfigured(std.out, cfg, all)
 	return nil
 }
 
-// writeList writes a table of at most 80 columns.
-func writeList(out io.Writer, all []state.Account, now time.Time) {
+// writeAccountTable writes a table of accounts for a terminal of 80 columns.
+func writeAccountTable(out io.Writer, all []state.Account, now time.Time) {
 	columns := []column{
 		{title: "ACCOUNT"}, {title: "LAST POLL"}, {title: "REMEMBERED", right: true}, {title: "ON SERVER", right: true},
 		{title: "ADOPTED", right: true}, {title: "REFUSED", right: true},
@@ -69,13 +69,13 @@ func writeList(out io.Writer, all []state.Account, now time.Time) {
 			oneLine(a.Name), ago(a.Polled, now), fmt.Sprint(a.Messages), fmt.Sprint(a.Listed), fmt.Sprint(a.Adopted), fmt.Sprint(a.Refused),
 		})
 	}
-	columns[0].most = max(8, rest(80, widths(columns, rows)[1:]...))
+	columns[0].maxWidth = max(8, remainingWidth(80, columnWidths(columns, rows)[1:]...))
 	writeTable(out, columns, rows, nil)
 }
 
-// strangers names the accounts that are remembered and that the configuration
-// does not have: one that got another name is fetched anew.
-func strangers(out io.Writer, cfg *config.Config, all []state.Account) {
+// writeUnconfigured names the accounts in the state database that the configuration does
+// not have. One of them may have been renamed there, and would be fetched again.
+func writeUnconfigured(out io.Writer, cfg *config.Config, all []state.Account) {
 	var names []string
 	for _, a := range all {
 		if cfg.Account(a.Name) == nil && a.Messages > 0 {
@@ -83,30 +83,29 @@ func strangers(out io.Writer, cfg *config.Config, all []state.Account) {
 		}
 	}
 	if len(names) > 0 {
-		fmt.Fprintf(out, "\nremembered, but not in the configuration: %s\n  (mailhaul state rename or forget tidies up)\n", someOf(names))
+		fmt.Fprintf(out, "\nremembered, but not in the configuration: %s\n  (mailhaul state rename or forget tidies up)\n", listNames(names))
 	}
 }
 
-// accountJSON is what state list --json writes of an account. The names are
-// stable; fields may be added. Times are RFC 3339 in UTC, null for never.
+// accountJSON is what state list --json writes for an account.
 type accountJSON struct {
 	Account    string     `json:"account"`
-	Configured bool       `json:"configured"` // the configuration has it
+	Configured bool       `json:"configured"` // whether the configuration has it
 	LastPoll   *time.Time `json:"last_poll"`
 	Messages   int        `json:"messages"` // that are remembered
-	Octets     int64      `json:"bytes"`    // of them
+	Octets     int64      `json:"bytes"`    // of those messages
 	OnServer   int        `json:"on_server"`
 	Adopted    int        `json:"adopted"`
 	Refused    int        `json:"refused"`
-	Open       int        `json:"open"` // promised to sinks that have not answered for them
+	Open       int        `json:"open"` // promised, and not known to have landed
 }
 
-func writeListJSON(out io.Writer, all []state.Account, cfg *config.Config, octets int64) error {
+func writeAccountsJSON(out io.Writer, all []state.Account, cfg *config.Config, octets int64) error {
 	accounts := make([]accountJSON, len(all))
 	for i, a := range all {
 		accounts[i] = accountJSON{
 			Account: a.Name, Configured: cfg.Account(a.Name) != nil,
-			LastPoll: instant(a.Polled), Messages: a.Messages, Octets: a.Octets, OnServer: a.Listed,
+			LastPoll: jsonTime(a.Polled), Messages: a.Messages, Octets: a.Octets, OnServer: a.Listed,
 			Adopted: a.Adopted, Refused: a.Refused, Open: a.Open,
 		}
 	}

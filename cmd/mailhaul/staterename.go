@@ -38,19 +38,19 @@ func runRename(ctx context.Context, std stdio, path, from, to string, yes bool) 
 		return err
 	}
 	defer store.Close()
-	if _, err := choose(cfg, []string{to}); err != nil {
+	if _, err := chooseAccounts(cfg, []string{to}); err != nil {
 		return err
 	}
-	if _, err := remembered(ctx, cfg, store, from); err != nil {
+	if _, err := rememberedAccount(ctx, cfg, store, from); err != nil {
 		return err
 	}
-	// A daemon that knows only one of the names takes its mail for new.
+	// A running daemon that knows only the old name would fetch all mail of it again.
 	daemon, err := store.DaemonLease()
 	if err != nil {
 		return err
 	}
 	defer daemon.Release()
-	// Always in the same order: two of us must not wait for each other.
+	// A fixed order, so that two renames cannot block each other.
 	for _, name := range []string{min(from, to), max(from, to)} {
 		lease, err := store.Lease(ctx, name)
 		if err != nil {
@@ -63,11 +63,11 @@ func runRename(ctx context.Context, std stdio, path, from, to string, yes bool) 
 		return err
 	}
 	defer w.Close()
-	was, err := mayRename(ctx, cfg, store, from, to)
+	account, err := checkRename(ctx, cfg, store, from, to)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(std.out, "%s: %s remembered, which will be those of %s\n", from, count(was.Messages, "message"), to)
+	fmt.Fprintf(std.out, "%s: %s remembered, which will be those of %s\n", from, count(account.Messages, "message"), to)
 	if cfg.Account(from) != nil {
 		fmt.Fprintf(std.out, "%s is in the configuration still: all mail on its server will be new to it\n", from)
 	}
@@ -83,29 +83,29 @@ func runRename(ctx context.Context, std stdio, path, from, to string, yes bool) 
 		return err
 	}
 	fmt.Fprintf(std.out, "%s: is now %s\n", from, to)
-	if was.Open == 0 {
-		std.warnUnswept(w.sweep(ctx, from))
+	if account.Open == 0 {
+		std.warnSweepFailed(w.sweepAccount(ctx, from))
 	}
 	return nil
 }
 
-// mayRename returns what is remembered of from, unless something stands in the way
-// of its new name.
-func mayRename(ctx context.Context, cfg *config.Config, store *state.Store, from, to string) (was state.Account, err error) {
+// checkRename returns the account from, or an error if it cannot be renamed to to.
+func checkRename(ctx context.Context, cfg *config.Config, store *state.Store, from, to string) (account state.Account, err error) {
 	all, err := store.Accounts(ctx)
 	if err != nil {
-		return was, err
+		return account, err
 	}
 	for _, a := range all {
 		switch {
 		case a.Name == from && a.Open > 0 && cfg.Account(from) != nil:
-			// Its next poll would sweep away what was promised for the other.
-			return was, usagef("mailhaul fetch "+from+" settles them first", "%s of the account %q are on their way into a sink", count(a.Open, "message"), from)
+			// The promises would be those of to, and the next poll of from would sweep
+			// away the mail that is spooled for them.
+			return account, usagef("mailhaul fetch "+from+" settles them first", "%s of the account %q are on their way into a sink", count(a.Open, "message"), from)
 		case a.Name == to && a.Messages > 0:
-			return was, usagef("mailhaul state forget "+to+" makes room for it", "%s of the account %q are remembered already", count(a.Messages, "message"), to)
+			return account, usagef("mailhaul state forget "+to+" makes room for it", "%s of the account %q are remembered already", count(a.Messages, "message"), to)
 		case a.Name == from:
-			was = a
+			account = a
 		}
 	}
-	return was, nil
+	return account, nil
 }

@@ -38,14 +38,15 @@ func retryCommand(std stdio) *cli.Command {
 	}
 }
 
-// runRetry ends the pauses of what args name, of all accounts without any.
+// runRetry ends the pauses of the accounts or messages that args name; without args, of
+// all accounts.
 func runRetry(ctx context.Context, std stdio, path string, args []string) error {
 	cfg, store, err := openState(ctx, path)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	names, uids, err := refusing(ctx, cfg, store, args)
+	names, uids, err := accountsToRetry(ctx, cfg, store, args)
 	if err != nil {
 		return err
 	}
@@ -73,15 +74,15 @@ func runRetry(ctx context.Context, std stdio, path string, args []string) error 
 		fmt.Fprintln(std.out, "no message waits for another try")
 	}
 	if len(busy) > 0 {
-		return &failure{fmt.Errorf("being polled already, and left alone: %s", someOf(busy)), exitRetry, "try again when that has ended"}
+		return &failure{fmt.Errorf("being polled already, and left alone: %s", listNames(busy)), exitRetry, "try again when that has ended"}
 	}
 	return nil
 }
 
-// refusing returns the accounts that args name, or the one that they name messages of,
-// too. Without any it is all accounts that may have refused something: another is not
-// to be called busy.
-func refusing(ctx context.Context, cfg *config.Config, store *state.Store, args []string) (names, uids []string, err error) {
+// accountsToRetry returns the accounts that args name, or the one account and the
+// unique-ids of its messages. Without args it returns the accounts that may have refused
+// messages: the others must not be reported as busy.
+func accountsToRetry(ctx context.Context, cfg *config.Config, store *state.Store, args []string) (names, uids []string, err error) {
 	all, err := store.Accounts(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -103,7 +104,7 @@ func refusing(ctx context.Context, cfg *config.Config, store *state.Store, args 
 	}
 	for _, name := range args {
 		if !known[name] {
-			_, err := remembered(ctx, cfg, store, name)
+			_, err := rememberedAccount(ctx, cfg, store, name)
 			return nil, nil, err
 		}
 		if !slices.Contains(names, name) {
@@ -113,8 +114,8 @@ func refusing(ctx context.Context, cfg *config.Config, store *state.Store, args 
 	return names, uids, nil
 }
 
-// retry ends the pauses of messages of an account, of all if there are no uids, and
-// returns of how many.
+// retry ends the pauses of messages of an account, of all its messages if there are no
+// uids, and returns how many pauses it ended.
 func retry(ctx context.Context, store *state.Store, name string, uids []string) (int, error) {
 	lease, err := store.Lease(ctx, name)
 	if err != nil {
@@ -129,8 +130,9 @@ func retry(ctx context.Context, store *state.Store, name string, uids []string) 
 	var keys []string
 	for _, r := range rows {
 		refused := r.NextTry > 0 && (r.Phase == state.Refused || r.Phase == state.Promised && r.Tries > 0)
-		if !refused && !(compared(r) && r.Tries > 0 && r.NextTry > now) {
-			return 0, usagef("", "%s: message %s is not waiting for another try", name, shownUID(r.UID))
+		comparisonWaits := wasToBeCompared(r) && r.Tries > 0 && r.NextTry > now
+		if !refused && !comparisonWaits {
+			return 0, usagef("", "%s: message %s is not waiting for another try", name, displayUID(r.UID))
 		}
 		keys = append(keys, r.UID)
 	}

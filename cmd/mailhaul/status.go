@@ -33,14 +33,14 @@ func statusCommand(std stdio) *cli.Command {
 	}
 }
 
-// runStatus reads the state alone: it connects to nothing.
+// runStatus writes what the state database knows of accounts. It connects to nothing.
 func runStatus(ctx context.Context, std stdio, path string, names []string, verbose, asJSON bool) error {
-	cfg, store, done, err := lookUp(ctx, path)
+	cfg, store, done, err := loadConfigAndState(ctx, path)
 	if err != nil {
 		return err
 	}
 	defer done()
-	chosen, err := choose(cfg, names)
+	chosen, err := chooseAccounts(cfg, names)
 	if err != nil {
 		return err
 	}
@@ -56,11 +56,7 @@ func runStatus(ctx context.Context, std stdio, path string, names []string, verb
 		if !verbose {
 			continue
 		}
-		h := &histories[i]
-		if h.polls, err = store.Polls(ctx, a.Name, historyPolls); err != nil {
-			return err
-		}
-		if h.days, err = store.Days(ctx, a.Name, state.DayOf(now)-historyDays+1); err != nil {
+		if histories[i], err = readHistory(ctx, store, a.Name, now); err != nil {
 			return err
 		}
 	}
@@ -72,24 +68,25 @@ func runStatus(ctx context.Context, std stdio, path string, names []string, verb
 	for i, st := range all {
 		writeHistory(std.out, st.Account, histories[i], now)
 	}
-	to := granteesOf(cfg)
-	if len(names) > 0 {
-		to = slices.DeleteFunc(to, func(g grantee) bool { return g.protocol != oauth.POP || !slices.Contains(names, g.name) })
+	logins := oauthLogins(cfg)
+	if len(names) > 0 { // which are accounts
+		logins = slices.DeleteFunc(logins, func(l serverLogin) bool { return l.protocol != oauth.POP || !slices.Contains(names, l.name) })
 	}
-	writeGrants(std.out, to, grants, now)
+	writeGrants(std.out, logins, grants, now)
 	if len(names) == 0 {
 		known, err := store.Accounts(ctx)
 		if err != nil {
 			return err
 		}
-		strangers(std.out, cfg, known)
+		writeUnconfigured(std.out, cfg, known)
 	}
-	sumUp(std.out, all, now)
+	writeStatusSummary(std.out, all, now)
 	return nil
 }
 
-// trouble writes what a person may want to look into.
-func trouble(out io.Writer, st state.Status, now time.Time) {
+// writeTrouble writes what a person may want to look into: a failed poll, messages in
+// delivery, and refused messages.
+func writeTrouble(out io.Writer, st state.Status, now time.Time) {
 	if last := st.Last; last != nil && last.Error != "" {
 		fmt.Fprintf(out, "\n%s: FAILED %s: %s\n", st.Account, ago(last.Ended, now), clean(last.Error))
 		if last.Hint != "" {
@@ -100,47 +97,56 @@ func trouble(out io.Writer, st state.Status, now time.Time) {
 	if st.Open > 0 {
 		fmt.Fprintf(out, "\n%s: %s in delivery: a fetch is under way, or was cut off and the next one settles it\n", st.Account, count(st.Open, "message"))
 	}
-	for i, row := range st.Refused {
-		if i == 0 {
-			fmt.Fprintf(out, "\n%s: %s on the server that could not be delivered\n", st.Account, count(len(st.Refused), "message"))
-		}
-		which := uniqueID(row.UID)
-		if compared(row) {
-			which += ", perhaps not a new one"
-		}
-		fmt.Fprintf(out, "  %s (%s): %s\n", which, size(row.Size), clean(row.Reason))
-		if next := time.Unix(row.NextTry, 0); row.NextTry > 0 {
-			when := "next try in " + span(next.Sub(now))
-			if !next.After(now) {
-				when = "tried again by the next fetch"
-			}
-			if row.Tries > 0 { // none since mailhaul state retry
-				when = fmt.Sprintf("tried %s%s, %s", count(row.Tries, "time"), since(row, now), when)
-			}
-			fmt.Fprintf(out, "    %s\n", when)
-		}
+	if len(st.Refused) > 0 {
+		fmt.Fprintf(out, "\n%s: %s on the server that could not be delivered\n", st.Account, count(len(st.Refused), "message"))
+	}
+	for _, row := range st.Refused {
+		writeRefused(out, row, now)
 	}
 	if slices.ContainsFunc(st.Refused, func(r state.Row) bool { return r.NextTry > now.Unix() }) {
 		fmt.Fprintf(out, "  the next fetch tries them after mailhaul state retry %s\n", st.Account)
 	}
 }
 
-// compared reports whether a message of the status was to be compared with the one of
-// its unique-id that was delivered or adopted.
-func compared(row state.Row) bool {
+// writeRefused writes a refused message, why it was refused, and when it is tried again.
+func writeRefused(out io.Writer, row state.Row, now time.Time) {
+	which := describeUID(row.UID)
+	if wasToBeCompared(row) {
+		which += ", perhaps not a new one"
+	}
+	fmt.Fprintf(out, "  %s (%s): %s\n", which, size(row.Size), clean(row.Reason))
+	if row.NextTry == 0 {
+		return
+	}
+	next := time.Unix(row.NextTry, 0)
+	when := "next try in " + span(next.Sub(now))
+	if !next.After(now) {
+		when = "tried again by the next fetch"
+	}
+	if row.Tries > 0 { // 0 after mailhaul state retry
+		when = fmt.Sprintf("tried %s%s, %s", count(row.Tries, "time"), firstTryText(row, now), when)
+	}
+	fmt.Fprintf(out, "    %s\n", when)
+}
+
+// wasToBeCompared reports whether a refused message was to be compared with the one that
+// was delivered or adopted under its unique-id.
+func wasToBeCompared(row state.Row) bool {
 	return row.Phase == state.Landed || row.Phase == state.Deleted || row.Phase == state.Adopted
 }
 
-// firstTry is how long a message may take to be refused after it was first seen.
-const firstTry = 5 * time.Minute
+// firstTryLimit is how long after it was first seen a message may be refused for the
+// first time.
+const firstTryLimit = 5 * time.Minute
 
-// since says when a refused message was first tried, if that was noted. After
-// mailhaul state retry the tries begin anew, and the first of them is a later one.
-func since(row state.Row, now time.Time) string {
+// firstTryText says when a refused message was first tried, if that is known. After
+// mailhaul state retry, the tries are counted anew, and the first of them is later than
+// row.Seen; then the text says when the message was first seen.
+func firstTryText(row state.Row, now time.Time) string {
 	switch {
 	case row.Seen == 0:
 		return ""
-	case row.Tries == 1 && row.NextTry-row.Seen > int64((fetch.FirstPause+firstTry).Seconds()):
+	case row.Tries == 1 && row.NextTry-row.Seen > int64((fetch.FirstPause+firstTryLimit).Seconds()):
 		return ", first seen " + ago(row.Seen, now)
 	case row.Tries == 1:
 		return ", " + ago(row.Seen, now)
@@ -149,10 +155,10 @@ func since(row state.Row, now time.Time) string {
 	}
 }
 
-// uniqueID returns a message's unique-id for a person.
-func uniqueID(key string) string {
+// describeUID returns the unique-id of a message, or says that it has none.
+func describeUID(key string) string {
 	if _, _, nameless := state.Nameless(key); nameless {
-		return "a message without a unique-id, " + shownUID(key)
+		return "a message without a unique-id, " + displayUID(key)
 	}
 	return fmt.Sprintf("%q", key)
 }

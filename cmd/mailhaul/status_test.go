@@ -23,7 +23,7 @@ func TestTrouble(t *testing.T) {
 		{state.Row{Seen: before(72 * time.Hour), NextTry: before(0)}, "tried again by the next fetch"},
 	} {
 		var out strings.Builder
-		trouble(&out, state.Status{Account: "ada", Refused: []state.Row{test.row}}, now)
+		writeTrouble(&out, state.Status{Account: "ada", Refused: []state.Row{test.row}}, now)
 		if !strings.Contains(out.String(), "    "+test.want+"\n") {
 			t.Errorf("got %q, want %q", out.String(), test.want)
 		}

@@ -9,24 +9,21 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// statusJSON is what status --json writes of an account. The names are
-// stable; fields may be added. Times are RFC 3339 in UTC, null for never.
+// statusJSON is what status --json writes for an account.
 type statusJSON struct {
 	Account     string        `json:"account"`
 	LastPoll    *pollJSON     `json:"last_poll"`
 	LastSuccess *time.Time    `json:"last_success"`
-	NextPoll    *time.Time    `json:"next_poll"`  // when the daemon means to poll it
-	NotBefore   *time.Time    `json:"not_before"` // until when the server wants no login
+	NextPoll    *time.Time    `json:"next_poll"`  // by a daemon
+	NotBefore   *time.Time    `json:"not_before"` // the server accepts no login until then
 	Fetched     int           `json:"fetched"`    // messages that landed and are remembered
 	Kept        int           `json:"kept"`       // on the server, as keep says
 	ToDelete    int           `json:"to_delete"`  // on the server, due for deletion
-	Open        int           `json:"open"`       // in delivery, or cut off there and to be settled
+	Open        int           `json:"open"`       // in delivery, or interrupted there and to be settled
 	Refused     []refusedJSON `json:"refused"`
-	Grant       *grantJSON    `json:"grant,omitempty"` // of accounts with oauth
-	// With -v: the last polls, the latest first, and the last days that saw
-	// polls.
-	Polls []pollJSON `json:"polls,omitempty"`
-	Days  []dayJSON  `json:"days,omitempty"`
+	Grant       *grantJSON    `json:"grant,omitempty"` // of an account with oauth
+	Polls       []pollJSON    `json:"polls,omitempty"` // with -v: the last ones, the latest first
+	Days        []dayJSON     `json:"days,omitempty"`  // with -v: the last ones with polls
 }
 
 type dayJSON struct {
@@ -51,10 +48,10 @@ type pollJSON struct {
 
 type refusedJSON struct {
 	UID     string     `json:"uid"`  // empty if the server gives none
-	Name    string     `json:"name"` // what explain finds it by
+	Name    string     `json:"name"` // for mailhaul explain
 	Octets  int64      `json:"bytes"`
-	Reason  string     `json:"reason"` // of the last try
-	Seen    *time.Time `json:"seen"`   // the first try; null if it was not noted
+	Reason  string     `json:"reason"` // of the last refusal
+	Seen    *time.Time `json:"seen"`   // for the first time; null if not known
 	Tries   int        `json:"tries"`
 	NextTry *time.Time `json:"next_try"`
 }
@@ -63,32 +60,32 @@ type grantJSON struct {
 	Provider  string     `json:"provider,omitempty"`
 	Granted   *time.Time `json:"granted"`
 	Refreshed *time.Time `json:"refreshed"`
-	Ends      *time.Time `json:"ends"` // null if that is not known
+	Ends      *time.Time `json:"ends"` // null if not known
 	Error     string     `json:"error,omitempty"`
 	Hint      string     `json:"hint,omitempty"`
 }
 
-// newGrantJSON returns what an account with oauth was granted.
+// newGrantJSON returns the grant of an account with oauth, or the error of reading it.
 func newGrantJSON(a config.Account, grants *oauth.Store) *grantJSON {
-	g, err := grants.Load(ofAccount(a).client())
+	g, err := grants.Load(accountLogin(a).oauthClient())
 	if err != nil {
 		return &grantJSON{Error: err.Error(), Hint: oauthHint(err)}
 	}
-	j := &grantJSON{Provider: g.Provider, Granted: instant(g.Granted.Unix()), Refreshed: instant(g.Refreshed.Unix())}
+	j := &grantJSON{Provider: g.Provider, Granted: jsonTime(g.Granted.Unix()), Refreshed: jsonTime(g.Refreshed.Unix())}
 	if ends := g.Expires; !ends.IsZero() {
-		j.Ends = instant(ends.Unix())
+		j.Ends = jsonTime(ends.Unix())
 	}
 	return j
 }
 
-// writeStatusJSON writes the state of accounts, which are in the same order
-// in all lists.
+// writeStatusJSON writes the status of accounts. Element i of each slice is about the
+// same account.
 func writeStatusJSON(out io.Writer, all []state.Status, histories []history, configured []config.Account, grants *oauth.Store) error {
 	accounts := make([]statusJSON, len(all))
 	for i, st := range all {
 		a := statusJSON{
-			Account: st.Account, LastSuccess: instant(st.Schedule.LastSuccess),
-			NextPoll: instant(st.Schedule.Next), NotBefore: instant(st.Schedule.NotBefore),
+			Account: st.Account, LastSuccess: jsonTime(st.Schedule.LastSuccess),
+			NextPoll: jsonTime(st.Schedule.Next), NotBefore: jsonTime(st.Schedule.NotBefore),
 			Fetched: st.Fetched, Kept: st.Kept, ToDelete: st.Waiting, Open: st.Open, Refused: []refusedJSON{},
 		}
 		if p := st.Last; p != nil {
@@ -104,8 +101,8 @@ func writeStatusJSON(out io.Writer, all []state.Status, histories []history, con
 		}
 		for _, row := range st.Refused {
 			a.Refused = append(a.Refused, refusedJSON{
-				UID: jsonUID(row.UID), Name: shownUID(row.UID), Octets: row.Size, Reason: row.Reason,
-				Seen: instant(row.Seen), Tries: row.Tries, NextTry: instant(row.NextTry),
+				UID: jsonUID(row.UID), Name: displayUID(row.UID), Octets: row.Size, Reason: row.Reason,
+				Seen: jsonTime(row.Seen), Tries: row.Tries, NextTry: jsonTime(row.NextTry),
 			})
 		}
 		if configured[i].OAuth != nil {
@@ -123,8 +120,8 @@ func newPollJSON(p state.Poll) pollJSON {
 	}
 }
 
-// instant returns a time from Unix seconds, nil for never.
-func instant(unix int64) *time.Time {
+// jsonTime returns a time from Unix seconds, nil for 0.
+func jsonTime(unix int64) *time.Time {
 	if unix == 0 {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"math"
@@ -11,8 +12,7 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// resultWords are the results of polls in a word for a table, and their
-// colours.
+// resultWords are the words and colours for the results of polls in a table.
 var resultWords = map[string]struct{ word, colour string }{
 	fetch.ClassFine.String():     {"ok", green},
 	fetch.ClassRefused.String():  {"refused", yellow},
@@ -23,8 +23,8 @@ var resultWords = map[string]struct{ word, colour string }{
 
 // history is what is remembered of an account's polls.
 type history struct {
-	polls []state.Poll // the latest first
-	days  []state.Day
+	polls []state.Poll // the last historyPolls, the latest first
+	days  []state.Day  // those of the last historyDays that have polls
 }
 
 const (
@@ -32,8 +32,15 @@ const (
 	historyDays  = 30
 )
 
-// writeStatus writes a table of at most 80 columns, and below it what went
-// wrong in full. NEW counts what the last poll fetched.
+func readHistory(ctx context.Context, store *state.Store, account string, now time.Time) (h history, err error) {
+	if h.polls, err = store.Polls(ctx, account, historyPolls); err == nil {
+		h.days, err = store.Days(ctx, account, state.DayOf(now)-historyDays+1)
+	}
+	return h, err
+}
+
+// writeStatus writes a table for a terminal of 80 columns, and below it all that went
+// wrong. The column NEW has what the last poll fetched.
 func writeStatus(out io.Writer, all []state.Status, now time.Time) {
 	columns := []column{
 		{title: "ACCOUNT"}, {title: "RESULT"}, {title: "SUCCESS"}, {title: "NEXT"},
@@ -48,20 +55,20 @@ func writeStatus(out io.Writer, all []state.Status, now time.Time) {
 		}
 		columns[1].colours = append(columns[1].colours, colour)
 		rows = append(rows, []string{
-			oneLine(st.Account), result, sinceWord(st.Schedule.LastSuccess, now), nextWord(st.Schedule, now),
+			oneLine(st.Account), result, shortAgo(st.Schedule.LastSuccess, now), shortNextPoll(st.Schedule, now),
 			fmt.Sprint(fetched), fmt.Sprint(st.Kept), fmt.Sprint(st.Waiting), fmt.Sprint(len(st.Refused)),
 		})
 	}
-	columns[0].most = max(8, rest(80, widths(columns, rows)[1:]...))
+	columns[0].maxWidth = max(8, remainingWidth(80, columnWidths(columns, rows)[1:]...))
 	writeTable(out, columns, rows, nil)
 	for _, st := range all {
-		trouble(out, st, now)
+		writeTrouble(out, st, now)
 	}
 }
 
-// sumUp writes at the end which of many accounts are not well. That the others are, only
-// their last polls say: how old these are tells whether any were made of late.
-func sumUp(out io.Writer, all []state.Status, now time.Time) {
+// writeStatusSummary writes a line about several accounts: which are not well, and how
+// old the oldest poll is, since an account is only as well as its last poll.
+func writeStatusSummary(out io.Writer, all []state.Status, now time.Time) {
 	if len(all) < 2 {
 		return
 	}
@@ -79,10 +86,10 @@ func sumUp(out io.Writer, all []state.Status, now time.Time) {
 	}
 	var parts []string
 	if len(unwell) > 0 {
-		parts = append(parts, fmt.Sprintf("%d not well: %s", len(unwell), someOf(unwell)))
+		parts = append(parts, fmt.Sprintf("%d not well: %s", len(unwell), listNames(unwell)))
 	}
 	if len(never) > 0 {
-		parts = append(parts, fmt.Sprintf("%d never polled: %s", len(never), someOf(never)))
+		parts = append(parts, fmt.Sprintf("%d never polled: %s", len(never), listNames(never)))
 	}
 	if len(parts) == 0 {
 		parts = append(parts, "all well")
@@ -93,26 +100,26 @@ func sumUp(out io.Writer, all []state.Status, now time.Time) {
 	fmt.Fprintf(out, "\n%s, %s\n", count(len(all), "account"), strings.Join(parts, "; "))
 }
 
-// sinceWord says in few letters how long ago t was, in Unix seconds.
-func sinceWord(t int64, now time.Time) string {
+// shortAgo says how long ago t, in Unix seconds, was: "5m ago".
+func shortAgo(t int64, now time.Time) string {
 	if t == 0 {
 		return "never"
 	}
-	return brief(now.Sub(time.Unix(t, 0))) + " ago"
+	return shortDuration(now.Sub(time.Unix(t, 0))) + " ago"
 }
 
-// nextWord says when an account is polled next, as far as a daemon means to,
-// or the server lets one.
-func nextWord(s state.Schedule, now time.Time) string {
+// shortNextPoll says when a daemon polls an account next, or the server accepts a login:
+// "in 5m".
+func shortNextPoll(s state.Schedule, now time.Time) string {
 	next := time.Unix(max(s.Next, s.NotBefore), 0)
 	if !next.After(now) {
 		return "-"
 	}
-	return "in " + brief(next.Sub(now))
+	return "in " + shortDuration(next.Sub(now))
 }
 
-// brief returns a duration in one unit and few letters: "5m".
-func brief(d time.Duration) string {
+// shortDuration returns a duration in one unit: "5m".
+func shortDuration(d time.Duration) string {
 	switch d = max(d, 0); {
 	case d < time.Minute:
 		return fmt.Sprintf("%ds", d/time.Second)
@@ -125,8 +132,8 @@ func brief(d time.Duration) string {
 	}
 }
 
-// writeHistory writes the last polls of an account, and how much came on each
-// of the last days.
+// writeHistory writes the last polls of an account, and how much mail arrived on each of
+// the last days.
 func writeHistory(out io.Writer, account string, h history, now time.Time) {
 	if len(h.polls) == 0 {
 		return
@@ -142,7 +149,7 @@ func writeHistory(out io.Writer, account string, h history, now time.Time) {
 		colours = append(colours, resultWords[p.Result].colour)
 		rows = append(rows, []string{
 			"  " + time.Unix(p.Started, 0).Local().Format(time.DateTime), resultWords[p.Result].word,
-			fmt.Sprint(p.Fetched), size(p.Bytes), brief(time.Duration(p.Ended-p.Started) * time.Second),
+			fmt.Sprint(p.Fetched), size(p.Bytes), shortDuration(time.Duration(p.Ended-p.Started) * time.Second),
 		})
 	}
 	writeTable(out, []column{
@@ -156,11 +163,11 @@ func writeHistory(out io.Writer, account string, h history, now time.Time) {
 		}
 	}
 	fmt.Fprintf(out, "  %s  %s in %d days (%s), at most %d a day\n",
-		spark(each), count(sum.Fetched, "message"), historyDays, size(sum.Bytes), most)
+		sparkline(each), count(sum.Fetched, "message"), historyDays, size(sum.Bytes), most)
 }
 
-// spark draws numbers as a line. Only a zero is at the bottom.
-func spark(numbers []int) string {
+// sparkline draws numbers as a line of bars. Only a zero has the lowest bar.
+func sparkline(numbers []int) string {
 	levels := []rune("▁▂▃▄▅▆▇█")
 	most := 1
 	for _, n := range numbers {

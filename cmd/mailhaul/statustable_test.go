@@ -73,7 +73,7 @@ func TestStatusSumUp(t *testing.T) {
 		"31 accounts, 31 not well: x?, a00, a01, a02, a03, a04, a05, a06, a07, a08, a09, a10, a11, a12, a13, a14, a15, a16, a17, a18 and 11 more; oldest poll 0 seconds ago": many,
 	} {
 		var out strings.Builder
-		sumUp(&out, all, now)
+		writeStatusSummary(&out, all, now)
 		if got := strings.TrimSpace(out.String()); got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
@@ -114,7 +114,7 @@ func TestSpark(t *testing.T) {
 		"▂▂█":      {1, 100, 1000},
 		"▁▂▃▄▅▆▇█": {0, 1, 2, 3, 4, 5, 6, 7},
 	} {
-		if got := spark(numbers); got != want {
+		if got := sparkline(numbers); got != want {
 			t.Errorf("%v: %s, want %s", numbers, got, want)
 		}
 	}

@@ -5,45 +5,29 @@ import (
 	"strings"
 
 	"github.com/mattn/go-runewidth"
-	"golang.org/x/term"
 )
 
-// columnsOf returns how wide lines for w may be: as wide as the window if it
-// is a terminal, else 80 columns.
-func columnsOf(w io.Writer) int {
-	if f := fileOf(w); f != nil {
-		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
-			return width
-		}
-	}
-	return 80
-}
-
-// column is one of a table. Unless most is 0, its cells are cut at that width.
+// column is a column of a table.
 type column struct {
-	title   string
-	right   bool // numbers
-	most    int
-	colours []string // of its cells, row by row; nil is none
+	title    string
+	right    bool     // aligned to the right, as numbers are
+	maxWidth int      // wider cells are cut; 0 is no limit
+	colours  []string // of its cells, row by row; nil is none
 }
 
-// writeTable writes rows of cells below the titles of their columns, each
-// column as wide as its widest cell. After each row comes the line that below,
-// unless it is nil, returns for it; "" is none.
-func writeTable(out io.Writer, columns []column, rows [][]string, below func(row int) string) {
-	width := widths(columns, rows)
+// writeTable writes a table, each column as wide as its widest cell. Unless noteBelow is
+// nil, what it returns for a row follows in a line of its own; "" is no line.
+func writeTable(out io.Writer, columns []column, rows [][]string, noteBelow func(row int) string) {
+	const titleRow = -1
+	width := columnWidths(columns, rows)
 	paint := painter(isTerminal(out))
-	titles := make([]string, len(columns))
-	for i, c := range columns {
-		titles[i] = c.title
-	}
-	write := func(n int, cells []string) {
+	write := func(row int, cells []string) {
 		var line strings.Builder
 		for i, text := range cells {
 			text = runewidth.Truncate(text, width[i], "…")
 			pad := strings.Repeat(" ", width[i]-runewidth.StringWidth(text))
-			if colours := columns[i].colours; colours != nil && n >= 0 {
-				text = paint(colours[n], text)
+			if colours := columns[i].colours; colours != nil && row != titleRow {
+				text = paint(colours[row], text)
 			}
 			switch {
 			case columns[i].right:
@@ -58,35 +42,40 @@ func writeTable(out io.Writer, columns []column, rows [][]string, below func(row
 		}
 		io.WriteString(out, strings.TrimRight(line.String(), " ")+"\n")
 	}
-	write(-1, titles) // which have no colour
-	for n, row := range rows {
-		write(n, row)
-		if below != nil {
-			if line := below(n); line != "" {
-				io.WriteString(out, line+"\n")
-			}
+	titles := make([]string, len(columns))
+	for i, c := range columns {
+		titles[i] = c.title
+	}
+	write(titleRow, titles)
+	for i, cells := range rows {
+		write(i, cells)
+		if noteBelow == nil {
+			continue
+		}
+		if note := noteBelow(i); note != "" {
+			io.WriteString(out, note+"\n")
 		}
 	}
 }
 
-// widths returns how wide the columns of a table are.
-func widths(columns []column, rows [][]string) []int {
+// columnWidths returns the widths of the columns of a table.
+func columnWidths(columns []column, rows [][]string) []int {
 	width := make([]int, len(columns))
 	for i, c := range columns {
 		width[i] = runewidth.StringWidth(c.title)
 		for _, row := range rows {
 			width[i] = max(width[i], runewidth.StringWidth(row[i]))
 		}
-		if c.most > 0 {
-			width[i] = min(width[i], c.most)
+		if c.maxWidth > 0 {
+			width[i] = min(width[i], c.maxWidth)
 		}
 	}
 	return width
 }
 
-// rest returns how many of the columns of a line are left by cells of those
-// widths, with two blanks before each other cell.
-func rest(line int, widths ...int) int {
+// remainingWidth returns how many columns of a line of width line remain for one more
+// cell beside cells of those widths. Two blanks separate cells.
+func remainingWidth(line int, widths ...int) int {
 	for _, w := range widths {
 		line -= w + len("  ")
 	}

@@ -20,11 +20,11 @@ import (
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/takeover"
 )
 
-// fetcher is another program that fetches mail, whose configuration can be read.
+// fetcher is another mail fetcher whose configuration can be translated.
 type fetcher struct {
-	name string
-	most int // files that it takes; -1: any number
-	read func(ctx context.Context, std stdio, files []string) (*takeover.Config, error)
+	name     string
+	maxFiles int // that its configuration may have; -1 is any number
+	read     func(ctx context.Context, std stdio, files []string) (*takeover.Config, error)
 }
 
 var fetchers = []fetcher{
@@ -35,7 +35,6 @@ var fetchers = []fetcher{
 	{"getmail", -1, fromFiles(takeover.Getmail)},
 }
 
-// fetcherNames returns the names of the fetchers.
 func fetcherNames() (names []string) {
 	for _, f := range fetchers {
 		names = append(names, f.name)
@@ -72,18 +71,21 @@ func takeoverCommand(std stdio) *cli.Command {
 	}
 }
 
+// runTakeover translates the configuration of the fetcher args[0], from the files that
+// follow if there are any. It writes the result to the file explicit, or to the usual
+// one; with show to standard output.
 func runTakeover(ctx context.Context, std stdio, explicit string, show bool, args []string) error {
 	known := "known: " + strings.Join(fetcherNames(), ", ")
 	if len(args) == 0 {
 		return usagef(known, "mailhaul import takes the name of a fetcher")
 	}
-	at := slices.Index(fetcherNames(), args[0])
-	if at < 0 {
+	i := slices.Index(fetcherNames(), args[0])
+	if i < 0 {
 		return usagef(known+"; docs/migrating.md helps with others", "there is no fetcher %q", args[0])
 	}
-	from, files := fetchers[at], args[1:]
-	if from.most >= 0 && len(files) > from.most {
-		return usagef("", "mailhaul import %s takes no more than %s, but was given %q", from.name, count(from.most, "file"), files[from.most])
+	from, files := fetchers[i], args[1:]
+	if from.maxFiles >= 0 && len(files) > from.maxFiles {
+		return usagef("", "mailhaul import %s takes no more than %s, but was given %q", from.name, count(from.maxFiles, "file"), files[from.maxFiles])
 	}
 	if show && explicit != "" {
 		return usagef("leave one of them out", "--config has no effect with --print")
@@ -91,7 +93,7 @@ func runTakeover(ctx context.Context, std stdio, explicit string, show bool, arg
 	path := ""
 	if !show {
 		var err error
-		if path, err = newPlace(explicit); err != nil {
+		if path, err = newConfigPath(explicit); err != nil {
 			return err
 		}
 	}
@@ -100,20 +102,17 @@ func runTakeover(ctx context.Context, std stdio, explicit string, show bool, arg
 		return err
 	}
 	for i, a := range c.Accounts {
-		c.Accounts[i].SeenFileMissing = a.SeenFile != "" && !exists(a.SeenFile)
+		c.Accounts[i].SeenFileMissing = a.SeenFile != "" && !fileExists(a.SeenFile)
+	}
+	if show || len(c.Accounts) == 0 {
+		writeRemarks(std.err, c)
 	}
 	if len(c.Accounts) == 0 {
-		for _, told := range c.GroupedRemarks() {
-			fmt.Fprintf(std.err, "%s\n", clean(told.String()))
-		}
 		return &failure{fmt.Errorf("%s has no account that mailhaul could poll: nothing was written", from.name), exitConfig,
 			"name its file, if that is in no usual place; mailhaul init writes a first configuration"}
 	}
 	text := c.YAML(from.name)
 	if show {
-		for _, told := range c.GroupedRemarks() {
-			fmt.Fprintf(std.err, "%s\n", clean(told.String()))
-		}
 		_, err := io.WriteString(std.out, text)
 		return err
 	}
@@ -124,17 +123,17 @@ func runTakeover(ctx context.Context, std stdio, explicit string, show bool, arg
 	if err != nil {
 		return &failure{err, exitMachine, ""}
 	}
-	std.takenOver(from.name, c, path, text)
+	std.reportTakeover(from.name, c, path, text)
 	return nil
 }
 
-// newPlace returns where a new configuration goes, as an absolute path. None may be
-// there.
-func newPlace(explicit string) (string, error) {
+// newConfigPath returns the absolute path for a new configuration: explicit, or the usual
+// one. It fails if the file exists.
+func newConfigPath(explicit string) (string, error) {
 	path, exists, err := config.Place(explicit)
-	_, homeless := errors.AsType[*config.NotFound](err)
+	_, noHome := errors.AsType[*config.NotFound](err)
 	switch {
-	case homeless:
+	case noHome:
 		return "", usagef("set HOME; or name the file with --config, and set XDG_STATE_HOME for the state",
 			"there is no home folder to write a configuration to")
 	case err != nil:
@@ -145,83 +144,90 @@ func newPlace(explicit string) (string, error) {
 	return path, nil
 }
 
-// takenOver says what was written, what a person has to know of it, and what to do next.
-func (std stdio) takenOver(from string, c *takeover.Config, path, text string) {
-	on, seen := 0, []takeover.Account{}
+// writeRemarks writes the remarks, a line each.
+func writeRemarks(out io.Writer, c *takeover.Config) {
+	for _, group := range c.GroupedRemarks() {
+		fmt.Fprintf(out, "%s\n", clean(group.String()))
+	}
+}
+
+// reportTakeover says what was written to path, the remarks, and what to do next. text is
+// the configuration.
+func (std stdio) reportTakeover(from string, c *takeover.Config, path, text string) {
+	enabled, toAdopt := 0, []takeover.Account{}
 	for _, a := range c.Accounts {
 		if !a.Disabled {
-			on++
+			enabled++
 			if a.SeenFile != "" {
-				seen = append(seen, a)
+				toAdopt = append(toAdopt, a)
 			}
 		}
 	}
-	fmt.Fprintf(std.out, "wrote %s: %s, %s", tilde(path), count(on, "account"), count(len(c.Sinks), "sink"))
-	if off := len(c.Accounts) - on; off > 0 {
-		fmt.Fprintf(std.out, "; %s as a comment", count(off, "account"))
+	fmt.Fprintf(std.out, "wrote %s: %s, %s", tilde(path), count(enabled, "account"), count(len(c.Sinks), "sink"))
+	if disabled := len(c.Accounts) - enabled; disabled > 0 {
+		fmt.Fprintf(std.out, "; %s as a comment", count(disabled, "account"))
 	}
 	fmt.Fprintln(std.out)
-	if told := c.GroupedRemarks(); len(told) > 0 {
+	if len(c.Remarks) > 0 {
 		fmt.Fprintln(std.out)
-		for _, t := range told {
-			fmt.Fprintf(std.out, "%s\n", clean(t.String()))
-		}
+		writeRemarks(std.out, c)
 	}
-	if on == 0 {
+	if enabled == 0 {
 		fmt.Fprintf(std.out, "\nLeft to do: all accounts are comments in the file: do what is said of one there, and take the # away.\n")
 	} else if _, err := config.Parse(path, []byte(text)); err != nil {
 		fmt.Fprintf(std.out, "\nLeft to do: %v\n", err)
 	}
 	option := configOption(path)
 	fmt.Fprintf(std.out, "\nNext, once %s is stopped for good:\n  %-34s # try it, and see what is amiss\n", from, "mailhaul check"+option)
-	for _, a := range seen {
+	for _, a := range toAdopt {
 		if a.SeenFileMissing {
 			fmt.Fprintf(std.out, "  %-34s # right after a last run of %s, for there is no %s: all on the server counts as fetched\n",
 				"mailhaul state adopt "+a.Name+option, from, clean(tilde(a.SeenFile)))
 		} else {
-			fmt.Fprintf(std.out, "  mailhaul state adopt %s --from %s%s\n", a.Name, pasted(a.SeenFile), option)
+			fmt.Fprintf(std.out, "  mailhaul state adopt %s --from %s%s\n", a.Name, shellQuoted(a.SeenFile), option)
 		}
 	}
 	when := "fetch it"
-	if len(seen) > 0 {
+	if len(toAdopt) > 0 {
 		when = "not before the lines above: it would fetch all mail once more"
 	}
 	fmt.Fprintf(std.out, "  %-34s # %s\n", "mailhaul fetch"+option, when)
 }
 
-// configOption is how commands name a configuration, which is not needed for the one
-// that they find.
+// configOption returns the option --config for a configuration, with a blank before it,
+// or "" for the one that commands find by themselves.
 func configOption(path string) string {
 	if found, err := config.Find(""); err == nil && filepath.Clean(found) == path {
 		return ""
 	}
-	return " --config " + pasted(path)
+	return " --config " + shellQuoted(path)
 }
 
-// exists reports whether there is a file, which may begin with ~/.
-func exists(path string) bool {
+// fileExists reports whether a file exists. The path may begin with ~/.
+func fileExists(path string) bool {
 	if rest, ok := strings.CutPrefix(path, "~/"); ok {
-		home, _ := os.UserHomeDir() // without one, it is nowhere
+		home, _ := os.UserHomeDir()
 		path = filepath.Join(home, rest)
 	}
 	_, err := os.Stat(path)
 	return err == nil
 }
 
-// fromFiles returns what reads a configuration from files, or from its usual places.
+// fromFiles returns the read function of a fetcher whose configuration is in files. read
+// gets their absolute paths, none for the usual ones, and the home folder.
 func fromFiles(read func(files []string, home string) (*takeover.Config, error)) func(context.Context, stdio, []string) (*takeover.Config, error) {
 	return func(_ context.Context, _ stdio, files []string) (*takeover.Config, error) {
 		home, err := os.UserHomeDir()
 		if err != nil {
 			return nil, usagef("set HOME", "there is no home folder")
 		}
-		whole := make([]string, len(files))
+		paths := make([]string, len(files))
 		for i, file := range files {
-			if whole[i], err = filepath.Abs(file); err != nil {
+			if paths[i], err = filepath.Abs(file); err != nil {
 				return nil, err
 			}
 		}
-		c, err := read(whole, home)
+		c, err := read(paths, home)
 		if err == nil {
 			return c, nil
 		}
@@ -233,25 +239,26 @@ func fromFiles(read func(files []string, home string) (*takeover.Config, error))
 	}
 }
 
-// maxDump is how much another fetcher may print, in octets.
-const maxDump = 64 << 20
+// maxDumpSize bounds a dump from standard input, in octets.
+const maxDumpSize = 64 << 20
 
-// dumpElsewhere is how to get what fetchmail knows from another machine.
-const dumpElsewhere = "where it is: (umask 077; fetchmail --configdump >dump); here: mailhaul import fetchmail - <dump"
+// dumpElsewhereHint says how to bring the dump of fetchmail from another machine.
+const dumpElsewhereHint = "where it is: (umask 077; fetchmail --configdump >dump); here: mailhaul import fetchmail - <dump"
 
-// quotedWord finds what fetchmail quotes of a file, which may be a password.
-var quotedWord = regexp.MustCompile(`(?m) at \S.*$`)
+// fetchmailQuote matches what an error of fetchmail quotes of the fetchmailrc, which may
+// be a password.
+var fetchmailQuote = regexp.MustCompile(`(?m) at \S.*$`)
 
-// readFetchmail asks fetchmail what is in its fetchmailrc, or reads what it said
-// elsewhere.
+// readFetchmail translates the fetchmailrc that fetchmail finds, the one in files, or
+// with - a dump from standard input.
 func readFetchmail(ctx context.Context, std stdio, files []string) (*takeover.Config, error) {
 	var dump []byte
 	var err error
 	if len(files) == 1 && files[0] == "-" {
 		if std.in == nil {
-			return nil, usagef(dumpElsewhere, "there is no standard input to read a dump from")
+			return nil, usagef(dumpElsewhereHint, "there is no standard input to read a dump from")
 		}
-		if dump, err = io.ReadAll(io.LimitReader(std.in, maxDump)); err != nil {
+		if dump, err = io.ReadAll(io.LimitReader(std.in, maxDumpSize)); err != nil {
 			return nil, &failure{err, exitConfig, ""}
 		}
 	} else if dump, err = fetchmailDump(ctx, files); err != nil {
@@ -259,12 +266,12 @@ func readFetchmail(ctx context.Context, std stdio, files []string) (*takeover.Co
 	}
 	c, err := takeover.Fetchmail(string(dump))
 	if err != nil {
-		return nil, &failure{fmt.Errorf("the configuration of fetchmail: %w", err), exitConfig, "name the fetchmailrc; or, " + dumpElsewhere}
+		return nil, &failure{fmt.Errorf("the configuration of fetchmail: %w", err), exitConfig, "name the fetchmailrc; or, " + dumpElsewhereHint}
 	}
 	return c, nil
 }
 
-// fetchmailDump runs fetchmail, which prints its configuration and polls nothing.
+// fetchmailDump returns what fetchmail --configdump prints. It polls nothing.
 func fetchmailDump(ctx context.Context, files []string) ([]byte, error) {
 	args := []string{"--configdump"}
 	if len(files) == 1 {
@@ -272,7 +279,7 @@ func fetchmailDump(ctx context.Context, files []string) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, err := os.Stat(file); err != nil { // without a word fetchmail takes it for empty
+		if _, err := os.Stat(file); err != nil { // fetchmail silently takes it for empty
 			return nil, &failure{err, exitConfig, ""}
 		}
 		args = append(args, "--fetchmailrc", file)
@@ -283,10 +290,10 @@ func fetchmailDump(ctx context.Context, files []string) ([]byte, error) {
 	c.Stdout, c.Stderr = &out, &errs
 	err := c.Run()
 	if errors.Is(err, exec.ErrNotFound) {
-		return nil, &failure{errors.New("fetchmail is not installed here, and only it can read its fetchmailrc"), exitConfig, dumpElsewhere}
+		return nil, &failure{errors.New("fetchmail is not installed here, and only it can read its fetchmailrc"), exitConfig, dumpElsewhereHint}
 	}
 	if err != nil {
-		said := quotedWord.ReplaceAllString(strings.TrimSpace(errs.String()), "")
+		said := fetchmailQuote.ReplaceAllString(strings.TrimSpace(errs.String()), "")
 		lines := strings.Split(said, "\n")
 		return nil, &failure{fmt.Errorf("fetchmail --configdump: %w: %s", err, clean(lines[len(lines)-1])), exitConfig,
 			"correct the fetchmailrc, or name another"}

@@ -32,9 +32,8 @@ type trace struct {
 	err  error // of the first write that failed
 }
 
-// openTrace opens the file at path to append to it, for its owner's eyes only;
-// "" is no trace. What is in it holds no secret, but it does tell who has
-// which mail.
+// openTrace opens the file at path for appending, readable by its owner only: a trace
+// has no secrets, but tells who gets which mail. For "" it returns a nil trace.
 func openTrace(path string) (*trace, error) {
 	if path == "" {
 		return nil, nil
@@ -53,8 +52,7 @@ func openTrace(path string) (*trace, error) {
 	return &trace{file: f, buf: bufio.NewWriter(f)}, nil
 }
 
-// close closes the file. Trouble with it is none of the polls', so it is only
-// said.
+// close closes the file. An error of the trace fails no poll: it is only printed.
 func (t *trace) close(std stdio) {
 	if t == nil {
 		return
@@ -76,8 +74,8 @@ func (t *trace) flush() {
 	}
 }
 
-// follow has an account's dialogue traced.
-func (t *trace) follow(accounts ...*fetch.Account) {
+// traceAccounts makes the accounts write their dialogues to the trace.
+func (t *trace) traceAccounts(accounts ...*fetch.Account) {
 	if t == nil {
 		return
 	}
@@ -86,39 +84,39 @@ func (t *trace) follow(accounts ...*fetch.Account) {
 	}
 }
 
-// tracer traces one account.
+// tracer traces the dialogue of one account. It is a pop3proto.Tracer.
 type tracer struct {
 	*trace
 	account string
 }
 
-// Trace writes a line of the dialogue. What the client says ends the wait for
-// more: when a server hangs, the file shows at what.
+// Trace writes a line of the dialogue. It flushes what the client says, so that the file
+// shows the command at which a server hangs.
 func (t tracer) Trace(dir pop3proto.Direction, line string) {
-	t.line(t.account, dir.String(), line, dir == pop3proto.FromClient)
+	t.writeLine(t.account, dir.String(), line, dir == pop3proto.FromClient)
 }
 
-// observe writes what happens around the dialogue.
+// observe writes the events of polls, which the dialogue does not show.
 func (t *trace) observe(e fetch.Event) {
 	if t == nil {
 		return
 	}
 	switch e := e.(type) {
 	case fetch.Started:
-		t.line(e.Account, "*", version(), false)
+		t.writeLine(e.Account, "*", version(), false)
 	case fetch.Connected:
-		t.line(e.Account, "*", "connected to "+e.Addr+", "+handshake(e.State), false)
+		t.writeLine(e.Account, "*", "connected to "+e.Addr+", "+handshake(e.State), false)
 	case fetch.Finished:
-		t.ended(e.Account, e.Err)
+		t.writeEnd(e.Account, e.Err)
 	default:
-		if account, text := step(e); text != "" {
-			t.line(account, "*", text, false)
+		if account, text := describeEvent(e); text != "" {
+			t.writeLine(account, "*", text, false)
 		}
 	}
 }
 
-// ended writes how a poll or a check ended.
-func (t *trace) ended(account string, err error) {
+// writeEnd writes how a poll or a check ended.
+func (t *trace) writeEnd(account string, err error) {
 	if t == nil {
 		return
 	}
@@ -126,15 +124,15 @@ func (t *trace) ended(account string, err error) {
 	if err != nil {
 		text = "ended: " + err.Error()
 	}
-	t.line(account, "*", text, true)
+	t.writeLine(account, "*", text, true)
 }
 
-// handshake says what TLS was agreed on, and with whom.
+// handshake describes a TLS connection and the server's certificates.
 func handshake(cs *tls.ConnectionState) string {
 	if cs == nil {
-		return secured(cs)
+		return describeTLS(cs)
 	}
-	text := secured(cs) + ", " + tls.CipherSuiteName(cs.CipherSuite)
+	text := describeTLS(cs) + ", " + tls.CipherSuiteName(cs.CipherSuite)
 	for _, cert := range cs.PeerCertificates {
 		text += fmt.Sprintf(", certificate %q of %q until %s, SHA-256 %x",
 			cert.Subject, cert.Issuer, cert.NotAfter.UTC().Format(time.RFC3339), sha256.Sum256(cert.Raw))
@@ -142,19 +140,19 @@ func handshake(cs *tls.ConnectionState) string {
 	return text
 }
 
-// line writes a line: time, account, who says it, what. Accounts of several
-// polls at once take turns.
-func (t *trace) line(account, who, text string, flush bool) {
+// writeLine writes a line: the time, the account, who says it, and what. who is C, S or
+// * for an event.
+func (t *trace) writeLine(account, who, text string, flush bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	fmt.Fprintf(t.buf, "%s %s %s: %s\n", time.Now().UTC().Format("2006-01-02T15:04:05.000000Z"), account, who, visible(text))
+	fmt.Fprintf(t.buf, "%s %s %s: %s\n", time.Now().UTC().Format("2006-01-02T15:04:05.000000Z"), account, who, quoteUnprintable(text))
 	if flush {
 		t.flush()
 	}
 }
 
-// visible quotes text that holds what a terminal would not show, or obey.
-func visible(s string) string {
+// quoteUnprintable quotes text that holds control or other unprintable characters.
+func quoteUnprintable(s string) string {
 	if !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == '\ufffd' }) {
 		return s
 	}

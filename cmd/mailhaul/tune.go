@@ -8,45 +8,44 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
-// streams is how many polls one processor serves with ease: with instructions for
-// AES it takes in 200 MB/s over TLS.
-const streams = 8
+// pollsPerProcessor is how many concurrent polls one processor serves with ease: with
+// AES instructions it receives 200 MB/s over TLS.
+const pollsPerProcessor = 8
 
-// available is how many processors there are for us.
-var available = runtime.GOMAXPROCS(0)
+// maxProcessors is the number of processors that the program may use.
+var maxProcessors = runtime.GOMAXPROCS(0)
 
-// processors returns how many processors to use for so many polls at once. A poll is one
-// stream of messages and little else. To run the rest on a second processor takes more
-// time than it saves, most of all to wake it, and is in the way of the programs that the
-// mail comes from or goes to. But the rest may wait for a disk, and Go does not see at
-// once that its processor is idle then: so that the stream goes on, it needs another.
-func processors(polls int, disk bool) int {
-	n := 1 + polls/streams
+// processorsFor returns how many processors to use for a number of concurrent polls. A
+// poll is one stream of messages and little work beside. Waking a second processor for
+// that work costs more time than it saves, and takes the processor from programs on this
+// machine that send or receive the mail. With disk set, that work waits for a disk: the
+// Go scheduler notices late that the processor is idle, so the stream needs a second one.
+func processorsFor(polls int, disk bool) int {
+	n := 1 + polls/pollsPerProcessor
 	if disk {
 		n = max(n, 2)
 	}
-	return min(n, available)
+	return min(n, maxProcessors)
 }
 
-// garbage returns how much there may be, in percent of what is in use, before it
-// is collected. Many polls hold many buffers, and little else: to collect twice as
-// often keeps a small machine's memory free.
-func garbage(polls int) int {
-	if polls < streams {
+// gcPercent returns the GOGC for a number of concurrent polls. Many polls hold many
+// buffers; collecting twice as often saves memory on a small machine.
+func gcPercent(polls int) int {
+	if polls < pollsPerProcessor {
 		return 100
 	}
 	return 50
 }
 
-// tune fits the Go runtime to so many polls at once, as far as the environment
-// does not. From then on the runtime does not follow changes of how many processors
-// a container may use.
-func tune(polls int) {
+// tuneRuntime sets GOMAXPROCS and GOGC for a number of concurrent polls, unless the
+// environment sets them. The runtime then no longer follows a change of a container's
+// CPU limit.
+func tuneRuntime(polls int) {
 	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(processors(polls, false))
-		durable.OnDisk(func() { runtime.GOMAXPROCS(processors(polls, true)) })
+		runtime.GOMAXPROCS(processorsFor(polls, false))
+		durable.OnDisk(func() { runtime.GOMAXPROCS(processorsFor(polls, true)) })
 	}
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(garbage(polls))
+		debug.SetGCPercent(gcPercent(polls))
 	}
 }

@@ -11,11 +11,11 @@ import (
 )
 
 func TestTune(t *testing.T) {
-	processorsBefore, percentBefore, availableBefore := runtime.GOMAXPROCS(0), debug.SetGCPercent(100), available
+	processorsBefore, percentBefore, availableBefore := runtime.GOMAXPROCS(0), debug.SetGCPercent(100), maxProcessors
 	t.Cleanup(func() {
 		runtime.GOMAXPROCS(processorsBefore)
 		debug.SetGCPercent(percentBefore)
-		available = availableBefore
+		maxProcessors = availableBefore
 		durable.OnDisk(func() {})
 	})
 	disk := false
@@ -41,8 +41,8 @@ func TestTune(t *testing.T) {
 		t.Setenv("GOGC", test.env)
 		runtime.GOMAXPROCS(3)
 		debug.SetGCPercent(70)
-		available = test.available
-		tune(test.polls)
+		maxProcessors = test.available
+		tuneRuntime(test.polls)
 		processors, percent := runtime.GOMAXPROCS(0), debug.SetGCPercent(70)
 		beginSync(t)
 		onDisk := runtime.GOMAXPROCS(0)

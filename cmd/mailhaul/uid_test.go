@@ -28,8 +28,8 @@ func TestFindMessage(t *testing.T) {
 	}
 	// What is shown finds the message again.
 	for _, k := range keys {
-		if row, found, err := findMessage(t.Context(), store, "work", shownUID(k)); row.UID != k || !found {
-			t.Errorf("%q is shown as %s, by which %q was found, %v", k, shownUID(k), row.UID, err)
+		if row, found, err := findMessage(t.Context(), store, "work", displayUID(k)); row.UID != k || !found {
+			t.Errorf("%q is shown as %s, by which %q was found, %v", k, displayUID(k), row.UID, err)
 		}
 	}
 	for arg, want := range map[string]string{
@@ -46,7 +46,7 @@ func TestFindMessage(t *testing.T) {
 		}
 	}
 	for arg, hint := range map[string]string{
-		"b": `it is one of "b\xff\xff", "b\xff\xff1"`, "no-uid:abc": "it is one of " + shownUID(keys[0]) + ", " + shownUID(keys[1]), "": "",
+		"b": `it is one of "b\xff\xff", "b\xff\xff1"`, "no-uid:abc": "it is one of " + displayUID(keys[0]) + ", " + displayUID(keys[1]), "": "",
 	} {
 		_, found, err := findMessage(t.Context(), store, "work", arg)
 		if e, ok := err.(*failure); !ok || found || e.hint != hint {

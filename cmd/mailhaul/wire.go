@@ -31,9 +31,9 @@ func loadConfig(explicit string) (*config.Config, error) {
 	return cfg, nil
 }
 
-// choose returns the accounts of those names in the order of the
-// configuration; no names are all.
-func choose(cfg *config.Config, names []string) ([]config.Account, error) {
+// chooseAccounts returns the accounts with those names, in the order of the
+// configuration; all of them if there are no names.
+func chooseAccounts(cfg *config.Config, names []string) ([]config.Account, error) {
 	if len(names) == 0 {
 		return cfg.Accounts, nil
 	}
@@ -45,88 +45,89 @@ func choose(cfg *config.Config, names []string) ([]config.Account, error) {
 	}
 	for _, name := range names {
 		if cfg.Account(name) == nil {
-			return nil, usagef("accounts: "+someOf(accountNames(cfg)), "there is no account %q in %s", name, cfg.Path)
+			return nil, usagef("accounts: "+listNames(accountNames(cfg)), "there is no account %q in %s", name, cfg.Path)
 		}
 	}
 	return chosen, nil
 }
 
-// someOf lists names, the first of them if there are more than one can read.
-func someOf(names []string) string { return oneline.Some(names, 20) }
+// listNames lists names, only the first of them if there are many.
+func listNames(names []string) string { return oneline.Some(names, 20) }
 
-// maxIdle bounds the connections of all sinks that nothing needs just now.
-// There are as many as polls at once could need, if that is less. Postfix grants
-// a client 50, those in use included, and Dovecot 100 to all.
-const maxIdle = 32
+// maxIdleConns bounds the idle connections of all sinks together. Postfix accepts 50
+// connections of one client, those in use included, and Dovecot 100 of all clients.
+const maxIdleConns = 32
 
-// wiring is a configuration brought to life.
+// wiring is what a configuration describes, as the objects of the packages that do the
+// work: the sinks, and what accounts and sinks share.
 type wiring struct {
-	host     string // this machine's name
-	spool    *spool.Dir
-	sessions *channel.Sessions
-	pool     *remote.Pool // of the sinks' connections
-	sinks    map[string]deliver.Sink
-	servers  map[string][]config.Server // the different ones of the sinks, by address and user
-	grants   *oauth.Store
-	sources  map[string]*source // by the key of the grant
-	env      []string           // for commands of the configuration
+	host         string // this machine's name
+	spool        *spool.Dir
+	sessions     *channel.Sessions // of TLS, to be resumed
+	pool         *remote.Pool      // of the sinks' connections
+	sinks        map[string]deliver.Sink
+	servers      map[string][]config.Server // the distinct servers of sinks, by address and user
+	grants       *oauth.Store
+	tokenSources map[string]*sharedTokenSource // by the key of the grant
+	env          []string                      // of the commands in the configuration
 }
 
-// source is an oauth.Source and what the file says of its client and the way to
-// the provider.
-type source struct {
-	*oauth.Source
-	client *config.OAuth
-	via    config.Via
-}
+// wire makes the sinks of a configuration, and what they share with the accounts.
+func wire(cfg *config.Config) (*wiring, error) { return rewire(nil, cfg) }
 
-// wire makes the sinks of a configuration, one each, shared by the accounts.
-func wire(cfg *config.Config) (*wiring, error) { return wireAfter(nil, cfg) }
-
-// wireAfter is wire for a configuration that takes another's place: sources of
-// access tokens that both have are shared, so that nothing is refreshed anew.
-func wireAfter(old *wiring, cfg *config.Config) (*wiring, error) {
+// rewire is wire for a configuration that replaces another. Token sources that both have
+// in common are taken over, so that no token is refreshed without need. old may be nil.
+func rewire(old *wiring, cfg *config.Config) (*wiring, error) {
 	host, err := os.Hostname()
 	if err != nil {
 		return nil, err
 	}
-	w := &wiring{host: host, sinks: map[string]deliver.Sink{}, servers: map[string][]config.Server{}, grants: oauth.NewStore(cfg.State), sources: map[string]*source{}, env: cfg.Environ()}
-	w.spool = spool.New(spoolPath(cfg), durable.OS)
-	most := 1 // sinks of one account
+	maxSinks := 1 // of one account
 	for i := range cfg.Accounts {
-		most = max(most, len(cfg.Accounts[i].Sinks()))
+		maxSinks = max(maxSinks, len(cfg.Accounts[i].Sinks()))
 	}
-	w.pool = remote.NewPool(min(cfg.Parallel*most, maxIdle))
-	w.sessions = channel.NewSessions(filepath.Join(cfg.State, "tls"))
-	// Accounts come first: errors name whoever a source was made for.
-	for _, g := range granteesOf(cfg) {
-		if key := g.client().Key(); w.sources[key] == nil && old.shared(g) != nil {
-			w.sources[key] = old.shared(g)
+	w := &wiring{
+		host:         host,
+		spool:        spool.New(spoolPath(cfg), durable.OS),
+		sessions:     channel.NewSessions(filepath.Join(cfg.State, "tls")),
+		pool:         remote.NewPool(min(cfg.Parallel*maxSinks, maxIdleConns)),
+		sinks:        map[string]deliver.Sink{},
+		servers:      map[string][]config.Server{},
+		grants:       oauth.NewStore(cfg.State),
+		tokenSources: map[string]*sharedTokenSource{},
+		env:          cfg.Environ(),
+	}
+	// An error of a shared source names the login that it was made for, so the
+	// accounts come before the sinks.
+	for _, l := range oauthLogins(cfg) {
+		key := l.oauthClient().Key()
+		if reusable := old.reusableSource(l); reusable != nil && w.tokenSources[key] == nil {
+			w.tokenSources[key] = reusable
 		}
-		w.source(g)
+		w.tokenSource(l)
 	}
-	wrong := config.Error{Path: cfg.Path}
+	problems := config.Error{Path: cfg.Path}
 	for _, s := range cfg.Sinks {
 		if w.sinks[s.Name], err = w.newSink(s, cfg.State); err != nil {
-			wrong.Problems = append(wrong.Problems, problem(s.Line, "sink "+s.Name, err))
+			problems.Problems = append(problems.Problems, configProblem(s.Line, "sink "+s.Name, err))
 		}
 	}
-	if len(wrong.Problems) > 0 {
-		return nil, configError(&wrong)
+	if len(problems.Problems) > 0 {
+		return nil, configError(&problems)
 	}
 	return w, nil
 }
 
-// spoolPath is the folder in which mail waits for some sinks.
+// spoolPath returns the folder in which mail waits for sinks that need a spool.
 func spoolPath(cfg *config.Config) string { return filepath.Join(cfg.State, "spool") }
 
-// wired reads the configuration, chooses the accounts of those names from it,
-// and brings it to life.
-func wired(path string, names []string) (cfg *config.Config, chosen []config.Account, w *wiring, err error) {
+// loadAndWire reads the configuration, chooses the accounts with those names, and wires
+// it. The caller must close w.
+func loadAndWire(path string, names []string) (cfg *config.Config, chosen []config.Account, w *wiring, err error) {
 	if cfg, err = loadConfig(path); err != nil {
 		return nil, nil, nil, err
 	}
-	if chosen, err = choose(cfg, names); err != nil {
+	if chosen, err = chooseAccounts(cfg, names); err != nil {
 		return nil, nil, nil, err
 	}
 	if w, err = wire(cfg); err != nil {
@@ -135,22 +136,22 @@ func wired(path string, names []string) (cfg *config.Config, chosen []config.Acc
 	return cfg, chosen, w, nil
 }
 
-// Close closes the sinks and the sources of access tokens.
+// Close closes the sinks, and waits for access tokens that are being renewed.
 func (w *wiring) Close() {
 	for _, s := range w.sinks {
-		s.Close() // publishes nothing, so that nothing is lost if it fails
+		s.Close() // publishes nothing, so its error loses nothing
 	}
-	w.awaitTokens()
+	w.awaitTokenRenewals()
 }
 
-var security = map[config.TLS]fetch.Security{
+var pollSecurity = map[config.TLS]fetch.Security{
 	config.TLSImplicit: fetch.ImplicitTLS,
 	config.TLSStart:    fetch.StartTLS,
 	config.TLSNone:     fetch.PlainText,
 }
 
-// via says how a server is reached, by a tunnel with this environment.
-func via(v config.Via, env []string) channel.Via {
+// channelVia translates the way to a server. env is the environment of a tunnel.
+func channelVia(v config.Via, env []string) channel.Via {
 	out := channel.Via{Source: v.SourceIP, Tunnel: v.Tunnel, Env: env}
 	if p := v.SOCKS5; p != nil {
 		out.Proxy = &channel.Proxy{Addr: p.Addr, User: p.User, Secret: p.Password.Read}
@@ -158,13 +159,13 @@ func via(v config.Via, env []string) channel.Via {
 	return out
 }
 
-// account makes an account ready to be polled.
+// account returns an account that can be polled.
 func (w *wiring) account(a config.Account) *fetch.Account {
 	account := &fetch.Account{
 		Name: a.Name,
 		Server: fetch.Server{
-			Host: a.Host, Port: a.Port, Security: security[a.TLS],
-			Via: via(a.Via, w.env), Silence: a.Timeout, Window: a.Window,
+			Host: a.Host, Port: a.Port, Security: pollSecurity[a.TLS],
+			Via: channelVia(a.Via, w.env), Silence: a.Timeout, Window: a.Window,
 		},
 		User:        a.User,
 		Auth:        a.Auth,
@@ -175,16 +176,16 @@ func (w *wiring) account(a config.Account) *fetch.Account {
 		Headers:     fetch.Headers{Received: a.ReceivedHeader, DeliveredTo: a.DeliveredTo, ReturnPath: a.ReturnPath},
 		Every:       a.Every,
 		Budget:      a.TimeLimit,
+		Kerberos:    a.Kerberos,
 	}
-	account.Kerberos = a.Kerberos
 	if a.Protocol == config.KPOP {
 		account.Server.KPOP = &kpop.Options{Host: a.Host, User: a.User, Kerberos: *a.Kerberos}
 	}
 	account.Server.TLS = a.Trust.Config(account.Server.Addr(), w.sessions)
 	w.setHooks(account, a)
-	account.Token = w.token(ofAccount(a))
+	account.Token = w.tokenFunc(accountLogin(a))
 	if a.OAuth != nil {
-		account.TokenRefused = w.source(ofAccount(a)).Refused
+		account.TokenRefused = w.tokenSource(accountLogin(a)).Refused
 	}
 	if a.Password.IsSet() {
 		account.Secret = a.Password.Read
@@ -201,13 +202,12 @@ func (w *wiring) account(a config.Account) *fetch.Account {
 	if a.Filter != nil {
 		o := *a.Filter
 		o.Spool = w.spool
-		// What could be wrong with it, the configuration was checked for.
-		account.Filter, _ = filter.New(o)
+		account.Filter, _ = filter.New(o) // validating the configuration has made one
 	}
 	return account
 }
 
-// targets returns sinks by their names.
+// targets returns the sinks with those names.
 func (w *wiring) targets(names []string) []fetch.Target {
 	targets := make([]fetch.Target, len(names))
 	for i, name := range names {

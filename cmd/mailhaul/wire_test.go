@@ -32,7 +32,7 @@ accounts:
 		if err != nil {
 			t.Fatal(err)
 		}
-		w, err := wireAfter(old, cfg)
+		w, err := rewire(old, cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -40,22 +40,22 @@ accounts:
 		return w
 	}
 	first := load(text, nil)
-	if len(first.sources) != 2 {
-		t.Fatalf("%d sources", len(first.sources))
+	if len(first.tokenSources) != 2 {
+		t.Fatalf("%d sources", len(first.tokenSources))
 	}
 	again := load("# read again\n"+text, first)
-	if !maps.Equal(first.sources, again.sources) {
+	if !maps.Equal(first.tokenSources, again.tokenSources) {
 		t.Error("the sources of an unchanged configuration are not shared")
 	}
 	other := load(strings.Replace(text, "SECRET", "OTHER", 1), again)
 	same := 0
-	for key, s := range other.sources {
-		if again.sources[key] == s {
+	for key, s := range other.tokenSources {
+		if again.tokenSources[key] == s {
 			same++
 		}
 	}
-	if same != 1 || len(other.sources) != 2 {
-		t.Errorf("%d of %d sources are shared after one client has changed: %q", same, len(other.sources), slices.Collect(maps.Keys(other.sources)))
+	if same != 1 || len(other.tokenSources) != 2 {
+		t.Errorf("%d of %d sources are shared after one client has changed: %q", same, len(other.tokenSources), slices.Collect(maps.Keys(other.tokenSources)))
 	}
 }
 
@@ -102,7 +102,7 @@ accounts:
 	defer w.Close()
 	sinks := map[string][]string{}
 	for _, s := range cfg.Sinks {
-		login := w.login(s.IMAP.Server)
+		login := w.sinkLoginID(s.IMAP.Server)
 		sinks[login] = append(sinks[login], s.Name)
 	}
 	var shared []string

@@ -121,7 +121,7 @@ func TestMessageOf(t *testing.T) {
 		"a message without a unique-id went to bin: no":         fetch.Refused{Reason: "no", Quarantine: "bin"},
 		"a message without a unique-id (1 B) → here":            fetch.Landed{Octets: 1, Where: "here"},
 	} {
-		if _, got := step(e); got != want {
+		if _, got := describeEvent(e); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
@@ -216,7 +216,7 @@ func TestStatusNamesWhatNeedsAttention(t *testing.T) {
 		},
 	}
 	var out strings.Builder
-	trouble(&out, st, now)
+	writeTrouble(&out, st, now)
 	want := `
 work: FAILED 1 minute ago: login refused
   hint: check the password

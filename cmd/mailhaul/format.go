@@ -21,7 +21,7 @@ func count(n int, what string) string {
 	return strconv.Itoa(n) + " " + what + "s"
 }
 
-// size returns a number of octets in three digits or so: "3.4 MB". As in the
+// size returns a number of octets with a unit and about two digits: "3.4 MB". As in the
 // configuration, a kB is 1024 octets.
 func size(n int64) string {
 	if n < 1024 {
@@ -52,7 +52,8 @@ func span(d time.Duration) string {
 	}
 }
 
-// ago says how long before now t was, in Unix seconds; 0 is never.
+// ago returns how long before now t was: "5 minutes ago". t is in Unix seconds; 0 is
+// "never".
 func ago(t int64, now time.Time) string {
 	if t == 0 {
 		return "never"
@@ -60,7 +61,7 @@ func ago(t int64, now time.Time) string {
 	return span(max(0, now.Sub(time.Unix(t, 0)))) + " ago"
 }
 
-// tilde shortens a path below the home folder.
+// tilde shortens a path below the home folder to "~/…".
 func tilde(path string) string {
 	home, err := os.UserHomeDir()
 	if err != nil {
@@ -72,24 +73,24 @@ func tilde(path string) string {
 	return path
 }
 
-// pasted returns a path as it can be pasted into a shell.
-func pasted(path string) string {
+// shellQuoted returns a path as a shell reads it, in quotes if need be.
+func shellQuoted(path string) string {
 	path = tilde(path)
-	odd := func(r rune) bool {
+	needsQuotes := func(r rune) bool {
 		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("~/._-+@:,=%", r)
 	}
-	if !strings.ContainsFunc(path, odd) {
+	if !strings.ContainsFunc(path, needsQuotes) {
 		return path
 	}
 	home := ""
-	if rest, ok := strings.CutPrefix(path, "~/"); ok { // which a shell does not expand in quotes
+	if rest, ok := strings.CutPrefix(path, "~/"); ok { // a shell expands no ~ in quotes
 		home, path = "~/", rest
 	}
 	return home + "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }
 
-// secured returns how a connection is protected.
-func secured(cs *tls.ConnectionState) string {
+// describeTLS returns how a connection is protected: "TLS 1.3". cs is nil without TLS.
+func describeTLS(cs *tls.ConnectionState) string {
 	if cs == nil {
 		return "not encrypted"
 	}
@@ -99,5 +100,5 @@ func secured(cs *tls.ConnectionState) string {
 	return tls.VersionName(cs.Version)
 }
 
-// clean makes text that a server had a part in fit for a terminal.
+// clean makes text that may come from a server safe to show on a terminal, in one line.
 func clean(s string) string { return oneline.Of(s) }

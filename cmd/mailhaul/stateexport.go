@@ -28,15 +28,16 @@ func exportCommand(std stdio) *cli.Command {
 	}
 }
 
-// runExport reads each account as it is at one moment: a poll may be under way.
+// runExport writes what is remembered of accounts. It reads each account in one
+// transaction, since a poll may be under way.
 func runExport(ctx context.Context, std stdio, path string, names []string) error {
-	cfg, store, done, err := lookUp(ctx, path)
+	cfg, store, done, err := loadConfigAndState(ctx, path)
 	if err != nil {
 		return err
 	}
 	defer done()
 	for _, name := range names {
-		if _, err := remembered(ctx, cfg, store, name); err != nil {
+		if _, err := rememberedAccount(ctx, cfg, store, name); err != nil {
 			return err
 		}
 	}
@@ -57,11 +58,11 @@ func runExport(ctx context.Context, std stdio, path string, names []string) erro
 			return err
 		}
 		if err := w.Write(m); err != nil {
-			return incomplete(err) // even if the reader has gone: half an export is none
+			return incompleteOutput(err) // also for a closed pipe: half an export is useless
 		}
 	}
 	if err := w.Close(); err != nil {
-		return incomplete(err)
+		return incompleteOutput(err)
 	}
 	return nil
 }
@@ -126,7 +127,7 @@ func runImport(ctx context.Context, std stdio, path, file string, merge, yes boo
 		here[a.Name] = a.Messages
 	}
 	for _, m := range memories {
-		name := clean(m.Account) // what somebody else may have written is shown before anybody says yes
+		name := clean(m.Account) // the file may be somebody else's
 		if n := here[m.Account]; n > 0 && !merge {
 			return usagef("add --merge to keep them and add to them", "%s: %s remembered here already", name, count(n, "message"))
 		}
