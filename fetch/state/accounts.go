@@ -24,12 +24,12 @@ type Account struct {
 func (s *Store) Accounts(ctx context.Context) ([]Account, error) {
 	rows, err := s.read.QueryContext(ctx, `
 		SELECT name, count(phase), coalesce(sum(missing = 0 AND phase <> ?1), 0),
-			coalesce(sum(`+refused+`), 0), coalesce(sum(phase = ?2), 0),
+			coalesce(sum(`+isRefused+`), 0), coalesce(sum(phase = ?2), 0),
 			(SELECT count(DISTINCT uid) FROM deliveries WHERE account = accounts.id AND open), coalesce(sum(size), 0),
 			coalesce((SELECT ended FROM polls WHERE account = accounts.id ORDER BY seq DESC LIMIT 1), 0)
 		FROM accounts LEFT JOIN messages ON messages.account = accounts.id
 		GROUP BY accounts.id ORDER BY name`, Deleted, Adopted)
-	return collect(rows, err, s.path, "read the accounts", func(rows *sql.Rows) (a Account, err error) {
+	return collectRows(rows, err, s.path, "read the accounts", func(rows *sql.Rows) (a Account, err error) {
 		return a, rows.Scan(&a.Name, &a.Messages, &a.Listed, &a.Refused, &a.Adopted, &a.Open, &a.Octets, &a.Polled)
 	})
 }
@@ -43,16 +43,16 @@ func (s *Store) Octets(ctx context.Context) (n int64, err error) {
 // Forget drops all that is remembered of an account. Whatever of its mail is
 // still on the server is new to the next poll.
 func (s *Store) Forget(ctx context.Context, account string) error {
-	return s.change(ctx, "forget the account", func(t *tx) error { return t.forget(account) })
+	return s.change(ctx, "forget the account", func(t *tx) error { return t.deleteAccount(account) })
 }
 
-func (t *tx) forget(account string) error {
+func (t *tx) deleteAccount(account string) error {
 	for _, query := range []string{
-		"DELETE FROM messages WHERE account = " + byName,
-		"DELETE FROM polls WHERE account = " + byName,
-		"DELETE FROM days WHERE account = " + byName,
-		"DELETE FROM troubles WHERE account = " + byName,
-		"DELETE FROM servers WHERE account = " + byName,
+		"DELETE FROM messages WHERE account = " + accountIDByName,
+		"DELETE FROM polls WHERE account = " + accountIDByName,
+		"DELETE FROM days WHERE account = " + accountIDByName,
+		"DELETE FROM troubles WHERE account = " + accountIDByName,
+		"DELETE FROM servers WHERE account = " + accountIDByName,
 		"DELETE FROM accounts WHERE name = ?",
 	} {
 		if err := t.exec(query, account); err != nil {
@@ -67,13 +67,13 @@ func (t *tx) forget(account string) error {
 func (s *Store) Rename(ctx context.Context, from, to string) error {
 	return s.change(ctx, "rename the account", func(t *tx) error {
 		var messages int
-		if err := t.get(&messages, "SELECT count(*) FROM messages WHERE account = "+byName, to); err != nil {
+		if err := t.queryValue(&messages, "SELECT count(*) FROM messages WHERE account = "+accountIDByName, to); err != nil {
 			return err
 		}
 		if messages > 0 {
 			return fmt.Errorf("account %q has messages that are remembered (%d)", to, messages)
 		}
-		if err := t.forget(to); err != nil {
+		if err := t.deleteAccount(to); err != nil {
 			return err
 		}
 		n, err := t.update("UPDATE accounts SET name = ? WHERE name = ?", to, from)
@@ -94,11 +94,11 @@ type Adoption struct {
 // Adopt remembers messages as Adopted. It changes no row that is there, but one
 // that was Adopted: its unique-id has gone to another message.
 func (s *Store) Adopt(ctx context.Context, account string, as []Adoption) error {
-	return each(ctx, s, account, "adopt messages", as, func(t *tx, account int64, a Adoption) error {
+	return changeEach(ctx, s, account, "adopt messages", as, func(t *tx, account int64, a Adoption) error {
 		return t.exec(`
 			INSERT INTO messages (account, uid, phase, size, header, seen)
 			VALUES (?1, ?2, ?3, ?4, ?5, unixepoch()) ON CONFLICT DO UPDATE SET
 				size = excluded.size, header = excluded.header, missing = 0, seen = excluded.seen WHERE phase = ?3`,
-			account, []byte(a.UID), Adopted, a.Size, sum(a.Header))
+			account, []byte(a.UID), Adopted, a.Size, nullableSum(a.Header))
 	})
 }

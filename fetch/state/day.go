@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// keptDays is how many days are remembered of an account, so that one can look
+// maxDays is how many days are remembered of an account, so that one can look
 // back a year.
-const keptDays = 400
+const maxDays = 400
 
 // Day sums up the polls of an account that ended on one day.
 type Day struct {
@@ -27,8 +27,8 @@ func DayOf(t time.Time) int64 {
 	return time.Date(year, month, day, 0, 0, 0, 0, time.UTC).Unix() / 86400
 }
 
-// count adds a poll to its day.
-func (t *tx) count(account int64, p Poll) error {
+// addToDay adds a poll to its day.
+func (t *tx) addToDay(account int64, p Poll) error {
 	day := DayOf(time.Unix(p.Ended, 0))
 	err := t.exec(`
 		INSERT INTO days (account, day, polls, failed, fetched, bytes) VALUES (?, ?, 1, ?, ?, ?)
@@ -38,15 +38,15 @@ func (t *tx) count(account int64, p Poll) error {
 	if err != nil {
 		return err
 	}
-	return t.exec("DELETE FROM days WHERE account = ? AND day <= ?", account, day-keptDays)
+	return t.exec("DELETE FROM days WHERE account = ? AND day <= ?", account, day-maxDays)
 }
 
 // Days returns the days of an account since the one given, in order. Days
 // without a poll are left out.
 func (s *Store) Days(ctx context.Context, account string, since int64) ([]Day, error) {
 	rows, err := s.read.QueryContext(ctx, `
-		SELECT `+dayColumns+` FROM days WHERE account = `+byName+` AND day >= ? ORDER BY day`, account, since)
-	return collect(rows, err, s.path, "read the days", scanDay)
+		SELECT `+dayColumns+` FROM days WHERE account = `+accountIDByName+` AND day >= ? ORDER BY day`, account, since)
+	return collectRows(rows, err, s.path, "read the days", scanDay)
 }
 
 // dayColumns is what scanDay reads.

@@ -16,11 +16,11 @@ func (s *Store) Delete(ctx context.Context, account string, at int64, uids []str
 		if err := t.exec("UPDATE accounts SET deleting = ? WHERE id = ?", at, id); err != nil {
 			return err
 		}
-		return inChunks(uids, func(uids []string) error {
+		return forChunks(uids, func(uids []string) error {
 			return t.exec(`
 				UPDATE messages SET phase = ?2, deleted = ?3, missing = 0, tries = 0, next_try = 0, reason = ''
-				WHERE account = ?1 AND phase IN (?2, ?4) AND uid IN (`+repeat("?", len(uids))+`)`,
-				blobs([]any{id, Deleted, at, Landed}, uids)...)
+				WHERE account = ?1 AND phase IN (?2, ?4) AND uid IN (`+placeholders("?", len(uids))+`)`,
+				appendUIDs([]any{id, Deleted, at, Landed}, uids)...)
 		})
 	})
 }
@@ -36,22 +36,22 @@ func (s *Store) Undelete(ctx context.Context, account string) error {
 			id, Deleted, Landed); err != nil {
 			return err
 		}
-		return t.confirm(id)
+		return t.endDoubt(id)
 	})
 }
 
 // Confirm notes that the server has deleted what it was last asked to.
 func (s *Store) Confirm(ctx context.Context, account string) error {
 	return s.change(ctx, "confirm deletions", func(t *tx) error {
-		id, err := t.id(account)
+		id, err := t.accountID(account)
 		if err != nil {
 			return err
 		}
-		return t.confirm(id)
+		return t.endDoubt(id)
 	})
 }
 
-// confirm ends the doubt about what was Deleted.
-func (t *tx) confirm(account int64) error {
+// endDoubt ends the doubt about what was Deleted.
+func (t *tx) endDoubt(account int64) error {
 	return t.exec("UPDATE accounts SET deleting = 0 WHERE id = ? AND deleting <> 0", account)
 }

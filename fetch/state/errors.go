@@ -77,7 +77,7 @@ func Machine(err error) bool {
 			return true
 		}
 	}
-	switch primary(err) {
+	switch primaryCode(err) {
 	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM:
 		return true
 	}
@@ -86,7 +86,7 @@ func Machine(err error) bool {
 
 // Busy reports whether err means that another process kept the database locked
 // for too long: the same may work later.
-func Busy(err error) bool { return primary(err) == sqlite3.SQLITE_BUSY }
+func Busy(err error) bool { return primaryCode(err) == sqlite3.SQLITE_BUSY }
 
 // resultCode returns the extended result code of an error of SQLite, else 0.
 func resultCode(err error) int {
@@ -96,8 +96,8 @@ func resultCode(err error) int {
 	return 0
 }
 
-// primary returns the low byte of resultCode, the kind of error.
-func primary(err error) int { return resultCode(err) & 0xff }
+// primaryCode returns the low byte of resultCode, the kind of error.
+func primaryCode(err error) int { return resultCode(err) & 0xff }
 
 // wrap makes an Error of a failed op on path, with the hint that fits. Errors
 // that say enough already pass through.
@@ -109,16 +109,16 @@ func wrap(path, op string, err error) error {
 	if _, ok := errors.AsType[*Error](err); ok {
 		return err
 	}
-	if primary(err) == sqlite3.SQLITE_CANTOPEN {
-		err = cmp.Or(lack(path), err)
+	if primaryCode(err) == sqlite3.SQLITE_CANTOPEN {
+		err = cmp.Or(cantOpenCause(path), err)
 	}
-	return &Error{Path: path, Op: op, Err: err, Hint: hint(path, err)}
+	return &Error{Path: path, Op: op, Err: err, Hint: hintFor(path, err)}
 }
 
-// lack returns what this machine lacks to open a file, such as descriptors or a file
+// cantOpenCause returns what this machine lacks to open a file, such as descriptors or a file
 // system that can be written to, which SQLite does not tell. It opens the folder: to
 // close the database would free locks.
-func lack(path string) error {
+func cantOpenCause(path string) error {
 	dir := filepath.Dir(path)
 	folder, err := os.Open(dir)
 	if err == nil {
@@ -131,20 +131,20 @@ func lack(path string) error {
 	return nil
 }
 
-// damaged is the hint for a database that cannot be read. A -wal that was left
+// damagedHint is the hint for a database that cannot be read. A -wal that was left
 // beside it would be played into the backup, and damage that, too.
-func damaged(path string) string {
+func damagedHint(path string) string {
 	return "end mailhaul, remove " + path + "-wal and " + path + "-shm if they are there, and restore " + path +
 		" from a backup; or move it away, and all mail still on the servers is fetched anew"
 }
 
-func hint(path string, err error) string {
+func hintFor(path string, err error) string {
 	// The memory that processes share is a file beside the database: it is
 	// the first to find the disk full, and SQLite does not say why it failed.
 	if resultCode(err) == sqlite3.SQLITE_IOERR_SHMSIZE {
 		return "free some space on the disk that holds " + path
 	}
-	switch primary(err) {
+	switch primaryCode(err) {
 	case sqlite3.SQLITE_FULL:
 		return "free some space on the disk that holds " + path
 	case sqlite3.SQLITE_IOERR:
@@ -152,9 +152,9 @@ func hint(path string, err error) string {
 	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN:
 		return "check that the folder of " + path + " belongs to the user who runs mailhaul and can be written to"
 	case sqlite3.SQLITE_CORRUPT: // which SQLite also makes of a disk that does not read
-		return "look for errors of the disk in the system's log; if there are none, " + damaged(path)
+		return "look for errors of the disk in the system's log; if there are none, " + damagedHint(path)
 	case sqlite3.SQLITE_NOTADB:
-		return damaged(path)
+		return damagedHint(path)
 	case sqlite3.SQLITE_BUSY:
 		return "another program has been writing to " + path + " for too long: end it, or try again later"
 	}

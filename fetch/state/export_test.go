@@ -18,7 +18,7 @@ func Upgrade(version int) string {
 
 // Pragma returns a setting of the connection that writes.
 func (s *Store) Pragma(name string) (value string, err error) {
-	err = s.write.tx.get(&value, "PRAGMA "+name)
+	err = s.write.tx.queryValue(&value, "PRAGMA "+name)
 	return value, err
 }
 

@@ -55,12 +55,12 @@ func (s *Store) Glimpses(ctx context.Context, account string) ([]Glimpse, error)
 			WHEN phase = ?4 THEN landed << 2 | ?5
 			WHEN phase = ?6 THEN ?7
 			ELSE ?8 END
-		FROM messages WHERE account = `+byName+` ORDER BY uid`,
+		FROM messages WHERE account = `+accountIDByName+` ORDER BY uid`,
 		account, Deleted, Gone, Landed, Resting, Adopted, Strange, Restless)
 	var uids strings.Builder // one allocation for many
 	var uid sql.RawBytes
 	var word int64
-	return collect(rows, err, s.path, "read the rows", func(rows *sql.Rows) (g Glimpse, err error) {
+	return collectRows(rows, err, s.path, "read the rows", func(rows *sql.Rows) (g Glimpse, err error) {
 		if err := rows.Scan(&uid, &word); err != nil {
 			return g, err
 		}

@@ -22,9 +22,9 @@ func (s *Store) Keep(ctx context.Context, account string, at int64, h Housekeepi
 		if err := t.rekey(id, h.Rekey); err != nil {
 			return err
 		}
-		if err := inChunks(h.Missing, func(uids []string) error {
-			return t.exec("UPDATE messages SET missing = ? WHERE account = ? AND missing = 0 AND uid IN ("+repeat("?", len(uids))+")",
-				blobs([]any{at, id}, uids)...)
+		if err := forChunks(h.Missing, func(uids []string) error {
+			return t.exec("UPDATE messages SET missing = ? WHERE account = ? AND missing = 0 AND uid IN ("+placeholders("?", len(uids))+")",
+				appendUIDs([]any{at, id}, uids)...)
 		}); err != nil {
 			return err
 		}
@@ -41,12 +41,12 @@ func (s *Store) Keep(ctx context.Context, account string, at int64, h Housekeepi
 			}
 		}
 		for _, uid := range h.Complete {
-			if err := t.complete(id, at, []byte(uid)); err != nil {
+			if err := t.completeMessage(id, at, []byte(uid)); err != nil {
 				return err
 			}
 		}
 		for uid, landed := range h.Landed {
-			if err := t.landed(id, []byte(uid), landed); err != nil {
+			if err := t.replaceLandings(id, []byte(uid), landed); err != nil {
 				return err
 			}
 		}
@@ -59,14 +59,14 @@ func (s *Store) Keep(ctx context.Context, account string, at int64, h Housekeepi
 	})
 }
 
-// complete forgets to whom a message is owed, unless a promise is open. If others
+// completeMessage forgets to whom a message is owed, unless a promise is open. If others
 // have it, it is Landed then, and untold until SavePoll counts it.
-func (t *tx) complete(account, at int64, uid []byte) error {
+func (t *tx) completeMessage(account, at int64, uid []byte) error {
 	if err := t.exec("DELETE FROM deliveries WHERE account = ? AND uid = ? AND NOT open AND landed IS NULL",
 		account, uid); err != nil {
 		return err
 	}
-	n, octets, err := t.sizes(`
+	n, octets, err := t.updateReturningSizes(`
 		UPDATE messages SET phase = ?3, landed = ?4, tries = 0, next_try = 0, reason = ''
 		WHERE account = ?1 AND uid = ?2 AND phase IN (?5, ?6)
 		AND EXISTS (SELECT 1 FROM deliveries WHERE account = ?1 AND uid = ?2 AND landed IS NOT NULL)
@@ -79,9 +79,9 @@ func (t *tx) complete(account, at int64, uid []byte) error {
 	return t.exec("UPDATE accounts SET untold = untold + ?, untold_bytes = untold_bytes + ? WHERE id = ?", n, octets, account)
 }
 
-// landed has a message have landed where ds say, and nowhere else. Two of them may have
+// replaceLandings has a message have replaceLandings where ds say, and nowhere else. Two of them may have
 // become one.
-func (t *tx) landed(account int64, uid []byte, ds []Delivery) error {
+func (t *tx) replaceLandings(account int64, uid []byte, ds []Delivery) error {
 	if err := t.exec("DELETE FROM deliveries WHERE account = ? AND uid = ? AND landed IS NOT NULL", account, uid); err != nil {
 		return err
 	}

@@ -35,12 +35,12 @@ func (s *Store) Lease(ctx context.Context, account string) (*Lease, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return s.lease(leaseFile(account), account)
+	return s.takeLease(leaseFileName(account), account)
 }
 
-// leaseFile returns the name of an account's lease file. The account's own may hold any
+// leaseFileName returns the name of an account's lease file. The account's own may hold any
 // character and be longer than a file's.
-func leaseFile(account string) string {
+func leaseFileName(account string) string {
 	sum := sha256.Sum256([]byte(account))
 	return fmt.Sprintf("%x.lock", sum[:16])
 }
@@ -50,7 +50,7 @@ func leaseFile(account string) string {
 // whether the lease is held, nor keep anybody from it.
 func CheckLease(dir, account string) error {
 	folder := filepath.Join(dir, leaseFolder)
-	path := filepath.Join(folder, leaseFile(account))
+	path := filepath.Join(folder, leaseFileName(account))
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err == nil {
 		f.Close()
@@ -76,14 +76,14 @@ func CheckLease(dir, account string) error {
 
 // DaemonLease takes the sole right to run a daemon on the state folder. Errors
 // are those of Lease, with no account.
-func (s *Store) DaemonLease() (*Lease, error) { return s.lease("daemon.lock", "") }
+func (s *Store) DaemonLease() (*Lease, error) { return s.takeLease("daemon.lock", "") }
 
-// lease takes the lease of an account by its file in the folder of leases.
-func (s *Store) lease(name, account string) (*Lease, error) {
+// takeLease takes the takeLease of an account by its file in the folder of leases.
+func (s *Store) takeLease(name, account string) (*Lease, error) {
 	if s.write == nil {
 		return nil, ErrReadOnly
 	}
-	if err := s.inPlace(); err != nil {
+	if err := s.checkInPlace(); err != nil {
 		return nil, err
 	}
 	path := filepath.Join(s.dir, leaseFolder, name)
@@ -96,22 +96,22 @@ func (s *Store) lease(name, account string) (*Lease, error) {
 	if err != nil {
 		return nil, wrap(path, "open the lease", err)
 	}
-	l, err := lock(f, account)
+	l, err := lockLease(f, account)
 	if err != nil {
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, held(path, account)
+			return nil, heldError(path, account)
 		}
 		return nil, wrap(path, "take the lease", err)
 	}
 	return l, nil
 }
 
-// lock takes the lease by f, and writes into it who holds it. Unlike fcntl(2),
+// lockLease takes the lease by f, and writes into it who holds it. Unlike fcntl(2),
 // flock(2) locks for f alone: it keeps out other goroutines too, and is not
 // dropped when the process closes another descriptor of the file. While
-// somebody holds the lock the error is EWOULDBLOCK.
-func lock(f *os.File, account string) (*Lease, error) {
+// somebody holds the lockLease the error is EWOULDBLOCK.
+func lockLease(f *os.File, account string) (*Lease, error) {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, err
 	}
@@ -124,9 +124,9 @@ func lock(f *os.File, account string) (*Lease, error) {
 	return &Lease{f: f}, nil
 }
 
-// held reads who holds a lease. The holder may be about to write it, or to
+// heldError reads who holds a lease. The holder may be about to write it, or to
 // release it: then nobody is named.
-func held(path, account string) error {
+func heldError(path, account string) error {
 	e := &HeldError{Account: account}
 	f, err := os.Open(path)
 	if err != nil {

@@ -45,8 +45,8 @@ func (s *Store) Recall(ctx context.Context, account string) (m Memory, err error
 		return m, wrap(s.path, "read the account", err)
 	}
 
-	rows, err := tx.QueryContext(ctx, "SELECT "+rowColumns+" FROM messages WHERE account = "+byName+" ORDER BY uid", account)
-	m.Messages, err = collect(rows, err, s.path, "read the rows", func(rows *sql.Rows) (Message, error) {
+	rows, err := tx.QueryContext(ctx, "SELECT "+rowColumns+" FROM messages WHERE account = "+accountIDByName+" ORDER BY uid", account)
+	m.Messages, err = collectRows(rows, err, s.path, "read the rows", func(rows *sql.Rows) (Message, error) {
 		row, err := scanRow(rows)
 		return Message{Row: row}, err
 	})
@@ -55,11 +55,11 @@ func (s *Store) Recall(ctx context.Context, account string) (m Memory, err error
 	}
 	// Both are in the order of the UIDs.
 	next := 0
-	rows, err = tx.QueryContext(ctx, "SELECT uid, "+deliveryColumns+" FROM deliveries WHERE account = "+byName+" ORDER BY uid, id", account)
-	_, err = collect(rows, err, s.path, "read the deliveries", func(rows *sql.Rows) (none struct{}, err error) {
+	rows, err = tx.QueryContext(ctx, "SELECT uid, "+deliveryColumns+" FROM deliveries WHERE account = "+accountIDByName+" ORDER BY uid, id", account)
+	_, err = collectRows(rows, err, s.path, "read the deliveries", func(rows *sql.Rows) (none struct{}, err error) {
 		var uid []byte
 		var d Delivery
-		if err := rows.Scan(append([]any{&uid}, d.columns()...)...); err != nil {
+		if err := rows.Scan(append([]any{&uid}, d.scanTargets()...)...); err != nil {
 			return none, err
 		}
 		for m.Messages[next].UID != string(uid) {
@@ -71,12 +71,12 @@ func (s *Store) Recall(ctx context.Context, account string) (m Memory, err error
 	if err != nil {
 		return m, err
 	}
-	rows, err = tx.QueryContext(ctx, "SELECT "+pollColumns+" FROM polls WHERE account = "+byName+" ORDER BY seq", account)
-	if m.Polls, err = collect(rows, err, s.path, "read the polls", scanPoll); err != nil {
+	rows, err = tx.QueryContext(ctx, "SELECT "+pollColumns+" FROM polls WHERE account = "+accountIDByName+" ORDER BY seq", account)
+	if m.Polls, err = collectRows(rows, err, s.path, "read the polls", scanPoll); err != nil {
 		return m, err
 	}
-	rows, err = tx.QueryContext(ctx, "SELECT "+dayColumns+" FROM days WHERE account = "+byName+" ORDER BY day", account)
-	m.Days, err = collect(rows, err, s.path, "read the days", scanDay)
+	rows, err = tx.QueryContext(ctx, "SELECT "+dayColumns+" FROM days WHERE account = "+accountIDByName+" ORDER BY day", account)
+	m.Days, err = collectRows(rows, err, s.path, "read the days", scanDay)
 	return m, err
 }
 
@@ -93,7 +93,7 @@ func (s *Store) Relearn(ctx context.Context, ms []Memory) (added int, err error)
 	err = s.change(ctx, "import accounts", func(t *tx) error {
 		added = 0
 		for _, m := range ms {
-			n, err := t.relearn(m)
+			n, err := t.importAccount(m)
 			if err != nil {
 				return err
 			}
@@ -104,7 +104,7 @@ func (s *Store) Relearn(ctx context.Context, ms []Memory) (added int, err error)
 	return added, err
 }
 
-func (t *tx) relearn(m Memory) (added int, err error) {
+func (t *tx) importAccount(m Memory) (added int, err error) {
 	id, err := t.account(m.Account)
 	if err != nil {
 		return 0, err
@@ -114,7 +114,7 @@ func (t *tx) relearn(m Memory) (added int, err error) {
 		return 0, err
 	}
 	var here string
-	if err := t.get(&here, "SELECT maildrop FROM accounts WHERE id = ?", id); err != nil {
+	if err := t.queryValue(&here, "SELECT maildrop FROM accounts WHERE id = ?", id); err != nil {
 		return 0, err
 	}
 	now := time.Now().Unix()
@@ -125,7 +125,7 @@ func (t *tx) relearn(m Memory) (added int, err error) {
 		n, err := t.update(`
 			INSERT INTO messages (account, uid, phase, size, header, content, landed, deleted, missing, tries, next_try, reason, seen)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-			id, []byte(msg.UID), msg.Phase, msg.Size, sum(msg.Header), sum(msg.Content), msg.Landed, msg.Deleted,
+			id, []byte(msg.UID), msg.Phase, msg.Size, nullableSum(msg.Header), nullableSum(msg.Content), msg.Landed, msg.Deleted,
 			msg.Missing, msg.Tries, msg.NextTry, msg.Reason, msg.Seen)
 		if err != nil {
 			return 0, err
@@ -134,12 +134,12 @@ func (t *tx) relearn(m Memory) (added int, err error) {
 			continue
 		}
 		added++
-		if err := t.redeliver(id, msg); err != nil {
+		if err := t.importDeliveries(id, msg); err != nil {
 			return 0, err
 		}
 	}
 	var polls int
-	if err := t.get(&polls, "SELECT count(*) FROM polls WHERE account = ?", id); err != nil || polls > 0 {
+	if err := t.queryValue(&polls, "SELECT count(*) FROM polls WHERE account = ?", id); err != nil || polls > 0 {
 		return added, err
 	}
 	for i, p := range m.Polls {
@@ -161,8 +161,8 @@ func (t *tx) relearn(m Memory) (added int, err error) {
 	return added, nil
 }
 
-// redeliver adds the deliveries of a message whose row was added.
-func (t *tx) redeliver(account int64, msg Message) error {
+// importDeliveries adds the deliveries of a message whose row was added.
+func (t *tx) importDeliveries(account int64, msg Message) error {
 	for _, d := range msg.Deliveries {
 		err := t.exec(`
 			INSERT INTO deliveries (account, uid, sink, token, open, place, promised, landed) VALUES (?, ?, ?, ?, ?, ?, ?, nullif(?, 0))`,
@@ -175,7 +175,7 @@ func (t *tx) redeliver(account int64, msg Message) error {
 		if !d.Open {
 			continue
 		}
-		if err := t.retract(account, Promise{UID: msg.UID, Sink: d.Sink}); err != nil {
+		if err := t.retractPromise(account, Promise{UID: msg.UID, Sink: d.Sink}); err != nil {
 			return err
 		}
 	}

@@ -16,8 +16,8 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
-// dbName is the database's file in the state folder.
-const dbName = "mailhaul.db"
+// databaseName is the database's file in the state folder.
+const databaseName = "mailhaul.db"
 
 // busyTimeout bounds the wait for another process that writes, in
 // milliseconds. Transactions are short: only a process that was stopped, or a
@@ -45,13 +45,13 @@ type Store struct {
 // replaced. The folder is for one machine: the processes that use it share
 // memory, which they cannot over a network. Errors are *Error.
 func Open(ctx context.Context, dir string) (*Store, error) {
-	path := filepath.Join(dir, dbName)
-	if err := makeFolder(dir); err != nil {
+	path := filepath.Join(dir, databaseName)
+	if err := makeStateFolder(dir); err != nil {
 		return nil, err
 	}
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = create(ctx, dir, path)
+		err = createDatabase(ctx, dir, path)
 	} else if err == nil && info.Mode().Perm()&0o077 != 0 {
 		err = os.Chmod(path, 0o600)
 	}
@@ -63,7 +63,7 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 	if err != nil {
 		return nil, wrap(path, "open", err)
 	}
-	settled, err := settle(ctx, conn)
+	settled, err := checkpoint(ctx, conn)
 	version := 0
 	if err = wrap(path, "open", err); err == nil {
 		version, err = checkSchema(ctx, path, conn)
@@ -92,7 +92,7 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 // reads is what was committed last, durable or not: it is for showing, not for
 // acting upon.
 func OpenReadOnly(ctx context.Context, dir string) (*Store, error) {
-	path := filepath.Join(dir, dbName)
+	path := filepath.Join(dir, databaseName)
 	if _, err := os.Stat(path); err != nil {
 		return nil, wrap(path, "open", err)
 	}
@@ -110,10 +110,10 @@ func OpenReadOnly(ctx context.Context, dir string) (*Store, error) {
 	return &Store{dir: dir, path: path, read: db}, nil
 }
 
-// inPlace returns an error if the database that is open is no longer the one at its
+// checkInPlace returns an error if the database that is open is no longer the one at its
 // path, as when a backup was put back: what it is told is forgotten once it is
 // closed, and other processes remember by another.
-func (s *Store) inPlace() error {
+func (s *Store) checkInPlace() error {
 	now, err := os.Stat(s.path)
 	if err == nil && os.SameFile(s.opened, now) {
 		return nil
@@ -129,7 +129,7 @@ func (s *Store) inPlace() error {
 // Failed returns a channel that gets an *Error once the disk has failed to keep
 // what was written to it. From then on every write fails, since only who opens
 // the folder anew knows what it holds. The Store is one that Open returned.
-func (s *Store) Failed() <-chan error { return s.write.failed }
+func (s *Store) Failed() <-chan error { return s.write.syncFailed }
 
 // Close ends what was being written, and closes the database. Leases are
 // released on their own.
@@ -141,17 +141,17 @@ func (s *Store) Close() error {
 	return wrap(s.path, "close", err)
 }
 
-// makeFolder sees to it that dir and its folder of leases are there and
+// makeStateFolder sees to it that dir and its folder of leases are there and
 // private.
-func makeFolder(dir string) error {
-	if err := mkdir(dir); err != nil {
+func makeStateFolder(dir string) error {
+	if err := mkdirDurably(dir); err != nil {
 		return wrap(dir, "create the state folder", err)
 	}
 	if err := CheckFolder(dir); err != nil {
 		return err
 	}
 	leases := filepath.Join(dir, leaseFolder)
-	return wrap(leases, "create the folder of leases", mkdir(leases))
+	return wrap(leases, "create the folder of leases", mkdirDurably(leases))
 }
 
 // CheckFolder returns the *Error with which Open would refuse the folder dir, which
@@ -172,11 +172,11 @@ func CheckFolder(dir string) error {
 	return nil
 }
 
-// mkdir makes a folder, durably, and those above it that are missing.
-func mkdir(dir string) error {
+// mkdirDurably makes a folder, durably, and those above it that are missing.
+func mkdirDurably(dir string) error {
 	err := os.Mkdir(dir, 0o700)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := mkdir(filepath.Dir(dir)); err != nil {
+		if err := mkdirDurably(filepath.Dir(dir)); err != nil {
 			return err
 		}
 		err = os.Mkdir(dir, 0o700)
@@ -190,11 +190,11 @@ func mkdir(dir string) error {
 	return durable.OS.SyncDir(filepath.Dir(dir))
 }
 
-// create makes an empty database at path, unless another process is faster. It
+// createDatabase makes an empty database at path, unless another process is faster. It
 // is built under another name and moved in place when it is whole and durable,
 // so that a file at path is always a database: one that is empty or cut short
 // was damaged later.
-func create(ctx context.Context, dir, path string) error {
+func createDatabase(ctx context.Context, dir, path string) error {
 	// A rename would replace what another process has made in the meantime; a
 	// link would not, but there are file systems without links.
 	alone, err := os.OpenFile(filepath.Join(dir, leaseFolder, createLock), os.O_RDWR|os.O_CREATE, 0o600)
@@ -223,7 +223,7 @@ func create(ctx context.Context, dir, path string) error {
 
 	// Nobody has this database yet: it is synced once, as a whole, and what
 	// becomes of it otherwise is of no interest.
-	db, err := sql.Open("sqlite", uri(f.Name(), "journal_mode(OFF)", "synchronous(OFF)"))
+	db, err := sql.Open("sqlite", databaseURI(f.Name(), "journal_mode(OFF)", "synchronous(OFF)"))
 	if err != nil {
 		return err
 	}
@@ -253,7 +253,7 @@ func openWriter(ctx context.Context, path string) (*sql.DB, *sql.Conn, error) {
 	// FULL syncs the -wal at each commit. fullfsync matters on Darwin only,
 	// where a plain fsync leaves the data in the drive's cache. What would undo
 	// a part of a transaction needs no file.
-	db, err := sql.Open("sqlite", uri(path, fmt.Sprintf("busy_timeout(%d)", busyTimeout),
+	db, err := sql.Open("sqlite", databaseURI(path, fmt.Sprintf("busy_timeout(%d)", busyTimeout),
 		"journal_mode(WAL)", "synchronous(FULL)", "fullfsync(1)", "checkpoint_fullfsync(1)", "foreign_keys(1)",
 		"temp_store(MEMORY)"))
 	if err != nil {
@@ -267,18 +267,18 @@ func openWriter(ctx context.Context, path string) (*sql.DB, *sql.Conn, error) {
 	return db, conn, nil
 }
 
-// settle makes durable all that the database holds. A checkpoint syncs the
+// checkpoint makes durable all that the database holds. A checkpoint syncs the
 // -wal, then the database. It does not wait for a process that is in the
 // middle of a read or a write, and returns false then: a commit of our own is
 // to sync the -wal as a whole, and what is no longer in the -wal was synced by
 // whoever moved it.
-func settle(ctx context.Context, conn *sql.Conn) (durable bool, err error) {
+func checkpoint(ctx context.Context, conn *sql.Conn) (durable bool, err error) {
 	if _, err := conn.ExecContext(ctx, "PRAGMA busy_timeout = 0"); err != nil {
 		return false, err
 	}
 	var busy, frames, moved int
 	err = conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &frames, &moved)
-	if err != nil && primary(err) != sqlite3.SQLITE_BUSY {
+	if err != nil && primaryCode(err) != sqlite3.SQLITE_BUSY {
 		return false, err
 	}
 	durable = err == nil && busy == 0
@@ -289,7 +289,7 @@ func settle(ctx context.Context, conn *sql.Conn) (durable bool, err error) {
 // openReader returns a reader. It may write the file all the same: else the last
 // connection to close could not tidy away the -wal.
 func openReader(path string) *reader {
-	db, err := sql.Open("sqlite", uri(path, fmt.Sprintf("busy_timeout(%d)", busyTimeout), "query_only(1)", "cache_size(-512)"))
+	db, err := sql.Open("sqlite", databaseURI(path, fmt.Sprintf("busy_timeout(%d)", busyTimeout), "query_only(1)", "cache_size(-512)"))
 	if err != nil {
 		panic(err) // the driver is linked in; nothing else can fail yet
 	}
@@ -297,9 +297,9 @@ func openReader(path string) *reader {
 	return &reader{DB: db, stmts: map[string]*sql.Stmt{}}
 }
 
-// uri names the database at path to SQLite (https://www.sqlite.org/uri.html),
+// databaseURI names the database at path to SQLite (https://www.sqlite.org/databaseURI.html),
 // which is not to create it.
-func uri(path string, pragmas ...string) string {
+func databaseURI(path string, pragmas ...string) string {
 	u := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(),
 		RawQuery: url.Values{"mode": {"rw"}, "_pragma": pragmas}.Encode()}
 	return u.String()

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// keptPolls is how many polls are remembered of an account: at one a minute
+// maxPolls is how many polls are remembered of an account: at one a minute
 // well over half a day.
-const keptPolls = 1000
+const maxPolls = 1000
 
 // SavePoll notes how a poll went, its Schedule if it has one, and what it
 // learned of the server and of its maildrop. What Delete noted is in doubt no more,
@@ -16,12 +16,12 @@ const keptPolls = 1000
 // 1000 of an account are kept.
 func (s *Store) SavePoll(ctx context.Context, account string, p Poll) error {
 	return s.change(ctx, "note the poll", func(t *tx) error {
-		id, err := t.id(account)
+		id, err := t.accountID(account)
 		if err != nil {
 			return err
 		}
 		var seq int64
-		err = t.get(&seq, `
+		err = t.queryValue(&seq, `
 			INSERT INTO polls (account, seq, started, ended, result, error, hint, fetched, deleted, listed, bytes)
 			VALUES (?1, 1 + coalesce((SELECT max(seq) FROM polls WHERE account = ?1), 0), ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			RETURNING seq`,
@@ -30,26 +30,26 @@ func (s *Store) SavePoll(ctx context.Context, account string, p Poll) error {
 			return err
 		}
 		if p.Server != nil {
-			if err := t.learn(id, *p.Server); err != nil {
+			if err := t.saveServer(id, *p.Server); err != nil {
 				return err
 			}
 		}
-		if err := t.sumUp(id, p); err != nil {
+		if err := t.updateAccount(id, p); err != nil {
 			return err
 		}
-		if err := t.count(id, p); err != nil {
+		if err := t.addToDay(id, p); err != nil {
 			return err
 		}
-		if seq <= keptPolls {
+		if seq <= maxPolls {
 			return nil
 		}
-		return t.exec("DELETE FROM polls WHERE account = ? AND seq <= ?", id, seq-keptPolls)
+		return t.exec("DELETE FROM polls WHERE account = ? AND seq <= ?", id, seq-maxPolls)
 	})
 }
 
-// sumUp notes in the row of the account what a poll says of it, in one statement:
+// updateAccount notes in the row of the account what a poll says of it, in one statement:
 // with many accounts most of what is written are polls that found nothing.
-func (t *tx) sumUp(account int64, p Poll) error {
+func (t *tx) updateAccount(account int64, p Poll) error {
 	var columns []string
 	var args []any
 	set := func(what string, to ...any) { columns, args = append(columns, what), append(args, to...) }
@@ -57,7 +57,7 @@ func (t *tx) sumUp(account int64, p Poll) error {
 		set("last_success = ?", p.Ended)
 	}
 	if r := p.Rest; r != nil {
-		set("rest = ?, rest_until = ?", sum(r.Listing), r.Until)
+		set("rest = ?, rest_until = ?", nullableSum(r.Listing), r.Until)
 	}
 	if !p.Unconfirmed {
 		set("deleting = 0")
@@ -81,8 +81,8 @@ func (t *tx) sumUp(account int64, p Poll) error {
 // Polls returns the last n polls of an account, the latest first.
 func (s *Store) Polls(ctx context.Context, account string, n int) ([]Poll, error) {
 	rows, err := s.read.QueryContext(ctx,
-		"SELECT "+pollColumns+" FROM polls WHERE account = "+byName+" ORDER BY seq DESC LIMIT ?", account, max(n, 0))
-	return collect(rows, err, s.path, "read the polls", scanPoll)
+		"SELECT "+pollColumns+" FROM polls WHERE account = "+accountIDByName+" ORDER BY seq DESC LIMIT ?", account, max(n, 0))
+	return collectRows(rows, err, s.path, "read the polls", scanPoll)
 }
 
 // pollColumns is what scanPoll reads.

@@ -12,9 +12,9 @@ import (
 // openPromise finds a promise of message ?2 of account ?1 that is open.
 const openPromise = "(SELECT 1 FROM deliveries WHERE account = ?1 AND uid = ?2 AND open)"
 
-// stillOpen tells of a delivery whether it is open. What has landed is not; that it
+// isOpen tells of a delivery whether it is open. What has landed is not; that it
 // says so lets an account's be found by the index deliveries_owed.
-const stillOpen = "(open AND deliveries.landed IS NULL)"
+const isOpen = "(open AND deliveries.landed IS NULL)"
 
 // Promises returns the open promises of an account, in the order in which
 // they were made.
@@ -22,8 +22,8 @@ func (s *Store) Promises(ctx context.Context, account string) ([]Promise, error)
 	rows, err := s.read.QueryContext(ctx, `
 		SELECT uid, sink, token, place, size, header, content
 		FROM deliveries JOIN messages USING (account, uid)
-		WHERE account = `+byName+` AND `+stillOpen+` ORDER BY id`, account)
-	return collect(rows, err, s.path, "read the promises", func(rows *sql.Rows) (p Promise, err error) {
+		WHERE account = `+accountIDByName+` AND `+isOpen+` ORDER BY id`, account)
+	return collectRows(rows, err, s.path, "read the promises", func(rows *sql.Rows) (p Promise, err error) {
 		var uid, header, content sql.RawBytes
 		err = rows.Scan(&uid, &p.Sink, &p.Token, &p.Where, &p.Size, &header, &content)
 		p.UID = string(uid)
@@ -39,20 +39,20 @@ func (s *Store) Promises(ctx context.Context, account string) ([]Promise, error)
 // with an old UID: what is known of the old one goes. Any other is a new attempt:
 // sinks that withdrew their promise and make no new one are owed nothing more.
 func (s *Store) Promise(ctx context.Context, account string, ps []Promise) error {
-	return chunks(ctx, s, account, "journal promises", ps, (*tx).promise)
+	return changeChunks(ctx, s, account, "journal promises", ps, (*tx).insertPromises)
 }
 
-func (t *tx) promise(account int64, ps []Promise) error {
+func (t *tx) insertPromises(account int64, ps []Promise) error {
 	messages, deliveries := make([]any, 0, 7*len(ps)), make([]any, 0, 5*len(ps))
 	for _, p := range ps {
 		uid := []byte(p.UID)
-		messages = append(messages, account, uid, Promised, p.Size, sum(p.Header), sum(p.Content), p.Missing)
+		messages = append(messages, account, uid, Promised, p.Size, nullableSum(p.Header), nullableSum(p.Content), p.Missing)
 		deliveries = append(deliveries, account, uid, p.Sink, p.Token, p.Where)
 	}
 	insert := "INSERT INTO messages (account, uid, phase, size, header, content, missing, seen) VALUES " +
-		repeat("(?, ?, ?, ?, ?, ?, ?, unixepoch())", len(ps))
+		placeholders("(?, ?, ?, ?, ?, ?, ?, unixepoch())", len(ps))
 	deliver := "INTO deliveries (account, uid, sink, token, place, promised) VALUES " +
-		repeat("(?, ?, ?, ?, ?, unixepoch())", len(ps))
+		placeholders("(?, ?, ?, ?, ?, unixepoch())", len(ps))
 	// Of most that is promised nothing is known yet. To find only that out takes
 	// less time than to be ready for more.
 	switch err := t.exec(insert, messages...); {
@@ -65,15 +65,15 @@ func (t *tx) promise(account int64, ps []Promise) error {
 		return err
 	}
 	for _, p := range ps { // which changes nothing of a row that is fresh
-		if err := t.promiseAgain(account, p); err != nil {
+		if err := t.replacePromise(account, p); err != nil {
 			return err
 		}
 	}
 	return t.exec("INSERT OR REPLACE "+deliver, deliveries...)
 }
 
-// promiseAgain is promise for a message that there is a row of.
-func (t *tx) promiseAgain(account int64, p Promise) error {
+// replacePromise is promise for a message that there is a row of.
+func (t *tx) replacePromise(account int64, p Promise) error {
 	uid := []byte(p.UID)
 	// Else a promise of the new message that is withdrawn would find the old
 	// one's landings, and the new one would count as delivered.
@@ -90,7 +90,7 @@ func (t *tx) promiseAgain(account int64, p Promise) error {
 		INSERT INTO messages (account, uid, phase, size, header, content, missing, seen) VALUES (?, ?, ?, ?, ?, ?, ?, unixepoch())
 		ON CONFLICT DO UPDATE SET phase = excluded.phase, size = excluded.size,
 			header = excluded.header, content = excluded.content, missing = excluded.missing`,
-		account, uid, Promised, p.Size, sum(p.Header), sum(p.Content), p.Missing)
+		account, uid, Promised, p.Size, nullableSum(p.Header), nullableSum(p.Content), p.Missing)
 }
 
 // Land notes at the time at, in Unix seconds, that promised messages landed.
@@ -100,31 +100,31 @@ func (t *tx) promiseAgain(account int64, p Promise) error {
 // nothing of ls is noted; one that was noted before is noted again. What becomes
 // Landed, and was not dropped, is untold until SavePoll counts it.
 func (s *Store) Land(ctx context.Context, account string, at int64, ls []Landing) error {
-	return chunks(ctx, s, account, "journal landings", ls, func(t *tx, account int64, ls []Landing) error {
-		return t.land(account, at, ls)
+	return changeChunks(ctx, s, account, "journal landings", ls, func(t *tx, account int64, ls []Landing) error {
+		return t.recordLandings(account, at, ls)
 	})
 }
 
-func (t *tx) land(account, at int64, ls []Landing) error {
+func (t *tx) recordLandings(account, at int64, ls []Landing) error {
 	var uids []any
 	for _, l := range ls {
 		uids = append(uids, []byte(l.UID))
 	}
-	if err := t.landings(account, at, ls, uids); err != nil {
+	if err := t.updateDeliveries(account, at, ls, uids); err != nil {
 		return err
 	}
 	// Mostly nothing else is owed to any sink, and need not be looked for.
 	var owed bool
-	if err := t.get(&owed, "SELECT EXISTS (SELECT 1 FROM deliveries WHERE account = ? AND landed IS NULL)", account); err != nil {
+	if err := t.queryValue(&owed, "SELECT EXISTS (SELECT 1 FROM deliveries WHERE account = ? AND landed IS NULL)", account); err != nil {
 		return err
 	}
 	whole := ""
 	if owed {
 		whole = "AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.account = ?1 AND d.uid = messages.uid AND landed IS NULL)"
 	}
-	n, octets, err := t.sizes(`
+	n, octets, err := t.updateReturningSizes(`
 		UPDATE messages SET phase = ?2, landed = ?3, tries = 0, next_try = 0, reason = ''
-		WHERE account = ?1 AND phase = ?4 AND uid IN (`+repeat("?", len(ls))+`) `+whole+`
+		WHERE account = ?1 AND phase = ?4 AND uid IN (`+placeholders("?", len(ls))+`) `+whole+`
 		RETURNING size`,
 		append([]any{account, Landed, at, Promised}, uids...)...)
 	if err == nil && n > 0 && !slices.ContainsFunc(ls, func(l Landing) bool { return l.Dropped }) { // which are noted alone
@@ -134,21 +134,21 @@ func (t *tx) land(account, at int64, ls []Landing) error {
 		return err
 	}
 	for _, l := range ls {
-		if err := t.owe(account, []byte(l.UID)); err != nil {
+		if err := t.refuseIfPartlyLanded(account, []byte(l.UID)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// landings notes them in the deliveries. Where all are of one sink and where
+// updateDeliveries notes them in the deliveries. Where all are of one sink and where
 // its promises said, as most are, that takes one statement.
-func (t *tx) landings(account, at int64, ls []Landing, uids []any) error {
+func (t *tx) updateDeliveries(account, at int64, ls []Landing, uids []any) error {
 	sink := ls[0].Sink
 	if !slices.ContainsFunc(ls, func(l Landing) bool { return l.Sink != sink || l.Where != "" }) {
 		n, err := t.update(`
 			UPDATE deliveries SET open = FALSE, landed = ?2
-			WHERE account = ?1 AND sink = ?3 AND (open OR landed IS NOT NULL) AND uid IN (`+repeat("?", len(ls))+`)`,
+			WHERE account = ?1 AND sink = ?3 AND (open OR landed IS NOT NULL) AND uid IN (`+placeholders("?", len(ls))+`)`,
 			append([]any{account, at, sink}, uids...)...)
 		if err != nil || n == int64(len(ls)) {
 			return err
@@ -169,9 +169,9 @@ func (t *tx) landings(account, at int64, ls []Landing, uids []any) error {
 	return nil
 }
 
-// owe has a message that some sinks have and no promise is open for wait for
+// refuseIfPartlyLanded has a message that some sinks have and no promise is open for wait for
 // another try with the others.
-func (t *tx) owe(account int64, uid []byte) error {
+func (t *tx) refuseIfPartlyLanded(account int64, uid []byte) error {
 	return t.exec(`
 		UPDATE messages SET phase = ?3 WHERE account = ?1 AND uid = ?2 AND phase = ?4
 		AND EXISTS (SELECT 1 FROM deliveries WHERE account = ?1 AND uid = ?2 AND landed IS NOT NULL)
@@ -185,12 +185,12 @@ func (t *tx) owe(account int64, uid []byte) error {
 // again if it was before. So is a row that has landed in another sink: it is
 // still owed to this one, and must not be deleted from the server.
 func (s *Store) Retract(ctx context.Context, account string, ps []Promise) error {
-	return each(ctx, s, account, "withdraw promises", ps, (*tx).retract)
+	return changeEach(ctx, s, account, "withdraw promises", ps, (*tx).retractPromise)
 }
 
-func (t *tx) retract(account int64, p Promise) error {
+func (t *tx) retractPromise(account int64, p Promise) error {
 	uid := []byte(p.UID)
-	if err := t.withdraw(account, p); err != nil {
+	if err := t.withdrawPromise(account, p); err != nil {
 		return err
 	}
 	if err := t.exec(`
@@ -199,7 +199,7 @@ func (t *tx) retract(account int64, p Promise) error {
 		account, uid, Refused, Promised); err != nil {
 		return err
 	}
-	if err := t.owe(account, uid); err != nil {
+	if err := t.refuseIfPartlyLanded(account, uid); err != nil {
 		return err
 	}
 	return t.exec(`
@@ -213,8 +213,8 @@ func (t *tx) retract(account int64, p Promise) error {
 // Their rows stay Promised until they land or are refused by a sink, and are due
 // once their pause is over. why is noted of those that were never refused.
 func (s *Store) Suspect(ctx context.Context, account string, at int64, why string, ps []Promise) error {
-	return each(ctx, s, account, "withdraw promises", ps, func(t *tx, account int64, p Promise) error {
-		if err := t.withdraw(account, p); err != nil {
+	return changeEach(ctx, s, account, "withdraw promises", ps, func(t *tx, account int64, p Promise) error {
+		if err := t.withdrawPromise(account, p); err != nil {
 			return err
 		}
 		return t.exec(`
@@ -224,7 +224,7 @@ func (s *Store) Suspect(ctx context.Context, account string, at int64, why strin
 	})
 }
 
-func (t *tx) withdraw(account int64, p Promise) error {
+func (t *tx) withdrawPromise(account int64, p Promise) error {
 	return t.exec("UPDATE deliveries SET open = FALSE WHERE account = ? AND uid = ? AND sink = ? AND open",
 		account, []byte(p.UID), p.Sink)
 }

@@ -8,21 +8,21 @@ import (
 	"strings"
 )
 
-// byName finds an account's id in the queries that read.
-const byName = "(SELECT id FROM accounts WHERE name = ?1)"
+// accountIDByName finds an account's id in the queries that read.
+const accountIDByName = "(SELECT id FROM accounts WHERE name = ?1)"
 
 // Rows returns all rows of an account, in the order of their UIDs. Those in doubt
 // are as Undelete would leave them.
 func (s *Store) Rows(ctx context.Context, account string) ([]Row, error) {
 	// How many there are is soon counted, and a large result is not to grow.
 	var n int
-	err := s.read.QueryRowContext(ctx, "SELECT count(*) FROM messages WHERE account = "+byName, account).Scan(&n)
+	err := s.read.QueryRowContext(ctx, "SELECT count(*) FROM messages WHERE account = "+accountIDByName, account).Scan(&n)
 	if err != nil || n == 0 {
 		return nil, wrap(s.path, "count the rows", err)
 	}
 	rows, err := s.read.QueryContext(ctx,
-		"SELECT "+rowColumns+" FROM messages WHERE account = "+byName+" ORDER BY uid", account)
-	return collectInto(make([]Row, 0, n), rows, err, s.path, "read the rows", scanRow)
+		"SELECT "+rowColumns+" FROM messages WHERE account = "+accountIDByName+" ORDER BY uid", account)
+	return appendRows(make([]Row, 0, n), rows, err, s.path, "read the rows", scanRow)
 }
 
 // RowsBetween returns the rows of an account whose UIDs are from or above and
@@ -30,9 +30,9 @@ func (s *Store) Rows(ctx context.Context, account string) ([]Row, error) {
 // bound.
 func (s *Store) RowsBetween(ctx context.Context, account, from, before string, most int) ([]Row, error) {
 	rows, err := s.read.QueryContext(ctx,
-		"SELECT "+rowColumns+" FROM messages WHERE account = "+byName+" AND uid >= ? AND (? OR uid < ?) ORDER BY uid LIMIT ?",
+		"SELECT "+rowColumns+" FROM messages WHERE account = "+accountIDByName+" AND uid >= ? AND (? OR uid < ?) ORDER BY uid LIMIT ?",
 		account, []byte(from), before == "", []byte(before), most)
-	return collect(rows, err, s.path, "read the rows", scanRow)
+	return collectRows(rows, err, s.path, "read the rows", scanRow)
 }
 
 // rowColumns is what scanRow reads. A row is in doubt if it was deleted when the
@@ -56,8 +56,8 @@ func scanRow(rows *sql.Rows) (r Row, err error) {
 // Landed returns the UIDs of an account's messages that landed in a sink.
 func (s *Store) Landed(ctx context.Context, account, sink string) (map[string]bool, error) {
 	rows, err := s.read.QueryContext(ctx,
-		"SELECT uid FROM deliveries WHERE account = "+byName+" AND sink = ? AND landed IS NOT NULL", account, sink)
-	uids, err := collect(rows, err, s.path, "read the deliveries", func(rows *sql.Rows) (uid []byte, err error) {
+		"SELECT uid FROM deliveries WHERE account = "+accountIDByName+" AND sink = ? AND landed IS NOT NULL", account, sink)
+	uids, err := collectRows(rows, err, s.path, "read the deliveries", func(rows *sql.Rows) (uid []byte, err error) {
 		err = rows.Scan(&uid)
 		return uid, err
 	})
@@ -72,9 +72,9 @@ func (s *Store) Landed(ctx context.Context, account, sink string) (map[string]bo
 // for, in the order of the promises.
 func (s *Store) Deliveries(ctx context.Context, account, uid string) ([]Delivery, error) {
 	rows, err := s.read.QueryContext(ctx,
-		"SELECT "+deliveryColumns+" FROM deliveries WHERE account = "+byName+" AND uid = ? ORDER BY id", account, []byte(uid))
-	return collect(rows, err, s.path, "read the deliveries", func(rows *sql.Rows) (d Delivery, err error) {
-		err = rows.Scan(d.columns()...)
+		"SELECT "+deliveryColumns+" FROM deliveries WHERE account = "+accountIDByName+" AND uid = ? ORDER BY id", account, []byte(uid))
+	return collectRows(rows, err, s.path, "read the deliveries", func(rows *sql.Rows) (d Delivery, err error) {
+		err = rows.Scan(d.scanTargets()...)
 		return d, err
 	})
 }
@@ -82,7 +82,7 @@ func (s *Store) Deliveries(ctx context.Context, account, uid string) ([]Delivery
 // deliveryColumns is what columns takes in.
 const deliveryColumns = "sink, token, iif(landed IS NULL, '', place), promised, open, coalesce(landed, 0)"
 
-func (d *Delivery) columns() []any {
+func (d *Delivery) scanTargets() []any {
 	return []any{&d.Sink, &d.Token, &d.Where, &d.Promised, &d.Open, &d.Landed}
 }
 
@@ -90,7 +90,7 @@ func (d *Delivery) columns() []any {
 // or Adopted keeps its phase, its size and its sums; the attempt is counted all the
 // same.
 func (s *Store) Refuse(ctx context.Context, account string, rs []Refusal) error {
-	return each(ctx, s, account, "note refusals", rs, func(t *tx, account int64, r Refusal) error {
+	return changeEach(ctx, s, account, "note refusals", rs, func(t *tx, account int64, r Refusal) error {
 		// Within DO UPDATE a bare column is as it was before.
 		return t.exec(`
 			INSERT INTO messages (account, uid, phase, size, header, content, tries, next_try, reason, seen)
@@ -101,23 +101,23 @@ func (s *Store) Refuse(ctx context.Context, account string, rs []Refusal) error 
 				header  = iif(phase = ?3, coalesce(excluded.header, header), header),
 				content = iif(phase = ?3, coalesce(excluded.content, content), content),
 				tries = tries + 1, next_try = excluded.next_try, reason = excluded.reason`,
-			account, []byte(r.UID), Refused, r.Size, sum(r.Header), sum(r.Content), r.NextTry, r.Reason,
+			account, []byte(r.UID), Refused, r.Size, nullableSum(r.Header), nullableSum(r.Content), r.NextTry, r.Reason,
 			Landed, Deleted, Adopted, Promised)
 	})
 }
 
-// refused tells the rows of messages that could not be delivered: those that are
-// Refused, and suspects that were refused before, or that some sinks have, unless the
+// isRefused tells the rows of messages that could not be delivered: those that are
+// Refused, and suspects that were isRefused before, or that some sinks have, unless the
 // server has them no more, as far as is known once their pause is over; and those that
 // were to be compared with what was delivered, while the server will not give them.
-var refused = fmt.Sprintf(`(%s AND next_try > unixepoch()
+var isRefused = fmt.Sprintf(`(%s AND next_try > unixepoch()
 	OR (missing = 0 OR next_try > unixepoch()) AND (phase = %d OR phase = %d
 	AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.account = messages.account AND d.uid = messages.uid AND open)
 	AND (tries > 0 OR EXISTS (SELECT 1 FROM deliveries d WHERE d.account = messages.account AND d.uid = messages.uid AND landed IS NOT NULL))))`,
-	comparing, Refused, Promised)
+	awaitsComparison, Refused, Promised)
 
-// comparing tells the rows of messages that could not be compared so far.
-var comparing = fmt.Sprintf(`(phase IN (%d, %d) OR phase = %d AND missing <> 0) AND tries > 0`, Deleted, Adopted, Landed)
+// awaitsComparison tells the rows of messages that could not be compared so far.
+var awaitsComparison = fmt.Sprintf(`(phase IN (%d, %d) OR phase = %d AND missing <> 0) AND tries > 0`, Deleted, Adopted, Landed)
 
 // Retry ends the pauses of refused messages, of all of the account's if it is
 // given none, and returns of how many: they are due at the time at, in Unix
@@ -127,15 +127,15 @@ var comparing = fmt.Sprintf(`(phase IN (%d, %d) OR phase = %d AND missing <> 0) 
 func (s *Store) Retry(ctx context.Context, account string, at int64, uids []string) (n int64, err error) {
 	end := `UPDATE messages SET tries = iif(phase IN (?3, ?4), 0, tries), next_try = ?1 WHERE account = ?2
 		AND ((phase = ?3 OR phase = ?4 AND tries > 0) AND next_try > 0
-			OR ` + comparing + ` AND next_try > ?1)`
+			OR ` + awaitsComparison + ` AND next_try > ?1)`
 	err = s.changeRows(ctx, account, "end the pauses", func(t *tx, id int64) (err error) {
 		args := []any{at, id, Refused, Promised}
 		if len(uids) == 0 {
 			n, err = t.update(end, args...)
 			return err
 		}
-		return inChunks(uids, func(uids []string) error {
-			ended, err := t.update(end+" AND uid IN ("+repeat("?", len(uids))+")", blobs(slices.Clip(args), uids)...)
+		return forChunks(uids, func(uids []string) error {
+			ended, err := t.update(end+" AND uid IN ("+placeholders("?", len(uids))+")", appendUIDs(slices.Clip(args), uids)...)
 			n += ended
 			return err
 		})
@@ -143,11 +143,11 @@ func (s *Store) Retry(ctx context.Context, account string, at int64, uids []stri
 	return n, err
 }
 
-// each changes an account by f for every item, all or nothing. Without items
+// changeEach changes an account by f for every item, all or nothing. Without items
 // it writes nothing.
-func each[T any](ctx context.Context, s *Store, account, op string, items []T,
+func changeEach[T any](ctx context.Context, s *Store, account, op string, items []T,
 	f func(t *tx, account int64, item T) error) error {
-	return chunks(ctx, s, account, op, items, func(t *tx, account int64, items []T) error {
+	return changeChunks(ctx, s, account, op, items, func(t *tx, account int64, items []T) error {
 		for _, item := range items {
 			if err := f(t, account, item); err != nil {
 				return err
@@ -157,20 +157,20 @@ func each[T any](ctx context.Context, s *Store, account, op string, items []T,
 	})
 }
 
-// chunks is each for an f that takes several items in one statement.
-func chunks[T any](ctx context.Context, s *Store, account, op string, items []T,
+// changeChunks is each for an f that takes several items in one statement.
+func changeChunks[T any](ctx context.Context, s *Store, account, op string, items []T,
 	f func(t *tx, account int64, items []T) error) error {
 	if len(items) == 0 {
 		return nil
 	}
 	return s.changeRows(ctx, account, op, func(t *tx, id int64) error {
-		return inChunks(items, func(items []T) error { return f(t, id, items) })
+		return forChunks(items, func(items []T) error { return f(t, id, items) })
 	})
 }
 
-// inChunks calls f with all items, 64, 16, 4 or 1 at a time: each number makes
+// forChunks calls f with all items, 64, 16, 4 or 1 at a time: each number makes
 // another statement to be prepared.
-func inChunks[T any](items []T, f func(items []T) error) error {
+func forChunks[T any](items []T, f func(items []T) error) error {
 	for n := 64; len(items) > 0; n /= 4 {
 		for ; len(items) >= n; items = items[n:] {
 			if err := f(items[:n]); err != nil {
@@ -181,16 +181,16 @@ func inChunks[T any](items []T, f func(items []T) error) error {
 	return nil
 }
 
-// blobs appends unique-ids to the arguments of a statement.
-func blobs(args []any, uids []string) []any {
+// appendUIDs appends unique-ids to the arguments of a statement.
+func appendUIDs(args []any, uids []string) []any {
 	for _, uid := range uids {
 		args = append(args, []byte(uid))
 	}
 	return args
 }
 
-// repeat returns a part of a statement as a list of n.
-func repeat(part string, n int) string {
+// placeholders returns a part of a statement as a list of n.
+func placeholders(part string, n int) string {
 	return part + strings.Repeat(", "+part, n-1)
 }
 
@@ -207,36 +207,36 @@ func (s *Store) changeRows(ctx context.Context, account, op string, f func(t *tx
 
 // account is id for a change of the account's rows, which ends its rest.
 func (t *tx) account(name string) (id int64, err error) {
-	if id, err = t.id(name); err != nil {
+	if id, err = t.accountID(name); err != nil {
 		return id, err
 	}
 	return id, t.exec("UPDATE accounts SET rest = NULL, rest_until = 0 WHERE id = ? AND rest IS NOT NULL", id)
 }
 
-// id returns the id of an account, and remembers the account if it is new.
-func (t *tx) id(name string) (id int64, err error) {
-	err = t.get(&id, "SELECT id FROM accounts WHERE name = ?", name)
+// accountID returns the accountID of an account, and remembers the account if it is new.
+func (t *tx) accountID(name string) (id int64, err error) {
+	err = t.queryValue(&id, "SELECT id FROM accounts WHERE name = ?", name)
 	if err == sql.ErrNoRows {
-		err = t.get(&id, "INSERT INTO accounts (name) VALUES (?) RETURNING id", name)
+		err = t.queryValue(&id, "INSERT INTO accounts (name) VALUES (?) RETURNING id", name)
 	}
 	return id, err
 }
 
-// sum is how a Sum is stored: NULL if there is none.
-func sum(s Sum) []byte {
+// nullableSum is how a Sum is stored: NULL if there is none.
+func nullableSum(s Sum) []byte {
 	if s.IsZero() {
 		return nil
 	}
 	return s[:]
 }
 
-// collect reads all rows of a query's result.
-func collect[T any](rows *sql.Rows, err error, path, op string, scan func(*sql.Rows) (T, error)) ([]T, error) {
-	return collectInto[T](nil, rows, err, path, op, scan)
+// collectRows reads all rows of a query's result.
+func collectRows[T any](rows *sql.Rows, err error, path, op string, scan func(*sql.Rows) (T, error)) ([]T, error) {
+	return appendRows[T](nil, rows, err, path, op, scan)
 }
 
-// collectInto is collect that appends to all.
-func collectInto[T any](all []T, rows *sql.Rows, err error, path, op string, scan func(*sql.Rows) (T, error)) ([]T, error) {
+// appendRows is collect that appends to all.
+func appendRows[T any](all []T, rows *sql.Rows, err error, path, op string, scan func(*sql.Rows) (T, error)) ([]T, error) {
 	if err != nil {
 		return nil, wrap(path, op, err)
 	}

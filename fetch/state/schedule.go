@@ -24,7 +24,7 @@ type Schedule struct {
 
 const scheduleColumns = "next_poll, not_before, pause, login_delay, failures, refusals, last_success"
 
-// columns returns where a row of scheduleColumns is read to.
-func (s *Schedule) columns() []any {
+// scanTargets returns where a row of scheduleColumns is read to.
+func (s *Schedule) scanTargets() []any {
 	return []any{&s.Next, &s.NotBefore, &s.Pause, &s.LoginDelay, &s.Failures, &s.Refusals, &s.LastSuccess}
 }

@@ -278,7 +278,7 @@ func checkSchema(ctx context.Context, path string, db querier) (int, error) {
 	}
 	if id != appID {
 		return 0, &Error{Path: path, Op: "open", Err: errNotOurs,
-			Hint: damaged(path)}
+			Hint: damagedHint(path)}
 	}
 	if version > len(migrations) {
 		return 0, &Error{Path: path, Op: "open",

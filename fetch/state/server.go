@@ -57,11 +57,11 @@ func (s *Store) Standing(ctx context.Context, account string) (Standing, error) 
 	err := s.read.QueryRowContext(ctx, `
 		SELECT `+scheduleColumns+`, coalesce(key, ''), coalesce(before, ''), coalesce(after, ''), coalesce(asked, 0),
 			coalesce(listed - deleted, 0), rest, rest_until, deleting <> 0,
-			untold, untold_bytes, maildrop, EXISTS (SELECT 1 FROM deliveries WHERE account = accounts.id AND `+stillOpen+`)
+			untold, untold_bytes, maildrop, EXISTS (SELECT 1 FROM deliveries WHERE account = accounts.id AND `+isOpen+`)
 		FROM accounts LEFT JOIN servers ON servers.account = id
 			LEFT JOIN polls ON polls.account = id AND seq = (SELECT max(seq) FROM polls WHERE account = accounts.id)
 		WHERE name = ?`, account).Scan(
-		append(st.Schedule.columns(), &st.Server.Key, &before, &after, &st.Server.Asked, &st.Left, &rest, &st.Rest.Until, &st.Doubt,
+		append(st.Schedule.scanTargets(), &st.Server.Key, &before, &after, &st.Server.Asked, &st.Left, &rest, &st.Rest.Until, &st.Doubt,
 			&st.Untold, &st.UntoldBytes, &st.Maildrop, &st.Open)...)
 	if err == sql.ErrNoRows {
 		return Standing{}, nil
@@ -76,8 +76,8 @@ func (s *Store) Standing(ctx context.Context, account string) (Standing, error) 
 	return st, wrap(s.path, "read how things stand", err)
 }
 
-// learn replaces what is remembered of an account's server.
-func (t *tx) learn(account int64, v Server) error {
+// saveServer replaces what is remembered of an account's server.
+func (t *tx) saveServer(account int64, v Server) error {
 	if v.Key == "" {
 		return t.exec("DELETE FROM servers WHERE account = ?", account)
 	}

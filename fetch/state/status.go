@@ -31,7 +31,7 @@ func (s *Store) Status(ctx context.Context, account string, due int64) (Status, 
 	}
 	st.Schedule = standing.Schedule
 	rows, err := s.read.QueryContext(ctx,
-		"SELECT "+rowColumns+" FROM messages WHERE account = "+byName+" AND "+refused+" ORDER BY uid", account)
-	st.Refused, err = collect(rows, err, s.path, "read the status", scanRow)
+		"SELECT "+rowColumns+" FROM messages WHERE account = "+accountIDByName+" AND "+isRefused+" ORDER BY uid", account)
+	st.Refused, err = collectRows(rows, err, s.path, "read the status", scanRow)
 	return st, err
 }

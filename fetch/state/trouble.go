@@ -47,7 +47,7 @@ func (s *Store) health(ctx context.Context, where string, args ...any) (map[stri
 		SELECT name, last_success, coalesce(since, 0), coalesce(told, 0), coalesce(level, 0), coalesce(sink, 0), coalesce(warned, 0), coalesce(unfiltered, 0), coalesce(undeleted, 0), coalesce(causes, '')
 		FROM accounts LEFT JOIN troubles ON account = id `+where, args...)
 	all := map[string]Health{}
-	_, err = collect(rows, err, s.path, op, func(rows *sql.Rows) (name string, err error) {
+	_, err = collectRows(rows, err, s.path, op, func(rows *sql.Rows) (name string, err error) {
 		var h Health
 		err = rows.Scan(&name, &h.LastSuccess, &h.Trouble.Since, &h.Trouble.Told, &h.Trouble.Level, &h.Trouble.Sink, &h.Trouble.Warned, &h.Trouble.Unfiltered, &h.Trouble.Undeleted, &h.Trouble.Causes)
 		all[name] = h
@@ -60,7 +60,7 @@ func (s *Store) health(ctx context.Context, where string, args ...any) (map[stri
 // says that it works again.
 func (s *Store) SaveTrouble(ctx context.Context, account string, t Trouble) error {
 	return s.change(ctx, "note the trouble", func(x *tx) error {
-		id, err := x.id(account)
+		id, err := x.accountID(account)
 		if err != nil {
 			return err
 		}

@@ -18,27 +18,27 @@ type writer struct {
 	db   *sql.DB
 	tx   *tx
 	done chan struct{} // closed when run has ended
-	// failed gets the error after which nothing is written any more.
-	failed chan error
+	// syncFailed gets the error after which nothing is written any more.
+	syncFailed chan error
 
-	mu     sync.Mutex
-	more   sync.Cond // queue or closed has changed
-	queue  []*change
-	closed bool
+	mu      sync.Mutex
+	changed sync.Cond // queue or closed has changed
+	queue   []*change
+	closed  bool
 }
 
 // change is one write in the queue.
 type change struct {
-	op     string
-	run    func(*tx) error
-	taken  atomic.Bool // by the writer, to be run; or by its caller, to be dropped
-	answer chan error
+	op      string
+	run     func(*tx) error
+	claimed atomic.Bool // by the writer, to be run; or by its caller, to be dropped
+	answer  chan error
 }
 
 func newWriter(path string, db *sql.DB, conn *sql.Conn) *writer {
-	w := &writer{path: path, db: db, done: make(chan struct{}), failed: make(chan error, 1),
+	w := &writer{path: path, db: db, done: make(chan struct{}), syncFailed: make(chan error, 1),
 		tx: &tx{conn: conn, stmts: make(map[string]*sql.Stmt)}}
-	w.more.L = &w.mu
+	w.changed.L = &w.mu
 	return w
 }
 
@@ -59,7 +59,7 @@ func (s *Store) change(ctx context.Context, op string, f func(*tx) error) error 
 	case err := <-c.answer:
 		return err
 	case <-ctx.Done():
-		if c.taken.CompareAndSwap(false, true) {
+		if c.claimed.CompareAndSwap(false, true) {
 			return ctx.Err()
 		}
 		return <-c.answer
@@ -73,12 +73,12 @@ func (w *writer) enqueue(c *change) error {
 		return ErrClosed
 	}
 	w.queue = append(w.queue, c)
-	w.more.Signal()
+	w.changed.Signal()
 	return nil
 }
 
-// take returns what has queued up.
-func (w *writer) take() []*change {
+// takeQueue returns what has queued up.
+func (w *writer) takeQueue() []*change {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	q := w.queue
@@ -86,13 +86,13 @@ func (w *writer) take() []*change {
 	return q
 }
 
-// wait returns true when something is queued, false when that will never be
+// waitForChange returns true when something is queued, false when that will never be
 // again.
-func (w *writer) wait() bool {
+func (w *writer) waitForChange() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for len(w.queue) == 0 && !w.closed {
-		w.more.Wait()
+		w.changed.Wait()
 	}
 	return len(w.queue) > 0
 }
@@ -100,19 +100,19 @@ func (w *writer) wait() bool {
 func (w *writer) run() {
 	defer close(w.done)
 	var broken error
-	for w.wait() {
+	for w.waitForChange() {
 		var changes []*change
 		err := broken
 		if err == nil {
 			changes, err = w.commit()
 		} else {
-			changes = w.take()
+			changes = w.takeQueue()
 		}
 		// A failed fsync is never tried again: the kernel may have dropped
 		// the pages and call the next one a success. Open starts anew.
 		if broken == nil && isSyncFailure(err) {
 			broken = err
-			w.failed <- wrap(w.path, "write", err)
+			w.syncFailed <- wrap(w.path, "write", err)
 		}
 		for _, c := range changes {
 			c.answer <- wrap(w.path, c.op, err)
@@ -124,16 +124,16 @@ func (w *writer) run() {
 // share its fate. One that fails alone is undone and answered alone.
 func (w *writer) commit() ([]*change, error) {
 	if err := w.tx.exec("BEGIN IMMEDIATE"); err != nil {
-		return w.take(), err
+		return w.takeQueue(), err
 	}
 	// Taken now, since BEGIN may have waited for another process.
 	var begun []*change
-	taken := w.take()
+	taken := w.takeQueue()
 	for i, c := range taken {
-		if !c.taken.CompareAndSwap(false, true) {
+		if !c.claimed.CompareAndSwap(false, true) {
 			continue
 		}
-		failed, err := w.tx.try(c.run, len(taken) == 1)
+		failed, err := w.tx.runInSavepoint(c.run, len(taken) == 1)
 		if failed != nil {
 			c.answer <- wrap(w.path, c.op, failed)
 		} else {
@@ -161,7 +161,7 @@ func (w *writer) close() error {
 	w.mu.Lock()
 	again := w.closed
 	w.closed = true
-	w.more.Signal()
+	w.changed.Signal()
 	w.mu.Unlock()
 	<-w.done
 	if again {
@@ -176,10 +176,10 @@ type tx struct {
 	stmts map[string]*sql.Stmt // by their text
 }
 
-// try runs f within a savepoint, unless it is alone in its transaction. failed
+// runInSavepoint runs f within a savepoint, unless it is alone in its transaction. failed
 // is f's error, and f is undone. err means that the transaction as a whole is
 // lost.
-func (t *tx) try(f func(*tx) error, alone bool) (failed, err error) {
+func (t *tx) runInSavepoint(f func(*tx) error, alone bool) (failed, err error) {
 	if alone {
 		failed = f(t)
 		return failed, failed
@@ -197,7 +197,7 @@ func (t *tx) try(f func(*tx) error, alone bool) (failed, err error) {
 	return failed, t.exec("RELEASE change")
 }
 
-func (t *tx) stmt(query string) (*sql.Stmt, error) {
+func (t *tx) prepare(query string) (*sql.Stmt, error) {
 	if st := t.stmts[query]; st != nil {
 		return st, nil
 	}
@@ -215,7 +215,7 @@ func (t *tx) exec(query string, args ...any) error {
 
 // update is exec that returns how many rows were changed.
 func (t *tx) update(query string, args ...any) (int64, error) {
-	st, err := t.stmt(query)
+	st, err := t.prepare(query)
 	if err != nil {
 		return 0, err
 	}
@@ -226,18 +226,18 @@ func (t *tx) update(query string, args ...any) (int64, error) {
 	return res.RowsAffected()
 }
 
-// get reads one value.
-func (t *tx) get(dst any, query string, args ...any) error {
-	st, err := t.stmt(query)
+// queryValue reads one value.
+func (t *tx) queryValue(dst any, query string, args ...any) error {
+	st, err := t.prepare(query)
 	if err != nil {
 		return err
 	}
 	return st.QueryRow(args...).Scan(dst)
 }
 
-// sizes runs a query that returns sizes, and returns how many and their sum.
-func (t *tx) sizes(query string, args ...any) (n int, octets int64, err error) {
-	st, err := t.stmt(query)
+// updateReturningSizes runs a query that returns updateReturningSizes, and returns how many and their sum.
+func (t *tx) updateReturningSizes(query string, args ...any) (n int, octets int64, err error) {
+	st, err := t.prepare(query)
 	if err != nil {
 		return 0, 0, err
 	}
