@@ -1,11 +1,29 @@
-// Package state is what mailhaul remembers between runs: which messages of
-// which account it has seen, what it promised to deliver where, and how the
-// last polls went. It is one SQLite database in the state folder, and a lease
-// file for each account that is being polled.
+// Package state stores what mailhaul remembers between runs: which messages of
+// which account it has seen, which sinks have them, and how the last polls
+// went. It is one SQLite database in the state folder, and a lease file for each
+// account that is being polled.
+//
+// A Store is an open state folder. It holds a Row for each message of an account,
+// with the Phase that the message has reached, and a Delivery for each sink that
+// was to get the message. A poll uses them in this order:
+//
+//	Lease            takes the sole right to poll the account
+//	Standing         reads its schedule and what the last poll left open
+//	Promises         lists what a crash left open; Land or Suspect settles it
+//	Glimpses, Rows   read what is known of the messages on the server
+//	Promise, Land    journal each batch before and after its sink commits it
+//	Refuse, Keep     note failed attempts, and what the listing says of old rows
+//	Delete, Confirm  note deletions before QUIT and after the reply to it
+//	SavePoll         notes how the poll went
 //
 // Every method that writes returns only once its change would survive a power
 // cut. Open makes durable what an earlier process may have left in the page
-// cache, so that nothing is believed that a power cut could still undo.
+// cache, so that no caller acts on what a power cut could still undo.
+//
+// The tables are in schema.go, the files of the folder in open.go and lease.go.
+// writer.go joins the writes of many accounts into few transactions. promise.go,
+// delete.go, keep.go and poll.go hold the methods named above; memory.go exports
+// and imports accounts.
 package state
 
 import "strconv"
@@ -15,27 +33,27 @@ type Phase uint8
 
 const (
 	// Promised messages are staged in a sink that may or may not have made
-	// them visible: only the sink can tell (deliver.Sink.Settle). Without an
-	// open promise, they are owed to sinks that may have failed over them: see
-	// Store.Suspect.
+	// them visible: only the sink can tell (deliver.Sink.Settle). If no promise
+	// is open, a sink may have failed because of the message, and Store.Suspect
+	// has withdrawn its promise.
 	Promised Phase = iota + 1
 	// Landed messages are in every sink they were for. They may still be on
 	// the server.
 	Landed
-	// Deleted messages were deleted from the server, or are about to be: see
-	// Store.Delete. They are remembered for a time, since servers restore mail
-	// and reuse unique-ids.
+	// Deleted messages were deleted from the server, or Store.Delete has noted
+	// that they are about to be. They are remembered for a time, since servers
+	// restore mail and reuse unique-ids.
 	Deleted
-	// Refused messages stay on the server: it would not give them, or a sink
-	// would not take them, while others may have. They are tried again at
-	// Row.NextTry.
+	// Refused messages stay on the server: it would not send them, or a sink
+	// would not take them, though other sinks may have them. They are tried
+	// again at Row.NextTry.
 	Refused
-	// Adopted messages were on the server when a person wanted to start from
-	// then on: they are never fetched, and never deleted from it.
+	// Adopted messages were on the server when the user asked to fetch only
+	// newer ones. They are never fetched, and never deleted from the server.
 	Adopted
 )
 
-// String returns the phase in a word.
+// String returns the phase as one word.
 func (p Phase) String() string {
 	switch p {
 	case Promised:
@@ -53,47 +71,47 @@ func (p Phase) String() string {
 	}
 }
 
-// Sum identifies a header or a listing, by the first 16 bytes of a SHA-256, or the
-// content of a message, by a HighwayHash-128 (https://arxiv.org/abs/1612.06257); in
-// rows of older versions that is a SHA-256, too. The zero Sum means that none was
-// taken.
+// Sum is a digest. For a header or a listing it is the first 16 bytes of a SHA-256;
+// for the content of a message it is a HighwayHash-128
+// (https://arxiv.org/abs/1612.06257), or a SHA-256 in rows of older versions. The
+// zero Sum means that no digest was computed.
 type Sum [16]byte
 
-// IsZero reports whether no sum was taken.
+// IsZero reports whether no digest was computed.
 func (s Sum) IsZero() bool { return s == Sum{} }
 
 // Row is what is remembered of one message of an account. Times are Unix
 // seconds; 0 is never.
 type Row struct {
-	// UID is the key: the server's unique-id, any bytes; or, for a message
-	// that has no usable one, what KeyOf makes of Header or Content.
+	// UID is the key: the server's unique-id, which may hold any bytes, or
+	// KeyOf of Header or Content for a message without a usable one.
 	UID   string
 	Phase Phase
-	// Size is in octets, as retrieved; before that, as the server said.
+	// Size is in octets: as retrieved, or as listed if nothing was retrieved.
 	Size int64
-	// Header and Content are sums of the header and of the whole message, as
-	// fetch takes them.
+	// Header and Content are digests of the header and of the whole message.
 	Header, Content Sum
-	// Seen is when the row was first written: a sink had the message staged,
-	// it was refused, or adopted. 0 is a row of a version that did not note it.
+	// Seen is when the row was first written. It is 0 in rows of versions that
+	// did not record it.
 	Seen int64
 	// Landed is when the message landed, Deleted when the server was asked to
-	// delete it: it did if the row is Deleted, and if it is Landed nobody knows.
+	// delete it. In a row whose Phase is Landed, the server has not confirmed
+	// that deletion.
 	Landed, Deleted int64
-	// Missing is since when nobody knows that the server has the message: its
-	// listing lacked it, or has another by its unique-id, perhaps, or it was to
-	// delete it and did not say that it did.
+	// Missing is since when the message may be gone from the server: the
+	// listing lacked it, or may have another message under its unique-id, or
+	// the server did not confirm its deletion.
 	Missing int64
-	// Tries counts the failed attempts at a message that is Refused, or that
-	// some sinks lack; NextTry is when the next one is due, and Reason says in
-	// words why it failed.
+	// Tries counts failed attempts to deliver the message, or to compare it
+	// with what was delivered. NextTry is when the next attempt is due, and
+	// Reason says why the last one failed.
 	Tries   int
 	NextTry int64
 	Reason  string
 }
 
-// KeyOf returns a key for a message without a usable unique-id, by its sum: a NUL,
-// the sum, and a "+" with how many others before it have the same, if any.
+// KeyOf returns the key of a message without a usable unique-id: a NUL, its digest
+// and, if other messages before it have the same digest, "+" and their number.
 func KeyOf(s Sum, others int) string {
 	key := "\x00" + string(s[:])
 	if others > 0 {
@@ -102,8 +120,8 @@ func KeyOf(s Sum, others int) string {
 	return key
 }
 
-// Nameless takes a key of KeyOf apart, into the sum and what follows it. It
-// returns false for a unique-id.
+// Nameless splits a key that KeyOf made into the digest and what follows it. It
+// returns false for a unique-id of a server.
 func Nameless(key string) (s Sum, copies string, ok bool) {
 	if len(key) <= len(s) || key[0] != 0 {
 		return s, "", false
@@ -115,14 +133,14 @@ func Nameless(key string) (s Sum, copies string, ok bool) {
 type Promise struct {
 	UID  string
 	Sink string // the sink's name in the configuration
-	// Token is the sink's own (deliver.Promise.Token).
+	// Token is by what the sink recognises the promise (deliver.Promise.Token).
 	Token string
-	// Where it will land (deliver.Promise.Where), or empty.
+	// Where is where the message will land (deliver.Promise.Where), or empty.
 	Where           string
 	Size            int64
 	Header, Content Sum
-	// Missing is what Row.Missing is to be: not 0 if the message may be another than
-	// the one that the server has by that UID. Promises leaves it out.
+	// Missing becomes Row.Missing. It is not 0 if the server may now have a
+	// different message under UID. Promises does not return it.
 	Missing int64
 }
 
@@ -130,11 +148,11 @@ type Promise struct {
 type Landing struct {
 	UID  string
 	Sink string
-	// Where it landed, for a person to read; empty means where its promise
-	// said that it would, if it did.
+	// Where is where the message landed, in words for a person. Empty means the
+	// place that the promise named, if any.
 	Where string
-	// Dropped is set if it landed nowhere, since a filter wants it so. Such a
-	// landing is noted alone.
+	// Dropped is set if a filter dropped the message, so that it landed nowhere.
+	// Such a landing is passed to Land alone.
 	Dropped bool
 }
 
@@ -143,50 +161,53 @@ type Refusal struct {
 	UID     string
 	Size    int64
 	NextTry int64
-	// Reason is a line of text for a person, without the account's name.
+	// Reason is one line for a person, without the account's name.
 	Reason string
-	// Header and Content may be zero if they are not known.
+	// Header and Content are zero if they are not known.
 	Header, Content Sum
 }
 
 // Delivery is what became of a message in one sink.
 type Delivery struct {
 	Sink string
-	// Token is the sink's own (deliver.Promise.Token).
+	// Token is by what the sink recognises its promise (deliver.Promise.Token).
 	Token string
-	// Where the message landed, for a person to read; empty until then.
+	// Where is where the message landed, in words for a person; empty until
+	// it has landed.
 	Where string
-	// Promised is when the sink promised it last; 0 is a delivery of a version
-	// that did not note it.
+	// Promised is when the sink last promised the message, in Unix seconds. It
+	// is 0 in deliveries of versions that did not record it.
 	Promised int64
-	// Open reports that the sink promised the message and nobody has said
-	// yet what became of it. Landed is when it landed, in Unix seconds; 0
-	// without Open says that the promise was withdrawn.
-	Open   bool
+	// Open is set while the outcome of the promise is not known.
+	Open bool
+	// Landed is when the message landed, in Unix seconds. If it is 0 and Open is
+	// not set, the promise was withdrawn.
 	Landed int64
 }
 
-// Rekey gives a row another key: the server now lists the message by it.
+// Rekey gives a row a new key, under which the server now lists the message.
 type Rekey struct{ From, To string }
 
-// Housekeeping is what one poll learned of the rows it did not fetch.
+// Housekeeping is what a poll learned about messages that it did not fetch. Its
+// lists hold UIDs.
 type Housekeeping struct {
-	// Missing rows were not listed this time and had been before, or nobody knows
-	// whether they are listed; Found rows are listed again.
+	// Missing messages are no longer listed, or may not be. Found messages are
+	// listed again.
 	Missing, Found []string
-	// Restored rows were Deleted, and the server lists their messages again,
-	// with the content they had: they are Landed again.
+	// Restored messages were Deleted, and the server lists them again with
+	// the same content. They become Landed.
 	Restored []string
-	// Complete rows landed in some sinks and are owed to others, which nobody
-	// wants them to go to any more: they are Landed.
+	// Complete messages landed in some sinks, and the configuration no longer
+	// sends them to the others. They become Landed.
 	Complete []string
-	// Landed says where messages have landed, by their UIDs, in the place of what is
-	// known of that: the sinks have other names now.
+	// Landed replaces the landed deliveries of messages, after sinks were
+	// renamed.
 	Landed map[string][]Delivery
-	// Forget drops rows for good.
+	// Forget lists rows to delete.
 	Forget []string
 	Rekey  []Rekey
-	// Maildrop, unless empty, is whose maildrop the rows are (Standing.Maildrop).
+	// Maildrop, unless empty, says whose maildrop the rows belong to
+	// (Standing.Maildrop).
 	Maildrop string
 }
 
@@ -204,41 +225,43 @@ type Poll struct {
 	// Error is what failed and Hint what to do about it; both empty if
 	// nothing failed.
 	Error, Hint string
-	// Fetched messages landed, Bytes of them; Deleted ones were deleted from
-	// the server; Listed is how many it had. What a filter dropped is not among
-	// those that landed.
+	// Fetched messages landed, of Bytes octets in all; those that a filter
+	// dropped do not count. Deleted were deleted from the server, and Listed
+	// were on it.
 	Fetched, Deleted, Listed int
 	Bytes                    int64
-	// Schedule is what SavePoll notes for the next poll; nil leaves that as it
-	// is. Polls does not return it.
+
+	// The fields below are for SavePoll; Polls does not return them.
+
+	// Schedule is for the next poll; nil keeps the stored one.
 	Schedule *Schedule
-	// Server is what was learned of the server, the zero Server that what is
-	// remembered does not hold; nil if nothing was. SavePoll remembers it,
-	// Polls does not return it.
+	// Server replaces what is known of the server; nil keeps it, and the zero
+	// Server deletes it.
 	Server *Server
-	// Maildrop is whose maildrop it was, in the caller's own words; empty leaves
-	// what is remembered of that. Polls does not return it.
+	// Maildrop identifies the maildrop, in a form that the caller chooses; empty
+	// keeps the stored one.
 	Maildrop string
-	// Unconfirmed is set if the server was asked to delete messages, did not
-	// confirm it, and Undelete could not note that. Polls does not return it.
+	// Unconfirmed is set if the server did not confirm deletions and Undelete
+	// failed to note it.
 	Unconfirmed bool
-	// Rest is the rest that the poll found the maildrop in; nil leaves what is
-	// remembered of one as it is. Polls does not return it.
+	// Rest is the rest that the poll found the maildrop in; nil keeps the
+	// stored one.
 	Rest *Rest
 }
 
-// Status is the sum of what is remembered of an account.
+// Status sums up what is remembered of an account.
 type Status struct {
 	Account string
 	// Last is the latest poll, nil if there was none.
 	Last     *Poll
 	Schedule Schedule
-	// Fetched counts the messages that landed and are remembered. Of those
-	// that the server still listed when last asked, Waiting are due for
-	// deletion and Kept are not, nor ever will be what was adopted. Open are
-	// promised to sinks that have not answered for them.
-	Fetched, Waiting, Kept, Open int
-	// Refused are the rows of messages that stay on the server for now, since they
-	// could not be delivered, or compared with what was: in the order of their UIDs.
+	// Fetched counts the remembered messages that landed. Of those that were
+	// on the server when it was last asked, Waiting are due for deletion.
+	Fetched, Waiting int
+	// Kept counts messages on the server that are not due for deletion,
+	// adopted ones among them. Open counts those with an open promise.
+	Kept, Open int
+	// Refused holds, ordered by UID, the messages that stay on the server for
+	// now because they could not be delivered, or compared with what was.
 	Refused []Row
 }
