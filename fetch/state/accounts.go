@@ -6,21 +6,20 @@ import (
 	"fmt"
 )
 
-// Account is an account that is remembered, and how much of it is.
+// Account sums up what is remembered of an account.
 type Account struct {
 	Name string
-	// Messages are remembered, Octets of them. Of those, Listed were on the
-	// server when it was last asked, Refused are as Status.Refused has them,
-	// Adopted are in that phase, and Open are promised to sinks that have not
-	// answered for them.
+	// Messages counts the rows, and Octets sums up their sizes. Of the
+	// messages, Listed were on the server when it was last asked, Refused
+	// would be in Status.Refused, Adopted are in that phase, and Open have
+	// an open promise.
 	Messages, Listed, Refused, Adopted, Open int
 	Octets                                   int64
 	// Polled is when the latest poll ended, in Unix seconds; 0 is never.
 	Polled int64
 }
 
-// Accounts returns all accounts that are remembered, in the order of their
-// names.
+// Accounts returns all accounts that are remembered, ordered by name.
 func (s *Store) Accounts(ctx context.Context) ([]Account, error) {
 	rows, err := s.read.QueryContext(ctx, `
 		SELECT name, count(phase), coalesce(sum(missing = 0 AND phase <> ?1), 0),
@@ -34,14 +33,14 @@ func (s *Store) Accounts(ctx context.Context) ([]Account, error) {
 	})
 }
 
-// Octets returns the size of the database.
+// Octets returns the size of the database, in octets.
 func (s *Store) Octets(ctx context.Context) (n int64, err error) {
 	err = s.read.QueryRowContext(ctx, "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").Scan(&n)
 	return n, wrap(s.path, "read the size", err)
 }
 
-// Forget drops all that is remembered of an account. Whatever of its mail is
-// still on the server is new to the next poll.
+// Forget deletes all that is remembered of an account. To its next poll, all mail
+// on the server is new.
 func (s *Store) Forget(ctx context.Context, account string) error {
 	return s.change(ctx, "forget the account", func(t *tx) error { return t.deleteAccount(account) })
 }
@@ -62,8 +61,8 @@ func (t *tx) deleteAccount(account string) error {
 	return nil
 }
 
-// Rename gives what is remembered of one account to another, of which nothing
-// but how its polls went may be remembered.
+// Rename renames an account. It fails if messages are remembered of an account that
+// has the new name; otherwise it deletes what is remembered of that one.
 func (s *Store) Rename(ctx context.Context, from, to string) error {
 	return s.change(ctx, "rename the account", func(t *tx) error {
 		var messages int
@@ -91,8 +90,8 @@ type Adoption struct {
 	Header Sum // zero if it is not known
 }
 
-// Adopt remembers messages as Adopted. It changes no row that is there, but one
-// that was Adopted: its unique-id has gone to another message.
+// Adopt adds messages as Adopted. Of the rows that exist it changes only those that are
+// Adopted already, whose unique-ids have been given to other messages.
 func (s *Store) Adopt(ctx context.Context, account string, as []Adoption) error {
 	return changeEach(ctx, s, account, "adopt messages", as, func(t *tx, account int64, a Adoption) error {
 		return t.exec(`

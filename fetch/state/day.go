@@ -6,22 +6,20 @@ import (
 	"time"
 )
 
-// maxDays is how many days are remembered of an account, so that one can look
-// back a year.
+// maxDays is how many days are kept of an account: more than a year.
 const maxDays = 400
 
 // Day sums up the polls of an account that ended on one day.
 type Day struct {
-	// Day is that of DayOf.
+	// Day is the number of the day, as DayOf returns it.
 	Day int64
-	// Polls were made, Failed ones of them ended with an error, and Fetched
-	// messages landed, Bytes of them.
+	// Polls counts the polls, and Failed those that ended with an error.
+	// Fetched messages landed, of Bytes octets in all.
 	Polls, Failed, Fetched int
 	Bytes                  int64
 }
 
-// DayOf returns the number of the day that it is where t is: days since
-// 1970-01-01.
+// DayOf returns the number of days from 1970-01-01 to the date of t in its location.
 func DayOf(t time.Time) int64 {
 	year, month, day := t.Date()
 	return time.Date(year, month, day, 0, 0, 0, 0, time.UTC).Unix() / 86400
@@ -41,15 +39,15 @@ func (t *tx) addToDay(account int64, p Poll) error {
 	return t.exec("DELETE FROM days WHERE account = ? AND day <= ?", account, day-maxDays)
 }
 
-// Days returns the days of an account since the one given, in order. Days
-// without a poll are left out.
+// Days returns the days of an account from since on, in order. Days without a poll
+// are left out.
 func (s *Store) Days(ctx context.Context, account string, since int64) ([]Day, error) {
 	rows, err := s.read.QueryContext(ctx, `
 		SELECT `+dayColumns+` FROM days WHERE account = `+accountIDByName+` AND day >= ? ORDER BY day`, account, since)
 	return collectRows(rows, err, s.path, "read the days", scanDay)
 }
 
-// dayColumns is what scanDay reads.
+// dayColumns are the columns that scanDay reads.
 const dayColumns = "day, polls, failed, fetched, bytes"
 
 func scanDay(rows *sql.Rows) (d Day, err error) {

@@ -2,12 +2,13 @@ package state
 
 import "context"
 
-// Delete notes at the time at, in Unix seconds and not 0, that the server is
-// about to be asked to delete messages. It concerns only rows that are Landed, or
-// were Deleted before and had come back. They are Deleted from now on, and in doubt
-// until Confirm, SavePoll or another Delete says that the server has confirmed it, or
-// Undelete that it has not: so they are written once, and a process that is killed in
-// between leaves the doubt behind.
+// Delete notes at the time at, in Unix seconds and not 0, that the server is about
+// to be asked to delete messages. Rows that are Landed become Deleted, and so do
+// those that were Deleted before and had come back; others do not change.
+//
+// The deletions are in doubt until Confirm, SavePoll or another Delete tells that the
+// server has confirmed them, or Undelete that it has not. In this way each row is
+// written once, and a process that is killed in between leaves the doubt behind.
 func (s *Store) Delete(ctx context.Context, account string, at int64, uids []string) error {
 	if len(uids) == 0 {
 		return nil
@@ -25,9 +26,9 @@ func (s *Store) Delete(ctx context.Context, account string, at int64, uids []str
 	})
 }
 
-// Undelete notes that nobody knows whether the server deleted what it was last
-// asked to: the rows that are in doubt are Landed, and missing since Row.Deleted,
-// which stays until they are found. Whatever was Deleted in the same second is among them.
+// Undelete notes that the server did not confirm the deletions that are in doubt. Their
+// rows become Landed, and Missing since Row.Deleted, which is kept until the messages
+// are found. Rows that were Deleted in the same second are among them.
 func (s *Store) Undelete(ctx context.Context, account string) error {
 	return s.changeRows(ctx, account, "note what was not deleted", func(t *tx, id int64) error {
 		if err := t.exec(`
@@ -40,7 +41,7 @@ func (s *Store) Undelete(ctx context.Context, account string) error {
 	})
 }
 
-// Confirm notes that the server has deleted what it was last asked to.
+// Confirm notes that the server has confirmed the deletions that were in doubt.
 func (s *Store) Confirm(ctx context.Context, account string) error {
 	return s.change(ctx, "confirm deletions", func(t *tx) error {
 		id, err := t.accountID(account)
@@ -51,7 +52,7 @@ func (s *Store) Confirm(ctx context.Context, account string) error {
 	})
 }
 
-// endDoubt ends the doubt about what was Deleted.
+// endDoubt ends the doubt about deletions. It does not change their rows.
 func (t *tx) endDoubt(account int64) error {
 	return t.exec("UPDATE accounts SET deleting = 0 WHERE id = ? AND deleting <> 0", account)
 }

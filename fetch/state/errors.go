@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -16,20 +17,19 @@ import (
 )
 
 var (
-	// ErrClosed is returned by the methods that write after Close.
+	// ErrClosed is returned by methods that write, after Close.
 	ErrClosed = errors.New("state: closed")
-	// ErrReadOnly is returned by the methods that write, of a Store that
-	// OpenReadOnly opened.
+	// ErrReadOnly is returned by methods that write, if OpenReadOnly opened
+	// the Store.
 	ErrReadOnly = errors.New("state: opened for reading only")
 )
 
-// Error is a failure of the state folder or its database. The text names the
-// file and what failed. A context that ended is returned as it is, not in an
-// Error.
+// Error is a failure of the state folder or its database. The error of a context
+// that ended is returned as it is, and not in an Error.
 type Error struct {
 	// Path is the file or folder.
 	Path string
-	// Op is what failed, in a few words: "journal promises".
+	// Op says what failed in a few words, such as "journal promises".
 	Op string
 	// Err is the cause.
 	Err error
@@ -43,17 +43,17 @@ func (e *Error) Error() string { return fmt.Sprintf("%s: %s: %v", e.Path, e.Op, 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// HeldError is returned by Lease while an account is being polled already, and
+// HeldError is returned by Lease while the account is already being polled, and
 // by DaemonLease while a daemon runs.
 type HeldError struct {
-	Account string // empty for the daemon's
-	// PID is the process that polls it, and Since when it began; both are
-	// zero if they could not be read.
+	Account string // empty for DaemonLease
+	// PID is the process that holds the lease, and Since when it took it. Both
+	// are zero if they could not be read.
 	PID   int
 	Since time.Time
 }
 
-// Error says who polls the account since when.
+// Error says which process holds the lease, and since when.
 func (e *HeldError) Error() string {
 	text := "a daemon is running on this state folder already"
 	if e.Account != "" {
@@ -67,28 +67,22 @@ func (e *HeldError) Error() string {
 
 // Machine reports whether err means that this machine is in trouble: a full
 // disk or quota, an I/O error, a file system that is read-only, no memory or
-// file descriptors left. Nothing that must be remembered should go on then.
+// file descriptors left. No work that must be recorded should start then.
 func Machine(err error) bool {
-	for _, m := range []syscall.Errno{
-		syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO,
-		syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM,
-	} {
-		if errors.Is(err, m) {
-			return true
-		}
-	}
 	switch primaryCode(err) {
 	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM:
 		return true
 	}
-	return false
+	return slices.ContainsFunc([]syscall.Errno{
+		syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM,
+	}, func(errno syscall.Errno) bool { return errors.Is(err, errno) })
 }
 
 // Busy reports whether err means that another process kept the database locked
-// for too long: the same may work later.
+// for too long. A later attempt may succeed.
 func Busy(err error) bool { return primaryCode(err) == sqlite3.SQLITE_BUSY }
 
-// resultCode returns the extended result code of an error of SQLite, else 0.
+// resultCode returns the extended result code of an SQLite error, 0 of any other.
 func resultCode(err error) int {
 	if e, ok := errors.AsType[*sqlite.Error](err); ok {
 		return e.Code()
@@ -96,11 +90,11 @@ func resultCode(err error) int {
 	return 0
 }
 
-// primaryCode returns the low byte of resultCode, the kind of error.
+// primaryCode returns the primary result code of an SQLite error, 0 of any other.
 func primaryCode(err error) int { return resultCode(err) & 0xff }
 
-// wrap makes an Error of a failed op on path, with the hint that fits. Errors
-// that say enough already pass through.
+// wrap returns an *Error for a failed op on path, with a hint if there is one. It
+// returns nil, an *Error, ErrClosed and the errors of a context unchanged.
 func wrap(path, op string, err error) error {
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
 		errors.Is(err, ErrClosed) {
@@ -115,9 +109,10 @@ func wrap(path, op string, err error) error {
 	return &Error{Path: path, Op: op, Err: err, Hint: hintFor(path, err)}
 }
 
-// cantOpenCause returns what this machine lacks to open a file, such as descriptors or a file
-// system that can be written to, which SQLite does not tell. It opens the folder: to
-// close the database would free locks.
+// cantOpenCause returns the trouble of this machine that kept SQLite from opening the
+// file at path, such as a lack of descriptors or a read-only file system: SQLite does
+// not say. It returns nil if it finds none. It opens the folder and not the file, whose
+// POSIX locks closing another descriptor would release.
 func cantOpenCause(path string) error {
 	dir := filepath.Dir(path)
 	folder, err := os.Open(dir)
@@ -131,37 +126,33 @@ func cantOpenCause(path string) error {
 	return nil
 }
 
-// damagedHint is the hint for a database that cannot be read. A -wal that was left
-// beside it would be played into the backup, and damage that, too.
+// damagedHint is the hint for a database that cannot be read. SQLite would apply
+// a -wal left beside it to the backup, and damage that as well.
 func damagedHint(path string) string {
 	return "end mailhaul, remove " + path + "-wal and " + path + "-shm if they are there, and restore " + path +
 		" from a backup; or move it away, and all mail still on the servers is fetched anew"
 }
 
 func hintFor(path string, err error) string {
-	// The memory that processes share is a file beside the database: it is
-	// the first to find the disk full, and SQLite does not say why it failed.
-	if resultCode(err) == sqlite3.SQLITE_IOERR_SHMSIZE {
+	// The memory that processes share is a file beside the database. It is the
+	// first to find the disk full, and SQLite does not give the reason.
+	full := resultCode(err) == sqlite3.SQLITE_IOERR_SHMSIZE || primaryCode(err) == sqlite3.SQLITE_FULL
+	if full || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return "free some space on the disk that holds " + path
 	}
 	switch primaryCode(err) {
-	case sqlite3.SQLITE_FULL:
-		return "free some space on the disk that holds " + path
 	case sqlite3.SQLITE_IOERR:
 		return "the disk or its quota may have failed: see the system's log, then run mailhaul again"
 	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN:
 		return "check that the folder of " + path + " belongs to the user who runs mailhaul and can be written to"
-	case sqlite3.SQLITE_CORRUPT: // which SQLite also makes of a disk that does not read
+	case sqlite3.SQLITE_CORRUPT: // which may also be a disk that fails to read
 		return "look for errors of the disk in the system's log; if there are none, " + damagedHint(path)
 	case sqlite3.SQLITE_NOTADB:
 		return damagedHint(path)
 	case sqlite3.SQLITE_BUSY:
 		return "another program has been writing to " + path + " for too long: end it, or try again later"
 	}
-	switch {
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return "free some space on the disk that holds " + path
-	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EROFS):
+	if errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EROFS) {
 		return "check that " + path + " belongs to the user who runs mailhaul and can be written to"
 	}
 	return ""

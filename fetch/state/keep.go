@@ -2,13 +2,14 @@ package state
 
 import "context"
 
-// Keep notes at the time at, in Unix seconds, what a poll learned of the rows
-// it did not fetch; nothing is written if there is nothing to note. New keys
-// are given first, all at once: servers that renumber reuse old ones, so From
-// of one may be To of another. Everything else goes by the new keys. If there
-// is a row with the new key that gets no other, one of the two stays: the one that
-// is Landed or Deleted; else the one that had the key, unless it was never
-// promised to a sink. Deliveries follow their row.
+// Keep notes at the time at, in Unix seconds, what a poll learned of messages that it
+// did not fetch. It writes nothing if h is empty.
+//
+// Rekey comes first, and all at once: servers that renumber reuse old unique-ids, so
+// From of one may be To of another. The other fields use the new keys. If a row with
+// the key To exists and is not given another key, only one of the two rows stays: the
+// one that is Landed or Deleted; otherwise the existing one, unless it was only ever
+// refused and never promised. Deliveries follow their row.
 func (s *Store) Keep(ctx context.Context, account string, at int64, h Housekeeping) error {
 	if h.Empty() {
 		return nil
@@ -59,8 +60,8 @@ func (s *Store) Keep(ctx context.Context, account string, at int64, h Housekeepi
 	})
 }
 
-// completeMessage forgets to whom a message is owed, unless a promise is open. If others
-// have it, it is Landed then, and untold until SavePoll counts it.
+// completeMessage deletes the withdrawn deliveries of a message. If it has landed in
+// the other sinks and has no open promise, it becomes Landed.
 func (t *tx) completeMessage(account, at int64, uid []byte) error {
 	if err := t.exec("DELETE FROM deliveries WHERE account = ? AND uid = ? AND NOT open AND landed IS NULL",
 		account, uid); err != nil {
@@ -76,11 +77,11 @@ func (t *tx) completeMessage(account, at int64, uid []byte) error {
 	if err != nil || n == 0 {
 		return err
 	}
-	return t.exec("UPDATE accounts SET untold = untold + ?, untold_bytes = untold_bytes + ? WHERE id = ?", n, octets, account)
+	return t.addUntold(account, n, octets)
 }
 
-// replaceLandings has a message have replaceLandings where ds say, and nowhere else. Two of them may have
-// become one.
+// replaceLandings replaces the landed deliveries of a message by ds, which may name a
+// sink twice.
 func (t *tx) replaceLandings(account int64, uid []byte, ds []Delivery) error {
 	if err := t.exec("DELETE FROM deliveries WHERE account = ? AND uid = ? AND landed IS NOT NULL", account, uid); err != nil {
 		return err
@@ -95,8 +96,8 @@ func (t *tx) replaceLandings(account int64, uid []byte, ds []Delivery) error {
 	return nil
 }
 
-// rekey moves rows aside, to the account of the negative id, and from there
-// to their new keys.
+// rekey moves rows aside, to an account with the negative id, and from there to their
+// new keys.
 func (t *tx) rekey(account int64, keys []Rekey) error {
 	for _, k := range keys {
 		if err := t.exec("UPDATE messages SET account = -?1 WHERE account = ?1 AND uid = ?2",
@@ -106,7 +107,7 @@ func (t *tx) rekey(account int64, keys []Rekey) error {
 	}
 	for _, k := range keys {
 		from, to := []byte(k.From), []byte(k.To)
-		// Where two rows meet, the worse of them goes.
+		// If another row has the key, delete one of the two, as Keep says.
 		if err := t.exec(`
 			DELETE FROM messages WHERE account = ?1 AND uid = ?3 AND phase NOT IN (?4, ?5)
 			AND EXISTS (SELECT 1 FROM messages better WHERE better.account = -?1 AND better.uid = ?2

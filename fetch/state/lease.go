@@ -18,19 +18,19 @@ import (
 // leaseFolder is the folder of the lease files in the state folder.
 const leaseFolder = "leases"
 
-// createLock is the file in it that is locked while a database is made.
+// createLock is the file in leaseFolder that is locked while a database is created.
 const createLock = "create.lock"
 
-// Lease is the sole right to poll an account. It ends with Release, or with
-// the process, however that ends.
+// Lease is the sole right to poll an account. It ends with Release, or when the
+// process ends in any way.
 type Lease struct {
 	mu sync.Mutex
 	f  *os.File // nil once released
 }
 
-// Lease takes the lease of an account, for this process or any other that
-// has the same state folder. If it is held the error is a *HeldError, at
-// once; other errors are *Error.
+// Lease takes the lease of an account, which no other process or goroutine can take
+// from the same state folder until it is released. If the lease is held, Lease returns
+// a *HeldError at once; other errors are *Error.
 func (s *Store) Lease(ctx context.Context, account string) (*Lease, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -38,16 +38,16 @@ func (s *Store) Lease(ctx context.Context, account string) (*Lease, error) {
 	return s.takeLease(leaseFileName(account), account)
 }
 
-// leaseFileName returns the name of an account's lease file. The account's own may hold any
-// character and be longer than a file's.
+// leaseFileName returns the name of an account's lease file: a digest, since the name of
+// an account may hold any character and be longer than a file name.
 func leaseFileName(account string) string {
 	sum := sha256.Sum256([]byte(account))
 	return fmt.Sprintf("%x.lock", sum[:16])
 }
 
 // CheckLease returns the *Error with which Lease would fail for an account of the state
-// folder dir, as far as that can be seen without making anything. It does not look
-// whether the lease is held, nor keep anybody from it.
+// folder dir, as far as that can be found out without creating a file. It does not
+// check whether the lease is held, and does not keep others from taking it.
 func CheckLease(dir, account string) error {
 	folder := filepath.Join(dir, leaseFolder)
 	path := filepath.Join(folder, leaseFileName(account))
@@ -55,7 +55,7 @@ func CheckLease(dir, account string) error {
 	if err == nil {
 		f.Close()
 	} else if errors.Is(err, fs.ErrNotExist) {
-		// The folder itself is made when the state is opened.
+		// Open creates the folder if it is missing.
 		if err = unix.Access(folder, unix.W_OK|unix.X_OK); errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
@@ -63,7 +63,7 @@ func CheckLease(dir, account string) error {
 	if err != nil {
 		return wrap(path, "open the lease", err)
 	}
-	// Not every file system has locks. This file is locked for no poll.
+	// The file system may not support locks. No poll needs a lock on this file.
 	if f, err = os.OpenFile(filepath.Join(folder, createLock), os.O_RDWR, 0); err != nil {
 		return nil
 	}
@@ -74,11 +74,11 @@ func CheckLease(dir, account string) error {
 	return wrap(path, "take the lease", err)
 }
 
-// DaemonLease takes the sole right to run a daemon on the state folder. Errors
-// are those of Lease, with no account.
+// DaemonLease takes the sole right to run a daemon on the state folder. Its errors
+// are like those of Lease, without an account.
 func (s *Store) DaemonLease() (*Lease, error) { return s.takeLease("daemon.lock", "") }
 
-// takeLease takes the takeLease of an account by its file in the folder of leases.
+// takeLease locks a file in the folder of leases on behalf of an account.
 func (s *Store) takeLease(name, account string) (*Lease, error) {
 	if s.write == nil {
 		return nil, ErrReadOnly
@@ -89,7 +89,7 @@ func (s *Store) takeLease(name, account string) (*Lease, error) {
 	path := filepath.Join(s.dir, leaseFolder, name)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
-		// To make it anew here would let others take what is held by a file of the old one.
+		// A new folder would let others take leases that are held by files of the old one.
 		return nil, &Error{Path: filepath.Dir(path), Op: "open the lease", Err: errors.New("the folder was removed after mailhaul had opened it"),
 			Hint: "end every mailhaul that uses this state folder, and start it again: the folder is made anew then"}
 	}
@@ -107,10 +107,10 @@ func (s *Store) takeLease(name, account string) (*Lease, error) {
 	return l, nil
 }
 
-// lockLease takes the lease by f, and writes into it who holds it. Unlike fcntl(2),
-// flock(2) locks for f alone: it keeps out other goroutines too, and is not
-// dropped when the process closes another descriptor of the file. While
-// somebody holds the lockLease the error is EWOULDBLOCK.
+// lockLease locks a lease file and writes into it which process holds it. Unlike
+// fcntl(2), flock(2) locks for this descriptor alone: it also keeps out other
+// goroutines, and closing another descriptor of the file does not release it. If the
+// lock is held the error is EWOULDBLOCK.
 func lockLease(f *os.File, account string) (*Lease, error) {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, err
@@ -124,8 +124,8 @@ func lockLease(f *os.File, account string) (*Lease, error) {
 	return &Lease{f: f}, nil
 }
 
-// heldError reads who holds a lease. The holder may be about to write it, or to
-// release it: then nobody is named.
+// heldError reads which process holds a lease. The holder may not have written that
+// yet, or may have erased it already: then the error names no process.
 func heldError(path, account string) error {
 	e := &HeldError{Account: account}
 	f, err := os.Open(path)
@@ -141,10 +141,10 @@ func heldError(path, account string) error {
 	return e
 }
 
-// Release gives the lease back. The file stays, since another process may
-// have it open and be about to lock it. A child that is being started has our
-// descriptors for a moment, so that closing them alone would not unlock it yet.
-// Releasing again does nothing.
+// Release gives up the lease. It leaves the file, since another process may have it
+// open and be about to lock it. It unlocks the file before closing it, since a child
+// that is being started holds a copy of the descriptor for a moment. Further calls do
+// nothing.
 func (l *Lease) Release() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -7,29 +7,29 @@ import (
 	"time"
 )
 
-// Memory is all that is remembered of an account.
+// Memory is all that is remembered of an account, for export.
 type Memory struct {
 	Account string
-	// LastSuccess is when the latest poll that failed in nothing ended, in
-	// Unix seconds; 0 is never.
+	// LastSuccess is when the latest poll without any error ended, in Unix
+	// seconds; 0 is never.
 	LastSuccess int64
-	// Maildrop is as in Standing.
+	// Maildrop is Standing.Maildrop.
 	Maildrop string
-	// Messages are in the order of their UIDs, Polls and Days in that of time.
+	// Messages are ordered by UID, Polls and Days by time.
 	Messages []Message
 	Polls    []Poll
 	Days     []Day
 }
 
-// Message is a row and what became of its message in each sink.
+// Message is a row with the deliveries of its message.
 type Message struct {
 	Row
 	// Deliveries are in the order of the promises.
 	Deliveries []Delivery
 }
 
-// Recall returns all that is remembered of an account at one moment. Of one
-// that was never seen that is nothing.
+// Recall returns a consistent snapshot of what is remembered of an account. That of an
+// unknown account holds only its name.
 func (s *Store) Recall(ctx context.Context, account string) (m Memory, err error) {
 	m.Account = account
 	tx, err := s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
@@ -53,8 +53,7 @@ func (s *Store) Recall(ctx context.Context, account string) (m Memory, err error
 	if err != nil {
 		return m, err
 	}
-	// Both are in the order of the UIDs.
-	next := 0
+	next := 0 // in m.Messages, which are in the same order
 	rows, err = tx.QueryContext(ctx, "SELECT uid, "+deliveryColumns+" FROM deliveries WHERE account = "+accountIDByName+" ORDER BY uid, id", account)
 	_, err = collectRows(rows, err, s.path, "read the deliveries", func(rows *sql.Rows) (none struct{}, err error) {
 		var uid []byte
@@ -80,15 +79,14 @@ func (s *Store) Recall(ctx context.Context, account string) (m Memory, err error
 	return m, err
 }
 
-// Relearn adds to what is remembered of accounts, all or nothing, and returns
-// how many messages were added. A message of which there is a row stays as it
-// is, and so do the polls of an account that has any, its days and its maildrop: what
-// is added from another one is in doubt, since unique-ids are good for one alone.
+// Relearn imports accounts, all or nothing, and returns how many messages it added.
+// It changes no row that exists, adds polls and days only to an account without
+// polls, and keeps an account's maildrop. If the imported maildrop is a different
+// one, the messages become Missing, since a unique-id is valid in one maildrop only.
 //
-// Promises that were open when ms were recalled are withdrawn: where a sink
-// had them staged, there may be nothing on this machine, and a sink that looks
-// for a file in vain may take it for one that was read and moved. So such a
-// message is fetched again.
+// Promises that were open in ms are withdrawn, so that their messages are fetched
+// again. What the sink had staged may not be on this machine, and a sink that does not
+// find its file may conclude that it was delivered and moved.
 func (s *Store) Relearn(ctx context.Context, ms []Memory) (added int, err error) {
 	err = s.change(ctx, "import accounts", func(t *tx) error {
 		added = 0
@@ -105,7 +103,7 @@ func (s *Store) Relearn(ctx context.Context, ms []Memory) (added int, err error)
 }
 
 func (t *tx) importAccount(m Memory) (added int, err error) {
-	id, err := t.account(m.Account)
+	id, err := t.accountIDForChange(m.Account)
 	if err != nil {
 		return 0, err
 	}
@@ -113,14 +111,14 @@ func (t *tx) importAccount(m Memory) (added int, err error) {
 		m.LastSuccess, m.Maildrop, id); err != nil {
 		return 0, err
 	}
-	var here string
-	if err := t.queryValue(&here, "SELECT maildrop FROM accounts WHERE id = ?", id); err != nil {
+	var maildrop string
+	if err := t.queryValue(&maildrop, "SELECT maildrop FROM accounts WHERE id = ?", id); err != nil {
 		return 0, err
 	}
 	now := time.Now().Unix()
 	for _, msg := range m.Messages {
-		if here != m.Maildrop && msg.Phase != Deleted && msg.Missing == 0 {
-			msg.Missing = now // nobody knows whether it is listed here
+		if maildrop != m.Maildrop && msg.Phase != Deleted && msg.Missing == 0 {
+			msg.Missing = now
 		}
 		n, err := t.update(`
 			INSERT INTO messages (account, uid, phase, size, header, content, landed, deleted, missing, tries, next_try, reason, seen)
@@ -138,30 +136,36 @@ func (t *tx) importAccount(m Memory) (added int, err error) {
 			return 0, err
 		}
 	}
+	return added, t.importPolls(id, m)
+}
+
+// importPolls adds the polls and days of an account that has no polls yet.
+func (t *tx) importPolls(account int64, m Memory) error {
 	var polls int
-	if err := t.queryValue(&polls, "SELECT count(*) FROM polls WHERE account = ?", id); err != nil || polls > 0 {
-		return added, err
+	if err := t.queryValue(&polls, "SELECT count(*) FROM polls WHERE account = ?", account); err != nil || polls > 0 {
+		return err
 	}
 	for i, p := range m.Polls {
 		err := t.exec(`
 			INSERT INTO polls (account, seq, started, ended, result, error, hint, fetched, deleted, listed, bytes)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			id, i+1, p.Started, p.Ended, p.Result, p.Error, p.Hint, p.Fetched, p.Deleted, p.Listed, p.Bytes)
+			account, i+1, p.Started, p.Ended, p.Result, p.Error, p.Hint, p.Fetched, p.Deleted, p.Listed, p.Bytes)
 		if err != nil {
-			return added, err
+			return err
 		}
 	}
 	for _, d := range m.Days {
 		err := t.exec("INSERT OR IGNORE INTO days (account, day, polls, failed, fetched, bytes) VALUES (?, ?, ?, ?, ?, ?)",
-			id, d.Day, d.Polls, d.Failed, d.Fetched, d.Bytes)
+			account, d.Day, d.Polls, d.Failed, d.Fetched, d.Bytes)
 		if err != nil {
-			return added, err
+			return err
 		}
 	}
-	return added, nil
+	return nil
 }
 
-// importDeliveries adds the deliveries of a message whose row was added.
+// importDeliveries adds the deliveries of a message that was added, and withdraws its
+// open promises.
 func (t *tx) importDeliveries(account int64, msg Message) error {
 	for _, d := range msg.Deliveries {
 		err := t.exec(`

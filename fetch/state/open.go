@@ -21,29 +21,28 @@ const databaseName = "mailhaul.db"
 
 // busyTimeout bounds the wait for another process that writes, in
 // milliseconds. Transactions are short: only a process that was stopped, or a
-// disk that hangs, holds the database longer.
+// disk that hangs, takes longer.
 const busyTimeout = 30_000
 
 // Store is an open state folder. Its methods may be called from several
 // goroutines, and several processes may have the same folder open. What a
 // method has written, every later read sees.
 type Store struct {
-	dir, path string
-	opened    fs.FileInfo // of the database
-	read      *reader
-	write     *writer // nil if opened by OpenReadOnly
+	dir    string
+	path   string      // of the database
+	opened fs.FileInfo // the database's when Open opened it
+	read   *reader
+	write  *writer // nil if OpenReadOnly opened the Store
 }
 
-// Open opens the state folder dir, and creates it if it is missing. Before
-// it reads anything it makes durable what an earlier process, killed perhaps,
-// left in the page cache: else a power cut could still undo what a poll has
-// already acted upon.
+// Open opens the state folder dir, and creates it if it is missing. Before it
+// reads anything, it makes durable what an earlier process may have left in the
+// page cache. Otherwise a power cut could undo what a poll has acted upon.
 //
-// The folder is private: one that others may enter is refused, with the chmod
-// to run as hint, rather than changed, since it may be a folder that mailhaul
-// was pointed at by mistake. A damaged database is an error and is never
-// replaced. The folder is for one machine: the processes that use it share
-// memory, which they cannot over a network. Errors are *Error.
+// Open refuses a folder that others may enter, with the chmod to run as hint. It
+// does not change the mode, since the configuration may name the wrong folder. A
+// damaged database is an error and is never replaced. The folder must be on a local
+// disk, since the processes that use it share memory. Errors are *Error.
 func Open(ctx context.Context, dir string) (*Store, error) {
 	path := filepath.Join(dir, databaseName)
 	if err := makeStateFolder(dir); err != nil {
@@ -63,19 +62,7 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 	if err != nil {
 		return nil, wrap(path, "open", err)
 	}
-	settled, err := checkpoint(ctx, conn)
-	version := 0
-	if err = wrap(path, "open", err); err == nil {
-		version, err = checkSchema(ctx, path, conn)
-	}
-	switch {
-	case err != nil:
-	case version < len(migrations):
-		err = wrap(path, "migrate", migrate(ctx, conn))
-	case !settled:
-		err = wrap(path, "open", migrate(ctx, conn))
-	}
-	if err != nil {
+	if err := makeCurrent(ctx, path, conn); err != nil {
 		return nil, errors.Join(err, conn.Close(), db.Close())
 	}
 	if info, err = os.Stat(path); err != nil {
@@ -86,11 +73,30 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 	return s, nil
 }
 
+// makeCurrent makes durable what the database holds, and brings it to the newest
+// schema.
+func makeCurrent(ctx context.Context, path string, conn *sql.Conn) error {
+	durable, err := checkpoint(ctx, conn)
+	if err != nil {
+		return wrap(path, "open", err)
+	}
+	version, err := checkSchema(ctx, path, conn)
+	if err != nil {
+		return err
+	}
+	if version < len(migrations) {
+		return wrap(path, "migrate", migrate(ctx, conn))
+	}
+	if !durable {
+		return wrap(path, "open", migrate(ctx, conn)) // whose commit syncs the whole -wal
+	}
+	return nil
+}
+
 // OpenReadOnly opens the state folder dir for reading, while others may be
-// writing. It creates nothing and changes nothing that is remembered. If there
-// is no database the error wraps fs.ErrNotExist; all errors are *Error. What it
-// reads is what was committed last, durable or not: it is for showing, not for
-// acting upon.
+// writing. It neither creates the database nor changes what it holds. If there is
+// no database the error wraps fs.ErrNotExist; all errors are *Error. Reads return
+// the last commit, which may not be durable yet: show it, but do not act upon it.
 func OpenReadOnly(ctx context.Context, dir string) (*Store, error) {
 	path := filepath.Join(dir, databaseName)
 	if _, err := os.Stat(path); err != nil {
@@ -110,9 +116,9 @@ func OpenReadOnly(ctx context.Context, dir string) (*Store, error) {
 	return &Store{dir: dir, path: path, read: db}, nil
 }
 
-// checkInPlace returns an error if the database that is open is no longer the one at its
-// path, as when a backup was put back: what it is told is forgotten once it is
-// closed, and other processes remember by another.
+// checkInPlace returns an error if the open database is no longer the file at its
+// path, as when a backup was restored. What is written to it would be lost, and
+// other processes would use another database.
 func (s *Store) checkInPlace() error {
 	now, err := os.Stat(s.path)
 	if err == nil && os.SameFile(s.opened, now) {
@@ -126,13 +132,13 @@ func (s *Store) checkInPlace() error {
 	return wrap(s.path, "look for the database", err)
 }
 
-// Failed returns a channel that gets an *Error once the disk has failed to keep
-// what was written to it. From then on every write fails, since only who opens
-// the folder anew knows what it holds. The Store is one that Open returned.
+// Failed returns a channel that receives an *Error once an fsync of the database
+// has failed. From then on every write fails: only a new Open can find out what
+// the disk holds. The Store must be one that Open returned.
 func (s *Store) Failed() <-chan error { return s.write.syncFailed }
 
-// Close ends what was being written, and closes the database. Leases are
-// released on their own.
+// Close waits for writes that are under way and closes the database. It does not
+// release leases.
 func (s *Store) Close() error {
 	err := s.read.Close()
 	if s.write != nil {
@@ -141,8 +147,8 @@ func (s *Store) Close() error {
 	return wrap(s.path, "close", err)
 }
 
-// makeStateFolder sees to it that dir and its folder of leases are there and
-// private.
+// makeStateFolder creates dir and its folder of leases if they are missing, and
+// checks that others may not enter dir.
 func makeStateFolder(dir string) error {
 	if err := mkdirDurably(dir); err != nil {
 		return wrap(dir, "create the state folder", err)
@@ -154,8 +160,8 @@ func makeStateFolder(dir string) error {
 	return wrap(leases, "create the folder of leases", mkdirDurably(leases))
 }
 
-// CheckFolder returns the *Error with which Open would refuse the folder dir, which
-// is there, for what it is: none, or one that others may enter.
+// CheckFolder returns the *Error with which Open would refuse dir, which exists: it
+// is no folder, or others may enter it.
 func CheckFolder(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -172,7 +178,7 @@ func CheckFolder(dir string) error {
 	return nil
 }
 
-// mkdirDurably makes a folder, durably, and those above it that are missing.
+// mkdirDurably creates a folder and its missing parents, and syncs what it creates.
 func mkdirDurably(dir string) error {
 	err := os.Mkdir(dir, 0o700)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -190,26 +196,25 @@ func mkdirDurably(dir string) error {
 	return durable.OS.SyncDir(filepath.Dir(dir))
 }
 
-// createDatabase makes an empty database at path, unless another process is faster. It
-// is built under another name and moved in place when it is whole and durable,
-// so that a file at path is always a database: one that is empty or cut short
-// was damaged later.
+// createDatabase creates an empty database at path, unless another process has done
+// so by now. It builds the file under another name and renames it once it is
+// durable. So a file at path that is empty or cut short was damaged later.
 func createDatabase(ctx context.Context, dir, path string) error {
-	// A rename would replace what another process has made in the meantime; a
-	// link would not, but there are file systems without links.
-	alone, err := os.OpenFile(filepath.Join(dir, leaseFolder, createLock), os.O_RDWR|os.O_CREATE, 0o600)
+	// Without the lock, the rename could replace what another process has just
+	// created. A link could not, but some file systems have no links.
+	lock, err := os.OpenFile(filepath.Join(dir, leaseFolder, createLock), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
-	defer alone.Close()
-	if err := unix.Flock(int(alone.Fd()), unix.LOCK_EX); err != nil {
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
 		return err
 	}
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	// Who made the folder may have died before that was durable. A parent that is
-	// not ours to read was not made by us.
+	// The process that created the folder may have died before it synced the
+	// parent. A parent that we may not read was not created by mailhaul.
 	if err := durable.OS.SyncDir(filepath.Dir(dir)); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
@@ -220,25 +225,15 @@ func createDatabase(ctx context.Context, dir, path string) error {
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
-
-	// Nobody has this database yet: it is synced once, as a whole, and what
-	// becomes of it otherwise is of no interest.
-	db, err := sql.Open("sqlite", databaseURI(f.Name(), "journal_mode(OFF)", "synchronous(OFF)"))
-	if err != nil {
-		return err
-	}
-	_, err = db.ExecContext(ctx, fmt.Sprintf(
-		"BEGIN; %s PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT; PRAGMA journal_mode = WAL",
-		schema, appID, len(migrations)))
-	if err := errors.Join(err, db.Close()); err != nil {
+	if err := writeSchema(ctx, f.Name()); err != nil {
 		return err
 	}
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	// What is left of one that was moved away would be played into this one.
-	for _, rest := range []string{path + "-wal", path + "-shm"} {
-		if err := os.Remove(rest); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	// SQLite would apply what a database that was moved away has left behind.
+	for _, leftover := range []string{path + "-wal", path + "-shm"} {
+		if err := os.Remove(leftover); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
@@ -248,11 +243,24 @@ func createDatabase(ctx context.Context, dir, path string) error {
 	return durable.OS.SyncDir(dir)
 }
 
+// writeSchema fills the empty file at path with an empty database, without syncing
+// it.
+func writeSchema(ctx context.Context, path string) error {
+	db, err := sql.Open("sqlite", databaseURI(path, "journal_mode(OFF)", "synchronous(OFF)"))
+	if err != nil {
+		return err
+	}
+	_, err = db.ExecContext(ctx, fmt.Sprintf(
+		"BEGIN; %s PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT; PRAGMA journal_mode = WAL",
+		schema, appID, len(migrations)))
+	return errors.Join(err, db.Close())
+}
+
 // openWriter opens the database at path, which exists, for writing.
 func openWriter(ctx context.Context, path string) (*sql.DB, *sql.Conn, error) {
 	// FULL syncs the -wal at each commit. fullfsync matters on Darwin only,
-	// where a plain fsync leaves the data in the drive's cache. What would undo
-	// a part of a transaction needs no file.
+	// where a plain fsync leaves the data in the drive's cache. temp_store keeps
+	// the journals of savepoints in memory.
 	db, err := sql.Open("sqlite", databaseURI(path, fmt.Sprintf("busy_timeout(%d)", busyTimeout),
 		"journal_mode(WAL)", "synchronous(FULL)", "fullfsync(1)", "checkpoint_fullfsync(1)", "foreign_keys(1)",
 		"temp_store(MEMORY)"))
@@ -267,11 +275,10 @@ func openWriter(ctx context.Context, path string) (*sql.DB, *sql.Conn, error) {
 	return db, conn, nil
 }
 
-// checkpoint makes durable all that the database holds. A checkpoint syncs the
-// -wal, then the database. It does not wait for a process that is in the
-// middle of a read or a write, and returns false then: a commit of our own is
-// to sync the -wal as a whole, and what is no longer in the -wal was synced by
-// whoever moved it.
+// checkpoint makes durable all that the database holds: it syncs the -wal, then the
+// database. It does not wait for a process that is reading or writing, and returns
+// false then. A commit must follow that syncs the whole -wal; what has left the
+// -wal was synced by the process that moved it.
 func checkpoint(ctx context.Context, conn *sql.Conn) (durable bool, err error) {
 	if _, err := conn.ExecContext(ctx, "PRAGMA busy_timeout = 0"); err != nil {
 		return false, err
@@ -286,8 +293,8 @@ func checkpoint(ctx context.Context, conn *sql.Conn) (durable bool, err error) {
 	return durable, err
 }
 
-// openReader returns a reader. It may write the file all the same: else the last
-// connection to close could not tidy away the -wal.
+// openReader returns a reader of the database at path. It opens the file for
+// writing, since the last connection to close removes the -wal.
 func openReader(path string) *reader {
 	db, err := sql.Open("sqlite", databaseURI(path, fmt.Sprintf("busy_timeout(%d)", busyTimeout), "query_only(1)", "cache_size(-512)"))
 	if err != nil {
@@ -297,8 +304,8 @@ func openReader(path string) *reader {
 	return &reader{DB: db, stmts: map[string]*sql.Stmt{}}
 }
 
-// databaseURI names the database at path to SQLite (https://www.sqlite.org/databaseURI.html),
-// which is not to create it.
+// databaseURI returns the URI of the database at path
+// (https://www.sqlite.org/uri.html). With mode=rw, SQLite does not create it.
 func databaseURI(path string, pragmas ...string) string {
 	u := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(),
 		RawQuery: url.Values{"mode": {"rw"}, "_pragma": pragmas}.Encode()}

@@ -6,14 +6,13 @@ import (
 	"strings"
 )
 
-// maxPolls is how many polls are remembered of an account: at one a minute
-// well over half a day.
+// maxPolls is how many polls are kept of an account: well over half a day of them at
+// one a minute.
 const maxPolls = 1000
 
-// SavePoll notes how a poll went, its Schedule if it has one, and what it
-// learned of the server and of its maildrop. What Delete noted is in doubt no more,
-// unless the poll says so; and what it has fetched is untold no more. The last
-// 1000 of an account are kept.
+// SavePoll notes how a poll went, and what it says of the schedule, the server and the
+// maildrop. Unless the poll is Unconfirmed, deletions are no longer in doubt, and what it
+// Fetched no longer counts as untold. The last 1000 polls of an account are kept.
 func (s *Store) SavePoll(ctx context.Context, account string, p Poll) error {
 	return s.change(ctx, "note the poll", func(t *tx) error {
 		id, err := t.accountID(account)
@@ -47,12 +46,14 @@ func (s *Store) SavePoll(ctx context.Context, account string, p Poll) error {
 	})
 }
 
-// updateAccount notes in the row of the account what a poll says of it, in one statement:
-// with many accounts most of what is written are polls that found nothing.
+// updateAccount writes what a poll says of its account, in one statement: with many
+// accounts, most of what is written are polls that found nothing.
 func (t *tx) updateAccount(account int64, p Poll) error {
 	var columns []string
 	var args []any
-	set := func(what string, to ...any) { columns, args = append(columns, what), append(args, to...) }
+	set := func(assignments string, values ...any) {
+		columns, args = append(columns, assignments), append(args, values...)
+	}
 	if p.Error == "" {
 		set("last_success = ?", p.Ended)
 	}
@@ -85,7 +86,7 @@ func (s *Store) Polls(ctx context.Context, account string, n int) ([]Poll, error
 	return collectRows(rows, err, s.path, "read the polls", scanPoll)
 }
 
-// pollColumns is what scanPoll reads.
+// pollColumns are the columns that scanPoll reads.
 const pollColumns = "started, ended, result, error, hint, fetched, deleted, listed, bytes"
 
 func scanPoll(rows *sql.Rows) (p Poll, err error) {

@@ -9,15 +9,15 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// openPromise finds a promise of message ?2 of account ?1 that is open.
+// openPromise selects the open promises of message ?2 of account ?1.
 const openPromise = "(SELECT 1 FROM deliveries WHERE account = ?1 AND uid = ?2 AND open)"
 
-// isOpen tells of a delivery whether it is open. What has landed is not; that it
-// says so lets an account's be found by the index deliveries_owed.
+// isOpen is true of open deliveries. That it repeats that they have not landed lets
+// SQLite find those of an account by the index deliveries_owed.
 const isOpen = "(open AND deliveries.landed IS NULL)"
 
-// Promises returns the open promises of an account, in the order in which
-// they were made.
+// Promises returns the open promises of an account, in the order in which they were
+// made.
 func (s *Store) Promises(ctx context.Context, account string) ([]Promise, error) {
 	rows, err := s.read.QueryContext(ctx, `
 		SELECT uid, sink, token, place, size, header, content
@@ -33,11 +33,13 @@ func (s *Store) Promises(ctx context.Context, account string) ([]Promise, error)
 	})
 }
 
-// Promise journals promises, before their sinks make good on them. A message
-// for several sinks is promised for all of them before any landing is noted.
-// A promise for a row that is Landed, Deleted or Adopted is one of a new message
-// with an old UID: what is known of the old one goes. Any other is a new attempt:
-// sinks that withdrew their promise and make no new one are owed nothing more.
+// Promise journals promises before their sinks commit. A message for several sinks
+// must be promised for all of them before any of its landings is noted.
+//
+// If the row is Landed, Deleted or Adopted, the promise is of a new message with an
+// old UID, and replaces the row and its deliveries. Otherwise it is a new attempt: sinks
+// whose promises were withdrawn and that make no new one no longer have to get the
+// message.
 func (s *Store) Promise(ctx context.Context, account string, ps []Promise) error {
 	return changeChunks(ctx, s, account, "journal promises", ps, (*tx).insertPromises)
 }
@@ -49,34 +51,34 @@ func (t *tx) insertPromises(account int64, ps []Promise) error {
 		messages = append(messages, account, uid, Promised, p.Size, nullableSum(p.Header), nullableSum(p.Content), p.Missing)
 		deliveries = append(deliveries, account, uid, p.Sink, p.Token, p.Where)
 	}
-	insert := "INSERT INTO messages (account, uid, phase, size, header, content, missing, seen) VALUES " +
+	insertMessages := "INSERT INTO messages (account, uid, phase, size, header, content, missing, seen) VALUES " +
 		placeholders("(?, ?, ?, ?, ?, ?, ?, unixepoch())", len(ps))
-	deliver := "INTO deliveries (account, uid, sink, token, place, promised) VALUES " +
+	intoDeliveries := "INTO deliveries (account, uid, sink, token, place, promised) VALUES " +
 		placeholders("(?, ?, ?, ?, ?, unixepoch())", len(ps))
-	// Of most that is promised nothing is known yet. To find only that out takes
-	// less time than to be ready for more.
-	switch err := t.exec(insert, messages...); {
-	case err == nil:
-		return t.exec("INSERT "+deliver, deliveries...)
-	case resultCode(err) != sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
+	// Most messages have no row yet, and plain INSERTs are the fastest.
+	err := t.exec(insertMessages, messages...)
+	if err == nil {
+		return t.exec("INSERT "+intoDeliveries, deliveries...)
+	}
+	if resultCode(err) != sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY {
 		return err
 	}
-	if err := t.exec(insert+" ON CONFLICT DO NOTHING", messages...); err != nil {
+	if err := t.exec(insertMessages+" ON CONFLICT DO NOTHING", messages...); err != nil {
 		return err
 	}
-	for _, p := range ps { // which changes nothing of a row that is fresh
-		if err := t.replacePromise(account, p); err != nil {
+	for _, p := range ps { // of rows that were just inserted, this changes nothing
+		if err := t.promiseAgain(account, p); err != nil {
 			return err
 		}
 	}
-	return t.exec("INSERT OR REPLACE "+deliver, deliveries...)
+	return t.exec("INSERT OR REPLACE "+intoDeliveries, deliveries...)
 }
 
-// replacePromise is promise for a message that there is a row of.
-func (t *tx) replacePromise(account int64, p Promise) error {
+// promiseAgain prepares the row of a message, which may be old, for a new promise.
+func (t *tx) promiseAgain(account int64, p Promise) error {
 	uid := []byte(p.UID)
-	// Else a promise of the new message that is withdrawn would find the old
-	// one's landings, and the new one would count as delivered.
+	// If the landings of the old message stayed and the promise were withdrawn,
+	// the new message would count as delivered.
 	if err := t.exec("DELETE FROM messages WHERE account = ? AND uid = ? AND phase IN (?, ?, ?)",
 		account, uid, Landed, Deleted, Adopted); err != nil {
 		return err
@@ -85,7 +87,7 @@ func (t *tx) replacePromise(account int64, p Promise) error {
 		account, uid); err != nil {
 		return err
 	}
-	// The tries stay, so that a promise that is withdrawn resumes them.
+	// The tries are kept, so that they go on if the promise is withdrawn.
 	return t.exec(`
 		INSERT INTO messages (account, uid, phase, size, header, content, missing, seen) VALUES (?, ?, ?, ?, ?, ?, ?, unixepoch())
 		ON CONFLICT DO UPDATE SET phase = excluded.phase, size = excluded.size,
@@ -93,12 +95,14 @@ func (t *tx) replacePromise(account int64, p Promise) error {
 		account, uid, Promised, p.Size, nullableSum(p.Header), nullableSum(p.Content), p.Missing)
 }
 
-// Land notes at the time at, in Unix seconds, that promised messages landed.
-// A row becomes Landed when it has landed in every sink it was promised for,
-// and what was known of earlier refusals goes; Refused when the others have
-// withdrawn their promises. A landing that was not promised is an error, and
-// nothing of ls is noted; one that was noted before is noted again. What becomes
-// Landed, and was not dropped, is untold until SavePoll counts it.
+// Land notes at the time at, in Unix seconds, that promised messages landed. A row
+// becomes Landed once its message has landed in every sink that it was promised to,
+// and its record of refusals is cleared. It becomes Refused if the promises of the
+// other sinks were withdrawn. Messages that become Landed, and were not dropped, are
+// Untold until SavePoll counts them.
+//
+// A landing that was not promised is an error, and nothing of ls is noted. A landing
+// may be noted more than once.
 func (s *Store) Land(ctx context.Context, account string, at int64, ls []Landing) error {
 	return changeChunks(ctx, s, account, "journal landings", ls, func(t *tx, account int64, ls []Landing) error {
 		return t.recordLandings(account, at, ls)
@@ -113,22 +117,23 @@ func (t *tx) recordLandings(account, at int64, ls []Landing) error {
 	if err := t.updateDeliveries(account, at, ls, uids); err != nil {
 		return err
 	}
-	// Mostly nothing else is owed to any sink, and need not be looked for.
-	var owed bool
-	if err := t.queryValue(&owed, "SELECT EXISTS (SELECT 1 FROM deliveries WHERE account = ? AND landed IS NULL)", account); err != nil {
+	// Usually no delivery of the account is outstanding, and the check for each
+	// message can be left out.
+	var outstanding bool
+	if err := t.queryValue(&outstanding, "SELECT EXISTS (SELECT 1 FROM deliveries WHERE account = ? AND landed IS NULL)", account); err != nil {
 		return err
 	}
-	whole := ""
-	if owed {
-		whole = "AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.account = ?1 AND d.uid = messages.uid AND landed IS NULL)"
+	landedEverywhere := ""
+	if outstanding {
+		landedEverywhere = "AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.account = ?1 AND d.uid = messages.uid AND landed IS NULL)"
 	}
 	n, octets, err := t.updateReturningSizes(`
 		UPDATE messages SET phase = ?2, landed = ?3, tries = 0, next_try = 0, reason = ''
-		WHERE account = ?1 AND phase = ?4 AND uid IN (`+placeholders("?", len(ls))+`) `+whole+`
+		WHERE account = ?1 AND phase = ?4 AND uid IN (`+placeholders("?", len(ls))+`) `+landedEverywhere+`
 		RETURNING size`,
 		append([]any{account, Landed, at, Promised}, uids...)...)
-	if err == nil && n > 0 && !slices.ContainsFunc(ls, func(l Landing) bool { return l.Dropped }) { // which are noted alone
-		err = t.exec("UPDATE accounts SET untold = untold + ?, untold_bytes = untold_bytes + ? WHERE id = ?", n, octets, account)
+	if err == nil && n > 0 && !slices.ContainsFunc(ls, func(l Landing) bool { return l.Dropped }) {
+		err = t.addUntold(account, n, octets)
 	}
 	if err != nil || n == len(ls) {
 		return err
@@ -141,8 +146,8 @@ func (t *tx) recordLandings(account, at int64, ls []Landing) error {
 	return nil
 }
 
-// updateDeliveries notes them in the deliveries. Where all are of one sink and where
-// its promises said, as most are, that takes one statement.
+// updateDeliveries marks deliveries as landed. Usually all are of one sink and landed
+// where their promises said, which takes a single statement.
 func (t *tx) updateDeliveries(account, at int64, ls []Landing, uids []any) error {
 	sink := ls[0].Sink
 	if !slices.ContainsFunc(ls, func(l Landing) bool { return l.Sink != sink || l.Where != "" }) {
@@ -169,8 +174,8 @@ func (t *tx) updateDeliveries(account, at int64, ls []Landing, uids []any) error
 	return nil
 }
 
-// refuseIfPartlyLanded has a message that some sinks have and no promise is open for wait for
-// another try with the others.
+// refuseIfPartlyLanded makes a message Refused, and so due for another try, if it has
+// landed in some sinks but not in others and has no open promise.
 func (t *tx) refuseIfPartlyLanded(account int64, uid []byte) error {
 	return t.exec(`
 		UPDATE messages SET phase = ?3 WHERE account = ?1 AND uid = ?2 AND phase = ?4
@@ -180,10 +185,10 @@ func (t *tx) refuseIfPartlyLanded(account int64, uid []byte) error {
 		account, uid, Refused, Promised)
 }
 
-// Retract withdraws promises that were not kept. A row without any other
-// promise or landing goes, so that the message is fetched anew; or is Refused
-// again if it was before. So is a row that has landed in another sink: it is
-// still owed to this one, and must not be deleted from the server.
+// Retract withdraws promises that were not kept. A row without any other promise or
+// landing is deleted, so that the message is fetched again, or becomes Refused if it
+// was refused before. A row that has landed in another sink becomes Refused, since its
+// message must not be deleted from the server yet.
 func (s *Store) Retract(ctx context.Context, account string, ps []Promise) error {
 	return changeEach(ctx, s, account, "withdraw promises", ps, (*tx).retractPromise)
 }
@@ -208,10 +213,10 @@ func (t *tx) retractPromise(account int64, p Promise) error {
 		account, uid, Promised)
 }
 
-// Suspect withdraws, at the time at, in Unix seconds, promises that a poll left
-// open and that were not kept: a sink may have failed over any of the messages.
-// Their rows stay Promised until they land or are refused by a sink, and are due
-// once their pause is over. why is noted of those that were never refused.
+// Suspect withdraws promises that were not kept, where any of the messages may have
+// made the sink fail. Their rows stay Promised, and are due at the time at, in Unix
+// seconds, or when an earlier pause ends, if that is later. why becomes the Reason of
+// messages that were never refused, unless it is empty.
 func (s *Store) Suspect(ctx context.Context, account string, at int64, why string, ps []Promise) error {
 	return changeEach(ctx, s, account, "withdraw promises", ps, func(t *tx, account int64, p Promise) error {
 		if err := t.withdrawPromise(account, p); err != nil {
@@ -227,4 +232,9 @@ func (s *Store) Suspect(ctx context.Context, account string, at int64, why strin
 func (t *tx) withdrawPromise(account int64, p Promise) error {
 	return t.exec("UPDATE deliveries SET open = FALSE WHERE account = ? AND uid = ? AND sink = ? AND open",
 		account, []byte(p.UID), p.Sink)
+}
+
+// addUntold counts messages that have landed, until SavePoll tells of them.
+func (t *tx) addUntold(account int64, messages int, octets int64) error {
+	return t.exec("UPDATE accounts SET untold = untold + ?, untold_bytes = untold_bytes + ? WHERE id = ?", messages, octets, account)
 }

@@ -6,13 +6,13 @@ import (
 	"sync"
 )
 
-// reader is a pool of connections that only read. It prepares each query once:
-// to parse one takes longer than to look into an account that has few messages.
+// reader is a pool of connections that only read. It prepares each query once,
+// since parsing one takes longer than reading an account with few messages.
 type reader struct {
 	*sql.DB
 
 	mu    sync.Mutex
-	stmts map[string]*sql.Stmt // by their text
+	stmts map[string]*sql.Stmt // by query
 }
 
 func (r *reader) prepare(ctx context.Context, query string) (*sql.Stmt, error) {
@@ -28,7 +28,7 @@ func (r *reader) prepare(ctx context.Context, query string) (*sql.Stmt, error) {
 	return st, err
 }
 
-// QueryContext is that of sql.DB.
+// QueryContext is like that of sql.DB.
 func (r *reader) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	st, err := r.prepare(ctx, query)
 	if err != nil {
@@ -37,11 +37,11 @@ func (r *reader) QueryContext(ctx context.Context, query string, args ...any) (*
 	return st.QueryContext(ctx, args...)
 }
 
-// QueryRowContext is that of sql.DB.
+// QueryRowContext is like that of sql.DB.
 func (r *reader) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
 	st, err := r.prepare(ctx, query)
 	if err != nil {
-		return r.DB.QueryRowContext(ctx, query, args...) // which fails likewise, and can say so
+		return r.DB.QueryRowContext(ctx, query, args...) // fails as well, and its Row carries the error
 	}
 	return st.QueryRowContext(ctx, args...)
 }

@@ -8,13 +8,13 @@ import (
 	"strings"
 )
 
-// accountIDByName finds an account's id in the queries that read.
+// accountIDByName selects the id of the account whose name is ?1.
 const accountIDByName = "(SELECT id FROM accounts WHERE name = ?1)"
 
-// Rows returns all rows of an account, in the order of their UIDs. Those in doubt
-// are as Undelete would leave them.
+// Rows returns all rows of an account, ordered by UID. Rows of deletions in doubt
+// are returned as Undelete would leave them.
 func (s *Store) Rows(ctx context.Context, account string) ([]Row, error) {
-	// How many there are is soon counted, and a large result is not to grow.
+	// Counting is cheap, and saves growing a large result.
 	var n int
 	err := s.read.QueryRowContext(ctx, "SELECT count(*) FROM messages WHERE account = "+accountIDByName, account).Scan(&n)
 	if err != nil || n == 0 {
@@ -25,18 +25,18 @@ func (s *Store) Rows(ctx context.Context, account string) ([]Row, error) {
 	return appendRows(make([]Row, 0, n), rows, err, s.path, "read the rows", scanRow)
 }
 
-// RowsBetween returns the rows of an account whose UIDs are from or above and
-// below before, the first most of them, like those of Rows. An empty before is no
-// bound.
-func (s *Store) RowsBetween(ctx context.Context, account, from, before string, most int) ([]Row, error) {
+// RowsBetween returns, like Rows, the first limit rows of an account whose UIDs are at
+// or above from and below before. An empty before sets no bound.
+func (s *Store) RowsBetween(ctx context.Context, account, from, before string, limit int) ([]Row, error) {
 	rows, err := s.read.QueryContext(ctx,
 		"SELECT "+rowColumns+" FROM messages WHERE account = "+accountIDByName+" AND uid >= ? AND (? OR uid < ?) ORDER BY uid LIMIT ?",
-		account, []byte(from), before == "", []byte(before), most)
+		account, []byte(from), before == "", []byte(before), limit)
 	return collectRows(rows, err, s.path, "read the rows", scanRow)
 }
 
-// rowColumns is what scanRow reads. A row is in doubt if it was deleted when the
-// account has it; most rows were not deleted, and look nothing up.
+// rowColumns are the columns that scanRow reads. The last one is whether the deletion
+// of a row is in doubt, as it is if it was noted at accounts.deleting. Most rows were
+// not deleted, and need no look-up.
 const rowColumns = "uid, phase, size, header, content, landed, deleted, missing, tries, next_try, reason, seen, " +
 	"iif(deleted = 0, FALSE, deleted = (SELECT deleting FROM accounts WHERE id = account))"
 
@@ -79,7 +79,7 @@ func (s *Store) Deliveries(ctx context.Context, account, uid string) ([]Delivery
 	})
 }
 
-// deliveryColumns is what columns takes in.
+// deliveryColumns are the columns that are scanned into Delivery.scanTargets.
 const deliveryColumns = "sink, token, iif(landed IS NULL, '', place), promised, open, coalesce(landed, 0)"
 
 func (d *Delivery) scanTargets() []any {
@@ -87,11 +87,10 @@ func (d *Delivery) scanTargets() []any {
 }
 
 // Refuse notes failed attempts at messages. A row that is Promised, Landed, Deleted
-// or Adopted keeps its phase, its size and its sums; the attempt is counted all the
-// same.
+// or Adopted keeps its phase, size and digests, but the attempt is counted.
 func (s *Store) Refuse(ctx context.Context, account string, rs []Refusal) error {
 	return changeEach(ctx, s, account, "note refusals", rs, func(t *tx, account int64, r Refusal) error {
-		// Within DO UPDATE a bare column is as it was before.
+		// Within DO UPDATE a bare column has its old value.
 		return t.exec(`
 			INSERT INTO messages (account, uid, phase, size, header, content, tries, next_try, reason, seen)
 			VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?8, unixepoch())
@@ -106,36 +105,38 @@ func (s *Store) Refuse(ctx context.Context, account string, rs []Refusal) error 
 	})
 }
 
-// isRefused tells the rows of messages that could not be delivered: those that are
-// Refused, and suspects that were isRefused before, or that some sinks have, unless the
-// server has them no more, as far as is known once their pause is over; and those that
-// were to be compared with what was delivered, while the server will not give them.
+// isRefused is true of rows whose messages could not be delivered: those that are
+// Refused, and those that are Promised without an open promise and were refused before
+// or have landed in some sinks. Once their pause is over, messages that the server no
+// longer lists do not count. It is also true of rows whose messages could not be
+// compared with what was delivered, during their pause.
 var isRefused = fmt.Sprintf(`(%s AND next_try > unixepoch()
 	OR (missing = 0 OR next_try > unixepoch()) AND (phase = %d OR phase = %d
 	AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.account = messages.account AND d.uid = messages.uid AND open)
 	AND (tries > 0 OR EXISTS (SELECT 1 FROM deliveries d WHERE d.account = messages.account AND d.uid = messages.uid AND landed IS NOT NULL))))`,
 	awaitsComparison, Refused, Promised)
 
-// awaitsComparison tells the rows of messages that could not be compared so far.
+// awaitsComparison is true of rows whose messages are to be compared with what was
+// delivered or adopted, after a comparison has failed.
 var awaitsComparison = fmt.Sprintf(`(phase IN (%d, %d) OR phase = %d AND missing <> 0) AND tries > 0`, Deleted, Adopted, Landed)
 
-// Retry ends the pauses of refused messages, of all of the account's if it is
-// given none, and returns of how many: they are due at the time at, in Unix
-// seconds, and their tries begin anew. The sinks that have a message keep it. So end
-// the pauses of messages that are to be compared with what was delivered or adopted;
-// their tries go on, since without any they would cast doubt on others again.
+// Retry ends the pauses of refused messages, or of all that the account has if uids is
+// empty, and returns how many pauses it ended. The messages are due at the time at, in
+// Unix seconds, and their tries start from 0. Retry also ends the pauses of messages
+// that are to be compared with what was delivered or adopted, but keeps their tries:
+// a message without any would cast doubt on others again.
 func (s *Store) Retry(ctx context.Context, account string, at int64, uids []string) (n int64, err error) {
-	end := `UPDATE messages SET tries = iif(phase IN (?3, ?4), 0, tries), next_try = ?1 WHERE account = ?2
+	endPauses := `UPDATE messages SET tries = iif(phase IN (?3, ?4), 0, tries), next_try = ?1 WHERE account = ?2
 		AND ((phase = ?3 OR phase = ?4 AND tries > 0) AND next_try > 0
 			OR ` + awaitsComparison + ` AND next_try > ?1)`
 	err = s.changeRows(ctx, account, "end the pauses", func(t *tx, id int64) (err error) {
 		args := []any{at, id, Refused, Promised}
 		if len(uids) == 0 {
-			n, err = t.update(end, args...)
+			n, err = t.update(endPauses, args...)
 			return err
 		}
 		return forChunks(uids, func(uids []string) error {
-			ended, err := t.update(end+" AND uid IN ("+placeholders("?", len(uids))+")", appendUIDs(slices.Clip(args), uids)...)
+			ended, err := t.update(endPauses+" AND uid IN ("+placeholders("?", len(uids))+")", appendUIDs(slices.Clip(args), uids)...)
 			n += ended
 			return err
 		})
@@ -143,8 +144,8 @@ func (s *Store) Retry(ctx context.Context, account string, at int64, uids []stri
 	return n, err
 }
 
-// changeEach changes an account by f for every item, all or nothing. Without items
-// it writes nothing.
+// changeEach calls f in one transaction for each of the items, which concern the rows
+// of an account. Without items it writes nothing.
 func changeEach[T any](ctx context.Context, s *Store, account, op string, items []T,
 	f func(t *tx, account int64, item T) error) error {
 	return changeChunks(ctx, s, account, op, items, func(t *tx, account int64, items []T) error {
@@ -157,7 +158,7 @@ func changeEach[T any](ctx context.Context, s *Store, account, op string, items 
 	})
 }
 
-// changeChunks is each for an f that takes several items in one statement.
+// changeChunks is like changeEach for an f that takes several items in one statement.
 func changeChunks[T any](ctx context.Context, s *Store, account, op string, items []T,
 	f func(t *tx, account int64, items []T) error) error {
 	if len(items) == 0 {
@@ -168,8 +169,8 @@ func changeChunks[T any](ctx context.Context, s *Store, account, op string, item
 	})
 }
 
-// forChunks calls f with all items, 64, 16, 4 or 1 at a time: each number makes
-// another statement to be prepared.
+// forChunks calls f with all items, 64, 16, 4 or 1 at a time. Few sizes keep down the
+// number of prepared statements.
 func forChunks[T any](items []T, f func(items []T) error) error {
 	for n := 64; len(items) > 0; n /= 4 {
 		for ; len(items) >= n; items = items[n:] {
@@ -181,7 +182,7 @@ func forChunks[T any](items []T, f func(items []T) error) error {
 	return nil
 }
 
-// appendUIDs appends unique-ids to the arguments of a statement.
+// appendUIDs appends unique-ids to the arguments of a statement, as blobs.
 func appendUIDs(args []any, uids []string) []any {
 	for _, uid := range uids {
 		args = append(args, []byte(uid))
@@ -189,15 +190,16 @@ func appendUIDs(args []any, uids []string) []any {
 	return args
 }
 
-// placeholders returns a part of a statement as a list of n.
-func placeholders(part string, n int) string {
-	return part + strings.Repeat(", "+part, n-1)
+// placeholders returns group, such as "?" or "(?, ?)", n times with commas in between.
+func placeholders(group string, n int) string {
+	return group + strings.Repeat(", "+group, n-1)
 }
 
-// changeRows is change for the rows of an account, by its id.
+// changeRows is like change, for an f that changes rows of the account, which it is given
+// by id. Any such change ends the account's Rest.
 func (s *Store) changeRows(ctx context.Context, account, op string, f func(t *tx, id int64) error) error {
 	return s.change(ctx, op, func(t *tx) error {
-		id, err := t.account(account)
+		id, err := t.accountIDForChange(account)
 		if err != nil {
 			return err
 		}
@@ -205,15 +207,16 @@ func (s *Store) changeRows(ctx context.Context, account, op string, f func(t *tx
 	})
 }
 
-// account is id for a change of the account's rows, which ends its rest.
-func (t *tx) account(name string) (id int64, err error) {
+// accountIDForChange is like accountID, and ends the account's Rest, which any change of
+// its rows makes void.
+func (t *tx) accountIDForChange(name string) (id int64, err error) {
 	if id, err = t.accountID(name); err != nil {
 		return id, err
 	}
 	return id, t.exec("UPDATE accounts SET rest = NULL, rest_until = 0 WHERE id = ? AND rest IS NOT NULL", id)
 }
 
-// accountID returns the accountID of an account, and remembers the account if it is new.
+// accountID returns the id of an account, and adds the account if it is new.
 func (t *tx) accountID(name string) (id int64, err error) {
 	err = t.queryValue(&id, "SELECT id FROM accounts WHERE name = ?", name)
 	if err == sql.ErrNoRows {
@@ -222,7 +225,7 @@ func (t *tx) accountID(name string) (id int64, err error) {
 	return id, err
 }
 
-// nullableSum is how a Sum is stored: NULL if there is none.
+// nullableSum returns a Sum as it is stored: the zero Sum is NULL.
 func nullableSum(s Sum) []byte {
 	if s.IsZero() {
 		return nil
@@ -230,12 +233,12 @@ func nullableSum(s Sum) []byte {
 	return s[:]
 }
 
-// collectRows reads all rows of a query's result.
+// collectRows reads the whole result of a query and closes it. err is that of the query.
 func collectRows[T any](rows *sql.Rows, err error, path, op string, scan func(*sql.Rows) (T, error)) ([]T, error) {
 	return appendRows[T](nil, rows, err, path, op, scan)
 }
 
-// appendRows is collect that appends to all.
+// appendRows is like collectRows, and appends to all.
 func appendRows[T any](all []T, rows *sql.Rows, err error, path, op string, scan func(*sql.Rows) (T, error)) ([]T, error) {
 	if err != nil {
 		return nil, wrap(path, op, err)
@@ -248,8 +251,5 @@ func appendRows[T any](all []T, rows *sql.Rows, err error, path, op string, scan
 		}
 		all = append(all, v)
 	}
-	if err := rows.Err(); err != nil {
-		return nil, wrap(path, op, err)
-	}
-	return all, nil
+	return all, wrap(path, op, rows.Err())
 }

@@ -12,14 +12,14 @@ const appID = 0x6d686175
 
 var errNotOurs = errors.New("this is not a database of mailhaul")
 
-// schema is what the migrations come to, for a new database: to run them all
-// takes longer, and the first poll waits for it.
+// schema is what the migrations add up to. A new database is created by it, since
+// running them all takes longer and delays the first poll.
 const schema = `
--- From next_poll to refusals, with last_success, it is a Schedule, which lies
--- in a row that most polls write anyway; then a Rest, NULL if there is none;
--- when messages were marked of which nobody knows yet whether the server has
--- deleted them, 0 if there are none; how many have landed, and their octets,
--- that no poll has told of yet; and whose maildrop the last poll was of.
+-- next_poll to refusals, with last_success, are a Schedule, kept in a row that
+-- most polls write anyway. rest and rest_until are a Rest. deleting is the time
+-- of the deletions that the server has not confirmed, 0 if there are none.
+-- untold and untold_bytes count what has landed and no saved poll has counted.
+-- maildrop is the one that was last polled.
 CREATE TABLE accounts (
 	id           INTEGER PRIMARY KEY,
 	name         TEXT NOT NULL UNIQUE,
@@ -38,8 +38,8 @@ CREATE TABLE accounts (
 	maildrop     TEXT    NOT NULL DEFAULT ''
 ) STRICT;
 
--- Keyed by what a poll asks for, so that the rows of an account lie together
--- and are read in one sweep. phase is a Phase; sums are NULL if none was taken.
+-- The key stores the rows of an account together, so that a poll reads them in
+-- one sweep. phase is a Phase; header and content are NULL if they are not known.
 CREATE TABLE messages (
 	account  INTEGER NOT NULL,
 	uid      BLOB NOT NULL,

@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// Server is what a poll learned of an account's server, so that the next one
-// need not ask again.
+// Server holds the capabilities of an account's server, so that the next poll need
+// not ask for them.
 type Server struct {
-	// Key says who was asked, and as whom: what was learned is of no use to
-	// an account that goes to another server since. It is the caller's own.
+	// Key identifies the server and the login, in a form that the caller
+	// chooses. If it no longer matches, the rest is of no use.
 	Key string
 	// Before and After are the lines of the replies to CAPA (RFC 2449 §5)
 	// before and after the login.
@@ -19,37 +19,35 @@ type Server struct {
 	Asked int64
 }
 
-// Rest says that there is nothing to do about a maildrop, so that a poll which
-// finds it unchanged need not look at its rows. It ends with any change of
-// those.
+// Rest says that a maildrop needs nothing done, so that a poll which finds it
+// unchanged need not read its rows. Any change of the rows ends it.
 type Rest struct {
-	// Listing stands for what the server lists, and for all else that decides
-	// what is to be done. It is the caller's own; zero if there is no rest.
+	// Listing is a digest, made by the caller, of what the server lists and of
+	// all else that decides what to do. It is zero if there is no rest.
 	Listing Sum
-	// Until is when the rest ends by itself, in Unix seconds.
+	// Until is when the rest expires, in Unix seconds.
 	Until int64
 }
 
-// Standing is how things stand with an account before a poll.
+// Standing is the state of an account before a poll.
 type Standing struct {
 	Schedule Schedule
 	Server   Server
 	// Left is how many messages the last poll left on the server.
 	Left int
 	Rest Rest
-	// Maildrop is that of the last poll that got into one (Poll.Maildrop).
+	// Maildrop is the Poll.Maildrop of the last poll that had one.
 	Maildrop string
-	// Open is set if there are promises open, and Doubt if messages are Deleted
-	// of which nobody knows whether the server has deleted them.
+	// Open is set if there are open promises, Doubt if the server has not
+	// confirmed deletions.
 	Open, Doubt bool
-	// Untold messages, UntoldBytes of them, have landed, and no poll that was saved
-	// has counted them: it was killed before.
+	// Untold messages, of UntoldBytes octets in all, have landed, but the poll
+	// that fetched them was killed before it was saved.
 	Untold      int
 	UntoldBytes int64
 }
 
-// Standing returns how things stand with an account, the zero Standing if it
-// was never polled.
+// Standing returns the state of an account, the zero Standing if it is not remembered.
 func (s *Store) Standing(ctx context.Context, account string) (Standing, error) {
 	var st Standing
 	var before, after string
@@ -76,7 +74,7 @@ func (s *Store) Standing(ctx context.Context, account string) (Standing, error) 
 	return st, wrap(s.path, "read how things stand", err)
 }
 
-// saveServer replaces what is remembered of an account's server.
+// saveServer replaces what is known of an account's server.
 func (t *tx) saveServer(account int64, v Server) error {
 	if v.Key == "" {
 		return t.exec("DELETE FROM servers WHERE account = ?", account)

@@ -53,22 +53,14 @@ const (
 	Adopted
 )
 
+var phaseNames = [...]string{"unknown", Promised: "promised", Landed: "landed", Deleted: "deleted", Refused: "refused", Adopted: "adopted"}
+
 // String returns the phase as one word.
 func (p Phase) String() string {
-	switch p {
-	case Promised:
-		return "promised"
-	case Landed:
-		return "landed"
-	case Deleted:
-		return "deleted"
-	case Refused:
-		return "refused"
-	case Adopted:
-		return "adopted"
-	default:
-		return "unknown"
+	if int(p) >= len(phaseNames) {
+		p = 0
 	}
+	return phaseNames[p]
 }
 
 // Sum is a digest. For a header or a listing it is the first 16 bytes of a SHA-256;

@@ -2,10 +2,9 @@ package state
 
 import "context"
 
-// Status sums up what is remembered of an account. Of the landed messages
-// that the server still listed, those that landed at due, in Unix seconds, or
-// before count as Waiting, the others as Kept. An account that was never seen
-// has a Status with nothing but its name.
+// Status sums up what is remembered of an account. Landed messages on the server
+// count as Waiting if they landed at due, in Unix seconds, or before, and as Kept
+// otherwise. The Status of an unknown account holds only its name.
 func (s *Store) Status(ctx context.Context, account string, due int64) (Status, error) {
 	st := Status{Account: account}
 	polls, err := s.Polls(ctx, account, 1)

@@ -11,14 +11,14 @@ import (
 )
 
 // writer joins the writes of many accounts into few transactions, since each
-// commit costs an fsync. One goroutine takes all that has queued up, runs it
-// in one transaction, commits, and answers.
+// commit costs an fsync. One goroutine takes all queued changes, runs them in one
+// transaction, commits it, and answers each.
 type writer struct {
 	path string
 	db   *sql.DB
 	tx   *tx
 	done chan struct{} // closed when run has ended
-	// syncFailed gets the error after which nothing is written any more.
+	// syncFailed receives the failed fsync after which nothing is written.
 	syncFailed chan error
 
 	mu      sync.Mutex
@@ -31,9 +31,13 @@ type writer struct {
 type change struct {
 	op      string
 	run     func(*tx) error
-	claimed atomic.Bool // by the writer, to be run; or by its caller, to be dropped
+	claimed atomic.Bool
 	answer  chan error
 }
+
+// claim reports whether the caller is the first to claim the change: the writer
+// in order to run it, or whoever queued it in order to drop it.
+func (c *change) claim() bool { return c.claimed.CompareAndSwap(false, true) }
 
 func newWriter(path string, db *sql.DB, conn *sql.Conn) *writer {
 	w := &writer{path: path, db: db, done: make(chan struct{}), syncFailed: make(chan error, 1),
@@ -42,8 +46,8 @@ func newWriter(path string, db *sql.DB, conn *sql.Conn) *writer {
 	return w
 }
 
-// change runs f in a transaction and returns once it is durable. If f returns
-// an error nothing of it remains. A ctx that ends before f was begun drops it.
+// change runs f in a transaction and returns once that is durable. If f returns
+// an error, its writes are undone. If ctx ends before f has begun, f never runs.
 func (s *Store) change(ctx context.Context, op string, f func(*tx) error) error {
 	if s.write == nil {
 		return ErrReadOnly
@@ -59,7 +63,7 @@ func (s *Store) change(ctx context.Context, op string, f func(*tx) error) error 
 	case err := <-c.answer:
 		return err
 	case <-ctx.Done():
-		if c.claimed.CompareAndSwap(false, true) {
+		if c.claim() {
 			return ctx.Err()
 		}
 		return <-c.answer
@@ -77,7 +81,7 @@ func (w *writer) enqueue(c *change) error {
 	return nil
 }
 
-// takeQueue returns what has queued up.
+// takeQueue empties the queue and returns what was in it.
 func (w *writer) takeQueue() []*change {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -86,8 +90,8 @@ func (w *writer) takeQueue() []*change {
 	return q
 }
 
-// waitForChange returns true when something is queued, false when that will never be
-// again.
+// waitForChange returns true once the queue holds a change, and false once it is
+// empty and closed.
 func (w *writer) waitForChange() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -101,39 +105,42 @@ func (w *writer) run() {
 	defer close(w.done)
 	var broken error
 	for w.waitForChange() {
-		var changes []*change
-		err := broken
-		if err == nil {
-			changes, err = w.commit()
-		} else {
-			changes = w.takeQueue()
+		if broken != nil {
+			w.answer(w.takeQueue(), broken)
+			continue
 		}
-		// A failed fsync is never tried again: the kernel may have dropped
-		// the pages and call the next one a success. Open starts anew.
-		if broken == nil && isSyncFailure(err) {
+		changes, err := w.commit()
+		// A failed fsync is never retried: the kernel may have dropped the
+		// pages, and would report success the next time.
+		if isSyncFailure(err) {
 			broken = err
 			w.syncFailed <- wrap(w.path, "write", err)
 		}
-		for _, c := range changes {
-			c.answer <- wrap(w.path, c.op, err)
-		}
+		w.answer(changes, err)
 	}
 }
 
-// commit runs all queued changes in one transaction and returns those that
-// share its fate. One that fails alone is undone and answered alone.
+func (w *writer) answer(changes []*change, err error) {
+	for _, c := range changes {
+		c.answer <- wrap(w.path, c.op, err)
+	}
+}
+
+// commit runs all queued changes in one transaction, and returns those whose
+// outcome is that of the transaction. A change that fails is undone and answered
+// by itself.
 func (w *writer) commit() ([]*change, error) {
 	if err := w.tx.exec("BEGIN IMMEDIATE"); err != nil {
 		return w.takeQueue(), err
 	}
-	// Taken now, since BEGIN may have waited for another process.
+	// BEGIN may have waited for another process while more changes queued up.
+	queue := w.takeQueue()
 	var begun []*change
-	taken := w.takeQueue()
-	for i, c := range taken {
-		if !c.claimed.CompareAndSwap(false, true) {
+	for i, c := range queue {
+		if !c.claim() {
 			continue
 		}
-		failed, err := w.tx.runInSavepoint(c.run, len(taken) == 1)
+		failed, err := w.tx.runInSavepoint(c.run, len(queue) == 1)
 		if failed != nil {
 			c.answer <- wrap(w.path, c.op, failed)
 		} else {
@@ -141,11 +148,11 @@ func (w *writer) commit() ([]*change, error) {
 		}
 		if err != nil {
 			w.tx.exec("ROLLBACK")
-			return append(begun, taken[i+1:]...), err
+			return append(begun, queue[i+1:]...), err
 		}
 	}
 	if err := w.tx.exec("COMMIT"); err != nil {
-		w.tx.exec("ROLLBACK") // SQLite has done it already after some errors
+		w.tx.exec("ROLLBACK") // after some errors SQLite has done so already
 		return begun, err
 	}
 	return begun, nil
@@ -156,15 +163,15 @@ func isSyncFailure(err error) bool {
 	return code == sqlite3.SQLITE_IOERR_FSYNC || code == sqlite3.SQLITE_IOERR_DIR_FSYNC
 }
 
-// close runs what is queued and closes the database.
+// close waits for the queued changes and closes the database.
 func (w *writer) close() error {
 	w.mu.Lock()
-	again := w.closed
+	wasClosed := w.closed
 	w.closed = true
 	w.changed.Signal()
 	w.mu.Unlock()
 	<-w.done
-	if again {
+	if wasClosed {
 		return nil
 	}
 	return errors.Join(w.tx.close(), w.db.Close())
@@ -176,9 +183,9 @@ type tx struct {
 	stmts map[string]*sql.Stmt // by their text
 }
 
-// runInSavepoint runs f within a savepoint, unless it is alone in its transaction. failed
-// is f's error, and f is undone. err means that the transaction as a whole is
-// lost.
+// runInSavepoint runs f, and undoes its writes if it returns an error, which
+// becomes failed. An err means that the whole transaction is lost. If f is alone
+// in its transaction no savepoint is needed, and its error is both.
 func (t *tx) runInSavepoint(f func(*tx) error, alone bool) (failed, err error) {
 	if alone {
 		failed = f(t)
@@ -188,8 +195,8 @@ func (t *tx) runInSavepoint(f func(*tx) error, alone bool) (failed, err error) {
 		return nil, err
 	}
 	if failed = f(t); failed != nil {
-		// After a full disk or an I/O error SQLite may have rolled back the
-		// whole transaction, and the savepoint is gone.
+		// After a full disk or an I/O error, SQLite may have rolled back the
+		// whole transaction, and with it the savepoint.
 		if t.exec("ROLLBACK TO change") != nil {
 			return nil, failed
 		}
@@ -213,7 +220,7 @@ func (t *tx) exec(query string, args ...any) error {
 	return err
 }
 
-// update is exec that returns how many rows were changed.
+// update is like exec, and returns how many rows changed.
 func (t *tx) update(query string, args ...any) (int64, error) {
 	st, err := t.prepare(query)
 	if err != nil {
@@ -226,7 +233,7 @@ func (t *tx) update(query string, args ...any) (int64, error) {
 	return res.RowsAffected()
 }
 
-// queryValue reads one value.
+// queryValue reads a single value into dst.
 func (t *tx) queryValue(dst any, query string, args ...any) error {
 	st, err := t.prepare(query)
 	if err != nil {
@@ -235,7 +242,8 @@ func (t *tx) queryValue(dst any, query string, args ...any) error {
 	return st.QueryRow(args...).Scan(dst)
 }
 
-// updateReturningSizes runs a query that returns updateReturningSizes, and returns how many and their sum.
+// updateReturningSizes runs an UPDATE that ends in RETURNING size. It returns how
+// many rows changed, and the sum of their sizes.
 func (t *tx) updateReturningSizes(query string, args ...any) (n int, octets int64, err error) {
 	st, err := t.prepare(query)
 	if err != nil {
