@@ -251,5 +251,8 @@ func appendRows[T any](all []T, rows *sql.Rows, err error, path, op string, scan
 		}
 		all = append(all, v)
 	}
-	return all, wrap(path, op, rows.Err())
+	if err := rows.Err(); err != nil {
+		return nil, wrap(path, op, err)
+	}
+	return all, nil
 }
