@@ -1,8 +1,8 @@
-// Package discover finds the POP3 server of a mail address: from what is known
-// of large providers, from the SRV records of its domain (RFC 6186, RFC 8314
-// §5.1), and by trying the names that servers usually have.
-//
-// It believes a server only behind a certificate that is valid for its name.
+// Package discover finds the POP3 server of a mail address. A Finder looks in the list of
+// large providers (provider.go), then for SRV records of the domain (RFC 6186, RFC 8314
+// §5.1), and then tries the server of the provider that the MX records name, and usual
+// host names (dns.go). It accepts only a server that answers, with a certificate that is
+// valid for its name (probe.go).
 package discover
 
 import (
@@ -18,21 +18,19 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// Server is a POP3 server that was found, and answers.
+// Server is a POP3 server that was found.
 type Server struct {
 	Host string
 	Port int
-	// StartTLS means that it wants STLS (RFC 2595), and not TLS from the first
-	// byte.
+	// StartTLS means STLS (RFC 2595) instead of implicit TLS.
 	StartTLS bool
-	// From is how it was found.
+	// From is how the server was found.
 	From From
-	// Confirm means that nothing but an answer of the DNS, which anybody on
-	// the way can forge, leads from the address to this server, and that it is
-	// in another domain. A person must confirm it before it is sent a password
-	// (RFC 6186 §6).
+	// Confirm means that the server is in another domain, and that only the
+	// DNS, whose answers can be forged, leads to it. A person must confirm it
+	// before it gets a password (RFC 6186 §6).
 	Confirm bool
-	// Provider is whose server it is, nil if that is nobody known.
+	// Provider is who runs the server, nil if that is not known.
 	Provider *Provider
 }
 
@@ -44,47 +42,46 @@ type From string
 
 // The ways to find a server, in the order in which they are tried.
 const (
-	Known From = "known"   // of a large provider
-	SRV   From = "SRV"     // the domain says it
-	MX    From = "MX"      // the provider that takes the domain's mail has it
-	Guess From = "guessed" // by a usual name
+	Known From = "known"   // the server of a large provider
+	SRV   From = "SRV"     // by an SRV record of the domain
+	MX    From = "MX"      // the server of the provider that receives the domain's mail
+	Guess From = "guessed" // by a usual host name
 )
 
-// Finder finds servers. The zero value is meant to be used.
+// Finder finds servers. The zero value is ready to use.
 type Finder struct {
-	// Resolver asks the DNS; nil is net.DefaultResolver.
+	// Resolver queries the DNS; nil is net.DefaultResolver.
 	Resolver *net.Resolver
 	// Dial opens connections; nil is a net.Dialer.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
-	// RootCAs are the authorities to trust; nil is the system's.
+	// RootCAs are the trusted authorities; nil means those of the system.
 	RootCAs *x509.CertPool
-	// Timeout is how long one server or name server may take; 0 is 10 seconds.
+	// Timeout bounds each probe and each DNS query; 0 is 10 seconds.
 	Timeout time.Duration
 }
 
-// Find returns the server of an address, or of a domain. If there is none, the
-// error is a *NotFoundError, or a *NoPOP3Error if there is none to look for.
+// Find returns the server of an address, or of a domain. The error is a *NoPOP3Error if
+// the domain is known to have none, and a *NotFoundError if no server answers.
 func (f *Finder) Find(ctx context.Context, address string) (Server, error) {
 	domain, err := Domain(address)
 	if err != nil {
 		return Server{}, err
 	}
-	lost := &NotFoundError{Domain: domain}
-	if p := byDomain(domain); p != nil {
+	if p := providerByDomain(domain); p != nil {
 		if p.Host == "" {
 			return Server{}, &NoPOP3Error{Domain: domain, Provider: p}
 		}
-		return f.first(ctx, lost, p.server(Known))
+		return f.firstToAnswer(ctx, domain, p.server(Known))
 	}
-	offered, denied := f.srv(ctx, domain)
+	offered, denied := f.serversBySRV(ctx, domain)
 	if denied {
 		return Server{}, &NoPOP3Error{Domain: domain}
 	}
 	if len(offered) > 0 {
-		return f.first(ctx, lost, offered...)
+		return f.firstToAnswer(ctx, domain, offered...)
 	}
 	guesses := make([]Server, 0, 4)
-	if p := f.byMX(ctx, domain); p != nil {
+	if p := f.providerByMX(ctx, domain); p != nil {
 		if p.Host == "" {
 			return Server{}, &NoPOP3Error{Domain: domain, Provider: p}
 		}
@@ -95,11 +92,11 @@ func (f *Finder) Find(ctx context.Context, address string) (Server, error) {
 	for _, name := range []string{"pop.", "pop3.", "mail."} {
 		guesses = append(guesses, Server{Host: name + domain, Port: 995, From: Guess})
 	}
-	return f.first(ctx, lost, guesses...)
+	return f.firstToAnswer(ctx, domain, guesses...)
 }
 
-// Domain returns the domain of an address, or one that stands alone, in lower
-// case and as the DNS has it.
+// Domain returns the domain of an address, or a domain itself, in lower case and in its
+// ASCII form.
 func Domain(address string) (string, error) {
 	domain := address[strings.LastIndex(address, "@")+1:]
 	ascii, err := idna.Lookup.ToASCII(domain)
@@ -109,27 +106,28 @@ func Domain(address string) (string, error) {
 	return strings.TrimSuffix(ascii, "."), nil
 }
 
-// first returns the first of the servers that answers as it should. All are
-// tried at once, since a name that leads nowhere can take its time.
-func (f *Finder) first(ctx context.Context, lost *NotFoundError, servers ...Server) (Server, error) {
+// firstToAnswer returns the first of the servers of a domain, in the order given, that
+// answers as it should. It probes all at once, since a dead one can take long.
+func (f *Finder) firstToAnswer(ctx context.Context, domain string, servers ...Server) (Server, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	results := make([]chan error, len(servers))
 	for i, s := range servers {
 		results[i] = make(chan error, 1)
-		go func() { results[i] <- f.try(ctx, s) }()
+		go func() { results[i] <- f.probe(ctx, s) }()
 	}
+	notFound := &NotFoundError{Domain: domain}
 	for i, s := range servers {
 		err := <-results[i]
 		if err == nil {
 			return s, nil
 		}
-		lost.Tried = append(lost.Tried, Attempt{s, err})
+		notFound.Tried = append(notFound.Tried, Attempt{s, err})
 	}
 	if err := context.Cause(ctx); err != nil {
 		return Server{}, err
 	}
-	return Server{}, lost
+	return Server{}, notFound
 }
 
 func (f *Finder) timeout() time.Duration { return cmp.Or(f.Timeout, 10*time.Second) }
@@ -159,14 +157,14 @@ func (e *NotFoundError) Error() string {
 	return b.String()
 }
 
-// NoPOP3Error means that the domain has mail, and no POP3.
+// NoPOP3Error means that the domain is known to have no POP3 server.
 type NoPOP3Error struct {
 	Domain string
-	// Provider is whose domain it is; nil if the domain says it of itself.
+	// Provider is who runs the domain's mail; nil if its SRV records say so.
 	Provider *Provider
 }
 
-// Error says who has no POP3.
+// Error says that the provider or the domain has no POP3.
 func (e *NoPOP3Error) Error() string {
 	if e.Provider != nil {
 		return e.Provider.Name + " has no POP3"

@@ -10,21 +10,21 @@ import (
 // maxSRV bounds how many servers of a domain are tried.
 const maxSRV = 4
 
-// srv returns what a domain offers (RFC 6186 §3.3), TLS from the first byte
-// before all else (RFC 8314 §5.1), and then by priority and weight (RFC 2782).
-// denied tells that it says to offer nothing.
-func (f *Finder) srv(ctx context.Context, domain string) (servers []Server, denied bool) {
+// serversBySRV returns the servers in the SRV records of a domain (RFC 6186 §3.3):
+// implicit TLS first (RFC 8314 §5.1), then by priority and weight (RFC 2782). denied
+// means that the records say there is none.
+func (f *Finder) serversBySRV(ctx context.Context, domain string) (servers []Server, denied bool) {
 	for _, service := range []string{"pop3s", "pop3"} {
 		for _, r := range f.lookupSRV(ctx, service, domain) {
 			host := strings.ToLower(strings.TrimSuffix(r.Target, "."))
-			if host == "" { // RFC 2782: decidedly not available
+			if host == "" { // RFC 2782: the service is not available
 				denied = true
 				continue
 			}
 			if r.Port != 0 && len(servers) < maxSRV {
 				servers = append(servers, Server{
 					Host: host, Port: int(r.Port), StartTLS: service == "pop3",
-					From: SRV, Confirm: !within(host, domain), Provider: byHost(host),
+					From: SRV, Confirm: !isWithin(host, domain), Provider: providerByHost(host),
 				})
 			}
 		}
@@ -32,24 +32,23 @@ func (f *Finder) srv(ctx context.Context, domain string) (servers []Server, deni
 	return servers, denied && len(servers) == 0
 }
 
-// lookupSRV returns no records if there is no answer, too: there are resolvers
-// that know no SRV, and a guess needs none.
+// lookupSRV returns the SRV records of a service, and none if the query fails: some
+// resolvers do not support SRV.
 func (f *Finder) lookupSRV(ctx context.Context, service, domain string) []*net.SRV {
 	ctx, cancel := context.WithTimeout(ctx, f.timeout())
 	defer cancel()
-	// A record that is malformed comes as an error beside the others.
+	// An error about malformed records comes with the valid ones.
 	_, records, _ := f.resolver().LookupSRV(ctx, service, "tcp", domain+".")
 	return records
 }
 
-// byMX returns the provider who takes a domain's mail, nil if that is nobody
-// known.
-func (f *Finder) byMX(ctx context.Context, domain string) *Provider {
+// providerByMX returns the provider that receives a domain's mail, nil if it is not known.
+func (f *Finder) providerByMX(ctx context.Context, domain string) *Provider {
 	ctx, cancel := context.WithTimeout(ctx, f.timeout())
 	defer cancel()
-	records, _ := f.resolver().LookupMX(ctx, domain+".") // none is no error: there are guesses
+	records, _ := f.resolver().LookupMX(ctx, domain+".") // without records, Find goes on to guess
 	for _, r := range records {
-		if p := byHost(strings.ToLower(strings.TrimSuffix(r.Host, "."))); p != nil {
+		if p := providerByHost(strings.ToLower(strings.TrimSuffix(r.Host, "."))); p != nil {
 			return p
 		}
 	}
@@ -60,7 +59,7 @@ func (f *Finder) resolver() *net.Resolver {
 	return cmp.Or(f.Resolver, net.DefaultResolver)
 }
 
-// within reports whether a host is a domain or in it.
-func within(host, domain string) bool {
+// isWithin reports whether a host is a domain or in it.
+func isWithin(host, domain string) bool {
 	return host == domain || strings.HasSuffix(host, "."+domain)
 }

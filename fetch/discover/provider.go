@@ -2,24 +2,23 @@ package discover
 
 import "slices"
 
-// Provider is who runs the mail of many.
+// Provider is a large mail provider.
 type Provider struct {
-	// Name is what people call it.
+	// Name is what users call it.
 	Name string
-	// Host is its POP3 server, with TLS from the first byte on port 995; empty
-	// if it has none.
+	// Host is its POP3 server, with implicit TLS on port 995; empty if it has
+	// none.
 	Host string
-	// OAuth is the name under which fetch/oauth knows it, or "".
+	// OAuth is its oauth.Provider.Name, or "".
 	OAuth string
-	// Advice is what to do with the provider before a program gets at the
-	// mail, or what else there is.
+	// Advice is what the user must do first, or why there is no Host.
 	Advice string
 
 	domains []string
 	hosts   []string // the domains of its own servers, SRV and MX
 }
 
-// server returns its server, which was found from something.
+// server returns the provider's server, found in some way.
 func (p *Provider) server(from From) Server {
 	return Server{Host: p.Host, Port: 995, From: from, Provider: p}
 }
@@ -29,8 +28,7 @@ const (
 	appPassword = "make a password for this program in the settings of your account (an app password)"
 )
 
-// providers are some of the largest, as they describe their servers to their
-// customers.
+// providers lists some of the largest providers, by what they tell their customers.
 var providers = []*Provider{
 	{
 		Name: "Gmail", Host: "pop.gmail.com", OAuth: "google",
@@ -97,9 +95,8 @@ var providers = []*Provider{
 	{Name: "Tuta", Advice: "its mail can be read by its own programs only", domains: []string{"tuta.com", "tutanota.com", "tutanota.de", "tutamail.com", "tuta.io", "keemail.me"}, hosts: []string{"tutanota.de"}},
 }
 
-// byDomain returns the provider of a domain of addresses, nil if that is
-// nobody known.
-func byDomain(domain string) *Provider {
+// providerByDomain returns the provider of a domain of addresses, nil if it is not known.
+func providerByDomain(domain string) *Provider {
 	i := slices.IndexFunc(providers, func(p *Provider) bool { return slices.Contains(p.domains, domain) })
 	if i < 0 {
 		return nil
@@ -107,10 +104,10 @@ func byDomain(domain string) *Provider {
 	return providers[i]
 }
 
-// byHost returns the provider whose server it is, nil if that is nobody known.
-func byHost(host string) *Provider {
+// providerByHost returns the provider that runs a host, nil if it is not known.
+func providerByHost(host string) *Provider {
 	for _, p := range providers {
-		if host == p.Host || slices.ContainsFunc(p.hosts, func(d string) bool { return within(host, d) }) {
+		if host == p.Host || slices.ContainsFunc(p.hosts, func(d string) bool { return isWithin(host, d) }) {
 			return p
 		}
 	}

@@ -23,8 +23,8 @@ func TestProviders(t *testing.T) {
 			}
 			whose[d] = p
 		}
-		if p.Host != "" && byHost(p.Host) != p {
-			t.Errorf("%s is taken for a server of %s", p.Host, byHost(p.Host).Name)
+		if p.Host != "" && providerByHost(p.Host) != p {
+			t.Errorf("%s is taken for a server of %s", p.Host, providerByHost(p.Host).Name)
 		}
 	}
 }

@@ -18,25 +18,24 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/mask"
 )
 
-// Client is this program in the eyes of a provider, by an id that its user
-// registered there, on behalf of one mailbox.
+// Client is an OAuth client, registered with a provider, that acts for one mailbox.
 type Client struct {
 	Provider Provider
 	ID       string
 	// Secret returns the client's secret; nil for a public client (RFC 6749
 	// §2.1), which has none.
 	Secret func(ctx context.Context) (string, error)
-	// Scopes is what to ask for.
+	// Scopes are the scopes to request.
 	Scopes []string
-	// User is the mailbox. Providers are told it as a hint to whom to ask.
+	// User is the mailbox, which providers get as a hint (login_hint).
 	User string
-	// Account is what mailhaul login is to be told, for errors to say.
+	// Account is the argument of mailhaul login, for the advice in errors.
 	Account string
-	// Dial opens the connections to the provider; nil does so straight, or by
-	// the proxy that the environment names in HTTPS_PROXY.
+	// Dial opens connections to the provider; nil connects directly, or by the
+	// proxy of the environment (HTTPS_PROXY).
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
-	// HTTP sends the requests; nil is one that gives up after 30 seconds.
-	// Redirects are not followed, since requests hold secrets.
+	// HTTP sends the requests; nil is a client with a timeout of 30 seconds.
+	// Redirects are never followed, since requests hold secrets.
 	HTTP *http.Client
 }
 
@@ -44,28 +43,27 @@ type Client struct {
 // with the same key share a grant.
 func (c *Client) Key() string {
 	server := c.Provider.Issuer
-	if server == "" { // else TokenURL may just be being learned
+	if server == "" { // with an issuer, Discover may be setting TokenURL
 		server = c.Provider.TokenURL
 	}
 	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q", server, c.ID, c.User))
 	return hex.EncodeToString(sum[:16])
 }
 
-// maxAnswer bounds what a provider answers.
-const maxAnswer = 256 << 10
+// maxResponse bounds the response of a provider, in bytes.
+const maxResponse = 256 << 10
 
-// maxToken bounds a token. They are of hundreds of bytes, or with many claims
-// in them a few thousand.
+// maxToken bounds a token, in bytes. Tokens with many claims have a few thousand.
 const maxToken = 16 << 10
 
-// failure is what an answer holds that is none (RFC 6749 §5.2).
-type failure struct {
+// errorResponse is the response to a request that failed (RFC 6749 §5.2).
+type errorResponse struct {
 	Code        string `json:"error"`
 	Description string `json:"error_description"`
 }
 
-// post sends a form to an endpoint as this client and reads the answer, which
-// is JSON. What the provider refuses is a *GrantError.
+// post sends a form to an endpoint with the client's credentials, and decodes the JSON
+// of the response. If the provider refuses, the error is a *GrantError.
 func (c *Client) post(ctx context.Context, endpoint string, form url.Values, into any) error {
 	secret := ""
 	if c.Secret != nil {
@@ -84,22 +82,22 @@ func (c *Client) post(ctx context.Context, endpoint string, form url.Values, int
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	if c.Provider.Basic && secret != "" {
-		// RFC 6749 §2.3.1 has both encoded before they are joined.
+		// RFC 6749 §2.3.1: both are form-encoded first.
 		req.SetBasicAuth(url.QueryEscape(c.ID), url.QueryEscape(secret))
 	}
 	status, body, err := c.do(req)
 	if err != nil {
 		return err
 	}
-	var fail failure
+	var fail errorResponse
 	parsed := json.Unmarshal(body, &fail)
 	switch {
 	case fail.Code == "server_error", fail.Code == "temporarily_unavailable":
 		return &TemporaryError{Provider: c.Provider.Name, Err: fmt.Errorf("answered %s", fail.Code)}
 	case fail.Code != "": // some answer 200 all the same
-		secrets := secretsOf(form)
+		secrets := formSecrets(form)
 		secrets.Add(secret)
-		return c.refusal(secrets.Text(fail.Code), secrets.Text(fail.Description))
+		return c.newGrantError(secrets.Text(fail.Code), secrets.Text(fail.Description))
 	case status != http.StatusOK:
 		return &GrantError{Provider: c.Provider.Name, Text: fmt.Sprintf("%s answered %d", endpoint, status), Advice: "check the addresses of the provider"}
 	case parsed != nil || json.Unmarshal(body, into) != nil:
@@ -109,8 +107,8 @@ func (c *Client) post(ctx context.Context, endpoint string, form url.Values, int
 	return nil
 }
 
-// do sends a request. That a provider cannot answer for now is a
-// *TemporaryError.
+// do sends a request and reads the response. If the provider cannot answer for now,
+// the error is a *TemporaryError.
 func (c *Client) do(req *http.Request) (status int, body []byte, err error) {
 	client := &http.Client{Timeout: 30 * time.Second}
 	switch {
@@ -127,17 +125,17 @@ func (c *Client) do(req *http.Request) (status int, body []byte, err error) {
 	resp, err := client.Do(req)
 	if err == nil {
 		defer resp.Body.Close()
-		body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+		body, err = io.ReadAll(io.LimitReader(resp.Body, maxResponse+1))
 	}
 	switch {
 	case errors.Is(req.Context().Err(), context.Canceled):
 		return 0, nil, req.Context().Err()
 	case err != nil:
 		return 0, nil, &TemporaryError{Provider: c.Provider.Name, Err: err}
-	case len(body) > maxAnswer:
-		return 0, nil, &TemporaryError{Provider: c.Provider.Name, Err: fmt.Errorf("answered more than %d bytes", maxAnswer)}
+	case len(body) > maxResponse:
+		return 0, nil, &TemporaryError{Provider: c.Provider.Name, Err: fmt.Errorf("answered more than %d bytes", maxResponse)}
 	}
-	// A redirect is what networks answer that want a login of their own.
+	// Captive portals answer with a redirect.
 	if s := resp.StatusCode; s >= 500 || s == http.StatusTooManyRequests || s == http.StatusRequestTimeout || s/100 == 3 {
 		after, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
 		return 0, nil, &TemporaryError{Provider: c.Provider.Name, Err: fmt.Errorf("answered %d", s),
@@ -146,8 +144,8 @@ func (c *Client) do(req *http.Request) (status int, body []byte, err error) {
 	return resp.StatusCode, body, nil
 }
 
-// secretsOf returns the values of a form that nobody is to see.
-func secretsOf(form url.Values) *mask.Set {
+// formSecrets returns the secrets in a form.
+func formSecrets(form url.Values) *mask.Set {
 	s := new(mask.Set)
 	for _, name := range []string{"client_secret", "refresh_token", "code", "device_code", "code_verifier"} {
 		s.Add(form.Get(name))

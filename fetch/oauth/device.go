@@ -11,41 +11,41 @@ import (
 
 // DeviceCode is what a person needs to log in on another device.
 type DeviceCode struct {
-	// URL is where to go and UserCode what to enter there.
+	// URL is the page to visit and UserCode the code to enter there.
 	URL, UserCode string
-	// WholeURL holds the code already; it may be empty.
+	// WholeURL is the page with the code filled in; it may be empty.
 	WholeURL string
-	// Expires is when the code has no use any more.
+	// Expires is when the code expires.
 	Expires time.Time
 }
 
-// deviceAnswer is what a device authorization endpoint gives (RFC 8628 §3.2).
-type deviceAnswer struct {
+// deviceResponse is the response of a device authorization endpoint (RFC 8628 §3.2).
+type deviceResponse struct {
 	DeviceCode string  `json:"device_code"`
 	UserCode   string  `json:"user_code"`
 	URL        string  `json:"verification_uri"`
-	OldURL     string  `json:"verification_url"` // Google's name for it, from before the RFC
+	OldURL     string  `json:"verification_url"` // by Google, from before the RFC
 	WholeURL   string  `json:"verification_uri_complete"`
-	Life       seconds `json:"expires_in"`
+	ExpiresIn  seconds `json:"expires_in"`
 	Interval   seconds `json:"interval"`
 }
 
-// Device has a person log in on any device that has a browser (RFC 8628).
-// show tells them how. Errors are *GrantError — with the codes access_denied
-// and expired_token if the person refused or did not come —, *TemporaryError
-// and ctx's.
+// Device lets a person log in on any device that has a browser (RFC 8628). It calls
+// show to tell them how. Errors are *GrantError, with the code access_denied if the
+// person refused and expired_token if they did not come, *TemporaryError, and that of
+// ctx.
 func (c *Client) Device(ctx context.Context, show func(DeviceCode)) (Grant, error) {
 	if err := c.Discover(ctx); err != nil {
 		return Grant{}, err
 	}
 	if c.Provider.DeviceURL == "" {
-		return Grant{}, &GrantError{Provider: c.Provider.Name, Text: "has no login for mail by another device", Advice: c.login() + ", without --device"}
+		return Grant{}, &GrantError{Provider: c.Provider.Name, Text: "has no login for mail by another device", Advice: c.loginAdvice() + ", without --device"}
 	}
 	form := url.Values{}
 	if len(c.Scopes) > 0 {
 		form.Set("scope", strings.Join(c.Scopes, " "))
 	}
-	var d deviceAnswer
+	var d deviceResponse
 	if err := c.post(ctx, c.Provider.DeviceURL, form, &d); err != nil {
 		return Grant{}, err
 	}
@@ -57,33 +57,31 @@ func (c *Client) Device(ctx context.Context, show func(DeviceCode)) (Grant, erro
 		d.WholeURL = ""
 	}
 	// RFC 8628 §3.2 requires it of the provider.
-	expires := time.Now().Add(cmp.Or(time.Duration(d.Life), 15*time.Minute))
+	expires := time.Now().Add(cmp.Or(time.Duration(d.ExpiresIn), 15*time.Minute))
 	show(DeviceCode{URL: d.URL, UserCode: d.UserCode, WholeURL: d.WholeURL, Expires: expires})
 
 	t, err := c.pollDevice(ctx, d, expires)
 	if err != nil {
 		return Grant{}, err
 	}
-	return c.grant(t)
+	return c.newGrant(t)
 }
 
-// pollDevice asks for the tokens until the person has answered (RFC 8628
-// §3.4, §3.5).
-func (c *Client) pollDevice(ctx context.Context, d deviceAnswer, expires time.Time) (*tokens, error) {
+// pollDevice requests the tokens until the person has answered (RFC 8628 §3.4, §3.5).
+func (c *Client) pollDevice(ctx context.Context, d deviceResponse, expires time.Time) (*tokenResponse, error) {
 	interval := cmp.Or(time.Duration(d.Interval), 5*time.Second) // RFC 8628 §3.2
-	// trouble is that of the last request.
-	var trouble error
+	var trouble error                                            // the temporary error of the last request
 	for {
 		if time.Until(expires) < interval {
-			// After trouble, whether somebody has entered the code is not known.
-			return nil, cmp.Or(trouble, error(c.refusal("expired_token", "")))
+			// After trouble, the person may have entered the code.
+			return nil, cmp.Or(trouble, error(c.newGrantError("expired_token", "")))
 		}
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-time.After(interval):
 		}
-		t, err := c.ask(ctx, url.Values{
+		t, err := c.requestTokens(ctx, url.Values{
 			"grant_type":  {"urn:ietf:params:oauth:grant-type:device_code"},
 			"device_code": {d.DeviceCode},
 		})

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// metadata is what an issuer publishes of itself (RFC 8414 §2).
+// metadata is what an issuer publishes about itself (RFC 8414 §2).
 type metadata struct {
 	Issuer      string   `json:"issuer"`
 	AuthURL     string   `json:"authorization_endpoint"`
@@ -21,10 +21,9 @@ type metadata struct {
 	AuthMethods []string `json:"token_endpoint_auth_methods_supported"`
 }
 
-// Discover asks the issuer of the client's provider for the endpoints that
-// are not known, by RFC 8414 and then by OpenID Connect Discovery §4. It does
-// nothing if the provider has no issuer, or was asked already. Errors are
-// *GrantError and *TemporaryError.
+// Discover asks the issuer of the client's provider for its endpoints, by RFC 8414
+// and then by OpenID Connect Discovery §4. It does nothing if the provider has no
+// issuer, or its token endpoint is known. Errors are *GrantError and *TemporaryError.
 func (c *Client) Discover(ctx context.Context) error {
 	p := &c.Provider
 	if p.Issuer == "" || p.TokenURL != "" {
@@ -53,10 +52,9 @@ func (c *Client) Discover(ctx context.Context) error {
 		}
 		var m metadata
 		if json.Unmarshal(body, &m) == nil {
-			return c.learn(&m)
+			return c.useMetadata(&m)
 		}
-		// Some servers answer every address with a page, and so do networks
-		// that want a login of their own.
+		// Some servers, and captive portals, answer every request with a page.
 		unreadable = &TemporaryError{Provider: p.Name, Err: errors.New("what it tells of its endpoints cannot be read")}
 	}
 	if unreadable != nil {
@@ -74,11 +72,11 @@ func (c *Client) get(ctx context.Context, address string) (status int, body []by
 	return c.do(req)
 }
 
-// learn fills in the provider from its metadata.
-func (c *Client) learn(m *metadata) error {
+// useMetadata sets the endpoints of the provider from its metadata.
+func (c *Client) useMetadata(m *metadata) error {
 	p := &c.Provider
 	if m.Issuer != p.Issuer {
-		// RFC 8414 §3.3: else one server could pass for another.
+		// RFC 8414 §3.3: otherwise one server could impersonate another.
 		return &GrantError{Provider: p.Name, Text: fmt.Sprintf("the issuer calls itself %.200q", m.Issuer), Advice: "check issuer, to the last slash"}
 	}
 	for _, endpoint := range []string{m.AuthURL, m.TokenURL, m.DeviceURL} {
@@ -93,7 +91,7 @@ func (c *Client) learn(m *metadata) error {
 	if slices.Contains(m.Scopes, "offline_access") && len(c.Scopes) == 0 {
 		c.Scopes = []string{"offline_access"}
 	}
-	// RFC 8414 §2: a list that is left out is client_secret_basic alone.
+	// RFC 8414 §2: an absent list means client_secret_basic alone.
 	p.Basic = !slices.Contains(m.AuthMethods, "client_secret_post")
 	if p.TokenURL == "" {
 		return &GrantError{Provider: p.Name, Text: fmt.Sprintf("%q publishes no token endpoint", p.Issuer), Advice: "set auth_url and token_url instead"}

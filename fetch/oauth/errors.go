@@ -12,26 +12,25 @@ type GrantError struct {
 	// Code is its error code (RFC 6749 §5.2, RFC 8628 §3.5), such as
 	// invalid_grant; empty if it gave none or was not asked.
 	Code string
-	// Text says what is the matter.
+	// Text says what is wrong.
 	Text string
-	// Advice is what to do; it may be empty.
+	// Advice tells the user what to do; it may be empty.
 	Advice string
 }
 
 // Error returns "provider: text".
 func (e *GrantError) Error() string { return e.Provider + ": " + e.Text }
 
-// Hint returns what to do, or "".
+// Hint returns Advice.
 func (e *GrantError) Hint() string { return e.Advice }
 
-// TemporaryError means that a provider could not be asked, or could not
-// answer.
+// TemporaryError means that a provider could not be reached, or could not answer.
 type TemporaryError struct {
 	// Provider is the name of the provider.
 	Provider string
 	Err      error
-	// After is how long the provider asks to be left alone (RFC 9110
-	// §10.2.3); 0 if it does not say.
+	// After is the Retry-After of the provider (RFC 9110 §10.2.3); 0 if it sent
+	// none.
 	After time.Duration
 }
 
@@ -44,19 +43,19 @@ func (e *TemporaryError) Unwrap() error { return e.Err }
 // Temporary returns true: trying again may help.
 func (e *TemporaryError) Temporary() bool { return true }
 
-// login is the advice after which there is a new grant.
-func (c *Client) login() string { return "run mailhaul login " + c.Account }
+// loginAdvice is the advice to log in again.
+func (c *Client) loginAdvice() string { return "run mailhaul login " + c.Account }
 
-// refusal is the error of a provider that said no by a code.
-func (c *Client) refusal(code, text string) *GrantError {
+// newGrantError returns the error for an error code of the provider.
+func (c *Client) newGrantError(code, text string) *GrantError {
 	e := &GrantError{Provider: c.Provider.Name, Code: code, Text: fmt.Sprintf("refused with %.100q", code)}
 	switch code {
 	case "invalid_grant":
-		e.Text, e.Advice = "the access that was granted has ended or was withdrawn (invalid_grant)", c.login()
+		e.Text, e.Advice = "the access that was granted has ended or was withdrawn (invalid_grant)", c.loginAdvice()
 	case "access_denied":
-		e.Text, e.Advice = "access was denied (access_denied)", c.login()+", and allow the access"
+		e.Text, e.Advice = "access was denied (access_denied)", c.loginAdvice()+", and allow the access"
 	case "expired_token":
-		e.Text, e.Advice = "nobody entered the code in time (expired_token)", c.login()
+		e.Text, e.Advice = "nobody entered the code in time (expired_token)", c.loginAdvice()
 	case "invalid_client", "unauthorized_client":
 		e.Advice = "check client_id and client_secret, and that the client may use this way to log in"
 	case "invalid_scope":
@@ -64,7 +63,7 @@ func (c *Client) refusal(code, text string) *GrantError {
 	case "redirect_uri_mismatch":
 		e.Advice = "register the client as a desktop or native application, with the redirect URI http://localhost"
 	default:
-		e.Advice = c.login()
+		e.Advice = c.loginAdvice()
 	}
 	if text != "" {
 		e.Text += fmt.Sprintf(": %.300q", text)

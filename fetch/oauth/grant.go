@@ -5,33 +5,33 @@ import (
 	"time"
 )
 
-// Grant is the access to a mailbox that a person gave.
+// Grant is the access to a mailbox that a person has granted.
 type Grant struct {
-	// Provider is the name of who gave it, User the mailbox.
+	// Provider is the name of the provider, User the mailbox.
 	Provider, User string
-	// Scopes is what it allows.
+	// Scopes is what the grant allows.
 	Scopes []string
-	// Granted is when a person gave it, Refreshed when it was last exchanged
-	// for an access token.
+	// Granted is when a person logged in, Refreshed when the grant last gave
+	// an access token.
 	Granted, Refreshed time.Time
-	// Expires is when it ends if nothing renews it, after which a person must log in
-	// again; zero if that is unknown. Google's end within a week for a client that
-	// is registered as a test.
+	// Expires is when the grant ends unless it is renewed; zero if that is not
+	// known. Google's end within a week if the client is registered as a test.
 	Expires time.Time
 
-	// refresh is the refresh token. Of a pointer, fmt prints the address.
+	// refresh is the refresh token. It is a pointer so that fmt does not
+	// print the token.
 	refresh *string
 }
 
-// renew notes the answer to a request for tokens.
-func (g *Grant) renew(t *tokens) {
+// applyResponse updates the grant by the response to a request for tokens.
+func (g *Grant) applyResponse(t *tokenResponse) {
 	g.Refreshed = now()
-	life := time.Duration(cmp.Or(t.RefreshLife, t.OtherRefreshLife))
+	life := time.Duration(cmp.Or(t.RefreshExpiresIn, t.RefreshExpiresInKeycloak))
 	switch {
 	case life > 0:
 		g.Expires = g.Refreshed.Add(life)
 	case t.Refresh != "":
-		g.Expires = time.Time{} // it was the old token's
+		g.Expires = time.Time{} // which was that of the old token
 	}
 	if t.Refresh != "" {
 		g.refresh = &t.Refresh

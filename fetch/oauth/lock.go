@@ -10,16 +10,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lock waits until no other process, and nobody else in this one, has the
-// lock of a client's grant. It is held until unlock, or until the process
-// ends. The file stays: another may have it open and be about to lock it.
+// lock locks the grant of a client, and waits while another process or goroutine
+// holds the lock. It ends with unlock, or with the process. The file stays, since
+// another process may have it open and be about to lock it.
 func (s *Store) lock(ctx context.Context, c *Client) (unlock func(), err error) {
 	f, err := os.OpenFile(s.path(c, ".lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	again := time.NewTicker(20 * time.Millisecond)
-	defer again.Stop()
+	retry := time.NewTicker(20 * time.Millisecond)
+	defer retry.Stop()
 	for {
 		// flock(2), unlike fcntl(2), locks for this descriptor alone.
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
@@ -32,7 +32,7 @@ func (s *Store) lock(ctx context.Context, c *Client) (unlock func(), err error) 
 		select {
 		case <-ctx.Done():
 			return nil, errors.Join(fmt.Errorf("another process has locked %s: %w", f.Name(), ctx.Err()), f.Close())
-		case <-again.C:
+		case <-retry.C:
 		}
 	}
 }

@@ -1,7 +1,14 @@
-// Package oauth gets access tokens for mail accounts by OAuth 2.0 (RFC 6749)
-// and keeps them coming: a person grants access once, in a browser or on
-// another device, and from then on the refresh token that came of it is kept
-// in a file and exchanged for access tokens as they are needed.
+// Package oauth gets access tokens for mail accounts by OAuth 2.0 (RFC 6749).
+//
+// A Client, registered with a Provider, acts for one mailbox. A person grants it
+// access once, by Client.Browser or on another device by Client.Device. A Store keeps
+// the Grant, which holds the refresh token, in a file. From then on a Source returns
+// access tokens: it caches the current one and exchanges the refresh token for a new
+// one before it expires. The lock of the grant keeps processes from refreshing it at
+// the same time.
+//
+// source.go renews tokens; browser.go and device.go log in; client.go and token.go
+// talk to the provider, whose endpoints are in provider.go or found by discover.go.
 //
 // No error of this package holds a token, a code or a client's secret.
 package oauth
@@ -15,7 +22,7 @@ import (
 	"slices"
 )
 
-// Protocol is what a mailbox is accessed by.
+// Protocol is a protocol of mail access or submission.
 type Protocol string
 
 // The protocols that providers have scopes for.
@@ -25,34 +32,34 @@ const (
 	SMTP Protocol = "smtp"
 )
 
-// Provider is an authorization server (RFC 6749 §1.1) and its ways.
+// Provider is an authorization server (RFC 6749 §1.1) and its peculiarities.
 type Provider struct {
-	// Name is what a person calls it.
+	// Name is what users call it.
 	Name string
-	// Issuer is where it publishes the addresses that are empty here
-	// (RFC 8414); without it, they stay empty.
+	// Issuer is where Client.Discover finds the endpoints (RFC 8414), if
+	// TokenURL is empty.
 	Issuer string
 	// AuthURL, TokenURL and DeviceURL are its endpoints (RFC 6749 §3,
-	// RFC 8628 §3.1). Without an AuthURL nobody can log in by a browser,
-	// without a DeviceURL by another device.
+	// RFC 8628 §3.1). Client.Browser needs AuthURL, Client.Device needs
+	// DeviceURL.
 	AuthURL, TokenURL, DeviceURL string
-	// Scopes is what to ask for (RFC 6749 §3.3) to use each protocol, Offline
-	// what to ask for besides to be given a refresh token.
+	// Scopes are the scopes for each protocol (RFC 6749 §3.3), Offline those
+	// that are needed for a refresh token.
 	Scopes  map[Protocol][]string
 	Offline []string
 	// AuthParams are added to an authorization request.
 	AuthParams map[string]string
-	// LocalName is what redirect URIs call this machine; empty is 127.0.0.1,
-	// as RFC 8252 §8.3 wants it.
+	// LocalName is the host in redirect URIs; empty is 127.0.0.1, as RFC 8252
+	// §8.3 recommends.
 	LocalName string
-	// Basic has clients authenticate by an Authorization header instead of
+	// Basic means that clients authenticate by an Authorization header, and not
 	// in the form (RFC 6749 §2.3.1).
 	Basic bool
 }
 
-// Google returns Google's endpoints. It has no device flow: Google's gives no
-// access to mail. Without access_type there is no refresh token, and without
-// prompt only the first login ever gets one.
+// Google returns Google's endpoints. There is none for devices, since Google's device
+// flow gives no access to mail. Without access_type there is no refresh token, and
+// without prompt only the first login ever gets one.
 func Google() Provider {
 	mail := []string{"https://mail.google.com/"}
 	return Provider{
@@ -64,9 +71,9 @@ func Google() Provider {
 	}
 }
 
-// Microsoft returns the endpoints of a tenant of Microsoft's, by its name or
-// id; an empty one is "common", which takes everyone. Microsoft ignores the
-// port of a redirect URI only where that is on localhost.
+// Microsoft returns Microsoft's endpoints for a tenant, by name or id; empty is "common",
+// which accepts all users. Microsoft ignores the port of a redirect URI only if its host
+// is localhost.
 func Microsoft(tenant string) Provider {
 	base := "https://login.microsoftonline.com/" + url.PathEscape(cmp.Or(tenant, "common")) + "/oauth2/v2.0/"
 	const office = "https://outlook.office.com/"
@@ -97,8 +104,7 @@ func Yahoo() Provider {
 	}
 }
 
-// ScopesFor returns what to ask for to use protocols and be given a refresh
-// token.
+// ScopesFor returns the scopes for some protocols and a refresh token.
 func (p *Provider) ScopesFor(protocols ...Protocol) []string {
 	var scopes []string
 	for _, protocol := range protocols {
@@ -111,9 +117,8 @@ func (p *Provider) ScopesFor(protocols ...Protocol) []string {
 	return append(scopes, p.Offline...)
 }
 
-// CheckURL returns an error, to be read after "is", unless what is sent to an
-// address can be read by its server alone: OAuth rests on TLS (RFC 6749 §1.6,
-// §10.3). This machine needs none.
+// CheckURL returns an error, to be read after "is", unless address is an https URL:
+// OAuth relies on TLS (RFC 6749 §1.6, §10.3). On this machine, http will do.
 func CheckURL(address string) error {
 	u, err := url.Parse(address)
 	const longest = 2000

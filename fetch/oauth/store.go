@@ -15,16 +15,16 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
-// Store keeps grants, each in a file of its own, in a folder that is for
-// their owner alone.
+// Store keeps grants, each in a file of its own, in a folder that only their owner may
+// enter.
 type Store struct{ dir string }
 
-// NewStore returns the store in the folder oauth of a state folder, which
-// exists. The folder is made when the first grant is saved.
+// NewStore returns the store in the folder oauth of an existing state folder. Save
+// creates the folder.
 func NewStore(state string) *Store { return &Store{filepath.Join(state, "oauth")} }
 
-// file is a grant as it is written.
-type file struct {
+// grantFile is the JSON form of a grant.
+type grantFile struct {
 	Provider  string    `json:"provider"`
 	User      string    `json:"user"`
 	Scopes    []string  `json:"scopes"`
@@ -34,7 +34,7 @@ type file struct {
 	Refresh   string    `json:"refresh_token"`
 }
 
-const maxFile = 64 << 10
+const maxGrantFile = 64 << 10
 
 // Load returns the grant of a client. If there is none, or others could have
 // read it, the error is a *GrantError.
@@ -42,7 +42,7 @@ func (s *Store) Load(c *Client) (Grant, error) {
 	path := s.path(c, ".json")
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Grant{}, &GrantError{Provider: c.Provider.Name, Text: "nobody has logged in yet", Advice: c.login()}
+		return Grant{}, &GrantError{Provider: c.Provider.Name, Text: "nobody has logged in yet", Advice: c.loginAdvice()}
 	}
 	if err != nil {
 		return Grant{}, err
@@ -55,23 +55,23 @@ func (s *Store) Load(c *Client) (Grant, error) {
 		}
 		if perm := info.Mode().Perm(); perm&0o077 != 0 {
 			return Grant{}, &GrantError{Provider: c.Provider.Name, Text: fmt.Sprintf("others may read %s (mode %04o)", at, perm),
-				Advice: fmt.Sprintf("chmod go= %q; if somebody may have read it, withdraw the access at the provider, and %s", at, c.login())}
+				Advice: fmt.Sprintf("chmod go= %q; if somebody may have read it, withdraw the access at the provider, and %s", at, c.loginAdvice())}
 		}
 	}
-	text, err := io.ReadAll(io.LimitReader(f, maxFile))
+	text, err := io.ReadAll(io.LimitReader(f, maxGrantFile))
 	if err != nil {
 		return Grant{}, err
 	}
-	var w file
+	var w grantFile
 	if json.Unmarshal(text, &w) != nil || !isToken(w.Refresh) {
-		// What is in the file is a secret, even if it is damaged.
-		return Grant{}, &GrantError{Provider: c.Provider.Name, Text: path + " is damaged", Advice: c.login()}
+		// The parser's error might quote the secret in the file.
+		return Grant{}, &GrantError{Provider: c.Provider.Name, Text: path + " is damaged", Advice: c.loginAdvice()}
 	}
 	return Grant{w.Provider, w.User, w.Scopes, w.Granted, w.Refreshed, w.Expires, &w.Refresh}, nil
 }
 
-// Save keeps the grant of a client, in place of any other. When it returns,
-// the grant is durable. It waits for a process that is refreshing the old one.
+// Save stores the grant of a client durably, in place of an earlier one. It waits for
+// a process that is refreshing the earlier one.
 func (s *Store) Save(ctx context.Context, c *Client, g Grant) error {
 	if err := s.makeFolder(); err != nil {
 		return err
@@ -81,41 +81,41 @@ func (s *Store) Save(ctx context.Context, c *Client, g Grant) error {
 		return err
 	}
 	defer unlock()
-	r, err := s.makeRoom(c)
+	file, err := s.reserveFile(c)
 	if err != nil {
 		return err
 	}
-	defer r.giveBack()
-	return r.keep(g)
+	defer file.release()
+	return file.write(g)
 }
 
-// room is a new file that is as large as a grant can be, so that one that is
-// not known yet can be kept even if the disk is full by then.
-type room struct {
+// reservedFile is a new file as large as the largest grant, so that a grant that is not
+// known yet can be stored even if the disk is full by then.
+type reservedFile struct {
 	path string   // of the grant
-	f    *os.File // nil once it has the name
+	f    *os.File // nil once renamed to path
 }
 
-// makeRoom makes room for the grant of a client, whose lock keeps others from the
-// same name. A crash may have left the file.
-func (s *Store) makeRoom(c *Client) (*room, error) {
-	r := &room{path: s.path(c, ".json")}
+// reserveFile reserves a file for the grant of a client, whose lock must be held. It
+// reuses one that a crash has left.
+func (s *Store) reserveFile(c *Client) (*reservedFile, error) {
+	r := &reservedFile{path: s.path(c, ".json")}
 	var err error
 	if r.f, err = os.OpenFile(r.path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
 		return nil, err
 	}
-	_, err = r.f.Write(bytes.Repeat([]byte{' '}, maxFile))
+	_, err = r.f.Write(bytes.Repeat([]byte{' '}, maxGrantFile))
 	if err = errors.Join(err, r.f.Sync()); err != nil {
-		r.giveBack()
+		r.release()
 		return nil, err
 	}
 	return r, nil
 }
 
-// keep writes a grant and then gives the file its name, so that there is always
-// a whole one: write, sync, rename, sync the folder.
-func (r *room) keep(g Grant) error {
-	text, err := json.MarshalIndent(file{g.Provider, g.User, g.Scopes, g.Granted, g.Refreshed, g.Expires, *g.refresh}, "", "  ")
+// write writes a grant and renames the file in place, so that there is a whole grant at
+// any moment: write, sync, rename, sync the folder.
+func (r *reservedFile) write(g Grant) error {
+	text, err := json.MarshalIndent(grantFile{g.Provider, g.User, g.Scopes, g.Granted, g.Refreshed, g.Expires, *g.refresh}, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -132,11 +132,11 @@ func (r *room) keep(g Grant) error {
 	return errors.Join(err, durable.OS.SyncDir(filepath.Dir(r.path)))
 }
 
-// giveBack removes the file unless a grant was kept.
-func (r *room) giveBack() {
+// release removes the file, unless write has renamed it.
+func (r *reservedFile) release() {
 	if r.f != nil {
 		_ = r.f.Close()
-		_ = os.Remove(r.f.Name()) // the next one to make room takes it
+		_ = os.Remove(r.f.Name()) // if this fails, reserveFile reuses the file
 	}
 }
 

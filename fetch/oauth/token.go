@@ -9,36 +9,35 @@ import (
 	"time"
 )
 
-// tokens is what a token endpoint gives (RFC 6749 §5.1).
-type tokens struct {
-	Access  string  `json:"access_token"`
-	Type    string  `json:"token_type"`
-	Life    seconds `json:"expires_in"`
-	Refresh string  `json:"refresh_token"`
-	Scope   string  `json:"scope"`
-	// How long the refresh token lives: no standard has a name for it. The
-	// first is Google's, who sends it for grants that end, and Microsoft's;
-	// the second Keycloak's.
-	RefreshLife      seconds `json:"refresh_token_expires_in"`
-	OtherRefreshLife seconds `json:"refresh_expires_in"`
+// tokenResponse is the response of a token endpoint (RFC 6749 §5.1).
+type tokenResponse struct {
+	Access    string  `json:"access_token"`
+	Type      string  `json:"token_type"`
+	ExpiresIn seconds `json:"expires_in"`
+	Refresh   string  `json:"refresh_token"`
+	Scope     string  `json:"scope"`
+	// How long the refresh token lives has no standard name. The first is that
+	// of Google, which sends it for grants that end, and of Microsoft.
+	RefreshExpiresIn         seconds `json:"refresh_token_expires_in"`
+	RefreshExpiresInKeycloak seconds `json:"refresh_expires_in"`
 }
 
-// seconds is a time that some providers write as a number, some as a string.
+// seconds is a duration that some providers write as a number, others as a string.
 type seconds time.Duration
 
-// UnmarshalJSON takes what cannot be a time for one that was left out.
+// UnmarshalJSON ignores what is not a positive number.
 func (s *seconds) UnmarshalJSON(b []byte) error {
 	n, err := strconv.ParseFloat(strings.Trim(string(b), `"`), 64)
-	const most = 10 * 365 * 24 * 3600
+	const tenYears = 10 * 365 * 24 * 3600
 	if err == nil && n > 0 {
-		*s = seconds(time.Duration(min(n, most)) * time.Second)
+		*s = seconds(time.Duration(min(n, tenYears)) * time.Second)
 	}
 	return nil
 }
 
-// ask sends a request to the token endpoint.
-func (c *Client) ask(ctx context.Context, form url.Values) (*tokens, error) {
-	var t tokens
+// requestTokens sends a request to the token endpoint.
+func (c *Client) requestTokens(ctx context.Context, form url.Values) (*tokenResponse, error) {
+	var t tokenResponse
 	if err := c.post(ctx, c.Provider.TokenURL, form, &t); err != nil {
 		return nil, err
 	}
@@ -53,15 +52,14 @@ func (c *Client) ask(ctx context.Context, form url.Values) (*tokens, error) {
 	return &t, nil
 }
 
-// isToken reports whether s can be sent as a token: of visible characters
-// (RFC 6749 appendix A.12), so that it cannot break out of where it stands in
-// a login.
+// isToken reports whether s can be sent as a token: it has only visible characters
+// (RFC 6749 appendix A.12), so that it cannot inject anything into a login.
 func isToken(s string) bool {
 	return s != "" && len(s) <= maxToken && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
-// grant makes a grant of the tokens that a login gave.
-func (c *Client) grant(t *tokens) (Grant, error) {
+// newGrant returns the grant for the tokens that a login gave.
+func (c *Client) newGrant(t *tokenResponse) (Grant, error) {
 	if t.Refresh == "" {
 		return Grant{}, &GrantError{Provider: c.Provider.Name, Text: "gave access once, but no refresh token to renew it",
 			Advice: "ask for it by scopes (offline_access, with most providers)"}
@@ -70,9 +68,9 @@ func (c *Client) grant(t *tokens) (Grant, error) {
 	if t.Scope != "" {
 		g.Scopes = strings.Fields(t.Scope)
 	}
-	g.renew(t)
+	g.applyResponse(t)
 	return g, nil
 }
 
-// now is the time as it is written into a grant.
+// now returns the current time as it is stored in a grant.
 func now() time.Time { return time.Now().UTC().Truncate(time.Second) }

@@ -5,18 +5,18 @@ import (
 	"net/http"
 )
 
-// Fault takes the place of an answer. It returns false to have the request
-// answered as usual after all.
+// Fault answers a request in place of the server. If it returns false, the server
+// answers as usual.
 type Fault func(w http.ResponseWriter, r *http.Request) bool
 
-// Next has the next requests to the token endpoint meet faults, one each.
+// Next queues faults for the next requests to the token endpoint, one for each.
 func (s *Server) Next(faults ...Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = append(s.faults, faults...)
 }
 
-// Status answers with an HTTP status and a page in HTML, as a proxy does.
+// Status answers with an HTTP status and an HTML page, as a proxy does.
 func Status(status int) Fault {
 	return func(w http.ResponseWriter, _ *http.Request) bool {
 		w.Header().Set("Content-Type", "text/html")
@@ -37,13 +37,13 @@ func Body(body string) Fault {
 // Refuse answers with an error code.
 func Refuse(code string) Fault {
 	return func(w http.ResponseWriter, _ *http.Request) bool {
-		refuse(w, code, "")
+		writeError(w, code, "")
 		return true
 	}
 }
 
-// Hold sends on reached, if it is not nil, when the request has come, and
-// answers when release is closed.
+// Hold sends on reached, unless it is nil, when the request arrives, and has the server
+// answer once release is closed.
 func Hold(reached chan<- struct{}, release <-chan struct{}) Fault {
 	return func(_ http.ResponseWriter, r *http.Request) bool {
 		if reached != nil {

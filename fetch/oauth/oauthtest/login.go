@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// authorize sends the browser back at once, with a code (RFC 6749 §4.1.2).
-func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
+// serveAuthorization redirects the browser at once, with a code (RFC 6749 §4.1.2).
+func (s *Server) serveAuthorization(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	back, err := url.Parse(q.Get("redirect_uri"))
 	if err != nil || back.Scheme != "http" || !slices.Contains([]string{"127.0.0.1", "localhost"}, back.Hostname()) || q.Get("client_id") != s.opts.ID {
-		http.Error(w, "unknown client or redirect URI", http.StatusBadRequest) // and no redirect: §4.1.2.1
+		http.Error(w, "unknown client or redirect URI", http.StatusBadRequest) // RFC 6749 §4.1.2.1: no redirect
 		return
 	}
 	answer := url.Values{"state": {q.Get("state")}}
@@ -24,7 +24,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
 		answer.Set("error_description", "The user said no.")
 	default:
 		s.mu.Lock()
-		code := s.mint("code")
+		code := s.newSecret("code")
 		s.codes[code] = q
 		s.mu.Unlock()
 		answer.Set("code", code)
@@ -33,15 +33,15 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, back.String(), http.StatusFound)
 }
 
-// authorizeDevice is RFC 8628 §3.1 and §3.2.
-func (s *Server) authorizeDevice(w http.ResponseWriter, r *http.Request) {
+// serveDeviceAuthorization issues a device code (RFC 8628 §3.1, §3.2).
+func (s *Server) serveDeviceAuthorization(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r.FormValue("client_id") != s.opts.ID {
-		refuse(w, "invalid_client", "")
+		writeError(w, "invalid_client", "")
 		return
 	}
-	code := s.mint("device")
+	code := s.newSecret("device")
 	s.devices[code] = &device{ends: time.Now().Add(s.opts.DeviceLife), pending: s.opts.Pending}
 	answer := map[string]any{
 		"device_code": code, "user_code": "ABCD-EFGH", "verification_uri": s.URL + "/activate",
@@ -50,12 +50,12 @@ func (s *Server) authorizeDevice(w http.ResponseWriter, r *http.Request) {
 	if s.opts.Interval > 0 {
 		answer["interval"] = int(s.opts.Interval / time.Second)
 	}
-	reply(w, http.StatusOK, answer)
+	writeJSON(w, http.StatusOK, answer)
 }
 
-// pollDevice returns the error that a poll is answered with, "" to give the
-// tokens (RFC 8628 §3.5). One that comes too soon is told to slow down.
-func (s *Server) pollDevice(code string) string {
+// deviceError returns the error for a poll for a device code, or "" if the tokens are due
+// (RFC 8628 §3.5).
+func (s *Server) deviceError(code string) string {
 	d := s.devices[code]
 	now := time.Now()
 	switch {

@@ -1,7 +1,7 @@
-// Package oauthtest is an OAuth 2.0 provider for tests: authorization codes
-// with PKCE, device codes, refresh tokens that rotate and die, discovery, and
-// introspection for mail servers. It consents to everything by itself, checks
-// what clients must send, and fails to order.
+// Package oauthtest is an OAuth 2.0 provider for tests. It supports authorization codes
+// with PKCE, device codes, refresh tokens that rotate and expire, discovery, and
+// introspection for mail servers. A Server grants every login without asking, checks
+// what clients must send, is configured by Options, and fails as a Fault tells it.
 package oauthtest
 
 import (
@@ -16,38 +16,37 @@ import (
 	"time"
 )
 
-// Options says what a provider is like. Its fields are not changed once the
-// provider is in use.
+// Options configures a Server. It must not change once the server is in use.
 type Options struct {
-	// ID and Secret are those of the one client; empty ones are "client" and
-	// a random secret. Public leaves out the secret.
+	// ID and Secret are the credentials of the only client; empty means
+	// "client" and a random secret. A Public client has no secret.
 	ID, Secret string
 	Public     bool
-	// Basic takes the secret from an Authorization header only.
+	// Basic accepts the secret in an Authorization header only.
 	Basic bool
 	// User is the mailbox that access is granted to.
 	User string
-	// Rotate gives a new refresh token at each refresh and kills the old one.
+	// Rotate replaces the refresh token at each refresh.
 	Rotate bool
 	// AccessLife is how long access tokens live; 0 is an hour. RefreshLife is
-	// how long refresh tokens do, and told by refresh_token_expires_in; 0 is
-	// for ever, and not told.
+	// how long refresh tokens live, announced as refresh_token_expires_in; 0
+	// is for ever, and not announced.
 	AccessLife, RefreshLife time.Duration
-	// DeviceLife is how long device codes live, Interval how often to ask for
-	// them; 0 are 10 minutes and not told.
+	// DeviceLife is how long device codes live; 0 is 10 minutes. Interval is
+	// the pause between polls for them; 0 is none, and not announced.
 	DeviceLife, Interval time.Duration
-	// Pending are the errors that the polls of a device code are answered
-	// with, before the tokens: authorization_pending, slow_down and others.
+	// Pending lists the errors that answer the first polls for a device code,
+	// such as authorization_pending and slow_down.
 	Pending []string
-	// Deny refuses authorization requests with this error.
+	// Deny is the error that answers authorization requests.
 	Deny string
-	// Mix has the metadata name another issuer.
+	// Mix makes the metadata name another issuer.
 	Mix bool
 }
 
 // Server is a provider. Its methods may be called while it serves.
 type Server struct {
-	// URL is where it is, and its issuer.
+	// URL is the base of its addresses, and its issuer.
 	URL string
 
 	opts Options
@@ -57,8 +56,8 @@ type Server struct {
 	mu        sync.Mutex
 	codes     map[string]url.Values // the authorization requests, by code
 	devices   map[string]*device
-	refresh   map[string]time.Time // of those that live, when they end
-	access    map[string]time.Time
+	refresh   map[string]time.Time // when each valid refresh token expires
+	access    map[string]time.Time // when each access token expires
 	faults    []Fault
 	refreshes int
 	secrets   []string
@@ -70,8 +69,7 @@ type device struct {
 	last    time.Time
 }
 
-// New returns a provider that is reached by its RoundTrip alone, without a
-// network. Start puts it on one.
+// New returns a provider that is not on the network until Start: use its RoundTrip.
 func New(o Options) *Server {
 	if o.ID == "" {
 		o.ID = "client"
@@ -92,21 +90,21 @@ func New(o Options) *Server {
 	if o.Secret != "" {
 		s.secrets = append(s.secrets, o.Secret)
 	}
-	s.mux.HandleFunc("GET /.well-known/oauth-authorization-server", s.metadata)
-	s.mux.HandleFunc("GET /authorize", s.authorize)
-	s.mux.HandleFunc("POST /device", s.authorizeDevice)
-	s.mux.HandleFunc("POST /token", s.token)
-	s.mux.HandleFunc("POST /introspect", s.introspect)
+	s.mux.HandleFunc("GET /.well-known/oauth-authorization-server", s.serveMetadata)
+	s.mux.HandleFunc("GET /authorize", s.serveAuthorization)
+	s.mux.HandleFunc("POST /device", s.serveDeviceAuthorization)
+	s.mux.HandleFunc("POST /token", s.serveToken)
+	s.mux.HandleFunc("POST /introspect", s.serveIntrospection)
 	return s
 }
 
-// Start serves on a port of the loopback interface, without TLS, until Close.
+// Start serves on a loopback port, without TLS, until Close.
 func (s *Server) Start() {
 	s.http = httptest.NewServer(s.mux)
 	s.URL = s.http.URL
 }
 
-// Close ends what Start began.
+// Close stops what Start began.
 func (s *Server) Close() { s.http.Close() }
 
 // RoundTrip answers a request without a network, so that a Server can be the
@@ -128,22 +126,21 @@ func (s *Server) ID() string { return s.opts.ID }
 // Secret returns the client's secret, empty for a public client.
 func (s *Server) Secret() string { return s.opts.Secret }
 
-// Secrets returns everything that nobody is to see: the client's secret and
-// all codes and tokens so far.
+// Secrets returns the client's secret and all codes and tokens issued so far.
 func (s *Server) Secrets() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.secrets)
 }
 
-// Refreshes returns how many refreshes were asked for.
+// Refreshes returns how many refreshes were requested.
 func (s *Server) Refreshes() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.refreshes
 }
 
-// Revoke withdraws all access: refreshes are answered with invalid_grant.
+// Revoke revokes all tokens: refreshes fail with invalid_grant.
 func (s *Server) Revoke() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -151,16 +148,16 @@ func (s *Server) Revoke() {
 	clear(s.access)
 }
 
-// mint makes a secret.
-func (s *Server) mint(kind string) string {
+// newSecret returns a random code or token, and adds it to Secrets.
+func (s *Server) newSecret(kind string) string {
 	// Longer than a line of POP3, as the tokens of large providers are.
 	secret := kind + "-" + strings.Repeat(rand.Text(), 12)
 	s.secrets = append(s.secrets, secret)
 	return secret
 }
 
-// metadata is RFC 8414 §3.2.
-func (s *Server) metadata(w http.ResponseWriter, _ *http.Request) {
+// serveMetadata serves the metadata (RFC 8414 §3.2).
+func (s *Server) serveMetadata(w http.ResponseWriter, _ *http.Request) {
 	issuer, method := s.URL, "client_secret_post"
 	if s.opts.Mix {
 		issuer = "https://elsewhere.test"
@@ -168,7 +165,7 @@ func (s *Server) metadata(w http.ResponseWriter, _ *http.Request) {
 	if s.opts.Basic {
 		method = "client_secret_basic"
 	}
-	reply(w, http.StatusOK, map[string]any{
+	writeJSON(w, http.StatusOK, map[string]any{
 		"issuer":                                issuer,
 		"authorization_endpoint":                s.URL + "/authorize",
 		"token_endpoint":                        s.URL + "/token",
@@ -179,27 +176,27 @@ func (s *Server) metadata(w http.ResponseWriter, _ *http.Request) {
 	})
 }
 
-// introspect is RFC 7662. It asks for no credentials: it is for mail servers
-// on this machine.
-func (s *Server) introspect(w http.ResponseWriter, r *http.Request) {
+// serveIntrospection serves RFC 7662 without asking for credentials, for mail servers on
+// this machine.
+func (s *Server) serveIntrospection(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ends, ok := s.access[r.FormValue("token")]
 	if !ok || !time.Now().Before(ends) {
-		reply(w, http.StatusOK, map[string]any{"active": false})
+		writeJSON(w, http.StatusOK, map[string]any{"active": false})
 		return
 	}
-	reply(w, http.StatusOK, map[string]any{"active": true, "username": s.opts.User, "exp": ends.Unix(), "scope": "mail"})
+	writeJSON(w, http.StatusOK, map[string]any{"active": true, "username": s.opts.User, "exp": ends.Unix(), "scope": "mail"})
 }
 
-func reply(w http.ResponseWriter, status int, answer map[string]any) {
+func writeJSON(w http.ResponseWriter, status int, answer map[string]any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(answer)
 }
 
-// refuse answers with an error of RFC 6749 §5.2.
-func refuse(w http.ResponseWriter, code, description string) {
-	reply(w, http.StatusBadRequest, map[string]any{"error": code, "error_description": description})
+// writeError answers with an error (RFC 6749 §5.2).
+func writeError(w http.ResponseWriter, code, description string) {
+	writeJSON(w, http.StatusBadRequest, map[string]any{"error": code, "error_description": description})
 }

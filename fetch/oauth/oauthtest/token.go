@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// token is the token endpoint (RFC 6749 §3.2).
-func (s *Server) token(w http.ResponseWriter, r *http.Request) {
+// serveToken serves the token endpoint (RFC 6749 §3.2).
+func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
 	refreshing := r.FormValue("grant_type") == "refresh_token"
 	s.mu.Lock()
 	if refreshing {
@@ -26,46 +26,46 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.authentic(r) {
-		refuse(w, "invalid_client", "The client is not who it says it is.")
+	if !s.isAuthenticated(r) {
+		writeError(w, "invalid_client", "The client is not who it says it is.")
 		return
 	}
 	switch r.FormValue("grant_type") {
 	case "authorization_code":
 		asked, ok := s.codes[r.FormValue("code")]
-		delete(s.codes, r.FormValue("code")) // RFC 6749 §4.1.2: once
+		delete(s.codes, r.FormValue("code")) // RFC 6749 §4.1.2: valid once
 		sum := sha256.Sum256([]byte(r.FormValue("code_verifier")))
 		if !ok || r.FormValue("redirect_uri") != asked.Get("redirect_uri") ||
 			base64.RawURLEncoding.EncodeToString(sum[:]) != asked.Get("code_challenge") {
-			refuse(w, "invalid_grant", "Bad code.")
+			writeError(w, "invalid_grant", "Bad code.")
 			return
 		}
-		s.give(w, asked, true)
+		s.writeTokens(w, asked, true)
 	case "urn:ietf:params:oauth:grant-type:device_code":
-		if code := s.pollDevice(r.FormValue("device_code")); code != "" {
-			refuse(w, code, "")
+		if code := s.deviceError(r.FormValue("device_code")); code != "" {
+			writeError(w, code, "")
 			return
 		}
-		s.give(w, nil, true)
+		s.writeTokens(w, nil, true)
 	case "refresh_token":
 		old := r.FormValue("refresh_token")
 		ends, ok := s.refresh[old]
 		if !ok || !ends.IsZero() && !time.Now().Before(ends) {
-			// Some say which, and a careless client would pass it on.
-			refuse(w, "invalid_grant", "Token "+old+" has been expired or revoked.")
+			// As some providers do, which a careless client would log.
+			writeError(w, "invalid_grant", "Token "+old+" has been expired or revoked.")
 			return
 		}
 		if s.opts.Rotate {
 			delete(s.refresh, old)
 		}
-		s.give(w, nil, s.opts.Rotate)
+		s.writeTokens(w, nil, s.opts.Rotate)
 	default:
-		refuse(w, "unsupported_grant_type", "")
+		writeError(w, "unsupported_grant_type", "")
 	}
 }
 
-// authentic reports whether a request is the client's (RFC 6749 §2.3.1).
-func (s *Server) authentic(r *http.Request) bool {
+// isAuthenticated reports whether a request has the client's credentials (RFC 6749 §2.3.1).
+func (s *Server) isAuthenticated(r *http.Request) bool {
 	id, secret := r.FormValue("client_id"), r.FormValue("client_secret")
 	if s.opts.Basic {
 		id, secret, _ = r.BasicAuth()
@@ -75,16 +75,16 @@ func (s *Server) authentic(r *http.Request) bool {
 	return id == s.opts.ID && secret == s.opts.Secret
 }
 
-// give answers with tokens, a refresh token among them if a new one is due.
-func (s *Server) give(w http.ResponseWriter, asked url.Values, refresh bool) {
-	access := s.mint("access")
+// writeTokens answers with an access token, and a new refresh token if refresh is set.
+func (s *Server) writeTokens(w http.ResponseWriter, asked url.Values, refresh bool) {
+	access := s.newSecret("access")
 	s.access[access] = time.Now().Add(s.opts.AccessLife)
 	answer := map[string]any{"access_token": access, "token_type": "Bearer", "expires_in": int(s.opts.AccessLife / time.Second)}
 	if scope := asked.Get("scope"); scope != "" {
 		answer["scope"] = scope
 	}
 	if refresh {
-		token := s.mint("refresh")
+		token := s.newSecret("refresh")
 		s.refresh[token] = time.Time{}
 		if s.opts.RefreshLife > 0 {
 			s.refresh[token] = time.Now().Add(s.opts.RefreshLife)
@@ -92,5 +92,5 @@ func (s *Server) give(w http.ResponseWriter, asked url.Values, refresh bool) {
 		}
 		answer["refresh_token"] = token
 	}
-	reply(w, http.StatusOK, answer)
+	writeJSON(w, http.StatusOK, answer)
 }

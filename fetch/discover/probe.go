@@ -8,9 +8,8 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto"
 )
 
-// try sees whether a server greets behind a certificate that is valid for its
-// name.
-func (f *Finder) try(ctx context.Context, s Server) error {
+// probe returns nil if the server greets, with a certificate that is valid for its name.
+func (f *Finder) probe(ctx context.Context, s Server) error {
 	ctx, cancel := context.WithTimeout(ctx, f.timeout())
 	defer cancel()
 	dial := f.Dial
@@ -41,6 +40,6 @@ func (f *Finder) try(ctx context.Context, s Server) error {
 			return err
 		}
 	}
-	_ = c.Quit(ctx) // out of courtesy; what was to be seen is seen
+	_ = c.Quit(ctx) // a courtesy to the server: the probe has succeeded
 	return nil
 }
