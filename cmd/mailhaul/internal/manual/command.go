@@ -13,7 +13,7 @@ type Exit struct{ Code, Meaning string }
 
 // Command returns mailhaul(1), by the help of its commands.
 func Command(app *cli.App, exits []Exit) string {
-	p := begin(app.Name, 1, app.Usage)
+	p := newPage(app.Name, 1, app.Usage)
 	all := commandsBelow(app.Commands, "")
 	p.line(".Sh SYNOPSIS")
 	for _, c := range all {
@@ -43,7 +43,7 @@ func Command(app *cli.App, exits []Exit) string {
 	p.line(".Sh COMMANDS")
 	for _, c := range all {
 		p.line(".Ss %s", escape(c.path))
-		p.text(sentence(c.Usage))
+		p.text(toSentence(c.Usage))
 		if c.Description != "" {
 			p.line(".Pp")
 			p.paragraphs(strings.Split(c.Description, "\n"))
@@ -152,7 +152,7 @@ func (p *page) options(flags []cli.Flag) {
 			names = append(names, "Fl "+name+value)
 		}
 		p.line(".It %s", strings.Join(names, " , "))
-		p.text(sentence(code.ReplaceAllString(doc.GetUsage(), "$1")))
+		p.text(toSentence(code.ReplaceAllString(doc.GetUsage(), "$1")))
 		if text := strings.Trim(doc.GetDefaultText(), `"`); text != "" && doc.TakesValue() {
 			p.text("Default: " + text)
 		}
@@ -162,9 +162,9 @@ func (p *page) options(flags []cli.Flag) {
 	}
 }
 
-// sentence makes one of a line of help. A value that it begins with stays as
+// toSentence makes one of a line of help. A value that it begins with stays as
 // it is written.
-func sentence(s string) string {
+func toSentence(s string) string {
 	if word, _, _ := strings.Cut(s, " "); word != "default:" && strings.ContainsAny(word, ",:") {
 		return s + "."
 	}

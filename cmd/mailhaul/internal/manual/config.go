@@ -16,14 +16,14 @@ import (
 //   - lines that are indented stay as they are, and so do those that begin a
 //     comment with a word and a colon
 func Config(example []byte) string {
-	p := begin("mailhaul.yaml", 5, "configuration of mailhaul")
+	p := newPage("mailhaul.yaml", 5, "configuration of mailhaul")
 	root := parse(string(example))
 	p.line(".Sh DESCRIPTION")
 	p.paragraphs(root.below[0].about)
 	p.line(".Pp")
 	p.text("Each option is shown with a value as an example.")
 	p.line(".Sh GENERAL OPTIONS")
-	p.items(withoutKeys(root.below[1:]))
+	p.items(leaves(root.below[1:]))
 	for _, n := range root.below[1:] {
 		if len(n.below) > 0 {
 			p.section(n)
@@ -43,19 +43,19 @@ func Config(example []byte) string {
 func (p *page) section(n *node) {
 	p.line(".Sh %s", escape(strings.ToUpper(n.key)))
 	p.paragraphs(n.about)
-	p.items(withoutKeys(n.below))
+	p.items(leaves(n.below))
 	for _, sub := range n.below {
 		if len(sub.below) == 0 {
 			continue
 		}
 		p.line(".Ss %s", escape(sub.key))
-		p.words(sub)
+		p.description(sub)
 		p.items(sub.below)
 	}
 }
 
-// withoutKeys returns those that have no keys below them.
-func withoutKeys(all []*node) []*node {
+// leaves returns those that have no keys below them.
+func leaves(all []*node) []*node {
 	return slices.DeleteFunc(slices.Clone(all), func(n *node) bool { return len(n.below) > 0 })
 }
 
@@ -69,7 +69,7 @@ func (p *page) items(all []*node) {
 				p.line(".El")
 				open = false
 			}
-			if !indented(n.about[0]) {
+			if !isIndented(n.about[0]) {
 				p.line(".Pp")
 			}
 			p.paragraphs(n.about)
@@ -80,11 +80,11 @@ func (p *page) items(all []*node) {
 			open = true
 		}
 		p.tag(n)
-		for len(all) > 0 && n.plain() && all[0].silent() {
+		for len(all) > 0 && n.describesNext() && all[0].isDescribedAbove() {
 			p.tag(all[0])
 			all = all[1:]
 		}
-		p.words(n)
+		p.description(n)
 		p.items(n.below)
 		if len(all) == 0 {
 			p.line(".El")
@@ -101,11 +101,11 @@ func (p *page) tag(n *node) {
 	p.line(`.It "%s"`, tag)
 }
 
-// words writes what is said of a key, above it and behind it.
-func (p *page) words(n *node) {
+// description writes what is said of a key, above it and behind it.
+func (p *page) description(n *node) {
 	p.paragraphs(n.about)
 	if n.behind != "" {
-		p.text(sentence(strings.TrimSuffix(n.behind, ".")))
+		p.text(toSentence(strings.TrimSuffix(n.behind, ".")))
 	}
 }
 
@@ -119,14 +119,14 @@ type node struct {
 	below      []*node
 }
 
-// silent reports whether nothing is said of a key but what is said of the one
+// isDescribedAbove reports whether nothing is said of a key but what is said of the one
 // above it.
-func (n *node) silent() bool {
+func (n *node) isDescribedAbove() bool {
 	return n.joined && len(n.about) == 0 && n.behind == "" && len(n.below) == 0
 }
 
-// plain reports whether what is said of a key may be said of the next, too.
-func (n *node) plain() bool { return n.behind == "" && len(n.below) == 0 }
+// describesNext reports whether what is said of a key may be said of the next, too.
+func (n *node) describesNext() bool { return n.behind == "" && len(n.below) == 0 }
 
 var (
 	keyLine = regexp.MustCompile(`^ *("[^"]+"|[^\s#:"]+):(?: +(.*?))?(?: +# (.*))?$`)
@@ -164,11 +164,11 @@ func parse(example string) *node {
 			}
 			about, afterKey = nil, false
 			continue
-		case isComment && afterKey && indented(comment):
+		case isComment && afterKey && isIndented(comment):
 			last := path[len(path)-1]
 			last.about = append(last.about, comment)
 			continue
-		case isComment && hidden != nil && (afterKey || len(about) > 0 && !indented(about[len(about)-1])):
+		case isComment && hidden != nil && (afterKey || len(about) > 0 && !isIndented(about[len(about)-1])):
 			m = hidden
 		case isComment:
 			if afterKey = false; hidden != nil {

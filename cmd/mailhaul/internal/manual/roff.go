@@ -12,9 +12,9 @@ import (
 // page is a page in the making.
 type page struct{ strings.Builder }
 
-// begin writes what every page begins with. The date is that of the form, not
+// newPage writes what every page begins with. The date is that of the form, not
 // of the contents: a page is to change only when it says something else.
-func begin(name string, section int, what string) *page {
+func newPage(name string, section int, what string) *page {
 	p := &page{}
 	p.line(".\\\" Made by make man; see cmd/mailhaul/internal/manual.")
 	p.line(".Dd November 28, 2026")
@@ -38,7 +38,7 @@ func (p *page) text(s string) {
 	s = code.ReplaceAllString(escape(strings.Join(strings.Fields(s), " ")), `\fB$1\fP`)
 	for sentence := range strings.Lines(sentences.ReplaceAllString(s, "$1\n$2")) {
 		for line := range strings.Lines(wrap(sentence)) {
-			p.line("%s", guard(strings.TrimSpace(line)))
+			p.line("%s", protect(strings.TrimSpace(line)))
 		}
 	}
 }
@@ -67,7 +67,7 @@ func wrap(s string) string {
 func (p *page) literal(lines []string) {
 	p.line(".Bd -literal -offset indent")
 	for _, l := range lines {
-		p.line("%s", guard(escape(l)))
+		p.line("%s", protect(escape(l)))
 	}
 	p.line(".Ed")
 }
@@ -87,21 +87,21 @@ func (p *page) paragraphs(lines []string) {
 		switch {
 		case lines[0] == "":
 			n = 1
-		case indented(lines[0]):
-			p.literal(unindent(as(indented)))
+		case isIndented(lines[0]):
+			p.literal(unindent(as(isIndented)))
 			first = false
 		default:
 			if !first {
 				p.line(".Pp")
 			}
-			p.text(strings.Join(as(func(l string) bool { return l != "" && !indented(l) }), " "))
+			p.text(strings.Join(as(func(l string) bool { return l != "" && !isIndented(l) }), " "))
 			first = false
 		}
 		lines = lines[n:]
 	}
 }
 
-func indented(line string) bool { return strings.HasPrefix(line, " ") }
+func isIndented(line string) bool { return strings.HasPrefix(line, " ") }
 
 func unindent(lines []string) []string {
 	least := len(lines[0])
@@ -139,8 +139,8 @@ func escape(s string) string {
 	return b.String()
 }
 
-// guard keeps a line of text from being taken for a request.
-func guard(line string) string {
+// protect keeps a line of text from being taken for a request.
+func protect(line string) string {
 	if strings.HasPrefix(line, ".") || strings.HasPrefix(line, "'") {
 		return `\&` + line
 	}

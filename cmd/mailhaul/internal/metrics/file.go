@@ -30,22 +30,22 @@ type File struct {
 	accounts []string
 	pending  *Metrics // what the file does not have yet
 
-	writing sync.Mutex
-	left    *Metrics // what a Write took of pending and could not bring into the file
+	writing   sync.Mutex
+	unwritten *Metrics // what a Write took of pending and could not bring into the file
 }
 
 // NewFile returns metrics of accounts that are kept at path. success has what
 // Metrics.SetSuccess is to be told of each of them.
 func NewFile(path string, b Build, accounts []string, success map[string]time.Time) *File {
 	f := &File{path: path, build: b, accounts: accounts}
-	f.pending = f.fresh()
+	f.pending = f.newMetrics()
 	for _, account := range accounts {
 		f.pending.SetSuccess(account, success[account])
 	}
 	return f
 }
 
-func (f *File) fresh() *Metrics {
+func (f *File) newMetrics() *Metrics {
 	m := New(f.build)
 	m.SetAccounts(f.accounts)
 	return m
@@ -78,22 +78,22 @@ func (f *File) Observe(e fetch.Event) {
 func (f *File) Write() error {
 	f.writing.Lock()
 	defer f.writing.Unlock()
-	if f.left != nil {
-		if err := f.add(f.left); err != nil {
+	if f.unwritten != nil {
+		if err := f.addToFile(f.unwritten); err != nil {
 			return err
 		}
 	}
 	f.mu.Lock()
-	f.left, f.pending = f.pending, f.fresh()
+	f.unwritten, f.pending = f.pending, f.newMetrics()
 	f.mu.Unlock()
-	err := f.add(f.left)
+	err := f.addToFile(f.unwritten)
 	if err == nil {
-		f.left = nil
+		f.unwritten = nil
 	}
 	return err
 }
 
-func (f *File) add(m *Metrics) error {
+func (f *File) addToFile(m *Metrics) error {
 	now, err := m.registry.Gather()
 	if err != nil {
 		return err

@@ -12,14 +12,14 @@ import (
 )
 
 const (
-	// patience is how many intervals an account may be without success, and
+	// staleIntervals is how many intervals an account may be without success, and
 	// leastPatience how long in any case: servers that want pauses between
 	// logins, and the first haul of a full maildrop, take their time.
-	patience      = 3
-	leastPatience = 30 * time.Minute
-	// longestTurn is how long the scheduler may be silent. It says something
+	staleIntervals = 3
+	minStale       = 30 * time.Minute
+	// maxSilence is how long the scheduler may be silent. It says something
 	// every 15 seconds.
-	longestTurn = time.Minute
+	maxSilence = time.Minute
 )
 
 // Health knows whether a daemon does its work. Its methods may be called from
@@ -28,12 +28,12 @@ type Health struct {
 	now func() time.Time
 
 	mu       sync.Mutex
-	turn     time.Time
-	accounts map[string]*vigour
+	lastTurn time.Time
+	accounts map[string]*accountProgress
 }
 
-// vigour is when an account last made progress.
-type vigour struct {
+// accountProgress is when an account last made progress.
+type accountProgress struct {
 	every    time.Duration
 	delay    time.Duration // that its server wants between two logins
 	success  time.Time     // zero for never
@@ -43,7 +43,7 @@ type vigour struct {
 // NewHealth returns the health of a daemon that has just begun. now is the
 // clock.
 func NewHealth(now func() time.Time) *Health {
-	return &Health{now: now, turn: now(), accounts: map[string]*vigour{}}
+	return &Health{now: now, lastTurn: now(), accounts: map[string]*accountProgress{}}
 }
 
 // SetAccounts says which accounts there are, with their intervals, and when
@@ -52,12 +52,12 @@ func (h *Health) SetAccounts(every map[string]time.Duration, success map[string]
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	before := h.accounts
-	h.accounts = map[string]*vigour{}
+	h.accounts = map[string]*accountProgress{}
 	for name, interval := range every {
 		a := before[name]
 		if a == nil {
 			// An hour-long sleep of the machine is no fault of the account.
-			a = &vigour{success: success[name], progress: h.now()}
+			a = &accountProgress{success: success[name], progress: h.now()}
 		}
 		a.every = interval
 		h.accounts[name] = a
@@ -68,7 +68,7 @@ func (h *Health) SetAccounts(every map[string]time.Duration, success map[string]
 func (h *Health) Turn() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.turn = h.now()
+	h.lastTurn = h.now()
 }
 
 // Observe takes note of success.
@@ -101,7 +101,7 @@ func (h *Health) Alive() bool {
 	return h.alive()
 }
 
-func (h *Health) alive() bool { return h.now().Sub(h.turn) < longestTurn }
+func (h *Health) alive() bool { return h.now().Sub(h.lastTurn) < maxSilence }
 
 // report is what /healthz says. The names are stable; fields may be added.
 type report struct {
@@ -122,7 +122,7 @@ func (h *Health) report() report {
 	defer h.mu.Unlock()
 	r := report{Status: "ok", Accounts: len(h.accounts), Stale: []stale{}}
 	for name, a := range h.accounts {
-		limit := max(patience*a.every, patience*a.delay, leastPatience)
+		limit := max(staleIntervals*a.every, staleIntervals*a.delay, minStale)
 		without := h.now().Sub(a.progress)
 		if without <= limit {
 			continue
@@ -141,10 +141,10 @@ func (h *Health) report() report {
 	return r
 }
 
-// serve answers 200 if all is well, else 503, and says why.
-func (h *Health) serve(w http.ResponseWriter, _ *http.Request) {
+// serveHealth answers 200 if all is well, else 503, and says why.
+func (h *Health) serveHealth(w http.ResponseWriter, _ *http.Request) {
 	r := h.report()
-	answer(w, r.Status == "ok", r)
+	writeJSON(w, r.Status == "ok", r)
 }
 
 // serveAlive answers 200 while the scheduler is alive, else 503: then a new
@@ -154,10 +154,10 @@ func (h *Health) serveAlive(w http.ResponseWriter, _ *http.Request) {
 	if !alive {
 		status = "hung"
 	}
-	answer(w, alive, map[string]string{"status": status})
+	writeJSON(w, alive, map[string]string{"status": status})
 }
 
-func answer(w http.ResponseWriter, well bool, body any) {
+func writeJSON(w http.ResponseWriter, well bool, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	if !well {

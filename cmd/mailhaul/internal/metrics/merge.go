@@ -29,16 +29,16 @@ func merge(before map[string]*dto.MetricFamily, now []*dto.MetricFamily, account
 		}
 		metrics := map[string]*dto.Metric{}
 		for _, m := range f.Metric {
-			metrics[identity(m)] = m
+			metrics[labelKey(m)] = m
 		}
 		for _, m := range old.GetMetric() {
-			if same := metrics[identity(m)]; same != nil {
-				add(same, m)
-			} else if account := label(m, "account"); account != "" && slices.Contains(accounts, account) {
+			if same := metrics[labelKey(m)]; same != nil {
+				addCounts(same, m)
+			} else if account := labelValue(m, "account"); account != "" && slices.Contains(accounts, account) {
 				f.Metric = append(f.Metric, m)
 			}
 		}
-		slices.SortFunc(f.Metric, func(a, b *dto.Metric) int { return strings.Compare(identity(a), identity(b)) })
+		slices.SortFunc(f.Metric, func(a, b *dto.Metric) int { return strings.Compare(labelKey(a), labelKey(b)) })
 	}
 	var all []*dto.MetricFamily
 	for _, name := range slices.Sorted(maps.Keys(families)) {
@@ -51,14 +51,14 @@ func merge(before map[string]*dto.MetricFamily, now []*dto.MetricFamily, account
 
 const prefix = "mailhaul_"
 
-// add adds what was counted before. A histogram with other buckets is of
+// addCounts adds what was counted before. A histogram with other buckets is of
 // another mailhaul and counts no more.
-func add(m, before *dto.Metric) {
+func addCounts(m, before *dto.Metric) {
 	if c := m.GetCounter(); c != nil {
 		*c.Value += before.GetCounter().GetValue()
 	}
 	h, old := m.GetHistogram(), before.GetHistogram()
-	if h == nil || !slices.Equal(bounds(h), bounds(old)) {
+	if h == nil || !slices.Equal(finiteBounds(h), finiteBounds(old)) {
 		return
 	}
 	*h.SampleCount += old.GetSampleCount()
@@ -68,9 +68,9 @@ func add(m, before *dto.Metric) {
 	}
 }
 
-// bounds returns the upper bounds of the finite buckets, which are all that
+// finiteBounds returns the upper finiteBounds of the finite buckets, which are all that
 // the text format and the registry agree about: +Inf only the former has.
-func bounds(h *dto.Histogram) []float64 {
+func finiteBounds(h *dto.Histogram) []float64 {
 	var all []float64
 	for _, b := range h.GetBucket() {
 		if u := b.GetUpperBound(); u <= 1e300 {
@@ -80,8 +80,8 @@ func bounds(h *dto.Histogram) []float64 {
 	return all
 }
 
-// identity returns the labels of a metric as one string.
-func identity(m *dto.Metric) string {
+// labelKey returns the labels of a metric as one string.
+func labelKey(m *dto.Metric) string {
 	var all []string
 	for _, l := range m.GetLabel() {
 		all = append(all, l.GetName()+"\x00"+l.GetValue())
@@ -90,7 +90,7 @@ func identity(m *dto.Metric) string {
 	return strings.Join(all, "\x01")
 }
 
-func label(m *dto.Metric, name string) string {
+func labelValue(m *dto.Metric, name string) string {
 	for _, l := range m.GetLabel() {
 		if l.GetName() == name {
 			return l.GetValue()

@@ -31,11 +31,11 @@ const skipped = "skipped"
 type Metrics struct {
 	registry *prometheus.Registry
 
-	polls, messages, octets             *prometheus.CounterVec
-	dropped, deleted                    *prometheus.CounterVec
-	refused, tooLarge, listed, needs    *prometheus.GaugeVec
-	lastPoll, lastSuccess, lastDuration *prometheus.GaugeVec
-	duration                            prometheus.Histogram
+	polls, messages, octets                *prometheus.CounterVec
+	dropped, deleted                       *prometheus.CounterVec
+	refused, tooLarge, listed, needsPerson *prometheus.GaugeVec
+	lastPoll, lastSuccess, lastDuration    *prometheus.GaugeVec
+	duration                               prometheus.Histogram
 
 	mu       sync.Mutex
 	accounts map[string]bool // false if it was taken out
@@ -63,7 +63,7 @@ func New(b Build) *Metrics {
 	m.listed = gauge("mailhaul_server_messages", "Messages on the server when it was last looked at.")
 	m.refused = gauge("mailhaul_refused_messages", "Messages that stay on the server because they cannot be fetched or delivered.")
 	m.tooLarge = gauge("mailhaul_too_large_messages", "Messages that stay on the server because they are over max_size.")
-	m.needs = gauge("mailhaul_needs_person", "1 if the last poll failed and a person is needed, 0 if not.")
+	m.needsPerson = gauge("mailhaul_needs_person", "1 if the last poll failed and a person is needed, 0 if not.")
 	m.lastPoll = gauge("mailhaul_last_poll_timestamp_seconds", "When the last poll ended.")
 	m.lastSuccess = gauge("mailhaul_last_success_timestamp_seconds", "When the last poll ended that did not fail; 0 if there was none.")
 	m.lastDuration = gauge("mailhaul_last_poll_duration_seconds", "How long the last poll took.")
@@ -87,12 +87,12 @@ func (m *Metrics) SetAccounts(names []string) {
 	defer m.mu.Unlock()
 	for _, account := range names {
 		if !m.accounts[account] {
-			m.add(account)
+			m.addAccount(account)
 		}
 	}
 	for account, in := range m.accounts {
 		if in && !slices.Contains(names, account) {
-			m.remove(account)
+			m.removeAccount(account)
 		}
 	}
 }
@@ -100,10 +100,10 @@ func (m *Metrics) SetAccounts(names []string) {
 // SetSuccess says when an account was last fetched from with success, as an
 // earlier process remembers it; the zero time is never.
 func (m *Metrics) SetSuccess(account string, at time.Time) {
-	m.lastSuccess.WithLabelValues(account).Set(seconds(at))
+	m.lastSuccess.WithLabelValues(account).Set(unixSeconds(at))
 }
 
-func (m *Metrics) add(account string) {
+func (m *Metrics) addAccount(account string) {
 	m.accounts[account] = true
 	for _, result := range results {
 		m.polls.WithLabelValues(account, result)
@@ -113,11 +113,11 @@ func (m *Metrics) add(account string) {
 	}
 }
 
-func (m *Metrics) remove(account string) {
+func (m *Metrics) removeAccount(account string) {
 	m.accounts[account] = false
 	all := prometheus.Labels{"account": account}
 	for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{
-		m.polls, m.messages, m.octets, m.dropped, m.deleted, m.refused, m.tooLarge, m.listed, m.needs,
+		m.polls, m.messages, m.octets, m.dropped, m.deleted, m.refused, m.tooLarge, m.listed, m.needsPerson,
 		m.lastPoll, m.lastSuccess, m.lastDuration,
 	} {
 		v.DeletePartialMatch(all)
@@ -137,7 +137,7 @@ func (m *Metrics) Observe(e fetch.Event) {
 	if in, known := m.accounts[account]; known && !in {
 		return // it was taken out while it was polled
 	} else if !known {
-		m.add(account)
+		m.addAccount(account)
 	}
 	if s.Skipped {
 		m.polls.WithLabelValues(account, skipped).Inc()
@@ -151,22 +151,22 @@ func (m *Metrics) Observe(e fetch.Event) {
 	took := max(0, s.Ended.Sub(s.Started).Seconds())
 	m.duration.Observe(took)
 	m.lastDuration.WithLabelValues(account).Set(took)
-	m.lastPoll.WithLabelValues(account).Set(seconds(s.Ended))
+	m.lastPoll.WithLabelValues(account).Set(unixSeconds(s.Ended))
 	needs := 0.0
 	if s.Class >= fetch.ClassOperator {
 		needs = 1
 	}
-	m.needs.WithLabelValues(account).Set(needs)
+	m.needsPerson.WithLabelValues(account).Set(needs)
 	if s.Err == nil { // else the listing may be of an earlier poll, or cut short
-		m.lastSuccess.WithLabelValues(account).Set(seconds(s.Ended))
+		m.lastSuccess.WithLabelValues(account).Set(unixSeconds(s.Ended))
 		m.listed.WithLabelValues(account).Set(float64(max(0, s.Listed-s.Deleted)))
 		m.refused.WithLabelValues(account).Set(float64(s.Refused))
 		m.tooLarge.WithLabelValues(account).Set(float64(s.TooLarge))
 	}
 }
 
-// seconds returns Unix seconds, 0 for the zero time.
-func seconds(t time.Time) float64 {
+// unixSeconds returns Unix unixSeconds, 0 for the zero time.
+func unixSeconds(t time.Time) float64 {
 	if t.IsZero() {
 		return 0
 	}

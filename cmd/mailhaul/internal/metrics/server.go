@@ -27,7 +27,7 @@ func Listen(ctx context.Context, addr string, m *Metrics, h *Health) (*Server, e
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry}))
-	mux.HandleFunc("GET /healthz", h.serve)
+	mux.HandleFunc("GET /healthz", h.serveHealth)
 	mux.HandleFunc("GET /livez", h.serveAlive)
 	s := &Server{addr: l.Addr(), done: make(chan struct{}), http: &http.Server{
 		Handler: mux, MaxHeaderBytes: 16 << 10,

@@ -39,7 +39,7 @@ func (c *Command) Run(ctx context.Context, n News) error {
 	if err != nil {
 		return err
 	}
-	text, err := scratch(n.text())
+	text, err := tempFile(n.text())
 	if err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func (c *Command) Run(ctx context.Context, n News) error {
 func (c *Command) env(n News) []string {
 	s := n.Summary
 	errText := n.Warning.Text
-	if err := n.about(); err != nil {
+	if err := n.err(); err != nil {
 		errText = err.Error()
 	}
 	if n.Kind == Refused {
@@ -74,16 +74,16 @@ func (c *Command) env(n News) []string {
 		"MAILHAUL_ACCOUNT=" + s.Account,
 		"MAILHAUL_SERVER=" + c.Server,
 		"MAILHAUL_RESULT=" + s.Class.String(),
-		"MAILHAUL_ERROR=" + line(errText),
-		"MAILHAUL_HINT=" + line(fetch.Hint(n.about())),
-		"MAILHAUL_SINCE=" + stamp(n.Since),
-		"MAILHAUL_LAST_SUCCESS=" + stamp(n.LastSuccess),
+		"MAILHAUL_ERROR=" + oneLine(errText),
+		"MAILHAUL_HINT=" + oneLine(fetch.Hint(n.err())),
+		"MAILHAUL_SINCE=" + formatTime(n.Since),
+		"MAILHAUL_LAST_SUCCESS=" + formatTime(n.LastSuccess),
 		fmt.Sprintf("MAILHAUL_REFUSED=%d", len(n.Refused)),
 	}
 }
 
-// stamp returns a time by RFC 3339 in UTC, "" for never.
-func stamp(t time.Time) string {
+// formatTime returns a time by RFC 3339 in UTC, "" for never.
+func formatTime(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
@@ -120,8 +120,8 @@ func (n News) String() string {
 	return fmt.Sprintf("%s: %d messages were refused", account, len(n.Refused))
 }
 
-// about returns the error that the news is about, nil if it is none.
-func (n News) about() error {
+// err returns the error that the news is err, nil if it is none.
+func (n News) err() error {
 	if n.Kind == Warned {
 		return n.Summary.NotDeleted
 	}
@@ -147,24 +147,24 @@ func (n News) text() string {
 			if r.Quarantine != "" {
 				place = ", now in " + r.Quarantine
 			}
-			fact("message", line(which+place+": "+r.Reason))
+			fact("message", oneLine(which+place+": "+r.Reason))
 		}
 		return b.String()
 	}
-	fact("error", line(n.Warning.Text))
-	if err := n.about(); err != nil {
-		fact("error", line(err.Error()))
-		fact("hint", line(fetch.Hint(err)))
+	fact("error", oneLine(n.Warning.Text))
+	if err := n.err(); err != nil {
+		fact("error", oneLine(err.Error()))
+		fact("hint", oneLine(fetch.Hint(err)))
 	}
-	fact("since", stamp(n.Since))
+	fact("since", formatTime(n.Since))
 	if n.Kind != Recovered {
-		fact("last success", stamp(n.LastSuccess))
+		fact("last success", formatTime(n.LastSuccess))
 	}
 	return b.String()
 }
 
-// line makes text fit for one variable or one line.
-func line(s string) string {
+// oneLine makes text fit for one variable or one oneLine.
+func oneLine(s string) string {
 	const most = 2000
 	s = oneline.Of(s)
 	if len(s) > most {
@@ -173,8 +173,8 @@ func line(s string) string {
 	return s
 }
 
-// scratch returns a file without a name that holds text.
-func scratch(text string) (*os.File, error) {
+// tempFile returns a file without a name that holds text.
+func tempFile(text string) (*os.File, error) {
 	f, err := os.CreateTemp("", "mailhaul-")
 	if err != nil {
 		return nil, err

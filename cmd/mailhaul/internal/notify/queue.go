@@ -16,11 +16,11 @@ var errQueueFull = errors.New("too much news waits for the command, which is slo
 // Queue runs a command for one piece of news after the other, in a goroutine
 // of its own: a command that is slow or hangs never holds up a poll.
 type Queue struct {
-	tell func(context.Context, News) error
-	done func(News, error)
-	ctx  context.Context
-	end  context.CancelFunc
-	wg   sync.WaitGroup
+	tell   func(context.Context, News) error
+	done   func(News, error)
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
 
 	mu     sync.Mutex
 	more   sync.Cond
@@ -35,7 +35,7 @@ type Queue struct {
 func NewQueue(ctx context.Context, tell func(context.Context, News) error, done func(News, error)) *Queue {
 	q := &Queue{tell: tell, done: done}
 	q.more.L = &q.mu
-	q.ctx, q.end = context.WithCancel(ctx)
+	q.ctx, q.cancel = context.WithCancel(ctx)
 	q.wg.Go(q.run)
 	return q
 }
@@ -85,8 +85,8 @@ func (q *Queue) Close(ctx context.Context) {
 	q.closed = true
 	q.more.Signal()
 	q.mu.Unlock()
-	stop := context.AfterFunc(ctx, q.end)
+	stop := context.AfterFunc(ctx, q.cancel)
 	defer stop()
 	q.wg.Wait()
-	q.end()
+	q.cancel()
 }

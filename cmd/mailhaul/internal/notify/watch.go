@@ -84,21 +84,21 @@ type Watch struct {
 	store    State
 	now      func() time.Time
 	mu       sync.Mutex
-	accounts map[string]*watched
+	accounts map[string]*watchedAccount
 }
 
-type watched struct {
+type watchedAccount struct {
 	state.Health
-	looked time.Time       // when Health was read
-	fresh  []fetch.Refused // in this poll, and not before
-	// nameless is set once a message without a unique-id was refused: nobody
+	readAt       time.Time       // when Health was read
+	newlyRefused []fetch.Refused // in this poll, and not before
+	// refusedWithoutUID is set once a message without a unique-id was refused: nobody
 	// can tell it from others, or from itself.
-	nameless bool
+	refusedWithoutUID bool
 	// warned and unfiltered are what was warned of in this poll.
 	warned, unfiltered bool
-	// untold counts the news that is about to be told, and unsaved is what could
+	// pending counts the news that is about to be told, and unsaved is what could
 	// not be remembered of news that was: nil if that is nothing.
-	untold  int
+	pending int
 	unsaved *state.Trouble
 }
 
@@ -108,9 +108,9 @@ func NewWatch(ctx context.Context, store State, now func() time.Time) (*Watch, e
 	if err != nil {
 		return nil, err
 	}
-	w := &Watch{store: store, now: now, accounts: map[string]*watched{}}
+	w := &Watch{store: store, now: now, accounts: map[string]*watchedAccount{}}
 	for name, h := range health {
-		w.accounts[name] = &watched{Health: h, looked: now()}
+		w.accounts[name] = &watchedAccount{Health: h, readAt: now()}
 	}
 	return w, nil
 }
@@ -119,26 +119,26 @@ func NewWatch(ctx context.Context, store State, now func() time.Time) (*Watch, e
 func (w *Watch) See(e fetch.Event) []News {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	all := w.see(e)
+	all := w.handle(e)
 	for _, n := range all {
 		if n.Remember {
-			w.account(n.Summary.Account).untold++
+			w.account(n.Summary.Account).pending++
 		}
 	}
 	return all
 }
 
-func (w *Watch) see(e fetch.Event) []News {
+func (w *Watch) handle(e fetch.Event) []News {
 	switch e := e.(type) {
 	case fetch.Started:
-		w.look(e.Account)
+		w.refresh(e.Account)
 	case fetch.Refused:
 		a := w.account(e.Account)
-		if e.Again || e.UID == "" && a.nameless {
+		if e.Again || e.UID == "" && a.refusedWithoutUID {
 			break
 		}
-		a.fresh = append(a.fresh, e)
-		a.nameless = a.nameless || e.UID == ""
+		a.newlyRefused = append(a.newlyRefused, e)
+		a.refusedWithoutUID = a.refusedWithoutUID || e.UID == ""
 	case fetch.Warned:
 		return w.account(e.Account).warn(e, w.now())
 	case fetch.Finished:
@@ -147,23 +147,23 @@ func (w *Watch) see(e fetch.Event) []News {
 	return nil
 }
 
-// freshFor is for how long it is believed that no other process has told anything:
+// refreshAfter is for how long it is believed that no other process has told anything:
 // whoever has just begun knows all.
-const freshFor = time.Minute
+const refreshAfter = time.Minute
 
-// look finds out what another process may have told of an account. As long as
+// refresh finds out what another process may have told of an account. As long as
 // not all is remembered that we told, or are about to, we know better; what a disk
 // did not take then is tried again.
-func (w *Watch) look(account string) {
+func (w *Watch) refresh(account string) {
 	a, now := w.account(account), w.now()
 	if a.unsaved != nil && w.store.SaveTrouble(context.Background(), account, *a.unsaved) == nil {
 		a.unsaved = nil
 	}
-	if age := now.Sub(a.looked); a.untold > 0 || a.unsaved != nil || 0 <= age && age < freshFor {
+	if age := now.Sub(a.readAt); a.pending > 0 || a.unsaved != nil || 0 <= age && age < refreshAfter {
 		return
 	}
 	if health, err := w.store.HealthOf(context.Background(), account); err == nil {
-		a.Health, a.looked = health, now
+		a.Health, a.readAt = health, now
 	}
 }
 
@@ -178,7 +178,7 @@ func (w *Watch) Told(n News) error {
 	defer w.mu.Unlock()
 	err := w.store.SaveTrouble(context.Background(), account, n.Trouble)
 	a := w.account(account)
-	a.untold--
+	a.pending--
 	if a.unsaved = nil; err != nil {
 		a.unsaved = &n.Trouble
 	}
@@ -187,19 +187,19 @@ func (w *Watch) Told(n News) error {
 
 // account returns what is known of an account; one that a reload of the
 // configuration brought is new.
-func (w *Watch) account(name string) *watched {
+func (w *Watch) account(name string) *watchedAccount {
 	if w.accounts[name] == nil {
-		w.accounts[name] = new(watched)
+		w.accounts[name] = new(watchedAccount)
 	}
 	return w.accounts[name]
 }
 
 // finished is the one rule of what is news.
-func (a *watched) finished(s fetch.Summary, now time.Time) []News {
+func (a *watchedAccount) finished(s fetch.Summary, now time.Time) []News {
 	var all []News
-	n := News{Summary: s, LastSuccess: instant(past(a.LastSuccess, now)), Since: instant(a.Trouble.Since), Level: a.Trouble.Level}
-	passed := a.passed(s)
-	if s.NotDeleted != nil && daily(&a.Trouble.Undeleted, now) {
+	n := News{Summary: s, LastSuccess: timeOf(pastOrZero(a.LastSuccess, now)), Since: timeOf(a.Trouble.Since), Level: a.Trouble.Level}
+	passed := a.clearWarnings(s)
+	if s.NotDeleted != nil && dueDaily(&a.Trouble.Undeleted, now) {
 		all = append(all, News{Kind: Warned, Summary: s, Trouble: a.Trouble, Remember: true})
 	}
 	switch {
@@ -209,23 +209,23 @@ func (a *watched) finished(s fetch.Summary, now time.Time) []News {
 		// Nor does one that tried nothing, of the sink that messages wait for.
 	case s.Err == nil:
 		if a.Trouble.Level != 0 {
-			a.anew(0)
+			a.startTrouble(0)
 			n.Kind, n.Trouble, n.Remember = Recovered, a.Trouble, true
 			all = append(all, n)
 		}
 		a.LastSuccess = s.Ended.Unix()
 	default:
-		over := !a.Trouble.Sink && a.Trouble.Since < past(a.LastSuccess, now) // and nobody was told
+		over := !a.Trouble.Sink && a.Trouble.Since < pastOrZero(a.LastSuccess, now) // and nobody was told
 		if a.Trouble.Level == 0 || over || a.Trouble.Since > now.Unix() {
-			a.anew(s.Ended.Unix())
+			a.startTrouble(s.Ended.Unix())
 		}
 		was := a.Trouble.Sink
 		if _, sink := errors.AsType[*deliver.Error](s.Err); sink {
 			a.Trouble.Sink = true
 		}
 		passed = passed || a.Trouble.Sink != was
-		if n.Kind = a.failed(s, now); n.Kind != "" {
-			n.Since, n.Level = instant(a.Trouble.Since), a.Trouble.Level
+		if n.Kind = a.classify(s, now); n.Kind != "" {
+			n.Since, n.Level = timeOf(a.Trouble.Since), a.Trouble.Level
 			n.Trouble, n.Remember = a.Trouble, true
 			all = append(all, n)
 		}
@@ -233,25 +233,25 @@ func (a *watched) finished(s fetch.Summary, now time.Time) []News {
 	if passed && len(all) == 0 {
 		all = append(all, News{Summary: s, Trouble: a.Trouble, Remember: true})
 	}
-	if len(a.fresh) > 0 {
-		n.Kind, n.Refused, n.Trouble, n.Remember = Refused, a.fresh, state.Trouble{}, false
-		a.fresh = nil
+	if len(a.newlyRefused) > 0 {
+		n.Kind, n.Refused, n.Trouble, n.Remember = Refused, a.newlyRefused, state.Trouble{}, false
+		a.newlyRefused = nil
 		all = append(all, n)
 	}
 	return all
 }
 
-// anew has trouble begin then, of which nothing was told yet; 0 is none.
-func (a *watched) anew(since int64) {
+// startTrouble has trouble begin then, of which nothing was told yet; 0 is none.
+func (a *watchedAccount) startTrouble(since int64) {
 	a.Trouble = state.Trouble{
 		Since: since, Warned: a.Trouble.Warned, Unfiltered: a.Trouble.Unfiltered, Undeleted: a.Trouble.Undeleted,
 	}
 }
 
-// passed forgets the warnings that a poll shows to be over, and reports whether
+// clearWarnings forgets the warnings that a poll shows to be over, and reports whether
 // there were any: the command was run and did not fail, the filter let mail go on
 // and did not fail, the server deleted all that it was to.
-func (a *watched) passed(s fetch.Summary) bool {
+func (a *watchedAccount) clearWarnings(s fetch.Summary) bool {
 	t, before := &a.Trouble, a.Trouble
 	ran := !s.Skipped && s.Would == nil && !s.Started.IsZero()
 	if ran && !a.warned {
@@ -269,22 +269,22 @@ func (a *watched) passed(s fetch.Summary) bool {
 
 // warn returns a warning as news: the first one, and one a day as long as it is
 // repeated.
-func (a *watched) warn(e fetch.Warned, now time.Time) []News {
+func (a *watchedAccount) warn(e fetch.Warned, now time.Time) []News {
 	seen, told := &a.warned, &a.Trouble.Warned
 	if e.Filter {
 		seen, told = &a.unfiltered, &a.Trouble.Unfiltered
 	}
 	*seen = true
-	if !daily(told, now) {
+	if !dueDaily(told, now) {
 		return nil
 	}
 	return []News{{Kind: Warned, Summary: fetch.Summary{Account: e.Account}, Warning: e, Trouble: a.Trouble, Remember: true}}
 }
 
-// daily reports whether what was last told then is to be told again, and notes that
+// dueDaily reports whether what was last told then is to be told again, and notes that
 // it is.
-func daily(told *int64, now time.Time) bool {
-	if now.Sub(time.Unix(past(*told, now), 0)) < Patience {
+func dueDaily(told *int64, now time.Time) bool {
+	if now.Sub(time.Unix(pastOrZero(*told, now), 0)) < Patience {
 		return false
 	}
 	*told = now.Unix()
@@ -294,9 +294,9 @@ func daily(told *int64, now time.Time) bool {
 // maxCauses bounds how many causes are told of a day.
 const maxCauses = 8
 
-// cause names what a person is to see to, alike for all failures of which that is the
+// causeID names what a person is to see to, alike for all failures of which that is the
 // same. The words of a server may differ each time, what to do about them does not.
-func cause(err error) string {
+func causeID(err error) string {
 	h := fnv.New32a()
 	io.WriteString(h, fetch.Hint(err))
 	if sink, ok := errors.AsType[*deliver.Error](err); ok {
@@ -305,8 +305,8 @@ func cause(err error) string {
 	return fmt.Sprintf("%08x ", h.Sum32())
 }
 
-// failed returns what a failure is news of, "" if it is none.
-func (a *watched) failed(s fetch.Summary, now time.Time) Kind {
+// classify returns what a failure is news of, "" if it is none.
+func (a *watchedAccount) classify(s fetch.Summary, now time.Time) Kind {
 	t, kind, why := &a.Trouble, Kind(""), ""
 	first := t.Level == 0
 	level, well := Passing, a.LastSuccess
@@ -315,7 +315,7 @@ func (a *watched) failed(s fetch.Summary, now time.Time) Kind {
 	}
 	switch {
 	case s.Class >= fetch.ClassOperator:
-		level, kind, why = Person, NeedsPerson, cause(s.Err)
+		level, kind, why = Person, NeedsPerson, causeID(s.Err)
 	case now.Sub(time.Unix(well, 0)) > Patience:
 		level, kind = Lasting, StillFailing
 	}
@@ -324,7 +324,7 @@ func (a *watched) failed(s fetch.Summary, now time.Time) Kind {
 	}
 	another := !strings.Contains(t.Causes, why) && len(t.Causes) < maxCauses*len(why)
 	if level <= t.Level && !another {
-		if now.Sub(time.Unix(past(t.Told, now), 0)) < Patience {
+		if now.Sub(time.Unix(pastOrZero(t.Told, now), 0)) < Patience {
 			return ""
 		}
 		kind = StillFailing
@@ -340,17 +340,17 @@ func (a *watched) failed(s fetch.Summary, now time.Time) Kind {
 	return kind
 }
 
-// past returns a time that was noted, in Unix seconds; 0 if it is still to come,
+// pastOrZero returns a time that was noted, in Unix seconds; 0 if it is still to come,
 // since the clock was ahead then.
-func past(unix int64, now time.Time) int64 {
+func pastOrZero(unix int64, now time.Time) int64 {
 	if unix > now.Unix() {
 		return 0
 	}
 	return unix
 }
 
-// instant returns a time from Unix seconds; 0 is never, the zero time.
-func instant(unix int64) time.Time {
+// timeOf returns a time from Unix seconds; 0 is never, the zero time.
+func timeOf(unix int64) time.Time {
 	if unix == 0 {
 		return time.Time{}
 	}

@@ -50,8 +50,8 @@ func Read(r io.Reader) (program string, drops []Maildrop, err error) {
 	if err := lines.Err(); err != nil {
 		return "", nil, fmt.Errorf("line %d: %w", n+1, err)
 	}
-	if p.missing > 0 {
-		return "", nil, fmt.Errorf("it ends where %d more lines should follow", p.missing)
+	if p.mpopLeft > 0 {
+		return "", nil, fmt.Errorf("it ends where %d more lines should follow", p.mpopLeft)
 	}
 	if f == nil {
 		return "", nil, nil
@@ -63,7 +63,7 @@ func Read(r io.Reader) (program string, drops []Maildrop, err error) {
 // that it is no such line.
 type format struct {
 	program string
-	begins  func(line string) bool // the file, by its first line
+	matches func(line string) bool // the file, by its first line
 	parse   func(p *parser, line string) bool
 }
 
@@ -77,7 +77,7 @@ var formats = []format{
 
 func detect(line string) *format {
 	for i := range formats {
-		if formats[i].begins(line) {
+		if formats[i].matches(line) {
 			return &formats[i]
 		}
 	}
@@ -85,10 +85,10 @@ func detect(line string) *format {
 }
 
 type parser struct {
-	drops    []Maildrop
-	index    map[[2]string]int // of drops, by user and host
-	missing  int               // lines that the last one of mpop should still have
-	timeless bool              // mpop's: they have no times
+	drops            []Maildrop
+	index            map[[2]string]int // of drops, by user and host
+	mpopLeft         int               // lines that the last one of mpop should still have
+	mpopWithoutTimes bool              // mpop's: they have no times
 
 	user, host string // of Thunderbird's lines
 }
@@ -130,7 +130,7 @@ func (p *parser) getmail(line string) bool {
 	if _, err := strconv.ParseInt(line[nul+1:], 10, 64); err != nil {
 		return false
 	}
-	if uid := trim(line[:nul]); uid != "" {
+	if uid := trimBlanks(line[:nul]); uid != "" {
 		p.add("", "", uid)
 	}
 	return true
@@ -141,19 +141,19 @@ func (p *parser) getmail(line string) bool {
 // seen first follows.
 func (p *parser) mpop(line string) bool {
 	switch {
-	case p.missing > 0:
-		p.missing--
-		if blank := strings.LastIndexByte(line, ' '); blank > 0 && !p.timeless {
+	case p.mpopLeft > 0:
+		p.mpopLeft--
+		if blank := strings.LastIndexByte(line, ' '); blank > 0 && !p.mpopWithoutTimes {
 			if _, err := strconv.ParseInt(line[blank+1:], 10, 64); err == nil {
 				line = line[:blank]
 			}
 		}
-		uid, last := trim(line), &p.drops[len(p.drops)-1]
+		uid, last := trimBlanks(line), &p.drops[len(p.drops)-1]
 		last.UIDs = append(last.UIDs, uid)
 		return uid != "" && uid[0] != ' ' // which begins the next list
 	case line[0] == '#':
 		if _, version, ok := strings.Cut(line, " mpop version "); ok {
-			p.timeless = timeless(version)
+			p.mpopWithoutTimes = mpopLacksTimes(version)
 		}
 		return true
 	}
@@ -163,7 +163,7 @@ func (p *parser) mpop(line string) bool {
 	if line[0] != ' ' || err != nil || n < 1 || host == "" || user == "" {
 		return false
 	}
-	p.missing = n
+	p.mpopLeft = n
 	p.drops = append(p.drops, Maildrop{User: user, Host: host})
 	return true
 }
@@ -194,12 +194,12 @@ func (p *parser) thunderbird(line string) bool {
 	return false
 }
 
-// trim leaves out the blanks at the end of a unique-id, as our listings do: some
+// trimBlanks leaves out the blanks at the end of a unique-id, as our listings do: some
 // servers put one behind each.
-func trim(uid string) string { return strings.TrimRight(uid, " \t") }
+func trimBlanks(uid string) string { return strings.TrimRight(uid, " \t") }
 
-// timeless reports whether a version of mpop is one before 1.4.23.
-func timeless(version string) bool {
+// mpopLacksTimes reports whether a version of mpop is one before 1.4.23.
+func mpopLacksTimes(version string) bool {
 	n := make([]int, 3)
 	fmt.Sscanf(version, "%d.%d.%d", &n[0], &n[1], &n[2]) // what is not there is 0
 	return slices.Compare(n, []int{1, 4, 23}) < 0

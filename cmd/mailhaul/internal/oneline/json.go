@@ -13,20 +13,20 @@ import (
 // printed, which says the same to a program. Encoders leave DEL, the controls of
 // ISO 6429 beyond ASCII and marks of direction as they are, and a person may look.
 // Each Write must end behind a value.
-func JSON(w io.Writer) io.Writer { return escaper{w} }
+func JSON(w io.Writer) io.Writer { return escapingWriter{w} }
 
-type escaper struct{ w io.Writer }
+type escapingWriter struct{ w io.Writer }
 
 // Write implements io.Writer.
-func (e escaper) Write(p []byte) (int, error) {
+func (e escapingWriter) Write(p []byte) (int, error) {
 	n := len(p)
 	// Outside of strings all is ASCII, of which encoders escape the controls.
-	if bytes.ContainsFunc(p, hidden) {
+	if bytes.ContainsFunc(p, isHidden) {
 		var escaped bytes.Buffer
 		for len(p) > 0 {
 			r, size := utf8.DecodeRune(p)
 			switch {
-			case !hidden(r):
+			case !isHidden(r):
 				escaped.Write(p[:size])
 			case r > 0xffff:
 				high, low := utf16.EncodeRune(r)
@@ -44,4 +44,4 @@ func (e escaper) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-func hidden(r rune) bool { return r >= 0x7f && !unicode.IsPrint(r) }
+func isHidden(r rune) bool { return r >= 0x7f && !unicode.IsPrint(r) }

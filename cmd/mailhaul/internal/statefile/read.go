@@ -13,17 +13,17 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// longest is how long a line may be, many times what is ever written.
-const longest = 1 << 20
+// maxLine is how long a line may be, many times what is ever written.
+const maxLine = 1 << 20
 
 // Read reads a file to its end, and checks that what it says of each message
 // can be so. An error names the line.
 func Read(r io.Reader) ([]state.Memory, error) {
 	in := reader{seen: map[string]bool{}}
 	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, longest)
+	lines.Buffer(nil, maxLine)
 	for n := 1; lines.Scan(); n++ {
-		if err := in.take(lines.Bytes()); err != nil {
+		if err := in.readLine(lines.Bytes()); err != nil {
 			return nil, fmt.Errorf("line %d: %w", n, err)
 		}
 	}
@@ -44,12 +44,12 @@ var errNotOurs = errors.New("this was not written by mailhaul state export")
 
 type reader struct {
 	all          []state.Memory
-	end          end
+	end          counts
 	begun, ended bool
 	seen         map[string]bool // the UIDs of the last account
 }
 
-func (r *reader) take(text []byte) error {
+func (r *reader) readLine(text []byte) error {
 	var l line
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
@@ -83,17 +83,17 @@ func (r *reader) take(text []byte) error {
 		}
 		return nil
 	case l.Account != nil:
-		return r.account(*l.Account)
+		return r.addAccount(*l.Account)
 	case len(r.all) == 0:
 		return errors.New("no account comes before it")
 	case l.Message != nil:
-		return r.message(*l.Message)
+		return r.addMessage(*l.Message)
 	case l.Day != nil:
-		return r.day(*l.Day)
+		return r.addDay(*l.Day)
 	case l.Poll != nil:
 		p := l.Poll
 		r.end.Polls++
-		r.last().Polls = append(r.last().Polls, state.Poll{
+		r.current().Polls = append(r.current().Polls, state.Poll{
 			Started: p.Started.unix(), Ended: p.Ended.unix(), Result: p.Result, Error: string(p.Error), Hint: string(p.Hint),
 			Fetched: p.Fetched, Deleted: p.Deleted, Listed: p.Listed, Bytes: p.Octets,
 		})
@@ -102,9 +102,9 @@ func (r *reader) take(text []byte) error {
 	return errNotOurs
 }
 
-func (r *reader) last() *state.Memory { return &r.all[len(r.all)-1] }
+func (r *reader) current() *state.Memory { return &r.all[len(r.all)-1] }
 
-func (r *reader) account(a account) error {
+func (r *reader) addAccount(a account) error {
 	for _, m := range r.all {
 		if m.Account == string(a.Name) {
 			return fmt.Errorf("account %q appears twice", a.Name)
@@ -116,7 +116,7 @@ func (r *reader) account(a account) error {
 	return nil
 }
 
-func (r *reader) message(m message) error {
+func (r *reader) addMessage(m message) error {
 	msg := state.Message{Row: state.Row{
 		UID: string(m.UID), Size: m.Octets, Seen: m.Seen.unix(), Landed: m.Landed.unix(), Deleted: m.Deleted.unix(),
 		Missing: m.Missing.unix(), Tries: m.Tries, NextTry: m.NextTry.unix(), Reason: string(m.Reason),
@@ -131,7 +131,7 @@ func (r *reader) message(m message) error {
 	if msg.Phase, known = phases[m.Phase]; !known {
 		return fmt.Errorf("message %q: the phase %q is not known", m.UID, m.Phase)
 	}
-	if err := errors.Join(setSum(&msg.Header, m.Header), setSum(&msg.Content, m.Content), possible(msg)); err != nil {
+	if err := errors.Join(decodeSum(&msg.Header, m.Header), decodeSum(&msg.Content, m.Content), validate(msg)); err != nil {
 		return fmt.Errorf("message %q: %w", m.UID, err)
 	}
 	if r.seen[msg.UID] {
@@ -139,7 +139,7 @@ func (r *reader) message(m message) error {
 	}
 	r.seen[msg.UID] = true
 	r.end.Messages++
-	r.last().Messages = append(r.last().Messages, msg)
+	r.current().Messages = append(r.current().Messages, msg)
 	return nil
 }
 
@@ -151,9 +151,9 @@ func init() {
 	}
 }
 
-// possible checks what a deletion from the server may come to rest on: only a
+// validate checks what a deletion from the server may come to rest on: only a
 // message that landed is ever deleted.
-func possible(m state.Message) error {
+func validate(m state.Message) error {
 	sinks := map[string]bool{}
 	for _, d := range m.Deliveries {
 		switch {
@@ -177,24 +177,24 @@ func possible(m state.Message) error {
 	return nil
 }
 
-func (r *reader) day(d day) error {
+func (r *reader) addDay(d day) error {
 	date, err := time.Parse(time.DateOnly, d.Date)
 	if err != nil {
 		return fmt.Errorf("%q is not a day", d.Date)
 	}
 	n := state.DayOf(date)
-	if days := r.last().Days; len(days) > 0 && days[len(days)-1].Day >= n {
+	if days := r.current().Days; len(days) > 0 && days[len(days)-1].Day >= n {
 		return fmt.Errorf("the day %s stands behind a later one, or twice", d.Date)
 	}
 	if d.Polls < 0 || d.Failed < 0 || d.Fetched < 0 || d.Octets < 0 {
 		return errors.New("a number is negative")
 	}
 	r.end.Days++
-	r.last().Days = append(r.last().Days, state.Day{Day: n, Polls: d.Polls, Failed: d.Failed, Fetched: d.Fetched, Bytes: d.Octets})
+	r.current().Days = append(r.current().Days, state.Day{Day: n, Polls: d.Polls, Failed: d.Failed, Fetched: d.Fetched, Bytes: d.Octets})
 	return nil
 }
 
-func setSum(into *state.Sum, s string) error {
+func decodeSum(into *state.Sum, s string) error {
 	if s == "" {
 		return nil
 	}

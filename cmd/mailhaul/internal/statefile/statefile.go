@@ -38,50 +38,50 @@ type line struct {
 	Message  *message `json:"message,omitempty"`
 	Poll     *poll    `json:"poll,omitempty"`
 	Day      *day     `json:"day,omitempty"`
-	End      *end     `json:"end,omitempty"`
+	End      *counts  `json:"end,omitempty"`
 }
 
 type account struct {
-	Name        text `json:"name"`
-	LastSuccess *at  `json:"last_success,omitempty"`
-	Maildrop    text `json:"maildrop,omitempty"`
+	Name        anyString `json:"name"`
+	LastSuccess *unixTime `json:"last_success,omitempty"`
+	Maildrop    anyString `json:"maildrop,omitempty"`
 }
 
 type message struct {
-	UID        text       `json:"uid"`
+	UID        anyString  `json:"uid"`
 	Phase      string     `json:"phase"`
 	Octets     int64      `json:"octets"`
 	Header     string     `json:"header,omitempty"`
 	Content    string     `json:"content,omitempty"`
-	Seen       *at        `json:"seen,omitempty"`
-	Landed     *at        `json:"landed,omitempty"`
-	Deleted    *at        `json:"deleted,omitempty"`
-	Missing    *at        `json:"missing,omitempty"`
+	Seen       *unixTime  `json:"seen,omitempty"`
+	Landed     *unixTime  `json:"landed,omitempty"`
+	Deleted    *unixTime  `json:"deleted,omitempty"`
+	Missing    *unixTime  `json:"missing,omitempty"`
 	Tries      int        `json:"tries,omitempty"`
-	NextTry    *at        `json:"next_try,omitempty"`
-	Reason     text       `json:"reason,omitzero"`
+	NextTry    *unixTime  `json:"next_try,omitempty"`
+	Reason     anyString  `json:"reason,omitzero"`
 	Deliveries []delivery `json:"deliveries,omitempty"`
 }
 
 type delivery struct {
-	Sink     text `json:"sink"`
-	Token    text `json:"token,omitzero"`
-	Where    text `json:"where,omitzero"`
-	Open     bool `json:"open,omitempty"`
-	Promised *at  `json:"promised,omitempty"`
-	Landed   *at  `json:"landed,omitempty"`
+	Sink     anyString `json:"sink"`
+	Token    anyString `json:"token,omitzero"`
+	Where    anyString `json:"where,omitzero"`
+	Open     bool      `json:"open,omitempty"`
+	Promised *unixTime `json:"promised,omitempty"`
+	Landed   *unixTime `json:"landed,omitempty"`
 }
 
 type poll struct {
-	Started *at    `json:"started,omitempty"`
-	Ended   *at    `json:"ended,omitempty"`
-	Result  string `json:"result"`
-	Error   text   `json:"error,omitzero"`
-	Hint    text   `json:"hint,omitzero"`
-	Fetched int    `json:"fetched,omitempty"`
-	Deleted int    `json:"deleted,omitempty"`
-	Listed  int    `json:"listed,omitempty"`
-	Octets  int64  `json:"octets,omitempty"`
+	Started *unixTime `json:"started,omitempty"`
+	Ended   *unixTime `json:"ended,omitempty"`
+	Result  string    `json:"result"`
+	Error   anyString `json:"error,omitzero"`
+	Hint    anyString `json:"hint,omitzero"`
+	Fetched int       `json:"fetched,omitempty"`
+	Deleted int       `json:"deleted,omitempty"`
+	Listed  int       `json:"listed,omitempty"`
+	Octets  int64     `json:"octets,omitempty"`
 }
 
 type day struct {
@@ -92,74 +92,74 @@ type day struct {
 	Octets  int64  `json:"octets,omitempty"`
 }
 
-type end struct {
+type counts struct {
 	Accounts int `json:"accounts"`
 	Messages int `json:"messages"`
 	Polls    int `json:"polls"`
 	Days     int `json:"days"`
 }
 
-// text is a string of any bytes.
-type text string
+// anyString is a string of any bytes.
+type anyString string
 
-type encoded struct {
+type base64Text struct {
 	Base64 *string `json:"base64"`
 }
 
-func (t text) MarshalJSON() ([]byte, error) {
+func (t anyString) MarshalJSON() ([]byte, error) {
 	if utf8.ValidString(string(t)) {
 		return json.Marshal(string(t))
 	}
 	s := base64.StdEncoding.EncodeToString([]byte(t))
-	return json.Marshal(encoded{&s})
+	return json.Marshal(base64Text{&s})
 }
 
 var errText = errors.New(`neither text nor {"base64":"…"}`)
 
-func (t *text) UnmarshalJSON(data []byte) error {
+func (t *anyString) UnmarshalJSON(data []byte) error {
 	var s string
 	if len(data) > 0 && data[0] == '"' {
 		err := json.Unmarshal(data, &s)
-		*t = text(s)
+		*t = anyString(s)
 		return err
 	}
-	var e encoded
+	var e base64Text
 	if json.Unmarshal(data, &e) != nil || e.Base64 == nil {
 		return errText
 	}
 	bytes, err := base64.StdEncoding.Strict().DecodeString(*e.Base64)
-	*t = text(bytes)
+	*t = anyString(bytes)
 	return err
 }
 
-// at is a time in Unix seconds.
-type at int64
+// unixTime is a time in Unix seconds.
+type unixTime int64
 
-// when returns nil for never.
-func when(unix int64) *at {
+// timeOrNil returns nil for never.
+func timeOrNil(unix int64) *unixTime {
 	if unix == 0 {
 		return nil
 	}
-	return (*at)(&unix)
+	return (*unixTime)(&unix)
 }
 
-func (a *at) unix() int64 {
+func (a *unixTime) unix() int64 {
 	if a == nil {
 		return 0
 	}
 	return int64(*a)
 }
 
-func (a at) MarshalJSON() ([]byte, error) { return json.Marshal(time.Unix(int64(a), 0).UTC()) }
+func (a unixTime) MarshalJSON() ([]byte, error) { return json.Marshal(time.Unix(int64(a), 0).UTC()) }
 
 var errTime = errors.New("not a time of RFC 3339 since 1970")
 
-func (a *at) UnmarshalJSON(data []byte) error {
+func (a *unixTime) UnmarshalJSON(data []byte) error {
 	// The layout alone takes a comma before the fraction of a second.
 	t, err := time.Parse(`"`+time.RFC3339+`"`, string(data))
 	if err != nil || t.Unix() <= 0 || strings.Contains(string(data), ",") {
 		return errTime
 	}
-	*a = at(t.Unix())
+	*a = unixTime(t.Unix())
 	return nil
 }

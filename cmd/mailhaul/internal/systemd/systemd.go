@@ -23,8 +23,8 @@ type Manager struct {
 	Timeout time.Duration
 
 	mu           sync.Mutex
-	status, told string // what it is to be told, and was
-	telling      bool
+	status, sent string // what it is to be told, and was
+	sending      bool
 }
 
 // defaultTimeout is long enough for a manager that is being replaced.
@@ -64,24 +64,24 @@ func (m *Manager) Status(format string, args ...any) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.status = fmt.Sprintf(format, args...)
-	if m.status != m.told && !m.telling {
-		m.telling = true
-		go m.tell()
+	if m.status != m.sent && !m.sending {
+		m.sending = true
+		go m.sendStatus()
 	}
 }
 
-// tell sends the status until it is the one that was sent.
-func (m *Manager) tell() {
+// sendStatus sends the status until it is the one that was sent.
+func (m *Manager) sendStatus() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for m.status != m.told {
-		m.told = m.status
-		s := "STATUS=" + m.told
+	for m.status != m.sent {
+		m.sent = m.status
+		s := "STATUS=" + m.sent
 		m.mu.Unlock()
 		m.send(s)
 		m.mu.Lock()
 	}
-	m.telling = false
+	m.sending = false
 }
 
 // Watch keeps the manager's watchdog quiet while alive says so, until ctx

@@ -9,9 +9,9 @@ import (
 
 type cell = uv.Cell
 
-// text returns a row of cells without the blanks at its end. The second cell
+// rowText returns a row of cells without the blanks at its end. The second cell
 // of a wide character has no content.
-func text(width int, at func(x int) *cell) string {
+func rowText(width int, at func(x int) *cell) string {
 	var row strings.Builder
 	for x := range width {
 		if c := at(x); c == nil {

@@ -128,13 +128,13 @@ func (t *Terminal) Resize(columns, rows int) {
 func (t *Terminal) Screen() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.seen()
+	return t.visibleText()
 }
 
-func (t *Terminal) seen() string {
+func (t *Terminal) visibleText() string {
 	var rows []string
 	for y := range t.screen.Height() {
-		rows = append(rows, text(t.screen.Width(), func(x int) *cell { return t.screen.CellAt(x, y) }))
+		rows = append(rows, rowText(t.screen.Width(), func(x int) *cell { return t.screen.CellAt(x, y) }))
 	}
 	return strings.TrimRight(strings.Join(rows, "\n"), "\n")
 }
@@ -145,9 +145,9 @@ func (t *Terminal) History() string {
 	defer t.mu.Unlock()
 	var rows []string
 	for y := range t.screen.ScrollbackLen() {
-		rows = append(rows, text(t.screen.Width(), func(x int) *cell { return t.screen.ScrollbackCellAt(x, y) }))
+		rows = append(rows, rowText(t.screen.Width(), func(x int) *cell { return t.screen.ScrollbackCellAt(x, y) }))
 	}
-	return strings.Join(append(rows, t.seen()), "\n")
+	return strings.Join(append(rows, t.visibleText()), "\n")
 }
 
 // Output returns every byte that the program wrote so far.
@@ -194,7 +194,7 @@ func (t *Terminal) wait(late string, done func(screen string, ended bool) bool) 
 	limit := time.After(t.timeout)
 	for {
 		t.mu.Lock()
-		screen, ended, changed := t.seen(), t.ended, t.changed
+		screen, ended, changed := t.visibleText(), t.ended, t.changed
 		t.mu.Unlock()
 		if done(screen, ended) {
 			return
