@@ -18,24 +18,23 @@ import (
 	"github.com/mailhaul/mailhaul/fetch"
 )
 
-// File keeps metrics in a text file. The file is their memory: what a process
-// counted is added to what the file says, so that counters grow from one run to
-// the next and several processes may count into one file. Only Write waits for
-// the disk.
+// File adds metrics to a text file. Each Write adds what the process has counted to what
+// the file holds, so that counters grow from run to run, and several processes may share
+// the file. Only Write waits for the disk.
 type File struct {
 	path  string
 	build Build
 
 	mu       sync.Mutex
 	accounts []string
-	pending  *Metrics // what the file does not have yet
+	pending  *Metrics // not in the file yet
 
 	writing   sync.Mutex
-	unwritten *Metrics // what a Write took of pending and could not bring into the file
+	unwritten *Metrics // what a failed Write took from pending
 }
 
-// NewFile returns metrics of accounts that are kept at path. success has what
-// Metrics.SetSuccess is to be told of each of them.
+// NewFile returns metrics for the file at path. success holds, for each account, the
+// argument of Metrics.SetSuccess.
 func NewFile(path string, b Build, accounts []string, success map[string]time.Time) *File {
 	f := &File{path: path, build: b, accounts: accounts}
 	f.pending = f.newMetrics()
@@ -51,8 +50,7 @@ func (f *File) newMetrics() *Metrics {
 	return m
 }
 
-// SetAccounts says which accounts there are now, and when those that are new last
-// did well.
+// SetAccounts sets the accounts, and when each new one last succeeded.
 func (f *File) SetAccounts(names []string, success map[string]time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -65,16 +63,15 @@ func (f *File) SetAccounts(names []string, success map[string]time.Time) {
 	f.accounts = names
 }
 
-// Observe counts an event; the file gets it with the next Write.
+// Observe counts an event. The next Write adds it to the file.
 func (f *File) Observe(e fetch.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.pending.Observe(e)
 }
 
-// Write adds what was counted to the file. The file is replaced in one step,
-// so that a reader sees the old one or the new one; a power cut may still lose
-// it, which to Prometheus is a restart.
+// Write adds what was counted to the file. It replaces the file atomically, but does not
+// sync it: if a power cut loses the file, Prometheus sees a restart.
 func (f *File) Write() error {
 	f.writing.Lock()
 	defer f.writing.Unlock()
@@ -102,7 +99,7 @@ func (f *File) addToFile(m *Metrics) error {
 	if err != nil {
 		return err
 	}
-	defer dir.Close() // which lets go of the lock
+	defer dir.Close() // releases the lock
 	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
 		return &os.PathError{Op: "lock", Path: dir.Name(), Err: err}
 	}
@@ -116,8 +113,7 @@ func (f *File) addToFile(m *Metrics) error {
 	return writeFile(f.path, merge(before, now, accounts))
 }
 
-// readFile returns what the file at path says. A file that is missing or
-// damaged says nothing.
+// readFile returns the metrics in the file at path, none if it is missing or damaged.
 func readFile(path string) (map[string]*dto.MetricFamily, error) {
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -134,12 +130,12 @@ func readFile(path string) (map[string]*dto.MetricFamily, error) {
 	return families, nil
 }
 
-// writeFile replaces the file at path, in a folder that the caller has locked.
-// Everybody may read it, since the collector runs as somebody else. The new file
-// is always called the same, so that the same trouble is told in the same words.
+// writeFile replaces the file at path, in a folder that the caller has locked. Everybody
+// may read the file, since the collector runs as another user. The temporary file has a
+// fixed name, so that the text of an error stays the same.
 func writeFile(path string, families []*dto.MetricFamily) error {
 	next := path + ".tmp"
-	_ = os.Remove(next) // a process that was killed may have left it
+	_ = os.Remove(next) // which a killed process may have left
 	file, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return err

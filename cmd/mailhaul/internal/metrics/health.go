@@ -12,18 +12,18 @@ import (
 )
 
 const (
-	// staleIntervals is how many intervals an account may be without success, and
-	// leastPatience how long in any case: servers that want pauses between
-	// logins, and the first haul of a full maildrop, take their time.
+	// An account is stale after staleIntervals of its intervals without success,
+	// but not before minStale: some servers want pauses between logins, and the
+	// first fetch from a full maildrop takes long.
 	staleIntervals = 3
 	minStale       = 30 * time.Minute
-	// maxSilence is how long the scheduler may be silent. It says something
-	// every 15 seconds.
+	// maxSilence is how long the scheduler may not call Turn, which it does every
+	// 15 seconds.
 	maxSilence = time.Minute
 )
 
-// Health knows whether a daemon does its work. Its methods may be called from
-// several goroutines.
+// Health tracks whether a daemon does its work. Its methods may be called from several
+// goroutines.
 type Health struct {
 	now func() time.Time
 
@@ -32,22 +32,21 @@ type Health struct {
 	accounts map[string]*accountProgress
 }
 
-// accountProgress is when an account last made progress.
+// accountProgress is when an account last made progress, and how often it should.
 type accountProgress struct {
-	every    time.Duration
-	delay    time.Duration // that its server wants between two logins
-	success  time.Time     // zero for never
-	progress time.Time     // a success, mail that landed, or when we began to look
+	interval   time.Duration // between two polls
+	loginDelay time.Duration // that the server wants between two logins
+	success    time.Time     // the last one; zero for never
+	progress   time.Time     // last success, landing, or the start of the watch
 }
 
-// NewHealth returns the health of a daemon that has just begun. now is the
-// clock.
+// NewHealth returns the health of a daemon that has just started. now is the clock.
 func NewHealth(now func() time.Time) *Health {
 	return &Health{now: now, lastTurn: now(), accounts: map[string]*accountProgress{}}
 }
 
-// SetAccounts says which accounts there are, with their intervals, and when
-// those that are new last did well.
+// SetAccounts sets the accounts with their intervals, and when each new one last
+// succeeded.
 func (h *Health) SetAccounts(every map[string]time.Duration, success map[string]time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -56,22 +55,22 @@ func (h *Health) SetAccounts(every map[string]time.Duration, success map[string]
 	for name, interval := range every {
 		a := before[name]
 		if a == nil {
-			// An hour-long sleep of the machine is no fault of the account.
+			// The time before, when the machine may have slept, does not count.
 			a = &accountProgress{success: success[name], progress: h.now()}
 		}
-		a.every = interval
+		a.interval = interval
 		h.accounts[name] = a
 	}
 }
 
-// Turn says that the scheduler is alive.
+// Turn notes that the scheduler is alive.
 func (h *Health) Turn() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.lastTurn = h.now()
 }
 
-// Observe takes note of success.
+// Observe notes progress and success.
 func (h *Health) Observe(e fetch.Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -85,8 +84,8 @@ func (h *Health) Observe(e fetch.Event) {
 		if a == nil {
 			break
 		}
-		if d := e.Schedule.LoginDelay; d > 0 || e.Err == nil { // else it may not be known
-			a.delay = time.Duration(d) * time.Second
+		if d := e.Schedule.LoginDelay; d > 0 || e.Err == nil { // a failed poll may not know it
+			a.loginDelay = time.Duration(d) * time.Second
 		}
 		if e.Err == nil {
 			a.progress, a.success = h.now(), e.Ended
@@ -94,7 +93,7 @@ func (h *Health) Observe(e fetch.Event) {
 	}
 }
 
-// Alive reports whether the scheduler is.
+// Alive reports whether the scheduler is alive.
 func (h *Health) Alive() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -103,7 +102,7 @@ func (h *Health) Alive() bool {
 
 func (h *Health) alive() bool { return h.now().Sub(h.lastTurn) < maxSilence }
 
-// report is what /healthz says. The names are stable; fields may be added.
+// report is the response to /healthz. Its names are stable; fields may be added.
 type report struct {
 	Status   string  `json:"status"` // ok, stale or hung
 	Accounts int     `json:"accounts"`
@@ -122,7 +121,7 @@ func (h *Health) report() report {
 	defer h.mu.Unlock()
 	r := report{Status: "ok", Accounts: len(h.accounts), Stale: []stale{}}
 	for name, a := range h.accounts {
-		limit := max(staleIntervals*a.every, staleIntervals*a.delay, minStale)
+		limit := max(staleIntervals*a.interval, staleIntervals*a.loginDelay, minStale)
 		without := h.now().Sub(a.progress)
 		if without <= limit {
 			continue
@@ -141,14 +140,14 @@ func (h *Health) report() report {
 	return r
 }
 
-// serveHealth answers 200 if all is well, else 503, and says why.
+// serveHealth answers with the report: 200 if its status is ok, and 503 otherwise.
 func (h *Health) serveHealth(w http.ResponseWriter, _ *http.Request) {
 	r := h.report()
 	writeJSON(w, r.Status == "ok", r)
 }
 
-// serveAlive answers 200 while the scheduler is alive, else 503: then a new
-// start may help, which it does not against what ails an account.
+// serveAlive answers 200 while the scheduler is alive, and 503 otherwise. It does not
+// consider the accounts: a restart, which may follow a 503, would not help them.
 func (h *Health) serveAlive(w http.ResponseWriter, _ *http.Request) {
 	status, alive := "ok", h.Alive()
 	if !alive {
@@ -163,5 +162,5 @@ func writeJSON(w http.ResponseWriter, well bool, body any) {
 	if !well {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	_ = json.NewEncoder(w).Encode(body) // who asked may have gone
+	_ = json.NewEncoder(w).Encode(body) // the client may have gone
 }

@@ -8,15 +8,15 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// merge returns now, the counts of a process, on top of before. Counters and
-// histograms are added up. Of gauges now's are right, and those it lacks stay
-// as they were, if they are of one of the accounts.
+// merge adds now, the counts of a process, to before, those of the file. It sums up
+// counters and histograms, and takes gauges from now. What now lacks stays as it was, if
+// it belongs to one of the accounts.
 func merge(before map[string]*dto.MetricFamily, now []*dto.MetricFamily, accounts []string) []*dto.MetricFamily {
 	families := map[string]*dto.MetricFamily{}
 	for _, f := range now {
 		families[f.GetName()] = f
 	}
-	// A vector without a value is not gathered, but the file may have some.
+	// Gather leaves out vectors without a value, but the file may hold some.
 	for name, old := range before {
 		if families[name] == nil && strings.HasPrefix(name, prefix) {
 			families[name] = &dto.MetricFamily{Name: old.Name, Help: old.Help, Type: old.Type}
@@ -51,8 +51,8 @@ func merge(before map[string]*dto.MetricFamily, now []*dto.MetricFamily, account
 
 const prefix = "mailhaul_"
 
-// addCounts adds what was counted before. A histogram with other buckets is of
-// another mailhaul and counts no more.
+// addCounts adds the counts of before to m, but not of histograms with other buckets,
+// which another version of mailhaul has written.
 func addCounts(m, before *dto.Metric) {
 	if c := m.GetCounter(); c != nil {
 		*c.Value += before.GetCounter().GetValue()
@@ -68,8 +68,8 @@ func addCounts(m, before *dto.Metric) {
 	}
 }
 
-// finiteBounds returns the upper finiteBounds of the finite buckets, which are all that
-// the text format and the registry agree about: +Inf only the former has.
+// finiteBounds returns the upper bounds of the finite buckets. Only the text format lists
+// the bucket of +Inf; the registry does not.
 func finiteBounds(h *dto.Histogram) []float64 {
 	var all []float64
 	for _, b := range h.GetBucket() {
@@ -80,7 +80,7 @@ func finiteBounds(h *dto.Histogram) []float64 {
 	return all
 }
 
-// labelKey returns the labels of a metric as one string.
+// labelKey returns a string that identifies the labels of a metric.
 func labelKey(m *dto.Metric) string {
 	var all []string
 	for _, l := range m.GetLabel() {

@@ -1,6 +1,10 @@
-// Package metrics counts what polls do, for Prometheus: over HTTP for the
-// daemon, and as a text file for the collector of node_exporter, which works
-// for runs from cron as well.
+// Package metrics counts what polls do, for Prometheus.
+//
+// Metrics counts the events of polls (Observe). The daemon serves them over HTTP by
+// Listen (server.go), together with its Health: whether the scheduler runs, and which
+// accounts have had no success for too long (health.go). A File (file.go, merge.go)
+// adds them to a text file for the collector of node_exporter, which works for runs
+// from cron as well.
 package metrics
 
 import (
@@ -13,11 +17,10 @@ import (
 	"github.com/mailhaul/mailhaul/fetch"
 )
 
-// Build says which mailhaul this is.
+// Build identifies the version of mailhaul.
 type Build struct{ Version, Commit, Go string }
 
-// results are the values of the label result: the classes of polls, and
-// skipped for those that did not begin.
+// results are the values of the label result: the classes of polls, and skipped.
 var results = []string{
 	fetch.ClassFine.String(), fetch.ClassRefused.String(), fetch.ClassRetry.String(),
 	fetch.ClassOperator.String(), fetch.ClassMachine.String(), skipped,
@@ -25,9 +28,9 @@ var results = []string{
 
 const skipped = "skipped"
 
-// Metrics are the counts of one process. Its methods may be called from
-// several goroutines. It has a registry of its own, made when it is: a process
-// that is not asked for metrics pays for none.
+// Metrics holds the counts of one process. Its methods may be called from several
+// goroutines. It has a registry of its own, so that a process without metrics does
+// not pay for any.
 type Metrics struct {
 	registry *prometheus.Registry
 
@@ -38,7 +41,7 @@ type Metrics struct {
 	duration                               prometheus.Histogram
 
 	mu       sync.Mutex
-	accounts map[string]bool // false if it was taken out
+	accounts map[string]bool // false if the account was removed
 }
 
 // New returns metrics that have counted nothing.
@@ -80,8 +83,8 @@ func New(b Build) *Metrics {
 	return m
 }
 
-// SetAccounts says which accounts there are. Their counters are there from the
-// start, so that a first failure is seen to be one; those of others go.
+// SetAccounts sets the accounts. Their counters start at 0 at once, so that Prometheus
+// sees the first failure as an increase. Those of other accounts are deleted.
 func (m *Metrics) SetAccounts(names []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -97,8 +100,8 @@ func (m *Metrics) SetAccounts(names []string) {
 	}
 }
 
-// SetSuccess says when an account was last fetched from with success, as an
-// earlier process remembers it; the zero time is never.
+// SetSuccess sets when the last poll without any error ended, in an earlier process; the
+// zero time is never.
 func (m *Metrics) SetSuccess(account string, at time.Time) {
 	m.lastSuccess.WithLabelValues(account).Set(unixSeconds(at))
 }
@@ -124,8 +127,7 @@ func (m *Metrics) removeAccount(account string) {
 	}
 }
 
-// Observe counts an event. A dry run, and a poll that did not begin, do not
-// count.
+// Observe counts an event. Dry runs, and polls that did not begin, do not count.
 func (m *Metrics) Observe(e fetch.Event) {
 	f, ok := e.(fetch.Finished)
 	if !ok || f.Would != nil || f.Started.IsZero() {
@@ -135,7 +137,7 @@ func (m *Metrics) Observe(e fetch.Event) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if in, known := m.accounts[account]; known && !in {
-		return // it was taken out while it was polled
+		return // the account was removed during the poll
 	} else if !known {
 		m.addAccount(account)
 	}
@@ -157,7 +159,7 @@ func (m *Metrics) Observe(e fetch.Event) {
 		needs = 1
 	}
 	m.needsPerson.WithLabelValues(account).Set(needs)
-	if s.Err == nil { // else the listing may be of an earlier poll, or cut short
+	if s.Err == nil { // otherwise the listing may be incomplete, or of an earlier poll
 		m.lastSuccess.WithLabelValues(account).Set(unixSeconds(s.Ended))
 		m.listed.WithLabelValues(account).Set(float64(max(0, s.Listed-s.Deleted)))
 		m.refused.WithLabelValues(account).Set(float64(s.Refused))
@@ -165,7 +167,7 @@ func (m *Metrics) Observe(e fetch.Event) {
 	}
 }
 
-// unixSeconds returns Unix unixSeconds, 0 for the zero time.
+// unixSeconds returns a time in Unix seconds, 0 for the zero time.
 func unixSeconds(t time.Time) float64 {
 	if t.IsZero() {
 		return 0

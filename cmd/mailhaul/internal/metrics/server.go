@@ -19,7 +19,7 @@ type Server struct {
 	done chan struct{}
 }
 
-// Listen starts a server at addr, host:port.
+// Listen starts a server at addr, which is host:port.
 func Listen(ctx context.Context, addr string, m *Metrics, h *Health) (*Server, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
@@ -31,7 +31,7 @@ func Listen(ctx context.Context, addr string, m *Metrics, h *Health) (*Server, e
 	mux.HandleFunc("GET /livez", h.serveAlive)
 	s := &Server{addr: l.Addr(), done: make(chan struct{}), http: &http.Server{
 		Handler: mux, MaxHeaderBytes: 16 << 10,
-		ErrorLog:    log.New(io.Discard, "", 0), // whose lines have not the form of a daemon's
+		ErrorLog:    log.New(io.Discard, "", 0), // its lines would not have the form of the daemon's
 		ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 	}}
 	go func() {
@@ -41,16 +41,16 @@ func Listen(ctx context.Context, addr string, m *Metrics, h *Health) (*Server, e
 	return s, nil
 }
 
-// Addr is where the server listens.
+// Addr returns the address at which the server listens.
 func (s *Server) Addr() string { return s.addr.String() }
 
 // Close stops the server.
 func (s *Server) Close() {
-	_ = s.http.Close() // nothing of worth is on its way
+	_ = s.http.Close() // requests under way may be dropped
 	<-s.done
 }
 
-// AddProcess adds what the process itself uses: memory, files, time.
+// AddProcess adds metrics of the process itself: memory, files, processor time.
 func (m *Metrics) AddProcess() {
 	m.registry.MustRegister(
 		collectors.NewGoCollector(),

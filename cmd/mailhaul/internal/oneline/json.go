@@ -9,10 +9,10 @@ import (
 	"unicode/utf8"
 )
 
-// JSON returns a writer of JSON that goes on to w with all escaped that cannot be
-// printed, which says the same to a program. Encoders leave DEL, the controls of
-// ISO 6429 beyond ASCII and marks of direction as they are, and a person may look.
-// Each Write must end behind a value.
+// JSON returns a writer that passes JSON on to w and escapes what cannot be printed:
+// encoders leave DEL, the control characters of ISO 6429 beyond ASCII, and marks of
+// direction as they are, and JSON may be shown on a terminal. Each Write must end after
+// a complete value.
 func JSON(w io.Writer) io.Writer { return escapingWriter{w} }
 
 type escapingWriter struct{ w io.Writer }
@@ -20,7 +20,7 @@ type escapingWriter struct{ w io.Writer }
 // Write implements io.Writer.
 func (e escapingWriter) Write(p []byte) (int, error) {
 	n := len(p)
-	// Outside of strings all is ASCII, of which encoders escape the controls.
+	// Outside of strings JSON is ASCII, and encoders escape its control characters.
 	if bytes.ContainsFunc(p, isHidden) {
 		var escaped bytes.Buffer
 		for len(p) > 0 {

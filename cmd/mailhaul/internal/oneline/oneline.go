@@ -1,4 +1,4 @@
-// Package oneline makes text that others had a part in fit to be shown.
+// Package oneline makes text that servers and messages may control safe to show.
 package oneline
 
 import (
@@ -7,11 +7,10 @@ import (
 	"unicode"
 )
 
-// Of makes text that a server had a part in fit for a terminal, and for a
-// variable: one line, nothing that moves the cursor, and nothing that turns the
-// direction of writing. Errors that are joined stand on lines of their own.
+// Of makes text safe for a terminal or an environment variable: it returns one line,
+// without control characters and without marks that change the direction of writing.
 func Of(s string) string {
-	s = strings.ReplaceAll(s, "\n", "; ")
+	s = strings.ReplaceAll(s, "\n", "; ") // between joined errors
 	return strings.Map(func(r rune) rune {
 		switch {
 		case unicode.IsControl(r), r == '\ufffd':
@@ -23,10 +22,10 @@ func Of(s string) string {
 	}, s)
 }
 
-// Some lists names: the first of them, and how many more there are than most.
-func Some(names []string, most int) string {
-	if len(names) > most {
-		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+// Some lists the first limit names, and the number of those that it leaves out.
+func Some(names []string, limit int) string {
+	if len(names) > limit {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:limit], ", "), len(names)-limit)
 	}
 	return strings.Join(names, ", ")
 }

@@ -1,5 +1,5 @@
-// Package systemd tells the service manager how a daemon fares (sd_notify(3)),
-// if there is one that wants to know.
+// Package systemd tells the service manager the state of a daemon (sd_notify(3)), if
+// NOTIFY_SOCKET names one.
 package systemd
 
 import (
@@ -15,23 +15,22 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// Manager is the service manager, or nobody. Its methods may be called from
-// several goroutines. That a message does not reach it is no error of ours: it
-// will think of us what it must.
+// Manager sends messages to the service manager, if there is one. Its methods may be
+// called from several goroutines. Messages that cannot be sent are dropped.
 type Manager struct {
-	// Timeout bounds the wait for a manager that takes no message; 0 is ten seconds.
+	// Timeout bounds the wait for a manager that does not read; 0 is ten seconds.
 	Timeout time.Duration
 
 	mu           sync.Mutex
-	status, sent string // what it is to be told, and was
-	sending      bool
+	status, sent string // the latest line, and the one last sent
+	sending      bool   // whether sendStatus runs
 }
 
-// defaultTimeout is long enough for a manager that is being replaced.
+// defaultTimeout is long enough for a manager that is re-executing itself.
 const defaultTimeout = 10 * time.Second
 
-// send sends a message of lines. daemon.SdNotify would wait for ever for a manager
-// that has stopped to read what it is told.
+// send sends a message, which may have several lines. daemon.SdNotify would wait for ever
+// for a manager that does not read.
 func (m *Manager) send(state string) {
 	addr := &net.UnixAddr{Name: os.Getenv("NOTIFY_SOCKET"), Net: "unixgram"}
 	if addr.Name == "" {
@@ -46,20 +45,20 @@ func (m *Manager) send(state string) {
 	_, _ = io.WriteString(conn, state)
 }
 
-// Ready says that the daemon works, or works again after Reloading.
+// Ready tells that the daemon has started, or has finished Reloading.
 func (m *Manager) Ready() { m.send(daemon.SdNotifyReady) }
 
-// Reloading says that the configuration is being read. The time tells the
-// manager which of its signals this is the answer to (Type=notify-reload).
+// Reloading tells that the configuration is being read. By the timestamp the manager
+// knows which of its signals it answers (Type=notify-reload).
 func (m *Manager) Reloading() {
 	m.send(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
 }
 
-// Stopping says that the daemon is about to end.
+// Stopping tells that the daemon is about to end.
 func (m *Manager) Stopping() { m.send(daemon.SdNotifyStopping) }
 
-// Status is a line for `systemctl status`. The same one again is not sent, nor one
-// that has gone out of date by the time it could be. It waits for nobody.
+// Status sets the line that `systemctl status` shows. It does not wait for the manager:
+// a goroutine sends the latest line, unless the manager has it.
 func (m *Manager) Status(format string, args ...any) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -70,7 +69,7 @@ func (m *Manager) Status(format string, args ...any) {
 	}
 }
 
-// sendStatus sends the status until it is the one that was sent.
+// sendStatus sends status until there is no newer one.
 func (m *Manager) sendStatus() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -84,8 +83,8 @@ func (m *Manager) sendStatus() {
 	m.sending = false
 }
 
-// Watch keeps the manager's watchdog quiet while alive says so, until ctx
-// ends. It returns at once if the manager has none.
+// Watch pings the manager's watchdog as long as alive returns true, until ctx ends. It
+// returns at once if the manager has no watchdog.
 func (m *Manager) Watch(ctx context.Context, alive func() bool) {
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil || interval == 0 {

@@ -1,7 +1,6 @@
-// Package ttytest runs programs in a terminal, for tests of what a person
-// sees: a program has a real pseudo-terminal of its own, keys are typed and
-// the window is resized, and the screen is what a terminal makes of all that
-// the program writes.
+// Package ttytest runs programs in a terminal, for tests of what a person sees. Start runs
+// a program on a pseudo-terminal of its own. The test types keys and resizes the window,
+// and compares the Screen, on which a terminal emulator shows what the program writes.
 //
 // Every wait ends with an event, or fails the test and shows the screen.
 package ttytest
@@ -22,7 +21,7 @@ import (
 	"github.com/creack/pty"
 )
 
-// deadline bounds every wait. Only tests that fail get to see it.
+// deadline bounds every wait. Only a test that fails reaches it.
 const deadline = time.Minute
 
 // Terminal is a window with a program in it. Its methods are called by the
@@ -35,37 +34,36 @@ type Terminal struct {
 
 	mu      sync.Mutex
 	screen  *vt.Emulator
-	hidden  bool          // the cursor
-	output  []byte        // all of it
-	ended   bool          // nothing more will come
-	changed chan struct{} // closed, and replaced, when one of these changes
+	hidden  bool          // whether the cursor is hidden
+	output  []byte        // all that the program wrote
+	ended   bool          // whether the terminal was closed
+	changed chan struct{} // closed and replaced when one of the above changes
 }
 
-// Start runs cmd in a window of columns and rows. Its standard input, output
-// and error are the terminal where cmd does not say otherwise. cmd.Env is
-// added to the environment of the test, in which TERM is xterm-256color and
-// NO_COLOR is empty. The program is killed when the test ends.
+// Start runs cmd in a window of columns and rows. Its standard input, output and error are
+// the terminal unless cmd sets them. Its environment is that of the test, with TERM
+// xterm-256color and NO_COLOR empty, and cmd.Env. The program is killed when the test ends.
 func Start(t testing.TB, cmd *exec.Cmd, columns, rows int) *Terminal {
 	t.Helper()
 	cmd.Env = append(append(os.Environ(), "TERM=xterm-256color", "NO_COLOR="), cmd.Env...)
 	term := &Terminal{t: t, cmd: cmd, timeout: deadline, screen: vt.NewEmulator(columns, rows), changed: make(chan struct{})}
 	term.screen.SetCallbacks(vt.Callbacks{CursorVisibility: func(visible bool) { term.hidden = !visible }})
-	// A program inherits which signals are ignored, as a job in the background
-	// ignores ^C. Those that are noted it does not ignore.
-	noted := make(chan os.Signal, 1)
-	signal.Notify(noted, os.Interrupt, syscall.SIGQUIT, syscall.SIGHUP)
+	// A program inherits which signals are ignored, as background jobs ignore ^C.
+	// Signals that are caught are not ignored.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, os.Interrupt, syscall.SIGQUIT, syscall.SIGHUP)
 	var err error
 	term.pty, err = pty.StartWithSize(cmd, winsize(columns, rows))
-	signal.Stop(noted)
+	signal.Stop(caught)
 	if err != nil {
 		t.Fatalf("cannot run %s in a terminal: %v", cmd, err)
 	}
 	answers := term.screen.InputPipe().(io.Closer)
 	var copying sync.WaitGroup
 	copying.Go(term.read)
-	copying.Go(func() { io.Copy(term.pty, term.screen) }) // what a terminal answers when asked
+	copying.Go(func() { io.Copy(term.pty, term.screen) }) // the terminal's answers to queries
 	t.Cleanup(func() {
-		cmd.Process.Kill() // no harm if it has ended
+		cmd.Process.Kill() // does nothing if the program has ended
 		cmd.Wait()
 		term.pty.Close()
 		answers.Close()
@@ -78,8 +76,8 @@ func winsize(columns, rows int) *pty.Winsize {
 	return &pty.Winsize{Cols: uint16(columns), Rows: uint16(rows)}
 }
 
-// read feeds the screen until the program, and all that it started, have
-// closed the terminal. On Linux that is an error of read, EIO.
+// read feeds the screen until the program and its children have closed the terminal, which
+// Linux reports as EIO.
 func (t *Terminal) read() {
 	buf := make([]byte, 32<<10)
 	for {
@@ -105,9 +103,9 @@ func (t *Terminal) Type(keys string) {
 	}
 }
 
-// Resize gives the window another size, of which the program hears by
-// SIGWINCH. As in most terminals the line with the cursor stays in view: if
-// the window gets too low for it, the top scrolls off. Longer lines are cut.
+// Resize changes the size of the window, and so sends SIGWINCH. As in most terminals the
+// line with the cursor stays in view: in a window too low for it, the top scrolls off.
+// Longer lines are cut.
 func (t *Terminal) Resize(columns, rows int) {
 	t.t.Helper()
 	t.mu.Lock()
@@ -123,8 +121,8 @@ func (t *Terminal) Resize(columns, rows int) {
 	}
 }
 
-// Screen returns what is to be seen: the rows of the window without the blanks
-// at their ends, and without the empty rows at the bottom.
+// Screen returns the visible rows, without trailing blanks and without empty rows at the
+// bottom.
 func (t *Terminal) Screen() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -157,7 +155,7 @@ func (t *Terminal) Output() string {
 	return string(t.output)
 }
 
-// Cursor returns where the cursor is, from 0, and whether it is to be seen.
+// Cursor returns the position of the cursor, from 0, and whether it is visible.
 func (t *Terminal) Cursor() (column, row int, visible bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -165,16 +163,15 @@ func (t *Terminal) Cursor() (column, row int, visible bool) {
 	return at.X, at.Y, !t.hidden
 }
 
-// Await waits until text is on the screen, where blanks at the end of a line
-// are not to be seen.
+// Await waits until text is on the screen. It ignores blanks at the end of text.
 func (t *Terminal) Await(text string) {
 	t.t.Helper()
 	text = strings.TrimRight(text, " ")
 	t.AwaitFunc("\""+text+"\" on the screen", func(screen string) bool { return strings.Contains(screen, text) })
 }
 
-// AwaitFunc waits until the screen satisfies a condition, which is described
-// by what. It is asked again whenever the program has written.
+// AwaitFunc waits until the screen satisfies a condition, which what describes. It checks
+// whenever the program has written.
 func (t *Terminal) AwaitFunc(what string, satisfies func(screen string) bool) {
 	t.t.Helper()
 	t.wait("there never was "+what+"\nbut in the end", func(screen string, ended bool) bool {
@@ -187,9 +184,9 @@ func (t *Terminal) AwaitFunc(what string, satisfies func(screen string) bool) {
 	})
 }
 
-// wait waits until done says so, which is asked whenever the program has written,
-// and when it has ended. late is what the test fails with if that never comes.
-func (t *Terminal) wait(late string, done func(screen string, ended bool) bool) {
+// wait waits until done returns true, and calls it whenever the program has written or has
+// closed the terminal. If the deadline passes, the test fails with the message failure.
+func (t *Terminal) wait(failure string, done func(screen string, ended bool) bool) {
 	t.t.Helper()
 	limit := time.After(t.timeout)
 	for {
@@ -202,13 +199,13 @@ func (t *Terminal) wait(late string, done func(screen string, ended bool) bool) 
 		select {
 		case <-changed:
 		case <-limit:
-			t.t.Fatalf("%s:\n%s", late, frame(screen))
+			t.t.Fatalf("%s:\n%s", failure, frame(screen))
 		}
 	}
 }
 
-// Exit waits for the end of the program, and of everything that holds its
-// terminal, and returns its exit code: -1 if a signal killed it.
+// Exit waits until the program has ended and no child of it holds the terminal. It returns
+// the exit code, -1 if a signal killed the program.
 func (t *Terminal) Exit() int {
 	t.t.Helper()
 	t.wait("the program does not end; there is", func(_ string, ended bool) bool { return ended })
