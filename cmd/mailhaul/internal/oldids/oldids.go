@@ -1,5 +1,6 @@
-// Package oldids reads the files in which other fetchers, and Thunderbird,
-// remember what they left on a server, so that none of it is fetched once more.
+// Package oldids reads the files in which other fetchers, and Thunderbird, record the
+// unique-ids of what they left on a server, so that none of it is fetched again. Read
+// returns the Maildrops in a file, and Pick chooses the one of an account.
 package oldids
 
 import (
@@ -14,18 +15,17 @@ import (
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/oneline"
 )
 
-// Maildrop is what a fetcher remembers of one. User and Host are empty in a
-// file that is about a single one: its name says which, if anything does.
+// Maildrop is what a fetcher recorded of a maildrop. User and Host are empty if the file
+// is about a single maildrop and does not name it.
 type Maildrop struct {
 	User, Host string
-	UIDs       []string // unique-ids, as the server gave them (RFC 1939 §7)
+	UIDs       []string // RFC 1939 §7
 }
 
-// Read reads such a file, in the format of whichever program has written it:
-// fetchmail (.fetchids), getmail and getmail6 (oldmail-…), mpop (uidls_file), fdm
-// (cache) or Thunderbird (popstate.dat). program is its name, empty for a file that
-// holds nothing. A line that is none of that program's is an error: what is not
-// understood would be fetched again.
+// Read reads a file of fetchmail (.fetchids), getmail or getmail6 (oldmail-…), mpop
+// (uidls_file), fdm (cache) or Thunderbird (popstate.dat). It recognises the format;
+// program is the name of the fetcher, empty if the file is. A line that does not have
+// the format is an error, since its message would be fetched again.
 func Read(r io.Reader) (program string, drops []Maildrop, err error) {
 	var f *format
 	var p parser
@@ -59,12 +59,11 @@ func Read(r io.Reader) (program string, drops []Maildrop, err error) {
 	return f.program, p.drops, nil
 }
 
-// format is how a program writes its lines. parse takes in one, or reports
-// that it is no such line.
+// format is the format of a program.
 type format struct {
 	program string
-	matches func(line string) bool // the file, by its first line
-	parse   func(p *parser, line string) bool
+	matches func(line string) bool            // whether line can be the first of a file
+	parse   func(p *parser, line string) bool // reports whether line has the format
 }
 
 var formats = []format{
@@ -86,14 +85,14 @@ func detect(line string) *format {
 
 type parser struct {
 	drops            []Maildrop
-	index            map[[2]string]int // of drops, by user and host
-	mpopLeft         int               // lines that the last one of mpop should still have
-	mpopWithoutTimes bool              // mpop's: they have no times
+	index            map[[2]string]int // in drops, by user and host
+	mpopLeft         int               // lines that must follow for the last maildrop of mpop
+	mpopWithoutTimes bool              // whether the lines of mpop have no times
 
-	user, host string // of Thunderbird's lines
+	user, host string // the current maildrop of Thunderbird
 }
 
-// add notes a unique-id of a maildrop.
+// add adds a unique-id to a maildrop.
 func (p *parser) add(user, host, uid string) {
 	i, ok := p.index[[2]string{user, host}]
 	if !ok {
@@ -107,8 +106,8 @@ func (p *parser) add(user, host, uid string) {
 	p.drops[i].UIDs = append(p.drops[i].UIDs, uid)
 }
 
-// fetchmail: "user@host uid". Both the user and the unique-id may hold an "@",
-// the user blanks as well.
+// fetchmail parses "user@host uid". Both the user and the unique-id may contain "@", and
+// the user also blanks.
 func (p *parser) fetchmail(line string) bool {
 	line = strings.TrimSpace(line)
 	blank := strings.LastIndexAny(line, " \t")
@@ -121,7 +120,7 @@ func (p *parser) fetchmail(line string) bool {
 	return true
 }
 
-// getmail: the unique-id, NUL, and when the message was seen first.
+// getmail parses the unique-id, NUL, and the time when the message was first seen.
 func (p *parser) getmail(line string) bool {
 	nul := strings.LastIndexByte(line, 0)
 	if nul < 1 {
@@ -136,9 +135,9 @@ func (p *parser) getmail(line string) bool {
 	return true
 }
 
-// mpop: comments; and for each maildrop " number-of-uids host user" with as
-// many lines, a unique-id in each. From 1.4.23 on, the time in seconds when it was
-// seen first follows.
+// mpop parses comments, and for each maildrop " number-of-uids host user" and as many
+// lines with a unique-id. From version 1.4.23 on, the time when the message was first seen
+// follows, in seconds.
 func (p *parser) mpop(line string) bool {
 	switch {
 	case p.mpopLeft > 0:
@@ -150,7 +149,7 @@ func (p *parser) mpop(line string) bool {
 		}
 		uid, last := trimBlanks(line), &p.drops[len(p.drops)-1]
 		last.UIDs = append(last.UIDs, uid)
-		return uid != "" && uid[0] != ' ' // which begins the next list
+		return uid != "" && uid[0] != ' ' // a blank begins the next maildrop
 	case line[0] == '#':
 		if _, version, ok := strings.Cut(line, " mpop version "); ok {
 			p.mpopWithoutTimes = mpopLacksTimes(version)
@@ -168,10 +167,10 @@ func (p *parser) mpop(line string) bool {
 	return true
 }
 
-// thunderbird: comments; and for each maildrop "*host user", with a line for each
-// message: its state, its unique-id and, but for old versions, when it came. The state
-// is k (kept) or d (to be deleted), or b (too big) or f (the rest is to be fetched):
-// of these Thunderbird has no more than the beginning.
+// thunderbird parses comments, and for each maildrop "*host user" and a line for each
+// message: its state, its unique-id and, except in old versions, the time of arrival. The
+// state is k (kept), d (to be deleted), b (too big) or f (the rest is to be fetched). Of
+// messages in states b and f, Thunderbird has only the beginning.
 func (p *parser) thunderbird(line string) bool {
 	if line[0] == '#' {
 		return true
@@ -194,18 +193,18 @@ func (p *parser) thunderbird(line string) bool {
 	return false
 }
 
-// trimBlanks leaves out the blanks at the end of a unique-id, as our listings do: some
-// servers put one behind each.
+// trimBlanks removes blanks at the end of a unique-id, as mailhaul does in listings: some
+// servers put one after each.
 func trimBlanks(uid string) string { return strings.TrimRight(uid, " \t") }
 
-// mpopLacksTimes reports whether a version of mpop is one before 1.4.23.
+// mpopLacksTimes reports whether a version of mpop is older than 1.4.23.
 func mpopLacksTimes(version string) bool {
 	n := make([]int, 3)
 	fmt.Sscanf(version, "%d.%d.%d", &n[0], &n[1], &n[2]) // what is not there is 0
 	return slices.Compare(n, []int{1, 4, 23}) < 0
 }
 
-// fdm: the length of the unique-id, and the unique-id.
+// fdm parses the length of the unique-id, and the unique-id.
 func (p *parser) fdm(line string) bool {
 	length, uid, _ := strings.Cut(line, " ")
 	if n, err := strconv.Atoi(length); err != nil || n != len(uid) || n == 0 {
@@ -215,8 +214,8 @@ func (p *parser) fdm(line string) bool {
 	return true
 }
 
-// Written returns a unique-id as a program writes it that does not keep all of
-// it.
+// Written returns a unique-id in the form in which a program writes it, which may be
+// shortened or changed.
 func Written(program, uid string) string {
 	switch program {
 	case "fetchmail":
@@ -229,7 +228,7 @@ func Written(program, uid string) string {
 	return uid
 }
 
-// String names the maildrop, and is empty if it has no name.
+// String returns user@host, or "" for a maildrop without a name.
 func (d Maildrop) String() string {
 	if d.User == "" {
 		return ""
@@ -237,44 +236,46 @@ func (d Maildrop) String() string {
 	return d.User + "@" + d.Host
 }
 
-// Pick returns what is known of the maildrop of a user at a host. Fetchers may have had
-// another name for either. If there is no such maildrop, the only one of that user will
-// do, or one without a name; or, as the login may have been with the domain or without
-// it, the only one at the host with that local part.
+// Pick returns the maildrop of a user at a host, or one without a name. The other fetcher
+// may have used a different name for the host, or logged in with or without the domain.
+// So if there is no such maildrop, Pick returns the only one of the user at another host;
+// or else the only one at the host with the same local part, if either user has no domain.
 func Pick(drops []Maildrop, user, host string) (Maildrop, error) {
-	var of, alike []Maildrop // the user
+	var sameUser, sameLocalPart []Maildrop
 	for _, d := range drops {
-		here := strings.EqualFold(d.Host, host)
+		sameHost := strings.EqualFold(d.Host, host)
 		switch {
-		case d.User == "", d.User == user && here:
+		case d.User == "", d.User == user && sameHost:
 			return d, nil
 		case d.User == user:
-			of = append(of, d)
-		case here && localPart(d.User) == localPart(user):
-			alike = append(alike, d)
+			sameUser = append(sameUser, d)
+		case sameHost && localPart(d.User) == localPart(user):
+			sameLocalPart = append(sameLocalPart, d)
 		}
 	}
 	switch {
-	case len(of) == 1:
-		return of[0], nil
-	case len(of) == 0 && len(alike) == 1 && (localPart(user) == user || localPart(alike[0].User) == alike[0].User):
-		return alike[0], nil
+	case len(sameUser) == 1:
+		return sameUser[0], nil
+	case len(sameUser) == 0 && len(sameLocalPart) == 1 && !(hasDomain(user) && hasDomain(sameLocalPart[0].User)):
+		return sameLocalPart[0], nil
 	case len(drops) == 0:
 		return Maildrop{}, errors.New("it names no message at all")
 	}
-	near := slices.Concat(of, alike)
-	if len(near) == 0 {
-		near = drops
+	candidates := slices.Concat(sameUser, sameLocalPart)
+	if len(candidates) == 0 {
+		candidates = drops
 	}
 	var known []string
-	for _, d := range near {
+	for _, d := range candidates {
 		known = append(known, d.String())
 	}
 	return Maildrop{}, fmt.Errorf("it knows nothing of %s at %s, but of %s", user, host, oneline.Some(known, maxNamed))
 }
 
-// maxNamed bounds the maildrops that an error names: a file may have thousands.
+// maxNamed bounds the maildrops that an error lists: a file may hold thousands.
 const maxNamed = 10
+
+func hasDomain(user string) bool { return strings.Contains(user, "@") }
 
 // localPart returns a user without the domain.
 func localPart(user string) string {

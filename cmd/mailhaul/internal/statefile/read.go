@@ -3,6 +3,7 @@ package statefile
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -13,11 +14,11 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// maxLine is how long a line may be, many times what is ever written.
+// maxLine bounds a line, in bytes. Lines that mailhaul writes are far shorter.
 const maxLine = 1 << 20
 
-// Read reads a file to its end, and checks that what it says of each message
-// can be so. An error names the line.
+// Read reads a whole file, and checks that what it says of each message is consistent. An
+// error names the line.
 func Read(r io.Reader) ([]state.Memory, error) {
 	in := reader{seen: map[string]bool{}}
 	lines := bufio.NewScanner(r)
@@ -42,11 +43,12 @@ func Read(r io.Reader) ([]state.Memory, error) {
 
 var errNotOurs = errors.New("this was not written by mailhaul state export")
 
+// reader collects the accounts of a file, line by line.
 type reader struct {
 	all          []state.Memory
 	end          counts
 	begun, ended bool
-	seen         map[string]bool // the UIDs of the last account
+	seen         map[string]bool // the UIDs of the current account
 }
 
 func (r *reader) readLine(text []byte) error {
@@ -59,25 +61,15 @@ func (r *reader) readLine(text []byte) error {
 	}
 	switch {
 	case !r.begun:
-		// Of a newer version only the beginning is sure to be the same.
-		var first struct {
-			Mailhaul string `json:"mailhaul"`
-			Version  int    `json:"version"`
-		}
-		if json.Unmarshal(text, &first) != nil || first.Mailhaul != "state" || first.Version < 1 {
-			return errNotOurs
-		}
-		if first.Version > version {
-			return fmt.Errorf("written by a newer mailhaul (version %d, this one reads up to %d)", first.Version, version)
-		}
 		r.begun = true
-		return err
+		return cmp.Or(checkHeader(text), err)
 	case err != nil:
 		return err
 	case r.ended:
 		return errors.New("something follows the end")
 	case l.End != nil:
-		if r.ended = true; *l.End != r.end {
+		r.ended = true
+		if *l.End != r.end {
 			return fmt.Errorf("the file holds %d of %d accounts, %d of %d messages, %d of %d polls and %d of %d days",
 				r.end.Accounts, l.End.Accounts, r.end.Messages, l.End.Messages, r.end.Polls, l.End.Polls, r.end.Days, l.End.Days)
 		}
@@ -91,18 +83,37 @@ func (r *reader) readLine(text []byte) error {
 	case l.Day != nil:
 		return r.addDay(*l.Day)
 	case l.Poll != nil:
-		p := l.Poll
-		r.end.Polls++
-		r.current().Polls = append(r.current().Polls, state.Poll{
-			Started: p.Started.unix(), Ended: p.Ended.unix(), Result: p.Result, Error: string(p.Error), Hint: string(p.Hint),
-			Fetched: p.Fetched, Deleted: p.Deleted, Listed: p.Listed, Bytes: p.Octets,
-		})
+		r.addPoll(*l.Poll)
 		return nil
 	}
 	return errNotOurs
 }
 
+// checkHeader checks the fields of the first line that all versions have.
+func checkHeader(text []byte) error {
+	var header struct {
+		Mailhaul string `json:"mailhaul"`
+		Version  int    `json:"version"`
+	}
+	if json.Unmarshal(text, &header) != nil || header.Mailhaul != "state" || header.Version < 1 {
+		return errNotOurs
+	}
+	if header.Version > version {
+		return fmt.Errorf("written by a newer mailhaul (version %d, this one reads up to %d)", header.Version, version)
+	}
+	return nil
+}
+
+// current returns the account that the next lines belong to.
 func (r *reader) current() *state.Memory { return &r.all[len(r.all)-1] }
+
+func (r *reader) addPoll(p poll) {
+	r.end.Polls++
+	r.current().Polls = append(r.current().Polls, state.Poll{
+		Started: p.Started.unix(), Ended: p.Ended.unix(), Result: p.Result, Error: string(p.Error), Hint: string(p.Hint),
+		Fetched: p.Fetched, Deleted: p.Deleted, Listed: p.Listed, Bytes: p.Octets,
+	})
+}
 
 func (r *reader) addAccount(a account) error {
 	for _, m := range r.all {
@@ -151,8 +162,8 @@ func init() {
 	}
 }
 
-// validate checks what a deletion from the server may come to rest on: only a
-// message that landed is ever deleted.
+// validate rejects a message whose row and deliveries contradict each other: a wrong row
+// could get mail deleted from the server that has not landed.
 func validate(m state.Message) error {
 	sinks := map[string]bool{}
 	for _, d := range m.Deliveries {

@@ -1,8 +1,7 @@
-// Package statefile is the form in which what mailhaul remembers goes from one
-// machine to another: lines of JSON (RFC 8259), for programs to read as well.
-//
-// The first line says what the file is, and the last one how much is in it, so
-// that a file that was cut short is noticed:
+// Package statefile reads and writes exports of the state: Read returns the accounts in a
+// file, a Writer writes them. The file has lines of JSON (RFC 8259), so that other programs
+// can read it. The first line identifies it, and the last one counts its contents, so
+// that a truncated file is detected:
 //
 //	{"mailhaul":"state","version":3}
 //	{"account":{"name":"work","last_success":"2026-11-28T16:00:00Z","maildrop":"me at pop.example.org"}}
@@ -11,10 +10,9 @@
 //	{"day":{"date":"2026-11-28","polls":288,…}}
 //	{"end":{"accounts":1,"messages":1,"polls":1,"days":1}}
 //
-// Messages, polls and days belong to the account above them. Times are RFC 3339 in
-// UTC, and missing for never; sums are in hexadecimal. Text is a string, or
-// {"base64":"…"} (RFC 4648 §4) where its bytes are not UTF-8: servers give
-// messages such unique-ids, and paths may hold anything.
+// Messages, polls and days belong to the account above them. Times are RFC 3339 in UTC,
+// and absent for never; digests are in hexadecimal. Text is a string, or {"base64":"…"}
+// (RFC 4648 §4) if it is not UTF-8, as some unique-ids and paths are not.
 package statefile
 
 import (
@@ -26,11 +24,11 @@ import (
 	"unicode/utf8"
 )
 
-// version is that of the form. Readers refuse a higher one. In version 1 all sums of
-// contents are SHA-256; version 3 says of which maildrop the messages are.
+// version is the version of the format. Read rejects a higher one. In version 1 all
+// digests of contents are SHA-256; version 3 added the maildrop of an account.
 const version = 3
 
-// line is one line of a file, of which one part is there.
+// line is one line of a file. All but the first have exactly one field.
 type line struct {
 	Mailhaul string   `json:"mailhaul,omitempty"`
 	Version  int      `json:"version,omitempty"`
@@ -99,7 +97,7 @@ type counts struct {
 	Days     int `json:"days"`
 }
 
-// anyString is a string of any bytes.
+// anyString is a string that may not be UTF-8.
 type anyString string
 
 type base64Text struct {
@@ -135,7 +133,7 @@ func (t *anyString) UnmarshalJSON(data []byte) error {
 // unixTime is a time in Unix seconds.
 type unixTime int64
 
-// timeOrNil returns nil for never.
+// timeOrNil returns a time for a field with omitempty: nil if it is 0.
 func timeOrNil(unix int64) *unixTime {
 	if unix == 0 {
 		return nil
@@ -155,7 +153,7 @@ func (a unixTime) MarshalJSON() ([]byte, error) { return json.Marshal(time.Unix(
 var errTime = errors.New("not a time of RFC 3339 since 1970")
 
 func (a *unixTime) UnmarshalJSON(data []byte) error {
-	// The layout alone takes a comma before the fraction of a second.
+	// time.Parse also accepts a comma before the fraction of a second.
 	t, err := time.Parse(`"`+time.RFC3339+`"`, string(data))
 	if err != nil || t.Unix() <= 0 || strings.Contains(string(data), ",") {
 		return errTime

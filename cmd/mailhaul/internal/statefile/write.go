@@ -11,7 +11,7 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// Writer writes a file, account by account.
+// Writer writes a file, account by account. After an error its methods return that error.
 type Writer struct {
 	buf *bufio.Writer
 	enc *json.Encoder
@@ -19,7 +19,7 @@ type Writer struct {
 	err error
 }
 
-// NewWriter begins a file.
+// NewWriter begins a file on w.
 func NewWriter(w io.Writer) *Writer {
 	buf := bufio.NewWriter(w)
 	f := &Writer{buf: buf, enc: json.NewEncoder(oneline.JSON(buf))}
@@ -28,7 +28,7 @@ func NewWriter(w io.Writer) *Writer {
 	return f
 }
 
-// Write adds what is remembered of an account.
+// Write adds an account.
 func (f *Writer) Write(m state.Memory) error {
 	f.encode(line{Account: &account{Name: anyString(m.Account), LastSuccess: timeOrNil(m.LastSuccess), Maildrop: anyString(m.Maildrop)}})
 	for _, msg := range m.Messages {
@@ -52,7 +52,7 @@ func (f *Writer) Write(m state.Memory) error {
 	return f.err
 }
 
-// Close ends the file. It does not close the writer below.
+// Close ends the file. It does not close the underlying writer.
 func (f *Writer) Close() error {
 	f.encode(line{End: &f.end})
 	if f.err != nil {
