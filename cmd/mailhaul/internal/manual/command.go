@@ -8,10 +8,10 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// Exit is an exit code and what it means.
+// Exit is an exit code with its meaning.
 type Exit struct{ Code, Meaning string }
 
-// Command returns mailhaul(1), by the help of its commands.
+// Command returns mailhaul(1), from the help of the commands of app.
 func Command(app *cli.App, exits []Exit) string {
 	p := newPage(app.Name, 1, app.Usage)
 	all := commandsBelow(app.Commands, "")
@@ -103,7 +103,7 @@ var files = [][2]string{
 	{"~/.local/state/mailhaul/oauth", "Access granted through `mailhaul login`. Whoever can read it can read the mail."},
 }
 
-// table writes a section that explains names.
+// table writes a section with a list of names and their explanations.
 func (p *page) table(section, macro string, rows [][2]string) {
 	p.line(".Sh %s", section)
 	p.line(".Bl -tag -width Ds")
@@ -114,7 +114,7 @@ func (p *page) table(section, macro string, rows [][2]string) {
 	p.line(".El")
 }
 
-// argument writes one word of what a command takes, as its help does: [UID…].
+// argument writes an argument of a command, given as in its help: [UID…].
 func (p *page) argument(place string) {
 	name, optional := strings.CutPrefix(place, "[")
 	name = strings.TrimSuffix(name, "]")
@@ -162,8 +162,8 @@ func (p *page) options(flags []cli.Flag) {
 	}
 }
 
-// toSentence makes one of a line of help. A value that it begins with stays as
-// it is written.
+// toSentence makes a sentence of a line of help. If it begins with a value, that keeps
+// its case.
 func toSentence(s string) string {
 	if word, _, _ := strings.Cut(s, " "); word != "default:" && strings.ContainsAny(word, ",:") {
 		return s + "."
@@ -172,14 +172,14 @@ func toSentence(s string) string {
 	return string(unicode.ToUpper(r)) + s[n:] + "."
 }
 
-// command is a command and the words that name it.
+// command is a command with its full name, such as "state list".
 type command struct {
 	*cli.Command
 	path string
 }
 
-// commandsBelow returns commands that do something or have something said of
-// them, and those below them.
+// commandsBelow returns, depth first, the visible commands and subcommands whose parent is
+// above, but not groups of subcommands without a description.
 func commandsBelow(commands []*cli.Command, above string) (all []command) {
 	for _, c := range commands {
 		switch path := strings.TrimSpace(above + " " + c.Name); {

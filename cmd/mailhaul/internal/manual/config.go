@@ -6,15 +6,15 @@ import (
 	"strings"
 )
 
-// Config returns mailhaul.yaml(5), by the example in which comments explain
-// each option in place. The rules of the example:
+// Config returns mailhaul.yaml(5), from the example configuration, whose comments explain
+// each option. The example follows these rules:
 //
-//   - a comment belongs to the key below it, and to those that follow at once
-//     without words of their own
-//   - a key may stand in a comment, below a key or below words about it
-//   - a comment that an empty line follows belongs to no key
-//   - lines that are indented stay as they are, and so do those that begin a
-//     comment with a word and a colon
+//   - a comment describes the key below it, and the keys that follow directly without a
+//     comment of their own
+//   - a key may be commented out, below another key or a comment that describes it
+//   - a comment before an empty line belongs to no key
+//   - indented lines of a comment are literal, and so are those that begin with a word and
+//     a colon
 func Config(example []byte) string {
 	p := newPage("mailhaul.yaml", 5, "configuration of mailhaul")
 	root := parse(string(example))
@@ -39,7 +39,7 @@ func Config(example []byte) string {
 	return p.String()
 }
 
-// section writes a key of the top level and all below it.
+// section writes a section for a top-level key and all keys below it.
 func (p *page) section(n *node) {
 	p.line(".Sh %s", escape(strings.ToUpper(n.key)))
 	p.paragraphs(n.about)
@@ -54,17 +54,17 @@ func (p *page) section(n *node) {
 	}
 }
 
-// leaves returns those that have no keys below them.
+// leaves returns the nodes without keys below them.
 func leaves(all []*node) []*node {
 	return slices.DeleteFunc(slices.Clone(all), func(n *node) bool { return len(n.below) > 0 })
 }
 
-// items writes keys of one mapping in a list.
+// items writes the keys of a mapping as a list.
 func (p *page) items(all []*node) {
 	for open := false; len(all) > 0; {
 		n := all[0]
 		all = all[1:]
-		if n.key == "" { // words between keys
+		if n.key == "" { // a comment between keys
 			if open {
 				p.line(".El")
 				open = false
@@ -92,7 +92,7 @@ func (p *page) items(all []*node) {
 	}
 }
 
-// tag writes a key with its value.
+// tag writes the tag of a list item: a key with its value.
 func (p *page) tag(n *node) {
 	tag := `\fB` + escape(n.key) + `:\fP`
 	if n.value != "" {
@@ -101,7 +101,7 @@ func (p *page) tag(n *node) {
 	p.line(`.It "%s"`, tag)
 }
 
-// description writes what is said of a key, above it and behind it.
+// description writes the comments above and behind a key.
 func (p *page) description(n *node) {
 	p.paragraphs(n.about)
 	if n.behind != "" {
@@ -109,32 +109,31 @@ func (p *page) description(n *node) {
 	}
 }
 
-// node is a key of the example, or words that belong to none.
+// node is a key of the example, or a comment that belongs to none.
 type node struct {
 	depth      int
 	key, value string
-	about      []string // the comment above it
-	behind     string   // the comment in its line
-	joined     bool     // it follows another key at once
+	about      []string // the comment above the key
+	behind     string   // the comment on the line of the key
+	joined     bool     // whether it directly follows another key
 	below      []*node
 }
 
-// isDescribedAbove reports whether nothing is said of a key but what is said of the one
-// above it.
+// isDescribedAbove reports whether the description of the key above applies to n.
 func (n *node) isDescribedAbove() bool {
 	return n.joined && len(n.about) == 0 && n.behind == "" && len(n.below) == 0
 }
 
-// describesNext reports whether what is said of a key may be said of the next, too.
+// describesNext reports whether the description of n may apply to the next key, too.
 func (n *node) describesNext() bool { return n.behind == "" && len(n.below) == 0 }
 
 var (
 	keyLine = regexp.MustCompile(`^ *("[^"]+"|[^\s#:"]+):(?: +(.*?))?(?: +# (.*))?$`)
-	// inComment is a key in a comment, without the #.
+	// inComment matches a key that is commented out, without the #.
 	inComment = regexp.MustCompile(`^([a-z0-9_]+):(?: +(.*?))?(?: +# (.*))?$`)
 )
 
-// parse reads the example into a tree. Its first child is the words at the top.
+// parse parses the example into a tree. Its first child is the comment at the top.
 func parse(example string) *node {
 	root := &node{depth: -1}
 	path := []*node{root}
@@ -148,7 +147,7 @@ func parse(example string) *node {
 	}
 	var about []string
 	aboutDepth := 0
-	afterKey := false // in the line above
+	afterKey := false // whether the line above holds a key
 	for line := range strings.Lines(example) {
 		line = strings.TrimRight(line, "\n ")
 		words := strings.TrimLeft(line, " ")
@@ -156,7 +155,7 @@ func parse(example string) *node {
 		comment, isComment := strings.CutPrefix(words, "#")
 		comment = strings.TrimPrefix(comment, " ")
 		m := keyLine.FindStringSubmatch(line)
-		hidden := inComment.FindStringSubmatch(comment)
+		commentedOut := inComment.FindStringSubmatch(comment)
 		switch {
 		case line == "":
 			if len(about) > 0 {
@@ -168,13 +167,13 @@ func parse(example string) *node {
 			last := path[len(path)-1]
 			last.about = append(last.about, comment)
 			continue
-		case isComment && hidden != nil && (afterKey || len(about) > 0 && !isIndented(about[len(about)-1])):
-			m = hidden
+		case isComment && commentedOut != nil && (afterKey || len(about) > 0 && !isIndented(about[len(about)-1])):
+			m = commentedOut
 		case isComment:
-			if afterKey = false; hidden != nil {
-				comment = "    " + comment // what a value means
+			if commentedOut != nil {
+				comment = "    " + comment // the meaning of a value
 			}
-			about, aboutDepth = append(about, comment), depth
+			about, aboutDepth, afterKey = append(about, comment), depth, false
 			continue
 		case m == nil:
 			path[len(path)-1].value += " " + words

@@ -1,19 +1,21 @@
-// Package manual makes the manual pages, in mdoc(7), out of what there is
-// already: the help of the commands, and the example of a configuration. Only
-// the tests of the program use it, which keep the pages in docs up to date.
+// Package manual generates the manual pages, in mdoc(7): Command makes mailhaul(1) from the
+// help of the commands, and Config makes mailhaul.yaml(5) from the example configuration.
+// Both write to a page (roff.go). Only the tests of the program use this package, to keep
+// the pages in docs up to date.
 package manual
 
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
-// page is a page in the making.
+// page is a manual page that is being written.
 type page struct{ strings.Builder }
 
-// newPage writes what every page begins with. The date is that of the form, not
-// of the contents: a page is to change only when it says something else.
+// newPage returns a page with its header. The date is fixed, so that a page changes only
+// if its text does.
 func newPage(name string, section int, what string) *page {
 	p := &page{}
 	p.line(".\\\" Made by make man; see cmd/mailhaul/internal/manual.")
@@ -33,7 +35,7 @@ var (
 	sentences = regexp.MustCompile(`([.!?:]\)?) +([A-Z({\\$])`)
 )
 
-// text writes running text, a sentence a line, as typesetters want it.
+// text writes running text, with each sentence on a new line, as mdoc(7) wants it.
 func (p *page) text(s string) {
 	s = code.ReplaceAllString(escape(strings.Join(strings.Fields(s), " ")), `\fB$1\fP`)
 	for sentence := range strings.Lines(sentences.ReplaceAllString(s, "$1\n$2")) {
@@ -43,7 +45,7 @@ func (p *page) text(s string) {
 	}
 }
 
-// wrap breaks a line into lines of at most 78 bytes, where it can.
+// wrap breaks a line at blanks, into lines of at most 78 bytes if possible.
 func wrap(s string) string {
 	var b strings.Builder
 	length := 0
@@ -63,7 +65,7 @@ func wrap(s string) string {
 	return b.String()
 }
 
-// literal writes lines as they are.
+// literal writes lines unchanged, indented.
 func (p *page) literal(lines []string) {
 	p.line(".Bd -literal -offset indent")
 	for _, l := range lines {
@@ -72,33 +74,37 @@ func (p *page) literal(lines []string) {
 	p.line(".Ed")
 }
 
-// paragraphs writes text in which an empty line parts paragraphs and lines
-// that are indented stay as they are.
+// paragraphs writes text in which empty lines separate paragraphs, and indented lines are
+// literal.
 func (p *page) paragraphs(lines []string) {
 	first := true
 	for len(lines) > 0 {
-		n := 0
-		as := func(kind func(string) bool) []string {
-			for n < len(lines) && kind(lines[n]) {
-				n++
-			}
-			return lines[:n]
+		if lines[0] == "" {
+			lines = lines[1:]
+			continue
 		}
-		switch {
-		case lines[0] == "":
-			n = 1
-		case isIndented(lines[0]):
-			p.literal(unindent(as(isIndented)))
-			first = false
-		default:
+		var block []string
+		if isIndented(lines[0]) {
+			block, lines = cutWhile(lines, isIndented)
+			p.literal(unindent(block))
+		} else {
 			if !first {
 				p.line(".Pp")
 			}
-			p.text(strings.Join(as(func(l string) bool { return l != "" && !isIndented(l) }), " "))
-			first = false
+			block, lines = cutWhile(lines, func(l string) bool { return l != "" && !isIndented(l) })
+			p.text(strings.Join(block, " "))
 		}
-		lines = lines[n:]
+		first = false
 	}
+}
+
+// cutWhile splits lines before the first one for which is returns false.
+func cutWhile(lines []string, is func(string) bool) (head, tail []string) {
+	n := slices.IndexFunc(lines, func(l string) bool { return !is(l) })
+	if n < 0 {
+		n = len(lines)
+	}
+	return lines[:n], lines[n:]
 }
 
 func isIndented(line string) bool { return strings.HasPrefix(line, " ") }
@@ -115,7 +121,7 @@ func unindent(lines []string) []string {
 	return out
 }
 
-// escape makes text of what roff would take for its own.
+// escape escapes what has a meaning in roff.
 func escape(s string) string {
 	var b strings.Builder
 	for _, r := range s {
@@ -139,7 +145,7 @@ func escape(s string) string {
 	return b.String()
 }
 
-// protect keeps a line of text from being taken for a request.
+// protect keeps roff from taking a line of text for a request.
 func protect(line string) string {
 	if strings.HasPrefix(line, ".") || strings.HasPrefix(line, "'") {
 		return `\&` + line
