@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"time"
 
@@ -90,80 +89,7 @@ func formatTime(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-// String says in a line what has happened.
-func (n News) String() string {
-	account := n.Summary.Account
-	switch n.Kind {
-	case Failing:
-		return account + " has begun to fail"
-	case NeedsPerson:
-		if n.Summary.Class == fetch.ClassMachine {
-			return account + " fails because this machine is in trouble"
-		}
-		return account + " fails and needs a person"
-	case StillFailing:
-		return account + " is still failing"
-	case Recovered:
-		return account + " works again"
-	case Warned:
-		switch {
-		case n.Warning.Filter:
-			return account + ": mail went on unfiltered"
-		case n.Warning.Text == "":
-			return account + ": its server would not delete mail"
-		}
-		return account + ": its postpoll fails"
-	}
-	if len(n.Refused) == 1 {
-		return account + ": a message was refused"
-	}
-	return fmt.Sprintf("%s: %d messages were refused", account, len(n.Refused))
-}
-
-// err returns the error that the news is err, nil if it is none.
-func (n News) err() error {
-	if n.Kind == Warned {
-		return n.Summary.NotDeleted
-	}
-	return n.Summary.Err
-}
-
-// text says it in full.
-func (n News) text() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s.\n\n", n.String())
-	// fact leaves out what is not known.
-	fact := func(name, value string) {
-		if value != "" {
-			fmt.Fprintf(&b, "%-13s %s\n", name+":", value)
-		}
-	}
-	if n.Kind == Refused {
-		for _, r := range n.Refused {
-			which, place := "without a unique-id", ""
-			if r.UID != "" {
-				which = strconv.Quote(r.UID)
-			}
-			if r.Quarantine != "" {
-				place = ", now in " + r.Quarantine
-			}
-			fact("message", oneLine(which+place+": "+r.Reason))
-		}
-		return b.String()
-	}
-	fact("error", oneLine(n.Warning.Text))
-	if err := n.err(); err != nil {
-		fact("error", oneLine(err.Error()))
-		fact("hint", oneLine(fetch.Hint(err)))
-	}
-	fact("since", formatTime(n.Since))
-	if n.Kind != Recovered {
-		fact("last success", formatTime(n.LastSuccess))
-	}
-	return b.String()
-}
-
-// oneLine makes text fit for one variable or one oneLine.
+// oneLine makes text fit for one variable or one line.
 func oneLine(s string) string {
 	const most = 2000
 	s = oneline.Of(s)
