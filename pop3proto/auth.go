@@ -14,32 +14,33 @@ import (
 const (
 	// maxCommand is the longest command, CRLF included (RFC 2449 §4).
 	maxCommand = 255
-	// maxChallenge bounds a challenge; RFC 5034 §4 leaves that to the
-	// mechanism. SMTP's figure is known to do (RFC 4954 §4).
+	// maxChallenge limits a challenge. RFC 5034 §4 leaves the limit to the
+	// mechanism; this is SMTP's (RFC 4954 §4).
 	maxChallenge = 12288
-	// maxRounds bounds the challenges. No mechanism in use needs five.
+	// maxRounds limits the number of challenges. No mechanism in use needs five.
 	maxRounds = 16
 )
 
 const verbAuth = "AUTH"
 
-// finisher is a mechanism that has the last word about an exchange. Done is
-// told how the server ended it: with +OK (nil) or with -ERR (a *ReplyError).
-// It returns what to make of that. An error in spite of +OK means that the
-// server left out its own proof: whoever took the login is not the server
-// that shares the secret.
+// finisher is a mechanism that judges the end of an exchange. Done is called
+// with nil for +OK and a *ReplyError for -ERR, and returns the error of the
+// login. An error after +OK means that the server did not prove its identity.
 type finisher interface{ Done(reply error) error }
 
-// debtor is a mechanism that answers whatever it is asked. Owes reports whether it has
-// more to say: before that, no word of the server's can be the last but a refusal.
-type debtor interface{ Owes() bool }
+// responder is a mechanism that knows whether it has another response to send,
+// whatever the challenge. As long as it has, only -ERR ends the exchange.
+type responder interface{ HasResponse() bool }
 
-// Authenticate logs in with a SASL mechanism (RFC 5034 §4). An error of the
-// mechanism cancels the exchange and is returned; the session goes on. If
-// mech has a method Done(error) error, it is told how the server ended the
-// exchange, nil for +OK and a *ReplyError for -ERR, and its result is
-// returned; an error in spite of +OK breaks the client. If it has a method Owes() bool
-// that says true, whatever begins with + is a challenge.
+// Authenticate logs in with a SASL mechanism (RFC 5034 §4). If the mechanism
+// fails, Authenticate cancels the exchange and returns that error; the session
+// goes on. Two methods of mech are optional:
+//
+//   - Done(error) error is called with the server's final reply, nil for +OK and
+//     a *ReplyError for -ERR. Authenticate returns its result. An error after +OK
+//     breaks the client.
+//   - HasResponse() bool reports whether mech has another response to send. If
+//     so, any reply that begins with + counts as a challenge, even +OK.
 func (c *Client) Authenticate(ctx context.Context, mech sasl.Client) error {
 	name, initial, err := mech.Start()
 	if err != nil {
@@ -48,47 +49,23 @@ func (c *Client) Authenticate(ctx context.Context, mech sasl.Client) error {
 	if !isMechanism(name) {
 		return fmt.Errorf("AUTH: %q is not the name of a mechanism", name)
 	}
-	done, err := c.start(ctx)
+	end, err := c.begin(ctx)
 	if err != nil {
 		return err
 	}
-	defer done()
-	if err := c.idle(verbAuth); err != nil {
+	defer end()
+	held, err := c.sendAuth(name, initial)
+	if err != nil {
 		return err
 	}
-
-	// An initial response that is too long for the command answers an empty
-	// challenge instead.
-	line := verbAuth + " " + name
-	held := initial
-	response := base64.StdEncoding.EncodeToString(initial)
-	switch {
-	case initial == nil:
-		c.w.put(line)
-	case len(initial) == 0:
-		held = nil
-		c.w.put(line + " =")
-	case len(line)+len(" ")+len(response)+len("\r\n") <= maxCommand:
-		held = nil
-		c.w.hideMessage(name, string(initial))
-		c.w.putMessage(line+" ", response)
-	default:
-		c.w.put(line)
-	}
-	if err := c.w.flush(); err != nil {
-		return err
-	}
-
 	for range maxRounds {
-		d, ok := mech.(debtor)
-		challenge, done, err := c.challenge(held != nil || ok && d.Owes())
-		if errors.Is(err, ErrBroken) {
+		challenge, final, err := c.readChallenge(held != nil || hasResponse(mech))
+		switch {
+		case errors.Is(err, ErrBroken):
 			return err
-		}
-		if done {
+		case final:
 			return c.finish(mech, err)
-		}
-		if err != nil {
+		case err != nil:
 			return c.cancel(err)
 		}
 		response := held
@@ -98,8 +75,8 @@ func (c *Client) Authenticate(ctx context.Context, mech sasl.Client) error {
 				return c.cancel(err)
 			}
 		}
-		c.w.hideMessage(name, string(response))
-		c.w.putMessage("", base64.StdEncoding.EncodeToString(response))
+		c.w.maskSASL(name, string(response))
+		c.w.queueUntraced("", base64.StdEncoding.EncodeToString(response))
 		if err := c.w.flush(); err != nil {
 			return err
 		}
@@ -107,17 +84,46 @@ func (c *Client) Authenticate(ctx context.Context, mech sasl.Client) error {
 	return c.w.failSyntax(verbAuth, fmt.Sprintf("at most %d challenges", maxRounds), nil)
 }
 
-// challenge reads the server's next word in the exchange. done means that it
-// was the last: +OK, or -ERR with err a *ReplyError. Whoever owes an answer gives
-// it whatever is asked: servers have been seen to ask by +OK, in words that are no
-// base64, or without a blank after the +.
-func (c *Client) challenge(owes bool) (challenge []byte, done bool, err error) {
+func hasResponse(mech sasl.Client) bool {
+	r, ok := mech.(responder)
+	return ok && r.HasResponse()
+}
+
+// sendAuth sends AUTH with the initial response, unless there is none. A
+// response that is too long for the command is returned as held, and has to
+// answer the first challenge, which is empty.
+func (c *Client) sendAuth(name string, initial []byte) (held []byte, err error) {
+	if err := c.checkUnsolicited(verbAuth); err != nil {
+		return nil, err
+	}
+	line := verbAuth + " " + name
+	encoded := base64.StdEncoding.EncodeToString(initial)
+	switch {
+	case initial == nil:
+		c.w.queue(line)
+	case len(initial) == 0:
+		c.w.queue(line + " =")
+	case len(line)+len(" ")+len(encoded)+len("\r\n") <= maxCommand:
+		c.w.maskSASL(name, string(initial))
+		c.w.queueUntraced(line+" ", encoded)
+	default:
+		held = initial
+		c.w.queue(line)
+	}
+	return held, c.w.flush()
+}
+
+// readChallenge reads the server's next reply of the exchange. final means that
+// it was the last: +OK, or -ERR with a *ReplyError. If the client has a response
+// to send, any reply that begins with + is a challenge: some servers challenge
+// with +OK, with text that is not base64, or without a blank after the +.
+func (c *Client) readChallenge(hasResponse bool) (challenge []byte, final bool, err error) {
 	line, err := c.w.readLine(verbAuth, maxChallenge)
 	if err != nil {
 		return nil, true, err
 	}
 	st, text := cutStatus(line)
-	if owes && bytes.HasPrefix(line, []byte("+")) {
+	if hasResponse && bytes.HasPrefix(line, []byte("+")) {
 		challenge, _ := base64.StdEncoding.DecodeString(string(text))
 		return challenge, false, nil
 	}
@@ -125,7 +131,7 @@ func (c *Client) challenge(owes bool) (challenge []byte, done bool, err error) {
 	case statusOK:
 		return nil, true, nil
 	case statusErr:
-		return nil, true, c.replyError(verbAuth, text)
+		return nil, true, c.newReplyError(verbAuth, text)
 	case statusContinue:
 		challenge, err := base64.StdEncoding.DecodeString(string(text))
 		if err != nil {
@@ -136,7 +142,7 @@ func (c *Client) challenge(owes bool) (challenge []byte, done bool, err error) {
 	return nil, true, c.w.failSyntax(verbAuth, "+OK, -ERR or a challenge", line)
 }
 
-// finish lets the mechanism judge the end of the exchange.
+// finish lets the mechanism judge the final reply.
 func (c *Client) finish(mech sasl.Client, reply error) error {
 	f, ok := mech.(finisher)
 	if !ok {
@@ -149,8 +155,9 @@ func (c *Client) finish(mech sasl.Client, reply error) error {
 	return err
 }
 
-// cancel ends the exchange because of cause (RFC 5034 §4), which stays the reason
-// however the server takes that: it may have a cause to hide.
+// cancel cancels the exchange (RFC 5034 §4) and returns cause, joined by the error
+// of cancelling if the server does not reply with -ERR, as it must. A malicious
+// server could otherwise hide cause behind an error of its own.
 func (c *Client) cancel(cause error) error {
 	_, err := c.exchange(verbAuth, "*")
 	if _, refused := errors.AsType[*ReplyError](err); refused {

@@ -9,55 +9,42 @@ import (
 	"time"
 )
 
-// DeleteAndQuit marks messages for deletion with DELE (RFC 1939 §5) and says
-// QUIT, in one flight where the server offers PIPELINING. marked are those
-// that the server marked. A message that it would not mark is passed over; refused
-// is the *ReplyError of the first such. err is nil only if the server confirmed QUIT
-// with +OK, and said nothing more where it had refused something: only then are the
-// deletions of what it marked real. The connection is closed in any case.
+// DeleteAndQuit marks the messages with these numbers for deletion (DELE, RFC 1939
+// §5), ends the session with QUIT and closes the connection, whatever the outcome. If
+// the server offers PIPELINING, it sends QUIT with the last DELE.
+//
+// marked are the numbers that the server marked. It skips those that the server
+// refuses to mark; refused is the *ReplyError of the first. The deletions are real
+// only if err is nil: the server replied to QUIT with +OK and, if it had refused any
+// DELE, sent nothing after that.
 func (c *Client) DeleteAndQuit(ctx context.Context, nums iter.Seq[int]) (marked []int, refused, err error) {
 	defer c.Close()
-	done, err := c.start(ctx)
+	end, err := c.begin(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer done()
-	marked, refused = c.delete(nums)
-	if errors.Is(refused, ErrBroken) {
-		return marked, nil, refused
+	defer end()
+	marked, refused, err = c.deleteThenSendQuit(nums)
+	if err != nil {
+		return marked, nil, err
 	}
-	if _, err := c.reply(verbQuit); err != nil {
+	if _, err := c.readReply(verbQuit); err != nil {
 		return marked, refused, err
 	}
 	if refused != nil {
-		if err := c.ends(); err != nil {
+		if err := c.checkLastReply(); err != nil {
 			return marked, refused, err
 		}
 	}
-	c.bye()
+	c.closeAfterQuit()
 	return marked, refused, nil
 }
 
-// farewell is how long a server is waited for to hang up.
-const farewell = 5 * time.Second
-
-// ends makes sure that the reply to QUIT is the last: if it is not, one too many
-// came before it, and that was the reply to a command before. A server that does
-// not hang up is none the worse for it.
-func (c *Client) ends() error {
-	c.w.timeout = min(c.w.timeout, farewell)
-	if len(c.w.pending()) == 0 && c.w.fill() != nil {
-		c.w.err = nil // it is bye that closes it
-		return nil
-	}
-	return c.w.failSyntax(verbQuit, "nothing after the reply", c.w.pending())
-}
-
-// delete sends DELE for each number, and QUIT behind them, whose reply it leaves
-// unread. refused may also be what broke the connection.
-func (c *Client) delete(nums iter.Seq[int]) (marked []int, refused error) {
-	c.looping = true // no command may come out of nums
-	defer func() { c.looping = false }()
+// deleteThenSendQuit sends DELE for each number, reads the replies, and sends QUIT
+// with the last DELE or after it. It leaves the reply to QUIT unread.
+func (c *Client) deleteThenSendQuit(nums iter.Seq[int]) (marked []int, refused, err error) {
+	c.inLoop = true // nums must not run commands
+	defer func() { c.inLoop = false }()
 
 	entries := func(yield func(Entry) bool) {
 		for n := range nums {
@@ -66,25 +53,38 @@ func (c *Client) delete(nums iter.Seq[int]) (marked []int, refused error) {
 			}
 		}
 	}
-	f, stop := c.fly("DELE", entries, func(e Entry) string { return "DELE " + strconv.Itoa(e.Num) })
-	f.last, f.room = verbQuit, maxDeletions
+	p, stop := c.newPipeline("DELE", entries, func(e Entry) string { return "DELE " + strconv.Itoa(e.Num) })
 	defer stop()
+	p.trailer, p.maxOctets = verbQuit, maxDeleteOctets
 	for {
-		e, ok, err := f.turn()
-		if err != nil {
-			return marked, err
+		e, ok, err := p.next()
+		if err != nil || !ok {
+			return marked, refused, err
 		}
-		if !ok {
-			return marked, refused
-		}
-		_, err = c.reply(f.verb)
+		_, err = c.readReply(p.verb)
 		switch {
 		case err == nil:
 			marked = append(marked, e.Num)
 		case errors.Is(err, ErrBroken):
-			return marked, err
+			return marked, refused, err
 		default:
 			refused = cmp.Or(refused, err)
 		}
 	}
+}
+
+// maxHangUpWait limits the wait for the server to hang up after QUIT.
+const maxHangUpWait = 5 * time.Second
+
+// checkLastReply makes sure that nothing follows the reply to QUIT. If something
+// does, an earlier reply was one too many, and what was read as the reply to QUIT
+// belongs to a command before. A server that sends nothing and does not hang up
+// passes.
+func (c *Client) checkLastReply() error {
+	c.w.timeout = min(c.w.timeout, maxHangUpWait)
+	if len(c.w.buffered()) == 0 && c.w.fill() != nil {
+		c.w.err = nil // closeAfterQuit sets the error
+		return nil
+	}
+	return c.w.failSyntax(verbQuit, "nothing after the reply", c.w.buffered())
 }

@@ -5,33 +5,32 @@ import (
 	"io"
 )
 
-// dot reads the body of a multi-line reply (RFC 1939 §3): it ends at a line
-// that is a dot alone, and of every other line that begins with a dot that
-// dot is taken away. All else passes untouched.
+// dotReader reads the body of a multi-line reply (RFC 1939 §3). It ends at a
+// line that holds a single dot, and removes the first dot of any other line that
+// begins with one. All other bytes pass unchanged.
 //
-// A line begins after CRLF and nowhere else. Servers stuff dots by the same
-// rule, so whoever took a bare LF for a line end would let a mail's author
-// end its body early and forge the replies that follow. Only a server whose
-// greeting ended in a bare LF, or behind STLS its first reply, has lines that
-// end in LF.
-type dot struct {
-	w      *wire
-	begin  bool  // the next byte begins a line
-	err    error // how it ended, io.EOF or what broke the client
-	octets int64
+// Only CRLF ends a line. Servers stuff dots by the same rule, so accepting a
+// bare LF would let the author of a mail end its body early and forge the
+// replies that follow. The exception is a server whose first line, in the clear
+// or after STLS, ended in a bare LF.
+type dotReader struct {
+	w           *wire
+	atLineStart bool  // the next byte begins a line
+	err         error // io.EOF, or what broke the client
+	octets      int64 // returned so far
 }
 
-func newDot(w *wire) *dot { return &dot{w: w, begin: true} }
+func newDotReader(w *wire) *dotReader { return &dotReader{w: w, atLineStart: true} }
 
-// next returns the next piece of the body, a part of the wire's buffer that
-// is valid until the next call. It returns io.EOF at the end of the body, and
-// only there.
-func (d *dot) next() ([]byte, error) {
+// next returns the next piece of the body. The piece is part of the wire's
+// buffer and valid until the next call. next returns io.EOF only at the end of
+// the body.
+func (d *dotReader) next() ([]byte, error) {
 	if d.err != nil {
 		return nil, d.err
 	}
 	var piece []byte
-	piece, d.err = d.piece()
+	piece, d.err = d.readPiece()
 	d.octets += int64(len(piece))
 	if d.err != nil {
 		d.w.traceBody(d.octets, d.err)
@@ -39,29 +38,30 @@ func (d *dot) next() ([]byte, error) {
 	return piece, d.err
 }
 
-func (d *dot) piece() ([]byte, error) {
-	if d.begin {
-		if err := d.unstuff(); err != nil {
+// readPiece returns the buffered bytes up to the next dot that begins a line.
+func (d *dotReader) readPiece() ([]byte, error) {
+	if d.atLineStart {
+		if err := d.startLine(); err != nil {
 			return nil, err
 		}
 	}
 	eol := "\r\n"
-	if d.w.ends == endLF {
+	if d.w.eol == eolLF {
 		eol = "\n"
 	}
 	for {
-		b := d.w.pending()
+		b := d.w.buffered()
 		n := len(b)
-		if i := dotAfter(b, eol); i >= 0 {
+		if i := indexLineDot(b, eol); i >= 0 {
 			n = i
-			d.begin = true
+			d.atLineStart = true
 		} else if bytes.HasSuffix(b, []byte(eol)) {
-			d.begin = true
+			d.atLineStart = true
 		} else if bytes.HasSuffix(b, []byte("\r")) {
-			n-- // it may be the half of a CRLF
+			n-- // it may be the first half of a CRLF
 		}
 		if n > 0 {
-			d.w.r += n
+			d.w.start += n
 			return b[:n], nil
 		}
 		if err := d.w.fill(); err != nil {
@@ -70,50 +70,50 @@ func (d *dot) piece() ([]byte, error) {
 	}
 }
 
-// unstuff looks at the beginning of a line. It returns io.EOF if the line
-// ends the body.
-func (d *dot) unstuff() error {
-	const end = ".\r\n"
+// startLine consumes the dot that begins a stuffed line. It returns io.EOF if
+// the line ends the body.
+func (d *dotReader) startLine() error {
+	const terminator = ".\r\n"
 	for {
-		b := d.w.pending()
+		b := d.w.buffered()
 		switch {
-		case bytes.HasPrefix(b, []byte(end)):
-			d.w.r += len(end)
+		case bytes.HasPrefix(b, []byte(terminator)):
+			d.w.start += len(terminator)
 			return io.EOF
-		case d.w.ends == endLF && bytes.HasPrefix(b, []byte(".\n")):
-			d.w.r += 2
+		case d.w.eol == eolLF && bytes.HasPrefix(b, []byte(".\n")):
+			d.w.start += len(".\n")
 			return io.EOF
-		case len(b) < len(end) && string(b) == end[:len(b)]:
+		case len(b) < len(terminator) && string(b) == terminator[:len(b)]:
 			if err := d.w.fill(); err != nil {
 				return err
 			}
 			continue
 		case b[0] == '.':
-			d.w.r++
+			d.w.start++
 		}
-		d.begin = false
+		d.atLineStart = false
 		return nil
 	}
 }
 
-// dotAfter returns the index of the first dot in b that follows an eol, -1 if
-// there is none. Most mail has fewer dots than lines, so it looks for those;
-// what is full of dots is not to be slow.
-func dotAfter(b []byte, eol string) int {
-	at := 0
+// indexLineDot returns the index of the first dot in b that follows an eol, or
+// -1. Most mail has fewer dots than lines, so it searches for dots first; in
+// text with many dots it searches for eol and dot together.
+func indexLineDot(b []byte, eol string) int {
+	offset := 0
 	for dots := 0; dots <= len(b)/32; dots++ {
-		i := bytes.IndexByte(b[at:], '.')
+		i := bytes.IndexByte(b[offset:], '.')
 		if i < 0 {
 			return -1
 		}
-		at += i
-		if bytes.HasSuffix(b[:at], []byte(eol)) {
-			return at
+		offset += i
+		if bytes.HasSuffix(b[:offset], []byte(eol)) {
+			return offset
 		}
-		at++
+		offset++
 	}
-	if i := bytes.Index(b[at:], []byte(eol+".")); i >= 0 {
-		return at + i + len(eol)
+	if i := bytes.Index(b[offset:], []byte(eol+".")); i >= 0 {
+		return offset + i + len(eol)
 	}
 	return -1
 }

@@ -7,52 +7,51 @@ import (
 	"time"
 )
 
-// ErrBroken is what every error is, in the sense of errors.Is, from the first
-// failure on that leaves client and server out of step. The first cause is
-// wrapped beside it.
+// ErrBroken matches, with errors.Is, the error that left client and server out of
+// step and every error after it. They also wrap the original cause.
 var ErrBroken = errors.New("connection is broken")
 
-// ErrInjected means that somebody sent data in the clear behind the server's
-// +OK to STLS, to have it taken for the server's own once TLS is up. The
-// client is broken then.
+// ErrInjected means that data in the clear followed the server's +OK to STLS. An
+// attacker sends it to have it taken for replies received over TLS. The client is
+// broken.
 var ErrInjected = errors.New("data in the clear behind the reply to STLS: somebody tampers with the connection")
 
-// ErrControl means that a user name or password holds what no command can.
-// Nothing was sent.
+// ErrControl means that a user name or password contains CR, LF or NUL, which no
+// command can carry. Nothing was sent.
 var ErrControl = errors.New("user name or password holds a CR, LF or NUL")
 
 var (
-	// errLooping is returned by commands inside a loop over messages.
-	errLooping = errors.New("command inside a loop over messages")
-	// errRecalled is returned by the body of a message whose turn is over.
-	errRecalled = errors.New("message read after its turn")
+	// errInLoop is returned by commands inside a loop over messages.
+	errInLoop = errors.New("command inside a loop over messages")
+	// errTurnOver is returned by Message.Read after the message's turn of the loop.
+	errTurnOver = errors.New("message read after its turn")
 )
 
-// brokenError is a cause that broke the client.
+// brokenError wraps the cause that broke the client.
 type brokenError struct{ cause error }
 
 func (e *brokenError) Error() string   { return e.cause.Error() }
 func (e *brokenError) Unwrap() []error { return []error{ErrBroken, e.cause} }
 
-// silenceError says that the server did nothing for too long.
-type silenceError struct {
+// timeoutError means that the server was silent, or took no data, for too long.
+type timeoutError struct {
 	what string
 	wait time.Duration
 }
 
-func (e *silenceError) Error() string {
+func (e *timeoutError) Error() string {
 	return fmt.Sprintf("%s for %gs", e.what, e.wait.Seconds())
 }
 
-func (e *silenceError) Unwrap() error { return os.ErrDeadlineExceeded }
-func (e *silenceError) Timeout() bool { return true }
+func (e *timeoutError) Unwrap() error { return os.ErrDeadlineExceeded }
+func (e *timeoutError) Timeout() bool { return true }
 
-// CapabilitiesError is a connection that the server ended, or was silent on, when it
-// was asked what it can do. Some do that to whatever they do not know, although they
-// are to refuse it (RFC 1939 §3).
+// CapabilitiesError means that the server hung up or fell silent when it was sent
+// CAPA. Some do that for any command that they do not know, although RFC 1939 §3
+// requires -ERR.
 type CapabilitiesError struct{ Err error }
 
-// Error returns the cause and what it came upon.
+// Error returns the cause and mentions CAPA.
 func (e *CapabilitiesError) Error() string {
 	return e.Err.Error() + ", when it was asked what it can do (CAPA)"
 }
@@ -60,12 +59,12 @@ func (e *CapabilitiesError) Error() string {
 // Unwrap returns the cause.
 func (e *CapabilitiesError) Unwrap() error { return e.Err }
 
-// AheadError is a server that hung up over several commands which came at once, or was
-// silent after it had answered the first: it may have dropped the others. Some do that
+// AheadError means that the server hung up on several commands sent at once, or
+// replied to some and then fell silent: it may have dropped the others. Some do that
 // although they offer PIPELINING.
 type AheadError struct{ Err error }
 
-// Error returns the cause and what it came upon.
+// Error returns the cause and mentions that commands were sent at once.
 func (e *AheadError) Error() string {
 	return e.Err.Error() + ", when several commands were sent at once"
 }
@@ -73,15 +72,15 @@ func (e *AheadError) Error() string {
 // Unwrap returns the cause.
 func (e *AheadError) Unwrap() error { return e.Err }
 
-// ProtocolError means that the server sent what the protocol does not allow
-// at that point, or more than this package is ready to take.
+// ProtocolError means that the server sent something that the protocol does not
+// allow at that point, or that exceeds a limit of this package.
 type ProtocolError struct {
-	Verb string // the command it answered; "greeting" before the first
-	Want string // what was expected, in words
-	Got  string // what came, cut to about 80 bytes; may be empty
+	Verb string // the command it replied to, or "greeting"
+	Want string // a description of what was expected
+	Got  string // what the server sent, truncated to about 80 bytes; may be empty
 }
 
-// Error returns a line for a person, with the server's bytes quoted.
+// Error returns one line of text, with the server's bytes quoted.
 func (e *ProtocolError) Error() string {
 	s := e.Verb + ": expected " + e.Want
 	if e.Got != "" {

@@ -13,304 +13,316 @@ import (
 
 // Entry is a message in the maildrop.
 type Entry struct {
-	// Num is the server's number for the message, good for this session only.
+	// Num is the message number, which is valid in this session only.
 	Num int
-	// UID is its unique-id (RFC 1939 §7), or empty if it has none that can be
-	// used. It is the server's bytes, perhaps more than 70, perhaps with
-	// blanks and 8-bit characters, but without CR, LF and NUL. Two messages
-	// may have the same.
+	// UID is the unique-id (RFC 1939 §7), or empty if the message has none that
+	// is usable. It may have more than 70 bytes, blanks and 8-bit characters,
+	// but no CR, LF or NUL. Two messages may have the same UID.
 	UID string
-	// Size is what the server says it has in octets: a hint, at most 1 TiB, and
-	// 0 if it did not say.
+	// Size is the size in octets that the server reports: a hint, at most 1 TiB,
+	// and 0 if unknown.
 	Size int64
 }
 
-// Listing is what the maildrop holds.
+// Listing is the content of a maildrop.
 type Listing struct {
-	// Entries are in ascending order of Num, each Num once, not always
-	// without gaps.
+	// Entries are in ascending order of Num. Numbers are unique, but may have
+	// gaps.
 	Entries []Entry
-	// Count and Octets are what STAT said: hints. Count is -1 if it said
-	// nothing of use.
+	// Count and Octets are the numbers that STAT reported: hints. Count is -1 if
+	// STAT had no usable reply.
 	Count  int
 	Octets int64
-	// UIDL reports whether the server knows UIDL. If not, no entry has a UID.
+	// UIDL reports whether the server accepted UIDL. If not, no entry has a UID.
 	UIDL bool
-	// Unnamed counts the entries that LIST has and UIDL has not.
+	// Unnamed counts the entries that LIST reported and UIDL did not.
 	Unnamed int
-	// Sized reports whether LIST was asked. If not, no entry has a Size, and
-	// those that only LIST would name are missing.
+	// Sized reports whether LIST was sent. If not, no entry has a Size, and
+	// messages that only LIST would report are missing.
 	Sized bool
-	// Odd counts the lines that were dropped: no number in them, or one that
-	// was listed before.
+	// Odd counts the lines that were ignored: those without a message number,
+	// and those that repeat one.
 	Odd int
 }
 
-// List asks for all messages, with their sizes and unique-ids: STAT, LIST and
-// UIDL, in one flight where the server offers PIPELINING. The numbers are the
-// server's own. A message that only one of LIST and UIDL has is listed, with
-// what is known of it. If UIDL lists a number twice with different unique-ids,
-// neither is used.
+// List lists all messages, with their sizes and unique-ids. It sends STAT, LIST
+// and UIDL, all at once if the server offers PIPELINING. A message that only one
+// of LIST and UIDL reports is listed with what is known of it. A message for which
+// UIDL reports several unique-ids has no UID.
 //
-// A server that refuses UIDL has a listing without unique-ids, and one that
-// refuses LIST has one without sizes. It is a *ReplyError if it refuses both,
-// unless STAT found nothing to list; or if it refuses UIDL with a response
-// code, for that says that it knows the command and cannot do it now. Any
-// listing is bounded by Options.MaxMessages, and all unique-ids together by
-// 256 MiB; beyond that the client is broken, with a *ProtocolError. An
-// *AheadError tells that the server may not take a flight.
+// The listing has no unique-ids if the server refuses UIDL, and no sizes if it
+// refuses LIST. The error is a *ReplyError if it refuses both, unless STAT
+// reported an empty maildrop, or if it refuses UIDL with a response code: such a
+// server knows the command, but cannot run it now. Listings longer than
+// Options.MaxMessages, or with more than 256 MiB of unique-ids, break the client
+// with a *ProtocolError. An *AheadError means that the server may not support
+// commands sent at once.
 func (c *Client) List(ctx context.Context) (*Listing, error) {
-	_, l, err := c.list(ctx, false, true)
-	return l, err
+	_, listing, err := c.survey(ctx, false, true)
+	return listing, err
 }
 
-// ListUIDs is List without LIST, whose answer is long where a maildrop is
-// large and of no use where nothing is new. A server that refuses UIDL is asked
-// for LIST all the same.
+// ListUIDs is like List, but sends LIST only if the server refuses UIDL. For a
+// large maildrop without new messages that avoids a long reply of no use.
 func (c *Client) ListUIDs(ctx context.Context) (*Listing, error) {
-	_, l, err := c.list(ctx, false, false)
-	return l, err
+	_, listing, err := c.survey(ctx, false, false)
+	return listing, err
 }
 
-// Survey asks what the server can do and what the maildrop holds: Capabilities,
-// and then List, or ListUIDs if sizes is false. It is for the time after the
-// login. A server that offered PIPELINING before is asked in one flight: it
-// offers that in both states or in none (RFC 2449 §6.6).
+// Survey combines Capabilities with List, or with ListUIDs if sizes is false. It
+// is to be called after the login. If the server offered PIPELINING before the
+// login, all commands are sent at once: PIPELINING is offered in both states or in
+// neither (RFC 2449 §6.6).
 func (c *Client) Survey(ctx context.Context, sizes bool) (Capabilities, *Listing, error) {
-	return c.list(ctx, true, sizes)
+	return c.survey(ctx, true, sizes)
 }
 
-func (c *Client) list(ctx context.Context, capa, sizes bool) (caps Capabilities, l *Listing, err error) {
-	done, err := c.start(ctx)
+func (c *Client) survey(ctx context.Context, capa, sizes bool) (Capabilities, *Listing, error) {
+	end, err := c.begin(ctx)
 	if err != nil {
-		return caps, nil, err
+		return Capabilities{}, nil, err
 	}
-	defer done()
-
-	verbs := []string{"STAT", "UIDL"}
-	if sizes {
-		verbs = []string{"STAT", "LIST", "UIDL"}
-	}
-	q := &questions{c: c}
-	defer func() {
-		hungUp := errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
-		if q.heard && errors.Is(err, os.ErrDeadlineExceeded) || q.flown != nil && hungUp {
-			err = &AheadError{err}
-		}
-	}()
-	if capa {
-		if err := q.fly(append([]string{"CAPA"}, verbs...)); err != nil {
-			return caps, nil, err
-		}
-		_, err := q.ask("CAPA")
-		if caps, err = c.capabilities(err); err != nil {
-			return caps, nil, err
-		}
-	}
-	if err := q.fly(verbs); err != nil { // it may be offered only now
-		return caps, nil, err
-	}
-	l, err = q.listing(sizes)
-	return caps, l, err
+	defer end()
+	l := &lister{c: c}
+	caps, listing, err := l.run(capa, sizes)
+	return caps, listing, l.wrapAhead(err)
 }
 
-// stat is a reply to STAT.
-type stat struct {
-	text []byte
-	err  error
-}
-
-// InStep asks STAT (RFC 1939 §5) once more, and fails unless the answer is the one
-// that the listing holds, if that holds one: else it may be the reply to a command
-// before, and the client is broken, with a *ProtocolError. More messages with more
-// octets will do, since some servers count what comes in a session. Where Retrieve or
-// Top came to the end of a flight, it was asked behind the last command of that, and
-// takes no time.
+// InStep checks that replies still match commands: it sends STAT (RFC 1939 §5)
+// and compares the reply with that in the listing. If they differ, the reply may
+// belong to an earlier command, and the client is broken, with a *ProtocolError.
+// A reply with more messages and more octets passes, since some servers count
+// messages that arrive during the session. A listing without a count always passes.
+//
+// Retrieve and Top send this STAT with their last commands where they are
+// pipelined, so that InStep has no round trip to wait for.
 func (c *Client) InStep(ctx context.Context, l *Listing) error {
 	if l.Count < 0 {
 		return nil
 	}
-	done, err := c.start(ctx)
+	end, err := c.begin(ctx)
 	if err != nil {
 		return err
 	}
-	defer done()
-	said := c.stat
-	if said == nil {
+	defer end()
+	reply := c.lastStat
+	if reply == nil {
 		text, err := c.exchange("STAT", "STAT")
 		if errors.Is(err, ErrBroken) {
 			return err
 		}
-		said = &stat{text, err}
+		reply = &statReply{text, err}
 	}
-	if count, octets, ok := parseStat(said.text); said.err == nil && ok {
+	if count, octets, ok := parseStat(reply.text); reply.err == nil && ok {
 		same := count == l.Count && octets == l.Octets
-		more := count > l.Count && octets > l.Octets && l.Octets > 0
-		if same || more {
+		grown := count > l.Count && octets > l.Octets && l.Octets > 0
+		if same || grown {
 			return nil
 		}
 	}
-	return c.w.failSyntax("STAT", fmt.Sprintf("\"+OK %d %d\", as before", l.Count, l.Octets), said.text)
+	return c.w.failSyntax("STAT", fmt.Sprintf("\"+OK %d %d\", as before", l.Count, l.Octets), reply.text)
 }
 
-// questions are commands without arguments, in one flight or one by one.
-type questions struct {
-	c     *Client
-	flown []string // sent in one flight, and asked in its order
-	heard bool     // one of those was answered
+// statReply is a reply to STAT: its text, or a *ReplyError.
+type statReply struct {
+	text []byte
+	err  error
 }
 
-// fly sends questions in one flight, unless that was done, or the server does
-// not take as many at once.
-func (q *questions) fly(verbs []string) error {
-	if q.flown != nil || q.c.window() < len(verbs) {
+// lister runs the commands of a listing, which have no arguments: all at once or
+// one by one.
+type lister struct {
+	c        *Client
+	sent     []string // the verbs that were sent at once; their replies come in this order
+	answered bool     // at least one of them has a reply
+}
+
+// run sends the commands of a listing, after CAPA if capa is true.
+func (l *lister) run(capa, sizes bool) (caps Capabilities, listing *Listing, err error) {
+	verbs := []string{"STAT", "UIDL"}
+	if sizes {
+		verbs = []string{"STAT", "LIST", "UIDL"}
+	}
+	if capa {
+		if err := l.sendAll(append([]string{"CAPA"}, verbs...)); err != nil {
+			return caps, nil, err
+		}
+		_, err := l.ask("CAPA")
+		if caps, err = l.c.readCapabilities(err); err != nil {
+			return caps, nil, err
+		}
+	}
+	if err := l.sendAll(verbs); err != nil { // CAPA may have offered PIPELINING only now
+		return caps, nil, err
+	}
+	listing, err = l.list(sizes)
+	return caps, listing, err
+}
+
+// sendAll sends commands at once, unless that was done before or the window is too
+// small.
+func (l *lister) sendAll(verbs []string) error {
+	if l.sent != nil || l.c.window() < len(verbs) {
 		return nil
 	}
-	if err := q.c.idle(verbs[0]); err != nil {
+	if err := l.c.checkUnsolicited(verbs[0]); err != nil {
 		return err
 	}
 	for _, verb := range verbs {
-		q.c.w.put(verb)
+		l.c.w.queue(verb)
 	}
-	q.flown = verbs
-	return q.c.w.flush()
+	l.sent = verbs
+	return l.c.w.flush()
 }
 
-// ask returns the text of the reply to a question.
-func (q *questions) ask(verb string) (text []byte, err error) {
-	if slices.Contains(q.flown, verb) {
-		text, err = q.c.reply(verb)
-		q.heard = q.heard || !errors.Is(err, ErrBroken)
+// ask returns the text of the reply to verb, which it sends unless sendAll has.
+func (l *lister) ask(verb string) (text []byte, err error) {
+	if slices.Contains(l.sent, verb) {
+		text, err = l.c.readReply(verb)
+		l.answered = l.answered || !errors.Is(err, ErrBroken)
 		return text, err
 	}
-	return q.c.exchange(verb, verb)
+	return l.c.exchange(verb, verb)
 }
 
-// listing asks STAT, UIDL and, if sizes is true, LIST.
-func (q *questions) listing(sizes bool) (*Listing, error) {
-	l := &Listing{Count: -1}
-	// Nothing depends on STAT: an odd answer is no answer.
-	text, err := q.ask("STAT")
+// wrapAhead wraps err in an *AheadError if the reason may be that the server does
+// not support commands sent at once.
+func (l *lister) wrapAhead(err error) error {
+	hungUp := errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
+	if l.answered && errors.Is(err, os.ErrDeadlineExceeded) || l.sent != nil && hungUp {
+		return &AheadError{err}
+	}
+	return err
+}
+
+// list asks for STAT, UIDL and, if sizes is true or the server refuses UIDL, LIST.
+func (l *lister) list(sizes bool) (*Listing, error) {
+	listing := &Listing{Count: -1}
+	// Nothing depends on STAT, so a malformed reply is ignored.
+	text, err := l.ask("STAT")
 	if errors.Is(err, ErrBroken) {
 		return nil, err
 	}
 	if count, octets, ok := parseStat(text); err == nil && ok {
-		l.Count, l.Octets = count, octets
-		q.c.counted = true
+		listing.Count, listing.Octets = count, octets
+		l.c.hasStat = true
 	}
 
-	m := merger{maxBytes: maxUIDBytes}
-	m.expect(l.Count, sizes)
-	var errList error
+	m := merger{uidBytesLeft: maxUIDBytes}
+	m.reserve(listing.Count, sizes)
+	var listErr error
 	if sizes {
-		if errList = q.sizes(&m); errors.Is(errList, ErrBroken) {
-			return nil, errList
+		if listErr = l.addSizes(&m); errors.Is(listErr, ErrBroken) {
+			return nil, listErr
 		}
 	}
-	errUIDL := q.names(&m)
-	if hopeless(errUIDL) {
-		return nil, errUIDL
+	uidlErr := l.addUIDs(&m)
+	if failsListing(uidlErr) {
+		return nil, uidlErr
 	}
-	if errUIDL != nil && !sizes {
+	if uidlErr != nil && !sizes {
 		sizes = true
-		if errList = q.sizes(&m); errors.Is(errList, ErrBroken) {
-			return nil, errList
+		if listErr = l.addSizes(&m); errors.Is(listErr, ErrBroken) {
+			return nil, listErr
 		}
 	}
-	l.UIDL, l.Sized = errUIDL == nil, sizes
-	if l.UIDL {
-		l.Unnamed = m.unnamed()
+	if listErr != nil && uidlErr != nil && listing.Count != 0 {
+		return nil, listErr
 	}
-	l.Entries, l.Odd = m.result()
-	if errList != nil && errUIDL != nil && l.Count != 0 {
-		return nil, errList
+	listing.UIDL, listing.Sized = uidlErr == nil, sizes
+	if listing.UIDL {
+		listing.Unnamed = m.countUnnamed()
 	}
-	return l, nil
+	listing.Entries, listing.Odd = m.result()
+	return listing, nil
 }
 
-// sizes asks for LIST. An error other than a *ReplyError has broken the client.
-func (q *questions) sizes(m *merger) error {
-	_, err := q.ask("LIST")
+// addSizes asks for LIST. An error is a *ReplyError or matches ErrBroken.
+func (l *lister) addSizes(m *merger) error {
+	_, err := l.ask("LIST")
 	if err == nil {
-		err = q.c.lines("LIST", q.c.opts.MaxMessages, m.addSize)
+		err = l.c.readLines("LIST", l.c.opts.MaxMessages, m.addSize)
 	}
-	m.sized()
+	m.endSizes()
 	return err
 }
 
-// names asks for UIDL.
-func (q *questions) names(m *merger) error {
-	if _, err := q.ask("UIDL"); err != nil {
+// addUIDs asks for UIDL. An error is a *ReplyError or matches ErrBroken.
+func (l *lister) addUIDs(m *merger) error {
+	if _, err := l.ask("UIDL"); err != nil {
 		return err
 	}
-	return q.c.lines("UIDL", q.c.opts.MaxMessages, func(line []byte) error {
+	return l.c.readLines("UIDL", l.c.opts.MaxMessages, func(line []byte) error {
 		if !m.addUID(line) {
-			return q.c.w.failSyntax("UIDL", "less than 256 MiB of unique-ids", nil)
+			return l.c.w.failSyntax("UIDL", "less than 256 MiB of unique-ids", nil)
 		}
 		return nil
 	})
 }
 
-// hopeless reports whether there is no listing after an error of names: the
-// client is broken, or the server knows UIDL and cannot do it now.
-func hopeless(err error) bool {
+// failsListing reports whether an error of addUIDs fails the listing: the client is
+// broken, or the server knows UIDL and cannot run it now.
+func failsListing(err error) bool {
 	refused, ok := errors.AsType[*ReplyError](err)
 	return errors.Is(err, ErrBroken) || ok && refused.Code != ""
 }
 
-// AddSizes asks for LIST and adds what it says to the listing of ListUIDs: the
-// sizes, and messages that UIDL did not name. A server that refuses LIST has no
-// sizes to add, which is no error.
+// AddSizes completes a listing of ListUIDs with LIST: it adds the sizes, and the
+// messages that UIDL did not report. It is no error if the server refuses LIST;
+// there are no sizes then.
 func (c *Client) AddSizes(ctx context.Context, l *Listing) error {
 	if l.Sized {
 		return nil
 	}
-	done, err := c.start(ctx)
+	end, err := c.begin(ctx)
 	if err != nil {
 		return err
 	}
-	defer done()
-	q := &questions{c: c}
+	defer end()
 	m := merger{}
-	if err := q.sizes(&m); errors.Is(err, ErrBroken) {
+	if err := (&lister{c: c}).addSizes(&m); errors.Is(err, ErrBroken) {
 		return err
 	}
 	for _, e := range l.Entries {
-		m.name(e.Num, e.UID)
+		m.setUID(e.Num, e.UID)
 	}
-	l.Unnamed = m.unnamed()
-	entries, odd := m.result()
-	l.Entries, l.Odd, l.Sized = entries, l.Odd+odd, true
+	l.Sized = true
+	l.complete(&m)
 	return nil
 }
 
-// AddUIDs asks for UIDL once more and adds what it says to the listing, where
-// the server refused it or did not name all messages. If it refuses it again,
-// there is nothing to add, which is no error but for a response code, as with
-// List.
+// AddUIDs sends UIDL again and adds the unique-ids to a listing for which the
+// server refused it, or did not report all messages. It is no error if the server
+// refuses it again, unless with a response code, as in List.
 func (c *Client) AddUIDs(ctx context.Context, l *Listing) error {
-	done, err := c.start(ctx)
+	end, err := c.begin(ctx)
 	if err != nil {
 		return err
 	}
-	defer done()
-	q := &questions{c: c}
-	m := merger{maxBytes: maxUIDBytes, entries: slices.Clone(l.Entries)}
-	m.sized()
-	if err := q.names(&m); hopeless(err) {
+	defer end()
+	m := merger{uidBytesLeft: maxUIDBytes, entries: slices.Clone(l.Entries)}
+	m.endSizes()
+	if err := (&lister{c: c}).addUIDs(&m); failsListing(err) {
 		return err
 	} else if err != nil {
 		return nil
 	}
-	l.UIDL, l.Unnamed = true, m.unnamed()
-	entries, odd := m.result()
-	l.Entries, l.Odd = entries, l.Odd+odd
+	l.UIDL = true
+	l.complete(&m)
 	return nil
 }
 
-// parseStat reads the reply to STAT: "2 320", perhaps with more behind it.
-// Servers have been seen to send sizes that are negative or overflowed: those
-// are 0.
+// complete replaces the entries of a listing with those of m.
+func (l *Listing) complete(m *merger) {
+	l.Unnamed = m.countUnnamed()
+	entries, ignored := m.result()
+	l.Entries = entries
+	l.Odd += ignored
+}
+
+// parseStat parses the text of a reply to STAT: "2 320", possibly with more text
+// after it. The octets are 0 if they are negative or overflow, as some servers
+// send them.
 func parseStat(text []byte) (count int, octets int64, ok bool) {
 	first, rest := cutWord(text)
 	n, ok := parseNumber(first)
@@ -322,7 +334,7 @@ func parseStat(text []byte) (count int, octets int64, ok bool) {
 	return int(n), octets, true
 }
 
-// cutWord takes a word off the front, and all blanks around it.
+// cutWord returns the first word of b, and the rest without blanks around it.
 func cutWord(b []byte) (word, rest []byte) {
 	b = trimBlanks(b)
 	for i, c := range b {
@@ -333,8 +345,8 @@ func cutWord(b []byte) (word, rest []byte) {
 	return b, nil
 }
 
-// trimBlanks takes the blanks off both ends. Package bytes would build a table
-// for them, at every line of a listing.
+// trimBlanks removes the blanks at both ends. It is faster than bytes.Trim, which
+// builds a table for its cutset on each call, and runs for every line of a listing.
 func trimBlanks(b []byte) []byte {
 	for len(b) > 0 && isBlank(b[0]) {
 		b = b[1:]
@@ -347,7 +359,7 @@ func trimBlanks(b []byte) []byte {
 
 func isBlank(c byte) bool { return c == ' ' || c == '\t' }
 
-// parseNumber reads digits alone; anything else is 0 and false.
+// parseNumber parses a number that consists of digits only, without overflow.
 func parseNumber(b []byte) (n int64, ok bool) {
 	for _, d := range b {
 		if d < '0' || d > '9' || n > (math.MaxInt64-int64(d-'0'))/10 {

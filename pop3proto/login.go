@@ -8,33 +8,32 @@ import (
 	"strings"
 )
 
-// Login logs in with USER and PASS (RFC 1939 §7). The password crosses the
-// connection as it is. CR, LF and NUL in either is ErrControl. A *ReplyError has
-// the Verb that was refused.
+// Login logs in with USER and PASS (RFC 1939 §7), which send the password as plain
+// text. The error is ErrControl if either argument contains CR, LF or NUL. The Verb
+// of a *ReplyError tells which of the two commands the server refused.
 func (c *Client) Login(ctx context.Context, user, pass string) error {
 	if err := checkArgs(user, pass); err != nil {
 		return err
 	}
-	done, err := c.start(ctx)
+	end, err := c.begin(ctx)
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer end()
 	if _, err := c.exchange("USER", "USER "+user); err != nil {
 		return err
 	}
-	return c.secret("PASS", "PASS ", pass)
+	return c.exchangeSecret("PASS", "PASS ", pass)
 }
 
-// UTF8 asks for messages as they are (RFC 6856 §2.1): a server that was not asked
-// turns what has UTF-8 in its header into something else, or refuses it. It is for
-// the time before the login and behind STLS. A *ReplyError is its refusal, after
-// which the session goes on without.
-func (c *Client) UTF8(ctx context.Context) error { return c.command(ctx, "UTF8") }
+// UTF8 enables UTF8 mode (RFC 6856 §2.1), without which a server converts or
+// refuses messages with UTF-8 in their header. Call it after StartTLS and before the
+// login. If the server refuses, with a *ReplyError, the session goes on without.
+func (c *Client) UTF8(ctx context.Context) error { return c.simpleCommand(ctx, "UTF8") }
 
-// APOP logs in with the digest of the greeting's timestamp and a secret that
-// is shared with the server (RFC 1939 §7). MD5 as it is, the digest does not
-// keep a weak secret from who reads it. It is an error if Timestamp has none.
+// APOP logs in with an MD5 digest of the greeting's timestamp and a secret shared
+// with the server (RFC 1939 §7). An eavesdropper can guess a weak secret from the
+// digest. It is an error if Timestamp returns none.
 func (c *Client) APOP(ctx context.Context, user, secret string) error {
 	if err := checkArgs(user, secret); err != nil {
 		return err
@@ -46,29 +45,29 @@ func (c *Client) APOP(ctx context.Context, user, secret string) error {
 	if !ok {
 		return errors.New("APOP: the server's greeting has no valid timestamp")
 	}
-	done, err := c.start(ctx)
+	end, err := c.begin(ctx)
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer end()
 	digest := md5.Sum([]byte(stamp + secret))
-	return c.secret("APOP", "APOP "+user+" ", hex.EncodeToString(digest[:]))
+	return c.exchangeSecret("APOP", "APOP "+user+" ", hex.EncodeToString(digest[:]))
 }
 
-// secret sends a command that ends in a secret and reads its one-line reply.
-func (c *Client) secret(verb, line, secret string) error {
-	if err := c.idle(verb); err != nil {
+// exchangeSecret sends line followed by secret and reads the one-line reply.
+func (c *Client) exchangeSecret(verb, line, secret string) error {
+	if err := c.checkUnsolicited(verb); err != nil {
 		return err
 	}
-	c.w.putSecret(line, secret)
+	c.w.queueSecret(line, secret)
 	if err := c.w.flush(); err != nil {
 		return err
 	}
-	_, err := c.reply(verb)
+	_, err := c.readReply(verb)
 	return err
 }
 
-// checkArgs keeps arguments from being commands of their own.
+// checkArgs rejects arguments that could inject further commands.
 func checkArgs(args ...string) error {
 	for _, arg := range args {
 		if strings.ContainsAny(arg, "\r\n\x00") {
@@ -78,11 +77,10 @@ func checkArgs(args ...string) error {
 	return nil
 }
 
-// Timestamp returns the APOP timestamp of the greeting, angle brackets
-// included (RFC 1939 §7), and false if there is none that looks like a
-// message-id. Whoever stands between client and server can gather bytes of
-// the secret with timestamps of his own making, but not with ones that are
-// message-ids (CVE-2007-1558).
+// Timestamp returns the APOP timestamp of the greeting, with its angle brackets
+// (RFC 1939 §7), and false if there is none that is a valid message-id. With
+// invalid timestamps an attacker in the middle can recover bytes of the secret
+// (CVE-2007-1558).
 func (c *Client) Timestamp() (string, bool) {
 	for rest := c.greeting; ; {
 		_, after, ok := strings.Cut(rest, "<")

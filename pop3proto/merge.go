@@ -12,48 +12,50 @@ const (
 	// maxUID is the longest unique-id that is used. RFC 1939 §7 allows 70
 	// octets.
 	maxUID = 1024
-	// maxUIDBytes bounds the unique-ids of a listing together.
+	// maxUIDBytes limits all unique-ids of a listing together.
 	maxUIDBytes = 256 << 20
-	// maxSize is the largest size that is believed, so that those of a whole
-	// listing can be added up.
+	// maxSize is the largest size that is reported, so that the sizes of a whole
+	// listing can be added up without overflow.
 	maxSize = 1 << 40
-	// Memory for unique-ids is taken in chunks, each twice the last, between
-	// these: most listings are short, and a chunk lives as long as any of its
-	// unique-ids.
+	// maxReserved limits the entries for which memory is reserved because the
+	// server reports a number in STAT.
+	maxReserved = 1 << 16
+	// Unique-ids are stored in chunks. The first has minUIDChunk bytes, since most
+	// listings are short. Each is twice as large as the last up to maxUIDChunk,
+	// since one unique-id keeps its whole chunk alive.
 	minUIDChunk, maxUIDChunk = maxUID, 64 << 10
 )
 
-// merger makes one listing of LIST and UIDL, line by line, by message number.
-// A maildrop can hold a million messages: there is no allocation per line.
+// merger merges the lines of LIST and UIDL by message number. LIST comes first, if
+// at all: addSize takes each of its lines, and endSizes ends them. addUID takes each
+// line of UIDL. A maildrop can hold a million messages, so there is no allocation
+// per line.
 type merger struct {
-	entries []Entry // from LIST, sorted once sized was called
-	seen    []bool  // which of entries UIDL has named
-	at      int     // where in entries the next line of UIDL is expected
-	extra   []Entry // what only UIDL has
-	odd     int
+	entries []Entry // from LIST, sorted by endSizes
+	named   []bool  // which of entries have a line of UIDL
+	cursor  int     // the index in entries where the next line of UIDL is expected
+	extra   []Entry // only from UIDL
+	ignored int     // lines without a message number, or that repeat one
 
-	uids     strings.Builder // the chunk that UIDs are cut from
-	maxBytes int             // what UIDs may still take
+	uids         strings.Builder // the current chunk of unique-ids
+	uidBytesLeft int             // of maxUIDBytes
 }
 
-// room is how many entries memory is taken for because a server says so.
-const room = 1 << 16
-
-// expect makes room for the entries of a listing, of which there may be
-// another number.
-func (m *merger) expect(count int, sizes bool) {
+// reserve allocates memory for the number of entries that STAT reported, which
+// LIST or else UIDL will bring. That number may be wrong.
+func (m *merger) reserve(count int, sizes bool) {
 	entries := &m.extra
 	if sizes {
 		entries = &m.entries
 	}
-	*entries = make([]Entry, 0, min(max(count, 0), room))
+	*entries = make([]Entry, 0, min(max(count, 0), maxReserved))
 }
 
-// addSize takes a line of LIST.
+// addSize adds a line of LIST. It never fails.
 func (m *merger) addSize(line []byte) error {
 	num, rest, ok := cutNum(line)
 	if !ok {
-		m.odd++
+		m.ignored++
 		return nil
 	}
 	word, _ := cutWord(rest)
@@ -62,71 +64,73 @@ func (m *merger) addSize(line []byte) error {
 	return nil
 }
 
-// sized ends the lines of LIST.
-func (m *merger) sized() {
-	m.entries = m.unique(m.entries)
-	m.seen = make([]bool, len(m.entries))
+// endSizes ends the lines of LIST.
+func (m *merger) endSizes() {
+	m.entries = m.sortUnique(m.entries)
+	m.named = make([]bool, len(m.entries))
 }
 
-// addUID takes a line of UIDL. It returns false if that is too much.
+// addUID adds a line of UIDL. It returns false if that exceeds maxUIDBytes.
 func (m *merger) addUID(line []byte) bool {
 	num, uid, ok := cutNum(line)
 	if !ok {
-		m.odd++
+		m.ignored++
 		return true
 	}
 	if len(uid) > maxUID || bytes.IndexByte(uid, 0) >= 0 || bytes.IndexByte(uid, '\r') >= 0 {
 		uid = nil
 	}
-	kept, ok := m.keep(uid)
-	m.name(num, kept)
+	stored, ok := m.storeUID(uid)
+	m.setUID(num, stored)
 	return ok
 }
 
-// name gives a message its unique-id.
-func (m *merger) name(num int, uid string) {
-	// Servers give both listings in the same order.
-	found := m.at < len(m.entries) && m.entries[m.at].Num == num
+// setUID sets the unique-id of the message with number num.
+func (m *merger) setUID(num int, uid string) {
+	// Servers usually send both listings in the same order.
+	found := m.cursor < len(m.entries) && m.entries[m.cursor].Num == num
 	if !found {
-		m.at, found = slices.BinarySearchFunc(m.entries, num, func(e Entry, num int) int { return cmp.Compare(e.Num, num) })
+		m.cursor, found = slices.BinarySearchFunc(m.entries, num, func(e Entry, num int) int { return cmp.Compare(e.Num, num) })
 	}
 	switch {
 	case !found:
 		m.extra = append(m.extra, Entry{Num: num, UID: uid})
-	case m.seen[m.at]:
-		m.odd++
-		m.entries[m.at].repeat(uid)
+	case m.named[m.cursor]:
+		m.ignored++
+		m.entries[m.cursor].dropUIDUnless(uid)
 	default:
-		m.entries[m.at].UID = uid
-		m.seen[m.at] = true
-		m.at++
+		m.entries[m.cursor].UID = uid
+		m.named[m.cursor] = true
+		m.cursor++
 	}
 }
 
-// unnamed counts what only LIST has. It is asked before result.
-func (m *merger) unnamed() (n int) {
-	for i, seen := range m.seen {
-		if !seen && m.entries[i].UID == "" {
+// countUnnamed counts the messages that only LIST reported. It must be called
+// before result.
+func (m *merger) countUnnamed() (n int) {
+	for i, named := range m.named {
+		if !named && m.entries[i].UID == "" {
 			n++
 		}
 	}
 	return n
 }
 
-// result returns the whole listing.
-func (m *merger) result() (entries []Entry, odd int) {
+// result returns the merged entries and the number of ignored lines.
+func (m *merger) result() (entries []Entry, ignored int) {
 	switch {
 	case len(m.extra) == 0:
 	case len(m.entries) == 0: // without LIST
-		m.entries = m.unique(m.extra)
+		m.entries = m.sortUnique(m.extra)
 	default:
-		m.entries = m.unique(append(m.entries, m.extra...))
+		m.entries = m.sortUnique(append(m.entries, m.extra...))
 	}
-	return m.entries, m.odd
+	return m.entries, m.ignored
 }
 
-// unique sorts entries and keeps the first of those with one number.
-func (m *merger) unique(entries []Entry) []Entry {
+// sortUnique sorts entries by number and keeps the first of those with the same
+// number.
+func (m *merger) sortUnique(entries []Entry) []Entry {
 	byNum := func(a, b Entry) int { return cmp.Compare(a.Num, b.Num) }
 	if !slices.IsSortedFunc(entries, byNum) {
 		slices.SortStableFunc(entries, byNum)
@@ -134,8 +138,8 @@ func (m *merger) unique(entries []Entry) []Entry {
 	kept := entries[:0]
 	for _, e := range entries {
 		if n := len(kept); n > 0 && kept[n-1].Num == e.Num {
-			m.odd++
-			kept[n-1].repeat(e.UID)
+			m.ignored++
+			kept[n-1].dropUIDUnless(e.UID)
 			continue
 		}
 		kept = append(kept, e)
@@ -143,18 +147,18 @@ func (m *merger) unique(entries []Entry) []Entry {
 	return kept
 }
 
-// repeat takes note that the entry's number was listed again. If that was
-// with another unique-id nobody knows whose message it is, and to delete it
-// by either could delete mail that was never seen.
-func (e *Entry) repeat(uid string) {
+// dropUIDUnless removes the entry's UID if the server reported another one, uid, for
+// the same number. With a wrong UID a message that was never fetched could be deleted.
+func (e *Entry) dropUIDUnless(uid string) {
 	if e.UID != uid {
 		e.UID = ""
 	}
 }
 
-// keep copies uid into memory that is shared by many.
-func (m *merger) keep(uid []byte) (kept string, ok bool) {
-	if m.maxBytes -= len(uid); m.maxBytes < 0 {
+// storeUID copies uid into the current chunk. It returns false if that exceeds
+// maxUIDBytes.
+func (m *merger) storeUID(uid []byte) (stored string, ok bool) {
+	if m.uidBytesLeft -= len(uid); m.uidBytesLeft < 0 {
 		return "", false
 	}
 	if m.uids.Cap()-m.uids.Len() < len(uid) {
@@ -167,9 +171,8 @@ func (m *merger) keep(uid []byte) (kept string, ok bool) {
 	return m.uids.String()[start:], true
 }
 
-// cutNum takes the message number off the front of a line, and all blanks
-// around it and at the line's end. It has been seen followed by several
-// blanks, or a tab.
+// cutNum splits a line into the message number and the rest, without blanks around
+// either. Some servers put several blanks or a tab between the two.
 func cutNum(line []byte) (num int, rest []byte, ok bool) {
 	word, rest := cutWord(line)
 	n, ok := parseNumber(word)

@@ -1,20 +1,19 @@
 package pop3proto
 
-// Message is the reply to a RETR or TOP: an io.Reader of the message as the
-// server has it, with dots unstuffed and not a byte changed otherwise. It is
-// lent for one turn of the loop that gave it.
+// Message is the reply to a RETR or TOP. It is an io.Reader of the message as the
+// server stores it: dots are unstuffed, and nothing else is changed. It is valid
+// for one turn of the loop that yielded it.
 type Message struct {
 	Entry
 
-	body  *dot
-	err   error  // what Read returns when there is nothing more to read
-	piece []byte // read from the wire and not yet handed out
+	body  *dotReader
+	err   error  // what Read returns after piece
+	piece []byte // read from the wire and not yet returned by Read
 }
 
-// Read reads the message. It returns io.EOF only where the server has marked
-// the end (RFC 1939 §3). A message that was cut short ends in an error that
-// is an ErrBroken and, if the server closed the connection, an
-// io.ErrUnexpectedEOF.
+// Read reads the message. It returns io.EOF only at the end that the server has
+// marked (RFC 1939 §3). If the message is truncated, the error matches ErrBroken
+// and, if the server closed the connection, io.ErrUnexpectedEOF.
 func (m *Message) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -32,12 +31,12 @@ func (m *Message) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// lend gives m to the loop for one turn and takes it back.
+// lend yields m for one turn of the loop and then makes its Read fail.
 func (m *Message) lend(yield func(*Message, error) bool, err error) (more bool) {
 	defer func() {
 		m.piece = nil
 		if m.err == nil {
-			m.err = errRecalled
+			m.err = errTurnOver
 		}
 	}()
 	return yield(m, err)

@@ -7,43 +7,43 @@ import (
 
 const verbQuit = "QUIT"
 
-// Quit asks the server to carry out the session's deletions and hangs up,
-// whatever the outcome. Only nil means that the deletions are real: after
-// -ERR, a *ReplyError, some messages may remain (RFC 1939 §6), and without an
-// answer nobody knows.
+// Quit ends the session with QUIT, which makes the server carry out its deletions,
+// and closes the connection, whatever the outcome. The deletions are real only if
+// the error is nil: after -ERR, a *ReplyError, some messages may remain (RFC 1939
+// §6), and without a reply the outcome is unknown.
 func (c *Client) Quit(ctx context.Context) error {
 	defer c.Close()
-	if err := c.command(ctx, verbQuit); err != nil {
+	if err := c.simpleCommand(ctx, verbQuit); err != nil {
 		return err
 	}
-	c.bye()
+	c.closeAfterQuit()
 	return nil
 }
 
-// bye ends the connection in good order.
-func (c *Client) bye() {
-	c.w.conn.Close() // TLS says goodbye too, or some servers log an error
+// closeAfterQuit closes the connection cleanly.
+func (c *Client) closeAfterQuit() {
+	c.w.conn.Close() // with close_notify over TLS, or some servers log an error
 	c.w.fail(net.ErrClosed)
 }
 
-// Leave says QUIT and hangs up without waiting for the answer, which spares a
-// round trip. It is for a session that has nothing to learn from the answer: it
-// has deleted nothing. Nothing that the server sent is left unread, so that the
-// connection is closed in order, QUIT first (RFC 9293 §3.6).
+// Leave sends QUIT and closes the connection without waiting for the reply, which
+// saves a round trip. It is for sessions without deletions. It leaves nothing unread
+// that has arrived, so that the system closes the connection in order, after QUIT
+// (RFC 9293 §3.6).
 func (c *Client) Leave(ctx context.Context) error {
 	defer c.Close()
-	done, err := c.start(ctx)
+	end, err := c.begin(ctx)
 	if err != nil {
 		return err
 	}
-	defer done()
-	if err := c.idle(verbQuit); err != nil {
+	defer end()
+	if err := c.checkUnsolicited(verbQuit); err != nil {
 		return err
 	}
-	c.w.put(verbQuit)
+	c.w.queue(verbQuit)
 	if err := c.w.flush(); err != nil {
 		return err
 	}
-	c.bye()
+	c.closeAfterQuit()
 	return nil
 }

@@ -8,33 +8,32 @@ import (
 	"time"
 )
 
-// StartTLS upgrades the connection (RFC 2595 §4). It is to be called before
-// the login. What the server said of its capabilities is forgotten, and how it
-// ended its lines: that came in the clear. If the server refuses, with a
-// *ReplyError, the session goes on in the clear, and it is for the caller not to
-// let it. A handshake that fails breaks the client. If data came behind the
-// server's +OK, the error is an ErrInjected.
+// StartTLS upgrades the connection to TLS with STLS (RFC 2595 §4). Call it before
+// the login. Capabilities that the server announced in the clear are discarded. If
+// the server refuses, with a *ReplyError, the session goes on in the clear, and the
+// caller must decide whether to use it. A failed handshake breaks the client. The
+// error is ErrInjected if data followed the server's +OK.
 func (c *Client) StartTLS(ctx context.Context, cfg *tls.Config) error {
 	const verb = "STLS"
 	if _, ok := c.TLS(); ok {
 		return errors.New("STLS: the connection has TLS already")
 	}
-	done, err := c.start(ctx)
+	end, err := c.begin(ctx)
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer end()
 	if _, err := c.exchange(verb, verb); err != nil {
 		return err
 	}
-	// RFC 2595 §2.4; CVE-2011-0411 and its many sisters. Here, and not at the
-	// next command, for these bytes came in the clear.
-	if len(c.w.pending()) > 0 {
+	// RFC 2595 §2.4, CVE-2011-0411: bytes that came in the clear must not be
+	// taken for replies received over TLS.
+	if len(c.w.buffered()) > 0 {
 		return c.w.fail(ErrInjected)
 	}
-	// So did the greeting, and with it how the server ends its lines: whoever made it
-	// end in a bare LF would have a mail's author end its body early, see dot.
-	c.caps, c.w.ends = Capabilities{}, endUnknown
+	// The greeting came in the clear as well. If an attacker had changed its CRLF
+	// to LF, a bare LF could end the body of a mail early.
+	c.caps, c.w.eol = Capabilities{}, eolUnknown
 	conn := tls.Client(c.w.conn, cfg)
 	c.w.raw.SetDeadline(time.Now().Add(c.opts.Timeout))
 	if err := conn.HandshakeContext(ctx); err != nil {

@@ -6,47 +6,46 @@ import (
 	"strings"
 )
 
-// Direction says who sent a line.
+// Direction tells who sent a line.
 type Direction byte
 
 const (
-	// FromClient lines are commands, and responses of an authentication.
+	// FromClient marks commands, and responses to authentication challenges.
 	FromClient Direction = 'C'
-	// FromServer lines are replies.
+	// FromServer marks replies.
 	FromServer Direction = 'S'
 )
 
-// String returns "C" or "S", as dialogues in RFCs have it.
+// String returns "C" or "S", as in the dialogues of RFCs.
 func (d Direction) String() string { return string(rune(d)) }
 
-// Tracer sees the dialogue with the server as a person may read it. Secrets
-// are masked before it is called, also where a server echoes them, and the
-// bodies of messages are no more than their count of octets. The server's
-// bytes are as they came otherwise: quote them before they reach a terminal.
+// Tracer receives the dialogue with the server. Secrets are masked, also where the
+// server echoes them, and only the size of a message body is reported. All other
+// bytes are as the server sent them: quote them before printing them to a terminal.
 type Tracer interface {
-	// Trace is called with each line, without its line end, by the goroutine
-	// that uses the Client.
+	// Trace is called for each line, without its line end, in the goroutine that
+	// uses the Client.
 	Trace(dir Direction, line string)
 }
 
 const masked = "***"
 
-// Hide has every error and trace of this client from now on mask a secret that
-// the server may know, also where no command has sent it: the password of a
-// login by a challenge, for one.
+// Hide masks secret in all later errors and traces of this client. Secrets that the
+// client sends are masked anyway; Hide is for those that the server may know without,
+// such as the password of a challenge-response login.
 func (c *Client) Hide(secret string) { c.w.secrets.Add(secret) }
 
-// hideMessage masks a message of SASL, and what is secret in it.
-func (w *wire) hideMessage(mechanism, message string) {
+// maskSASL masks a SASL response and the password or token in it.
+func (w *wire) maskSASL(mechanism, message string) {
 	w.secrets.AddMessage(message)
-	// The password ends a message of PLAIN (RFC 4616 §2), and is one of LOGIN.
+	// PLAIN puts the password last (RFC 4616 §2), LOGIN into a message of its own.
 	if i := strings.LastIndexByte(message, 0); i >= 0 {
 		w.secrets.Add(message[i+1:])
 	}
 	if mechanism == "LOGIN" {
 		w.secrets.Add(message)
 	}
-	// So is the token in one of OAUTHBEARER and XOAUTH2 (RFC 7628 §3.1).
+	// OAUTHBEARER and XOAUTH2 (RFC 7628 §3.1).
 	if _, token, ok := strings.Cut(message, "auth=Bearer "); ok {
 		token, _, _ = strings.Cut(token, "\x01")
 		w.secrets.Add(token)
@@ -65,7 +64,7 @@ func (w *wire) traceCommand(line string) {
 	}
 }
 
-// traceBody tells of a body that ended with err.
+// traceBody traces the size of a body that ended with err.
 func (w *wire) traceBody(octets int64, err error) {
 	if w.tracer == nil {
 		return

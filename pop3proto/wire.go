@@ -16,58 +16,60 @@ import (
 const (
 	// bufferSize holds two TLS records.
 	bufferSize = 32 << 10
-	// maxLine bounds a reply line. RFC 2449 §4 allows 512 octets; greetings
+	// maxLine limits a reply line. RFC 2449 §4 allows 512 octets; greetings
 	// and unique-ids of real servers are longer.
 	maxLine = 8 << 10
-	// maxQuote bounds what an error quotes of a line.
+	// maxQuote limits what an error quotes of a line.
 	maxQuote = 80
 )
 
-// lineEnd is how the server ends its lines.
-type lineEnd byte
+// lineEnding is how the server ends its lines.
+type lineEnding byte
 
 const (
-	endUnknown lineEnd = iota // the greeting decides, and after STLS the next reply
-	endCRLF                   // RFC 1939 §3
-	endLF                     // some home-made servers
+	eolUnknown lineEnding = iota // until the first line, and again after STLS
+	eolCRLF                      // RFC 1939 §3
+	eolLF                        // some home-made servers
 )
 
-// wire is the connection: a buffered reader with bounds and deadlines, and a
-// writer that sends a whole flight of commands at once.
+// wire is the connection: a buffered reader with limits and deadlines, and a
+// writer that sends a batch of commands at once.
 type wire struct {
-	raw     net.Conn // the socket: deadlines and Close go here
+	raw     net.Conn // the socket, for deadlines and Close
 	conn    net.Conn // raw, or TLS over it
 	timeout time.Duration
 	tracer  Tracer
 
 	ctx     context.Context // of the running command
-	secrets mask.Set        // that were sent so far, or that Client.Hide was told
+	secrets mask.Set        // sent in this session, or passed to Client.Hide
 
-	buf  []byte
-	r, w int // buf[r:w] was received and not yet used
-	ends lineEnd
-	out  []byte // commands for the next flush
-	err  error  // a *brokenError once the client is broken
+	buf        []byte
+	start, end int // buf[start:end] is received and not yet consumed
+	eol        lineEnding
+	out        []byte // commands for the next flush
+	err        error  // a *brokenError once the client is broken
 }
 
-// watch makes ctx the one that reads and writes obey until release is called.
-func (w *wire) watch(ctx context.Context) (release func()) {
+// bindContext makes reads and writes obey ctx until release is called.
+func (w *wire) bindContext(ctx context.Context) (release func()) {
 	w.ctx = ctx
-	fired := make(chan struct{})
+	expired := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
-		defer close(fired)
+		defer close(expired)
 		w.raw.SetDeadline(time.Unix(1, 0))
 	})
 	return func() {
-		// A deadline that is being set must not hit the next command.
+		// If AfterFunc has started, wait: its deadline must not hit the next
+		// command.
 		if !stop() {
-			<-fired
+			<-expired
 		}
 		w.ctx = nil
 	}
 }
 
-// fail breaks the client.
+// fail breaks the client, unless it is broken already, and returns the error
+// that broke it.
 func (w *wire) fail(cause error) error {
 	if w.err == nil {
 		w.err = &brokenError{cause}
@@ -75,27 +77,27 @@ func (w *wire) fail(cause error) error {
 	return w.err
 }
 
-// failIO breaks the client after a read or write that returned err. what
-// names the server's fault if it was silence.
-func (w *wire) failIO(err error, what string) error {
+// failIO breaks the client after a failed read or write. If err is a timeout,
+// the error says whatTimedOut.
+func (w *wire) failIO(err error, whatTimedOut string) error {
 	switch {
 	case w.ctx.Err() != nil:
 		err = w.ctx.Err()
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		err = &silenceError{what, w.timeout}
+		err = &timeoutError{whatTimedOut, w.timeout}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		err = fmt.Errorf("server closed the connection: %w", io.ErrUnexpectedEOF)
 	}
 	return w.fail(err)
 }
 
-// failSyntax breaks the client with a ProtocolError.
+// failSyntax breaks the client with a *ProtocolError.
 func (w *wire) failSyntax(verb, want string, got []byte) error {
 	return w.fail(w.protocolError(verb, want, got))
 }
 
 func (w *wire) protocolError(verb, want string, got []byte) error {
-	// Mask before the cut, which could leave half a secret.
+	// Mask before truncating: half a secret would not be recognised.
 	quote := w.secrets.Text(string(got[:min(len(got), maxLine)]))
 	if len(quote) > maxQuote {
 		quote = quote[:maxQuote] + "..."
@@ -103,32 +105,32 @@ func (w *wire) protocolError(verb, want string, got []byte) error {
 	return &ProtocolError{Verb: verb, Want: want, Got: quote}
 }
 
-// pending returns what was received and not yet used. It is valid until the
+// buffered returns what is received and not yet consumed. It is valid until the
 // next fill.
-func (w *wire) pending() []byte { return w.buf[w.r:w.w] }
+func (w *wire) buffered() []byte { return w.buf[w.start:w.end] }
 
-// fill waits for more bytes. It keeps what is pending, which must be less
-// than the buffer.
+// fill waits for more bytes. It keeps those that are buffered, which must leave
+// room in the buffer.
 func (w *wire) fill() error {
 	if w.err != nil {
 		return w.err
 	}
-	if w.r > 0 {
-		w.w = copy(w.buf, w.pending())
-		w.r = 0
+	if w.start > 0 {
+		w.end = copy(w.buf, w.buffered())
+		w.start = 0
 	}
 	for range 100 {
-		// First the deadline, then the look at ctx: the other way round, a
-		// ctx that ends in between has its deadline overwritten. It is one of
-		// writes, too: TLS writes while it reads.
+		// Set the deadline before checking ctx: in the other order, a ctx that
+		// ends in between has its deadline overwritten. The deadline covers
+		// writes too, since TLS may write while it reads.
 		w.raw.SetDeadline(time.Now().Add(w.timeout))
 		if err := w.ctx.Err(); err != nil {
 			return w.fail(err)
 		}
-		n, err := w.conn.Read(w.buf[w.w:])
-		w.w += n
+		n, err := w.conn.Read(w.buf[w.end:])
+		w.end += n
 		if n > 0 {
-			return nil // the error, if any, comes again
+			return nil // the next read returns the error again
 		}
 		if err != nil {
 			return w.failIO(err, "no answer from server")
@@ -138,62 +140,70 @@ func (w *wire) fill() error {
 }
 
 // readLine reads a reply line of at most limit octets and returns it without
-// its line end. It is valid until the next read.
+// its line end, valid until the next read.
 func (w *wire) readLine(verb string, limit int) ([]byte, error) {
-	for seen := 0; ; {
-		i := bytes.IndexByte(w.pending()[seen:], '\n')
+	length, err := w.waitLine(verb, limit)
+	if err != nil {
+		return nil, err
+	}
+	line, hasCR := bytes.CutSuffix(w.buffered()[:length], []byte("\r"))
+	switch {
+	case w.eol == eolUnknown && hasCR:
+		w.eol = eolCRLF
+	case w.eol == eolUnknown:
+		w.eol = eolLF
+	case w.eol == eolCRLF && !hasCR:
+		// A server that uses CRLF does not send a bare LF itself: it may come
+		// from a mail, with a forged reply after it.
+		return nil, w.failSyntax(verb, "a line that ends in CRLF", line)
+	}
+	w.start += length + len("\n")
+	w.traceReply(line)
+	return line, nil
+}
+
+// waitLine fills the buffer until it holds a line, and returns the line's length
+// without the LF.
+func (w *wire) waitLine(verb string, limit int) (length int, err error) {
+	for {
+		i := bytes.IndexByte(w.buffered()[length:], '\n')
 		if i < 0 {
-			seen = w.w - w.r
+			length = len(w.buffered())
 		} else {
-			seen += i
+			length += i
 		}
-		if seen > limit {
-			return nil, w.failSyntax(verb, fmt.Sprintf("a line of at most %d octets", limit), w.pending())
+		if length > limit {
+			return 0, w.failSyntax(verb, fmt.Sprintf("a line of at most %d octets", limit), w.buffered())
 		}
-		if i < 0 {
-			if err := w.fill(); err != nil {
-				return nil, err
-			}
-			continue
+		if i >= 0 {
+			return length, nil
 		}
-		line, cr := bytes.CutSuffix(w.pending()[:seen], []byte("\r"))
-		if w.ends == endUnknown {
-			w.ends = endCRLF
-			if !cr {
-				w.ends = endLF
-			}
+		if err := w.fill(); err != nil {
+			return 0, err
 		}
-		// An LF alone ends no line of a server that knows better: it may come
-		// from a mail, with a forged reply behind it.
-		if !cr && w.ends == endCRLF {
-			return nil, w.failSyntax(verb, "a line that ends in CRLF", line)
-		}
-		w.r += seen + 1
-		w.traceReply(line)
-		return line, nil
 	}
 }
 
-// put adds a command to the next flight.
-func (w *wire) put(line string) {
+// queue adds a command to those of the next flush.
+func (w *wire) queue(line string) {
 	w.out = append(append(w.out, line...), "\r\n"...)
 	w.traceCommand(line)
 }
 
-// putSecret adds a command whose end is a secret.
-func (w *wire) putSecret(line, secret string) {
+// queueSecret queues line followed by secret, which is masked from now on.
+func (w *wire) queueSecret(line, secret string) {
 	w.secrets.Add(secret)
-	w.putMessage(line, secret)
+	w.queueUntraced(line, secret)
 }
 
-// putMessage adds a line whose end is not to be traced.
-func (w *wire) putMessage(line, secret string) {
-	w.out = append(append(append(w.out, line...), secret...), "\r\n"...)
+// queueUntraced queues line followed by hidden, which is left out of the trace.
+func (w *wire) queueUntraced(line, hidden string) {
+	w.out = append(append(append(w.out, line...), hidden...), "\r\n"...)
 	w.traceCommand(line + masked)
 }
 
-// flush sends the flight in one Write: some servers want a command in one
-// segment, and one system call is cheaper than many.
+// flush sends the queued commands in one Write: some servers expect a command in
+// one segment, and one system call is cheaper than many.
 func (w *wire) flush() error {
 	if w.err != nil {
 		return w.err

@@ -23,5 +23,5 @@ func (l *login) Next([]byte) ([]byte, error) {
 	return nil, errors.New("LOGIN: " + tooMany)
 }
 
-// Owes reports whether there is more to say, whatever the server asks.
-func (l *login) Owes() bool { return l.asked < 2 }
+// HasResponse reports whether there is another response to send, whatever the challenge is.
+func (l *login) HasResponse() bool { return l.asked < 2 }
