@@ -10,23 +10,23 @@ import (
 // cramMD5 is CRAM-MD5 (RFC 2195 §2).
 type cramMD5 struct {
 	user, password string
-	asked          bool
+	responded      bool
 }
 
-func (m *cramMD5) Start() (name string, initial []byte, err error) { return "CRAM-MD5", nil, nil }
+func (c *cramMD5) Start() (name string, initial []byte, err error) { return "CRAM-MD5", nil, nil }
 
-func (m *cramMD5) Next(challenge []byte) ([]byte, error) {
+func (c *cramMD5) Next(challenge []byte) ([]byte, error) {
 	switch {
-	case m.asked:
-		return nil, errors.New("CRAM-MD5: " + tooMany)
+	case c.responded:
+		return nil, errors.New("CRAM-MD5: " + unexpectedChallenge)
 	case len(challenge) == 0:
-		// The response to nothing would log in whoever has once seen it.
+		// The response to an empty challenge could be replayed for ever.
 		return nil, errors.New("CRAM-MD5: the server's challenge is empty")
 	case len(challenge) > maxChallenge:
 		return nil, errors.New("CRAM-MD5: the server's challenge is too long")
 	}
-	m.asked = true
-	mac := hmac.New(md5.New, []byte(m.password))
+	c.responded = true
+	mac := hmac.New(md5.New, []byte(c.password))
 	mac.Write(challenge)
-	return []byte(m.user + " " + hex.EncodeToString(mac.Sum(nil))), nil
+	return []byte(c.user + " " + hex.EncodeToString(mac.Sum(nil))), nil
 }

@@ -10,12 +10,12 @@ import (
 	"strings"
 )
 
-// digestMD5 is DIGEST-MD5 (RFC 2831) with qop "auth": it authenticates and
-// leaves integrity and privacy to TLS.
+// digestMD5 is DIGEST-MD5 (RFC 2831) with qop "auth": authentication only, since TLS
+// provides integrity and privacy.
 type digestMD5 struct {
 	c        Credentials
-	expected string // the server's proof
-	proven   bool
+	expected string // the server's proof, once the client has responded
+	verified bool   // the server has sent that proof
 }
 
 func (d *digestMD5) Start() (name string, initial []byte, err error) {
@@ -31,51 +31,51 @@ func (d *digestMD5) Next(challenge []byte) ([]byte, error) {
 }
 
 func (d *digestMD5) next(challenge []byte) (string, error) {
-	if d.proven {
-		return "", errors.New(tooMany)
+	if d.verified {
+		return "", errors.New(unexpectedChallenge)
 	}
 	if len(challenge) > maxChallenge {
 		return "", errors.New("the server's challenge is too long")
 	}
-	said, err := parseDirectives(string(challenge))
+	dirs, err := parseDirectives(string(challenge))
 	if err != nil {
 		return "", err
 	}
 	if d.expected == "" {
-		return d.respond(said)
+		return d.respond(dirs)
 	}
-	rspauth := said.one("rspauth")
+	rspauth := dirs.single("rspauth")
 	if subtle.ConstantTimeCompare([]byte(rspauth), []byte(d.expected)) != 1 {
 		return "", ErrUnproven
 	}
-	d.proven = true
+	d.verified = true
 	return "", nil
 }
 
-// Done makes sure that a server which accepts the login has proved itself.
+// Done returns an error if the server accepts the login without its proof.
 func (d *digestMD5) Done(reply error) error {
-	if reply == nil && !d.proven {
+	if reply == nil && !d.verified {
 		return fmt.Errorf("DIGEST-MD5: %w", ErrUnproven)
 	}
 	return reply
 }
 
-// respond answers the first challenge (RFC 2831 §2.1.2).
-func (d *digestMD5) respond(said directives) (string, error) {
-	nonce := said.one("nonce")
-	utf8 := strings.EqualFold(said.one("charset"), "utf-8")
+// respond returns the response to the first challenge (RFC 2831 §2.1.2).
+func (d *digestMD5) respond(dirs directives) (string, error) {
+	nonce := dirs.single("nonce")
+	utf8 := strings.EqualFold(dirs.single("charset"), "utf-8")
 	switch {
 	case nonce == "":
 		return "", errors.New("the server's challenge has no nonce, or more than one")
-	case !strings.EqualFold(said.one("algorithm"), "md5-sess"):
+	case !strings.EqualFold(dirs.single("algorithm"), "md5-sess"):
 		return "", errors.New("the server does not use the algorithm md5-sess")
-	case !said.offersAuth():
+	case !dirs.offersAuth():
 		return "", errors.New("the server wants a security layer besides TLS")
 	}
-	realm := d.realm(said["realm"])
-	user, fits := hashed(d.c.User)
-	pass, also := hashed(d.c.Password)
-	if !utf8 && !(fits && also) {
+	realm := d.chooseRealm(dirs["realm"])
+	user, userFits := toLatin1(d.c.User)
+	pass, passFits := toLatin1(d.c.Password)
+	if !utf8 && !(userFits && passFits) {
 		return "", errors.New("the server takes ISO 8859-1 only, which lacks a character of the user name or password")
 	}
 
@@ -97,7 +97,7 @@ func (d *digestMD5) respond(said directives) (string, error) {
 		user = d.c.User
 	}
 	b.WriteString("username=" + quoted(user))
-	if said["realm"] != nil {
+	if dirs["realm"] != nil {
 		b.WriteString(",realm=" + quoted(realm))
 	}
 	b.WriteString(",nonce=" + quoted(nonce) + ",nc=" + count + ",cnonce=" + quoted(d.c.nonce) +
@@ -108,9 +108,9 @@ func (d *digestMD5) respond(said directives) (string, error) {
 	return b.String(), nil
 }
 
-// realm chooses among the server's realms: the user's own domain if it is one
-// of them, or else the first.
-func (d *digestMD5) realm(offered []string) string {
+// chooseRealm chooses one of the server's realms: the user's domain if it is offered,
+// or else the first.
+func (d *digestMD5) chooseRealm(offered []string) string {
 	_, domain, _ := strings.Cut(d.c.User, "@")
 	switch {
 	case slices.Contains(offered, domain):
@@ -121,9 +121,9 @@ func (d *digestMD5) realm(offered []string) string {
 	return ""
 }
 
-// hashed returns s as it enters the hash: in ISO 8859-1 if it can, even where
-// the exchange is in UTF-8 (RFC 2831 §2.1.2.1).
-func hashed(s string) (h string, latin1 bool) {
+// toLatin1 converts s to ISO 8859-1, which is hashed even if the exchange is in UTF-8
+// (RFC 2831 §2.1.2.1). If that is impossible, it returns s and false.
+func toLatin1(s string) (latin1 string, ok bool) {
 	var b strings.Builder
 	for _, r := range s {
 		if r > 0xff {
@@ -134,6 +134,7 @@ func hashed(s string) (h string, latin1 bool) {
 	return b.String(), true
 }
 
+// digest returns the MD5 of s in hexadecimal.
 func digest(s string) string {
 	sum := md5.Sum([]byte(s))
 	return hex.EncodeToString(sum[:])

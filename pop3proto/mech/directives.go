@@ -5,25 +5,25 @@ import (
 	"strings"
 )
 
-// directives are the names of a challenge of DIGEST-MD5, in lower case, with
+// directives are the directives of a DIGEST-MD5 challenge: lower-case names with
 // their values (RFC 2831 §2.1.1, §7.1).
 type directives map[string][]string
 
-// one returns the value of a directive that must not be repeated, or "".
-func (d directives) one(name string) string {
+// single returns the value of a directive, or "" if it is missing or repeated.
+func (d directives) single(name string) string {
 	if len(d[name]) != 1 {
 		return ""
 	}
 	return d[name][0]
 }
 
-// offersAuth reports whether the server does without a security layer. It
-// does if it does not say.
+// offersAuth reports whether the server offers authentication without a security
+// layer, which is the default.
 func (d directives) offersAuth() bool {
 	if d["qop"] == nil {
 		return true
 	}
-	for option := range strings.SplitSeq(d.one("qop"), ",") {
+	for option := range strings.SplitSeq(d.single("qop"), ",") {
 		if strings.EqualFold(strings.TrimSpace(option), "auth") {
 			return true
 		}
@@ -33,8 +33,8 @@ func (d directives) offersAuth() bool {
 
 var errDirectives = errors.New("the server's challenge does not follow RFC 2831")
 
-// parseDirectives reads a list of name=value or name="value" between commas;
-// there may be empty elements and blanks around each.
+// parseDirectives parses a comma-separated list of name=value or name="value". There
+// may be empty elements, and blanks around each.
 func parseDirectives(s string) (directives, error) {
 	d := make(directives)
 	for {
@@ -65,8 +65,8 @@ func parseDirectives(s string) (directives, error) {
 	}
 }
 
-// cutQuoted cuts a quoted string off the front of s, in which a backslash
-// makes the next byte stand for itself.
+// cutQuoted splits s into the value of the quoted string that it begins with and the
+// rest. In the quoted string, a backslash escapes the next byte.
 func cutQuoted(s string) (value, rest string, ok bool) {
 	var b strings.Builder
 	for i := 1; i < len(s); i++ {

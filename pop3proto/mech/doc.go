@@ -1,23 +1,31 @@
-// Package mech has the SASL mechanisms (RFC 4422) with which a mail client
-// logs in, each as a sasl.Client of go-sasl: for POP3 (RFC 5034), IMAP (RFC
-// 9051 §6.2.2) and SMTP (RFC 4954) alike.
+// Package mech implements the client side of SASL mechanisms (RFC 4422), each as
+// a sasl.Client of go-sasl, for POP3 (RFC 5034), IMAP (RFC 9051 §6.2.2) and SMTP
+// (RFC 4954).
 //
-// Strongest lists them in the order in which to choose, and New makes one:
+// [Strongest] lists the mechanisms, each described by an [Info], in the order in
+// which to choose one. [New] makes a mechanism from its name and [Credentials]:
 //
 //	m, err := mech.New(ctx, "scram-sha-256", mech.Credentials{User: "alice", Password: "…"})
 //	if err != nil { … }
 //	err = client.Authenticate(ctx, m)
 //
-// In SCRAM, DIGEST-MD5 and GSSAPI the server proves who it is, too. It may
-// say that the login succeeded and leave its proof out; only the mechanism
-// knows. These, and the mechanisms of OAuth, therefore have a method
+// In SCRAM, DIGEST-MD5 and GSSAPI the server also proves its identity. A server
+// may accept the login without that proof, which only the mechanism notices.
+// These mechanisms, and those of OAuth, therefore have a method
 //
 //	Done(reply error) error
 //
-// which is to be called with the server's last word, nil for success, and
-// returns what to make of it. pop3proto.Client.Authenticate does so; with
-// other protocols call it after the login.
+// which must be called with the server's final reply, nil for success, and returns
+// the error of the login. pop3proto.Client.Authenticate does so. With other
+// protocols, call it after the login.
 //
-// No error holds a password or a token. What an error quotes of a server is
-// bounded, and a secret in it is masked.
+// The errors [ErrUnproven] and [ErrStripped] match [ErrSuspect]: someone may be
+// impersonating the server. [SecretError] and [TicketError] mean that there was
+// nothing to log in with. No error contains a password or a token. What an error
+// quotes of a server is truncated, and secrets in it are masked.
+//
+// Each mechanism has a file: scram.go with binding.go, digest.go with
+// directives.go, oauth.go, cram.go, login.go, and gssapi.go with exchange.go and
+// kerberos.go, which get a ticket and use it. PLAIN and EXTERNAL are those of
+// go-sasl.
 package mech

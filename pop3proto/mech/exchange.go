@@ -11,22 +11,22 @@ import (
 	"github.com/jcmturner/gokrb5/v8/types"
 )
 
-// Exchange is an AP exchange (RFC 4120 §3.2) with mutual authentication: the
-// client shows a service its ticket, and the service proves that it can read
-// it. GSSAPI and KPOP wrap its two messages, each in its own way.
+// Exchange is an AP exchange (RFC 4120 §3.2) with mutual authentication: the client
+// sends its ticket to a service, and the service proves that it can decrypt it. GSSAPI
+// and KPOP each wrap its two messages in their own way.
 type Exchange struct {
 	ticket        ticket
 	authenticator types.Authenticator
-	key           types.EncryptionKey // once it is proved: the service's choice, or the ticket's
-	subkey        bool                // key is the service's choice
+	key           types.EncryptionKey // after Verify: the service's subkey, or the ticket's key
+	subkey        bool                // key is a subkey
 }
 
-// Exchange begins an exchange with a service, such as pop/mail.example.org.
-// It may ask the KDCs of krb5.conf, for half a minute at most. user is whose
-// key is in the keytab; a credential cache tells for itself. The error of a
-// ticket that cannot be had is a *TicketError, unless ctx ended.
+// Exchange gets a ticket for a service, such as pop/mail.example.org, and begins an
+// exchange. It may ask the KDCs of krb5.conf, for up to 30 seconds. user is the
+// default of Principal for a keytab. If there is no ticket, the error is a
+// *TicketError, or the cause of ctx.
 func (k Kerberos) Exchange(ctx context.Context, service, user string) (*Exchange, error) {
-	tkt, err := k.ticket(ctx, service, user)
+	tkt, err := k.getTicket(ctx, service, user)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return nil, context.Cause(ctx)
@@ -37,16 +37,16 @@ func (k Kerberos) Exchange(ctx context.Context, service, user string) (*Exchange
 }
 
 // Request returns the AP-REQ.
-func (x *Exchange) Request() ([]byte, error) { return x.request(types.Checksum{}) }
+func (e *Exchange) Request() ([]byte, error) { return e.request(types.Checksum{}) }
 
-// request returns an AP-REQ whose authenticator holds a checksum.
-func (x *Exchange) request(sum types.Checksum) ([]byte, error) {
+// request returns an AP-REQ with a checksum in its authenticator.
+func (e *Exchange) request(sum types.Checksum) ([]byte, error) {
 	var err error
-	if x.authenticator, err = types.NewAuthenticator(x.ticket.realm, x.ticket.cname); err != nil {
+	if e.authenticator, err = types.NewAuthenticator(e.ticket.realm, e.ticket.cname); err != nil {
 		return nil, err
 	}
-	x.authenticator.Cksum = sum
-	req, err := messages.NewAPReq(x.ticket.Ticket, x.ticket.key, x.authenticator)
+	e.authenticator.Cksum = sum
+	req, err := messages.NewAPReq(e.ticket.Ticket, e.ticket.key, e.authenticator)
 	if err != nil {
 		return nil, err
 	}
@@ -54,38 +54,37 @@ func (x *Exchange) request(sum types.Checksum) ([]byte, error) {
 	return req.Marshal()
 }
 
-// Verify checks the service's AP-REP: it returns the time that the
-// authenticator names (RFC 4120 §3.2.4, §3.2.5), under a key that only who
-// can read the ticket has. Any other is ErrUnproven.
-func (x *Exchange) Verify(message []byte) error {
+// Verify checks the service's AP-REP: it must contain the authenticator's time (RFC
+// 4120 §3.2.4, §3.2.5), encrypted with the session key in the ticket. If not, the error
+// is ErrUnproven.
+func (e *Exchange) Verify(message []byte) error {
 	var reply messages.APRep
 	if err := reply.Unmarshal(message); err != nil {
 		return ErrUnproven
 	}
-	plain, err := decrypt(reply.EncPart.Cipher, x.ticket.key, keyusage.AP_REP_ENCPART)
+	plain, err := decrypt(reply.EncPart.Cipher, e.ticket.key, keyusage.AP_REP_ENCPART)
 	if err != nil {
 		return ErrUnproven
 	}
 	var proof messages.EncAPRepPart
 	if err := proof.Unmarshal(plain); err != nil ||
-		proof.CTime.Unix() != x.authenticator.CTime.Unix() || proof.Cusec != x.authenticator.Cusec {
+		proof.CTime.Unix() != e.authenticator.CTime.Unix() || proof.Cusec != e.authenticator.Cusec {
 		return ErrUnproven
 	}
-	x.key = x.ticket.key
+	e.key = e.ticket.key
 	if len(proof.Subkey.KeyValue) > 0 {
-		x.key, x.subkey = proof.Subkey, true
+		e.key, e.subkey = proof.Subkey, true
 	}
 	return nil
 }
 
-// decrypt guards gokrb5, which takes for granted that a message is as long as
-// its parts.
+// decrypt checks the length of message first, since gokrb5 does not.
 func decrypt(message []byte, key types.EncryptionKey, usage uint32) ([]byte, error) {
-	kind, err := crypto.GetEtype(key.KeyType)
+	etype, err := crypto.GetEtype(key.KeyType)
 	if err != nil {
 		return nil, err
 	}
-	if len(message) <= kind.GetConfounderByteSize()+kind.GetHMACBitLength()/8 {
+	if len(message) <= etype.GetConfounderByteSize()+etype.GetHMACBitLength()/8 {
 		return nil, errors.New("message too short")
 	}
 	return crypto.DecryptMessage(message, key, usage)

@@ -17,13 +17,13 @@ import (
 	"github.com/jcmturner/gokrb5/v8/types"
 )
 
-// gssapiClient is GSSAPI (RFC 4752): Kerberos V5 with mutual authentication
-// (RFC 4121) and no security layer, which TLS is for.
+// gssapiClient is GSSAPI (RFC 4752): Kerberos V5 with mutual authentication (RFC
+// 4121), without a security layer, which TLS provides.
 type gssapiClient struct {
-	authzid  string
-	exchange *Exchange
-	round    int
-	agreed   bool
+	authzid    string
+	exchange   *Exchange
+	challenges int  // received so far
+	completed  bool // the server has proved its identity, and the layer is chosen
 }
 
 func newGSSAPI(ctx context.Context, c Credentials) (sasl.Client, error) {
@@ -34,34 +34,35 @@ func newGSSAPI(ctx context.Context, c Credentials) (sasl.Client, error) {
 	return &gssapiClient{authzid: c.Authzid, exchange: x}, nil
 }
 
-// krb5 is Kerberos V5 as an object identifier in DER (RFC 4121 §4.1).
-var krb5 = []byte{0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x12, 0x01, 0x02, 0x02}
+// krb5OID is the object identifier of Kerberos V5 in DER (RFC 4121 §4.1).
+var krb5OID = []byte{0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x12, 0x01, 0x02, 0x02}
 
+// What precedes an AP-REQ and an AP-REP in a token (RFC 4121 §4.1).
 var (
-	apReq = append(bytes.Clone(krb5), 0x01, 0x00)
-	apRep = append(bytes.Clone(krb5), 0x02, 0x00)
+	apReqPrefix = append(bytes.Clone(krb5OID), 0x01, 0x00)
+	apRepPrefix = append(bytes.Clone(krb5OID), 0x02, 0x00)
 )
 
-// Start returns the token that opens the context (RFC 4121 §4.1).
+// Start returns the token that establishes the context (RFC 4121 §4.1).
 func (g *gssapiClient) Start() (name string, initial []byte, err error) {
-	token, err := g.open()
+	token, err := g.initialToken()
 	if err != nil {
 		return "", nil, fmt.Errorf("GSSAPI: %w", err)
 	}
 	return "GSSAPI", token, nil
 }
 
-func (g *gssapiClient) open() ([]byte, error) {
-	// RFC 4121 §4.1.1: the length of the channel bindings, which are all
-	// zero, and the flags.
-	sum := make([]byte, 24)
-	binary.LittleEndian.PutUint32(sum, 16)
-	binary.LittleEndian.PutUint32(sum[20:], gssapi.ContextFlagMutual|gssapi.ContextFlagInteg)
-	body, err := g.exchange.request(types.Checksum{CksumType: chksumtype.GSSAPI, Checksum: sum})
+func (g *gssapiClient) initialToken() ([]byte, error) {
+	// RFC 4121 §4.1.1: the length of the channel bindings, which are all zero, and
+	// the flags.
+	checksum := make([]byte, 24)
+	binary.LittleEndian.PutUint32(checksum, 16)
+	binary.LittleEndian.PutUint32(checksum[20:], gssapi.ContextFlagMutual|gssapi.ContextFlagInteg)
+	body, err := g.exchange.request(types.Checksum{CksumType: chksumtype.GSSAPI, Checksum: checksum})
 	if err != nil {
 		return nil, err
 	}
-	return asn1tools.AddASNAppTag(append(bytes.Clone(apReq), body...), 0), nil
+	return asn1tools.AddASNAppTag(append(bytes.Clone(apReqPrefix), body...), 0), nil
 }
 
 func (g *gssapiClient) Next(challenge []byte) ([]byte, error) {
@@ -73,24 +74,24 @@ func (g *gssapiClient) Next(challenge []byte) ([]byte, error) {
 }
 
 func (g *gssapiClient) next(challenge []byte) ([]byte, error) {
-	g.round++
+	g.challenges++
 	if len(challenge) > maxChallenge {
 		return nil, errors.New("the server's challenge is too long")
 	}
-	switch g.round {
+	switch g.challenges {
 	case 1:
-		return []byte{}, g.prove(challenge)
+		return []byte{}, g.verifyServer(challenge)
 	case 2:
-		return g.agree(challenge)
+		return g.chooseLayer(challenge)
 	}
-	return nil, errors.New(tooMany)
+	return nil, errors.New(unexpectedChallenge)
 }
 
-// prove checks the server's proof, that it can read the ticket.
-func (g *gssapiClient) prove(token []byte) error {
+// verifyServer checks the server's proof that it can decrypt the ticket.
+func (g *gssapiClient) verifyServer(token []byte) error {
 	var outer asn1.RawValue
 	rest, err := asn1.Unmarshal(token, &outer)
-	body, isReply := bytes.CutPrefix(outer.Bytes, apRep)
+	body, isReply := bytes.CutPrefix(outer.Bytes, apRepPrefix)
 	if err != nil || len(rest) > 0 || outer.Class != asn1.ClassApplication || outer.Tag != 0 || !isReply {
 		return errors.New("the server refuses the ticket")
 	}
@@ -103,9 +104,9 @@ const (
 	flagSubkey = 0x04
 )
 
-// agree answers the server's offer of security layers: none, and whose
-// mailbox to open (RFC 4752 §3.1).
-func (g *gssapiClient) agree(token []byte) ([]byte, error) {
+// chooseLayer responds to the server's offer of security layers: it chooses none, and
+// names the mailbox to open (RFC 4752 §3.1).
+func (g *gssapiClient) chooseLayer(token []byte) ([]byte, error) {
 	var offer gssapi.WrapToken
 	if err := offer.Unmarshal(unrotate(token), true); err != nil || offer.Flags&flagSealed != 0 {
 		return nil, errors.New("the server's offer of security layers is no Wrap token of RFC 4121")
@@ -117,7 +118,7 @@ func (g *gssapiClient) agree(token []byte) ([]byte, error) {
 	if len(offer.Payload) != 4 || offer.Payload[0]&noLayer == 0 {
 		return nil, errors.New("the server insists on a security layer besides TLS")
 	}
-	kind, err := crypto.GetEtype(g.exchange.key.KeyType)
+	etype, err := crypto.GetEtype(g.exchange.key.KeyType)
 	if err != nil {
 		return nil, err
 	}
@@ -127,19 +128,19 @@ func (g *gssapiClient) agree(token []byte) ([]byte, error) {
 	}
 	choice := gssapi.WrapToken{
 		Flags:     flags,
-		EC:        uint16(kind.GetHMACBitLength() / 8),
+		EC:        uint16(etype.GetHMACBitLength() / 8),
 		SndSeqNum: uint64(g.exchange.authenticator.SeqNumber),
 		Payload:   append([]byte{noLayer, 0, 0, 0}, g.authzid...),
 	}
 	if err := choice.SetCheckSum(g.exchange.key, keyusage.GSSAPI_INITIATOR_SEAL); err != nil {
 		return nil, err
 	}
-	g.agreed = true
+	g.completed = true
 	return choice.Marshal()
 }
 
-// unrotate undoes the right rotation of what follows the header of a Wrap
-// token (RFC 4121 §4.2.5), which gokrb5 leaves as it is.
+// unrotate undoes the right rotation of a Wrap token after its header (RFC 4121
+// §4.2.5), which gokrb5 does not.
 func unrotate(token []byte) []byte {
 	if len(token) <= gssapi.HdrLen {
 		return token
@@ -149,9 +150,9 @@ func unrotate(token []byte) []byte {
 	return bytes.Join([][]byte{head, body[n:], body[:n]}, nil)
 }
 
-// Done makes sure that a server which accepts the login has proved itself.
+// Done returns an error if the server accepts the login without its proof.
 func (g *gssapiClient) Done(reply error) error {
-	if reply == nil && !g.agreed {
+	if reply == nil && !g.completed {
 		return fmt.Errorf("GSSAPI: %w", ErrUnproven)
 	}
 	return reply

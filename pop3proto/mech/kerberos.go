@@ -19,26 +19,24 @@ import (
 	"github.com/jcmturner/gokrb5/v8/types"
 )
 
-// Kerberos is where GSSAPI finds a ticket. The zero value takes the user's
-// credential cache, as kinit fills it.
+// Kerberos tells where GSSAPI finds a ticket. The zero value means the user's
+// credential cache, which kinit fills.
 type Kerberos struct {
-	// Config is the path of krb5.conf. If it is empty, KRB5_CONFIG says where
-	// it is, and else it is /etc/krb5.conf.
+	// Config is the path of krb5.conf. If it is empty, it is that of the
+	// environment variable KRB5_CONFIG, or else /etc/krb5.conf.
 	Config string
-	// Keytab is the path of a keytab with a key of Principal. If it is empty,
-	// Cache is used.
+	// Keytab is the path of a keytab with a key of Principal. If it is empty, the
+	// ticket comes from Cache.
 	Keytab string
-	// Principal is the name to log in with from a keytab, name@REALM. Without
-	// a realm it is of krb5.conf's default realm. If it is empty, it is
-	// Credentials.User.
+	// Principal is the name in Keytab to log in with, name@REALM. The default realm
+	// is that of krb5.conf, and the default name is Credentials.User.
 	Principal string
-	// Cache is the path of a credential cache. If it is empty, KRB5CCNAME says
-	// where it is, and else it is /tmp/krb5cc_ and the user's number. It must
-	// be a file.
+	// Cache is the path of a credential cache, which must be a file. If it is empty,
+	// it is that of the environment variable KRB5CCNAME, or else /tmp/krb5cc_UID.
 	Cache string
 }
 
-// ticket is a ticket for a service with what comes along.
+// ticket is a ticket for a service with what is needed to use it.
 type ticket struct {
 	messages.Ticket
 	key   types.EncryptionKey // shared with the service
@@ -46,31 +44,31 @@ type ticket struct {
 	cname types.PrincipalName // the client's
 }
 
-// ticketLimit bounds the talk with the KDCs: gokrb5 waits 5 seconds for each
-// answer, and krb5.conf may name many.
-const ticketLimit = 30 * time.Second
+// ticketTimeout limits the dialogue with the KDCs: gokrb5 waits 5 seconds for each
+// reply, and krb5.conf may name many KDCs.
+const ticketTimeout = 30 * time.Second
 
 var errKDC = errors.New("no KDC answers")
 
-// ticket returns a ticket for service, such as pop/mail.example.org. It may
-// ask the KDCs of krb5.conf.
-func (k Kerberos) ticket(ctx context.Context, service, user string) (ticket, error) {
-	limited, cancel := context.WithTimeout(ctx, ticketLimit)
+// getTicket returns a ticket for service, such as pop/mail.example.org. It may ask the
+// KDCs of krb5.conf.
+func (k Kerberos) getTicket(ctx context.Context, service, user string) (ticket, error) {
+	limited, cancel := context.WithTimeout(ctx, ticketTimeout)
 	defer cancel()
-	type answer struct {
+	type result struct {
 		ticket
 		err error
 	}
-	// gokrb5 knows no context. What it still waits for when ctx is over, it
-	// waits for by itself, for seconds.
-	done := make(chan answer, 1)
+	// gokrb5 takes no context: when ctx ends, the goroutine stays behind until
+	// gokrb5's own timeouts, some seconds later.
+	done := make(chan result, 1)
 	go func() {
-		t, err := k.ask(service, user)
-		done <- answer{t, err}
+		t, err := k.requestTicket(service, user)
+		done <- result{t, err}
 	}()
 	select {
-	case a := <-done:
-		return a.ticket, a.err
+	case r := <-done:
+		return r.ticket, r.err
 	case <-limited.Done():
 		if ctx.Err() != nil {
 			return ticket{}, context.Cause(ctx)
@@ -79,10 +77,10 @@ func (k Kerberos) ticket(ctx context.Context, service, user string) (ticket, err
 	}
 }
 
-// ask is ticket, without a bound.
-func (k Kerberos) ask(service, user string) (t ticket, err error) {
-	// What a KDC sends is parsed by gokrb5, which may read beyond its end. That
-	// must not end everybody's mail.
+// requestTicket is getTicket without a timeout.
+func (k Kerberos) requestTicket(service, user string) (t ticket, err error) {
+	// gokrb5 may panic when it parses a malformed reply. That must not end the
+	// program.
 	defer func() {
 		if r := recover(); r != nil {
 			err = errors.New("the KDC's answer makes no sense")
@@ -100,10 +98,11 @@ func (k Kerberos) ask(service, user string) (t ticket, err error) {
 	return ticket{tkt, key, cl.Credentials.Domain(), cl.Credentials.CName()}, nil
 }
 
+// client returns a client with the credentials of the keytab or the cache.
 func (k Kerberos) client(user string) (*client.Client, error) {
 	file := cmp.Or(k.Config, os.Getenv("KRB5_CONFIG"), "/etc/krb5.conf")
 	conf, err := config.Load(file)
-	// krb5.conf may hold more than gokrb5 knows of, which it ignores.
+	// gokrb5 ignores directives of krb5.conf that it does not support.
 	if _, unsupported := errors.AsType[config.UnsupportedDirective](err); err != nil && !unsupported {
 		return nil, fmt.Errorf("cannot read %s: %w", file, err)
 	}
@@ -114,7 +113,7 @@ func (k Kerberos) client(user string) (*client.Client, error) {
 	if _, unread := errors.AsType[*fs.PathError](err); unread {
 		return nil, fmt.Errorf("%w cannot be read: %w", errKeytab, err)
 	}
-	// What gokrb5 says of a keytab that is cut short holds all of it, keys too.
+	// gokrb5's error for a truncated keytab contains its keys: do not wrap it.
 	if err != nil || len(kt.Entries) == 0 {
 		return nil, fmt.Errorf("%w %s is damaged, or has no key in it", errKeytab, k.Keytab)
 	}
@@ -137,8 +136,8 @@ func (k Kerberos) fromCache(conf *config.Config) (cl *client.Client, err error) 
 	} else if kind != "FILE" {
 		return nil, fmt.Errorf("%w %s is not a file: set KRB5CCNAME=FILE:/path", errCache, file)
 	}
-	// gokrb5 reads beyond the end of a cache that is cut short, as one is
-	// while kinit writes it. That must not end everybody's mail.
+	// gokrb5 panics on a truncated cache, as one is while kinit writes it. That
+	// must not end the program.
 	defer func() {
 		if recover() != nil {
 			cl, err = nil, fmt.Errorf("%w %s is damaged", errCache, path)

@@ -15,61 +15,61 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/mask"
 )
 
-// Credentials are who logs in, where, and with what. A mechanism looks only
-// at the fields that it needs.
+// Credentials are what a login needs: the user, the server, and a secret. Each
+// mechanism uses only some of the fields.
 type Credentials struct {
-	// User is the authentication identity: whose password or token it is.
+	// User is the authentication identity, to which the password or token
+	// belongs.
 	User string
-	// Authzid is the authorization identity, whose mailbox to open; empty is
-	// the user's own (RFC 4422 §2). LOGIN, CRAM-MD5 and XOAUTH2 have none.
+	// Authzid is the authorization identity, whose mailbox to open; empty means
+	// User's (RFC 4422 §2). LOGIN, CRAM-MD5 and XOAUTH2 ignore it.
 	Authzid string
-	// Password is for the mechanisms with Needs Password.
+	// Password is for the mechanisms whose Info.Needs is Password.
 	Password string
 	// Token is the access token for OAUTHBEARER and XOAUTH2.
 	Token string
-	// Host and Port are what the client connected to. OAUTHBEARER tells them
+	// Host and Port are what the client connected to. OAUTHBEARER sends them to
 	// the server if they are set; DIGEST-MD5 and GSSAPI need Host.
 	Host string
 	Port int
 	// Service is the protocol's registered name for DIGEST-MD5 and GSSAPI:
 	// "imap", "smtp" or, if it is empty, "pop" (RFC 5034 §4).
 	Service string
-	// TLS is the connection's state, nil without TLS. SCRAM takes its channel
-	// binding from there.
+	// TLS is the connection's state, or nil without TLS. SCRAM takes its channel
+	// binding from it.
 	TLS *tls.ConnectionState
-	// PlusOffered is OffersPlus of what the server offers. If it offers -PLUS
-	// and this says that it does not, it ends the login: somebody has stripped
-	// its offer (RFC 5802 §6).
+	// PlusOffered is the result of OffersPlus for the mechanisms that the client
+	// has seen. If it is false and the server does offer -PLUS, the server ends the
+	// login, since someone has stripped its offer (RFC 5802 §6).
 	PlusOffered bool
-	// EndPoint binds SCRAM with -PLUS to the server's certificate, by
-	// tls-server-end-point, as is done before TLS 1.3 in any case. From then on
-	// the binding is tls-exporter otherwise.
+	// EndPoint makes SCRAM with -PLUS use the channel binding
+	// tls-server-end-point, the server's certificate, also with TLS 1.3, where the
+	// default is tls-exporter.
 	EndPoint bool
 	// Kerberos is for GSSAPI.
 	Kerberos Kerberos
 
-	nonce string // our own; the examples of RFCs have theirs
+	nonce string // the client's; set by tests with the examples of RFCs
 }
 
-// ErrUnproven is what an error is, in the sense of errors.Is, if the server
-// did not prove that it knows the user's secret, or proved it wrongly. It is
-// not the user's server; nothing is to be sent to it, least of all the
-// password by a weaker mechanism.
-var ErrUnproven error = &suspicion{"the server did not prove that it knows the password or key: somebody may be impersonating it"}
+// ErrUnproven matches, with errors.Is, errors of a server that did not prove that it
+// knows the user's secret. Nothing more must be sent to such a server, least of all
+// the password with a weaker mechanism.
+var ErrUnproven error = &suspectError{"the server did not prove that it knows the password or key: somebody may be impersonating it"}
 
-// tooMany is for a challenge when all is said.
-const tooMany = "the server asks for more than the mechanism has to say"
+// unexpectedChallenge is the error text for a challenge after the last response.
+const unexpectedChallenge = "the server asks for more than the mechanism has to say"
 
-// maxChallenge bounds the challenges that are looked at, in bytes. RFC 2831
-// §2.1.1 allows 2048; nothing else comes near.
+// maxChallenge limits a challenge, in bytes. RFC 2831 §2.1.1 allows 2048; those of
+// other mechanisms are far shorter.
 const maxChallenge = 4 << 10
 
-// New returns the client side of a mechanism, by its name of Strongest. It is
-// good for one login. The error says what the credentials lack. For GSSAPI it
-// asks the KDCs of krb5.conf for a ticket, for half a minute at most; that
-// there is none is a *TicketError, or the end of ctx.
+// New returns the mechanism with that Info.Name, for one login. The error tells
+// what the credentials lack. For GSSAPI, New may ask the KDCs of krb5.conf for a
+// ticket, for up to 30 seconds. If there is none, the error is a *TicketError, or the
+// cause of ctx.
 func New(ctx context.Context, name string, c Credentials) (sasl.Client, error) {
-	if err := c.check(name); err != nil {
+	if err := c.validate(name); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	c.Service, c.nonce = cmp.Or(c.Service, "pop"), cmp.Or(c.nonce, rand.Text())
@@ -92,9 +92,9 @@ func New(ctx context.Context, name string, c Credentials) (sasl.Client, error) {
 	return newSCRAM(name, c)
 }
 
-// check finds what a mechanism needs and the credentials lack, and what no
-// mechanism can send.
-func (c *Credentials) check(name string) error {
+// validate returns an error if the credentials lack something that the mechanism
+// needs, or contain something that it cannot send.
+func (c *Credentials) validate(name string) error {
 	var info Info
 	for _, m := range mechanisms {
 		if m.Name == name {
@@ -102,8 +102,7 @@ func (c *Credentials) check(name string) error {
 		}
 	}
 	// NUL separates the parts of PLAIN (RFC 4616 §2), ^A those of OAuth (RFC
-	// 7628 §3.1); no other mechanism has a use for a control character in a
-	// name either.
+	// 7628 §3.1). No mechanism needs a control character in these fields.
 	for _, s := range []string{c.User, c.Authzid, c.Host, c.Token} {
 		if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 			return errors.New("the user name, host or token holds a control character")
@@ -133,21 +132,21 @@ func (c *Credentials) check(name string) error {
 	return nil
 }
 
-// WithoutInitialResponse returns m with its first response held back until the
-// server asks for it with an empty challenge. Microsoft's POP3 server wants
-// XOAUTH2 in these two steps and hangs up on one.
+// WithoutInitialResponse returns m without its initial response, which then
+// answers the server's first, empty challenge instead. Microsoft's POP3 server wants
+// XOAUTH2 in these two steps and otherwise hangs up.
 func WithoutInitialResponse(m sasl.Client) sasl.Client { return &twoStep{Client: m} }
 
-// WithShortInitialResponse returns m with its first response held back in the
-// same way if it has more than room octets in base64.
+// WithShortInitialResponse is like WithoutInitialResponse if the initial response
+// has more than room octets in base64. Otherwise m is unchanged.
 func WithShortInitialResponse(m sasl.Client, room int) sasl.Client {
 	return &twoStep{Client: m, room: room}
 }
 
 type twoStep struct {
 	sasl.Client
-	room int // for a first response, 0 if there is to be none
-	held []byte
+	room int    // for an initial response; 0 allows none
+	held []byte // answers the first challenge
 }
 
 func (t *twoStep) Start() (name string, initial []byte, err error) {
@@ -167,7 +166,7 @@ func (t *twoStep) Next(challenge []byte) ([]byte, error) {
 	return t.Client.Next(challenge)
 }
 
-// Done passes the server's last word on.
+// Done passes the server's final reply to the mechanism.
 func (t *twoStep) Done(reply error) error {
 	if m, ok := t.Client.(interface{ Done(error) error }); ok {
 		return m.Done(reply)
@@ -175,16 +174,16 @@ func (t *twoStep) Done(reply error) error {
 	return reply
 }
 
-// quote returns what a server said for an error: quoted, at most some 200
-// bytes of it, and without the secret.
-func quote(said, secret string) string {
+// quote returns a server's text for use in an error: quoted, truncated to about 200
+// bytes, and with the secret masked.
+func quote(text, secret string) string {
 	const limit = 200
-	// Before the cut, which could leave half a secret.
+	// Mask before truncating: half a secret would not be recognised.
 	var secrets mask.Set
 	secrets.Add(secret)
-	said = secrets.Text(said)
-	if len(said) > limit {
-		said = said[:limit] + "..."
+	text = secrets.Text(text)
+	if len(text) > limit {
+		text = text[:limit] + "..."
 	}
-	return fmt.Sprintf("%q", said)
+	return fmt.Sprintf("%q", text)
 }

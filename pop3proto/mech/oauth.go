@@ -9,14 +9,14 @@ import (
 	"strings"
 )
 
-// oauth is OAUTHBEARER (RFC 7628) and XOAUTH2, from which it grew, as Google
-// and Microsoft document it.
+// oauth is OAUTHBEARER (RFC 7628) or its predecessor XOAUTH2, as documented by
+// Google and Microsoft.
 type oauth struct {
 	name    string
 	initial string
-	dummy   string // answers the server's complaint
+	dummy   string // the response to the server's error message
 	token   string
-	failure *OAuthError
+	failure *OAuthError // the server's error message, if it has sent one
 }
 
 func newOAuth(name string, c Credentials) *oauth {
@@ -28,8 +28,8 @@ func newOAuth(name string, c Credentials) *oauth {
 		}
 	}
 	user := cmp.Or(c.Authzid, c.User)
-	// The server learns from the token who logs in; a name is of use to route
-	// the login (RFC 7628 §3.1). It is written as in RFC 5801 §4.
+	// The token identifies the user. The name may be needed to route the login
+	// (RFC 7628 §3.1). RFC 5801 §4 defines its escapes.
 	s := "n,a=" + strings.NewReplacer("=", "=3D", ",", "=2C").Replace(user) + ",\x01"
 	if c.Host != "" {
 		s += "host=" + c.Host + "\x01"
@@ -49,28 +49,29 @@ func (o *oauth) Start() (name string, initial []byte, err error) {
 	return o.name, []byte(o.initial), nil
 }
 
-// Next takes the reason why the server refuses the token. It must be answered
-// before the server ends the exchange (RFC 7628 §3.2.3).
+// Next stores the server's error message. The client must respond before the server
+// ends the exchange (RFC 7628 §3.2.3).
 func (o *oauth) Next(challenge []byte) ([]byte, error) {
 	if o.failure != nil {
-		return nil, errors.New(o.name + ": " + tooMany)
+		return nil, errors.New(o.name + ": " + unexpectedChallenge)
 	}
 	o.failure = &OAuthError{Mechanism: o.name, token: o.token}
-	var said struct{ Status, Scope any } // a string, but a number from some
-	if len(challenge) <= maxChallenge && json.Unmarshal(challenge, &said) == nil {
-		o.failure.Status, o.failure.Scope = word(said.Status), word(said.Scope)
+	var message struct{ Status, Scope any } // strings, but some servers send numbers
+	if len(challenge) <= maxChallenge && json.Unmarshal(challenge, &message) == nil {
+		o.failure.Status, o.failure.Scope = jsonText(message.Status), jsonText(message.Scope)
 	}
 	return []byte(o.dummy), nil
 }
 
-func word(v any) string {
+// jsonText formats a JSON value, or returns "" if it is missing.
+func jsonText(v any) string {
 	if v == nil {
 		return ""
 	}
 	return fmt.Sprint(v)
 }
 
-// Done joins the reason with the server's last word.
+// Done returns the server's error message, if it has sent one, with the final reply.
 func (o *oauth) Done(reply error) error {
 	if o.failure == nil {
 		return reply
@@ -79,25 +80,25 @@ func (o *oauth) Done(reply error) error {
 	return o.failure
 }
 
-// OAuthError means that the server refused an access token and said why (RFC
-// 7628 §3.2.2). Unwrap leads to its last word, in POP3 a
+// OAuthError means that the server refused an access token with an error message
+// (RFC 7628 §3.2.2). It wraps the server's final reply, in POP3 a
 // *pop3proto.ReplyError.
 type OAuthError struct {
 	// Mechanism is OAUTHBEARER or XOAUTH2.
 	Mechanism string
-	// Status is an error code of RFC 6750 §3.1 such as "invalid_token";
-	// Google and Microsoft put a status of HTTP there, such as "400".
+	// Status is an error code of RFC 6750 §3.1, such as "invalid_token", or, with
+	// Google and Microsoft, an HTTP status, such as "400".
 	Status string
-	// Scope is what a token would have to be good for, if the server tells.
+	// Scope is the scope that a token needs, or empty if the server does not tell.
 	Scope string
-	// Reply is how the server ended the exchange.
+	// Reply is the final reply of the exchange.
 	Reply error
 
 	token string
 }
 
-// Error returns the reason in words, with what comes from the server quoted
-// and cut to some 200 bytes.
+// Error describes the reason. Text from the server is quoted and truncated to about
+// 200 bytes.
 func (e *OAuthError) Error() string {
 	s := e.Mechanism + ": the server refuses the access token"
 	switch e.Status {

@@ -5,14 +5,16 @@ import (
 	"strings"
 )
 
-// OfferError is the error of a server that offers no mechanism that can be used.
+// OfferError means that the server offers no mechanism that can be used.
 type OfferError struct {
-	// Offered are the server's mechanisms, as it spells them. Allowed are those
-	// that the configuration allows; nil allows all that need not be named.
-	Offered, Allowed []string
+	// Offered are the server's mechanisms, as it spells them.
+	Offered []string
+	// Allowed are those that the configuration allows; nil allows all but those
+	// with Info.OnlyNamed.
+	Allowed []string
 }
 
-// Error names both lists.
+// Error lists both.
 func (e *OfferError) Error() string {
 	s := "no common login mechanism: the server offers nothing"
 	if len(e.Offered) > 0 {

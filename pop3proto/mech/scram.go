@@ -13,33 +13,32 @@ import (
 )
 
 const (
-	// minIterations is what RFC 7677 §4 and RFC 5802 §5.1 want of servers at
-	// least; none is known to ask for less. The count is all that slows down
-	// who wants to guess the password from a proof, and somebody in the middle
-	// chooses it.
+	// minIterations is the minimum of RFC 7677 §4 and RFC 5802 §5.1; no server is
+	// known to use less. Only the count slows down guessing the password from the
+	// client's proof, and an attacker in the middle can choose it.
 	minIterations = 4096
-	// maxIterations is beyond what anybody recommends (1,300,000 for SHA-1)
-	// and takes about a second. A server must not keep us busy for hours.
+	// maxIterations is more than anyone recommends (1,300,000 for SHA-1) and takes
+	// about a second. A server must not be able to keep us busy for hours.
 	maxIterations = 2_000_000
 )
 
-// ErrBinding is what an error is, in the sense of errors.Is, if the server
-// does not know the channel binding. Another try, as Credentials.Rebind has it,
-// is as good against anybody who has not the server's certificate.
+// ErrBinding matches, with errors.Is, errors of a server that does not know the
+// channel binding. Credentials.Rebind allows another try, which is as safe against
+// anyone who lacks the server's private key.
 var ErrBinding = errors.New("the server does not know this channel binding")
 
-// ErrRefused is what an error is, in the sense of errors.Is, if the server says
-// within the exchange that user or password are wrong.
+// ErrRefused matches, with errors.Is, errors of a server that reports a wrong user or
+// password within the exchange.
 var ErrRefused = errors.New("the server knows no such user and password")
 
-// ErrStripped is what an error is, in the sense of errors.Is, if the server says
-// that it offers -PLUS, and what it was said to offer has none.
-var ErrStripped error = &suspicion{"the server offers -PLUS, and somebody has taken that out of what we saw"}
+// ErrStripped matches, with errors.Is, errors of a server that reports that it offers
+// -PLUS although the client has seen no such offer.
+var ErrStripped error = &suspectError{"the server offers -PLUS, and somebody has taken that out of what we saw"}
 
-// OffersPlus reports whether a server that offers these mechanisms, by their
-// registered names in whatever case, has one with -PLUS that is known here. One
-// that is not known does not count: somebody may have put it in the place of
-// those that he took out, so that the server is not told that none was seen.
+// OffersPlus reports whether offered, a list of registered names in any case, has a
+// mechanism with -PLUS that this package implements. Others do not count: an attacker
+// may have replaced the known ones with an unknown one, and then the server must be
+// told that the client has seen none.
 func OffersPlus(offered []string) bool {
 	return slices.ContainsFunc(offered, func(name string) bool {
 		name = strings.ToLower(name)
@@ -50,11 +49,11 @@ func OffersPlus(offered []string) bool {
 // scramClient is SCRAM-SHA-1 (RFC 5802) or SCRAM-SHA-256 (RFC 7677), with or
 // without -PLUS.
 type scramClient struct {
-	name     string
-	password string
-	talk     *scram.ClientConversation
-	nonce    string
-	round    int
+	name         string
+	password     string
+	conversation *scram.ClientConversation
+	nonce        string
+	challenges   int // received so far
 }
 
 func newSCRAM(name string, c Credentials) (sasl.Client, error) {
@@ -62,132 +61,131 @@ func newSCRAM(name string, c Credentials) (sasl.Client, error) {
 	if strings.HasPrefix(name, "scram-sha-1") {
 		hash = scram.SHA1
 	}
-	client, err := hash.NewClientUnprepped(prepare(c.User), prepare(c.Password), prepare(c.Authzid))
+	client, err := hash.NewClientUnprepped(saslprep(c.User), saslprep(c.Password), saslprep(c.Authzid))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	client.WithNonceGenerator(func() string { return c.nonce })
-	m := &scramClient{name: strings.ToUpper(name), password: c.Password, nonce: c.nonce}
+	s := &scramClient{name: strings.ToUpper(name), password: c.Password, nonce: c.nonce}
 	binding, err := channelBinding(c.TLS, c.EndPoint)
 	switch {
 	case plus && err != nil:
 		return nil, fmt.Errorf("%s: %w", name, err)
 	case plus:
-		m.talk = client.NewConversationWithChannelBinding(binding)
+		s.conversation = client.NewConversationWithChannelBinding(binding)
 	case err == nil && !c.PlusOffered:
-		// "y": we could bind, but see no -PLUS. A server that did offer it
-		// then knows that somebody has taken it out (RFC 5802 §6).
-		m.talk = client.NewConversationAdvertisingChannelBinding()
+		// "y": the client supports channel binding and sees no -PLUS. A server
+		// that did offer it knows then that its offer was changed (RFC 5802 §6).
+		s.conversation = client.NewConversationAdvertisingChannelBinding()
 	default:
-		m.talk = client.NewConversation()
+		s.conversation = client.NewConversation()
 	}
-	return m, nil
+	return s, nil
 }
 
-// prepare returns s as SASLprep has it (RFC 5802 §5.1, RFC 4013), or as it is
-// if SASLprep knows none: a password may hold a character younger than
-// Unicode 3.2, and most servers store it as it was typed.
-func prepare(s string) string {
+// saslprep applies SASLprep to s (RFC 5802 §5.1, RFC 4013). If that fails, as for a
+// character added after Unicode 3.2, it returns s unchanged, as most servers store it.
+func saslprep(s string) string {
 	if prepared, err := stringprep.SASLprep.Prepare(s); err == nil {
 		return prepared
 	}
 	return s
 }
 
-func (m *scramClient) Start() (name string, initial []byte, err error) {
-	first, err := m.talk.Step("")
+func (s *scramClient) Start() (name string, initial []byte, err error) {
+	first, err := s.conversation.Step("")
 	if err != nil {
-		return "", nil, fmt.Errorf("%s: %w", m.name, err)
+		return "", nil, fmt.Errorf("%s: %w", s.name, err)
 	}
-	return m.name, []byte(first), nil
+	return s.name, []byte(first), nil
 }
 
-func (m *scramClient) Next(challenge []byte) ([]byte, error) {
-	response, err := m.next(string(challenge))
+func (s *scramClient) Next(challenge []byte) ([]byte, error) {
+	response, err := s.next(string(challenge))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", m.name, err)
+		return nil, fmt.Errorf("%s: %w", s.name, err)
 	}
 	return []byte(response), nil
 }
 
-func (m *scramClient) next(challenge string) (response string, err error) {
-	m.round++
+func (s *scramClient) next(challenge string) (response string, err error) {
+	s.challenges++
 	if len(challenge) > maxChallenge {
 		return "", errors.New("the server's challenge is too long")
 	}
-	if code, is := strings.CutPrefix(challenge, "e="); is {
-		return "", m.serverError(code)
+	if code, isError := strings.CutPrefix(challenge, "e="); isError {
+		return "", s.serverError(code)
 	}
-	switch m.round {
+	switch s.challenges {
 	case 1:
-		if err := m.checkFirst(challenge); err != nil {
+		if err := s.checkServerFirst(challenge); err != nil {
 			return "", err
 		}
-		if response, err = m.talk.Step(challenge); err != nil {
+		if response, err = s.conversation.Step(challenge); err != nil {
 			return "", errSyntax
 		}
 		return response, nil
 	case 2:
-		if _, err := m.talk.Step(challenge); err != nil {
+		if _, err := s.conversation.Step(challenge); err != nil {
 			return "", ErrUnproven
 		}
 		return "", nil
 	}
-	return "", errors.New(tooMany)
+	return "", errors.New(unexpectedChallenge)
 }
 
 var errSyntax = errors.New("the server's challenge does not follow RFC 5802")
 
-// checkFirst checks the server's first message before anything is computed
-// from it (RFC 5802 §5.1, §7).
-func (m *scramClient) checkFirst(challenge string) error {
+// checkServerFirst checks the server's first message (RFC 5802 §5.1, §7) before anything
+// is computed from it.
+func (s *scramClient) checkServerFirst(challenge string) error {
 	fields := strings.Split(challenge, ",")
 	if len(fields) < 3 {
 		return errSyntax
 	}
-	nonce, r := strings.CutPrefix(fields[0], "r=")
-	salt, s := strings.CutPrefix(fields[1], "s=")
-	count, i := strings.CutPrefix(fields[2], "i=")
-	if !r || !s || !i || salt == "" {
+	nonce, hasNonce := strings.CutPrefix(fields[0], "r=")
+	salt, hasSalt := strings.CutPrefix(fields[1], "s=")
+	count, hasCount := strings.CutPrefix(fields[2], "i=")
+	if !hasNonce || !hasSalt || !hasCount || salt == "" {
 		return errSyntax
 	}
-	// Without a part of its own the server has added nothing fresh.
-	if own, ours := strings.CutPrefix(nonce, m.nonce); !ours || own == "" {
-		return &suspicion{"the server's nonce does not continue ours: somebody may replay an old login"}
+	// The server's nonce is the client's with a fresh part of its own after it.
+	if fresh, ok := strings.CutPrefix(nonce, s.nonce); !ok || fresh == "" {
+		return &suspectError{"the server's nonce does not continue ours: somebody may replay an old login"}
 	}
 	n, err := strconv.ParseUint(count, 10, 64)
 	switch {
 	case errors.Is(err, strconv.ErrRange) || n > maxIterations:
-		return &suspicion{fmt.Sprintf("the server asks for more than %d iterations, which would keep this machine busy", maxIterations)}
+		return &suspectError{fmt.Sprintf("the server asks for more than %d iterations, which would keep this machine busy", maxIterations)}
 	case err != nil:
 		return errSyntax
 	case n < minIterations:
-		return &suspicion{fmt.Sprintf("the server asks for %d iterations; with fewer than %d the password could be guessed from what we send",
+		return &suspectError{fmt.Sprintf("the server asks for %d iterations; with fewer than %d the password could be guessed from what we send",
 			n, minIterations)}
 	}
 	return nil
 }
 
-// serverError says what an error code of RFC 5802 §7 means.
-func (m *scramClient) serverError(code string) error {
+// serverError returns the error for an error code of RFC 5802 §7.
+func (s *scramClient) serverError(code string) error {
 	code, _, _ = strings.Cut(code, ",")
 	switch code {
 	case "invalid-proof", "unknown-user":
 		return ErrRefused
 	case "channel-bindings-dont-match":
-		return &suspicion{"the server's end of the TLS connection is not ours: somebody may be intercepting it"}
+		return &suspectError{"the server's end of the TLS connection is not ours: somebody may be intercepting it"}
 	case "server-does-support-channel-binding":
 		return ErrStripped
 	case "channel-binding-not-supported", "unsupported-channel-binding-type":
 		return ErrBinding
 	}
-	return fmt.Errorf("the server reports the error %s", quote(code, m.password))
+	return fmt.Errorf("the server reports the error %s", quote(code, s.password))
 }
 
-// Done makes sure that a server which accepts the login has proved itself.
-func (m *scramClient) Done(reply error) error {
-	if reply == nil && !m.talk.Valid() {
-		return fmt.Errorf("%s: %w", m.name, ErrUnproven)
+// Done returns an error if the server accepts the login without its proof.
+func (s *scramClient) Done(reply error) error {
+	if reply == nil && !s.conversation.Valid() {
+		return fmt.Errorf("%s: %w", s.name, ErrUnproven)
 	}
 	return reply
 }

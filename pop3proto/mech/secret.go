@@ -2,8 +2,8 @@ package mech
 
 import "errors"
 
-// SecretError means that what a mechanism needs could not be had. Err never
-// holds it.
+// SecretError means that the secret for a mechanism could not be obtained. Err never
+// contains a secret.
 type SecretError struct {
 	Needs Proof // Password, Token or Ticket
 	Err   error
@@ -15,8 +15,8 @@ func (e *SecretError) Error() string { return "no " + string(e.Needs) + ": " + e
 // Unwrap returns the cause.
 func (e *SecretError) Unwrap() error { return e.Err }
 
-// Hint returns what the cause's own method Hint does: what the user can do; ""
-// if it has none.
+// Hint returns what the user can do: the result of the cause's method Hint, or "" if
+// it has none.
 func (e *SecretError) Hint() string {
 	cause, ok := errors.AsType[interface {
 		error
@@ -28,9 +28,9 @@ func (e *SecretError) Hint() string {
 	return cause.Hint()
 }
 
-// Temporary reports whether it may pass by itself, which the cause's own method
-// Temporary says: a provider of tokens that cannot be reached needs nobody.
-// Without a password it always takes a person.
+// Temporary reports whether the error may go away without the user, as when a
+// provider of tokens cannot be reached: the result of the cause's method Temporary, if
+// it has one. A missing password always needs the user.
 func (e *SecretError) Temporary() bool {
 	cause, ok := errors.AsType[interface {
 		error

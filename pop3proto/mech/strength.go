@@ -2,70 +2,70 @@ package mech
 
 import "slices"
 
-// Proof is what a mechanism needs of the user.
+// Proof is what a mechanism needs to prove the user's identity.
 type Proof string
 
-// The proofs there are.
+// The kinds of Proof.
 const (
 	Password    Proof = "password"    // Credentials.Password
 	Token       Proof = "token"       // Credentials.Token, of OAuth 2.0
-	Certificate Proof = "certificate" // a client certificate, shown in the TLS handshake
-	Ticket      Proof = "ticket"      // of Kerberos, see Credentials.Kerberos
+	Certificate Proof = "certificate" // a client certificate, sent in the TLS handshake
+	Ticket      Proof = "ticket"      // a Kerberos ticket, from Credentials.Kerberos
 )
 
-// Info is what there is to know about a mechanism before it is chosen.
+// Info describes a mechanism.
 type Info struct {
-	// Name is the one that IANA registered, in lower case.
+	// Name is the registered name, in lower case.
 	Name string
 	// Needs is what the user must have.
 	Needs Proof
-	// Reveals means that the server, and on an unencrypted connection
-	// everybody, learns the password or token.
+	// Reveals means that the password or token is sent to the server, and on an
+	// unencrypted connection to anyone who listens.
 	Reveals bool
-	// NeedsTLS means that it works on an encrypted connection only.
+	// NeedsTLS means that the mechanism works only over TLS.
 	NeedsTLS bool
-	// OnlyNamed means that it is not to be used unless the user asks for it
-	// by name.
+	// OnlyNamed means that the mechanism must not be used unless the user asks for
+	// it by name.
 	OnlyNamed bool
 }
 
-// mechanisms are in the order of strength on an encrypted connection.
+// mechanisms lists the mechanisms, the strongest on an encrypted connection first.
 var mechanisms = []Info{
-	// A private key signs the handshake itself and never leaves its place:
-	// there is nothing to steal, to guess or to relay.
+	// A private key signs the handshake and never leaves the client: there is
+	// nothing to steal, to guess or to relay.
 	{Name: "external", Needs: Certificate, NeedsTLS: true},
-	// The password stays here, the server proves itself, and the proof is
-	// good on this TLS connection only, so that nobody in the middle can
-	// relay it, not even with a certificate that we trust. That outweighs the
-	// hash: no attack on SHA-1 reaches HMAC and PBKDF2.
+	// The password is not sent, the server proves its identity, and the client's
+	// proof is valid on this TLS connection only, so that an attacker in the
+	// middle cannot relay it, even with a certificate that we trust. That matters
+	// more than the hash: no attack on SHA-1 extends to HMAC and PBKDF2.
 	{Name: "scram-sha-256-plus", Needs: Password, NeedsTLS: true},
 	{Name: "scram-sha-1-plus", Needs: Password, NeedsTLS: true},
-	// Both sides prove themselves by tickets of a third that both trust, and
-	// there is no password whose proof could be guessed at.
+	// Both sides prove their identity with the help of a trusted third party, and
+	// nothing that is sent allows guessing a password.
 	{Name: "gssapi", Needs: Ticket},
-	// As -PLUS, but somebody in the middle can relay it.
+	// Like -PLUS, but an attacker in the middle can relay the proof.
 	{Name: "scram-sha-256", Needs: Password},
 	{Name: "scram-sha-1", Needs: Password},
-	// The token crosses the connection, but it expires, is good for mail only
-	// and can be revoked. OAUTHBEARER is the one with a standard (RFC 7628).
+	// The token is sent, but it expires, gives access to mail only and can be
+	// revoked. Only OAUTHBEARER has a standard (RFC 7628).
 	{Name: "oauthbearer", Needs: Token, Reveals: true},
 	{Name: "xoauth2", Needs: Token, Reveals: true},
-	// The password crosses the connection, which TLS protects. The server may
-	// then keep it as a slow hash.
+	// The password is sent, protected by TLS. The server may store a slow hash of
+	// it.
 	{Name: "plain", Needs: Password, Reveals: true},
-	{Name: "login", Needs: Password, Reveals: true}, // as PLAIN, without a standard
-	// The password does not cross, but its MD5 can be guessed at by millions a
-	// second, the server must keep what is as good as the password, and nothing
-	// proves the server (RFC 6151, draft-ietf-sasl-crammd5-to-historic).
+	{Name: "login", Needs: Password, Reveals: true}, // like PLAIN, without a standard
+	// The password is not sent, but millions of guesses a second can be checked
+	// against its MD5, the server must store the equivalent of the password, and
+	// does not prove its identity (RFC 6151, draft-ietf-sasl-crammd5-to-historic).
 	{Name: "cram-md5", Needs: Password},
-	// As CRAM-MD5 but mutual, and so intricate that few implementations agree
-	// (RFC 6331 moves it to historic).
+	// Like CRAM-MD5 but mutual, and so complex that few implementations
+	// interoperate (RFC 6331 moves it to historic).
 	{Name: "digest-md5", Needs: Password, OnlyNamed: true},
 }
 
-// Strongest returns the mechanisms, the strongest first. On a connection that
-// is not encrypted those that need TLS are left out, and those that reveal a
-// password or token come last.
+// Strongest returns the mechanisms, the strongest first. For an unencrypted
+// connection, it omits those that need TLS, and those that reveal a password or token
+// come last.
 func Strongest(encrypted bool) []Info {
 	all := slices.Clone(mechanisms)
 	if encrypted {

@@ -2,23 +2,23 @@ package mech
 
 import "errors"
 
-// ErrSuspect is what an error is, in the sense of errors.Is, if the server did
-// what somebody would do who stands in its place, or between it and us: it gave
-// no proof or a wrong one, or tried to have us give away more than we should.
-// ErrUnproven and ErrStripped are; a refusal is not, nor is a server that does
-// not know how to go on.
+// ErrSuspect matches, with errors.Is, errors of a server that behaved like an
+// attacker in its place or in the middle: it gave a wrong proof or none, or asked for
+// something that would weaken the client's protection. ErrUnproven and ErrStripped
+// match it. A refused login does not, nor does a server that breaks the mechanism's
+// syntax.
 var ErrSuspect = errors.New("somebody may be impersonating the server")
 
-// suspicion is an error that is ErrSuspect.
-type suspicion struct{ text string }
+// suspectError is an error that matches ErrSuspect.
+type suspectError struct{ text string }
 
-func (s *suspicion) Error() string { return s.text }
+func (e *suspectError) Error() string { return e.text }
 
 // Is reports whether target is ErrSuspect.
-func (s *suspicion) Is(target error) bool { return target == ErrSuspect }
+func (e *suspectError) Is(target error) bool { return target == ErrSuspect }
 
-// Hint returns what the user can do about a login that a mechanism ended, as far
-// as that is the same wherever it logs in; else "".
+// Hint returns what the user can do about an error of a mechanism, or "" if that
+// depends on where it logs in.
 func Hint(err error) string {
 	switch {
 	case errors.Is(err, ErrSuspect):

@@ -17,11 +17,11 @@ type TicketError struct {
 	temporary bool
 }
 
-// Error says what failed.
-func (e *TicketError) Error() string { return detours.ReplaceAllString(e.Err.Error(), "") }
+// Error returns the cause, without gokrb5's prefixes.
+func (e *TicketError) Error() string { return gokrb5Prefix.ReplaceAllString(e.Err.Error(), "") }
 
-// detours is what gokrb5 puts before its errors, and before those of a KDC.
-var detours = regexp.MustCompile(`\[Root cause: \w+\] (KDC_Error: .*KRB Error: )?`)
+// gokrb5Prefix matches what gokrb5 puts before its errors, and before those of a KDC.
+var gokrb5Prefix = regexp.MustCompile(`\[Root cause: \w+\] (KDC_Error: .*KRB Error: )?`)
 
 // Unwrap returns the cause.
 func (e *TicketError) Unwrap() error { return e.Err }
@@ -29,17 +29,17 @@ func (e *TicketError) Unwrap() error { return e.Err }
 // Hint returns what the user can do about it.
 func (e *TicketError) Hint() string { return e.hint }
 
-// Temporary reports whether it may pass by itself: the KDC did not answer.
-// Anything else takes a person.
+// Temporary reports whether the cause may go away without the user: the KDC did not
+// reply.
 func (e *TicketError) Temporary() bool { return e.temporary }
 
-// errCache and errKeytab are what is wrong with a file.
+// errCache and errKeytab match errors of the file, and begin their text.
 var (
 	errCache  = errors.New("the credential cache")
 	errKeytab = errors.New("the keytab")
 )
 
-// kdcRefusal is how gokrb5 writes a KRB-ERROR, whose type it drops.
+// kdcRefusal matches the text of a KRB-ERROR, since gokrb5 does not keep its type.
 var kdcRefusal = regexp.MustCompile(`KRB Error: \((\d+)\)`)
 
 func newTicketError(err error) error {
@@ -60,8 +60,8 @@ func newTicketError(err error) error {
 	return e
 }
 
-// KerberosHint returns what a user can do about an error by its code (RFC 4120
-// §7.5.9), or "".
+// KerberosHint returns what the user can do about a Kerberos error with that code
+// (RFC 4120 §7.5.9), or "".
 func KerberosHint(code int32) string {
 	switch code {
 	case errorcode.KRB_AP_ERR_SKEW, errorcode.KDC_ERR_CANNOT_POSTDATE, errorcode.KRB_AP_ERR_TKT_NYV:
