@@ -12,15 +12,15 @@ import (
 	"time"
 )
 
-// Advice is what to make of an error on the way to a server.
+// Advice is what the user can do about an error of a connection.
 type Advice struct {
-	// Person means that it takes a person; otherwise the next try may do.
+	// Person means that only a person can help. Otherwise, the next try may succeed.
 	Person bool
 	Hint   string
 }
 
-// Advise is the one table from the errors of connections to what the user can
-// do. ok is false for errors that it does not know.
+// Advise returns the advice for an error of a connection. ok is false for errors that it
+// does not know.
 func Advise(err error) (a Advice, ok bool) {
 	if e, ok := errors.AsType[*ProxyError](err); ok {
 		return adviseProxy(e), true
@@ -43,7 +43,7 @@ func Advise(err error) (a Advice, ok bool) {
 		}
 		return Advice{false, "the name server did not answer: check the network"}, true
 	}
-	// To connect fails so, too, without IPv6 or a free port.
+	// Connecting fails with the same errno without IPv6 or a free port, but not in bind.
 	if e, ok := errors.AsType[*os.SyscallError](err); ok && e.Syscall == "bind" && e.Err == syscall.EADDRNOTAVAIL {
 		return Advice{false, "source_ip must be an address of this machine"}, true
 	}
@@ -53,8 +53,7 @@ func Advise(err error) (a Advice, ok bool) {
 	return Advice{}, false
 }
 
-// adviseProxy tells a proxy that fails from one that refuses. The library has
-// words for that, and no types.
+// adviseProxy looks at the error's text, since package proxy has no error types.
 func adviseProxy(e *ProxyError) Advice {
 	text := e.Err.Error()
 	switch {
@@ -66,16 +65,16 @@ func adviseProxy(e *ProxyError) Advice {
 		return Advice{true, "this is not a SOCKS5 proxy: check socks5"}
 	case strings.Contains(text, "not allowed by ruleset"):
 		return Advice{true, "the proxy does not allow this server or port: ask who runs it"}
-	case e.Ours:
+	case e.Local:
 		return Advice{false, "check socks5, and that the proxy is running"}
 	default:
 		return Advice{false, "the proxy cannot reach the server: check server and port, and the proxy's network"}
 	}
 }
 
-// nameIn returns a name that a certificate is for, "" if there is none. Of *.example.com
-// it is one for example, since nobody can ask for the star.
-func nameIn(c *x509.Certificate) string {
+// certificateName returns a name that the certificate is valid for, or "". For a
+// wildcard like *.example.com, it returns a name that matches.
+func certificateName(c *x509.Certificate) string {
 	if c == nil || len(c.DNSNames) == 0 {
 		return ""
 	}
@@ -87,7 +86,7 @@ func nameIn(c *x509.Certificate) string {
 	return strings.Replace(c.DNSNames[0], "*", "mail", 1)
 }
 
-// adviseTLS covers what can be wrong with a certificate or a handshake.
+// adviseTLS covers errors of certificates and TLS handshakes.
 func adviseTLS(err error) (hint string, ok bool) {
 	if _, ok := errors.AsType[*PinError](err); ok {
 		return "compare with the provider; if the new certificate is right, set tls_fingerprint to it", true
@@ -99,7 +98,7 @@ func adviseTLS(err error) (hint string, ok bool) {
 		return "the server's certificate is out of date (or this machine's clock is wrong): tell its operator", true
 	}
 	if e, ok := errors.AsType[x509.HostnameError](err); ok {
-		if name := nameIn(e.Certificate); name != "" {
+		if name := certificateName(e.Certificate); name != "" {
 			return fmt.Sprintf("use the name that the certificate is for, as in tls_name: %.100q, if the server is the right one; or pin it with tls_fingerprint",
 				name), true
 		}
@@ -117,7 +116,7 @@ func adviseTLS(err error) (hint string, ok bool) {
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		return "the server does not speak TLS on this port: try tls: starttls, or another port", true
 	}
-	// crypto/tls keeps the type of the server's alerts to itself.
+	// crypto/tls does not export the type of the server's alerts.
 	text := err.Error()
 	_, alert, _ := strings.Cut(text, "remote error: tls: ")
 	switch {

@@ -1,6 +1,14 @@
-// Package channel is the way to a mail server, for accounts and sinks alike:
-// straight, by a SOCKS5 proxy or by a program, and the proof that the server
-// at its end is the right one.
+// Package channel opens connections to mail servers, for accounts and sinks alike:
+// directly, through a SOCKS5 proxy or through a program, with TLS or without.
+//
+// A [Via] says how the server is reached, and its DialContext opens the connection.
+// A [Trust] says which server is the right one, and its Config returns the TLS
+// configuration with which [Secure] does the handshake. [Sessions] keeps TLS sessions,
+// in memory and in a folder, to resume them. [Advise] returns what the user can do
+// about any error of these.
+//
+// Via is in channel.go, with proxy.go and tunnel.go; Trust in trust.go, with pin.go;
+// Sessions in sessions.go; and Advise in advise.go.
 package channel
 
 import (
@@ -16,23 +24,22 @@ import (
 	"time"
 )
 
-// Via says how a server is reached. The zero Via dials it, IPv6 and IPv4 in a
-// race (RFC 8305).
+// Via says how a server is reached. The zero Via dials it directly, racing IPv6
+// against IPv4 (RFC 8305).
 type Via struct {
-	// Source is the local address to connect from, if it is valid. Only
-	// addresses of its family are then tried.
+	// Source, if valid, is the local address to connect from. Only server addresses
+	// of its family are then tried.
 	Source netip.Addr
-	// Proxy, if not nil, is asked to connect to the server, whose name it
-	// looks up itself.
+	// Proxy, if not nil, connects to the server, whose name it resolves itself.
 	Proxy *Proxy
 	// Tunnel, if not nil, is a program and its arguments, in which {host} and
-	// {port} are filled in. Its standard input and output are the connection.
+	// {port} are replaced. Its standard input and output are the connection.
 	Tunnel []string
-	// Env is the tunnel's environment; nil is ours.
+	// Env is the tunnel's environment; nil means that of this process.
 	Env []string
 }
 
-// String names what lies between us and the server, "" if nothing does.
+// String describes the proxy or tunnel, or returns "" if there is none.
 func (v Via) String() string {
 	switch {
 	case v.Tunnel != nil:
@@ -44,8 +51,9 @@ func (v Via) String() string {
 	}
 }
 
-// Way tells v from other ways to the same address, at the end of which may be another
-// server; "" is straight. It says nothing else: arguments of a tunnel may be secret.
+// Way returns a key for v, or "" for the zero Via. By different ways, the same address
+// may lead to different servers. The key is a hash, since a tunnel's arguments may be
+// secret.
 func (v Via) Way() string {
 	if v.Tunnel == nil && v.Proxy == nil && !v.Source.IsValid() {
 		return ""
@@ -54,71 +62,70 @@ func (v Via) Way() string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// DialContext opens a connection, to a host and port or to a UNIX socket. If
-// ctx ends first the error is its cause. Others are a *ProxyError, a
-// *TunnelError, or those of package net.
+// DialContext opens a connection to a host and port, or to a UNIX socket. If ctx ends
+// first, the error is its cause. Other errors are a *ProxyError, a *TunnelError, or
+// those of package net.
 func (v Via) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	switch {
 	case network == "unix":
-		return v.straight(ctx, network, addr)
+		return v.dialDirect(ctx, network, addr)
 	case v.Tunnel != nil:
 		return openTunnel(v.Tunnel, v.Env, addr)
 	case v.Proxy != nil:
-		return v.Proxy.dial(ctx, v.straight, addr)
+		return v.Proxy.dial(ctx, v.dialDirect, addr)
 	default:
-		return v.straight(ctx, network, addr)
+		return v.dialDirect(ctx, network, addr)
 	}
 }
 
-// straight connects without anything in between.
-func (v Via) straight(ctx context.Context, network, addr string) (net.Conn, error) {
+// dialDirect connects without proxy or tunnel.
+func (v Via) dialDirect(ctx context.Context, network, addr string) (net.Conn, error) {
 	d := new(net.Dialer)
 	if v.Source.IsValid() && network != "unix" {
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(v.Source, 0))
 	}
 	conn, err := d.DialContext(ctx, network, addr)
-	return conn, causeOf(ctx, err)
+	return conn, contextCause(ctx, err)
 }
 
-// Secure does a TLS handshake over conn, which it closes if that fails. If ctx
-// ends first the error is its cause.
+// Secure does a TLS handshake over conn, which it closes if that fails. If ctx ends
+// first, the error is its cause.
 func Secure(ctx context.Context, conn net.Conn, c *tls.Config) (net.Conn, error) {
-	tc := tls.Client(conn, c)
-	if err := NotResumed(c, causeOf(ctx, tc.HandshakeContext(ctx))); err != nil {
+	tlsConn := tls.Client(conn, c)
+	if err := NotResumed(c, contextCause(ctx, tlsConn.HandshakeContext(ctx))); err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
-	return tc, nil
+	return tlsConn, nil
 }
 
-// Within bounds the wait for a server: the context's cause is then a Silence.
+// Within returns a context that ends after d, with a Silence as its cause.
 func Within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, d, Silence(d))
 }
 
-// Silence is the error of a peer that lets us wait for too long.
+// Silence is the error of a server that did not reply for that long.
 type Silence time.Duration
 
-// Error says for how long.
+// Error tells how long.
 func (d Silence) Error() string { return fmt.Sprintf("no answer for %v", time.Duration(d)) }
 
-// Timeout is true; with Temporary it makes it a net.Error.
+// Timeout returns true. With Temporary, it makes Silence a net.Error.
 func (d Silence) Timeout() bool { return true }
 
-// Temporary is true: a server may find its voice again.
+// Temporary returns true: the server may reply next time.
 func (d Silence) Temporary() bool { return true }
 
-// Is makes it os.ErrDeadlineExceeded to errors.Is.
+// Is makes Silence match os.ErrDeadlineExceeded.
 func (d Silence) Is(target error) bool { return target == os.ErrDeadlineExceeded }
 
-// causeOf replaces an error that comes of a context's end by the reason for
-// that end.
-func causeOf(ctx context.Context, err error) error {
+// contextCause returns the cause of ctx instead of err if ctx has ended.
+func contextCause(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
-	// The deadline of a connection may fire just before that of the context
-	// that it was taken from.
+	// A connection's deadline that was taken from ctx may expire just before ctx
+	// does.
 	if end, ok := ctx.Deadline(); ok && errors.Is(err, os.ErrDeadlineExceeded) && !time.Now().Before(end) {
 		<-ctx.Done()
 	}

@@ -11,19 +11,18 @@ import (
 	"strings"
 )
 
-// Pin is the SHA-256 of a certificate, or of its public key, which stays the
-// same when a certificate is renewed for the same key.
+// Pin is the SHA-256 of a certificate, or of its public key, which a renewed
+// certificate may keep.
 type Pin struct {
-	Key bool // of the public key, its SubjectPublicKeyInfo (RFC 7469 §2.4)
+	Key bool // Sum is of the public key, the SubjectPublicKeyInfo (RFC 7469 §2.4)
 	Sum [sha256.Size]byte
 }
 
-// keyPrefix marks the pin of a public key.
+// keyPrefix precedes the pin of a public key.
 const keyPrefix = "key:"
 
-// ParsePin reads a pin: 64 hex digits, with or without colons, behind key: if
-// they are those of the public key; or sha256// and the base64 of the latter,
-// as curl writes it.
+// ParsePin parses a pin: 64 hex digits, with or without colons; the same after "key:"
+// for a public key; or, as curl has it, "sha256//" and base64 for a public key.
 func ParsePin(s string) (Pin, error) {
 	var p Pin
 	var sum []byte
@@ -41,7 +40,7 @@ func ParsePin(s string) (Pin, error) {
 	return p, nil
 }
 
-// String returns the pin as ParsePin reads it.
+// String formats the pin for ParsePin.
 func (p Pin) String() string {
 	if p.Key {
 		return keyPrefix + hex.EncodeToString(p.Sum[:])
@@ -49,22 +48,22 @@ func (p Pin) String() string {
 	return hex.EncodeToString(p.Sum[:])
 }
 
-// PinsOf returns the pins that c matches: its own and that of its key.
+// PinsOf returns the pins that c matches: that of the certificate, and that of its key.
 func PinsOf(c *x509.Certificate) []Pin {
 	return []Pin{{Sum: sha256.Sum256(c.Raw)}, {Key: true, Sum: sha256.Sum256(c.RawSubjectPublicKeyInfo)}}
 }
 
-// PinError is the error of a server whose certificate matches no pin.
+// PinError means that the server's certificate matches no pin.
 type PinError struct{ Certificate *x509.Certificate }
 
-// Error names the certificate's own fingerprint, so that it can be compared
-// with one learned over another channel.
+// Error contains the certificate's fingerprint, to compare with one obtained in another
+// way.
 func (e *PinError) Error() string {
 	return "the certificate's fingerprint is not tls_fingerprint but " + PinsOf(e.Certificate)[0].String()
 }
 
-// match checks the server's certificate against the pins.
-func (t Trust) match(cs tls.ConnectionState) error {
+// verifyPins returns an error unless the server's certificate matches a pin.
+func (t Trust) verifyPins(cs tls.ConnectionState) error {
 	cert := cs.PeerCertificates[0]
 	for _, p := range PinsOf(cert) {
 		if slices.Contains(t.Pins, p) {

@@ -10,27 +10,27 @@ import (
 	"strings"
 )
 
-// Trust says which server is the right one, and who we are. The zero Trust
-// takes a certificate for the server's name that the system trusts.
+// Trust says how the server proves its identity with TLS, and the client its own. The
+// zero Trust requires a certificate for the server's name that the system trusts.
 type Trust struct {
-	// Name is what the certificate must be for, and what the server is told
-	// (RFC 6066 §3); empty is the name that is dialled.
+	// Name is the name that the certificate must be for, which is also sent to the
+	// server (RFC 6066 §3). Empty means the name that is dialled.
 	Name string
-	// CAs take the place of the system's authorities unless nil.
+	// CAs, if not nil, replace the system's authorities.
 	CAs []*x509.Certificate
-	// Pins, unless nil, take the place of all other checks: the certificate
-	// must match one of them.
+	// Pins, if not nil, replace all other checks: the certificate must match one of
+	// them.
 	Pins []Pin
-	// Certificate, if not nil, is shown to a server that asks for one.
+	// Certificate, if not nil, is sent to a server that asks for one.
 	Certificate *tls.Certificate
-	// MinVersion is the lowest TLS version accepted; 0 is TLS 1.2. Below that, so are
-	// the ciphers of servers that know no better.
+	// MinVersion is the lowest TLS version that is accepted; 0 means TLS 1.2. A lower
+	// one also enables the ciphers of old servers.
 	MinVersion uint16
 }
 
-// Config returns the configuration for connections to the server at addr,
-// host:port. Their sessions are taken up again if s is not nil, unless they are
-// begun with a certificate of ours.
+// Config returns the TLS configuration for connections to the server at addr,
+// host:port. If s is not nil, it resumes their sessions, unless there is a client
+// certificate.
 func (t Trust) Config(addr string, s *Sessions) *tls.Config {
 	c := &tls.Config{ServerName: t.Name, MinVersion: max(t.MinVersion, tls.VersionTLS10)}
 	if t.MinVersion == 0 {
@@ -46,23 +46,23 @@ func (t Trust) Config(addr string, s *Sessions) *tls.Config {
 		}
 	}
 	if t.Pins != nil {
-		// VerifyConnection, unlike VerifyPeerCertificate, also runs when a
-		// session is resumed. What else there is to check then, crypto/tls
-		// looks at before it offers the session: name, dates and authority.
+		// VerifyConnection, unlike VerifyPeerCertificate, also runs when a session
+		// is resumed. Without pins nothing is needed then: crypto/tls checks name,
+		// dates and authority before it offers the session.
 		c.InsecureSkipVerify = true
-		c.VerifyConnection = t.match
+		c.VerifyConnection = t.verifyPins
 	}
 	if t.Certificate != nil {
-		// Whatever authorities the server names: it is the one to show.
+		// Send it whatever authorities the server names.
 		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return t.Certificate, nil }
 	} else if s != nil {
-		c.ClientSessionCache = &offer{session: s.of(t.key(addr))}
+		c.ClientSessionCache = &sessionCache{session: s.session(t.sessionKey(addr))}
 	}
 	return Named(c, addr)
 }
 
-// oldCiphers returns all but RC4 (RFC 7465). By itself crypto/tls offers none without
-// forward secrecy, and many a server of the days of TLS 1.0 has no other.
+// oldCiphers returns all ciphers but RC4 (RFC 7465). The default of crypto/tls has none
+// without forward secrecy, and many servers from the time of TLS 1.0 support no other.
 func oldCiphers() (ids []uint16) {
 	for _, c := range slices.Concat(tls.CipherSuites(), tls.InsecureCipherSuites()) {
 		if !strings.Contains(c.Name, "_RC4_") {
@@ -72,8 +72,8 @@ func oldCiphers() (ids []uint16) {
 	return ids
 }
 
-// Named returns c with the host of addr, host:port, as the name to verify
-// unless it has one. A nil c is that of the zero Trust.
+// Named returns c with the host of addr, host:port, as the ServerName unless it has
+// one. A nil c means the configuration of the zero Trust.
 func Named(c *tls.Config, addr string) *tls.Config {
 	if c == nil {
 		c = &tls.Config{MinVersion: tls.VersionTLS12}
@@ -85,12 +85,12 @@ func Named(c *tls.Config, addr string) *tls.Config {
 	return c
 }
 
-// ShowsCertificate reports whether c has a certificate to log in with.
+// ShowsCertificate reports whether c has a client certificate.
 func ShowsCertificate(c *tls.Config) bool { return c != nil && c.GetClientCertificate != nil }
 
-// key names all that decides which server is trusted: a session begun under
-// another key was not verified as this one would be.
-func (t Trust) key(addr string) string {
+// sessionKey returns a key for everything that decides whether a server is trusted: a
+// session that began under another key was verified differently.
+func (t Trust) sessionKey(addr string) string {
 	h := sha256.New()
 	fmt.Fprintf(h, "%q %q %d %d %q\n", addr, t.Name, t.MinVersion, len(t.CAs), t.Pins)
 	for _, ca := range t.CAs {

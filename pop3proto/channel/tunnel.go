@@ -13,12 +13,11 @@ import (
 	"time"
 )
 
-// TunnelError means that the program that is the connection could not be
-// started, or that it failed.
+// TunnelError means that the tunnel's program could not be started, or that it failed.
 type TunnelError struct {
 	Program string
 	Err     error
-	// Unstarted means that there was nothing to run.
+	// Unstarted means that the program could not be started.
 	Unstarted bool
 }
 
@@ -28,115 +27,119 @@ func (e *TunnelError) Error() string { return "tunnel " + e.Program + ": " + e.E
 // Unwrap returns the cause.
 func (e *TunnelError) Unwrap() error { return e.Err }
 
-// tunnelGrace is how long a program may take to end once it is told to, and
-// to say why it ended.
-const tunnelGrace = time.Second
+// exitTimeout is how long to wait for a program to exit after a signal, or after it has
+// closed the connection.
+const exitTimeout = time.Second
 
-// tunnel is a program whose standard input and output are a connection. Pipes
-// are what programs expect there: on a socket, some shells take themselves for
-// a remote one.
+// tunnel is a net.Conn over the standard input and output of a program. They are pipes
+// and not a socket, on which some shells would take themselves for a remote shell.
 type tunnel struct {
 	program string
-	in, out *os.File // what we write to and read from
+	in, out *os.File // the program's standard input and output
 	cmd     *exec.Cmd
-	said    tail
-	ended   chan struct{} // the program was waited for
+	stderr  tail
+	exited  chan struct{} // closed when cmd.Wait has returned
 	close   sync.Once
 }
 
-// openTunnel starts a program to reach addr. It has a process group of its own,
-// so that a ^C which ends a poll in good order does not end its connection. The
-// environment is ours: ssh wants to find its agent there.
+// openTunnel starts a program that connects to addr. The program has a process group of
+// its own, so that a ^C, which lets a poll finish, does not end the connection. A nil
+// env is this process's environment, in which ssh finds its agent.
 func openTunnel(argv, env []string, addr string) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, err
 	}
-	fill := strings.NewReplacer("{host}", host, "{port}", port)
+	replacer := strings.NewReplacer("{host}", host, "{port}", port)
 	var args []string
 	for _, arg := range argv[1:] {
-		args = append(args, fill.Replace(arg))
+		args = append(args, replacer.Replace(arg))
 	}
-	t := &tunnel{program: argv[0], cmd: exec.Command(argv[0], args...), ended: make(chan struct{})}
-	theirIn, in, err := os.Pipe()
+	t := &tunnel{program: argv[0], cmd: exec.Command(argv[0], args...), exited: make(chan struct{})}
+	childIn, in, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
-	defer theirIn.Close()
-	out, theirOut, err := os.Pipe()
+	defer childIn.Close()
+	out, childOut, err := os.Pipe()
 	if err != nil {
 		_ = in.Close()
 		return nil, err
 	}
-	defer theirOut.Close()
+	defer childOut.Close()
 	t.in, t.out = in, out
-	t.cmd.Stdin, t.cmd.Stdout, t.cmd.Stderr = theirIn, theirOut, &t.said
+	t.cmd.Stdin, t.cmd.Stdout, t.cmd.Stderr = childIn, childOut, &t.stderr
 	t.cmd.Env = env
 	t.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	// What it leaves in the background may keep its standard error open.
-	t.cmd.WaitDelay = tunnelGrace / 2
+	// Background processes that it starts may keep standard error open.
+	t.cmd.WaitDelay = exitTimeout / 2
 	if err := t.cmd.Start(); err != nil {
 		_, _ = in.Close(), out.Close()
 		return nil, &TunnelError{Program: t.program, Err: err, Unstarted: true}
 	}
-	go func() {
-		defer close(t.ended)
-		_ = t.cmd.Wait() // ProcessState has it all
-		// The rest of its group has lost its connection.
-		_ = syscall.Kill(-t.cmd.Process.Pid, syscall.SIGKILL)
-	}()
+	go t.wait()
 	return t, nil
 }
+
+// wait waits for the program to exit, and then kills the rest of its process group.
+func (t *tunnel) wait() {
+	defer close(t.exited)
+	_ = t.cmd.Wait() // the result is in ProcessState
+	t.signal(syscall.SIGKILL)
+}
+
+// signal sends a signal to the process group.
+func (t *tunnel) signal(sig syscall.Signal) { _ = syscall.Kill(-t.cmd.Process.Pid, sig) }
 
 // Read returns a *TunnelError if the program failed.
 func (t *tunnel) Read(p []byte) (int, error) {
 	n, err := t.out.Read(p)
-	return n, t.failed(err, io.EOF)
+	return n, t.exitError(err, io.EOF)
 }
 
 // Write returns a *TunnelError if the program failed.
 func (t *tunnel) Write(p []byte) (int, error) {
 	n, err := t.in.Write(p)
-	return n, t.failed(err, syscall.EPIPE)
+	return n, t.exitError(err, syscall.EPIPE)
 }
 
-// failed tells whether the other end hung up, which err then is, or the
-// program failed.
-func (t *tunnel) failed(err, hungUp error) error {
-	if !errors.Is(err, hungUp) || !t.ends() || t.cmd.ProcessState.Success() {
+// exitError returns a *TunnelError instead of err if err means that the connection was
+// closed, and the reason is that the program failed.
+func (t *tunnel) exitError(err, closed error) error {
+	if !errors.Is(err, closed) || !t.waitExit() || t.cmd.ProcessState.Success() {
 		return err
 	}
 	text := t.cmd.ProcessState.String()
-	if said := t.said.String(); said != "" {
-		text += fmt.Sprintf(": %q", said)
+	if output := t.stderr.String(); output != "" {
+		text += fmt.Sprintf(": %q", output)
 	}
 	return &TunnelError{Program: t.program, Err: errors.New(text)}
 }
 
-// ends waits for the end of the program, and reports whether it came in time.
-func (t *tunnel) ends() bool {
+// waitExit reports whether the program exits within exitTimeout.
+func (t *tunnel) waitExit() bool {
 	select {
-	case <-t.ended:
+	case <-t.exited:
 		return true
-	case <-time.After(tunnelGrace):
+	case <-time.After(exitTimeout):
 		return false
 	}
 }
 
-// Close hangs up and ends the program with its process group. A program that
-// not even SIGKILL ends is left behind after two seconds.
+// Close closes the connection and ends the program with its process group. After two
+// seconds, it leaves behind a program that not even SIGKILL has ended.
 func (t *tunnel) Close() error {
 	t.close.Do(func() {
 		_, _ = t.in.Close(), t.out.Close()
 		select {
-		case <-t.ended:
+		case <-t.exited:
 			return
 		default:
 		}
-		_ = syscall.Kill(-t.cmd.Process.Pid, syscall.SIGTERM)
-		if !t.ends() {
-			_ = syscall.Kill(-t.cmd.Process.Pid, syscall.SIGKILL)
-			t.ends()
+		t.signal(syscall.SIGTERM)
+		if !t.waitExit() {
+			t.signal(syscall.SIGKILL)
+			t.waitExit()
 		}
 	})
 	return nil
@@ -151,13 +154,13 @@ func (t *tunnel) SetWriteDeadline(at time.Time) error { return t.in.SetWriteDead
 func (t *tunnel) LocalAddr() net.Addr  { return tunnelAddr(t.program) }
 func (t *tunnel) RemoteAddr() net.Addr { return tunnelAddr(t.program) }
 
-// tunnelAddr is the address of both ends: the program's name.
+// tunnelAddr is the address of both ends, the program's name.
 type tunnelAddr string
 
 func (tunnelAddr) Network() string  { return "tunnel" }
 func (a tunnelAddr) String() string { return string(a) }
 
-// tail keeps the end of what is written to it.
+// tail is a writer that keeps the last maxTail bytes.
 type tail struct {
 	mu   sync.Mutex
 	kept []byte

@@ -5,9 +5,9 @@ import (
 	"testing"
 )
 
-// InVain has a server with that certificate hang up as soon as TLS is there, on a client
-// that connects twice, and fails the test if it is offered the same TLS session again.
-// client returns what connects to addr, and must fail.
+// InVain runs a server that hangs up after each TLS handshake, and fails the test if the
+// second of two connections resumes the session of the first. client returns a function
+// that connects to addr; the test expects it to return an error.
 func InVain(t *testing.T, cert tls.Certificate, client func(addr string) (connect func() error)) {
 	t.Helper()
 	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})

@@ -1,4 +1,5 @@
-// Package channeltest is what tests put between a client and its server.
+// Package channeltest has servers for tests of connections: a SOCKS5 proxy, and a TLS
+// server that hangs up.
 package channeltest
 
 import (
@@ -12,94 +13,94 @@ import (
 
 // SOCKS is a SOCKS5 proxy (RFC 1928).
 type SOCKS struct {
-	// User and Password are what it wants to be told (RFC 1929), if they are
-	// not empty.
+	// User and Password are required of clients (RFC 1929) unless User is empty.
 	User, Password string
-	// Code, unless 0, is the reply to every request.
+	// Code, unless 0, is the reply code of every request.
 	Code byte
-	// Dial connects to where it is asked to; nil is net.Dial.
+	// Dial connects to the requested address; nil means net.Dial.
 	Dial func(network, addr string) (net.Conn, error)
 
-	mu    sync.Mutex
-	asked []string
+	mu       sync.Mutex
+	requests []string
 }
 
 // Asked returns the host:port of each request so far.
 func (s *SOCKS) Asked() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Clone(s.asked)
+	return slices.Clone(s.requests)
 }
 
-// Serve answers one client until either side hangs up.
+// Serve serves one client until either side hangs up.
 func (s *SOCKS) Serve(conn net.Conn) {
 	defer conn.Close()
 	c := &client{Reader: bufio.NewReader(conn), conn: conn}
-	c.bytes(1) // version
-	methods := c.counted()
-	if s.User == "" {
-		c.say(5, 0)
-	} else if !slices.Contains(methods, 2) {
-		c.say(5, 0xff)
+	if !s.authenticate(c) {
 		return
-	} else {
-		c.say(5, 2)
-		c.bytes(1)
-		if user, password := c.counted(), c.counted(); string(user) != s.User || string(password) != s.Password {
-			c.say(1, 1)
-			return
-		}
-		c.say(1, 0)
 	}
-	host := ""
-	switch head := c.bytes(4); head[3] {
-	case 1:
-		host = net.IP(c.bytes(net.IPv4len)).String()
-	case 3:
-		host = string(c.counted())
-	case 4:
-		host = net.IP(c.bytes(net.IPv6len)).String()
-	}
-	port := c.bytes(2)
+	addr := c.readRequest()
 	if c.err != nil {
 		return
 	}
-	addr := net.JoinHostPort(host, strconv.Itoa(int(port[0])<<8|int(port[1])))
 	s.mu.Lock()
-	s.asked = append(s.asked, addr)
+	s.requests = append(s.requests, addr)
 	s.mu.Unlock()
-	reply := []byte{5, s.Code, 0, 1, 0, 0, 0, 0, 0, 0}
-	if s.Code != 0 {
-		c.say(reply...)
-		return
-	}
 	dial := s.Dial
 	if dial == nil {
 		dial = net.Dial
 	}
-	far, err := dial("tcp", addr)
-	if err != nil {
-		reply[1] = 4 // host unreachable
-		c.say(reply...)
+	code := s.Code
+	var server net.Conn
+	if code == 0 {
+		var err error
+		if server, err = dial("tcp", addr); err != nil {
+			code = 4 // host unreachable
+		} else {
+			defer server.Close()
+		}
+	}
+	c.write(5, code, 0, 1, 0, 0, 0, 0, 0, 0)
+	if code != 0 {
 		return
 	}
-	defer far.Close()
-	c.say(reply...)
 	go func() {
 		defer conn.Close()
-		_, _ = io.Copy(conn, far)
+		_, _ = io.Copy(conn, server)
 	}()
-	_, _ = io.Copy(far, c)
+	_, _ = io.Copy(server, c)
 }
 
-// client is what a proxy hears. After the first error there is nothing more.
+// authenticate negotiates the method, and checks the password if there is one.
+func (s *SOCKS) authenticate(c *client) (ok bool) {
+	c.read(1) // version
+	methods := c.lengthPrefixed()
+	switch {
+	case s.User == "":
+		c.write(5, 0)
+		return true
+	case !slices.Contains(methods, 2):
+		c.write(5, 0xff)
+		return false
+	}
+	c.write(5, 2)
+	c.read(1) // version
+	user, password := c.lengthPrefixed(), c.lengthPrefixed()
+	if string(user) != s.User || string(password) != s.Password {
+		c.write(1, 1)
+		return false
+	}
+	c.write(1, 0)
+	return true
+}
+
+// client is the connection to a client. err is the last read error.
 type client struct {
 	*bufio.Reader
 	conn net.Conn
 	err  error
 }
 
-func (c *client) bytes(n int) []byte {
+func (c *client) read(n int) []byte {
 	b := make([]byte, n)
 	if _, err := io.ReadFull(c, b); err != nil {
 		c.err = err
@@ -107,7 +108,22 @@ func (c *client) bytes(n int) []byte {
 	return b
 }
 
-// counted returns bytes behind their number.
-func (c *client) counted() []byte { return c.bytes(int(c.bytes(1)[0])) }
+// lengthPrefixed reads bytes that follow their number.
+func (c *client) lengthPrefixed() []byte { return c.read(int(c.read(1)[0])) }
 
-func (c *client) say(b ...byte) { _, _ = c.conn.Write(b) }
+// readRequest returns the requested host:port.
+func (c *client) readRequest() (addr string) {
+	host := ""
+	switch head := c.read(4); head[3] {
+	case 1:
+		host = net.IP(c.read(net.IPv4len)).String()
+	case 3:
+		host = string(c.lengthPrefixed())
+	case 4:
+		host = net.IP(c.read(net.IPv6len)).String()
+	}
+	port := c.read(2)
+	return net.JoinHostPort(host, strconv.Itoa(int(port[0])<<8|int(port[1])))
+}
+
+func (c *client) write(b ...byte) { _, _ = c.conn.Write(b) }
