@@ -1,9 +1,10 @@
-// Package kpop opens a KPOP connection: POP3 behind an exchange of Kerberos V5
-// messages, which names the user before the server greets. No RFC has it; it
-// is what krb5_sendauth of MIT's library does, with the service pop and the
-// version KPOPV1.0, on port 1109.
+// Package kpop begins a KPOP connection: POP3 after an exchange of Kerberos V5 messages
+// in which client and server prove their identity to each other. [Authenticate] does the
+// exchange; a POP3 client can then read the greeting. The rest of the connection is not
+// protected.
 //
-// It proves each side to the other and protects nothing that follows.
+// No RFC describes KPOP. It is krb5_sendauth of MIT's library, with the service pop and
+// the version KPOPV1.0, on port 1109.
 package kpop
 
 import (
@@ -24,109 +25,109 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
-// Port is where servers have KPOP.
+// Port is the usual TCP port of KPOP.
 const Port = 1109
 
-// Options are who asks whom, with what.
+// Options are the parameters of Authenticate.
 type Options struct {
-	// Host is the server's name, as its principal pop/HOST has it.
+	// Host is the server's name, as in its principal pop/HOST.
 	Host string
-	// User is whose key is in Kerberos.Keytab. A credential cache has a user
-	// of its own.
-	User     string
+	// User is the default of Kerberos.Principal.
+	User string
+	// Kerberos tells where to find a ticket.
 	Kerberos mech.Kerberos
 }
 
-// The two messages by which sendauth and its use here are known.
+// The versions of sendauth and of the application, which the client sends first.
 var versions = [...]string{"KRB5_SENDAUTH_V1.0\x00", "KPOPV1.0\x00"}
 
-// maxMessage bounds what a server may send. A proof has a hundred bytes or
-// two, a refusal those and a sentence.
+// maxMessage limits a server's message. An AP-REP has one or two hundred bytes, and a
+// KRB-ERROR a sentence more.
 const maxMessage = 16 << 10
 
-// Authenticate proves to the server behind conn who the user is, and has it
-// prove itself. The greeting is then still to come. It ends when ctx does, and
-// leaves conn without a deadline.
+// Authenticate proves the user's identity to the server, and the server's to the client.
+// It leaves the greeting unread, and conn without a deadline. It returns soon after ctx
+// ends, with the cause of ctx.
 //
-// Errors are *mech.TicketError if there is no ticket, *RefusedError if the
-// server does not want it, mech.ErrUnproven if the server is not the one that
-// the ticket is for, ErrNotKPOP if it speaks something else; any other is of
-// the connection. After an error conn is of no use.
+// The error is a *mech.TicketError if there is no ticket, a *RefusedError if the server
+// refuses it, mech.ErrUnproven if the server does not prove that the ticket is for it,
+// and matches ErrNotKPOP if the server speaks another protocol. Other errors are those
+// of conn, which must be closed after any error.
 func Authenticate(ctx context.Context, conn net.Conn, o Options) error {
-	x, err := o.Kerberos.Exchange(ctx, "pop/"+o.Host, o.User)
+	exchange, err := o.Kerberos.Exchange(ctx, "pop/"+o.Host, o.User)
 	if err != nil {
 		return err
 	}
-	// A ctx that ends wakes whoever waits for the server.
-	long := time.Unix(1, 0)
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(long) })
-	err = sendauth(conn, x)
+	past := time.Unix(1, 0) // interrupts reads and writes
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(past) })
+	err = sendauth(conn, exchange)
 	if !stop() {
 		return context.Cause(ctx)
 	}
 	return err
 }
 
-// exchanger is a mech.Exchange.
+// exchanger is the part of *mech.Exchange that sendauth needs.
 type exchanger interface {
 	Request() ([]byte, error)
 	Verify(reply []byte) error
 }
 
-// sendauth is the client's side of the dialogue:
+// sendauth is the client side of the dialogue:
 //
-//	C: version of sendauth, version of the application   S: 0, else 1 or 2
-//	C: AP-REQ                                            S: empty, else KRB-ERROR
+//	C: version of sendauth, version of the application   S: 0, or 1 or 2 for an error
+//	C: AP-REQ                                            S: empty, or KRB-ERROR
 //	                                                     S: AP-REP
 //
-// Each message but the first answer comes after its length in four bytes.
-func sendauth(conn io.ReadWriter, x exchanger) error {
+// The server's first reply is a single byte. A length of four bytes precedes every
+// other message.
+func sendauth(conn io.ReadWriter, exchange exchanger) error {
 	var hello []byte
 	for _, v := range versions {
-		hello = frame(hello, []byte(v))
+		hello = appendMessage(hello, []byte(v))
 	}
 	if _, err := conn.Write(hello); err != nil {
 		return err
 	}
-	var answer [1]byte
-	if _, err := io.ReadFull(conn, answer[:]); err != nil {
+	var reply [1]byte
+	if _, err := io.ReadFull(conn, reply[:]); err != nil {
 		return err
 	}
-	switch answer[0] {
+	switch reply[0] {
 	case 0:
 	case 1, 2:
-		return fmt.Errorf("%w: it knows no %q", ErrNotKPOP, bytes.TrimRight([]byte(versions[answer[0]-1]), "\x00"))
-	default: // A POP3 server greets whoever comes: +OK.
-		return fmt.Errorf("%w: it begins with %q", ErrNotKPOP, answer[:])
+		return fmt.Errorf("%w: it knows no %q", ErrNotKPOP, bytes.TrimRight([]byte(versions[reply[0]-1]), "\x00"))
+	default: // such as the + of a POP3 server's greeting
+		return fmt.Errorf("%w: it begins with %q", ErrNotKPOP, reply[:])
 	}
-	request, err := x.Request()
+	request, err := exchange.Request()
 	if err != nil {
 		return err
 	}
-	if _, err := conn.Write(frame(nil, request)); err != nil {
+	if _, err := conn.Write(appendMessage(nil, request)); err != nil {
 		return err
 	}
-	refusal, err := read(conn)
+	refusal, err := readMessage(conn)
 	if err != nil {
 		return err
 	}
 	if len(refusal) > 0 {
-		return refused(refusal)
+		return parseRefusal(refusal)
 	}
-	proof, err := read(conn)
+	proof, err := readMessage(conn)
 	if err != nil {
 		return err
 	}
-	return x.Verify(proof)
+	return exchange.Verify(proof)
 }
 
-// frame appends a message with its length.
-func frame(to, message []byte) []byte {
+// appendMessage appends the length of a message and the message.
+func appendMessage(to, message []byte) []byte {
 	return append(binary.BigEndian.AppendUint32(to, uint32(len(message))), message...)
 }
 
-// read returns the server's next message, and reads nothing beyond it.
-func read(conn io.Reader) ([]byte, error) {
+// readMessage returns the server's next message, and reads nothing beyond it.
+func readMessage(conn io.Reader) ([]byte, error) {
 	var head [4]byte
 	if _, err := io.ReadFull(conn, head[:]); err != nil {
 		return nil, err
@@ -140,25 +141,24 @@ func read(conn io.Reader) ([]byte, error) {
 	return message, err
 }
 
-// ErrNotKPOP is what an error is, in the sense of errors.Is, if the server
-// speaks something else.
+// ErrNotKPOP matches, with errors.Is, errors of a server that speaks another protocol.
 var ErrNotKPOP = errors.New("the server does not speak KPOP")
 
-// RefusedError is a server's refusal of a ticket.
+// RefusedError means that the server refused the ticket.
 type RefusedError struct {
 	// Code is the reason (RFC 4120 §7.5.9).
 	Code int32
-	// Text is what the server says of it, at most 200 bytes; may be empty.
+	// Text is the server's explanation, at most 200 bytes; may be empty.
 	Text string
 }
 
-// Error returns the name of the code and the server's words.
+// Error contains the name of the code and the server's text.
 func (e *RefusedError) Error() string {
-	said := errorcode.Lookup(e.Code)
-	if e.Text != "" && !strings.Contains(said, e.Text) {
-		said += fmt.Sprintf(" %q", e.Text)
+	reason := errorcode.Lookup(e.Code)
+	if e.Text != "" && !strings.Contains(reason, e.Text) {
+		reason += fmt.Sprintf(" %q", e.Text)
 	}
-	return "the server refuses the Kerberos ticket: " + said
+	return "the server refuses the Kerberos ticket: " + reason
 }
 
 // Hint returns what the user can do about it.
@@ -166,12 +166,12 @@ func (e *RefusedError) Hint() string {
 	return cmp.Or(mech.KerberosHint(e.Code), "ask the server's operator")
 }
 
-// refused reads a KRB-ERROR (RFC 4120 §5.9.1).
-func refused(message []byte) error {
+// parseRefusal returns the error for a KRB-ERROR (RFC 4120 §5.9.1).
+func parseRefusal(message []byte) error {
 	var e messages.KRBError
 	if err := e.Unmarshal(message); err != nil {
 		return fmt.Errorf("%w: its refusal of the ticket is no Kerberos message", ErrNotKPOP)
 	}
-	text := bytes.TrimRight([]byte(e.EText), "\x00") // C's
+	text := bytes.TrimRight([]byte(e.EText), "\x00") // of a C string
 	return &RefusedError{Code: e.ErrorCode, Text: string(text[:min(len(text), 200)])}
 }

@@ -1,6 +1,6 @@
-// Package mask takes secrets out of what a server says. Servers repeat what
-// they are sent, in errors above all, and not always as it was: in base64, in
-// hexadecimal, as a part of a URL, or in pieces.
+// Package mask removes secrets from text that a server sends. Servers repeat what they
+// are sent, above all in errors, and not always literally: in base64, in hexadecimal, in
+// a URL, or in part. A [Set] collects the secrets, and its method Text masks them.
 package mask
 
 import (
@@ -11,109 +11,110 @@ import (
 	"strings"
 )
 
-// part is the length of the pieces of a secret that are taken out, in bytes,
-// and of any longer ones. What is shorter may be a piece of anything.
-const part = 8
+// pieceSize is the length in bytes from which a piece of a secret is masked. Shorter
+// pieces may occur in any text.
+const pieceSize = 8
 
-// hidden stands where a secret was.
-const hidden = "***"
+// replacement replaces a secret.
+const replacement = "***"
 
-// Set is the secrets to take out. The zero Set has none. It is for one
-// goroutine at a time.
+// Set is a set of secrets. The zero Set is empty. It must not be used concurrently.
 type Set struct {
-	secrets, messages []string            // that were added and are not in the forms yet
-	short             []string            // whole forms shorter than part
-	parts             map[string]struct{} // all pieces of part bytes of the longer ones
+	secrets, messages []string // added, but not yet in shortForms and pieces
+
+	// A form is an encoding of a secret, in lower case.
+	shortForms []string            // those shorter than pieceSize
+	pieces     map[string]struct{} // all pieces of pieceSize bytes of the others
 }
 
-// Add has Text take out a secret, and every piece of eight bytes or more of it:
-// as it is, in base64 wherever in a longer text it was encoded, in hexadecimal,
-// as in a URL, and as in a quoted string.
+// Add makes Text mask a secret, and any piece of it of at least eight bytes: literally,
+// in base64 at any offset in a longer text, in hexadecimal, as in a URL, and as in a
+// quoted string.
 func (s *Set) Add(secret string) { s.secrets = append(s.secrets, secret) }
 
-// AddMessage has Text take out a message that holds secrets, in base64, as SASL
+// AddMessage makes Text mask the base64 of a message that contains secrets, as SASL
 // sends it.
 func (s *Set) AddMessage(message string) { s.messages = append(s.messages, message) }
 
-// learn finds the forms of what was added. Most logins work, and nobody asks
-// for them.
-func (s *Set) learn() {
+// addForms adds the forms of what was added to the set. Text calls it and not Add, since
+// most sessions never need them.
+func (s *Set) addForms() {
 	for _, secret := range s.secrets {
-		s.add(secret)
+		s.addForm(secret)
 		if len(secret) < 3 {
-			continue // its forms would be found in everything
+			continue // encodings this short would match everywhere
 		}
 		quoted := fmt.Sprintf("%q", secret)
 		for _, form := range []string{quoted[1 : len(quoted)-1], url.QueryEscape(secret), url.PathEscape(secret)} {
 			if form != secret {
-				s.add(form)
+				s.addForm(form)
 			}
 		}
-		s.add(hex.EncodeToString([]byte(secret)))
-		s.add(base64.StdEncoding.EncodeToString([]byte(secret)))
-		for before := range 3 {
-			s.addBase64(before, secret)
+		s.addForm(hex.EncodeToString([]byte(secret)))
+		s.addForm(base64.StdEncoding.EncodeToString([]byte(secret)))
+		for offset := range 3 {
+			s.addBase64(offset, secret)
 		}
 	}
 	for _, message := range s.messages {
-		s.add(base64.StdEncoding.EncodeToString([]byte(message)))
+		s.addForm(base64.StdEncoding.EncodeToString([]byte(message)))
 	}
 	s.secrets, s.messages = nil, nil
 }
 
-// addBase64 adds what is certain of the base64 of a secret with so many bytes
-// before it, and anything behind it.
-func (s *Set) addBase64(before int, secret string) {
-	raw := append(make([]byte, before), secret...)
+// addBase64 adds the base64 of a secret at an offset in a longer text: those characters
+// that do not depend on the rest of the text.
+func (s *Set) addBase64(offset int, secret string) {
+	raw := append(make([]byte, offset), secret...)
 	for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 		form := encoding.EncodeToString(raw)
-		// Each character holds six bits: those of the first may be another's,
-		// too, and those of the last.
-		first := (before*8 + 5) / 6
+		// Each character holds six bits. The first and the last may share theirs
+		// with other text.
+		first := (offset*8 + 5) / 6
 		last := len(raw) * 8 / 6
 		if last-first >= 3 {
-			s.add(form[first:last])
+			s.addForm(form[first:last])
 		}
 	}
 }
 
-func (s *Set) add(form string) {
-	form = lower(form)
-	if len(form) < part {
+func (s *Set) addForm(form string) {
+	form = lowerASCII(form)
+	if len(form) < pieceSize {
 		if form != "" {
-			s.short = append(s.short, form)
+			s.shortForms = append(s.shortForms, form)
 		}
 		return
 	}
-	if s.parts == nil {
-		s.parts = make(map[string]struct{})
+	if s.pieces == nil {
+		s.pieces = make(map[string]struct{})
 	}
-	for i := range len(form) - part + 1 {
-		s.parts[form[i:i+part]] = struct{}{}
+	for i := range len(form) - pieceSize + 1 {
+		s.pieces[form[i:i+pieceSize]] = struct{}{}
 	}
 }
 
-// Text returns text with "***" in the place of secrets, whatever the case of
-// their letters. It must see the whole of what a server said: a cut may leave
-// too little to know a secret by. A nil Set hides nothing.
+// Text returns text with "***" in place of secrets, in any case of their letters. Pass
+// the whole text before truncating it: a truncated secret may not be recognised. A nil
+// Set masks nothing.
 func (s *Set) Text(text string) string {
 	if s == nil {
 		return text
 	}
-	s.learn()
-	if len(s.short) == 0 && len(s.parts) == 0 {
+	s.addForms()
+	if len(s.shortForms) == 0 && len(s.pieces) == 0 {
 		return text
 	}
-	low := lower(text)
-	secret := make([]bool, len(text))
+	lower := lowerASCII(text)
+	masked := make([]bool, len(text))
 	mark := func(from, n int) {
 		for i := from; i < from+n; i++ {
-			secret[i] = true
+			masked[i] = true
 		}
 	}
-	for _, form := range s.short {
+	for _, form := range s.shortForms {
 		for from := 0; ; from++ {
-			i := strings.Index(low[from:], form)
+			i := strings.Index(lower[from:], form)
 			if i < 0 {
 				break
 			}
@@ -121,25 +122,25 @@ func (s *Set) Text(text string) string {
 			mark(from, len(form))
 		}
 	}
-	for i := range max(0, len(low)-part+1) {
-		if _, ok := s.parts[low[i:i+part]]; ok {
-			mark(i, part)
+	for i := range max(0, len(lower)-pieceSize+1) {
+		if _, ok := s.pieces[lower[i:i+pieceSize]]; ok {
+			mark(i, pieceSize)
 		}
 	}
 	var b strings.Builder
 	for i := range len(text) {
 		switch {
-		case !secret[i]:
+		case !masked[i]:
 			b.WriteByte(text[i])
-		case i == 0 || !secret[i-1]:
-			b.WriteString(hidden)
+		case i == 0 || !masked[i-1]:
+			b.WriteString(replacement)
 		}
 	}
 	return b.String()
 }
 
-// lower is strings.ToLower for ASCII alone, which keeps every byte in its place.
-func lower(text string) string {
+// lowerASCII is strings.ToLower for ASCII only, which keeps all offsets.
+func lowerASCII(text string) string {
 	b := []byte(text)
 	for i, c := range b {
 		if 'A' <= c && c <= 'Z' {
