@@ -7,56 +7,56 @@ import (
 	"strings"
 )
 
-// authorization holds the commands of the AUTHORIZATION state (RFC 1939 §4,
-// RFC 2595 §4, RFC 5034, RFC 6856 §2).
-var authorization = map[string]func(*session, *Exchange) io.Reader{
+// authorizationCommands are the commands of the AUTHORIZATION state (RFC 1939 §4, RFC
+// 2595 §4, RFC 5034, RFC 6856 §2).
+var authorizationCommands = map[string]func(*session, *Exchange) io.Reader{
 	"STLS": (*session).stls,
 	"USER": func(s *session, x *Exchange) io.Reader {
 		if x.Args == "" {
-			return text("-ERR USER wants a name")
+			return replyLine("-ERR USER wants a name")
 		}
-		return text("+OK send PASS") // also for a user that does not exist
+		return replyLine("+OK send PASS") // also for a user that does not exist
 	},
 	"PASS": func(s *session, x *Exchange) io.Reader {
-		if s.nth["USER"] == 0 {
-			return text("-ERR USER comes first")
+		if s.verbCounts["USER"] == 0 {
+			return replyLine("-ERR USER comes first")
 		}
 		return s.login(func(pass string) bool { return pass == x.Args })
 	},
 	"APOP": (*session).apop,
 	"AUTH": (*session).auth,
-	"UTF8": func(*session, *Exchange) io.Reader { return text("+OK UTF8 enabled") },
+	"UTF8": func(*session, *Exchange) io.Reader { return replyLine("+OK UTF8 enabled") },
 }
 
-// login lets the client into the maildrop of the user it named, if proves
-// accepts that user's password.
-func (s *session) login(proves func(pass string) bool) io.Reader {
-	return s.perform(Login, s.user, func(*Exchange) io.Reader {
+// login logs the client in to the maildrop of the user it named, if matches returns true
+// for that user's password.
+func (s *session) login(matches func(pass string) bool) io.Reader {
+	return s.runExchange(Login, s.user, func(*Exchange) io.Reader {
 		m := s.maildrop
-		if m == nil || !m.accepts(proves) {
-			return text("-ERR [AUTH] wrong user or password")
+		if m == nil || !m.accepts(matches) {
+			return replyLine("-ERR [AUTH] wrong user or password")
 		}
-		s.w.Flush() // acquire may wait
+		s.w.Flush() // since acquire may wait
 		messages, ok := m.acquire(s, s.behaviourOf(m).LockWait)
 		if !ok {
-			return text("-ERR [IN-USE] another session has locked the maildrop")
+			return replyLine("-ERR [IN-USE] another session has locked the maildrop")
 		}
-		s.open, s.messages, s.deleted = true, messages, make(map[int]bool)
-		return textf("+OK maildrop has %d messages", len(messages))
+		s.loggedIn, s.messages, s.deleted = true, messages, make(map[int]bool)
+		return replyLinef("+OK maildrop has %d messages", len(messages))
 	})
 }
 
-func (m *Maildrop) accepts(proves func(pass string) bool) bool {
+func (m *Maildrop) accepts(matches func(pass string) bool) bool {
 	m.srv.mu.Lock()
 	defer m.srv.mu.Unlock()
-	return proves(m.pass)
+	return matches(m.pass)
 }
 
 // apop checks the digest of RFC 1939 §7.
 func (s *session) apop(x *Exchange) io.Reader {
 	stamp := s.srv.behaviour.Timestamp
 	if stamp == "" {
-		return text("-ERR unknown command")
+		return replyLine("-ERR unknown command")
 	}
 	_, digest, _ := strings.Cut(x.Args, " ")
 	return s.login(func(pass string) bool {
@@ -65,20 +65,19 @@ func (s *session) apop(x *Exchange) io.Reader {
 	})
 }
 
-// stls upgrades the connection once its reply is sent (RFC 2595 §4).
+// stls upgrades the connection after sending its reply (RFC 2595 §4).
 func (s *session) stls(*Exchange) io.Reader {
 	if s.secure {
-		return text("-ERR TLS is active already")
+		return replyLine("-ERR TLS is active already")
 	}
 	if s.r.Buffered() > 0 {
-		// Taken over into the TLS session, plain text commands would be
-		// anybody's.
-		return io.MultiReader(text("-ERR commands were pipelined behind STLS"), ending{HangUp})
+		// Commands that came in the clear must not be run after the handshake.
+		return io.MultiReader(replyLine("-ERR commands were pipelined behind STLS"), endReader{HangUp})
 	}
-	return io.MultiReader(text("+OK begin TLS"), &upgrade{s})
+	return io.MultiReader(replyLine("+OK begin TLS"), &upgrade{s})
 }
 
-// upgrade is the end of the reply to STLS: the handshake.
+// upgrade does the handshake as the end of the reply to STLS.
 type upgrade struct{ s *session }
 
 func (u *upgrade) Read([]byte) (int, error) {
@@ -92,13 +91,13 @@ func (u *upgrade) Read([]byte) (int, error) {
 	if err := s.handshake(); err != nil {
 		return 0, err
 	}
-	// RFC 2595 §4: what was said before TLS is forgotten.
+	// RFC 2595 §4: discard what the client has sent in the clear.
 	s.user, s.maildrop = "", nil
-	clear(s.nth)
+	clear(s.verbCounts)
 	return 0, io.EOF
 }
 
-// name notes whose maildrop the session is about.
-func (s *session) name(user string) {
-	s.user, s.maildrop = user, s.attribute(user)
+// setUser makes user the one who logs in.
+func (s *session) setUser(user string) {
+	s.user, s.maildrop = user, s.assignMaildrop(user)
 }

@@ -14,30 +14,26 @@ import (
 	"time"
 )
 
-// CertOptions describe a certificate to make.
+// CertOptions are the parameters of Certificate.
 type CertOptions struct {
-	// Hosts are the names and IP addresses it is for; nil stands for
-	// localhost, 127.0.0.1 and ::1. A name that is not the server's makes a
-	// certificate that clients must refuse.
+	// Hosts are the names and IP addresses that it is valid for; nil means localhost,
+	// 127.0.0.1 and ::1. Clients must refuse it if the server has another name.
 	Hosts []string
-	// Name is the subject's common name, which some servers take for the user;
-	// empty is pop3test.
+	// Name is the subject's common name, which some servers use as the user; empty
+	// means pop3test.
 	Name string
-	// NotBefore and NotAfter bound its validity; zero stands for an hour ago
-	// and for a day from now. A NotAfter in the past makes an expired one.
+	// NotBefore and NotAfter limit its validity. Zero means an hour ago and a day from
+	// now.
 	NotBefore, NotAfter time.Time
 }
 
-// SelfSigned makes a certificate that is valid now for hosts, or for
-// localhost, 127.0.0.1 and ::1 if none is given. caPEM is the same
-// certificate for a client's pool of roots.
+// SelfSigned is Certificate with only Hosts set.
 func SelfSigned(hosts ...string) (cert tls.Certificate, caPEM []byte, err error) {
 	return Certificate(CertOptions{Hosts: hosts})
 }
 
-// Certificate makes a self-signed certificate as opts say. caPEM is the same
-// certificate for a client's pool of roots. Errors are those of the system's
-// random source.
+// Certificate creates a self-signed certificate. caPEM is the same certificate in PEM, for
+// a client's root pool. Errors are those of the system's random source.
 func Certificate(opts CertOptions) (cert tls.Certificate, caPEM []byte, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -79,8 +75,7 @@ func Certificate(opts CertOptions) (cert tls.Certificate, caPEM []byte, err erro
 	return cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
 }
 
-// KeyPEM returns the private key of a certificate, as servers read it from a
-// file.
+// KeyPEM returns the private key of a certificate in PEM.
 func KeyPEM(cert tls.Certificate) ([]byte, error) {
 	der, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), err

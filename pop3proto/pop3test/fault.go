@@ -9,60 +9,59 @@ import (
 
 // Exchange is one command and its reply, as a Fault sees it.
 type Exchange struct {
-	// Session is the number of this session, from 1: among the connections of
-	// the server for a fault of the server, among the sessions of the
-	// maildrop for a fault of a maildrop.
+	// Session is the number of this session, from 1: among the server's connections
+	// for a fault of the server, or among the maildrop's sessions for a fault of the
+	// maildrop.
 	Session int
-	// User is the user that the client has named so far.
+	// User is the user that the client has named, or empty.
 	User string
 	// Verb is the command in upper case, or Greeting, Response or Login.
 	Verb string
-	// Args is the rest of the line, secrets included. For Login it is the
-	// user, for Response the whole line.
+	// Args is the rest of the line, including secrets. For Login it is the user, for
+	// Response the whole line.
 	Args string
 	// Nth counts the commands of this verb in this session, from 1.
 	Nth int
-	// UID is that of the message which the command names, if it names one.
+	// UID is that of the message that the command names, if any.
 	UID string
-	// Sent is how many bytes the session had sent before this reply, those
-	// of TLS itself not counted.
+	// Sent is how many bytes the session has sent before this reply, without the
+	// overhead of TLS.
 	Sent int64
-	// Reply is what is about to be sent: all its bytes, from the status line
-	// to the final dot. It is nil until Act was called. An End as its last
-	// error ends the session.
+	// Reply is the whole reply, from the status line to the final dot. It is nil
+	// before Act. An End as its read error ends the session.
 	Reply io.Reader
 
-	s    *session
-	act  func(*Exchange) io.Reader
-	rest []order
-	view view
+	s      *session
+	action func(*Exchange) io.Reader
+	faults []orderedFault
+	view   view
 }
 
-// order is a fault and the number by which it knows the session.
-type order struct {
+// orderedFault is a fault with its value of Exchange.Session.
+type orderedFault struct {
 	fault   Fault
 	session int
 }
 
-func (x *Exchange) ordered(faults []Fault, session int) {
+func (x *Exchange) addFaults(faults []Fault, session int) {
 	for _, f := range faults {
-		x.rest = append(x.rest, order{f, session})
+		x.faults = append(x.faults, orderedFault{f, session})
 	}
 }
 
-// Act has the server act on the command and prepare Reply, with the faults
-// that were ordered later applied. Without it the command has no effect.
+// Act runs the command, with the remaining faults, and sets Reply. A fault that does not
+// call it suppresses the command.
 func (x *Exchange) Act() {
-	if len(x.rest) == 0 {
-		x.Reply = x.act(x)
+	if len(x.faults) == 0 {
+		x.Reply = x.action(x)
 		return
 	}
-	next := x.rest[0]
-	x.rest = x.rest[1:]
-	mine := x.Session
-	defer func() { x.Session = mine }()
+	next := x.faults[0]
+	x.faults = x.faults[1:]
+	session := x.Session
+	defer func() { x.Session = session }()
 	x.Session = next.session
-	if !next.fault.strikes(x) {
+	if !next.fault.matches(x) {
 		x.Act()
 		return
 	}
@@ -72,8 +71,8 @@ func (x *Exchange) Act() {
 	}
 }
 
-// Wait sends what was sent so far on its way and waits for one receive from
-// event. It returns false if the server was closed meanwhile.
+// Wait flushes the connection and waits for one receive from event. It returns false if
+// the server is closed first.
 func (x *Exchange) Wait(event <-chan struct{}) bool {
 	x.s.w.Flush()
 	select {
@@ -84,47 +83,47 @@ func (x *Exchange) Wait(event <-chan struct{}) bool {
 	}
 }
 
-// End says how a session ends. As the last error of a reply it ends the
-// session once the bytes before it are sent.
+// End is a way for the server to end a session. As the read error of a reply, it ends
+// the session after the bytes before it are sent.
 type End int
 
 const (
-	// HangUp closes the connection in good order, with a FIN and over TLS
-	// with a close_notify before it.
+	// HangUp closes the connection in order, with a FIN and, over TLS, a close_notify
+	// before it.
 	HangUp End = iota
-	// Reset aborts the connection with an RST. Bytes sent before may be lost,
-	// too, if the client has not read them yet.
+	// Reset aborts the connection with an RST. Bytes sent before may be lost if the
+	// client has not read them.
 	Reset
-	// Hang keeps the connection and the maildrop's lock and says nothing more
-	// until the client goes away or the server is closed.
+	// Hang keeps the connection and the maildrop's lock, and sends nothing more until
+	// the client hangs up or the server is closed.
 	Hang
 )
 
-// Error returns what the server does.
+// Error describes what the server does.
 func (e End) Error() string {
 	return [...]string{"hangs up", "resets the connection", "says nothing more"}[e]
 }
 
-// Fault is a deviation to order with Server.Order or Maildrop.Order. The
-// methods that limit one return a copy.
+// Fault is a violation of the standards, to be added with Server.Order or
+// Maildrop.Order. Its methods return a copy that applies to fewer exchanges.
 type Fault struct {
-	when []func(*Exchange) bool
-	do   func(*Exchange)
+	conditions []func(*Exchange) bool
+	do         func(*Exchange)
 }
 
-// On returns a fault for the commands of one verb; with verb "" for all
-// commands and the greeting. do is called in place of the server's action,
-// which it may have by calling Act. It may replace or wrap Reply. What it
-// waits for, it waits for with Wait, or else Server.Close hangs.
+// On returns a fault for the commands of one verb, or with verb "" for all commands and
+// the greeting. The server calls do instead of running the command, which do can run with
+// Exchange.Act. do may set or wrap Reply. It must wait with Exchange.Wait only, or
+// Server.Close hangs.
 func On(verb string, do func(*Exchange)) Fault {
 	return Fault{do: do}.When(func(x *Exchange) bool {
-		// Login is part of another command, whose reply is its reply.
+		// Login is part of another command, and its reply is the same.
 		return x.Verb == verb || verb == "" && x.Verb != Login
 	})
 }
 
-func (f Fault) strikes(x *Exchange) bool {
-	for _, when := range f.when {
+func (f Fault) matches(x *Exchange) bool {
+	for _, when := range f.conditions {
 		if !when(x) {
 			return false
 		}
@@ -132,21 +131,21 @@ func (f Fault) strikes(x *Exchange) bool {
 	return true
 }
 
-// When limits the fault to exchanges for which when returns true. It is
-// called before the server acts, and only if all earlier limits let it pass.
+// When limits the fault to exchanges for which when returns true. when is called before
+// the command runs, and only if all earlier limits have passed.
 func (f Fault) When(when func(*Exchange) bool) Fault {
-	f.when = append(slices.Clip(f.when), when)
+	f.conditions = append(slices.Clip(f.conditions), when)
 	return f
 }
 
-// Session limits the fault to the sessions with these numbers.
+// Session limits the fault to sessions with these numbers.
 func (f Fault) Session(numbers ...int) Fault {
 	return f.When(func(x *Exchange) bool { return slices.Contains(numbers, x.Session) })
 }
 
 // UID limits the fault to commands that name a message with that UID.
 func (f Fault) UID(uid string) Fault {
-	return f.When(func(x *Exchange) bool { _, named := x.s.number(x.Args); return named && x.UID == uid })
+	return f.When(func(x *Exchange) bool { _, named := x.s.messageIndex(x.Args); return named && x.UID == uid })
 }
 
 // Nth limits the fault to the n-th command of its verb in a session.
@@ -154,9 +153,9 @@ func (f Fault) Nth(n int) Fault {
 	return f.When(func(x *Exchange) bool { return x.Nth == n })
 }
 
-// Times limits the fault to the first n exchanges that all limits before it
-// let pass, over all sessions.
+// Times limits the fault to the first n exchanges, over all sessions, that have passed
+// all earlier limits.
 func (f Fault) Times(n int) Fault {
-	var struck atomic.Int64
-	return f.When(func(*Exchange) bool { return struck.Add(1) <= int64(n) })
+	var passed atomic.Int64
+	return f.When(func(*Exchange) bool { return passed.Add(1) <= int64(n) })
 }

@@ -19,14 +19,14 @@ const (
 	bye      = "+OK bye\r\n"
 )
 
-// TestFaults orders one fault each and sends all commands at once.
+// TestFaults runs a session with one fault each. All commands are sent at once.
 func TestFaults(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		fault pop3test.Fault
-		say   string // after the login
-		want  string // of what the server says, after the login
-		left  string // in the maildrop in the end
+		send  string // commands after the login, separated by commas
+		want  string // the replies to them
+		left  string // the UIDs in the maildrop at the end
 	}{
 		{"none", pop3test.On("NOOP", nil), "UIDL,RETR 1,DELE 1,QUIT",
 			listing + first + "+OK message 1 deleted\r\n" + bye, "uid-2 uid-3"},
@@ -73,10 +73,10 @@ func TestFaults(t *testing.T) {
 			s, m := start(t, pop3test.Options{})
 			m.Order(test.fault)
 			p := dial(t, s)
-			p.say(append([]string{"USER alice", "PASS secret"}, strings.Split(test.say, ",")...)...)
+			p.send(append([]string{"USER alice", "PASS secret"}, strings.Split(test.send, ",")...)...)
 			got, err := p.rest()
 			if want := loggedIn + test.want; got != want || err != nil {
-				t.Errorf("server says %q, %v\nwant %q", got, err, want)
+				t.Errorf("server sent %q, %v\nwant %q", got, err, want)
 			}
 			if err := m.Wait(t.Context()); err != nil {
 				t.Fatal(err)
@@ -86,9 +86,9 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestCutAfterEveryByte cuts a whole session at each byte that the server
-// sends. What came before is unharmed, and the deletion has happened only if
-// QUIT was reached.
+// TestCutAfterEveryByte runs the same session once for each byte that the server sends,
+// and cuts it there. The bytes before must be unchanged. The message must be deleted only
+// if the cut is in the reply to QUIT.
 func TestCutAfterEveryByte(t *testing.T) {
 	commands := []string{"USER alice", "PASS secret", "UIDL", "RETR 1", "DELE 1", "QUIT"}
 	const whole = loggedIn + listing + first + "+OK message 1 deleted\r\n" + bye
@@ -98,7 +98,7 @@ func TestCutAfterEveryByte(t *testing.T) {
 		s.ClearFaults()
 		s.Order(pop3test.CutAfter(int64(k), pop3test.HangUp))
 		p := dial(t, s)
-		p.say(commands...)
+		p.send(commands...)
 		if got, err := p.rest(); got != whole[:k] || err != nil {
 			t.Fatalf("cut after %d bytes: %q, %v", k, got, err)
 		}
@@ -116,7 +116,7 @@ func TestReset(t *testing.T) {
 	s, m := start(t, pop3test.Options{})
 	m.Order(pop3test.LoseReply("NOOP", pop3test.Reset))
 	p := login(t, s)
-	p.say("NOOP")
+	p.send("NOOP")
 	if _, err := p.r.ReadByte(); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("read = %v, want ECONNRESET", err)
 	}
@@ -125,26 +125,26 @@ func TestReset(t *testing.T) {
 	}
 }
 
-// TestHang finds that a hanging session keeps its lock until its client goes.
+// TestHang checks that a hanging session keeps its lock until its client hangs up.
 func TestHang(t *testing.T) {
 	s, m := start(t, pop3test.Options{})
 	m.Behave(pop3test.Behaviour{LockWait: -1})
 	m.Order(pop3test.CutIn("RETR", 5, pop3test.Hang))
 	p := login(t, s)
-	p.say("RETR 1", "NOOP")
+	p.send("RETR 1", "NOOP")
 	b := make([]byte, 5)
 	if _, err := io.ReadFull(p.r, b); err != nil || string(b) != "+OK 2" {
 		t.Fatalf("read %q, %v", b, err)
 	}
 	other := dial(t, s)
-	other.say("USER alice", "PASS secret")
+	other.send("USER alice", "PASS secret")
 	other.want("+OK POP3 server ready", "+OK send PASS", "-ERR [IN-USE] another session has locked the maildrop")
 	p.conn.Close()
 	if err := m.Wait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if got := p.r.Buffered(); got != 0 {
-		t.Errorf("the server said %d bytes more", got)
+		t.Errorf("the server sent %d bytes more", got)
 	}
 }
 
@@ -153,12 +153,12 @@ func TestHold(t *testing.T) {
 	until := make(chan struct{})
 	m.Order(pop3test.Hold("QUIT", until))
 	p := login(t, s)
-	p.say("DELE 1", "QUIT")
+	p.send("DELE 1", "QUIT")
 	p.want("+OK message 1 deleted")
 	if err := m.Wait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	wantUIDs(t, m, "uid-2", "uid-3") // acted on, not answered
+	wantUIDs(t, m, "uid-2", "uid-3") // QUIT has run, but has no reply yet
 	until <- struct{}{}
 	p.want("+OK bye")
 }
@@ -168,14 +168,14 @@ func TestTrickle(t *testing.T) {
 	tick := make(chan struct{})
 	m.Order(pop3test.Trickle("NOOP", tick).Nth(1))
 	p := login(t, s)
-	p.say("NOOP", "NOOP")
+	p.send("NOOP", "NOOP")
 	for _, want := range []byte("+OK\r\n") {
 		tick <- struct{}{}
 		if got, err := p.r.ReadByte(); got != want || err != nil {
 			t.Fatalf("read %q, %v, want %q", got, err, want)
 		}
 		if p.r.Buffered() > 0 {
-			t.Fatal("more than a byte a tick")
+			t.Fatal("more than one byte for a tick")
 		}
 	}
 	close(tick)
@@ -186,7 +186,7 @@ func TestEndless(t *testing.T) {
 	s, m := start(t, pop3test.Options{})
 	m.Order(pop3test.EndlessLine("STAT"), pop3test.EndlessListing("UIDL"))
 	p := login(t, s)
-	p.say("STAT")
+	p.send("STAT")
 	line := make([]byte, 1<<20)
 	if _, err := io.ReadFull(p.r, line); err != nil {
 		t.Fatal(err)
@@ -200,7 +200,7 @@ func TestEndless(t *testing.T) {
 	}
 
 	p = login(t, s)
-	p.say("UIDL")
+	p.send("UIDL")
 	p.want("+OK", "1 1", "2 2")
 	for range 99_998 {
 		p.line()
@@ -213,14 +213,14 @@ func TestInjectAfterSTLS(t *testing.T) {
 	s.Order(pop3test.InjectAfterSTLS("+OK injected\r\n"))
 	p := dial(t, s)
 	p.want("+OK POP3 server ready")
-	p.say("STLS")
+	p.send("STLS")
 	p.want("+OK begin TLS")
 	if p.r.Buffered() != len("+OK injected\r\n") {
 		t.Fatalf("%d bytes came with the reply", p.r.Buffered())
 	}
 	p.want("+OK injected")
 	p.secure(&tls.Config{RootCAs: roots(t, s.CA()), ServerName: "localhost"})
-	p.say("NOOP", "QUIT")
+	p.send("NOOP", "QUIT")
 	p.want("-ERR not in this state", "+OK bye")
 }
 
@@ -233,18 +233,18 @@ func TestBareLF(t *testing.T) {
 	}
 	want := strings.ReplaceAll(loggedIn+listing+first+bye, "\r", "")
 	if got, err := p.rest(); got != want || err != nil {
-		t.Errorf("server says %q, %v, want %q", got, err, want)
+		t.Errorf("server sent %q, %v, want %q", got, err, want)
 	}
 }
 
-// TestLogin refuses logins whichever mechanism the client takes.
+// TestLogin checks that a fault for Login applies to every way to log in.
 func TestLogin(t *testing.T) {
 	s, m := start(t, pop3test.Options{Behaviour: pop3test.Behaviour{Timestamp: stamp}})
 	s.Account("mrose", "tanstaaf").Order(pop3test.ReplyErr(pop3test.Login, "[SYS/PERM] closed"))
 	m.Order(pop3test.ReplyErr(pop3test.Login, "[LOGIN-DELAY] too soon").Times(3))
 	p := dial(t, s)
-	p.say("USER alice", "PASS secret", "AUTH PLAIN AGFsaWNlAHNlY3JldA==", "AUTH LOGIN YWxpY2U=", "c2VjcmV0")
-	p.say("APOP mrose c4c9334bac560ecc979e58001b3e22fb", "USER alice", "PASS secret")
+	p.send("USER alice", "PASS secret", "AUTH PLAIN AGFsaWNlAHNlY3JldA==", "AUTH LOGIN YWxpY2U=", "c2VjcmV0")
+	p.send("APOP mrose c4c9334bac560ecc979e58001b3e22fb", "USER alice", "PASS secret")
 	p.want("+OK POP3 server ready "+stamp, "+OK send PASS", "-ERR [LOGIN-DELAY] too soon",
 		"-ERR [LOGIN-DELAY] too soon", "+ UGFzc3dvcmQ6", "-ERR [LOGIN-DELAY] too soon",
 		"-ERR [SYS/PERM] closed", "+OK send PASS", "+OK maildrop has 3 messages")
@@ -256,12 +256,12 @@ func TestRefusedGreeting(t *testing.T) {
 	dial(t, s).want("+OK POP3 server ready")
 	p := dial(t, s)
 	p.want("-ERR too many connections")
-	p.wantEnd()
+	p.wantEOF()
 	dial(t, s).want("+OK POP3 server ready")
 }
 
-// TestScopes numbers sessions by the server and by the maildrop, and lets a
-// fault of the maildrop see what one of the server has done.
+// TestScopes checks that Exchange.Session counts the sessions of the server or of the
+// maildrop, and that a maildrop's fault sees the reply of the server's fault.
 func TestScopes(t *testing.T) {
 	s, m := start(t, pop3test.Options{})
 	dial(t, s).want("+OK POP3 server ready")
@@ -280,12 +280,12 @@ func TestScopes(t *testing.T) {
 		x.Reply = io.MultiReader(x.Reply, strings.NewReader("server\r\n"))
 	}))
 	p := login(t, s)
-	p.say("NOOP")
+	p.send("NOOP")
 	p.want("+OK", "server", "maildrop")
 	if seen != [2]int{1, 2} {
 		t.Errorf("session is %d of the maildrop and %d of the server, want 1 and 2", seen[0], seen[1])
 	}
 	m.ClearFaults()
-	p.say("NOOP", "QUIT")
+	p.send("NOOP", "QUIT")
 	p.want("+OK", "server", "+OK bye")
 }

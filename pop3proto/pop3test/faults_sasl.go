@@ -7,47 +7,46 @@ import (
 	"strings"
 )
 
-// AlterChallenge has alter rewrite the challenges of AUTH, base64 undone, on
-// their way to the client: with it a SCRAM server loses its nonce, asks for
-// more iterations or signs wrongly.
+// AlterChallenge passes the challenges of AUTH, base64 undone, through alter: with it, a
+// SCRAM server can lose its nonce, ask for more iterations or send a wrong signature.
 func AlterChallenge(alter func(challenge string) string) Fault {
 	return onVerbs(func(x *Exchange) {
 		x.Act()
 		if challenge, ok := x.challenge(); ok {
-			x.Reply = text("+ " + base64.StdEncoding.EncodeToString([]byte(alter(challenge))))
+			x.Reply = replyLine("+ " + base64.StdEncoding.EncodeToString([]byte(alter(challenge))))
 		}
 	}, "AUTH", Response)
 }
 
-// SkipProof has the server accept a login by SCRAM where it would have to
-// prove that it knows the password: what somebody does who stands in for it.
+// SkipProof makes the server accept a SCRAM login without proving that it knows the
+// password, as an impostor would.
 func SkipProof() Fault {
 	return On(Response, func(x *Exchange) {
 		x.Act()
 		if challenge, _ := x.challenge(); strings.HasPrefix(challenge, "v=") {
-			x.Reply = x.s.respond("", x.s.sasl)
+			x.Reply = x.s.handleResponse("", x.s.nextStep)
 		}
 	})
 }
 
-// RefuseInitialResponse has AUTH end the session if it comes with an initial
-// response, as Microsoft's server does for XOAUTH2.
+// RefuseInitialResponse makes AUTH with an initial response end the session, as
+// Microsoft's server does for XOAUTH2.
 func RefuseInitialResponse() Fault {
 	return On("AUTH", func(x *Exchange) {
-		x.Reply = io.MultiReader(text("-ERR Protocol error. Connection is closed. 10"), ending{HangUp})
+		x.Reply = io.MultiReader(replyLine("-ERR Protocol error. Connection is closed. 10"), endReader{HangUp})
 	}).When(func(x *Exchange) bool { return strings.Contains(x.Args, " ") })
 }
 
-// challenge returns what the reply asks of the client, if it is a challenge.
+// challenge returns the challenge in the reply, base64 undone, if it is one.
 func (x *Exchange) challenge() (string, bool) {
-	if x.s.sasl == nil {
+	if x.s.nextStep == nil {
 		return "", false
 	}
 	reply, err := io.ReadAll(x.Reply)
 	x.Reply = strings.NewReader(string(reply))
 	var end End
 	if errors.As(err, &end) { // of another fault
-		x.Reply = io.MultiReader(x.Reply, ending{end})
+		x.Reply = io.MultiReader(x.Reply, endReader{end})
 	}
 	line := strings.TrimSuffix(string(reply), "\r\n")
 	challenge, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(line, "+ "))

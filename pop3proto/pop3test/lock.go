@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Wait returns when no session holds the maildrop, or with ctx's error. A
-// session whose client was killed lets go as soon as the server notices.
+// Wait waits until no session holds the maildrop's lock, or returns ctx's error. The
+// session of a client that was killed holds the lock until the server notices.
 func (m *Maildrop) Wait(ctx context.Context) error {
 	for {
 		m.srv.mu.Lock()
@@ -23,14 +23,14 @@ func (m *Maildrop) Wait(ctx context.Context) error {
 	}
 }
 
-// acquire takes the exclusive lock of RFC 1939 §4 for s and waits for it as
-// Behaviour.LockWait has it. It returns what is in the maildrop.
-func (m *Maildrop) acquire(s *session, d time.Duration) ([]message, bool) {
-	if d == 0 {
-		d = time.Minute
+// acquire takes the exclusive lock of RFC 1939 §4 for s and returns the messages, or false
+// if it does not get the lock within wait, which is a Behaviour.LockWait.
+func (m *Maildrop) acquire(s *session, wait time.Duration) ([]message, bool) {
+	if wait == 0 {
+		wait = time.Minute
 	}
-	limit := time.NewTimer(d)
-	defer limit.Stop()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
 	for {
 		m.srv.mu.Lock()
 		if m.holder == nil {
@@ -40,12 +40,12 @@ func (m *Maildrop) acquire(s *session, d time.Duration) ([]message, bool) {
 		}
 		released := m.released
 		m.srv.mu.Unlock()
-		if d < 0 {
+		if wait < 0 {
 			return nil, false
 		}
 		select {
 		case <-released:
-		case <-limit.C:
+		case <-timer.C:
 			return nil, false
 		case <-m.srv.done:
 			return nil, false
@@ -53,8 +53,8 @@ func (m *Maildrop) acquire(s *session, d time.Duration) ([]message, bool) {
 	}
 }
 
-// release gives the lock of the calling session back and makes its deletions
-// real.
+// release removes the deleted messages and releases the lock, which the calling session
+// holds.
 func (m *Maildrop) release(deleted []message) {
 	m.srv.mu.Lock()
 	defer m.srv.mu.Unlock()
@@ -63,8 +63,8 @@ func (m *Maildrop) release(deleted []message) {
 		for _, msg := range deleted {
 			gone[msg.seq] = true
 		}
-		// What is no longer there was not deleted by this session.
-		m.messages = without(m.messages, func(msg message) bool {
+		// A message that Remove took away meanwhile was not deleted by this session.
+		m.messages = remove(m.messages, func(msg message) bool {
 			if gone[msg.seq] {
 				m.removed = append(m.removed, msg)
 			}

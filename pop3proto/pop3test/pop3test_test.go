@@ -14,7 +14,7 @@ import (
 
 const stamp = "<1896.697170952@dbc.mtview.ca.us>"
 
-// start starts a server whose maildrop of alice holds three messages.
+// start starts a server with the user alice and three messages in her maildrop.
 func start(t *testing.T, opts pop3test.Options) (*pop3test.Server, *pop3test.Maildrop) {
 	t.Helper()
 	s := pop3test.New(opts)
@@ -29,7 +29,7 @@ func start(t *testing.T, opts pop3test.Options) (*pop3test.Server, *pop3test.Mai
 	return s, m
 }
 
-// peer is the other end of a dialogue. It knows nothing of POP3.
+// peer is a client that sends and reads lines. It does not know POP3.
 type peer struct {
 	t    *testing.T
 	conn net.Conn
@@ -42,7 +42,7 @@ func dial(t *testing.T, s *pop3test.Server) *peer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// So that a server that says too little fails the test and not the run.
+	// A server that sends too little fails this test, instead of blocking all tests.
 	conn.SetDeadline(time.Now().Add(time.Minute))
 	t.Cleanup(func() { conn.Close() })
 	return &peer{t, conn, bufio.NewReader(conn)}
@@ -53,7 +53,7 @@ func login(t *testing.T, s *pop3test.Server) *peer {
 	t.Helper()
 	p := dial(t, s)
 	p.want("+OK POP3 server ready")
-	p.say("USER alice", "PASS secret")
+	p.send("USER alice", "PASS secret")
 	p.want("+OK send PASS")
 	if line := p.line(); !strings.HasPrefix(line, "+OK ") {
 		t.Fatalf("PASS: %q", line)
@@ -61,15 +61,15 @@ func login(t *testing.T, s *pop3test.Server) *peer {
 	return p
 }
 
-// say sends lines in one write.
-func (p *peer) say(lines ...string) {
+// send sends lines in one write.
+func (p *peer) send(lines ...string) {
 	p.t.Helper()
 	if _, err := io.WriteString(p.conn, strings.Join(lines, "\r\n")+"\r\n"); err != nil {
 		p.t.Fatal(err)
 	}
 }
 
-// line returns the next line without CRLF, which it must have.
+// line returns the next line without its CRLF. A bare LF fails the test.
 func (p *peer) line() string {
 	p.t.Helper()
 	line, err := p.r.ReadString('\n')
@@ -88,26 +88,26 @@ func (p *peer) want(lines ...string) {
 	p.t.Helper()
 	for _, want := range lines {
 		if got := p.line(); got != want {
-			p.t.Fatalf("server says %q, want %q", got, want)
+			p.t.Fatalf("server sent %q, want %q", got, want)
 		}
 	}
 }
 
-// rest returns what the server sends until it ends the connection.
+// rest returns what the server sends until it closes the connection.
 func (p *peer) rest() (string, error) {
 	b, err := io.ReadAll(p.r)
 	return string(b), err
 }
 
-// wantEnd fails the test unless the server closes the connection now.
-func (p *peer) wantEnd() {
+// wantEOF fails the test unless the server closes the connection without sending more.
+func (p *peer) wantEOF() {
 	p.t.Helper()
 	if got, err := p.rest(); got != "" || err != nil {
-		p.t.Fatalf("server says %q, %v; want the end", got, err)
+		p.t.Fatalf("server sent %q, %v; want EOF", got, err)
 	}
 }
 
-// secure does the handshake on top of the connection.
+// secure starts TLS on the connection.
 func (p *peer) secure(cfg *tls.Config) *tls.Conn {
 	p.t.Helper()
 	conn := tls.Client(p.conn, cfg)

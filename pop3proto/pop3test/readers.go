@@ -5,19 +5,19 @@ import (
 	"io"
 )
 
-// ending is a reply that only ends the session.
-type ending struct{ end End }
+// endReader is an empty reply that ends the session.
+type endReader struct{ end End }
 
-func (e ending) Read([]byte) (int, error) { return 0, e.end }
+func (e endReader) Read([]byte) (int, error) { return 0, e.end }
 
-// chunks reads what next appends to an empty slice, until it appends nothing.
-type chunks struct {
+// chunkReader reads what next appends to an empty slice, until it appends nothing.
+type chunkReader struct {
 	next func([]byte) []byte
 	buf  []byte
 	rest []byte
 }
 
-func (c *chunks) Read(p []byte) (int, error) {
+func (c *chunkReader) Read(p []byte) (int, error) {
 	if len(c.rest) == 0 {
 		c.buf = c.next(c.buf[:0])
 		c.rest = c.buf
@@ -30,14 +30,14 @@ func (c *chunks) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// cut ends the session after left bytes.
-type cut struct {
+// cutReader ends the session after left bytes.
+type cutReader struct {
 	src  io.Reader
 	left int64
 	end  End
 }
 
-func (c *cut) Read(p []byte) (int, error) {
+func (c *cutReader) Read(p []byte) (int, error) {
 	if c.left <= 0 {
 		return 0, c.end
 	}
@@ -49,24 +49,24 @@ func (c *cut) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// trickle reads one byte a tick.
-type trickle struct {
+// trickleReader returns one byte for each tick.
+type trickleReader struct {
 	src  io.Reader
 	x    *Exchange
 	tick <-chan struct{}
 }
 
-func (t *trickle) Read(p []byte) (int, error) {
+func (t *trickleReader) Read(p []byte) (int, error) {
 	if !t.x.Wait(t.tick) {
 		return 0, HangUp
 	}
 	return t.src.Read(p[:1])
 }
 
-// unended leaves out the CRLF before the dot that ends a reply.
-type unended struct{ src *bufio.Reader }
+// noFinalCRLFReader omits the CRLF before the dot that ends a reply.
+type noFinalCRLFReader struct{ src *bufio.Reader }
 
-func (u *unended) Read(p []byte) (int, error) {
+func (u *noFinalCRLFReader) Read(p []byte) (int, error) {
 	const tail = "\r\n.\r\n"
 	b, err := u.src.Peek(len(tail) + 1)
 	if err == nil {
@@ -79,10 +79,10 @@ func (u *unended) Read(p []byte) (int, error) {
 	return u.src.Read(p)
 }
 
-// bareLF drops the CR of each CRLF.
-type bareLF struct{ src *bufio.Reader }
+// bareLFReader drops the CR of each CRLF.
+type bareLFReader struct{ src *bufio.Reader }
 
-func (b *bareLF) Read(p []byte) (n int, err error) {
+func (b *bareLFReader) Read(p []byte) (n int, err error) {
 	for n < len(p) {
 		c, err := b.src.ReadByte()
 		if err != nil {
@@ -96,7 +96,7 @@ func (b *bareLF) Read(p []byte) (n int, err error) {
 		p[n] = c
 		n++
 		if b.src.Buffered() == 0 {
-			break // hand on what is there before src is made to wait
+			break // return what there is before src has to wait
 		}
 	}
 	return n, nil

@@ -5,31 +5,31 @@ import (
 	"strings"
 )
 
-// oauthBearer is RFC 7628.
+// oauthBearer is the first step of OAUTHBEARER (RFC 7628).
 func (s *session) oauthBearer(response string) io.Reader {
 	header, rest, _ := strings.Cut(response, "\x01")
 	name, ok := strings.CutPrefix(header, "n,a=")
 	name, closed := strings.CutSuffix(name, ",")
 	if !ok || !closed {
-		return text("-ERR OAUTHBEARER wants a name")
+		return replyLine("-ERR OAUTHBEARER wants a name")
 	}
 	user := strings.NewReplacer("=2C", ",", "=3D", "=").Replace(name)
 	return s.bearer(user, rest, `{"status":"invalid_token","scope":"mail"}`)
 }
 
-// xoauth2 is what Google and Microsoft document.
+// xoauth2 is the first step of XOAUTH2, which Google and Microsoft document.
 func (s *session) xoauth2(response string) io.Reader {
 	header, rest, _ := strings.Cut(response, "\x01")
 	user, ok := strings.CutPrefix(header, "user=")
 	if !ok {
-		return text("-ERR XOAUTH2 wants a name")
+		return replyLine("-ERR XOAUTH2 wants a name")
 	}
 	return s.bearer(user, rest, `{"status":"401","schemes":"Bearer","scope":"https://mail.google.com/"}`)
 }
 
-// bearer checks the token among pairs, which end in two ^A. A wrong one is
-// refused with a complaint first, which the client has to answer.
-func (s *session) bearer(user, pairs, complaint string) io.Reader {
+// bearer checks the token among pairs, which end in two ^A. It refuses a wrong token with
+// errorMessage, to which the client has to respond.
+func (s *session) bearer(user, pairs, errorMessage string) io.Reader {
 	pairs, whole := strings.CutSuffix(pairs, "\x01\x01")
 	var token string
 	for pair := range strings.SplitSeq(pairs, "\x01") {
@@ -38,14 +38,14 @@ func (s *session) bearer(user, pairs, complaint string) io.Reader {
 		}
 	}
 	if !whole || token == "" {
-		return text("-ERR no token")
+		return replyLine("-ERR no token")
 	}
-	s.name(user)
-	right := func(pass string) bool { return pass == token }
-	if s.maildrop == nil || !s.maildrop.accepts(right) {
-		return s.ask(complaint, func(string) io.Reader {
-			return text("-ERR [AUTH] token refused")
+	s.setUser(user)
+	matches := func(pass string) bool { return pass == token }
+	if s.maildrop == nil || !s.maildrop.accepts(matches) {
+		return s.sendChallenge(errorMessage, func(string) io.Reader {
+			return replyLine("-ERR [AUTH] token refused")
 		})
 	}
-	return s.login(right)
+	return s.login(matches)
 }

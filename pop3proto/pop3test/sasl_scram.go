@@ -11,56 +11,56 @@ import (
 	"github.com/xdg-go/scram"
 )
 
-// scram is RFC 5802 and RFC 7677. A server that has -PLUS refuses a client
-// that could bind the channel and saw no -PLUS (RFC 5802 §6).
-func (s *session) scram(name string) step {
+// scram is the first step of SCRAM (RFC 5802, RFC 7677). A server that offers -PLUS refuses
+// a client that supports channel binding but has not seen the offer (RFC 5802 §6).
+func (s *session) scram(name string) saslStep {
 	return func(first string) io.Reader {
 		hash := scram.SHA256
 		if name == "SCRAM-SHA-1" {
 			hash = scram.SHA1
 		}
 		srv, err := hash.NewServer(func(user string) (scram.StoredCredentials, error) {
-			s.name(user)
+			s.setUser(user)
 			return s.scramCredentials(hash)
 		})
 		if err != nil {
-			return text("-ERR " + err.Error())
+			return replyLine("-ERR " + err.Error())
 		}
-		talk := srv.NewConversation()
+		conversation := srv.NewConversation()
 		if slices.ContainsFunc(s.mechanisms(s.behaviour()), isPlus) {
 			binding, err := s.binding(first)
 			if err != nil {
-				return text("-ERR " + err.Error())
+				return replyLine("-ERR " + err.Error())
 			}
-			talk = srv.NewConversationWithChannelBinding(binding)
+			conversation = srv.NewConversationWithChannelBinding(binding)
 		}
-		challenge, err := talk.Step(first)
+		challenge, err := conversation.Step(first)
 		if err != nil {
-			return s.scramRefuse(challenge)
+			return s.refuseSCRAM(challenge)
 		}
-		return s.ask(challenge, func(final string) io.Reader {
-			proof, err := talk.Step(final)
+		return s.sendChallenge(challenge, func(final string) io.Reader {
+			proof, err := conversation.Step(final)
 			if err != nil {
-				return s.scramRefuse(proof)
+				return s.refuseSCRAM(proof)
 			}
-			return s.ask(proof, func(string) io.Reader {
+			return s.sendChallenge(proof, func(string) io.Reader {
 				return s.login(func(string) bool { return true })
 			})
 		})
 	}
 }
 
-// scramRefuse says why in the exchange if it is about the channel; whether
-// user and password are known is for the last reply.
-func (s *session) scramRefuse(why string) io.Reader {
-	refused := text("-ERR [AUTH] wrong user or password")
-	if strings.Contains(why, "channel-binding") {
-		return s.ask(why, func(string) io.Reader { return refused })
+// refuseSCRAM sends the reason as a challenge if it is the channel binding. A wrong user
+// or password is only reported in the final reply.
+func (s *session) refuseSCRAM(reason string) io.Reader {
+	refused := replyLine("-ERR [AUTH] wrong user or password")
+	if strings.Contains(reason, "channel-binding") {
+		return s.sendChallenge(reason, func(string) io.Reader { return refused })
 	}
 	return refused
 }
 
-// scramCredentials is what a server would keep instead of the password.
+// scramCredentials returns what a server would store instead of the password.
 func (s *session) scramCredentials(hash scram.HashGeneratorFcn) (scram.StoredCredentials, error) {
 	if s.maildrop == nil {
 		return scram.StoredCredentials{}, errors.New("no such user")
@@ -77,8 +77,8 @@ func (s *session) scramCredentials(hash scram.HashGeneratorFcn) (scram.StoredCre
 	return client.GetStoredCredentialsWithError(scram.KeyFactors{Salt: "pop3test" + s.user, Iters: 4096})
 }
 
-// binding is the server's end of the channel, of the type that the client
-// names, and of tls-exporter if it names none.
+// binding returns the server's channel binding of the type in the client's first message,
+// or of type tls-exporter if there is none.
 func (s *session) binding(first string) (scram.ChannelBinding, error) {
 	state := s.tlsState()
 	if !strings.HasPrefix(first, "p=tls-server-end-point,") {
@@ -91,7 +91,7 @@ func (s *session) binding(first string) (scram.ChannelBinding, error) {
 	return scram.NewTLSServerEndpointBinding(&tls.ConnectionState{PeerCertificates: []*x509.Certificate{own}})
 }
 
-// tlsState is empty without TLS.
+// tlsState returns the state of the TLS connection, or a zero one without TLS.
 func (s *session) tlsState() tls.ConnectionState {
 	if conn, ok := s.conn.(*tls.Conn); ok {
 		return conn.ConnectionState()

@@ -1,9 +1,9 @@
-// Package pop3test is a POP3 server on loopback with the maildrop semantics
-// of RFC 1939 and with faults to order. Tests fetch from it, and so does the
-// demonstration that the program carries.
+// Package pop3test is a POP3 server on loopback with the maildrop semantics of RFC 1939,
+// for tests and for the demonstration in the program. It can be told to misbehave.
 //
-// A Server serves accounts, each with a Maildrop. It keeps to the standard
-// until a Fault is ordered, for the whole server or for one maildrop:
+// A [Server] serves accounts, each with a [Maildrop]. A [Behaviour] describes what the
+// server supports, within the standards. A [Fault] violates them, for the whole server
+// or for one maildrop:
 //
 //	s := pop3test.New(pop3test.Options{})
 //	m := s.Account("alice", "secret")
@@ -11,6 +11,14 @@
 //	m.Order(pop3test.CutIn("RETR", 10, pop3test.Reset).Times(1))
 //	if err := s.Start(); err != nil { … }
 //	defer s.Close()
+//
+// Each connection is a session, with a goroutine of its own (session.go). It reads a
+// command line and makes an [Exchange] of it. The faults that apply see the exchange one
+// after another, each around those ordered later, and the command itself runs last:
+// auth.go and sasl.go have those before the login, transaction.go those after it. The
+// reply is an io.Reader, so that it can be endless, and faults can wrap it (faults.go,
+// readers.go). Maildrops are in maildrop.go, their locks in lock.go, and what sessions
+// have done in log.go.
 package pop3test
 
 import (
@@ -20,19 +28,19 @@ import (
 	"sync"
 )
 
-// Options are what a server is made with. The zero value is a server that
-// follows the standards and offers STLS with a certificate of its own.
+// Options configures a server. With the zero value, it follows the standards and offers
+// STLS with a certificate of its own.
 type Options struct {
-	// TLS is used for STLS and for implicit TLS. If it is nil the server
-	// makes a self-signed certificate for localhost; see Server.CA.
+	// TLS is the configuration for STLS and implicit TLS. If it is nil, the server
+	// creates a self-signed certificate for localhost, which Server.CA returns.
 	TLS *tls.Config
-	// Behaviour holds for all sessions until they log in to a maildrop that
-	// has a behaviour of its own.
+	// Behaviour applies to all sessions until they log in to a maildrop that has a
+	// Behaviour of its own.
 	Behaviour Behaviour
 }
 
-// Server is a POP3 server on loopback. Its methods may be called from any
-// goroutine, also while sessions run.
+// Server is a POP3 server on loopback. Its methods may be called from any goroutine,
+// also while sessions are running.
 type Server struct {
 	behaviour Behaviour
 	done      chan struct{} // closed by Close
@@ -47,10 +55,10 @@ type Server struct {
 	accounts map[string]*Maildrop
 	faults   []Fault
 	sessions int
-	log      []line
+	log      []logLine
 }
 
-// New returns a server without accounts that does not listen yet.
+// New returns a server without accounts. It does not listen before Start.
 func New(opts Options) *Server {
 	return &Server{
 		behaviour: opts.Behaviour,
@@ -61,8 +69,8 @@ func New(opts Options) *Server {
 	}
 }
 
-// Account returns the maildrop of user, and makes it first if there is none.
-// Its password is pass from now on.
+// Account returns the maildrop of user, which it creates if there is none, and sets its
+// password.
 func (s *Server) Account(user, pass string) *Maildrop {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,12 +83,10 @@ func (s *Server) Account(user, pass string) *Maildrop {
 	return m
 }
 
-// Start listens on a free port of 127.0.0.1, in plain text with STLS
-// (RFC 2595) on offer.
+// Start listens on a free port of 127.0.0.1, in the clear, and offers STLS (RFC 2595).
 func (s *Server) Start() error { return s.start(false) }
 
-// StartTLS listens on a free port of 127.0.0.1 and speaks TLS from the first
-// byte (RFC 8314 §3.2).
+// StartTLS listens on a free port of 127.0.0.1, with implicit TLS (RFC 8314 §3.2).
 func (s *Server) StartTLS() error { return s.start(true) }
 
 func (s *Server) start(implicit bool) error {
@@ -119,9 +125,9 @@ func (s *Server) accept(l net.Listener, implicit bool) {
 		}
 		s.conns[conn] = true
 		s.sessions++
-		ses := newSession(s, conn.(*net.TCPConn), s.sessions)
+		session := newSession(s, conn.(*net.TCPConn), s.sessions)
 		s.running.Go(func() {
-			ses.serve(implicit)
+			session.serve(implicit)
 			s.mu.Lock()
 			delete(s.conns, conn)
 			s.mu.Unlock()
@@ -130,7 +136,7 @@ func (s *Server) accept(l net.Listener, implicit bool) {
 	}
 }
 
-// Addr returns the server's host:port, or "" before it was started.
+// Addr returns the server's host:port, or "" before Start.
 func (s *Server) Addr() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -140,8 +146,8 @@ func (s *Server) Addr() string {
 	return s.listener.Addr().String()
 }
 
-// CA returns the certificate, in PEM, that makes clients trust a server which
-// was started without Options.TLS; otherwise it returns nil.
+// CA returns the PEM certificate that clients must trust if the server was started
+// without Options.TLS; otherwise it returns nil.
 func (s *Server) CA() []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -155,23 +161,23 @@ func (s *Server) Sessions() int {
 	return s.sessions
 }
 
-// Order adds faults that hold for every session. In them Exchange.Session
-// counts the connections of the server.
+// Order adds faults for every session. In them, Exchange.Session counts the server's
+// connections.
 func (s *Server) Order(faults ...Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = append(s.faults, faults...)
 }
 
-// ClearFaults cancels the faults of Server.Order; those of a maildrop stay.
+// ClearFaults removes the faults of Server.Order. Those of maildrops stay.
 func (s *Server) ClearFaults() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = nil
 }
 
-// Close closes the listener and every connection and returns when all
-// sessions have ended. Deletions of sessions that had not seen QUIT are void.
+// Close closes the listener and every connection, and returns when all sessions have
+// ended. Sessions without QUIT delete nothing.
 func (s *Server) Close() error {
 	s.mu.Lock()
 	var err error

@@ -27,10 +27,10 @@ func TestSTLS(t *testing.T) {
 	s, m := start(t, pop3test.Options{})
 	p := dial(t, s)
 	p.want("+OK POP3 server ready")
-	p.say("USER mallory", "STLS")
+	p.send("USER mallory", "STLS")
 	p.want("+OK send PASS", "+OK begin TLS")
 	p.secure(&tls.Config{RootCAs: roots(t, s.CA()), ServerName: "localhost"})
-	p.say("PASS secret", "STLS", "CAPA", "USER alice", "PASS secret", "RETR 1", "QUIT")
+	p.send("PASS secret", "STLS", "CAPA", "USER alice", "PASS secret", "RETR 1", "QUIT")
 	got, err := p.rest()
 	if err != nil {
 		t.Fatal(err)
@@ -39,7 +39,7 @@ func TestSTLS(t *testing.T) {
 		t.Errorf("after STLS: %q", got)
 	}
 	if strings.Contains(got, "\r\nSTLS\r\n") {
-		t.Error("STLS is on offer within TLS")
+		t.Error("STLS is offered over TLS")
 	}
 	if !strings.HasSuffix(got, "first\r\n.\r\n+OK bye\r\n") || m.Retrieved("uid-1") != 1 {
 		t.Errorf("over TLS: %q", got)
@@ -50,9 +50,9 @@ func TestSTLSRefusesPipelinedCommands(t *testing.T) {
 	s, _ := start(t, pop3test.Options{})
 	p := dial(t, s)
 	p.want("+OK POP3 server ready")
-	p.say("STLS", "USER alice")
+	p.send("STLS", "USER alice")
 	p.want("-ERR commands were pipelined behind STLS")
-	p.wantEnd()
+	p.wantEOF()
 }
 
 func TestImplicitTLS(t *testing.T) {
@@ -66,12 +66,12 @@ func TestImplicitTLS(t *testing.T) {
 	}
 	defer s.Close()
 	if s.CA() != nil {
-		t.Error("CA returns a certificate that is not in use")
+		t.Error("CA returns a certificate although Options.TLS is set")
 	}
 	p := dial(t, s)
 	conn := p.secure(&tls.Config{RootCAs: roots(t, ca), ServerName: "pop.example.org"})
 	p.want("+OK POP3 server ready")
-	p.say("QUIT")
+	p.send("QUIT")
 	p.want("+OK bye")
 	if _, err := conn.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("TLS ends with %v, want EOF", err)
@@ -116,7 +116,7 @@ func TestClientErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.want("-ERR commands end in CRLF", "-ERR line too long")
-	p.wantEnd()
+	p.wantEOF()
 }
 
 func TestWithout(t *testing.T) {
@@ -128,7 +128,7 @@ func TestWithout(t *testing.T) {
 	m.Behave(pop3test.Behaviour{Without: []string{"UIDL", "PIPELINING", "AUTH", "CAPA"}})
 	p := dial(t, s)
 	p.want("+OK Hello")
-	p.say("CAPA", "APOP alice 0", "USER alice", "PASS secret", "CAPA", "UIDL", "TOP 3 0")
+	p.send("CAPA", "APOP alice 0", "USER alice", "PASS secret", "CAPA", "UIDL", "TOP 3 0")
 	p.want("+OK capability list follows", "X-ONLY", ".", "-ERR unknown command", "+OK send PASS")
 	p.want("+OK maildrop has 3 messages", "-ERR unknown command", "-ERR unknown command")
 	p.want("+OK top of message follows", ".")
@@ -139,13 +139,13 @@ func TestWithout(t *testing.T) {
 
 	m.Behave(pop3test.Behaviour{Without: []string{"UIDL", "PIPELINING", "AUTH", "LOGIN-DELAY"}})
 	p = dial(t, s)
-	p.say("USER alice", "PASS secret", "CAPA")
+	p.send("USER alice", "PASS secret", "CAPA")
 	p.want("+OK Hello", "+OK send PASS", "+OK maildrop has 3 messages", "+OK capability list follows")
 	p.want("TOP", "USER", "RESP-CODES", "AUTH-RESP-CODE", "UTF8", "EXPIRE NEVER", "IMPLEMENTATION pop3test", ".")
 }
 
-// TestClose closes a server whose sessions hang, wait, stall in a write and
-// shake hands, and finds nothing of it running afterwards.
+// TestClose closes a server while one session hangs, one waits in a fault, one blocks in
+// a write and one is in a TLS handshake. No goroutine may be left.
 func TestClose(t *testing.T) {
 	s, _ := start(t, pop3test.Options{})
 	reached := make(chan struct{}, 3)
@@ -158,13 +158,13 @@ func TestClose(t *testing.T) {
 		signal.Session(3).When(func(x *pop3test.Exchange) bool { return x.Verb == "CAPA" }),
 		pop3test.EndlessListing("CAPA").Session(3),
 	)
-	hanging, holding, writing, shaking := login(t, s), dial(t, s), dial(t, s), dial(t, s)
-	hanging.say("NOOP")
-	holding.say("CAPA")
-	writing.say("CAPA")
-	shaking.want("+OK POP3 server ready")
-	shaking.say("STLS")
-	shaking.want("+OK begin TLS")
+	hanging, waiting, writing, handshaking := login(t, s), dial(t, s), dial(t, s), dial(t, s)
+	hanging.send("NOOP")
+	waiting.send("CAPA")
+	writing.send("CAPA")
+	handshaking.want("+OK POP3 server ready")
+	handshaking.send("STLS")
+	handshaking.want("+OK begin TLS")
 	for range 3 {
 		<-reached
 	}
@@ -180,13 +180,13 @@ func TestClose(t *testing.T) {
 	}
 	for _, frame := range []string{"pop3test.(*session)", "pop3test.(*Server).accept"} {
 		if strings.Contains(stacks.String(), frame) {
-			t.Errorf("%s still runs:\n%s", frame, stacks.String())
+			t.Errorf("%s is still running:\n%s", frame, stacks.String())
 		}
 	}
 	if err := s.Start(); err == nil {
 		t.Error("a closed server starts")
 	}
 	if n, err := hanging.conn.Read(make([]byte, 1)); n != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("a connection outlives the server: %v", err)
+		t.Errorf("a connection is still open after Close: %v", err)
 	}
 }

@@ -8,106 +8,108 @@ import (
 	"strings"
 )
 
-// Greeting and Response are the verbs under which a Fault sees what is not a
-// command: the server's first line, and a client's answer to a "+ " of AUTH.
-// Login is seen within PASS, APOP or AUTH, whichever the client chose, once
-// its proof of identity is there: acting checks it and locks the maildrop.
+// The verbs of exchanges that are not commands.
 const (
+	// Greeting is the server's first line.
 	Greeting = "GREETING"
+	// Response is the client's response to a challenge of AUTH.
 	Response = "RESPONSE"
-	Login    = "LOGIN"
+	// Login is the part of PASS, APOP or AUTH that checks the password, or another
+	// proof of identity, and locks the maildrop.
+	Login = "LOGIN"
 )
 
-// session is one connection. Its goroutine alone touches it.
+// session is one connection. Only its own goroutine uses it.
 type session struct {
-	srv      *Server
-	raw      *net.TCPConn
-	conn     net.Conn // raw, or TLS over it
-	secure   bool
-	r        *bufio.Reader
-	w        *bufio.Writer
-	buf      [16 << 10]byte // for send
-	sent     int64
-	counted  int64 // of sent, what is accounted for in round trips
-	lenient  bool  // takes commands that end in a bare LF
-	nth      map[string]int
-	dialogue *dialogue
+	srv         *Server
+	raw         *net.TCPConn
+	conn        net.Conn // raw, or TLS over it
+	secure      bool     // conn is TLS
+	r           *bufio.Reader
+	w           *bufio.Writer
+	buf         [16 << 10]byte // of send
+	sent        int64          // bytes
+	countedSent int64          // sent at the last round trip
+	acceptLF    bool           // accepts commands that end in a bare LF
+	verbCounts  map[string]int // commands so far
+	record      *sessionRecord
 
 	user     string
-	maildrop *Maildrop                       // whose user was named
-	sasl     func(response string) io.Reader // takes the next line, if set
+	maildrop *Maildrop // of user
+	nextStep saslStep  // takes the next line instead of a command, if set
 
-	open     bool // in the TRANSACTION state
+	loggedIn bool // in the TRANSACTION state
 	messages []message
 	deleted  map[int]bool // by index
 }
 
 func newSession(srv *Server, conn *net.TCPConn, number int) *session {
-	s := &session{srv: srv, raw: conn, nth: make(map[string]int), dialogue: &dialogue{number: number}}
-	s.use(conn)
+	s := &session{srv: srv, raw: conn, verbCounts: make(map[string]int), record: &sessionRecord{number: number}}
+	s.setConn(conn)
 	return s
 }
 
-// serve runs the session to its end. A connection that is lost voids its
-// deletions (RFC 1939 §6).
+// serve runs the session until it ends. If the connection is lost, nothing is deleted
+// (RFC 1939 §6).
 func (s *session) serve(implicit bool) {
 	defer s.raw.Close()
-	defer s.unlock()
+	defer s.releaseMaildrop()
 	if implicit && s.handshake() != nil {
 		return
 	}
-	err := s.send(s.perform(Greeting, "", s.greet))
+	err := s.send(s.runExchange(Greeting, "", s.greet))
 	for err == nil {
 		var line string
 		if line, err = s.readLine(); err == nil {
-			err = s.send(s.command(line))
+			err = s.send(s.handleLine(line))
 		}
 	}
 	s.end(err)
 }
 
-// command acts on one line and returns the reply to it.
-func (s *session) command(line string) io.Reader {
-	line, ok := strings.CutSuffix(line, "\r")
-	if step := s.sasl; step != nil {
-		s.note(masked)
-		return s.perform(Response, line, func(*Exchange) io.Reader { return s.respond(line, step) })
+// handleLine handles one line and returns the reply.
+func (s *session) handleLine(line string) io.Reader {
+	line, hasCR := strings.CutSuffix(line, "\r")
+	if step := s.nextStep; step != nil {
+		s.logCommand(maskText)
+		return s.runExchange(Response, line, func(*Exchange) io.Reader { return s.handleResponse(line, step) })
 	}
 	verb, args, _ := strings.Cut(line, " ")
 	verb = strings.ToUpper(verb)
-	s.note(mask(verb, args, line))
+	s.logCommand(maskLine(verb, args, line))
 	if verb == "USER" || verb == "APOP" {
-		s.user, _, _ = strings.Cut(args, " ")
-		s.maildrop = s.attribute(s.user)
+		user, _, _ := strings.Cut(args, " ")
+		s.setUser(user)
 	}
-	return s.perform(verb, args, func(x *Exchange) io.Reader {
-		if !ok && !s.lenient {
-			return text("-ERR commands end in CRLF")
+	return s.runExchange(verb, args, func(x *Exchange) io.Reader {
+		if !hasCR && !s.acceptLF {
+			return replyLine("-ERR commands end in CRLF")
 		}
-		return s.act(x)
+		return s.runCommand(x)
 	})
 }
 
-// perform runs one exchange through the faults that are ordered.
-func (s *session) perform(verb, args string, act func(*Exchange) io.Reader) io.Reader {
-	s.nth[verb]++
+// runExchange runs an exchange with the faults that apply, and returns its reply. action
+// is what the server does without faults.
+func (s *session) runExchange(verb, args string, action func(*Exchange) io.Reader) io.Reader {
+	s.verbCounts[verb]++
 	x := &Exchange{
-		User: s.user,
-		Verb: verb,
-		Args: args,
-		Nth:  s.nth[verb],
-		Sent: s.sent,
-		s:    s,
-		act:  act,
+		User:   s.user,
+		Verb:   verb,
+		Args:   args,
+		Nth:    s.verbCounts[verb],
+		Sent:   s.sent,
+		s:      s,
+		action: action,
 	}
-	if n, ok := s.number(args); ok {
+	if n, ok := s.messageIndex(args); ok {
 		x.UID = s.messages[n].uid
 	}
 	s.srv.mu.Lock()
 	if m := s.maildrop; m != nil {
-		x.ordered(m.faults, s.dialogue.ordinal)
+		x.addFaults(m.faults, s.record.maildropNumber)
 	}
-	x.ordered(s.srv.faults, s.dialogue.number)
+	x.addFaults(s.srv.faults, s.record.number)
 	s.srv.mu.Unlock()
 	x.Act()
 	return x.Reply
@@ -122,13 +124,13 @@ func (s *session) greet(*Exchange) io.Reader {
 	if b.Timestamp != "" {
 		words += " " + b.Timestamp
 	}
-	return text("+OK " + words)
+	return replyLine("+OK " + words)
 }
 
-// act is what the command does when no fault interferes.
-func (s *session) act(x *Exchange) io.Reader {
-	if s.behaviour().without(x.Verb) {
-		return text("-ERR unknown command")
+// runCommand runs the command of x without faults.
+func (s *session) runCommand(x *Exchange) io.Reader {
+	if s.behaviour().lacks(x.Verb) {
+		return replyLine("-ERR unknown command")
 	}
 	switch x.Verb {
 	case "CAPA":
@@ -136,22 +138,22 @@ func (s *session) act(x *Exchange) io.Reader {
 	case "QUIT":
 		return s.quit()
 	}
-	commands := authorization
-	if s.open {
-		commands = transaction
+	commands := authorizationCommands
+	if s.loggedIn {
+		commands = transactionCommands
 	}
 	if f := commands[x.Verb]; f != nil {
 		return f(s, x)
 	}
-	if authorization[x.Verb] != nil || transaction[x.Verb] != nil {
-		return text("-ERR not in this state")
+	if authorizationCommands[x.Verb] != nil || transactionCommands[x.Verb] != nil {
+		return replyLine("-ERR not in this state")
 	}
-	return text("-ERR unknown command")
+	return replyLine("-ERR unknown command")
 }
 
-// behaviour is the maildrop's once the client has logged in to one.
+// behaviour returns the maildrop's Behaviour after the login, and the server's before.
 func (s *session) behaviour() Behaviour {
-	if !s.open {
+	if !s.loggedIn {
 		return s.srv.behaviour
 	}
 	return s.behaviourOf(s.maildrop)
@@ -166,8 +168,8 @@ func (s *session) behaviourOf(m *Maildrop) Behaviour {
 	return s.srv.behaviour
 }
 
-// number returns the index of the message that the first word of args names.
-func (s *session) number(args string) (int, bool) {
+// messageIndex returns the index of the message whose number begins args.
+func (s *session) messageIndex(args string) (int, bool) {
 	word, _, _ := strings.Cut(args, " ")
 	n, err := strconv.Atoi(word)
 	if err != nil || n < 1 || n > len(s.messages) {
@@ -176,18 +178,18 @@ func (s *session) number(args string) (int, bool) {
 	return n - 1, true
 }
 
-// unlock gives the maildrop back, its deletions void.
-func (s *session) unlock() {
-	if s.open {
+// releaseMaildrop unlocks the maildrop after a login, and deletes nothing.
+func (s *session) releaseMaildrop() {
+	if s.loggedIn {
 		s.maildrop.release(nil)
-		s.open = false
+		s.loggedIn = false
 	}
 }
 
-// quit enters the UPDATE state of RFC 1939 §6. The lock is released before
-// the reply leaves, so that a client that connects again finds it free.
+// quit enters the UPDATE state of RFC 1939 §6. It releases the lock before it sends the
+// reply, so that a client that reconnects at once can log in.
 func (s *session) quit() io.Reader {
-	if s.open {
+	if s.loggedIn {
 		var gone []message
 		for i, msg := range s.messages {
 			if s.deleted[i] {
@@ -195,19 +197,19 @@ func (s *session) quit() io.Reader {
 			}
 		}
 		s.maildrop.release(gone)
-		s.open = false
+		s.loggedIn = false
 	}
-	return io.MultiReader(text("+OK bye"), ending{HangUp})
+	return io.MultiReader(replyLine("+OK bye"), endReader{HangUp})
 }
 
-// mask returns the line as it may be logged.
-func mask(verb, args, line string) string {
+// maskLine returns the line without secrets.
+func maskLine(verb, args, line string) string {
 	first, rest, _ := strings.Cut(args, " ")
 	switch {
 	case verb == "PASS":
-		return verb + " " + masked
+		return verb + " " + maskText
 	case (verb == "APOP" || verb == "AUTH") && rest != "":
-		return verb + " " + first + " " + masked
+		return verb + " " + first + " " + maskText
 	}
 	return line
 }

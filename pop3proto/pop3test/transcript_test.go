@@ -9,9 +9,10 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
-// TestTranscripts plays the dialogues in testdata. "C: " lines that follow
-// each other leave in one write; "end" wants the server to close the
-// connection; "connect" hangs up and makes a new one.
+// TestTranscripts runs the sessions in testdata. The client sends consecutive "C: " lines
+// in one write, and "S: " lines are the replies it must receive. At "end" the server must
+// close the connection. At "connect" the client hangs up and connects again. Lines with
+// "#" are comments.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -36,23 +37,23 @@ func play(t *testing.T, s *pop3test.Server, script string) {
 	p := dial(t, s)
 	var batch []string
 	for i, line := range strings.Split(strings.TrimSuffix(script, "\n"), "\n") {
-		said, isClient := strings.CutPrefix(line, "C: ")
+		command, isClient := strings.CutPrefix(line, "C: ")
 		if isClient {
-			batch = append(batch, said)
+			batch = append(batch, command)
 			continue
 		}
 		if len(batch) > 0 {
-			p.say(batch...)
+			p.send(batch...)
 			batch = nil
 		}
 		want, isServer := strings.CutPrefix(line, "S: ")
 		switch {
 		case isServer:
 			if got := p.line(); got != want {
-				t.Fatalf("line %d: server says %q, want %q", i+1, got, want)
+				t.Fatalf("line %d: server sent %q, want %q", i+1, got, want)
 			}
 		case line == "end":
-			p.wantEnd()
+			p.wantEOF()
 		case line == "connect":
 			p.conn.Close()
 			p = dial(t, s)

@@ -11,23 +11,23 @@ import (
 	"strings"
 )
 
-// use makes the session speak over conn.
-func (s *session) use(conn net.Conn) {
+// setConn makes the session use conn.
+func (s *session) setConn(conn net.Conn) {
 	s.conn = conn
-	s.r = bufio.NewReaderSize(flushBefore{s}, 64<<10)
+	s.r = bufio.NewReaderSize(flushingReader{s}, 64<<10)
 	s.w = bufio.NewWriterSize(conn, 32<<10)
 }
 
-// flushBefore flushes the replies when no command is left to answer and the
-// session has to wait: a batch of commands gets a batch of replies.
-type flushBefore struct{ s *session }
+// flushingReader flushes the replies before the session waits for more commands, so that
+// the replies to pipelined commands are sent together.
+type flushingReader struct{ s *session }
 
-func (f flushBefore) Read(p []byte) (int, error) {
+func (f flushingReader) Read(p []byte) (int, error) {
 	s := f.s
-	if s.open && s.sent > s.counted {
-		s.counted = s.sent
+	if s.loggedIn && s.sent > s.countedSent {
+		s.countedSent = s.sent
 		s.srv.mu.Lock()
-		s.maildrop.trips++
+		s.maildrop.roundTrips++
 		s.srv.mu.Unlock()
 	}
 	if err := s.w.Flush(); err != nil {
@@ -39,17 +39,16 @@ func (f flushBefore) Read(p []byte) (int, error) {
 // handshake starts TLS as the server side.
 func (s *session) handshake() error {
 	conn := tls.Server(s.raw, s.srv.tls)
-	// Server.Close ends it: it closes the connection underneath.
+	// Server.Close interrupts it by closing the connection.
 	if err := conn.HandshakeContext(context.Background()); err != nil {
 		return err
 	}
-	s.use(conn)
+	s.setConn(conn)
 	s.secure = true
 	return nil
 }
 
-// send writes a reply as it comes. It returns the End in which the reply
-// says that the session ends, if it does.
+// send writes a reply. If the reply is to end the session, it returns the End.
 func (s *session) send(reply io.Reader) error {
 	for {
 		n, err := reply.Read(s.buf[:])
@@ -66,7 +65,7 @@ func (s *session) send(reply io.Reader) error {
 	}
 }
 
-// end ends the session as err says: an End, or else the connection was lost.
+// end ends the session with the End err, or does nothing if the connection was lost.
 func (s *session) end(err error) {
 	var end End
 	if !errors.As(err, &end) {
@@ -74,20 +73,20 @@ func (s *session) end(err error) {
 	}
 	s.w.Flush()
 	if end == Reset {
-		s.unlock()
+		s.releaseMaildrop()
 		s.raw.SetLinger(0)
 		return
 	}
 	if end == HangUp {
-		s.unlock()
+		s.releaseMaildrop()
 		if conn, ok := s.conn.(*tls.Conn); ok {
 			conn.CloseWrite()
 		}
 		s.raw.CloseWrite()
 	}
-	// Read on until the client goes: to Hang that is all there is to do, and
-	// to close a socket with unread data would send RST after the FIN, which
-	// can take the last replies from the client.
+	// Read until the client hangs up. That is all that Hang does. For HangUp,
+	// closing a socket with unread data would send RST after the FIN, and the client
+	// could lose the last replies.
 	io.Copy(io.Discard, s.raw)
 }
 
@@ -95,7 +94,7 @@ func (s *session) end(err error) {
 func (s *session) readLine() (string, error) {
 	line, err := s.r.ReadSlice('\n')
 	if errors.Is(err, bufio.ErrBufferFull) {
-		return "", s.send(io.MultiReader(text("-ERR line too long"), ending{HangUp}))
+		return "", s.send(io.MultiReader(replyLine("-ERR line too long"), endReader{HangUp}))
 	}
 	if err != nil {
 		return "", err
@@ -103,7 +102,7 @@ func (s *session) readLine() (string, error) {
 	return strings.TrimSuffix(string(line), "\n"), nil
 }
 
-// text is a reply of one line.
-func text(line string) io.Reader { return strings.NewReader(line + "\r\n") }
+// replyLine returns a reply of one line.
+func replyLine(line string) io.Reader { return strings.NewReader(line + "\r\n") }
 
-func textf(format string, args ...any) io.Reader { return text(fmt.Sprintf(format, args...)) }
+func replyLinef(format string, args ...any) io.Reader { return replyLine(fmt.Sprintf(format, args...)) }
