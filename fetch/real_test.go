@@ -51,7 +51,7 @@ func real(t *testing.T, s *servertest.Server, name string, security fetch.Securi
 	t.Helper()
 	r := newRig(t, pop3test.Behaviour{}) // its server is not asked
 	var want []string
-	for _, m := range s.Fill(name, mail...) {
+	for _, m := range s.AddMessages(name, mail...) {
 		want = append(want, strings.ReplaceAll(string(m), "\r\n", "\n"))
 	}
 	addr := s.Addr
@@ -135,7 +135,7 @@ func TestRealServers(t *testing.T) {
 				r.account.Keep = fetch.Keep{For: 14 * day}
 				r.succeed()
 				r.later(13 * day)
-				for _, m := range s.Fill("keep@example.org", mail[old:old+young]...) {
+				for _, m := range s.AddMessages("keep@example.org", mail[old:old+young]...) {
 					want = append(want, strings.ReplaceAll(string(m), "\r\n", "\n"))
 				}
 				if got := r.succeed(); got.Fetched != young || got.Deleted != 0 {

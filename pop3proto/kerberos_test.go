@@ -16,7 +16,7 @@ import (
 // keytab and from a credential cache.
 func TestRealServerGSSAPI(t *testing.T) {
 	r := servertest.NewRealm(t)
-	cache := r.Cache("cache")
+	cache := r.NewCache("cache")
 	const user = "alice@example.org"
 	s := servertest.Dovecot(t, servertest.DovecotOptions{
 		Mechanisms: []string{"gssapi"},

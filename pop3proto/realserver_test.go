@@ -204,7 +204,7 @@ func TestRealServerCapabilities(t *testing.T) {
 func TestRealServerMaildrop(t *testing.T) {
 	eachRealServer(t, func(t *testing.T, s realServer) {
 		ctx := t.Context()
-		want := s.Fill(realUser, sampleMessages(t, s)...)
+		want := s.AddMessages(realUser, sampleMessages(t, s)...)
 
 		one := s.login(t, &pop3proto.Options{Window: 1})
 		entries := listed(t, one, want)
@@ -330,7 +330,7 @@ func all(n int) iter.Seq[int] {
 // TestRealServerCancel hangs up in the middle of a message.
 func TestRealServerCancel(t *testing.T) {
 	eachRealServer(t, func(t *testing.T, s realServer) {
-		s.Fill(realUser, bytes.Repeat([]byte("Subject: long\n\nA line of a long message.\n"), 50_000))
+		s.AddMessages(realUser, bytes.Repeat([]byte("Subject: long\n\nA line of a long message.\n"), 50_000))
 		c := s.login(t, nil)
 		listing, err := c.List(t.Context())
 		if err != nil {

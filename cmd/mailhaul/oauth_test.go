@@ -31,7 +31,7 @@ func TestFetchByOAuth(t *testing.T) {
 	})
 	for _, user := range []string{"ada@example.org", "bob@example.org"} {
 		server.AddUser(user, password)
-		server.Fill(user, []byte("Subject: hello\n\nHello.\n"))
+		server.AddMessages(user, []byte("Subject: hello\n\nHello.\n"))
 	}
 	config := configFile(t, `
 state: state
@@ -80,7 +80,7 @@ accounts:
 	}
 
 	p.Revoke()
-	server.Fill("bob@example.org", []byte("Subject: more\n\nMore.\n"))
+	server.AddMessages("bob@example.org", []byte("Subject: more\n\nMore.\n"))
 	code, said := mailhaul("fetch")
 	if code != exitPerson || !strings.Contains(said, "run mailhaul login ada") || !strings.Contains(said, "bob:  1 new message") {
 		t.Errorf("fetch after the access was withdrawn: exit code %d:\n%s", code, said)

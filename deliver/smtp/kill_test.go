@@ -131,7 +131,7 @@ func TestKilled(t *testing.T) {
 					count := make(map[string]int)
 					for all := len(messages); len(count) < len(messages) && all <= len(messages)+3; all++ {
 						clear(count)
-						for _, msg := range srv.Arrived(user+"@example.org", all) {
+						for _, msg := range srv.WaitForMessages(user+"@example.org", all) {
 							count[msg]++
 						}
 					}

@@ -32,7 +32,7 @@ func realMessages(t *testing.T) []string {
 // wantMail checks that a user has these messages, given in wire form.
 func wantMail(t *testing.T, srv *servertest.Server, user string, wire ...string) {
 	t.Helper()
-	left := srv.Arrived(user+"@example.org", len(wire))
+	left := srv.WaitForMessages(user+"@example.org", len(wire))
 	for _, w := range wire {
 		if n := slices.Index(left, canon(w)); n >= 0 {
 			left = slices.Delete(left, n, n+1)

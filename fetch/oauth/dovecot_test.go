@@ -20,7 +20,7 @@ func TestDovecot(t *testing.T) {
 		Mechanisms: []string{"xoauth2", "oauthbearer"}, Introspect: p.URL + "/introspect",
 	})
 	server.AddUser(mailbox, "unused")
-	server.Fill(mailbox, []byte("Subject: hello\n\nHello.\n"))
+	server.AddMessages(mailbox, []byte("Subject: hello\n\nHello.\n"))
 
 	store := oauth.NewStore(t.TempDir())
 	var page <-chan string

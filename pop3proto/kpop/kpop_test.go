@@ -29,7 +29,7 @@ import (
 func TestKPOP(t *testing.T) {
 	r := servertest.NewRealm(t)
 	t.Setenv("KRB5_CONFIG", r.File("krb5.conf"))
-	cache := r.Cache("cache")
+	cache := r.NewCache("cache")
 	pop := pop3test.New(pop3test.Options{})
 	pop.Account("alice", "alice").Add("1", []byte("Subject: one\n\n"))
 	if err := pop.Start(); err != nil {
@@ -95,7 +95,7 @@ func TestKPOP(t *testing.T) {
 
 	t.Run("the server's key has changed", func(t *testing.T) {
 		// The ticket is in the cache, and was made for the key before.
-		kinit := r.Cache("before")
+		kinit := r.NewCache("before")
 		o := kpop.Options{Host: "localhost", Kerberos: mech.Kerberos{Cache: kinit}}
 		r.Run("kvno", "-c", kinit, "pop/localhost")
 		r.Admin("ktadd -k " + r.File("new.keytab") + " pop/localhost")
@@ -144,7 +144,7 @@ func silence(t *testing.T, o kpop.Options) {
 // expired returns a cache whose ticket has run out.
 func expired(t *testing.T, r *servertest.Realm) string {
 	t.Helper()
-	path := r.Cache("expired")
+	path := r.NewCache("expired")
 	cache, err := credentials.LoadCCache(path)
 	if err != nil {
 		t.Fatal(err)

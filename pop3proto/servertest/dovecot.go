@@ -12,32 +12,31 @@ import (
 	"strings"
 )
 
-// DovecotOptions says what a Dovecot is to offer.
+// DovecotOptions configures a Dovecot server.
 type DovecotOptions struct {
-	// Protocol is pop3, imap or lmtp; empty is pop3.
+	// Protocol is pop3, imap or lmtp; empty means pop3.
 	Protocol string
-	// Mechanisms are the SASL mechanisms, by Dovecot's lower-case names; none
-	// stands for plain and login. "apop" adds APOP.
+	// Mechanisms are the SASL mechanisms, by Dovecot's lower-case names; empty means
+	// plain and login. "apop" enables APOP.
 	Mechanisms []string
-	// Config is added to the configuration.
+	// Config is appended to the configuration.
 	Config string
-	// Parent is where the server's folder is made; by default where temporary
-	// files go. Its path must be short: there are sockets in it.
+	// Parent is the directory in which the server's directory is created; empty means
+	// the default for temporary files. It must be short, as the path of UNIX sockets.
 	Parent string
-	// Introspect, unless empty, is the address where Dovecot asks about the
-	// access tokens of xoauth2 and oauthbearer (RFC 7662).
+	// Introspect is the URL where Dovecot checks the access tokens of xoauth2 and
+	// oauthbearer (RFC 7662). Empty disables such checks.
 	Introspect string
 }
 
-// Dovecot starts a Dovecot 2.3. Without one the test is skipped, or fails
-// where servers are required.
+// Dovecot starts a Dovecot 2.3. If it is not installed, the test ends as in Program.
 func Dovecot(tb TB, o DovecotOptions) *Server {
 	tb.Helper()
 	program := Program(tb, "dovecot")
-	// Dovecot 2.4 speaks another configuration language.
+	// The configuration of Dovecot 2.4 is different.
 	version, err := exec.Command(program, "--version").Output()
 	if err != nil || !strings.HasPrefix(string(version), "2.3.") {
-		missing(tb, fmt.Sprintf("dovecot 2.3 (%s is version %q)", program, version))
+		skipMissing(tb, fmt.Sprintf("dovecot 2.3 (%s is version %q)", program, version))
 	}
 	o.Protocol = cmp.Or(o.Protocol, "pop3")
 	Program(tb, "/usr/lib/dovecot/"+o.Protocol)
@@ -46,15 +45,15 @@ func Dovecot(tb TB, o DovecotOptions) *Server {
 	}
 	if module := "/usr/lib/dovecot/modules/auth/libmech_gssapi.so"; slices.Contains(o.Mechanisms, "gssapi") {
 		if _, err := os.Stat(module); err != nil {
-			missing(tb, module)
+			skipMissing(tb, module)
 		}
 	}
 
 	s := newServer(tb, o.Parent)
 	s.write("users", "", 0o644)
 	s.addUser = func(user, pass string) error {
-		// Dovecot reads the file again when it has changed.
-		return appendTo(s.file("users"), fmt.Sprintf("%s:{PLAIN.b64}%s:%d:%d::%s\n",
+		// Dovecot notices that the file has changed.
+		return appendLine(s.file("users"), fmt.Sprintf("%s:{PLAIN.b64}%s:%d:%d::%s\n",
 			user, base64.StdEncoding.EncodeToString([]byte(pass)), s.uid, s.gid, s.home(user)))
 	}
 	service := o.Protocol
@@ -63,7 +62,7 @@ func Dovecot(tb TB, o DovecotOptions) *Server {
 	}
 	greeting := filepath.Base(s.dir)
 	s.start(greeting, func(plain, implicit int) ([]string, error) {
-		fill := strings.NewReplacer(
+		template := strings.NewReplacer(
 			"DIR", s.dir,
 			"GREETING", greeting,
 			"MECHANISMS", strings.Join(o.Mechanisms, " "),
@@ -73,17 +72,17 @@ func Dovecot(tb TB, o DovecotOptions) *Server {
 			"TLS_PORT", fmt.Sprint(implicit),
 			"INTROSPECT", o.Introspect,
 		)
-		text := fill.Replace(dovecotConfig) + o.Config
+		text := template.Replace(dovecotConfig) + o.Config
 		if o.Introspect != "" {
-			s.write("oauth2.conf", fill.Replace(dovecotOAuth), 0o644)
-			text += fill.Replace(dovecotOAuthPassdb)
+			s.write("oauth2.conf", template.Replace(dovecotOAuth), 0o644)
+			text += template.Replace(dovecotOAuthPassdb)
 		}
 		if os.Getuid() != 0 {
-			own, err := unprivileged(service)
+			unprivileged, err := unprivilegedConfig(service)
 			if err != nil {
 				return nil, err
 			}
-			text += own
+			text += unprivileged
 		}
 		s.write("dovecot.conf", text, 0o600)
 		return []string{program, "-F", "-c", s.file("dovecot.conf")}, nil
@@ -91,8 +90,7 @@ func Dovecot(tb TB, o DovecotOptions) *Server {
 	return s
 }
 
-// Socket returns the path of the UNIX socket on which a Dovecot takes mail by
-// LMTP.
+// Socket returns the path of the UNIX socket on which Dovecot receives mail by LMTP.
 func (s *Server) Socket() string { return s.file("run/lmtp") }
 
 const dovecotConfig = `
@@ -122,13 +120,13 @@ userdb {
   driver = passwd-file
   args = DIR/users
 }
-# Every test comes from one address, and must not wait for another's failures.
+# All tests have one address. A failed login must not delay the logins of other tests.
 service anvil {
   unix_listener anvil-auth-penalty {
     mode = 0
   }
 }
-# Postfix asks here about logins.
+# Postfix checks logins here.
 service auth {
   unix_listener auth-client {
     mode = 0666
@@ -161,9 +159,9 @@ active_attribute = active
 active_value = true
 `
 
-// unprivileged is the configuration that lets every process of Dovecot be the
-// user that runs the test. Only root can change users and roots.
-func unprivileged(service string) (string, error) {
+// unprivilegedConfig returns the configuration for all processes of Dovecot to run as the
+// user of the test. Only root can change the user or the root directory.
+func unprivilegedConfig(service string) (string, error) {
 	u, err := user.Current()
 	if err != nil {
 		return "", err

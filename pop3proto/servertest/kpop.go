@@ -16,14 +16,14 @@ import (
 //go:embed testdata/recvauth.c
 var recvauthSource []byte
 
-// KPOP puts krb5_recvauth of MIT's library, with the key of a keytab, before
-// the POP3 server at backend, and returns the address of both. Whoever passes
-// goes through to the server; passed, if not nil, is told the principal. It
-// runs until the test ends. Without a C compiler and MIT's headers the test is
-// skipped, or fails where servers are required.
-func KPOP(tb testing.TB, r *Realm, keytab, backend string, passed func(principal string)) (addr string) {
+// KPOP starts a proxy that authenticates clients with Kerberos before it connects them to
+// the POP3 server at backend, and returns its address. It uses krb5_recvauth of MIT's
+// library with a key of keytab. onLogin, if not nil, is called with the principal of each
+// authenticated client. The proxy runs until the test ends. Without a C compiler and MIT's
+// headers the test ends as in Program.
+func KPOP(tb testing.TB, r *Realm, keytab, backend string, onLogin func(principal string)) (addr string) {
 	tb.Helper()
-	program := recvauth(tb)
+	program := compileRecvauth(tb)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
@@ -38,27 +38,27 @@ func KPOP(tb testing.TB, r *Realm, keytab, backend string, passed func(principal
 		for {
 			conn, err := l.Accept()
 			if err != nil {
-				return // the test is over
+				return // closed at the end of the test
 			}
 			running.Go(func() {
 				defer conn.Close()
-				principal, err := accept(program, env, conn.(*net.TCPConn))
+				principal, err := authenticate(program, env, conn.(*net.TCPConn))
 				if err != nil {
 					tb.Logf("recvauth: %v", err)
 					return
 				}
-				if passed != nil {
-					passed(principal)
+				if onLogin != nil {
+					onLogin(principal)
 				}
-				splice(conn, backend)
+				proxy(conn, backend)
 			})
 		}
 	})
 	return l.Addr().String()
 }
 
-// accept runs recvauth on a connection and returns the client's principal.
-func accept(program string, env []string, conn *net.TCPConn) (string, error) {
+// authenticate runs recvauth on a connection and returns the client's principal.
+func authenticate(program string, env []string, conn *net.TCPConn) (string, error) {
 	f, err := conn.File()
 	if err != nil {
 		return "", err
@@ -73,26 +73,26 @@ func accept(program string, env []string, conn *net.TCPConn) (string, error) {
 	return out.String(), nil
 }
 
-// splice connects a client with a server until either hangs up.
-func splice(client net.Conn, backend string) {
+// proxy connects a client with the server at backend until one of them hangs up.
+func proxy(client net.Conn, backend string) {
 	server, err := net.Dial("tcp", backend)
 	if err != nil {
 		return
 	}
 	defer server.Close()
 	go func() {
-		_, _ = io.Copy(server, client) // ends with either connection
+		_, _ = io.Copy(server, client) // ends when one of the connections is closed
 		server.Close()
 	}()
 	_, _ = io.Copy(client, server)
 }
 
-// recvauth compiles the program.
-func recvauth(tb testing.TB) string {
+// compileRecvauth compiles testdata/recvauth.c and returns the path of the program.
+func compileRecvauth(tb testing.TB) string {
 	tb.Helper()
 	cc := Program(tb, "gcc")
 	if _, err := os.Stat("/usr/include/krb5.h"); err != nil {
-		missing(tb, "libkrb5-dev")
+		skipMissing(tb, "libkrb5-dev")
 	}
 	program := tb.TempDir() + "/recvauth"
 	cmd := exec.Command(cc, "-Wall", "-Werror", "-o", program, "-x", "c", "-", "-lkrb5")

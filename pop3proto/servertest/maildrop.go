@@ -2,6 +2,7 @@ package servertest
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,22 +10,21 @@ import (
 	"strings"
 )
 
-// Fill puts messages into the user's maildrop, behind those that are there,
-// and returns each as a client is to receive it. Messages may end their lines
-// in LF or CRLF. They are stored with LF, as a delivery agent leaves them, and
-// served with CRLF, the last line included.
-func (s *Server) Fill(user string, msgs ...[]byte) [][]byte {
+// AddMessages appends messages to the user's maildrop, and returns each as a client must
+// receive it. Lines may end in LF or CRLF. They are stored with LF, as delivery agents do,
+// and served with CRLF, including the last one.
+func (s *Server) AddMessages(user string, msgs ...[]byte) [][]byte {
 	s.tb.Helper()
 	var wire [][]byte
 	for _, msg := range msgs {
-		stored := s.tag(bytes.ReplaceAll(msg, []byte("\r\n"), []byte("\n")))
-		s.stored++
-		name := fmt.Sprintf("%d.M1P1.servertest", 1_000_000_000+s.stored)
+		stored := s.addFields(bytes.ReplaceAll(msg, []byte("\r\n"), []byte("\n")))
+		s.messages++
+		name := fmt.Sprintf("%d.M1P1.servertest", 1_000_000_000+s.messages)
 		file := filepath.Join(s.Maildir(user), "new", name)
 		if err := os.WriteFile(file, stored, 0o600); err != nil {
 			s.tb.Fatal(err)
 		}
-		if err := s.give(file); err != nil {
+		if err := s.chown(file); err != nil {
 			s.tb.Fatal(err)
 		}
 		wire = append(wire, wireForm(stored))
@@ -32,21 +32,60 @@ func (s *Server) Fill(user string, msgs ...[]byte) [][]byte {
 	return wire
 }
 
-// Messages returns what is left in the user's maildrop, oldest first, in the
-// form that Fill returned.
+// Messages returns the messages in the user's maildrop, oldest first, in the form that
+// AddMessages returns.
 func (s *Server) Messages(user string) [][]byte {
 	s.tb.Helper()
-	msgs := s.messages(user)
+	msgs := s.storedMessages(user)
 	for i, stored := range msgs {
 		msgs[i] = wireForm(stored)
 	}
 	return msgs
 }
 
-// messages returns the messages of a user as they are stored, oldest first.
-func (s *Server) messages(user string) (msgs [][]byte) {
+// WaitForMessages waits until want messages have been delivered to the user, and returns
+// them with LF line ends and without the header fields that the server added. It fails the
+// test if they do not arrive within a minute.
+func (s *Server) WaitForMessages(user string, want int) (msgs []string) {
 	s.tb.Helper()
-	files, err := filepath.Glob(filepath.Join(s.Maildir(user), "[cn][ue][rw]", "*"))
+	err := retry(context.Background(), func(context.Context) error {
+		stored := s.storedMessages(user)
+		if len(stored) < want {
+			return fmt.Errorf("%s has %d messages, want %d", user, len(stored), want)
+		}
+		for _, msg := range stored {
+			msgs = append(msgs, withoutTraceFields(string(msg)))
+		}
+		return nil
+	})
+	if err != nil {
+		s.tb.Fatalf("%v\n%s", err, s.log())
+	}
+	return msgs
+}
+
+// withoutTraceFields removes the fields that a server adds before a message: Return-Path,
+// the recipient, and one Received field, which is folded.
+func withoutTraceFields(msg string) string {
+	for _, name := range []string{"Return-Path: ", "X-Original-To: ", "Delivered-To: "} {
+		if line, rest, ok := strings.Cut(msg, "\n"); ok && strings.HasPrefix(line, name) {
+			msg = rest
+		}
+	}
+	if !strings.HasPrefix(msg, "Received: ") {
+		return msg
+	}
+	_, msg, _ = strings.Cut(msg, "\n")
+	for strings.HasPrefix(msg, "\t") || strings.HasPrefix(msg, " ") {
+		_, msg, _ = strings.Cut(msg, "\n")
+	}
+	return msg
+}
+
+// storedMessages returns the user's messages as they are stored, oldest first.
+func (s *Server) storedMessages(user string) (msgs [][]byte) {
+	s.tb.Helper()
+	files, err := filepath.Glob(filepath.Join(s.Maildir(user), "[cn][ue][rw]", "*")) // in cur and new
 	if err != nil {
 		s.tb.Fatal(err)
 	}
@@ -63,7 +102,7 @@ func (s *Server) messages(user string) (msgs [][]byte) {
 	return msgs
 }
 
-// wireForm returns a stored message with its lines ended as on the wire.
+// wireForm returns a stored message with CRLF at the end of all lines.
 func wireForm(stored []byte) []byte {
 	wire := bytes.ReplaceAll(stored, []byte("\n"), []byte("\r\n"))
 	if !bytes.HasSuffix(wire, []byte("\r\n")) {
@@ -72,7 +111,7 @@ func wireForm(stored []byte) []byte {
 	return wire
 }
 
-// Maildir is where the user's mail is. All servers are told to look there.
+// Maildir returns the path of the user's Maildir. Each server is configured to use it.
 func (s *Server) Maildir(user string) string {
 	return filepath.Join(s.home(user), "INBOX")
 }
@@ -94,14 +133,14 @@ func (s *Server) makeMaildir(user string) error {
 		if err != nil {
 			return err
 		}
-		return s.give(path)
+		return s.chown(path)
 	})
 }
 
-// give makes the owner of the maildrops the owner of path.
-func (s *Server) give(path string) error {
+// chown makes the owner of the maildrops the owner of path.
+func (s *Server) chown(path string) error {
 	if os.Getuid() != 0 {
-		return nil // the test is the owner
+		return nil // the test runs as the owner
 	}
 	return os.Chown(path, s.uid, s.gid)
 }

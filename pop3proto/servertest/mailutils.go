@@ -11,17 +11,16 @@ import (
 	"testing"
 )
 
-// cacheDir is read before a test can set another HOME.
+// cacheDir is evaluated here, before a test can change HOME.
 var cacheDir, _ = os.UserCacheDir()
 
-// Mailutils starts the POP3 server of GNU Mailutils. Its Debian package
-// conflicts with Dovecot's, so .ci/deps unpacks it into the user's cache
-// folder. Without it the test is skipped, or fails where servers are
-// required. It can be started by root only: any other user skips the test.
+// Mailutils starts the POP3 server of GNU Mailutils. Its Debian package conflicts with
+// Dovecot's, so .ci/deps unpacks it into the user's cache directory. If it is not there,
+// the test ends as in Program. It needs root, so the test is skipped for other users.
 //
-// It keeps a message's unique-id in an X-UIDL field, which it adds to a
-// message that has none. Fill adds it first, so that what it returns is what
-// a client receives.
+// The server stores a message's unique-id in an X-UIDL field, which it adds to messages
+// that have none. AddMessages adds the field first, so that it returns what a client
+// receives.
 func Mailutils(tb testing.TB) *Server {
 	tb.Helper()
 	program := Program(tb, filepath.Join(cacheDir, "mailhaul-test", "mailutils-pop3d", "usr", "sbin", "pop3d"))
@@ -29,13 +28,13 @@ func Mailutils(tb testing.TB) *Server {
 		tb.Skip("NOT TESTED: GNU Mailutils pop3d starts for root only")
 	}
 	s := newServer(tb, "")
-	s.tag = withUIDL
+	s.addFields = addUIDLField
 	for _, sub := range []string{"passwd", "locks"} {
 		if err := os.Mkdir(s.file(sub), 0o700); err != nil {
 			tb.Fatal(err)
 		}
 	}
-	if err := s.give(s.file("locks")); err != nil {
+	if err := s.chown(s.file("locks")); err != nil {
 		tb.Fatal(err)
 	}
 	s.addUser = s.addVirtualUser
@@ -50,7 +49,7 @@ func Mailutils(tb testing.TB) *Server {
 	return s
 }
 
-// addVirtualUser adds a line to the domain's password file.
+// addVirtualUser adds a user to the password file of the domain.
 func (s *Server) addVirtualUser(user, pass string) error {
 	name, domain, ok := strings.Cut(user, "@")
 	if !ok {
@@ -62,12 +61,12 @@ func (s *Server) addVirtualUser(user, pass string) error {
 	if err != nil {
 		return fmt.Errorf("openssl passwd: %w", err)
 	}
-	return appendTo(s.file("passwd/"+domain),
+	return appendLine(s.file("passwd/"+domain),
 		fmt.Sprintf("%s:%s:%d:%d::%s:/bin/false\n", name, bytes.TrimSpace(out), s.uid, s.gid, s.home(user)))
 }
 
-// withUIDL puts an X-UIDL field above a message that has none.
-func withUIDL(stored []byte) []byte {
+// addUIDLField adds an X-UIDL field to a message that has none.
+func addUIDLField(stored []byte) []byte {
 	header, _, _ := bytes.Cut(stored, []byte("\n\n"))
 	if bytes.Contains(bytes.ToLower(append([]byte("\n"), header...)), []byte("\nx-uidl:")) {
 		return stored

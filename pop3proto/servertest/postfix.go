@@ -14,16 +14,15 @@ import (
 	"testing"
 )
 
-// SizeLimit is the SIZE that Postfix announces, in octets.
+// SizeLimit is Postfix's limit on the size of a message, in octets (RFC 1870).
 const SizeLimit = 3 << 20
 
-// Postfix starts a Postfix that takes mail by SMTP for some users of
-// example.org and checks logins with dovecot. Its TLSAddr wants one. It
-// greylists: any sender whose address begins with "stranger" is told to come
-// back, once for each recipient. Mail to later@example.org is refused for now,
-// always, and that to users it does not know for good. Without a Postfix the
-// test is skipped, or fails where servers are required. It can be started by
-// root only: any other user skips the test.
+// Postfix starts a Postfix that receives mail by SMTP for users of example.org. Logins are
+// checked by dovecot, and TLSAddr requires one. Mail for unknown users is refused
+// permanently, and mail for later@example.org temporarily. Senders whose address begins
+// with "stranger" are greylisted: the first attempt for each recipient is refused
+// temporarily. If Postfix is not installed, the test ends as in Program. It needs root, so
+// the test is skipped for other users.
 func Postfix(tb testing.TB, dovecot *Server, users ...string) *Server {
 	tb.Helper()
 	master := Program(tb, "/usr/lib/postfix/sbin/master")
@@ -62,25 +61,26 @@ func Postfix(tb testing.TB, dovecot *Server, users ...string) *Server {
 		}
 		fmt.Fprintf(&boxes, "%s %s/INBOX/\n", user, user)
 	}
-	// Its processes read the configuration as another user.
+	// Postfix reads the configuration as another user.
 	s.write("etc/boxes", boxes.String(), 0o644)
-	policy := greylist(tb)
+	policy := startGreylist(tb)
 	name := filepath.Base(s.dir)
 	s.start(name, func(plain, implicit int) ([]string, error) {
-		fill := strings.NewReplacer(
+		template := strings.NewReplacer(
 			"DIR", s.dir, "NAME", name, "AUTH", dovecot.file("run/auth-client"), "POLICY", policy,
 			"NOBODY", fmt.Sprint(nobody), "SIZE", fmt.Sprint(SizeLimit),
 			"PLAIN_PORT", fmt.Sprint(plain), "TLS_PORT", fmt.Sprint(implicit),
 		)
-		s.write("etc/main.cf", fill.Replace(mainConfig), 0o644)
-		s.write("etc/master.cf", fill.Replace(masterConfig), 0o644)
+		s.write("etc/main.cf", template.Replace(mainConfig), 0o644)
+		s.write("etc/master.cf", template.Replace(masterConfig), 0o644)
 		return []string{master, "-c", s.file("etc"), "-d"}, nil
 	})
 	return s
 }
 
-// greylist is a policy service: see SMTPD_POLICY_README of Postfix.
-func greylist(tb testing.TB) (addr string) {
+// startGreylist starts the policy service for greylisting, whose protocol is in Postfix's
+// SMTPD_POLICY_README, and returns its address.
+func startGreylist(tb testing.TB) (addr string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
@@ -96,11 +96,11 @@ func greylist(tb testing.TB) (addr string) {
 				request[name] = value
 				continue
 			}
-			who := request["sender"] + " " + request["recipient"]
+			key := request["sender"] + " " + request["recipient"]
 			mu.Lock()
 			action := "dunno"
-			if strings.HasPrefix(who, "stranger") && !seen[who] {
-				seen[who], action = true, "450 4.7.1 greylisted"
+			if strings.HasPrefix(key, "stranger") && !seen[key] {
+				seen[key], action = true, "450 4.7.1 greylisted"
 			}
 			mu.Unlock()
 			if _, err := fmt.Fprintf(conn, "action=%s\n\n", action); err != nil {
@@ -147,7 +147,7 @@ virtual_minimum_uid = 1
 virtual_mailbox_limit = 0
 message_size_limit = SIZE
 in_flow_delay = 0
-# It is to change nothing but to add its trace.
+# Do not change messages, except for adding trace fields.
 local_header_rewrite_clients =
 message_drop_headers =
 smtpd_recipient_restrictions =

@@ -5,9 +5,10 @@ import (
 	"os/exec"
 )
 
-// Program returns the path of a program, also from the folders of system
-// programs, which an ordinary user may not have in PATH. Without it the test is
-// skipped on a developer's machine; where servers are required, it fails.
+// Program returns the path of a program. It also searches the directories of system
+// programs, which may not be in the PATH of an ordinary user. If the program is not
+// installed, the test is skipped, or fails if servers are required: with CI or
+// MAILHAUL_REQUIRE_SERVERS=1 in the environment.
 func Program(tb TB, name string) string {
 	tb.Helper()
 	for _, file := range []string{name, "/usr/sbin/" + name, "/usr/local/sbin/" + name} {
@@ -15,12 +16,12 @@ func Program(tb TB, name string) string {
 			return path
 		}
 	}
-	missing(tb, name)
+	skipMissing(tb, name)
 	return ""
 }
 
-// missing ends a test that needs what is not installed.
-func missing(tb TB, what string) {
+// skipMissing ends a test that needs something that is not installed, as Program does.
+func skipMissing(tb TB, what string) {
 	tb.Helper()
 	if os.Getenv("MAILHAUL_REQUIRE_SERVERS") == "1" || os.Getenv("CI") != "" {
 		tb.Fatalf("%s is missing; run .ci/deps", what)

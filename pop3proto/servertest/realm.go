@@ -12,18 +12,18 @@ import (
 	"testing"
 )
 
-// Realm is a Kerberos realm of its own, EXAMPLE.ORG, whose KDC runs on
-// loopback until the test ends. It knows pop/localhost, whose key is in the
-// file pop.keytab, and alice, whose is in alice.keytab.
+// Realm is the Kerberos realm EXAMPLE.ORG of one test. Its KDC runs on loopback until the
+// test ends. It has the principals pop/localhost, with its key in the file pop.keytab, and
+// alice, with hers in alice.keytab.
 type Realm struct {
 	tb  testing.TB
 	dir string
-	// Env is the environment for programs of Kerberos.
+	// Env is the environment for Kerberos programs.
 	Env []string
 }
 
-// NewRealm starts a KDC. Without MIT's the test is skipped, or fails where
-// servers are required. Its folder is open to the users that servers run as.
+// NewRealm starts a KDC of MIT Kerberos. If it is not installed, the test ends as in
+// Program. Servers that run as other users have access to the realm's files.
 func NewRealm(tb testing.TB) *Realm {
 	tb.Helper()
 	kdc := Program(tb, "krb5kdc")
@@ -51,7 +51,8 @@ func NewRealm(tb testing.TB) *Realm {
 		cmd.Env = r.Env
 		var kill func()
 		kill, err = run(cmd, r.File("kdc.out"), func(ctx context.Context) error {
-			// What answers a connection may be another program's.
+			// A connection alone would prove nothing: another program may have taken
+			// the port.
 			kinit := exec.CommandContext(ctx, Program(tb, "kinit"), "-k", "-t", r.File("alice.keytab"), "-c", r.File("ready"), "alice")
 			kinit.Env = r.Env
 			return kinit.Run()
@@ -60,7 +61,7 @@ func NewRealm(tb testing.TB) *Realm {
 			tb.Cleanup(kill)
 			return r
 		}
-		r.configure() // another program may have taken the port meanwhile
+		r.configure() // another program may have taken the port
 	}
 	out, _ := os.ReadFile(r.File("kdc.out"))
 	tb.Fatalf("cannot start the KDC: %v\n%s", err, out)
@@ -86,7 +87,7 @@ func (r *Realm) configure() {
 // File returns the path of one of the realm's files, such as krb5.conf.
 func (r *Realm) File(name string) string { return filepath.Join(r.dir, name) }
 
-// Run runs one of Kerberos' programs, which must succeed.
+// Run runs a Kerberos program, and fails the test if the program fails.
 func (r *Realm) Run(program string, args ...string) {
 	r.tb.Helper()
 	cmd := exec.Command(Program(r.tb, program), args...)
@@ -96,15 +97,15 @@ func (r *Realm) Run(program string, args ...string) {
 	}
 }
 
-// Admin has the realm changed by a line of kadmin.
+// Admin runs a query of kadmin on the realm's database.
 func (r *Realm) Admin(query string) {
 	r.tb.Helper()
 	r.Run("kadmin.local", "-q", query)
 }
 
-// Cache returns the path of a new credential cache with a ticket of alice's.
-// args are more arguments for kinit.
-func (r *Realm) Cache(name string, args ...string) string {
+// NewCache creates a credential cache with a ticket for alice, and returns its path. args
+// are additional arguments of kinit.
+func (r *Realm) NewCache(name string, args ...string) string {
 	r.tb.Helper()
 	path := r.File(name)
 	r.Run("kinit", append(args, "-k", "-t", r.File("alice.keytab"), "-c", path, "alice")...)

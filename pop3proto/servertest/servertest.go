@@ -1,13 +1,16 @@
-// Package servertest runs real mail servers for tests, so that the program is
-// measured against what servers do and not against what we think they do.
-// Each server is a child process of the test with its own folder, ports and
-// accounts on the loopback interface; nothing of the system's own mail setup
-// is read or written.
+// Package servertest runs real mail servers for tests. Each server is a child process of
+// the test and listens on loopback. It has its own directory, ports and users; the mail
+// setup of the system is neither read nor modified.
 //
-// POP3 is served by two that share no code: Dovecot, which most mailboxes live
-// on, and GNU Mailutils, whose habits are all different: unique-ids in a header
-// field that it adds, a capability with its blank missing, sizes that do not
-// match. Mail is taken by Dovecot too, by IMAP and LMTP, and by Postfix.
+// Two servers without common code serve POP3: [Dovecot], the most widespread one, and
+// [Mailutils], which differs in many ways: it stores unique-ids in a header field that it
+// adds, omits a blank in a capability, and reports wrong sizes. Dovecot also receives mail
+// by IMAP and LMTP, and [Postfix] by SMTP. [NewRealm] runs a Kerberos KDC, and [KPOP]
+// authenticates the clients of a POP3 server with it.
+//
+// process.go starts and kills a server's process. maildrop.go reads and writes the mail
+// that a server stores, which is in a Maildir for all of them. program.go finds installed
+// programs. The other files have one server each.
 package servertest
 
 import (
@@ -21,8 +24,8 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
-// TB is what a server needs of the test that runs it: a testing.TB, or what a
-// program that is no test makes of one. Fatal and Fatalf do not return.
+// TB is the part of testing.TB that a server needs, so that a program that is no test can
+// implement it. Fatal, Fatalf and Skipf must not return.
 type TB interface {
 	Helper()
 	Cleanup(func())
@@ -38,34 +41,35 @@ var _ TB = testing.TB(nil)
 
 // Server is a mail server that runs until the test ends.
 type Server struct {
-	// Addr speaks in the clear and offers TLS. Passwords are taken on either, but
-	// by Postfix on TLS alone.
+	// Addr is the address without TLS, which the server offers there. Logins need
+	// TLS with Postfix only.
 	Addr string
-	// TLSAddr is TLS from the first byte (RFC 8314 §3.3).
+	// TLSAddr is the address with implicit TLS (RFC 8314 §3.3).
 	TLSAddr string
-	// CAFile is a PEM file with the certificate that clients are to trust. It
-	// is good for localhost and 127.0.0.1.
+	// CAFile is a PEM file with the certificate that clients must trust. It is valid
+	// for localhost and 127.0.0.1.
 	CAFile string
 
 	tb       TB
 	dir      string
 	roots    *x509.CertPool
-	run      func() error // starts it on its addresses
+	run      func() error // starts the process on Addr and TLSAddr
 	kill     func()
-	uid, gid int
-	stored   int
+	uid, gid int // the owner of the maildrops
+	messages int // added so far, to name their files
 	addUser  func(user, pass string) error
-	// tag gives a stored message what the server would otherwise add to it.
-	tag func(stored []byte) []byte
+	// addFields adds the header fields that the server would add to a stored message.
+	addFields func(stored []byte) []byte
 }
 
-// TLSConfig trusts the server, under the name localhost, and nobody else.
+// TLSConfig returns a configuration for clients that trusts only this server, by the name
+// localhost.
 func (s *Server) TLSConfig() *tls.Config {
 	return &tls.Config{RootCAs: s.roots, ServerName: "localhost"}
 }
 
-// AddUser creates an account with an empty maildrop. The user's name has the
-// form name@domain. Accounts can be added while the server runs.
+// AddUser adds a user with an empty maildrop. The user's name has the form name@domain.
+// The server may be running.
 func (s *Server) AddUser(user, pass string) {
 	s.tb.Helper()
 	if err := s.makeMaildir(user); err != nil {
@@ -76,10 +80,10 @@ func (s *Server) AddUser(user, pass string) {
 	}
 }
 
-// newServer makes the folder of a server in parent, or where temporary files
-// go, with its certificate. The folder is not tb.TempDir: its name must be
-// short enough for the sockets in it, and the server's unprivileged processes
-// must be able to enter it.
+// newServer returns a server that is not running, with its directory and certificate. The
+// directory is created in parent; "" means the default for temporary files. It is not
+// tb.TempDir, since the paths of UNIX sockets must be short, and since processes of other
+// users must have access.
 func newServer(tb TB, parent string) *Server {
 	tb.Helper()
 	dir, err := os.MkdirTemp(parent, "mail-")
@@ -88,24 +92,24 @@ func newServer(tb TB, parent string) *Server {
 	}
 	tb.Cleanup(func() {
 		if err := os.RemoveAll(dir); err != nil {
-			tb.Errorf("the server's folder is still in use: %v", err)
+			tb.Errorf("cannot remove the server's directory: %v", err)
 		}
 	})
 	if err := os.Chmod(dir, 0o755); err != nil {
 		tb.Fatal(err)
 	}
 	s := &Server{
-		tb:    tb,
-		dir:   dir,
-		roots: x509.NewCertPool(),
-		kill:  func() {},
-		uid:   os.Getuid(),
-		gid:   os.Getgid(),
-		tag:   func(stored []byte) []byte { return stored },
+		tb:        tb,
+		dir:       dir,
+		roots:     x509.NewCertPool(),
+		kill:      func() {},
+		uid:       os.Getuid(),
+		gid:       os.Getgid(),
+		addFields: func(stored []byte) []byte { return stored },
 	}
 	s.CAFile = s.file("cert.pem")
 	if s.uid == 0 {
-		s.uid, s.gid = nobody, nobody // Dovecot gives root no mail
+		s.uid, s.gid = nobody, nobody // Dovecot refuses to deliver to root
 	}
 	cert, ca, err := pop3test.SelfSigned("localhost", "127.0.0.1")
 	if err != nil {
@@ -121,10 +125,11 @@ func newServer(tb TB, parent string) *Server {
 	return s
 }
 
+// file returns the path of a file in the server's directory.
 func (s *Server) file(name string) string { return filepath.Join(s.dir, name) }
 
-// write makes a file, which has that mode under any umask: servers run as users of their
-// own.
+// write creates a file with that mode whatever the umask is, since processes of other
+// users may have to read it.
 func (s *Server) write(name, text string, mode os.FileMode) {
 	s.tb.Helper()
 	if err := errors.Join(os.WriteFile(s.file(name), []byte(text), mode), os.Chmod(s.file(name), mode)); err != nil {
@@ -132,11 +137,11 @@ func (s *Server) write(name, text string, mode os.FileMode) {
 	}
 }
 
-// nobody is the user and group that owns the maildrops if the test is root.
+// nobody is the user and group id that owns the maildrops if the test runs as root.
 const nobody = 65534
 
-// appendTo adds a line to a password file, which it creates if need be.
-func appendTo(file, line string) error {
+// appendLine adds a line to a password file, and creates the file if necessary.
+func appendLine(file, line string) error {
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return err

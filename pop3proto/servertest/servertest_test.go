@@ -25,7 +25,7 @@ var messages = [][]byte{
 	[]byte("Subject: cut off\n\nno end of line"),
 }
 
-// servers are the ones there are, each told how to start.
+// servers are the POP3 servers to test.
 var servers = []struct {
 	name  string
 	start func(testing.TB) *servertest.Server
@@ -36,16 +36,15 @@ var servers = []struct {
 	{"mailutils", servertest.Mailutils},
 }
 
-// TestMaildrop holds a server and the harness to their word by a dialogue
-// without any of our own protocol code: what Fill returned is what RETR sends,
-// and what QUIT deleted is gone from Messages.
+// TestMaildrop checks, without the POP3 client of this module, that RETR sends what
+// AddMessages returned, and that Messages returns what QUIT has left.
 func TestMaildrop(t *testing.T) {
 	for _, srv := range servers {
 		t.Run(srv.name, func(t *testing.T) {
 			t.Parallel()
 			s := srv.start(t)
 			s.AddUser(user, pass)
-			want := s.Fill(user, messages...)
+			want := s.AddMessages(user, messages...)
 
 			c := dial(t, s.Addr)
 			c.login()
@@ -74,7 +73,7 @@ func TestMaildrop(t *testing.T) {
 	}
 }
 
-// TestTLS goes both ways into TLS, with the certificate verified.
+// TestTLS checks STLS and implicit TLS, and that the certificate is verified.
 func TestTLS(t *testing.T) {
 	for _, srv := range servers {
 		t.Run(srv.name, func(t *testing.T) {
@@ -84,7 +83,7 @@ func TestTLS(t *testing.T) {
 
 			c := dial(t, s.Addr)
 			c.want("STLS", "+OK")
-			c.start(tls.Client(c.conn, s.TLSConfig()))
+			c.setConn(tls.Client(c.conn, s.TLSConfig()))
 			c.login()
 			c.want("QUIT", "+OK")
 
@@ -92,7 +91,7 @@ func TestTLS(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c = greeted(t, conn)
+			c = newSession(t, conn)
 			c.login()
 			c.want("QUIT", "+OK")
 
@@ -100,7 +99,7 @@ func TestTLS(t *testing.T) {
 			other.ServerName = "mail.example.org"
 			if conn, err := tls.Dial("tcp", s.TLSAddr, other); err == nil {
 				conn.Close()
-				t.Error("the certificate is good for a name that is not the server's")
+				t.Error("the certificate is valid for another name")
 			}
 		})
 	}
@@ -119,8 +118,8 @@ func TestWrongPassword(t *testing.T) {
 	}
 }
 
-// TestMechanisms sees that Dovecot offers what it was told to, and an APOP
-// timestamp with it.
+// TestMechanisms checks that Dovecot offers the configured mechanisms and an APOP
+// timestamp.
 func TestMechanisms(t *testing.T) {
 	s := servertest.Dovecot(t, servertest.DovecotOptions{Mechanisms: []string{"plain", "cram-md5", "apop"}})
 	c := dial(t, s.Addr)
@@ -133,39 +132,40 @@ func TestMechanisms(t *testing.T) {
 	}
 }
 
-// dialogue is a POP3 session by hand.
-type dialogue struct {
+// session is a minimal POP3 client.
+type session struct {
 	t        *testing.T
 	conn     net.Conn
 	r        *bufio.Reader
 	greeting string
 }
 
-func dial(t *testing.T, addr string) *dialogue {
+func dial(t *testing.T, addr string) *session {
 	t.Helper()
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return greeted(t, conn)
+	return newSession(t, conn)
 }
 
-func greeted(t *testing.T, conn net.Conn) *dialogue {
+// newSession reads the greeting.
+func newSession(t *testing.T, conn net.Conn) *session {
 	t.Helper()
 	t.Cleanup(func() { conn.Close() })
 	context.AfterFunc(t.Context(), func() { conn.Close() })
 	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
-	c := &dialogue{t: t}
-	c.start(conn)
+	c := &session{t: t}
+	c.setConn(conn)
 	c.greeting = c.line()
 	return c
 }
 
-func (c *dialogue) start(conn net.Conn) { c.conn, c.r = conn, bufio.NewReader(conn) }
+func (c *session) setConn(conn net.Conn) { c.conn, c.r = conn, bufio.NewReader(conn) }
 
-func (c *dialogue) line() string {
+func (c *session) line() string {
 	c.t.Helper()
 	line, err := c.r.ReadString('\n')
 	if err != nil {
@@ -174,24 +174,25 @@ func (c *dialogue) line() string {
 	return line
 }
 
-func (c *dialogue) want(command, reply string) {
+// want sends a command and fails the test unless the reply begins with reply.
+func (c *session) want(command, reply string) {
 	c.t.Helper()
 	if _, err := fmt.Fprintf(c.conn, "%s\r\n", command); err != nil {
 		c.t.Fatal(err)
 	}
 	if line := c.line(); !strings.HasPrefix(line, reply) {
-		c.t.Fatalf("%s: the server says %q, want %s", command, line, reply)
+		c.t.Fatalf("%s: the server sent %q, want %s", command, line, reply)
 	}
 }
 
-func (c *dialogue) login() {
+func (c *session) login() {
 	c.t.Helper()
 	c.want("USER "+user, "+OK")
 	c.want("PASS "+pass, "+OK")
 }
 
-// body reads a multi-line reply, without its dots.
-func (c *dialogue) body() []byte {
+// body reads the rest of a multi-line reply, without dot-stuffing and the final dot.
+func (c *session) body() []byte {
 	c.t.Helper()
 	var body []byte
 	for {

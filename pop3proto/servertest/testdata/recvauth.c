@@ -1,7 +1,6 @@
-/* The server's side of KPOP by MIT's own library: krb5_recvauth on the
- * connection that is standard input, which it leaves where the greeting comes.
- * It writes the client's principal, and exits with 0 if the client is who it
- * says. */
+/* Authenticates a KPOP client with krb5_recvauth of MIT's library. The connection is
+ * standard input. Writes the client's principal and exits with 0 if the client is
+ * authenticated; the server's greeting comes next on the connection. */
 #include <fcntl.h>
 #include <krb5.h>
 #include <stdio.h>
@@ -25,7 +24,8 @@ int main(void)
     int connection = 0;
     int flags = fcntl(connection, F_GETFL);
 
-    /* The flags are those of the test, too, which must not block. */
+    /* The test shares the connection's flags and needs O_NONBLOCK, so restore them at
+     * the end. */
     fcntl(connection, F_SETFL, flags & ~O_NONBLOCK);
     check(NULL, krb5_init_context(&context), "krb5_init_context");
     check(context, krb5_sname_to_principal(context, "localhost", "pop", KRB5_NT_SRV_HST, &server), "krb5_sname_to_principal");
