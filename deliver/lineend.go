@@ -70,15 +70,15 @@ func dropCR(p []byte) int {
 		}
 		at += i + 1
 		if at < len(p) && p[at] == '\n' {
-			n += move(p, n, from, at-1)
+			n += shift(p, n, from, at-1)
 			from = at
 		}
 	}
-	return n + move(p, n, from, len(p))
+	return n + shift(p, n, from, len(p))
 }
 
-// move copies p[from:to] to p[n:], unless it is there, and returns its length.
-func move(p []byte, n, from, to int) int {
+// shift copies p[from:to] to p[n:], unless it is there, and returns its length.
+func shift(p []byte, n, from, to int) int {
 	if n == from {
 		return to - from
 	}

@@ -39,19 +39,19 @@ func (s *Sink) Profile() deliver.Profile {
 // Begin implements deliver.Sink.
 func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, fail("begin", err)
+		return nil, temporaryError("begin", err)
 	}
 	return &batch{}, nil
 }
 
-// tokenStart is what the tokens of this sink begin with.
-const tokenStart = "discard:"
+// tokenPrefix is what the tokens of this sink begin with.
+const tokenPrefix = "discard:"
 
 // Settle implements deliver.Sink. A message that was promised was read to its
 // end, and to drop it now is as good as to have dropped it then.
 func (s *Sink) Settle(ctx context.Context, token string) (deliver.Verdict, error) {
 	if err := ctx.Err(); err != nil {
-		return deliver.Unknown, fail("settle", err)
+		return deliver.Unknown, temporaryError("settle", err)
 	}
 	if s.Made(token) {
 		return deliver.Landed, nil
@@ -60,12 +60,12 @@ func (s *Sink) Settle(ctx context.Context, token string) (deliver.Verdict, error
 }
 
 // Made implements deliver.Sink. What one of them drops, all would.
-func (s *Sink) Made(token string) bool { return strings.HasPrefix(token, tokenStart) }
+func (s *Sink) Made(token string) bool { return strings.HasPrefix(token, tokenPrefix) }
 
 // Sweep implements deliver.Sink. There is nothing to sweep.
 func (s *Sink) Sweep(ctx context.Context, _ string) error {
 	if err := ctx.Err(); err != nil {
-		return fail("sweep", err)
+		return temporaryError("sweep", err)
 	}
 	return nil
 }
@@ -79,7 +79,7 @@ type batch struct{ messages deliver.Ticket }
 // Stage implements deliver.Batch.
 func (b *batch) Stage(ctx context.Context, _ deliver.Mail, body io.Reader) (deliver.Ticket, error) {
 	if err := ctx.Err(); err != nil {
-		return 0, fail("stage", err)
+		return 0, temporaryError("stage", err)
 	}
 	if _, err, _ := deliver.Copy(ctx, target, io.Discard, body); err != nil {
 		return 0, err
@@ -91,11 +91,11 @@ func (b *batch) Stage(ctx context.Context, _ deliver.Mail, body io.Reader) (deli
 // Prepare implements deliver.Batch.
 func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, fail("prepare", err)
+		return nil, temporaryError("prepare", err)
 	}
 	promises := make([]deliver.Promise, b.messages)
 	for i := range promises {
-		promises[i] = deliver.Promise{Ticket: deliver.Ticket(i), Token: tokenStart + rand.Text()}
+		promises[i] = deliver.Promise{Ticket: deliver.Ticket(i), Token: tokenPrefix + rand.Text()}
 	}
 	return promises, nil
 }
@@ -103,7 +103,7 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 // Commit implements deliver.Batch.
 func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
 	if err := ctx.Err(); err != nil {
-		return fail("commit", err)
+		return temporaryError("commit", err)
 	}
 	for i := range b.messages {
 		if err := landed(deliver.Receipt{Ticket: i, Where: target}); err != nil {
@@ -116,6 +116,6 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 // Abort implements deliver.Batch.
 func (b *batch) Abort() error { return nil }
 
-func fail(op string, err error) error {
+func temporaryError(op string, err error) error {
 	return &deliver.Error{Fault: deliver.FaultTemporary, Target: target, Op: op, Err: err}
 }

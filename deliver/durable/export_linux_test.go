@@ -1,7 +1,7 @@
 package durable
 
 // DiskOf and SyncDisk are those of this system.
-var DiskOf, SyncDisk = diskOf, syncDisk
+var DiskOf, SyncDisk = wholeSyncID, syncWholeFS
 
 // Counter returns a counter of /proc/vmstat.
-var Counter = counter
+var Counter = vmstatPages

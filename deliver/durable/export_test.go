@@ -8,14 +8,14 @@ import (
 // OnSync has hook called before each sync of a file, until the test ends. No file
 // waits for others.
 func OnSync(t *testing.T, hook func(name string)) {
-	sync, of, memory := fsync, diskOf, inMemory
+	sync, of, memory := fsync, wholeSyncID, isInMemory
 	fsync = func(f *os.File) error {
 		hook(f.Name())
 		return sync(f)
 	}
-	diskOf = func(*os.File) (uint64, bool) { return 0, false }
-	inMemory = func(*os.File) bool { return false }
-	t.Cleanup(func() { fsync, diskOf, inMemory = sync, of, memory })
+	wholeSyncID = func(*os.File) (uint64, bool) { return 0, false }
+	isInMemory = func(*os.File) bool { return false }
+	t.Cleanup(func() { fsync, wholeSyncID, isInMemory = sync, of, memory })
 }
 
 // Disks stands in for the kernel.
@@ -28,40 +28,40 @@ type Disks struct {
 
 // OnDisks has files be on other disks until the test ends.
 func OnDisks(t *testing.T, d Disks) {
-	sync, of, whole, quiet, memory := fsync, diskOf, syncDisk, calm, inMemory
+	sync, of, whole, quiet, memory := fsync, wholeSyncID, syncWholeFS, canSyncWhole, isInMemory
 	fsync = func(f *os.File) error { return d.Each(f.Name()) }
-	diskOf = func(f *os.File) (uint64, bool) { return d.Of(f.Name()), true }
-	syncDisk = func(files []*os.File) error {
+	wholeSyncID = func(f *os.File) (uint64, bool) { return d.Of(f.Name()), true }
+	syncWholeFS = func(files []*os.File) error {
 		var names []string
 		for _, f := range files {
 			names = append(names, f.Name())
 		}
 		return d.Whole(names)
 	}
-	calm = d.Calm
-	inMemory = func(*os.File) bool { return false }
-	before := setDisks(map[uint64]*disk{})
+	canSyncWhole = d.Calm
+	isInMemory = func(*os.File) bool { return false }
+	before := setDisks(map[uint64]*fileSystem{})
 	t.Cleanup(func() {
-		fsync, diskOf, syncDisk, calm, inMemory = sync, of, whole, quiet, memory
+		fsync, wholeSyncID, syncWholeFS, canSyncWhole, isInMemory = sync, of, whole, quiet, memory
 		setDisks(before)
 	})
 }
 
-func setDisks(m map[uint64]*disk) (before map[uint64]*disk) {
-	waiting.Lock()
-	defer waiting.Unlock()
-	before, waiting.disks = waiting.disks, m
+func setDisks(m map[uint64]*fileSystem) (before map[uint64]*fileSystem) {
+	scheduled.Lock()
+	defer scheduled.Unlock()
+	before, scheduled.disks = scheduled.disks, m
 	return before
 }
 
 // AtOnce is how many syncs go on at once, Most how many files wait for a sync of
 // all of their disk, Fewest what it is for at least, and Small what is too much of
 // a file for it.
-const AtOnce, Most, Fewest, Small = atOnce, most, fewest, small
+const AtOnce, Most, Fewest, Small = maxWorkers, maxPool, minWholeSync, maxSmallFile
 
 // Waiting is how many wait for their turn.
 func Waiting() int {
-	waiting.Lock()
-	defer waiting.Unlock()
-	return len(waiting.queue)
+	scheduled.Lock()
+	defer scheduled.Unlock()
+	return len(scheduled.queue)
 }

@@ -18,26 +18,26 @@ type osFS struct{}
 // OpenFile does without what os.OpenFile does for pipes and devices: six more
 // system calls, for each message.
 func (osFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
-	before := failures.Load()
-	fd, err := again(func() (int, error) { return unix.Open(name, flag|unix.O_CLOEXEC, uint32(perm.Perm())) })
+	before := wholeFailures.Load()
+	fd, err := retryEINTR(func() (int, error) { return unix.Open(name, flag|unix.O_CLOEXEC, uint32(perm.Perm())) })
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
-	return &osFile{file: os.NewFile(uintptr(fd), name), failures: before}, nil
+	return &osFile{file: os.NewFile(uintptr(fd), name), failuresAtOpen: before}, nil
 }
 
 // Rename does without a look at what newname is, which os.Rename takes to word
 // an error.
 func (osFS) Rename(oldname, newname string) error {
-	_, err := again(func() (int, error) { return 0, unix.Rename(oldname, newname) })
+	_, err := retryEINTR(func() (int, error) { return 0, unix.Rename(oldname, newname) })
 	if err != nil {
 		return &os.LinkError{Op: "rename", Old: oldname, New: newname, Err: err}
 	}
 	return nil
 }
 
-// again makes a system call until no signal interrupts it.
-func again(call func() (int, error)) (n int, err error) {
+// retryEINTR makes a system call until no signal interrupts it.
+func retryEINTR(call func() (int, error)) (n int, err error) {
 	for n, err = call(); err == unix.EINTR; {
 		n, err = call()
 	}
@@ -57,7 +57,7 @@ func (osFS) SyncDir(name string) error {
 		return err
 	}
 	if err = d.Sync(); err == nil {
-		err = doubtDir(d)
+		err = checkWholeSyncDir(d)
 	}
 	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
 		err = nil
@@ -72,91 +72,91 @@ func (osFS) SyncDir(name string) error {
 // durable while it is written. It is no *os.File, some of whose methods write
 // behind its back.
 type osFile struct {
-	file     *os.File
-	failures int64 // of disks, before it was opened
-	written  int   // octets
-	unsynced int   // of them since the last sync was begun
-	begun    *begun
-	failed   error // of an earlier sync
+	file           *os.File
+	failuresAtOpen int64 // of disks, before it was opened
+	written        int   // octets
+	unstarted      int   // of them since the last sync was begun
+	begun          *asyncSync
+	syncErr        error // of an earlier sync
 }
 
-// early is how much is written before a sync is begun beside it: else nothing
+// earlySyncSize is how much is written before a sync is begun beside it: else nothing
 // of a large file moves until Sync, which then has to wait for all of it.
-const early = 16 << 20
+const earlySyncSize = 16 << 20
 
 // A file to which less than this was written may wait for others, to be synced
 // together.
-const small = 1 << 20
+const maxSmallFile = 1 << 20
 
 // fsync is what tests count.
 var fsync = (*os.File).Sync
 
 func (f *osFile) BeginSync() {
-	f.settle()
-	f.unsynced, f.begun = 0, beginSync(f.file, f.written < small)
+	f.awaitPending()
+	f.unstarted, f.begun = 0, beginSync(f.file, f.written < maxSmallFile)
 }
 
-// settle waits for the sync that was begun, if any, and reports whether the file
+// awaitPending waits for the sync that was begun, if any, and reports whether the file
 // is as it was then. An error is kept: the kernel tells of each write that failed
 // only once, to whoever asks first.
-func (f *osFile) settle() (synced bool) {
+func (f *osFile) awaitPending() (synced bool) {
 	b := f.begun
-	if f.begun = nil; b == nil || b.takeBack() {
+	if f.begun = nil; b == nil || b.cancel() {
 		return false
 	}
-	f.failed = cmp.Or(f.failed, <-b.done)
+	f.syncErr = cmp.Or(f.syncErr, <-b.done)
 	return !b.stale
 }
 
-// changed notes that Sync has something to do.
-func (f *osFile) changed() {
+// markStale notes that Sync has something to do.
+func (f *osFile) markStale() {
 	if f.begun != nil {
 		f.begun.stale = true
 	}
 }
 
 func (f *osFile) Write(p []byte) (int, error) {
-	f.changed()
+	f.markStale()
 	n, err := f.file.Write(p)
 	f.written += n
-	if f.unsynced += n; f.unsynced >= early {
+	if f.unstarted += n; f.unstarted >= earlySyncSize {
 		f.BeginSync()
 	}
 	return n, err
 }
 
 func (f *osFile) WriteAt(p []byte, off int64) (int, error) {
-	f.changed()
+	f.markStale()
 	return f.file.WriteAt(p, off)
 }
 
 func (f *osFile) Truncate(size int64) error {
-	f.changed()
+	f.markStale()
 	return f.file.Truncate(size)
 }
 
 func (f *osFile) Chmod(mode fs.FileMode) error {
-	f.changed()
+	f.markStale()
 	return f.file.Chmod(mode)
 }
 
 func (f *osFile) Sync() error {
 	if f.begun != nil {
-		f.begun.hurry()
+		f.begun.flushPool()
 	}
-	if synced := f.settle(); !synced && f.failed == nil {
+	if synced := f.awaitPending(); !synced && f.syncErr == nil {
 		if err := fsync(f.file); err != nil {
 			return err
 		}
 	}
-	if f.failed == nil {
-		f.failed = doubt(f.file, f.failures)
+	if f.syncErr == nil {
+		f.syncErr = checkWholeSync(f.file, f.failuresAtOpen)
 	}
-	return f.failed
+	return f.syncErr
 }
 
 func (f *osFile) Close() error {
-	f.settle()
+	f.awaitPending()
 	return f.file.Close()
 }
 

@@ -17,7 +17,7 @@ import (
 //
 // Root may deliver to what is another's, but not by his links.
 func Strange(path, kind string, open fs.FileInfo) (what string, err error) {
-	dir := shared(path)
+	dir := stickyDir(path)
 	if dir == nil {
 		return "", nil
 	}
@@ -30,7 +30,7 @@ func Strange(path, kind string, open fs.FileInfo) (what string, err error) {
 		kind = "a link"
 	}
 	switch {
-	case alien(fi, dir):
+	case isForeign(fi, dir):
 		what = fmt.Sprintf("%s of another user, number %d,", kind, owner)
 	case fi.Mode().IsRegular() && links > 1:
 		what = kind + " that has another name, too,"
@@ -56,7 +56,7 @@ func RealPath(path string) string {
 		if err != nil || !isLink(fi) {
 			break
 		}
-		if dir := shared(path); dir != nil && alien(fi, dir) {
+		if dir := stickyDir(path); dir != nil && isForeign(fi, dir) {
 			break
 		}
 		to, err := os.Readlink(path) // no stranger can have replaced it
@@ -71,9 +71,9 @@ func RealPath(path string) string {
 	return path
 }
 
-// shared returns the folder of a file if everybody may leave files there, and nobody
+// stickyDir returns the folder of a file if everybody may leave files there, and nobody
 // may remove those of others; else nil.
-func shared(path string) fs.FileInfo {
+func stickyDir(path string) fs.FileInfo {
 	dir, err := os.Stat(filepath.Dir(path))
 	if err != nil || dir.Mode()&fs.ModeSticky == 0 || dir.Mode()&0o022 == 0 {
 		return nil
@@ -81,8 +81,8 @@ func shared(path string) fs.FileInfo {
 	return dir
 }
 
-// alien reports whether a file in a shared folder is another user's.
-func alien(fi, dir fs.FileInfo) bool {
+// isForeign reports whether a file in a shared folder is another user's.
+func isForeign(fi, dir fs.FileInfo) bool {
 	owner, _ := ownerOf(fi)
 	mayOwn, _ := ownerOf(dir)
 	me := os.Geteuid()

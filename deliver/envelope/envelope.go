@@ -29,13 +29,13 @@ type Envelope struct {
 // off anywhere, hold more than the header, or be no header at all; lines end
 // in CRLF or LF. What cannot be understood is passed over.
 func Parse(header []byte) Envelope {
-	var values [len(told)]string
-	var found [len(told)]bool
+	var values [len(envelopeFields)]string
+	var found [len(envelopeFields)]bool
 	for name, value := range fields(header, func(name []byte) bool {
-		i := tells(name)
+		i := envelopeFieldIndex(name)
 		return i >= 0 && !found[i]
 	}) {
-		i := tells(name)
+		i := envelopeFieldIndex(name)
 		values[i], found[i] = string(value), true
 	}
 
@@ -56,8 +56,8 @@ func Parse(header []byte) Envelope {
 	return e
 }
 
-// told are the fields that tell of the envelope.
-var told = [...]string{received: "received", date: "date", returnPath: "return-path", sender: "sender", from: "from"}
+// envelopeFields are the fields that tell of the envelope.
+var envelopeFields = [...]string{received: "received", date: "date", returnPath: "return-path", sender: "sender", from: "from"}
 
 const (
 	received = iota
@@ -67,9 +67,9 @@ const (
 	from
 )
 
-// tells returns which of the fields it is that has this name, -1 if none.
-func tells(name []byte) int {
-	for i, field := range told {
+// envelopeFieldIndex returns which of the fields it is that has this name, -1 if none.
+func envelopeFieldIndex(name []byte) int {
+	for i, field := range envelopeFields {
 		if len(name) == len(field) && strings.EqualFold(string(name), field) {
 			return i
 		}
@@ -155,7 +155,7 @@ func fields(header []byte, want func(name []byte) bool) iter.Seq2[[]byte, []byte
 			name = bytes.TrimRight(name, " \t")
 			wanted := ok && len(name) > 0 && want(name) && !bytes.ContainsAny(name, " \t")
 			unfolded = unfolded[:0]
-			for folds(header) {
+			for isContinuation(header) {
 				line, rest, whole = cutLine(header)
 				if !whole {
 					return
@@ -183,8 +183,8 @@ func fields(header []byte, want func(name []byte) bool) iter.Seq2[[]byte, []byte
 	}
 }
 
-// folds reports whether the next line goes on with the last one (RFC 5322 §2.2.3).
-func folds(header []byte) bool {
+// isContinuation reports whether the next line goes on with the last one (RFC 5322 §2.2.3).
+func isContinuation(header []byte) bool {
 	return len(header) > 0 && (header[0] == ' ' || header[0] == '\t')
 }
 

@@ -68,8 +68,8 @@ type Options struct {
 // several goroutines at once.
 type Filter struct {
 	command *program.Command
-	o       Options
-	brake   brake
+	opts    Options
+	breaker breaker
 }
 
 // New returns a filter, without looking for the program. Options that are
@@ -79,25 +79,25 @@ func New(o Options) (*Filter, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Filter{command: command, o: o}
+	f := &Filter{command: command, opts: o}
 	if command.Uses("recipient") {
-		return nil, f.fault(deliver.FaultOperator, "a filter knows no {recipient}", nil, "take it out of the command line")
+		return nil, f.newError(deliver.FaultOperator, "a filter knows no {recipient}", nil, "take it out of the command line")
 	}
 	for _, codes := range []struct {
 		list     *[]int
 		standard int
-	}{{&f.o.Keep, 0}, {&f.o.Drop, 99}, {&f.o.Quarantine, 100}} {
+	}{{&f.opts.Keep, 0}, {&f.opts.Drop, 99}, {&f.opts.Quarantine, 100}} {
 		if *codes.list == nil {
 			*codes.list = []int{codes.standard}
 		}
 	}
-	if f.o.Now == nil {
-		f.o.Now = time.Now
+	if f.opts.Now == nil {
+		f.opts.Now = time.Now
 	}
 	seen := make(map[int]bool)
-	for _, code := range slices.Concat(f.o.Keep, f.o.Drop, f.o.Quarantine) {
+	for _, code := range slices.Concat(f.opts.Keep, f.opts.Drop, f.opts.Quarantine) {
 		if code < 0 || code > 255 || seen[code] {
-			return nil, f.fault(deliver.FaultOperator, fmt.Sprintf("exit code %d", code), nil,
+			return nil, f.newError(deliver.FaultOperator, fmt.Sprintf("exit code %d", code), nil,
 				"exit codes are 0 to 255, each with one meaning; 0 is keep, 99 drop and 100 quarantine unless these are set")
 		}
 		seen[code] = true
@@ -113,14 +113,14 @@ func (f *Filter) Check() error {
 }
 
 // Drops reports whether the program may drop messages.
-func (f *Filter) Drops() bool { return f.o.AllowDrop }
+func (f *Filter) Drops() bool { return f.opts.AllowDrop }
 
 // Begin is called before there are messages to show to the filter. If these wait
 // for a program that is missing, its error is that of Run, and they need not come
 // in.
 func (f *Filter) Begin() error {
-	if err := f.Check(); err != nil && f.o.OnFailure == Wait {
-		return f.failed(program.Exit{}, err)
+	if err := f.Check(); err != nil && f.opts.OnFailure == Wait {
+		return f.failureError(program.Exit{}, err)
 	}
 	return nil
 }
@@ -130,18 +130,18 @@ func (f *Filter) Begin() error {
 // the account's lease and has no message and no promise of the account open.
 func (f *Filter) Sweep(ctx context.Context, account string) error {
 	if err := ctx.Err(); err != nil {
-		return f.fail("sweep", err)
+		return f.temporaryError("sweep", err)
 	}
-	return f.o.Spool.Sweep(account)
+	return f.opts.Spool.Sweep(account)
 }
 
-func (f *Filter) fault(fault deliver.Fault, op string, err error, hint string) *deliver.Error {
+func (f *Filter) newError(fault deliver.Fault, op string, err error, hint string) *deliver.Error {
 	return &deliver.Error{Fault: fault, Target: f.target(), Op: op, Err: err, Hint: hint}
 }
 
-// fail is the error of a message that must wait.
-func (f *Filter) fail(op string, err error) error {
-	return f.fault(deliver.FaultTemporary, op, err, "")
+// temporaryError is the error of a message that must wait.
+func (f *Filter) temporaryError(op string, err error) error {
+	return f.newError(deliver.FaultTemporary, op, err, "")
 }
 
 func (f *Filter) target() string { return "filter " + f.command.Name() }

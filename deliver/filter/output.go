@@ -13,7 +13,7 @@ type outputWriter struct {
 	limit int64
 	// read is what the filter wrote, written is what that became.
 	read, written int64
-	cr            bool  // the last octet was a CR
+	lastCR        bool  // the last octet was a CR
 	err           error // of the spool
 }
 
@@ -24,23 +24,23 @@ func (o *outputWriter) Write(p []byte) (int, error) {
 	}
 	for rest := p; len(rest) > 0; {
 		line, after, whole := bytes.Cut(rest, []byte("\n"))
-		o.put(line)
+		o.write(line)
 		if len(line) > 0 {
-			o.cr = line[len(line)-1] == '\r'
+			o.lastCR = line[len(line)-1] == '\r'
 		}
 		if whole {
-			if !o.cr {
-				o.put([]byte("\r"))
+			if !o.lastCR {
+				o.write([]byte("\r"))
 			}
-			o.put([]byte("\n"))
-			o.cr = false
+			o.write([]byte("\n"))
+			o.lastCR = false
 		}
 		rest = after
 	}
 	return len(p), o.err
 }
 
-func (o *outputWriter) put(p []byte) {
+func (o *outputWriter) write(p []byte) {
 	n, err := o.w.Write(p)
 	o.written += int64(n)
 	if o.err == nil {

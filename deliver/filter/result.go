@@ -29,9 +29,9 @@ type Result struct {
 	// do. It is empty if nothing went wrong.
 	Warning string
 
-	spool *spool.Dir
-	files []file
-	on    file // what goes on
+	spool   *spool.Dir
+	files   []file
+	message file // what goes on
 }
 
 // file is a file of the spool and how much was written to it.
@@ -43,7 +43,7 @@ type file struct {
 // Open returns the message that goes on, from its beginning and in wire form:
 // what the filter made of it, or the original. It can be called again; all its
 // readers end with Close.
-func (r *Result) Open() io.Reader { return io.NewSectionReader(r.on, 0, r.on.size) }
+func (r *Result) Open() io.Reader { return io.NewSectionReader(r.message, 0, r.message.size) }
 
 // Close removes the message from the spool. Whatever happens to it after that
 // is no concern of the filter's; what could not be removed, Sweep removes.

@@ -16,8 +16,8 @@ import (
 // A filter may write four times what it read, and a megabyte. Nothing that it
 // adds on purpose is as large.
 const (
-	outputTimes = 4
-	outputRoom  = 1 << 20
+	outputFactor = 4
+	outputSlack  = 1 << 20
 )
 
 // Run shows a message to the program. body is the message in wire form and is
@@ -30,27 +30,27 @@ const (
 // messages are to wait for a person; else the fault of the spool, or of what kept
 // the program from a start.
 func (f *Filter) Run(ctx context.Context, mail deliver.Mail, body io.Reader) (_ *Result, err error) {
-	r := &Result{spool: f.o.Spool}
+	r := &Result{spool: f.opts.Spool}
 	defer func() {
 		if err != nil {
 			_ = r.Close() // Sweep removes what is left
 		}
 	}()
 	if err := ctx.Err(); err != nil {
-		return nil, f.fail("begin", err)
+		return nil, f.temporaryError("begin", err)
 	}
 	input, err := f.save(ctx, r, mail.Account, body)
 	if err != nil {
 		return nil, err
 	}
-	run := &program.Run{Name: f.command.Name(), Timeout: f.o.Timeout}
+	run := &program.Run{Name: f.command.Name(), Timeout: f.opts.Timeout}
 	run.Args, run.Env, err = f.command.Fill(program.Values{
 		User: mail.User, Account: mail.Account, Sender: mail.Sender, UID: mail.UID, Size: input.size,
 	})
 	if err != nil {
 		return nil, err
 	}
-	if run.Stdin, err = f.o.Spool.Stdin(filepath.Base(input.Name())); err != nil {
+	if run.Stdin, err = f.opts.Spool.OpenStdin(filepath.Base(input.Name())); err != nil {
 		return nil, err
 	}
 	defer run.Stdin.Close()
@@ -59,19 +59,19 @@ func (f *Filter) Run(ctx context.Context, mail deliver.Mail, body io.Reader) (_ 
 		return nil, err
 	}
 
-	out := &outputWriter{w: bufio.NewWriter(output), limit: outputTimes*input.size + outputRoom}
+	out := &outputWriter{w: bufio.NewWriter(output), limit: outputFactor*input.size + outputSlack}
 	run.Stdout = out
 	exit, err := f.run(ctx, run)
 	if ctx.Err() != nil {
-		return nil, f.fail("run the filter", ctx.Err())
+		return nil, f.temporaryError("run the filter", ctx.Err())
 	}
 	if err == nil {
 		err = out.flush()
 	}
 	if out.err != nil {
-		return nil, f.o.Spool.MessageError(out.err)
+		return nil, f.opts.Spool.MessageError(out.err)
 	}
-	err = f.judge(r, exit, err, file{output, out.written})
+	err = f.applyExit(r, exit, err, file{output, out.written})
 	return r, err
 }
 
@@ -87,26 +87,26 @@ func (f *Filter) save(ctx context.Context, r *Result, account string, body io.Re
 	if err != nil {
 		return file{}, err
 	}
-	wire := &spoolWriter{w: original}
+	wire := &countingWriter{w: original}
 	size, bodyErr, fileErr := deliver.Copy(ctx, f.target(), local, deliver.LFReader(io.TeeReader(body, wire)))
 	if wire.err != nil || fileErr != nil {
-		return file{}, f.o.Spool.MessageError(errors.Join(wire.err, fileErr))
+		return file{}, f.opts.Spool.MessageError(errors.Join(wire.err, fileErr))
 	}
 	if bodyErr != nil {
 		return file{}, bodyErr
 	}
-	r.on = file{original, wire.size}
+	r.message = file{original, wire.size}
 	return file{local, size}, nil
 }
 
-// spoolWriter counts, and remembers whose error it was.
-type spoolWriter struct {
+// countingWriter counts, and remembers whose error it was.
+type countingWriter struct {
 	w    io.Writer
 	size int64
 	err  error
 }
 
-func (w *spoolWriter) Write(p []byte) (int, error) {
+func (w *countingWriter) Write(p []byte) (int, error) {
 	n, err := w.w.Write(p)
 	w.size += int64(n)
 	w.err = err
@@ -115,55 +115,55 @@ func (w *spoolWriter) Write(p []byte) (int, error) {
 
 // run runs the program. Its errors are failures of the filter.
 func (f *Filter) run(ctx context.Context, run *program.Run) (exit program.Exit, err error) {
-	if err := f.brake.check(f.o.Now()); err != nil {
+	if err := f.breaker.allow(f.opts.Now()); err != nil {
 		return program.Exit{}, err
 	}
 	if run.Path, err = f.command.Find(); err == nil {
 		exit, err = run.Do(ctx)
 	}
 	if ctx.Err() == nil {
-		f.brake.ended(f.o.Now(), err)
+		f.breaker.record(f.opts.Now(), err)
 	}
 	return exit, err
 }
 
-// judge decides what becomes of the message. failure is why the filter did not
+// applyExit decides what becomes of the message. failure is why the filter did not
 // come to an end of its own.
-func (f *Filter) judge(r *Result, exit program.Exit, failure error, output file) error {
+func (f *Filter) applyExit(r *Result, exit program.Exit, failure error, output file) error {
 	code := func(list []int) bool { return failure == nil && slices.Contains(list, exit.Code) }
 	switch {
-	case code(f.o.Keep) && (output.size > 0 || r.on.size == 0):
-		r.on = output
+	case code(f.opts.Keep) && (output.size > 0 || r.message.size == 0):
+		r.message = output
 		return nil
-	case code(f.o.Quarantine):
+	case code(f.opts.Quarantine):
 		r.Verdict = Quarantine
 		if output.size > 0 {
-			r.on = output
+			r.message = output
 		}
 		return nil
-	case code(f.o.Drop) && f.o.AllowDrop:
+	case code(f.opts.Drop) && f.opts.AllowDrop:
 		r.Verdict = Drop
 		return nil
-	case code(f.o.Drop):
+	case code(f.opts.Drop):
 		r.Warning = fmt.Sprintf("%s: it wants to drop the message, which it is not allowed to (%s)", f.target(), exit.Text)
 		return nil
-	case code(f.o.Keep):
+	case code(f.opts.Keep):
 		failure = errors.New("it wrote nothing")
 	case failure == nil:
 		failure = errors.New(exit.Text)
 	}
-	e := f.failed(exit, failure)
-	if f.o.OnFailure == Wait {
+	e := f.failureError(exit, failure)
+	if f.opts.OnFailure == Wait {
 		return e
 	}
 	r.Warning = fmt.Sprintf("%v (%s)", e, e.Hint)
 	return nil
 }
 
-// failed is the error of a filter that failed.
-func (f *Filter) failed(exit program.Exit, failure error) *deliver.Error {
+// failureError is the error of a filter that failed.
+func (f *Filter) failureError(exit program.Exit, failure error) *deliver.Error {
 	if e, ok := errors.AsType[*deliver.Error](failure); ok { // there is no such program
-		return f.fault(e.Fault, e.Op, e.Err, e.Hint)
+		return f.newError(e.Fault, e.Op, e.Err, e.Hint)
 	}
 	fault, hint := deliver.FaultTemporary, "run it by hand to see what is wrong"
 	if e, ok := errors.AsType[*program.StartError](failure); ok {
@@ -171,5 +171,5 @@ func (f *Filter) failed(exit program.Exit, failure error) *deliver.Error {
 	} else if exit.CannotRun() {
 		fault, hint = deliver.FaultOperator, program.HintCannotRun
 	}
-	return f.fault(fault, "run the filter", failure, hint)
+	return f.newError(fault, "run the filter", failure, hint)
 }

@@ -36,7 +36,7 @@ const (
 // Commit's own error. It is Untaken: the server has answered for all that was sent.
 // Blameless it is not, since there may be room for other messages.
 func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
-	if err := b.Commits(); err != nil {
+	if err := b.BeginCommit(); err != nil {
 		return err
 	}
 	if len(b.messages) == 0 {
@@ -44,45 +44,45 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 		return nil
 	}
 	defer b.File.Close()
-	a := appends{batch: b, landed: landed, buf: make([]byte, 32<<10), taken: -1}
-	for a.next < len(b.messages) && a.stop == nil && a.failed == nil {
-		ses, leave, err := b.sink.enter(ctx, false)
+	a := appender{batch: b, landed: landed, buf: make([]byte, 32<<10), lastLanded: -1}
+	for a.next < len(b.messages) && a.stopErr == nil && a.landedErr == nil {
+		ses, leave, err := b.sink.acquireSession(ctx, false)
 		if err != nil {
 			return errors.Join(err, a.finish())
 		}
-		err = a.run(ses)
+		err = a.sendAll(ses)
 		leave()
 		if err != nil {
 			return errors.Join(err, a.finish())
 		}
 	}
 	err := a.finish()
-	if a.failed != nil {
+	if a.landedErr != nil {
 		return err
 	}
-	if a.stop != nil {
-		a.stop.Untaken = true
+	if a.stopErr != nil {
+		a.stopErr.Untaken = true
 	}
 	// If it cannot be removed, Sweep removes it.
 	_ = b.sink.spool.Remove(b.Name)
 	return err
 }
 
-// appends is a Commit under way.
-type appends struct {
+// appender is a Commit under way.
+type appender struct {
 	*batch
 	landed func(deliver.Receipt) error
 	buf    []byte
 
-	next   int            // the message to be sent next
-	alone  int            // those before this one go alone
-	before imap.UID       // how far the folder was when some were refused together, 0 if it is still there
-	flying []*flight      // sent and not answered
-	doubts []doubt        // refused, perhaps for their own sake
-	taken  int            // the last message that landed, -1 before that
-	full   *doubt         // the smallest message that there was no room for
-	stop   *deliver.Error // why nothing more is sent
-	failed error          // of landed: nothing more is sent or reported
+	next              int              // the message to be sent next
+	aloneUntil        int              // those before this one go alone
+	nextBefore        imap.UID         // how far the folder was when some were refused together, 0 if it is still there
+	inFlight          []*flight        // sent and not answered
+	undecided         []refusedMessage // refused, perhaps for their own sake
+	lastLanded        int              // the last message that landed, -1 before that
+	smallestOverQuota *refusedMessage  // the smallest message that there was no room for
+	stopErr           *deliver.Error   // why nothing more is sent
+	landedErr         error            // of landed: nothing more is sent or reported
 }
 
 // flight is count messages on their way, from the n-th on.
@@ -93,44 +93,44 @@ type flight struct {
 	refusal *imap.Error
 }
 
-// doubt is a message that was refused for no reason given, or for want of room.
-type doubt struct {
+// refusedMessage is a message that was refused for no reason given, or for want of room.
+type refusedMessage struct {
 	n   int
 	err *deliver.Error
 }
 
-// run sends messages until all are sent and answered, or until the session can
+// sendAll sends messages until all are sent and answered, or until the session can
 // send no more. Its error leaves messages behind that may have landed or not.
-func (a *appends) run(ses *session) error {
-	if err := ses.unselect(); err != nil {
+func (a *appender) sendAll(ses *session) error {
+	if err := ses.closeFolder(); err != nil {
 		return err
 	}
-	lost := a.unmoved(ses)
-	for a.next < len(a.messages) && a.stop == nil && a.failed == nil && lost == nil && !ses.wire.broken() {
-		if len(a.flying) == window {
-			lost = a.collect(ses)
+	lost := a.checkUnchanged(ses)
+	for a.next < len(a.messages) && a.stopErr == nil && a.landedErr == nil && lost == nil && !ses.wire.isBroken() {
+		if len(a.inFlight) == window {
+			lost = a.awaitAnswer(ses)
 			continue
 		}
 		m := a.messages[a.next]
-		if count := a.together(ses); count > 1 {
-			lost = a.appendAll(ses, count)
+		if count := a.multiAppendCount(ses); count > 1 {
+			lost = a.multiAppend(ses, count)
 			continue
 		} else if m.size > ses.limit {
 			a.report(a.next, "", a.sink.refusal("append", &imap.Error{
 				Type: imap.StatusResponseTypeNo, Code: imap.ResponseCodeTooBig,
 				Text: fmt.Sprintf("APPENDLIMIT %d", ses.limit), // RFC 7889 §3
 			}))
-		} else if a.full != nil && m.size >= a.messages[a.full.n].size {
-			a.doubts = append(a.doubts, doubt{a.next, a.full.err})
+		} else if a.smallestOverQuota != nil && m.size >= a.messages[a.smallestOverQuota.n].size {
+			a.undecided = append(a.undecided, refusedMessage{a.next, a.smallestOverQuota.err})
 		} else if f, err := a.send(ses, 1); err != nil {
 			lost = err
 		} else {
-			a.flying = append(a.flying, f)
+			a.inFlight = append(a.inFlight, f)
 		}
 		a.next++
 	}
-	for len(a.flying) > 0 {
-		if err := a.collect(ses); lost == nil {
+	for len(a.inFlight) > 0 {
+		if err := a.awaitAnswer(ses); lost == nil {
 			lost = err
 		}
 	}
@@ -138,18 +138,18 @@ func (a *appends) run(ses *session) error {
 }
 
 // send sends the next count messages.
-func (a *appends) send(ses *session, count int) (*flight, error) {
+func (a *appender) send(ses *session, count int) (*flight, error) {
 	batch := a.messages[a.next : a.next+count]
 	first := batch[0]
 	size := first.size
 	text := []io.Reader{io.NewSectionReader(a.File, first.offset, first.size)}
 	for _, m := range batch[1:] {
-		head := a.sink.head(m)
+		head := a.sink.messageHead(m)
 		size += int64(len(head)) + m.size
 		text = append(text, strings.NewReader(head), io.NewSectionReader(a.File, m.offset, m.size))
 	}
 	if size > smallLiteral && ses.caps.Has(imap.CapLiteralPlus) {
-		ses.wire.literal.Store(&literal{told: size, sent: first.size})
+		ses.wire.literal.Store(&literal{announced: size, sent: first.size})
 	}
 	f := &flight{n: a.next, count: count}
 	f.cmd = ses.client.Append(a.sink.folder, size, &imap.AppendOptions{Flags: a.sink.flags, Time: first.date})
@@ -187,18 +187,18 @@ func (a *appends) send(ses *session, count int) (*flight, error) {
 	return f, nil
 }
 
-// collect waits for the oldest answer that is due. Its error means that there
+// awaitAnswer waits for the oldest answer that is due. Its error means that there
 // will be none.
-func (a *appends) collect(ses *session) error {
-	f := a.flying[0]
-	a.flying = a.flying[1:]
+func (a *appender) awaitAnswer(ses *session) error {
+	f := a.inFlight[0]
+	a.inFlight = a.inFlight[1:]
 	data, err := f.cmd.Wait()
 	if err == nil {
-		places, ok := ses.where(data, f.count)
+		places, ok := ses.places(data, f.count)
 		if !ok {
-			return ses.sink.fail("append", errFewer)
+			return ses.sink.fail("append", errUIDCount)
 		}
-		a.taken = f.n + f.count - 1
+		a.lastLanded = f.n + f.count - 1
 		for i, where := range places {
 			a.report(f.n+i, where, nil)
 		}
@@ -210,47 +210,47 @@ func (a *appends) collect(ses *session) error {
 	}
 	// A refusal that came before the literal has imapclient end all commands
 	// with it, those that were not answered too.
-	if slices.ContainsFunc(a.flying, func(later *flight) bool { return later.refusal == refusal }) {
+	if slices.ContainsFunc(a.inFlight, func(later *flight) bool { return later.refusal == refusal }) {
 		return ses.sink.fail("append", errHungUp)
 	}
 	if f.count > 1 {
 		// What to think of a refusal is known once each was asked for alone. One of
 		// a message is no reason not to send others together.
-		a.next, a.alone, a.before = f.n, f.n+f.count, ses.next
-		ses.single = refusal.Type == imap.StatusResponseTypeBad || passing(refusal)
+		a.next, a.aloneUntil, a.nextBefore = f.n, f.n+f.count, ses.next
+		ses.noMultiAppend = refusal.Type == imap.StatusResponseTypeBad || concernsAllMessages(refusal)
 		return nil
 	}
 	e := ses.refusal("append", refusal)
 	switch {
 	case e.Fault == deliver.FaultMessage:
 		a.report(f.n, "", e)
-	case refusal.Code == imap.ResponseCodeOverQuota && !throttled(refusal):
+	case refusal.Code == imap.ResponseCodeOverQuota && !isThrottled(refusal):
 		// There may be room for one that is smaller.
-		if a.full == nil || a.messages[f.n].size < a.messages[a.full.n].size {
-			a.full = &doubt{f.n, e}
+		if a.smallestOverQuota == nil || a.messages[f.n].size < a.messages[a.smallestOverQuota.n].size {
+			a.smallestOverQuota = &refusedMessage{f.n, e}
 		}
 		fallthrough
 	case refusal.Code == imap.ResponseCodeLimit, // Dovecot's for a message over quota_max_mail_size
-		e.Fault == deliver.FaultTemporary && !passing(refusal):
-		a.doubts = append(a.doubts, doubt{f.n, e})
-	case a.stop == nil:
-		a.stop = e
+		e.Fault == deliver.FaultTemporary && !concernsAllMessages(refusal):
+		a.undecided = append(a.undecided, refusedMessage{f.n, e})
+	case a.stopErr == nil:
+		a.stopErr = e
 	}
 	return nil
 }
 
-// where names the places of messages that landed, in the form of RFC 5092, and
+// places names the places of messages that landed, in the form of RFC 5092, and
 // learns from them how far the folder has come. A server that does not tell, though
 // it offers to, is asked before each batch from now on. ok is false if it tells of
 // others than there are messages.
-func (ses *session) where(data *imap.AppendData, count int) (places []string, ok bool) {
+func (ses *session) places(data *imap.AppendData, count int) (places []string, ok bool) {
 	places = slices.Repeat([]string{ses.sink.target}, count)
 	uids := []imap.UID{data.UID}
 	if count > 1 {
-		uids = ses.wire.allUIDs(data.UID, count)
+		uids = ses.wire.takeUIDs(data.UID, count)
 	}
 	if data.UID == 0 || uids == nil {
-		ses.silent = true
+		ses.hidesUIDs = true
 		return places, data.UID == 0
 	}
 	for i, uid := range uids {
@@ -266,32 +266,32 @@ func (ses *session) where(data *imap.AppendData, count int) (places []string, ok
 // one that came later, what it refused without a reason is itself the reason.
 // If it took none at all, nothing is wrong with the messages: the error, which
 // is also that of what stopped the rest, leaves them unreported.
-func (a *appends) finish() error {
-	for _, d := range a.doubts {
+func (a *appender) finish() error {
+	for _, d := range a.undecided {
 		switch {
-		case a.taken > d.n && d.err.Fault == deliver.FaultTemporary:
+		case a.lastLanded > d.n && d.err.Fault == deliver.FaultTemporary:
 			d.err.Fault = deliver.FaultMessage
 			d.err.Hint = "the server took later messages: there is something about this one"
-		case a.taken < 0 && (len(a.messages) > 1 || d.err.Fault == deliver.FaultOperator):
-			a.stop = cmp.Or(a.stop, d.err)
+		case a.lastLanded < 0 && (len(a.messages) > 1 || d.err.Fault == deliver.FaultOperator):
+			a.stopErr = cmp.Or(a.stopErr, d.err)
 			continue
 		}
 		a.report(d.n, "", d.err)
 	}
-	if a.failed == nil && a.stop != nil {
-		return a.stop
+	if a.landedErr == nil && a.stopErr != nil {
+		return a.stopErr
 	}
-	return a.failed
+	return a.landedErr
 }
 
 // report passes a receipt on, unless an earlier one was not accepted.
-func (a *appends) report(n int, where string, err *deliver.Error) {
-	if a.failed != nil {
+func (a *appender) report(n int, where string, err *deliver.Error) {
+	if a.landedErr != nil {
 		return
 	}
 	r := deliver.Receipt{Ticket: deliver.Ticket(n), Where: where}
 	if err != nil {
 		r.Err = err
 	}
-	a.failed = a.landed(r)
+	a.landedErr = a.landed(r)
 }

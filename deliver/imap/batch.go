@@ -27,7 +27,7 @@ type message struct {
 
 // Stage implements deliver.Batch.
 func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
-	if err := b.Ready(ctx, "stage"); err != nil {
+	if err := b.Check(ctx, "stage"); err != nil {
 		return 0, err
 	}
 	if err := b.Open(mail.Account); err != nil {
@@ -46,7 +46,7 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 		return 0, err
 	}
 	if err := out.Finish(); err != nil {
-		return 0, b.Fault("write a batch", err)
+		return 0, b.FailFile("write a batch", err)
 	}
 	m.size, m.sum, m.id = out.size, digest(out.head), messageID(out.head)
 	b.messages = append(b.messages, m)
@@ -67,27 +67,27 @@ func internalDate(mail deliver.Mail) time.Time {
 
 // Prepare implements deliver.Batch.
 func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
-	if err := b.Ready(ctx, "prepare"); err != nil {
+	if err := b.Check(ctx, "prepare"); err != nil {
 		return nil, err
 	}
 	if len(b.messages) == 0 {
 		return nil, nil
 	}
 	if err := b.File.Sync(); err != nil {
-		return nil, b.Fault("sync a batch", err)
+		return nil, b.FailFile("sync a batch", err)
 	}
 	if err := b.sink.spool.Sync(); err != nil {
-		return nil, b.Break(err)
+		return nil, b.Fail(err)
 	}
-	ses, leave, err := b.sink.enter(ctx, false)
+	ses, leave, err := b.sink.acquireSession(ctx, false)
 	if err != nil {
-		return nil, b.Break(err)
+		return nil, b.Fail(err)
 	}
 	defer leave()
-	if ses.silent || !ses.caps.Has(imap.CapUIDPlus) {
+	if ses.hidesUIDs || !ses.caps.Has(imap.CapUIDPlus) {
 		// Nobody told which UIDs the batch before was given.
-		if err := ses.look(); err != nil {
-			return nil, b.Break(err)
+		if err := ses.refreshFolder(); err != nil {
+			return nil, b.Fail(err)
 		}
 	}
 	type looks struct {
@@ -99,7 +99,7 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 	for n, m := range b.messages {
 		like := looks{m.size, m.sum}
 		promises[n] = deliver.Promise{Ticket: deliver.Ticket(n), Token: token{
-			Server: b.sink.account(), Folder: b.sink.folder,
+			Server: b.sink.accountDigest(), Folder: b.sink.folder,
 			Validity: ses.validity, Next: ses.next,
 			Size: m.size, Sum: m.sum, Twin: twins[like], ID: m.id, Spool: b.Name,
 		}.String()}

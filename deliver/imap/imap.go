@@ -80,11 +80,11 @@ type Sink struct {
 	pool   *remote.Pool
 	key    any // of its connections in the pool
 
-	turn   chan struct{} // holds a token while somebody uses a connection, or what follows
-	uses   int           // of connections, so far
-	closed bool          // no connection is kept any more
-	lost   time.Time     // when the server was last found to be of no use
-	why    error         // why that was
+	sem         chan struct{} // holds a token while somebody uses a connection, or what follows
+	sessionUses int           // of connections, so far
+	closed      bool          // no connection is kept any more
+	failedAt    time.Time     // when the server was last found to be of no use
+	failure     error         // why that was
 }
 
 var _ deliver.Sink = (*Sink)(nil)
@@ -94,7 +94,7 @@ var _ deliver.Sink = (*Sink)(nil)
 func New(o Options) (*Sink, error) {
 	s := &Sink{
 		server: o.Server, folder: o.Folder, create: o.Create, spool: o.Spool,
-		idle: cmp.Or(o.Idle, defaultIdle), pool: cmp.Or(o.Pool, remote.NewPool(1)), turn: make(chan struct{}, 1),
+		idle: cmp.Or(o.Idle, defaultIdle), pool: cmp.Or(o.Pool, remote.NewPool(1)), sem: make(chan struct{}, 1),
 	}
 	if s.folder == "" || strings.EqualFold(s.folder, "INBOX") {
 		s.folder = "INBOX" // RFC 9051 §5.1: in any case
@@ -104,15 +104,15 @@ func New(o Options) (*Sink, error) {
 		s.key = o.Login
 	}
 	s.server.Service = "imap"
-	s.target = place(&s.server, "")
-	if len(s.folder) > maxFolder || !utf8.ValidString(s.folder) || strings.ContainsFunc(s.folder, unfit) {
+	s.target = folderURL(&s.server, "")
+	if len(s.folder) > maxFolder || !utf8.ValidString(s.folder) || strings.ContainsFunc(s.folder, isInvalidFolderRune) {
 		return nil, s.refuse(fmt.Sprintf("no folder has the name %#.100q", s.folder), nil,
 			fmt.Sprintf("folder must be UTF-8 of at most %d octets, without control characters", maxFolder))
 	}
-	s.target = place(&s.server, s.folder)
+	s.target = folderURL(&s.server, s.folder)
 	size := 0
 	for _, name := range o.Flags {
-		if !validFlag(name) {
+		if !isValidFlag(name) {
 			return nil, s.refuse(fmt.Sprintf("%#.100q is not a flag", name), nil, `a flag must be \Seen, \Answered, \Flagged, \Deleted, \Draft or a keyword of ASCII without blanks and (){%*"\]`)
 		}
 		if size += len(name) + 1; size > maxFlags {
@@ -123,13 +123,13 @@ func New(o Options) (*Sink, error) {
 	return s, nil
 }
 
-// unfit reports what must not be in a folder's name. U+FFFD stands for text
+// isInvalidFolderRune reports what must not be in a folder's name. U+FFFD stands for text
 // that was lost before it came here.
-func unfit(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }
+func isInvalidFolderRune(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }
 
-// validFlag follows RFC 9051 §9: flag, without \Recent and other flags of the
+// isValidFlag follows RFC 9051 §9: flag, without \Recent and other flags of the
 // server's own.
-func validFlag(name string) bool {
+func isValidFlag(name string) bool {
 	keyword := name
 	switch f := imap.Flag(name); f {
 	case imap.FlagSeen, imap.FlagAnswered, imap.FlagFlagged, imap.FlagDeleted, imap.FlagDraft:
@@ -140,11 +140,11 @@ func validFlag(name string) bool {
 	})
 }
 
-// account tells the server and user from others, in a promise.
-func (s *Sink) account() string { return digest(place(&s.server, "")) }
+// accountDigest tells the server and user from others, in a promise.
+func (s *Sink) accountDigest() string { return digest(folderURL(&s.server, "")) }
 
-// place names a folder of a server in the form of RFC 5092, unescaped.
-func place(server *remote.Server, folder string) string {
+// folderURL names a folder of a server in the form of RFC 5092, unescaped.
+func folderURL(server *remote.Server, folder string) string {
 	user := ""
 	if server.User != "" {
 		user = server.User + "@"
@@ -168,9 +168,9 @@ func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 		return nil, s.fail("begin", err)
 	}
 	select {
-	case s.turn <- struct{}{}:
-		<-s.turn
-		_, leave, err := s.enter(ctx, true)
+	case s.sem <- struct{}{}:
+		<-s.sem
+		_, leave, err := s.acquireSession(ctx, true)
 		if err != nil {
 			return nil, err
 		}
@@ -186,16 +186,16 @@ func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 // reports whether the folder is there; that it is missing is no error if the
 // sink would create it. The error is a *deliver.Error.
 func (s *Sink) Check(ctx context.Context) (exists bool, err error) {
-	probe := &Sink{server: s.server, folder: s.folder, target: s.target, pool: s.pool, closed: true, turn: make(chan struct{}, 1)}
+	probe := &Sink{server: s.server, folder: s.folder, target: s.target, pool: s.pool, closed: true, sem: make(chan struct{}, 1)}
 	probe.key = probe // so that it connects
-	_, leave, err := probe.enter(ctx, true)
+	_, leave, err := probe.acquireSession(ctx, true)
 	if err == nil {
 		leave()
 		return true, nil
 	}
 	e, _ := errors.AsType[*deliver.Error](err)
-	said, refused := errors.AsType[reply](err)
-	if s.create && refused && e.Op == opLook && !permanent(imap.ResponseCode(said.code)) {
+	said, refused := errors.AsType[serverReply](err)
+	if s.create && refused && e.Op == opLook && !isOtherThanMissing(imap.ResponseCode(said.code)) {
 		err = nil
 	}
 	return false, err
@@ -211,8 +211,8 @@ func (s *Sink) Sweep(ctx context.Context, account string) error {
 
 // Close implements deliver.Sink. It waits for a Commit under way.
 func (s *Sink) Close() error {
-	s.turn <- struct{}{}
-	defer func() { <-s.turn }()
+	s.sem <- struct{}{}
+	defer func() { <-s.sem }()
 	s.closed = true
 	s.pool.Quit(s.key)
 	return nil

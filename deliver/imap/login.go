@@ -42,7 +42,7 @@ func (ses *session) login(ctx context.Context) error {
 // unless the server forbids it (RFC 9051 §6.2.3).
 func (ses *session) authenticate(ctx context.Context) error {
 	server := &ses.sink.server
-	caps, err := ses.capabilities()
+	caps, err := ses.initialCapabilities()
 	if err != nil {
 		return err
 	}
@@ -53,9 +53,9 @@ func (ses *session) authenticate(ctx context.Context) error {
 	case err == nil:
 		err = login.Do(ctx, func() error {
 			if !caps.Has(imap.CapSASLIR) {
-				login.Shorten(0)
+				login.LimitInitialResponse(0)
 			}
-			return ses.exchange(login)
+			return ses.exchangeSASL(login)
 		})
 	case none && !caps.Has(imap.CapLoginDisabled) && server.AllowsPassword():
 		var password string
@@ -70,24 +70,24 @@ func (ses *session) authenticate(ctx context.Context) error {
 		return nil
 	}
 	refusal, ok := errors.AsType[*imap.Error](err)
-	if _, ours := errors.AsType[*remote.LoginError](err); ours && !(ok && passing(refusal)) {
+	if _, ours := errors.AsType[*remote.LoginError](err); ours && !(ok && concernsAllMessages(refusal)) {
 		return ses.sink.fail("log in", err)
 	}
 	if !ok {
 		return ses.fail("log in", err)
 	}
 	e := ses.refusal("log in", refusal)
-	if e.Fault == deliver.FaultTemporary && !passing(refusal) {
+	if e.Fault == deliver.FaultTemporary && !concernsAllMessages(refusal) {
 		e.Fault = deliver.FaultOperator
 		e.Hint = server.LoginHint("check the sink's user and password; some providers want a password for this program alone")
 	}
 	return e
 }
 
-// capabilities are what the server offers before the login; one that refuses to
+// initialCapabilities are what the server offers before the login; one that refuses to
 // tell offers nothing. imapclient waits for half a minute, whatever our timeout is,
 // and what it then returns looks like a server that forbids nothing.
-func (ses *session) capabilities() (imap.CapSet, error) {
+func (ses *session) initialCapabilities() (imap.CapSet, error) {
 	if caps := ses.client.Caps(); caps != nil {
 		return caps, nil
 	}

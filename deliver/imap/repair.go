@@ -26,29 +26,29 @@ func (r *repairer) Write(p []byte) (int, error) {
 	for i, c := range p {
 		switch {
 		case c == 0:
-			r.put(p[start:i])
-			r.put([]byte{0x80})
+			r.write(p[start:i])
+			r.write([]byte{0x80})
 			start = i + 1
 		case c == '\n' && !r.cr:
-			r.put(p[start:i])
-			r.put([]byte{'\r'})
+			r.write(p[start:i])
+			r.write([]byte{'\r'})
 			start = i
 		}
 		r.cr = c == '\r'
 	}
-	r.put(p[start:])
+	r.write(p[start:])
 	return len(p), nil
 }
 
 // Finish ends the message.
 func (r *repairer) Finish() error {
 	if r.size == 0 {
-		r.put([]byte("\r\n"))
+		r.write([]byte("\r\n"))
 	}
 	return r.w.Flush()
 }
 
-func (r *repairer) put(p []byte) {
+func (r *repairer) write(p []byte) {
 	r.size += int64(len(p))
 	r.head = append(r.head, p[:min(len(p), headLen-len(r.head))]...)
 	_, _ = r.w.Write(p)

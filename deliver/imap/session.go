@@ -19,11 +19,11 @@ const noLimit = math.MaxInt64
 // session is a connection that is logged in. Whoever has the sink's turn, or
 // the pool, has it to himself.
 type session struct {
-	sink   *Sink // who used it last: what is known of the folder is of his
-	use    int   // Sink.uses then
-	client *imapclient.Client
-	wire   *wire
-	caps   imap.CapSet // those after the login
+	sink    *Sink // who used it last: what is known of the folder is of his
+	lastUse int   // Sink.uses then
+	client  *imapclient.Client
+	wire    *wire
+	caps    imap.CapSet // those after the login
 	// secrets is what errors must not tell, nil before the login.
 	secrets *remote.Login
 
@@ -35,85 +35,85 @@ type session struct {
 	limit int64
 	// single is set once the server refused an APPEND of several messages as if it
 	// were too much for it.
-	single bool
+	noMultiAppend bool
 
 	// silent is set once the server did not tell which UID a message was given.
-	silent bool
+	hidesUIDs bool
 
 	// listed is what Settle has seen of a folder.
-	listed *listing
+	listing *listing
 }
 
-// enter takes the turn and returns a session that looked at the folder: if ask
+// acquireSession takes the turn and returns a session that looked at the folder: if ask
 // is true, now. The end of ctx breaks it until leave is called. Whoever waited for
 // his turn while the server proved to be of no use does not try it again.
-func (s *Sink) enter(ctx context.Context, ask bool) (ses *session, leave func(), err error) {
+func (s *Sink) acquireSession(ctx context.Context, ask bool) (ses *session, leave func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, nil, s.fail("connect", err)
 	}
 	came := time.Now()
 	select {
-	case s.turn <- struct{}{}:
+	case s.sem <- struct{}{}:
 	case <-ctx.Done():
 		return nil, nil, s.fail("wait for the connection", context.Cause(ctx))
 	}
 	// Else all that waited for a server that hangs would wait for it in turn.
-	if s.lost.After(came) {
-		defer func() { <-s.turn }()
-		return nil, nil, s.why
+	if s.failedAt.After(came) {
+		defer func() { <-s.sem }()
+		return nil, nil, s.failure
 	}
-	ses, stop, err := s.resume(ctx, ask)
+	ses, stop, err := s.reuseSession(ctx, ask)
 	if ses == nil && err == nil {
 		if ses, stop, err = s.connect(ctx); err != nil {
-			s.server.Forget()
+			s.server.ForgetTLSSession()
 			if ctx.Err() == nil {
-				s.lost, s.why = time.Now(), err
+				s.failedAt, s.failure = time.Now(), err
 			}
 		}
 	}
 	if err != nil {
-		<-s.turn
+		<-s.sem
 		return nil, nil, err
 	}
-	s.uses++
-	ses.use = s.uses
+	s.sessionUses++
+	ses.lastUse = s.sessionUses
 	return ses, func() {
 		stop()
 		if why := ses.wire.cause(ses.secrets); errors.Is(why, os.ErrDeadlineExceeded) && ctx.Err() == nil {
-			s.lost, s.why = time.Now(), s.fail("use the connection", why)
+			s.failedAt, s.failure = time.Now(), s.fail("use the connection", why)
 		}
 		// The end of ctx breaks the session, if it has not yet.
-		if ses.wire.broken() || ctx.Err() != nil || s.closed {
+		if ses.wire.isBroken() || ctx.Err() != nil || s.closed {
 			ses.Quit()
 		} else {
 			s.pool.Keep(s.key, ses, s.idle)
 		}
-		<-s.turn
+		<-s.sem
 	}, nil
 }
 
-// resume returns a session that was kept, nil if there is none of use. That
+// reuseSession returns a session that was kept, nil if there is none of use. That
 // a server has hung up is often noticed only when it is asked something.
-func (s *Sink) resume(ctx context.Context, ask bool) (*session, func(), error) {
+func (s *Sink) reuseSession(ctx context.Context, ask bool) (*session, func(), error) {
 	ses, _ := s.pool.Take(s.key).(*session)
 	if ses == nil {
 		return nil, nil, nil
 	}
 	var err error
-	if !ses.wire.broken() {
-		stop := remote.Obey(ctx, ses.wire.Conn)
-		if ses.sink != s || ses.use != s.uses { // it knows another folder, or this one as it was
-			ses.sink, ses.single, ses.silent, ask = s, false, false, true
+	if !ses.wire.isBroken() {
+		stop := remote.BindContext(ctx, ses.wire.Conn)
+		if ses.sink != s || ses.lastUse != s.sessionUses { // it knows another folder, or this one as it was
+			ses.sink, ses.noMultiAppend, ses.hidesUIDs, ask = s, false, false, true
 		}
 		if ask {
-			err = ses.look()
+			err = ses.refreshFolder()
 		}
 		if err == nil {
 			return ses, stop, nil
 		}
 		stop()
 	}
-	if ses.wire.broken() && ctx.Err() == nil {
+	if ses.wire.isBroken() && ctx.Err() == nil {
 		err = nil
 	}
 	ses.Quit()
@@ -122,8 +122,8 @@ func (s *Sink) resume(ctx context.Context, ask bool) (*session, func(), error) {
 
 // Quit takes leave of the server and hangs up.
 func (ses *session) Quit() {
-	if !ses.wire.broken() {
-		remote.SetSilence(ses.wire.Conn, time.Second)
+	if !ses.wire.isBroken() {
+		remote.SetTimeout(ses.wire.Conn, time.Second)
 		_ = ses.client.Logout() // a courtesy: the answer does not matter
 	}
 	_ = ses.client.Close()
@@ -135,8 +135,8 @@ func (s *Sink) connect(ctx context.Context) (ses *session, stop func(), err erro
 	if err != nil {
 		return nil, nil, s.fail("connect", err)
 	}
-	stop = remote.Obey(ctx, conn)
-	greeting, err := greet(conn)
+	stop = remote.BindContext(ctx, conn)
+	greeting, err := readGreeting(conn)
 	if err != nil {
 		stop()
 		_ = conn.Close()
@@ -157,7 +157,7 @@ func (s *Sink) connect(ctx context.Context) (ses *session, stop func(), err erro
 	if err = ses.client.WaitGreeting(); err != nil {
 		err = ses.fail("wait for the greeting", err)
 	} else if err = ses.login(ctx); err == nil {
-		err = ses.look()
+		err = ses.refreshFolder()
 	}
 	if err != nil {
 		stop()
@@ -170,15 +170,15 @@ func (s *Sink) connect(ctx context.Context) (ses *session, stop func(), err erro
 // opLook is what failed if there is no folder.
 const opLook = "look at the folder"
 
-// look asks how far the folder has come, and creates it if it is missing and
+// refreshFolder asks how far the folder has come, and creates it if it is missing and
 // that is wanted.
-func (ses *session) look() error {
-	if err := ses.unselect(); err != nil {
+func (ses *session) refreshFolder() error {
+	if err := ses.closeFolder(); err != nil {
 		return err
 	}
-	err := ses.status()
+	err := ses.readStatus()
 	refusal, refused := errors.AsType[*imap.Error](err)
-	if refused && ses.sink.create && !permanent(refusal.Code) {
+	if refused && ses.sink.create && !isOtherThanMissing(refusal.Code) {
 		err = ses.client.Create(ses.sink.folder, nil).Wait()
 		if code, _ := errors.AsType[*imap.Error](err); code != nil && code.Code == imap.ResponseCodeAlreadyExists {
 			err = nil
@@ -189,7 +189,7 @@ func (ses *session) look() error {
 		// Mail programs show what is subscribed. A folder that they do not
 		// show is no reason to keep the mail.
 		_ = ses.client.Subscribe(ses.sink.folder).Wait()
-		err = ses.status()
+		err = ses.readStatus()
 	}
 	if err == nil {
 		return nil
@@ -197,15 +197,15 @@ func (ses *session) look() error {
 	e := ses.fail(opLook, err)
 	if refused && !ses.sink.create {
 		// Dovecot gives no code. A LIST that fails leaves the refusal as it is.
-		if absent, _ := ses.absent(ses.sink.folder, refusal); absent {
+		if absent, _ := ses.isMissing(ses.sink.folder, refusal); absent {
 			e.Fault, e.Hint = deliver.FaultOperator, hintFolder
 		}
 	}
 	return e
 }
 
-// status asks for the state of the folder.
-func (ses *session) status() error {
+// readStatus asks for the state of the folder.
+func (ses *session) readStatus() error {
 	limit, _ := ses.caps.AppendLimit()
 	data, err := ses.client.Status(ses.sink.folder, &imap.StatusOptions{
 		UIDNext: true, UIDValidity: true,
@@ -225,10 +225,10 @@ func (ses *session) status() error {
 	return nil
 }
 
-// unselect leaves the folder that Settle has opened: a server keeps the
+// closeFolder leaves the folder that Settle has opened: a server keeps the
 // selected one in step with each APPEND, and STATUS is not for it (RFC 9051
 // §6.3.11). It was opened for reading only, so CLOSE removes nothing.
-func (ses *session) unselect() error {
+func (ses *session) closeFolder() error {
 	if ses.client.State() != imap.ConnStateSelected {
 		return nil
 	}

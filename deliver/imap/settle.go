@@ -11,8 +11,8 @@ import (
 	"github.com/mailhaul/mailhaul/deliver"
 )
 
-// maxSuspects bounds the messages of one Message-ID that are looked at.
-const maxSuspects = 100
+// maxCandidates bounds the messages of one Message-ID that are looked at.
+const maxCandidates = 100
 
 // listing is what Settle has seen of a folder, for the next promise of the
 // batch. It holds as long as the folder's state is what it was.
@@ -45,10 +45,10 @@ func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, err
 	if !ok {
 		return deliver.Unknown, nil
 	}
-	if t.Server != s.account() {
+	if t.Server != s.accountDigest() {
 		return deliver.Unknown, s.spool.Remove(t.Spool)
 	}
-	ses, leave, err := s.enter(ctx, false)
+	ses, leave, err := s.acquireSession(ctx, false)
 	if err != nil {
 		return deliver.Unknown, err
 	}
@@ -63,7 +63,7 @@ func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, err
 func (ses *session) settle(t token) (deliver.Verdict, error) {
 	data, err := ses.client.Select(t.Folder, &imap.SelectOptions{ReadOnly: true}).Wait()
 	if refusal, ok := errors.AsType[*imap.Error](err); ok {
-		absent, lerr := ses.absent(t.Folder, refusal)
+		absent, lerr := ses.isMissing(t.Folder, refusal)
 		_ = ses.wire.Close() // imapclient takes the folder before for open still
 		if absent {
 			return deliver.Unknown, nil
@@ -81,33 +81,33 @@ func (ses *session) settle(t token) (deliver.Verdict, error) {
 	if data.UIDNext == t.Next {
 		return deliver.NotLanded, nil
 	}
-	l := ses.listed
+	l := ses.listing
 	if l == nil || l.folder != t.Folder || l.validity != data.UIDValidity || l.next != data.UIDNext ||
 		l.exists != data.NumMessages || l.from > t.Next {
 		l = &listing{folder: t.Folder, validity: data.UIDValidity, next: data.UIDNext, exists: data.NumMessages, from: t.Next}
 		var since imap.UIDSet
 		since.AddRange(t.Next, 0)
-		if err := ses.list(l, since); err != nil {
+		if err := ses.listSizes(l, since); err != nil {
 			return deliver.Unknown, err
 		}
-		ses.listed = l
+		ses.listing = l
 	}
-	found, err := ses.count(l, t)
+	found, err := ses.countMatches(l, t)
 	switch {
 	case err != nil:
 		return deliver.Unknown, err
 	case found > t.Twin:
 		return deliver.Landed, nil
-	case l.complete(t.Next):
+	case l.isComplete(t.Next):
 		return deliver.NotLanded, nil
 	default:
 		return deliver.Unknown, nil
 	}
 }
 
-// absent reports whether a folder was refused because there is none. Servers
+// isMissing reports whether a folder was refused because there is none. Servers
 // refuse one for reasons that pass, too, and do not always say which it is.
-func (ses *session) absent(folder string, refusal *imap.Error) (bool, error) {
+func (ses *session) isMissing(folder string, refusal *imap.Error) (bool, error) {
 	switch refusal.Code {
 	case imap.ResponseCodeNonExistent, imap.ResponseCodeTryCreate:
 		return true, nil
@@ -141,36 +141,36 @@ func (ses *session) search(t token) (deliver.Verdict, error) {
 	if err != nil {
 		return deliver.Unknown, err
 	}
-	uids := suspects(data.All)
+	uids := candidates(data.All)
 	if len(uids) == 0 {
 		return deliver.Unknown, nil
 	}
 	var l listing
 	t.Next = 0
-	if err := ses.list(&l, imap.UIDSetNum(uids...)); err != nil {
+	if err := ses.listSizes(&l, imap.UIDSetNum(uids...)); err != nil {
 		return deliver.Unknown, err
 	}
-	if found, err := ses.count(&l, t); err != nil || found <= t.Twin {
+	if found, err := ses.countMatches(&l, t); err != nil || found <= t.Twin {
 		return deliver.Unknown, err
 	}
 	return deliver.Landed, nil
 }
 
-// suspects returns the last of the UIDs that were found: what came last is the
+// candidates returns the last of the UIDs that were found: what came last is the
 // likeliest. The package's own AllUIDs panics over a 0, does not come to an end at
 // 4294967295, and has all that a range says it holds.
-func suspects(found imap.NumSet) (uids []imap.UID) {
+func candidates(found imap.NumSet) (uids []imap.UID) {
 	set, _ := found.(imap.UIDSet)
 	for _, r := range slices.Backward(set) {
-		for uid := r.Stop; uid >= max(r.Start, 1) && len(uids) < maxSuspects; uid-- {
+		for uid := r.Stop; uid >= max(r.Start, 1) && len(uids) < maxCandidates; uid-- {
 			uids = append(uids, uid)
 		}
 	}
 	return uids
 }
 
-// list learns the sizes of messages.
-func (ses *session) list(l *listing, uids imap.UIDSet) error {
+// listSizes learns the sizes of messages.
+func (ses *session) listSizes(l *listing, uids imap.UIDSet) error {
 	l.sizes, l.sums = make(map[imap.UID]int64), make(map[imap.UID]string)
 	return ses.fetch(uids, &imap.FetchOptions{RFC822Size: true}, func(m *imapclient.FetchMessageBuffer) {
 		if m.UID >= l.from { // n:* is never empty (RFC 9051 §9)
@@ -179,8 +179,8 @@ func (ses *session) list(l *listing, uids imap.UIDSet) error {
 	})
 }
 
-// count counts the messages from t.Next on that look like t's.
-func (ses *session) count(l *listing, t token) (found int, err error) {
+// countMatches counts the messages from t.Next on that look like t's.
+func (ses *session) countMatches(l *listing, t token) (found int, err error) {
 	var ask imap.UIDSet
 	for uid, size := range l.sizes {
 		if _, known := l.sums[uid]; size == t.Size && uid >= t.Next && !known {
@@ -206,9 +206,9 @@ func (ses *session) count(l *listing, t token) (found int, err error) {
 	return found, nil
 }
 
-// complete reports whether all messages that were given UIDs from next on are
+// isComplete reports whether all messages that were given UIDs from next on are
 // still there.
-func (l *listing) complete(next imap.UID) bool {
+func (l *listing) isComplete(next imap.UID) bool {
 	n := 0
 	for uid := range l.sizes {
 		if uid >= next && uid < l.next {
@@ -240,5 +240,5 @@ func (ses *session) fetch(uids imap.UIDSet, want *imap.FetchOptions, see func(*i
 // Made implements deliver.Sink.
 func (s *Sink) Made(promise string) bool {
 	t, ok := parseToken(promise)
-	return ok && t.Server == s.account() && t.Folder == s.folder
+	return ok && t.Server == s.accountDigest() && t.Folder == s.folder
 }

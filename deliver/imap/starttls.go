@@ -12,10 +12,10 @@ import (
 // maxClear bounds the octets of the greeting, and of a line before TLS.
 const maxClear = 8 << 10
 
-func greet(conn net.Conn) (string, error) {
+func readGreeting(conn net.Conn) (string, error) {
 	line, err := remote.ReadLine(conn, maxClear)
 	if err != nil {
-		return "", &remote.ReachError{Err: hungUp(err)}
+		return "", &remote.ReachError{Err: eofAsHangUp(err)}
 	}
 	if !strings.HasPrefix(line, "* ") {
 		return "", &remote.ReachError{Err: fmt.Errorf("the server does not speak IMAP: it greets with %.200q", line)}
@@ -36,7 +36,7 @@ func startTLS(ctx context.Context, conn net.Conn, greeting string, server *remot
 		line, err := remote.ReadLine(conn, maxClear)
 		switch {
 		case err != nil:
-			return nil, hungUp(err)
+			return nil, eofAsHangUp(err)
 		case isOK(line, "S1"):
 			return server.Secure(ctx, conn)
 		case !strings.HasPrefix(line, "* ") || lines > 100:

@@ -64,12 +64,12 @@ type wire struct {
 	out *io.PipeWriter // what the server sends, to in
 	in  *io.PipeReader
 	// over is closed once all is passed on that the server ever said.
-	over chan struct{}
+	readerDone chan struct{}
 
 	// exchange is set while SASL is spoken, cancelled once we have enough of it.
-	exchange, cancelled atomic.Bool
+	saslActive, saslCancelled atomic.Bool
 	// said is what the server has said since the last Write, see maxAnswer.
-	said atomic.Int64
+	received atomic.Int64
 	// literal is the next literal that is not to wait, nil for none.
 	literal atomic.Pointer[literal]
 	// response is held while one is passed on, so that none is put into the
@@ -85,18 +85,18 @@ type wire struct {
 
 // literal is one that imapclient has as of one size, and that is sent as of
 // another.
-type literal struct{ told, sent int64 }
+type literal struct{ announced, sent int64 }
 
 // newWire reads from conn until that ends. greeting comes before all that is
 // read.
 func newWire(conn net.Conn, greeting string) *wire {
-	w := &wire{Conn: conn, r: bufio.NewReaderSize(io.MultiReader(strings.NewReader(greeting), conn), 64<<10), over: make(chan struct{})}
+	w := &wire{Conn: conn, r: bufio.NewReaderSize(io.MultiReader(strings.NewReader(greeting), conn), 64<<10), readerDone: make(chan struct{})}
 	w.in, w.out = io.Pipe()
 	go func() {
-		defer close(w.over)
+		defer close(w.readerDone)
 		var err error
 		for err == nil {
-			err = w.pass()
+			err = w.forwardResponse()
 		}
 		w.fail(err)
 		_ = w.out.CloseWithError(err)
@@ -109,10 +109,10 @@ func (w *wire) Read(p []byte) (int, error) { return w.in.Read(p) }
 // Write implements net.Conn. imapclient sends a command up to a literal that
 // waits in one Write.
 func (w *wire) Write(p []byte) (n int, err error) {
-	w.said.Store(0)
-	if w.exchange.Load() && string(p) == "=\r\n" {
+	w.received.Store(0)
+	if w.saslActive.Load() && string(p) == "=\r\n" {
 		line := "\r\n"
-		if w.cancelled.Load() {
+		if w.saslCancelled.Load() {
 			line = "*\r\n" // RFC 9051 §6.2.2
 		}
 		if _, err = io.WriteString(w.Conn, line); err != nil {
@@ -124,12 +124,12 @@ func (w *wire) Write(p []byte) (n int, err error) {
 	head, waits := p, false
 	l := w.literal.Load()
 	if l != nil {
-		head, waits = bytes.CutSuffix(p, fmt.Appendf(nil, "{%d}\r\n", l.told))
+		head, waits = bytes.CutSuffix(p, fmt.Appendf(nil, "{%d}\r\n", l.announced))
 	}
 	if waits {
 		w.literal.Store(nil)
 		if _, err = w.Conn.Write(fmt.Appendf(nil, "%s{%d+}\r\n", head, l.sent)); err == nil {
-			n, err = len(p), w.insert("+ go ahead\r\n")
+			n, err = len(p), w.injectResponse("+ go ahead\r\n")
 		}
 	} else {
 		n, err = w.Conn.Write(p)
@@ -137,32 +137,32 @@ func (w *wire) Write(p []byte) (n int, err error) {
 	if err != nil {
 		w.fail(err)
 	}
-	if interrupted(err) {
-		remote.Hear(w.Conn, time.Second)
+	if isHangUp(err) {
+		remote.ResumeReading(w.Conn, time.Second)
 		select {
-		case <-w.over:
+		case <-w.readerDone:
 		case <-time.After(time.Second):
 		}
 	}
 	return n, err
 }
 
-// interrupted reports whether the server hung up before it had read all. It may have
+// isHangUp reports whether the server hung up before it had read all. It may have
 // said why.
-func interrupted(err error) bool {
+func isHangUp(err error) bool {
 	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// insert passes on a response that the server did not send.
-func (w *wire) insert(response string) error {
+// injectResponse passes on a response that the server did not send.
+func (w *wire) injectResponse(response string) error {
 	w.response.Lock()
 	defer w.response.Unlock()
 	_, err := io.WriteString(w.out, response)
 	return err
 }
 
-// pass waits for a response and passes it on.
-func (w *wire) pass() error {
+// forwardResponse waits for a response and passes it on.
+func (w *wire) forwardResponse() error {
 	if _, err := w.r.Peek(1); err != nil {
 		return err
 	}
@@ -176,13 +176,13 @@ func (w *wire) pass() error {
 			return err
 		}
 		if first {
-			data, fetch = w.begins(line), fetched.Match(line)
-			if w.exchange.Load() && string(bytes.TrimSpace(line)) == "+" {
+			data, fetch = w.mayHoldLiterals(line), fetchResponse.Match(line)
+			if w.saslActive.Load() && string(bytes.TrimSpace(line)) == "+" {
 				line = []byte("+ =\r\n")
 			}
-			line = w.oneUID(responseCode.ReplaceAllFunc(line, bytes.ToUpper))
+			line = w.keepFirstUID(responseCode.ReplaceAllFunc(line, bytes.ToUpper))
 		}
-		if budget -= len(line); budget < 0 || w.said.Add(int64(len(line))) > maxAnswer {
+		if budget -= len(line); budget < 0 || w.received.Add(int64(len(line))) > maxAnswer {
 			return errEndless
 		}
 		if _, err := w.out.Write(line); err != nil {
@@ -195,7 +195,7 @@ func (w *wire) pass() error {
 		if !ok || !data {
 			return nil
 		}
-		if size > budget || !fetch && w.said.Add(int64(size)) > maxAnswer {
+		if size > budget || !fetch && w.received.Add(int64(size)) > maxAnswer {
 			return errEndless
 		}
 		budget -= size
@@ -209,12 +209,12 @@ func (w *wire) pass() error {
 // either case (RFC 9051 §9). imapclient knows it in upper case alone.
 var responseCode = regexp.MustCompile(`(?i)^\S+ (OK|NO|BAD|BYE|PREAUTH) \[[A-Z-]+`)
 
-// fetched is the beginning of a response that shows a message (RFC 9051 §7.5.2).
-var fetched = regexp.MustCompile(`(?i)^\* [0-9]+ FETCH `)
+// fetchResponse is the beginning of a response that shows a message (RFC 9051 §7.5.2).
+var fetchResponse = regexp.MustCompile(`(?i)^\* [0-9]+ FETCH `)
 
-// begins reports whether a response that begins with line may hold literals.
+// mayHoldLiterals reports whether a response that begins with line may hold literals.
 // Those that end in a text for people do not, though the text may look it.
-func (w *wire) begins(line []byte) bool {
+func (w *wire) mayHoldLiterals(line []byte) bool {
 	rest, data := bytes.CutPrefix(line, []byte("* "))
 	if !data {
 		return false
@@ -258,12 +258,12 @@ func (w *wire) fail(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err == nil && !w.closed {
-		w.err = hungUp(err)
+		w.err = eofAsHangUp(err)
 	}
 }
 
-// broken reports whether the connection is of no more use.
-func (w *wire) broken() bool {
+// isBroken reports whether the connection is of no more use.
+func (w *wire) isBroken() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.closed || w.err != nil
@@ -274,14 +274,14 @@ func (w *wire) broken() bool {
 func (w *wire) cause(secrets *remote.Login) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.bye != "" && (w.err == nil || w.err == errHungUp || interrupted(w.err)) {
+	if w.bye != "" && (w.err == nil || w.err == errHungUp || isHangUp(w.err)) {
 		return fmt.Errorf("%w: %.200q", errHungUp, secrets.Mask(w.bye))
 	}
 	return w.err
 }
 
-// hungUp names the error of a connection that ended in good order.
-func hungUp(err error) error {
+// eofAsHangUp names the error of a connection that ended in good order.
+func eofAsHangUp(err error) error {
 	if err == io.EOF {
 		return errHungUp
 	}

@@ -14,21 +14,21 @@ import (
 )
 
 type batch struct {
-	s        *Sink
-	mark     string // of its account
-	messages []message
-	begun    int // how many of them are being synced, or were
-	synced   int // how many of them are durable, but for their names
-	prepared bool
-	err      error // what broke the batch
-	unsynced error // what will break it in Prepare
+	s          *Sink
+	accountTag string // of its account
+	messages   []message
+	syncsBegun int // how many of them are being synced, or were
+	syncsDone  int // how many of them are durable, but for their names
+	prepared   bool
+	err        error // what broke the batch
+	syncErr    error // what will break it in Prepare
 }
 
 // message is a message in tmp/.
 type message struct {
 	file  durable.File // nil once it is durable
 	tmp   string       // its path in tmp/
-	place string       // its path in new/
+	final string       // its path in new/
 }
 
 // opWrite is what failed if a message could not be kept.
@@ -39,18 +39,18 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 		return 0, b.err
 	}
 	if err := ctx.Err(); err != nil {
-		return 0, b.s.fail("stage", err)
+		return 0, b.s.osError("stage", err)
 	}
-	if b.mark == "" {
-		b.mark = b.s.mark(mail.Account)
+	if b.accountTag == "" {
+		b.accountTag = b.s.accountTag(mail.Account)
 	}
-	name := b.s.unique(b.mark)
-	m := message{tmp: b.s.file("tmp", name)}
+	name := b.s.newName(b.accountTag)
+	m := message{tmp: b.s.filePath("tmp", name)}
 	var err error
 	m.file, err = b.s.fs.OpenFile(m.tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, b.s.mode)
 	if err != nil {
-		b.s.doubt()
-		b.err = b.s.fail("create a file in tmp/", err)
+		b.s.requireCheck()
+		b.err = b.s.osError("create a file in tmp/", err)
 		return 0, b.err
 	}
 	out := &sizeWriter{w: m.file}
@@ -61,49 +61,49 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	if tooLarge, ok := deliver.TooLarge(b.s.dir, opWrite, fileErr); ok {
 		err = tooLarge
 	} else if fileErr != nil {
-		b.err = b.s.fail(opWrite, fileErr)
+		b.err = b.s.osError(opWrite, fileErr)
 		err = b.err
 	}
 	if err != nil {
-		b.drop(m)
+		b.remove(m)
 		return 0, err
 	}
-	m.place = b.s.file("new", sized(name, out.size, out.wireSize()))
+	m.final = b.s.filePath("new", finalName(name, out.size, out.wireSize()))
 	b.messages = append(b.messages, m)
-	if len(b.messages)%together == 0 && b.unsynced == nil {
+	if len(b.messages)%syncGroup == 0 && b.syncErr == nil {
 		b.beginSyncs()
 		// Else too many would be open. What has come in whole outlives ctx, and
 		// an error is none of this message's.
-		b.unsynced = b.sync(context.WithoutCancel(ctx), 4*together)
+		b.syncErr = b.awaitSyncs(context.WithoutCancel(ctx), 4*syncGroup)
 	}
 	return deliver.Ticket(len(b.messages) - 1), nil
 }
 
-// together is how many files are begun to be synced at once, while the next ones
+// syncGroup is how many files are begun to be synced at once, while the next ones
 // come in: a journaling file system commits them together.
-const together = 8
+const syncGroup = 8
 
 // beginSyncs begins to sync what is not being synced yet.
 func (b *batch) beginSyncs() {
-	for _, m := range b.messages[b.begun:] {
+	for _, m := range b.messages[b.syncsBegun:] {
 		m.file.BeginSync()
 	}
-	b.begun = len(b.messages)
+	b.syncsBegun = len(b.messages)
 }
 
-// sync makes the files durable, all but the last so many.
-func (b *batch) sync(ctx context.Context, but int) error {
-	for ; b.synced < len(b.messages)-but; b.synced++ {
+// awaitSyncs makes the files durable, all but the last so many.
+func (b *batch) awaitSyncs(ctx context.Context, but int) error {
+	for ; b.syncsDone < len(b.messages)-but; b.syncsDone++ {
 		if err := ctx.Err(); err != nil {
-			return b.s.fail("sync", err)
+			return b.s.osError("sync", err)
 		}
-		m := &b.messages[b.synced]
+		m := &b.messages[b.syncsDone]
 		err := m.file.Sync()
 		// A network file system may tell only here that a write failed.
 		err = cmp.Or(err, m.file.Close())
 		m.file = nil
 		if err != nil {
-			return b.s.fail("sync a message in tmp/", err)
+			return b.s.osError("sync a message in tmp/", err)
 		}
 	}
 	return nil
@@ -111,13 +111,13 @@ func (b *batch) sync(ctx context.Context, but int) error {
 
 func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 	var promises []deliver.Promise
-	b.err = cmp.Or(b.err, b.unsynced)
+	b.err = cmp.Or(b.err, b.syncErr)
 	if b.err == nil {
 		b.beginSyncs()
-		b.err = b.sync(ctx, 0)
+		b.err = b.awaitSyncs(ctx, 0)
 	}
 	if b.err == nil {
-		b.err = b.s.sync("tmp")
+		b.err = b.s.syncFolders("tmp")
 	}
 	if b.err == nil {
 		promises, b.err = b.promises()
@@ -130,13 +130,13 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 }
 
 func (b *batch) promises() ([]deliver.Promise, error) {
-	token, err := b.s.token()
+	token, err := b.s.newToken()
 	if err != nil {
 		return nil, err
 	}
 	promises := make([]deliver.Promise, len(b.messages))
 	for i, m := range b.messages {
-		promises[i] = deliver.Promise{Ticket: deliver.Ticket(i), Token: token.of(filepath.Base(m.place)), Where: m.place}
+		promises[i] = deliver.Promise{Ticket: deliver.Ticket(i), Token: token.forMessage(filepath.Base(m.final)), Where: m.final}
 	}
 	return promises, nil
 }
@@ -146,20 +146,20 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 		return b.err
 	}
 	if err := ctx.Err(); err != nil {
-		return b.s.fail("commit", err)
+		return b.s.osError("commit", err)
 	}
 	if len(b.messages) == 0 {
 		return nil
 	}
 	receipts := make([]deliver.Receipt, 0, len(b.messages))
 	for i, m := range b.messages {
-		r := deliver.Receipt{Ticket: deliver.Ticket(i), Where: m.place}
-		err := b.s.publish(m.tmp, m.place)
+		r := deliver.Receipt{Ticket: deliver.Ticket(i), Where: m.final}
+		err := b.s.publish(m.tmp, m.final)
 		switch {
 		case err == nil:
 			receipts = append(receipts, r)
-		case errors.Is(err, fs.ErrNotExist) && b.s.has(m.tmp):
-			return b.s.withoutNew(err)
+		case errors.Is(err, fs.ErrNotExist) && b.s.exists(m.tmp):
+			return b.s.newMissingError(err)
 		case errors.Is(err, fs.ErrNotExist):
 			// It must be told now, whatever becomes of the others: Settle would
 			// take the message for delivered and moved by its owner.
@@ -173,7 +173,7 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 			return err
 		}
 	}
-	if err := b.s.syncPublished(); err != nil {
+	if err := b.s.syncMoves(); err != nil {
 		return err
 	}
 	for _, r := range receipts {
@@ -194,7 +194,7 @@ func (b *batch) Abort() error {
 	}
 	var err error
 	for _, m := range b.messages {
-		err = cmp.Or(err, b.drop(m))
+		err = cmp.Or(err, b.remove(m))
 	}
 	b.messages = nil
 	b.err = cmp.Or(b.err, errAborted)
@@ -203,13 +203,13 @@ func (b *batch) Abort() error {
 
 var errAborted = errors.New("the batch was aborted")
 
-// drop removes a message that has not been promised.
-func (b *batch) drop(m message) error {
+// remove removes a message that has not been promised.
+func (b *batch) remove(m message) error {
 	if m.file != nil {
 		m.file.Close() // what it held is of no interest any more
 	}
 	if err := b.s.fs.Remove(m.tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return b.s.fail("remove a message from tmp/", err)
+		return b.s.osError("remove a message from tmp/", err)
 	}
 	return nil
 }

@@ -61,8 +61,8 @@ type Sink struct {
 
 	names atomic.Uint64 // how many names this sink has made
 
-	mu    sync.Mutex
-	ready bool // the folders were found, and made durable
+	mu      sync.Mutex
+	checked bool // the folders were found, and made durable
 }
 
 var _ deliver.Sink = (*Sink)(nil)
@@ -76,19 +76,19 @@ func New(path string, o Options) (*Sink, error) {
 		host: o.Host, owner: o.Owner, now: o.Now,
 	}
 	if path == "" {
-		return nil, s.refuse("no path", nil, "name the folder of the Maildir")
+		return nil, s.operatorError("no path", nil, "name the folder of the Maildir")
 	}
 	root, err := filepath.Abs(path)
 	if err != nil {
-		return nil, s.fail("find "+path, err)
+		return nil, s.osError("find "+path, err)
 	}
 	s.root, s.dir = root, filepath.Join(root, o.Subfolder)
 	if f := o.Subfolder; f != "" && (!strings.HasPrefix(f, ".") || strings.Trim(f, ".") == "" ||
 		strings.HasSuffix(f, ".") || strings.Contains(f, "..") || strings.ContainsAny(f, "/\x00")) {
-		return nil, s.refuse("no folder of a Maildir++: "+f, nil, `write it as ".Lists.Go"`)
+		return nil, s.operatorError("no folder of a Maildir++: "+f, nil, `write it as ".Lists.Go"`)
 	}
 	if s.mode&^0o777 != 0 || s.mode&0o400 == 0 {
-		return nil, s.refuse("file mode "+s.mode.String(), nil, "0600, 0640 and 0660 make sense")
+		return nil, s.operatorError("file mode "+s.mode.String(), nil, "0600, 0640 and 0660 make sense")
 	}
 	if s.now == nil {
 		s.now = time.Now
@@ -98,7 +98,7 @@ func New(path string, o Options) (*Sink, error) {
 			s.host = "localhost"
 		}
 	}
-	s.host = hostPart(s.host)
+	s.host = escapeHost(s.host)
 	return s, nil
 }
 
@@ -110,12 +110,12 @@ func (s *Sink) Profile() deliver.Profile {
 // Begin creates what is missing of the Maildir and starts a batch.
 func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, s.fail("begin", err)
+		return nil, s.osError("begin", err)
 	}
 	if len(durable.EscapePath(s.dir)) > durable.MaxEscapedPath {
-		return nil, s.refuse("the path is too long to be remembered", nil, "choose a shorter path")
+		return nil, s.operatorError("the path is too long to be remembered", nil, "choose a shorter path")
 	}
-	if err := s.open(); err != nil {
+	if err := s.ensureMaildir(); err != nil {
 		return nil, err
 	}
 	return &batch{s: s}, nil
@@ -126,16 +126,16 @@ func (s *Sink) Close() error { return nil }
 
 func (s *Sink) path(name string) string { return s.dir + "/" + name }
 
-// file returns the path of a file in one of its folders.
-func (s *Sink) file(folder, name string) string { return s.dir + "/" + folder + "/" + name }
+// filePath returns the path of a file in one of its folders.
+func (s *Sink) filePath(folder, name string) string { return s.dir + "/" + folder + "/" + name }
 
-// refuse is the error for what only a person can put right.
-func (s *Sink) refuse(op string, err error, hint string) *deliver.Error {
+// operatorError is the error for what only a person can put right.
+func (s *Sink) operatorError(op string, err error, hint string) *deliver.Error {
 	return &deliver.Error{Fault: deliver.FaultOperator, Target: s.dir, Op: op, Err: err, Hint: hint}
 }
 
-// fail tells of a call to the system that failed.
-func (s *Sink) fail(op string, err error) *deliver.Error {
+// osError tells of a call to the system that failed.
+func (s *Sink) osError(op string, err error) *deliver.Error {
 	e := &deliver.Error{Fault: deliver.FaultOf(err), Target: s.dir, Op: op, Err: err}
 	switch {
 	case errors.Is(err, fs.ErrPermission):

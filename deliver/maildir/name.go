@@ -10,11 +10,11 @@ import (
 	"strings"
 )
 
-// unique returns a file name that nothing else has, with a mark that tells
+// newName returns a file name that nothing else has, with a mark that tells
 // whose it is. Its form is that of the Maildir specification: seconds, a
 // delivery identifier, the host. M, P, Q and R are microseconds, process,
 // count and random bits; A is the mark, of mailhaul alone.
-func (s *Sink) unique(mark string) string {
+func (s *Sink) newName(mark string) string {
 	now := s.now()
 	var random [4]byte
 	rand.Read(random[:])
@@ -28,22 +28,22 @@ func (s *Sink) unique(mark string) string {
 	return string(append(append(name, '.'), s.host...))
 }
 
-// ours matches the names that unique makes and catches the mark.
-var ours = regexp.MustCompile(`^[0-9]+\.M[0-9]+P[0-9]+Q[0-9]+R[0-9a-f]{8}A([0-9a-f]{12})\.`)
+// namePattern matches the names that unique makes and catches the mark.
+var namePattern = regexp.MustCompile(`^[0-9]+\.M[0-9]+P[0-9]+Q[0-9]+R[0-9a-f]{8}A([0-9a-f]{12})\.`)
 
-// mark stands for an account in a file name. An account's own name may hold
+// accountTag stands for an account in a file name. An account's own name may hold
 // anything, and need not be readable by all who can list the folder.
-func (s *Sink) mark(account string) string {
+func (s *Sink) accountTag(account string) string {
 	sum := sha256.Sum256([]byte(s.owner + "\x00" + account))
 	return hex.EncodeToString(sum[:6])
 }
 
-// probeMark marks files without content, of no account.
-const probeMark = "000000000000"
+// probeTag marks files without content, of no account.
+const probeTag = "000000000000"
 
-// hostPart makes a host name fit for a file name. The specification wants /
+// escapeHost makes a host name fit for a file name. The specification wants /
 // and : replaced so; a comma would start the sizes.
-func hostPart(host string) string {
+func escapeHost(host string) string {
 	host = strings.NewReplacer("/", `\057`, ":", `\072`, ",", `\054`).Replace(host)
 	host = strings.Map(func(r rune) rune {
 		if r <= ' ' || r >= 0x7f {
@@ -54,15 +54,15 @@ func hostPart(host string) string {
 	return host[:min(len(host), 100)]
 }
 
-// sized returns the name under which a message of so many octets is
+// finalName returns the name under which a message of so many octets is
 // delivered. Readers trust these sizes: S is the file's, W the one with every
 // line end a CRLF, as IMAP's RFC822.SIZE is (RFC 9051 §2.3.4).
-func sized(name string, size, wireSize int64) string {
+func finalName(name string, size, wireSize int64) string {
 	return name + ",S=" + strconv.FormatInt(size, 10) + ",W=" + strconv.FormatInt(wireSize, 10)
 }
 
-// staged returns the name in tmp/ of a message with a given name in new/.
-func staged(final string) string {
+// tmpName returns the name in tmp/ of a message with a given name in new/.
+func tmpName(final string) string {
 	name, _, _ := strings.Cut(final, ",S=")
 	return name
 }

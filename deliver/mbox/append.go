@@ -9,12 +9,12 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
-const chunk = 64 << 10
+const chunkSize = 64 << 10
 
-// write copies a span of a spool file to its place in the mbox. It does not
+// writeSpan copies a span of a spool file to its place in the mbox. It does not
 // sync. If it fails, the end of the mbox may be torn.
-func (b *box) write(ctx context.Context, spool durable.File, sp span) error {
-	buf := make([]byte, min(chunk, sp.size))
+func (b *box) writeSpan(ctx context.Context, spool durable.File, sp span) error {
+	buf := make([]byte, min(chunkSize, sp.size))
 	b.torn = true
 	for sp.size > 0 {
 		if err := ctx.Err(); err != nil {
@@ -43,11 +43,11 @@ func (b *box) sync() error {
 	return nil
 }
 
-// takeBack cuts the mbox off at the beginning of a span that could not be
+// undoWrite cuts the mbox off at the beginning of a span that could not be
 // written or synced, unless it goes on behind the span: then that is not ours.
 // Everything from there on must be known to be ours. What a failed sync leaves
 // behind must not stay, since it looks right and may never reach the disk.
-func (b *box) takeBack(sp span) {
+func (b *box) undoWrite(sp span) {
 	fi, err := b.file.Stat()
 	if err != nil || fi.Size() > sp.mbox+sp.size {
 		return
@@ -60,14 +60,14 @@ func (b *box) takeBack(sp span) {
 	}
 }
 
-// fits reports whether what the mbox has of a span is as the spool has it. A
+// matchesSpool reports whether what the mbox has of a span is as the spool has it. A
 // NUL fits anything: a power cut leaves a hole where the size of a file had
 // reached the disk and its content had not.
-func (b *box) fits(spool durable.File, sp span) (bool, error) {
+func (b *box) matchesSpool(spool durable.File, sp span) (bool, error) {
 	if sp.size = min(sp.size, b.size-sp.mbox); sp.size < 0 {
 		return false, nil
 	}
-	return b.compare(spool, sp, func(ours, there []byte) bool {
+	return b.comparePieces(spool, sp, func(ours, there []byte) bool {
 		if bytes.Equal(ours, there) {
 			return true
 		}
@@ -80,10 +80,10 @@ func (b *box) fits(spool durable.File, sp span) (bool, error) {
 	})
 }
 
-// compare reports whether each piece of a span in the spool is alike its piece
+// comparePieces reports whether each piece of a span in the spool is alike its piece
 // in the mbox, which reaches that far.
-func (b *box) compare(spool durable.File, sp span, alike func(ours, there []byte) bool) (bool, error) {
-	ours, there := make([]byte, min(chunk, sp.size)), make([]byte, min(chunk, sp.size))
+func (b *box) comparePieces(spool durable.File, sp span, alike func(ours, there []byte) bool) (bool, error) {
+	ours, there := make([]byte, min(chunkSize, sp.size)), make([]byte, min(chunkSize, sp.size))
 	for at := int64(0); at < sp.size; at += int64(len(ours)) {
 		n := min(int64(len(ours)), sp.size-at)
 		ours, there = ours[:n], there[:n]

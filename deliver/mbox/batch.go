@@ -22,29 +22,29 @@ type batch struct {
 	path string // of the mbox, symbolic links resolved
 	// ends and sums are where each message ends in the file, and the SHA-256
 	// of each.
-	ends   []int64
-	sums   [][]byte
-	box    *box // nil unless it is locked
-	sealed *prepared
+	ends     []int64
+	sums     [][]byte
+	locked   *box // nil unless it is locked
+	prepared *preparedFile
 }
 
 // Stage implements deliver.Batch.
 func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
-	if err := b.Ready(ctx, "stage"); err != nil {
+	if err := b.Check(ctx, "stage"); err != nil {
 		return 0, err
 	}
 	if b.File == nil {
 		if err := b.Open(mail.Account); err != nil {
 			return 0, err
 		}
-		if _, err := b.File.WriteAt([]byte(leadRoom), offsetLen); err != nil {
-			return 0, b.Fault("write a batch", err)
+		if _, err := b.File.WriteAt([]byte(leadNewlines), indexOffsetLen); err != nil {
+			return 0, b.FailFile("write a batch", err)
 		}
 	}
 	start := b.end()
 	size, sum, err := b.copy(ctx, mail, body, start)
 	if err != nil {
-		return 0, b.TakeBack(start, err)
+		return 0, b.TruncateTo(start, err)
 	}
 	b.ends = append(b.ends, start+size)
 	b.sums = append(b.sums, sum)
@@ -54,7 +54,7 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 // copy writes a message to the spool file as it will stand in the mbox.
 func (b *batch) copy(ctx context.Context, mail deliver.Mail, body io.Reader, start int64) (size int64, sum []byte, err error) {
 	out := &spoolWriter{w: io.NewOffsetWriter(b.File, start), sum: sha256.New()}
-	buffered := bufio.NewWriterSize(out, chunk)
+	buffered := bufio.NewWriterSize(out, chunkSize)
 	quoted := &quoter{w: buffered}
 	// An error of the spool stays until Flush.
 	_, _ = buffered.WriteString(fromLine(mail))
@@ -63,7 +63,7 @@ func (b *batch) copy(ctx context.Context, mail deliver.Mail, body io.Reader, sta
 	}
 	_ = quoted.Finish()
 	if err := buffered.Flush(); err != nil {
-		return 0, nil, b.Fault("write a batch", err)
+		return 0, nil, b.FailFile("write a batch", err)
 	}
 	return out.size, out.sum.Sum(nil), nil
 }
@@ -85,43 +85,43 @@ func (w *spoolWriter) Write(p []byte) (int, error) {
 // Prepare implements deliver.Batch. It returns with the mbox locked, unless
 // the batch is empty.
 func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
-	if err := b.Ready(ctx, "prepare"); err != nil {
+	if err := b.Check(ctx, "prepare"); err != nil {
 		return nil, err
 	}
 	if len(b.ends) == 0 {
 		return nil, nil
 	}
 	var err error
-	if b.box, err = b.sink.lock(ctx, b.path, b.Name, true); err != nil {
-		return nil, b.Break(err)
+	if b.locked, err = b.sink.lock(ctx, b.path, b.Name, true); err != nil {
+		return nil, b.Fail(err)
 	}
-	lead, err := b.box.lead()
+	lead, err := b.locked.missingNewlines()
 	if err != nil {
-		return nil, b.Break(err)
+		return nil, b.Fail(err)
 	}
-	b.sealed, err = seal(b.File, index{
-		Path: durable.EscapePath(b.path), Inode: b.box.inode,
-		Offset: b.box.size, Start: messageAt - lead, Ends: b.ends,
+	b.prepared, err = writeIndex(b.File, index{
+		Path: durable.EscapePath(b.path), Inode: b.locked.inode,
+		Offset: b.locked.size, Start: messagesOffset - lead, Ends: b.ends,
 	})
 	if err == nil {
 		err = b.File.Sync()
 	}
 	if err != nil {
-		return nil, b.Fault("write a batch", err)
+		return nil, b.FailFile("write a batch", err)
 	}
 	name, err := b.sink.spool.Rename(b.Name, preparedSuffix(b.path))
 	if err != nil {
-		return nil, b.Break(err)
+		return nil, b.Fail(err)
 	}
 	b.Name = name
 	if err := b.sink.spool.Sync(); err != nil {
-		return nil, b.Break(err)
+		return nil, b.Fail(err)
 	}
 	promises := make([]deliver.Promise, len(b.ends))
 	for n := range b.ends {
-		sp := b.sealed.message(n)
+		sp := b.prepared.textSpan(n)
 		promises[n] = deliver.Promise{Ticket: deliver.Ticket(n), Token: token{
-			Path: b.sealed.Path, Spool: b.Name, N: n,
+			Path: b.prepared.Path, Spool: b.Name, N: n,
 			Offset: sp.mbox, Length: sp.size, Sum: hex.EncodeToString(b.sums[n]),
 		}.String()}
 	}
@@ -130,7 +130,7 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 
 // Commit implements deliver.Batch.
 func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
-	if err := b.Commits(); err != nil {
+	if err := b.BeginCommit(); err != nil {
 		return err
 	}
 	if len(b.ends) == 0 {
@@ -147,9 +147,9 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 			// Once unlocked, the owner may move what was not journalled; that
 			// can be any of them, if the caller journals several at once.
 			for n := range b.ends {
-				b.sealed.marks[n] = markLanded
+				b.prepared.marks[n] = markLanded
 			}
-			return errors.Join(err, b.box.saveMarks(b.sealed))
+			return errors.Join(err, b.locked.saveMarks(b.prepared))
 		}
 	}
 	// If it cannot be removed, Sweep removes it.
@@ -161,13 +161,13 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 // was.
 func (b *batch) append(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
-		return b.sink.fail("commit", err)
+		return b.sink.osError("commit", err)
 	}
-	fi, err := b.box.file.Stat()
+	fi, err := b.locked.file.Stat()
 	if err != nil {
-		return b.sink.fail("stat", err)
+		return b.sink.osError("stat", err)
 	}
-	if fi.Size() != b.box.size {
+	if fi.Size() != b.locked.size {
 		// To go on would overwrite another's mail.
 		return &deliver.Error{
 			Fault: deliver.FaultTemporary, Target: b.sink.path, Op: "append",
@@ -175,14 +175,14 @@ func (b *batch) append(ctx context.Context) error {
 			Hint: "let all programs that write to it use fcntl locks or the lock file " + b.path + ".lock",
 		}
 	}
-	all := b.sealed.all()
-	err = b.box.write(ctx, b.File, all)
+	all := b.prepared.batchSpan()
+	err = b.locked.writeSpan(ctx, b.File, all)
 	if err == nil {
-		err = b.box.sync()
+		err = b.locked.sync()
 	}
 	if err != nil {
-		b.box.takeBack(all)
-		return b.sink.fail("append", err)
+		b.locked.undoWrite(all)
+		return b.sink.osError("append", err)
 	}
 	return nil
 }
@@ -195,16 +195,16 @@ func (b *batch) Abort() error {
 }
 
 func (b *batch) unlock() {
-	if b.box != nil {
-		b.box.unlock()
-		b.box = nil
+	if b.locked != nil {
+		b.locked.unlock()
+		b.locked = nil
 	}
 }
 
 // end is where the next message begins in the spool file.
 func (b *batch) end() int64 {
 	if len(b.ends) == 0 {
-		return messageAt
+		return messagesOffset
 	}
 	return b.ends[len(b.ends)-1]
 }

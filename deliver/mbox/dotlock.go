@@ -26,7 +26,7 @@ type dotlock struct {
 	file durable.File
 	// inherited is set if a process before this one left the file: the mbox
 	// may have a message at its end that is half there.
-	inherited bool
+	takenOver bool
 }
 
 // dotlockMode marks a lock file as ours from the moment it exists, so that one
@@ -55,7 +55,7 @@ const (
 	batchFormat = "batch %q\n"
 )
 
-func thisProcess(host string) owner {
+func currentOwner(host string) owner {
 	if host == "" {
 		host, _ = os.Hostname()
 	}
@@ -70,13 +70,13 @@ func (o owner) sameMachine(other owner) bool {
 	return o.host == other.host || o.boot != "" && o.boot == other.boot
 }
 
-// reaches reports whether locks of a holder's process can be seen from here: if it
+// canSeeLocksOf reports whether locks of a holder's process can be seen from here: if it
 // is on this machine, or its batch is in our spool. The spool is on a disk of this
 // machine, whatever that was called when the holder died: a new container has
 // another name, and another boot after a power cut. Names in the spool are random,
 // so that no other machine has such a file.
-func (s *Sink) reaches(holder owner) bool {
-	return s.self.sameMachine(holder) || s.spool.Has(holder.batch)
+func (s *Sink) canSeeLocksOf(holder owner) bool {
+	return s.self.sameMachine(holder) || s.spool.HasBase(holder.batch)
 }
 
 // takeDotlock creates or takes over the dotlock of the mbox at path, for a batch if
@@ -94,15 +94,15 @@ func (s *Sink) takeDotlock(path, batch string) (*dotlock, error) {
 		if d.file, err = s.openDotlock(name); err != nil {
 			return nil, err
 		}
-		d.inherited = true
+		d.takenOver = true
 	case err != nil:
 		return nil, err
 	}
 	if err := s.claim(d, batch); err != nil {
-		if _, held := errors.AsType[*heldError](err); held || d.inherited {
-			d.leave()
+		if _, held := errors.AsType[*heldError](err); held || d.takenOver {
+			d.keepFile()
 		} else {
-			d.release()
+			d.removeFile()
 		}
 		return nil, err
 	}
@@ -119,7 +119,7 @@ func (s *Sink) openDotlock(name string) (durable.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if fi.Mode() != dotlockMode && !s.says(name) {
+	if fi.Mode() != dotlockMode && !s.hasOwnerLine(name) {
 		return nil, &heldError{"another program, by " + name + s.foreignPID(name), name}
 	}
 	file, err := s.openForeign(name, os.O_RDWR)
@@ -138,9 +138,9 @@ func (s *Sink) openForeign(name string, flag int) (durable.File, error) {
 	return s.fs.OpenFile(name, flag|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 }
 
-// says reports whether a lock file says that it is ours. Where all files have the
+// hasOwnerLine reports whether a lock file says that it is ours. Where all files have the
 // same mode, as on CIFS and FAT, that is the only way to tell.
-func (s *Sink) says(name string) bool {
+func (s *Sink) hasOwnerLine(name string) bool {
 	file, err := s.openForeign(name, os.O_RDONLY)
 	if err != nil {
 		return false
@@ -175,7 +175,7 @@ func (s *Sink) claim(d *dotlock, batch string) error {
 	// Between its creation and this lock another process may have taken the
 	// file over, so that who has the lock has the file, whoever created it.
 	if err := d.file.TryLock(); errors.Is(err, durable.ErrLocked) {
-		return &heldError{by: describe(holder)}
+		return &heldError{by: describeOwner(holder)}
 	} else if err != nil {
 		return err
 	}
@@ -183,11 +183,11 @@ func (s *Sink) claim(d *dotlock, batch string) error {
 		return &heldError{by: "a program that has just let go"}
 	}
 	switch {
-	case holder == owner{} && !torn(content):
+	case holder == owner{} && !isTornOwnerLine(content):
 		return &heldError{"another program, by " + d.file.Name(), d.file.Name()}
-	case holder != owner{} && !s.reaches(holder):
+	case holder != owner{} && !s.canSeeLocksOf(holder):
 		// It may be alive, where its lock cannot be seen from here.
-		return &heldError{describe(holder) + ", by " + d.file.Name(), d.file.Name()}
+		return &heldError{describeOwner(holder) + ", by " + d.file.Name(), d.file.Name()}
 	}
 	if err := d.file.Truncate(0); err != nil {
 		return err
@@ -216,22 +216,22 @@ func readOwner(file durable.File) (owner, []byte, error) {
 	return o, content[:n], nil
 }
 
-// torn reports whether content is what a crash may have left of ours.
-func torn(content []byte) bool {
+// isTornOwnerLine reports whether content is what a crash may have left of ours.
+func isTornOwnerLine(content []byte) bool {
 	s := strings.TrimRight(string(content), "\x00")
 	word, _, _ := strings.Cut(ownerFormat, "%")
 	return strings.HasPrefix(s, word) || strings.HasPrefix(word, s)
 }
 
-func describe(o owner) string {
+func describeOwner(o owner) string {
 	if o == (owner{}) {
 		return "another mailhaul"
 	}
 	return fmt.Sprintf("another mailhaul, process %d on %s", o.pid, o.host)
 }
 
-// release removes the lock file, unless it was taken from us.
-func (d *dotlock) release() {
+// removeFile removes the lock file, unless it was taken from us.
+func (d *dotlock) removeFile() {
 	if sameFile(d.fs, d.file) {
 		// If it stays, the next process takes it over. That may be long in
 		// coming: a power cut must not bring the file back after a poll that
@@ -242,6 +242,6 @@ func (d *dotlock) release() {
 	_ = d.file.Close()
 }
 
-// leave lets go of the lock file but keeps it there, as a crash would: the
+// keepFile lets go of the lock file but keeps it there, as a crash would: the
 // next process takes it over, and no reader comes in before.
-func (d *dotlock) leave() { _ = d.file.Close() }
+func (d *dotlock) keepFile() { _ = d.file.Close() }

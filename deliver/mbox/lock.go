@@ -17,11 +17,11 @@ import (
 
 // box is an mbox that we hold all locks of.
 type box struct {
-	sink *Sink
-	path string
-	file durable.File
-	dot  *dotlock // nil if its directory may not be written
-	turn chan struct{}
+	sink        *Sink
+	path        string
+	file        durable.File
+	dotlock     *dotlock // nil if its directory may not be written
+	processLock chan struct{}
 	// inode and size are as of the moment it was locked; the size follows
 	// what is written since.
 	inode inode
@@ -36,13 +36,13 @@ type destination struct {
 	path string
 }
 
-// turns holds a channel of capacity 1 for each destination: who has put
+// processLocks holds a channel of capacity 1 for each destination: who has put
 // something into it has the turn. Where the system's locks belong to the
 // process, they do not keep our own goroutines from each other.
-var turns sync.Map
+var processLocks sync.Map
 
-func (s *Sink) turn(path string) chan struct{} {
-	v, _ := turns.LoadOrStore(destination{s.fs, path}, make(chan struct{}, 1))
+func (s *Sink) processLock(path string) chan struct{} {
+	v, _ := processLocks.LoadOrStore(destination{s.fs, path}, make(chan struct{}, 1))
 	return v.(chan struct{})
 }
 
@@ -55,23 +55,23 @@ func (s *Sink) turn(path string) chan struct{} {
 // create is set; else the error is fs.ErrNotExist to errors.Is.
 func (s *Sink) lock(ctx context.Context, path, batch string, create bool) (*box, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, s.fail("lock", err)
+		return nil, s.osError("lock", err)
 	}
-	turn := s.turn(path)
+	turn := s.processLock(path)
 	timeout := time.NewTimer(s.timeout)
 	defer timeout.Stop()
 	select {
 	case turn <- struct{}{}:
 	case <-ctx.Done():
-		return nil, s.fail("lock", ctx.Err())
+		return nil, s.osError("lock", ctx.Err())
 	case <-timeout.C:
-		return nil, s.busy(&heldError{by: "another account of this mailhaul"})
+		return nil, s.lockTimeoutError(&heldError{by: "another account of this mailhaul"})
 	}
 	const first, longest = 10 * time.Millisecond, 500 * time.Millisecond
 	for wait := first; ; wait = min(2*wait, longest) {
 		b, err := s.tryLock(ctx, path, batch, create)
 		if err == nil {
-			b.turn = turn
+			b.processLock = turn
 			return b, nil
 		}
 		held, ok := errors.AsType[*heldError](err)
@@ -84,9 +84,9 @@ func (s *Sink) lock(ctx context.Context, path, batch string, create bool) (*box,
 		case <-again.C:
 			continue
 		case <-ctx.Done():
-			err = s.fail("lock", ctx.Err())
+			err = s.osError("lock", ctx.Err())
 		case <-timeout.C:
-			err = s.busy(held)
+			err = s.lockTimeoutError(held)
 		}
 		again.Stop()
 		<-turn
@@ -94,7 +94,7 @@ func (s *Sink) lock(ctx context.Context, path, batch string, create bool) (*box,
 	}
 }
 
-func (s *Sink) busy(held *heldError) error {
+func (s *Sink) lockTimeoutError(held *heldError) error {
 	hint := "the next fetch tries again; if the lock stays, end the program that holds it"
 	if held.file != "" {
 		hint += ", or remove " + held.file + " if no such program runs"
@@ -102,15 +102,15 @@ func (s *Sink) busy(held *heldError) error {
 	return &deliver.Error{Fault: deliver.FaultTemporary, Target: s.path, Op: "lock", Err: held, Hint: hint}
 }
 
-// freeDead removes a lock file that a dead process left, after it has put
+// removeStaleLock removes a lock file that a dead process left, after it has put
 // right what that left half done.
-func (s *Sink) freeDead(ctx context.Context, path string) error {
+func (s *Sink) removeStaleLock(ctx context.Context, path string) error {
 	if _, err := s.fs.Stat(path + ".lock"); errors.Is(err, fs.ErrNotExist) {
 		// It may have been removed a moment before the crash, and not synced.
 		_ = s.fs.SyncDir(filepath.Dir(path))
 		return nil
 	}
-	turn := s.turn(path)
+	turn := s.processLock(path)
 	select {
 	case turn <- struct{}{}:
 		defer func() { <-turn }()
@@ -129,16 +129,16 @@ func (s *Sink) freeDead(ctx context.Context, path string) error {
 
 // tryLock takes the dotlock and the lock on the file at once or not at all.
 func (s *Sink) tryLock(ctx context.Context, path, batch string, create bool) (_ *box, err error) {
-	if err := s.inspect(path); err != nil {
+	if err := s.checkPath(path); err != nil {
 		return nil, err
 	}
 	b := &box{sink: s, path: path}
-	if b.dot, err = s.takeDotlock(path, spool.Base(batch)); err != nil {
+	if b.dotlock, err = s.takeDotlock(path, spool.Base(batch)); err != nil {
 		return nil, s.lockError("create the lock file "+path+".lock", err)
 	}
 	// Until the end has been looked at, it may be torn. If we cannot get that
 	// far, a lock that another process left stays where it is.
-	b.torn = b.dot != nil && b.dot.inherited
+	b.torn = b.dotlock != nil && b.dotlock.takenOver
 	defer func() {
 		if err != nil {
 			b.unlock()
@@ -147,7 +147,7 @@ func (s *Sink) tryLock(ctx context.Context, path, batch string, create bool) (_ 
 	if err := b.open(create); err != nil {
 		return nil, err
 	}
-	if err := b.recover(ctx); err != nil {
+	if err := b.recoverAppends(ctx); err != nil {
 		return nil, err
 	}
 	return b, nil
@@ -159,21 +159,21 @@ func (b *box) open(create bool) error {
 	file, err := s.fs.OpenFile(b.path, os.O_RDWR, 0)
 	created := create && errors.Is(err, fs.ErrNotExist)
 	if created {
-		file, err = s.fs.OpenFile(b.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, newMode)
+		file, err = s.fs.OpenFile(b.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, newFileMode)
 	}
 	if errors.Is(err, fs.ErrExist) {
 		return &heldError{by: "a program that has just created it"}
 	}
 	if err != nil {
 		b.torn = b.torn && !errors.Is(err, fs.ErrNotExist)
-		return s.fail("open", err)
+		return s.osError("open", err)
 	}
 	b.file = file
 	if created {
 		// Where no file has a mode of its own, as on FAT, whoever mounted it has said
 		// who may read.
-		if err := file.Chmod(newMode); err != nil && !errors.Is(err, fs.ErrPermission) {
-			return s.fail("set the mode", err)
+		if err := file.Chmod(newFileMode); err != nil && !errors.Is(err, fs.ErrPermission) {
+			return s.osError("set the mode", err)
 		}
 	}
 	if err := file.TryLock(); errors.Is(err, durable.ErrLocked) {
@@ -183,9 +183,9 @@ func (b *box) open(create bool) error {
 	}
 	fi, err := file.Stat()
 	if err != nil {
-		return s.fail("stat", err)
+		return s.osError("stat", err)
 	}
-	err = s.inspectOwner(b.path, fi)
+	err = s.checkOwner(b.path, fi)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !sameFile(s.fs, file) {
 		return &heldError{by: "a program that has just replaced it"}
 	}
@@ -193,11 +193,11 @@ func (b *box) open(create bool) error {
 		return err
 	}
 	b.inode, b.size = inodeOf(fi), fi.Size()
-	if created || b.dot != nil {
+	if created || b.dotlock != nil {
 		// A message must not be in an mbox whose name a power cut can undo,
 		// nor half a one in an mbox whose lock file it can undo.
 		if err := s.fs.SyncDir(filepath.Dir(b.path)); err != nil {
-			return s.fail("sync the directory", err)
+			return s.osError("sync the directory", err)
 		}
 	}
 	return nil
@@ -209,27 +209,27 @@ func (b *box) open(create bool) error {
 func (s *Sink) lockError(op string, err error) error {
 	for _, none := range []error{syscall.ENOLCK, syscall.EINVAL, syscall.ENOSYS, syscall.EOPNOTSUPP} {
 		if errors.Is(err, none) {
-			return s.refuse(op+": the file system has no locks", err,
+			return s.operatorError(op+": the file system has no locks", err,
 				"mount it with locks (on NFS: run lockd, mount without nolock), or keep the mbox on a local disk")
 		}
 	}
-	return s.fail(op, err)
+	return s.osError(op, err)
 }
 
 // unlock releases all locks. If the end of the mbox may be torn, the lock file
 // stays there to keep readers out until the next process has mended it.
 func (b *box) unlock() {
 	switch {
-	case b.dot == nil:
+	case b.dotlock == nil:
 	case b.torn:
-		b.dot.leave()
+		b.dotlock.keepFile()
 	default:
-		b.dot.release()
+		b.dotlock.removeFile()
 	}
 	if b.file != nil {
 		_ = b.file.Close() // what counts was synced
 	}
-	if b.turn != nil {
-		<-b.turn
+	if b.processLock != nil {
+		<-b.processLock
 	}
 }

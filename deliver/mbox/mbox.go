@@ -59,8 +59,8 @@ type Sink struct {
 
 var _ deliver.Sink = (*Sink)(nil)
 
-// newMode is the permission of a new mbox.
-const newMode = 0o600
+// newFileMode is the permission of a new mbox.
+const newFileMode = 0o600
 
 // New returns a sink for the mbox at path, without touching the disk. The
 // mbox is created by the first batch; its directory must exist. Without a path
@@ -68,14 +68,14 @@ const newMode = 0o600
 func New(path string, o Options) (*Sink, error) {
 	s := &Sink{
 		fs: cmp.Or(o.FS, durable.OS), spool: o.Spool, path: path,
-		timeout: cmp.Or(o.LockTimeout, 30*time.Second), self: thisProcess(o.Host),
+		timeout: cmp.Or(o.LockTimeout, 30*time.Second), self: currentOwner(o.Host),
 	}
 	if path == "" {
-		return nil, s.refuse("no mbox", nil, "name a file")
+		return nil, s.operatorError("no mbox", nil, "name a file")
 	}
 	var err error
 	if s.path, err = filepath.Abs(path); err != nil {
-		return nil, s.fail("find "+path, err)
+		return nil, s.osError("find "+path, err)
 	}
 	return s, nil
 }
@@ -89,16 +89,16 @@ func (s *Sink) Profile() deliver.Profile {
 // Begin implements deliver.Sink. It refuses a path that is not an mbox.
 func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, s.fail("begin", err)
+		return nil, s.osError("begin", err)
 	}
 	path := durable.RealPath(s.path)
 	if len(durable.EscapePath(path)) > durable.MaxEscapedPath {
-		return nil, s.refuse("the path is too long to be remembered", nil, "choose a shorter path")
+		return nil, s.operatorError("the path is too long to be remembered", nil, "choose a shorter path")
 	}
-	turn := s.turn(path)
+	turn := s.processLock(path)
 	select {
 	case turn <- struct{}{}:
-		err := s.inspect(path)
+		err := s.checkPath(path)
 		<-turn
 		if err != nil {
 			return nil, err
@@ -115,9 +115,9 @@ func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 // account without new mail would leave it there.
 func (s *Sink) Sweep(ctx context.Context, account string) error {
 	if err := ctx.Err(); err != nil {
-		return s.fail("sweep", err)
+		return s.osError("sweep", err)
 	}
-	if err := s.freeDead(ctx, durable.RealPath(s.path)); err != nil {
+	if err := s.removeStaleLock(ctx, durable.RealPath(s.path)); err != nil {
 		return err
 	}
 	return s.spool.Sweep(account)
@@ -127,9 +127,9 @@ func (s *Sink) Sweep(ctx context.Context, account string) error {
 // batches.
 func (s *Sink) Close() error { return nil }
 
-// fail makes a *deliver.Error of what the operating system said. What is one
+// osError makes a *deliver.Error of what the operating system said. What is one
 // already, as the spool's are, stays as it is.
-func (s *Sink) fail(op string, err error) error {
+func (s *Sink) osError(op string, err error) error {
 	if _, ok := errors.AsType[*deliver.Error](err); ok {
 		return err
 	}
@@ -143,8 +143,8 @@ func (s *Sink) fail(op string, err error) error {
 	return e
 }
 
-// refuse is the error for what only a person can put right.
-func (s *Sink) refuse(op string, err error, hint string) error {
+// operatorError is the error for what only a person can put right.
+func (s *Sink) operatorError(op string, err error, hint string) error {
 	return &deliver.Error{Fault: deliver.FaultOperator, Target: cmp.Or(s.path, "mbox"), Op: op, Err: err, Hint: hint}
 }
 

@@ -24,10 +24,10 @@ import (
 // take away what is behind the first octet that changes, and a mark that is
 // missing is only one that says nothing.
 const (
-	offsetLen = 16
-	leadRoom  = "\n\n"
-	messageAt = offsetLen + int64(len(leadRoom))
-	maxIndex  = 1 << 20
+	indexOffsetLen = 16
+	leadNewlines   = "\n\n"
+	messagesOffset = indexOffsetLen + int64(len(leadNewlines))
+	maxIndexSize   = 1 << 20
 )
 
 // The marks say what is known of a message besides what the mbox tells.
@@ -53,7 +53,7 @@ type index struct {
 // spool file, which belong at the offset mbox in the mbox.
 type span struct{ spool, mbox, size int64 }
 
-func (x *index) span(n int) span {
+func (x *index) spanOf(n int) span {
 	start := x.Start
 	if n > 0 {
 		start = x.Ends[n-1]
@@ -61,23 +61,23 @@ func (x *index) span(n int) span {
 	return span{spool: start, mbox: x.Offset + start - x.Start, size: x.Ends[n] - start}
 }
 
-// message is the extent of a message without the newlines before it.
-func (x *index) message(n int) span {
-	sp := x.span(n)
+// textSpan is the extent of a message without the newlines before it.
+func (x *index) textSpan(n int) span {
+	sp := x.spanOf(n)
 	if n == 0 {
-		lead := messageAt - x.Start
+		lead := messagesOffset - x.Start
 		sp = span{spool: sp.spool + lead, mbox: sp.mbox + lead, size: sp.size - lead}
 	}
 	return sp
 }
 
-// all is the extent of the whole batch.
-func (x *index) all() span {
+// batchSpan is the extent of the whole batch.
+func (x *index) batchSpan() span {
 	return span{spool: x.Start, mbox: x.Offset, size: x.Ends[len(x.Ends)-1] - x.Start}
 }
 
-// prepared is a spool file with an index.
-type prepared struct {
+// preparedFile is a spool file with an index.
+type preparedFile struct {
 	index
 	file    durable.File
 	name    string
@@ -91,15 +91,15 @@ func preparedSuffix(path string) string {
 	return "mbox-" + hex.EncodeToString(sum[:8])
 }
 
-// seal writes the index behind the messages of a spool file, and before them
+// writeIndex writes the index behind the messages of a spool file, and before them
 // where it is.
-func seal(file durable.File, x index) (*prepared, error) {
+func writeIndex(file durable.File, x index) (*preparedFile, error) {
 	b, err := json.Marshal(x)
 	if err != nil {
 		return nil, err
 	}
 	end := x.Ends[len(x.Ends)-1]
-	p := &prepared{
+	p := &preparedFile{
 		index: x, file: file,
 		marks:   bytes.Repeat([]byte{markOpen}, len(x.Ends)),
 		marksAt: end + int64(len(b)),
@@ -107,13 +107,13 @@ func seal(file durable.File, x index) (*prepared, error) {
 	if _, err := file.WriteAt(append(b, p.marks...), end); err != nil {
 		return nil, err
 	}
-	_, err = file.WriteAt(fmt.Appendf(nil, "%0*x", offsetLen, end), 0)
+	_, err = file.WriteAt(fmt.Appendf(nil, "%0*x", indexOffsetLen, end), 0)
 	return p, err
 }
 
 // openPrepared opens a spool file that was sealed. If there is none of that
 // name, or its index cannot be read, the error is fs.ErrNotExist to errors.Is.
-func (s *Sink) openPrepared(name string) (*prepared, error) {
+func (s *Sink) openPrepared(name string) (*preparedFile, error) {
 	file, err := s.spool.Open(name)
 	if err != nil {
 		return nil, err
@@ -127,24 +127,24 @@ func (s *Sink) openPrepared(name string) (*prepared, error) {
 	return p, nil
 }
 
-func readIndex(file durable.File) (*prepared, error) {
+func readIndex(file durable.File) (*preparedFile, error) {
 	broken := fmt.Errorf("%w: a broken index", fs.ErrNotExist)
-	head := make([]byte, offsetLen)
+	head := make([]byte, indexOffsetLen)
 	n, err := file.ReadAt(head, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
 	end, err := strconv.ParseInt(string(head[:n]), 16, 64)
-	if err != nil || end < messageAt {
+	if err != nil || end < messagesOffset {
 		return nil, broken
 	}
-	b, err := io.ReadAll(io.NewSectionReader(file, end, maxIndex))
+	b, err := io.ReadAll(io.NewSectionReader(file, end, maxIndexSize))
 	if err != nil {
 		return nil, err
 	}
-	p := &prepared{file: file}
+	p := &preparedFile{file: file}
 	d := json.NewDecoder(bytes.NewReader(b))
-	if d.Decode(&p.index) != nil || !p.valid() || p.Ends[len(p.Ends)-1] != end {
+	if d.Decode(&p.index) != nil || !p.isValid() || p.Ends[len(p.Ends)-1] != end {
 		return nil, broken
 	}
 	p.marks = bytes.Repeat([]byte{markOpen}, len(p.Ends))
@@ -153,8 +153,8 @@ func readIndex(file durable.File) (*prepared, error) {
 	return p, nil
 }
 
-// valid reports whether the offsets can be used.
-func (x *index) valid() bool {
+// isValid reports whether the offsets can be used.
+func (x *index) isValid() bool {
 	last := x.Start
 	for _, end := range x.Ends {
 		if end <= last {
@@ -162,11 +162,11 @@ func (x *index) valid() bool {
 		}
 		last = end
 	}
-	return len(x.Ends) > 0 && x.Offset >= 0 && x.Start >= offsetLen && x.Start <= messageAt
+	return len(x.Ends) > 0 && x.Offset >= 0 && x.Start >= indexOffsetLen && x.Start <= messagesOffset
 }
 
 // saveMarks makes the marks durable.
-func (p *prepared) saveMarks() error {
+func (p *preparedFile) saveMarks() error {
 	if _, err := p.file.WriteAt(p.marks, p.marksAt); err != nil {
 		return err
 	}

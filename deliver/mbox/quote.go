@@ -6,7 +6,7 @@ import (
 	"unicode"
 )
 
-const from = "From "
+const fromPrefix = "From "
 
 // quoter writes a message, whose lines end in LF, with a ">" before each
 // "From " that stands at the beginning of a line, behind any number of ">".
@@ -16,42 +16,42 @@ type quoter struct {
 	// matched counts the bytes of "From " that were seen at the beginning of
 	// the line and not written yet; inside is set once the line is known to
 	// need no quoting, or to have got it.
-	matched int
-	inside  bool
+	matched     int
+	passThrough bool
 	// midline is set while the last line written has no line end.
-	midline bool
+	midLine bool
 }
 
 // Write implements io.Writer. After an error the quoter is of no more use.
 func (q *quoter) Write(p []byte) (int, error) {
 	n := len(p)
 	for len(p) > 0 {
-		if q.inside {
+		if q.passThrough {
 			end := bytes.IndexByte(p, '\n') + 1
 			if end == 0 {
 				end = len(p)
 			}
-			if err := q.put(p[:end]); err != nil {
+			if err := q.write(p[:end]); err != nil {
 				return 0, err
 			}
-			q.inside = q.midline
+			q.passThrough = q.midLine
 			p = p[end:]
 			continue
 		}
 		switch c := p[0]; {
-		case c == from[q.matched]:
+		case c == fromPrefix[q.matched]:
 			q.matched++
 			p = p[1:]
-			if q.matched == len(from) {
-				q.matched, q.inside = 0, true
-				if err := q.put([]byte(">" + from)); err != nil {
+			if q.matched == len(fromPrefix) {
+				q.matched, q.passThrough = 0, true
+				if err := q.write([]byte(">" + fromPrefix)); err != nil {
 					return 0, err
 				}
 			}
 		case c == '>' && q.matched == 0:
 			// One ">" more can as well follow those that are there.
 			run := len(p) - len(bytes.TrimLeft(p, ">"))
-			if err := q.put(p[:run]); err != nil {
+			if err := q.write(p[:run]); err != nil {
 				return 0, err
 			}
 			p = p[run:]
@@ -59,7 +59,7 @@ func (q *quoter) Write(p []byte) (int, error) {
 			if err := q.flush(); err != nil {
 				return 0, err
 			}
-			q.inside = true
+			q.passThrough = true
 		}
 	}
 	return n, nil
@@ -72,24 +72,24 @@ func (q *quoter) Finish() error {
 		return err
 	}
 	end := []byte("\n")
-	if q.midline {
+	if q.midLine {
 		end = []byte("\n\n")
 	}
-	return q.put(end)
+	return q.write(end)
 }
 
 // flush writes what was held back.
 func (q *quoter) flush() error {
-	held := from[:q.matched]
+	held := fromPrefix[:q.matched]
 	q.matched = 0
-	return q.put([]byte(held))
+	return q.write([]byte(held))
 }
 
-func (q *quoter) put(p []byte) error {
+func (q *quoter) write(p []byte) error {
 	if len(p) == 0 {
 		return nil
 	}
-	q.midline = p[len(p)-1] != '\n'
+	q.midLine = p[len(p)-1] != '\n'
 	_, err := q.w.Write(p)
 	return err
 }

@@ -8,14 +8,14 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
-// recover puts right what a process left that died while it appended: it
+// recoverAppends puts right what a process left that died while it appended: it
 // completes a message that is half there, and notes which messages of that
 // batch are there. From now on others can append behind them, and their owner
 // can take them, without making Settle guess.
 //
 // Messages of which the mbox has not a byte are left to Settle: their
 // promises may never have been journalled, and then nobody asks.
-func (b *box) recover(ctx context.Context) error {
+func (b *box) recoverAppends(ctx context.Context) error {
 	names, err := b.sink.spool.List(preparedSuffix(b.path))
 	if err != nil {
 		return err
@@ -38,23 +38,23 @@ func (b *box) recover(ctx context.Context) error {
 	return nil
 }
 
-func (b *box) recoverBatch(ctx context.Context, p *prepared) error {
+func (b *box) recoverBatch(ctx context.Context, p *preparedFile) error {
 	if p.Path != durable.EscapePath(b.path) || p.Inode != b.inode {
 		return nil
 	}
 	changed := false
 	for n, mark := range p.marks {
-		sp := p.span(n)
+		sp := p.spanOf(n)
 		if mark == markLanded || mark == markGone || sp.mbox >= b.size {
 			continue
 		}
 		// Not later: a write that is not finished is taken back.
 		if err := ctx.Err(); err != nil {
-			return b.sink.fail("recover", err)
+			return b.sink.osError("recover", err)
 		}
-		ok, err := b.fits(p.file, sp)
+		ok, err := b.matchesSpool(p.file, sp)
 		if err != nil {
-			return b.sink.fail("compare with the spool", err)
+			return b.sink.osError("compare with the spool", err)
 		}
 		if !ok {
 			continue
@@ -74,24 +74,24 @@ func (b *box) recoverBatch(ctx context.Context, p *prepared) error {
 // already is written once more: after a failed sync it may be in memory only,
 // and would never be written again by itself. If that fails, what was there as a
 // whole stays: the caller may have been told that it landed.
-func (b *box) land(ctx context.Context, p *prepared, n int) error {
-	sp := p.span(n)
+func (b *box) land(ctx context.Context, p *preparedFile, n int) error {
+	sp := p.spanOf(n)
 	whole := b.size >= sp.mbox+sp.size
-	err := b.write(ctx, p.file, sp)
+	err := b.writeSpan(ctx, p.file, sp)
 	if err == nil {
 		err = b.sync()
 	}
 	if err != nil {
 		if !whole {
-			b.takeBack(sp)
+			b.undoWrite(sp)
 		}
-		return b.sink.fail("append", err)
+		return b.sink.osError("append", err)
 	}
 	p.marks[n] = markLanded
 	return nil
 }
 
-func (b *box) saveMarks(p *prepared) error {
+func (b *box) saveMarks(p *preparedFile) error {
 	if err := p.saveMarks(); err != nil {
 		return b.sink.spool.Error("mark a message as landed", err)
 	}

@@ -22,14 +22,14 @@ import (
 // Without its spool file, a message counts as landed if it is in its place.
 func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, error) {
 	if err := ctx.Err(); err != nil {
-		return deliver.Unknown, s.fail("settle", err)
+		return deliver.Unknown, s.osError("settle", err)
 	}
 	t, path, ok := parseToken(promise)
 	if !ok {
 		return deliver.Unknown, nil
 	}
 	b, err := s.lock(ctx, path, t.Spool, false)
-	if errors.Is(err, fs.ErrNotExist) && s.inspect(path) == nil {
+	if errors.Is(err, fs.ErrNotExist) && s.checkPath(path) == nil {
 		b, err = nil, nil // its directory is there, and it is not
 	}
 	if err != nil {
@@ -61,7 +61,7 @@ func (s *Sink) Made(promise string) bool {
 
 // settleBySpool answers for message n of a batch. b is nil if the mbox is
 // gone.
-func (s *Sink) settleBySpool(ctx context.Context, b *box, p *prepared, n int) (deliver.Verdict, error) {
+func (s *Sink) settleBySpool(ctx context.Context, b *box, p *preparedFile, n int) (deliver.Verdict, error) {
 	switch {
 	case p.marks[n] == markLanded:
 		// A mark may be younger than the last sync.
@@ -73,17 +73,17 @@ func (s *Sink) settleBySpool(ctx context.Context, b *box, p *prepared, n int) (d
 		return deliver.Unknown, nil
 	case b == nil:
 		p.marks[n] = markGone
-	case p.Inode == b.inode && p.span(n).mbox == b.size:
+	case p.Inode == b.inode && p.spanOf(n).mbox == b.size:
 		if err := b.land(ctx, p, n); err != nil {
 			return deliver.Unknown, err
 		}
 	default:
-		found, err := b.find(ctx, p, n)
+		found, err := b.contains(ctx, p, n)
 		if err == nil && found {
 			err = b.sync()
 		}
 		if err != nil {
-			return deliver.Unknown, s.fail("search", err)
+			return deliver.Unknown, s.osError("search", err)
 		}
 		p.marks[n] = markGone
 		if found {
@@ -113,13 +113,13 @@ func (b *box) settleByToken(t token) (deliver.Verdict, error) {
 	sum := sha256.New()
 	n, err := io.Copy(sum, io.NewSectionReader(b.file, t.Offset, t.Length))
 	if err != nil {
-		return deliver.Unknown, b.sink.fail("read", err)
+		return deliver.Unknown, b.sink.osError("read", err)
 	}
 	if n != t.Length || hex.EncodeToString(sum.Sum(nil)) != t.Sum {
 		return deliver.Unknown, nil
 	}
 	if err := b.sync(); err != nil {
-		return deliver.Unknown, b.sink.fail("sync", err)
+		return deliver.Unknown, b.sink.osError("sync", err)
 	}
 	return deliver.Landed, nil
 }

@@ -16,8 +16,8 @@ import (
 // doneSuffix marks a file whose message the program has taken.
 const doneSuffix = "done"
 
-// tokenForm is what the spool calls a file: a token is the name of its file.
-var tokenForm = regexp.MustCompile(`^[0-9a-f]{16}-[0-9A-Z]+$`)
+// tokenPattern is what the spool calls a file: a token is the name of its file.
+var tokenPattern = regexp.MustCompile(`^[0-9a-f]{16}-[0-9A-Z]+$`)
 
 // batch is some files in the spool, one for each message.
 type batch struct {
@@ -36,7 +36,7 @@ type message struct {
 
 // Stage implements deliver.Batch.
 func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
-	if err := b.Ready(ctx, "stage"); err != nil {
+	if err := b.Check(ctx, "stage"); err != nil {
 		return 0, err
 	}
 	recipient, err := b.sink.recipientOf(mail)
@@ -45,7 +45,7 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	}
 	file, err := b.sink.spool.Create(mail.Account)
 	if err != nil {
-		return 0, b.Break(err)
+		return 0, b.Fail(err)
 	}
 	m := &message{file: file, name: filepath.Base(file.Name())}
 	size, err, fileErr := deliver.Copy(ctx, b.sink.command.Name(), file, deliver.LFReader(body))
@@ -53,7 +53,7 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	case fileErr != nil:
 		err = b.sink.spool.MessageError(fileErr)
 		if e, _ := errors.AsType[*deliver.Error](err); e.Fault != deliver.FaultMessage {
-			_ = b.Break(err)
+			_ = b.Fail(err)
 		}
 	case err == nil:
 		m.args, m.env, err = b.sink.command.Fill(program.Values{
@@ -73,7 +73,7 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 // reads what was staged: what a disk could not take must not be noticed when
 // the program has read zeros instead.
 func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
-	if err := b.Ready(ctx, "prepare"); err != nil {
+	if err := b.Check(ctx, "prepare"); err != nil {
 		return nil, err
 	}
 	if len(b.messages) == 0 {
@@ -87,12 +87,12 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 		}
 		m.file = nil
 		if err != nil {
-			return nil, b.Fault("sync a message", err)
+			return nil, b.FailFile("sync a message", err)
 		}
 		promises[i] = deliver.Promise{Ticket: deliver.Ticket(i), Token: m.name}
 	}
 	if err := b.sink.spool.Sync(); err != nil {
-		return nil, b.Break(err)
+		return nil, b.Fail(err)
 	}
 	return promises, nil
 }
@@ -100,21 +100,21 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 // Commit implements deliver.Batch. It runs the program for one message after
 // the other.
 func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
-	if err := b.Commits(); err != nil {
+	if err := b.BeginCommit(); err != nil {
 		return err
 	}
 	messages := b.messages
 	b.messages = nil // for Abort
-	late := 0
+	timeouts := 0
 	for i, m := range messages {
 		where, err := b.run(ctx, m)
 		if err == nil {
 			// Before the receipt: the caller may journal it much later.
-			err = b.mark(m)
+			err = b.markDone(m)
 			if lerr := landed(deliver.Receipt{Ticket: deliver.Ticket(i), Where: where}); lerr != nil || err != nil {
 				return errors.Join(lerr, err)
 			}
-			late = 0
+			timeouts = 0
 			continue
 		}
 		refusal, ok := errors.AsType[*refusal](err)
@@ -128,8 +128,8 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 		// is the program that hangs, and each further message would cost as
 		// much time again.
 		if _, timeout := errors.AsType[*program.TimeoutError](err); !timeout {
-			late = 0
-		} else if late++; late == 2 && i+1 < len(messages) {
+			timeouts = 0
+		} else if timeouts++; timeouts == 2 && i+1 < len(messages) {
 			return refusal.err
 		}
 	}
@@ -140,8 +140,8 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 	return nil
 }
 
-// mark records that a message was taken.
-func (b *batch) mark(m *message) error {
+// markDone records that a message was taken.
+func (b *batch) markDone(m *message) error {
 	name, err := b.sink.spool.Rename(m.name, doneSuffix)
 	if err != nil {
 		return err

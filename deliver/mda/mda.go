@@ -107,7 +107,7 @@ func (s *Sink) recipientOf(mail deliver.Mail) (string, error) {
 	case len(mail.Recipients) > 0:
 		return mail.Recipients[0], nil
 	case s.command.Uses("recipient"):
-		return "", s.fault(deliver.FaultMessage, "the message does not say for whom it is", nil,
+		return "", s.newError(deliver.FaultMessage, "the message does not say for whom it is", nil,
 			"set the sink's recipient, or the route's default")
 	default:
 		return "", nil
@@ -122,7 +122,7 @@ func (s *Sink) Profile() deliver.Profile {
 // Begin implements deliver.Sink. It looks for the program.
 func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, s.fail("begin", err)
+		return nil, s.temporaryError("begin", err)
 	}
 	path, err := s.command.Find()
 	if err != nil {
@@ -134,7 +134,7 @@ func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 			err = &os.PathError{Op: "enter", Path: s.dir, Err: syscall.ENOTDIR}
 		}
 		if err != nil {
-			return nil, s.fault(deliver.FaultOf(err), "the working folder", err, "create "+s.dir+", or name another folder")
+			return nil, s.newError(deliver.FaultOf(err), "the working folder", err, "create "+s.dir+", or name another folder")
 		}
 	}
 	return &batch{Batch: s.spool.Batch(s.command.Name()), sink: s, path: path}, nil
@@ -144,9 +144,9 @@ func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 // anything else nobody knows whether the program took it.
 func (s *Sink) Settle(ctx context.Context, token string) (deliver.Verdict, error) {
 	if err := ctx.Err(); err != nil {
-		return deliver.Unknown, s.fail("settle", err)
+		return deliver.Unknown, s.temporaryError("settle", err)
 	}
-	if !tokenForm.MatchString(token) {
+	if !tokenPattern.MatchString(token) {
 		return deliver.Unknown, nil
 	}
 	f, err := s.spool.Open(token + "." + doneSuffix)
@@ -170,7 +170,7 @@ func (s *Sink) Made(string) bool { return false }
 // Sweep implements deliver.Sink.
 func (s *Sink) Sweep(ctx context.Context, account string) error {
 	if err := ctx.Err(); err != nil {
-		return s.fail("sweep", err)
+		return s.temporaryError("sweep", err)
 	}
 	return s.spool.Sweep(account)
 }
@@ -178,11 +178,11 @@ func (s *Sink) Sweep(ctx context.Context, account string) error {
 // Close implements deliver.Sink. A Sink holds nothing.
 func (s *Sink) Close() error { return nil }
 
-func (s *Sink) fault(fault deliver.Fault, op string, err error, hint string) error {
+func (s *Sink) newError(fault deliver.Fault, op string, err error, hint string) error {
 	return &deliver.Error{Fault: fault, Target: s.command.Name(), Op: op, Err: err, Hint: hint}
 }
 
-// fail is the error of what may work later.
-func (s *Sink) fail(op string, err error) error {
-	return s.fault(deliver.FaultTemporary, op, err, "")
+// temporaryError is the error of what may work later.
+func (s *Sink) temporaryError(op string, err error) error {
+	return s.newError(deliver.FaultTemporary, op, err, "")
 }

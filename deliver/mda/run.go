@@ -22,9 +22,9 @@ func (r *refusal) Unwrap() error { return r.err }
 func (b *batch) run(ctx context.Context, m *message) (where string, err error) {
 	s := b.sink
 	if err := ctx.Err(); err != nil {
-		return "", s.fail("commit", err)
+		return "", s.temporaryError("commit", err)
 	}
-	stdin, err := s.spool.Stdin(m.name)
+	stdin, err := s.spool.OpenStdin(m.name)
 	if err != nil {
 		return "", err
 	}
@@ -34,24 +34,24 @@ func (b *batch) run(ctx context.Context, m *message) (where string, err error) {
 		Dir: s.dir, Stdin: stdin, Timeout: s.timeout,
 	}).Do(ctx)
 	if err == nil {
-		return s.command.Name(), s.judge(exit)
+		return s.command.Name(), s.exitError(exit)
 	}
 	if e, ok := errors.AsType[*program.StartError](err); ok {
-		err = s.fault(e.Fault(), "start the program", e.Err, "run it by hand to see what is wrong")
+		err = s.newError(e.Fault(), "start the program", e.Err, "run it by hand to see what is wrong")
 		if e.Fault() == deliver.FaultMessage {
 			err = &refusal{err}
 		}
 		return "", err
 	}
 	if _, ok := errors.AsType[*program.TimeoutError](err); ok {
-		return "", &refusal{s.fault(deliver.FaultTemporary, "run the program", err, "find out what it waits for, or raise the timeout")}
+		return "", &refusal{s.newError(deliver.FaultTemporary, "run the program", err, "find out what it waits for, or raise the timeout")}
 	}
-	return "", s.fail("run the program", err)
+	return "", s.temporaryError("run the program", err)
 }
 
-// judge says what an exit means: nil that the message was taken. A program that
+// exitError says what an exit means: nil that the message was taken. A program that
 // cannot be run would take no other message either.
-func (s *Sink) judge(exit program.Exit) error {
+func (s *Sink) exitError(exit program.Exit) error {
 	fault := deliver.FaultMessage
 	switch {
 	case exit.Code == 0:
@@ -59,7 +59,7 @@ func (s *Sink) judge(exit program.Exit) error {
 	case exit.Code == -1, exit.Code == exTempFail:
 		fault = deliver.FaultTemporary
 	case exit.CannotRun():
-		return s.fault(deliver.FaultOperator, "run the program", errors.New(exit.Text), program.HintCannotRun)
+		return s.newError(deliver.FaultOperator, "run the program", errors.New(exit.Text), program.HintCannotRun)
 	}
-	return &refusal{s.fault(fault, "run the program", errors.New(exit.Text), "")}
+	return &refusal{s.newError(fault, "run the program", errors.New(exit.Text), "")}
 }

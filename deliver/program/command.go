@@ -36,16 +36,16 @@ type Values struct {
 	Size int64
 }
 
-// list returns the values by placeholder.
-func (v Values) list() []part {
+// byPlaceholder returns the values by placeholder.
+func (v Values) byPlaceholder() []part {
 	return []part{
 		{v.User, "user"}, {v.Account, "account"}, {v.Sender, "sender"}, {v.Recipient, "recipient"},
 		{strconv.FormatInt(v.Size, 10), "size"}, {v.UID, "uid"},
 	}
 }
 
-func (v Values) of(name string) (string, bool) {
-	for _, p := range v.list() {
+func (v Values) lookup(name string) (string, bool) {
+	for _, p := range v.byPlaceholder() {
 		if p.name == name {
 			return p.text, true
 		}
@@ -67,17 +67,17 @@ func Parse(argv []string) (*Command, error) {
 	}
 	c := &Command{name: argv[0]}
 	for i, arg := range argv {
-		parts, err := parse(arg)
+		parts, err := parseArg(arg)
 		switch {
 		case err != nil:
-			return nil, c.refuse(err.Error(), "the placeholders are {user} {account} {sender} {recipient} {size} {uid}; write {{ for {")
+			return nil, c.operatorError(err.Error(), "the placeholders are {user} {account} {sender} {recipient} {size} {uid}; write {{ for {")
 		case strings.ContainsRune(arg, 0):
-			return nil, c.refuse("an argument holds a NUL", "take it out")
-		case i == 0 && filled(parts):
-			return nil, c.refuse("a placeholder in the program's name", "name the program itself; mail must not choose it")
+			return nil, c.operatorError("an argument holds a NUL", "take it out")
+		case i == 0 && hasPlaceholder(parts):
+			return nil, c.operatorError("a placeholder in the program's name", "name the program itself; mail must not choose it")
 		}
-		if by, ok := interpreter(argv[:i+1]); ok && filled(parts) {
-			return nil, c.refuse(fmt.Sprintf("a placeholder behind %q", by),
+		if by, ok := findInterpreter(argv[:i+1]); ok && hasPlaceholder(parts) {
+			return nil, c.operatorError(fmt.Sprintf("a placeholder behind %q", by),
 				`what a stranger wrote could be run; let the script read the MAILHAUL_ variables instead: "$MAILHAUL_SENDER", in double quotes`)
 		}
 		if i > 0 {
@@ -89,7 +89,7 @@ func Parse(argv []string) (*Command, error) {
 
 var placeholder = regexp.MustCompile(`\{\{|\{[a-z_]+\}`)
 
-func parse(arg string) (parts []part, err error) {
+func parseArg(arg string) (parts []part, err error) {
 	at := 0
 	for _, m := range placeholder.FindAllStringIndex(arg, -1) {
 		parts = append(parts, part{text: arg[at:m[0]]})
@@ -100,7 +100,7 @@ func parse(arg string) (parts []part, err error) {
 			continue
 		}
 		name := strings.Trim(word, "{}")
-		if _, ok := (Values{}).of(name); !ok {
+		if _, ok := (Values{}).lookup(name); !ok {
 			return nil, fmt.Errorf("unknown placeholder %s", word)
 		}
 		parts = append(parts, part{name: name})
@@ -108,7 +108,7 @@ func parse(arg string) (parts []part, err error) {
 	return append(parts, part{text: arg[at:]}), nil
 }
 
-func filled(parts []part) bool {
+func hasPlaceholder(parts []part) bool {
 	return slices.ContainsFunc(parts, func(p part) bool { return p.name != "" })
 }
 
@@ -121,28 +121,28 @@ var interpreters = strings.Fields(`
 	perl python pypy ruby php lua luajit node nodejs deno tclsh expect guile
 	awk gawk mawk nawk sed parallel`)
 
-// splits are the options by which programs that else only start another take
+// commandOptions are the options by which programs that else only start another take
 // one argument for a whole command line.
-var splits = map[string]*regexp.Regexp{
+var commandOptions = map[string]*regexp.Regexp{
 	"env":   regexp.MustCompile(`^(-[a-zA-Z0]*S|--s)`),
 	"flock": regexp.MustCompile(`^(-[a-z]*c|--com)`),
 }
 
-// version is the end of names such as python3.13 and ksh93.
-var version = regexp.MustCompile(`[-0-9.]+$`)
+// versionSuffix is the end of names such as python3.13 and ksh93.
+var versionSuffix = regexp.MustCompile(`[-0-9.]+$`)
 
-// interpreter returns the first of some arguments that makes those behind it,
+// findInterpreter returns the first of some arguments that makes those behind it,
 // and perhaps itself, a text to be run, and whether there is one. It looks at
 // all of them, since env, nice, sudo, busybox and many more can stand before.
-func interpreter(argv []string) (string, bool) {
+func findInterpreter(argv []string) (string, bool) {
 	var options []*regexp.Regexp
 	for _, arg := range argv {
-		name := version.ReplaceAllString(filepath.Base(arg), "")
+		name := versionSuffix.ReplaceAllString(filepath.Base(arg), "")
 		if slices.Contains(interpreters, name) ||
 			slices.ContainsFunc(options, func(o *regexp.Regexp) bool { return o.MatchString(arg) }) {
 			return arg, true
 		}
-		if o := splits[name]; o != nil {
+		if o := commandOptions[name]; o != nil {
 			options = append(options, o)
 		}
 	}
@@ -190,9 +190,9 @@ func (c *Command) Find() (string, error) {
 // LF or NUL, which agents write into headers and logs; and one that would be
 // taken for an option: that begins with "-" at the beginning of an argument.
 func (c *Command) Fill(v Values) (args, env []string, err error) {
-	for _, p := range v.list() {
+	for _, p := range v.byPlaceholder() {
 		if strings.ContainsAny(p.text, "\r\n\x00") {
-			return nil, nil, c.refuseMessage(fmt.Sprintf("the %s holds a line end or a NUL: %.100q", p.name, p.text), "")
+			return nil, nil, c.messageError(fmt.Sprintf("the %s holds a line end or a NUL: %.100q", p.name, p.text), "")
 		}
 		env = append(env, "MAILHAUL_"+strings.ToUpper(p.name)+"="+p.text)
 	}
@@ -202,13 +202,13 @@ func (c *Command) Fill(v Values) (args, env []string, err error) {
 		for _, p := range parts {
 			text := p.text
 			if p.name != "" {
-				text, _ = v.of(p.name)
+				text, _ = v.lookup(p.name)
 				option = option || arg.Len() == 0 && strings.HasPrefix(text, "-")
 			}
 			arg.WriteString(text)
 		}
 		if option {
-			return nil, nil, c.refuseMessage(fmt.Sprintf("an argument would be taken for an option: %.100q", arg.String()),
+			return nil, nil, c.messageError(fmt.Sprintf("an argument would be taken for an option: %.100q", arg.String()),
 				"put something before the placeholder, as in --from={sender}, or let the program read the MAILHAUL_ variables")
 		}
 		args = append(args, arg.String())
@@ -216,10 +216,10 @@ func (c *Command) Fill(v Values) (args, env []string, err error) {
 	return args, env, nil
 }
 
-func (c *Command) refuse(op, hint string) error {
+func (c *Command) operatorError(op, hint string) error {
 	return &deliver.Error{Fault: deliver.FaultOperator, Target: c.name, Op: op, Hint: hint}
 }
 
-func (c *Command) refuseMessage(op, hint string) error {
+func (c *Command) messageError(op, hint string) error {
 	return &deliver.Error{Fault: deliver.FaultMessage, Target: c.name, Op: op, Hint: hint}
 }

@@ -19,9 +19,9 @@ type pipe struct {
 	err  error // of the copy, once it has ended
 }
 
-// add makes a pipe. What the program writes to it goes to dst; an error of dst
+// addPipe makes a pipe. What the program writes to it goes to dst; an error of dst
 // is told to failed.
-func (o *outputs) add(dst io.Writer, failed func(error)) (*pipe, error) {
+func (o *outputs) addPipe(dst io.Writer, failed func(error)) (*pipe, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -36,9 +36,9 @@ func (o *outputs) add(dst io.Writer, failed func(error)) (*pipe, error) {
 	return p, nil
 }
 
-// started gives up our side of what the program writes to, whether or not it
+// closeWriters gives up our side of what the program writes to, whether or not it
 // was started.
-func (o *outputs) started() {
+func (o *outputs) closeWriters() {
 	for _, p := range o.pipes {
 		_ = p.w.Close()
 	}

@@ -87,7 +87,7 @@ type TimeoutError struct {
 
 // Error says how long it was given, and what it had to say.
 func (e *TimeoutError) Error() string {
-	return joined(fmt.Sprintf("it did not end within %v and was killed", e.Limit), e.Output)
+	return withOutput(fmt.Sprintf("it did not end within %v and was killed", e.Limit), e.Output)
 }
 
 // errOutputOpen says that the program ended, but not its output: a process
@@ -118,7 +118,7 @@ func (r *Run) Do(ctx context.Context) (Exit, error) {
 	if err == nil {
 		err = start(cmd)
 	}
-	out.started()
+	out.closeWriters()
 	if err != nil {
 		out.close()
 		return Exit{}, &StartError{err}
@@ -148,10 +148,10 @@ func (r *Run) Do(ctx context.Context) (Exit, error) {
 	// output open for ever, and that is none of our business.
 	whole := true
 	if exit.Code != 0 || stdout != nil {
-		whole = within(grace, out.ended)
+		whole = waitAll(grace, out.ended)
 	}
 	out.close()
-	exit.Text = joined(cmd.ProcessState.String(), said.String())
+	exit.Text = withOutput(cmd.ProcessState.String(), said.String())
 	switch {
 	case stdout != nil && !whole:
 		return exit, errOutputOpen
@@ -163,7 +163,7 @@ func (r *Run) Do(ctx context.Context) (Exit, error) {
 
 // command prepares the run. stdout is the pipe to r.Stdout, if there is one.
 func (r *Run) command(out *outputs, said *tail, failed func(error)) (_ *exec.Cmd, stdout *pipe, err error) {
-	stderr, err := out.add(said, failed)
+	stderr, err := out.addPipe(said, failed)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -175,7 +175,7 @@ func (r *Run) command(out *outputs, said *tail, failed func(error)) (_ *exec.Cmd
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
 	}
 	if r.Stdout != nil {
-		if stdout, err = out.add(r.Stdout, failed); err != nil {
+		if stdout, err = out.addPipe(r.Stdout, failed); err != nil {
 			return nil, nil, err
 		}
 		cmd.Stdout = stdout.w
@@ -183,15 +183,15 @@ func (r *Run) command(out *outputs, said *tail, failed func(error)) (_ *exec.Cmd
 	return cmd, stdout, nil
 }
 
-// starting guards the umask, which belongs to the whole process.
-var starting sync.Mutex
+// umaskMu guards the umask, which belongs to the whole process.
+var umaskMu sync.Mutex
 
 // start starts a program with umask 077: what it creates is mail. For a moment
 // that holds for what others create here too, which can only make a file more
 // private; who wants it otherwise sets the mode.
 func start(cmd *exec.Cmd) error {
-	starting.Lock()
-	defer starting.Unlock()
+	umaskMu.Lock()
+	defer umaskMu.Unlock()
 	old := syscall.Umask(0o077)
 	defer syscall.Umask(old)
 	return cmd.Start()
@@ -202,13 +202,13 @@ func start(cmd *exec.Cmd) error {
 // even SIGKILL ends, as in a dead network file system, is left behind.
 func killGroup(pid int, ended, outEnded <-chan struct{}, grace time.Duration) {
 	_ = syscall.Kill(-pid, syscall.SIGTERM) // it may have gone by itself
-	within(grace, ended, outEnded)
+	waitAll(grace, ended, outEnded)
 	_ = syscall.Kill(-pid, syscall.SIGKILL)
-	within(grace, ended)
+	waitAll(grace, ended)
 }
 
-// within waits for all events, but not for longer than limit.
-func within(limit time.Duration, events ...<-chan struct{}) bool {
+// waitAll waits for all events, but not for longer than limit.
+func waitAll(limit time.Duration, events ...<-chan struct{}) bool {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	for _, event := range events {
@@ -221,7 +221,7 @@ func within(limit time.Duration, events ...<-chan struct{}) bool {
 	return true
 }
 
-func joined(text, output string) string {
+func withOutput(text, output string) string {
 	if output == "" {
 		return text
 	}

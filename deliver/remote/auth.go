@@ -32,19 +32,19 @@ func (s *Server) Mechanism(ctx context.Context, conn net.Conn, offered []string)
 		state := tc.ConnectionState()
 		cred.TLS = &state
 	}
-	if host, port, err := net.SplitHostPort(s.Addr); err == nil && !s.unix() {
+	if host, port, err := net.SplitHostPort(s.Addr); err == nil && !s.isUnixSocket() {
 		cred.Host = host
 		cred.Port, _ = strconv.Atoi(port) // the name of a service is left out
 	}
-	for _, m := range mech.Strongest(s.unix() || s.Protection() != PlainText) {
-		if !s.uses(m) || m.NeedsTLS && cred.TLS == nil {
+	for _, m := range mech.Strongest(s.isUnixSocket() || s.Protection() != PlainText) {
+		if !s.allows(m) || m.NeedsTLS && cred.TLS == nil {
 			continue
 		}
 		if !slices.ContainsFunc(offered, func(o string) bool { return strings.EqualFold(o, m.Name) }) {
 			continue
 		}
 		login.mechanism = m.Name
-		if err = s.prove(ctx, m.Needs, login); err == nil {
+		if err = s.loadSecret(ctx, m.Needs, login); err == nil {
 			login.client, err = mech.New(ctx, m.Name, *cred)
 		}
 		if err != nil {
@@ -55,8 +55,8 @@ func (s *Server) Mechanism(ctx context.Context, conn net.Conn, offered []string)
 	return nil, "", &OfferError{Offered: offered, Allowed: s.Auth}
 }
 
-// proof is what the server is shown.
-func (s *Server) proof() mech.Proof {
+// configuredProof is what the server is shown.
+func (s *Server) configuredProof() mech.Proof {
 	switch {
 	case s.Token != nil:
 		return mech.Token
@@ -69,17 +69,17 @@ func (s *Server) proof() mech.Proof {
 	}
 }
 
-// uses reports whether Auth allows a mechanism, and there is what it needs.
-func (s *Server) uses(m mech.Info) bool {
+// allows reports whether Auth allows a mechanism, and there is what it needs.
+func (s *Server) allows(m mech.Info) bool {
 	named := slices.Contains(s.Auth, m.Name)
 	switch {
 	case !named && (len(s.Auth) > 0 || m.OnlyNamed):
 		return false
 	case m.Needs == mech.Certificate:
 		// Beside a password it may be there for the connection alone.
-		return channel.ShowsCertificate(s.TLS) && (named || s.proof() == mech.Certificate)
+		return channel.ShowsCertificate(s.TLS) && (named || s.configuredProof() == mech.Certificate)
 	default:
-		return m.Needs == s.proof()
+		return m.Needs == s.configuredProof()
 	}
 }
 
@@ -87,7 +87,7 @@ func (s *Server) uses(m mech.Info) bool {
 // and what hides it. The error is a *mech.SecretError.
 func (s *Server) Password(ctx context.Context) (string, *Login, error) {
 	login := new(Login)
-	if err := s.prove(ctx, mech.Password, login); err != nil {
+	if err := s.loadSecret(ctx, mech.Password, login); err != nil {
 		return "", nil, &mech.SecretError{Needs: mech.Password, Err: err}
 	}
 	return login.cred.Password, login, nil
@@ -96,11 +96,11 @@ func (s *Server) Password(ctx context.Context) (string, *Login, error) {
 // AllowsPassword reports whether Auth allows to send the password as it is, by
 // a command that is no mechanism of SASL.
 func (s *Server) AllowsPassword() bool {
-	return s.proof() == mech.Password && s.Secret != nil && (len(s.Auth) == 0 || slices.Contains(s.Auth, "login"))
+	return s.configuredProof() == mech.Password && s.Secret != nil && (len(s.Auth) == 0 || slices.Contains(s.Auth, "login"))
 }
 
-// prove gets what to show the server, and has the login hide it.
-func (s *Server) prove(ctx context.Context, needs mech.Proof, login *Login) (err error) {
+// loadSecret gets what to show the server, and has the login hide it.
+func (s *Server) loadSecret(ctx context.Context, needs mech.Proof, login *Login) (err error) {
 	cred := &login.cred
 	switch needs {
 	case mech.Certificate:
@@ -111,7 +111,7 @@ func (s *Server) prove(ctx context.Context, needs mech.Proof, login *Login) (err
 		cred.Token, err = s.Token(ctx)
 		login.secrets.Add(cred.Token)
 		if token := cred.Token; s.TokenRefused != nil {
-			login.refused = func() { s.TokenRefused(token) }
+			login.onTokenRefused = func() { s.TokenRefused(token) }
 		}
 	default:
 		if s.Secret == nil {

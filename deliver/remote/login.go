@@ -13,12 +13,12 @@ import (
 // Login is our side of a login by a SASL mechanism, a sasl.Client. It remembers
 // what it sent, since servers repeat that in what they say.
 type Login struct {
-	mechanism string
-	cred      mech.Credentials
-	client    sasl.Client
-	secrets   mask.Set
-	refused   func() // is told that a token was; nil if nobody wants to know
-	failed    error  // of the mechanism, which does not accept what the server says
+	mechanism      string
+	cred           mech.Credentials
+	client         sasl.Client
+	secrets        mask.Set
+	onTokenRefused func() // is told that a token was; nil if nobody wants to know
+	err            error  // of the mechanism, which does not accept what the server says
 }
 
 // LoginError means that a mechanism did not accept what the server said, or
@@ -31,25 +31,27 @@ func (e *LoginError) Error() string { return e.Err.Error() }
 // Unwrap returns the mechanism's reason.
 func (e *LoginError) Unwrap() error { return e.Err }
 
-// Shorten has the first response wait until the server asks for it if it has
+// LimitInitialResponse has the first response wait until the server asks for it if it has
 // more than room octets in base64.
-func (l *Login) Shorten(room int) { l.client = mech.WithShortInitialResponse(l.client, room) }
+func (l *Login) LimitInitialResponse(room int) {
+	l.client = mech.WithShortInitialResponse(l.client, room)
+}
 
 // Start implements sasl.Client.
 func (l *Login) Start() (name string, response []byte, err error) {
 	name, response, err = l.client.Start()
-	return name, l.sent(response, err), err
+	return name, l.noteResponse(response, err), err
 }
 
 // Next implements sasl.Client.
 func (l *Login) Next(challenge []byte) ([]byte, error) {
 	response, err := l.client.Next(challenge)
-	return l.sent(response, err), err
+	return l.noteResponse(response, err), err
 }
 
-func (l *Login) sent(response []byte, err error) []byte {
-	if l.failed == nil {
-		l.failed = err
+func (l *Login) noteResponse(response []byte, err error) []byte {
+	if l.err == nil {
+		l.err = err
 	}
 	l.secrets.AddMessage(string(response))
 	return response
@@ -63,29 +65,29 @@ func (l *Login) sent(response []byte, err error) []byte {
 // must end what the mechanism breaks off in a way that leaves the connection
 // good for that.
 func (l *Login) Do(ctx context.Context, exchange func() error) error {
-	err := l.finish(exchange())
+	err := l.outcome(exchange())
 	if !l.cred.Rebind(err) {
 		return err
 	}
 	if l.client, err = mech.New(ctx, l.mechanism, l.cred); err != nil {
 		return err
 	}
-	l.failed = nil
-	return l.finish(exchange())
+	l.err = nil
+	return l.outcome(exchange())
 }
 
-func (l *Login) finish(err error) error {
+func (l *Login) outcome(err error) error {
 	if f, ok := l.client.(interface{ Done(error) error }); ok {
 		done := f.Done(err)
-		if _, refused := errors.AsType[*mech.OAuthError](done); refused || err == nil && l.failed == nil {
-			l.failed = done
-			if refused && l.refused != nil {
-				l.refused()
+		if _, refused := errors.AsType[*mech.OAuthError](done); refused || err == nil && l.err == nil {
+			l.err = done
+			if refused && l.onTokenRefused != nil {
+				l.onTokenRefused()
 			}
 		}
 	}
-	if l.failed != nil {
-		return &LoginError{Err: l.failed}
+	if l.err != nil {
+		return &LoginError{Err: l.err}
 	}
 	return err
 }

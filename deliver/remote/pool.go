@@ -12,7 +12,7 @@ type Pool struct {
 	max int
 
 	mu   sync.Mutex
-	kept []*kept // the one kept last is the last
+	idle []*idleSession // the one kept last is the last
 }
 
 // Session is a connection that a Pool keeps.
@@ -21,8 +21,8 @@ type Session interface {
 	Quit()
 }
 
-// kept is a session, and the key of who may have it again.
-type kept struct {
+// idleSession is a session, and the key of who may have it again.
+type idleSession struct {
 	key     any
 	session Session
 	timer   *time.Timer // ends it
@@ -34,18 +34,18 @@ func NewPool(max int) *Pool { return &Pool{max: max} }
 
 // Keep keeps a session for whoever has the key. It quits once it was kept for so long, or
 // when it is the oldest of too many.
-func (p *Pool) Keep(key any, session Session, long time.Duration) {
-	k := &kept{key: key, session: session}
+func (p *Pool) Keep(key any, session Session, maxIdle time.Duration) {
+	k := &idleSession{key: key, session: session}
 	p.mu.Lock()
-	k.timer = time.AfterFunc(long, func() {
-		if p.drop(k) {
+	k.timer = time.AfterFunc(maxIdle, func() {
+		if p.removeIfIdle(k) {
 			session.Quit()
 		}
 	})
-	p.kept = append(p.kept, k)
-	var oldest *kept
-	if len(p.kept) > p.max {
-		oldest = p.remove(0)
+	p.idle = append(p.idle, k)
+	var oldest *idleSession
+	if len(p.idle) > p.max {
+		oldest = p.removeAt(0)
 	}
 	p.mu.Unlock()
 	if oldest != nil {
@@ -58,9 +58,9 @@ func (p *Pool) Keep(key any, session Session, long time.Duration) {
 func (p *Pool) Take(key any) Session {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for n, k := range slices.Backward(p.kept) {
+	for n, k := range slices.Backward(p.idle) {
 		if k.key == key {
-			return p.remove(n).session
+			return p.removeAt(n).session
 		}
 	}
 	return nil
@@ -75,21 +75,21 @@ func (p *Pool) Quit(key any) {
 	wg.Wait()
 }
 
-// drop keeps a session no more. It reports whether it was kept until now.
-func (p *Pool) drop(k *kept) bool {
+// removeIfIdle keeps a session no more. It reports whether it was kept until now.
+func (p *Pool) removeIfIdle(k *idleSession) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := slices.Index(p.kept, k)
+	n := slices.Index(p.idle, k)
 	if n >= 0 {
-		p.remove(n)
+		p.removeAt(n)
 	}
 	return n >= 0
 }
 
-// remove keeps the n-th session no more. The caller holds mu.
-func (p *Pool) remove(n int) *kept {
-	k := p.kept[n]
+// removeAt keeps the n-th session no more. The caller holds mu.
+func (p *Pool) removeAt(n int) *idleSession {
+	k := p.idle[n]
 	k.timer.Stop()
-	p.kept = slices.Delete(p.kept, n, n+1)
+	p.idle = slices.Delete(p.idle, n, n+1)
 	return k
 }

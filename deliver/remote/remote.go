@@ -79,12 +79,12 @@ type Server struct {
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
-// unix reports whether Addr is the path of a UNIX socket.
-func (s *Server) unix() bool { return filepath.IsAbs(s.Addr) }
+// isUnixSocket reports whether Addr is the path of a UNIX socket.
+func (s *Server) isUnixSocket() bool { return filepath.IsAbs(s.Addr) }
 
 // Protection is Security as it applies to Addr.
 func (s *Server) Protection() Security {
-	if s.unix() {
+	if s.isUnixSocket() {
 		return PlainText
 	}
 	return s.Security
@@ -95,9 +95,9 @@ func (s *Server) Secure(ctx context.Context, conn net.Conn) (net.Conn, error) {
 	return channel.Secure(ctx, conn, channel.Named(s.TLS, s.Addr))
 }
 
-// Forget has the next connection begin a new TLS session, after one that came to
+// ForgetTLSSession has the next connection begin a new TLS session, after one that came to
 // nothing: the session may be why.
-func (s *Server) Forget() { channel.Forget(s.TLS) }
+func (s *Server) ForgetTLSSession() { channel.Forget(s.TLS) }
 
 // Connect opens a connection, with TLS if that is implicit. On the connection
 // nothing blocks for longer than Timeout without a byte going over; deadlines
@@ -105,20 +105,20 @@ func (s *Server) Forget() { channel.Forget(s.TLS) }
 // write every other one fails at once. The error is a *ReachError of the network,
 // the name lookup or TLS: Fail turns it into one of package deliver.
 func (s *Server) Connect(ctx context.Context) (net.Conn, error) {
-	ctx, cancel := channel.Within(ctx, min(s.Silence(), connectTimeout))
+	ctx, cancel := channel.Within(ctx, min(s.EffectiveTimeout(), connectTimeout))
 	defer cancel()
 	dial, network := s.Dial, "tcp"
 	if dial == nil {
 		dial = s.Via.DialContext
 	}
-	if s.unix() {
+	if s.isUnixSocket() {
 		network = "unix"
 	}
 	raw, err := dial(ctx, network, s.Addr)
 	if err != nil {
 		return nil, &ReachError{err}
 	}
-	c := &conn{Conn: raw, timeout: s.Silence()}
+	c := &conn{Conn: raw, timeout: s.EffectiveTimeout()}
 	if s.Protection() != ImplicitTLS {
 		return c, nil
 	}
@@ -127,11 +127,11 @@ func (s *Server) Connect(ctx context.Context) (net.Conn, error) {
 		return s.Connect(ctx) // now it is offered no session
 	}
 	if err != nil {
-		s.Forget()
+		s.ForgetTLSSession()
 		return nil, &ReachError{err}
 	}
 	return secure, nil
 }
 
-// Silence is Timeout, or what it stands for if it is 0.
-func (s *Server) Silence() time.Duration { return cmp.Or(s.Timeout, defaultTimeout) }
+// EffectiveTimeout is Timeout, or what it stands for if it is 0.
+func (s *Server) EffectiveTimeout() time.Duration { return cmp.Or(s.Timeout, defaultTimeout) }

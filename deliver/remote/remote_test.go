@@ -88,7 +88,7 @@ func TestSilence(t *testing.T) {
 				t.Errorf("a peer that stalls: %v", err)
 			}
 			// Broken is a state: nothing waits on this connection again.
-			remote.SetSilence(conn, time.Hour)
+			remote.SetTimeout(conn, time.Hour)
 			if err := test.block(conn); !errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Errorf("again: %v", err)
 			}
@@ -122,7 +122,7 @@ func TestObey(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			conn := connect(t, s)
 			over, cancel := context.WithCancel(t.Context())
-			remote.Obey(over, conn)() // stopped before the end
+			remote.BindContext(over, conn)() // stopped before the end
 			cancel()
 			if _, err := conn.Write([]byte("x")); err != nil {
 				t.Errorf("after a context that was not watched any more: %v", err)
@@ -130,7 +130,7 @@ func TestObey(t *testing.T) {
 
 			enough := errors.New("enough")
 			ctx, stop := context.WithCancelCause(t.Context())
-			defer remote.Obey(ctx, conn)()
+			defer remote.BindContext(ctx, conn)()
 			go stop(enough)
 			if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, enough) {
 				t.Errorf("Read = %v, want %v", err, enough)
@@ -212,7 +212,7 @@ func TestForget(t *testing.T) {
 	s.TLS.RootCAs = roots
 	for i, resumed := range []bool{false, true, true, false, true} {
 		if i == 3 {
-			s.Forget()
+			s.ForgetTLSSession()
 		}
 		conn := connect(t, s)
 		if _, err := conn.Read(make([]byte, 1)); err != nil { // the ticket comes with what the server says
@@ -222,7 +222,7 @@ func TestForget(t *testing.T) {
 			t.Errorf("connection %d resumed: %v", i, got)
 		}
 	}
-	(&remote.Server{Addr: addr}).Forget() // without TLS there is nothing to forget
+	(&remote.Server{Addr: addr}).ForgetTLSSession() // without TLS there is nothing to forget
 }
 
 func TestFail(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
-const chunk = 64 << 10
+const chunkSize = 64 << 10
 
 // batch is one spool file. All its messages are of one account.
 type batch struct {
@@ -27,13 +27,13 @@ type message struct {
 	offset, size int64
 	sender       string
 	key, content string
-	to           []string // all recipients
-	rest         []string // those who do not have it yet
+	recipients   []string // all recipients
+	pending      []string // those who do not have it yet
 }
 
 // Stage implements deliver.Batch.
 func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
-	if err := b.Ready(ctx, "stage"); err != nil {
+	if err := b.Check(ctx, "stage"); err != nil {
 		return 0, err
 	}
 	to, err := b.sink.recipients(mail)
@@ -44,12 +44,12 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 		return 0, err
 	}
 	b.ledger = b.sink.ledger(mail.Account)
-	m := message{sender: b.sink.sender(mail), to: to}
+	m := message{sender: b.sink.sender(mail), recipients: to}
 	if n := len(b.messages); n > 0 {
 		m.offset = b.messages[n-1].offset + b.messages[n-1].size
 	}
 	if err := b.copy(ctx, &m, body); err != nil {
-		return 0, b.TakeBack(m.offset, err)
+		return 0, b.TruncateTo(m.offset, err)
 	}
 	content := []byte(rand.Text()) // like no other
 	if mail.Content != nil {
@@ -62,7 +62,7 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 
 // copy writes a message to the spool file, repaired.
 func (b *batch) copy(ctx context.Context, m *message, body io.Reader) error {
-	buffered := bufio.NewWriterSize(io.NewOffsetWriter(b.File, m.offset), chunk)
+	buffered := bufio.NewWriterSize(io.NewOffsetWriter(b.File, m.offset), chunkSize)
 	out := &repairer{w: buffered}
 	// An error of the spool stays until Flush.
 	if _, err, _ := deliver.Copy(ctx, b.sink.o.Server.Addr, out, body); err != nil {
@@ -70,7 +70,7 @@ func (b *batch) copy(ctx context.Context, m *message, body io.Reader) error {
 	}
 	_ = out.finish()
 	if err := buffered.Flush(); err != nil {
-		return b.Fault("write a batch", err)
+		return b.FailFile("write a batch", err)
 	}
 	m.size = out.size
 	return nil
@@ -78,37 +78,37 @@ func (b *batch) copy(ctx context.Context, m *message, body io.Reader) error {
 
 // Prepare implements deliver.Batch.
 func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
-	if err := b.Ready(ctx, "prepare"); err != nil {
+	if err := b.Check(ctx, "prepare"); err != nil {
 		return nil, err
 	}
 	if len(b.messages) == 0 {
 		return nil, nil
 	}
 	if err := b.File.Sync(); err != nil {
-		return nil, b.Fault("sync a batch", err)
+		return nil, b.FailFile("sync a batch", err)
 	}
-	if err := b.askLedger(); err != nil {
-		return nil, b.Fault("keep the ledger", err)
+	if err := b.findPending(); err != nil {
+		return nil, b.FailFile("keep the ledger", err)
 	}
 	if err := b.sink.o.Spool.Sync(); err != nil {
-		return nil, b.Break(err)
+		return nil, b.Fail(err)
 	}
 	promises := make([]deliver.Promise, len(b.messages))
 	for n, m := range b.messages {
 		t := token{Ledger: b.ledger.suffix, Key: m.key, Spool: b.Name, N: n}
 		if len(b.sink.to) == 0 {
-			t.To = m.to
+			t.To = m.recipients
 		}
 		promises[n] = deliver.Promise{Ticket: deliver.Ticket(n), Token: t.String()}
 	}
 	return promises, nil
 }
 
-// askLedger finds out who already has which message. If all recipients have one, it
+// findPending finds out who already has which message. If all recipients have one, it
 // is here because it is wanted again: the ledger forgets it, so that Settle does not
 // take the earlier delivery for this one. If only some have it, there may be nobody
 // left to send it to: the others may no longer be configured.
-func (b *batch) askLedger() error {
+func (b *batch) findPending() error {
 	if err := b.ledger.create(); err != nil {
 		return err
 	}
@@ -118,17 +118,17 @@ func (b *batch) askLedger() error {
 	}
 	for i := range b.messages {
 		m := &b.messages[i]
-		r, err := b.recall(m, known)
+		r, err := b.findRecord(m, known)
 		if err != nil {
 			return err
 		}
-		m.rest = without(m.to, r.has)
+		m.pending = subtract(m.recipients, r.delivered)
 		switch {
-		case r.rest == 0 && len(m.rest) == 0:
-			m.rest = m.to
-			err = b.ledger.forget(m.key, m.rest)
-		case r.rest > 0 && len(m.rest) > 0 && r.at < b.ledger.ago(renewAge):
-			err = b.ledger.took(m, nil)
+		case r.pending == 0 && len(m.pending) == 0:
+			m.pending = m.recipients
+			err = b.ledger.forgetDelivered(m.key, m.pending)
+		case r.pending > 0 && len(m.pending) > 0 && r.at < b.ledger.timeAgo(renewAge):
+			err = b.ledger.recordDelivered(m, nil)
 		}
 		if err != nil {
 			return err
@@ -137,21 +137,21 @@ func (b *batch) askLedger() error {
 	return nil
 }
 
-// recall returns what is known of a message, if need be by an earlier name: some
+// findRecord returns what is known of a message, if need be by an earlier name: some
 // servers number all their mail anew when a message is deleted. Any message of the same
 // content will do that is not in this batch itself, since it only matters how many of
 // them a recipient gets.
-func (b *batch) recall(m *message, known map[string]record) (record, error) {
-	if r := known[m.key]; r.rest > 0 || len(r.has) > 0 {
+func (b *batch) findRecord(m *message, known map[string]record) (record, error) {
+	if r := known[m.key]; r.pending > 0 || len(r.delivered) > 0 {
 		return r, nil
 	}
 	for key, r := range known {
-		if r.rest == 0 || len(r.has) == 0 || r.content != m.content ||
+		if r.pending == 0 || len(r.delivered) == 0 || r.content != m.content ||
 			slices.ContainsFunc(b.messages, func(o message) bool { return o.key == key }) {
 			continue
 		}
 		delete(known, key)
-		return r, b.ledger.move(m, key, r)
+		return r, b.ledger.moveRecord(m, key, r)
 	}
 	return record{}, nil
 }

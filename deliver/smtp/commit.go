@@ -17,14 +17,14 @@ import (
 // same words, the whole batch tells whether that goes for all mail. It is Commit's
 // own error then, and Untaken: the server has answered for all that was sent.
 func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
-	if err := b.Commits(); err != nil {
+	if err := b.BeginCommit(); err != nil {
 		return err
 	}
 	// What is not reported is settled by the ledger, without this file.
 	defer b.Discard()
 	c := &commit{batch: b, ctx: ctx}
-	defer c.release()
-	v := verdicts{sink: b.sink, landed: landed}
+	defer c.releaseSession()
+	v := reporter{sink: b.sink, landed: landed}
 	lost := false
 	for n := range b.messages {
 		m := &b.messages[n]
@@ -32,18 +32,18 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 		reply, refusals, err := c.deliver(m)
 		_, broken := errors.AsType[*brokenError](err)
 		switch {
-		case len(m.rest) == 0:
+		case len(m.pending) == 0:
 			receipt.Where = b.sink.where(reply)
-			v.taken = true
+			v.anyDelivered = true
 		case broken && !lost && ctx.Err() == nil:
 			receipt.Err = b.sink.o.Server.Fail("send a message", err)
 			err = nil
 		case err != nil:
 			return b.sink.commitError(ctx, err)
 		default:
-			e := b.sink.refused(m, refusals)
+			e := b.sink.refusedError(m, refusals)
 			if r, _ := errors.AsType[*ReplyError](e); asksLogin(e) && r.Verb == "MAIL" {
-				return untaken(e) // it is not the message's fault
+				return markUntaken(e) // it is not the message's fault
 			}
 			if receipt.Err = e; v.hold(m, receipt) {
 				lost = false
@@ -58,20 +58,20 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 			return err // the ledger's: the disk is in trouble
 		}
 	}
-	return v.finish(len(b.messages), c.welcome)
+	return v.finish(len(b.messages), c.rcptWithoutLogin)
 }
 
-// blameless marks an error, which is a *deliver.Error, as one that is about no
+// markBlameless marks an error, which is a *deliver.Error, as one that is about no
 // message.
-func blameless(err error) error {
+func markBlameless(err error) error {
 	if e, ok := errors.AsType[*deliver.Error](err); ok {
 		e.Blameless = true
 	}
 	return err
 }
 
-// untaken marks a refusal as one of all that is not reported.
-func untaken(e *deliver.Error) error {
+// markUntaken marks a refusal as one of all that is not reported.
+func markUntaken(e *deliver.Error) error {
 	e.Untaken = true
 	return e
 }
@@ -93,27 +93,27 @@ func (s *Sink) commitError(ctx context.Context, err error) error {
 
 // commit is a Commit under way.
 type commit struct {
-	batch   *batch
-	ctx     context.Context
-	session *session // nil if there is none
-	stop    func()   // ends the session's watch on ctx
-	welcome bool     // one of the sessions was
-	torn    bool     // one of them broke over a message
+	batch            *batch
+	ctx              context.Context
+	session          *session // nil if there is none
+	stop             func()   // ends the session's watch on ctx
+	rcptWithoutLogin bool     // one of the sessions was
+	lostDuringMail   bool     // one of them broke over a message
 }
 
 // deliver sends a message to all who do not have it, in as many transactions
 // as that takes.
-func (c *commit) deliver(m *message) (reply string, refusals []refusedFor, err error) {
-	if len(m.rest) == 0 {
-		return "all have it already", nil, c.took(m, nil)
+func (c *commit) deliver(m *message) (reply string, refusals []recipientRefusal, err error) {
+	if len(m.pending) == 0 {
+		return "all have it already", nil, c.recordDelivered(m, nil)
 	}
-	for to := m.rest; len(to) > 0; {
+	for to := m.pending; len(to) > 0; {
 		n := min(len(to), maxRecipients)
 		res, err := c.transact(m, to[:n])
-		to = to[n-res.left:]
-		if len(res.taken) > 0 {
+		to = to[n-res.deferred:]
+		if len(res.delivered) > 0 {
 			reply = res.reply
-			if lerr := c.took(m, res.taken); lerr != nil {
+			if lerr := c.recordDelivered(m, res.delivered); lerr != nil {
 				return reply, refusals, lerr
 			}
 		}
@@ -125,10 +125,10 @@ func (c *commit) deliver(m *message) (reply string, refusals []refusedFor, err e
 	return reply, refusals, nil
 }
 
-// took notes that these recipients have the message, too.
-func (c *commit) took(m *message, to []string) error {
-	m.rest = without(m.rest, to)
-	if err := c.batch.ledger.took(m, to); err != nil {
+// recordDelivered notes that these recipients have the message, too.
+func (c *commit) recordDelivered(m *message, to []string) error {
+	m.pending = subtract(m.pending, to)
+	if err := c.batch.ledger.recordDelivered(m, to); err != nil {
 		return c.batch.sink.o.Spool.Error("keep the ledger", err)
 	}
 	return nil
@@ -139,29 +139,29 @@ func (c *commit) took(m *message, to []string) error {
 // a number of messages, and say 421 or nothing.
 func (c *commit) transact(m *message, to []string) (*result, error) {
 	for {
-		if err := c.connect(); err != nil {
+		if err := c.ensureSession(); err != nil {
 			return new(result), err
 		}
 		b := c.batch
 		ss := c.session
 		body := &spoolReader{io.NewSectionReader(b.File, m.offset, m.size)}
 		res, err := ss.send(m, to, body)
-		used := ss.used
-		ss.used = true
-		c.welcome = c.welcome || ss.welcome
+		used := ss.mayBeStale
+		ss.mayBeStale = true
+		c.rcptWithoutLogin = c.rcptWithoutLogin || ss.rcptWithoutLogin
 		if err == nil {
 			return res, nil
 		}
 		c.stop()
 		ss.hangUp()
-		c.session, c.torn = nil, c.torn || ss.begun
+		c.session, c.lostDuringMail = nil, c.lostDuringMail || ss.mailAccepted
 		if e, ok := errors.AsType[*readError](err); ok {
 			return res, e
 		}
 		e, broken := errors.AsType[*brokenError](err)
 		switch {
-		case broken && e.again && used && c.ctx.Err() == nil:
-		case broken && e.refused:
+		case broken && e.retryable && used && c.ctx.Err() == nil:
+		case broken && e.hasRefusal:
 			return res, nil
 		default:
 			return res, err
@@ -169,30 +169,30 @@ func (c *commit) transact(m *message, to []string) (*result, error) {
 	}
 }
 
-// connect makes sure that there is a session.
-func (c *commit) connect() error {
+// ensureSession makes sure that there is a session.
+func (c *commit) ensureSession() error {
 	if err := c.ctx.Err(); err != nil {
 		return err
 	}
 	if c.session != nil {
 		return nil
 	}
-	ss, err := c.batch.sink.session(c.ctx)
+	ss, err := c.batch.sink.acquireSession(c.ctx)
 	switch {
-	case err != nil && c.torn:
+	case err != nil && c.lostDuringMail:
 		return err // the server may have died of a message, and not be back yet
 	case err != nil:
-		return blameless(err)
+		return markBlameless(err)
 	}
-	c.session, c.stop = ss, remote.Obey(c.ctx, ss.conn)
+	c.session, c.stop = ss, remote.BindContext(c.ctx, ss.conn)
 	return nil
 }
 
-// release keeps the session for the next batch.
-func (c *commit) release() {
+// releaseSession keeps the session for the next batch.
+func (c *commit) releaseSession() {
 	if c.session != nil {
 		c.stop()
-		c.batch.sink.keep(c.session)
+		c.batch.sink.releaseSession(c.session)
 	}
 }
 

@@ -30,7 +30,7 @@ const (
 	// A longer line is none of ours, and is skipped.
 	maxEntry = 64 << 10
 	// maxDead is how many entries that nobody needs may be in the ledger.
-	maxDead = 100
+	maxObsolete = 100
 )
 
 // ledger is a file in the spool, one for each account and sink, that tells
@@ -48,11 +48,11 @@ type ledger struct {
 
 // record is what the ledger says of a message.
 type record struct {
-	has []string // the recipients who have it
+	delivered []string // the recipients who have it
 	// rest is how many did not, when it was noted last. If it is not 0, the
 	// message has not been taken for everybody whom it was for.
-	rest int
-	at   int64 // when that was, in seconds of Unix time
+	pending int
+	at      int64 // when that was, in seconds of Unix time
 	// content tells the message by what it says alone; empty if nobody noted it.
 	content string
 }
@@ -115,7 +115,7 @@ func Rename(dir *spool.Dir, sink, from, to string) error {
 // only if the file that was found last is gone: find is called for each message,
 // and thousands of accounts may have a ledger there.
 func (l *ledger) find() (string, error) {
-	if l.name != "" && l.spool.Holds(l.name) {
+	if l.name != "" && l.spool.Exists(l.name) {
 		return l.name, nil
 	}
 	names, err := l.spool.List(l.suffix)
@@ -159,38 +159,38 @@ func (l *ledger) write(entries []entry) error {
 	return err
 }
 
-// took notes, durably, that recipients have a message, and how many do not.
-func (l *ledger) took(m *message, to []string) error {
-	e := entry{Key: m.key, To: to, Rest: len(m.rest)}
+// recordDelivered notes, durably, that recipients have a message, and how many do not.
+func (l *ledger) recordDelivered(m *message, to []string) error {
+	e := entry{Key: m.key, To: to, Rest: len(m.pending)}
 	if e.Rest > 0 {
 		e.Content = m.content
 	}
-	return l.add(e)
+	return l.appendEntries(e)
 }
 
-// move gives a message what is known of the key from, its name until now.
-func (l *ledger) move(m *message, from string, r record) error {
+// moveRecord gives a message what is known of the key from, its name until now.
+func (l *ledger) moveRecord(m *message, from string, r record) error {
 	var entries []entry
-	for some := range slices.Chunk(r.has, maxRecipients) {
+	for some := range slices.Chunk(r.delivered, maxRecipients) {
 		// In this order, so that a power cut in between makes them get the message
 		// again. In the other, an equal message could be taken for this one, and lost.
 		entries = append(entries, entry{Key: from, To: some, Forget: true},
-			entry{Key: m.key, To: some, Rest: r.rest, Content: r.content})
+			entry{Key: m.key, To: some, Rest: r.pending, Content: r.content})
 	}
-	return l.add(entries...)
+	return l.appendEntries(entries...)
 }
 
-// forget notes that recipients are to be sent a message again.
-func (l *ledger) forget(key string, to []string) error {
+// forgetDelivered notes that recipients are to be sent a message again.
+func (l *ledger) forgetDelivered(key string, to []string) error {
 	for some := range slices.Chunk(to, maxRecipients) {
-		if err := l.add(entry{Key: key, To: some, Forget: true}); err != nil {
+		if err := l.appendEntries(entry{Key: key, To: some, Forget: true}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (l *ledger) add(entries ...entry) error {
+func (l *ledger) appendEntries(entries ...entry) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	name, err := l.find()
@@ -242,30 +242,30 @@ func (l *ledger) read() (map[string]record, error) {
 // are.
 func (l *ledger) records() (known map[string]record, entries int, err error) {
 	known = make(map[string]record)
-	err = l.each(func(e entry) {
+	err = l.scan(func(e entry) {
 		entries++
 		r := known[e.Key]
 		if r.at < e.At-int64(ledgerAge.Seconds()) {
 			r = record{} // what was forgotten stays so
 		}
 		r.content = cmp.Or(e.Content, r.content)
-		if r.rest, r.at = e.Rest, e.At; e.Forget {
-			r.has = without(r.has, e.To)
+		if r.pending, r.at = e.Rest, e.At; e.Forget {
+			r.delivered = subtract(r.delivered, e.To)
 		} else {
-			r.has = append(r.has, e.To...)
+			r.delivered = append(r.delivered, e.To...)
 		}
 		known[e.Key] = r
 	})
-	oldest := l.ago(ledgerAge)
+	oldest := l.timeAgo(ledgerAge)
 	maps.DeleteFunc(known, func(_ string, r record) bool { return r.at < oldest })
 	return known, entries, err
 }
 
-// ago is a time in the past, in seconds of Unix time.
-func (l *ledger) ago(d time.Duration) int64 { return l.now().Add(-d).Unix() }
+// timeAgo is a time in the past, in seconds of Unix time.
+func (l *ledger) timeAgo(d time.Duration) int64 { return l.now().Add(-d).Unix() }
 
-// each shows the entries, oldest first.
-func (l *ledger) each(see func(entry)) error {
+// scan shows the entries, oldest first.
+func (l *ledger) scan(see func(entry)) error {
 	name, err := l.find()
 	if err != nil || name == "" {
 		return err
@@ -302,7 +302,7 @@ func (l *ledger) each(see func(entry)) error {
 func (l *ledger) prune() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.tidy(); err != nil || l.name == "" {
+	if err := l.removeDuplicates(); err != nil || l.name == "" {
 		return err
 	}
 	known, entries, err := l.records()
@@ -311,17 +311,17 @@ func (l *ledger) prune() error {
 	}
 	var needed []entry
 	for key, r := range known {
-		if r.rest == 0 {
+		if r.pending == 0 {
 			continue
 		}
-		for some := range slices.Chunk(r.has, maxRecipients) {
-			needed = append(needed, entry{Key: key, At: r.at, To: some, Rest: r.rest, Content: r.content})
+		for some := range slices.Chunk(r.delivered, maxRecipients) {
+			needed = append(needed, entry{Key: key, At: r.at, To: some, Rest: r.pending, Content: r.content})
 		}
 	}
 	switch {
 	case len(needed) == 0:
-		return l.empty()
-	case entries > 2*len(needed)+maxDead:
+		return l.truncateOrRemove()
+	case entries > 2*len(needed)+maxObsolete:
 		return l.replace(needed)
 	default:
 		return nil
@@ -347,9 +347,9 @@ func (l *ledger) replace(entries []entry) error {
 	return err
 }
 
-// tidy removes the file that is not found, where a crash left two. It believes
+// removeDuplicates removes the file that is not found, where a crash left two. It believes
 // nothing that was found before: another process may have used the ledger since.
-func (l *ledger) tidy() error {
+func (l *ledger) removeDuplicates() error {
 	names, err := l.spool.List(l.suffix)
 	if l.name = ""; err != nil || len(names) == 0 {
 		return err
@@ -364,9 +364,9 @@ func (l *ledger) tidy() error {
 	return nil
 }
 
-// empty empties the file. One that is empty already is removed: there has been no
+// truncateOrRemove empties the file. One that is empty already is removed: there has been no
 // mail since the last time, and who sweeps the folder reads all names in it.
-func (l *ledger) empty() error {
+func (l *ledger) truncateOrRemove() error {
 	name, err := l.find()
 	if err != nil || name == "" {
 		return err
@@ -389,8 +389,8 @@ func (l *ledger) empty() error {
 	return file.Sync()
 }
 
-// without returns the recipients that are not among those who have a message.
-func without(recipients, has []string) []string {
+// subtract returns the recipients that are not among those who have a message.
+func subtract(recipients, has []string) []string {
 	return slices.DeleteFunc(slices.Clone(recipients), func(to string) bool { return slices.Contains(has, to) })
 }
 

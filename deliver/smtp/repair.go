@@ -7,9 +7,9 @@ type repairer struct {
 	w    io.Writer
 	size int64
 
-	cr    bool // a CR was read, and not yet what follows it
-	ended bool // what was written ends with CRLF
-	out   []byte
+	cr          bool // a CR was read, and not yet what follows it
+	atLineStart bool // what was written ends with CRLF
+	out         []byte
 }
 
 func (r *repairer) Write(p []byte) (int, error) {
@@ -26,7 +26,7 @@ func (r *repairer) Write(p []byte) (int, error) {
 			r.newline()
 		default:
 			r.out = append(r.out, c)
-			r.ended = false
+			r.atLineStart = false
 		}
 	}
 	return len(p), r.flush()
@@ -34,13 +34,13 @@ func (r *repairer) Write(p []byte) (int, error) {
 
 func (r *repairer) newline() {
 	r.out = append(r.out, '\r', '\n')
-	r.cr, r.ended = false, true
+	r.cr, r.atLineStart = false, true
 }
 
 // finish ends the last line.
 func (r *repairer) finish() error {
 	r.out = r.out[:0]
-	if r.cr || !r.ended {
+	if r.cr || !r.atLineStart {
 		r.newline()
 	}
 	return r.flush()

@@ -35,11 +35,11 @@ func (e *ReplyError) Error() string {
 	return fmt.Sprintf("%s %q", s, e.Text)
 }
 
-// permanent reports whether the same would be refused again.
-func (e *ReplyError) permanent() bool { return e.Code/100 == 5 }
+// isPermanent reports whether the same would be refused again.
+func (e *ReplyError) isPermanent() bool { return e.Code/100 == 5 }
 
-// closing reports whether the server hangs up (RFC 5321 §3.8).
-func (e *ReplyError) closing() bool { return e.Code == 421 }
+// endsSession reports whether the server hangs up (RFC 5321 §3.8).
+func (e *ReplyError) endsSession() bool { return e.Code == 421 }
 
 // asksLogin reports whether a refusal is one of the connection as it is set
 // up, and would meet every message: RFC 4954 §6 and RFC 3207 §4 have the
@@ -57,7 +57,7 @@ var helo = regexp.MustCompile(`(?i)(^|[\s/])(helo|ehlo)([\s/:]|$)`)
 // blamesHello reports whether a refusal is that of the name that we greet with.
 // Servers are known to keep it back until RCPT.
 func (e *ReplyError) blamesHello() bool {
-	return e.permanent() && e.Verb != "message" && helo.MatchString(e.Text)
+	return e.isPermanent() && e.Verb != "message" && helo.MatchString(e.Text)
 }
 
 // aboutSender and aboutRecipient report whether a refusal for good is that of an
@@ -68,10 +68,10 @@ func (e *ReplyError) aboutRecipient() bool {
 	return e.Verb == "RCPT" && strings.HasPrefix(e.Enhanced, "5.1.") && !e.aboutSender()
 }
 
-// tooMany reports whether a refusal of RCPT says that the server takes no more
+// isTooManyRecipients reports whether a refusal of RCPT says that the server takes no more
 // recipients at once (RFC 5321 §4.5.3.1.10, where 552 stands for 452, too), as
 // far as it says anything: 452 may be a mailbox that is full (RFC 3463 §3.6).
-func tooMany(refusal error) bool {
+func isTooManyRecipients(refusal error) bool {
 	e, ok := errors.AsType[*ReplyError](refusal)
 	return ok && (e.Code == 452 || e.Code == 552) &&
 		(e.Enhanced == "" || strings.HasSuffix(e.Enhanced, ".5.3"))
@@ -80,14 +80,14 @@ func tooMany(refusal error) bool {
 const (
 	maxText      = 300
 	helloHint    = "set hello to a name that the server takes, such as this machine's full one"
-	strangerHint = "ask the server's operator why it takes no mail from this machine; some servers want a login first"
+	allMailHint  = "ask the server's operator why it takes no mail from this machine; some servers want a login first"
 	passwordHint = "check user and password of the sink; some servers want a login before they take mail"
 )
 
-// replied makes a *ReplyError of what go-smtp tells of a refusal: of a reply
+// asReplyError makes a *ReplyError of what go-smtp tells of a refusal: of a reply
 // of 4xx or 5xx, after which both sides know where they are. Other errors stay
 // as they are, but for what the server said in them, which is cut and quoted.
-func replied(verb string, err error) error {
+func asReplyError(verb string, err error) error {
 	e, ok := errors.AsType[*gosmtp.SMTPError](err)
 	if ok && (e.Code/100 == 4 || e.Code/100 == 5) {
 		r := &ReplyError{Verb: verb, Code: e.Code, Text: clip(e.Message)}
@@ -102,18 +102,18 @@ func replied(verb string, err error) error {
 	return err
 }
 
-// unwell reports whether a refusal says that the server itself has no room, or is
+// isServerUnavailable reports whether a refusal says that the server itself has no room, or is
 // not there for anybody, for now (RFC 3463 §3.4). One of greylisting says
 // something else: each message waits by itself then. At RCPT, 452 may be too many
 // recipients.
-func unwell(refusal error) bool {
+func isServerUnavailable(refusal error) bool {
 	e, ok := errors.AsType[*ReplyError](refusal)
 	return ok && (e.Enhanced == "4.3.1" || e.Enhanced == "4.3.2" ||
 		e.Code == 452 && e.Enhanced == "" && e.Verb != "RCPT")
 }
 
-// masked takes the secrets of a login out of what the server said to it.
-func masked(login *remote.Login, err error) error {
+// maskSecrets takes the secrets of a login out of what the server said to it.
+func maskSecrets(login *remote.Login, err error) error {
 	if e, ok := errors.AsType[*gosmtp.SMTPError](err); ok {
 		said := *e
 		said.Message = login.Mask(said.Message)
@@ -131,23 +131,23 @@ var errReply = errors.New("the server's reply makes no sense")
 
 func clip(s string) string { return s[:min(len(s), maxText)] }
 
-// faultOf says whose turn it is after a message was refused, by the server or
+// refusalFault says whose turn it is after a message was refused, by the server or
 // by what the server announced.
-func faultOf(refusal error) deliver.Fault {
+func refusalFault(refusal error) deliver.Fault {
 	e, ok := errors.AsType[*ReplyError](refusal)
 	switch {
 	case asksLogin(refusal):
 		return deliver.FaultOperator
-	case ok && !e.permanent(), errors.Is(refusal, errUnanswered):
+	case ok && !e.isPermanent(), errors.Is(refusal, errUnanswered):
 		return deliver.FaultTemporary
 	default:
 		return deliver.FaultMessage
 	}
 }
 
-// refusedFor is a refusal and whom it concerns; to is empty if that is all of
+// recipientRefusal is a refusal and whom it concerns; to is empty if that is all of
 // the recipients.
-type refusedFor struct {
+type recipientRefusal struct {
 	to  string
 	why error
 }
@@ -163,7 +163,7 @@ var (
 )
 
 // hint is what the user can do about a refusal for good.
-func (r refusedFor) hint() string {
+func (r recipientRefusal) hint() string {
 	e, ok := errors.AsType[*ReplyError](r.why)
 	switch {
 	case errors.Is(r.why, errSenderUTF8):
@@ -183,18 +183,18 @@ func (r refusedFor) hint() string {
 	}
 }
 
-// refused is the error of a message that the server did not take for all of
+// refusedError is the error of a message that the server did not take for all of
 // its recipients. What is refused for now counts more than what is refused for
 // good: if that passes, so may the rest.
-func (s *Sink) refused(m *message, refusals []refusedFor) *deliver.Error {
+func (s *Sink) refusedError(m *message, refusals []recipientRefusal) *deliver.Error {
 	first := refusals[0]
 	for _, r := range refusals {
-		if faultOf(r.why) < faultOf(first.why) {
+		if refusalFault(r.why) < refusalFault(first.why) {
 			first = r
 		}
 	}
 	e := &deliver.Error{
-		Fault: faultOf(first.why), Target: s.o.Server.Addr,
+		Fault: refusalFault(first.why), Target: s.o.Server.Addr,
 		Op: "deliver", Err: first.why, Hint: first.hint(),
 	}
 	if first.to != "" {
@@ -206,8 +206,8 @@ func (s *Sink) refused(m *message, refusals []refusedFor) *deliver.Error {
 	case n > 1:
 		e.Op += fmt.Sprintf(" (%d more refusals)", n)
 	}
-	if taken := len(m.to) - len(m.rest); taken > 0 {
-		e.Op += fmt.Sprintf(" (%d of %d recipients have it)", taken, len(m.to))
+	if taken := len(m.recipients) - len(m.pending); taken > 0 {
+		e.Op += fmt.Sprintf(" (%d of %d recipients have it)", taken, len(m.recipients))
 	}
 	return e
 }

@@ -21,16 +21,16 @@ const maxRecipients = 100
 
 // result is what a server made of one transaction.
 type result struct {
-	taken    []string // the recipients for whom it has the message
-	reply    string   // what it said to that
-	refusals []refusedFor
+	delivered []string // the recipients for whom it has the message
+	reply     string   // what it said to that
+	refusals  []recipientRefusal
 	// left is how many recipients, the last ones, the server did not want in
 	// this transaction, and may want in another.
-	left int
+	deferred int
 }
 
-// refuse adds the refusal of the whole transaction.
-func (r *result) refuse(why error) { r.refusals = append(r.refusals, refusedFor{why: why}) }
+// refuseAll adds the refusal of the whole transaction.
+func (r *result) refuseAll(why error) { r.refusals = append(r.refusals, recipientRefusal{why: why}) }
 
 // brokenError means that a session cannot be used any more.
 type brokenError struct {
@@ -38,7 +38,7 @@ type brokenError struct {
 	// again says that the message's end was not sent, so that the server
 	// cannot have taken it; refused that it said so, and the result tells.
 	// Both are set if some recipients were refused and the others not answered.
-	again, refused bool
+	retryable, hasRefusal bool
 }
 
 func (e *brokenError) Error() string { return e.err.Error() }
@@ -48,86 +48,86 @@ func (e *brokenError) Unwrap() error { return e.err }
 // accepts. An error is a *brokenError; even then the result is true.
 func (ss *session) send(m *message, to []string, body io.Reader) (*result, error) {
 	res := new(result)
-	ss.begun = false
+	ss.mailAccepted = false
 	if limit, ok := ss.client.MaxMessageSize(); ok && limit > 0 && m.size > int64(limit) {
 		// RFC 1870 §6.1: it would only be refused after it has been sent.
-		res.refuse(fmt.Errorf("%w: it has %d octets, SIZE is %d", errTooLarge, m.size, limit))
+		res.refuseAll(fmt.Errorf("%w: it has %d octets, SIZE is %d", errTooLarge, m.size, limit))
 		return res, nil
 	}
 	utf8 := ss.offers("SMTPUTF8")
 	if needsUTF8(m.sender) && !utf8 {
-		res.refuse(errSenderUTF8)
+		res.refuseAll(errSenderUTF8)
 		return res, nil
 	}
 	opts := &gosmtp.MailOptions{Size: m.size, UTF8: utf8 && (needsUTF8(m.sender) || slices.ContainsFunc(to, needsUTF8))}
-	if why, err := ss.refusal("MAIL", ss.client.Mail(m.sender, opts)); err != nil {
+	if why, err := ss.splitError("MAIL", ss.client.Mail(m.sender, opts)); err != nil {
 		return res, err
 	} else if why != nil {
-		res.refuse(why)
+		res.refuseAll(why)
 		return res, ss.reset()
 	}
-	ss.begun = true
+	ss.mailAccepted = true
 	var accepted []string
 	refused := false // one of them, by the server
 	for n, addr := range to {
 		if needsUTF8(addr) && !utf8 {
-			res.refusals = append(res.refusals, refusedFor{to: addr, why: errRecipientUTF8})
+			res.refusals = append(res.refusals, recipientRefusal{to: addr, why: errRecipientUTF8})
 			continue
 		}
-		why, err := ss.refusal("RCPT", ss.client.Rcpt(addr, nil))
+		why, err := ss.splitError("RCPT", ss.client.Rcpt(addr, nil))
 		if b, ok := errors.AsType[*brokenError](err); ok {
-			if b.refused = refused && len(accepted) == 0; b.refused {
+			if b.hasRefusal = refused && len(accepted) == 0; b.hasRefusal {
 				for _, unasked := range to[n:] {
-					res.refusals = append(res.refusals, refusedFor{to: unasked, why: errUnanswered})
+					res.refusals = append(res.refusals, recipientRefusal{to: unasked, why: errUnanswered})
 				}
 			}
 			return res, b
 		}
-		ss.welcome = ss.welcome || !asksLogin(why)
+		ss.rcptWithoutLogin = ss.rcptWithoutLogin || !asksLogin(why)
 		if why == nil {
 			accepted = append(accepted, addr)
 			continue
 		}
-		if len(accepted) > 0 && tooMany(why) {
-			res.left = len(to) - n
+		if len(accepted) > 0 && isTooManyRecipients(why) {
+			res.deferred = len(to) - n
 			break
 		}
 		refused = true
-		res.refusals = append(res.refusals, refusedFor{to: addr, why: why})
+		res.refusals = append(res.refusals, recipientRefusal{to: addr, why: why})
 	}
 	if len(accepted) == 0 {
 		return res, ss.reset()
 	}
 	data, err := ss.client.Data()
-	if why, err := ss.refusal("DATA", err); err != nil {
+	if why, err := ss.splitError("DATA", err); err != nil {
 		return res, err
 	} else if why != nil {
-		res.refuse(why)
+		res.refuseAll(why)
 		return res, ss.reset()
 	}
 	n, err := io.Copy(data, body)
 	if err == nil && n != m.size {
 		err = &readError{io.ErrUnexpectedEOF}
 	}
-	if why := ss.interrupted(err); why != nil {
-		res.refuse(why)
-		return res, &brokenError{err: why, refused: true}
+	if why := ss.readEarlyRefusal(err); why != nil {
+		res.refuseAll(why)
+		return res, &brokenError{err: why, hasRefusal: true}
 	}
 	if err != nil {
 		// Close would submit what is there; to hang up is the only way out of
 		// DATA that does not (RFC 5321 §4.1.1.4).
-		return res, &brokenError{err: err, again: true}
+		return res, &brokenError{err: err, retryable: true}
 	}
-	return res, ss.finish(data, res, accepted)
+	return res, ss.endData(data, res, accepted)
 }
 
-// interrupted returns the refusal of a server that hung up while a message was
+// readEarlyRefusal returns the refusal of a server that hung up while a message was
 // being sent, since it had seen enough of it. nil is any other trouble.
-func (ss *session) interrupted(err error) error {
+func (ss *session) readEarlyRefusal(err error) error {
 	if !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
 		return nil
 	}
-	remote.Hear(ss.conn, time.Second)
+	remote.ResumeReading(ss.conn, time.Second)
 	r := textproto.NewReader(bufio.NewReader(io.LimitReader(&wire{Conn: ss.conn}, 8*maxText)))
 	code, text, err := r.ReadResponse(0)
 	if err != nil {
@@ -140,28 +140,28 @@ func (ss *session) interrupted(err error) error {
 	} else if _, rest, ok := strings.Cut(text, " "); ok {
 		said.Message = rest
 	}
-	why, _ := ss.refusal("message", said)
+	why, _ := ss.splitError("message", said)
 	return why
 }
 
-// finish ends the message and reads what became of it for those whom the
+// endData ends the message and reads what became of it for those whom the
 // server has accepted. RFC 5321 §4.5.3.2.6 has a client wait twice as long for
 // this reply as for others, and RFC 1047 tells why: who gives up too early
 // sends the message again.
-func (ss *session) finish(data *gosmtp.DataCommand, res *result, to []string) error {
-	silence := ss.sink.o.Server.Silence()
-	remote.SetSilence(ss.conn, 2*silence)
-	defer remote.SetSilence(ss.conn, silence)
+func (ss *session) endData(data *gosmtp.DataCommand, res *result, to []string) error {
+	silence := ss.sink.o.Server.EffectiveTimeout()
+	remote.SetTimeout(ss.conn, 2*silence)
+	defer remote.SetTimeout(ss.conn, silence)
 	if !ss.sink.o.LMTP {
 		resp, err := data.CloseWithResponse()
-		why, err := ss.refusal("message", err)
+		why, err := ss.splitError("message", err)
 		switch {
 		case err != nil:
-			return ss.ended(err)
+			return ss.unknownOutcome(err)
 		case why != nil:
-			res.refuse(why)
+			res.refuseAll(why)
 		default:
-			res.taken, res.reply = to, resp.StatusText
+			res.delivered, res.reply = to, resp.StatusText
 		}
 		return nil
 	}
@@ -171,51 +171,51 @@ func (ss *session) finish(data *gosmtp.DataCommand, res *result, to []string) er
 	before := len(res.refusals)
 	for _, to := range to {
 		if r, ok := resp[to]; ok {
-			res.taken, res.reply = append(res.taken, to), r.StatusText
+			res.delivered, res.reply = append(res.delivered, to), r.StatusText
 		} else if r, ok := answers[to]; ok {
-			why, broken := ss.refusal("message", r)
+			why, broken := ss.splitError("message", r)
 			if broken != nil {
 				err = broken
 				continue
 			}
-			res.refusals = append(res.refusals, refusedFor{to: to, why: why})
+			res.refusals = append(res.refusals, recipientRefusal{to: to, why: why})
 		}
 	}
-	if len(res.taken)+len(res.refusals)-before == len(to) {
+	if len(res.delivered)+len(res.refusals)-before == len(to) {
 		return nil
 	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		err = joined.Unwrap()[0] // without the refusals, which are told on their own
 	}
-	return ss.ended(err)
+	return ss.unknownOutcome(err)
 }
 
-// ended marks what went wrong after the end of the message was sent.
-func (ss *session) ended(err error) error {
+// unknownOutcome marks what went wrong after the end of the message was sent.
+func (ss *session) unknownOutcome(err error) error {
 	if b, ok := errors.AsType[*brokenError](err); ok {
 		err = b.err
 	}
-	return &brokenError{err: replied("message", masked(ss.login, err))}
+	return &brokenError{err: asReplyError("message", maskSecrets(ss.login, err))}
 }
 
-// refusal tells a refusal from an error that breaks the session, which a
+// splitError tells a refusal from an error that breaks the session, which a
 // reply of 421 does too.
-func (ss *session) refusal(verb string, err error) (why, broken error) {
+func (ss *session) splitError(verb string, err error) (why, broken error) {
 	if err == nil {
 		return nil, nil
 	}
-	err = replied(verb, masked(ss.login, err))
-	if r, ok := errors.AsType[*ReplyError](err); ok && !r.closing() {
+	err = asReplyError(verb, maskSecrets(ss.login, err))
+	if r, ok := errors.AsType[*ReplyError](err); ok && !r.endsSession() {
 		return r, nil
 	}
-	return nil, &brokenError{err: err, again: true}
+	return nil, &brokenError{err: err, retryable: true}
 }
 
 // reset ends a transaction that was refused. That counts, even if the server
 // hangs up on whom it refuses.
 func (ss *session) reset() error {
 	if err := ss.client.Reset(); err != nil {
-		return &brokenError{err: replied("RSET", masked(ss.login, err)), refused: true}
+		return &brokenError{err: asReplyError("RSET", maskSecrets(ss.login, err)), hasRefusal: true}
 	}
 	return nil
 }

@@ -23,7 +23,7 @@ const (
 	// quitSilence is how long a server may take to answer QUIT.
 	quitSilence = 5 * time.Second
 	// forever is for deadlines that remote sets better.
-	forever = 1000 * time.Hour
+	noTimeout = 1000 * time.Hour
 )
 
 // session is a connection to the server, greeted and logged in.
@@ -34,17 +34,17 @@ type session struct {
 	login  *remote.Login // whose secrets replies are not to repeat; nil without one
 	// begun says that the server has accepted the sender of a message, which it may
 	// have died over since.
-	begun bool
+	mailAccepted bool
 	// used says that the session has been idle or has done something, so that
 	// the server may have hung up for no fault of the message's.
-	used bool
+	mayBeStale bool
 	// welcome says that the server had another answer to a recipient than to
 	// ask for a login: it does not want one for all mail.
-	welcome bool
+	rcptWithoutLogin bool
 }
 
-// session returns the idle session that was used last, or a new one.
-func (s *Sink) session(ctx context.Context) (*session, error) {
+// acquireSession returns the idle session that was used last, or a new one.
+func (s *Sink) acquireSession(ctx context.Context) (*session, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, s.o.Server.Fail("connect", context.Cause(ctx))
 	}
@@ -54,9 +54,9 @@ func (s *Sink) session(ctx context.Context) (*session, error) {
 	return s.connect(ctx)
 }
 
-// keep keeps a session that nothing needs for a while.
-func (s *Sink) keep(ss *session) {
-	ss.used = true
+// releaseSession keeps a session that nothing needs for a while.
+func (s *Sink) releaseSession(ss *session) {
+	ss.mayBeStale = true
 	s.o.Pool.Keep(s, ss, s.o.Idle)
 	if s.closed.Load() {
 		s.o.Pool.Quit(s)
@@ -70,21 +70,21 @@ func (s *Sink) connect(ctx context.Context) (*session, error) {
 		return nil, s.o.Server.Fail("connect", err)
 	}
 	ss := &session{sink: s, conn: conn}
-	stop := remote.Obey(ctx, conn)
+	stop := remote.BindContext(ctx, conn)
 	defer stop()
-	if err := ss.open(ctx); err != nil {
-		s.o.Server.Forget()
+	if err := ss.handshake(ctx); err != nil {
+		s.o.Server.ForgetTLSSession()
 		_ = ss.conn.Close()
 		return nil, err
 	}
 	return ss, nil
 }
 
-// open greets the server, encrypts and logs in.
-func (ss *session) open(ctx context.Context) error {
+// handshake greets the server, encrypts and logs in.
+func (ss *session) handshake(ctx context.Context) error {
 	s := ss.sink
 	server := &s.o.Server
-	if err := greet(ss.conn); err != nil {
+	if err := readGreeting(ss.conn); err != nil {
 		return s.openError(err)
 	}
 	if server.Protection() == remote.StartTLS {
@@ -95,13 +95,13 @@ func (ss *session) open(ctx context.Context) error {
 		ss.conn = conn
 	}
 	// go-smtp wants to be greeted, too.
-	w := &wire{Conn: ss.conn, ready: []byte("220 here\r\n"), hello: s.hello() + " " + s.o.Hello + "\r\n"}
+	w := &wire{Conn: ss.conn, out: []byte("220 here\r\n"), hello: s.helloVerb() + " " + s.o.Hello + "\r\n"}
 	if ss.client = gosmtp.NewClient(w); s.o.LMTP {
 		ss.client = gosmtp.NewClientLMTP(w)
 	}
-	ss.client.CommandTimeout, ss.client.SubmissionTimeout = forever, forever
+	ss.client.CommandTimeout, ss.client.SubmissionTimeout = noTimeout, noTimeout
 	if err := ss.client.Hello(s.o.Hello); err != nil {
-		return s.openError(replied(s.hello(), err))
+		return s.openError(asReplyError(s.helloVerb(), err))
 	}
 	if slices.ContainsFunc(s.to, needsUTF8) && !ss.offers("SMTPUTF8") {
 		return s.refuse("send to an address with letters beyond ASCII", "the server does not know SMTPUTF8: use addresses in ASCII")
@@ -114,8 +114,8 @@ func (ss *session) open(ctx context.Context) error {
 	ss.login = login
 	if err == nil {
 		err = login.Do(ctx, func() error {
-			login.Shorten(maxCommand - len("AUTH "+name+" \r\n"))
-			return replied("AUTH", masked(login, ss.client.Auth(login)))
+			login.LimitInitialResponse(maxCommand - len("AUTH "+name+" \r\n"))
+			return asReplyError("AUTH", maskSecrets(login, ss.client.Auth(login)))
 		})
 	}
 	if err != nil {
@@ -130,16 +130,16 @@ func (s *Sink) openError(err error) error {
 	r, ok := errors.AsType[*ReplyError](err)
 	switch {
 	case !ok || errors.Is(err, remote.ErrNotEncrypted):
-	case !r.permanent():
+	case !r.isPermanent():
 		e.Fault, e.Hint = deliver.FaultTemporary, ""
 	case r.Verb == "AUTH":
 		e.Fault, e.Hint = deliver.FaultOperator, s.o.Server.LoginHint(passwordHint)
-	case r.Verb == s.hello() && (r.Code == 500 || r.Code == 502): // RFC 5321 §4.2.4
+	case r.Verb == s.helloVerb() && (r.Code == 500 || r.Code == 502): // RFC 5321 §4.2.4
 		e.Fault, e.Hint = deliver.FaultOperator, "the server does not know "+r.Verb+": is this SMTP where the sink has lmtp, or LMTP where it has smtp?"
 	case r.blamesHello():
 		e.Fault, e.Hint = deliver.FaultOperator, helloHint
 	default:
-		e.Fault, e.Hint = deliver.FaultOperator, strangerHint
+		e.Fault, e.Hint = deliver.FaultOperator, allMailHint
 	}
 	return e
 }
@@ -151,7 +151,7 @@ func (ss *session) offers(extension string) bool {
 
 // Quit takes leave of the server and hangs up.
 func (ss *session) Quit() {
-	remote.SetSilence(ss.conn, quitSilence)
+	remote.SetTimeout(ss.conn, quitSilence)
 	if ss.client.Quit() != nil {
 		ss.hangUp()
 	}

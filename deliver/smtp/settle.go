@@ -67,7 +67,7 @@ func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, err
 	if len(to) == 0 {
 		to = t.To
 	}
-	if len(to) > 0 && len(without(to, known[t.Key].has)) == 0 {
+	if len(to) > 0 && len(subtract(to, known[t.Key].delivered)) == 0 {
 		return deliver.Landed, nil
 	}
 	return deliver.Unknown, s.o.Spool.Remove(t.Spool)

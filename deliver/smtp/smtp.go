@@ -149,11 +149,11 @@ func (s *Sink) Profile() deliver.Profile {
 // Begin implements deliver.Sink. It connects to the server and logs in,
 // unless a connection is open already.
 func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
-	ss, err := s.session(ctx)
+	ss, err := s.acquireSession(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s.keep(ss)
+	s.releaseSession(ss)
 	return &batch{Batch: s.o.Spool.Batch(s.o.Server.Addr), sink: s}, nil
 }
 

@@ -12,24 +12,24 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/remote"
 )
 
-func greet(conn net.Conn) error {
+func readGreeting(conn net.Conn) error {
 	code, lines, err := readReply(conn)
 	if err != nil {
 		return &remote.ReachError{Err: err}
 	}
-	return refusal("", code, lines)
+	return replyRefusal("", code, lines)
 }
 
-// refusal is the error of a reply to verb, if it is none of success.
-func refusal(verb string, code int, lines []string) error {
+// replyRefusal is the error of a reply to verb, if it is none of success.
+func replyRefusal(verb string, code int, lines []string) error {
 	if code/100 == 2 {
 		return nil
 	}
-	return replied(verb, &gosmtp.SMTPError{Code: code, Message: strings.Join(lines, "\n")})
+	return asReplyError(verb, &gosmtp.SMTPError{Code: code, Message: strings.Join(lines, "\n")})
 }
 
-// hello is the first command.
-func (s *Sink) hello() string {
+// helloVerb is the first command.
+func (s *Sink) helloVerb() string {
 	if s.o.LMTP {
 		return "LHLO"
 	}
@@ -40,7 +40,7 @@ func (s *Sink) hello() string {
 // handshake (RFC 3207). go-smtp could do it for SMTP, but not for LMTP.
 func (s *Sink) startTLS(ctx context.Context, conn net.Conn) (net.Conn, error) {
 	offered := false
-	for _, command := range []string{s.hello() + " " + s.o.Hello, "STARTTLS"} {
+	for _, command := range []string{s.helloVerb() + " " + s.o.Hello, "STARTTLS"} {
 		verb, _, _ := strings.Cut(command, " ")
 		if verb == "STARTTLS" && !offered {
 			return nil, remote.ErrNotEncrypted
@@ -52,7 +52,7 @@ func (s *Sink) startTLS(ctx context.Context, conn net.Conn) (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := refusal(verb, code, lines); err != nil {
+		if err := replyRefusal(verb, code, lines); err != nil {
 			if verb == "STARTTLS" && code/100 == 5 {
 				return nil, fmt.Errorf("%w: %w", remote.ErrNotEncrypted, err)
 			}
@@ -88,5 +88,5 @@ func readReply(r io.Reader) (code int, lines []string, err error) {
 			return code, lines, nil
 		}
 	}
-	return 0, nil, errChatter
+	return 0, nil, errEndlessReply
 }

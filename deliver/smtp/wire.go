@@ -12,7 +12,7 @@ import (
 // by LMTP has a line of up to 512 octets for each of 100 recipients.
 const maxReply = 256 << 10
 
-var errChatter = errors.New("the server's reply does not end")
+var errEndlessReply = errors.New("the server's reply does not end")
 
 // wire bounds replies and gives them on, line by line, in the one form that
 // go-smtp understands: with a blank behind a code that has no text (RFC 5321
@@ -22,73 +22,73 @@ type wire struct {
 	net.Conn
 	hello string // the command that is answered with extensions
 
-	ready   []byte // to be given on
-	line    []byte // read, and not at its end yet
-	said    []byte // the last line that was given on
-	read    int    // octets since the last write
-	verb    string // of the last command, whose reply may be one to more than its line
-	greeted bool   // the last command was hello
+	out       []byte // to be given on
+	partial   []byte // read, and not at its end yet
+	lastLine  []byte // the last line that was given on
+	replySize int    // octets since the last write
+	verb      string // of the last command, whose reply may be one to more than its line
+	helloSent bool   // the last command was hello
 }
 
 func (w *wire) Read(p []byte) (int, error) {
-	for len(w.ready) == 0 {
-		if w.read >= maxReply {
-			return 0, errChatter
+	for len(w.out) == 0 {
+		if w.replySize >= maxReply {
+			return 0, errEndlessReply
 		}
 		n, err := w.Conn.Read(p)
-		w.read += n
-		w.line = append(w.line, p[:n]...)
-		end := bytes.LastIndexByte(w.line, '\n') + 1
-		for line := range bytes.Lines(w.line[:end]) {
-			w.said = w.usual(line)
-			w.ready = append(w.ready, w.said...)
+		w.replySize += n
+		w.partial = append(w.partial, p[:n]...)
+		end := bytes.LastIndexByte(w.partial, '\n') + 1
+		for line := range bytes.Lines(w.partial[:end]) {
+			w.lastLine = w.normalize(line)
+			w.out = append(w.out, w.lastLine...)
 		}
-		if w.line = w.line[end:]; len(w.line) > maxLine || err != nil {
+		if w.partial = w.partial[end:]; len(w.partial) > maxLine || err != nil {
 			// What comes of it is an error: that is for go-smtp to say.
-			w.ready, w.line = append(w.ready, w.line...), nil
+			w.out, w.partial = append(w.out, w.partial...), nil
 		}
-		if err != nil && len(w.ready) == 0 {
+		if err != nil && len(w.out) == 0 {
 			return 0, err
 		}
 	}
-	n := copy(p, w.ready)
-	w.ready = w.ready[n:]
+	n := copy(p, w.out)
+	w.out = w.out[n:]
 	return n, nil
 }
 
 func (w *wire) Write(p []byte) (int, error) {
-	if w.greeted && bytes.HasPrefix(p, []byte("HELO ")) && strings.HasPrefix(w.hello, "LHLO ") {
+	if w.helloSent && bytes.HasPrefix(p, []byte("HELO ")) && strings.HasPrefix(w.hello, "LHLO ") {
 		return 0, w.refusedLHLO()
 	}
 	// What follows a write without a reply, or a reply of 3yz, is of the same
 	// command: a message is of DATA, and a response of AUTH.
-	if w.verb == "" || w.read > 0 && !bytes.HasPrefix(w.said, []byte("3")) {
+	if w.verb == "" || w.replySize > 0 && !bytes.HasPrefix(w.lastLine, []byte("3")) {
 		verb, _, _ := bytes.Cut(bytes.TrimSpace(p), []byte(" "))
 		w.verb = string(verb)
 	}
-	w.read, w.greeted = 0, string(p) == w.hello
+	w.replySize, w.helloSent = 0, string(p) == w.hello
 	return w.Conn.Write(p)
 }
 
 var (
-	success   = regexp.MustCompile(`^2[0-9]{2}([ -]|\r?\n)`)
-	bare      = regexp.MustCompile(`^[0-9]{3}\r?\n$`)
-	extension = regexp.MustCompile(`^250[ -][^\s]+`)
+	successLine   = regexp.MustCompile(`^2[0-9]{2}([ -]|\r?\n)`)
+	codeOnlyLine  = regexp.MustCompile(`^[0-9]{3}\r?\n$`)
+	extensionLine = regexp.MustCompile(`^250[ -][^\s]+`)
 )
 
-// usual returns a line of a reply in the form that go-smtp understands.
-func (w *wire) usual(line []byte) []byte {
+// normalize returns a line of a reply in the form that go-smtp understands.
+func (w *wire) normalize(line []byte) []byte {
 	switch w.verb {
 	case "EHLO", "HELO", "LHLO", "MAIL", "DATA", "RSET":
-		if success.Match(line) {
+		if successLine.Match(line) {
 			line = append([]byte("250"), line[3:]...)
 		}
 	}
 	switch {
-	case bare.Match(line):
+	case codeOnlyLine.Match(line):
 		return append(bytes.Clone(line[:3]), " \r\n"...)
-	case w.greeted:
-		return extension.ReplaceAllFunc(line, bytes.ToUpper)
+	case w.helloSent:
+		return extensionLine.ReplaceAllFunc(line, bytes.ToUpper)
 	default:
 		return line
 	}
@@ -99,9 +99,9 @@ func (w *wire) usual(line []byte) []byte {
 // and not for each recipient: the wait for the other answers would be in vain, and
 // the message sent again each time.
 func (w *wire) refusedLHLO() error {
-	code, lines, err := readReply(bytes.NewReader(w.said))
+	code, lines, err := readReply(bytes.NewReader(w.lastLine))
 	if err == nil {
-		err = refusal("LHLO", code, lines)
+		err = replyRefusal("LHLO", code, lines)
 	}
 	return err
 }

@@ -20,18 +20,18 @@ type Batch struct {
 	File durable.File
 	Name string
 
-	broken error // why the batch can only be aborted
-	done   bool  // aborted, or given to Commit
+	err      error // why the batch can only be aborted
+	finished bool  // aborted, or given to Commit
 }
 
 // Batch returns an empty batch of the sink whose Profile.Target is target.
 func (d *Dir) Batch(target string) Batch { return Batch{dir: d, target: target} }
 
-// Ready is the beginning of a step, as Stage is one. Its error is what broke
+// Check is the beginning of a step, as Stage is one. Its error is what broke
 // the batch, or the end of ctx.
-func (b *Batch) Ready(ctx context.Context, step string) error {
-	if b.broken != nil {
-		return b.broken
+func (b *Batch) Check(ctx context.Context, step string) error {
+	if b.err != nil {
+		return b.err
 	}
 	if err := ctx.Err(); err != nil {
 		return &deliver.Error{Fault: deliver.FaultTemporary, Target: b.target, Op: step, Err: err}
@@ -46,47 +46,47 @@ func (b *Batch) Open(account string) error {
 	}
 	file, err := b.dir.Create(account)
 	if err != nil {
-		return b.Break(err)
+		return b.Fail(err)
 	}
 	b.File, b.Name = file, filepath.Base(file.Name())
 	return nil
 }
 
-// TakeBack cuts off a message that begins at start and could not be kept. It
+// TruncateTo cuts off a message that begins at start and could not be kept. It
 // returns why.
-func (b *Batch) TakeBack(start int64, why error) error {
-	if err := b.File.Truncate(start); err != nil && b.broken == nil {
-		return b.Break(errors.Join(why, b.dir.Error("truncate a batch", err)))
+func (b *Batch) TruncateTo(start int64, why error) error {
+	if err := b.File.Truncate(start); err != nil && b.err == nil {
+		return b.Fail(errors.Join(why, b.dir.Error("truncate a batch", err)))
 	}
 	return why
 }
 
-// Break remembers and returns why the batch can only be aborted.
-func (b *Batch) Break(why error) error {
-	b.broken = why
+// Fail remembers and returns why the batch can only be aborted.
+func (b *Batch) Fail(why error) error {
+	b.err = why
 	return why
 }
 
-// Fault is Break for an error of a file, op being what failed: "write a batch".
-func (b *Batch) Fault(op string, err error) error { return b.Break(b.dir.Error(op, err)) }
+// FailFile is Break for an error of a file, op being what failed: "write a batch".
+func (b *Batch) FailFile(op string, err error) error { return b.Fail(b.dir.Error(op, err)) }
 
-// Commits is the beginning of Commit, from which on Abort does nothing. Its
+// BeginCommit is the beginning of Commit, from which on Abort does nothing. Its
 // error is what broke the batch.
-func (b *Batch) Commits() error {
-	if b.broken == nil {
-		b.done = true
+func (b *Batch) BeginCommit() error {
+	if b.err == nil {
+		b.finished = true
 	}
-	return b.broken
+	return b.err
 }
 
 // Abort implements deliver.Batch.
 func (b *Batch) Abort() error {
-	if b.done {
+	if b.finished {
 		return nil
 	}
-	b.done = true
-	if b.broken == nil {
-		b.broken = errors.New("the batch was aborted")
+	b.finished = true
+	if b.err == nil {
+		b.err = errors.New("the batch was aborted")
 	}
 	return b.Discard()
 }

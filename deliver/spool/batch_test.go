@@ -17,7 +17,7 @@ func TestBatch(t *testing.T) {
 	disk := durabletest.New()
 	d := spool.New("/spool", disk)
 	b := d.Batch("sink")
-	if err := b.Ready(t.Context(), "stage"); err != nil || b.File != nil {
+	if err := b.Check(t.Context(), "stage"); err != nil || b.File != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -32,7 +32,7 @@ func TestBatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	why := errors.New("cut short")
-	if err := b.TakeBack(3, why); err != why {
+	if err := b.TruncateTo(3, why); err != why {
 		t.Error(err)
 	}
 	if info, err := b.File.Stat(); err != nil || info.Size() != 3 {
@@ -41,16 +41,16 @@ func TestBatch(t *testing.T) {
 
 	dead, cancel := context.WithCancel(t.Context())
 	cancel()
-	e, ok := errors.AsType[*deliver.Error](b.Ready(dead, "prepare"))
+	e, ok := errors.AsType[*deliver.Error](b.Check(dead, "prepare"))
 	if !ok || e.Fault != deliver.FaultTemporary || e.Target != "sink" || e.Op != "prepare" || !errors.Is(e, context.Canceled) {
 		t.Errorf("with a dead context: %v", e)
 	}
 
-	err := b.Fault("write a batch", syscall.ENOSPC)
+	err := b.FailFile("write a batch", syscall.ENOSPC)
 	if e, ok := errors.AsType[*deliver.Error](err); !ok || e.Fault != deliver.FaultMachine || !strings.Contains(e.Hint, "/spool") {
 		t.Errorf("full disk: %v", err)
 	}
-	for step, got := range map[string]error{"Ready": b.Ready(t.Context(), "stage"), "Commits": b.Commits()} {
+	for step, got := range map[string]error{"Ready": b.Check(t.Context(), "stage"), "Commits": b.BeginCommit()} {
 		if got != err {
 			t.Errorf("%s of a broken batch: %v", step, got)
 		}
@@ -62,11 +62,11 @@ func TestBatch(t *testing.T) {
 	}
 
 	b = d.Batch("sink")
-	if err := errors.Join(b.Open("work"), b.Commits(), b.Abort()); err != nil || len(names(t, disk, "/spool")) != 1 {
+	if err := errors.Join(b.Open("work"), b.BeginCommit(), b.Abort()); err != nil || len(names(t, disk, "/spool")) != 1 {
 		t.Errorf("Abort after Commits: %v, files %q", err, names(t, disk, "/spool"))
 	}
 	b = d.Batch("sink")
-	if err := b.Abort(); err != nil || b.Ready(t.Context(), "stage") == nil || b.Commits() == nil {
+	if err := b.Abort(); err != nil || b.Check(t.Context(), "stage") == nil || b.BeginCommit() == nil {
 		t.Errorf("%v: an aborted batch goes on", err)
 	}
 }

@@ -57,7 +57,7 @@ func (d *Dir) Create(account string) (durable.File, error) {
 }
 
 func (d *Dir) create(account string) (durable.File, error) {
-	if err := d.mkdir(); err != nil {
+	if err := d.ensureFolder(); err != nil {
 		return nil, err
 	}
 	name := d.Path(prefix(account) + rand.Text())
@@ -68,9 +68,9 @@ func (d *Dir) create(account string) (durable.File, error) {
 	return f, nil
 }
 
-// mkdir creates the folder if it is missing. Its name is synced even if it is
+// ensureFolder creates the folder if it is missing. Its name is synced even if it is
 // there: who created it may have died before that.
-func (d *Dir) mkdir() error {
+func (d *Dir) ensureFolder() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.ready {
@@ -112,8 +112,8 @@ func Base(name string) string {
 	return base
 }
 
-// Has reports whether there is a file whose name has that Base.
-func (d *Dir) Has(base string) bool {
+// HasBase reports whether there is a file whose name has that Base.
+func (d *Dir) HasBase(base string) bool {
 	if base == "" {
 		return false
 	}
@@ -121,8 +121,8 @@ func (d *Dir) Has(base string) bool {
 	return err == nil && len(names) > 0
 }
 
-// Holds reports whether there is a file of that name, without reading the folder.
-func (d *Dir) Holds(name string) bool {
+// Exists reports whether there is a file of that name, without reading the folder.
+func (d *Dir) Exists(name string) bool {
 	_, err := d.fs.Stat(d.Path(name))
 	return err == nil
 }

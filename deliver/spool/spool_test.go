@@ -68,7 +68,7 @@ func TestSweepTakesOneAccountOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	for base, want := range map[string]bool{first: true, renamed: false, "": false, "x": false} {
-		if d.Has(base) != want {
+		if d.HasBase(base) != want {
 			t.Errorf("Has(%q) is not %v", base, want)
 		}
 	}
@@ -207,7 +207,7 @@ func TestStdin(t *testing.T) {
 			t.Fatal(err)
 		}
 		name := filepath.Base(f.Name())
-		stdin, err := d.Stdin(name)
+		stdin, err := d.OpenStdin(name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -222,7 +222,7 @@ func TestStdin(t *testing.T) {
 			t.Error("it can be written to")
 		}
 	}
-	if _, err := spool.New(t.TempDir(), durable.OS).Stdin("x"); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := spool.New(t.TempDir(), durable.OS).OpenStdin("x"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a missing file: %v", err)
 	}
 }

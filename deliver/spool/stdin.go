@@ -8,10 +8,10 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
-// Stdin opens a file for a program to read, from its beginning and without a
+// OpenStdin opens a file for a program to read, from its beginning and without a
 // way to write to it. A program sees no file system but the operating system's:
 // of another, it gets a copy.
-func (d *Dir) Stdin(name string) (*os.File, error) {
+func (d *Dir) OpenStdin(name string) (*os.File, error) {
 	var f *os.File
 	var err error
 	if d.fs == durable.OS {

@@ -12,31 +12,31 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
-// inspect checks that path is an mbox, or missing from a directory that is
+// checkPath checks that path is an mbox, or missing from a directory that is
 // there.
-func (s *Sink) inspect(path string) error {
-	if err := s.inspectOwner(path, nil); err != nil && !errors.Is(err, fs.ErrNotExist) {
+func (s *Sink) checkPath(path string) error {
+	if err := s.checkOwner(path, nil); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	fi, err := s.fs.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return s.inspectDir(filepath.Dir(path))
+		return s.checkDir(filepath.Dir(path))
 	}
 	if err != nil {
-		return s.fail("open", err)
+		return s.osError("open", err)
 	}
 	if fi.IsDir() {
-		return s.refuse("open", syscall.EISDIR, "name a file in it, or use a maildir sink if it is a Maildir")
+		return s.operatorError("open", syscall.EISDIR, "name a file in it, or use a maildir sink if it is a Maildir")
 	}
 	if !fi.Mode().IsRegular() {
-		return s.refuse("not a regular file", nil, "name an mbox file or one that does not exist yet")
+		return s.operatorError("not a regular file", nil, "name an mbox file or one that does not exist yet")
 	}
 	file, err := s.fs.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
-		return s.fail("open", err)
+		return s.osError("open", err)
 	}
 	defer file.Close()
-	head, err := s.head(file)
+	head, err := s.readHead(file)
 	// After a power cut the first message may be a hole that is still to be
 	// filled from the spool.
 	if err == nil && head != "" && head[0] != 0 {
@@ -45,25 +45,25 @@ func (s *Sink) inspect(path string) error {
 	return err
 }
 
-// inspectOwner refuses what another user put in the place of the mbox. The error may
+// checkOwner refuses what another user put in the place of the mbox. The error may
 // be fs.ErrNotExist to errors.Is if nothing is there, or not what is open.
-func (s *Sink) inspectOwner(path string, open fs.FileInfo) error {
+func (s *Sink) checkOwner(path string, open fs.FileInfo) error {
 	what, err := durable.Strange(path, "an mbox", open)
 	if err != nil {
-		return s.fail("open", err)
+		return s.osError("open", err)
 	}
 	if what != "" {
-		return s.refuse(what, nil, durable.HintStrange(path))
+		return s.operatorError(what, nil, durable.HintStrange(path))
 	}
 	return nil
 }
 
-// head returns the first bytes of an mbox, or all of a shorter file.
-func (s *Sink) head(file durable.File) (string, error) {
-	head := make([]byte, len(from))
+// readHead returns the first bytes of an mbox, or all of a shorter file.
+func (s *Sink) readHead(file durable.File) (string, error) {
+	head := make([]byte, len(fromPrefix))
 	n, err := file.ReadAt(head, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return "", s.fail("read", err)
+		return "", s.osError("read", err)
 	}
 	return string(head[:n]), nil
 }
@@ -71,30 +71,30 @@ func (s *Sink) head(file durable.File) (string, error) {
 // checkHead refuses what is not empty and not an mbox. Part of "From " is the
 // beginning of a message that is half there.
 func (s *Sink) checkHead(head string) error {
-	if strings.HasPrefix(from, head) {
+	if strings.HasPrefix(fromPrefix, head) {
 		return nil
 	}
-	return s.refuse(`not an mbox: it does not begin with "From "`, nil, "name an mbox file, or move this one away")
+	return s.operatorError(`not an mbox: it does not begin with "From "`, nil, "name an mbox file, or move this one away")
 }
 
-func (s *Sink) inspectDir(dir string) error {
+func (s *Sink) checkDir(dir string) error {
 	fi, err := s.fs.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return s.refuse("open the directory", err, "create "+dir)
+		return s.operatorError("open the directory", err, "create "+dir)
 	}
 	if err != nil {
-		return s.fail("open the directory", err)
+		return s.osError("open the directory", err)
 	}
 	if !fi.IsDir() {
-		return s.refuse("open the directory", syscall.ENOTDIR, "name a file in a directory")
+		return s.operatorError("open the directory", syscall.ENOTDIR, "name a file in a directory")
 	}
 	return nil
 }
 
-// lead returns how many newlines are missing at the end of the mbox, before
+// missingNewlines returns how many newlines are missing at the end of the mbox, before
 // the next From_ line: a program that died may have left it so.
-func (b *box) lead() (int64, error) {
-	head, err := b.sink.head(b.file)
+func (b *box) missingNewlines() (int64, error) {
+	head, err := b.sink.readHead(b.file)
 	if err == nil {
 		err = b.sink.checkHead(head)
 	}
@@ -105,7 +105,7 @@ func (b *box) lead() (int64, error) {
 	at := max(b.size-2, 0)
 	n, err := b.file.ReadAt(tail, at)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return 0, b.sink.fail("read", err)
+		return 0, b.sink.osError("read", err)
 	}
 	switch tail := string(tail[:n]); {
 	case tail == "" || tail == "\n\n":

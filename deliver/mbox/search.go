@@ -7,15 +7,15 @@ import (
 	"io"
 )
 
-// find reports whether message n of a batch is anywhere in the mbox, byte for
+// contains reports whether message n of a batch is anywhere in the mbox, byte for
 // byte.
-func (b *box) find(ctx context.Context, p *prepared, n int) (bool, error) {
-	sp := p.message(n) // the newlines before it may be another's now
+func (b *box) contains(ctx context.Context, p *preparedFile, n int) (bool, error) {
+	sp := p.textSpan(n) // the newlines before it may be another's now
 	needle := make([]byte, min(1<<10, sp.size))
 	if err := b.readSpool(p.file, needle, sp.spool); err != nil {
 		return false, err
 	}
-	window := make([]byte, chunk)
+	window := make([]byte, chunkSize)
 	for at := int64(0); at+sp.size <= b.size; {
 		if err := ctx.Err(); err != nil {
 			return false, err
@@ -33,7 +33,7 @@ func (b *box) find(ctx context.Context, p *prepared, n int) (bool, error) {
 			if sp.mbox = at + int64(from); sp.mbox+sp.size > b.size {
 				return false, nil
 			}
-			if same, err := b.compare(p.file, sp, bytes.Equal); same || err != nil {
+			if same, err := b.comparePieces(p.file, sp, bytes.Equal); same || err != nil {
 				return same, err
 			}
 		}

@@ -12,11 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// diskOf returns the number of the file system that a file is on, and whether it
+// wholeSyncID returns the number of the file system that a file is on, and whether it
 // may be synced as a whole: if it is ext4 (or ext2 or ext3), and the kernel tells
 // of all that then fails. FUSE does not pass such a sync on; the others were not
 // measured.
-var diskOf = func(file *os.File) (number uint64, ok bool) {
+var wholeSyncID = func(file *os.File) (number uint64, ok bool) {
 	// Not to be answered by a server, for which a network file system would first
 	// write all there is.
 	var x unix.Statx_t
@@ -27,20 +27,20 @@ var diskOf = func(file *os.File) (number uint64, ok bool) {
 	if unix.Fstatfs(int(file.Fd()), &fs) != nil || fs.Type != unix.EXT4_SUPER_MAGIC {
 		return 0, false
 	}
-	return unix.Mkdev(x.Dev_major, x.Dev_minor), tellsAll()
+	return unix.Mkdev(x.Dev_major, x.Dev_minor), syncfsReportsErrors()
 }
 
-// inMemory reports whether a file is in memory alone (tmpfs), where a sync has
+// isInMemory reports whether a file is in memory alone (tmpfs), where a sync has
 // nothing to wait for. Only there are files that can be sealed (memfd_create(2)), and
 // no other file system is asked about it.
-var inMemory = func(file *os.File) bool {
+var isInMemory = func(file *os.File) bool {
 	_, err := unix.FcntlInt(file.Fd(), unix.F_GET_SEALS, 0)
 	return err == nil
 }
 
-// tellsAll reports whether syncfs(2) tells of a journal that could not be written.
+// syncfsReportsErrors reports whether syncfs(2) tells of a journal that could not be written.
 // Before Linux 5.17 it does not.
-var tellsAll = sync.OnceValue(func() bool {
+var syncfsReportsErrors = sync.OnceValue(func() bool {
 	var name unix.Utsname
 	var major, minor int
 	if unix.Uname(&name) != nil {
@@ -50,10 +50,10 @@ var tellsAll = sync.OnceValue(func() bool {
 	return n == 2 && (major > 5 || major == 5 && minor >= 17)
 })
 
-// syncDisk makes files durable by a sync of the whole file system that they are
+// syncWholeFS makes files durable by a sync of the whole file system that they are
 // on. After an error none of them counts as durable.
-var syncDisk = func(files []*os.File) error {
-	_, err := again(func() (int, error) { return 0, unix.Syncfs(int(files[0].Fd())) })
+var syncWholeFS = func(files []*os.File) error {
+	_, err := retryEINTR(func() (int, error) { return 0, unix.Syncfs(int(files[0].Fd())) })
 	if err != nil {
 		return err
 	}
@@ -73,32 +73,32 @@ var syncDisk = func(files []*os.File) error {
 // in calm times.
 const maxDirty = 64 << 20
 
-// calm reports whether a sync of a whole file system has little of others to wait
+// canSyncWhole reports whether a sync of a whole file system has little of others to wait
 // for, as of a moment ago.
-var calm = func() bool { return dirty() <= maxDirty }
+var canSyncWhole = func() bool { return dirtyBytes() <= maxDirty }
 
-// lately is what dirty returned last, and when.
-var lately struct {
+// dirtyCache is what dirty returned last, and when.
+var dirtyCache struct {
 	sync.Mutex
-	dirty int64
+	bytes int64
 	at    time.Time
 }
 
-// dirty returns how many octets wait to be written.
-func dirty() int64 {
-	lately.Lock()
-	defer lately.Unlock()
-	if now := time.Now(); now.Sub(lately.at) > 100*time.Millisecond {
+// dirtyBytes returns how many octets wait to be written.
+func dirtyBytes() int64 {
+	dirtyCache.Lock()
+	defer dirtyCache.Unlock()
+	if now := time.Now(); now.Sub(dirtyCache.at) > 100*time.Millisecond {
 		text, _ := os.ReadFile("/proc/vmstat")
-		pages := counter(text, "nr_dirty") + counter(text, "nr_writeback")
-		lately.dirty, lately.at = pages*int64(os.Getpagesize()), now
+		pages := vmstatPages(text, "nr_dirty") + vmstatPages(text, "nr_writeback")
+		dirtyCache.bytes, dirtyCache.at = pages*int64(os.Getpagesize()), now
 	}
-	return lately.dirty
+	return dirtyCache.bytes
 }
 
-// counter returns a counter of /proc/vmstat, in pages; one that is not there is
+// vmstatPages returns a counter of /proc/vmstat, in pages; one that is not there is
 // high.
-func counter(vmstat []byte, name string) int64 {
+func vmstatPages(vmstat []byte, name string) int64 {
 	for line := range bytes.Lines(vmstat) {
 		key, value, _ := bytes.Cut(bytes.TrimSpace(line), []byte(" "))
 		if n, err := strconv.ParseInt(string(value), 10, 64); err == nil && string(key) == name {

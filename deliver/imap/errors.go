@@ -10,15 +10,15 @@ import (
 	"github.com/mailhaul/mailhaul/deliver"
 )
 
-// reply is what a server said, fit for an error.
-type reply struct {
+// serverReply is what a server said, fit for an error.
+type serverReply struct {
 	kind, code, text string
 }
 
-func (r reply) Error() string {
+func (r serverReply) Error() string {
 	s := "the server says " + r.kind
 	if r.code != "" {
-		s += fmt.Sprintf(" [%.40s]", clean(r.code))
+		s += fmt.Sprintf(" [%.40s]", escapeCode(r.code))
 	}
 	if r.text != "" {
 		s += fmt.Sprintf(" %.200q", r.text)
@@ -26,8 +26,8 @@ func (r reply) Error() string {
 	return s
 }
 
-// clean quotes what a response code must not hold.
-func clean(code string) string {
+// escapeCode quotes what a response code must not hold.
+func escapeCode(code string) string {
 	q := fmt.Sprintf("%q", code)
 	return q[1 : len(q)-1]
 }
@@ -80,9 +80,9 @@ const hintFolder = "create the folder, or let mailhaul do it with create_folder:
 func (s *Sink) refusal(op string, err *imap.Error) *deliver.Error {
 	e := &deliver.Error{
 		Target: s.target, Op: op,
-		Err: reply{string(err.Type), string(err.Code), err.Text},
+		Err: serverReply{string(err.Type), string(err.Code), err.Text},
 	}
-	if throttled(err) {
+	if isThrottled(err) {
 		e.Hint = "the server takes no more from this user for some hours; a later fetch brings the rest"
 		return e
 	}
@@ -108,17 +108,17 @@ func (s *Sink) refusal(op string, err *imap.Error) *deliver.Error {
 	return e
 }
 
-// throttled reports whether a user has sent as much as the server takes in a day.
+// isThrottled reports whether a user has sent as much as the server takes in a day.
 // Gmail says so in words, behind the code of a full mailbox or one that says nothing.
-func throttled(refusal *imap.Error) bool {
+func isThrottled(refusal *imap.Error) bool {
 	return strings.Contains(refusal.Text, "exceeded command or bandwidth limits")
 }
 
-// passing reports whether a temporary refusal is that of every message, or of every
+// concernsAllMessages reports whether a temporary refusal is that of every message, or of every
 // login. That a user has too many connections, Gmail says in words, behind a code that
 // a wrong password has, too.
-func passing(refusal *imap.Error) bool {
-	if throttled(refusal) || strings.Contains(refusal.Text, "Too many simultaneous connections") {
+func concernsAllMessages(refusal *imap.Error) bool {
+	if isThrottled(refusal) || strings.Contains(refusal.Text, "Too many simultaneous connections") {
 		return true
 	}
 	switch refusal.Code {
@@ -129,9 +129,9 @@ func passing(refusal *imap.Error) bool {
 	return false
 }
 
-// permanent reports whether a refusal to look at a folder has another reason
+// isOtherThanMissing reports whether a refusal to look at a folder has another reason
 // than that there is none.
-func permanent(code imap.ResponseCode) bool {
+func isOtherThanMissing(code imap.ResponseCode) bool {
 	switch code {
 	case "", imap.ResponseCodeNonExistent, imap.ResponseCodeTryCreate:
 		return false

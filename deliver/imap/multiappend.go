@@ -12,26 +12,26 @@ import (
 	"github.com/emersion/go-imap/v2"
 )
 
-// maxTogether bounds the messages of one APPEND, in octets: the server keeps none
+// maxMultiAppend bounds the messages of one APPEND, in octets: the server keeps none
 // of them before it has all.
-const maxTogether = 8 << 20
+const maxMultiAppend = 8 << 20
 
 var (
-	errFewer  = errors.New("the server tells of other messages than were sent together: which it has is asked at the next poll")
-	errPartly = errors.New("the server refused messages that were sent together, and new ones came meanwhile: which it has is asked at the next poll")
+	errUIDCount      = errors.New("the server tells of other messages than were sent together: which it has is asked at the next poll")
+	errFolderChanged = errors.New("the server refused messages that were sent together, and new ones came meanwhile: which it has is asked at the next poll")
 )
 
-// together returns how many messages, from the next one on, go in one APPEND. Where
+// multiAppendCount returns how many messages, from the next one on, go in one APPEND. Where
 // the server does not tell UIDs, it could not be seen that it took some of those
 // that it refused.
-func (a *appends) together(ses *session) (count int) {
-	if a.next < a.alone || a.full != nil || ses.single || ses.silent || ses.next == 0 ||
+func (a *appender) multiAppendCount(ses *session) (count int) {
+	if a.next < a.aloneUntil || a.smallestOverQuota != nil || ses.noMultiAppend || ses.hidesUIDs || ses.next == 0 ||
 		!ses.caps.Has(imap.CapMultiAppend) || !ses.caps.Has(imap.CapLiteralPlus) || !ses.caps.Has(imap.CapUIDPlus) {
 		return 1
 	}
 	octets := int64(0)
 	for _, m := range a.messages[a.next:] {
-		if m.size > ses.limit || octets+m.size > maxTogether {
+		if m.size > ses.limit || octets+m.size > maxMultiAppend {
 			break
 		}
 		octets += m.size
@@ -43,13 +43,13 @@ func (a *appends) together(ses *session) (count int) {
 	return count
 }
 
-// appendAll sends messages in one APPEND and waits for the answer, which has to come
+// multiAppend sends messages in one APPEND and waits for the answer, which has to come
 // after all others: what is taken after a refusal tells something about that.
-func (a *appends) appendAll(ses *session, count int) (lost error) {
-	for len(a.flying) > 0 {
-		lost = cmp.Or(lost, a.collect(ses))
+func (a *appender) multiAppend(ses *session, count int) (lost error) {
+	for len(a.inFlight) > 0 {
+		lost = cmp.Or(lost, a.awaitAnswer(ses))
 	}
-	if lost != nil || a.stop != nil || a.failed != nil || a.full != nil {
+	if lost != nil || a.stopErr != nil || a.landedErr != nil || a.smallestOverQuota != nil {
 		return lost
 	}
 	f, err := a.send(ses, count)
@@ -57,33 +57,33 @@ func (a *appends) appendAll(ses *session, count int) (lost error) {
 	if err != nil {
 		return err
 	}
-	a.flying = append(a.flying, f)
-	if err := a.collect(ses); err != nil || f.refusal != nil {
+	a.inFlight = append(a.inFlight, f)
+	if err := a.awaitAnswer(ses); err != nil || f.refusal != nil {
 		return err
 	}
-	return a.unmoved(ses)
+	return a.checkUnchanged(ses)
 }
 
-// unmoved returns an error if new messages are in the folder since some were refused
+// checkUnchanged returns an error if new messages are in the folder since some were refused
 // together: the server may have taken them of these.
-func (a *appends) unmoved(ses *session) error {
-	before := a.before
-	if a.before = 0; before == 0 {
+func (a *appender) checkUnchanged(ses *session) error {
+	before := a.nextBefore
+	if a.nextBefore = 0; before == 0 {
 		return nil
 	}
 	validity := ses.validity
-	if err := ses.status(); err != nil {
+	if err := ses.readStatus(); err != nil {
 		return ses.fail("append", err)
 	}
 	if ses.next != before || ses.validity != validity {
-		return ses.sink.fail("append", errPartly)
+		return ses.sink.fail("append", errFolderChanged)
 	}
 	return nil
 }
 
-// head stands before a message that is not the first of an APPEND (RFC 3502
+// messageHead stands before a message that is not the first of an APPEND (RFC 3502
 // §6.3.11, RFC 9051 §9: append-message, date-time).
-func (s *Sink) head(m message) string {
+func (s *Sink) messageHead(m message) string {
 	var b strings.Builder
 	if len(s.flags) > 0 {
 		list := fmt.Sprint(s.flags) // in brackets, with spaces between
@@ -99,8 +99,8 @@ func (s *Sink) head(m message) string {
 // appendUIDs is an answer to an APPEND of several messages (RFC 4315 §3).
 var appendUIDs = regexp.MustCompile(`^(\S+ OK \[APPENDUID \d+ )((\d+)[:,][\d:,]+)(\])`)
 
-// oneUID returns a line that has the first of a set of UIDs for all of it.
-func (w *wire) oneUID(line []byte) []byte {
+// keepFirstUID returns a line that has the first of a set of UIDs for all of it.
+func (w *wire) keepFirstUID(line []byte) []byte {
 	m := appendUIDs.FindSubmatch(line)
 	if m == nil {
 		return line
@@ -111,9 +111,9 @@ func (w *wire) oneUID(line []byte) []byte {
 	return slices.Concat(m[1], m[3], line[len(m[1])+len(m[2]):])
 }
 
-// allUIDs returns the n UIDs of the set whose first was passed on last, nil if
+// takeUIDs returns the n UIDs of the set whose first was passed on last, nil if
 // that is another set.
-func (w *wire) allUIDs(first imap.UID, n int) []imap.UID {
+func (w *wire) takeUIDs(first imap.UID, n int) []imap.UID {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	set := w.uids

@@ -72,7 +72,7 @@ func (s *Server) advise(err error) (deliver.Fault, string) {
 		return deliver.FaultOperator, hint
 	}
 	if _, ok := errors.AsType[*mech.OAuthError](err); ok {
-		return deliver.FaultOperator, s.hintToken()
+		return deliver.FaultOperator, s.tokenHint()
 	}
 	if errors.Is(err, mech.ErrRefused) {
 		return deliver.FaultOperator, "check the sink's user and password"
@@ -95,7 +95,7 @@ func (s *Server) advise(err error) (deliver.Fault, string) {
 	if _, ok := errors.AsType[*net.AddrError](err); ok {
 		return deliver.FaultOperator, "write the server as host:port, or as the absolute path of a UNIX socket"
 	}
-	if s.unix() && (errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.ENOTSOCK)) {
+	if s.isUnixSocket() && (errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.ENOTSOCK)) {
 		return deliver.FaultOperator, "make sure that the server is running and lets mailhaul use its socket"
 	}
 	if errors.Is(err, syscall.ECONNREFUSED) {
@@ -106,20 +106,20 @@ func (s *Server) advise(err error) (deliver.Fault, string) {
 		return deliver.FaultMachine, ""
 	}
 	if _, ok := errors.AsType[*ReachError](err); ok {
-		return deliver.FaultTemporary, s.hintReach()
+		return deliver.FaultTemporary, s.reachHint()
 	}
 	return deliver.FaultTemporary, ""
 }
 
-func (s *Server) hintReach() string {
+func (s *Server) reachHint() string {
 	protocol := strings.ToUpper(s.Service)
-	if s.unix() {
+	if s.isUnixSocket() {
 		return "check the path of the socket: is this where the server has " + protocol + "?"
 	}
 	return "check host, port and tls: is this where the server has " + protocol + ", and is the network up?"
 }
 
-func (s *Server) hintToken() string {
+func (s *Server) tokenHint() string {
 	return fmt.Sprintf("run mailhaul login %s, with the scope for its protocol; or check its token_command", cmp.Or(s.Name, "for this sink"))
 }
 
@@ -127,7 +127,7 @@ func (s *Server) hintToken() string {
 // password is that if it is by a password.
 func (s *Server) LoginHint(password string) string {
 	if s.Token != nil {
-		return s.hintToken()
+		return s.tokenHint()
 	}
 	return password
 }

@@ -1,0 +1,52 @@
+package filter
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/mailhaul/mailhaul/deliver/program"
+)
+
+// One message may be too much for a program. After two in a row it is the
+// program that hangs, and each further message would cost as much time again.
+const (
+	maxTimeouts = 2
+	retryAfter  = 5 * time.Minute
+)
+
+// breaker keeps a program that hangs from being run.
+type breaker struct {
+	mu       sync.Mutex
+	timeouts int       // runs in a row that did not end in time
+	retryAt  time.Time // when to try it, if late is maxLate or more
+}
+
+// allow returns an error if the program is not to be run now. After the pause
+// it lets one run through, to find out whether the program still hangs.
+func (b *breaker) allow(now time.Time) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.timeouts < maxTimeouts:
+		return nil
+	case now.Before(b.retryAt):
+		return fmt.Errorf("it did not end in time for %d messages in a row and is not run again before %s",
+			b.timeouts, b.retryAt.Format(time.TimeOnly))
+	}
+	b.retryAt = now.Add(retryAfter)
+	return nil
+}
+
+// record tells how a run ended.
+func (b *breaker) record(now time.Time, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, late := errors.AsType[*program.TimeoutError](err); !late {
+		b.timeouts = 0
+		return
+	}
+	b.timeouts++
+	b.retryAt = now.Add(retryAfter)
+}
