@@ -8,13 +8,14 @@ import (
 	"sync"
 )
 
-// copyBuffers are what messages pass through, whatever their size.
+// copyBuffers holds the buffers of Copy.
 var copyBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
-// Copy copies a message to dst until body ends in io.EOF, in as few pieces as may
-// be, for a sink whose Profile.Target is target. n is how many octets dst took. It
-// keeps apart whose fault an end before that was: dstErr is dst's own error, and
-// bodyErr, that of body or of ctx, is what Stage is to return.
+// Copy copies a message from body to dst until io.EOF, in writes of up to 32 KiB.
+// It returns the number of octets written. If it stops earlier, exactly one of
+// the errors is set: dstErr is the error of dst, unchanged; bodyErr comes from
+// body or ctx and is what Stage has to return. target is the Profile.Target for
+// that error.
 func Copy(ctx context.Context, target string, dst io.Writer, body io.Reader) (n int64, bodyErr, dstErr error) {
 	buf := copyBuffers.Get().(*[32 << 10]byte)
 	defer copyBuffers.Put(buf)
@@ -24,7 +25,7 @@ func Copy(ctx context.Context, target string, dst io.Writer, body io.Reader) (n 
 		if err == nil {
 			err = ctx.Err()
 		}
-		if err == nil && len(buf)-buffered > 1 { // LFReader wants two bytes of room
+		if err == nil && len(buf)-buffered > 1 { // LFReader converts in place only with room for two bytes
 			continue
 		}
 		if buffered > 0 {
@@ -44,9 +45,10 @@ func Copy(ctx context.Context, target string, dst io.Writer, body io.Reader) (n 
 	}
 }
 
-// bodyError is the error of Stage for a message whose reading ended with err.
+// bodyError returns the error of Stage for a body whose reading failed with err.
 func bodyError(ctx context.Context, target string, err error) error {
-	if ended := ctx.Err(); ended != nil && errors.Is(err, ended) { // or it would pass for the message's
+	// An *Error, so that the caller does not take the end of ctx for a fault of the message.
+	if ended := ctx.Err(); ended != nil && errors.Is(err, ended) {
 		return &Error{Fault: FaultTemporary, Target: target, Op: "stage", Err: err}
 	}
 	return fmt.Errorf("read the message: %w", err)

@@ -1,12 +1,35 @@
-// Package deliver holds the contract between the fetch path and the places
-// where mail comes to rest: Maildir, mbox, a program, a mail server.
+// Package deliver defines the contract between the fetch path and the sinks:
+// the places where mail comes to rest, such as a Maildir, an mbox, a program
+// or a mail server.
 //
-// A sink takes messages in batches, in two phases. Stage and Prepare make a
-// batch durable while nobody can see it; between Prepare and Commit the
-// caller journals what was promised; Commit makes the batch visible. After a
-// crash the caller shows each promise that is still open to Settle, which
-// says whether that message landed. Only a message that landed is ever
-// deleted from the server.
+// A Sink takes messages in batches, and makes a Batch visible in two phases,
+// so that a message is deleted from the POP3 server only after it has landed,
+// and so that a crash at any point leaves a question that can be answered:
+//
+//	Sink.Begin      checks that the sink can be used and returns an empty Batch
+//	Batch.Stage     stores one message where no reader of the sink sees it
+//	Batch.Prepare   makes the batch durable and returns a Promise per message
+//	                (the caller records the promises in its journal)
+//	Batch.Commit    makes the batch visible and reports a Receipt per message
+//	                (the caller records the landings in its journal)
+//	Batch.Abort     drops the batch instead
+//
+// After a crash, the caller passes the token of each promise that is still
+// open to Sink.Settle, whose Verdict says whether that message landed. It then
+// calls Sink.Sweep to remove what was staged and never promised.
+//
+// Errors of a sink are *Error; their Fault says who has to act. LFReader and
+// Copy convert and copy the body of a message. The sinks are the packages
+// maildir, mbox, mda, smtp, imap and discard; delivertest is the test suite
+// that each of them must pass. They build on
+//
+//	durable   file operations, and the order in which they reach the disk
+//	spool     private files for messages that wait to be delivered
+//	program   running an external command on a message
+//	remote    connections and logins to mail servers
+//	envelope  reading senders, recipients and dates from a header
+//
+// Package filter runs a message through a program before it reaches a sink.
 package deliver
 
 import (
@@ -15,68 +38,72 @@ import (
 	"time"
 )
 
-// Mail is what a sink is told of a message beside its bytes. Every string is
-// free of CR, LF and NUL unless its comment says otherwise.
+// Mail describes a message to a sink, in addition to its bytes. No string
+// contains CR, LF or NUL.
 type Mail struct {
 	// Account is the account's name in the configuration.
 	Account string
 	// User is the name the account logs in with.
 	User string
-	// UID is the unique-id as the server gave it (RFC 1939 §7): any bytes but
-	// CR, LF and NUL, perhaps none. Never use it as a file name.
+	// UID is the unique-id as the server sent it (RFC 1939 §7). It may be empty
+	// or contain any other bytes: never use it as a file name.
 	UID string
-	// Content returns a sum of what the server sent: what tells the message
-	// from others at each download, whatever header fields of ours and a filter
-	// make of it. It is known from the end of body until Stage returns. If it
-	// is nil, nobody can tell that the message comes again.
+	// Content returns a checksum of the message as the server sent it, before
+	// mailhaul added header fields and before a filter changed it, so that a
+	// later download of the same message has the same checksum. It may be
+	// called once body has reached io.EOF and until Stage returns. It is nil if
+	// there is no checksum.
 	Content func() []byte
-	// Sender is the envelope sender as far as the message tells it: its
-	// Return-Path, else Sender, else From. Empty is the null sender.
+	// Sender is the envelope sender, taken from the Return-Path, Sender or From
+	// field, in this order. Empty is the null sender.
 	Sender string
-	// Recipients are those for whom the message was routed here, addresses or
-	// local parts, as its envelope names them. It is empty if there is no
-	// routing.
+	// Recipients are the envelope recipients, addresses or local parts, for
+	// whom the message was routed to this sink. It is empty without routing.
 	Recipients []string
-	// Date is the message's own date: that of its topmost Received field,
-	// else of its Date field. It is zero if neither could be read.
+	// Date is the date in the topmost Received field, else that in the Date
+	// field. It is zero if neither can be parsed.
 	Date time.Time
 	// Arrived is when the message was retrieved.
 	Arrived time.Time
 }
 
-// Sink is a place where mail comes to rest. All methods may be called from
-// several goroutines at once; the batches they return may not.
+// Sink is a place where mail comes to rest. Its methods may be called from
+// several goroutines at once; those of the batches it returns may not.
 type Sink interface {
 	// Profile describes the sink. It is constant for the sink's lifetime.
 	Profile() Profile
 
-	// Begin starts an empty batch. It checks that the sink can be used at
-	// all, so that a sink that is missing, is of the wrong kind or may not be
-	// written to is found before a message is downloaded. Its errors are
-	// *Error with FaultOperator, FaultMachine or FaultTemporary.
+	// Begin returns an empty batch. It first checks that the sink can be used,
+	// so that a sink that is missing, of the wrong kind or not writable is
+	// found before any message is downloaded. Its errors are *Error with
+	// FaultOperator, FaultMachine or FaultTemporary.
 	Begin(ctx context.Context) (Batch, error)
 
-	// Settle answers for a promise whose batch did not live to report it.
-	// token is a Promise.Token of this sink; promises are shown in the order
-	// in which they were made. Settle may complete the delivery itself if it
-	// can do so exactly once, and then answers Landed. Whatever it answers
-	// without an error is durable: asked again, it gives an answer that is as
-	// good. After NotLanded and Unknown nothing of the message is left behind
-	// in the sink's staging area. An error means that the question could not
-	// be answered now; the promise stays open.
+	// Settle says what became of a promise whose Commit never reported it, by
+	// the Promise.Token that this sink returned. The caller settles promises in
+	// the order in which they were made.
+	//
+	// Settle may complete the delivery, if it can do so exactly once, and then
+	// returns Landed. A verdict is durable: a later call may return another one
+	// only if that is as good. With NotLanded and Unknown, nothing of the
+	// message is left in the sink's staging area. An error means that the
+	// question cannot be answered now; the promise stays open.
 	Settle(ctx context.Context, token string) (Verdict, error)
 
-	// Made reports whether a token is of a promise to deliver to where this sink
-	// does: it is this sink's own then, even if its name was another. It does
-	// not say what became of the promise. A sink whose tokens do not tell where
-	// to says false.
+	// Made reports whether token was made for the destination of this sink,
+	// possibly when the sink was configured under another name. It does not say
+	// what became of the promise. Sinks whose tokens do not identify their
+	// destination return false.
 	Made(token string) bool
 
-	// Sweep removes what batches of account left in the sink's staging area
-	// when they died before Prepare. The caller holds the account's lease and
-	// has no open batch and no open promise of that account. Sinks may share the
-	// area: of the account "", which has nothing there, those with Locks are swept
-	// before any is of another, to see to a lock that a crash has left.
+	// Sweep removes from the sink's staging area what batches of account left
+	// there that died before Prepare. The caller holds the account's lease, and
+	// the account has no open batch and no open promise.
+	//
+	// A staging area may be shared by sinks, and a sink may need the files there
+	// to release a lock that a crash left behind. Therefore the caller first
+	// sweeps the account "", which has no files, on all sinks with
+	// Profile.Locks.
 	Sweep(ctx context.Context, account string) error
 
 	// Close releases what the sink holds. It never publishes a batch.
@@ -85,43 +112,44 @@ type Sink interface {
 
 // Batch is a group of messages of one account that become durable and visible
 // together. Its methods are called by one goroutine at a time, in the order
-// Stage*, Prepare, Commit; Abort may be called at any time after which nothing
-// else is.
+// Stage (any number of times), Prepare, Commit. Abort may be called at any
+// point and ends the batch.
 type Batch interface {
-	// Stage reads body to its end and keeps the message where no reader of
+	// Stage reads body to its end and stores the message where no reader of
 	// the sink sees it. body is the message in wire form: lines end in CRLF,
-	// dots are unstuffed, every other byte is as the server sent it, bare CR
-	// and bare LF included. It is a loan that ends when Stage returns.
+	// dots are unstuffed, and every other byte is as the server sent it, bare CR
+	// and bare LF included. body must not be used after Stage returns.
 	//
-	// Only a body that ends in io.EOF is a whole message. On any other error
-	// from body, Stage drops the message and returns an error that wraps
-	// body's. An error drops that message only: the batch can go on with the
-	// next, unless the error is an *Error whose Fault is not FaultMessage.
+	// Only a body that ends in io.EOF is a whole message. If reading body fails
+	// otherwise, Stage drops the message and returns an error that wraps body's.
+	// After an error the batch is usable, without that message, unless the error
+	// is an *Error whose Fault is not FaultMessage.
 	Stage(ctx context.Context, mail Mail, body io.Reader) (Ticket, error)
 
-	// Prepare makes everything that was staged durable, still invisible, and
-	// returns one promise a message, in the order of their tickets. After an
-	// error the batch can only be aborted: a failed fsync is never tried
-	// again.
+	// Prepare makes all staged messages durable, while they stay invisible, and
+	// returns one promise per message in the order of their tickets. After an
+	// error the batch can only be aborted: a failed fsync is never retried.
 	Prepare(ctx context.Context) ([]Promise, error)
 
-	// Commit makes the batch visible. It calls landed once for each message,
-	// in any order and from the calling goroutine: with Err nil when the
-	// message is visible and durable, with an *Error when the sink did not
-	// take it. Locks that keep mail readers away are held until landed has
-	// returned for every message; the journal has all of them by then, unless
-	// the sink is ExactlyOnce without Locks: then it may be later, since what
-	// has landed there speaks for itself. If landed returns an error, Commit stops
-	// and returns that error; what was not reported stays promised and is
-	// settled later. A Commit that fails as a whole, its error an *Error,
-	// leaves unreported messages in the same state: so does one that meets a
-	// refusal which would meet every message, such as that of a full mailbox. Where
-	// its error is Untaken or Blameless, there is nothing to settle.
+	// Commit makes the batch visible. It calls landed once per message, in any
+	// order and from the calling goroutine: with a nil Receipt.Err once the
+	// message is visible and durable, with an *Error if the sink did not take
+	// it.
+	//
+	// Locks that keep mail readers out are held until landed has returned for
+	// every message, so that the journal knows of all of them before a reader
+	// can move one. If the sink is ExactlyOnce and has no Locks, the caller may
+	// record landings later: Settle finds what has landed.
+	//
+	// If landed returns an error, Commit stops and returns that error. Commit
+	// returns an *Error of its own if it cannot go on, or if the sink refuses
+	// for a reason that would apply to every message, such as a full mailbox. In
+	// both cases the messages that were not reported stay promised and must be
+	// settled, unless the *Error says Untaken or Blameless.
 	Commit(ctx context.Context, landed func(Receipt) error) error
 
-	// Abort drops everything that was staged, as if it had never been. After
-	// Prepare it may leave that to Settle and Sweep, since nobody can tell
-	// whether the promises have reached the journal. Once Commit was called
+	// Abort drops all staged messages. After Prepare it may leave that to Settle
+	// and Sweep, because the promises may have reached the journal. After Commit
 	// it does nothing, so it can be deferred.
 	Abort() error
 }
@@ -137,15 +165,16 @@ type Promise struct {
 	// another process and after a reboot. It is text without control
 	// characters, at most 4 KiB.
 	Token string
-	// Where is the Where of the receipt to come, if the sink knows it by now.
-	// It saves the journal work; else it is empty.
+	// Where is what Receipt.Where will be, if the sink already knows it; it saves
+	// the journal a write. Otherwise it is empty.
 	Where string
 }
 
 // Receipt reports the fate of one message of a batch.
 type Receipt struct {
 	Ticket Ticket
-	// Where the message landed, for a person to read: a path, a reply.
+	// Where says for a person where the message landed: a path, or the reply of
+	// a server.
 	Where string
 	// Err is nil if the message landed.
 	Err error
@@ -155,15 +184,15 @@ type Receipt struct {
 type Verdict int
 
 const (
-	// Unknown means that the sink cannot tell. The message is fetched again:
-	// twice is better than never.
+	// Unknown means that the sink cannot tell. The message is fetched again: a
+	// duplicate is better than a loss.
 	Unknown Verdict = iota
-	// Landed means that the message is in the sink, visible and durable, or
-	// was and has since been taken by its owner.
+	// Landed means that the message is visible and durable in the sink, or was
+	// until its owner moved or removed it.
 	Landed
-	// NotLanded means that the message is not in the sink and will not be. To
-	// the caller it is Unknown: the message is fetched again. It is a sink's
-	// word that this brings no second copy, and its tests hold it to that.
+	// NotLanded means that the message is not in the sink and will not get
+	// there, so that fetching it again makes no duplicate. The caller treats it
+	// like Unknown; the tests of a sink tell the two apart.
 	NotLanded
 )
 
@@ -179,12 +208,12 @@ func (v Verdict) String() string {
 	}
 }
 
-// Guarantee is how often a message can arrive if a crash or a power cut
-// comes at the worst moment. No sink ever loses one.
+// Guarantee says how often a message can arrive when a crash or a power cut
+// interrupts its delivery. No sink ever loses a message.
 type Guarantee int
 
 const (
-	// AtLeastOnce sinks may see a message again after a crash (RFC 1047).
+	// AtLeastOnce sinks may get a message twice (RFC 1047).
 	AtLeastOnce Guarantee = iota
 	// ExactlyOnce sinks can always answer Settle.
 	ExactlyOnce
@@ -192,17 +221,18 @@ const (
 
 // Profile describes a sink.
 type Profile struct {
-	// Kind names the sort of sink: "maildir", "mbox".
+	// Kind is the type of the sink: "maildir", "mbox".
 	Kind string
 	// Target names the place for a person: "~/Maildir".
 	Target string
-	// Way tells ways to Target apart, since another one may lead to another place.
+	// Way identifies the proxy or command through which Target is reached: the
+	// same Target may be another server by another Way.
 	Way string
-	// Guarantee is what a crash can do.
+	// Guarantee says what a crash can do to a message.
 	Guarantee Guarantee
-	// Locks means that Prepare takes locks that keep others out until Commit
-	// has ended. The caller prepares such a sink last, in the order of
-	// Target where there are several, and commits it first.
+	// Locks says that the batches hold locks from Prepare to the end of Commit.
+	// The caller prepares such sinks last, in the order of Target, so that no
+	// two batches wait for each other, and commits them first.
 	Locks bool
 	// MaxMessages bounds a batch; 0 leaves it to the caller.
 	MaxMessages int

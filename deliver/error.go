@@ -5,26 +5,26 @@ import (
 	"syscall"
 )
 
-// Fault says whose turn it is after a sink failed.
+// Fault says who has to act after a sink failed.
 type Fault int
 
 const (
-	// FaultTemporary means that the same may work later: a lock that another
-	// program holds, a server that is busy.
+	// FaultTemporary means that a later attempt may succeed: another program
+	// holds a lock, or a server is busy.
 	FaultTemporary Fault = iota
-	// FaultMessage means that the sink refuses this message and would refuse
-	// it again; others are not concerned.
+	// FaultMessage means that the sink refuses this message and would refuse it
+	// again. Other messages are not affected.
 	FaultMessage
-	// FaultOperator means that a person must act: a path that is missing, a
-	// permission, a wrong option.
+	// FaultOperator means that a person must act, for example on a missing path,
+	// a permission or a wrong option.
 	FaultOperator
-	// FaultMachine means that this machine is in trouble: a full disk, an I/O
-	// error. Nothing that writes should go on.
+	// FaultMachine means that this machine is in trouble, such as a full disk or
+	// an I/O error. Everything that writes should stop.
 	FaultMachine
 )
 
-// Error is the error of a sink. Its text names the sink's target, what
-// failed and what the user can do.
+// Error is the error of a sink. Its text names the target, what failed and the
+// cause; Hint tells the user what to do.
 type Error struct {
 	Fault Fault
 	// Target is Profile.Target.
@@ -35,9 +35,10 @@ type Error struct {
 	Err error
 	// Hint tells the user what to do; it may be empty.
 	Hint string
-	// Untaken says of the error of Batch.Commit that the sink has none of the
-	// messages that were not reported. Blameless says so, too, and that the error is
-	// about no message.
+	// Untaken and Blameless are set on errors of Batch.Commit only. Both say that
+	// the sink has not taken any of the messages that were not reported, so that
+	// their promises need not be settled. Blameless says in addition that no
+	// message is the cause.
 	Untaken, Blameless bool
 }
 
@@ -53,35 +54,35 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// FaultOf tells what an error of the operating system means for a sink that
-// writes files. A full disk, an exceeded quota, a read-only file system, an
-// I/O error and a lack of file descriptors are the machine's; what may not be
-// done, or is not there, is the operator's; all else is temporary.
+// FaultOf classifies an error of the operating system for a sink that writes
+// files. A full disk, an exceeded quota, a read-only file system, an I/O error
+// and a lack of memory or file descriptors are FaultMachine; a missing
+// permission and a missing or unusable path are FaultOperator; everything else
+// is FaultTemporary.
 func FaultOf(err error) Fault {
-	for _, m := range []syscall.Errno{
+	for _, errno := range []syscall.Errno{
 		syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO,
 		syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EFBIG,
 	} {
-		if errors.Is(err, m) {
+		if errors.Is(err, errno) {
 			return FaultMachine
 		}
 	}
-	for _, m := range []syscall.Errno{
+	for _, errno := range []syscall.Errno{
 		syscall.EACCES, syscall.EPERM, syscall.ENOENT, syscall.ENOTDIR,
 		syscall.EISDIR, syscall.EXDEV, syscall.ENAMETOOLONG, syscall.ELOOP,
 	} {
-		if errors.Is(err, m) {
+		if errors.Is(err, errno) {
 			return FaultOperator
 		}
 	}
 	return FaultTemporary
 }
 
-// TooLarge makes an *Error of one that says that a file may not grow as large
-// (EFBIG), because of a limit for this process or in the file system; ok is
-// whether err says so. It is for a file that holds one message alone: then that
-// message is at fault, and those behind it need not wait. To FaultOf it is the
-// machine that is, as for a file that holds many.
+// TooLarge returns an *Error with FaultMessage if err is EFBIG: the file would
+// exceed a limit of this process or of the file system. It is for files that
+// hold a single message, which is then at fault, so that later messages need
+// not wait. For a file of many messages, FaultOf says FaultMachine.
 func TooLarge(target, op string, err error) (e *Error, ok bool) {
 	if !errors.Is(err, syscall.EFBIG) {
 		return nil, false

@@ -5,17 +5,17 @@ import (
 	"io"
 )
 
-// LFReader reads a message in wire form from r as a mail store keeps it: LF
-// ends a line instead of CRLF. Only a CR directly before an LF is left out;
-// any other CR or LF, NUL and 8-bit bytes are passed on, and so is r's error,
-// after all that came before it.
+// LFReader returns a reader that converts a message in wire form to the form of a
+// mail store: it drops each CR directly before an LF. Every other byte is passed
+// on unchanged, bare CR, bare LF and NUL included.
 func LFReader(r io.Reader) io.Reader { return &lfReader{r: r} }
 
 type lfReader struct {
 	r   io.Reader
-	cr  bool // a CR was read whose next byte is not known
+	cr  bool // the last byte read was a CR, which is held back
 	err error
-	// small and left serve reads too short to hold a CR and what follows it.
+	// small serves reads of one byte, which cannot hold a CR and the byte after
+	// it. left is the part of small not yet returned.
 	small [16]byte
 	left  []byte
 }
@@ -39,7 +39,7 @@ func (r *lfReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// read converts in p itself, which has room for two bytes or more.
+// read reads into p and converts it in place. p must have room for two bytes.
 func (r *lfReader) read(p []byte) (int, error) {
 	for r.err == nil {
 		n := 0
@@ -60,9 +60,9 @@ func (r *lfReader) read(p []byte) (int, error) {
 	return 0, r.err
 }
 
-// dropCR turns each CRLF in p into LF and returns the length of what is left.
+// dropCR turns each CRLF in p into LF and returns the new length.
 func dropCR(p []byte) int {
-	n, from := 0, 0 // p[:n] is done; p[from:] begins with what was not yet moved
+	n, from := 0, 0 // p[:n] is converted; p[from:] is not yet moved
 	for at := 0; ; {
 		i := bytes.IndexByte(p[at:], '\r')
 		if i < 0 {
@@ -77,7 +77,7 @@ func dropCR(p []byte) int {
 	return n + shift(p, n, from, len(p))
 }
 
-// shift copies p[from:to] to p[n:], unless it is there, and returns its length.
+// shift moves p[from:to] to p[n:] and returns its length.
 func shift(p []byte, n, from, to int) int {
 	if n == from {
 		return to - from
