@@ -97,8 +97,8 @@ func preserveAtime(path string) (restore func()) {
 func probeMaildir(s *config.Maildir) (string, error) {
 	path := s.Path
 	real := durable.RealPath(path)
-	if strange, _ := durable.Strange(real, "a folder", nil); strange != "" {
-		return "", &deliver.Error{Fault: deliver.FaultOperator, Target: tilde(path), Op: strange, Hint: durable.HintStrange(real)}
+	if strange, _ := durable.Untrusted(real, "a folder", nil); strange != "" {
+		return "", &deliver.Error{Fault: deliver.FaultOperator, Target: tilde(path), Op: strange, Hint: durable.HintUntrusted(real)}
 	}
 	text, err := probePath("Maildir", path, fs.FileMode.IsDir, "is not a folder")
 	if err != nil {

@@ -8,38 +8,41 @@ import (
 	"sync/atomic"
 )
 
-// asyncSync is a sync that goes on beside what else is done. Until somebody is at it,
-// it waits: in the queue for its turn, or in the pool of its disk for company.
+// asyncSync is a sync of a file that was begun by File.BeginSync. It first waits:
+// either in scheduled.queue for a worker, or in the pool of its file system for
+// enough others to be synced together.
 type asyncSync struct {
-	file    *os.File
-	done    chan error
-	stale   bool          // the file has changed since
-	disk    *fileSystem   // nil if it is to be synced by itself
-	waitsIn *[]*asyncSync // which it waits in, nil once it does not wait
+	file     *os.File
+	done     chan error    // receives the result
+	stale    bool          // the file has changed since
+	fileSys  *fileSystem   // nil if the file must be synced by itself
+	queuedIn *[]*asyncSync // where it waits; nil once it does not wait any more
 }
 
-// maxWorkers is how many files are synced at once, each by itself: it takes a thread,
-// and disks do no better with more of them.
+// maxWorkers is how many files are synced by themselves at the same time. Each takes
+// a thread, and disks get no faster with more of them.
 const maxWorkers = 16
 
-// scheduled holds the syncs that nobody is at, the oldest first.
+// scheduled holds the syncs that no goroutine works on yet, the oldest first. Its
+// mutex also guards the pools of the file systems, and asyncSync.queuedIn.
 var scheduled = struct {
 	sync.Mutex
-	queue   []*asyncSync
-	workers int // at the queue
-	disks   map[uint64]*fileSystem
-}{disks: map[uint64]*fileSystem{}}
+	queue       []*asyncSync
+	workers     int // that take syncs from queue
+	fileSystems map[uint64]*fileSystem
+}{fileSystems: map[uint64]*fileSystem{}}
 
-// onDisk is what OnDisk was last given, nil once it was called.
+// onDisk is the function that OnDisk was last given; nil once it was called.
 var onDisk atomic.Pointer[func()]
 
-// OnDisk has f called, once, before the next sync of a small file is begun beside
-// what else is done that may have to wait for a disk: one of many, as a rule. It takes
-// the place of what was to be called until then.
+// OnDisk registers f to be called once, before the next sync of a small file on a
+// disk is begun: as a rule one of many, which the program may have to wait for. It
+// replaces a function registered before that was not called yet.
 func OnDisk(f func()) { onDisk.Store(&f) }
 
-// beginSync begins the sync of a file. One that is small may have to wait for
-// others. It returns nil if there is nothing to wait for.
+// beginSync begins the sync of a file. A small file may be made to wait for others,
+// to be synced together with them. It returns nil for a file in memory, whose sync
+// takes no time.
 func beginSync(file *os.File, isSmall bool) *asyncSync {
 	if isInMemory(file) {
 		return nil
@@ -50,25 +53,25 @@ func beginSync(file *os.File, isSmall bool) *asyncSync {
 		}
 	}
 	b := &asyncSync{file: file, done: make(chan error, 1)}
-	if isSmall && canSyncWhole() {
-		if number, ok := wholeSyncID(file); ok {
-			b.disk = fileSystemByID(number)
+	if isSmall && syncfsIsCheap() {
+		if id, ok := syncfsID(file); ok {
+			b.fileSys = fileSystemOf(id)
 		}
 	}
-	if b.disk == nil || b.disk.wholeDisabled.Load() {
+	if b.fileSys == nil || b.fileSys.syncfsDisabled.Load() {
 		schedule(b)
-	} else if many := b.joinPool(); many != nil {
-		go b.disk.syncGroup(many)
-		runtime.Gosched() // it is to be at the disk before more is written
+	} else if group := b.joinPool(); group != nil {
+		go b.fileSys.syncGroup(group)
+		runtime.Gosched() // let that begin before more is written
 	}
 	return b
 }
 
-// schedule has syncs wait for their turn, and sees to it that there are workers.
-func schedule(all ...*asyncSync) {
+// schedule queues syncs for the workers, and starts workers as needed.
+func schedule(syncs ...*asyncSync) {
 	scheduled.Lock()
 	defer scheduled.Unlock()
-	for _, b := range all {
+	for _, b := range syncs {
 		b.addTo(&scheduled.queue)
 		if scheduled.workers < maxWorkers {
 			scheduled.workers++
@@ -77,32 +80,33 @@ func schedule(all ...*asyncSync) {
 	}
 }
 
-// addTo adds b to those that wait in a queue.
+// addTo appends b to a queue. The caller holds scheduled.
 func (b *asyncSync) addTo(queue *[]*asyncSync) {
-	b.waitsIn = queue
+	b.queuedIn = queue
 	*queue = append(*queue, b)
 }
 
-// removeFromQueue takes b out of its queue, and reports whether it was in one.
+// removeFromQueue removes b from its queue and reports whether it was in one. The
+// caller holds scheduled.
 func (b *asyncSync) removeFromQueue() bool {
-	if b.waitsIn == nil {
+	if b.queuedIn == nil {
 		return false
 	}
-	i := slices.Index(*b.waitsIn, b)
-	*b.waitsIn = slices.Delete(*b.waitsIn, i, i+1)
-	b.waitsIn = nil
+	i := slices.Index(*b.queuedIn, b)
+	*b.queuedIn = slices.Delete(*b.queuedIn, i, i+1)
+	b.queuedIn = nil
 	return true
 }
 
-// runWorker syncs what is in the queue.
+// runWorker syncs files from the queue until it is empty.
 func runWorker() {
 	for b := nextScheduled(); b != nil; b = nextScheduled() {
 		b.done <- fsync(b.file)
 	}
 }
 
-// nextScheduled takes the oldest sync out of the queue. If there is none, a worker less is
-// at work.
+// nextScheduled takes the oldest sync from the queue. If the queue is empty, it
+// returns nil and counts its worker as ended.
 func nextScheduled() *asyncSync {
 	scheduled.Lock()
 	defer scheduled.Unlock()
@@ -115,9 +119,9 @@ func nextScheduled() *asyncSync {
 	return b
 }
 
-// cancel takes a sync out of where it waits, and reports whether it still did.
-// Whoever needs one does not wait for its turn: all workers may be held by a disk
-// that hangs, and is not this one.
+// cancel removes a sync from the queue or pool it waits in, and reports whether it
+// still waited. The caller then syncs the file itself instead of waiting for a
+// worker: all workers may be blocked by another disk that hangs.
 func (b *asyncSync) cancel() bool {
 	scheduled.Lock()
 	defer scheduled.Unlock()

@@ -1,7 +1,13 @@
-// Package durable is the seam between the sinks and the file system: the few
-// operations on whose order the promise of exactly-once delivery rests. Sinks
-// that write files do it through an FS, so that tests can fail any operation,
-// stop the program before it, or cut the power and keep only what was synced.
+// Package durable is the interface between the sinks and the file system. Exactly-once
+// delivery depends on the order in which files and names reach the disk, so sinks
+// write files only through an FS. Package durabletest has an FS in memory, with which
+// tests make any operation fail, stop the program before it, or cut the power and keep
+// only what was synced.
+//
+// OS is the FS of the operating system (os.go). It syncs files in the background
+// (async.go), and many small files together (syncfs.go). TryLock uses fcntl locks
+// (lock.go). sticky.go protects against files that other users put into directories
+// such as /tmp, and path.go writes paths into the tokens of promises.
 package durable
 
 import (
@@ -10,20 +16,20 @@ import (
 	"io/fs"
 )
 
-// ErrLocked is what File.TryLock returns while somebody else holds a lock on
-// the file.
+// ErrLocked is the error of File.TryLock while another program holds a lock on the
+// file.
 var ErrLocked = errors.New("locked by another program")
 
-// FS is a file system seen from a sink. Names are ordinary paths. Errors are
-// those of package os: *fs.PathError or *os.LinkError around a syscall.Errno.
+// FS is a file system. Names are ordinary paths. Errors are those of package os: a
+// *fs.PathError or *os.LinkError around a syscall.Errno.
 //
-// What is written is durable only after File.Sync; a name that was created,
-// renamed or removed only after SyncDir of its directory. Until then a power
-// cut may keep or undo each of them on its own, in any combination.
+// The content of a file is durable only after File.Sync. The creation, renaming or
+// removal of a name is durable only after SyncDir of its directory. Until then a
+// power cut may keep or undo each of these changes, in any combination.
 type FS interface {
 	// OpenFile opens a file as os.OpenFile does.
 	OpenFile(name string, flag int, perm fs.FileMode) (File, error)
-	// Rename gives a file a new name in one step, replacing what was there.
+	// Rename atomically gives a file a new name and replaces a file of that name.
 	Rename(oldname, newname string) error
 	// Remove removes a file or an empty directory.
 	Remove(name string) error
@@ -52,19 +58,18 @@ type File interface {
 	Chmod(mode fs.FileMode) error
 	// Truncate changes the file's size.
 	Truncate(size int64) error
-	// Sync makes the file's content and size durable. After an error what
-	// was written is in doubt for good: the kernel may have dropped it and
-	// call the next Sync a success. Never try again.
+	// Sync makes the file's content and size durable. After an error it must not be
+	// called again: the kernel may have dropped what was written, and the next Sync
+	// would succeed.
 	Sync() error
-	// BeginSync begins to make durable what was written so far, beside what
-	// else is done, and with other files where that is cheaper. It waits only
-	// for a sync of the same file that was begun before. How it ended, Sync
-	// tells, which is still needed. Close the file in any case: it may wait for
-	// others, and be kept open by that.
+	// BeginSync begins in the background to make durable what was written so far,
+	// together with other files where that is faster. It waits only for an earlier
+	// BeginSync of the same file. Sync is still needed; it waits for the end and
+	// returns the error. The file must be closed in any case.
 	BeginSync()
-	// TryLock takes an exclusive lock on the whole file, one that other mail
-	// programs see (fcntl, where the system has locks that belong to the
-	// open file and not to the process: OFD locks). It returns ErrLocked at
-	// once if somebody else holds one. Closing the file releases it.
+	// TryLock takes an exclusive fcntl lock on the whole file, which other mail
+	// programs honour. It returns ErrLocked at once if another program holds one.
+	// Closing the file releases the lock. Where the system has them, it is an open
+	// file description lock, which belongs to the open file and not to the process.
 	TryLock() error
 }

@@ -5,62 +5,65 @@ import (
 	"testing"
 )
 
-// OnSync has hook called before each sync of a file, until the test ends. No file
-// waits for others.
+// OnSync calls hook before each fsync of a file, until the test ends. No files are
+// synced together meanwhile.
 func OnSync(t *testing.T, hook func(name string)) {
-	sync, of, memory := fsync, wholeSyncID, isInMemory
+	sync, of, memory := fsync, syncfsID, isInMemory
 	fsync = func(f *os.File) error {
 		hook(f.Name())
 		return sync(f)
 	}
-	wholeSyncID = func(*os.File) (uint64, bool) { return 0, false }
+	syncfsID = func(*os.File) (uint64, bool) { return 0, false }
 	isInMemory = func(*os.File) bool { return false }
-	t.Cleanup(func() { fsync, wholeSyncID, isInMemory = sync, of, memory })
+	t.Cleanup(func() { fsync, syncfsID, isInMemory = sync, of, memory })
 }
 
-// Disks stands in for the kernel.
-type Disks struct {
-	Of    func(name string) uint64   // the disk that a file is on
-	Whole func(names []string) error // syncs it for files
-	Each  func(name string) error    // syncs a file
-	Calm  func() bool
+// Kernel replaces the calls of the operating system in a test.
+type Kernel struct {
+	FileSystem func(name string) uint64   // the id of the file system that a file is on
+	Syncfs     func(names []string) error // called for a group of files
+	Fsync      func(name string) error
+	IsCheap    func() bool // syncfs
 }
 
-// OnDisks has files be on other disks until the test ends.
-func OnDisks(t *testing.T, d Disks) {
-	sync, of, whole, quiet, memory := fsync, wholeSyncID, syncWholeFS, canSyncWhole, isInMemory
-	fsync = func(f *os.File) error { return d.Each(f.Name()) }
-	wholeSyncID = func(f *os.File) (uint64, bool) { return d.Of(f.Name()), true }
-	syncWholeFS = func(files []*os.File) error {
+// ReplaceKernel uses k until the test ends.
+func ReplaceKernel(t *testing.T, k Kernel) {
+	sync, id, syncfs, cheap, memory := fsync, syncfsID, callSyncfs, syncfsIsCheap, isInMemory
+	fsync = func(f *os.File) error { return k.Fsync(f.Name()) }
+	syncfsID = func(f *os.File) (uint64, bool) { return k.FileSystem(f.Name()), true }
+	callSyncfs = func(files []*os.File) error {
 		var names []string
 		for _, f := range files {
 			names = append(names, f.Name())
 		}
-		return d.Whole(names)
+		return k.Syncfs(names)
 	}
-	canSyncWhole = d.Calm
+	syncfsIsCheap = k.IsCheap
 	isInMemory = func(*os.File) bool { return false }
-	before := setDisks(map[uint64]*fileSystem{})
+	before := setFileSystems(map[uint64]*fileSystem{})
 	t.Cleanup(func() {
-		fsync, wholeSyncID, syncWholeFS, canSyncWhole, isInMemory = sync, of, whole, quiet, memory
-		setDisks(before)
+		fsync, syncfsID, callSyncfs, syncfsIsCheap, isInMemory = sync, id, syncfs, cheap, memory
+		setFileSystems(before)
 	})
 }
 
-func setDisks(m map[uint64]*fileSystem) (before map[uint64]*fileSystem) {
+func setFileSystems(m map[uint64]*fileSystem) (before map[uint64]*fileSystem) {
 	scheduled.Lock()
 	defer scheduled.Unlock()
-	before, scheduled.disks = scheduled.disks, m
+	before, scheduled.fileSystems = scheduled.fileSystems, m
 	return before
 }
 
-// AtOnce is how many syncs go on at once, Most how many files wait for a sync of
-// all of their disk, Fewest what it is for at least, and Small what is too much of
-// a file for it.
-const AtOnce, Most, Fewest, Small = maxWorkers, maxPool, minWholeSync, maxSmallFile
+// The limits, for tests.
+const (
+	MaxWorkers   = maxWorkers
+	MaxGroup     = maxGroup
+	MinGroup     = minGroup
+	MaxSmallFile = maxSmallFile
+)
 
-// Waiting is how many wait for their turn.
-func Waiting() int {
+// QueueLength returns how many syncs wait for a worker.
+func QueueLength() int {
 	scheduled.Lock()
 	defer scheduled.Unlock()
 	return len(scheduled.queue)

@@ -8,8 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tryLock takes a lock of the kind setLock, which the system's other mail
-// programs see.
+// tryLock takes a write lock on the whole file by fcntl(2), with the command setLock.
 func tryLock(f *os.File) error {
 	lk := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart}
 	err := unix.FcntlFlock(f.Fd(), setLock, &lk)

@@ -4,7 +4,7 @@ package durable
 
 import "golang.org/x/sys/unix"
 
-// setLock takes POSIX record locks. They belong to the process: one lets other
-// goroutines in, and closing any descriptor of the file drops it. Callers
-// within one process must keep each other out by a mutex of their own.
+// setLock takes POSIX record locks. They belong to the process: they do not exclude
+// other goroutines, and are dropped when any descriptor of the file is closed. Within
+// the process callers need a mutex in addition.
 const setLock = unix.F_SETLK

@@ -10,24 +10,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OS is the operating system's file system.
+// OS is the file system of the operating system.
 var OS FS = osFS{}
 
 type osFS struct{}
 
-// OpenFile does without what os.OpenFile does for pipes and devices: six more
-// system calls, for each message.
+// OpenFile calls open(2) itself: os.OpenFile makes six more system calls per file,
+// which only pipes and devices need.
 func (osFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
-	before := wholeFailures.Load()
+	seenFailures := syncfsFailures.Load()
 	fd, err := retryEINTR(func() (int, error) { return unix.Open(name, flag|unix.O_CLOEXEC, uint32(perm.Perm())) })
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
-	return &osFile{file: os.NewFile(uintptr(fd), name), failuresAtOpen: before}, nil
+	return &osFile{file: os.NewFile(uintptr(fd), name), seenFailures: seenFailures}, nil
 }
 
-// Rename does without a look at what newname is, which os.Rename takes to word
-// an error.
+// Rename calls rename(2) itself: os.Rename first looks at newname, only to improve an
+// error message.
 func (osFS) Rename(oldname, newname string) error {
 	_, err := retryEINTR(func() (int, error) { return 0, unix.Rename(oldname, newname) })
 	if err != nil {
@@ -36,7 +36,7 @@ func (osFS) Rename(oldname, newname string) error {
 	return nil
 }
 
-// retryEINTR makes a system call until no signal interrupts it.
+// retryEINTR repeats a system call while a signal interrupts it.
 func retryEINTR(call func() (int, error)) (n int, err error) {
 	for n, err = call(); err == unix.EINTR; {
 		n, err = call()
@@ -49,15 +49,15 @@ func (osFS) Mkdir(name string, perm fs.FileMode) error  { return os.Mkdir(name, 
 func (osFS) Stat(name string) (fs.FileInfo, error)      { return os.Stat(name) }
 func (osFS) ReadDir(name string) ([]fs.DirEntry, error) { return os.ReadDir(name) }
 
-// SyncDir takes EINVAL and ENOTSUP for success: some network and user-space
-// file systems have no fsync for directories, and nothing else could be done.
+// SyncDir treats EINVAL and ENOTSUP as success: some network and user-space file
+// systems have no fsync for directories, and there is no other way.
 func (osFS) SyncDir(name string) error {
 	d, err := os.Open(name)
 	if err != nil {
 		return err
 	}
 	if err = d.Sync(); err == nil {
-		err = checkWholeSyncDir(d)
+		err = checkSyncfsDir(d)
 	}
 	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
 		err = nil
@@ -68,37 +68,36 @@ func (osFS) SyncDir(name string) error {
 	return err
 }
 
-// osFile is a file of the operating system's. A large one begins to become
-// durable while it is written. It is no *os.File, some of whose methods write
-// behind its back.
+// osFile is a file of the operating system. It begins to sync a large file while that
+// is written. It does not embed *os.File, because methods such as ReadFrom would
+// write without markStale.
 type osFile struct {
-	file           *os.File
-	failuresAtOpen int64 // of disks, before it was opened
-	written        int   // octets
-	unstarted      int   // of them since the last sync was begun
-	begun          *asyncSync
-	syncErr        error // of an earlier sync
+	file         *os.File
+	seenFailures int64      // syncfsFailures before it was opened
+	written      int        // octets, by Write
+	unsynced     int        // octets written since the last BeginSync
+	begun        *asyncSync // the sync under way; nil if there is none
+	syncErr      error      // of an earlier sync
 }
 
-// earlySyncSize is how much is written before a sync is begun beside it: else nothing
-// of a large file moves until Sync, which then has to wait for all of it.
+// earlySyncSize is how many octets Write writes before it begins a sync. Otherwise
+// the kernel would write nothing until Sync, which would have to wait for all.
 const earlySyncSize = 16 << 20
 
-// A file to which less than this was written may wait for others, to be synced
-// together.
+// maxSmallFile is the size from which on a file is not synced together with others.
 const maxSmallFile = 1 << 20
 
-// fsync is what tests count.
+// fsync is a variable so that tests can replace it.
 var fsync = (*os.File).Sync
 
 func (f *osFile) BeginSync() {
 	f.awaitPending()
-	f.unstarted, f.begun = 0, beginSync(f.file, f.written < maxSmallFile)
+	f.unsynced, f.begun = 0, beginSync(f.file, f.written < maxSmallFile)
 }
 
-// awaitPending waits for the sync that was begun, if any, and reports whether the file
-// is as it was then. An error is kept: the kernel tells of each write that failed
-// only once, to whoever asks first.
+// awaitPending waits for the sync under way, or cancels it if it has not started. It
+// reports whether a sync has covered all changes of the file. It keeps an error in
+// syncErr, because the kernel reports each failed write only once.
 func (f *osFile) awaitPending() (synced bool) {
 	b := f.begun
 	if f.begun = nil; b == nil || b.cancel() {
@@ -108,7 +107,8 @@ func (f *osFile) awaitPending() (synced bool) {
 	return !b.stale
 }
 
-// markStale notes that Sync has something to do.
+// markStale notes that the file changes after BeginSync, so that Sync has to sync it
+// again.
 func (f *osFile) markStale() {
 	if f.begun != nil {
 		f.begun.stale = true
@@ -119,7 +119,7 @@ func (f *osFile) Write(p []byte) (int, error) {
 	f.markStale()
 	n, err := f.file.Write(p)
 	f.written += n
-	if f.unstarted += n; f.unstarted >= earlySyncSize {
+	if f.unsynced += n; f.unsynced >= earlySyncSize {
 		f.BeginSync()
 	}
 	return n, err
@@ -150,7 +150,7 @@ func (f *osFile) Sync() error {
 		}
 	}
 	if f.syncErr == nil {
-		f.syncErr = checkWholeSync(f.file, f.failuresAtOpen)
+		f.syncErr = checkSyncfs(f.file, f.seenFailures)
 	}
 	return f.syncErr
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
-// TestLarge writes what is synced on the way, more than once.
+// TestLarge writes so much that syncs begin during the writes.
 func TestLarge(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "large")
 	f, err := durable.OS.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
@@ -41,7 +41,7 @@ func TestLarge(t *testing.T) {
 	}
 }
 
-// What was written since a sync was begun is synced, and nothing twice.
+// Sync covers what was written since BeginSync, and syncs nothing twice.
 func TestBeginSync(t *testing.T) {
 	n := 0
 	begun := make(chan struct{}, 3)
@@ -74,30 +74,30 @@ func TestBeginSync(t *testing.T) {
 	}
 }
 
-// The first sync of a small file that is begun, and no other, tells that there is a
-// disk.
+// The function of OnDisk is called at the first BeginSync of a small file, once, and
+// one that was replaced before that is not called.
 func TestOnDisk(t *testing.T) {
 	durable.OnSync(t, func(string) {})
-	durable.OnDisk(func() { t.Error("told of a large file, or told whoever asked first") })
+	durable.OnDisk(func() { t.Error("called for a large file, or after it was replaced") })
 	large := create(t, "large")
-	large.Write(make([]byte, durable.Small))
+	large.Write(make([]byte, durable.MaxSmallFile))
 	large.BeginSync()
 	if err := errors.Join(large.Sync(), large.Close()); err != nil {
 		t.Error(err)
 	}
-	told := 0
-	durable.OnDisk(func() { told++ })
+	calls := 0
+	durable.OnDisk(func() { calls++ })
 	f := create(t, "file")
 	for range 2 {
 		f.BeginSync()
-		if err := f.Sync(); err != nil || told != 1 {
-			t.Errorf("told %d times, want once; %v", told, err)
+		if err := f.Sync(); err != nil || calls != 1 {
+			t.Errorf("called %d times, want once; %v", calls, err)
 		}
 	}
 	f.Close()
 }
 
-// A disk that hangs holds up no file of another.
+// A disk that hangs does not delay files on another disk.
 func TestHungDisk(t *testing.T) {
 	release, reached := make(chan struct{}), make(chan struct{})
 	durable.OnSync(t, func(name string) {
@@ -107,7 +107,7 @@ func TestHungDisk(t *testing.T) {
 		}
 	})
 	var hung []durable.File
-	for i := range durable.AtOnce {
+	for i := range durable.MaxWorkers {
 		f := create(t, strconv.Itoa(i)+".hung")
 		f.BeginSync()
 		<-reached
@@ -117,13 +117,13 @@ func TestHungDisk(t *testing.T) {
 		f, unwanted := create(t, "fine"), create(t, "unwanted")
 		f.BeginSync()
 		unwanted.BeginSync()
-		if n := durable.Waiting(); n != 2 {
+		if n := durable.QueueLength(); n != 2 {
 			t.Errorf("%d syncs wait, want 2", n)
 		}
 		if err := errors.Join(f.Sync(), f.Close(), unwanted.Close()); err != nil {
 			t.Error(err)
 		}
-		if n := durable.Waiting(); n != 0 {
+		if n := durable.QueueLength(); n != 0 {
 			t.Errorf("%d syncs wait for nobody", n)
 		}
 	}
@@ -149,7 +149,7 @@ func create(t *testing.T, name string) durable.File {
 	return f
 }
 
-// An error of a sync that was begun is told, whenever Sync asks.
+// Sync returns the error of a sync that BeginSync began, each time.
 func TestBeginSyncFails(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "pipe") // which cannot be synced
 	if err := unix.Mkfifo(name, 0o600); err != nil {

@@ -95,12 +95,12 @@ func (s *Sink) ensureFolder(dir string) error {
 // checkOwner refuses what another user put in the place of the Maildir.
 func (s *Sink) checkOwner(dir string) error {
 	path := durable.RealPath(dir)
-	strange, err := durable.Strange(path, "a folder", nil)
+	strange, err := durable.Untrusted(path, "a folder", nil)
 	if err != nil {
 		return s.osError("open the Maildir", err)
 	}
 	if strange != "" {
-		return s.operatorError(strange, nil, durable.HintStrange(path))
+		return s.operatorError(strange, nil, durable.HintUntrusted(path))
 	}
 	return nil
 }

@@ -48,12 +48,12 @@ func (s *Sink) checkPath(path string) error {
 // checkOwner refuses what another user put in the place of the mbox. The error may
 // be fs.ErrNotExist to errors.Is if nothing is there, or not what is open.
 func (s *Sink) checkOwner(path string, open fs.FileInfo) error {
-	what, err := durable.Strange(path, "an mbox", open)
+	what, err := durable.Untrusted(path, "an mbox", open)
 	if err != nil {
 		return s.osError("open", err)
 	}
 	if what != "" {
-		return s.operatorError(what, nil, durable.HintStrange(path))
+		return s.operatorError(what, nil, durable.HintUntrusted(path))
 	}
 	return nil
 }

@@ -12,13 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// wholeSyncID returns the number of the file system that a file is on, and whether it
-// may be synced as a whole: if it is ext4 (or ext2 or ext3), and the kernel tells
-// of all that then fails. FUSE does not pass such a sync on; the others were not
-// measured.
-var wholeSyncID = func(file *os.File) (number uint64, ok bool) {
-	// Not to be answered by a server, for which a network file system would first
-	// write all there is.
+// syncfsID returns the device number of the file system that a file is on. ok says
+// whether syncfs(2) may be used there: the file system is ext4, ext3 or ext2, and
+// the kernel reports all errors. (FUSE does not pass a syncfs on; other file systems
+// were not measured.)
+var syncfsID = func(file *os.File) (id uint64, ok bool) {
+	// AT_STATX_DONT_SYNC, because a network file system would otherwise write all
+	// its data before it answers.
 	var x unix.Statx_t
 	if unix.Statx(int(file.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, 0, &x) != nil || x.Dev_major == 0 {
 		return 0, false
@@ -30,16 +30,16 @@ var wholeSyncID = func(file *os.File) (number uint64, ok bool) {
 	return unix.Mkdev(x.Dev_major, x.Dev_minor), syncfsReportsErrors()
 }
 
-// isInMemory reports whether a file is in memory alone (tmpfs), where a sync has
-// nothing to wait for. Only there are files that can be sealed (memfd_create(2)), and
-// no other file system is asked about it.
+// isInMemory reports whether a file is on tmpfs, where a sync has nothing to wait
+// for. It asks for the seals of the file (memfd_create(2)): only files in memory have
+// any, and the question costs no access to a disk.
 var isInMemory = func(file *os.File) bool {
 	_, err := unix.FcntlInt(file.Fd(), unix.F_GET_SEALS, 0)
 	return err == nil
 }
 
-// syncfsReportsErrors reports whether syncfs(2) tells of a journal that could not be written.
-// Before Linux 5.17 it does not.
+// syncfsReportsErrors reports whether syncfs(2) returns an error if the journal could
+// not be written. It does since Linux 5.17.
 var syncfsReportsErrors = sync.OnceValue(func() bool {
 	var name unix.Utsname
 	var major, minor int
@@ -50,41 +50,43 @@ var syncfsReportsErrors = sync.OnceValue(func() bool {
 	return n == 2 && (major > 5 || major == 5 && minor >= 17)
 })
 
-// syncWholeFS makes files durable by a sync of the whole file system that they are
-// on. After an error none of them counts as durable.
-var syncWholeFS = func(files []*os.File) error {
+// callSyncfs makes files of one file system durable by syncfs(2). After an error none
+// of them counts as durable.
+var callSyncfs = func(files []*os.File) error {
 	_, err := retryEINTR(func() (int, error) { return 0, unix.Syncfs(int(files[0].Fd())) })
 	if err != nil {
 		return err
 	}
 	for _, f := range files {
-		// syncfs tells of what could not be written since files[0] was opened.
-		// This tells of the file, and has nothing to wait for any more.
+		// syncfs reports the errors since files[0] was opened, and this those of f. It
+		// does not wait, as all is written.
 		if err := unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WAIT_BEFORE); err != nil {
 			return err
 		}
 	}
-	// An ext4 without a journal flushes the disk's cache before it writes the
-	// inodes. And of one that an error has made read-only syncfs may say nothing.
+	// An ext4 without a journal flushes the disk's cache before it writes the inodes;
+	// and syncfs may succeed on one that an error has made read-only. The fsync
+	// flushes the cache again, and fails then.
 	return fsync(files[0])
 }
 
-// maxDirty is how many octets may wait to be written to the disks, of whomever,
-// in calm times.
+// maxDirty is how many octets of all programs may wait to be written to the disks
+// while syncfs is used.
 const maxDirty = 64 << 20
 
-// canSyncWhole reports whether a sync of a whole file system has little of others to wait
-// for, as of a moment ago.
-var canSyncWhole = func() bool { return dirtyBytes() <= maxDirty }
+// syncfsIsCheap reports whether little data of other programs waits to be written,
+// which syncfs would write too.
+var syncfsIsCheap = func() bool { return dirtyBytes() <= maxDirty }
 
-// dirtyCache is what dirty returned last, and when.
+// dirtyCache is the last result of dirtyBytes, and when it was read.
 var dirtyCache struct {
 	sync.Mutex
 	bytes int64
 	at    time.Time
 }
 
-// dirtyBytes returns how many octets wait to be written.
+// dirtyBytes returns how many octets of all programs wait to be written to disk. The
+// answer may be 100 ms old.
 func dirtyBytes() int64 {
 	dirtyCache.Lock()
 	defer dirtyCache.Unlock()
@@ -96,8 +98,8 @@ func dirtyBytes() int64 {
 	return dirtyCache.bytes
 }
 
-// vmstatPages returns a counter of /proc/vmstat, in pages; one that is not there is
-// high.
+// vmstatPages returns a counter of /proc/vmstat, in pages. For one that is missing or
+// no number it returns a high value, so that syncfs is not used.
 func vmstatPages(vmstat []byte, name string) int64 {
 	for line := range bytes.Lines(vmstat) {
 		key, value, _ := bytes.Cut(bytes.TrimSpace(line), []byte(" "))

@@ -15,8 +15,9 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
-// The real thing, wherever the test runs. One of the files is synced by itself, too.
-func TestSyncDisk(t *testing.T) {
+// This calls the real syncfs, on whatever file system the test runs. One of the files
+// gets an fsync in addition.
+func TestSyncfsFiles(t *testing.T) {
 	var names []string
 	durable.OnSync(t, func(name string) { names = append(names, filepath.Base(name)) })
 	var files []*os.File
@@ -33,10 +34,10 @@ func TestSyncDisk(t *testing.T) {
 	if err := unix.Fstat(int(files[0].Fd()), &s); err != nil {
 		t.Fatal(err)
 	}
-	if number, ok := durable.DiskOf(files[0]); ok && number != uint64(s.Dev) {
-		t.Errorf("the disk is number %x, want %x", number, s.Dev)
+	if id, ok := durable.SyncfsID(files[0]); ok && id != uint64(s.Dev) {
+		t.Errorf("the file system has the id %x, want %x", id, s.Dev)
 	}
-	err := durable.SyncDisk(files)
+	err := durable.CallSyncfs(files)
 	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) {
 		t.Skipf("NOT TESTED: the system does not let us: %v", err)
 	}
@@ -44,15 +45,15 @@ func TestSyncDisk(t *testing.T) {
 		t.Errorf("%v; synced by itself: %q", err, names)
 	}
 	files[1].Close()
-	if err := durable.SyncDisk(files); err == nil {
+	if err := durable.CallSyncfs(files); err == nil {
 		t.Error("one of the files is closed, and no error")
 	}
-	if _, whole := durable.DiskOf(files[1]); whole {
+	if _, ok := durable.SyncfsID(files[1]); ok {
 		t.Error("a closed file is to be synced with others")
 	}
 }
 
-// Files in memory are synced when it is asked for, and by nobody else.
+// Files in memory are synced by Sync only, and not by BeginSync.
 func TestInMemory(t *testing.T) {
 	var s unix.Statfs_t
 	if err := unix.Statfs("/dev/shm", &s); err != nil || s.Type != unix.TMPFS_MAGIC {
@@ -71,7 +72,7 @@ func TestInMemory(t *testing.T) {
 	}
 	io.WriteString(f, "hello")
 	f.BeginSync()
-	if n := durable.Waiting(); n != 0 {
+	if n := durable.QueueLength(); n != 0 {
 		t.Errorf("%d syncs wait", n)
 	}
 	if err := errors.Join(f.Sync(), f.Sync(), f.Close()); err != nil {
@@ -82,11 +83,11 @@ func TestInMemory(t *testing.T) {
 	}
 }
 
-// What the kernel does not tell is not taken for little.
-func TestCounter(t *testing.T) {
+// A counter that is missing or not a number is high.
+func TestVmstatPages(t *testing.T) {
 	const vmstat = "nr_free_pages 1\nnr_dirty 23\nnr_dirty_threshold 4\nnr_writeback x\n"
 	for name, want := range map[string]int64{"nr_dirty": 23, "nr_writeback": math.MaxInt32, "nr_unknown": math.MaxInt32} {
-		if n := durable.Counter([]byte(vmstat), name); n != want {
+		if n := durable.VmstatPages([]byte(vmstat), name); n != want {
 			t.Errorf("%s is %d, want %d", name, n, want)
 		}
 	}
