@@ -13,26 +13,26 @@ import (
 )
 
 // accountKeys are the keys of an account, and of defaults.
-var accountKeys keys[Account]
+var accountReaders keyReaders[Account]
 
 func init() {
-	accountKeys = keys[Account]{
+	accountReaders = keyReaders[Account]{
 		"server": func(p *parser, v value, a *Account) {
-			if host, port, ok := p.hostPort(v, "pop.example.com", 995); ok {
+			if host, port, ok := p.readHostPort(v, "pop.example.com", 995); ok {
 				a.Host, a.Port = host, port
 			}
 		},
-		"protocol":        func(p *parser, v value, a *Account) { p.protocol(v, a) },
-		"deliver":         func(p *parser, v value, a *Account) { a.Deliver = p.sinkNames(v) },
-		"refused":         func(p *parser, v value, a *Account) { p.refused(v, a) },
-		"quarantine":      func(p *parser, v value, a *Account) { p.quarantine(v, a) },
-		"route":           func(p *parser, v value, a *Account) { p.route(v, a) },
-		"filter":          func(p *parser, v value, a *Account) { a.Filter = p.filter(v) },
-		"keep":            func(p *parser, v value, a *Account) { p.keep(v, a) },
+		"protocol":        func(p *parser, v value, a *Account) { p.readProtocol(v, a) },
+		"deliver":         func(p *parser, v value, a *Account) { a.Deliver = p.readSinkNames(v) },
+		"refused":         func(p *parser, v value, a *Account) { p.readRefused(v, a) },
+		"quarantine":      func(p *parser, v value, a *Account) { p.readQuarantine(v, a) },
+		"route":           func(p *parser, v value, a *Account) { p.readRoute(v, a) },
+		"filter":          func(p *parser, v value, a *Account) { a.Filter = p.readFilter(v) },
+		"keep":            func(p *parser, v value, a *Account) { p.readKeep(v, a) },
 		"max_size":        func(p *parser, v value, a *Account) { p.size(v, &a.MaxSize) },
 		"max_messages":    func(p *parser, v value, a *Account) { p.number(v, 1, 1_000_000, &a.MaxMessages) },
 		"received_header": func(p *parser, v value, a *Account) { p.boolean(v, &a.ReceivedHeader) },
-		"delivered_to":    func(p *parser, v value, a *Account) { p.deliveredTo(v, a) },
+		"delivered_to":    func(p *parser, v value, a *Account) { p.readDeliveredTo(v, a) },
 		"return_path":     func(p *parser, v value, a *Account) { p.boolean(v, &a.ReturnPath) },
 		"every": func(p *parser, v value, a *Account) {
 			p.duration(v, 10*time.Second, 30*24*time.Hour, &a.Every)
@@ -43,24 +43,24 @@ func init() {
 		"time_limit": func(p *parser, v value, a *Account) {
 			p.duration(v, time.Second, 30*24*time.Hour, &a.TimeLimit)
 		},
-		"pipelining": func(p *parser, v value, a *Account) { p.pipelining(v, a) },
-		"preconnect": func(p *parser, v value, a *Account) { a.Preconnect = p.hook(v) },
-		"postpoll":   func(p *parser, v value, a *Account) { a.Postpoll = p.hook(v) },
-	}.and(tlsKeys(func(a *Account) *Security { return &a.Security })).
-		and(viaKeys(func(a *Account) *Via { return &a.Via })).
-		and(loginKeys(fetch.AuthNames, func(a *Account) *Login { return &a.Login }))
+		"pipelining": func(p *parser, v value, a *Account) { p.readPipelining(v, a) },
+		"preconnect": func(p *parser, v value, a *Account) { a.Preconnect = p.readHook(v) },
+		"postpoll":   func(p *parser, v value, a *Account) { a.Postpoll = p.readHook(v) },
+	}.with(tlsReaders(func(a *Account) *Security { return &a.Security })).
+		with(viaReaders(func(a *Account) *Via { return &a.Via })).
+		with(loginReaders(fetch.AuthNames, func(a *Account) *Login { return &a.Login }))
 }
 
 // account reads the account at v. What it does not say is as in base, the
 // defaults.
-func (p *parser) account(v value, name string, base Account) Account {
+func (p *parser) newAccount(v value, name string, base Account) Account {
 	a := base
 	a.Name = name
 	own := p.readAccount(v, &a)
 	if a.Protocol == KPOP {
-		p.kpop(v, own, &a)
+		p.applyKPOP(v, own, &a)
 	}
-	p.unused(v, own, a.TLS, "")
+	p.rejectTLSKeys(v, own, a.TLS, "")
 	a.lines = maps.Clone(base.lines)
 	maps.Copy(a.lines, own)
 
@@ -75,32 +75,32 @@ func (p *parser) account(v value, name string, base Account) Account {
 	}
 	byCertificate := a.lines["tls_cert"] > 0 && a.TLS != TLSNone && (a.Auth == nil || slices.Contains(a.Auth, "external"))
 	if !hasCredentials(a.lines) && a.Protocol != KPOP && !byCertificate {
-		p.noCredentials(v)
+		p.failNoCredentials(v)
 	}
 	a.TokenCommand.timeout = a.Password.timeout
 	p.checkAuth(v, a.lines, &a.Login)
-	p.deliveries(v, &a)
+	p.checkDeliveries(v, &a)
 	return a
 }
 
 // readAccount reads the keys of one mapping, which must not say the same thing
 // twice.
 func (p *parser) readAccount(v value, a *Account) map[string]int {
-	a.defaultLine = 0
-	lines := read(p, v, accountKeys, a)
-	p.exclusive(v, lines)
-	p.clientCertificate(v, lines, &a.Security)
-	if a.defaultLine > 0 {
+	a.routeDefaultLine = 0
+	lines := readMapping(p, v, accountReaders, a)
+	p.checkConflicts(v, lines)
+	p.loadClientCertificate(v, lines, &a.Security)
+	if a.routeDefaultLine > 0 {
 		if line := lines["deliver"]; line > 0 {
-			p.fail(value{line: max(line, a.defaultLine), where: v.where}, "keep one of them", "both deliver and the default of route are set")
+			p.fail(value{line: max(line, a.routeDefaultLine), where: v.where}, "keep one of them", "both deliver and the default of route are set")
 		}
-		lines["deliver"] = a.defaultLine
+		lines["deliver"] = a.routeDefaultLine
 	}
 	return lines
 }
 
 // exclusive checks that one mapping does not say the same thing twice.
-func (p *parser) exclusive(v value, own map[string]int) {
+func (p *parser) checkConflicts(v value, own map[string]int) {
 	was := ""
 	for _, key := range credentialKeys {
 		if own[key] == 0 {
@@ -122,7 +122,7 @@ func (p *parser) exclusive(v value, own map[string]int) {
 }
 
 // keep is read with care: it decides what is deleted.
-func (p *parser) keep(v value, a *Account) {
+func (p *parser) readKeep(v value, a *Account) {
 	s, ok := p.text(v)
 	if !ok {
 		return
@@ -153,12 +153,12 @@ func (p *parser) keep(v value, a *Account) {
 	}
 }
 
-func (p *parser) refused(v value, a *Account) {
+func (p *parser) readRefused(v value, a *Account) {
 	s, _ := p.oneOf(v, "keep", "quarantine")
 	a.quarantineRefused = s == "quarantine"
 }
 
-func (p *parser) deliveredTo(v value, a *Account) {
+func (p *parser) readDeliveredTo(v value, a *Account) {
 	s, ok := p.text(v)
 	if !ok {
 		return
@@ -168,7 +168,7 @@ func (p *parser) deliveredTo(v value, a *Account) {
 	}
 }
 
-func (p *parser) pipelining(v value, a *Account) {
+func (p *parser) readPipelining(v value, a *Account) {
 	const most = 128 // who wants more is served best by auto, which goes by octets
 	s, ok := p.text(v)
 	if !ok {

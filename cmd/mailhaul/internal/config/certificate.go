@@ -15,7 +15,7 @@ import (
 
 // tlsCA reads the certificates that take the place of the system's: those of
 // a file, or of all files in a folder.
-func (p *parser) tlsCA(v value, t *channel.Trust) {
+func (p *parser) readTLSCA(v value, t *channel.Trust) {
 	path, ok := p.path(v)
 	if !ok {
 		return
@@ -32,7 +32,7 @@ func (p *parser) tlsCA(v value, t *channel.Trust) {
 		}
 		var text []byte
 		if text, err = readPEM(file); err == nil {
-			all = append(all, certificates(text)...)
+			all = append(all, parseCertificates(text)...)
 		}
 	}
 	switch {
@@ -72,7 +72,7 @@ func readPEM(path string) ([]byte, error) {
 
 // certificates returns those in a text, each once. One that cannot be read
 // trusts nobody.
-func certificates(text []byte) (all []*x509.Certificate) {
+func parseCertificates(text []byte) (all []*x509.Certificate) {
 	for {
 		var block *pem.Block
 		if block, text = pem.Decode(text); block == nil {
@@ -86,7 +86,7 @@ func certificates(text []byte) (all []*x509.Certificate) {
 }
 
 // clientCertificate reads what tls_cert and tls_key of one mapping name.
-func (p *parser) clientCertificate(v value, lines map[string]int, s *Security) {
+func (p *parser) loadClientCertificate(v value, lines map[string]int, s *Security) {
 	at := func(key string) value { return value{line: lines[key], where: v.where + ": " + key} }
 	if lines["tls_cert"] == 0 {
 		if lines["tls_key"] > 0 {
@@ -106,7 +106,7 @@ func (p *parser) clientCertificate(v value, lines map[string]int, s *Security) {
 		p.fail(at("tls_cert"), "", "%v", err)
 		return
 	}
-	if len(certificates(certText)) == 0 {
+	if len(parseCertificates(certText)) == 0 {
 		p.fail(at("tls_cert"), "it must hold -----BEGIN CERTIFICATE-----", "%s holds no PEM certificate", quote(s.certFile))
 		return
 	}
@@ -118,7 +118,7 @@ func (p *parser) clientCertificate(v value, lines map[string]int, s *Security) {
 	if info, err := os.Stat(s.keyFile); err == nil && info.Mode().Perm()&0o007 != 0 {
 		p.fail(key, "chmod 600 "+s.keyFile, "everyone can read the key in %s", quote(s.keyFile))
 	}
-	if encrypted(keyText) {
+	if isEncryptedKey(keyText) {
 		p.fail(key, "write one without: openssl pkey -in OLD -out NEW, then chmod 600 NEW", "the key in %s is encrypted, and mailhaul asks for no passphrase", quote(s.keyFile))
 		return
 	}
@@ -130,7 +130,7 @@ func (p *parser) clientCertificate(v value, lines map[string]int, s *Security) {
 	s.Trust.Certificate = &pair
 }
 
-func encrypted(text []byte) bool {
+func isEncryptedKey(text []byte) bool {
 	for {
 		var block *pem.Block
 		if block, text = pem.Decode(text); block == nil {

@@ -33,10 +33,10 @@ type Config struct {
 	Sinks    []Sink
 	Accounts []Account
 
-	root      value           // what the file says, to be shown
-	shown     map[spot]string // as the parser has it
-	secretEnv []string        // the variables that hold secrets
-	inTurn    *bool           // commands of secrets run one at a time
+	root           value              // what the file says, to be shown
+	shown          map[nodeKey]string // as the parser has it
+	secretVars     []string           // the variables that hold secrets
+	serialCommands *bool              // commands of secrets run one at a time
 }
 
 // Sink is a place for mail: Discard, or the one whose pointer is not nil.
@@ -127,18 +127,18 @@ type Account struct {
 	Window int
 
 	quarantineRefused bool           // refused: quarantine
-	defaultLine       int            // of the default of the route that was read last
+	routeDefaultLine  int            // of the default of the route that was read last
 	lines             map[string]int // of the keys that were set, here or in defaults
-	source            source
+	source            accountSource
 }
 
 // Environ returns the environment for programs that are run, which is ours
 // without the variables that hold secrets.
-func (c *Config) Environ() []string { return environWithout(c.secretEnv) }
+func (c *Config) Environ() []string { return environWithout(c.secretVars) }
 
 // AskInTurn has the commands of secrets run one at a time from now on: each may have to
 // ask a person, and two who ask at one terminal take each other's answers.
-func (c *Config) AskInTurn() { *c.inTurn = true }
+func (c *Config) AskInTurn() { *c.serialCommands = true }
 
 func environWithout(names []string) []string {
 	return slices.DeleteFunc(os.Environ(), func(v string) bool {

@@ -7,12 +7,12 @@ import (
 
 // Keys returns every key that a configuration can hold.
 func Keys() []string {
-	all := slices.Concat(sorted(topKeys), sorted(sinkKeys), sorted(accountKeys), sorted(oauthKeys), sorted(routeKeys), sorted(filterKeys))
+	all := slices.Concat(sorted(topReaders), sorted(sinkReaders), sorted(accountReaders), sorted(oauthReaders), sorted(routeReaders), sorted(filterReaders))
 	slices.Sort(all)
 	return slices.Compact(all)
 }
 
-func sorted[T any](known keys[T]) []string { return slices.Sorted(maps.Keys(known)) }
+func sorted[T any](known keyReaders[T]) []string { return slices.Sorted(maps.Keys(known)) }
 
 // Unshown returns the keys that the parser knows and that are never shown, or
 // the other way round.
@@ -37,17 +37,17 @@ func Unshown() []string {
 		return names
 	}
 	// The accounts show what the defaults say.
-	compare("", sorted(topKeys), append(names(topShown), "defaults"))
-	compare("account: ", sorted(accountKeys), names(accountShown))
-	compare("filter: ", sorted(filterKeys), names(filterShown))
-	compare("hook: ", sorted(hookKeys), names(hookShown))
+	compare("", sorted(topReaders), append(names(topShown), "defaults"))
+	compare("account: ", sorted(accountReaders), names(accountShown))
+	compare("filter: ", sorted(filterReaders), names(filterShown))
+	compare("hook: ", sorted(hookReaders), names(hookShown))
 	var ofSinks []string
-	for _, k := range kinds {
+	for _, k := range sinkKinds {
 		ofSinks = append(append(ofSinks, k.key), k.options...)
 	}
-	compare("sink: ", sorted(sinkKeys), ofSinks)
-	for key := range sinkUsual {
-		if sinkKeys[key] == nil {
+	compare("sink: ", sorted(sinkReaders), ofSinks)
+	for key := range sinkDefaults {
+		if sinkReaders[key] == nil {
 			wrong = append(wrong, "sink: "+key+" has a default and is not known")
 		}
 	}

@@ -18,12 +18,12 @@ func Find(explicit string) (string, error) {
 	if named := cmp.Or(explicit, os.Getenv("MAILHAUL_CONFIG")); named != "" {
 		// cron expands no ~ in a variable, nor every shell one behind --config=
 		if rest, ok := strings.CutPrefix(named, "~/"); ok {
-			named = cmp.Or(inHome(rest), named)
+			named = cmp.Or(homePath(rest), named)
 		}
 		return named, nil
 	}
 	var looked []string
-	for _, dir := range []string{xdg("XDG_CONFIG_HOME"), inHome(".config")} {
+	for _, dir := range []string{xdgDir("XDG_CONFIG_HOME"), homePath(".config")} {
 		if dir == "" {
 			continue
 		}
@@ -71,7 +71,7 @@ func (e *NotFound) Error() string {
 
 // defaultState returns $XDG_STATE_HOME/mailhaul or ~/.local/state/mailhaul.
 func (p *parser) defaultState() string {
-	dir := cmp.Or(xdg("XDG_STATE_HOME"), inHome(".local/state"))
+	dir := cmp.Or(xdgDir("XDG_STATE_HOME"), homePath(".local/state"))
 	if dir == "" {
 		p.fail(value{}, "state: /var/lib/mailhaul", "there is no home folder to keep the state in")
 		return ""
@@ -81,14 +81,14 @@ func (p *parser) defaultState() string {
 
 // xdg returns a folder of the XDG Base Directory Specification, which says
 // to ignore a path that is not absolute.
-func xdg(name string) string {
+func xdgDir(name string) string {
 	if dir := os.Getenv(name); filepath.IsAbs(dir) {
 		return dir
 	}
 	return ""
 }
 
-func inHome(path string) string {
+func homePath(path string) string {
 	home, err := os.UserHomeDir()
 	if err != nil {
 		return ""

@@ -15,17 +15,17 @@ type Hook struct {
 // defaultHookTimeout is how long a hook may take.
 const defaultHookTimeout = time.Minute
 
-var hookKeys = keys[Hook]{
-	"command": func(p *parser, v value, h *Hook) { h.Argv = p.shellOrArgv(v) },
+var hookReaders = keyReaders[Hook]{
+	"command": func(p *parser, v value, h *Hook) { h.Argv = p.readCommand(v) },
 	"timeout": func(p *parser, v value, h *Hook) { p.duration(v, time.Second, time.Hour, &h.Timeout) },
 }
 
 // hook reads a command, or a mapping with its timeout; none undoes that of the
 // defaults.
-func (p *parser) hook(v value) *Hook {
+func (p *parser) readHook(v value) *Hook {
 	h := &Hook{Timeout: defaultHookTimeout}
 	if v.node.Kind == yaml.MappingNode {
-		if lines := read(p, v, hookKeys, h); lines["command"] == 0 {
+		if lines := readMapping(p, v, hookReaders, h); lines["command"] == 0 {
 			p.fail(v, "command: PROGRAM", "command is missing")
 		}
 		return h
@@ -33,23 +33,23 @@ func (p *parser) hook(v value) *Hook {
 	if isNone(v.node) {
 		return nil
 	}
-	h.Argv = p.shellOrArgv(v)
+	h.Argv = p.readCommand(v)
 	return h
 }
 
 // shellOrArgv reads a line for the shell, or a program and its arguments.
-func (p *parser) shellOrArgv(v value) []string {
+func (p *parser) readCommand(v value) []string {
 	words, ok := p.texts(v)
 	if !ok {
 		return nil
 	}
 	if len(v.node.Content) == 0 {
-		if !p.whole(v) {
+		if !p.checkNotTruncated(v) {
 			return nil
 		}
 		return []string{"sh", "-c", words[0]}
 	}
-	if !p.program(v, words) {
+	if !p.resolveProgram(v, words) {
 		return nil
 	}
 	return words

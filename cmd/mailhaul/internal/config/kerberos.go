@@ -8,14 +8,14 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
-func (p *parser) protocol(v value, a *Account) {
+func (p *parser) readProtocol(v value, a *Account) {
 	if word, ok := p.oneOf(v, string(POP3), string(KPOP)); ok {
 		a.Protocol = Protocol(word)
 	}
 }
 
 // kpop settles what KPOP implies: Kerberos is the login, and there is no TLS.
-func (p *parser) kpop(v value, own map[string]int, a *Account) {
+func (p *parser) applyKPOP(v value, own map[string]int, a *Account) {
 	for _, key := range slices.Concat([]string{"auth", "password_timeout"}, credentialKeys) {
 		if line := own[key]; line > 0 && key != "kerberos" {
 			p.fail(value{line: line, where: v.where}, "Kerberos is the login", "%s has no effect with protocol: kpop", key)
@@ -30,7 +30,7 @@ func (p *parser) kpop(v value, own map[string]int, a *Account) {
 	a.TLS, a.Login = TLSNone, Login{User: a.User, Kerberos: a.Kerberos}
 }
 
-var kerberosKeys = keys[mech.Kerberos]{
+var kerberosReaders = keyReaders[mech.Kerberos]{
 	"keytab":    func(p *parser, v value, k *mech.Kerberos) { k.Keytab, _ = p.path(v) },
 	"principal": func(p *parser, v value, k *mech.Kerberos) { k.Principal, _ = p.text(v) },
 	"cache":     func(p *parser, v value, k *mech.Kerberos) { k.Cache, _ = p.path(v) },
@@ -38,8 +38,8 @@ var kerberosKeys = keys[mech.Kerberos]{
 }
 
 // kerberos reads where tickets come from: true is where kinit puts them.
-func (p *parser) kerberos(v value, l *Login) {
-	l.password() // is not what to log in with
+func (p *parser) readKerberos(v value, l *Login) {
+	l.resetPassword() // is not what to log in with
 	l.Kerberos = new(mech.Kerberos)
 	if v.node.Kind != yaml.MappingNode {
 		if s, ok := p.text(v); ok && s != "true" {
@@ -47,7 +47,7 @@ func (p *parser) kerberos(v value, l *Login) {
 		}
 		return
 	}
-	lines := read(p, v, kerberosKeys, l.Kerberos)
+	lines := readMapping(p, v, kerberosReaders, l.Kerberos)
 	at := func(key string) value { return value{line: lines[key], where: v.where} }
 	if lines["keytab"] > 0 && lines["cache"] > 0 {
 		p.fail(at("cache"), "keep one of them", "both keytab and cache are set")

@@ -57,18 +57,18 @@ func Parse(path string, data []byte) (*Config, error) {
 
 // parse reads data as the file at path, which others may read if exposed. Paths in
 // it are relative to dir, or all whole if that is empty.
-func parse(path, dir string, data []byte, exposed bool) (*Config, error) {
+func parse(path, dir string, data []byte, readableByOthers bool) (*Config, error) {
 	p := &parser{
-		file: path, dir: dir, steps: 100_000 + len(data), sinkNodes: map[string]*yaml.Node{}, needsRoute: map[string]string{},
-		places: map[string]string{}, shown: map[spot]string{}, envNames: new([]string), inTurn: new(bool),
+		file: path, dir: dir, nodesLeft: 100_000 + len(data), sinkNodes: map[string]*yaml.Node{}, recipientKey: map[string]string{},
+		sinkPaths: map[string]string{}, display: map[nodeKey]string{}, secretVars: new([]string), serialCommands: new(bool),
 	}
 	c := &Config{Path: path, Parallel: 8, PerHost: 2, Grace: 10 * time.Second}
-	if root := p.tree(data); root != nil {
-		p.top(*root, c)
-		c.root, c.shown = *root, p.shown
+	if root := p.parseYAML(data); root != nil {
+		p.readTop(*root, c)
+		c.root, c.shown = *root, p.display
 	}
-	c.secretEnv, c.inTurn = *p.envNames, p.inTurn
-	if p.secretLine > 0 && exposed {
+	c.secretVars, c.serialCommands = *p.secretVars, p.serialCommands
+	if p.secretLine > 0 && readableByOthers {
 		p.fail(value{line: p.secretLine}, "chmod 600 "+path, "the file holds a password and others can read it")
 	}
 	if err := p.failure(); err != nil {
@@ -78,7 +78,7 @@ func parse(path, dir string, data []byte, exposed bool) (*Config, error) {
 }
 
 // tree returns the mapping at the top of data, nil if there is none.
-func (p *parser) tree(data []byte) *value {
+func (p *parser) parseYAML(data []byte) *value {
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	var doc, next yaml.Node
 	switch err := dec.Decode(&doc); {
@@ -86,16 +86,16 @@ func (p *parser) tree(data []byte) *value {
 		p.fail(value{}, "it needs sinks: and accounts:", "the file is empty")
 		return nil
 	case err != nil:
-		p.syntax(data, err)
+		p.failSyntax(data, err)
 		return nil
 	}
 	switch err := dec.Decode(&next); {
 	case err == nil:
 		p.fail(value{line: next.Line}, "keep one", "a second document starts here (---)")
 	case !errors.Is(err, io.EOF):
-		p.syntax(data, err)
+		p.failSyntax(data, err)
 	}
-	root := follow(doc.Content[0])
+	root := resolveAlias(doc.Content[0])
 	if root.Kind != yaml.MappingNode {
 		p.fail(value{line: root.Line}, "it needs sinks: and accounts:", "the file is not a mapping")
 		return nil

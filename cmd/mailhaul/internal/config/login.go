@@ -27,28 +27,28 @@ var credentialKeys = []string{"password", "password_file", "password_env", "pass
 
 // loginKeys are the keys of a login. of is where it goes, names what its auth
 // may be.
-func loginKeys[T any](names []string, of func(*T) *Login) keys[T] {
-	return keys[T]{
+func loginReaders[T any](names []string, of func(*T) *Login) keyReaders[T] {
+	return keyReaders[T]{
 		"user":          func(p *parser, v value, t *T) { of(t).User, _ = p.text(v) },
-		"auth":          func(p *parser, v value, t *T) { p.auth(v, names, of(t)) },
-		"token_command": func(p *parser, v value, t *T) { p.tokenCommand(v, of(t)) },
-		"oauth":         func(p *parser, v value, t *T) { p.oauth(v, of(t)) },
-		"kerberos":      func(p *parser, v value, t *T) { p.kerberos(v, of(t)) },
+		"auth":          func(p *parser, v value, t *T) { p.readAuth(v, names, of(t)) },
+		"token_command": func(p *parser, v value, t *T) { p.readTokenCommand(v, of(t)) },
+		"oauth":         func(p *parser, v value, t *T) { p.readOAuth(v, of(t)) },
+		"kerberos":      func(p *parser, v value, t *T) { p.readKerberos(v, of(t)) },
 		"password_timeout": func(p *parser, v value, t *T) {
 			p.duration(v, time.Second, time.Hour, &of(t).Password.timeout)
 		},
-	}.and(secretKeys("password", func(t *T) *Password { return of(t).password() }))
+	}.with(secretReaders("password", func(t *T) *Password { return of(t).resetPassword() }))
 }
 
 // password forgets what the defaults say to log in with, and returns what
 // takes its place.
-func (l *Login) password() *Password {
+func (l *Login) resetPassword() *Password {
 	*l = Login{User: l.User, Auth: l.Auth, Password: Password{timeout: l.Password.timeout}}
 	return &l.Password
 }
 
 // proof is what the login shows a server.
-func (l *Login) proof() mech.Proof {
+func (l *Login) proofKind() mech.Proof {
 	switch {
 	case l.OAuth != nil, l.TokenCommand.IsSet():
 		return mech.Token
@@ -64,18 +64,18 @@ func hasCredentials(lines map[string]int) bool {
 	return slices.ContainsFunc(credentialKeys, func(key string) bool { return lines[key] > 0 })
 }
 
-func (p *parser) noCredentials(v value) {
+func (p *parser) failNoCredentials(v value) {
 	p.fail(v, "password_command, password_file, password_env, password, oauth or kerberos", "there is no password")
 }
 
 // sinkAuthNames are the values of the key auth of a sink beside auto, which
 // allows all. Those of accounts, fetch.AuthNames, have what only POP3 has, too.
-var sinkAuthNames = slices.DeleteFunc(slices.Clone(fetch.AuthNames), isPOPs)
+var sinkAuthNames = slices.DeleteFunc(slices.Clone(fetch.AuthNames), isPOP3Only)
 
 // isPOPs reports whether only POP3 has a mechanism (RFC 1939 §7).
-func isPOPs(name string) bool { return name == "user" || name == "apop" }
+func isPOP3Only(name string) bool { return name == "user" || name == "apop" }
 
-func (p *parser) auth(v value, known []string, l *Login) {
+func (p *parser) readAuth(v value, known []string, l *Login) {
 	names, ok := p.texts(v)
 	if !ok {
 		return
@@ -109,10 +109,10 @@ func (p *parser) checkAuth(v value, lines map[string]int, l *Login) {
 	var missing []string
 	for _, name := range l.Auth {
 		need := needs[name]
-		if isPOPs(name) {
+		if isPOP3Only(name) {
 			need = mech.Password
 		}
-		if need == l.proof() || need == mech.Certificate && lines["tls_cert"] > 0 {
+		if need == l.proofKind() || need == mech.Certificate && lines["tls_cert"] > 0 {
 			return
 		}
 		if !slices.Contains(missing, proofKeys[need]) {

@@ -27,12 +27,12 @@ type MDA struct {
 	Timeout time.Duration
 }
 
-var filterKeys = keys[filter.Options]{
-	"command":    func(p *parser, v value, f *filter.Options) { f.Argv = p.argv(v) },
+var filterReaders = keyReaders[filter.Options]{
+	"command":    func(p *parser, v value, f *filter.Options) { f.Argv = p.readProgram(v) },
 	"timeout":    func(p *parser, v value, f *filter.Options) { p.duration(v, time.Second, time.Hour, &f.Timeout) },
-	"keep":       func(p *parser, v value, f *filter.Options) { f.Keep = p.exitCodes(v) },
-	"drop":       func(p *parser, v value, f *filter.Options) { f.Drop = p.exitCodes(v) },
-	"quarantine": func(p *parser, v value, f *filter.Options) { f.Quarantine = p.exitCodes(v) },
+	"keep":       func(p *parser, v value, f *filter.Options) { f.Keep = p.readExitCodes(v) },
+	"drop":       func(p *parser, v value, f *filter.Options) { f.Drop = p.readExitCodes(v) },
+	"quarantine": func(p *parser, v value, f *filter.Options) { f.Quarantine = p.readExitCodes(v) },
 	"allow_drop": func(p *parser, v value, f *filter.Options) { p.boolean(v, &f.AllowDrop) },
 	"on_failure": func(p *parser, v value, f *filter.Options) {
 		if s, _ := p.oneOf(v, "deliver", "wait"); s == "wait" {
@@ -43,26 +43,26 @@ var filterKeys = keys[filter.Options]{
 
 // filter reads a program, or a mapping with its options; none undoes that of the
 // defaults.
-func (p *parser) filter(v value) *filter.Options {
+func (p *parser) readFilter(v value) *filter.Options {
 	if isNone(v.node) {
 		return nil
 	}
 	f := new(filter.Options)
 	if v.node.Kind != yaml.MappingNode {
-		f.Argv = p.argv(v)
-	} else if lines := read(p, v, filterKeys, f); lines["command"] == 0 {
+		f.Argv = p.readProgram(v)
+	} else if lines := readMapping(p, v, filterReaders, f); lines["command"] == 0 {
 		p.fail(v, "command: [spamc]", "command is missing")
 	}
 	if f.Argv != nil {
 		if _, err := filter.New(*f); err != nil {
-			p.refuse(v, err)
+			p.failWith(v, err)
 		}
 	}
 	return f
 }
 
 // refuse records the error of who would have to use what is written at v.
-func (p *parser) refuse(v value, err error) {
+func (p *parser) failWith(v value, err error) {
 	e, ok := errors.AsType[*deliver.Error](err)
 	if !ok {
 		p.fail(v, "", "%v", err)
@@ -71,7 +71,7 @@ func (p *parser) refuse(v value, err error) {
 	p.fail(v, e.Hint, "%s", e.Op)
 }
 
-func (p *parser) exitCodes(v value) []int {
+func (p *parser) readExitCodes(v value) []int {
 	var codes []int
 	for _, item := range p.items(v) {
 		code := -1
@@ -84,20 +84,20 @@ func (p *parser) exitCodes(v value) []int {
 
 // foreignMail are placeholders of fetchmail, mpop and getmail, and ours for
 // them.
-var foreignMail = map[string]string{
+var foreignMailPlaceholders = map[string]string{
 	"%T": "{recipient}", "%F": "{sender}",
 	"%(recipient)": "{recipient}", "%(sender)": "{sender}",
 	"%(local)": "", "%(domain)": "", "%(mailbox)": "",
 }
 
 // argv reads a program and its arguments, with placeholders.
-func (p *parser) argv(v value) []string {
-	words, ok := p.words(v, foreignMail)
+func (p *parser) readProgram(v value) []string {
+	words, ok := p.readArgs(v, foreignMailPlaceholders)
 	if !ok {
 		return nil
 	}
 	if _, err := program.Parse(words); err != nil {
-		p.refuse(v, err)
+		p.failWith(v, err)
 		return nil
 	}
 	return words
@@ -105,12 +105,12 @@ func (p *parser) argv(v value) []string {
 
 // words reads a program and its arguments. What another fetcher would fill in, the
 // program would get as it is, and might well take for an address.
-func (p *parser) words(v value, foreign map[string]string) (words []string, ok bool) {
+func (p *parser) readArgs(v value, foreign map[string]string) (words []string, ok bool) {
 	if words, ok = p.texts(v); !ok {
 		return nil, false
 	}
 	if v.node.Kind == yaml.ScalarNode && strings.ContainsAny(words[0], " \t") {
-		p.fail(v, "write "+flow(split(words[0], foreign)), "a program with arguments must be a list")
+		p.fail(v, "write "+flow(splitCommandLine(words[0], foreign)), "a program with arguments must be a list")
 		return nil, false
 	}
 	for _, word := range words {
@@ -125,12 +125,12 @@ func (p *parser) words(v value, foreign map[string]string) (words []string, ok b
 		p.fail(v, hint, "%s is not filled in", quote(word))
 		return nil, false
 	}
-	return words, p.program(v, words)
+	return words, p.resolveProgram(v, words)
 }
 
 // split makes a list of a command line. What only a shell can read, such as a
 // pipe, is left to one, whose script finds in variables what would be filled in.
-func split(line string, foreign map[string]string) []string {
+func splitCommandLine(line string, foreign map[string]string) []string {
 	var pairs []string
 	for theirs, ours := range foreign {
 		ours = cmp.Or(ours, theirs)
@@ -141,15 +141,15 @@ func split(line string, foreign map[string]string) []string {
 		return strings.Fields(line)
 	}
 	if !strings.Contains(line, `"`) { // within quotes, what a stranger wrote could be run: leave it, to be refused
-		line = inShell.Replace(line)
+		line = shellPlaceholders.Replace(line)
 	}
 	return []string{"sh", "-c", line}
 }
 
-var inShell = strings.NewReplacer("{recipient}", `"$MAILHAUL_RECIPIENT"`, "{sender}", `"$MAILHAUL_SENDER"`)
+var shellPlaceholders = strings.NewReplacer("{recipient}", `"$MAILHAUL_RECIPIENT"`, "{sender}", `"$MAILHAUL_SENDER"`)
 
 // program makes a program whose name holds a slash a path like others in the file.
-func (p *parser) program(v value, words []string) (ok bool) {
+func (p *parser) resolveProgram(v value, words []string) (ok bool) {
 	if !strings.Contains(words[0], "/") {
 		return true
 	}

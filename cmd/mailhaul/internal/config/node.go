@@ -13,26 +13,26 @@ import (
 
 // parser walks the tree of a file and collects what is wrong with it.
 type parser struct {
-	file      string
-	dir       string // that paths in it are relative to
-	problems  []Problem
-	steps     int                   // left before the file is taken for an alias bomb
-	sinkList  []string              // the names of all sinks
-	sinkNodes map[string]*yaml.Node // by those names
-	oauths    map[string]*OAuth
+	file         string
+	dir          string // that paths in it are relative to
+	problems     []Problem
+	nodesLeft    int                   // left before the file is taken for an alias bomb
+	sinkNames    []string              // the names of all sinks
+	sinkNodes    map[string]*yaml.Node // by those names
+	oauthClients map[string]*OAuth
 	// needsRoute holds, by the names of sinks that do not say for whom the
 	// mail is, the key that would.
-	needsRoute map[string]string
+	recipientKey map[string]string
 	// places holds, by the names of sinks, the file or folder that they write to.
-	places map[string]string
+	sinkPaths map[string]string
 	// secretLine is where the first password stands in the file, 0 if none
 	// does.
 	secretLine int
 	// envNames are the variables that hold secrets.
-	envNames *[]string
+	secretVars *[]string
 	// inTurn has commands of secrets run one at a time.
-	inTurn *bool
-	shown  map[spot]string // the paths and secrets that were read, as they are shown
+	serialCommands *bool
+	display        map[nodeKey]string // the paths and secrets that were read, as they are shown
 }
 
 // value is a node of the tree with the words for where it stands.
@@ -44,12 +44,12 @@ type value struct {
 
 // spot is where a value stands. The same node may stand under another key, by an
 // alias.
-type spot struct {
+type nodeKey struct {
 	node *yaml.Node
 	key  string
 }
 
-func (v value) spot() spot { return spot{v.node, v.where[strings.LastIndex(v.where, " ")+1:]} }
+func (v value) nodeKey() nodeKey { return nodeKey{v.node, v.where[strings.LastIndex(v.where, " ")+1:]} }
 
 // fail records a mistake in v.
 func (p *parser) fail(v value, hint, format string, args ...any) {
@@ -61,7 +61,7 @@ func (p *parser) fail(v value, hint, format string, args ...any) {
 }
 
 // follow returns the node that n stands for.
-func follow(n *yaml.Node) *yaml.Node {
+func resolveAlias(n *yaml.Node) *yaml.Node {
 	for n.Kind == yaml.AliasNode {
 		n = n.Alias
 	}
@@ -74,7 +74,7 @@ func (v value) child(key string, n *yaml.Node) value {
 	if v.where != "" {
 		where = v.where + ": " + key
 	}
-	return value{node: follow(n), line: n.Line, where: where}
+	return value{node: resolveAlias(n), line: n.Line, where: where}
 }
 
 // entry is a key of a mapping.
@@ -94,13 +94,13 @@ func (p *parser) entries(v value) []entry {
 		p.fail(v, "write it as key: value lines, indented below", "is not a mapping")
 		return nil
 	}
-	return p.pairs(v, v.node, 0)
+	return p.mergedEntries(v, v.node, 0)
 }
 
 // pairs reads one mapping and, after it, those it merges: its own keys win.
-func (p *parser) pairs(v value, n *yaml.Node, depth int) []entry {
+func (p *parser) mergedEntries(v value, n *yaml.Node, depth int) []entry {
 	const deepest = 16
-	if p.steps -= 1 + len(n.Content); p.steps < 0 || depth > deepest {
+	if p.nodesLeft -= 1 + len(n.Content); p.nodesLeft < 0 || depth > deepest {
 		p.fail(v, "write it out", "too many aliases")
 		return nil
 	}
@@ -108,26 +108,26 @@ func (p *parser) pairs(v value, n *yaml.Node, depth int) []entry {
 	var merged []*yaml.Node
 	first := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		k, val := follow(n.Content[i]), n.Content[i+1]
+		k, val := resolveAlias(n.Content[i]), n.Content[i+1]
 		line := n.Content[i].Line
 		if k.Kind != yaml.ScalarNode {
 			p.fail(value{line: line, where: v.where}, "", "a key must be a word")
 			continue
 		}
 		if k.Tag == "!!merge" {
-			if val = follow(val); val.Kind == yaml.SequenceNode {
+			if val = resolveAlias(val); val.Kind == yaml.SequenceNode {
 				merged = append(merged, val.Content...)
 			} else {
 				merged = append(merged, val)
 			}
 			continue
 		}
-		if secret := cutSecret(n, i); secret != "" {
+		if secret := secretCutByComma(n, i); secret != "" {
 			p.fail(value{line: line, where: v.where}, "quote a value that holds a comma", "%s ends at a comma, and no key follows", secret)
 			continue
 		}
 		// In a block the colon and the space are there, and it is a key, if a strange one.
-		if name, glued := cutValue(k.Value); glued && alone(val) && n.Style&yaml.FlowStyle != 0 {
+		if name, glued := splitGluedKey(k.Value); glued && hasNoValue(val) && n.Style&yaml.FlowStyle != 0 {
 			p.fail(value{line: line, where: v.where}, "write key: value, with a space after the colon", "%s has no value", quote(name))
 			continue
 		}
@@ -139,11 +139,11 @@ func (p *parser) pairs(v value, n *yaml.Node, depth int) []entry {
 		out = append(out, entry{k.Value, line, v.child(k.Value, val)})
 	}
 	for _, m := range merged {
-		if m = follow(m); m.Kind != yaml.MappingNode {
+		if m = resolveAlias(m); m.Kind != yaml.MappingNode {
 			p.fail(value{line: n.Line, where: v.where}, "", "only a mapping can be merged by <<")
 			continue
 		}
-		for _, e := range p.pairs(v, m, depth+1) {
+		for _, e := range p.mergedEntries(v, m, depth+1) {
 			if _, ok := first[e.key]; !ok {
 				first[e.key] = e.line
 				out = append(out, e)
@@ -156,12 +156,12 @@ func (p *parser) pairs(v value, n *yaml.Node, depth int) []entry {
 // cutSecret returns the key of the secret that the key at i of a mapping seems to
 // be a part of, "" if it is not: in { password: one,two } the key two has no value.
 // It is not to be repeated.
-func cutSecret(n *yaml.Node, i int) string {
+func secretCutByComma(n *yaml.Node, i int) string {
 	if n.Style&yaml.FlowStyle == 0 {
 		return ""
 	}
-	for ; i >= 2 && alone(n.Content[i+1]); i -= 2 {
-		if name, _ := cutValue(n.Content[i-2].Value); secretNames[name] {
+	for ; i >= 2 && hasNoValue(n.Content[i+1]); i -= 2 {
+		if name, _ := splitGluedKey(n.Content[i-2].Value); secretKeys[name] {
 			return name
 		}
 	}
@@ -169,11 +169,11 @@ func cutSecret(n *yaml.Node, i int) string {
 }
 
 // alone reports whether nothing stands behind a key.
-func alone(n *yaml.Node) bool { return isNull(n) && n.Value == "" }
+func hasNoValue(n *yaml.Node) bool { return isNull(n) && n.Value == "" }
 
 // cutValue cuts off what was meant to be the value of a key: to YAML all of
 // password:secret is one. It may be a secret.
-func cutValue(key string) (name string, glued bool) {
+func splitGluedKey(key string) (name string, glued bool) {
 	i := strings.IndexAny(key, ":= ")
 	if i < 1 {
 		return key, false
@@ -185,13 +185,13 @@ func cutValue(key string) (name string, glued bool) {
 // if it goes on with anything but a letter: that may be the secret, as in password;secret
 // or, on a line of its own, password secret. Else secret is "". It is for a key of ours,
 // too, which stands twice or in the wrong place and is to be named.
-func cutPassword(key string) (secret string, end int) {
+func secretPrefix(key string) (secret string, end int) {
 	for i, r := range key {
 		if unicode.IsLetter(r) {
 			continue
 		}
 		name := strings.ToLower(key[:i])
-		if name = cmp.Or(otherNames[name], name); secretNames[name] {
+		if name = cmp.Or(foreignKeys[name], name); secretKeys[name] {
 			switch key[i:] {
 			case "_file", "_env", "_command", "_timeout", "_url":
 				return "", 0
@@ -204,7 +204,7 @@ func cutPassword(key string) (secret string, end int) {
 
 // quoteKey is quote for a key, without what may be a secret.
 func quoteKey(key string) string {
-	if secret, end := cutPassword(key); secret != "" {
+	if secret, end := secretPrefix(key); secret != "" {
 		key = key[:end] + "…"
 	}
 	return quote(key)
@@ -212,12 +212,12 @@ func quoteKey(key string) string {
 
 // secretNames are the keys of secrets. secretKeys adds to them. A token has none, but
 // may be taken to have.
-var secretNames = map[string]bool{"token": true}
+var secretKeys = map[string]bool{"token": true}
 
 // keys says how each key of a mapping is read into a T.
-type keys[T any] map[string]func(p *parser, v value, into *T)
+type keyReaders[T any] map[string]func(p *parser, v value, into *T)
 
-func (k keys[T]) and(more keys[T]) keys[T] {
+func (k keyReaders[T]) with(more keyReaders[T]) keyReaders[T] {
 	all := maps.Clone(k)
 	maps.Copy(all, more)
 	return all
@@ -225,13 +225,13 @@ func (k keys[T]) and(more keys[T]) keys[T] {
 
 // read reads the mapping v by the keys it may hold. It returns the lines of
 // those that were there, or were meant to be.
-func read[T any](p *parser, v value, known keys[T], into *T) map[string]int {
+func readMapping[T any](p *parser, v value, known keyReaders[T], into *T) map[string]int {
 	lines := map[string]int{}
 	for _, e := range p.entries(v) {
 		set, ok := known[e.key]
 		if !ok {
 			meant, hint := didYouMean(e.key, slices.Sorted(maps.Keys(known)))
-			if secret, end := cutPassword(e.key); secret != "" && meant == "" && e.key[end] != '_' {
+			if secret, end := secretPrefix(e.key); secret != "" && meant == "" && e.key[end] != '_' {
 				meant, hint = secret, "write key: value, with a space after the colon"
 			}
 			p.fail(value{line: e.line, where: v.where}, hint, "unknown key %s", quoteKey(e.key))

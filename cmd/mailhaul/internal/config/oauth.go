@@ -36,55 +36,55 @@ type OAuth struct {
 // OAuthProviders are the providers whose endpoints are known.
 var OAuthProviders = []string{"google", "microsoft", "yahoo"}
 
-var oauthKeys = keys[OAuth]{
+var oauthReaders = keyReaders[OAuth]{
 	"provider":   func(p *parser, v value, o *OAuth) { o.Provider, _ = p.oneOf(v, OAuthProviders...) },
-	"issuer":     func(p *parser, v value, o *OAuth) { o.Issuer = p.url(v) },
-	"auth_url":   func(p *parser, v value, o *OAuth) { o.AuthURL = p.url(v) },
-	"token_url":  func(p *parser, v value, o *OAuth) { o.TokenURL = p.url(v) },
-	"device_url": func(p *parser, v value, o *OAuth) { o.DeviceURL = p.url(v) },
+	"issuer":     func(p *parser, v value, o *OAuth) { o.Issuer = p.readURL(v) },
+	"auth_url":   func(p *parser, v value, o *OAuth) { o.AuthURL = p.readURL(v) },
+	"token_url":  func(p *parser, v value, o *OAuth) { o.TokenURL = p.readURL(v) },
+	"device_url": func(p *parser, v value, o *OAuth) { o.DeviceURL = p.readURL(v) },
 	"client_id":  func(p *parser, v value, o *OAuth) { o.ClientID, _ = p.text(v) },
 	"scopes":     func(p *parser, v value, o *OAuth) { o.Scopes, _ = p.texts(v) },
 	"tenant":     func(p *parser, v value, o *OAuth) { o.Tenant, _ = p.text(v) },
 	"socks5": func(p *parser, v value, o *OAuth) {
 		o.Via = new(Via)
-		p.socks5(v, o.Via)
+		p.readSOCKS5(v, o.Via)
 	},
-}.and(secretKeys("client_secret", func(o *OAuth) *Password { return &o.ClientSecret }))
+}.with(secretReaders("client_secret", func(o *OAuth) *Password { return &o.ClientSecret }))
 
 // tokenCommand reads a command that prints an access token.
-func (p *parser) tokenCommand(v value, l *Login) {
-	l.password() // is not what to log in with
-	p.secretCommand(v, "token", &l.TokenCommand)
+func (p *parser) readTokenCommand(v value, l *Login) {
+	l.resetPassword() // is not what to log in with
+	p.readSecretCommand(v, "token", &l.TokenCommand)
 }
 
 // oauth reads the name of a client that stands at the top of the file, or all
 // about one.
-func (p *parser) oauth(v value, l *Login) {
-	l.password()
+func (p *parser) readOAuth(v value, l *Login) {
+	l.resetPassword()
 	if v.node.Kind == yaml.MappingNode {
-		l.OAuth = p.readOAuth(v, "")
+		l.OAuth = p.readOAuthClient(v, "")
 		return
 	}
 	name, ok := p.text(v)
 	if !ok {
 		return
 	}
-	if l.OAuth, ok = p.oauths[name]; !ok {
+	if l.OAuth, ok = p.oauthClients[name]; !ok {
 		hint := "add at the top: oauth: { " + name + ": { client_id: … } }"
-		if len(p.oauths) > 0 && !slices.Contains(OAuthProviders, name) {
-			_, hint = didYouMean(name, slices.Sorted(maps.Keys(p.oauths)))
+		if len(p.oauthClients) > 0 && !slices.Contains(OAuthProviders, name) {
+			_, hint = didYouMean(name, slices.Sorted(maps.Keys(p.oauthClients)))
 		}
 		p.fail(v, hint, "the client of %s is not known", quote(name))
 	}
 }
 
 // readOAuths reads the clients at the top of the file.
-func (p *parser) readOAuths(v value) map[string]*OAuth {
+func (p *parser) readOAuthClients(v value) map[string]*OAuth {
 	all := map[string]*OAuth{}
 	for _, e := range p.entries(v) {
 		at := value{node: e.value.node, line: e.line, where: "oauth " + e.key}
-		if p.name(at, e.key) {
-			all[e.key] = p.readOAuth(at, e.key)
+		if p.checkName(at, e.key) {
+			all[e.key] = p.readOAuthClient(at, e.key)
 		}
 	}
 	return all
@@ -92,9 +92,9 @@ func (p *parser) readOAuths(v value) map[string]*OAuth {
 
 // readOAuth reads one client. Its name is that of its provider if it does not
 // say otherwise.
-func (p *parser) readOAuth(v value, name string) *OAuth {
+func (p *parser) readOAuthClient(v value, name string) *OAuth {
 	o := new(OAuth)
-	lines := read(p, v, oauthKeys, o)
+	lines := readMapping(p, v, oauthReaders, o)
 	set := func(keys ...string) (found []string) {
 		for _, key := range keys {
 			if lines[key] > 0 {
@@ -135,7 +135,7 @@ func (p *parser) readOAuth(v value, name string) *OAuth {
 }
 
 // url reads the address of a server that is asked for tokens.
-func (p *parser) url(v value) string {
+func (p *parser) readURL(v value) string {
 	s, ok := p.text(v)
 	if !ok {
 		return ""

@@ -23,67 +23,67 @@ import (
 // Password is where a secret comes from: an account's password, a client's
 // secret, an access token.
 type Password struct {
-	what string // the first word of its keys
+	key string // the first word of its keys
 	// fmt prints what is in an unexported field, whatever methods that has: of a
 	// pointer, the address.
-	text    *string
-	file    string
-	env     string
-	command []string
-	hidden  *[]string // variables that the command is not given
-	inTurn  *bool
-	timeout time.Duration
+	text           *string
+	file           string
+	env            string
+	command        []string
+	secretVars     *[]string // variables that the command is not given
+	serialCommands *bool
+	timeout        time.Duration
 }
 
 // defaultPasswordTimeout leaves a person the time to unlock a key.
 const defaultPasswordTimeout = 30 * time.Second
 
 // IsSet reports whether there is a place that the secret comes from.
-func (pw Password) IsSet() bool { return pw.what != "" }
+func (pw Password) IsSet() bool { return pw.key != "" }
 
 // secretKeys are the keys of a secret, by their first word. of is where it
 // goes.
-func secretKeys[T any](what string, of func(*T) *Password) keys[T] {
-	secretNames[what] = true
-	return keys[T]{
-		what:              func(p *parser, v value, t *T) { p.secretText(v, what, of(t)) },
-		what + "_file":    func(p *parser, v value, t *T) { p.secretFile(v, what, of(t)) },
-		what + "_env":     func(p *parser, v value, t *T) { p.secretEnv(v, what, of(t)) },
-		what + "_command": func(p *parser, v value, t *T) { p.secretCommand(v, what, of(t)) },
+func secretReaders[T any](what string, of func(*T) *Password) keyReaders[T] {
+	secretKeys[what] = true
+	return keyReaders[T]{
+		what:              func(p *parser, v value, t *T) { p.readSecretText(v, what, of(t)) },
+		what + "_file":    func(p *parser, v value, t *T) { p.readSecretFile(v, what, of(t)) },
+		what + "_env":     func(p *parser, v value, t *T) { p.readSecretEnv(v, what, of(t)) },
+		what + "_command": func(p *parser, v value, t *T) { p.readSecretCommand(v, what, of(t)) },
 	}
 }
 
 // aVariable is what people write in files in which variables are filled in, as those
 // of docker compose. A password is taken as it is, and this would be a wrong one. (Without
 // the braces it may well be right.)
-var aVariable = regexp.MustCompile(`^\$\{[A-Za-z_]\w*\}$`)
+var variableReference = regexp.MustCompile(`^\$\{[A-Za-z_]\w*\}$`)
 
 // secretText reads the secret itself.
-func (p *parser) secretText(v value, what string, into *Password) {
+func (p *parser) readSecretText(v value, what string, into *Password) {
 	if p.secretLine == 0 {
 		p.secretLine = v.line
 	}
 	s, ok := p.text(v)
 	switch {
-	case !ok || !p.whole(v):
-	case aVariable.MatchString(s):
+	case !ok || !p.checkNotTruncated(v):
+	case variableReference.MatchString(s):
 		p.fail(v, "write "+what+"_env and the name alone; if it really looks like this, put it into a file, for "+what+"_file",
 			"is the name of a variable, not what it holds")
 	default:
-		into.what, into.text = what, &s
-		p.shown[v.spot()] = masked
+		into.key, into.text = what, &s
+		p.display[v.nodeKey()] = maskedSecret
 	}
 }
 
 // secretFile reads the name of a file that holds the secret.
-func (p *parser) secretFile(v value, what string, into *Password) {
+func (p *parser) readSecretFile(v value, what string, into *Password) {
 	if s, ok := p.path(v); ok {
-		into.what, into.file = what, s
+		into.key, into.file = what, s
 	}
 }
 
 // secretEnv reads the name of a variable that holds the secret.
-func (p *parser) secretEnv(v value, what string, into *Password) {
+func (p *parser) readSecretEnv(v value, what string, into *Password) {
 	s, ok := p.text(v)
 	if !ok {
 		return
@@ -93,14 +93,14 @@ func (p *parser) secretEnv(v value, what string, into *Password) {
 		p.fail(v, "write the name alone: MAIL_"+strings.ToUpper(what), "is not the name of a variable")
 		return
 	}
-	into.what, into.env = what, s
-	*p.envNames = append(*p.envNames, s)
+	into.key, into.env = what, s
+	*p.secretVars = append(*p.secretVars, s)
 }
 
 // secretCommand reads a command that prints the secret.
-func (p *parser) secretCommand(v value, what string, into *Password) {
-	if argv := p.shellOrArgv(v); argv != nil {
-		into.what, into.command, into.hidden, into.inTurn = what, argv, p.envNames, p.inTurn
+func (p *parser) readSecretCommand(v value, what string, into *Password) {
+	if argv := p.readCommand(v); argv != nil {
+		into.key, into.command, into.secretVars, into.serialCommands = what, argv, p.secretVars, p.serialCommands
 	}
 }
 
@@ -115,7 +115,7 @@ func (pw Password) Read(ctx context.Context) (string, error) {
 	case pw.env != "":
 		s, ok := os.LookupEnv(pw.env)
 		if !ok || s == "" {
-			return "", fmt.Errorf("%s_env: the variable %s is not set", pw.what, pw.env)
+			return "", fmt.Errorf("%s_env: the variable %s is not set", pw.key, pw.env)
 		}
 		return s, nil
 	case pw.text != nil:
@@ -127,15 +127,15 @@ func (pw Password) Read(ctx context.Context) (string, error) {
 
 // reading are the files that are being read, each by one goroutine, however many
 // ask for it and however often.
-var reading singleflight.Group
+var fileReads singleflight.Group
 
 // readFile returns the first line of the file, which may block: it may be a pipe,
 // or stand on a mount that hangs.
 func (pw Password) readFile(ctx context.Context) (string, error) {
-	timed, cancel := context.WithTimeout(ctx, pw.limit())
+	timed, cancel := context.WithTimeout(ctx, pw.timeLimit())
 	defer cancel()
-	key := pw.what + "_file"
-	read := reading.DoChan(key+" "+pw.file, func() (any, error) { return readSecretFile(pw.file, pw.longest()) })
+	key := pw.key + "_file"
+	read := fileReads.DoChan(key+" "+pw.file, func() (any, error) { return firstLineOfSecret(pw.file, pw.maxLength()) })
 	select {
 	case r := <-read:
 		if r.Err != nil {
@@ -146,12 +146,12 @@ func (pw Password) readFile(ctx context.Context) (string, error) {
 		if ctx.Err() != nil {
 			return "", fmt.Errorf("%s: nothing comes from %s: %w", key, pw.file, ctx.Err())
 		}
-		return "", fmt.Errorf("%s: nothing came from %s within %s (password_timeout sets how long)", key, pw.file, pw.limit())
+		return "", fmt.Errorf("%s: nothing came from %s within %s (password_timeout sets how long)", key, pw.file, pw.timeLimit())
 	}
 }
 
 // readSecretFile returns the first line of a file that is not for everyone.
-func readSecretFile(path string, longest int) (string, error) {
+func firstLineOfSecret(path string, longest int) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
@@ -175,48 +175,48 @@ func readSecretFile(path string, longest int) (string, error) {
 }
 
 // asking is taken by a command that is not to run beside others.
-var asking = make(chan struct{}, 1)
+var commandSlot = make(chan struct{}, 1)
 
 // run returns the first line that the command prints.
 //
 // The command shares our terminal and process group, since an agent may have
 // to ask for a passphrase there.
 func (pw Password) run(ctx context.Context) (string, error) {
-	key := pw.what + "_command"
-	if *pw.inTurn {
+	key := pw.key + "_command"
+	if *pw.serialCommands {
 		select {
-		case asking <- struct{}{}:
-			defer func() { <-asking }()
+		case commandSlot <- struct{}{}:
+			defer func() { <-commandSlot }()
 		case <-ctx.Done():
 			return "", fmt.Errorf("%s: %w", key, ctx.Err())
 		}
 	}
-	timed, cancel := context.WithTimeout(ctx, pw.limit())
+	timed, cancel := context.WithTimeout(ctx, pw.timeLimit())
 	defer cancel()
 	cmd := exec.CommandContext(timed, pw.command[0], pw.command[1:]...)
 	// A child that outlives the command must not hold us by its end of the pipe.
 	cmd.WaitDelay = time.Second
-	stdout, stderr := head{room: pw.longest() + 1}, head{room: 4096}
+	stdout, stderr := limitedBuffer{limit: pw.maxLength() + 1}, limitedBuffer{limit: 4096}
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	cmd.Env = environWithout(*pw.hidden)
+	cmd.Env = environWithout(*pw.secretVars)
 	err := cmd.Run()
 	switch {
 	case ctx.Err() != nil:
 		return "", fmt.Errorf("%s: %w", key, ctx.Err())
 	case timed.Err() != nil:
-		return "", fmt.Errorf("%s: no answer within %s (password_timeout sets how long)", key, pw.limit())
+		return "", fmt.Errorf("%s: no answer within %s (password_timeout sets how long)", key, pw.timeLimit())
 	case err != nil && !errors.Is(err, exec.ErrWaitDelay):
 		// It may have told the secret twice.
 		var secret mask.Set
-		for line := range strings.Lines(stdout.kept.String()) {
+		for line := range strings.Lines(stdout.data.String()) {
 			secret.Add(strings.TrimSpace(line))
 		}
-		if said := strings.TrimSpace(secret.Text(stderr.kept.String())); said != "" {
+		if said := strings.TrimSpace(secret.Text(stderr.data.String())); said != "" {
 			return "", fmt.Errorf("%s: %w: %s", key, err, quote(said))
 		}
 		return "", fmt.Errorf("%s: %w", key, err)
 	}
-	s, err := firstLine(&stdout.kept, pw.longest())
+	s, err := firstLine(&stdout.data, pw.maxLength())
 	if err != nil {
 		return "", fmt.Errorf("%s: its output %w", key, err)
 	}
@@ -224,27 +224,27 @@ func (pw Password) run(ctx context.Context) (string, error) {
 }
 
 // limit returns how long a command may take, and a file that blocks.
-func (pw Password) limit() time.Duration { return cmp.Or(pw.timeout, defaultPasswordTimeout) }
+func (pw Password) timeLimit() time.Duration { return cmp.Or(pw.timeout, defaultPasswordTimeout) }
 
 // longest returns how many bytes the secret may have. Access tokens that hold
 // claims are longer than passwords.
-func (pw Password) longest() int {
-	if pw.what == "token" {
+func (pw Password) maxLength() int {
+	if pw.key == "token" {
 		return 16 << 10
 	}
 	return 4096
 }
 
 // head keeps the first bytes written to it.
-type head struct {
-	kept bytes.Buffer
-	room int
+type limitedBuffer struct {
+	data  bytes.Buffer
+	limit int
 }
 
 // Write keeps what fits and takes the rest as written.
-func (h *head) Write(b []byte) (int, error) {
-	if room := h.room - h.kept.Len(); room > 0 {
-		h.kept.Write(b[:min(room, len(b))])
+func (h *limitedBuffer) Write(b []byte) (int, error) {
+	if room := h.limit - h.data.Len(); room > 0 {
+		h.data.Write(b[:min(room, len(b))])
 	}
 	return len(b), nil
 }

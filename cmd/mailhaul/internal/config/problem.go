@@ -45,14 +45,14 @@ func (e *Error) Error() string {
 	type mistake struct{ kind, text string }
 	who := map[mistake][]string{}
 	for _, p := range e.Problems {
-		kind, name, text := p.split()
+		kind, name, text := p.splitSubject()
 		who[mistake{kind, text}] = append(who[mistake{kind, text}], name)
 	}
 	told := map[mistake]bool{}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %d mistakes", e.Path, len(e.Problems))
 	for _, p := range e.Problems {
-		kind, _, text := p.split()
+		kind, _, text := p.splitSubject()
 		m := mistake{kind, text}
 		if told[m] {
 			continue
@@ -68,15 +68,15 @@ func (e *Error) Error() string {
 
 // ownFile finds what differs where accounts have files of their own, which are missing
 // or not to be read. In quotes is what an option says, which is the mistake.
-var ownFile = regexp.MustCompile(` /\S+:`)
+var filePath = regexp.MustCompile(` /\S+:`)
 
 // split returns which account or sink a mistake is in, and what is wrong there; else
 // kind and name are "".
-func (p Problem) split() (kind, name, text string) {
+func (p Problem) splitSubject() (kind, name, text string) {
 	for _, kind := range []string{"account", "sink"} {
 		if rest, ok := strings.CutPrefix(p.Text, kind+" "); ok {
 			if name, text, ok := strings.Cut(rest, ": "); ok {
-				return kind, name, ownFile.ReplaceAllString(text, "")
+				return kind, name, filePath.ReplaceAllString(text, "")
 			}
 		}
 	}

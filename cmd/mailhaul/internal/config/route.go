@@ -21,50 +21,50 @@ type Route struct {
 }
 
 // routeFile is a Route with its sinks for all other mail.
-type routeFile struct {
+type routeSettings struct {
 	Route
-	fallback []string
-	local    *value // the first local part in the map
+	defaultSinks   []string
+	firstLocalPart *value // the first local part in the map
 }
 
-var routeKeys keys[routeFile]
+var routeReaders keyReaders[routeSettings]
 
 func init() {
-	routeKeys = keys[routeFile]{
-		"header":  func(p *parser, v value, r *routeFile) { r.Headers = p.envelopeHeaders(v) },
-		"map":     func(p *parser, v value, r *routeFile) { p.routeMap(v, r) },
-		"domains": func(p *parser, v value, r *routeFile) { r.Domains = p.domains(v) },
-		"default": func(p *parser, v value, r *routeFile) { r.fallback = p.sinkNames(v) },
+	routeReaders = keyReaders[routeSettings]{
+		"header":  func(p *parser, v value, r *routeSettings) { r.Headers = p.readEnvelopeHeaders(v) },
+		"map":     func(p *parser, v value, r *routeSettings) { p.readRouteMap(v, r) },
+		"domains": func(p *parser, v value, r *routeSettings) { r.Domains = p.readDomains(v) },
+		"default": func(p *parser, v value, r *routeSettings) { r.defaultSinks = p.readSinkNames(v) },
 	}
 }
 
 // route reads a route. Its default is what the account delivers to.
-func (p *parser) route(v value, a *Account) {
-	var r routeFile
-	lines := read(p, v, routeKeys, &r)
+func (p *parser) readRoute(v value, a *Account) {
+	var r routeSettings
+	lines := readMapping(p, v, routeReaders, &r)
 	if lines["header"] == 0 {
 		p.fail(v, "header: [X-Envelope-To, Delivered-To, X-Original-To]", "header is missing")
 	}
-	if r.local != nil && lines["domains"] == 0 {
-		p.fail(*r.local, "add domains: [example.com], or write the whole address", "whose local part this is, is not said")
+	if r.firstLocalPart != nil && lines["domains"] == 0 {
+		p.fail(*r.firstLocalPart, "add domains: [example.com], or write the whole address", "whose local part this is, is not said")
 	}
 	a.Route = &r.Route
 	if lines["default"] > 0 {
-		a.Deliver, a.defaultLine = r.fallback, lines["default"]
+		a.Deliver, a.routeDefaultLine = r.defaultSinks, lines["default"]
 	}
 }
 
 // notEnvelope are header fields that the sender writes.
-var notEnvelope = []string{"to", "cc", "bcc", "resent-to", "resent-cc", "resent-bcc", "from", "sender", "reply-to"}
+var senderHeaders = []string{"to", "cc", "bcc", "resent-to", "resent-cc", "resent-bcc", "from", "sender", "reply-to"}
 
 // envelopeHeaders reads the names of header fields.
-func (p *parser) envelopeHeaders(v value) []string {
+func (p *parser) readEnvelopeHeaders(v value) []string {
 	var names []string
 	for _, item := range p.items(v) {
 		name, ok := p.text(item)
 		switch {
 		case !ok:
-		case slices.Contains(notEnvelope, strings.ToLower(name)):
+		case slices.Contains(senderHeaders, strings.ToLower(name)):
 			p.fail(item, "name the field in which your server notes the envelope: X-Envelope-To, Delivered-To or X-Original-To",
 				"%s is what the sender wrote, not whom the mail was for", quote(name))
 		case strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' }): // RFC 5322 §2.2
@@ -78,7 +78,7 @@ func (p *parser) envelopeHeaders(v value) []string {
 
 // routeMap reads which sinks are for whom. There are no patterns: a * would match
 // nothing but itself, and all mail would go to the default.
-func (p *parser) routeMap(v value, r *routeFile) {
+func (p *parser) readRouteMap(v value, r *routeSettings) {
 	r.Map = map[string][]string{}
 	for _, e := range p.entries(v) {
 		at := value{node: e.value.node, line: e.line, where: v.where}
@@ -89,15 +89,15 @@ func (p *parser) routeMap(v value, r *routeFile) {
 			p.fail(at, "", "%s appears twice: case does not matter", quote(key))
 		case strings.ContainsAny(key, " \t<>,;*") || key == "" || found && !isDomain(domain):
 			p.fail(at, `write me@example.com, me, or "@example.com" for the whole domain`, "%s is not a recipient", quote(e.key))
-		case local != "" && !found && r.local == nil:
+		case local != "" && !found && r.firstLocalPart == nil:
 			at.where = e.value.where
-			r.local = &at
+			r.firstLocalPart = &at
 		}
-		r.Map[key] = p.sinkNames(e.value)
+		r.Map[key] = p.readSinkNames(e.value)
 	}
 }
 
-func (p *parser) domains(v value) []string {
+func (p *parser) readDomains(v value) []string {
 	var all []string
 	for _, item := range p.items(v) {
 		if s, ok := p.text(item); ok && !isDomain(s) {
@@ -114,7 +114,7 @@ func isDomain(s string) bool {
 }
 
 // sinkNames reads the name of a sink, or a list of them.
-func (p *parser) sinkNames(v value) []string {
+func (p *parser) readSinkNames(v value) []string {
 	var names []string
 	for _, item := range p.items(v) {
 		name, ok := p.text(item)
@@ -122,8 +122,8 @@ func (p *parser) sinkNames(v value) []string {
 		case !ok:
 		case slices.Contains(names, name):
 			p.fail(item, "", "%s appears twice", quote(name))
-		case len(p.sinkList) > 0 && p.sinkNodes[name] == nil:
-			p.fail(item, p.meantSink(name), "there is no sink %s", quote(name))
+		case len(p.sinkNames) > 0 && p.sinkNodes[name] == nil:
+			p.fail(item, p.suggestSink(name), "there is no sink %s", quote(name))
 			fallthrough // so that it is not called missing too
 		default:
 			names = append(names, name)
@@ -135,34 +135,34 @@ func (p *parser) sinkNames(v value) []string {
 // meantSink returns a hint at which sink was meant by a name. Who makes mistakes
 // by the hundred makes one of them many times, and is not to wait for as many
 // searches through all names.
-func (p *parser) meantSink(name string) string {
+func (p *parser) suggestSink(name string) string {
 	if len(p.problems) >= 100 {
 		return ""
 	}
-	_, hint := didYouMean(name, p.sinkList)
+	_, hint := didYouMean(name, p.sinkNames)
 	return hint
 }
 
 // quarantine reads the name of one sink.
-func (p *parser) quarantine(v value, a *Account) {
+func (p *parser) readQuarantine(v value, a *Account) {
 	if v.node.Kind == yaml.SequenceNode {
 		p.fail(v, "name one sink", "is a list")
-	} else if names := p.sinkNames(v); len(names) > 0 {
+	} else if names := p.readSinkNames(v); len(names) > 0 {
 		a.Quarantine = names[0]
 	}
 }
 
 // deliveries settles which sinks an account delivers to.
-func (p *parser) deliveries(v value, a *Account) {
+func (p *parser) checkDeliveries(v value, a *Account) {
 	line := a.lines
 	switch {
-	case line["deliver"] > 0 || len(p.sinkList) == 0:
+	case line["deliver"] > 0 || len(p.sinkNames) == 0:
 	case a.Route != nil:
 		p.fail(v, "default: the name of a sink", "route: default is missing, for mail that matches nothing")
-	case len(p.sinkList) == 1:
-		a.Deliver = p.sinkList
+	case len(p.sinkNames) == 1:
+		a.Deliver = p.sinkNames
 	default:
-		p.fail(v, cmp.Or(known(p.sinkList), "deliver: the name of one"), "deliver is missing, and there are %d sinks to choose from", len(p.sinkList))
+		p.fail(v, cmp.Or(listHint(p.sinkNames), "deliver: the name of one"), "deliver is missing, and there are %d sinks to choose from", len(p.sinkNames))
 	}
 	at := func(key string) value { return value{line: line[key], where: v.where} }
 	switch {
@@ -176,19 +176,19 @@ func (p *parser) deliveries(v value, a *Account) {
 	if a.Filter != nil && len(a.Filter.Quarantine) > 0 && !a.quarantineRefused {
 		p.fail(at("filter"), "refused: quarantine, and quarantine: the name of a sink", "filter: quarantine needs quarantine")
 	}
-	p.addressees(v, a)
+	p.checkRecipients(v, a)
 	if !a.quarantineRefused {
 		a.Quarantine = ""
 	}
-	p.apart(v, a)
+	p.checkDistinctSinks(v, a)
 }
 
 // apart checks that no two sinks of an account are one place: a Maildir would
 // get each message twice, and who has locked an mbox would wait for itself.
-func (p *parser) apart(v value, a *Account) {
+func (p *parser) checkDistinctSinks(v value, a *Account) {
 	at := map[string]string{}
 	for _, name := range append(a.Sinks(), a.Quarantine) {
-		place := p.places[name]
+		place := p.sinkPaths[name]
 		if other := at[place]; place != "" && other != "" && other != name {
 			p.fail(v, "name one of them", "sinks %s and %s are the same place", quote(other), quote(name))
 		}
@@ -197,9 +197,9 @@ func (p *parser) apart(v value, a *Account) {
 }
 
 // addressees checks that each sink is told for whom a message is.
-func (p *parser) addressees(v value, a *Account) {
+func (p *parser) checkRecipients(v value, a *Account) {
 	for _, name := range a.Deliver {
-		switch key := p.needsRoute[name]; {
+		switch key := p.recipientKey[name]; {
 		case key == "":
 		case a.Route == nil:
 			p.fail(v, key+": me@example.com in the sink, or a route in the account",
@@ -210,7 +210,7 @@ func (p *parser) addressees(v value, a *Account) {
 				"route: default: of which domains sink %s takes mail, is not said", quote(name))
 		}
 	}
-	if key := p.needsRoute[a.Quarantine]; key != "" && a.quarantineRefused {
+	if key := p.recipientKey[a.Quarantine]; key != "" && a.quarantineRefused {
 		p.fail(value{line: a.lines["quarantine"], where: v.where}, key+": me@example.com in the sink",
 			"quarantine: sink %s does not say for whom the mail is", quote(a.Quarantine))
 	}

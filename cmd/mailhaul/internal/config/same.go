@@ -9,7 +9,7 @@ import (
 
 // source is where the file speaks of an account. What it says of all of them is
 // decoded once, since there may be thousands.
-type source struct {
+type accountSource struct {
 	account         *yaml.Node
 	defaults, oauth func() any
 	sinks           map[string]*yaml.Node
@@ -17,31 +17,31 @@ type source struct {
 
 // once returns a function that returns what a part of the file holds, nil if it
 // has none.
-func (v *value) once() func() any {
+func (v *value) decodeOnce() func() any {
 	return sync.OnceValue(func() any {
 		if v == nil {
 			return nil
 		}
-		return plain(v.node)
+		return decode(v.node)
 	})
 }
 
 // SameAs reports whether two files say the same of an account, and of all that
 // it refers to. Comments, and where in the file something stands, do not count.
-func (a *Account) SameAs(b *Account) bool { return reflect.DeepEqual(a.said(), b.said()) }
+func (a *Account) SameAs(b *Account) bool { return reflect.DeepEqual(a.content(), b.content()) }
 
 // said returns what the file says of an account.
-func (a *Account) said() []any {
-	said := []any{plain(a.source.account), a.source.defaults(), a.source.oauth()}
+func (a *Account) content() []any {
+	said := []any{decode(a.source.account), a.source.defaults(), a.source.oauth()}
 	for _, name := range append(a.Sinks(), a.Quarantine) {
-		said = append(said, plain(a.source.sinks[name]))
+		said = append(said, decode(a.source.sinks[name]))
 	}
 	return said
 }
 
 // plain returns what a node holds, aliases and merges resolved. The file was
 // read before, so that there is no error to be had.
-func plain(n *yaml.Node) (v any) {
+func decode(n *yaml.Node) (v any) {
 	if n != nil {
 		n.Decode(&v)
 	}

@@ -7,11 +7,11 @@ import (
 )
 
 // bare is text that YAML takes as it is, wherever it stands.
-var bare = regexp.MustCompile(`^[A-Za-z0-9~/._+-]([A-Za-z0-9~/._@:+= -]*[A-Za-z0-9~/._@+=-])?$`)
+var plainScalar = regexp.MustCompile(`^[A-Za-z0-9~/._+-]([A-Za-z0-9~/._@:+= -]*[A-Za-z0-9~/._@+=-])?$`)
 
 // Scalar writes a text in YAML, as a person would: in quotes only where it needs them.
 func Scalar(s string) string {
-	if bare.MatchString(s) && !strings.Contains(s, ": ") && s != "~" && s != "-" && !strings.HasPrefix(s, "- ") && !strings.EqualFold(s, "null") {
+	if plainScalar.MatchString(s) && !strings.Contains(s, ": ") && s != "~" && s != "-" && !strings.HasPrefix(s, "- ") && !strings.EqualFold(s, "null") {
 		return s
 	}
 	var quoted strings.Builder // YAML knows what JSON does in quotes

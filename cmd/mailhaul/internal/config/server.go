@@ -22,28 +22,28 @@ type Security struct {
 }
 
 // tlsKeys are the keys of a Security. of is where it goes.
-func tlsKeys[T any](of func(*T) *Security) keys[T] {
-	return keys[T]{
-		"tls":             func(p *parser, v value, t *T) { p.tls(v, of(t)) },
-		"tls_ca":          func(p *parser, v value, t *T) { p.tlsCA(v, &of(t).Trust) },
-		"tls_fingerprint": func(p *parser, v value, t *T) { p.fingerprint(v, &of(t).Trust) },
+func tlsReaders[T any](of func(*T) *Security) keyReaders[T] {
+	return keyReaders[T]{
+		"tls":             func(p *parser, v value, t *T) { p.readTLS(v, of(t)) },
+		"tls_ca":          func(p *parser, v value, t *T) { p.readTLSCA(v, &of(t).Trust) },
+		"tls_fingerprint": func(p *parser, v value, t *T) { p.readFingerprint(v, &of(t).Trust) },
 		"tls_cert":        func(p *parser, v value, t *T) { of(t).certFile, _ = p.path(v) },
 		"tls_key":         func(p *parser, v value, t *T) { of(t).keyFile, _ = p.path(v) },
-		"tls_name":        func(p *parser, v value, t *T) { p.tlsName(v, &of(t).Trust) },
-		"tls_min":         func(p *parser, v value, t *T) { p.tlsMin(v, &of(t).Trust) },
+		"tls_name":        func(p *parser, v value, t *T) { p.readTLSName(v, &of(t).Trust) },
+		"tls_min":         func(p *parser, v value, t *T) { p.readTLSMin(v, &of(t).Trust) },
 	}
 }
 
 // tlsNames are the keys of a Security.
-var tlsNames = []string{"tls", "tls_ca", "tls_fingerprint", "tls_cert", "tls_key", "tls_name", "tls_min"}
+var tlsKeys = []string{"tls", "tls_ca", "tls_fingerprint", "tls_cert", "tls_key", "tls_name", "tls_min"}
 
 // unused names the keys in lines that the kind of protection leaves without
 // use. hint may say why it is as it is.
-func (p *parser) unused(v value, lines map[string]int, protection TLS, hint string) {
+func (p *parser) rejectTLSKeys(v value, lines map[string]int, protection TLS, hint string) {
 	if protection != TLSNone {
 		return
 	}
-	for _, key := range tlsNames[1:] {
+	for _, key := range tlsKeys[1:] {
 		if line := lines[key]; line > 0 {
 			p.fail(value{line: line, where: v.where}, hint, "%s has no effect with tls: none", key)
 		}
@@ -52,7 +52,7 @@ func (p *parser) unused(v value, lines map[string]int, protection TLS, hint stri
 
 // hostPort reads host[:port]. The port is 0 if there is none. example and
 // usual are what the hints name.
-func (p *parser) hostPort(v value, example string, usual int) (host string, number int, ok bool) {
+func (p *parser) readHostPort(v value, example string, usual int) (host string, number int, ok bool) {
 	s, ok := p.text(v)
 	if !ok {
 		return "", 0, false
@@ -110,22 +110,22 @@ func (p *parser) hostPort(v value, example string, usual int) (host string, numb
 	return host, int(n), true
 }
 
-func (p *parser) tls(v value, s *Security) {
+func (p *parser) readTLS(v value, s *Security) {
 	if word, ok := p.oneOf(v, string(TLSImplicit), string(TLSStart), string(TLSNone)); ok {
 		s.TLS = TLS(word)
 	}
 }
 
 // tlsName reads the name that a certificate must be for.
-func (p *parser) tlsName(v value, t *channel.Trust) {
-	if host, port, ok := p.hostPort(v, "mail.example.com", 995); ok && port == 0 {
+func (p *parser) readTLSName(v value, t *channel.Trust) {
+	if host, port, ok := p.readHostPort(v, "mail.example.com", 995); ok && port == 0 {
 		t.Name = host
 	} else if ok {
 		p.fail(v, "leave out the port", "is not a host name alone")
 	}
 }
 
-func (p *parser) fingerprint(v value, t *channel.Trust) {
+func (p *parser) readFingerprint(v value, t *channel.Trust) {
 	texts, ok := p.texts(v)
 	if !ok {
 		return
@@ -141,7 +141,7 @@ func (p *parser) fingerprint(v value, t *channel.Trust) {
 	}
 }
 
-func (p *parser) tlsMin(v value, t *channel.Trust) {
+func (p *parser) readTLSMin(v value, t *channel.Trust) {
 	versions := map[string]uint16{
 		"1.0": tls.VersionTLS10, "1.1": tls.VersionTLS11, "1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13,
 	}

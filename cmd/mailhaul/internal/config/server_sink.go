@@ -56,7 +56,7 @@ var serverKinds = map[string]struct {
 
 // maxSocket is the longest path of a UNIX socket, in bytes: sun_path of
 // sockaddr_un has 104 on some systems.
-const maxSocket = 103
+const maxSocketPath = 103
 
 // hostSlashPort is how fetchmail writes a host and a port.
 var hostSlashPort = regexp.MustCompile(`^([\w.-]*[A-Za-z0-9])/(\d+)$`)
@@ -64,10 +64,10 @@ var hostSlashPort = regexp.MustCompile(`^([\w.-]*[A-Za-z0-9])/(\d+)$`)
 // sinkServer reads the place of a server, which is the value of the key that
 // names the sink's kind, and settles what the other keys, read into s, leave
 // open.
-func (p *parser) sinkServer(v, place value, kind string, lines map[string]int, s *Server) {
-	p.exclusive(v, lines)
-	p.clientCertificate(v, lines, &s.Security)
-	p.login(v, lines)
+func (p *parser) readServer(v, place value, kind string, lines map[string]int, s *Server) {
+	p.checkConflicts(v, lines)
+	p.loadClientCertificate(v, lines, &s.Security)
+	p.checkLogin(v, lines)
 	s.TokenCommand.timeout = s.Password.timeout
 	p.checkAuth(v, lines, &s.Login)
 	if place.node == nil {
@@ -83,10 +83,10 @@ func (p *parser) sinkServer(v, place value, kind string, lines map[string]int, s
 	}
 	if strings.ContainsAny(text, "/~$") && !strings.Contains(text, "://") {
 		s.TLS = TLSNone // it does not leave the machine
-		if s.Addr, ok = p.path(place); ok && len(s.Addr) > maxSocket {
-			p.fail(place, "choose a shorter one", "the path of a socket has %d bytes at most", maxSocket)
+		if s.Addr, ok = p.path(place); ok && len(s.Addr) > maxSocketPath {
+			p.fail(place, "choose a shorter one", "the path of a socket has %d bytes at most", maxSocketPath)
 		}
-		for _, key := range slices.Concat(tlsNames, viaNames) {
+		for _, key := range slices.Concat(tlsKeys, viaKeys) {
 			if line := lines[key]; line > 0 {
 				p.fail(value{line: line, where: v.where}, "leave it out", "%s has no effect with a UNIX socket", key)
 			}
@@ -94,7 +94,7 @@ func (p *parser) sinkServer(v, place value, kind string, lines map[string]int, s
 		return
 	}
 	ports := serverKinds[kind]
-	host, port, ok := p.hostPort(place, ports.example, ports.implicit)
+	host, port, ok := p.readHostPort(place, ports.example, ports.implicit)
 	if !ok {
 		return
 	}
@@ -108,7 +108,7 @@ func (p *parser) sinkServer(v, place value, kind string, lines map[string]int, s
 		}
 	}
 	s.Addr = net.JoinHostPort(host, strconv.Itoa(port))
-	p.unused(v, lines, s.TLS, hint)
+	p.rejectTLSKeys(v, lines, s.TLS, hint)
 }
 
 // defaultTLS is how the connection to a server is protected if nothing is
@@ -117,7 +117,7 @@ func defaultTLS(kind, host string, port int, via Via) TLS {
 	switch {
 	case port == 465 || port == 993 || port == 0 && kind == "imap":
 		return TLSImplicit
-	case loopback(host) && !via.leaves():
+	case isLoopback(host) && !via.leavesMachine():
 		return TLSNone
 	default:
 		return TLSStart
@@ -126,36 +126,36 @@ func defaultTLS(kind, host string, port int, via Via) TLS {
 
 // leaves reports whether what goes by v leaves this machine for certain: by a proxy
 // on another, it does so in the clear.
-func (v Via) leaves() bool {
+func (v Via) leavesMachine() bool {
 	if v.SOCKS5 == nil {
 		return false
 	}
 	host, _, err := net.SplitHostPort(v.SOCKS5.Addr)
-	return err == nil && !loopback(host)
+	return err == nil && !isLoopback(host)
 }
 
 // loopback reports whether a host is this machine.
-func loopback(host string) bool {
+func isLoopback(host string) bool {
 	ip := net.ParseIP(host)
 	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
 // login checks that a user and what to log in with come together.
-func (p *parser) login(v value, lines map[string]int) {
+func (p *parser) checkLogin(v value, lines map[string]int) {
 	switch has := hasCredentials(lines); {
 	case has && lines["user"] == 0:
 		p.fail(v, "", "user is missing")
 	case !has && lines["user"] > 0 && lines["tls_cert"] == 0:
-		p.noCredentials(v)
+		p.failNoCredentials(v)
 	case !has && lines["auth"] > 0 && lines["user"] == 0:
 		p.fail(value{line: lines["auth"], where: v.where}, "", "auth has no effect without user")
 	}
 }
 
 // addresses reads those that a server is told.
-func (p *parser) addresses(v value, f *sinkFile) {
+func (p *parser) readAddresses(v value, f *sinkSettings) {
 	s := &f.smtp
-	if to, ok := f.raw["to"]; ok {
+	if to, ok := f.deferred["to"]; ok {
 		for _, item := range p.items(to) {
 			if addr, ok := p.text(item); !ok || !p.checkAddress(item, addr, s.LMTP) {
 				continue
@@ -166,7 +166,7 @@ func (p *parser) addresses(v value, f *sinkFile) {
 			}
 		}
 	}
-	if sender, ok := f.raw["sender"]; ok {
+	if sender, ok := f.deferred["sender"]; ok {
 		if s.NullSender {
 			p.fail(value{line: sender.line, where: v.where}, "keep one of them", "both sender and null_sender are set")
 		}

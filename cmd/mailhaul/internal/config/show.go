@@ -22,20 +22,20 @@ func (c *Config) YAML(account string) ([]byte, error) {
 	var out bytes.Buffer
 	enc := yaml.NewEncoder(&out)
 	enc.SetIndent(2)
-	err := enc.Encode(c.show(account))
+	err := enc.Encode(c.showTree(account))
 	return out.Bytes(), err
 }
 
 // JSON is YAML as an object of JSON. Durations and sizes are strings.
 func (c *Config) JSON(account string) []byte {
 	var out bytes.Buffer
-	writeJSON(&out, c.show(account))
+	writeJSON(&out, c.showTree(account))
 	return out.Bytes()
 }
 
 // shownKey is a key with what holds where nothing is said; "" if that is
 // nothing.
-type shownKey struct{ key, usual string }
+type shownKey struct{ key, defaultText string }
 
 // The keys in the order in which they are shown. Those of a sink come in the
 // order of kinds. A test holds these tables against those of the parser.
@@ -55,7 +55,7 @@ var (
 		{"received_header", "true"}, {"delivered_to", ""}, {"return_path", "false"},
 		{"every", "5m"}, {"timeout", "60s"}, {"time_limit", "1h"}, {"pipelining", "auto"},
 	}
-	sinkUsual = map[string]string{
+	sinkDefaults = map[string]string{
 		"mode": "0600", "lock_timeout": "30s", "timeout": "5m", "null_sender": "false", "folder": "INBOX",
 		"create_folder": "false", "tls_min": "1.2", "auth": "auto", "password_timeout": "30s",
 	}
@@ -67,17 +67,17 @@ var (
 
 // show returns the tree of what YAML says. The file was checked for aliases that
 // make too much of it.
-func (c *Config) show(account string) *yaml.Node {
-	s := &shower{&parser{steps: math.MaxInt, shown: c.shown}}
+func (c *Config) showTree(account string) *yaml.Node {
+	s := &renderer{&parser{nodesLeft: math.MaxInt, display: c.shown}}
 	top := s.fields(c.root)
 	defaults := s.fields(top["defaults"])
-	all := usual(topShown)
+	all := defaultNodes(topShown)
 	for _, key := range topShown {
 		if v, ok := top[key.key]; ok {
-			all[key.key] = s.copy(v)
+			all[key.key] = s.copyNode(v)
 		}
 	}
-	all["state"] = text(escape(c.State))
+	all["state"] = textNode(escapePath(c.State))
 
 	var sinks, accounts yaml.Node
 	sinks.Kind, accounts.Kind = yaml.MappingNode, yaml.MappingNode
@@ -89,27 +89,27 @@ func (c *Config) show(account string) *yaml.Node {
 	ofSinks := s.fields(top["sinks"])
 	for i := range c.Sinks {
 		if sink := &c.Sinks[i]; wanted(sink.Name) {
-			put(&sinks, sink.Name, s.sink(sink, s.fields(ofSinks[sink.Name])))
+			appendEntry(&sinks, sink.Name, s.sinkNode(sink, s.fields(ofSinks[sink.Name])))
 		}
 	}
 	ofAccounts := s.fields(top["accounts"])
 	for i := range c.Accounts {
 		if a := &c.Accounts[i]; account == "" || a.Name == account {
-			put(&accounts, a.Name, s.account(a, s.fields(ofAccounts[a.Name]), defaults))
+			appendEntry(&accounts, a.Name, s.accountNode(a, s.fields(ofAccounts[a.Name]), defaults))
 		}
 	}
 	all["sinks"], all["accounts"] = &sinks, &accounts
 	if account != "" {
-		return ordered(all, []shownKey{{"sinks", ""}, {"accounts", ""}})
+		return mappingNode(all, []shownKey{{"sinks", ""}, {"accounts", ""}})
 	}
-	return ordered(all, topShown)
+	return mappingNode(all, topShown)
 }
 
 // shower makes the tree.
-type shower struct{ *parser }
+type renderer struct{ *parser }
 
 // fields returns the values of a mapping by their keys, none if v is none.
-func (s *shower) fields(v value) map[string]value {
+func (s *renderer) fields(v value) map[string]value {
 	all := map[string]value{}
 	if v.node == nil {
 		return all
@@ -121,7 +121,7 @@ func (s *shower) fields(v value) map[string]value {
 }
 
 // account shows an account, which says own where the defaults say otherwise.
-func (s *shower) account(a *Account, own, defaults map[string]value) *yaml.Node {
+func (s *renderer) accountNode(a *Account, own, defaults map[string]value) *yaml.Node {
 	said := maps.Clone(defaults)
 	drop := func(keys ...string) {
 		for _, key := range keys {
@@ -149,23 +149,23 @@ func (s *shower) account(a *Account, own, defaults map[string]value) *yaml.Node 
 	}
 	all := map[string]*yaml.Node{}
 	for key, v := range said {
-		all[key] = s.copy(v)
+		all[key] = s.copyNode(v)
 	}
 	for key, table := range map[string][]shownKey{"filter": filterShown, "preconnect": hookShown, "postpoll": hookShown} {
 		if v, ok := said[key]; ok {
-			all[key] = s.command(v, table)
+			all[key] = s.commandNode(v, table)
 		}
 	}
 	if filter := all["filter"]; filter != nil && !a.quarantineRefused {
-		remove(filter, "quarantine")
+		removeEntry(filter, "quarantine")
 	}
-	all["server"] = text(net.JoinHostPort(a.Host, strconv.Itoa(a.port())))
-	all["tls"] = text(string(a.TLS))
-	all["deliver"] = texts(a.Deliver)
+	all["server"] = textNode(net.JoinHostPort(a.Host, strconv.Itoa(a.port())))
+	all["tls"] = textNode(string(a.TLS))
+	all["deliver"] = textNodes(a.Deliver)
 	if route := all["route"]; route != nil {
-		remove(route, "default") // which deliver says
+		removeEntry(route, "default") // which deliver says
 	}
-	return s.login(all, usual(accountShown), a.TLS, a.Protocol != KPOP, accountShown)
+	return s.withDefaults(all, defaultNodes(accountShown), a.TLS, a.Protocol != KPOP, accountShown)
 }
 
 func (a *Account) port() int {
@@ -181,10 +181,10 @@ func (a *Account) port() int {
 	}
 }
 
-func (s *shower) sink(sink *Sink, said map[string]value) *yaml.Node {
+func (s *renderer) sinkNode(sink *Sink, said map[string]value) *yaml.Node {
 	all := map[string]*yaml.Node{}
 	for key, v := range said {
-		all[key] = s.copy(v)
+		all[key] = s.copyNode(v)
 	}
 	var server *Server
 	switch {
@@ -193,7 +193,7 @@ func (s *shower) sink(sink *Sink, said map[string]value) *yaml.Node {
 	case sink.IMAP != nil:
 		server = &sink.IMAP.Server
 	}
-	for _, k := range kinds {
+	for _, k := range sinkKinds {
 		if _, ok := said[k.key]; !ok {
 			continue
 		}
@@ -203,25 +203,25 @@ func (s *shower) sink(sink *Sink, said map[string]value) *yaml.Node {
 				table = append(table, shownKey{key, ""})
 				continue
 			}
-			table = append(table, shownKey{key, sinkUsual[key]})
+			table = append(table, shownKey{key, sinkDefaults[key]})
 		}
 		if server == nil {
-			return s.login(all, usual(table), TLSImplicit, false, table)
+			return s.withDefaults(all, defaultNodes(table), TLSImplicit, false, table)
 		}
 		if !strings.HasPrefix(server.Addr, "/") {
-			all[k.key], all["tls"] = text(server.Addr), text(string(server.TLS))
+			all[k.key], all["tls"] = textNode(server.Addr), textNode(string(server.TLS))
 		}
-		return s.login(all, usual(table), server.TLS, server.User != "", table)
+		return s.withDefaults(all, defaultNodes(table), server.TLS, server.User != "", table)
 	}
-	return ordered(all, nil)
+	return mappingNode(all, nil)
 }
 
 // login fills in what is usual, but for what has no use: certificates without
 // TLS, a mechanism without a login, a time limit where nothing takes time. It returns
 // all in the order of the table.
-func (s *shower) login(all, usual map[string]*yaml.Node, tls TLS, logsIn bool, table []shownKey) *yaml.Node {
+func (s *renderer) withDefaults(all, usual map[string]*yaml.Node, tls TLS, logsIn bool, table []shownKey) *yaml.Node {
 	if tls == TLSNone {
-		for _, key := range tlsNames[1:] {
+		for _, key := range tlsKeys[1:] {
 			delete(all, key)
 			delete(usual, key)
 		}
@@ -237,94 +237,96 @@ func (s *shower) login(all, usual map[string]*yaml.Node, tls TLS, logsIn bool, t
 			all[key] = node
 		}
 	}
-	return ordered(all, table)
+	return mappingNode(all, table)
 }
 
 // command shows a program, which may stand alone in the file, with its
 // options. One that is none is not shown.
-func (s *shower) command(v value, table []shownKey) *yaml.Node {
-	all := usual(table)
+func (s *renderer) commandNode(v value, table []shownKey) *yaml.Node {
+	all := defaultNodes(table)
 	switch {
 	case v.node.Kind == yaml.MappingNode:
 		for key, v := range s.fields(v) {
-			all[key] = s.copy(v)
+			all[key] = s.copyNode(v)
 		}
 	case isNone(v.node):
 		return nil
 	default:
-		all["command"] = s.copy(v)
+		all["command"] = s.copyNode(v)
 	}
-	return ordered(all, table)
+	return mappingNode(all, table)
 }
 
 // copy returns a value without aliases, comments and secrets.
-func (s *shower) copy(v value) *yaml.Node {
+func (s *renderer) copyNode(v value) *yaml.Node {
 	switch v.node.Kind {
 	case yaml.MappingNode:
 		m := &yaml.Node{Kind: yaml.MappingNode}
 		for _, e := range s.entries(v) {
-			put(m, e.key, s.copy(e.value))
+			appendEntry(m, e.key, s.copyNode(e.value))
 		}
 		return m
 	case yaml.SequenceNode:
 		list := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
 		for _, item := range s.items(v) {
-			list.Content = append(list.Content, s.copy(item))
+			list.Content = append(list.Content, s.copyNode(item))
 		}
 		return list
 	}
-	if shown, ok := s.shown[v.spot()]; ok {
-		return text(shown)
+	if shown, ok := s.display[v.nodeKey()]; ok {
+		return textNode(shown)
 	}
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: v.node.Tag, Value: v.node.Value}
 }
 
 // masked stands in the place of a secret.
-const masked = "***"
+const maskedSecret = "***"
 
 // escape writes a path for a file, where it may hold variables.
-func escape(path string) string { return strings.ReplaceAll(path, "$", "$$") }
+func escapePath(path string) string { return strings.ReplaceAll(path, "$", "$$") }
 
 // text returns a scalar, in quotes if it could be taken for something else.
-func text(s string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s} }
+func textNode(s string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s} }
 
 // texts returns a scalar, or a list of several.
-func texts(all []string) *yaml.Node {
+func textNodes(all []string) *yaml.Node {
 	if len(all) == 1 {
-		return text(all[0])
+		return textNode(all[0])
 	}
 	list := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
 	for _, s := range all {
-		list.Content = append(list.Content, text(s))
+		list.Content = append(list.Content, textNode(s))
 	}
 	return list
 }
 
 // usual returns what holds where nothing is said.
-func usual(table []shownKey) map[string]*yaml.Node {
+func defaultNodes(table []shownKey) map[string]*yaml.Node {
 	all := map[string]*yaml.Node{}
 	for _, k := range table {
-		if k.usual != "" {
-			all[k.key] = &yaml.Node{Kind: yaml.ScalarNode, Value: k.usual}
+		if k.defaultText != "" {
+			all[k.key] = &yaml.Node{Kind: yaml.ScalarNode, Value: k.defaultText}
 		}
 	}
 	return all
 }
 
 // ordered returns a mapping in the order of a table.
-func ordered(all map[string]*yaml.Node, table []shownKey) *yaml.Node {
+func mappingNode(all map[string]*yaml.Node, table []shownKey) *yaml.Node {
 	m := &yaml.Node{Kind: yaml.MappingNode}
 	for _, k := range table {
 		if node := all[k.key]; node != nil {
-			put(m, k.key, node)
+			appendEntry(m, k.key, node)
 		}
 	}
 	return m
 }
 
-func put(m *yaml.Node, key string, v *yaml.Node) { m.Content = append(m.Content, text(key), v) }
+func appendEntry(m *yaml.Node, key string, v *yaml.Node) {
+	m.Content = append(m.Content, textNode(key), v)
+}
 
-func remove(m *yaml.Node, key string) {
+func removeEntry(m *yaml.Node, key string) {
 	for i := 0; i+1 < len(m.Content); i += 2 {
 		if m.Content[i].Value == key {
 			m.Content = slices.Delete(m.Content, i, i+2)

@@ -14,7 +14,7 @@ import (
 const defaultLockTimeout = 30 * time.Second
 
 // sinkFile holds the keys of a sink of any kind.
-type sinkFile struct {
+type sinkSettings struct {
 	maildir Maildir
 	mbox    Mbox
 	mda     MDA
@@ -23,21 +23,21 @@ type sinkFile struct {
 	discard bool
 
 	// These are of several kinds.
-	server  Server
-	timeout time.Duration
-	yes     bool
+	server    Server
+	timeout   time.Duration
+	confirmed bool
 	// raw holds what can be read only once the kind is known.
-	raw map[string]value
+	deferred map[string]value
 }
 
 // later keeps the value of a key until the kind of the sink is known.
-func later(key string) func(*parser, value, *sinkFile) {
-	return func(_ *parser, v value, s *sinkFile) { s.raw[key] = v }
+func deferValue(key string) func(*parser, value, *sinkSettings) {
+	return func(_ *parser, v value, s *sinkSettings) { s.deferred[key] = v }
 }
 
 // kinds are the kinds of sinks, each by the key that names its place, with
 // the other keys that it has.
-var kinds = []struct {
+var sinkKinds = []struct {
 	key     string
 	options []string
 }{
@@ -51,94 +51,94 @@ var kinds = []struct {
 }
 
 var (
-	serverOptions = slices.Concat(tlsNames, viaNames, credentialKeys, []string{"user", "auth", "password_timeout", "timeout"})
+	serverOptions = slices.Concat(tlsKeys, viaKeys, credentialKeys, []string{"user", "auth", "password_timeout", "timeout"})
 	smtpOptions   = append([]string{"to", "sender", "null_sender", "hello"}, serverOptions...)
 )
 
-var sinkKeys = keys[sinkFile]{
-	"maildir":       func(p *parser, v value, s *sinkFile) { s.maildir.Path, _ = p.path(v) },
-	"mode":          func(p *parser, v value, s *sinkFile) { p.mode(v, &s.maildir) },
-	"mbox":          func(p *parser, v value, s *sinkFile) { s.mbox.Path, _ = p.path(v) },
-	"lock_timeout":  func(p *parser, v value, s *sinkFile) { p.duration(v, 0, time.Hour, &s.mbox.LockTimeout) },
-	"mda":           func(p *parser, v value, s *sinkFile) { s.mda.Argv = p.argv(v) },
-	"recipient":     func(p *parser, v value, s *sinkFile) { s.mda.Recipient, _ = p.text(v) },
-	"dir":           func(p *parser, v value, s *sinkFile) { s.mda.Dir, _ = p.path(v) },
-	"timeout":       func(p *parser, v value, s *sinkFile) { p.duration(v, time.Second, time.Hour, &s.timeout) },
-	"smtp":          later("smtp"),
-	"lmtp":          later("lmtp"),
-	"imap":          later("imap"),
-	"to":            later("to"),
-	"sender":        later("sender"),
-	"null_sender":   func(p *parser, v value, s *sinkFile) { p.boolean(v, &s.smtp.NullSender) },
-	"hello":         func(p *parser, v value, s *sinkFile) { s.smtp.Hello, _ = p.text(v) },
-	"folder":        later("folder"),
-	"create_folder": func(p *parser, v value, s *sinkFile) { p.boolean(v, &s.imap.Create) },
-	"flags":         func(p *parser, v value, s *sinkFile) { s.imap.Flags, _ = p.texts(v) },
-	"discard":       func(p *parser, v value, s *sinkFile) { p.boolean(v, &s.discard) },
-	"yes_delete":    func(p *parser, v value, s *sinkFile) { p.boolean(v, &s.yes) },
-}.and(tlsKeys(func(s *sinkFile) *Security { return &s.server.Security })).
-	and(viaKeys(func(s *sinkFile) *Via { return &s.server.Via })).
-	and(loginKeys(sinkAuthNames, func(s *sinkFile) *Login { return &s.server.Login }))
+var sinkReaders = keyReaders[sinkSettings]{
+	"maildir":       func(p *parser, v value, s *sinkSettings) { s.maildir.Path, _ = p.path(v) },
+	"mode":          func(p *parser, v value, s *sinkSettings) { p.readMode(v, &s.maildir) },
+	"mbox":          func(p *parser, v value, s *sinkSettings) { s.mbox.Path, _ = p.path(v) },
+	"lock_timeout":  func(p *parser, v value, s *sinkSettings) { p.duration(v, 0, time.Hour, &s.mbox.LockTimeout) },
+	"mda":           func(p *parser, v value, s *sinkSettings) { s.mda.Argv = p.readProgram(v) },
+	"recipient":     func(p *parser, v value, s *sinkSettings) { s.mda.Recipient, _ = p.text(v) },
+	"dir":           func(p *parser, v value, s *sinkSettings) { s.mda.Dir, _ = p.path(v) },
+	"timeout":       func(p *parser, v value, s *sinkSettings) { p.duration(v, time.Second, time.Hour, &s.timeout) },
+	"smtp":          deferValue("smtp"),
+	"lmtp":          deferValue("lmtp"),
+	"imap":          deferValue("imap"),
+	"to":            deferValue("to"),
+	"sender":        deferValue("sender"),
+	"null_sender":   func(p *parser, v value, s *sinkSettings) { p.boolean(v, &s.smtp.NullSender) },
+	"hello":         func(p *parser, v value, s *sinkSettings) { s.smtp.Hello, _ = p.text(v) },
+	"folder":        deferValue("folder"),
+	"create_folder": func(p *parser, v value, s *sinkSettings) { p.boolean(v, &s.imap.Create) },
+	"flags":         func(p *parser, v value, s *sinkSettings) { s.imap.Flags, _ = p.texts(v) },
+	"discard":       func(p *parser, v value, s *sinkSettings) { p.boolean(v, &s.discard) },
+	"yes_delete":    func(p *parser, v value, s *sinkSettings) { p.boolean(v, &s.confirmed) },
+}.with(tlsReaders(func(s *sinkSettings) *Security { return &s.server.Security })).
+	with(viaReaders(func(s *sinkSettings) *Via { return &s.server.Via })).
+	with(loginReaders(sinkAuthNames, func(s *sinkSettings) *Login { return &s.server.Login }))
 
-func (p *parser) sinks(v value) []Sink {
+func (p *parser) readSinks(v value) []Sink {
 	var out []Sink
 	for _, e := range p.entries(v) {
 		at := value{node: e.value.node, line: e.line, where: "sink " + e.key}
-		named := p.name(at, e.key)
+		named := p.checkName(at, e.key)
 		if !named {
 			at.where = "sink " + quoteKey(e.key)
 		}
 		if named || e.key != "" && quoteKey(e.key) == `"`+e.key+`"` { // what cannot be shown is no choice
-			p.sinkList, p.sinkNodes[e.key] = append(p.sinkList, e.key), e.value.node
+			p.sinkNames, p.sinkNodes[e.key] = append(p.sinkNames, e.key), e.value.node
 		}
-		out = append(out, p.sink(at, e.key))
+		out = append(out, p.newSink(at, e.key))
 	}
 	return out
 }
 
 // sink reads one sink. It is returned even if it is wrong, so that the
 // accounts that name it are not called wrong too.
-func (p *parser) sink(v value, name string) Sink {
-	f := sinkFile{maildir: Maildir{Mode: 0o600}, mbox: Mbox{LockTimeout: defaultLockTimeout}, raw: map[string]value{}}
-	lines := read(p, v, sinkKeys, &f)
+func (p *parser) newSink(v value, name string) Sink {
+	f := sinkSettings{maildir: Maildir{Mode: 0o600}, mbox: Mbox{LockTimeout: defaultLockTimeout}, deferred: map[string]value{}}
+	lines := readMapping(p, v, sinkReaders, &f)
 	s := Sink{Name: name, Line: v.line}
-	kind := p.kind(v, lines)
+	kind := p.sinkKind(v, lines)
 	switch kind {
 	case "":
 		p.fail(v, strings.TrimPrefix(v.where, "sink ")+": { maildir: ~/Maildir }, or mbox, mda, smtp, lmtp, imap:", "does not say where the mail goes")
 	case "maildir":
-		if folder, ok := f.raw["folder"]; ok {
-			p.folder(folder, &f.maildir)
+		if folder, ok := f.deferred["folder"]; ok {
+			p.readFolder(folder, &f.maildir)
 		}
-		s.Maildir, p.places[name] = &f.maildir, filepath.Join(f.maildir.Path, f.maildir.Folder)
+		s.Maildir, p.sinkPaths[name] = &f.maildir, filepath.Join(f.maildir.Path, f.maildir.Folder)
 	case "mbox":
-		s.Mbox, p.places[name] = &f.mbox, filepath.Clean(f.mbox.Path)
+		s.Mbox, p.sinkPaths[name] = &f.mbox, filepath.Clean(f.mbox.Path)
 	case "mda":
 		f.mda.Timeout, s.MDA = f.timeout, &f.mda
 		if f.mda.Recipient == "" && f.mda.usesRecipient() {
-			p.needsRoute[name] = "recipient"
+			p.recipientKey[name] = "recipient"
 		}
 	case "smtp", "lmtp", "imap":
 		f.server.Timeout = f.timeout
-		p.sinkServer(v, f.raw[kind], kind, lines, &f.server)
+		p.readServer(v, f.deferred[kind], kind, lines, &f.server)
 		if kind == "imap" {
 			f.imap.Server, s.IMAP = f.server, &f.imap
-			if folder, ok := f.raw["folder"]; ok {
+			if folder, ok := f.deferred["folder"]; ok {
 				f.imap.Folder, _ = p.text(folder)
 			}
 			break
 		}
 		f.smtp.Server, f.smtp.LMTP, s.SMTP = f.server, kind == "lmtp", &f.smtp
-		p.addresses(v, &f)
+		p.readAddresses(v, &f)
 		if lines["to"] == 0 {
-			p.needsRoute[name] = "to"
+			p.recipientKey[name] = "to"
 		}
 	case "discard":
 		s.Discard = true
 		switch at := (value{line: lines["discard"], where: v.where}); {
 		case !f.discard:
 			p.fail(at, "write discard: true", "does not say where the mail goes")
-		case !f.yes:
+		case !f.confirmed:
 			p.fail(at, "add yes_delete: true if that is what you want", "discard deletes mail for good")
 		}
 	}
@@ -146,9 +146,9 @@ func (p *parser) sink(v value, name string) Sink {
 }
 
 // kind returns the kind of a sink, and checks that its keys are of that kind.
-func (p *parser) kind(v value, lines map[string]int) string {
+func (p *parser) sinkKind(v value, lines map[string]int) string {
 	kind := ""
-	for _, k := range kinds {
+	for _, k := range sinkKinds {
 		line := lines[k.key]
 		if line > 0 && kind != "" {
 			p.fail(value{line: line, where: v.where}, "make it two sinks", "is both %s and %s", kind, k.key)
@@ -161,7 +161,7 @@ func (p *parser) kind(v value, lines map[string]int) string {
 	}
 	for _, option := range slices.Sorted(maps.Keys(lines)) {
 		var of []string
-		for _, k := range kinds {
+		for _, k := range sinkKinds {
 			if slices.Contains(k.options, option) {
 				of = append(of, k.key)
 			}
@@ -174,7 +174,7 @@ func (p *parser) kind(v value, lines map[string]int) string {
 }
 
 // folder reads a Maildir++ folder: .Sub or .Sub.Folder.
-func (p *parser) folder(v value, m *Maildir) {
+func (p *parser) readFolder(v value, m *Maildir) {
 	s, ok := p.text(v)
 	if !ok {
 		return
@@ -187,7 +187,7 @@ func (p *parser) folder(v value, m *Maildir) {
 }
 
 // mode reads a file mode as chmod does: 0600, 600 and 0o600 are the same.
-func (p *parser) mode(v value, m *Maildir) {
+func (p *parser) readMode(v value, m *Maildir) {
 	s, ok := p.text(v)
 	if !ok {
 		return

@@ -6,7 +6,7 @@ import (
 )
 
 // otherNames are what other programs call our keys.
-var otherNames = map[string]string{
+var foreignKeys = map[string]string{
 	"host":              "server",
 	"poll":              "server",
 	"via":               "server",
@@ -66,7 +66,7 @@ var otherNames = map[string]string{
 }
 
 // otherwise says what to do about keys of an account that have no counterpart.
-var otherwise = map[string]string{
+var foreignKeyHints = map[string]string{
 	"fetchall": "leave it out: whatever is new is fetched",
 	"uidl":     always, "only_new": always, "new-only": always,
 	"sslcertck": verified, "tls_certcheck": verified, "verify-certificates": verified, "tls_verify": verified, "insecure": verified,
@@ -90,13 +90,13 @@ const (
 // didYouMean returns the one of names that got was meant to be, if any, and
 // a hint that says so, or lists names if they are few.
 func didYouMean(got string, names []string) (meant, hint string) {
-	if other := otherNames[got]; other != "" {
+	if other := foreignKeys[got]; other != "" {
 		key, _, _ := strings.Cut(other, ":")
 		if slices.Contains(names, key) {
 			return key, "did you mean " + quote(other) + "?"
 		}
 	}
-	if hint = otherwise[got]; hint != "" && slices.Contains(names, "deliver") {
+	if hint = foreignKeyHints[got]; hint != "" && slices.Contains(names, "deliver") {
 		return "", hint
 	}
 	best, least := "", 1+max(1, len(got)/3)
@@ -108,12 +108,12 @@ func didYouMean(got string, names []string) (meant, hint string) {
 	if best != "" {
 		return best, "did you mean " + quote(best) + "?"
 	}
-	return "", known(names)
+	return "", listHint(names)
 }
 
 // known returns a hint that lists names, "" if there are none or too many to
 // read.
-func known(names []string) string {
+func listHint(names []string) string {
 	if len(names) > 10 || len(names) == 0 {
 		return ""
 	}

@@ -14,12 +14,12 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-var lineOf = regexp.MustCompile(`^(?:yaml: )?(?:line (\d+): )?(.*)`)
+var yamlErrorPattern = regexp.MustCompile(`^(?:yaml: )?(?:line (\d+): )?(.*)`)
 
 // syntax records an error of the YAML parser. Its text may quote the file,
 // which may be a password, so whatever is quoted is left out.
-func (p *parser) syntax(data []byte, err error) {
-	m := lineOf.FindStringSubmatch(err.Error())
+func (p *parser) failSyntax(data []byte, err error) {
+	m := yamlErrorPattern.FindStringSubmatch(err.Error())
 	line, text := 0, "is not YAML"
 	var hint string
 	if m[2] != "" {
@@ -29,8 +29,8 @@ func (p *parser) syntax(data []byte, err error) {
 		line = n
 	}
 	lines := bytes.Split(data, []byte("\n"))
-	if strings.HasPrefix(text, unexpected) || strings.Contains(text, "tab character") {
-		line = lineOfError(lines, err, line)
+	if strings.HasPrefix(text, notFoundPrefix) || strings.Contains(text, "tab character") {
+		line = findErrorLine(lines, err, line)
 	}
 	start := byte(0) // what the line begins with
 	if line > 0 && line <= len(lines) {
@@ -46,8 +46,8 @@ func (p *parser) syntax(data []byte, err error) {
 		text, hint = "an alias (*name) has no anchor (&name)", "quote a value that starts with *"
 	case start == '\t':
 		hint = "indent with spaces, not tabs"
-	case strings.HasPrefix(text, unexpected):
-		text, hint = missing(text, start)
+	case strings.HasPrefix(text, notFoundPrefix):
+		text, hint = explainMissing(text, start)
 	case strings.Contains(text, "expected ':'"):
 		text, hint = "is not YAML", "write key: value, with a space after the colon"
 	case strings.Contains(text, "unexpected end of stream"):
@@ -64,12 +64,12 @@ func (p *parser) syntax(data []byte, err error) {
 
 // unexpected begins what the YAML parser says where something else had to
 // stand. What follows is words of its own, never of the file.
-const unexpected = "did not find expected "
+const notFoundPrefix = "did not find expected "
 
 // missing says what had to stand in a line that begins with start, and what to
 // do about it.
-func missing(text string, start byte) (plain, hint string) {
-	switch what := strings.TrimPrefix(text, unexpected); {
+func explainMissing(text string, start byte) (plain, hint string) {
+	switch what := strings.TrimPrefix(text, notFoundPrefix); {
 	case what == "key" && start == '-':
 		hint = "items of a list, which begin with -, are indented alike and do not stand beside keys"
 	case what == "key":
@@ -93,7 +93,7 @@ func missing(text string, start byte) (plain, hint string) {
 // lineOfError returns the line by which the YAML parser comes to err: the last
 // of as few as have that error. What the parser says itself, told, is the line
 // where the mapping or list around it begins, or the line above that.
-func lineOfError(lines [][]byte, err error, told int) int {
+func findErrorLine(lines [][]byte, err error, told int) int {
 	const most = 1 << 20 // of a larger file so many beginnings take too long
 	size := 0
 	for _, l := range lines {
@@ -103,14 +103,14 @@ func lineOfError(lines [][]byte, err error, told int) int {
 		return told
 	}
 	return 1 + sort.Search(len(lines)-1, func(i int) bool {
-		found := errorOf(bytes.Join(lines[:i+1], []byte("\n")))
+		found := firstYAMLError(bytes.Join(lines[:i+1], []byte("\n")))
 		return found != nil && found.Error() == err.Error()
 	})
 }
 
 // errorOf returns the first error that the YAML parser has, nil if there is
 // none.
-func errorOf(data []byte) error {
+func firstYAMLError(data []byte) error {
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	for {
 		var doc yaml.Node

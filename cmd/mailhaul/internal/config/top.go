@@ -12,59 +12,59 @@ import (
 )
 
 // file is a Config with the parts whose reading must wait for other parts.
-type file struct {
+type topSettings struct {
 	Config
 	sinks, defaults, accounts, oauth *value
 }
 
-var topKeys = keys[file]{
-	"state":        func(p *parser, v value, f *file) { f.State, _ = p.path(v) },
-	"parallel":     func(p *parser, v value, f *file) { p.number(v, 1, 1000, &f.Parallel) },
-	"per_host":     func(p *parser, v value, f *file) { p.number(v, 1, 1000, &f.PerHost) },
-	"metrics":      func(p *parser, v value, f *file) { p.listen(v, &f.Metrics) },
-	"metrics_file": func(p *parser, v value, f *file) { p.metricsFile(v, &f.MetricsFile) },
-	"notify":       func(p *parser, v value, f *file) { f.Notify = p.shellOrArgv(v) },
-	"grace":        func(p *parser, v value, f *file) { p.duration(v, time.Second, time.Hour, &f.Grace) },
-	"oauth":        func(p *parser, v value, f *file) { p.oauths, f.oauth = p.readOAuths(v), &v },
-	"sinks":        func(_ *parser, v value, f *file) { f.sinks = &v },
-	"defaults":     func(_ *parser, v value, f *file) { f.defaults = &v },
-	"accounts":     func(_ *parser, v value, f *file) { f.accounts = &v },
+var topReaders = keyReaders[topSettings]{
+	"state":        func(p *parser, v value, f *topSettings) { f.State, _ = p.path(v) },
+	"parallel":     func(p *parser, v value, f *topSettings) { p.number(v, 1, 1000, &f.Parallel) },
+	"per_host":     func(p *parser, v value, f *topSettings) { p.number(v, 1, 1000, &f.PerHost) },
+	"metrics":      func(p *parser, v value, f *topSettings) { p.readListenAddr(v, &f.Metrics) },
+	"metrics_file": func(p *parser, v value, f *topSettings) { p.readMetricsFile(v, &f.MetricsFile) },
+	"notify":       func(p *parser, v value, f *topSettings) { f.Notify = p.readCommand(v) },
+	"grace":        func(p *parser, v value, f *topSettings) { p.duration(v, time.Second, time.Hour, &f.Grace) },
+	"oauth":        func(p *parser, v value, f *topSettings) { p.oauthClients, f.oauth = p.readOAuthClients(v), &v },
+	"sinks":        func(_ *parser, v value, f *topSettings) { f.sinks = &v },
+	"defaults":     func(_ *parser, v value, f *topSettings) { f.defaults = &v },
+	"accounts":     func(_ *parser, v value, f *topSettings) { f.accounts = &v },
 }
 
 // top reads the whole file.
-func (p *parser) top(v value, c *Config) {
-	f := file{Config: *c}
-	lines := read(p, v, topKeys, &f)
+func (p *parser) readTop(v value, c *Config) {
+	f := topSettings{Config: *c}
+	lines := readMapping(p, v, topReaders, &f)
 	if lines["state"] == 0 {
 		f.State = p.defaultState()
 	}
 	if f.sinks != nil {
-		f.Sinks = p.sinks(*f.sinks)
+		f.Sinks = p.readSinks(*f.sinks)
 	}
-	p.needs(f.sinks, lines["sinks"], "sinks", "{ home: { maildir: ~/Maildir } }")
+	p.checkPresent(f.sinks, lines["sinks"], "sinks", "{ home: { maildir: ~/Maildir } }")
 
 	base := Account{Protocol: POP3, Security: Security{TLS: TLSImplicit}, ReceivedHeader: true, lines: map[string]int{}}
 	if f.defaults != nil {
 		base.lines = p.readAccount(*f.defaults, &base)
 	}
 	if f.accounts != nil {
-		defaults, oauth := f.defaults.once(), f.oauth.once()
+		defaults, oauth := f.defaults.decodeOnce(), f.oauth.decodeOnce()
 		for _, e := range p.entries(*f.accounts) {
 			at := value{node: e.value.node, line: e.line, where: "account " + e.key}
-			if !p.name(at, e.key) {
+			if !p.checkName(at, e.key) {
 				at.where = "account " + quoteKey(e.key)
 			}
-			a := p.account(at, e.key, base)
-			a.source = source{at.node, defaults, oauth, p.sinkNodes}
+			a := p.newAccount(at, e.key, base)
+			a.source = accountSource{at.node, defaults, oauth, p.sinkNodes}
 			f.Accounts = append(f.Accounts, a)
 		}
 	}
-	p.needs(f.accounts, lines["accounts"], "accounts", "{ work: { server: pop.example.com, user: me, password_command: pass mail } }")
+	p.checkPresent(f.accounts, lines["accounts"], "accounts", "{ work: { server: pop.example.com, user: me, password_command: pass mail } }")
 	*c = f.Config
 }
 
 // metricsFile reads a path whose name the collector of text files takes.
-func (p *parser) metricsFile(v value, into *string) {
+func (p *parser) readMetricsFile(v value, into *string) {
 	s, ok := p.path(v)
 	if ok && filepath.Ext(s) != ".prom" {
 		p.fail(v, "node_exporter reads only files that end in .prom", "%s cannot be used", quote(s))
@@ -74,7 +74,7 @@ func (p *parser) metricsFile(v value, into *string) {
 }
 
 // listen reads the address to listen at, host:port.
-func (p *parser) listen(v value, into *string) {
+func (p *parser) readListenAddr(v value, into *string) {
 	s, ok := p.text(v)
 	if !ok {
 		return
@@ -92,7 +92,7 @@ func (p *parser) listen(v value, into *string) {
 
 // needs records that a part of the file is missing or empty. One that is misspelt,
 // which has a line and no value, or is something else was told of.
-func (p *parser) needs(v *value, line int, key, example string) {
+func (p *parser) checkPresent(v *value, line int, key, example string) {
 	example = key + ": " + example
 	switch {
 	case line == 0:
@@ -103,7 +103,7 @@ func (p *parser) needs(v *value, line int, key, example string) {
 }
 
 // name checks what a person called an account or a sink.
-func (p *parser) name(v value, name string) bool {
+func (p *parser) checkName(v value, name string) bool {
 	hint := NameHint(name)
 	if hint != "" {
 		v.where = ""

@@ -36,7 +36,7 @@ func (p *parser) text(v value) (string, bool) {
 
 // whole reports whether a value is all that stands in its line. To YAML a # behind
 // a blank begins a comment, which would quietly cut a password.
-func (p *parser) whole(v value) bool {
+func (p *parser) checkNotTruncated(v value) bool {
 	comment := strings.TrimPrefix(v.node.LineComment, "#")
 	if comment == "" || strings.ContainsAny(comment[:1], " \t#") {
 		return true
@@ -58,7 +58,7 @@ func (p *parser) items(v value) []value {
 	}
 	var all []value
 	for _, n := range v.node.Content {
-		all = append(all, value{node: follow(n), line: n.Line, where: v.where})
+		all = append(all, value{node: resolveAlias(n), line: n.Line, where: v.where})
 	}
 	return all
 }
@@ -131,7 +131,7 @@ func (p *parser) duration(v value, low, high time.Duration, into *time.Duration)
 		return
 	}
 	if d < low || d > high {
-		p.fail(v, fmt.Sprintf("write %s to %s", short(low), short(high)), "%s is out of range", quote(s))
+		p.fail(v, fmt.Sprintf("write %s to %s", formatDuration(low), formatDuration(high)), "%s is out of range", quote(s))
 		return
 	}
 	*into = d
@@ -152,7 +152,7 @@ func (p *parser) size(v value, into *int64) {
 }
 
 // cutVariable is ${} and a ${ that no } follows.
-var cutVariable = regexp.MustCompile(`\$\{(\}|[^}]*$)`)
+var malformedVariable = regexp.MustCompile(`\$\{(\}|[^}]*$)`)
 
 // path reads the name of a file, as an absolute path.
 func (p *parser) path(v value) (string, bool) {
@@ -171,7 +171,7 @@ func (p *parser) path(v value) (string, bool) {
 		p.fail(v, "write the whole path", "only ~/ is expanded, not %s", quote(s))
 		return "", false
 	}
-	if cutVariable.MatchString(strings.ReplaceAll(s, "$$", "_")) { // which os.Expand leaves out
+	if malformedVariable.MatchString(strings.ReplaceAll(s, "$$", "_")) { // which os.Expand leaves out
 		p.fail(v, "write ${NAME}, or $$ for a $ itself", "holds a ${ without a name and a }")
 		return "", false
 	}
@@ -195,13 +195,13 @@ func (p *parser) path(v value) (string, bool) {
 	}
 	s = filepath.Clean(s)
 	if ok {
-		p.shown[v.spot()] = escape(s)
+		p.display[v.nodeKey()] = escapePath(s)
 	}
 	return s, ok
 }
 
 // short returns a whole number of one unit.
-func short(d time.Duration) string {
+func formatDuration(d time.Duration) string {
 	for _, unit := range []string{"w", "d", "h", "m"} {
 		if d > 0 && d%units[unit] == 0 {
 			return fmt.Sprint(int64(d/units[unit])) + unit

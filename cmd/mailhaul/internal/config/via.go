@@ -28,18 +28,18 @@ type SOCKS5 struct {
 }
 
 // viaKeys are the keys of a Via. of is where it goes.
-func viaKeys[T any](of func(*T) *Via) keys[T] {
-	return keys[T]{
-		"source_ip": func(p *parser, v value, t *T) { p.sourceIP(v, of(t)) },
-		"socks5":    func(p *parser, v value, t *T) { p.socks5(v, of(t)) },
-		"tunnel":    func(p *parser, v value, t *T) { p.tunnel(v, of(t)) },
+func viaReaders[T any](of func(*T) *Via) keyReaders[T] {
+	return keyReaders[T]{
+		"source_ip": func(p *parser, v value, t *T) { p.readSourceIP(v, of(t)) },
+		"socks5":    func(p *parser, v value, t *T) { p.readSOCKS5(v, of(t)) },
+		"tunnel":    func(p *parser, v value, t *T) { p.readTunnel(v, of(t)) },
 	}
 }
 
 // viaNames are the keys of a Via.
-var viaNames = []string{"source_ip", "socks5", "tunnel"}
+var viaKeys = []string{"source_ip", "socks5", "tunnel"}
 
-func (p *parser) sourceIP(v value, via *Via) {
+func (p *parser) readSourceIP(v value, via *Via) {
 	s, ok := p.text(v)
 	if !ok {
 		return
@@ -52,37 +52,37 @@ func (p *parser) sourceIP(v value, via *Via) {
 	via.SourceIP, via.Tunnel = ip.Unmap(), nil
 }
 
-var proxyKeys = keys[SOCKS5]{
-	"server": func(p *parser, v value, s *SOCKS5) { s.Addr = p.proxyAddr(v) },
+var proxyReaders = keyReaders[SOCKS5]{
+	"server": func(p *parser, v value, s *SOCKS5) { s.Addr = p.readProxyAddr(v) },
 	"user":   func(p *parser, v value, s *SOCKS5) { s.User, _ = p.text(v) },
 	"password_timeout": func(p *parser, v value, s *SOCKS5) {
 		p.duration(v, time.Second, time.Hour, &s.Password.timeout)
 	},
-}.and(secretKeys("password", func(s *SOCKS5) *Password { return &s.Password }))
+}.with(secretReaders("password", func(s *SOCKS5) *Password { return &s.Password }))
 
 // socks5 reads a proxy, host:port or a mapping; none undoes that of the
 // defaults.
-func (p *parser) socks5(v value, via *Via) {
+func (p *parser) readSOCKS5(v value, via *Via) {
 	via.Tunnel, via.SOCKS5 = nil, nil
 	if isNone(v.node) {
 		return
 	}
 	via.SOCKS5 = new(SOCKS5)
 	if v.node.Kind != yaml.MappingNode {
-		via.SOCKS5.Addr = p.proxyAddr(v)
+		via.SOCKS5.Addr = p.readProxyAddr(v)
 		return
 	}
-	lines := read(p, v, proxyKeys, via.SOCKS5)
-	p.exclusive(v, lines)
+	lines := readMapping(p, v, proxyReaders, via.SOCKS5)
+	p.checkConflicts(v, lines)
 	if lines["server"] == 0 {
 		p.fail(v, "server: proxy.example.com:1080", "server is missing")
 	}
-	p.login(v, lines)
+	p.checkLogin(v, lines)
 }
 
-func (p *parser) proxyAddr(v value) string {
+func (p *parser) readProxyAddr(v value) string {
 	const usual = 1080 // RFC 1928 §3
-	host, port, ok := p.hostPort(v, "proxy.example.com", usual)
+	host, port, ok := p.readHostPort(v, "proxy.example.com", usual)
 	if !ok {
 		return ""
 	}
@@ -95,11 +95,11 @@ func (p *parser) proxyAddr(v value) string {
 var placeholder = regexp.MustCompile(`\{[a-z]+\}`)
 
 // foreignHost are placeholders of fetchmail, and ours for them.
-var foreignHost = map[string]string{"%h": "{host}", "%p": "{port}", "%h:%p": "{host}:{port}"}
+var foreignHostPlaceholders = map[string]string{"%h": "{host}", "%p": "{port}", "%h:%p": "{host}:{port}"}
 
 // tunnel reads a program and its arguments.
-func (p *parser) tunnel(v value, via *Via) {
-	words, ok := p.words(v, foreignHost)
+func (p *parser) readTunnel(v value, via *Via) {
+	words, ok := p.readArgs(v, foreignHostPlaceholders)
 	if !ok {
 		return
 	}
