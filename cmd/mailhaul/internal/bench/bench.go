@@ -15,24 +15,24 @@ import (
 
 // bench is the bench that everybody is measured on.
 type bench struct {
-	err      io.Writer // what is being done
-	runs     int
-	patience time.Duration // who takes longer once is not run again
-	limit    time.Duration // of one run
-	sync     func()        // waits until all that was written is on the disk
-	tools    []string      // programs to run; none: all that there are
+	log       io.Writer // what is being done
+	runs      int
+	slowRun   time.Duration // who takes longer once is not run again
+	runLimit  time.Duration // of one run
+	syncDisks func()        // waits until all that was written is on the disk
+	tools     []string      // programs to run; none: all that there are
 
-	self      string // this program, where every user may run it
-	our       string // mailhaul
-	owner     int    // who runs the fetchers, and owns the mail
-	disk      string // folders for jobs
-	memory    string // the same in memory; "" if there is none
-	ca        string
-	pool      string
-	server    *server
-	plain     *line
-	tls       *line
-	discarded int // jobs
+	selfPath      string // this program, where every user may run it
+	mailhaulPath  string // mailhaul
+	runUID        int    // who runs the fetchers, and owns the mail
+	diskDir       string // folders for jobs
+	memoryDir     string // the same in memory; "" if there is none
+	caFile        string
+	poolDir       string
+	server        *server
+	plainRelay    *latencyRelay
+	tlsRelay      *latencyRelay
+	discardedJobs int // jobs
 }
 
 // nobody runs the fetchers if root runs the program: some refuse root, and
@@ -42,49 +42,49 @@ const nobody = 65534
 // shm is where systems have a file system in memory. In a container it may be
 // too small.
 const (
-	shm      = "/dev/shm"
-	shmSpace = 1 << 30
+	shm         = "/dev/shm"
+	minShmSpace = 1 << 30
 )
 
 // setUp starts the server. The folders are made in dir. tearDown may be called
 // even if it fails.
 func (b *bench) setUp(ctx context.Context, dir string) error {
-	b.owner = os.Getuid()
-	if b.owner == 0 {
-		b.owner = nobody
+	b.runUID = os.Getuid()
+	if b.runUID == 0 {
+		b.runUID = nobody
 	}
 	var err error
-	if b.disk, err = workFolder(dir); err != nil {
+	if b.diskDir, err = makeWorkDir(dir); err != nil {
 		return err
 	}
-	parent := b.disk
-	if free(shm) >= shmSpace {
-		if b.memory, err = workFolder(shm); err != nil {
+	parent := b.diskDir
+	if freeSpace(shm) >= minShmSpace {
+		if b.memoryDir, err = makeWorkDir(shm); err != nil {
 			return err
 		}
-		parent = b.memory
+		parent = b.memoryDir
 	}
-	b.pool = filepath.Join(parent, "pool")
-	if b.server, err = startServer(parent, b.owner); err != nil {
+	b.poolDir = filepath.Join(parent, "pool")
+	if b.server, err = startServer(parent, b.runUID); err != nil {
 		return err
 	}
-	if b.plain, err = newLine(ctx, b.server.Addr); err != nil {
+	if b.plainRelay, err = newRelay(ctx, b.server.Addr); err != nil {
 		return err
 	}
-	if b.tls, err = newLine(ctx, b.server.TLSAddr); err != nil {
+	if b.tlsRelay, err = newRelay(ctx, b.server.TLSAddr); err != nil {
 		return err
 	}
 	// The fetchers may be another user, whom the folder of the server keeps out.
-	b.ca = filepath.Join(b.disk, "ca.pem")
-	if err := copyFile(b.ca, b.server.CAFile, 0o644); err != nil {
+	b.caFile = filepath.Join(b.diskDir, "ca.pem")
+	if err := copyFile(b.caFile, b.server.CAFile, 0o644); err != nil {
 		return err
 	}
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	b.self = filepath.Join(b.disk, "bench")
-	return copyFile(b.self, self, 0o755)
+	b.selfPath = filepath.Join(b.diskDir, "bench")
+	return copyFile(b.selfPath, self, 0o755)
 }
 
 // build compiles mailhaul as `make build` does.
@@ -97,30 +97,30 @@ func (b *bench) build(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("go list: %w: run it inside the sources", err)
 	}
-	b.our = filepath.Join(b.disk, "mailhaul")
-	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=auto", "-trimpath", "-tags", "urfave_cli_no_docs", "-ldflags", "-s -w", "-o", b.our, "./cmd/mailhaul")
+	b.mailhaulPath = filepath.Join(b.diskDir, "mailhaul")
+	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=auto", "-trimpath", "-tags", "urfave_cli_no_docs", "-ldflags", "-s -w", "-o", b.mailhaulPath, "./cmd/mailhaul")
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	cmd.Stderr = b.err
+	cmd.Stderr = b.log
 	return cmd.Run()
 }
 
 func (b *bench) tearDown() {
 	if b.server != nil {
-		b.server.host.end()
+		b.server.host.runCleanups()
 	}
-	for _, dir := range []string{b.disk, b.memory} {
+	for _, dir := range []string{b.diskDir, b.memoryDir} {
 		if dir == "" {
 			continue
 		}
 		if err := os.RemoveAll(dir); err != nil {
-			fmt.Fprintln(b.err, "bench:", err)
+			fmt.Fprintln(b.log, "bench:", err)
 		}
 	}
 }
 
 // free returns how many octets a file system has left for everybody.
-func free(dir string) int64 {
+func freeSpace(dir string) int64 {
 	var fs syscall.Statfs_t
 	if err := syscall.Statfs(dir, &fs); err != nil {
 		return 0 // it is not there
@@ -128,7 +128,7 @@ func free(dir string) int64 {
 	return int64(fs.Bavail) * int64(fs.Bsize)
 }
 
-func workFolder(parent string) (string, error) {
+func makeWorkDir(parent string) (string, error) {
 	dir, err := os.MkdirTemp(parent, "bench-")
 	if err != nil {
 		return "", err

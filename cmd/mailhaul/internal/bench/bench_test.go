@@ -27,8 +27,8 @@ func TestMain(m *testing.M) {
 func TestBench(t *testing.T) {
 	servertest.Program(t, "dovecot")
 	b := &bench{
-		err: t.Output(), runs: 1, patience: time.Hour, limit: time.Minute, tools: []string{drainName, "mailhaul"},
-		sync: func() {}, // it would wait for whatever else the machine does
+		log: t.Output(), runs: 1, slowRun: time.Hour, runLimit: time.Minute, tools: []string{drainName, "mailhaul"},
+		syncDisks: func() {}, // it would wait for whatever else the machine does
 	}
 	defer b.tearDown()
 	if err := b.setUp(t.Context(), ""); err != nil {
@@ -38,7 +38,7 @@ func TestBench(t *testing.T) {
 		t.Fatal(err)
 	}
 	named := func(name string) scenario {
-		chosen, err := choose(name)
+		chosen, err := chooseScenarios(name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -57,10 +57,10 @@ func TestBench(t *testing.T) {
 			if r.Failure != "" {
 				t.Errorf("%s: %s: %s", sc.name, r.Contender, r.Failure)
 			}
-			if !r.Many && !slices.Contains([]int64{1, int64(sc.accounts)}, r.Line.Connections) {
-				t.Errorf("%s: %s has made %d connections for %d accounts", sc.name, r.Contender, r.Line.Connections, sc.accounts)
+			if !r.ProcessPerAccount && !slices.Contains([]int64{1, int64(sc.accounts)}, r.Traffic.Connections) {
+				t.Errorf("%s: %s has made %d connections for %d accounts", sc.name, r.Contender, r.Traffic.Connections, sc.accounts)
 			}
-			if r.Line.Turns < 3 || r.median(func(u usage) float64 { return u.CPU }) == 0 || r.peak() == 0 {
+			if r.Traffic.Turns < 3 || r.median(func(u usage) float64 { return u.CPU }) == 0 || r.peakMiB() == 0 {
 				t.Errorf("%s: %s was not measured: %+v", sc.name, r.Contender, r)
 			}
 		}
@@ -85,7 +85,7 @@ func TestLine(t *testing.T) {
 		io.WriteString(conn, "hello\n")
 		io.Copy(conn, conn)
 	}()
-	ln, err := newLine(t.Context(), l.Addr().String())
+	ln, err := newRelay(t.Context(), l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func TestVerify(t *testing.T) {
 	}
 	check := func(what string, stuffed, good bool) {
 		t.Helper()
-		if err := verify(dir, want, stuffed); (err == nil) != good {
+		if err := verifyMaildir(dir, want, stuffed); (err == nil) != good {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

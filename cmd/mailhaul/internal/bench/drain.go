@@ -18,7 +18,7 @@ import (
 )
 
 // drainOrder is what the drain is told, as JSON in a file.
-type drainOrder struct {
+type drainJob struct {
 	Addr        string
 	CAFile      string // TLS from the first octet, if set
 	Users       []string
@@ -34,7 +34,7 @@ func drain(orderFile string) error {
 	if err != nil {
 		return err
 	}
-	var o drainOrder
+	var o drainJob
 	if err := json.Unmarshal(text, &o); err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func drain(orderFile string) error {
 	for i := range errs {
 		all.Go(func() {
 			for user := range users {
-				if err := o.one(user, cfg); err != nil {
+				if err := o.drainAccount(user, cfg); err != nil {
 					errs[i] = fmt.Errorf("%s: %w", user, err)
 					return
 				}
@@ -72,7 +72,7 @@ func drain(orderFile string) error {
 // 4,000 RETRs are 40 KB, which sockets take without waiting for a reader.
 const drainWindow = 4000
 
-func (o *drainOrder) one(user string, cfg *tls.Config) error {
+func (o *drainJob) drainAccount(user string, cfg *tls.Config) error {
 	conn, err := net.Dial("tcp", o.Addr)
 	if err != nil {
 		return err
@@ -81,24 +81,24 @@ func (o *drainOrder) one(user string, cfg *tls.Config) error {
 	if cfg != nil {
 		conn = tls.Client(conn, cfg)
 	}
-	d := &drained{conn: conn, r: bufio.NewReaderSize(conn, 256<<10)}
-	if _, err := d.reply(); err != nil {
+	d := &drainConn{conn: conn, r: bufio.NewReaderSize(conn, 256<<10)}
+	if _, err := d.readReply(); err != nil {
 		return err
 	}
-	if _, err := d.ask(authPlain(user)); err != nil {
+	if _, err := d.send(authPlain(user)); err != nil {
 		return err
 	}
 	if o.Maildir == "" {
-		if _, err := d.ask("UIDL\r\nQUIT"); err != nil {
+		if _, err := d.send("UIDL\r\nQUIT"); err != nil {
 			return err
 		}
-		if err := d.body(io.Discard); err != nil {
+		if err := d.copyBody(io.Discard); err != nil {
 			return err
 		}
-		_, err := d.reply()
+		_, err := d.readReply()
 		return err
 	}
-	stat, err := d.ask("STAT")
+	stat, err := d.send("STAT")
 	if err != nil {
 		return err
 	}
@@ -112,24 +112,24 @@ func (o *drainOrder) one(user string, cfg *tls.Config) error {
 			return err
 		}
 	}
-	_, err = d.ask("QUIT")
+	_, err = d.send("QUIT")
 	return err
 }
 
 // drained is one connection of the drain.
-type drained struct {
+type drainConn struct {
 	conn net.Conn
 	r    *bufio.Reader
 }
 
-func (d *drained) ask(line string) (string, error) {
+func (d *drainConn) send(line string) (string, error) {
 	if _, err := io.WriteString(d.conn, line+"\r\n"); err != nil {
 		return "", err
 	}
-	return d.reply()
+	return d.readReply()
 }
 
-func (d *drained) reply() (string, error) {
+func (d *drainConn) readReply() (string, error) {
 	line, err := d.r.ReadString('\n')
 	if err != nil {
 		return "", err
@@ -143,7 +143,7 @@ func (d *drained) reply() (string, error) {
 
 // retrieve asks for the messages from up to but not to, and writes each to a
 // file.
-func (d *drained) retrieve(from, to int, prefix string) error {
+func (d *drainConn) retrieve(from, to int, prefix string) error {
 	var ask bytes.Buffer
 	for i := from; i < to; i++ {
 		fmt.Fprintf(&ask, "RETR %d\r\n", i)
@@ -152,14 +152,14 @@ func (d *drained) retrieve(from, to int, prefix string) error {
 		return err
 	}
 	for i := from; i < to; i++ {
-		if _, err := d.reply(); err != nil {
+		if _, err := d.readReply(); err != nil {
 			return err
 		}
 		f, err := os.Create(fmt.Sprintf("%s.%d", prefix, i))
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(d.body(f), f.Close()); err != nil {
+		if err := errors.Join(d.copyBody(f), f.Close()); err != nil {
 			return err
 		}
 	}
@@ -167,7 +167,7 @@ func (d *drained) retrieve(from, to int, prefix string) error {
 }
 
 // body copies a multi-line reply as it comes, up to the line that ends it.
-func (d *drained) body(w io.Writer) error {
+func (d *drainConn) copyBody(w io.Writer) error {
 	const end = "\r\n.\r\n"
 	if first, err := d.r.Peek(3); err != nil {
 		return err

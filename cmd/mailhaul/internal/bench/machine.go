@@ -25,7 +25,7 @@ type Machine struct {
 }
 
 // Name tells machines apart.
-func (m Machine) Name() string { return fmt.Sprint(m.CPU, m.Cores, m.Kernel, m.Disk) }
+func (m Machine) ID() string { return fmt.Sprint(m.CPU, m.Cores, m.Kernel, m.Disk) }
 
 // gigabytes rounds what the kernel says in kB.
 func gigabytes(s string) string {
@@ -36,7 +36,7 @@ func gigabytes(s string) string {
 	return fmt.Sprintf("%.0f GB", kB/(1<<20))
 }
 
-func (b *bench) machine(ctx context.Context) (Machine, error) {
+func (b *bench) describeMachine(ctx context.Context) (Machine, error) {
 	say := func(argv ...string) string {
 		out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).Output()
 		if err != nil {
@@ -45,9 +45,9 @@ func (b *bench) machine(ctx context.Context) (Machine, error) {
 		return strings.TrimSpace(string(out))
 	}
 	m := Machine{
-		CPU: find("/proc/cpuinfo", `model name\s*:\s*(.+)`), Cores: runtime.NumCPU(),
-		Memory: gigabytes(find("/proc/meminfo", `MemTotal:\s*(.+)`)),
-		Kernel: say("uname", "-sr"), Disk: strings.TrimSpace(strings.TrimPrefix(say("df", "--output=fstype", b.disk), "Type")),
+		CPU: findInFile("/proc/cpuinfo", `model name\s*:\s*(.+)`), Cores: runtime.NumCPU(),
+		Memory: gigabytes(findInFile("/proc/meminfo", `MemTotal:\s*(.+)`)),
+		Kernel: say("uname", "-sr"), Disk: strings.TrimSpace(strings.TrimPrefix(say("df", "--output=fstype", b.diskDir), "Type")),
 	}
 	m.Tools = append(m.Tools, "mailhaul "+say("git", "describe", "--always"))
 	for _, pkg := range []string{"fetchmail", "mpop", "getmail6", "fdm", "dovecot-core"} {
@@ -56,12 +56,12 @@ func (b *bench) machine(ctx context.Context) (Machine, error) {
 		}
 	}
 	var err error
-	m.Sync, err = timeSync(b.disk)
+	m.Sync, err = measureSync(b.diskDir)
 	return m, err
 }
 
 // find returns what a pattern captures in a file of the system.
-func find(file, pattern string) string {
+func findInFile(file, pattern string) string {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return "unknown"
@@ -73,7 +73,7 @@ func find(file, pattern string) string {
 }
 
 // timeSync returns the median of how long a new file takes to be on the disk.
-func timeSync(dir string) (milliseconds float64, err error) {
+func measureSync(dir string) (milliseconds float64, err error) {
 	var times []float64
 	for i := range 100 {
 		f, err := os.Create(filepath.Join(dir, fmt.Sprintf("sync-%d", i)))

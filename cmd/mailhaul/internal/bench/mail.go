@@ -18,18 +18,18 @@ import (
 )
 
 // mail is a message that lies in the pool, from where maildrops are filled.
-type mail struct {
-	file string // its path in the pool, stored with LF
-	name string // for a Maildir: with ,S= and ,W=, so that no server need look inside
-	sum  sum
-	size int64
+type message struct {
+	file        string // its path in the pool, stored with LF
+	maildirName string // for a Maildir: with ,S= and ,W=, so that no server need look inside
+	sum         sum
+	size        int64
 }
 
 // sum tells contents apart, line ends aside.
 type sum [sha256.Size]byte
 
 // sizes says how large messages are.
-type sizes func(*rand.Rand) int
+type sizeFunc func(*rand.Rand) int
 
 // lognormal is what mailboxes look like: half of the messages are below 8 KB,
 // a few make up most of the octets; none is above 2 MB. The mean is 41 KB.
@@ -39,11 +39,11 @@ func lognormal(r *rand.Rand) int {
 }
 
 // exactly is one size for all.
-func exactly(n int) sizes { return func(*rand.Rand) int { return n } }
+func fixedSize(n int) sizeFunc { return func(*rand.Rand) int { return n } }
 
 // writePool makes n messages, the same ones each time, and puts them into dir.
-func writePool(dir string, n int, size sizes, owner int) ([]mail, error) {
-	lines, err := corpus()
+func writePool(dir string, n int, size sizeFunc, owner int) ([]message, error) {
+	lines, err := realLines()
 	if err != nil {
 		return nil, err
 	}
@@ -51,19 +51,19 @@ func writePool(dir string, n int, size sizes, owner int) ([]mail, error) {
 		return nil, err
 	}
 	r := rand.New(rand.NewPCG(8, 1939)) // STD 53
-	pool := make([]mail, 0, n)
+	pool := make([]message, 0, n)
 	for i := range n {
-		text := compose(r, lines, i, size(r))
-		m := mail{
-			file: filepath.Join(dir, fmt.Sprint(i)),
-			name: fmt.Sprintf("%d.M%dP1.bench,S=%d,W=%d:2,", 1_700_000_000+i, i, len(text), len(text)+bytes.Count(text, []byte("\n"))),
-			sum:  sumOf(text),
-			size: int64(len(text)),
+		text := composeMessage(r, lines, i, size(r))
+		m := message{
+			file:        filepath.Join(dir, fmt.Sprint(i)),
+			maildirName: fmt.Sprintf("%d.M%dP1.bench,S=%d,W=%d:2,", 1_700_000_000+i, i, len(text), len(text)+bytes.Count(text, []byte("\n"))),
+			sum:         sumOf(text),
+			size:        int64(len(text)),
 		}
 		if err := os.WriteFile(m.file, text, 0o600); err != nil {
 			return nil, err
 		}
-		if err := give(m.file, owner); err != nil {
+		if err := chownTo(m.file, owner); err != nil {
 			return nil, err
 		}
 		pool = append(pool, m)
@@ -72,7 +72,7 @@ func writePool(dir string, n int, size sizes, owner int) ([]mail, error) {
 }
 
 // corpus returns the lines of real messages that any mail system can carry.
-func corpus() ([]string, error) {
+func realLines() ([]string, error) {
 	var lines []string
 	names, err := fs.Glob(testdata.Messages, "messages/*ham*.eml")
 	if err != nil {
@@ -106,7 +106,7 @@ const firstField = "Received: from mx.bench.example by pop.bench.example with ES
 
 // compose makes a message of about the size given: text, and above 48 KB an
 // attachment, as real mail of that size is.
-func compose(r *rand.Rand, lines []string, i, size int) []byte {
+func composeMessage(r *rand.Rand, lines []string, i, size int) []byte {
 	const asText = 48 << 10
 	date := time.Unix(1_700_000_000+int64(i)*60, 0).UTC().Format(time.RFC1123Z)
 	var b bytes.Buffer
@@ -117,11 +117,11 @@ func compose(r *rand.Rand, lines []string, i, size int) []byte {
 		subject(lines[r.IntN(len(lines))]), i, r.Uint32())
 	if size <= asText {
 		b.WriteString("Content-Type: text/plain; charset=us-ascii\n\n")
-		prose(&b, r, lines, size)
+		writeProse(&b, r, lines, size)
 		return b.Bytes()
 	}
 	b.WriteString("Content-Type: multipart/mixed; boundary=\"=-bench\"\n\n--=-bench\nContent-Type: text/plain; charset=us-ascii\n\n")
-	prose(&b, r, lines, b.Len()+2<<10)
+	writeProse(&b, r, lines, b.Len()+2<<10)
 	b.WriteString("\n--=-bench\nContent-Type: application/octet-stream\nContent-Transfer-Encoding: base64\n\n")
 	var raw [57]byte // 76 characters a line (RFC 2045 §6.8)
 	for b.Len() < size {
@@ -142,7 +142,7 @@ func subject(line string) string {
 }
 
 // prose writes runs of real lines until b has the size.
-func prose(b *bytes.Buffer, r *rand.Rand, lines []string, size int) {
+func writeProse(b *bytes.Buffer, r *rand.Rand, lines []string, size int) {
 	for b.Len() < size {
 		at := r.IntN(len(lines))
 		for _, line := range lines[at:min(at+40, len(lines))] {
@@ -165,7 +165,7 @@ func sumOf(text []byte) sum {
 
 // verify sees that a Maildir holds every message once, and nothing else. The
 // files of the drain are stuffed: they have their dots as they came.
-func verify(maildir string, want []sum, stuffed bool) error {
+func verifyMaildir(maildir string, want []sum, dotStuffed bool) error {
 	left := map[sum]int{}
 	for _, s := range want {
 		left[s]++
@@ -181,7 +181,7 @@ func verify(maildir string, want []sum, stuffed bool) error {
 			return err
 		}
 		seen++
-		if stuffed {
+		if dotStuffed {
 			text = bytes.ReplaceAll(text, []byte("\n.."), []byte("\n."))
 		}
 		if s := sumOf(text); left[s] > 0 {

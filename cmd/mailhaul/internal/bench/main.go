@@ -40,7 +40,7 @@ func main() {
 // run is the whole program. What it starts of itself does other things.
 func run(ctx context.Context, args []string, out, errs io.Writer) error {
 	if os.Getenv(roleVariable) == "launch" {
-		return launcher(os.Stdin, os.Stdout)
+		return serveLaunch(os.Stdin, os.Stdout)
 	}
 	if len(args) == 2 && args[0] == drainName {
 		return drain(args[1])
@@ -59,11 +59,11 @@ func run(ctx context.Context, args []string, out, errs io.Writer) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	wanted, err := choose(*only)
+	wanted, err := chooseScenarios(*only)
 	if err != nil {
 		return err
 	}
-	b := &bench{err: errs, runs: max(*runs, 1), patience: *patience, limit: *limit, sync: func() { syscall.Sync() }}
+	b := &bench{log: errs, runs: max(*runs, 1), slowRun: *patience, runLimit: *limit, syncDisks: func() { syscall.Sync() }}
 	if *tools != "" {
 		b.tools = strings.Split(*tools, ",")
 	}
@@ -74,15 +74,15 @@ func run(ctx context.Context, args []string, out, errs io.Writer) error {
 		return err
 	}
 	if *program != "" {
-		b.our = filepath.Join(b.disk, "mailhaul")
-		err = copyFile(b.our, *program, 0o755)
+		b.mailhaulPath = filepath.Join(b.diskDir, "mailhaul")
+		err = copyFile(b.mailhaulPath, *program, 0o755)
 	} else {
 		err = b.build(ctx)
 	}
 	if err != nil {
 		return err
 	}
-	m, err := b.machine(ctx)
+	m, err := b.describeMachine(ctx)
 	if err != nil {
 		return err
 	}
@@ -112,7 +112,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) error {
 }
 
 // choose returns the scenarios that are named in a list.
-func choose(list string) ([]scenario, error) {
+func chooseScenarios(list string) ([]scenario, error) {
 	if list == "" {
 		return scenarios, nil
 	}

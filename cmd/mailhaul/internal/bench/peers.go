@@ -28,19 +28,19 @@ var fetchmail = contender{name: "fetchmail", program: "fetchmail", peer: true, p
 		} else {
 			b.WriteString(" nokeep fetchall") // fetchall: by RETR, which is faster than by TOP
 		}
-		if j.ca != "" {
-			fmt.Fprintf(&b, " ssl sslcertck sslcertfile %q", j.ca)
+		if j.caFile != "" {
+			fmt.Fprintf(&b, " ssl sslcertck sslcertfile %q", j.caFile)
 		} else {
 			b.WriteString(" sslproto ''") // else it would ask for STLS
 		}
 		b.WriteByte('\n')
 	}
 	return []command{{
-		Argv: []string{"fetchmail", "--silent", "--fetchmailrc", j.path("fetchmailrc")},
-		Fine: []int{1}, // there was no mail
-	}}, j.write("fetchmailrc", b.String())
-}, remember: func(j job, user string, uids []string) error {
-	return j.remember(".fetchids", uids, func(uid string) string { return user + "@" + j.host + " " + uid })
+		Argv:         []string{"fetchmail", "--silent", "--fetchmailrc", j.path("fetchmailrc")},
+		SuccessCodes: []int{1}, // there was no mail
+	}}, j.writeFile("fetchmailrc", b.String())
+}, markSeen: func(j job, user string, uids []string) error {
+	return j.appendSeen(".fetchids", uids, func(uid string) string { return user + "@" + j.host + " " + uid })
 }}
 
 // mpop delivers into a Maildir. Accounts are fetched one after the other.
@@ -49,10 +49,10 @@ var mpop = contender{name: "mpop", program: "mpop", peer: true, prepare: func(j 
 }}
 
 // mpopEach is a process for each account, all at once.
-var mpopEach = contender{name: "mpop (a process each)", program: "mpop", peer: true, atOnce: true, many: true, prepare: func(j job) ([]command, error) {
+var mpopEach = contender{name: "mpop (a process each)", program: "mpop", peer: true, concurrent: true, processPerAccount: true, prepare: func(j job) ([]command, error) {
 	var all []command
 	for _, u := range j.users {
-		all = append(all, command{Argv: []string{"mpop", "--quiet", "--file=" + j.path("mpoprc"), account(u)}})
+		all = append(all, command{Argv: []string{"mpop", "--quiet", "--file=" + j.path("mpoprc"), accountName(u)}})
 	}
 	return all, mpopConfig(j)
 }}
@@ -65,45 +65,45 @@ func mpopConfig(j job) error {
 	} else {
 		b.WriteString("keep off\n")
 	}
-	if j.ca != "" {
-		fmt.Fprintf(&b, "tls on\ntls_starttls off\ntls_trust_file %s\n", j.ca)
+	if j.caFile != "" {
+		fmt.Fprintf(&b, "tls on\ntls_starttls off\ntls_trust_file %s\n", j.caFile)
 	} else {
 		b.WriteString("tls off\nauth plain\n") // it would choose none that anybody can read
 	}
 	for _, u := range j.users {
-		fmt.Fprintf(&b, "account %s\nuser %s\n", account(u), u)
+		fmt.Fprintf(&b, "account %s\nuser %s\n", accountName(u), u)
 	}
-	return j.write("mpoprc", b.String())
+	return j.writeFile("mpoprc", b.String())
 }
 
 // getmail6 has a file for each account, which it reads one after the other.
 var getmail = contender{name: "getmail6", program: "getmail", peer: true, prepare: func(j job) ([]command, error) {
 	argv := []string{"getmail", "--getmaildir", j.dir, "--quiet"}
 	for _, u := range j.users {
-		argv = append(argv, "--rcfile", account(u)+".rc")
+		argv = append(argv, "--rcfile", accountName(u)+".rc")
 	}
 	return []command{{Argv: argv}}, getmailConfig(j)
-}, remember: rememberGetmail}
+}, markSeen: rememberGetmail}
 
 // getmailEach is what the script getmails -p does: a process for each account,
 // all at once.
-var getmailEach = contender{name: "getmail6 (a process each)", program: "getmail", peer: true, atOnce: true, many: true, prepare: func(j job) ([]command, error) {
+var getmailEach = contender{name: "getmail6 (a process each)", program: "getmail", peer: true, concurrent: true, processPerAccount: true, prepare: func(j job) ([]command, error) {
 	var all []command
 	for _, u := range j.users {
-		all = append(all, command{Argv: []string{"getmail", "--getmaildir", j.dir, "--quiet", "--rcfile", account(u) + ".rc"}})
+		all = append(all, command{Argv: []string{"getmail", "--getmaildir", j.dir, "--quiet", "--rcfile", accountName(u) + ".rc"}})
 	}
 	return all, getmailConfig(j)
-}, remember: rememberGetmail}
+}, markSeen: rememberGetmail}
 
 func rememberGetmail(j job, user string, uids []string) error {
-	return j.remember("oldmail-"+j.host+"-"+j.port+"-"+user, uids, func(uid string) string { return uid + "\x001700000000" })
+	return j.appendSeen("oldmail-"+j.host+"-"+j.port+"-"+user, uids, func(uid string) string { return uid + "\x001700000000" })
 }
 
 func getmailConfig(j job) error {
 	for _, u := range j.users {
 		var b strings.Builder
-		if j.ca != "" {
-			fmt.Fprintf(&b, "[retriever]\ntype = SimplePOP3SSLRetriever\nca_certs = %s\n", j.ca)
+		if j.caFile != "" {
+			fmt.Fprintf(&b, "[retriever]\ntype = SimplePOP3SSLRetriever\nca_certs = %s\n", j.caFile)
 		} else {
 			b.WriteString("[retriever]\ntype = SimplePOP3Retriever\n")
 		}
@@ -114,7 +114,7 @@ func getmailConfig(j job) error {
 		} else {
 			b.WriteString("[options]\ndelete = true\n")
 		}
-		if err := j.write(account(u)+".rc", b.String()); err != nil {
+		if err := j.writeFile(accountName(u)+".rc", b.String()); err != nil {
 			return err
 		}
 	}
@@ -127,25 +127,25 @@ var fdm = contender{name: "fdm", program: "fdm", peer: true, prepare: func(j job
 	var b strings.Builder
 	fmt.Fprintf(&b, "set lock-file %q\nset maximum-size 1G\naction \"in\" maildir %q\n", j.path("fdm.lock"), j.maildir())
 	kind := "pop3"
-	if j.ca != "" {
+	if j.caFile != "" {
 		kind = "pop3s"
 		b.WriteString("set verify-certificates\n")
 	}
 	for _, u := range j.users {
-		fmt.Fprintf(&b, "account %q %s server %q port %s user %q pass %q", account(u), kind, j.host, j.port, u, password)
+		fmt.Fprintf(&b, "account %q %s server %q port %s user %q pass %q", accountName(u), kind, j.host, j.port, u, password)
 		if j.keep {
-			fmt.Fprintf(&b, " new-only cache %q keep", j.path("cache-"+account(u)))
+			fmt.Fprintf(&b, " new-only cache %q keep", j.path("cache-"+accountName(u)))
 		}
 		b.WriteByte('\n')
 	}
 	b.WriteString("match all action \"in\"\n")
-	return []command{{Argv: []string{"fdm", "-q", "-f", j.path("fdm.conf"), "fetch"}}}, j.write("fdm.conf", b.String())
-}, remember: func(j job, user string, uids []string) error {
-	return j.remember("cache-"+account(user), uids, func(uid string) string { return fmt.Sprintf("%d %s", len(uid), uid) })
+	return []command{{Argv: []string{"fdm", "-q", "-f", j.path("fdm.conf"), "fetch"}}}, j.writeFile("fdm.conf", b.String())
+}, markSeen: func(j job, user string, uids []string) error {
+	return j.appendSeen("cache-"+accountName(user), uids, func(uid string) string { return fmt.Sprintf("%d %s", len(uid), uid) })
 }}
 
 // remember adds a line for each unique-id to what a peer remembers.
-func (j job) remember(name string, uids []string, line func(uid string) string) error {
+func (j job) appendSeen(name string, uids []string, line func(uid string) string) error {
 	f, err := os.OpenFile(j.path(name), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
@@ -159,9 +159,9 @@ func (j job) remember(name string, uids []string, line func(uid string) string) 
 }
 
 // fdmAll is fdm with several accounts: it fetches from all of them at once.
-func fdmAll() contender {
+func fdmConcurrent() contender {
 	all := fdm
-	all.atOnce = true
+	all.concurrent = true
 	return all
 }
 
@@ -169,8 +169,8 @@ func fdmAll() contender {
 // no option for it, is told whom to trust.
 func environment(j job) []string {
 	env := []string{"HOME=" + j.dir, "TMPDIR=" + j.dir, "LANG=C", "PATH=/usr/local/bin:/usr/bin:/bin"}
-	if j.ca != "" {
-		env = append(env, "SSL_CERT_FILE="+j.ca)
+	if j.caFile != "" {
+		env = append(env, "SSL_CERT_FILE="+j.caFile)
 	}
 	return env
 }

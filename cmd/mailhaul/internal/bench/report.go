@@ -57,9 +57,9 @@ func megabytes(octets int64) string { return fmt.Sprintf("%.1f MB", float64(octe
 // text.
 func (o *Outcome) table(sc scenario) string {
 	rows := [][]string{{"", "time", "min – max", "× drain", "CPU", "memory", "turns", "connections", "syncs"}}
-	base := o.find(drainName)
+	base := o.resultOf(drainName)
 	if base == nil {
-		base = o.find(drain32)
+		base = o.resultOf(drain32)
 	}
 	for i := range o.Results {
 		r := &o.Results[i]
@@ -73,7 +73,7 @@ func (o *Outcome) table(sc scenario) string {
 		}
 		ratio, syncs := "", "n/a"
 		if base != nil {
-			ratio = fmt.Sprintf("%.2f", r.wall()/base.wall())
+			ratio = fmt.Sprintf("%.2f", r.medianWall()/base.medianWall())
 		}
 		if r.Syncs >= 0 {
 			syncs = fmt.Sprint(r.Syncs)
@@ -83,14 +83,14 @@ func (o *Outcome) table(sc scenario) string {
 		}
 		least := slices.MinFunc(r.Runs, byWall).Wall
 		most := slices.MaxFunc(r.Runs, byWall).Wall
-		memory := fmt.Sprintf("%.1f MiB", r.peak())
-		if r.Many {
+		memory := fmt.Sprintf("%.1f MiB", r.peakMiB())
+		if r.ProcessPerAccount {
 			memory = fmt.Sprintf("%d × %s", sc.accounts, memory)
 		}
 		rows = append(rows, []string{
-			name, seconds(r.wall()), seconds(least) + " – " + seconds(most), ratio,
+			name, seconds(r.medianWall()), seconds(least) + " – " + seconds(most), ratio,
 			seconds(r.median(func(u usage) float64 { return u.CPU })), memory,
-			fmt.Sprint(r.Line.Turns), fmt.Sprint(r.Line.Connections), syncs,
+			fmt.Sprint(r.Traffic.Turns), fmt.Sprint(r.Traffic.Connections), syncs,
 		})
 	}
 	return markdown(rows)

@@ -25,14 +25,14 @@ type Outcome struct {
 
 // Result is what came of a contender in a scenario.
 type Result struct {
-	Contender string    `json:"contender"`
-	Peer      bool      `json:"peer"`
-	AtOnce    bool      `json:"at_once"`
-	Many      bool      `json:"many"`
-	Runs      []usage   `json:"runs"`
-	Failure   string    `json:"failure,omitempty"`
-	Line      lineCount `json:"line"`
-	Syncs     int       `json:"syncs"` // -1: not counted
+	Contender         string  `json:"contender"`
+	Peer              bool    `json:"peer"`
+	Concurrent        bool    `json:"at_once"`
+	ProcessPerAccount bool    `json:"many"`
+	Runs              []usage `json:"runs"`
+	Failure           string  `json:"failure,omitempty"`
+	Traffic           traffic `json:"line"`
+	Syncs             int     `json:"syncs"` // -1: not counted
 }
 
 func (r *Result) add(u usage) {
@@ -56,11 +56,11 @@ func (r *Result) median(of func(usage) float64) float64 {
 	return (values[(n-1)/2] + values[n/2]) / 2
 }
 
-func (r *Result) wall() float64 { return r.median(func(u usage) float64 { return u.Wall }) }
+func (r *Result) medianWall() float64 { return r.median(func(u usage) float64 { return u.Wall }) }
 
 // peak is the peak of memory in MiB: the highest, since a bound is to hold
 // always.
-func (r *Result) peak() float64 {
+func (r *Result) peakMiB() float64 {
 	most := int64(0)
 	for _, u := range r.Runs {
 		most = max(most, u.RSS)
@@ -69,7 +69,7 @@ func (r *Result) peak() float64 {
 }
 
 // find returns the result of a contender, if it has done its job.
-func (o *Outcome) find(name string) *Result {
+func (o *Outcome) resultOf(name string) *Result {
 	for i := range o.Results {
 		if r := &o.Results[i]; r.Contender == name && r.Failure == "" && len(r.Runs) > 0 {
 			return r
@@ -80,11 +80,11 @@ func (o *Outcome) find(name string) *Result {
 
 // fastest returns the fastest peer that has done its job: of those who have all
 // accounts open at once, or of the others.
-func (o *Outcome) fastest(atOnce bool) *Result {
+func (o *Outcome) fastestPeer(atOnce bool) *Result {
 	var best *Result
 	for i := range o.Results {
 		r := &o.Results[i]
-		if r.Peer && r.AtOnce == atOnce && r.Failure == "" && len(r.Runs) > 0 && (best == nil || r.wall() < best.wall()) {
+		if r.Peer && r.Concurrent == atOnce && r.Failure == "" && len(r.Runs) > 0 && (best == nil || r.medianWall() < best.medianWall()) {
 			best = r
 		}
 	}
@@ -92,47 +92,47 @@ func (o *Outcome) fastest(atOnce bool) *Result {
 }
 
 // against returns the result that a target compares with.
-func (f *Figures) against(o *Outcome, t target) *Result {
+func (f *Figures) baseline(o *Outcome, t target) *Result {
 	switch t.against {
-	case fastestPeer:
-		return o.fastest(false)
-	case fastestEach:
-		return o.fastest(true)
-	case inScenarioE:
+	case fastestSingle:
+		return o.fastestPeer(false)
+	case fastestConcurrent:
+		return o.fastestPeer(true)
+	case sameInScenarioE:
 		e := f.Outcomes["e"]
-		return e.find(t.who)
+		return e.resultOf(t.contender)
 	default:
-		return o.find(t.against)
+		return o.resultOf(t.against)
 	}
 }
 
 // judge says in a line whether a target is met, and false if it cannot be told.
 func (f *Figures) judge(o *Outcome, t target) (line string, known bool) {
-	who := o.find(t.who)
+	who := o.resultOf(t.contender)
 	if who == nil {
 		return "", false
 	}
 	verdict := func(is float64) string {
-		if is <= t.most {
+		if is <= t.bound {
 			return "met"
 		}
 		return "**missed**"
 	}
 	if t.against == peakMemory {
-		return fmt.Sprintf("%s: %.1f %s at most %g: %s", t.who, who.peak(), t.against, t.most, verdict(who.peak())), true
+		return fmt.Sprintf("%s: %.1f %s at most %g: %s", t.contender, who.peakMiB(), t.against, t.bound, verdict(who.peakMiB())), true
 	}
-	other := f.against(o, t)
+	other := f.baseline(o, t)
 	if other == nil {
 		return "", false
 	}
-	ratio := who.wall() / other.wall()
+	ratio := who.medianWall() / other.medianWall()
 	against := t.against
-	if t.against == fastestPeer || t.against == fastestEach {
+	if t.against == fastestSingle || t.against == fastestConcurrent {
 		against += " (" + other.Contender + ")"
 	}
-	line = fmt.Sprintf("%s takes %.2f × as long as %s", t.who, ratio, against)
-	if t.most != anything {
-		line += fmt.Sprintf("; at most %g: %s", t.most, verdict(ratio))
+	line = fmt.Sprintf("%s takes %.2f × as long as %s", t.contender, ratio, against)
+	if t.bound != noBound {
+		line += fmt.Sprintf("; at most %g: %s", t.bound, verdict(ratio))
 	}
 	return line, true
 }
@@ -151,7 +151,7 @@ func readFigures(name string, m Machine) (Figures, error) {
 	if err := json.Unmarshal(text, &f); err != nil {
 		return fresh, fmt.Errorf("%s: %w", name, err)
 	}
-	if f.Machine.Name() != m.Name() || f.Outcomes == nil {
+	if f.Machine.ID() != m.ID() || f.Outcomes == nil {
 		return fresh, nil
 	}
 	f.Machine = m

@@ -20,7 +20,7 @@ const password = "bench-password"
 // server is a private Dovecot whose maildrops are filled by linking.
 type server struct {
 	*servertest.Server
-	host  host
+	host  fakeT
 	owner int // of the maildrops
 }
 
@@ -37,16 +37,16 @@ service pop3-login {
 `
 
 // mostUsers is how many users there are.
-const mostUsers = 200
+const userCount = 200
 
 // startServer starts a server whose folder is in parent, with all users.
 func startServer(parent string, owner int) (*server, error) {
 	s := &server{owner: owner}
-	err := s.host.try(func() {
+	err := s.host.catchFatal(func() {
 		s.Server = servertest.Dovecot(&s.host, servertest.DovecotOptions{
 			Mechanisms: []string{"plain"}, Config: dovecotConfig, Parent: parent,
 		})
-		for i := range mostUsers {
+		for i := range userCount {
 			s.AddUser(userName(i), password)
 		}
 	})
@@ -55,7 +55,7 @@ func startServer(parent string, owner int) (*server, error) {
 	}
 	// Dovecot sees no sooner than after a second that its file has changed.
 	for limit := time.Now().Add(10 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-		if _, err = s.list(userName(mostUsers - 1)); err == nil || time.Now().After(limit) {
+		if _, err = s.listUIDs(userName(userCount - 1)); err == nil || time.Now().After(limit) {
 			return s, err
 		}
 	}
@@ -66,7 +66,7 @@ func userName(i int) string { return fmt.Sprintf("u%03d@bench.example", i+1) }
 
 // refill makes a user's maildrop hold the messages and nothing else. It logs
 // in once, so that the server has made its index before anybody is measured.
-func (s *server) refill(user string, msgs []mail) error {
+func (s *server) fillMaildrop(user string, msgs []message) error {
 	dir := s.Maildir(user)
 	if err := os.RemoveAll(dir); err != nil {
 		return err
@@ -75,11 +75,11 @@ func (s *server) refill(user string, msgs []mail) error {
 		return err
 	}
 	for _, m := range msgs {
-		if err := os.Link(m.file, filepath.Join(dir, "cur", m.name)); err != nil {
+		if err := os.Link(m.file, filepath.Join(dir, "cur", m.maildirName)); err != nil {
 			return err
 		}
 	}
-	uids, err := s.list(user)
+	uids, err := s.listUIDs(user)
 	if err == nil && len(uids) != len(msgs) {
 		err = fmt.Errorf("the server lists %d messages of %d", len(uids), len(msgs))
 	}
@@ -87,26 +87,26 @@ func (s *server) refill(user string, msgs []mail) error {
 }
 
 // list logs in and returns the unique-ids of all messages.
-func (s *server) list(user string) (uids []string, err error) {
+func (s *server) listUIDs(user string) (uids []string, err error) {
 	conn, err := net.Dial("tcp", s.Addr)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
-	d := &drained{conn: conn, r: bufio.NewReader(conn)}
-	if _, err := d.reply(); err != nil {
+	d := &drainConn{conn: conn, r: bufio.NewReader(conn)}
+	if _, err := d.readReply(); err != nil {
 		return nil, err
 	}
-	if _, err := d.ask(authPlain(user)); err != nil {
+	if _, err := d.send(authPlain(user)); err != nil {
 		return nil, err
 	}
 	var listing strings.Builder
 	for _, verb := range []string{"LIST", "UIDL"} {
 		listing.Reset()
-		if _, err := d.ask(verb); err != nil {
+		if _, err := d.send(verb); err != nil {
 			return nil, err
 		}
-		if err := d.body(&listing); err != nil {
+		if err := d.copyBody(&listing); err != nil {
 			return nil, err
 		}
 	}
@@ -114,7 +114,7 @@ func (s *server) list(user string) (uids []string, err error) {
 		_, uid, _ := strings.Cut(strings.TrimSpace(line), " ")
 		uids = append(uids, uid)
 	}
-	_, err = d.ask("QUIT")
+	_, err = d.send("QUIT")
 	return uids, err
 }
 
@@ -135,12 +135,12 @@ func makeDir(dir string, owner int) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	return give(dir, owner)
+	return chownTo(dir, owner)
 }
 
 // give makes a user the owner of path, where root runs the program. Others
 // own what they make.
-func give(path string, owner int) error {
+func chownTo(path string, owner int) error {
 	if os.Getuid() != 0 {
 		return nil
 	}
@@ -149,18 +149,18 @@ func give(path string, owner int) error {
 
 // host stands in for the test that runs a server. What would end a test ends
 // the function that was given to try.
-type host struct {
+type fakeT struct {
 	cleanups []func()
 	failed   bool
 }
 
-type fatal struct{ error }
+type fatalError struct{ error }
 
-func (h *host) try(f func()) (err error) {
+func (h *fakeT) catchFatal(f func()) (err error) {
 	defer func() {
 		switch r := recover().(type) {
 		case nil:
-		case fatal:
+		case fatalError:
 			err = r.error
 		default:
 			panic(r)
@@ -170,26 +170,26 @@ func (h *host) try(f func()) (err error) {
 	return nil
 }
 
-func (h *host) Helper()                         {}
-func (h *host) Cleanup(f func())                { h.cleanups = append(h.cleanups, f) }
-func (h *host) Failed() bool                    { return h.failed }
-func (h *host) Logf(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
+func (h *fakeT) Helper()                         {}
+func (h *fakeT) Cleanup(f func())                { h.cleanups = append(h.cleanups, f) }
+func (h *fakeT) Failed() bool                    { return h.failed }
+func (h *fakeT) Logf(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
 
-func (h *host) Errorf(format string, args ...any) {
+func (h *fakeT) Errorf(format string, args ...any) {
 	h.failed = true
 	h.Logf(format, args...)
 }
 
-func (h *host) Fatal(args ...any) {
+func (h *fakeT) Fatal(args ...any) {
 	h.failed = true
-	panic(fatal{errors.New(fmt.Sprint(args...))})
+	panic(fatalError{errors.New(fmt.Sprint(args...))})
 }
 
-func (h *host) Fatalf(format string, args ...any) { h.Fatal(fmt.Sprintf(format, args...)) }
-func (h *host) Skipf(format string, args ...any)  { h.Fatal(fmt.Sprintf(format, args...)) }
+func (h *fakeT) Fatalf(format string, args ...any) { h.Fatal(fmt.Sprintf(format, args...)) }
+func (h *fakeT) Skipf(format string, args ...any)  { h.Fatal(fmt.Sprintf(format, args...)) }
 
 // end stops what was started, the last first.
-func (h *host) end() {
+func (h *fakeT) runCleanups() {
 	for len(h.cleanups) > 0 {
 		last := len(h.cleanups) - 1
 		f := h.cleanups[last]

@@ -13,7 +13,7 @@ const syncCalls = "fsync,fdatasync,sync,syncfs,msync,sync_file_range"
 
 // strace returns what to put before a command so that its syncs are noted in
 // dir, a file for each process; nothing where strace is not installed.
-func strace(dir string) []string {
+func straceCommand(dir string) []string {
 	if _, err := exec.LookPath("strace"); err != nil {
 		return nil
 	}
@@ -23,7 +23,7 @@ func strace(dir string) []string {
 // countSyncs returns how many calls are noted in dir, and -1 if nobody noted
 // any.
 func countSyncs(dir string) (int, error) {
-	if strace(dir) == nil {
+	if straceCommand(dir) == nil {
 		return -1, nil
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "t.*"))

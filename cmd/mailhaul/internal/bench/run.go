@@ -19,64 +19,64 @@ type entrant struct {
 	contender
 	job     job
 	result  Result
-	retired bool
+	dropped bool
 }
 
 func (b *bench) measure(ctx context.Context, sc scenario) (Outcome, error) {
 	o := Outcome{Date: time.Now().UTC().Format(time.DateOnly), Runs: b.runs}
-	if sc.memory && b.memory == "" {
-		return o, fmt.Errorf("%s with %d MiB is needed", shm, shmSpace>>20)
+	if sc.memory && b.memoryDir == "" {
+		return o, fmt.Errorf("%s with %d MiB is needed", shm, minShmSpace>>20)
 	}
-	if err := os.RemoveAll(b.pool); err != nil {
+	if err := os.RemoveAll(b.poolDir); err != nil {
 		return o, err
 	}
-	pool, err := writePool(b.pool, sc.messages*sc.accounts, sc.size, b.owner)
+	pool, err := writePool(b.poolDir, sc.messages*sc.accounts, sc.size, b.runUID)
 	if err != nil {
 		return o, err
 	}
 	for _, m := range pool {
 		o.Octets += m.size
 	}
-	f := &field{bench: b, scenario: sc, pool: pool}
+	f := &scenarioRun{bench: b, scenario: sc, pool: pool}
 	for _, c := range sc.contenders {
-		if b.enters(c) {
-			f.entrants = append(f.entrants, &entrant{contender: c, result: Result{Contender: c.name, Peer: c.peer, AtOnce: c.atOnce, Many: c.many}})
+		if b.canEnter(c) {
+			f.entrants = append(f.entrants, &entrant{contender: c, result: Result{Contender: c.name, Peer: c.peer, Concurrent: c.concurrent, ProcessPerAccount: c.processPerAccount}})
 		}
 	}
 	if sc.keep {
-		if err := f.seed(ctx); err != nil {
+		if err := f.markAllSeen(ctx); err != nil {
 			return o, err
 		}
 	}
 	for round := range b.runs {
 		for _, e := range f.entrants {
-			if e.retired {
+			if e.dropped {
 				continue
 			}
-			u, err := f.run(ctx, e)
+			u, err := f.measureOnce(ctx, e)
 			if err != nil {
 				return o, err
 			}
-			fmt.Fprintf(b.err, "%-8s %d/%d  %-26s %8.3f s  %s\n", sc.name, round+1, b.runs, e.name, u.Wall, u.Failure)
+			fmt.Fprintf(b.log, "%-8s %d/%d  %-26s %8.3f s  %s\n", sc.name, round+1, b.runs, e.name, u.Wall, u.Failure)
 			e.result.add(u)
-			if u.Failure != "" || u.Wall > b.patience.Seconds() {
-				e.retired = true
+			if u.Failure != "" || u.Wall > b.slowRun.Seconds() {
+				e.dropped = true
 			}
 		}
 	}
 	for _, e := range f.entrants {
 		if e.result.Failure == "" {
-			if err := f.count(ctx, e); err != nil {
+			if err := f.countCalls(ctx, e); err != nil {
 				return o, err
 			}
 		}
 		o.Results = append(o.Results, e.result)
 	}
-	return o, f.clear()
+	return o, f.removeJobs()
 }
 
 // enters reports whether a contender is wanted, and is there.
-func (b *bench) enters(c contender) bool {
+func (b *bench) canEnter(c contender) bool {
 	if len(b.tools) > 0 && !slices.Contains(b.tools, c.program) && !slices.Contains(b.tools, c.name) {
 		return false
 	}
@@ -84,21 +84,21 @@ func (b *bench) enters(c contender) bool {
 		return true
 	}
 	if _, err := exec.LookPath(c.program); err != nil {
-		fmt.Fprintf(b.err, "bench: %s is not installed\n", c.program)
+		fmt.Fprintf(b.log, "bench: %s is not installed\n", c.program)
 		return false
 	}
 	return true
 }
 
 // field is a scenario that is being run.
-type field struct {
+type scenarioRun struct {
 	*bench
 	scenario
-	pool     []mail
+	pool     []message
 	entrants []*entrant
 }
 
-func (f *field) users() []string {
+func (f *scenarioRun) users() []string {
 	users := make([]string, f.accounts)
 	for i := range users {
 		users[i] = userName(i)
@@ -106,9 +106,9 @@ func (f *field) users() []string {
 	return users
 }
 
-func (f *field) refill() error {
+func (f *scenarioRun) fillMaildrops() error {
 	for i, user := range f.users() {
-		if err := f.server.refill(user, f.pool[i*f.messages:(i+1)*f.messages]); err != nil {
+		if err := f.server.fillMaildrop(user, f.pool[i*f.messages:(i+1)*f.messages]); err != nil {
 			return fmt.Errorf("fill the maildrop of %s: %w", user, err)
 		}
 	}
@@ -117,27 +117,27 @@ func (f *field) refill() error {
 
 // enlist makes a contender's folder and tells the contender where to fetch:
 // over a line, or from the server itself.
-func (f *field) enlist(e *entrant, over bool) error {
-	parent := f.disk
+func (f *scenarioRun) prepareJob(e *entrant, viaRelay bool) error {
+	parent := f.diskDir
 	if f.scenario.memory {
-		parent = f.bench.memory
+		parent = f.bench.memoryDir
 	}
 	dir := filepath.Join(parent, "job")
 	if f.keep { // what it remembers, it needs again
 		dir = filepath.Join(parent, "job-"+strconv.Itoa(slices.Index(f.entrants, e)))
 	}
-	if err := makeDir(dir, f.owner); err != nil {
+	if err := makeDir(dir, f.runUID); err != nil {
 		return err
 	}
 	host, addr := "127.0.0.1", f.server.Addr
-	if over {
-		addr = f.plain.addr
+	if viaRelay {
+		addr = f.plainRelay.addr
 	}
-	e.job = job{dir: dir, users: f.users(), keep: f.keep, self: f.self, our: f.our}
+	e.job = job{dir: dir, users: f.users(), keep: f.keep, selfPath: f.selfPath, mailhaulPath: f.mailhaulPath}
 	if f.scenario.tls {
-		e.job.ca, host, addr = f.ca, "localhost", f.server.TLSAddr
-		if over {
-			addr = f.bench.tls.addr
+		e.job.caFile, host, addr = f.caFile, "localhost", f.server.TLSAddr
+		if viaRelay {
+			addr = f.bench.tlsRelay.addr
 		}
 	}
 	_, port, err := net.SplitHostPort(addr)
@@ -145,11 +145,11 @@ func (f *field) enlist(e *entrant, over bool) error {
 		return err
 	}
 	e.job.host, e.job.port = host, port
-	return makeMaildir(e.job.maildir(), f.owner)
+	return makeMaildir(e.job.maildir(), f.runUID)
 }
 
 // start runs a contender once, behind a wrapper if there is one.
-func (f *field) start(ctx context.Context, e *entrant, wrapper ...string) (usage, error) {
+func (f *scenarioRun) runCommands(ctx context.Context, e *entrant, wrapper ...string) (usage, error) {
 	commands, err := e.prepare(e.job)
 	if err != nil {
 		return usage{}, err
@@ -159,7 +159,7 @@ func (f *field) start(ctx context.Context, e *entrant, wrapper ...string) (usage
 		return usage{}, err
 	}
 	for _, file := range files {
-		if err := give(file, f.owner); err != nil {
+		if err := chownTo(file, f.runUID); err != nil {
 			return usage{}, err
 		}
 	}
@@ -167,41 +167,41 @@ func (f *field) start(ctx context.Context, e *entrant, wrapper ...string) (usage
 		commands[i].Argv = slices.Concat(wrapper, commands[i].Argv)
 	}
 	// What others have written must not be synced at this one's cost.
-	f.sync()
-	limited, cancel := context.WithTimeout(ctx, f.limit)
+	f.syncDisks()
+	limited, cancel := context.WithTimeout(ctx, f.runLimit)
 	defer cancel()
-	u, err := f.launch(limited, order{Dir: e.job.dir, Env: environment(e.job), Commands: commands})
+	u, err := f.launch(limited, launchRequest{Dir: e.job.dir, Env: environment(e.job), Commands: commands})
 	if limited.Err() != nil && ctx.Err() == nil {
-		return usage{Wall: f.limit.Seconds(), Failure: fmt.Sprintf("not done after %v", f.limit)}, nil
+		return usage{Wall: f.runLimit.Seconds(), Failure: fmt.Sprintf("not done after %v", f.runLimit)}, nil
 	}
 	return u, err
 }
 
 // run is one run that counts.
-func (f *field) run(ctx context.Context, e *entrant) (usage, error) {
-	f.plain.rtt.Store(int64(f.rtt))
-	f.bench.tls.rtt.Store(int64(f.rtt))
-	return f.once(ctx, e, f.rtt > 0)
+func (f *scenarioRun) measureOnce(ctx context.Context, e *entrant) (usage, error) {
+	f.plainRelay.rtt.Store(int64(f.rtt))
+	f.bench.tlsRelay.rtt.Store(int64(f.rtt))
+	return f.runAndVerify(ctx, e, f.rtt > 0)
 }
 
 // once fills the maildrops if need be, runs a contender and verifies what it
 // has delivered.
-func (f *field) once(ctx context.Context, e *entrant, over bool, wrapper ...string) (usage, error) {
+func (f *scenarioRun) runAndVerify(ctx context.Context, e *entrant, viaRelay bool, wrapper ...string) (usage, error) {
 	var want []sum
 	if !f.keep {
-		if err := f.refill(); err != nil {
+		if err := f.fillMaildrops(); err != nil {
 			return usage{}, err
 		}
-		if err := f.enlist(e, over); err != nil {
+		if err := f.prepareJob(e, viaRelay); err != nil {
 			return usage{}, err
 		}
-		want = f.sums()
+		want = f.wantedSums()
 	}
-	u, err := f.start(ctx, e, wrapper...)
+	u, err := f.runCommands(ctx, e, wrapper...)
 	if err != nil {
 		return u, err
 	}
-	if err := verify(e.job.maildir(), want, e.program == drainName); err != nil && u.Failure == "" {
+	if err := verifyMaildir(e.job.maildir(), want, e.program == drainName); err != nil && u.Failure == "" {
 		u.Failure = err.Error()
 	}
 	if f.keep {
@@ -214,18 +214,18 @@ func (f *field) once(ctx context.Context, e *entrant, over bool, wrapper ...stri
 // ext4 without a journal does not use the inode of a file again for minutes after
 // it was removed, and looks at each such one for each new file: the more runs, the
 // slower.
-func (f *field) discard(dir string) error {
+func (f *scenarioRun) discard(dir string) error {
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {
 			err = os.Truncate(path, 0)
 		}
 		return err
 	})
-	f.discarded++
-	return errors.Join(err, os.Rename(dir, filepath.Join(filepath.Dir(dir), "done-"+strconv.Itoa(f.discarded))))
+	f.discardedJobs++
+	return errors.Join(err, os.Rename(dir, filepath.Join(filepath.Dir(dir), "done-"+strconv.Itoa(f.discardedJobs))))
 }
 
-func (f *field) sums() []sum {
+func (f *scenarioRun) wantedSums() []sum {
 	sums := make([]sum, len(f.pool))
 	for i, m := range f.pool {
 		sums[i] = m.sum
@@ -234,21 +234,21 @@ func (f *field) sums() []sum {
 }
 
 // seed lets each contender see all mail once, over a line without length.
-func (f *field) seed(ctx context.Context) error {
-	if err := f.refill(); err != nil {
+func (f *scenarioRun) markAllSeen(ctx context.Context) error {
+	if err := f.fillMaildrops(); err != nil {
 		return err
 	}
-	f.plain.rtt.Store(0)
+	f.plainRelay.rtt.Store(0)
 	for _, e := range f.entrants {
-		if err := f.enlist(e, true); err != nil {
+		if err := f.prepareJob(e, true); err != nil {
 			return err
 		}
 		var err error
 		switch {
-		case e.remember != nil:
-			err = f.remind(e)
+		case e.markSeen != nil:
+			err = f.writeSeen(e)
 		case e.program != drainName:
-			err = f.first(ctx, e)
+			err = f.fetchAll(ctx, e)
 		}
 		if err != nil {
 			return err
@@ -258,73 +258,73 @@ func (f *field) seed(ctx context.Context) error {
 }
 
 // remind makes a contender remember all mail without having fetched it.
-func (f *field) remind(e *entrant) error {
+func (f *scenarioRun) writeSeen(e *entrant) error {
 	for _, user := range f.users() {
-		uids, err := f.server.list(user)
+		uids, err := f.server.listUIDs(user)
 		if err != nil {
 			return err
 		}
-		if err := e.remember(e.job, user, uids); err != nil {
+		if err := e.markSeen(e.job, user, uids); err != nil {
 			return err
 		}
 	}
 	hidden, err := filepath.Glob(filepath.Join(e.job.dir, ".[a-z]*"))
 	for _, file := range hidden {
-		err = errors.Join(err, give(file, f.owner))
+		err = errors.Join(err, chownTo(file, f.runUID))
 	}
 	return err
 }
 
 // first lets a contender fetch all mail, into memory to be sooner done. It is
 // then taken away, as its reader would.
-func (f *field) first(ctx context.Context, e *entrant) error {
+func (f *scenarioRun) fetchAll(ctx context.Context, e *entrant) error {
 	maildir, real := e.job.maildir(), e.job.maildir()
-	if f.bench.memory != "" {
-		real = filepath.Join(f.bench.memory, "seed")
-		if err := errors.Join(makeMaildir(real, f.owner), os.RemoveAll(maildir), os.Symlink(real, maildir)); err != nil {
+	if f.bench.memoryDir != "" {
+		real = filepath.Join(f.bench.memoryDir, "seed")
+		if err := errors.Join(makeMaildir(real, f.runUID), os.RemoveAll(maildir), os.Symlink(real, maildir)); err != nil {
 			return err
 		}
 	}
-	u, err := f.start(ctx, e)
+	u, err := f.runCommands(ctx, e)
 	if err != nil {
 		return err
 	}
-	if err := verify(maildir, f.sums(), false); err != nil && u.Failure == "" {
+	if err := verifyMaildir(maildir, f.wantedSums(), false); err != nil && u.Failure == "" {
 		u.Failure = err.Error()
 	}
-	fmt.Fprintf(f.err, "%-8s first %-25s %8.3f s  %s\n", f.name, e.name, u.Wall, u.Failure)
+	fmt.Fprintf(f.log, "%-8s first %-25s %8.3f s  %s\n", f.name, e.name, u.Wall, u.Failure)
 	if u.Failure != "" {
-		e.result.Failure, e.retired = "the first fetch: "+u.Failure, true
+		e.result.Failure, e.dropped = "the first fetch: "+u.Failure, true
 	}
-	return errors.Join(os.RemoveAll(maildir), os.RemoveAll(real), makeMaildir(maildir, f.owner))
+	return errors.Join(os.RemoveAll(maildir), os.RemoveAll(real), makeMaildir(maildir, f.runUID))
 }
 
 // count runs a contender once more, to count what cannot be counted without
 // slowing it down: over a line, under strace.
-func (f *field) count(ctx context.Context, e *entrant) error {
-	f.plain.rtt.Store(0)
-	f.bench.tls.rtt.Store(0)
-	before := f.plain.count().plus(f.bench.tls.count())
-	traces := filepath.Join(f.disk, "trace")
-	if err := makeDir(traces, f.owner); err != nil {
+func (f *scenarioRun) countCalls(ctx context.Context, e *entrant) error {
+	f.plainRelay.rtt.Store(0)
+	f.bench.tlsRelay.rtt.Store(0)
+	before := f.plainRelay.count().plus(f.bench.tlsRelay.count())
+	traces := filepath.Join(f.diskDir, "trace")
+	if err := makeDir(traces, f.runUID); err != nil {
 		return err
 	}
 	defer os.RemoveAll(traces)
-	u, err := f.once(ctx, e, true, strace(traces)...)
+	u, err := f.runAndVerify(ctx, e, true, straceCommand(traces)...)
 	if err != nil {
 		return err
 	}
 	if u.Failure != "" {
-		fmt.Fprintf(f.err, "%-8s not counted: %s: %s\n", f.name, e.name, u.Failure)
+		fmt.Fprintf(f.log, "%-8s not counted: %s: %s\n", f.name, e.name, u.Failure)
 		return nil
 	}
-	e.result.Line = f.plain.count().plus(f.bench.tls.count()).minus(before)
+	e.result.Traffic = f.plainRelay.count().plus(f.bench.tlsRelay.count()).minus(before)
 	e.result.Syncs, err = countSyncs(traces)
 	return err
 }
 
 // clear removes what the contenders remember.
-func (f *field) clear() error {
+func (f *scenarioRun) removeJobs() error {
 	for _, e := range f.entrants {
 		if err := os.RemoveAll(e.job.dir); err != nil {
 			return err

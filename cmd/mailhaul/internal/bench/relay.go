@@ -17,50 +17,50 @@ import (
 // A connection costs its round trip too. A client finds itself connected at
 // once, but what it sends reaches the server no sooner, and the greeting
 // reaches the client no sooner, than if SYN, SYN-ACK and ACK had gone the way.
-type line struct {
-	addr string
-	to   string
-	rtt  atomic.Int64 // of connections from now on, in nanoseconds
-	l    net.Listener
+type latencyRelay struct {
+	addr     string
+	server   string
+	rtt      atomic.Int64 // of connections from now on, in nanoseconds
+	listener net.Listener
 
 	// What has gone over the line so far.
 	connections, turns, octets atomic.Int64
 }
 
 // newLine starts a line to a server, which ends with ctx.
-func newLine(ctx context.Context, to string) (*line, error) {
+func newRelay(ctx context.Context, to string) (*latencyRelay, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
 	context.AfterFunc(ctx, func() { l.Close() })
-	ln := &line{addr: l.Addr().String(), to: to, l: l}
-	go ln.accept()
+	ln := &latencyRelay{addr: l.Addr().String(), server: to, listener: l}
+	go ln.acceptLoop()
 	return ln, nil
 }
 
 // lineCount is what has gone over a line.
-type lineCount struct {
+type traffic struct {
 	Connections int64 `json:"connections"`
 	Turns       int64 `json:"turns"` // how often a client spoke after it had heard something
 	Octets      int64 `json:"octets"`
 }
 
-func (ln *line) count() lineCount {
-	return lineCount{ln.connections.Load(), ln.turns.Load(), ln.octets.Load()}
+func (ln *latencyRelay) count() traffic {
+	return traffic{ln.connections.Load(), ln.turns.Load(), ln.octets.Load()}
 }
 
-func (a lineCount) minus(b lineCount) lineCount {
-	return lineCount{a.Connections - b.Connections, a.Turns - b.Turns, a.Octets - b.Octets}
+func (a traffic) minus(b traffic) traffic {
+	return traffic{a.Connections - b.Connections, a.Turns - b.Turns, a.Octets - b.Octets}
 }
 
-func (a lineCount) plus(b lineCount) lineCount {
-	return lineCount{a.Connections + b.Connections, a.Turns + b.Turns, a.Octets + b.Octets}
+func (a traffic) plus(b traffic) traffic {
+	return traffic{a.Connections + b.Connections, a.Turns + b.Turns, a.Octets + b.Octets}
 }
 
-func (ln *line) accept() {
+func (ln *latencyRelay) acceptLoop() {
 	for {
-		client, err := ln.l.Accept()
+		client, err := ln.listener.Accept()
 		if err != nil {
 			return
 		}
@@ -69,12 +69,12 @@ func (ln *line) accept() {
 	}
 }
 
-func (ln *line) relay(client net.Conn, began time.Time) {
+func (ln *latencyRelay) relay(client net.Conn, began time.Time) {
 	defer client.Close()
 	half := time.Duration(ln.rtt.Load()) / 2
 	// SYN, SYN-ACK and ACK are half a round trip each; the server greets when
 	// it has the last.
-	up := newDelay(half)
+	up := newDelayQueue(half)
 	var heard atomic.Bool // the client has heard something since it last spoke
 	heard.Store(true)
 	go up.fill(client, func(n int) {
@@ -84,12 +84,12 @@ func (ln *line) relay(client net.Conn, began time.Time) {
 		}
 	})
 	time.Sleep(time.Until(began.Add(3 * half)))
-	server, err := net.Dial("tcp", ln.to)
+	server, err := net.Dial("tcp", ln.server)
 	if err != nil {
 		return // the client finds its connection closed
 	}
 	defer server.Close()
-	down := newDelay(half)
+	down := newDelayQueue(half)
 	go down.fill(server, func(n int) { ln.octets.Add(int64(n)) })
 	var writers sync.WaitGroup
 	writers.Go(func() { up.drain(server, func() {}) })
@@ -99,32 +99,32 @@ func (ln *line) relay(client net.Conn, began time.Time) {
 
 // delay is one direction of a connection: octets on their way, each with the
 // time when it arrives.
-type delay struct {
+type delayQueue struct {
 	half    time.Duration
 	mu      sync.Mutex
 	changed sync.Cond
-	queue   []chunk
+	queue   []delayedChunk
 	octets  int // in queue
 	ended   bool
 }
 
-type chunk struct {
+type delayedChunk struct {
 	due  time.Time
 	data []byte
 }
 
 // maxUnderWay bounds what a reader that lags behind costs us. It is more than
 // any connection has under way: 16 MiB in 50 ms are 2.7 Gbit/s.
-const maxUnderWay = 16 << 20
+const maxInFlight = 16 << 20
 
-func newDelay(half time.Duration) *delay {
-	d := &delay{half: half}
+func newDelayQueue(half time.Duration) *delayQueue {
+	d := &delayQueue{half: half}
 	d.changed.L = &d.mu
 	return d
 }
 
 // fill reads from conn until it ends.
-func (d *delay) fill(conn net.Conn, passed func(int)) {
+func (d *delayQueue) fill(conn net.Conn, passed func(int)) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := conn.Read(buf)
@@ -132,11 +132,11 @@ func (d *delay) fill(conn net.Conn, passed func(int)) {
 			passed(n)
 		}
 		d.mu.Lock()
-		for d.octets > maxUnderWay && !d.ended {
+		for d.octets > maxInFlight && !d.ended {
 			d.changed.Wait()
 		}
 		if n > 0 {
-			d.queue = append(d.queue, chunk{time.Now().Add(d.half), append([]byte(nil), buf[:n]...)})
+			d.queue = append(d.queue, delayedChunk{time.Now().Add(d.half), append([]byte(nil), buf[:n]...)})
 			d.octets += n
 		}
 		d.ended = d.ended || err != nil
@@ -151,7 +151,7 @@ func (d *delay) fill(conn net.Conn, passed func(int)) {
 
 // drain writes to conn what has arrived, until nothing more comes. Then conn
 // hears that its peer has ended.
-func (d *delay) drain(conn net.Conn, passed func()) {
+func (d *delayQueue) drain(conn net.Conn, passed func()) {
 	for {
 		d.mu.Lock()
 		for len(d.queue) == 0 && !d.ended {

@@ -19,11 +19,11 @@ import (
 type command struct {
 	Argv []string
 	// Fine are the exit codes besides 0 that are no failure.
-	Fine []int `json:",omitempty"`
+	SuccessCodes []int `json:",omitempty"`
 }
 
 // order is what the launcher is asked to do: run all commands at once.
-type order struct {
+type launchRequest struct {
 	Dir      string
 	Env      []string
 	Commands []command
@@ -42,12 +42,12 @@ type usage struct {
 // It does so in a process of its own, a fresh one each time: Linux counts
 // what a process was before it became another program into that program's
 // peak of memory, and this program, once it has verified much mail, is large.
-func (b *bench) launch(ctx context.Context, o order) (usage, error) {
+func (b *bench) launch(ctx context.Context, o launchRequest) (usage, error) {
 	request, err := json.Marshal(o)
 	if err != nil {
 		return usage{}, err
 	}
-	cmd := exec.CommandContext(ctx, b.self)
+	cmd := exec.CommandContext(ctx, b.selfPath)
 	cmd.Env = append(os.Environ(), roleVariable+"=launch")
 	cmd.Dir = o.Dir
 	cmd.Stdin = bytes.NewReader(request)
@@ -56,7 +56,7 @@ func (b *bench) launch(ctx context.Context, o order) (usage, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	if os.Getuid() == 0 {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(b.owner), Gid: uint32(b.owner)}
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(b.runUID), Gid: uint32(b.runUID)}
 	}
 	out, err := cmd.Output()
 	if err != nil {
@@ -70,8 +70,8 @@ func (b *bench) launch(ctx context.Context, o order) (usage, error) {
 const roleVariable = "MAILHAUL_BENCH_ROLE"
 
 // launcher is the other side of launch.
-func launcher(in io.Reader, out io.Writer) error {
-	var o order
+func serveLaunch(in io.Reader, out io.Writer) error {
+	var o launchRequest
 	if err := json.NewDecoder(in).Decode(&o); err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func launcher(in io.Reader, out io.Writer) error {
 	began := time.Now()
 	for i, c := range o.Commands {
 		all.Go(func() {
-			state, err := execute(o, c, filepath.Join(o.Dir, fmt.Sprintf("log-%d", i)))
+			state, err := runCommand(o, c, filepath.Join(o.Dir, fmt.Sprintf("log-%d", i)))
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil && u.Failure == "" {
@@ -101,7 +101,7 @@ func launcher(in io.Reader, out io.Writer) error {
 	return json.NewEncoder(out).Encode(u)
 }
 
-func execute(o order, c command, logPath string) (*os.ProcessState, error) {
+func runCommand(o launchRequest, c command, logPath string) (*os.ProcessState, error) {
 	log, err := os.Create(logPath)
 	if err != nil {
 		return nil, err
@@ -111,7 +111,7 @@ func execute(o order, c command, logPath string) (*os.ProcessState, error) {
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = o.Dir, o.Env, log, log
 	err = cmd.Run()
 	if cmd.ProcessState != nil {
-		for _, code := range c.Fine {
+		for _, code := range c.SuccessCodes {
 			if cmd.ProcessState.ExitCode() == code {
 				err = nil
 			}
@@ -119,13 +119,13 @@ func execute(o order, c command, logPath string) (*os.ProcessState, error) {
 	}
 	if err != nil {
 		said, _ := os.ReadFile(logPath) // the failure is told without it, too
-		err = fmt.Errorf("%s: %w: %s", filepath.Base(c.Argv[0]), err, tail(string(said), 300))
+		err = fmt.Errorf("%s: %w: %s", filepath.Base(c.Argv[0]), err, lastChars(string(said), 300))
 	}
 	return cmd.ProcessState, err
 }
 
 // tail returns the end of a text on one line.
-func tail(text string, n int) string {
+func lastChars(text string, n int) string {
 	text = strings.Join(strings.Fields(text), " ")
 	return text[max(0, len(text)-n):]
 }
