@@ -12,68 +12,64 @@ import (
 	"github.com/mailhaul/mailhaul/fetch"
 )
 
-// accountKeys are the keys of an account, and of defaults.
-var accountReaders keyReaders[Account]
+// accountReaders are the readers for the keys of an account and of defaults.
+var accountReaders = keyReaders[Account]{
+	"server": func(p *parser, v value, a *Account) {
+		if host, port, ok := p.readHostPort(v, "pop.example.com", 995); ok {
+			a.Host, a.Port = host, port
+		}
+	},
+	"protocol":        func(p *parser, v value, a *Account) { p.readProtocol(v, a) },
+	"deliver":         func(p *parser, v value, a *Account) { a.Deliver = p.readSinkNames(v) },
+	"refused":         func(p *parser, v value, a *Account) { p.readRefused(v, a) },
+	"quarantine":      func(p *parser, v value, a *Account) { p.readQuarantine(v, a) },
+	"route":           func(p *parser, v value, a *Account) { p.readRoute(v, a) },
+	"filter":          func(p *parser, v value, a *Account) { a.Filter = p.readFilter(v) },
+	"keep":            func(p *parser, v value, a *Account) { p.readKeep(v, a) },
+	"max_size":        func(p *parser, v value, a *Account) { p.size(v, &a.MaxSize) },
+	"max_messages":    func(p *parser, v value, a *Account) { p.number(v, 1, 1_000_000, &a.MaxMessages) },
+	"received_header": func(p *parser, v value, a *Account) { p.boolean(v, &a.ReceivedHeader) },
+	"delivered_to":    func(p *parser, v value, a *Account) { p.readDeliveredTo(v, a) },
+	"return_path":     func(p *parser, v value, a *Account) { p.boolean(v, &a.ReturnPath) },
+	"every": func(p *parser, v value, a *Account) {
+		p.duration(v, 10*time.Second, 30*24*time.Hour, &a.Every)
+	},
+	"timeout": func(p *parser, v value, a *Account) {
+		p.duration(v, time.Second, time.Hour, &a.Timeout)
+	},
+	"time_limit": func(p *parser, v value, a *Account) {
+		p.duration(v, time.Second, 30*24*time.Hour, &a.TimeLimit)
+	},
+	"pipelining": func(p *parser, v value, a *Account) { p.readPipelining(v, a) },
+	"preconnect": func(p *parser, v value, a *Account) { a.Preconnect = p.readHook(v) },
+	"postpoll":   func(p *parser, v value, a *Account) { a.Postpoll = p.readHook(v) },
+}.with(tlsReaders(func(a *Account) *Security { return &a.Security })).
+	with(viaReaders(func(a *Account) *Via { return &a.Via })).
+	with(loginReaders(fetch.AuthNames, func(a *Account) *Login { return &a.Login }))
 
-func init() {
-	accountReaders = keyReaders[Account]{
-		"server": func(p *parser, v value, a *Account) {
-			if host, port, ok := p.readHostPort(v, "pop.example.com", 995); ok {
-				a.Host, a.Port = host, port
-			}
-		},
-		"protocol":        func(p *parser, v value, a *Account) { p.readProtocol(v, a) },
-		"deliver":         func(p *parser, v value, a *Account) { a.Deliver = p.readSinkNames(v) },
-		"refused":         func(p *parser, v value, a *Account) { p.readRefused(v, a) },
-		"quarantine":      func(p *parser, v value, a *Account) { p.readQuarantine(v, a) },
-		"route":           func(p *parser, v value, a *Account) { p.readRoute(v, a) },
-		"filter":          func(p *parser, v value, a *Account) { a.Filter = p.readFilter(v) },
-		"keep":            func(p *parser, v value, a *Account) { p.readKeep(v, a) },
-		"max_size":        func(p *parser, v value, a *Account) { p.size(v, &a.MaxSize) },
-		"max_messages":    func(p *parser, v value, a *Account) { p.number(v, 1, 1_000_000, &a.MaxMessages) },
-		"received_header": func(p *parser, v value, a *Account) { p.boolean(v, &a.ReceivedHeader) },
-		"delivered_to":    func(p *parser, v value, a *Account) { p.readDeliveredTo(v, a) },
-		"return_path":     func(p *parser, v value, a *Account) { p.boolean(v, &a.ReturnPath) },
-		"every": func(p *parser, v value, a *Account) {
-			p.duration(v, 10*time.Second, 30*24*time.Hour, &a.Every)
-		},
-		"timeout": func(p *parser, v value, a *Account) {
-			p.duration(v, time.Second, time.Hour, &a.Timeout)
-		},
-		"time_limit": func(p *parser, v value, a *Account) {
-			p.duration(v, time.Second, 30*24*time.Hour, &a.TimeLimit)
-		},
-		"pipelining": func(p *parser, v value, a *Account) { p.readPipelining(v, a) },
-		"preconnect": func(p *parser, v value, a *Account) { a.Preconnect = p.readHook(v) },
-		"postpoll":   func(p *parser, v value, a *Account) { a.Postpoll = p.readHook(v) },
-	}.with(tlsReaders(func(a *Account) *Security { return &a.Security })).
-		with(viaReaders(func(a *Account) *Via { return &a.Via })).
-		with(loginReaders(fetch.AuthNames, func(a *Account) *Login { return &a.Login }))
-}
-
-// account reads the account at v. What it does not say is as in base, the
-// defaults.
-func (p *parser) newAccount(v value, name string, base Account) Account {
-	a := base
+// newAccount reads the account at v, completes it and checks it. defaults has what
+// the account does not set itself.
+func (p *parser) newAccount(v value, name string, defaults Account) Account {
+	a := defaults
 	a.Name = name
 	own := p.readAccount(v, &a)
 	if a.Protocol == KPOP {
 		p.applyKPOP(v, own, &a)
 	}
 	p.rejectTLSKeys(v, own, a.TLS, "")
-	a.lines = maps.Clone(base.lines)
+	a.lines = maps.Clone(defaults.lines)
 	maps.Copy(a.lines, own)
 
 	if v.node.Kind != yaml.MappingNode && !isNull(v.node) {
-		return a // which is a mistake of its own
+		return a // readAccount has reported that
 	}
-	if a.lines["server"] == 0 {
+	if !a.lines.has("server") {
 		p.fail(v, "server: pop.example.com", "server is missing")
 	}
-	if a.lines["user"] == 0 {
+	if !a.lines.has("user") {
 		p.fail(v, "", "user is missing")
 	}
-	byCertificate := a.lines["tls_cert"] > 0 && a.TLS != TLSNone && (a.Auth == nil || slices.Contains(a.Auth, "external"))
+	byCertificate := a.lines.has("tls_cert") && a.TLS != TLSNone && (a.Auth == nil || slices.Contains(a.Auth, "external"))
 	if !hasCredentials(a.lines) && a.Protocol != KPOP && !byCertificate {
 		p.failNoCredentials(v)
 	}
@@ -83,45 +79,46 @@ func (p *parser) newAccount(v value, name string, base Account) Account {
 	return a
 }
 
-// readAccount reads the keys of one mapping, which must not say the same thing
-// twice.
-func (p *parser) readAccount(v value, a *Account) map[string]int {
+// readAccount reads one mapping, an account or defaults, into a, and returns its
+// keys. The default of a route counts as deliver.
+func (p *parser) readAccount(v value, a *Account) keyLines {
 	a.routeDefaultLine = 0
 	lines := readMapping(p, v, accountReaders, a)
 	p.checkConflicts(v, lines)
 	p.loadClientCertificate(v, lines, &a.Security)
 	if a.routeDefaultLine > 0 {
 		if line := lines["deliver"]; line > 0 {
-			p.fail(value{line: max(line, a.routeDefaultLine), where: v.where}, "keep one of them", "both deliver and the default of route are set")
+			p.fail(v.at(max(line, a.routeDefaultLine)), "keep one of them", "both deliver and the default of route are set")
 		}
 		lines["deliver"] = a.routeDefaultLine
 	}
 	return lines
 }
 
-// exclusive checks that one mapping does not say the same thing twice.
-func (p *parser) checkConflicts(v value, own map[string]int) {
-	was := ""
+// checkConflicts checks that no two keys of one mapping exclude each other.
+func (p *parser) checkConflicts(v value, lines keyLines) {
+	previous := ""
 	for _, key := range credentialKeys {
-		if own[key] == 0 {
+		if !lines.has(key) {
 			continue
 		}
-		if was != "" {
-			p.fail(value{line: max(own[key], own[was]), where: v.where}, "keep one of them", "both %s and %s are set", was, key)
+		if previous != "" {
+			p.fail(v.at(max(lines[key], lines[previous])), "keep one of them", "both %s and %s are set", previous, key)
 		}
-		was = key
+		previous = key
 	}
-	if line := own["tls_ca"]; line > 0 && own["tls_fingerprint"] > 0 {
-		p.fail(value{line: line, where: v.where}, "keep one of them", "tls_ca has no effect with tls_fingerprint")
+	if lines.has("tls_ca") && lines.has("tls_fingerprint") {
+		p.fail(v.at(lines["tls_ca"]), "keep one of them", "tls_ca has no effect with tls_fingerprint")
 	}
 	for _, key := range []string{"socks5", "source_ip"} {
-		if line := own[key]; line > 0 && own["tunnel"] > 0 {
-			p.fail(value{line: line, where: v.where}, "keep one of them", "%s has no effect with tunnel", key)
+		if lines.has(key) && lines.has("tunnel") {
+			p.fail(v.at(lines[key]), "keep one of them", "%s has no effect with tunnel", key)
 		}
 	}
 }
 
-// keep is read with care: it decides what is deleted.
+// readKeep reads how long messages stay on the server. It accepts nothing that could
+// be misunderstood, since it decides what is deleted.
 func (p *parser) readKeep(v value, a *Account) {
 	s, ok := p.text(v)
 	if !ok {
@@ -169,7 +166,7 @@ func (p *parser) readDeliveredTo(v value, a *Account) {
 }
 
 func (p *parser) readPipelining(v value, a *Account) {
-	const most = 128 // who wants more is served best by auto, which goes by octets
+	const most = 128 // auto has no such limit: it counts octets
 	s, ok := p.text(v)
 	if !ok {
 		return

@@ -13,8 +13,8 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/channel"
 )
 
-// tlsCA reads the certificates that take the place of the system's: those of
-// a file, or of all files in a folder.
+// readTLSCA reads the certificate authorities that replace those of the system, from a
+// file or from all files in a folder.
 func (p *parser) readTLSCA(v value, t *channel.Trust) {
 	path, ok := p.path(v)
 	if !ok {
@@ -45,7 +45,7 @@ func (p *parser) readTLSCA(v value, t *channel.Trust) {
 	}
 }
 
-// filesIn returns the files in a folder, the ends of links included.
+// filesIn returns the regular files in a folder, and the links to such files.
 func filesIn(dir string) (files []string, err error) {
 	entries, err := os.ReadDir(dir)
 	for _, e := range entries {
@@ -57,8 +57,8 @@ func filesIn(dir string) (files []string, err error) {
 	return files, err
 }
 
-// readPEM reads a file of certificates or keys. A device or a pipe could hold
-// up the load for ever.
+// readPEM reads a file of certificates or keys. It must be a regular file: loading the
+// configuration could block for ever on a device or a pipe.
 func readPEM(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -70,8 +70,8 @@ func readPEM(path string) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-// certificates returns those in a text, each once. One that cannot be read
-// trusts nobody.
+// parseCertificates returns the certificates in a text, each once. It skips those that
+// cannot be parsed.
 func parseCertificates(text []byte) (all []*x509.Certificate) {
 	for {
 		var block *pem.Block
@@ -85,21 +85,21 @@ func parseCertificates(text []byte) (all []*x509.Certificate) {
 	}
 }
 
-// clientCertificate reads what tls_cert and tls_key of one mapping name.
-func (p *parser) loadClientCertificate(v value, lines map[string]int, s *Security) {
+// loadClientCertificate loads the files that tls_cert and tls_key of one mapping name.
+func (p *parser) loadClientCertificate(v value, lines keyLines, s *Security) {
 	at := func(key string) value { return value{line: lines[key], where: v.where + ": " + key} }
-	if lines["tls_cert"] == 0 {
-		if lines["tls_key"] > 0 {
+	if !lines.has("tls_cert") {
+		if lines.has("tls_key") {
 			p.fail(at("tls_key"), "add tls_cert", "has no effect without tls_cert")
 		}
 		return
 	}
 	key, hint := at("tls_key"), ""
-	if lines["tls_key"] == 0 {
+	if !lines.has("tls_key") {
 		key, s.keyFile, hint = at("tls_cert"), s.certFile, "name its key with tls_key"
 	}
 	if s.certFile == "" || s.keyFile == "" {
-		return // which is a mistake of its own
+		return // reading the path has failed, which is reported
 	}
 	certText, err := readPEM(s.certFile)
 	if err != nil {
@@ -130,13 +130,14 @@ func (p *parser) loadClientCertificate(v value, lines map[string]int, s *Securit
 	s.Trust.Certificate = &pair
 }
 
+// isEncryptedKey reports whether one of the keys in a text is encrypted.
 func isEncryptedKey(text []byte) bool {
 	for {
 		var block *pem.Block
 		if block, text = pem.Decode(text); block == nil {
 			return false
 		}
-		// RFC 5958 §3, and what OpenSSL did before (RFC 1421 §4.6.1.1).
+		// RFC 5958 §3, and the older form of OpenSSL (RFC 1421 §4.6.1.1).
 		if block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") {
 			return true
 		}

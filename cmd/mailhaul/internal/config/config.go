@@ -1,5 +1,31 @@
-// Package config reads the configuration file. It knows YAML so that nobody
-// else has to: what it returns is checked, absolute and ready to be wired.
+// Package config reads mailhaul's configuration file, and shows it.
+//
+// Load returns a Config, which holds Sinks and Accounts in the order of the
+// file. What it returns is complete: every value is checked, defaults are
+// filled in, paths are absolute, and the sinks that accounts name exist. A file
+// with mistakes gives an *Error that names all of them, each with its line.
+// Secrets are not read with the file: a Password says where one comes from, and
+// its Read gets it.
+//
+// How a file is read:
+//
+//   - The YAML library makes a tree of nodes (load.go; syntax.go explains its
+//     errors).
+//   - A parser walks that tree (parser.go). A value is a node with its line and
+//     the words that error messages say about its place. A mistake is recorded
+//     by parser.fail, and parsing goes on (problem.go).
+//   - keyReaders is a table that says, for each key that a mapping may have,
+//     how it is read; readMapping applies it (mapping.go). The tables are
+//     topReaders (top.go), sinkReaders (sink.go) and accountReaders
+//     (account.go), and those for parts that accounts and sinks share: login.go,
+//     password.go, oauth.go, server.go (TLS) and via.go (proxies).
+//   - Methods such as parser.text, number, duration and path read simple values
+//     (value.go); readX reads the option x, and checkX checks how options fit
+//     together.
+//
+// suggest.go has the hints for unknown keys. show.go prints the configuration
+// with all defaults, for `mailhaul config show`. source.go compares what two
+// versions of a file say about an account.
 package config
 
 import (
@@ -12,7 +38,7 @@ import (
 	"github.com/mailhaul/mailhaul/fetch"
 )
 
-// Config is a configuration file, checked.
+// Config is the content of a configuration file, checked.
 type Config struct {
 	// Path is the file.
 	Path string
@@ -22,24 +48,25 @@ type Config struct {
 	// them on one host.
 	Parallel, PerHost int
 	// Metrics is the address at which the daemon serves its metrics and its
-	// health; MetricsFile is where they are written as text. Empty is not.
+	// health; MetricsFile is the file that the metrics are written to. Either is
+	// empty if it is not wanted.
 	Metrics, MetricsFile string
-	// Notify is the command that tells a person of trouble, nil if there is
+	// Notify is the command that reports trouble to a person, nil if there is
 	// none.
 	Notify []string
-	// Grace is how long a daemon that is to end may take to finish its polls.
+	// Grace is how long a daemon may take to finish its polls when it shuts down.
 	Grace time.Duration
 	// Sinks and Accounts are in the order of the file.
 	Sinks    []Sink
 	Accounts []Account
 
-	root           value              // what the file says, to be shown
-	shown          map[nodeKey]string // as the parser has it
-	secretVars     []string           // the variables that hold secrets
-	serialCommands *bool              // commands of secrets run one at a time
+	root    value              // the mapping at the top of the file
+	display map[nodeKey]string // how YAML shows the paths and secrets in root
+	secrets *secretSettings
 }
 
-// Sink is a place for mail: Discard, or the one whose pointer is not nil.
+// Sink is a place that mail is delivered to: either Discard is true, or exactly
+// one of the pointers is not nil.
 type Sink struct {
 	Name    string
 	Line    int // in the file
@@ -63,7 +90,7 @@ type Maildir struct {
 // Mbox is a sink that keeps all messages in one file.
 type Mbox struct {
 	Path string
-	// LockTimeout is how long to wait for another program to let go of it.
+	// LockTimeout is how long to wait while another program has the file locked.
 	LockTimeout time.Duration
 }
 
@@ -77,10 +104,10 @@ const (
 	TLSNone     TLS = "none"
 )
 
-// Protocol is what is spoken with the server of an account.
+// Protocol is the protocol spoken with the server of an account.
 type Protocol string
 
-// The values of the key protocol. POP3 behind Kerberos is KPOP.
+// The values of the key protocol. KPOP is POP3 behind Kerberos.
 const (
 	POP3 Protocol = "pop3"
 	KPOP Protocol = "kpop"
@@ -94,20 +121,20 @@ type Account struct {
 	Protocol
 	Security
 	Via
-
 	Login
 
-	// Deliver names the sinks that take all mail, or what Route, if not nil,
-	// finds none for. Quarantine names one too; if it is empty, what a sink
-	// refuses stays on the server.
-	Deliver    []string
-	Route      *Route
+	// Deliver names the sinks that take all mail or, if Route is not nil, the
+	// mail that Route finds no sink for.
+	Deliver []string
+	Route   *Route
+	// Quarantine names the sink for messages that the others refuse; if it is
+	// empty, they stay on the server.
 	Quarantine string
-	Filter     *filter.Options // nil if there is none; it lacks a spool
+	Filter     *filter.Options // nil if there is none; its spool is not set
 
 	Keep        fetch.Keep
 	MaxSize     int64 // octets; 0 is no limit
-	MaxMessages int   // a session; 0 leaves it to fetch
+	MaxMessages int   // per session; 0 is the default of package fetch
 
 	ReceivedHeader bool
 	DeliveredTo    string
@@ -117,33 +144,47 @@ type Account struct {
 	// if there is none.
 	Preconnect, Postpoll *Hook
 
-	// Every is how often a daemon polls it; 0 leaves it to fetch.
+	// Every is how often a daemon polls the account; 0 is the default of package
+	// fetch.
 	Every time.Duration
 	// Timeout is the longest silence of the server, TimeLimit the longest
-	// poll; 0 leaves them to fetch.
+	// poll; 0 is the default of package fetch.
 	Timeout, TimeLimit time.Duration
-	// Window is the most commands in flight; 0 leaves it to the server, 1 is
-	// no pipelining.
+	// Window is the most commands in flight: 0 is automatic, 1 is no
+	// pipelining.
 	Window int
 
-	quarantineRefused bool           // refused: quarantine
-	routeDefaultLine  int            // of the default of the route that was read last
-	lines             map[string]int // of the keys that were set, here or in defaults
+	quarantineRefused bool     // the option refused is "quarantine"
+	routeDefaultLine  int      // line of route's default in the mapping read last; 0 if it has none
+	lines             keyLines // keys that are set in the account or in defaults
 	source            accountSource
 }
 
-// Environ returns the environment for programs that are run, which is ours
+// Environ returns the environment for programs that mailhaul runs: its own,
 // without the variables that hold secrets.
-func (c *Config) Environ() []string { return environWithout(c.secretVars) }
+func (c *Config) Environ() []string {
+	if c.secrets == nil {
+		return os.Environ()
+	}
+	return c.secrets.environ()
+}
 
-// AskInTurn has the commands of secrets run one at a time from now on: each may have to
-// ask a person, and two who ask at one terminal take each other's answers.
-func (c *Config) AskInTurn() { *c.serialCommands = true }
+// AskInTurn makes commands that print secrets run one at a time from now on.
+// Each of them may prompt at the terminal, and two prompts at once would take
+// each other's answers.
+func (c *Config) AskInTurn() { c.secrets.serial = true }
 
-func environWithout(names []string) []string {
+// secretSettings are shared by a Config and all its Passwords.
+type secretSettings struct {
+	envVars []string // variables that hold secrets; programs do not get them
+	serial  bool     // commands that print secrets run one at a time
+}
+
+// environ returns the environment of this process without envVars.
+func (s *secretSettings) environ() []string {
 	return slices.DeleteFunc(os.Environ(), func(v string) bool {
 		name, _, _ := strings.Cut(v, "=")
-		return slices.Contains(names, name)
+		return slices.Contains(s.envVars, name)
 	})
 }
 

@@ -10,13 +10,13 @@ import (
 	"strings"
 )
 
-// Find returns the configuration file to load: explicit if not empty, else
-// what $MAILHAUL_CONFIG names, else the first that is there of
-// $XDG_CONFIG_HOME/mailhaul/config.yaml and ~/.config/mailhaul/config.yaml.
-// If there is none, the error is a *NotFound.
+// Find returns the configuration file to load: explicit if it is not empty, else the
+// file that $MAILHAUL_CONFIG names, else the first that exists of
+// $XDG_CONFIG_HOME/mailhaul/config.yaml and ~/.config/mailhaul/config.yaml. If none
+// does, the error is a *NotFound.
 func Find(explicit string) (string, error) {
 	if named := cmp.Or(explicit, os.Getenv("MAILHAUL_CONFIG")); named != "" {
-		// cron expands no ~ in a variable, nor every shell one behind --config=
+		// cron does not expand ~ in a variable, nor does every shell after --config=.
 		if rest, ok := strings.CutPrefix(named, "~/"); ok {
 			named = cmp.Or(homePath(rest), named)
 		}
@@ -36,9 +36,9 @@ func Find(explicit string) (string, error) {
 	return "", &NotFound{Looked: slices.Compact(looked)}
 }
 
-// Place returns where a new configuration goes: explicit if not empty, else
-// the file that Find would read, else the first place where Find looks. exists
-// tells that there is one already.
+// Place returns the path for a new configuration: explicit if it is not empty, else the
+// file that Find finds, else the first path where Find looks. exists reports whether
+// there is a file already.
 func Place(explicit string) (path string, exists bool, err error) {
 	path, err = Find(explicit)
 	if missing, ok := errors.AsType[*NotFound](err); ok && len(missing.Looked) > 0 {
@@ -58,10 +58,11 @@ func Place(explicit string) (path string, exists bool, err error) {
 	}
 }
 
-// NotFound is the error of Find when no file is there.
+// NotFound is the error of Find if there is no configuration file. Looked are the paths
+// where one could be.
 type NotFound struct{ Looked []string }
 
-// Error names the files that would have been read.
+// Error names the paths.
 func (e *NotFound) Error() string {
 	if len(e.Looked) == 0 {
 		return "there is no configuration file: neither $XDG_CONFIG_HOME nor $HOME is set"
@@ -79,8 +80,8 @@ func (p *parser) defaultState() string {
 	return filepath.Join(dir, "mailhaul")
 }
 
-// xdg returns a folder of the XDG Base Directory Specification, which says
-// to ignore a path that is not absolute.
+// xdgDir returns the folder that a variable of the XDG Base Directory Specification
+// names, "" if it is not set. The specification says to ignore relative paths.
 func xdgDir(name string) string {
 	if dir := os.Getenv(name); filepath.IsAbs(dir) {
 		return dir
@@ -88,6 +89,7 @@ func xdgDir(name string) string {
 	return ""
 }
 
+// homePath returns a path in the user's home folder, "" if there is none.
 func homePath(path string) string {
 	home, err := os.UserHomeDir()
 	if err != nil {

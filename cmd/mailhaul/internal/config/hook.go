@@ -20,12 +20,12 @@ var hookReaders = keyReaders[Hook]{
 	"timeout": func(p *parser, v value, h *Hook) { p.duration(v, time.Second, time.Hour, &h.Timeout) },
 }
 
-// hook reads a command, or a mapping with its timeout; none undoes that of the
-// defaults.
+// readHook reads a command, or a mapping of a command and its timeout. It returns nil
+// for none, which cancels the hook of defaults.
 func (p *parser) readHook(v value) *Hook {
 	h := &Hook{Timeout: defaultHookTimeout}
 	if v.node.Kind == yaml.MappingNode {
-		if lines := readMapping(p, v, hookReaders, h); lines["command"] == 0 {
+		if lines := readMapping(p, v, hookReaders, h); !lines.has("command") {
 			p.fail(v, "command: PROGRAM", "command is missing")
 		}
 		return h
@@ -37,7 +37,8 @@ func (p *parser) readHook(v value) *Hook {
 	return h
 }
 
-// shellOrArgv reads a line for the shell, or a program and its arguments.
+// readCommand reads a command: a line for the shell, or a list of a program and its
+// arguments. It returns nil after a mistake.
 func (p *parser) readCommand(v value) []string {
 	words, ok := p.texts(v)
 	if !ok {

@@ -14,15 +14,16 @@ func (p *parser) readProtocol(v value, a *Account) {
 	}
 }
 
-// kpop settles what KPOP implies: Kerberos is the login, and there is no TLS.
-func (p *parser) applyKPOP(v value, own map[string]int, a *Account) {
+// applyKPOP sets what KPOP implies, Kerberos as the login and no TLS, and reports the
+// keys that contradict it.
+func (p *parser) applyKPOP(v value, own keyLines, a *Account) {
 	for _, key := range slices.Concat([]string{"auth", "password_timeout"}, credentialKeys) {
-		if line := own[key]; line > 0 && key != "kerberos" {
-			p.fail(value{line: line, where: v.where}, "Kerberos is the login", "%s has no effect with protocol: kpop", key)
+		if own.has(key) && key != "kerberos" {
+			p.fail(v.at(own[key]), "Kerberos is the login", "%s has no effect with protocol: kpop", key)
 		}
 	}
-	if line := own["tls"]; line > 0 && a.TLS != TLSNone {
-		p.fail(value{line: line, where: v.where}, "a server that has TLS takes auth: gssapi with protocol: pop3", "protocol: kpop has no TLS")
+	if own.has("tls") && a.TLS != TLSNone {
+		p.fail(v.at(own["tls"]), "a server that has TLS takes auth: gssapi with protocol: pop3", "protocol: kpop has no TLS")
 	}
 	if a.Kerberos == nil {
 		a.Kerberos = new(mech.Kerberos)
@@ -37,9 +38,9 @@ var kerberosReaders = keyReaders[mech.Kerberos]{
 	"config":    func(p *parser, v value, k *mech.Kerberos) { k.Config, _ = p.path(v) },
 }
 
-// kerberos reads where tickets come from: true is where kinit puts them.
+// readKerberos reads where tickets come from: true is where kinit puts them.
 func (p *parser) readKerberos(v value, l *Login) {
-	l.resetPassword() // is not what to log in with
+	l.clearCredentials()
 	l.Kerberos = new(mech.Kerberos)
 	if v.node.Kind != yaml.MappingNode {
 		if s, ok := p.text(v); ok && s != "true" {
@@ -48,11 +49,10 @@ func (p *parser) readKerberos(v value, l *Login) {
 		return
 	}
 	lines := readMapping(p, v, kerberosReaders, l.Kerberos)
-	at := func(key string) value { return value{line: lines[key], where: v.where} }
-	if lines["keytab"] > 0 && lines["cache"] > 0 {
-		p.fail(at("cache"), "keep one of them", "both keytab and cache are set")
+	if lines.has("keytab") && lines.has("cache") {
+		p.fail(v.at(lines["cache"]), "keep one of them", "both keytab and cache are set")
 	}
-	if lines["principal"] > 0 && lines["keytab"] == 0 {
-		p.fail(at("principal"), "add keytab", "principal has no effect without keytab: a cache has one of its own")
+	if lines.has("principal") && !lines.has("keytab") {
+		p.fail(v.at(lines["principal"]), "add keytab", "principal has no effect without keytab: a cache has one of its own")
 	}
 }

@@ -12,14 +12,13 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// maxConfig bounds the file, maxFile those that a path in it can point to.
 const (
-	maxConfig = 16 << 20
-	maxFile   = 1 << 20
+	maxConfig = 16 << 20 // bytes of the configuration file
+	maxFile   = 1 << 20  // bytes of a file of certificates or keys that it names
 )
 
-// Load reads and checks the file at path. The error of a file with mistakes
-// is an *Error, which names them all.
+// Load reads and checks the file at path. If it has mistakes, the error is an
+// *Error that names all of them.
 func Load(path string) (*Config, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -42,32 +41,33 @@ func Load(path string) (*Config, error) {
 		return nil, fmt.Errorf("%s: is larger than %d MiB, too large for a configuration", path, maxConfig>>20)
 	}
 	dir := filepath.Dir(path)
-	if dir == "/dev" || dir == "/dev/fd" || dir == "/proc/self/fd" { // which shells make of <(...)
+	// --config <(...) gives a pipe: no folder that paths could be relative to, and
+	// nobody else who could read it.
+	if dir == "/dev" || dir == "/dev/fd" || dir == "/proc/self/fd" {
 		dir = ""
 	}
-	// A pipe has no other readers: mailhaul --config <(...)
-	return parse(path, dir, data, info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0)
+	readableByOthers := info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0
+	return parse(path, dir, data, readableByOthers)
 }
 
-// Parse is Load of a file that is still to be written: data is what it is to
-// hold, and only its owner will read it.
+// Parse checks data as Load would if it were the file at path and readable by
+// its owner only. It is for a file that is still to be written.
 func Parse(path string, data []byte) (*Config, error) {
 	return parse(path, filepath.Dir(path), data, false)
 }
 
-// parse reads data as the file at path, which others may read if exposed. Paths in
-// it are relative to dir, or all whole if that is empty.
+// parse reads data as the file at path. Relative paths in it are relative to dir;
+// if dir is empty, they are mistakes.
 func parse(path, dir string, data []byte, readableByOthers bool) (*Config, error) {
 	p := &parser{
 		file: path, dir: dir, nodesLeft: 100_000 + len(data), sinkNodes: map[string]*yaml.Node{}, recipientKey: map[string]string{},
-		sinkPaths: map[string]string{}, display: map[nodeKey]string{}, secretVars: new([]string), serialCommands: new(bool),
+		sinkPaths: map[string]string{}, display: map[nodeKey]string{}, secrets: new(secretSettings),
 	}
-	c := &Config{Path: path, Parallel: 8, PerHost: 2, Grace: 10 * time.Second}
+	c := &Config{Path: path, Parallel: 8, PerHost: 2, Grace: 10 * time.Second, secrets: p.secrets}
 	if root := p.parseYAML(data); root != nil {
 		p.readTop(*root, c)
-		c.root, c.shown = *root, p.display
+		c.root, c.display = *root, p.display
 	}
-	c.secretVars, c.serialCommands = *p.secretVars, p.serialCommands
 	if p.secretLine > 0 && readableByOthers {
 		p.fail(value{line: p.secretLine}, "chmod 600 "+path, "the file holds a password and others can read it")
 	}
@@ -77,7 +77,8 @@ func parse(path, dir string, data []byte, readableByOthers bool) (*Config, error
 	return c, nil
 }
 
-// tree returns the mapping at the top of data, nil if there is none.
+// parseYAML returns the mapping at the top of data. If there is none, it records
+// why and returns nil.
 func (p *parser) parseYAML(data []byte) *value {
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	var doc, next yaml.Node

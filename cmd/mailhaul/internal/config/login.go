@@ -9,11 +9,12 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
-// Login is who logs in to a server, and with what.
+// Login is a user and the credentials to log in to a server with.
 type Login struct {
 	User string
-	// One of these is set: a password, an access token that a command prints,
-	// or those of OAuth or Kerberos, if not nil.
+	// At most one of these is set: a password, a command that prints an access token,
+	// or where to get an access token or a ticket. None is needed with a client
+	// certificate.
 	Password     Password
 	TokenCommand Password
 	OAuth        *OAuth
@@ -22,32 +23,34 @@ type Login struct {
 	Auth []string
 }
 
-// credentialKeys are the keys that say what to log in with.
+// credentialKeys are the keys of credentials.
 var credentialKeys = []string{"password", "password_file", "password_env", "password_command", "token_command", "oauth", "kerberos"}
 
-// loginKeys are the keys of a login. of is where it goes, names what its auth
-// may be.
-func loginReaders[T any](names []string, of func(*T) *Login) keyReaders[T] {
+// loginReaders returns the readers for the keys of a Login. login finds the field that
+// they set; auth may name the mechanisms in authNames.
+func loginReaders[T any](authNames []string, login func(*T) *Login) keyReaders[T] {
 	return keyReaders[T]{
-		"user":          func(p *parser, v value, t *T) { of(t).User, _ = p.text(v) },
-		"auth":          func(p *parser, v value, t *T) { p.readAuth(v, names, of(t)) },
-		"token_command": func(p *parser, v value, t *T) { p.readTokenCommand(v, of(t)) },
-		"oauth":         func(p *parser, v value, t *T) { p.readOAuth(v, of(t)) },
-		"kerberos":      func(p *parser, v value, t *T) { p.readKerberos(v, of(t)) },
+		"user":          func(p *parser, v value, t *T) { login(t).User, _ = p.text(v) },
+		"auth":          func(p *parser, v value, t *T) { p.readAuth(v, authNames, login(t)) },
+		"token_command": func(p *parser, v value, t *T) { p.readTokenCommand(v, login(t)) },
+		"oauth":         func(p *parser, v value, t *T) { p.readOAuth(v, login(t)) },
+		"kerberos":      func(p *parser, v value, t *T) { p.readKerberos(v, login(t)) },
 		"password_timeout": func(p *parser, v value, t *T) {
-			p.duration(v, time.Second, time.Hour, &of(t).Password.timeout)
+			p.duration(v, time.Second, time.Hour, &login(t).Password.timeout)
 		},
-	}.with(secretReaders("password", func(t *T) *Password { return of(t).resetPassword() }))
+	}.with(secretReaders("password", func(t *T) *Password {
+		login(t).clearCredentials()
+		return &login(t).Password
+	}))
 }
 
-// password forgets what the defaults say to log in with, and returns what
-// takes its place.
-func (l *Login) resetPassword() *Password {
+// clearCredentials removes the credentials that came from defaults, whatever their
+// kind: those of the account replace them.
+func (l *Login) clearCredentials() {
 	*l = Login{User: l.User, Auth: l.Auth, Password: Password{timeout: l.Password.timeout}}
-	return &l.Password
 }
 
-// proof is what the login shows a server.
+// proofKind returns the kind of credentials that the login has.
 func (l *Login) proofKind() mech.Proof {
 	switch {
 	case l.OAuth != nil, l.TokenCommand.IsSet():
@@ -59,20 +62,20 @@ func (l *Login) proofKind() mech.Proof {
 	}
 }
 
-// hasCredentials reports whether some key says what to log in with.
-func hasCredentials(lines map[string]int) bool {
-	return slices.ContainsFunc(credentialKeys, func(key string) bool { return lines[key] > 0 })
+// hasCredentials reports whether any of credentialKeys is set.
+func hasCredentials(lines keyLines) bool {
+	return slices.ContainsFunc(credentialKeys, func(key string) bool { return lines.has(key) })
 }
 
 func (p *parser) failNoCredentials(v value) {
 	p.fail(v, "password_command, password_file, password_env, password, oauth or kerberos", "there is no password")
 }
 
-// sinkAuthNames are the values of the key auth of a sink beside auto, which
-// allows all. Those of accounts, fetch.AuthNames, have what only POP3 has, too.
+// sinkAuthNames are the mechanisms that auth of a sink may name: those of accounts,
+// fetch.AuthNames, without those that only POP3 has.
 var sinkAuthNames = slices.DeleteFunc(slices.Clone(fetch.AuthNames), isPOP3Only)
 
-// isPOPs reports whether only POP3 has a mechanism (RFC 1939 §7).
+// isPOP3Only reports whether a mechanism belongs to POP3 alone (RFC 1939 §7).
 func isPOP3Only(name string) bool { return name == "user" || name == "apop" }
 
 func (p *parser) readAuth(v value, known []string, l *Login) {
@@ -96,9 +99,8 @@ func (p *parser) readAuth(v value, known []string, l *Login) {
 	l.Auth = names
 }
 
-// checkAuth checks that what auth allows can be done with what there is to
-// log in with.
-func (p *parser) checkAuth(v value, lines map[string]int, l *Login) {
+// checkAuth checks that the credentials suit one of the mechanisms that auth allows.
+func (p *parser) checkAuth(v value, lines keyLines, l *Login) {
 	if len(l.Auth) == 0 || !hasCredentials(lines) {
 		return
 	}
@@ -112,18 +114,18 @@ func (p *parser) checkAuth(v value, lines map[string]int, l *Login) {
 		if isPOP3Only(name) {
 			need = mech.Password
 		}
-		if need == l.proofKind() || need == mech.Certificate && lines["tls_cert"] > 0 {
+		if need == l.proofKind() || need == mech.Certificate && lines.has("tls_cert") {
 			return
 		}
 		if !slices.Contains(missing, proofKeys[need]) {
 			missing = append(missing, proofKeys[need])
 		}
 	}
-	p.fail(value{line: lines["auth"], where: v.where}, "set "+orList(missing)+", or leave auth out",
+	p.fail(v.at(lines["auth"]), "set "+orList(missing)+", or leave auth out",
 		"auth allows %s, for which there is no %s", strings.Join(l.Auth, ", "), orList(missing))
 }
 
-// proofKeys are the keys that give a login each proof.
+// proofKeys names the key that sets each kind of credentials.
 var proofKeys = map[mech.Proof]string{
 	mech.Password: "password", mech.Token: "oauth", mech.Ticket: "kerberos", mech.Certificate: "tls_cert",
 }

@@ -13,23 +13,22 @@ import (
 
 // OAuth is how an account or a sink gets its access tokens (RFC 6749).
 type OAuth struct {
-	// Name is what the file calls it: the name it has at the top, or that of
-	// its provider.
+	// Name is the client's name in the file or, if it has none there, its provider.
 	Name string
-	// Provider is one of OAuthProviders. If it is empty there is an Issuer,
-	// or a TokenURL with an AuthURL, a DeviceURL or both.
+	// Provider is one of OAuthProviders. If it is empty, either Issuer is set, or
+	// TokenURL with AuthURL, DeviceURL or both.
 	Provider, Issuer             string
 	AuthURL, TokenURL, DeviceURL string
-	// ClientID and ClientSecret are those of the client that the user
-	// registered. A public client has no secret.
+	// ClientID and ClientSecret identify the client that the user has registered. A
+	// public client has no secret.
 	ClientID     string
 	ClientSecret Password
-	// Scopes is what to ask for; nil leaves it to the provider.
+	// Scopes are what to ask for; nil asks for what the users of the client need.
 	Scopes []string
-	// Tenant is Microsoft's name for who has the account; it may be empty.
+	// Tenant is Microsoft's name of the organisation; it may be empty.
 	Tenant string
-	// Via is how the provider is reached, by a proxy or not; nil is by the proxy
-	// of whoever logs in, if there is one.
+	// Via is how the provider is reached; nil is like the server that is logged in to,
+	// by its proxy if it has one.
 	Via *Via
 }
 
@@ -51,16 +50,16 @@ var oauthReaders = keyReaders[OAuth]{
 	},
 }.with(secretReaders("client_secret", func(o *OAuth) *Password { return &o.ClientSecret }))
 
-// tokenCommand reads a command that prints an access token.
+// readTokenCommand reads a command that prints an access token.
 func (p *parser) readTokenCommand(v value, l *Login) {
-	l.resetPassword() // is not what to log in with
+	l.clearCredentials()
 	p.readSecretCommand(v, "token", &l.TokenCommand)
 }
 
-// oauth reads the name of a client that stands at the top of the file, or all
-// about one.
+// readOAuth reads the name of a client defined at the top of the file, or a mapping
+// that defines one.
 func (p *parser) readOAuth(v value, l *Login) {
-	l.resetPassword()
+	l.clearCredentials()
 	if v.node.Kind == yaml.MappingNode {
 		l.OAuth = p.readOAuthClient(v, "")
 		return
@@ -78,7 +77,7 @@ func (p *parser) readOAuth(v value, l *Login) {
 	}
 }
 
-// readOAuths reads the clients at the top of the file.
+// readOAuthClients reads the clients at the top of the file.
 func (p *parser) readOAuthClients(v value) map[string]*OAuth {
 	all := map[string]*OAuth{}
 	for _, e := range p.entries(v) {
@@ -90,14 +89,14 @@ func (p *parser) readOAuthClients(v value) map[string]*OAuth {
 	return all
 }
 
-// readOAuth reads one client. Its name is that of its provider if it does not
-// say otherwise.
+// readOAuthClient reads one client. If it names no provider, its own name may be that
+// of one. The name is empty for a client that is defined where it is used.
 func (p *parser) readOAuthClient(v value, name string) *OAuth {
 	o := new(OAuth)
 	lines := readMapping(p, v, oauthReaders, o)
 	set := func(keys ...string) (found []string) {
 		for _, key := range keys {
-			if lines[key] > 0 {
+			if lines.has(key) {
 				found = append(found, key)
 			}
 		}
@@ -107,34 +106,33 @@ func (p *parser) readOAuthClient(v value, name string) *OAuth {
 	if len(places) == 0 && slices.Contains(OAuthProviders, name) {
 		o.Provider, places = name, []string{"provider"}
 	}
-	at := func(key string) value { return value{line: lines[key], where: v.where} }
 	switch {
 	case len(places) == 0:
 		p.fail(v, "provider: "+orList(OAuthProviders)+"; or issuer; or auth_url and token_url", "does not say which provider")
 	case len(places) > 1:
-		p.fail(at(places[1]), "keep one of them", "both %s and %s are set", places[0], places[1])
+		p.fail(v.at(lines[places[1]]), "keep one of them", "both %s and %s are set", places[0], places[1])
 	case places[0] == "token_url" && len(set("auth_url", "device_url")) == 0:
-		p.fail(at("token_url"), "add auth_url or device_url", "token_url alone is not enough to log in")
+		p.fail(v.at(lines["token_url"]), "add auth_url or device_url", "token_url alone is not enough to log in")
 	}
-	if lines["token_url"] == 0 {
+	if !lines.has("token_url") {
 		for _, key := range set("auth_url", "device_url") {
-			p.fail(at(key), "add token_url", "%s has no effect without token_url", key)
+			p.fail(v.at(lines[key]), "add token_url", "%s has no effect without token_url", key)
 		}
 	}
-	if lines["tenant"] > 0 && o.Provider != "microsoft" {
-		p.fail(at("tenant"), "", "tenant is for provider: microsoft")
+	if lines.has("tenant") && o.Provider != "microsoft" {
+		p.fail(v.at(lines["tenant"]), "", "tenant is for provider: microsoft")
 	}
-	if lines["client_id"] == 0 {
+	if !lines.has("client_id") {
 		p.fail(v, "register a client with the provider, as a desktop application", "client_id is missing")
 	}
 	if secrets := set("client_secret", "client_secret_file", "client_secret_env", "client_secret_command"); len(secrets) > 1 {
-		p.fail(at(secrets[1]), "keep one of them", "both %s and %s are set", secrets[0], secrets[1])
+		p.fail(v.at(lines[secrets[1]]), "keep one of them", "both %s and %s are set", secrets[0], secrets[1])
 	}
 	o.Name = cmp.Or(name, o.Provider, strings.TrimPrefix(cmp.Or(o.Issuer, o.TokenURL), "https://"))
 	return o
 }
 
-// url reads the address of a server that is asked for tokens.
+// readURL reads an address of an OAuth server.
 func (p *parser) readURL(v value) string {
 	s, ok := p.text(v)
 	if !ok {

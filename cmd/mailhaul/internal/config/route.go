@@ -10,54 +10,51 @@ import (
 
 // Route chooses sinks by the recipients in a message's envelope.
 type Route struct {
-	// Headers are the fields that name the envelope's recipients.
+	// Headers are the header fields that name the envelope's recipients.
 	Headers []string
-	// Map gives the names of sinks to an address, a local part or an
-	// "@domain", in lower case.
+	// Map has the names of sinks by recipient: an address, a local part or "@domain",
+	// in lower case.
 	Map map[string][]string
-	// Domains are those whose local parts Map may name alone, and of which the
-	// account's other sinks are told the recipients, in lower case.
+	// Domains are the domains of the local parts in Map, in lower case. The account's
+	// default sinks are told only recipients in these domains, unless they have
+	// recipients of their own.
 	Domains []string
 }
 
-// routeFile is a Route with its sinks for all other mail.
+// routeSettings holds the options of a route.
 type routeSettings struct {
 	Route
 	defaultSinks   []string
-	firstLocalPart *value // the first local part in the map
+	firstLocalPart *value // where Map first names a local part alone; nil if it does not
 }
 
-var routeReaders keyReaders[routeSettings]
-
-func init() {
-	routeReaders = keyReaders[routeSettings]{
-		"header":  func(p *parser, v value, r *routeSettings) { r.Headers = p.readEnvelopeHeaders(v) },
-		"map":     func(p *parser, v value, r *routeSettings) { p.readRouteMap(v, r) },
-		"domains": func(p *parser, v value, r *routeSettings) { r.Domains = p.readDomains(v) },
-		"default": func(p *parser, v value, r *routeSettings) { r.defaultSinks = p.readSinkNames(v) },
-	}
+var routeReaders = keyReaders[routeSettings]{
+	"header":  func(p *parser, v value, r *routeSettings) { r.Headers = p.readEnvelopeHeaders(v) },
+	"map":     func(p *parser, v value, r *routeSettings) { p.readRouteMap(v, r) },
+	"domains": func(p *parser, v value, r *routeSettings) { r.Domains = p.readDomains(v) },
+	"default": func(p *parser, v value, r *routeSettings) { r.defaultSinks = p.readSinkNames(v) },
 }
 
-// route reads a route. Its default is what the account delivers to.
+// readRoute reads a route. Its default sets the sinks that the account delivers to.
 func (p *parser) readRoute(v value, a *Account) {
 	var r routeSettings
 	lines := readMapping(p, v, routeReaders, &r)
-	if lines["header"] == 0 {
+	if !lines.has("header") {
 		p.fail(v, "header: [X-Envelope-To, Delivered-To, X-Original-To]", "header is missing")
 	}
-	if r.firstLocalPart != nil && lines["domains"] == 0 {
+	if r.firstLocalPart != nil && !lines.has("domains") {
 		p.fail(*r.firstLocalPart, "add domains: [example.com], or write the whole address", "whose local part this is, is not said")
 	}
 	a.Route = &r.Route
-	if lines["default"] > 0 {
+	if lines.has("default") {
 		a.Deliver, a.routeDefaultLine = r.defaultSinks, lines["default"]
 	}
 }
 
-// notEnvelope are header fields that the sender writes.
+// senderHeaders are header fields that the sender writes, not the receiving server.
 var senderHeaders = []string{"to", "cc", "bcc", "resent-to", "resent-cc", "resent-bcc", "from", "sender", "reply-to"}
 
-// envelopeHeaders reads the names of header fields.
+// readEnvelopeHeaders reads the names of header fields that hold envelope recipients.
 func (p *parser) readEnvelopeHeaders(v value) []string {
 	var names []string
 	for _, item := range p.items(v) {
@@ -76,8 +73,8 @@ func (p *parser) readEnvelopeHeaders(v value) []string {
 	return names
 }
 
-// routeMap reads which sinks are for whom. There are no patterns: a * would match
-// nothing but itself, and all mail would go to the default.
+// readRouteMap reads the sinks for each recipient. It rejects a *, since there are no
+// patterns: it would match nothing but itself, and all mail would go to the default.
 func (p *parser) readRouteMap(v value, r *routeSettings) {
 	r.Map = map[string][]string{}
 	for _, e := range p.entries(v) {
@@ -113,7 +110,7 @@ func isDomain(s string) bool {
 	return s != "" && len(s) <= 253 && !strings.ContainsAny(s, " \t<>,;@/*")
 }
 
-// sinkNames reads the name of a sink, or a list of them.
+// readSinkNames reads the name of a sink, or a list of them.
 func (p *parser) readSinkNames(v value) []string {
 	var names []string
 	for _, item := range p.items(v) {
@@ -124,7 +121,7 @@ func (p *parser) readSinkNames(v value) []string {
 			p.fail(item, "", "%s appears twice", quote(name))
 		case len(p.sinkNames) > 0 && p.sinkNodes[name] == nil:
 			p.fail(item, p.suggestSink(name), "there is no sink %s", quote(name))
-			fallthrough // so that it is not called missing too
+			fallthrough // so that the option does not count as missing, too
 		default:
 			names = append(names, name)
 		}
@@ -132,9 +129,8 @@ func (p *parser) readSinkNames(v value) []string {
 	return names
 }
 
-// meantSink returns a hint at which sink was meant by a name. Who makes mistakes
-// by the hundred makes one of them many times, and is not to wait for as many
-// searches through all names.
+// suggestSink returns a hint which sink was meant by an unknown name. A generated file
+// may have thousands of such names, and a search for each would take too long.
 func (p *parser) suggestSink(name string) string {
 	if len(p.problems) >= 100 {
 		return ""
@@ -143,7 +139,7 @@ func (p *parser) suggestSink(name string) string {
 	return hint
 }
 
-// quarantine reads the name of one sink.
+// readQuarantine reads the name of one sink.
 func (p *parser) readQuarantine(v value, a *Account) {
 	if v.node.Kind == yaml.SequenceNode {
 		p.fail(v, "name one sink", "is a list")
@@ -152,30 +148,10 @@ func (p *parser) readQuarantine(v value, a *Account) {
 	}
 }
 
-// deliveries settles which sinks an account delivers to.
+// checkDeliveries checks the sinks of an account, and completes them.
 func (p *parser) checkDeliveries(v value, a *Account) {
-	line := a.lines
-	switch {
-	case line["deliver"] > 0 || len(p.sinkNames) == 0:
-	case a.Route != nil:
-		p.fail(v, "default: the name of a sink", "route: default is missing, for mail that matches nothing")
-	case len(p.sinkNames) == 1:
-		a.Deliver = p.sinkNames
-	default:
-		p.fail(v, cmp.Or(listHint(p.sinkNames), "deliver: the name of one"), "deliver is missing, and there are %d sinks to choose from", len(p.sinkNames))
-	}
-	at := func(key string) value { return value{line: line[key], where: v.where} }
-	switch {
-	case a.quarantineRefused && line["quarantine"] == 0:
-		p.fail(at("refused"), "quarantine: the name of a sink", "refused: quarantine needs quarantine")
-	case line["quarantine"] > 0 && line["refused"] == 0:
-		p.fail(at("quarantine"), "add refused: quarantine", "quarantine alone has no effect")
-	case a.quarantineRefused && a.Quarantine != "" && slices.Contains(a.Sinks(), a.Quarantine):
-		p.fail(at("quarantine"), "name another sink", "quarantine is the sink that refused")
-	}
-	if a.Filter != nil && len(a.Filter.Quarantine) > 0 && !a.quarantineRefused {
-		p.fail(at("filter"), "refused: quarantine, and quarantine: the name of a sink", "filter: quarantine needs quarantine")
-	}
+	p.setDefaultSink(v, a)
+	p.checkQuarantine(v, a)
 	p.checkRecipients(v, a)
 	if !a.quarantineRefused {
 		a.Quarantine = ""
@@ -183,20 +159,51 @@ func (p *parser) checkDeliveries(v value, a *Account) {
 	p.checkDistinctSinks(v, a)
 }
 
-// apart checks that no two sinks of an account are one place: a Maildir would
-// get each message twice, and who has locked an mbox would wait for itself.
-func (p *parser) checkDistinctSinks(v value, a *Account) {
-	at := map[string]string{}
-	for _, name := range append(a.Sinks(), a.Quarantine) {
-		place := p.sinkPaths[name]
-		if other := at[place]; place != "" && other != "" && other != name {
-			p.fail(v, "name one of them", "sinks %s and %s are the same place", quote(other), quote(name))
-		}
-		at[place] = name
+// setDefaultSink sets the sink of an account that names none, if there is only one.
+func (p *parser) setDefaultSink(v value, a *Account) {
+	switch {
+	case a.lines.has("deliver") || len(p.sinkNames) == 0:
+	case a.Route != nil:
+		p.fail(v, "default: the name of a sink", "route: default is missing, for mail that matches nothing")
+	case len(p.sinkNames) == 1:
+		a.Deliver = p.sinkNames
+	default:
+		p.fail(v, cmp.Or(listHint(p.sinkNames), "deliver: the name of one"), "deliver is missing, and there are %d sinks to choose from", len(p.sinkNames))
 	}
 }
 
-// addressees checks that each sink is told for whom a message is.
+// checkQuarantine checks that the options refused, quarantine and filter fit together.
+func (p *parser) checkQuarantine(v value, a *Account) {
+	lines := a.lines
+	switch {
+	case a.quarantineRefused && !lines.has("quarantine"):
+		p.fail(v.at(lines["refused"]), "quarantine: the name of a sink", "refused: quarantine needs quarantine")
+	case lines.has("quarantine") && !lines.has("refused"):
+		p.fail(v.at(lines["quarantine"]), "add refused: quarantine", "quarantine alone has no effect")
+	case a.quarantineRefused && a.Quarantine != "" && slices.Contains(a.Sinks(), a.Quarantine):
+		p.fail(v.at(lines["quarantine"]), "name another sink", "quarantine is the sink that refused")
+	}
+	if a.Filter != nil && len(a.Filter.Quarantine) > 0 && !a.quarantineRefused {
+		p.fail(v.at(lines["filter"]), "refused: quarantine, and quarantine: the name of a sink", "filter: quarantine needs quarantine")
+	}
+}
+
+// checkDistinctSinks checks that no two sinks of an account are the same file or folder:
+// a Maildir would get each message twice, and mailhaul would wait for its own lock of an
+// mbox.
+func (p *parser) checkDistinctSinks(v value, a *Account) {
+	sinkAt := map[string]string{} // by path
+	for _, name := range append(a.Sinks(), a.Quarantine) {
+		path := p.sinkPaths[name]
+		if other := sinkAt[path]; path != "" && other != "" && other != name {
+			p.fail(v, "name one of them", "sinks %s and %s are the same place", quote(other), quote(name))
+		}
+		sinkAt[path] = name
+	}
+}
+
+// checkRecipients checks that each sink that needs recipients has some, from its own
+// options or from the route.
 func (p *parser) checkRecipients(v value, a *Account) {
 	for _, name := range a.Deliver {
 		switch key := p.recipientKey[name]; {
@@ -205,19 +212,19 @@ func (p *parser) checkRecipients(v value, a *Account) {
 			p.fail(v, key+": me@example.com in the sink, or a route in the account",
 				"deliver: sink %s does not say for whom the mail is", quote(name))
 		case len(a.Route.Domains) == 0:
-			// It must not relay to whomever a forged field names.
+			// A forged header field must not make it relay mail to anyone.
 			p.fail(v, "add domains: [example.com] to route, or "+key+": me@example.com to the sink",
 				"route: default: of which domains sink %s takes mail, is not said", quote(name))
 		}
 	}
 	if key := p.recipientKey[a.Quarantine]; key != "" && a.quarantineRefused {
-		p.fail(value{line: a.lines["quarantine"], where: v.where}, key+": me@example.com in the sink",
+		p.fail(v.at(a.lines["quarantine"]), key+": me@example.com in the sink",
 			"quarantine: sink %s does not say for whom the mail is", quote(a.Quarantine))
 	}
 }
 
-// Sinks returns the names of all the sinks that the account delivers to,
-// without the one for quarantine, each once.
+// Sinks returns the names of all sinks that the account delivers to, each once, without
+// Quarantine.
 func (a *Account) Sinks() []string {
 	all := slices.Clone(a.Deliver)
 	if a.Route != nil {

@@ -9,27 +9,27 @@ import (
 	"time"
 )
 
-// Server is a mail server that a sink hands messages to.
+// Server is a mail server that a sink delivers to.
 type Server struct {
 	// Addr is host:port, or the absolute path of a UNIX socket.
 	Addr string
 	Security
 	Via
-	// Login is empty if there is none.
-	Login
-	// Timeout is the longest silence of the server; 0 leaves it to the sink.
+	Login // its User is empty if the server asks for no login
+	// Timeout is the longest silence of the server; 0 is the default of the sink.
 	Timeout time.Duration
 }
 
-// SMTP is a sink that hands messages to a mail server by SMTP or LMTP.
+// SMTP is a sink that delivers to a mail server by SMTP or LMTP.
 type SMTP struct {
 	Server
 	LMTP bool
-	// Hello is the name to greet with; empty is this machine's.
+	// Hello is the name in EHLO or LHLO; empty is this machine's.
 	Hello string
-	// To are the recipients of all messages; nil leaves them to the route.
+	// To are the recipients of all messages; if it is nil, the account's route names
+	// them.
 	To []string
-	// Sender replaces the messages' own, NullSender makes it "<>".
+	// Sender replaces the envelope sender of the messages; NullSender makes it "<>".
 	Sender     string
 	NullSender bool
 }
@@ -39,15 +39,16 @@ type IMAP struct {
 	Server
 	// Folder is the folder's name; empty is INBOX.
 	Folder string
-	// Create creates the folder if it is missing.
+	// Create says to create the folder if it does not exist.
 	Create bool
 	Flags  []string
 }
 
-// serverKinds are the sinks that are servers, with their ports.
+// serverKinds has, for each kind of sink that is a server, an example of a host and the
+// default ports.
 var serverKinds = map[string]struct {
 	example         string
-	plain, implicit int // the port without TLS from the first byte, and with it
+	plain, implicit int // implicit is the port for implicit TLS
 }{
 	"smtp": {"mail.example.com", 25, 465},
 	"lmtp": {"mail.example.com", 24, 24},
@@ -58,61 +59,76 @@ var serverKinds = map[string]struct {
 // sockaddr_un has 104 on some systems.
 const maxSocketPath = 103
 
-// hostSlashPort is how fetchmail writes a host and a port.
+// hostSlashPort matches a host and a port as fetchmail has them.
 var hostSlashPort = regexp.MustCompile(`^([\w.-]*[A-Za-z0-9])/(\d+)$`)
 
-// sinkServer reads the place of a server, which is the value of the key that
-// names the sink's kind, and settles what the other keys, read into s, leave
-// open.
-func (p *parser) readServer(v, place value, kind string, lines map[string]int, s *Server) {
+// readServer completes the server of a sink of the given kind, and checks it.
+func (p *parser) readServer(v value, kind string, lines keyLines, f *sinkSettings) Server {
+	s := f.server
+	s.Timeout, s.TokenCommand.timeout = f.timeout, s.Password.timeout
 	p.checkConflicts(v, lines)
 	p.loadClientCertificate(v, lines, &s.Security)
 	p.checkLogin(v, lines)
-	s.TokenCommand.timeout = s.Password.timeout
 	p.checkAuth(v, lines, &s.Login)
-	if place.node == nil {
-		return // the key is misspelled
+	if addr, ok := f.deferred[kind]; ok { // otherwise the key is misspelt, which is reported
+		p.readServerAddr(v, addr, kind, lines, &s)
 	}
-	text, ok := p.text(place)
-	if !ok {
-		return
+	return s
+}
+
+// readServerAddr reads the address of the server from the value addr of the sink v.
+func (p *parser) readServerAddr(v, addr value, kind string, lines keyLines, s *Server) {
+	text, ok := p.text(addr)
+	hostPort := hostSlashPort.FindStringSubmatch(text)
+	switch {
+	case !ok:
+	case hostPort != nil:
+		p.fail(addr, "write "+hostPort[1]+":"+hostPort[2]+", or ./"+text, "%s is neither a host and a port nor the path of a socket", quote(text))
+	case strings.ContainsAny(text, "/~$") && !strings.Contains(text, "://"):
+		p.readSocket(v, addr, lines, s)
+	default:
+		p.readServerHost(v, addr, kind, lines, s)
 	}
-	if m := hostSlashPort.FindStringSubmatch(text); m != nil {
-		p.fail(place, "write "+m[1]+":"+m[2]+", or ./"+text, "%s is neither a host and a port nor the path of a socket", quote(text))
-		return
+}
+
+// readSocket reads the path of a UNIX socket, which needs no TLS.
+func (p *parser) readSocket(v, addr value, lines keyLines, s *Server) {
+	s.TLS = TLSNone
+	var ok bool
+	if s.Addr, ok = p.path(addr); ok && len(s.Addr) > maxSocketPath {
+		p.fail(addr, "choose a shorter one", "the path of a socket has %d bytes at most", maxSocketPath)
 	}
-	if strings.ContainsAny(text, "/~$") && !strings.Contains(text, "://") {
-		s.TLS = TLSNone // it does not leave the machine
-		if s.Addr, ok = p.path(place); ok && len(s.Addr) > maxSocketPath {
-			p.fail(place, "choose a shorter one", "the path of a socket has %d bytes at most", maxSocketPath)
+	for _, key := range slices.Concat(tlsKeys, viaKeys) {
+		if lines.has(key) {
+			p.fail(v.at(lines[key]), "leave it out", "%s has no effect with a UNIX socket", key)
 		}
-		for _, key := range slices.Concat(tlsKeys, viaKeys) {
-			if line := lines[key]; line > 0 {
-				p.fail(value{line: line, where: v.where}, "leave it out", "%s has no effect with a UNIX socket", key)
-			}
-		}
-		return
 	}
+}
+
+// readServerHost reads host[:port], and chooses TLS and the port if they are not set.
+func (p *parser) readServerHost(v, addr value, kind string, lines keyLines, s *Server) {
 	ports := serverKinds[kind]
-	host, port, ok := p.readHostPort(place, ports.example, ports.implicit)
+	host, port, ok := p.readHostPort(addr, ports.example, ports.implicit)
 	if !ok {
 		return
 	}
 	hint := ""
-	if lines["tls"] == 0 {
+	if !lines.has("tls") {
 		s.TLS, hint = defaultTLS(kind, host, port, s.Via), "to this machine tls is none unless it is set"
 	}
-	if port == 0 {
-		if port = ports.plain; s.TLS == TLSImplicit {
-			port = ports.implicit
-		}
+	switch {
+	case port != 0:
+	case s.TLS == TLSImplicit:
+		port = ports.implicit
+	default:
+		port = ports.plain
 	}
 	s.Addr = net.JoinHostPort(host, strconv.Itoa(port))
 	p.rejectTLSKeys(v, lines, s.TLS, hint)
 }
 
-// defaultTLS is how the connection to a server is protected if nothing is
-// said: as its port has it, and in the clear only where nobody can listen in.
+// defaultTLS returns how the connection to a server is protected if tls is not set: as
+// the port implies, and in the clear only where nobody can listen in.
 func defaultTLS(kind, host string, port int, via Via) TLS {
 	switch {
 	case port == 465 || port == 993 || port == 0 && kind == "imap":
@@ -124,8 +140,8 @@ func defaultTLS(kind, host string, port int, via Via) TLS {
 	}
 }
 
-// leaves reports whether what goes by v leaves this machine for certain: by a proxy
-// on another, it does so in the clear.
+// leavesMachine reports whether a connection to a loopback address leaves this machine
+// for certain, because a proxy on another machine makes it.
 func (v Via) leavesMachine() bool {
 	if v.SOCKS5 == nil {
 		return false
@@ -134,25 +150,25 @@ func (v Via) leavesMachine() bool {
 	return err == nil && !isLoopback(host)
 }
 
-// loopback reports whether a host is this machine.
+// isLoopback reports whether a host is this machine, by its name or a loopback address.
 func isLoopback(host string) bool {
 	ip := net.ParseIP(host)
 	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
-// login checks that a user and what to log in with come together.
-func (p *parser) checkLogin(v value, lines map[string]int) {
+// checkLogin checks that a user and credentials come together.
+func (p *parser) checkLogin(v value, lines keyLines) {
 	switch has := hasCredentials(lines); {
-	case has && lines["user"] == 0:
+	case has && !lines.has("user"):
 		p.fail(v, "", "user is missing")
-	case !has && lines["user"] > 0 && lines["tls_cert"] == 0:
+	case !has && lines.has("user") && !lines.has("tls_cert"):
 		p.failNoCredentials(v)
-	case !has && lines["auth"] > 0 && lines["user"] == 0:
-		p.fail(value{line: lines["auth"], where: v.where}, "", "auth has no effect without user")
+	case !has && lines.has("auth") && !lines.has("user"):
+		p.fail(v.at(lines["auth"]), "", "auth has no effect without user")
 	}
 }
 
-// addresses reads those that a server is told.
+// readAddresses reads the recipients and the sender of an SMTP sink.
 func (p *parser) readAddresses(v value, f *sinkSettings) {
 	s := &f.smtp
 	if to, ok := f.deferred["to"]; ok {
@@ -168,7 +184,7 @@ func (p *parser) readAddresses(v value, f *sinkSettings) {
 	}
 	if sender, ok := f.deferred["sender"]; ok {
 		if s.NullSender {
-			p.fail(value{line: sender.line, where: v.where}, "keep one of them", "both sender and null_sender are set")
+			p.fail(v.at(sender.line), "keep one of them", "both sender and null_sender are set")
 		}
 		if addr, ok := p.text(sender); ok && p.checkAddress(sender, addr, false) {
 			s.Sender = addr
@@ -176,11 +192,10 @@ func (p *parser) readAddresses(v value, f *sinkSettings) {
 	}
 }
 
-// checkAddress checks an address, which may be a local part alone if local
-// says so.
-func (p *parser) checkAddress(v value, s string, local bool) bool {
-	name, domain, found := strings.Cut(s, "@")
-	if name == "" || len(s) > 254 || strings.ContainsAny(s, " \t<>,;") || found && domain == "" || !found && !local {
+// checkAddress checks a mail address. It may be a local part alone if allowLocal is set.
+func (p *parser) checkAddress(v value, s string, allowLocal bool) bool {
+	local, domain, found := strings.Cut(s, "@")
+	if local == "" || len(s) > 254 || strings.ContainsAny(s, " \t<>,;") || found && domain == "" || !found && !allowLocal {
 		p.fail(v, "write me@example.com", "%s is not an address", quote(s))
 		return false
 	}

@@ -68,7 +68,7 @@ var (
 // show returns the tree of what YAML says. The file was checked for aliases that
 // make too much of it.
 func (c *Config) showTree(account string) *yaml.Node {
-	s := &renderer{&parser{nodesLeft: math.MaxInt, display: c.shown}}
+	s := &renderer{&parser{nodesLeft: math.MaxInt, display: c.display}}
 	top := s.fields(c.root)
 	defaults := s.fields(top["defaults"])
 	all := defaultNodes(topShown)

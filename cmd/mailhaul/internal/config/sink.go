@@ -13,7 +13,8 @@ import (
 // defaultLockTimeout is how long to wait for an mbox that is in use.
 const defaultLockTimeout = 30 * time.Second
 
-// sinkFile holds the keys of a sink of any kind.
+// sinkSettings holds the options of a sink until its kind is known, which may be set by
+// the last of its keys.
 type sinkSettings struct {
 	maildir Maildir
 	mbox    Mbox
@@ -22,21 +23,20 @@ type sinkSettings struct {
 	imap    IMAP
 	discard bool
 
-	// These are of several kinds.
-	server    Server
-	timeout   time.Duration
-	confirmed bool
-	// raw holds what can be read only once the kind is known.
+	server    Server        // of smtp, lmtp and imap
+	timeout   time.Duration // of those and mda
+	confirmed bool          // yes_delete of discard
+	// deferred holds the values whose meaning depends on the kind, by key.
 	deferred map[string]value
 }
 
-// later keeps the value of a key until the kind of the sink is known.
+// deferValue returns a reader that keeps the value of key until the kind is known.
 func deferValue(key string) func(*parser, value, *sinkSettings) {
 	return func(_ *parser, v value, s *sinkSettings) { s.deferred[key] = v }
 }
 
-// kinds are the kinds of sinks, each by the key that names its place, with
-// the other keys that it has.
+// sinkKinds are the kinds of sinks: the key that sets the kind and says where the mail
+// goes, and the other keys that the kind has.
 var sinkKinds = []struct {
 	key     string
 	options []string
@@ -88,7 +88,8 @@ func (p *parser) readSinks(v value) []Sink {
 		if !named {
 			at.where = "sink " + quoteKey(e.key)
 		}
-		if named || e.key != "" && quoteKey(e.key) == `"`+e.key+`"` { // what cannot be shown is no choice
+		// Hints may list the names, so that one that must not be shown is left out.
+		if named || e.key != "" && quoteKey(e.key) == `"`+e.key+`"` {
 			p.sinkNames, p.sinkNodes[e.key] = append(p.sinkNames, e.key), e.value.node
 		}
 		out = append(out, p.newSink(at, e.key))
@@ -96,8 +97,8 @@ func (p *parser) readSinks(v value) []Sink {
 	return out
 }
 
-// sink reads one sink. It is returned even if it is wrong, so that the
-// accounts that name it are not called wrong too.
+// newSink reads one sink. It returns even a sink with mistakes, so that the accounts
+// that deliver to it are not reported, too.
 func (p *parser) newSink(v value, name string) Sink {
 	f := sinkSettings{maildir: Maildir{Mode: 0o600}, mbox: Mbox{LockTimeout: defaultLockTimeout}, deferred: map[string]value{}}
 	lines := readMapping(p, v, sinkReaders, &f)
@@ -110,49 +111,52 @@ func (p *parser) newSink(v value, name string) Sink {
 		if folder, ok := f.deferred["folder"]; ok {
 			p.readFolder(folder, &f.maildir)
 		}
-		s.Maildir, p.sinkPaths[name] = &f.maildir, filepath.Join(f.maildir.Path, f.maildir.Folder)
+		s.Maildir = &f.maildir
+		p.sinkPaths[name] = filepath.Join(f.maildir.Path, f.maildir.Folder)
 	case "mbox":
-		s.Mbox, p.sinkPaths[name] = &f.mbox, filepath.Clean(f.mbox.Path)
+		s.Mbox = &f.mbox
+		p.sinkPaths[name] = filepath.Clean(f.mbox.Path)
 	case "mda":
-		f.mda.Timeout, s.MDA = f.timeout, &f.mda
+		f.mda.Timeout = f.timeout
+		s.MDA = &f.mda
 		if f.mda.Recipient == "" && f.mda.usesRecipient() {
 			p.recipientKey[name] = "recipient"
 		}
-	case "smtp", "lmtp", "imap":
-		f.server.Timeout = f.timeout
-		p.readServer(v, f.deferred[kind], kind, lines, &f.server)
-		if kind == "imap" {
-			f.imap.Server, s.IMAP = f.server, &f.imap
-			if folder, ok := f.deferred["folder"]; ok {
-				f.imap.Folder, _ = p.text(folder)
-			}
-			break
-		}
-		f.smtp.Server, f.smtp.LMTP, s.SMTP = f.server, kind == "lmtp", &f.smtp
+	case "smtp", "lmtp":
+		f.smtp.Server = p.readServer(v, kind, lines, &f)
+		f.smtp.LMTP = kind == "lmtp"
+		s.SMTP = &f.smtp
 		p.readAddresses(v, &f)
-		if lines["to"] == 0 {
+		if !lines.has("to") {
 			p.recipientKey[name] = "to"
+		}
+	case "imap":
+		f.imap.Server = p.readServer(v, kind, lines, &f)
+		s.IMAP = &f.imap
+		if folder, ok := f.deferred["folder"]; ok {
+			f.imap.Folder, _ = p.text(folder)
 		}
 	case "discard":
 		s.Discard = true
-		switch at := (value{line: lines["discard"], where: v.where}); {
-		case !f.discard:
+		if at := v.at(lines["discard"]); !f.discard {
 			p.fail(at, "write discard: true", "does not say where the mail goes")
-		case !f.confirmed:
+		} else if !f.confirmed {
 			p.fail(at, "add yes_delete: true if that is what you want", "discard deletes mail for good")
 		}
 	}
 	return s
 }
 
-// kind returns the kind of a sink, and checks that its keys are of that kind.
-func (p *parser) sinkKind(v value, lines map[string]int) string {
+// sinkKind returns the kind of a sink, "" if there is none, and checks that its other
+// keys belong to that kind.
+func (p *parser) sinkKind(v value, lines keyLines) string {
 	kind := ""
 	for _, k := range sinkKinds {
-		line := lines[k.key]
-		if line > 0 && kind != "" {
-			p.fail(value{line: line, where: v.where}, "make it two sinks", "is both %s and %s", kind, k.key)
-		} else if line > 0 {
+		switch {
+		case !lines.has(k.key):
+		case kind != "":
+			p.fail(v.at(lines[k.key]), "make it two sinks", "is both %s and %s", kind, k.key)
+		default:
 			kind = k.key
 		}
 	}
@@ -167,13 +171,13 @@ func (p *parser) sinkKind(v value, lines map[string]int) string {
 			}
 		}
 		if len(of) > 0 && !slices.Contains(of, kind) {
-			p.fail(value{line: lines[option], where: v.where}, "", "%s is an option of %s, not of %s", option, strings.Join(of, ", "), kind)
+			p.fail(v.at(lines[option]), "", "%s is an option of %s, not of %s", option, strings.Join(of, ", "), kind)
 		}
 	}
 	return kind
 }
 
-// folder reads a Maildir++ folder: .Sub or .Sub.Folder.
+// readFolder reads a Maildir++ folder: .Sub or .Sub.Folder.
 func (p *parser) readFolder(v value, m *Maildir) {
 	s, ok := p.text(v)
 	if !ok {
@@ -186,7 +190,7 @@ func (p *parser) readFolder(v value, m *Maildir) {
 	m.Folder = s
 }
 
-// mode reads a file mode as chmod does: 0600, 600 and 0o600 are the same.
+// readMode reads a file mode as chmod does: 0600, 600 and 0o600 are the same.
 func (p *parser) readMode(v value, m *Maildir) {
 	s, ok := p.text(v)
 	if !ok {

@@ -35,7 +35,7 @@ var topReaders = keyReaders[topSettings]{
 func (p *parser) readTop(v value, c *Config) {
 	f := topSettings{Config: *c}
 	lines := readMapping(p, v, topReaders, &f)
-	if lines["state"] == 0 {
+	if !lines.has("state") {
 		f.State = p.defaultState()
 	}
 	if f.sinks != nil {
@@ -43,7 +43,7 @@ func (p *parser) readTop(v value, c *Config) {
 	}
 	p.checkPresent(f.sinks, lines["sinks"], "sinks", "{ home: { maildir: ~/Maildir } }")
 
-	base := Account{Protocol: POP3, Security: Security{TLS: TLSImplicit}, ReceivedHeader: true, lines: map[string]int{}}
+	base := Account{Protocol: POP3, Security: Security{TLS: TLSImplicit}, ReceivedHeader: true, lines: keyLines{}}
 	if f.defaults != nil {
 		base.lines = p.readAccount(*f.defaults, &base)
 	}

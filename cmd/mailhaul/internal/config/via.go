@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"net"
 	"net/netip"
 	"regexp"
@@ -10,33 +11,34 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// Via is how a server is reached.
+// Via is how a server is reached, if not directly.
 type Via struct {
-	// SourceIP is the address to connect from, if it is valid.
+	// SourceIP is the local address to connect from; the zero Addr is any.
 	SourceIP netip.Addr
-	// SOCKS5 is a proxy, nil if there is none.
+	// SOCKS5 is the proxy to connect through, nil if there is none.
 	SOCKS5 *SOCKS5
-	// Tunnel is a program and its arguments, nil if there is none.
+	// Tunnel is a program and its arguments whose standard input and output are the
+	// connection, nil if there is none. It excludes the others.
 	Tunnel []string
 }
 
-// SOCKS5 is a proxy.
+// SOCKS5 is a SOCKS5 proxy (RFC 1928).
 type SOCKS5 struct {
 	Addr     string // host:port
-	User     string // empty if there is no login
+	User     string // empty if the proxy asks for no login
 	Password Password
 }
 
-// viaKeys are the keys of a Via. of is where it goes.
-func viaReaders[T any](of func(*T) *Via) keyReaders[T] {
+// viaReaders returns the readers for viaKeys. via finds the field that they set.
+func viaReaders[T any](via func(*T) *Via) keyReaders[T] {
 	return keyReaders[T]{
-		"source_ip": func(p *parser, v value, t *T) { p.readSourceIP(v, of(t)) },
-		"socks5":    func(p *parser, v value, t *T) { p.readSOCKS5(v, of(t)) },
-		"tunnel":    func(p *parser, v value, t *T) { p.readTunnel(v, of(t)) },
+		"source_ip": func(p *parser, v value, t *T) { p.readSourceIP(v, via(t)) },
+		"socks5":    func(p *parser, v value, t *T) { p.readSOCKS5(v, via(t)) },
+		"tunnel":    func(p *parser, v value, t *T) { p.readTunnel(v, via(t)) },
 	}
 }
 
-// viaNames are the keys of a Via.
+// viaKeys are the keys of a Via.
 var viaKeys = []string{"source_ip", "socks5", "tunnel"}
 
 func (p *parser) readSourceIP(v value, via *Via) {
@@ -60,8 +62,8 @@ var proxyReaders = keyReaders[SOCKS5]{
 	},
 }.with(secretReaders("password", func(s *SOCKS5) *Password { return &s.Password }))
 
-// socks5 reads a proxy, host:port or a mapping; none undoes that of the
-// defaults.
+// readSOCKS5 reads a proxy, host:port or a mapping. none cancels the proxy and the
+// tunnel of defaults.
 func (p *parser) readSOCKS5(v value, via *Via) {
 	via.Tunnel, via.SOCKS5 = nil, nil
 	if isNone(v.node) {
@@ -74,30 +76,28 @@ func (p *parser) readSOCKS5(v value, via *Via) {
 	}
 	lines := readMapping(p, v, proxyReaders, via.SOCKS5)
 	p.checkConflicts(v, lines)
-	if lines["server"] == 0 {
+	if !lines.has("server") {
 		p.fail(v, "server: proxy.example.com:1080", "server is missing")
 	}
 	p.checkLogin(v, lines)
 }
 
 func (p *parser) readProxyAddr(v value) string {
-	const usual = 1080 // RFC 1928 §3
-	host, port, ok := p.readHostPort(v, "proxy.example.com", usual)
+	const defaultPort = 1080 // RFC 1928 §3
+	host, port, ok := p.readHostPort(v, "proxy.example.com", defaultPort)
 	if !ok {
 		return ""
 	}
-	if port == 0 {
-		port = usual
-	}
-	return net.JoinHostPort(host, strconv.Itoa(port))
+	return net.JoinHostPort(host, strconv.Itoa(cmp.Or(port, defaultPort)))
 }
 
 var placeholder = regexp.MustCompile(`\{[a-z]+\}`)
 
-// foreignHost are placeholders of fetchmail, and ours for them.
+// foreignHostPlaceholders maps placeholders of fetchmail to ours.
 var foreignHostPlaceholders = map[string]string{"%h": "{host}", "%p": "{port}", "%h:%p": "{host}:{port}"}
 
-// tunnel reads a program and its arguments.
+// readTunnel reads a program and its arguments. It replaces the other ways to the
+// server that defaults may have.
 func (p *parser) readTunnel(v value, via *Via) {
 	words, ok := p.readArgs(v, foreignHostPlaceholders)
 	if !ok {

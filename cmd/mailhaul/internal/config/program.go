@@ -19,11 +19,12 @@ import (
 type MDA struct {
 	// Argv is the program and its arguments, with placeholders.
 	Argv []string
-	// Recipient is what {recipient} stands for; empty leaves it to the route.
+	// Recipient is what {recipient} stands for; if it is empty, the account's route
+	// names the recipient.
 	Recipient string
-	// Dir is the program's working folder, empty for our own.
+	// Dir is the program's working folder; empty is our own.
 	Dir string
-	// Timeout bounds a run; 0 leaves it to the sink.
+	// Timeout bounds a run; 0 is the default of the sink.
 	Timeout time.Duration
 }
 
@@ -41,8 +42,8 @@ var filterReaders = keyReaders[filter.Options]{
 	},
 }
 
-// filter reads a program, or a mapping with its options; none undoes that of the
-// defaults.
+// readFilter reads a program, or a mapping of a program and its options. It returns nil
+// for none, which cancels the filter of defaults.
 func (p *parser) readFilter(v value) *filter.Options {
 	if isNone(v.node) {
 		return nil
@@ -50,7 +51,7 @@ func (p *parser) readFilter(v value) *filter.Options {
 	f := new(filter.Options)
 	if v.node.Kind != yaml.MappingNode {
 		f.Argv = p.readProgram(v)
-	} else if lines := readMapping(p, v, filterReaders, f); lines["command"] == 0 {
+	} else if lines := readMapping(p, v, filterReaders, f); !lines.has("command") {
 		p.fail(v, "command: [spamc]", "command is missing")
 	}
 	if f.Argv != nil {
@@ -61,7 +62,7 @@ func (p *parser) readFilter(v value) *filter.Options {
 	return f
 }
 
-// refuse records the error of who would have to use what is written at v.
+// failWith records err, with which another package has rejected the value v.
 func (p *parser) failWith(v value, err error) {
 	e, ok := errors.AsType[*deliver.Error](err)
 	if !ok {
@@ -82,15 +83,16 @@ func (p *parser) readExitCodes(v value) []int {
 	return codes
 }
 
-// foreignMail are placeholders of fetchmail, mpop and getmail, and ours for
-// them.
+// foreignMailPlaceholders maps placeholders of fetchmail, mpop and getmail to ours, ""
+// if we have none.
 var foreignMailPlaceholders = map[string]string{
 	"%T": "{recipient}", "%F": "{sender}",
 	"%(recipient)": "{recipient}", "%(sender)": "{sender}",
 	"%(local)": "", "%(domain)": "", "%(mailbox)": "",
 }
 
-// argv reads a program and its arguments, with placeholders.
+// readProgram reads a program that gets mail, and its arguments, which may hold
+// placeholders. It returns nil after a mistake.
 func (p *parser) readProgram(v value) []string {
 	words, ok := p.readArgs(v, foreignMailPlaceholders)
 	if !ok {
@@ -103,14 +105,14 @@ func (p *parser) readProgram(v value) []string {
 	return words
 }
 
-// words reads a program and its arguments. What another fetcher would fill in, the
-// program would get as it is, and might well take for an address.
+// readArgs reads a program and its arguments. It rejects the placeholders of other
+// fetchers: we would not fill them in, and the program might take them for addresses.
 func (p *parser) readArgs(v value, foreign map[string]string) (words []string, ok bool) {
 	if words, ok = p.texts(v); !ok {
 		return nil, false
 	}
 	if v.node.Kind == yaml.ScalarNode && strings.ContainsAny(words[0], " \t") {
-		p.fail(v, "write "+flow(splitCommandLine(words[0], foreign)), "a program with arguments must be a list")
+		p.fail(v, "write "+flowList(splitCommandLine(words[0], foreign)), "a program with arguments must be a list")
 		return nil, false
 	}
 	for _, word := range words {
@@ -128,8 +130,9 @@ func (p *parser) readArgs(v value, foreign map[string]string) (words []string, o
 	return words, p.resolveProgram(v, words)
 }
 
-// split makes a list of a command line. What only a shell can read, such as a
-// pipe, is left to one, whose script finds in variables what would be filled in.
+// splitCommandLine suggests a list for a command line, with our placeholders instead of
+// the foreign ones. A line that needs a shell, for example for a pipe, becomes a script;
+// it gets addresses by variables, since as text of the script they could be run.
 func splitCommandLine(line string, foreign map[string]string) []string {
 	var pairs []string
 	for theirs, ours := range foreign {
@@ -140,15 +143,19 @@ func splitCommandLine(line string, foreign map[string]string) []string {
 	if !strings.ContainsAny(line, "|&;<>()$`\\\"'") {
 		return strings.Fields(line)
 	}
-	if !strings.Contains(line, `"`) { // within quotes, what a stranger wrote could be run: leave it, to be refused
+	// Variables in double quotes are not safe within other double quotes. The line
+	// keeps its placeholders, and is rejected if it is used as it is.
+	if !strings.Contains(line, `"`) {
 		line = shellPlaceholders.Replace(line)
 	}
 	return []string{"sh", "-c", line}
 }
 
+// shellPlaceholders replaces placeholders by variables of the program's environment.
 var shellPlaceholders = strings.NewReplacer("{recipient}", `"$MAILHAUL_RECIPIENT"`, "{sender}", `"$MAILHAUL_SENDER"`)
 
-// program makes a program whose name holds a slash a path like others in the file.
+// resolveProgram makes the program words[0] of v an absolute path if it holds a slash.
+// Others are looked up in PATH.
 func (p *parser) resolveProgram(v value, words []string) (ok bool) {
 	if !strings.Contains(words[0], "/") {
 		return true
@@ -157,9 +164,9 @@ func (p *parser) resolveProgram(v value, words []string) (ok bool) {
 	return ok
 }
 
-// flow writes words as a list in a line, in quotes where they need them or are
-// easier to read.
-func flow(words []string) string {
+// flowList writes words as a list for a hint. Unlike List, it quotes only words that YAML
+// would not take as they are, and those with spaces.
+func flowList(words []string) string {
 	quoted := slices.Clone(words)
 	for i, word := range words {
 		var got []string
