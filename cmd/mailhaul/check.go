@@ -59,7 +59,7 @@ func runCheck(c *cli.Context, std stdio) error {
 	defer w.Close()
 	tuneRuntime(min(len(chosen), cfg.Parallel))
 	if isTerminal(std.in) {
-		cfg.AskInTurn()
+		cfg.SerializeSecretCommands()
 	}
 	traced, err := openTrace(c.String("trace"))
 	if err != nil {

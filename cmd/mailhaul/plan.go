@@ -48,7 +48,7 @@ func runPlan(ctx context.Context, std stdio, path string, names []string, asJSON
 	defer done()
 	tuneRuntime(min(len(chosen), cfg.Parallel))
 	if isTerminal(std.in) {
-		cfg.AskInTurn()
+		cfg.SerializeSecretCommands()
 	}
 	ctx, stop := cancelOnSignal(ctx, std, w)
 	defer stop()

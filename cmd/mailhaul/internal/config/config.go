@@ -23,9 +23,10 @@
 //     (value.go); readX reads the option x, and checkX checks how options fit
 //     together.
 //
-// suggest.go has the hints for unknown keys. show.go prints the configuration
-// with all defaults, for `mailhaul config show`. source.go compares what two
-// versions of a file say about an account.
+// suggest.go has the hints for unknown keys. secretkey.go keeps error messages from
+// repeating a secret that a mistake turned into a key. show.go prints the
+// configuration with all defaults, for `mailhaul config show`. source.go compares
+// what two versions of a file say about an account. find.go finds the file.
 package config
 
 import (
@@ -169,10 +170,10 @@ func (c *Config) Environ() []string {
 	return c.secrets.environ()
 }
 
-// AskInTurn makes commands that print secrets run one at a time from now on.
-// Each of them may prompt at the terminal, and two prompts at once would take
-// each other's answers.
-func (c *Config) AskInTurn() { c.secrets.serial = true }
+// SerializeSecretCommands makes commands that print secrets run one at a time from now
+// on. Each of them may prompt at the terminal, where two prompts at once would get each
+// other's answers.
+func (c *Config) SerializeSecretCommands() { c.secrets.serial = true }
 
 // secretSettings are shared by a Config and all its Passwords.
 type secretSettings struct {

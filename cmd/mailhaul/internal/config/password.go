@@ -211,8 +211,8 @@ func (pw Password) runCommand(ctx context.Context) (string, error) {
 		for line := range strings.Lines(stdout.data.String()) {
 			secret.Add(strings.TrimSpace(line))
 		}
-		if said := strings.TrimSpace(secret.Text(stderr.data.String())); said != "" {
-			return "", fmt.Errorf("%s: %w: %s", option, err, quote(said))
+		if message := strings.TrimSpace(secret.Text(stderr.data.String())); message != "" {
+			return "", fmt.Errorf("%s: %w: %s", option, err, quote(message))
 		}
 		return "", fmt.Errorf("%s: %w", option, err)
 	}

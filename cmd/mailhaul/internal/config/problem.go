@@ -28,50 +28,54 @@ func (p Problem) String() string {
 	return s
 }
 
-// Error holds every mistake of a configuration file, sorted by line. It never
-// holds the value of a secret.
+// Error holds all mistakes of a configuration file, sorted by line. It never holds the
+// value of a secret.
 type Error struct {
 	Path     string
 	Problems []Problem
 }
 
-// Error returns the mistakes, one a line. One that many accounts have in common, or
-// many sinks, stands once: a list of thousands would hide the others.
+// Error returns the mistakes, one per line. A mistake that many accounts or many sinks
+// share appears once: thousands of lines would hide the others.
 func (e *Error) Error() string {
 	if len(e.Problems) == 1 {
 		return e.Path + ": " + e.Problems[0].String()
 	}
-	const most, named = 3, 20
+	const (
+		maxRepeated = 3  // mistakes that are listed one by one if they are the same
+		maxNames    = 20 // accounts or sinks that are named if there are more
+	)
 	type mistake struct{ kind, text string }
-	who := map[mistake][]string{}
+	names := map[mistake][]string{}
 	for _, p := range e.Problems {
 		kind, name, text := p.splitSubject()
-		who[mistake{kind, text}] = append(who[mistake{kind, text}], name)
+		names[mistake{kind, text}] = append(names[mistake{kind, text}], name)
 	}
-	told := map[mistake]bool{}
+	summarized := map[mistake]bool{}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %d mistakes", e.Path, len(e.Problems))
 	for _, p := range e.Problems {
 		kind, _, text := p.splitSubject()
 		m := mistake{kind, text}
-		if told[m] {
+		if summarized[m] {
 			continue
 		}
 		b.WriteString("\n  " + p.String())
-		if names := who[m]; kind != "" && len(names) > most {
-			told[m] = true
-			fmt.Fprintf(&b, "\n    the same in %d other %ss: %s", len(names)-1, kind, oneline.Some(names[1:], named))
+		if same := names[m]; kind != "" && len(same) > maxRepeated {
+			summarized[m] = true
+			fmt.Fprintf(&b, "\n    the same in %d other %ss: %s", len(same)-1, kind, oneline.Some(same[1:], maxNames))
 		}
 	}
 	return b.String()
 }
 
-// ownFile finds what differs where accounts have files of their own, which are missing
-// or not to be read. In quotes is what an option says, which is the mistake.
+// filePath matches a path in an error such as "open /path: no such file", which differs
+// where accounts have files of their own. A path in quotes is the value of an option,
+// and part of the mistake.
 var filePath = regexp.MustCompile(` /\S+:`)
 
-// split returns which account or sink a mistake is in, and what is wrong there; else
-// kind and name are "".
+// splitSubject splits a mistake into the account or sink that it is in and the rest,
+// without paths. kind is "account" or "sink", or "" with an empty name.
 func (p Problem) splitSubject() (kind, name, text string) {
 	for _, kind := range []string{"account", "sink"} {
 		if rest, ok := strings.CutPrefix(p.Text, kind+" "); ok {
@@ -90,12 +94,11 @@ func (p *parser) failure() error {
 		return nil
 	}
 	slices.SortStableFunc(p.problems, func(a, b Problem) int { return a.Line - b.Line })
-	// A default that is wrong, or an alias used twice, is one mistake.
+	// A mistake in a value that is read twice, by an alias, counts once.
 	return &Error{Path: p.file, Problems: slices.Compact(p.problems)}
 }
 
-// quote returns s for an error message: bounded, and with nothing in it that
-// a terminal would obey.
+// quote returns s for an error message: shortened, and with control characters escaped.
 func quote(s string) string {
 	const most = 100
 	if r := []rune(s); len(r) > most {

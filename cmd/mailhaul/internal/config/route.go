@@ -16,8 +16,8 @@ type Route struct {
 	// in lower case.
 	Map map[string][]string
 	// Domains are the domains of the local parts in Map, in lower case. The account's
-	// default sinks are told only recipients in these domains, unless they have
-	// recipients of their own.
+	// default sinks get only recipients in these domains, unless they have recipients of
+	// their own.
 	Domains []string
 }
 

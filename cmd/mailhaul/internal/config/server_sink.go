@@ -55,7 +55,7 @@ var serverKinds = map[string]struct {
 	"imap": {"imap.example.com", 143, 993},
 }
 
-// maxSocket is the longest path of a UNIX socket, in bytes: sun_path of
+// maxSocketPath is the longest path of a UNIX socket, in bytes: sun_path of
 // sockaddr_un has 104 on some systems.
 const maxSocketPath = 103
 

@@ -14,10 +14,10 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/kpop"
 )
 
-// YAML returns the configuration as it is understood: aliases, merges and
-// defaults are filled in, paths are whole, secrets are "***". The file it makes
-// means the same. Of an account, it is that and the sinks that it delivers to.
-// There must be such an account, or none named.
+// YAML returns the configuration as it is understood: with aliases, merges and
+// defaults filled in, absolute paths, and "***" for secrets. Apart from these, it is
+// a file that means the same. If an account is named, which must exist, the result has
+// only that account and the sinks that it delivers to.
 func (c *Config) YAML(account string) ([]byte, error) {
 	var out bytes.Buffer
 	enc := yaml.NewEncoder(&out)
@@ -26,19 +26,19 @@ func (c *Config) YAML(account string) ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// JSON is YAML as an object of JSON. Durations and sizes are strings.
+// JSON returns what YAML does, as a JSON object. Durations and sizes are strings.
 func (c *Config) JSON(account string) []byte {
 	var out bytes.Buffer
 	writeJSON(&out, c.showTree(account))
 	return out.Bytes()
 }
 
-// shownKey is a key with what holds where nothing is said; "" if that is
-// nothing.
+// shownKey is a key and the value that is shown if it is not set; "" if then the key is
+// not shown.
 type shownKey struct{ key, defaultText string }
 
-// The keys in the order in which they are shown. Those of a sink come in the
-// order of kinds. A test holds these tables against those of the parser.
+// These tables have the keys in the order in which they are shown. Those of a sink are in
+// the order of sinkKinds. A test compares them with the keys that the parser knows.
 var (
 	topShown = []shownKey{
 		{"state", ""}, {"parallel", "8"}, {"per_host", "2"}, {"grace", "10s"},
@@ -65,109 +65,119 @@ var (
 	hookShown = []shownKey{{"command", ""}, {"timeout", "1m"}}
 )
 
-// show returns the tree of what YAML says. The file was checked for aliases that
-// make too much of it.
-func (c *Config) showTree(account string) *yaml.Node {
-	s := &renderer{&parser{nodesLeft: math.MaxInt, display: c.display}}
-	top := s.fields(c.root)
-	defaults := s.fields(top["defaults"])
-	all := defaultNodes(topShown)
-	for _, key := range topShown {
-		if v, ok := top[key.key]; ok {
-			all[key.key] = s.copyNode(v)
-		}
-	}
-	all["state"] = textNode(escapePath(c.State))
-
-	var sinks, accounts yaml.Node
-	sinks.Kind, accounts.Kind = yaml.MappingNode, yaml.MappingNode
-	wanted := func(string) bool { return true }
-	if a := c.Account(account); a != nil {
-		names := append(a.Sinks(), a.Quarantine)
-		wanted = func(sink string) bool { return slices.Contains(names, sink) }
-	}
-	ofSinks := s.fields(top["sinks"])
-	for i := range c.Sinks {
-		if sink := &c.Sinks[i]; wanted(sink.Name) {
-			appendEntry(&sinks, sink.Name, s.sinkNode(sink, s.fields(ofSinks[sink.Name])))
-		}
-	}
-	ofAccounts := s.fields(top["accounts"])
-	for i := range c.Accounts {
-		if a := &c.Accounts[i]; account == "" || a.Name == account {
-			appendEntry(&accounts, a.Name, s.accountNode(a, s.fields(ofAccounts[a.Name]), defaults))
-		}
-	}
-	all["sinks"], all["accounts"] = &sinks, &accounts
-	if account != "" {
-		return mappingNode(all, []shownKey{{"sinks", ""}, {"accounts", ""}})
-	}
-	return mappingNode(all, topShown)
-}
-
-// shower makes the tree.
+// renderer makes the tree for YAML and JSON from the tree of the file. It uses the parser
+// to resolve aliases and merges.
 type renderer struct{ *parser }
 
-// fields returns the values of a mapping by their keys, none if v is none.
-func (s *renderer) fields(v value) map[string]value {
+// showTree returns the tree for YAML. The parser has checked before that aliases do not
+// make it too large.
+func (c *Config) showTree(account string) *yaml.Node {
+	r := &renderer{&parser{nodesLeft: math.MaxInt, display: c.display}}
+	top := r.fields(c.root)
+	nodes := defaultNodes(topShown)
+	for _, key := range topShown {
+		if v, ok := top[key.key]; ok {
+			nodes[key.key] = r.copyNode(v)
+		}
+	}
+	nodes["state"] = textNode(escapePath(c.State))
+	nodes["sinks"] = r.sinksNode(c, account, r.fields(top["sinks"]))
+	nodes["accounts"] = r.accountsNode(c, account, r.fields(top["accounts"]), r.fields(top["defaults"]))
+	if account != "" {
+		return mappingNode(nodes, []shownKey{{"sinks", ""}, {"accounts", ""}})
+	}
+	return mappingNode(nodes, topShown)
+}
+
+// sinksNode shows all sinks, or those of the account that is named.
+func (r *renderer) sinksNode(c *Config, account string, values map[string]value) *yaml.Node {
+	all := &yaml.Node{Kind: yaml.MappingNode}
+	a := c.Account(account)
+	for i := range c.Sinks {
+		sink := &c.Sinks[i]
+		if a == nil || sink.Name == a.Quarantine || slices.Contains(a.Sinks(), sink.Name) {
+			appendEntry(all, sink.Name, r.sinkNode(sink, r.fields(values[sink.Name])))
+		}
+	}
+	return all
+}
+
+// accountsNode shows all accounts, or the one that is named.
+func (r *renderer) accountsNode(c *Config, account string, values, defaults map[string]value) *yaml.Node {
+	all := &yaml.Node{Kind: yaml.MappingNode}
+	for i := range c.Accounts {
+		if a := &c.Accounts[i]; account == "" || a.Name == account {
+			appendEntry(all, a.Name, r.accountNode(a, r.fields(values[a.Name]), defaults))
+		}
+	}
+	return all
+}
+
+// fields returns the values of a mapping by key. There are none if v is not in the file.
+func (r *renderer) fields(v value) map[string]value {
 	all := map[string]value{}
 	if v.node == nil {
 		return all
 	}
-	for _, e := range s.entries(v) {
+	for _, e := range r.entries(v) {
 		all[e.key] = e.value
 	}
 	return all
 }
 
-// account shows an account, which says own where the defaults say otherwise.
-func (s *renderer) accountNode(a *Account, own, defaults map[string]value) *yaml.Node {
-	said := maps.Clone(defaults)
-	drop := func(keys ...string) {
-		for _, key := range keys {
-			delete(said, key)
-		}
-	}
-	// What the account says takes the place of more than the same key.
-	for _, instead := range [][2][]string{
-		{credentialKeys, credentialKeys},
-		{{"tls_ca", "tls_fingerprint"}, {"tls_ca", "tls_fingerprint"}},
-		{{"tunnel"}, {"source_ip", "socks5"}},
-		{{"source_ip", "socks5"}, {"tunnel"}},
-	} {
-		if slices.ContainsFunc(instead[0], func(key string) bool { _, ok := own[key]; return ok }) {
-			drop(instead[1]...)
-		}
-	}
-	maps.Copy(said, own)
-	if a.Protocol == KPOP {
-		drop("auth", "password_timeout")
-		drop(slices.DeleteFunc(slices.Clone(credentialKeys), func(key string) bool { return key == "kerberos" })...)
-	}
-	if !a.quarantineRefused {
-		drop("quarantine")
-	}
-	all := map[string]*yaml.Node{}
-	for key, v := range said {
-		all[key] = s.copyNode(v)
-	}
+// accountNode shows an account, given the values that it sets itself and the defaults.
+func (r *renderer) accountNode(a *Account, own, defaults map[string]value) *yaml.Node {
+	set := accountValues(a, own, defaults)
+	nodes := r.copyNodes(set)
 	for key, table := range map[string][]shownKey{"filter": filterShown, "preconnect": hookShown, "postpoll": hookShown} {
-		if v, ok := said[key]; ok {
-			all[key] = s.commandNode(v, table)
+		if v, ok := set[key]; ok {
+			nodes[key] = r.commandNode(v, table)
 		}
 	}
-	if filter := all["filter"]; filter != nil && !a.quarantineRefused {
+	if filter := nodes["filter"]; filter != nil && !a.quarantineRefused {
 		removeEntry(filter, "quarantine")
 	}
-	all["server"] = textNode(net.JoinHostPort(a.Host, strconv.Itoa(a.port())))
-	all["tls"] = textNode(string(a.TLS))
-	all["deliver"] = textNodes(a.Deliver)
-	if route := all["route"]; route != nil {
-		removeEntry(route, "default") // which deliver says
+	nodes["server"] = textNode(net.JoinHostPort(a.Host, strconv.Itoa(a.port())))
+	nodes["tls"] = textNode(string(a.TLS))
+	nodes["deliver"] = textNodes(a.Deliver)
+	if route := nodes["route"]; route != nil {
+		removeEntry(route, "default") // deliver shows it
 	}
-	return s.withDefaults(all, defaultNodes(accountShown), a.TLS, a.Protocol != KPOP, accountShown)
+	return withDefaults(nodes, accountShown, a.TLS, a.Protocol != KPOP)
 }
 
+// accountValues returns the values that apply to an account, its own or those of the
+// defaults.
+func accountValues(a *Account, own, defaults map[string]value) map[string]value {
+	set := maps.Clone(defaults)
+	remove := func(keys ...string) {
+		for _, key := range keys {
+			delete(set, key)
+		}
+	}
+	// These keys of an account replace others of the defaults, too.
+	for _, rule := range []struct{ own, replaced []string }{
+		{credentialKeys, credentialKeys},
+		{[]string{"tls_ca", "tls_fingerprint"}, []string{"tls_ca", "tls_fingerprint"}},
+		{[]string{"tunnel"}, []string{"source_ip", "socks5"}},
+		{[]string{"source_ip", "socks5"}, []string{"tunnel"}},
+	} {
+		if slices.ContainsFunc(rule.own, func(key string) bool { _, ok := own[key]; return ok }) {
+			remove(rule.replaced...)
+		}
+	}
+	maps.Copy(set, own)
+	if a.Protocol == KPOP {
+		remove("auth", "password_timeout")
+		remove(slices.DeleteFunc(slices.Clone(credentialKeys), func(key string) bool { return key == "kerberos" })...)
+	}
+	if !a.quarantineRefused {
+		remove("quarantine")
+	}
+	return set
+}
+
+// port returns the port to connect to.
 func (a *Account) port() int {
 	switch {
 	case a.Port != 0:
@@ -181,11 +191,9 @@ func (a *Account) port() int {
 	}
 }
 
-func (s *renderer) sinkNode(sink *Sink, said map[string]value) *yaml.Node {
-	all := map[string]*yaml.Node{}
-	for key, v := range said {
-		all[key] = s.copyNode(v)
-	}
+// sinkNode shows a sink, given the values that the file sets.
+func (r *renderer) sinkNode(sink *Sink, set map[string]value) *yaml.Node {
+	nodes := r.copyNodes(set)
 	var server *Server
 	switch {
 	case sink.SMTP != nil:
@@ -193,144 +201,93 @@ func (s *renderer) sinkNode(sink *Sink, said map[string]value) *yaml.Node {
 	case sink.IMAP != nil:
 		server = &sink.IMAP.Server
 	}
-	for _, k := range sinkKinds {
-		if _, ok := said[k.key]; !ok {
-			continue
-		}
-		var table []shownKey
-		for _, key := range append([]string{k.key}, k.options...) {
-			if key == "folder" && sink.IMAP == nil || key == "null_sender" && said["sender"].node != nil {
-				table = append(table, shownKey{key, ""})
-				continue
-			}
+	i := slices.IndexFunc(sinkKinds, func(k sinkKind) bool { _, ok := set[k.key]; return ok })
+	if i < 0 {
+		return mappingNode(nodes, nil)
+	}
+	kind := sinkKinds[i]
+	var table []shownKey
+	for _, key := range append([]string{kind.key}, kind.options...) {
+		if key == "folder" && sink.IMAP == nil || key == "null_sender" && set["sender"].node != nil {
+			table = append(table, shownKey{key, ""})
+		} else {
 			table = append(table, shownKey{key, sinkDefaults[key]})
 		}
-		if server == nil {
-			return s.withDefaults(all, defaultNodes(table), TLSImplicit, false, table)
-		}
-		if !strings.HasPrefix(server.Addr, "/") {
-			all[k.key], all["tls"] = textNode(server.Addr), textNode(string(server.TLS))
-		}
-		return s.withDefaults(all, defaultNodes(table), server.TLS, server.User != "", table)
 	}
-	return mappingNode(all, nil)
+	if server == nil {
+		return withDefaults(nodes, table, TLSImplicit, false)
+	}
+	if !strings.HasPrefix(server.Addr, "/") {
+		nodes[kind.key], nodes["tls"] = textNode(server.Addr), textNode(string(server.TLS))
+	}
+	return withDefaults(nodes, table, server.TLS, server.User != "")
 }
 
-// login fills in what is usual, but for what has no use: certificates without
-// TLS, a mechanism without a login, a time limit where nothing takes time. It returns
-// all in the order of the table.
-func (s *renderer) withDefaults(all, usual map[string]*yaml.Node, tls TLS, logsIn bool, table []shownKey) *yaml.Node {
-	if tls == TLSNone {
-		for _, key := range tlsKeys[1:] {
-			delete(all, key)
-			delete(usual, key)
-		}
-	}
+// withDefaults returns the mapping that a table describes. It leaves out defaults that
+// have no effect: TLS options without TLS, auth without a login, and a time limit
+// without a command or a file.
+func withDefaults(nodes map[string]*yaml.Node, table []shownKey, tls TLS, logsIn bool) *yaml.Node {
+	all := defaultNodes(table)
 	if !logsIn {
-		delete(usual, "auth")
+		delete(all, "auth")
 	}
-	if all["password_command"] == nil && all["token_command"] == nil && all["password_file"] == nil {
-		delete(usual, "password_timeout")
+	if nodes["password_command"] == nil && nodes["token_command"] == nil && nodes["password_file"] == nil {
+		delete(all, "password_timeout")
 	}
-	for key, node := range usual {
-		if all[key] == nil {
+	for key, node := range nodes {
+		if node != nil {
 			all[key] = node
 		}
 	}
-	return mappingNode(all, table)
-}
-
-// command shows a program, which may stand alone in the file, with its
-// options. One that is none is not shown.
-func (s *renderer) commandNode(v value, table []shownKey) *yaml.Node {
-	all := defaultNodes(table)
-	switch {
-	case v.node.Kind == yaml.MappingNode:
-		for key, v := range s.fields(v) {
-			all[key] = s.copyNode(v)
+	if tls == TLSNone {
+		for _, key := range tlsKeys[1:] {
+			delete(all, key)
 		}
-	case isNone(v.node):
-		return nil
-	default:
-		all["command"] = s.copyNode(v)
 	}
 	return mappingNode(all, table)
 }
 
-// copy returns a value without aliases, comments and secrets.
-func (s *renderer) copyNode(v value) *yaml.Node {
+// commandNode shows a program, alone or with its options in the file, with all options.
+// It returns nil for none.
+func (r *renderer) commandNode(v value, table []shownKey) *yaml.Node {
+	nodes := defaultNodes(table)
+	switch {
+	case v.node.Kind == yaml.MappingNode:
+		maps.Copy(nodes, r.copyNodes(r.fields(v)))
+	case isNone(v.node):
+		return nil
+	default:
+		nodes["command"] = r.copyNode(v)
+	}
+	return mappingNode(nodes, table)
+}
+
+func (r *renderer) copyNodes(values map[string]value) map[string]*yaml.Node {
+	nodes := map[string]*yaml.Node{}
+	for key, v := range values {
+		nodes[key] = r.copyNode(v)
+	}
+	return nodes
+}
+
+// copyNode returns a value without aliases, comments and secrets.
+func (r *renderer) copyNode(v value) *yaml.Node {
 	switch v.node.Kind {
 	case yaml.MappingNode:
 		m := &yaml.Node{Kind: yaml.MappingNode}
-		for _, e := range s.entries(v) {
-			appendEntry(m, e.key, s.copyNode(e.value))
+		for _, e := range r.entries(v) {
+			appendEntry(m, e.key, r.copyNode(e.value))
 		}
 		return m
 	case yaml.SequenceNode:
 		list := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
-		for _, item := range s.items(v) {
-			list.Content = append(list.Content, s.copyNode(item))
+		for _, item := range r.items(v) {
+			list.Content = append(list.Content, r.copyNode(item))
 		}
 		return list
 	}
-	if shown, ok := s.display[v.nodeKey()]; ok {
+	if shown, ok := r.display[v.nodeKey()]; ok {
 		return textNode(shown)
 	}
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: v.node.Tag, Value: v.node.Value}
-}
-
-// masked stands in the place of a secret.
-const maskedSecret = "***"
-
-// escape writes a path for a file, where it may hold variables.
-func escapePath(path string) string { return strings.ReplaceAll(path, "$", "$$") }
-
-// text returns a scalar, in quotes if it could be taken for something else.
-func textNode(s string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s} }
-
-// texts returns a scalar, or a list of several.
-func textNodes(all []string) *yaml.Node {
-	if len(all) == 1 {
-		return textNode(all[0])
-	}
-	list := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
-	for _, s := range all {
-		list.Content = append(list.Content, textNode(s))
-	}
-	return list
-}
-
-// usual returns what holds where nothing is said.
-func defaultNodes(table []shownKey) map[string]*yaml.Node {
-	all := map[string]*yaml.Node{}
-	for _, k := range table {
-		if k.defaultText != "" {
-			all[k.key] = &yaml.Node{Kind: yaml.ScalarNode, Value: k.defaultText}
-		}
-	}
-	return all
-}
-
-// ordered returns a mapping in the order of a table.
-func mappingNode(all map[string]*yaml.Node, table []shownKey) *yaml.Node {
-	m := &yaml.Node{Kind: yaml.MappingNode}
-	for _, k := range table {
-		if node := all[k.key]; node != nil {
-			appendEntry(m, k.key, node)
-		}
-	}
-	return m
-}
-
-func appendEntry(m *yaml.Node, key string, v *yaml.Node) {
-	m.Content = append(m.Content, textNode(key), v)
-}
-
-func removeEntry(m *yaml.Node, key string) {
-	for i := 0; i+1 < len(m.Content); i += 2 {
-		if m.Content[i].Value == key {
-			m.Content = slices.Delete(m.Content, i, i+2)
-			return
-		}
-	}
 }

@@ -8,7 +8,7 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// writeJSON writes a tree in the order that it has.
+// writeJSON writes a tree as JSON, and keeps the order of its keys.
 func writeJSON(out *bytes.Buffer, n *yaml.Node) {
 	switch n.Kind {
 	case yaml.MappingNode:
@@ -34,8 +34,8 @@ func writeJSON(out *bytes.Buffer, n *yaml.Node) {
 		out.WriteByte(']')
 		return
 	}
-	// Text stays text if it was quoted, or if a number of JSON would be
-	// another: 0600, 1.0.
+	// A quoted text stays a string, and so does a number that JSON would change, such
+	// as 0600 or 1.0.
 	if n.Tag != "!!str" {
 		_, err := strconv.ParseInt(n.Value, 10, 64)
 		number := err == nil && (n.Value[0] != '0' || n.Value == "0") && n.Value[0] != '+'
@@ -48,6 +48,6 @@ func writeJSON(out *bytes.Buffer, n *yaml.Node) {
 }
 
 func writeString(out *bytes.Buffer, s string) {
-	text, _ := json.Marshal(s) // of a string it never fails
+	text, _ := json.Marshal(s) // cannot fail for a string
 	out.Write(text)
 }

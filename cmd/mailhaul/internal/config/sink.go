@@ -35,12 +35,14 @@ func deferValue(key string) func(*parser, value, *sinkSettings) {
 	return func(_ *parser, v value, s *sinkSettings) { s.deferred[key] = v }
 }
 
-// sinkKinds are the kinds of sinks: the key that sets the kind and says where the mail
-// goes, and the other keys that the kind has.
-var sinkKinds = []struct {
-	key     string
+// sinkKind is a kind of sink, with the keys that it has.
+type sinkKind struct {
+	key     string // sets the kind, and says where the mail goes
 	options []string
-}{
+}
+
+// sinkKinds are all kinds of sinks.
+var sinkKinds = []sinkKind{
 	{"maildir", []string{"folder", "mode"}},
 	{"mbox", []string{"lock_timeout"}},
 	{"mda", []string{"recipient", "dir", "timeout"}},
@@ -103,7 +105,7 @@ func (p *parser) newSink(v value, name string) Sink {
 	f := sinkSettings{maildir: Maildir{Mode: 0o600}, mbox: Mbox{LockTimeout: defaultLockTimeout}, deferred: map[string]value{}}
 	lines := readMapping(p, v, sinkReaders, &f)
 	s := Sink{Name: name, Line: v.line}
-	kind := p.sinkKind(v, lines)
+	kind := p.kindOf(v, lines)
 	switch kind {
 	case "":
 		p.fail(v, strings.TrimPrefix(v.where, "sink ")+": { maildir: ~/Maildir }, or mbox, mda, smtp, lmtp, imap:", "does not say where the mail goes")
@@ -147,9 +149,9 @@ func (p *parser) newSink(v value, name string) Sink {
 	return s
 }
 
-// sinkKind returns the kind of a sink, "" if there is none, and checks that its other
+// kindOf returns the kind of a sink, "" if there is none, and checks that its other
 // keys belong to that kind.
-func (p *parser) sinkKind(v value, lines keyLines) string {
+func (p *parser) kindOf(v value, lines keyLines) string {
 	kind := ""
 	for _, k := range sinkKinds {
 		switch {

@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// otherNames are what other programs call our keys.
+// foreignKeys maps the keys of other programs to ours. A hint may say how to write the
+// value, after a colon.
 var foreignKeys = map[string]string{
 	"host":              "server",
 	"poll":              "server",
@@ -65,7 +66,8 @@ var foreignKeys = map[string]string{
 	"localdomains":      "route: domains",
 }
 
-// otherwise says what to do about keys of an account that have no counterpart.
+// foreignKeyHints says what to do about keys of other programs that an account does not
+// have.
 var foreignKeyHints = map[string]string{
 	"fetchall": "leave it out: whatever is new is fetched",
 	"uidl":     always, "only_new": always, "new-only": always,
@@ -87,8 +89,8 @@ const (
 	toSink    = "give a sink a name, below sinks, and deliver to it"
 )
 
-// didYouMean returns the one of names that got was meant to be, if any, and
-// a hint that says so, or lists names if they are few.
+// didYouMean returns the one of names that was probably meant by got, "" if there is none,
+// and a hint that says so, or that lists the names if they are few.
 func didYouMean(got string, names []string) (meant, hint string) {
 	if other := foreignKeys[got]; other != "" {
 		key, _, _ := strings.Cut(other, ":")
@@ -99,20 +101,19 @@ func didYouMean(got string, names []string) (meant, hint string) {
 	if hint = foreignKeyHints[got]; hint != "" && slices.Contains(names, "deliver") {
 		return "", hint
 	}
-	best, least := "", 1+max(1, len(got)/3)
+	closest, least := "", 1+max(1, len(got)/3)
 	for _, name := range names {
 		if d := distance(got, name); d < least {
-			best, least = name, d
+			closest, least = name, d
 		}
 	}
-	if best != "" {
-		return best, "did you mean " + quote(best) + "?"
+	if closest != "" {
+		return closest, "did you mean " + quote(closest) + "?"
 	}
 	return "", listHint(names)
 }
 
-// known returns a hint that lists names, "" if there are none or too many to
-// read.
+// listHint returns a hint that lists names, "" if there are none or too many.
 func listHint(names []string) string {
 	if len(names) > 10 || len(names) == 0 {
 		return ""
@@ -120,8 +121,8 @@ func listHint(names []string) string {
 	return "known: " + strings.Join(names, ", ")
 }
 
-// distance is how many letters must be added, dropped, changed or swapped
-// with their neighbour to turn a into b.
+// distance returns the number of letters that must be inserted, deleted, replaced or
+// swapped with their neighbour to turn a into b (the optimal string alignment distance).
 func distance(a, b string) int {
 	if len(a) > 64 || len(b) > 64 {
 		return 64

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io"
 	"regexp"
@@ -14,17 +15,14 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
+// yamlErrorPattern splits an error of the YAML library into its line and its text.
 var yamlErrorPattern = regexp.MustCompile(`^(?:yaml: )?(?:line (\d+): )?(.*)`)
 
-// syntax records an error of the YAML parser. Its text may quote the file,
-// which may be a password, so whatever is quoted is left out.
+// failSyntax records err, an error of the YAML library in data, with a hint. The text of
+// err may quote a part of the file, perhaps a password. Such text is not repeated.
 func (p *parser) failSyntax(data []byte, err error) {
 	m := yamlErrorPattern.FindStringSubmatch(err.Error())
-	line, text := 0, "is not YAML"
-	var hint string
-	if m[2] != "" {
-		text = m[2]
-	}
+	line, text, hint := 0, cmp.Or(m[2], "is not YAML"), ""
 	if n, err := strconv.Atoi(m[1]); err == nil {
 		line = n
 	}
@@ -32,7 +30,7 @@ func (p *parser) failSyntax(data []byte, err error) {
 	if strings.HasPrefix(text, notFoundPrefix) || strings.Contains(text, "tab character") {
 		line = findErrorLine(lines, err, line)
 	}
-	start := byte(0) // what the line begins with
+	start := byte(0) // the first byte of the line after its indentation
 	if line > 0 && line <= len(lines) {
 		start = append(bytes.TrimLeft(lines[line-1], " "), 0)[0]
 	}
@@ -62,12 +60,12 @@ func (p *parser) failSyntax(data []byte, err error) {
 	p.fail(value{line: line}, hint, "%s", text)
 }
 
-// unexpected begins what the YAML parser says where something else had to
-// stand. What follows is words of its own, never of the file.
+// notFoundPrefix begins an error of the YAML library about something that is missing.
+// The rest names what it expected, and never quotes the file.
 const notFoundPrefix = "did not find expected "
 
-// missing says what had to stand in a line that begins with start, and what to
-// do about it.
+// explainMissing returns an error that begins with notFoundPrefix without its quotes, and
+// a hint. start is the first byte of the line after its indentation.
 func explainMissing(text string, start byte) (plain, hint string) {
 	switch what := strings.TrimPrefix(text, notFoundPrefix); {
 	case what == "key" && start == '-':
@@ -90,17 +88,17 @@ func explainMissing(text string, start byte) (plain, hint string) {
 	return strings.ReplaceAll(text, "'", ""), hint
 }
 
-// lineOfError returns the line by which the YAML parser comes to err: the last
-// of as few as have that error. What the parser says itself, told, is the line
-// where the mapping or list around it begins, or the line above that.
-func findErrorLine(lines [][]byte, err error, told int) int {
-	const most = 1 << 20 // of a larger file so many beginnings take too long
+// findErrorLine returns the line that causes err: the last line of the shortest beginning
+// of the file that has the same error. The line that the YAML library reports is often
+// an earlier one, where the mapping or list around the mistake begins.
+func findErrorLine(lines [][]byte, err error, reported int) int {
+	const maxSize = 1 << 20 // parsing parts of a larger file again and again takes too long
 	size := 0
 	for _, l := range lines {
 		size += len(l) + 1
 	}
-	if size > most {
-		return told
+	if size > maxSize {
+		return reported
 	}
 	return 1 + sort.Search(len(lines)-1, func(i int) bool {
 		found := firstYAMLError(bytes.Join(lines[:i+1], []byte("\n")))
@@ -108,8 +106,7 @@ func findErrorLine(lines [][]byte, err error, told int) int {
 	})
 }
 
-// errorOf returns the first error that the YAML parser has, nil if there is
-// none.
+// firstYAMLError returns the first error in data, nil if there is none.
 func firstYAMLError(data []byte) error {
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	for {

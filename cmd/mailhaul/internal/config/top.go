@@ -11,7 +11,7 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// file is a Config with the parts whose reading must wait for other parts.
+// topSettings is a Config with the parts of the file that are read only after all others.
 type topSettings struct {
 	Config
 	sinks, defaults, accounts, oauth *value
@@ -31,7 +31,8 @@ var topReaders = keyReaders[topSettings]{
 	"accounts":     func(_ *parser, v value, f *topSettings) { f.accounts = &v },
 }
 
-// top reads the whole file.
+// readTop reads the whole file. The order of its keys does not matter: the sinks are read
+// before the defaults and the accounts, which refer to them.
 func (p *parser) readTop(v value, c *Config) {
 	f := topSettings{Config: *c}
 	lines := readMapping(p, v, topReaders, &f)
@@ -43,19 +44,19 @@ func (p *parser) readTop(v value, c *Config) {
 	}
 	p.checkPresent(f.sinks, lines["sinks"], "sinks", "{ home: { maildir: ~/Maildir } }")
 
-	base := Account{Protocol: POP3, Security: Security{TLS: TLSImplicit}, ReceivedHeader: true, lines: keyLines{}}
+	defaults := Account{Protocol: POP3, Security: Security{TLS: TLSImplicit}, ReceivedHeader: true, lines: keyLines{}}
 	if f.defaults != nil {
-		base.lines = p.readAccount(*f.defaults, &base)
+		defaults.lines = p.readAccount(*f.defaults, &defaults)
 	}
 	if f.accounts != nil {
-		defaults, oauth := f.defaults.decodeOnce(), f.oauth.decodeOnce()
+		defaultsContent, oauthContent := f.defaults.decodeOnce(), f.oauth.decodeOnce()
 		for _, e := range p.entries(*f.accounts) {
 			at := value{node: e.value.node, line: e.line, where: "account " + e.key}
 			if !p.checkName(at, e.key) {
 				at.where = "account " + quoteKey(e.key)
 			}
-			a := p.newAccount(at, e.key, base)
-			a.source = accountSource{at.node, defaults, oauth, p.sinkNodes}
+			a := p.newAccount(at, e.key, defaults)
+			a.source = accountSource{at.node, defaultsContent, oauthContent, p.sinkNodes}
 			f.Accounts = append(f.Accounts, a)
 		}
 	}
@@ -63,7 +64,7 @@ func (p *parser) readTop(v value, c *Config) {
 	*c = f.Config
 }
 
-// metricsFile reads a path whose name the collector of text files takes.
+// readMetricsFile reads the path of a file for the textfile collector of node_exporter.
 func (p *parser) readMetricsFile(v value, into *string) {
 	s, ok := p.path(v)
 	if ok && filepath.Ext(s) != ".prom" {
@@ -73,7 +74,7 @@ func (p *parser) readMetricsFile(v value, into *string) {
 	*into = s
 }
 
-// listen reads the address to listen at, host:port.
+// readListenAddr reads an address to listen at, host:port.
 func (p *parser) readListenAddr(v value, into *string) {
 	s, ok := p.text(v)
 	if !ok {
@@ -90,8 +91,8 @@ func (p *parser) readListenAddr(v value, into *string) {
 	*into = s
 }
 
-// needs records that a part of the file is missing or empty. One that is misspelt,
-// which has a line and no value, or is something else was told of.
+// checkPresent checks that the part v of the file, whose key is on the given line, is
+// neither missing nor empty. A part without a value is misspelt, which is reported already.
 func (p *parser) checkPresent(v *value, line int, key, example string) {
 	example = key + ": " + example
 	switch {
@@ -102,7 +103,7 @@ func (p *parser) checkPresent(v *value, line int, key, example string) {
 	}
 }
 
-// name checks what a person called an account or a sink.
+// checkName checks the name of an account, a sink or an OAuth client.
 func (p *parser) checkName(v value, name string) bool {
 	hint := NameHint(name)
 	if hint != "" {
@@ -112,8 +113,8 @@ func (p *parser) checkName(v value, name string) bool {
 	return hint == ""
 }
 
-// NameHint says what to do about a name that an account or a sink cannot have: it
-// stands in log lines, on command lines and in the state. It is "" for any other.
+// NameHint returns "" if an account or a sink may have the name, otherwise what to do
+// about it. Names are used in log lines, on command lines and in the state.
 func NameHint(name string) string {
 	bad := func(r rune) bool {
 		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("._-+@", r)

@@ -14,8 +14,7 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// text returns a scalar as it is written, so that 0123 stays 0123 and no
-// stays no.
+// text reads a scalar as it is written: 0123 stays 0123, and no stays no.
 func (p *parser) text(v value) (string, bool) {
 	switch {
 	case v.node.Kind == yaml.SequenceNode:
@@ -34,8 +33,8 @@ func (p *parser) text(v value) (string, bool) {
 	return "", false
 }
 
-// whole reports whether a value is all that stands in its line. To YAML a # behind
-// a blank begins a comment, which would quietly cut a password.
+// checkNotTruncated checks that v does not end before a # that may belong to it. To
+// YAML, a space and a # begin a comment, which would silently cut a password.
 func (p *parser) checkNotTruncated(v value) bool {
 	comment := strings.TrimPrefix(v.node.LineComment, "#")
 	if comment == "" || strings.ContainsAny(comment[:1], " \t#") {
@@ -45,10 +44,10 @@ func (p *parser) checkNotTruncated(v value) bool {
 	return false
 }
 
+// isControl reports whether r is an ASCII control character.
 func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 
-// items returns the values of a list, or the one value that stands in its
-// place.
+// items returns the values of a list, or v itself if it is not a list.
 func (p *parser) items(v value) []value {
 	if v.node.Kind != yaml.SequenceNode {
 		return []value{v}
@@ -63,17 +62,18 @@ func (p *parser) items(v value) []value {
 	return all
 }
 
-// texts returns the items of v as they are written.
+// texts reads a list of scalars, or a single one, as they are written.
 func (p *parser) texts(v value) ([]string, bool) {
-	var out []string
-	ok := true
+	var all []string
+	allOK := true
 	for _, item := range p.items(v) {
-		s, good := p.text(item)
-		out, ok = append(out, s), ok && good
+		s, ok := p.text(item)
+		all, allOK = append(all, s), allOK && ok
 	}
-	return out, ok && len(out) > 0
+	return all, allOK && len(all) > 0
 }
 
+// boolean reads true or false, or one of the other words of YAML for them.
 func (p *parser) boolean(v value, into *bool) {
 	s, ok := p.text(v)
 	if !ok {
@@ -89,6 +89,7 @@ func (p *parser) boolean(v value, into *bool) {
 	}
 }
 
+// number reads an integer from low to high.
 func (p *parser) number(v value, low, high int, into *int) {
 	s, ok := p.text(v)
 	if !ok {
@@ -102,7 +103,7 @@ func (p *parser) number(v value, low, high int, into *int) {
 	*into = n
 }
 
-// oneOf reads one of several words.
+// oneOf reads a word that must be one of words.
 func (p *parser) oneOf(v value, words ...string) (string, bool) {
 	s, ok := p.text(v)
 	if ok && !slices.Contains(words, s) {
@@ -112,6 +113,7 @@ func (p *parser) oneOf(v value, words ...string) (string, bool) {
 	return s, ok
 }
 
+// orList joins words as in "a, b or c".
 func orList(words []string) string {
 	last := len(words) - 1
 	if last == 0 {
@@ -120,6 +122,7 @@ func orList(words []string) string {
 	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
+// duration reads a duration from low to high.
 func (p *parser) duration(v value, low, high time.Duration, into *time.Duration) {
 	s, ok := p.text(v)
 	if !ok {
@@ -151,10 +154,10 @@ func (p *parser) size(v value, into *int64) {
 	*into = n
 }
 
-// cutVariable is ${} and a ${ that no } follows.
+// malformedVariable matches ${} and a ${ that no } follows.
 var malformedVariable = regexp.MustCompile(`\$\{(\}|[^}]*$)`)
 
-// path reads the name of a file, as an absolute path.
+// path reads the path of a file, and makes it absolute. It expands ~/ and variables.
 func (p *parser) path(v value) (string, bool) {
 	s, ok := p.text(v)
 	if !ok {
@@ -171,7 +174,8 @@ func (p *parser) path(v value) (string, bool) {
 		p.fail(v, "write the whole path", "only ~/ is expanded, not %s", quote(s))
 		return "", false
 	}
-	if malformedVariable.MatchString(strings.ReplaceAll(s, "$$", "_")) { // which os.Expand leaves out
+	// os.Expand would silently drop such a variable. An escaped $$ is no part of one.
+	if malformedVariable.MatchString(strings.ReplaceAll(s, "$$", "_")) {
 		p.fail(v, "write ${NAME}, or $$ for a $ itself", "holds a ${ without a name and a }")
 		return "", false
 	}
@@ -200,7 +204,7 @@ func (p *parser) path(v value) (string, bool) {
 	return s, ok
 }
 
-// short returns a whole number of one unit.
+// formatDuration writes d as a whole number of its largest unit, such as 2w.
 func formatDuration(d time.Duration) string {
 	for _, unit := range []string{"w", "d", "h", "m"} {
 		if d > 0 && d%units[unit] == 0 {
@@ -245,7 +249,7 @@ func parseDuration(s string) (time.Duration, error) {
 	return total, nil
 }
 
-// parseSize reads a number with an optional unit.
+// parseSize reads a number with an optional unit, such as 500k or 1.5 GiB.
 func parseSize(s string) (int64, bool) {
 	num := strings.TrimRight(s, "kKMGTiB ")
 	unit := strings.TrimSpace(s[len(num):])
