@@ -101,7 +101,7 @@ delete = false
 				t.Helper()
 				for range n {
 					sent++
-					server.Fill("ann@example.org", fmt.Appendf(nil, "From: bob@example.com\nSubject: message %d\n\nHello.\n", sent))
+					server.AddMessages("ann@example.org", fmt.Appendf(nil, "From: bob@example.com\nSubject: message %d\n\nHello.\n", sent))
 				}
 			}
 			// delivered checks that the Maildir holds each message that was sent once.
