@@ -17,7 +17,7 @@ import (
 // never.
 type planJSON struct {
 	Account     string         `json:"account"`
-	Listed      int            `json:"listedMessage"`
+	Listed      int            `json:"listed"`
 	Octets      int64          `json:"bytes"`
 	Fetch       int            `json:"fetch"`
 	FetchOctets int64          `json:"fetch_bytes"`
