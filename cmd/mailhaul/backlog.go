@@ -22,15 +22,15 @@ type backlog struct {
 	done   chan struct{}   // closed when all is written
 
 	mu           sync.Mutex
-	wake         sync.Cond // signalled when pending or closed changes
+	changed      sync.Cond // signalled when pending or closed changes
 	pending      []byte
 	droppedLines int
 	closed       bool
 }
 
-func newBacklog(to io.Writer, missed func(lines int)) *backlog {
-	b := &backlog{out: to, onDrop: missed, done: make(chan struct{})}
-	b.wake.L = &b.mu
+func newBacklog(out io.Writer, onDrop func(lines int)) *backlog {
+	b := &backlog{out: out, onDrop: onDrop, done: make(chan struct{})}
+	b.changed.L = &b.mu
 	go b.run()
 	return b
 }
@@ -43,43 +43,44 @@ func (b *backlog) Write(p []byte) (int, error) {
 		b.droppedLines += bytes.Count(p, []byte{'\n'})
 	} else {
 		b.pending = append(b.pending, p...)
-		b.wake.Signal()
+		b.changed.Signal()
 	}
 	return len(p), nil
 }
 
+// run writes the lines until the backlog is closed and empty.
 func (b *backlog) run() {
 	defer close(b.done)
 	for {
-		lines, lost, ok := b.take()
+		lines, dropped, ok := b.take()
 		if !ok {
 			return
 		}
 		_, _ = b.out.Write(lines) // there is nowhere to report an error
-		if lost > 0 {
-			b.onDrop(lost)
+		if dropped > 0 {
+			b.onDrop(dropped)
 		}
 	}
 }
 
-// take waits for lines and removes them. lost is how many lines were dropped after them.
+// take waits for lines and removes them. dropped is how many were dropped after them.
 // ok is false once the backlog is closed and empty.
-func (b *backlog) take() (lines []byte, lost int, ok bool) {
+func (b *backlog) take() (lines []byte, dropped int, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for len(b.pending) == 0 && !b.closed {
-		b.wake.Wait()
+		b.changed.Wait()
 	}
-	lines, lost = b.pending, b.droppedLines
+	lines, dropped = b.pending, b.droppedLines
 	b.pending, b.droppedLines = nil, 0
-	return lines, lost, len(lines) > 0
+	return lines, dropped, len(lines) > 0
 }
 
 // close waits until all is written, for backlogGrace at most.
 func (b *backlog) close() {
 	b.mu.Lock()
 	b.closed = true
-	b.wake.Signal()
+	b.changed.Signal()
 	b.mu.Unlock()
 	select {
 	case <-b.done:

@@ -57,8 +57,8 @@ func completeCommand(std stdio) *cli.Command {
 			if len(words) < 2 { // the first word is --
 				return nil
 			}
-			for _, c := range completeLine(newApp(std), words[1:]) {
-				fmt.Fprintf(std.out, "%s\t%s\n", c.word, c.meaning)
+			for _, found := range completeLine(newApp(std), words[1:]) {
+				fmt.Fprintf(std.out, "%s\t%s\n", found.word, found.meaning)
 			}
 			return nil
 		},
@@ -258,8 +258,8 @@ func (l *commandLine) arguments() []completion {
 			all = append(all, completion{a.Name, a.User + " at " + a.Host})
 		}
 	case "NAME":
-		for _, g := range oauthLogins(cfg) {
-			all = append(all, completion{g.name, g.User})
+		for _, login := range oauthLogins(cfg) {
+			all = append(all, completion{login.name, login.User})
 		}
 	}
 	return slices.DeleteFunc(all, func(c completion) bool { return slices.Contains(l.args, c.word) })

@@ -69,16 +69,16 @@ func (d *daemon) pollNewLogins(ctx context.Context) {
 
 // grantKeys returns the keys of the grants that the polls of an account use.
 func grantKeys(cfg *config.Config, a config.Account) []string {
-	grantees := []serverLogin{accountLogin(a)}
+	logins := []serverLogin{accountLogin(a)}
 	for _, name := range append(a.Sinks(), a.Quarantine) {
 		if s := cfg.Sink(name); s != nil {
-			grantees = append(grantees, sinkLogin(*s))
+			logins = append(logins, sinkLogin(*s))
 		}
 	}
 	var keys []string
-	for _, g := range grantees {
-		if g.OAuth != nil {
-			keys = append(keys, g.oauthClient().Key())
+	for _, l := range logins {
+		if l.OAuth != nil {
+			keys = append(keys, l.oauthClient().Key())
 		}
 	}
 	return keys

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os/exec"
 	"runtime"
@@ -56,7 +57,7 @@ func runLogin(c *cli.Context, std stdio) error {
 	if err != nil {
 		return err
 	}
-	g, err := chooseGrantee(cfg, c.Args().First())
+	l, err := chooseOAuthLogin(cfg, c.Args().First())
 	if err != nil {
 		return err
 	}
@@ -68,77 +69,83 @@ func runLogin(c *cli.Context, std stdio) error {
 	}
 	defer store.Close()
 
-	client := g.oauthClientForAll(oauthLogins(cfg))
+	client := l.oauthClientForAll(oauthLogins(cfg))
 	var grant oauth.Grant
 	if c.Bool("device") {
-		grant, err = std.loginWithCode(ctx, client)
+		grant, err = loginWithCode(ctx, std.out, client)
 	} else {
-		grant, err = std.loginInBrowser(ctx, client, !c.Bool("no-browser"), cfg.Environ())
+		grant, err = loginInBrowser(ctx, std.out, client, !c.Bool("no-browser"), cfg.Environ())
 	}
 	if err == nil {
 		err = oauth.NewStore(cfg.State).Save(ctx, client, grant)
 	}
 	if err != nil {
-		return loginError(g.name, err)
+		return loginError(l.name, err)
 	}
-	try := "mailhaul check " + g.name
-	if g.protocol != oauth.POP {
+	try := "mailhaul check " + l.name
+	if l.protocol != oauth.POP {
 		try = "mailhaul check"
 	}
-	fmt.Fprintf(std.out, "%s: logged in; %s tries it\n", g.name, try)
-	if _, warning := describeGrant(grant, g.name, time.Now()); warning != "" {
+	fmt.Fprintf(std.out, "%s: logged in; %s tries it\n", l.name, try)
+	if _, warning := describeGrant(grant, l.name, time.Now()); warning != "" {
 		fmt.Fprintf(std.out, "  %s\n", warning)
 	}
 	return nil
 }
 
-// chooseGrantee returns the account of that name, or else the sink. It must log in by
-// OAuth.
-func chooseGrantee(cfg *config.Config, name string) (serverLogin, error) {
-	var g serverLogin
+// chooseOAuthLogin returns the login of the account of that name, or else of the sink. It
+// must be by OAuth.
+func chooseOAuthLogin(cfg *config.Config, name string) (serverLogin, error) {
+	var l serverLogin
 	var kind string
 	if a := cfg.Account(name); a != nil {
-		g, kind = accountLogin(*a), "account"
+		l, kind = accountLogin(*a), "account"
 	} else if s := cfg.Sink(name); s != nil {
-		g, kind = sinkLogin(*s), "sink"
+		l, kind = sinkLogin(*s), "sink"
 	} else {
-		var known []string
-		for _, g := range oauthLogins(cfg) {
-			known = append(known, g.name)
-		}
-		hint := "with oauth: " + listNames(known)
-		if len(known) == 0 {
-			hint = "none of them has oauth; mailhaul.yaml(5) explains it"
-		}
-		return serverLogin{}, usagef(hint, "there is no account or sink %q in %s", name, cfg.Path)
+		return serverLogin{}, noSuchLogin(cfg, name)
 	}
-	if g.OAuth == nil {
+	if l.OAuth == nil {
 		return serverLogin{}, usagef("set its oauth; mailhaul.yaml(5) explains it", "%s %s does not log in by OAuth", kind, name)
 	}
-	return g, nil
+	return l, nil
+}
+
+// noSuchLogin returns the usage error for a name that no account and no sink has.
+func noSuchLogin(cfg *config.Config, name string) error {
+	var known []string
+	for _, l := range oauthLogins(cfg) {
+		known = append(known, l.name)
+	}
+	hint := "with oauth: " + listNames(known)
+	if len(known) == 0 {
+		hint = "none of them has oauth; mailhaul.yaml(5) explains it"
+	}
+	return usagef(hint, "there is no account or sink %q in %s", name, cfg.Path)
 }
 
 // loginWithCode shows a code to enter in a browser on any device, and waits for the login.
-func (std stdio) loginWithCode(ctx context.Context, c *oauth.Client) (oauth.Grant, error) {
+func loginWithCode(ctx context.Context, out io.Writer, c *oauth.Client) (oauth.Grant, error) {
 	return c.Device(ctx, func(d oauth.DeviceCode) {
-		fmt.Fprintf(std.out, "Log in as %s: open %s and enter\n\n  %s\n\n", c.User, clean(d.URL), clean(d.UserCode))
+		fmt.Fprintf(out, "Log in as %s: open %s and enter\n\n  %s\n\n", c.User, clean(d.URL), clean(d.UserCode))
 		if d.WholeURL != "" {
-			fmt.Fprintf(std.out, "or open %s\n\n", clean(d.WholeURL))
+			fmt.Fprintf(out, "or open %s\n\n", clean(d.WholeURL))
 		}
-		fmt.Fprintf(std.out, "The code is good for %s.\n", span(time.Until(d.Expires).Round(time.Second)))
+		fmt.Fprintf(out, "The code is good for %s.\n", span(time.Until(d.Expires).Round(time.Second)))
 	})
 }
 
-// loginInBrowser opens a browser or prints the address to open, and waits for the login.
-func (std stdio) loginInBrowser(ctx context.Context, c *oauth.Client, open bool, env []string) (oauth.Grant, error) {
+// loginInBrowser waits for a login in a browser on this machine. If open is set, it opens
+// one, in the environment env; otherwise, or if that fails, it prints the address to open.
+func loginInBrowser(ctx context.Context, out io.Writer, c *oauth.Client, open bool, env []string) (oauth.Grant, error) {
 	return c.Browser(ctx, func(address string) error {
 		if open && openBrowser(ctx, address, env) {
-			fmt.Fprintf(std.out, "Log in as %s in the browser. If none opens, go to\n\n  %s\n\n", c.User, address)
+			fmt.Fprintf(out, "Log in as %s in the browser. If none opens, go to\n\n  %s\n\n", c.User, address)
 			return nil
 		}
-		fmt.Fprintf(std.out, "Log in as %s: open in a browser on this machine\n\n  %s\n\n", c.User, address)
+		fmt.Fprintf(out, "Log in as %s: open in a browser on this machine\n\n  %s\n\n", c.User, address)
 		if port := redirectPort(address); port != "" {
-			fmt.Fprintf(std.out, "For a browser on another machine, run there first:\n\n  ssh -L %s:127.0.0.1:%s HOST\n\n", port, port)
+			fmt.Fprintf(out, "For a browser on another machine, run there first:\n\n  ssh -L %s:127.0.0.1:%s HOST\n\n", port, port)
 		}
 		return nil
 	})

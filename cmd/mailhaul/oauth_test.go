@@ -157,7 +157,7 @@ accounts:
 	const office = "https://outlook.office.com/"
 	all := []string{office + "IMAP.AccessAsUser.All", office + "POP.AccessAsUser.All", office + "SMTP.Send", "offline_access"}
 	for name, want := range map[string][]string{"work": all, "cloud": all, "relay": all, "other": {all[0], all[3]}} {
-		to, err := chooseGrantee(cfg, name)
+		to, err := chooseOAuthLogin(cfg, name)
 		if err != nil {
 			t.Fatal(err)
 		}
