@@ -23,7 +23,13 @@ func stateCommand(std stdio) *cli.Command {
 			"is being polled is left alone, with exit code 75.",
 		OnUsageError: badFlag,
 		Subcommands: []*cli.Command{
-			stateListCommand(std), retryCommand(std), forgetCommand(std), adoptCommand(std), renameCommand(std), exportCommand(std), importCommand(std),
+			stateListCommand(std),
+			stateRetryCommand(std),
+			stateForgetCommand(std),
+			stateAdoptCommand(std),
+			stateRenameCommand(std),
+			stateExportCommand(std),
+			stateImportCommand(std),
 			hiddenHelpCommand(std),
 		},
 		Action: requireSubcommand,
@@ -71,9 +77,10 @@ func openState(ctx context.Context, path string) (*config.Config, *state.Store, 
 	}
 	// OpenReadOnly, unlike Open, does not create the database.
 	reader, err := state.OpenReadOnly(ctx, cfg.State)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil, usagef("", "nothing is remembered in %s", cfg.State)
-	} else if err == nil {
+	case err == nil:
 		reader.Close()
 	}
 	store, err := state.Open(ctx, cfg.State)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"syscall"
 	"time"
@@ -15,7 +16,7 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-func adoptCommand(std stdio) *cli.Command {
+func stateAdoptCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:      "adopt",
 		Usage:     "mark the mail that is now on the server as seen, and fetch only what arrives later",
@@ -38,27 +39,24 @@ func adoptCommand(std stdio) *cli.Command {
 			yesFlag(),
 		},
 		OnUsageError: badFlag,
-		Action: func(c *cli.Context) error {
-			if c.NArg() != 1 {
-				return usagef("mailhaul state adopt work", "mailhaul state adopt takes one account")
-			}
-			var before time.Time
-			if day := c.String("before"); day != "" {
-				var err error
-				if before, err = time.ParseInLocation(time.DateOnly, day, time.Local); err != nil || before.IsZero() {
-					return usagef("write a day as 2026-11-28", "--before %q is not a day", day)
-				}
-			}
-			if !before.IsZero() && c.String("from") != "" {
-				return usagef("", "--before and --from cannot be used together")
-			}
-			return runAdopt(c.Context, std, c.String("config"), c.Args().First(), before, c.String("from"), c.Bool("yes"))
-		},
+		Action:       func(c *cli.Context) error { return runStateAdopt(c, std) },
 	}
 }
 
-func runAdopt(ctx context.Context, std stdio, path, name string, before time.Time, from string, yes bool) error {
-	cfg, chosen, w, err := loadAndWire(path, []string{name})
+// runStateAdopt adopts messages on the server of one account.
+func runStateAdopt(c *cli.Context, std stdio) error {
+	if c.NArg() != 1 {
+		return usagef("mailhaul state adopt work", "mailhaul state adopt takes one account")
+	}
+	name, from := c.Args().First(), c.String("from")
+	before, err := parseDay(c.String("before"))
+	if err != nil {
+		return err
+	}
+	if !before.IsZero() && from != "" {
+		return usagef("", "--before and --from cannot be used together")
+	}
+	cfg, chosen, w, err := loadAndWire(c.String("config"), []string{name})
 	if err != nil {
 		return err
 	}
@@ -73,12 +71,12 @@ func runAdopt(ctx context.Context, std stdio, path, name string, before time.Tim
 			return err
 		}
 	}
-	store, err := state.Open(ctx, cfg.State)
+	store, err := state.Open(c.Context, cfg.State)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	ctx, stop := cancelOnSignal(ctx, std, w)
+	ctx, stop := cancelOnSignal(c.Context, std, w)
 	defer stop()
 
 	o := fetch.Options{State: store, Observer: func(e fetch.Event) {
@@ -89,13 +87,25 @@ func runAdopt(ctx context.Context, std stdio, path, name string, before time.Tim
 	var adoptErr error // of this program, not of the server
 	err = account.Adopt(ctx, o, old, func(found fetch.Adoption) error {
 		stop() // while the question waits, ^C kills the program, and with it the lease
-		adoptErr = std.confirmAdoption(store, name, found, oldBy, yes)
+		adoptErr = confirmAdoption(std, store, name, found, oldBy, c.Bool("yes"))
 		return adoptErr
 	})
 	if _, held := errors.AsType[*state.HeldError](err); adoptErr != nil || err == nil || held {
 		return err
 	}
 	return reportLookFailure(std, name, err)
+}
+
+// parseDay returns the beginning of a day of --before, the zero time for "".
+func parseDay(day string) (time.Time, error) {
+	if day == "" {
+		return time.Time{}, nil
+	}
+	t, err := time.ParseInLocation(time.DateOnly, day, time.Local)
+	if err != nil || t.IsZero() {
+		return time.Time{}, usagef("write a day as 2026-11-28", "--before %q is not a day", day)
+	}
+	return t, nil
 }
 
 // readOldIDs reads the file in which another fetcher remembers unique-ids. known reports
@@ -137,8 +147,8 @@ func readOldIDs(path string, account *fetch.Account) (known func(uid string) boo
 
 // confirmAdoption shows what can be adopted, asks, and adopts it. oldBy says by what
 // messages are old, "" if all are to be adopted.
-func (std stdio) confirmAdoption(store *state.Store, name string, found fetch.Adoption, oldBy string, yes bool) error {
-	std.writeAdoption(name, found, oldBy)
+func confirmAdoption(std stdio, store *state.Store, name string, found fetch.Adoption, oldBy string, yes bool) error {
+	writeAdoption(std.out, name, found, oldBy)
 	if found.Unknown > 0 && found.Unknown+found.Nameless+found.Unclear == found.Listed {
 		return usagef("see whether FILE is of this account, before mailhaul fetch brings all of it",
 			"%s: nothing was adopted: no message on the server is %s", name, oldBy)
@@ -163,7 +173,7 @@ func (std stdio) confirmAdoption(store *state.Store, name string, found fetch.Ad
 }
 
 // writeAdoption writes how many messages can be adopted, and what becomes of the others.
-func (std stdio) writeAdoption(name string, found fetch.Adoption, oldBy string) {
+func writeAdoption(out io.Writer, name string, found fetch.Adoption, oldBy string) {
 	var octets int64
 	for _, m := range found.New {
 		octets += m.Size
@@ -172,7 +182,7 @@ func (std stdio) writeAdoption(name string, found fetch.Adoption, oldBy string) 
 	if oldBy != "" {
 		adoptable = "new and " + oldBy
 	}
-	fmt.Fprintf(std.out, "%s: %s on the server, %d of them %s (%s)\n", name, count(found.Listed, "message"), len(found.New), adoptable, size(octets))
+	fmt.Fprintf(out, "%s: %s on the server, %d of them %s (%s)\n", name, count(found.Listed, "message"), len(found.New), adoptable, size(octets))
 	for _, others := range []struct {
 		n    int
 		what string
@@ -184,7 +194,7 @@ func (std stdio) writeAdoption(name string, found fetch.Adoption, oldBy string) 
 		{found.Unclear, "without a unique-id can be told from no other, and will be left alone"},
 	} {
 		if others.n > 0 {
-			fmt.Fprintf(std.out, "  %s %s\n", count(others.n, "message"), others.what)
+			fmt.Fprintf(out, "  %s %s\n", count(others.n, "message"), others.what)
 		}
 	}
 }

@@ -9,10 +9,11 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-func forgetCommand(std stdio) *cli.Command {
+func stateForgetCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:      "forget",
 		Usage:     "forget an account, or single messages, so that they are fetched again",
@@ -21,24 +22,28 @@ func forgetCommand(std stdio) *cli.Command {
 			"as for mailhaul explain.",
 		Flags:        []cli.Flag{configFlag(), yesFlag()},
 		OnUsageError: badFlag,
-		Action: func(c *cli.Context) error {
-			if !c.Args().Present() {
-				return usagef("mailhaul state forget work", "mailhaul state forget takes an account")
-			}
-			return runForget(c.Context, std, c.String("config"), c.Args().First(), c.Args().Tail(), c.Bool("yes"))
-		},
+		Action:       func(c *cli.Context) error { return runStateForget(c, std) },
 	}
 }
 
-func runForget(ctx context.Context, std stdio, path, name string, uids []string, yes bool) error {
-	cfg, store, done, err := leaseAccount(ctx, path, name)
+// runStateForget forgets the messages that the arguments name, or the whole account.
+func runStateForget(c *cli.Context, std stdio) error {
+	if !c.Args().Present() {
+		return usagef("mailhaul state forget work", "mailhaul state forget takes an account")
+	}
+	ctx, name, uids := c.Context, c.Args().First(), c.Args().Tail()
+	cfg, store, done, err := leaseAccount(ctx, c.String("config"), name)
 	if err != nil {
 		return err
 	}
 	defer done()
 	if len(uids) > 0 {
-		return forgetMessages(ctx, std, store, name, uids, yes)
+		return forgetMessages(ctx, std, store, name, uids, c.Bool("yes"))
 	}
+	return forgetAccount(ctx, std, cfg, store, name, c.Bool("yes"))
+}
+
+func forgetAccount(ctx context.Context, std stdio, cfg *config.Config, store *state.Store, name string, yes bool) error {
 	w, err := wire(cfg)
 	if err != nil {
 		return err
@@ -58,7 +63,7 @@ func runForget(ctx context.Context, std stdio, path, name string, uids []string,
 	}
 	err = w.sweepAccount(ctx, name)
 	fmt.Fprintf(std.out, "%s: forgotten\n", name)
-	std.warnSweepFailed(err)
+	warnSweepFailed(std, err)
 	return nil
 }
 
@@ -80,7 +85,7 @@ func (w *wiring) sweepAccount(ctx context.Context, account string) error {
 }
 
 // warnSweepFailed warns of an error of sweepAccount, unless it is nil.
-func (std stdio) warnSweepFailed(err error) {
+func warnSweepFailed(std stdio, err error) {
 	if err != nil {
 		fmt.Fprintf(std.err, "mailhaul: warning: mail that was left on its way may stay on this disk: %v\n", err)
 	}

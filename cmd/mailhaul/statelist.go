@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"time"
@@ -14,24 +13,18 @@ import (
 
 func stateListCommand(std stdio) *cli.Command {
 	return &cli.Command{
-		Name:  "list",
-		Usage: "list the accounts that are remembered, and how much of each",
-		Flags: []cli.Flag{
-			configFlag(),
-			jsonFlag(),
-		},
+		Name:         "list",
+		Usage:        "list the accounts that are remembered, and how much of each",
+		Flags:        []cli.Flag{configFlag(), jsonFlag()},
 		OnUsageError: badFlag,
-		Action: func(c *cli.Context) error {
-			if err := noArgs(c); err != nil {
-				return err
-			}
-			return runStateList(c.Context, std, c.String("config"), c.Bool("json"))
-		},
+		Before:       noArgs,
+		Action:       func(c *cli.Context) error { return runStateList(c, std) },
 	}
 }
 
-func runStateList(ctx context.Context, std stdio, path string, asJSON bool) error {
-	cfg, store, done, err := loadConfigAndState(ctx, path)
+func runStateList(c *cli.Context, std stdio) error {
+	ctx := c.Context
+	cfg, store, done, err := loadConfigAndState(ctx, c.String("config"))
 	if err != nil {
 		return err
 	}
@@ -44,7 +37,7 @@ func runStateList(ctx context.Context, std stdio, path string, asJSON bool) erro
 	if err != nil {
 		return err
 	}
-	if asJSON {
+	if c.Bool("json") {
 		return writeAccountsJSON(std.out, all, cfg, octets)
 	}
 	if len(all) == 0 {

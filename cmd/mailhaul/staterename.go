@@ -11,7 +11,7 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-func renameCommand(std stdio) *cli.Command {
+func stateRenameCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:      "rename",
 		Usage:     "keep what is remembered of an account that was renamed in the configuration",
@@ -20,20 +20,19 @@ func renameCommand(std stdio) *cli.Command {
 		Description: "Without this, an account with a new name is a new account, and all mail that is\n" +
 			"still on its server is fetched again.",
 		OnUsageError: badFlag,
-		Action: func(c *cli.Context) error {
-			if c.NArg() != 2 {
-				return usagef("mailhaul state rename work office", "mailhaul state rename takes the old name and the new one")
-			}
-			return runRename(c.Context, std, c.String("config"), c.Args().Get(0), c.Args().Get(1), c.Bool("yes"))
-		},
+		Action:       func(c *cli.Context) error { return runStateRename(c, std) },
 	}
 }
 
-func runRename(ctx context.Context, std stdio, path, from, to string, yes bool) error {
+func runStateRename(c *cli.Context, std stdio) error {
+	if c.NArg() != 2 {
+		return usagef("mailhaul state rename work office", "mailhaul state rename takes the old name and the new one")
+	}
+	ctx, from, to := c.Context, c.Args().Get(0), c.Args().Get(1)
 	if from == to {
 		return usagef("", "both names are %q", from)
 	}
-	cfg, store, err := openState(ctx, path)
+	cfg, store, err := openState(ctx, c.String("config"))
 	if err != nil {
 		return err
 	}
@@ -71,7 +70,7 @@ func runRename(ctx context.Context, std stdio, path, from, to string, yes bool) 
 	if cfg.Account(from) != nil {
 		fmt.Fprintf(std.out, "%s is in the configuration still: all mail on its server will be new to it\n", from)
 	}
-	if err := std.confirm("Rename "+from+" to "+to+"?", yes); err != nil {
+	if err := std.confirm("Rename "+from+" to "+to+"?", c.Bool("yes")); err != nil {
 		return err
 	}
 	for _, s := range cfg.Sinks {
@@ -84,7 +83,7 @@ func runRename(ctx context.Context, std stdio, path, from, to string, yes bool) 
 	}
 	fmt.Fprintf(std.out, "%s: is now %s\n", from, to)
 	if account.Open == 0 {
-		std.warnSweepFailed(w.sweepAccount(ctx, from))
+		warnSweepFailed(std, w.sweepAccount(ctx, from))
 	}
 	return nil
 }

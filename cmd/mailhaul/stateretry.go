@@ -13,7 +13,7 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-func retryCommand(std stdio) *cli.Command {
+func stateRetryCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:      "retry",
 		Usage:     "let the next fetch try refused messages again, without the pause",
@@ -25,23 +25,22 @@ func retryCommand(std stdio) *cli.Command {
 			"account.",
 		Flags:        []cli.Flag{configFlag(), toggle("all", "try the refused messages of all accounts")},
 		OnUsageError: badFlag,
-		Action: func(c *cli.Context) error {
-			const hint = "mailhaul state retry work, or --all"
-			switch all := c.Bool("all"); {
-			case !all && !c.Args().Present():
-				return usagef(hint, "mailhaul state retry takes an account")
-			case all && c.Args().Present():
-				return usagef(hint, "--all takes no accounts, but was given %q", c.Args().First())
-			}
-			return runRetry(c.Context, std, c.String("config"), c.Args().Slice())
-		},
+		Action:       func(c *cli.Context) error { return runStateRetry(c, std) },
 	}
 }
 
-// runRetry ends the pauses of the accounts or messages that args name; without args, of
-// all accounts.
-func runRetry(ctx context.Context, std stdio, path string, args []string) error {
-	cfg, store, err := openState(ctx, path)
+// runStateRetry ends the pauses of the accounts or messages that the arguments name, or
+// of all accounts.
+func runStateRetry(c *cli.Context, std stdio) error {
+	const hint = "mailhaul state retry work, or --all"
+	ctx, args := c.Context, c.Args().Slice()
+	switch all := c.Bool("all"); {
+	case !all && len(args) == 0:
+		return usagef(hint, "mailhaul state retry takes an account")
+	case all && len(args) > 0:
+		return usagef(hint, "--all takes no accounts, but was given %q", args[0])
+	}
+	cfg, store, err := openState(ctx, c.String("config"))
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -27,15 +26,14 @@ func statusCommand(std stdio) *cli.Command {
 			jsonFlag(),
 		},
 		OnUsageError: badFlag,
-		Action: func(c *cli.Context) error {
-			return runStatus(c.Context, std, c.String("config"), c.Args().Slice(), c.Bool("verbose"), c.Bool("json"))
-		},
+		Action:       func(c *cli.Context) error { return runStatus(c, std) },
 	}
 }
 
 // runStatus writes what the state database knows of accounts. It connects to nothing.
-func runStatus(ctx context.Context, std stdio, path string, names []string, verbose, asJSON bool) error {
-	cfg, store, done, err := loadConfigAndState(ctx, path)
+func runStatus(c *cli.Context, std stdio) error {
+	ctx, names := c.Context, c.Args().Slice()
+	cfg, store, done, err := loadConfigAndState(ctx, c.String("config"))
 	if err != nil {
 		return err
 	}
@@ -53,15 +51,14 @@ func runStatus(ctx context.Context, std stdio, path string, names []string, verb
 			return err
 		}
 		all = append(all, st)
-		if !verbose {
-			continue
-		}
-		if histories[i], err = readHistory(ctx, store, a.Name, now); err != nil {
-			return err
+		if c.Bool("verbose") {
+			if histories[i], err = readHistory(ctx, store, a.Name, now); err != nil {
+				return err
+			}
 		}
 	}
 	grants := oauth.NewStore(cfg.State)
-	if asJSON {
+	if c.Bool("json") {
 		return writeStatusJSON(std.out, all, histories, chosen, grants)
 	}
 	writeStatus(std.out, all, now)
