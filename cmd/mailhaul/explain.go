@@ -220,8 +220,7 @@ func (e *explanation) forgottenAt() int64 {
 	return time.Unix(gone, 0).Add(fetch.Remembered).Unix()
 }
 
-// explanationJSON is the output of explain --json. The names are stable; fields may be
-// added. Times are RFC 3339 in UTC, null for never or unknown.
+// explanationJSON is what explain --json writes. Times are null also if unknown.
 type explanationJSON struct {
 	Account    string         `json:"account"`
 	UID        string         `json:"uid"`   // empty if the server gives none

@@ -58,9 +58,17 @@ type listedMessage struct {
 	messageHeader
 }
 
+// listing is what mailhaul list shows of an account.
+type listing struct {
+	account     config.Account
+	messages    []listedMessage
+	showHeaders bool
+	showUIDs    bool
+	now         time.Time
+}
+
 // runList lists the messages on the server of one account.
 func runList(c *cli.Context, std stdio) error {
-	noHeaders, asJSON := c.Bool("no-headers"), c.Bool("json")
 	order := listOrders[c.String("sort")]
 	if order == nil {
 		return usagef("write one of "+listOrderNames, "--sort %q is not known", c.String("sort"))
@@ -83,73 +91,72 @@ func runList(c *cli.Context, std stdio) error {
 
 	headers := map[int]messageHeader{} // by the number of the message
 	readHeader := func(num int, r io.Reader) { headers[num] = readMessageHeader(r) }
-	if noHeaders {
+	if c.Bool("no-headers") {
 		readHeader = nil
 	}
-	account := chosen[0]
-	now := time.Now()
-	sight, err := w.account(account).Look(ctx, fetch.Options{State: store}, readHeader)
-	if err != nil && !asJSON {
-		return reportLookFailure(std, account.Name, err)
+	l := listing{account: chosen[0], now: time.Now()}
+	sight, err := w.account(l.account).Look(ctx, fetch.Options{State: store}, readHeader)
+	if err != nil && !c.Bool("json") {
+		return reportLookFailure(std.err, l.account.Name, err)
 	}
-	var messages []listedMessage
 	for _, p := range sight.Messages {
-		messages = append(messages, listedMessage{p, headers[p.Num]})
+		l.messages = append(l.messages, listedMessage{p, headers[p.Num]})
 	}
-	slices.SortStableFunc(messages, order)
-	if asJSON {
-		if err := writeListingJSON(std.out, account, messages, err, now); err != nil {
+	slices.SortStableFunc(l.messages, order)
+	if c.Bool("json") {
+		if err := l.writeJSON(std.out, err); err != nil {
 			return err
 		}
 		return worstOutcome(fetch.Classify(err))
 	}
 	if sight.NoHeader != nil {
-		fmt.Fprintf(std.err, "%s: the server gives no headers: %v\n", account.Name, sight.NoHeader)
+		fmt.Fprintf(std.err, "%s: the server gives no headers: %v\n", l.account.Name, sight.NoHeader)
 	}
-	showHeaders := sight.NoHeader == nil && !noHeaders
-	writeListing(std.out, account, messages, showHeaders, c.Bool("uids") || !showHeaders, lineWidth(std.out), now)
+	l.showHeaders = readHeader != nil && sight.NoHeader == nil
+	l.showUIDs = c.Bool("uids") || !l.showHeaders
+	l.write(std.out, lineWidth(std.out))
 	return nil
 }
 
-// reportLookFailure reports why an account could not be listed, and returns the outcome.
-func reportLookFailure(std stdio, account string, err error) error {
-	paint := painter(isTerminal(std.err))
-	fmt.Fprintf(std.err, "%s: %s: %s\n", account, paint(red, "FAILED"), clean(err.Error()))
+// reportLookFailure writes why an account could not be looked at, and returns the
+// outcome.
+func reportLookFailure(out io.Writer, account string, err error) error {
+	paint := painter(isTerminal(out))
+	fmt.Fprintf(out, "%s: %s: %s\n", account, paint(red, "FAILED"), clean(err.Error()))
 	if hint := fetch.Hint(err); hint != "" {
-		fmt.Fprintf(std.err, "  hint: %s\n", hint)
+		fmt.Fprintf(out, "  hint: %s\n", hint)
 	}
 	return &outcome{fetch.Classify(err)}
 }
 
-// writeListing writes a table that is at most width columns wide, and a line with the sum.
-func writeListing(out io.Writer, a config.Account, messages []listedMessage, headers, uids bool, width int, now time.Time) {
-	if len(messages) == 0 {
+// write writes a table that is at most width columns wide, and a line with the sum.
+func (l *listing) write(out io.Writer, width int) {
+	if len(l.messages) == 0 {
 		fmt.Fprintln(out, "no messages")
 		return
 	}
 	var octets int64
-	rows, colours := make([][]string, len(messages)), make([]string, len(messages))
-	for i, m := range messages {
+	var rows [][]string
+	for _, m := range l.messages {
 		octets += m.Size
-		colours[i] = stateColours[m.Fate]
-		rows[i] = listingRow(m, headers, uids)
+		rows = append(rows, l.row(m))
 	}
-	writeTable(out, listingColumns(rows, colours, headers, uids, width), rows, func(row int) string {
-		if p := messages[row].Prospect; p.Fate == fetch.FateWait {
-			return "  " + fateReason(p, a, now)
+	writeTable(out, l.columns(rows, width), rows, func(row int) string {
+		if p := l.messages[row].Prospect; p.Fate == fetch.FateWait {
+			return "  " + fateReason(p, l.account, l.now)
 		}
 		return ""
 	})
-	fmt.Fprintf(out, "%s, %s\n", count(len(messages), "message"), size(octets))
+	fmt.Fprintf(out, "%s, %s\n", count(len(l.messages), "message"), size(octets))
 }
 
-// listingRow returns the cells of a message.
-func listingRow(m listedMessage, headers, uids bool) []string {
+// row returns the cells of a message.
+func (l *listing) row(m listedMessage) []string {
 	row := []string{strconv.Itoa(m.Num), size(m.Size), fateStatus(m.Prospect)}
-	if uids {
+	if l.showUIDs {
 		row = append(row, prospectName(m.Prospect))
 	}
-	if headers {
+	if l.showHeaders {
 		date := ""
 		if !m.date.IsZero() {
 			date = m.date.Local().Format(time.DateOnly)
@@ -159,30 +166,36 @@ func listingRow(m listedMessage, headers, uids bool) []string {
 	return row
 }
 
-// listingColumns returns the columns of a listing. Those at the right share the width
-// that the others leave.
-func listingColumns(rows [][]string, colours []string, headers, uids bool, width int) []column {
+// columns returns the columns for rows. Those at the right share the width that the
+// others leave.
+func (l *listing) columns(rows [][]string, width int) []column {
+	var colours []string
+	for _, m := range l.messages {
+		colours = append(colours, stateColours[m.Fate])
+	}
 	numbers, states, names := len("NO"), len("STATE"), len("UNIQUE-ID")
 	for _, row := range rows {
-		numbers, states = max(numbers, len(row[0])), max(states, runewidth.StringWidth(row[2]))
-		if uids {
+		numbers = max(numbers, len(row[0]))
+		states = max(states, runewidth.StringWidth(row[2]))
+		if l.showUIDs {
 			names = max(names, runewidth.StringWidth(row[3]))
 		}
 	}
 	left := remainingWidth(width, numbers, len("1023 B"), states)
 	columns := []column{{title: "NO", right: true}, {title: "SIZE", right: true}, {title: "STATE", colours: colours}}
-	if uids {
+	if l.showUIDs {
 		most := max(1, left)
-		if headers {
+		if l.showHeaders {
 			most = min(names, maxUIDWidth)
 			left = remainingWidth(left, most)
 		}
 		columns = append(columns, column{title: "UNIQUE-ID", maxWidth: most})
 	}
-	if headers {
+	if l.showHeaders {
 		left = remainingWidth(left, len(time.DateOnly))
 		from := max(1, min(24, left/3))
-		columns = append(columns, column{title: "DATE"}, column{title: "FROM", maxWidth: from}, column{title: "SUBJECT", maxWidth: max(1, remainingWidth(left, from))})
+		subject := max(1, remainingWidth(left, from))
+		columns = append(columns, column{title: "DATE"}, column{title: "FROM", maxWidth: from}, column{title: "SUBJECT", maxWidth: subject})
 	}
 	return columns
 }
@@ -190,4 +203,35 @@ func listingColumns(rows [][]string, colours []string, headers, uids bool, width
 // stateColours sets off the states that a person may want to look into.
 var stateColours = map[fetch.Fate]string{
 	fetch.FateFetch: green, fetch.FateWait: red, fetch.FateLeave: yellow, fetch.FateSettle: yellow, fetch.FateNone: yellow,
+}
+
+// listedJSON is what list --json writes for a message.
+type listedJSON struct {
+	prospectJSON
+	Date    *time.Time `json:"date"`
+	From    string     `json:"from"`
+	Subject string     `json:"subject"`
+}
+
+// listingJSON is what list --json writes.
+type listingJSON struct {
+	Account  string       `json:"account"`
+	Messages []listedJSON `json:"messages"`
+	Error    string       `json:"error,omitempty"`
+	Hint     string       `json:"hint,omitempty"`
+}
+
+// writeJSON writes the listing. failed, unless nil, is why it may be incomplete.
+func (l *listing) writeJSON(out io.Writer, failed error) error {
+	j := listingJSON{Account: l.account.Name, Messages: make([]listedJSON, len(l.messages))}
+	for i, m := range l.messages {
+		j.Messages[i] = listedJSON{prospectJSON: newProspectJSON(m.Prospect, l.account, l.now), From: m.from, Subject: m.subject}
+		if !m.date.IsZero() {
+			j.Messages[i].Date = new(m.date.UTC())
+		}
+	}
+	if failed != nil {
+		j.Error, j.Hint = failed.Error(), fetch.Hint(failed)
+	}
+	return writeJSON(out, j)
 }

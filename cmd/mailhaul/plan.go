@@ -22,26 +22,32 @@ func planCommand(std stdio) *cli.Command {
 		Description: "It logs in and lists, and changes nothing; mailhaul fetch --dry-run tells only the\n" +
 			"totals. The exit codes are those of mailhaul fetch, except that messages refused\n" +
 			"earlier are no failure here.",
-		Flags: []cli.Flag{
-			configFlag(),
-			jsonFlag(),
-		},
+		Flags:        []cli.Flag{configFlag(), jsonFlag()},
 		OnUsageError: badFlag,
-		Action: func(c *cli.Context) error {
-			return runPlan(c.Context, std, c.String("config"), c.Args().Slice(), c.Bool("json"))
-		},
+		Action:       func(c *cli.Context) error { return runPlan(c, std) },
 	}
 }
 
-// runPlan looks at as many accounts at once as a fetch would poll, and reports on them
-// in the order of the configuration.
-func runPlan(ctx context.Context, std stdio, path string, names []string, asJSON bool) error {
-	cfg, chosen, w, err := loadAndWire(path, names)
+// planRun is a run of mailhaul plan. It looks at as many accounts at once as a fetch
+// polls, and reports on them in the order of the configuration. Element i of each slice
+// is about the same account.
+type planRun struct {
+	wiring  *wiring
+	chosen  []config.Account
+	reports *orderedReports
+	asJSON  bool
+	now     time.Time
+	classes []fetch.Class
+	plans   []*planJSON // with asJSON; nil for an account that a signal left out
+}
+
+func runPlan(c *cli.Context, std stdio) error {
+	cfg, chosen, w, err := loadAndWire(c.String("config"), c.Args().Slice())
 	if err != nil {
 		return err
 	}
 	defer w.Close()
-	store, done, err := openStateReadOnly(ctx, cfg.State)
+	store, done, err := openStateReadOnly(c.Context, cfg.State)
 	if err != nil {
 		return err
 	}
@@ -50,51 +56,59 @@ func runPlan(ctx context.Context, std stdio, path string, names []string, asJSON
 	if isTerminal(std.in) {
 		cfg.SerializeSecretCommands()
 	}
-	ctx, stop := cancelOnSignal(ctx, std, w)
+	ctx, stop := cancelOnSignal(c.Context, std, w)
 	defer stop()
 
-	now := time.Now()
-	accounts, reports := w.accounts(chosen), newOrderedReports(std.out, len(chosen))
-	classes, plans := make([]fetch.Class, len(chosen)), make([]*planJSON, len(chosen))
-	report := func(i int, sight fetch.Sight, err error) {
-		a, out := chosen[i], orderedReport{reports, i}
-		defer out.finish()
-		classes[i] = fetch.Classify(err)
-		if asJSON {
-			plans[i] = new(newPlanJSON(a, sight, err, now))
-			return
-		}
-		if i > 0 {
-			fmt.Fprintln(out)
-		}
-		if err != nil {
-			reportLookFailure(stdio{out: out, err: out}, a.Name, err)
-			return
-		}
-		writePlan(out, a, w.describeSinks(a), sight, now)
+	r := &planRun{
+		wiring: w, chosen: chosen, reports: newOrderedReports(std.out, len(chosen)), asJSON: c.Bool("json"), now: time.Now(),
+		classes: make([]fetch.Class, len(chosen)), plans: make([]*planJSON, len(chosen)),
 	}
+	accounts := w.accounts(chosen)
 	fetch.Each(ctx, fetch.Setup{
 		Accounts: accounts, Parallel: cfg.Parallel, PerHost: cfg.PerHost, Options: fetch.Options{State: store},
 	}, func(i int, o fetch.Options) error {
 		sight, err := accounts[i].Look(ctx, o, nil)
-		report(i, sight, err)
+		r.report(i, sight, err)
 		return err
-	}, func(i int, err error) { // the account was not looked at
-		if ctx.Err() == nil {
-			report(i, fetch.Sight{}, err)
-			return
-		}
-		defer orderedReport{reports, i}.finish()
-		classes[i] = fetch.Classify(err)
+	}, func(i int, err error) {
+		r.leaveOut(ctx, i, err)
 	})
-	if asJSON {
-		// Accounts that a signal left out have no plan.
-		plans = slices.DeleteFunc(plans, func(p *planJSON) bool { return p == nil })
+	if r.asJSON {
+		plans := slices.DeleteFunc(r.plans, func(p *planJSON) bool { return p == nil })
 		if err := writeJSON(std.out, map[string]any{"accounts": plans}); err != nil {
 			return err
 		}
 	}
-	return worstOutcome(classes...)
+	return worstOutcome(r.classes...)
+}
+
+// report reports what was seen of account i, or err, for which it could not be looked at.
+func (r *planRun) report(i int, sight fetch.Sight, err error) {
+	a, out := r.chosen[i], orderedReport{r.reports, i}
+	defer out.finish()
+	r.classes[i] = fetch.Classify(err)
+	if r.asJSON {
+		r.plans[i] = new(newPlanJSON(a, sight, err, r.now))
+		return
+	}
+	if i > 0 {
+		fmt.Fprintln(out)
+	}
+	if err != nil {
+		reportLookFailure(out, a.Name, err)
+		return
+	}
+	writePlan(out, a, r.wiring.describeSinks(a), sight, r.now)
+}
+
+// leaveOut reports why account i was not looked at, unless that is because of a signal.
+func (r *planRun) leaveOut(ctx context.Context, i int, err error) {
+	if ctx.Err() == nil {
+		r.report(i, fetch.Sight{}, err)
+		return
+	}
+	r.classes[i] = fetch.Classify(err)
+	orderedReport{r.reports, i}.finish()
 }
 
 // writePlan writes the totals of an account, and what becomes of each message. The
@@ -104,13 +118,16 @@ func writePlan(out io.Writer, a config.Account, target string, sight fetch.Sight
 	if len(sight.Messages) == 0 {
 		return
 	}
-	colour := map[string]string{"fetch": green, "delete": red}
-	rows, colours := make([][]string, len(sight.Messages)), make([]string, len(sight.Messages))
-	for i, p := range sight.Messages {
-		colours[i] = colour[fateAction(p)]
-		rows[i] = []string{strconv.Itoa(p.Num), size(p.Size), fateAction(p), prospectName(p), fateReason(p, a, now)}
+	colourByAction := map[string]string{"fetch": green, "delete": red}
+	var rows [][]string
+	var colours []string
+	for _, p := range sight.Messages {
+		action := fateAction(p)
+		rows = append(rows, []string{strconv.Itoa(p.Num), size(p.Size), action, prospectName(p), fateReason(p, a, now)})
+		colours = append(colours, colourByAction[action])
 	}
 	writeTable(out, []column{
-		{title: "NO", right: true}, {title: "SIZE", right: true}, {title: "ACTION", colours: colours}, {title: "UNIQUE-ID", maxWidth: maxUIDWidth}, {title: "WHY"},
+		{title: "NO", right: true}, {title: "SIZE", right: true}, {title: "ACTION", colours: colours},
+		{title: "UNIQUE-ID", maxWidth: maxUIDWidth}, {title: "WHY"},
 	}, rows, nil)
 }

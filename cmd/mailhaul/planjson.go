@@ -1,33 +1,26 @@
 package main
 
 import (
-	"encoding/json"
-	"io"
-	"strings"
 	"time"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
-	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/oneline"
 	"github.com/mailhaul/mailhaul/fetch"
-	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// planJSON is what plan --json writes for an account. The names in the JSON types of
-// this package are stable; fields may be added. Times are RFC 3339 in UTC, null for
-// never.
+// planJSON is what plan --json writes for an account.
 type planJSON struct {
-	Account     string         `json:"account"`
-	Listed      int            `json:"listed"`
-	Octets      int64          `json:"bytes"`
-	Fetch       int            `json:"fetch"`
-	FetchOctets int64          `json:"fetch_bytes"`
-	Delete      int            `json:"delete"`
-	Deletes     bool           `json:"delete_fetched"`
-	Refused     int            `json:"refused"` // before, and waiting for another try
-	Open        int            `json:"open"`    // in delivery, or interrupted there and to be settled
-	Messages    []prospectJSON `json:"messages"`
-	Error       string         `json:"error,omitempty"`
-	Hint        string         `json:"hint,omitempty"`
+	Account       string         `json:"account"`
+	Listed        int            `json:"listed"`
+	Octets        int64          `json:"bytes"`
+	Fetch         int            `json:"fetch"`
+	FetchOctets   int64          `json:"fetch_bytes"`
+	Delete        int            `json:"delete"`
+	DeleteFetched bool           `json:"delete_fetched"`
+	Refused       int            `json:"refused"` // before, and waiting for another try
+	Open          int            `json:"open"`    // in delivery, or interrupted there and to be settled
+	Messages      []prospectJSON `json:"messages"`
+	Error         string         `json:"error,omitempty"`
+	Hint          string         `json:"hint,omitempty"`
 }
 
 // prospectJSON is a message on the server, and what will become of it.
@@ -62,8 +55,9 @@ func newProspectJSON(p fetch.Prospect, a config.Account, now time.Time) prospect
 
 func newPlanJSON(a config.Account, sight fetch.Sight, err error, now time.Time) planJSON {
 	j := planJSON{
-		Account: a.Name, Listed: sight.Listed, Octets: sight.Octets, Fetch: sight.Fetch,
-		FetchOctets: sight.FetchOctets, Delete: sight.Delete, Deletes: sight.DeleteFetched, Refused: sight.Waiting, Open: sight.Open, Messages: []prospectJSON{},
+		Account: a.Name, Listed: sight.Listed, Octets: sight.Octets,
+		Fetch: sight.Fetch, FetchOctets: sight.FetchOctets, Delete: sight.Delete, DeleteFetched: sight.DeleteFetched,
+		Refused: sight.Waiting, Open: sight.Open, Messages: []prospectJSON{},
 	}
 	if err != nil {
 		j.Error, j.Hint = err.Error(), fetch.Hint(err)
@@ -72,53 +66,4 @@ func newPlanJSON(a config.Account, sight fetch.Sight, err error, now time.Time) 
 		j.Messages = append(j.Messages, newProspectJSON(p, a, now))
 	}
 	return j
-}
-
-// listedJSON is what list --json writes for a message.
-type listedJSON struct {
-	prospectJSON
-	Date    *time.Time `json:"date"`
-	From    string     `json:"from"`
-	Subject string     `json:"subject"`
-}
-
-// listingJSON is what list --json writes.
-type listingJSON struct {
-	Account  string       `json:"account"`
-	Messages []listedJSON `json:"messages"`
-	Error    string       `json:"error,omitempty"`
-	Hint     string       `json:"hint,omitempty"`
-}
-
-// writeListingJSON writes messages. failed, unless nil, is why they may be incomplete.
-func writeListingJSON(out io.Writer, a config.Account, messages []listedMessage, failed error, now time.Time) error {
-	all := make([]listedJSON, len(messages))
-	for i, m := range messages {
-		all[i] = listedJSON{prospectJSON: newProspectJSON(m.Prospect, a, now), From: m.from, Subject: m.subject}
-		if !m.date.IsZero() {
-			all[i].Date = new(m.date.UTC())
-		}
-	}
-	j := listingJSON{Account: a.Name, Messages: all}
-	if failed != nil {
-		j.Error, j.Hint = failed.Error(), fetch.Hint(failed)
-	}
-	return writeJSON(out, j)
-}
-
-// jsonUID returns the unique-id of a message as valid UTF-8, which JSON requires; empty
-// for a message without one.
-func jsonUID(key string) string {
-	if _, _, nameless := state.Nameless(key); nameless {
-		return ""
-	}
-	return strings.ToValidUTF8(key, "\ufffd")
-}
-
-// writeJSON writes a value as indented JSON.
-func writeJSON(out io.Writer, v any) error {
-	enc := json.NewEncoder(oneline.JSON(out))
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
 }

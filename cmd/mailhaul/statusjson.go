@@ -119,11 +119,3 @@ func newPollJSON(p state.Poll) pollJSON {
 		Listed: p.Listed, Fetched: p.Fetched, Octets: p.Bytes, Deleted: p.Deleted,
 	}
 }
-
-// jsonTime returns a time from Unix seconds, nil for 0.
-func jsonTime(unix int64) *time.Time {
-	if unix == 0 {
-		return nil
-	}
-	return new(time.Unix(unix, 0).UTC())
-}
