@@ -201,7 +201,7 @@ func (d *daemon) applyConfig(ctx context.Context, cfg *config.Config) (_ fetch.S
 	if err != nil {
 		return fetch.Setup{}, err
 	}
-	if err := d.out.reconfigure(ctx, d.newReporter(cfg, w), d.store, cfg, accounts, false); err != nil {
+	if err := d.out.reconfigure(ctx, d.newReporter(cfg, w), d.store, cfg, accounts); err != nil {
 		return fetch.Setup{}, err
 	}
 	tuneRuntime(min(len(accounts), cfg.Parallel))

@@ -67,9 +67,16 @@ func fetchCommand(std stdio) *cli.Command {
 // newFetchOptions returns the options of fetch or daemon, which has fewer of them.
 func newFetchOptions(c *cli.Context) fetchOptions {
 	return fetchOptions{
-		configPath: c.String("config"), accounts: c.Args().Slice(), onlyFailed: c.Bool("failed"), keepAll: c.Bool("keep"), dryRun: c.Bool("dry-run"),
-		logFormat: c.String("log-format"), trace: c.String("trace"), progress: c.String("progress"),
-		verbose: c.Bool("verbose"), quiet: c.Bool("quiet"),
+		configPath: c.String("config"),
+		accounts:   c.Args().Slice(),
+		onlyFailed: c.Bool("failed"),
+		keepAll:    c.Bool("keep"),
+		dryRun:     c.Bool("dry-run"),
+		logFormat:  c.String("log-format"),
+		trace:      c.String("trace"),
+		progress:   c.String("progress"),
+		verbose:    c.Bool("verbose"),
+		quiet:      c.Bool("quiet"),
 	}
 }
 
@@ -109,15 +116,19 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 		return err
 	}
 	cfg, chosen, w, err := loadAndWire(o.configPath, o.accounts)
-	if e, ok := errors.AsType[*failure](err); ok && e.exit == exitUsage && o.keepAll {
-		e.hint = "--keep takes no value; " + e.hint
-	}
 	if err != nil {
+		// In --keep 14d, 14d is taken for the name of an account.
+		if e, ok := errors.AsType[*failure](err); ok && e.exit == exitUsage && o.keepAll {
+			e.hint = "--keep takes no value; " + e.hint
+		}
 		return err
 	}
 	defer w.Close()
 	tuneRuntime(min(len(chosen), cfg.Parallel))
-	r := &fetchRun{opts: o, stdout: newAbandonableWriter(std.out), stderr: newAbandonableWriter(std.err), cfg: cfg, wiring: w, accounts: chosen}
+	r := &fetchRun{
+		opts: o, cfg: cfg, wiring: w, accounts: chosen,
+		stdout: newAbandonableWriter(std.out), stderr: newAbandonableWriter(std.err),
+	}
 	r.std = stdio{out: r.stdout, err: r.stderr}
 	if bars {
 		r.screen = &screen{out: r.stderr}
@@ -143,40 +154,30 @@ func runFetch(ctx context.Context, std stdio, o fetchOptions) error {
 	return r.poll(ctx)
 }
 
-// poll stacks up the reporters, polls the accounts, and sums up.
+// poll polls the accounts, reports on them, and sums up.
 func (r *fetchRun) poll(ctx context.Context) error {
-	o, w := r.opts, r.wiring
-	out := newReporter(r.std, o, r.accounts, w)
-	digest := &digest{reporter: out}
-	if o.quiet && o.logFormat != "json" {
-		out = digest
-	}
-	accounts := w.accounts(r.accounts)
+	accounts := r.wiring.accounts(r.accounts)
 	r.trace.traceAccounts(accounts...)
-	news, err := newNewsReporter(ctx, out, r.store, r.cfg, accounts, o.quiet, o.dryRun)
+	out, err := r.newReporters(ctx, accounts)
 	if err != nil {
 		return err
 	}
-	out = news
-	if r.notFailed > 0 {
-		out.note(fmt.Sprintf("polling %d of %s: the last poll of the others did not fail", len(accounts), count(len(accounts)+r.notFailed, "account")))
-	}
-	countEvent, saveMetrics, err := openMetricsFile(ctx, r.cfg, r.store, out, o.quiet)
+	countEvent, saveMetrics, err := openMetricsFile(ctx, r.cfg, r.store, out.news, r.opts.quiet)
 	if err != nil {
 		return err
 	}
 	if r.screen != nil {
-		out = newProgress(out, r.screen, painter(isTerminal(r.std.err)), len(accounts))
+		out.reporter = newProgress(out.news, r.screen, painter(isTerminal(r.std.err)), len(accounts))
 	}
 	ctx, drain, stop := drainOnSignal(ctx, func() { out.note("finishing the batch; press ^C again to hang up") }, func() {
-		if w.isRenewingToken() {
+		if r.wiring.isRenewingToken() {
 			out.warn(tokenWaitText)
 		}
 	})
 	defer stop()
 	defer context.AfterFunc(ctx, r.stderr.abandon)()
 	defer context.AfterFunc(ctx, r.stdout.abandon)()
-	defer news.close(ctx) // runs before stop: only a second signal ends the wait for the notify command
+	defer out.news.close(ctx) // runs before stop: only a second signal ends the wait for the notify command
 
 	observe := func(e fetch.Event) {
 		r.trace.observe(e)
@@ -186,9 +187,9 @@ func (r *fetchRun) poll(ctx context.Context) error {
 	summaries := fetch.Once(ctx, fetch.Setup{
 		Accounts: accounts, Parallel: r.cfg.Parallel, PerHost: r.cfg.PerHost,
 		Options: fetch.Options{
-			State: r.store, Sinks: w.sinks, Scratch: r.cfg.State, Sweep: w.spool.Sweep, Host: w.host,
+			State: r.store, Sinks: r.wiring.sinks, Scratch: r.cfg.State, Sweep: r.wiring.spool.Sweep, Host: r.wiring.host,
 			Observer: observe, Drain: drain,
-			KeepAll: o.keepAll, DryRun: o.dryRun, Insist: len(o.accounts) > 0,
+			KeepAll: r.opts.keepAll, DryRun: r.opts.dryRun, Insist: len(r.opts.accounts) > 0,
 		},
 	})
 	class := fetch.ClassFine
@@ -201,13 +202,40 @@ func (r *fetchRun) poll(ctx context.Context) error {
 			class = max(class, fetch.ClassRetry)
 		}
 	}
-	if !o.dryRun {
+	if !r.opts.dryRun {
 		saveMetrics(saveGrace)
-		w.sessions.Save()
+		r.wiring.sessions.Save()
 	}
 	out.total(summaries)
-	digest.reportOthers()
+	out.digest.reportOthers()
 	return worstOutcome(class)
+}
+
+// fetchReporters are the outermost reporter of a fetch, and those below it that have
+// something left to do at the end.
+type fetchReporters struct {
+	reporter
+	news   *newsReporter
+	digest *digest
+}
+
+// newReporters makes the reporters for accounts, all but the progress bars. Each wraps
+// the one before it: text or JSON, the digest, the news.
+func (r *fetchRun) newReporters(ctx context.Context, accounts []*fetch.Account) (out fetchReporters, err error) {
+	inner := newReporter(r.std, r.opts, r.accounts, r.wiring)
+	out.digest = &digest{reporter: inner}
+	if r.opts.quiet && r.opts.logFormat != "json" {
+		inner = out.digest
+	}
+	out.news = &newsReporter{quiet: r.opts.quiet, dryRun: r.opts.dryRun}
+	if err := out.news.reconfigure(ctx, inner, r.store, r.cfg, accounts); err != nil {
+		return out, err
+	}
+	out.reporter = out.news
+	if r.notFailed > 0 {
+		out.note(fmt.Sprintf("polling %d of %s: the last poll of the others did not fail", len(accounts), count(len(accounts)+r.notFailed, "account")))
+	}
+	return out, nil
 }
 
 // selectFailed returns the accounts that were never polled, and those whose last poll
