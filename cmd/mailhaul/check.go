@@ -3,15 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
-	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
@@ -77,7 +74,7 @@ func runCheck(c *cli.Context, std stdio) error {
 	accounts, reports := w.accounts(chosen), newOrderedReports(std.out, len(chosen))
 	traced.traceAccounts(accounts...)
 	r := &checkRun{
-		checklist: checklist{std.out, painter(isTerminal(std.out))}, quiet: c.Bool("quiet"),
+		checklist: newChecklist(std.out), quiet: c.Bool("quiet"),
 		cfg: cfg, wiring: w, probes: sinkProbes(ctx, cfg, w), trace: traced,
 	}
 	for i, a := range chosen {
@@ -116,7 +113,7 @@ func (r *checkRun) checkAccount(ctx context.Context, c *accountCheck, o fetch.Op
 		if leaseErr != nil {
 			l.fail(leaseErr.Error(), fetch.Hint(leaseErr))
 		}
-		c.class = max(c.class, fetch.Classify(leaseErr), l.checkSinks(ctx, r.cfg, r.wiring, c.config, r.probes))
+		c.class = max(c.class, fetch.Classify(leaseErr), l.reportSinks(ctx, r.cfg, r.wiring, c.config, r.probes))
 	}
 	return err
 }
@@ -134,12 +131,12 @@ func (r *checkRun) leaveOut(ctx context.Context, c *accountCheck, err error) {
 // begin begins the report on an account with its name.
 func (r *checkRun) begin(c *accountCheck) checklist {
 	c.begun = true
-	l, heading := checklist{c.out, r.paint}, "\n%s\n"
 	if r.quiet {
-		l.out, heading = &c.held, "%s\n"
+		fmt.Fprintf(&c.held, "%s\n", c.config.Name)
+		return checklist{&c.held, r.paint}
 	}
-	fmt.Fprintf(l.out, heading, c.config.Name)
-	return l
+	fmt.Fprintf(c.out, "\n%s\n", c.config.Name)
+	return checklist{c.out, r.paint}
 }
 
 // end ends the report, and writes what --quiet held back if the account is not well.
@@ -152,17 +149,20 @@ func (c *accountCheck) end() {
 
 // summarize writes which accounts are not well, and returns the worst class.
 func (r *checkRun) summarize(stateErr error) fetch.Class {
-	class, checked, unwell := fetch.Classify(stateErr), 0, []string{}
+	class := fetch.Classify(stateErr)
+	var unwell []string
 	if stateErr != nil {
 		unwell = append(unwell, "the state folder")
 	}
+	checked := 0
 	for i := range r.checks {
 		c := &r.checks[i]
 		class = max(class, c.class)
-		if c.begun {
-			checked++
+		if !c.begun {
+			continue
 		}
-		if c.begun && c.class != fetch.ClassFine {
+		checked++
+		if c.class != fetch.ClassFine {
 			unwell = append(unwell, c.config.Name)
 		}
 	}
@@ -172,41 +172,6 @@ func (r *checkRun) summarize(stateErr error) fetch.Class {
 	}
 	if len(r.checks) > 1 && (!r.quiet || len(unwell) > 0) {
 		fmt.Fprintf(r.out, "\n%s checked, %s\n", count(checked, "account"), result)
-	}
-	return class
-}
-
-// checkSinks reports on the filter of an account, its sinks and its quarantine.
-func (l *checklist) checkSinks(ctx context.Context, cfg *config.Config, w *wiring, a config.Account, probes map[string]sinkProbe) fetch.Class {
-	class := fetch.ClassFine
-	report := func(what, text string, err error) {
-		if err == nil {
-			l.pass("%s: %s", what, text)
-			return
-		}
-		stopped := ctx.Err() != nil
-		if stopped {
-			err = fetch.ErrCutShort
-		}
-		errClass, hint := fetch.ClassOperator, ""
-		if _, ok := errors.AsType[*deliver.Error](err); ok || stopped {
-			errClass, hint = fetch.Classify(err), fetch.Hint(err)
-		}
-		class = max(class, errClass)
-		l.fail(fmt.Sprintf("%s: %v", what, err), hint)
-		l.showRejectedCertificate(err, time.Now())
-	}
-	if f := w.account(a).Filter; f != nil {
-		report("filter", tilde(strings.Join(a.Filter.Argv, " ")), f.Check())
-	}
-	names := a.Sinks()
-	if a.Quarantine != "" {
-		names = append(names, a.Quarantine)
-	}
-	for _, name := range names {
-		l.reportGrant(sinkLogin(*cfg.Sink(name)), w.grants, time.Now())
-		text, err := probes[name]()
-		report("sink "+name, text, err)
 	}
 	return class
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -10,17 +11,22 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
+	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/pop3proto"
 	"github.com/mailhaul/mailhaul/pop3proto/channel"
 )
 
 // checklist writes the findings of mailhaul check, one below the other: pass and fail
-// write one that is in order or not, and detail a line below it.
+// write one that is in order or not, and detail a line below it. The methods that are
+// called report… write findings, those called show… details.
 type checklist struct {
 	out   io.Writer
 	paint func(colour, text string) string
 }
+
+func newChecklist(out io.Writer) checklist { return checklist{out, painter(isTerminal(out))} }
 
 func (l *checklist) pass(format string, args ...any) {
 	fmt.Fprintf(l.out, "  %s %s\n", l.paint(green, "✓"), fmt.Sprintf(format, args...))
@@ -85,6 +91,45 @@ func (l *checklist) reportMaildrop(a *fetch.Account, r fetch.Report) {
 	left(r.Waiting, "refused before, tried again later")
 	left(r.Open, "in delivery: a fetch is under way, or was cut off and the next one settles it")
 	left(r.TooLarge, "over max_size")
+}
+
+// reportSinks checks the filter of an account, its sinks and its quarantine, reports on
+// them, and returns the worst class.
+func (l *checklist) reportSinks(ctx context.Context, cfg *config.Config, w *wiring, a config.Account, probes map[string]sinkProbe) fetch.Class {
+	class := fetch.ClassFine
+	if f := w.account(a).Filter; f != nil {
+		class = l.reportSink(ctx, "filter", tilde(strings.Join(a.Filter.Argv, " ")), f.Check())
+	}
+	names := a.Sinks()
+	if a.Quarantine != "" {
+		names = append(names, a.Quarantine)
+	}
+	for _, name := range names {
+		l.reportGrant(sinkLogin(*cfg.Sink(name)), w.grants, time.Now())
+		text, err := probes[name]()
+		class = max(class, l.reportSink(ctx, "sink "+name, text, err))
+	}
+	return class
+}
+
+// reportSink reports on a sink or a filter: with text, or with err if it cannot take
+// mail. It returns the class of err.
+func (l *checklist) reportSink(ctx context.Context, what, text string, err error) fetch.Class {
+	if err == nil {
+		l.pass("%s: %s", what, text)
+		return fetch.ClassFine
+	}
+	cutShort := ctx.Err() != nil
+	if cutShort {
+		err = fetch.ErrCutShort
+	}
+	class, hint := fetch.ClassOperator, ""
+	if _, ok := errors.AsType[*deliver.Error](err); ok || cutShort {
+		class, hint = fetch.Classify(err), fetch.Hint(err)
+	}
+	l.fail(fmt.Sprintf("%s: %v", what, err), hint)
+	l.showRejectedCertificate(err, time.Now())
+	return class
 }
 
 // reportTLS reports on an encrypted connection.

@@ -169,11 +169,13 @@ func (r *fetchRun) poll(ctx context.Context) error {
 	if r.screen != nil {
 		out.reporter = newProgress(out.news, r.screen, painter(isTerminal(r.std.err)), len(accounts))
 	}
-	ctx, drain, stop := drainOnSignal(ctx, func() { out.note("finishing the batch; press ^C again to hang up") }, func() {
+	onFirst := func() { out.note("finishing the batch; press ^C again to hang up") }
+	onSecond := func() {
 		if r.wiring.isRenewingToken() {
 			out.warn(tokenWaitText)
 		}
-	})
+	}
+	ctx, drain, stop := drainOnSignal(ctx, onFirst, onSecond)
 	defer stop()
 	defer context.AfterFunc(ctx, r.stderr.abandon)()
 	defer context.AfterFunc(ctx, r.stdout.abandon)()

@@ -50,14 +50,14 @@ func initCommand(std stdio) *cli.Command {
 		},
 		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {
-			i := initialisation{std: std, yes: c.Bool("yes"), check: !c.Bool("no-check")}
+			i := initRun{std: std, yes: c.Bool("yes"), check: !c.Bool("no-check")}
 			return i.run(c)
 		},
 	}
 }
 
-// initialisation is a run of mailhaul init. Its questions are in questions.go.
-type initialisation struct {
+// initRun is a run of mailhaul init. Its questions are in questions.go.
+type initRun struct {
 	std        stdio
 	yes, check bool // --yes; not --no-check
 	checkLater bool // the user went on despite a failed login
@@ -68,7 +68,7 @@ type initialisation struct {
 	provider *discover.Provider     // who runs the server; nil if unknown
 }
 
-func (i *initialisation) run(c *cli.Context) error {
+func (i *initRun) run(c *cli.Context) error {
 	ctx, stop := cancelOnSignal(c.Context, i.std, nil)
 	defer stop()
 	if err := i.readOptions(c); err != nil {
@@ -102,7 +102,7 @@ func (i *initialisation) run(c *cli.Context) error {
 }
 
 // readOptions reads and checks the command line.
-func (i *initialisation) readOptions(c *cli.Context) error {
+func (i *initRun) readOptions(c *cli.Context) error {
 	if c.Args().Len() > 1 {
 		return usagef("mailhaul init you@example.org", "mailhaul init takes one address")
 	}
@@ -112,30 +112,39 @@ func (i *initialisation) readOptions(c *cli.Context) error {
 		return err
 	}
 	i.setup = setup{
-		path: path, name: c.String("name"), server: c.String("server"), tls: config.TLS(c.String("tls")), user: c.String("user"),
-		passwordCommand: c.String("password-command"), oauth: c.String("oauth"), clientID: c.String("client-id"), keep: c.String("keep"),
+		path:            path,
+		name:            c.String("name"),
+		server:          c.String("server"),
+		tls:             config.TLS(c.String("tls")),
+		user:            c.String("user"),
+		passwordCommand: c.String("password-command"),
+		oauth:           c.String("oauth"),
+		clientID:        c.String("client-id"),
+		keep:            c.String("keep"),
 	}
 	if err := i.checkFlags(c); err != nil {
 		return err
 	}
-	for flag, path := range map[string]*string{
+	for _, kind := range []string{"maildir", "mbox"} {
+		if c.IsSet(kind) {
+			i.kind = kind
+		}
+	}
+	for flag, setting := range map[string]*string{
 		"password-file": &i.passwordFile, "client-secret-file": &i.clientSecretFile, "maildir": &i.place, "mbox": &i.place,
 	} {
 		if !c.IsSet(flag) {
 			continue
 		}
-		if *path, err = configPath(c.String(flag)); err != nil {
+		if *setting, err = configPath(c.String(flag)); err != nil {
 			return err
-		}
-		if path == &i.place {
-			i.kind = flag
 		}
 	}
 	return i.deriveSettings()
 }
 
 // checkFlags returns a usage error for flags that contradict each other.
-func (i *initialisation) checkFlags(c *cli.Context) error {
+func (i *initRun) checkFlags(c *cli.Context) error {
 	for _, group := range [][]string{{"password-file", "password-command", "oauth"}, {"maildir", "mbox"}} {
 		if set := slices.DeleteFunc(group, func(f string) bool { return !c.IsSet(f) }); len(set) > 1 {
 			return usagef("keep one of them", "both --%s and --%s are set", set[0], set[1])
@@ -156,7 +165,7 @@ func (i *initialisation) checkFlags(c *cli.Context) error {
 }
 
 // deriveSettings checks the settings so far, and derives others from them.
-func (i *initialisation) deriveSettings() error {
+func (i *initRun) deriveSettings() error {
 	domain := ""
 	if i.address != "" {
 		var err error
@@ -190,7 +199,7 @@ func nameOf(host string) string {
 }
 
 // problem returns the first mistake in the settings so far.
-func (i *initialisation) problem() error {
+func (i *initRun) problem() error {
 	_, err := i.parse()
 	if e, ok := errors.AsType[*config.Error](err); ok {
 		return usagef(e.Problems[0].Hint, "%s", e.Problems[0].Text)
@@ -199,7 +208,7 @@ func (i *initialisation) problem() error {
 }
 
 // missing returns the settings that are not known and have no default, as options.
-func (i *initialisation) missing() []string {
+func (i *initRun) missing() []string {
 	var missing []string
 	if i.address == "" && i.server == "" {
 		missing = append(missing, "your mail address, or --server")
@@ -217,7 +226,7 @@ func (i *initialisation) missing() []string {
 }
 
 // printNextSteps prints which files were written, and the commands to run next.
-func (i *initialisation) printNextSteps() {
+func (i *initRun) printNextSteps() {
 	out := i.std.out
 	fmt.Fprintf(out, "\nwrote %s\n", tilde(i.path))
 	for path := range i.secretFiles() {

@@ -19,7 +19,7 @@ import (
 
 // askForMissing asks for what the command line does not say, and tries the server, the
 // login and the sink. Without a prompter it takes the defaults.
-func (i *initialisation) askForMissing(ctx context.Context) error {
+func (i *initRun) askForMissing(ctx context.Context) error {
 	if i.ask != nil && i.address == "" && i.server == "" {
 		err := i.askUntilValid("Your mail address", "", func(a string) error {
 			i.address = a
@@ -48,7 +48,7 @@ func (i *initialisation) askForMissing(ctx context.Context) error {
 
 // askLoginUntilItWorks asks how to log in and tries it, until that works or the user
 // gives up trying.
-func (i *initialisation) askLoginUntilItWorks(ctx context.Context) error {
+func (i *initRun) askLoginUntilItWorks(ctx context.Context) error {
 	for again := false; ; again = true {
 		if err := i.askLogin(again); err != nil {
 			return err
@@ -82,7 +82,7 @@ func nothingWritten(class fetch.Class) error {
 }
 
 // askUntilValid asks until set accepts the answer. It shows the errors of set.
-func (i *initialisation) askUntilValid(question, preset string, set func(string) error) error {
+func (i *initRun) askUntilValid(question, preset string, set func(string) error) error {
 	for {
 		text, err := i.ask.line(question, preset)
 		if err != nil {
@@ -98,12 +98,12 @@ func (i *initialisation) askUntilValid(question, preset string, set func(string)
 	}
 }
 
-func (i *initialisation) say(format string, args ...any) {
+func (i *initRun) say(format string, args ...any) {
 	fmt.Fprintf(i.std.out, format+"\n", args...)
 }
 
 // findServer finds the server for the address, unless the command line names one.
-func (i *initialisation) findServer(ctx context.Context) error {
+func (i *initRun) findServer(ctx context.Context) error {
 	if i.server != "" {
 		i.tls = cmp.Or(i.tls, config.TLSImplicit)
 		return nil
@@ -125,7 +125,7 @@ func (i *initialisation) findServer(ctx context.Context) error {
 }
 
 // handleNoServer says why the search found no server, and asks for one.
-func (i *initialisation) handleNoServer(err error) error {
+func (i *initRun) handleNoServer(err error) error {
 	if none, ok := errors.AsType[*discover.NoPOP3Error](err); ok {
 		if none.Provider != nil {
 			err = fmt.Errorf("%w: %s", err, none.Provider.Advice)
@@ -148,7 +148,7 @@ func (i *initialisation) handleNoServer(err error) error {
 
 // useFoundServer takes the server that a search for domain found. If the answer may be
 // forged, it asks first.
-func (i *initialisation) useFoundServer(domain string, s discover.Server) error {
+func (i *initRun) useFoundServer(domain string, s discover.Server) error {
 	address, defaultPort, protection, option := s.Host, 995, config.TLSImplicit, ""
 	if s.StartTLS {
 		defaultPort, protection, option = 110, config.TLSStart, " --tls starttls"
@@ -182,7 +182,7 @@ var discoveryWords = map[discover.From]string{
 	discover.Known: "known", discover.SRV: "the domain says so", discover.MX: "where the domain's mail goes", discover.Guess: "guessed, and its certificate is right",
 }
 
-func (i *initialisation) askServer(preset string) error {
+func (i *initRun) askServer(preset string) error {
 	return i.askUntilValid("POP3 server, host or host:port", preset, func(a string) error {
 		before := i.setup
 		i.server = a
@@ -211,7 +211,7 @@ var protections = []struct {
 }
 
 // askTLS asks how the connection is protected.
-func (i *initialisation) askTLS() error {
+func (i *initRun) askTLS() error {
 	var options []string
 	preset := 0
 	for n, p := range protections {
@@ -227,7 +227,7 @@ func (i *initialisation) askTLS() error {
 
 // askLogin asks what is not known of the login. If a login has failed and it asks again,
 // it asks for everything, the server and TLS included.
-func (i *initialisation) askLogin(again bool) error {
+func (i *initRun) askLogin(again bool) error {
 	if i.ask == nil {
 		return nil
 	}
@@ -256,7 +256,7 @@ func (i *initialisation) askLogin(again bool) error {
 }
 
 // askPassword asks where the password comes from.
-func (i *initialisation) askPassword() error {
+func (i *initRun) askPassword() error {
 	i.passwordFile, i.passwordCommand, i.oauth, i.typed = "", "", "", ""
 	options := []string{
 		"I type it now; it is kept in " + tilde(filepath.Join(filepath.Dir(i.path), i.passwordPath())) + ", which only I can read",
@@ -289,7 +289,7 @@ func (i *initialisation) askPassword() error {
 
 // checkAbsent checks that a file of a secret beside the configuration does not exist yet.
 // option is what chooses another file.
-func (i *initialisation) checkAbsent(name, option string) error {
+func (i *initRun) checkAbsent(name, option string) error {
 	path := filepath.Join(filepath.Dir(i.path), name)
 	if _, err := os.Lstat(path); err == nil {
 		return usagef("remove it, or choose another by "+option, "there is a file %s already", path)
@@ -297,7 +297,7 @@ func (i *initialisation) checkAbsent(name, option string) error {
 	return nil
 }
 
-func (i *initialisation) askClient() error {
+func (i *initRun) askClient() error {
 	err := i.askUntilValid("Client id", "", func(a string) error { i.clientID = a; return i.problem() })
 	if err != nil || i.clientSecretFile != "" {
 		return err
@@ -310,7 +310,7 @@ func (i *initialisation) askClient() error {
 }
 
 // wireDraft wires the configuration as it would be written now.
-func (i *initialisation) wireDraft() (*config.Config, *wiring, error) {
+func (i *initRun) wireDraft() (*config.Config, *wiring, error) {
 	cfg, err := i.parse()
 	if err != nil {
 		return nil, nil, err
@@ -321,7 +321,7 @@ func (i *initialisation) wireDraft() (*config.Config, *wiring, error) {
 
 // tryLogin logs in and reports on it as mailhaul check does. It returns the class of the
 // result.
-func (i *initialisation) tryLogin(ctx context.Context) (fetch.Class, error) {
+func (i *initRun) tryLogin(ctx context.Context) (fetch.Class, error) {
 	if !i.check {
 		return fetch.ClassFine, nil
 	}
@@ -344,7 +344,7 @@ func (i *initialisation) tryLogin(ctx context.Context) (fetch.Class, error) {
 		account.Secret = func(context.Context) (string, error) { return i.typed, nil }
 	}
 	i.say("\nTrying it …")
-	l := &checklist{out: i.std.out, paint: painter(isTerminal(i.std.out))}
+	l := newChecklist(i.std.out)
 	report, err := account.Check(ctx, fetch.Options{State: store})
 	if ctx.Err() != nil {
 		return 0, errNoAnswer
@@ -363,7 +363,7 @@ var sinkKinds = []struct{ key, what, question, place string }{
 }
 
 // askSink asks where the mail goes until a sink can take it.
-func (i *initialisation) askSink(ctx context.Context) error {
+func (i *initRun) askSink(ctx context.Context) error {
 	for {
 		if i.ask != nil && i.kind == "" {
 			var options []string
@@ -381,7 +381,8 @@ func (i *initialisation) askSink(ctx context.Context) error {
 				return err
 			}
 		}
-		i.setup.kind, i.place = i.withPlaceholders().kind, i.withPlaceholders().place
+		filled := i.withPlaceholders()
+		i.kind, i.place = filled.kind, filled.place
 		class, err := i.trySink(ctx)
 		if err != nil || class == fetch.ClassFine {
 			return err
@@ -399,7 +400,7 @@ const shellMetacharacters = "'\"\\`$|&;<>"
 
 // setSink takes the answer for a kind of sink. before is the setup without any earlier
 // answer.
-func (i *initialisation) setSink(before setup, kind, place string) (err error) {
+func (i *initRun) setSink(before setup, kind, place string) (err error) {
 	i.setup = before
 	if kind == "mda" && strings.ContainsAny(place, shellMetacharacters) {
 		return usagef("give a program with plain arguments, and write the rest into the file later: mda: [sh, -c, …]",
@@ -427,7 +428,7 @@ func (i *initialisation) setSink(before setup, kind, place string) (err error) {
 
 // trySink checks whether the sink can take mail, and reports on it as mailhaul check
 // does. It returns the class of the result.
-func (i *initialisation) trySink(ctx context.Context) (fetch.Class, error) {
+func (i *initRun) trySink(ctx context.Context) (fetch.Class, error) {
 	if !i.check {
 		return fetch.ClassFine, nil
 	}
@@ -436,6 +437,6 @@ func (i *initialisation) trySink(ctx context.Context) (fetch.Class, error) {
 		return 0, err
 	}
 	defer w.Close()
-	l := &checklist{out: i.std.out, paint: painter(isTerminal(i.std.out))}
-	return l.checkSinks(ctx, cfg, w, cfg.Accounts[0], sinkProbes(ctx, cfg, w)), nil
+	l := newChecklist(i.std.out)
+	return l.reportSinks(ctx, cfg, w, cfg.Accounts[0], sinkProbes(ctx, cfg, w)), nil
 }
