@@ -65,54 +65,41 @@ func takeoverCommand(std stdio) *cli.Command {
 			toggle("print", "write it to standard output, with the passwords, and remarks to standard error"),
 		},
 		OnUsageError: badFlag,
-		Action: func(c *cli.Context) error {
-			return runTakeover(c.Context, std, c.String("config"), c.Bool("print"), c.Args().Slice())
-		},
+		Action:       func(c *cli.Context) error { return runTakeover(c, std) },
 	}
 }
 
-// runTakeover translates the configuration of the fetcher args[0], from the files that
-// follow if there are any. It writes the result to the file explicit, or to the usual
-// one; with show to standard output.
-func runTakeover(ctx context.Context, std stdio, explicit string, show bool, args []string) error {
-	known := "known: " + strings.Join(fetcherNames(), ", ")
-	if len(args) == 0 {
-		return usagef(known, "mailhaul import takes the name of a fetcher")
-	}
-	i := slices.Index(fetcherNames(), args[0])
-	if i < 0 {
-		return usagef(known+"; docs/migrating.md helps with others", "there is no fetcher %q", args[0])
-	}
-	from, files := fetchers[i], args[1:]
-	if from.maxFiles >= 0 && len(files) > from.maxFiles {
-		return usagef("", "mailhaul import %s takes no more than %s, but was given %q", from.name, count(from.maxFiles, "file"), files[from.maxFiles])
-	}
-	if show && explicit != "" {
+// runTakeover translates the configuration of the fetcher that the first argument names,
+// and writes it to a new file or, with --print, to standard output.
+func runTakeover(c *cli.Context, std stdio) error {
+	args, path, toStdout := c.Args().Slice(), c.String("config"), c.Bool("print")
+	from, err := chooseFetcher(args)
+	switch {
+	case err != nil:
+		return err
+	case toStdout && path != "":
 		return usagef("leave one of them out", "--config has no effect with --print")
-	}
-	path := ""
-	if !show {
-		var err error
-		if path, err = newConfigPath(explicit); err != nil {
+	case !toStdout:
+		if path, err = newConfigPath(path); err != nil {
 			return err
 		}
 	}
-	c, err := from.read(ctx, std, files)
+	translated, err := from.read(c.Context, std, args[1:])
 	if err != nil {
 		return err
 	}
-	for i, a := range c.Accounts {
-		c.Accounts[i].SeenFileMissing = a.SeenFile != "" && !fileExists(a.SeenFile)
+	for i, a := range translated.Accounts {
+		translated.Accounts[i].SeenFileMissing = a.SeenFile != "" && !fileExists(a.SeenFile)
 	}
-	if show || len(c.Accounts) == 0 {
-		writeRemarks(std.err, c)
+	if toStdout || len(translated.Accounts) == 0 {
+		writeRemarks(std.err, translated)
 	}
-	if len(c.Accounts) == 0 {
+	if len(translated.Accounts) == 0 {
 		return &failure{fmt.Errorf("%s has no account that mailhaul could poll: nothing was written", from.name), exitConfig,
 			"name its file, if that is in no usual place; mailhaul init writes a first configuration"}
 	}
-	text := c.YAML(from.name)
-	if show {
+	text := translated.YAML(from.name)
+	if toStdout {
 		_, err := io.WriteString(std.out, text)
 		return err
 	}
@@ -123,8 +110,26 @@ func runTakeover(ctx context.Context, std stdio, explicit string, show bool, arg
 	if err != nil {
 		return &failure{err, exitMachine, ""}
 	}
-	std.reportTakeover(from.name, c, path, text)
+	reportTakeover(std.out, from.name, translated, path, text)
 	return nil
+}
+
+// chooseFetcher returns the fetcher that args[0] names, which the files that follow must
+// suit.
+func chooseFetcher(args []string) (fetcher, error) {
+	known := "known: " + strings.Join(fetcherNames(), ", ")
+	if len(args) == 0 {
+		return fetcher{}, usagef(known, "mailhaul import takes the name of a fetcher")
+	}
+	i := slices.Index(fetcherNames(), args[0])
+	if i < 0 {
+		return fetcher{}, usagef(known+"; docs/migrating.md helps with others", "there is no fetcher %q", args[0])
+	}
+	from, files := fetchers[i], args[1:]
+	if from.maxFiles >= 0 && len(files) > from.maxFiles {
+		return fetcher{}, usagef("", "mailhaul import %s takes no more than %s, but was given %q", from.name, count(from.maxFiles, "file"), files[from.maxFiles])
+	}
+	return from, nil
 }
 
 // newConfigPath returns the absolute path for a new configuration: explicit, or the usual
@@ -153,45 +158,47 @@ func writeRemarks(out io.Writer, c *takeover.Config) {
 
 // reportTakeover says what was written to path, the remarks, and what to do next. text is
 // the configuration.
-func (std stdio) reportTakeover(from string, c *takeover.Config, path, text string) {
-	enabled, toAdopt := 0, []takeover.Account{}
+func reportTakeover(out io.Writer, from string, c *takeover.Config, path, text string) {
+	var enabled []takeover.Account
 	for _, a := range c.Accounts {
 		if !a.Disabled {
-			enabled++
-			if a.SeenFile != "" {
-				toAdopt = append(toAdopt, a)
-			}
+			enabled = append(enabled, a)
 		}
 	}
-	fmt.Fprintf(std.out, "wrote %s: %s, %s", tilde(path), count(enabled, "account"), count(len(c.Sinks), "sink"))
-	if disabled := len(c.Accounts) - enabled; disabled > 0 {
-		fmt.Fprintf(std.out, "; %s as a comment", count(disabled, "account"))
+	fmt.Fprintf(out, "wrote %s: %s, %s", tilde(path), count(len(enabled), "account"), count(len(c.Sinks), "sink"))
+	if disabled := len(c.Accounts) - len(enabled); disabled > 0 {
+		fmt.Fprintf(out, "; %s as a comment", count(disabled, "account"))
 	}
-	fmt.Fprintln(std.out)
+	fmt.Fprintln(out)
 	if len(c.Remarks) > 0 {
-		fmt.Fprintln(std.out)
-		writeRemarks(std.out, c)
+		fmt.Fprintln(out)
+		writeRemarks(out, c)
 	}
-	if enabled == 0 {
-		fmt.Fprintf(std.out, "\nLeft to do: all accounts are comments in the file: do what is said of one there, and take the # away.\n")
+	if len(enabled) == 0 {
+		fmt.Fprintf(out, "\nLeft to do: all accounts are comments in the file: do what is said of one there, and take the # away.\n")
 	} else if _, err := config.Parse(path, []byte(text)); err != nil {
-		fmt.Fprintf(std.out, "\nLeft to do: %v\n", err)
+		fmt.Fprintf(out, "\nLeft to do: %v\n", err)
 	}
-	option := configOption(path)
-	fmt.Fprintf(std.out, "\nNext, once %s is stopped for good:\n  %-34s # try it, and see what is amiss\n", from, "mailhaul check"+option)
-	for _, a := range toAdopt {
+	writeTakeoverSteps(out, from, enabled, configOption(path))
+}
+
+// writeTakeoverSteps prints the commands to run next. option is the --config for them.
+func writeTakeoverSteps(out io.Writer, from string, enabled []takeover.Account, option string) {
+	fmt.Fprintf(out, "\nNext, once %s is stopped for good:\n  %-34s # try it, and see what is amiss\n", from, "mailhaul check"+option)
+	purpose := "fetch it"
+	for _, a := range enabled {
+		if a.SeenFile == "" {
+			continue
+		}
+		purpose = "not before the lines above: it would fetch all mail once more"
 		if a.SeenFileMissing {
-			fmt.Fprintf(std.out, "  %-34s # right after a last run of %s, for there is no %s: all on the server counts as fetched\n",
+			fmt.Fprintf(out, "  %-34s # right after a last run of %s, for there is no %s: all on the server counts as fetched\n",
 				"mailhaul state adopt "+a.Name+option, from, clean(tilde(a.SeenFile)))
 		} else {
-			fmt.Fprintf(std.out, "  mailhaul state adopt %s --from %s%s\n", a.Name, shellQuoted(a.SeenFile), option)
+			fmt.Fprintf(out, "  mailhaul state adopt %s --from %s%s\n", a.Name, shellQuoted(a.SeenFile), option)
 		}
 	}
-	when := "fetch it"
-	if len(toAdopt) > 0 {
-		when = "not before the lines above: it would fetch all mail once more"
-	}
-	fmt.Fprintf(std.out, "  %-34s # %s\n", "mailhaul fetch"+option, when)
+	fmt.Fprintf(out, "  %-34s # %s\n", "mailhaul fetch"+option, purpose)
 }
 
 // configOption returns the option --config for a configuration, with a blank before it,
