@@ -6,19 +6,32 @@
 // errors. This package does all the talking. Most commands take the steps of [runFetch]:
 //
 //  1. [run] parses the command line by the commands of [newApp] (app.go, args.go).
-//  2. wire.go loads the configuration and builds a fetch.Account for each account, with
-//     its sinks (sinks.go), access tokens (oauth.go) and hooks (hooks.go).
-//  3. The command opens the state, to change it or only to read it (remember.go).
+//  2. [loadAndWire] reads the configuration and makes what it describes (wire.go): the
+//     sinks (sinks.go), the sources of access tokens (oauth.go), and for each account a
+//     fetch.Account with its hooks (hooks.go).
+//  3. The command opens the state database, to change it or only to read it (state.go).
 //  4. fetch.Once, fetch.Each or fetch.Run polls the accounts. Events go to a [reporter]
-//     (reporter.go), which writes text or JSON (text.go, json.go); others wrap it
-//     (tell.go, digest.go, progress.go). trace.go records the dialogue.
+//     (reporter.go) that writes text or JSON (textreporter.go, jsonreporter.go); others
+//     wrap it (digest.go, newsreporter.go, progress.go). trace.go records the dialogue.
 //  5. The command returns nil, a [failure] with an exit code and a hint, or an [outcome]
 //     if it has reported on every account. exit.go maps it to the exit code.
 //
-// Each command begins in the file of its name, such as fetch.go and stateretry.go, but
-// config in configcmd.go, import in takeover.go, and state export and import in
-// stateport.go. The daemon also has monitor.go (metrics, health, service manager) and
-// daemonlogin.go (polls that follow a login).
+// Each command begins in the file of its name, such as fetch.go and stateretry.go; only
+// config is in configcmd.go, and import in takeover.go. Some have more files:
+//
+//	fetch       progress.go, screen.go and speed.go draw the progress bars
+//	daemon      daemonlogin.go (polls that follow a login), monitor.go (metrics, health,
+//	            service manager), backlog.go (a log that nobody reads)
+//	check       checklist.go (the report), probe.go (the sinks and the state)
+//	list, plan  prospect.go (what becomes of a message), header.go, planjson.go
+//	status      statustable.go, statusjson.go
+//	init        questions.go, prompt.go, setup.go (the file that is written)
+//	demo        demofiles.go
+//
+// The rest is shared: what a person sees (format.go, table.go, terminal.go, uid.go), JSON
+// (json.go), questions of yes or no (confirm.go), the writers (output.go,
+// orderedreports.go), metrics_file (metrics.go), the notify command (notifier.go),
+// signals (signals.go) and the Go runtime (tune.go).
 package main
 
 import (
