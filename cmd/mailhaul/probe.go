@@ -96,9 +96,9 @@ func preserveAtime(path string) (restore func()) {
 
 func probeMaildir(s *config.Maildir) (string, error) {
 	path := s.Path
-	real := durable.RealPath(path)
-	if strange, _ := durable.Untrusted(real, "a folder", nil); strange != "" {
-		return "", &deliver.Error{Fault: deliver.FaultOperator, Target: tilde(path), Op: strange, Hint: durable.HintUntrusted(real)}
+	resolved := durable.RealPath(path)
+	if strange, _ := durable.Untrusted(resolved, "a folder", nil); strange != "" {
+		return "", &deliver.Error{Fault: deliver.FaultOperator, Target: tilde(path), Op: strange, Hint: durable.HintUntrusted(resolved)}
 	}
 	text, err := probePath("Maildir", path, fs.FileMode.IsDir, "is not a folder")
 	if err != nil {
@@ -108,24 +108,27 @@ func probeMaildir(s *config.Maildir) (string, error) {
 		path = filepath.Join(path, s.Folder)
 		text += ", folder " + s.Folder
 	}
+	text += unreadableMaildirNote(s)
 	// A delivery creates what is missing of a Maildir, but only in an empty folder or in
 	// one that has some of it.
 	entries, err := os.ReadDir(path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
-		return text + unreadableMaildirNote(s), nil
-	}
-	if err == nil && !slices.ContainsFunc(entries, func(e fs.DirEntry) bool {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), err == nil && len(entries) == 0:
+		return text, nil
+	case err != nil:
+		return text, err
+	case !slices.ContainsFunc(entries, func(e fs.DirEntry) bool {
 		return slices.Contains([]string{"cur", "new", "tmp"}, e.Name())
-	}) {
-		err = fmt.Errorf("%s is not a Maildir: it has other files, and no cur/, new/ and tmp/", tilde(path))
+	}):
+		return text, fmt.Errorf("%s is not a Maildir: it has other files, and no cur/, new/ and tmp/", tilde(path))
 	}
 	// Deliveries do not touch cur/.
 	for _, sub := range []string{"tmp", "new"} {
-		if err == nil {
-			err = checkAccess(filepath.Join(path, sub), unix.R_OK|unix.W_OK|unix.X_OK)
+		if err := checkAccess(filepath.Join(path, sub), unix.R_OK|unix.W_OK|unix.X_OK); err != nil {
+			return text, err
 		}
 	}
-	return text + unreadableMaildirNote(s), err
+	return text, nil
 }
 
 // unreadableMaildirNote returns a note on a Maildir whose owner cannot read what mailhaul

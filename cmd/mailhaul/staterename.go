@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -43,20 +44,11 @@ func runStateRename(c *cli.Context, std stdio) error {
 	if _, err := rememberedAccount(ctx, cfg, store, from); err != nil {
 		return err
 	}
-	// A running daemon that knows only the old name would fetch all mail of it again.
-	daemon, err := store.DaemonLease()
+	release, err := leaseForRename(ctx, store, from, to)
 	if err != nil {
 		return err
 	}
-	defer daemon.Release()
-	// A fixed order, so that two renames cannot block each other.
-	for _, name := range []string{min(from, to), max(from, to)} {
-		lease, err := store.Lease(ctx, name)
-		if err != nil {
-			return err
-		}
-		defer lease.Release()
-	}
+	defer release()
 	w, err := wire(cfg)
 	if err != nil {
 		return err
@@ -86,6 +78,32 @@ func runStateRename(c *cli.Context, std stdio) error {
 		warnSweepFailed(std, w.sweepAccount(ctx, from))
 	}
 	return nil
+}
+
+// leaseForRename takes the leases of both accounts and that of the daemon: one that runs
+// and knows only the old name would fetch all mail of it again.
+func leaseForRename(ctx context.Context, store *state.Store, from, to string) (release func(), err error) {
+	var leases []*state.Lease
+	release = func() {
+		for _, l := range slices.Backward(leases) {
+			l.Release()
+		}
+	}
+	daemon, err := store.DaemonLease()
+	if err != nil {
+		return nil, err
+	}
+	leases = append(leases, daemon)
+	// A fixed order, so that two renames cannot block each other.
+	for _, name := range []string{min(from, to), max(from, to)} {
+		lease, err := store.Lease(ctx, name)
+		if err != nil {
+			release()
+			return nil, err
+		}
+		leases = append(leases, lease)
+	}
+	return release, nil
 }
 
 // checkRename returns the account from, or an error if it cannot be renamed to to.

@@ -52,7 +52,7 @@ func runStateRetry(c *cli.Context, std stdio) error {
 	messages, accounts := 0, 0
 	var busy []string
 	for _, name := range names {
-		n, err := retry(ctx, store, name, uids)
+		n, err := endPauses(ctx, store, name, uids)
 		_, held := errors.AsType[*state.HeldError](err)
 		switch {
 		case held && len(names) > 1:
@@ -61,7 +61,8 @@ func runStateRetry(c *cli.Context, std stdio) error {
 			return err
 		case n > 0:
 			fmt.Fprintf(std.out, "%s: the next fetch tries %s\n", name, count(n, "refused message"))
-			messages, accounts = messages+n, accounts+1
+			messages += n
+			accounts++
 		case len(args) > 0:
 			fmt.Fprintf(std.out, "%s: no message waits for another try\n", name)
 		}
@@ -69,7 +70,7 @@ func runStateRetry(c *cli.Context, std stdio) error {
 	switch {
 	case accounts > 1:
 		fmt.Fprintf(std.out, "%s, %s\n", count(accounts, "account"), count(messages, "refused message"))
-	case accounts+len(args)+len(busy) == 0:
+	case accounts == 0 && len(args) == 0 && len(busy) == 0:
 		fmt.Fprintln(std.out, "no message waits for another try")
 	}
 	if len(busy) > 0 {
@@ -113,9 +114,9 @@ func accountsToRetry(ctx context.Context, cfg *config.Config, store *state.Store
 	return names, uids, nil
 }
 
-// retry ends the pauses of messages of an account, of all its messages if there are no
+// endPauses ends the pauses of messages of an account, of all its messages if there are no
 // uids, and returns how many pauses it ended.
-func retry(ctx context.Context, store *state.Store, name string, uids []string) (int, error) {
+func endPauses(ctx context.Context, store *state.Store, name string, uids []string) (int, error) {
 	lease, err := store.Lease(ctx, name)
 	if err != nil {
 		return 0, err

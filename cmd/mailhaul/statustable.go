@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,8 +13,10 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// resultWords are the words and colours for the results of polls in a table.
-var resultWords = map[string]struct{ word, colour string }{
+// resultWord is the result of a poll in a table.
+type resultWord struct{ word, colour string }
+
+var resultWords = map[string]resultWord{
 	fetch.ClassFine.String():     {"ok", green},
 	fetch.ClassRefused.String():  {"refused", yellow},
 	fetch.ClassRetry.String():    {"failed", yellow},
@@ -48,14 +51,13 @@ func writeStatus(out io.Writer, all []state.Status, now time.Time) {
 	}
 	var rows [][]string
 	for _, st := range all {
-		result, colour, fetched := "-", "", 0
+		result, fetched := resultWord{word: "-"}, 0
 		if st.Last != nil {
-			r := resultWords[st.Last.Result]
-			result, colour, fetched = r.word, r.colour, st.Last.Fetched
+			result, fetched = resultWords[st.Last.Result], st.Last.Fetched
 		}
-		columns[1].colours = append(columns[1].colours, colour)
+		columns[1].colours = append(columns[1].colours, result.colour)
 		rows = append(rows, []string{
-			oneLine(st.Account), result, shortAgo(st.Schedule.LastSuccess, now), shortNextPoll(st.Schedule, now),
+			oneLine(st.Account), result.word, shortAgo(st.Schedule.LastSuccess, now), shortNextPoll(st.Schedule, now),
 			fmt.Sprint(fetched), fmt.Sprint(st.Kept), fmt.Sprint(st.Waiting), fmt.Sprint(len(st.Refused)),
 		})
 	}
@@ -143,39 +145,53 @@ func writeHistory(out io.Writer, account string, h history, now time.Time) {
 		polls = count(len(h.polls), "poll")
 	}
 	fmt.Fprintf(out, "\n%s: the last %s\n", account, polls)
+	writePollTable(out, h.polls)
+	writeDays(out, h.days, now)
+}
+
+func writePollTable(out io.Writer, polls []state.Poll) {
 	var rows [][]string
 	var colours []string
-	for _, p := range h.polls {
-		colours = append(colours, resultWords[p.Result].colour)
+	for _, p := range polls {
+		result := resultWords[p.Result]
+		colours = append(colours, result.colour)
 		rows = append(rows, []string{
-			"  " + time.Unix(p.Started, 0).Local().Format(time.DateTime), resultWords[p.Result].word,
+			"  " + time.Unix(p.Started, 0).Local().Format(time.DateTime), result.word,
 			fmt.Sprint(p.Fetched), size(p.Bytes), shortDuration(time.Duration(p.Ended-p.Started) * time.Second),
 		})
 	}
 	writeTable(out, []column{
 		{title: "  WHEN"}, {title: "RESULT", colours: colours}, {title: "FETCHED", right: true}, {title: "SIZE", right: true}, {title: "TOOK", right: true},
 	}, rows, nil)
-	each, sum, most := make([]int, historyDays), state.Day{}, 0
-	for _, d := range h.days {
-		if i := historyDays - 1 - int(state.DayOf(now)-d.Day); i >= 0 && i < historyDays {
-			each[i] = d.Fetched
-			sum.Fetched, sum.Bytes, most = sum.Fetched+d.Fetched, sum.Bytes+d.Bytes, max(most, d.Fetched)
-		}
-	}
-	fmt.Fprintf(out, "  %s  %s in %d days (%s), at most %d a day\n",
-		sparkline(each), count(sum.Fetched, "message"), historyDays, size(sum.Bytes), most)
 }
 
-// sparkline draws numbers as a line of bars. Only a zero has the lowest bar.
+// writeDays draws how many messages were fetched on each of the last historyDays, and
+// writes their sum.
+func writeDays(out io.Writer, days []state.Day, now time.Time) {
+	perDay := make([]int, historyDays) // the last one is today
+	var messages int
+	var octets int64
+	for _, d := range days {
+		i := historyDays - 1 - int(state.DayOf(now)-d.Day)
+		if i < 0 || i >= historyDays {
+			continue
+		}
+		perDay[i] = d.Fetched
+		messages += d.Fetched
+		octets += d.Bytes
+	}
+	fmt.Fprintf(out, "  %s  %s in %d days (%s), at most %d a day\n",
+		sparkline(perDay), count(messages, "message"), historyDays, size(octets), slices.Max(perDay))
+}
+
+// sparkline draws numbers, of which there must be some, as a line of bars. Only a zero
+// has the lowest bar.
 func sparkline(numbers []int) string {
 	levels := []rune("▁▂▃▄▅▆▇█")
-	most := 1
-	for _, n := range numbers {
-		most = max(most, n)
-	}
+	most := max(1, slices.Max(numbers))
 	var line strings.Builder
 	for _, n := range numbers {
-		line.WriteRune(levels[(n*(len(levels)-1)+most-1)/most])
+		line.WriteRune(levels[(n*(len(levels)-1)+most-1)/most]) // rounded up
 	}
 	return line.String()
 }

@@ -132,9 +132,8 @@ func describeSummary(s fetch.Summary, target string) string {
 	if s.Deleted > 0 {
 		parts = append(parts, fmt.Sprintf("%d deleted", s.Deleted))
 	}
-	// With several sessions, Listed is that of the last one, and the difference wrong.
-	if left := s.Listed - s.Deleted - s.Refused - s.TooLarge - s.Waiting - s.Unfetched; s.Fetched+s.Dropped > 0 && s.Sessions == 1 && left >= 0 && s.Err == nil {
-		parts = append(parts, fmt.Sprintf("%d kept", left))
+	if kept, known := keptMessages(s); known && s.Fetched+s.Dropped > 0 {
+		parts = append(parts, fmt.Sprintf("%d kept", kept))
 	}
 	if s.Unfetched > 0 && (s.Err == nil || len(parts) > 0) {
 		parts = append(parts, fmt.Sprintf("%d not fetched yet", s.Unfetched))
@@ -156,6 +155,13 @@ func describeSummary(s fetch.Summary, target string) string {
 		return nothingNew
 	}
 	return joinParts(parts)
+}
+
+// keptMessages returns how many messages a poll has left on the server as keep says. It
+// is not known after an error, and after several sessions: Listed is that of the last.
+func keptMessages(s fetch.Summary) (kept int, known bool) {
+	kept = s.Listed - s.Deleted - s.Refused - s.TooLarge - s.Waiting - s.Unfetched
+	return kept, kept >= 0 && s.Sessions == 1 && s.Err == nil
 }
 
 // joinParts joins parts with commas, the first of them with a semicolon.
