@@ -11,8 +11,8 @@
 // remarks to it, and finishes it. What to open:
 //
 //	builder.go                what the translators share: builder and draft
-//	fetchmail.go              fetchmail, from what fetchmail --configdump prints
-//	mpop.go                   mpop
+//	fetchmail.go, ….go        fetchmail: its options, from what --configdump prints
+//	mpop.go, mpop_rc.go       mpop: its commands, its file format
 //	getmail.go, getmail_*.go  getmail: its options, its file format, its destinations
 //	python.go                 literals of Python, for fetchmail and getmail
 //	shell.go                  command lines for a shell, as safe commands
