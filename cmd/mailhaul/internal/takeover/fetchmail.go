@@ -30,48 +30,6 @@ func Fetchmail(dump string) (*Config, error) {
 	return &f.Config, nil
 }
 
-// parseDump reads what fetchmail --configdump prints: assignments of Python, whose
-// values are literals. It returns the values by name. The error has the line, but shows
-// nothing of it, which may be a password.
-func parseDump(text string) (map[string]any, error) {
-	p := pythonParser{text: text, dump: true}
-	vars := map[string]any{}
-	for p.skip(); p.at < len(p.text); p.skip() {
-		if p.consume(";") {
-			continue
-		}
-		name := p.read(pythonName)
-		var value any
-		err := errNotLiteral
-		if name != "" && p.consume("=") {
-			value, err = p.value(0)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("line %d is not what fetchmail --configdump prints", 1+strings.Count(p.text[:p.at], "\n"))
-		}
-		vars[name] = value
-	}
-	return vars, nil
-}
-
-// options are the values in a part of the dump, by fetchmail's names.
-type options map[string]any
-
-// These return the value of a key, or zero if it has another type, such as None.
-func (o options) text(key string) string { s, _ := o[key].(string); return s }
-func (o options) number(key string) int  { n, _ := o[key].(int); return n }
-func (o options) flag(key string) bool   { b, _ := o[key].(bool); return b }
-func (o options) list(key string) []any  { l, _ := o[key].([]any); return l }
-
-func (o options) sections(key string) (all []options) {
-	for _, item := range o.list(key) {
-		if section, ok := item.(map[string]any); ok {
-			all = append(all, section)
-		}
-	}
-	return all
-}
-
 // fetchmail translates a dump.
 type fetchmail struct {
 	builder
@@ -89,15 +47,17 @@ type fetchmailAccount struct {
 
 func (f *fetchmail) translate() {
 	f.defaults()
-	each := func(do func(server, user options)) {
-		for _, server := range f.rc.sections("servers") {
-			for _, user := range server.sections("users") {
-				do(server, user)
-			}
+	servers := f.rc.sections("servers")
+	for _, server := range servers {
+		for _, user := range server.sections("users") {
+			f.userCounts[user.text("remote")]++
 		}
 	}
-	each(func(_, user options) { f.userCounts[user.text("remote")]++ })
-	each(f.account)
+	for _, server := range servers {
+		for _, user := range server.sections("users") {
+			f.account(server, user)
+		}
+	}
 }
 
 // The bounds of every in our configuration, in seconds.
@@ -130,11 +90,11 @@ func (f *fetchmail) account(server, user options) {
 		return
 	}
 	if f.userCounts[name] > 1 {
-		joint := "@"
+		separator := "@"
 		if strings.Contains(name, "@") {
-			joint = "-"
+			separator = "-"
 		}
-		name += joint + server.text("pollname")
+		name += separator + server.text("pollname")
 	}
 	a := fetchmailAccount{f.newDraft(name), f, server, user}
 	if protocol == "auto" {
@@ -388,16 +348,22 @@ func (a fetchmailAccount) deliver() {
 	}
 }
 
-// localNames returns the names in an item of localnames: one, or two for one person.
+// localNames returns the names in an item of localnames or smtphunt: one, or two for one
+// person. It returns at least one, which may be empty.
 func localNames(item any) []string {
 	var names []string
-	for _, name := range append(options{"": item}.list(""), item) {
-		if s, ok := name.(string); ok {
-			names = append(names, s)
+	switch item := item.(type) {
+	case string:
+		return []string{item}
+	case []any:
+		for _, name := range item {
+			if s, ok := name.(string); ok {
+				names = append(names, s)
+			}
 		}
 	}
-	if names == nil {
-		names = []string{""}
+	if len(names) == 0 {
+		return []string{""}
 	}
 	return names
 }

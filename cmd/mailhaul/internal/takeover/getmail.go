@@ -174,7 +174,11 @@ func (a *getmailAccount) login(s *rcSection) {
 		a.disable("add a password: getmail has it from the keyring, ~/.netrc or you, and mailhaul from password_command, password_file or password_env")
 	case a.checkText("password_command", command...):
 		command[0] = escapePath(command[0])
-		a.add(map[bool]string{false: "password_command", true: "token_command"}[token], command)
+		key := "password_command"
+		if token {
+			key = "token_command"
+		}
+		a.add(key, command)
 	}
 	if s.boolean("use_apop", false) {
 		a.add("auth", "apop")

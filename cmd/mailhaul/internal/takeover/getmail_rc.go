@@ -58,6 +58,13 @@ func (s *rcSection) key(name string) *rcKey {
 	return nil
 }
 
+// ignoreKeys counts all keys of a section as looked up.
+func (s *rcSection) ignoreKeys() {
+	for _, k := range s.keys {
+		k.used = true
+	}
+}
+
 // The following return the value of a key, or zero if there is none or it is invalid,
 // which is a mistake in the file.
 

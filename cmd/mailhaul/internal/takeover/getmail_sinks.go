@@ -9,122 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/mailhaul/mailhaul/deliver/filter"
-	"github.com/mailhaul/mailhaul/deliver/program"
 )
-
-// filters translates the filter. With more than one, the account is disabled.
-func (a *getmailAccount) filters() {
-	var found []*rcSection
-	for _, s := range a.rc.sections {
-		if strings.HasPrefix(strings.ToLower(s.name), "filter") {
-			s.used = true
-			found = append(found, s)
-		}
-	}
-	slices.SortFunc(found, func(x, y *rcSection) int { return strings.Compare(strings.ToLower(x.name), strings.ToLower(y.name)) })
-	seen := false
-	for _, s := range found {
-		if kind := s.required("type"); kind != "Filter_external" {
-			a.remark("section %s has no counterpart, and is left out: a filter here prints the whole message, as Filter_external does, and not what a header is to hold", s.name)
-			for _, k := range s.keys {
-				k.used = true
-			}
-			continue
-		}
-		argv := a.command(s)
-		if seen {
-			a.disable("section %s is one filter too many: write a program that runs all of them, for filter", s.name)
-		}
-		options := filter.Options{
-			Argv: argv, OnFailure: filter.Wait,
-			Keep: a.exitCodes(s, "exitcodes_keep", 0), Drop: a.exitCodes(s, "exitcodes_drop", 99, 100),
-		}
-		if i := slices.Index(options.Drop, 100); i >= 0 {
-			options.Drop = slices.Delete(options.Drop, i, i+1)
-			a.remark("section %s: the exit code 100 leaves a message on the server; only 99 drops it, or what drop says", s.name)
-		}
-		keys := []Key{{"command", argv}}
-		if len(options.Keep) > 0 {
-			keys = append(keys, Key{"keep", formatInts(options.Keep)})
-		}
-		if len(options.Drop) > 0 {
-			keys = append(keys, Key{"drop", formatInts(options.Drop)}, Key{"allow_drop", true})
-		}
-		if _, err := filter.New(options); err != nil && argv != nil {
-			a.disable("section %s: the exit codes have no counterpart: write filter anew", s.name)
-		} else if argv != nil && !seen {
-			a.add("filter", append(keys, Key{"on_failure", "wait"}))
-		}
-		seen = true
-	}
-}
-
-func formatInts(numbers []int) (all []string) {
-	for _, n := range numbers {
-		all = append(all, strconv.Itoa(n))
-	}
-	return all
-}
-
-// exitCodes returns the exit codes in a key of a filter.
-func (a *getmailAccount) exitCodes(s *rcSection, name string, defaults ...int) (codes []int) {
-	if s.key(name) == nil {
-		return defaults
-	}
-	for _, text := range s.tuple(name) {
-		code, err := strconv.Atoi(text)
-		if err != nil {
-			a.rc.fail(s.key(name).invalid("holds what is no exit code"))
-		} else if code >= 0 && code <= 255 { // getmail ignores others
-			codes = append(codes, code)
-		}
-	}
-	return codes
-}
-
-// command translates the program of a section and its arguments. If it cannot, it
-// disables the account and returns nil.
-func (a *getmailAccount) command(s *rcSection) []string {
-	argv := []string{a.filePath(s, "path")}
-	if s.required("path"); a.rc.err != nil {
-		return nil
-	}
-	for _, arg := range s.tuple("arguments") {
-		arg = strings.ReplaceAll(a.expand(arg), "{", "{{")
-		arg = strings.NewReplacer("%(sender)", "{sender}", "%(recipient)", "{recipient}", "%(mailbox)", "").Replace(arg)
-		if strings.Contains(arg, "%(local)") || strings.Contains(arg, "%(domain)") {
-			a.disable("section %s: %%(local) and %%(domain) have no counterpart: write the command again, with {recipient} or {user}", s.name)
-			return nil
-		}
-		argv = append(argv, arg)
-	}
-	if s.boolean("unixfrom", false) {
-		a.remark("section %s: unixfrom has no counterpart: the message comes without a line From", s.name)
-	}
-	if s.key("ignore_stderr") == nil {
-		a.remark("section %s: what the program prints to standard error is no failure here; its exit code is", s.name)
-	}
-	if s.text("group") != "" {
-		a.remark("section %s: group has no counterpart: run mailhaul in that group", s.name)
-	}
-	a.remarkUser(s)
-	if !a.checkText(s.name, argv...) {
-		return nil
-	}
-	if _, err := program.Parse(argv); err != nil {
-		a.disable("section %s: the program could run what a stranger wrote: write the command again, and let a script read \"$MAILHAUL_SENDER\"", s.name)
-		return nil
-	}
-	return argv
-}
-
-func (a *getmailAccount) remarkUser(s *rcSection) {
-	if name := s.text("user"); name != "" {
-		a.remark("section %s: user has no counterpart: run mailhaul as %s", s.name, name)
-	}
-}
 
 // deliver translates where the mail goes and, for a multidrop maildrop, the route.
 func (a *getmailAccount) deliver(s *rcSection) {
@@ -188,80 +73,67 @@ func (a *getmailAccount) sinks(s *rcSection, depth int) (names []string, recipie
 	if a.rc.err != nil {
 		return nil, ""
 	}
-	add := func(name string, keys ...Key) { names = append(names, a.addSink(name, keys...)) }
 	switch kind {
-	case "Maildir", "Mboxrd":
-		a.remarkUser(s)
-		path := a.filePath(s, "path")
-		s.required("path")
-		if kind == "Mboxrd" {
-			if s.text("locktype") == "flock" {
-				a.remark("section %s: locktype flock has no counterpart: mailhaul locks by fcntl and a .lock file, and so must all others", s.name)
-			}
-			a.addFileSink(&names, path, "")
-			break
-		}
-		if path != "" && !strings.HasSuffix(path, "/") {
-			a.rc.fail(s.key("path").invalid("of a Maildir must end with a slash"))
-		}
-		a.addFileSink(&names, path, s.text("filemode"))
+	case "Maildir":
+		return a.maildir(s), ""
+	case "Mboxrd":
+		return a.mbox(s), ""
 	case "MDA_external":
-		if argv := a.command(s); argv != nil {
-			add(programName(argv), Key{"mda", argv})
-			if slices.ContainsFunc(argv, func(arg string) bool { return strings.Contains(arg, "{recipient}") }) {
-				recipientKey = "recipient"
-			}
-		}
+		return a.mda(s)
 	case "MDA_lmtp":
-		recipientKey = a.lmtp(s, add)
+		return a.lmtp(s)
 	case "MultiDestination":
-		all := s.tuple("destinations")
-		if len(all) == 0 {
-			a.rc.fail(fmt.Errorf("section [%s] has no destinations", s.name))
-		}
-		for _, to := range all {
-			more, key := a.destination(to, depth)
-			names, recipientKey = appendUnique(names, more), cmp.Or(recipientKey, key)
-		}
-	case "MultiSorter", "MultiGuesser":
-		locals := s.items("locals")
+		return a.multiDestination(s, depth)
+	case "MultiSorter":
+		return a.multiSorter(s, depth)
+	case "MultiGuesser":
+		s.items("locals")
 		names, recipientKey = a.destination(s.required("default"), depth)
-		if kind == "MultiGuesser" {
-			a.remark("MultiGuesser has no counterpart: what To and Cc say is not whom the mail was for. All mail goes where its default goes; a delivery agent such as maildrop can sort it")
-			break
-		}
-		recipientKey = cmp.Or(recipientKey, a.routeByPatterns(s, locals, depth))
+		a.remark("MultiGuesser has no counterpart: what To and Cc say is not whom the mail was for. All mail goes where its default goes; a delivery agent such as maildrop can sort it")
+		return names, recipientKey
 	case "MDA_qmaillocal":
 		a.disable("MDA_qmaillocal has no counterpart: add a sink, and deliver")
-		for _, k := range s.keys {
-			k.used = true
-		}
+		s.ignoreKeys()
 	default:
 		a.rc.fail(s.key("type").invalid("names no destination that getmail has"))
 	}
-	return names, recipientKey
+	return nil, ""
 }
 
-// addFileSink adds the sink for a path: a Maildir if it ends in a slash, else an mbox.
-func (a *getmailAccount) addFileSink(names *[]string, path, mode string) {
-	kind := "mbox"
-	if strings.HasSuffix(path, "/") {
-		kind = "maildir"
+// The following translate a kind of destination. Their results are those of sinks.
+
+func (a *getmailAccount) maildir(s *rcSection) (names []string) {
+	a.remarkUser(s)
+	path := a.filePath(s, "path")
+	s.required("path")
+	if path != "" && !strings.HasSuffix(path, "/") {
+		a.rc.fail(s.key("path").invalid("of a Maildir must end with a slash"))
 	}
-	if path == "" || !a.checkText(kind, path, mode) {
-		return
-	}
-	keys := []Key{{kind, path}}
-	if n, err := strconv.ParseUint(mode, 8, 32); err == nil && n&^0o666 == 0 && n&0o600 == 0o600 && n != 0o600 {
-		keys = append(keys, Key{"mode", fmt.Sprintf("%04o", n)})
-	} else if mode != "" && (err != nil || n != 0o600) {
-		a.remark("filemode %s has no counterpart: mode can be 0600, 0640, 0644 or 0660", mode)
-	}
-	*names = append(*names, a.addSink(filepath.Base(path), keys...))
+	return a.fileSink(path, s.text("filemode"))
 }
 
-// lmtp translates an LMTP server. recipientKey is as for sinks.
-func (a *getmailAccount) lmtp(s *rcSection, add func(string, ...Key)) (recipientKey string) {
+func (a *getmailAccount) mbox(s *rcSection) (names []string) {
+	a.remarkUser(s)
+	path := a.filePath(s, "path")
+	s.required("path")
+	if s.text("locktype") == "flock" {
+		a.remark("section %s: locktype flock has no counterpart: mailhaul locks by fcntl and a .lock file, and so must all others", s.name)
+	}
+	return a.fileSink(path, "")
+}
+
+func (a *getmailAccount) mda(s *rcSection) (names []string, recipientKey string) {
+	argv := a.command(s)
+	if argv == nil {
+		return nil, ""
+	}
+	if slices.ContainsFunc(argv, func(arg string) bool { return strings.Contains(arg, "{recipient}") }) {
+		recipientKey = "recipient"
+	}
+	return []string{a.addSink(programName(argv), Key{"mda", argv})}, recipientKey
+}
+
+func (a *getmailAccount) lmtp(s *rcSection) (names []string, recipientKey string) {
 	host, port := s.required("host"), "2003" // the default of Python's smtplib
 	if n := s.number("port"); n > 0 {
 		port = strconv.FormatInt(n, 10)
@@ -285,9 +157,49 @@ func (a *getmailAccount) lmtp(s *rcSection, add func(string, ...Key)) (recipient
 		recipientKey = "to"
 	}
 	if a.checkText("MDA_lmtp", host, to) {
-		add("lmtp", keys...)
+		names = []string{a.addSink("lmtp", keys...)}
 	}
-	return recipientKey
+	return names, recipientKey
+}
+
+func (a *getmailAccount) multiDestination(s *rcSection, depth int) (names []string, recipientKey string) {
+	all := s.tuple("destinations")
+	if len(all) == 0 {
+		a.rc.fail(fmt.Errorf("section [%s] has no destinations", s.name))
+	}
+	for _, to := range all {
+		more, key := a.destination(to, depth)
+		names, recipientKey = appendUnique(names, more), cmp.Or(recipientKey, key)
+	}
+	return names, recipientKey
+}
+
+func (a *getmailAccount) multiSorter(s *rcSection, depth int) (names []string, recipientKey string) {
+	locals := s.items("locals")
+	names, recipientKey = a.destination(s.required("default"), depth)
+	return names, cmp.Or(recipientKey, a.routeByPatterns(s, locals, depth))
+}
+
+// fileSink adds the sink for a path, a Maildir if it ends in a slash, else an mbox, and
+// returns its name. There is none for an empty path.
+func (a *getmailAccount) fileSink(path, mode string) (names []string) {
+	kind := "mbox"
+	if strings.HasSuffix(path, "/") {
+		kind = "maildir"
+	}
+	if path == "" || !a.checkText(kind, path, mode) {
+		return nil
+	}
+	keys := []Key{{kind, path}}
+	n, err := strconv.ParseUint(mode, 8, 32)
+	switch {
+	case mode == "", err == nil && n == 0o600: // the default
+	case err == nil && n&^0o666 == 0 && n&0o600 == 0o600:
+		keys = append(keys, Key{"mode", fmt.Sprintf("%04o", n)})
+	default:
+		a.remark("filemode %s has no counterpart: mode can be 0600, 0640, 0644 or 0660", mode)
+	}
+	return []string{a.addSink(filepath.Base(path), keys...)}
 }
 
 // destination translates the name of a destination in another one: a section in brackets,
@@ -306,8 +218,7 @@ func (a *getmailAccount) destination(to string, depth int) (names []string, reci
 		a.rc.fail(fmt.Errorf("destination %s is neither a path nor a section in brackets", to))
 		return nil, ""
 	}
-	a.addFileSink(&names, path, "")
-	return names, ""
+	return a.fileSink(path, ""), ""
 }
 
 // routeByPatterns translates the patterns of a MultiSorter that are addresses to

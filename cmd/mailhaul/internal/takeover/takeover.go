@@ -10,13 +10,16 @@
 // For each account of the other fetcher, a translator begins a draft, adds keys and
 // remarks to it, and finishes it. What to open:
 //
-//	builder.go                what the translators share: builder and draft
-//	fetchmail.go, ….go        fetchmail: its options, from what --configdump prints
-//	mpop.go, mpop_rc.go       mpop: its commands, its file format
-//	getmail.go, getmail_*.go  getmail: its options, its file format, its destinations
-//	python.go                 literals of Python, for fetchmail and getmail
-//	shell.go                  command lines for a shell, as safe commands
-//	yaml.go                   the file that is written
+//	builder.go          what the translators share: builder and draft
+//	fetchmail.go        fetchmail: its options
+//	fetchmail_dump.go   what fetchmail --configdump prints
+//	mpop.go             mpop: its commands
+//	mpop_rc.go          its configuration file
+//	getmail.go          getmail: its options; also getmail_filter.go, getmail_sinks.go
+//	getmail_rc.go       its configuration files
+//	python.go           literals of Python, for fetchmail and getmail
+//	shell.go            command lines for a shell, as safe commands
+//	yaml.go             the file that is written
 package takeover
 
 // Config is a translated configuration.

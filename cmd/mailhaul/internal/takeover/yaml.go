@@ -45,7 +45,7 @@ func (g RemarkGroup) String() string {
 // same text are one group.
 func (c *Config) GroupedRemarks() []RemarkGroup {
 	var all []RemarkGroup
-	at := map[string]int{}
+	at := map[string]int{} // into all, by text
 	for _, r := range c.Remarks {
 		i, ok := at[r.Text]
 		if !ok || r.About == "" {
@@ -67,15 +67,15 @@ func (c *Config) YAML(from string) string {
 	var w yamlWriter
 	w.comment("", "Made by mailhaul import "+from+". mailhaul.yaml(5) explains every option, "+
 		"mailhaul config show shows it with all defaults, and mailhaul check tries it out.")
-	remarks := map[string][]string{}
-	for _, told := range c.GroupedRemarks() {
-		if n := len(told.About); n == 0 || n > few {
+	remarks := map[string][]string{} // by account
+	for _, group := range c.GroupedRemarks() {
+		if n := len(group.About); n == 0 || n > few {
 			w.comment("", "")
-			w.comment("", told.String())
+			w.comment("", group.String())
 			continue
 		}
-		for _, name := range told.About {
-			remarks[name] = append(remarks[name], told.Text)
+		for _, name := range group.About {
+			remarks[name] = append(remarks[name], group.Text)
 		}
 	}
 	if len(c.Sinks) > 0 {
@@ -95,21 +95,7 @@ func (c *Config) YAML(from string) string {
 		if i > 0 {
 			w.line("", "")
 		}
-		for _, text := range remarks[a.Name] {
-			w.comment("  ", text)
-		}
-		if a.SeenFileMissing {
-			w.comment("  ", "There is no "+oneline.Of(a.SeenFile)+". Before the first fetch, and right after a last run of "+from+":")
-			w.line("  ", "# mailhaul state adopt "+a.Name)
-		} else if a.SeenFile != "" {
-			w.line("  ", "# Before the first fetch: mailhaul state adopt "+a.Name+" --from "+oneline.Of(a.SeenFile))
-		}
-		indent := "  "
-		if a.Disabled {
-			indent = "  # "
-		}
-		w.line(indent, config.Scalar(a.Name)+":")
-		w.keys(indent+"  ", a.Keys)
+		w.account(a, remarks[a.Name], from)
 	}
 	return w.String()
 }
@@ -127,13 +113,14 @@ func (c *Config) splitDefaults() ([]Key, []Account) {
 		if i < 0 || slices.ContainsFunc(defaults, hasName) {
 			continue
 		}
-		first := accounts[0].Keys[i]
-		if slices.ContainsFunc(accounts, func(a Account) bool {
-			return !slices.ContainsFunc(a.Keys, func(k Key) bool { return reflect.DeepEqual(k, first) })
-		}) {
+		key := accounts[0].Keys[i]
+		lacksKey := func(a Account) bool {
+			return !slices.ContainsFunc(a.Keys, func(k Key) bool { return reflect.DeepEqual(k, key) })
+		}
+		if slices.ContainsFunc(accounts, lacksKey) {
 			continue
 		}
-		defaults = append(defaults, first)
+		defaults = append(defaults, key)
 		for i := range accounts {
 			accounts[i].Keys = slices.DeleteFunc(slices.Clone(accounts[i].Keys), hasName)
 		}
@@ -146,6 +133,27 @@ type yamlWriter struct{ strings.Builder }
 
 func (w *yamlWriter) line(indent, text string) {
 	w.WriteString(strings.TrimRight(indent+text, " ") + "\n")
+}
+
+// account writes an account, below the remarks on it and how to adopt what the fetcher
+// from has left on its server.
+func (w *yamlWriter) account(a Account, remarks []string, from string) {
+	for _, text := range remarks {
+		w.comment("  ", text)
+	}
+	switch {
+	case a.SeenFileMissing:
+		w.comment("  ", "There is no "+oneline.Of(a.SeenFile)+". Before the first fetch, and right after a last run of "+from+":")
+		w.line("  ", "# mailhaul state adopt "+a.Name)
+	case a.SeenFile != "":
+		w.line("  ", "# Before the first fetch: mailhaul state adopt "+a.Name+" --from "+oneline.Of(a.SeenFile))
+	}
+	indent := "  "
+	if a.Disabled {
+		indent = "  # "
+	}
+	w.line(indent, config.Scalar(a.Name)+":")
+	w.keys(indent+"  ", a.Keys)
 }
 
 // comment writes a text as a comment, wrapped.
