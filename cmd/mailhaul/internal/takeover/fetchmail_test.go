@@ -2,57 +2,19 @@ package takeover_test
 
 import (
 	"bytes"
-	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"gopkg.in/yaml.v3"
 
-	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/takeover"
 	"github.com/mailhaul/mailhaul/pop3proto/servertest"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
-
-// golden compares what was made of another's configuration, and what is told of it,
-// with a file; what is made is accepted.
-func golden(t *testing.T, name string, c *takeover.Config) {
-	t.Helper()
-	text := c.YAML(strings.TrimSuffix(name, ".txt"))
-	if _, err := config.Parse("/home/me/config.yaml", []byte(text)); err != nil {
-		t.Errorf("what was made is refused: %v", err)
-	}
-	var got strings.Builder
-	got.WriteString(text + "\n")
-	for _, told := range c.GroupedRemarks() {
-		got.WriteString(told.String() + "\n")
-	}
-	for _, a := range c.Accounts {
-		if a.SeenFile != "" {
-			got.WriteString(a.Name + " is remembered in " + a.SeenFile + "\n")
-		}
-	}
-	file := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(file, []byte(got.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got.String()); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", file, diff)
-	}
-}
-
-// fetchmailDump has fetchmail say what it knows of a fetchmailrc.
+// fetchmailDump returns what fetchmail --configdump prints for a fetchmailrc.
 func fetchmailDump(t *testing.T, rc string) string {
 	t.Helper()
 	fetchmail, path := servertest.Program(t, "fetchmail"), filepath.Join(t.TempDir(), "fetchmailrc")
@@ -69,8 +31,8 @@ func fetchmailDump(t *testing.T, rc string) string {
 	return out.String()
 }
 
-// fetchmailrc has all that its manual allows: noise words, quotes, escapes, comments,
-// defaults, several users of a server.
+// fetchmailrc has all that the manual of fetchmail allows: noise words, quotes, escapes,
+// comments, defaults, several users of a server.
 const fetchmailrc = `# a comment with ' and "
 set daemon 300
 set idfile "/home/me/.fetchids"
@@ -99,16 +61,16 @@ poll kpop.example.com proto kpop user leo pass p is leo here
 poll imap.example.com proto imap user jim pass p is jim here
 `
 
-// What fetchmail itself says of a configuration becomes one of ours.
+// What fetchmail prints of its configuration becomes one of mailhaul.
 func TestFetchmail(t *testing.T) {
 	c, err := takeover.Fetchmail(fetchmailDump(t, fetchmailrc))
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "fetchmail.txt", c)
+	checkYAML(t, "fetchmail.txt", c)
 }
 
-// Files are named as fetchmail knows them; a $ in a path is no variable.
+// Paths are the same as for fetchmail; a $ in one begins no variable.
 func TestFetchmailFiles(t *testing.T) {
 	c, err := takeover.Fetchmail(fetchmailDump(t, `poll pop.example.com proto pop3 user ida pass p ssl
 		sslcertfile "/etc/$x/ca.pem" sslcertpath /etc/certs sslcert /home/me/me.pem sslkey /home/me/me.key`))
@@ -125,7 +87,7 @@ func TestFetchmailFiles(t *testing.T) {
 	}
 }
 
-// A dump is refused with its line, and without what stands there.
+// The error for a malformed dump has the line, but not its text, which may be a password.
 func TestFetchmailRefused(t *testing.T) {
 	for dump, want := range map[string]string{
 		"":                                           "there is no fetchmailrc in it",
@@ -149,7 +111,7 @@ func TestFetchmailRefused(t *testing.T) {
 	}
 }
 
-// Whatever the dump holds, what is made of it is YAML that says what was read.
+// Whatever the dump holds, the file is YAML with the values of Config.
 func FuzzDump(f *testing.F) {
 	f.Add("# c\nTRUE=1; FALSE=0\nfetchmailrc = {'poll_interval':300, 'servers': [{'pollname':'p', 'active':TRUE, 'protocol':'POP3', 'users': [" +
 		"{'remote':\"a\\\"\\x41\\101\\n\", 'password':\"\\0x?3p\", 'localnames':[('a','b'),], 'mda':'sh %F', 'limit':-1}\n\t,\t]}]}")
@@ -168,24 +130,24 @@ func FuzzDump(f *testing.F) {
 		if err := yaml.Unmarshal([]byte(text), &file); err != nil {
 			t.Fatalf("%v in\n%s", err, text)
 		}
-		on := 0
+		enabled := 0
 		for _, a := range c.Accounts {
 			if a.Disabled {
 				continue
 			}
-			on++
+			enabled++
 			for _, k := range a.Keys {
-				said, own := file.Accounts[a.Name][k.Name]
-				if !own {
-					said = file.Defaults[k.Name]
+				written, ok := file.Accounts[a.Name][k.Name]
+				if !ok {
+					written = file.Defaults[k.Name]
 				}
-				if text, ok := k.Value.(string); ok && said.Value != text {
+				if text, ok := k.Value.(string); ok && written.Value != text {
 					t.Errorf("%s is not %q in\n%s", k.Name, k.Value, c.YAML("fetchmail"))
 				}
 			}
 		}
-		if len(file.Sinks) != len(c.Sinks) || len(file.Accounts) != on {
-			t.Errorf("%d sinks and %d accounts, want %d and %d, in\n%s", len(file.Sinks), len(file.Accounts), len(c.Sinks), on, text)
+		if len(file.Sinks) != len(c.Sinks) || len(file.Accounts) != enabled {
+			t.Errorf("%d sinks and %d accounts, want %d and %d, in\n%s", len(file.Sinks), len(file.Accounts), len(c.Sinks), enabled, text)
 		}
 	})
 }

@@ -22,12 +22,12 @@ func TestGetmail(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		outcome(t, strings.TrimSuffix(path, ".rc")+".golden", c)
-		sound(t, c)
+		checkConfig(t, strings.TrimSuffix(path, ".rc")+".golden", c)
+		checkSafe(t, c)
 	}
 }
 
-// What getmail refuses is a mistake, and its place is named; no password is.
+// What getmail refuses is an error that names the place, but shows no password.
 func TestGetmailRefuses(t *testing.T) {
 	const (
 		pop  = "[retriever]\ntype = SimplePOP3Retriever\nserver = h\nusername = u\npassword = secret\n"
@@ -82,8 +82,8 @@ func TestGetmailRefuses(t *testing.T) {
 	}
 }
 
-// Without a path, getmail's own folder is read: getmailrc or, without it, all others.
-// There, or beside the file, is what getmail remembers.
+// Without a path, the files in getmail's folder are read: getmailrc or, if there is none,
+// all others. What getmail remembers is there, or beside the file.
 func TestGetmailPaths(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("XDG_CONFIG_HOME", "")
@@ -127,8 +127,8 @@ func TestGetmailPaths(t *testing.T) {
 	check([]string{filepath.Join(home, "other/x.rc")}, "x /other/oldmail-h-110-u-x.rc\n")
 }
 
-// The home of another is looked up, since we know only our own.
-func TestGetmailOthersHome(t *testing.T) {
+// The home folder of another user is looked up.
+func TestGetmailOtherHome(t *testing.T) {
 	me, err := user.Current()
 	if err != nil {
 		t.Skip(err)
@@ -166,7 +166,7 @@ func FuzzGetmail(f *testing.F) {
 			t.Fatal(err)
 		}
 		if c, err := takeover.Getmail([]string{path}, "/home/me"); err == nil {
-			sound(t, c)
+			checkSafe(t, c)
 		}
 	})
 }

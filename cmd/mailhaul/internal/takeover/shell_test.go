@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// What a shell is not needed for is run without one; and nothing that a sender writes
-// comes to where it could be run.
+// A command line that needs no shell is run without one, and no part of a sender's address
+// can be run.
 func TestMDA(t *testing.T) {
 	sh := func(script string) []string { return []string{"sh", "-c", script} }
 	for line, want := range map[string][]string{
@@ -83,7 +83,7 @@ func TestMDA(t *testing.T) {
 	}
 }
 
-// mda returns the command that a line becomes, nil if the account is off without one.
+// mda returns the command that a line becomes, nil if the account is disabled.
 func mda(line, to string) []string {
 	d := (&builder{}).newDraft("a")
 	d.addMDA(line, to)
@@ -93,7 +93,7 @@ func mda(line, to string) []string {
 	return d.Sinks[0].Keys[0].Value.([]string)
 }
 
-// Whatever the sender is called, a shell runs what it runs otherwise.
+// Whatever the address of the sender, a shell runs the same commands.
 func FuzzSenderScript(f *testing.F) {
 	for _, line := range []string{
 		"a -a '%F'", `a -a "%F"  -a  %F`, "a `a` -a '%F'", "a -a 'a %F'", `a -a "` + "`" + `%F"`, "a -a ''%F''", `a"'" -a "%F"'"'`, `a --a=%F|a"` + "`a`" + `"`,
