@@ -45,8 +45,8 @@ func pollEnviron(s fetch.Summary) []string {
 }
 
 // runHook runs a command in a process group of its own. What the command leaves running
-// in the background may outlive it. Unlike programs that see mail, it gets the environment
-// of mailhaul without the secrets: ssh, for one, finds its agent there.
+// in the background may outlive it. It gets the environment of mailhaul without the
+// secrets, in which ssh, for example, finds its agent; programs that see mail do not.
 func (w *wiring) runHook(ctx context.Context, name string, h *config.Hook, env ...string) error {
 	path, err := exec.LookPath(h.Argv[0])
 	if err != nil {

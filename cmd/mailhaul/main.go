@@ -7,8 +7,8 @@
 //
 //  1. [run] parses the command line by the commands of [newApp] (app.go, args.go).
 //  2. [loadAndWire] reads the configuration and makes what it describes (wire.go): the
-//     sinks (sinks.go), the sources of access tokens (oauth.go), and for each account a
-//     fetch.Account with its hooks (hooks.go).
+//     sinks (sinks.go), the sources of access tokens (oauth.go, grants.go), and for each
+//     account a fetch.Account with its hooks (hooks.go).
 //  3. The command opens the state database, to change it or only to read it (state.go).
 //  4. fetch.Once, fetch.Each or fetch.Run polls the accounts. Events go to a [reporter]
 //     (reporter.go) that writes text or JSON (textreporter.go, jsonreporter.go); others

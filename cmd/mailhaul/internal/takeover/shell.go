@@ -81,9 +81,10 @@ func splitShellWords(line string) (words []string, ok bool) {
 			}
 			word.Reset()
 			begun = false
-		case strings.IndexByte("|&;<>()$`\\*?[", c) >= 0,
-			!begun && (strings.IndexByte("#{!", c) >= 0 || c == '~' && (i > 0 || line[1] != '/')),
-			c == '=' && len(words) == 0:
+		case strings.IndexByte("|&;<>()$`\\*?[", c) >= 0, // an operator, an expansion or a pattern
+			!begun && strings.IndexByte("#{!", c) >= 0,      // a comment, a group or a negation
+			!begun && c == '~' && (i > 0 || line[1] != '/'), // mailhaul expands only ~/ of the program
+			c == '=' && len(words) == 0:                     // an assignment
 			return nil, false
 		default:
 			word.WriteByte(c)
@@ -114,12 +115,28 @@ func scriptWithSender(line string) (script string, ok bool) {
 	if senders == 0 {
 		return line, true
 	}
-	words := strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(" \t|&;<>(){}$`'\"=", r) })
-	if _, err := program.Parse(slices.Concat([]string{"sender"}, words, []string{"{sender}"})); err != nil ||
-		slices.ContainsFunc(words, func(w string) bool { return slices.Contains(commandRunners, w) }) ||
-		unsafeScript.MatchString(line) || len(senderOption.FindAllString(line, -1)) != senders {
+	if unsafeScript.MatchString(line) || len(senderOption.FindAllString(line, -1)) != senders || runsItsArguments(line) {
 		return "", false
 	}
+	return quoteSender(line)
+}
+
+// runsItsArguments reports whether a script has a word that may be the name of a program
+// that runs its arguments as a command.
+func runsItsArguments(script string) bool {
+	words := strings.FieldsFunc(script, func(r rune) bool { return strings.ContainsRune(" \t|&;<>(){}$`'\"=", r) })
+	if slices.ContainsFunc(words, func(w string) bool { return slices.Contains(commandRunners, w) }) {
+		return true
+	}
+	// Package program refuses a placeholder anywhere behind the name of such a program.
+	_, err := program.Parse(slices.Concat([]string{"sender"}, words, []string{"{sender}"}))
+	return err != nil
+}
+
+// quoteSender replaces each %F in a script, with the quotes around it, by the quoted
+// variable with the sender. ok is false for one in backquotes, for one between other
+// words in quotes, and if quotes are left open.
+func quoteSender(line string) (script string, ok bool) {
 	var b []byte
 	quote, backquoted := byte(0), false
 	for i := 0; i < len(line); i++ {
@@ -129,7 +146,7 @@ func scriptWithSender(line string) (script string, ok bool) {
 			i++
 			if quote != 0 {
 				if line[i-2] != quote || i+1 == len(line) || line[i+1] != quote {
-					return "", false // between other words in quotes
+					return "", false
 				}
 				b, quote = b[:len(b)-1], 0
 				i++
