@@ -150,7 +150,7 @@ func (e *explanation) outlook(now time.Time) []string {
 		}
 	}
 	if e.row.Reason != "" {
-		all = append(all, e.refusal(now)...)
+		all = append(all, e.refusalSentences(now)...)
 	}
 	switch {
 	case e.accountConfig == nil:
@@ -169,8 +169,8 @@ func (e *explanation) outlook(now time.Time) []string {
 	return all
 }
 
-// refusal returns sentences on why the message was refused and when it is tried again.
-func (e *explanation) refusal(now time.Time) []string {
+// refusalSentences returns sentences on why the message was refused and when it is tried again.
+func (e *explanation) refusalSentences(now time.Time) []string {
 	verb := "Refused"
 	if e.row.Phase == state.Promised && e.row.Tries == 0 {
 		verb = "Not delivered"

@@ -162,7 +162,7 @@ func (r *fetchRun) poll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	countEvent, saveMetrics, err := openMetricsFile(ctx, r.cfg, r.store, out.news, r.opts.quiet)
+	metrics, err := openMetricsFile(ctx, r.cfg, r.store, out.news, r.opts.quiet)
 	if err != nil {
 		return err
 	}
@@ -184,7 +184,7 @@ func (r *fetchRun) poll(ctx context.Context) error {
 	observe := func(e fetch.Event) {
 		r.trace.observe(e)
 		out.observe(e)
-		countEvent(e)
+		metrics.observe(e)
 	}
 	summaries := fetch.Once(ctx, fetch.Setup{
 		Accounts: accounts, Parallel: r.cfg.Parallel, PerHost: r.cfg.PerHost,
@@ -205,7 +205,7 @@ func (r *fetchRun) poll(ctx context.Context) error {
 		}
 	}
 	if !r.opts.dryRun {
-		saveMetrics(saveGrace)
+		metrics.save(saveGrace)
 		r.wiring.sessions.Save()
 	}
 	out.total(summaries)

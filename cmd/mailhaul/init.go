@@ -136,7 +136,7 @@ func (i *initRun) readOptions(c *cli.Context) error {
 		if !c.IsSet(flag) {
 			continue
 		}
-		if *setting, err = configPath(c.String(flag)); err != nil {
+		if *setting, err = pathInConfig(c.String(flag)); err != nil {
 			return err
 		}
 	}
@@ -175,7 +175,7 @@ func (i *initRun) deriveSettings() error {
 		i.user = cmp.Or(i.user, i.address)
 	}
 	if host := cmp.Or(domain, i.server); i.name == "" && host != "" {
-		i.name = nameOf(host)
+		i.name = accountNameFor(host)
 	}
 	if hint := config.NameHint(i.name); i.name != "" && hint != "" {
 		return usagef(hint, "%q cannot be a name", i.name)
@@ -183,11 +183,11 @@ func (i *initRun) deriveSettings() error {
 	if i.tls == "" && strings.HasSuffix(i.server, ":110") {
 		i.tls = config.TLSStart
 	}
-	return i.problem()
+	return i.validate()
 }
 
-// nameOf returns a name for the account on a host or in a domain: its first label.
-func nameOf(host string) string {
+// accountNameFor returns a name for the account on a host or in a domain: its first label.
+func accountNameFor(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}
@@ -198,8 +198,8 @@ func nameOf(host string) string {
 	return name
 }
 
-// problem returns the first mistake in the settings so far.
-func (i *initRun) problem() error {
+// validate returns the first mistake in the settings so far, as a usage error.
+func (i *initRun) validate() error {
 	_, err := i.parse()
 	if e, ok := errors.AsType[*config.Error](err); ok {
 		return usagef(e.Problems[0].Hint, "%s", e.Problems[0].Text)

@@ -97,7 +97,7 @@ func runList(c *cli.Context, std stdio) error {
 	l := listing{account: chosen[0], now: time.Now()}
 	sight, err := w.account(l.account).Look(ctx, fetch.Options{State: store}, readHeader)
 	if err != nil && !c.Bool("json") {
-		return reportLookFailure(std.err, l.account.Name, err)
+		return writeLookFailure(std.err, l.account.Name, err)
 	}
 	for _, p := range sight.Messages {
 		l.messages = append(l.messages, listedMessage{p, headers[p.Num]})
@@ -116,17 +116,6 @@ func runList(c *cli.Context, std stdio) error {
 	l.showUIDs = c.Bool("uids") || !l.showHeaders
 	l.write(std.out, lineWidth(std.out))
 	return nil
-}
-
-// reportLookFailure writes why an account could not be looked at, and returns the
-// outcome.
-func reportLookFailure(out io.Writer, account string, err error) error {
-	paint := painter(isTerminal(out))
-	fmt.Fprintf(out, "%s: %s: %s\n", account, paint(red, "FAILED"), clean(err.Error()))
-	if hint := fetch.Hint(err); hint != "" {
-		fmt.Fprintf(out, "  hint: %s\n", hint)
-	}
-	return &outcome{fetch.Classify(err)}
 }
 
 // write writes a table that is at most width columns wide, and a line with the sum.

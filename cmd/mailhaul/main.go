@@ -25,13 +25,13 @@
 //	check       checklist.go (the report), probe.go (the sinks and the state)
 //	list, plan  prospect.go (what becomes of a message), header.go, planjson.go
 //	status      statustable.go, statusjson.go
-//	init        questions.go, prompt.go, setup.go (the file that is written)
+//	init        questions.go, prompt.go, setup.go (the text of the configuration)
 //	demo        demofiles.go
 //
 // The rest is shared: what a person sees (format.go, table.go, terminal.go, uid.go), JSON
 // (json.go), questions of yes or no (confirm.go), the writers (output.go,
-// orderedreports.go), metrics_file (metrics.go), the notify command (notifier.go),
-// signals (signals.go) and the Go runtime (tune.go).
+// orderedreports.go), a new configuration file (newconfig.go), metrics_file (metrics.go),
+// the notify command (notifier.go), signals (signals.go) and the Go runtime (tune.go).
 package main
 
 import (

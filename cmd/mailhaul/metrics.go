@@ -14,25 +14,48 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// openMetricsFile returns an observer that counts events for metrics_file, and write,
-// which updates the file and warns if that fails or takes longer than limit. If quiet, it
-// warns once a day. Without a metrics_file both do nothing.
-func openMetricsFile(ctx context.Context, cfg *config.Config, store *state.Store, out reporter, quiet bool) (observe fetch.Observer, write func(limit time.Duration), err error) {
+// metricsFile is metrics_file during a fetch. Without a metrics_file its methods do
+// nothing.
+type metricsFile struct {
+	file   *metrics.File // nil without one
+	marker string        // see reportedToday
+	out    reporter
+	quiet  bool // warn once a day
+}
+
+func openMetricsFile(ctx context.Context, cfg *config.Config, store *state.Store, out reporter, quiet bool) (*metricsFile, error) {
 	if cfg.MetricsFile == "" {
-		return func(fetch.Event) {}, func(time.Duration) {}, nil
+		return &metricsFile{}, nil
 	}
 	success, err := lastSuccesses(ctx, store)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	f := metrics.NewFile(cfg.MetricsFile, buildInfo(), accountNames(cfg), success)
-	return f.Observe, func(limit time.Duration) {
-		err := writeWithin(limit, f)
-		reported := reportedToday(filepath.Join(cfg.State, "metrics.trouble"), err)
-		if err != nil && !(quiet && reported) {
-			out.warn(fmt.Sprintf("metrics_file: %v", err))
-		}
+	return &metricsFile{
+		file:   metrics.NewFile(cfg.MetricsFile, buildInfo(), accountNames(cfg), success),
+		marker: filepath.Join(cfg.State, "metrics.trouble"),
+		out:    out,
+		quiet:  quiet,
 	}, nil
+}
+
+// observe counts an event.
+func (m *metricsFile) observe(e fetch.Event) {
+	if m.file != nil {
+		m.file.Observe(e)
+	}
+}
+
+// save writes the file, and warns if that fails or takes longer than limit.
+func (m *metricsFile) save(limit time.Duration) {
+	if m.file == nil {
+		return
+	}
+	err := writeWithin(limit, m.file)
+	reported := reportedToday(m.marker, err)
+	if err != nil && !(m.quiet && reported) {
+		m.out.warn(fmt.Sprintf("metrics_file: %v", err))
+	}
 }
 
 // writeWithin writes a file of metrics, and returns an error if that takes longer than

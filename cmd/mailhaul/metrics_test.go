@@ -41,13 +41,13 @@ func TestMetricsFolderLocked(t *testing.T) {
 		State: filepath.Join(dir, "state"), MetricsFile: filepath.Join(public, "mailhaul.prom"),
 		Accounts: []config.Account{{Name: "ada"}},
 	}
-	observe, write, err := openMetricsFile(t.Context(), cfg, store, newJSONReporter(stdio{err: &said}, false), false)
+	metrics, err := openMetricsFile(t.Context(), cfg, store, newJSONReporter(stdio{err: &said}, false), false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	poll := fetch.Finished{Summary: fetch.Summary{Account: "ada", Fetched: 3, Started: time.Unix(1, 0), Ended: time.Unix(2, 0)}}
-	observe(poll)
-	write(time.Millisecond)
+	metrics.observe(poll)
+	metrics.save(time.Millisecond)
 	if !strings.Contains(said.String(), "metrics_file: not written within 1ms: another program has locked its folder") {
 		t.Errorf("it said %q", said.String())
 	}
@@ -56,8 +56,8 @@ func TestMetricsFolderLocked(t *testing.T) {
 	if err := locked.Close(); err != nil {
 		t.Fatal(err)
 	}
-	observe(poll)
-	write(time.Minute) // after the first, which goes on
+	metrics.observe(poll)
+	metrics.save(time.Minute) // after the first, which goes on
 	text, err := os.ReadFile(cfg.MetricsFile)
 	if err != nil || !strings.Contains(string(text), `mailhaul_fetched_messages_total{account="ada"} 6`) || said.Len() > 0 {
 		t.Errorf("it said %q, and the file has %s, %v", said.String(), text, err)

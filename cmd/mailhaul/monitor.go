@@ -21,7 +21,10 @@ import (
 func (d *daemon) startMonitor(ctx context.Context) (stop func(), err error) {
 	health := metrics.NewHealth(time.Now)
 	d.monitor = newMonitor(d.store, d.out, health)
-	if err := d.monitor.listen(d.cfg.Metrics); err != nil {
+	d.monitor.mu.Lock()
+	err = d.monitor.listen(d.cfg.Metrics)
+	d.monitor.mu.Unlock()
+	if err != nil {
 		d.monitor.close()
 		return nil, err
 	}
@@ -60,7 +63,7 @@ type monitor struct {
 	out    reporter
 	health *metrics.Health
 
-	mu       sync.Mutex
+	mu       sync.Mutex       // protects the fields below it
 	metrics  *metrics.Metrics // nil until a server is configured
 	server   *metrics.Server  // nil without one
 	addr     string           // of the server, as configured
@@ -117,7 +120,7 @@ func (m *monitor) applyConfig(cfg *config.Config, accounts []*fetch.Account) {
 }
 
 // listen serves at addr, or closes the server if addr is empty. After an error the server
-// at the old address goes on, if possible.
+// at the old address goes on, if possible. The caller holds m.mu.
 func (m *monitor) listen(addr string) error {
 	if addr == m.addr {
 		return nil

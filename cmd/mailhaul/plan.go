@@ -95,7 +95,7 @@ func (r *planRun) report(i int, sight fetch.Sight, err error) {
 		fmt.Fprintln(out)
 	}
 	if err != nil {
-		reportLookFailure(out, a.Name, err)
+		writeLookFailure(out, a.Name, err)
 		return
 	}
 	writePlan(out, a, r.wiring.describeSinks(a), sight, r.now)

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -125,4 +126,15 @@ func formatKeep(k fetch.Keep) string {
 	default:
 		return "keep: " + strings.TrimSuffix(strings.TrimSuffix(k.For.String(), "0s"), "0m")
 	}
+}
+
+// writeLookFailure writes why an account could not be looked at, and returns the
+// outcome.
+func writeLookFailure(out io.Writer, account string, err error) error {
+	paint := painter(isTerminal(out))
+	fmt.Fprintf(out, "%s: %s: %s\n", account, paint(red, "FAILED"), clean(err.Error()))
+	if hint := fetch.Hint(err); hint != "" {
+		fmt.Fprintf(out, "  hint: %s\n", hint)
+	}
+	return &outcome{fetch.Classify(err)}
 }

@@ -40,7 +40,7 @@ func (i *initRun) askForMissing(ctx context.Context) error {
 	}
 	if i.ask != nil && !i.given("keep") {
 		return i.askUntilValid("Keep mail on the server: "+keepValues, defaultKeep,
-			func(a string) error { i.keep = a; return i.problem() })
+			func(a string) error { i.keep = a; return i.validate() })
 	}
 	i.keep = cmp.Or(i.keep, defaultKeep)
 	return nil
@@ -175,7 +175,7 @@ func (i *initRun) useFoundServer(domain string, s discover.Server) error {
 	if i.provider != nil && i.provider.Advice != "" {
 		i.say("  %s: %s", i.provider.Name, i.provider.Advice)
 	}
-	return i.problem()
+	return i.validate()
 }
 
 var discoveryWords = map[discover.From]string{
@@ -192,7 +192,7 @@ func (i *initRun) askServer(preset string) error {
 				i.tls = config.TLSStart
 			}
 		}
-		err := i.problem()
+		err := i.validate()
 		if err != nil {
 			i.setup = before
 		}
@@ -240,7 +240,7 @@ func (i *initRun) askLogin(again bool) error {
 		}
 	}
 	if again || !i.given("user") {
-		err := i.askUntilValid("User name", i.user, func(a string) error { i.user = a; return i.problem() })
+		err := i.askUntilValid("User name", i.user, func(a string) error { i.user = a; return i.validate() })
 		if err != nil {
 			return err
 		}
@@ -281,7 +281,7 @@ func (i *initRun) askPassword() error {
 		i.typed, err = i.ask.secret("Password (not shown)", false)
 		return err
 	case 1:
-		return i.askUntilValid("Command", "pass show mail/"+i.name, func(a string) error { i.passwordCommand = a; return i.problem() })
+		return i.askUntilValid("Command", "pass show mail/"+i.name, func(a string) error { i.passwordCommand = a; return i.validate() })
 	}
 	i.oauth = i.provider.OAuth
 	return i.askClient()
@@ -298,7 +298,7 @@ func (i *initRun) checkAbsent(name, option string) error {
 }
 
 func (i *initRun) askClient() error {
-	err := i.askUntilValid("Client id", "", func(a string) error { i.clientID = a; return i.problem() })
+	err := i.askUntilValid("Client id", "", func(a string) error { i.clientID = a; return i.validate() })
 	if err != nil || i.clientSecretFile != "" {
 		return err
 	}
@@ -409,18 +409,18 @@ func (i *initRun) setSink(before setup, kind, place string) (err error) {
 	i.kind, i.place = kind, place
 	switch kind {
 	case "maildir", "mbox":
-		i.place, err = configPath(os.ExpandEnv(place))
+		i.place, err = pathInConfig(os.ExpandEnv(place))
 	case "lmtp", "smtp":
 		i.to = i.user
 		if me, err := user.Current(); err == nil && kind == "lmtp" {
 			i.to = me.Username
 		}
-		err = i.askUntilValid("For whom", i.to, func(a string) error { i.to = a; return i.problem() })
+		err = i.askUntilValid("For whom", i.to, func(a string) error { i.to = a; return i.validate() })
 	}
 	if err != nil {
 		return err
 	}
-	if err = i.problem(); err != nil {
+	if err = i.validate(); err != nil {
 		i.setup = before
 	}
 	return err

@@ -162,20 +162,6 @@ func keepComment(keep string) string {
 	return "how long mail stays on the server"
 }
 
-// configPath returns the name in a configuration of a path that a person typed, which is
-// relative to the working folder.
-func configPath(path string) (string, error) {
-	if path == "~" || strings.HasPrefix(path, "~/") {
-		return path, nil
-	}
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return "", err
-	}
-	// In the paths of a configuration, $ begins a variable.
-	return strings.ReplaceAll(tilde(abs), "$", "$$"), nil
-}
-
 // write creates the files of the secrets, then the configuration. None of them may
 // exist. After an error it leaves none behind.
 func (s setup) write() (err error) {
@@ -197,23 +183,4 @@ func (s setup) write() (err error) {
 		created = append(created, path)
 	}
 	return writeNew(s.path, s.yaml())
-}
-
-// writeNew creates a file that only its owner may read. It must not exist.
-func writeNew(path, text string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		os.Remove(path)
-	}
-	return err
 }

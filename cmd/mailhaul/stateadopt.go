@@ -93,7 +93,7 @@ func runStateAdopt(c *cli.Context, std stdio) error {
 	if _, held := errors.AsType[*state.HeldError](err); adoptErr != nil || err == nil || held {
 		return err
 	}
-	return reportLookFailure(std.err, name, err)
+	return writeLookFailure(std.err, name, err)
 }
 
 // parseDay returns the beginning of a day of --before, the zero time for "".

@@ -132,23 +132,6 @@ func chooseFetcher(args []string) (fetcher, error) {
 	return from, nil
 }
 
-// newConfigPath returns the absolute path for a new configuration: explicit, or the usual
-// one. It fails if the file exists.
-func newConfigPath(explicit string) (string, error) {
-	path, exists, err := config.Place(explicit)
-	_, noHome := errors.AsType[*config.NotFound](err)
-	switch {
-	case noHome:
-		return "", usagef("set HOME; or name the file with --config, and set XDG_STATE_HOME for the state",
-			"there is no home folder to write a configuration to")
-	case err != nil:
-		return "", configError(err)
-	case exists:
-		return "", usagef("add accounts to it by hand, or name another file with --config", "there is a configuration already: %s", path)
-	}
-	return path, nil
-}
-
 // writeRemarks writes the remarks, a line each.
 func writeRemarks(out io.Writer, c *takeover.Config) {
 	for _, group := range c.GroupedRemarks() {
@@ -199,15 +182,6 @@ func writeTakeoverSteps(out io.Writer, from string, enabled []takeover.Account, 
 		}
 	}
 	fmt.Fprintf(out, "  %-34s # %s\n", "mailhaul fetch"+option, purpose)
-}
-
-// configOption returns the option --config for a configuration, with a blank before it,
-// or "" for the one that commands find by themselves.
-func configOption(path string) string {
-	if found, err := config.Find(""); err == nil && filepath.Clean(found) == path {
-		return ""
-	}
-	return " --config " + shellQuoted(path)
 }
 
 // fileExists reports whether a file exists. The path may begin with ~/.

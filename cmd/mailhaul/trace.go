@@ -105,7 +105,7 @@ func (t *trace) observe(e fetch.Event) {
 	case fetch.Started:
 		t.writeLine(e.Account, "*", version(), false)
 	case fetch.Connected:
-		t.writeLine(e.Account, "*", "connected to "+e.Addr+", "+handshake(e.State), false)
+		t.writeLine(e.Account, "*", "connected to "+e.Addr+", "+describeHandshake(e.State), false)
 	case fetch.Finished:
 		t.writeEnd(e.Account, e.Err)
 	default:
@@ -127,8 +127,8 @@ func (t *trace) writeEnd(account string, err error) {
 	t.writeLine(account, "*", text, true)
 }
 
-// handshake describes a TLS connection and the server's certificates.
-func handshake(cs *tls.ConnectionState) string {
+// describeHandshake describes a TLS connection and the server's certificates.
+func describeHandshake(cs *tls.ConnectionState) string {
 	if cs == nil {
 		return describeTLS(cs)
 	}

@@ -61,8 +61,8 @@ const maxIdleConns = 32
 // wiring is what a configuration describes, as the objects of the packages that do the
 // work: the sinks, and what accounts and sinks share.
 type wiring struct {
-	host         string // this machine's name
-	spool        *spool.Dir
+	host         string            // this machine's name
+	spool        *spool.Dir        // in which mail waits for sinks that need one
 	sessions     *channel.Sessions // of TLS, to be resumed
 	pool         *remote.Pool      // of the sinks' connections
 	sinks        map[string]deliver.Sink
@@ -88,7 +88,7 @@ func rewire(old *wiring, cfg *config.Config) (*wiring, error) {
 	}
 	w := &wiring{
 		host:         host,
-		spool:        spool.New(spoolPath(cfg), durable.OS),
+		spool:        spool.New(filepath.Join(cfg.State, "spool"), durable.OS),
 		sessions:     channel.NewSessions(filepath.Join(cfg.State, "tls")),
 		pool:         remote.NewPool(min(cfg.Parallel*maxSinks, maxIdleConns)),
 		sinks:        map[string]deliver.Sink{},
@@ -117,9 +117,6 @@ func rewire(old *wiring, cfg *config.Config) (*wiring, error) {
 	}
 	return w, nil
 }
-
-// spoolPath returns the folder in which mail waits for sinks that need a spool.
-func spoolPath(cfg *config.Config) string { return filepath.Join(cfg.State, "spool") }
 
 // loadAndWire reads the configuration, chooses the accounts with those names, and wires
 // it. The caller must close w.
