@@ -22,6 +22,7 @@ func newJSONReporter(std stdio, verbose bool) jsonReporter {
 func (j jsonReporter) note(text string) { j.log.Info().Msg(text) }
 func (j jsonReporter) warn(text string) { j.log.Warn().Msg(text) }
 
+// total writes nothing: a program can add up the accounts itself.
 func (j jsonReporter) total([]fetch.Summary) {}
 
 func (j jsonReporter) observe(e fetch.Event) {
@@ -58,6 +59,7 @@ func (j jsonReporter) observe(e fetch.Event) {
 	}
 }
 
+// logFinished writes the line of a poll that has ended.
 func (j jsonReporter) logFinished(s fetch.Summary) {
 	ev := j.log.Info()
 	switch s.Class {
@@ -76,11 +78,14 @@ func (j jsonReporter) logFinished(s fetch.Summary) {
 		toDelete = s.Would.Delete
 	}
 	ev.Str("account", s.Account).Str("result", result).
-		Int("listed", s.Listed).Int("fetched", s.Fetched).Int64("bytes", s.Bytes).Int("deleted", s.Deleted).Int("restored", s.Restored).
-		Int("quarantined", s.Quarantined).Int("dropped", s.Dropped).Int("to_delete", toDelete).Int("refused", s.Refused).Int("too_large", s.TooLarge).Int("unfetched", s.Unfetched).
+		Int("listed", s.Listed).Int("fetched", s.Fetched).Int64("bytes", s.Bytes).
+		Int("deleted", s.Deleted).Int("restored", s.Restored).
+		Int("quarantined", s.Quarantined).Int("dropped", s.Dropped).Int("to_delete", toDelete).
+		Int("refused", s.Refused).Int("too_large", s.TooLarge).Int("unfetched", s.Unfetched).
 		Dur("took_ms", s.Ended.Sub(s.Started))
 	if w := s.Would; w != nil {
-		ev.Bool("dry_run", true).Int("to_fetch", w.Fetch).Int64("to_fetch_bytes", w.FetchOctets).Bool("delete_fetched", w.DeleteFetched).Int("open", w.Open)
+		ev.Bool("dry_run", true).Int("to_fetch", w.Fetch).Int64("to_fetch_bytes", w.FetchOctets).
+			Bool("delete_fetched", w.DeleteFetched).Int("open", w.Open)
 	}
 	if s.NotDeleted != nil {
 		ev.Str("not_deleted", s.NotDeleted.Error())

@@ -178,17 +178,22 @@ func (i *initRun) useFoundServer(domain string, s discover.Server) error {
 	return i.validate()
 }
 
+// discoveryWords say how a server was found.
 var discoveryWords = map[discover.From]string{
-	discover.Known: "known", discover.SRV: "the domain says so", discover.MX: "where the domain's mail goes", discover.Guess: "guessed, and its certificate is right",
+	discover.Known: "known",
+	discover.SRV:   "the domain says so",
+	discover.MX:    "where the domain's mail goes",
+	discover.Guess: "guessed, and its certificate is right",
 }
 
+// askServer asks for the server. Unless --tls is set, its port decides on TLS.
 func (i *initRun) askServer(preset string) error {
 	return i.askUntilValid("POP3 server, host or host:port", preset, func(a string) error {
 		before := i.setup
 		i.server = a
-		if _, port, _ := net.SplitHostPort(a); !i.given("tls") && a != before.server {
+		if !i.given("tls") && a != before.server {
 			i.tls = config.TLSImplicit
-			if port == "110" {
+			if _, port, _ := net.SplitHostPort(a); port == "110" {
 				i.tls = config.TLSStart
 			}
 		}
@@ -297,6 +302,7 @@ func (i *initRun) checkAbsent(name, option string) error {
 	return nil
 }
 
+// askClient asks for the OAuth client.
 func (i *initRun) askClient() error {
 	err := i.askUntilValid("Client id", "", func(a string) error { i.clientID = a; return i.validate() })
 	if err != nil || i.clientSecretFile != "" {

@@ -28,7 +28,14 @@ func newReporter(std stdio, o fetchOptions, accounts []config.Account, w *wiring
 	if o.logFormat == "json" {
 		return newJSONReporter(std, o.verbose)
 	}
-	t := &textReporter{out: std.err, err: std.err, verbose: o.verbose, targets: map[string]string{}, mayDrop: map[string]bool{}, pollTargets: map[string]string{}}
+	t := &textReporter{
+		out:         std.err,
+		err:         std.err,
+		verbose:     o.verbose,
+		targets:     map[string]string{},
+		mayDrop:     map[string]bool{},
+		pollTargets: map[string]string{},
+	}
 	if o.dryRun {
 		t.out = std.out // a dry run's findings are its output
 	}

@@ -43,6 +43,7 @@ func runStateForget(c *cli.Context, std stdio) error {
 	return forgetAccount(ctx, std, cfg, store, name, c.Bool("yes"))
 }
 
+// forgetAccount forgets an account, whose lease the caller holds, after asking.
 func forgetAccount(ctx context.Context, std stdio, cfg *config.Config, store *state.Store, name string, yes bool) error {
 	w, err := wire(cfg)
 	if err != nil {
@@ -91,6 +92,8 @@ func warnSweepFailed(std stdio, err error) {
 	}
 }
 
+// forgetMessages forgets the messages that uids name, after asking. The caller holds the
+// lease of the account.
 func forgetMessages(ctx context.Context, std stdio, store *state.Store, name string, uids []string, yes bool) error {
 	rows, err := findMessages(ctx, store, name, uids)
 	if err != nil {

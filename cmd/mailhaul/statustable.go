@@ -16,6 +16,7 @@ import (
 // resultWord is the result of a poll in a table.
 type resultWord struct{ word, colour string }
 
+// resultWords has the results by the names that the state database has for them.
 var resultWords = map[string]resultWord{
 	fetch.ClassFine.String():     {"ok", green},
 	fetch.ClassRefused.String():  {"refused", yellow},
@@ -161,7 +162,8 @@ func writePollTable(out io.Writer, polls []state.Poll) {
 		})
 	}
 	writeTable(out, []column{
-		{title: "  WHEN"}, {title: "RESULT", colours: colours}, {title: "FETCHED", right: true}, {title: "SIZE", right: true}, {title: "TOOK", right: true},
+		{title: "  WHEN"}, {title: "RESULT", colours: colours},
+		{title: "FETCHED", right: true}, {title: "SIZE", right: true}, {title: "TOOK", right: true},
 	}, rows, nil)
 }
 

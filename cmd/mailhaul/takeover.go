@@ -27,6 +27,7 @@ type fetcher struct {
 	read     func(ctx context.Context, std stdio, files []string) (*takeover.Config, error)
 }
 
+// fetchers are the arguments of mailhaul import.
 var fetchers = []fetcher{
 	{"fetchmail", 1, readFetchmail},
 	{"mpop", 1, fromFiles(func(files []string, home string) (*takeover.Config, error) {

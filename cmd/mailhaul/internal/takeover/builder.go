@@ -3,6 +3,7 @@ package takeover
 import (
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"reflect"
 	"strconv"
@@ -169,6 +170,11 @@ func formatSeconds(seconds int) string {
 
 // escapePath returns a path as the configuration has it, where $ begins a variable.
 func escapePath(path string) string { return strings.ReplaceAll(path, "$", "$$") }
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
 
 // nameSet is a set of names that are in use.
 type nameSet map[string]bool

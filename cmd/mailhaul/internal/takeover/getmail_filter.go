@@ -122,6 +122,7 @@ func (a *getmailAccount) command(s *rcSection) []string {
 	return argv
 }
 
+// remarkUser remarks on a section whose program or file is to belong to another user.
 func (a *getmailAccount) remarkUser(s *rcSection) {
 	if name := s.text("user"); name != "" {
 		a.remark("section %s: user has no counterpart: run mailhaul as %s", s.name, name)

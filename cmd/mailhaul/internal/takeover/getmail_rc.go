@@ -17,6 +17,7 @@ type rcFile struct {
 	err      error
 }
 
+// rcSection is a section of an rcFile.
 type rcSection struct {
 	file *rcFile
 	name string
@@ -24,6 +25,7 @@ type rcSection struct {
 	used bool // whether the section was looked up
 }
 
+// rcKey is a key of an rcSection.
 type rcKey struct {
 	name, value string
 	line        int

@@ -275,8 +275,3 @@ func (a mpopAccount) expandTilde(name string, always bool) string {
 	}
 	return name
 }
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}

@@ -195,6 +195,8 @@ var (
 	mpopDuration    = regexp.MustCompile(`^([0-9]+[dhms])+$`)
 )
 
+// The following are such functions, or return one.
+
 func anyArg(s string) (string, bool)      { return s, true }
 func nonEmptyArg(s string) (string, bool) { return s, s != "" }
 
