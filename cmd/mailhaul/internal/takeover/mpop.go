@@ -2,6 +2,7 @@ package takeover
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -166,7 +167,7 @@ func (a mpopAccount) trust() {
 	switch {
 	case a.commands["tls_certcheck"] == "off":
 		a.remark("tls_certcheck off has no counterpart: for a certificate that is not trusted, mailhaul check prints a tls_fingerprint to add")
-	case len(pin) == 95:
+	case len(pin) == len("00:")*sha256.Size-1:
 		a.add("tls_fingerprint", pin)
 	case pin != "":
 		a.remark("tls_fingerprint is not by SHA-256, and is left out: mailhaul check prints one that is")

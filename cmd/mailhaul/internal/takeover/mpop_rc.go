@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -152,60 +153,56 @@ func unquote(s string) string {
 	return s
 }
 
-// mpopArgChecks has a function for each command, which reports whether mpop accepts the
-// argument and returns it normalized.
-var mpopArgChecks = map[string]func(string) (string, bool){
-	"host": nonEmptyArg, "port": numberArg(1<<16 - 1), "source_ip": anyArg, "proxy_host": anyArg,
-	"proxy_port": orWord("", numberArg(1<<16-1)), "socket": anyArg,
-	"timeout": orWord("off", numberArg(1<<31-1)), "pipelining": orWord("auto", onOffArg),
-	"user": anyArg, "password": anyArg, "passwordeval": anyArg, "ntlmdomain": anyArg,
-	"auth": func(s string) (string, bool) {
-		if s == "" || s == "on" {
-			return "", true
-		}
-		return s, s == "ntlm" || slices.Contains(fetch.AuthNames, s)
-	},
-	"tls": onOffArg, "tls_starttls": onOffArg, "tls_certcheck": onOffArg,
-	"tls_key_file": anyArg, "tls_cert_file": anyArg, "tls_trust_file": anyArg, "tls_crl_file": anyArg,
-	"tls_priorities": anyArg, "tls_min_dh_prime_bits": orWord("", numberArg(1<<31-1)),
-	"tls_host_override": anyArg, "tls_force_sslv3": anyArg,
-	"tls_fingerprint": func(s string) (string, bool) {
-		s = strings.ReplaceAll(s, " ", ":")
-		return s, s == "" || mpopFingerprint.MatchString(s)
-	},
-	"delivery": func(s string) (string, bool) {
-		method, arg := splitCommand(s)
-		return method + " " + arg, arg != "" && slices.Contains([]string{"mda", "maildir", "mbox", "exchange"}, method)
-	},
-	"uidls_file": nonEmptyArg, "only_new": onOffArg, "received_header": onOffArg, "filter": anyArg,
-	"keep": func(s string) (string, bool) {
-		switch on, ok := onOffArg(s); {
-		case ok:
-			return on, true
-		case strings.Trim(s, "0dhms") == "":
-			return "off", mpopDuration.MatchString(s)
-		}
-		return s, mpopDuration.MatchString(s)
-	},
-	"killsize": orWord("off", sizeArg), "skipsize": orWord("off", sizeArg),
+// mpopArgCheck reports whether mpop accepts an argument, and returns it normalized.
+type mpopArgCheck func(arg string) (normalized string, ok bool)
+
+// mpopArgChecks has the checks by command.
+var mpopArgChecks = map[string]mpopArgCheck{
+	"auth":                  authArg,
+	"delivery":              deliveryArg,
+	"filter":                anyArg,
+	"host":                  nonEmptyArg,
+	"keep":                  keepArg,
+	"killsize":              orWord("off", sizeArg),
+	"ntlmdomain":            anyArg,
+	"only_new":              onOffArg,
+	"password":              anyArg,
+	"passwordeval":          anyArg,
+	"pipelining":            orWord("auto", onOffArg),
+	"port":                  numberArg(math.MaxUint16),
+	"proxy_host":            anyArg,
+	"proxy_port":            orWord("", numberArg(math.MaxUint16)),
+	"received_header":       onOffArg,
+	"skipsize":              orWord("off", sizeArg),
+	"socket":                anyArg,
+	"source_ip":             anyArg,
+	"timeout":               orWord("off", numberArg(math.MaxInt32)),
+	"tls":                   onOffArg,
+	"tls_cert_file":         anyArg,
+	"tls_certcheck":         onOffArg,
+	"tls_crl_file":          anyArg,
+	"tls_fingerprint":       fingerprintArg,
+	"tls_force_sslv3":       anyArg,
+	"tls_host_override":     anyArg,
+	"tls_key_file":          anyArg,
+	"tls_min_dh_prime_bits": orWord("", numberArg(math.MaxInt32)),
+	"tls_priorities":        anyArg,
+	"tls_starttls":          onOffArg,
+	"tls_trust_file":        anyArg,
+	"uidls_file":            nonEmptyArg,
+	"user":                  anyArg,
 }
-
-var (
-	mpopFingerprint = regexp.MustCompile(`^([0-9a-fA-F]{2}:){31}[0-9a-fA-F]{2}$|^([0-9a-fA-F]{2}:){19}[0-9a-fA-F]{2}$|^([0-9a-fA-F]{2}:){15}[0-9a-fA-F]{2}$`)
-	mpopDuration    = regexp.MustCompile(`^([0-9]+[dhms])+$`)
-)
-
-// The following are such functions, or return one.
 
 func anyArg(s string) (string, bool)      { return s, true }
 func nonEmptyArg(s string) (string, bool) { return s, s != "" }
 
+// onOffArg checks on or off; no argument is on.
 func onOffArg(s string) (string, bool) {
 	return cmp.Or(s, "on"), s == "" || s == "on" || s == "off"
 }
 
 // orWord returns a check that also accepts a word.
-func orWord(word string, check func(string) (string, bool)) func(string) (string, bool) {
+func orWord(word string, check mpopArgCheck) mpopArgCheck {
 	return func(s string) (string, bool) {
 		if s == word {
 			return s, true
@@ -215,7 +212,7 @@ func orWord(word string, check func(string) (string, bool)) func(string) (string
 }
 
 // numberArg returns a check for a number from 1 to limit.
-func numberArg(limit int64) func(string) (string, bool) {
+func numberArg(limit int64) mpopArgCheck {
 	return func(s string) (string, bool) {
 		n, err := strconv.ParseInt(s, 0, 64) // also hexadecimal and octal
 		return strconv.FormatInt(n, 10), err == nil && n > 0 && n <= limit
@@ -228,4 +225,41 @@ func sizeArg(s string) (string, bool) {
 	n, err := strconv.ParseInt(digits, 0, 64)
 	shift, ok := map[string]uint{"": 0, "k": 10, "m": 20}[s[len(digits):]]
 	return strconv.FormatInt(n<<shift, 10), ok && err == nil && n >= 0 && n < 1<<40
+}
+
+// authArg checks a mechanism. "" and on let mpop choose, and become "".
+func authArg(s string) (string, bool) {
+	if s == "" || s == "on" {
+		return "", true
+	}
+	return s, s == "ntlm" || slices.Contains(fetch.AuthNames, s)
+}
+
+// deliveryArg checks a method of delivery and its argument, and returns them with one
+// blank between them.
+func deliveryArg(s string) (string, bool) {
+	method, arg := splitCommand(s)
+	return method + " " + arg, arg != "" && slices.Contains([]string{"mda", "maildir", "mbox", "exchange"}, method)
+}
+
+var mpopDuration = regexp.MustCompile(`^([0-9]+[dhms])+$`)
+
+// keepArg checks on, off or a duration such as 1d12h. A duration of zero becomes off.
+func keepArg(s string) (string, bool) {
+	if on, ok := onOffArg(s); ok {
+		return on, true
+	}
+	if strings.Trim(s, "0dhms") == "" {
+		return "off", mpopDuration.MatchString(s)
+	}
+	return s, mpopDuration.MatchString(s)
+}
+
+// mpopFingerprint matches a fingerprint by SHA-256, SHA-1 or MD5.
+var mpopFingerprint = regexp.MustCompile(`^([0-9a-fA-F]{2}:){31}[0-9a-fA-F]{2}$|^([0-9a-fA-F]{2}:){19}[0-9a-fA-F]{2}$|^([0-9a-fA-F]{2}:){15}[0-9a-fA-F]{2}$`)
+
+// fingerprintArg checks a fingerprint, and returns it with colons.
+func fingerprintArg(s string) (string, bool) {
+	s = strings.ReplaceAll(s, " ", ":")
+	return s, s == "" || mpopFingerprint.MatchString(s)
 }
