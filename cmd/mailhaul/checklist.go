@@ -23,7 +23,7 @@ import (
 // called report… write findings, those called show… details.
 type checklist struct {
 	out   io.Writer
-	paint func(colour, text string) string
+	paint paintFunc
 }
 
 func newChecklist(out io.Writer) checklist { return checklist{out, painter(isTerminal(out))} }

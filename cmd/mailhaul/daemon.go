@@ -102,7 +102,7 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 func (d *daemon) run(ctx context.Context, cfg *config.Config, signals daemonSignals) error {
 	notifyCtx, cancelNotify := context.WithCancel(ctx) // the notify command outlives the polls
 	defer cancelNotify()
-	setup, err := d.applyConfig(notifyCtx, cfg)
+	fetchSetup, err := d.applyConfig(notifyCtx, cfg)
 	if err != nil {
 		return err
 	}
@@ -118,14 +118,14 @@ func (d *daemon) run(ctx context.Context, cfg *config.Config, signals daemonSign
 	pollCtx, hangUp := context.WithCancel(ctx)
 	defer hangUp()
 	drain, ended := make(chan struct{}), make(chan struct{})
-	setup.Options.Drain = drain
+	fetchSetup.Options.Drain = drain
 	d.reportReady()
 	if known, err := d.store.Accounts(ctx); err == nil && len(known) == 0 {
 		d.out.note(tilde(cfg.State) + " remembers no mail yet: all that is on the servers counts as new")
 	}
 	go func() {
 		defer close(ended)
-		fetch.Run(pollCtx, setup, d.orders, d.onTurn)
+		fetch.Run(pollCtx, fetchSetup, d.orders, d.onTurn)
 	}()
 	d.out.note(fmt.Sprintf("polling %s", count(len(cfg.Accounts), "account")))
 
@@ -283,12 +283,12 @@ func (d *daemon) replaceConfig(ctx context.Context, cfg *config.Config) error {
 	if cfg.State != d.cfg.State {
 		return fmt.Errorf("%s: state names another folder now: restart the daemon for that", cfg.Path)
 	}
-	setup, err := d.applyConfig(ctx, cfg)
+	fetchSetup, err := d.applyConfig(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	if !d.sendOrder(ctx, setup) {
-		setup.Done()
+	if !d.sendOrder(ctx, fetchSetup) {
+		fetchSetup.Done()
 		return nil
 	}
 	d.out.note("reloaded: polling " + count(len(cfg.Accounts), "account"))

@@ -66,7 +66,7 @@ const intoHint = "name a folder that can be written with --into"
 
 // runDemo starts a server, writes a configuration for it, fetches twice, and compares the
 // delivered messages with those of the server.
-func runDemo(ctx context.Context, std stdio, dir string, clean bool) error {
+func runDemo(ctx context.Context, std stdio, dir string, removeDir bool) error {
 	say := func(format string, args ...any) { fmt.Fprintf(std.out, format+"\n", args...) }
 	d := demo{dir: dir, server: pop3test.New(pop3test.Options{Behaviour: pop3test.Behaviour{Greeting: "mailhaul demo"}})}
 	if err := d.addMessages(); err != nil {
@@ -103,7 +103,7 @@ func runDemo(ctx context.Context, std stdio, dir string, clean bool) error {
 	}
 	say("\nAll %s arrived once, byte for byte as the server had them, but for line ends\n"+
 		"and the Received: line that mailhaul adds. Only what is to be kept is left on the server.", count(len(d.owners), "message"))
-	if !clean {
+	if !removeDir {
 		say("The mail lies in %s; to read it: mutt -f %s", d.path("Maildir"), shellQuoted(d.path("Maildir")))
 	}
 	return nil

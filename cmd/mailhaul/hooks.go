@@ -52,8 +52,10 @@ func (w *wiring) runHook(ctx context.Context, name string, h *config.Hook, env .
 	if err != nil {
 		return &fetch.HookError{Hook: name, Err: err, Person: true}
 	}
-	run := program.Run{Path: path, Name: h.Argv[0], Args: h.Argv[1:], Env: slices.Concat(w.env, env), Timeout: h.Timeout}
-	exit, err := run.Do(ctx)
+	command := program.Run{
+		Path: path, Name: h.Argv[0], Args: h.Argv[1:], Env: slices.Concat(w.env, env), Timeout: h.Timeout,
+	}
+	exit, err := command.Do(ctx)
 	_, notStarted := errors.AsType[*program.StartError](err)
 	switch {
 	case ctx.Err() != nil:

@@ -81,7 +81,7 @@ func reportedToday(marker string, trouble error) bool {
 	}
 	if info, err := os.Stat(marker); err == nil {
 		// A time in the future was written by a wrong clock.
-		if ago := time.Since(info.ModTime()); ago >= 0 && ago < notify.Patience {
+		if age := time.Since(info.ModTime()); age >= 0 && age < notify.Patience {
 			return true
 		}
 	}

@@ -34,7 +34,7 @@ func wantsProgress(std stdio, o fetchOptions) (bool, error) {
 type progress struct {
 	to     reporter
 	screen *screen
-	paint  func(colour, text string) string
+	paint  paintFunc
 	bars   *mpb.Progress
 
 	// mu must not be held during a call of mpb, which calls the decorators and fillers
@@ -63,9 +63,9 @@ func (a amount) plus(o amount) amount { return amount{a.messages + o.messages, a
 
 // newProgress draws bars for a number of accounts, and a line for all of them if there
 // are several.
-func newProgress(to reporter, screen *screen, paint func(colour, text string) string, accounts int) *progress {
-	p := &progress{to: to, screen: screen, paint: paint, accounts: accounts, polls: map[string]*pollBar{}}
-	p.bars = mpb.New(mpb.WithConsoleWriter(screen), mpb.WithAutoRefresh())
+func newProgress(to reporter, s *screen, paint paintFunc, accounts int) *progress {
+	p := &progress{to: to, screen: s, paint: paint, accounts: accounts, polls: map[string]*pollBar{}}
+	p.bars = mpb.New(mpb.WithConsoleWriter(s), mpb.WithAutoRefresh())
 	if accounts > 1 {
 		p.bars.Add(0, nil, mpb.BarPriority(math.MaxInt), mpb.BarFillerTrim(),
 			mpb.PrependDecorators(decor.Any(func(decor.Statistics) string { return p.summaryLine(time.Now()) })))
@@ -103,7 +103,7 @@ func (p *progress) startPoll(e fetch.Started) {
 	const maxName = 20
 	name := runewidth.Truncate(clean(e.Account), maxName, "…")
 	// A column is empty until there is a plan.
-	column := func(text func() string) decor.Decorator {
+	barColumn := func(text func() string) decor.Decorator {
 		return decor.Any(func(decor.Statistics) string {
 			p.mu.Lock()
 			defer p.mu.Unlock()
@@ -117,13 +117,13 @@ func (p *progress) startPoll(e fetch.Started) {
 	b.bar, _ = p.bars.Add(0, p.filler(b), mpb.BarWidth(20), mpb.BarFillerTrim(),
 		mpb.PrependDecorators(decor.Name(name, decor.WCSyncWidthR)),
 		mpb.AppendDecorators(
-			column(func() string { return messagesOf(b.received(), b.expected) }),
-			column(func() string { return octetsOf(b.received(), b.expected) }),
-			column(func() string {
+			barColumn(func() string { return messagesOf(b.received(), b.expected) }),
+			barColumn(func() string { return octetsOf(b.received(), b.expected) }),
+			barColumn(func() string {
 				b.speed.measure(b.received().octets, time.Now())
 				return b.speed.String()
 			}),
-			column(func() string { return b.speed.timeLeft(b.expected.octets - b.received().octets) }),
+			barColumn(func() string { return b.speed.timeLeft(b.expected.octets - b.received().octets) }),
 		))
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -89,11 +89,11 @@ func leaseForRename(ctx context.Context, store *state.Store, from, to string) (r
 			l.Release()
 		}
 	}
-	daemon, err := store.DaemonLease()
+	daemonLease, err := store.DaemonLease()
 	if err != nil {
 		return nil, err
 	}
-	leases = append(leases, daemon)
+	leases = append(leases, daemonLease)
 	// A fixed order, so that two renames cannot block each other.
 	for _, name := range []string{min(from, to), max(from, to)} {
 		lease, err := store.Lease(ctx, name)

@@ -14,9 +14,12 @@ const (
 	yellow = "33"
 )
 
+// paintFunc returns text in a colour; "" is none.
+type paintFunc func(colour, text string) string
+
 // painter returns the function that colours text. It returns text as it is where there
 // is no terminal, and where the user wants no colour (no-color.org).
-func painter(terminal bool) func(colour, text string) string {
+func painter(terminal bool) paintFunc {
 	if !terminal || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
 		return func(_, text string) string { return text }
 	}

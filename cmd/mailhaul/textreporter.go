@@ -20,7 +20,7 @@ type textReporter struct {
 	width    int               // of the longest account name
 	targets  map[string]string // where an account's mail goes
 	mayDrop  map[string]bool   // accounts whose filter may drop mail
-	paint    func(colour, text string) string
+	paint    paintFunc
 
 	mu sync.Mutex
 	// pollTargets are the targets as each poll under way began: a daemon may have
@@ -172,11 +172,11 @@ func joinParts(parts []string) string {
 	return parts[0] + "; " + strings.Join(parts[1:], ", ")
 }
 
-// describeOutlook says what a poll would do. With mayDrop it says of each message that
+// describeOutlook says what a poll would do. With filterDrops it says of each message that
 // the filter may drop it instead of delivering it.
-func describeOutlook(o fetch.Outlook, target string, mayDrop bool) string {
+func describeOutlook(o fetch.Outlook, target string, filterDrops bool) string {
 	done := "delivered"
-	if mayDrop {
+	if filterDrops {
 		target, done = target+" (or dropped by the filter)", "delivered or dropped"
 	}
 	parts := []string{"would fetch nothing"}

@@ -17,11 +17,11 @@ const noUIDPrefix = "no-uid:"
 // displayUID returns the name of the message with a key of the state database: the name
 // that output shows, and that the command line accepts.
 func displayUID(key string) string {
-	digest, copies, nameless := state.Nameless(key)
+	sum, copies, nameless := state.Nameless(key)
 	if !nameless {
 		return strconv.Quote(key)
 	}
-	return noUIDPrefix + hex.EncodeToString(digest[:]) + clean(copies)
+	return noUIDPrefix + hex.EncodeToString(sum[:]) + clean(copies)
 }
 
 // maxUIDWidth is how much of a unique-id tables show. findMessage accepts that much.
@@ -57,8 +57,8 @@ func findMessage(ctx context.Context, store *state.Store, account, arg string) (
 	if unquoted, err := strconv.Unquote(arg); err == nil {
 		ranges = append(ranges, [2]string{unquoted, unquoted + "\x00"})
 	}
-	if digest, ok := strings.CutPrefix(arg, noUIDPrefix); ok {
-		ranges = append(ranges, digestRanges(digest)...)
+	if digits, ok := strings.CutPrefix(arg, noUIDPrefix); ok {
+		ranges = append(ranges, digestRanges(digits)...)
 	}
 	if arg == "" {
 		return row, false, usagef("", "a unique-id is not empty; mailhaul shows what to write for a message without")

@@ -37,22 +37,22 @@ func (a *getmailAccount) addFilter(s *rcSection, first bool) {
 	if !first {
 		a.disable("section %s is one filter too many: write a program that runs all of them, for filter", s.name)
 	}
-	options := filter.Options{
+	o := filter.Options{
 		Argv: argv, OnFailure: filter.Wait,
 		Keep: a.exitCodes(s, "exitcodes_keep", 0), Drop: a.exitCodes(s, "exitcodes_drop", 99, 100),
 	}
-	if i := slices.Index(options.Drop, 100); i >= 0 {
-		options.Drop = slices.Delete(options.Drop, i, i+1)
+	if i := slices.Index(o.Drop, 100); i >= 0 {
+		o.Drop = slices.Delete(o.Drop, i, i+1)
 		a.remark("section %s: the exit code 100 leaves a message on the server; only 99 drops it, or what drop says", s.name)
 	}
 	keys := []Key{{"command", argv}}
-	if len(options.Keep) > 0 {
-		keys = append(keys, Key{"keep", formatInts(options.Keep)})
+	if len(o.Keep) > 0 {
+		keys = append(keys, Key{"keep", formatInts(o.Keep)})
 	}
-	if len(options.Drop) > 0 {
-		keys = append(keys, Key{"drop", formatInts(options.Drop)}, Key{"allow_drop", true})
+	if len(o.Drop) > 0 {
+		keys = append(keys, Key{"drop", formatInts(o.Drop)}, Key{"allow_drop", true})
 	}
-	_, err := filter.New(options)
+	_, err := filter.New(o)
 	switch {
 	case argv == nil: // the account is disabled already
 	case err != nil:
