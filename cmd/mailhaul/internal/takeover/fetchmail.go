@@ -25,7 +25,7 @@ func Fetchmail(dump string) (*Config, error) {
 	if !ok {
 		return nil, errors.New("it is not what fetchmail --configdump prints: there is no fetchmailrc in it")
 	}
-	f := &fetchmail{rc: options(rc), userCounts: map[string]int{}}
+	f := &fetchmail{rc: fetchmailOptions(rc), userCounts: map[string]int{}}
 	f.translate()
 	return &f.Config, nil
 }
@@ -33,7 +33,7 @@ func Fetchmail(dump string) (*Config, error) {
 // fetchmail translates a dump.
 type fetchmail struct {
 	builder
-	rc         options
+	rc         fetchmailOptions
 	every      int            // the poll interval in seconds; 0 if fetchmail is no daemon
 	userCounts map[string]int // the number of users with a name, on all servers
 }
@@ -42,7 +42,7 @@ type fetchmail struct {
 type fetchmailAccount struct {
 	*draft
 	parent       *fetchmail
-	server, user options
+	server, user fetchmailOptions
 }
 
 func (f *fetchmail) translate() {
@@ -82,7 +82,7 @@ func (f *fetchmail) defaults() {
 }
 
 // account translates a user on a server.
-func (f *fetchmail) account(server, user options) {
+func (f *fetchmail) account(server, user fetchmailOptions) {
 	host, name := cmp.Or(server.text("via"), server.text("pollname")), user.text("remote")
 	protocol := server.text("protocol")
 	if !slices.Contains([]string{"POP3", "APOP", "auto"}, protocol) {
@@ -304,7 +304,7 @@ var untranslatedHints = map[string]string{
 }
 
 // reportUntranslated remarks on the keys that are set and have no counterpart.
-func (f *fetchmail) reportUntranslated(about string, all options) {
+func (f *fetchmail) reportUntranslated(about string, all fetchmailOptions) {
 	var keys []string
 	for key, value := range all {
 		set := value != nil && value != false && value != 0 && value != "" && value != unsetValues[key]

@@ -29,18 +29,18 @@ func parseDump(text string) (map[string]any, error) {
 	return vars, nil
 }
 
-// options are the values in a part of the dump, by fetchmail's names.
-type options map[string]any
+// fetchmailOptions are the values in a part of the dump, by fetchmail's names.
+type fetchmailOptions map[string]any
 
 // The following return the value of a key, or zero if it has another type, such as None.
 
-func (o options) text(key string) string { s, _ := o[key].(string); return s }
-func (o options) number(key string) int  { n, _ := o[key].(int); return n }
-func (o options) flag(key string) bool   { b, _ := o[key].(bool); return b }
-func (o options) list(key string) []any  { l, _ := o[key].([]any); return l }
+func (o fetchmailOptions) text(key string) string { s, _ := o[key].(string); return s }
+func (o fetchmailOptions) number(key string) int  { n, _ := o[key].(int); return n }
+func (o fetchmailOptions) flag(key string) bool   { b, _ := o[key].(bool); return b }
+func (o fetchmailOptions) list(key string) []any  { l, _ := o[key].([]any); return l }
 
 // sections returns a list of parts.
-func (o options) sections(key string) (all []options) {
+func (o fetchmailOptions) sections(key string) (all []fetchmailOptions) {
 	for _, item := range o.list(key) {
 		if section, ok := item.(map[string]any); ok {
 			all = append(all, section)

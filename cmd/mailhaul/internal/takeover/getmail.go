@@ -64,7 +64,7 @@ type getmail struct {
 // getmailAccount translates a file.
 type getmailAccount struct {
 	*draft
-	rc        *rcFile
+	rc        *getmailRC
 	multidrop bool  // whether the maildrop is for several people
 	routeMap  []Key // the keys of map below route
 }
@@ -77,7 +77,7 @@ var getmailRedundantKeys = []string{
 
 // translateFile translates the file at path.
 func (g *getmail) translateFile(path, text string) error {
-	rc, err := parseRC(text)
+	rc, err := parseGetmailRC(text)
 	if err != nil {
 		return err
 	}
@@ -128,7 +128,7 @@ func (g *getmail) seenFile(path, name string) string {
 }
 
 // connection translates the server and the login.
-func (a *getmailAccount) connection(s *rcSection, ssl bool) (host, port string) {
+func (a *getmailAccount) connection(s *getmailSection, ssl bool) (host, port string) {
 	host = s.required("server")
 	defaultPort := "110"
 	if ssl {
@@ -159,7 +159,7 @@ func (a *getmailAccount) connection(s *rcSection, ssl bool) (host, port string) 
 }
 
 // login translates the user, the password and the mechanism.
-func (a *getmailAccount) login(s *rcSection) {
+func (a *getmailAccount) login(s *getmailSection) {
 	name, password, command := s.text("username"), s.text("password"), s.tuple("password_command")
 	a.addIfSet("user", name)
 	if name == "" {
@@ -186,7 +186,7 @@ func (a *getmailAccount) login(s *rcSection) {
 }
 
 // trust translates the certificates: those that are trusted, and that of the client.
-func (a *getmailAccount) trust(s *rcSection) {
+func (a *getmailAccount) trust(s *getmailSection) {
 	pins, ca := s.tuple("ssl_fingerprints"), a.filePath(s, "ca_certs")
 	for _, pin := range pins {
 		if !sha256Hex.MatchString(strings.ReplaceAll(pin, ":", "")) {
@@ -224,7 +224,7 @@ func (a *getmailAccount) trust(s *rcSection) {
 var sha256Hex = regexp.MustCompile(`^[0-9a-fA-F]{64}$`)
 
 // policy translates what is fetched, and reports whether it stays on the server.
-func (a *getmailAccount) policy(s *rcSection) (keeps bool) {
+func (a *getmailAccount) policy(s *getmailSection) (keeps bool) {
 	keeps = !s.boolean("delete", false)
 	days := s.number("delete_after")
 	switch {
@@ -262,7 +262,7 @@ func (a *getmailAccount) policy(s *rcSection) (keeps bool) {
 }
 
 // filePath returns the value of a key that names a file, as resolvePath does.
-func (a *getmailAccount) filePath(s *rcSection, name string) string {
+func (a *getmailAccount) filePath(s *getmailSection, name string) string {
 	return a.resolvePath(s.text(name))
 }
 

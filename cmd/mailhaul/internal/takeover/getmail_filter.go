@@ -11,14 +11,16 @@ import (
 
 // filters translates the filter. With more than one, the account is disabled.
 func (a *getmailAccount) filters() {
-	var found []*rcSection
+	var found []*getmailSection
 	for _, s := range a.rc.sections {
 		if strings.HasPrefix(strings.ToLower(s.name), "filter") {
 			s.used = true
 			found = append(found, s)
 		}
 	}
-	slices.SortFunc(found, func(x, y *rcSection) int { return strings.Compare(strings.ToLower(x.name), strings.ToLower(y.name)) })
+	slices.SortFunc(found, func(x, y *getmailSection) int {
+		return strings.Compare(strings.ToLower(x.name), strings.ToLower(y.name))
+	})
 	first := true
 	for _, s := range found {
 		if s.required("type") != "Filter_external" {
@@ -32,7 +34,7 @@ func (a *getmailAccount) filters() {
 }
 
 // addFilter translates a section. If it is not the first filter, it disables the account.
-func (a *getmailAccount) addFilter(s *rcSection, first bool) {
+func (a *getmailAccount) addFilter(s *getmailSection, first bool) {
 	argv := a.command(s)
 	if !first {
 		a.disable("section %s is one filter too many: write a program that runs all of them, for filter", s.name)
@@ -70,7 +72,7 @@ func formatInts(numbers []int) (all []string) {
 }
 
 // exitCodes returns the exit codes in a key of a filter.
-func (a *getmailAccount) exitCodes(s *rcSection, name string, defaults ...int) (codes []int) {
+func (a *getmailAccount) exitCodes(s *getmailSection, name string, defaults ...int) (codes []int) {
 	if s.key(name) == nil {
 		return defaults
 	}
@@ -87,7 +89,7 @@ func (a *getmailAccount) exitCodes(s *rcSection, name string, defaults ...int) (
 
 // command translates the program of a section and its arguments. If it cannot, it
 // disables the account and returns nil.
-func (a *getmailAccount) command(s *rcSection) []string {
+func (a *getmailAccount) command(s *getmailSection) []string {
 	argv := []string{a.filePath(s, "path")}
 	s.required("path")
 	if a.rc.err != nil {
@@ -123,7 +125,7 @@ func (a *getmailAccount) command(s *rcSection) []string {
 }
 
 // remarkUser remarks on a section whose program or file is to belong to another user.
-func (a *getmailAccount) remarkUser(s *rcSection) {
+func (a *getmailAccount) remarkUser(s *getmailSection) {
 	if name := s.text("user"); name != "" {
 		a.remark("section %s: user has no counterpart: run mailhaul as %s", s.name, name)
 	}

@@ -10,33 +10,33 @@ import (
 	"unicode/utf8"
 )
 
-// rcFile is a configuration file of getmail, which has the syntax of Python's
+// getmailRC is a configuration file of getmail, which has the syntax of Python's
 // RawConfigParser: no interpolation. It keeps the first mistake that is found in it.
-type rcFile struct {
-	sections []*rcSection
+type getmailRC struct {
+	sections []*getmailSection
 	err      error
 }
 
-// rcSection is a section of an rcFile.
-type rcSection struct {
-	file *rcFile
+// getmailSection is a section of a getmailRC.
+type getmailSection struct {
+	file *getmailRC
 	name string
-	keys []*rcKey
+	keys []*getmailKey
 	used bool // whether the section was looked up
 }
 
-// rcKey is a key of an rcSection.
-type rcKey struct {
+// getmailKey is a key of a getmailSection.
+type getmailKey struct {
 	name, value string
 	line        int
 	used        bool // whether the key was looked up
 }
 
 // fail records a mistake, unless there is one already.
-func (f *rcFile) fail(err error) { f.err = cmp.Or(f.err, err) }
+func (f *getmailRC) fail(err error) { f.err = cmp.Or(f.err, err) }
 
 // section returns a section, nil if there is none.
-func (f *rcFile) section(name string) *rcSection {
+func (f *getmailRC) section(name string) *getmailSection {
 	for _, s := range f.sections {
 		if s.name == name {
 			s.used = true
@@ -47,7 +47,7 @@ func (f *rcFile) section(name string) *rcSection {
 }
 
 // key returns a key, nil if there is none. A nil section has no keys.
-func (s *rcSection) key(name string) *rcKey {
+func (s *getmailSection) key(name string) *getmailKey {
 	if s == nil {
 		return nil
 	}
@@ -61,7 +61,7 @@ func (s *rcSection) key(name string) *rcKey {
 }
 
 // ignoreKeys counts all keys of a section as looked up.
-func (s *rcSection) ignoreKeys() {
+func (s *getmailSection) ignoreKeys() {
 	for _, k := range s.keys {
 		k.used = true
 	}
@@ -70,7 +70,7 @@ func (s *rcSection) ignoreKeys() {
 // The following return the value of a key, or zero if there is none or it is invalid,
 // which is a mistake in the file.
 
-func (s *rcSection) text(name string) string {
+func (s *getmailSection) text(name string) string {
 	k := s.key(name)
 	if k == nil {
 		return ""
@@ -83,7 +83,7 @@ func (s *rcSection) text(name string) string {
 }
 
 // required is text for a key without which getmail refuses the file.
-func (s *rcSection) required(name string) string {
+func (s *getmailSection) required(name string) string {
 	text := s.text(name)
 	if text == "" {
 		s.file.fail(fmt.Errorf("section [%s] has no %s", s.name, name))
@@ -91,7 +91,7 @@ func (s *rcSection) required(name string) string {
 	return text
 }
 
-func (s *rcSection) boolean(name string, otherwise bool) bool {
+func (s *getmailSection) boolean(name string, otherwise bool) bool {
 	k := s.key(name)
 	if k == nil {
 		return otherwise
@@ -106,7 +106,7 @@ func (s *rcSection) boolean(name string, otherwise bool) bool {
 	return false
 }
 
-func (s *rcSection) number(name string) int64 {
+func (s *getmailSection) number(name string) int64 {
 	k := s.key(name)
 	if k == nil {
 		return 0
@@ -120,7 +120,7 @@ func (s *rcSection) number(name string) int64 {
 }
 
 // tuple returns the strings and numbers in a tuple, as strings.
-func (s *rcSection) tuple(name string) (all []string) {
+func (s *getmailSection) tuple(name string) (all []string) {
 	for _, item := range s.items(name) {
 		switch item := item.(type) {
 		case string:
@@ -136,7 +136,7 @@ func (s *rcSection) tuple(name string) (all []string) {
 }
 
 // items returns the values in a tuple, see pythonParser.value.
-func (s *rcSection) items(name string) []any {
+func (s *getmailSection) items(name string) []any {
 	k := s.key(name)
 	if k == nil || k.value == "" {
 		return nil
@@ -157,26 +157,26 @@ func (s *rcSection) items(name string) []any {
 }
 
 // invalid returns an error about a key, without its value, which may be a secret.
-func (k *rcKey) invalid(text string) error {
+func (k *getmailKey) invalid(text string) error {
 	return fmt.Errorf("line %d: %s %s", k.line, k.name, text)
 }
 
 var (
-	rcHeader = regexp.MustCompile(`^\[(.+)\]`)
-	rcOption = regexp.MustCompile(`^(.*?)\s*[=:]\s*(.*)$`)
+	getmailHeader = regexp.MustCompile(`^\[(.+)\]`)
+	getmailOption = regexp.MustCompile(`^(.*?)\s*[=:]\s*(.*)$`)
 )
 
-// parseRC parses a file.
-func parseRC(text string) (*rcFile, error) {
-	f := &rcFile{}
-	var key *rcKey
+// parseGetmailRC parses a configuration file of getmail. The error has the line.
+func parseGetmailRC(text string) (*getmailRC, error) {
+	f := &getmailRC{}
+	var key *getmailKey
 	indent, n := 0, 0
 	for line := range strings.Lines(text) {
 		n++
 		line = strings.TrimRight(line, " \t\r\n\v\f")
 		inner := strings.TrimLeft(line, " \t\v\f")
-		header := rcHeader.FindStringSubmatch(inner)
-		option := rcOption.FindStringSubmatch(inner)
+		header := getmailHeader.FindStringSubmatch(inner)
+		option := getmailOption.FindStringSubmatch(inner)
 		switch at := len(line) - len(inner); {
 		case !utf8.ValidString(line):
 			return nil, fmt.Errorf("line %d is not UTF-8: iconv makes it so", n)
@@ -190,10 +190,10 @@ func parseRC(text string) (*rcFile, error) {
 			continue
 		case header != nil:
 			name := header[1]
-			if slices.ContainsFunc(f.sections, func(s *rcSection) bool { return s.name == name }) {
+			if slices.ContainsFunc(f.sections, func(s *getmailSection) bool { return s.name == name }) {
 				return nil, fmt.Errorf("line %d: section %s appears twice", n, name)
 			}
-			f.sections, key = append(f.sections, &rcSection{file: f, name: name}), nil
+			f.sections, key = append(f.sections, &getmailSection{file: f, name: name}), nil
 			indent = at
 		case len(f.sections) == 0:
 			return nil, fmt.Errorf("line %d stands before the first section, such as [retriever]", n)
@@ -201,10 +201,10 @@ func parseRC(text string) (*rcFile, error) {
 			return nil, fmt.Errorf("line %d is neither a section nor name = value", n)
 		default:
 			last, name := f.sections[len(f.sections)-1], strings.ToLower(option[1])
-			if slices.ContainsFunc(last.keys, func(k *rcKey) bool { return k.name == name }) {
+			if slices.ContainsFunc(last.keys, func(k *getmailKey) bool { return k.name == name }) {
 				return nil, fmt.Errorf("line %d: %s appears twice in section %s", n, name, last.name)
 			}
-			key = &rcKey{name: name, value: option[2], line: n}
+			key = &getmailKey{name: name, value: option[2], line: n}
 			last.keys = append(last.keys, key)
 			indent = at
 		}

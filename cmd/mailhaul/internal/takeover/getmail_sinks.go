@@ -12,7 +12,7 @@ import (
 )
 
 // deliver translates where the mail goes and, for a multidrop maildrop, the route.
-func (a *getmailAccount) deliver(s *rcSection) {
+func (a *getmailAccount) deliver(s *getmailSection) {
 	retriever := a.rc.section("retriever")
 	field, place, _ := strings.Cut(retriever.text("envelope_recipient"), ":")
 	if a.multidrop && field == "" {
@@ -65,7 +65,7 @@ func stringOrList(names []string) any {
 // sinks translates a destination, and returns the names of its sinks. recipientKey is the
 // key that a sink among them needs if no envelope names the recipient, "" for none. depth
 // is the number of destinations around it.
-func (a *getmailAccount) sinks(s *rcSection, depth int) (names []string, recipientKey string) {
+func (a *getmailAccount) sinks(s *getmailSection, depth int) (names []string, recipientKey string) {
 	kind := s.required("type")
 	if depth > 5 {
 		a.rc.fail(fmt.Errorf("section [%s] leads to itself", s.name))
@@ -102,7 +102,7 @@ func (a *getmailAccount) sinks(s *rcSection, depth int) (names []string, recipie
 
 // The following translate a kind of destination. Their results are those of sinks.
 
-func (a *getmailAccount) maildir(s *rcSection) (names []string) {
+func (a *getmailAccount) maildir(s *getmailSection) (names []string) {
 	a.remarkUser(s)
 	path := a.filePath(s, "path")
 	s.required("path")
@@ -112,7 +112,7 @@ func (a *getmailAccount) maildir(s *rcSection) (names []string) {
 	return a.fileSink(path, s.text("filemode"))
 }
 
-func (a *getmailAccount) mbox(s *rcSection) (names []string) {
+func (a *getmailAccount) mbox(s *getmailSection) (names []string) {
 	a.remarkUser(s)
 	path := a.filePath(s, "path")
 	s.required("path")
@@ -122,7 +122,7 @@ func (a *getmailAccount) mbox(s *rcSection) (names []string) {
 	return a.fileSink(path, "")
 }
 
-func (a *getmailAccount) mda(s *rcSection) (names []string, recipientKey string) {
+func (a *getmailAccount) mda(s *getmailSection) (names []string, recipientKey string) {
 	argv := a.command(s)
 	if argv == nil {
 		return nil, ""
@@ -133,7 +133,7 @@ func (a *getmailAccount) mda(s *rcSection) (names []string, recipientKey string)
 	return []string{a.addSink(programName(argv), Key{"mda", argv})}, recipientKey
 }
 
-func (a *getmailAccount) lmtp(s *rcSection) (names []string, recipientKey string) {
+func (a *getmailAccount) lmtp(s *getmailSection) (names []string, recipientKey string) {
 	host, port := s.required("host"), "2003" // the default of Python's smtplib
 	if n := s.number("port"); n > 0 {
 		port = strconv.FormatInt(n, 10)
@@ -162,7 +162,7 @@ func (a *getmailAccount) lmtp(s *rcSection) (names []string, recipientKey string
 	return names, recipientKey
 }
 
-func (a *getmailAccount) multiDestination(s *rcSection, depth int) (names []string, recipientKey string) {
+func (a *getmailAccount) multiDestination(s *getmailSection, depth int) (names []string, recipientKey string) {
 	all := s.tuple("destinations")
 	if len(all) == 0 {
 		a.rc.fail(fmt.Errorf("section [%s] has no destinations", s.name))
@@ -174,7 +174,7 @@ func (a *getmailAccount) multiDestination(s *rcSection, depth int) (names []stri
 	return names, recipientKey
 }
 
-func (a *getmailAccount) multiSorter(s *rcSection, depth int) (names []string, recipientKey string) {
+func (a *getmailAccount) multiSorter(s *getmailSection, depth int) (names []string, recipientKey string) {
 	locals := s.items("locals")
 	names, recipientKey = a.destination(s.required("default"), depth)
 	return names, cmp.Or(recipientKey, a.routeByPatterns(s, locals, depth))
@@ -223,7 +223,7 @@ func (a *getmailAccount) destination(to string, depth int) (names []string, reci
 
 // routeByPatterns translates the patterns of a MultiSorter that are addresses to
 // a.routeMap. recipientKey is as for sinks.
-func (a *getmailAccount) routeByPatterns(s *rcSection, locals []any, depth int) (recipientKey string) {
+func (a *getmailAccount) routeByPatterns(s *getmailSection, locals []any, depth int) (recipientKey string) {
 	if len(locals) == 2 {
 		if _, single := locals[0].(string); single {
 			locals = []any{locals}
