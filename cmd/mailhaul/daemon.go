@@ -158,7 +158,7 @@ func (d *daemon) handleSignals(ctx context.Context, signals daemonSignals) error
 	for {
 		checkLogins := ticker.C
 		if len(d.wiring.tokenSources) == 0 {
-			checkLogins = nil // do not wake up for nothing
+			checkLogins = nil // there are none to look for
 		}
 		select {
 		case err := <-d.store.Failed():
@@ -208,20 +208,16 @@ func (d *daemon) applyConfig(ctx context.Context, cfg *config.Config) (_ fetch.S
 	d.openWirings.Add(1)
 	d.cfg, d.wiring, d.accounts, d.seenLogins = cfg, w, accounts, seen
 	d.trace.traceAccounts(accounts...)
-	return fetch.Setup{
-		Accounts: accounts, Parallel: cfg.Parallel, PerHost: cfg.PerHost,
-		Options: fetch.Options{
-			State: d.store, Sinks: w.sinks, Scratch: cfg.State, Sweep: w.spool.Sweep, Host: w.host, Observer: d.observe,
-		},
-		Fresh: func(name string) bool { return pollNow[name] },
-		Done: func() {
-			go func() { // Close may wait for a token that is being refreshed
-				defer d.openWirings.Done()
-				w.sessions.Save()
-				w.Close()
-			}()
-		},
-	}, nil
+	fetchSetup := w.fetchSetup(cfg, d.store, accounts, d.observe)
+	fetchSetup.Fresh = func(name string) bool { return pollNow[name] }
+	fetchSetup.Done = func() {
+		go func() { // Close may wait for a token that is being refreshed
+			defer d.openWirings.Done()
+			w.sessions.Save()
+			w.Close()
+		}()
+	}
+	return fetchSetup, nil
 }
 
 // newReporter returns the reporter for a configuration. The log format auto means text

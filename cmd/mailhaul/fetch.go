@@ -186,14 +186,12 @@ func (r *fetchRun) poll(ctx context.Context) error {
 		out.observe(e)
 		metrics.observe(e)
 	}
-	summaries := fetch.Once(ctx, fetch.Setup{
-		Accounts: accounts, Parallel: r.cfg.Parallel, PerHost: r.cfg.PerHost,
-		Options: fetch.Options{
-			State: r.store, Sinks: r.wiring.sinks, Scratch: r.cfg.State, Sweep: r.wiring.spool.Sweep, Host: r.wiring.host,
-			Observer: observe, Drain: drain,
-			KeepAll: r.opts.keepAll, DryRun: r.opts.dryRun, Insist: len(r.opts.accounts) > 0,
-		},
-	})
+	fetchSetup := r.wiring.fetchSetup(r.cfg, r.store, accounts, observe)
+	fetchSetup.Options.Drain = drain
+	fetchSetup.Options.KeepAll = r.opts.keepAll
+	fetchSetup.Options.DryRun = r.opts.dryRun
+	fetchSetup.Options.Insist = len(r.opts.accounts) > 0
+	summaries := fetch.Once(ctx, fetchSetup)
 	class := fetch.ClassFine
 	for _, s := range summaries {
 		class = max(class, s.Class)

@@ -14,6 +14,7 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/spool"
 	"github.com/mailhaul/mailhaul/fetch"
 	"github.com/mailhaul/mailhaul/fetch/oauth"
+	"github.com/mailhaul/mailhaul/fetch/state"
 	"github.com/mailhaul/mailhaul/pop3proto/channel"
 	"github.com/mailhaul/mailhaul/pop3proto/kpop"
 )
@@ -204,6 +205,16 @@ func (w *wiring) account(a config.Account) *fetch.Account {
 	return account
 }
 
+// fetchSetup returns what fetch needs to poll accounts.
+func (w *wiring) fetchSetup(cfg *config.Config, store *state.Store, accounts []*fetch.Account, observe fetch.Observer) fetch.Setup {
+	return fetch.Setup{
+		Accounts: accounts, Parallel: cfg.Parallel, PerHost: cfg.PerHost,
+		Options: fetch.Options{
+			State: store, Sinks: w.sinks, Scratch: cfg.State, Sweep: w.spool.Sweep, Host: w.host, Observer: observe,
+		},
+	}
+}
+
 // targets returns the sinks with those names.
 func (w *wiring) targets(names []string) []fetch.Target {
 	targets := make([]fetch.Target, len(names))
@@ -213,6 +224,7 @@ func (w *wiring) targets(names []string) []fetch.Target {
 	return targets
 }
 
+// accounts returns accounts that can be polled.
 func (w *wiring) accounts(from []config.Account) []*fetch.Account {
 	accounts := make([]*fetch.Account, len(from))
 	for i, a := range from {

@@ -169,15 +169,15 @@ var (
 // parseGetmailRC parses a configuration file of getmail. The error has the line.
 func parseGetmailRC(text string) (*getmailRC, error) {
 	f := &getmailRC{}
-	var key *getmailKey
-	indent, n := 0, 0
+	var key *getmailKey // which a line that is indented more than its own continues
+	keyIndent, n := 0, 0
 	for line := range strings.Lines(text) {
 		n++
 		line = strings.TrimRight(line, " \t\r\n\v\f")
 		inner := strings.TrimLeft(line, " \t\v\f")
 		header := getmailHeader.FindStringSubmatch(inner)
 		option := getmailOption.FindStringSubmatch(inner)
-		switch at := len(line) - len(inner); {
+		switch indent := len(line) - len(inner); {
 		case !utf8.ValidString(line):
 			return nil, fmt.Errorf("line %d is not UTF-8: iconv makes it so", n)
 		case inner == "" && key != nil:
@@ -185,7 +185,7 @@ func parseGetmailRC(text string) (*getmailRC, error) {
 			continue
 		case inner == "" || inner[0] == '#' || inner[0] == ';':
 			continue
-		case key != nil && at > indent:
+		case key != nil && indent > keyIndent:
 			key.value += "\n" + inner
 			continue
 		case header != nil:
@@ -193,8 +193,8 @@ func parseGetmailRC(text string) (*getmailRC, error) {
 			if slices.ContainsFunc(f.sections, func(s *getmailSection) bool { return s.name == name }) {
 				return nil, fmt.Errorf("line %d: section %s appears twice", n, name)
 			}
-			f.sections, key = append(f.sections, &getmailSection{file: f, name: name}), nil
-			indent = at
+			f.sections = append(f.sections, &getmailSection{file: f, name: name})
+			key = nil
 		case len(f.sections) == 0:
 			return nil, fmt.Errorf("line %d stands before the first section, such as [retriever]", n)
 		case option == nil || option[1] == "":
@@ -206,7 +206,7 @@ func parseGetmailRC(text string) (*getmailRC, error) {
 			}
 			key = &getmailKey{name: name, value: option[2], line: n}
 			last.keys = append(last.keys, key)
-			indent = at
+			keyIndent = indent
 		}
 	}
 	for _, s := range f.sections {
