@@ -97,7 +97,7 @@ func (i *initRun) run(c *cli.Context) error {
 	if err := i.write(); err != nil {
 		return &failure{err, exitMachine, ""}
 	}
-	i.printNextSteps()
+	i.writeNextSteps()
 	return nil
 }
 
@@ -225,8 +225,8 @@ func (i *initRun) missing() []string {
 	return missing
 }
 
-// printNextSteps prints which files were written, and the commands to run next.
-func (i *initRun) printNextSteps() {
+// writeNextSteps writes which files were written, and the commands to run next.
+func (i *initRun) writeNextSteps() {
 	out := i.std.out
 	fmt.Fprintf(out, "\nwrote %s\n", tilde(i.path))
 	for path := range i.secretFiles() {

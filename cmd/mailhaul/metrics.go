@@ -20,7 +20,7 @@ type metricsFile struct {
 	file   *metrics.File // nil without one
 	marker string        // see reportedToday
 	out    reporter
-	quiet  bool // warn once a day
+	quiet  bool // warn only once a day
 }
 
 func openMetricsFile(ctx context.Context, cfg *config.Config, store *state.Store, out reporter, quiet bool) (*metricsFile, error) {

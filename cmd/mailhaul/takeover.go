@@ -166,7 +166,7 @@ func reportTakeover(out io.Writer, from string, c *takeover.Config, path, text s
 	writeTakeoverSteps(out, from, enabled, configOption(path))
 }
 
-// writeTakeoverSteps prints the commands to run next. option is the --config for them.
+// writeTakeoverSteps writes the commands to run next. option is the --config for them.
 func writeTakeoverSteps(out io.Writer, from string, enabled []takeover.Account, option string) {
 	fmt.Fprintf(out, "\nNext, once %s is stopped for good:\n  %-34s # try it, and see what is amiss\n", from, "mailhaul check"+option)
 	purpose := "fetch it"
