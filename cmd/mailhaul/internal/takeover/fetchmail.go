@@ -60,7 +60,7 @@ func (f *fetchmail) translate() {
 	}
 }
 
-// The bounds of every in our configuration, in seconds.
+// The bounds that mailhaul sets to every, in seconds.
 const minEvery, maxEvery = 10, 30 * 24 * 3600
 
 // defaults translates the global options.

@@ -24,18 +24,9 @@ func Getmail(paths []string, home string) (*Config, error) {
 		folder = filepath.Join(home, ".getmail")
 	}
 	if len(paths) == 0 {
-		paths = []string{filepath.Join(folder, "getmailrc")}
-		if !exists(paths[0]) {
-			files, err := os.ReadDir(folder)
-			if err != nil {
-				return nil, err
-			}
-			paths = nil
-			for _, file := range files {
-				if file.Type().IsRegular() && !getmailNotConfig.MatchString(file.Name()) {
-					paths = append(paths, filepath.Join(folder, file.Name()))
-				}
-			}
+		var err error
+		if paths, err = getmailPaths(folder); err != nil {
+			return nil, err
 		}
 	}
 	g := &getmail{builder: builder{home: home}, folder: folder}
@@ -49,6 +40,23 @@ func Getmail(paths []string, home string) (*Config, error) {
 		}
 	}
 	return &g.Config, nil
+}
+
+// getmailPaths returns the files in folder that getmail would read.
+func getmailPaths(folder string) (paths []string, err error) {
+	if rc := filepath.Join(folder, "getmailrc"); exists(rc) {
+		return []string{rc}, nil
+	}
+	files, err := os.ReadDir(folder)
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		if file.Type().IsRegular() && !getmailNotConfig.MatchString(file.Name()) {
+			paths = append(paths, filepath.Join(folder, file.Name()))
+		}
+	}
+	return paths, nil
 }
 
 // getmailNotConfig matches the names of files in getmail's folder that are no
@@ -266,8 +274,8 @@ func (a *getmailAccount) filePath(s *getmailSection, name string) string {
 	return a.resolvePath(s.text(name))
 }
 
-// resolvePath returns a path of getmail's as our configuration has it, where variables
-// are the same. It resolves ~user, which we do not know.
+// resolvePath returns a path of getmail's for mailhaul, which expands variables and ~/ as
+// getmail does, but not ~user: that is resolved here.
 func (a *getmailAccount) resolvePath(name string) string {
 	owner, rest, _ := strings.Cut(strings.TrimPrefix(name, "~"), "/")
 	if strings.HasPrefix(name, "~") && owner != "" {
@@ -286,8 +294,8 @@ func (a *getmailAccount) resolvePath(name string) string {
 
 var getmailVariable = regexp.MustCompile(`\$(\w+|\{[^}]*\})`)
 
-// expand replaces variables and ~, which we do in paths only. Variables that are not set
-// stay, as with getmail.
+// expand replaces variables and ~, which mailhaul does in paths only. Variables that are
+// not set stay, as with getmail.
 func (a *getmailAccount) expand(s string) string {
 	s = getmailVariable.ReplaceAllStringFunc(s, func(v string) string {
 		name := strings.Trim(v, "${}")

@@ -121,7 +121,8 @@ func (a mpopAccount) connection() {
 	a.addIfSet("source_ip", a.commands["source_ip"])
 }
 
-// login translates the user, the password and the mechanism. tls is ours.
+// login translates the user, the password and the mechanism. tls is the value of tls for
+// mailhaul.
 func (a mpopAccount) login(tls string) {
 	a.addIfSet("user", a.commands["user"])
 	if a.commands["user"] == "" {
@@ -258,8 +259,8 @@ func (a mpopAccount) policy() {
 	}
 }
 
-// filePath returns the path that a command names, as ours has it. It remarks on a
-// relative one.
+// filePath returns the path that a command names, for mailhaul. It remarks on a relative
+// one.
 func (a mpopAccount) filePath(command, name string) string {
 	name = a.expandTilde(name, false)
 	if name != "" && !filepath.IsAbs(name) && !strings.HasPrefix(name, "~/") {
