@@ -170,7 +170,7 @@ func (a *Account) nextSchedule(was state.Schedule, s *Summary, err error, o *Opt
 		next.LoginDelay = int64(s.LoginDelay / time.Second)
 	}
 	until := time.Unix(was.NotBefore, 0)
-	if s.refused != nil || !s.LoggedIn.IsZero() {
+	if s.pauseReply != nil || !s.LoggedIn.IsZero() {
 		until, next.Pause = pauseAfter(s, next.Failures, now)
 		next.NotBefore = max(0, until.Unix())
 	}
@@ -180,13 +180,13 @@ func (a *Account) nextSchedule(was state.Schedule, s *Summary, err error, o *Opt
 	pause := a.interval(class, next.Failures)
 	if isHostUnreachable(err, s.Sessions) {
 		// Another try is cheap, and the network may be back.
-		pause = min(pause, max(a.every(), longestHostPause))
+		pause = min(pause, max(a.every(), longestOutagePause))
 	}
 	s.next = now.Add(jitter(pause))
 	if cut && next.Failures == 0 {
 		s.next = now // after a restart, the rest is to come at once
 	}
-	if s.Rest || s.refused != nil {
+	if s.Deferred || s.pauseReply != nil {
 		s.next = until
 	}
 	s.next = latest(s.next, until)
@@ -199,11 +199,11 @@ func (a *Account) nextSchedule(was state.Schedule, s *Summary, err error, o *Opt
 func pauseAfter(s *Summary, failures int, now time.Time) (until time.Time, why string) {
 	until = now.Add(doubled(lockPause, failures-1, longestLockPause))
 	switch {
-	case s.refused == nil && s.LoginDelay == 0:
+	case s.pauseReply == nil && s.LoginDelay == 0:
 		return time.Time{}, ""
-	case s.refused == nil:
+	case s.pauseReply == nil:
 		return nextLogin(s.LoggedIn, s.LoginDelay), fmt.Sprintf("it asks for %v between two logins", s.LoginDelay)
-	case s.refused.Code == pop3proto.CodeInUse:
+	case s.pauseReply.Code == pop3proto.CodeInUse:
 		return until, "another program has the mailbox open"
 	case s.LoginDelay > 0:
 		until = nextLogin(now, s.LoginDelay)

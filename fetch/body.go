@@ -15,15 +15,15 @@ import (
 // listed.
 var errTooLarge = errors.New("larger than max_size")
 
-// errOutOfStep ends a body that seems to contain a seam: the end of one reply and the
-// beginning of the next. Where commands are pipelined, a server that omits the CRLF
-// before the final dot, or sends a line too many, shifts all that follows by one
+// errOutOfStep ends a body that seems to contain a reply boundary: the end of one reply
+// and the beginning of the next. Where commands are pipelined, a server that omits the
+// CRLF before the final dot, or sends a line too many, shifts all that follows by one
 // message.
 var errOutOfStep = errors.New("what came for one message may be another's: the server's replies are out of step, or the message looks like it")
 
-// seamOverlap is how many bytes of a seam can end one read while the rest begins the
-// next.
-const seamOverlap = len(".\r\n-ERR") - 1
+// boundaryOverlap is how many bytes of a reply boundary can end one read while the rest
+// begins the next.
+const boundaryOverlap = len(".\r\n-ERR") - 1
 
 // maxHead is how much of a message is read for its envelope before it is streamed on.
 const maxHead = 32 << 10
@@ -37,8 +37,8 @@ type body struct {
 	limit int64  // in octets; 0 is none
 	err   error  // how the message ended: io.EOF if it came in whole
 
-	pipelined bool   // other replies may follow: look for seams
-	tail      []byte // the last bytes read, for a seam between two reads
+	pipelined bool   // other replies may follow: look for reply boundaries
+	tail      []byte // the last bytes read, for a reply boundary between two reads
 }
 
 // newBody returns the body that r reads. pipelined says that the replies to other
@@ -47,7 +47,7 @@ func newBody(r io.Reader, sums *sums, limit int64, pipelined bool) *body {
 	b := &body{r: r, sums: sums, limit: limit, pipelined: pipelined}
 	if pipelined {
 		// If the server sent a line too many before, it is our first line.
-		b.tail = append(make([]byte, 0, 2*seamOverlap), ".\r\n"...)
+		b.tail = append(make([]byte, 0, 2*boundaryOverlap), ".\r\n"...)
 	}
 	return b
 }
@@ -83,7 +83,7 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.limit > 0 && b.sums.octets > b.limit {
 		err = errTooLarge
 	}
-	if b.pipelined && b.hasSeam(p[:n]) {
+	if b.pipelined && b.hasReplyBoundary(p[:n]) {
 		err = errOutOfStep
 	}
 	if b.pipelined && b.sums.octets == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
@@ -93,21 +93,21 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// hasSeam reports whether p, the bytes read last, completes a seam.
-func (b *body) hasSeam(p []byte) bool {
-	between := append(b.tail, p[:min(len(p), seamOverlap)]...)
-	found := containsSeam(between) || containsSeam(p)
-	if len(p) >= seamOverlap {
+// hasReplyBoundary reports whether p, the bytes read last, completes a reply boundary.
+func (b *body) hasReplyBoundary(p []byte) bool {
+	between := append(b.tail, p[:min(len(p), boundaryOverlap)]...)
+	found := containsReplyBoundary(between) || containsReplyBoundary(p)
+	if len(p) >= boundaryOverlap {
 		between = p
 	}
-	b.tail = append(b.tail[:0], between[max(0, len(between)-seamOverlap):]...)
+	b.tail = append(b.tail[:0], between[max(0, len(between)-boundaryOverlap):]...)
 	return found
 }
 
-// containsSeam reports whether p has a line that ends in a dot and then a status: there
-// a reply may begin, and the server has omitted the CRLF before the dot that ends the
-// one before.
-func containsSeam(p []byte) bool {
+// containsReplyBoundary reports whether p has a line that ends in a dot and then a
+// status: there a reply may begin, and the server has omitted the CRLF before the dot
+// that ends the one before.
+func containsReplyBoundary(p []byte) bool {
 	for {
 		_, after, found := bytes.Cut(p, []byte(".\r\n"))
 		if !found {
@@ -129,7 +129,7 @@ func startsWithStatus(p []byte) bool {
 // compose reads the head of a message. It returns what the sinks are told of the
 // message, a reader of all of it after the header fields that the account adds, and the
 // sinks that it is for.
-func (d *download) compose(w Want, b *body) (mail deliver.Mail, message io.Reader, aims []aim) {
+func (d *download) compose(w Want, b *body) (mail deliver.Mail, message io.Reader, dests []destination) {
 	d.header = readHead(d.header[:0], b)
 	env := envelope.Parse(d.header)
 	now := d.opts.now()
@@ -139,12 +139,12 @@ func (d *download) compose(w Want, b *body) (mail deliver.Mail, message io.Reade
 		Content: func() []byte { sum := d.sums.contentSum(); return sum[:] },
 	}
 	if d.fixed == nil {
-		aims = d.aims(d.header)
+		dests = d.destinations(d.header)
 	}
 	for _, t := range d.fixed {
-		aims = append(aims, aim{Target: t})
+		dests = append(dests, destination{Target: t})
 	}
-	return mail, io.MultiReader(bytes.NewReader(d.traceHeader(env, now)), bytes.NewReader(d.header), b), aims
+	return mail, io.MultiReader(bytes.NewReader(d.traceHeader(env, now)), bytes.NewReader(d.header), b), dests
 }
 
 // traceHeader returns the header fields that the account adds before a message. They

@@ -10,20 +10,29 @@
 //
 // # The life of a poll
 //
-//  1. The scheduler finds the account due, and a slot for it (scheduler_run.go).
+//  1. The scheduler finds the account due, and a slot for it (scheduler_run.go,
+//     scheduler_task.go, scheduler_host.go; scheduler.go for Once).
 //  2. The poll takes the account's lease and asks the sinks about promises that a crash left
 //     open (poll.go, settle.go).
 //  3. A visit runs sessions, one connection each, until nothing is left to fetch (visit.go).
-//  4. A session connects, logs in (auth.go, choice.go, knownserver.go) and lists the maildrop
-//     (listing.go). If the listing is that of the last poll, nothing else is to do (rest.go).
+//  4. A session connects, logs in (dial.go, auth.go, choice.go, knownserver.go) and lists the
+//     maildrop (session.go, listing.go). If the listing is that of the last poll, nothing
+//     else is to do (rest.go).
 //  5. [MakePlan] compares the listing with the rows, and says what to fetch, to compare, to
 //     delete and to keep (plan.go, identify.go).
-//  6. Messages that may have landed before are downloaded and compared (compare.go); new ones
-//     are staged in batches (transfer.go, stage.go), and committed in another goroutine while
-//     the next batch comes in (batch.go, which says in which order).
+//  6. Messages that may have landed before are downloaded and compared (compare.go). New ones
+//     are downloaded (transfer.go, body.go), staged in batches (stage.go, batch.go) and
+//     committed in another goroutine while the next batch comes in (commit.go, which says in
+//     which order; sinkcommit.go). What is not delivered is refused or put into quarantine
+//     (refuse.go).
 //  7. What landed and is due is deleted at QUIT (finish.go).
 //  8. The result and the time of the next poll are recorded (poll.go, backoff.go).
 //
+// # What may go wrong
+//
 // Replies to pipelined commands could get out of step, so that messages change places:
-// outofstep.go says how that is found out, and what happens then.
+// outofstep.go says how that is found out, and what happens then. connectionlost.go handles
+// a connection that dies over a message, sinkbackoff.go a sink that does not answer, and
+// maildrop.go an account that gets another maildrop. classify.go says who has to act after
+// an error.
 package fetch

@@ -129,9 +129,9 @@ type Summary struct {
 	// wants between two logins (RFC 2449 §6.5); 0 if it does not say.
 	LoggedIn   time.Time
 	LoginDelay time.Duration
-	// Rest is set if the poll ended before all was fetched because the server wants a
-	// pause before the next login.
-	Rest bool
+	// Deferred is set if the poll left the rest to the next one because the server wants
+	// a pause before another login.
+	Deferred bool
 	// Schedule is what was recorded for the next poll.
 	Schedule state.Schedule
 	// Would is what a dry run, which changes nothing, would have done; nil after any
@@ -142,8 +142,8 @@ type Summary struct {
 	Err   error
 	Class Class
 
-	// refused is the reply of a server that asked for a pause instead of a login.
-	refused *pop3proto.ReplyError
+	// pauseReply is the reply of a server that asked for a pause instead of a login.
+	pauseReply *pop3proto.ReplyError
 	// unconfirmed is set while it is not known what the server has deleted; the state
 	// database counts all of it as deleted meanwhile.
 	unconfirmed bool

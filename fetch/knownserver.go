@@ -150,7 +150,7 @@ func (k *knownServer) mayHaveMisled(err error) bool {
 	if _, ok := errors.AsType[*exchangeError](err); ok || errors.Is(err, mech.ErrSuspect) {
 		return false
 	}
-	class, _ := advise(err)
+	class := Classify(err)
 	_, login := errors.AsType[*LoginError](err)
 	return login && class == ClassOperator || errors.Is(err, pop3proto.ErrBroken)
 }

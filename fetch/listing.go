@@ -89,7 +89,7 @@ func (s *session) retryUIDL(ctx context.Context) (again bool, err error) {
 		return false, s.connectError(err)
 	}
 	if !l.UIDL {
-		return false, errNoNames
+		return false, errUIDLRefused
 	}
 	return true, nil
 }

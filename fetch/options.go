@@ -42,9 +42,9 @@ type Options struct {
 
 	// Run and Once set what follows.
 
-	regular bool      // polls come at regular intervals, so that the next one is known (Run)
-	servers *sync.Map // what servers can do before a login, see knownServer.shared (Once)
-	silent  *silences // the sinks that do not answer
+	regular     bool         // polls come at regular intervals, so that the next one is known (Run)
+	servers     *sync.Map    // what servers can do before a login, see knownServer.shared (Once)
+	sinkBackoff *sinkBackoff // leaves alone the sinks that do not answer
 	// settling, if not nil, is called when a poll asks sinks about promises before it
 	// connects (Run).
 	settling func()

@@ -14,7 +14,7 @@ import (
 // server that sends one reply too many, or one too few, moves all later replies by one
 // message: each message would land under the unique-id of its neighbour, and the last
 // one would be deleted unseen. A body finds the fault within a message (errOutOfStep,
-// see hasSeam). This file finds it between two messages.
+// see hasReplyBoundary). This file finds it between two messages.
 
 // asOutOfStep wraps an error that came where a reply was due, if replies out of step
 // may have caused it: the server said something unexpected, or nothing.

@@ -353,7 +353,7 @@ func (p *planner) planByPhase(w Want) {
 			p.verifyOrWait(w)
 		}
 	case state.Refused, state.Promised:
-		// A Promised row without an open promise is still owed to a sink.
+		// Without an open promise, a Promised message is to be tried again (mayBreakSink).
 		if p.pol.isPaused(row) {
 			p.planWaiting(w)
 		} else {

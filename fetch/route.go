@@ -24,27 +24,27 @@ type Route struct {
 	Domains []string
 }
 
-// aim is a sink that a message is for.
-type aim struct {
+// destination is a sink that a message is for.
+type destination struct {
 	Target
 	// recipients are those for whom it goes there; empty without a route.
 	recipients []string
 }
 
-// aims returns the sinks that a message with that header is for. A message with none but
-// unrouted recipients goes where all mail goes without a route: it is never lost, and
-// never bounced.
-func (a *Account) aims(header []byte) []aim {
-	var aims []aim
+// destinations returns the sinks that a message with that header is for. A recipient
+// without a route gets it from where all mail goes without one: the message is never lost,
+// and never bounced.
+func (a *Account) destinations(header []byte) []destination {
+	var dests []destination
 	add := func(targets []Target, recipient string) {
 		for _, t := range targets {
-			i := slices.IndexFunc(aims, func(a aim) bool { return a.Target == t })
+			i := slices.IndexFunc(dests, func(d destination) bool { return d.Target == t })
 			if i < 0 {
-				i = len(aims)
-				aims = append(aims, aim{Target: t})
+				i = len(dests)
+				dests = append(dests, destination{Target: t})
 			}
 			if recipient != "" {
-				aims[i].recipients = append(aims[i].recipients, recipient)
+				dests[i].recipients = append(dests[i].recipients, recipient)
 			}
 		}
 	}
@@ -63,10 +63,10 @@ func (a *Account) aims(header []byte) []aim {
 			}
 		}
 	}
-	if len(aims) == 0 {
+	if len(dests) == 0 {
 		add(a.Deliver, "")
 	}
-	return aims
+	return dests
 }
 
 // ours reports whether a recipient is in one of the domains.

@@ -31,7 +31,7 @@ type Setup struct {
 // when s.Options.Drain is closed or ctx ends are left out, too. The Summary of an
 // account that is left out is zero but for Account, Err and Class.
 func Once(ctx context.Context, s Setup) []Summary {
-	s.Options.servers, s.Options.silent = new(sync.Map), newSilences()
+	s.Options.servers, s.Options.sinkBackoff = new(sync.Map), newSinkBackoff()
 	summaries := make([]Summary, len(s.Accounts))
 	Each(ctx, s, func(i int, o Options) error {
 		summaries[i] = s.Accounts[i].Poll(ctx, o)

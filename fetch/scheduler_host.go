@@ -5,22 +5,12 @@ import (
 	"time"
 )
 
-const (
-	// downAfter is how many polls in a row must fail to reach a host for it to be down.
-	downAfter = 2
-	// hostPause is how long a host that is down is left alone, doubled with each poll
-	// that cannot reach it up to longestHostPause.
-	hostPause        = 30 * time.Second
-	longestHostPause = 15 * time.Minute
-)
-
 // host is what Run knows of one way to a host.
 type host struct {
-	name     string    // of the host, whatever the way
-	polling  int       // polls under way
-	opening  int       // polls among them that the host has not greeted yet
-	failures int       // polls in a row that did not reach it
-	retry    time.Time // when it may be tried again if it is down
+	name    string // of the host, whatever the way
+	polling int    // polls under way
+	opening int    // polls among them that the host has not greeted yet
+	outage         // polls in a row that did not reach it
 }
 
 // hostOf returns the host of an account, the same for each account with one way.
@@ -52,20 +42,4 @@ func (r *runner) canPoll(h *host, now time.Time) bool {
 	default:
 		return h.opening == 0
 	}
-}
-
-func (h *host) isDown() bool { return h.failures >= downAfter }
-
-// noteFailure notes that a poll could not reach the host.
-func (h *host) noteFailure(now time.Time) {
-	h.failures++
-	h.retry = now.Add(jitter(doubled(hostPause, h.failures-downAfter, longestHostPause)))
-}
-
-// noteSuccess notes that a poll has reached the host. It returns true if the poll
-// before had not.
-func (h *host) noteSuccess() bool {
-	recovered := h.failures > 0
-	h.failures = 0
-	return recovered
 }

@@ -202,14 +202,14 @@ func TestRunHasAPulse(t *testing.T) {
 		ctx, stop := context.WithTimeout(t.Context(), time.Hour)
 		defer stop()
 		last := time.Now()
-		pulse := func(fetch.Turn) {
+		pulse := func(fetch.RunStatus) {
 			if gap := time.Since(last); gap > 15*time.Second {
 				t.Errorf("no turn for %v", gap)
 			}
 			last = time.Now()
 		}
 		fetch.Run(ctx, fetch.Setup{Accounts: []*fetch.Account{ada}, Options: newMemory().options()}, nil, pulse)
-		pulse(fetch.Turn{})
+		pulse(fetch.RunStatus{})
 	})
 }
 

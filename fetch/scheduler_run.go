@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"math/rand/v2"
 	"net"
 	"slices"
 	"time"
@@ -25,8 +24,8 @@ type PollNow struct {
 func (Setup) order()   {}
 func (PollNow) order() {}
 
-// Turn is the state of Run at one moment.
-type Turn struct {
+// RunStatus is the state of Run at one moment.
+type RunStatus struct {
 	// Accounts is how many accounts there are. Of them, Polling are being polled,
 	// Waiting are due and wait for a slot or for their host, and Failing failed when
 	// they were last polled.
@@ -51,7 +50,7 @@ const heartbeat = 15 * time.Second
 //
 // turn, if not nil, is called at every turn of Run, every 15 seconds at least. Like an
 // Observer it must return quickly.
-func Run(ctx context.Context, s Setup, orders <-chan Order, turn func(Turn)) {
+func Run(ctx context.Context, s Setup, orders <-chan Order, turn func(RunStatus)) {
 	r := &runner{
 		ctx: ctx, drain: s.Options.Drain, tasks: map[string]*task{}, hosts: map[string]*host{}, pollsByHost: map[string]int{},
 		settling: make(chan *activePoll, 16), connected: make(chan *activePoll, 16), finished: make(chan *activePoll, 16),
@@ -127,32 +126,6 @@ func (s *setup) release() {
 	}
 }
 
-// task is an account and when it is polled.
-type task struct {
-	account   *Account
-	host      *host
-	poll      *activePoll // nil if the account is not being polled
-	pollAgain bool        // poll once more after this poll: the account has changed, or an order came
-
-	next        time.Time // when the account is due
-	notBefore   time.Time // until when its server wants no login
-	failures    int       // polls failed in a row, as far as they delay the next
-	failed      bool      // the last poll failed, if only for one of several sinks
-	needsPerson bool      // the last poll called for a person
-	unreached   bool      // a poll did not reach the host, and none has since
-}
-
-// activePoll is a poll under way, and then its outcome. The task may get another host
-// or maildrop meanwhile.
-type activePoll struct {
-	*task
-	host     *host
-	maildrop string
-	setup    *setup
-	opening  bool // the host has not greeted us yet
-	Summary
-}
-
 // now returns the wall clock's time, which goes on while the machine sleeps. If the
 // clock was set back, everything is due earlier by as much.
 func (r *runner) now() time.Time {
@@ -180,7 +153,7 @@ func (r *runner) handleOrder(o Order) {
 		r.applySetup(o)
 	case PollNow:
 		now := r.now()
-		r.setup.Options.silent.reset()
+		r.setup.Options.sinkBackoff.reset()
 		for _, t := range r.ordered {
 			if o.Accounts == nil || slices.Contains(o.Accounts, t.account.Name) {
 				t.next, t.pollAgain = latest(now, t.notBefore), t.poll != nil
@@ -193,7 +166,7 @@ func (r *runner) handleOrder(o Order) {
 // applySetup replaces the setup. Accounts that were there before keep their times,
 // unless they are fresh.
 func (r *runner) applySetup(s Setup) {
-	s.Options.regular, s.Options.Drain, s.Options.silent = true, r.drain, newSilences()
+	s.Options.regular, s.Options.Drain, s.Options.sinkBackoff = true, r.drain, newSinkBackoff()
 	before, old := r.setup, r.tasks
 	r.setup = &setup{Setup: s, users: 1}
 	now := r.now()
@@ -240,63 +213,6 @@ func (r *runner) removeUnusedHosts() {
 	maps.DeleteFunc(r.hosts, func(_ string, h *host) bool { return h.polling == 0 && !used[h] })
 }
 
-// restore sets when a task is due from what an earlier process has recorded. It returns
-// false if the account is due now.
-func (t *task) restore(ctx context.Context, a *Account, s State, now time.Time) bool {
-	standing, err := s.Standing(ctx, a.Name)
-	if err != nil {
-		return false // the poll will meet the same error and report it
-	}
-	was := a.scheduleOf(&standing)
-	t.failures, t.failed, t.notBefore = was.Failures, was.Failures > 0, notBefore(was, now)
-	t.schedule(a, time.Unix(was.Next, 0), now)
-	return t.next.After(now)
-}
-
-// schedule sets when a task is due to a recorded time. If that is later than the
-// account's interval allows, it is due now: the time was recorded for another interval,
-// or by a wrong clock.
-func (t *task) schedule(a *Account, next, now time.Time) {
-	longest := a.interval(ClassFine, 0)
-	if t.failures > 0 {
-		longest = max(a.interval(ClassOperator, t.failures), a.interval(ClassRetry, t.failures))
-	}
-	if next.Sub(now) > longest+longest/10 {
-		next = now
-	}
-	t.next = latest(next, t.notBefore)
-}
-
-// An account that a person may have mended is tried firstAfterStart after a start,
-// doubled with each failure up to longestAfterStart. A daemon that is started every
-// minute, and dies as often, thus tries no login more often than one that lives: an
-// account must not be locked because of its wrong password.
-const (
-	firstAfterStart   = 90 * time.Second
-	longestAfterStart = 4 * time.Minute
-)
-
-// scheduleAfterStart has a task due soon after the start, if it is not earlier.
-func (t *task) scheduleAfterStart(now time.Time) {
-	soon := now.Add(doubled(firstAfterStart, t.failures-1, longestAfterStart))
-	if soon.Before(t.next) {
-		t.next = latest(soon, t.notBefore)
-	}
-}
-
-// spread makes tasks due in random order, half a second apart, but within the interval
-// of each.
-func spread(tasks []*task, now time.Time) {
-	for i, place := range rand.Perm(len(tasks)) {
-		t := tasks[i]
-		after := time.Duration(place) * time.Second / 2
-		if every := t.account.every(); after >= every {
-			after = rand.N(every)
-		}
-		t.next = latest(now.Add(after), t.notBefore)
-	}
-}
-
 // startDuePolls begins the polls that are due, the longest due first.
 func (r *runner) startDuePolls(now time.Time) {
 	for r.setup.Parallel <= 0 || r.polling < r.setup.Parallel {
@@ -312,8 +228,6 @@ func (r *runner) startDuePolls(now time.Time) {
 		r.startPoll(first)
 	}
 }
-
-func (t *task) isDue(now time.Time) bool { return t.poll == nil && !t.next.After(now) }
 
 func (r *runner) startPoll(t *task) {
 	// How long Preconnect takes says nothing of the host.
@@ -352,17 +266,6 @@ func (r *runner) pollConnected(p *activePoll) {
 	}
 }
 
-// endOpening notes that the poll no longer keeps others from connecting to the host.
-func (p *activePoll) endOpening() {
-	if p.opening {
-		p.opening = false
-		p.host.opening--
-	}
-}
-
-// leasedPause is when an account is tried again that another process was polling.
-const leasedPause = 30 * time.Second
-
 // pollFinished notes the outcome of a poll.
 func (r *runner) pollFinished(p *activePoll) {
 	p.endOpening()
@@ -382,30 +285,6 @@ func (r *runner) pollFinished(p *activePoll) {
 		r.removeUnusedHosts()
 	}
 	p.setup.release()
-}
-
-// reschedule sets when a task is due after a poll.
-func (t *task) reschedule(p *activePoll, now time.Time) {
-	if !p.Skipped {
-		t.failed, t.needsPerson = p.Class > ClassRefused, p.Class == ClassOperator
-	}
-	if pause, ok := errors.AsType[*PauseError](p.Err); ok {
-		t.next, t.notBefore = pause.Until, pause.Until
-	} else if p.Skipped {
-		t.next = now.Add(jitter(min(leasedPause, t.account.every())))
-	} else if p.Summary.next.IsZero() { // nothing could be recorded
-		t.failures++
-		t.next = now.Add(jitter(t.account.interval(p.Class, t.failures)))
-	} else {
-		t.failures, t.notBefore = p.Schedule.Failures, notBefore(p.Schedule, now)
-		t.schedule(t.account, p.Summary.next, now)
-	}
-	if p.maildrop != t.account.maildrop() { // the pause is that of the former server
-		t.notBefore = time.Time{}
-	}
-	if t.pollAgain {
-		t.pollAgain, t.next = false, latest(now, t.notBefore)
-	}
 }
 
 // isHostUnreachable reports whether a poll with so many sessions failed for a reason
@@ -436,8 +315,8 @@ func (r *runner) retryUnreached(h *host, now time.Time) {
 }
 
 // summarize returns the state for the caller of Run, and for its own next wait.
-func (r *runner) summarize(now time.Time) Turn {
-	sum := Turn{Accounts: len(r.ordered), Polling: r.polling}
+func (r *runner) summarize(now time.Time) RunStatus {
+	sum := RunStatus{Accounts: len(r.ordered), Polling: r.polling}
 	for _, t := range r.ordered {
 		if t.failed {
 			sum.Failing++

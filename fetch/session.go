@@ -96,7 +96,7 @@ func (s *session) connectOnce(ctx context.Context) (err error) {
 		r.TLS, r.Greeting, r.Before, r.Choice = connected.State, c.Greeting(), before, choice
 	}
 	if err != nil {
-		s.summary.refused = pauseRequest(err)
+		s.summary.pauseReply = pauseRequest(err)
 		return err
 	}
 	s.summary.LoggedIn = s.opts.now()

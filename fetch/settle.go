@@ -47,7 +47,7 @@ func (v *visit) settlePromises(ctx context.Context) (sinkTrouble, err error) {
 	for _, p := range open {
 		verdict := deliver.Unknown
 		if sink := v.sinkOfPromise(v.opts, p); sink != nil && !cannotAnswer[p.Sink] {
-			err = v.opts.silent.ask(ctx, sink, v.opts.now, func() (err error) {
+			err = v.opts.sinkBackoff.do(ctx, sink, v.opts.now, func() (err error) {
 				verdict, err = sink.Settle(ctx, p.Token)
 				return err
 			})

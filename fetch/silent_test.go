@@ -345,11 +345,11 @@ func TestRunTellsOfOneOfSeveral(t *testing.T) {
 		a.Deliver = []fetch.Target{{Name: "relay", Sink: relay}, {Name: "home", Sink: home}}
 		f.users["ada"].mail = 1
 		ctx, end := context.WithCancel(t.Context())
-		var last fetch.Turn
+		var last fetch.RunStatus
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			fetch.Run(ctx, fetch.Setup{Accounts: []*fetch.Account{a}, Options: newMemory().options()}, nil, func(t fetch.Turn) { last = t })
+			fetch.Run(ctx, fetch.Setup{Accounts: []*fetch.Account{a}, Options: newMemory().options()}, nil, func(t fetch.RunStatus) { last = t })
 		}()
 		time.Sleep(2 * time.Minute)
 		end()

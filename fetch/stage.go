@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/envelope"
@@ -22,7 +21,7 @@ func (d *download) stage(ctx context.Context, w Want, b *body) error {
 	if row := w.Row; row != nil && !row.Content.IsZero() {
 		d.sums.expectFormer(func(sum state.Sum) bool { return sum == row.Content })
 	}
-	mail, message, aims := d.compose(w, b)
+	mail, message, dests := d.compose(w, b)
 	// A server that has lost a message for now may send an empty one. Once that was
 	// delivered, the DELE would be for good.
 	if b.err == io.EOF && d.sums.octets == 0 && w.Size > int64(len("\r\n")) {
@@ -31,21 +30,21 @@ func (d *download) stage(ctx context.Context, w Want, b *body) error {
 	if w.Num == 1 && envelope.FolderData(d.header) {
 		return d.skipFolderData(ctx, w, b)
 	}
-	aims, heldBy, err := d.splitByDelivery(ctx, w, aims)
+	dests, heldBy, err := d.splitByDelivery(ctx, w, dests)
 	if err != nil {
 		return err
 	}
 	it := &item{want: w, heldBy: heldBy}
-	if len(aims) == 0 {
+	if len(dests) == 0 {
 		return d.recordComplete(ctx, it, b)
 	}
 	switch {
 	case d.Filter != nil && d.fixed == nil:
-		err = d.stageFiltered(ctx, it, aims, mail, message)
-	case len(aims) == 1:
-		err = d.stageInSink(ctx, it, aims[0], mail, message)
+		err = d.stageFiltered(ctx, it, dests, mail, message)
+	case len(dests) == 1:
+		err = d.stageInSink(ctx, it, dests[0], mail, message)
 	default:
-		err = d.stageFromCopy(ctx, it, aims, mail, message, b)
+		err = d.stageFromCopy(ctx, it, dests, mail, message, b)
 	}
 	switch {
 	case errors.Is(b.err, errTooLarge):
@@ -75,9 +74,7 @@ func (d *download) addToBatch(it *item) {
 	d.recordSums(it)
 	it.complete = true
 	if it.isDifferentMessage() {
-		for _, a := range it.heldBy {
-			it.owedTo = append(it.owedTo, a.Target)
-		}
+		it.missingFrom = append(it.missingFrom, it.heldBy...)
 		it.err = cmp.Or(it.err, errDifferentMessage)
 	}
 	d.batch.items = append(d.batch.items, it)
@@ -121,10 +118,10 @@ func (d *download) skipFolderData(ctx context.Context, w Want, b *body) error {
 }
 
 // stageInSink streams a message into one sink's batch. A refusal of the message, or the
-// trouble of one sink of several, is no error: the message is owed to the sink.
-func (d *download) stageInSink(ctx context.Context, it *item, a aim, mail deliver.Mail, message io.Reader) error {
-	mail.Recipients = a.recipients
-	p, err := d.sinkBatch(ctx, a.Target)
+// trouble of one sink of several, is no error: the sink has yet to get it.
+func (d *download) stageInSink(ctx context.Context, it *item, dest destination, mail deliver.Mail, message io.Reader) error {
+	mail.Recipients = dest.recipients
+	p, err := d.sinkBatch(ctx, dest.Target)
 	begun := err == nil
 	if begun {
 		_, err = p.Stage(ctx, mail, message)
@@ -136,13 +133,13 @@ func (d *download) stageInSink(ctx context.Context, it *item, a aim, mail delive
 	}
 	othersContinue := d.hasSeveralSinks() && isSinkTrouble(err) && ctx.Err() == nil
 	if othersContinue && begun {
-		d.downSinks[a.Name] = err
+		d.downSinks[dest.Name] = err
 		p.abandon(err)
 	}
 	if !othersContinue && faultOf(err) != deliver.FaultMessage {
 		return err
 	}
-	it.owedTo = append(it.owedTo, a.Target)
+	it.missingFrom = append(it.missingFrom, dest.Target)
 	it.err = cmp.Or(it.err, err)
 	return nil
 }
@@ -154,7 +151,7 @@ func (e *filterError) Unwrap() error { return e.error }
 
 // stageFiltered runs the filter on a message and stages the result. A message to be
 // dropped, or for the quarantine, is not staged.
-func (d *download) stageFiltered(ctx context.Context, it *item, aims []aim, mail deliver.Mail, message io.Reader) error {
+func (d *download) stageFiltered(ctx context.Context, it *item, dests []destination, mail deliver.Mail, message io.Reader) error {
 	filtered, err := d.Filter.Run(ctx, mail, message)
 	if faultOf(err) == deliver.FaultTemporary && ctx.Err() == nil {
 		it.err = err // only this message waits
@@ -174,21 +171,21 @@ func (d *download) stageFiltered(ctx context.Context, it *item, aims []aim, mail
 	case filter.Quarantine:
 		return errQuarantine
 	}
-	return d.stageInSinks(ctx, it, aims, mail, func() (io.Reader, error) { return filtered.Open(), nil })
+	return d.stageInSinks(ctx, it, dests, mail, func() (io.Reader, error) { return filtered.Open(), nil })
 }
 
-// stageInSinks stages a message that has come in whole in several sinks, one after the
-// other. open returns a reader from its beginning. After an error the message is owed
-// to the remaining sinks.
-func (d *download) stageInSinks(ctx context.Context, it *item, aims []aim, mail deliver.Mail, open func() (io.Reader, error)) error {
-	for i, a := range aims {
+// stageInSinks stages a complete message in several sinks, one after the other. open
+// returns a reader from its beginning. After an error the remaining sinks have yet to
+// get the message.
+func (d *download) stageInSinks(ctx context.Context, it *item, dests []destination, mail deliver.Mail, open func() (io.Reader, error)) error {
+	for i, dest := range dests {
 		message, err := open()
 		if err == nil {
-			err = d.stageInSink(ctx, it, a, mail, message)
+			err = d.stageInSink(ctx, it, dest, mail, message)
 		}
 		if err != nil {
-			for _, left := range aims[i:] {
-				it.owedTo = append(it.owedTo, left.Target)
+			for _, left := range dests[i:] {
+				it.missingFrom = append(it.missingFrom, left.Target)
 			}
 			it.err = cmp.Or(it.err, err)
 			return err
@@ -237,7 +234,7 @@ func (d *download) recordSums(it *item) {
 }
 
 // stageFromCopy stages a message in several sinks from a temporary copy.
-func (d *download) stageFromCopy(ctx context.Context, it *item, aims []aim, mail deliver.Mail, message io.Reader, b *body) error {
+func (d *download) stageFromCopy(ctx context.Context, it *item, dests []destination, mail deliver.Mail, message io.Reader, b *body) error {
 	failed := func(err error) error {
 		const op = "keep a copy of the message"
 		folder := cmp.Or(d.opts.Scratch, os.TempDir())
@@ -260,120 +257,10 @@ func (d *download) stageFromCopy(ctx context.Context, it *item, aims []aim, mail
 	} else if err != nil {
 		return failed(err)
 	}
-	return d.stageInSinks(ctx, it, aims, mail, func() (io.Reader, error) {
+	return d.stageInSinks(ctx, it, dests, mail, func() (io.Reader, error) {
 		if _, err := copied.Seek(0, io.SeekStart); err != nil {
 			return nil, failed(err)
 		}
 		return copied, nil
 	})
-}
-
-// splitByDelivery splits the sinks of a message into those that lack it and those that
-// took it at an earlier try.
-func (d *download) splitByDelivery(ctx context.Context, w Want, aims []aim) (lacking, heldBy []aim, err error) {
-	if d.fixed != nil || w.Row == nil {
-		return aims, nil, nil
-	}
-	landed, err := d.landings(ctx, w)
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, a := range aims {
-		if slices.ContainsFunc(landed, func(it state.Delivery) bool { return it.Sink == a.Name }) {
-			heldBy = append(heldBy, a)
-		} else {
-			lacking = append(lacking, a)
-		}
-	}
-	return lacking, heldBy, nil
-}
-
-// landings returns where a message has landed, by the present names of the sinks. If a
-// sink was renamed, the journal is updated: a delivery yet to come may go by its former
-// name.
-func (d *download) landings(ctx context.Context, w Want) (landed []state.Delivery, err error) {
-	deliveries, err := d.opts.State.Deliveries(ctx, d.Name, w.Key)
-	if err != nil {
-		return nil, err
-	}
-	renamed := false
-	for _, it := range deliveries {
-		if it.Landed == 0 {
-			continue
-		}
-		known := false
-		for _, t := range d.targets() {
-			if d.isDeliveryTo(t, it) {
-				known, renamed = true, renamed || it.Sink != t.Name
-				current := it
-				current.Sink = t.Name
-				landed = append(landed, current)
-			}
-		}
-		if !known {
-			landed = append(landed, it)
-		}
-	}
-	if !renamed {
-		return landed, nil
-	}
-	h := state.Housekeeping{Landed: map[string][]state.Delivery{w.Key: landed}}
-	return landed, d.opts.State.Keep(ctx, d.Name, d.opts.now().Unix(), h)
-}
-
-// isDeliveryTo reports whether a delivery was to the sink, which may have had another
-// name then: to overlook that would deliver twice. If another sink has that name now,
-// the place that the delivery's token names decides; but a sink that has moved keeps
-// its deliveries.
-func (d *download) isDeliveryTo(t Target, it state.Delivery) bool {
-	made := func(o Target) bool { return o.Sink.Made(it.Token) }
-	if it.Sink == t.Name {
-		return made(t) || !slices.ContainsFunc(d.targets(), made)
-	}
-	named := d.sink(d.opts, it.Sink)
-	return made(t) && (named == nil || !named.Made(it.Token))
-}
-
-// errDifferentMessage is why a message is owed to sinks that took another one by its
-// unique-id.
-var errDifferentMessage = errors.New("its unique-id was another message's, which some sinks have: they get this one at the next try")
-
-// isDifferentMessage reports whether the sinks in heldBy took another message than this
-// one. Where both headers identify a message, the content does not count: servers
-// change fields of their own.
-func (it *item) isDifferentMessage() bool {
-	row := it.want.Row
-	switch {
-	case len(it.heldBy) == 0:
-		return false
-	case !row.Header.IsZero() && !it.header.IsZero():
-		return row.Header != it.header
-	default:
-		return !row.Content.IsZero() && row.Content != it.content
-	}
-}
-
-// recordComplete records that every sink that is still wanted has the message.
-func (d *download) recordComplete(ctx context.Context, it *item, b *body) error {
-	b.limit = 0
-	if err := b.drain(); err != nil {
-		return err
-	}
-	d.recordSums(it)
-	if it.isDifferentMessage() {
-		d.addToBatch(it)
-		return nil
-	}
-	w := it.want
-	h := state.Housekeeping{Complete: []string{w.Key}}
-	if err := d.opts.State.Keep(ctx, d.Name, d.opts.now().Unix(), h); err != nil {
-		return err
-	}
-	delete(d.undelivered, w.Num)
-	d.summary.Fetched++
-	d.summary.Bytes += w.Row.Size
-	if d.due(d.opts.now().Unix()) {
-		d.toDelete = append(d.toDelete, Listed{w.Num, w.Key})
-	}
-	return nil
 }

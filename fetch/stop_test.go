@@ -186,8 +186,8 @@ func TestLoginDelayAfterCut(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{CapabilitiesAfter: []string{"UIDL", "TOP", "LOGIN-DELAY 120"}})
 	r.fill(3)
 	r.drop.Order(pop3test.CutIn("RETR", 20, pop3test.HangUp).Nth(2))
-	if s := r.poll(); s.Class != fetch.ClassRetry || !s.Rest || s.Sessions != 1 || s.Fetched != 1 {
-		t.Errorf("%v, rest %v, %d sessions, %d fetched: %v", s.Class, s.Rest, s.Sessions, s.Fetched, s.Err)
+	if s := r.poll(); s.Class != fetch.ClassRetry || !s.Deferred || s.Sessions != 1 || s.Fetched != 1 {
+		t.Errorf("%v, deferred %v, %d sessions, %d fetched: %v", s.Class, s.Deferred, s.Sessions, s.Fetched, s.Err)
 	}
 }
 

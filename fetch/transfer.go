@@ -4,17 +4,14 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/envelope"
 	"github.com/mailhaul/mailhaul/fetch/state"
-	"github.com/mailhaul/mailhaul/pop3proto"
 )
 
 // fetch downloads messages into sinks and commits them, batch by batch: while one batch
@@ -246,25 +243,18 @@ func (d *download) refuseUndeliverable(ctx context.Context, wants []Want) (deliv
 		return wants, nil
 	}
 	for _, w := range wants {
-		aims, _, err := d.splitByDelivery(ctx, w, d.aims(nil))
+		dests, _, err := d.splitByDelivery(ctx, w, d.destinations(nil))
 		if err != nil {
 			return nil, err
 		}
-		up := func(a aim) bool { return d.downSinks[a.Name] == nil }
-		if len(aims) == 0 || slices.ContainsFunc(aims, up) {
+		up := func(a destination) bool { return d.downSinks[a.Name] == nil }
+		if len(dests) == 0 || slices.ContainsFunc(dests, up) {
 			deliverable = append(deliverable, w)
-		} else if err := d.refuse(ctx, w, state.Sum{}, d.downSinks[aims[0].Name]); err != nil {
+		} else if err := d.refuse(ctx, w, state.Sum{}, d.downSinks[dests[0].Name]); err != nil {
 			return nil, err
 		}
 	}
 	return deliverable, nil
-}
-
-// isSinkTrouble reports whether err is one sink's own trouble, which is no reason for
-// other sinks to stop.
-func isSinkTrouble(err error) bool {
-	f := faultOf(err)
-	return f == deliver.FaultTemporary || f == deliver.FaultOperator
 }
 
 // sinkBatch returns the sink's part of the current batch, and begins it if need be.
@@ -278,7 +268,7 @@ func (d *download) sinkBatch(ctx context.Context, t Target) (*sinkBatch, error) 
 		}
 	}
 	var b deliver.Batch
-	err := d.opts.silent.ask(ctx, t.Sink, d.opts.now, func() (err error) {
+	err := d.opts.sinkBackoff.do(ctx, t.Sink, d.opts.now, func() (err error) {
 		b, err = t.Sink.Begin(ctx)
 		return err
 	})
@@ -301,205 +291,4 @@ func (d *download) handOver() {
 		d.batch.abort()
 	}
 	d.batch = &batch{started: d.opts.now()}
-}
-
-// connectionLost handles a connection that died, or a poll that was called off, while w
-// was retrieved. What has been staged is committed, w included if a sink had it by
-// then.
-func (d *download) connectionLost(ctx context.Context, w Want, err error) error {
-	n := len(d.batch.items)
-	staged := n > 0 && d.batch.items[n-1].want.Num == w.Num
-	d.handOver()
-	if staged {
-		return d.lostBetweenMessages(ctx, err) // recordOutcome sees to w
-	}
-	return d.lostDuringMessage(ctx, w, err)
-}
-
-// lostDuringMessage handles a connection that died, or a poll that was called off or
-// ran out of time, while w was retrieved.
-func (s *session) lostDuringMessage(ctx context.Context, w Want, err error) error {
-	_, silent := errors.AsType[silentOutOfStep](err)
-	switch {
-	case silent && ctx.Err() == nil:
-		return errors.Join(s.connectError(err), s.recordTorn(ctx, w, err))
-	case errors.Is(err, errOutOfStep):
-		return s.connectError(err) // not the message's fault
-	case ctx.Err() == nil:
-		err = s.connectError(err)
-		return errors.Join(&cutError{err}, s.recordTorn(ctx, w, err))
-	}
-	err = context.Cause(ctx)
-	if isOverBudget(err) {
-		// A message that trickles in must not hold up all others for ever.
-		return errors.Join(err, s.recordTorn(context.WithoutCancel(ctx), w, err))
-	}
-	return err
-}
-
-// lostDuringHeader handles a connection that died while the header of e was retrieved.
-// That header may have been asked for because it casts doubt on all rows, and it may
-// have to wait now: all rows are doubted meanwhile.
-func (s *session) lostDuringHeader(ctx context.Context, e pop3proto.Entry, err error) error {
-	w := Want{Entry: e, Key: e.UID}
-	shared := func(o pop3proto.Entry) bool { return o.UID == e.UID && o.Num != e.Num }
-	if slices.ContainsFunc(s.listing.Entries, shared) {
-		w.Key = "" // a unique-id of several messages identifies none
-		return s.lostDuringMessage(ctx, w, err)
-	}
-	r, known := findRow(s.rows, e.UID)
-	if !known {
-		return s.lostDuringMessage(ctx, w, err)
-	}
-	w.Row = &s.rows[r]
-	return errors.Join(s.lostDuringMessage(ctx, w, err), s.doubtAllRows(context.WithoutCancel(ctx)))
-}
-
-// lostBetweenMessages handles a connection that died, or a poll that was called off,
-// while no message was retrieved.
-func (s *session) lostBetweenMessages(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return s.connectError(err)
-}
-
-// quarantineOrRefuse handles a message that a sink did not take. If no retry can help,
-// it goes to the quarantine, unless there is none or it was the sink.
-func (s *session) quarantineOrRefuse(ctx context.Context, fixed []Target, w Want, content state.Sum, err error) error {
-	final := errors.Is(err, errTooLarge) || faultOf(err) == deliver.FaultMessage
-	if final && s.Quarantine != nil && fixed == nil {
-		s.queueForQuarantine(w, err)
-		return nil
-	}
-	return s.refuse(ctx, w, content, err)
-}
-
-// queueForQuarantine notes that a message is for the quarantine, and why.
-func (s *session) queueForQuarantine(w Want, why error) {
-	if s.rejectedFor == nil {
-		s.rejectedFor = map[int]error{}
-	}
-	s.forQuarantine = append(s.forQuarantine, w)
-	s.rejectedFor[w.Num] = why
-}
-
-// reportQuarantined reports a message that landed in the quarantine. If the filter sent
-// it there, that is no refusal.
-func (s *session) reportQuarantined(w Want) {
-	s.summary.Quarantined++
-	why := s.rejectedFor[w.Num]
-	delete(s.rejectedFor, w.Num)
-	if errors.Is(why, errQuarantine) {
-		s.notice("the filter sent message %q to quarantine", w.UID)
-	} else {
-		s.opts.report(Refused{Account: s.Name, UID: w.UID, Reason: why.Error(), Quarantine: s.Quarantine.Name})
-	}
-}
-
-// serverRefusal is a message for which the server answered RETR with -ERR.
-type serverRefusal struct {
-	Want
-	err error
-}
-
-// maxTroublePolls is how many polls in a row may fail before a server that claims
-// trouble of its own is no longer believed.
-const maxTroublePolls = 6
-
-// refuseUnread records the messages that the server refused to give. An -ERR to RETR is
-// about that message if the server gives others. If it gives none and claims trouble of
-// its own (RFC 3206 §4), the messages need not wait. If it gives none of several and
-// claims nothing, they wait no longer than after a poll that failed.
-func (s *session) refuseUnread(ctx context.Context) error {
-	refused := s.notGiven
-	s.notGiven = nil
-	maxPause := longestPause
-	if !s.gaveMessage && len(refused) > 1 {
-		maxPause = longestBackoff
-	}
-	for _, u := range refused {
-		if !s.gaveMessage && s.failures < maxTroublePolls && u.tries() == 0 && isServerTrouble(u.err) {
-			s.serverTrouble = cmp.Or(s.serverTrouble, s.connectError(u.err))
-			continue
-		}
-		if err := s.recordRefusal(ctx, u.Want, state.Sum{}, u.err, u.tries() > 0, maxPause); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// isServerTrouble reports whether the response code of a refusal claims passing trouble
-// of the server itself.
-func isServerTrouble(err error) bool {
-	r, ok := errors.AsType[*pop3proto.ReplyError](err)
-	return ok && (r.Code == pop3proto.CodeSysTemp || r.Code == pop3proto.CodeInUse || r.Code == pop3proto.CodeLoginDelay)
-}
-
-// refuse records that a message stays on the server because of err. content is zero if
-// it is not known.
-//
-// If its sink is down as a whole, the message waits no longer than an account whose
-// polls fail: refuseUndeliverable finds out without a download whether the sink is up,
-// unless a route has to see the header.
-func (s *session) refuse(ctx context.Context, w Want, content state.Sum, err error) error {
-	maxPause := longestPause
-	for _, down := range s.downSinks {
-		if s.Route == nil && errors.Is(err, down) {
-			maxPause = longestBackoff
-		}
-	}
-	return s.recordRefusal(ctx, w, content, err, w.tries() > 0, maxPause)
-}
-
-// recordRefusal reports a failed attempt at a message, and has it tried again after a
-// pause of at most maxPause. A message without a key cannot be remembered, and is tried
-// again at the next poll. reported says whether an earlier poll has reported this
-// already.
-func (s *session) recordRefusal(ctx context.Context, w Want, content state.Sum, err error, reported bool, maxPause time.Duration) error {
-	delete(s.rejectedFor, w.Num)
-	var next time.Time
-	if w.Key != "" {
-		next = s.opts.now().Add(min(retryPause(w.tries()+1), maxPause))
-	}
-	s.summary.Refused++
-	s.opts.report(Refused{Account: s.Name, UID: w.UID, Reason: err.Error(), NextTry: next, Again: reported})
-	if w.Key == "" {
-		s.keyless++
-		return nil
-	}
-	return s.opts.State.Refuse(ctx, s.Name, []state.Refusal{{
-		UID: w.Key, Size: w.Size, NextTry: next.Unix(), Reason: err.Error(), Header: w.Header, Content: content,
-	}})
-}
-
-// recordTorn records that a poll or its connection ended over a message. Lines drop for
-// any reason: the first time, the message is only tried after all others; from the
-// second time on, it pauses like one that was refused. A message without a key is left
-// alone for the rest of the poll.
-func (s *session) recordTorn(ctx context.Context, w Want, err error) error {
-	if s.readOnly {
-		return nil
-	}
-	err = fmt.Errorf("it did not come in whole: %w", err)
-	if w.Key == "" {
-		s.interrupted[w.Entry] = true
-		return s.refuse(ctx, w, state.Sum{}, err)
-	}
-	if n := w.tries(); n > 0 {
-		return s.recordRefusal(ctx, w, state.Sum{}, err, n > 1, longestPause) // the first time was not reported
-	}
-	return s.retryLast(ctx, w, err)
-}
-
-// retryLast has a message tried after all others, without a pause, unless it has failed
-// before.
-func (s *session) retryLast(ctx context.Context, w Want, err error) error {
-	if w.Key == "" || w.tries() > 0 {
-		return nil
-	}
-	return s.opts.State.Refuse(ctx, s.Name, []state.Refusal{{
-		UID: w.Key, Size: w.Size, NextTry: s.opts.now().Unix(), Reason: err.Error(), Header: w.Header,
-	}})
 }

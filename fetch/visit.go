@@ -92,9 +92,9 @@ func (v *visit) runSessions(ctx context.Context, rows *glimpseReader) error {
 			if !gotPast {
 				cuts++
 			}
-		case !v.summary.LoggedIn.IsZero() && v.summary.refused != nil:
+		case !v.summary.LoggedIn.IsZero() && v.summary.pauseReply != nil:
 			// The pause that the server wants comes before the next poll.
-			v.summary.Rest = true
+			v.summary.Deferred = true
 			v.notice("the rest comes with the next poll: %v", err)
 			return died
 		case err != nil || !more:
@@ -121,7 +121,7 @@ func (v *visit) waitForLogin(ctx context.Context) bool {
 		return true
 	}
 	if wait > longestWait {
-		s.Rest = true
+		s.Deferred = true
 		v.notice("the server wants %v between two logins: the rest comes with the next poll", s.LoginDelay)
 		return false
 	}

@@ -45,7 +45,7 @@ func (d *daemon) reportReady() {
 }
 
 // onTurn notes a turn of the scheduler. Without turns the daemon counts as hanging.
-func (d *daemon) onTurn(t fetch.Turn) {
+func (d *daemon) onTurn(t fetch.RunStatus) {
 	d.monitor.health.Turn()
 	d.serviceManager.Status("%s, %d polling, %d failing", count(t.Accounts, "account"), t.Polling, t.Failing)
 }
