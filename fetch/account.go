@@ -33,7 +33,7 @@ type Account struct {
 	// Token returns an access token for the mechanisms that take one (XOAUTH2,
 	// RFC 7628). It is called once a login; nil if the account has none.
 	Token func(ctx context.Context) (string, error)
-	// TokenRefused, if not nil, is told a token that the server refused.
+	// TokenRefused, if not nil, is called with a token that the server refused.
 	TokenRefused func(token string)
 	// Kerberos is where GSSAPI finds its tickets; nil if the account has none.
 	Kerberos *mech.Kerberos
@@ -72,7 +72,7 @@ type Account struct {
 	// Every is how often Run polls the account; 0 is five minutes.
 	Every time.Duration
 	// Budget bounds a whole poll, and each look, whatever the server does; 0 is one
-	// hour. What has come in whole by then is still committed.
+	// hour. What was received completely by then is still committed.
 	Budget time.Duration
 }
 

@@ -19,14 +19,14 @@ type Adoption struct {
 	Listed int
 	// New are those of which nothing is remembered, and that are Old.
 	New []state.Adoption
-	// Keep is what the listing taught about the rows (state.Store.Keep). It comes
+	// Learned is what the listing taught about the rows (state.Store.Keep). It comes
 	// first: a new message may have the unique-id that a row goes by.
-	Keep state.Housekeeping
-	// Later ones came in too late, and of Undated ones it cannot be told. Unknown
-	// ones have a unique-id that is not Known.
+	Learned state.Housekeeping
+	// Later ones came in no earlier than Old.Before, and Undated ones have no date to
+	// show that they did. Unknown ones have a unique-id that is not Old.Known.
 	Later, Undated, Unknown int
 	// Nameless messages have neither a usable unique-id nor a header that
-	// tells them from others. They cannot be remembered without a download,
+	// identifies them. They cannot be remembered without a download,
 	// and the next poll fetches them. It leaves Unclear ones alone: they may be
 	// adopted ones that lost their unique-ids, or the server gives no headers
 	// and mail is kept on it.
@@ -44,7 +44,8 @@ type Old struct {
 
 // Adopt logs in, lists, quits, and has adopt remember the messages that are new
 // to mailhaul and old (state.Store.Keep and Adopt), so that polls start from the others.
-// The server is asked for their headers, which tell them should it rename them.
+// The server is asked for their headers, which identify them should it ever give them
+// other unique-ids.
 // What is remembered already stays as it is: a message that landed is deleted
 // when it is due, and one that was refused is tried again. The account's lease is
 // held all the while, so that adopt may ask a person first.
@@ -64,11 +65,10 @@ func (a *Account) Adopt(ctx context.Context, o Options, old Old, adopt func(Adop
 	if err := s.survey(ctx); err != nil {
 		return lookFailed(ctx, err)
 	}
-	fresh := slices.DeleteFunc(slices.Concat(s.plan.Fetch, s.plan.Verify), func(w Want) bool {
+	fresh := slices.DeleteFunc(slices.Concat(s.plan.Fetch, s.plan.Compare), func(w Want) bool {
 		return w.Row != nil && w.Row.Phase != state.Adopted // else that was another message
 	})
-	unknown := func(w Want) bool { return old.Known != nil && !old.Known(w.UID) }
-	looks, refused, err := s.lookAt(ctx, slices.DeleteFunc(slices.Clone(fresh), unknown))
+	headers, refused, err := s.readHeaders(ctx, slices.DeleteFunc(slices.Clone(fresh), old.isUnknown))
 	if refused != nil && !old.Before.IsZero() {
 		err = fmt.Errorf("%w: %w", errNoDates, refused)
 	}
@@ -76,14 +76,21 @@ func (a *Account) Adopt(ctx context.Context, o Options, old Old, adopt func(Adop
 		return lookFailed(ctx, err)
 	}
 	s.quitUnchanged(ctx)
-
 	s.recordMaildrop()
-	found := Adoption{Listed: len(s.listing.Entries), Keep: s.plan.Keep, Unclear: s.countLeftAlone()}
+	return adopt(s.adoption(fresh, headers, old))
+}
+
+// isUnknown reports whether Known says that a message is not an old one.
+func (o Old) isUnknown(w Want) bool { return o.Known != nil && !o.Known(w.UID) }
+
+// adoption sorts the messages of which nothing is remembered.
+func (s *session) adoption(fresh []Want, headers map[int]headerInfo, old Old) Adoption {
+	found := Adoption{Listed: len(s.listing.Entries), Learned: s.plan.Learned, Unclear: s.countLeftAlone()}
 	for _, w := range fresh {
-		switch date := looks[w.Num].date; {
+		switch date := headers[w.Num].date; {
 		case w.Key == "":
 			found.Nameless++
-		case unknown(w):
+		case old.isUnknown(w):
 			found.Unknown++
 		case !old.Before.IsZero() && date.IsZero():
 			found.Undated++
@@ -92,44 +99,44 @@ func (a *Account) Adopt(ctx context.Context, o Options, old Old, adopt func(Adop
 		default:
 			header, _, nameless := state.Nameless(w.Key)
 			if !nameless {
-				header = looks[w.Num].sum
+				header = headers[w.Num].sum
 			}
 			found.New = append(found.New, state.Adoption{UID: w.Key, Size: w.Size, Header: header})
 		}
 	}
-	return adopt(found)
+	return found
 }
 
-// maxHeader bounds how much of a header is looked at for its date. The topmost
-// Received field stands at its start.
+// maxHeader bounds how much of a header is read for its date. The topmost Received field
+// stands at its start.
 const maxHeader = 64 << 10
 
-// looked is what the header of a message says.
-type looked struct {
+// headerInfo is what the header of a message says.
+type headerInfo struct {
 	date time.Time // when the message came in; zero if the header does not say
-	sum  state.Sum // the checksum that tells the message from others should its unique-id change
+	sum  state.Sum // tells the message from others should its unique-id change
 }
 
-// lookAt returns what the headers of messages say, by message number. refused is why the
-// server gives none.
-func (s *session) lookAt(ctx context.Context, wants []Want) (looks map[int]looked, refused, err error) {
-	looks = map[int]looked{}
+// readHeaders returns what the headers of messages say, by message number. refused is why
+// the server gives none.
+func (s *session) readHeaders(ctx context.Context, wants []Want) (headers map[int]headerInfo, refused, err error) {
+	headers = map[int]headerInfo{}
 	if n := len(wants); n > 1000 {
 		s.notice("asking for the headers of %d messages; that may take a while", n)
 	}
-	var of []pop3proto.Entry
+	var entries []pop3proto.Entry
 	for _, w := range wants {
-		of = append(of, w.Entry)
+		entries = append(entries, w.Entry)
 	}
-	refused, err = s.headers(ctx, of, func(num int, r io.Reader) {
+	refused, err = s.eachHeader(ctx, entries, func(num int, r io.Reader) {
 		sums := newSums()
 		b := newBody(r, sums, 0, s.pipelined)
 		raw, _ := io.ReadAll(io.LimitReader(b, maxHeader)) // what came before an error will do
-		l := looked{date: envelope.Parse(raw).Date}
+		info := headerInfo{date: envelope.Parse(raw).Date}
 		if b.drain() == nil {
-			l.sum = sums.header.sum()
+			info.sum = sums.header.sum()
 		}
-		looks[num] = l
+		headers[num] = info
 	})
-	return looks, refused, err
+	return headers, refused, err
 }

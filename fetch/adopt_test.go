@@ -26,7 +26,7 @@ func (r *rig) adopt() (found fetch.Adoption) {
 // remember does with an adoption what its caller is to do.
 func (r *rig) remember(a fetch.Adoption) error {
 	ctx := r.t.Context()
-	return errors.Join(r.store.Keep(ctx, "work", r.clock.Unix(), a.Keep), r.store.Adopt(ctx, "work", a.New))
+	return errors.Join(r.store.Keep(ctx, "work", r.clock.Unix(), a.Learned), r.store.Adopt(ctx, "work", a.New))
 }
 
 // Whatever their unique-ids are like, adopted messages are never downloaded

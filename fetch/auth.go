@@ -60,7 +60,7 @@ func (a *Account) login(ctx, asking context.Context, c *pop3proto.Client, caps p
 	failed := func(err error) error {
 		return &LoginError{Account: a.Name, Addr: a.Server.Addr(), User: a.User, Mechanism: choice.Mechanism, Named: choice.named(), Err: err}
 	}
-	cs, encrypted := c.TLS()
+	_, encrypted := c.TLS()
 	switch {
 	case !encrypted && a.Server.Security != PlainText:
 		return failed(errNotEncrypted)
@@ -69,30 +69,14 @@ func (a *Account) login(ctx, asking context.Context, c *pop3proto.Client, caps p
 	case choice.Mechanism == "":
 		return failed(&mech.OfferError{Offered: choice.Offered, Allowed: a.Auth})
 	}
-	cred := mech.Credentials{
-		User: a.User, Host: a.Server.Host, Port: a.Server.port(), PlusOffered: mech.OffersPlus(caps.SASL()),
-	}
-	if encrypted {
-		cred.TLS = &cs
-	}
-	var err error
-	switch choice.needs {
-	case mech.Certificate:
-		cred.Authzid = a.User // a certificate may be good for several users
-	case mech.Password:
-		cred.Password, err = a.Secret(asking)
-	case mech.Token:
-		cred.Token, err = a.Token(asking)
-	case mech.Ticket:
-		cred.Kerberos = *a.Kerberos
-	}
+	cred, err := a.credentials(asking, c, caps, choice.needs)
 	if err != nil && asking.Err() != nil && ctx.Err() == nil {
 		return ErrCutShort
 	}
 	if err != nil {
 		return &mech.SecretError{Needs: choice.needs, Err: err}
 	}
-	c.Hide(cred.Password)
+	c.Hide(cred.Password) // from errors and traces
 	c.Hide(cred.Token)
 	if caps.Has("UTF8") { // RFC 6856 §2; a refusal changes nothing
 		if err := c.UTF8(ctx); err != nil && !isReply(err) {
@@ -114,6 +98,29 @@ func (a *Account) login(ctx, asking context.Context, c *pop3proto.Client, caps p
 		return failed(err)
 	}
 	return nil
+}
+
+// credentials returns what a mechanism that needs such a proof has to know. It may run a
+// password command or ask a person.
+func (a *Account) credentials(ctx context.Context, c *pop3proto.Client, caps pop3proto.Capabilities, needs mech.Proof) (mech.Credentials, error) {
+	cred := mech.Credentials{
+		User: a.User, Host: a.Server.Host, Port: a.Server.port(), PlusOffered: mech.OffersPlus(caps.SASL()),
+	}
+	if cs, encrypted := c.TLS(); encrypted {
+		cred.TLS = &cs
+	}
+	var err error
+	switch needs {
+	case mech.Certificate:
+		cred.Authzid = a.User // a certificate may be good for several users
+	case mech.Password:
+		cred.Password, err = a.Secret(ctx)
+	case mech.Token:
+		cred.Token, err = a.Token(ctx)
+	case mech.Ticket:
+		cred.Kerberos = *a.Kerberos
+	}
+	return cred, err
 }
 
 // authenticate logs in by a SASL mechanism.

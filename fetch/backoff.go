@@ -155,10 +155,9 @@ func doubtRefusedLogin(err error, was state.Schedule, s *Summary) error {
 // In polls by Run it also sets s.next.
 func (a *Account) nextSchedule(was state.Schedule, s *Summary, err error, o *Options) state.Schedule {
 	now, next := o.now(), was
-	class, cut := Classify(err), errors.Is(err, ErrCutShort)
-	if class < ClassRetry {
+	if Classify(err) < ClassRetry {
 		next.Failures = 0
-	} else if !cut {
+	} else if !errors.Is(err, ErrCutShort) {
 		next.Failures++
 	}
 	if !s.LoggedIn.IsZero() {
@@ -174,24 +173,28 @@ func (a *Account) nextSchedule(was state.Schedule, s *Summary, err error, o *Opt
 		until, next.Pause = pauseAfter(s, next.Failures, now)
 		next.NotBefore = max(0, until.Unix())
 	}
-	if !o.regular {
-		return next
+	if o.regular {
+		s.next = a.nextPoll(s, err, next.Failures, until, now)
+		next.Next = s.next.Unix()
 	}
-	pause := a.interval(class, next.Failures)
+	return next
+}
+
+// nextPoll returns when Run is to poll again after a poll that ended in err. failures is
+// how many have failed in a row; until is until when the server wants no login.
+func (a *Account) nextPoll(s *Summary, err error, failures int, until, now time.Time) time.Time {
+	if s.Deferred || s.pauseReply != nil {
+		return until
+	}
+	if errors.Is(err, ErrCutShort) && failures == 0 {
+		return latest(now, until) // after a restart, the rest is to come at once
+	}
+	pause := a.interval(Classify(err), failures)
 	if isHostUnreachable(err, s.Sessions) {
 		// Another try is cheap, and the network may be back.
 		pause = min(pause, max(a.every(), longestOutagePause))
 	}
-	s.next = now.Add(jitter(pause))
-	if cut && next.Failures == 0 {
-		s.next = now // after a restart, the rest is to come at once
-	}
-	if s.Deferred || s.pauseReply != nil {
-		s.next = until
-	}
-	s.next = latest(s.next, until)
-	next.Next = s.next.Unix()
-	return next
+	return latest(now.Add(jitter(pause)), until)
 }
 
 // pauseAfter returns until when the server wants no login, and why; the zero time if it

@@ -35,7 +35,7 @@ type body struct {
 	sums  *sums
 	meter *Meter // nil if what is read does not count
 	limit int64  // in octets; 0 is none
-	err   error  // how the message ended: io.EOF if it came in whole
+	err   error  // how the message ended: io.EOF if it is complete
 
 	pipelined bool   // other replies may follow: look for reply boundaries
 	tail      []byte // the last bytes read, for a reply boundary between two reads
@@ -53,7 +53,7 @@ func newBody(r io.Reader, sums *sums, limit int64, pipelined bool) *body {
 }
 
 // drain reads the rest of the message, whatever its size. The error is nil if the
-// message came in whole.
+// message is complete.
 func (b *body) drain() error {
 	if errors.Is(b.err, errTooLarge) {
 		b.err, b.limit = nil, 0
@@ -126,9 +126,9 @@ func startsWithStatus(p []byte) bool {
 		len(p) >= 4 && bytes.EqualFold(p[:4], []byte("-ERR"))
 }
 
-// compose reads the head of a message. It returns what the sinks are told of the
-// message, a reader of all of it after the header fields that the account adds, and the
-// sinks that it is for.
+// compose reads the head of a message. It returns what the sinks get: a description of the
+// message, and a reader of all of it after the header fields that the account adds. dests
+// are the sinks that it is for.
 func (d *download) compose(w Want, b *body) (mail deliver.Mail, message io.Reader, dests []destination) {
 	d.header = readHead(d.header[:0], b)
 	env := envelope.Parse(d.header)

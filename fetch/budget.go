@@ -40,9 +40,9 @@ func orOverBudget(ctx context.Context, err error) error {
 	return err
 }
 
-// commitGrace is how long sinks may still take, once the budget is spent, for what has
-// come in whole. A server that says something now and then outlives any timeout of its
-// sink.
+// commitGrace is how long sinks may still take, once the budget is spent, for messages
+// that were received completely. It is bounded because a server of a sink that says
+// something now and then outlives any timeout of that sink.
 const commitGrace = 10 * time.Minute
 
 // outliveBudget returns a context that ends with ctx, or commitGrace later if ctx ends

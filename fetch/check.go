@@ -32,7 +32,7 @@ func (a *Account) Check(ctx context.Context, o Options) (Report, error) {
 	ctx, cancel := a.withBudget(ctx)
 	defer cancel()
 	var r Report
-	s := &session{visit: &visit{Account: a, opts: &o, summary: new(Summary), report: &r}}
+	s := &session{visit: &visit{Account: a, opts: &o, summary: new(Summary), checkReport: &r}}
 	defer s.close()
 	err := s.survey(ctx)
 	// After it, for Preconnect may have to open the way to a name server. Behind

@@ -118,7 +118,7 @@ func adviseNoPoll(err error) (Class, string, bool) {
 		return ClassFine, "", true
 	}
 	if _, ok := errors.AsType[*DoubtfulError](err); ok {
-		return ClassRetry, doubtHint, true
+		return ClassRetry, "this login worked before: the server may be in trouble, and mailhaul tries again; if the password was changed, set the new one", true
 	}
 	return 0, "", false
 }
@@ -300,7 +300,7 @@ func adviseNetwork(err error) (Class, string) {
 		return ClassRetry, ""
 	}
 	if _, ok := errors.AsType[*pop3proto.CapabilitiesError](err); ok {
-		return ClassRetry, capaHint
+		return ClassRetry, "some servers hang up over CAPA: if this goes on, and tls is none, name the way to log in, as in auth: user"
 	}
 	if _, ok := errors.AsType[*LoginError](err); ok && hungUp(err) {
 		return ClassRetry, "some servers hang up on a wrong password: check it if this goes on"
@@ -312,9 +312,7 @@ func adviseNetwork(err error) (Class, string) {
 const (
 	slowHint     = "raise time_limit if the server is just slow"
 	safeHint     = "what was delivered is safe; the next poll goes on from there"
-	doubtHint    = "this login worked before: the server may be in trouble, and mailhaul tries again; if the password was changed, set the new one"
 	mistrustHint = "do not trust this network; tls: implicit leaves no room for it"
 	passwordHint = "check user and password; some providers want POP3 switched on first, an app password, or oauth"
-	capaHint     = "some servers hang up over CAPA: if this goes on, and tls is none, name the way to log in, as in auth: user"
 	reachHint    = "check server, its port and tls: is this where the provider has POP3, and is the network up?"
 )

@@ -239,8 +239,8 @@ func (c *committer) awaitJournal() (err error) {
 	return err
 }
 
-// finish is called after the last batch with the error that ended it, and returns the
-// error of the whole. A failure that no later message has explained counts as the
+// finish is called after the last batch with the error that commit returned, and returns
+// that of all batches. A failure that no later message has explained counts as the
 // sink's.
 func (c *committer) finish(failed error) error {
 	if err := c.awaitJournal(); err != nil {

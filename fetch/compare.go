@@ -24,8 +24,8 @@ type comparison struct {
 // be what another was called.
 func (s *session) compare(ctx context.Context, wants []Want) (different []Want, err error) {
 	c := &comparison{session: s, copies: map[state.Sum][]*state.Row{}, replaced: map[string]state.Sum{}}
-	for i := range s.plan.Twins {
-		row := &s.plan.Twins[i]
+	for i := range s.plan.Candidates {
+		row := &s.plan.Candidates[i]
 		c.copies[row.Content] = append(c.copies[row.Content], row)
 	}
 	different, err = c.run(ctx, wants)
@@ -63,7 +63,7 @@ func (c *comparison) run(ctx context.Context, wants []Want) (different []Want, e
 		}
 		c.checkSize(w, sums.octets)
 		received++
-		different = append(different, c.judge(w, sums.contentSum())...)
+		different = append(different, c.matchContent(w, sums.contentSum())...)
 	}
 	if received == len(wants) && c.plan.More == 0 { // else one of the others may be the stale row's
 		c.forgetStale()
@@ -71,9 +71,9 @@ func (c *comparison) run(ctx context.Context, wants []Want) (different []Want, e
 	return different, c.verifyInStep(ctx)
 }
 
-// judge takes note of the content of a message, and returns the message if it did not
-// land before and is due.
-func (c *comparison) judge(w Want, content state.Sum) (different []Want) {
+// matchContent looks for the row that has the content of a message. It returns the message
+// if it did not land before and is due.
+func (c *comparison) matchContent(w Want, content state.Sum) (different []Want) {
 	if w.Row != nil && w.Row.Content != content && !w.Row.Content.IsZero() {
 		c.replaced[w.Key] = w.Row.Content
 	}
@@ -128,7 +128,7 @@ func (c *comparison) recognize(w Want, row *state.Row) (different []Want) {
 // forgetStale forgets the plan's stale rows that no message proved to be a copy of.
 func (c *comparison) forgetStale() {
 	for _, i := range c.plan.Stale {
-		if row := &c.plan.Twins[i]; slices.Contains(c.copies[row.Content], row) {
+		if row := &c.plan.Candidates[i]; slices.Contains(c.copies[row.Content], row) {
 			c.learned.Forget = append(c.learned.Forget, row.UID)
 		}
 	}

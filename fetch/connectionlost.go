@@ -10,7 +10,7 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto"
 )
 
-// connectionLost handles a connection that died, or a poll that was called off, while w
+// connectionLost handles a connection that died, or a poll that was cancelled, while w
 // was retrieved. What has been staged is committed, w included if a sink had it by
 // then.
 func (d *download) connectionLost(ctx context.Context, w Want, err error) error {
@@ -23,7 +23,7 @@ func (d *download) connectionLost(ctx context.Context, w Want, err error) error 
 	return d.lostDuringMessage(ctx, w, err)
 }
 
-// lostDuringMessage handles a connection that died, or a poll that was called off or
+// lostDuringMessage handles a connection that died, or a poll that was cancelled or
 // ran out of time, while w was retrieved.
 func (s *session) lostDuringMessage(ctx context.Context, w Want, err error) error {
 	_, silent := errors.AsType[silentOutOfStep](err)
@@ -62,7 +62,7 @@ func (s *session) lostDuringHeader(ctx context.Context, e pop3proto.Entry, err e
 	return errors.Join(s.lostDuringMessage(ctx, w, err), s.doubtAllRows(context.WithoutCancel(ctx)))
 }
 
-// lostBetweenMessages handles a connection that died, or a poll that was called off,
+// lostBetweenMessages handles a connection that died, or a poll that was cancelled,
 // while no message was retrieved.
 func (s *session) lostBetweenMessages(ctx context.Context, err error) error {
 	if ctx.Err() != nil {

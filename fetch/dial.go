@@ -22,14 +22,15 @@ const maxListing = 1_500_000
 // connect dials the server and returns a client that is greeted and, unless
 // the server is PlainText, encrypted and verified.
 func (s *Server) connect(ctx context.Context) (*pop3proto.Client, error) {
-	c, err := s.try(ctx)
+	c, err := s.connectOnce(ctx)
 	if _, ok := errors.AsType[*channel.ResumeError](err); ok {
-		c, err = s.try(ctx) // this time there is no TLS session to resume
+		c, err = s.connectOnce(ctx) // this time there is no TLS session to resume
 	}
 	return c, err
 }
 
-func (s *Server) try(ctx context.Context) (*pop3proto.Client, error) {
+// connectOnce is one attempt of connect.
+func (s *Server) connectOnce(ctx context.Context) (*pop3proto.Client, error) {
 	if s.Preconnect != nil {
 		if err := s.Preconnect(ctx); err != nil {
 			return nil, err
@@ -40,7 +41,7 @@ func (s *Server) try(ctx context.Context) (*pop3proto.Client, error) {
 		return nil, &ConnectError{Addr: s.Addr(), Err: &greetingError{err}}
 	}
 	if s.KPOP != nil {
-		if err := s.authenticate(ctx, conn); err != nil {
+		if err := s.authenticateKPOP(ctx, conn); err != nil {
 			conn.Close()
 			return nil, err
 		}
@@ -66,6 +67,7 @@ func (s *Server) try(ctx context.Context) (*pop3proto.Client, error) {
 
 func (s *Server) silence() time.Duration { return cmp.Or(s.Silence, defaultSilence) }
 
+// dial opens the connection, and encrypts it if TLS comes before the greeting.
 func (s *Server) dial(ctx context.Context) (net.Conn, error) {
 	ctx, cancel := channel.Within(ctx, s.silence())
 	defer cancel()

@@ -1,12 +1,12 @@
 // Package fetch polls POP3 accounts: it compares what a server lists with what is
 // remembered, streams each new message into a sink, and deletes from the server only what
 // the sink has durably. It reports by typed events and errors, and leaves it to its caller
-// to speak to a person.
+// to show them to a person.
 //
 // An [Account] is one maildrop with its sinks. [Account.Poll] polls it once, [Once] and
 // [Run] poll many, side by side. [Account.Check], [Account.Look] and [Account.Adopt] look at
 // a maildrop without fetching anything. All share [Options], which name what is remembered
-// ([State]) and who is told ([Observer]).
+// ([State]) and who gets the events ([Observer]).
 //
 // # The life of a poll
 //
@@ -19,7 +19,7 @@
 //     maildrop (session.go, listing.go). If the listing is that of the last poll, nothing
 //     else is to do (rest.go).
 //  5. [MakePlan] compares the listing with the rows, and says what to fetch, to compare, to
-//     delete and to keep (plan.go, identify.go).
+//     delete and to keep (plan.go, identify.go, attempts.go).
 //  6. Messages that may have landed before are downloaded and compared (compare.go). New ones
 //     are downloaded (transfer.go, body.go), staged in batches (stage.go, batch.go) and
 //     committed in another goroutine while the next batch comes in (commit.go, which says in
@@ -27,6 +27,9 @@
 //     (refuse.go).
 //  7. What landed and is due is deleted at QUIT (finish.go).
 //  8. The result and the time of the next poll are recorded (poll.go, backoff.go).
+//
+// A look (check.go, look.go, adopt.go), and a dry run, make only steps 4 and 5, and change
+// nothing on the server (outlook.go).
 //
 // # What may go wrong
 //

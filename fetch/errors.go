@@ -60,7 +60,7 @@ func (e *UnconfirmedError) Error() string {
 // Unwrap returns the cause.
 func (e *UnconfirmedError) Unwrap() error { return e.Err }
 
-// cutError means that the connection died while a message was on its way. The message
+// cutError means that the connection died while a message was received. The message
 // may have been the cause.
 type cutError struct{ err error }
 
@@ -147,8 +147,8 @@ var (
 		"cannot be told from what was fetched, since the server has no TOP: left alone", ClassOperator,
 		"they are fetched where each message is deleted once it is delivered: with keep: false for this account, and without --keep",
 	}
-	// errRenamed means that adopted messages may be listed under other unique-ids.
-	errRenamed = &hintedError{
+	// errUIDsChanged means that adopted messages may be listed under other unique-ids.
+	errUIDsChanged = &hintedError{
 		"none of the messages that were adopted is listed, and as many others are: the server may have given them new unique-ids", ClassOperator,
 		"if you deleted them yourself, have mailhaul forget them, with mailhaul state forget ACCOUNT UID ...; else adopt them again, with mailhaul state adopt ACCOUNT",
 	}

@@ -154,3 +154,6 @@ type Summary struct {
 	// next is when Run is to poll again.
 	next time.Time
 }
+
+// handled counts the messages that the poll is done with for now.
+func (s *Summary) handled() int { return s.Fetched + s.Dropped + s.Refused }

@@ -2,8 +2,8 @@ package fetch
 
 import "testing"
 
-// AtRest is for the tests of plans.
-var AtRest = atRest
+// RestUntil is for the tests of plans.
+var RestUntil = restUntil
 
 // FormerSums has contents hashed as earlier versions did, until end is called.
 func FormerSums(t *testing.T) (end func()) {

@@ -36,7 +36,7 @@ func (s *session) finish(ctx context.Context) error {
 }
 
 // noteExpire notes whether the server announces EXPIRE 0: at QUIT it may delete whatever
-// was retrieved, as if it had been told to (RFC 2449 §6.7), and a message that came in
+// was retrieved, as if by DELE (RFC 2449 §6.7), and a message that came in
 // but was not delivered would be lost. A session with such a message hangs up instead:
 // then the server keeps everything, and the next session deletes what landed without
 // retrieving anything.
@@ -78,9 +78,9 @@ func (s *session) quitUnchanged(ctx context.Context) {
 // deleteAndQuit deletes what landed and is due, and quits. If QUIT is refused or not
 // answered, nobody knows what it deleted (RFC 1939 §6); nor does anybody if this poll is
 // killed meanwhile. So the deletions are recorded before they are asked for, and stay in
-// doubt until the server has confirmed them. Which of the messages the server still has
-// is then for its next listing to tell, together with the headers, because the unique-ids
-// of the others may be new mail's.
+// doubt until the server has confirmed them. A later poll finds out what the server still
+// has: by the listing, and by the headers, because the unique-ids of deleted messages may
+// be new mail's by then.
 func (s *session) deleteAndQuit(ctx context.Context) error {
 	due := s.toDelete
 	switch {

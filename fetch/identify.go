@@ -13,12 +13,13 @@ import (
 
 // identifyByHeader plans the messages that no unique-id identified. Those without a
 // usable one go by their header sums. So do those with an unknown one if remembered
-// messages have disappeared: after a migration a server lists old mail by new names.
+// messages have disappeared: after a migration a server lists old mail under new
+// unique-ids.
 func (p *planner) identifyByHeader(uidsChanged bool) {
 	index := p.indexUnclaimedRows()
 	lost := p.countLostAdopted()
-	for _, i := range p.unnamed {
-		p.identifyUnnamed(p.listing[i], index, lost > 0)
+	for _, i := range p.withoutUID {
+		p.identifyWithoutUID(p.listing[i], index, lost > 0)
 	}
 	fresh := 0
 	for _, i := range p.unknown {
@@ -26,12 +27,12 @@ func (p *planner) identifyByHeader(uidsChanged bool) {
 			fresh++
 		}
 	}
-	p.plan.Renamed = lost >= minLostAdopted && fresh >= lost && p.listedAdopted == 0
+	p.plan.UIDsChanged = lost >= minLostAdopted && fresh >= lost && p.listedAdopted == 0
 }
 
-// identifyUnnamed plans a message without a usable unique-id. adoptedLost says that it
+// identifyWithoutUID plans a message without a usable unique-id. adoptedLost says that it
 // may be an adopted message which no header can identify.
-func (p *planner) identifyUnnamed(e pop3proto.Entry, index headerIndex, adoptedLost bool) {
+func (p *planner) identifyWithoutUID(e pop3proto.Entry, index headerIndex, adoptedLost bool) {
 	sum := p.headers[e.Num]
 	r, remembered := index.takeFirst(sum)
 	switch {
@@ -39,8 +40,8 @@ func (p *planner) identifyUnnamed(e pop3proto.Entry, index headerIndex, adoptedL
 		p.plan.Unclear++
 		p.reportFate(Want{Entry: e}, FateNone)
 	case sum.IsZero() || !remembered && p.isUnreliable(sum):
-		p.verifyOrFetch(Want{Entry: e, Header: sum})
-	case remembered && (p.isNameless(r) || p.pol.Open[p.rows[r].UID]):
+		p.compareOrFetch(Want{Entry: e, Header: sum})
+	case remembered && (p.hasDigestKey(r) || p.pol.Open[p.rows[r].UID]):
 		// The sinks know their promises by the key.
 		p.claim(e, r, p.rows[r].UID)
 	case remembered:
@@ -62,17 +63,17 @@ func (p *planner) identifyUnknown(i int32, index headerIndex, uidsChanged bool) 
 		p.claim(e, r, p.rows[r].UID)
 	case remembered:
 		p.claim(e, r, e.UID)
-	case p.mayBeRenamed(e) && (sum.IsZero() || p.plan.Reused || p.isHeaderToVerifyLater(sum)):
+	case p.mayHaveNewUID(e) && (sum.IsZero() || p.plan.Reused || p.isHeaderToCompareLater(sum)):
 		// Otherwise a header that no row has makes the message a new one.
 		w := Want{Entry: e, Key: e.UID}
 		if bareRetry {
 			w.Row = &p.rows[own]
 		}
-		p.planVerify(w)
+		p.planCompare(w)
 	case bareRetry:
 		p.claim(e, own, e.UID)
 	case uidsChanged && sum.IsZero():
-		p.verifyOrFetch(Want{Entry: e, Key: e.UID})
+		p.compareOrFetch(Want{Entry: e, Key: e.UID})
 	default:
 		p.fetchUnlessLarge(Want{Entry: e, Key: e.UID})
 	}
@@ -97,22 +98,22 @@ func (p *planner) isUnreliable(sum state.Sum) bool {
 	return unreliable
 }
 
-// isHeaderToVerifyLater reports whether a row in verifyLater has that header.
-func (p *planner) isHeaderToVerifyLater(sum state.Sum) bool {
-	return slices.ContainsFunc(p.verifyLater, func(w Want) bool { return w.Row.Header == sum })
+// isHeaderToCompareLater reports whether a row in compareLater has that header.
+func (p *planner) isHeaderToCompareLater(sum state.Sum) bool {
+	return slices.ContainsFunc(p.compareLater, func(w Want) bool { return w.Row.Header == sum })
 }
 
-// minLostAdopted is how many adopted messages must have disappeared for Plan.Renamed.
+// minLostAdopted is how many adopted messages must have disappeared for Plan.UIDsChanged.
 const minLostAdopted = 3
 
-// renameWindow is how long after a message disappeared its server may list it again by
-// another name: a repair may come between. What is missing for longer was deleted.
-const renameWindow = 24 * time.Hour
+// reappearWindow is how long after a message disappeared its server may list it again under
+// another unique-id: a repair may come between. What is missing for longer was deleted.
+const reappearWindow = 24 * time.Hour
 
 // recentlyListed reports whether the message of an unlisted row was listed within
-// renameWindow.
+// reappearWindow.
 func (p *planner) recentlyListed(row *state.Row) bool {
-	return row.Missing == 0 || row.Missing > p.pol.Now.Add(-renameWindow).Unix()
+	return row.Missing == 0 || row.Missing > p.pol.Now.Add(-reappearWindow).Unix()
 }
 
 // countLostAdopted counts the adopted messages that have disappeared recently and that
@@ -134,20 +135,20 @@ func (p *planner) isAdoptedWithoutHeader(r int) bool {
 // cost.
 func (p *planner) messagesToProbe(uidsChanged bool) []pop3proto.Entry {
 	probe := p.toProbe
-	for _, i := range p.unnamed {
+	for _, i := range p.withoutUID {
 		if e := p.listing[i]; !p.pol.Torn[e] {
 			probe = append(probe, e)
 		}
 	}
 	for _, i := range p.unknown {
-		if e := p.listing[i]; uidsChanged || p.mayBeRenamed(e) {
+		if e := p.listing[i]; uidsChanged || p.mayHaveNewUID(e) {
 			probe = append(probe, e)
 		}
 	}
 	return probe
 }
 
-// uidsMayHaveChanged reports whether unknown messages may be old ones by new names: at
+// uidsMayHaveChanged reports whether messages with unknown unique-ids may be old ones: at
 // least as many remembered messages have disappeared as are listed, or one without a
 // unique-id has.
 func (p *planner) uidsMayHaveChanged() bool {
@@ -158,11 +159,11 @@ func (p *planner) uidsMayHaveChanged() bool {
 		case row.Phase == state.Deleted:
 			// Of several messages with one unique-id, a server may not delete all, or
 			// restore one: by that unique-id.
-			if p.isNameless(r) && row.Deleted > p.pol.Now.Add(-renameWindow).Unix() {
+			if p.hasDigestKey(r) && row.Deleted > p.pol.Now.Add(-reappearWindow).Unix() {
 				return true
 			}
 		case p.isAdoptedWithoutHeader(r): // probing cannot find it
-		case p.isNameless(r) && p.recentlyListed(row):
+		case p.hasDigestKey(r) && p.recentlyListed(row):
 			return true
 		default:
 			gone++
@@ -171,9 +172,9 @@ func (p *planner) uidsMayHaveChanged() bool {
 	return gone > 0 && gone >= p.listedRows
 }
 
-// verifyOrFetch plans a message that its header does not identify. It is compared if a
+// compareOrFetch plans a message that its header does not identify. It is compared if a
 // row of its size, or of a message that the server may still have, is unclaimed.
-func (p *planner) verifyOrFetch(w Want) {
+func (p *planner) compareOrFetch(w Want) {
 	if w.Key == "" && p.pol.Torn[w.Entry] {
 		p.planWaiting(w)
 		return
@@ -192,7 +193,7 @@ func (p *planner) verifyOrFetch(w Want) {
 	}
 	p.liveRows, p.deletedRows[w.Size] = p.skipClaimed(p.liveRows), p.skipClaimed(p.deletedRows[w.Size])
 	if len(p.liveRows) > 0 || len(p.deletedRows[w.Size]) > 0 {
-		p.planVerify(w)
+		p.planCompare(w)
 	} else {
 		p.fetchUnlessLarge(w)
 	}
@@ -206,25 +207,25 @@ func (p *planner) skipClaimed(rows []int32) []int32 {
 	return rows
 }
 
-// mayBeRenamed reports whether e may be a remembered message by another name: it has
-// the size of one that can be compared and may not be listed by its own name. If the
+// mayHaveNewUID reports whether e may be a remembered message under another unique-id: it
+// has the size of one that can be compared and may not be listed under its own. If the
 // server's sizes are of no use, it is enough that such a message has disappeared
-// recently. One suffices, since a server may have renamed more messages than a session
-// gets to.
-func (p *planner) mayBeRenamed(e pop3proto.Entry) bool {
-	if p.renamedSizes == nil {
-		p.renamedSizes = map[int64]bool{}
+// recently. One suffices, since a server may have given new unique-ids to more messages
+// than a session gets to.
+func (p *planner) mayHaveNewUID(e pop3proto.Entry) bool {
+	if p.lostSizes == nil {
+		p.lostSizes = map[int64]bool{}
 		for r := range p.rows {
 			row := &p.rows[r]
 			gone := !p.claimed[r] && (p.plan.Reused || row.Phase != state.Deleted)
 			if (gone || p.uncertain[r]) && !row.Content.IsZero() {
-				p.renamedSizes[row.Size] = true
-				p.renamedRecently = p.renamedRecently || p.recentlyListed(row)
+				p.lostSizes[row.Size] = true
+				p.lostRecently = p.lostRecently || p.recentlyListed(row)
 			}
 		}
 	}
 	large := p.pol.MaxSize > 0 && e.Size > p.pol.MaxSize // not to be downloaded for a guess
-	return p.renamedSizes[e.Size] || p.renamedRecently && !large && (p.miscounted || e.Size == 0)
+	return p.lostSizes[e.Size] || p.lostRecently && !large && (p.miscounted || e.Size == 0)
 }
 
 // keyAllocator makes keys from sums. It counts those that it has made, since a maildrop
@@ -243,8 +244,8 @@ func (c keyAllocator) next(sum state.Sum, rows []state.Row) string {
 	}
 }
 
-// isNameless reports whether the key of row r is not a unique-id.
-func (p *planner) isNameless(r int) bool {
+// hasDigestKey reports whether the key of row r is not a unique-id.
+func (p *planner) hasDigestKey(r int) bool {
 	_, _, ok := state.Nameless(p.rows[r].UID)
 	return ok
 }
@@ -277,14 +278,14 @@ func (p *planner) indexUnclaimedRows() headerIndex {
 		}
 		h[header] = append(h[header], int32(r))
 	}
-	// A row whose message never came in whole may be a second one for a message, and
-	// comes last. Before it come the rows without a unique-id, in the order in which
+	// A row whose message was never received completely may be a second one for a
+	// message, and comes last. Before it come the rows without a unique-id, in the order in which
 	// keyAllocator made their keys, and then the others.
 	rank := func(r int32) (rank int) {
 		if row := &p.rows[r]; row.Phase == state.Refused && row.Content.IsZero() {
 			rank += 2
 		}
-		if !p.isNameless(int(r)) {
+		if !p.hasDigestKey(int(r)) {
 			rank++
 		}
 		return rank
@@ -335,11 +336,11 @@ func (p *planner) hasHeaderOf(e pop3proto.Entry, row *state.Row) bool {
 }
 
 // hasOtherHeader reports whether its header shows that e is not the message of row. A
-// row without a header shows that only if its message has come in whole.
+// row without a header shows that only if its message was received completely.
 func (p *planner) hasOtherHeader(e pop3proto.Entry, row *state.Row) bool {
 	sum, known := p.headers[e.Num]
-	whole := row.Phase == state.Landed || row.Phase == state.Deleted
-	return known && sum != row.Header && (whole || !row.Header.IsZero())
+	complete := row.Phase == state.Landed || row.Phase == state.Deleted
+	return known && sum != row.Header && (complete || !row.Header.IsZero())
 }
 
 // takesUIDOf reports whether e, another message than that of row, has its unique-id

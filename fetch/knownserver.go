@@ -37,7 +37,7 @@ type knownServer struct {
 	noPipelining bool // the server was found to lose or drop pipelined commands
 	noCAPA       bool // the server was found to hang up over CAPA: its capabilities are unknown
 
-	rest    state.Rest  // what the last poll noted about the maildrop, see atRest
+	rest    state.Rest  // what the last poll noted about the maildrop, see hasNothingToDo
 	newRest *state.Rest // what this poll found; nil if it found none, or the same
 	// shared holds, by host, what servers say before a login, for all accounts of a
 	// run. It may be nil.
@@ -211,11 +211,11 @@ func (s *session) logInAsRemembered(ctx context.Context) (before pop3proto.Capab
 	if err == nil || k.noCAPA || !stripped && !k.mayHaveMisled(err) {
 		return before, choice, err
 	}
-	fresh, hungUp := c.Capabilities(ctx)
-	if hungUp == nil || stripped {
+	fresh, capaErr := c.Capabilities(ctx)
+	if capaErr == nil || stripped {
 		k.forget()
 	}
-	if hungUp != nil {
+	if capaErr != nil {
 		return before, choice, err
 	}
 	again := s.choose(c, fresh)

@@ -14,8 +14,8 @@ import (
 // kpopName is what a login by KPOP is called.
 const kpopName = "kpop"
 
-// authenticate identifies the user to the server by Kerberos.
-func (s *Server) authenticate(ctx context.Context, conn net.Conn) error {
+// authenticateKPOP identifies the user to the server by Kerberos, before the greeting.
+func (s *Server) authenticateKPOP(ctx context.Context, conn net.Conn) error {
 	ctx, cancel := channel.Within(ctx, s.silence())
 	defer cancel()
 	err := kpop.Authenticate(ctx, conn, *s.KPOP)

@@ -19,26 +19,16 @@ func (s *session) listingIncomplete() bool {
 
 // listAndPlan lists the maildrop and makes the plan.
 func (s *session) listAndPlan(ctx context.Context) error {
-	err := s.list(ctx)
-	if s.retryWithoutCAPA(err) {
-		if err := s.connect(ctx); err != nil {
-			return err
-		}
-		err = s.list(ctx)
-	}
-	if _, ahead := errors.AsType[*pop3proto.AheadError](err); ahead {
-		s.server.noPipelining = true
-		s.server.forget()
-		err = silentOutOfStep{err}
-	}
-	if err != nil {
-		return s.connectError(err)
+	if err := s.listMaildrop(ctx); err != nil {
+		return err
 	}
 	s.summary.Listed = len(s.listing.Entries)
 	pol := s.policy()
-	if ok, err := s.atRest(&pol); err != nil {
+	idle, err := s.hasNothingToDo(&pol)
+	if err != nil {
 		return err
-	} else if ok {
+	}
+	if idle {
 		s.noticeOddListing()
 		return nil
 	}
@@ -68,8 +58,28 @@ func (s *session) listAndPlan(ctx context.Context) error {
 			return err
 		}
 	}
-	if s.plan.Renamed && !s.adopting {
-		return errRenamed
+	if s.plan.UIDsChanged && !s.adopting {
+		return errUIDsChanged
+	}
+	return nil
+}
+
+// listMaildrop asks for the listing, and connects again if the server hangs up over CAPA.
+func (s *session) listMaildrop(ctx context.Context) error {
+	err := s.list(ctx)
+	if s.retryWithoutCAPA(err) {
+		if err := s.connect(ctx); err != nil {
+			return err
+		}
+		err = s.list(ctx)
+	}
+	if _, ahead := errors.AsType[*pop3proto.AheadError](err); ahead {
+		s.server.noPipelining = true
+		s.server.forget()
+		err = silentOutOfStep{err}
+	}
+	if err != nil {
+		return s.connectError(err)
 	}
 	return nil
 }
@@ -111,7 +121,7 @@ func (s *session) replanWithHeaders(ctx context.Context, pol Policy) error {
 		named := slices.DeleteFunc(slices.Clone(entries), func(e pop3proto.Entry) bool { return e.UID == "" })
 		s.leftNameless, entries = len(entries)-len(named), named
 	}
-	pol.Asked = !top
+	pol.NoMoreHeaders = !top
 	s.plan = MakePlan(entries, s.rows, headers, pol)
 	if len(s.plan.Probe) > 0 { // one of the headers cast doubt on all other messages
 		more, _, err := s.fetchHeaders(ctx)
@@ -119,7 +129,7 @@ func (s *session) replanWithHeaders(ctx context.Context, pol Policy) error {
 			return err
 		}
 		maps.Copy(headers, more)
-		pol.Asked = true
+		pol.NoMoreHeaders = true
 		s.plan = MakePlan(entries, s.rows, headers, pol)
 	}
 	return nil

@@ -14,8 +14,8 @@ import (
 type Fate int
 
 const (
-	// FateNone messages cannot be told from others: they have neither a unique-id nor a
-	// header to know them by.
+	// FateNone messages are left alone: they have no unique-id, and may be among those
+	// that were adopted or fetched.
 	FateNone Fate = iota
 	// FateFetch messages are new, or due for another try.
 	FateFetch
@@ -104,7 +104,7 @@ func (a *Account) Look(ctx context.Context, o Options, header func(num int, r io
 	}
 	if header != nil {
 		var err error
-		if sight.NoHeader, err = s.headers(ctx, s.listing.Entries, header); err != nil {
+		if sight.NoHeader, err = s.eachHeader(ctx, s.listing.Entries, header); err != nil {
 			return sight, lookFailed(ctx, err)
 		}
 	}
@@ -112,15 +112,16 @@ func (a *Account) Look(ctx context.Context, o Options, header func(num int, r io
 	return sight, nil
 }
 
-// headers asks for the headers of messages. A header that the server refuses is left out.
-// If it refuses the first, it is asked for no others, and refused is its reply.
-func (s *session) headers(ctx context.Context, of []pop3proto.Entry, header func(num int, r io.Reader)) (refused, err error) {
+// eachHeader asks for the headers of messages, and calls visit for each. A header that the
+// server refuses is left out. If it refuses the first, it is asked for no others, and
+// refused is its reply.
+func (s *session) eachHeader(ctx context.Context, entries []pop3proto.Entry, visit func(num int, header io.Reader)) (refused, err error) {
 	gaveOne := false
-	for m, err := range s.client.Top(ctx, slices.Values(of), 0) {
+	for m, err := range s.client.Top(ctx, slices.Values(entries), 0) {
 		switch {
 		case err == nil:
 			gaveOne = true
-			header(m.Num, m)
+			visit(m.Num, m)
 		case !isReply(err):
 			return nil, s.connectError(err)
 		case !gaveOne:

@@ -9,9 +9,9 @@ import (
 )
 
 // A unique-id identifies a message within one maildrop (RFC 1939 §7). When the server or
-// user of an account changes in the configuration, it may have another maildrop, in which
-// the remembered unique-ids belong to other messages, or the same one under a new name.
-// The headers of the messages tell which.
+// user of an account changes in the configuration, the account may have another maildrop,
+// in which the remembered unique-ids belong to other messages. Or only the name is new, and
+// the maildrop is the same. The headers of the messages show which it is.
 
 // maildrop names the account's maildrop.
 func (a *Account) maildrop() string { return a.User + " at " + strings.ToLower(a.Server.Addr()) }
@@ -40,7 +40,7 @@ func (a *Account) scheduleOf(st *state.Standing) state.Schedule {
 // already. The end of the poll would be too late: rows outlive a poll that is killed.
 func (s *session) recordMaildrop() {
 	if s.unrecordedMaildrop && s.plan.hasDownloads() {
-		s.plan.Keep.Maildrop = s.maildrop()
+		s.plan.Learned.Maildrop = s.maildrop()
 	}
 }
 

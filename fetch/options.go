@@ -25,9 +25,9 @@ type Options struct {
 	Sweep func(account string) error
 	// Observer may be nil.
 	Observer Observer
-	// Drain, once closed, ends polls early and in good order: messages on
-	// their way are still delivered, what landed is deleted, and the server
-	// is told. Cancelling the context of a poll hangs up instead.
+	// Drain, once closed, ends polls early but cleanly: messages that the server
+	// was asked for are still delivered, what landed is deleted, and sessions
+	// end with QUIT. Cancelling the context of a poll hangs up instead.
 	Drain <-chan struct{}
 	// Insist polls an account even while its server wants a pause.
 	Insist bool

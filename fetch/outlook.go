@@ -75,5 +75,5 @@ func (s *session) outlook() Outlook {
 // countLeftAlone counts the listed messages that are not part of the plan.
 func (s *session) countLeftAlone() int {
 	p := &s.plan
-	return len(s.listing.Entries) - len(p.Fetch) - len(p.Verify) - p.More - len(p.Delete) - p.Kept - p.Waiting - p.Open - len(p.Large)
+	return len(s.listing.Entries) - len(p.Fetch) - len(p.Compare) - p.More - len(p.Delete) - p.Kept - p.Waiting - p.Open - len(p.Large)
 }

@@ -30,8 +30,8 @@ type Policy struct {
 	// Torn are messages that nothing identifies and over which a connection of this
 	// poll died. They wait for the next poll.
 	Torn map[pop3proto.Entry]bool
-	// Asked is set once the headers that are still unknown cannot be had.
-	Asked bool
+	// NoMoreHeaders is set once the headers that are still unknown cannot be had.
+	NoMoreHeaders bool
 	// Partial is set if the server has more messages than it lists.
 	Partial bool
 	// Each, unless nil, is called with the fate of each message.
@@ -59,9 +59,9 @@ type Plan struct {
 	Probe []pop3proto.Entry
 	// Fetch messages are new, or due for another try.
 	Fetch []Want
-	// Verify messages may have landed before: they are downloaded and compared with
-	// Twins, and fetched only if they differ.
-	Verify []Want
+	// Compare messages may have landed before: they are downloaded and compared with
+	// Candidates, and delivered only if they differ.
+	Compare []Want
 	// Delete messages landed and are due for deletion.
 	Delete []Listed
 	// Kept counts the messages that landed, or were adopted, and stay for now; Waiting
@@ -72,19 +72,19 @@ type Plan struct {
 	// Unclear counts the messages without a unique-id that are left alone because they
 	// may be adopted ones.
 	Unclear int
-	// Renamed is set if all messages that were adopted have disappeared recently, no
+	// UIDsChanged is set if all messages that were adopted have disappeared recently, no
 	// header can identify them, and at least as many are new: the server may have given
 	// all of them new unique-ids.
-	Renamed bool
+	UIDsChanged bool
 	// More counts the messages beyond Policy.Limit, and MoreOctets their octets.
 	More       int
 	MoreOctets int64
-	// Keep is what the listing taught about the rows.
-	Keep state.Housekeeping
-	// Twins are the rows that Verify messages may belong to: those with their
+	// Learned is what the listing taught about the rows.
+	Learned state.Housekeeping
+	// Candidates are the rows that Compare messages may belong to: those with their
 	// unique-ids, and those whose unique-id is not listed or is another message's.
-	Twins []state.Row
-	// Stale are indexes of Twins that are to be forgotten unless a Verify message
+	Candidates []state.Row
+	// Stale are indexes of Candidates that are to be forgotten unless a Compare message
 	// proves to be theirs.
 	Stale []int
 	// Reused is set if the server seems to have given the unique-id of one message to
@@ -96,7 +96,7 @@ type Plan struct {
 
 // hasDownloads reports whether the plan needs any header or message from the server.
 func (p *Plan) hasDownloads() bool {
-	return len(p.Probe)+len(p.Fetch)+len(p.Verify) > 0
+	return len(p.Probe)+len(p.Fetch)+len(p.Compare) > 0
 }
 
 // Listed is a message on the server and the key of its row.
@@ -109,7 +109,7 @@ type Listed struct {
 type Want struct {
 	pop3proto.Entry
 	// Key is the key of its row. It is empty if neither a usable unique-id nor the
-	// header identifies the message: then the download tells.
+	// header identifies the message: then its content does.
 	Key string
 	// Header is the sum of its header if Key is, or will be, made of that.
 	Header state.Sum
@@ -130,7 +130,7 @@ func presumedDeleted(r *state.Row) bool {
 // Rows and messages are matched by unique-id first (RFC 1939 §7), unless there is a
 // sign that the server reuses unique-ids. Header sums then identify messages that have
 // no unique-id, or an unknown one while known ones have disappeared. Where neither
-// decides, the content does: such messages are in Plan.Verify.
+// decides, the content does: such messages are in Plan.Compare.
 func MakePlan(listing []pop3proto.Entry, rows []state.Row, headers map[int]state.Sum, pol Policy) Plan {
 	p := planner{
 		pol: pol, listing: listing, rows: rows, headers: headers, claimed: make([]bool, len(rows)),
@@ -138,7 +138,7 @@ func MakePlan(listing []pop3proto.Entry, rows []state.Row, headers map[int]state
 		plan: Plan{keys: keyAllocator{}},
 	}
 	p.plan.Reused = pol.Partial && p.uidsAreNumbers() || headers != nil && p.uidsReused()
-	if p.plan.Reused && !pol.Asked {
+	if p.plan.Reused && !pol.NoMoreHeaders {
 		if probe := p.unknownHeaders(); len(probe) > 0 {
 			return Plan{Probe: probe}
 		}
@@ -158,12 +158,12 @@ func MakePlan(listing []pop3proto.Entry, rows []state.Row, headers map[int]state
 	for _, w := range p.retries {
 		p.addFetch(w)
 	}
-	p.sortVerify()
-	for _, w := range p.toVerify {
-		if pol.Limit > 0 && len(p.plan.Verify) >= pol.Limit {
+	p.sortToCompare()
+	for _, w := range p.toCompare {
+		if pol.Limit > 0 && len(p.plan.Compare) >= pol.Limit {
 			p.leaveForNextSession(w)
 		} else {
-			p.plan.Verify = append(p.plan.Verify, w)
+			p.plan.Compare = append(p.plan.Compare, w)
 		}
 	}
 	return p.plan
@@ -182,26 +182,26 @@ type planner struct {
 	listedRows    int    // claimed rows that are not Deleted
 	listedAdopted int    // claimed rows that are Adopted
 
-	unknown   []int32           // entries with a unique-id that no row has
-	unnamed   []int32           // entries without a unique-id of their own
-	toProbe   []pop3proto.Entry // entries with the unique-id of a doubtful row
-	retryRows map[int32]int     // rows of those entries in unknown that have a bare retry
-	displaced map[int]bool      // rows whose unique-id is another message's now
-	uncertain map[int]bool      // rows of which it is open whether their message is listed
+	unknown    []int32           // entries with a unique-id that no row has
+	withoutUID []int32           // entries without a unique-id of their own
+	toProbe    []pop3proto.Entry // entries with the unique-id of a doubtful row
+	retryRows  map[int32]int     // rows of those entries in unknown that have a bare retry
+	displaced  map[int]bool      // rows whose unique-id is another message's now
+	uncertain  map[int]bool      // rows of which it is open whether their message is listed
 
-	retries     []Want // to be fetched after all others
-	toVerify    []Want
-	verifyLater []Want // to be verified when their pause is over, or their promise settled
+	retries      []Want // to be fetched after all others
+	toCompare    []Want
+	compareLater []Want // to be compared when their pause is over, or their promise settled
 
 	unreliable     map[state.Sum]bool // results of isUnreliable
 	adoptedHeaders map[state.Sum]bool // headers of adopted messages; nil until needed
 
-	// renamedSizes are the sizes of messages that may be listed by another name; nil
-	// until needed. renamedRecently is set if one of them has disappeared recently, and
+	// lostSizes are the sizes of messages that may be listed under another unique-id; nil
+	// until needed. lostRecently is set if one of them has disappeared recently, and
 	// miscounted if the server lists other sizes than messages have.
-	renamedSizes    map[int64]bool
-	renamedRecently bool
-	miscounted      bool
+	lostSizes    map[int64]bool
+	lostRecently bool
+	miscounted   bool
 
 	// Rows whose content can be compared: liveRows are those of messages that the
 	// server may have, deletedRows, by size, those of deleted ones; nil until needed.
@@ -210,7 +210,7 @@ type planner struct {
 }
 
 // unknownHeaders returns the messages whose header is not known, except paused ones
-// that never came in whole: the server may fail over them again.
+// that were never received completely: the server may fail over them again.
 func (p *planner) unknownHeaders() []pop3proto.Entry {
 	return slices.DeleteFunc(slices.Clone(p.listing), func(e pop3proto.Entry) bool {
 		_, known := p.headers[e.Num]
@@ -251,7 +251,7 @@ func (p *planner) matchUIDs() {
 		e := p.listing[i]
 		switch {
 		case e.UID == "" || len(entries) > 1:
-			p.unnamed = append(p.unnamed, entries...)
+			p.withoutUID = append(p.withoutUID, entries...)
 		case r < 0:
 			p.unknown = append(p.unknown, i)
 		case p.takesUIDOf(e, &p.rows[r]):
@@ -264,16 +264,16 @@ func (p *planner) matchUIDs() {
 			p.claim(e, r, e.UID)
 		}
 	})
-	for _, i := range bareRetries { // mayBeRenamed needs all other claims
+	for _, i := range bareRetries { // mayHaveNewUID needs all other claims
 		e := p.listing[i]
-		if r, _ := findRow(p.rows, e.UID); p.mayBeRenamed(e) || !p.headers[e.Num].IsZero() {
+		if r, _ := findRow(p.rows, e.UID); p.mayHaveNewUID(e) || !p.headers[e.Num].IsZero() {
 			p.unknown, p.retryRows[i] = append(p.unknown, i), r
 		} else {
 			p.claim(e, r, e.UID)
 		}
 	}
 	slices.SortFunc(p.unknown, p.byNumber)
-	slices.SortFunc(p.unnamed, p.byNumber)
+	slices.SortFunc(p.withoutUID, p.byNumber)
 }
 
 // findRow returns the index of the row with a key. rows are in the order of their keys.
@@ -282,7 +282,7 @@ func findRow(rows []state.Row, key string) (row int, ok bool) {
 }
 
 // isBareRetry reports whether a row only says that its message is due for another try.
-// The message has never come in whole, and may have landed by another name.
+// The message was never received completely, and may have landed under another unique-id.
 func (p *planner) isBareRetry(row *state.Row) bool {
 	return row.Phase == state.Refused && row.Header.IsZero() && row.Content.IsZero() &&
 		!p.pol.Open[row.UID] && !p.pol.isPaused(row)
@@ -303,17 +303,17 @@ func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 		e.Size = row.Size
 	}
 	open := p.pol.Open[row.UID]
-	// A message with an open promise that is listed by a new name is the row's; the
-	// name in the row may become another message's.
-	doubtful := p.isDoubtful(e, row) || open && e.UID != row.UID && !p.isNameless(r) && !row.Content.IsZero()
+	// A message with an open promise that is listed under a new unique-id is the row's;
+	// the unique-id in the row may become another message's.
+	doubtful := p.isDoubtful(e, row) || open && e.UID != row.UID && !p.hasDigestKey(r) && !row.Content.IsZero()
 	switch {
 	case doubtful && row.Missing == 0:
-		p.plan.Keep.Missing = append(p.plan.Keep.Missing, key) // in doubt until it is settled
+		p.plan.Learned.Missing = append(p.plan.Learned.Missing, key) // in doubt until it is settled
 	case !doubtful && row.Missing != 0:
-		p.plan.Keep.Found = append(p.plan.Keep.Found, key)
+		p.plan.Learned.Found = append(p.plan.Learned.Found, key)
 	}
 	if row.UID != key {
-		p.plan.Keep.Rekey = append(p.plan.Keep.Rekey, state.Rekey{From: row.UID, To: key})
+		p.plan.Learned.Rekey = append(p.plan.Learned.Rekey, state.Rekey{From: row.UID, To: key})
 	}
 	if row.Phase != state.Deleted {
 		p.listedRows++
@@ -321,14 +321,14 @@ func (p *planner) claim(e pop3proto.Entry, r int, key string) {
 	w := Want{Entry: e, Key: key, Row: row}
 	switch {
 	case open:
-		if doubtful && e.UID == row.UID { // the row's message may be listed by another name
-			p.uncertain[r], p.verifyLater = true, append(p.verifyLater, w)
+		if doubtful && e.UID == row.UID { // the row's message may have another one
+			p.uncertain[r], p.compareLater = true, append(p.compareLater, w)
 		}
 		p.plan.Open++
 		p.reportFate(w, FateSettle)
 	case doubtful:
 		p.uncertain[r] = true
-		p.verifyOrWait(w)
+		p.compareOrWait(w)
 	default:
 		p.planByPhase(w)
 	}
@@ -347,10 +347,10 @@ func (p *planner) planByPhase(w Want) {
 		// Some servers restore deleted messages, others reuse unique-ids; and some
 		// programs give all their mail the same header.
 		if p.hasHeaderOf(w.Entry, row) && w.Size == row.Size {
-			p.plan.Keep.Restored = append(p.plan.Keep.Restored, w.Key)
+			p.plan.Learned.Restored = append(p.plan.Learned.Restored, w.Key)
 			p.deleteOrKeep(w)
 		} else {
-			p.verifyOrWait(w)
+			p.compareOrWait(w)
 		}
 	case state.Refused, state.Promised:
 		// Without an open promise, a Promised message is to be tried again (mayBreakSink).
@@ -417,16 +417,16 @@ func (p *planner) addFetch(w Want) {
 	p.plan.Fetch = append(p.plan.Fetch, w)
 }
 
-func (p *planner) planVerify(w Want) {
+func (p *planner) planCompare(w Want) {
 	p.reportFate(w, FateCompare)
-	p.toVerify = append(p.toVerify, w)
+	p.toCompare = append(p.toCompare, w)
 }
 
-// sortVerify puts toVerify in order. Messages that were presumed deleted come first:
+// sortToCompare puts toCompare in order. Messages that were presumed deleted come first:
 // they raised the doubt about the others, and would raise it again. Messages with the
 // size of one that a sink may have failed over come last, so that the others are
 // compared whatever the sink does.
-func (p *planner) sortVerify() {
+func (p *planner) sortToCompare() {
 	suspectSizes := map[int64]bool{}
 	for r := range p.rows {
 		if p.rows[r].Phase == state.Promised {
@@ -443,22 +443,22 @@ func (p *planner) sortVerify() {
 			return 1
 		}
 	}
-	slices.SortFunc(p.toVerify, func(a, b Want) int { return cmp.Or(cmp.Compare(rank(a), rank(b)), byTries(a, b)) })
+	slices.SortFunc(p.toCompare, func(a, b Want) int { return cmp.Or(cmp.Compare(rank(a), rank(b)), byTries(a, b)) })
 }
 
-// verifyOrWait plans a doubtful message: to be compared, unless that failed and the
+// compareOrWait plans a doubtful message: to be compared, unless that failed and the
 // pause is not over. If its header is not known, that is asked for first.
-func (p *planner) verifyOrWait(w Want) {
+func (p *planner) compareOrWait(w Want) {
 	switch {
 	case p.pol.isPaused(w.Row):
-		p.verifyLater = append(p.verifyLater, w)
+		p.compareLater = append(p.compareLater, w)
 		p.planWaiting(w)
 	case p.headers == nil:
 		p.toProbe = append(p.toProbe, w.Entry)
 	case w.Row.Phase == state.Adopted:
 		p.resolveAdopted(w)
 	default:
-		p.planVerify(w)
+		p.planCompare(w)
 	}
 }
 
@@ -492,7 +492,7 @@ func (p *planner) leaveForNextSession(w Want) {
 }
 
 // planUnlisted notes the rows whose messages are not listed, forgets those that have
-// been missing for long, and collects Plan.Twins. An empty listing forgets nothing: a
+// been missing for long, and collects Plan.Candidates. An empty listing forgets nothing: a
 // server may give one in the middle of a repair.
 func (p *planner) planUnlisted() {
 	old, older := p.pol.Now.Add(-Remembered).Unix(), p.pol.Now.Add(-2*Remembered).Unix()
@@ -503,34 +503,34 @@ func (p *planner) planUnlisted() {
 		}
 		open := p.pol.Open[row.UID]
 		if p.displaced[r] {
-			// Its message may be listed again, by any name.
+			// Its message may be listed again, under any unique-id.
 			row.UID = p.plan.keys.next(cmp.Or(row.Header, row.Content), p.rows)
-			p.plan.Keep.Rekey = append(p.plan.Keep.Rekey, state.Rekey{From: p.rows[r].UID, To: row.UID})
+			p.plan.Learned.Rekey = append(p.plan.Learned.Rekey, state.Rekey{From: p.rows[r].UID, To: row.UID})
 		}
-		twin := len(p.toVerify) > 0 && !row.Content.IsZero()
-		if twin {
-			p.plan.Twins = append(p.plan.Twins, row)
+		isCandidate := len(p.toCompare) > 0 && !row.Content.IsZero()
+		if isCandidate {
+			p.plan.Candidates = append(p.plan.Candidates, row)
 		}
 		gone := max(row.Missing, row.Deleted)
 		switch {
 		case gone == 0:
-			p.plan.Keep.Missing = append(p.plan.Keep.Missing, row.UID)
+			p.plan.Learned.Missing = append(p.plan.Learned.Missing, row.UID)
 		case gone >= old || len(p.listing) == 0 || open:
-		case !twin:
-			p.plan.Keep.Forget = append(p.plan.Keep.Forget, row.UID)
+		case !isCandidate:
+			p.plan.Learned.Forget = append(p.plan.Learned.Forget, row.UID)
 		case gone < older: // or a row that is compared in each poll would never go
-			p.plan.Stale = append(p.plan.Stale, len(p.plan.Twins)-1)
+			p.plan.Stale = append(p.plan.Stale, len(p.plan.Candidates)-1)
 		}
 	}
-	if len(p.toVerify) == 0 {
+	if len(p.toCompare) == 0 {
 		return
 	}
-	// The messages of rows whose unique-id is in doubt may be listed by another name.
-	for _, w := range slices.Concat(p.toVerify, p.verifyLater) {
+	// The messages of rows whose unique-id is in doubt may be listed under another one.
+	for _, w := range slices.Concat(p.toCompare, p.compareLater) {
 		if w.Row != nil {
 			row := *w.Row
 			row.UID = w.Key
-			p.plan.Twins = append(p.plan.Twins, row)
+			p.plan.Candidates = append(p.plan.Candidates, row)
 		}
 	}
 }

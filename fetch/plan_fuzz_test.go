@@ -57,10 +57,10 @@ func FuzzPlan(f *testing.F) {
 			glimpses = append(glimpses, r.Glimpse())
 		}
 		blind := fetch.MakePlan(listing, sorted, nil, pol)
-		until, atRest := fetch.AtRest(listing, glimpses, &pol)
+		until, atRest := fetch.RestUntil(listing, glimpses, &pol)
 		nothing := func(p fetch.Plan) bool {
-			return len(p.Probe)+len(p.Fetch)+len(p.Verify)+len(p.Delete)+len(p.Large)+
-				p.Waiting+p.Open+p.More == 0 && p.Keep.Empty() && p.Kept == len(listing)
+			return len(p.Probe)+len(p.Fetch)+len(p.Compare)+len(p.Delete)+len(p.Large)+
+				p.Waiting+p.Open+p.More == 0 && p.Learned.Empty() && p.Kept == len(listing)
 		}
 		if atRest != nothing(blind) {
 			t.Errorf("at rest is %v, and the plan %+v", atRest, blind)
@@ -78,7 +78,7 @@ func FuzzPlan(f *testing.F) {
 		}
 		p := fetch.MakePlan(listing, sorted, headers, pol)
 		seen := map[int]int{}
-		for _, w := range slices.Concat(p.Fetch, p.Verify, p.Large) {
+		for _, w := range slices.Concat(p.Fetch, p.Compare, p.Large) {
 			seen[w.Num]++
 		}
 		for _, l := range p.Delete {
@@ -95,15 +95,15 @@ func FuzzPlan(f *testing.F) {
 		// Nothing that was adopted is downloaded or deleted, by whatever name
 		// the server lists it now.
 		byName := maps.Clone(rows)
-		for _, k := range p.Keep.Rekey {
+		for _, k := range p.Learned.Rekey {
 			byName[k.To] = rows[k.From]
 		}
 		for _, l := range p.Delete {
-			if phase := byName[l.Key].Phase; phase != state.Landed && !slices.Contains(p.Keep.Restored, l.Key) {
+			if phase := byName[l.Key].Phase; phase != state.Landed && !slices.Contains(p.Learned.Restored, l.Key) {
 				t.Errorf("message %d, which is %v, is deleted", l.Num, phase)
 			}
 		}
-		for _, w := range slices.Concat(p.Fetch, p.Verify, p.Large) {
+		for _, w := range slices.Concat(p.Fetch, p.Compare, p.Large) {
 			if w.Row != nil && w.Row.Phase == state.Adopted || byName[w.Key].Phase == state.Adopted {
 				t.Errorf("message %d was adopted and is downloaded", w.Num)
 			}

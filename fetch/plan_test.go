@@ -73,7 +73,7 @@ func byKey(rows ...state.Row) []state.Row {
 
 // asked returns the policy once all headers were asked for.
 func asked(pol fetch.Policy) fetch.Policy {
-	pol.Asked = true
+	pol.NoMoreHeaders = true
 	return pol
 }
 
@@ -89,7 +89,7 @@ func outline(p fetch.Plan) string {
 		fmt.Fprintf(&b, "probe %d\n", e.Num)
 	}
 	wants("fetch", p.Fetch)
-	wants("verify", p.Verify)
+	wants("verify", p.Compare)
 	wants("large", p.Large)
 	for _, l := range p.Delete {
 		fmt.Fprintf(&b, "delete %d %q\n", l.Num, l.Key)
@@ -104,10 +104,10 @@ func outline(p fetch.Plan) string {
 	count("open", p.Open)
 	count("more", p.More)
 	count("unclear", p.Unclear)
-	if p.Renamed {
+	if p.UIDsChanged {
 		b.WriteString("renamed\n")
 	}
-	for _, r := range p.Keep.Rekey {
+	for _, r := range p.Learned.Rekey {
 		fmt.Fprintf(&b, "rekey %q to %q\n", r.From, r.To)
 	}
 	keys := func(what string, keys []string) {
@@ -115,12 +115,12 @@ func outline(p fetch.Plan) string {
 			fmt.Fprintf(&b, "%s %q\n", what, k)
 		}
 	}
-	keys("missing", p.Keep.Missing)
-	keys("found", p.Keep.Found)
-	keys("restored", p.Keep.Restored)
-	keys("forget", p.Keep.Forget)
+	keys("missing", p.Learned.Missing)
+	keys("found", p.Learned.Found)
+	keys("restored", p.Learned.Restored)
+	keys("forget", p.Learned.Forget)
 	for _, i := range p.Stale { // unless it is what is compared
-		keys("forget", []string{p.Twins[i].UID})
+		keys("forget", []string{p.Candidates[i].UID})
 	}
 	return b.String()
 }
@@ -588,7 +588,7 @@ func TestPlanHeaderBeforeBlankName(t *testing.T) {
 		{UID: "3", Phase: state.Refused, Header: h(3), Content: h(3), Tries: 1, NextTry: 1, Reason: "a sink was down"},
 	}
 	listing := []pop3proto.Entry{{Num: 1, UID: "1", Size: 110}, {Num: 2, UID: "2", Size: 121}}
-	p := fetch.MakePlan(listing, rows, map[int]state.Sum{1: h(2), 2: h(3)}, fetch.Policy{Now: now, Asked: true})
+	p := fetch.MakePlan(listing, rows, map[int]state.Sum{1: h(2), 2: h(3)}, fetch.Policy{Now: now, NoMoreHeaders: true})
 	for _, w := range p.Fetch {
 		if w.Num == 2 && (w.Row == nil || w.Row.UID != "3") {
 			t.Errorf("message 2, which has the header of row 3, is fetched as that of %+v", w.Row)

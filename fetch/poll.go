@@ -69,7 +69,7 @@ func (a *Account) postpoll(ctx context.Context, s Summary) error {
 	return a.Postpoll(longer, s)
 }
 
-// poll is Poll, without what is told about it.
+// poll is Poll without the events around it.
 func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter) error {
 	ctx, cancel := a.withBudget(ctx)
 	defer cancel()
@@ -98,20 +98,9 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 		failures: was.Failures, downSinks: map[string]error{}, interrupted: map[pop3proto.Entry]bool{}, lastLeft: math.MaxInt,
 		unrecordedMaildrop: standing.Maildrop != a.maildrop(),
 	}
-	if a.changedMaildrop(&standing) {
-		v.notice("it is another maildrop than that of %s: what is remembered may be of other messages and is looked at", standing.Maildrop)
-		if err := v.doubtAllRows(ctx); err != nil {
-			return err
-		}
-		standing.Rest = state.Rest{}
+	if err := v.takeOver(ctx, &standing); err != nil {
+		return err
 	}
-	v.server = a.recallServer(o, &standing)
-	if standing.Doubt { // a poll was killed before it knew what the server had deleted
-		if err := v.recordUnconfirmed(ctx); err != nil {
-			return err
-		}
-	}
-	s.Fetched, s.Bytes = standing.Untold, standing.UntoldBytes // of a poll that was killed
 	sinkTrouble, err := v.settle(ctx, standing.Open)
 	if err == nil && v.hasSink() {
 		rows := a.readAhead(ctx, o, v.server.rest)
@@ -121,18 +110,45 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 	sinkTrouble = v.joinSinkTrouble(err, sinkTrouble)
 	err = doubtRefusedLogin(orOverBudget(ctx, err), was, s)
 	all := cutShort(ctx, errors.Join(err, sinkTrouble))
-	// The schedule depends on what stopped the account as a whole. Once it was logged in,
-	// other sinks' mail need not wait because one sink is in trouble, or because some
-	// messages have no unique-ids.
-	stopped := err
-	if s.LoggedIn.IsZero() || errors.Is(all, ErrCutShort) {
-		stopped = all
-	}
-	if !s.LoggedIn.IsZero() && (errors.Is(stopped, errUnclear) || errors.Is(stopped, errNameless)) {
-		stopped = nil
-	}
-	s.Schedule = a.nextSchedule(was, s, stopped, o)
+	s.Schedule = a.nextSchedule(was, s, s.stoppedBy(err, all), o)
 	return errors.Join(all, a.save(ctx, o, s, v.server, all))
+}
+
+// takeOver begins with what the polls before have left: the rows of another maildrop,
+// deletions that the server has not confirmed, and messages that no poll has reported.
+func (v *visit) takeOver(ctx context.Context, standing *state.Standing) error {
+	if v.changedMaildrop(standing) {
+		v.notice("it is another maildrop than that of %s: what is remembered may be of other messages and is looked at", standing.Maildrop)
+		if err := v.doubtAllRows(ctx); err != nil {
+			return err
+		}
+		standing.Rest = state.Rest{}
+	}
+	v.server = v.recallServer(v.opts, standing)
+	if standing.Doubt { // a poll was killed before it knew what the server had deleted
+		if err := v.recordUnconfirmed(ctx); err != nil {
+			return err
+		}
+	}
+	v.summary.Fetched, v.summary.Bytes = standing.Untold, standing.UntoldBytes // of a poll that was killed
+	return nil
+}
+
+// stoppedBy returns what stopped the account as a whole, which decides when it is polled
+// again: err, how its sessions ended, or all, which also has the trouble of its sinks.
+// Once the account was logged in, other sinks' mail need not wait because one sink is in
+// trouble, or because some messages have no unique-ids.
+func (s *Summary) stoppedBy(err, all error) error {
+	if s.LoggedIn.IsZero() {
+		return all
+	}
+	if errors.Is(all, ErrCutShort) {
+		err = all
+	}
+	if errors.Is(err, errUnclear) || errors.Is(err, errNameless) {
+		return nil
+	}
+	return err
 }
 
 // hasSink reports whether at least one of the account's sinks can be used.

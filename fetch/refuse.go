@@ -87,9 +87,9 @@ func (s *session) reportQuarantined(w Want) {
 // refuse records that a message stays on the server because of err. content is zero if
 // it is not known.
 //
-// If its sink is down as a whole, the message waits no longer than an account whose
-// polls fail: refuseUndeliverable finds out without a download whether the sink is up,
-// unless a route has to see the header.
+// If its sink is down, the message waits no longer than an account whose polls fail:
+// refuseUndeliverable finds out without a download whether the sink is up, unless a route
+// has to see the header.
 func (s *session) refuse(ctx context.Context, w Want, content state.Sum, err error) error {
 	maxPause := longestPause
 	for _, down := range s.downSinks {

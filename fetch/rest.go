@@ -13,14 +13,14 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto"
 )
 
-// atRest reports whether there is obviously nothing to do. Most polls of a large maildrop
-// find nothing new; they need neither whole rows nor a plan. If it is false, only MakePlan
-// can tell.
-func (s *session) atRest(pol *Policy) (bool, error) {
+// hasNothingToDo reports whether the listing and the rows at a glance show that there is
+// nothing to do. Most polls of a large maildrop find nothing new, and need neither complete
+// rows nor a plan. If it is false, MakePlan has to find out.
+func (s *session) hasNothingToDo(pol *Policy) (bool, error) {
 	if s.glimpses == nil || s.listingIncomplete() || len(pol.Open) > 0 || pol.Each != nil {
 		return false, nil
 	}
-	rest := state.Rest{Listing: restOf(s.listing.Entries, pol), Until: s.server.rest.Until}
+	rest := state.Rest{Listing: digestListing(s.listing.Entries, pol), Until: s.server.rest.Until}
 	if rest == s.server.rest && pol.Now.Unix() < rest.Until {
 		return true, nil
 	}
@@ -29,14 +29,14 @@ func (s *session) atRest(pol *Policy) (bool, error) {
 		return false, err
 	}
 	var ok bool
-	if rest.Until, ok = atRest(s.listing.Entries, rows, pol); ok {
+	if rest.Until, ok = restUntil(s.listing.Entries, rows, pol); ok {
 		s.server.newRest = &rest
 	}
 	return ok, nil
 }
 
-// restOf returns a checksum of a listing, and of what in pol makes a message due.
-func restOf(listing []pop3proto.Entry, pol *Policy) state.Sum {
+// digestListing returns a digest of a listing, and of what in pol makes a message due.
+func digestListing(listing []pop3proto.Entry, pol *Policy) state.Sum {
 	h := sha256.New()
 	fmt.Fprintln(h, pol.Keep.Forever, int64(pol.Keep.For), pol.KeepAll)
 	line := make([]byte, 0, 128)
@@ -47,9 +47,9 @@ func restOf(listing []pop3proto.Entry, pol *Policy) state.Sum {
 	return truncate(h)
 }
 
-// atRest reports whether MakePlan would do nothing but keep every listed message, and
+// restUntil reports whether MakePlan would do nothing but keep every listed message, and
 // until when that holds, in Unix seconds.
-func atRest(listing []pop3proto.Entry, rows []state.Glimpse, pol *Policy) (until int64, ok bool) {
+func restUntil(listing []pop3proto.Entry, rows []state.Glimpse, pol *Policy) (until int64, ok bool) {
 	until = math.MaxInt64
 	remembered := int64(Remembered.Seconds())
 	next := 0

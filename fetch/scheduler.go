@@ -48,73 +48,97 @@ func Once(ctx context.Context, s Setup) []Summary {
 // leaveOut is called with the reason instead. Both may be called from several
 // goroutines.
 func Each(ctx context.Context, s Setup, visit func(i int, o Options) error, leaveOut func(i int, err error)) {
-	drain := s.Options.Drain
-	slots := make(chan struct{}, boundOr(s.Parallel, len(s.Accounts)))
-	queues, unanswered := map[string]*hostQueue{}, map[string]*atomic.Int32{}
-	for _, a := range s.Accounts {
-		if host := a.host(); queues[host] == nil {
-			n := boundOr(s.PerHost, len(s.Accounts))
-			queues[host] = &hostQueue{slots: n, free: n}
-		}
-		if way := a.Server.way(); unanswered[way] == nil {
-			unanswered[way] = new(atomic.Int32) // visits in a row without an answer
-		}
-	}
-	// acquire waits for a slot. The caller has one of the host already, so that a busy
-	// host holds up no account of another.
-	acquire := func(i int) error {
-		if closed(drain) || ctx.Err() != nil {
-			return errStopped
-		}
-		// All visits that may wait for the server at once have done so in vain, twice.
-		a := s.Accounts[i]
-		if int(unanswered[a.Server.way()].Load()) >= downAfter*queues[a.host()].slots {
-			return errSilent
-		}
-		select {
-		case slots <- struct{}{}:
-			return nil
-		case <-drain:
-		case <-ctx.Done():
-		}
-		return errStopped
-	}
-	visitAndRelease := func(i int) {
-		defer func() { <-slots }()
-		o, sessions, inVain := s.Options, 0, unanswered[s.Accounts[i].Server.way()]
-		o.Observer = func(e Event) {
-			if _, ok := e.(Connected); ok {
-				sessions++
-			}
-			s.Options.report(e)
-		}
-		if err := visit(i, o); timedOut(err) && isHostUnreachable(err, sessions) {
-			inVain.Add(1)
-		} else if sessions > 0 {
-			inVain.Store(0)
-		}
-	}
+	r := newRound(s)
 	var wg sync.WaitGroup
 	for i, a := range s.Accounts {
-		queue := queues[a.host()]
+		queue := r.queues[a.host()]
 		if !queue.acquire(i) {
 			continue
 		}
-		err := acquire(i) // here, so that accounts start in their order
+		err := r.acquireSlot(ctx, i) // here, so that accounts start in their order
 		wg.Go(func() {
 			for ok := true; ok; {
 				if err == nil {
-					visitAndRelease(i)
+					r.visit(i, visit)
 				} else {
 					leaveOut(i, err)
 				}
 				if i, ok = queue.passOn(); ok {
-					err = acquire(i)
+					err = r.acquireSlot(ctx, i)
 				}
 			}
 		})
 	}
 	wg.Wait()
+}
+
+// round is one call of Each.
+type round struct {
+	Setup
+	slots  chan struct{}         // holds a value for each visit under way
+	queues map[string]*hostQueue // by host
+	// unanswered counts the visits in a row that had no answer, by Server.way.
+	unanswered map[string]*atomic.Int32
+}
+
+func newRound(s Setup) *round {
+	r := &round{
+		Setup: s, slots: make(chan struct{}, boundOr(s.Parallel, len(s.Accounts))),
+		queues: map[string]*hostQueue{}, unanswered: map[string]*atomic.Int32{},
+	}
+	for _, a := range s.Accounts {
+		if host := a.host(); r.queues[host] == nil {
+			n := boundOr(s.PerHost, len(s.Accounts))
+			r.queues[host] = &hostQueue{slots: n, free: n}
+		}
+		if way := a.Server.way(); r.unanswered[way] == nil {
+			r.unanswered[way] = new(atomic.Int32)
+		}
+	}
+	return r
+}
+
+// acquireSlot waits for one of the slots of all hosts. The caller has one of the account's
+// host already, so that a busy host holds up no account of another. An error is why the
+// account is left out.
+func (r *round) acquireSlot(ctx context.Context, i int) error {
+	drain := r.Options.Drain
+	if closed(drain) || ctx.Err() != nil {
+		return errStopped
+	}
+	// All visits that may wait for the server at once have done so in vain, twice.
+	a := r.Accounts[i]
+	if int(r.unanswered[a.Server.way()].Load()) >= downAfter*r.queues[a.host()].slots {
+		return errSilent
+	}
+	select {
+	case r.slots <- struct{}{}:
+		return nil
+	case <-drain:
+	case <-ctx.Done():
+	}
+	return errStopped
+}
+
+// visit calls visit for an account that has its slots, notes whether the server answered,
+// and frees the slot that acquireSlot took.
+func (r *round) visit(i int, visit func(i int, o Options) error) {
+	defer func() { <-r.slots }()
+	o, sessions := r.Options, 0
+	o.Observer = func(e Event) {
+		if _, ok := e.(Connected); ok {
+			sessions++
+		}
+		r.Options.report(e)
+	}
+	err := visit(i, o)
+	unanswered := r.unanswered[r.Accounts[i].Server.way()]
+	switch {
+	case timedOut(err) && isHostUnreachable(err, sessions):
+		unanswered.Add(1)
+	case sessions > 0:
+		unanswered.Store(0)
+	}
 }
 
 // hostQueue are the accounts that wait for one of a host's slots.

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Order is what Run is told while it runs: PollNow, or a Setup that replaces the one
+// Order is an order to Run while it runs: PollNow, or a Setup that replaces the one
 // before.
 type Order interface{ order() }
 
@@ -34,7 +34,7 @@ type RunStatus struct {
 	Next time.Time
 }
 
-// heartbeat is the longest time between two turns of Run.
+// heartbeat is the longest time between two calls of Run's observe.
 const heartbeat = 15 * time.Second
 
 // Run polls every account at its own interval until s.Options.Drain is closed or ctx
@@ -48,9 +48,9 @@ const heartbeat = 15 * time.Second
 // other accounts wait; each port, and each way to the host, counts by itself. A sink
 // that does not answer is tried in the same way: only the mail for it waits.
 //
-// turn, if not nil, is called at every turn of Run, every 15 seconds at least. Like an
-// Observer it must return quickly.
-func Run(ctx context.Context, s Setup, orders <-chan Order, turn func(RunStatus)) {
+// observe, if not nil, is called whenever something has happened, and every 15 seconds at
+// least. Like an Observer it must return quickly.
+func Run(ctx context.Context, s Setup, orders <-chan Order, observe func(RunStatus)) {
 	r := &runner{
 		ctx: ctx, drain: s.Options.Drain, tasks: map[string]*task{}, hosts: map[string]*host{}, pollsByHost: map[string]int{},
 		settling: make(chan *activePoll, 16), connected: make(chan *activePoll, 16), finished: make(chan *activePoll, 16),
@@ -65,13 +65,13 @@ func Run(ctx context.Context, s Setup, orders <-chan Order, turn func(RunStatus)
 		} else if r.polling == 0 {
 			break
 		}
-		t := r.summarize(now)
-		if turn != nil {
-			turn(t)
+		status := r.status(now)
+		if observe != nil {
+			observe(status)
 		}
 		wait := heartbeat
-		if !t.Next.IsZero() {
-			wait = min(wait, max(t.Next.Sub(now), time.Millisecond))
+		if !status.Next.IsZero() {
+			wait = min(wait, max(status.Next.Sub(now), time.Millisecond))
 		}
 		timer.Reset(wait)
 		drain, done := r.drain, ctx.Done()
@@ -314,27 +314,27 @@ func (r *runner) retryUnreached(h *host, now time.Time) {
 	spread(waiting, now)
 }
 
-// summarize returns the state for the caller of Run, and for its own next wait.
-func (r *runner) summarize(now time.Time) RunStatus {
-	sum := RunStatus{Accounts: len(r.ordered), Polling: r.polling}
+// status returns the state for the caller of Run, and for its own next wait.
+func (r *runner) status(now time.Time) RunStatus {
+	s := RunStatus{Accounts: len(r.ordered), Polling: r.polling}
 	for _, t := range r.ordered {
 		if t.failed {
-			sum.Failing++
+			s.Failing++
 		}
 		next := t.next
 		switch {
 		case t.poll != nil:
 			continue
 		case !next.After(now):
-			sum.Waiting++
+			s.Waiting++
 			// Run wakes when a slot becomes free, but not when a host's pause ends.
 			if next = t.host.retry; !t.host.isDown() || !next.After(now) {
 				continue
 			}
 		}
-		if sum.Next.IsZero() || next.Before(sum.Next) {
-			sum.Next = next
+		if s.Next.IsZero() || next.Before(s.Next) {
+			s.Next = next
 		}
 	}
-	return sum
+	return s
 }

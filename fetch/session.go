@@ -13,10 +13,10 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/channel"
 )
 
-// defaultSession is how many messages a session fetches before it quits and
+// defaultMaxMessages is how many messages a session fetches before it quits and
 // connects again: QUIT is what makes deletions real (RFC 1939 §6), and a long
 // session over a bad line might never come to it.
-const defaultSession = 1000
+const defaultMaxMessages = 1000
 
 // session is one connection of a visit, from the greeting to QUIT. The goroutine
 // that runs it owns the connection and the batch that is being staged; full batches
@@ -92,7 +92,7 @@ func (s *session) connectOnce(ctx context.Context) (err error) {
 	}
 	s.server.used = false
 	before, choice, err := s.logInAsRemembered(ctx)
-	if r := s.report; r != nil {
+	if r := s.checkReport; r != nil {
 		r.TLS, r.Greeting, r.Before, r.Choice = connected.State, c.Greeting(), before, choice
 	}
 	if err != nil {
@@ -109,7 +109,7 @@ func (s *session) connectOnce(ctx context.Context) (err error) {
 
 // noteCapabilities notes what the server can do after the login.
 func (s *session) noteCapabilities(after pop3proto.Capabilities) {
-	if r := s.report; r != nil {
+	if r := s.checkReport; r != nil {
 		r.After = after
 	}
 	s.noteLoginDelay(after) // LOGIN-DELAY is now this user's, and no longer the longest of all users'
@@ -148,7 +148,6 @@ func (s *session) close() {
 // run is one session, from the connection to QUIT. more is true if the maildrop holds
 // messages for another session.
 func (s *session) run(ctx context.Context) (more bool, err error) {
-	sum := s.summary
 	defer s.close()
 	if err := s.connect(ctx); err != nil {
 		return false, err
@@ -162,31 +161,42 @@ func (s *session) run(ctx context.Context) (more bool, err error) {
 		}
 		return false, s.deleteAndQuit(ctx)
 	}
-	sum.Refused = s.plan.Waiting + s.plan.Open // Open: no sink could answer for them
-	sum.Unfetched = 0                          // of the session before
+	s.summary.Refused = s.plan.Waiting + s.plan.Open // Open: no sink could answer for them
+	s.summary.Unfetched = 0                          // of the session before
 	s.opts.report(s.planned())
-	if n := len(s.plan.Verify); n > 0 && s.plan.Reused {
+	if n := len(s.plan.Compare); n > 0 && s.plan.Reused {
 		s.notice("the server may have given unique-ids to other messages: all that no header tells are downloaded to be compared (%d)", n)
 	}
-	before := sum.Fetched + sum.Dropped + sum.Refused
+	before := s.summary.handled()
 	if err := s.recordPlan(ctx); err != nil {
 		return false, err
 	}
-	failed := errors.Join(s.fetchPlanned(ctx), s.refuseUnread(context.WithoutCancel(ctx)))
-	if failed == nil || isSinkTrouble(failed) && !s.client.Broken() {
-		failed = errors.Join(failed, s.verifyInStep(ctx))
-	}
-	if s.suspect || errors.Is(failed, errOutOfStep) {
-		failed = errors.Join(failed, s.recordDoubt(ctx))
-	}
-	if failed != nil && (!isSinkTrouble(failed) || s.client.Broken()) {
-		return false, failed
-	}
-	// What landed is deleted, even if a sink is in trouble now.
-	if err := errors.Join(failed, s.finish(ctx)); err != nil {
+	if err := s.fetchAndFinish(ctx); err != nil {
 		return false, err
 	}
-	return s.conclude(sum.Fetched + sum.Dropped + sum.Refused - before)
+	return s.conclude(s.summary.handled() - before)
+}
+
+// fetchAndFinish fetches what is planned, makes sure that each reply was for its command,
+// and finishes: what landed is deleted, even if a sink is in trouble now.
+func (s *session) fetchAndFinish(ctx context.Context) error {
+	err := errors.Join(s.fetchPlanned(ctx), s.refuseUnread(context.WithoutCancel(ctx)))
+	if s.canContinue(err) {
+		err = errors.Join(err, s.verifyInStep(ctx))
+	}
+	if s.suspect || errors.Is(err, errOutOfStep) {
+		err = errors.Join(err, s.recordDoubt(ctx))
+	}
+	if !s.canContinue(err) {
+		return err
+	}
+	return errors.Join(err, s.finish(ctx))
+}
+
+// canContinue reports whether the session can go on after err: it is nil, or only a sink
+// is in trouble.
+func (s *session) canContinue(err error) bool {
+	return err == nil || isSinkTrouble(err) && !s.client.Broken()
 }
 
 // conclude decides whether another session is to follow this one, in which done messages
@@ -227,7 +237,7 @@ func (s *session) planned() Planned {
 		Account: s.Name, Listed: len(s.listing.Entries), Octets: s.listing.Octets,
 		Delete: len(s.plan.Delete), More: s.plan.More, MoreOctets: s.plan.MoreOctets,
 	}
-	download := slices.Concat(s.plan.Fetch, s.plan.Verify)
+	download := slices.Concat(s.plan.Fetch, s.plan.Compare)
 	if s.Quarantine != nil {
 		download = append(download, s.plan.Large...)
 	}
@@ -250,7 +260,7 @@ func (s *session) tooLarge() int {
 func (s *session) policy() Policy {
 	return Policy{
 		Keep: s.Keep, KeepAll: s.opts.KeepAll, MaxSize: s.MaxSize,
-		Limit: cmp.Or(s.MaxMessages, defaultSession) + s.keyless, Now: s.opts.now(),
+		Limit: cmp.Or(s.MaxMessages, defaultMaxMessages) + s.keyless, Now: s.opts.now(),
 		Open: s.unanswered, Each: s.onFate, Torn: s.interrupted, Partial: s.listingIncomplete(),
 	}
 }
@@ -259,11 +269,11 @@ func (s *session) policy() Policy {
 func (s *session) recordPlan(ctx context.Context) error {
 	now := s.opts.now().Unix()
 	s.recordMaildrop()
-	if err := s.opts.State.Keep(ctx, s.Name, now, s.plan.Keep); err != nil {
+	if err := s.opts.State.Keep(ctx, s.Name, now, s.plan.Learned); err != nil {
 		return err
 	}
 	s.unrecordedMaildrop = false
-	s.summary.Restored += len(s.plan.Keep.Restored)
+	s.summary.Restored += len(s.plan.Learned.Restored)
 	s.toDelete = s.plan.Delete
 	s.summary.TooLarge = s.tooLarge()
 	var refusals []state.Refusal
@@ -293,13 +303,13 @@ func (s *session) recordPlan(ctx context.Context) error {
 // which a sink may fail come last.
 func (s *session) fetchPlanned(ctx context.Context) error {
 	first, last := s.plan.Fetch, []Want(nil)
-	if i := slices.IndexFunc(first, func(w Want) bool { return w.mayBreakSink() }); i >= 0 && len(s.plan.Verify) > 0 {
+	if i := slices.IndexFunc(first, func(w Want) bool { return w.mayBreakSink() }); i >= 0 && len(s.plan.Compare) > 0 {
 		first, last = first[:i], first[i:]
 	}
 	if err := s.fetch(ctx, nil, first, s.MaxSize); err != nil {
 		return err
 	}
-	different, err := s.compare(ctx, s.plan.Verify)
+	different, err := s.compare(ctx, s.plan.Compare)
 	if err != nil {
 		return err
 	}

@@ -46,6 +46,12 @@ func (d *download) stage(ctx context.Context, w Want, b *body) error {
 	default:
 		err = d.stageFromCopy(ctx, it, dests, mail, message, b)
 	}
+	return d.concludeStaging(ctx, it, b, err)
+}
+
+// concludeStaging adds a message to the batch, or refuses it, after the sinks, or the
+// filter, have read b. err is how that ended.
+func (d *download) concludeStaging(ctx context.Context, it *item, b *body, err error) error {
 	switch {
 	case errors.Is(b.err, errTooLarge):
 		return d.rejectUnstaged(ctx, it, b, b.err)
@@ -69,7 +75,7 @@ func (d *download) stage(ctx context.Context, w Want, b *body) error {
 	return nil
 }
 
-// addToBatch adds a message that has come in whole to the batch.
+// addToBatch adds a message that was received completely to the batch.
 func (d *download) addToBatch(it *item) {
 	d.recordSums(it)
 	it.complete = true
@@ -218,8 +224,8 @@ func (d *download) recordDropped(ctx context.Context, it *item) error {
 	return d.recordOutcome(ctx, d.fixed, it)
 }
 
-// recordSums notes in the item what is known of its message now that it has come in
-// whole, and gives it a key if it has none.
+// recordSums notes in the item what is known of its message now that it is complete,
+// and gives it a key if it has none.
 func (d *download) recordSums(it *item) {
 	it.octets, it.header, it.content = d.sums.octets, d.sums.header.sum(), d.sums.contentSum()
 	d.checkSize(it.want, it.octets)

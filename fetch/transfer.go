@@ -22,7 +22,7 @@ func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, maxSi
 	if len(wants) == 0 || s.opts.draining() {
 		return nil
 	}
-	// What has come in whole is committed even if the poll's time runs out.
+	// What was received completely is committed even if the poll's time runs out.
 	commitCtx, stop := outliveBudget(ctx)
 	defer stop()
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -106,8 +106,8 @@ type download struct {
 }
 
 // commitBatches is the committer's goroutine. Once a batch has failed, it drops those
-// that follow. If a sink is to blame, the download ends in good order; after any other
-// failure, giveUp hangs up.
+// that follow. If a sink is to blame, the download stops at the next message, and the
+// session goes on; after any other failure, giveUp hangs up.
 func (d *download) commitBatches(ctx context.Context, c *committer, batches <-chan *batch, giveUp context.CancelCauseFunc) error {
 	var failed error
 	for b := range batches {
@@ -236,8 +236,8 @@ func (d *download) beginBatches(ctx context.Context) error {
 }
 
 // refuseUndeliverable refuses the messages that only sinks which are down still lack,
-// so that they are not downloaded in vain, and returns the others. It cannot tell where
-// a route chooses the sinks by the header.
+// so that they are not downloaded in vain, and returns the others. Where a route
+// chooses the sinks by the header, it refuses none.
 func (d *download) refuseUndeliverable(ctx context.Context, wants []Want) (deliverable []Want, err error) {
 	if len(d.downSinks) == 0 || d.fixed != nil || d.Route != nil {
 		return wants, nil

@@ -29,17 +29,21 @@ type visit struct {
 	interrupted  map[pop3proto.Entry]bool // messages without a key over which a connection died
 	noPipelining bool                     // send one command at a time, whatever the server offers
 	deleteOnly   bool                     // the next session deletes what landed, and retrieves nothing
+	cuts         int                      // how often it connected again after a message was cut off, see maxCuts
+	// pipeliningBlamed is set if pipelining may be why the last session failed: if the
+	// next one, without it, succeeds, it was.
+	pipeliningBlamed bool
 
 	// What the visit knows of the maildrop.
 	otherMaildrop      bool // it is another one than that of the rows, which are not marked so yet
 	unrecordedMaildrop bool // the state does not say yet that the rows are of this maildrop
-	skippedFolderData  bool // a message that is no mail was passed over, see passOver
+	skippedFolderData  bool // a message that is no mail was passed over, see skipFolderData
 
 	// What kind of look it is. A poll has none of these.
-	readOnly bool             // nothing is to change
-	adopting bool             // for Adopt
-	report   *Report          // for Check; may be nil
-	onFate   func(Want, Fate) // for Look; may be nil
+	readOnly    bool             // nothing is to change
+	adopting    bool             // for Adopt
+	checkReport *Report          // for Check; may be nil
+	onFate      func(Want, Fate) // for Look; may be nil
 }
 
 // maxCuts is how often a visit connects again after the connection died in the middle
@@ -48,50 +52,25 @@ type visit struct {
 const maxCuts = 2
 
 // maxTorn is how many messages without a key may, besides, make a visit connect again.
-// Each of them is left alone for the rest of the visit.
+// Each of them is left alone for the rest of the visit (interrupted).
 const maxTorn = 10
 
 // runSessions runs sessions until there is nothing left to fetch. rows are for the first
 // of them: they are as they were before it.
 func (v *visit) runSessions(ctx context.Context, rows *glimpseReader) error {
-	var died error         // how the last connection died, unless that was made good
-	blamedByGuess := false // this session tells whether pipelining was at fault
-	for cuts := 0; ; {
+	var died error // how the last connection died, unless that was made good
+	for {
 		s := &session{visit: v, glimpses: rows}
 		rows = nil
-		interrupted := len(v.interrupted)
+		torn := len(v.interrupted)
 		more, err := s.run(ctx)
-		if blamedByGuess && err == nil {
+		if v.pipeliningBlamed && err == nil {
 			v.server.disablePipelining()
 		}
-		blamedByGuess = false
-		_, cut := errors.AsType[*cutError](err)
-		gotPast := len(v.interrupted) > interrupted && interrupted < maxTorn
-		misled := v.server.mayHaveMisled(err)
-		if misled {
-			v.server.forget()
-		}
-		draining := v.opts.draining()
+		v.pipeliningBlamed = false
 		switch {
-		case misled && s.listing == nil && !v.server.noCAPA && !draining:
-			v.notice("%v; connecting again, to ask what the server can do now", err)
+		case v.connectAgain(ctx, s, err, torn):
 			died = err
-		case s.listing == nil && !draining && v.server.settleForFirstCAPA(err):
-			v.notice("%v; connecting again, without that after the login", err)
-			died = err
-		case dropsPipelinedCommands(err) && !v.noPipelining && !draining:
-			// With one command at a time, replies cannot get out of step.
-			v.notice("%v; connecting again, without pipelining", err)
-			died, v.noPipelining = err, true
-			_, silent := errors.AsType[silentOutOfStep](err)
-			_, hungUp := errors.AsType[pipelineHangup](err)
-			blamedByGuess = silent || hungUp
-		case cut && (cuts < maxCuts || gotPast) && ctx.Err() == nil && !draining:
-			v.notice("%v; connecting again", err)
-			died = err
-			if !gotPast {
-				cuts++
-			}
 		case !v.summary.LoggedIn.IsZero() && v.summary.pauseReply != nil:
 			// The pause that the server wants comes before the next poll.
 			v.summary.Deferred = true
@@ -106,6 +85,41 @@ func (v *visit) runSessions(ctx context.Context, rows *glimpseReader) error {
 			return died
 		}
 	}
+}
+
+// connectAgain reports whether another session may do better than s, which ended in err,
+// and notes what that session has to do otherwise. torn is how many messages the visit had
+// in interrupted before s.
+func (v *visit) connectAgain(ctx context.Context, s *session, err error, torn int) bool {
+	misled := v.server.mayHaveMisled(err)
+	if misled {
+		v.server.forget()
+	}
+	if v.opts.draining() {
+		return false
+	}
+	_, cut := errors.AsType[*cutError](err)
+	cut = cut && ctx.Err() == nil
+	switch {
+	case misled && s.listing == nil && !v.server.noCAPA:
+		v.notice("%v; connecting again, to ask what the server can do now", err)
+	case s.listing == nil && v.server.settleForFirstCAPA(err):
+		v.notice("%v; connecting again, without that after the login", err)
+	case dropsPipelinedCommands(err) && !v.noPipelining:
+		// With one command at a time, replies cannot get out of step.
+		v.notice("%v; connecting again, without pipelining", err)
+		_, silent := errors.AsType[silentOutOfStep](err)
+		_, hungUp := errors.AsType[pipelineHangup](err)
+		v.noPipelining, v.pipeliningBlamed = true, silent || hungUp
+	case cut && len(v.interrupted) > torn && torn < maxTorn:
+		v.notice("%v; connecting again", err)
+	case cut && v.cuts < maxCuts:
+		v.notice("%v; connecting again", err)
+		v.cuts++
+	default:
+		return false
+	}
+	return true
 }
 
 // longestWait is the longest pause between two logins (LOGIN-DELAY) for which a visit

@@ -162,7 +162,7 @@ func confirmAdoption(std stdio, store *state.Store, name string, found fetch.Ado
 		return err
 	}
 	ctx := context.Background()
-	if err := store.Keep(ctx, name, time.Now().Unix(), found.Keep); err != nil {
+	if err := store.Keep(ctx, name, time.Now().Unix(), found.Learned); err != nil {
 		return err
 	}
 	if err := store.Adopt(ctx, name, found.New); err != nil {
