@@ -24,9 +24,9 @@ func (w *Want) dueSince() int64 {
 	return w.Row.NextTry
 }
 
-// mayBreakSink reports whether a sink may have failed because of the message. Such a
-// message comes last, in a batch of its own, so that it is clear which message was at
-// fault if the sink fails again.
+// mayBreakSink reports whether the message is suspect: a sink may have failed because of
+// it. Such a message comes last, in a batch of its own, so that it is clear which message
+// was at fault if the sink fails again.
 func (w *Want) mayBreakSink() bool { return w.Row != nil && w.Row.Phase == state.Promised }
 
 // byTries orders messages that gave no trouble: those with fewer attempts come first.

@@ -35,8 +35,8 @@ func (a *Account) Check(ctx context.Context, o Options) (Report, error) {
 	s := &session{visit: &visit{Account: a, opts: &o, summary: new(Summary), checkReport: &r}}
 	defer s.close()
 	err := s.survey(ctx)
-	// After it, for Preconnect may have to open the way to a name server. Behind
-	// a proxy or a tunnel it is not for us to look it up.
+	// Only now, because Preconnect may have to open the way to a name server. Behind a
+	// proxy or a tunnel, the name may mean nothing here.
 	if _, unknown := errors.AsType[*net.DNSError](err); !unknown && a.Server.Via.String() == "" {
 		r.Addrs, _ = net.DefaultResolver.LookupHost(ctx, a.Server.Host)
 	}

@@ -33,8 +33,8 @@ import (
 // visible. The journal counts a message as landed when no promise of it is open: a sink
 // without a promise would never get it.
 //
-// With several sinks, the failure of one does not stop the others: it gets its messages
-// in a later poll.
+// With several sinks, the failure of one does not stop the others. The one that failed
+// gets its messages in a later poll.
 type committer struct {
 	account      string
 	severalSinks bool

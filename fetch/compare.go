@@ -13,20 +13,20 @@ import (
 type comparison struct {
 	*session
 	learned state.Housekeeping
-	// copies are rows of messages that may have been downloaded again, by their content.
-	copies map[state.Sum][]*state.Row
+	// candidates are those of the plan that no message has matched yet, by their content.
+	candidates map[state.Sum][]*state.Row
 	// replaced holds the contents of rows whose keys other messages have now, by key.
 	replaced map[string]state.Sum
 }
 
 // compare downloads messages that may have landed before, and returns those that did
-// not. What it learns is recorded all at once, because what one message is called now may
-// be what another was called.
+// not. What it learns is recorded all at once, because the new unique-id of one message may
+// be the old one of another.
 func (s *session) compare(ctx context.Context, wants []Want) (different []Want, err error) {
-	c := &comparison{session: s, copies: map[state.Sum][]*state.Row{}, replaced: map[string]state.Sum{}}
+	c := &comparison{session: s, candidates: map[state.Sum][]*state.Row{}, replaced: map[string]state.Sum{}}
 	for i := range s.plan.Candidates {
 		row := &s.plan.Candidates[i]
-		c.copies[row.Content] = append(c.copies[row.Content], row)
+		c.candidates[row.Content] = append(c.candidates[row.Content], row)
 	}
 	different, err = c.run(ctx, wants)
 	return different, cmp.Or(err, c.record(ctx, err))
@@ -49,13 +49,13 @@ func (c *comparison) run(ctx context.Context, wants []Want) (different []Want, e
 			return nil, c.lostDuringMessage(ctx, w, c.asOutOfStep(err))
 		}
 		if err != nil {
-			c.suspect = c.pipelined
+			c.doubtful = c.pipelined
 			c.notGiven = append(c.notGiven, serverRefusal{w, err})
 			continue
 		}
 		c.noteRetrieved(w)
 		sums := newSums()
-		sums.expectFormer(func(sum state.Sum) bool { return len(c.copies[sum]) > 0 || w.Row != nil && w.Row.Content == sum })
+		sums.expectFormer(func(sum state.Sum) bool { return len(c.candidates[sum]) > 0 || w.Row != nil && w.Row.Content == sum })
 		b := newBody(m, sums, 0, c.pipelined)
 		b.meter = c.meter
 		if err := b.drain(); err != nil {
@@ -78,17 +78,17 @@ func (c *comparison) matchContent(w Want, content state.Sum) (different []Want) 
 		c.replaced[w.Key] = w.Row.Content
 	}
 	c.compared++
-	copies := c.copies[content]
-	if len(copies) == 0 {
+	rows := c.candidates[content]
+	if len(rows) == 0 {
 		fresh := Want{Entry: w.Entry, Key: w.Key, Header: w.Header}
 		if w.Row != nil && w.Row.Content.IsZero() {
 			fresh.Row = w.Row // it is about earlier attempts to fetch this very message
 		}
 		return []Want{fresh}
 	}
-	i := max(0, slices.IndexFunc(copies, func(r *state.Row) bool { return r.UID == w.Key }))
-	row := copies[i]
-	c.copies[content] = slices.Delete(copies, i, i+1)
+	i := max(0, slices.IndexFunc(rows, func(r *state.Row) bool { return r.UID == w.Key }))
+	row := rows[i]
+	c.candidates[content] = slices.Delete(rows, i, i+1)
 	return c.recognize(w, row)
 }
 
@@ -125,10 +125,10 @@ func (c *comparison) recognize(w Want, row *state.Row) (different []Want) {
 	return different
 }
 
-// forgetStale forgets the plan's stale rows that no message proved to be a copy of.
+// forgetStale forgets the plan's stale rows that no message has matched.
 func (c *comparison) forgetStale() {
 	for _, i := range c.plan.Stale {
-		if row := &c.plan.Candidates[i]; slices.Contains(c.copies[row.Content], row) {
+		if row := &c.plan.Candidates[i]; slices.Contains(c.candidates[row.Content], row) {
 			c.learned.Forget = append(c.learned.Forget, row.UID)
 		}
 	}
@@ -138,7 +138,7 @@ func (c *comparison) forgetStale() {
 // step, nothing that was learned is believed; then the next session does not pipeline, so
 // that it makes progress even on a line that always drops before the end.
 func (c *comparison) record(ctx context.Context, err error) error {
-	if c.suspect || errors.Is(err, errOutOfStep) {
+	if c.doubtful || errors.Is(err, errOutOfStep) {
 		c.noPipelining = true
 		return nil
 	}

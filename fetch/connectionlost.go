@@ -34,7 +34,7 @@ func (s *session) lostDuringMessage(ctx context.Context, w Want, err error) erro
 		return s.connectError(err) // not the message's fault
 	case ctx.Err() == nil:
 		err = s.connectError(err)
-		return errors.Join(&cutError{err}, s.recordTorn(ctx, w, err))
+		return errors.Join(&tornError{err}, s.recordTorn(ctx, w, err))
 	}
 	err = context.Cause(ctx)
 	if isOverBudget(err) {
@@ -81,7 +81,7 @@ func (s *session) recordTorn(ctx context.Context, w Want, err error) error {
 	}
 	err = fmt.Errorf("it did not come in whole: %w", err)
 	if w.Key == "" {
-		s.interrupted[w.Entry] = true
+		s.torn[w.Entry] = true
 		return s.refuse(ctx, w, state.Sum{}, err)
 	}
 	if n := w.tries(); n > 0 {

@@ -21,8 +21,8 @@
 //  5. [MakePlan] compares the listing with the rows, and says what to fetch, to compare, to
 //     delete and to keep (plan.go, identify.go, attempts.go).
 //  6. Messages that may have landed before are downloaded and compared (compare.go). New ones
-//     are downloaded (transfer.go, body.go), staged in batches (stage.go, batch.go) and
-//     committed in another goroutine while the next batch comes in (commit.go, which says in
+//     are downloaded (transfer.go, body.go), staged in batches (compose.go, stage.go,
+//     batch.go; route.go and landings.go say in which sinks) and committed in another goroutine while the next batch comes in (commit.go, which says in
 //     which order; sinkcommit.go). What is not delivered is refused or put into quarantine
 //     (refuse.go).
 //  7. What landed and is due is deleted at QUIT (finish.go).
@@ -30,6 +30,19 @@
 //
 // A look (check.go, look.go, adopt.go), and a dry run, make only steps 4 and 5, and change
 // nothing on the server (outlook.go).
+//
+// # Words
+//
+//   - A row ([state.Row]) is what is remembered of a message. Its key is the unique-id, or a
+//     digest of the header or the content if the message has no usable unique-id.
+//   - A sink makes a promise when it has a message durably, and is about to make it visible.
+//     The promise is open until it is known whether the message has landed, that is, whether
+//     it is visible. To settle an open promise is to ask the sink.
+//   - A message is refused if the server does not give it, or a sink does not take it. It is
+//     tried again after a pause. It is suspect if a sink may have failed because of it.
+//   - A row is in doubt if the server may have given its unique-id to another message.
+//   - To drain is to end soon but cleanly: to fetch nothing more, and to deliver and delete
+//     what is under way.
 //
 // # What may go wrong
 //

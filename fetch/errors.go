@@ -60,12 +60,12 @@ func (e *UnconfirmedError) Error() string {
 // Unwrap returns the cause.
 func (e *UnconfirmedError) Unwrap() error { return e.Err }
 
-// cutError means that the connection died while a message was received. The message
-// may have been the cause.
-type cutError struct{ err error }
+// tornError means that the connection died while a message was received. That message
+// is torn, and may have been the cause.
+type tornError struct{ err error }
 
-func (e *cutError) Error() string { return e.err.Error() }
-func (e *cutError) Unwrap() error { return e.err }
+func (e *tornError) Error() string { return e.err.Error() }
+func (e *tornError) Unwrap() error { return e.err }
 
 // HookError means that a command that the configuration wants run before or after a poll
 // failed.

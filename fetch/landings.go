@@ -11,7 +11,7 @@ import (
 // splitByDelivery splits the sinks of a message into those that lack it and those that
 // took it at an earlier try.
 func (d *download) splitByDelivery(ctx context.Context, w Want, dests []destination) (lacking []destination, heldBy []Target, err error) {
-	if d.fixed != nil || w.Row == nil {
+	if d.toQuarantine || w.Row == nil {
 		return dests, nil, nil
 	}
 	landed, err := d.landings(ctx, w)

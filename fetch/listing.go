@@ -158,7 +158,7 @@ func (s *session) fetchHeaders(ctx context.Context) (headers map[int]state.Sum, 
 		next++
 		s.unverified = s.pipelined
 		if isReply(err) {
-			s.suspect = s.pipelined
+			s.doubtful = s.pipelined
 			continue
 		}
 		sums := newSums()

@@ -65,28 +65,17 @@ type Sight struct {
 	NoHeader error
 }
 
-// Look connects, logs in, lists and plans, and changes nothing. Unless header
-// is nil it is then handed the header of each message that the server gives it
-// of (TOP n 0, RFC 1939 §7), in order; some servers count a message as read
-// after that. header need not read it all.
+// Look connects, logs in, lists and plans, and changes nothing. Unless header is nil, it
+// is then called with the header of each message, in order, as far as the server gives them
+// (TOP n 0, RFC 1939 §7); some servers count a message as read after that. header need not
+// read to the end.
 func (a *Account) Look(ctx context.Context, o Options, header func(num int, r io.Reader)) (Sight, error) {
 	ctx, cancel := a.withBudget(ctx)
 	defer cancel()
 	var sight Sight
 	found := map[int]Prospect{} // the plan may be made twice
 	s := &session{visit: &visit{Account: a, opts: &o, summary: new(Summary)}}
-	s.onFate = func(w Want, f Fate) {
-		p := Prospect{Entry: w.Entry, Fate: f, Row: w.Row}
-		switch {
-		case f == FateKeep && w.Row.Phase == state.Landed && !a.Keep.Forever && !o.KeepAll:
-			p.Until = time.Unix(w.Row.Landed, 0).Add(a.Keep.For)
-		case f == FateWait:
-			p.Until = time.Unix(w.Row.NextTry, 0)
-		case f == FateLeave && a.Quarantine != nil:
-			p.Fate = FateQuarantine
-		}
-		found[w.Num] = p
-	}
+	s.onFate = func(w Want, f Fate) { found[w.Num] = a.newProspect(w, f, o.KeepAll) }
 	defer s.close()
 	if err := s.survey(ctx); err != nil {
 		return sight, lookFailed(ctx, err)
@@ -103,7 +92,6 @@ func (a *Account) Look(ctx context.Context, o Options, header func(num int, r io
 		sight.Messages = append(sight.Messages, p)
 	}
 	if header != nil {
-		var err error
 		if sight.NoHeader, err = s.eachHeader(ctx, s.listing.Entries, header); err != nil {
 			return sight, lookFailed(ctx, err)
 		}
@@ -112,16 +100,30 @@ func (a *Account) Look(ctx context.Context, o Options, header func(num int, r io
 	return sight, nil
 }
 
-// eachHeader asks for the headers of messages, and calls visit for each. A header that the
+// newProspect returns the prospect of a message with that fate.
+func (a *Account) newProspect(w Want, f Fate, keepAll bool) Prospect {
+	p := Prospect{Entry: w.Entry, Fate: f, Row: w.Row}
+	switch {
+	case f == FateKeep && w.Row.Phase == state.Landed && !a.Keep.Forever && !keepAll:
+		p.Until = time.Unix(w.Row.Landed, 0).Add(a.Keep.For)
+	case f == FateWait:
+		p.Until = time.Unix(w.Row.NextTry, 0)
+	case f == FateLeave && a.Quarantine != nil:
+		p.Fate = FateQuarantine
+	}
+	return p
+}
+
+// eachHeader asks for the headers of messages, and calls read for each. A header that the
 // server refuses is left out. If it refuses the first, it is asked for no others, and
 // refused is its reply.
-func (s *session) eachHeader(ctx context.Context, entries []pop3proto.Entry, visit func(num int, header io.Reader)) (refused, err error) {
+func (s *session) eachHeader(ctx context.Context, entries []pop3proto.Entry, read func(num int, header io.Reader)) (refused, err error) {
 	gaveOne := false
 	for m, err := range s.client.Top(ctx, slices.Values(entries), 0) {
 		switch {
 		case err == nil:
 			gaveOne = true
-			visit(m.Num, m)
+			read(m.Num, m)
 		case !isReply(err):
 			return nil, s.connectError(err)
 		case !gaveOne:

@@ -71,30 +71,30 @@ func (s *session) verifyInStep(ctx context.Context) error {
 		// The server may also count differently in the middle of a session. Either
 		// way, it must not happen again at each poll.
 		s.server.disablePipelining()
-	case !s.suspect:
+	case !s.doubtful:
 		return s.connectError(err) // the connection has died
 	}
 	return s.connectError(fmt.Errorf("%w: %w", errOutOfStep, err))
 }
 
-// checkSize makes the replies suspect if a message does not have the size that was
+// checkSize makes the replies doubtful if a message does not have the size that was
 // listed: it may be another message. Since some servers never list the right size, this
 // is done only where TOP can settle the doubt: to download everything again after each
 // broken connection might never end.
 func (s *session) checkSize(w Want, octets int64) {
 	if s.hasTOP && w.Size > 0 && w.Size != octets {
-		s.suspect = s.pipelined
+		s.doubtful = s.pipelined
 	}
 }
 
 // clearDoubt takes back the doubt with which everything was promised that came in
-// behind a suspect reply. Had that been one reply too many, all of it would have been
+// behind a doubtful reply. Had that been one reply too many, all of it would have been
 // other messages.
 func (s *session) clearDoubt(ctx context.Context) error {
-	if !s.suspect {
+	if !s.doubtful {
 		return nil
 	}
-	s.suspect = false
+	s.doubtful = false
 	return s.opts.State.Keep(context.WithoutCancel(ctx), s.Name, s.opts.now().Unix(), state.Housekeeping{Found: s.landedKeys})
 }
 

@@ -219,10 +219,10 @@ func (p *planner) unknownHeaders() []pop3proto.Entry {
 	})
 }
 
-// eachUID calls visit for each unique-id of the listing, with the entries that have it
+// eachUID calls f for each unique-id of the listing, with the entries that have it
 // and the row, -1 if there is none. Both sides are sorted, so that a listing of a
 // million messages needs no index of its own.
-func (p *planner) eachUID(visit func(entries []int32, row int)) {
+func (p *planner) eachUID(f func(entries []int32, row int)) {
 	byUID := byUID(p.listing)
 	r := 0
 	for len(byUID) > 0 {
@@ -238,7 +238,7 @@ func (p *planner) eachUID(visit func(entries []int32, row int)) {
 		if r < len(p.rows) && p.rows[r].UID == uid {
 			row = r
 		}
-		visit(byUID[:n], row)
+		f(byUID[:n], row)
 		byUID = byUID[n:]
 	}
 }

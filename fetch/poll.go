@@ -95,7 +95,7 @@ func (a *Account) poll(ctx context.Context, o *Options, s *Summary, meter *Meter
 	}
 	v := &visit{
 		Account: a, opts: o, summary: s, meter: meter,
-		failures: was.Failures, downSinks: map[string]error{}, interrupted: map[pop3proto.Entry]bool{}, lastLeft: math.MaxInt,
+		failures: was.Failures, downSinks: map[string]error{}, torn: map[pop3proto.Entry]bool{}, lastLeft: math.MaxInt,
 		unrecordedMaildrop: standing.Maildrop != a.maildrop(),
 	}
 	if err := v.takeOver(ctx, &standing); err != nil {

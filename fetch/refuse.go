@@ -21,11 +21,11 @@ type serverRefusal struct {
 // trouble of its own is no longer believed.
 const maxTroublePolls = 6
 
-// refuseUnread records the messages that the server refused to give. An -ERR to RETR is
+// refuseNotGiven records the messages that the server refused to give. An -ERR to RETR is
 // about that message if the server gives others. If it gives none and claims trouble of
 // its own (RFC 3206 §4), the messages need not wait. If it gives none of several and
 // claims nothing, they wait no longer than after a poll that failed.
-func (s *session) refuseUnread(ctx context.Context) error {
+func (s *session) refuseNotGiven(ctx context.Context) error {
 	refused := s.notGiven
 	s.notGiven = nil
 	maxPause := longestPause
@@ -53,13 +53,13 @@ func isServerTrouble(err error) bool {
 
 // quarantineOrRefuse handles a message that a sink did not take. If no retry can help,
 // it goes to the quarantine, unless there is none or it was the sink.
-func (s *session) quarantineOrRefuse(ctx context.Context, fixed []Target, w Want, content state.Sum, err error) error {
+func (d *download) quarantineOrRefuse(ctx context.Context, w Want, content state.Sum, err error) error {
 	final := errors.Is(err, errTooLarge) || faultOf(err) == deliver.FaultMessage
-	if final && s.Quarantine != nil && fixed == nil {
-		s.queueForQuarantine(w, err)
+	if final && d.Quarantine != nil && !d.toQuarantine {
+		d.queueForQuarantine(w, err)
 		return nil
 	}
-	return s.refuse(ctx, w, content, err)
+	return d.refuse(ctx, w, content, err)
 }
 
 // queueForQuarantine notes that a message is for the quarantine, and why.

@@ -74,23 +74,7 @@ func Run(ctx context.Context, s Setup, orders <-chan Order, observe func(RunStat
 			wait = min(wait, max(status.Next.Sub(now), time.Millisecond))
 		}
 		timer.Reset(wait)
-		drain, done := r.drain, ctx.Done()
-		if r.isEnding() {
-			drain, done = nil, nil // seen already
-		}
-		select {
-		case <-timer.C:
-		case <-drain:
-		case <-done:
-		case o := <-orders:
-			r.handleOrder(o)
-		case p := <-r.settling:
-			p.endOpening() // how long it takes to settle says nothing of the host
-		case p := <-r.connected:
-			r.pollConnected(p)
-		case p := <-r.finished:
-			r.pollFinished(p)
-		}
+		r.handleNext(timer.C, orders)
 	}
 	r.setup.release()
 }
@@ -140,6 +124,27 @@ func (r *runner) now() time.Time {
 	}
 	r.lastNow = now
 	return now
+}
+
+// handleNext waits until something happens, and handles it.
+func (r *runner) handleNext(timer <-chan time.Time, orders <-chan Order) {
+	drain, done := r.drain, r.ctx.Done()
+	if r.isEnding() {
+		drain, done = nil, nil // seen already
+	}
+	select {
+	case <-timer:
+	case <-drain:
+	case <-done:
+	case o := <-orders:
+		r.handleOrder(o)
+	case p := <-r.settling:
+		p.endOpening() // how long it takes to settle says nothing of the host
+	case p := <-r.connected:
+		r.pollConnected(p)
+	case p := <-r.finished:
+		r.pollFinished(p)
+	}
 }
 
 // isEnding reports whether no poll is to begin any more.

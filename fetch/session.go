@@ -33,7 +33,7 @@ type session struct {
 	// How far the replies can be trusted, see asOutOfStep.
 	pipelined  bool // commands are pipelined
 	unverified bool // replies to pipelined commands came in since verifyInStep last succeeded
-	suspect    bool // one of those replies may be another command's, though it looks valid
+	doubtful   bool // one of those replies may be another command's, though it looks valid
 
 	// What became of messages so far.
 	gaveMessage   bool            // the server gave at least one message
@@ -180,11 +180,11 @@ func (s *session) run(ctx context.Context) (more bool, err error) {
 // fetchAndFinish fetches what is planned, makes sure that each reply was for its command,
 // and finishes: what landed is deleted, even if a sink is in trouble now.
 func (s *session) fetchAndFinish(ctx context.Context) error {
-	err := errors.Join(s.fetchPlanned(ctx), s.refuseUnread(context.WithoutCancel(ctx)))
+	err := errors.Join(s.fetchPlanned(ctx), s.refuseNotGiven(context.WithoutCancel(ctx)))
 	if s.canContinue(err) {
 		err = errors.Join(err, s.verifyInStep(ctx))
 	}
-	if s.suspect || errors.Is(err, errOutOfStep) {
+	if s.doubtful || errors.Is(err, errOutOfStep) {
 		err = errors.Join(err, s.recordDoubt(ctx))
 	}
 	if !s.canContinue(err) {
@@ -261,7 +261,7 @@ func (s *session) policy() Policy {
 	return Policy{
 		Keep: s.Keep, KeepAll: s.opts.KeepAll, MaxSize: s.MaxSize,
 		Limit: cmp.Or(s.MaxMessages, defaultMaxMessages) + s.keyless, Now: s.opts.now(),
-		Open: s.unanswered, Each: s.onFate, Torn: s.interrupted, Partial: s.listingIncomplete(),
+		Open: s.unanswered, Each: s.onFate, Torn: s.torn, Partial: s.listingIncomplete(),
 	}
 }
 
@@ -306,7 +306,7 @@ func (s *session) fetchPlanned(ctx context.Context) error {
 	if i := slices.IndexFunc(first, func(w Want) bool { return w.mayBreakSink() }); i >= 0 && len(s.plan.Compare) > 0 {
 		first, last = first[:i], first[i:]
 	}
-	if err := s.fetch(ctx, nil, first, s.MaxSize); err != nil {
+	if err := s.fetch(ctx, first, false); err != nil {
 		return err
 	}
 	different, err := s.compare(ctx, s.plan.Compare)
@@ -315,7 +315,7 @@ func (s *session) fetchPlanned(ctx context.Context) error {
 	}
 	last = slices.Concat(different, last)
 	slices.SortFunc(last, byDueTime) // compared messages may have given trouble before, too
-	if err := s.fetch(ctx, nil, last, s.MaxSize); err != nil {
+	if err := s.fetch(ctx, last, false); err != nil {
 		return err
 	}
 	if s.Quarantine == nil {
@@ -327,14 +327,14 @@ func (s *session) fetchPlanned(ctx context.Context) error {
 // fetchIntoQuarantine fetches what goes to the quarantine. If that does not take a
 // message, only that message waits.
 func (s *session) fetchIntoQuarantine(ctx context.Context) error {
-	err := s.fetch(ctx, []Target{*s.Quarantine}, s.forQuarantine, 0)
+	err := s.fetch(ctx, s.forQuarantine, true)
 	if !isSinkTrouble(err) {
 		return err
 	}
 	s.downSinks[s.Quarantine.Name] = err
 	for _, w := range s.forQuarantine {
-		unread := slices.ContainsFunc(s.notGiven, func(u serverRefusal) bool { return u.Num == w.Num })
-		if why := s.rejectedFor[w.Num]; why != nil && !unread {
+		notGiven := slices.ContainsFunc(s.notGiven, func(u serverRefusal) bool { return u.Num == w.Num })
+		if why := s.rejectedFor[w.Num]; why != nil && !notGiven {
 			if err := s.refuse(ctx, w, state.Sum{}, fmt.Errorf("%w; and it cannot be put into quarantine: %w", why, err)); err != nil {
 				return err
 			}

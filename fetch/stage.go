@@ -39,7 +39,7 @@ func (d *download) stage(ctx context.Context, w Want, b *body) error {
 		return d.recordComplete(ctx, it, b)
 	}
 	switch {
-	case d.Filter != nil && d.fixed == nil:
+	case d.Filter != nil && !d.toQuarantine:
 		err = d.stageFiltered(ctx, it, dests, mail, message)
 	case len(dests) == 1:
 		err = d.stageInSink(ctx, it, dests[0], mail, message)
@@ -96,7 +96,7 @@ func (d *download) rejectUnstaged(ctx context.Context, it *item, b *body, reason
 		}
 		d.recordSums(it)
 	}
-	return d.quarantineOrRefuse(ctx, d.fixed, it.want, it.content, reason)
+	return d.quarantineOrRefuse(ctx, it.want, it.content, reason)
 }
 
 // skipFolderData leaves message 1 on the server if it is no mail but the folder data of
@@ -221,7 +221,7 @@ func (d *download) recordDropped(ctx context.Context, it *item) error {
 		return err
 	}
 	d.notice("the filter dropped message %q", it.want.UID)
-	return d.recordOutcome(ctx, d.fixed, it)
+	return d.recordOutcome(ctx, it)
 }
 
 // recordSums notes in the item what is known of its message now that it is complete,
@@ -229,7 +229,7 @@ func (d *download) recordDropped(ctx context.Context, it *item) error {
 func (d *download) recordSums(it *item) {
 	it.octets, it.header, it.content = d.sums.octets, d.sums.header.sum(), d.sums.contentSum()
 	d.checkSize(it.want, it.octets)
-	if d.suspect {
+	if d.doubtful {
 		it.doubtedSince = d.opts.now().Unix()
 	}
 	if it.want.Key == "" {

@@ -15,10 +15,9 @@ import (
 )
 
 // fetch downloads messages into sinks and commits them, batch by batch: while one batch
-// is committed the next comes in, and may wait for it. At most three exist. fixed are
-// the sinks; nil leaves the choice to the account. A message larger than maxSize is
-// refused; 0 is no limit.
-func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, maxSize int64) error {
+// is committed the next comes in, and may wait for it. At most three exist. toQuarantine
+// puts the messages into the quarantine, whatever their size, and nowhere else.
+func (s *session) fetch(ctx context.Context, wants []Want, toQuarantine bool) error {
 	if len(wants) == 0 || s.opts.draining() {
 		return nil
 	}
@@ -29,7 +28,7 @@ func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, maxSi
 	defer cancel(nil)
 
 	batches := make(chan *batch, 1)
-	d := &download{session: s, fixed: fixed, maxSize: maxSize, batches: batches, sums: newSums()}
+	d := &download{session: s, toQuarantine: toQuarantine, batches: batches, sums: newSums()}
 	c := &committer{
 		account: s.Name, severalSinks: d.hasSeveralSinks(), journal: s.opts.State, now: s.opts.now, report: s.opts.report,
 		down: map[string]error{}, proven: map[string]bool{}, failing: map[string]bool{}, suspected: map[string]sinkFailure{},
@@ -48,52 +47,20 @@ func (s *session) fetch(ctx context.Context, fixed []Target, wants []Want, maxSi
 		s.landedKeys = append(s.landedKeys, key)
 	}
 	for _, it := range c.finished {
-		if recordErr := s.recordOutcome(ctx, fixed, it); recordErr != nil && err == nil {
+		if recordErr := d.recordOutcome(ctx, it); recordErr != nil && err == nil {
 			err = recordErr
 		}
 	}
 	return err
 }
 
-// recordOutcome records what became of a message whose sinks have all reported.
-func (s *session) recordOutcome(ctx context.Context, fixed []Target, it *item) error {
-	w := it.want
-	ctx = context.WithoutCancel(ctx)
-	if it.blameUnproven {
-		return s.recordRefusal(ctx, w, it.content, it.err, w.tries() > 0, longestBackoff)
-	}
-	if it.err != nil {
-		return s.quarantineOrRefuse(ctx, fixed, w, it.content, it.err)
-	}
-	if it.unfiltered != "" {
-		s.summary.unfiltered++
-		s.summary.whyUnfiltered = cmp.Or(s.summary.whyUnfiltered, it.unfiltered)
-	}
-	if it.dropped {
-		s.summary.Dropped++
-	} else {
-		s.summary.Fetched++
-		s.summary.Bytes += it.octets
-	}
-	if fixed != nil {
-		s.reportQuarantined(w)
-	}
-	s.landedKeys = append(s.landedKeys, w.Key)
-	delete(s.undelivered, w.Num)
-	if s.due(s.opts.now().Unix()) {
-		s.toDelete = append(s.toDelete, Listed{w.Num, w.Key})
-	}
-	return nil
-}
-
 // download is the half of a fetch that owns the connection. It stages messages in
 // batches and hands these to the committer, the other half.
 type download struct {
 	*session
-	fixed      []Target // as in session.fetch
-	maxSize    int64
-	batches    chan<- *batch
-	sinkFailed atomic.Bool // no further batch can be committed
+	toQuarantine bool // as in session.fetch
+	batches      chan<- *batch
+	sinkFailed   atomic.Bool // no further batch can be committed
 
 	batch  *batch // being staged
 	sums   *sums  // of the message being staged
@@ -120,6 +87,37 @@ func (d *download) commitBatches(ctx context.Context, c *committer, batches <-ch
 		}
 	}
 	return c.finish(failed)
+}
+
+// recordOutcome records what became of a message whose sinks have all reported.
+func (d *download) recordOutcome(ctx context.Context, it *item) error {
+	w := it.want
+	ctx = context.WithoutCancel(ctx)
+	if it.blameUnproven {
+		return d.recordRefusal(ctx, w, it.content, it.err, w.tries() > 0, longestBackoff)
+	}
+	if it.err != nil {
+		return d.quarantineOrRefuse(ctx, w, it.content, it.err)
+	}
+	if it.unfiltered != "" {
+		d.summary.unfiltered++
+		d.summary.whyUnfiltered = cmp.Or(d.summary.whyUnfiltered, it.unfiltered)
+	}
+	if it.dropped {
+		d.summary.Dropped++
+	} else {
+		d.summary.Fetched++
+		d.summary.Bytes += it.octets
+	}
+	if d.toQuarantine {
+		d.reportQuarantined(w)
+	}
+	d.landedKeys = append(d.landedKeys, w.Key)
+	delete(d.undelivered, w.Num)
+	if d.due(d.opts.now().Unix()) {
+		d.toDelete = append(d.toDelete, Listed{w.Num, w.Key})
+	}
+	return nil
 }
 
 // run retrieves the wanted messages and stages them.
@@ -153,7 +151,7 @@ func (d *download) run(ctx context.Context, wants []Want) error {
 				return err
 			}
 		case isReply(err):
-			d.suspect = d.pipelined
+			d.doubtful = d.pipelined
 			d.notGiven = append(d.notGiven, serverRefusal{w, err})
 		default:
 			return d.connectionLost(ctx, w, d.asOutOfStep(err))
@@ -171,7 +169,11 @@ func (d *download) receive(ctx context.Context, w Want, m io.Reader, remaining i
 	if alone {
 		d.handOver()
 	}
-	b := newBody(m, d.sums, d.maxSize, d.pipelined)
+	maxSize := d.MaxSize
+	if d.toQuarantine {
+		maxSize = 0
+	}
+	b := newBody(m, d.sums, maxSize, d.pipelined)
 	b.meter = d.meter
 	if err := d.stage(ctx, w, b); err != nil {
 		if ctx.Err() != nil || b.isTorn() {
@@ -195,8 +197,8 @@ func (d *download) receive(ctx context.Context, w Want, m io.Reader, remaining i
 // commonSinks returns the sinks that every message goes to.
 func (d *download) commonSinks() []Target {
 	switch {
-	case d.fixed != nil:
-		return d.fixed
+	case d.toQuarantine:
+		return []Target{*d.Quarantine}
 	case d.Route == nil:
 		return d.Deliver
 	default:
@@ -211,7 +213,7 @@ func (d *download) hasSeveralSinks() bool { return len(d.commonSinks()) != 1 }
 // sink or a filter that cannot be used is found before anything is downloaded. It fails
 // only if none of the sinks can be used.
 func (d *download) beginBatches(ctx context.Context) error {
-	if d.Filter != nil && d.fixed == nil {
+	if d.Filter != nil && !d.toQuarantine {
 		if err := d.Filter.Begin(); err != nil {
 			return err
 		}
@@ -239,7 +241,7 @@ func (d *download) beginBatches(ctx context.Context) error {
 // so that they are not downloaded in vain, and returns the others. Where a route
 // chooses the sinks by the header, it refuses none.
 func (d *download) refuseUndeliverable(ctx context.Context, wants []Want) (deliverable []Want, err error) {
-	if len(d.downSinks) == 0 || d.fixed != nil || d.Route != nil {
+	if len(d.downSinks) == 0 || d.toQuarantine || d.Route != nil {
 		return wants, nil
 	}
 	for _, w := range wants {

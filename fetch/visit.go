@@ -26,10 +26,10 @@ type visit struct {
 	downSinks    map[string]error         // sinks that cannot be used, and why
 	keyless      int                      // messages handled that have no key to remember them by: the next session must go beyond them
 	lastLeft     int                      // messages that the last session left to the next one
-	interrupted  map[pop3proto.Entry]bool // messages without a key over which a connection died
+	torn         map[pop3proto.Entry]bool // messages without a key over which a connection died
 	noPipelining bool                     // send one command at a time, whatever the server offers
 	deleteOnly   bool                     // the next session deletes what landed, and retrieves nothing
-	cuts         int                      // how often it connected again after a message was cut off, see maxCuts
+	reconnects   int                      // how often it connected again after a torn message, see maxReconnects
 	// pipeliningBlamed is set if pipelining may be why the last session failed: if the
 	// next one, without it, succeeds, it was.
 	pipeliningBlamed bool
@@ -46,14 +46,14 @@ type visit struct {
 	onFate      func(Want, Fate) // for Look; may be nil
 }
 
-// maxCuts is how often a visit connects again after the connection died in the middle
+// maxReconnects is how often a visit connects again after the connection died in the middle
 // of a message: once to try that message after all others, and once more to delete what
 // landed, should the message have been at fault.
-const maxCuts = 2
+const maxReconnects = 2
 
-// maxTorn is how many messages without a key may, besides, make a visit connect again.
-// Each of them is left alone for the rest of the visit (interrupted).
-const maxTorn = 10
+// maxTornKeyless is how many messages without a key may, besides, make a visit connect again.
+// Each of them is left alone for the rest of the visit.
+const maxTornKeyless = 10
 
 // runSessions runs sessions until there is nothing left to fetch. rows are for the first
 // of them: they are as they were before it.
@@ -62,14 +62,14 @@ func (v *visit) runSessions(ctx context.Context, rows *glimpseReader) error {
 	for {
 		s := &session{visit: v, glimpses: rows}
 		rows = nil
-		torn := len(v.interrupted)
+		tornBefore := len(v.torn)
 		more, err := s.run(ctx)
 		if v.pipeliningBlamed && err == nil {
 			v.server.disablePipelining()
 		}
 		v.pipeliningBlamed = false
 		switch {
-		case v.connectAgain(ctx, s, err, torn):
+		case v.connectAgain(ctx, s, err, tornBefore):
 			died = err
 		case !v.summary.LoggedIn.IsZero() && v.summary.pauseReply != nil:
 			// The pause that the server wants comes before the next poll.
@@ -88,9 +88,9 @@ func (v *visit) runSessions(ctx context.Context, rows *glimpseReader) error {
 }
 
 // connectAgain reports whether another session may do better than s, which ended in err,
-// and notes what that session has to do otherwise. torn is how many messages the visit had
-// in interrupted before s.
-func (v *visit) connectAgain(ctx context.Context, s *session, err error, torn int) bool {
+// and notes what that session has to do otherwise. tornBefore is how many messages v.torn
+// had before s.
+func (v *visit) connectAgain(ctx context.Context, s *session, err error, tornBefore int) bool {
 	misled := v.server.mayHaveMisled(err)
 	if misled {
 		v.server.forget()
@@ -98,8 +98,8 @@ func (v *visit) connectAgain(ctx context.Context, s *session, err error, torn in
 	if v.opts.draining() {
 		return false
 	}
-	_, cut := errors.AsType[*cutError](err)
-	cut = cut && ctx.Err() == nil
+	_, torn := errors.AsType[*tornError](err)
+	torn = torn && ctx.Err() == nil
 	switch {
 	case misled && s.listing == nil && !v.server.noCAPA:
 		v.notice("%v; connecting again, to ask what the server can do now", err)
@@ -111,11 +111,11 @@ func (v *visit) connectAgain(ctx context.Context, s *session, err error, torn in
 		_, silent := errors.AsType[silentOutOfStep](err)
 		_, hungUp := errors.AsType[pipelineHangup](err)
 		v.noPipelining, v.pipeliningBlamed = true, silent || hungUp
-	case cut && len(v.interrupted) > torn && torn < maxTorn:
+	case torn && len(v.torn) > tornBefore && tornBefore < maxTornKeyless:
 		v.notice("%v; connecting again", err)
-	case cut && v.cuts < maxCuts:
+	case torn && v.reconnects < maxReconnects:
 		v.notice("%v; connecting again", err)
-		v.cuts++
+		v.reconnects++
 	default:
 		return false
 	}
