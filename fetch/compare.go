@@ -96,7 +96,7 @@ func (c *comparison) matchContent(w Want, content state.Sum) (different []Want) 
 // it is returned once it is due for another attempt. A message that a sink has yet to
 // answer for is left alone.
 func (c *comparison) recognize(w Want, row *state.Row) (different []Want) {
-	if c.unanswered[row.UID] {
+	if c.openKeys[row.UID] {
 		c.compared--
 		c.alreadyHad++
 		return nil

@@ -84,6 +84,26 @@ func (s *session) listMaildrop(ctx context.Context) error {
 	return nil
 }
 
+// list asks for the listing, and for the capabilities unless they are remembered. They
+// may have changed with the login (RFC 2449 §3): Gmail offers TOP and PIPELINING only
+// after it.
+func (s *session) list(ctx context.Context) (err error) {
+	short := s.server.leftOnServer <= shortListing
+	switch {
+	case !s.server.trustAfter && !s.server.noCAPA:
+		var after pop3proto.Capabilities
+		if after, s.listing, err = s.client.Survey(ctx, short); err == nil {
+			s.noteCapabilities(after)
+			s.server.learn(after, s.opts.now())
+		}
+	case short:
+		s.listing, err = s.client.List(ctx)
+	default:
+		s.listing, err = s.client.ListUIDs(ctx)
+	}
+	return err
+}
+
 // retryUIDL asks once more for unique-ids if the server gave them before and does not
 // give them now. It reports whether it has any then. Incomplete listings have been seen,
 // and UIDL fails while a server repairs its index; neither may make old mail look new.

@@ -30,9 +30,9 @@ func (s *session) survey(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.unanswered = map[string]bool{}
+	s.openKeys = map[string]bool{}
 	for _, p := range open {
-		s.unanswered[p.UID] = true
+		s.openKeys[p.UID] = true
 	}
 	standing, err := s.opts.State.Standing(ctx, s.Name)
 	if err != nil {

@@ -24,8 +24,7 @@ type Policy struct {
 	// Limit is the most messages to fetch now, and the most to compare; 0 is no limit.
 	Limit int
 	Now   time.Time
-	// Open are the keys of rows with a promise that no sink could answer for. Their
-	// messages are left alone.
+	// Open are the keys of rows with an open promise. Their messages are left alone.
 	Open map[string]bool
 	// Torn are messages that nothing identifies and over which a connection of this
 	// poll died. They wait for the next poll.

@@ -3,6 +3,7 @@ package fetch
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"iter"
@@ -68,7 +69,7 @@ func (s *session) connect(ctx context.Context) error {
 // connectOnce is one attempt of connect.
 func (s *session) connectOnce(ctx context.Context) (err error) {
 	defer func() {
-		if err != nil && !isReply(err) {
+		if err != nil && !isReply(err) { // the server may have resumed a TLS session, and then fallen silent
 			channel.Forget(s.Server.TLS)
 		}
 	}()
@@ -87,13 +88,18 @@ func (s *session) connectOnce(ctx context.Context) (err error) {
 		connected.State = &cs
 	}
 	s.opts.report(connected)
+	return s.logIn(ctx, connected.State)
+}
+
+// logIn logs in on a connection that was greeted, over TLS unless tlsState is nil.
+func (s *session) logIn(ctx context.Context, tlsState *tls.ConnectionState) error {
 	if s.server == nil { // a look asks the server anew, to see it as it is
 		s.server = new(knownServer)
 	}
 	s.server.used = false
 	before, choice, err := s.logInAsRemembered(ctx)
 	if r := s.checkReport; r != nil {
-		r.TLS, r.Greeting, r.Before, r.Choice = connected.State, c.Greeting(), before, choice
+		r.TLS, r.Greeting, r.Before, r.Choice = tlsState, s.client.Greeting(), before, choice
 	}
 	if err != nil {
 		s.summary.pauseReply = pauseRequest(err)
@@ -102,7 +108,7 @@ func (s *session) connectOnce(ctx context.Context) (err error) {
 	s.summary.LoggedIn = s.opts.now()
 	s.opts.report(LoggedIn{Account: s.Name, Mechanism: choice.Mechanism})
 	if s.server.trustAfter {
-		s.noteCapabilities(s.server.useRemembered(c, s.server.After))
+		s.noteCapabilities(s.server.useRemembered(s.client, s.server.After))
 	}
 	return nil
 }
@@ -116,26 +122,6 @@ func (s *session) noteCapabilities(after pop3proto.Capabilities) {
 	s.noteExpire(after)
 	s.pipelined = !s.noPipelining && s.Server.Window != 1 && after.Has("PIPELINING")
 	s.hasTOP = after.Has("TOP")
-}
-
-// list asks for the listing, and for the capabilities unless they are remembered. They
-// may have changed with the login (RFC 2449 §3): Gmail offers TOP and PIPELINING only
-// after it.
-func (s *session) list(ctx context.Context) (err error) {
-	short := s.server.leftOnServer <= shortListing
-	switch {
-	case !s.server.trustAfter && !s.server.noCAPA:
-		var after pop3proto.Capabilities
-		if after, s.listing, err = s.client.Survey(ctx, short); err == nil {
-			s.noteCapabilities(after)
-			s.server.learn(after, s.opts.now())
-		}
-	case short:
-		s.listing, err = s.client.List(ctx)
-	default:
-		s.listing, err = s.client.ListUIDs(ctx)
-	}
-	return err
 }
 
 // close hangs up, unless the session has quit.
@@ -261,7 +247,7 @@ func (s *session) policy() Policy {
 	return Policy{
 		Keep: s.Keep, KeepAll: s.opts.KeepAll, MaxSize: s.MaxSize,
 		Limit: cmp.Or(s.MaxMessages, defaultMaxMessages) + s.keyless, Now: s.opts.now(),
-		Open: s.unanswered, Each: s.onFate, Torn: s.torn, Partial: s.listingIncomplete(),
+		Open: s.openKeys, Each: s.onFate, Torn: s.torn, Partial: s.listingIncomplete(),
 	}
 }
 

@@ -19,15 +19,15 @@ import (
 // What has arrived counts as fetched by this poll, because the last one did not know of
 // it. What has not arrived may have broken its sink, see mayBreakSink. A sink that cannot
 // answer now holds up only the messages that it has promised: sinkTrouble says why, and
-// v.unanswered has their keys.
+// v.openKeys has their keys.
 func (v *visit) settle(ctx context.Context, promised bool) (sinkTrouble, err error) {
-	v.unanswered = map[string]bool{}
+	v.openKeys = map[string]bool{}
 	if promised {
 		if sinkTrouble, err = v.settlePromises(ctx); err != nil {
 			return nil, err
 		}
 	}
-	if len(v.unanswered) > 0 {
+	if len(v.openKeys) > 0 {
 		return sinkTrouble, nil // sinks may share a spool, so that sweeping could remove what is promised
 	}
 	return nil, v.sweep(ctx)
@@ -59,7 +59,7 @@ func (v *visit) settlePromises(ctx context.Context) (sinkTrouble, err error) {
 		}
 		switch {
 		case cannotAnswer[p.Sink]:
-			v.unanswered[p.UID] = true
+			v.openKeys[p.UID] = true
 		case verdict == deliver.Landed:
 			p.Where = cmp.Or(p.Where, "as promised before")
 			landed = append(landed, p)

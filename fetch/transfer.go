@@ -43,7 +43,7 @@ func (s *session) fetch(ctx context.Context, wants []Want, toQuarantine bool) er
 	}
 	maps.Copy(s.downSinks, c.down)
 	for _, key := range c.openKeys {
-		s.unanswered[key] = true // later sessions of the poll leave it alone
+		s.openKeys[key] = true // later sessions of the poll leave it alone
 		s.landedKeys = append(s.landedKeys, key)
 	}
 	for _, it := range c.finished {

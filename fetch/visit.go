@@ -22,7 +22,7 @@ type visit struct {
 	failures int // how many polls in a row have failed before this one
 
 	// What earlier sessions of the visit found out.
-	unanswered   map[string]bool          // keys of rows with a promise that no sink could answer for
+	openKeys     map[string]bool          // keys of rows with an open promise: their messages are left alone
 	downSinks    map[string]error         // sinks that cannot be used, and why
 	keyless      int                      // messages handled that have no key to remember them by: the next session must go beyond them
 	lastLeft     int                      // messages that the last session left to the next one
