@@ -22,9 +22,9 @@
 //     delete and to keep (plan.go, identify.go, attempts.go).
 //  6. Messages that may have landed before are downloaded and compared (compare.go). New ones
 //     are downloaded (transfer.go, body.go), staged in batches (compose.go, stage.go,
-//     batch.go; route.go and landings.go say in which sinks) and committed in another goroutine while the next batch comes in (commit.go, which says in
-//     which order; sinkcommit.go). What is not delivered is refused or put into quarantine
-//     (refuse.go).
+//     batch.go; route.go and landings.go say in which sinks), and committed in another
+//     goroutine while the next batch comes in (commit.go, which says in which order;
+//     sinkcommit.go). What is not delivered is refused or put into quarantine (refuse.go).
 //  7. What landed and is due is deleted at QUIT (finish.go).
 //  8. The result and the time of the next poll are recorded (poll.go, backoff.go).
 //
