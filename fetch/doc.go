@@ -19,7 +19,9 @@
 //     maildrop (session.go, listing.go). If the listing is that of the last poll, nothing
 //     else is to do (rest.go).
 //  5. [MakePlan] compares the listing with the rows, and says what to fetch, to compare, to
-//     delete and to keep (plan.go, identify.go, attempts.go).
+//     delete and to keep (plan.go, planner.go), and in which order (attempts.go). Messages
+//     without a unique-id, or with one that may be another's, are identified by their headers
+//     (identify.go, doubt.go).
 //  6. Messages that may have landed before are downloaded and compared (compare.go). New ones
 //     are downloaded (transfer.go, body.go), staged in batches (compose.go, stage.go,
 //     batch.go; route.go and landings.go say in which sinks), and committed in another
