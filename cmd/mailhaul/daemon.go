@@ -46,7 +46,7 @@ type daemon struct {
 	opts           fetchOptions
 	store          *state.Store
 	trace          *trace
-	out            *newsReporter
+	out            *alertReporter
 	monitor        *monitor
 	serviceManager systemd.Manager
 	orders         chan fetch.Order // to the scheduler
@@ -80,7 +80,7 @@ func runDaemon(ctx context.Context, std stdio, o fetchOptions) error {
 		return err
 	}
 	defer lease.Release()
-	out := &newsReporter{quiet: o.quiet}
+	out := &alertReporter{quiet: o.quiet}
 	log := newBacklog(std.err, func(lines int) {
 		out.warn(fmt.Sprintf("nobody has read this log for a while: %s left out", count(lines, "line")))
 	})

@@ -162,12 +162,12 @@ func (r *fetchRun) poll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	metrics, err := openMetricsFile(ctx, r.cfg, r.store, out.news, r.opts.quiet)
+	metrics, err := openMetricsFile(ctx, r.cfg, r.store, out.alerts, r.opts.quiet)
 	if err != nil {
 		return err
 	}
 	if r.screen != nil {
-		out.reporter = newProgress(out.news, r.screen, painter(isTerminal(r.std.err)), len(accounts))
+		out.reporter = newProgress(out.alerts, r.screen, painter(isTerminal(r.std.err)), len(accounts))
 	}
 	onFirst := func() { out.note("finishing the batch; press ^C again to hang up") }
 	onSecond := func() {
@@ -179,7 +179,7 @@ func (r *fetchRun) poll(ctx context.Context) error {
 	defer stop()
 	defer context.AfterFunc(ctx, r.stderr.abandon)()
 	defer context.AfterFunc(ctx, r.stdout.abandon)()
-	defer out.news.close(ctx) // runs before stop: only a second signal ends the wait for the notify command
+	defer out.alerts.close(ctx) // runs before stop: only a second signal ends the wait for the notify command
 
 	observe := func(e fetch.Event) {
 		r.trace.observe(e)
@@ -215,23 +215,23 @@ func (r *fetchRun) poll(ctx context.Context) error {
 // something left to do at the end.
 type fetchReporters struct {
 	reporter
-	news   *newsReporter
+	alerts *alertReporter
 	digest *digest
 }
 
 // newReporters makes the reporters for accounts, all but the progress bars. Each wraps
-// the one before it: text or JSON, the digest, the news.
+// the one before it: text or JSON, the digest, the alerts.
 func (r *fetchRun) newReporters(ctx context.Context, accounts []*fetch.Account) (out fetchReporters, err error) {
 	inner := newReporter(r.std, r.opts, r.accounts, r.wiring)
 	out.digest = &digest{reporter: inner}
 	if r.opts.quiet && r.opts.logFormat != "json" {
 		inner = out.digest
 	}
-	out.news = &newsReporter{quiet: r.opts.quiet, dryRun: r.opts.dryRun}
-	if err := out.news.reconfigure(ctx, inner, r.store, r.cfg, accounts); err != nil {
+	out.alerts = &alertReporter{quiet: r.opts.quiet, dryRun: r.opts.dryRun}
+	if err := out.alerts.reconfigure(ctx, inner, r.store, r.cfg, accounts); err != nil {
 		return out, err
 	}
-	out.reporter = out.news
+	out.reporter = out.alerts
 	if r.notFailed > 0 {
 		out.note(fmt.Sprintf("polling %d of %s: the last poll of the others did not fail", len(accounts), count(len(accounts)+r.notFailed, "account")))
 	}

@@ -12,7 +12,7 @@
 //  3. The command opens the state database, to change it or only to read it (state.go).
 //  4. fetch.Once, fetch.Each or fetch.Run polls the accounts. Events go to a [reporter]
 //     (reporter.go) that writes text or JSON (textreporter.go, jsonreporter.go); others
-//     wrap it (digest.go, newsreporter.go, progress.go). trace.go records the dialogue.
+//     wrap it (digest.go, alertreporter.go, progress.go). trace.go records the dialogue.
 //  5. The command returns nil, a [failure] with an exit code and a hint, or an [outcome]
 //     if it has reported on every account. exit.go maps it to the exit code.
 //

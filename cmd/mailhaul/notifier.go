@@ -10,9 +10,9 @@ import (
 	"github.com/mailhaul/mailhaul/fetch"
 )
 
-// notifier runs the notify command for news, in order, and remembers what was reported.
-// In a daemon a reload keeps it as long as there is a command, and news that waits then
-// goes to the new command.
+// notifier runs the notify command for alerts, in order, and records which were sent.
+// In a daemon a reload keeps it as long as there is a command, and alerts that wait then
+// go to the new command.
 type notifier struct {
 	watch *notify.Watch
 	queue *notify.Queue // nil without a command
@@ -31,13 +31,13 @@ func newNotifier(ctx context.Context, watch *notify.Watch, argv []string, accoun
 	n := &notifier{watch: watch, servers: map[string]string{}}
 	n.reconfigure(argv, accounts, warn)
 	if len(argv) > 0 {
-		n.queue = notify.NewQueue(ctx, n.runCommand, n.remember)
+		n.queue = notify.NewQueue(ctx, n.runCommand, n.markSent)
 	}
 	return n
 }
 
 // reconfigure replaces the command and the accounts. Accounts that are gone keep their
-// servers: news of them may still wait.
+// servers: alerts about them may still wait.
 func (n *notifier) reconfigure(argv []string, accounts []*fetch.Account, warn func(string)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -47,11 +47,11 @@ func (n *notifier) reconfigure(argv []string, accounts []*fetch.Account, warn fu
 	}
 }
 
-func (n *notifier) runCommand(ctx context.Context, news notify.News) error {
+func (n *notifier) runCommand(ctx context.Context, alert notify.Alert) error {
 	n.mu.Lock()
-	c := notify.Command{Argv: n.argv, Server: n.servers[news.Summary.Account]}
+	c := notify.Command{Argv: n.argv, Server: n.servers[alert.Summary.Account]}
 	n.mu.Unlock()
-	return c.Run(ctx, news)
+	return c.Run(ctx, alert)
 }
 
 // close waits for the notify command, for notifyTimeout at most. n may be nil.
@@ -64,27 +64,27 @@ func (n *notifier) close(ctx context.Context) {
 	n.queue.Close(ctx)
 }
 
-// add queues news for the command; without one it only remembers them. n may be nil.
-func (n *notifier) add(news notify.News) {
+// add queues an alert for the command; without one it only records it. n may be nil.
+func (n *notifier) add(alert notify.Alert) {
 	switch {
 	case n == nil:
 	case n.queue != nil:
-		n.queue.Add(news)
+		n.queue.Add(alert)
 	default:
-		n.remember(news, nil)
+		n.markSent(alert, nil)
 	}
 }
 
-// remember remembers that news was reported, also if the command failed with err: to
-// report it again at each poll would most likely repeat the failure.
-func (n *notifier) remember(news notify.News, err error) {
+// markSent records that an alert was sent, also if the command failed with err:
+// to repeat it at each poll would most likely repeat the failure.
+func (n *notifier) markSent(alert notify.Alert, err error) {
 	n.mu.Lock()
 	warn := n.warn
 	n.mu.Unlock()
 	if err != nil {
-		warn(fmt.Sprintf("the notify command could not tell that %s: %v", news, err))
+		warn(fmt.Sprintf("the notify command could not tell that %s: %v", alert, err))
 	}
-	if err := n.watch.Told(news); err != nil {
-		warn(fmt.Sprintf("cannot remember what was told of %s: %v", news.Summary.Account, err))
+	if err := n.watch.MarkSent(alert); err != nil {
+		warn(fmt.Sprintf("cannot remember what was told of %s: %v", alert.Summary.Account, err))
 	}
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // reporter tells a person, or a program that reads logs, how a fetch goes. Reporters
-// wrap one another: digest, newsReporter and progress each pass on to another one, in
+// wrap one another: digest, alertReporter and progress each pass on to another one, in
 // the end to a textReporter or a jsonReporter. Methods may be called concurrently.
 type reporter interface {
 	// observe reports an event of a poll, if this reporter tells of such events.

@@ -14,123 +14,208 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
+// watchedAccount is what a Watch knows of an account. Times are Unix seconds.
 type watchedAccount struct {
 	state.Health
-	readAt       time.Time       // when Health was read
-	newlyRefused []fetch.Refused // in this poll, and not before
-	// refusedWithoutUID is set once a message without a unique-id was refused: nobody
-	// can tell it from others, or from itself.
+	readAt time.Time // when Health was read from the state
+
+	// The next three belong to the poll that is under way.
+	newlyRefused []fetch.Refused // not those that an earlier poll refused, too
+	warned       bool            // the postpoll command failed
+	unfiltered   bool            // the filter failed
+
+	// refusedWithoutUID is set once a message without a unique-id was refused.
+	// Such a message cannot be recognized when it is refused again, so that
+	// only the first one is an alert.
 	refusedWithoutUID bool
-	// warned and unfiltered are what was warned of in this poll.
-	warned, unfiltered bool
-	// pending counts the news that is about to be told, and unsaved is what could
-	// not be remembered of news that was: nil if that is nothing.
+
+	// pending counts the alerts that were returned to the caller, and are not
+	// recorded yet. unsaved is what the state failed to record, nil for nothing.
 	pending int
 	unsaved *state.Trouble
 }
 
-// finished is the one rule of what is news.
-func (a *watchedAccount) finished(s fetch.Summary, now time.Time) []News {
-	var all []News
-	n := News{Summary: s, LastSuccess: timeOf(pastOrZero(a.LastSuccess, now)), Since: timeOf(a.Trouble.Since), Level: a.Trouble.Level}
-	passed := a.clearWarnings(s)
-	if s.NotDeleted != nil && dueDaily(&a.Trouble.Undeleted, now) {
-		all = append(all, News{Kind: Warned, Summary: s, Trouble: a.Trouble, Remember: true})
+// addRefused notes a refused message for the alert at the end of the poll, unless
+// an earlier poll refused it, too.
+func (a *watchedAccount) addRefused(r fetch.Refused) {
+	if r.Again || r.UID == "" && a.refusedWithoutUID {
+		return
 	}
-	switch {
-	case s.Skipped, s.Started.IsZero(), errors.Is(s.Err, context.Canceled), errors.Is(s.Err, fetch.ErrCutShort):
-		// It says nothing about the account.
-	case s.Err == nil && a.Trouble.Sink && s.Refused > 0 && s.Fetched+s.Dropped == 0:
-		// Nor does one that tried nothing, of the sink that messages wait for.
-	case s.Err == nil:
-		if a.Trouble.Level != 0 {
-			a.startTrouble(0)
-			n.Kind, n.Trouble, n.Remember = Recovered, a.Trouble, true
-			all = append(all, n)
-		}
-		a.LastSuccess = s.Ended.Unix()
-	default:
-		over := !a.Trouble.Sink && a.Trouble.Since < pastOrZero(a.LastSuccess, now) // and nobody was told
-		if a.Trouble.Level == 0 || over || a.Trouble.Since > now.Unix() {
-			a.startTrouble(s.Ended.Unix())
-		}
-		was := a.Trouble.Sink
-		if _, sink := errors.AsType[*deliver.Error](s.Err); sink {
-			a.Trouble.Sink = true
-		}
-		passed = passed || a.Trouble.Sink != was
-		if n.Kind = a.classify(s, now); n.Kind != "" {
-			n.Since, n.Level = timeOf(a.Trouble.Since), a.Trouble.Level
-			n.Trouble, n.Remember = a.Trouble, true
-			all = append(all, n)
-		}
+	a.newlyRefused = append(a.newlyRefused, r)
+	if r.UID == "" {
+		a.refusedWithoutUID = true
 	}
-	if passed && len(all) == 0 {
-		all = append(all, News{Summary: s, Trouble: a.Trouble, Remember: true})
-	}
-	if len(a.newlyRefused) > 0 {
-		n.Kind, n.Refused, n.Trouble, n.Remember = Refused, a.newlyRefused, state.Trouble{}, false
-		a.newlyRefused = nil
-		all = append(all, n)
-	}
-	return all
 }
 
-// startTrouble has trouble begin then, of which nothing was told yet; 0 is none.
-func (a *watchedAccount) startTrouble(since int64) {
+// warn returns the alert for a warning, nil if one was sent within a day.
+func (a *watchedAccount) warn(w fetch.Warned, now time.Time) []Alert {
+	seen, lastAlert := &a.warned, &a.Trouble.Warned
+	if w.Filter {
+		seen, lastAlert = &a.unfiltered, &a.Trouble.Unfiltered
+	}
+	*seen = true
+	if !repeatDaily(lastAlert, now) {
+		return nil
+	}
+	return []Alert{{
+		Kind: Warned, Summary: fetch.Summary{Account: w.Account}, Warning: w, Trouble: a.Trouble, Remember: true,
+	}}
+}
+
+// finish takes the result of a poll and returns the alerts for it.
+func (a *watchedAccount) finish(s fetch.Summary, now time.Time) []Alert {
+	var alerts []Alert
+	before := a.Trouble
+	alert := Alert{
+		Summary:     s,
+		LastSuccess: fromUnix(pastOrZero(a.LastSuccess, now)),
+		Since:       fromUnix(before.Since),
+		Level:       before.Level,
+	}
+
+	a.clearWarnings(s)
+	if s.NotDeleted != nil && repeatDaily(&a.Trouble.Undeleted, now) {
+		alerts = append(alerts, Alert{Kind: Warned, Summary: s, Trouble: a.Trouble, Remember: true})
+	}
+
+	switch {
+	case a.isInconclusive(s):
+	case s.Err == nil:
+		alert.Kind = a.succeed(s)
+	default:
+		alert.Kind = a.fail(s, now)
+		alert.Since, alert.Level = fromUnix(a.Trouble.Since), a.Trouble.Level
+	}
+	if alert.Kind != "" {
+		alert.Trouble, alert.Remember = a.Trouble, true
+		alerts = append(alerts, alert)
+	}
+	if len(alerts) == 0 && a.Trouble != before {
+		alerts = append(alerts, Alert{Summary: s, Trouble: a.Trouble, Remember: true})
+	}
+
+	if len(a.newlyRefused) > 0 {
+		alert.Kind, alert.Refused = Refused, a.newlyRefused
+		alert.Trouble, alert.Remember = state.Trouble{}, false
+		alerts = append(alerts, alert)
+		a.newlyRefused = nil
+	}
+	return alerts
+}
+
+// clearWarnings resets the warnings that a poll shows to be over, and starts
+// anew with those of the next poll.
+func (a *watchedAccount) clearWarnings(s fetch.Summary) {
+	ran := !s.Skipped && s.Would == nil && !s.Started.IsZero()
+	if ran && !a.warned {
+		a.Trouble.Warned = 0
+	}
+	// Only a message that the filter let through, or dropped, shows that it works.
+	if ran && !a.unfiltered && (s.Fetched > s.Quarantined || s.Dropped > 0) {
+		a.Trouble.Unfiltered = 0
+	}
+	if s.Deleted > 0 && s.NotDeleted == nil {
+		a.Trouble.Undeleted = 0
+	}
+	a.warned, a.unfiltered = false, false
+}
+
+// isInconclusive reports whether a poll does not show if the account works.
+func (a *watchedAccount) isInconclusive(s fetch.Summary) bool {
+	if s.Skipped || s.Started.IsZero() {
+		return true
+	}
+	if errors.Is(s.Err, context.Canceled) || errors.Is(s.Err, fetch.ErrCutShort) {
+		return true // the user stopped it
+	}
+	// A poll without an error does not clear a failing sink if messages that it
+	// refused were left alone, and no other message was delivered.
+	return s.Err == nil && a.Trouble.Sink && s.Refused > 0 && s.Fetched+s.Dropped == 0
+}
+
+// succeed records a poll without an error. It returns Recovered if the user was
+// alerted of trouble, and "" else.
+func (a *watchedAccount) succeed(s fetch.Summary) Kind {
+	a.LastSuccess = s.Ended.Unix()
+	if a.Trouble.Level == 0 {
+		return ""
+	}
+	a.setTroubleSince(0)
+	return Recovered
+}
+
+// fail records a poll with an error. It returns the kind of alert to send, "" for
+// none.
+func (a *watchedAccount) fail(s fetch.Summary, now time.Time) Kind {
+	t := &a.Trouble
+	// The account may have worked since, in polls that nobody watched.
+	over := !t.Sink && t.Since < pastOrZero(a.LastSuccess, now)
+	if t.Level == 0 || over || t.Since > now.Unix() {
+		a.setTroubleSince(s.Ended.Unix())
+	}
+	if _, ok := errors.AsType[*deliver.Error](s.Err); ok {
+		t.Sink = true
+	}
+
+	level, cause := a.troubleLevel(s, now), ""
+	if level == LevelPerson {
+		cause = causeID(s.Err)
+	}
+	worse := level > t.Level
+	newCause := !strings.Contains(t.Causes, cause) && len(t.Causes) < maxCauses*len(cause)
+	if !worse && !newCause && !isDayOld(t.Told, now) {
+		return ""
+	}
+
+	kind := StillFailing
+	switch {
+	case !worse && !newCause: // a day has passed
+	case level == LevelPerson:
+		kind = NeedsPerson
+	case t.Level == 0:
+		kind = Failing
+	}
+	switch {
+	case cause == "":
+	case kind == StillFailing:
+		t.Causes = cause // a new day begins
+	default:
+		t.Causes += cause
+	}
+	t.Level, t.Told = max(t.Level, level), now.Unix()
+	return kind
+}
+
+// setTroubleSince starts trouble of which the user has not been alerted; 0 means
+// that there is none. The warnings stay: they are independent of it.
+func (a *watchedAccount) setTroubleSince(since int64) {
 	a.Trouble = state.Trouble{
 		Since: since, Warned: a.Trouble.Warned, Unfiltered: a.Trouble.Unfiltered, Undeleted: a.Trouble.Undeleted,
 	}
 }
 
-// clearWarnings forgets the warnings that a poll shows to be over, and reports whether
-// there were any: the command was run and did not fail, the filter let mail go on
-// and did not fail, the server deleted all that it was to.
-func (a *watchedAccount) clearWarnings(s fetch.Summary) bool {
-	t, before := &a.Trouble, a.Trouble
-	ran := !s.Skipped && s.Would == nil && !s.Started.IsZero()
-	if ran && !a.warned {
-		t.Warned = 0
+// troubleLevel returns how serious the error of a poll is.
+func (a *watchedAccount) troubleLevel(s fetch.Summary, now time.Time) int {
+	if s.Class >= fetch.ClassOperator {
+		return LevelPerson
 	}
-	if ran && !a.unfiltered && (s.Fetched > s.Quarantined || s.Dropped > 0) {
-		t.Unfiltered = 0
+	worked := a.LastSuccess
+	// A time in the future comes from a clock that was ahead. While a sink fails,
+	// polls that did not try it succeed.
+	if worked > now.Unix() || a.Trouble.Sink {
+		worked = min(worked, a.Trouble.Since)
 	}
-	if s.Deleted > 0 && s.NotDeleted == nil {
-		t.Undeleted = 0
+	if now.Sub(time.Unix(worked, 0)) > Patience {
+		return LevelLasting
 	}
-	a.warned, a.unfiltered = false, false
-	return *t != before
+	return LevelPassing
 }
 
-// warn returns a warning as news: the first one, and one a day as long as it is
-// repeated.
-func (a *watchedAccount) warn(e fetch.Warned, now time.Time) []News {
-	seen, told := &a.warned, &a.Trouble.Warned
-	if e.Filter {
-		seen, told = &a.unfiltered, &a.Trouble.Unfiltered
-	}
-	*seen = true
-	if !dueDaily(told, now) {
-		return nil
-	}
-	return []News{{Kind: Warned, Summary: fetch.Summary{Account: e.Account}, Warning: e, Trouble: a.Trouble, Remember: true}}
-}
-
-// dueDaily reports whether what was last told then is to be told again, and notes that
-// it is.
-func dueDaily(told *int64, now time.Time) bool {
-	if now.Sub(time.Unix(pastOrZero(*told, now), 0)) < Patience {
-		return false
-	}
-	*told = now.Unix()
-	return true
-}
-
-// maxCauses bounds how many causes are told of a day.
+// maxCauses bounds the causes of which the user is alerted in a day.
 const maxCauses = 8
 
-// causeID names what a person is to see to, alike for all failures of which that is the
-// same. The words of a server may differ each time, what to do about them does not.
+// causeID returns a digest of what the user has to do about an error. It leaves
+// out the text of the error, which a server may word differently each time.
 func causeID(err error) string {
 	h := fnv.New32a()
 	io.WriteString(h, fetch.Hint(err))
@@ -140,43 +225,24 @@ func causeID(err error) string {
 	return fmt.Sprintf("%08x ", h.Sum32())
 }
 
-// classify returns what a failure is news of, "" if it is none.
-func (a *watchedAccount) classify(s fetch.Summary, now time.Time) Kind {
-	t, kind, why := &a.Trouble, Kind(""), ""
-	first := t.Level == 0
-	level, well := Passing, a.LastSuccess
-	if well > now.Unix() || t.Sink { // the clock was ahead, or no sink was tried
-		well = min(well, t.Since)
+// repeatDaily reports whether a warning is to be sent, which last was at *last,
+// and sets *last to now if so.
+func repeatDaily(last *int64, now time.Time) bool {
+	if !isDayOld(*last, now) {
+		return false
 	}
-	switch {
-	case s.Class >= fetch.ClassOperator:
-		level, kind, why = Person, NeedsPerson, causeID(s.Err)
-	case now.Sub(time.Unix(well, 0)) > Patience:
-		level, kind = Lasting, StillFailing
-	}
-	if first && level < Person {
-		kind = Failing
-	}
-	another := !strings.Contains(t.Causes, why) && len(t.Causes) < maxCauses*len(why)
-	if level <= t.Level && !another {
-		if now.Sub(time.Unix(pastOrZero(t.Told, now), 0)) < Patience {
-			return ""
-		}
-		kind = StillFailing
-	}
-	switch {
-	case why == "":
-	case kind == StillFailing:
-		t.Causes = why // of this day
-	default:
-		t.Causes += why
-	}
-	t.Level, t.Told = max(t.Level, level), now.Unix()
-	return kind
+	*last = now.Unix()
+	return true
 }
 
-// pastOrZero returns a time that was noted, in Unix seconds; 0 if it is still to come,
-// since the clock was ahead then.
+// isDayOld reports whether the time then is at least Patience ago. A time in the
+// future, from a clock that was ahead, counts as old.
+func isDayOld(then int64, now time.Time) bool {
+	return now.Sub(time.Unix(pastOrZero(then, now), 0)) >= Patience
+}
+
+// pastOrZero returns a recorded time, or 0 if it is in the future because the
+// clock was ahead when it was recorded.
 func pastOrZero(unix int64, now time.Time) int64 {
 	if unix > now.Unix() {
 		return 0
@@ -184,8 +250,8 @@ func pastOrZero(unix int64, now time.Time) int64 {
 	return unix
 }
 
-// timeOf returns a time from Unix seconds; 0 is never, the zero time.
-func timeOf(unix int64) time.Time {
+// fromUnix returns the time of Unix seconds, the zero time for 0.
+func fromUnix(unix int64) time.Time {
 	if unix == 0 {
 		return time.Time{}
 	}

@@ -15,97 +15,91 @@ import (
 	"github.com/mailhaul/mailhaul/fetch"
 )
 
-// defaultTimeout is how long the command may take for one piece of news.
+// defaultTimeout is how long the command may take for one alert.
 const defaultTimeout = time.Minute
 
-// Command is the program that is run for each piece of news. It finds the
-// facts in its environment, and the same as text for a person on its standard
-// input.
+// Command is the program that is run for each alert. It gets the facts in
+// environment variables, and a text for a person on its standard input.
 type Command struct {
-	Argv []string
-	// Timeout bounds a run; 0 is a minute.
-	Timeout time.Duration
-	Server  string // the address of the account's server
+	Argv    []string
+	Timeout time.Duration // of a run; 0 is a minute
+	Server  string        // the account's server, host:port
 }
 
-// Run runs the command and waits for its end. With nothing to tell it does
-// nothing.
-func (c *Command) Run(ctx context.Context, n News) error {
-	if n.Kind == "" {
+// Run runs the command and waits for its end. For an alert without a Kind it
+// does nothing.
+func (c *Command) Run(ctx context.Context, a Alert) error {
+	if a.Kind == "" {
 		return nil
 	}
 	path, err := exec.LookPath(c.Argv[0])
 	if err != nil {
 		return err
 	}
-	text, err := tempFile(n.text())
+	text, err := tempFile(a.text())
 	if err != nil {
 		return err
 	}
 	defer text.Close()
 	run := program.Run{
-		Path: path, Name: c.Argv[0], Args: c.Argv[1:], Env: c.env(n), Stdin: text, Timeout: c.Timeout,
+		Path: path, Name: c.Argv[0], Args: c.Argv[1:], Env: c.env(a), Stdin: text, Timeout: c.Timeout,
 	}
 	if run.Timeout <= 0 {
 		run.Timeout = defaultTimeout
 	}
 	exit, err := run.Do(ctx)
-	if err == nil && exit.Code != 0 {
-		err = errors.New(exit.Text)
+	if err != nil {
+		return err
 	}
-	return err
+	if exit.Code != 0 {
+		return errors.New(exit.Text)
+	}
+	return nil
 }
 
-// env returns the facts. Text of servers is made safe: one line, no control
-// characters, not too long for an environment.
-func (c *Command) env(n News) []string {
-	s := n.Summary
-	errText := n.Warning.Text
-	if err := n.err(); err != nil {
+// env returns the environment variables for an alert. Text that a server controls
+// is made safe by oneLine.
+func (c *Command) env(a Alert) []string {
+	errText := a.Warning.Text
+	if err := a.err(); err != nil {
 		errText = err.Error()
 	}
-	if n.Kind == Refused {
-		errText = n.Refused[0].Reason
+	if a.Kind == Refused {
+		errText = a.Refused[0].Reason
 	}
 	return []string{
-		"MAILHAUL_EVENT=" + string(n.Kind),
-		"MAILHAUL_SUMMARY=" + n.String(),
-		"MAILHAUL_ACCOUNT=" + s.Account,
+		"MAILHAUL_EVENT=" + string(a.Kind),
+		"MAILHAUL_SUMMARY=" + a.String(),
+		"MAILHAUL_ACCOUNT=" + a.Summary.Account,
 		"MAILHAUL_SERVER=" + c.Server,
-		"MAILHAUL_RESULT=" + s.Class.String(),
+		"MAILHAUL_RESULT=" + a.Summary.Class.String(),
 		"MAILHAUL_ERROR=" + oneLine(errText),
-		"MAILHAUL_HINT=" + oneLine(fetch.Hint(n.err())),
-		"MAILHAUL_SINCE=" + formatTime(n.Since),
-		"MAILHAUL_LAST_SUCCESS=" + formatTime(n.LastSuccess),
-		fmt.Sprintf("MAILHAUL_REFUSED=%d", len(n.Refused)),
+		"MAILHAUL_HINT=" + oneLine(fetch.Hint(a.err())),
+		"MAILHAUL_SINCE=" + formatTime(a.Since),
+		"MAILHAUL_LAST_SUCCESS=" + formatTime(a.LastSuccess),
+		fmt.Sprintf("MAILHAUL_REFUSED=%d", len(a.Refused)),
 	}
 }
 
-// formatTime returns a time by RFC 3339 in UTC, "" for never.
-func formatTime(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return t.UTC().Format(time.RFC3339)
-}
-
-// oneLine makes text fit for one variable or one line.
+// oneLine returns text as one line without control characters, cut to a length
+// that an environment variable can have.
 func oneLine(s string) string {
-	const most = 2000
+	const maxBytes = 2000
 	s = oneline.Of(s)
-	if len(s) > most {
-		s = strings.ToValidUTF8(s[:most], "") + "…"
+	if len(s) > maxBytes {
+		s = strings.ToValidUTF8(s[:maxBytes], "") + "…"
 	}
 	return s
 }
 
-// tempFile returns a file without a name that holds text.
+// tempFile returns an open file with the text, at its beginning. The file has no
+// name: it goes when it is closed.
 func tempFile(text string) (*os.File, error) {
 	f, err := os.CreateTemp("", "mailhaul-")
 	if err != nil {
 		return nil, err
 	}
-	_ = os.Remove(f.Name()) // else a file of a few lines stays
+	_ = os.Remove(f.Name()) // on failure a small file stays behind
 	if _, err = io.WriteString(f, text); err == nil {
 		_, err = f.Seek(0, io.SeekStart)
 	}

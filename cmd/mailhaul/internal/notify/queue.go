@@ -6,84 +6,92 @@ import (
 	"sync"
 )
 
-// maxQueued bounds the news that wait. With news of changes only, so many
-// come together when all accounts of a large machine fail at once.
+// maxQueued bounds the alerts that wait. There are so many only when all accounts
+// of a large installation fail at once.
 const maxQueued = 1000
 
-// errQueueFull means that the command cannot keep up with the news.
+// errQueueFull means that the command is slower than alerts come in.
 var errQueueFull = errors.New("too much news waits for the command, which is slow or hangs")
 
-// Queue runs a command for one piece of news after the other, in a goroutine
-// of its own: a command that is slow or hangs never holds up a poll.
+// Queue sends alerts, one after the other, in a goroutine of its own: a command
+// that is slow or hangs does not hold up a poll.
 type Queue struct {
-	tell   func(context.Context, News) error
-	done   func(News, error)
-	ctx    context.Context
+	send   func(context.Context, Alert) error
+	done   func(Alert, error)
+	ctx    context.Context // of send; canceled when Close gives up
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
 	mu     sync.Mutex
-	more   sync.Cond
-	queue  []News
+	added  sync.Cond // signaled by Add and Close
+	queue  []Alert
 	closed bool
 }
 
-// NewQueue starts a queue. tell passes on news, done is called after each of
-// them, with tell's error. News that Close leaves untold never gets to done,
-// so that the next run tells of it. Of refused messages it does not: they are
-// news to the poll alone that is the first to refuse them.
-func NewQueue(ctx context.Context, tell func(context.Context, News) error, done func(News, error)) *Queue {
-	q := &Queue{tell: tell, done: done}
-	q.more.L = &q.mu
+// NewQueue starts a queue. It calls send for each alert, and then done with the
+// alert and the error of send. An alert that Close gives up on does not get to
+// done, so that it is not remembered as sent and the next run sends it; an alert
+// of the kind Refused is lost, as only the poll that first refuses a message makes
+// one.
+func NewQueue(ctx context.Context, send func(context.Context, Alert) error, done func(Alert, error)) *Queue {
+	q := &Queue{send: send, done: done}
+	q.added.L = &q.mu
 	q.ctx, q.cancel = context.WithCancel(ctx)
 	q.wg.Go(q.run)
 	return q
 }
 
-// Add queues news.
-func (q *Queue) Add(n News) {
+// Add queues an alert. If the queue is full, it calls done with an error instead.
+// After Close it does nothing.
+func (q *Queue) Add(a Alert) {
 	q.mu.Lock()
 	full := len(q.queue) >= maxQueued
 	if !full && !q.closed {
-		q.queue = append(q.queue, n)
-		q.more.Signal()
+		q.queue = append(q.queue, a)
+		q.added.Signal()
 	}
 	q.mu.Unlock()
 	if full {
-		q.done(n, errQueueFull)
+		q.done(a, errQueueFull)
 	}
 }
 
+// run sends the alerts until the queue is closed and empty, or Close gives up.
 func (q *Queue) run() {
-	for n, ok := q.next(); ok; n, ok = q.next() {
-		err := q.tell(q.ctx, n)
+	for {
+		a, ok := q.next()
+		if !ok {
+			return
+		}
+		err := q.send(q.ctx, a)
 		if q.ctx.Err() != nil {
 			return
 		}
-		q.done(n, err)
+		q.done(a, err)
 	}
 }
 
-// next waits for news. ok is false when there will be none any more.
-func (q *Queue) next() (n News, ok bool) {
+// next waits for an alert and takes it from the queue. ok is false if there will
+// be no more to send.
+func (q *Queue) next() (a Alert, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for len(q.queue) == 0 && !q.closed {
-		q.more.Wait()
+		q.added.Wait()
 	}
 	if len(q.queue) == 0 || q.ctx.Err() != nil {
-		return n, false
+		return Alert{}, false
 	}
-	n, q.queue = q.queue[0], q.queue[1:]
-	return n, true
+	a, q.queue = q.queue[0], q.queue[1:]
+	return a, true
 }
 
-// Close waits until all that is queued was told, or until ctx ends: then what
-// is left is dropped and a command that is running is ended.
+// Close waits until all alerts in the queue were sent. If ctx ends before that, it
+// drops the rest and ends the command that is running.
 func (q *Queue) Close(ctx context.Context) {
 	q.mu.Lock()
 	q.closed = true
-	q.more.Signal()
+	q.added.Signal()
 	q.mu.Unlock()
 	stop := context.AfterFunc(ctx, q.cancel)
 	defer stop()

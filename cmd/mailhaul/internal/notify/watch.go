@@ -1,6 +1,13 @@
-// Package notify tells a person when an account begins to fail, goes on
-// failing, takes somebody's hand, or works again: once for each change,
-// not once for each poll.
+// Package notify tells the user when an account begins to fail, still fails after
+// a day, needs a person, works again, or has refused messages: once for each
+// change, not once for each poll.
+//
+//   - watch.go: Watch, which turns the events of polls into alerts, and keeps in
+//     the state what the user was alerted of
+//   - account.go: the rules by which an account gets an alert
+//   - alert.go: Alert, its kinds, and its texts for the user
+//   - queue.go: Queue, which sends alerts without holding up polls
+//   - command.go: Command, which sends an alert by running a program
 package notify
 
 import (
@@ -12,24 +19,24 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// State is what is remembered of how accounts do. *state.Store is one, and says what
-// each method does.
+// State keeps the health of the accounts. It is implemented by *state.Store, which
+// documents the methods.
 type State interface {
 	Health(ctx context.Context) (map[string]state.Health, error)
 	HealthOf(ctx context.Context, account string) (state.Health, error)
 	SaveTrouble(ctx context.Context, account string, t state.Trouble) error
 }
 
-// Watch follows the polls of accounts and knows what is news. Its methods may
-// be called from several goroutines.
+// Watch follows the polls of accounts and decides what to alert the user of. Its
+// methods may be called from several goroutines.
 type Watch struct {
 	store    State
 	now      func() time.Time
 	mu       sync.Mutex
-	accounts map[string]*watchedAccount
+	accounts map[string]*watchedAccount // by name
 }
 
-// NewWatch looks up what a person knows of all accounts. now is the clock.
+// NewWatch reads the health of all accounts. now is the clock.
 func NewWatch(ctx context.Context, store State, now func() time.Time) (*Watch, error) {
 	health, err := store.Health(ctx)
 	if err != nil {
@@ -42,78 +49,79 @@ func NewWatch(ctx context.Context, store State, now func() time.Time) (*Watch, e
 	return w, nil
 }
 
-// See takes an event of a poll and returns what is news about it.
-func (w *Watch) See(e fetch.Event) []News {
+// Observe takes an event of a poll and returns the alerts that follow from it. Each
+// of them is to be passed to MarkSent once it was sent.
+func (w *Watch) Observe(e fetch.Event) []Alert {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	all := w.handle(e)
-	for _, n := range all {
-		if n.Remember {
-			w.account(n.Summary.Account).pending++
+	alerts := w.handle(e)
+	for _, a := range alerts {
+		if a.Remember {
+			w.account(a.Summary.Account).pending++
 		}
 	}
-	return all
+	return alerts
 }
 
-func (w *Watch) handle(e fetch.Event) []News {
+func (w *Watch) handle(e fetch.Event) []Alert {
 	switch e := e.(type) {
 	case fetch.Started:
 		w.refresh(e.Account)
 	case fetch.Refused:
-		a := w.account(e.Account)
-		if e.Again || e.UID == "" && a.refusedWithoutUID {
-			break
-		}
-		a.newlyRefused = append(a.newlyRefused, e)
-		a.refusedWithoutUID = a.refusedWithoutUID || e.UID == ""
+		w.account(e.Account).addRefused(e)
 	case fetch.Warned:
 		return w.account(e.Account).warn(e, w.now())
 	case fetch.Finished:
-		return w.account(e.Account).finished(e.Summary, w.now())
+		return w.account(e.Account).finish(e.Summary, w.now())
 	}
 	return nil
 }
 
-// refreshAfter is for how long it is believed that no other process has told anything:
-// whoever has just begun knows all.
+// refreshAfter is how long the health of an account, once it was read, is used
+// without looking for alerts that other processes have sent.
 const refreshAfter = time.Minute
 
-// refresh finds out what another process may have told of an account. As long as
-// not all is remembered that we told, or are about to, we know better; what a disk
-// did not take then is tried again.
-func (w *Watch) refresh(account string) {
-	a, now := w.account(account), w.now()
-	if a.unsaved != nil && w.store.SaveTrouble(context.Background(), account, *a.unsaved) == nil {
+// refresh reads the health of an account again, as another process may have sent
+// alerts. It keeps what it has while alerts of this process are not recorded yet;
+// those that the state failed to record are tried again first.
+func (w *Watch) refresh(name string) {
+	a, now := w.account(name), w.now()
+	if a.unsaved != nil && w.store.SaveTrouble(context.Background(), name, *a.unsaved) == nil {
 		a.unsaved = nil
 	}
-	if age := now.Sub(a.readAt); a.pending > 0 || a.unsaved != nil || 0 <= age && age < refreshAfter {
+	if a.pending > 0 || a.unsaved != nil {
 		return
 	}
-	if health, err := w.store.HealthOf(context.Background(), account); err == nil {
+	// A negative age means that the clock was set back.
+	if age := now.Sub(a.readAt); 0 <= age && age < refreshAfter {
+		return
+	}
+	if health, err := w.store.HealthOf(context.Background(), name); err == nil {
 		a.Health, a.readAt = health, now
 	}
 }
 
-// Told remembers that a piece of news was told, for other processes and later
-// ones. After an error the next poll of the account tries again.
-func (w *Watch) Told(n News) error {
-	if !n.Remember {
+// MarkSent records that an alert was sent, for later runs and for other processes.
+// After an error, the next poll of the account tries to record it again.
+func (w *Watch) MarkSent(alert Alert) error {
+	if !alert.Remember {
 		return nil
 	}
-	account := n.Summary.Account
-	w.mu.Lock() // or look might write what is older over it
+	name := alert.Summary.Account
+	w.mu.Lock() // held while saving, so that refresh does not save older trouble later
 	defer w.mu.Unlock()
-	err := w.store.SaveTrouble(context.Background(), account, n.Trouble)
-	a := w.account(account)
+	a := w.account(name)
 	a.pending--
-	if a.unsaved = nil; err != nil {
-		a.unsaved = &n.Trouble
+	a.unsaved = nil
+	err := w.store.SaveTrouble(context.Background(), name, alert.Trouble)
+	if err != nil {
+		a.unsaved = &alert.Trouble
 	}
 	return err
 }
 
-// account returns what is known of an account; one that a reload of the
-// configuration brought is new.
+// account returns what is known of an account. One that is new, as after a reload
+// of the configuration, is added.
 func (w *Watch) account(name string) *watchedAccount {
 	if w.accounts[name] == nil {
 		w.accounts[name] = new(watchedAccount)

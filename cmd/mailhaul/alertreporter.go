@@ -12,23 +12,23 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// newsReporter is a reporter that finds out which events are news, and gives these to a
+// alertReporter is a reporter that turns events into alerts, and gives these to a
 // notifier. In a daemon it survives reloads. It works once reconfigure has been called.
-type newsReporter struct {
-	quiet  bool // pass on only urgent news to the next reporter
-	dryRun bool // give no news to a notifier
+type alertReporter struct {
+	quiet  bool // pass on only what is urgent to the next reporter
+	dryRun bool // give no alerts to a notifier
 
 	mu       sync.Mutex
 	to       reporter
-	watch    *notify.Watch // nil if nothing needs to know what is news
+	watch    *notify.Watch // nil if nothing needs alerts
 	notifier *notifier     // nil in a dry run, and without watch
 
 	retired sync.WaitGroup // notifiers that were replaced and are not closed yet
 }
 
-// reconfigure replaces the reporter and the configuration. News that waits is still
-// reported. The notify command ends with ctx. After an error nothing has changed.
-func (r *newsReporter) reconfigure(ctx context.Context, to reporter, store *state.Store, cfg *config.Config, accounts []*fetch.Account) (err error) {
+// reconfigure replaces the reporter and the configuration. Alerts that wait are still
+// sent. The notify command ends with ctx. After an error nothing has changed.
+func (r *alertReporter) reconfigure(ctx context.Context, to reporter, store *state.Store, cfg *config.Config, accounts []*fetch.Account) (err error) {
 	watch := r.watch
 	switch {
 	case !r.quiet && (cfg.Notify == nil || r.dryRun):
@@ -58,12 +58,12 @@ func (r *newsReporter) reconfigure(ctx context.Context, to reporter, store *stat
 }
 
 // close waits for the notify command, for notifyTimeout at most.
-func (r *newsReporter) close(ctx context.Context) {
+func (r *alertReporter) close(ctx context.Context) {
 	r.notifier.close(ctx)
 	r.retired.Wait()
 }
 
-func (r *newsReporter) observe(e fetch.Event) {
+func (r *alertReporter) observe(e fetch.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.quiet {
@@ -72,26 +72,26 @@ func (r *newsReporter) observe(e fetch.Event) {
 	if r.watch == nil {
 		return
 	}
-	news := r.watch.See(e)
+	alerts := r.watch.Observe(e)
 	if r.quiet {
-		r.reportUrgent(e, news)
+		r.reportUrgent(e, alerts)
 	}
-	for _, n := range news {
-		r.notifier.add(n)
+	for _, a := range alerts {
+		r.notifier.add(a)
 	}
 }
 
-// reportUrgent reports the refused messages in the news of an event and, if any of the
-// news is urgent, that the account works again and the event itself.
-func (r *newsReporter) reportUrgent(e fetch.Event, news []notify.News) {
+// reportUrgent reports the refused messages in the alerts of an event and, if any of the
+// alerts is urgent, that the account works again and the event itself.
+func (r *alertReporter) reportUrgent(e fetch.Event, alerts []notify.Alert) {
 	urgent := false
-	for _, n := range news {
-		urgent = urgent || n.Urgent()
-		for _, refused := range n.Refused {
+	for _, a := range alerts {
+		urgent = urgent || a.Urgent()
+		for _, refused := range a.Refused {
 			r.to.observe(refused)
 		}
-		if n.Kind == notify.Recovered && n.Urgent() {
-			r.to.note(fmt.Sprintf("%s works again; it had failed for %s", n.Summary.Account, span(n.Summary.Ended.Sub(n.Since))))
+		if a.Kind == notify.Recovered && a.Urgent() {
+			r.to.note(fmt.Sprintf("%s works again; it had failed for %s", a.Summary.Account, span(a.Summary.Ended.Sub(a.Since))))
 		}
 	}
 	if urgent {
@@ -100,7 +100,7 @@ func (r *newsReporter) reportUrgent(e fetch.Event, news []notify.News) {
 }
 
 // note reports nothing if quiet: notes are never urgent.
-func (r *newsReporter) note(text string) {
+func (r *alertReporter) note(text string) {
 	if !r.quiet {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -108,13 +108,13 @@ func (r *newsReporter) note(text string) {
 	}
 }
 
-func (r *newsReporter) warn(text string) {
+func (r *alertReporter) warn(text string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.to.warn(text)
 }
 
-func (r *newsReporter) total(all []fetch.Summary) {
+func (r *alertReporter) total(all []fetch.Summary) {
 	if !r.quiet {
 		r.to.total(all)
 	}
