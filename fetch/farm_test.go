@@ -265,7 +265,7 @@ func (m *memory) Standing(_ context.Context, account string) (state.Standing, er
 	return state.Standing{Schedule: m.schedules[account], Maildrop: m.maildrops[account]}, nil
 }
 
-func (m *memory) Glimpses(context.Context, string) ([]state.Glimpse, error) { return nil, nil }
+func (m *memory) RowStates(context.Context, string) ([]state.RowState, error) { return nil, nil }
 
 func (m *memory) Landed(context.Context, string, string) (map[string]bool, error) { return nil, nil }
 

@@ -99,8 +99,8 @@ type State interface {
 	Promises(ctx context.Context, account string) ([]state.Promise, error)
 	// Standing returns how things stand with the account.
 	Standing(ctx context.Context, account string) (state.Standing, error)
-	// Glimpses returns the rows at a glance, in the order of UIDs.
-	Glimpses(ctx context.Context, account string) ([]state.Glimpse, error)
+	// RowStates returns the outline of each row, in the order of UIDs.
+	RowStates(ctx context.Context, account string) ([]state.RowState, error)
 	// Rows returns what is remembered of each message, in the order of UIDs.
 	Rows(ctx context.Context, account string) ([]state.Row, error)
 	// Deliveries returns what the sinks have done with one message.

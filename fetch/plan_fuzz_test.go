@@ -52,12 +52,12 @@ func FuzzPlan(f *testing.F) {
 		case 2:
 			pol.Keep.Forever = true
 		}
-		var glimpses []state.Glimpse
+		var rowStates []state.RowState
 		for _, r := range sorted {
-			glimpses = append(glimpses, r.Glimpse())
+			rowStates = append(rowStates, r.State())
 		}
 		blind := fetch.MakePlan(listing, sorted, nil, pol)
-		until, atRest := fetch.RestUntil(listing, glimpses, &pol)
+		until, atRest := fetch.RestUntil(listing, rowStates, &pol)
 		nothing := func(p fetch.Plan) bool {
 			return len(p.Probe)+len(p.Fetch)+len(p.Compare)+len(p.Delete)+len(p.Large)+
 				p.Waiting+p.Open+p.More == 0 && p.Learned.Empty() && p.Kept == len(listing)

@@ -17,14 +17,14 @@ import (
 // nothing to do. Most polls of a large maildrop find nothing new, and need neither complete
 // rows nor a plan. If it is false, MakePlan has to find out.
 func (s *session) hasNothingToDo(pol *Policy) (bool, error) {
-	if s.glimpses == nil || s.listingIncomplete() || len(pol.Open) > 0 || pol.Each != nil {
+	if s.rowStates == nil || s.listingIncomplete() || len(pol.Open) > 0 || pol.Each != nil {
 		return false, nil
 	}
 	rest := state.Rest{Listing: digestListing(s.listing.Entries, pol), Until: s.server.rest.Until}
 	if rest == s.server.rest && pol.Now.Unix() < rest.Until {
 		return true, nil
 	}
-	rows, err := s.glimpses.wait()
+	rows, err := s.rowStates.wait()
 	if err != nil {
 		return false, err
 	}
@@ -49,7 +49,7 @@ func digestListing(listing []pop3proto.Entry, pol *Policy) state.Sum {
 
 // restUntil reports whether MakePlan would do nothing but keep every listed message, and
 // until when that holds, in Unix seconds.
-func restUntil(listing []pop3proto.Entry, rows []state.Glimpse, pol *Policy) (until int64, ok bool) {
+func restUntil(listing []pop3proto.Entry, rows []state.RowState, pol *Policy) (until int64, ok bool) {
 	until = math.MaxInt64
 	remembered := int64(Remembered.Seconds())
 	next := 0
@@ -63,7 +63,7 @@ func restUntil(listing []pop3proto.Entry, rows []state.Glimpse, pol *Policy) (un
 		switch {
 		case next < len(order) && uid < row.UID:
 			return 0, false // the message is new, or has no unique-id
-		case listed && row.Mood == state.Resting:
+		case listed && row.Kind == state.RowLanded:
 			if pol.isDue(row.Since) {
 				return 0, false
 			}
@@ -71,9 +71,9 @@ func restUntil(listing []pop3proto.Entry, rows []state.Glimpse, pol *Policy) (un
 				until = min(until, row.Since+int64(pol.Keep.For.Seconds()))
 			}
 			next++
-		case listed && row.Mood == state.Strange:
+		case listed && row.Kind == state.RowAdopted:
 			next++
-		case listed, row.Mood != state.Gone:
+		case listed, row.Kind != state.RowGone:
 			return 0, false
 		case len(listing) > 0: // an empty listing makes no row be forgotten
 			if until = min(until, row.Since+remembered); until < pol.Now.Unix() {
@@ -94,20 +94,20 @@ func byUID(listing []pop3proto.Entry) []int32 {
 	return order
 }
 
-// glimpseReader reads the rows of an account, at a glance, while the connection to its
+// rowStateReader reads the RowStates of an account while the connection to its
 // server is being made.
-type glimpseReader struct {
+type rowStateReader struct {
 	cancel func()
 	read   func() // sets rows and err, once
-	rows   []state.Glimpse
+	rows   []state.RowState
 	err    error
 }
 
 // readAhead starts to read, unless rest makes it likely that nobody will need the rows.
-func (a *Account) readAhead(ctx context.Context, o *Options, rest state.Rest) *glimpseReader {
+func (a *Account) readAhead(ctx context.Context, o *Options, rest state.Rest) *rowStateReader {
 	ctx, cancel := context.WithCancel(ctx)
-	r := &glimpseReader{cancel: cancel}
-	r.read = sync.OnceFunc(func() { r.rows, r.err = o.State.Glimpses(ctx, a.Name) })
+	r := &rowStateReader{cancel: cancel}
+	r.read = sync.OnceFunc(func() { r.rows, r.err = o.State.RowStates(ctx, a.Name) })
 	if o.now().Unix() >= rest.Until {
 		go r.read()
 	}
@@ -115,13 +115,13 @@ func (a *Account) readAhead(ctx context.Context, o *Options, rest state.Rest) *g
 }
 
 // wait returns the rows once they are read. It reads them if readAhead did not.
-func (r *glimpseReader) wait() ([]state.Glimpse, error) {
+func (r *rowStateReader) wait() ([]state.RowState, error) {
 	r.read()
 	return r.rows, r.err
 }
 
 // stop cancels the reading, and waits for its end.
-func (r *glimpseReader) stop() {
+func (r *rowStateReader) stop() {
 	r.cancel()
 	r.read()
 }

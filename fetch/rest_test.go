@@ -14,14 +14,14 @@ import (
 // looks counts how often the rows are looked at.
 type looks struct {
 	*state.Store
-	glimpses, rows atomic.Int32
+	rowStates, rows atomic.Int32
 }
 
-func (l *looks) Glimpses(ctx context.Context, account string) ([]state.Glimpse, error) {
+func (l *looks) RowStates(ctx context.Context, account string) ([]state.RowState, error) {
 	if ctx.Err() == nil {
-		l.glimpses.Add(1)
+		l.rowStates.Add(1)
 	}
-	return l.Store.Glimpses(ctx, account)
+	return l.Store.RowStates(ctx, account)
 }
 
 func (l *looks) Rows(ctx context.Context, account string) ([]state.Row, error) {
@@ -37,14 +37,14 @@ func TestRest(t *testing.T) {
 	look := &looks{Store: r.store}
 	r.opts.State = look
 	want := r.fill(3)
-	expect := func(what string, glimpses, rows int32, fetched, deleted int) {
+	expect := func(what string, rowStates, rows int32, fetched, deleted int) {
 		t.Helper()
-		look.glimpses.Store(0)
+		look.rowStates.Store(0)
 		look.rows.Store(0)
 		s := r.succeed()
-		if g, n := look.glimpses.Load(), look.rows.Load(); g != glimpses || n != rows || s.Fetched != fetched || s.Deleted != deleted {
-			t.Errorf("%s: %d glimpses and %d looks at rows, %d fetched, %d deleted; want %d, %d, %d, %d",
-				what, g, n, s.Fetched, s.Deleted, glimpses, rows, fetched, deleted)
+		if g, n := look.rowStates.Load(), look.rows.Load(); g != rowStates || n != rows || s.Fetched != fetched || s.Deleted != deleted {
+			t.Errorf("%s: %d looks at row states and %d looks at rows, %d fetched, %d deleted; want %d, %d, %d, %d",
+				what, g, n, s.Fetched, s.Deleted, rowStates, rows, fetched, deleted)
 		}
 	}
 	rest := func(what string) {

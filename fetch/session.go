@@ -24,12 +24,12 @@ const defaultMaxMessages = 1000
 // are handed to a committer, which runs in another goroutine.
 type session struct {
 	*visit
-	client   *pop3proto.Client
-	hasTOP   bool
-	glimpses *glimpseReader // reads the rows at a glance; nil if nothing is read ahead
-	listing  *pop3proto.Listing
-	rows     []state.Row
-	plan     Plan
+	client    *pop3proto.Client
+	hasTOP    bool
+	rowStates *rowStateReader // nil if nothing is read ahead
+	listing   *pop3proto.Listing
+	rows      []state.Row
+	plan      Plan
 
 	// How far the replies can be trusted, see asOutOfStep.
 	pipelined  bool // commands are pipelined

@@ -57,10 +57,10 @@ const maxTornKeyless = 10
 
 // runSessions runs sessions until there is nothing left to fetch. rows are for the first
 // of them: they are as they were before it.
-func (v *visit) runSessions(ctx context.Context, rows *glimpseReader) error {
+func (v *visit) runSessions(ctx context.Context, rows *rowStateReader) error {
 	var died error // how the last connection died, unless that was made good
 	for {
-		s := &session{visit: v, glimpses: rows}
+		s := &session{visit: v, rowStates: rows}
 		rows = nil
 		tornBefore := len(v.torn)
 		more, err := s.run(ctx)

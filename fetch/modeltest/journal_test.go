@@ -298,10 +298,10 @@ func (j *journal) Rows(context.Context, string) ([]state.Row, error) {
 	return rows, nil
 }
 
-func (j *journal) Glimpses(ctx context.Context, account string) (all []state.Glimpse, err error) {
+func (j *journal) RowStates(ctx context.Context, account string) (all []state.RowState, err error) {
 	rows, err := j.Rows(ctx, account)
 	for _, r := range rows {
-		all = append(all, r.Glimpse())
+		all = append(all, r.State())
 	}
 	return all, err
 }

@@ -72,10 +72,10 @@ func compare(t *testing.T, store, model fetch.State) {
 	if diff := cmp.Diff(rows, modelRows); err != nil || modelErr != nil || diff != "" {
 		t.Fatalf("rows (-store +model), %v, %v:\n%s", err, modelErr, diff)
 	}
-	glimpses, err := store.Glimpses(t.Context(), "work")
-	modelGlimpses, modelErr := model.Glimpses(t.Context(), "work")
-	if diff := cmp.Diff(glimpses, modelGlimpses); err != nil || modelErr != nil || diff != "" {
-		t.Fatalf("glimpses (-store +model), %v, %v:\n%s", err, modelErr, diff)
+	rowStates, err := store.RowStates(t.Context(), "work")
+	modelStates, modelErr := model.RowStates(t.Context(), "work")
+	if diff := cmp.Diff(rowStates, modelStates); err != nil || modelErr != nil || diff != "" {
+		t.Fatalf("row states (-store +model), %v, %v:\n%s", err, modelErr, diff)
 	}
 	standing, err := store.Standing(t.Context(), "work")
 	standing.Schedule, standing.Untold, standing.UntoldBytes = state.Schedule{}, 0, 0

@@ -37,11 +37,11 @@ func BenchmarkRows(b *testing.B) {
 	}
 }
 
-func BenchmarkGlimpses(b *testing.B) {
+func BenchmarkRowStates(b *testing.B) {
 	s := open(b, b.TempDir())
 	remember(b, s, "work", many)
 	for b.Loop() {
-		rows, err := s.Glimpses(b.Context(), "work")
+		rows, err := s.RowStates(b.Context(), "work")
 		ok(b, err)
 		if len(rows) != many {
 			b.Fatal(len(rows))

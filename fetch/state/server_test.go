@@ -117,7 +117,7 @@ func TestRest(t *testing.T) {
 	}
 }
 
-func TestGlimpses(t *testing.T) {
+func TestRowStates(t *testing.T) {
 	s := open(t, t.TempDir())
 	remember(t, s, "work", 3000)
 	remember(t, s, "other", 2)
@@ -129,18 +129,18 @@ func TestGlimpses(t *testing.T) {
 	ok(t, s.Keep(t.Context(), "work", 1900000000, state.Housekeeping{Missing: []string{rows[1].UID, rows[2].UID, "adopted, gone"}}))
 	rows, err = s.Rows(t.Context(), "work")
 	ok(t, err)
-	var want []state.Glimpse
-	moods := map[state.Mood]int{}
+	var want []state.RowState
+	kinds := map[state.RowKind]int{}
 	for _, r := range rows {
-		want = append(want, r.Glimpse())
-		moods[r.Glimpse().Mood]++
+		want = append(want, r.State())
+		kinds[r.State().Kind]++
 	}
-	got, err := s.Glimpses(t.Context(), "work")
+	got, err := s.RowStates(t.Context(), "work")
 	ok(t, err)
-	if diff := cmp.Diff(want, got); diff != "" || len(moods) != 4 {
-		t.Errorf("moods %v; (-want +got):\n%s", moods, diff)
+	if diff := cmp.Diff(want, got); diff != "" || len(kinds) != 4 {
+		t.Errorf("kinds %v; (-want +got):\n%s", kinds, diff)
 	}
-	if none, err := s.Glimpses(t.Context(), "nobody"); len(none) != 0 || err != nil {
+	if none, err := s.RowStates(t.Context(), "nobody"); len(none) != 0 || err != nil {
 		t.Errorf("%v, %v", none, err)
 	}
 }

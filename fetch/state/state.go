@@ -10,7 +10,7 @@
 //	Lease            takes the sole right to poll the account
 //	Standing         reads its schedule and what the last poll left open
 //	Promises         lists what a crash left open; Land or Suspect settles it
-//	Glimpses, Rows   read what is known of the messages on the server
+//	RowStates, Rows   read what is known of the messages on the server
 //	Promise, Land    journal each batch before and after its sink commits it
 //	Refuse, Keep     note failed attempts, and what the listing says of old rows
 //	Delete, Confirm  note deletions before QUIT and after the reply to it
