@@ -23,12 +23,12 @@ func (r *rig) elsewhere(b pop3test.Behaviour) {
 
 // move has all that is remembered go to another state folder.
 func (r *rig) move() {
-	m, err := r.store.Recall(r.t.Context(), r.account.Name)
+	m, err := r.store.Export(r.t.Context(), r.account.Name)
 	check(r.t, err)
 	next, err := state.Open(context.Background(), filepath.Join(r.t.TempDir(), "state"))
 	check(r.t, err)
 	r.t.Cleanup(func() { next.Close() })
-	_, err = next.Relearn(r.t.Context(), []state.Memory{m})
+	_, err = next.Import(r.t.Context(), []state.Export{m})
 	check(r.t, err)
 	r.store, r.opts.State = next, next
 }
@@ -142,14 +142,14 @@ func TestMoveToAnotherMaildrop(t *testing.T) {
 	r.account.Keep = fetch.Keep{Forever: true}
 	want := r.fill(3)
 	r.succeed()
-	m, err := r.store.Recall(t.Context(), r.account.Name)
+	m, err := r.store.Export(t.Context(), r.account.Name)
 	check(t, err)
 	check(t, r.store.Forget(t.Context(), r.account.Name))
 
 	r.account.Keep = fetch.Keep{}
 	r.elsewhere(pop3test.Behaviour{})
 	r.succeed()
-	_, err = r.store.Relearn(t.Context(), []state.Memory{m})
+	_, err = r.store.Import(t.Context(), []state.Export{m})
 	check(t, err)
 	r.expectOthers(want)
 }

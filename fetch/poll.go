@@ -130,7 +130,7 @@ func (v *visit) takeOver(ctx context.Context, standing *state.Standing) error {
 			return err
 		}
 	}
-	v.summary.Fetched, v.summary.Bytes = standing.Untold, standing.UntoldBytes // of a poll that was killed
+	v.summary.Fetched, v.summary.Bytes = standing.Unreported, standing.UnreportedBytes // of a poll that was killed
 	return nil
 }
 

@@ -142,8 +142,8 @@ func TestCompleteIsTold(t *testing.T) {
 	}
 	standing, err := r.store.Standing(t.Context(), "work")
 	check(t, err)
-	if standing.Untold != 0 || standing.UntoldBytes != 0 {
-		t.Errorf("untold: %d, %d octets", standing.Untold, standing.UntoldBytes)
+	if standing.Unreported != 0 || standing.UnreportedBytes != 0 {
+		t.Errorf("unreported: %d, %d octets", standing.Unreported, standing.UnreportedBytes)
 	}
 	r.expect(poison)
 }

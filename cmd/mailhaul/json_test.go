@@ -23,7 +23,7 @@ func TestJSONForTerminals(t *testing.T) {
 		"a command": func(out *bytes.Buffer) error { return writeJSON(out, refusedJSON{UID: uid}) },
 		"an export": func(out *bytes.Buffer) error {
 			w := statefile.NewWriter(out)
-			return errors.Join(w.Write(state.Memory{Account: "ada", Messages: []state.Message{{Row: state.Row{UID: uid}}}}), w.Close())
+			return errors.Join(w.Write(state.Export{Account: "ada", Messages: []state.Message{{Row: state.Row{UID: uid}}}}), w.Close())
 		},
 	} {
 		var out bytes.Buffer

@@ -233,7 +233,7 @@ accounts: { work: {} }
 		row := func(uid string, phase state.Phase, deleted, missing int64) state.Message {
 			return state.Message{Row: state.Row{UID: uid, Phase: phase, Landed: 1, Deleted: deleted, Missing: missing}}
 		}
-		_, err = store.Relearn(t.Context(), []state.Memory{{Account: "work", Messages: []state.Message{
+		_, err = store.Import(t.Context(), []state.Export{{Account: "work", Messages: []state.Message{
 			row("gone", state.Deleted, 2, 0), row("missing", state.Landed, 0, 2), row("kept", state.Landed, 0, 0), row("other", state.Landed, 0, 0),
 		}}})
 		if err != nil {

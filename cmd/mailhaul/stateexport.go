@@ -47,7 +47,7 @@ func runStateExport(c *cli.Context, std stdio) error {
 	slices.Sort(names)
 	w := statefile.NewWriter(std.out)
 	for _, name := range slices.Compact(names) {
-		m, err := store.Recall(ctx, name)
+		m, err := store.Export(ctx, name)
 		if err != nil {
 			return err
 		}

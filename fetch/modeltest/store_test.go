@@ -78,7 +78,7 @@ func compare(t *testing.T, store, model fetch.State) {
 		t.Fatalf("row states (-store +model), %v, %v:\n%s", err, modelErr, diff)
 	}
 	standing, err := store.Standing(t.Context(), "work")
-	standing.Schedule, standing.Untold, standing.UntoldBytes = state.Schedule{}, 0, 0
+	standing.Schedule, standing.Unreported, standing.UnreportedBytes = state.Schedule{}, 0, 0
 	modelStanding, modelErr := model.Standing(t.Context(), "work")
 	if diff := cmp.Diff(standing, modelStanding); err != nil || modelErr != nil || diff != "" {
 		t.Fatalf("standing (-store +model), %v, %v:\n%s", err, modelErr, diff)

@@ -87,7 +87,7 @@ func full(ctx context.Context, s *state.Store) error {
 	n := 0
 	for ; n < 10_000; n++ {
 		if err := write(n); err != nil {
-			fmt.Println("machine:", state.Machine(err))
+			fmt.Println("machine:", state.IsMachineError(err))
 			break
 		}
 	}

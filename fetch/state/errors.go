@@ -65,10 +65,10 @@ func (e *HeldError) Error() string {
 	return fmt.Sprintf("%s, by process %d since %s", text, e.PID, e.Since.Format(time.DateTime))
 }
 
-// Machine reports whether err means that this machine is in trouble: a full
+// IsMachineError reports whether err means that this machine is in trouble: a full
 // disk or quota, an I/O error, a file system that is read-only, no memory or
 // file descriptors left. No work that must be recorded should start then.
-func Machine(err error) bool {
+func IsMachineError(err error) bool {
 	switch primaryCode(err) {
 	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM:
 		return true
@@ -78,9 +78,9 @@ func Machine(err error) bool {
 	}, func(errno syscall.Errno) bool { return errors.Is(err, errno) })
 }
 
-// Busy reports whether err means that another process kept the database locked
+// IsBusy reports whether err means that another process kept the database locked
 // for too long. A later attempt may succeed.
-func Busy(err error) bool { return primaryCode(err) == sqlite3.SQLITE_BUSY }
+func IsBusy(err error) bool { return primaryCode(err) == sqlite3.SQLITE_BUSY }
 
 // resultCode returns the extended result code of an SQLite error, 0 of any other.
 func resultCode(err error) int {
@@ -120,7 +120,7 @@ func cantOpenCause(path string) error {
 		folder.Close()
 		err = unix.Access(dir, unix.W_OK)
 	}
-	if Machine(err) {
+	if IsMachineError(err) {
 		return err
 	}
 	return nil

@@ -77,7 +77,7 @@ func (t *tx) completeMessage(account, at int64, uid []byte) error {
 	if err != nil || n == 0 {
 		return err
 	}
-	return t.addUntold(account, n, octets)
+	return t.addUnreported(account, n, octets)
 }
 
 // replaceLandings replaces the landed deliveries of a message by ds, which may name a

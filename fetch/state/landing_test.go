@@ -100,16 +100,16 @@ func TestSeveralAreOwed(t *testing.T) {
 	}
 }
 
-// What has landed is untold until a poll is saved that tells of it. What was dropped
+// What has landed is Unreported until a poll is saved that counts it. What was dropped
 // is not mail that came in.
-func TestUntold(t *testing.T) {
+func TestUnreported(t *testing.T) {
 	s := open(t, t.TempDir())
 	expect := func(messages int, octets int64) {
 		t.Helper()
 		st, err := s.Standing(t.Context(), "work")
 		ok(t, err)
-		if st.Untold != messages || st.UntoldBytes != octets {
-			t.Errorf("untold are %d messages, %d octets, want %d, %d", st.Untold, st.UntoldBytes, messages, octets)
+		if st.Unreported != messages || st.UnreportedBytes != octets {
+			t.Errorf("unreported: %d messages, %d octets, want %d, %d", st.Unreported, st.UnreportedBytes, messages, octets)
 		}
 	}
 	for _, step := range []step{

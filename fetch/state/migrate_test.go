@@ -78,7 +78,7 @@ func TestMigrate(t *testing.T) {
 			}
 			maildrop := map[bool]string{true: "there"}[from >= 12]
 			causes := map[bool]string{true: "password"}[from >= 16]
-			want := state.Memory{
+			want := state.Export{
 				Account: "work", LastSuccess: 90, Maildrop: maildrop,
 				Messages: []state.Message{
 					{Row: state.Row{UID: "\x00\xff", Phase: state.Refused, Size: 1, Tries: 3, NextTry: 500, Reason: "no room"}},
@@ -93,7 +93,7 @@ func TestMigrate(t *testing.T) {
 				},
 				Days: []state.Day{{Day: 1, Polls: polls, Failed: 1, Fetched: 4, Bytes: 40}},
 			}
-			if diff := cmp.Diff(want, recall(t, s, "work")); diff != "" {
+			if diff := cmp.Diff(want, export(t, s, "work")); diff != "" {
 				t.Errorf("memory (-want +got):\n%s", diff)
 			}
 			health, err := s.Health(t.Context())
@@ -122,8 +122,8 @@ func TestMigrate(t *testing.T) {
 			if want := (state.Rest{Listing: state.Sum{byte(since(8, 5))}, Until: since(8, 83)}); standing.Rest != want {
 				t.Errorf("at rest %+v, want %+v", standing.Rest, want)
 			}
-			if n, octets := since(10, 84), since(10, 85); standing.Untold != int(n) || standing.UntoldBytes != octets {
-				t.Errorf("%d messages, %d octets untold, want %d, %d", standing.Untold, standing.UntoldBytes, n, octets)
+			if n, octets := since(10, 84), since(10, 85); standing.Unreported != int(n) || standing.UnreportedBytes != octets {
+				t.Errorf("%d messages, %d octets unreported, want %d, %d", standing.Unreported, standing.UnreportedBytes, n, octets)
 			}
 			if standing.Maildrop != maildrop {
 				t.Errorf("maildrop %q, want %q", standing.Maildrop, maildrop)
@@ -135,7 +135,7 @@ func TestMigrate(t *testing.T) {
 			// What is new goes on from there.
 			ok(t, doPromise(promise("new", "home"))(s, t))
 			ok(t, s.SavePoll(t.Context(), "work", state.Poll{Ended: time.Date(1970, 1, 2, 12, 0, 0, 0, time.Local).Unix()}))
-			now := recall(t, s, "work")
+			now := export(t, s, "work")
 			if m := now.Messages[3]; len(now.Messages) != 5 || m.UID != "new" || m.Seen == 0 || m.Deliveries[0].Promised == 0 {
 				t.Errorf("remembered: %+v", now.Messages)
 			}

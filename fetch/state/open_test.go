@@ -90,7 +90,7 @@ func TestOpenRefuses(t *testing.T) {
 				if !strings.Contains(err.Error(), test.says) || !strings.Contains(e.Hint, test.hint) {
 					t.Errorf("%q, hint %q; want %q, hint %q", err, e.Hint, test.says, test.hint)
 				}
-				if state.Machine(err) {
+				if state.IsMachineError(err) {
 					t.Errorf("%v counts as the machine's trouble", err)
 				}
 			}
@@ -147,7 +147,7 @@ func TestOpenWithoutDescriptors(t *testing.T) {
 	_, rerr := state.OpenReadOnly(t.Context(), dir)
 	ok(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
 	for _, err := range []error{err, rerr} {
-		if !state.Machine(err) || !errors.Is(err, syscall.EMFILE) {
+		if !state.IsMachineError(err) || !errors.Is(err, syscall.EMFILE) {
 			t.Errorf("%v, want that there are too many open files", err)
 		}
 	}

@@ -12,7 +12,7 @@ const maxPolls = 1000
 
 // SavePoll notes how a poll went, and what it says of the schedule, the server and the
 // maildrop. Unless the poll is Unconfirmed, deletions are no longer in doubt, and what it
-// Fetched no longer counts as untold. The last 1000 polls of an account are kept.
+// Fetched no longer counts as Unreported. The last 1000 polls of an account are kept.
 func (s *Store) SavePoll(ctx context.Context, account string, p Poll) error {
 	return s.change(ctx, "note the poll", func(t *tx) error {
 		id, err := t.accountID(account)

@@ -93,7 +93,7 @@ func TestLeaseOfALostDatabase(t *testing.T) {
 		ok(t, change())
 		_, err := s.Lease(t.Context(), "work")
 		var e *state.Error
-		if !errors.As(err, &e) || e.Path != filepath.Join(dir, "mailhaul.db") || !strings.Contains(e.Hint, "start it again") || state.Machine(err) {
+		if !errors.As(err, &e) || e.Path != filepath.Join(dir, "mailhaul.db") || !strings.Contains(e.Hint, "start it again") || state.IsMachineError(err) {
 			t.Errorf("Lease: %v, want an *Error for a person that names the database", err)
 		} else if !strings.Contains(e.Hint, "-wal") {
 			t.Errorf("hint %q, which leaves what would be played into the right one", e.Hint)
@@ -112,7 +112,7 @@ func TestLeaseWithoutFolder(t *testing.T) {
 	ok(t, os.RemoveAll(leases))
 	_, err = s.Lease(t.Context(), "work")
 	var e *state.Error
-	if !errors.As(err, &e) || e.Path != leases || !strings.Contains(e.Hint, "start it again") || state.Machine(err) {
+	if !errors.As(err, &e) || e.Path != leases || !strings.Contains(e.Hint, "start it again") || state.IsMachineError(err) {
 		t.Errorf("Lease: %v, want an *Error for a person that names the folder", err)
 	}
 	if _, err := os.Stat(leases); !errors.Is(err, os.ErrNotExist) {

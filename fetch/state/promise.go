@@ -99,7 +99,7 @@ func (t *tx) promiseAgain(account int64, p Promise) error {
 // becomes Landed once its message has landed in every sink that it was promised to,
 // and its record of refusals is cleared. It becomes Refused if the promises of the
 // other sinks were withdrawn. Messages that become Landed, and were not dropped, are
-// Untold until SavePoll counts them.
+// Unreported until SavePoll counts them.
 //
 // A landing that was not promised is an error, and nothing of ls is noted. A landing
 // may be noted more than once.
@@ -133,7 +133,7 @@ func (t *tx) recordLandings(account, at int64, ls []Landing) error {
 		RETURNING size`,
 		append([]any{account, Landed, at, Promised}, uids...)...)
 	if err == nil && n > 0 && !slices.ContainsFunc(ls, func(l Landing) bool { return l.Dropped }) {
-		err = t.addUntold(account, n, octets)
+		err = t.addUnreported(account, n, octets)
 	}
 	if err != nil || n == len(ls) {
 		return err
@@ -234,7 +234,7 @@ func (t *tx) withdrawPromise(account int64, p Promise) error {
 		account, []byte(p.UID), p.Sink)
 }
 
-// addUntold counts messages that have landed, until SavePoll tells of them.
-func (t *tx) addUntold(account int64, messages int, octets int64) error {
+// addUnreported adds to the messages that have landed and that no SavePoll has counted.
+func (t *tx) addUnreported(account int64, messages int, octets int64) error {
 	return t.exec("UPDATE accounts SET untold = untold + ?, untold_bytes = untold_bytes + ? WHERE id = ?", messages, octets, account)
 }

@@ -41,10 +41,10 @@ type Standing struct {
 	// Open is set if there are open promises, Doubt if the server has not
 	// confirmed deletions.
 	Open, Doubt bool
-	// Untold messages, of UntoldBytes octets in all, have landed, but the poll
+	// Unreported messages, of UnreportedBytes octets in all, have landed, but the poll
 	// that fetched them was killed before it was saved.
-	Untold      int
-	UntoldBytes int64
+	Unreported      int
+	UnreportedBytes int64
 }
 
 // Standing returns the state of an account, the zero Standing if it is not remembered.
@@ -60,7 +60,7 @@ func (s *Store) Standing(ctx context.Context, account string) (Standing, error) 
 			LEFT JOIN polls ON polls.account = id AND seq = (SELECT max(seq) FROM polls WHERE account = accounts.id)
 		WHERE name = ?`, account).Scan(
 		append(st.Schedule.scanTargets(), &st.Server.Key, &before, &after, &st.Server.Asked, &st.Left, &rest, &st.Rest.Until, &st.Doubt,
-			&st.Untold, &st.UntoldBytes, &st.Maildrop, &st.Open)...)
+			&st.Unreported, &st.UnreportedBytes, &st.Maildrop, &st.Open)...)
 	if err == sql.ErrNoRows {
 		return Standing{}, nil
 	}

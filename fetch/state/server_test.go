@@ -11,7 +11,7 @@ import (
 
 func TestStanding(t *testing.T) {
 	s := open(t, t.TempDir())
-	recall := func(want state.Server, wantLeft int) {
+	expectServer := func(want state.Server, wantLeft int) {
 		t.Helper()
 		got, err := s.Standing(t.Context(), "work")
 		ok(t, err)
@@ -20,19 +20,19 @@ func TestStanding(t *testing.T) {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 	}
-	recall(state.Server{}, 0)
+	expectServer(state.Server{}, 0)
 	ok(t, s.SavePoll(t.Context(), "work", state.Poll{Listed: 9, Deleted: 2}))
-	recall(state.Server{}, 7)
+	expectServer(state.Server{}, 7)
 	server := state.Server{Key: "pop.example.org:995 me", Before: []string{"SASL PLAIN", "STLS"}, Asked: 17}
 	ok(t, s.SavePoll(t.Context(), "work", state.Poll{Server: &server}))
-	recall(server, 0)
+	expectServer(server, 0)
 	ok(t, s.SavePoll(t.Context(), "work", state.Poll{Listed: 5}))
-	recall(server, 5)
+	expectServer(server, 5)
 	ok(t, s.SavePoll(t.Context(), "work", state.Poll{Server: &state.Server{}}))
-	recall(state.Server{}, 0)
+	expectServer(state.Server{}, 0)
 	ok(t, s.SavePoll(t.Context(), "work", state.Poll{Server: &server}))
 	ok(t, s.Forget(t.Context(), "work"))
-	recall(state.Server{}, 0)
+	expectServer(state.Server{}, 0)
 }
 
 // What is deleted is in doubt until the end of the poll, unless that leaves it so.
@@ -68,7 +68,7 @@ func TestDoubt(t *testing.T) {
 
 // Any change of a row ends a rest, and nothing else does.
 func TestRest(t *testing.T) {
-	memory := state.Memory{Account: "work", Messages: []state.Message{{Row: state.Row{UID: "w", Phase: state.Landed}}}}
+	memory := state.Export{Account: "work", Messages: []state.Message{{Row: state.Row{UID: "w", Phase: state.Landed}}}}
 	for name, test := range map[string]struct {
 		do   step
 		ends bool
@@ -85,7 +85,7 @@ func TestRest(t *testing.T) {
 			return s.Adopt(t.Context(), "work", []state.Adoption{{UID: "v"}})
 		}, true},
 		"import": {func(s *state.Store, t *testing.T) error {
-			_, err := s.Relearn(t.Context(), []state.Memory{memory})
+			_, err := s.Import(t.Context(), []state.Export{memory})
 			return err
 		}, true},
 		"forget":      {func(s *state.Store, t *testing.T) error { return s.Forget(t.Context(), "work") }, true},

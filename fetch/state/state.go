@@ -22,7 +22,7 @@
 //
 // The tables are in schema.go, the files of the folder in open.go and lease.go.
 // writer.go joins the writes of many accounts into few transactions. promise.go,
-// delete.go, keep.go and poll.go hold the methods named above; memory.go exports
+// delete.go, keep.go and poll.go hold the methods named above; export.go exports
 // and imports accounts.
 package state
 

@@ -211,12 +211,12 @@ func TestCloseUnderWrites(t *testing.T) {
 
 func TestMachine(t *testing.T) {
 	for _, err := range []error{syscall.ENOSPC, syscall.EIO, syscall.EROFS, syscall.EDQUOT, syscall.EMFILE} {
-		if !state.Machine(fmt.Errorf("write: %w", err)) {
+		if !state.IsMachineError(fmt.Errorf("write: %w", err)) {
 			t.Errorf("%v is the machine's trouble", err)
 		}
 	}
 	for _, err := range []error{nil, syscall.EACCES, context.Canceled, state.ErrClosed, &state.HeldError{Since: time.Unix(0, 0)}} {
-		if state.Machine(err) {
+		if state.IsMachineError(err) {
 			t.Errorf("%v is not the machine's trouble", err)
 		}
 	}

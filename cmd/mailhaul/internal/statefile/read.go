@@ -19,7 +19,7 @@ const maxLine = 1 << 20
 
 // Read reads a whole file, and checks that what it says of each message is consistent. An
 // error names the line.
-func Read(r io.Reader) ([]state.Memory, error) {
+func Read(r io.Reader) ([]state.Export, error) {
 	in := reader{seen: map[string]bool{}}
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, maxLine)
@@ -45,7 +45,7 @@ var errNotOurs = errors.New("this was not written by mailhaul state export")
 
 // reader collects the accounts of a file, line by line.
 type reader struct {
-	all          []state.Memory
+	all          []state.Export
 	end          counts
 	begun, ended bool
 	seen         map[string]bool // the UIDs of the current account
@@ -105,7 +105,7 @@ func checkHeader(text []byte) error {
 }
 
 // current returns the account that the next lines belong to.
-func (r *reader) current() *state.Memory { return &r.all[len(r.all)-1] }
+func (r *reader) current() *state.Export { return &r.all[len(r.all)-1] }
 
 func (r *reader) addPoll(p poll) {
 	r.end.Polls++
@@ -122,7 +122,7 @@ func (r *reader) addAccount(a account) error {
 		}
 	}
 	r.end.Accounts++
-	r.all = append(r.all, state.Memory{Account: string(a.Name), LastSuccess: a.LastSuccess.unix(), Maildrop: string(a.Maildrop)})
+	r.all = append(r.all, state.Export{Account: string(a.Name), LastSuccess: a.LastSuccess.unix(), Maildrop: string(a.Maildrop)})
 	clear(r.seen)
 	return nil
 }

@@ -18,7 +18,7 @@ import (
 const golden = "testdata/all.jsonl"
 
 // all has every field, and bytes of every kind.
-var all = []state.Memory{
+var all = []state.Export{
 	{
 		Account: "work", LastSuccess: 1_700_000_000, Maildrop: "me at pop.example.org",
 		Messages: []state.Message{
@@ -43,7 +43,7 @@ var all = []state.Memory{
 	{Account: "empty"},
 }
 
-func write(tb testing.TB, ms []state.Memory) string {
+func write(tb testing.TB, ms []state.Export) string {
 	tb.Helper()
 	var b strings.Builder
 	w := statefile.NewWriter(&b)

@@ -29,7 +29,7 @@ func NewWriter(w io.Writer) *Writer {
 }
 
 // Write adds an account.
-func (f *Writer) Write(m state.Memory) error {
+func (f *Writer) Write(m state.Export) error {
 	f.encode(line{Account: &account{Name: anyString(m.Account), LastSuccess: timeOrNil(m.LastSuccess), Maildrop: anyString(m.Maildrop)}})
 	for _, msg := range m.Messages {
 		f.encode(line{Message: messageOf(msg)})

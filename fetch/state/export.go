@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Memory is all that is remembered of an account, for export.
-type Memory struct {
+// Export is all that is remembered of an account.
+type Export struct {
 	Account string
 	// LastSuccess is when the latest poll without any error ended, in Unix
 	// seconds; 0 is never.
@@ -28,9 +28,9 @@ type Message struct {
 	Deliveries []Delivery
 }
 
-// Recall returns a consistent snapshot of what is remembered of an account. That of an
+// Export returns a consistent snapshot of what is remembered of an account. That of an
 // unknown account holds only its name.
-func (s *Store) Recall(ctx context.Context, account string) (m Memory, err error) {
+func (s *Store) Export(ctx context.Context, account string) (m Export, err error) {
 	m.Account = account
 	tx, err := s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
@@ -79,7 +79,7 @@ func (s *Store) Recall(ctx context.Context, account string) (m Memory, err error
 	return m, err
 }
 
-// Relearn imports accounts, all or nothing, and returns how many messages it added.
+// Import imports accounts, all or nothing, and returns how many messages it added.
 // It changes no row that exists, adds polls and days only to an account without
 // polls, and keeps an account's maildrop. If the imported maildrop is a different
 // one, the messages become Missing, since a unique-id is valid in one maildrop only.
@@ -87,7 +87,7 @@ func (s *Store) Recall(ctx context.Context, account string) (m Memory, err error
 // Promises that were open in ms are withdrawn, so that their messages are fetched
 // again. What the sink had staged may not be on this machine, and a sink that does not
 // find its file may conclude that it was delivered and moved.
-func (s *Store) Relearn(ctx context.Context, ms []Memory) (added int, err error) {
+func (s *Store) Import(ctx context.Context, ms []Export) (added int, err error) {
 	err = s.change(ctx, "import accounts", func(t *tx) error {
 		added = 0
 		for _, m := range ms {
@@ -102,7 +102,7 @@ func (s *Store) Relearn(ctx context.Context, ms []Memory) (added int, err error)
 	return added, err
 }
 
-func (t *tx) importAccount(m Memory) (added int, err error) {
+func (t *tx) importAccount(m Export) (added int, err error) {
 	id, err := t.accountIDForChange(m.Account)
 	if err != nil {
 		return 0, err
@@ -140,7 +140,7 @@ func (t *tx) importAccount(m Memory) (added int, err error) {
 }
 
 // importPolls adds the polls and days of an account that has no polls yet.
-func (t *tx) importPolls(account int64, m Memory) error {
+func (t *tx) importPolls(account int64, m Export) error {
 	var polls int
 	if err := t.queryValue(&polls, "SELECT count(*) FROM polls WHERE account = ?", account); err != nil || polls > 0 {
 		return err

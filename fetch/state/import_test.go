@@ -9,16 +9,16 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-func recall(t *testing.T, s *state.Store, account string) state.Memory {
+func export(t *testing.T, s *state.Store, account string) state.Export {
 	t.Helper()
-	m, err := s.Recall(t.Context(), account)
+	m, err := s.Export(t.Context(), account)
 	ok(t, err)
 	return m
 }
 
-func relearn(t *testing.T, s *state.Store, want int, ms ...state.Memory) {
+func importAll(t *testing.T, s *state.Store, want int, ms ...state.Export) {
 	t.Helper()
-	added, err := s.Relearn(t.Context(), ms)
+	added, err := s.Import(t.Context(), ms)
 	ok(t, err)
 	if added != want {
 		t.Errorf("%d messages were added, want %d", added, want)
@@ -42,15 +42,15 @@ func lived(t *testing.T) *state.Store {
 	return s
 }
 
-func TestRecallAndRelearn(t *testing.T) {
-	was := recall(t, lived(t), "work")
+func TestExportAndImport(t *testing.T) {
+	was := export(t, lived(t), "work")
 	if len(was.Messages) != 5 || len(was.Polls) != 2 || len(was.Days) != 1 || was.LastSuccess != 2 {
-		t.Fatalf("recalled %d messages, %d polls, %d days and the success at %d", len(was.Messages), len(was.Polls), len(was.Days), was.LastSuccess)
+		t.Fatalf("exported %d messages, %d polls, %d days and the success at %d", len(was.Messages), len(was.Polls), len(was.Days), was.LastSuccess)
 	}
 	s := open(t, t.TempDir())
 	ok(t, doPromise(promise("mine", "home"))(s, t)) // so that the account has another id there
-	relearn(t, s, 10, was, state.Memory{Account: "second", Messages: was.Messages})
-	is := recall(t, s, "work")
+	importAll(t, s, 10, was, state.Export{Account: "second", Messages: was.Messages})
+	is := export(t, s, "work")
 	i := slices.IndexFunc(is.Messages, func(m state.Message) bool { return m.UID == "mine" })
 	is.Messages = slices.Delete(is.Messages, i, i+1)
 	if diff := cmp.Diff(was, is); diff != "" {
@@ -59,8 +59,8 @@ func TestRecallAndRelearn(t *testing.T) {
 
 	// Once more changes nothing, not even what is different by now.
 	ok(t, s.Keep(t.Context(), "work", 9, state.Housekeeping{Forget: []string{"adopted"}, Missing: []string{"b\xff"}}))
-	relearn(t, s, 1, was)
-	is = recall(t, s, "work")
+	importAll(t, s, 1, was)
+	is = export(t, s, "work")
 	if len(is.Messages) != 6 || len(is.Polls) != 2 {
 		t.Errorf("there are %d messages and %d polls now", len(is.Messages), len(is.Polls))
 	}
@@ -71,18 +71,18 @@ func TestRecallAndRelearn(t *testing.T) {
 
 // What comes from another maildrop is in doubt where it may be listed, and all that the
 // account knows of its own stays.
-func TestRelearnFromAnotherMaildrop(t *testing.T) {
+func TestImportFromAnotherMaildrop(t *testing.T) {
 	s := open(t, t.TempDir())
 	ok(t, doSave(state.Poll{Ended: 200, Maildrop: "here", Fetched: 7})(s, t))
-	was := recall(t, s, "work")
-	theirs := state.Memory{Account: "work", LastSuccess: 100, Maildrop: "there", Days: []state.Day{{Day: was.Days[0].Day, Polls: 9}}}
+	was := export(t, s, "work")
+	theirs := state.Export{Account: "work", LastSuccess: 100, Maildrop: "there", Days: []state.Day{{Day: was.Days[0].Day, Polls: 9}}}
 	for _, r := range []state.Row{
 		{UID: "deleted", Phase: state.Deleted, Deleted: 5}, {UID: "landed", Phase: state.Landed}, {UID: "missing", Phase: state.Landed, Missing: 5},
 	} {
 		theirs.Messages = append(theirs.Messages, state.Message{Row: r})
 	}
-	relearn(t, s, 3, theirs)
-	is := recall(t, s, "work")
+	importAll(t, s, 3, theirs)
+	is := export(t, s, "work")
 	for i, want := range []func(missing int64) bool{
 		func(missing int64) bool { return missing == 0 },
 		func(missing int64) bool { return missing > 5 },
@@ -99,30 +99,30 @@ func TestRelearnFromAnotherMaildrop(t *testing.T) {
 }
 
 // A promise is not taken for one of this machine: its message is fetched again.
-func TestRelearnWithdrawsPromises(t *testing.T) {
+func TestImportWithdrawsPromises(t *testing.T) {
 	s := open(t, t.TempDir())
 	ok(t, doPromise(promise("open", "home"), promise("half", "home"), promise("half", "archive"))(s, t))
 	ok(t, doLand(3, "half", "home")(s, t))
-	was := recall(t, s, "work")
+	was := export(t, s, "work")
 
 	other := open(t, t.TempDir())
-	relearn(t, other, 2, was)
+	importAll(t, other, 2, was)
 	ps, err := other.Promises(t.Context(), "work")
 	ok(t, err)
-	is := recall(t, other, "work")
+	is := export(t, other, "work")
 	if len(ps) != 0 || len(is.Messages) != 1 || is.Messages[0].UID != "half" || is.Messages[0].Phase != state.Refused {
 		t.Errorf("%d promises are open; remembered: %v", len(ps), is.Messages)
 	}
 }
 
-func TestRelearnIsAllOrNothing(t *testing.T) {
-	was := recall(t, lived(t), "work")
+func TestImportIsAllOrNothing(t *testing.T) {
+	was := export(t, lived(t), "work")
 	twice := was
 	twice.Account = "twice"
 	twice.Messages = slices.Clone(was.Messages)
 	twice.Messages[0].Deliveries = []state.Delivery{{Sink: "home", Landed: 1}, {Sink: "home", Landed: 1}}
 	s := open(t, t.TempDir())
-	if _, err := s.Relearn(t.Context(), []state.Memory{was, twice}); err == nil {
+	if _, err := s.Import(t.Context(), []state.Export{was, twice}); err == nil {
 		t.Fatal("a message was delivered twice to one sink")
 	}
 	if left := names(t, s); len(left) != 0 {
