@@ -10,11 +10,11 @@ import (
 
 func TestAccounts(t *testing.T) {
 	s := open(t, t.TempDir())
-	ok(t, landed("kept", 1)(s, t))
-	ok(t, landed("gone", 1)(s, t))
+	apply(t, s, landed("kept", 1))
+	apply(t, s, landed("gone", 1))
 	ok(t, s.Delete(t.Context(), "work", 2, []string{"gone"}))
-	ok(t, doPromise(promise("open", "home"), promise("open", "archive"))(s, t))
-	ok(t, doRefuse(refusal("refused"))(s, t))
+	apply(t, s, doPromise(promise("open", "home"), promise("open", "archive")))
+	apply(t, s, doRefuse(refusal("refused")))
 	ok(t, s.Adopt(t.Context(), "work", []state.Adoption{{UID: "adopted", Size: 5}}))
 	ok(t, s.SavePoll(t.Context(), "work", state.Poll{Started: 1, Ended: 2}))
 	ok(t, s.SavePoll(t.Context(), "work", state.Poll{Started: 3, Ended: 4}))
@@ -34,11 +34,11 @@ func TestAccounts(t *testing.T) {
 	}
 }
 
-// What was adopted stays adopted, and what was known stays what it was.
+// Adopt changes no row in another phase, and adopted messages stay adopted.
 func TestAdopt(t *testing.T) {
 	s := open(t, t.TempDir())
-	ok(t, landed("landed", 1)(s, t))
-	ok(t, doRefuse(refusal("refused"))(s, t))
+	apply(t, s, landed("landed", 1))
+	apply(t, s, doRefuse(refusal("refused")))
 	adoptions := []state.Adoption{{UID: "landed"}, {UID: "refused"}, {UID: "new", Size: 4, Header: state.Sum{2}}}
 	ok(t, s.Adopt(t.Context(), "work", adoptions))
 	ok(t, s.Keep(t.Context(), "work", 8, state.Housekeeping{Missing: []string{"new"}}))
@@ -52,7 +52,7 @@ func TestAdopt(t *testing.T) {
 		t.Errorf("row (-want +got):\n%s", diff)
 	}
 	ok(t, s.Delete(t.Context(), "work", 9, []string{"new"}))
-	ok(t, doRefuse(refusal("new"))(s, t))
+	apply(t, s, doRefuse(refusal("new")))
 	ok(t, s.Keep(t.Context(), "work", 9, state.Housekeeping{Restored: []string{"new"}, Complete: []string{"new"}}))
 	if got := row(t, s, "new").Phase; got != state.Adopted {
 		t.Errorf("it is now %v", got)
@@ -66,7 +66,7 @@ func TestAdopt(t *testing.T) {
 
 func TestRename(t *testing.T) {
 	s := open(t, t.TempDir())
-	ok(t, landed("u", 1)(s, t))
+	apply(t, s, landed("u", 1))
 	ok(t, s.SavePoll(t.Context(), "work", state.Poll{Started: 1}))
 	ok(t, s.SavePoll(t.Context(), "office", state.Poll{Started: 2}))
 	ok(t, s.Promise(t.Context(), "other", []state.Promise{promise("u", "home")}))
@@ -92,7 +92,7 @@ func TestRename(t *testing.T) {
 func TestRowsBetween(t *testing.T) {
 	s := open(t, t.TempDir())
 	for _, uid := range []string{"\x00a", "a", "ab", "ac", "b", "\xff"} {
-		ok(t, doRefuse(refusal(uid))(s, t))
+		apply(t, s, doRefuse(refusal(uid)))
 	}
 	for _, test := range []struct {
 		from, before string

@@ -70,8 +70,8 @@ func BenchmarkOpen(b *testing.B) {
 	}
 }
 
-// BenchmarkBatch journals a batch of 64 messages, promised and landed, beside
-// 100,000 others.
+// BenchmarkBatch promises and lands batches of 64 messages, in an account with 100,000
+// others.
 func BenchmarkBatch(b *testing.B) {
 	s := open(b, b.TempDir())
 	remember(b, s, "work", many)
@@ -110,8 +110,7 @@ func BenchmarkKeepMissing(b *testing.B) {
 	}
 }
 
-// BenchmarkParallel journals one message each of many accounts at once: the
-// commits are shared.
+// BenchmarkParallel writes from many goroutines at once, which share commits.
 func BenchmarkParallel(b *testing.B) {
 	s := open(b, b.TempDir())
 	b.SetParallelism(16)
@@ -122,7 +121,7 @@ func BenchmarkParallel(b *testing.B) {
 	})
 }
 
-// BenchmarkSavePoll notes polls that found nothing, as most do.
+// BenchmarkSavePoll saves polls that found nothing, as most do.
 func BenchmarkSavePoll(b *testing.B) {
 	s := open(b, b.TempDir())
 	for at := int64(1700000000); b.Loop(); at += 300 {

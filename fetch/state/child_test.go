@@ -14,7 +14,7 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// TestMain makes the test binary a second process when it is told to be one.
+// TestMain runs child instead of the tests if STATE_TEST_ROLE is set.
 func TestMain(m *testing.M) {
 	if role := os.Getenv("STATE_TEST_ROLE"); role != "" {
 		if err := child(role, os.Getenv("STATE_TEST_DIR")); err != nil {
@@ -26,8 +26,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// child plays role on the state folder dir, and prints a line for each thing
-// that its parent may rely on.
+// child is the main function of a second process. It does what role says with the state
+// folder dir, and prints a line for each write that is done.
 func child(role, dir string) error {
 	ctx := context.Background()
 	s, err := state.Open(ctx, dir)
@@ -64,13 +64,15 @@ func child(role, dir string) error {
 			}
 		}
 		return s.Close()
-	case "full": // write until a file may grow no more, then once more with room
-		return full(ctx, s)
+	case "full": // write until the disk seems full
+		return fillDisk(ctx, s)
 	}
 	return fmt.Errorf("no role %q", role)
 }
 
-func full(ctx context.Context, s *state.Store) error {
+// fillDisk writes until the size limit of files is reached. Then it raises the limit
+// and writes once more.
+func fillDisk(ctx context.Context, s *state.Store) error {
 	signal.Ignore(syscall.SIGXFSZ) // so that the write gives EFBIG instead
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
@@ -101,10 +103,10 @@ func full(ctx context.Context, s *state.Store) error {
 	return s.Close()
 }
 
-// process is a child that plays a role.
+// process is a running child.
 type process struct {
 	*exec.Cmd
-	out *bufio.Scanner // its lines
+	out *bufio.Scanner // lines of its standard output
 }
 
 // start starts a child on the state folder in dir. It is killed when the test
@@ -125,16 +127,16 @@ func start(t *testing.T, role, dir string) *process {
 	return p
 }
 
-// line waits for the next line of the child.
-func (p *process) line(t *testing.T) string {
+// readLine waits for the next line of the child.
+func (p *process) readLine(t *testing.T) string {
 	t.Helper()
 	if !p.out.Scan() {
-		t.Fatal("the child said nothing more")
+		t.Fatal("the child printed no more lines")
 	}
 	return p.out.Text()
 }
 
-// kill kills the child as kill -9 does, and returns what it still had to say.
+// kill kills the child as kill -9 does, and returns the lines that were not read yet.
 func (p *process) kill() (rest []string) {
 	p.Process.Kill()
 	for p.out.Scan() {

@@ -25,16 +25,16 @@ func importAll(t *testing.T, s *state.Store, want int, ms ...state.Export) {
 	}
 }
 
-// lived returns a store that remembers messages in every phase.
-func lived(t *testing.T) *state.Store {
+// storeWithAllPhases returns a store whose account work has messages in every phase.
+func storeWithAllPhases(t *testing.T) *state.Store {
 	s := open(t, t.TempDir())
-	ok(t, landed("b\xff", 1)(s, t))
-	ok(t, landed("a", 1)(s, t))
+	apply(t, s, landed("b\xff", 1))
+	apply(t, s, landed("a", 1))
 	ok(t, s.Delete(t.Context(), "work", 2, []string{"a"}))
-	ok(t, doPromise(promise("owed", "home"), promise("owed", "archive"))(s, t))
-	ok(t, doLand(3, "owed", "home")(s, t))
-	ok(t, doRetract("owed", "archive")(s, t))
-	ok(t, doRefuse(refusal("\x00refused"))(s, t))
+	apply(t, s, doPromise(promise("partly", "home"), promise("partly", "archive")))
+	apply(t, s, doLand(3, "partly", "home"))
+	apply(t, s, doRetract("partly", "archive"))
+	apply(t, s, doRefuse(refusal("\x00refused")))
 	ok(t, s.Adopt(t.Context(), "work", []state.Adoption{{UID: "adopted", Size: 5}}))
 	ok(t, s.Keep(t.Context(), "work", 4, state.Housekeeping{Missing: []string{"a"}}))
 	ok(t, s.SavePoll(t.Context(), "work", state.Poll{Started: 1, Ended: 2, Result: "fine", Listed: 3, Bytes: 4}))
@@ -43,21 +43,21 @@ func lived(t *testing.T) *state.Store {
 }
 
 func TestExportAndImport(t *testing.T) {
-	was := export(t, lived(t), "work")
+	was := export(t, storeWithAllPhases(t), "work")
 	if len(was.Messages) != 5 || len(was.Polls) != 2 || len(was.Days) != 1 || was.LastSuccess != 2 {
 		t.Fatalf("exported %d messages, %d polls, %d days and the success at %d", len(was.Messages), len(was.Polls), len(was.Days), was.LastSuccess)
 	}
 	s := open(t, t.TempDir())
-	ok(t, doPromise(promise("mine", "home"))(s, t)) // so that the account has another id there
+	apply(t, s, doPromise(promise("mine", "home"))) // so that the account has another id here
 	importAll(t, s, 10, was, state.Export{Account: "second", Messages: was.Messages})
 	is := export(t, s, "work")
 	i := slices.IndexFunc(is.Messages, func(m state.Message) bool { return m.UID == "mine" })
 	is.Messages = slices.Delete(is.Messages, i, i+1)
 	if diff := cmp.Diff(was, is); diff != "" {
-		t.Errorf("memory (-was +is):\n%s", diff)
+		t.Errorf("export (-was +is):\n%s", diff)
 	}
 
-	// Once more changes nothing, not even what is different by now.
+	// A second import changes no row that exists. It adds the one that was forgotten.
 	ok(t, s.Keep(t.Context(), "work", 9, state.Housekeeping{Forget: []string{"adopted"}, Missing: []string{"b\xff"}}))
 	importAll(t, s, 1, was)
 	is = export(t, s, "work")
@@ -69,11 +69,11 @@ func TestExportAndImport(t *testing.T) {
 	}
 }
 
-// What comes from another maildrop is in doubt where it may be listed, and all that the
-// account knows of its own stays.
+// Messages from another maildrop become Missing, if they may be listed. What the account
+// knows of its own maildrop stays.
 func TestImportFromAnotherMaildrop(t *testing.T) {
 	s := open(t, t.TempDir())
-	ok(t, doSave(state.Poll{Ended: 200, Maildrop: "here", Fetched: 7})(s, t))
+	apply(t, s, doSave(state.Poll{Ended: 200, Maildrop: "here", Fetched: 7}))
 	was := export(t, s, "work")
 	theirs := state.Export{Account: "work", LastSuccess: 100, Maildrop: "there", Days: []state.Day{{Day: was.Days[0].Day, Polls: 9}}}
 	for _, r := range []state.Row{
@@ -98,11 +98,11 @@ func TestImportFromAnotherMaildrop(t *testing.T) {
 	}
 }
 
-// A promise is not taken for one of this machine: its message is fetched again.
+// Import withdraws open promises, so that their messages are fetched again.
 func TestImportWithdrawsPromises(t *testing.T) {
 	s := open(t, t.TempDir())
-	ok(t, doPromise(promise("open", "home"), promise("half", "home"), promise("half", "archive"))(s, t))
-	ok(t, doLand(3, "half", "home")(s, t))
+	apply(t, s, doPromise(promise("open", "home"), promise("half", "home"), promise("half", "archive")))
+	apply(t, s, doLand(3, "half", "home"))
 	was := export(t, s, "work")
 
 	other := open(t, t.TempDir())
@@ -116,7 +116,7 @@ func TestImportWithdrawsPromises(t *testing.T) {
 }
 
 func TestImportIsAllOrNothing(t *testing.T) {
-	was := export(t, lived(t), "work")
+	was := export(t, storeWithAllPhases(t), "work")
 	twice := was
 	twice.Account = "twice"
 	twice.Messages = slices.Clone(was.Messages)

@@ -14,7 +14,7 @@ func TestRekey(t *testing.T) {
 	for name, test := range map[string]struct {
 		steps []step
 		keys  []state.Rekey
-		// want is the size of the message by each key: it tells them apart.
+		// want is the size of each row, by which they are told apart, by its key.
 		want map[string]int64
 	}{
 		"to a new key": {
@@ -80,9 +80,7 @@ func TestRekey(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t, t.TempDir())
-			for _, do := range test.steps {
-				ok(t, do(s, t))
-			}
+			apply(t, s, test.steps...)
 			ok(t, s.Keep(t.Context(), "work", 1, state.Housekeeping{Rekey: test.keys}))
 			got := make(map[string]int64)
 			for _, r := range rows(t, s, "work") {
@@ -100,16 +98,14 @@ func TestRekey(t *testing.T) {
 	}
 }
 
-// What else is noted goes by the new keys.
+// Keep applies its other fields to the new keys.
 func TestKeepByNewKeys(t *testing.T) {
 	s := open(t, t.TempDir())
-	for _, step := range []step{landed("1", 1), landed("2", 2), landed("3", 3), doDelete(5, "3")} {
-		ok(t, step(s, t))
-	}
-	ok(t, doKeep(9, state.Housekeeping{
+	apply(t, s, landed("1", 1), landed("2", 2), landed("3", 3), doDelete(5, "3"))
+	apply(t, s, doKeep(9, state.Housekeeping{
 		Rekey:   []state.Rekey{{From: "1", To: "2"}, {From: "2", To: "3"}, {From: "3", To: "4"}},
 		Missing: []string{"2"}, Restored: []string{"4"}, Forget: []string{"3"},
-	})(s, t))
+	}))
 	var got []state.Row
 	for _, r := range rows(t, s, "work") {
 		got = append(got, state.Row{UID: r.UID, Size: r.Size, Phase: r.Phase, Missing: r.Missing})
@@ -125,9 +121,9 @@ func promised(uid string, size int64) step {
 }
 
 func landed(uid string, size int64) step {
-	return func(s *state.Store, t *testing.T) error {
-		ok(t, promised(uid, size)(s, t))
-		return doLand(100, uid, "home")(s, t)
+	return func(t *testing.T, s *state.Store) error {
+		apply(t, s, promised(uid, size))
+		return doLand(100, uid, "home")(t, s)
 	}
 }
 
@@ -139,15 +135,13 @@ func TestPollsAndStatus(t *testing.T) {
 		t.Errorf("status of an account never seen (-want +got):\n%s", diff)
 	}
 
-	for _, do := range []step{
+	apply(t, s,
 		landed("due", 1), landed("due and missing", 1), landed("deleted", 1),
 		doPromise(promise("young", "home")), doLand(900, "young", "home"),
 		doDelete(300, "deleted"), doPromise(promise("open", "home"), promise("open", "archive")),
 		doRefuse(refusal("z")), doRefuse(refusal("b")),
 		doKeep(300, state.Housekeeping{Missing: []string{"due and missing"}}),
-	} {
-		ok(t, do(s, t))
-	}
+	)
 	good := state.Poll{Started: 1, Ended: 2, Result: "fine", Fetched: 3, Deleted: 4, Listed: 5, Bytes: 1 << 40}
 	bad := state.Poll{Started: 11, Ended: 12, Result: "retry", Error: "no route to host", Hint: "try later"}
 	ok(t, s.SavePoll(t.Context(), "work", good))
@@ -171,7 +165,7 @@ func TestPollsAndStatus(t *testing.T) {
 	}
 }
 
-func TestOldPollsGo(t *testing.T) {
+func TestSavePollDropsOldPolls(t *testing.T) {
 	s := open(t, t.TempDir())
 	for i := range int64(1010) {
 		ok(t, s.SavePoll(t.Context(), "work", state.Poll{Started: i}))
@@ -185,7 +179,7 @@ func TestOldPollsGo(t *testing.T) {
 
 func TestForget(t *testing.T) {
 	s := open(t, t.TempDir())
-	ok(t, landed("u", 1)(s, t))
+	apply(t, s, landed("u", 1))
 	ok(t, s.SavePoll(t.Context(), "work", state.Poll{Started: 1}))
 	ok(t, s.Promise(t.Context(), "other", []state.Promise{promise("u", "home")}))
 	ok(t, s.Forget(t.Context(), "work"))
@@ -206,7 +200,7 @@ func TestForget(t *testing.T) {
 	}
 }
 
-// What a poll learned of rows says of what maildrop they are only if it names one.
+// Keep without a maildrop keeps the stored one.
 func TestKeepMaildrop(t *testing.T) {
 	s := open(t, t.TempDir())
 	for _, test := range []struct {
@@ -217,7 +211,7 @@ func TestKeepMaildrop(t *testing.T) {
 		{doKeep(1, state.Housekeeping{Found: []string{"u"}}), "here"},
 		{doKeep(2, state.Housekeeping{Maildrop: "there"}), "there"},
 	} {
-		ok(t, test.step(s, t))
+		apply(t, s, test.step)
 		st, err := s.Standing(t.Context(), "work")
 		ok(t, err)
 		if st.Maildrop != test.want {
@@ -226,20 +220,17 @@ func TestKeepMaildrop(t *testing.T) {
 	}
 }
 
-// The pauses that end are those of refused messages, of which nothing is
-// forgotten.
+// Retry ends the pauses of refused messages, and forgets nothing else of them.
 func TestRetry(t *testing.T) {
 	s := open(t, t.TempDir())
 	large := refusal("large")
 	large.NextTry = 0
-	for _, do := range []step{
-		doPromise(promise("owed", "home"), promise("owed", "archive")), doLand(100, "owed", "home"), doRetract("owed", "archive"), doRefuse(refusal("owed")),
+	apply(t, s,
+		doPromise(promise("partly", "home"), promise("partly", "archive")), doLand(100, "partly", "home"), doRetract("partly", "archive"), doRefuse(refusal("partly")),
 		doRefuse(refusal("poison")), doRefuse(refusal("poison")), doRefuse(large),
 		landed("strange", 1), doDelete(200, "strange"), doRefuse(refusal("strange")),
 		landed("restored", 1), doRefuse(refusal("restored")), landed("compared", 1), doRefuse(refusal("compared")), doKeep(1, state.Housekeeping{Missing: []string{"compared"}}),
-	} {
-		ok(t, do(s, t))
-	}
+	)
 	ok(t, s.Refuse(t.Context(), "other", []state.Refusal{refusal("poison")}))
 	retry := func(want int64, uids ...string) {
 		t.Helper()
@@ -256,20 +247,20 @@ func TestRetry(t *testing.T) {
 			got[r.UID] = [2]int64{int64(r.Tries), r.NextTry}
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("tries and the next (-want +got):\n%s", diff)
+			t.Errorf("tries and times of the next (-want +got):\n%s", diff)
 		}
 	}
-	before, err := s.Deliveries(t.Context(), "work", "owed")
+	before, err := s.Deliveries(t.Context(), "work", "partly")
 	ok(t, err)
 
 	retry(0, "large", "restored", "unknown")
-	retry(1, "large", "owed")
-	expect(map[string][2]int64{"large": {1, 0}, "owed": {0, 300}, "poison": {2, 500}, "strange": {1, 500}, "restored": {1, 500}, "compared": {1, 500}})
-	retry(4) // with one that is due already
-	expect(map[string][2]int64{"large": {1, 0}, "owed": {0, 300}, "poison": {0, 300}, "strange": {1, 300}, "restored": {1, 500}, "compared": {1, 300}})
+	retry(1, "large", "partly")
+	expect(map[string][2]int64{"large": {1, 0}, "partly": {0, 300}, "poison": {2, 500}, "strange": {1, 500}, "restored": {1, 500}, "compared": {1, 500}})
+	retry(4) // one of them is due already
+	expect(map[string][2]int64{"large": {1, 0}, "partly": {0, 300}, "poison": {0, 300}, "strange": {1, 300}, "restored": {1, 500}, "compared": {1, 300}})
 	retry(2)
 
-	after, err := s.Deliveries(t.Context(), "work", "owed")
+	after, err := s.Deliveries(t.Context(), "work", "partly")
 	ok(t, err)
 	if diff := cmp.Diff(before, after); diff != "" || len(after) != 2 {
 		t.Errorf("%d deliveries (-before +after):\n%s", len(after), diff)
@@ -279,22 +270,20 @@ func TestRetry(t *testing.T) {
 	}
 }
 
-// What the server will not give to be compared is among what it says of the account
-// for as long as its pause lasts.
-func TestStatusOfCompared(t *testing.T) {
+// A message that the server would not send for a comparison counts as refused during its
+// pause.
+func TestStatusOfFailedComparison(t *testing.T) {
 	s := open(t, t.TempDir())
 	later := func(uid string) state.Refusal {
 		r := refusal(uid)
 		r.NextTry = time.Now().Add(time.Hour).Unix()
 		return r
 	}
-	for _, do := range []step{
+	apply(t, s,
 		landed("landed", 1), doRefuse(later("landed")), landed("deleted", 1), doDelete(200, "deleted"), doRefuse(later("deleted")),
-		landed("told", 1), doRefuse(later("told")), landed("over", 1), doRefuse(refusal("over")),
+		landed("listed", 1), doRefuse(later("listed")), landed("over", 1), doRefuse(refusal("over")),
 		doKeep(300, state.Housekeeping{Missing: []string{"landed", "over"}}),
-	} {
-		ok(t, do(s, t))
-	}
+	)
 	ok(t, s.Adopt(t.Context(), "work", []state.Adoption{{UID: "adopted"}}))
 	ok(t, s.Refuse(t.Context(), "work", []state.Refusal{later("adopted")}))
 	st, err := s.Status(t.Context(), "work", 0)
@@ -308,19 +297,17 @@ func TestStatusOfCompared(t *testing.T) {
 	}
 }
 
-// What is gone from the server, as when its owner has deleted it there, is no longer
-// said to stay on it. While its pause lasts, it may only be in doubt.
+// A refused message that is gone from the server no longer counts as refused. During its
+// pause it still does, as it may only be missing from one listing.
 func TestStatusOfRefusedAndGone(t *testing.T) {
 	s := open(t, t.TempDir())
 	waits := refusal("waits")
 	waits.NextTry = time.Now().Add(time.Hour).Unix()
-	for _, do := range []step{
+	apply(t, s,
 		doRefuse(refusal("there")), doRefuse(refusal("gone")), doRefuse(waits),
 		doPromise(promise("suspect", "home")), doSuspect(100, "suspect", "home"), doRefuse(refusal("suspect")),
 		doKeep(300, state.Housekeeping{Missing: []string{"gone", "waits", "suspect"}}),
-	} {
-		ok(t, do(s, t))
-	}
+	)
 	for _, want := range [][]string{{"there", "waits"}, {"gone", "suspect", "there", "waits"}} {
 		st, err := s.Status(t.Context(), "work", 0)
 		ok(t, err)
@@ -336,12 +323,12 @@ func TestStatusOfRefusedAndGone(t *testing.T) {
 		if n := accounts[0].Refused; n != len(want) {
 			t.Errorf("%d refused of %q", n, want)
 		}
-		ok(t, doKeep(400, state.Housekeeping{Found: []string{"gone", "waits", "suspect"}})(s, t))
+		apply(t, s, doKeep(400, state.Housekeeping{Found: []string{"gone", "waits", "suspect"}}))
 	}
 }
 
-// Landings go by the names that their sinks have now, also if these were exchanged and
-// one is that of a promise which was withdrawn.
+// Keep replaces landings after sinks were renamed, also if the names were exchanged and
+// one is the name in a withdrawn promise.
 func TestKeepLanded(t *testing.T) {
 	s := open(t, t.TempDir())
 	ctx := t.Context()

@@ -10,14 +10,14 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// Landings of several sinks may come at once, as a poll finds them that others left.
+// One call of Land may have landings of several sinks, as when a poll settles promises.
 func TestLandingsOfSeveralSinks(t *testing.T) {
 	s := open(t, t.TempDir())
 	var landed []state.Landing
 	var want []string
 	for i := range 4 {
 		uid, sinks := strconv.Itoa(i), []string{"home", "archive"}
-		ok(t, doPromise(promise(uid, "home"), promise(uid, "archive"))(s, t))
+		apply(t, s, doPromise(promise(uid, "home"), promise(uid, "archive")))
 		landed = append(landed, state.Landing{UID: uid, Sink: sinks[i%2]})
 		want = append(want, uid+" "+sinks[1-i%2])
 	}
@@ -33,14 +33,14 @@ func TestLandingsOfSeveralSinks(t *testing.T) {
 	}
 }
 
-// What lands elsewhere than it was promised says so, and nothing that lands with it does.
+// Landing.Where replaces the place of the promise, for that message alone.
 func TestLandingsElsewhere(t *testing.T) {
 	s := open(t, t.TempDir())
 	var landed []state.Landing
 	for _, uid := range []string{"a", "b", "c", "d"} {
 		p := promise(uid, "home")
 		p.Where = "new/" + uid
-		ok(t, doPromise(p)(s, t))
+		apply(t, s, doPromise(p))
 		landed = append(landed, state.Landing{UID: uid, Sink: "home"})
 	}
 	landed[1].Where = "cur/b"
@@ -54,9 +54,9 @@ func TestLandingsElsewhere(t *testing.T) {
 	}
 }
 
-func TestLandingThatWasNotPromised(t *testing.T) {
+func TestLandWithoutPromise(t *testing.T) {
 	s := open(t, t.TempDir())
-	ok(t, doPromise(promise("u", "home"))(s, t))
+	apply(t, s, doPromise(promise("u", "home")))
 	err := s.Land(t.Context(), "work", 1, []state.Landing{{UID: "u", Sink: "home"}, {UID: "u", Sink: "elsewhere"}})
 	if err == nil || !strings.Contains(err.Error(), `"elsewhere"`) {
 		t.Errorf("error %v, want one that names the sink", err)
@@ -64,44 +64,44 @@ func TestLandingThatWasNotPromised(t *testing.T) {
 	if got := row(t, s, "u").Phase; got != state.Promised {
 		t.Errorf("the other landing of the call was noted: %v", got)
 	}
-	ok(t, doPromise(promise("a", "home"), promise("b", "home"), promise("c", "home"))(s, t))
+	apply(t, s, doPromise(promise("a", "home"), promise("b", "home"), promise("c", "home")))
 	err = s.Land(t.Context(), "work", 1, []state.Landing{
 		{UID: "a", Sink: "home"}, {UID: "b", Sink: "home"}, {UID: "nobody's", Sink: "home"}, {UID: "c", Sink: "home"}})
 	if err == nil || !strings.Contains(err.Error(), `"nobody's"`) || row(t, s, "a").Phase != state.Promised {
 		t.Errorf("one of four was not promised: error %v", err)
 	}
-	ok(t, doPromise(promise("v", "home"), promise("v", "archive"))(s, t))
-	ok(t, doRetract("v", "home")(s, t))
-	if err := doLand(1, "v", "home")(s, t); err == nil {
+	apply(t, s, doPromise(promise("v", "home"), promise("v", "archive")))
+	apply(t, s, doRetract("v", "home"))
+	if err := doLand(1, "v", "home")(t, s); err == nil {
 		t.Error("what was withdrawn has landed")
 	}
 }
 
-// What landed in one sink is owed to the other, each message for itself. There are
-// enough of them for statements of all sizes.
-func TestSeveralAreOwed(t *testing.T) {
+// Messages that landed in one sink of two, and were withdrawn from the other, become
+// Refused. There are enough of them for statements of all sizes.
+func TestPartlyLandedBecomeRefused(t *testing.T) {
 	s := open(t, t.TempDir())
-	var owed []state.Promise
+	var withdrawn []state.Promise
 	var landed []state.Landing
 	for i := range 64 + 16 + 4 + 1 {
 		uid := strconv.Itoa(i)
-		ok(t, doPromise(promise(uid, "home"), promise(uid, "archive"))(s, t))
-		owed = append(owed, promise(uid, "archive"))
+		apply(t, s, doPromise(promise(uid, "home"), promise(uid, "archive")))
+		withdrawn = append(withdrawn, promise(uid, "archive"))
 		landed = append(landed, state.Landing{UID: uid, Sink: "home"})
 	}
-	ok(t, doPromise(promise("whole", "home"))(s, t)) // which is owed to nobody
-	landed = append([]state.Landing{{UID: "whole", Sink: "home"}}, landed...)
-	ok(t, s.Retract(t.Context(), "work", owed))
+	apply(t, s, doPromise(promise("everywhere", "home")))
+	landed = append([]state.Landing{{UID: "everywhere", Sink: "home"}}, landed...)
+	ok(t, s.Retract(t.Context(), "work", withdrawn))
 	ok(t, s.Land(t.Context(), "work", 1, landed))
 	for _, r := range rows(t, s, "work") {
-		if r.UID != "whole" && r.Phase != state.Refused {
+		if r.UID != "everywhere" && r.Phase != state.Refused {
 			t.Errorf("message %q is %v, want it refused", r.UID, r.Phase)
 		}
 	}
 }
 
 // What has landed is Unreported until a poll is saved that counts it. What was dropped
-// is not mail that came in.
+// does not count.
 func TestUnreported(t *testing.T) {
 	s := open(t, t.TempDir())
 	expect := func(messages int, octets int64) {
@@ -112,21 +112,19 @@ func TestUnreported(t *testing.T) {
 			t.Errorf("unreported: %d messages, %d octets, want %d, %d", st.Unreported, st.UnreportedBytes, messages, octets)
 		}
 	}
-	for _, step := range []step{
+	apply(t, s,
 		doPromise(promise("a", "home"), promise("b", "home"), promise("b", "archive"), promise("c", "none")),
 		doLand(1, "a", "home"),
 		doLand(1, "b", "home"),
-		func(s *state.Store, t *testing.T) error {
+		func(t *testing.T, s *state.Store) error {
 			return s.Land(t.Context(), "work", 1, []state.Landing{{UID: "c", Sink: "none", Dropped: true}})
 		},
-	} {
-		ok(t, step(s, t))
-	}
-	expect(1, 10) // b is owed to the archive
-	ok(t, doLand(2, "b", "archive")(s, t))
+	)
+	expect(1, 10) // b has not landed in the archive
+	apply(t, s, doLand(2, "b", "archive"))
 	expect(2, 20)
-	ok(t, doSave(state.Poll{Fetched: 1, Bytes: 10})(s, t))
+	apply(t, s, doSave(state.Poll{Fetched: 1, Bytes: 10}))
 	expect(1, 10)
-	ok(t, doSave(state.Poll{Fetched: 1, Bytes: 10})(s, t))
+	apply(t, s, doSave(state.Poll{Fetched: 1, Bytes: 10}))
 	expect(0, 0)
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// added is what each version of the schema brought room for.
-var added = map[int]string{
+// fillers hold, by version of the schema, statements that fill what is new in it.
+var fillers = map[int]string{
 	1: `INSERT INTO accounts (id, name, last_success) VALUES (7, 'work', 90), (8, 'idle', 0);
 		INSERT INTO messages (account, uid, phase, size, header, content, landed, deleted, missing, tries, next_try, reason) VALUES
 			(7, x'00ff', 4, 1, NULL, NULL, 0, 0, 0, 3, 500, 'no room'),
@@ -42,18 +42,18 @@ var added = map[int]string{
 	16: `UPDATE troubles SET undeleted = 87, causes = 'password' WHERE account = 7;`,
 }
 
-// A database of any version is brought up to date with all that is in it.
+// Open migrates a database of any version, and keeps all that is in it.
 func TestMigrate(t *testing.T) {
 	for from := 1; from <= state.Newest; from++ {
 		t.Run(fmt.Sprint("from ", from), func(t *testing.T) {
-			if added[from] == "" {
-				t.Fatal("nothing says what this version brought room for")
+			if fillers[from] == "" {
+				t.Fatal("this version has no entry in fillers")
 			}
 			dir := filepath.Join(t.TempDir(), "state")
 			ok(t, os.Mkdir(dir, 0o700))
 			ok(t, os.WriteFile(filepath.Join(dir, "mailhaul.db"), nil, 0o600))
 			for v := 1; v <= from; v++ {
-				edit(t, dir, state.Upgrade(v)+added[v])
+				execRaw(t, dir, state.Upgrade(v)+fillers[v])
 			}
 			s, err := state.Open(t.Context(), dir)
 			ok(t, err)
@@ -61,8 +61,8 @@ func TestMigrate(t *testing.T) {
 
 			fresh := t.TempDir()
 			open(t, fresh)
-			if diff := cmp.Diff(layout(t, filepath.Join(fresh, "state")), layout(t, dir)); diff != "" {
-				t.Errorf("unlike a database that is new (-new +migrated):\n%s", diff)
+			if diff := cmp.Diff(describeSchema(t, filepath.Join(fresh, "state")), describeSchema(t, dir)); diff != "" {
+				t.Errorf("the schema differs from that of a new database (-new +migrated):\n%s", diff)
 			}
 
 			// since returns a value that versions before v do not have.
@@ -94,7 +94,7 @@ func TestMigrate(t *testing.T) {
 				Days: []state.Day{{Day: 1, Polls: polls, Failed: 1, Fetched: 4, Bytes: 40}},
 			}
 			if diff := cmp.Diff(want, export(t, s, "work")); diff != "" {
-				t.Errorf("memory (-want +got):\n%s", diff)
+				t.Errorf("export (-want +got):\n%s", diff)
 			}
 			health, err := s.Health(t.Context())
 			ok(t, err)
@@ -132,8 +132,8 @@ func TestMigrate(t *testing.T) {
 				t.Errorf("the server was asked at %d", got)
 			}
 
-			// What is new goes on from there.
-			ok(t, doPromise(promise("new", "home"))(s, t))
+			// The migrated database can be written to.
+			apply(t, s, doPromise(promise("new", "home")))
 			ok(t, s.SavePoll(t.Context(), "work", state.Poll{Ended: time.Date(1970, 1, 2, 12, 0, 0, 0, time.Local).Unix()}))
 			now := export(t, s, "work")
 			if m := now.Messages[3]; len(now.Messages) != 5 || m.UID != "new" || m.Seen == 0 || m.Deliveries[0].Promised == 0 {
@@ -146,10 +146,10 @@ func TestMigrate(t *testing.T) {
 	}
 }
 
-// layout returns what there is in a database: its tables and indexes, and the
-// columns of each with their types, defaults and keys.
-func layout(t *testing.T, dir string) []string {
-	db := raw(t, filepath.Join(dir, "mailhaul.db"))
+// describeSchema returns the tables and indexes of a database, and the columns of each
+// with their types, defaults and keys, as lines.
+func describeSchema(t *testing.T, dir string) []string {
+	db := openRaw(t, filepath.Join(dir, "mailhaul.db"))
 	defer db.Close()
 	rows, err := db.Query(`
 		SELECT m.type || ' ' || m.name || ' of ' || m.tbl_name || coalesce(': ' || l.strict || l.wr, '') || coalesce(': ' || x.name || ' ' || x.desc, '')
@@ -172,7 +172,7 @@ func layout(t *testing.T, dir string) []string {
 	}
 	ok(t, rows.Err())
 	if len(all) < 50 {
-		t.Fatalf("only %q", all)
+		t.Fatalf("the schema has only %q", all)
 	}
 	return all
 }

@@ -15,12 +15,12 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-func TestOpenMakesAPrivateFolder(t *testing.T) {
+func TestOpenCreatesPrivateFolder(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a b", "c?d#e%20", "state")
 	s, err := state.Open(t.Context(), dir)
 	ok(t, err)
 	defer s.Close()
-	ok(t, doPromise(promise("u", "home"))(s, t))
+	apply(t, s, doPromise(promise("u", "home")))
 	l, err := s.Lease(t.Context(), "work")
 	ok(t, err)
 	defer l.Release()
@@ -56,11 +56,11 @@ func TestOpenRefuses(t *testing.T) {
 			"not a directory", "",
 		},
 		"a newer schema": {
-			func(t *testing.T, dir string) { edit(t, dir, "PRAGMA user_version = 99") },
+			func(t *testing.T, dir string) { execRaw(t, dir, "PRAGMA user_version = 99") },
 			"schema 99", "upgrade mailhaul",
 		},
 		"another program's database": {
-			func(t *testing.T, dir string) { edit(t, dir, "PRAGMA application_id = 1") },
+			func(t *testing.T, dir string) { execRaw(t, dir, "PRAGMA application_id = 1") },
 			"mailhaul.db", "restore",
 		},
 		"an empty file": {
@@ -91,7 +91,7 @@ func TestOpenRefuses(t *testing.T) {
 					t.Errorf("%q, hint %q; want %q, hint %q", err, e.Hint, test.says, test.hint)
 				}
 				if state.IsMachineError(err) {
-					t.Errorf("%v counts as the machine's trouble", err)
+					t.Errorf("%v is an error of the machine", err)
 				}
 			}
 		})
@@ -117,21 +117,21 @@ func TestDamage(t *testing.T) {
 	ok(t, err)
 	defer s.Close()
 	_, rerr := s.Rows(t.Context(), "work")
-	werr := doPromise(promise("u", "home"))(s, t)
+	werr := doPromise(promise("u", "home"))(t, s)
 	for _, err := range []error{rerr, werr} {
 		var e *state.Error
 		if !errors.As(err, &e) || e.Path != path || !strings.Contains(e.Hint, "restore") {
 			t.Errorf("%v, want an *Error that names %s", err, path)
 		} else if !strings.Contains(e.Hint, "errors of the disk") {
-			t.Errorf("hint %q, which is no help if the disk cannot be read", e.Hint)
+			t.Errorf("hint %q, which does not mention that the disk may fail", e.Hint)
 		} else if !strings.Contains(e.Hint, path+"-wal") || !strings.Contains(e.Hint, path+"-shm") {
-			t.Errorf("hint %q, which leaves what would be played into the backup", e.Hint)
+			t.Errorf("hint %q, which does not mention the files that would damage the backup", e.Hint)
 		}
 	}
 }
 
-// SQLite does not say that it cannot open a file for lack of a descriptor, which has
-// nothing to do with whose the folder is.
+// Open reports a lack of file descriptors, although SQLite only says that it cannot open
+// the file.
 func TestOpenWithoutDescriptors(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	s, err := state.Open(t.Context(), dir)
@@ -153,8 +153,8 @@ func TestOpenWithoutDescriptors(t *testing.T) {
 	}
 }
 
-// Nor does it say that nothing can be written to the whole file system.
-func TestOpenOnAReadOnlyFileSystem(t *testing.T) {
+// The same goes for a file system that is read-only.
+func TestOpenOnReadOnlyFileSystem(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	s, err := state.Open(t.Context(), dir)
 	ok(t, err)
@@ -174,7 +174,7 @@ func TestOpenOnAReadOnlyFileSystem(t *testing.T) {
 	}
 }
 
-func TestOpenReadOnlyWithoutADatabase(t *testing.T) {
+func TestOpenReadOnlyWithoutDatabase(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	if _, err := state.OpenReadOnly(t.Context(), dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("OpenReadOnly: %v, want fs.ErrNotExist", err)
@@ -184,7 +184,7 @@ func TestOpenReadOnlyWithoutADatabase(t *testing.T) {
 	}
 }
 
-func TestOpenAtOnce(t *testing.T) {
+func TestOpenConcurrently(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	errs := make(chan error)
 	for range 8 {
@@ -211,21 +211,21 @@ func TestOpenAtOnce(t *testing.T) {
 	}
 }
 
-// TestOpenSettlesBesideAReader holds a read open, so that Open cannot move
-// the -wal into the database and must sync it by a commit instead.
-func TestOpenSettlesBesideAReader(t *testing.T) {
+// TestOpenBesideReader keeps a read transaction open, so that Open cannot move the -wal
+// into the database, and must sync it by a commit instead.
+func TestOpenBesideReader(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
-	ok(t, doPromise(promise("u", "home"))(s, t))
+	apply(t, s, doPromise(promise("u", "home")))
 	path := filepath.Join(dir, "state", "mailhaul.db")
 
-	db := raw(t, path)
+	db := openRaw(t, path)
 	reader, err := db.Begin()
 	ok(t, err)
 	defer reader.Rollback()
 	var n int
 	ok(t, reader.QueryRow("SELECT count(*) FROM messages").Scan(&n))
-	ok(t, doPromise(promise("v", "home"))(s, t))
+	apply(t, s, doPromise(promise("v", "home")))
 
 	before, err := os.Stat(path + "-wal")
 	ok(t, err)
@@ -240,8 +240,8 @@ func TestOpenSettlesBesideAReader(t *testing.T) {
 	}
 }
 
-// raw opens a database past this package.
-func raw(t *testing.T, path string) *sql.DB {
+// openRaw opens a database without this package.
+func openRaw(t *testing.T, path string) *sql.DB {
 	t.Helper()
 	db, err := sql.Open("sqlite", "file:"+path+"?mode=rw")
 	ok(t, err)
@@ -249,9 +249,10 @@ func raw(t *testing.T, path string) *sql.DB {
 	return db
 }
 
-func edit(t *testing.T, dir, query string) {
+// execRaw runs a statement in the database of the state folder dir, without this package.
+func execRaw(t *testing.T, dir, query string) {
 	t.Helper()
-	db := raw(t, filepath.Join(dir, "mailhaul.db"))
+	db := openRaw(t, filepath.Join(dir, "mailhaul.db"))
 	_, err := db.Exec(query)
 	ok(t, errors.Join(err, db.Close()))
 }

@@ -40,12 +40,11 @@ func TestLease(t *testing.T) {
 	ok(t, again.Release())
 }
 
-// What keeps an account from its lease can be seen without taking that, and nothing is
-// made for it.
+// CheckLease returns the error that Lease would, and creates nothing.
 func TestCheckLease(t *testing.T) {
 	parent := t.TempDir()
 	dir := filepath.Join(parent, "state")
-	ok(t, state.CheckLease(dir, "work")) // all will be made
+	ok(t, state.CheckLease(dir, "work")) // Open would create all
 	s := open(t, parent)
 	ok(t, state.CheckLease(dir, "work"))
 	l, err := s.Lease(t.Context(), "work")
@@ -62,8 +61,8 @@ func TestCheckLease(t *testing.T) {
 	ok(t, state.CheckLease(dir, "other"))
 }
 
-// A child that was being started as a lease was released does not hold it.
-func TestLeaseIsFreeAtOnce(t *testing.T) {
+// Release frees the lease even while a child process has a copy of its descriptor.
+func TestReleaseWithCopiedDescriptor(t *testing.T) {
 	s := open(t, t.TempDir())
 	l, err := s.Lease(t.Context(), "work")
 	ok(t, err)
@@ -76,16 +75,16 @@ func TestLeaseIsFreeAtOnce(t *testing.T) {
 	ok(t, again.Release())
 }
 
-// Nobody polls by a database that has no name any more: what that remembers is
-// forgotten with its process, and another process would remember by another.
-func TestLeaseOfALostDatabase(t *testing.T) {
+// Lease fails if the database was removed or replaced: what a poll would write to it
+// would be lost.
+func TestLeaseWithoutDatabase(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	s, err := state.Open(t.Context(), dir)
 	ok(t, err)
 	defer s.Close()
 	for _, change := range []func() error{
 		func() error { return os.RemoveAll(dir) },
-		func() error { // and begun anew
+		func() error { // and another process creates a new one
 			other, err := state.Open(t.Context(), dir)
 			return errors.Join(err, other.Close())
 		},
@@ -94,15 +93,15 @@ func TestLeaseOfALostDatabase(t *testing.T) {
 		_, err := s.Lease(t.Context(), "work")
 		var e *state.Error
 		if !errors.As(err, &e) || e.Path != filepath.Join(dir, "mailhaul.db") || !strings.Contains(e.Hint, "start it again") || state.IsMachineError(err) {
-			t.Errorf("Lease: %v, want an *Error for a person that names the database", err)
+			t.Errorf("Lease: %v, want an *Error that names the database", err)
 		} else if !strings.Contains(e.Hint, "-wal") {
-			t.Errorf("hint %q, which leaves what would be played into the right one", e.Hint)
+			t.Errorf("hint %q, which does not mention the -wal that must not stay", e.Hint)
 		}
 	}
 }
 
-// Nor by a folder of leases that was removed: another process may hold a lease by a file
-// of it, which a new folder would not show.
+// Lease fails if the folder of leases was removed: another process may hold a lease by a
+// file in it.
 func TestLeaseWithoutFolder(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	s, err := state.Open(t.Context(), dir)
@@ -113,7 +112,7 @@ func TestLeaseWithoutFolder(t *testing.T) {
 	_, err = s.Lease(t.Context(), "work")
 	var e *state.Error
 	if !errors.As(err, &e) || e.Path != leases || !strings.Contains(e.Hint, "start it again") || state.IsMachineError(err) {
-		t.Errorf("Lease: %v, want an *Error for a person that names the folder", err)
+		t.Errorf("Lease: %v, want an *Error that names the folder", err)
 	}
 	if _, err := os.Stat(leases); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the folder: %v", err)
@@ -126,7 +125,7 @@ func TestLeaseWithoutFolder(t *testing.T) {
 	ok(t, l.Release())
 }
 
-// Of a process that could not be read, nothing is said.
+// A HeldError names the process only if it is known.
 func TestHeldError(t *testing.T) {
 	for want, err := range map[string]*state.HeldError{
 		`account "work" is being polled already`:                                                    {Account: "work"},
@@ -139,11 +138,11 @@ func TestHeldError(t *testing.T) {
 	}
 }
 
-func TestLeaseDiesWithItsProcess(t *testing.T) {
+func TestLeaseEndsWithItsProcess(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
 	p := start(t, "lease", filepath.Join(dir, "state"))
-	if got := p.line(t); got != "held" {
+	if got := p.readLine(t); got != "held" {
 		t.Fatal(got)
 	}
 	var held *state.HeldError
@@ -156,17 +155,17 @@ func TestLeaseDiesWithItsProcess(t *testing.T) {
 	ok(t, l.Release())
 }
 
-// TestKill kills a process that writes, at points that differ by what it had
-// said, and looks for everything it had said.
+// TestKill kills a process that writes, each time after more writes, and checks that every
+// write that it reported is there.
 func TestKill(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	for round := range 8 {
 		p := start(t, "promise", dir)
-		var said []string
+		var reported []string
 		for range 1 + 7*round {
-			said = append(said, p.line(t))
+			reported = append(reported, p.readLine(t))
 		}
-		said = append(said, p.kill()...)
+		reported = append(reported, p.kill()...)
 
 		s, err := state.Open(t.Context(), dir)
 		ok(t, err)
@@ -174,16 +173,16 @@ func TestKill(t *testing.T) {
 		for _, r := range rows(t, s, "work") {
 			phases[r.UID] = r.Phase
 		}
-		for _, line := range said {
+		for _, line := range reported {
 			word, uid, _ := strings.Cut(line, " ")
 			switch got := phases[uid]; word {
 			case "promised":
 				if got != state.Promised && got != state.Landed {
-					t.Errorf("round %d: said %q, found %v", round, line, got)
+					t.Errorf("round %d: reported %q, found %v", round, line, got)
 				}
 			case "landed":
 				if got != state.Landed {
-					t.Errorf("round %d: said %q, found %v", round, line, got)
+					t.Errorf("round %d: reported %q, found %v", round, line, got)
 				}
 			default:
 				t.Fatal(line)
@@ -194,16 +193,16 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// Nothing of a database that was moved away, after a kill, gets into the one
-// that takes its place.
-func TestAnewBesideARemainder(t *testing.T) {
+// The -wal that a killed process left is not applied to a new database, after the old
+// one was removed.
+func TestCreateBesideOldWAL(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	p := start(t, "promise", dir)
-	p.line(t)
+	p.readLine(t)
 	p.kill()
 	path := filepath.Join(dir, "mailhaul.db")
 	if info, err := os.Stat(path + "-wal"); err != nil || info.Size() == 0 {
-		t.Fatal("nothing remains that could", err)
+		t.Fatal("no -wal was left", err)
 	}
 	ok(t, os.Remove(path))
 
@@ -211,16 +210,16 @@ func TestAnewBesideARemainder(t *testing.T) {
 	ok(t, err)
 	defer s.Close()
 	if got := rows(t, s, "work"); len(got) != 0 {
-		t.Errorf("it holds %v", got)
+		t.Errorf("the new database has the rows %v", got)
 	}
-	ok(t, doPromise(promise("u", "home"))(s, t))
+	apply(t, s, doPromise(promise("u", "home")))
 }
 
 func TestTwoProcessesWrite(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
 	p := start(t, "write", filepath.Join(dir, "state"))
-	if got := p.line(t); got != "writing" {
+	if got := p.readLine(t); got != "writing" {
 		t.Fatal(got)
 	}
 	for i := range 200 {
@@ -238,10 +237,10 @@ func TestTwoProcessesWrite(t *testing.T) {
 	}
 }
 
-func TestReadOnlyBesideAWriter(t *testing.T) {
+func TestReadOnlyBesideWriter(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	p := start(t, "promise", dir)
-	p.line(t)
+	p.readLine(t)
 	check := func(when string) {
 		t.Helper()
 		s, err := state.OpenReadOnly(t.Context(), dir)
@@ -270,7 +269,7 @@ func TestReadOnlyBesideAWriter(t *testing.T) {
 	}
 }
 
-// list names what lies in a folder.
+// list returns the names in a folder.
 func list(t *testing.T, dir string) string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)

@@ -103,7 +103,7 @@ CREATE TABLE days (
 	PRIMARY KEY (account, day)
 ) STRICT, WITHOUT ROWID;
 
--- What a person was told of an account that does not do well.
+-- A Trouble of an account.
 CREATE TABLE troubles (
 	account    INTEGER PRIMARY KEY,
 	since      INTEGER NOT NULL,
@@ -116,7 +116,7 @@ CREATE TABLE troubles (
 	causes     TEXT    NOT NULL DEFAULT ''
 ) STRICT;
 
--- What a server said it can do, lines of replies to CAPA, and to whom.
+-- A Server. before and after are its lines, separated by line feeds.
 CREATE TABLE servers (
 	account INTEGER PRIMARY KEY,
 	key     TEXT NOT NULL,
@@ -126,9 +126,9 @@ CREATE TABLE servers (
 ) STRICT;
 `
 
-// migrations lead from one version of the schema to the next. A database's
-// PRAGMA user_version says how many it has been through. Those that were ever
-// released are never changed.
+// migrations lead from one version of the schema to the next. The PRAGMA user_version
+// of a database counts those that it has been through. A migration is never changed
+// once it was released.
 var migrations = []string{`
 CREATE TABLE accounts (
 	id           INTEGER PRIMARY KEY,
@@ -265,9 +265,9 @@ ALTER TABLE troubles ADD COLUMN undeleted INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE troubles ADD COLUMN causes TEXT NOT NULL DEFAULT '';
 `}
 
-// checkSchema returns the version of the schema of the database at path. An
-// empty file is no database of ours either: where there was one, something
-// has gone wrong that must not pass as a first run.
+// checkSchema returns the version of the schema of the database at path. A database of
+// another program is an error, and so is an empty file: it was damaged, and must not be
+// taken for a new database.
 func checkSchema(ctx context.Context, path string, db querier) (int, error) {
 	var id, version int
 	if err := db.QueryRowContext(ctx, "PRAGMA application_id").Scan(&id); err != nil {
@@ -292,15 +292,15 @@ type querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// migrate brings the schema to the newest version, all or nothing. It commits a
-// page in any case.
+// migrate brings the schema to the newest version, all or nothing. Even if it is the
+// newest already, the commit writes a page.
 func migrate(ctx context.Context, conn *sql.Conn) error {
 	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
 	defer conn.ExecContext(context.Background(), "ROLLBACK") // no-op after COMMIT
 
-	// Asked within the transaction: another process may have just done it.
+	// Read within the transaction: another process may have migrated it just now.
 	var version int
 	if err := conn.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
 		return err

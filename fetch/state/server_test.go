@@ -35,7 +35,7 @@ func TestStanding(t *testing.T) {
 	expectServer(state.Server{}, 0)
 }
 
-// What is deleted is in doubt until the end of the poll, unless that leaves it so.
+// Deletions are in doubt until Confirm, Undelete, or a SavePoll that is not Unconfirmed.
 func TestDoubt(t *testing.T) {
 	s := open(t, t.TempDir())
 	expect := func(want bool) {
@@ -48,27 +48,27 @@ func TestDoubt(t *testing.T) {
 			}
 		}
 	}
-	ok(t, doPromise(promise("u", "home"))(s, t))
-	ok(t, doLand(1, "u", "home")(s, t))
+	apply(t, s, doPromise(promise("u", "home")))
+	apply(t, s, doLand(1, "u", "home"))
 	expect(false)
-	ok(t, doAsk(2, "u")(s, t))
+	apply(t, s, doDeleteUnconfirmed(2, "u"))
 	expect(true)
 	ok(t, s.SavePoll(t.Context(), "other", state.Poll{}))
-	ok(t, doSave(state.Poll{Unconfirmed: true})(s, t))
+	apply(t, s, doSave(state.Poll{Unconfirmed: true}))
 	expect(true)
-	ok(t, doSave(state.Poll{})(s, t))
+	apply(t, s, doSave(state.Poll{}))
 	expect(false)
-	ok(t, doAsk(3, "u")(s, t))
-	ok(t, doUndelete(s, t))
+	apply(t, s, doDeleteUnconfirmed(3, "u"))
+	apply(t, s, doUndelete)
 	expect(false)
-	ok(t, doAsk(4, "u")(s, t))
+	apply(t, s, doDeleteUnconfirmed(4, "u"))
 	ok(t, s.Confirm(t.Context(), "work"))
 	expect(false)
 }
 
-// Any change of a row ends a rest, and nothing else does.
+// Any change of a row ends the Rest, and nothing else does.
 func TestRest(t *testing.T) {
-	memory := state.Export{Account: "work", Messages: []state.Message{{Row: state.Row{UID: "w", Phase: state.Landed}}}}
+	export := state.Export{Account: "work", Messages: []state.Message{{Row: state.Row{UID: "w", Phase: state.Landed}}}}
 	for name, test := range map[string]struct {
 		do   step
 		ends bool
@@ -81,32 +81,32 @@ func TestRest(t *testing.T) {
 		"deletion":    {doDelete(2, "u"), true},
 		"no deletion": {doUndelete, true},
 		"missing":     {doKeep(2, state.Housekeeping{Missing: []string{"u"}}), true},
-		"adoption": {func(s *state.Store, t *testing.T) error {
+		"adoption": {func(t *testing.T, s *state.Store) error {
 			return s.Adopt(t.Context(), "work", []state.Adoption{{UID: "v"}})
 		}, true},
-		"import": {func(s *state.Store, t *testing.T) error {
-			_, err := s.Import(t.Context(), []state.Export{memory})
+		"import": {func(t *testing.T, s *state.Store) error {
+			_, err := s.Import(t.Context(), []state.Export{export})
 			return err
 		}, true},
-		"forget":      {func(s *state.Store, t *testing.T) error { return s.Forget(t.Context(), "work") }, true},
+		"forget":      {func(t *testing.T, s *state.Store) error { return s.Forget(t.Context(), "work") }, true},
 		"nothing new": {doKeep(2, state.Housekeeping{}), false},
-		"another poll": {func(s *state.Store, t *testing.T) error {
+		"another poll": {func(t *testing.T, s *state.Store) error {
 			return s.SavePoll(t.Context(), "work", state.Poll{Error: "x"})
 		}, false},
-		"trouble": {func(s *state.Store, t *testing.T) error {
+		"trouble": {func(t *testing.T, s *state.Store) error {
 			return s.SaveTrouble(t.Context(), "work", state.Trouble{Since: 1})
 		}, false},
-		"another account": {func(s *state.Store, t *testing.T) error {
+		"another account": {func(t *testing.T, s *state.Store) error {
 			return s.Promise(t.Context(), "other", []state.Promise{promise("u", "home")})
 		}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t, t.TempDir())
-			ok(t, doPromise(promise("u", "home"), promise("open", "home"))(s, t))
-			ok(t, doLand(1, "u", "home")(s, t))
+			apply(t, s, doPromise(promise("u", "home"), promise("open", "home")))
+			apply(t, s, doLand(1, "u", "home"))
 			rest := state.Rest{Listing: state.Sum{1}, Until: 9}
 			ok(t, s.SavePoll(t.Context(), "work", state.Poll{Rest: &rest}))
-			ok(t, test.do(s, t))
+			apply(t, s, test.do)
 			if test.ends {
 				rest = state.Rest{}
 			}
@@ -125,7 +125,7 @@ func TestRowStates(t *testing.T) {
 	ok(t, s.Refuse(t.Context(), "work", []state.Refusal{{UID: "refused"}, {UID: strings.Repeat("long", 20_000)}}))
 	rows, err := s.Rows(t.Context(), "work")
 	ok(t, err)
-	ok(t, doDelete(1800000000, rows[1].UID, rows[7].UID)(s, t))
+	apply(t, s, doDelete(1800000000, rows[1].UID, rows[7].UID))
 	ok(t, s.Keep(t.Context(), "work", 1900000000, state.Housekeeping{Missing: []string{rows[1].UID, rows[2].UID, "adopted, gone"}}))
 	rows, err = s.Rows(t.Context(), "work")
 	ok(t, err)

@@ -31,8 +31,8 @@ func open(tb testing.TB, dir string) *state.Store {
 	return s
 }
 
-// rows returns the rows of an account. All were seen at some time: no two runs
-// have the same, so it is taken out.
+// rows returns the rows of an account, without Seen, which differs in each run. It
+// checks that Seen is set.
 func rows(tb testing.TB, s *state.Store, account string) []state.Row {
 	tb.Helper()
 	all, err := s.Rows(tb.Context(), account)
@@ -75,60 +75,69 @@ func refusal(uid string) state.Refusal {
 	return state.Refusal{UID: uid, Size: 7, NextTry: 500, Reason: "too large", Header: state.Sum{9}}
 }
 
-// step is one write of a message's life.
-type step func(s *state.Store, t *testing.T) error
+// step is one write to the account work.
+type step func(t *testing.T, s *state.Store) error
+
+// apply runs steps in order, and fails the test if one of them fails.
+func apply(t *testing.T, s *state.Store, steps ...step) {
+	t.Helper()
+	for _, do := range steps {
+		ok(t, do(t, s))
+	}
+}
 
 func doPromise(ps ...state.Promise) step {
-	return func(s *state.Store, t *testing.T) error { return s.Promise(t.Context(), "work", ps) }
+	return func(t *testing.T, s *state.Store) error { return s.Promise(t.Context(), "work", ps) }
 }
 
 func doLand(at int64, uid, sink string) step {
-	return func(s *state.Store, t *testing.T) error {
+	return func(t *testing.T, s *state.Store) error {
 		return s.Land(t.Context(), "work", at, []state.Landing{{UID: uid, Sink: sink, Where: "there"}})
 	}
 }
 
 func doRetract(uid, sink string) step {
-	return func(s *state.Store, t *testing.T) error {
+	return func(t *testing.T, s *state.Store) error {
 		return s.Retract(t.Context(), "work", []state.Promise{promise(uid, sink)})
 	}
 }
 
 func doSuspect(at int64, uid, sink string) step {
-	return func(s *state.Store, t *testing.T) error {
+	return func(t *testing.T, s *state.Store) error {
 		return s.Suspect(t.Context(), "work", at, "suspect", []state.Promise{promise(uid, sink)})
 	}
 }
 
 func doRefuse(r state.Refusal) step {
-	return func(s *state.Store, t *testing.T) error {
+	return func(t *testing.T, s *state.Store) error {
 		return s.Refuse(t.Context(), "work", []state.Refusal{r})
 	}
 }
 
-func doAsk(at int64, uids ...string) step {
-	return func(s *state.Store, t *testing.T) error { return s.Delete(t.Context(), "work", at, uids) }
+func doDeleteUnconfirmed(at int64, uids ...string) step {
+	return func(t *testing.T, s *state.Store) error { return s.Delete(t.Context(), "work", at, uids) }
 }
 
-// doDelete is doAsk of a server that confirms it.
+// doDelete is doDeleteUnconfirmed, and the server confirms the deletion.
 func doDelete(at int64, uids ...string) step {
-	return func(s *state.Store, t *testing.T) error {
-		return errors.Join(doAsk(at, uids...)(s, t), s.Confirm(t.Context(), "work"))
+	return func(t *testing.T, s *state.Store) error {
+		return errors.Join(doDeleteUnconfirmed(at, uids...)(t, s), s.Confirm(t.Context(), "work"))
 	}
 }
 
-func doUndelete(s *state.Store, t *testing.T) error { return s.Undelete(t.Context(), "work") }
+func doUndelete(t *testing.T, s *state.Store) error { return s.Undelete(t.Context(), "work") }
 
 func doSave(p state.Poll) step {
-	return func(s *state.Store, t *testing.T) error { return s.SavePoll(t.Context(), "work", p) }
+	return func(t *testing.T, s *state.Store) error { return s.SavePoll(t.Context(), "work", p) }
 }
 
 func doKeep(at int64, h state.Housekeeping) step {
-	return func(s *state.Store, t *testing.T) error { return s.Keep(t.Context(), "work", at, h) }
+	return func(t *testing.T, s *state.Store) error { return s.Keep(t.Context(), "work", at, h) }
 }
 
-// TestLife follows one message, "u", through every turn of its life.
-func TestLife(t *testing.T) {
+// TestRowAfterSteps checks the row of the message "u" after each sequence of writes that
+// a poll may make.
+func TestRowAfterSteps(t *testing.T) {
 	base := state.Row{UID: "u", Size: 10, Header: state.Sum{1}, Content: state.Sum{2}}
 	with := func(f func(*state.Row)) state.Row { r := base; f(&r); return r }
 	u, v := promise("u", "home"), promise("u", "archive")
@@ -159,23 +168,23 @@ func TestLife(t *testing.T) {
 			steps: []step{doPromise(u, v), doLand(100, "u", "home")},
 			want:  with(func(r *state.Row) { r.Phase = state.Promised }), open: 1,
 		},
-		"landed in one sink, the other given up": {
+		"landed in one sink, the other no longer configured": {
 			steps: []step{doPromise(u, v), doLand(100, "u", "home"), doRetract("u", "archive"),
 				doKeep(200, state.Housekeeping{Complete: []string{"u"}})},
 			want: with(func(r *state.Row) { r.Phase, r.Landed = state.Landed, 200 }),
 		},
-		"landed in one sink, refused by the other, that one given up": {
+		"landed in one sink, refused by the other, which is no longer configured": {
 			steps: []step{doPromise(u, v), doLand(100, "u", "home"), doRetract("u", "archive"),
 				doRefuse(refusal("u")), doKeep(200, state.Housekeeping{Complete: []string{"u"}})},
 			want: with(func(r *state.Row) {
 				r.Phase, r.Landed, r.Size, r.Header = state.Landed, 200, refusal("u").Size, refusal("u").Header
 			}),
 		},
-		"landed in one sink, given up by others, open in the other": {
+		"landed in one sink, open in the other, completed": {
 			steps: []step{doPromise(u, v), doLand(100, "u", "home"), doKeep(200, state.Housekeeping{Complete: []string{"u"}})},
 			want:  with(func(r *state.Row) { r.Phase = state.Promised }), open: 1,
 		},
-		"given up by no sink that has it": {
+		"landed in no sink, completed": {
 			steps: []step{doPromise(u, v), doKeep(200, state.Housekeeping{Complete: []string{"u"}})},
 			want:  with(func(r *state.Row) { r.Phase = state.Promised }), open: 2,
 		},
@@ -191,7 +200,7 @@ func TestLife(t *testing.T) {
 			steps: []step{doPromise(u), doLand(100, "u", "home"), doDelete(200, "u"), doDelete(300, "u")},
 			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Deleted = state.Deleted, 100, 300 }),
 		},
-		"not to be had to be compared, then deleted": {
+		"not retrieved for a comparison, then deleted": {
 			steps: []step{doPromise(u), doLand(100, "u", "home"), doRefuse(refusal("u")), doDelete(200, "u")},
 			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Deleted = state.Deleted, 100, 200 }),
 		},
@@ -232,7 +241,7 @@ func TestLife(t *testing.T) {
 				doPromise(v), doLand(200, "u", "archive")},
 			want: with(func(r *state.Row) { r.Phase, r.Landed = state.Landed, 200 }),
 		},
-		"retracted from a sink that is no longer asked": {
+		"retracted from a sink that is no longer configured": {
 			steps: []step{doPromise(u, v), doRetract("u", "archive"), doLand(100, "u", "home"),
 				doPromise(u), doLand(200, "u", "home")},
 			want: with(func(r *state.Row) { r.Phase, r.Landed = state.Landed, 200 }),
@@ -250,7 +259,7 @@ func TestLife(t *testing.T) {
 			want:  with(func(r *state.Row) { r.Phase, r.NextTry, r.Reason = state.Promised, 200, "suspect" }),
 		},
 		"suspected once more, for another reason": {
-			steps: []step{doPromise(u), func(s *state.Store, t *testing.T) error {
+			steps: []step{doPromise(u), func(t *testing.T, s *state.Store) error {
 				return s.Suspect(t.Context(), "work", 100, "the first", []state.Promise{u})
 			}, doPromise(u), doSuspect(200, "u", "home")},
 			want: with(func(r *state.Row) { r.Phase, r.NextTry, r.Reason = state.Promised, 200, "suspect" }),
@@ -263,7 +272,7 @@ func TestLife(t *testing.T) {
 			steps: []step{doPromise(u, v), doLand(100, "u", "archive"), doSuspect(200, "u", "home"), doPromise(u), doLand(300, "u", "home")},
 			want:  with(func(r *state.Row) { r.Phase, r.Landed = state.Landed, 300 }),
 		},
-		"suspected of one sink, landed in the other, that one given up": {
+		"suspected of one sink, landed in the other, completed": {
 			steps: []step{doPromise(u, v), doLand(100, "u", "archive"), doSuspect(200, "u", "home"),
 				doKeep(300, state.Housekeeping{Complete: []string{"u"}})},
 			want: with(func(r *state.Row) { r.Phase, r.Landed = state.Landed, 300 }),
@@ -274,7 +283,7 @@ func TestLife(t *testing.T) {
 				r.Phase, r.Tries, r.NextTry, r.Reason = state.Promised, 1, 500, "too large"
 			}),
 		},
-		"suspected, then refused, and its promise with it": {
+		"suspected, then its promise retracted and refused": {
 			steps: []step{doPromise(u), doSuspect(100, "u", "home"), doPromise(u), doRetract("u", "home"), doRefuse(refusal("u"))},
 			want: with(func(r *state.Row) {
 				r.Phase, r.Size, r.Header, r.Tries, r.NextTry, r.Reason = state.Refused, 7, state.Sum{9}, 1, 500, "too large"
@@ -349,31 +358,31 @@ func TestLife(t *testing.T) {
 			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Deleted = state.Deleted, 100, 200 }),
 		},
 		"not deleted": {
-			steps: []step{doPromise(u), doLand(100, "u", "home"), doAsk(200, "u"), doUndelete},
+			steps: []step{doPromise(u), doLand(100, "u", "home"), doDeleteUnconfirmed(200, "u"), doUndelete},
 			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Deleted, r.Missing = state.Landed, 100, 200, 200 }),
 		},
-		"not deleted, and nobody noted it": {
-			steps: []step{doPromise(u), doLand(100, "u", "home"), doAsk(200, "u"), doSave(state.Poll{Unconfirmed: true}), doUndelete},
+		"not deleted, which the poll did not note": {
+			steps: []step{doPromise(u), doLand(100, "u", "home"), doDeleteUnconfirmed(200, "u"), doSave(state.Poll{Unconfirmed: true}), doUndelete},
 			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Deleted, r.Missing = state.Landed, 100, 200, 200 }),
 		},
 		"not deleted, and found": {
-			steps: []step{doPromise(u), doLand(100, "u", "home"), doAsk(200, "u"), doUndelete, doKeep(300, state.Housekeeping{Found: []string{"u"}})},
+			steps: []step{doPromise(u), doLand(100, "u", "home"), doDeleteUnconfirmed(200, "u"), doUndelete, doKeep(300, state.Housekeeping{Found: []string{"u"}})},
 			want:  with(func(r *state.Row) { r.Phase, r.Landed = state.Landed, 100 }),
 		},
 		"in doubt": {
-			steps: []step{doPromise(u), doLand(100, "u", "home"), doAsk(200, "u")},
+			steps: []step{doPromise(u), doLand(100, "u", "home"), doDeleteUnconfirmed(200, "u")},
 			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Deleted, r.Missing = state.Landed, 100, 200, 200 }),
 		},
 		"deleted, and that was confirmed": {
-			steps: []step{doPromise(u), doLand(100, "u", "home"), doAsk(200, "u"), doSave(state.Poll{}), doUndelete},
+			steps: []step{doPromise(u), doLand(100, "u", "home"), doDeleteUnconfirmed(200, "u"), doSave(state.Poll{}), doUndelete},
 			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Deleted = state.Deleted, 100, 200 }),
 		},
 		"deleted before another that was not": {
-			steps: []step{doPromise(u), doLand(100, "u", "home"), doAsk(200, "u"), doAsk(201, "v"), doUndelete},
+			steps: []step{doPromise(u), doLand(100, "u", "home"), doDeleteUnconfirmed(200, "u"), doDeleteUnconfirmed(201, "v"), doUndelete},
 			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Deleted = state.Deleted, 100, 200 }),
 		},
 		"deleted again, and not": {
-			steps: []step{doPromise(u), doLand(100, "u", "home"), doDelete(200, "u"), doAsk(300, "u"), doUndelete},
+			steps: []step{doPromise(u), doLand(100, "u", "home"), doDelete(200, "u"), doDeleteUnconfirmed(300, "u"), doUndelete},
 			want:  with(func(r *state.Row) { r.Phase, r.Landed, r.Deleted, r.Missing = state.Landed, 100, 300, 300 }),
 		},
 		"missing": {
@@ -381,7 +390,7 @@ func TestLife(t *testing.T) {
 				doKeep(300, state.Housekeeping{Missing: []string{"u"}}), doKeep(400, state.Housekeeping{Missing: []string{"u"}})},
 			want: with(func(r *state.Row) { r.Phase, r.Landed, r.Missing = state.Landed, 100, 300 }),
 		},
-		"refused, and promised in doubt": {
+		"refused, and promised as missing": {
 			steps: []step{doRefuse(refusal("u")), doPromise(state.Promise{UID: "u", Sink: "home", Size: 10, Header: state.Sum{1}, Content: state.Sum{2}, Missing: 50}),
 				doLand(100, "u", "home")},
 			want: with(func(r *state.Row) { r.Phase, r.Landed, r.Missing = state.Landed, 100, 50 }),
@@ -397,10 +406,8 @@ func TestLife(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t, t.TempDir())
-			ok(t, doPromise(promise("other", "home"))(s, t))
-			for _, do := range test.steps {
-				ok(t, do(s, t))
-			}
+			apply(t, s, doPromise(promise("other", "home")))
+			apply(t, s, test.steps...)
 			if diff := cmp.Diff(test.want, row(t, s, "u")); diff != "" {
 				t.Errorf("row (-want +got):\n%s", diff)
 			}
@@ -416,13 +423,13 @@ func TestLife(t *testing.T) {
 	}
 }
 
-func TestPromisesComeInTheirOrder(t *testing.T) {
+func TestPromisesOrder(t *testing.T) {
 	s := open(t, t.TempDir())
-	ok(t, doPromise(promise("c", "home"), promise("a", "home"), promise("b", "home"))(s, t))
-	ok(t, doLand(1, "b", "home")(s, t))
+	apply(t, s, doPromise(promise("c", "home"), promise("a", "home"), promise("b", "home")))
+	apply(t, s, doLand(1, "b", "home"))
 	again := promise("c", "home") // promised anew, so it is the latest now
 	again.Token = "second"
-	ok(t, doPromise(again)(s, t))
+	apply(t, s, doPromise(again))
 
 	got, err := s.Promises(t.Context(), "work")
 	ok(t, err)
@@ -433,9 +440,9 @@ func TestPromisesComeInTheirOrder(t *testing.T) {
 
 func TestDeliveries(t *testing.T) {
 	s := open(t, t.TempDir())
-	ok(t, doPromise(promise("u", "home"), promise("u", "archive"), promise("u", "third"))(s, t))
-	ok(t, doLand(100, "u", "archive")(s, t))
-	ok(t, doRetract("u", "third")(s, t))
+	apply(t, s, doPromise(promise("u", "home"), promise("u", "archive"), promise("u", "third")))
+	apply(t, s, doLand(100, "u", "archive"))
+	apply(t, s, doRetract("u", "third"))
 	got, err := s.Deliveries(t.Context(), "work", "u")
 	ok(t, err)
 	for i := range got {

@@ -8,8 +8,7 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// What was told is remembered until it is forgotten, together with the last
-// success, by account.
+// Health returns the saved trouble and the last success of each account.
 func TestTrouble(t *testing.T) {
 	s, ctx := open(t, t.TempDir()), t.Context()
 	health := func(want map[string]state.Health) {
@@ -38,7 +37,7 @@ func TestTrouble(t *testing.T) {
 		"new":  {},
 	})
 
-	// Of an account that is forgotten and made anew, nothing was told.
+	// Forget deletes the trouble, also for an account that is added again.
 	ok(t, s.Forget(ctx, "work"))
 	ok(t, s.SavePoll(ctx, "work", state.Poll{Started: 500, Ended: 500, Result: "fine"}))
 	health(map[string]state.Health{"work": {LastSuccess: 500}, "new": {}})

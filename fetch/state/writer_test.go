@@ -13,7 +13,7 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-func TestEachCommitIsSynced(t *testing.T) {
+func TestPragmas(t *testing.T) {
 	s := open(t, t.TempDir())
 	for name, want := range map[string]string{
 		"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1",
@@ -27,11 +27,11 @@ func TestEachCommitIsSynced(t *testing.T) {
 	}
 }
 
-// hold keeps the Store in dir from writing until the function it returns is
-// called, as another process would.
-func hold(t *testing.T, dir string) (release func()) {
+// lockDatabase locks the database in dir for writing, as another process may, until
+// release is called.
+func lockDatabase(t *testing.T, dir string) (release func()) {
 	t.Helper()
-	db := raw(t, filepath.Join(dir, "state", "mailhaul.db"))
+	db := openRaw(t, filepath.Join(dir, "state", "mailhaul.db"))
 	conn, err := db.Conn(t.Context())
 	ok(t, err)
 	must := func(query string) {
@@ -47,8 +47,8 @@ func hold(t *testing.T, dir string) (release func()) {
 	}
 }
 
-// await waits until n writes are queued.
-func await(s *state.Store, n int) {
+// waitForQueued waits until n writes are queued.
+func waitForQueued(s *state.Store, n int) {
 	for s.Queued() < n {
 		runtime.Gosched()
 	}
@@ -58,7 +58,7 @@ func TestWritesShareACommit(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
 	commits := s.CountCommits()
-	release := hold(t, dir)
+	release := lockDatabase(t, dir)
 	const n = 50
 	errs := make(chan error)
 	for i := range n {
@@ -67,8 +67,8 @@ func TestWritesShareACommit(t *testing.T) {
 		}()
 	}
 	failed := make(chan error)
-	go func() { failed <- doLand(1, "u", "home")(s, t) }() // was never promised
-	await(s, n+1)
+	go func() { failed <- doLand(1, "u", "home")(t, s) }() // fails: it was never promised
+	waitForQueued(s, n+1)
 	release()
 
 	for range n {
@@ -90,52 +90,50 @@ func TestWritesShareACommit(t *testing.T) {
 func TestNothingToWrite(t *testing.T) {
 	s := open(t, t.TempDir())
 	commits := s.CountCommits()
-	for _, do := range []step{
-		doPromise(), doAsk(1), doKeep(1, state.Housekeeping{}),
-		func(s *state.Store, t *testing.T) error { return s.Land(t.Context(), "work", 1, nil) },
-		func(s *state.Store, t *testing.T) error { return s.Retract(t.Context(), "work", nil) },
-		func(s *state.Store, t *testing.T) error { return s.Refuse(t.Context(), "work", nil) },
-	} {
-		ok(t, do(s, t))
-	}
+	apply(t, s,
+		doPromise(), doDeleteUnconfirmed(1), doKeep(1, state.Housekeeping{}),
+		func(t *testing.T, s *state.Store) error { return s.Land(t.Context(), "work", 1, nil) },
+		func(t *testing.T, s *state.Store) error { return s.Retract(t.Context(), "work", nil) },
+		func(t *testing.T, s *state.Store) error { return s.Refuse(t.Context(), "work", nil) },
+	)
 	if got := commits.Load(); got != 0 {
 		t.Errorf("%d commits, want none", got)
 	}
-	ok(t, doPromise(promise("u", "home"))(s, t))
+	apply(t, s, doPromise(promise("u", "home")))
 	if got := commits.Load(); got != 1 {
 		t.Errorf("%d commits after a promise, want 1", got)
 	}
 }
 
-func TestContextDropsAWriteNotBegun(t *testing.T) {
+func TestContextDropsQueuedWrite(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
-	release := hold(t, dir)
+	release := lockDatabase(t, dir)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- s.Promise(ctx, "work", []state.Promise{promise("dropped", "home")}) }()
-	await(s, 1)
+	waitForQueued(s, 1)
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Fatalf("Promise: %v, want %v", err, context.Canceled)
 	}
 	release()
-	ok(t, doPromise(promise("u", "home"))(s, t))
+	apply(t, s, doPromise(promise("u", "home")))
 	if all := rows(t, s, "work"); len(all) != 1 || all[0].UID != "u" {
 		t.Errorf("rows %v, want u alone", all)
 	}
 }
 
-// A context that ends while a change is being written does not keep from the caller
-// that it is written.
-func TestContextOfAWriteBegun(t *testing.T) {
+// If the context ends while a change is being written, the caller still learns that it
+// was written.
+func TestContextEndsDuringWrite(t *testing.T) {
 	s := open(t, t.TempDir())
 	ctx, cancel := context.WithCancel(t.Context())
 	s.OnCommit(cancel)
 	ok(t, s.Promise(ctx, "work", []state.Promise{promise("u", "home")}))
 }
 
-func TestContextEndsReads(t *testing.T) {
+func TestCanceledContext(t *testing.T) {
 	s := open(t, t.TempDir())
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -154,18 +152,18 @@ func TestContextEndsReads(t *testing.T) {
 	}
 }
 
-func TestCloseWritesWhatIsQueued(t *testing.T) {
+func TestCloseWritesQueue(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
-	release := hold(t, dir)
+	release := lockDatabase(t, dir)
 	done, closed := make(chan error), make(chan error)
-	go func() { done <- doPromise(promise("u", "home"))(s, t) }()
-	await(s, 1)
+	go func() { done <- doPromise(promise("u", "home"))(t, s) }()
+	waitForQueued(s, 1)
 	go func() { closed <- s.Close() }()
 	release()
 	ok(t, <-done)
 	ok(t, <-closed)
-	if err := doPromise(promise("v", "home"))(s, t); !errors.Is(err, state.ErrClosed) {
+	if err := doPromise(promise("v", "home"))(t, s); !errors.Is(err, state.ErrClosed) {
 		t.Errorf("a write after Close: %v, want %v", err, state.ErrClosed)
 	}
 	if all := rows(t, open(t, dir), "work"); len(all) != 1 {
@@ -173,9 +171,9 @@ func TestCloseWritesWhatIsQueued(t *testing.T) {
 	}
 }
 
-// Nobody who writes while the Store is closed waits for ever, and what was written is
-// there.
-func TestCloseUnderWrites(t *testing.T) {
+// Goroutines that write while the Store is closed get ErrClosed, and what they wrote
+// before is there.
+func TestCloseDuringWrites(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
 	const n = 20
@@ -205,37 +203,37 @@ func TestCloseUnderWrites(t *testing.T) {
 		total += <-written
 	}
 	if all := rows(t, open(t, dir), "work"); len(all) != total {
-		t.Errorf("%d rows, and %d were said to be written", len(all), total)
+		t.Errorf("%d rows, and %d writes succeeded", len(all), total)
 	}
 }
 
-func TestMachine(t *testing.T) {
+func TestIsMachineError(t *testing.T) {
 	for _, err := range []error{syscall.ENOSPC, syscall.EIO, syscall.EROFS, syscall.EDQUOT, syscall.EMFILE} {
 		if !state.IsMachineError(fmt.Errorf("write: %w", err)) {
-			t.Errorf("%v is the machine's trouble", err)
+			t.Errorf("%v is an error of the machine", err)
 		}
 	}
 	for _, err := range []error{nil, syscall.EACCES, context.Canceled, state.ErrClosed, &state.HeldError{Since: time.Unix(0, 0)}} {
 		if state.IsMachineError(err) {
-			t.Errorf("%v is not the machine's trouble", err)
+			t.Errorf("%v is no error of the machine", err)
 		}
 	}
 }
 
-// TestDiskThatIsFull lets a child run into a limit on the size of files, and
-// go on when there is room again.
-func TestDiskThatIsFull(t *testing.T) {
+// TestFullDisk has a child reach a size limit of files, and write again once the limit is
+// raised.
+func TestFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	p := start(t, "full", filepath.Join(dir, "state"))
-	if got, want := p.line(t), "machine: true"; got != want {
-		t.Fatalf("the child said %q, want %q", got, want)
+	if got, want := p.readLine(t), "machine: true"; got != want {
+		t.Fatalf("the child printed %q, want %q", got, want)
 	}
-	said := p.line(t)
+	reported := p.readLine(t)
 	for p.out.Scan() {
 		t.Error(p.out.Text())
 	}
 	ok(t, p.Wait())
-	if got := fmt.Sprint(len(rows(t, open(t, dir), "work")), " written"); got != said {
-		t.Errorf("found %s, the child said %s", got, said)
+	if got := fmt.Sprint(len(rows(t, open(t, dir), "work")), " written"); got != reported {
+		t.Errorf("found %s, the child printed %s", got, reported)
 	}
 }
