@@ -16,61 +16,60 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
-// world is a DNS, and the servers that its names lead to.
-type world struct {
+// network is a DNS server, and POP3 servers on loopback ports that stand for others.
+type network struct {
 	t       *testing.T
 	dns     *discovertest.DNS
-	places  map[string]string // where host:port really is
+	addrs   map[string]string // from host:port to that on loopback
 	roots   *x509.CertPool
 	mu      sync.Mutex
 	dialled []string
 }
 
-func newWorld(t *testing.T) *world {
-	return &world{t: t, dns: discovertest.New(t), places: map[string]string{}, roots: x509.NewCertPool()}
+func newNetwork(t *testing.T) *network {
+	return &network{t: t, dns: discovertest.New(t), addrs: map[string]string{}, roots: x509.NewCertPool()}
 }
 
-// srv adds a record for a service of example.org.
-func (w *world) srv(service, target string, port, priority int) {
-	w.dns.SRV(service, "example.org", target, port, priority)
+// srv adds an SRV record for a service of example.org.
+func (n *network) srv(service, target string, port, priority int) {
+	n.dns.SRV(service, "example.org", target, port, priority)
 }
 
-// serve runs a POP3 server at host:port, whose certificate is for the names
-// given.
-func (w *world) serve(addr string, starttls bool, names ...string) {
-	w.t.Helper()
+// serve runs a POP3 server that stands for addr, with a certificate for the names.
+func (n *network) serve(addr string, starttls bool, names ...string) {
+	n.t.Helper()
 	cert, ca, err := pop3test.Certificate(pop3test.CertOptions{Hosts: names})
 	if err != nil {
-		w.t.Fatal(err)
+		n.t.Fatal(err)
 	}
-	w.roots.AppendCertsFromPEM(ca)
+	n.roots.AppendCertsFromPEM(ca)
 	s := pop3test.New(pop3test.Options{TLS: &tls.Config{Certificates: []tls.Certificate{cert}}})
 	start := s.StartTLS
 	if starttls {
 		start = s.Start
 	}
 	if err := start(); err != nil {
-		w.t.Fatal(err)
+		n.t.Fatal(err)
 	}
-	w.t.Cleanup(func() { s.Close() })
-	w.places[addr] = s.Addr()
+	n.t.Cleanup(func() { s.Close() })
+	n.addrs[addr] = s.Addr()
 }
 
-// finder asks the world.
-func (w *world) finder() *discover.Finder {
+// finder returns a Finder that uses only the network.
+func (n *network) finder() *discover.Finder {
 	return &discover.Finder{
-		Resolver: discovertest.Resolver(w.dns.Addr),
-		RootCAs:  w.roots,
-		Timeout:  time.Minute, // no server of a test is to be given up
+		Resolver: discovertest.Resolver(n.dns.Addr),
+		RootCAs:  n.roots,
+		Timeout:  time.Minute, // no test runs into it
 		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			w.mu.Lock()
-			w.dialled = append(w.dialled, addr)
-			w.mu.Unlock()
-			place, ok := w.places[addr]
+			n.mu.Lock()
+			n.dialled = append(n.dialled, addr)
+			n.mu.Unlock()
+			local, ok := n.addrs[addr]
 			if !ok {
 				return nil, &net.DNSError{Err: "no such host", Name: addr, IsNotFound: true}
 			}
-			return new(net.Dialer).DialContext(ctx, network, place)
+			return new(net.Dialer).DialContext(ctx, network, local)
 		},
 	}
 }
@@ -78,102 +77,103 @@ func (w *world) finder() *discover.Finder {
 func TestFind(t *testing.T) {
 	for _, c := range []struct {
 		name    string
-		make    func(w *world)
+		make    func(n *network)
 		address string
 		want    string // as show has it, or part of the error
 	}{
-		{"pop3s", func(w *world) {
-			w.srv("pop3s", "mail.example.org.", 1995, 0)
-			w.serve("mail.example.org:1995", false, "mail.example.org")
+		{"pop3s", func(n *network) {
+			n.srv("pop3s", "mail.example.org.", 1995, 0)
+			n.serve("mail.example.org:1995", false, "mail.example.org")
 		}, "me@example.org", "mail.example.org:1995 SRV"},
-		{"pop3s before pop3, whatever the priority", func(w *world) {
-			w.srv("pop3", "a.example.org.", 110, 0)
-			w.srv("pop3s", "b.example.org.", 995, 50)
-			w.serve("a.example.org:110", true, "a.example.org")
-			w.serve("b.example.org:995", false, "b.example.org")
+		{"pop3s before pop3, whatever the priority", func(n *network) {
+			n.srv("pop3", "a.example.org.", 110, 0)
+			n.srv("pop3s", "b.example.org.", 995, 50)
+			n.serve("a.example.org:110", true, "a.example.org")
+			n.serve("b.example.org:995", false, "b.example.org")
 		}, "me@example.org", "b.example.org:995 SRV"},
-		{"by priority", func(w *world) {
-			w.srv("pop3s", "b.example.org.", 995, 20)
-			w.srv("pop3s", "a.example.org.", 995, 10)
-			w.serve("a.example.org:995", false, "a.example.org")
-			w.serve("b.example.org:995", false, "b.example.org")
+		{"by priority", func(n *network) {
+			n.srv("pop3s", "b.example.org.", 995, 20)
+			n.srv("pop3s", "a.example.org.", 995, 10)
+			n.serve("a.example.org:995", false, "a.example.org")
+			n.serve("b.example.org:995", false, "b.example.org")
 		}, "me@EXAMPLE.org", "a.example.org:995 SRV"},
-		{"the first does not answer", func(w *world) {
-			w.srv("pop3s", "a.example.org.", 995, 10)
-			w.srv("pop3s", "b.example.org.", 995, 20)
-			w.serve("b.example.org:995", false, "b.example.org")
+		{"the first does not answer", func(n *network) {
+			n.srv("pop3s", "a.example.org.", 995, 10)
+			n.srv("pop3s", "b.example.org.", 995, 20)
+			n.serve("b.example.org:995", false, "b.example.org")
 		}, "me@example.org", "b.example.org:995 SRV"},
-		{"pop3 alone", func(w *world) {
-			w.srv("pop3s", ".", 0, 0)
-			w.srv("pop3", "mail.example.org.", 110, 0)
-			w.serve("mail.example.org:110", true, "mail.example.org")
+		{"pop3 alone", func(n *network) {
+			n.srv("pop3s", ".", 0, 0)
+			n.srv("pop3", "mail.example.org.", 110, 0)
+			n.serve("mail.example.org:110", true, "mail.example.org")
 		}, "me@example.org", "mail.example.org:110 starttls SRV"},
-		{"not offered", func(w *world) {
-			w.srv("pop3s", ".", 0, 0)
-			w.srv("pop3", ".", 0, 0)
-			w.serve("pop.example.org:995", false, "pop.example.org")
+		{"not offered", func(n *network) {
+			n.srv("pop3s", ".", 0, 0)
+			n.srv("pop3", ".", 0, 0)
+			n.serve("pop.example.org:995", false, "pop.example.org")
 		}, "me@example.org", "example.org says that it has no POP3"},
-		{"in another domain", func(w *world) {
-			w.srv("pop3s", "pop.example.net.", 995, 0)
-			w.serve("pop.example.net:995", false, "pop.example.net")
+		{"in another domain", func(n *network) {
+			n.srv("pop3s", "pop.example.net.", 995, 0)
+			n.serve("pop.example.net:995", false, "pop.example.net")
 		}, "me@example.org", "pop.example.net:995 SRV confirm"},
-		{"in a domain that only ends alike", func(w *world) {
-			w.srv("pop3s", "pop.badexample.org.", 995, 0)
-			w.serve("pop.badexample.org:995", false, "pop.badexample.org")
+		{"in a domain with the same ending", func(n *network) {
+			n.srv("pop3s", "pop.badexample.org.", 995, 0)
+			n.serve("pop.badexample.org:995", false, "pop.badexample.org")
 		}, "me@example.org", "pop.badexample.org:995 SRV confirm"},
-		{"a certificate for the address's domain is none for the server", func(w *world) {
-			w.srv("pop3s", "pop.example.net.", 995, 0)
-			w.serve("pop.example.net:995", false, "example.org")
+		{"a certificate for the domain, not for the server", func(n *network) {
+			n.srv("pop3s", "pop.example.net.", 995, 0)
+			n.serve("pop.example.net:995", false, "example.org")
 		}, "me@example.org", "no POP3 server was found for example.org; tried pop.example.net:995"},
-		{"a port that is none", func(w *world) {
-			w.srv("pop3s", "pop.example.org.", 0, 0)
-			w.serve("pop.example.org:995", false, "pop.example.org")
+		{"port 0", func(n *network) {
+			n.srv("pop3s", "pop.example.org.", 0, 0)
+			n.serve("pop.example.org:995", false, "pop.example.org")
 		}, "me@example.org", "pop.example.org:995 guessed"},
-		{"guessed", func(w *world) {
-			w.serve("pop3.example.org:995", false, "pop3.example.org")
-			w.serve("mail.example.org:995", false, "mail.example.org")
+		{"guessed", func(n *network) {
+			n.serve("pop3.example.org:995", false, "pop3.example.org")
+			n.serve("mail.example.org:995", false, "mail.example.org")
 		}, "me@example.org", "pop3.example.org:995 guessed"},
-		{"guessed, of a certificate that is not for it", func(w *world) {
-			w.serve("pop.example.org:995", false, "www.example.org")
-			w.serve("mail.example.org:995", false, "mail.example.org")
+		{"guessed, one with a certificate for another name", func(n *network) {
+			n.serve("pop.example.org:995", false, "wwn.example.org")
+			n.serve("mail.example.org:995", false, "mail.example.org")
 		}, "me@example.org", "mail.example.org:995 guessed"},
-		{"nothing", func(*world) {}, "me@example.org",
+		{"nothing", func(*network) {}, "me@example.org",
 			"no POP3 server was found for example.org; tried pop.example.org:995, pop3.example.org:995, mail.example.org:995"},
-		{"known", func(w *world) { w.serve("pop.gmail.com:995", false, "pop.gmail.com") },
+		{"known", func(n *network) { n.serve("pop.gmail.com:995", false, "pop.gmail.com") },
 			"me@Googlemail.com", "pop.gmail.com:995 known Gmail"},
-		{"known, and no POP3", func(*world) {}, "me@icloud.com", "iCloud has no POP3"},
-		{"a domain whose mail Google has", func(w *world) {
-			w.dns.MX("example.org", "aspmx.l.google.com.")
-			w.serve("pop.gmail.com:995", false, "pop.gmail.com")
+		{"known, and no POP3", func(*network) {}, "me@icloud.com", "iCloud has no POP3"},
+		{"MX of Google", func(n *network) {
+			n.dns.MX("example.org", "aspmx.l.google.com.")
+			n.serve("pop.gmail.com:995", false, "pop.gmail.com")
 		}, "me@example.org", "pop.gmail.com:995 MX confirm Gmail"},
-		{"a domain whose mail Apple has", func(w *world) {
-			w.dns.MX("example.org", "mx01.mail.icloud.com.")
+		{"MX of Apple", func(n *network) {
+			n.dns.MX("example.org", "mx01.mail.icloud.com.")
 		}, "me@example.org", "iCloud has no POP3"},
-		{"another alphabet", func(w *world) { w.serve("pop.xn--bcher-kva.example:995", false, "pop.xn--bcher-kva.example") },
+		{"an internationalized domain", func(n *network) { n.serve("pop.xn--bcher-kva.example:995", false, "pop.xn--bcher-kva.example") },
 			"me@bücher.example", "pop.xn--bcher-kva.example:995 guessed"},
-		{"a domain alone", func(w *world) { w.serve("pop.example.org:995", false, "pop.example.org") },
+		{"a domain alone", func(n *network) { n.serve("pop.example.org:995", false, "pop.example.org") },
 			"example.org", "pop.example.org:995 guessed"},
-		{"no domain", func(*world) {}, "me", "not a mail address"},
-		{"no address", func(*world) {}, "me@", "not a mail address"},
-		{"an address of a machine", func(*world) {}, "me@127.0.0.1", "not a mail address"},
-		{"something else", func(*world) {}, "me@exa mple.org", "not a mail address"},
+		{"no domain", func(*network) {}, "me", "not a mail address"},
+		{"no address", func(*network) {}, "me@", "not a mail address"},
+		{"an IP address", func(*network) {}, "me@127.0.0.1", "not a mail address"},
+		{"a blank", func(*network) {}, "me@exa mple.org", "not a mail address"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
-			c.make(w)
-			s, err := w.finder().Find(t.Context(), c.address)
+			n := newNetwork(t)
+			c.make(n)
+			s, err := n.finder().Find(t.Context(), c.address)
 			got := show(s)
 			if err != nil {
 				got = err.Error()
 			}
 			if got != c.want && (err == nil || !strings.Contains(got, c.want)) {
-				t.Errorf("got %s, want %s; dialled %v", got, c.want, w.dialled)
+				t.Errorf("got %s, want %s; dialled %v", got, c.want, n.dialled)
 			}
 		})
 	}
 }
 
+// show returns a server as one line.
 func show(s discover.Server) string {
 	text := s.Addr()
 	if s.StartTLS {
@@ -189,24 +189,24 @@ func show(s discover.Server) string {
 	return text
 }
 
-// TestCancel leaves a server that does not answer.
+// TestCancel cancels the context while a server does not answer.
 func TestCancel(t *testing.T) {
-	w := newWorld(t)
+	n := newNetwork(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	w.places["pop.example.org:995"] = l.Addr().String()
+	n.addrs["pop.example.org:995"] = l.Addr().String()
 	ctx, cancel := context.WithCancelCause(t.Context())
-	enough := errors.New("enough")
+	canceled := errors.New("canceled")
 	go func() {
 		if conn, err := l.Accept(); err == nil {
 			defer conn.Close()
 		}
-		cancel(enough)
+		cancel(canceled)
 	}()
-	if _, err := w.finder().Find(ctx, "me@example.org"); !errors.Is(err, enough) {
-		t.Errorf("error %v", err)
+	if _, err := n.finder().Find(ctx, "me@example.org"); !errors.Is(err, canceled) {
+		t.Errorf("error %v, want %v", err, canceled)
 	}
 }

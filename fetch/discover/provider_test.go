@@ -5,9 +5,9 @@ import (
 	"testing"
 )
 
-// TestProviders finds slips of the pen in the table.
+// TestProviders checks that the table of providers is consistent.
 func TestProviders(t *testing.T) {
-	whose := map[string]*Provider{}
+	owners := map[string]*Provider{}
 	for _, p := range providers {
 		if p.Name == "" || p.Host == "" && p.Advice == "" || len(p.domains) == 0 {
 			t.Errorf("%s lacks something: %+v", p.Name, p)
@@ -18,10 +18,10 @@ func TestProviders(t *testing.T) {
 			}
 		}
 		for _, d := range p.domains {
-			if other := whose[d]; other != nil {
+			if other := owners[d]; other != nil {
 				t.Errorf("%s is both of %s and of %s", d, other.Host, p.Host)
 			}
-			whose[d] = p
+			owners[d] = p
 		}
 		if p.Host != "" && providerByHost(p.Host) != p {
 			t.Errorf("%s is taken for a server of %s", p.Host, providerByHost(p.Host).Name)

@@ -13,8 +13,8 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/oauth/oauthtest"
 )
 
-// started returns a provider on the network and a client of it.
-func started(t *testing.T, o oauthtest.Options) (*oauthtest.Server, *oauth.Client) {
+// startProvider returns a provider on the network and a client of it.
+func startProvider(t *testing.T, o oauthtest.Options) (*oauthtest.Server, *oauth.Client) {
 	t.Helper()
 	p := oauthtest.New(o)
 	p.Start()
@@ -45,8 +45,8 @@ func browse(t *testing.T, address string) (status int, page string) {
 	return resp.StatusCode, string(text)
 }
 
-// inBackground has a browser open an address. The page comes on the channel.
-func inBackground(t *testing.T, address string) <-chan string {
+// browseInBackground opens an address in a goroutine, which sends the page.
+func browseInBackground(t *testing.T, address string) <-chan string {
 	page := make(chan string)
 	go func() {
 		_, text := browse(t, address)
@@ -56,7 +56,7 @@ func inBackground(t *testing.T, address string) <-chan string {
 }
 
 func TestBrowser(t *testing.T) {
-	p, c := started(t, oauthtest.Options{})
+	p, c := startProvider(t, oauthtest.Options{})
 	c.Provider.AuthParams = map[string]string{"prompt": "consent"}
 	var page <-chan string
 	g, err := c.Browser(t.Context(), func(address string) error {
@@ -68,7 +68,7 @@ func TestBrowser(t *testing.T) {
 		if q.Get("login_hint") != mailbox || q.Get("prompt") != "consent" || q.Get("scope") != "mail" || !strings.HasPrefix(q.Get("redirect_uri"), "http://127.0.0.1:") {
 			t.Errorf("asked for %v", q)
 		}
-		page = inBackground(t, address)
+		page = browseInBackground(t, address)
 		return nil
 	})
 	if err != nil {
@@ -87,9 +87,9 @@ func TestBrowser(t *testing.T) {
 	}
 }
 
-// Requests that are not the browser's change nothing.
+// Requests without the state of the login change nothing.
 func TestBrowserIgnoresOthers(t *testing.T) {
-	_, c := started(t, oauthtest.Options{})
+	_, c := startProvider(t, oauthtest.Options{})
 	var page <-chan string
 	_, err := c.Browser(t.Context(), func(address string) error {
 		u, err := url.Parse(address)
@@ -104,7 +104,7 @@ func TestBrowserIgnoresOthers(t *testing.T) {
 				t.Errorf("%s: answered %d", other, status)
 			}
 		}
-		page = inBackground(t, address)
+		page = browseInBackground(t, address)
 		return nil
 	})
 	if err != nil {
@@ -124,30 +124,30 @@ func TestBrowserRefused(t *testing.T) {
 		"trouble":       {fault: oauthtest.Status(500)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, c := started(t, test.opts)
+			p, c := startProvider(t, test.opts)
 			if test.fault != nil {
 				p.Next(test.fault)
 			}
 			var page <-chan string
 			_, err := c.Browser(t.Context(), func(address string) error {
-				page = inBackground(t, address)
+				page = browseInBackground(t, address)
 				return nil
 			})
 			if test.code == "" {
-				isTemporary(t, err)
+				checkTemporary(t, err)
 			} else {
-				needsPerson(t, err, test.code)
+				checkGrantError(t, err, test.code)
 			}
 			if text := <-page; !strings.Contains(text, "did not work") {
 				t.Errorf("the browser shows %q", text)
 			}
-			noSecrets(t, p, err.Error())
+			checkNoSecrets(t, p, err.Error())
 		})
 	}
 }
 
-func TestBrowserObeysItsContext(t *testing.T) {
-	_, c := started(t, oauthtest.Options{})
+func TestBrowserContext(t *testing.T) {
+	_, c := startProvider(t, oauthtest.Options{})
 	ctx, cancel := context.WithCancel(t.Context())
 	var ours string
 	_, err := c.Browser(ctx, func(address string) error {
@@ -166,13 +166,13 @@ func TestBrowserObeysItsContext(t *testing.T) {
 }
 
 func TestNoRefreshToken(t *testing.T) {
-	p, c := started(t, oauthtest.Options{})
+	p, c := startProvider(t, oauthtest.Options{})
 	p.Next(oauthtest.Body(`{"access_token":"access-only","token_type":"Bearer","expires_in":3600}`))
 	var page <-chan string
 	_, err := c.Browser(t.Context(), func(address string) error {
-		page = inBackground(t, address)
+		page = browseInBackground(t, address)
 		return nil
 	})
 	<-page
-	needsPerson(t, err, "")
+	checkGrantError(t, err, "")
 }

@@ -51,8 +51,8 @@ func TestDevice(t *testing.T) {
 				}
 				switch {
 				case test.code != "":
-					needsPerson(t, err, test.code)
-					noSecrets(t, p, err.Error())
+					checkGrantError(t, err, test.code)
+					checkNoSecrets(t, p, err.Error())
 				case err != nil:
 					t.Error(err)
 				case g.User != mailbox || g.Provider != "test" || g.Granted.IsZero() || len(g.Scopes) != 1:
@@ -63,28 +63,28 @@ func TestDevice(t *testing.T) {
 	}
 }
 
-// Where a provider is in trouble until the code is over, nobody knows whether it was
-// entered; where that has passed, the provider has said.
-func TestDeviceTroubleToTheEnd(t *testing.T) {
+// If the provider fails until the code expires, the error is temporary: the person may
+// have entered the code. If it answers again before that, nobody has entered it.
+func TestDeviceFailsUntilExpiry(t *testing.T) {
 	for name, faults := range map[string][]oauthtest.Fault{
-		"to the end": {oauthtest.Refuse(pending), oauthtest.Status(503), oauthtest.Status(503)},
-		"before":     {oauthtest.Status(503), oauthtest.Refuse(pending), oauthtest.Refuse(pending)},
+		"until expiry": {oauthtest.Refuse(pending), oauthtest.Status(503), oauthtest.Status(503)},
+		"before that":  {oauthtest.Status(503), oauthtest.Refuse(pending), oauthtest.Refuse(pending)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := oauthtest.New(oauthtest.Options{DeviceLife: 30 * time.Second})
 				_, err := client(p).Device(t.Context(), func(oauth.DeviceCode) { p.Next(faults...) })
-				if name == "to the end" {
-					isTemporary(t, err)
+				if name == "until expiry" {
+					checkTemporary(t, err)
 				} else {
-					needsPerson(t, err, "expired_token")
+					checkGrantError(t, err, "expired_token")
 				}
 			})
 		})
 	}
 }
 
-func TestDeviceObeysItsContext(t *testing.T) {
+func TestDeviceContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := oauthtest.New(oauthtest.Options{})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -98,5 +98,5 @@ func TestDeviceObeysItsContext(t *testing.T) {
 func TestNoDeviceFlow(t *testing.T) {
 	c := &oauth.Client{Provider: oauth.Google(), Account: "work"}
 	_, err := c.Device(t.Context(), nil)
-	needsPerson(t, err, "")
+	checkGrantError(t, err, "")
 }

@@ -12,10 +12,10 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/servertest"
 )
 
-// A token of ours opens a real server, which asks the provider about it; one
-// that was withdrawn does not.
+// A real server accepts a token, which it verifies with the provider. It refuses a token
+// that was revoked.
 func TestDovecot(t *testing.T) {
-	p, c := started(t, oauthtest.Options{User: mailbox, Rotate: true})
+	p, c := startProvider(t, oauthtest.Options{User: mailbox, Rotate: true})
 	server := servertest.Dovecot(t, servertest.DovecotOptions{
 		Mechanisms: []string{"xoauth2", "oauthbearer"}, Introspect: p.URL + "/introspect",
 	})
@@ -25,7 +25,7 @@ func TestDovecot(t *testing.T) {
 	store := oauth.NewStore(t.TempDir())
 	var page <-chan string
 	g, err := c.Browser(t.Context(), func(address string) error {
-		page = inBackground(t, address)
+		page = browseInBackground(t, address)
 		return nil
 	})
 	if err != nil {
@@ -58,7 +58,7 @@ func TestDovecot(t *testing.T) {
 			if !errors.As(err, &refused) {
 				t.Fatalf("got %v", err)
 			}
-			noSecrets(t, p, err.Error())
+			checkNoSecrets(t, p, err.Error())
 		})
 	}
 }

@@ -30,14 +30,15 @@ func client(p *oauthtest.Server) *oauth.Client {
 	}
 }
 
-// granted returns a store with a grant of the provider in it.
-func granted(t *testing.T, c *oauth.Client) *oauth.Store {
+// storeWithGrant returns a store that holds a grant for the client.
+func storeWithGrant(t *testing.T, c *oauth.Client) *oauth.Store {
 	t.Helper()
 	store := oauth.NewStore(t.TempDir())
 	login(t, c, store)
 	return store
 }
 
+// login logs in by a device code, and saves the grant.
 func login(t *testing.T, c *oauth.Client, store *oauth.Store) oauth.Grant {
 	t.Helper()
 	g, err := c.Device(t.Context(), func(oauth.DeviceCode) {})
@@ -50,8 +51,8 @@ func login(t *testing.T, c *oauth.Client, store *oauth.Store) oauth.Grant {
 	return g
 }
 
-// needsPerson checks that err says so, by that code, and what to do.
-func needsPerson(t *testing.T, err error, code string) {
+// checkGrantError checks that err is a *GrantError with a code and a hint.
+func checkGrantError(t *testing.T, err error, code string) {
 	t.Helper()
 	var e *oauth.GrantError
 	if !errors.As(err, &e) || e.Code != code || e.Hint() == "" {
@@ -59,7 +60,8 @@ func needsPerson(t *testing.T, err error, code string) {
 	}
 }
 
-func isTemporary(t *testing.T, err error) {
+// checkTemporary checks that err is a *TemporaryError.
+func checkTemporary(t *testing.T, err error) {
 	t.Helper()
 	var e *oauth.TemporaryError
 	if !errors.As(err, &e) || !e.Temporary() {
@@ -67,17 +69,17 @@ func isTemporary(t *testing.T, err error) {
 	}
 }
 
-// noSecrets looks for a provider's secrets in text, plain and encoded.
-func noSecrets(t *testing.T, p *oauthtest.Server, text string) {
+// checkNoSecrets checks that text holds none of the provider's secrets, plain or encoded.
+func checkNoSecrets(t *testing.T, p *oauthtest.Server, text string) {
 	t.Helper()
 	secrets := p.Secrets()
 	if len(secrets) == 0 {
-		t.Fatal("there is no secret to look for")
+		t.Fatal("the provider has no secrets")
 	}
 	for _, secret := range secrets {
 		for _, form := range []string{
 			secret, secret[:len(secret)/2], secret[len(secret)/2:], hex.EncodeToString([]byte(secret)), fmt.Sprint([]byte(secret)),
-			// Three letters in, whatever stands before it.
+			// In base64, at each offset from a multiple of three bytes.
 			base64.StdEncoding.EncodeToString([]byte(secret))[:16],
 			base64.StdEncoding.EncodeToString([]byte(secret)[1:])[:16],
 			base64.StdEncoding.EncodeToString([]byte(secret)[2:])[:16],

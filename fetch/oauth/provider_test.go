@@ -13,7 +13,7 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/oauth/oauthtest"
 )
 
-// What each provider wants to be told is known from its documentation alone.
+// The addresses and parameters of each provider are those of its documentation.
 func TestProviders(t *testing.T) {
 	for _, test := range []struct {
 		provider oauth.Provider
@@ -81,7 +81,7 @@ func TestDiscovery(t *testing.T) {
 		c := client(p)
 		c.Provider = oauth.Provider{Name: "sso", Issuer: p.URL}
 		c.Scopes = nil
-		store := granted(t, c)
+		store := storeWithGrant(t, c)
 		if c.Provider.TokenURL != p.URL+"/token" || c.Provider.DeviceURL != p.URL+"/device" || !c.Provider.Basic || !slices.Equal(c.Scopes, []string{"offline_access"}) {
 			t.Errorf("learned %+v, scopes %v", c.Provider, c.Scopes)
 		}
@@ -92,9 +92,9 @@ func TestDiscovery(t *testing.T) {
 	})
 }
 
-// Where one of the two places holds a page for people, the other counts; where
-// both do, something is between us and the provider.
-func TestDiscoveryAmongPages(t *testing.T) {
+// If one of the two well-known addresses serves a page, the other one is used. If both do,
+// as behind a captive portal, the error is temporary.
+func TestDiscoverySkipsPages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := oauthtest.New(oauthtest.Options{})
 		c := client(p)
@@ -112,7 +112,7 @@ func TestDiscoveryAmongPages(t *testing.T) {
 			return p.RoundTrip(r)
 		})
 		c.Provider = oauth.Provider{Name: "sso", Issuer: p.URL}
-		isTemporary(t, c.Discover(t.Context()))
+		checkTemporary(t, c.Discover(t.Context()))
 		portal = false
 		if err := c.Discover(t.Context()); err != nil || c.Provider.TokenURL != p.URL+"/token" {
 			t.Errorf("learned %+v, error %v", c.Provider, err)
@@ -133,7 +133,7 @@ func TestDiscoveryRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := client(oauthtest.New(test.opts))
 			c.Provider = oauth.Provider{Name: "sso", Issuer: test.issuer}
-			needsPerson(t, c.Discover(t.Context()), "")
+			checkGrantError(t, c.Discover(t.Context()), "")
 		})
 	}
 }

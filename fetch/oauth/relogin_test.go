@@ -9,19 +9,19 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/oauth/oauthtest"
 )
 
-// A login by another process is noticed at once, whether there was no grant, or
-// one that has ended, or one that is as good as ever.
-func TestLoginIsNoticed(t *testing.T) {
+// Token uses a new grant at once after a login by another process, whether there was no
+// grant, a revoked one, or a valid one.
+func TestTokenAfterLogin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := oauthtest.New(oauthtest.Options{})
 		c := client(p)
 		store := oauth.NewStore(t.TempDir())
 		s := oauth.NewSource(c, store)
 		if _, err := s.Token(t.Context()); err == nil {
-			t.Fatal("a token without a grant")
+			t.Fatal("got a token without a grant")
 		}
 		if !s.Granted().IsZero() {
-			t.Errorf("granted at %v, by nobody", s.Granted())
+			t.Errorf("granted at %v, before any login", s.Granted())
 		}
 		g := login(t, c, store)
 		first := token(t, s)
@@ -30,31 +30,31 @@ func TestLoginIsNoticed(t *testing.T) {
 		}
 		login(t, c, store)
 		if second := token(t, s); second == first || token(t, s) != second {
-			t.Error("the token is not one of what was granted last")
+			t.Error("the token is not of the last grant")
 		}
 
 		p.Revoke()
 		time.Sleep(24 * time.Hour)
 		_, err := s.Token(t.Context())
-		needsPerson(t, err, "invalid_grant")
+		checkGrantError(t, err, "invalid_grant")
 		login(t, c, store)
 		token(t, s)
 	})
 }
 
-// What fails by the new grant as well is left alone again.
-func TestLoginThatDoesNotHelp(t *testing.T) {
+// A refresh that fails with the new grant, too, is followed by a pause.
+func TestPauseAfterLogin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := oauthtest.New(oauthtest.Options{})
 		c := client(p)
-		store := granted(t, c)
+		store := storeWithGrant(t, c)
 		s := oauth.NewSource(c, store)
 		for want := 1; want <= 2; want++ {
 			p.Next(oauthtest.Status(500))
 			_, first := s.Token(t.Context())
-			isTemporary(t, first)
+			checkTemporary(t, first)
 			if _, again := s.Token(t.Context()); again != first || p.Refreshes() != want {
-				t.Errorf("asked again at once: %v, %d requests, want %d", again, p.Refreshes(), want)
+				t.Errorf("no pause: %v, %d requests, want %d", again, p.Refreshes(), want)
 			}
 			login(t, c, store)
 		}

@@ -20,11 +20,11 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/oauth/oauthtest"
 )
 
-func TestTokenIsRefreshedAheadOfTime(t *testing.T) {
+func TestTokenIsRenewedBeforeExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := oauthtest.New(oauthtest.Options{AccessLife: time.Hour})
 		c := client(p)
-		s := oauth.NewSource(c, granted(t, c))
+		s := oauth.NewSource(c, storeWithGrant(t, c))
 		first := token(t, s)
 		time.Sleep(54 * time.Minute)
 		if token(t, s) != first || p.Refreshes() != 1 {
@@ -37,9 +37,10 @@ func TestTokenIsRefreshedAheadOfTime(t *testing.T) {
 	})
 }
 
-// A token ends while the machine sleeps, too, and with a clock that was set back.
-func TestTokenEndsInSleep(t *testing.T) {
-	machine := time.Now() // in a bubble, there is but one clock
+// A token is renewed although the monotonic clock stood still while the machine slept, or
+// the wall clock was set back.
+func TestTokenExpiresDuringSleep(t *testing.T) {
+	machine := time.Now() // has a monotonic clock, unlike the times in a synctest bubble
 	for name, test := range map[string]struct{ wall, both time.Duration }{
 		"asleep":   {wall: 8 * time.Hour},
 		"set back": {wall: -24 * time.Hour, both: time.Hour},
@@ -48,22 +49,22 @@ func TestTokenEndsInSleep(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := oauthtest.New(oauthtest.Options{AccessLife: time.Hour})
 				c := client(p)
-				s := oauth.NewSource(c, granted(t, c))
+				s := oauth.NewSource(c, storeWithGrant(t, c))
 				began, off := time.Now(), time.Duration(0)
-				s.Now = func() time.Time { return shifted(t, machine.Add(time.Since(began)), off) }
+				s.Now = func() time.Time { return shiftWallClock(t, machine.Add(time.Since(began)), off) }
 				first := token(t, s)
 				time.Sleep(test.both)
 				off = test.wall
 				if token(t, s) == first {
-					t.Error("the old token is handed out")
+					t.Error("the expired token was returned")
 				}
 			})
 		})
 	}
 }
 
-// Nor does a provider stay alone for longer than it takes.
-func TestPauseEndsInSleep(t *testing.T) {
+// The pause after a failure ends in the same cases.
+func TestPauseEndsDuringSleep(t *testing.T) {
 	machine := time.Now()
 	for name, test := range map[string]struct{ wall, both time.Duration }{
 		"asleep":   {wall: 8 * time.Hour},
@@ -73,12 +74,12 @@ func TestPauseEndsInSleep(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := oauthtest.New(oauthtest.Options{})
 				c := client(p)
-				s := oauth.NewSource(c, granted(t, c))
+				s := oauth.NewSource(c, storeWithGrant(t, c))
 				began, off := time.Now(), time.Duration(0)
-				s.Now = func() time.Time { return shifted(t, machine.Add(time.Since(began)), off) }
+				s.Now = func() time.Time { return shiftWallClock(t, machine.Add(time.Since(began)), off) }
 				p.Next(oauthtest.Status(500))
 				_, err := s.Token(t.Context())
-				isTemporary(t, err)
+				checkTemporary(t, err)
 				time.Sleep(test.both)
 				off = test.wall
 				token(t, s)
@@ -87,19 +88,20 @@ func TestPauseEndsInSleep(t *testing.T) {
 	}
 }
 
-// shifted returns a time with its reading of the clock on the wall moved by d, and
-// that of the clock which stops in sleep, and is never set, as it is.
-func shifted(t *testing.T, now time.Time, d time.Duration) time.Time {
+// shiftWallClock returns a time whose wall clock reading is moved by d, and whose
+// monotonic clock reading is that of now.
+func shiftWallClock(t *testing.T, now time.Time, d time.Duration) time.Time {
 	t.Helper()
 	then := now
-	// Above 30 bits of nanoseconds are the seconds on the wall.
+	// The first field of a Time has 30 bits of nanoseconds, and the seconds above them.
 	*(*uint64)(unsafe.Pointer(&then)) += uint64(d/time.Second) << 30
 	if then.Sub(now) != 0 || then.Round(0).Sub(now.Round(0)) != d {
-		t.Fatal("a time is laid out in another way")
+		t.Fatal("the layout of time.Time has changed")
 	}
 	return then
 }
 
+// token returns the token of a source, which must not fail.
 func token(t *testing.T, s *oauth.Source) string {
 	t.Helper()
 	access, err := s.Token(t.Context())
@@ -109,11 +111,11 @@ func token(t *testing.T, s *oauth.Source) string {
 	return access
 }
 
-func TestManyAccountsRefreshOnce(t *testing.T) {
+func TestCallersShareARefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := oauthtest.New(oauthtest.Options{Rotate: true})
 		c := client(p)
-		s := oauth.NewSource(c, granted(t, c))
+		s := oauth.NewSource(c, storeWithGrant(t, c))
 		release := make(chan struct{})
 		p.Next(oauthtest.Hold(nil, release))
 		var wg sync.WaitGroup
@@ -135,9 +137,9 @@ func TestManyAccountsRefreshOnce(t *testing.T) {
 	})
 }
 
-// Two processes have a Source each; a provider that rotates would end the
-// grant if both used the same refresh token.
-func TestProcessesTakeTurns(t *testing.T) {
+// Processes, which have a Source each, refresh one after the other: a provider that
+// rotates refresh tokens would refuse a second use of one.
+func TestProcessesLockTheGrant(t *testing.T) {
 	p := oauthtest.New(oauthtest.Options{Rotate: true})
 	c := client(p)
 	c.Provider.DeviceURL = p.URL + "/device"
@@ -161,12 +163,13 @@ func TestProcessesTakeTurns(t *testing.T) {
 		}
 	}
 	if n := p.Refreshes(); n != cap(done) {
-		t.Errorf("%d refreshes, want one a process", n)
+		t.Errorf("%d refreshes, want one for each process", n)
 	}
 }
 
-// TestRotatedTokenIsStoredFirst has a refresh token come that cannot be stored.
-func TestRotatedTokenIsStoredFirst(t *testing.T) {
+// If a rotated refresh token cannot be stored, Token fails, and the next refresh uses the
+// token that was not stored.
+func TestRotatedTokenIsNotStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := oauthtest.New(oauthtest.Options{Rotate: true})
 		c := client(p)
@@ -175,7 +178,7 @@ func TestRotatedTokenIsStoredFirst(t *testing.T) {
 		before := login(t, c, store)
 		s := oauth.NewSource(c, store)
 
-		// A folder in the place of the new file cannot take the name of a file.
+		// A folder at the path of the new file cannot be renamed to the grant.
 		block := newFile(t, state)
 		reached, release := make(chan struct{}), make(chan struct{})
 		p.Next(oauthtest.Hold(reached, release))
@@ -190,15 +193,15 @@ func TestRotatedTokenIsStoredFirst(t *testing.T) {
 		if access != "" || err == nil || p.Refreshes() != 1 {
 			t.Fatalf("got a token, error %v; its refresh token is not stored", err)
 		}
-		noSecrets(t, p, err.Error())
+		checkNoSecrets(t, p, err.Error())
 
-		// The old refresh token is dead: what could not be stored is used.
+		// The old refresh token is no longer valid: the one that was not stored is used.
 		if err := os.RemoveAll(block); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
 		token(t, s)
-		// And what was stored works in the next process.
+		// It is stored now, and the next process can use it.
 		token(t, oauth.NewSource(c, store))
 		after, err := store.Load(c)
 		if err != nil || !after.Granted.Equal(before.Granted) || !after.Refreshed.After(before.Refreshed) {
@@ -207,7 +210,7 @@ func TestRotatedTokenIsStoredFirst(t *testing.T) {
 	})
 }
 
-// newFile returns where the new file of the only grant is written.
+// newFile returns the path of the file that replaces the only grant.
 func newFile(t *testing.T, state string) string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(state, "oauth", "*.json"))
@@ -217,8 +220,7 @@ func newFile(t *testing.T, state string) string {
 	return files[0] + ".new"
 }
 
-// TestFullDisk has a process that ends with its first error find no room for a
-// refresh token, which costs nothing but that.
+// On a full disk, Token fails before it requests anything, and the grant stays valid.
 func TestFullDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := oauthtest.New(oauthtest.Options{Rotate: true})
@@ -230,31 +232,31 @@ func TestFullDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 		if access, err := oauth.NewSource(c, store).Token(t.Context()); access != "" || !errors.Is(err, unix.ENOSPC) {
-			t.Errorf("%v, want that of a full disk", err)
+			t.Errorf("%v, want ENOSPC", err)
 		}
 		if n := p.Refreshes(); n != 0 {
 			t.Errorf("the provider was asked %d times", n)
 		}
 		if _, err := os.Lstat(newFile(t, state)); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("what had no room is left: %v", err)
+			t.Errorf("the file without space was left: %v", err)
 		}
 		token(t, oauth.NewSource(c, store))
 	})
 }
 
-func TestInvalidGrantNeedsAPerson(t *testing.T) {
+func TestInvalidGrant(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := oauthtest.New(oauthtest.Options{})
 		c := client(p)
-		store := granted(t, c)
+		store := storeWithGrant(t, c)
 		s := oauth.NewSource(c, store)
 		p.Revoke()
 		_, err := s.Token(t.Context())
-		needsPerson(t, err, "invalid_grant")
-		noSecrets(t, p, err.Error()) // the provider's words hold the token
-		// The others of the same grant need not ask again.
+		checkGrantError(t, err, "invalid_grant")
+		checkNoSecrets(t, p, err.Error()) // the provider's error text holds the token
+		// Other accounts with the same grant get the error without a request.
 		_, err = s.Token(t.Context())
-		needsPerson(t, err, "invalid_grant")
+		checkGrantError(t, err, "invalid_grant")
 		if n := p.Refreshes(); n != 1 {
 			t.Errorf("asked %d times", n)
 		}
@@ -264,30 +266,30 @@ func TestInvalidGrantNeedsAPerson(t *testing.T) {
 	})
 }
 
-func TestTroubleIsTemporary(t *testing.T) {
+func TestTemporaryErrors(t *testing.T) {
 	for name, fault := range map[string]oauthtest.Fault{
 		"500":              oauthtest.Status(500),
 		"503":              oauthtest.Status(503),
 		"429":              oauthtest.Status(429),
 		"a captive portal": oauthtest.Status(200),
 		"a redirect":       oauthtest.Status(302),
-		"half of it":       oauthtest.Body(`{"access_token":"access-hunter2","token_ty`),
+		"cut short":        oauthtest.Body(`{"access_token":"access-hunter2","token_ty`),
 		"no token":         oauthtest.Body(`{"token_type":"Bearer"}`),
 		"a broken token":   oauthtest.Body(`{"access_token":"hunter2\u0001auth=x","token_type":"Bearer"}`),
-		"too much":         oauthtest.Body(fmt.Sprintf(`{"x":"%0300000d"}`, 0)),
+		"too long":         oauthtest.Body(fmt.Sprintf(`{"x":"%0300000d"}`, 0)),
 		"server_error":     oauthtest.Refuse("server_error"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := oauthtest.New(oauthtest.Options{})
 				c := client(p)
-				s := oauth.NewSource(c, granted(t, c))
+				s := oauth.NewSource(c, storeWithGrant(t, c))
 				p.Next(fault)
 				_, err := s.Token(t.Context())
-				isTemporary(t, err)
-				noSecrets(t, p, err.Error())
+				checkTemporary(t, err)
+				checkNoSecrets(t, p, err.Error())
 				if _, again := s.Token(t.Context()); again != err || p.Refreshes() != 1 {
-					t.Errorf("asked again at once: %v, %d requests", again, p.Refreshes())
+					t.Errorf("no pause: %v, %d requests", again, p.Refreshes())
 				}
 				time.Sleep(5 * time.Second)
 				token(t, s)
@@ -300,13 +302,13 @@ func TestPausesGrow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := oauthtest.New(oauthtest.Options{})
 		c := client(p)
-		s := oauth.NewSource(c, granted(t, c))
+		s := oauth.NewSource(c, storeWithGrant(t, c))
 		for range 40 {
 			p.Next(oauthtest.Status(500))
 		}
 		for range 3600 { // an hour
 			_, err := s.Token(t.Context())
-			isTemporary(t, err)
+			checkTemporary(t, err)
 			time.Sleep(time.Second)
 		}
 		if n := p.Refreshes(); n < 12 || n > 20 {
@@ -315,15 +317,15 @@ func TestPausesGrow(t *testing.T) {
 	})
 }
 
-func TestNetworkTroubleIsTemporary(t *testing.T) {
+func TestNetworkErrorIsTemporary(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := oauthtest.New(oauthtest.Options{})
 		c := client(p)
-		store := granted(t, c)
+		store := storeWithGrant(t, c)
 		c.HTTP.Transport = roundTripper(func(*http.Request) (*http.Response, error) { return nil, errors.New("no route to host") })
 		_, err := oauth.NewSource(c, store).Token(t.Context())
-		isTemporary(t, err)
-		noSecrets(t, p, err.Error())
+		checkTemporary(t, err)
+		checkNoSecrets(t, p, err.Error())
 	})
 }
 
@@ -331,13 +333,13 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// A caller that gives up leaves the refresh to go on: the provider may have
-// rotated the refresh token already.
-func TestTokenObeysItsContext(t *testing.T) {
+// If the caller cancels its ctx, the refresh continues: the provider may have rotated the
+// refresh token already.
+func TestTokenContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := oauthtest.New(oauthtest.Options{Rotate: true})
 		c := client(p)
-		store := granted(t, c)
+		store := storeWithGrant(t, c)
 		s := oauth.NewSource(c, store)
 		release := make(chan struct{})
 		p.Next(oauthtest.Hold(nil, release))
@@ -358,17 +360,17 @@ func TestTokenObeysItsContext(t *testing.T) {
 	})
 }
 
-// Nor does one begin once its only caller has given up: whoever made it do so, and saw
-// that none is under way, may end the process.
-func TestTokenBeginsNothingLate(t *testing.T) {
+// No refresh begins after the ctx of its only caller was canceled: whoever canceled it and
+// then saw that Renewing is false may end the process.
+func TestTokenAfterCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := oauthtest.New(oauthtest.Options{Rotate: true})
 		c := client(p)
-		s := oauth.NewSource(c, granted(t, c))
+		s := oauth.NewSource(c, storeWithGrant(t, c))
 		release := make(chan struct{})
 		p.Next(oauthtest.Hold(nil, release))
 		ctx, cancel := context.WithCancel(t.Context())
-		s.Now = func() time.Time { cancel(); return time.Now() } // while the grant is looked at
+		s.Now = func() time.Time { cancel(); return time.Now() } // after Token has read the grant
 		if _, err := s.Token(ctx); !errors.Is(err, context.Canceled) || s.Renewing() {
 			t.Errorf("%v; a refresh is under way: %v", err, s.Renewing())
 		}
@@ -377,15 +379,15 @@ func TestTokenBeginsNothingLate(t *testing.T) {
 	})
 }
 
-// A daemon looks for logins, and other accounts for a token, while the provider's
-// endpoints are being learned. The race detector tells whether they may.
+// Granted may be called while Token discovers the endpoints. It is the race detector that
+// finds a mistake here.
 func TestGrantedDuringDiscovery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := oauthtest.New(oauthtest.Options{})
 		known, unknown := client(p), client(p)
 		known.Provider.Issuer = p.URL
 		unknown.Provider = oauth.Provider{Name: "test", Issuer: p.URL}
-		s := oauth.NewSource(unknown, granted(t, known))
+		s := oauth.NewSource(unknown, storeWithGrant(t, known))
 		done := make(chan error)
 		go func() {
 			_, err := s.Token(t.Context())
@@ -407,20 +409,21 @@ func TestGrantedDuringDiscovery(t *testing.T) {
 	})
 }
 
-// A provider that does not answer is given up, also while somebody waits with
-// all the time in the world.
+// If the provider does not answer, Token fails after a time, even if its ctx has no
+// deadline.
 func TestSilentProvider(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := oauthtest.New(oauthtest.Options{})
 		c := client(p)
-		s := oauth.NewSource(c, granted(t, c))
+		s := oauth.NewSource(c, storeWithGrant(t, c))
 		p.Next(oauthtest.Hold(nil, nil))
 		_, err := s.Token(t.Context())
-		isTemporary(t, err)
+		checkTemporary(t, err)
 	})
 }
 
-func TestStuckProcess(t *testing.T) {
+// If another process keeps the grant locked, Token fails after a time.
+func TestLockedGrant(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := oauthtest.New(oauthtest.Options{})
 		c := client(p)
@@ -440,7 +443,7 @@ func TestStuckProcess(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = oauth.NewSource(c, store).Token(t.Context())
-		isTemporary(t, err)
+		checkTemporary(t, err)
 		if p.Refreshes() != 0 {
 			t.Error("it refreshed all the same")
 		}
@@ -451,13 +454,13 @@ func TestWrongClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := oauthtest.New(oauthtest.Options{})
 		c := client(p)
-		store := granted(t, c)
+		store := storeWithGrant(t, c)
 		c.Secret = func(context.Context) (string, error) { return "wrong", nil }
 		_, err := oauth.NewSource(c, store).Token(t.Context())
-		needsPerson(t, err, "invalid_client")
+		checkGrantError(t, err, "invalid_client")
 		c.Secret = func(context.Context) (string, error) { return "", errors.New("the vault is locked") }
 		_, err = oauth.NewSource(c, store).Token(t.Context())
-		needsPerson(t, err, "")
+		checkGrantError(t, err, "")
 	})
 }
 
@@ -471,18 +474,18 @@ func TestPublicAndBasicClients(t *testing.T) {
 				if o.Public {
 					c.Secret = nil
 				}
-				token(t, oauth.NewSource(c, granted(t, c)))
+				token(t, oauth.NewSource(c, storeWithGrant(t, c)))
 			})
 		})
 	}
 }
 
-// A token that a mail server does not take is not handed out again.
+// Token does not return a token again that a mail server has refused.
 func TestRefused(t *testing.T) {
-	p, c := started(t, oauthtest.Options{})
+	p, c := startProvider(t, oauthtest.Options{})
 	var page <-chan string
 	g, err := c.Browser(t.Context(), func(address string) error {
-		page = inBackground(t, address)
+		page = browseInBackground(t, address)
 		return nil
 	})
 	if err != nil {
@@ -501,6 +504,6 @@ func TestRefused(t *testing.T) {
 	}
 	s.Refused(first)
 	if second := token(t, s); second == first || p.Refreshes() != 2 {
-		t.Errorf("the token that was refused comes again; %d refreshes", p.Refreshes())
+		t.Errorf("the refused token was returned again; %d refreshes", p.Refreshes())
 	}
 }

@@ -23,9 +23,9 @@ func TestStore(t *testing.T) {
 		state := t.TempDir()
 		store := oauth.NewStore(state)
 		_, err := store.Load(c)
-		needsPerson(t, err, "")
+		checkGrantError(t, err, "")
 		if _, err := os.Stat(filepath.Join(state, "oauth")); !errors.Is(err, fs.ErrNotExist) {
-			t.Error("looking made a folder")
+			t.Error("Load created the folder")
 		}
 
 		saved := login(t, c, store)
@@ -40,12 +40,12 @@ func TestStore(t *testing.T) {
 			t.Errorf("ends %v; it was granted at %v for a week", g.Expires, g.Granted)
 		}
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
-			noSecrets(t, p, fmt.Sprintf(verb+verb, g, &g))
-			noSecrets(t, p, fmt.Sprintf(verb+verb, *c, store))
+			checkNoSecrets(t, p, fmt.Sprintf(verb+verb, g, &g))
+			checkNoSecrets(t, p, fmt.Sprintf(verb+verb, *c, store))
 		}
 
-		// A refresh that tells no new end leaves the end where it was; after
-		// it, a person is needed.
+		// A refresh whose response has no new expiry keeps the stored one. After
+		// it, a person must log in.
 		s := oauth.NewSource(c, store)
 		token(t, s)
 		if g, err = store.Load(c); err != nil || !g.Expires.Equal(saved.Expires) {
@@ -53,7 +53,7 @@ func TestStore(t *testing.T) {
 		}
 		time.Sleep(7 * 24 * time.Hour)
 		_, err = s.Token(t.Context())
-		needsPerson(t, err, "invalid_grant")
+		checkGrantError(t, err, "invalid_grant")
 	})
 }
 
@@ -92,7 +92,7 @@ func TestStoreIsPrivate(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err = store.Load(c)
-			needsPerson(t, err, "")
+			checkGrantError(t, err, "")
 			if err := os.Chmod(path, info.Mode()); err != nil {
 				t.Fatal(err)
 			}
@@ -106,13 +106,13 @@ func TestStoreIsPrivate(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = store.Load(c)
-		needsPerson(t, err, "")
-		noSecrets(t, p, err.Error())
+		checkGrantError(t, err, "")
+		checkNoSecrets(t, p, err.Error())
 	})
 }
 
-// A grant is of a mailbox to a client at a provider: accounts that agree on
-// those share it, and no others.
+// Clients for the same mailbox with the same id at the same provider have the same key,
+// and no others.
 func TestKey(t *testing.T) {
 	c := client(oauthtest.New(oauthtest.Options{}))
 	same := *c
@@ -134,8 +134,7 @@ func TestKey(t *testing.T) {
 	}
 }
 
-// A login waits for a refresh of the old grant, which else could overwrite
-// the new one.
+// Save waits for a refresh of the old grant, which could otherwise overwrite the new one.
 func TestSaveWaitsForARefresh(t *testing.T) {
 	p := oauthtest.New(oauthtest.Options{Rotate: true})
 	c := client(p)
@@ -154,7 +153,7 @@ func TestSaveWaitsForARefresh(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := store.Save(ctx, c, old); !errors.Is(err, context.Canceled) {
-		t.Errorf("it did not wait: %v", err)
+		t.Errorf("Save did not wait: %v", err)
 	}
 	close(release)
 	if err := <-done; err != nil {

@@ -1,5 +1,5 @@
-// Package discovertest is a DNS for tests: a name server on loopback that
-// knows what it is told, and nothing else.
+// Package discovertest is a DNS server for tests. It listens on the loopback interface,
+// and answers with the records that a test adds.
 package discovertest
 
 import (
@@ -15,7 +15,7 @@ import (
 
 // DNS is a name server. Its methods may be called at any time.
 type DNS struct {
-	// Addr is where it answers, by UDP, until the test ends.
+	// Addr is its host:port (UDP). It serves until the test ends.
 	Addr string
 	tb   testing.TB
 
@@ -23,7 +23,7 @@ type DNS struct {
 	records map[string][]dnsmessage.ResourceBody // by "TYPE name."
 }
 
-// New returns a name server that knows no name.
+// New starts a name server without records.
 func New(tb testing.TB) *DNS {
 	tb.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -55,7 +55,7 @@ func (d *DNS) SRV(service, domain, target string, port, priority int) {
 	})
 }
 
-// MX adds a host that takes the mail of a domain. host ends with a dot.
+// MX adds a host that receives the mail of a domain. host ends with a dot.
 func (d *DNS) MX(domain, host string) {
 	d.add(dnsmessage.TypeMX, domain, &dnsmessage.MXResource{Pref: 1, MX: d.name(host)})
 }
@@ -76,17 +76,18 @@ func (d *DNS) name(s string) dnsmessage.Name {
 	return n
 }
 
-// Resolver returns what asks the name server at addr, and no other.
+// Resolver returns a resolver that queries only the name server at addr.
 func Resolver(addr string) *net.Resolver {
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "udp", addr)
 	}}
 }
 
-func (d *DNS) answer(question []byte) ([]byte, error) {
+// answer returns the reply to a query. A name without records of the type does not exist.
+func (d *DNS) answer(query []byte) ([]byte, error) {
 	var m dnsmessage.Message
-	if err := m.Unpack(question); err != nil || len(m.Questions) != 1 {
-		return nil, fmt.Errorf("not a question: %w", err)
+	if err := m.Unpack(query); err != nil || len(m.Questions) != 1 {
+		return nil, fmt.Errorf("not a query: %w", err)
 	}
 	q := m.Questions[0]
 	reply := dnsmessage.Message{
