@@ -46,7 +46,7 @@ func (d *daemon) reportReady() {
 
 // onTurn notes a turn of the scheduler. Without turns the daemon counts as hanging.
 func (d *daemon) onTurn(t fetch.RunStatus) {
-	d.monitor.health.Turn()
+	d.monitor.health.MarkAlive()
 	d.serviceManager.Status("%s, %d polling, %d failing", count(t.Accounts, "account"), t.Polling, t.Failing)
 }
 

@@ -17,8 +17,8 @@ const (
 	// first fetch from a full maildrop takes long.
 	staleIntervals = 3
 	minStale       = 30 * time.Minute
-	// maxSilence is how long the scheduler may not call Turn, which it does every
-	// 15 seconds.
+	// maxSilence is how long the daemon counts as alive after MarkAlive, which its
+	// scheduler calls every 15 seconds.
 	maxSilence = time.Minute
 )
 
@@ -27,9 +27,9 @@ const (
 type Health struct {
 	now func() time.Time
 
-	mu       sync.Mutex
-	lastTurn time.Time
-	accounts map[string]*accountProgress
+	mu        sync.Mutex
+	lastAlive time.Time
+	accounts  map[string]*accountProgress
 }
 
 // accountProgress is when an account last made progress, and how often it should.
@@ -42,7 +42,7 @@ type accountProgress struct {
 
 // NewHealth returns the health of a daemon that has just started. now is the clock.
 func NewHealth(now func() time.Time) *Health {
-	return &Health{now: now, lastTurn: now(), accounts: map[string]*accountProgress{}}
+	return &Health{now: now, lastAlive: now(), accounts: map[string]*accountProgress{}}
 }
 
 // SetAccounts sets the accounts with their intervals, and when each new one last
@@ -63,11 +63,11 @@ func (h *Health) SetAccounts(every map[string]time.Duration, success map[string]
 	}
 }
 
-// Turn notes that the scheduler is alive.
-func (h *Health) Turn() {
+// MarkAlive notes that the scheduler is alive.
+func (h *Health) MarkAlive() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.lastTurn = h.now()
+	h.lastAlive = h.now()
 }
 
 // Observe notes progress and success.
@@ -100,7 +100,7 @@ func (h *Health) Alive() bool {
 	return h.alive()
 }
 
-func (h *Health) alive() bool { return h.now().Sub(h.lastTurn) < maxSilence }
+func (h *Health) alive() bool { return h.now().Sub(h.lastAlive) < maxSilence }
 
 // report is the response to /healthz. Its names are stable; fields may be added.
 type report struct {

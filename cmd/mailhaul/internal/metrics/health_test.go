@@ -55,46 +55,46 @@ func TestServer(t *testing.T) {
 	every := map[string]time.Duration{"ada": time.Minute, "grace": time.Hour}
 	h.SetAccounts(every, map[string]time.Time{"ada": at(-1_000_000)})
 
-	// Who was away for long has time to poll; a minute's interval is no
-	// reason to cry after three.
+	// The last success before the start does not count, and with an interval of a
+	// minute an account is not stale after three.
 	health(200, `{"status":"ok","accounts":2,"stale":[]}`)
 	now = at(1800)
-	h.Turn()
+	h.MarkAlive()
 	health(200, `{"status":"ok","accounts":2,"stale":[]}`)
 	now = at(1801)
 	health(503, `{"status":"stale","accounts":2,"stale":[{"account":"ada","last_success":"2023-11-03T08:26:40Z","seconds":1801,"limit_seconds":1800}]}`)
 	alive(200, `{"status":"ok"}`)
 
-	// Mail that comes in is progress, failure is not.
+	// A landed message is progress, a failed poll is not.
 	observe(fetch.Landed{Account: "ada"})
 	health(200, `{"status":"ok","accounts":2,"stale":[]}`)
 	now = at(3 * 3600)
-	h.Turn()
+	h.MarkAlive()
 	observe(poll("ada", 3*3600, fetch.Summary{}))
 	observe(poll("grace", 3*3600, fetch.Summary{Class: fetch.ClassRetry}))
 	health(200, `{"status":"ok","accounts":2,"stale":[]}`)
 	now = at(3*3600 + 1)
 	health(503, `{"status":"stale","accounts":2,"stale":[{"account":"grace","last_success":null,"seconds":10801,"limit_seconds":10800}]}`)
 
-	// A reload keeps what is known, and drops who is gone.
+	// SetAccounts keeps what is known of accounts, and drops those that are gone.
 	delete(every, "grace")
 	every["new"] = time.Minute
 	h.SetAccounts(every, nil)
 	health(200, `{"status":"ok","accounts":2,"stale":[]}`)
 
-	// A scheduler that hangs is not alive, however well the accounts do.
+	// A scheduler that hangs is not alive, even if no account is stale.
 	if !h.Alive() {
-		t.Error("not alive a second after a turn")
+		t.Error("not alive a second after MarkAlive")
 	}
 	now = at(3*3600 + 60)
 	health(503, `{"status":"hung","accounts":2,"stale":[]}`)
 	if h.Alive() {
-		t.Error("alive a minute after the last turn")
+		t.Error("alive a minute after the last MarkAlive")
 	}
 	alive(503, `{"status":"hung"}`)
 
 	m.SetAccounts([]string{"ada", "new"})
-	observe(poll("grace", 3*3600, fetch.Summary{})) // which was under way
+	observe(poll("grace", 3*3600, fetch.Summary{})) // of a poll that was under way
 	code, text := get(t, s, "/metrics")
 	families := parse(t, text+"\n")
 	for _, name := range []string{"mailhaul_polls_total", "mailhaul_build_info", "go_goroutines", "process_start_time_seconds"} {
@@ -113,8 +113,8 @@ func TestServer(t *testing.T) {
 	}
 }
 
-// Where a server lets an account in once in two hours, that is its interval.
-func TestHealthHeedsLoginDelay(t *testing.T) {
+// A login delay that is longer than the interval counts as the interval.
+func TestHealthWithLoginDelay(t *testing.T) {
 	now := at(0)
 	h := metrics.NewHealth(func() time.Time { return now })
 	s, err := metrics.Listen(t.Context(), "127.0.0.1:0", metrics.New(build), h)
@@ -130,7 +130,7 @@ func TestHealthHeedsLoginDelay(t *testing.T) {
 		6*3600 + 1: `{"status":"stale","accounts":1,"stale":[{"account":"ada","last_success":"2023-11-14T22:13:20Z","seconds":21601,"limit_seconds":21600}]}`,
 	} {
 		now = at(second)
-		h.Turn()
+		h.MarkAlive()
 		if _, body := get(t, s, "/healthz"); body != want {
 			t.Errorf("%d: %s, want %s", second, body, want)
 		}

@@ -19,10 +19,10 @@ import (
 
 var build = metrics.Build{Version: "v1.2.3", Commit: "abc", Go: "go1"}
 
-// at is some time, so many seconds later.
+// at returns the time that many seconds after a fixed one.
 func at(seconds int) time.Time { return time.Unix(1_700_000_000+int64(seconds), 0) }
 
-// poll is a poll of two seconds that ended at a time.
+// poll returns the end of a poll that took two seconds and ended at(end).
 func poll(account string, end int, s fetch.Summary) fetch.Event {
 	s.Account, s.Started, s.Ended = account, at(end-2), at(end)
 	if s.Class > fetch.ClassRefused {
@@ -42,7 +42,7 @@ func parse(t *testing.T, text string) map[string]*dto.MetricFamily {
 	return families
 }
 
-// samples returns the lines that are no comments, but for counters of zero.
+// samples returns the lines that are not comments, except those with the value 0.
 func samples(text string) []string {
 	var all []string
 	for line := range strings.Lines(text) {
@@ -53,6 +53,7 @@ func samples(text string) []string {
 	return all
 }
 
+// write writes the file, and returns its text.
 func write(t *testing.T, f *metrics.File, path string) string {
 	t.Helper()
 	if err := f.Write(); err != nil {
@@ -65,9 +66,9 @@ func write(t *testing.T, f *metrics.File, path string) string {
 	return string(text)
 }
 
-// Each process adds to the file: counters grow, gauges of accounts that it did
-// not poll stay, accounts that are no more go.
-func TestFileGrows(t *testing.T) {
+// Each process adds to the file: counters grow, gauges of accounts that it did not poll
+// stay, and accounts that were removed go.
+func TestWriteAddsToFile(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "mailhaul.prom")
 	accounts := []string{"ada", "grace"}
@@ -75,10 +76,10 @@ func TestFileGrows(t *testing.T) {
 	f.Observe(poll("ada", 100, fetch.Summary{Listed: 7, Fetched: 5, Dropped: 2, Deleted: 4, Bytes: 5000, Refused: 1, TooLarge: 1, Class: fetch.ClassRefused}))
 	f.Observe(poll("grace", 100, fetch.Summary{Class: fetch.ClassOperator}))
 	write(t, f, path)
-	// The same process once more …
+	// The same process once more,
 	f.Observe(poll("ada", 200, fetch.Summary{Listed: 3, Fetched: 1, Bytes: 10}))
 	write(t, f, path)
-	// … and another one, of a newer mailhaul, that polls ada alone.
+	// and another one, of a newer version, that polls only ada.
 	newer := build
 	newer.Version = "v1.3.0"
 	f = metrics.NewFile(path, newer, append(accounts, "new"), map[string]time.Time{"ada": at(200)})
@@ -120,7 +121,7 @@ func TestFileGrows(t *testing.T) {
 		t.Error(diff)
 	}
 	for _, line := range []string{
-		`mailhaul_polls_total{account="new",result="retry"} 0`,       // it is there before it is first counted
+		`mailhaul_polls_total{account="new",result="retry"} 0`,       // present before it first counts
 		`mailhaul_last_success_timestamp_seconds{account="grace"} 0`, // never
 	} {
 		if !strings.Contains(text, line+"\n") {
@@ -128,14 +129,13 @@ func TestFileGrows(t *testing.T) {
 		}
 	}
 
-	// An account that is taken out of the configuration takes its metrics along.
+	// The metrics of an account that is removed from the configuration go.
 	f = metrics.NewFile(path, build, []string{"grace"}, nil)
 	if text := write(t, f, path); strings.Contains(text, `"ada"`) || !strings.Contains(text, `mailhaul_polls_total{account="grace",result="person"} 1`) {
 		t.Errorf("without ada:\n%s", text)
 	}
 
-	// One that a running process is told of is there from then on, too, whether it
-	// ever did well or not.
+	// SetAccounts adds an account at once, whether it ever succeeded or not.
 	success := map[string]time.Time{"grace": at(50), "ada": at(400)}
 	f.SetAccounts([]string{"grace", "ada", "late"}, success)
 	f.SetAccounts([]string{"grace", "ada", "late"}, success)
@@ -159,8 +159,8 @@ func TestFileGrows(t *testing.T) {
 	}
 }
 
-// Two processes that write at once lose nothing of each other.
-func TestFileTogether(t *testing.T) {
+// Two processes that write at the same time lose no counts.
+func TestConcurrentWrites(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "mailhaul.prom")
 	const each = 20
 	done := make(chan error)
@@ -187,8 +187,8 @@ func TestFileTogether(t *testing.T) {
 	}
 }
 
-// What is damaged is begun anew, and what cannot be written stays as it was.
-func TestFileTrouble(t *testing.T) {
+// Write replaces a damaged file. If it fails, no counts are lost.
+func TestWriteDamagedFile(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "mailhaul.prom")
 	if err := os.WriteFile(path, []byte("mailhaul_polls_total{acc"), 0o644); err != nil {
@@ -207,13 +207,12 @@ func TestFileTrouble(t *testing.T) {
 	if err := os.Mkdir(filepath.Dir(gone), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	// What was counted meanwhile is not lost.
 	if text := write(t, f, gone); !strings.Contains(text, `mailhaul_fetched_messages_total{account="ada"} 3`) {
-		t.Errorf("after the trouble:\n%s", text)
+		t.Errorf("after the failure:\n%s", text)
 	}
 }
 
-// The names keep to the conventions of Prometheus, and all is explained.
+// The names follow the conventions of Prometheus, and each metric has a help text.
 func TestNames(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "mailhaul.prom")
 	f := metrics.NewFile(path, build, []string{"ada"}, nil)

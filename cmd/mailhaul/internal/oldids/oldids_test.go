@@ -13,7 +13,7 @@ import (
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/oldids"
 )
 
-// What the programs themselves write is understood.
+// Read understands files that the programs themselves have written.
 func TestRead(t *testing.T) {
 	uids := []string{"000000016b0b666f", "000000026b0b666f", "000000036b0b666f"}
 	for file, want := range map[string]oldids.Maildrop{
@@ -102,50 +102,50 @@ func TestReadOdd(t *testing.T) {
 
 func TestPick(t *testing.T) {
 	ada := oldids.Maildrop{User: "ada", Host: "pop.example.com", UIDs: []string{"1"}}
-	away := oldids.Maildrop{User: "ada", Host: "pop.example.net", UIDs: []string{"2"}}
+	otherHost := oldids.Maildrop{User: "ada", Host: "pop.example.net", UIDs: []string{"2"}}
 	bob := oldids.Maildrop{User: "bob", Host: "pop.example.com", UIDs: []string{"3"}}
 	unnamed := oldids.Maildrop{UIDs: []string{"4"}}
 	var many []oldids.Maildrop
 	for n := range 1000 {
 		many = append(many, oldids.Maildrop{User: fmt.Sprint("u", n), Host: "h"})
 	}
-	whole := oldids.Maildrop{User: "ada@example.org", Host: "pop.example.com", UIDs: []string{"5"}}
+	withDomain := oldids.Maildrop{User: "ada@example.org", Host: "pop.example.com", UIDs: []string{"5"}}
 	for name, test := range map[string]struct {
 		user  string // empty is ada
 		drops []oldids.Maildrop
 		want  oldids.Maildrop
 		err   string
 	}{
-		"by its local part":         {user: "ada@example.org", drops: []oldids.Maildrop{bob, ada}, want: ada},
-		"by more than that":         {drops: []oldids.Maildrop{bob, whole}, want: whole},
-		"by name, its local part's": {user: "ada@example.org", drops: []oldids.Maildrop{ada, whole}, want: whole},
-		"of another domain": {
-			user: "ada@example.net", drops: []oldids.Maildrop{whole},
+		"by local part":              {user: "ada@example.org", drops: []oldids.Maildrop{bob, ada}, want: ada},
+		"by local part, in the file": {drops: []oldids.Maildrop{bob, withDomain}, want: withDomain},
+		"by name before local part":  {user: "ada@example.org", drops: []oldids.Maildrop{ada, withDomain}, want: withDomain},
+		"another domain": {
+			user: "ada@example.net", drops: []oldids.Maildrop{withDomain},
 			err: "it knows nothing of ada@example.net at POP.example.com, but of ada@example.org@pop.example.com",
 		},
-		"of two domains, perhaps": {
-			user: "ada@example.net", drops: []oldids.Maildrop{ada, whole},
+		"the same local part twice": {
+			user: "ada@example.net", drops: []oldids.Maildrop{ada, withDomain},
 			err: "it knows nothing of ada@example.net at POP.example.com, but of ada@pop.example.com, ada@example.org@pop.example.com",
 		},
-		"of that local part, elsewhere": {
-			user: "ada@example.org", drops: []oldids.Maildrop{away},
+		"the same local part at another host": {
+			user: "ada@example.org", drops: []oldids.Maildrop{otherHost},
 			err: "it knows nothing of ada@example.org at POP.example.com, but of ada@pop.example.net",
 		},
-		"by name":           {drops: []oldids.Maildrop{away, bob, ada}, want: ada},
-		"by its user alone": {drops: []oldids.Maildrop{bob, away}, want: away},
-		"without a name":    {drops: []oldids.Maildrop{unnamed}, want: unnamed},
-		"of others":         {drops: []oldids.Maildrop{bob}, err: "it knows nothing of ada at POP.example.com, but of bob@pop.example.com"},
-		"of many others": {
+		"by name":                  {drops: []oldids.Maildrop{otherHost, bob, ada}, want: ada},
+		"by user, at another host": {drops: []oldids.Maildrop{bob, otherHost}, want: otherHost},
+		"without a name":           {drops: []oldids.Maildrop{unnamed}, want: unnamed},
+		"other users":              {drops: []oldids.Maildrop{bob}, err: "it knows nothing of ada at POP.example.com, but of bob@pop.example.com"},
+		"many other users": {
 			drops: many,
 			err:   "it knows nothing of ada at POP.example.com, but of u0@h, u1@h, u2@h, u3@h, u4@h, u5@h, u6@h, u7@h, u8@h, u9@h and 990 more",
 		},
-		"of several, among many": {
-			drops: slices.Concat(many, []oldids.Maildrop{away, {User: "ada", Host: "c"}}),
+		"the user at several hosts, among many users": {
+			drops: slices.Concat(many, []oldids.Maildrop{otherHost, {User: "ada", Host: "c"}}),
 			err:   "it knows nothing of ada at POP.example.com, but of ada@pop.example.net, ada@c",
 		},
-		"of nobody": {err: "it names no message at all"},
-		"of several": {
-			drops: []oldids.Maildrop{away, {User: "ada", Host: "c"}},
+		"no maildrops": {err: "it names no message at all"},
+		"the user at several hosts": {
+			drops: []oldids.Maildrop{otherHost, {User: "ada", Host: "c"}},
 			err:   "it knows nothing of ada at POP.example.com, but of ada@pop.example.net, ada@c",
 		},
 	} {
@@ -159,7 +159,7 @@ func TestPick(t *testing.T) {
 	}
 }
 
-// What a program does not write as it was is recognised all the same.
+// Written returns unique-ids as each program writes them.
 func TestWritten(t *testing.T) {
 	for _, test := range [][3]string{
 		{"fetchmail", "x y z", "x"}, {"fetchmail", "x\ty z", "x"}, {"fetchmail", "a/b", "a/b"}, {"fetchmail", "", ""},
@@ -171,7 +171,7 @@ func TestWritten(t *testing.T) {
 	}
 }
 
-// Nothing that is read is empty, and no line is taken for two.
+// Read returns no empty unique-id, at most one per line, and nothing beside an error.
 func FuzzRead(f *testing.F) {
 	for _, s := range []string{"ada@pop.example.com 1\n", "a\x001\n", "# x\n 1 h u\na\n", " 1 h u\na 1\n", " 1 h u\n\t 1\n", "2 ab\n", "# POP3 State File\n*h u\nk a 1\nb b 2\n"} {
 		f.Add(s)

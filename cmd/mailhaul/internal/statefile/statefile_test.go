@@ -17,7 +17,7 @@ import (
 
 const golden = "testdata/all.jsonl"
 
-// all has every field, and bytes of every kind.
+// all has every field, and strings that are not UTF-8.
 var all = []state.Export{
 	{
 		Account: "work", LastSuccess: 1_700_000_000, Maildrop: "me at pop.example.org",
@@ -43,6 +43,7 @@ var all = []state.Export{
 	{Account: "empty"},
 }
 
+// write returns the file with some accounts.
 func write(tb testing.TB, ms []state.Export) string {
 	tb.Helper()
 	var b strings.Builder
@@ -64,7 +65,7 @@ func TestGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want), write(t, all)); diff != "" {
-		t.Errorf("the form has changed, and files are out there (-want +got):\n%s", diff)
+		t.Errorf("the format has changed, and users have files in it (-want +got):\n%s", diff)
 	}
 	got, err := statefile.Read(bytes.NewReader(want))
 	if err != nil {
@@ -75,7 +76,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// What the first version wrote is read as it is.
+// A file of version 1 is read as it is.
 func TestReadVersion1(t *testing.T) {
 	text := strings.Replace(write(t, all), `"version":3}`, `"version":1}`, 1)
 	got, err := statefile.Read(strings.NewReader(text))
@@ -114,7 +115,7 @@ func TestReadRefuses(t *testing.T) {
 		{"time before 1970", `"phase":"adopted","seen":"1960-01-01T00:00:00Z"`, "not a time"},
 		{"landed at no time", `"phase":"landed"`, "since when is missing"},
 		{"deleted at no time", `"phase":"deleted"`, "since when is missing"},
-		{"landed and owed", `"phase":"landed","landed":"2026-01-01T00:00:00Z","deliveries":[{"sink":"home"}]`, `not in the sink "home"`},
+		{"landed, but not in a sink", `"phase":"landed","landed":"2026-01-01T00:00:00Z","deliveries":[{"sink":"home"}]`, `not in the sink "home"`},
 		{"landed and open", `"phase":"landed","landed":"2026-01-01T00:00:00Z","deliveries":[{"sink":"home","open":true}]`, `not in the sink "home"`},
 		{"a sink twice", `"phase":"promised","deliveries":[{"sink":"home"},{"sink":"home"}]`, "appears twice"},
 		{"adopted and delivered", `"phase":"adopted","deliveries":[{"sink":"home"}]`, "adopted, and delivered"},
@@ -139,6 +140,7 @@ func TestReadRefuses(t *testing.T) {
 	refuses(t, first+"\n"+account+"\n"+twice+twice, `line 4: message "u" appears twice`)
 }
 
+// refuses checks that Read fails on text, with an error that contains want.
 func refuses(t *testing.T, text, want string) {
 	t.Helper()
 	got, err := statefile.Read(strings.NewReader(text))
@@ -157,21 +159,22 @@ func TestReadFails(t *testing.T) {
 	}
 }
 
-type full struct{}
-
 var errFull = errors.New("no space left")
 
-func (full) Write([]byte) (int, error) { return 0, errFull }
+// fullDisk is a writer that always fails.
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, errFull }
 
 func TestWriteFails(t *testing.T) {
-	w := statefile.NewWriter(full{})
+	w := statefile.NewWriter(fullDisk{})
 	w.Write(all[0])
 	if err := w.Close(); !errors.Is(err, errFull) {
 		t.Errorf("error %v, want %v", err, errFull)
 	}
 }
 
-// What can be read is written in a form that says the same.
+// What Read returns can be written, and read back unchanged.
 func FuzzRead(f *testing.F) {
 	text, err := os.ReadFile(golden)
 	if err != nil {
@@ -188,7 +191,7 @@ func FuzzRead(f *testing.F) {
 			t.Fatalf("what was written cannot be read: %v", err)
 		}
 		if diff := cmp.Diff(was, is, cmpopts.EquateEmpty()); diff != "" {
-			t.Errorf("memory (-was +is):\n%s", diff)
+			t.Errorf("export (-was +is):\n%s", diff)
 		}
 	})
 }

@@ -15,10 +15,10 @@ import (
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/systemd"
 )
 
-// listen listens as a service manager does.
+// listen listens on NOTIFY_SOCKET, as a service manager does.
 func listen(t *testing.T) *net.UnixConn {
 	t.Helper()
-	// Not t.TempDir: the name of a socket is short.
+	// t.TempDir may be too long for the path of a socket.
 	dir, err := os.MkdirTemp("", "sd")
 	if err != nil {
 		t.Fatal(err)
@@ -34,7 +34,7 @@ func listen(t *testing.T) *net.UnixConn {
 	return conn
 }
 
-// manager returns what receives the next message.
+// manager returns a function that receives the next message.
 func manager(t *testing.T) func() string {
 	t.Helper()
 	conn := listen(t)
@@ -60,26 +60,26 @@ func TestMessages(t *testing.T) {
 	}
 	var m systemd.Manager
 	for _, test := range []struct {
-		say  func()
+		send func()
 		want string
 	}{
 		{m.Ready, "READY=1"},
 		{m.Reloading, "RELOADING=1\n" + monotonic},
 		{func() { m.Status("%d accounts", 2) }, "STATUS=2 accounts"},
 		{func() {
-			m.Status("2 accounts") // no news
+			m.Status("2 accounts") // not sent: it is the same
 			m.Status("3 accounts")
 		}, "STATUS=3 accounts"},
 		{m.Stopping, "STOPPING=1"},
 	} {
-		test.say()
+		test.send()
 		if got := next(); !regexp.MustCompile("^" + test.want + "$").MatchString(got) {
 			t.Errorf("%q, want %q", got, test.want)
 		}
 	}
 }
 
-// The watchdog hears of us only while we are alive.
+// Watch pings the watchdog only while alive returns true.
 func TestWatchdog(t *testing.T) {
 	next := manager(t)
 	t.Setenv("WATCHDOG_USEC", "2000")
@@ -87,36 +87,36 @@ func TestWatchdog(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var m systemd.Manager
-	asked := 0
+	calls := 0
 	m.Watch(ctx, func() bool {
-		asked++
-		if asked == 10 {
+		calls++
+		if calls == 10 {
 			cancel()
 		}
-		return asked <= 3
+		return calls <= 3
 	})
-	m.Stopping() // what comes after all that was sent
+	m.Stopping() // comes after all pings
 	got := []string{next(), next(), next(), next()}
 	if strings.Join(got, " ") != "WATCHDOG=1 WATCHDOG=1 WATCHDOG=1 STOPPING=1" {
 		t.Error(got)
 	}
 }
 
-// Where nobody listens, nothing happens.
-func TestNobody(t *testing.T) {
+// Without a service manager nothing is sent.
+func TestWithoutManager(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
 	t.Setenv("WATCHDOG_USEC", "")
 	var m systemd.Manager
 	m.Ready()
-	m.Watch(t.Context(), func() bool { t.Error("asked"); return true })
+	m.Watch(t.Context(), func() bool { t.Error("alive was called"); return true })
 }
 
-// A manager that takes no message, since it has crashed or was stopped, holds up
-// nobody; once it does, it hears how the daemon fares.
-func TestManagerDoesNotListen(t *testing.T) {
+// A manager that does not read, since it has crashed or was stopped, holds up nothing.
+// Once it reads, it gets the latest status.
+func TestManagerDoesNotRead(t *testing.T) {
 	conn := listen(t)
 	m := &systemd.Manager{Timeout: time.Millisecond}
-	for range 1000 { // more than any queue of the kernel holds
+	for range 1000 { // more than the queue of the kernel holds
 		m.Ready()
 	}
 	for i := range 1000 {
@@ -124,13 +124,13 @@ func TestManagerDoesNotListen(t *testing.T) {
 	}
 	m.Stopping()
 
-	buf, said := make([]byte, 4096), ""
-	for i := 0; !strings.Contains(said, "at last"); i++ {
-		m.Status("at last, for the %dth time", i) // it may have given up on those before
+	buf, received := make([]byte, 4096), ""
+	for i := 0; !strings.Contains(received, "at last"); i++ {
+		m.Status("at last, for the %dth time", i) // those before may have been dropped
 		n, err := conn.Read(buf)
 		if err != nil {
 			t.Fatal(err)
 		}
-		said = string(buf[:n])
+		received = string(buf[:n])
 	}
 }

@@ -71,7 +71,7 @@ func TestResize(t *testing.T) {
 	}
 }
 
-// Standard streams of its own stay those.
+// Standard streams that the command sets are not redirected to the terminal.
 func TestRedirect(t *testing.T) {
 	cmd := shell(`echo out; echo err >&2`)
 	var out strings.Builder
@@ -83,7 +83,7 @@ func TestRedirect(t *testing.T) {
 	}
 }
 
-// What never comes fails the test, with the screen.
+// A wait that fails shows the screen.
 func TestFailures(t *testing.T) {
 	for name, test := range map[string]struct {
 		script  string
@@ -91,9 +91,9 @@ func TestFailures(t *testing.T) {
 		wait    func(*Terminal)
 		want    string
 	}{
-		"the end":  {`echo this`, deadline, func(term *Terminal) { term.Await("that") }, "the program has ended without \"that\" on the screen"},
-		"the time": {`echo this; read x`, time.Millisecond, func(term *Terminal) { term.Await("that") }, "there never was \"that\" on the screen"},
-		"no exit":  {`echo this; read x`, time.Millisecond, func(term *Terminal) { term.Exit() }, "the program does not end"},
+		"program ended": {`echo this`, deadline, func(term *Terminal) { term.Await("that") }, "the program has ended without \"that\" on the screen"},
+		"timeout":       {`echo this; read x`, time.Millisecond, func(term *Terminal) { term.Await("that") }, "there never was \"that\" on the screen"},
+		"no exit":       {`echo this; read x`, time.Millisecond, func(term *Terminal) { term.Exit() }, "the program does not end"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fake := &recorder{TB: t}
@@ -104,20 +104,20 @@ func TestFailures(t *testing.T) {
 				defer func() { recover() }()
 				test.wait(term)
 			}()
-			if !strings.Contains(fake.said, test.want) || !strings.Contains(fake.said, "| this") {
-				t.Errorf("the failure says %q", fake.said)
+			if !strings.Contains(fake.message, test.want) || !strings.Contains(fake.message, "| this") {
+				t.Errorf("the failure says %q", fake.message)
 			}
 		})
 	}
 }
 
-// recorder is a test that may fail.
+// recorder is a testing.TB that records the message of Fatalf, and panics.
 type recorder struct {
 	testing.TB
-	said string
+	message string
 }
 
 func (r *recorder) Fatalf(format string, args ...any) {
-	r.said = fmt.Sprintf(format, args...)
+	r.message = fmt.Sprintf(format, args...)
 	panic("failed")
 }

@@ -11,9 +11,9 @@ import (
 	"github.com/mailhaul/mailhaul/fetch"
 )
 
-// A disk that hangs holds up nobody but Write, and costs no memory for each poll;
-// once it goes on, every poll counts.
-func TestFileHangs(t *testing.T) {
+// While the disk hangs, only Write waits. The polls meanwhile are all counted by the next
+// Write.
+func TestWriteHangs(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "mailhaul.prom")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
@@ -22,7 +22,7 @@ func TestFileHangs(t *testing.T) {
 	f.Observe(poll("ada", 1, fetch.Summary{Fetched: 1}))
 	done := make(chan error)
 	go func() { done <- f.Write() }()
-	hung, err := os.OpenFile(path, os.O_WRONLY, 0) // once Write reads
+	hung, err := os.OpenFile(path, os.O_WRONLY, 0) // waits until Write reads
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,22 +50,21 @@ func TestFileHangs(t *testing.T) {
 	}
 }
 
-// What a Write could not bring into the file, the next one does, with what came
-// since.
-func TestFileFailsTwice(t *testing.T) {
+// After a failed Write, the next one adds the same counts, and those that came since.
+func TestWriteAfterFailures(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "gone", "mailhaul.prom")
 	f := metrics.NewFile(path, build, []string{"ada"}, nil)
 	for i := range 3 {
 		f.Observe(poll("ada", i, fetch.Summary{Fetched: 1, Listed: i}))
 		if f.Write() == nil {
-			t.Fatal("written into a folder that is not there")
+			t.Fatal("Write succeeded in a folder that does not exist")
 		}
 	}
 	f.Observe(poll("ada", 3, fetch.Summary{Fetched: 1, Listed: 3}))
 	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // the second has nothing to add
+	for range 2 { // the second one has nothing to add
 		text := write(t, f, path)
 		for _, line := range []string{`mailhaul_fetched_messages_total{account="ada"} 4`, `mailhaul_server_messages{account="ada"} 3`} {
 			if !strings.Contains(text, line+"\n") {
@@ -75,12 +74,11 @@ func TestFileFailsTwice(t *testing.T) {
 	}
 }
 
-// The same trouble is told in the same words, by which whoever reports it knows
-// that it was told.
-func TestFileFailsAlike(t *testing.T) {
+// The same failure has the same text each time, so that a caller can recognise it.
+func TestWriteErrorIsStable(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "mailhaul.prom")
-	if err := os.Mkdir(path, 0o700); err != nil { // which no file can take the place of
+	if err := os.Mkdir(path, 0o700); err != nil { // a file cannot replace it
 		t.Fatal(err)
 	}
 	f := metrics.NewFile(path, build, []string{"ada"}, nil)

@@ -15,11 +15,11 @@ import (
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/metrics"
 )
 
-// A server that cannot take a connection, for lack of descriptors, writes nothing
-// into the log of a daemon, which may be JSON.
+// A server that cannot accept a connection, for lack of file descriptors, writes nothing
+// to the log of the daemon, which may be JSON.
 func TestServerLogsNothing(t *testing.T) {
-	var said bytes.Buffer
-	log.SetOutput(&said)
+	var logged bytes.Buffer
+	log.SetOutput(&logged)
 	defer log.SetOutput(os.Stderr)
 	s, err := metrics.Listen(t.Context(), "127.0.0.1:0", metrics.New(build), metrics.NewHealth(time.Now))
 	if err != nil {
@@ -45,20 +45,20 @@ func TestServerLogsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = syscall.Connect(client, &to)
-	for err == nil && !resting() {
+	for err == nil && !isServerSleeping() {
 		runtime.Gosched()
 	}
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
 	s.Close() // and writes no more
-	if err != nil || said.Len() > 0 {
-		t.Errorf("%v; the log says %q", err, said.String())
+	if err != nil || logged.Len() > 0 {
+		t.Errorf("%v; the log says %q", err, logged.String())
 	}
 }
 
-// resting reports whether a server waits to try again to take a connection.
-func resting() bool {
+// isServerSleeping reports whether a server sleeps before it tries again to accept.
+func isServerSleeping() bool {
 	text := make([]byte, 1<<20)
 	for goroutine := range strings.SplitSeq(string(text[:runtime.Stack(text, true)]), "\n\n") {
 		head, calls, _ := strings.Cut(goroutine, "\n")
