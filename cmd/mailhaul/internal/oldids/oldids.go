@@ -74,6 +74,7 @@ var formats = []format{
 	{"fetchmail", func(line string) bool { return new(parser).fetchmail(line) }, (*parser).fetchmail},
 }
 
+// detect returns the format of a file by its first line, nil if there is none.
 func detect(line string) *format {
 	for i := range formats {
 		if formats[i].matches(line) {
@@ -83,11 +84,13 @@ func detect(line string) *format {
 	return nil
 }
 
+// parser collects the maildrops in a file, line by line.
 type parser struct {
-	drops            []Maildrop
-	index            map[[2]string]int // in drops, by user and host
-	mpopLeft         int               // lines that must follow for the last maildrop of mpop
-	mpopWithoutTimes bool              // whether the lines of mpop have no times
+	drops []Maildrop
+	index map[[2]string]int // in drops, by user and host
+
+	mpopLeft         int  // lines that must follow for the last maildrop of mpop
+	mpopWithoutTimes bool // whether the lines of mpop have no times
 
 	user, host string // the current maildrop of Thunderbird
 }
@@ -167,6 +170,13 @@ func (p *parser) mpop(line string) bool {
 	return true
 }
 
+// mpopLacksTimes reports whether a version of mpop is older than 1.4.23.
+func mpopLacksTimes(version string) bool {
+	n := make([]int, 3)
+	fmt.Sscanf(version, "%d.%d.%d", &n[0], &n[1], &n[2]) // what is not there is 0
+	return slices.Compare(n, []int{1, 4, 23}) < 0
+}
+
 // thunderbird parses comments, and for each maildrop "*host user" and a line for each
 // message: its state, its unique-id and, except in old versions, the time of arrival. The
 // state is k (kept), d (to be deleted), b (too big) or f (the rest is to be fetched). Of
@@ -193,17 +203,6 @@ func (p *parser) thunderbird(line string) bool {
 	return false
 }
 
-// trimBlanks removes blanks at the end of a unique-id, as mailhaul does in listings: some
-// servers put one after each.
-func trimBlanks(uid string) string { return strings.TrimRight(uid, " \t") }
-
-// mpopLacksTimes reports whether a version of mpop is older than 1.4.23.
-func mpopLacksTimes(version string) bool {
-	n := make([]int, 3)
-	fmt.Sscanf(version, "%d.%d.%d", &n[0], &n[1], &n[2]) // what is not there is 0
-	return slices.Compare(n, []int{1, 4, 23}) < 0
-}
-
 // fdm parses the length of the unique-id, and the unique-id.
 func (p *parser) fdm(line string) bool {
 	length, uid, _ := strings.Cut(line, " ")
@@ -213,6 +212,10 @@ func (p *parser) fdm(line string) bool {
 	p.add("", "", uid)
 	return true
 }
+
+// trimBlanks removes blanks at the end of a unique-id, as mailhaul does in listings: some
+// servers put one after each.
+func trimBlanks(uid string) string { return strings.TrimRight(uid, " \t") }
 
 // Written returns a unique-id in the form in which a program writes it, which may be
 // shortened or changed.
