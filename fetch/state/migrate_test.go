@@ -99,7 +99,7 @@ func TestMigrate(t *testing.T) {
 			health, err := s.Health(t.Context())
 			ok(t, err)
 			wantHealth := map[string]state.Health{
-				"work": {LastSuccess: 90, Trouble: state.Trouble{Since: since(2, 80), Told: since(2, 81), Level: int(since(2, 3)), Sink: from >= 15, Warned: since(7, 82), Unfiltered: since(11, 86), Undeleted: since(16, 87), Causes: causes}}, "idle": {},
+				"work": {LastSuccess: 90, Trouble: state.Trouble{Since: since(2, 80), Alerted: since(2, 81), Level: int(since(2, 3)), Sink: from >= 15, Warned: since(7, 82), Unfiltered: since(11, 86), Undeleted: since(16, 87), Causes: causes}}, "idle": {},
 			}
 			if diff := cmp.Diff(wantHealth, health); diff != "" {
 				t.Errorf("health (-want +got):\n%s", diff)

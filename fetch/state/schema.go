@@ -18,7 +18,7 @@ const schema = `
 -- next_poll to refusals, with last_success, are a Schedule, kept in a row that
 -- most polls write anyway. rest and rest_until are a Rest. deleting is the time
 -- of the deletions that the server has not confirmed, 0 if there are none.
--- untold and untold_bytes count what has landed and no saved poll has counted.
+-- untold and untold_bytes are Standing.Unreported and UnreportedBytes.
 -- maildrop is the one that was last polled.
 CREATE TABLE accounts (
 	id           INTEGER PRIMARY KEY,
@@ -103,7 +103,7 @@ CREATE TABLE days (
 	PRIMARY KEY (account, day)
 ) STRICT, WITHOUT ROWID;
 
--- A Trouble of an account.
+-- A Trouble of an account. told is Trouble.Alerted.
 CREATE TABLE troubles (
 	account    INTEGER PRIMARY KEY,
 	since      INTEGER NOT NULL,

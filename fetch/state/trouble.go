@@ -5,21 +5,22 @@ import (
 	"database/sql"
 )
 
-// Trouble records what the user was told of an account that fails. Times are Unix
+// Trouble records the alerts that were sent about an account that fails. Times are Unix
 // seconds.
 type Trouble struct {
-	// Since is when the first poll failed, Told when the user was last told.
-	Since, Told int64
-	// Level is how serious the user was told it is, on the caller's scale.
+	// Since is when the first poll failed, Alerted when the last alert about
+	// that was sent.
+	Since, Alerted int64
+	// Level is how serious it is according to the alerts, on the caller's scale.
 	Level int
 	// Sink is set if a sink caused the trouble.
 	Sink bool
-	// Causes lists the causes that the user was told of, in a form that the
-	// caller chooses.
+	// Causes lists the causes that were in alerts, in a form that the caller
+	// chooses.
 	Causes string
-	// Warned is when the user was last told that the command after the polls
-	// fails, Unfiltered that the filter fails, and Undeleted that the server
-	// would not delete mail. Each is 0 if there is nothing to warn of.
+	// Warned is when the last alert was sent that the postpoll command fails,
+	// Unfiltered that the filter fails, and Undeleted that the server does not
+	// delete mail. Each is 0 if there is nothing to warn of.
 	Warned, Unfiltered, Undeleted int64
 }
 
@@ -28,7 +29,7 @@ type Health struct {
 	// LastSuccess is when the latest poll without any error ended, in Unix
 	// seconds; 0 is never.
 	LastSuccess int64
-	// Trouble is what the user was told; zero if nothing.
+	// Trouble is zero if no alert was sent.
 	Trouble Trouble
 }
 
@@ -51,14 +52,14 @@ func (s *Store) health(ctx context.Context, where string, args ...any) (map[stri
 	_, err = collectRows(rows, err, s.path, op, func(rows *sql.Rows) (name string, err error) {
 		var h Health
 		t := &h.Trouble
-		err = rows.Scan(&name, &h.LastSuccess, &t.Since, &t.Told, &t.Level, &t.Sink, &t.Warned, &t.Unfiltered, &t.Undeleted, &t.Causes)
+		err = rows.Scan(&name, &h.LastSuccess, &t.Since, &t.Alerted, &t.Level, &t.Sink, &t.Warned, &t.Unfiltered, &t.Undeleted, &t.Causes)
 		all[name] = h
 		return name, err
 	})
 	return all, err
 }
 
-// SaveTrouble records what the user was told of an account. The zero Trouble means
+// SaveTrouble records the alerts that were sent about an account. The zero Trouble means
 // that it works again.
 func (s *Store) SaveTrouble(ctx context.Context, account string, t Trouble) error {
 	return s.change(ctx, "note the trouble", func(tx *tx) error {
@@ -70,6 +71,6 @@ func (s *Store) SaveTrouble(ctx context.Context, account string, t Trouble) erro
 			return tx.exec("DELETE FROM troubles WHERE account = ?", id)
 		}
 		return tx.exec("INSERT OR REPLACE INTO troubles (account, since, told, level, sink, warned, unfiltered, undeleted, causes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-			id, t.Since, t.Told, t.Level, t.Sink, t.Warned, t.Unfiltered, t.Undeleted, t.Causes)
+			id, t.Since, t.Alerted, t.Level, t.Sink, t.Warned, t.Unfiltered, t.Undeleted, t.Causes)
 	})
 }

@@ -23,17 +23,17 @@ func TestTrouble(t *testing.T) {
 
 	ok(t, s.SavePoll(ctx, "work", state.Poll{Started: 90, Ended: 100, Result: "fine"}))
 	ok(t, s.SavePoll(ctx, "work", state.Poll{Started: 190, Ended: 200, Result: "retry", Error: "no answer"}))
-	ok(t, s.SaveTrouble(ctx, "work", state.Trouble{Since: 190, Told: 200, Level: 1}))
-	ok(t, s.SaveTrouble(ctx, "new", state.Trouble{Since: 300, Told: 300, Level: 3}))
+	ok(t, s.SaveTrouble(ctx, "work", state.Trouble{Since: 190, Alerted: 200, Level: 1}))
+	ok(t, s.SaveTrouble(ctx, "new", state.Trouble{Since: 300, Alerted: 300, Level: 3}))
 	health(map[string]state.Health{
-		"work": {LastSuccess: 100, Trouble: state.Trouble{Since: 190, Told: 200, Level: 1}},
-		"new":  {Trouble: state.Trouble{Since: 300, Told: 300, Level: 3}},
+		"work": {LastSuccess: 100, Trouble: state.Trouble{Since: 190, Alerted: 200, Level: 1}},
+		"new":  {Trouble: state.Trouble{Since: 300, Alerted: 300, Level: 3}},
 	})
 
-	ok(t, s.SaveTrouble(ctx, "work", state.Trouble{Since: 190, Told: 400, Level: 2}))
+	ok(t, s.SaveTrouble(ctx, "work", state.Trouble{Since: 190, Alerted: 400, Level: 2}))
 	ok(t, s.SaveTrouble(ctx, "new", state.Trouble{}))
 	health(map[string]state.Health{
-		"work": {LastSuccess: 100, Trouble: state.Trouble{Since: 190, Told: 400, Level: 2}},
+		"work": {LastSuccess: 100, Trouble: state.Trouble{Since: 190, Alerted: 400, Level: 2}},
 		"new":  {},
 	})
 

@@ -163,7 +163,7 @@ func (a *watchedAccount) fail(s fetch.Summary, now time.Time) Kind {
 	}
 	worse := level > t.Level
 	newCause := !strings.Contains(t.Causes, cause) && len(t.Causes) < maxCauses*len(cause)
-	if !worse && !newCause && !isDayOld(t.Told, now) {
+	if !worse && !newCause && !isDayOld(t.Alerted, now) {
 		return ""
 	}
 
@@ -182,7 +182,7 @@ func (a *watchedAccount) fail(s fetch.Summary, now time.Time) Kind {
 	default:
 		t.Causes += cause
 	}
-	t.Level, t.Told = max(t.Level, level), now.Unix()
+	t.Level, t.Alerted = max(t.Level, level), now.Unix()
 	return kind
 }
 

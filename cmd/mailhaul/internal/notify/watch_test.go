@@ -299,7 +299,7 @@ func TestWatchNewAccount(t *testing.T) {
 	s.Started, s.Ended = start, start
 	want := []notify.Alert{{
 		Kind: notify.Failing, Summary: s, Since: start, Level: notify.LevelLasting, Remember: true,
-		Trouble: state.Trouble{Since: start.Unix(), Told: start.Unix(), Level: notify.LevelLasting},
+		Trouble: state.Trouble{Since: start.Unix(), Alerted: start.Unix(), Level: notify.LevelLasting},
 	}}
 	if diff := cmp.Diff(want, w.Observe(fetch.Finished{Summary: s}), cmpopts.IgnoreUnexported(fetch.Summary{}), cmp.Comparer(func(a, b error) bool { return a == b })); diff != "" {
 		t.Error(diff)
