@@ -15,6 +15,43 @@ type Exit struct{ Code, Meaning string }
 func Command(app *cli.App, exits []Exit) string {
 	p := newPage(app.Name, 1, app.Usage)
 	all := commandsBelow(app.Commands, "")
+	p.synopsis(all)
+	p.line(".Sh DESCRIPTION")
+	p.line(".Nm")
+	p.text("fetches mail from POP3 servers, many accounts at once, and deletes a message from its server only when it is safe at its destination. " +
+		"Accounts, and where their mail goes, are configured in a file:")
+	p.line(".Xr mailhaul.yaml 5 .")
+	p.line("Options may come before or after the names of accounts.")
+	p.line("Those of one letter can be joined: of")
+	p.line(".Cm fetch ,")
+	p.line(".Fl nq")
+	p.line("is")
+	p.line(".Fl n q .")
+	p.commands(all)
+	p.line(".Sh SIGNALS")
+	p.text("At the first SIGINT, SIGTERM or SIGHUP, `mailhaul fetch` delivers what is on its way, deletes what has landed, and ends; " +
+		"at the second it hangs up, and the next run continues from there. " +
+		"Commands that only look end at the first. " +
+		"If a new OAuth 2.0 token is on its way at that moment, each of them waits for it, for a minute at most: without it somebody might have to log in again. " +
+		"SIGHUP is ignored under nohup(1). What `mailhaul daemon` does is described above. " +
+		"Neither loses mail when it is killed.")
+	p.table("ENVIRONMENT", "Ev", environment)
+	p.table("FILES", "Pa", files)
+	p.exitStatus(exits)
+	p.line(".Sh EXAMPLES")
+	p.text("From cron(8), every five minutes; it prints only what needs attention:")
+	p.literal([]string{"*/5 * * * *  /usr/local/bin/mailhaul fetch -q"})
+	p.text("To start with a full maildrop, and fetch only what arrives from now on:")
+	p.literal([]string{"mailhaul state adopt work"})
+	p.line(".Sh SEE ALSO")
+	p.line(".Xr mailhaul.yaml 5")
+	p.line(".Sh STANDARDS")
+	p.text("POP3: RFC 1939, 2449 (CAPA), 2595 (STLS), 5034 (AUTH), 8314 (implicit TLS).")
+	return p.String()
+}
+
+// synopsis writes the section that lists the commands with their arguments.
+func (p *page) synopsis(all []command) {
 	p.line(".Sh SYNOPSIS")
 	for _, c := range all {
 		if len(c.Subcommands) > 0 {
@@ -29,17 +66,10 @@ func Command(app *cli.App, exits []Exit) string {
 	}
 	p.line(".Nm")
 	p.line(".Fl \\-version")
-	p.line(".Sh DESCRIPTION")
-	p.line(".Nm")
-	p.text("fetches mail from POP3 servers, many accounts at once, and deletes a message from its server only when it is safe at its destination. " +
-		"Accounts, and where their mail goes, are configured in a file:")
-	p.line(".Xr mailhaul.yaml 5 .")
-	p.line("Options may come before or after the names of accounts.")
-	p.line("Those of one letter can be joined: of")
-	p.line(".Cm fetch ,")
-	p.line(".Fl nq")
-	p.line("is")
-	p.line(".Fl n q .")
+}
+
+// commands writes the section that describes the commands and their options.
+func (p *page) commands(all []command) {
 	p.line(".Sh COMMANDS")
 	for _, c := range all {
 		p.line(".Ss %s", escape(c.path))
@@ -50,15 +80,10 @@ func Command(app *cli.App, exits []Exit) string {
 		}
 		p.options(c.Flags)
 	}
-	p.line(".Sh SIGNALS")
-	p.text("At the first SIGINT, SIGTERM or SIGHUP, `mailhaul fetch` delivers what is on its way, deletes what has landed, and ends; " +
-		"at the second it hangs up, and the next run continues from there. " +
-		"Commands that only look end at the first. " +
-		"If a new OAuth 2.0 token is on its way at that moment, each of them waits for it, for a minute at most: without it somebody might have to log in again. " +
-		"SIGHUP is ignored under nohup(1). What `mailhaul daemon` does is described above. " +
-		"Neither loses mail when it is killed.")
-	p.table("ENVIRONMENT", "Ev", environment)
-	p.table("FILES", "Pa", files)
+}
+
+// exitStatus writes the section on the exit codes.
+func (p *page) exitStatus(exits []Exit) {
 	p.line(".Sh EXIT STATUS")
 	p.line(".Bl -tag -width Ds -compact")
 	for _, e := range exits {
@@ -68,16 +93,6 @@ func Command(app *cli.App, exits []Exit) string {
 	p.line(".El")
 	p.line(".Pp")
 	p.text("If accounts end differently, the first of 74, 77, 75, 65 and 0 that applies is the exit code.")
-	p.line(".Sh EXAMPLES")
-	p.text("From cron(8), every five minutes; it prints only what needs attention:")
-	p.literal([]string{"*/5 * * * *  /usr/local/bin/mailhaul fetch -q"})
-	p.text("To start with a full maildrop, and fetch only what arrives from now on:")
-	p.literal([]string{"mailhaul state adopt work"})
-	p.line(".Sh SEE ALSO")
-	p.line(".Xr mailhaul.yaml 5")
-	p.line(".Sh STANDARDS")
-	p.text("POP3: RFC 1939, 2449 (CAPA), 2595 (STLS), 5034 (AUTH), 8314 (implicit TLS).")
-	return p.String()
 }
 
 var environment = [][2]string{
@@ -129,6 +144,7 @@ func (p *page) argument(place string) {
 	p.line("%s", macro)
 }
 
+// options writes the options of a command as a list.
 func (p *page) options(flags []cli.Flag) {
 	open := false
 	for _, f := range flags {

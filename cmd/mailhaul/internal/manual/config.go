@@ -136,51 +136,74 @@ var (
 // parse parses the example into a tree. Its first child is the comment at the top.
 func parse(example string) *node {
 	root := &node{depth: -1}
-	path := []*node{root}
-	add := func(n *node) {
-		for path[len(path)-1].depth >= n.depth {
-			path = path[:len(path)-1]
-		}
-		above := path[len(path)-1]
-		above.below = append(above.below, n)
-		path = append(path, n)
-	}
-	var about []string
-	aboutDepth := 0
-	afterKey := false // whether the line above holds a key
+	p := &parser{path: []*node{root}}
 	for line := range strings.Lines(example) {
-		line = strings.TrimRight(line, "\n ")
-		words := strings.TrimLeft(line, " ")
-		depth := len(line) - len(words)
-		comment, isComment := strings.CutPrefix(words, "#")
-		comment = strings.TrimPrefix(comment, " ")
-		m := keyLine.FindStringSubmatch(line)
-		commentedOut := inComment.FindStringSubmatch(comment)
-		switch {
-		case line == "":
-			if len(about) > 0 {
-				add(&node{depth: aboutDepth, about: about})
-			}
-			about, afterKey = nil, false
-			continue
-		case isComment && afterKey && isIndented(comment):
-			last := path[len(path)-1]
-			last.about = append(last.about, comment)
-			continue
-		case isComment && commentedOut != nil && (afterKey || len(about) > 0 && !isIndented(about[len(about)-1])):
-			m = commentedOut
-		case isComment:
-			if commentedOut != nil {
-				comment = "    " + comment // the meaning of a value
-			}
-			about, aboutDepth, afterKey = append(about, comment), depth, false
-			continue
-		case m == nil:
-			path[len(path)-1].value += " " + words
-			continue
-		}
-		add(&node{depth: depth, key: m[1], value: m[2], about: about, behind: m[3], joined: afterKey})
-		about, afterKey = nil, true
+		p.parseLine(strings.TrimRight(line, "\n "))
 	}
 	return root
+}
+
+// parser builds the tree of an example, line by line.
+type parser struct {
+	path     []*node  // from the root to the last node
+	comment  []string // may be about the key that follows
+	depth    int      // of the last line of comment
+	afterKey bool     // whether the line above holds a key
+}
+
+// last returns the last node.
+func (p *parser) last() *node { return p.path[len(p.path)-1] }
+
+// add adds a node below the last one that is less indented.
+func (p *parser) add(n *node) {
+	for p.last().depth >= n.depth {
+		p.path = p.path[:len(p.path)-1]
+	}
+	p.last().below = append(p.last().below, n)
+	p.path = append(p.path, n)
+}
+
+// addKey adds a key, which a match of keyLine or inComment holds.
+func (p *parser) addKey(depth int, match []string) {
+	p.add(&node{depth: depth, key: match[1], value: match[2], about: p.comment, behind: match[3], joined: p.afterKey})
+	p.comment, p.afterKey = nil, true
+}
+
+func (p *parser) parseLine(line string) {
+	words := strings.TrimLeft(line, " ")
+	depth := len(line) - len(words)
+	if line == "" {
+		if len(p.comment) > 0 {
+			p.add(&node{depth: p.depth, about: p.comment})
+		}
+		p.comment, p.afterKey = nil, false
+		return
+	}
+	if comment, ok := strings.CutPrefix(words, "#"); ok {
+		p.parseComment(depth, strings.TrimPrefix(comment, " "))
+		return
+	}
+	if key := keyLine.FindStringSubmatch(line); key != nil {
+		p.addKey(depth, key)
+		return
+	}
+	p.last().value += " " + words // the value continues
+}
+
+// parseComment parses a line of a comment, without the # and the blank after it.
+func (p *parser) parseComment(depth int, text string) {
+	if p.afterKey && isIndented(text) { // literal text about the key above
+		p.last().about = append(p.last().about, text)
+		return
+	}
+	key := inComment.FindStringSubmatch(text)
+	isDescribed := p.afterKey || len(p.comment) > 0 && !isIndented(p.comment[len(p.comment)-1])
+	if key != nil && isDescribed { // a key that is commented out
+		p.addKey(depth, key)
+		return
+	}
+	if key != nil {
+		text = "    " + text // the meaning of a value
+	}
+	p.comment, p.depth, p.afterKey = append(p.comment, text), depth, false
 }
