@@ -66,7 +66,7 @@ func TestBrowser(t *testing.T) {
 		}
 		q := u.Query()
 		if q.Get("login_hint") != mailbox || q.Get("prompt") != "consent" || q.Get("scope") != "mail" || !strings.HasPrefix(q.Get("redirect_uri"), "http://127.0.0.1:") {
-			t.Errorf("asked for %v", q)
+			t.Errorf("the request has the parameters %v", q)
 		}
 		page = browseInBackground(t, address)
 		return nil
@@ -96,11 +96,11 @@ func TestBrowserIgnoresOthers(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		ours := u.Query().Get("redirect_uri")
+		redirect := u.Query().Get("redirect_uri")
 		for _, other := range []string{
 			"/favicon.ico", "/?state=guessed&code=stolen", "/?code=stolen", "/?error=access_denied", "/other?state=" + u.Query().Get("state"),
 		} {
-			if status, _ := browse(t, ours+other); status != http.StatusBadRequest {
+			if status, _ := browse(t, redirect+other); status != http.StatusBadRequest {
 				t.Errorf("%s: answered %d", other, status)
 			}
 		}
@@ -117,11 +117,11 @@ func TestBrowserRefused(t *testing.T) {
 	for name, test := range map[string]struct {
 		opts  oauthtest.Options
 		fault oauthtest.Fault
-		code  string // "" for temporary trouble
+		code  string // "" for a temporary error
 	}{
-		"by the person": {opts: oauthtest.Options{Deny: "access_denied"}, code: "access_denied"},
-		"code":          {fault: oauthtest.Refuse("invalid_grant"), code: "invalid_grant"},
-		"trouble":       {fault: oauthtest.Status(500)},
+		"access denied": {opts: oauthtest.Options{Deny: "access_denied"}, code: "access_denied"},
+		"code refused":  {fault: oauthtest.Refuse("invalid_grant"), code: "invalid_grant"},
+		"server error":  {fault: oauthtest.Status(500)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, c := startProvider(t, test.opts)
@@ -149,17 +149,17 @@ func TestBrowserRefused(t *testing.T) {
 func TestBrowserContext(t *testing.T) {
 	_, c := startProvider(t, oauthtest.Options{})
 	ctx, cancel := context.WithCancel(t.Context())
-	var ours string
+	var redirect string
 	_, err := c.Browser(ctx, func(address string) error {
 		u, err := url.Parse(address)
-		ours = u.Query().Get("redirect_uri")
+		redirect = u.Query().Get("redirect_uri")
 		cancel()
 		return err
 	})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	if resp, err := http.Get(ours); err == nil {
+	if resp, err := http.Get(redirect); err == nil {
 		resp.Body.Close()
 		t.Error("the port is still open")
 	}

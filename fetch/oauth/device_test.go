@@ -20,18 +20,18 @@ func TestDevice(t *testing.T) {
 	for name, test := range map[string]struct {
 		opts  oauthtest.Options
 		fault []oauthtest.Fault
-		code  string        // of the error, "" for a grant
-		took  time.Duration // in the provider's intervals
+		code  string // of the error, "" for a grant
+		took  time.Duration
 	}{
-		"at once":            {oauthtest.Options{}, nil, "", 5 * time.Second},
-		"with an interval":   {oauthtest.Options{Interval: 2 * time.Second, Pending: []string{pending, pending}}, nil, "", 6 * time.Second},
-		"slow down":          {oauthtest.Options{Pending: []string{slowDown, pending}}, nil, "", 25 * time.Second},
-		"denied":             {oauthtest.Options{Pending: []string{pending, "access_denied"}}, nil, "access_denied", 10 * time.Second},
-		"expired, it says":   {oauthtest.Options{Pending: []string{"expired_token"}}, nil, "expired_token", 5 * time.Second},
-		"expired, we know":   {oauthtest.Options{DeviceLife: 12 * time.Second, Pending: []string{pending, pending, pending}}, nil, "expired_token", 10 * time.Second},
-		"nonsense":           {oauthtest.Options{Pending: []string{"invalid_request"}}, nil, "invalid_request", 5 * time.Second},
-		"trouble on the way": {oauthtest.Options{}, []oauthtest.Fault{oauthtest.Status(502)}, "", 15 * time.Second},
-		"trouble, and asked seldom": {
+		"at once":                  {oauthtest.Options{}, nil, "", 5 * time.Second},
+		"with an interval":         {oauthtest.Options{Interval: 2 * time.Second, Pending: []string{pending, pending}}, nil, "", 6 * time.Second},
+		"slow down":                {oauthtest.Options{Pending: []string{slowDown, pending}}, nil, "", 25 * time.Second},
+		"denied":                   {oauthtest.Options{Pending: []string{pending, "access_denied"}}, nil, "access_denied", 10 * time.Second},
+		"expired, by the provider": {oauthtest.Options{Pending: []string{"expired_token"}}, nil, "expired_token", 5 * time.Second},
+		"expired, by the clock":    {oauthtest.Options{DeviceLife: 12 * time.Second, Pending: []string{pending, pending, pending}}, nil, "expired_token", 10 * time.Second},
+		"another error":            {oauthtest.Options{Pending: []string{"invalid_request"}}, nil, "invalid_request", 5 * time.Second},
+		"a temporary error":        {oauthtest.Options{}, []oauthtest.Fault{oauthtest.Status(502)}, "", 15 * time.Second},
+		"a temporary error, with a long interval": {
 			oauthtest.Options{Interval: 90 * time.Second}, []oauthtest.Fault{oauthtest.Status(502)}, "", 180 * time.Second,
 		},
 	} {

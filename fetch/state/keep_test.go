@@ -228,7 +228,7 @@ func TestRetry(t *testing.T) {
 	apply(t, s,
 		doPromise(promise("partly", "home"), promise("partly", "archive")), doLand(100, "partly", "home"), doRetract("partly", "archive"), doRefuse(refusal("partly")),
 		doRefuse(refusal("poison")), doRefuse(refusal("poison")), doRefuse(large),
-		landed("strange", 1), doDelete(200, "strange"), doRefuse(refusal("strange")),
+		landed("deleted again", 1), doDelete(200, "deleted again"), doRefuse(refusal("deleted again")),
 		landed("restored", 1), doRefuse(refusal("restored")), landed("compared", 1), doRefuse(refusal("compared")), doKeep(1, state.Housekeeping{Missing: []string{"compared"}}),
 	)
 	ok(t, s.Refuse(t.Context(), "other", []state.Refusal{refusal("poison")}))
@@ -255,9 +255,9 @@ func TestRetry(t *testing.T) {
 
 	retry(0, "large", "restored", "unknown")
 	retry(1, "large", "partly")
-	expect(map[string][2]int64{"large": {1, 0}, "partly": {0, 300}, "poison": {2, 500}, "strange": {1, 500}, "restored": {1, 500}, "compared": {1, 500}})
+	expect(map[string][2]int64{"large": {1, 0}, "partly": {0, 300}, "poison": {2, 500}, "deleted again": {1, 500}, "restored": {1, 500}, "compared": {1, 500}})
 	retry(4) // one of them is due already
-	expect(map[string][2]int64{"large": {1, 0}, "partly": {0, 300}, "poison": {0, 300}, "strange": {1, 300}, "restored": {1, 500}, "compared": {1, 300}})
+	expect(map[string][2]int64{"large": {1, 0}, "partly": {0, 300}, "poison": {0, 300}, "deleted again": {1, 300}, "restored": {1, 500}, "compared": {1, 300}})
 	retry(2)
 
 	after, err := s.Deliveries(t.Context(), "work", "partly")

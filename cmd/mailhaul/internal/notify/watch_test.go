@@ -40,7 +40,6 @@ const (
 	minute = time.Minute
 	hour   = time.Hour
 	day    = 24 * time.Hour
-	fine   = fetch.ClassFine
 	retry  = fetch.ClassRetry
 	person = fetch.ClassOperator
 	disk   = fetch.ClassMachine
@@ -292,7 +291,7 @@ func TestWatchNewAccount(t *testing.T) {
 	store := openStore(t)
 	w, err := notify.NewWatch(t.Context(), store, func() time.Time { return start })
 	check(t, err)
-	s := fetch.Summary{Account: "new", Err: errors.New("its turn did not come"), Class: retry}
+	s := fetch.Summary{Account: "new", Err: errors.New("not polled"), Class: retry}
 	if got := w.Observe(fetch.Finished{Summary: s}); got != nil {
 		t.Errorf("a poll that did not begin: %v", got)
 	}
