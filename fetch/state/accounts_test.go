@@ -64,6 +64,29 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
+func TestForget(t *testing.T) {
+	s := open(t, t.TempDir())
+	apply(t, s, landed("u", 1))
+	ok(t, s.SavePoll(t.Context(), "work", state.Poll{Started: 1}))
+	ok(t, s.Promise(t.Context(), "other", []state.Promise{promise("u", "home")}))
+	ok(t, s.Forget(t.Context(), "work"))
+
+	if diff := cmp.Diff([]string{"other"}, names(t, s)); diff != "" {
+		t.Errorf("accounts (-want +got):\n%s", diff)
+	}
+	ok(t, s.SavePoll(t.Context(), "work", state.Poll{Started: 2}))
+	polls, err := s.Polls(t.Context(), "work", 9)
+	ok(t, err)
+	ds, err := s.Deliveries(t.Context(), "work", "u")
+	ok(t, err)
+	if len(rows(t, s, "work")) != 0 || len(polls) != 1 || len(ds) != 0 {
+		t.Error("something of the account was remembered")
+	}
+	if len(rows(t, s, "other")) != 1 {
+		t.Error("another account was forgotten too")
+	}
+}
+
 func TestRename(t *testing.T) {
 	s := open(t, t.TempDir())
 	apply(t, s, landed("u", 1))
@@ -86,33 +109,5 @@ func TestRename(t *testing.T) {
 	ok(t, err)
 	if len(rows(t, s, "office")) != 1 || len(ds) != 1 || len(polls) != 1 || polls[0].Started != 1 {
 		t.Errorf("%d deliveries and polls %v came along", len(ds), polls)
-	}
-}
-
-func TestRowsBetween(t *testing.T) {
-	s := open(t, t.TempDir())
-	for _, uid := range []string{"\x00a", "a", "ab", "ac", "b", "\xff"} {
-		apply(t, s, doRefuse(refusal(uid)))
-	}
-	for _, test := range []struct {
-		from, before string
-		most         int
-		want         []string
-	}{
-		{"a", "b", 9, []string{"a", "ab", "ac"}},
-		{"a", "b", 2, []string{"a", "ab"}},
-		{"ab", "ab\x00", 9, []string{"ab"}},
-		{"b", "", 9, []string{"b", "\xff"}},
-		{"c", "d", 9, nil},
-	} {
-		rows, err := s.RowsBetween(t.Context(), "work", test.from, test.before, test.most)
-		ok(t, err)
-		var got []string
-		for _, r := range rows {
-			got = append(got, r.UID)
-		}
-		if diff := cmp.Diff(test.want, got); diff != "" {
-			t.Errorf("from %q before %q (-want +got):\n%s", test.from, test.before, diff)
-		}
 	}
 }

@@ -96,6 +96,17 @@ func doLand(at int64, uid, sink string) step {
 	}
 }
 
+func promised(uid string, size int64) step {
+	return doPromise(state.Promise{UID: uid, Sink: "home", Token: uid, Size: size})
+}
+
+func landed(uid string, size int64) step {
+	return func(t *testing.T, s *state.Store) error {
+		apply(t, s, promised(uid, size))
+		return doLand(100, uid, "home")(t, s)
+	}
+}
+
 func doRetract(uid, sink string) step {
 	return func(t *testing.T, s *state.Store) error {
 		return s.Retract(t.Context(), "work", []state.Promise{promise(uid, sink)})
