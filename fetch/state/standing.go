@@ -10,12 +10,12 @@ import (
 // not ask for them.
 type Server struct {
 	// Key identifies the server and the login, in a form that the caller
-	// chooses. If it no longer matches, the rest is of no use.
+	// chooses. If it no longer matches, the other fields are of no use.
 	Key string
 	// Before and After are the lines of the replies to CAPA (RFC 2449 §5)
 	// before and after the login.
 	Before, After []string
-	// Asked is when the server said so, in Unix seconds.
+	// Asked is when the server sent them, in Unix seconds.
 	Asked int64
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/mailhaul/mailhaul/fetch"
 )
@@ -81,6 +82,14 @@ func New(b Build) *Metrics {
 	info.Set(1)
 	m.registry.MustRegister(m.duration, info)
 	return m
+}
+
+// AddProcess adds metrics of the process itself: memory, files, processor time.
+func (m *Metrics) AddProcess() {
+	m.registry.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
 }
 
 // SetAccounts sets the accounts. Their counters start at 0 at once, so that Prometheus

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
@@ -48,12 +47,4 @@ func (s *Server) Addr() string { return s.addr.String() }
 func (s *Server) Close() {
 	_ = s.http.Close() // requests under way may be dropped
 	<-s.done
-}
-
-// AddProcess adds metrics of the process itself: memory, files, processor time.
-func (m *Metrics) AddProcess() {
-	m.registry.MustRegister(
-		collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-	)
 }

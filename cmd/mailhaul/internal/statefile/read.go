@@ -107,14 +107,6 @@ func checkHeader(text []byte) error {
 // current returns the account that the next lines belong to.
 func (r *reader) current() *state.Export { return &r.all[len(r.all)-1] }
 
-func (r *reader) addPoll(p poll) {
-	r.end.Polls++
-	r.current().Polls = append(r.current().Polls, state.Poll{
-		Started: p.Started.unix(), Ended: p.Ended.unix(), Result: p.Result, Error: string(p.Error), Hint: string(p.Hint),
-		Fetched: p.Fetched, Deleted: p.Deleted, Listed: p.Listed, Bytes: p.Octets,
-	})
-}
-
 func (r *reader) addAccount(a account) error {
 	for _, m := range r.all {
 		if m.Account == string(a.Name) {
@@ -186,6 +178,14 @@ func validate(m state.Message) error {
 		return errors.New("a number is negative")
 	}
 	return nil
+}
+
+func (r *reader) addPoll(p poll) {
+	r.end.Polls++
+	r.current().Polls = append(r.current().Polls, state.Poll{
+		Started: p.Started.unix(), Ended: p.Ended.unix(), Result: p.Result, Error: string(p.Error), Hint: string(p.Hint),
+		Fetched: p.Fetched, Deleted: p.Deleted, Listed: p.Listed, Bytes: p.Octets,
+	})
 }
 
 func (r *reader) addDay(d day) error {
