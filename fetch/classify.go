@@ -131,9 +131,9 @@ func adviseLocal(err error) (Class, string, bool) {
 	}
 	if e, ok := errors.AsType[*state.Error](err); ok {
 		switch {
-		case state.Machine(err):
+		case state.IsMachineError(err):
 			return ClassMachine, e.Hint, true
-		case state.Busy(err):
+		case state.IsBusy(err):
 			return ClassRetry, e.Hint, true
 		default:
 			return ClassOperator, e.Hint, true

@@ -43,7 +43,7 @@ func runStateImport(c *cli.Context, std stdio) error {
 	if err != nil {
 		return err
 	}
-	memories, err := readStateFile(c.Args().First())
+	exports, err := readStateFile(c.Args().First())
 	if err != nil {
 		return err
 	}
@@ -52,20 +52,20 @@ func runStateImport(c *cli.Context, std stdio) error {
 		return err
 	}
 	defer store.Close()
-	for _, m := range memories {
+	for _, m := range exports {
 		lease, err := store.Lease(ctx, m.Account)
 		if err != nil {
 			return err
 		}
 		defer lease.Release()
 	}
-	if err := announceImport(ctx, std.out, cfg, store, memories, c.Bool("merge")); err != nil {
+	if err := announceImport(ctx, std.out, cfg, store, exports, c.Bool("merge")); err != nil {
 		return err
 	}
-	if err := std.confirm("Import "+count(len(memories), "account")+"?", c.Bool("yes")); err != nil {
+	if err := std.confirm("Import "+count(len(exports), "account")+"?", c.Bool("yes")); err != nil {
 		return err
 	}
-	added, err := store.Relearn(ctx, memories)
+	added, err := store.Import(ctx, exports)
 	if err != nil {
 		return err
 	}
@@ -75,23 +75,23 @@ func runStateImport(c *cli.Context, std stdio) error {
 
 // readStateFile reads what mailhaul state export wrote. It sorts the accounts by their
 // names, the fixed order in which their leases are taken.
-func readStateFile(path string) ([]state.Memory, error) {
+func readStateFile(path string) ([]state.Export, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, usagef("", "%v", err)
 	}
 	defer f.Close()
-	memories, err := statefile.Read(f)
+	exports, err := statefile.Read(f)
 	if err != nil {
 		return nil, usagef("nothing was imported", "%s: %v", path, err)
 	}
-	slices.SortFunc(memories, func(a, b state.Memory) int { return strings.Compare(a.Account, b.Account) })
-	return memories, nil
+	slices.SortFunc(exports, func(a, b state.Export) int { return strings.Compare(a.Account, b.Account) })
+	return exports, nil
 }
 
 // announceImport writes how many messages of each account are to be imported, and how
 // many are remembered already. Unless merge is set, the latter are a usage error.
-func announceImport(ctx context.Context, out io.Writer, cfg *config.Config, store *state.Store, memories []state.Memory, merge bool) error {
+func announceImport(ctx context.Context, out io.Writer, cfg *config.Config, store *state.Store, exports []state.Export, merge bool) error {
 	accounts, err := store.Accounts(ctx)
 	if err != nil {
 		return err
@@ -100,7 +100,7 @@ func announceImport(ctx context.Context, out io.Writer, cfg *config.Config, stor
 	for _, a := range accounts {
 		remembered[a.Name] = a.Messages
 	}
-	for _, m := range memories {
+	for _, m := range exports {
 		name, here := clean(m.Account), remembered[m.Account] // the file may be somebody else's
 		if here > 0 && !merge {
 			return usagef("add --merge to keep them and add to them", "%s: %s remembered here already", name, count(here, "message"))
