@@ -1,7 +1,6 @@
 package pop3proto_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,7 +18,7 @@ import (
 
 // TestRFC1939Session is the session of RFC 1939 §10, with UIDL from its §7.
 func TestRFC1939Session(t *testing.T) {
-	c := converse(t, `
+	c := newTranscriptClient(t, `
 S: +OK POP3 server ready <1896.697170952@dbc.mtview.ca.us>
 C: APOP mrose c4c9334bac560ecc979e58001b3e22fb
 S: +OK mrose's maildrop has 2 messages (320 octets)
@@ -98,7 +97,7 @@ S: +OK dewey POP3 server signing off (maildrop empty)
 func TestGreeting(t *testing.T) {
 	for _, test := range []struct {
 		greeting, text string
-		want           error // what it is, or of which type
+		want           error // the error, or a value of its type
 	}{
 		{"+OK Dovecot ready.\r\n", "Dovecot ready.", nil},
 		{"+ok\r\n", "", nil},
@@ -110,28 +109,28 @@ func TestGreeting(t *testing.T) {
 		{"+OK half", "", io.ErrUnexpectedEOF},
 		{"", "", io.ErrUnexpectedEOF},
 	} {
-		c, err := pop3proto.NewClient(t.Context(), &tape{src: strings.NewReader(test.greeting)}, nil)
+		c, err := pop3proto.NewClient(t.Context(), &scriptConn{src: strings.NewReader(test.greeting)}, nil)
 		if test.want == nil {
 			if err != nil || c.Greeting() != test.text {
 				t.Errorf("%.40q: %v", test.greeting, err)
 			}
 			continue
 		}
-		if c != nil || !errors.Is(err, test.want) && !as(err, test.want) {
+		if c != nil || !errors.Is(err, test.want) && !hasType(err, test.want) {
 			t.Errorf("%.40q: error %v (%T), want %T", test.greeting, err, err, test.want)
 		}
 	}
 }
 
 func TestGreetingRefused(t *testing.T) {
-	_, err := pop3proto.NewClient(t.Context(), &tape{src: strings.NewReader("-ERR [IN-USE] too many\r\n")}, nil)
+	_, err := pop3proto.NewClient(t.Context(), &scriptConn{src: strings.NewReader("-ERR [IN-USE] too many\r\n")}, nil)
 	if want := `server refused the connection [IN-USE]: "too many"`; err == nil || err.Error() != want {
 		t.Errorf("error %v, want %s", err, want)
 	}
 }
 
-// as reports whether err holds an error of want's type.
-func as(err, want error) bool {
+// hasType reports whether err wraps an error of want's type.
+func hasType(err, want error) bool {
 	switch want.(type) {
 	case *pop3proto.ReplyError:
 		var e *pop3proto.ReplyError
@@ -143,55 +142,55 @@ func as(err, want error) bool {
 	return false
 }
 
-// TestUnsolicited has a server that says something it was not asked for. It
-// would be taken for the reply to the next command.
+// TestUnsolicited checks that the client is broken when the server sends a reply too many,
+// which could be taken for the reply to the next command.
 func TestUnsolicited(t *testing.T) {
 	ctx := t.Context()
-	c, _ := play(t, nil, "+OK\r\n+OK forged\r\n")
+	c, _ := newClient(t, nil, "+OK\r\n+OK forged\r\n")
 	if err := c.Noop(ctx); err != nil {
 		t.Fatal(err)
 	}
 	wantProtocolError(t, c, c.Noop(ctx))
 
-	c, conn := pipelining(t, nil, "+OK\r\na\r\n.\r\n+OK forged\r\nforged\r\n.\r\n")
+	c, conn := newPipeliningClient(t, nil, "+OK\r\na\r\n.\r\n+OK forged\r\nforged\r\n.\r\n")
 	got, err := retrieve(ctx, c, 1)
 	if err != nil || !slices.Equal(got, []string{"a\r\n"}) {
 		t.Errorf("got %q, %v", got, err)
 	}
 	marked, _, err := c.DeleteAndQuit(ctx, slices.Values([]int{1}))
 	if len(marked) != 0 {
-		t.Error("a forged reply was believed")
+		t.Error("a forged reply was accepted")
 	}
 	wantProtocolError(t, c, err)
 	if len(conn.writes) != 1 {
-		t.Errorf("writes %q, want the RETR alone", conn.writes)
+		t.Errorf("writes %q, want only RETR", conn.writes)
 	}
 
-	// No password is sent once more than a reply has come to USER.
-	c, conn = play(t, nil, "+OK\r\n+OK forged\r\n")
+	// The password is not sent after two replies to USER.
+	c, conn = newClient(t, nil, "+OK\r\n+OK forged\r\n")
 	wantProtocolError(t, c, c.Login(ctx, "joe", "open sesame"))
 	if !slices.Equal(conn.writes, []string{"USER joe\r\n"}) {
-		t.Errorf("writes %q, want the USER alone", conn.writes)
+		t.Errorf("writes %q, want only USER", conn.writes)
 	}
 
-	// Out of step, not even QUIT is sent.
-	c, conn = play(t, nil, "+OK\r\n+OK forged\r\n")
+	// QUIT is not sent either.
+	c, conn = newClient(t, nil, "+OK\r\n+OK forged\r\n")
 	if err := c.Noop(ctx); err != nil {
 		t.Fatal(err)
 	}
 	wantProtocolError(t, c, c.Quit(ctx))
 	if len(conn.writes) != 1 {
-		t.Errorf("writes %q, want the NOOP alone", conn.writes)
+		t.Errorf("writes %q, want only NOOP", conn.writes)
 	}
 }
 
 func TestOddReplies(t *testing.T) {
 	for _, reply := range []string{"", " +OK", "OK", "+", "+OKAY", "-ERROR", "* OK", "+OK a\nb"} {
-		c, _ := play(t, nil, reply+"\r\n")
+		c, _ := newClient(t, nil, reply+"\r\n")
 		wantProtocolError(t, c, c.Noop(t.Context()))
 	}
 	for _, reply := range []string{"+OK", "+ok", "+Ok\tdone", "+OK: done"} {
-		c, _ := play(t, nil, reply+"\r\n")
+		c, _ := newClient(t, nil, reply+"\r\n")
 		if err := c.Noop(t.Context()); err != nil {
 			t.Errorf("%q: %v", reply, err)
 		}
@@ -199,23 +198,23 @@ func TestOddReplies(t *testing.T) {
 }
 
 func TestReplyError(t *testing.T) {
-	const announced = "+OK\r\nRESP-CODES\r\n.\r\n"
+	const offered = "+OK\r\nRESP-CODES\r\n.\r\n"
 	for _, test := range []struct {
 		caps, reply, code, text string
 	}{
-		{announced, "-ERR [IN-USE] Do you have another POP session running?", "IN-USE", "Do you have another POP session running?"},
-		{announced, "-err [sys/temp]", "SYS/TEMP", ""},
-		{announced, "-ERR [X-NEW/two] words", "X-NEW/TWO", "words"},
-		{announced, "-ERR [not a code] words", "", "[not a code] words"},
-		{announced, "-ERR [] words", "", "[] words"},
-		{announced, "-ERR [AUTH", "", "[AUTH"},
-		{announced, "-ERR see [AUTH]", "", "see [AUTH]"},
+		{offered, "-ERR [IN-USE] Do you have another POP session running?", "IN-USE", "Do you have another POP session running?"},
+		{offered, "-err [sys/temp]", "SYS/TEMP", ""},
+		{offered, "-ERR [X-NEW/two] words", "X-NEW/TWO", "words"},
+		{offered, "-ERR [not a code] words", "", "[not a code] words"},
+		{offered, "-ERR [] words", "", "[] words"},
+		{offered, "-ERR [AUTH", "", "[AUTH"},
+		{offered, "-ERR see [AUTH]", "", "see [AUTH]"},
 		{"-ERR\r\n", "-ERR [AUTH] wrong", "AUTH", "wrong"},
 		{"-ERR\r\n", "-ERR [192.0.2.1] go away", "", "[192.0.2.1] go away"},
 		{"-ERR\r\n", "-ERR[LOGIN-DELAY] wait", "LOGIN-DELAY", "wait"},
 		{"-ERR\r\n", "-ERR " + strings.Repeat("x", 4000), "", strings.Repeat("x", 200) + "..."},
 	} {
-		c, _ := play(t, nil, test.caps, test.reply+"\r\n", "+OK\r\n")
+		c, _ := newClient(t, nil, test.caps, test.reply+"\r\n", "+OK\r\n")
 		if _, err := c.Capabilities(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -236,7 +235,7 @@ func TestReplyError(t *testing.T) {
 }
 
 func TestCapabilities(t *testing.T) {
-	c, _ := play(t, nil,
+	c, _ := newClient(t, nil,
 		"+OK\r\ntop\r\nSASL plain CRAM-MD5\r\nSASL LOGIN\r\nLogin-Delay 900 USER\r\nEXPIRE NEVER\r\n\r\nIMPLEMENTATION Some server 1.2\r\n.\r\n",
 		"+OK\r\nLOGIN-DELAY soon\r\n.\r\n",
 		"-ERR what?\r\n")
@@ -258,7 +257,7 @@ func TestCapabilities(t *testing.T) {
 		t.Fatal(err)
 	}
 	if d, ok := caps.LoginDelay(); ok {
-		t.Errorf("login delay %v of nothing", d)
+		t.Errorf("login delay %v, want none", d)
 	}
 	if caps, err = c.Capabilities(t.Context()); err != nil || len(caps.Lines()) != 0 {
 		t.Errorf("refused CAPA: %v, %v", caps, err)
@@ -269,19 +268,19 @@ func TestCapabilities(t *testing.T) {
 	if got := assumed.Lines(); !slices.Equal(got, lines[:3]) || !assumed.Equal(pop3proto.ParseCapabilities(got)) || assumed.Equal(caps) {
 		t.Errorf("lines %q", got)
 	}
-	c, conn := play(t, nil, "+OK 0 0\r\n", "+OK\r\n.\r\n", "+OK\r\n.\r\n")
+	c, conn := newClient(t, nil, "+OK 0 0\r\n", "+OK\r\n.\r\n", "+OK\r\n.\r\n")
 	c.Assume(assumed)
 	if _, err := c.List(t.Context()); err != nil || len(conn.writes) != 1 {
-		t.Errorf("%v; flights %q, though pipelining is assumed", err, conn.writes)
+		t.Errorf("%v; writes %q, want one with all commands", err, conn.writes)
 	}
 
 	flood := "+OK\r\n" + strings.Repeat("X\r\n", 100_000)
-	c, _ = play(t, nil, flood)
+	c, _ = newClient(t, nil, flood)
 	_, err = c.Capabilities(t.Context())
 	wantProtocolError(t, c, err)
 }
 
-// commands calls every method that speaks with the server.
+// commands are all methods that send a command, by its verb.
 var commands = map[string]func(context.Context, *pop3proto.Client) error{
 	"CAPA": func(ctx context.Context, c *pop3proto.Client) error { _, err := c.Capabilities(ctx); return err },
 	"STLS": func(ctx context.Context, c *pop3proto.Client) error { return c.StartTLS(ctx, nil) },
@@ -294,7 +293,7 @@ var commands = map[string]func(context.Context, *pop3proto.Client) error{
 	"LIST": func(ctx context.Context, c *pop3proto.Client) error { _, err := c.List(ctx); return err },
 	"RETR": func(ctx context.Context, c *pop3proto.Client) error { _, err := retrieve(ctx, c, 3); return err },
 	"TOP": func(ctx context.Context, c *pop3proto.Client) error {
-		for _, err := range c.Top(ctx, numbers(1), 0) {
+		for _, err := range c.Top(ctx, numberedEntries(1), 0) {
 			if err != nil {
 				return err
 			}
@@ -309,8 +308,8 @@ var commands = map[string]func(context.Context, *pop3proto.Client) error{
 	"QUIT": func(ctx context.Context, c *pop3proto.Client) error { return c.Quit(ctx) },
 }
 
-// TestCommandsObeyContext ends the context of each command while the server,
-// having read it or refusing to, is silent; and before it is called.
+// TestCommandsObeyContext cancels the context of each command: before the command is
+// called, and while the server is silent, whether or not it has read the command.
 func TestCommandsObeyContext(t *testing.T) {
 	for verb, call := range commands {
 		for _, reads := range []bool{true, false} {
@@ -343,7 +342,7 @@ func TestCommandsObeyContext(t *testing.T) {
 			})
 		}
 
-		c, conn := play(t, nil)
+		c, conn := newClient(t, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		err := call(ctx, c)
@@ -351,7 +350,7 @@ func TestCommandsObeyContext(t *testing.T) {
 			continue // no timestamp here
 		}
 		if !errors.Is(err, context.Canceled) || errors.Is(err, pop3proto.ErrBroken) {
-			t.Errorf("%s: error %v, want context.Canceled alone", verb, err)
+			t.Errorf("%s: error %v, want only context.Canceled", verb, err)
 		}
 		if len(conn.writes) > 0 {
 			t.Errorf("%s was sent", verb)
@@ -367,12 +366,12 @@ func TestCommandsObeyContext(t *testing.T) {
 	}
 }
 
-// TestContextIsForOneCommand ends a context when its command is over, which
-// must not touch the next.
+// TestContextIsForOneCommand checks that a context that is cancelled after its command
+// does not affect the next command.
 func TestContextIsForOneCommand(t *testing.T) {
 	const times = 300
 	client, server := loopback(t)
-	go follow(server, "S: +OK\n"+strings.Repeat("C: NOOP\nS: +OK\n", times))
+	go runTranscript(server, "S: +OK\n"+strings.Repeat("C: NOOP\nS: +OK\n", times))
 	c, err := pop3proto.NewClient(t.Context(), client, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -389,16 +388,16 @@ func TestContextIsForOneCommand(t *testing.T) {
 
 func TestSilence(t *testing.T) {
 	for verb, call := range commands {
-		conn := &tape{src: strings.NewReader("+OK <1@x>\r\n"), silent: true}
+		conn := &scriptConn{src: strings.NewReader("+OK <1@x>\r\n"), silent: true}
 		c, err := pop3proto.NewClient(t.Context(), conn, &pop3proto.Options{Timeout: 1500 * time.Millisecond})
 		if err != nil {
 			t.Fatal(err)
 		}
 		err = call(t.Context(), c)
 		want := "no answer from server for 1.5s"
-		if _, over := errors.AsType[*pop3proto.CapabilitiesError](err); over != (verb == "CAPA") {
+		if _, ok := errors.AsType[*pop3proto.CapabilitiesError](err); ok != (verb == "CAPA") {
 			t.Errorf("%s: error %#v", verb, err)
-		} else if over {
+		} else if ok {
 			want += ", when it was asked what it can do (CAPA)"
 		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) || !errors.Is(err, pop3proto.ErrBroken) || err.Error() != want {
@@ -434,7 +433,7 @@ func TestCloseInterrupts(t *testing.T) {
 }
 
 func TestQuit(t *testing.T) {
-	c, conn := play(t, nil, "-ERR some deleted messages not removed\r\n")
+	c, conn := newClient(t, nil, "-ERR some deleted messages not removed\r\n")
 	var refused *pop3proto.ReplyError
 	if err := c.Quit(t.Context()); !errors.As(err, &refused) || refused.Verb != "QUIT" {
 		t.Errorf("error %v", err)
@@ -442,11 +441,11 @@ func TestQuit(t *testing.T) {
 	if !slices.Equal(conn.writes, []string{"QUIT\r\n"}) {
 		t.Errorf("writes %q", conn.writes)
 	}
-	c, _ = play(t, nil, "")
+	c, _ = newClient(t, nil, "")
 	wantBroken(t, c, c.Quit(t.Context()), io.ErrUnexpectedEOF)
 }
 
-// TestLeave has nobody answer QUIT.
+// TestLeave checks that Leave does not wait for the reply to QUIT.
 func TestLeave(t *testing.T) {
 	client, server := loopback(t)
 	go server.Write([]byte(greeting))
@@ -457,78 +456,10 @@ func TestLeave(t *testing.T) {
 	if err := c.Leave(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if said, err := io.ReadAll(server); string(said) != "QUIT\r\n" || err != nil {
-		t.Errorf("the server read %q, %v", said, err)
+	if sent, err := io.ReadAll(server); string(sent) != "QUIT\r\n" || err != nil {
+		t.Errorf("the server received %q, %v", sent, err)
 	}
 	wantBroken(t, c, c.Noop(t.Context()), net.ErrClosed)
-}
-
-// notes is a Tracer.
-type notes struct{ bytes.Buffer }
-
-func (n *notes) Trace(dir pop3proto.Direction, line string) { fmt.Fprintf(n, "%v: %s\n", dir, line) }
-
-// TestTrace checks what a Tracer and errors let out: no secret, even if the
-// server echoes it, and no bodies.
-func TestTrace(t *testing.T) {
-	var trace notes
-	c, _ := play(t, &pop3proto.Options{Trace: &trace},
-		"+OK\r\n", "-ERR unknown command PASS open sesame\r\n",
-		"-ERR bad AUTH PLAIN AGpvZQBvcGVuIHNlc2FtZQ==\r\n",
-		"+ VXNlcm5hbWU6\r\n", "+ UGFzc3dvcmQ6\r\n", "+OK\r\n",
-		"+OK\r\nprivate\r\n.\r\n",
-		"open sesame\r\n")
-	ctx := t.Context()
-	err := c.Login(ctx, "joe", "open sesame")
-	if err == nil || err.Error() != `server refused PASS: "unknown command PASS ***"` {
-		t.Errorf("error %v", err)
-	}
-	if err := c.Authenticate(ctx, sasl.NewPlainClient("", "joe", "open sesame")); err == nil || strings.Contains(err.Error(), "AGpv") {
-		t.Errorf("error %v", err)
-	}
-	if err := c.Authenticate(ctx, &replies{name: "LOGIN", say: []string{"joe", "open sesame"}}); err != nil {
-		t.Error(err)
-	}
-	if _, err := retrieve(ctx, c, 1); err != nil {
-		t.Error(err)
-	}
-	if err := c.Login(ctx, "joe", "open sesame"); err == nil || strings.Contains(err.Error(), "sesame") {
-		t.Errorf("error %v: secrets are those of the session", err)
-	}
-	want := `S: +OK ready
-C: USER joe
-S: +OK
-C: PASS ***
-S: -ERR unknown command PASS ***
-C: AUTH PLAIN ***
-S: -ERR bad AUTH PLAIN ***
-C: AUTH LOGIN
-S: + VXNlcm5hbWU6
-C: ***
-S: + UGFzc3dvcmQ6
-C: ***
-S: +OK
-C: RETR 1
-S: +OK
-S: (9 octets)
-C: USER joe
-S: ***
-`
-	if trace.String() != want {
-		t.Errorf("trace\n%s\nwant\n%s", trace.String(), want)
-	}
-}
-
-// TestTraceOfCutBody is a body that breaks off, of which a Tracer is told once.
-func TestTraceOfCutBody(t *testing.T) {
-	var trace notes
-	c, _ := play(t, &pop3proto.Options{Trace: &trace}, "+OK\r\nabc\r\n")
-	for m := range c.Retrieve(t.Context(), numbers(1)) {
-		io.Copy(io.Discard, m)
-	}
-	if n := strings.Count(trace.String(), "5 octets"); n != 1 {
-		t.Errorf("told %d times:\n%s", n, trace.String())
-	}
 }
 
 func FuzzReply(f *testing.F) {
@@ -536,7 +467,7 @@ func FuzzReply(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, data string) {
-		c, _ := play(t, nil, "+OK\r\nRESP-CODES\r\n.\r\n", data+"\r\n")
+		c, _ := newClient(t, nil, "+OK\r\nRESP-CODES\r\n.\r\n", data+"\r\n")
 		if _, err := c.Capabilities(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -13,8 +13,8 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto"
 )
 
-// stuff writes a body as a server does (RFC 1939 §3). A last line without a
-// line end is given one: it cannot be sent otherwise.
+// stuff returns a body in wire form, with dots stuffed and the final dot (RFC 1939 §3). It
+// adds a missing line end to the last line.
 func stuff(body, eol string) string {
 	if body != "" && !strings.HasSuffix(body, eol) {
 		body += eol
@@ -47,7 +47,7 @@ var bodies = []string{
 func TestBodies(t *testing.T) {
 	for i, body := range bodies {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
-			c, _ := play(t, nil, "+OK\r\n"+stuff(body, "\r\n"), "+OK\r\n"+stuff("next\r\n", "\r\n"))
+			c, _ := newClient(t, nil, "+OK\r\n"+stuff(body, "\r\n"), "+OK\r\n"+stuff("next\r\n", "\r\n"))
 			got, err := retrieve(t.Context(), c, 2)
 			if err != nil || len(got) != 2 || got[0] != body || got[1] != "next\r\n" {
 				t.Errorf("got %.200q, %v; want %.200q", got, err, body)
@@ -56,18 +56,17 @@ func TestBodies(t *testing.T) {
 	}
 }
 
-// TestBodySplit receives replies that are split in two at every place, and
-// byte by byte.
+// TestBodySplit receives each reply in two reads, split at every byte, and byte by byte.
 func TestBodySplit(t *testing.T) {
 	for _, body := range bodies[:len(bodies)-1] {
 		sent := "+OK here\r\n" + stuff(body, "\r\n")
 		for i := range len(sent) {
-			c, _ := play(t, nil, sent[:i], sent[i:])
+			c, _ := newClient(t, nil, sent[:i], sent[i:])
 			if got, err := retrieve(t.Context(), c, 1); err != nil || got[0] != body {
 				t.Fatalf("%q split at %d: got %q, %v", sent, i, got, err)
 			}
 		}
-		conn := &tape{src: iotest.OneByteReader(strings.NewReader(greeting + sent))}
+		conn := &scriptConn{src: iotest.OneByteReader(strings.NewReader(greeting + sent))}
 		c, err := pop3proto.NewClient(t.Context(), conn, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -78,13 +77,13 @@ func TestBodySplit(t *testing.T) {
 	}
 }
 
-// TestBodyCut closes the connection after every byte of a reply: what came is
-// never taken for a message.
+// TestBodyCut closes the connection after each byte of a reply, and checks that a truncated
+// message is an error.
 func TestBodyCut(t *testing.T) {
 	for _, body := range bodies[:len(bodies)-1] {
 		sent := "+OK here\r\n" + stuff(body, "\r\n")
 		for i := range len(sent) {
-			c, _ := play(t, nil, sent[:i])
+			c, _ := newClient(t, nil, sent[:i])
 			got, err := retrieve(t.Context(), c, 1)
 			if len(got) != 0 || !errors.Is(err, io.ErrUnexpectedEOF) {
 				t.Fatalf("%q cut at %d: got %q, %v", sent, i, got, err)
@@ -94,11 +93,11 @@ func TestBodyCut(t *testing.T) {
 	}
 }
 
-// TestBodyWithoutLastCRLF is Exchange 2000: a dot behind an unfinished line
-// ends nothing, and then the server waits.
+// TestBodyWithoutLastCRLF has the bug of Exchange 2000: the final dot follows the last line
+// without a CRLF. It does not end the body, so the client waits until its timeout.
 func TestBodyWithoutLastCRLF(t *testing.T) {
-	src := pieces{greeting, "+OK\r\nlast line.\r\n"}
-	conn := &tape{src: &src, silent: true}
+	src := segments{greeting, "+OK\r\nlast line.\r\n"}
+	conn := &scriptConn{src: &src, silent: true}
 	c, err := pop3proto.NewClient(t.Context(), conn, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -113,14 +112,14 @@ func TestBodyWithoutLastCRLF(t *testing.T) {
 	wantBroken(t, c, err, os.ErrDeadlineExceeded)
 }
 
-// TestServerWithLF is a server whose greeting shows that it does not know
-// CRLF: its lines end in LF, and nothing is converted.
+// TestServerWithLF has a server whose lines end in LF, which the client detects from the
+// greeting. Line ends are not converted.
 func TestServerWithLF(t *testing.T) {
 	const body = "a\n.\nb\r\n.\r\n..\n\n"
 	sent := "+OK\n" + stuff(body, "\n")
 	for i := range len(sent) {
-		src := pieces{"+OK ready\n", sent[:i], sent[i:], "+ok\n" + stuff("x\n", "\n"), "+OK bye\n"}
-		c, err := pop3proto.NewClient(t.Context(), &tape{src: &src}, nil)
+		src := segments{"+OK ready\n", sent[:i], sent[i:], "+ok\n" + stuff("x\n", "\n"), "+OK bye\n"}
+		c, err := pop3proto.NewClient(t.Context(), &scriptConn{src: &src}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -134,15 +133,13 @@ func TestServerWithLF(t *testing.T) {
 	}
 }
 
-// chunks reads b in reads of at most n bytes.
-func chunks(b []byte, n int) io.Reader { return &chunked{b, n} }
-
-type chunked struct {
+// chunkReader reads rest in reads of at most n bytes.
+type chunkReader struct {
 	rest []byte
 	n    int
 }
 
-func (c *chunked) Read(p []byte) (int, error) {
+func (c *chunkReader) Read(p []byte) (int, error) {
 	if len(c.rest) == 0 {
 		return 0, io.EOF
 	}
@@ -151,8 +148,8 @@ func (c *chunked) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// unstuff is the dot reader without any cleverness: it returns the body at
-// the front of b, or false if b has no end of one.
+// unstuff is a simple implementation of the dot reader: it returns the body at the
+// beginning of b, or false if b does not contain its end.
 func unstuff(b []byte) (body []byte, ok bool) {
 	for {
 		if bytes.HasPrefix(b, []byte(".\r\n")) {
@@ -176,12 +173,12 @@ func FuzzDotReader(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte, size int) {
 		size = max(1, size%4096)
 		read := func(sent []byte) (body []byte, err error) {
-			src := chunks(append([]byte("+OK\r\n"), sent...), size)
-			c, err := pop3proto.NewClient(t.Context(), &tape{src: io.MultiReader(strings.NewReader(greeting), src)}, nil)
+			src := &chunkReader{append([]byte("+OK\r\n"), sent...), size}
+			c, err := pop3proto.NewClient(t.Context(), &scriptConn{src: io.MultiReader(strings.NewReader(greeting), src)}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			for m, err := range c.Retrieve(t.Context(), numbers(1)) {
+			for m, err := range c.Retrieve(t.Context(), numberedEntries(1)) {
 				if err != nil {
 					return nil, err
 				}
@@ -191,10 +188,10 @@ func FuzzDotReader(f *testing.F) {
 			return nil, errors.New("no message")
 		}
 
-		want, whole := unstuff(data)
+		want, complete := unstuff(data)
 		got, err := read(data)
-		if whole != (err == nil) || whole && !bytes.Equal(got, want) {
-			t.Errorf("%q: got %q, %v; want %q, whole %v", data, got, err, want, whole)
+		if complete != (err == nil) || complete && !bytes.Equal(got, want) {
+			t.Errorf("%q: got %q, %v; want %q, complete %v", data, got, err, want, complete)
 		}
 
 		line := string(data) + "\r\n"
@@ -216,13 +213,13 @@ func BenchmarkRetrieve(b *testing.B) {
 			b.SetBytes(int64(len(sent)))
 			b.ReportAllocs()
 			replay := strings.NewReader("")
-			c, err := pop3proto.NewClient(b.Context(), &tape{src: io.MultiReader(strings.NewReader(greeting), endless{replay})}, nil)
+			c, err := pop3proto.NewClient(b.Context(), &scriptConn{src: io.MultiReader(strings.NewReader(greeting), endless{replay})}, nil)
 			if err != nil {
 				b.Fatal(err)
 			}
 			for b.Loop() {
 				replay.Reset(sent)
-				for m, err := range c.Retrieve(b.Context(), numbers(1)) {
+				for m, err := range c.Retrieve(b.Context(), numberedEntries(1)) {
 					if err != nil {
 						b.Fatal(err)
 					}

@@ -12,8 +12,8 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/servertest"
 )
 
-// TestRealServerGSSAPI logs in on Dovecot with tickets of a real KDC, from a
-// keytab and from a credential cache.
+// TestRealServerGSSAPI logs in to Dovecot with tickets of a real KDC, from a keytab and from
+// a credential cache.
 func TestRealServerGSSAPI(t *testing.T) {
 	r := servertest.NewRealm(t)
 	cache := r.NewCache("cache")
@@ -29,13 +29,13 @@ func TestRealServerGSSAPI(t *testing.T) {
 
 	for name, cred := range map[string]mech.Credentials{
 		"keytab":              {User: "alice", Kerberos: mech.Kerberos{Keytab: r.File("alice.keytab")}},
-		"keytab, whole name":  {Kerberos: mech.Kerberos{Keytab: r.File("alice.keytab"), Principal: "alice@EXAMPLE.ORG"}},
+		"keytab, principal":   {Kerberos: mech.Kerberos{Keytab: r.File("alice.keytab"), Principal: "alice@EXAMPLE.ORG"}},
 		"cache":               {Kerberos: mech.Kerberos{Config: r.File("krb5.conf"), Cache: cache}},
 		"cache of KRB5CCNAME": {},
 		"with an authzid":     {Authzid: "alice@EXAMPLE.ORG"},
 	} {
 		for _, twoSteps := range []bool{false, true} {
-			c := secure(t, s.TLSAddr, s.TLSConfig(), nil)
+			c := dialTLS(t, s.TLSAddr, s.TLSConfig(), nil)
 			cred.Host = "localhost"
 			m := newMech(t, "gssapi", c, cred)
 			if twoSteps {
@@ -52,7 +52,7 @@ func TestRealServerGSSAPI(t *testing.T) {
 
 	t.Run("another user's mail", func(t *testing.T) {
 		s.AddUser("bob@example.org", "unused")
-		c := secure(t, s.TLSAddr, s.TLSConfig(), nil)
+		c := dialTLS(t, s.TLSAddr, s.TLSConfig(), nil)
 		err := c.Authenticate(t.Context(), newMech(t, "gssapi", c, mech.Credentials{Authzid: "bob@EXAMPLE.ORG", Host: "localhost"}))
 		var refused *pop3proto.ReplyError
 		if !errors.As(err, &refused) {
@@ -61,12 +61,12 @@ func TestRealServerGSSAPI(t *testing.T) {
 	})
 
 	t.Run("no ticket", func(t *testing.T) {
-		cut := r.File("cut")
-		whole, err := os.ReadFile(cache)
+		truncated := r.File("truncated")
+		content, err := os.ReadFile(cache)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(cut, whole[:len(whole)/2], 0o600); err != nil {
+		if err := os.WriteFile(truncated, content[:len(content)/2], 0o600); err != nil {
 			t.Fatal(err)
 		}
 		for name, test := range map[string]struct {
@@ -74,7 +74,7 @@ func TestRealServerGSSAPI(t *testing.T) {
 			want string
 		}{
 			"no such cache":     {mech.Credentials{Host: "localhost", Kerberos: mech.Kerberos{Cache: r.File("none")}}, "run kinit"},
-			"damaged cache":     {mech.Credentials{Host: "localhost", Kerberos: mech.Kerberos{Cache: cut}}, "run kinit"},
+			"damaged cache":     {mech.Credentials{Host: "localhost", Kerberos: mech.Kerberos{Cache: truncated}}, "run kinit"},
 			"cache of a kernel": {mech.Credentials{Host: "localhost", Kerberos: mech.Kerberos{Cache: "KEYRING:x"}}, "not a file"},
 			"no such service":   {mech.Credentials{Host: "elsewhere"}, "pop/elsewhere"},
 			"no such keytab":    {mech.Credentials{Host: "localhost", Kerberos: mech.Kerberos{Keytab: r.File("none")}}, "keytab"},

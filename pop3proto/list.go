@@ -147,7 +147,7 @@ func (l *lister) run(capa, sizes bool) (caps Capabilities, listing *Listing, err
 		if err := l.sendAll(append([]string{"CAPA"}, verbs...)); err != nil {
 			return caps, nil, err
 		}
-		_, err := l.ask("CAPA")
+		_, err := l.exchange("CAPA")
 		if caps, err = l.c.readCapabilities(err); err != nil {
 			return caps, nil, err
 		}
@@ -175,8 +175,8 @@ func (l *lister) sendAll(verbs []string) error {
 	return l.c.w.flush()
 }
 
-// ask returns the text of the reply to verb, which it sends unless sendAll has.
-func (l *lister) ask(verb string) (text []byte, err error) {
+// exchange returns the text of the reply to verb. It sends verb unless sendAll has done so.
+func (l *lister) exchange(verb string) (text []byte, err error) {
 	if slices.Contains(l.sent, verb) {
 		text, err = l.c.readReply(verb)
 		l.answered = l.answered || !errors.Is(err, ErrBroken)
@@ -195,11 +195,11 @@ func (l *lister) wrapAhead(err error) error {
 	return err
 }
 
-// list asks for STAT, UIDL and, if sizes is true or the server refuses UIDL, LIST.
+// list runs STAT, UIDL and, if sizes is true or the server refuses UIDL, LIST.
 func (l *lister) list(sizes bool) (*Listing, error) {
 	listing := &Listing{Count: -1}
 	// Nothing depends on STAT, so a malformed reply is ignored.
-	text, err := l.ask("STAT")
+	text, err := l.exchange("STAT")
 	if errors.Is(err, ErrBroken) {
 		return nil, err
 	}
@@ -237,9 +237,9 @@ func (l *lister) list(sizes bool) (*Listing, error) {
 	return listing, nil
 }
 
-// addSizes asks for LIST. An error is a *ReplyError or matches ErrBroken.
+// addSizes runs LIST. An error is a *ReplyError or matches ErrBroken.
 func (l *lister) addSizes(m *merger) error {
-	_, err := l.ask("LIST")
+	_, err := l.exchange("LIST")
 	if err == nil {
 		err = l.c.readLines("LIST", l.c.opts.MaxMessages, m.addSize)
 	}
@@ -247,9 +247,9 @@ func (l *lister) addSizes(m *merger) error {
 	return err
 }
 
-// addUIDs asks for UIDL. An error is a *ReplyError or matches ErrBroken.
+// addUIDs runs UIDL. An error is a *ReplyError or matches ErrBroken.
 func (l *lister) addUIDs(m *merger) error {
-	if _, err := l.ask("UIDL"); err != nil {
+	if _, err := l.exchange("UIDL"); err != nil {
 		return err
 	}
 	return l.c.readLines("UIDL", l.c.opts.MaxMessages, func(line []byte) error {

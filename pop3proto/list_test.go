@@ -18,8 +18,8 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto"
 )
 
-// body ends lines, given without their ends, as a multi-line reply.
-func body(lines ...string) string {
+// multiline returns a multi-line reply with these lines, given without line ends.
+func multiline(lines ...string) string {
 	return "+OK\r\n" + strings.Join(append(lines, ".\r\n"), "\r\n")
 }
 
@@ -30,59 +30,58 @@ func TestList(t *testing.T) {
 		stat, list, uidl string
 		want             pop3proto.Listing
 	}{
-		"empty": {"+OK 0 0", body(), body(), pop3proto.Listing{UIDL: true}},
-		"plain": {"+OK 2 320 octets", body("1 120", "2 200"), body("1 a", "2 b"),
+		"empty": {"+OK 0 0", multiline(), multiline(), pop3proto.Listing{UIDL: true}},
+		"plain": {"+OK 2 320 octets", multiline("1 120", "2 200"), multiline("1 a", "2 b"),
 			pop3proto.Listing{Count: 2, Octets: 320, UIDL: true, Entries: []entry{{1, "a", 120}, {2, "b", 200}}}},
-		"gaps, and STAT is wrong": {"+OK 9 -1", body("3 1", "7 2"), body("3 a", "7 b"),
+		"gaps, and STAT is wrong": {"+OK 9 -1", multiline("3 1", "7 2"), multiline("3 a", "7 b"),
 			pop3proto.Listing{Count: 9, UIDL: true, Entries: []entry{{3, "a", 1}, {7, "b", 2}}}},
-		"STAT is nonsense": {"+OK many", body("1 1"), body("1 a"),
+		"STAT is nonsense": {"+OK many", multiline("1 1"), multiline("1 a"),
 			pop3proto.Listing{Count: -1, UIDL: true, Entries: []entry{{1, "a", 1}}}},
-		"STAT is refused": {"-ERR", body("1 1"), body("1 a"),
+		"STAT is refused": {"-ERR", multiline("1 1"), multiline("1 a"),
 			pop3proto.Listing{Count: -1, UIDL: true, Entries: []entry{{1, "a", 1}}}},
-		"out of order": {"+OK 3 6", body("3 3", "1 1", "2 2"), body("2 b", "3 c", "1 a"),
+		"out of order": {"+OK 3 6", multiline("3 3", "1 1", "2 2"), multiline("2 b", "3 c", "1 a"),
 			pop3proto.Listing{Count: 3, Octets: 6, UIDL: true, Entries: []entry{{1, "a", 1}, {2, "b", 2}, {3, "c", 3}}}},
-		"only in one": {"+OK 4 4", body("2 2", "4 4"), body("1 a", "3 c", "4 d"),
+		"only in one": {"+OK 4 4", multiline("2 2", "4 4"), multiline("1 a", "3 c", "4 d"),
 			pop3proto.Listing{Count: 4, Octets: 4, UIDL: true, Unnamed: 1, Entries: []entry{{1, "a", 0}, {2, "", 2}, {3, "c", 0}, {4, "d", 4}}}},
-		"blanks": {"+OK  1\t1", body("", "  1 \t 1 ", " "), body("\t", "1   a b/c@d  \t"),
+		"blanks": {"+OK  1\t1", multiline("", "  1 \t 1 ", " "), multiline("\t", "1   a b/c@d  \t"),
 			pop3proto.Listing{Count: 1, Octets: 1, UIDL: true, Entries: []entry{{1, "a b/c@d", 1}}}},
-		"unusual unique-ids": {"+OK 4 4", body("1 1", "2 1", "3 1", "4 1"), body("1 "+uid90, "2 \x80\xff", "3 dup", "4 dup"),
+		"unusual unique-ids": {"+OK 4 4", multiline("1 1", "2 1", "3 1", "4 1"), multiline("1 "+uid90, "2 \x80\xff", "3 dup", "4 dup"),
 			pop3proto.Listing{Count: 4, Octets: 4, UIDL: true, Entries: []entry{{1, uid90, 1}, {2, "\x80\xff", 1}, {3, "dup", 1}, {4, "dup", 1}}}},
-		"unusable unique-ids": {"+OK 5 5", body("1 1", "2 1", "3 1", "4 1", "5 1"),
-			body("1", "2 ", "3 a\x00b", "4 "+strings.Repeat("u", 1025), "5 a\rb"),
+		"unusable unique-ids": {"+OK 5 5", multiline("1 1", "2 1", "3 1", "4 1", "5 1"),
+			multiline("1", "2 ", "3 a\x00b", "4 "+strings.Repeat("u", 1025), "5 a\rb"),
 			pop3proto.Listing{Count: 5, Octets: 5, UIDL: true, Entries: []entry{{1, "", 1}, {2, "", 1}, {3, "", 1}, {4, "", 1}, {5, "", 1}}}},
-		"odd numbers": {"+OK 1 1", body("-1 5", "0 5", "1 1", "2147483648 5", "99999999999999999999 5", "x 5", "+2 5"), body("1 a", "1x b"),
+		"odd numbers": {"+OK 1 1", multiline("-1 5", "0 5", "1 1", "2147483648 5", "99999999999999999999 5", "x 5", "+2 5"), multiline("1 a", "1x b"),
 			pop3proto.Listing{Count: 1, Octets: 1, UIDL: true, Odd: 7, Entries: []entry{{1, "a", 1}}}},
-		"largest number": {"+OK 1 1", body("2147483647 1"), body("2147483647 a"),
+		"largest number": {"+OK 1 1", multiline("2147483647 1"), multiline("2147483647 a"),
 			pop3proto.Listing{Count: 1, Octets: 1, UIDL: true, Entries: []entry{{math.MaxInt32, "a", 1}}}},
-		"odd sizes": {"+OK 4 99999999999999999999", body("1 -5", "2", "3 big", "4 5000000000 x", "5 9000000000000000000"), body("1 a", "2 b", "3 c", "4 d", "5 e"),
+		"odd sizes": {"+OK 4 99999999999999999999", multiline("1 -5", "2", "3 big", "4 5000000000 x", "5 9000000000000000000"), multiline("1 a", "2 b", "3 c", "4 d", "5 e"),
 			pop3proto.Listing{Count: 4, UIDL: true, Entries: []entry{{1, "a", 0}, {2, "b", 0}, {3, "c", 0}, {4, "d", 5_000_000_000}, {5, "e", 1 << 40}}}},
-		"listed twice": {"+OK 2 2", body("1 1", "1 9", "2 1"), body("1 a", "2 b", "1 a"),
+		"listed twice": {"+OK 2 2", multiline("1 1", "1 9", "2 1"), multiline("1 a", "2 b", "1 a"),
 			pop3proto.Listing{Count: 2, Octets: 2, UIDL: true, Odd: 2, Entries: []entry{{1, "a", 1}, {2, "b", 1}}}},
-		"listed as two": {"+OK 2 2", body("1 1"), body("1 a", "1 b", "2 c", "2 d"),
+		"listed as two": {"+OK 2 2", multiline("1 1"), multiline("1 a", "1 b", "2 c", "2 d"),
 			pop3proto.Listing{Count: 2, Octets: 2, UIDL: true, Odd: 2, Entries: []entry{{1, "", 1}, {2, "", 0}}}},
-		"no UIDL": {"+OK 1 1", body("1 1"), "-ERR unknown command\r\n",
+		"no UIDL": {"+OK 1 1", multiline("1 1"), "-ERR unknown command\r\n",
 			pop3proto.Listing{Count: 1, Octets: 1, Entries: []entry{{1, "", 1}}}},
-		"no LIST": {"+OK 1 1", "-ERR no\r\n", body("1 a"),
+		"no LIST": {"+OK 1 1", "-ERR no\r\n", multiline("1 a"),
 			pop3proto.Listing{Count: 1, Octets: 1, UIDL: true, Entries: []entry{{1, "a", 0}}}},
 		"empty, and refused for it": {"+OK 0 0", "-ERR no messages\r\n", "-ERR no messages\r\n", pop3proto.Listing{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			// What is asked for, in which flights, and in which order it is answered.
-			for _, way := range []struct {
-				kind    string
-				start   func(testing.TB, *pop3proto.Options, ...string) (*pop3proto.Client, *tape)
-				sizes   bool
-				replies []string
+			for _, mode := range []struct {
+				name    string
+				start   newClientFunc
+				sizes   bool     // List, or else ListUIDs and AddSizes
+				replies []string // after that to STAT
 				writes  []string
 			}{
-				{"one by one", play, true, []string{test.list, test.uidl}, []string{"STAT\r\n", "LIST\r\n", "UIDL\r\n"}},
-				{"pipelined", pipelining, true, []string{test.list, test.uidl}, []string{"STAT\r\nLIST\r\nUIDL\r\n"}},
-				{"sizes later, one by one", play, false, []string{test.uidl, test.list}, []string{"STAT\r\n", "UIDL\r\n", "LIST\r\n"}},
-				{"sizes later, pipelined", pipelining, false, []string{test.uidl, test.list}, []string{"STAT\r\nUIDL\r\n", "LIST\r\n"}},
+				{"one by one", newClient, true, []string{test.list, test.uidl}, []string{"STAT\r\n", "LIST\r\n", "UIDL\r\n"}},
+				{"pipelined", newPipeliningClient, true, []string{test.list, test.uidl}, []string{"STAT\r\nLIST\r\nUIDL\r\n"}},
+				{"sizes later, one by one", newClient, false, []string{test.uidl, test.list}, []string{"STAT\r\n", "UIDL\r\n", "LIST\r\n"}},
+				{"sizes later, pipelined", newPipeliningClient, false, []string{test.uidl, test.list}, []string{"STAT\r\nUIDL\r\n", "LIST\r\n"}},
 			} {
-				c, conn := way.start(t, nil, append([]string{test.stat + "\r\n"}, way.replies...)...)
+				c, conn := mode.start(t, nil, append([]string{test.stat + "\r\n"}, mode.replies...)...)
 				list := c.List
-				if !way.sizes {
+				if !mode.sizes {
 					list = c.ListUIDs
 				}
 				got, err := list(t.Context())
@@ -100,10 +99,10 @@ func TestList(t *testing.T) {
 				}
 				test.want.Sized = true
 				if diff := cmp.Diff(test.want, *got); diff != "" {
-					t.Errorf("%s (-want +got):\n%s", way.kind, diff)
+					t.Errorf("%s (-want +got):\n%s", mode.name, diff)
 				}
-				if !slices.Equal(conn.writes, way.writes) {
-					t.Errorf("%s: sent %q", way.kind, conn.writes)
+				if !slices.Equal(conn.writes, mode.writes) {
+					t.Errorf("%s: sent %q", mode.name, conn.writes)
 				}
 			}
 		})
@@ -116,19 +115,19 @@ func TestAddUIDs(t *testing.T) {
 		first, again string
 		want         pop3proto.Listing
 	}{
-		"refused once": {"-ERR\r\n", body("1 a", "2 b"),
+		"refused once": {"-ERR\r\n", multiline("1 a", "2 b"),
 			pop3proto.Listing{UIDL: true, Entries: []entry{{1, "a", 10}, {2, "b", 20}}}},
 		"refused again": {"-ERR\r\n", "-ERR\r\n",
 			pop3proto.Listing{Entries: []entry{{1, "", 10}, {2, "", 20}}}},
-		"short once": {body("2 b"), body("1 a", "2 b"),
+		"short once": {multiline("2 b"), multiline("1 a", "2 b"),
 			pop3proto.Listing{UIDL: true, Entries: []entry{{1, "a", 10}, {2, "b", 20}}}},
-		"short twice": {body("2 b"), body("2 b"),
+		"short twice": {multiline("2 b"), multiline("2 b"),
 			pop3proto.Listing{UIDL: true, Unnamed: 1, Entries: []entry{{1, "", 10}, {2, "b", 20}}}},
-		"with what was lacking alone": {body("2 b"), body("1 a"),
+		"only the missing one": {multiline("2 b"), multiline("1 a"),
 			pop3proto.Listing{UIDL: true, Entries: []entry{{1, "a", 10}, {2, "b", 20}}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, _ := play(t, nil, "+OK 2 30\r\n", body("1 10", "2 20"), test.first, test.again)
+			c, _ := newClient(t, nil, "+OK 2 30\r\n", multiline("1 10", "2 20"), test.first, test.again)
 			got, err := c.List(t.Context())
 			if err == nil {
 				err = c.AddUIDs(t.Context(), got)
@@ -145,21 +144,21 @@ func TestAddUIDs(t *testing.T) {
 }
 
 func TestSurvey(t *testing.T) {
-	capa, gmail := body("TOP", "PIPELINING"), body("TOP")
+	capa, gmail := multiline("TOP", "PIPELINING"), multiline("TOP")
 	for name, test := range map[string]struct {
-		start  func(testing.TB, *pop3proto.Options, ...string) (*pop3proto.Client, *tape)
+		start  newClientFunc
 		capa   string
 		sizes  bool
 		writes []string
 	}{
-		"all in one":             {pipelining, capa, true, []string{"CAPA\r\nSTAT\r\nLIST\r\nUIDL\r\n"}},
-		"without sizes":          {pipelining, capa, false, []string{"CAPA\r\nSTAT\r\nUIDL\r\n"}},
-		"pipelining after login": {play, capa, true, []string{"CAPA\r\n", "STAT\r\nLIST\r\nUIDL\r\n"}},
-		"no pipelining":          {play, gmail, true, []string{"CAPA\r\n", "STAT\r\n", "LIST\r\n", "UIDL\r\n"}},
-		"none any more":          {pipelining, gmail, true, []string{"CAPA\r\nSTAT\r\nLIST\r\nUIDL\r\n"}},
-		"no CAPA":                {play, "-ERR\r\n", true, []string{"CAPA\r\n", "STAT\r\n", "LIST\r\n", "UIDL\r\n"}},
+		"all at once":            {newPipeliningClient, capa, true, []string{"CAPA\r\nSTAT\r\nLIST\r\nUIDL\r\n"}},
+		"without sizes":          {newPipeliningClient, capa, false, []string{"CAPA\r\nSTAT\r\nUIDL\r\n"}},
+		"pipelining after login": {newClient, capa, true, []string{"CAPA\r\n", "STAT\r\nLIST\r\nUIDL\r\n"}},
+		"no pipelining":          {newClient, gmail, true, []string{"CAPA\r\n", "STAT\r\n", "LIST\r\n", "UIDL\r\n"}},
+		"no longer pipelining":   {newPipeliningClient, gmail, true, []string{"CAPA\r\nSTAT\r\nLIST\r\nUIDL\r\n"}},
+		"no CAPA":                {newClient, "-ERR\r\n", true, []string{"CAPA\r\n", "STAT\r\n", "LIST\r\n", "UIDL\r\n"}},
 	} {
-		replies := []string{test.capa, "+OK 1 5\r\n", body("1 5"), body("1 a")}
+		replies := []string{test.capa, "+OK 1 5\r\n", multiline("1 5"), multiline("1 a")}
 		if !test.sizes {
 			replies = slices.Delete(replies, 2, 3)
 		}
@@ -174,27 +173,28 @@ func TestSurvey(t *testing.T) {
 	}
 }
 
-// TestAhead has a server that drops what comes along with a command, or hangs up over
-// it. Silence to the first of several is any server's.
+// TestAhead has servers that hang up on several commands sent at once, or reply to some and
+// are then silent. The error is an AheadError, unless the server is silent from the first
+// command on, which has other reasons.
 func TestAhead(t *testing.T) {
-	capa := body("TOP", "PIPELINING")
+	capa := multiline("TOP", "PIPELINING")
 	for name, test := range map[string]struct {
-		start   func(testing.TB, *pop3proto.Options, ...string) (*pop3proto.Client, *tape)
+		start   newClientFunc
 		survey  bool
 		replies []string
 		silent  bool
 		ahead   bool
 	}{
-		"STAT alone":            {pipelining, false, []string{"+OK 1 1\r\n"}, true, true},
-		"STAT, which is odd":    {pipelining, false, []string{"-ERR\r\n"}, true, true},
-		"CAPA alone":            {pipelining, true, []string{capa}, true, true},
-		"not even STAT":         {pipelining, false, nil, true, false},
-		"not even CAPA":         {pipelining, true, nil, true, false},
-		"one by one":            {play, false, []string{"+OK 1 1\r\n"}, true, false},
-		"one by one, and CAPA":  {play, true, []string{body("TOP"), "+OK 1 1\r\n"}, true, false},
-		"a hang-up":             {pipelining, false, []string{"+OK 1 1\r\n"}, false, true},
-		"a hang-up at once":     {pipelining, true, nil, false, true},
-		"a hang-up, one by one": {play, true, []string{body("TOP")}, false, false},
+		"only STAT":             {newPipeliningClient, false, []string{"+OK 1 1\r\n"}, true, true},
+		"STAT, which is odd":    {newPipeliningClient, false, []string{"-ERR\r\n"}, true, true},
+		"only CAPA":             {newPipeliningClient, true, []string{capa}, true, true},
+		"not even STAT":         {newPipeliningClient, false, nil, true, false},
+		"not even CAPA":         {newPipeliningClient, true, nil, true, false},
+		"one by one":            {newClient, false, []string{"+OK 1 1\r\n"}, true, false},
+		"one by one, and CAPA":  {newClient, true, []string{multiline("TOP"), "+OK 1 1\r\n"}, true, false},
+		"a hang-up":             {newPipeliningClient, false, []string{"+OK 1 1\r\n"}, false, true},
+		"a hang-up at once":     {newPipeliningClient, true, nil, false, true},
+		"a hang-up, one by one": {newClient, true, []string{multiline("TOP")}, false, false},
 	} {
 		c, conn := test.start(t, nil, test.replies...)
 		conn.silent = test.silent
@@ -218,9 +218,9 @@ func TestAhead(t *testing.T) {
 func TestListRefused(t *testing.T) {
 	for _, test := range []struct{ list, uidl, verb string }{
 		{"-ERR no\r\n", "-ERR no\r\n", "LIST"},
-		{body("1 1"), "-ERR [SYS/TEMP] later\r\n", "UIDL"},
+		{multiline("1 1"), "-ERR [SYS/TEMP] later\r\n", "UIDL"},
 	} {
-		c, _ := pipelining(t, nil, "+OK 1 1\r\n", test.list, test.uidl, "+OK\r\n")
+		c, _ := newPipeliningClient(t, nil, "+OK 1 1\r\n", test.list, test.uidl, "+OK\r\n")
 		_, err := c.List(t.Context())
 		var refused *pop3proto.ReplyError
 		if !errors.As(err, &refused) || refused.Verb != test.verb {
@@ -232,10 +232,10 @@ func TestListRefused(t *testing.T) {
 	}
 }
 
-// TestOddStat has answers to STAT that are of little or no use.
+// TestOddStat checks replies to STAT with negative numbers.
 func TestOddStat(t *testing.T) {
 	for stat, want := range map[string]int{"+OK 3 -2147483000\r\n": 3, "+OK -3 0\r\n": -1} {
-		c, _ := play(t, nil, stat, body(), body())
+		c, _ := newClient(t, nil, stat, multiline(), multiline())
 		if l, err := c.List(t.Context()); err != nil || l.Count != want || l.Octets != 0 {
 			t.Errorf("%q: listing %+v, %v", stat, l, err)
 		}
@@ -249,7 +249,7 @@ func TestInStep(t *testing.T) {
 	}{
 		{"+OK 2 30", "+OK 2 30 octets", true},
 		{"+OK 2 -1", "+OK 2 -1", true},
-		{"+OK many", "", true}, // and not asked again
+		{"+OK many", "", true}, // STAT is not sent again
 		{"+OK 2 30", "+OK 3 31", true},
 		{"+OK 2 30", "+OK 3 30", false},
 		{"+OK 2 30", "+OK 4321 octets", false},
@@ -259,7 +259,7 @@ func TestInStep(t *testing.T) {
 		{"+OK 2 30", "-ERR no such message", false},
 		{"+OK 2 30", "From: bob@example.net", false},
 	} {
-		c, _ := play(t, nil, test.stat+"\r\n", body("1 10", "2 20"), body("1 a", "2 b"), test.again+"\r\n")
+		c, _ := newClient(t, nil, test.stat+"\r\n", multiline("1 10", "2 20"), multiline("1 a", "2 b"), test.again+"\r\n")
 		l, err := c.List(t.Context())
 		if err == nil {
 			err = c.InStep(t.Context(), l)
@@ -270,21 +270,22 @@ func TestInStep(t *testing.T) {
 	}
 }
 
-// TestInStepBehindFlight leaves a loop early that comes behind one that was in step: it
-// is asked again, with the last command of the loop or behind it.
-func TestInStepBehindFlight(t *testing.T) {
+// TestInStepAfterLoop leaves a second loop early, after a first one that was in step.
+// InStep must not use the reply to the first loop's STAT. It uses the one that was sent
+// with the last command of the second loop, or sends STAT itself.
+func TestInStepAfterLoop(t *testing.T) {
 	for _, test := range []struct {
 		window int
-		under  []string // way when the loop is left
-		sent   []string
+		unread []string // replies that have not been read when the loop is left
+		writes []string
 	}{
 		{0, []string{message("b"), message("c")}, []string{"RETR 1\r\nRETR 2\r\nRETR 3\r\nSTAT\r\n"}},
 		{2, []string{message("b")}, []string{"RETR 1\r\nRETR 2\r\n", "STAT\r\n"}},
 	} {
 		const stat = "+OK 3 30\r\n"
-		replies := []string{stat, body("1 10", "2 10", "3 10"), body("1 a", "2 b", "3 c"), message("a"), message("b"), message("c"), stat}
-		replies = append(append(append(replies, message("a")), test.under...), "+OK 4321 octets\r\n")
-		c, conn := pipelining(t, &pop3proto.Options{Window: test.window}, replies...)
+		replies := []string{stat, multiline("1 10", "2 10", "3 10"), multiline("1 a", "2 b", "3 c"), message("a"), message("b"), message("c"), stat}
+		replies = append(append(append(replies, message("a")), test.unread...), "+OK 4321 octets\r\n")
+		c, conn := newPipeliningClient(t, &pop3proto.Options{Window: test.window}, replies...)
 		l, err := c.List(t.Context())
 		if err == nil {
 			_, err = retrieve(t.Context(), c, 3)
@@ -296,19 +297,19 @@ func TestInStepBehindFlight(t *testing.T) {
 			t.Fatal(err)
 		}
 		conn.writes = nil
-		for range c.Retrieve(t.Context(), numbers(3)) {
+		for range c.Retrieve(t.Context(), numberedEntries(3)) {
 			break
 		}
-		if err := c.InStep(t.Context(), l); !errors.Is(err, pop3proto.ErrBroken) || !slices.Equal(conn.writes, test.sent) {
+		if err := c.InStep(t.Context(), l); !errors.Is(err, pop3proto.ErrBroken) || !slices.Equal(conn.writes, test.writes) {
 			t.Errorf("window %d: error %v, sent %q", test.window, err, conn.writes)
 		}
 	}
 }
 
-// TestNoStatBehindFlight has a server that hangs up instead of the reply to the STAT
-// behind all messages: the loop tells.
-func TestNoStatBehindFlight(t *testing.T) {
-	c, _ := pipelining(t, nil, "+OK 1 10\r\n", body("1 10"), body("1 a"), message("a"))
+// TestNoStatAfterLoop has a server that hangs up instead of replying to the STAT that
+// follows the last RETR. The loop returns the error.
+func TestNoStatAfterLoop(t *testing.T) {
+	c, _ := newPipeliningClient(t, nil, "+OK 1 10\r\n", multiline("1 10"), multiline("1 a"), message("a"))
 	if _, err := c.List(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -319,17 +320,17 @@ func TestNoStatBehindFlight(t *testing.T) {
 	wantBroken(t, c, err, io.ErrUnexpectedEOF)
 }
 
-// TestListWithoutEnd has servers that go on for ever with a line or a listing.
+// TestListWithoutEnd has servers with an endless line or listing.
 func TestListWithoutEnd(t *testing.T) {
 	opts := &pop3proto.Options{MaxMessages: 1000}
 	for name, src := range map[string]io.Reader{
-		"line":        &forever{lead: "+OK 1 1\r\n+OK\r\n1 ", again: "x"},
-		"reply":       &forever{again: "x"},
-		"listing":     &forever{lead: "+OK 1 1\r\n+OK\r\n", again: "1 1\r\n"},
-		"blank lines": &forever{lead: "+OK 1 1\r\n+OK\r\n", again: "\r\n"},
-		"unique-ids":  &forever{lead: "+OK 1 1\r\n+OK\r\n.\r\n+OK\r\n", again: "1 1\r\n"},
+		"line":        &endlessReader{prefix: "+OK 1 1\r\n+OK\r\n1 ", repeat: "x"},
+		"reply":       &endlessReader{repeat: "x"},
+		"listing":     &endlessReader{prefix: "+OK 1 1\r\n+OK\r\n", repeat: "1 1\r\n"},
+		"blank lines": &endlessReader{prefix: "+OK 1 1\r\n+OK\r\n", repeat: "\r\n"},
+		"unique-ids":  &endlessReader{prefix: "+OK 1 1\r\n+OK\r\n.\r\n+OK\r\n", repeat: "1 1\r\n"},
 	} {
-		c, err := pop3proto.NewClient(t.Context(), &tape{src: io.MultiReader(
+		c, err := pop3proto.NewClient(t.Context(), &scriptConn{src: io.MultiReader(
 			strings.NewReader(greeting), strings.NewReader("+OK\r\nPIPELINING\r\n.\r\n"), src)}, opts)
 		if err != nil {
 			t.Fatal(err)
@@ -346,19 +347,19 @@ func TestListWithoutEnd(t *testing.T) {
 	}
 }
 
-// forever reads lead and then again and again the same.
-type forever struct{ lead, again string }
+// endlessReader reads prefix once and then repeat without end.
+type endlessReader struct{ prefix, repeat string }
 
-func (f *forever) Read(p []byte) (int, error) {
-	if f.lead == "" {
-		f.lead = strings.Repeat(f.again, 1000)
+func (f *endlessReader) Read(p []byte) (int, error) {
+	if f.prefix == "" {
+		f.prefix = strings.Repeat(f.repeat, 1000)
 	}
-	n := copy(p, f.lead)
-	f.lead = f.lead[n:]
+	n := copy(p, f.prefix)
+	f.prefix = f.prefix[n:]
 	return n, nil
 }
 
-// listing is a LIST or UIDL of n messages.
+// listing returns the reply to LIST or UIDL for n messages.
 func listing(n int, line func(b []byte, num int) []byte) []byte {
 	b := []byte("+OK\r\n")
 	for i := range n {
@@ -367,14 +368,15 @@ func listing(n int, line func(b []byte, num int) []byte) []byte {
 	return append(b, ".\r\n"...)
 }
 
-// bigMaildrop is the whole dialogue of a List with n messages.
+// bigMaildrop returns all that a server with n messages sends for CAPA and List.
 func bigMaildrop(n int) []byte {
 	b := fmt.Appendf([]byte(greeting), "+OK\r\nPIPELINING\r\n.\r\n+OK %d 0\r\n", n)
 	b = append(b, listing(n, func(b []byte, num int) []byte { return fmt.Appendf(b, "%d 4321", num) })...)
 	return append(b, listing(n, func(b []byte, num int) []byte { return fmt.Appendf(b, "%d 000%017x5e8f2b90", num, num) })...)
 }
 
-// A listing of a million messages takes little more than its text.
+// TestMemoryOfLargeListing checks that a listing of a million messages takes little more
+// memory than its text.
 func TestMemoryOfLargeListing(t *testing.T) {
 	const n = 1_000_000
 	replies := bigMaildrop(n)
@@ -384,7 +386,7 @@ func TestMemoryOfLargeListing(t *testing.T) {
 	// The replies to CAPA and List must not be received with the greeting.
 	capa := bytes.Index(replies, []byte("+OK\r\nPIPE"))
 	stat := bytes.Index(replies, fmt.Appendf(nil, "+OK %d", n))
-	c, err := pop3proto.NewClient(t.Context(), &tape{src: io.MultiReader(
+	c, err := pop3proto.NewClient(t.Context(), &scriptConn{src: io.MultiReader(
 		bytes.NewReader(replies[:capa]), bytes.NewReader(replies[capa:stat]), bytes.NewReader(replies[stat:]))}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -401,11 +403,11 @@ func TestMemoryOfLargeListing(t *testing.T) {
 	if len(l.Entries) != n || l.Odd != 0 || l.Entries[n-1].UID != fmt.Sprintf("000%017x5e8f2b90", n) {
 		t.Errorf("%d entries, %d odd", len(l.Entries), l.Odd)
 	}
-	held := int64(after.HeapAlloc) - int64(before.HeapAlloc)
-	t.Logf("%d MB held, %d MB and %d objects allocated in all, %d MB of replies", held>>20,
+	inUse := int64(after.HeapAlloc) - int64(before.HeapAlloc)
+	t.Logf("%d MB in use, %d MB and %d objects allocated in total, %d MB of replies", inUse>>20,
 		(after.TotalAlloc-before.TotalAlloc)>>20, after.Mallocs-before.Mallocs, len(replies)>>20)
-	if held > 100<<20 {
-		t.Errorf("a listing of %d messages holds %d MB", n, held>>20)
+	if inUse > 100<<20 {
+		t.Errorf("a listing of %d messages takes %d MB", n, inUse>>20)
 	}
 	if objects := after.Mallocs - before.Mallocs; objects > n/100 {
 		t.Errorf("a listing of %d messages took %d objects", n, objects)
@@ -424,7 +426,7 @@ func FuzzListing(f *testing.F) {
 			return (s == "" || strings.HasSuffix(s, "\r\n")) && strings.Count(s, "\n") == strings.Count(s, "\r\n") &&
 				!strings.Contains("\r\n"+s, "\r\n.")
 		}
-		c, _ := pipelining(t, nil, "+OK 1 1\r\n", "+OK\r\n"+list+".\r\n", "+OK\r\n"+uidl+".\r\n")
+		c, _ := newPipeliningClient(t, nil, "+OK 1 1\r\n", "+OK\r\n"+list+".\r\n", "+OK\r\n"+uidl+".\r\n")
 		l, err := c.List(t.Context())
 		if err != nil {
 			if wellFormed(list) && wellFormed(uidl) {
@@ -454,7 +456,7 @@ func FuzzListing(f *testing.F) {
 	})
 }
 
-// naiveListing merges two listings with maps.
+// naiveListing is a simple implementation of merging LIST and UIDL.
 func naiveListing(list, uidl string) (entries map[int]pop3proto.Entry, odd int) {
 	entries = map[int]pop3proto.Entry{}
 	each := func(text string, add func(num int, rest string, again bool)) {
@@ -491,7 +493,7 @@ func naiveListing(list, uidl string) (entries map[int]pop3proto.Entry, odd int) 
 		if err != nil {
 			size = 0
 		}
-		// As much as is believed.
+		// Larger sizes are not credible.
 		entries[num] = pop3proto.Entry{Num: num, Size: min(int64(size), 1<<40)}
 	})
 	each(uidl, func(num int, uid string, again bool) {
@@ -515,7 +517,7 @@ func BenchmarkList(b *testing.B) {
 	b.SetBytes(int64(len(replies)))
 	b.ReportAllocs()
 	for b.Loop() {
-		c, err := pop3proto.NewClient(b.Context(), &tape{src: io.MultiReader(
+		c, err := pop3proto.NewClient(b.Context(), &scriptConn{src: io.MultiReader(
 			bytes.NewReader(replies[:capa]), bytes.NewReader(replies[capa:at]), bytes.NewReader(replies[at:]))}, nil)
 		if err != nil {
 			b.Fatal(err)

@@ -19,15 +19,14 @@ import (
 
 const mechPass = "correct horse, battery=staple"
 
-// allMechanisms are those for a password or token.
+// allMechanisms are the mechanisms that use a password or token.
 var allMechanisms = []string{
 	"PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS",
 	"OAUTHBEARER", "XOAUTH2",
 }
 
-// mechServer is a server with TLS from the first byte, on which alice has an
-// account.
-func mechServer(t *testing.T, mechanisms ...string) *pop3test.Server {
+// startMechServer starts a server with implicit TLS and the user alice.
+func startMechServer(t *testing.T, mechanisms ...string) *pop3test.Server {
 	t.Helper()
 	cert, _, err := pop3test.SelfSigned()
 	if err != nil {
@@ -45,16 +44,16 @@ func mechServer(t *testing.T, mechanisms ...string) *pop3test.Server {
 	return s
 }
 
-// secure connects without a look at the certificate, as to a man in the middle
-// whom somebody has given a good one.
-func secure(t *testing.T, addr string, cfg *tls.Config, opts *pop3proto.Options) *pop3proto.Client {
+// dialTLS connects without verification of the certificate, so that a man in the middle
+// passes as if with a trusted certificate.
+func dialTLS(t *testing.T, addr string, cfg *tls.Config, opts *pop3proto.Options) *pop3proto.Client {
 	t.Helper()
 	cfg.InsecureSkipVerify = true
 	conn, err := (&tls.Dialer{Config: cfg}).DialContext(t.Context(), "tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return greeted(t, conn, opts)
+	return newTestClient(t, conn, opts)
 }
 
 func newMech(t *testing.T, name string, c *pop3proto.Client, cred mech.Credentials) sasl.Client {
@@ -69,14 +68,14 @@ func newMech(t *testing.T, name string, c *pop3proto.Client, cred mech.Credentia
 	return m
 }
 
-// TestMechanisms logs in by every mechanism, over both versions of TLS, with
-// a wrong secret and the right one, and finds neither in traces and errors.
+// TestMechanisms logs in with every mechanism, with TLS 1.2 and 1.3, with a wrong secret and
+// the right one. Traces and errors must contain neither.
 func TestMechanisms(t *testing.T) {
-	s := mechServer(t, allMechanisms...)
+	s := startMechServer(t, allMechanisms...)
 	for _, name := range allMechanisms {
 		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-			var log notes
-			c := secure(t, s.Addr(), &tls.Config{MaxVersion: version}, &pop3proto.Options{Trace: &log})
+			var log traceLog
+			c := dialTLS(t, s.Addr(), &tls.Config{MaxVersion: version}, &pop3proto.Options{Trace: &log})
 			login := func(secret string) error {
 				cred := mech.Credentials{User: "alice", Password: secret, Token: secret, PlusOffered: true}
 				return c.Authenticate(t.Context(), newMech(t, strings.ToLower(name), c, cred))
@@ -86,18 +85,18 @@ func TestMechanisms(t *testing.T) {
 			if !errors.As(err, &refused) || refused.Code != pop3proto.CodeAuth {
 				t.Fatalf("%s with a wrong secret: %v", name, err)
 			}
-			said := err.Error()
+			output := err.Error()
 			if err := login(mechPass); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 			if err := c.Quit(t.Context()); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
-			said += log.String()
+			output += log.String()
 			for _, secret := range []string{"a wrong secret", mechPass} {
 				for _, form := range []string{secret, base64.StdEncoding.EncodeToString([]byte(secret)), secret[:8], secret[8:]} {
-					if strings.Contains(said, form) {
-						t.Errorf("%s: %q is in\n%s", name, form, said)
+					if strings.Contains(output, form) {
+						t.Errorf("%s: %q is in\n%s", name, form, output)
 					}
 				}
 			}
@@ -105,27 +104,27 @@ func TestMechanisms(t *testing.T) {
 	}
 }
 
-// TestMechExternal logs in by a client certificate.
+// TestMechExternal logs in with a client certificate.
 func TestMechExternal(t *testing.T) {
-	s := mechServer(t, "EXTERNAL")
+	s := startMechServer(t, "EXTERNAL")
 	s.Account("bob", mechPass)
 	cert, _, err := pop3test.SelfSigned("alice")
 	if err != nil {
 		t.Fatal(err)
 	}
-	with := &tls.Config{Certificates: []tls.Certificate{cert}}
+	withCert := &tls.Config{Certificates: []tls.Certificate{cert}}
 	for _, test := range []struct {
 		what    string
 		cfg     *tls.Config
 		authzid string
 		works   bool
 	}{
-		{"the certificate's own user", with, "", true},
-		{"the same by name", with, "alice", true},
-		{"another user", with, "bob", false},
+		{"the certificate's own user", withCert, "", true},
+		{"the same user, named", withCert, "alice", true},
+		{"another user", withCert, "bob", false},
 		{"no certificate", &tls.Config{}, "alice", false},
 	} {
-		c := secure(t, s.Addr(), test.cfg, nil)
+		c := dialTLS(t, s.Addr(), test.cfg, nil)
 		err := c.Authenticate(t.Context(), newMech(t, "external", c, mech.Credentials{Authzid: test.authzid}))
 		if (err == nil) != test.works {
 			t.Errorf("%s: %v", test.what, err)
@@ -136,11 +135,11 @@ func TestMechExternal(t *testing.T) {
 	}
 }
 
-// TestMechBindings logs in with each channel binding.
+// TestMechBindings logs in with each type of channel binding.
 func TestMechBindings(t *testing.T) {
-	s := mechServer(t, "SCRAM-SHA-256-PLUS")
+	s := startMechServer(t, "SCRAM-SHA-256-PLUS")
 	for _, endPoint := range []bool{false, true} {
-		c := secure(t, s.Addr(), &tls.Config{}, nil)
+		c := dialTLS(t, s.Addr(), &tls.Config{}, nil)
 		m := newMech(t, "scram-sha-256-plus", c, mech.Credentials{User: "alice", Password: mechPass, EndPoint: endPoint})
 		if err := c.Authenticate(t.Context(), m); err != nil {
 			t.Errorf("end point %v: %v", endPoint, err)
@@ -151,27 +150,27 @@ func TestMechBindings(t *testing.T) {
 	}
 }
 
-// TestMechStripped is somebody in the middle who takes -PLUS out of what the
-// client sees.
+// TestMechStripped has a man in the middle who removes the -PLUS mechanisms from the
+// server's offer.
 func TestMechStripped(t *testing.T) {
-	s := mechServer(t, "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS")
-	c := secure(t, s.Addr(), &tls.Config{}, nil)
+	s := startMechServer(t, "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS")
+	c := dialTLS(t, s.Addr(), &tls.Config{}, nil)
 	err := c.Authenticate(t.Context(), newMech(t, "scram-sha-256", c, mech.Credentials{User: "alice", Password: mechPass}))
 	if err == nil || !strings.Contains(err.Error(), "taken that out") {
 		t.Errorf("error %v", err)
 	}
 	// Without -PLUS on either side there is nothing to strip.
-	s = mechServer(t, "SCRAM-SHA-256")
-	c = secure(t, s.Addr(), &tls.Config{}, nil)
+	s = startMechServer(t, "SCRAM-SHA-256")
+	c = dialTLS(t, s.Addr(), &tls.Config{}, nil)
 	if err := c.Authenticate(t.Context(), newMech(t, "scram-sha-256", c, mech.Credentials{User: "alice", Password: mechPass})); err != nil {
 		t.Errorf("no -PLUS to strip: %v", err)
 	}
 }
 
-// TestMechRelayed is somebody in the middle who has a certificate that the
-// client trusts, and passes everything on.
+// TestMechRelayed has a man in the middle with a certificate that the client trusts, who
+// forwards everything. Channel binding must detect him.
 func TestMechRelayed(t *testing.T) {
-	s := mechServer(t, "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS")
+	s := startMechServer(t, "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS")
 	cert, _, err := pop3test.SelfSigned()
 	if err != nil {
 		t.Fatal(err)
@@ -192,31 +191,31 @@ func TestMechRelayed(t *testing.T) {
 				in.Close()
 				continue
 			}
-			pass := func(dst, src net.Conn) {
+			forward := func(dst, src net.Conn) {
 				io.Copy(dst, src)
 				dst.Close()
 			}
-			go pass(in, out)
-			go pass(out, in)
+			go forward(in, out)
+			go forward(out, in)
 		}
 	}()
 	cred := mech.Credentials{User: "alice", Password: mechPass, PlusOffered: true}
 	for _, endPoint := range []bool{false, true} {
-		c := secure(t, l.Addr().String(), &tls.Config{}, nil)
+		c := dialTLS(t, l.Addr().String(), &tls.Config{}, nil)
 		cred.EndPoint = endPoint
 		err := c.Authenticate(t.Context(), newMech(t, "scram-sha-256-plus", c, cred))
 		if err == nil || !strings.Contains(err.Error(), "may be intercepting") {
 			t.Errorf("end point %v: error %v", endPoint, err)
 		}
 	}
-	// The relay itself works: without -PLUS it goes unnoticed.
-	c := secure(t, l.Addr().String(), &tls.Config{}, nil)
+	// The relay itself works: a login without -PLUS succeeds.
+	c := dialTLS(t, l.Addr().String(), &tls.Config{}, nil)
 	if err := c.Authenticate(t.Context(), newMech(t, "scram-sha-256", c, cred)); err != nil {
 		t.Errorf("without binding: %v", err)
 	}
 }
 
-// TestMechImpostor is a server that does not know the password.
+// TestMechImpostor has a server that does not know the password.
 func TestMechImpostor(t *testing.T) {
 	for name, fault := range map[string]pop3test.Fault{
 		"proof skipped": pop3test.SkipProof(),
@@ -228,41 +227,41 @@ func TestMechImpostor(t *testing.T) {
 		}),
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := mechServer(t, "SCRAM-SHA-1")
+			s := startMechServer(t, "SCRAM-SHA-1")
 			s.Order(fault)
-			c := secure(t, s.Addr(), &tls.Config{}, nil)
+			c := dialTLS(t, s.Addr(), &tls.Config{}, nil)
 			err := c.Authenticate(t.Context(), newMech(t, "scram-sha-1", c, mech.Credentials{User: "alice", Password: mechPass}))
 			if !errors.Is(err, mech.ErrUnproven) {
 				t.Errorf("error %v", err)
 			}
-			if name == "proof skipped" { // and so logged in, as the server has it
+			if name == "proof skipped" { // the server has sent +OK
 				wantBroken(t, c, err, mech.ErrUnproven)
 			}
 		})
 	}
 }
 
-// TestMechTwoSteps logs in on a server that hangs up on an initial response.
+// TestMechTwoSteps logs in to a server that hangs up on an initial response.
 func TestMechTwoSteps(t *testing.T) {
-	s := mechServer(t, "XOAUTH2")
+	s := startMechServer(t, "XOAUTH2")
 	s.Order(pop3test.RefuseInitialResponse())
 	cred := mech.Credentials{User: "alice", Token: mechPass}
-	c := secure(t, s.Addr(), &tls.Config{}, nil)
+	c := dialTLS(t, s.Addr(), &tls.Config{}, nil)
 	if err := c.Authenticate(t.Context(), newMech(t, "xoauth2", c, cred)); err == nil {
-		t.Error("the server takes an initial response")
+		t.Error("the server accepts an initial response")
 	}
-	c = secure(t, s.Addr(), &tls.Config{}, nil)
+	c = dialTLS(t, s.Addr(), &tls.Config{}, nil)
 	if err := c.Authenticate(t.Context(), mech.WithoutInitialResponse(newMech(t, "xoauth2", c, cred))); err != nil {
 		t.Errorf("in two steps: %v", err)
 	}
 }
 
-// TestMechOAuthReason sees that the reason for the refusal of a token comes
-// along with the refusal.
+// TestMechOAuthReason checks that the error has both the server's reason for refusing a
+// token and its -ERR.
 func TestMechOAuthReason(t *testing.T) {
-	s := mechServer(t, "OAUTHBEARER", "XOAUTH2")
+	s := startMechServer(t, "OAUTHBEARER", "XOAUTH2")
 	for name, status := range map[string]string{"oauthbearer": "invalid_token", "xoauth2": "401"} {
-		c := secure(t, s.Addr(), &tls.Config{}, nil)
+		c := dialTLS(t, s.Addr(), &tls.Config{}, nil)
 		err := c.Authenticate(t.Context(), newMech(t, name, c, mech.Credentials{User: "alice", Token: "expired"}))
 		var reason *mech.OAuthError
 		var refused *pop3proto.ReplyError
@@ -275,9 +274,8 @@ func TestMechOAuthReason(t *testing.T) {
 	}
 }
 
-// TestRealServerMechanisms logs in on Dovecot by every mechanism that it has
-// for a password; once in two steps, after a wrong password on the same
-// connection.
+// TestRealServerMechanisms logs in to Dovecot with every password mechanism. For one user,
+// it first tries a wrong password on the same connection, and sends no initial response.
 func TestRealServerMechanisms(t *testing.T) {
 	t.Parallel()
 	names := []string{"plain", "login", "cram-md5", "digest-md5", "scram-sha-1", "scram-sha-256"}
@@ -285,7 +283,7 @@ func TestRealServerMechanisms(t *testing.T) {
 	passwords := map[string]string{
 		"simple@example.org": mechPass,
 		"quoted@example.org": `"qu\oted", p%C3%A4ss `,
-		// SASLprep knows no key, and Dovecot no SASLprep.
+		// SASLprep does not allow the key emoji, and Dovecot does not use SASLprep.
 		"signs@example.org": "5 \u20ac, Stra\u00dfe \U0001f511",
 	}
 	for user, pass := range passwords {
@@ -293,7 +291,7 @@ func TestRealServerMechanisms(t *testing.T) {
 	}
 	for user, pass := range passwords {
 		for _, name := range names {
-			c := secure(t, s.TLSAddr, s.TLSConfig(), nil)
+			c := dialTLS(t, s.TLSAddr, s.TLSConfig(), nil)
 			m := newMech(t, name, c, mech.Credentials{User: user, Password: pass, Host: "localhost"})
 			if pass == mechPass {
 				wrong := mech.Credentials{User: user, Password: "wrong", Host: "localhost"}

@@ -25,13 +25,13 @@ const (
 	realPass = "correct horse"
 )
 
-// realServer is a program that other people wrote, with an account in it.
+// realServer is a real server with the user realUser.
 type realServer struct {
 	*servertest.Server
 	name string
 }
 
-// eachRealServer runs a test against every server there is.
+// eachRealServer runs a test with every POP3 server of servertest.
 func eachRealServer(t *testing.T, test func(*testing.T, realServer)) {
 	t.Helper()
 	for name, start := range map[string]func(testing.TB) *servertest.Server{
@@ -56,10 +56,10 @@ func (s realServer) dial(t *testing.T, opts *pop3proto.Options) *pop3proto.Clien
 	if err != nil {
 		t.Fatal(err)
 	}
-	return greeted(t, conn, opts)
+	return newTestClient(t, conn, opts)
 }
 
-func greeted(t *testing.T, conn net.Conn, opts *pop3proto.Options) *pop3proto.Client {
+func newTestClient(t *testing.T, conn net.Conn, opts *pop3proto.Options) *pop3proto.Client {
 	t.Helper()
 	c, err := pop3proto.NewClient(t.Context(), conn, opts)
 	if err != nil {
@@ -69,7 +69,7 @@ func greeted(t *testing.T, conn net.Conn, opts *pop3proto.Options) *pop3proto.Cl
 	return c
 }
 
-// login returns a client that has logged in and asked for the capabilities.
+// login returns a client that has logged in and knows the capabilities.
 func (s realServer) login(t *testing.T, opts *pop3proto.Options) *pop3proto.Client {
 	t.Helper()
 	c := s.dial(t, opts)
@@ -99,7 +99,7 @@ func TestRealServerLogin(t *testing.T) {
 			name    string
 			do      func(*pop3proto.Client) error
 			works   bool
-			dovecot bool // Mailutils was given no database for it
+			dovecot bool // Mailutils has no user database for it
 		}{
 			{"USER and PASS", userPass, true, false},
 			{"PLAIN", saslPlain, true, true},
@@ -110,22 +110,22 @@ func TestRealServerLogin(t *testing.T) {
 			if login.dovecot && s.name != "dovecot" {
 				continue
 			}
-			check := func(how string, c *pop3proto.Client) {
+			check := func(channel string, c *pop3proto.Client) {
 				t.Helper()
 				err := login.do(c)
 				var refused *pop3proto.ReplyError
 				switch {
 				case login.works && err != nil:
-					t.Errorf("%s, %s: %v", login.name, how, err)
+					t.Errorf("%s, %s: %v", login.name, channel, err)
 				case !login.works && (!errors.As(err, &refused) || refused.Code != pop3proto.CodeAuth):
-					t.Errorf("%s, %s: the error is %v, want a ReplyError with [AUTH]", login.name, how, err)
+					t.Errorf("%s, %s: the error is %v, want a ReplyError with [AUTH]", login.name, channel, err)
 				case login.works:
 					if _, err := c.List(ctx); err != nil {
-						t.Errorf("%s, %s: %v", login.name, how, err)
+						t.Errorf("%s, %s: %v", login.name, channel, err)
 					}
 				}
 				if err := c.Quit(ctx); err != nil {
-					t.Errorf("%s, %s: QUIT: %v", login.name, how, err)
+					t.Errorf("%s, %s: QUIT: %v", login.name, channel, err)
 				}
 			}
 
@@ -136,7 +136,7 @@ func TestRealServerLogin(t *testing.T) {
 				t.Fatal(err)
 			}
 			if state, ok := c.TLS(); !ok || !state.HandshakeComplete {
-				t.Error("there is no TLS after STLS")
+				t.Error("no TLS after STLS")
 			}
 			check("after STLS", c)
 
@@ -144,7 +144,7 @@ func TestRealServerLogin(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			check("over TLS", greeted(t, tls.Client(conn, s.TLSConfig()), nil))
+			check("over TLS", newTestClient(t, tls.Client(conn, s.TLSConfig()), nil))
 		}
 	})
 }
@@ -159,7 +159,7 @@ func TestRealServerWrongName(t *testing.T) {
 			t.Errorf("StartTLS with another name: %v", err)
 		}
 		if _, err := c.Capabilities(t.Context()); !errors.Is(err, pop3proto.ErrBroken) {
-			t.Errorf("the client goes on after a failed handshake: %v", err)
+			t.Errorf("after a failed handshake: error %v, want ErrBroken", err)
 		}
 	})
 }
@@ -192,36 +192,36 @@ func TestRealServerCapabilities(t *testing.T) {
 		if want := []string{"PLAIN", "LOGIN"}; s.name == "dovecot" && !slices.Equal(before.SASL(), want) {
 			t.Errorf("SASL mechanisms are %q, want %q", before.SASL(), want)
 		}
-		// Mailutils tells strangers nothing of itself.
+		// Mailutils offers IMPLEMENTATION only after the login.
 		if program := strings.Join(after.Params("IMPLEMENTATION"), " "); s.name == "mailutils" && !strings.Contains(program, "Mailutils") {
 			t.Errorf("the implementation is %q, want one with Mailutils", program)
 		}
 	})
 }
 
-// TestRealServerMaildrop takes a maildrop of all sorts of messages home, one
-// by one and pipelined, and deletes all but one.
+// TestRealServerMaildrop retrieves all sample messages, one by one and pipelined, and
+// deletes all but one.
 func TestRealServerMaildrop(t *testing.T) {
 	eachRealServer(t, func(t *testing.T, s realServer) {
 		ctx := t.Context()
 		want := s.AddMessages(realUser, sampleMessages(t, s)...)
 
-		one := s.login(t, &pop3proto.Options{Window: 1})
-		entries := listed(t, one, want)
-		compare(t, "one by one", one.Retrieve(ctx, slices.Values(entries)), want)
-		compareHeaders(t, one, entries, want)
-		if err := one.Quit(ctx); err != nil {
+		c := s.login(t, &pop3proto.Options{Window: 1})
+		entries := mustList(t, c, want)
+		compareMessages(t, "one by one", c.Retrieve(ctx, slices.Values(entries)), want)
+		compareHeaders(t, c, entries, want)
+		if err := c.Quit(ctx); err != nil {
 			t.Fatal(err)
 		}
 
-		c := s.login(t, nil)
-		again := listed(t, c, want)
+		c = s.login(t, nil)
+		again := mustList(t, c, want)
 		if !slices.EqualFunc(again, entries, func(a, b pop3proto.Entry) bool { return a.UID == b.UID }) {
 			t.Error("a second session lists other unique-ids")
 		}
-		compare(t, "pipelined", c.Retrieve(ctx, slices.Values(again)), want)
+		compareMessages(t, "pipelined", c.Retrieve(ctx, slices.Values(again)), want)
 
-		if n, refused, err := c.DeleteAndQuit(ctx, all(len(want)-1)); len(n) != len(want)-1 || refused != nil || err != nil {
+		if n, refused, err := c.DeleteAndQuit(ctx, messageNumbers(len(want)-1)); len(n) != len(want)-1 || refused != nil || err != nil {
 			t.Fatalf("%v of %d messages marked: %v, %v", n, len(want)-1, refused, err)
 		}
 		if left := s.Messages(realUser); len(left) != 1 || !bytes.Equal(left[0], want[len(want)-1]) {
@@ -230,7 +230,7 @@ func TestRealServerMaildrop(t *testing.T) {
 	})
 }
 
-// sampleMessages returns messages that the server hands out as they are.
+// sampleMessages returns the messages in testdata that the server returns unchanged.
 func sampleMessages(t *testing.T, s realServer) [][]byte {
 	t.Helper()
 	files, err := filepath.Glob("../testdata/messages/*.eml")
@@ -254,12 +254,13 @@ func sampleMessages(t *testing.T, s realServer) [][]byte {
 	return msgs
 }
 
-// mangledByMailutils are the messages in which GNU Mailutils 3.15 finds no
-// header or stops half-way through it: it serves the rest without them.
+// mangledByMailutils are messages of which GNU Mailutils 3.15 does not recognise the header,
+// or only a part of it, and omits the rest of the header.
 var mangledByMailutils = []string{"odd-bad-fields.eml", "odd-header-only.eml", "odd-no-header.eml"}
 
-// listed returns the listing, which is to have one entry for each of want.
-func listed(t *testing.T, c *pop3proto.Client, want [][]byte) []pop3proto.Entry {
+// mustList returns the entries of the listing. It fails the test unless there is one for
+// each message of want.
+func mustList(t *testing.T, c *pop3proto.Client, want [][]byte) []pop3proto.Entry {
 	t.Helper()
 	listing, err := c.List(t.Context())
 	if err != nil {
@@ -279,30 +280,30 @@ func listed(t *testing.T, c *pop3proto.Client, want [][]byte) []pop3proto.Entry 
 	return listing.Entries
 }
 
-// compare reads every message and holds it against want, byte for byte.
-func compare(t *testing.T, how string, got iter.Seq2[*pop3proto.Message, error], want [][]byte) {
+// compareMessages reads all messages and compares them with want, byte by byte.
+func compareMessages(t *testing.T, name string, got iter.Seq2[*pop3proto.Message, error], want [][]byte) {
 	t.Helper()
 	i := 0
 	for m, err := range got {
 		if err != nil {
-			t.Fatalf("%s: message %d: %v", how, i+1, err)
+			t.Fatalf("%s: message %d: %v", name, i+1, err)
 		}
 		body, err := io.ReadAll(m)
 		if err != nil {
-			t.Fatalf("%s: message %d: %v", how, i+1, err)
+			t.Fatalf("%s: message %d: %v", name, i+1, err)
 		}
 		if !bytes.Equal(body, want[i]) {
 			t.Errorf("%s: message %d: got %.300q (%d bytes), want %.300q (%d bytes)",
-				how, i+1, body, len(body), want[i], len(want[i]))
+				name, i+1, body, len(body), want[i], len(want[i]))
 		}
 		i++
 	}
 	if i != len(want) {
-		t.Errorf("%s: %d messages of %d", how, i, len(want))
+		t.Errorf("%s: %d messages of %d", name, i, len(want))
 	}
 }
 
-// compareHeaders asks for the headers alone.
+// compareHeaders compares the replies to TOP with the headers of want.
 func compareHeaders(t *testing.T, c *pop3proto.Client, entries []pop3proto.Entry, want [][]byte) {
 	t.Helper()
 	var headers [][]byte
@@ -313,11 +314,11 @@ func compareHeaders(t *testing.T, c *pop3proto.Client, entries []pop3proto.Entry
 		}
 		headers = append(headers, msg[:end])
 	}
-	compare(t, "TOP", c.Top(t.Context(), slices.Values(entries), 0), headers)
+	compareMessages(t, "TOP", c.Top(t.Context(), slices.Values(entries), 0), headers)
 }
 
-// all yields the numbers from 1 to n.
-func all(n int) iter.Seq[int] {
+// messageNumbers yields the message numbers from 1 to n.
+func messageNumbers(n int) iter.Seq[int] {
 	return func(yield func(int) bool) {
 		for i := range n {
 			if !yield(i + 1) {
@@ -327,7 +328,7 @@ func all(n int) iter.Seq[int] {
 	}
 }
 
-// TestRealServerCancel hangs up in the middle of a message.
+// TestRealServerCancel cancels the context in the middle of a message.
 func TestRealServerCancel(t *testing.T) {
 	eachRealServer(t, func(t *testing.T, s realServer) {
 		s.AddMessages(realUser, bytes.Repeat([]byte("Subject: long\n\nA line of a long message.\n"), 50_000))
@@ -344,12 +345,12 @@ func TestRealServerCancel(t *testing.T) {
 			}
 			cancel()
 			if _, err := io.Copy(io.Discard, m); !errors.Is(err, context.Canceled) {
-				t.Errorf("reading on after the context ended: %v", err)
+				t.Errorf("reading after the context ended: %v", err)
 			}
 			break
 		}
 		if err := c.Noop(t.Context()); !errors.Is(err, pop3proto.ErrBroken) {
-			t.Errorf("the client goes on in the middle of a message: %v", err)
+			t.Errorf("in the middle of a message: error %v, want ErrBroken", err)
 		}
 	})
 }

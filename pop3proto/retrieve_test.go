@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,12 +18,12 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto"
 )
 
-// message is a reply to RETR.
+// message returns the reply to RETR for a message with this text.
 func message(text string) string { return "+OK\r\n" + stuff(text+"\r\n", "\r\n") }
 
 func TestRetrieveRefused(t *testing.T) {
-	for name, start := range map[string]func(testing.TB, *pop3proto.Options, ...string) (*pop3proto.Client, *tape){
-		"one by one": play, "pipelined": pipelining,
+	for name, start := range map[string]newClientFunc{
+		"one by one": newClient, "pipelined": newPipeliningClient,
 	} {
 		c, _ := start(t, nil, message("a"), "-ERR [SYS/TEMP] unreadable\r\n", message("c"), "-ERR\r\n", "-ERR\r\n", message("f"), "+OK\r\n")
 		got, err := retrieve(t.Context(), c, 6)
@@ -38,9 +36,10 @@ func TestRetrieveRefused(t *testing.T) {
 	}
 }
 
-// TestFlights checks when commands leave, and that each flight is one Write.
-func TestFlights(t *testing.T) {
-	flight := func(from, to int) (s string) {
+// TestPipelineWindow checks when commands are sent, and that those sent at once are one
+// Write.
+func TestPipelineWindow(t *testing.T) {
+	retr := func(from, to int) (s string) {
 		for i := from; i <= to; i++ {
 			s += fmt.Sprintf("RETR %d\r\n", i)
 		}
@@ -50,19 +49,19 @@ func TestFlights(t *testing.T) {
 		window, limit, n int
 		want             []string
 	}{
-		{1, 1, 3, []string{flight(1, 1), flight(2, 2), flight(3, 3)}},
-		{2, 2, 4, []string{flight(1, 2), flight(3, 3), flight(4, 4)}},
-		{8, 8, 3, []string{flight(1, 3)}},
-		{8, 8, 17, []string{flight(1, 8), flight(9, 12), flight(13, 16), flight(17, 17)}},
-		{0, 100, 100, []string{flight(1, 100)}},
-		{1000, 300, 300, []string{flight(1, 300)}},
-		// 4 KiB of commands, and more when half of them are answered.
-		{0, 421, 700, []string{flight(1, 420), flight(421, 625), flight(626, 700)}},
+		{1, 1, 3, []string{retr(1, 1), retr(2, 2), retr(3, 3)}},
+		{2, 2, 4, []string{retr(1, 2), retr(3, 3), retr(4, 4)}},
+		{8, 8, 3, []string{retr(1, 3)}},
+		{8, 8, 17, []string{retr(1, 8), retr(9, 12), retr(13, 16), retr(17, 17)}},
+		{0, 100, 100, []string{retr(1, 100)}},
+		{1000, 300, 300, []string{retr(1, 300)}},
+		// 4 KiB of commands, and more when half of them have a reply.
+		{0, 421, 700, []string{retr(1, 420), retr(421, 625), retr(626, 700)}},
 	} {
-		c, conn := pipelining(t, &pop3proto.Options{Window: test.window}, slices.Repeat([]string{message("x")}, test.n)...)
+		c, conn := newPipeliningClient(t, &pop3proto.Options{Window: test.window}, slices.Repeat([]string{message("x")}, test.n)...)
 		pulled, read := 0, 0
 		want := func(yield func(pop3proto.Entry) bool) {
-			for e := range numbers(test.n) {
+			for e := range numberedEntries(test.n) {
 				pulled++
 				if !yield(e) {
 					return
@@ -83,23 +82,23 @@ func TestFlights(t *testing.T) {
 			t.Errorf("window %d: %d messages, sent %q\nwant %q", test.window, read, conn.writes, test.want)
 		}
 		if most > test.limit {
-			t.Errorf("window %d: %d under way", test.window, most)
+			t.Errorf("window %d: %d in flight", test.window, most)
 		}
 	}
 }
 
-// TestFlightsOfLargeMessages asks for messages of a MiB: for eight, and once the
-// first is there for as many as come in a second, 16 at most.
-func TestFlightsOfLargeMessages(t *testing.T) {
+// TestPipelinePace retrieves messages of 1 MiB: eight at first, and then as many as arrive
+// in a second, but at most 16.
+func TestPipelinePace(t *testing.T) {
 	for pace, want := range map[time.Duration][]int{
 		0:                      {8, 9, 8, 8, 7},
 		100 * time.Millisecond: {8, 3, 5, 5, 5, 5, 5, 4},
 		10 * time.Second:       {8, 1, 1},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			c, conn := pipelining(t, nil, slices.Repeat([]string{message("x")}, 40)...)
+			c, conn := newPipeliningClient(t, nil, slices.Repeat([]string{message("x")}, 40)...)
 			large := func(yield func(pop3proto.Entry) bool) {
-				for e := range numbers(40) {
+				for e := range numberedEntries(40) {
 					if e.Size = 1 << 20; !yield(e) {
 						return
 					}
@@ -112,19 +111,20 @@ func TestFlightsOfLargeMessages(t *testing.T) {
 				time.Sleep(pace)
 			}
 			var got []int
-			for _, flight := range conn.writes {
-				got = append(got, strings.Count(flight, "RETR"))
+			for _, write := range conn.writes {
+				got = append(got, strings.Count(write, "RETR"))
 			}
 			if !slices.Equal(got[:len(want)], want) {
-				t.Errorf("a message in %v: flights of %d, want %d", pace, got, want)
+				t.Errorf("a message in %v: %d commands at once, want %d", pace, got, want)
 			}
 		})
 	}
 }
 
-// TestLargestMessages are messages each of which is more than may be under way.
+// TestLargestMessages retrieves messages that are each larger than the limit for messages
+// in flight.
 func TestLargestMessages(t *testing.T) {
-	c, _ := pipelining(t, nil, message("a"), message("b"))
+	c, _ := newPipeliningClient(t, nil, message("a"), message("b"))
 	largest := slices.Values([]pop3proto.Entry{{Num: 1, Size: 1 << 40}, {Num: 2, Size: 1 << 40}})
 	var got []int
 	for m, err := range c.Retrieve(t.Context(), largest) {
@@ -138,13 +138,13 @@ func TestLargestMessages(t *testing.T) {
 	}
 }
 
-// TestRetrieveLeavesNothing has a want that is told when nothing more is pulled.
-func TestRetrieveLeavesNothing(t *testing.T) {
-	c, _ := play(t, nil, message("a"))
+// TestRetrieveEndsWant checks that the iterator want ends when the loop is left.
+func TestRetrieveEndsWant(t *testing.T) {
+	c, _ := newClient(t, nil, message("a"))
 	ended := false
 	want := func(yield func(pop3proto.Entry) bool) {
 		defer func() { ended = true }()
-		for e := range numbers(3) {
+		for e := range numberedEntries(3) {
 			if !yield(e) {
 				return
 			}
@@ -154,17 +154,17 @@ func TestRetrieveLeavesNothing(t *testing.T) {
 		break
 	}
 	if !ended {
-		t.Error("what is wanted is still being pulled")
+		t.Error("the iterator has not ended")
 	}
 }
 
-// TestRetrieveStops has a want that ends while the loop runs: nothing is
+// TestRetrieveStops ends the iterator want while the loop runs, and checks that no reply is
 // left unread.
 func TestRetrieveStops(t *testing.T) {
-	c, conn := pipelining(t, &pop3proto.Options{Window: 4}, append(slices.Repeat([]string{message("x")}, 4), "+OK\r\n")...)
+	c, conn := newPipeliningClient(t, &pop3proto.Options{Window: 4}, append(slices.Repeat([]string{message("x")}, 4), "+OK\r\n")...)
 	enough := false
 	want := func(yield func(pop3proto.Entry) bool) {
-		for e := range numbers(1000) {
+		for e := range numberedEntries(1000) {
 			if enough || !yield(e) {
 				return
 			}
@@ -186,16 +186,15 @@ func TestRetrieveStops(t *testing.T) {
 	}
 }
 
-// TestRetrieveLeftEarly breaks out of the loop with a body half read and
-// replies on their way.
+// TestRetrieveLeftEarly leaves the loop in the middle of a body, with replies unread.
 func TestRetrieveLeftEarly(t *testing.T) {
-	c, conn := pipelining(t, nil, message("a"), message(strings.Repeat("b", 200_000)), "-ERR no\r\n", message("d"), "+OK\r\n", "+OK\r\n")
-	var lent []*pop3proto.Message
-	for m, err := range c.Retrieve(t.Context(), numbers(4)) {
+	c, conn := newPipeliningClient(t, nil, message("a"), message(strings.Repeat("b", 200_000)), "-ERR no\r\n", message("d"), "+OK\r\n", "+OK\r\n")
+	var messages []*pop3proto.Message
+	for m, err := range c.Retrieve(t.Context(), numberedEntries(4)) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		lent = append(lent, m)
+		messages = append(messages, m)
 		if _, err := m.Read(make([]byte, 1)); err != nil {
 			t.Fatal(err)
 		}
@@ -203,7 +202,7 @@ func TestRetrieveLeftEarly(t *testing.T) {
 			break
 		}
 	}
-	for _, m := range lent {
+	for _, m := range messages {
 		if n, err := m.Read(make([]byte, 10)); n != 0 || err == nil || err == io.EOF {
 			t.Errorf("a message was read after its turn: %d, %v", n, err)
 		}
@@ -219,26 +218,26 @@ func TestRetrieveLeftEarly(t *testing.T) {
 	}
 }
 
-// TestRetrieveLeftToSilence breaks out of the loop when the server has
-// stopped: the next command does not wait for ever.
+// TestRetrieveLeftToSilence leaves the loop when the server is silent, and checks that the
+// next command does not wait forever.
 func TestRetrieveLeftToSilence(t *testing.T) {
-	src := pieces{greeting, "+OK\r\nPIPELINING\r\n.\r\n", message("a")}
-	c, err := pop3proto.NewClient(t.Context(), &tape{src: &src, silent: true}, nil)
+	src := segments{greeting, "+OK\r\nPIPELINING\r\n.\r\n", message("a")}
+	c, err := pop3proto.NewClient(t.Context(), &scriptConn{src: &src, silent: true}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.Capabilities(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for range c.Retrieve(t.Context(), numbers(4)) {
+	for range c.Retrieve(t.Context(), numberedEntries(4)) {
 		break
 	}
 	wantBroken(t, c, c.Noop(t.Context()), os.ErrDeadlineExceeded)
 }
 
 func TestCommandInsideLoop(t *testing.T) {
-	c, _ := pipelining(t, nil, message("a"), message("b"))
-	for m, err := range c.Retrieve(t.Context(), numbers(2)) {
+	c, _ := newPipeliningClient(t, nil, message("a"), message("b"))
+	for m, err := range c.Retrieve(t.Context(), numberedEntries(2)) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -251,11 +250,11 @@ func TestCommandInsideLoop(t *testing.T) {
 	}
 }
 
-// TestRetrieveUnread leaves each body unread, or read in part.
+// TestRetrieveUnread does not read the bodies, or reads only a part.
 func TestRetrieveUnread(t *testing.T) {
-	c, _ := play(t, nil, message("abc"), message("def"), message("ghi"), "+OK\r\n")
+	c, _ := newClient(t, nil, message("abc"), message("def"), message("ghi"), "+OK\r\n")
 	var got []string
-	for m, err := range c.Retrieve(t.Context(), numbers(3)) {
+	for m, err := range c.Retrieve(t.Context(), numberedEntries(3)) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -273,12 +272,12 @@ func TestRetrieveUnread(t *testing.T) {
 	}
 }
 
-// TestRetrieveCut loses the connection in the second body: the error comes
-// from Read and once more, with the same message, from the loop.
+// TestRetrieveCut loses the connection in the second body: first Read returns the error,
+// then the loop yields it, with the same message.
 func TestRetrieveCut(t *testing.T) {
-	c, _ := pipelining(t, nil, message("a"), "+OK\r\nhalf")
+	c, _ := newPipeliningClient(t, nil, message("a"), "+OK\r\nhalf")
 	var turns []string
-	for m, err := range c.Retrieve(t.Context(), numbers(5)) {
+	for m, err := range c.Retrieve(t.Context(), numberedEntries(5)) {
 		n, readErr := io.Copy(io.Discard, m)
 		turns = append(turns, fmt.Sprint(m.Num, " ", n, " ", errors.Is(err, pop3proto.ErrBroken), errors.Is(readErr, io.ErrUnexpectedEOF)))
 	}
@@ -286,18 +285,18 @@ func TestRetrieveCut(t *testing.T) {
 	if !slices.Equal(turns, want) {
 		t.Errorf("turns %q, want %q", turns, want)
 	}
-	for m, err := range c.Retrieve(t.Context(), numbers(5)) {
+	for m, err := range c.Retrieve(t.Context(), numberedEntries(5)) {
 		if !errors.Is(err, pop3proto.ErrBroken) || m == nil {
 			t.Errorf("a broken client: %v, %v", m, err)
 		}
 	}
 }
 
-// TestRetrieveCutUnread is TestRetrieveCut for a body that was read in part.
+// TestRetrieveCutUnread is TestRetrieveCut for a body of which only a part was read.
 func TestRetrieveCutUnread(t *testing.T) {
-	c, _ := play(t, nil, "+OK\r\nhalf")
+	c, _ := newClient(t, nil, "+OK\r\nhalf")
 	turns := 0
-	for m, err := range c.Retrieve(t.Context(), numbers(1)) {
+	for m, err := range c.Retrieve(t.Context(), numberedEntries(1)) {
 		_, readErr := m.Read(make([]byte, 1))
 		if turns++; turns == 1 && (err != nil || readErr != nil) {
 			t.Errorf("the first turn: %v, read %v", err, readErr)
@@ -310,17 +309,17 @@ func TestRetrieveCutUnread(t *testing.T) {
 	}
 }
 
-// TestRetrieveContext ends the context in the middle of a body.
+// TestRetrieveContext cancels the context in the middle of a body.
 func TestRetrieveContext(t *testing.T) {
 	client, server := loopback(t)
-	go follow(server, "S: +OK\nC: RETR 1\nS: +OK\nS: half")
+	go runTranscript(server, "S: +OK\nC: RETR 1\nS: +OK\nS: half")
 	c, err := pop3proto.NewClient(t.Context(), client, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	for m, err := range c.Retrieve(ctx, numbers(1)) {
+	for m, err := range c.Retrieve(ctx, numberedEntries(1)) {
 		if err != nil {
 			break
 		}
@@ -335,8 +334,8 @@ func TestRetrieveContext(t *testing.T) {
 	wantBroken(t, c, c.Noop(t.Context()), context.Canceled)
 }
 
-// TestNoDeadlock has a server that reads a command only when it has written
-// the last reply, over sockets with small buffers.
+// TestNoDeadlock has a server that reads a command only after it has written the reply to
+// the last one, and sockets with small buffers.
 func TestNoDeadlock(t *testing.T) {
 	const n, size = 300, 20_000
 	client, server := loopback(t)
@@ -372,7 +371,7 @@ func TestNoDeadlock(t *testing.T) {
 		t.Fatal(err)
 	}
 	read := 0
-	for m, err := range c.Retrieve(t.Context(), numbers(n)) {
+	for m, err := range c.Retrieve(t.Context(), numberedEntries(n)) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -386,7 +385,7 @@ func TestNoDeadlock(t *testing.T) {
 	}
 }
 
-// TestRealMessages sends real messages and compares every byte.
+// TestRealMessages retrieves sample messages and compares every byte.
 func TestRealMessages(t *testing.T) {
 	files, _ := filepath.Glob("../testdata/messages/*")
 	if len(files) == 0 {
@@ -405,97 +404,9 @@ func TestRealMessages(t *testing.T) {
 		replies = append(replies, "+OK\r\n"+stuff(text, "\r\n"))
 		want = append(want, text)
 	}
-	c, _ := pipelining(t, nil, replies...)
+	c, _ := newPipeliningClient(t, nil, replies...)
 	got, err := retrieve(t.Context(), c, len(files))
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("%d messages of %d, %v", len(got), len(want), err)
-	}
-}
-
-func ints(n int) iter.Seq[int] {
-	return func(yield func(int) bool) {
-		for e := range numbers(n) {
-			if !yield(e.Num) {
-				return
-			}
-		}
-	}
-}
-
-// TestDeletionFlights deletes more than a flight holds.
-func TestDeletionFlights(t *testing.T) {
-	const n = 2500
-	c, conn := pipelining(t, nil, append(slices.Repeat([]string{"+OK\r\n"}, n), "+OK bye\r\n")...)
-	marked, refused, err := c.DeleteAndQuit(t.Context(), ints(n))
-	if len(marked) != n || refused != nil || err != nil {
-		t.Errorf("%d marked, %v, %v", len(marked), refused, err)
-	}
-	var got []int
-	for _, flight := range conn.writes {
-		got = append(got, strings.Count(flight, "DELE"))
-	}
-	// 16 KiB of commands, and more when half of them are answered.
-	if want := []int{1590, 744, 166}; !slices.Equal(got, want) {
-		t.Errorf("flights of %d, want %d", got, want)
-	}
-}
-
-func TestDeleteAndQuit(t *testing.T) {
-	three := "DELE 1\r\nDELE 2\r\nDELE 3\r\n"
-	for name, test := range map[string]struct {
-		start  func(testing.TB, *pop3proto.Options, ...string) (*pop3proto.Client, *tape)
-		window int
-		writes []string
-	}{
-		"one by one":       {play, 0, []string{"DELE 1\r\n", "DELE 2\r\n", "DELE 3\r\n", "QUIT\r\n"}},
-		"pipelined":        {pipelining, 0, []string{three + "QUIT\r\n"}},
-		"in full flights":  {pipelining, 3, []string{three, "QUIT\r\n"}},
-		"not to pipeline":  {pipelining, 1, []string{"DELE 1\r\n", "DELE 2\r\n", "DELE 3\r\n", "QUIT\r\n"}},
-		"in small flights": {pipelining, 2, []string{"DELE 1\r\nDELE 2\r\n", "DELE 3\r\n", "QUIT\r\n"}},
-	} {
-		opts := &pop3proto.Options{Window: test.window}
-		c, conn := test.start(t, opts, "+OK\r\n", "-ERR no\r\n", "+OK\r\n", "+OK bye\r\n")
-		marked, refused, err := c.DeleteAndQuit(t.Context(), ints(3))
-		if !slices.Equal(marked, []int{1, 3}) || refused == nil || errors.Is(refused, pop3proto.ErrBroken) || err != nil {
-			t.Errorf("%s: %v marked, %v, %v", name, marked, refused, err)
-		}
-		if !slices.Equal(conn.writes, test.writes) {
-			t.Errorf("%s: sent %q", name, conn.writes)
-		}
-		wantBroken(t, c, c.Noop(t.Context()), net.ErrClosed)
-
-		c, _ = test.start(t, opts, "+OK\r\n", "+OK\r\n", "+OK\r\n", "-ERR some remain\r\n")
-		marked, refused, err = c.DeleteAndQuit(t.Context(), ints(3))
-		if r, ok := errors.AsType[*pop3proto.ReplyError](err); len(marked) != 3 || refused != nil || !ok || r.Verb != "QUIT" {
-			t.Errorf("%s, refused: %v marked, %v, %v", name, marked, refused, err)
-		}
-
-		c, conn = test.start(t, opts, "+OK\r\n", "what?\r\n")
-		marked, refused, err = c.DeleteAndQuit(t.Context(), ints(3))
-		if len(marked) != 1 || refused != nil || !conn.closed {
-			t.Errorf("%s, out of step: %v marked, %v, %v, closed: %v", name, marked, refused, err, conn.closed)
-		}
-		wantProtocolError(t, c, err)
-
-		c, _ = test.start(t, opts, "-ERR one too many\r\n", "+OK\r\n", "+OK\r\n", "+OK\r\n", "+OK bye\r\n")
-		marked, refused, err = c.DeleteAndQuit(t.Context(), ints(3))
-		if len(marked) != 2 || refused == nil {
-			t.Errorf("%s, one too many: %v marked, %v, %v", name, marked, refused, err)
-		}
-		wantProtocolError(t, c, err)
-
-		c, _ = test.start(t, opts, "-ERR one too many\r\n", "+OK\r\n", "+OK\r\n", "+OK\r\n+OK bye\r\n")
-		_, _, err = c.DeleteAndQuit(t.Context(), ints(3))
-		wantProtocolError(t, c, err)
-
-		c, conn = test.start(t, opts, append(slices.Concat([]string{"+OK\r\n", "-ERR already deleted\r\n"},
-			slices.Repeat([]string{"+OK\r\n", "-ERR no more\r\n"}, 29)), "+OK bye\r\n")...)
-		marked, refused, err = c.DeleteAndQuit(t.Context(), ints(60))
-		if r, ok := errors.AsType[*pop3proto.ReplyError](refused); len(marked) != 30 || !ok || r.Verb != "DELE" || r.Text != "already deleted" || err != nil {
-			t.Errorf("%s, half refused: %v marked, %v, %v", name, marked, refused, err)
-		}
-		if sent := strings.Join(conn.writes, ""); strings.Count(sent, "DELE ") != 60 {
-			t.Errorf("%s: sent %q", name, sent)
-		}
 	}
 }

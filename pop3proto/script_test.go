@@ -17,23 +17,22 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto"
 )
 
-// tape is a server whose words do not depend on what it is told: a net.Conn
-// that reads from src. It records the writes and checks that each read has
-// its own deadline.
-type tape struct {
-	src    io.Reader
-	silent bool // at the end of src, hang rather than close
-	writes []string
-	armed  bool // a deadline was set since the last read
-	naked  int  // reads without
-	closed bool
+// scriptConn is a net.Conn to a server that sends src, whatever the client sends. It
+// records the writes, and counts the reads for which no new deadline was set.
+type scriptConn struct {
+	src                  io.Reader
+	silent               bool // at the end of src, reads time out instead of returning io.EOF
+	writes               []string
+	hasDeadline          bool // a deadline was set since the last read
+	readsWithoutDeadline int
+	closed               bool
 }
 
-func (t *tape) Read(p []byte) (int, error) {
-	if !t.armed {
-		t.naked++
+func (t *scriptConn) Read(p []byte) (int, error) {
+	if !t.hasDeadline {
+		t.readsWithoutDeadline++
 	}
-	t.armed = false
+	t.hasDeadline = false
 	n, err := t.src.Read(p)
 	if err == io.EOF && t.silent {
 		err = os.ErrDeadlineExceeded
@@ -41,27 +40,27 @@ func (t *tape) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (t *tape) Write(p []byte) (int, error) {
+func (t *scriptConn) Write(p []byte) (int, error) {
 	t.writes = append(t.writes, string(p))
 	return len(p), nil
 }
 
-func (t *tape) Close() error                     { t.closed = true; return nil }
-func (t *tape) LocalAddr() net.Addr              { return nil }
-func (t *tape) RemoteAddr() net.Addr             { return nil }
-func (t *tape) SetReadDeadline(time.Time) error  { return nil }
-func (t *tape) SetWriteDeadline(time.Time) error { return nil }
+func (t *scriptConn) Close() error                     { t.closed = true; return nil }
+func (t *scriptConn) LocalAddr() net.Addr              { return nil }
+func (t *scriptConn) RemoteAddr() net.Addr             { return nil }
+func (t *scriptConn) SetReadDeadline(time.Time) error  { return nil }
+func (t *scriptConn) SetWriteDeadline(time.Time) error { return nil }
 
-func (t *tape) SetDeadline(time.Time) error {
-	t.armed = true
+func (t *scriptConn) SetDeadline(time.Time) error {
+	t.hasDeadline = true
 	return nil
 }
 
-// pieces reads each of its strings separately, so that nothing is received
-// before it was asked for.
-type pieces []string
+// segments is an io.Reader that returns each of its strings in a read of its own, so that
+// the client receives no reply together with an earlier one.
+type segments []string
 
-func (s *pieces) Read(p []byte) (int, error) {
+func (s *segments) Read(p []byte) (int, error) {
 	for len(*s) > 0 {
 		if (*s)[0] == "" {
 			*s = (*s)[1:]
@@ -76,27 +75,31 @@ func (s *pieces) Read(p []byte) (int, error) {
 
 const greeting = "+OK ready\r\n"
 
-// play returns a client whose server says each of replies when it is read for.
-func play(t testing.TB, opts *pop3proto.Options, replies ...string) (*pop3proto.Client, *tape) {
+// newClientFunc is the type of newClient and newPipeliningClient.
+type newClientFunc func(t testing.TB, opts *pop3proto.Options, replies ...string) (*pop3proto.Client, *scriptConn)
+
+// newClient returns a client whose server sends a greeting and then replies, one for each
+// read.
+func newClient(t testing.TB, opts *pop3proto.Options, replies ...string) (*pop3proto.Client, *scriptConn) {
 	t.Helper()
 	replies = append([]string{greeting}, replies...)
-	conn := &tape{src: (*pieces)(&replies)}
+	conn := &scriptConn{src: (*segments)(&replies)}
 	c, err := pop3proto.NewClient(t.Context(), conn, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if conn.naked > 0 {
-			t.Errorf("%d reads without a fresh deadline", conn.naked)
+		if conn.readsWithoutDeadline > 0 {
+			t.Errorf("%d reads without a new deadline", conn.readsWithoutDeadline)
 		}
 	})
 	return c, conn
 }
 
-// pipelining plays a client that has seen PIPELINING offered.
-func pipelining(t testing.TB, opts *pop3proto.Options, replies ...string) (*pop3proto.Client, *tape) {
+// newPipeliningClient is newClient with a server that has offered PIPELINING.
+func newPipeliningClient(t testing.TB, opts *pop3proto.Options, replies ...string) (*pop3proto.Client, *scriptConn) {
 	t.Helper()
-	c, conn := play(t, opts, append([]string{"+OK\r\nPIPELINING\r\nRESP-CODES\r\n.\r\n"}, replies...)...)
+	c, conn := newClient(t, opts, append([]string{"+OK\r\nPIPELINING\r\nRESP-CODES\r\n.\r\n"}, replies...)...)
 	if _, err := c.Capabilities(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -104,15 +107,14 @@ func pipelining(t testing.TB, opts *pop3proto.Options, replies ...string) (*pop3
 	return c, conn
 }
 
-// converse returns a client of a server that follows a transcript of lines
-// "S: …" and "C: …", as in RFC 1939 §10, and hangs up at its end. Lines of
-// one flight of the client may be read one by one.
-func converse(t *testing.T, transcript string, opts *pop3proto.Options) *pop3proto.Client {
+// newTranscriptClient returns a client of a server that runs a transcript and then hangs
+// up.
+func newTranscriptClient(t *testing.T, transcript string, opts *pop3proto.Options) *pop3proto.Client {
 	t.Helper()
 	client, server := net.Pipe()
 	done := make(chan error, 1)
 	go func() {
-		done <- follow(server, transcript)
+		done <- runTranscript(server, transcript)
 		server.Close()
 	}()
 	c, err := pop3proto.NewClient(t.Context(), client, opts)
@@ -128,12 +130,14 @@ func converse(t *testing.T, transcript string, opts *pop3proto.Options) *pop3pro
 	return c
 }
 
-func follow(conn net.Conn, transcript string) error {
+// runTranscript is a server: it sends the lines "S: ..." of a transcript, and returns an
+// error unless the client sends the lines "C: ...".
+func runTranscript(conn net.Conn, transcript string) error {
 	r := bufio.NewReader(conn)
 	for line := range strings.Lines(strings.TrimSpace(transcript)) {
-		who, text, _ := strings.Cut(strings.TrimSpace(line), ":")
+		sender, text, _ := strings.Cut(strings.TrimSpace(line), ":")
 		text = strings.TrimPrefix(text, " ")
-		switch who {
+		switch sender {
 		case "S":
 			if _, err := io.WriteString(conn, text+"\r\n"); err != nil {
 				return fmt.Errorf("sending %q: %w", text, err)
@@ -173,8 +177,8 @@ func loopback(t *testing.T) (client, server *net.TCPConn) {
 	return dialed.(*net.TCPConn), accepted.(*net.TCPConn)
 }
 
-// numbers yields entries with the numbers from 1 to n.
-func numbers(n int) iter.Seq[pop3proto.Entry] {
+// numberedEntries yields entries with the message numbers from 1 to n.
+func numberedEntries(n int) iter.Seq[pop3proto.Entry] {
 	return func(yield func(pop3proto.Entry) bool) {
 		for i := range n {
 			if !yield(pop3proto.Entry{Num: i + 1}) {
@@ -184,10 +188,10 @@ func numbers(n int) iter.Seq[pop3proto.Entry] {
 	}
 }
 
-// retrieve reads n messages whole. It stops at the first error that is not a
-// refusal, and gives "-ERR" for a message that was refused.
+// retrieve returns the messages from 1 to n, with "-ERR" for one that the server refuses.
+// It stops at any other error.
 func retrieve(ctx context.Context, c *pop3proto.Client, n int) (bodies []string, err error) {
-	for m, err := range c.Retrieve(ctx, numbers(n)) {
+	for m, err := range c.Retrieve(ctx, numberedEntries(n)) {
 		var refused *pop3proto.ReplyError
 		if errors.As(err, &refused) {
 			bodies = append(bodies, "-ERR")
@@ -205,7 +209,7 @@ func retrieve(ctx context.Context, c *pop3proto.Client, n int) (bodies []string,
 	return bodies, nil
 }
 
-// wantBroken checks that err broke the client, for cause.
+// wantBroken checks that err has broken the client and wraps cause, if that is not nil.
 func wantBroken(t *testing.T, c *pop3proto.Client, err, cause error) {
 	t.Helper()
 	if !errors.Is(err, pop3proto.ErrBroken) || cause != nil && !errors.Is(err, cause) {
@@ -216,7 +220,7 @@ func wantBroken(t *testing.T, c *pop3proto.Client, err, cause error) {
 	}
 }
 
-// wantProtocolError checks that err is a ProtocolError that broke the client.
+// wantProtocolError checks that err is a ProtocolError that has broken the client.
 func wantProtocolError(t *testing.T, c *pop3proto.Client, err error) {
 	t.Helper()
 	var syntax *pop3proto.ProtocolError

@@ -18,8 +18,9 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto"
 )
 
-// certificate returns the two ends of a TLS configuration for example.com.
-func certificate(t *testing.T) (server, client *tls.Config) {
+// tlsConfigs returns configurations for a server with a certificate for example.com and for
+// a client that trusts it.
+func tlsConfigs(t *testing.T) (server, client *tls.Config) {
 	s := httptest.NewUnstartedServer(nil)
 	s.StartTLS()
 	defer s.Close()
@@ -50,16 +51,16 @@ C: QUIT
 S: +OK`
 
 func TestStartTLS(t *testing.T) {
-	serverTLS, clientTLS := certificate(t)
+	serverTLS, clientTLS := tlsConfigs(t)
 	client, server := loopback(t)
 	done := make(chan error, 1)
 	go func() {
-		err := follow(server, untilSTLS)
+		err := runTranscript(server, untilSTLS)
 		conn := tls.Server(server, serverTLS)
-		done <- errors.Join(err, follow(conn, afterSTLS))
+		done <- errors.Join(err, runTranscript(conn, afterSTLS))
 		conn.Close()
 	}()
-	var trace notes
+	var trace traceLog
 	c, err := pop3proto.NewClient(t.Context(), client, &pop3proto.Options{Trace: &trace})
 	if err != nil {
 		t.Fatal(err)
@@ -79,13 +80,13 @@ func TestStartTLS(t *testing.T) {
 	if err := c.StartTLS(t.Context(), clientTLS); err == nil || errors.Is(err, pop3proto.ErrBroken) {
 		t.Errorf("STLS twice: %v", err)
 	}
-	// PIPELINING was said in the clear, so it does not count.
+	// PIPELINING was offered in the clear, so it must be ignored.
 	trace.Reset()
 	if _, err := c.List(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if !strings.HasPrefix(trace.String(), "C: STAT\nS: +OK 0 0\nC: LIST\n") {
-		t.Errorf("pipelined without being offered to:\n%s", trace.String())
+		t.Errorf("pipelined without PIPELINING:\n%s", trace.String())
 	}
 	if err := c.Quit(t.Context()); err != nil {
 		t.Error(err)
@@ -96,9 +97,9 @@ func TestStartTLS(t *testing.T) {
 }
 
 func TestImplicitTLS(t *testing.T) {
-	serverTLS, clientTLS := certificate(t)
+	serverTLS, clientTLS := tlsConfigs(t)
 	client, server := loopback(t)
-	go follow(tls.Server(server, serverTLS), "S: +OK ready\nC: NOOP\nS: +OK")
+	go runTranscript(tls.Server(server, serverTLS), "S: +OK ready\nC: NOOP\nS: +OK")
 	c, err := pop3proto.NewClient(t.Context(), tls.Client(client, clientTLS), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -115,36 +116,36 @@ func TestImplicitTLS(t *testing.T) {
 	wantBroken(t, c, c.Noop(t.Context()), net.ErrClosed)
 }
 
-// TestStartTLSInjected has data in the clear behind the reply to STLS.
+// TestStartTLSInjected has data in the clear after the reply to STLS.
 func TestStartTLSInjected(t *testing.T) {
 	for _, injected := range []string{"+OK forged\r\n", "x"} {
-		c, conn := play(t, nil, "+OK begin\r\n"+injected)
+		c, conn := newClient(t, nil, "+OK begin\r\n"+injected)
 		err := c.StartTLS(t.Context(), &tls.Config{ServerName: "example.com"})
 		wantBroken(t, c, err, pop3proto.ErrInjected)
 		if len(conn.writes) != 1 {
-			t.Errorf("a handshake was begun: %q", conn.writes)
+			t.Errorf("the handshake was started: %q", conn.writes)
 		}
 	}
 }
 
-// Whoever stands on the way can have the greeting end in a bare LF. Behind STLS that
-// must not make a bare LF the end of a line: it may be a mail's, with a dot behind it
-// and forged replies.
+// TestStartTLSGreeting has an attacker that changes the line end of the greeting, which is
+// sent in the clear, to a bare LF. After STLS the client must not accept bare LF as line
+// ends: a message could then contain a forged end and forged replies.
 func TestStartTLSGreeting(t *testing.T) {
 	const body = "Subject: x\r\n\r\nx\n.\n+OK\r\nSubject: forged\r\n"
-	serverTLS, clientTLS := certificate(t)
+	serverTLS, clientTLS := tlsConfigs(t)
 	for _, eol := range []string{"\r\n", "\n"} {
 		client, server := loopback(t)
 		done := make(chan error, 1)
 		go func() {
 			_, err := io.WriteString(server, "+OK ready"+eol)
-			err = errors.Join(err, follow(server, "C: STLS\nS: +OK"))
+			err = errors.Join(err, runTranscript(server, "C: STLS\nS: +OK"))
 			conn := tls.Server(server, serverTLS)
-			err = errors.Join(err, follow(conn, "C: NOOP\nS: +OK\nC: RETR 1\nS: +OK"))
+			err = errors.Join(err, runTranscript(conn, "C: NOOP\nS: +OK\nC: RETR 1\nS: +OK"))
 			_, werr := io.WriteString(conn, body+".\r\n")
-			done <- errors.Join(err, werr, follow(conn, "C: NOOP\nS: +OK"))
+			done <- errors.Join(err, werr, runTranscript(conn, "C: NOOP\nS: +OK"))
 		}()
-		c, got := behindSTLS(t, client, clientTLS)
+		c, got := startTLSAndRetrieve(t, client, clientTLS)
 		if got != body {
 			t.Errorf("greeting that ends in %q: body %q", eol, got)
 		}
@@ -158,30 +159,31 @@ func TestStartTLSGreeting(t *testing.T) {
 	}
 }
 
-// A server whose lines end in a bare LF, and that has TLS, is understood all the same.
+// TestStartTLSBareLF has a server whose lines end in a bare LF, also after STLS.
 func TestStartTLSBareLF(t *testing.T) {
-	serverTLS, clientTLS := certificate(t)
+	serverTLS, clientTLS := tlsConfigs(t)
 	client, server := loopback(t)
 	go func() {
 		conn := net.Conn(server)
-		say := func(text string) { io.WriteString(conn, text) }
-		hear := func() { bufio.NewReader(conn).ReadString('\n') }
-		say("+OK ready\n")
-		hear()
-		say("+OK\n")
+		send := func(text string) { io.WriteString(conn, text) }
+		readCommand := func() { bufio.NewReader(conn).ReadString('\n') }
+		send("+OK ready\n")
+		readCommand()
+		send("+OK\n")
 		conn = tls.Server(server, serverTLS)
-		hear()
-		say("+OK\n")
-		hear()
-		say("+OK\nx\n..\n.\n")
+		readCommand()
+		send("+OK\n")
+		readCommand()
+		send("+OK\nx\n..\n.\n")
 	}()
-	if _, got := behindSTLS(t, client, clientTLS); got != "x\n.\n" {
+	if _, got := startTLSAndRetrieve(t, client, clientTLS); got != "x\n.\n" {
 		t.Errorf("body %q", got)
 	}
 }
 
-// behindSTLS has a client upgrade a connection, and returns it with the first message.
-func behindSTLS(t *testing.T, conn net.Conn, config *tls.Config) (*pop3proto.Client, string) {
+// startTLSAndRetrieve returns a client that has upgraded conn with STLS, and the first
+// message.
+func startTLSAndRetrieve(t *testing.T, conn net.Conn, config *tls.Config) (*pop3proto.Client, string) {
 	t.Helper()
 	c, err := pop3proto.NewClient(t.Context(), conn, nil)
 	if err != nil {
@@ -191,7 +193,7 @@ func behindSTLS(t *testing.T, conn net.Conn, config *tls.Config) (*pop3proto.Cli
 		t.Fatal(err)
 	}
 	var body []byte
-	for m, err := range c.Retrieve(t.Context(), numbers(1)) {
+	for m, err := range c.Retrieve(t.Context(), numberedEntries(1)) {
 		if err == nil {
 			body, err = io.ReadAll(m)
 		}
@@ -203,7 +205,7 @@ func behindSTLS(t *testing.T, conn net.Conn, config *tls.Config) (*pop3proto.Cli
 }
 
 func TestStartTLSFails(t *testing.T) {
-	c, _ := play(t, nil, "-ERR no\r\n", "+OK\r\n")
+	c, _ := newClient(t, nil, "-ERR no\r\n", "+OK\r\n")
 	var refused *pop3proto.ReplyError
 	if err := c.StartTLS(t.Context(), nil); !errors.As(err, &refused) || refused.Verb != "STLS" {
 		t.Errorf("refused: %v", err)
@@ -212,11 +214,11 @@ func TestStartTLSFails(t *testing.T) {
 		t.Error(err)
 	}
 
-	serverTLS, clientTLS := certificate(t)
+	serverTLS, clientTLS := tlsConfigs(t)
 	clientTLS.ServerName = "mail.example.net"
 	client, server := loopback(t)
 	go func() {
-		follow(server, "S: +OK\nC: STLS\nS: +OK")
+		runTranscript(server, "S: +OK\nC: STLS\nS: +OK")
 		tls.Server(server, serverTLS).Handshake()
 	}()
 	c, err := pop3proto.NewClient(t.Context(), client, nil)
@@ -231,14 +233,15 @@ func TestStartTLSFails(t *testing.T) {
 	wantBroken(t, c, err, nil)
 }
 
-// TestHandshakeWaits has a server that goes silent behind its +OK.
-func TestHandshakeWaits(t *testing.T) {
-	_, clientTLS := certificate(t)
-	start := func(t *testing.T, client, server net.Conn, then func()) *pop3proto.Client {
+// TestSilentHandshake has a server that is silent after its +OK to STLS. The handshake must
+// obey the timeout and the context.
+func TestSilentHandshake(t *testing.T) {
+	_, clientTLS := tlsConfigs(t)
+	start := func(t *testing.T, client, server net.Conn, onHandshake func()) *pop3proto.Client {
 		go func() {
-			follow(server, "S: +OK\nC: STLS\nS: +OK")
+			runTranscript(server, "S: +OK\nC: STLS\nS: +OK")
 			io.ReadFull(server, make([]byte, 1)) // of the handshake
-			then()
+			onHandshake()
 			io.Copy(io.Discard, server)
 		}()
 		c, err := pop3proto.NewClient(t.Context(), client, &pop3proto.Options{Timeout: time.Minute})
@@ -261,13 +264,13 @@ func TestHandshakeWaits(t *testing.T) {
 	wantBroken(t, c, c.StartTLS(ctx, clientTLS), context.Canceled)
 }
 
-// TestHandshakeObeysTimeout is a handshake that is still to be done, with a peer
-// that takes not even its first message: TLS writes while it is read from.
+// TestHandshakeObeysTimeout has an implicit TLS connection without a handshake yet, and a
+// peer that reads nothing. Reading the greeting then blocks in a write of the handshake.
 func TestHandshakeObeysTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		near, far := net.Pipe()
-		defer far.Close()
-		conn := tls.Client(near, &tls.Config{ServerName: "example.com"})
+		client, server := net.Pipe()
+		defer server.Close()
+		conn := tls.Client(client, &tls.Config{ServerName: "example.com"})
 		_, err := pop3proto.NewClient(t.Context(), conn, &pop3proto.Options{Timeout: time.Minute})
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("error %v", err)

@@ -13,74 +13,75 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto"
 )
 
-// lingering is a connection that takes its time to set a deadline that has passed.
-type lingering struct {
-	*tape
-	reading func()
-	set     atomic.Bool
+// slowDeadlineConn is a connection that takes a second to set a deadline in the past.
+type slowDeadlineConn struct {
+	*scriptConn
+	beforeRead func()
+	set        atomic.Bool // a deadline in the past was set
 }
 
-func (c *lingering) Read(p []byte) (int, error) {
-	c.reading()
-	return c.tape.Read(p)
+func (c *slowDeadlineConn) Read(p []byte) (int, error) {
+	c.beforeRead()
+	return c.scriptConn.Read(p)
 }
 
-func (c *lingering) SetDeadline(d time.Time) error {
+func (c *slowDeadlineConn) SetDeadline(d time.Time) error {
 	if d.After(time.Now()) {
-		return c.tape.SetDeadline(d)
+		return c.scriptConn.SetDeadline(d)
 	}
 	time.Sleep(time.Second)
 	c.set.Store(true)
 	return nil
 }
 
-// TestContextEndsWithReply ends a context as the reply comes. The deadline that this
-// sets is not to hit the next command: the command is not over before.
+// TestContextEndsWithReply cancels a context while the reply arrives. The command must not
+// return before the deadline for that is set, which could otherwise hit the next command.
 func TestContextEndsWithReply(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		conn := &lingering{tape: &tape{src: &pieces{greeting, "+OK\r\n"}}, reading: func() {}}
+		conn := &slowDeadlineConn{scriptConn: &scriptConn{src: &segments{greeting, "+OK\r\n"}}, beforeRead: func() {}}
 		c, err := pop3proto.NewClient(t.Context(), conn, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		conn.reading = func() { cancel(); synctest.Wait() }
+		conn.beforeRead = func() { cancel(); synctest.Wait() }
 		if err := c.Noop(ctx); err != nil || !conn.set.Load() {
 			t.Errorf("error %v, the deadline was set: %v", err, conn.set.Load())
 		}
 	})
 }
 
-// overtaken is a connection on which something happens before a deadline is set.
-type overtaken struct {
-	*tape
-	read, write func()
-	reads       int
+// raceConn is a connection that calls functions before it sets a deadline in the future.
+type raceConn struct {
+	*scriptConn
+	beforeDeadline      func() // before SetDeadline
+	beforeWriteDeadline func() // before SetWriteDeadline
+	reads               int
 }
 
-func (c *overtaken) Read(p []byte) (int, error) {
+func (c *raceConn) Read(p []byte) (int, error) {
 	c.reads++
-	return c.tape.Read(p)
+	return c.scriptConn.Read(p)
 }
 
-func (c *overtaken) SetDeadline(d time.Time) error {
+func (c *raceConn) SetDeadline(d time.Time) error {
 	if d.After(time.Now()) {
-		c.read()
-		return c.tape.SetDeadline(d)
+		c.beforeDeadline()
+		return c.scriptConn.SetDeadline(d)
 	}
 	return nil
 }
 
-func (c *overtaken) SetWriteDeadline(time.Time) error {
-	c.write()
+func (c *raceConn) SetWriteDeadline(time.Time) error {
+	c.beforeWriteDeadline()
 	return nil
 }
 
-// TestContextEndsBeforeDeadline ends a context just before the deadline is set that
-// would undo what this does to the connection.
+// TestContextEndsBeforeDeadline cancels a context just before the command sets its
+// deadline, which overwrites the one that the cancellation has set. The command must notice.
 func TestContextEndsBeforeDeadline(t *testing.T) {
 	for _, verb := range []string{"read", "write"} {
-		conn := &overtaken{tape: &tape{src: &pieces{greeting, "+OK\r\n"}}, read: func() {}, write: func() {}}
+		conn := &raceConn{scriptConn: &scriptConn{src: &segments{greeting, "+OK\r\n"}}, beforeDeadline: func() {}, beforeWriteDeadline: func() {}}
 		c, err := pop3proto.NewClient(t.Context(), conn, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -88,9 +89,9 @@ func TestContextEndsBeforeDeadline(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		writes := 1
 		if verb == "read" {
-			conn.read = cancel
+			conn.beforeDeadline = cancel
 		} else {
-			conn.write, writes = cancel, 0
+			conn.beforeWriteDeadline, writes = cancel, 0
 		}
 		err = c.Noop(ctx)
 		if !errors.Is(err, context.Canceled) || conn.reads != 1 || len(conn.writes) != writes {
@@ -100,11 +101,11 @@ func TestContextEndsBeforeDeadline(t *testing.T) {
 	}
 }
 
-// TestIdle has more time pass between two commands than the server has for a reply.
+// TestIdle checks that Options.Timeout does not apply to the time between commands.
 func TestIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := net.Pipe()
-		go follow(server, "S: +OK\nC: NOOP\nS: +OK\n")
+		go runTranscript(server, "S: +OK\nC: NOOP\nS: +OK\n")
 		c, err := pop3proto.NewClient(t.Context(), client, &pop3proto.Options{Timeout: time.Minute})
 		if err != nil {
 			t.Fatal(err)
@@ -117,32 +118,13 @@ func TestIdle(t *testing.T) {
 	})
 }
 
-// TestSecretInLongLine has a server whose line is cut, where it is quoted, in the
-// middle of a secret.
-func TestSecretInLongLine(t *testing.T) {
-	const secret = "open sesame"
-	for n := 60; n < 100; n++ {
-		c, _ := play(t, nil, "+OK\r\n", strings.Repeat("x", n)+secret+"\r\n")
-		if err := c.Login(t.Context(), "joe", secret); err == nil || strings.Contains(err.Error(), "xo") {
-			t.Errorf("error %v", err)
-		}
-	}
-}
-
-// TestSecretAsResponseCode has a server that repeats a secret where a response code is.
-func TestSecretAsResponseCode(t *testing.T) {
-	c, _ := pipelining(t, nil, "+OK\r\n", "-ERR [open-sesame] is wrong\r\n")
-	if err := c.Login(t.Context(), "joe", "open-sesame"); err == nil || err.Error() != `server refused PASS [***]: "is wrong"` {
-		t.Errorf("error %v", err)
-	}
-}
-
-// TestNewClientCloses fails before the greeting and over it.
+// TestNewClientCloses checks that NewClient closes the connection if ctx has ended, and if
+// the greeting is -ERR.
 func TestNewClientCloses(t *testing.T) {
-	over, cancel := context.WithCancel(t.Context())
+	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	for _, ctx := range []context.Context{t.Context(), over} {
-		conn := &tape{src: strings.NewReader("-ERR not now\r\n")}
+	for _, ctx := range []context.Context{t.Context(), ended} {
+		conn := &scriptConn{src: strings.NewReader("-ERR not now\r\n")}
 		if _, err := pop3proto.NewClient(ctx, conn, nil); err == nil || !conn.closed {
 			t.Errorf("error %v, closed: %v", err, conn.closed)
 		}
