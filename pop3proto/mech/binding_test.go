@@ -10,32 +10,32 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
-// tlsState is that of a client's connection.
+// tlsState returns the state of a client's TLS connection.
 func tlsState(t *testing.T, version uint16) *tls.ConnectionState {
 	t.Helper()
 	cert, _, err := pop3test.SelfSigned()
 	if err != nil {
 		t.Fatal(err)
 	}
-	near, far := net.Pipe()
-	defer near.Close()
-	defer far.Close()
-	server := tls.Server(far, &tls.Config{Certificates: []tls.Certificate{cert}, SessionTicketsDisabled: true})
-	shaken := make(chan error, 1)
-	go func() { shaken <- server.HandshakeContext(t.Context()) }()
-	client := tls.Client(near, &tls.Config{InsecureSkipVerify: true, MaxVersion: version})
+	clientConn, serverConn := net.Pipe()
+	defer clientConn.Close()
+	defer serverConn.Close()
+	server := tls.Server(serverConn, &tls.Config{Certificates: []tls.Certificate{cert}, SessionTicketsDisabled: true})
+	handshake := make(chan error, 1)
+	go func() { handshake <- server.HandshakeContext(t.Context()) }()
+	client := tls.Client(clientConn, &tls.Config{InsecureSkipVerify: true, MaxVersion: version})
 	if err := client.HandshakeContext(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-shaken; err != nil {
+	if err := <-handshake; err != nil {
 		t.Fatal(err)
 	}
 	state := client.ConnectionState()
 	return &state
 }
 
-// TestChannelBinding looks at what the client says of channel binding (RFC
-// 5802 §6).
+// TestChannelBinding checks the client's choice of channel binding in its first message
+// (RFC 5802 §6).
 func TestChannelBinding(t *testing.T) {
 	tls12, tls13 := tlsState(t, tls.VersionTLS12), tlsState(t, tls.VersionTLS13)
 	for _, test := range []struct {

@@ -10,8 +10,8 @@ import (
 
 const digestChallenge = `realm="example.org",nonce="abc",qop="auth",algorithm=md5-sess,charset=utf-8`
 
-// TestDigestWrongTurns are challenges that must not be answered.
-func TestDigestWrongTurns(t *testing.T) {
+// TestDigestBadChallenges has challenges to which the client must not respond.
+func TestDigestBadChallenges(t *testing.T) {
 	for challenge, want := range map[string]string{
 		``:                                       "nonce",
 		`algorithm=md5-sess,qop="auth"`:          "nonce",
@@ -41,7 +41,7 @@ func TestDigestWrongTurns(t *testing.T) {
 	}
 }
 
-// TestDigestServerProof sees that the server must prove itself.
+// TestDigestServerProof checks that the server must prove that it knows the password.
 func TestDigestServerProof(t *testing.T) {
 	for _, proof := range []string{"", "rspauth=", "rspauth=00000000000000000000000000000000", "nonce=abc", digestChallenge} {
 		m := newMech(t, "digest-md5", alice)
@@ -52,13 +52,13 @@ func TestDigestServerProof(t *testing.T) {
 			t.Errorf("%q: %v", proof, err)
 		}
 		if err := done(m, nil); !errors.Is(err, mech.ErrUnproven) {
-			t.Errorf("success after %q: %v", proof, err)
+			t.Errorf("+OK after %q: %v", proof, err)
 		}
 	}
 }
 
-// TestDigestResponse looks at the parts of the response that the examples of
-// RFC 2831 do not show.
+// TestDigestResponse checks parts of the response that the examples of RFC 2831 do not
+// show.
 func TestDigestResponse(t *testing.T) {
 	for _, test := range []struct {
 		challenge string

@@ -9,13 +9,13 @@ import (
 	"github.com/jcmturner/gokrb5/v8/types"
 )
 
-// NewWithNonce is New with a nonce that an RFC has chosen.
+// NewWithNonce is New with the client's nonce given, as in the examples of RFCs.
 func NewWithNonce(name string, c Credentials, nonce string) (sasl.Client, error) {
 	c.nonce = nonce
 	return New(context.Background(), name, c)
 }
 
-// NewGSSAPI is GSSAPI with a ticket that no KDC has issued.
+// NewGSSAPI returns the mechanism GSSAPI with the given ticket, instead of one of a KDC.
 func NewGSSAPI(tkt messages.Ticket, key types.EncryptionKey, authzid string) sasl.Client {
 	name := types.NewPrincipalName(nametype.KRB_NT_PRINCIPAL, "alice")
 	return &gssapiClient{authzid: authzid, exchange: &Exchange{ticket: ticket{tkt, key, "EXAMPLE.ORG", name}}}

@@ -23,12 +23,12 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
-// acceptor is the server's side of GSSAPI, in so far as the client sees it.
+// acceptor is the server's side of GSSAPI (RFC 4121 calls it the acceptor).
 type acceptor struct {
-	t      *testing.T
-	key    types.EncryptionKey // of the ticket
-	subkey types.EncryptionKey
-	asked  types.Authenticator
+	t             *testing.T
+	key           types.EncryptionKey // of the ticket
+	subkey        types.EncryptionKey
+	authenticator types.Authenticator // of the client
 }
 
 func newGSSAPI(t *testing.T, authzid string) (sasl.Client, *acceptor) {
@@ -58,56 +58,59 @@ func newGSSAPI(t *testing.T, authzid string) (sasl.Client, *acceptor) {
 	return m, a
 }
 
-// frame is the head of a token: Kerberos and the kind of message.
-func frame(kind byte) []byte {
+// tokenPrefix returns what precedes a message in a token (RFC 4121 §4.1): the identifier of
+// Kerberos and the kind of message.
+func tokenPrefix(kind byte) []byte {
 	return []byte{0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x12, 0x01, 0x02, 0x02, kind, 0x00}
 }
 
-// accept reads the client's first token.
+// accept checks the client's first token and stores its authenticator.
 func (a *acceptor) accept(token []byte) {
 	a.t.Helper()
 	var outer asn1.RawValue
 	if _, err := asn1.Unmarshal(token, &outer); err != nil {
 		a.t.Fatal(err)
 	}
-	body, ok := bytes.CutPrefix(outer.Bytes, frame(1))
+	body, ok := bytes.CutPrefix(outer.Bytes, tokenPrefix(1))
 	var req messages.APReq
 	if err := req.Unmarshal(body); err != nil || !ok {
-		a.t.Fatalf("the token is no AP-REQ: %v", err)
+		a.t.Fatalf("the token has no AP-REQ: %v", err)
 	}
 	if !types.IsFlagSet(&req.APOptions, flags.APOptionMutualRequired) {
-		a.t.Error("mutual authentication is not asked for")
+		a.t.Error("mutual authentication is not requested")
 	}
 	if err := req.DecryptAuthenticator(a.key); err != nil {
 		a.t.Fatal(err)
 	}
-	a.asked = req.Authenticator
+	a.authenticator = req.Authenticator
 }
 
-// proof returns an AP-REP for a time in the client's authenticator.
-func (a *acceptor) proof(key types.EncryptionKey, at time.Time, micro int) []byte {
+// proof returns a token with an AP-REP, with the time and microseconds that must be those
+// of the client's authenticator.
+func (a *acceptor) proof(key types.EncryptionKey, ctime time.Time, cusec int) []byte {
 	a.t.Helper()
-	part, err := asn1.Marshal(messages.EncAPRepPart{CTime: at, Cusec: micro, Subkey: a.subkey, SequenceNumber: 7})
+	part, err := asn1.Marshal(messages.EncAPRepPart{CTime: ctime, Cusec: cusec, Subkey: a.subkey, SequenceNumber: 7})
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	sealed, err := crypto.GetEncryptedData(asn1tools.AddASNAppTag(part, 27), key, keyusage.AP_REP_ENCPART, 0)
+	encrypted, err := crypto.GetEncryptedData(asn1tools.AddASNAppTag(part, 27), key, keyusage.AP_REP_ENCPART, 0)
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	return a.reply(sealed)
+	return a.reply(encrypted)
 }
 
-func (a *acceptor) reply(sealed types.EncryptedData) []byte {
+// reply returns a token with an AP-REP.
+func (a *acceptor) reply(encrypted types.EncryptedData) []byte {
 	a.t.Helper()
-	body, err := asn1.Marshal(messages.APRep{PVNO: 5, MsgType: 15, EncPart: sealed})
+	body, err := asn1.Marshal(messages.APRep{PVNO: 5, MsgType: 15, EncPart: encrypted})
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	return asn1tools.AddASNAppTag(append(frame(2), asn1tools.AddASNAppTag(body, 15)...), 0)
+	return asn1tools.AddASNAppTag(append(tokenPrefix(2), asn1tools.AddASNAppTag(body, 15)...), 0)
 }
 
-// offer returns what the server says of security layers.
+// offer returns a token with the server's offer of security layers.
 func (a *acceptor) offer(key types.EncryptionKey, flag byte, payload ...byte) []byte {
 	a.t.Helper()
 	w := gssapi.WrapToken{Flags: flag, EC: 12, SndSeqNum: 7, Payload: payload}
@@ -121,18 +124,19 @@ func (a *acceptor) offer(key types.EncryptionKey, flag byte, payload ...byte) []
 	return token
 }
 
+// Flags of a Wrap token (RFC 4121 §4.2.2).
 const fromAcceptor, sealed, subkey = 1, 2, 4
 
 func TestGSSAPI(t *testing.T) {
 	m, a := newGSSAPI(t, "bob")
-	response, err := m.Next(a.proof(a.key, a.asked.CTime, a.asked.Cusec))
+	response, err := m.Next(a.proof(a.key, a.authenticator.CTime, a.authenticator.Cusec))
 	if response == nil || len(response) > 0 || err != nil {
-		t.Fatalf("the proof gets %q, %v", response, err)
+		t.Fatalf("response to the proof: %q, %v", response, err)
 	}
 	if err := done(m, nil); !errors.Is(err, mech.ErrUnproven) {
-		t.Errorf("success before all is said: %v", err)
+		t.Errorf("+OK before the last response: %v", err)
 	}
-	// A server may rotate what follows the header (RFC 4121 §4.2.5).
+	// A server may rotate the part after the header (RFC 4121 §4.2.5).
 	offer := a.offer(a.subkey, fromAcceptor|subkey, 7, 0, 16, 0)
 	binary.BigEndian.PutUint16(offer[6:], 28)
 	body := offer[gssapi.HdrLen:]
@@ -155,21 +159,25 @@ func TestGSSAPI(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := m.Next(nil); err == nil {
-		t.Error("goes on")
+		t.Error("the mechanism responds to a challenge too many")
 	}
 }
 
-// TestGSSAPIImpostor is somebody who got the ticket but cannot read it.
+// TestGSSAPIImpostor has a server that cannot decrypt the ticket.
 func TestGSSAPIImpostor(t *testing.T) {
 	for name, token := range map[string]func(*acceptor) []byte{
-		"nothing":             func(*acceptor) []byte { return nil },
-		"no token":            func(*acceptor) []byte { return []byte("hello") },
-		"an error":            func(*acceptor) []byte { return asn1tools.AddASNAppTag(frame(3), 0) },
-		"an empty reply":      func(*acceptor) []byte { return asn1tools.AddASNAppTag(frame(2), 0) },
-		"another key":         func(a *acceptor) []byte { return a.proof(a.subkey, a.asked.CTime, a.asked.Cusec) },
-		"an old reply":        func(a *acceptor) []byte { return a.proof(a.key, a.asked.CTime.Add(-time.Hour), a.asked.Cusec) },
-		"nearly the time":     func(a *acceptor) []byte { return a.proof(a.key, a.asked.CTime, a.asked.Cusec+1) },
-		"more behind it":      func(a *acceptor) []byte { return append(a.proof(a.key, a.asked.CTime, a.asked.Cusec), 0) },
+		"nothing":        func(*acceptor) []byte { return nil },
+		"no token":       func(*acceptor) []byte { return []byte("hello") },
+		"an error":       func(*acceptor) []byte { return asn1tools.AddASNAppTag(tokenPrefix(3), 0) },
+		"an empty reply": func(*acceptor) []byte { return asn1tools.AddASNAppTag(tokenPrefix(2), 0) },
+		"another key":    func(a *acceptor) []byte { return a.proof(a.subkey, a.authenticator.CTime, a.authenticator.Cusec) },
+		"an old reply": func(a *acceptor) []byte {
+			return a.proof(a.key, a.authenticator.CTime.Add(-time.Hour), a.authenticator.Cusec)
+		},
+		"another microsecond": func(a *acceptor) []byte { return a.proof(a.key, a.authenticator.CTime, a.authenticator.Cusec+1) },
+		"trailing bytes": func(a *acceptor) []byte {
+			return append(a.proof(a.key, a.authenticator.CTime, a.authenticator.Cusec), 0)
+		},
 		"no cipher":           func(a *acceptor) []byte { return a.reply(types.EncryptedData{EType: 18}) },
 		"a short cipher":      func(a *acceptor) []byte { return a.reply(types.EncryptedData{EType: 18, Cipher: make([]byte, 11)}) },
 		"an empty plain text": func(a *acceptor) []byte { return a.reply(types.EncryptedData{EType: 18, Cipher: make([]byte, 28)}) },
@@ -179,16 +187,16 @@ func TestGSSAPIImpostor(t *testing.T) {
 	} {
 		m, a := newGSSAPI(t, "")
 		if response, err := m.Next(token(a)); err == nil {
-			t.Errorf("%s is taken for a proof and gets %q", name, response)
+			t.Errorf("%s is accepted as a proof: response %q", name, response)
 		}
 		if err := done(m, nil); !errors.Is(err, mech.ErrUnproven) {
-			t.Errorf("%s, then success: %v", name, err)
+			t.Errorf("%s, then +OK: %v", name, err)
 		}
 	}
 }
 
-// TestGSSAPIOffers are offers of security layers that must not be answered.
-func TestGSSAPIOffers(t *testing.T) {
+// TestGSSAPIBadOffers has offers of security layers to which the client must not respond.
+func TestGSSAPIBadOffers(t *testing.T) {
 	for name, token := range map[string]func(*acceptor) []byte{
 		"nothing":      func(*acceptor) []byte { return nil },
 		"a header":     func(a *acceptor) []byte { return a.offer(a.subkey, fromAcceptor|subkey, 1, 0, 0, 0)[:16] },
@@ -197,21 +205,21 @@ func TestGSSAPIOffers(t *testing.T) {
 		"sealed":       func(a *acceptor) []byte { return a.offer(a.subkey, fromAcceptor|subkey|sealed, 1, 0, 0, 0) },
 		"layers only":  func(a *acceptor) []byte { return a.offer(a.subkey, fromAcceptor|subkey, 6, 0, 16, 0) },
 		"three bytes":  func(a *acceptor) []byte { return a.offer(a.subkey, fromAcceptor|subkey, 1, 0, 0) },
-		"altered on way": func(a *acceptor) []byte {
+		"altered": func(a *acceptor) []byte {
 			token := a.offer(a.subkey, fromAcceptor|subkey, 6, 0, 16, 0)
 			token[gssapi.HdrLen] = 7
 			return token
 		},
 	} {
 		m, a := newGSSAPI(t, "")
-		if _, err := m.Next(a.proof(a.key, a.asked.CTime, a.asked.Cusec)); err != nil {
+		if _, err := m.Next(a.proof(a.key, a.authenticator.CTime, a.authenticator.Cusec)); err != nil {
 			t.Fatal(err)
 		}
 		if response, err := m.Next(token(a)); err == nil {
-			t.Errorf("%s gets %q", name, response)
+			t.Errorf("%s is accepted: response %q", name, response)
 		}
 		if err := done(m, nil); !errors.Is(err, mech.ErrUnproven) {
-			t.Errorf("%s, then success: %v", name, err)
+			t.Errorf("%s, then +OK: %v", name, err)
 		}
 	}
 }
@@ -221,14 +229,14 @@ func FuzzGSSAPI(f *testing.F) {
 	f.Fuzz(func(t *testing.T, proof, offer []byte) {
 		m, _ := newGSSAPI(t, "")
 		if response, err := m.Next(proof); err == nil {
-			t.Errorf("%q is taken for a proof and gets %q", proof, response)
+			t.Errorf("%q is accepted as a proof: response %q", proof, response)
 		}
 		m, a := newGSSAPI(t, "")
-		if _, err := m.Next(a.proof(a.key, a.asked.CTime, a.asked.Cusec)); err != nil {
+		if _, err := m.Next(a.proof(a.key, a.authenticator.CTime, a.authenticator.Cusec)); err != nil {
 			t.Fatal(err)
 		}
 		if response, err := m.Next(offer); err == nil {
-			t.Errorf("%q is taken for an offer and gets %q", offer, response)
+			t.Errorf("%q is accepted as an offer: response %q", offer, response)
 		}
 	})
 }

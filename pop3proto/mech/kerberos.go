@@ -44,7 +44,7 @@ type ticket struct {
 	cname types.PrincipalName // the client's
 }
 
-// ticketTimeout limits the dialogue with the KDCs: gokrb5 waits 5 seconds for each
+// ticketTimeout limits how long to try the KDCs: gokrb5 waits 5 seconds for each
 // reply, and krb5.conf may name many KDCs.
 const ticketTimeout = 30 * time.Second
 
@@ -107,8 +107,13 @@ func (k Kerberos) client(user string) (*client.Client, error) {
 		return nil, fmt.Errorf("cannot read %s: %w", file, err)
 	}
 	if k.Keytab == "" {
-		return k.fromCache(conf)
+		return k.clientFromCache(conf)
 	}
+	return k.clientFromKeytab(conf, user)
+}
+
+// clientFromKeytab logs in with a key of the keytab.
+func (k Kerberos) clientFromKeytab(conf *config.Config, user string) (*client.Client, error) {
 	kt, err := keytab.Load(k.Keytab)
 	if _, unread := errors.AsType[*fs.PathError](err); unread {
 		return nil, fmt.Errorf("%w cannot be read: %w", errKeytab, err)
@@ -128,7 +133,8 @@ func (k Kerberos) client(user string) (*client.Client, error) {
 	return cl, nil
 }
 
-func (k Kerberos) fromCache(conf *config.Config) (cl *client.Client, err error) {
+// clientFromCache uses the tickets of the credential cache.
+func (k Kerberos) clientFromCache(conf *config.Config) (cl *client.Client, err error) {
 	file := cmp.Or(k.Cache, os.Getenv("KRB5CCNAME"), fmt.Sprintf("/tmp/krb5cc_%d", os.Getuid()))
 	kind, path, ok := strings.Cut(file, ":")
 	if !ok {

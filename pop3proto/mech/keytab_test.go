@@ -14,7 +14,7 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
-// TestKeytab has keytabs that are of no use. What is said of them holds no key.
+// TestKeytab has unusable keytabs. The errors must not contain a key.
 func TestKeytab(t *testing.T) {
 	kt := keytab.New()
 	for kvno := range uint8(2) {
@@ -22,7 +22,7 @@ func TestKeytab(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	whole, err := kt.Marshal()
+	content, err := kt.Marshal()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func TestKeytab(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{
-		"cut": string(whole[:len(whole)-8]), "no keytab": "keytab: me", "no key": "\x05\x02\x00\x00\x00\x00", "empty": "", "missing": "-",
+		"truncated": string(content[:len(content)-8]), "no keytab": "keytab: me", "no key": "\x05\x02\x00\x00\x00\x00", "empty": "", "missing": "-",
 	} {
 		want := "gssapi: the keytab " + file + " is damaged, or has no key in it"
 		if text == "-" {

@@ -24,15 +24,15 @@ func newMech(t *testing.T, name string, c mech.Credentials) sasl.Client {
 	return m
 }
 
-// TestCredentials are credentials that lack something or cannot be sent.
+// TestCredentials has credentials that lack something or cannot be sent.
 func TestCredentials(t *testing.T) {
 	with := func(change func(*mech.Credentials)) mech.Credentials {
 		c := alice
 		change(&c)
 		return c
 	}
-	for what, test := range map[string]struct {
-		name string
+	for name, test := range map[string]struct {
+		mech string
 		c    mech.Credentials
 		want string
 	}{
@@ -50,20 +50,20 @@ func TestCredentials(t *testing.T) {
 		"^A in token":        {"oauthbearer", with(func(c *mech.Credentials) { c.Token = "my\x01token1" }), "control character"},
 		"^A in user":         {"xoauth2", with(func(c *mech.Credentials) { c.User = "a\x01auth=" }), "control character"},
 	} {
-		_, err := mech.New(t.Context(), test.name, test.c)
+		_, err := mech.New(t.Context(), test.mech, test.c)
 		if err == nil || !strings.Contains(err.Error(), test.want) {
-			t.Errorf("%s: error %v, want %q in it", what, err, test.want)
+			t.Errorf("%s: error %v, want %q in it", name, err, test.want)
 		}
 		if err != nil && (strings.Contains(err.Error(), "password1") || strings.Contains(err.Error(), "token1")) {
-			t.Errorf("%s: the secret is in %v", what, err)
+			t.Errorf("%s: the secret is in %v", name, err)
 		}
 	}
 }
 
-// TestNoSecretInErrors has a server say all kinds of things, the secret
-// itself among them, until the mechanism gives up.
+// TestNoSecretInErrors has a server that sends challenges with the secret in them. No error
+// of the mechanism may contain it.
 func TestNoSecretInErrors(t *testing.T) {
-	tried := 0
+	checked := 0
 	for _, info := range mech.Strongest(false) {
 		if info.Needs == mech.Ticket {
 			continue
@@ -73,19 +73,19 @@ func TestNoSecretInErrors(t *testing.T) {
 			secret = alice.Token
 		}
 		secrets := []string{secret, base64.StdEncoding.EncodeToString([]byte(secret))}
-		var says []string
+		var challenges []string
 		for _, s := range secrets {
-			for _, cut := range []string{"", strings.Repeat("x", 195)} {
-				says = append(says, s, "e="+cut+s, `{"status":"`+cut+s+`","scope":"`+cut+s+`"}`,
+			for _, padding := range []string{"", strings.Repeat("x", 195)} {
+				challenges = append(challenges, s, "e="+padding+s, `{"status":"`+padding+s+`","scope":"`+padding+s+`"}`,
 					`{"status":"","scope":{"`+s+`":1}}`, `nonce="`+s+`",algorithm=`+s, "r="+s+",s="+s+",i="+s)
 			}
 		}
-		for _, say := range says {
+		for _, challenge := range challenges {
 			m := newMech(t, info.Name, alice)
 			_, _, err := m.Start()
 			for range 3 {
 				if err == nil {
-					_, err = m.Next([]byte(say))
+					_, err = m.Next([]byte(challenge))
 				}
 			}
 			errs := []error{err}
@@ -96,10 +96,10 @@ func TestNoSecretInErrors(t *testing.T) {
 				if err == nil {
 					continue
 				}
-				tried++
+				checked++
 				for _, secret := range append(secrets, secrets[0][:9], secrets[1][:9]) {
 					if strings.Contains(err.Error(), secret) {
-						t.Errorf("%s told %q: %q is in %v", info.Name, say, secret, err)
+						t.Errorf("%s, challenge %q: %q is in %v", info.Name, challenge, secret, err)
 					}
 				}
 				if len(err.Error()) > 700 {
@@ -108,13 +108,13 @@ func TestNoSecretInErrors(t *testing.T) {
 			}
 		}
 	}
-	if tried < 200 {
-		t.Errorf("only %d errors", tried)
+	if checked < 200 {
+		t.Errorf("only %d errors", checked)
 	}
 }
 
-// TestBounded sees that no mechanism answers for ever, or looks at a challenge
-// that is too long.
+// TestBounded checks that each mechanism has a limited number of responses, and does not
+// process a challenge that is too long.
 func TestBounded(t *testing.T) {
 	for _, info := range mech.Strongest(false) {
 		if info.Needs == mech.Ticket {
@@ -130,7 +130,7 @@ func TestBounded(t *testing.T) {
 			_, err = m.Next(nil)
 		}
 		if err == nil || rounds > 3 {
-			t.Errorf("%s answers %d times", info.Name, rounds)
+			t.Errorf("%s responds %d times", info.Name, rounds)
 		}
 		m = newMech(t, info.Name, alice)
 		if _, _, err := m.Start(); err != nil {
@@ -138,14 +138,14 @@ func TestBounded(t *testing.T) {
 		}
 		response, err := m.Next(make([]byte, 1<<20))
 		if len(response) > 100 || err == nil && info.Name != "login" && info.Needs == mech.Password {
-			t.Errorf("%s answers a long challenge with %q", info.Name, response)
+			t.Errorf("%s responds to a long challenge with %q", info.Name, response)
 		}
 	}
 }
 
 func TestCRAMEmptyChallenge(t *testing.T) {
 	if response, err := newMech(t, "cram-md5", alice).Next(nil); err == nil {
-		t.Errorf("an empty challenge is answered with %q", response)
+		t.Errorf("response %q to an empty challenge", response)
 	}
 }
 
@@ -157,17 +157,17 @@ func TestWithoutInitialResponse(t *testing.T) {
 	}
 	response, err := m.Next(nil)
 	if want := "user=alice@example.org\x01auth=Bearer token-0123456789\x01\x01"; string(response) != want || err != nil {
-		t.Errorf("the first challenge gets %q, %v; want %q", response, err, want)
+		t.Errorf("response to the first challenge: %q, %v; want %q", response, err, want)
 	}
 	if response, err := m.Next([]byte(`{"status":"401"}`)); response == nil || len(response) > 0 || err != nil {
-		t.Errorf("the server's reason gets %q, %v", response, err)
+		t.Errorf("response to the error message: %q, %v", response, err)
 	}
 	refused := errors.New("refused")
 	var reason *mech.OAuthError
 	if err := done(m, refused); !errors.As(err, &reason) || reason.Status != "401" || !errors.Is(err, refused) {
 		t.Errorf("Done: %v", err)
 	}
-	// Of a mechanism that has nothing to say about it, the reply is all.
+	// Done of a mechanism without such a method returns the reply.
 	if err := done(mech.WithoutInitialResponse(newMech(t, "plain", alice)), refused); err != refused {
 		t.Errorf("Done of PLAIN: %v", err)
 	}
@@ -193,17 +193,17 @@ func TestOAuthErrors(t *testing.T) {
 		if err := done(m, errors.New("refused")); err.Error() != want {
 			t.Errorf("%.100s:\n%v, want\n%v", challenge, err, want)
 		}
-		// A server that complains and then says yes is no server to trust.
+		// A server that sends an error message and then +OK must not be trusted.
 		if done(m, nil) == nil {
-			t.Errorf("%.100s: success after all", challenge)
+			t.Errorf("%.100s, then +OK: no error", challenge)
 		}
 	}
 	if err := done(newMech(t, "oauthbearer", alice), nil); err != nil {
-		t.Errorf("success is %v", err)
+		t.Errorf("+OK: error %v", err)
 	}
 }
 
-// TestStrongest holds the order where it matters.
+// TestStrongest checks the order of mechanisms where it matters for security.
 func TestStrongest(t *testing.T) {
 	rank := func(encrypted bool) map[string]int {
 		ranks := make(map[string]int)

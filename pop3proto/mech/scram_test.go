@@ -13,8 +13,8 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
-// scramServer lets a client in that knows the password "pencil".
-func scramServer(t *testing.T, iterations int) *scram.ServerConversation {
+// newSCRAMServer returns a server for users with the password "pencil".
+func newSCRAMServer(t *testing.T, iterations int) *scram.ServerConversation {
 	t.Helper()
 	srv, err := scram.SHA256.NewServer(func(user string) (scram.StoredCredentials, error) {
 		c, err := scram.SHA256.NewClient(user, "pencil", "")
@@ -29,17 +29,17 @@ func scramServer(t *testing.T, iterations int) *scram.ServerConversation {
 	return srv.NewConversation()
 }
 
-// converse has the client and the server talk, with what the server says
-// altered on its way, and ends as the server would.
-func converse(t *testing.T, m sasl.Client, srv *scram.ServerConversation, alter func(string) string) error {
+// runSCRAM runs the exchange, with the server's messages passed through alter, and returns
+// the error of the login.
+func runSCRAM(t *testing.T, m sasl.Client, srv *scram.ServerConversation, alter func(string) string) error {
 	t.Helper()
-	_, said, err := m.Start()
+	_, response, err := m.Start()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for !srv.Done() {
-		challenge, _ := srv.Step(string(said))
-		if said, err = m.Next([]byte(alter(challenge))); err != nil {
+		challenge, _ := srv.Step(string(response))
+		if response, err = m.Next([]byte(alter(challenge))); err != nil {
 			return err
 		}
 	}
@@ -49,6 +49,7 @@ func converse(t *testing.T, m sasl.Client, srv *scram.ServerConversation, alter 
 	return done(m, nil)
 }
 
+// done calls the mechanism's method Done.
 func done(m sasl.Client, reply error) error {
 	return m.(interface{ Done(error) error }).Done(reply)
 }
@@ -63,19 +64,18 @@ func newSCRAM(t *testing.T, password string) sasl.Client {
 }
 
 func TestSCRAM(t *testing.T) {
-	same := func(s string) string { return s }
-	if err := converse(t, newSCRAM(t, "pencil"), scramServer(t, 4096), same); err != nil {
+	unchanged := func(s string) string { return s }
+	if err := runSCRAM(t, newSCRAM(t, "pencil"), newSCRAMServer(t, 4096), unchanged); err != nil {
 		t.Errorf("the right password: %v", err)
 	}
-	err := converse(t, newSCRAM(t, "eraser"), scramServer(t, 4096), same)
+	err := runSCRAM(t, newSCRAM(t, "eraser"), newSCRAMServer(t, 4096), unchanged)
 	if err == nil || !strings.Contains(err.Error(), "no such user and password") {
 		t.Errorf("the wrong password: %v", err)
 	}
 }
 
-// TestSCRAMWrongTurns are a server, or somebody on the way to it, that does
-// not keep to the exchange.
-func TestSCRAMWrongTurns(t *testing.T) {
+// TestSCRAMBadServer has a server, or an attacker in the middle, that violates the protocol.
+func TestSCRAMBadServer(t *testing.T) {
 	first := func(field int, value func(old string) string) func(string) string {
 		return func(s string) string {
 			if !strings.HasPrefix(s, "r=") {
@@ -102,16 +102,16 @@ func TestSCRAMWrongTurns(t *testing.T) {
 		"wrong signature":     {final("v=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="), "did not prove"},
 		"empty signature":     {final("v="), "did not prove"},
 		"no signature":        {final(""), "did not prove"},
-		"nonce cut":           {first(0, func(r string) string { return r[:20] }), "nonce"},
-		"nonce cut to ours":   {first(0, func(r string) string { return r[:len("r=")+26] }), "nonce"},
-		"nonce of another":    {first(0, func(r string) string { return "r=x" + r[2:] }), "nonce"},
+		"nonce truncated":     {first(0, func(r string) string { return r[:20] }), "nonce"},
+		"nonce of the client": {first(0, func(r string) string { return r[:len("r=")+26] }), "nonce"},
+		"another nonce":       {first(0, func(r string) string { return "r=x" + r[2:] }), "nonce"},
 		"no nonce":            {first(0, fixed("r=")), "nonce"},
 		"one iteration":       {first(2, fixed("i=1")), "asks for 1 iterations"},
 		"few iterations":      {first(2, fixed("i=4095")), "asks for 4095 iterations"},
 		"no iterations":       {first(2, fixed("i=0")), "asks for 0 iterations"},
 		"negative iterations": {first(2, fixed("i=-4096")), "RFC 5802"},
 		"endless iterations":  {first(2, fixed("i=1000000000")), "more than 2000000 iterations"},
-		"beyond all numbers":  {first(2, fixed("i=99999999999999999999")), "more than 2000000 iterations"},
+		"iterations overflow": {first(2, fixed("i=99999999999999999999")), "more than 2000000 iterations"},
 		"no salt":             {first(1, fixed("s=")), "RFC 5802"},
 		"salt not base64":     {first(1, fixed("s=!")), "RFC 5802"},
 		"unknown extension":   {func(s string) string { return "m=x," + s }, "RFC 5802"},
@@ -123,7 +123,7 @@ func TestSCRAMWrongTurns(t *testing.T) {
 		"another error":       {fixed("e=out of pencil\x07" + strings.Repeat("x", 1000)), `"out of ***\axxx`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := converse(t, newSCRAM(t, "pencil"), scramServer(t, 4096), test.alter)
+			err := runSCRAM(t, newSCRAM(t, "pencil"), newSCRAMServer(t, 4096), test.alter)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Fatalf("error %v, want %q in it", err, test.want)
 			}
@@ -140,18 +140,18 @@ func TestSCRAMWrongTurns(t *testing.T) {
 	}
 }
 
-// TestSCRAMSuccessTooSoon is a server that says yes before it has proved that
-// it knows the password.
-func TestSCRAMSuccessTooSoon(t *testing.T) {
+// TestSCRAMEarlySuccess has a server that sends +OK before it has proved that it knows the
+// password.
+func TestSCRAMEarlySuccess(t *testing.T) {
 	for rounds := range 3 {
-		m, srv := newSCRAM(t, "pencil"), scramServer(t, 4096)
-		_, said, err := m.Start()
+		m, srv := newSCRAM(t, "pencil"), newSCRAMServer(t, 4096)
+		_, response, err := m.Start()
 		for range rounds {
 			if err == nil {
 				var challenge string
-				challenge, err = srv.Step(string(said))
+				challenge, err = srv.Step(string(response))
 				if err == nil {
-					said, err = m.Next([]byte(challenge))
+					response, err = m.Next([]byte(challenge))
 				}
 			}
 		}
@@ -163,13 +163,13 @@ func TestSCRAMSuccessTooSoon(t *testing.T) {
 		}
 		refused := errors.New("refused")
 		if err := done(m, refused); err != refused {
-			t.Errorf("after %d challenges a refusal became %v", rounds, err)
+			t.Errorf("after %d challenges, a refusal: %v", rounds, err)
 		}
 	}
 }
 
-// TestSCRAMNames sees that names and passwords are escaped and prepared as
-// RFC 5802 §5.1 says, and left alone where it says nothing.
+// TestSCRAMNames checks that names are escaped and prepared with SASLprep (RFC 5802 §5.1),
+// or sent unchanged if SASLprep fails.
 func TestSCRAMNames(t *testing.T) {
 	for _, test := range []struct{ user, authzid, want string }{
 		{"user", "", "n,,n=user,r=nonce"},
@@ -188,13 +188,13 @@ func TestSCRAMNames(t *testing.T) {
 	}
 }
 
-// TestSCRAMNonce sees that each login has a nonce of its own.
+// TestSCRAMNonce checks that each login has a new nonce.
 func TestSCRAMNonce(t *testing.T) {
 	seen := make(map[string]bool)
 	for range 100 {
 		_, first, err := newSCRAM(t, "x").Start()
 		if err != nil || seen[string(first)] {
-			t.Fatalf("%q again, or %v", first, err)
+			t.Fatalf("first message %q repeated, or error %v", first, err)
 		}
 		seen[string(first)] = true
 	}

@@ -9,14 +9,14 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
-// What somebody in the middle would do is suspect. What a server does that
-// refuses us, or that was written badly, is not.
+// TestSuspect checks that challenges match ErrSuspect if only an attacker would send them,
+// and not if the server refuses the login or has a bug.
 func TestSuspect(t *testing.T) {
-	// own stands for what the nonce of the client was.
+	// "own" is replaced with the client's nonce.
 	salt := base64.StdEncoding.EncodeToString([]byte("salt"))
 	for challenge, suspect := range map[string]bool{
 		"r=other,s=" + salt + ",i=4096":         true,
-		"r=own,s=" + salt + ",i=4096":           true, // and nothing added
+		"r=own,s=" + salt + ",i=4096":           true, // without a part of the server
 		"r=own+,s=" + salt + ",i=1":             true,
 		"r=own+,s=" + salt + ",i=99999999":      true,
 		"e=channel-bindings-dont-match":         true,
@@ -44,7 +44,7 @@ func TestSuspect(t *testing.T) {
 			t.Fatalf("%.80q is accepted", challenge)
 		}
 		if errors.Is(err, mech.ErrSuspect) != suspect || strings.Contains(mech.Hint(err), "do not trust") != suspect {
-			t.Errorf("%.80q: %v is suspect: %v, want %v; hint %q", challenge, err, !suspect, suspect, mech.Hint(err))
+			t.Errorf("%.80q: %v matches ErrSuspect: %v, want %v; hint %q", challenge, err, !suspect, suspect, mech.Hint(err))
 		}
 	}
 }

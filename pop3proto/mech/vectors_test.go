@@ -9,34 +9,34 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
-// The examples of the RFCs: what the client and the server say in turn. "C: "
-// without a line before it is an initial response.
+// vectors are the examples of RFCs. "C: " as the first line is an initial response. \0 and
+// \1 are bytes.
 var vectors = []struct {
-	where, name, nonce string
-	c                  mech.Credentials
-	dialogue           string
+	source, name, nonce string
+	c                   mech.Credentials
+	dialogue            string
 }{
 	{
-		where: "RFC 4616 §4", name: "plain",
+		source: "RFC 4616 §4", name: "plain",
 		c: mech.Credentials{User: "tim", Password: "tanstaaftanstaaf"},
 		dialogue: `
 C: \0tim\0tanstaaftanstaaf`,
 	},
 	{
-		where: "RFC 4616 §4, authzid", name: "plain",
+		source: "RFC 4616 §4, authzid", name: "plain",
 		c: mech.Credentials{Authzid: "Ursel", User: "Kurt", Password: "xipj3plmq"},
 		dialogue: `
 C: Ursel\0Kurt\0xipj3plmq`,
 	},
 	{
-		where: "RFC 2195 §2", name: "cram-md5",
+		source: "RFC 2195 §2", name: "cram-md5",
 		c: mech.Credentials{User: "tim", Password: "tanstaaftanstaaf"},
 		dialogue: `
 S: <1896.697170952@postoffice.reston.mci.net>
 C: tim b913a602c7eda7a495b4e6e7334d3890`,
 	},
 	{
-		where: "RFC 2831 §4, IMAP", name: "digest-md5", nonce: "OA6MHXh6VqTrRk",
+		source: "RFC 2831 §4, IMAP", name: "digest-md5", nonce: "OA6MHXh6VqTrRk",
 		c: mech.Credentials{User: "chris", Password: "secret", Service: "imap", Host: "elwood.innosoft.com"},
 		dialogue: `
 S: realm="elwood.innosoft.com",nonce="OA6MG9tEQGm2hh",qop="auth",algorithm=md5-sess,charset=utf-8
@@ -45,7 +45,7 @@ S: rspauth=ea40f60335c427b5527b84dbabcdfffd
 C: `,
 	},
 	{
-		where: "RFC 2831 §4, ACAP", name: "digest-md5", nonce: "OA9BSuZWMSpW8m",
+		source: "RFC 2831 §4, ACAP", name: "digest-md5", nonce: "OA9BSuZWMSpW8m",
 		c: mech.Credentials{User: "chris", Password: "secret", Service: "acap", Host: "elwood.innosoft.com"},
 		dialogue: `
 S: realm="elwood.innosoft.com",nonce="OA9BSXrbuRhWay",qop="auth",algorithm=md5-sess,charset=utf-8
@@ -54,7 +54,7 @@ S: rspauth=2f0b3d7c3c2e486600ef710726aa2eae
 C: `,
 	},
 	{
-		where: "RFC 5802 §5", name: "scram-sha-1", nonce: "fyko+d2lbbFgONRv9qkxdawL",
+		source: "RFC 5802 §5", name: "scram-sha-1", nonce: "fyko+d2lbbFgONRv9qkxdawL",
 		c: mech.Credentials{User: "user", Password: "pencil"},
 		dialogue: `
 C: n,,n=user,r=fyko+d2lbbFgONRv9qkxdawL
@@ -64,7 +64,7 @@ S: v=rmF9pqV8S7suAoZWja4dJRkFsKQ=
 C: `,
 	},
 	{
-		where: "RFC 7677 §3", name: "scram-sha-256", nonce: "rOprNGfwEbeRWgbNEkqO",
+		source: "RFC 7677 §3", name: "scram-sha-256", nonce: "rOprNGfwEbeRWgbNEkqO",
 		c: mech.Credentials{User: "user", Password: "pencil"},
 		dialogue: `
 C: n,,n=user,r=rOprNGfwEbeRWgbNEkqO
@@ -74,7 +74,7 @@ S: v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=
 C: `,
 	},
 	{
-		where: "RFC 7628 §4.1", name: "oauthbearer",
+		source: "RFC 7628 §4.1", name: "oauthbearer",
 		c: mech.Credentials{
 			User: "user@example.com", Host: "server.example.com", Port: 143,
 			Token: "vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg==",
@@ -83,7 +83,7 @@ C: `,
 C: n,a=user@example.com,\1host=server.example.com\1port=143\1auth=Bearer vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg==\1\1`,
 	},
 	{
-		where: "RFC 7628 §4.3, a token refused", name: "oauthbearer",
+		source: "RFC 7628 §4.3, a token refused", name: "oauthbearer",
 		c: mech.Credentials{User: "user@example.com", Token: "vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg=="},
 		dialogue: `
 C: n,a=user@example.com,\1auth=Bearer vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg==\1\1
@@ -92,7 +92,7 @@ C: \1`,
 	},
 	{
 		// https://developers.google.com/workspace/gmail/imap/xoauth2-protocol
-		where: "XOAUTH2 of Google", name: "xoauth2",
+		source: "XOAUTH2 of Google", name: "xoauth2",
 		c: mech.Credentials{User: "someuser@example.com", Token: "ya29.vF9dft4qmTc2Nvb3RlckBhdHRhdmlzdGEuY29tCg"},
 		dialogue: `
 C: user=someuser@example.com\1auth=Bearer ya29.vF9dft4qmTc2Nvb3RlckBhdHRhdmlzdGEuY29tCg\1\1
@@ -100,7 +100,7 @@ S: {"status":"401","schemes":"bearer","scope":"https://mail.google.com/"}
 C: `,
 	},
 	{
-		where: "LOGIN, as most servers ask", name: "login",
+		source: "LOGIN, usual challenges", name: "login",
 		c: mech.Credentials{User: "tim", Password: "tanstaaftanstaaf"},
 		dialogue: `
 S: Username:
@@ -109,7 +109,7 @@ S: Password:
 C: tanstaaftanstaaf`,
 	},
 	{
-		where: "LOGIN, as others ask", name: "login",
+		source: "LOGIN, other challenges", name: "login",
 		c: mech.Credentials{User: "tim", Password: "tanstaaftanstaaf"},
 		dialogue: `
 S: 
@@ -121,18 +121,18 @@ C: tanstaaftanstaaf`,
 
 func TestVectors(t *testing.T) {
 	for _, v := range vectors {
-		t.Run(v.where, func(t *testing.T) {
+		t.Run(v.source, func(t *testing.T) {
 			m, err := mech.NewWithNonce(v.name, v.c, v.nonce)
 			if err != nil {
 				t.Fatal(err)
 			}
-			play(t, m, v.name, v.dialogue)
+			runDialogue(t, m, v.name, v.dialogue)
 		})
 	}
 }
 
-// play follows a dialogue to its end.
-func play(t *testing.T, m sasl.Client, name, dialogue string) {
+// runDialogue sends the server's lines to the mechanism and checks its responses.
+func runDialogue(t *testing.T, m sasl.Client, name, dialogue string) {
 	t.Helper()
 	started, response, err := m.Start()
 	if err != nil {
@@ -142,24 +142,24 @@ func play(t *testing.T, m sasl.Client, name, dialogue string) {
 		t.Errorf("name %q, want %q", started, name)
 	}
 	for line := range strings.SplitSeq(strings.TrimPrefix(dialogue, "\n"), "\n") {
-		said := strings.NewReplacer(`\0`, "\x00", `\1`, "\x01").Replace(line[len("C: "):])
+		text := strings.NewReplacer(`\0`, "\x00", `\1`, "\x01").Replace(line[len("C: "):])
 		if line[0] == 'S' {
 			if response != nil {
-				t.Fatalf("said %q too soon", response)
+				t.Fatalf("unexpected response %q", response)
 			}
-			if response, err = m.Next([]byte(said)); err != nil {
-				t.Fatalf("after %q: %v", said, err)
+			if response, err = m.Next([]byte(text)); err != nil {
+				t.Fatalf("after %q: %v", text, err)
 			}
 			continue
 		}
-		// Libraries take nil for no response at all.
-		if response == nil || string(response) != said {
-			t.Fatalf("said %q, want %q", response, said)
+		// An empty response must not be nil, which means no response.
+		if response == nil || string(response) != text {
+			t.Fatalf("response %q, want %q", response, text)
 		}
 		response = nil
 	}
-	// OAuth takes one more challenge: why the token is refused.
+	// OAuth mechanisms respond to one more challenge, an error message.
 	if _, err := m.Next([]byte("more")); err == nil && name != "oauthbearer" && name != "xoauth2" {
-		t.Error("goes on")
+		t.Error("the mechanism responds to a challenge too many")
 	}
 }
