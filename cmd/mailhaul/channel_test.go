@@ -57,7 +57,7 @@ func startProxy(ts *testscript.TestScript, _ bool, args []string) {
 
 // proxied PROXY ADDR checks that a proxy was asked to connect to ADDR.
 func proxied(ts *testscript.TestScript, _ bool, args []string) {
-	if asked := ts.Value(proxies{}).(map[string]*channeltest.SOCKS)[args[0]].Asked(); !slices.Contains(asked, args[1]) {
+	if asked := ts.Value(proxies{}).(map[string]*channeltest.SOCKS)[args[0]].Requests(); !slices.Contains(asked, args[1]) {
 		ts.Fatalf("%s was asked for %q", args[0], asked)
 	}
 }

@@ -54,7 +54,7 @@ func TestTLS(t *testing.T) {
 // A server that hangs up before it greets is not offered the TLS session that it did it on.
 func TestSessionInVain(t *testing.T) {
 	cert, roots := certificate()
-	channeltest.InVain(t, cert, func(addr string) func() error {
+	channeltest.CheckNotResumed(t, cert, func(addr string) func() error {
 		o := options(addr, durable.OS, t.TempDir())
 		o.Server.Security, o.Server.TLS = remote.ImplicitTLS, channel.Trust{}.Config(addr, channel.NewSessions(t.TempDir()))
 		o.Server.TLS.RootCAs = roots

@@ -50,7 +50,7 @@ func TestSessionInVain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	channeltest.InVain(t, cert, func(addr string) func() error {
+	channeltest.CheckNotResumed(t, cert, func(addr string) func() error {
 		opts := options(t, addr)
 		opts.Server.Security, opts.Server.TLS = remote.ImplicitTLS, channel.Trust{}.Config(addr, channel.NewSessions(t.TempDir()))
 		opts.Server.TLS.RootCAs = x509.NewCertPool()

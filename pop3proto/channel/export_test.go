@@ -1,4 +1,4 @@
 package channel
 
-// ParseSession reads a file of Sessions.
+// ParseSession parses the content of a file of Sessions.
 var ParseSession = parseSession

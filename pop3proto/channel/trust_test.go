@@ -16,6 +16,7 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
+// check fails the test if err is not nil.
 func check(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
@@ -23,23 +24,24 @@ func check(t *testing.T, err error) {
 	}
 }
 
-// server is a TLS server that says a word to whoever comes.
+// server is a TLS server that sends a greeting.
 type server struct {
 	addr   string
 	cert   *x509.Certificate
 	config *tls.Config
 }
 
-// serve starts a server with a certificate of its own.
-func serve(t *testing.T, o pop3test.CertOptions, also func(*tls.Config)) *server {
+// startServer starts a server with a self-signed certificate. configure, if not nil, changes
+// its configuration.
+func startServer(t *testing.T, o pop3test.CertOptions, configure func(*tls.Config)) *server {
 	t.Helper()
 	pair, _, err := pop3test.Certificate(o)
 	check(t, err)
 	cert, err := x509.ParseCertificate(pair.Certificate[0])
 	check(t, err)
 	s := &server{cert: cert, config: &tls.Config{Certificates: []tls.Certificate{pair}}}
-	if also != nil {
-		also(s.config)
+	if configure != nil {
+		configure(s.config)
 	}
 	s.addr = listen(t, func(conn net.Conn) {
 		_, _ = tls.Server(conn, s.config).Write([]byte("+OK\r\n"))
@@ -47,8 +49,8 @@ func serve(t *testing.T, o pop3test.CertOptions, also func(*tls.Config)) *server
 	return s
 }
 
-// listen answers connections until the test ends, and returns where.
-func listen(t *testing.T, answer func(net.Conn)) string {
+// listen calls serve with each connection until the test ends, and returns the address.
+func listen(t *testing.T, serve func(net.Conn)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)
@@ -61,15 +63,15 @@ func listen(t *testing.T, answer func(net.Conn)) string {
 			}
 			go func() {
 				defer conn.Close()
-				answer(conn)
+				serve(conn)
 			}()
 		}
 	}()
 	return l.Addr().String()
 }
 
-// talk connects and reads what the server says.
-func talk(t *testing.T, addr string, c *tls.Config) (tls.ConnectionState, error) {
+// connect connects with TLS and reads the greeting.
+func connect(t *testing.T, addr string, c *tls.Config) (tls.ConnectionState, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -80,79 +82,79 @@ func talk(t *testing.T, addr string, c *tls.Config) (tls.ConnectionState, error)
 	if err != nil {
 		return tls.ConnectionState{}, err
 	}
-	_, err = secure.Read(make([]byte, 100)) // a ticket comes before it
+	_, err = secure.Read(make([]byte, 100)) // the session ticket comes first
 	return secure.(*tls.Conn).ConnectionState(), err
 }
 
 func TestTrust(t *testing.T) {
 	now := time.Now()
-	good := serve(t, pop3test.CertOptions{}, nil)
-	other := serve(t, pop3test.CertOptions{Hosts: []string{"mail.example.org"}}, nil)
-	wild := serve(t, pop3test.CertOptions{Hosts: []string{"*.example.net"}}, nil)
-	both := serve(t, pop3test.CertOptions{Hosts: []string{"*.example.net", "example.net"}}, nil)
-	expired := serve(t, pop3test.CertOptions{NotBefore: now.Add(-2 * time.Hour), NotAfter: now.Add(-time.Hour)}, nil)
-	early := serve(t, pop3test.CertOptions{NotBefore: now.Add(time.Hour)}, nil)
-	old := serve(t, pop3test.CertOptions{}, func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 })
+	good := startServer(t, pop3test.CertOptions{}, nil)
+	other := startServer(t, pop3test.CertOptions{Hosts: []string{"mail.example.org"}}, nil)
+	wildcard := startServer(t, pop3test.CertOptions{Hosts: []string{"*.example.net"}}, nil)
+	both := startServer(t, pop3test.CertOptions{Hosts: []string{"*.example.net", "example.net"}}, nil)
+	expired := startServer(t, pop3test.CertOptions{NotBefore: now.Add(-2 * time.Hour), NotAfter: now.Add(-time.Hour)}, nil)
+	early := startServer(t, pop3test.CertOptions{NotBefore: now.Add(time.Hour)}, nil)
+	old := startServer(t, pop3test.CertOptions{}, func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 })
 	plain := &server{addr: listen(t, func(conn net.Conn) { _, _ = conn.Write([]byte("+OK no TLS here\r\n")) })}
-	by := func(s *server) channel.Trust { return channel.Trust{CAs: []*x509.Certificate{s.cert}} }
+	byCA := func(s *server) channel.Trust { return channel.Trust{CAs: []*x509.Certificate{s.cert}} }
 	pins := func(pins ...channel.Pin) channel.Trust { return channel.Trust{Pins: pins} }
-	named := func(trust channel.Trust, name string) channel.Trust { trust.Name = name; return trust }
-	from := func(trust channel.Trust, version uint16) channel.Trust { trust.MinVersion = version; return trust }
+	withName := func(trust channel.Trust, name string) channel.Trust { trust.Name = name; return trust }
+	withMinVersion := func(trust channel.Trust, version uint16) channel.Trust { trust.MinVersion = version; return trust }
 	for _, test := range []struct {
-		what  string
+		name  string
 		s     *server
 		trust channel.Trust
 		hint  string // empty if it is trusted
 	}{
-		{"its authority", good, by(good), ""},
+		{"its authority", good, byCA(good), ""},
 		{"one of two authorities", good, channel.Trust{CAs: []*x509.Certificate{other.cert, good.cert}}, ""},
 		{"the system's authorities", good, channel.Trust{}, "its own authority"},
-		{"another authority", good, by(other), "its own authority"},
-		{"no name but another", other, by(other), `tls_name: "mail.example.org"`},
-		{"its name", other, named(by(other), "mail.example.org"), ""},
-		{"the wrong name", other, named(by(other), "mail.example.com"), `tls_name: "mail.example.org"`},
-		{"a name below", wild, by(wild), `tls_name: "mail.example.net"`},
-		{"the name that was suggested", wild, named(by(wild), "mail.example.net"), ""},
-		{"one of two names", both, by(both), `tls_name: "example.net"`},
+		{"another authority", good, byCA(other), "its own authority"},
+		{"another name", other, byCA(other), `tls_name: "mail.example.org"`},
+		{"its name as Trust.Name", other, withName(byCA(other), "mail.example.org"), ""},
+		{"the wrong name", other, withName(byCA(other), "mail.example.com"), `tls_name: "mail.example.org"`},
+		{"a wildcard", wildcard, byCA(wildcard), `tls_name: "mail.example.net"`},
+		{"the name of the hint", wildcard, withName(byCA(wildcard), "mail.example.net"), ""},
+		{"one of two names", both, byCA(both), `tls_name: "example.net"`},
 		{"the certificate's pin", other, pins(channel.PinsOf(other.cert)[0]), ""},
 		{"the key's pin", other, pins(channel.PinsOf(other.cert)[1]), ""},
 		{"one of two pins", good, pins(channel.PinsOf(other.cert)[0], channel.PinsOf(good.cert)[1]), ""},
 		{"a wrong pin", good, pins(channel.PinsOf(other.cert)...), "compare with the provider"},
-		{"the right sum of the wrong thing", good, pins(channel.Pin{Key: true, Sum: channel.PinsOf(good.cert)[0].Sum}), "compare with the provider"},
-		{"expired", expired, by(expired), "out of date"},
-		{"not yet valid", early, by(early), "not valid yet"},
+		{"the certificate's sum as a key's pin", good, pins(channel.Pin{Key: true, Sum: channel.PinsOf(good.cert)[0].Sum}), "compare with the provider"},
+		{"expired", expired, byCA(expired), "out of date"},
+		{"not yet valid", early, byCA(early), "not valid yet"},
 		{"expired, but pinned", expired, pins(channel.PinsOf(expired.cert)[0]), ""},
-		{"TLS of old", old, by(old), "lower tls_min"},
-		{"TLS of old, taken", old, from(by(old), tls.VersionTLS11), ""},
-		{"newer TLS than it has", old, from(by(old), tls.VersionTLS13), "lower tls_min"},
-		{"no TLS", plain, by(good), "does not speak TLS"},
+		{"old TLS", old, byCA(old), "lower tls_min"},
+		{"old TLS, accepted", old, withMinVersion(byCA(old), tls.VersionTLS11), ""},
+		{"newer TLS than it has", old, withMinVersion(byCA(old), tls.VersionTLS13), "lower tls_min"},
+		{"no TLS", plain, byCA(good), "does not speak TLS"},
 	} {
-		_, err := talk(t, test.s.addr, test.trust.Config(test.s.addr, nil))
+		_, err := connect(t, test.s.addr, test.trust.Config(test.s.addr, nil))
 		if test.hint == "" {
 			if err != nil {
-				t.Errorf("%s: %v", test.what, err)
+				t.Errorf("%s: %v", test.name, err)
 			}
 			continue
 		}
 		a, ok := channel.Advise(err)
 		if err == nil || !ok || !a.Person || !strings.Contains(a.Hint, test.hint) {
-			t.Errorf("%s: %v, %+v", test.what, err, a)
+			t.Errorf("%s: %v, %+v", test.name, err, a)
 		}
 	}
 }
 
-// A server may know no cipher with forward secrecy. It is taken as is one of TLS 1.0,
-// and no sooner.
+// TestOldCiphers has a server without a cipher with forward secrecy. It is accepted only if
+// Trust.MinVersion is below TLS 1.2, and RC4 never.
 func TestOldCiphers(t *testing.T) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	check(t, err)
 	for _, version := range []uint16{tls.VersionTLS10, tls.VersionTLS12} {
 		var cert *x509.Certificate
-		s := serve(t, pop3test.CertOptions{}, func(c *tls.Config) {
-			like, err := x509.ParseCertificate(c.Certificates[0].Certificate[0])
+		s := startServer(t, pop3test.CertOptions{}, func(c *tls.Config) {
+			template, err := x509.ParseCertificate(c.Certificates[0].Certificate[0])
 			check(t, err)
-			like.SignatureAlgorithm, like.PublicKey = 0, key.Public()
-			raw, err := x509.CreateCertificate(rand.Reader, like, like, key.Public(), key)
+			template.SignatureAlgorithm, template.PublicKey = 0, key.Public()
+			raw, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 			check(t, err)
 			cert, err = x509.ParseCertificate(raw)
 			check(t, err)
@@ -161,66 +163,66 @@ func TestOldCiphers(t *testing.T) {
 			c.CipherSuites = []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA}
 		})
 		trust := channel.Trust{Pins: channel.PinsOf(cert)}
-		_, err = talk(t, s.addr, trust.Config(s.addr, nil))
+		_, err = connect(t, s.addr, trust.Config(s.addr, nil))
 		if a, ok := channel.Advise(err); err == nil || !ok || !a.Person || !strings.Contains(a.Hint, "lower tls_min") {
 			t.Errorf("%#x: %v, %+v", version, err, a)
 		}
 		trust.MinVersion = tls.VersionTLS10
-		if _, err = talk(t, s.addr, trust.Config(s.addr, nil)); err != nil {
-			t.Errorf("%#x, taken: %v", version, err)
+		if _, err = connect(t, s.addr, trust.Config(s.addr, nil)); err != nil {
+			t.Errorf("%#x, accepted: %v", version, err)
 		}
 	}
 	for _, id := range (channel.Trust{MinVersion: tls.VersionTLS10}).Config("a:995", nil).CipherSuites {
 		if strings.Contains(tls.CipherSuiteName(id), "RC4") {
-			t.Errorf("%s is taken", tls.CipherSuiteName(id))
+			t.Errorf("%s is accepted", tls.CipherSuiteName(id))
 		}
 	}
 }
 
-// The name to verify is told to the server as well.
+// TestServerName checks that Trust.Name is also sent to the server.
 func TestServerName(t *testing.T) {
-	var told string
-	s := serve(t, pop3test.CertOptions{Hosts: []string{"mail.example.org"}}, func(c *tls.Config) {
-		c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) { told = hello.ServerName; return nil, nil }
+	var serverName string
+	s := startServer(t, pop3test.CertOptions{Hosts: []string{"mail.example.org"}}, func(c *tls.Config) {
+		c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) { serverName = hello.ServerName; return nil, nil }
 	})
-	_, err := talk(t, s.addr, channel.Trust{Name: "mail.example.org", CAs: []*x509.Certificate{s.cert}}.Config(s.addr, nil))
-	if err != nil || told != "mail.example.org" {
-		t.Errorf("told %q, %v", told, err)
+	_, err := connect(t, s.addr, channel.Trust{Name: "mail.example.org", CAs: []*x509.Certificate{s.cert}}.Config(s.addr, nil))
+	if err != nil || serverName != "mail.example.org" {
+		t.Errorf("the server received the name %q, %v", serverName, err)
 	}
 }
 
 func TestClientCertificate(t *testing.T) {
-	mine, _, err := pop3test.SelfSigned("me")
+	cert, _, err := pop3test.SelfSigned("me")
 	check(t, err)
 	other, _, err := pop3test.SelfSigned("other")
 	check(t, err)
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-		s := serve(t, pop3test.CertOptions{}, func(c *tls.Config) {
+		s := startServer(t, pop3test.CertOptions{}, func(c *tls.Config) {
 			c.MaxVersion, c.ClientAuth = version, tls.RequireAnyClientCert
 			c.VerifyPeerCertificate = func(raw [][]byte, _ [][]*x509.Certificate) error {
-				if string(raw[0]) != string(mine.Certificate[0]) {
+				if string(raw[0]) != string(cert.Certificate[0]) {
 					return errors.New("not the client")
 				}
 				return nil
 			}
 		})
-		for what, test := range map[string]struct {
+		for name, test := range map[string]struct {
 			cert *tls.Certificate
 			ok   bool
 		}{
-			"the right one": {&mine, true}, "another": {&other, false}, "none": {nil, false},
-			"with the wrong key": {&tls.Certificate{Certificate: mine.Certificate, PrivateKey: other.PrivateKey}, false},
+			"the right one": {&cert, true}, "another": {&other, false}, "none": {nil, false},
+			"with the wrong key": {&tls.Certificate{Certificate: cert.Certificate, PrivateKey: other.PrivateKey}, false},
 		} {
 			trust := channel.Trust{CAs: []*x509.Certificate{s.cert}, Certificate: test.cert}
-			_, err := talk(t, s.addr, trust.Config(s.addr, nil))
+			_, err := connect(t, s.addr, trust.Config(s.addr, nil))
 			if test.ok {
 				if err != nil {
-					t.Errorf("%s: %v", what, err)
+					t.Errorf("%s: %v", name, err)
 				}
 				continue
 			}
 			if a, ok := channel.Advise(err); err == nil || !ok || !a.Person {
-				t.Errorf("%s, %s: %v, %+v", tls.VersionName(version), what, err, a)
+				t.Errorf("%s, %s: %v, %+v", tls.VersionName(version), name, err, a)
 			}
 		}
 	}
@@ -234,7 +236,7 @@ func TestParsePin(t *testing.T) {
 	for _, want := range channel.PinsOf(leaf) {
 		got, err := channel.ParsePin(want.String())
 		if got != want || err != nil {
-			t.Errorf("%v became %v, %v", want, got, err)
+			t.Errorf("%v parsed as %v, %v", want, got, err)
 		}
 	}
 	const sum = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"

@@ -19,11 +19,12 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/channel/channeltest"
 )
 
-func TestMain(m *testing.M) { playtest.Main(m, play) }
+func TestMain(m *testing.M) { playtest.Main(m, playRole) }
 
-func play(role string, args []string) int {
+// playRole is the program of a tunnel.
+func playRole(role string, args []string) int {
 	switch role {
-	case "connect": // to host and port, as nc
+	case "connect": // connects to host and port, like nc
 		conn, err := net.Dial("tcp", net.JoinHostPort(args[0], args[1]))
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -31,21 +32,21 @@ func play(role string, args []string) int {
 		}
 		go func() { _, _ = io.Copy(conn, os.Stdin) }()
 		_, _ = io.Copy(os.Stdout, conn)
-	case "fail": // after the first line
+	case "fail": // fails after the first line
 		fmt.Println("+OK")
 		fmt.Fprint(os.Stderr, strings.Repeat("x", 10_000)+" no route\n")
 		return 255
-	case "tell": // who we are, and do not end
+	case "print": // prints its process id and arguments, and does not exit
 		fmt.Println(os.Getpid(), strings.Join(args, " "))
 		time.Sleep(time.Hour)
-	case "hold": // a connection, and say that it is there
+	case "hold": // connects, prints a line, and does not exit
 		conn, err := net.Dial("tcp", args[0])
 		if err != nil {
 			return 1
 		}
 		fmt.Println("here")
 		_, _ = io.Copy(io.Discard, conn)
-	case "family": // with a child that does not end either
+	case "parent": // starts a child that does not exit
 		argv := playtest.Argv("hold", args[0])
 		child, err := os.StartProcess(argv[0], argv, &os.ProcAttr{Files: []*os.File{nil, os.Stdout, os.Stderr}})
 		if err != nil {
@@ -56,15 +57,17 @@ func play(role string, args []string) int {
 	return 0
 }
 
-// player is a tunnel that plays a role.
-func player(role string, args ...string) channel.Via {
+// roleTunnel returns a tunnel whose program plays a role.
+func roleTunnel(role string, args ...string) channel.Via {
 	return channel.Via{Tunnel: playtest.Argv(role, args...)}
 }
 
-// echo is a server that repeats what it is told.
-func echo(t *testing.T) string { return listen(t, func(conn net.Conn) { _, _ = io.Copy(conn, conn) }) }
+// startEcho starts a server that sends back what it receives.
+func startEcho(t *testing.T) string {
+	return listen(t, func(conn net.Conn) { _, _ = io.Copy(conn, conn) })
+}
 
-// expectEcho talks to such a server.
+// expectEcho checks that conn leads to such a server.
 func expectEcho(t *testing.T, conn net.Conn, err error) {
 	t.Helper()
 	check(t, err)
@@ -96,7 +99,7 @@ func TestSourceIP(t *testing.T) {
 			t.Errorf("from %s: %v, %+v", source, err, a)
 		}
 	}
-	// A server's address that this machine has no way to is no source_ip.
+	// The same error of connect is not about source_ip.
 	server := &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.EADDRNOTAVAIL)}
 	if a, ok := channel.Advise(server); ok {
 		t.Errorf("%v: %+v", server, a)
@@ -108,38 +111,38 @@ func TestProxy(t *testing.T) {
 		return func(context.Context) (string, error) { return password, err }
 	}
 	for _, test := range []*struct {
-		what   string
+		name   string
 		proxy  channeltest.SOCKS
 		user   string
 		secret func(context.Context) (string, error)
-		says   string // empty if it connects
+		want   string // in the error; empty if it connects
 		person bool
 	}{
-		{what: "open"},
-		{what: "a login that it does not want", user: "me", secret: secret("right", nil)},
-		{what: "with a login", proxy: channeltest.SOCKS{User: "me", Password: "right"}, user: "me", secret: secret("right", nil)},
+		{name: "no login"},
+		{name: "a login that it does not require", user: "me", secret: secret("right", nil)},
+		{name: "a login", proxy: channeltest.SOCKS{User: "me", Password: "right"}, user: "me", secret: secret("right", nil)},
 		{"a wrong password", channeltest.SOCKS{User: "me", Password: "right"}, "me", secret("wrong", nil), "authentication failed", true},
-		{"no login", channeltest.SOCKS{User: "me", Password: "right"}, "", nil, "no acceptable authentication methods", true},
+		{"a missing login", channeltest.SOCKS{User: "me", Password: "right"}, "", nil, "no acceptable authentication methods", true},
 		{"no password", channeltest.SOCKS{}, "me", secret("", errors.New("the vault is locked")), "the vault is locked", true},
-		{"it may not", channeltest.SOCKS{Code: 2}, "", nil, "not allowed by ruleset", true},
-		{"it cannot", channeltest.SOCKS{Code: 4}, "", nil, "host unreachable", false},
+		{"not allowed", channeltest.SOCKS{Code: 2}, "", nil, "not allowed by ruleset", true},
+		{"no route", channeltest.SOCKS{Code: 4}, "", nil, "host unreachable", false},
 		{"refused", channeltest.SOCKS{Code: 5}, "", nil, "connection refused", false},
 	} {
-		t.Run(test.what, func(t *testing.T) {
-			behind := echo(t)
-			test.proxy.Dial = func(network, _ string) (net.Conn, error) { return net.Dial(network, behind) }
+		t.Run(test.name, func(t *testing.T) {
+			server := startEcho(t)
+			test.proxy.Dial = func(network, _ string) (net.Conn, error) { return net.Dial(network, server) }
 			via := channel.Via{Proxy: &channel.Proxy{Addr: listen(t, test.proxy.Serve), User: test.user, Secret: test.secret}}
-			// A name that nobody but the proxy could look up.
+			// The proxy resolves the name.
 			conn, err := via.DialContext(t.Context(), "tcp", "pop.invalid:995")
-			if test.says == "" {
+			if test.want == "" {
 				expectEcho(t, conn, err)
-				if got := test.proxy.Asked(); len(got) != 1 || got[0] != "pop.invalid:995" {
-					t.Errorf("asked for %q", got)
+				if got := test.proxy.Requests(); len(got) != 1 || got[0] != "pop.invalid:995" {
+					t.Errorf("requests %q", got)
 				}
 				return
 			}
 			a, ok := channel.Advise(err)
-			if _, is := errors.AsType[*channel.ProxyError](err); !is || !ok || a.Hint == "" || a.Person != test.person || !strings.Contains(err.Error(), test.says) {
+			if _, is := errors.AsType[*channel.ProxyError](err); !is || !ok || a.Hint == "" || a.Person != test.person || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("%v, %+v", err, a)
 			}
 			if err != nil && strings.Contains(err.Error(), "wrong") {
@@ -149,9 +152,9 @@ func TestProxy(t *testing.T) {
 	}
 }
 
-func TestProxyIsNone(t *testing.T) {
+func TestNotAProxy(t *testing.T) {
 	closed := listen(t, func(net.Conn) {})
-	for what, test := range map[string]struct {
+	for name, test := range map[string]struct {
 		addr   string
 		hint   string
 		person bool
@@ -163,51 +166,50 @@ func TestProxyIsNone(t *testing.T) {
 		_, err := channel.Via{Proxy: &channel.Proxy{Addr: test.addr}}.DialContext(t.Context(), "tcp", "pop.invalid:995")
 		a, ok := channel.Advise(err)
 		if !ok || a.Person != test.person || !strings.Contains(a.Hint, test.hint) || !strings.HasPrefix(err.Error(), "SOCKS5 proxy "+test.addr) {
-			t.Errorf("%s: %v, %+v", what, err, a)
+			t.Errorf("%s: %v, %+v", name, err, a)
 		}
 	}
 }
 
-// Neither a proxy that says nothing nor a server behind it that does holds us
-// for longer than we said.
+// TestSilence checks that silent proxies and servers are left when the context ends.
 func TestSilence(t *testing.T) {
-	hang := listen(t, func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) })
-	for what, via := range map[string]channel.Via{"a proxy": {Proxy: &channel.Proxy{Addr: hang}}, "a server": {}} {
+	silent := listen(t, func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) })
+	for name, via := range map[string]channel.Via{"a proxy": {Proxy: &channel.Proxy{Addr: silent}}, "a server": {}} {
 		ctx, cancel := channel.Within(t.Context(), 50*time.Millisecond)
 		defer cancel()
-		conn, err := via.DialContext(ctx, "tcp", hang)
+		conn, err := via.DialContext(ctx, "tcp", silent)
 		if err == nil {
-			_, err = channel.Secure(ctx, conn, channel.Named(nil, hang))
+			_, err = channel.Secure(ctx, conn, channel.Named(nil, silent))
 		}
 		if _, ok := errors.AsType[channel.Silence](err); !ok || !errors.Is(err, os.ErrDeadlineExceeded) || !strings.Contains(err.Error(), "no answer for 50ms") {
-			t.Errorf("%s: %v", what, err)
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
-	why := errors.New("asked to stop")
-	cancel(why)
-	if _, err := (channel.Via{Proxy: &channel.Proxy{Addr: hang}}).DialContext(ctx, "tcp", hang); !errors.Is(err, why) {
+	cause := errors.New("cancelled")
+	cancel(cause)
+	if _, err := (channel.Via{Proxy: &channel.Proxy{Addr: silent}}).DialContext(ctx, "tcp", silent); !errors.Is(err, cause) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
 
 func TestTunnel(t *testing.T) {
-	addr := echo(t)
+	addr := startEcho(t)
 	host, port, _ := net.SplitHostPort(addr)
-	conn, err := player("connect", "{host}", "{port}").DialContext(t.Context(), "tcp", addr)
+	conn, err := roleTunnel("connect", "{host}", "{port}").DialContext(t.Context(), "tcp", addr)
 	expectEcho(t, conn, err)
 
-	conn, err = player("tell", "{host}:{port}", "$HOME").DialContext(t.Context(), "tcp", addr)
+	conn, err = roleTunnel("print", "{host}:{port}", "$HOME").DialContext(t.Context(), "tcp", addr)
 	check(t, err)
 	line, err := bufio.NewReader(conn).ReadString('\n')
 	check(t, err)
 	var pid int
-	var said, home string
-	if _, err := fmt.Sscan(line, &pid, &said, &home); err != nil || said != host+":"+port || home != "$HOME" {
+	var addrArg, homeArg string
+	if _, err := fmt.Sscan(line, &pid, &addrArg, &homeArg); err != nil || addrArg != host+":"+port || homeArg != "$HOME" {
 		t.Errorf("the program got %q", line)
 	}
 
-	// It says nothing more, and deadlines hold.
+	// The program prints nothing more and reads nothing. Deadlines must be obeyed.
 	check(t, conn.SetReadDeadline(time.Now().Add(20*time.Millisecond)))
 	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("read: %v", err)
@@ -216,7 +218,7 @@ func TestTunnel(t *testing.T) {
 	if _, err := conn.Write(make([]byte, 1<<20)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("write: %v", err)
 	}
-	// Another goroutine's end wakes a reader.
+	// Close in another goroutine interrupts Read.
 	check(t, conn.SetReadDeadline(time.Time{}))
 	read := make(chan error)
 	go func() { _, err := conn.Read(make([]byte, 1)); read <- err }()
@@ -225,22 +227,22 @@ func TestTunnel(t *testing.T) {
 		t.Error("read after Close")
 	}
 	if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
-		t.Errorf("process %d is still there, or a zombie: %v", pid, err)
+		t.Errorf("process %d still exists, maybe as a zombie: %v", pid, err)
 	}
 	check(t, conn.Close())
 	if conn.RemoteAddr().Network() != "tunnel" {
-		t.Errorf("it leads to %v", conn.RemoteAddr())
+		t.Errorf("the remote address is %v", conn.RemoteAddr())
 	}
 }
 
-// Close ends the whole family.
-func TestTunnelFamily(t *testing.T) {
+// TestTunnelChildren checks that Close also ends the program's child processes.
+func TestTunnelChildren(t *testing.T) {
 	ended := make(chan struct{})
 	held := listen(t, func(conn net.Conn) {
 		_, _ = io.Copy(io.Discard, conn)
 		close(ended)
 	})
-	conn, err := player("family", held).DialContext(t.Context(), "tcp", "pop.invalid:995")
+	conn, err := roleTunnel("parent", held).DialContext(t.Context(), "tcp", "pop.invalid:995")
 	check(t, err)
 	_, err = bufio.NewReader(conn).ReadString('\n')
 	check(t, err)
@@ -248,12 +250,12 @@ func TestTunnelFamily(t *testing.T) {
 	select {
 	case <-ended:
 	case <-time.After(time.Minute):
-		t.Error("the child is still there")
+		t.Error("the child is still running")
 	}
 }
 
 func TestTunnelFails(t *testing.T) {
-	conn, err := player("fail").DialContext(t.Context(), "tcp", "pop.invalid:995")
+	conn, err := roleTunnel("fail").DialContext(t.Context(), "tcp", "pop.invalid:995")
 	check(t, err)
 	defer conn.Close()
 	text, err := io.ReadAll(conn)
@@ -265,7 +267,7 @@ func TestTunnelFails(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 	if _, err := io.WriteString(conn, "QUIT\r\n"); err == nil {
-		t.Error("it still takes commands")
+		t.Error("a write succeeds after the program has failed")
 	}
 
 	_, err = channel.Via{Tunnel: []string{"/nonexistent/nc"}}.DialContext(t.Context(), "tcp", "pop.invalid:995")
@@ -273,11 +275,11 @@ func TestTunnelFails(t *testing.T) {
 		t.Errorf("%v, %+v", err, a)
 	}
 
-	// A server that hangs up is no failure of the program.
-	over, err := player("connect", "{host}", "{port}").DialContext(t.Context(), "tcp", listen(t, func(net.Conn) {}))
+	// If the server hangs up, the program exits without an error.
+	ended, err := roleTunnel("connect", "{host}", "{port}").DialContext(t.Context(), "tcp", listen(t, func(net.Conn) {}))
 	check(t, err)
-	defer over.Close()
-	if _, err := over.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-		t.Errorf("the end: %v", err)
+	defer ended.Close()
+	if _, err := ended.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("read after the end: %v", err)
 	}
 }

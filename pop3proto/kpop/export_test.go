@@ -1,4 +1,4 @@
 package kpop
 
-// Sendauth is the dialogue on a connection, without the ticket.
+// Sendauth is the protocol after a ticket was obtained.
 var Sendauth = sendauth

@@ -105,8 +105,22 @@ func (s *Set) Text(text string) string {
 	if len(s.shortForms) == 0 && len(s.pieces) == 0 {
 		return text
 	}
-	lower := lowerASCII(text)
-	masked := make([]bool, len(text))
+	masked := s.find(lowerASCII(text))
+	var b strings.Builder
+	for i := range len(text) {
+		switch {
+		case !masked[i]:
+			b.WriteByte(text[i])
+		case i == 0 || !masked[i-1]:
+			b.WriteString(replacement)
+		}
+	}
+	return b.String()
+}
+
+// find returns for each byte of lower, a text in lower case, whether it is part of a secret.
+func (s *Set) find(lower string) (masked []bool) {
+	masked = make([]bool, len(lower))
 	mark := func(from, n int) {
 		for i := from; i < from+n; i++ {
 			masked[i] = true
@@ -127,16 +141,7 @@ func (s *Set) Text(text string) string {
 			mark(i, pieceSize)
 		}
 	}
-	var b strings.Builder
-	for i := range len(text) {
-		switch {
-		case !masked[i]:
-			b.WriteByte(text[i])
-		case i == 0 || !masked[i-1]:
-			b.WriteString(replacement)
-		}
-	}
-	return b.String()
+	return masked
 }
 
 // lowerASCII is strings.ToLower for ASCII only, which keeps all offsets.

@@ -12,30 +12,30 @@ import (
 
 const secret = `Gr33n/"Horse"+stäple battery`
 
-// Whatever a server makes of a secret, no piece of it is left that could be
-// known again.
+// TestText checks that no piece of eight bytes of a secret is left, whatever the server has
+// done to it.
 func TestText(t *testing.T) {
 	var s mask.Set
 	s.Add(secret)
 	s.Add("hunter2")
-	for _, said := range []string{
+	for _, text := range []string{
 		secret, "wrong password: " + secret + "!", strings.ToUpper(secret[:12]), secret[4:14], secret[:10] + " ... " + secret[10:],
 		"hunter2", "user:hunter2@host", "HUNTER2hunter2", "aGVsbG86aHVudGVyMg==", base64.StdEncoding.EncodeToString([]byte("hunter2")),
 		hex.EncodeToString([]byte("hunter2")), strings.ToUpper(hex.EncodeToString([]byte(secret))), "?p=" + url.QueryEscape(secret), url.PathEscape(secret),
 	} {
-		got := s.Text(said)
+		got := s.Text(text)
 		if !strings.Contains(got, "***") {
-			t.Errorf("%q is not masked", said)
+			t.Errorf("%q is not masked", text)
 		}
-		noPiece(t, said, got)
+		checkNoPiece(t, text, got)
 	}
 	for before := range 4 {
 		for _, encoding := range []*base64.Encoding{base64.StdEncoding, base64.URLEncoding, base64.RawStdEncoding, base64.RawURLEncoding} {
-			said := encoding.EncodeToString([]byte("\x00ada"[:before] + secret + "\x01\x01"))
-			got := s.Text(said)
-			noPiece(t, said, got)
+			text := encoding.EncodeToString([]byte("\x00ada"[:before] + secret + "\x01\x01"))
+			got := s.Text(text)
+			checkNoPiece(t, text, got)
 			if len(strings.ReplaceAll(got, "***", "")) > 10 {
-				t.Errorf("%q became %q", said, got)
+				t.Errorf("%q became %q", text, got)
 			}
 		}
 	}
@@ -46,13 +46,13 @@ func TestText(t *testing.T) {
 	}
 }
 
-// noPiece looks for pieces of eight bytes of the secret.
-func noPiece(t *testing.T, said, got string) {
+// checkNoPiece checks that got, the masked text, has no piece of eight bytes of secret.
+func checkNoPiece(t *testing.T, text, got string) {
 	t.Helper()
 	for i := range len(secret) - 7 {
 		for _, form := range []string{secret[i : i+8], hex.EncodeToString([]byte(secret[i : i+8]))} {
 			if strings.Contains(strings.ToLower(got), strings.ToLower(form)) {
-				t.Errorf("of %q is left %q", said, got)
+				t.Errorf("%q became %q, which has a piece of the secret", text, got)
 			}
 		}
 	}
@@ -61,13 +61,13 @@ func noPiece(t *testing.T, said, got string) {
 func TestMessage(t *testing.T) {
 	var s mask.Set
 	s.AddMessage("\x00ada\x00" + secret)
-	said := "I was sent " + base64.StdEncoding.EncodeToString([]byte("\x00ada\x00"+secret)) + " by ada"
-	if got := s.Text(said); !strings.HasPrefix(got, "I was sent ***") || !strings.HasSuffix(got, " by ada") || len(got) > 32 {
-		t.Errorf("%q became %q", said, got)
+	text := "I was sent " + base64.StdEncoding.EncodeToString([]byte("\x00ada\x00"+secret)) + " by ada"
+	if got := s.Text(text); !strings.HasPrefix(got, "I was sent ***") || !strings.HasSuffix(got, " by ada") || len(got) > 32 {
+		t.Errorf("%q became %q", text, got)
 	}
 }
 
-func TestNothingToHide(t *testing.T) {
+func TestNoSecrets(t *testing.T) {
 	var none *mask.Set
 	if got := none.Text("all") + new(mask.Set).Text(" well"); got != "all well" {
 		t.Errorf("got %q", got)
@@ -87,7 +87,7 @@ func FuzzText(f *testing.F) {
 		s.Add(secret)
 		got := s.Text(text + secret + text)
 		if secret != "" && !strings.Contains(secret, "*") && strings.Contains(got, secret) {
-			t.Errorf("%q holds %q", got, secret)
+			t.Errorf("%q contains %q", got, secret)
 		}
 	})
 }

@@ -24,8 +24,8 @@ type SOCKS struct {
 	requests []string
 }
 
-// Asked returns the host:port of each request so far.
-func (s *SOCKS) Asked() []string {
+// Requests returns the host:port of each request so far.
+func (s *SOCKS) Requests() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.requests)

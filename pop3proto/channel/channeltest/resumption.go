@@ -5,10 +5,10 @@ import (
 	"testing"
 )
 
-// InVain runs a server that hangs up after each TLS handshake, and fails the test if the
-// second of two connections resumes the session of the first. client returns a function
-// that connects to addr; the test expects it to return an error.
-func InVain(t *testing.T, cert tls.Certificate, client func(addr string) (connect func() error)) {
+// CheckNotResumed runs a server that hangs up after each TLS handshake, and fails the test
+// if the second of two connections resumes the session of the first. client returns a
+// function that connects to addr, which must return an error.
+func CheckNotResumed(t *testing.T, cert tls.Certificate, client func(addr string) (connect func() error)) {
 	t.Helper()
 	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
 	if err != nil {
@@ -30,10 +30,10 @@ func InVain(t *testing.T, cert tls.Certificate, client func(addr string) (connec
 	connect := client(l.Addr().String())
 	for range cap(resumed) {
 		if err := connect(); err == nil {
-			t.Fatal("it greeted")
+			t.Fatal("connected to a server that hangs up")
 		}
 		if <-resumed {
-			t.Error("the session was taken up again")
+			t.Error("the session was resumed")
 		}
 	}
 }
