@@ -49,7 +49,7 @@ const verbGreeting = "greeting"
 
 // NewClient starts a session over conn and reads the server's greeting (RFC
 // 1939 §4). conn is a TCP connection, or a *tls.Conn for implicit TLS (RFC
-// 8314 §3.3), with or without a completed handshake. If the server greets with
+// 8314 §3.1), with or without a completed handshake. If the server greets with
 // -ERR, the error is a *ReplyError with Verb "greeting". After any error conn
 // is closed. opts may be nil.
 func NewClient(ctx context.Context, conn net.Conn, opts *Options) (*Client, error) {

@@ -26,8 +26,8 @@ func (c *Client) StartTLS(ctx context.Context, cfg *tls.Config) error {
 	if _, err := c.exchange(verb, verb); err != nil {
 		return err
 	}
-	// RFC 2595 §2.4, CVE-2011-0411: bytes that came in the clear must not be
-	// taken for replies received over TLS.
+	// CVE-2011-0411: bytes that came in the clear must not be taken for replies
+	// received over TLS.
 	if len(c.w.buffered()) > 0 {
 		return c.w.fail(ErrInjected)
 	}

@@ -22,7 +22,7 @@ type Proxy struct {
 type ProxyError struct {
 	Addr string // the proxy's
 	Err  error
-	// Local means that the proxy was never asked.
+	// Local means that the proxy received no request.
 	Local bool
 }
 

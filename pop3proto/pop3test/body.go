@@ -108,14 +108,14 @@ func (t *topReader) Read(p []byte) (int, error) {
 		if len(line) == 0 {
 			return 0, err
 		}
-		whole := bytes.HasSuffix(line, []byte("\r\n")) || t.afterCR && len(line) == 1 && line[0] == '\n'
+		completeLine := bytes.HasSuffix(line, []byte("\r\n")) || t.afterCR && len(line) == 1 && line[0] == '\n'
 		switch {
-		case !t.inBody && !t.inLine && len(line) == 2 && whole:
+		case !t.inBody && !t.inLine && len(line) == 2 && completeLine:
 			t.inBody = true
-		case t.inBody && whole:
+		case t.inBody && completeLine:
 			t.lines--
 		}
-		t.inLine, t.afterCR = !whole, line[len(line)-1] == '\r'
+		t.inLine, t.afterCR = !completeLine, line[len(line)-1] == '\r'
 		t.out = line
 	}
 	n := copy(p, t.out)

@@ -91,21 +91,21 @@ func TestFaults(t *testing.T) {
 // if the cut is in the reply to QUIT.
 func TestCutAfterEveryByte(t *testing.T) {
 	commands := []string{"USER alice", "PASS secret", "UIDL", "RETR 1", "DELE 1", "QUIT"}
-	const whole = loggedIn + listing + first + "+OK message 1 deleted\r\n" + bye
+	const full = loggedIn + listing + first + "+OK message 1 deleted\r\n" + bye
 	s, m := start(t, pop3test.Options{})
-	for k := range len(whole) {
+	for k := range len(full) {
 		m.Restore()
 		s.ClearFaults()
 		s.Order(pop3test.CutAfter(int64(k), pop3test.HangUp))
 		p := dial(t, s)
 		p.send(commands...)
-		if got, err := p.rest(); got != whole[:k] || err != nil {
+		if got, err := p.rest(); got != full[:k] || err != nil {
 			t.Fatalf("cut after %d bytes: %q, %v", k, got, err)
 		}
 		if err := m.Wait(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		deleted, want := len(m.Deleted()) == 1, k > len(whole)-len(bye)
+		deleted, want := len(m.Deleted()) == 1, k > len(full)-len(bye)
 		if deleted != want {
 			t.Fatalf("cut after %d bytes: deleted is %t, want %t", k, deleted, want)
 		}

@@ -30,14 +30,14 @@ func (s *session) xoauth2(response string) io.Reader {
 // bearer checks the token among pairs, which end in two ^A. It refuses a wrong token with
 // errorMessage, to which the client has to respond.
 func (s *session) bearer(user, pairs, errorMessage string) io.Reader {
-	pairs, whole := strings.CutSuffix(pairs, "\x01\x01")
+	pairs, terminated := strings.CutSuffix(pairs, "\x01\x01")
 	var token string
 	for pair := range strings.SplitSeq(pairs, "\x01") {
 		if t, ok := strings.CutPrefix(pair, "auth=Bearer "); ok {
 			token = t
 		}
 	}
-	if !whole || token == "" {
+	if !terminated || token == "" {
 		return replyLine("-ERR no token")
 	}
 	s.setUser(user)

@@ -1,5 +1,5 @@
 // Package pop3test is a POP3 server on loopback with the maildrop semantics of RFC 1939,
-// for tests and for the demonstration in the program. It can be told to misbehave.
+// for tests and for the demonstration in the program. Faults make it misbehave.
 //
 // A [Server] serves accounts, each with a [Maildrop]. A [Behaviour] describes what the
 // server supports, within the standards. A [Fault] violates them, for the whole server
@@ -86,7 +86,7 @@ func (s *Server) Account(user, pass string) *Maildrop {
 // Start listens on a free port of 127.0.0.1, in the clear, and offers STLS (RFC 2595).
 func (s *Server) Start() error { return s.start(false) }
 
-// StartTLS listens on a free port of 127.0.0.1, with implicit TLS (RFC 8314 §3.2).
+// StartTLS listens on a free port of 127.0.0.1, with implicit TLS (RFC 8314 §3.1).
 func (s *Server) StartTLS() error { return s.start(true) }
 
 func (s *Server) start(implicit bool) error {

@@ -44,7 +44,7 @@ type Server struct {
 	// Addr is the address without TLS, which the server offers there. Logins need
 	// TLS with Postfix only.
 	Addr string
-	// TLSAddr is the address with implicit TLS (RFC 8314 §3.3).
+	// TLSAddr is the address with implicit TLS (RFC 8314 §3).
 	TLSAddr string
 	// CAFile is a PEM file with the certificate that clients must trust. It is valid
 	// for localhost and 127.0.0.1.
