@@ -34,7 +34,10 @@ func Advise(err error) (a Advice, ok bool) {
 	if _, ok := errors.AsType[*ResumeError](err); ok {
 		return Advice{false, "the next poll begins a new one, and so do all after it"}, true
 	}
-	if hint, ok := adviseTLS(err); ok {
+	if hint, ok := certificateHint(err); ok {
+		return Advice{true, hint}, true
+	}
+	if hint, ok := handshakeHint(err); ok {
 		return Advice{true, hint}, true
 	}
 	if e, ok := errors.AsType[*net.DNSError](err); ok {
@@ -72,22 +75,8 @@ func adviseProxy(e *ProxyError) Advice {
 	}
 }
 
-// certificateName returns a name that the certificate is valid for, or "". For a
-// wildcard like *.example.com, it returns a name that matches.
-func certificateName(c *x509.Certificate) string {
-	if c == nil || len(c.DNSNames) == 0 {
-		return ""
-	}
-	for _, name := range c.DNSNames {
-		if !strings.Contains(name, "*") {
-			return name
-		}
-	}
-	return strings.Replace(c.DNSNames[0], "*", "mail", 1)
-}
-
-// adviseTLS covers errors of certificates and TLS handshakes.
-func adviseTLS(err error) (hint string, ok bool) {
+// certificateHint covers errors of verifying the server's certificate.
+func certificateHint(err error) (hint string, ok bool) {
 	if _, ok := errors.AsType[*PinError](err); ok {
 		return "compare with the provider; if the new certificate is right, set tls_fingerprint to it", true
 	}
@@ -113,6 +102,25 @@ func adviseTLS(err error) (hint string, ok bool) {
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return "the certificate is not valid; tls_fingerprint can pin one that you know to be right", true
 	}
+	return "", false
+}
+
+// certificateName returns a name that the certificate is valid for, or "". For a
+// wildcard like *.example.com, it returns a name that matches.
+func certificateName(c *x509.Certificate) string {
+	if c == nil || len(c.DNSNames) == 0 {
+		return ""
+	}
+	for _, name := range c.DNSNames {
+		if !strings.Contains(name, "*") {
+			return name
+		}
+	}
+	return strings.Replace(c.DNSNames[0], "*", "mail", 1)
+}
+
+// handshakeHint covers all other errors of TLS handshakes.
+func handshakeHint(err error) (hint string, ok bool) {
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		return "the server does not speak TLS on this port: try tls: starttls, or another port", true
 	}
@@ -123,7 +131,7 @@ func adviseTLS(err error) (hint string, ok bool) {
 	case strings.Contains(text, "tls: protocol version not supported"),
 		strings.Contains(text, "tls: server selected unsupported protocol version"):
 		return "server and client have no TLS version in common; for an old server that you must use, lower tls_min", true
-	case alert == "handshake failure": // RFC 5246 §7.2.2; OpenSSL says it of a missing certificate, too
+	case alert == "handshake failure": // RFC 5246 §7.2.2; OpenSSL also sends it if a client certificate is missing
 		return "server and client have no cipher in common (for an old server that you must use, lower tls_min below 1.2), or it wants a client certificate (tls_cert)", true
 	case strings.Contains(alert, "certificate"), strings.Contains(alert, "access denied"):
 		return "the server wants a client certificate, or another one: check tls_cert and tls_key", true

@@ -50,12 +50,7 @@ func openTunnel(argv, env []string, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	replacer := strings.NewReplacer("{host}", host, "{port}", port)
-	var args []string
-	for _, arg := range argv[1:] {
-		args = append(args, replacer.Replace(arg))
-	}
-	t := &tunnel{program: argv[0], cmd: exec.Command(argv[0], args...), exited: make(chan struct{})}
+	t := &tunnel{program: argv[0], cmd: exec.Command(argv[0], expandArgs(argv[1:], host, port)...), exited: make(chan struct{})}
 	childIn, in, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -79,6 +74,15 @@ func openTunnel(argv, env []string, addr string) (net.Conn, error) {
 	}
 	go t.wait()
 	return t, nil
+}
+
+// expandArgs replaces {host} and {port} in the arguments of a program.
+func expandArgs(args []string, host, port string) (expanded []string) {
+	replacer := strings.NewReplacer("{host}", host, "{port}", port)
+	for _, arg := range args {
+		expanded = append(expanded, replacer.Replace(arg))
+	}
+	return expanded
 }
 
 // wait waits for the program to exit, and then kills the rest of its process group.
