@@ -42,6 +42,7 @@ func TestDeleteAndQuit(t *testing.T) {
 		"window of two":   {newPipeliningClient, 2, []string{"DELE 1\r\nDELE 2\r\n", "DELE 3\r\n", "QUIT\r\n"}},
 	} {
 		opts := &pop3proto.Options{Window: test.window}
+		// The server refuses the second DELE.
 		c, conn := test.start(t, opts, "+OK\r\n", "-ERR no\r\n", "+OK\r\n", "+OK bye\r\n")
 		marked, refused, err := c.DeleteAndQuit(t.Context(), messageNumbers(3))
 		if !slices.Equal(marked, []int{1, 3}) || refused == nil || errors.Is(refused, pop3proto.ErrBroken) || err != nil {
@@ -52,12 +53,14 @@ func TestDeleteAndQuit(t *testing.T) {
 		}
 		wantBroken(t, c, c.Noop(t.Context()), net.ErrClosed)
 
+		// It refuses QUIT.
 		c, _ = test.start(t, opts, "+OK\r\n", "+OK\r\n", "+OK\r\n", "-ERR some remain\r\n")
 		marked, refused, err = c.DeleteAndQuit(t.Context(), messageNumbers(3))
 		if r, ok := errors.AsType[*pop3proto.ReplyError](err); len(marked) != 3 || refused != nil || !ok || r.Verb != "QUIT" {
 			t.Errorf("%s, refused: %v marked, %v, %v", name, marked, refused, err)
 		}
 
+		// It replies to the second DELE with something else.
 		c, conn = test.start(t, opts, "+OK\r\n", "what?\r\n")
 		marked, refused, err = c.DeleteAndQuit(t.Context(), messageNumbers(3))
 		if len(marked) != 1 || refused != nil || !conn.closed {
@@ -65,6 +68,8 @@ func TestDeleteAndQuit(t *testing.T) {
 		}
 		wantProtocolError(t, c, err)
 
+		// It sends a reply too many. That to QUIT then arrives in a read of its own, or
+		// together with the last one to DELE.
 		c, _ = test.start(t, opts, "-ERR one too many\r\n", "+OK\r\n", "+OK\r\n", "+OK\r\n", "+OK bye\r\n")
 		marked, refused, err = c.DeleteAndQuit(t.Context(), messageNumbers(3))
 		if len(marked) != 2 || refused == nil {
@@ -76,6 +81,7 @@ func TestDeleteAndQuit(t *testing.T) {
 		_, _, err = c.DeleteAndQuit(t.Context(), messageNumbers(3))
 		wantProtocolError(t, c, err)
 
+		// It refuses every second DELE of 60.
 		c, conn = test.start(t, opts, append(slices.Concat([]string{"+OK\r\n", "-ERR already deleted\r\n"},
 			slices.Repeat([]string{"+OK\r\n", "-ERR no more\r\n"}, 29)), "+OK bye\r\n")...)
 		marked, refused, err = c.DeleteAndQuit(t.Context(), messageNumbers(60))

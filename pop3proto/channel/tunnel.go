@@ -50,7 +50,11 @@ func openTunnel(argv, env []string, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &tunnel{program: argv[0], cmd: exec.Command(argv[0], expandArgs(argv[1:], host, port)...), exited: make(chan struct{})}
+	t := &tunnel{
+		program: argv[0],
+		cmd:     exec.Command(argv[0], expandArgs(argv[1:], host, port)...),
+		exited:  make(chan struct{}),
+	}
 	childIn, in, err := os.Pipe()
 	if err != nil {
 		return nil, err
