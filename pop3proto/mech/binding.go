@@ -27,7 +27,7 @@ func channelBinding(state *tls.ConnectionState, endPoint bool) (scram.ChannelBin
 		return scram.ChannelBinding{}, errors.New("there is no channel to bind to without TLS")
 	}
 	// Before TLS 1.3, tls-exporter needs an extension to be unique, and servers do
-	// not expect it (RFC 9266 §3, §4.2).
+	// not expect it (RFC 9266 §3, §4).
 	if endPoint || state.Version < tls.VersionTLS13 {
 		return scram.NewTLSServerEndpointBinding(state)
 	}
