@@ -30,10 +30,13 @@ type fetcher struct {
 // fetchers are the arguments of mailhaul import.
 var fetchers = []fetcher{
 	{"fetchmail", 1, readFetchmail},
+	{"getmail", -1, fromFiles(takeover.Getmail)},
 	{"mpop", 1, fromFiles(func(files []string, home string) (*takeover.Config, error) {
 		return takeover.Mpop(append(files, "")[0], home)
 	})},
-	{"getmail", -1, fromFiles(takeover.Getmail)},
+	{"fdm", 1, fromFiles(func(files []string, home string) (*takeover.Config, error) {
+		return takeover.Fdm(append(files, "")[0], home)
+	})},
 }
 
 func fetcherNames() (names []string) {
@@ -48,14 +51,13 @@ func takeoverCommand(std stdio) *cli.Command {
 		Name:      "import",
 		Usage:     "write a configuration from that of another fetcher",
 		ArgsUsage: "FETCHER [FILE…]",
-		Description: "FETCHER is fetchmail, mpop or getmail. It reads that one's configuration, writes one\n" +
-			"for mailhaul, tells what it could not translate, and what to do next. It connects to\n" +
-			"no server. An existing configuration is never changed. Passwords go into the file as\n" +
-			"they were, so that only its owner may read it.\n\n" +
-			"FILE is the other's configuration, if it is not in its usual place. Of mpop it is one\n" +
-			"file; of getmail each is an account. fetchmail itself is asked for its own, by\n" +
-			"--configdump; - for FILE reads such a dump from standard input, which may be made on\n" +
-			"another machine.\n\n" +
+		Description: "FETCHER is fetchmail, getmail, mpop or fdm. It reads that one's configuration, writes\n" +
+			"one for mailhaul, tells what it could not translate, and what to do next. It connects\n" +
+			"to no server. An existing configuration is never changed. Passwords go into the file\n" +
+			"as they were, also those in ~/.netrc, so that only its owner may read it.\n\n" +
+			"FILE is the other's configuration, if it is not in its usual place. Of getmail, each\n" +
+			"file is an account. fetchmail itself is asked for its own, by --configdump; - for FILE\n" +
+			"reads such a dump from standard input, which may be made on another machine.\n\n" +
 			"Exit codes: 0 written; 64 a configuration exists; 74 it cannot be written; 78 that of\n" +
 			"the other cannot be read, or has no POP3 account.",
 		Flags: []cli.Flag{
@@ -199,9 +201,9 @@ func fileExists(path string) bool {
 // gets their absolute paths, none for the usual ones, and the home folder.
 func fromFiles(read func(files []string, home string) (*takeover.Config, error)) func(context.Context, stdio, []string) (*takeover.Config, error) {
 	return func(_ context.Context, _ stdio, files []string) (*takeover.Config, error) {
-		home, err := os.UserHomeDir()
+		home, err := homeFolder()
 		if err != nil {
-			return nil, usagef("set HOME", "there is no home folder")
+			return nil, err
 		}
 		paths := make([]string, len(files))
 		for i, file := range files {
@@ -219,6 +221,14 @@ func fromFiles(read func(files []string, home string) (*takeover.Config, error))
 		}
 		return nil, &failure{err, exitConfig, hint}
 	}
+}
+
+func homeFolder() (string, error) {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", usagef("set HOME", "there is no home folder")
+	}
+	return home, nil
 }
 
 // maxDumpSize bounds a dump from standard input, in octets.
@@ -246,7 +256,11 @@ func readFetchmail(ctx context.Context, std stdio, files []string) (*takeover.Co
 	} else if dump, err = fetchmailDump(ctx, files); err != nil {
 		return nil, err
 	}
-	c, err := takeover.Fetchmail(string(dump))
+	home, err := homeFolder()
+	if err != nil {
+		return nil, err
+	}
+	c, err := takeover.Fetchmail(string(dump), home)
 	if err != nil {
 		return nil, &failure{fmt.Errorf("the configuration of fetchmail: %w", err), exitConfig, "name the fetchmailrc; or, " + dumpElsewhereHint}
 	}

@@ -71,6 +71,9 @@ func checkConfig(t *testing.T, golden string, c *takeover.Config) {
 			fmt.Fprintf(&b, "  %s %s\n", k.Name, value)
 		}
 	}
+	if len(c.Defaults) > 0 {
+		section("defaults", "of accounts", c.Defaults)
+	}
 	for _, s := range c.Sinks {
 		section("sink", s.Name, s.Keys)
 	}

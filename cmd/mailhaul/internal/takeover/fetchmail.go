@@ -12,8 +12,9 @@ import (
 )
 
 // Fetchmail translates what fetchmail --configdump prints: its whole configuration, with
-// all defaults, as assignments of Python.
-func Fetchmail(dump string) (*Config, error) {
+// all defaults, as assignments of Python. home is the user's home folder, whose .netrc has
+// the passwords that the dump lacks.
+func Fetchmail(dump, home string) (*Config, error) {
 	vars, err := parseDump(dump)
 	if err != nil {
 		if strings.Contains(dump, `\0x`) {
@@ -25,7 +26,7 @@ func Fetchmail(dump string) (*Config, error) {
 	if !ok {
 		return nil, errors.New("it is not what fetchmail --configdump prints: there is no fetchmailrc in it")
 	}
-	f := &fetchmail{rc: fetchmailOptions(rc), userCounts: map[string]int{}}
+	f := &fetchmail{builder: builder{home: home}, rc: fetchmailOptions(rc), userCounts: map[string]int{}}
 	f.translate()
 	return &f.Config, nil
 }
@@ -225,12 +226,12 @@ func (a fetchmailAccount) login() {
 	case !slices.Contains([]string{"", "any", "password"}, auth):
 		a.remark("auth %s: mailhaul takes what the server offers and it knows itself; see auth, and token_command", quoteText(auth))
 	}
-	password := a.user.text("password")
+	password := cmp.Or(a.user.text("password"), a.netrcPassword())
 	file := a.Name + ".password"
 	const how = ": write it into the first line of %s, beside the configuration (chmod 600), or see password_command"
 	switch {
 	case password == "":
-		a.remark("the password is not in the fetchmailrc, but perhaps in ~/.netrc"+how, file)
+		a.remark("the password is neither in the fetchmailrc nor in ~/.netrc"+how, file)
 	case strings.Contains(password, garbled) || strings.ContainsFunc(password, unicode.IsControl):
 		a.remark("the password holds what fetchmail garbles, such as a letter that is not ASCII"+how, file)
 	default:
@@ -238,6 +239,16 @@ func (a fetchmailAccount) login() {
 		return
 	}
 	a.add("password_file", file)
+}
+
+// netrcPassword returns the password in ~/.netrc, empty if there is none.
+func (a fetchmailAccount) netrcPassword() string {
+	for _, machine := range []string{a.server.text("pollname"), a.server.text("via")} {
+		if e, ok := a.netrc(fetchmailNetrc).find(machine, a.user.text("remote")); ok && machine != "" {
+			return e.password
+		}
+	}
+	return ""
 }
 
 // policy translates what is fetched, how often, and how long it stays on the server.

@@ -63,7 +63,7 @@ poll imap.example.com proto imap user jim pass p is jim here
 
 // What fetchmail prints of its configuration becomes one of mailhaul.
 func TestFetchmail(t *testing.T) {
-	c, err := takeover.Fetchmail(fetchmailDump(t, fetchmailrc))
+	c, err := takeover.Fetchmail(fetchmailDump(t, fetchmailrc), "/home/me")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func TestFetchmail(t *testing.T) {
 // Paths are the same as for fetchmail; a $ in one begins no variable.
 func TestFetchmailFiles(t *testing.T) {
 	c, err := takeover.Fetchmail(fetchmailDump(t, `poll pop.example.com proto pop3 user ida pass p ssl
-		sslcertfile "/etc/$x/ca.pem" sslcertpath /etc/certs sslcert /home/me/me.pem sslkey /home/me/me.key`))
+		sslcertfile "/etc/$x/ca.pem" sslcertpath /etc/certs sslcert /home/me/me.pem sslkey /home/me/me.key`), "/home/me")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestFetchmailRefused(t *testing.T) {
 		"import os":                                  "line 1 ",
 		"fetchmailrc = 99999999999999999999":         "line 1 ",
 	} {
-		_, err := takeover.Fetchmail(dump)
+		_, err := takeover.Fetchmail(dump, "/home/me")
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q: %v, want %q", dump, err, want)
 		}
@@ -118,7 +118,7 @@ func FuzzDump(f *testing.F) {
 	f.Add(`fetchmailrc = {"servers": [{"protocol":"APOP", "active":TRUE, 'users': [{"remote":"~", "localnames":["*"]}, {"remote":"~"}]}]}`)
 	f.Add(`fetchmailrc = {"servers": [{"protocol":"APOP", "active":TRUE, 'users': [{"remote":"~", "localnames":["a"]}, {"remote":"b", "password":"#", "localnames":["a"]}]}]}`)
 	f.Fuzz(func(t *testing.T, dump string) {
-		c, err := takeover.Fetchmail(dump)
+		c, err := takeover.Fetchmail(dump, "/home/me")
 		if err != nil {
 			return
 		}

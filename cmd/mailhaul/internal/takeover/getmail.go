@@ -72,14 +72,15 @@ type getmail struct {
 // getmailAccount translates a file.
 type getmailAccount struct {
 	*draft
-	rc        *getmailRC
-	multidrop bool  // whether the maildrop is for several people
-	routeMap  []Key // the keys of map below route
+	rc             *getmailRC
+	user, password string // empty if unknown
+	multidrop      bool   // whether the maildrop is for several people
+	routeMap       []Key  // the keys of map below route
 }
 
 // getmailRedundantKeys are keys that ask for what mailhaul always does, or never needs.
 var getmailRedundantKeys = []string{
-	"verbose", "to_oldmail_on_each_mail", "skip_imap_fetch_size", "fingerprint", "message_log_verbose", "netrc_file", "use_netrc",
+	"verbose", "to_oldmail_on_each_mail", "skip_imap_fetch_size", "fingerprint", "message_log_verbose",
 	"allow_root_commands", "ignore_stderr", "ignore_header_shrinkage", "pipe_stdout",
 }
 
@@ -105,12 +106,13 @@ func (g *getmail) translateFile(path, text string) error {
 	a := &getmailAccount{rc: rc, multidrop: strings.HasPrefix(kind.value, "Multidrop")}
 	name := getmailNameAffix.ReplaceAllString(filepath.Base(path), "")
 	a.draft = g.newDraft(cmp.Or(name, retriever.text("username"), "getmail"))
+	a.readCredentials(retriever, rc.section("options"))
 	host, port := a.connection(retriever, strings.Contains(kind.value, "SSL"))
 	keeps := a.policy(rc.section("options"))
 	a.filters()
 	a.deliver(destination)
 	if keeps {
-		a.SeenFile = g.seenFile(path, "oldmail-"+host+"-"+port+"-"+retriever.text("username"))
+		a.SeenFile = g.seenFile(path, "oldmail-"+host+"-"+port+"-"+a.user)
 	}
 	a.reportUnused()
 	if a.rc.err == nil {
@@ -166,20 +168,31 @@ func (a *getmailAccount) connection(s *getmailSection, ssl bool) (host, port str
 	return host, port
 }
 
+// readCredentials reads the user and the password. What is in a .netrc file that getmail
+// was told to read takes precedence.
+func (a *getmailAccount) readCredentials(s, options *getmailSection) {
+	a.user, a.password = s.text("username"), s.text("password")
+	file := cmp.Or(a.expand(options.text("netrc_file")), filepath.Join(a.home, ".netrc"))
+	if options.boolean("use_netrc", false) {
+		e := readNetrc(file, pythonNetrc).findMachine(s.text("server"))
+		a.user, a.password = cmp.Or(e.login, a.user), cmp.Or(e.password, a.password)
+	}
+}
+
 // login translates the user, the password and the mechanism.
 func (a *getmailAccount) login(s *getmailSection) {
-	name, password, command := s.text("username"), s.text("password"), s.tuple("password_command")
-	a.addIfSet("user", name)
-	if name == "" {
-		a.disable("add user: ~/.netrc is not read")
+	command := s.tuple("password_command")
+	a.addIfSet("user", a.user)
+	if a.user == "" {
+		a.disable("add user: there is none")
 	}
 	switch token := s.boolean("use_xoauth2", false); {
-	case password != "" && !token:
-		a.addIfSet("password", password)
+	case a.password != "" && !token:
+		a.addIfSet("password", a.password)
 	case token && len(command) == 0:
 		a.disable("add token_command, or oauth (see mailhaul help login)")
 	case len(command) == 0:
-		a.disable("add a password: getmail has it from the keyring, ~/.netrc or you, and mailhaul from password_command, password_file or password_env")
+		a.disable("add a password: getmail has it from the keyring or you, and mailhaul from password_command, password_file or password_env")
 	case a.checkText("password_command", command...):
 		command[0] = escapePath(command[0])
 		key := "password_command"

@@ -129,6 +129,10 @@ func (a mpopAccount) login(tls string) {
 		a.disable("add user: there is none")
 	}
 	password, command, auth := a.commands["password"], a.commands["passwordeval"], a.commands["auth"]
+	if host := a.commands["host"]; password == "" && command == "" && host != "" {
+		e, _ := a.netrc(fetchmailNetrc).find(host, a.commands["user"])
+		password = e.password
+	}
 	token := auth == "oauthbearer" || auth == "xoauth2"
 	switch {
 	case auth == "gssapi":
@@ -145,7 +149,7 @@ func (a mpopAccount) login(tls string) {
 	case command != "":
 		a.addIfSet("password_command", command)
 	default:
-		a.disable("add a password: mpop has it from the keyring, ~/.netrc or you; for the keyring, password_command: [secret-tool, lookup, host, %s, service, pop3, user, %s]",
+		a.disable("add a password: mpop has it from the keyring or you; for the keyring, password_command: [secret-tool, lookup, host, %s, service, pop3, user, %s]",
 			a.commands["host"], a.commands["user"])
 	}
 	switch {

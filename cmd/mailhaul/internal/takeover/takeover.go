@@ -1,7 +1,7 @@
-// Package takeover translates the configurations of fetchmail, mpop and getmail into a
-// configuration of mailhaul.
+// Package takeover translates the configurations of fetchmail, mpop, getmail and fdm into
+// a configuration of mailhaul.
 //
-// Fetchmail, Mpop and Getmail each parse a configuration and return a Config: sinks,
+// Fetchmail, Mpop, Getmail and Fdm each parse a configuration and return a Config: sinks,
 // accounts, and Remarks on what has no counterpart, differs here, or is left to a
 // person. Config.YAML returns it as a file. Nothing in the other configuration is ever
 // run. An account with a part that has no safe translation is disabled: it becomes a
@@ -17,6 +17,9 @@
 //	mpop_rc.go          its configuration file
 //	getmail.go          getmail: its options; also getmail_filter.go, getmail_sinks.go
 //	getmail_rc.go       its configuration files
+//	fdm.go              fdm: its accounts and rules
+//	fdm_conf.go         its configuration file, in the tokens of fdm_lex.go
+//	netrc.go            passwords in .netrc files
 //	python.go           literals of Python, for fetchmail and getmail
 //	shell.go            command lines for a shell, as safe commands
 //	yaml.go             the file that is written
