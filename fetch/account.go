@@ -144,7 +144,7 @@ func (k Keep) Due(now time.Time) int64 {
 type Security int
 
 const (
-	// ImplicitTLS negotiates TLS before the greeting (RFC 8314 §3.3), port 995.
+	// ImplicitTLS negotiates TLS before the greeting (RFC 8314 §3.1), port 995.
 	ImplicitTLS Security = iota
 	// StartTLS upgrades by STLS (RFC 2595) and gives up if the server cannot,
 	// port 110.

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -91,6 +93,25 @@ func (l *checklist) reportMaildrop(a *fetch.Account, r fetch.Report) {
 	left(r.Waiting, "refused before, tried again later")
 	left(r.Open, "in delivery: a fetch is under way, or was cut off and the next one settles it")
 	left(r.TooLarge, "over max_size")
+	l.reportExpiry(a.Keep, r)
+}
+
+// reportExpiry warns of a server that announces to keep messages for a shorter time than
+// keep does (EXPIRE, RFC 2449 §6.7).
+func (l *checklist) reportExpiry(keep fetch.Keep, r fetch.Report) {
+	params := slices.Concat(r.After.Params("EXPIRE"), r.Before.Params("EXPIRE"))
+	if len(params) == 0 {
+		return
+	}
+	days, err := strconv.Atoi(params[0])
+	if err != nil || !keep.Forever && keep.For <= time.Duration(days)*24*time.Hour { // err if it is NEVER
+		return
+	}
+	warning := "whatever keep says, the server may delete a message as soon as it was fetched (EXPIRE 0)"
+	if days > 0 {
+		warning = fmt.Sprintf("whatever keep says, the server may delete a message after %s (EXPIRE %d)", count(days, "day"), days)
+	}
+	l.detail("%s", l.paint(yellow, warning))
 }
 
 // reportSinks checks the filter of an account, its sinks and its quarantine, reports on
