@@ -9,45 +9,45 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 )
 
-// bench is the bench that everybody is measured on.
+// bench holds what all scenarios use: the server, the folders and the programs.
 type bench struct {
-	log       io.Writer // what is being done
-	runs      int
-	slowRun   time.Duration // who takes longer once is not run again
-	runLimit  time.Duration // of one run
-	syncDisks func()        // waits until all that was written is on the disk
-	tools     []string      // programs to run; none: all that there are
+	log       io.Writer     // gets a line for each run
+	runs      int           // of each contender in each scenario
+	slowRun   time.Duration // a contender that takes longer is not run again
+	runLimit  time.Duration // a run that takes longer has failed
+	syncDisks func()        // waits until everything that was written is on the disk
+	tools     []string      // the programs or contenders to run; nil means all that are installed
 
-	selfPath      string // this program, where every user may run it
-	mailhaulPath  string // mailhaul
-	runUID        int    // who runs the fetchers, and owns the mail
-	diskDir       string // folders for jobs
-	memoryDir     string // the same in memory; "" if there is none
-	caFile        string
-	poolDir       string
-	server        *server
-	plainRelay    *latencyRelay
-	tlsRelay      *latencyRelay
-	discardedJobs int // jobs
+	selfPath     string // a copy of this program that runUID may execute
+	mailhaulPath string
+	runUID       int    // the user who runs the fetchers, and owns the mail
+	diskDir      string // holds the folders of the jobs
+	memoryDir    string // the same in a file system in memory; "" if there is none
+	caFile       string // the server's certificate authority, readable by runUID
+	poolDir      string // holds the messages that fill the maildrops
+	server       *server
+	plainRelay   *latencyRelay // in front of the server's port without TLS
+	tlsRelay     *latencyRelay // in front of its port with TLS
+
+	discardedJobs int // see scenarioRun.discard
 }
 
-// nobody runs the fetchers if root runs the program: some refuse root, and
-// others drop what root may do first.
+// nobody is the user that runs the fetchers if this program runs as root: some fetchers
+// refuse to run as root, and others change the user before they deliver.
 const nobody = 65534
 
-// shm is where systems have a file system in memory. In a container it may be
-// too small.
+// sharedMemory is where Linux has a file system in memory. It is used if it has
+// minMemorySpace bytes; in a container it may have less.
 const (
-	shm         = "/dev/shm"
-	minShmSpace = 1 << 30
+	sharedMemory   = "/dev/shm"
+	minMemorySpace = 1 << 30
 )
 
-// setUp starts the server. The folders are made in dir. tearDown may be called
-// even if it fails.
+// setUp makes the folders, in dir, and starts the server and the relays, which stop when
+// ctx is done. The caller calls tearDown even if setUp fails.
 func (b *bench) setUp(ctx context.Context, dir string) error {
 	b.runUID = os.Getuid()
 	if b.runUID == 0 {
@@ -58,8 +58,8 @@ func (b *bench) setUp(ctx context.Context, dir string) error {
 		return err
 	}
 	parent := b.diskDir
-	if freeSpace(shm) >= minShmSpace {
-		if b.memoryDir, err = makeWorkDir(shm); err != nil {
+	if freeSpace(sharedMemory) >= minMemorySpace {
+		if b.memoryDir, err = makeWorkDir(sharedMemory); err != nil {
 			return err
 		}
 		parent = b.memoryDir
@@ -68,13 +68,13 @@ func (b *bench) setUp(ctx context.Context, dir string) error {
 	if b.server, err = startServer(parent, b.runUID); err != nil {
 		return err
 	}
-	if b.plainRelay, err = newRelay(ctx, b.server.Addr); err != nil {
+	if b.plainRelay, err = startRelay(ctx, b.server.Addr); err != nil {
 		return err
 	}
-	if b.tlsRelay, err = newRelay(ctx, b.server.TLSAddr); err != nil {
+	if b.tlsRelay, err = startRelay(ctx, b.server.TLSAddr); err != nil {
 		return err
 	}
-	// The fetchers may be another user, whom the folder of the server keeps out.
+	// runUID may not be able to enter the server's folder or that of this program.
 	b.caFile = filepath.Join(b.diskDir, "ca.pem")
 	if err := copyFile(b.caFile, b.server.CAFile, 0o644); err != nil {
 		return err
@@ -87,8 +87,18 @@ func (b *bench) setUp(ctx context.Context, dir string) error {
 	return copyFile(b.selfPath, self, 0o755)
 }
 
-// build compiles mailhaul as `make build` does.
-func (b *bench) build(ctx context.Context) error {
+// installMailhaul copies the given mailhaul to where runUID may execute it. If none is
+// given, it builds one.
+func (b *bench) installMailhaul(ctx context.Context, program string) error {
+	b.mailhaulPath = filepath.Join(b.diskDir, "mailhaul")
+	if program != "" {
+		return copyFile(b.mailhaulPath, program, 0o755)
+	}
+	return b.buildMailhaul(ctx)
+}
+
+// buildMailhaul compiles mailhaul as `make build` does.
+func (b *bench) buildMailhaul(ctx context.Context) error {
 	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
 	root := strings.TrimSpace(string(out))
 	if err == nil && root == "" {
@@ -97,7 +107,6 @@ func (b *bench) build(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("go list: %w: run it inside the sources", err)
 	}
-	b.mailhaulPath = filepath.Join(b.diskDir, "mailhaul")
 	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=auto", "-trimpath", "-tags", "urfave_cli_no_docs", "-ldflags", "-s -w", "-o", b.mailhaulPath, "./cmd/mailhaul")
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -105,9 +114,10 @@ func (b *bench) build(ctx context.Context) error {
 	return cmd.Run()
 }
 
+// tearDown stops the server and removes the folders.
 func (b *bench) tearDown() {
 	if b.server != nil {
-		b.server.host.runCleanups()
+		b.server.t.runCleanups()
 	}
 	for _, dir := range []string{b.diskDir, b.memoryDir} {
 		if dir == "" {
@@ -117,29 +127,4 @@ func (b *bench) tearDown() {
 			fmt.Fprintln(b.log, "bench:", err)
 		}
 	}
-}
-
-// free returns how many octets a file system has left for everybody.
-func freeSpace(dir string) int64 {
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(dir, &fs); err != nil {
-		return 0 // it is not there
-	}
-	return int64(fs.Bavail) * int64(fs.Bsize)
-}
-
-func makeWorkDir(parent string) (string, error) {
-	dir, err := os.MkdirTemp(parent, "bench-")
-	if err != nil {
-		return "", err
-	}
-	return dir, os.Chmod(dir, 0o755)
-}
-
-func copyFile(to, from string, mode os.FileMode) error {
-	text, err := os.ReadFile(from)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(to, text, mode)
 }

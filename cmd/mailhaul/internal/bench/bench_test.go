@@ -13,7 +13,7 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/servertest"
 )
 
-// TestMain lets the test binary be what the bench starts of itself.
+// The bench starts copies of its own program, which here is the test binary.
 func TestMain(m *testing.M) {
 	if os.Getenv(roleVariable) != "" || len(os.Args) > 1 && os.Args[1] == drainName {
 		main()
@@ -22,29 +22,28 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestBench runs the bench in small, without the peers: what the real one
-// finds of them it verifies itself.
+// TestBench runs three scenarios with little mail, without the other fetchers.
 func TestBench(t *testing.T) {
 	servertest.Program(t, "dovecot")
 	b := &bench{
 		log: t.Output(), runs: 1, slowRun: time.Hour, runLimit: time.Minute, tools: []string{drainName, "mailhaul"},
-		syncDisks: func() {}, // it would wait for whatever else the machine does
+		syncDisks: func() {}, // a real sync waits for all that the machine writes
 	}
 	defer b.tearDown()
 	if err := b.setUp(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.build(t.Context()); err != nil {
+	if err := b.installMailhaul(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
-	named := func(name string) scenario {
+	scenarioNamed := func(name string) scenario {
 		chosen, err := chooseScenarios(name)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return chosen[0]
 	}
-	one, many, keep := named("b"), named("d"), named("g")
+	one, many, keep := scenarioNamed("b"), scenarioNamed("d"), scenarioNamed("g")
 	one.messages = 10
 	many.accounts, many.messages, many.rtt = 3, 2, time.Millisecond
 	keep.accounts, keep.messages, keep.rtt = 2, 3, time.Millisecond
@@ -68,9 +67,8 @@ func TestBench(t *testing.T) {
 	}
 }
 
-// TestLine sees that what goes over a line comes, in both directions, and no
-// sooner than it can.
-func TestLine(t *testing.T) {
+// A relay passes on all data in both directions, and not before it is due.
+func TestRelay(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -85,14 +83,14 @@ func TestLine(t *testing.T) {
 		io.WriteString(conn, "hello\n")
 		io.Copy(conn, conn)
 	}()
-	ln, err := newRelay(t.Context(), l.Addr().String())
+	relay, err := startRelay(t.Context(), l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	const rtt = 10 * time.Millisecond
-	ln.rtt.Store(int64(rtt))
+	relay.rtt.Store(int64(rtt))
 	began := time.Now()
-	conn, err := net.Dial("tcp", ln.addr)
+	conn, err := net.Dial("tcp", relay.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,23 +105,23 @@ func TestLine(t *testing.T) {
 		if got, err := r.ReadString('\n'); got != want || err != nil {
 			t.Fatalf("got %.20q, %v; want %.20q", got, err, want)
 		}
-		// The connection and the greeting are a round trip each.
+		// The connection takes a round trip, and so do the greeting and each echo.
 		if least := time.Duration(i+2) * rtt; time.Since(began) < least {
-			t.Errorf("%.20q has come after %v, sooner than in %v", want, time.Since(began), least)
+			t.Errorf("%.20q came after %v, want at least %v", want, time.Since(began), least)
 		}
 	}
 	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.ReadByte(); err != io.EOF {
-		t.Errorf("the end does not go over the line: %v", err)
+		t.Errorf("the end of the connection was not passed on: %v", err)
 	}
-	if c := ln.count(); c.Connections != 1 || c.Turns < 3 || c.Octets != 6+2*8+2*(1<<20+1) {
-		t.Errorf("counted were %+v", c)
+	if c := relay.traffic(); c.Connections != 1 || c.Turns < 3 || c.Octets != 6+2*8+2*(1<<20+1) {
+		t.Errorf("counted %+v", c)
 	}
 }
 
-// TestVerify sees that a delivery that is not whole is found out.
+// verifyMaildir finds messages that are lost, duplicated or changed.
 func TestVerify(t *testing.T) {
 	dir := t.TempDir() + "/Maildir"
 	if err := makeMaildir(dir, os.Getuid()); err != nil {
@@ -155,5 +153,5 @@ func TestVerify(t *testing.T) {
 	}
 	put("1", strings.ReplaceAll(first, ".dot", "..dot"))
 	check("one has a dot too many", false, false)
-	check("which is the wire's", true, true)
+	check("the same of a client that does not remove dot-stuffing", true, true)
 }

@@ -2,65 +2,67 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 )
 
-// job is what a contender is to do, once: fetch all mail of the users from a
-// server into dir/Maildir.
+// job is what a contender has to do in one run: fetch all mail of the users from a server
+// into the Maildir in dir.
 type job struct {
-	dir          string // of its own: HOME, configuration, state and Maildir
+	dir          string // a new folder for the configuration, the state and the Maildir; also HOME
 	host         string
 	port         string
-	caFile       string // a file; TLS from the first octet if set
+	caFile       string // if it is set, the server has implicit TLS with this authority
 	users        []string
 	keep         bool // leave the mail on the server, and remember it
 	selfPath     string
-	mailhaulPath string // the mailhaul to run
+	mailhaulPath string
 }
 
-func (j job) maildir() string         { return filepath.Join(j.dir, "Maildir") }
+func (j job) maildir() string         { return j.path("Maildir") }
 func (j job) path(name string) string { return filepath.Join(j.dir, name) }
 func (j job) writeFile(name, text string) error {
 	return os.WriteFile(j.path(name), []byte(text), 0o600)
 }
 
-// account is a name for a user in configurations.
+// accountName returns the name of a user's account in configurations.
 func accountName(user string) string {
 	name, _, _ := strings.Cut(user, "@")
 	return name
 }
 
-// contender is one way to do a job.
+// contender is a program, set up in one of the ways that are compared.
 type contender struct {
 	name              string
-	program           string // the executable; its package and its version are told by it
-	peer              bool   // somebody else's
-	concurrent        bool   // it fetches from all accounts at once
-	processPerAccount bool   // by a process for each, which somebody must start
-	// prepare writes the configuration into the job's folder and returns what
-	// to run.
+	program           string // the name of the executable
+	peer              bool   // it is another project's fetcher
+	concurrent        bool   // a peer that fetches from all accounts at once
+	processPerAccount bool   // all of its commands run at once, one for each account
+	// prepare writes the configuration into the job's folder, and returns the commands to
+	// run.
 	prepare func(job) ([]command, error)
-	// remember notes that a user's messages have been seen, as the program
-	// itself does. nil: it is quick enough to fetch them all.
+	// markSeen adds messages to the file in which a peer remembers what it has fetched.
+	// If it is nil, the contender is fast enough to fetch them instead.
 	markSeen func(j job, user string, uids []string) error
 }
 
+// drainName is the name of the drain with one connection, and its subcommand.
 const drainName = "drain"
 
-// theDrain drains over n connections at once.
+// drainWith returns the drain with n connections at once.
 func drainWith(name string, n int) contender {
 	return contender{name: name, program: drainName, prepare: func(j job) ([]command, error) {
-		o := drainJob{Addr: j.host + ":" + j.port, CAFile: j.caFile, Users: j.users, Connections: min(n, len(j.users))}
+		d := drainJob{Addr: net.JoinHostPort(j.host, j.port), CAFile: j.caFile, Users: j.users, Connections: min(n, len(j.users))}
 		if !j.keep {
-			o.Maildir = j.maildir()
+			d.Maildir = j.maildir()
 		}
-		return []command{{Argv: []string{j.selfPath, "drain", j.path("drain.json")}}}, writeJSON(j.path("drain.json"), o)
+		return []command{{Argv: []string{j.selfPath, drainName, j.path("drain.json")}}}, writeJSON(j.path("drain.json"), d)
 	}}
 }
 
-// mailhaul fetches from n accounts at once.
+// mailhaulWith returns mailhaul with n polls at once.
 func mailhaulWith(name string, n int) contender {
 	return contender{name: name, program: "mailhaul", prepare: func(j job) ([]command, error) {
 		var b strings.Builder
@@ -75,7 +77,7 @@ func mailhaulWith(name string, n int) contender {
 			b.WriteString("  tls: none\n")
 		}
 		if j.keep {
-			// One session, however many there are to learn of.
+			// One session has to take all messages in.
 			b.WriteString("  keep: forever\n  max_messages: 1000000\n")
 		}
 		b.WriteString("accounts:\n")

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
@@ -9,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -17,88 +15,72 @@ import (
 	"sync"
 )
 
-// drainOrder is what the drain is told, as JSON in a file.
+// drainJob is the configuration of the drain, a file of JSON.
 type drainJob struct {
 	Addr        string
-	CAFile      string // TLS from the first octet, if set
+	CAFile      string // if it is set, the drain uses implicit TLS
 	Users       []string
 	Connections int    // at once
-	Maildir     string // where the messages go; none: only log in, list and quit
+	Maildir     string // to write to; if it is empty, messages are only listed
 }
 
-// drain is the least that any fetcher must do: log in, ask for everything at
-// once, and write what comes into files. It syncs nothing, remembers nothing,
-// deletes nothing and looks into no message, not even for its dots.
-func drain(orderFile string) error {
-	text, err := os.ReadFile(orderFile)
+// drain does the least that any fetcher must do: it logs in, requests all messages at
+// once, and writes them to files. It syncs nothing, remembers nothing, deletes nothing
+// and does not even remove dot-stuffing.
+func drain(jobFile string) error {
+	text, err := os.ReadFile(jobFile)
 	if err != nil {
 		return err
 	}
-	var o drainJob
-	if err := json.Unmarshal(text, &o); err != nil {
+	var j drainJob
+	if err := json.Unmarshal(text, &j); err != nil {
 		return err
 	}
 	var cfg *tls.Config
-	if o.CAFile != "" {
-		pem, err := os.ReadFile(o.CAFile)
+	if j.CAFile != "" {
+		pem, err := os.ReadFile(j.CAFile)
 		if err != nil {
 			return err
 		}
 		cfg = &tls.Config{RootCAs: x509.NewCertPool(), ServerName: "localhost"}
 		cfg.RootCAs.AppendCertsFromPEM(pem)
 	}
-	users := make(chan string, len(o.Users))
-	for _, u := range o.Users {
+	users := make(chan string, len(j.Users))
+	for _, u := range j.Users {
 		users <- u
 	}
 	close(users)
-	errs := make([]error, o.Connections)
-	var all sync.WaitGroup
+	errs := make([]error, j.Connections)
+	var workers sync.WaitGroup
 	for i := range errs {
-		all.Go(func() {
+		workers.Go(func() {
 			for user := range users {
-				if err := o.drainAccount(user, cfg); err != nil {
+				if err := j.drainAccount(user, cfg); err != nil {
 					errs[i] = fmt.Errorf("%s: %w", user, err)
 					return
 				}
 			}
 		})
 	}
-	all.Wait()
+	workers.Wait()
 	return errors.Join(errs...)
 }
 
-// drainWindow is how many replies are asked for before the first is read.
-// 4,000 RETRs are 40 KB, which sockets take without waiting for a reader.
+// drainWindow is how many RETR are sent before a reply is read. 4,000 of them are 40 KB,
+// which fit into the socket buffers, so that sending them does not block.
 const drainWindow = 4000
 
-func (o *drainJob) drainAccount(user string, cfg *tls.Config) error {
-	conn, err := net.Dial("tcp", o.Addr)
+// drainAccount lists or fetches the messages of one user.
+func (j *drainJob) drainAccount(user string, cfg *tls.Config) error {
+	c, err := dialAndLogin(j.Addr, cfg, user)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	if cfg != nil {
-		conn = tls.Client(conn, cfg)
+	defer c.conn.Close()
+	if j.Maildir == "" {
+		return c.listAndQuit()
 	}
-	d := &drainConn{conn: conn, r: bufio.NewReaderSize(conn, 256<<10)}
-	if _, err := d.readReply(); err != nil {
-		return err
-	}
-	if _, err := d.send(authPlain(user)); err != nil {
-		return err
-	}
-	if o.Maildir == "" {
-		if _, err := d.send("UIDL\r\nQUIT"); err != nil {
-			return err
-		}
-		if err := d.copyBody(io.Discard); err != nil {
-			return err
-		}
-		_, err := d.readReply()
-		return err
-	}
-	stat, err := d.send("STAT")
+	stat, err := c.command("STAT")
 	if err != nil {
 		return err
 	}
@@ -107,92 +89,49 @@ func (o *drainJob) drainAccount(user string, cfg *tls.Config) error {
 	if err != nil {
 		return fmt.Errorf("STAT: %q", stat)
 	}
-	for from := 1; from <= n; from += drainWindow {
-		if err := d.retrieve(from, min(from+drainWindow, n+1), filepath.Join(o.Maildir, "new", user)); err != nil {
+	for first := 1; first <= n; first += drainWindow {
+		last := min(first+drainWindow-1, n)
+		if err := c.retrieve(first, last, filepath.Join(j.Maildir, "new", user)); err != nil {
 			return err
 		}
 	}
-	_, err = d.send("QUIT")
+	_, err = c.command("QUIT")
 	return err
 }
 
-// drained is one connection of the drain.
-type drainConn struct {
-	conn net.Conn
-	r    *bufio.Reader
-}
-
-func (d *drainConn) send(line string) (string, error) {
-	if _, err := io.WriteString(d.conn, line+"\r\n"); err != nil {
-		return "", err
-	}
-	return d.readReply()
-}
-
-func (d *drainConn) readReply() (string, error) {
-	line, err := d.r.ReadString('\n')
-	if err != nil {
-		return "", err
-	}
-	text, ok := strings.CutPrefix(strings.TrimSpace(line), "+OK")
-	if !ok {
-		return "", fmt.Errorf("the server says %q", line)
-	}
-	return strings.TrimSpace(text), nil
-}
-
-// retrieve asks for the messages from up to but not to, and writes each to a
-// file.
-func (d *drainConn) retrieve(from, to int, prefix string) error {
-	var ask bytes.Buffer
-	for i := from; i < to; i++ {
-		fmt.Fprintf(&ask, "RETR %d\r\n", i)
-	}
-	if _, err := d.conn.Write(ask.Bytes()); err != nil {
+// listAndQuit lists the unique-ids and quits, in one round trip.
+func (c *client) listAndQuit() error {
+	if _, err := c.command("UIDL\r\nQUIT"); err != nil {
 		return err
 	}
-	for i := from; i < to; i++ {
-		if _, err := d.readReply(); err != nil {
+	if err := c.copyBody(io.Discard); err != nil {
+		return err
+	}
+	_, err := c.readReply()
+	return err
+}
+
+// retrieve fetches the messages first to last, and writes each to a file whose name is
+// prefix, a dot and the message's number.
+func (c *client) retrieve(first, last int, prefix string) error {
+	var commands bytes.Buffer
+	for i := first; i <= last; i++ {
+		fmt.Fprintf(&commands, "RETR %d\r\n", i)
+	}
+	if _, err := c.conn.Write(commands.Bytes()); err != nil {
+		return err
+	}
+	for i := first; i <= last; i++ {
+		if _, err := c.readReply(); err != nil {
 			return err
 		}
 		f, err := os.Create(fmt.Sprintf("%s.%d", prefix, i))
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(d.copyBody(f), f.Close()); err != nil {
+		if err := errors.Join(c.copyBody(f), f.Close()); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// body copies a multi-line reply as it comes, up to the line that ends it.
-func (d *drainConn) copyBody(w io.Writer) error {
-	const end = "\r\n.\r\n"
-	if first, err := d.r.Peek(3); err != nil {
-		return err
-	} else if string(first) == end[2:] { // an empty one
-		_, err := d.r.Discard(3)
-		return err
-	}
-	for {
-		if _, err := d.r.Peek(len(end)); err != nil {
-			return err
-		}
-		b, _ := d.r.Peek(d.r.Buffered())
-		if i := bytes.Index(b, []byte(end)); i >= 0 {
-			if _, err := w.Write(b[:i+2]); err != nil {
-				return err
-			}
-			_, err := d.r.Discard(i + len(end))
-			return err
-		}
-		n := len(b) - len(end) + 1 // the end may have begun
-		if _, err := w.Write(b[:n]); err != nil {
-			return err
-		}
-		if _, err := d.r.Discard(n); err != nil {
-			return err
-		}
-	}
 }

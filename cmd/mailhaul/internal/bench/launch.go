@@ -9,50 +9,51 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 )
 
-// command is one process to be measured.
+// command is one process to run and measure.
 type command struct {
 	Argv []string
-	// Fine are the exit codes besides 0 that are no failure.
+	// SuccessCodes are the exit codes besides 0 that are not a failure.
 	SuccessCodes []int `json:",omitempty"`
 }
 
-// order is what the launcher is asked to do: run all commands at once.
+// launchRequest tells the launcher to run commands, all at once.
 type launchRequest struct {
 	Dir      string
 	Env      []string
 	Commands []command
 }
 
-// usage is what a run has cost.
+// usage is the resources that a run has used.
 type usage struct {
 	Wall    float64 `json:"wall"`    // seconds, from the first start to the last end
 	CPU     float64 `json:"cpu"`     // seconds, user and system, of all processes
-	RSS     int64   `json:"rss"`     // the peak of the largest process, in KiB
-	Failure string  `json:"failure"` // of the first process that failed
+	RSS     int64   `json:"rss"`     // KiB, the highest peak of one process
+	Failure string  `json:"failure"` // of the first process that failed, or of the delivery
 }
 
-// launch runs an order and waits for its end, as the user who owns the files.
+// launch runs the commands as runUID, and waits until all have ended.
 //
-// It does so in a process of its own, a fresh one each time: Linux counts
-// what a process was before it became another program into that program's
-// peak of memory, and this program, once it has verified much mail, is large.
-func (b *bench) launch(ctx context.Context, o launchRequest) (usage, error) {
-	request, err := json.Marshal(o)
+// A new process, the launcher, starts them. In Linux, the peak memory of a program
+// includes that of the process that executed it, and this process is large after it has
+// verified much mail.
+func (b *bench) launch(ctx context.Context, req launchRequest) (usage, error) {
+	request, err := json.Marshal(req)
 	if err != nil {
 		return usage{}, err
 	}
 	cmd := exec.CommandContext(ctx, b.selfPath)
 	cmd.Env = append(os.Environ(), roleVariable+"=launch")
-	cmd.Dir = o.Dir
+	cmd.Dir = req.Dir
 	cmd.Stdin = bytes.NewReader(request)
 	cmd.Stderr = os.Stderr
-	// With everything it has started, if it must be stopped.
+	// If ctx ends, the launcher is killed with everything that it has started.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	if os.Getuid() == 0 {
@@ -66,22 +67,22 @@ func (b *bench) launch(ctx context.Context, o launchRequest) (usage, error) {
 	return u, json.Unmarshal(out, &u)
 }
 
-// roleVariable tells a copy of this program what it is to be.
+// roleVariable is set to launch in the environment of the launcher.
 const roleVariable = "MAILHAUL_BENCH_ROLE"
 
-// launcher is the other side of launch.
-func serveLaunch(in io.Reader, out io.Writer) error {
-	var o launchRequest
-	if err := json.NewDecoder(in).Decode(&o); err != nil {
+// runLauncher is the launcher: it reads a launchRequest and writes the usage, as JSON.
+func runLauncher(in io.Reader, out io.Writer) error {
+	var req launchRequest
+	if err := json.NewDecoder(in).Decode(&req); err != nil {
 		return err
 	}
 	var u usage
 	var mu sync.Mutex
-	var all sync.WaitGroup
+	var processes sync.WaitGroup
 	began := time.Now()
-	for i, c := range o.Commands {
-		all.Go(func() {
-			state, err := runCommand(o, c, filepath.Join(o.Dir, fmt.Sprintf("log-%d", i)))
+	for i, c := range req.Commands {
+		processes.Go(func() {
+			state, err := runCommand(req, c, filepath.Join(req.Dir, fmt.Sprintf("log-%d", i)))
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil && u.Failure == "" {
@@ -96,36 +97,34 @@ func serveLaunch(in io.Reader, out io.Writer) error {
 			}
 		})
 	}
-	all.Wait()
+	processes.Wait()
 	u.Wall = time.Since(began).Seconds()
 	return json.NewEncoder(out).Encode(u)
 }
 
-func runCommand(o launchRequest, c command, logPath string) (*os.ProcessState, error) {
+// runCommand runs one command, with its output in a file. The state is nil if it could
+// not be started.
+func runCommand(req launchRequest, c command, logPath string) (*os.ProcessState, error) {
 	log, err := os.Create(logPath)
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
 	cmd := exec.Command(c.Argv[0], c.Argv[1:]...)
-	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = o.Dir, o.Env, log, log
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = req.Dir, req.Env, log, log
 	err = cmd.Run()
-	if cmd.ProcessState != nil {
-		for _, code := range c.SuccessCodes {
-			if cmd.ProcessState.ExitCode() == code {
-				err = nil
-			}
-		}
+	if cmd.ProcessState != nil && slices.Contains(c.SuccessCodes, cmd.ProcessState.ExitCode()) {
+		err = nil
 	}
 	if err != nil {
-		said, _ := os.ReadFile(logPath) // the failure is told without it, too
-		err = fmt.Errorf("%s: %w: %s", filepath.Base(c.Argv[0]), err, lastChars(string(said), 300))
+		output, _ := os.ReadFile(logPath) // without it, the error is still worth reporting
+		err = fmt.Errorf("%s: %w: %s", filepath.Base(c.Argv[0]), err, lastBytes(string(output), 300))
 	}
 	return cmd.ProcessState, err
 }
 
-// tail returns the end of a text on one line.
-func lastChars(text string, n int) string {
+// lastBytes returns the last n bytes of a text, on one line.
+func lastBytes(text string, n int) string {
 	text = strings.Join(strings.Fields(text), " ")
 	return text[max(0, len(text)-n):]
 }

@@ -13,21 +13,21 @@ import (
 	"time"
 )
 
-// Machine is where something was measured, and with what.
+// Machine describes the machine and the programs of a measurement.
 type Machine struct {
 	CPU    string   `json:"cpu"`
 	Cores  int      `json:"cores"`
 	Memory string   `json:"memory"`
 	Kernel string   `json:"kernel"`
-	Disk   string   `json:"disk"` // the kind of the file system that fetchers write to
-	Sync   float64  `json:"sync"` // milliseconds that a new file of 8 KiB takes to be on it
-	Tools  []string `json:"tools"`
+	Disk   string   `json:"disk"`  // type of the file system that the fetchers write to
+	Sync   float64  `json:"sync"`  // milliseconds to write and sync a new file of 8 KiB
+	Tools  []string `json:"tools"` // each with its version
 }
 
-// Name tells machines apart.
+// ID identifies a machine.
 func (m Machine) ID() string { return fmt.Sprint(m.CPU, m.Cores, m.Kernel, m.Disk) }
 
-// gigabytes rounds what the kernel says in kB.
+// gigabytes converts a number such as "16384256 kB". It returns other text as it is.
 func gigabytes(s string) string {
 	var kB float64
 	if n, _ := fmt.Sscanf(s, "%f kB", &kB); n == 0 {
@@ -36,8 +36,9 @@ func gigabytes(s string) string {
 	return fmt.Sprintf("%.0f GB", kB/(1<<20))
 }
 
+// describeMachine finds out about this machine. What it cannot find out is "unknown".
 func (b *bench) describeMachine(ctx context.Context) (Machine, error) {
-	say := func(argv ...string) string {
+	output := func(argv ...string) string {
 		out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).Output()
 		if err != nil {
 			return "unknown"
@@ -47,11 +48,11 @@ func (b *bench) describeMachine(ctx context.Context) (Machine, error) {
 	m := Machine{
 		CPU: findInFile("/proc/cpuinfo", `model name\s*:\s*(.+)`), Cores: runtime.NumCPU(),
 		Memory: gigabytes(findInFile("/proc/meminfo", `MemTotal:\s*(.+)`)),
-		Kernel: say("uname", "-sr"), Disk: strings.TrimSpace(strings.TrimPrefix(say("df", "--output=fstype", b.diskDir), "Type")),
+		Kernel: output("uname", "-sr"), Disk: strings.TrimSpace(strings.TrimPrefix(output("df", "--output=fstype", b.diskDir), "Type")),
 	}
-	m.Tools = append(m.Tools, "mailhaul "+say("git", "describe", "--always"))
+	m.Tools = append(m.Tools, "mailhaul "+output("git", "describe", "--always"))
 	for _, pkg := range []string{"fetchmail", "mpop", "getmail6", "fdm", "dovecot-core"} {
-		if v := say("dpkg-query", "-W", "-f", "${Version}", pkg); v != "unknown" && v != "" {
+		if v := output("dpkg-query", "-W", "-f", "${Version}", pkg); v != "unknown" && v != "" {
 			m.Tools = append(m.Tools, strings.TrimSuffix(pkg, "-core")+" "+v)
 		}
 	}
@@ -60,7 +61,7 @@ func (b *bench) describeMachine(ctx context.Context) (Machine, error) {
 	return m, err
 }
 
-// find returns what a pattern captures in a file of the system.
+// findInFile returns what the first group of a pattern matches in a file.
 func findInFile(file, pattern string) string {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -72,7 +73,7 @@ func findInFile(file, pattern string) string {
 	return "unknown"
 }
 
-// timeSync returns the median of how long a new file takes to be on the disk.
+// measureSync returns the median time to write and sync a new file of 8 KiB.
 func measureSync(dir string) (milliseconds float64, err error) {
 	var times []float64
 	for i := range 100 {

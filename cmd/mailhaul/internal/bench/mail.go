@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"io/fs"
@@ -17,31 +16,29 @@ import (
 	"github.com/mailhaul/mailhaul/testdata"
 )
 
-// mail is a message that lies in the pool, from where maildrops are filled.
+// message is a message of the pool, from which the maildrops are filled.
 type message struct {
-	file        string // its path in the pool, stored with LF
-	maildirName string // for a Maildir: with ,S= and ,W=, so that no server need look inside
+	file        string // in the pool; its lines end in LF
+	maildirName string // in maildrops; it has the sizes (,S= and ,W=), so that Dovecot does not have to read the file
 	sum         sum
-	size        int64
+	size        int64 // of file
 }
 
-// sum tells contents apart, line ends aside.
-type sum [sha256.Size]byte
-
-// sizes says how large messages are.
+// sizeFunc returns the size of the next message.
 type sizeFunc func(*rand.Rand) int
 
-// lognormal is what mailboxes look like: half of the messages are below 8 KB,
-// a few make up most of the octets; none is above 2 MB. The mean is 41 KB.
+// lognormal returns sizes as they are in real mailboxes: half of the messages are below
+// 8 KiB, and a few large ones, of 2 MiB at most, make up most of the bytes. The mean is
+// 41 KB.
 func lognormal(r *rand.Rand) int {
 	const median, sigma = 8 << 10, 1.84
 	return int(min(max(median*math.Exp(sigma*r.NormFloat64()), 700), 2<<20))
 }
 
-// exactly is one size for all.
+// fixedSize gives all messages the same size.
 func fixedSize(n int) sizeFunc { return func(*rand.Rand) int { return n } }
 
-// writePool makes n messages, the same ones each time, and puts them into dir.
+// writePool composes n messages and writes them to dir. They are the same each time.
 func writePool(dir string, n int, size sizeFunc, owner int) ([]message, error) {
 	lines, err := realLines()
 	if err != nil {
@@ -50,7 +47,7 @@ func writePool(dir string, n int, size sizeFunc, owner int) ([]message, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	r := rand.New(rand.NewPCG(8, 1939)) // STD 53
+	r := rand.New(rand.NewPCG(8, 1939)) // any constants will do
 	pool := make([]message, 0, n)
 	for i := range n {
 		text := composeMessage(r, lines, i, size(r))
@@ -71,7 +68,8 @@ func writePool(dir string, n int, size sizeFunc, owner int) ([]message, error) {
 	return pool, nil
 }
 
-// corpus returns the lines of real messages that any mail system can carry.
+// realLines returns lines of real messages. They are short and ASCII, so that no fetcher
+// has a reason to change them.
 func realLines() ([]string, error) {
 	var lines []string
 	names, err := fs.Glob(testdata.Messages, "messages/*ham*.eml")
@@ -96,18 +94,19 @@ func realLines() ([]string, error) {
 	return lines, nil
 }
 
+// isASCII reports whether a line has only printable ASCII characters and tabs.
 func isASCII(s string) bool {
 	return !slices.ContainsFunc([]byte(s), func(c byte) bool { return c >= 0x80 || c < ' ' && c != '\n' && c != '\t' })
 }
 
-// firstField begins the first line of every message that we make. What a
-// fetcher puts above it is not ours.
+// firstField begins the first line of every message, so that sumOf finds it below the
+// fields that a fetcher adds.
 const firstField = "Received: from mx.bench.example by pop.bench.example with ESMTPS id "
 
-// compose makes a message of about the size given: text, and above 48 KB an
-// attachment, as real mail of that size is.
+// composeMessage returns message i, of about the given size. A large one is a little text
+// with an attachment, as in real mail.
 func composeMessage(r *rand.Rand, lines []string, i, size int) []byte {
-	const asText = 48 << 10
+	const maxText = 48 << 10
 	date := time.Unix(1_700_000_000+int64(i)*60, 0).UTC().Format(time.RFC1123Z)
 	var b bytes.Buffer
 	b.Grow(size + 512)
@@ -115,7 +114,7 @@ func composeMessage(r *rand.Rand, lines []string, i, size int) []byte {
 	fmt.Fprintf(&b, "Date: %s\nFrom: Ann Other %d <ann%d@bench.example>\nTo: you@bench.example\n", date, i%97, i%97)
 	fmt.Fprintf(&b, "Subject: %s\nMessage-ID: <%d.%08x@bench.example>\nMIME-Version: 1.0\n",
 		subject(lines[r.IntN(len(lines))]), i, r.Uint32())
-	if size <= asText {
+	if size <= maxText {
 		b.WriteString("Content-Type: text/plain; charset=us-ascii\n\n")
 		writeProse(&b, r, lines, size)
 		return b.Bytes()
@@ -135,13 +134,13 @@ func composeMessage(r *rand.Rand, lines []string, i, size int) []byte {
 	return b.Bytes()
 }
 
-// subject makes a subject of a line. It is short: a fetcher that folds long
-// header fields anew must not be taken for one that damages mail.
+// subject makes a subject of a line. It is short, since some fetchers fold long header
+// fields again, which would count as damage.
 func subject(line string) string {
 	return strings.TrimSpace("Re: " + strings.TrimSpace(line[:min(len(line), 50)]))
 }
 
-// prose writes runs of real lines until b has the size.
+// writeProse writes pieces of real mail to b until b has the size.
 func writeProse(b *bytes.Buffer, r *rand.Rand, lines []string, size int) {
 	for b.Len() < size {
 		at := r.IntN(len(lines))
@@ -151,48 +150,4 @@ func writeProse(b *bytes.Buffer, r *rand.Rand, lines []string, size int) {
 			}
 		}
 	}
-}
-
-// sumOf returns the sum of a message, from its first own line on: what a
-// fetcher added above does not count, nor do line ends.
-func sumOf(text []byte) sum {
-	text = bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n"))
-	if i := bytes.Index(text, []byte(firstField)); i > 0 && text[i-1] == '\n' {
-		text = text[i:]
-	}
-	return sha256.Sum256(bytes.TrimRight(text, "\n"))
-}
-
-// verify sees that a Maildir holds every message once, and nothing else. The
-// files of the drain are stuffed: they have their dots as they came.
-func verifyMaildir(maildir string, want []sum, dotStuffed bool) error {
-	left := map[sum]int{}
-	for _, s := range want {
-		left[s]++
-	}
-	lost, strange, seen := len(want), 0, 0
-	files, err := filepath.Glob(filepath.Join(maildir, "[cn][ue][rw]", "*"))
-	if err != nil {
-		return err
-	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return err
-		}
-		seen++
-		if dotStuffed {
-			text = bytes.ReplaceAll(text, []byte("\n.."), []byte("\n."))
-		}
-		if s := sumOf(text); left[s] > 0 {
-			left[s]--
-			lost--
-		} else {
-			strange++
-		}
-	}
-	if lost > 0 || strange > 0 {
-		return fmt.Errorf("of %d messages %d are not there as they were sent; %d of %d files are something else", len(want), lost, strange, seen)
-	}
-	return nil
 }

@@ -1,11 +1,22 @@
-// Bench measures mailhaul beside other fetchers, against the same server, in
-// the same minutes, and beside a drain: a client that only reads what the
-// server sends, and so shows what the rest costs.
+// Bench compares mailhaul with other fetchers, and with the drain: a client that only
+// writes to files what the server sends, and so shows the least time that is possible.
+// All use the same server and take turns.
 //
 //	go run ./cmd/mailhaul/internal/bench -scenario a,c -runs 3
 //
-// Every delivery is verified: who has lost, doubled or changed a message has
-// FAILED. docs/benchmarks.md explains the rest.
+// The mail is verified after each run. A contender that has lost, duplicated or changed a
+// message is shown as FAILED. docs/benchmarks.md, which this program writes, says more.
+//
+//   - main.go has the flags, bench.go sets everything up.
+//   - scenario.go has the scenarios and their targets, run.go runs one of them.
+//   - contender.go has the drain and mailhaul as contenders, peers.go the other fetchers;
+//     drain.go is the drain itself, and client.go its POP3.
+//   - launch.go runs a contender's processes and measures them; strace.go counts their
+//     syncs.
+//   - server.go runs Dovecot, which relay.go puts at a distance; mail.go composes the
+//     messages, and verify.go finds them again.
+//   - result.go has the figures, machine.go says where they are from, and report.go and
+//     report.md.tmpl show them.
 package main
 
 import (
@@ -24,7 +35,7 @@ import (
 )
 
 func main() {
-	// A server and folders are to be removed, even if nobody reads on.
+	// On SIGPIPE, too, the server is stopped and the folders are removed.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
@@ -37,81 +48,98 @@ func main() {
 	}
 }
 
-// run is the whole program. What it starts of itself does other things.
-func run(ctx context.Context, args []string, out, errs io.Writer) error {
+// run is the whole program. It starts copies of itself as the launcher and the drain.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if os.Getenv(roleVariable) == "launch" {
-		return serveLaunch(os.Stdin, os.Stdout)
+		return runLauncher(os.Stdin, os.Stdout)
 	}
 	if len(args) == 2 && args[0] == drainName {
 		return drain(args[1])
 	}
-	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.SetOutput(errs)
-	only := flags.String("scenario", "", "scenarios to run, as `a,c`; default: all")
-	tools := flags.String("tools", "", "programs to run, as `drain,mailhaul,mpop`; default: all that are installed")
-	runs := flags.Int("runs", 5, "how often each runs; the median counts")
-	patience := flags.Duration("patience", 30*time.Second, "who takes longer runs once only")
-	limit := flags.Duration("limit", 10*time.Minute, "how long a run may take")
-	dir := flags.String("dir", "", "where the fetchers write, on the disk that is to be measured; default: where temporary files go")
-	figures := flags.String("figures", filepath.Join(os.TempDir(), "mailhaul-bench.json"), "`FILE` for all figures; what it holds of other scenarios is kept")
-	report := flags.String("out", "", "`FILE` for the report, in Markdown")
-	program := flags.String("mailhaul", "", "the mailhaul to measure; default: built from the sources")
-	if err := flags.Parse(args); err != nil {
-		return err
-	}
-	wanted, err := chooseScenarios(*only)
+	o, err := parseOptions(args, stderr)
 	if err != nil {
 		return err
 	}
-	b := &bench{log: errs, runs: max(*runs, 1), slowRun: *patience, runLimit: *limit, syncDisks: func() { syscall.Sync() }}
-	if *tools != "" {
-		b.tools = strings.Split(*tools, ",")
+	b := &bench{
+		log: stderr, runs: max(o.runs, 1), slowRun: o.patience, runLimit: o.limit, tools: o.tools,
+		syncDisks: func() { syscall.Sync() },
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer b.tearDown()
-	if err := b.setUp(ctx, *dir); err != nil {
+	if err := b.setUp(ctx, o.dir); err != nil {
 		return err
 	}
-	if *program != "" {
-		b.mailhaulPath = filepath.Join(b.diskDir, "mailhaul")
-		err = copyFile(b.mailhaulPath, *program, 0o755)
-	} else {
-		err = b.build(ctx)
-	}
-	if err != nil {
+	if err := b.installMailhaul(ctx, o.mailhaul); err != nil {
 		return err
 	}
 	m, err := b.describeMachine(ctx)
 	if err != nil {
 		return err
 	}
-	f, err := readFigures(*figures, m)
+	f, err := readFigures(o.figures, m)
 	if err != nil {
 		return err
 	}
-	for _, sc := range wanted {
-		o, err := b.measure(ctx, sc)
+	for _, sc := range o.scenarios {
+		outcome, err := b.measure(ctx, sc)
 		if err != nil {
 			return fmt.Errorf("scenario %s: %w", sc.name, err)
 		}
-		f.Outcomes[sc.name] = o
-		if err := writeJSON(*figures, f); err != nil {
+		f.Outcomes[sc.name] = outcome
+		if err := writeJSON(o.figures, f); err != nil {
 			return err
 		}
-		f.print(out, sc.name)
+		f.print(stdout, sc.name)
 	}
-	if *report == "" {
+	if o.report == "" {
 		return nil
 	}
 	text, err := f.report()
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(*report, []byte(text), 0o644)
+	return os.WriteFile(o.report, []byte(text), 0o644)
 }
 
-// choose returns the scenarios that are named in a list.
+// options are the flags of the command line.
+type options struct {
+	scenarios []scenario
+	tools     []string // nil if all are wanted
+	runs      int
+	patience  time.Duration
+	limit     time.Duration
+	dir       string
+	figures   string
+	report    string // "" if no report is wanted
+	mailhaul  string // "" if it is to be built
+}
+
+func parseOptions(args []string, stderr io.Writer) (options, error) {
+	var o options
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	names := flags.String("scenario", "", "scenarios to run, as `a,c`; default: all")
+	tools := flags.String("tools", "", "programs to run, as `drain,mailhaul,mpop`; default: all that are installed")
+	flags.IntVar(&o.runs, "runs", 5, "how often each runs; the median counts")
+	flags.DurationVar(&o.patience, "patience", 30*time.Second, "who takes longer runs once only")
+	flags.DurationVar(&o.limit, "limit", 10*time.Minute, "how long a run may take")
+	flags.StringVar(&o.dir, "dir", "", "where the fetchers write, on the disk that is to be measured; default: where temporary files go")
+	flags.StringVar(&o.figures, "figures", filepath.Join(os.TempDir(), "mailhaul-bench.json"), "`FILE` for all figures; what it holds of other scenarios is kept")
+	flags.StringVar(&o.report, "out", "", "`FILE` for the report, in Markdown")
+	flags.StringVar(&o.mailhaul, "mailhaul", "", "the mailhaul to measure; default: built from the sources")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	if *tools != "" {
+		o.tools = strings.Split(*tools, ",")
+	}
+	var err error
+	o.scenarios, err = chooseScenarios(*names)
+	return o, err
+}
+
+// chooseScenarios returns the scenarios in a list of names, all if it is empty.
 func chooseScenarios(list string) ([]scenario, error) {
 	if list == "" {
 		return scenarios, nil
@@ -125,17 +153,4 @@ func chooseScenarios(list string) ([]scenario, error) {
 		chosen = append(chosen, scenarios[i])
 	}
 	return chosen, nil
-}
-
-// print writes what came of a scenario.
-func (f *Figures) print(out io.Writer, name string) {
-	for _, s := range f.sections() {
-		if s.Name != name {
-			continue
-		}
-		fmt.Fprintf(out, "\n%s  %s\n\n%s\n", s.Name, s.Title, s.Table)
-		for _, note := range s.Notes {
-			fmt.Fprintln(out, note)
-		}
-	}
 }

@@ -7,13 +7,37 @@ import (
 	"strings"
 )
 
-// The peers, each as its manual says that it is to be set up for the job, and
-// otherwise with its defaults. None is made to verify, to log or to rewrite
-// more than it does by itself.
+// The other fetchers. Each is configured as its manual says for the job, and otherwise
+// has its defaults.
 
-// fetchmail delivers to a server or a program only. The least program is cat:
-// it makes a file, under a name that is free, and syncs nothing.
-var fetchmail = contender{name: "fetchmail", program: "fetchmail", peer: true, prepare: func(j job) ([]command, error) {
+var (
+	fetchmail = contender{name: "fetchmail", program: "fetchmail", peer: true, prepare: prepareFetchmail, markSeen: markSeenFetchmail}
+
+	// mpop fetches from one account after the other.
+	mpop = contender{name: "mpop", program: "mpop", peer: true, prepare: prepareMpop}
+	// mpopEach has a process for each account.
+	mpopEach = contender{name: "mpop (a process each)", program: "mpop", peer: true, concurrent: true, processPerAccount: true, prepare: prepareMpopEach}
+
+	// getmail fetches from one account after the other.
+	getmail = contender{name: "getmail6", program: "getmail", peer: true, prepare: prepareGetmail, markSeen: markSeenGetmail}
+	// getmailEach has a process for each account, as the script getmails -p does it.
+	getmailEach = contender{name: "getmail6 (a process each)", program: "getmail", peer: true, concurrent: true, processPerAccount: true, prepare: prepareGetmailEach, markSeen: markSeenGetmail}
+
+	fdm = contender{name: "fdm", program: "fdm", peer: true, prepare: prepareFdm, markSeen: markSeenFdm}
+)
+
+// fdmConcurrent returns fdm for a job with several accounts: it fetches from all of them
+// at once.
+func fdmConcurrent() contender {
+	c := fdm
+	c.concurrent = true
+	return c
+}
+
+// prepareFetchmail delivers with cat. fetchmail itself delivers only to a server or a
+// program, and cat is the cheapest one: it writes a file with an unused name, and syncs
+// nothing.
+func prepareFetchmail(j job) ([]command, error) {
 	var b strings.Builder
 	b.WriteString("set no bouncemail\n")
 	fmt.Fprintf(&b, "poll %s protocol POP3 port %s", j.host, j.port)
@@ -26,12 +50,12 @@ var fetchmail = contender{name: "fetchmail", program: "fetchmail", peer: true, p
 		if j.keep {
 			b.WriteString(" keep")
 		} else {
-			b.WriteString(" nokeep fetchall") // fetchall: by RETR, which is faster than by TOP
+			b.WriteString(" nokeep fetchall") // with fetchall it uses RETR, which is faster than TOP
 		}
 		if j.caFile != "" {
 			fmt.Fprintf(&b, " ssl sslcertck sslcertfile %q", j.caFile)
 		} else {
-			b.WriteString(" sslproto ''") // else it would ask for STLS
+			b.WriteString(" sslproto ''") // so that it does not try STLS
 		}
 		b.WriteByte('\n')
 	}
@@ -39,25 +63,25 @@ var fetchmail = contender{name: "fetchmail", program: "fetchmail", peer: true, p
 		Argv:         []string{"fetchmail", "--silent", "--fetchmailrc", j.path("fetchmailrc")},
 		SuccessCodes: []int{1}, // there was no mail
 	}}, j.writeFile("fetchmailrc", b.String())
-}, markSeen: func(j job, user string, uids []string) error {
-	return j.appendSeen(".fetchids", uids, func(uid string) string { return user + "@" + j.host + " " + uid })
-}}
+}
 
-// mpop delivers into a Maildir. Accounts are fetched one after the other.
-var mpop = contender{name: "mpop", program: "mpop", peer: true, prepare: func(j job) ([]command, error) {
-	return []command{{Argv: []string{"mpop", "--quiet", "--file=" + j.path("mpoprc"), "--all-accounts"}}}, mpopConfig(j)
-}}
+func markSeenFetchmail(j job, user string, uids []string) error {
+	return j.appendLines(".fetchids", uids, func(uid string) string { return user + "@" + j.host + " " + uid })
+}
 
-// mpopEach is a process for each account, all at once.
-var mpopEach = contender{name: "mpop (a process each)", program: "mpop", peer: true, concurrent: true, processPerAccount: true, prepare: func(j job) ([]command, error) {
+func prepareMpop(j job) ([]command, error) {
+	return []command{{Argv: []string{"mpop", "--quiet", "--file=" + j.path("mpoprc"), "--all-accounts"}}}, writeMpopConfig(j)
+}
+
+func prepareMpopEach(j job) ([]command, error) {
 	var all []command
 	for _, u := range j.users {
 		all = append(all, command{Argv: []string{"mpop", "--quiet", "--file=" + j.path("mpoprc"), accountName(u)}})
 	}
-	return all, mpopConfig(j)
-}}
+	return all, writeMpopConfig(j)
+}
 
-func mpopConfig(j job) error {
+func writeMpopConfig(j job) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "defaults\nhost %s\nport %s\npassword %s\ndelivery maildir %s\nuidls_file %s\n", j.host, j.port, password, j.maildir(), j.path("uidls-%U"))
 	if j.keep {
@@ -68,7 +92,7 @@ func mpopConfig(j job) error {
 	if j.caFile != "" {
 		fmt.Fprintf(&b, "tls on\ntls_starttls off\ntls_trust_file %s\n", j.caFile)
 	} else {
-		b.WriteString("tls off\nauth plain\n") // it would choose none that anybody can read
+		b.WriteString("tls off\nauth plain\n") // by itself it would not send a password without TLS
 	}
 	for _, u := range j.users {
 		fmt.Fprintf(&b, "account %s\nuser %s\n", accountName(u), u)
@@ -76,30 +100,28 @@ func mpopConfig(j job) error {
 	return j.writeFile("mpoprc", b.String())
 }
 
-// getmail6 has a file for each account, which it reads one after the other.
-var getmail = contender{name: "getmail6", program: "getmail", peer: true, prepare: func(j job) ([]command, error) {
+func prepareGetmail(j job) ([]command, error) {
 	argv := []string{"getmail", "--getmaildir", j.dir, "--quiet"}
 	for _, u := range j.users {
 		argv = append(argv, "--rcfile", accountName(u)+".rc")
 	}
-	return []command{{Argv: argv}}, getmailConfig(j)
-}, markSeen: rememberGetmail}
+	return []command{{Argv: argv}}, writeGetmailConfigs(j)
+}
 
-// getmailEach is what the script getmails -p does: a process for each account,
-// all at once.
-var getmailEach = contender{name: "getmail6 (a process each)", program: "getmail", peer: true, concurrent: true, processPerAccount: true, prepare: func(j job) ([]command, error) {
+func prepareGetmailEach(j job) ([]command, error) {
 	var all []command
 	for _, u := range j.users {
 		all = append(all, command{Argv: []string{"getmail", "--getmaildir", j.dir, "--quiet", "--rcfile", accountName(u) + ".rc"}})
 	}
-	return all, getmailConfig(j)
-}, markSeen: rememberGetmail}
-
-func rememberGetmail(j job, user string, uids []string) error {
-	return j.appendSeen("oldmail-"+j.host+"-"+j.port+"-"+user, uids, func(uid string) string { return uid + "\x001700000000" })
+	return all, writeGetmailConfigs(j)
 }
 
-func getmailConfig(j job) error {
+func markSeenGetmail(j job, user string, uids []string) error {
+	return j.appendLines("oldmail-"+j.host+"-"+j.port+"-"+user, uids, func(uid string) string { return uid + "\x001700000000" })
+}
+
+// writeGetmailConfigs writes a file for each account.
+func writeGetmailConfigs(j job) error {
 	for _, u := range j.users {
 		var b strings.Builder
 		if j.caFile != "" {
@@ -121,9 +143,8 @@ func getmailConfig(j job) error {
 	return nil
 }
 
-// fdm delivers into a Maildir. Without a cache it would fetch all mail that it
-// keeps anew.
-var fdm = contender{name: "fdm", program: "fdm", peer: true, prepare: func(j job) ([]command, error) {
+// prepareFdm sets a cache if mail is kept: without one, fdm would fetch it again.
+func prepareFdm(j job) ([]command, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "set lock-file %q\nset maximum-size 1G\naction \"in\" maildir %q\n", j.path("fdm.lock"), j.maildir())
 	kind := "pop3"
@@ -140,12 +161,14 @@ var fdm = contender{name: "fdm", program: "fdm", peer: true, prepare: func(j job
 	}
 	b.WriteString("match all action \"in\"\n")
 	return []command{{Argv: []string{"fdm", "-q", "-f", j.path("fdm.conf"), "fetch"}}}, j.writeFile("fdm.conf", b.String())
-}, markSeen: func(j job, user string, uids []string) error {
-	return j.appendSeen("cache-"+accountName(user), uids, func(uid string) string { return fmt.Sprintf("%d %s", len(uid), uid) })
-}}
+}
 
-// remember adds a line for each unique-id to what a peer remembers.
-func (j job) appendSeen(name string, uids []string, line func(uid string) string) error {
+func markSeenFdm(j job, user string, uids []string) error {
+	return j.appendLines("cache-"+accountName(user), uids, func(uid string) string { return fmt.Sprintf("%d %s", len(uid), uid) })
+}
+
+// appendLines appends a line for each unique-id to a file in the job's folder.
+func (j job) appendLines(name string, uids []string, line func(uid string) string) error {
 	f, err := os.OpenFile(j.path(name), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
@@ -158,15 +181,8 @@ func (j job) appendSeen(name string, uids []string, line func(uid string) string
 	return errors.Join(err, f.Close())
 }
 
-// fdmAll is fdm with several accounts: it fetches from all of them at once.
-func fdmConcurrent() contender {
-	all := fdm
-	all.concurrent = true
-	return all
-}
-
-// environment is that of every command. SSL_CERT_FILE is how fdm, which has
-// no option for it, is told whom to trust.
+// environment returns the environment of all commands of a job. fdm has no option for
+// the certificate authority: it uses SSL_CERT_FILE.
 func environment(j job) []string {
 	env := []string{"HOME=" + j.dir, "TMPDIR=" + j.dir, "LANG=C", "PATH=/usr/local/bin:/usr/bin:/bin"}
 	if j.caFile != "" {

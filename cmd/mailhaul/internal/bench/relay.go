@@ -9,176 +9,184 @@ import (
 	"time"
 )
 
-// line is a relay before a server that makes the way to it as long as that to
-// a real one. Every octet takes half a round trip in either direction, and any
-// number are under way at once: a line has latency, no limit of throughput.
-// It asks nothing of the kernel.
+// latencyRelay is a relay in front of the server that adds latency, as a network would:
+// each byte takes half a round trip in either direction. It does not limit throughput,
+// and needs no support by the kernel.
 //
-// A connection costs its round trip too. A client finds itself connected at
-// once, but what it sends reaches the server no sooner, and the greeting
-// reaches the client no sooner, than if SYN, SYN-ACK and ACK had gone the way.
+// A new connection costs a round trip, too. A client is connected at once, but what it
+// sends and the greeting arrive when they would if SYN, SYN-ACK and ACK had taken half a
+// round trip each.
 type latencyRelay struct {
-	addr     string
+	addr     string // to connect to
 	server   string
-	rtt      atomic.Int64 // of connections from now on, in nanoseconds
+	rtt      atomic.Int64 // the round trip of new connections, in nanoseconds
 	listener net.Listener
 
-	// What has gone over the line so far.
-	connections, turns, octets atomic.Int64
+	connections, turns, octets atomic.Int64 // see traffic
 }
 
-// newLine starts a line to a server, which ends with ctx.
-func newRelay(ctx context.Context, to string) (*latencyRelay, error) {
+// startRelay starts a relay to a server. It accepts no more connections when ctx is done.
+func startRelay(ctx context.Context, server string) (*latencyRelay, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
 	context.AfterFunc(ctx, func() { l.Close() })
-	ln := &latencyRelay{addr: l.Addr().String(), server: to, listener: l}
-	go ln.acceptLoop()
-	return ln, nil
+	r := &latencyRelay{addr: l.Addr().String(), server: server, listener: l}
+	go r.acceptLoop()
+	return r, nil
 }
 
-// lineCount is what has gone over a line.
+// traffic counts what has gone through a relay.
 type traffic struct {
 	Connections int64 `json:"connections"`
-	Turns       int64 `json:"turns"` // how often a client spoke after it had heard something
-	Octets      int64 `json:"octets"`
+	Turns       int64 `json:"turns"`  // how often a client sent something after it had received something
+	Octets      int64 `json:"octets"` // in both directions
 }
 
-func (ln *latencyRelay) count() traffic {
-	return traffic{ln.connections.Load(), ln.turns.Load(), ln.octets.Load()}
+func (r *latencyRelay) traffic() traffic {
+	return traffic{r.connections.Load(), r.turns.Load(), r.octets.Load()}
 }
 
-func (a traffic) minus(b traffic) traffic {
-	return traffic{a.Connections - b.Connections, a.Turns - b.Turns, a.Octets - b.Octets}
+func (t traffic) minus(u traffic) traffic {
+	return traffic{t.Connections - u.Connections, t.Turns - u.Turns, t.Octets - u.Octets}
 }
 
-func (a traffic) plus(b traffic) traffic {
-	return traffic{a.Connections + b.Connections, a.Turns + b.Turns, a.Octets + b.Octets}
+func (t traffic) plus(u traffic) traffic {
+	return traffic{t.Connections + u.Connections, t.Turns + u.Turns, t.Octets + u.Octets}
 }
 
-func (ln *latencyRelay) acceptLoop() {
+func (r *latencyRelay) acceptLoop() {
 	for {
-		client, err := ln.listener.Accept()
+		client, err := r.listener.Accept()
 		if err != nil {
 			return
 		}
-		ln.connections.Add(1)
-		go ln.relay(client, time.Now())
+		r.connections.Add(1)
+		go r.relay(client, time.Now())
 	}
 }
 
-func (ln *latencyRelay) relay(client net.Conn, began time.Time) {
+// relay relays one connection, which was accepted at the given time.
+func (r *latencyRelay) relay(client net.Conn, accepted time.Time) {
 	defer client.Close()
-	half := time.Duration(ln.rtt.Load()) / 2
-	// SYN, SYN-ACK and ACK are half a round trip each; the server greets when
-	// it has the last.
-	up := newDelayQueue(half)
-	var heard atomic.Bool // the client has heard something since it last spoke
-	heard.Store(true)
-	go up.fill(client, func(n int) {
-		ln.octets.Add(int64(n))
-		if heard.Swap(false) {
-			ln.turns.Add(1)
+	delay := time.Duration(r.rtt.Load()) / 2
+	up := newDelayQueue(delay)
+	var received atomic.Bool // the client has received something since it last sent something
+	received.Store(true)
+	go up.readFrom(client, func(n int) {
+		r.octets.Add(int64(n))
+		if received.Swap(false) {
+			r.turns.Add(1)
 		}
 	})
-	time.Sleep(time.Until(began.Add(3 * half)))
-	server, err := net.Dial("tcp", ln.server)
+	// The server sends its greeting when it has the ACK, after three half round trips.
+	time.Sleep(time.Until(accepted.Add(3 * delay)))
+	server, err := net.Dial("tcp", r.server)
 	if err != nil {
-		return // the client finds its connection closed
+		return // which closes the client's connection
 	}
 	defer server.Close()
-	down := newDelayQueue(half)
-	go down.fill(server, func(n int) { ln.octets.Add(int64(n)) })
+	down := newDelayQueue(delay)
+	go down.readFrom(server, func(n int) { r.octets.Add(int64(n)) })
 	var writers sync.WaitGroup
-	writers.Go(func() { up.drain(server, func() {}) })
-	writers.Go(func() { down.drain(client, func() { heard.Store(true) }) })
+	writers.Go(func() { up.writeTo(server, func() {}) })
+	writers.Go(func() { down.writeTo(client, func() { received.Store(true) }) })
 	writers.Wait()
 }
 
-// delay is one direction of a connection: octets on their way, each with the
-// time when it arrives.
+// delayQueue is one direction of a connection: the data that is on its way.
 type delayQueue struct {
-	half    time.Duration
+	delay   time.Duration
 	mu      sync.Mutex
 	changed sync.Cond
-	queue   []delayedChunk
-	octets  int // in queue
-	ended   bool
+	chunks  []delayedChunk
+	octets  int  // in chunks
+	ended   bool // no more data comes, or nobody writes it
 }
 
+// delayedChunk is data with the time when it arrives.
 type delayedChunk struct {
 	due  time.Time
 	data []byte
 }
 
-// maxUnderWay bounds what a reader that lags behind costs us. It is more than
-// any connection has under way: 16 MiB in 50 ms are 2.7 Gbit/s.
+// maxInFlight is how many bytes a delayQueue holds before it stops reading. Connections
+// without a slow reader have less in flight: 16 MiB in 25 ms are 5.4 Gbit/s.
 const maxInFlight = 16 << 20
 
-func newDelayQueue(half time.Duration) *delayQueue {
-	d := &delayQueue{half: half}
-	d.changed.L = &d.mu
-	return d
+func newDelayQueue(delay time.Duration) *delayQueue {
+	q := &delayQueue{delay: delay}
+	q.changed.L = &q.mu
+	return q
 }
 
-// fill reads from conn until it ends.
-func (d *delayQueue) fill(conn net.Conn, passed func(int)) {
+// readFrom puts what it reads from conn into the queue, until conn ends or writeTo does.
+// It calls onRead with the size of each chunk.
+func (q *delayQueue) readFrom(conn net.Conn, onRead func(int)) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := conn.Read(buf)
 		if n > 0 {
-			passed(n)
+			onRead(n)
 		}
-		d.mu.Lock()
-		for d.octets > maxInFlight && !d.ended {
-			d.changed.Wait()
+		q.mu.Lock()
+		for q.octets > maxInFlight && !q.ended {
+			q.changed.Wait()
 		}
 		if n > 0 {
-			d.queue = append(d.queue, delayedChunk{time.Now().Add(d.half), append([]byte(nil), buf[:n]...)})
-			d.octets += n
+			q.chunks = append(q.chunks, delayedChunk{time.Now().Add(q.delay), append([]byte(nil), buf[:n]...)})
+			q.octets += n
 		}
-		d.ended = d.ended || err != nil
-		stop := d.ended
-		d.changed.Broadcast()
-		d.mu.Unlock()
-		if stop {
+		q.ended = q.ended || err != nil
+		ended := q.ended
+		q.changed.Broadcast()
+		q.mu.Unlock()
+		if ended {
 			return
 		}
 	}
 }
 
-// drain writes to conn what has arrived, until nothing more comes. Then conn
-// hears that its peer has ended.
-func (d *delayQueue) drain(conn net.Conn, passed func()) {
+// writeTo writes each chunk to conn when it is due, until the queue has ended or conn
+// fails. Then it closes conn for writing. It calls beforeWrite before each chunk.
+func (q *delayQueue) writeTo(conn net.Conn, beforeWrite func()) {
 	for {
-		d.mu.Lock()
-		for len(d.queue) == 0 && !d.ended {
-			d.changed.Wait()
-		}
-		if len(d.queue) == 0 {
-			d.mu.Unlock()
+		c, ok := q.next()
+		if !ok {
 			break
 		}
-		c := d.queue[0]
-		d.queue = d.queue[1:]
-		d.octets -= len(c.data)
-		d.changed.Broadcast()
-		d.mu.Unlock()
 		time.Sleep(time.Until(c.due))
-		passed()
+		beforeWrite()
 		if _, err := conn.Write(c.data); err != nil {
 			break
 		}
 	}
-	d.mu.Lock()
-	d.ended = true
-	d.changed.Broadcast()
-	d.mu.Unlock()
+	q.mu.Lock()
+	q.ended = true
+	q.changed.Broadcast()
+	q.mu.Unlock()
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		if err := tcp.CloseWrite(); err != nil && !errors.Is(err, net.ErrClosed) {
 			tcp.Close()
 		}
 	}
+}
+
+// next takes the next chunk from the queue, and waits until there is one. It returns
+// false if the queue has ended.
+func (q *delayQueue) next() (delayedChunk, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.chunks) == 0 && !q.ended {
+		q.changed.Wait()
+	}
+	if len(q.chunks) == 0 {
+		return delayedChunk{}, false
+	}
+	c := q.chunks[0]
+	q.chunks = q.chunks[1:]
+	q.octets -= len(c.data)
+	q.changed.Broadcast()
+	return c, true
 }

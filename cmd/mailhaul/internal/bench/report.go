@@ -1,11 +1,14 @@
 package main
 
 import (
+	"cmp"
 	_ "embed"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"text/template"
+	"unicode/utf8"
 )
 
 //go:embed report.md.tmpl
@@ -17,10 +20,10 @@ var reportTemplate = template.Must(template.New("report").Parse(reportText))
 type section struct {
 	Name, Title, Date string
 	Table             string
-	Notes             []string // targets met or missed, and failures
+	Notes             []string // the targets, and whether they are met, and the failures
 }
 
-// sections are the scenarios that have figures, in their order.
+// sections returns a section for each scenario that has figures.
 func (f *Figures) sections() []section {
 	var all []section
 	for _, sc := range scenarios {
@@ -44,64 +47,76 @@ func (f *Figures) sections() []section {
 	return all
 }
 
-// report is the whole document, in Markdown.
+// report returns the report, in Markdown.
 func (f *Figures) report() (string, error) {
 	var b strings.Builder
 	err := reportTemplate.Execute(&b, map[string]any{"Machine": f.Machine, "Sections": f.sections()})
 	return b.String(), err
 }
 
-func megabytes(octets int64) string { return fmt.Sprintf("%.1f MB", float64(octets)/1e6) }
-
-// table is a table in Markdown, its columns aligned for those who read it as
-// text.
-func (o *Outcome) table(sc scenario) string {
-	rows := [][]string{{"", "time", "min – max", "× drain", "CPU", "memory", "turns", "connections", "syncs"}}
-	base := o.resultOf(drainName)
-	if base == nil {
-		base = o.resultOf(drain32)
-	}
-	for i := range o.Results {
-		r := &o.Results[i]
-		name := r.Contender
-		if r.Failure != "" || len(r.Runs) == 0 {
-			rows = append(rows, []string{name, "FAILED", "", "", "", "", "", "", ""})
+// print writes the section of a scenario.
+func (f *Figures) print(out io.Writer, name string) {
+	for _, s := range f.sections() {
+		if s.Name != name {
 			continue
 		}
-		if len(r.Runs) < o.Runs {
-			name += " ¹"
+		fmt.Fprintf(out, "\n%s  %s\n\n%s\n", s.Name, s.Title, s.Table)
+		for _, note := range s.Notes {
+			fmt.Fprintln(out, note)
 		}
-		ratio, syncs := "", "n/a"
-		if base != nil {
-			ratio = fmt.Sprintf("%.2f", r.medianWall()/base.medianWall())
-		}
-		if r.Syncs >= 0 {
-			syncs = fmt.Sprint(r.Syncs)
-			if !sc.keep && r.Syncs > 0 {
-				syncs = fmt.Sprintf("%.2f per message", float64(r.Syncs)/float64(sc.accounts*sc.messages))
-			}
-		}
-		least := slices.MinFunc(r.Runs, byWall).Wall
-		most := slices.MaxFunc(r.Runs, byWall).Wall
-		memory := fmt.Sprintf("%.1f MiB", r.peakMiB())
-		if r.ProcessPerAccount {
-			memory = fmt.Sprintf("%d × %s", sc.accounts, memory)
-		}
-		rows = append(rows, []string{
-			name, seconds(r.medianWall()), seconds(least) + " – " + seconds(most), ratio,
-			seconds(r.median(func(u usage) float64 { return u.CPU })), memory,
-			fmt.Sprint(r.Traffic.Turns), fmt.Sprint(r.Traffic.Connections), syncs,
-		})
 	}
-	return markdown(rows)
 }
 
-func byWall(a, b usage) int {
-	if a.Wall < b.Wall {
-		return -1
+// table returns the results of a scenario as a table in Markdown.
+func (o *Outcome) table(sc scenario) string {
+	rows := [][]string{{"", "time", "min – max", "× drain", "CPU", "memory", "turns", "connections", "syncs"}}
+	drain := o.resultOf(drainName)
+	if drain == nil {
+		drain = o.resultOf(drain32)
 	}
-	return 1
+	for i := range o.Results {
+		rows = append(rows, o.tableRow(sc, &o.Results[i], drain))
+	}
+	return markdownTable(rows)
 }
+
+// tableRow returns the cells of a result. drain is the drain's result; it may be nil.
+func (o *Outcome) tableRow(sc scenario, r, drain *Result) []string {
+	name := r.Contender
+	if r.Failure != "" || len(r.Runs) == 0 {
+		return []string{name, "FAILED", "", "", "", "", "", "", ""}
+	}
+	if len(r.Runs) < o.Runs {
+		name += " ¹"
+	}
+	ratio := ""
+	if drain != nil {
+		ratio = fmt.Sprintf("%.2f", r.medianWall()/drain.medianWall())
+	}
+	shortest := slices.MinFunc(r.Runs, compareWall).Wall
+	longest := slices.MaxFunc(r.Runs, compareWall).Wall
+	memory := fmt.Sprintf("%.1f MiB", r.peakMiB())
+	if r.ProcessPerAccount {
+		memory = fmt.Sprintf("%d × %s", sc.accounts, memory)
+	}
+	syncs := "n/a"
+	switch {
+	case r.Syncs < 0:
+	case r.Syncs == 0 || sc.keep:
+		syncs = fmt.Sprint(r.Syncs)
+	default:
+		syncs = fmt.Sprintf("%.2f per message", float64(r.Syncs)/float64(sc.accounts*sc.messages))
+	}
+	return []string{
+		name, seconds(r.medianWall()), seconds(shortest) + " – " + seconds(longest), ratio,
+		seconds(r.median(func(u usage) float64 { return u.CPU })), memory,
+		fmt.Sprint(r.Traffic.Turns), fmt.Sprint(r.Traffic.Connections), syncs,
+	}
+}
+
+func compareWall(a, b usage) int { return cmp.Compare(a.Wall, b.Wall) }
+
+func megabytes(octets int64) string { return fmt.Sprintf("%.1f MB", float64(octets)/1e6) }
 
 func seconds(s float64) string {
 	if s < 10 {
@@ -110,21 +125,24 @@ func seconds(s float64) string {
 	return fmt.Sprintf("%.1f s", s)
 }
 
-func markdown(rows [][]string) string {
+// markdownTable writes a table whose first row is the head. Its columns are aligned for
+// those who read it as text: the first to the left, the others to the right.
+func markdownTable(rows [][]string) string {
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {
 		for i, cell := range row {
-			widths[i] = max(widths[i], len([]rune(cell)))
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
 	}
 	var b strings.Builder
 	for n, row := range rows {
 		for i, cell := range row {
-			pad := strings.Repeat(" ", widths[i]-len([]rune(cell)))
-			if i > 0 { // figures stand to the right
-				cell, pad = pad+cell, ""
+			padding := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
+			if i == 0 {
+				fmt.Fprintf(&b, "| %s%s ", cell, padding)
+			} else {
+				fmt.Fprintf(&b, "| %s%s ", padding, cell)
 			}
-			fmt.Fprintf(&b, "| %s%s ", cell, pad)
 		}
 		b.WriteString("|\n")
 		if n > 0 {

@@ -9,32 +9,33 @@ import (
 	"slices"
 )
 
-// Figures are all that was measured on a machine.
+// Figures holds everything that was measured on a machine.
 type Figures struct {
 	Machine  Machine            `json:"machine"`
 	Outcomes map[string]Outcome `json:"outcomes"` // by scenario
 }
 
-// Outcome is what came of a scenario.
+// Outcome holds the results of a scenario.
 type Outcome struct {
 	Date    string   `json:"date"`
-	Runs    int      `json:"runs"`
+	Runs    int      `json:"runs"`   // of each contender, unless it failed or was too slow
 	Octets  int64    `json:"octets"` // of all messages
 	Results []Result `json:"results"`
 }
 
-// Result is what came of a contender in a scenario.
+// Result is the result of a contender in a scenario.
 type Result struct {
 	Contender         string  `json:"contender"`
 	Peer              bool    `json:"peer"`
 	Concurrent        bool    `json:"at_once"`
 	ProcessPerAccount bool    `json:"many"`
 	Runs              []usage `json:"runs"`
-	Failure           string  `json:"failure,omitempty"`
-	Traffic           traffic `json:"line"`
-	Syncs             int     `json:"syncs"` // -1: not counted
+	Failure           string  `json:"failure,omitempty"` // the first one
+	Traffic           traffic `json:"line"`              // of one run, in which it was counted
+	Syncs             int     `json:"syncs"`             // of the same run; -1 if strace is not installed
 }
 
+// add adds a run.
 func (r *Result) add(u usage) {
 	r.Runs = append(r.Runs, u)
 	if r.Failure == "" {
@@ -42,11 +43,11 @@ func (r *Result) add(u usage) {
 	}
 }
 
-// median returns the median of something over the runs.
-func (r *Result) median(of func(usage) float64) float64 {
+// median returns the median of a property of the runs, 0 if there are none.
+func (r *Result) median(property func(usage) float64) float64 {
 	values := make([]float64, len(r.Runs))
 	for i, u := range r.Runs {
-		values[i] = of(u)
+		values[i] = property(u)
 	}
 	slices.Sort(values)
 	n := len(values)
@@ -58,8 +59,7 @@ func (r *Result) median(of func(usage) float64) float64 {
 
 func (r *Result) medianWall() float64 { return r.median(func(u usage) float64 { return u.Wall }) }
 
-// peak is the peak of memory in MiB: the highest, since a bound is to hold
-// always.
+// peakMiB returns the highest peak memory of all runs, in MiB.
 func (r *Result) peakMiB() float64 {
 	most := int64(0)
 	for _, u := range r.Runs {
@@ -68,7 +68,7 @@ func (r *Result) peakMiB() float64 {
 	return float64(most) / 1024
 }
 
-// find returns the result of a contender, if it has done its job.
+// resultOf returns the result of a contender, nil if it has none or has failed.
 func (o *Outcome) resultOf(name string) *Result {
 	for i := range o.Results {
 		if r := &o.Results[i]; r.Contender == name && r.Failure == "" && len(r.Runs) > 0 {
@@ -78,20 +78,20 @@ func (o *Outcome) resultOf(name string) *Result {
 	return nil
 }
 
-// fastest returns the fastest peer that has done its job: of those who have all
-// accounts open at once, or of the others.
-func (o *Outcome) fastestPeer(atOnce bool) *Result {
+// fastestPeer returns the result of the fastest peer, of those that are concurrent or of
+// the others. It returns nil if there is none that has not failed.
+func (o *Outcome) fastestPeer(concurrent bool) *Result {
 	var best *Result
 	for i := range o.Results {
 		r := &o.Results[i]
-		if r.Peer && r.Concurrent == atOnce && r.Failure == "" && len(r.Runs) > 0 && (best == nil || r.medianWall() < best.medianWall()) {
+		if r.Peer && r.Concurrent == concurrent && r.Failure == "" && len(r.Runs) > 0 && (best == nil || r.medianWall() < best.medianWall()) {
 			best = r
 		}
 	}
 	return best
 }
 
-// against returns the result that a target compares with.
+// baseline returns the result that a target compares with, nil if there is none.
 func (f *Figures) baseline(o *Outcome, t target) *Result {
 	switch t.against {
 	case fastestSingle:
@@ -106,26 +106,27 @@ func (f *Figures) baseline(o *Outcome, t target) *Result {
 	}
 }
 
-// judge says in a line whether a target is met, and false if it cannot be told.
+// judge returns a line that says whether a target is met. It returns false if a result is
+// missing.
 func (f *Figures) judge(o *Outcome, t target) (line string, known bool) {
-	who := o.resultOf(t.contender)
-	if who == nil {
+	result := o.resultOf(t.contender)
+	if result == nil {
 		return "", false
 	}
-	verdict := func(is float64) string {
-		if is <= t.bound {
+	verdict := func(x float64) string {
+		if x <= t.bound {
 			return "met"
 		}
 		return "**missed**"
 	}
 	if t.against == peakMemory {
-		return fmt.Sprintf("%s: %.1f %s at most %g: %s", t.contender, who.peakMiB(), t.against, t.bound, verdict(who.peakMiB())), true
+		return fmt.Sprintf("%s: %.1f %s at most %g: %s", t.contender, result.peakMiB(), t.against, t.bound, verdict(result.peakMiB())), true
 	}
 	other := f.baseline(o, t)
 	if other == nil {
 		return "", false
 	}
-	ratio := who.medianWall() / other.medianWall()
+	ratio := result.medianWall() / other.medianWall()
 	against := t.against
 	if t.against == fastestSingle || t.against == fastestConcurrent {
 		against += " (" + other.Contender + ")"
@@ -137,8 +138,8 @@ func (f *Figures) judge(o *Outcome, t target) (line string, known bool) {
 	return line, true
 }
 
-// readFigures returns what was measured before, on this machine with these
-// programs; nothing if there is no such thing.
+// readFigures reads the figures of earlier scenarios from a file. They are empty if there
+// is no such file, or if it is from another machine.
 func readFigures(name string, m Machine) (Figures, error) {
 	fresh := Figures{Machine: m, Outcomes: map[string]Outcome{}}
 	text, err := os.ReadFile(name)
@@ -156,12 +157,4 @@ func readFigures(name string, m Machine) (Figures, error) {
 	}
 	f.Machine = m
 	return f, nil
-}
-
-func writeJSON(name string, v any) error {
-	text, err := json.MarshalIndent(v, "", "\t")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(name, append(text, '\n'), 0o600)
 }

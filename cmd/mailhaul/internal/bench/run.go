@@ -14,69 +14,87 @@ import (
 	"time"
 )
 
-// entrant is a contender in a scenario, with what has become of it.
-type entrant struct {
-	contender
-	job     job
-	result  Result
-	dropped bool
+// scenarioRun is a scenario while it is run.
+type scenarioRun struct {
+	*bench
+	scenario
+	pool     []message
+	entrants []*entrant
 }
 
+// entrant is a contender that takes part in a scenario.
+type entrant struct {
+	contender
+	job    job
+	result Result
+	done   bool // it is not run again, since it has failed or is too slow
+}
+
+// measure runs a scenario with all its contenders. In each round, every contender runs
+// once, so that changes of the machine's load concern all of them.
 func (b *bench) measure(ctx context.Context, sc scenario) (Outcome, error) {
 	o := Outcome{Date: time.Now().UTC().Format(time.DateOnly), Runs: b.runs}
-	if sc.memory && b.memoryDir == "" {
-		return o, fmt.Errorf("%s with %d MiB is needed", shm, minShmSpace>>20)
-	}
-	if err := os.RemoveAll(b.poolDir); err != nil {
-		return o, err
-	}
-	pool, err := writePool(b.poolDir, sc.messages*sc.accounts, sc.size, b.runUID)
+	r, err := b.newScenarioRun(sc)
 	if err != nil {
 		return o, err
 	}
-	for _, m := range pool {
+	for _, m := range r.pool {
 		o.Octets += m.size
 	}
-	f := &scenarioRun{bench: b, scenario: sc, pool: pool}
-	for _, c := range sc.contenders {
-		if b.canEnter(c) {
-			f.entrants = append(f.entrants, &entrant{contender: c, result: Result{Contender: c.name, Peer: c.peer, Concurrent: c.concurrent, ProcessPerAccount: c.processPerAccount}})
-		}
-	}
 	if sc.keep {
-		if err := f.markAllSeen(ctx); err != nil {
+		if err := r.markAllSeen(ctx); err != nil {
 			return o, err
 		}
 	}
 	for round := range b.runs {
-		for _, e := range f.entrants {
-			if e.dropped {
+		for _, e := range r.entrants {
+			if e.done {
 				continue
 			}
-			u, err := f.measureOnce(ctx, e)
+			u, err := r.measureOnce(ctx, e)
 			if err != nil {
 				return o, err
 			}
 			fmt.Fprintf(b.log, "%-8s %d/%d  %-26s %8.3f s  %s\n", sc.name, round+1, b.runs, e.name, u.Wall, u.Failure)
 			e.result.add(u)
-			if u.Failure != "" || u.Wall > b.slowRun.Seconds() {
-				e.dropped = true
-			}
+			e.done = u.Failure != "" || u.Wall > b.slowRun.Seconds()
 		}
 	}
-	for _, e := range f.entrants {
+	for _, e := range r.entrants {
 		if e.result.Failure == "" {
-			if err := f.countCalls(ctx, e); err != nil {
+			if err := r.countCalls(ctx, e); err != nil {
 				return o, err
 			}
 		}
 		o.Results = append(o.Results, e.result)
 	}
-	return o, f.removeJobs()
+	return o, r.removeJobs()
 }
 
-// enters reports whether a contender is wanted, and is there.
-func (b *bench) canEnter(c contender) bool {
+// newScenarioRun composes the messages of a scenario, and finds out who takes part.
+func (b *bench) newScenarioRun(sc scenario) (*scenarioRun, error) {
+	if sc.memory && b.memoryDir == "" {
+		return nil, fmt.Errorf("%s with %d MiB is needed", sharedMemory, minMemorySpace>>20)
+	}
+	if err := os.RemoveAll(b.poolDir); err != nil {
+		return nil, err
+	}
+	pool, err := writePool(b.poolDir, sc.messages*sc.accounts, sc.size, b.runUID)
+	if err != nil {
+		return nil, err
+	}
+	r := &scenarioRun{bench: b, scenario: sc, pool: pool}
+	for _, c := range sc.contenders {
+		if b.takesPart(c) {
+			result := Result{Contender: c.name, Peer: c.peer, Concurrent: c.concurrent, ProcessPerAccount: c.processPerAccount}
+			r.entrants = append(r.entrants, &entrant{contender: c, result: result})
+		}
+	}
+	return r, nil
+}
+
+// takesPart reports whether a contender is chosen by -tools, and installed.
+func (b *bench) takesPart(c contender) bool {
 	if len(b.tools) > 0 && !slices.Contains(b.tools, c.program) && !slices.Contains(b.tools, c.name) {
 		return false
 	}
@@ -90,66 +108,76 @@ func (b *bench) canEnter(c contender) bool {
 	return true
 }
 
-// field is a scenario that is being run.
-type scenarioRun struct {
-	*bench
-	scenario
-	pool     []message
-	entrants []*entrant
-}
-
-func (f *scenarioRun) users() []string {
-	users := make([]string, f.accounts)
+func (r *scenarioRun) users() []string {
+	users := make([]string, r.accounts)
 	for i := range users {
 		users[i] = userName(i)
 	}
 	return users
 }
 
-func (f *scenarioRun) fillMaildrops() error {
-	for i, user := range f.users() {
-		if err := f.server.fillMaildrop(user, f.pool[i*f.messages:(i+1)*f.messages]); err != nil {
+func (r *scenarioRun) fillMaildrops() error {
+	for i, user := range r.users() {
+		if err := r.server.fillMaildrop(user, r.pool[i*r.messages:(i+1)*r.messages]); err != nil {
 			return fmt.Errorf("fill the maildrop of %s: %w", user, err)
 		}
 	}
 	return nil
 }
 
-// enlist makes a contender's folder and tells the contender where to fetch:
-// over a line, or from the server itself.
-func (f *scenarioRun) prepareJob(e *entrant, viaRelay bool) error {
-	parent := f.diskDir
-	if f.scenario.memory {
-		parent = f.bench.memoryDir
+// poolSums returns the sums of all messages.
+func (r *scenarioRun) poolSums() []sum {
+	sums := make([]sum, len(r.pool))
+	for i, m := range r.pool {
+		sums[i] = m.sum
+	}
+	return sums
+}
+
+// setRTT sets the round trip that the relays simulate.
+func (r *scenarioRun) setRTT(rtt time.Duration) {
+	r.plainRelay.rtt.Store(int64(rtt))
+	r.tlsRelay.rtt.Store(int64(rtt))
+}
+
+// traffic returns what has gone through both relays so far.
+func (r *scenarioRun) traffic() traffic { return r.plainRelay.traffic().plus(r.tlsRelay.traffic()) }
+
+// prepareJob gives a contender a new job, with a folder. It connects to a relay or to the
+// server itself.
+func (r *scenarioRun) prepareJob(e *entrant, viaRelay bool) error {
+	parent := r.diskDir
+	if r.memory {
+		parent = r.memoryDir
 	}
 	dir := filepath.Join(parent, "job")
-	if f.keep { // what it remembers, it needs again
-		dir = filepath.Join(parent, "job-"+strconv.Itoa(slices.Index(f.entrants, e)))
+	if r.keep { // each contender needs its state again in the next run
+		dir = filepath.Join(parent, "job-"+strconv.Itoa(slices.Index(r.entrants, e)))
 	}
-	if err := makeDir(dir, f.runUID); err != nil {
+	if err := makeDir(dir, r.runUID); err != nil {
 		return err
 	}
-	host, addr := "127.0.0.1", f.server.Addr
-	if viaRelay {
-		addr = f.plainRelay.addr
+	j := job{dir: dir, users: r.users(), keep: r.keep, selfPath: r.selfPath, mailhaulPath: r.mailhaulPath}
+	host, addr, relay := "127.0.0.1", r.server.Addr, r.plainRelay
+	if r.tls {
+		j.caFile = r.caFile
+		host, addr, relay = "localhost", r.server.TLSAddr, r.tlsRelay
 	}
-	e.job = job{dir: dir, users: f.users(), keep: f.keep, selfPath: f.selfPath, mailhaulPath: f.mailhaulPath}
-	if f.scenario.tls {
-		e.job.caFile, host, addr = f.caFile, "localhost", f.server.TLSAddr
-		if viaRelay {
-			addr = f.bench.tlsRelay.addr
-		}
+	if viaRelay {
+		addr = relay.addr
 	}
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return err
 	}
-	e.job.host, e.job.port = host, port
-	return makeMaildir(e.job.maildir(), f.runUID)
+	j.host, j.port = host, port
+	e.job = j
+	return makeMaildir(j.maildir(), r.runUID)
 }
 
-// start runs a contender once, behind a wrapper if there is one.
-func (f *scenarioRun) runCommands(ctx context.Context, e *entrant, wrapper ...string) (usage, error) {
+// runCommands runs a contender once. If there is a wrapper, it is a command that runs
+// each of the contender's commands.
+func (r *scenarioRun) runCommands(ctx context.Context, e *entrant, wrapper ...string) (usage, error) {
 	commands, err := e.prepare(e.job)
 	if err != nil {
 		return usage{}, err
@@ -159,96 +187,89 @@ func (f *scenarioRun) runCommands(ctx context.Context, e *entrant, wrapper ...st
 		return usage{}, err
 	}
 	for _, file := range files {
-		if err := chownTo(file, f.runUID); err != nil {
+		if err := chownTo(file, r.runUID); err != nil {
 			return usage{}, err
 		}
 	}
 	for i := range commands {
 		commands[i].Argv = slices.Concat(wrapper, commands[i].Argv)
 	}
-	// What others have written must not be synced at this one's cost.
-	f.syncDisks()
-	limited, cancel := context.WithTimeout(ctx, f.runLimit)
+	// Otherwise this contender would have to sync what others have written.
+	r.syncDisks()
+	limited, cancel := context.WithTimeout(ctx, r.runLimit)
 	defer cancel()
-	u, err := f.launch(limited, launchRequest{Dir: e.job.dir, Env: environment(e.job), Commands: commands})
+	u, err := r.launch(limited, launchRequest{Dir: e.job.dir, Env: environment(e.job), Commands: commands})
 	if limited.Err() != nil && ctx.Err() == nil {
-		return usage{Wall: f.runLimit.Seconds(), Failure: fmt.Sprintf("not done after %v", f.runLimit)}, nil
+		return usage{Wall: r.runLimit.Seconds(), Failure: fmt.Sprintf("not done after %v", r.runLimit)}, nil
 	}
 	return u, err
 }
 
-// run is one run that counts.
-func (f *scenarioRun) measureOnce(ctx context.Context, e *entrant) (usage, error) {
-	f.plainRelay.rtt.Store(int64(f.rtt))
-	f.bench.tlsRelay.rtt.Store(int64(f.rtt))
-	return f.runAndVerify(ctx, e, f.rtt > 0)
+// measureOnce does one of the runs that are measured.
+func (r *scenarioRun) measureOnce(ctx context.Context, e *entrant) (usage, error) {
+	r.setRTT(r.rtt)
+	return r.runAndVerify(ctx, e, r.rtt > 0)
 }
 
-// once fills the maildrops if need be, runs a contender and verifies what it
-// has delivered.
-func (f *scenarioRun) runAndVerify(ctx context.Context, e *entrant, viaRelay bool, wrapper ...string) (usage, error) {
+// runAndVerify runs a contender once and verifies what it has delivered. In scenarios
+// without keep, the maildrops are filled again and the job is new.
+func (r *scenarioRun) runAndVerify(ctx context.Context, e *entrant, viaRelay bool, wrapper ...string) (usage, error) {
 	var want []sum
-	if !f.keep {
-		if err := f.fillMaildrops(); err != nil {
+	if !r.keep {
+		if err := r.fillMaildrops(); err != nil {
 			return usage{}, err
 		}
-		if err := f.prepareJob(e, viaRelay); err != nil {
+		if err := r.prepareJob(e, viaRelay); err != nil {
 			return usage{}, err
 		}
-		want = f.wantedSums()
+		want = r.poolSums()
 	}
-	u, err := f.runCommands(ctx, e, wrapper...)
+	u, err := r.runCommands(ctx, e, wrapper...)
 	if err != nil {
 		return u, err
 	}
 	if err := verifyMaildir(e.job.maildir(), want, e.program == drainName); err != nil && u.Failure == "" {
 		u.Failure = err.Error()
 	}
-	if f.keep {
+	if r.keep {
 		return u, nil
 	}
-	return u, f.discard(e.job.dir)
+	return u, r.discard(e.job.dir)
 }
 
-// discard empties what a run has left and puts it aside until all are done. An
-// ext4 without a journal does not use the inode of a file again for minutes after
-// it was removed, and looks at each such one for each new file: the more runs, the
-// slower.
-func (f *scenarioRun) discard(dir string) error {
+// discard empties the files of a job and renames its folder, which tearDown removes. If
+// it removed them now, later runs would be slower: without a journal, ext4 does not use
+// the inode of a removed file again for minutes, and examines all such inodes for each
+// new file.
+func (r *scenarioRun) discard(dir string) error {
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {
 			err = os.Truncate(path, 0)
 		}
 		return err
 	})
-	f.discardedJobs++
-	return errors.Join(err, os.Rename(dir, filepath.Join(filepath.Dir(dir), "done-"+strconv.Itoa(f.discardedJobs))))
+	r.discardedJobs++
+	return errors.Join(err, os.Rename(dir, filepath.Join(filepath.Dir(dir), "done-"+strconv.Itoa(r.discardedJobs))))
 }
 
-func (f *scenarioRun) wantedSums() []sum {
-	sums := make([]sum, len(f.pool))
-	for i, m := range f.pool {
-		sums[i] = m.sum
-	}
-	return sums
-}
-
-// seed lets each contender see all mail once, over a line without length.
-func (f *scenarioRun) markAllSeen(ctx context.Context) error {
-	if err := f.fillMaildrops(); err != nil {
+// markAllSeen makes each contender believe that it has fetched all mail already. The jobs
+// go through a relay even if the scenario has no round trip: some contenders remember
+// messages by the port of the server, which countCalls must not change.
+func (r *scenarioRun) markAllSeen(ctx context.Context) error {
+	if err := r.fillMaildrops(); err != nil {
 		return err
 	}
-	f.plainRelay.rtt.Store(0)
-	for _, e := range f.entrants {
-		if err := f.prepareJob(e, true); err != nil {
+	r.setRTT(0)
+	for _, e := range r.entrants {
+		if err := r.prepareJob(e, true); err != nil {
 			return err
 		}
 		var err error
 		switch {
 		case e.markSeen != nil:
-			err = f.writeSeen(e)
+			err = r.writeSeen(e)
 		case e.program != drainName:
-			err = f.fetchAll(ctx, e)
+			err = r.fetchAll(ctx, e)
 		}
 		if err != nil {
 			return err
@@ -257,10 +278,11 @@ func (f *scenarioRun) markAllSeen(ctx context.Context) error {
 	return nil
 }
 
-// remind makes a contender remember all mail without having fetched it.
-func (f *scenarioRun) writeSeen(e *entrant) error {
-	for _, user := range f.users() {
-		uids, err := f.server.listUIDs(user)
+// writeSeen writes all messages into the file in which a peer remembers what it has
+// fetched.
+func (r *scenarioRun) writeSeen(e *entrant) error {
+	for _, user := range r.users() {
+		uids, err := r.server.listUIDs(user)
 		if err != nil {
 			return err
 		}
@@ -268,64 +290,65 @@ func (f *scenarioRun) writeSeen(e *entrant) error {
 			return err
 		}
 	}
+	// runCommands changes the owner of other files.
 	hidden, err := filepath.Glob(filepath.Join(e.job.dir, ".[a-z]*"))
 	for _, file := range hidden {
-		err = errors.Join(err, chownTo(file, f.runUID))
+		err = errors.Join(err, chownTo(file, r.runUID))
 	}
 	return err
 }
 
-// first lets a contender fetch all mail, into memory to be sooner done. It is
-// then taken away, as its reader would.
-func (f *scenarioRun) fetchAll(ctx context.Context, e *entrant) error {
-	maildir, real := e.job.maildir(), e.job.maildir()
-	if f.bench.memoryDir != "" {
-		real = filepath.Join(f.bench.memoryDir, "seed")
-		if err := errors.Join(makeMaildir(real, f.runUID), os.RemoveAll(maildir), os.Symlink(real, maildir)); err != nil {
+// fetchAll lets a contender fetch all mail, and empties its Maildir afterwards. To save
+// time, the Maildir is in memory if possible.
+func (r *scenarioRun) fetchAll(ctx context.Context, e *entrant) error {
+	maildir := e.job.maildir()
+	target := maildir
+	if r.memoryDir != "" {
+		target = filepath.Join(r.memoryDir, "seed")
+		if err := errors.Join(makeMaildir(target, r.runUID), os.RemoveAll(maildir), os.Symlink(target, maildir)); err != nil {
 			return err
 		}
 	}
-	u, err := f.runCommands(ctx, e)
+	u, err := r.runCommands(ctx, e)
 	if err != nil {
 		return err
 	}
-	if err := verifyMaildir(maildir, f.wantedSums(), false); err != nil && u.Failure == "" {
+	if err := verifyMaildir(maildir, r.poolSums(), false); err != nil && u.Failure == "" {
 		u.Failure = err.Error()
 	}
-	fmt.Fprintf(f.log, "%-8s first %-25s %8.3f s  %s\n", f.name, e.name, u.Wall, u.Failure)
+	fmt.Fprintf(r.log, "%-8s first %-25s %8.3f s  %s\n", r.name, e.name, u.Wall, u.Failure)
 	if u.Failure != "" {
-		e.result.Failure, e.dropped = "the first fetch: "+u.Failure, true
+		e.result.Failure, e.done = "the first fetch: "+u.Failure, true
 	}
-	return errors.Join(os.RemoveAll(maildir), os.RemoveAll(real), makeMaildir(maildir, f.runUID))
+	return errors.Join(os.RemoveAll(maildir), os.RemoveAll(target), makeMaildir(maildir, r.runUID))
 }
 
-// count runs a contender once more, to count what cannot be counted without
-// slowing it down: over a line, under strace.
-func (f *scenarioRun) countCalls(ctx context.Context, e *entrant) error {
-	f.plainRelay.rtt.Store(0)
-	f.bench.tlsRelay.rtt.Store(0)
-	before := f.plainRelay.count().plus(f.bench.tlsRelay.count())
-	traces := filepath.Join(f.diskDir, "trace")
-	if err := makeDir(traces, f.runUID); err != nil {
+// countCalls runs a contender once more, through a relay and with strace, to count its
+// turns, connections and syncs. This run is not measured, since counting slows it down.
+func (r *scenarioRun) countCalls(ctx context.Context, e *entrant) error {
+	r.setRTT(0)
+	before := r.traffic()
+	traces := filepath.Join(r.diskDir, "trace")
+	if err := makeDir(traces, r.runUID); err != nil {
 		return err
 	}
 	defer os.RemoveAll(traces)
-	u, err := f.runAndVerify(ctx, e, true, straceCommand(traces)...)
+	u, err := r.runAndVerify(ctx, e, true, straceCommand(traces)...)
 	if err != nil {
 		return err
 	}
 	if u.Failure != "" {
-		fmt.Fprintf(f.log, "%-8s not counted: %s: %s\n", f.name, e.name, u.Failure)
+		fmt.Fprintf(r.log, "%-8s not counted: %s: %s\n", r.name, e.name, u.Failure)
 		return nil
 	}
-	e.result.Traffic = f.plainRelay.count().plus(f.bench.tlsRelay.count()).minus(before)
+	e.result.Traffic = r.traffic().minus(before)
 	e.result.Syncs, err = countSyncs(traces)
 	return err
 }
 
-// clear removes what the contenders remember.
-func (f *scenarioRun) removeJobs() error {
-	for _, e := range f.entrants {
+// removeJobs removes the folders of the jobs that have not been discarded.
+func (r *scenarioRun) removeJobs() error {
+	for _, e := range r.entrants {
 		if err := os.RemoveAll(e.job.dir); err != nil {
 			return err
 		}

@@ -2,57 +2,63 @@ package main
 
 import "time"
 
-// scenario is one thing that fetchers are made to do.
+// scenario is a situation in which the contenders are compared.
 type scenario struct {
 	name, title string
 	accounts    int
 	messages    int // of each account
 	size        sizeFunc
-	rtt         time.Duration
+	rtt         time.Duration // the round trip to the server; 0 is loopback
 	tls         bool
-	memory      bool // mail and state go to a file system in memory, where a sync is free
-	keep        bool // all mail has been seen and stays: the poll finds nothing new
+	memory      bool // mail and state are in memory, where a sync costs nothing
+	keep        bool // all mail has been fetched before and stays: nothing is new
 	contenders  []contender
 	targets     []target
 }
 
-// target is what mailhaul is to reach in a scenario: who takes at most so many
-// times as long as against.
+// target is what mailhaul should reach in a scenario: the contender takes at most bound
+// times as long as another one.
 type target struct {
 	contender string
-	against   string // a contender, or one of the following
+	against   string // the name of the other, or one of the constants below
 	bound     float64
 }
 
-// anything is no bound: it is of interest only.
+// noBound is the bound of a comparison that is reported only.
 const noBound = 0
 
+// These are comparisons that are not with a contender of a given name.
 const (
 	fastestSingle     = "the fastest peer with one connection"
 	fastestConcurrent = "the fastest peer with one for each account"
-	sameInScenarioE   = "with a tenth of the messages (e)" // itself
-	peakMemory        = "MiB of memory, at the peak, are"  // most is a bound in MiB
+	sameInScenarioE   = "with a tenth of the messages (e)" // the same contender in scenario e
+	peakMemory        = "MiB of memory, at the peak, are"  // no comparison: the bound is in MiB
 )
 
+// Names of contenders, and what several scenarios have in common.
 const (
-	drain32     = "drain (32 connections)"
-	drain200    = "drain (200 connections)"
-	oursName    = "mailhaul"
-	ours200Name = "mailhaul (200 connections)"
-	longLine    = 50 * time.Millisecond
-	tinyMail    = 1 << 10
-	largeMail   = 100 << 20
-	peakSingle  = 32
-	peakMany    = 64
+	drain32         = "drain (32 connections)"
+	drain200        = "drain (200 connections)"
+	mailhaulName    = "mailhaul"
+	mailhaul200Name = "mailhaul (200 connections)"
+
+	longRTT = 50 * time.Millisecond
+
+	smallMail = 1 << 10 // bytes
+	largeMail = 100 << 20
+
+	maxMemory             = 32 // MiB
+	maxMemoryManyAccounts = 64
 )
 
-// within are the usual three targets.
+// usualTargets returns bounds for mailhaul's time, in comparison with the drain and the
+// fastest peer, and for its memory.
 func usualTargets(drain, peer float64) []target {
-	return []target{{oursName, drainName, drain}, {oursName, fastestSingle, peer}, {oursName, peakMemory, peakSingle}}
+	return []target{{mailhaulName, drainName, drain}, {mailhaulName, fastestSingle, peer}, {mailhaulName, peakMemory, maxMemory}}
 }
 
-// single are those who fetch from one account.
-var singleAccount = []contender{drainWith(drainName, 1), mailhaulWith(oursName, 1), fetchmail, mpop, getmail, fdm}
+// singleAccount are the contenders of scenarios with one account.
+var singleAccount = []contender{drainWith(drainName, 1), mailhaulWith(mailhaulName, 1), fetchmail, mpop, getmail, fdm}
 
 var scenarios = []scenario{
 	{
@@ -72,24 +78,24 @@ var scenarios = []scenario{
 	},
 	{
 		name: "c", title: "500 messages, a round trip of 50 ms",
-		accounts: 1, messages: 500, size: lognormal, rtt: longLine,
+		accounts: 1, messages: 500, size: lognormal, rtt: longRTT,
 		contenders: singleAccount, targets: usualTargets(1.6, 0.6),
 	},
 	{
 		name: "d", title: "50 accounts with 20 messages each, a round trip of 50 ms",
-		accounts: 50, messages: 20, size: lognormal, rtt: longLine,
-		contenders: []contender{drainWith(drain32, 32), mailhaulWith(oursName, 32), fetchmail, mpop, mpopEach, getmail, getmailEach, fdmConcurrent()},
-		targets:    []target{{oursName, drain32, 1.6}, {oursName, fastestSingle, 0.2}, {oursName, fastestConcurrent, noBound}, {oursName, peakMemory, peakSingle}},
+		accounts: 50, messages: 20, size: lognormal, rtt: longRTT,
+		contenders: []contender{drainWith(drain32, 32), mailhaulWith(mailhaulName, 32), fetchmail, mpop, mpopEach, getmail, getmailEach, fdmConcurrent()},
+		targets:    []target{{mailhaulName, drain32, 1.6}, {mailhaulName, fastestSingle, 0.2}, {mailhaulName, fastestConcurrent, noBound}, {mailhaulName, peakMemory, maxMemory}},
 	},
 	{
 		name: "e", title: "nothing new among 20,000 messages",
-		accounts: 1, messages: 20_000, size: fixedSize(tinyMail), keep: true,
+		accounts: 1, messages: 20_000, size: fixedSize(smallMail), keep: true,
 		contenders: singleAccount, targets: usualTargets(1.6, 1.2),
 	},
 	{
 		name: "e200", title: "nothing new among 200,000 messages",
-		accounts: 1, messages: 200_000, size: fixedSize(tinyMail), keep: true,
-		contenders: singleAccount[:2], targets: []target{{oursName, sameInScenarioE, 12}},
+		accounts: 1, messages: 200_000, size: fixedSize(smallMail), keep: true,
+		contenders: singleAccount[:2], targets: []target{{mailhaulName, sameInScenarioE, 12}},
 	},
 	{
 		name: "f", title: "one message of 100 MB",
@@ -98,13 +104,13 @@ var scenarios = []scenario{
 	},
 	{
 		name: "g", title: "200 accounts with nothing new, a round trip of 50 ms",
-		accounts: 200, messages: 5, size: fixedSize(tinyMail), rtt: longLine, keep: true,
+		accounts: 200, messages: 5, size: fixedSize(smallMail), rtt: longRTT, keep: true,
 		contenders: []contender{
-			drainWith(drain32, 32), drainWith(drain200, 200), mailhaulWith(oursName, 32), mailhaulWith(ours200Name, 200),
+			drainWith(drain32, 32), drainWith(drain200, 200), mailhaulWith(mailhaulName, 32), mailhaulWith(mailhaul200Name, 200),
 			fetchmail, mpop, mpopEach, getmail, getmailEach, fdmConcurrent(),
 		},
 		targets: []target{
-			{oursName, drain32, 1.3}, {ours200Name, fastestConcurrent, 1.0}, {oursName, peakMemory, peakMany}, {ours200Name, peakMemory, peakMany},
+			{mailhaulName, drain32, 1.3}, {mailhaul200Name, fastestConcurrent, 1.0}, {mailhaulName, peakMemory, maxMemoryManyAccounts}, {mailhaul200Name, peakMemory, maxMemoryManyAccounts},
 		},
 	},
 }

@@ -1,11 +1,7 @@
 package main
 
 import (
-	"bufio"
-	"encoding/base64"
-	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,18 +10,19 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/servertest"
 )
 
-// password is that of every user.
+// password is the password of every user.
 const password = "bench-password"
 
-// server is a private Dovecot whose maildrops are filled by linking.
+// server is a Dovecot of our own. Its maildrops are Maildirs, which are filled with hard
+// links to the messages of the pool.
 type server struct {
 	*servertest.Server
-	host  fakeT
+	t     fakeT
 	owner int // of the maildrops
 }
 
-// dovecotConfig lets many log in at once, and keeps the server's disk out of
-// the measurement.
+// dovecotConfig allows many logins at once, and keeps the server from waiting for its own
+// disk, which is not what is measured.
 const dovecotConfig = `
 mail_fsync = never
 default_process_limit = 1000
@@ -36,14 +33,15 @@ service pop3-login {
 }
 `
 
-// mostUsers is how many users there are.
+// userCount is the number of users that the server has.
 const userCount = 200
 
-// startServer starts a server whose folder is in parent, with all users.
+// startServer starts a server with all users, whose folder is in parent. It returns the
+// server even with an error, since there may be something to clean up.
 func startServer(parent string, owner int) (*server, error) {
 	s := &server{owner: owner}
-	err := s.host.catchFatal(func() {
-		s.Server = servertest.Dovecot(&s.host, servertest.DovecotOptions{
+	err := s.t.catchFatal(func() {
+		s.Server = servertest.Dovecot(&s.t, servertest.DovecotOptions{
 			Mechanisms: []string{"plain"}, Config: dovecotConfig, Parent: parent,
 		})
 		for i := range userCount {
@@ -53,7 +51,7 @@ func startServer(parent string, owner int) (*server, error) {
 	if err != nil {
 		return s, err
 	}
-	// Dovecot sees no sooner than after a second that its file has changed.
+	// Dovecot takes a second or more to notice that the file of its users has changed.
 	for limit := time.Now().Add(10 * time.Second); ; time.Sleep(100 * time.Millisecond) {
 		if _, err = s.listUIDs(userName(userCount - 1)); err == nil || time.Now().After(limit) {
 			return s, err
@@ -61,12 +59,12 @@ func startServer(parent string, owner int) (*server, error) {
 	}
 }
 
-// userName is the user of account i, counted from 0.
+// userName returns the name of user i, counted from 0.
 func userName(i int) string { return fmt.Sprintf("u%03d@bench.example", i+1) }
 
-// refill makes a user's maildrop hold the messages and nothing else. It logs
-// in once, so that the server has made its index before anybody is measured.
-func (s *server) fillMaildrop(user string, msgs []message) error {
+// fillMaildrop makes a user's maildrop hold the messages and nothing else. It logs in
+// once, so that Dovecot builds its index now and not while a contender is measured.
+func (s *server) fillMaildrop(user string, messages []message) error {
 	dir := s.Maildir(user)
 	if err := os.RemoveAll(dir); err != nil {
 		return err
@@ -74,39 +72,33 @@ func (s *server) fillMaildrop(user string, msgs []message) error {
 	if err := makeMaildir(dir, s.owner); err != nil {
 		return err
 	}
-	for _, m := range msgs {
+	for _, m := range messages {
 		if err := os.Link(m.file, filepath.Join(dir, "cur", m.maildirName)); err != nil {
 			return err
 		}
 	}
 	uids, err := s.listUIDs(user)
-	if err == nil && len(uids) != len(msgs) {
-		err = fmt.Errorf("the server lists %d messages of %d", len(uids), len(msgs))
+	if err == nil && len(uids) != len(messages) {
+		err = fmt.Errorf("the server lists %d messages of %d", len(uids), len(messages))
 	}
 	return err
 }
 
-// list logs in and returns the unique-ids of all messages.
+// listUIDs logs in and returns the unique-ids of all messages. It also requests their
+// sizes, which Dovecot then has in its index.
 func (s *server) listUIDs(user string) (uids []string, err error) {
-	conn, err := net.Dial("tcp", s.Addr)
+	c, err := dialAndLogin(s.Addr, nil, user)
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Close()
-	d := &drainConn{conn: conn, r: bufio.NewReader(conn)}
-	if _, err := d.readReply(); err != nil {
-		return nil, err
-	}
-	if _, err := d.send(authPlain(user)); err != nil {
-		return nil, err
-	}
+	defer c.conn.Close()
 	var listing strings.Builder
 	for _, verb := range []string{"LIST", "UIDL"} {
 		listing.Reset()
-		if _, err := d.send(verb); err != nil {
+		if _, err := c.command(verb); err != nil {
 			return nil, err
 		}
-		if err := d.copyBody(&listing); err != nil {
+		if err := c.copyBody(&listing); err != nil {
 			return nil, err
 		}
 	}
@@ -114,86 +106,6 @@ func (s *server) listUIDs(user string) (uids []string, err error) {
 		_, uid, _ := strings.Cut(strings.TrimSpace(line), " ")
 		uids = append(uids, uid)
 	}
-	_, err = d.send("QUIT")
+	_, err = c.command("QUIT")
 	return uids, err
-}
-
-func authPlain(user string) string {
-	return "AUTH PLAIN " + base64.StdEncoding.EncodeToString([]byte("\x00"+user+"\x00"+password))
-}
-
-func makeMaildir(dir string, owner int) error {
-	for _, sub := range []string{"", "cur", "new", "tmp"} {
-		if err := makeDir(filepath.Join(dir, sub), owner); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func makeDir(dir string, owner int) error {
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return err
-	}
-	return chownTo(dir, owner)
-}
-
-// give makes a user the owner of path, where root runs the program. Others
-// own what they make.
-func chownTo(path string, owner int) error {
-	if os.Getuid() != 0 {
-		return nil
-	}
-	return os.Lchown(path, owner, owner)
-}
-
-// host stands in for the test that runs a server. What would end a test ends
-// the function that was given to try.
-type fakeT struct {
-	cleanups []func()
-	failed   bool
-}
-
-type fatalError struct{ error }
-
-func (h *fakeT) catchFatal(f func()) (err error) {
-	defer func() {
-		switch r := recover().(type) {
-		case nil:
-		case fatalError:
-			err = r.error
-		default:
-			panic(r)
-		}
-	}()
-	f()
-	return nil
-}
-
-func (h *fakeT) Helper()                         {}
-func (h *fakeT) Cleanup(f func())                { h.cleanups = append(h.cleanups, f) }
-func (h *fakeT) Failed() bool                    { return h.failed }
-func (h *fakeT) Logf(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
-
-func (h *fakeT) Errorf(format string, args ...any) {
-	h.failed = true
-	h.Logf(format, args...)
-}
-
-func (h *fakeT) Fatal(args ...any) {
-	h.failed = true
-	panic(fatalError{errors.New(fmt.Sprint(args...))})
-}
-
-func (h *fakeT) Fatalf(format string, args ...any) { h.Fatal(fmt.Sprintf(format, args...)) }
-func (h *fakeT) Skipf(format string, args ...any)  { h.Fatal(fmt.Sprintf(format, args...)) }
-
-// end stops what was started, the last first.
-func (h *fakeT) runCleanups() {
-	for len(h.cleanups) > 0 {
-		last := len(h.cleanups) - 1
-		f := h.cleanups[last]
-		h.cleanups = h.cleanups[:last]
-		f()
-	}
 }

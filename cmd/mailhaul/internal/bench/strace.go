@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// syncCalls are the calls that wait until something is on the disk.
+// syncCalls are the system calls that wait until data is on the disk.
 const syncCalls = "fsync,fdatasync,sync,syncfs,msync,sync_file_range"
 
-// strace returns what to put before a command so that its syncs are noted in
-// dir, a file for each process; nothing where strace is not installed.
+// straceCommand returns a command to run another one with, so that syncCalls are traced
+// to files in dir. It returns nil if strace is not installed.
 func straceCommand(dir string) []string {
 	if _, err := exec.LookPath("strace"); err != nil {
 		return nil
@@ -20,8 +20,7 @@ func straceCommand(dir string) []string {
 	return []string{"strace", "-ff", "--seccomp-bpf", "-qq", "-e", "trace=" + syncCalls, "-e", "signal=none", "-o", filepath.Join(dir, "t")}
 }
 
-// countSyncs returns how many calls are noted in dir, and -1 if nobody noted
-// any.
+// countSyncs returns the number of calls traced to dir, -1 if strace is not installed.
 func countSyncs(dir string) (int, error) {
 	if straceCommand(dir) == nil {
 		return -1, nil
@@ -39,8 +38,9 @@ func countSyncs(dir string) (int, error) {
 		lines := bufio.NewScanner(f)
 		for lines.Scan() {
 			name, args, ok := strings.Cut(lines.Text(), "(")
-			// A call that another thread interrupts has two lines. The one with
-			// that flag writes nothing: it asks how earlier writes have ended.
+			// If another thread interrupts a call, it has a second line, such as
+			// "<... fsync resumed>". A call with this flag alone starts no write: it
+			// asks whether earlier ones have failed.
 			if ok && !strings.Contains(name, " ") && !strings.Contains(args, ", SYNC_FILE_RANGE_WAIT_BEFORE)") {
 				n++
 			}
