@@ -6,8 +6,8 @@ PREFIX ?= /usr/local
 # How long each fuzz target runs in make test and make fuzz.
 FUZZTIME ?= 3s
 
-# An older Go fetches the release that go.mod names; make finds a Go that was
-# unpacked but not put into PATH.
+# An older Go downloads the release that go.mod names. /usr/local/go is where Go is
+# unpacked by hand.
 export GOTOOLCHAIN ?= auto
 export PATH := $(PATH):/usr/local/go/bin
 
@@ -15,18 +15,17 @@ export PATH := $(PATH):/usr/local/go/bin
 build: ## build ./mailhaul, one static binary
 	CGO_ENABLED=0 go build -buildvcs=auto -trimpath -tags urfave_cli_no_docs -ldflags '-s -w' -o mailhaul ./cmd/mailhaul
 
-# These try each crash after the other, each by itself. The race detector would
-# find nothing in the last of them that it does not find in the other tests of
-# the same code, and takes four times as long: they run without it. So do those
-# that measure memory, of which it needs some of its own.
+# These tests run without the race detector. Most of them try one crash after another:
+# with it, they would take four times as long and find no race that the other tests of the
+# same code do not find. The others measure memory, and the race detector needs some itself.
 PLAIN = (TestExactlyOnce|TestSabotage|TestCrash|TestBrokenOrder|TestKill|TestMemoryOf\w+)
 
-# The one test command. A server that is missing fails it. The race detector
-# runs last, so that what it says is what one sees. It does not look at SQLite
-# itself, which is C turned into Go and keeps its data where the detector sees
-# nothing, but would be three times as slow. (The packages around it must not be
-# left out: they share generic code, such as that of sync.Map, with ours.) And no
-# program that the tests run waits a second at its end for races that come late.
+# Runs all tests; a missing server is a failure. The race detector runs last, so that its
+# reports end the log. It leaves out SQLite, which is C translated to Go: its data is in
+# memory that the detector does not watch, and with it SQLite is three times as slow.
+# (The packages around SQLite must not be left out: they share generic code, such as that
+# of sync.Map, with ours.) With atexit_sleep_ms=0, the programs that the tests run do not
+# wait a second for late races when they end.
 test: export MAILHAUL_REQUIRE_SERVERS = 1
 test: ## install what is needed and run every test
 	.ci/deps
@@ -36,7 +35,7 @@ test: ## install what is needed and run every test
 	CGO_ENABLED=1 GORACE=atexit_sleep_ms=0 go test -race -gcflags='modernc.org/sqlite/lib=-race=false' \
 		-shuffle=on -skip '^$(PLAIN)$$' ./...
 
-# The table of the kill test ends the log.
+# The kill test comes last, so that its table ends the log.
 crash: export MAILHAUL_CRASH = full
 crash: ## prove at length that no crash loses or repeats mail (on Linux)
 	go test -count=1 -timeout 3h ./fetch ./fetch/modeltest ./deliver/maildir ./deliver/mbox
@@ -70,7 +69,7 @@ demo: build ## fetch mail from a throwaway server on loopback
 man: ## write the manual pages anew, from the help and config.example.yaml
 	go test -count=1 ./cmd/mailhaul -run '^TestManual$$' -update
 
-# install makes no folders with -D but on Linux.
+# install -D would make the folders, too, but only on Linux.
 install: build ## install into DESTDIR/PREFIX
 	@set -e; put() { \
 		install -d "$(DESTDIR)$(PREFIX)/$$3"; \

@@ -1,8 +1,7 @@
-// Cross checks that all of mailhaul, with its tests, compiles for some systems,
-// given as linux/arm64 and the like. It reads every source file and checks what
-// the compiler checks, in the dependencies but for what is inside of functions.
-// It leaves it at that: to generate code for each system, for the standard
-// library and SQLite, takes minutes, and would tell no more.
+// Cross checks that mailhaul and its tests compile for the systems that are given, such
+// as linux/arm64. It only type-checks the sources, and skips function bodies in
+// dependencies: compiling the standard library and SQLite for each system takes minutes,
+// and would find nothing more.
 package main
 
 import (
@@ -39,12 +38,13 @@ func main() {
 	fmt.Println("cross: compiles for", strings.Join(os.Args[1:], ", "))
 }
 
-// source is a package as go list knows it. One with its tests is another.
+// source is a package as go list describes it. A package compiled with its tests is a
+// separate one.
 type source struct {
 	ImportPath string
 	Dir        string
 	GoFiles    []string
-	ImportMap  map[string]string // what an import of another path means
+	ImportMap  map[string]string // the package that an import path stands for, if it is another one
 	Module     *struct {
 		Main      bool
 		GoVersion string
@@ -54,9 +54,10 @@ type source struct {
 
 func (s *source) ours() bool { return s.Module != nil && s.Module.Main }
 
+// check type-checks all packages for one system.
 func check(system string) error {
 	goos, goarch, _ := strings.Cut(system, "/")
-	// Each package follows those that it imports.
+	// With -deps, go list prints a package after those that it imports.
 	list := exec.Command("go", "list", "-e", "-deps", "-test", "-json=ImportPath,Dir,GoFiles,ImportMap,Module,Error", "./...")
 	list.Env = append(os.Environ(), "GOOS="+goos, "GOARCH="+goarch, "CGO_ENABLED=0")
 	list.Stderr = os.Stderr
@@ -123,10 +124,10 @@ func (i importer) Import(path string) (*types.Package, error) { return i(path) }
 
 var fset = token.NewFileSet()
 
-// parsed are the files that were read; most are the same for every system.
+// parsed caches the files, since most are the same for every system.
 var parsed sync.Map
 
-// parse reads a file. Of others' functions it keeps the heads.
+// parse parses a file, once. It drops the function bodies of dependencies.
 func parse(name string, ours bool) (*ast.File, error) {
 	once, _ := parsed.LoadOrStore(name, sync.OnceValues(func() (*ast.File, error) {
 		f, err := parser.ParseFile(fset, name, nil, parser.SkipObjectResolution)

@@ -17,8 +17,7 @@ var update = flag.Bool("update", false, "rewrite the messages expected of broken
 
 const configs = "../../../../testdata/configs"
 
-// Every broken configuration has beside it the exact message that a person
-// is to see.
+// Next to each broken configuration is a file with the exact error message.
 func TestBroken(t *testing.T) {
 	files, err := filepath.Glob(configs + "/broken/*.yaml")
 	if err != nil || len(files) < 20 {
@@ -62,8 +61,7 @@ func TestBroken(t *testing.T) {
 	}
 }
 
-// The mistakes in YAML that are made most often: the line is theirs, and what is
-// said helps.
+// For common mistakes in YAML, the error names the right line and has a helpful hint.
 func TestSyntax(t *testing.T) {
 	const (
 		mapping = "sinks:\n  home: { maildir: /m }\naccounts:\n  a:\n    server: pop.example.com\n    user: me\n    keep: forever\n    every: 5m\n"
@@ -111,7 +109,7 @@ func TestSyntax(t *testing.T) {
 	}
 }
 
-// A password that a comma cuts is not shown by its pieces.
+// No error message repeats a piece of a password that a comma has cut.
 func TestSecretWithComma(t *testing.T) {
 	for keys, want := range map[string]string{
 		"password: SE,hunter2":                  "account a: password ends at a comma, and no key follows (quote a value that holds a comma)",
@@ -130,8 +128,8 @@ func TestSecretWithComma(t *testing.T) {
 	}
 }
 
-// To YAML a secret that follows its key by something else than a colon and a space is a
-// part of the key, which is not shown then.
+// If no colon and space separate a secret from its key, YAML reads both as one key. No
+// error message repeats such a key.
 func TestSecretInKey(t *testing.T) {
 	const glued = " (write key: value, with a space after the colon)"
 	for key, want := range map[string]string{

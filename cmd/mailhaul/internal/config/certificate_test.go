@@ -12,7 +12,7 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
-// pair makes a certificate and its key.
+// pair returns a new certificate and its key, in PEM.
 func pair(t *testing.T) (cert, key []byte) {
 	t.Helper()
 	made, cert, err := pop3test.SelfSigned("me")
@@ -79,7 +79,7 @@ func TestClientCertificate(t *testing.T) {
 	}
 }
 
-// A folder of authorities may hold what is none, and the same one twice.
+// A folder of authorities may hold other files, and the same certificate twice.
 func TestAuthorities(t *testing.T) {
 	one, _ := pair(t)
 	two, key := pair(t)
@@ -106,7 +106,7 @@ func TestAuthorities(t *testing.T) {
 	}
 }
 
-// What an account says of its way takes the place of what the defaults say.
+// The keys of an account that say how to reach the server replace those of the defaults.
 func TestVia(t *testing.T) {
 	got := load(t, `
 sinks: { home: { maildir: /m } }

@@ -10,8 +10,8 @@ import (
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 )
 
-// What the documents show of a configuration is what people copy: it must load.
-// Where it is a piece, it is given the rest.
+// People copy the examples in the documents, so each of them must load. The parts that an
+// example leaves out are added.
 func TestDocs(t *testing.T) {
 	t.Setenv("CREDENTIALS_DIRECTORY", "/run/credentials")
 	const (
@@ -33,9 +33,9 @@ func TestDocs(t *testing.T) {
 		for _, found := range regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$").FindAllSubmatch(text, -1) {
 			block := string(found[1])
 			if strings.HasPrefix(block, "- alert:") {
-				continue // it is for Prometheus
+				continue // for Prometheus
 			}
-			if strings.HasPrefix(block, "    ") { // it is an account's
+			if strings.HasPrefix(block, "    ") { // keys of an account
 				block = accounts + block
 			} else if !strings.Contains("\n"+block, "\naccounts:") {
 				block += accounts + login

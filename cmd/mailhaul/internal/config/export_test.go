@@ -14,8 +14,8 @@ func Keys() []string {
 
 func sorted[T any](known keyReaders[T]) []string { return slices.Sorted(maps.Keys(known)) }
 
-// Unshown returns the keys that the parser knows and that are never shown, or
-// the other way round.
+// Unshown returns the differences between the keys that the parser knows and the keys
+// that are shown.
 func Unshown() []string {
 	var wrong []string
 	compare := func(where string, known []string, shown []string) {
@@ -36,7 +36,7 @@ func Unshown() []string {
 		}
 		return names
 	}
-	// The accounts show what the defaults say.
+	// The defaults are shown with each account.
 	compare("", sorted(topReaders), append(names(topShown), "defaults"))
 	compare("account: ", sorted(accountReaders), names(accountShown))
 	compare("filter: ", sorted(filterReaders), names(filterShown))

@@ -146,8 +146,7 @@ accounts:
 	}
 }
 
-// A name in another alphabet is looked up, and must stand in the certificate, as the DNS
-// has it.
+// A name in another alphabet is converted to the form that the DNS and certificates use.
 func TestAnotherAlphabet(t *testing.T) {
 	cfg := load(t, strings.Replace(minimal, "pop.example.com", "pop.bücher.example:1995, tls_name: BÜCHER.example", 1))
 	if a := cfg.Accounts[0]; a.Host != "pop.xn--bcher-kva.example" || a.Port != 1995 || a.Trust.Name != "xn--bcher-kva.example" {
@@ -214,13 +213,13 @@ func TestOthersCanRead(t *testing.T) {
 			t.Errorf("mode %o: %v", mode, err)
 		}
 	}
-	// Nothing to hide, nothing to refuse.
+	// A file without a secret may be readable by all.
 	if _, err := config.Load(write(t, minimal, 0o644)); err != nil {
 		t.Error(err)
 	}
 }
 
-// What a shell pipes in is in no folder that paths could be relative to.
+// A configuration that comes from a pipe has no folder that paths could be relative to.
 func TestPipe(t *testing.T) {
 	from := func(text string) error {
 		r, w, err := os.Pipe()
@@ -249,7 +248,7 @@ func TestPipe(t *testing.T) {
 	}
 }
 
-// A mistake that thousands of accounts make stands once, beside those of others.
+// A mistake that many accounts share is listed once; other mistakes are listed as well.
 func TestMistakeOfMany(t *testing.T) {
 	var text strings.Builder
 	text.WriteString("sinks: { home: { maildir: /m }, local: { lmtp: /run/lmtp } }\ndefaults: { server: x, password_env: P, deliver: hoem }\naccounts:\n")
@@ -272,7 +271,7 @@ func TestMistakeOfMany(t *testing.T) {
 	}
 }
 
-// So does that of files that lie in one folder.
+// Missing files count as the same mistake, although their names differ.
 func TestMissingFilesOfMany(t *testing.T) {
 	text := "sinks: { home: { maildir: /m } }\naccounts:\n"
 	for _, name := range []string{"a", "b", "c", "d"} {
@@ -287,7 +286,7 @@ func TestMissingFilesOfMany(t *testing.T) {
 	}
 }
 
-// What each account has wrong in a way of its own is told of each.
+// Mistakes in different values are listed one by one.
 func TestOwnMistakesOfMany(t *testing.T) {
 	text := "sinks: { home: { maildir: /m } }\naccounts:\n"
 	want := "/c.yaml: 4 mistakes"

@@ -83,7 +83,7 @@ func TestTokenCommand(t *testing.T) {
 	}
 }
 
-// A sink takes the same keys, and its client may stand below it.
+// A sink has the same keys, and may come before the client that it names.
 func TestSinkOAuth(t *testing.T) {
 	sinks := load(t, `
 sinks:

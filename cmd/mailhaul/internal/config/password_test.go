@@ -15,7 +15,7 @@ import (
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 )
 
-// password loads an account whose keys for the password are given.
+// password loads an account with the given keys, and returns its password.
 func password(t *testing.T, keys string) config.Password {
 	t.Helper()
 	c := load(t, "sinks: { home: { maildir: /m } }\naccounts:\n  work:\n    server: pop.example.com\n    user: me\n    "+keys+"\n")
@@ -54,8 +54,8 @@ func TestPassword(t *testing.T) {
 	}
 }
 
-// A file that blocks holds up nobody whose time is over or password_timeout is, and what comes of it
-// at last goes to whoever waits then.
+// Read returns when its context or password_timeout ends, even if reading the file blocks.
+// What the file has in the end goes to the caller that waits then.
 func TestPasswordBlocks(t *testing.T) {
 	fifo, other := filepath.Join(t.TempDir(), "fifo"), filepath.Join(t.TempDir(), "other")
 	if err := errors.Join(unix.Mkfifo(fifo, 0o600), unix.Mkfifo(other, 0o600)); err != nil {
@@ -69,12 +69,12 @@ func TestPasswordBlocks(t *testing.T) {
 			t.Fatalf("error %v", err)
 		}
 	}
-	// It goes on waiting, so that it must have a pipe of its own.
+	// The read of this pipe goes on after the timeout, so it must be a pipe of its own.
 	brief := password(t, "password_file: "+other+"\n    password_timeout: 1s")
 	if _, err := brief.Read(t.Context()); err == nil || !strings.Contains(err.Error(), other+" within 1s (password_timeout ") {
 		t.Errorf("error %v", err)
 	}
-	go os.WriteFile(fifo, []byte("hunter2\n"), 0o600) // which blocks until it is read
+	go os.WriteFile(fifo, []byte("hunter2\n"), 0o600) // blocks until it is read
 	if got, err := pw.Read(t.Context()); got != "hunter2" {
 		t.Errorf("got %q, %v", got, err)
 	}
@@ -129,7 +129,7 @@ func TestPasswordCommandObeysContext(t *testing.T) {
 		_, err := pw.Read(ctx)
 		done <- err
 	}()
-	started, err := os.Open(pipe) // which waits for the command to do the same
+	started, err := os.Open(pipe) // waits until the command opens it, too
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,7 @@ import (
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 )
 
-// A file for people to read has no \u003e in it.
+// Scalar does not escape <, > and &, as package json does by default.
 func TestScalar(t *testing.T) {
 	for text, want := range map[string]string{"me": "me", "a > b": `"a > b"`, `<"&>`: `"<\"&>"`, "": `""`} {
 		if got := config.Scalar(text); got != want {

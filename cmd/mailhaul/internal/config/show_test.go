@@ -16,7 +16,7 @@ import (
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 )
 
-// A key that is new must be shown.
+// All keys that the parser knows are shown.
 func TestEveryKeyIsShown(t *testing.T) {
 	for _, wrong := range config.Unshown() {
 		t.Error(wrong)
@@ -32,7 +32,7 @@ func show(t *testing.T, c *config.Config, account string) string {
 	return string(text)
 }
 
-// What is shown is a configuration that means the same, and shows the same.
+// The output is a configuration that means the same, and whose output is the same.
 func TestShowMeansTheSame(t *testing.T) {
 	t.Setenv("HOME", "/home/me")
 	t.Setenv("XDG_STATE_HOME", "")
@@ -60,7 +60,7 @@ func TestShowMeansTheSame(t *testing.T) {
 			if again := show(t, got, ""); again != shown {
 				t.Errorf("shown again: %s", cmp.Diff(shown, again))
 			}
-			// What was left to others is said now; where it stood does not count.
+			// Defaults are written out now, and lines differ.
 			if diff := cmp.Diff(explicit(want), explicit(got),
 				cmpopts.IgnoreUnexported(config.Config{}, config.Account{}, config.Security{}, config.Login{}),
 				cmpopts.IgnoreTypes(config.Password{}), cmpopts.IgnoreFields(config.Sink{}, "Line"),
@@ -72,7 +72,7 @@ func TestShowMeansTheSame(t *testing.T) {
 	}
 }
 
-// explicit fills in what a Config leaves to others.
+// explicit fills in the defaults that a Config leaves to other packages.
 func explicit(c *config.Config) *config.Config {
 	for i := range c.Accounts {
 		a := &c.Accounts[i]
@@ -143,8 +143,8 @@ accounts:
     refused: keep
 `
 
-// aliases stand for what is a path in one place only, and a local part is called as
-// a secret is.
+// aliases has an alias for a value that is a path in some places only, and a recipient
+// with the name of a key for secrets.
 const aliases = `
 sinks: { home: { maildir: &me alice }, far: { imap: imap.example.org, user: *me, password_env: X, folder: *me } }
 accounts:

@@ -18,7 +18,7 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/channel"
 )
 
-// accounts is an account for the sinks before it.
+// accounts completes a file that has only sinks.
 const accounts = `
 accounts:
   work: { server: pop.example.com, user: me, password_env: X, deliver: a }
@@ -49,8 +49,8 @@ sinks:
 	}
 }
 
-// A program that a list names is a path like others if it holds a slash. The rest is
-// the program's, and a line is the shell's.
+// In a list, the program is expanded like other paths if it holds a slash. Its arguments
+// are not changed, nor is a command line for the shell.
 func TestPathsOfPrograms(t *testing.T) {
 	t.Setenv("HOME", "/home/me")
 	c, err := config.Parse("/etc/mailhaul.yaml", []byte(`
@@ -114,8 +114,8 @@ sinks:
 	}
 }
 
-// What is not said of a connection follows from where it goes. In the clear
-// it goes nowhere but to this machine.
+// The default of tls depends on the server: only connections to this machine are without
+// TLS.
 func TestServerDefaults(t *testing.T) {
 	for text, want := range map[string]struct {
 		addr string
@@ -164,7 +164,7 @@ func TestServerDefaults(t *testing.T) {
 	}
 }
 
-// A filter of the defaults can be undone, as what is run around polls.
+// filter: none cancels the filter of the defaults.
 func TestNoFilter(t *testing.T) {
 	got := load(t, `
 sinks: { home: { maildir: /h } }
@@ -216,7 +216,7 @@ accounts:
 	}
 }
 
-// A variable in a path is used, or refused; nothing of it is left out.
+// A variable in a path is expanded or rejected, never silently dropped.
 func TestVariablesInPaths(t *testing.T) {
 	t.Setenv("MAIL", "/var/mail")
 	const cut = "holds a ${ without a name and a } (write ${NAME}, or $$ for a $ itself)"

@@ -26,7 +26,7 @@ accounts:
   else: { user: you, deliver: other }
 `
 
-// What an account says, or refers to, makes another of it; nothing else does.
+// An account is the same unless its own text or something that it refers to changes.
 func TestSameAs(t *testing.T) {
 	was := load(t, thorough).Account("work")
 	for old, test := range map[string]struct {
@@ -54,7 +54,7 @@ func TestSameAs(t *testing.T) {
 	}
 }
 
-// many returns a file of so many accounts, each with a sink, and no alias.
+// many returns a file with the given number of accounts, each with a sink of its own.
 func many(accounts int, deliver string) string {
 	var b strings.Builder
 	b.WriteString("sinks:\n")
@@ -68,8 +68,8 @@ func many(accounts int, deliver string) string {
 	return b.String()
 }
 
-// A file may have thousands of accounts: it is read, shown in full and compared
-// with another in a time that grows with their number alone.
+// A file may have thousands of accounts: the time to read, show and compare it grows only
+// in proportion to their number.
 func TestManyAccounts(t *testing.T) {
 	const accounts = 4000
 	text := many(accounts, "deliver: sink%[1]d")
@@ -87,8 +87,8 @@ func TestManyAccounts(t *testing.T) {
 	}
 }
 
-// As many mistakes are told, one that all accounts have in common once, and none of
-// them names all that is there.
+// Thousands of mistakes are reported, but one that all accounts share only once, and no
+// hint lists thousands of names.
 func TestManyMistakes(t *testing.T) {
 	const accounts = 1000
 	for name, test := range map[string]struct {
@@ -106,7 +106,7 @@ func TestManyMistakes(t *testing.T) {
 	}
 }
 
-// refusal returns what is wrong with a file.
+// refusal returns the error of a file that must not load.
 func refusal(t *testing.T, text string) string {
 	t.Helper()
 	_, err := config.Load(write(t, text, 0o600))
