@@ -9,7 +9,7 @@ import (
 	"testing/iotest"
 )
 
-// contents returns messages in wire form, by name, that are easy to get wrong.
+// contents returns messages in wire form that are hard to handle, by name.
 func contents() map[string]string {
 	random := rand.New(rand.NewPCG(1, 1))
 	binary := make([]byte, 70_000)
@@ -60,15 +60,14 @@ func testContents(t *testing.T, p *place) {
 	}
 	p.want(t, all...)
 
-	b := begin(t, sink) // and all in one batch
+	b := begin(t, sink) // once more, all in one batch
 	stage(t, b, all...)
 	prepare(t, b, len(all))
 	commit(t, b, len(all))
 	p.want(t, append(all, all...)...)
 }
 
-// Readers may return as little as they like, and their last octets together
-// with io.EOF.
+// A reader may return one octet at a time, and io.EOF together with the last octets.
 func testSmallReads(t *testing.T, p *place) {
 	sink := p.open(t)
 	b := begin(t, sink)
@@ -91,7 +90,7 @@ func testSmallReads(t *testing.T, p *place) {
 	p.want(t, want...)
 }
 
-// A unique-id is any bytes, and never part of a path.
+// A unique-id may contain any bytes, and must never be part of a path.
 func testUIDs(t *testing.T, p *place) {
 	sink := p.open(t)
 	b := begin(t, sink)

@@ -41,7 +41,7 @@ func stage(t *testing.T, b deliver.Batch, wire ...string) {
 	}
 }
 
-// prepare prepares a batch and checks the form of its promises.
+// prepare calls Prepare and checks the number and the form of the promises.
 func prepare(t *testing.T, b deliver.Batch, messages int) []deliver.Promise {
 	t.Helper()
 	promises, err := b.Prepare(t.Context())
@@ -70,7 +70,8 @@ func prepare(t *testing.T, b deliver.Batch, messages int) []deliver.Promise {
 	return promises
 }
 
-// Prepare prepares a batch of messages, and returns it with the tokens of its promises.
+// Prepare stages messages in a new batch, prepares it, and returns it with the tokens
+// of its promises.
 func Prepare(t *testing.T, sink deliver.Sink, mail deliver.Mail, wire ...string) (b deliver.Batch, tokens []string) {
 	t.Helper()
 	b = begin(t, sink)
@@ -85,7 +86,7 @@ func Prepare(t *testing.T, sink deliver.Sink, mail deliver.Mail, wire ...string)
 	return b, tokens
 }
 
-// commit commits a batch and checks that each message landed once.
+// commit calls Commit and checks that each message is reported once, as landed.
 func commit(t *testing.T, b deliver.Batch, messages int) {
 	t.Helper()
 	landed := make(map[deliver.Ticket]int)
@@ -351,7 +352,7 @@ func testConcurrent(t *testing.T, p *place) {
 	p.want(t, want...)
 }
 
-// deliverAll is put for other goroutines than the test's.
+// deliverAll is put without a *testing.T, for goroutines other than the test's.
 func deliverAll(ctx context.Context, sink deliver.Sink, account string, wire []string) error {
 	b, err := sink.Begin(ctx)
 	if err != nil {

@@ -15,9 +15,10 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable/durabletest"
 )
 
-// RunCrash runs crash over small batches, and over one message with a second
-// crash if so many are wanted. It checks that it finds each of the ways in which
-// the suite breaks the sink. It is for ExactlyOnce sinks.
+// RunCrash checks that each message arrives exactly once whatever happens, with
+// batches of one to three messages and one crash. If crashes is 2, it also tries one
+// message and two crashes. Then it checks that it finds each of the suite's Broken
+// defects. It is for ExactlyOnce sinks.
 func RunCrash(t *testing.T, s Suite, crashes int) {
 	for _, test := range []struct{ messages, crashes int }{{1, 1}, {2, 1}, {3, 1}, {1, 2}} {
 		if test.crashes > crashes || testing.Short() && test.messages*test.crashes > 1 {
@@ -44,25 +45,24 @@ func RunCrash(t *testing.T, s Suite, crashes int) {
 	}
 }
 
-// crash fetches messages from a server that deletes what has landed, and has
-// the process killed, the power cut, and the operation fail, before each
-// operation of the sink and each step of the caller. Each time a new process
-// settles what the last one promised and fetches what is left; that one may
-// crash too, up to the number of crashes.
+// crash fetches messages from a model of a server, on which landed messages are
+// deleted. At each operation of the sink and each step of the caller it tries three
+// things: the operation fails, the process is killed before it, the power is cut
+// before it. Each time a new process settles the open promises and fetches what is
+// left. It may crash as well, until there were so many crashes.
 //
-// The caller's journal is a model: a promise is durable when it is written, in
-// the order of package deliver; that a message landed may be forgotten; and a
-// record whose writing failed may be there all the same.
+// The caller's journal is a model, too: a promise is durable once it is written; a
+// landing may be forgotten; and a record whose writing failed may be there after all.
 //
-// crash returns how many states it restarted from, and an error if in the end
-// a message was missing, or there twice, or not the same, or if a process
-// after a crash failed, or left a file that should not be there. Only while
-// the suite says Torn may a mail reader see part of a message before the
-// restart. sabotage is a hook for each file system; it may be nil.
-func crash(s Suite, messages, crashes int, sabotage func(durabletest.Op) error) (states int, err error) {
-	r := &run{s: s, sabotage: sabotage}
+// crash returns the number of states from which it restarted. It returns an error if
+// in the end a message is missing, duplicated or changed, or if a process after a crash
+// fails or leaves a file that should not be there. A mail reader may see part of a
+// message before the restart only if the suite is Torn. defect is a hook for each file
+// system; it may be nil.
+func crash(s Suite, messages, crashes int, defect func(durabletest.Op) error) (states int, err error) {
+	r := &run{s: s, defect: defect}
 	for i := range messages {
-		// The second is larger than any buffer, so that it takes some writes.
+		// The second is larger than any buffer, so that it needs several writes.
 		r.wire = append(r.wire, fmt.Sprintf("Subject: %d\r\n\r\nFrom me%s\r\n", i, strings.Repeat("x", 70_000*(i%2))))
 	}
 	fs := durabletest.New()
@@ -77,31 +77,32 @@ func crash(s Suite, messages, crashes int, sabotage func(durabletest.Op) error) 
 	return r.states, err
 }
 
-// run is one run of crash.
+// run is one call of crash.
 type run struct {
-	s        Suite
-	wire     []string
-	sabotage func(durabletest.Op) error
-	files    int // that are there after a run in which nothing went wrong
-	states   int
+	s      Suite
+	wire   []string // the messages
+	defect func(durabletest.Op) error
+	files  int // how many there are after a run in which nothing went wrong
+	states int
 }
 
-// world is all that outlives a process: the disk, the caller's journal, the
-// server, and what the mailbox's owner has taken.
+// world is everything that outlives a process: the disk, the caller's journal, the
+// server, and what the owner of the mailbox has taken.
 type world struct {
 	fs       *durabletest.FS
 	promises []promise
 	landed   []int // in the order of the journal
-	lasting  int   // how many of landed cannot be forgotten any more
+	durable  int   // how many of landed cannot be forgotten any more
 	server   map[int]bool
 	taken    []string
-	doubt    bool // a record whose writing fails is there all the same
+	// keepsFailed says that a record is in the journal although its writing failed.
+	keepsFailed bool
 }
 
 // journal writes a record.
 func (w *world) journal(what string, write func()) error {
 	err := w.fs.Mark("journal " + what)
-	if err == nil || w.doubt && errors.Is(err, syscall.EIO) {
+	if err == nil || w.keepsFailed && errors.Is(err, syscall.EIO) {
 		write()
 	}
 	return err
@@ -112,31 +113,30 @@ type promise struct {
 	token   string
 }
 
-// on returns the world as it goes on after a crash, on one of the disks that
-// it may have left.
+// on returns a copy of the world with another state of the disk.
 func (w *world) on(fs *durabletest.FS) *world {
 	return &world{
-		fs: fs, promises: slices.Clone(w.promises), landed: slices.Clone(w.landed), lasting: w.lasting,
+		fs: fs, promises: slices.Clone(w.promises), landed: slices.Clone(w.landed), durable: w.durable,
 		server: maps.Clone(w.server), taken: slices.Clone(w.taken),
 	}
 }
 
-// explore runs a process in w, undisturbed and then with all that can happen
-// to it.
+// explore runs a process in w undisturbed, and then, if crashes is not 0, once for
+// each operation at which it may be disturbed.
 func (r *run) explore(w *world, crashes int) error {
 	r.states++
-	calm := w.on(w.fs.Kill())
-	calm.fs.OnOp(r.hook)
-	if err := r.process(calm); err != nil {
+	undisturbed := w.on(w.fs.Kill())
+	undisturbed.fs.OnOp(r.hook)
+	if err := r.process(undisturbed); err != nil {
 		return fmt.Errorf("restart: %w, in\n%s", err, w.fs.Tree())
 	}
-	if err := r.check(calm, true); err != nil {
+	if err := r.check(undisturbed, true); err != nil {
 		return fmt.Errorf("%w, after a restart in\n%s", err, w.fs.Tree())
 	}
 	if crashes == 0 {
 		return nil
 	}
-	for n := range calm.fs.Ops() + 1 {
+	for n := range undisturbed.fs.Ops() + 1 {
 		if err := r.crash(w, n+1, crashes); err != nil {
 			return err
 		}
@@ -144,12 +144,13 @@ func (r *run) explore(w *world, crashes int) error {
 	return nil
 }
 
-// crash runs a process up to operation n and explores all that may come of it.
+// crash disturbs a process at operation n in each possible way, and explores each state
+// that this may leave.
 func (r *run) crash(w *world, n, crashes int) error {
 	var last durabletest.Op
-	stopped := func(hit error, doubt bool) (*world, error) {
+	failAtN := func(opErr error, keepsFailed bool) (*world, error) {
 		v := w.on(w.fs.Kill())
-		v.doubt = doubt
+		v.keepsFailed = keepsFailed
 		v.fs.OnOp(func(op durabletest.Op) error {
 			if op.N == n {
 				last = op
@@ -157,23 +158,23 @@ func (r *run) crash(w *world, n, crashes int) error {
 			return nil
 		})
 		v.fs.OnOp(r.hook)
-		v.fs.FailAt(n, hit)
+		v.fs.FailAt(n, opErr)
 		return v, r.process(v)
 	}
 	failed := func(how string, err error) error {
 		return fmt.Errorf("%s at operation %d (%s %s %s): %w", how, n, last.Verb, last.Path, last.To, err)
 	}
 
-	for _, doubt := range []bool{false, true} {
-		v, err := stopped(syscall.EIO, doubt)
+	for _, keepsFailed := range []bool{false, true} {
+		v, err := failAtN(syscall.EIO, keepsFailed)
 		more := crashes - 1
 		if last.Verb == durabletest.Sync {
-			more = 0 // a power cut after a failed fsync takes what nobody can know of
+			more = 0 // what a power cut takes after a failed fsync, no sink can know
 		}
 		if err == nil || last.Verb == durabletest.Mark || isMachine(err) {
 			err = r.explore(v.on(v.fs.Kill()), more)
 		} else {
-			err = fmt.Errorf("not told as the machine's fault: %w", err)
+			err = fmt.Errorf("not reported as FaultMachine: %w", err)
 		}
 		if err != nil {
 			return failed("I/O error", err)
@@ -183,13 +184,13 @@ func (r *run) crash(w *world, n, crashes int) error {
 		}
 	}
 
-	v, _ := stopped(durabletest.ErrCrashed, false)
+	v, _ := failAtN(durabletest.ErrCrashed, false)
 	for after := range v.forget() {
 		if err := r.restart(after, after.fs.Kill(), crashes-1); err != nil {
 			return failed("kill", err)
 		}
-		// If a power cut kept both names of a rename and the owner takes one,
-		// nothing can tell that the other is no new message.
+		// If an earlier power cut has kept both names of a rename and the owner takes
+		// one, no sink can know that the other is not a new message.
 		if r.s.Take == nil || after.fs.TwoNames() {
 			continue
 		}
@@ -214,8 +215,8 @@ func (r *run) crash(w *world, n, crashes int) error {
 	return nil
 }
 
-// powerCuts lists the states after a power cut, each once. If more crashes are
-// to follow, a dozen must do, the extremes among them.
+// powerCuts lists the different states after a power cut. If more crashes are to
+// follow, it lists no more than twelve, the first and the last included.
 func powerCuts(fs *durabletest.FS, crashes int) (list []*durabletest.FS) {
 	seen := make(map[string]bool)
 	for after := range fs.PowerCuts() {
@@ -235,13 +236,13 @@ func powerCuts(fs *durabletest.FS, crashes int) (list []*durabletest.FS) {
 	return some
 }
 
-// isMachine reports whether err is how a sink tells of an I/O error.
+// isMachine reports whether err is an I/O error as a sink must report it.
 func isMachine(err error) bool {
 	var e *deliver.Error
 	return errors.As(err, &e) && e.Fault == deliver.FaultMachine && errors.Is(err, syscall.EIO)
 }
 
-// restart looks at what a mail reader sees after a crash, and goes on.
+// restart checks what a mail reader sees after a crash, and then starts a process.
 func (r *run) restart(w *world, fs *durabletest.FS, crashes int) error {
 	w = w.on(fs)
 	if !r.s.Torn {
@@ -252,11 +253,11 @@ func (r *run) restart(w *world, fs *durabletest.FS, crashes int) error {
 	return r.explore(w, crashes)
 }
 
-// forget ranges over the journals that a crash may leave: of the records that
-// a message landed, none or the first few.
+// forget ranges over the journals that a crash may leave. It may lose records of
+// landings that are not durable, the last ones first.
 func (w *world) forget() iter.Seq[*world] {
 	return func(yield func(*world) bool) {
-		for n := w.lasting; n <= len(w.landed); n++ {
+		for n := w.durable; n <= len(w.landed); n++ {
 			v := w.on(w.fs)
 			v.landed = v.landed[:n]
 			if !yield(v) {
@@ -267,13 +268,14 @@ func (w *world) forget() iter.Seq[*world] {
 }
 
 func (r *run) hook(op durabletest.Op) error {
-	if r.sabotage == nil {
+	if r.defect == nil {
 		return nil
 	}
-	return r.sabotage(op)
+	return r.defect(op)
 }
 
-// process is a process of the caller's: it settles, fetches, and deletes.
+// process does what a process of the caller does: it settles the promises, sweeps,
+// fetches, and deletes from the server what has landed.
 func (r *run) process(w *world) error {
 	ctx := context.Background()
 	sink, err := r.s.Open(w.fs, root)
@@ -285,7 +287,7 @@ func (r *run) process(w *world) error {
 		return w.journal("that a message landed", func() { w.landed = append(w.landed, message) })
 	}
 
-	w.lasting = len(w.landed) // a journal is made durable before it is believed
+	w.durable = len(w.landed) // the caller makes its journal durable before it reads it
 	for len(w.promises) > 0 {
 		p := w.promises[0]
 		if !slices.Contains(w.landed, p.message) {
@@ -296,7 +298,7 @@ func (r *run) process(w *world) error {
 				if err := land(p.message); err != nil {
 					return err
 				}
-				w.lasting = len(w.landed)
+				w.durable = len(w.landed)
 			}
 		}
 		if err := w.journal("that a promise is settled", func() { w.promises = w.promises[1:] }); err != nil {
@@ -359,9 +361,8 @@ func (r *run) fetch(ctx context.Context, w *world, sink deliver.Sink, land func(
 	})
 }
 
-// check compares what a mail reader sees with what there is to see: each
-// message at most once and whole, and in the end each of them, and no file
-// that is not needed.
+// check checks that a mail reader sees each message at most once, and unchanged. If end
+// is true, it must see every message, and there must be no file that is not needed.
 func (r *run) check(w *world, end bool) error {
 	got, err := r.s.Read(w.fs, root)
 	if err != nil {

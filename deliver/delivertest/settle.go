@@ -7,8 +7,8 @@ import (
 	"github.com/mailhaul/mailhaul/deliver"
 )
 
-// unsettled shows all promises to the sink, checks that a second sink gives
-// the same answers, and returns the messages, in wire form, that did not land.
+// unsettled settles all promises, checks that a second sink gives the same answers,
+// and returns the messages, in wire form, that did not land.
 func (p *place) unsettled(t *testing.T, sink deliver.Sink, promises []deliver.Promise, wire ...string) (lost []string) {
 	t.Helper()
 	second := p.open(t)
@@ -50,8 +50,8 @@ func testSettleAfterCommit(t *testing.T, p *place) {
 	p.want(t, hello, again)
 }
 
-// The process dies between Prepare and Commit. In memory only: on the disk its
-// locks would live on.
+// The process dies between Prepare and Commit. This runs in memory only: on the disk
+// the locks of the sink would not be released.
 func testSettleAfterKill(t *testing.T, p *place) {
 	if p.mem == nil {
 		t.Skip("a process can be killed in memory only")
@@ -70,7 +70,7 @@ func testSettleAfterKill(t *testing.T, p *place) {
 	p.want(t, hello, again, third)
 }
 
-// A token of another sink, or of another version, is never believed.
+// A token that the sink did not make never counts as landed.
 func testSettleForeignToken(t *testing.T, p *place) {
 	sink := p.open(t)
 	put(t, sink, hello)

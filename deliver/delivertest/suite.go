@@ -1,6 +1,7 @@
-// Package delivertest is the suite that every sink must pass. Run holds a sink
-// to the contract of package deliver; RunCrash kills it, fails it and cuts the
-// power at every operation, and counts what arrives.
+// Package delivertest is the test suite that every sink must pass. Run checks a sink
+// against the contract of package deliver (contract.go, contents.go, settle.go).
+// RunCrash (crash.go) fails each operation on the file system, kills the process
+// before it and cuts the power, and counts how often each message arrives.
 package delivertest
 
 import (
@@ -14,39 +15,39 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable/durabletest"
 )
 
-// Suite tells the suite how to reach a sink. fs is a durabletest.FS or
-// durable.OS, and dir an empty directory that all sinks of a test share.
+// Suite describes the sink under test. In its functions, fs is a durabletest.FS or
+// durable.OS, and dir is a directory that all sinks of a test share, empty at first.
 type Suite struct {
-	// Open makes a sink as a new process would.
+	// Open creates a sink as a new process would.
 	Open func(fs durable.FS, dir string) (deliver.Sink, error)
-	// Read returns the messages that a mail reader finds, in any order, with
-	// the sink's documented changes undone and LF as line end.
+	// Read returns the messages that a mail reader finds, in any order. Lines end in
+	// LF, and the documented changes of the sink are undone.
 	Read func(fs durable.FS, dir string) ([]string, error)
-	// Canon returns what Read makes of a message in wire form. If it is nil,
-	// CRLF becomes LF and nothing else is changed.
+	// Canon returns what Read returns for a message that was given in wire form. If
+	// it is nil, CRLF becomes LF and nothing else changes.
 	Canon func(wire string) string
 
-	// Take, if it is not nil, has the mailbox's owner move all messages
-	// elsewhere, durably, and returns them as Read does. A sink that has it
-	// must not deliver again what its owner took.
+	// Take, if it is not nil, moves all messages elsewhere, durably, as the owner of
+	// the mailbox may do, and returns them as Read does. Such a sink must not deliver
+	// these messages again.
 	Take func(fs durable.FS, dir string) ([]string, error)
-	// Torn says that a crash may leave part of a message where a reader sees
-	// it, until Settle has put that right.
+	// Torn says that after a crash a reader may see part of a message, until Settle
+	// has completed it.
 	Torn bool
-	// Broken are ways to get the sink wrong. RunCrash must find each of them.
+	// Broken are deliberate defects of the sink. RunCrash must find each of them.
 	Broken []Broken
 }
 
-// Broken gets a sink wrong on purpose.
+// Broken is a deliberate defect.
 type Broken struct {
 	Name string
-	// Op is a hook for durabletest.FS.OnOp, such as durabletest.Skip of what the
-	// broken sink leaves out. The sinks are in /mail.
+	// Op is a hook for durabletest.FS.OnOp that causes the defect, such as
+	// durabletest.Skip of a sync. The directory of the sinks is /mail.
 	Op func(durabletest.Op) error
 }
 
-// Run checks the sink against the contract, on the operating system's file
-// system and on one in memory.
+// Run checks the sink against the contract of package deliver, once on the file system
+// of the operating system and once on one in memory.
 func Run(t *testing.T, s Suite) {
 	for _, test := range []struct {
 		name string
@@ -80,7 +81,7 @@ func Run(t *testing.T, s Suite) {
 			if err := fs.SyncDir("/"); err != nil {
 				t.Fatal(err)
 			}
-			t.Cleanup(func() { // after those that close the sinks
+			t.Cleanup(func() { // runs after the cleanups that close the sinks
 				if open := p.mem.OpenFiles(); len(open) > 0 {
 					t.Errorf("still open: %q", open)
 				}
@@ -90,10 +91,10 @@ func Run(t *testing.T, s Suite) {
 	}
 }
 
-// root is where the sinks are in memory.
+// root is the directory of the sinks in memory.
 const root = "/mail"
 
-// place is where the sinks of one test are.
+// place is the directory of one test.
 type place struct {
 	s   Suite
 	fs  durable.FS
@@ -101,7 +102,7 @@ type place struct {
 	mem *durabletest.FS // nil on the disk
 }
 
-// open opens another sink over the place. It is closed when the test ends.
+// open opens another sink in the directory. It is closed when the test ends.
 func (p *place) open(t *testing.T) deliver.Sink {
 	t.Helper()
 	sink, err := p.s.Open(p.fs, p.dir)
@@ -112,8 +113,7 @@ func (p *place) open(t *testing.T) deliver.Sink {
 	return sink
 }
 
-// kill ends the process that all sinks so far belong to. On the disk it can
-// only be forgotten.
+// kill ends the process to which all sinks so far belong. On the disk it does nothing.
 func (p *place) kill() {
 	if p.mem != nil {
 		p.mem = p.mem.Kill()
@@ -121,7 +121,7 @@ func (p *place) kill() {
 	}
 }
 
-// want checks what a mail reader sees, given in wire form.
+// want checks that a mail reader finds these messages, given in wire form.
 func (p *place) want(t *testing.T, wire ...string) {
 	t.Helper()
 	got, err := p.s.Read(p.fs, p.dir)
@@ -146,8 +146,8 @@ func (p *place) want(t *testing.T, wire ...string) {
 	t.Fatalf("messages differ (-want +got):\n%s", cmp.Diff(want, got))
 }
 
-// files counts the files of the place, staging area and all; 0 on the disk,
-// where a test compares it with another 0.
+// files counts the files of the directory, those of the staging area included. On the
+// disk it returns 0, so that comparisons of two counts succeed there.
 func (p *place) files() int {
 	if p.mem == nil {
 		return 0
@@ -162,7 +162,7 @@ func (s Suite) canon(wire string) string {
 	return s.Canon(wire)
 }
 
-// clip keeps a failure readable.
+// clip shortens a message for the text of a failure.
 func clip(s string) string {
 	if len(s) > 200 {
 		return s[:100] + "…" + s[len(s)-100:]

@@ -17,15 +17,14 @@ func (f *FS) Kill() *FS {
 	return f.Fork()
 }
 
-// Fork returns what Kill would return if it were called now, and lets the
-// process go on: one run can so be looked at as it would be after a crash at
-// any of its operations.
+// Fork returns what Kill would return now, but does not end the process. So a test
+// can look at the state after a crash at any operation of a single run.
 func (f *FS) Fork() *FS {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	g := newClone(func(n *inode, c *clone) *inode {
 		m := &inode{
-			ino: n.ino, mode: n.mode, time: n.time, doubt: n.doubt,
+			ino: n.ino, mode: n.mode, time: n.time, syncFailed: n.syncFailed,
 			data: slices.Clip(n.data), synced: slices.Clip(n.synced),
 		}
 		if n.isDir() {
@@ -50,12 +49,11 @@ func (f *FS) Fork() *FS {
 	return h
 }
 
-// PowerCuts ends the process, cuts the power, and ranges over the states the
-// disk may be in, the one that lost the most first and the one that kept
-// everything last. Up to 4096 combinations of what is kept and lost are tried
-// one and all; of more, the two extremes, every one that differs from an
-// extreme in one thing only, and for the rest a sample that is the same each
-// time.
+// PowerCuts ends the process, cuts the power, and ranges over the states that the
+// disk may be in. The first one has lost as much as possible, the last one nothing. If
+// there are more than 4096 combinations of what is kept and lost, PowerCuts yields
+// the two extremes, each combination that differs from one of them in a single
+// choice, and a random sample of the others, which is the same in each run.
 func (f *FS) PowerCuts() iter.Seq[*FS] {
 	f.crash()
 	f.mu.Lock()
@@ -70,14 +68,13 @@ func (f *FS) PowerCuts() iter.Seq[*FS] {
 	}
 }
 
-// powerCut is what may become of a file system: a name for each chain, of
-// whose changes the first few are kept, and a content for each file.
+// powerCut holds what may become of a file system in a power cut.
 type powerCut struct {
 	f       *FS
-	chains  [][]*event
-	dirty   []*inode
-	content [][][]byte
-	choices []int // how many there are, for each chain and then each file
+	chains  [][]*event // the pending changes of each name; a cut keeps the first few
+	dirty   []*inode   // files whose content is not durable
+	content [][][]byte // of each dirty file: what it may contain after the cut
+	choices []int      // the number of outcomes, for each chain and then for each file
 }
 
 func newPowerCut(f *FS) *powerCut {
@@ -125,8 +122,9 @@ func newPowerCut(f *FS) *powerCut {
 	return p
 }
 
-// after returns the file system after a power cut, nil if this combination
-// cannot be: a rename that lost its new name keeps the old one.
+// after returns the file system after a power cut with the outcome that pick has
+// for each of the choices. It is nil if that cannot happen: a rename does not lose
+// both names.
 func (p *powerCut) after(pick []int) *FS {
 	kept := make(map[*event]bool)
 	for i, c := range p.chains {
@@ -162,7 +160,8 @@ func (p *powerCut) after(pick []int) *FS {
 	}).fs(p.f)
 }
 
-// picks ranges over the combinations of the choices, or a sample of them.
+// picks ranges over all combinations of the choices, or over a sample if they are
+// more than maxCuts. pick[i] is an outcome from 0 to choices[i]-1.
 func picks(choices []int) iter.Seq[[]int] {
 	total := 1
 	for _, c := range choices {
@@ -187,6 +186,7 @@ func picks(choices []int) iter.Seq[[]int] {
 	}
 }
 
+// sample ranges over maxCuts combinations of the choices, as PowerCuts describes it.
 func sample(choices []int) iter.Seq[[]int] {
 	lost, all := make([]int, len(choices)), make([]int, len(choices))
 	for i, c := range choices {

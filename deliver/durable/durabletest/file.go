@@ -20,8 +20,9 @@ type file struct {
 	off  int
 }
 
-// use locks the file system for an operation on an open file.
-func (h *file) use() error {
+// lockFS locks the file system for an operation on the open file. The caller unlocks
+// it, even after an error.
+func (h *file) lockFS() error {
 	h.fs.mu.Lock()
 	if h.fs.dead {
 		return ErrCrashed
@@ -44,7 +45,7 @@ func (h *file) Read(p []byte) (int, error) {
 }
 
 func (h *file) ReadAt(p []byte, off int64) (int, error) {
-	err := h.use()
+	err := h.lockFS()
 	defer h.fs.mu.Unlock()
 	if err == nil && h.flag&os.O_WRONLY != 0 {
 		err = syscall.EBADF
@@ -74,11 +75,11 @@ func (h *file) WriteAt(p []byte, off int64) (int, error) {
 	return h.write(p, func() int { return int(off) })
 }
 
-// write writes at off(). A write that is made to fail writes the first half,
-// as on a disk that fills.
+// write writes p at the offset that off returns. If a hook makes it fail, it writes
+// the first half, as on a disk that becomes full.
 func (h *file) write(p []byte, off func() int) (int, error) {
-	effect, failed := h.fs.ask(Op{Verb: Write, Path: h.name})
-	err := h.use()
+	effect, failed := h.fs.runHooks(Op{Verb: Write, Path: h.name})
+	err := h.lockFS()
 	defer h.fs.mu.Unlock()
 	if err == nil && h.flag&(os.O_WRONLY|os.O_RDWR) == 0 {
 		err = syscall.EBADF
@@ -107,30 +108,30 @@ func (h *file) Chmod(mode fs.FileMode) error {
 	return h.change("chmod", Chmod, func() { h.n.mode = h.n.mode.Type() | mode.Perm() })
 }
 
-// BeginSync leaves all to Sync.
+// BeginSync does nothing: Sync does it all.
 func (h *file) BeginSync() {}
 
 func (h *file) Sync() error {
 	err := h.change("sync", Sync, func() {
-		if !h.n.doubt {
+		if !h.n.syncFailed {
 			h.n.synced = h.n.data[:len(h.n.data):len(h.n.data)]
 		}
 	})
 	if err != nil && !errors.Is(err, ErrCrashed) {
 		h.fs.mu.Lock()
-		h.n.doubt = true
+		h.n.syncFailed = true
 		h.fs.mu.Unlock()
 	}
 	return err
 }
 
-// change asks the hooks and does it.
+// change calls the hooks and then do, with the file system locked.
 func (h *file) change(op string, verb Verb, do func()) error {
-	effect, err := h.fs.ask(Op{Verb: verb, Path: h.name})
+	effect, err := h.fs.runHooks(Op{Verb: verb, Path: h.name})
 	if err != nil {
 		return pathError(op, h.name, err)
 	}
-	err = h.use()
+	err = h.lockFS()
 	defer h.fs.mu.Unlock()
 	if err == nil && effect {
 		do()
@@ -139,10 +140,10 @@ func (h *file) change(op string, verb Verb, do func()) error {
 }
 
 func (h *file) TryLock() error {
-	if _, err := h.fs.ask(Op{Verb: Lock, Path: h.name}); err != nil {
+	if _, err := h.fs.runHooks(Op{Verb: Lock, Path: h.name}); err != nil {
 		return pathError("lock", h.name, err)
 	}
-	err := h.use()
+	err := h.lockFS()
 	defer h.fs.mu.Unlock()
 	if err != nil {
 		return pathError("lock", h.name, err)
@@ -155,7 +156,7 @@ func (h *file) TryLock() error {
 }
 
 func (h *file) Stat() (fs.FileInfo, error) {
-	err := h.use()
+	err := h.lockFS()
 	defer h.fs.mu.Unlock()
 	if err != nil {
 		return nil, pathError("stat", h.name, err)
@@ -164,7 +165,7 @@ func (h *file) Stat() (fs.FileInfo, error) {
 }
 
 func (h *file) Close() error {
-	err := h.use()
+	err := h.lockFS()
 	defer h.fs.mu.Unlock()
 	if err != nil {
 		return pathError("close", h.name, err)

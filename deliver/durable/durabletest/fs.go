@@ -5,28 +5,32 @@
 // What a program wrote, created, renamed or removed is there for every program
 // at once. It is on the disk only after File.Sync, which makes the content and
 // the size of one file durable, or SyncDir, which makes the names in one
-// directory durable. Syncing a file does not sync its name, nor the other way
-// round.
+// directory durable. File.Sync does not sync the name of the file, and SyncDir
+// does not sync the content of files.
 //
 // A kill keeps the caches and drops the locks. A power cut keeps, of all that
 // was not synced, any part:
 //
-//   - Each name of a directory goes back to any of the states it had since
-//     that directory was last synced, whatever the other names do. Only a
-//     rename is bound together: the old name does not go before the new one is
-//     there. Within a directory a cut leaves the old name or the new one; across
-//     directories the old, the new, or both, and the old name is gone for good
-//     only when both directories were synced, the new one first.
+//   - Each name in a directory goes back to any of the states it had since
+//     that directory was last synced, independently of other names. Only the two
+//     names of a rename depend on each other: the old name does not disappear
+//     before the new one is there. Within a directory a cut leaves the old name or
+//     the new one; across directories it leaves the old one, the new one, or both.
+//     The old name is gone for good only when both directories were synced, the new
+//     one first.
 //   - The content of each file is that of its last Sync (nothing, if there was
 //     none), or what was written since, or the first half of what was written
 //     over the content of the last Sync, or what was written with its second
 //     half or all of it zero, as when the size reached the disk before the
 //     data.
 //
-// After a Sync that failed, what had been written to that file never becomes
-// durable, though later calls of Sync succeed: Linux behaves so.
-// Permissions and times are not subject to power cuts. There are no symbolic
-// links; relative names start at the root.
+// After a Sync that failed, nothing of that file becomes durable any more, although
+// later calls of Sync succeed: Linux behaves so. Permissions and times are not
+// subject to power cuts. There are no symbolic links; relative names start at the
+// root.
+//
+// fs.go and file.go hold the operations, op.go the hooks by which a test interferes,
+// crash.go the kill and the power cut, inode.go and tree.go the data.
 package durabletest
 
 import (
@@ -44,17 +48,17 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
-// FS is the file system as one process sees it. It implements durable.FS. The
-// zero FS is of no use; New makes one.
+// FS is the file system as one process sees it. It implements durable.FS. New
+// creates one.
 type FS struct {
 	mu      sync.Mutex
 	root    *inode
-	pending []*event // changes of names that are not durable, in order
+	pending []*event // changes of names that are not durable, oldest first
 	open    map[*file]struct{}
-	inodes  uint64
+	inodes  uint64 // the number that the last inode was given
 	hooks   []func(Op) error
-	ops     int
-	dead    bool
+	ops     int  // operations so far
+	dead    bool // the process was killed
 }
 
 var _ durable.FS = (*FS)(nil)
@@ -71,7 +75,8 @@ type event struct {
 	dir  *inode
 	name string
 	to   *inode // nil if the name was removed
-	// needs is a change that reaches the disk before this one or with it.
+	// needs is a change that must reach the disk before this one or together with
+	// it; nil if there is none.
 	needs   *event
 	durable bool
 }
@@ -82,7 +87,7 @@ func (f *FS) OpenFile(name string, flag int, perm fs.FileMode) (durable.File, er
 	if _, err := f.Stat(name); err != nil && flag&os.O_CREATE != 0 {
 		verb = Create
 	}
-	effect, err := f.ask(Op{Verb: verb, Path: name})
+	effect, err := f.runHooks(Op{Verb: verb, Path: name})
 	if err != nil {
 		return nil, pathError("open", name, err)
 	}
@@ -118,7 +123,7 @@ func (f *FS) Rename(oldname, newname string) error {
 	fail := func(err error) error {
 		return &os.LinkError{Op: "rename", Old: oldname, New: newname, Err: err}
 	}
-	effect, err := f.ask(Op{Verb: Rename, Path: oldname, To: newname})
+	effect, err := f.runHooks(Op{Verb: Rename, Path: oldname, To: newname})
 	if err != nil {
 		return fail(err)
 	}
@@ -157,7 +162,7 @@ func (f *FS) Rename(oldname, newname string) error {
 
 // Remove implements durable.FS.
 func (f *FS) Remove(name string) error {
-	effect, err := f.ask(Op{Verb: Remove, Path: name})
+	effect, err := f.runHooks(Op{Verb: Remove, Path: name})
 	if err != nil {
 		return pathError("remove", name, err)
 	}
@@ -178,7 +183,7 @@ func (f *FS) Remove(name string) error {
 
 // Mkdir implements durable.FS.
 func (f *FS) Mkdir(name string, perm fs.FileMode) error {
-	effect, err := f.ask(Op{Verb: Mkdir, Path: name})
+	effect, err := f.runHooks(Op{Verb: Mkdir, Path: name})
 	if err != nil {
 		return pathError("mkdir", name, err)
 	}
@@ -195,8 +200,8 @@ func (f *FS) Mkdir(name string, perm fs.FileMode) error {
 	return pathError("mkdir", name, err)
 }
 
-// Stat implements durable.FS. Sys of the answer is a *syscall.Stat_t of which
-// only Ino is set.
+// Stat implements durable.FS. Sys of its result is a *syscall.Stat_t in which only
+// Ino is set.
 func (f *FS) Stat(name string) (fs.FileInfo, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -227,7 +232,7 @@ func (f *FS) ReadDir(name string) ([]fs.DirEntry, error) {
 
 // SyncDir implements durable.FS.
 func (f *FS) SyncDir(name string) error {
-	effect, err := f.ask(Op{Verb: SyncDir, Path: name})
+	effect, err := f.runHooks(Op{Verb: SyncDir, Path: name})
 	if err != nil {
 		return pathError("sync", name, err)
 	}
@@ -237,7 +242,7 @@ func (f *FS) SyncDir(name string) error {
 	if err != nil || !effect {
 		return pathError("sync", name, err)
 	}
-	held := make(map[string]bool) // names with a change that must wait
+	held := make(map[string]bool) // names with a change that cannot be synced yet
 	f.pending = slices.DeleteFunc(f.pending, func(e *event) bool {
 		if e.dir != n {
 			return false
@@ -266,7 +271,8 @@ func (f *FS) OpenFiles() []string {
 	return list
 }
 
-// link gives a name in dir a new meaning and notes that it is not durable.
+// link makes a name in dir stand for another inode, or for none if to is nil, and
+// records that this is not durable yet.
 func (f *FS) link(dir *inode, name string, to *inode, needs *event) *event {
 	setName(dir.names, name, to)
 	e := &event{dir: dir, name: name, to: to, needs: needs}
@@ -274,8 +280,8 @@ func (f *FS) link(dir *inode, name string, to *inode, needs *event) *event {
 	return e
 }
 
-// walk finds the directory a name is in and what it names there, nil if
-// nothing.
+// walk returns the directory that a name is in, and the inode of the name; n is nil
+// if there is none.
 func (f *FS) walk(name string) (dir *inode, base string, n *inode, err error) {
 	if f.dead {
 		return nil, "", nil, ErrCrashed

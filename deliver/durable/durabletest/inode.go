@@ -14,17 +14,16 @@ type inode struct {
 	mode fs.FileMode
 	time time.Time
 
-	// names is a directory's content in the cache, disk what is durable of it.
+	// names is a directory's content in the cache, disk is its durable content.
 	names, disk map[string]*inode
 
-	// data is a file's content in the cache, synced what is durable of it.
-	// Slices are shared with synced and between clones: bytes once written
-	// are never changed in place.
+	// data is a file's content in the cache, synced is its durable content. They
+	// share memory with each other and with those of clones, so that bytes that
+	// were written are never changed in place.
 	data, synced []byte
-	// doubt is set when a Sync failed: later ones do nothing.
-	doubt bool
+	syncFailed   bool // later calls of Sync have no effect
 
-	lock *file // who holds the lock
+	lock *file // which holds the lock; nil if none does
 }
 
 func (f *FS) newInode(mode fs.FileMode) *inode {
@@ -59,7 +58,7 @@ func (n *inode) write(p []byte, off int) {
 		if off > len(n.data) {
 			n.truncate(off)
 		}
-		// Nobody else sees what lies behind: they have the slice clipped.
+		// This overwrites no byte that another slice can see: those are clipped.
 		n.data = append(n.data, p...)
 	}
 	n.time = time.Now()

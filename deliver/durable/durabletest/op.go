@@ -5,7 +5,7 @@ import (
 	"path"
 )
 
-// Verb is a sort of operation.
+// Verb is the kind of an operation.
 type Verb string
 
 // The operations that are numbered. Reading, listing and closing are not.
@@ -21,10 +21,10 @@ const (
 	Remove   Verb = "remove"
 	Mkdir    Verb = "mkdir"
 	SyncDir  Verb = "syncdir"
-	Mark     Verb = "mark" // a step of the test's own: FS.Mark
+	Mark     Verb = "mark" // a step of the test itself: FS.Mark
 )
 
-// Op is an operation that is about to happen.
+// Op describes an operation that is about to happen.
 type Op struct {
 	// N is its number, from 1.
 	N    int
@@ -34,27 +34,25 @@ type Op struct {
 }
 
 var (
-	// ErrCrashed is what a hook returns to kill the process before an
-	// operation, and what every call returns from then on. None of them has
-	// an effect.
+	// ErrCrashed, returned by a hook, kills the process before the operation. From
+	// then on every call returns it and has no effect.
 	ErrCrashed = errors.New("the process has crashed")
-	// ErrSkip is what a hook returns to let an operation succeed without
-	// having any effect.
+	// ErrSkip, returned by a hook, lets the operation succeed without any effect.
 	ErrSkip = errors.New("skip this operation")
 )
 
-// OnOp has hook called before each numbered operation, without any lock held.
-// If it returns nil the operation goes on; ErrCrashed and ErrSkip do as they
-// say; with any other error, a syscall.Errno as a rule, the operation fails. A
-// write that fails has written the first half.
+// OnOp adds a hook, which is called before each numbered operation without any lock
+// held. If it returns nil, the operation goes on; for ErrCrashed and ErrSkip see
+// there; with any other error, usually a syscall.Errno, the operation fails with that
+// error. A write that fails has written the first half.
 func (f *FS) OnOp(hook func(Op) error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.hooks = append(f.hooks, hook)
 }
 
-// Skip is a hook for OnOp that leaves out an operation on whatever path.Match
-// finds to match a pattern.
+// Skip returns a hook for OnOp that skips an operation on all paths that match a
+// pattern of path.Match.
 func Skip(verb Verb, pattern string) func(Op) error {
 	return func(op Op) error {
 		if ok, _ := path.Match(pattern, op.Path); ok && op.Verb == verb {
@@ -64,8 +62,8 @@ func Skip(verb Verb, pattern string) func(Op) error {
 	}
 }
 
-// FailNth is a hook for OnOp that makes the n-th operation of a kind fail with err,
-// counted from 1.
+// FailNth returns a hook for OnOp that makes the n-th operation of a kind, counted
+// from 1, fail with err.
 func FailNth(verb Verb, n int, err error) func(Op) error {
 	return func(op Op) error {
 		if op.Verb != verb {
@@ -78,7 +76,7 @@ func FailNth(verb Verb, n int, err error) func(Op) error {
 	}
 }
 
-// FailAt makes operation n fail.
+// FailAt makes operation number n fail with err.
 func (f *FS) FailAt(n int, err error) {
 	f.OnOp(func(op Op) error {
 		if op.N == n {
@@ -91,22 +89,23 @@ func (f *FS) FailAt(n int, err error) {
 // CrashAt kills the process before operation n.
 func (f *FS) CrashAt(n int) { f.FailAt(n, ErrCrashed) }
 
-// Ops is how many operations there were.
+// Ops returns how many operations there were.
 func (f *FS) Ops() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.ops
 }
 
-// Mark numbers a step that the test takes itself, a record in a journal, so
-// that the process can crash before it.
+// Mark counts a step of the test itself, such as a record in a journal, as an
+// operation, so that the process can crash before it.
 func (f *FS) Mark(name string) error {
-	_, err := f.ask(Op{Verb: Mark, Path: name})
+	_, err := f.runHooks(Op{Verb: Mark, Path: name})
 	return err
 }
 
-// ask numbers an operation and asks the hooks about it.
-func (f *FS) ask(op Op) (effect bool, err error) {
+// runHooks numbers an operation and calls the hooks. effect is false if the operation
+// is to be skipped.
+func (f *FS) runHooks(op Op) (effect bool, err error) {
 	f.mu.Lock()
 	if f.dead {
 		f.mu.Unlock()

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// clone copies a graph of inodes, each once.
+// clone copies a graph of inodes. It calls copy once for each of them.
 type clone struct {
 	copies map[*inode]*inode
 	copy   func(*inode, *clone) *inode
@@ -43,8 +43,9 @@ func (c *clone) fs(f *FS) *FS {
 	return &FS{root: c.inode(f.root), open: make(map[*file]struct{}), inodes: f.inodes}
 }
 
-// Tree lists all files, one a line: path, permissions and content, that of a
-// long file as its size and digest. Two trees that read the same are the same.
+// Tree lists all files, one per line: path, permissions and content. The content of a
+// long file is given by its size and digest. Two file systems with the same Tree have
+// the same files.
 func (f *FS) Tree() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -68,8 +69,8 @@ func (f *FS) Tree() string {
 	return b.String()
 }
 
-// Unsynced lists what a power cut could undo, one a line: the path of a file
-// whose content is not durable, and each change of a name.
+// Unsynced lists what a power cut could undo: each file whose content is not durable,
+// and each change of a name that is not.
 func (f *FS) Unsynced() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -97,8 +98,8 @@ func (f *FS) Unsynced() []string {
 	return list
 }
 
-// TwoNames reports whether a file has two names: a power cut kept both of a
-// rename.
+// TwoNames reports whether a file has two names, because a power cut has kept both
+// names of a rename.
 func (f *FS) TwoNames() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
