@@ -13,27 +13,29 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
+// batch is some messages in tmp/.
 type batch struct {
 	s          *Sink
-	accountTag string // of its account
+	accountTag string
 	messages   []message
-	syncsBegun int // how many of them are being synced, or were
-	syncsDone  int // how many of them are durable, but for their names
+	syncsBegun int // the first so many messages have a sync begun or done
+	syncsDone  int // the content of the first so many messages is durable
 	prepared   bool
-	err        error // what broke the batch
-	syncErr    error // what will break it in Prepare
+	err        error // why the batch can only be aborted
+	syncErr    error // of a sync during Stage; Prepare returns it
 }
 
 // message is a message in tmp/.
 type message struct {
-	file  durable.File // nil once it is durable
+	file  durable.File // nil once its content is durable
 	tmp   string       // its path in tmp/
 	final string       // its path in new/
 }
 
-// opWrite is what failed if a message could not be kept.
+// opWrite is the deliver.Error.Op of a message that could not be written.
 const opWrite = "write a message to tmp/"
 
+// Stage implements deliver.Batch.
 func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
 	if b.err != nil {
 		return 0, b.err
@@ -72,18 +74,18 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	b.messages = append(b.messages, m)
 	if len(b.messages)%syncGroup == 0 && b.syncErr == nil {
 		b.beginSyncs()
-		// Else too many would be open. What has come in whole outlives ctx, and
-		// an error is none of this message's.
+		// This closes older files, so that not too many are open. The end of ctx must
+		// not affect messages that are complete, and an error is not this message's.
 		b.syncErr = b.awaitSyncs(context.WithoutCancel(ctx), 4*syncGroup)
 	}
 	return deliver.Ticket(len(b.messages) - 1), nil
 }
 
-// syncGroup is how many files are begun to be synced at once, while the next ones
-// come in: a journaling file system commits them together.
+// syncGroup is after how many messages Stage begins to sync them, while it writes the
+// next ones. A journaling file system commits a group together.
 const syncGroup = 8
 
-// beginSyncs begins to sync what is not being synced yet.
+// beginSyncs begins the syncs that are not begun yet.
 func (b *batch) beginSyncs() {
 	for _, m := range b.messages[b.syncsBegun:] {
 		m.file.BeginSync()
@@ -91,15 +93,15 @@ func (b *batch) beginSyncs() {
 	b.syncsBegun = len(b.messages)
 }
 
-// awaitSyncs makes the files durable, all but the last so many.
-func (b *batch) awaitSyncs(ctx context.Context, but int) error {
-	for ; b.syncsDone < len(b.messages)-but; b.syncsDone++ {
+// awaitSyncs makes the content of all messages durable except the last so many.
+func (b *batch) awaitSyncs(ctx context.Context, except int) error {
+	for ; b.syncsDone < len(b.messages)-except; b.syncsDone++ {
 		if err := ctx.Err(); err != nil {
 			return b.s.osError("sync", err)
 		}
 		m := &b.messages[b.syncsDone]
 		err := m.file.Sync()
-		// A network file system may tell only here that a write failed.
+		// A network file system may report a failed write only at Close.
 		err = cmp.Or(err, m.file.Close())
 		m.file = nil
 		if err != nil {
@@ -109,6 +111,7 @@ func (b *batch) awaitSyncs(ctx context.Context, but int) error {
 	return nil
 }
 
+// Prepare implements deliver.Batch.
 func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 	var promises []deliver.Promise
 	b.err = cmp.Or(b.err, b.syncErr)
@@ -129,6 +132,7 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 	return promises, nil
 }
 
+// promises returns a promise for each message.
 func (b *batch) promises() ([]deliver.Promise, error) {
 	token, err := b.s.newToken()
 	if err != nil {
@@ -141,6 +145,7 @@ func (b *batch) promises() ([]deliver.Promise, error) {
 	return promises, nil
 }
 
+// Commit implements deliver.Batch.
 func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
 	if b.err != nil {
 		return b.err
@@ -161,12 +166,9 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 		case errors.Is(err, fs.ErrNotExist) && b.s.exists(m.tmp):
 			return b.s.newMissingError(err)
 		case errors.Is(err, fs.ErrNotExist):
-			// It must be told now, whatever becomes of the others: Settle would
-			// take the message for delivered and moved by its owner.
-			r.Where, r.Err = "", &deliver.Error{
-				Fault: deliver.FaultTemporary, Target: b.s.dir, Op: "move a message from tmp/ to new/", Err: errors.Unwrap(err),
-				Hint: "a program that cleans tmp/ has removed it: let it spare what is younger than 36 hours; the message is fetched again",
-			}
+			// Report it now, even if another message fails later: Settle would conclude
+			// that the message was delivered and that its owner has moved it.
+			r.Where, r.Err = "", b.s.newRemovedError(err)
 			err = landed(r)
 		}
 		if err != nil {
@@ -184,10 +186,10 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 	return nil
 }
 
-// Abort removes what was staged, unless it has been promised. The promise may
-// be in the caller's journal by now, even if the caller thinks that it is not;
-// then Settle finishes the delivery, and otherwise Sweep removes the files. If
-// they were removed here, Settle would take them for delivered.
+// Abort implements deliver.Batch. After Prepare it leaves the files to Settle and
+// Sweep: the promises may be in the caller's journal, even if the caller believes that
+// they are not. If Abort removed the files, Settle would conclude that they were
+// delivered.
 func (b *batch) Abort() error {
 	if b.prepared {
 		return nil
@@ -203,10 +205,10 @@ func (b *batch) Abort() error {
 
 var errAborted = errors.New("the batch was aborted")
 
-// remove removes a message that has not been promised.
+// remove removes a message from tmp/ that was not promised.
 func (b *batch) remove(m message) error {
 	if m.file != nil {
-		m.file.Close() // what it held is of no interest any more
+		m.file.Close() // the error does not matter any more
 	}
 	if err := b.s.fs.Remove(m.tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return b.s.osError("remove a message from tmp/", err)

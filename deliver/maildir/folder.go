@@ -9,25 +9,19 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
-// folders are what makes a directory a Maildir. tmp/ is last: a Maildir whose
-// creation was cut short is not mistaken for one that can be written to.
+// folders are the directories in a Maildir. tmp/ is created last, so that an
+// incomplete Maildir cannot be written to.
 var folders = []string{"cur", "new", "tmp"}
 
-// ensureMaildir makes sure that the Maildir is there and can be written to. The first
-// time it also makes durable what is there: an earlier process may have died
-// between creating the folders and syncing their names.
+// ensureMaildir makes sure that the Maildir exists and can be written to. The first
+// time it also syncs the names of existing folders: an earlier process may have died
+// before it did.
 func (s *Sink) ensureMaildir() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.checked = s.checked && s.isUnchanged()
 	if s.checked {
-		for _, sub := range folders {
-			info, err := s.fs.Stat(s.path(sub))
-			s.checked = s.checked && err == nil && info.IsDir()
-		}
-		s.checked = s.checked && s.checkOwner(s.root) == nil
-		if s.checked {
-			return nil
-		}
+		return nil
 	}
 	if err := s.ensureFolder(s.root); err != nil {
 		return err
@@ -36,11 +30,11 @@ func (s *Sink) ensureMaildir() error {
 		if err := s.ensureFolder(s.dir); err != nil {
 			return err
 		}
-		// Maildir++ marks a folder, so that it is not taken for a Maildir of
-		// its own. The mark of a folder that is there may be another user's.
-		mark := s.path("maildirfolder")
-		if _, err := s.fs.Stat(mark); err != nil {
-			if err := s.createEmptyFile(mark); err != nil {
+		// This file says that the folder is not a Maildir of its own (Maildir++). If
+		// it exists, it may belong to another user.
+		marker := s.path("maildirfolder")
+		if _, err := s.fs.Stat(marker); err != nil {
+			if err := s.createEmptyFile(marker); err != nil {
 				return err
 			}
 		}
@@ -52,19 +46,31 @@ func (s *Sink) ensureMaildir() error {
 	return nil
 }
 
-// requireCheck has the next Begin find out again whether the Maildir can be written to.
+// isUnchanged reports whether the folders are still there.
+func (s *Sink) isUnchanged() bool {
+	for _, sub := range folders {
+		info, err := s.fs.Stat(s.path(sub))
+		if err != nil || !info.IsDir() {
+			return false
+		}
+	}
+	return s.checkOwner(s.root) == nil
+}
+
+// requireCheck makes the next Begin check the Maildir as if it were the first.
 func (s *Sink) requireCheck() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.checked = false
 }
 
-// ensureFolder creates what is missing of a Maildir and makes its names durable.
+// ensureFolder creates what is missing of a Maildir or a folder of it, and makes its
+// names durable.
 func (s *Sink) ensureFolder(dir string) error {
-	there := true
+	existed := true
 	switch info, err := s.fs.Stat(dir); {
 	case errors.Is(err, fs.ErrNotExist):
-		there = false
+		existed = false
 		if err := s.fs.Mkdir(dir, 0o700); errors.Is(err, fs.ErrNotExist) {
 			return s.operatorError("create the Maildir", err, "create "+filepath.Dir(dir)+" first, or correct the path")
 		} else if err != nil && !errors.Is(err, fs.ErrExist) {
@@ -84,29 +90,31 @@ func (s *Sink) ensureFolder(dir string) error {
 	if err := s.fs.SyncDir(dir); err != nil {
 		return s.osError("sync the Maildir", err)
 	}
-	// The folder above may well be unreadable, as the one of all users' mail
-	// is. What was there before can do without.
-	if err := s.fs.SyncDir(filepath.Dir(dir)); err != nil && !(there && errors.Is(err, fs.ErrPermission)) {
+	// The parent directory may be unreadable, as the common directory of all users'
+	// mail often is. It need not be synced if the Maildir existed before.
+	err := s.fs.SyncDir(filepath.Dir(dir))
+	if err != nil && !(existed && errors.Is(err, fs.ErrPermission)) {
 		return s.osError("sync the folder of the Maildir", err)
 	}
 	return nil
 }
 
-// checkOwner refuses what another user put in the place of the Maildir.
+// checkOwner returns an error if another user put the Maildir, or a link to it, into a
+// directory such as /tmp.
 func (s *Sink) checkOwner(dir string) error {
 	path := durable.RealPath(dir)
-	strange, err := durable.Untrusted(path, "a folder", nil)
+	untrusted, err := durable.Untrusted(path, "a folder", nil)
 	if err != nil {
 		return s.osError("open the Maildir", err)
 	}
-	if strange != "" {
-		return s.operatorError(strange, nil, durable.HintUntrusted(path))
+	if untrusted != "" {
+		return s.operatorError(untrusted, nil, durable.HintUntrusted(path))
 	}
 	return nil
 }
 
-// createSubfolders creates those of the folders that dir lacks, unless dir is something
-// else than a Maildir.
+// createSubfolders creates the folders that are missing in dir. It returns an error if
+// dir has other files and none of the folders, and so is not a Maildir.
 func (s *Sink) createSubfolders(dir string) error {
 	var missing []string
 	for _, sub := range folders {
@@ -148,14 +156,14 @@ func (s *Sink) createEmptyFile(name string) error {
 	return nil
 }
 
-// checkWritable finds out whether a message could be written, before one is
-// downloaded.
+// checkWritable returns an error if no file can be created in tmp/.
 func (s *Sink) checkWritable() error {
 	name := s.filePath("tmp", s.newName(probeTag))
 	if err := s.createEmptyFile(name); err != nil {
 		return err
 	}
-	if err := s.fs.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) { // Sweep may have been faster
+	// A Sweep in another goroutine may have removed it.
+	if err := s.fs.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return s.osError("remove a file from tmp/", err)
 	}
 	return nil

@@ -1,16 +1,22 @@
-// Package maildir delivers into a Maildir (https://cr.yp.to/proto/maildir.html)
-// or a folder of a Maildir++, each message exactly once.
+// Package maildir is a sink that delivers into a Maildir
+// (https://cr.yp.to/proto/maildir.html) or a folder of a Maildir++, each message
+// exactly once.
 //
-// The order on disk is what the promise rests on:
+// Exactly once depends on this order of operations. F is the name of a message:
 //
-//	Stage    write tmp/F, and begin to sync it with others
+//	Stage    write tmp/F, and begin to sync it together with others
 //	Prepare  wait until each tmp/F is synced, then fsync tmp/
-//	         (the caller journals that F is promised)
+//	         (the caller records in its journal that F is promised)
 //	Commit   rename each tmp/F to new/F,S=…,W=…, then fsync new/, then tmp/
-//	         (the caller journals that F landed)
+//	         (the caller records in its journal that F landed)
 //
-// After a crash, a promised F that is still in tmp/ is renamed; one that is
-// not has been: in new/ or cur/, or wherever its owner has moved it since.
+// After a crash, Settle moves a promised F that is still in tmp/ to new/. One that is
+// not there was moved before: it is in new/ or cur/, or where its owner has moved it
+// since.
+//
+// maildir.go has the Sink, folder.go creates and checks the Maildir, batch.go has the
+// batches, publish.go the move to new/, settle.go and token.go what follows a crash,
+// name.go the file names, size.go the sizes in them.
 package maildir
 
 import (
@@ -29,22 +35,22 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
-// Options change how a Sink delivers. The zero value is the default.
+// Options are the optional settings of a Sink.
 type Options struct {
 	// FS is the file system; nil is durable.OS.
 	FS durable.FS
-	// FileMode is the permission bits of a message, whatever the umask; 0 is
+	// FileMode is the permission bits of a message, whatever the umask. 0 means
 	// 0600.
 	FileMode fs.FileMode
-	// Subfolder is a Maildir++ folder below the path, as in ".Lists.Go". It
-	// is created if it is missing.
+	// Subfolder is a Maildir++ folder below the path, such as ".Lists.Go". It is
+	// created if it is missing.
 	Subfolder string
-	// Host names this machine in file names; empty asks the system.
+	// Host is the name of this machine in file names; by default os.Hostname.
 	Host string
-	// Owner tells apart those who deliver into one Maildir and may have
-	// accounts of the same name: Sweep removes the files of its own only.
+	// Owner identifies this installation of mailhaul. Others may deliver into the
+	// same Maildir and have accounts of the same name; Sweep leaves their files.
 	Owner string
-	// Now tells the time; nil is time.Now.
+	// Now returns the time; nil is time.Now.
 	Now func() time.Time
 }
 
@@ -52,24 +58,23 @@ type Options struct {
 type Sink struct {
 	fs   durable.FS
 	root string // the Maildir
-	dir  string // where the mail goes: root, or a folder of it
+	dir  string // where the mail goes: root or a folder of it
 	mode fs.FileMode
-	host string // fit for a file name
+	host string // escaped for file names
 	now  func() time.Time
 
 	owner string
 
-	names atomic.Uint64 // how many names this sink has made
+	names atomic.Uint64 // how many names newName has made
 
 	mu      sync.Mutex
-	checked bool // the folders were found, and made durable
+	checked bool // the folders exist and are durable
 }
 
 var _ deliver.Sink = (*Sink)(nil)
 
-// New returns a sink for the Maildir at path. It does not look at the disk:
-// Begin does. Its error is a *deliver.Error with FaultOperator, for arguments
-// that cannot be meant.
+// New returns a sink for the Maildir at path. It does not access the disk, which Begin
+// does. For invalid arguments it returns a *deliver.Error with FaultOperator.
 func New(path string, o Options) (*Sink, error) {
 	s := &Sink{
 		fs: cmp.Or(o.FS, durable.OS), dir: "maildir", mode: cmp.Or(o.FileMode, 0o600),
@@ -102,12 +107,12 @@ func New(path string, o Options) (*Sink, error) {
 	return s, nil
 }
 
-// Profile describes the sink.
+// Profile implements deliver.Sink.
 func (s *Sink) Profile() deliver.Profile {
 	return deliver.Profile{Kind: "maildir", Target: s.dir, Guarantee: deliver.ExactlyOnce}
 }
 
-// Begin creates what is missing of the Maildir and starts a batch.
+// Begin implements deliver.Sink. It creates what is missing of the Maildir.
 func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, s.osError("begin", err)
@@ -121,20 +126,22 @@ func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 	return &batch{s: s}, nil
 }
 
-// Close does nothing: a sink holds nothing open.
+// Close implements deliver.Sink. A sink holds nothing open.
 func (s *Sink) Close() error { return nil }
 
+// path returns the path of something in the Maildir. It does not use filepath.Join,
+// like filePath, since both run for each message.
 func (s *Sink) path(name string) string { return s.dir + "/" + name }
 
-// filePath returns the path of a file in one of its folders.
+// filePath returns the path of a file in new/, cur/ or tmp/.
 func (s *Sink) filePath(folder, name string) string { return s.dir + "/" + folder + "/" + name }
 
-// operatorError is the error for what only a person can put right.
+// operatorError returns an error that only a person can correct.
 func (s *Sink) operatorError(op string, err error, hint string) *deliver.Error {
 	return &deliver.Error{Fault: deliver.FaultOperator, Target: s.dir, Op: op, Err: err, Hint: hint}
 }
 
-// osError tells of a call to the system that failed.
+// osError returns the error of a failed system call, or of a context that has ended.
 func (s *Sink) osError(op string, err error) *deliver.Error {
 	e := &deliver.Error{Fault: deliver.FaultOf(err), Target: s.dir, Op: op, Err: err}
 	switch {

@@ -2,97 +2,34 @@ package maildir
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"math"
-	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/mailhaul/mailhaul/deliver"
-	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
-// tmpLifetime is how long a message that is nowhere to be found is taken for one
-// that its owner has moved. The Maildir specification lets anybody remove
-// files from tmp/ once they are 36 hours old; until then only Commit takes a
-// message from there.
+// tmpLifetime is the age at which the Maildir specification lets anybody remove a file
+// from tmp/. A younger message that is missing there was delivered by Commit, and if
+// it is nowhere else either, its owner has moved it.
 const tmpLifetime = 36 * time.Hour
 
-// token is what a promise holds, as JSON.
-type token struct {
-	// Dir is the Maildir, escaped, since the sink may have another when Settle
-	// is asked.
-	Dir string `json:"dir"`
-	// Tmp is the inode of its tmp/. If there is another in its place, as when
-	// a disk is not mounted, a message that is missing proves nothing.
-	Tmp uint64 `json:"tmp"`
-	// Name is the file's name in new/. It tells the one in tmp/, and the time.
-	Name string `json:"name"`
-}
-
-// newToken returns what the tokens of all messages in tmp/ have in common.
-func (s *Sink) newToken() (token, error) {
-	ino, err := s.tmpInode()
-	if err != nil {
-		return token{}, s.osError("open tmp/", err)
-	}
-	return token{Dir: durable.EscapePath(s.dir), Tmp: ino}, nil
-}
-
-// forMessage returns the token of the message with that name in new/, as text.
-func (t token) forMessage(final string) string {
-	t.Name = final
-	text, err := json.Marshal(t)
-	if err != nil {
-		panic(err) // strings and integers always marshal
-	}
-	return string(text)
-}
-
-func (s *Sink) tmpInode() (uint64, error) {
-	info, err := s.fs.Stat(s.path("tmp"))
-	if err != nil {
-		return 0, err
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return 0, nil
-	}
-	return st.Ino, nil
-}
-
-// parseToken returns the token and its Maildir unescaped.
-func parseToken(s string) (t token, dir string, ok bool) {
-	if json.Unmarshal([]byte(s), &t) != nil || !namePattern.MatchString(t.Name) || strings.Contains(t.Name, "/") {
-		return token{}, "", false
-	}
-	dir, ok = durable.UnescapePath(t.Dir)
-	return t, dir, ok
-}
-
-// Made implements deliver.Sink.
-func (s *Sink) Made(promise string) bool {
-	_, dir, ok := parseToken(promise)
-	return ok && dir == s.dir
-}
-
-// Settle implements deliver.Sink. It finishes the delivery of a message that
-// is still in tmp/.
+// Settle implements deliver.Sink. It completes the delivery of a message that is still
+// in tmp/.
 func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, error) {
 	if err := ctx.Err(); err != nil {
 		return deliver.Unknown, s.osError("settle", err)
 	}
 	t, dir, ok := parseToken(promise)
 	if !ok {
-		return deliver.Unknown, nil // not ours
+		return deliver.Unknown, nil
 	}
-	at := &Sink{fs: s.fs, dir: dir, now: s.now}
-	verdict, err := at.settle(t)
+	promisedIn := &Sink{fs: s.fs, dir: dir, now: s.now}
+	verdict, err := promisedIn.settle(t)
 	if verdict == deliver.Unknown && err == nil && dir != s.dir {
-		// The Maildir may have been moved to where the sink has its own now. If the
+		// The Maildir may have been moved to the path that the sink has now. If the
 		// message is missing there, that proves nothing.
 		t.Tmp = unknownInode
 		return s.settle(t)
@@ -100,67 +37,97 @@ func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, err
 	return verdict, err
 }
 
-// unknownInode is that of no folder.
+// unknownInode is an inode number that no folder has.
 const unknownInode = math.MaxUint64
 
+// settle answers for a message that was promised in the Maildir s.dir.
 func (s *Sink) settle(t token) (deliver.Verdict, error) {
-	ino, err := s.tmpInode()
-	without := isNotExist(err)
-	if err != nil && !without {
+	inode, err := s.tmpInode()
+	tmpIsMissing := isNotExist(err)
+	if err != nil && !tmpIsMissing {
 		return deliver.Unknown, s.osError("open tmp/", err)
 	}
-	tmp := s.filePath("tmp", tmpName(t.Name))
-	// What is found, or missing, may be so in the cache only.
-	if err = s.syncFolders(folders...); isNotExist(err) {
-		switch there, unseen := s.isDelivered(t.Name); {
-		case unseen != nil:
-			return deliver.Unknown, unseen
-		case there || s.exists(tmp):
-			// Begin would make what is missing, but may be long in coming. Programs that
-			// carry folders from disk to disk leave out those that are empty.
-			if err = s.ensureFolder(s.dir); err == nil {
-				err = s.syncFolders(folders...)
-			}
-		case without:
+	// Sync first: what is found, or is missing, may be so only in the cache.
+	err = s.syncFolders(folders...)
+	if isNotExist(err) {
+		switch found, ferr := s.restoreFolders(t.Name); {
+		case ferr != nil:
+			return deliver.Unknown, ferr
+		case found:
+			err = nil
+		case tmpIsMissing:
 			return deliver.Unknown, nil // the Maildir is gone
 		}
 	}
 	if err != nil {
 		return deliver.Unknown, err
 	}
-	delivered, err := s.isDelivered(t.Name)
+	isDelivered, err := s.isDelivered(t.Name)
 	if err != nil {
 		return deliver.Unknown, err
 	}
-	_, err = s.fs.Stat(tmp)
-	waiting := err == nil
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return deliver.Unknown, s.osError("look into tmp/", err)
+	tmp := s.filePath("tmp", tmpName(t.Name))
+	isInTmp, err := s.isInTmp(tmp)
+	if err != nil {
+		return deliver.Unknown, err
 	}
 	switch {
-	case delivered && waiting:
-		// A power cut may keep both names of a rename. A mail reader has
-		// seen one of them already.
-		if err := s.fs.Remove(tmp); err != nil {
-			return deliver.Unknown, s.osError("remove a message from tmp/", err)
+	case isInTmp && isDelivered:
+		err = s.removeOldName(tmp)
+	case isInTmp:
+		if err = s.publish(tmp, s.filePath("new", t.Name)); err == nil {
+			err = s.syncMoves()
 		}
-		if err := s.syncFolders("tmp"); err != nil {
-			return deliver.Unknown, err
-		}
-	case waiting:
-		if err := s.publish(tmp, s.filePath("new", t.Name)); err != nil {
-			return deliver.Unknown, err
-		}
-		if err := s.syncMoves(); err != nil {
-			return deliver.Unknown, err
-		}
-	case delivered:
-	case ino != t.Tmp:
-		return deliver.Unknown, nil
+	case isDelivered:
+	case inode != t.Tmp:
+		return deliver.Unknown, nil // this may be another Maildir
 	case s.now().Sub(nameTime(t.Name)) >= tmpLifetime:
 		return deliver.NotLanded, nil
+	default: // its owner has moved it
+	}
+	if err != nil {
+		return deliver.Unknown, err
 	}
 	return deliver.Landed, nil
+}
+
+// restoreFolders creates those of new/, cur/ and tmp/ that are missing, if the message
+// is in one of the others, and syncs them. Programs that copy a Maildir to another
+// disk may leave out empty folders. Begin would create them, too, but may not be called
+// for a long time. found is false, and nothing is done, if the message is not there.
+func (s *Sink) restoreFolders(final string) (found bool, err error) {
+	found, err = s.isDelivered(final)
+	if err != nil {
+		return false, err
+	}
+	if !found && !s.exists(s.filePath("tmp", tmpName(final))) {
+		return false, nil
+	}
+	if err := s.ensureFolder(s.dir); err != nil {
+		return true, err
+	}
+	return true, s.syncFolders(folders...)
+}
+
+// removeOldName removes the name in tmp/ of a message that is in new/ or cur/ as well.
+// A power cut may keep both names of a rename, and a mail reader has seen the other.
+func (s *Sink) removeOldName(tmp string) error {
+	if err := s.fs.Remove(tmp); err != nil {
+		return s.osError("remove a message from tmp/", err)
+	}
+	return s.syncFolders("tmp")
+}
+
+// isInTmp reports whether a file in tmp/ exists.
+func (s *Sink) isInTmp(tmp string) (bool, error) {
+	_, err := s.fs.Stat(tmp)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, s.osError("look into tmp/", err)
+	}
+	return true, nil
 }
 
 // isDelivered reports whether a message is in new/, or in cur/ with any flags.
@@ -184,61 +151,6 @@ func (s *Sink) isDelivered(final string) (bool, error) {
 	return false, nil
 }
 
-// isNotExist reports whether an error says that there is no such file or folder.
-func isNotExist(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
-}
-
-// publish shows a message to mail readers. It is a rename and not a link: file
-// systems without hard links can do it, and there is no moment with two names.
-func (s *Sink) publish(tmp, place string) error {
-	err := s.fs.Rename(tmp, place)
-	if errors.Is(err, syscall.EXDEV) {
-		return s.operatorError("move a message from tmp/ to new/", err,
-			"tmp/ and new/ must be on one file system: mount or link the Maildir as a whole")
-	}
-	if err != nil {
-		return s.osError("move a message from tmp/ to new/", err)
-	}
-	return nil
-}
-
-// exists reports whether a file is there for certain.
-func (s *Sink) exists(name string) bool {
-	_, err := s.fs.Stat(name)
-	return err == nil
-}
-
-// newMissingError makes an error of that of publish for a message that is in tmp/, where
-// it waits for Settle.
-func (s *Sink) newMissingError(err error) error {
-	return &deliver.Error{
-		Fault: deliver.FaultTemporary, Target: s.dir, Op: "new/ is gone", Err: errors.Unwrap(err),
-		Hint: "it is made again and the message delivered; find out who has removed it",
-	}
-}
-
-// syncMoves makes the moves from tmp/ to new/ durable. new/ comes first,
-// so that there is no moment at which a power cut could take both names.
-func (s *Sink) syncMoves() error { return s.syncFolders("new", "tmp") }
-
-// syncFolders makes the names in some of the folders durable.
-func (s *Sink) syncFolders(folders ...string) error {
-	for _, sub := range folders {
-		if err := s.fs.SyncDir(s.path(sub)); err != nil {
-			return s.osError("sync "+sub+"/", err)
-		}
-	}
-	return nil
-}
-
-// nameTime tells when a name was made.
-func nameTime(name string) time.Time {
-	seconds, _, _ := strings.Cut(name, ".")
-	n, _ := strconv.ParseInt(seconds, 10, 64)
-	return time.Unix(n, 0)
-}
-
 // Sweep implements deliver.Sink: it removes the files of account from tmp/.
 func (s *Sink) Sweep(ctx context.Context, account string) error {
 	if err := ctx.Err(); err != nil {
@@ -250,10 +162,10 @@ func (s *Sink) Sweep(ctx context.Context, account string) error {
 	} else if err != nil {
 		return s.osError("list tmp/", err)
 	}
-	mark := s.accountTag(account)
+	tag := s.accountTag(account)
 	for _, e := range entries {
 		m := namePattern.FindStringSubmatch(e.Name())
-		if m == nil || m[1] != mark && m[1] != probeTag {
+		if m == nil || m[1] != tag && m[1] != probeTag {
 			continue
 		}
 		if err := s.fs.Remove(s.filePath("tmp", e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -5,13 +5,13 @@ import (
 	"io"
 )
 
-// sizeWriter counts what is written to a file.
+// sizeWriter counts the octets and line ends that are written to w.
 type sizeWriter struct {
-	w    io.Writer
-	size int64
-	// lf and crlf count line ends; cr is set if the last byte was a CR.
-	lf, crlf int64
-	cr       bool
+	w      io.Writer
+	size   int64
+	lf     int64 // all LFs
+	crlf   int64 // those after a CR
+	lastCR bool  // the last octet was a CR
 }
 
 func (w *sizeWriter) Write(p []byte) (int, error) {
@@ -22,12 +22,12 @@ func (w *sizeWriter) Write(p []byte) (int, error) {
 	w.size += int64(n)
 	w.lf += int64(bytes.Count(p, []byte("\n")))
 	w.crlf += int64(bytes.Count(p, []byte("\r\n")))
-	if w.cr && p[0] == '\n' {
+	if w.lastCR && p[0] == '\n' {
 		w.crlf++
 	}
-	w.cr = p[n-1] == '\r'
+	w.lastCR = p[n-1] == '\r'
 	return n, nil
 }
 
-// wireSize is the size with a CR added to each LF that lacks one.
+// wireSize returns the size with a CR before each LF.
 func (w *sizeWriter) wireSize() int64 { return w.size + w.lf - w.crlf }
