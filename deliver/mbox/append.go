@@ -9,11 +9,12 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
+// chunkSize is how many octets are read or written at once.
 const chunkSize = 64 << 10
 
-// writeSpan copies a span of a spool file to its place in the mbox. It does not
-// sync. If it fails, the end of the mbox may be torn.
-func (b *box) writeSpan(ctx context.Context, spool durable.File, sp span) error {
+// writeSpan copies a span of a spool file to its place in the mbox. It does not sync.
+// From its beginning until the next sync, the end of the mbox counts as torn.
+func (b *lockedMbox) writeSpan(ctx context.Context, spool durable.File, sp span) error {
 	buf := make([]byte, min(chunkSize, sp.size))
 	b.torn = true
 	for sp.size > 0 {
@@ -34,8 +35,8 @@ func (b *box) writeSpan(ctx context.Context, spool durable.File, sp span) error 
 	return nil
 }
 
-// sync makes what was written durable, and with it the end of the mbox whole.
-func (b *box) sync() error {
+// sync makes what was written durable. After that, the end of the mbox is not torn.
+func (b *lockedMbox) sync() error {
 	if err := b.file.Sync(); err != nil {
 		return err
 	}
@@ -43,11 +44,12 @@ func (b *box) sync() error {
 	return nil
 }
 
-// undoWrite cuts the mbox off at the beginning of a span that could not be
-// written or synced, unless it goes on behind the span: then that is not ours.
-// Everything from there on must be known to be ours. What a failed sync leaves
-// behind must not stay, since it looks right and may never reach the disk.
-func (b *box) undoWrite(sp span) {
+// undoWrite truncates the mbox to the beginning of a span that could not be written or
+// synced. What a failed sync leaves must not stay, since it looks right and may never
+// reach the disk. The caller knows that what follows the beginning of the span is ours.
+// Only if the mbox is longer than the span, another program has written there, and
+// undoWrite does nothing.
+func (b *lockedMbox) undoWrite(sp span) {
 	fi, err := b.file.Stat()
 	if err != nil || fi.Size() > sp.mbox+sp.size {
 		return
@@ -60,19 +62,19 @@ func (b *box) undoWrite(sp span) {
 	}
 }
 
-// matchesSpool reports whether what the mbox has of a span is as the spool has it. A
-// NUL fits anything: a power cut leaves a hole where the size of a file had
-// reached the disk and its content had not.
-func (b *box) matchesSpool(spool durable.File, sp span) (bool, error) {
+// matchesSpool reports whether that part of a span which the mbox already contains is
+// the same as in the spool file. A NUL in the mbox matches any octet, because a power
+// cut leaves NULs where the size of a file has reached the disk and its content has not.
+func (b *lockedMbox) matchesSpool(spool durable.File, sp span) (bool, error) {
 	if sp.size = min(sp.size, b.size-sp.mbox); sp.size < 0 {
 		return false, nil
 	}
-	return b.comparePieces(spool, sp, func(ours, there []byte) bool {
-		if bytes.Equal(ours, there) {
+	return b.compareSpan(spool, sp, func(inSpool, inMbox []byte) bool {
+		if bytes.Equal(inSpool, inMbox) {
 			return true
 		}
-		for i, c := range there {
-			if c != 0 && c != ours[i] {
+		for i, c := range inMbox {
+			if c != 0 && c != inSpool[i] {
 				return false
 			}
 		}
@@ -80,17 +82,18 @@ func (b *box) matchesSpool(spool durable.File, sp span) (bool, error) {
 	})
 }
 
-// comparePieces reports whether each piece of a span in the spool is alike its piece
-// in the mbox, which reaches that far.
-func (b *box) comparePieces(spool durable.File, sp span, alike func(ours, there []byte) bool) (bool, error) {
-	ours, there := make([]byte, min(chunkSize, sp.size)), make([]byte, min(chunkSize, sp.size))
-	for at := int64(0); at < sp.size; at += int64(len(ours)) {
-		n := min(int64(len(ours)), sp.size-at)
-		ours, there = ours[:n], there[:n]
-		if err := errors.Join(b.readSpool(spool, ours, sp.spool+at), readFull(b.file, there, sp.mbox+at)); err != nil {
+// compareSpan reports whether equal returns true for all chunks of a span. The mbox
+// must contain the whole span.
+func (b *lockedMbox) compareSpan(spool durable.File, sp span, equal func(inSpool, inMbox []byte) bool) (bool, error) {
+	inSpool, inMbox := make([]byte, min(chunkSize, sp.size)), make([]byte, min(chunkSize, sp.size))
+	for at := int64(0); at < sp.size; at += int64(len(inSpool)) {
+		n := min(int64(len(inSpool)), sp.size-at)
+		inSpool, inMbox = inSpool[:n], inMbox[:n]
+		err := errors.Join(b.readSpool(spool, inSpool, sp.spool+at), readFull(b.file, inMbox, sp.mbox+at))
+		if err != nil {
 			return false, err
 		}
-		if !alike(ours, there) {
+		if !equal(inSpool, inMbox) {
 			return false, nil
 		}
 	}
@@ -98,14 +101,14 @@ func (b *box) comparePieces(spool durable.File, sp span, alike func(ours, there 
 }
 
 // readSpool is readFull for a spool file.
-func (b *box) readSpool(spool durable.File, p []byte, at int64) error {
+func (b *lockedMbox) readSpool(spool durable.File, p []byte, at int64) error {
 	if err := readFull(spool, p, at); err != nil {
 		return b.sink.spool.Error("read a batch", err)
 	}
 	return nil
 }
 
-// readFull reads all of p or returns an error.
+// readFull reads len(p) octets at an offset, or returns an error.
 func readFull(r io.ReaderAt, p []byte, at int64) error {
 	n, err := r.ReadAt(p, at)
 	if n == len(p) {

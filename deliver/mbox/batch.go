@@ -14,17 +14,15 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
-// batch is one spool file, and from Prepare on a locked mbox. All its messages
-// are of one account.
+// batch is a spool file and, from Prepare on, a locked mbox. All messages belong to one
+// account.
 type batch struct {
 	spool.Batch
 	sink *Sink
 	path string // of the mbox, symbolic links resolved
-	// ends and sums are where each message ends in the file, and the SHA-256
-	// of each.
-	ends     []int64
-	sums     [][]byte
-	locked   *box // nil unless it is locked
+	ends     []int64  // where each message ends in the spool file
+	sums     [][]byte // the SHA-256 of each message
+	locked   *lockedMbox // nil unless it is locked
 	prepared *preparedFile
 }
 
@@ -51,7 +49,7 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	return deliver.Ticket(len(b.ends) - 1), nil
 }
 
-// copy writes a message to the spool file as it will stand in the mbox.
+// copy writes a message to the spool file, as it will be in the mbox.
 func (b *batch) copy(ctx context.Context, mail deliver.Mail, body io.Reader, start int64) (size int64, sum []byte, err error) {
 	out := &spoolWriter{w: io.NewOffsetWriter(b.File, start), sum: sha256.New()}
 	buffered := bufio.NewWriterSize(out, chunkSize)
@@ -68,7 +66,7 @@ func (b *batch) copy(ctx context.Context, mail deliver.Mail, body io.Reader, sta
 	return out.size, out.sum.Sum(nil), nil
 }
 
-// spoolWriter counts and sums what goes to the spool.
+// spoolWriter writes to the spool and computes the size and the checksum.
 type spoolWriter struct {
 	w    io.Writer
 	size int64
@@ -144,8 +142,9 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 	}
 	for n := range b.ends {
 		if err := landed(deliver.Receipt{Ticket: deliver.Ticket(n), Where: b.path}); err != nil {
-			// Once unlocked, the owner may move what was not journalled; that
-			// can be any of them, if the caller journals several at once.
+			// After the unlock the owner may move messages that are not recorded in
+			// the journal. These can be any of them, since the caller may record
+			// several at once.
 			for n := range b.ends {
 				b.prepared.marks[n] = markLanded
 			}
@@ -157,8 +156,7 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 	return nil
 }
 
-// append writes the batch to the mbox and syncs it, or leaves the mbox as it
-// was.
+// append writes the batch to the mbox and syncs it. After an error the mbox is as it was.
 func (b *batch) append(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return b.sink.osError("commit", err)
@@ -168,7 +166,7 @@ func (b *batch) append(ctx context.Context) error {
 		return b.sink.osError("stat", err)
 	}
 	if fi.Size() != b.locked.size {
-		// To go on would overwrite another's mail.
+		// Writing now would overwrite the mail of another program.
 		return &deliver.Error{
 			Fault: deliver.FaultTemporary, Target: b.sink.path, Op: "append",
 			Err:  errors.New("another program changed it while it was locked"),
@@ -187,8 +185,8 @@ func (b *batch) append(ctx context.Context) error {
 	return nil
 }
 
-// Abort implements deliver.Batch. An mbox that Prepare created stays there,
-// empty: another program may have it open already.
+// Abort implements deliver.Batch. An empty mbox that Prepare created stays, because
+// another program may have opened it.
 func (b *batch) Abort() error {
 	b.unlock()
 	return b.Batch.Abort()
@@ -201,7 +199,7 @@ func (b *batch) unlock() {
 	}
 }
 
-// end is where the next message begins in the spool file.
+// end returns where the next message begins in the spool file.
 func (b *batch) end() int64 {
 	if len(b.ends) == 0 {
 		return messagesOffset

@@ -12,8 +12,8 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
-// checkPath checks that path is an mbox, or missing from a directory that is
-// there.
+// checkPath returns an error unless path is an mbox or does not exist in an existing
+// directory.
 func (s *Sink) checkPath(path string) error {
 	if err := s.checkOwner(path, nil); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -37,16 +37,16 @@ func (s *Sink) checkPath(path string) error {
 	}
 	defer file.Close()
 	head, err := s.readHead(file)
-	// After a power cut the first message may be a hole that is still to be
-	// filled from the spool.
+	// After a power cut the file may begin with NULs, which recoverAppends will replace.
 	if err == nil && head != "" && head[0] != 0 {
 		err = s.checkHead(head)
 	}
 	return err
 }
 
-// checkOwner refuses what another user put in the place of the mbox. The error may
-// be fs.ErrNotExist to errors.Is if nothing is there, or not what is open.
+// checkOwner returns an error if another user put the mbox, or a link to it, into a
+// directory such as /tmp. There, the error is fs.ErrNotExist to errors.Is if path does
+// not exist or is not the file that open describes.
 func (s *Sink) checkOwner(path string, open fs.FileInfo) error {
 	what, err := durable.Untrusted(path, "an mbox", open)
 	if err != nil {
@@ -58,7 +58,7 @@ func (s *Sink) checkOwner(path string, open fs.FileInfo) error {
 	return nil
 }
 
-// readHead returns the first bytes of an mbox, or all of a shorter file.
+// readHead returns as many octets of an mbox as "From " has, or all of a shorter file.
 func (s *Sink) readHead(file durable.File) (string, error) {
 	head := make([]byte, len(fromPrefix))
 	n, err := file.ReadAt(head, 0)
@@ -68,8 +68,8 @@ func (s *Sink) readHead(file durable.File) (string, error) {
 	return string(head[:n]), nil
 }
 
-// checkHead refuses what is not empty and not an mbox. Part of "From " is the
-// beginning of a message that is half there.
+// checkHead returns an error if a file that begins with head is no mbox. An empty file is
+// one, and so is part of "From ": the beginning of an incomplete message.
 func (s *Sink) checkHead(head string) error {
 	if strings.HasPrefix(fromPrefix, head) {
 		return nil
@@ -91,9 +91,9 @@ func (s *Sink) checkDir(dir string) error {
 	return nil
 }
 
-// missingNewlines returns how many newlines are missing at the end of the mbox, before
-// the next From_ line: a program that died may have left it so.
-func (b *box) missingNewlines() (int64, error) {
+// missingNewlines returns how many newlines must be written before the next From_ line.
+// They are missing if another program died while it appended.
+func (b *lockedMbox) missingNewlines() (int64, error) {
 	head, err := b.sink.readHead(b.file)
 	if err == nil {
 		err = b.sink.checkHead(head)

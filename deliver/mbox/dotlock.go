@@ -15,41 +15,39 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
-// A dotlock is the file <mbox>.lock: while it is there, other mail programs
-// leave the mbox alone. Ours is in addition locked by the process that holds
-// it, so that one that was left by a dead process can be told from one that
-// is held, without process numbers, which are used again. A dead one is not
-// removed and created anew but taken over, so that two processes that find it
-// cannot remove each other's.
+// A dotlock is the file <mbox>.lock: while it exists, other mail programs do not touch
+// the mbox. The process that holds ours also has an fcntl lock on it. So a lock file
+// that a dead process has left can be recognised without process ids, which are used
+// again. Such a file is taken over, and not removed and created again, so that two
+// processes which find it cannot remove each other's file.
 type dotlock struct {
 	fs   durable.FS
 	file durable.File
-	// inherited is set if a process before this one left the file: the mbox
-	// may have a message at its end that is half there.
+	// takenOver says that another process has left the file: the message at the end
+	// of the mbox may be incomplete.
 	takenOver bool
 }
 
-// dotlockMode marks a lock file as ours from the moment it exists, so that one
-// whose creator died before it wrote a byte is not held for another program's.
-// No mail program makes its lock file executable.
+// dotlockMode identifies a lock file as ours, even if its creator died before it wrote
+// anything into it. No other mail program makes its lock file executable.
 const dotlockMode = 0o700
 
-// heldError says that somebody else holds a lock. file is the lock file that a
-// person may remove if that somebody is gone; empty if the system does it.
+// heldError says that another program holds a lock. file is the lock file that a person
+// may remove if that program does not run any more. It is empty if that is not needed.
 type heldError struct{ by, file string }
 
 func (e *heldError) Error() string { return "locked by " + e.by }
 
-// owner tells who holds a dotlock. It is the content of the file.
+// owner identifies the process that holds a dotlock. It is the content of the file.
 type owner struct {
 	pid        int
 	host, boot string
-	// batch is what the holder delivers, as its spool calls it; empty if it does
-	// not say, as former versions do not.
+	// batch is the spool.Base of the spool file that the process delivers. It is
+	// empty if the file was written by an older version.
 	batch string
 }
 
-// The batch has a line of its own, which former versions do not read.
+// The batch is on a separate line, which older versions do not read.
 const (
 	ownerFormat = "mailhaul pid %d host %q boot %q\n"
 	batchFormat = "batch %q\n"
@@ -59,30 +57,30 @@ func currentOwner(host string) owner {
 	if host == "" {
 		host, _ = os.Hostname()
 	}
-	// It changes with each boot of the machine, and is missing on some systems.
+	// The boot id changes with each boot of the machine. Not all systems have it.
 	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return owner{pid: os.Getpid(), host: host, boot: strings.TrimSpace(string(boot))}
 }
 
-// sameMachine reports whether locks of o's process can be seen from here.
-// Containers of one machine have different names but share the boot.
+// sameMachine reports whether two processes run on the same machine and so see each
+// other's locks. Containers on one machine have different names and the same boot id.
 func (o owner) sameMachine(other owner) bool {
 	return o.host == other.host || o.boot != "" && o.boot == other.boot
 }
 
-// canSeeLocksOf reports whether locks of a holder's process can be seen from here: if it
-// is on this machine, or its batch is in our spool. The spool is on a disk of this
-// machine, whatever that was called when the holder died: a new container has
-// another name, and another boot after a power cut. Names in the spool are random,
-// so that no other machine has such a file.
+// canSeeLocksOf reports whether we would see a lock of the holder's process: it ran on
+// this machine, or its batch is in our spool. The spool is on a disk of this machine,
+// even if the machine had another name and boot id when the holder died, as happens
+// with a new container after a power cut. Names in the spool are random, so that no
+// other machine has the same file.
 func (s *Sink) canSeeLocksOf(holder owner) bool {
 	return s.self.sameMachine(holder) || s.spool.HasBase(holder.batch)
 }
 
-// takeDotlock creates or takes over the dotlock of the mbox at path, for a batch if
-// that is not empty. It returns a *heldError if somebody else has it, and nil if
-// the directory may not be written by us: there the lock on the mbox itself must
-// do.
+// takeDotlock creates or takes over the dotlock of the mbox at path. batch is for
+// owner.batch and may be empty. The error is a *heldError if another program holds the
+// dotlock. If we may not create files in the directory, takeDotlock returns nil: the
+// lock on the mbox itself must be enough then.
 func (s *Sink) takeDotlock(path, batch string) (*dotlock, error) {
 	name := path + ".lock"
 	file, err := s.fs.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, dotlockMode)
@@ -109,11 +107,11 @@ func (s *Sink) takeDotlock(path, batch string) (*dotlock, error) {
 	return d, nil
 }
 
-// openDotlock opens a lock file of ours that is there.
+// openDotlock opens an existing lock file. If it is not ours, the error is a *heldError.
 func (s *Sink) openDotlock(name string) (durable.File, error) {
 	fi, err := s.fs.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		// If that is so for long, it is a link to nowhere.
+		// If that does not change, it is a link to a file that does not exist.
 		return nil, &heldError{"another program, by " + name, name}
 	}
 	if err != nil {
@@ -131,15 +129,15 @@ func (s *Sink) openDotlock(name string) (durable.File, error) {
 	return file, err
 }
 
-// openForeign opens a lock file that may be another's. Where others may write, it
-// can be a pipe, which must not be waited for, or a link to any file of ours, which
-// is ELOOP, or EMLINK on FreeBSD.
+// openForeign opens a lock file that another user may have created. It does not wait if
+// the file is a pipe, and does not follow a link, which could lead to any file of ours.
+// For a link the error is ELOOP, or EMLINK on FreeBSD.
 func (s *Sink) openForeign(name string, flag int) (durable.File, error) {
 	return s.fs.OpenFile(name, flag|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 }
 
-// hasOwnerLine reports whether a lock file says that it is ours. Where all files have the
-// same mode, as on CIFS and FAT, that is the only way to tell.
+// hasOwnerLine reports whether a lock file has the content of ours. On file systems where
+// all files have the same mode, such as CIFS and FAT, dotlockMode does not identify it.
 func (s *Sink) hasOwnerLine(name string) bool {
 	file, err := s.openForeign(name, os.O_RDONLY)
 	if err != nil {
@@ -150,8 +148,8 @@ func (s *Sink) hasOwnerLine(name string) bool {
 	return err == nil && o != owner{}
 }
 
-// foreignPID reads the process number that most programs write first into
-// their lock file.
+// foreignPID returns " (process 123)" if the lock file of another program begins with a
+// process id, as that of most programs does; else it returns "".
 func (s *Sink) foreignPID(name string) string {
 	file, err := s.openForeign(name, os.O_RDONLY)
 	if err != nil {
@@ -166,14 +164,15 @@ func (s *Sink) foreignPID(name string) string {
 	return fmt.Sprintf(" (process %d)", pid)
 }
 
-// claim makes the lock file ours, if it is no living process's.
+// claim locks the lock file and writes the owner line. If a living process may hold the
+// file, the error is a *heldError.
 func (s *Sink) claim(d *dotlock, batch string) error {
 	holder, content, err := readOwner(d.file)
 	if err != nil {
 		return err
 	}
-	// Between its creation and this lock another process may have taken the
-	// file over, so that who has the lock has the file, whoever created it.
+	// Another process may have taken the file over since we created it. Whoever has
+	// the fcntl lock holds the dotlock.
 	if err := d.file.TryLock(); errors.Is(err, durable.ErrLocked) {
 		return &heldError{by: describeOwner(holder)}
 	} else if err != nil {
@@ -186,20 +185,21 @@ func (s *Sink) claim(d *dotlock, batch string) error {
 	case holder == owner{} && !isTornOwnerLine(content):
 		return &heldError{"another program, by " + d.file.Name(), d.file.Name()}
 	case holder != owner{} && !s.canSeeLocksOf(holder):
-		// It may be alive, where its lock cannot be seen from here.
+		// It may be alive on another machine.
 		return &heldError{describeOwner(holder) + ", by " + d.file.Name(), d.file.Name()}
 	}
 	if err := d.file.Truncate(0); err != nil {
 		return err
 	}
-	// Who only looks after a dead holder's batch may die over it, too.
+	// Without a batch of our own, keep that of the dead holder: we may die as well.
 	batch = cmp.Or(batch, holder.batch)
 	text := fmt.Appendf(nil, ownerFormat, s.self.pid, s.self.host, s.self.boot)
 	_, err = d.file.WriteAt(fmt.Appendf(text, batchFormat, batch), 0)
 	return err
 }
 
-// readOwner returns who a lock file says has it; a crash may have left it empty.
+// readOwner reads the owner from a lock file, and returns the whole content as well. The
+// owner is zero if the file does not begin with an owner line.
 func readOwner(file durable.File) (owner, []byte, error) {
 	content := make([]byte, 1024)
 	n, err := file.ReadAt(content, 0)
@@ -216,7 +216,7 @@ func readOwner(file durable.File) (owner, []byte, error) {
 	return o, content[:n], nil
 }
 
-// isTornOwnerLine reports whether content is what a crash may have left of ours.
+// isTornOwnerLine reports whether content may be an owner line that a crash has cut.
 func isTornOwnerLine(content []byte) bool {
 	s := strings.TrimRight(string(content), "\x00")
 	word, _, _ := strings.Cut(ownerFormat, "%")
@@ -230,18 +230,18 @@ func describeOwner(o owner) string {
 	return fmt.Sprintf("another mailhaul, process %d on %s", o.pid, o.host)
 }
 
-// removeFile removes the lock file, unless it was taken from us.
+// removeFile removes the lock file, unless another program has replaced it.
 func (d *dotlock) removeFile() {
 	if sameFile(d.fs, d.file) {
-		// If it stays, the next process takes it over. That may be long in
-		// coming: a power cut must not bring the file back after a poll that
-		// ended well, to keep readers out until there is new mail.
+		// After an error, the next process takes the file over. The directory is synced
+		// so that a power cut does not bring the file back, which would keep readers out
+		// until there is new mail.
 		_ = d.fs.Remove(d.file.Name())
 		_ = d.fs.SyncDir(filepath.Dir(d.file.Name()))
 	}
 	_ = d.file.Close()
 }
 
-// keepFile lets go of the lock file but keeps it there, as a crash would: the
-// next process takes it over, and no reader comes in before.
+// keepFile releases the fcntl lock and leaves the lock file, as a crash would. The next
+// process takes it over; until then it keeps readers out.
 func (d *dotlock) keepFile() { _ = d.file.Close() }

@@ -7,8 +7,8 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
-// inode tells a file from another that later has its name. It is zero if the
-// file system does not say.
+// inode identifies a file, whatever its name is. It is zero if the file system has no
+// inode numbers.
 type inode struct{ Dev, Ino uint64 }
 
 func inodeOf(fi fs.FileInfo) inode {
@@ -19,8 +19,7 @@ func inodeOf(fi fs.FileInfo) inode {
 	return inode{Dev: uint64(st.Dev), Ino: uint64(st.Ino)}
 }
 
-// sameFile reports whether the name that a file was opened by still leads to
-// it.
+// sameFile reports whether the name by which a file was opened still belongs to it.
 func sameFile(fsys durable.FS, file durable.File) bool {
 	now, err := fsys.Stat(file.Name())
 	if err != nil {

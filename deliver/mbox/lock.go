@@ -15,30 +15,30 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
-// box is an mbox that we hold all locks of.
-type box struct {
+// lockedMbox is an open mbox of which we hold all locks.
+type lockedMbox struct {
 	sink        *Sink
 	path        string
 	file        durable.File
-	dotlock     *dotlock // nil if its directory may not be written
-	processLock chan struct{}
-	// inode and size are as of the moment it was locked; the size follows
-	// what is written since.
+	dotlock     *dotlock      // nil if we may not create files in the directory
+	processLock chan struct{} // see processLocks; nil if the caller releases it
+	// inode and size are as of the moment it was locked; the size follows what we
+	// write.
 	inode inode
 	size  int64
-	// torn is set while a message at the end may be half there.
+	// torn says that the message at the end may be incomplete.
 	torn bool
 }
 
-// destination is an mbox of this process.
+// destination identifies an mbox in this process.
 type destination struct {
 	fs   durable.FS
 	path string
 }
 
-// processLocks holds a channel of capacity 1 for each destination: who has put
-// something into it has the turn. Where the system's locks belong to the
-// process, they do not keep our own goroutines from each other.
+// processLocks has a channel of capacity 1 for each destination. Whoever puts a value
+// into it holds the lock. It keeps out other goroutines of this process, which the
+// lock on the file does not do where it belongs to the process.
 var processLocks sync.Map
 
 func (s *Sink) processLock(path string) chan struct{} {
@@ -46,51 +46,52 @@ func (s *Sink) processLock(path string) chan struct{} {
 	return v.(chan struct{})
 }
 
-// lock takes all locks of the mbox at path: the process's own, the dotlock,
-// and the one on the file. It waits up to the sink's timeout, and then returns
-// a FaultTemporary that says who has them. Before it returns, it puts right
-// what a crash has left half done.
+// lock takes all locks of the mbox at path: that of the process, the dotlock and the
+// lock on the file. Before it returns, it completes what a crash has left incomplete.
+// It waits up to the timeout of the sink, and then returns a FaultTemporary that says
+// who holds the lock.
 //
-// batch is the name of the spool file that it is for. A missing mbox is created if
-// create is set; else the error is fs.ErrNotExist to errors.Is.
-func (s *Sink) lock(ctx context.Context, path, batch string, create bool) (*box, error) {
+// batch is the name of the spool file for which the mbox is locked. A missing mbox is
+// created if create is true; else the error is fs.ErrNotExist to errors.Is.
+func (s *Sink) lock(ctx context.Context, path, batch string, create bool) (*lockedMbox, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, s.osError("lock", err)
 	}
-	turn := s.processLock(path)
+	processLock := s.processLock(path)
 	timeout := time.NewTimer(s.timeout)
 	defer timeout.Stop()
 	select {
-	case turn <- struct{}{}:
+	case processLock <- struct{}{}:
 	case <-ctx.Done():
 		return nil, s.osError("lock", ctx.Err())
 	case <-timeout.C:
 		return nil, s.lockTimeoutError(&heldError{by: "another account of this mailhaul"})
 	}
-	const first, longest = 10 * time.Millisecond, 500 * time.Millisecond
-	for wait := first; ; wait = min(2*wait, longest) {
-		b, err := s.tryLock(ctx, path, batch, create)
-		if err == nil {
-			b.processLock = turn
-			return b, nil
-		}
-		held, ok := errors.AsType[*heldError](err)
-		if !ok {
-			<-turn
-			return nil, err
-		}
-		again := time.NewTimer(wait)
-		select {
-		case <-again.C:
-			continue
-		case <-ctx.Done():
-			err = s.osError("lock", ctx.Err())
-		case <-timeout.C:
-			err = s.lockTimeoutError(held)
-		}
-		again.Stop()
-		<-turn
+	b, err := s.waitForLock(ctx, path, batch, create, timeout.C)
+	if err != nil {
+		<-processLock
 		return nil, err
+	}
+	b.processLock = processLock
+	return b, nil
+}
+
+// waitForLock calls tryLock, again and again while somebody else holds a lock.
+func (s *Sink) waitForLock(ctx context.Context, path, batch string, create bool, timeout <-chan time.Time) (*lockedMbox, error) {
+	const firstWait, longestWait = 10 * time.Millisecond, 500 * time.Millisecond
+	for wait := firstWait; ; wait = min(2*wait, longestWait) {
+		b, err := s.tryLock(ctx, path, batch, create)
+		held, isHeld := errors.AsType[*heldError](err)
+		if !isHeld {
+			return b, err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil, s.osError("lock", ctx.Err())
+		case <-timeout:
+			return nil, s.lockTimeoutError(held)
+		}
 	}
 }
 
@@ -102,20 +103,20 @@ func (s *Sink) lockTimeoutError(held *heldError) error {
 	return &deliver.Error{Fault: deliver.FaultTemporary, Target: s.path, Op: "lock", Err: held, Hint: hint}
 }
 
-// removeStaleLock removes a lock file that a dead process left, after it has put
-// right what that left half done.
+// removeStaleLock removes the lock file of a process that has died, after it has
+// completed what that process left incomplete.
 func (s *Sink) removeStaleLock(ctx context.Context, path string) error {
 	if _, err := s.fs.Stat(path + ".lock"); errors.Is(err, fs.ErrNotExist) {
-		// It may have been removed a moment before the crash, and not synced.
+		// Its removal may not have been synced before a crash.
 		_ = s.fs.SyncDir(filepath.Dir(path))
 		return nil
 	}
-	turn := s.processLock(path)
+	processLock := s.processLock(path)
 	select {
-	case turn <- struct{}{}:
-		defer func() { <-turn }()
+	case processLock <- struct{}{}:
+		defer func() { <-processLock }()
 	default:
-		return nil // it is a living goroutine's
+		return nil // another goroutine holds it
 	}
 	b, err := s.tryLock(ctx, path, "", false)
 	if err == nil {
@@ -127,17 +128,19 @@ func (s *Sink) removeStaleLock(ctx context.Context, path string) error {
 	return err
 }
 
-// tryLock takes the dotlock and the lock on the file at once or not at all.
-func (s *Sink) tryLock(ctx context.Context, path, batch string, create bool) (_ *box, err error) {
+// tryLock takes both the dotlock and the lock on the file, or none of them. It does
+// not wait: if somebody else holds one, the error is a *heldError. The caller holds the
+// lock of the process.
+func (s *Sink) tryLock(ctx context.Context, path, batch string, create bool) (_ *lockedMbox, err error) {
 	if err := s.checkPath(path); err != nil {
 		return nil, err
 	}
-	b := &box{sink: s, path: path}
+	b := &lockedMbox{sink: s, path: path}
 	if b.dotlock, err = s.takeDotlock(path, spool.Base(batch)); err != nil {
 		return nil, s.lockError("create the lock file "+path+".lock", err)
 	}
-	// Until the end has been looked at, it may be torn. If we cannot get that
-	// far, a lock that another process left stays where it is.
+	// The process that left the lock file may have left the end torn, and until
+	// recoverAppends has succeeded the file must stay.
 	b.torn = b.dotlock != nil && b.dotlock.takenOver
 	defer func() {
 		if err != nil {
@@ -154,39 +157,23 @@ func (s *Sink) tryLock(ctx context.Context, path, batch string, create bool) (_ 
 }
 
 // open opens and locks the file.
-func (b *box) open(create bool) error {
+func (b *lockedMbox) open(create bool) error {
 	s := b.sink
-	file, err := s.fs.OpenFile(b.path, os.O_RDWR, 0)
-	created := create && errors.Is(err, fs.ErrNotExist)
-	if created {
-		file, err = s.fs.OpenFile(b.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, newFileMode)
-	}
-	if errors.Is(err, fs.ErrExist) {
-		return &heldError{by: "a program that has just created it"}
-	}
+	created, err := b.openFile(create)
 	if err != nil {
-		b.torn = b.torn && !errors.Is(err, fs.ErrNotExist)
-		return s.osError("open", err)
+		return err
 	}
-	b.file = file
-	if created {
-		// Where no file has a mode of its own, as on FAT, whoever mounted it has said
-		// who may read.
-		if err := file.Chmod(newFileMode); err != nil && !errors.Is(err, fs.ErrPermission) {
-			return s.osError("set the mode", err)
-		}
-	}
-	if err := file.TryLock(); errors.Is(err, durable.ErrLocked) {
+	if err := b.file.TryLock(); errors.Is(err, durable.ErrLocked) {
 		return &heldError{by: "another program, by fcntl"}
 	} else if err != nil {
 		return s.lockError("lock", err)
 	}
-	fi, err := file.Stat()
+	fi, err := b.file.Stat()
 	if err != nil {
 		return s.osError("stat", err)
 	}
 	err = s.checkOwner(b.path, fi)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !sameFile(s.fs, file) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !sameFile(s.fs, b.file) {
 		return &heldError{by: "a program that has just replaced it"}
 	}
 	if err != nil {
@@ -194,8 +181,8 @@ func (b *box) open(create bool) error {
 	}
 	b.inode, b.size = inodeOf(fi), fi.Size()
 	if created || b.dotlock != nil {
-		// A message must not be in an mbox whose name a power cut can undo,
-		// nor half a one in an mbox whose lock file it can undo.
+		// A power cut must not undo the name of an mbox that has a message, nor the
+		// name of the lock file while a message is incomplete.
 		if err := s.fs.SyncDir(filepath.Dir(b.path)); err != nil {
 			return s.osError("sync the directory", err)
 		}
@@ -203,12 +190,40 @@ func (b *box) open(create bool) error {
 	return nil
 }
 
-// lockError is the error of a lock that cannot be had at all. ENOLCK is what
-// NFS says without a lock daemon, and the others what file systems say that
-// have no locks; to deliver without one would be to lose mail.
+// openFile opens the file. It creates a missing one if create is true, and reports
+// whether it did.
+func (b *lockedMbox) openFile(create bool) (created bool, err error) {
+	s := b.sink
+	file, err := s.fs.OpenFile(b.path, os.O_RDWR, 0)
+	if create && errors.Is(err, fs.ErrNotExist) {
+		created = true
+		file, err = s.fs.OpenFile(b.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, newFileMode)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return false, &heldError{by: "a program that has just created it"}
+	}
+	if err != nil {
+		b.torn = b.torn && !errors.Is(err, fs.ErrNotExist) // a missing mbox has no torn end
+		return false, s.osError("open", err)
+	}
+	b.file = file
+	if !created {
+		return false, nil
+	}
+	// A file system on which files have no mode, such as FAT, does not permit Chmod.
+	// There, the mount options decide who may read.
+	if err := file.Chmod(newFileMode); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return true, s.osError("set the mode", err)
+	}
+	return true, nil
+}
+
+// lockError returns the error of a lock that cannot be taken. ENOLCK comes from NFS
+// without a lock daemon, and the other codes from file systems without locks. There,
+// nothing is delivered, because without a lock mail could be lost.
 func (s *Sink) lockError(op string, err error) error {
-	for _, none := range []error{syscall.ENOLCK, syscall.EINVAL, syscall.ENOSYS, syscall.EOPNOTSUPP} {
-		if errors.Is(err, none) {
+	for _, noLocks := range []error{syscall.ENOLCK, syscall.EINVAL, syscall.ENOSYS, syscall.EOPNOTSUPP} {
+		if errors.Is(err, noLocks) {
 			return s.operatorError(op+": the file system has no locks", err,
 				"mount it with locks (on NFS: run lockd, mount without nolock), or keep the mbox on a local disk")
 		}
@@ -216,9 +231,9 @@ func (s *Sink) lockError(op string, err error) error {
 	return s.osError(op, err)
 }
 
-// unlock releases all locks. If the end of the mbox may be torn, the lock file
-// stays there to keep readers out until the next process has mended it.
-func (b *box) unlock() {
+// unlock releases all locks. If the end of the mbox may be torn, the lock file stays,
+// to keep readers out until the next process has completed the message.
+func (b *lockedMbox) unlock() {
 	switch {
 	case b.dotlock == nil:
 	case b.torn:
@@ -227,7 +242,7 @@ func (b *box) unlock() {
 		b.dotlock.removeFile()
 	}
 	if b.file != nil {
-		_ = b.file.Close() // what counts was synced
+		_ = b.file.Close() // what matters was synced
 	}
 	if b.processLock != nil {
 		<-b.processLock

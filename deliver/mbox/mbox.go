@@ -1,25 +1,33 @@
-// Package mbox is a sink that appends to an mbox file, in the mboxrd form
-// (RFC 4155 describes the family): each message begins with a From_ line and
-// ends with an empty line; a line of the message that begins with any number
-// of ">" and then "From " gets one more ">", which a reader takes off again.
-// Line ends are LF. A message whose last line has no line end gets one, and
-// that is the one thing about it, besides its CRLFs, that cannot be told from
-// the mbox.
+// Package mbox is a sink that appends to an mbox file in the mboxrd format (RFC 4155
+// describes the family): each message begins with a From_ line and ends with an empty
+// line. A line of the message that begins with any number of ">" and then "From " gets
+// one more ">", which a reader removes again. Line ends are LF. A message whose last
+// line has no line end gets one; apart from that and from CRLF, a reader can restore
+// the message exactly.
 //
-// The order on disk:
+// The order of operations:
 //
-//	1 stage each message in the spool, as it will stand in the mbox
-//	2 lock the mbox   3 complete what a crash left half appended
-//	4 sync the spool file and its folder; the caller journals the promises
-//	5 append   6 sync the mbox   7 the caller journals the landings
-//	8 unlock   9 remove the spool file
+//	Stage    1 write each message to the spool file, as it will be in the mbox
+//	Prepare  2 lock the mbox
+//	         3 complete the last message, if a crash has left it incomplete
+//	         4 sync the spool file and its folder
+//	         (the caller records the promises in its journal)
+//	Commit   5 append the messages
+//	         6 sync the mbox
+//	         (the caller records the landings in its journal)
+//	         7 remove the spool file
+//	         8 unlock the mbox
 //
-// A process that dies after 4 leaves its spool file, and one that dies
-// between 2 and 8 its lock file, which keeps mail readers away from a message
-// that is half there. Whoever locks the mbox next, for whichever account,
-// does step 3: it compares the tail with the spool, writes the rest of a
-// message that was begun, and notes in the spool file what has landed, so that
-// Settle can still tell when the owner has moved the mail.
+// A process that dies after 4 leaves its spool file. One that dies between 2 and 8
+// leaves its lock file, too, which keeps mail readers away from an incomplete message.
+// The next process that locks the mbox, for any account, does step 3: it compares the
+// end of the mbox with the spool file, writes the rest of an incomplete message, and
+// marks in the spool file which messages have landed. So Settle knows of these even
+// after the owner has moved them.
+//
+// batch.go, append.go and quote.go do these steps. prepared.go has the format of the
+// spool file, lock.go and dotlock.go have the locks, recover.go has step 3, settle.go,
+// search.go and token.go have Settle, and check.go refuses files that are no mbox.
 package mbox
 
 import (
@@ -35,16 +43,17 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
-// Options tune a sink. Spool is required, all else has a default.
+// Options are the settings of a Sink. Only Spool is required.
 type Options struct {
 	// FS is the file system of the mbox, durable.OS by default.
 	FS durable.FS
-	// Spool is where messages wait. All sinks that write to one mbox must
-	// share the folder: it holds what is needed to complete an append.
+	// Spool is where messages wait. All sinks that write to one mbox must share it,
+	// because it has what is needed to complete an append.
 	Spool *spool.Dir
-	// LockTimeout bounds the wait for the mbox's locks, 30 seconds by default.
+	// LockTimeout is how long to wait for the locks of the mbox; 30 seconds by
+	// default.
 	LockTimeout time.Duration
-	// Host names this machine in the lock file, os.Hostname by default.
+	// Host is the name of this machine in the lock file; os.Hostname by default.
 	Host string
 }
 
@@ -59,12 +68,12 @@ type Sink struct {
 
 var _ deliver.Sink = (*Sink)(nil)
 
-// newFileMode is the permission of a new mbox.
+// newFileMode is the permission bits of a new mbox.
 const newFileMode = 0o600
 
-// New returns a sink for the mbox at path, without touching the disk. The
-// mbox is created by the first batch; its directory must exist. Without a path
-// the error is a *deliver.Error with FaultOperator.
+// New returns a sink for the mbox at path. It does not access the disk. The first batch
+// creates the mbox; its directory must exist. If path is empty, the error is a
+// *deliver.Error with FaultOperator.
 func New(path string, o Options) (*Sink, error) {
 	s := &Sink{
 		fs: cmp.Or(o.FS, durable.OS), spool: o.Spool, path: path,
@@ -80,8 +89,8 @@ func New(path string, o Options) (*Sink, error) {
 	return s, nil
 }
 
-// Profile implements deliver.Sink. Delivery is exactly once as long as other
-// programs honour either of the locks.
+// Profile implements deliver.Sink. Delivery is exactly once if other programs honour
+// one of the two locks.
 func (s *Sink) Profile() deliver.Profile {
 	return deliver.Profile{Kind: "mbox", Target: s.path, Guarantee: deliver.ExactlyOnce, Locks: true}
 }
@@ -95,24 +104,25 @@ func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 	if len(durable.EscapePath(path)) > durable.MaxEscapedPath {
 		return nil, s.operatorError("the path is too long to be remembered", nil, "choose a shorter path")
 	}
-	turn := s.processLock(path)
+	processLock := s.processLock(path)
 	select {
-	case turn <- struct{}{}:
+	case processLock <- struct{}{}:
 		err := s.checkPath(path)
-		<-turn
+		<-processLock
 		if err != nil {
 			return nil, err
 		}
 	default:
-		// Another batch has it locked, and so has looked at it. To open and
-		// close it here would drop that lock where locks belong to the process.
+		// Another batch has locked the mbox, and has checked it before. checkPath
+		// opens and closes the file, which would release that lock where locks
+		// belong to the process.
 	}
 	return &batch{Batch: s.spool.Batch(s.path), sink: s, path: path}, nil
 }
 
-// Sweep implements deliver.Sink. It removes the account's files from the
-// spool, and before that, a lock file that no living process holds: else an
-// account without new mail would leave it there.
+// Sweep implements deliver.Sink. It first removes a lock file that no living process
+// holds, which otherwise would stay until there is new mail. Then it removes the
+// account's files from the spool.
 func (s *Sink) Sweep(ctx context.Context, account string) error {
 	if err := ctx.Err(); err != nil {
 		return s.osError("sweep", err)
@@ -123,12 +133,11 @@ func (s *Sink) Sweep(ctx context.Context, account string) error {
 	return s.spool.Sweep(account)
 }
 
-// Close implements deliver.Sink. A Sink holds nothing: locks belong to
-// batches.
+// Close implements deliver.Sink. A Sink holds nothing; locks belong to batches.
 func (s *Sink) Close() error { return nil }
 
-// osError makes a *deliver.Error of what the operating system said. What is one
-// already, as the spool's are, stays as it is.
+// osError returns a *deliver.Error for an error of the operating system. It returns a
+// *deliver.Error, such as one of the spool, unchanged.
 func (s *Sink) osError(op string, err error) error {
 	if _, ok := errors.AsType[*deliver.Error](err); ok {
 		return err
@@ -143,13 +152,13 @@ func (s *Sink) osError(op string, err error) error {
 	return e
 }
 
-// operatorError is the error for what only a person can put right.
+// operatorError returns an error that only a person can correct.
 func (s *Sink) operatorError(op string, err error, hint string) error {
 	return &deliver.Error{Fault: deliver.FaultOperator, Target: cmp.Or(s.path, "mbox"), Op: op, Err: err, Hint: hint}
 }
 
-// fromLine is the separator before a message (RFC 4155 appendix A): the
-// sender and the time of arrival, in UTC, as asctime writes it.
+// fromLine returns the From_ line before a message (RFC 4155 appendix A). It has the
+// sender and the time of arrival, in UTC and in the format of asctime.
 func fromLine(mail deliver.Mail) string {
 	sender := mail.Sender
 	if sender == "" || strings.ContainsFunc(sender, breaksFromLine) {

@@ -14,15 +14,19 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
-// A spool file holds a batch: the offset of the index in 16 hexadecimal
-// digits; two newlines, of which as many are used as the mbox lacks at its
-// end; the messages as they will stand in the mbox; the index in JSON; and a
-// mark for each message. Prepare writes the index and its offset, and then
-// renames the file, so that no message can pass for an index.
+// A spool file contains a batch:
 //
-// The marks are last because they alone are written later: a power cut may
-// take away what is behind the first octet that changes, and a mark that is
-// missing is only one that says nothing.
+//   - the offset of the index, in 16 hexadecimal digits,
+//   - two newlines, of which as many are used as are missing at the end of the mbox,
+//   - the messages as they will be in the mbox,
+//   - the index, in JSON,
+//   - a mark for each message, of one octet.
+//
+// Prepare writes the index and its offset, and then renames the file. Only a renamed
+// file is read, so that no message can be mistaken for an index.
+//
+// The marks come last because only they change later: a power cut may take what follows
+// the first octet that changes. A missing mark is the same as markOpen.
 const (
 	indexOffsetLen = 16
 	leadNewlines   = "\n\n"
@@ -30,22 +34,22 @@ const (
 	maxIndexSize   = 1 << 20
 )
 
-// The marks say what is known of a message besides what the mbox tells.
+// The marks of a message.
 const (
-	markOpen   = '-' // or any other octet: nothing, look into the mbox
-	markLanded = 'L' // it is in the mbox, or was and its owner took it
-	markGone   = 'X' // Settle has answered Unknown: it will be fetched again
+	markOpen   = '-' // not known; so is every other octet
+	markLanded = 'L' // it is in the mbox, or was until its owner moved it
+	markGone   = 'X' // Settle has returned Unknown: it will be fetched again
 )
 
-// index says where in the mbox the parts of a spool file belong.
+// index says which parts of a spool file belong where in the mbox.
 type index struct {
 	Path  string // escaped
 	Inode inode
-	// Offset is the size of the mbox before the batch, and where the octet
-	// at Start of the spool file goes.
+	// Offset is the size of the mbox before the batch. The octet at Start of the
+	// spool file belongs there.
 	Offset, Start int64
-	// Ends are the offsets in the spool file behind each message. The first
-	// message begins at Start, with the newlines that the mbox lacked.
+	// Ends are the offsets in the spool file of the end of each message. The first
+	// message begins at Start, with the newlines that are missing in the mbox.
 	Ends []int64
 }
 
@@ -85,14 +89,14 @@ type preparedFile struct {
 	marksAt int64
 }
 
-// preparedSuffix is the suffix of the names of the batches for an mbox.
+// preparedSuffix returns the suffix in the names of the prepared spool files for an mbox.
 func preparedSuffix(path string) string {
 	sum := sha256.Sum256([]byte(path))
 	return "mbox-" + hex.EncodeToString(sum[:8])
 }
 
-// writeIndex writes the index behind the messages of a spool file, and before them
-// where it is.
+// writeIndex writes the index after the messages of a spool file, and the offset of the
+// index before them.
 func writeIndex(file durable.File, x index) (*preparedFile, error) {
 	b, err := json.Marshal(x)
 	if err != nil {
@@ -111,8 +115,8 @@ func writeIndex(file durable.File, x index) (*preparedFile, error) {
 	return p, err
 }
 
-// openPrepared opens a spool file that was sealed. If there is none of that
-// name, or its index cannot be read, the error is fs.ErrNotExist to errors.Is.
+// openPrepared opens a spool file that has an index. If there is no file of that name,
+// or its index is invalid, the error is fs.ErrNotExist to errors.Is.
 func (s *Sink) openPrepared(name string) (*preparedFile, error) {
 	file, err := s.spool.Open(name)
 	if err != nil {

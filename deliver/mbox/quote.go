@@ -8,17 +8,17 @@ import (
 
 const fromPrefix = "From "
 
-// quoter writes a message, whose lines end in LF, with a ">" before each
-// "From " that stands at the beginning of a line, behind any number of ">".
-// It holds back no more than the bytes of "From ".
+// quoter quotes a message, whose lines end in LF, as mboxrd does: it adds a ">" to each
+// line that begins with any number of ">" and then "From ". It holds back at most the
+// octets of "From ".
 type quoter struct {
 	w io.Writer
-	// matched counts the bytes of "From " that were seen at the beginning of
-	// the line and not written yet; inside is set once the line is known to
-	// need no quoting, or to have got it.
-	matched     int
+	// matched is how many octets of "From " were read at the beginning of the line,
+	// after any ">", and not written yet.
+	matched int
+	// passThrough says that the rest of the line needs no quoting.
 	passThrough bool
-	// midline is set while the last line written has no line end.
+	// midLine says that the last line written has no line end yet.
 	midLine bool
 }
 
@@ -49,7 +49,7 @@ func (q *quoter) Write(p []byte) (int, error) {
 				}
 			}
 		case c == '>' && q.matched == 0:
-			// One ">" more can as well follow those that are there.
+			// The additional ">" may come after these.
 			run := len(p) - len(bytes.TrimLeft(p, ">"))
 			if err := q.write(p[:run]); err != nil {
 				return 0, err
@@ -65,8 +65,8 @@ func (q *quoter) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// Finish ends the message: it ends its last line, if that has no line end,
-// and writes the empty line that separates it from the next.
+// Finish ends the message: it adds a missing line end to the last line, and writes the
+// empty line that separates the message from the next one.
 func (q *quoter) Finish() error {
 	if err := q.flush(); err != nil {
 		return err

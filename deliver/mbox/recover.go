@@ -8,14 +8,14 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
-// recoverAppends puts right what a process left that died while it appended: it
-// completes a message that is half there, and notes which messages of that
-// batch are there. From now on others can append behind them, and their owner
-// can take them, without making Settle guess.
+// recoverAppends repairs the mbox after a process has died while it appended. It
+// completes a message that is incomplete, and marks in the spool file which messages of
+// that batch are in the mbox. After that, Settle knows of these even if another process
+// appends to the mbox or the owner moves them.
 //
-// Messages of which the mbox has not a byte are left to Settle: their
-// promises may never have been journalled, and then nobody asks.
-func (b *box) recoverAppends(ctx context.Context) error {
+// Messages of which the mbox contains no octet are left to Settle. Their promises may
+// not be in the caller's journal, and then they are fetched again.
+func (b *lockedMbox) recoverAppends(ctx context.Context) error {
 	names, err := b.sink.spool.List(preparedSuffix(b.path))
 	if err != nil {
 		return err
@@ -38,7 +38,8 @@ func (b *box) recoverAppends(ctx context.Context) error {
 	return nil
 }
 
-func (b *box) recoverBatch(ctx context.Context, p *preparedFile) error {
+// recoverBatch is recoverAppends for one batch, if it is for this mbox.
+func (b *lockedMbox) recoverBatch(ctx context.Context, p *preparedFile) error {
 	if p.Path != durable.EscapePath(b.path) || p.Inode != b.inode {
 		return nil
 	}
@@ -48,7 +49,7 @@ func (b *box) recoverBatch(ctx context.Context, p *preparedFile) error {
 		if mark == markLanded || mark == markGone || sp.mbox >= b.size {
 			continue
 		}
-		// Not later: a write that is not finished is taken back.
+		// Check ctx only here: complete would undo a write that ctx interrupts.
 		if err := ctx.Err(); err != nil {
 			return b.sink.osError("recover", err)
 		}
@@ -59,7 +60,7 @@ func (b *box) recoverBatch(ctx context.Context, p *preparedFile) error {
 		if !ok {
 			continue
 		}
-		if err := b.land(ctx, p, n); err != nil {
+		if err := b.complete(ctx, p, n); err != nil {
 			return err
 		}
 		changed = true
@@ -70,19 +71,20 @@ func (b *box) recoverBatch(ctx context.Context, p *preparedFile) error {
 	return b.saveMarks(p)
 }
 
-// land writes a message that is known to fit and syncs it. What is there
-// already is written once more: after a failed sync it may be in memory only,
-// and would never be written again by itself. If that fails, what was there as a
-// whole stays: the caller may have been told that it landed.
-func (b *box) land(ctx context.Context, p *preparedFile, n int) error {
+// complete writes message n of a batch to its place in the mbox, syncs it, and sets
+// its mark. The caller knows that nothing else is there. It writes what is there
+// already once more: after a failed sync that may be only in memory, and the kernel
+// would not write it again. If complete fails, a message that was complete before
+// stays: the caller may have been told that it landed.
+func (b *lockedMbox) complete(ctx context.Context, p *preparedFile, n int) error {
 	sp := p.spanOf(n)
-	whole := b.size >= sp.mbox+sp.size
+	wasComplete := b.size >= sp.mbox+sp.size
 	err := b.writeSpan(ctx, p.file, sp)
 	if err == nil {
 		err = b.sync()
 	}
 	if err != nil {
-		if !whole {
+		if !wasComplete {
 			b.undoWrite(sp)
 		}
 		return b.sink.osError("append", err)
@@ -91,7 +93,7 @@ func (b *box) land(ctx context.Context, p *preparedFile, n int) error {
 	return nil
 }
 
-func (b *box) saveMarks(p *preparedFile) error {
+func (b *lockedMbox) saveMarks(p *preparedFile) error {
 	if err := p.saveMarks(); err != nil {
 		return b.sink.spool.Error("mark a message as landed", err)
 	}

@@ -7,10 +7,10 @@ import (
 	"io"
 )
 
-// contains reports whether message n of a batch is anywhere in the mbox, byte for
-// byte.
-func (b *box) contains(ctx context.Context, p *preparedFile, n int) (bool, error) {
-	sp := p.textSpan(n) // the newlines before it may be another's now
+// contains reports whether message n of a batch is anywhere in the mbox, octet
+// for octet.
+func (b *lockedMbox) contains(ctx context.Context, p *preparedFile, n int) (bool, error) {
+	sp := p.textSpan(n) // another message may come before it now
 	needle := make([]byte, min(1<<10, sp.size))
 	if err := b.readSpool(p.file, needle, sp.spool); err != nil {
 		return false, err
@@ -33,7 +33,7 @@ func (b *box) contains(ctx context.Context, p *preparedFile, n int) (bool, error
 			if sp.mbox = at + int64(from); sp.mbox+sp.size > b.size {
 				return false, nil
 			}
-			if same, err := b.comparePieces(p.file, sp, bytes.Equal); same || err != nil {
+			if same, err := b.compareSpan(p.file, sp, bytes.Equal); same || err != nil {
 				return same, err
 			}
 		}

@@ -13,13 +13,13 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
-// Settle implements deliver.Sink. Once it has locked the mbox, a message that
-// was begun is there and marked. One that was not begun, it appends if the
-// mbox still ends where the message belongs. If the mbox has changed, it looks
-// for the message everywhere in it, and answers Unknown if it is not there. A
-// token that it cannot read is Unknown too.
+// Settle implements deliver.Sink. Locking the mbox completes and marks a message of which
+// a part was written. If nothing of it was written, Settle appends it, provided that the
+// mbox still ends where the message belongs. If the mbox has changed, Settle searches all
+// of it for the message, and returns Unknown if it does not find it. For a token that it
+// cannot read, it returns Unknown.
 //
-// Without its spool file, a message counts as landed if it is in its place.
+// If the spool file is gone, the message has landed if it is at its offset in the mbox.
 func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, error) {
 	if err := ctx.Err(); err != nil {
 		return deliver.Unknown, s.osError("settle", err)
@@ -30,7 +30,7 @@ func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, err
 	}
 	b, err := s.lock(ctx, path, t.Spool, false)
 	if errors.Is(err, fs.ErrNotExist) && s.checkPath(path) == nil {
-		b, err = nil, nil // its directory is there, and it is not
+		b, err = nil, nil // only the mbox is missing, not its directory
 	}
 	if err != nil {
 		return deliver.Unknown, err
@@ -59,12 +59,11 @@ func (s *Sink) Made(promise string) bool {
 	return ok && path == durable.RealPath(s.path)
 }
 
-// settleBySpool answers for message n of a batch. b is nil if the mbox is
-// gone.
-func (s *Sink) settleBySpool(ctx context.Context, b *box, p *preparedFile, n int) (deliver.Verdict, error) {
+// settleBySpool settles message n of a batch. b is nil if the mbox does not exist.
+func (s *Sink) settleBySpool(ctx context.Context, b *lockedMbox, p *preparedFile, n int) (deliver.Verdict, error) {
 	switch {
 	case p.marks[n] == markLanded:
-		// A mark may be younger than the last sync.
+		// The mark may not have been synced.
 		if err := p.file.Sync(); err != nil {
 			return deliver.Unknown, s.spool.Error("sync a batch", err)
 		}
@@ -74,7 +73,7 @@ func (s *Sink) settleBySpool(ctx context.Context, b *box, p *preparedFile, n int
 	case b == nil:
 		p.marks[n] = markGone
 	case p.Inode == b.inode && p.spanOf(n).mbox == b.size:
-		if err := b.land(ctx, p, n); err != nil {
+		if err := b.complete(ctx, p, n); err != nil {
 			return deliver.Unknown, err
 		}
 	default:
@@ -97,16 +96,16 @@ func (s *Sink) settleBySpool(ctx context.Context, b *box, p *preparedFile, n int
 		return deliver.Unknown, s.spool.Error("mark a message as settled", err)
 	}
 	if p.marks[n] == markLanded {
-		// Sweep removes the file: until then, whoever asks again is told the
-		// same, wherever the owner has moved the mail.
+		// The file stays until Sweep, so that Settle returns the same again, even if
+		// the owner moves the message.
 		return deliver.Landed, nil
 	}
 	return deliver.Unknown, nil
 }
 
-// settleByToken answers when the spool file is gone: after Commit, if its
-// caller did not journal what it was told.
-func (b *box) settleByToken(t token) (deliver.Verdict, error) {
+// settleByToken settles a message whose spool file is gone, as it is after a Commit whose
+// receipts the caller could not record. b is nil if the mbox does not exist.
+func (b *lockedMbox) settleByToken(t token) (deliver.Verdict, error) {
 	if b == nil {
 		return deliver.Unknown, nil
 	}
