@@ -9,8 +9,8 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/program"
 )
 
-// One message may be too much for a program. After two in a row it is the
-// program that hangs, and each further message would cost as much time again.
+// A single timeout may be due to the message. After two in a row the program hangs, and
+// each further message would take as much time again.
 const (
 	maxTimeouts = 2
 	retryAfter  = 5 * time.Minute
@@ -19,8 +19,8 @@ const (
 // breaker keeps a program that hangs from being run.
 type breaker struct {
 	mu       sync.Mutex
-	timeouts int       // runs in a row that did not end in time
-	retryAt  time.Time // when to try it, if late is maxLate or more
+	timeouts int       // how many runs in a row did not end in time
+	retryAt  time.Time // when the program may run again, if timeouts is maxTimeouts or more
 }
 
 // allow returns an error if the program is not to be run now. After the pause
@@ -39,7 +39,7 @@ func (b *breaker) allow(now time.Time) error {
 	return nil
 }
 
-// record tells how a run ended.
+// record records how a run ended; err is the error of program.Run.Do.
 func (b *breaker) record(now time.Time, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

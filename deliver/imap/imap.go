@@ -1,20 +1,25 @@
 // Package imap is a sink that appends to a folder of an IMAP server (RFC 9051,
 // RFC 3501).
 //
-// A batch waits in the spool until all of its messages are known to the last
-// octet: APPEND names the size first, and one whose message falls short is
-// never completed; the connection is closed instead. Before the first APPEND
-// a promise records how far the folder has come, its UIDVALIDITY and UIDNEXT.
-// After a crash the folder is asked what has arrived since.
+// APPEND sends the size of a message before its content. So a batch is first written to
+// the spool; if a message turns out to be shorter, the connection is closed and the APPEND
+// is not completed. The promises record the UIDVALIDITY and UIDNEXT of the folder before
+// the first APPEND. After a crash, Settle looks for the message among those that came
+// into the folder since.
 //
-// An IMAP literal can hold any octet but NUL, and what is in the folder must
-// be a message of lines that end in CRLF. So three things are repaired, and
-// nothing else is changed:
+// An IMAP literal can contain any octet except NUL, and the folder must contain messages
+// with CRLF at the end of lines. So three things are repaired, and nothing else is
+// changed:
 //
 //   - an LF without a CR before it becomes CRLF,
 //   - NUL becomes the octet 0x80, as c-client and Dovecot have it,
 //   - a message of no octets becomes an empty line, because an empty literal
-//     takes an APPEND back (RFC 3502 §6.3.11).
+//     cancels an APPEND (RFC 3502 §6.3.11).
+//
+// imap.go has the Sink; session.go, starttls.go, login.go and sasl.go the connection, and
+// wire.go what imapclient needs below it; batch.go and repair.go what happens before a
+// message is sent; append.go and multiappend.go the sending; settle.go and token.go what
+// follows a crash; errors.go the refusals of the server.
 package imap
 
 import (
@@ -57,18 +62,19 @@ type Options struct {
 	Flags []string
 	// Spool is where messages wait.
 	Spool *spool.Dir
-	// Idle is how long a connection is kept that nothing needs, a minute by
-	// default.
+	// Idle is how long an unused connection is kept; a minute by default.
 	Idle time.Duration
-	// Pool keeps it, with those of other sinks; nil is a pool of the sink's own.
+	// Pool keeps unused connections, together with those of other sinks. If it is
+	// nil, the sink has its own pool.
 	Pool *remote.Pool
-	// Login, unless empty, names what Server says. Sinks of a pool that have it in
-	// common use each other's connections: a server grants a user only a few.
+	// Login, unless it is empty, identifies the server and the user. Sinks of a Pool
+	// with the same Login share connections, of which a server allows a user only a
+	// few.
 	Login string
 }
 
-// Sink appends to one folder. It implements deliver.Sink. Its connection is kept
-// for a while, and used again, perhaps by another sink of the same Login.
+// Sink appends to one folder. It implements deliver.Sink. Its connection is kept for a
+// while and used again, perhaps by another sink with the same Login.
 type Sink struct {
 	server remote.Server
 	folder string
@@ -80,11 +86,11 @@ type Sink struct {
 	pool   *remote.Pool
 	key    any // of its connections in the pool
 
-	sem         chan struct{} // holds a token while somebody uses a connection, or what follows
-	sessionUses int           // of connections, so far
+	sem         chan struct{} // a mutex for the connection and the fields below, of capacity 1
+	sessionUses int           // how often a session was acquired
 	closed      bool          // no connection is kept any more
-	failedAt    time.Time     // when the server was last found to be of no use
-	failure     error         // why that was
+	failedAt    time.Time     // when a connection last failed
+	failure     error         // with this error
 }
 
 var _ deliver.Sink = (*Sink)(nil)
@@ -123,8 +129,8 @@ func New(o Options) (*Sink, error) {
 	return s, nil
 }
 
-// isInvalidFolderRune reports what must not be in a folder's name. U+FFFD stands for text
-// that was lost before it came here.
+// isInvalidFolderRune reports whether a rune must not be in the name of a folder. U+FFFD
+// stands for text that was lost in an earlier conversion.
 func isInvalidFolderRune(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }
 
 // isValidFlag follows RFC 9051 §9: flag, without \Recent and other flags of the
@@ -140,7 +146,7 @@ func isValidFlag(name string) bool {
 	})
 }
 
-// accountDigest tells the server and user from others, in a promise.
+// accountDigest identifies the server and the user in a promise.
 func (s *Sink) accountDigest() string { return digest(folderURL(&s.server, "")) }
 
 // folderURL names a folder of a server in the form of RFC 5092, unescaped.
@@ -152,11 +158,10 @@ func folderURL(server *remote.Server, folder string) string {
 	return "imap://" + user + server.Addr + "/" + folder
 }
 
-// Profile implements deliver.Sink. Delivery is once wherever the server can
-// answer what became of an APPEND. It cannot if the owner takes the message
-// away before it is asked, if the folder was made anew, if the server changes
-// what it stores, or if it still works on what an earlier connection sent.
-// Then the message comes again.
+// Profile implements deliver.Sink. A message arrives once if Settle finds out what became
+// of an APPEND. It may arrive twice if its owner moves it before Settle, if the folder was
+// created anew, if the server changes messages, or if it still works on an earlier
+// connection.
 func (s *Sink) Profile() deliver.Profile {
 	return deliver.Profile{Kind: "imap", Target: s.target, Way: s.server.Via.Way(), Guarantee: deliver.AtLeastOnce}
 }
@@ -176,8 +181,8 @@ func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 		}
 		leave()
 	default:
-		// Whoever has the connection finds out. To wait for an APPEND of the
-		// batch before would leave the line to the POP3 server idle.
+		// Another batch uses the connection, and so checks the server. Waiting for its
+		// APPEND would leave the connection to the POP3 server idle.
 	}
 	return &batch{Batch: s.spool.Batch(s.target), sink: s}, nil
 }
@@ -187,7 +192,7 @@ func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 // sink would create it. The error is a *deliver.Error.
 func (s *Sink) Check(ctx context.Context) (exists bool, err error) {
 	probe := &Sink{server: s.server, folder: s.folder, target: s.target, pool: s.pool, closed: true, sem: make(chan struct{}, 1)}
-	probe.key = probe // so that it connects
+	probe.key = probe // a key without connections in the pool
 	_, leave, err := probe.acquireSession(ctx, true)
 	if err == nil {
 		leave()

@@ -16,53 +16,53 @@ import (
 // noLimit is the session.limit of a server that names none.
 const noLimit = math.MaxInt64
 
-// session is a connection that is logged in. Whoever has the sink's turn, or
-// the pool, has it to himself.
+// session is a connection that is logged in. It is used by whoever holds Sink.sem, or else
+// kept in the pool.
 type session struct {
-	sink    *Sink // who used it last: what is known of the folder is of his
-	lastUse int   // Sink.uses then
+	sink    *Sink // which used it last; the fields about the folder are of its folder
+	lastUse int   // sink.sessionUses at that time
 	client  *imapclient.Client
 	wire    *wire
-	caps    imap.CapSet // those after the login
-	// secrets is what errors must not tell, nil before the login.
+	caps    imap.CapSet // the capabilities after the login
+	// secrets removes the secrets of the login from errors; nil before the login.
 	secrets *remote.Login
 
-	// validity is the folder's UIDVALIDITY, and next a UID from which on all
-	// were free when it was last asked; both are 0 if the server does not say.
+	// validity is the folder's UIDVALIDITY, and next a UID from which on no UID was
+	// used when the server was last asked. Both are 0 if the server does not say.
 	validity uint32
 	next     imap.UID
-	// limit is the largest message that the server takes, in octets.
+	// limit is the size of the largest message that the server takes, in octets.
 	limit int64
-	// single is set once the server refused an APPEND of several messages as if it
-	// were too much for it.
+	// noMultiAppend says that the server has refused an APPEND of several messages as
+	// too large.
 	noMultiAppend bool
-
-	// silent is set once the server did not tell which UID a message was given.
+	// hidesUIDs says that the server did not tell which UID a message was given.
 	hidesUIDs bool
 
-	// listed is what Settle has seen of a folder.
+	// listing is what Settle knows of a folder; nil if it knows nothing.
 	listing *listing
 }
 
-// acquireSession takes the turn and returns a session that looked at the folder: if ask
-// is true, now. The end of ctx breaks it until leave is called. Whoever waited for
-// his turn while the server proved to be of no use does not try it again.
-func (s *Sink) acquireSession(ctx context.Context, ask bool) (ses *session, leave func(), err error) {
+// acquireSession returns a session that knows the state of the folder; if refresh is true,
+// its present state. Until leave is called, the session is the caller's alone, and the end
+// of ctx breaks it. If another caller finds while this one waits that the server cannot be
+// used, both get the same error.
+func (s *Sink) acquireSession(ctx context.Context, refresh bool) (ses *session, leave func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, nil, s.fail("connect", err)
 	}
-	came := time.Now()
+	began := time.Now()
 	select {
 	case s.sem <- struct{}{}:
 	case <-ctx.Done():
 		return nil, nil, s.fail("wait for the connection", context.Cause(ctx))
 	}
-	// Else all that waited for a server that hangs would wait for it in turn.
-	if s.failedAt.After(came) {
+	// Otherwise all callers would wait for a server that hangs, one after the other.
+	if s.failedAt.After(began) {
 		defer func() { <-s.sem }()
 		return nil, nil, s.failure
 	}
-	ses, stop, err := s.reuseSession(ctx, ask)
+	ses, stop, err := s.reuseSession(ctx, refresh)
 	if ses == nil && err == nil {
 		if ses, stop, err = s.connect(ctx); err != nil {
 			s.server.ForgetTLSSession()
@@ -92,9 +92,9 @@ func (s *Sink) acquireSession(ctx context.Context, ask bool) (ses *session, leav
 	}, nil
 }
 
-// reuseSession returns a session that was kept, nil if there is none of use. That
-// a server has hung up is often noticed only when it is asked something.
-func (s *Sink) reuseSession(ctx context.Context, ask bool) (*session, func(), error) {
+// reuseSession returns a session from the pool; nil if there is none or the server has
+// hung up, which is often noticed only at the next command.
+func (s *Sink) reuseSession(ctx context.Context, refresh bool) (*session, func(), error) {
 	ses, _ := s.pool.Take(s.key).(*session)
 	if ses == nil {
 		return nil, nil, nil
@@ -102,10 +102,11 @@ func (s *Sink) reuseSession(ctx context.Context, ask bool) (*session, func(), er
 	var err error
 	if !ses.wire.isBroken() {
 		stop := remote.BindContext(ctx, ses.wire.Conn)
-		if ses.sink != s || ses.lastUse != s.sessionUses { // it knows another folder, or this one as it was
-			ses.sink, ses.noMultiAppend, ses.hidesUIDs, ask = s, false, false, true
+		// If another sink or session was used since, it does not know the folder's state.
+		if ses.sink != s || ses.lastUse != s.sessionUses {
+			ses.sink, ses.noMultiAppend, ses.hidesUIDs, refresh = s, false, false, true
 		}
-		if ask {
+		if refresh {
 			err = ses.refreshFolder()
 		}
 		if err == nil {
@@ -120,7 +121,7 @@ func (s *Sink) reuseSession(ctx context.Context, ask bool) (*session, func(), er
 	return nil, nil, err
 }
 
-// Quit takes leave of the server and hangs up.
+// Quit logs out and closes the connection. It implements remote.Session.
 func (ses *session) Quit() {
 	if !ses.wire.isBroken() {
 		remote.SetTimeout(ses.wire.Conn, time.Second)
@@ -129,7 +130,7 @@ func (ses *session) Quit() {
 	_ = ses.client.Close()
 }
 
-// connect opens a session and looks at the folder.
+// connect opens a session and reads the state of the folder.
 func (s *Sink) connect(ctx context.Context) (ses *session, stop func(), err error) {
 	conn, err := s.server.Connect(ctx)
 	if err != nil {
@@ -167,11 +168,11 @@ func (s *Sink) connect(ctx context.Context) (ses *session, stop func(), err erro
 	return ses, stop, nil
 }
 
-// opLook is what failed if there is no folder.
+// opLook is the deliver.Error.Op if the folder is missing.
 const opLook = "look at the folder"
 
-// refreshFolder asks how far the folder has come, and creates it if it is missing and
-// that is wanted.
+// refreshFolder reads the state of the folder. It creates a missing one if Options.Create
+// is set.
 func (ses *session) refreshFolder() error {
 	if err := ses.closeFolder(); err != nil {
 		return err
@@ -186,8 +187,8 @@ func (ses *session) refreshFolder() error {
 		if err != nil {
 			return ses.fail("create the folder", err)
 		}
-		// Mail programs show what is subscribed. A folder that they do not
-		// show is no reason to keep the mail.
+		// Mail programs show the subscribed folders. If this fails, the mail can be
+		// delivered all the same.
 		_ = ses.client.Subscribe(ses.sink.folder).Wait()
 		err = ses.readStatus()
 	}
@@ -204,7 +205,7 @@ func (ses *session) refreshFolder() error {
 	return e
 }
 
-// readStatus asks for the state of the folder.
+// readStatus reads UIDVALIDITY, UIDNEXT and APPENDLIMIT of the folder.
 func (ses *session) readStatus() error {
 	limit, _ := ses.caps.AppendLimit()
 	data, err := ses.client.Status(ses.sink.folder, &imap.StatusOptions{
@@ -225,9 +226,9 @@ func (ses *session) readStatus() error {
 	return nil
 }
 
-// closeFolder leaves the folder that Settle has opened: a server keeps the
-// selected one in step with each APPEND, and STATUS is not for it (RFC 9051
-// §6.3.11). It was opened for reading only, so CLOSE removes nothing.
+// closeFolder closes the folder that Settle has opened. STATUS must not be used on the
+// selected folder (RFC 9051 §6.3.11), and the server would report each APPEND to it. It was
+// opened read-only, so that CLOSE removes nothing.
 func (ses *session) closeFolder() error {
 	if ses.client.State() != imap.ConnStateSelected {
 		return nil

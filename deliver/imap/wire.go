@@ -18,10 +18,9 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/remote"
 )
 
-// maxResponse bounds one response of the server, literals included, and maxAnswer
-// all that it says without being asked anything new. What of messages is in literals
-// does not count for that, since nobody keeps it; of the rest, imapclient or we keep
-// about as much.
+// maxResponse bounds one response of the server, in octets, literals included. maxAnswer
+// bounds what the server may send after a command, since about as much is kept in memory.
+// Literals of FETCH responses do not count for maxAnswer, because they are not kept.
 const (
 	maxResponse = 16 << 20
 	maxAnswer   = 32 << 20
@@ -32,7 +31,7 @@ var (
 	errEndless = errors.New("the server sends an endless response")
 )
 
-// wire lies between imapclient and the connection, and does six things.
+// wire is a net.Conn between imapclient and the connection. It does six things.
 //
 // It makes literals of any size non-synchronising: imapclient has a literal of
 // more than 4,096 octets wait for the server's consent even if the server
@@ -44,51 +43,49 @@ var (
 // wire sends the length of the first message as that literal's, and of the set
 // of UIDs in the answer it passes on the first.
 //
-// It mends what imapclient makes of SASL, as long as an exchange is under way. An
-// empty response it writes as an empty line: imapclient writes "=", which stands
-// for an initial response alone (RFC 4959 §3). SCRAM and GSSAPI have such
-// responses. An empty challenge it passes on as "=", which imapclient takes for
-// one: an empty line it takes for the server's wish for an initial response,
-// though LOGIN has none, and some servers ask its questions in this way.
+// It corrects SASL exchanges. It sends an empty response, which SCRAM and GSSAPI have, as
+// an empty line: imapclient sends "=", which is valid for an initial response only
+// (RFC 4959 §3). It passes an empty challenge to imapclient as "=": imapclient takes an
+// empty line for a request for an initial response, although LOGIN has none and some
+// servers send an empty challenge for it.
 //
 // It writes response codes in upper case.
 //
-// It bounds what the server sends, and it remembers why the connection broke:
-// imapclient flattens that into text.
+// It bounds what the server sends, and it keeps the error that broke the connection, of
+// which imapclient keeps only the text.
 //
-// The deadlines that imapclient sets are left out. They would count what wire
-// has read ahead; the connection has its own.
+// It ignores the deadlines that imapclient sets: wire reads ahead, so they would apply at
+// the wrong time. The connection has its own.
 type wire struct {
 	net.Conn
 	r   *bufio.Reader
-	out *io.PipeWriter // what the server sends, to in
+	out *io.PipeWriter // what the server sends; imapclient reads it from in
 	in  *io.PipeReader
-	// over is closed once all is passed on that the server ever said.
+	// readerDone is closed when the connection has ended and all is passed on.
 	readerDone chan struct{}
 
-	// exchange is set while SASL is spoken, cancelled once we have enough of it.
+	// saslActive is set during a SASL exchange, saslCancelled once we cancel it.
 	saslActive, saslCancelled atomic.Bool
-	// said is what the server has said since the last Write, see maxAnswer.
+	// received counts the octets since the last Write, for maxAnswer.
 	received atomic.Int64
-	// literal is the next literal that is not to wait, nil for none.
+	// literal is the next literal that must not wait; nil if there is none.
 	literal atomic.Pointer[literal]
-	// response is held while one is passed on, so that none is put into the
-	// middle of another.
+	// response is held while a response is passed on, so that injectResponse does not
+	// write into the middle of it.
 	response sync.Mutex
 
 	mu     sync.Mutex
 	err    error  // what broke the connection
-	bye    string // the server's farewell
-	uids   string // the last set of UIDs of which the first was passed on
+	bye    string // the text of the server's BYE
+	uids   string // the last set of UIDs that keepFirstUID has replaced
 	closed bool
 }
 
-// literal is one that imapclient has as of one size, and that is sent as of
-// another.
+// literal is a literal that imapclient announces with one size and wire with another.
 type literal struct{ announced, sent int64 }
 
-// newWire reads from conn until that ends. greeting comes before all that is
-// read.
+// newWire returns a wire that reads from conn until that ends. imapclient reads greeting
+// first.
 func newWire(conn net.Conn, greeting string) *wire {
 	w := &wire{Conn: conn, r: bufio.NewReaderSize(io.MultiReader(strings.NewReader(greeting), conn), 64<<10), readerDone: make(chan struct{})}
 	w.in, w.out = io.Pipe()
@@ -106,8 +103,8 @@ func newWire(conn net.Conn, greeting string) *wire {
 
 func (w *wire) Read(p []byte) (int, error) { return w.in.Read(p) }
 
-// Write implements net.Conn. imapclient sends a command up to a literal that
-// waits in one Write.
+// Write implements net.Conn. It relies on imapclient to send a command up to a
+// synchronising literal in a single Write.
 func (w *wire) Write(p []byte) (n int, err error) {
 	w.received.Store(0)
 	if w.saslActive.Load() && string(p) == "=\r\n" {
@@ -147,13 +144,13 @@ func (w *wire) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
-// isHangUp reports whether the server hung up before it had read all. It may have
-// said why.
+// isHangUp reports whether a write failed because the server has hung up. It may have sent
+// the reason before.
 func isHangUp(err error) bool {
 	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// injectResponse passes on a response that the server did not send.
+// injectResponse passes a response to imapclient that the server did not send.
 func (w *wire) injectResponse(response string) error {
 	w.response.Lock()
 	defer w.response.Unlock()
@@ -161,7 +158,7 @@ func (w *wire) injectResponse(response string) error {
 	return err
 }
 
-// forwardResponse waits for a response and passes it on.
+// forwardResponse reads a response from the server and passes it to imapclient.
 func (w *wire) forwardResponse() error {
 	if _, err := w.r.Peek(1); err != nil {
 		return err
@@ -205,15 +202,15 @@ func (w *wire) forwardResponse() error {
 	}
 }
 
-// responseCode is the beginning of a response with a code, whose letters may be of
-// either case (RFC 9051 §9). imapclient knows it in upper case alone.
+// responseCode matches the beginning of a response with a code. The server may send it in
+// lower case (RFC 9051 §9), but imapclient understands upper case only.
 var responseCode = regexp.MustCompile(`(?i)^\S+ (OK|NO|BAD|BYE|PREAUTH) \[[A-Z-]+`)
 
-// fetchResponse is the beginning of a response that shows a message (RFC 9051 §7.5.2).
+// fetchResponse matches the beginning of a FETCH response (RFC 9051 §7.5.2).
 var fetchResponse = regexp.MustCompile(`(?i)^\* [0-9]+ FETCH `)
 
-// mayHoldLiterals reports whether a response that begins with line may hold literals.
-// Those that end in a text for people do not, though the text may look it.
+// mayHoldLiterals reports whether a response that begins with line may contain literals.
+// Status responses do not, although their text may look like one. It keeps the text of BYE.
 func (w *wire) mayHoldLiterals(line []byte) bool {
 	rest, data := bytes.CutPrefix(line, []byte("* "))
 	if !data {
@@ -253,7 +250,7 @@ func (w *wire) Close() error {
 	return w.Conn.Close()
 }
 
-// fail remembers why the connection is of no more use.
+// fail records the first error, after which the connection cannot be used any more.
 func (w *wire) fail(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -262,15 +259,16 @@ func (w *wire) fail(err error) {
 	}
 }
 
-// isBroken reports whether the connection is of no more use.
+// isBroken reports whether the connection cannot be used any more.
 func (w *wire) isBroken() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.closed || w.err != nil
 }
 
-// cause is why the connection broke, nil if it was not the connection and not
-// the server's will. The server's words are without the secrets of the login.
+// cause returns why the connection broke, with the text of BYE if the server has ended it.
+// It returns nil if neither the connection nor the server is the reason. Secrets of the
+// login are masked.
 func (w *wire) cause(secrets *remote.Login) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -280,7 +278,7 @@ func (w *wire) cause(secrets *remote.Login) error {
 	return w.err
 }
 
-// eofAsHangUp names the error of a connection that ended in good order.
+// eofAsHangUp returns errHungUp for io.EOF, and any other error unchanged.
 func eofAsHangUp(err error) error {
 	if err == io.EOF {
 		return errHungUp
@@ -288,7 +286,7 @@ func eofAsHangUp(err error) error {
 	return err
 }
 
-// The deadlines of imapclient are left out.
+// The deadlines of imapclient are ignored.
 
 func (w *wire) SetDeadline(time.Time) error      { return nil }
 func (w *wire) SetReadDeadline(time.Time) error  { return nil }

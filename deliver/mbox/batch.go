@@ -18,10 +18,10 @@ import (
 // account.
 type batch struct {
 	spool.Batch
-	sink *Sink
-	path string // of the mbox, symbolic links resolved
-	ends     []int64  // where each message ends in the spool file
-	sums     [][]byte // the SHA-256 of each message
+	sink     *Sink
+	path     string      // of the mbox, symbolic links resolved
+	ends     []int64     // where each message ends in the spool file
+	sums     [][]byte    // the SHA-256 of each message
 	locked   *lockedMbox // nil unless it is locked
 	prepared *preparedFile
 }

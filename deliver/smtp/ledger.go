@@ -20,41 +20,38 @@ import (
 )
 
 const (
-	// ledgerAge is for how long the ledger is asked about a message that
-	// somebody never took, after it was noted last.
+	// ledgerAge is how long the record of a message counts after its last entry.
 	ledgerAge = 30 * 24 * time.Hour
-	// renewAge is the age from which on a message that comes again is noted
-	// again: it may be tried for longer than ledgerAge.
+	// renewAge is the age at which a message that is tried again gets a new entry,
+	// since it may be tried for longer than ledgerAge.
 	renewAge = 7 * 24 * time.Hour
-	// maxEntry bounds an entry: a hundred addresses, and what is around them.
-	// A longer line is none of ours, and is skipped.
+	// maxEntry bounds the octets of an entry, which has at most a hundred addresses.
+	// Longer lines are skipped.
 	maxEntry = 64 << 10
-	// maxDead is how many entries that nobody needs may be in the ledger.
+	// maxObsolete is how many obsolete entries the ledger may have, in addition to as
+	// many as are needed, before prune rewrites it.
 	maxObsolete = 100
 )
 
-// ledger is a file in the spool, one for each account and sink, that tells
-// which recipients have a message. It is appended to; when all that is in it
-// has been taken for everybody, it is emptied, or removed if it is empty; when most
-// of it has, another file takes its place.
+// ledger is a file in the spool, one for each account and sink, that records which
+// recipients have which message. Entries are appended. When all messages in it are
+// delivered to all of their recipients, prune empties the file; when most of them are, it
+// writes a new file; and it removes a file that is empty already.
 type ledger struct {
 	spool  *spool.Dir
-	owner  string // what the spool takes for an account; no account has a NUL
+	owner  string // the account for the spool; contains a NUL, as no account's name does
 	suffix string
 	now    func() time.Time
 	mu     sync.Mutex
-	name   string // of the file that was found last
+	name   string // the file that find found last
 }
 
-// record is what the ledger says of a message.
+// record is what the ledger knows of a message.
 type record struct {
 	delivered []string // the recipients who have it
-	// rest is how many did not, when it was noted last. If it is not 0, the
-	// message has not been taken for everybody whom it was for.
-	pending int
-	at      int64 // when that was, in seconds of Unix time
-	// content tells the message by what it says alone; empty if nobody noted it.
-	content string
+	pending   int      // how many do not have it yet, by the last entry
+	at        int64    // the time of the last entry, in seconds of Unix time
+	content   string   // contentOf the message; empty if no entry has it
 }
 
 // entry is a line of the ledger. A line that a power cut has torn is no JSON.
@@ -62,11 +59,11 @@ type entry struct {
 	Key string   `json:"key"`
 	At  int64    `json:"at"` // in seconds of Unix time
 	To  []string `json:"to,omitempty"`
-	// Rest is how many recipients of the message do not have it yet, and Content
-	// is what tells it if it comes by another unique-id.
+	// Rest is how many recipients of the message do not have it yet. Content is its
+	// contentOf, which identifies it if it comes with another unique-id.
 	Rest    int    `json:"rest,omitempty"`
 	Content string `json:"content,omitempty"`
-	// Forget says that the recipients are to be sent the message again.
+	// Forget says that the recipients in To are to get the message again.
 	Forget bool `json:"forget,omitempty"`
 }
 
@@ -82,16 +79,16 @@ func (s *Sink) ledger(account string) *ledger {
 	return l
 }
 
-// newLedger returns the ledger of a sink and an account, without a clock.
+// newLedger returns the ledger of a sink and an account. The caller sets now.
 func newLedger(dir *spool.Dir, sink, account string) *ledger {
 	owner := sink + "\x00" + account
 	sum := sha256.Sum256([]byte(owner))
 	return &ledger{spool: dir, owner: owner, suffix: "taken-" + hex.EncodeToString(sum[:16])}
 }
 
-// Rename has a sink know of the mail of an account what it knew of that of
-// another, which is forgotten there. Nobody may use the two accounts meanwhile.
-// After an error it can be called again.
+// Rename moves what a sink knows of the mail of account from to account to, and forgets
+// what it knew of that one. Neither account may be in use. After an error it can be
+// called again.
 func Rename(dir *spool.Dir, sink, from, to string) error {
 	ours, err := newLedger(dir, sink, from).find()
 	if err != nil || ours == "" {
@@ -137,7 +134,7 @@ func (l *ledger) create() error {
 	return l.write(nil)
 }
 
-// write makes a file with these entries.
+// write creates a file with these entries.
 func (l *ledger) write(entries []entry) error {
 	file, err := l.spool.Create(l.owner)
 	if err != nil {
@@ -159,7 +156,7 @@ func (l *ledger) write(entries []entry) error {
 	return err
 }
 
-// recordDelivered notes, durably, that recipients have a message, and how many do not.
+// recordDelivered durably records that recipients have a message, and how many do not.
 func (l *ledger) recordDelivered(m *message, to []string) error {
 	e := entry{Key: m.key, To: to, Rest: len(m.pending)}
 	if e.Rest > 0 {
@@ -168,7 +165,7 @@ func (l *ledger) recordDelivered(m *message, to []string) error {
 	return l.appendEntries(e)
 }
 
-// moveRecord gives a message what is known of the key from, its name until now.
+// moveRecord moves a record to message m from the key that the message had before.
 func (l *ledger) moveRecord(m *message, from string, r record) error {
 	var entries []entry
 	for some := range slices.Chunk(r.delivered, maxRecipients) {
@@ -180,7 +177,7 @@ func (l *ledger) moveRecord(m *message, from string, r record) error {
 	return l.appendEntries(entries...)
 }
 
-// forgetDelivered notes that recipients are to be sent a message again.
+// forgetDelivered records that recipients are to get a message again.
 func (l *ledger) forgetDelivered(key string, to []string) error {
 	for some := range slices.Chunk(to, maxRecipients) {
 		if err := l.appendEntries(entry{Key: key, To: some, Forget: true}); err != nil {
@@ -238,8 +235,7 @@ func (l *ledger) read() (map[string]record, error) {
 	return known, err
 }
 
-// records is read for those who hold mu. It also says how many entries there
-// are.
+// records is read for callers that hold mu. It also returns the number of entries.
 func (l *ledger) records() (known map[string]record, entries int, err error) {
 	known = make(map[string]record)
 	err = l.scan(func(e entry) {
@@ -261,10 +257,10 @@ func (l *ledger) records() (known map[string]record, entries int, err error) {
 	return known, entries, err
 }
 
-// timeAgo is a time in the past, in seconds of Unix time.
+// timeAgo returns the time d ago, in seconds of Unix time.
 func (l *ledger) timeAgo(d time.Duration) int64 { return l.now().Add(-d).Unix() }
 
-// scan shows the entries, oldest first.
+// scan calls see for each entry, the oldest first.
 func (l *ledger) scan(see func(entry)) error {
 	name, err := l.find()
 	if err != nil || name == "" {
@@ -298,7 +294,7 @@ func (l *ledger) scan(see func(entry)) error {
 	}
 }
 
-// prune drops what is known of messages that all of their recipients have.
+// prune removes the records of messages that all recipients have.
 func (l *ledger) prune() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -347,8 +343,8 @@ func (l *ledger) replace(entries []entry) error {
 	return err
 }
 
-// removeDuplicates removes the file that is not found, where a crash left two. It believes
-// nothing that was found before: another process may have used the ledger since.
+// removeDuplicates removes all files except the one that find returns, after a crash has
+// left two. It lists the folder anew, since another process may have used the ledger.
 func (l *ledger) removeDuplicates() error {
 	names, err := l.spool.List(l.suffix)
 	if l.name = ""; err != nil || len(names) == 0 {
@@ -364,8 +360,8 @@ func (l *ledger) removeDuplicates() error {
 	return nil
 }
 
-// truncateOrRemove empties the file. One that is empty already is removed: there has been no
-// mail since the last time, and who sweeps the folder reads all names in it.
+// truncateOrRemove empties the file. It removes one that is empty already, as there was no
+// mail since the last call: Sweep has to read all names in the folder.
 func (l *ledger) truncateOrRemove() error {
 	name, err := l.find()
 	if err != nil || name == "" {

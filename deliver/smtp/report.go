@@ -8,20 +8,21 @@ import (
 	"github.com/mailhaul/mailhaul/deliver"
 )
 
-// reporter reports what became of the messages of a batch. Refusals that may be
-// those of all mail wait until the whole batch tells.
+// reporter reports the receipts of a batch. It holds back refusals that may concern all
+// mail until the end of the batch shows whether they do.
 type reporter struct {
 	sink   *Sink
 	landed func(deliver.Receipt) error
 
-	anyDelivered   bool              // somebody has got a message
-	held           []deliver.Receipt // for want of a login, or of room
-	sameRefusal    []deliver.Receipt // of all messages until now, for good, in the same words
-	firstSender    string            // the sender of the first of those
-	severalSenders bool              // they have several
+	anyDelivered   bool              // a message was delivered
+	held           []deliver.Receipt // refused because a login or room is missing
+	sameRefusal    []deliver.Receipt // all messages until now, if all were refused in the same words
+	firstSender    string            // the sender of the first of sameRefusal
+	severalSenders bool              // sameRefusal has messages of several senders
 }
 
-// hold keeps the refusal of a message if it may be that of all mail.
+// hold holds back the refusal of a message if it may concern all mail, and reports
+// whether it does.
 func (v *reporter) hold(m *message, r deliver.Receipt) bool {
 	switch {
 	case asksLogin(r.Err) || isServerUnavailable(r.Err):
@@ -38,8 +39,8 @@ func (v *reporter) hold(m *message, r deliver.Receipt) bool {
 	return true
 }
 
-// report reports these receipts, and first those in alike: this verdict shows that
-// they were not about all mail.
+// report reports the receipts, after those in sameRefusal: another outcome shows that
+// these did not concern all mail.
 func (v *reporter) report(receipts ...deliver.Receipt) error {
 	receipts, v.sameRefusal = append(v.sameRefusal, receipts...), nil
 	for _, r := range receipts {
@@ -50,9 +51,9 @@ func (v *reporter) report(receipts ...deliver.Receipt) error {
 	return nil
 }
 
-// finish is to be called after the last of n messages. Its error may be a refusal
-// that is that of all mail. welcome says that the server wants no login for all.
-func (v *reporter) finish(n int, welcome bool) error {
+// finish is called after the last of n messages. It reports what was held back, or returns
+// a refusal that concerns all mail. rcptWithoutLogin is that of the sessions.
+func (v *reporter) finish(n int, rcptWithoutLogin bool) error {
 	if len(v.sameRefusal) == n && n > 1 && v.concernsAllMail() {
 		e, _ := errors.AsType[*deliver.Error](v.sameRefusal[0].Err)
 		e.Fault, e.Hint = deliver.FaultOperator, cmp.Or(e.Hint, allMailHint)
@@ -64,8 +65,8 @@ func (v *reporter) finish(n int, welcome bool) error {
 	for _, r := range v.held {
 		e, _ := errors.AsType[*deliver.Error](r.Err)
 		switch {
-		case asksLogin(e) && welcome:
-			e.Fault = deliver.FaultMessage // others need no login
+		case asksLogin(e) && rcptWithoutLogin:
+			e.Fault = deliver.FaultMessage // other messages need no login
 		case asksLogin(e), !v.anyDelivered:
 			return markUntaken(e)
 		}
@@ -76,16 +77,16 @@ func (v *reporter) finish(n int, welcome bool) error {
 	return nil
 }
 
-// concernsAllMail reports whether refusals in the same words are no refusals of one sender,
-// of whom all the messages may be.
+// concernsAllMail reports whether the refusals in sameRefusal concern all mail, and not
+// only the one sender of these messages.
 func (v *reporter) concernsAllMail() bool {
 	r, _ := errors.AsType[*ReplyError](v.sameRefusal[0].Err)
 	return v.severalSenders || v.sink.hasFixedSender() || r.blamesHello() || r.aboutRecipient()
 }
 
-// mayConcernAllMail reports whether the refusal of a message may be that of all mail: one of
-// this machine, or of recipients who are those of all mail. It is not if it is
-// about the sender, or if somebody has the message.
+// mayConcernAllMail reports whether the refusal of a message may concern all mail: it is
+// about this machine, or about recipients that all mail has. A refusal of the sender does
+// not, nor one of a message that a recipient has.
 func (s *Sink) mayConcernAllMail(m *message, refusal error) bool {
 	e, ok := errors.AsType[*ReplyError](refusal)
 	switch {
@@ -98,10 +99,10 @@ func (s *Sink) mayConcernAllMail(m *message, refusal error) bool {
 	}
 }
 
-// hasFixedSender reports whether all mail has one sender, whoever it is from.
+// hasFixedSender reports whether the options give all mail the same sender.
 func (s *Sink) hasFixedSender() bool { return s.o.Sender != "" || s.o.NullSender }
 
-// sameReply reports whether two refusals are in the same words.
+// sameReply reports whether two errors have the same *ReplyError.
 func sameReply(a, b error) bool {
 	e, _ := errors.AsType[*ReplyError](a)
 	f, _ := errors.AsType[*ReplyError](b)

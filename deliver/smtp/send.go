@@ -19,13 +19,13 @@ import (
 // every server must take (RFC 5321 §4.5.3.1.8).
 const maxRecipients = 100
 
-// result is what a server made of one transaction.
+// result is the outcome of one transaction.
 type result struct {
-	delivered []string // the recipients for whom it has the message
-	reply     string   // what it said to that
+	delivered []string // the recipients for whom the server has accepted the message
+	reply     string   // the server's reply to that
 	refusals  []recipientRefusal
-	// left is how many recipients, the last ones, the server did not want in
-	// this transaction, and may want in another.
+	// deferred is how many recipients, the last ones, the server did not accept in
+	// this transaction because they were too many. They need another one.
 	deferred int
 }
 
@@ -35,17 +35,19 @@ func (r *result) refuseAll(why error) { r.refusals = append(r.refusals, recipien
 // brokenError means that a session cannot be used any more.
 type brokenError struct {
 	err error
-	// again says that the message's end was not sent, so that the server
-	// cannot have taken it; refused that it said so, and the result tells.
-	// Both are set if some recipients were refused and the others not answered.
+	// retryable says that the end of the message was not sent, so that the server
+	// cannot have accepted it. hasRefusal says that the server has refused the message,
+	// and that the result has the refusals. Both are set if the server has refused some
+	// recipients and not answered for the others.
 	retryable, hasRefusal bool
 }
 
 func (e *brokenError) Error() string { return e.err.Error() }
 func (e *brokenError) Unwrap() error { return e.err }
 
-// send makes one transaction, for those of the recipients whom the server
-// accepts. An error is a *brokenError; even then the result is true.
+// send makes one transaction for the recipients in to. The message goes to those that the
+// server accepts. The error is a *brokenError, which wraps a *readError if the spool could
+// not be read; the result is valid even then.
 func (ss *session) send(m *message, to []string, body io.Reader) (*result, error) {
 	res := new(result)
 	ss.mailAccepted = false
@@ -68,7 +70,7 @@ func (ss *session) send(m *message, to []string, body io.Reader) (*result, error
 	}
 	ss.mailAccepted = true
 	var accepted []string
-	refused := false // one of them, by the server
+	refused := false // the server has refused a recipient
 	for n, addr := range to {
 		if needsUTF8(addr) && !utf8 {
 			res.refusals = append(res.refusals, recipientRefusal{to: addr, why: errRecipientUTF8})
@@ -114,15 +116,15 @@ func (ss *session) send(m *message, to []string, body io.Reader) (*result, error
 		return res, &brokenError{err: why, hasRefusal: true}
 	}
 	if err != nil {
-		// Close would submit what is there; to hang up is the only way out of
-		// DATA that does not (RFC 5321 §4.1.1.4).
+		// Close would submit what was sent. Only hanging up ends DATA without that
+		// (RFC 5321 §4.1.1.4).
 		return res, &brokenError{err: err, retryable: true}
 	}
 	return res, ss.endData(data, res, accepted)
 }
 
-// readEarlyRefusal returns the refusal of a server that hung up while a message was
-// being sent, since it had seen enough of it. nil is any other trouble.
+// readEarlyRefusal returns the refusal of a server that hung up before the whole message
+// was sent; err is the error of sending it. It returns nil for any other error.
 func (ss *session) readEarlyRefusal(err error) error {
 	if !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
 		return nil
@@ -144,10 +146,10 @@ func (ss *session) readEarlyRefusal(err error) error {
 	return why
 }
 
-// endData ends the message and reads what became of it for those whom the
-// server has accepted. RFC 5321 §4.5.3.2.6 has a client wait twice as long for
-// this reply as for others, and RFC 1047 tells why: who gives up too early
-// sends the message again.
+// endData ends the message and reads the replies for the recipients in to, which the
+// server has accepted. RFC 5321 §4.5.3.2.6 wants a client to wait twice as long for this
+// reply as for others, since a client that gives up too early sends a duplicate
+// (RFC 1047).
 func (ss *session) endData(data *gosmtp.DataCommand, res *result, to []string) error {
 	silence := ss.sink.o.Server.EffectiveTimeout()
 	remote.SetTimeout(ss.conn, 2*silence)
@@ -185,12 +187,13 @@ func (ss *session) endData(data *gosmtp.DataCommand, res *result, to []string) e
 		return nil
 	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		err = joined.Unwrap()[0] // without the refusals, which are told on their own
+		err = joined.Unwrap()[0] // the others are refusals, which are in res
 	}
 	return ss.unknownOutcome(err)
 }
 
-// unknownOutcome marks what went wrong after the end of the message was sent.
+// unknownOutcome returns the error of a session that broke after the end of the message
+// was sent: the server may have accepted the message.
 func (ss *session) unknownOutcome(err error) error {
 	if b, ok := errors.AsType[*brokenError](err); ok {
 		err = b.err
@@ -198,8 +201,8 @@ func (ss *session) unknownOutcome(err error) error {
 	return &brokenError{err: asReplyError("message", maskSecrets(ss.login, err))}
 }
 
-// splitError tells a refusal from an error that breaks the session, which a
-// reply of 421 does too.
+// splitError returns err, the error of a command, as why if it is a refusal, or else as
+// broken. A reply of 421 also breaks the session.
 func (ss *session) splitError(verb string, err error) (why, broken error) {
 	if err == nil {
 		return nil, nil
@@ -211,8 +214,8 @@ func (ss *session) splitError(verb string, err error) (why, broken error) {
 	return nil, &brokenError{err: err, retryable: true}
 }
 
-// reset ends a transaction that was refused. That counts, even if the server
-// hangs up on whom it refuses.
+// reset ends a transaction that was refused. The refusal counts even if the server hangs
+// up now.
 func (ss *session) reset() error {
 	if err := ss.client.Reset(); err != nil {
 		return &brokenError{err: asReplyError("RSET", maskSecrets(ss.login, err)), hasRefusal: true}

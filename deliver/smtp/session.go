@@ -22,7 +22,7 @@ const (
 	maxCommand = 512
 	// quitSilence is how long a server may take to answer QUIT.
 	quitSilence = 5 * time.Second
-	// forever is for deadlines that remote sets better.
+	// noTimeout turns off the deadlines of go-smtp: package remote sets better ones.
 	noTimeout = 1000 * time.Hour
 )
 
@@ -32,14 +32,14 @@ type session struct {
 	conn   net.Conn // of package remote
 	client *gosmtp.Client
 	login  *remote.Login // whose secrets replies are not to repeat; nil without one
-	// begun says that the server has accepted the sender of a message, which it may
-	// have died over since.
+	// mailAccepted says that the server has accepted MAIL for the last message. If
+	// the connection breaks after that, the message may be the reason.
 	mailAccepted bool
-	// used says that the session has been idle or has done something, so that
-	// the server may have hung up for no fault of the message's.
+	// mayBeStale says that the session was idle or has sent a message before, so that
+	// the server may hang up for a reason that is not the next message.
 	mayBeStale bool
-	// welcome says that the server had another answer to a recipient than to
-	// ask for a login: it does not want one for all mail.
+	// rcptWithoutLogin says that the server has answered a RCPT without asking for a
+	// login: it does not require one for all mail.
 	rcptWithoutLogin bool
 }
 
@@ -54,7 +54,7 @@ func (s *Sink) acquireSession(ctx context.Context) (*session, error) {
 	return s.connect(ctx)
 }
 
-// releaseSession keeps a session that nothing needs for a while.
+// releaseSession gives a session to the pool, to be used again.
 func (s *Sink) releaseSession(ss *session) {
 	ss.mayBeStale = true
 	s.o.Pool.Keep(s, ss, s.o.Idle)
@@ -94,7 +94,7 @@ func (ss *session) handshake(ctx context.Context) error {
 		}
 		ss.conn = conn
 	}
-	// go-smtp wants to be greeted, too.
+	// go-smtp expects a greeting, which was read already.
 	w := &wire{Conn: ss.conn, out: []byte("220 here\r\n"), hello: s.helloVerb() + " " + s.o.Hello + "\r\n"}
 	if ss.client = gosmtp.NewClient(w); s.o.LMTP {
 		ss.client = gosmtp.NewClientLMTP(w)
@@ -124,7 +124,7 @@ func (ss *session) handshake(ctx context.Context) error {
 	return nil
 }
 
-// openError is the error of a session that could not be opened.
+// openError returns the *deliver.Error of a session that could not be opened.
 func (s *Sink) openError(err error) error {
 	e := s.o.Server.Fail("connect", err)
 	r, ok := errors.AsType[*ReplyError](err)
@@ -149,7 +149,7 @@ func (ss *session) offers(extension string) bool {
 	return ok
 }
 
-// Quit takes leave of the server and hangs up.
+// Quit sends QUIT and closes the connection. It implements remote.Session.
 func (ss *session) Quit() {
 	remote.SetTimeout(ss.conn, quitSilence)
 	if ss.client.Quit() != nil {

@@ -15,23 +15,29 @@
 // without being announced, and once announced makes a relay bounce it when the
 // next server, as a local delivery agent often does, lacks the extension.
 //
-// The order of things:
+// The order of operations:
 //
-//	1 stage each message in the spool, repaired   2 sync the spool
-//	3 the caller journals the promises   4 send a message
-//	5 its recipients go into the ledger, which is synced
-//	6 the caller journals the landing   7 the next message: 4
+//	Stage    1 write each message to the spool file, repaired
+//	Prepare  2 sync the spool file and its folder
+//	         (the caller records the promises in its journal)
+//	Commit   for each message:
+//	         3 send it
+//	         4 record its recipients in the ledger, and sync that
+//	         (the caller records the landing in its journal)
 //
-// The server has the message from its last reply on. If this machine dies
-// between that reply and 5, the message is sent again: RFC 1047 tells why
-// this cannot be helped. From 5 on Settle knows that it landed.
+// The server has the message from its last reply on. If this machine dies between that
+// reply and 4, the message is sent again; RFC 1047 explains why that cannot be avoided.
+// After 4, Settle knows that the message landed.
 //
-// A message lands when the server has it for every recipient. It goes to all
-// whom the server accepts, in several transactions if they are more than a
-// hundred, or more than the server takes at once. The ledger remembers who has
-// it, and only the others are sent it when it comes again, even if the server's
-// address or the recipients have been put right since, or it comes by another
-// unique-id.
+// A message has landed when the server has it for every recipient. It goes to all
+// recipients that the server accepts, in several transactions if they are more than a
+// hundred or more than the server accepts at once. The ledger records who has it. When
+// the message is tried again, it goes only to the others, even if the server's address or
+// the recipients have been corrected meanwhile, or the message has another unique-id.
+//
+// smtp.go has the Sink, session.go, starttls.go and wire.go the connection, batch.go and
+// repair.go what happens before a message is sent, commit.go, send.go and report.go the
+// sending, reply.go the refusals, ledger.go and settle.go what is remembered.
 package smtp
 
 import (
@@ -52,10 +58,10 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
-// Options tune a sink. Server and Spool are required.
+// Options are the settings of a Sink. Server and Spool are required.
 type Options struct {
-	// Name is what the sink is called, whatever its server and its recipients
-	// are. The ledger is kept by it, so no two sinks may share one.
+	// Name is the name of the sink. It identifies the sink's ledger, even if the
+	// server or the recipients change, so no two sinks may have the same name.
 	Name string
 	// Server is where to connect to.
 	Server remote.Server
@@ -74,12 +80,12 @@ type Options struct {
 	NullSender bool
 	// Spool is where messages and the ledger wait.
 	Spool *spool.Dir
-	// Idle is how long a connection is kept that nothing needs, 30 seconds by
-	// default.
+	// Idle is how long an unused connection is kept; 30 seconds by default.
 	Idle time.Duration
-	// Pool keeps it, with those of other sinks; nil is a pool of the sink's own.
+	// Pool keeps unused connections, together with those of other sinks. If it is
+	// nil, the sink has its own pool.
 	Pool *remote.Pool
-	// Now tells the time; nil is time.Now.
+	// Now returns the time; nil is time.Now.
 	Now func() time.Time
 }
 

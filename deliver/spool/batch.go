@@ -9,26 +9,25 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
-// Batch is what the batches of those sinks have in common that keep their
-// messages in the spool until Commit, most of them in one file, one behind the
-// other. They embed it.
+// Batch is the common part of the batches of sinks that keep messages in the spool until
+// Commit. These embed it. Most of them write all messages into File.
 type Batch struct {
 	dir    *Dir
 	target string
-	// File is open for reading and writing, and Name is what the Dir calls it;
-	// nil and empty until there is a message.
+	// File is open for reading and writing, and Name is its name in the Dir. They are
+	// nil and empty until Open.
 	File durable.File
 	Name string
 
 	err      error // why the batch can only be aborted
-	finished bool  // aborted, or given to Commit
+	finished bool  // Abort or BeginCommit was called
 }
 
 // Batch returns an empty batch of the sink whose Profile.Target is target.
 func (d *Dir) Batch(target string) Batch { return Batch{dir: d, target: target} }
 
-// Check is the beginning of a step, as Stage is one. Its error is what broke
-// the batch, or the end of ctx.
+// Check is called at the beginning of a step: "stage", "prepare". It returns an error if
+// the batch can only be aborted, or if ctx has ended.
 func (b *Batch) Check(ctx context.Context, step string) error {
 	if b.err != nil {
 		return b.err
@@ -39,7 +38,7 @@ func (b *Batch) Check(ctx context.Context, step string) error {
 	return nil
 }
 
-// Open creates the file, unless it is there.
+// Open creates File, unless it exists.
 func (b *Batch) Open(account string) error {
 	if b.File != nil {
 		return nil
@@ -52,8 +51,8 @@ func (b *Batch) Open(account string) error {
 	return nil
 }
 
-// TruncateTo cuts off a message that begins at start and could not be kept. It
-// returns why.
+// TruncateTo removes a message that begins at start from the end of File, because of the
+// error why. It returns that error, joined with its own if it fails.
 func (b *Batch) TruncateTo(start int64, why error) error {
 	if err := b.File.Truncate(start); err != nil && b.err == nil {
 		return b.Fail(errors.Join(why, b.dir.Error("truncate a batch", err)))
@@ -61,17 +60,17 @@ func (b *Batch) TruncateTo(start int64, why error) error {
 	return why
 }
 
-// Fail remembers and returns why the batch can only be aborted.
+// Fail records and returns why the batch can only be aborted.
 func (b *Batch) Fail(why error) error {
 	b.err = why
 	return why
 }
 
-// FailFile is Break for an error of a file, op being what failed: "write a batch".
+// FailFile is Fail for an error of File. op says what failed: "write a batch".
 func (b *Batch) FailFile(op string, err error) error { return b.Fail(b.dir.Error(op, err)) }
 
-// BeginCommit is the beginning of Commit, from which on Abort does nothing. Its
-// error is what broke the batch.
+// BeginCommit is called at the beginning of Commit. After it, Abort does nothing. It
+// returns an error if the batch can only be aborted.
 func (b *Batch) BeginCommit() error {
 	if b.err == nil {
 		b.finished = true
@@ -91,7 +90,7 @@ func (b *Batch) Abort() error {
 	return b.Discard()
 }
 
-// Discard closes and removes the file.
+// Discard closes and removes File.
 func (b *Batch) Discard() error {
 	if b.File == nil {
 		return nil

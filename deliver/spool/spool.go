@@ -1,5 +1,7 @@
-// Package spool keeps messages on the local disk, private to mailhaul, for
-// sinks that need a whole message before they can act on it.
+// Package spool keeps messages in private files on the local disk, for sinks and filters
+// that need a whole message before they can act on it. spool.go has the folder and its
+// files, batch.go what is common to the batches of these sinks, and stdin.go opens a
+// file for a program to read.
 package spool
 
 import (
@@ -25,7 +27,7 @@ type Dir struct {
 	path string
 
 	mu    sync.Mutex
-	ready bool // the folder is there and its name is durable
+	ready bool // the folder exists and its name is durable
 }
 
 // New returns the spool in the folder path, whose parent must exist when the
@@ -34,20 +36,19 @@ func New(path string, fsys durable.FS) *Dir {
 	return &Dir{fs: fsys, path: path}
 }
 
-// Path is the path of a file in the spool.
+// Path returns the path of a file in the spool.
 func (d *Dir) Path(name string) string { return filepath.Join(d.path, name) }
 
-// Create creates an empty file for account, open for reading and writing and
-// readable by its owner only. Its Name is a path; the base of it is what the
-// other methods take. The file and its name are durable after its Sync and
-// that of the Dir.
+// Create creates an empty file for account and opens it for reading and writing. Only its
+// owner can read it. The Name of the file is a path; the other methods take the base of
+// it. The file is durable after its Sync, and its name after that of the Dir.
 //
-// The name begins with a digest of account, for Sweep. Nothing that a server
-// sent is ever part of it.
+// The name begins with a digest of account, for Sweep. Nothing that a server sent is part
+// of it.
 func (d *Dir) Create(account string) (durable.File, error) {
 	f, err := d.create(account)
 	if errors.Is(err, fs.ErrNotExist) {
-		// Somebody has removed the folder since it was found.
+		// The folder was removed since ensureFolder.
 		d.mu.Lock()
 		d.ready = false
 		d.mu.Unlock()
@@ -68,8 +69,8 @@ func (d *Dir) create(account string) (durable.File, error) {
 	return f, nil
 }
 
-// ensureFolder creates the folder if it is missing. Its name is synced even if it is
-// there: who created it may have died before that.
+// ensureFolder creates the folder if it is missing, and syncs its name. It does so even
+// if the folder exists: the process that created it may have died before it did.
 func (d *Dir) ensureFolder() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -86,7 +87,7 @@ func (d *Dir) ensureFolder() error {
 	return nil
 }
 
-// Open opens a file for reading and writing. If it is not there, the error is
+// Open opens a file for reading and writing. If it does not exist, the error is
 // fs.ErrNotExist to errors.Is.
 func (d *Dir) Open(name string) (durable.File, error) {
 	f, err := d.fs.OpenFile(d.Path(name), os.O_RDWR, 0)
@@ -96,8 +97,8 @@ func (d *Dir) Open(name string) (durable.File, error) {
 	return f, nil
 }
 
-// Rename gives a file another suffix: what follows the first dot of its name.
-// It returns the new name.
+// Rename gives a file another suffix, which is what follows the first dot in its name. It
+// returns the new name.
 func (d *Dir) Rename(name, suffix string) (string, error) {
 	to := Base(name) + "." + suffix
 	if err := d.fs.Rename(d.Path(name), d.Path(to)); err != nil {
@@ -106,7 +107,7 @@ func (d *Dir) Rename(name, suffix string) (string, error) {
 	return to, nil
 }
 
-// Base is the part of a file's name that Rename keeps.
+// Base returns the part of a file's name that Rename keeps.
 func Base(name string) string {
 	base, _, _ := strings.Cut(name, ".")
 	return base
@@ -121,7 +122,7 @@ func (d *Dir) HasBase(base string) bool {
 	return err == nil && len(names) > 0
 }
 
-// Exists reports whether there is a file of that name, without reading the folder.
+// Exists reports whether there is a file of that name. It does not list the folder.
 func (d *Dir) Exists(name string) bool {
 	_, err := d.fs.Stat(d.Path(name))
 	return err == nil
@@ -135,7 +136,7 @@ func (d *Dir) List(suffix string) ([]string, error) {
 	})
 }
 
-// Remove removes a file; that it is not there is no error. The removal is not
+// Remove removes a file. It is no error if the file does not exist. The removal is not
 // synced: if a power cut undoes it, Sweep removes the file again.
 func (d *Dir) Remove(name string) error {
 	err := d.fs.Remove(d.Path(name))
@@ -153,8 +154,8 @@ func (d *Dir) Sync() error {
 	return nil
 }
 
-// Sweep removes all files of an account and nothing else. It goes on after a
-// file that it cannot remove and returns the first error.
+// Sweep removes all files of an account. If it cannot remove one, it continues with the
+// next and returns the first error.
 func (d *Dir) Sweep(account string) error {
 	own := prefix(account)
 	names, err := d.list(func(name string) bool { return strings.HasPrefix(name, own) })
@@ -166,7 +167,7 @@ func (d *Dir) Sweep(account string) error {
 	return err
 }
 
-// list returns the names that match; a folder that is missing is empty.
+// list returns the names for which match returns true. A missing folder has none.
 func (d *Dir) list(match func(string) bool) ([]string, error) {
 	entries, err := d.fs.ReadDir(d.path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -184,16 +185,16 @@ func (d *Dir) list(match func(string) bool) ([]string, error) {
 	return names, nil
 }
 
-// prefix is what the names of an account's files begin with.
+// prefix returns the beginning of the names of an account's files.
 func prefix(account string) string {
 	sum := sha256.Sum256([]byte(account))
 	return hex.EncodeToString(sum[:8]) + "-"
 }
 
-// Error makes a *deliver.Error of what went wrong with a file that Create or
-// Open returned, op being what failed: "write a message". It names the spool,
-// whose disk is another than that of the mail's destination as often as not,
-// and has a hint. An error that is a *deliver.Error already stays as it is.
+// Error returns a *deliver.Error for an error of a file that Create or Open returned. op
+// says what failed: "write a message". The error names the spool, which is often on
+// another disk than the destination of the mail, and has a hint. A *deliver.Error is
+// returned unchanged.
 func (d *Dir) Error(op string, err error) error {
 	if _, ok := errors.AsType[*deliver.Error](err); ok {
 		return err
@@ -208,8 +209,8 @@ func (d *Dir) Error(op string, err error) error {
 	return e
 }
 
-// MessageError is Error for a message that could not be written to a file of its
-// own: if it is too large for a file, that is the message's fault.
+// MessageError is Error for a file that holds a single message. If it is too large for
+// the file system, the error is a FaultMessage.
 func (d *Dir) MessageError(err error) error {
 	const op = "write a message"
 	if e, ok := deliver.TooLarge(d.path, op, err); ok {

@@ -8,9 +8,8 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
-// OpenStdin opens a file for a program to read, from its beginning and without a
-// way to write to it. A program sees no file system but the operating system's:
-// of another, it gets a copy.
+// OpenStdin opens a file read-only, as the standard input of a program. If the spool is
+// not on the file system of the operating system, as in tests, the program gets a copy.
 func (d *Dir) OpenStdin(name string) (*os.File, error) {
 	var f *os.File
 	var err error
@@ -25,7 +24,7 @@ func (d *Dir) OpenStdin(name string) (*os.File, error) {
 	return f, nil
 }
 
-// copyOut returns a copy of a file, which is gone once it is closed.
+// copyOut returns a copy of a file. The copy has no name and disappears when it is closed.
 func (d *Dir) copyOut(name string) (_ *os.File, err error) {
 	f, err := d.Open(name)
 	if err != nil {
