@@ -15,26 +15,24 @@ import (
 )
 
 const (
-	// window is how many messages may be on their way without an answer.
+	// window is how many APPENDs may be sent before the first is answered.
 	window = 100
-	// smallLiteral is the largest that need not wait under LITERAL- (RFC 7888
-	// §5), and the largest that imapclient sends without waiting.
+	// smallLiteral is the size of the largest literal that need not wait for the
+	// server under LITERAL- (RFC 7888 §5), and that imapclient sends without waiting.
 	smallLiteral = 4096
 )
 
-// Commit implements deliver.Batch. Where the server takes literals without
-// consent, messages follow each other without waiting for the answers; and where
-// it offers MULTIAPPEND (RFC 3502), many go in one APPEND. If it refuses, it is
-// asked for each alone. It is to have taken none then, but not all servers undo
-// what they have begun: if the folder has moved on, the promises are left to be
-// settled.
+// Commit implements deliver.Batch. If the server has LITERAL+, messages are sent without
+// waiting for the answers. If it also has MULTIAPPEND (RFC 3502), many messages go in one
+// APPEND: some servers need several times as long for each APPEND as for a message in
+// one, and the longer the more messages the folder has. If the server refuses such an
+// APPEND, each message is sent alone. It should have stored none of them, but not all
+// servers undo what they have begun: if UIDNEXT has changed, the promises are left to
+// Settle.
 //
-// Some servers need several times as long for each APPEND as for a message in
-// one, and the longer, the more the folder holds.
-//
-// A refusal that would meet every message, such as that of a full mailbox, is
-// Commit's own error. It is Untaken: the server has answered for all that was sent.
-// Blameless it is not, since there may be room for other messages.
+// A refusal that concerns every message, such as that of a full mailbox, is Commit's own
+// error. It is Untaken: the server has answered for all messages that were sent. It is not
+// Blameless, since there may be room for smaller messages.
 func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
 	if err := b.BeginCommit(); err != nil {
 		return err
@@ -75,32 +73,32 @@ type appender struct {
 	buf    []byte
 
 	next              int              // the message to be sent next
-	aloneUntil        int              // those before this one go alone
-	nextBefore        imap.UID         // how far the folder was when some were refused together, 0 if it is still there
-	inFlight          []*flight        // sent and not answered
-	undecided         []refusedMessage // refused, perhaps for their own sake
-	lastLanded        int              // the last message that landed, -1 before that
-	smallestOverQuota *refusedMessage  // the smallest message that there was no room for
+	aloneUntil        int              // messages before this one are sent alone
+	nextBefore        imap.UID         // UIDNEXT before a refused multi-APPEND; 0 if there is none to check
+	inFlight          []*flight        // sent and not answered yet
+	undecided         []refusedMessage // refused; finish decides whether the message is the reason
+	lastLanded        int              // the last message that landed; -1 before that
+	smallestOverQuota *refusedMessage  // the smallest message for which there was no room
 	stopErr           *deliver.Error   // why nothing more is sent
 	landedErr         error            // of landed: nothing more is sent or reported
 }
 
-// flight is count messages on their way, from the n-th on.
+// flight is an APPEND that was sent, with count messages from the n-th on.
 type flight struct {
 	n, count int
 	cmd      *imapclient.AppendCommand
-	// refusal is the server's, if it came before the literal was sent.
+	// refusal is the server's refusal if it came before the literal was sent.
 	refusal *imap.Error
 }
 
-// refusedMessage is a message that was refused for no reason given, or for want of room.
+// refusedMessage is a message that was refused without a reason or for lack of room.
 type refusedMessage struct {
 	n   int
 	err *deliver.Error
 }
 
-// sendAll sends messages until all are sent and answered, or until the session can
-// send no more. Its error leaves messages behind that may have landed or not.
+// sendAll sends messages until all are answered, or until the session cannot send any
+// more. After an error, the messages in flight may have landed or not.
 func (a *appender) sendAll(ses *session) error {
 	if err := ses.closeFolder(); err != nil {
 		return err
@@ -137,7 +135,7 @@ func (a *appender) sendAll(ses *session) error {
 	return lost
 }
 
-// send sends the next count messages.
+// send sends the next count messages in one APPEND. It does not wait for the answer.
 func (a *appender) send(ses *session, count int) (*flight, error) {
 	batch := a.messages[a.next : a.next+count]
 	first := batch[0]
@@ -169,7 +167,7 @@ func (a *appender) send(ses *session, count int) (*flight, error) {
 		_ = ses.client.Close()
 	}
 	closed := f.cmd.Close()
-	if err != nil && !early { // or the server has hung up on what it refuses
+	if err != nil && !early { // the server may have sent a refusal and hung up
 		_, answer := f.cmd.Wait()
 		f.refusal, early = errors.AsType[*imap.Error](answer)
 	}
@@ -187,8 +185,8 @@ func (a *appender) send(ses *session, count int) (*flight, error) {
 	return f, nil
 }
 
-// awaitAnswer waits for the oldest answer that is due. Its error means that there
-// will be none.
+// awaitAnswer waits for the answer to the oldest APPEND in flight, and reports or records
+// it. It returns an error if there will be no answer.
 func (a *appender) awaitAnswer(ses *session) error {
 	f := a.inFlight[0]
 	a.inFlight = a.inFlight[1:]
@@ -208,14 +206,14 @@ func (a *appender) awaitAnswer(ses *session) error {
 	if !ok {
 		return ses.fail("append", err)
 	}
-	// A refusal that came before the literal has imapclient end all commands
-	// with it, those that were not answered too.
+	// If a refusal comes before the literal, imapclient returns it for all commands in
+	// flight, although the server has not answered the others.
 	if slices.ContainsFunc(a.inFlight, func(later *flight) bool { return later.refusal == refusal }) {
 		return ses.sink.fail("append", errHungUp)
 	}
 	if f.count > 1 {
-		// What to think of a refusal is known once each was asked for alone. One of
-		// a message is no reason not to send others together.
+		// Send each alone, to see which are refused. If a single message is the reason,
+		// later ones can be sent together again.
 		a.next, a.aloneUntil, a.nextBefore = f.n, f.n+f.count, ses.next
 		ses.noMultiAppend = refusal.Type == imap.StatusResponseTypeBad || concernsAllMessages(refusal)
 		return nil
@@ -225,7 +223,7 @@ func (a *appender) awaitAnswer(ses *session) error {
 	case e.Fault == deliver.FaultMessage:
 		a.report(f.n, "", e)
 	case refusal.Code == imap.ResponseCodeOverQuota && !isThrottled(refusal):
-		// There may be room for one that is smaller.
+		// There may be room for a smaller message.
 		if a.smallestOverQuota == nil || a.messages[f.n].size < a.messages[a.smallestOverQuota.n].size {
 			a.smallestOverQuota = &refusedMessage{f.n, e}
 		}
@@ -239,10 +237,10 @@ func (a *appender) awaitAnswer(ses *session) error {
 	return nil
 }
 
-// places names the places of messages that landed, in the form of RFC 5092, and
-// learns from them how far the folder has come. A server that does not tell, though
-// it offers to, is asked before each batch from now on. ok is false if it tells of
-// others than there are messages.
+// places returns the URLs (RFC 5092) of the messages of an APPEND, and updates the state of
+// the folder. If the server does not tell the UIDs, the URLs are that of the folder, and
+// the state is read before each batch from now on. ok is false if the server returns
+// another number of UIDs than count.
 func (ses *session) places(data *imap.AppendData, count int) (places []string, ok bool) {
 	places = slices.Repeat([]string{ses.sink.target}, count)
 	uids := []imap.UID{data.UID}
@@ -284,7 +282,7 @@ func (a *appender) finish() error {
 	return a.landedErr
 }
 
-// report passes a receipt on, unless an earlier one was not accepted.
+// report calls landed, unless an earlier call has returned an error.
 func (a *appender) report(n int, where string, err *deliver.Error) {
 	if a.landedErr != nil {
 		return

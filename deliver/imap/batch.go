@@ -11,18 +11,19 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
-// batch is one spool file.
+// batch is a spool file. All messages belong to one account.
 type batch struct {
 	spool.Batch
 	sink     *Sink
 	messages []message
 }
 
-// message is one in the spool file.
+// message is size octets from offset on in the spool file.
 type message struct {
 	offset, size int64
-	sum, id      string
-	date         time.Time // zero leaves the date to the server
+	sum          string    // the digest of its first headLen octets
+	id           string    // its Message-ID
+	date         time.Time // the INTERNALDATE; zero leaves it to the server
 }
 
 // Stage implements deliver.Batch.
@@ -53,10 +54,9 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	return deliver.Ticket(len(b.messages) - 1), nil
 }
 
-// internalDate is the date that a mail program sorts by: the message's own,
-// unless that is later than its arrival or before 1970, where servers that
-// count seconds have nothing. It is in UTC, as some zones of real messages are
-// none.
+// internalDate returns the INTERNALDATE, by which mail programs sort: the message's own
+// date, unless that is later than its arrival or before 1970, which some servers cannot
+// store. It is in UTC, since real messages have invalid time zones.
 func internalDate(mail deliver.Mail) time.Time {
 	date := mail.Date.UTC()
 	if date.After(mail.Arrived) || date.Unix() <= 0 {
@@ -85,7 +85,7 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 	}
 	defer leave()
 	if ses.hidesUIDs || !ses.caps.Has(imap.CapUIDPlus) {
-		// Nobody told which UIDs the batch before was given.
+		// The server did not tell the UIDs of the previous batch.
 		if err := ses.refreshFolder(); err != nil {
 			return nil, b.Fail(err)
 		}

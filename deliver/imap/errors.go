@@ -10,7 +10,7 @@ import (
 	"github.com/mailhaul/mailhaul/deliver"
 )
 
-// serverReply is what a server said, fit for an error.
+// serverReply is a refusal of the server as an error. Its text is quoted and cut.
 type serverReply struct {
 	kind, code, text string
 }
@@ -26,14 +26,14 @@ func (r serverReply) Error() string {
 	return s
 }
 
-// escapeCode quotes what a response code must not hold.
+// escapeCode escapes characters that a response code must not contain.
 func escapeCode(code string) string {
 	q := fmt.Sprintf("%q", code)
 	return q[1 : len(q)-1]
 }
 
-// fail makes a *deliver.Error of what a command came to: the server's refusal,
-// or what broke the connection.
+// fail returns a *deliver.Error for the error of a command: a refusal of the server, or
+// what broke the connection.
 func (ses *session) fail(op string, err error) *deliver.Error {
 	if e, ok := errors.AsType[*deliver.Error](err); ok {
 		return e
@@ -47,11 +47,11 @@ func (ses *session) fail(op string, err error) *deliver.Error {
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return ses.sink.fail(op, errHungUp)
 	}
-	// What imapclient cannot read is in its error, whatever the length.
+	// The error of imapclient contains the response that it cannot parse, of any length.
 	return ses.sink.fail(op, fmt.Errorf("out of step with the server: %.200q", ses.secrets.Mask(err.Error())))
 }
 
-// refusal is that of the sink, without the secrets of the login.
+// refusal is Sink.refusal with the secrets of the login masked.
 func (ses *session) refusal(op string, err *imap.Error) *deliver.Error {
 	said := *err
 	said.Text = ses.secrets.Mask(said.Text)
@@ -59,24 +59,23 @@ func (ses *session) refusal(op string, err *imap.Error) *deliver.Error {
 	return ses.sink.refusal(op, &said)
 }
 
-// fail makes a *deliver.Error of an error of the network, TLS or the login.
+// fail returns a *deliver.Error for an error of the network, TLS or the login.
 func (s *Sink) fail(op string, err error) *deliver.Error {
 	e := *s.server.Fail(op, err)
 	e.Target = s.target
 	return &e
 }
 
-// refuse is the error for what only a person can put right.
+// refuse returns an error that only a person can correct.
 func (s *Sink) refuse(op string, err error, hint string) *deliver.Error {
 	return &deliver.Error{Fault: deliver.FaultOperator, Target: s.target, Op: op, Err: err, Hint: hint}
 }
 
-// hintFolder is what the user can do if there is no folder.
+// hintFolder is the hint for a missing folder.
 const hintFolder = "create the folder, or let mailhaul do it with create_folder: true"
 
-// refusal makes a *deliver.Error of a NO, BAD or BYE, by its code (RFC 9051
-// §7.1, RFC 9208 §4.3.1, RFC 7889 §4). What has no code that we know is
-// temporary.
+// refusal returns a *deliver.Error for a NO, BAD or BYE by its response code (RFC 9051
+// §7.1, RFC 9208 §4.3.1, RFC 7889 §4). Without a known code, it is a FaultTemporary.
 func (s *Sink) refusal(op string, err *imap.Error) *deliver.Error {
 	e := &deliver.Error{
 		Target: s.target, Op: op,
@@ -108,15 +107,15 @@ func (s *Sink) refusal(op string, err *imap.Error) *deliver.Error {
 	return e
 }
 
-// isThrottled reports whether a user has sent as much as the server takes in a day.
-// Gmail says so in words, behind the code of a full mailbox or one that says nothing.
+// isThrottled reports whether the user has sent as much as the server takes in a day. Gmail
+// says so in the text only; its code is that of a full mailbox or says nothing.
 func isThrottled(refusal *imap.Error) bool {
 	return strings.Contains(refusal.Text, "exceeded command or bandwidth limits")
 }
 
-// concernsAllMessages reports whether a temporary refusal is that of every message, or of every
-// login. That a user has too many connections, Gmail says in words, behind a code that
-// a wrong password has, too.
+// concernsAllMessages reports whether a temporary refusal concerns every message, or every
+// login. If a user has too many connections, Gmail says so in the text only; its code is
+// that of a wrong password.
 func concernsAllMessages(refusal *imap.Error) bool {
 	if isThrottled(refusal) || strings.Contains(refusal.Text, "Too many simultaneous connections") {
 		return true
@@ -129,8 +128,8 @@ func concernsAllMessages(refusal *imap.Error) bool {
 	return false
 }
 
-// isOtherThanMissing reports whether a refusal to look at a folder has another reason
-// than that there is none.
+// isOtherThanMissing reports whether the code of a refused folder gives another reason than
+// that the folder does not exist.
 func isOtherThanMissing(code imap.ResponseCode) bool {
 	switch code {
 	case "", imap.ResponseCodeNonExistent, imap.ResponseCodeTryCreate:

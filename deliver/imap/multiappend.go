@@ -12,8 +12,8 @@ import (
 	"github.com/emersion/go-imap/v2"
 )
 
-// maxMultiAppend bounds the messages of one APPEND, in octets: the server keeps none
-// of them before it has all.
+// maxMultiAppend bounds the messages of one APPEND, in octets: the server stores none of
+// them before it has received all.
 const maxMultiAppend = 8 << 20
 
 var (
@@ -21,9 +21,9 @@ var (
 	errFolderChanged = errors.New("the server refused messages that were sent together, and new ones came meanwhile: which it has is asked at the next poll")
 )
 
-// multiAppendCount returns how many messages, from the next one on, go in one APPEND. Where
-// the server does not tell UIDs, it could not be seen that it took some of those
-// that it refused.
+// multiAppendCount returns how many messages, from the next one on, go in one APPEND. It is
+// 1 if the server does not tell UIDs: then checkUnchanged could not find out whether the
+// server has stored some messages of a refused APPEND.
 func (a *appender) multiAppendCount(ses *session) (count int) {
 	if a.next < a.aloneUntil || a.smallestOverQuota != nil || ses.noMultiAppend || ses.hidesUIDs || ses.next == 0 ||
 		!ses.caps.Has(imap.CapMultiAppend) || !ses.caps.Has(imap.CapLiteralPlus) || !ses.caps.Has(imap.CapUIDPlus) {
@@ -37,14 +37,15 @@ func (a *appender) multiAppendCount(ses *session) (count int) {
 		octets += m.size
 		count++
 	}
-	if octets <= smallLiteral { // imapclient has announced it before wire sees it
+	if octets <= smallLiteral { // wire cannot change what imapclient sends without waiting
 		return 1
 	}
 	return count
 }
 
-// multiAppend sends messages in one APPEND and waits for the answer, which has to come
-// after all others: what is taken after a refusal tells something about that.
+// multiAppend waits for all answers, sends count messages in one APPEND, and waits for the
+// answer to that. The order matters because finish compares a refusal with what landed
+// after it.
 func (a *appender) multiAppend(ses *session, count int) (lost error) {
 	for len(a.inFlight) > 0 {
 		lost = cmp.Or(lost, a.awaitAnswer(ses))
@@ -64,8 +65,8 @@ func (a *appender) multiAppend(ses *session, count int) (lost error) {
 	return a.checkUnchanged(ses)
 }
 
-// checkUnchanged returns an error if new messages are in the folder since some were refused
-// together: the server may have taken them of these.
+// checkUnchanged returns an error if new messages have come into the folder since the
+// server refused several in one APPEND: it may have stored some of them.
 func (a *appender) checkUnchanged(ses *session) error {
 	before := a.nextBefore
 	if a.nextBefore = 0; before == 0 {
@@ -81,8 +82,8 @@ func (a *appender) checkUnchanged(ses *session) error {
 	return nil
 }
 
-// messageHead stands before a message that is not the first of an APPEND (RFC 3502
-// §6.3.11, RFC 9051 §9: append-message, date-time).
+// messageHead returns what comes before a message that is not the first of an APPEND
+// (RFC 3502 §6.3.11, RFC 9051 §9: append-message, date-time).
 func (s *Sink) messageHead(m message) string {
 	var b strings.Builder
 	if len(s.flags) > 0 {
@@ -96,10 +97,12 @@ func (s *Sink) messageHead(m message) string {
 	return b.String()
 }
 
-// appendUIDs is an answer to an APPEND of several messages (RFC 4315 §3).
+// appendUIDs matches the answer to an APPEND of several messages (RFC 4315 §3).
 var appendUIDs = regexp.MustCompile(`^(\S+ OK \[APPENDUID \d+ )((\d+)[:,][\d:,]+)(\])`)
 
-// keepFirstUID returns a line that has the first of a set of UIDs for all of it.
+// keepFirstUID replaces the set of UIDs in an APPENDUID response by its first UID, which is
+// all that imapclient understands, and keeps the set for takeUIDs. It returns any other
+// line unchanged.
 func (w *wire) keepFirstUID(line []byte) []byte {
 	m := appendUIDs.FindSubmatch(line)
 	if m == nil {
@@ -111,8 +114,8 @@ func (w *wire) keepFirstUID(line []byte) []byte {
 	return slices.Concat(m[1], m[3], line[len(m[1])+len(m[2]):])
 }
 
-// takeUIDs returns the n UIDs of the set whose first was passed on last, nil if
-// that is another set.
+// takeUIDs returns the UIDs of the set that keepFirstUID has kept last. It returns nil if
+// they are not n or do not begin with first.
 func (w *wire) takeUIDs(first imap.UID, n int) []imap.UID {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -11,32 +11,31 @@ import (
 	"github.com/mailhaul/mailhaul/deliver"
 )
 
-// maxCandidates bounds the messages of one Message-ID that are looked at.
+// maxCandidates bounds the messages with one Message-ID that Settle compares.
 const maxCandidates = 100
 
-// listing is what Settle has seen of a folder, for the next promise of the
-// batch. It holds as long as the folder's state is what it was.
+// listing is what Settle knows of the messages in a folder. It is used for the next promise
+// if validity, next and exists of the folder have not changed.
 type listing struct {
 	folder   string
 	validity uint32
 	next     imap.UID
 	exists   uint32
-	// from is the first UID that was listed; sizes are the messages' from
-	// there on, in octets, and sums the digests of their beginnings, as far as
-	// they were asked for.
+	// from is the first UID that was listed. sizes has the sizes of the messages from
+	// there on, in octets, and sums the digests of their heads that were fetched so far.
 	from  imap.UID
 	sizes map[imap.UID]int64
 	sums  map[imap.UID]string
 }
 
-// Settle implements deliver.Sink. A message is the promised one if it has the
-// same size and the same first 16 KiB; if a batch had several that do, as many
-// of them have landed as there are. It is looked for where it must be: from
-// the promised UIDNEXT on. NotLanded is certain: every message that came since
-// is still there, and it is none of them. Else the answer is Unknown.
+// Settle implements deliver.Sink. It compares the messages from the promised UIDNEXT on. A
+// message is the promised one if it has the same size and the same first 16 KiB. If the
+// batch had several such messages, the first ones of them have landed, as many as are
+// found. Settle returns NotLanded only if all messages that came since are still there and
+// the promised one is not among them; else it returns Unknown.
 //
-// If the folder was made anew since the promise, or the server does not tell
-// UIDNEXT, it is searched for in the whole folder by its Message-ID.
+// If UIDVALIDITY has changed since the promise, or the server does not tell UIDNEXT, Settle
+// searches the whole folder for the Message-ID.
 func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, error) {
 	if err := ctx.Err(); err != nil {
 		return deliver.Unknown, s.fail("settle", err)
@@ -64,7 +63,7 @@ func (ses *session) settle(t token) (deliver.Verdict, error) {
 	data, err := ses.client.Select(t.Folder, &imap.SelectOptions{ReadOnly: true}).Wait()
 	if refusal, ok := errors.AsType[*imap.Error](err); ok {
 		absent, lerr := ses.isMissing(t.Folder, refusal)
-		_ = ses.wire.Close() // imapclient takes the folder before for open still
+		_ = ses.wire.Close() // imapclient still believes that the previous folder is open
 		if absent {
 			return deliver.Unknown, nil
 		}
@@ -105,8 +104,8 @@ func (ses *session) settle(t token) (deliver.Verdict, error) {
 	}
 }
 
-// isMissing reports whether a folder was refused because there is none. Servers
-// refuse one for reasons that pass, too, and do not always say which it is.
+// isMissing reports whether the server has refused a folder because it does not exist.
+// Servers also refuse a folder for temporary reasons, and do not always say why.
 func (ses *session) isMissing(folder string, refusal *imap.Error) (bool, error) {
 	switch refusal.Code {
 	case imap.ResponseCodeNonExistent, imap.ResponseCodeTryCreate:
@@ -119,14 +118,14 @@ func (ses *session) isMissing(folder string, refusal *imap.Error) (bool, error) 
 	if err != nil {
 		return false, err
 	}
-	// What is a wildcard in a pattern can stand in a name (RFC 9051 §6.3.9).
+	// The name may contain characters that are wildcards to LIST (RFC 9051 §6.3.9).
 	return !slices.ContainsFunc(found, func(d *imap.ListData) bool {
 		gone := slices.Contains(d.Attrs, imap.MailboxAttrNonExistent) || slices.Contains(d.Attrs, imap.MailboxAttrNoSelect)
 		return !gone && (d.Mailbox == folder || folder == "INBOX" && strings.EqualFold(d.Mailbox, folder))
 	}), nil
 }
 
-// search looks for a message in the whole folder.
+// search settles a message by a search for its Message-ID in the whole folder.
 func (ses *session) search(t token) (deliver.Verdict, error) {
 	if t.ID == "" {
 		return deliver.Unknown, nil
@@ -156,9 +155,9 @@ func (ses *session) search(t token) (deliver.Verdict, error) {
 	return deliver.Landed, nil
 }
 
-// candidates returns the last of the UIDs that were found: what came last is the
-// likeliest. The package's own AllUIDs panics over a 0, does not come to an end at
-// 4294967295, and has all that a range says it holds.
+// candidates returns the last maxCandidates of the UIDs that a search has found, as the
+// latest messages are the most likely. It does not use imap.SearchData.AllUIDs, which
+// panics at a UID of 0, does not end at 4294967295, and expands ranges of any size.
 func candidates(found imap.NumSet) (uids []imap.UID) {
 	set, _ := found.(imap.UIDSet)
 	for _, r := range slices.Backward(set) {
@@ -169,7 +168,7 @@ func candidates(found imap.NumSet) (uids []imap.UID) {
 	return uids
 }
 
-// listSizes learns the sizes of messages.
+// listSizes fetches the sizes of messages into l.
 func (ses *session) listSizes(l *listing, uids imap.UIDSet) error {
 	l.sizes, l.sums = make(map[imap.UID]int64), make(map[imap.UID]string)
 	return ses.fetch(uids, &imap.FetchOptions{RFC822Size: true}, func(m *imapclient.FetchMessageBuffer) {
@@ -179,7 +178,8 @@ func (ses *session) listSizes(l *listing, uids imap.UIDSet) error {
 	})
 }
 
-// countMatches counts the messages from t.Next on that look like t's.
+// countMatches counts the messages from t.Next on with the size and the head of t. It
+// fetches the heads that l does not have yet.
 func (ses *session) countMatches(l *listing, t token) (found int, err error) {
 	var ask imap.UIDSet
 	for uid, size := range l.sizes {
@@ -206,8 +206,8 @@ func (ses *session) countMatches(l *listing, t token) (found int, err error) {
 	return found, nil
 }
 
-// isComplete reports whether all messages that were given UIDs from next on are
-// still there.
+// isComplete reports whether the folder has a message for each UID from next up to its
+// UIDNEXT.
 func (l *listing) isComplete(next imap.UID) bool {
 	n := 0
 	for uid := range l.sizes {
@@ -218,7 +218,7 @@ func (l *listing) isComplete(next imap.UID) bool {
 	return l.next >= next && n == int(l.next-next)
 }
 
-// fetch asks for data of messages and shows them to see, one by one.
+// fetch fetches data of messages and calls see for each of them.
 func (ses *session) fetch(uids imap.UIDSet, want *imap.FetchOptions, see func(*imapclient.FetchMessageBuffer)) error {
 	want.UID = true
 	cmd := ses.client.Fetch(uids, want)

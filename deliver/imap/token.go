@@ -8,28 +8,28 @@ import (
 	"github.com/emersion/go-imap/v2"
 )
 
-// token is what a promise of this sink says.
+// token is the content of a deliver.Promise.Token, as JSON.
 type token struct {
-	// Server is a digest of the account, Folder the folder in it.
+	// Server is the accountDigest, and Folder the folder's name.
 	Server string `json:"server"`
 	Folder string `json:"folder"`
-	// Validity is the folder's UIDVALIDITY, and Next a UID from which on all
-	// were free, 0 if the server did not say.
+	// Validity is the folder's UIDVALIDITY, and Next a UID from which on no UID was
+	// used; 0 if the server did not say.
 	Validity uint32   `json:"validity"`
 	Next     imap.UID `json:"next"`
-	// Size is the message's size in octets, and Sum the digest of its first
-	// headLen. Twin counts the messages before it in its batch that have the
-	// same.
+	// Size is the message's size in octets, and Sum the digest of its first headLen
+	// octets. Twin is the number of messages before it in its batch with the same Size
+	// and Sum.
 	Size int64  `json:"size"`
 	Sum  string `json:"sum"`
 	Twin int    `json:"twin"`
-	// ID is the Message-ID: what is searched for in the whole folder.
+	// ID is the Message-ID, for a search in the whole folder; it may be empty.
 	ID string `json:"id,omitempty"`
 	// Spool is the name of the batch's spool file.
 	Spool string `json:"spool"`
 }
 
-// String returns the token in the form that a promise carries.
+// String returns the token as JSON.
 func (t token) String() string {
 	var b strings.Builder
 	e := json.NewEncoder(&b)
