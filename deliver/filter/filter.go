@@ -23,15 +23,14 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
-// OnFailure is what becomes of a message whose filter failed.
+// OnFailure says what to do with a message if the filter fails.
 type OnFailure int
 
 const (
-	// Deliver lets the message go on unfiltered, with a warning.
+	// Deliver delivers the message unfiltered, with a warning.
 	Deliver OnFailure = iota
-	// Wait leaves it on the server, to be tried again. A program that is missing,
-	// or lacks one that it runs (exit codes 126 and 127), fails for no message in
-	// particular: then all of them wait for a person.
+	// Wait leaves the message on the server, to be tried again. If the program, or one
+	// that it runs, is missing (exit codes 126 and 127), all messages wait for a person.
 	Wait
 )
 
@@ -115,9 +114,8 @@ func (f *Filter) Check() error {
 // Drops reports whether the program may drop messages.
 func (f *Filter) Drops() bool { return f.opts.AllowDrop }
 
-// Begin is called before there are messages to show to the filter. If these wait
-// for a program that is missing, its error is that of Run, and they need not come
-// in.
+// Begin is called before messages are downloaded. If the program is missing and OnFailure is
+// Wait, it returns the error that Run would return, so that no message is downloaded.
 func (f *Filter) Begin() error {
 	if err := f.Check(); err != nil && f.opts.OnFailure == Wait {
 		return f.failureError(program.Exit{}, err)

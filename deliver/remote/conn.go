@@ -12,19 +12,19 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/channel"
 )
 
-// maxWrite is the most that is written under one deadline.
+// maxWrite is how many octets are written under one deadline.
 const maxWrite = 32 << 10
 
-// conn is a connection whose deadlines move on with each byte, in either
-// direction: a protocol's reader may wait all the while that a long message
-// goes out. It lies below TLS, so that they count bytes on the wire.
+// conn is a connection with a timeout that each octet in either direction restarts: the
+// reader of a protocol may wait for as long as a large message is being sent. It is below
+// TLS, so that it sees the octets on the wire.
 type conn struct {
 	net.Conn
 
 	mu                    sync.Mutex
 	timeout               time.Duration
 	readLimit, writeLimit time.Time // deadlines set from outside; zero is none
-	lastByte              time.Time // when bytes last went over
+	lastByte              time.Time // when an octet was last read or written
 	writing               bool      // a write is under way
 	err                   error     // why every further call fails
 }
@@ -87,7 +87,7 @@ func (c *conn) setWriting(writing bool) {
 	c.writing = writing
 }
 
-// noteBytes notes that n bytes went over.
+// noteBytes records the time if n octets were read or written.
 func (c *conn) noteBytes(n int) {
 	if n > 0 {
 		c.mu.Lock()
@@ -96,10 +96,9 @@ func (c *conn) noteBytes(n int) {
 	}
 }
 
-// mayRetry reports whether a call ran out of time though bytes have gone over
-// since. It moves since to when they did: from then on silence counts. What a
-// write under way has got rid of is not known, and it has a deadline of its
-// own: as long as it lasts no read ran out of time.
+// mayRetry reports whether a call that timed out may go on, because an octet was read or
+// written after since. It sets since to that time. While a write is under way, a read may
+// always go on: how much of the write is done is not known, and it has its own deadline.
 func (c *conn) mayRetry(since, outer *time.Time, err error) bool {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false
@@ -107,7 +106,7 @@ func (c *conn) mayRetry(since, outer *time.Time, err error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	moved := c.lastByte
-	if c.writing { // it is not a write that asks
+	if c.writing { // then the caller is Read
 		moved = time.Now()
 	}
 	if !moved.After(*since) || !outer.IsZero() && !time.Now().Before(*outer) {
@@ -117,7 +116,8 @@ func (c *conn) mayRetry(since, outer *time.Time, err error) bool {
 	return true
 }
 
-// recordError remembers the first error, and gives it its reason.
+// recordError keeps the first error, which all later calls return. For a timeout, that is an
+// error that says how long the peer was silent.
 func (c *conn) recordError(limit time.Duration, err error) error {
 	if err == nil {
 		return nil
@@ -132,7 +132,7 @@ func (c *conn) recordError(limit time.Duration, err error) error {
 	return c.err
 }
 
-// interrupt fails all reads and writes, those under way included.
+// interrupt makes all reads and writes fail, those under way included.
 func (c *conn) interrupt(cause error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -178,19 +178,18 @@ func baseConn(nc net.Conn) *conn {
 	return c
 }
 
-// BindContext has the end of ctx interrupt the reads and writes on a connection from
-// Connect, TLS over it included, at once and for good: they fail with the
-// context's cause. stop ends the watch; a connection whose context has not
-// ended by then can be used on.
+// BindContext makes the end of ctx interrupt all reads and writes on a connection from
+// Connect, or on TLS over one. They fail with the context's cause, then and later. stop
+// undoes BindContext; if ctx has not ended before, the connection can still be used.
 func BindContext(ctx context.Context, nc net.Conn) (stop func()) {
 	c := baseConn(nc)
 	done := context.AfterFunc(ctx, func() { c.interrupt(context.Cause(ctx)) })
 	return func() { done() }
 }
 
-// ResumeReading lets a connection from Connect, TLS over it included, be read after a write
-// to it has failed, with d for Timeout: what the server said before it hung up is
-// still there.
+// ResumeReading allows reading from a connection from Connect, or from TLS over one, after a
+// write has failed: what the server sent before it hung up can still be read. d becomes
+// the Timeout.
 func ResumeReading(nc net.Conn, d time.Duration) {
 	c := baseConn(nc)
 	c.mu.Lock()
@@ -198,8 +197,8 @@ func ResumeReading(nc net.Conn, d time.Duration) {
 	c.err, c.timeout = nil, d
 }
 
-// SetTimeout changes the Timeout of a connection from Connect, TLS over it
-// included, from the next read or write on.
+// SetTimeout changes the Timeout of a connection from Connect, or of TLS over one, from the
+// next read or write on.
 func SetTimeout(nc net.Conn, d time.Duration) {
 	c := baseConn(nc)
 	c.mu.Lock()

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// ReadLine reads a line of less than limit octets before TLS, without its line
-// end, and not an octet more: what somebody slipped in behind the server's last
-// word in the clear goes to TLS, which cannot take it for anything.
+// ReadLine reads a line of less than limit octets before TLS, and returns it without its
+// line end. It reads no octet beyond the line. So what an attacker adds to the server's last
+// line before TLS is read by the TLS handshake, which fails.
 func ReadLine(conn io.Reader, limit int) (string, error) {
 	var line []byte
 	for octet := make([]byte, 1); len(line) < limit; {

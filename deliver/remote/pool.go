@@ -6,34 +6,34 @@ import (
 	"time"
 )
 
-// Pool keeps connections that nothing needs just now. All sinks share one, so that
-// those that are idle cannot use up what a server or this machine allows.
+// Pool keeps unused connections. All sinks share one, so that idle connections cannot use
+// up what a server or this machine allows.
 type Pool struct {
 	max int
 
 	mu   sync.Mutex
-	idle []*idleSession // the one kept last is the last
+	idle []*idleSession // the oldest first
 }
 
 // Session is a connection that a Pool keeps.
 type Session interface {
-	// Quit takes leave of the server and hangs up. It does not block for long.
+	// Quit ends the session and closes the connection. It does not block for long.
 	Quit()
 }
 
-// idleSession is a session, and the key of who may have it again.
+// idleSession is a session in the pool, and the key by which Take finds it.
 type idleSession struct {
 	key     any
 	session Session
-	timer   *time.Timer // ends it
+	timer   *time.Timer // calls its Quit
 }
 
-// NewPool returns a pool that keeps at most so many connections, besides those
-// that are taking leave.
+// NewPool returns a pool that keeps at most max connections, not counting those whose
+// Quit is running.
 func NewPool(max int) *Pool { return &Pool{max: max} }
 
-// Keep keeps a session for whoever has the key. It quits once it was kept for so long, or
-// when it is the oldest of too many.
+// Keep keeps a session for the next Take with the same key. The pool calls its Quit after
+// maxIdle, or when it is the oldest of more than max sessions.
 func (p *Pool) Keep(key any, session Session, maxIdle time.Duration) {
 	k := &idleSession{key: key, session: session}
 	p.mu.Lock()
@@ -49,12 +49,12 @@ func (p *Pool) Keep(key any, session Session, maxIdle time.Duration) {
 	}
 	p.mu.Unlock()
 	if oldest != nil {
-		go oldest.session.Quit() // a slow server is no reason to hold up another's mail
+		go oldest.session.Quit() // in the background, since its server may be slow
 	}
 }
 
-// Take returns the session that was kept last for a key, and keeps it no
-// more; nil if there is none.
+// Take removes the session that was kept last for a key from the pool and returns it. It
+// returns nil if there is none.
 func (p *Pool) Take(key any) Session {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -66,7 +66,7 @@ func (p *Pool) Take(key any) Session {
 	return nil
 }
 
-// Quit has all sessions quit that are kept for a key, and waits for them.
+// Quit calls Quit of all sessions that are kept for a key, and waits for them.
 func (p *Pool) Quit(key any) {
 	var wg sync.WaitGroup
 	for s := p.Take(key); s != nil; s = p.Take(key) {
@@ -75,7 +75,7 @@ func (p *Pool) Quit(key any) {
 	wg.Wait()
 }
 
-// removeIfIdle keeps a session no more. It reports whether it was kept until now.
+// removeIfIdle removes a session from the pool and reports whether it was there.
 func (p *Pool) removeIfIdle(k *idleSession) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -86,7 +86,7 @@ func (p *Pool) removeIfIdle(k *idleSession) bool {
 	return n >= 0
 }
 
-// removeAt keeps the n-th session no more. The caller holds mu.
+// removeAt removes and returns the n-th session. The caller holds mu.
 func (p *Pool) removeAt(n int) *idleSession {
 	k := p.idle[n]
 	k.timer.Stop()

@@ -1,7 +1,10 @@
-// Package remote connects sinks to the servers that they deliver to: a TCP
-// address or a UNIX socket, TLS verified, a login that goes nowhere in the
-// clear unless the user asked for that, and connections on which nothing
-// blocks for long.
+// Package remote connects sinks to their servers: by TCP or a UNIX socket, with verified
+// TLS, with a login that never sends a password unencrypted unless the user asked for
+// that, and with timeouts for every read and write.
+//
+// remote.go has the Server, conn.go the connection and its timeouts, auth.go and login.go
+// the login, errors.go the faults and hints, pool.go the unused connections, and line.go
+// reads lines before TLS.
 package remote
 
 import (
@@ -23,11 +26,10 @@ type Security int
 const (
 	// ImplicitTLS is TLS from the first byte (RFC 8314 §3).
 	ImplicitTLS Security = iota
-	// StartTLS begins in the clear and must change to TLS before anything
-	// else is said. It is for the protocol's package to do so; Dial returns
-	// the connection in the clear.
+	// StartTLS begins unencrypted and must change to TLS before the login. Connect
+	// returns the unencrypted connection; the package of the protocol starts TLS.
 	StartTLS
-	// PlainText is never encrypted, and a password goes out as it is.
+	// PlainText is never encrypted. A password can be read on the way.
 	PlainText
 )
 
@@ -95,8 +97,8 @@ func (s *Server) Secure(ctx context.Context, conn net.Conn) (net.Conn, error) {
 	return channel.Secure(ctx, conn, channel.Named(s.TLS, s.Addr))
 }
 
-// ForgetTLSSession has the next connection begin a new TLS session, after one that came to
-// nothing: the session may be why.
+// ForgetTLSSession makes the next connection begin a new TLS session. It is called after a
+// connection has failed, for which a resumed session may be the reason.
 func (s *Server) ForgetTLSSession() { channel.Forget(s.TLS) }
 
 // Connect opens a connection, with TLS if that is implicit. On the connection
@@ -133,5 +135,5 @@ func (s *Server) Connect(ctx context.Context) (net.Conn, error) {
 	return secure, nil
 }
 
-// EffectiveTimeout is Timeout, or what it stands for if it is 0.
+// EffectiveTimeout returns Timeout, or its default if it is 0.
 func (s *Server) EffectiveTimeout() time.Duration { return cmp.Or(s.Timeout, defaultTimeout) }

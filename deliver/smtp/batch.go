@@ -13,7 +13,7 @@ import (
 
 const chunkSize = 64 << 10
 
-// batch is one spool file. All its messages are of one account.
+// batch is a spool file. All messages belong to one account.
 type batch struct {
 	spool.Batch
 	sink     *Sink
@@ -21,8 +21,8 @@ type batch struct {
 	messages []message
 }
 
-// message is one of a batch: size octets from offset on in the spool file, as
-// they go over the wire but for the dots.
+// message is size octets from offset on in the spool file, as they are sent except for
+// dot-stuffing.
 type message struct {
 	offset, size int64
 	sender       string
@@ -51,7 +51,7 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	if err := b.copy(ctx, &m, body); err != nil {
 		return 0, b.TruncateTo(m.offset, err)
 	}
-	content := []byte(rand.Text()) // like no other
+	content := []byte(rand.Text()) // differs from that of every other message
 	if mail.Content != nil {
 		content = mail.Content()
 	}
@@ -104,10 +104,10 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 	return promises, nil
 }
 
-// findPending finds out who already has which message. If all recipients have one, it
-// is here because it is wanted again: the ledger forgets it, so that Settle does not
-// take the earlier delivery for this one. If only some have it, there may be nobody
-// left to send it to: the others may no longer be configured.
+// findPending sets the pending recipients of each message. If all recipients have a message,
+// the user wants it to be delivered again; the ledger forgets the first delivery, so that
+// Settle does not mistake it for the second. If an earlier delivery was incomplete, there
+// may be no pending recipient now, because the others are no longer configured.
 func (b *batch) findPending() error {
 	if err := b.ledger.create(); err != nil {
 		return err
@@ -137,10 +137,10 @@ func (b *batch) findPending() error {
 	return nil
 }
 
-// findRecord returns what is known of a message, if need be by an earlier name: some
-// servers number all their mail anew when a message is deleted. Any message of the same
-// content will do that is not in this batch itself, since it only matters how many of
-// them a recipient gets.
+// findRecord returns the record of a message. If there is none under its key, it looks for a
+// message of the same content: some servers give all messages new unique-ids when one is
+// deleted. Any such message outside this batch will do, since equal messages cannot be told
+// apart by a recipient.
 func (b *batch) findRecord(m *message, known map[string]record) (record, error) {
 	if r := known[m.key]; r.pending > 0 || len(r.delivered) > 0 {
 		return r, nil

@@ -10,17 +10,18 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/remote"
 )
 
-// Commit implements deliver.Batch. A message that the server refuses, or over
-// which the connection is lost, does not stop the next one; that no connection
-// can be had, or that a second one is lost at once, does. If the server asks
-// for a login at RCPT, says that it has no room, or refuses all recipients in the
-// same words, the whole batch tells whether that goes for all mail. It is Commit's
-// own error then, and Untaken: the server has answered for all that was sent.
+// Commit implements deliver.Batch. If the server refuses a message, or the connection
+// breaks while it is sent, Commit goes on with the next one. It stops if it cannot connect,
+// or if the connection breaks for two messages in a row. Some refusals may concern all mail:
+// the server asks for a login at RCPT, has no room, or refuses all recipients in the same
+// words. The reporter holds these back until the end of the batch. If they do concern all
+// mail, they are Commit's own error, and Untaken: the server has answered for all messages
+// that were sent.
 func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
 	if err := b.BeginCommit(); err != nil {
 		return err
 	}
-	// What is not reported is settled by the ledger, without this file.
+	// Settle needs only the ledger, and not this file.
 	defer b.Discard()
 	c := &commit{batch: b, ctx: ctx}
 	defer c.releaseSession()
@@ -61,8 +62,7 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 	return v.finish(len(b.messages), c.rcptWithoutLogin)
 }
 
-// markBlameless marks an error, which is a *deliver.Error, as one that is about no
-// message.
+// markBlameless sets Blameless of a *deliver.Error.
 func markBlameless(err error) error {
 	if e, ok := errors.AsType[*deliver.Error](err); ok {
 		e.Blameless = true
@@ -70,7 +70,7 @@ func markBlameless(err error) error {
 	return err
 }
 
-// markUntaken marks a refusal as one of all that is not reported.
+// markUntaken sets Untaken of an error.
 func markUntaken(e *deliver.Error) error {
 	e.Untaken = true
 	return e
@@ -80,7 +80,7 @@ func (s *Sink) where(reply string) string {
 	return fmt.Sprintf("%s: %q", s.o.Server.Addr, clip(reply))
 }
 
-// commitError is the error of a Commit that cannot go on.
+// commitError returns the error of a Commit that cannot go on because of err.
 func (s *Sink) commitError(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
 		err = cause
@@ -96,13 +96,13 @@ type commit struct {
 	batch            *batch
 	ctx              context.Context
 	session          *session // nil if there is none
-	stop             func()   // ends the session's watch on ctx
-	rcptWithoutLogin bool     // one of the sessions was
-	lostDuringMail   bool     // one of them broke over a message
+	stop             func()   // of remote.BindContext for the session
+	rcptWithoutLogin bool     // that of a session so far
+	lostDuringMail   bool     // a session broke after the server had accepted MAIL
 }
 
-// deliver sends a message to all who do not have it, in as many transactions
-// as that takes.
+// deliver sends a message to all recipients that do not have it, in as many transactions
+// as are needed.
 func (c *commit) deliver(m *message) (reply string, refusals []recipientRefusal, err error) {
 	if len(m.pending) == 0 {
 		return "all have it already", nil, c.recordDelivered(m, nil)
@@ -125,7 +125,7 @@ func (c *commit) deliver(m *message) (reply string, refusals []recipientRefusal,
 	return reply, refusals, nil
 }
 
-// recordDelivered notes that these recipients have the message, too.
+// recordDelivered records in the ledger that these recipients have the message.
 func (c *commit) recordDelivered(m *message, to []string) error {
 	m.pending = subtract(m.pending, to)
 	if err := c.batch.ledger.recordDelivered(m, to); err != nil {
@@ -134,9 +134,9 @@ func (c *commit) recordDelivered(m *message, to []string) error {
 	return nil
 }
 
-// transact makes one transaction. If a session that was used before turns out
-// to be broken, another takes its place: servers end sessions after a time, or
-// a number of messages, and say 421 or nothing.
+// transact makes one transaction. If a session that was used before is broken, it connects
+// again: servers end sessions after some time or a number of messages, with a 421 or
+// without a word.
 func (c *commit) transact(m *message, to []string) (*result, error) {
 	for {
 		if err := c.ensureSession(); err != nil {
@@ -180,7 +180,7 @@ func (c *commit) ensureSession() error {
 	ss, err := c.batch.sink.acquireSession(c.ctx)
 	switch {
 	case err != nil && c.lostDuringMail:
-		return err // the server may have died of a message, and not be back yet
+		return err // a message may have crashed the server
 	case err != nil:
 		return markBlameless(err)
 	}
@@ -188,7 +188,7 @@ func (c *commit) ensureSession() error {
 	return nil
 }
 
-// releaseSession keeps the session for the next batch.
+// releaseSession gives the session to the pool, for the next batch.
 func (c *commit) releaseSession() {
 	if c.session != nil {
 		c.stop()
@@ -196,8 +196,8 @@ func (c *commit) releaseSession() {
 	}
 }
 
-// readError is a failure to read the spool. Whoever copies from a spoolReader
-// can tell it from a failure of the connection.
+// readError is an error of reading the spool. It distinguishes that from an error of the
+// connection when a message is copied from one to the other.
 type readError struct{ err error }
 
 func (e *readError) Error() string { return e.err.Error() }

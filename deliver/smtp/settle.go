@@ -9,24 +9,24 @@ import (
 	"github.com/mailhaul/mailhaul/deliver"
 )
 
-// token is what a promise of this sink says.
+// token is the content of a deliver.Promise.Token, as JSON.
 type token struct {
-	// Ledger is the suffix of the ledger's file, Key the message in it.
+	// Ledger is the suffix of the ledger's file, and Key the message's key in it.
 	Ledger string `json:"ledger"`
 	Key    string `json:"key"`
 	// Spool is the name of the batch's spool file, N the message's place in
 	// the batch.
 	Spool string `json:"spool"`
 	N     int    `json:"n"`
-	// To are the message's recipients if they are its own.
+	// To are the message's recipients, if they are not those of the sink.
 	To []string `json:"to,omitempty"`
 }
 
-// maxToken is the longest token, in octets. One with more recipients than fit
-// is without them.
+// maxToken is the length of the longest token, in octets. If the recipients do not fit, the
+// token has none.
 const maxToken = 4 << 10
 
-// String returns the token in the form that a promise carries.
+// String returns the token as JSON.
 func (t token) String() string {
 	b, err := json.Marshal(t)
 	if err != nil {
@@ -47,9 +47,9 @@ func parseToken(s string) (t token, ok bool) {
 	return t, ok
 }
 
-// Settle implements deliver.Sink. The message has landed if the ledger says
-// so for every recipient. Else nobody knows: the server may have taken it
-// without our hearing of it.
+// Settle implements deliver.Sink. The message has landed if the ledger has every recipient.
+// Otherwise Settle returns Unknown: the server may have accepted the message, and its reply
+// was lost.
 func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, error) {
 	if err := ctx.Err(); err != nil {
 		return deliver.Unknown, s.fail("settle", err)
@@ -73,5 +73,5 @@ func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, err
 	return deliver.Unknown, s.o.Spool.Remove(t.Spool)
 }
 
-// Made implements deliver.Sink: a ledger goes by its sink's name.
+// Made implements deliver.Sink. A token does not identify the server.
 func (s *Sink) Made(string) bool { return false }
