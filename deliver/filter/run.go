@@ -13,8 +13,8 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/program"
 )
 
-// A filter may write four times what it read, and a megabyte. Nothing that it
-// adds on purpose is as large.
+// A filter may write outputFactor times the size of its input, plus outputSlack octets. No
+// sensible filter adds more.
 const (
 	outputFactor = 4
 	outputSlack  = 1 << 20
@@ -75,9 +75,9 @@ func (f *Filter) Run(ctx context.Context, mail deliver.Mail, body io.Reader) (_ 
 	return r, err
 }
 
-// save keeps the message twice: as it is, to go on unfiltered, and as the
-// program reads it. The one cannot be had from the other: a bare LF looks like
-// a CRLF then.
+// save writes the message to two files: unchanged, to be delivered if the filter fails, and
+// with LF line ends, as the program reads it. The first cannot be restored from the second,
+// in which a bare LF looks like a CRLF.
 func (f *Filter) save(ctx context.Context, r *Result, account string, body io.Reader) (input file, err error) {
 	original, err := r.create(account)
 	if err != nil {
@@ -99,7 +99,7 @@ func (f *Filter) save(ctx context.Context, r *Result, account string, body io.Re
 	return file{local, size}, nil
 }
 
-// countingWriter counts, and remembers whose error it was.
+// countingWriter counts the octets written to w, and keeps the error of w.
 type countingWriter struct {
 	w    io.Writer
 	size int64
@@ -127,8 +127,8 @@ func (f *Filter) run(ctx context.Context, run *program.Run) (exit program.Exit, 
 	return exit, err
 }
 
-// applyExit decides what becomes of the message. failure is why the filter did not
-// come to an end of its own.
+// applyExit decides what to do with the message. failure is the error of the run; nil if
+// the program ended by itself.
 func (f *Filter) applyExit(r *Result, exit program.Exit, failure error, output file) error {
 	code := func(list []int) bool { return failure == nil && slices.Contains(list, exit.Code) }
 	switch {
@@ -162,7 +162,7 @@ func (f *Filter) applyExit(r *Result, exit program.Exit, failure error, output f
 
 // failureError is the error of a filter that failed.
 func (f *Filter) failureError(exit program.Exit, failure error) *deliver.Error {
-	if e, ok := errors.AsType[*deliver.Error](failure); ok { // there is no such program
+	if e, ok := errors.AsType[*deliver.Error](failure); ok { // the program was not found
 		return f.newError(e.Fault, e.Op, e.Err, e.Hint)
 	}
 	fault, hint := deliver.FaultTemporary, "run it by hand to see what is wrong"

@@ -13,10 +13,10 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
-// doneSuffix marks a file whose message the program has taken.
+// doneSuffix is the suffix of a file whose message the program has accepted.
 const doneSuffix = "done"
 
-// tokenPattern is what the spool calls a file: a token is the name of its file.
+// tokenPattern matches a token, which is the name of the message's file in the spool.
 var tokenPattern = regexp.MustCompile(`^[0-9a-f]{16}-[0-9A-Z]+$`)
 
 // batch is some files in the spool, one for each message.
@@ -69,9 +69,8 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	return deliver.Ticket(len(b.messages) - 1), nil
 }
 
-// Prepare implements deliver.Batch. The files are synced so that the program
-// reads what was staged: what a disk could not take must not be noticed when
-// the program has read zeros instead.
+// Prepare implements deliver.Batch. It syncs the files so that a failed write is noticed
+// before the program reads the message.
 func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 	if err := b.Check(ctx, "prepare"); err != nil {
 		return nil, err
@@ -109,7 +108,7 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 	for i, m := range messages {
 		where, err := b.run(ctx, m)
 		if err == nil {
-			// Before the receipt: the caller may journal it much later.
+			// Before the receipt, which the caller may record much later.
 			err = b.markDone(m)
 			if lerr := landed(deliver.Receipt{Ticket: deliver.Ticket(i), Where: where}); lerr != nil || err != nil {
 				return errors.Join(lerr, err)
@@ -124,9 +123,8 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 		if err := landed(deliver.Receipt{Ticket: deliver.Ticket(i), Err: refusal.err}); err != nil {
 			return err
 		}
-		// One message may be too much for the program. After two in a row it
-		// is the program that hangs, and each further message would cost as
-		// much time again.
+		// A single timeout may be due to the message. After two in a row the program
+		// hangs, and each further message would take as much time again.
 		if _, timeout := errors.AsType[*program.TimeoutError](err); !timeout {
 			timeouts = 0
 		} else if timeouts++; timeouts == 2 && i+1 < len(messages) {
@@ -140,7 +138,7 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 	return nil
 }
 
-// markDone records that a message was taken.
+// markDone durably records that the program has accepted a message.
 func (b *batch) markDone(m *message) error {
 	name, err := b.sink.spool.Rename(m.name, doneSuffix)
 	if err != nil {

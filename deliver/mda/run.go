@@ -8,10 +8,10 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/program"
 )
 
-// exTempFail is the exit code of who is to be asked again later (sysexits.h).
+// exTempFail is the exit code for a temporary failure (EX_TEMPFAIL in sysexits.h).
 const exTempFail = 75
 
-// refusal is an error that is about one message. The batch goes on.
+// refusal is an error that concerns one message only, so that the batch goes on.
 type refusal struct{ err error }
 
 func (r *refusal) Error() string { return r.err.Error() }
@@ -49,8 +49,8 @@ func (b *batch) run(ctx context.Context, m *message) (where string, err error) {
 	return "", s.temporaryError("run the program", err)
 }
 
-// exitError says what an exit means: nil that the message was taken. A program that
-// cannot be run would take no other message either.
+// exitError returns nil if the exit code says that the message was accepted. Else the error
+// is a *refusal, except for a program that cannot be run: no other message would do better.
 func (s *Sink) exitError(exit program.Exit) error {
 	fault := deliver.FaultMessage
 	switch {

@@ -1,8 +1,9 @@
-// Package program runs the programs of others, delivery agents and filters, on
-// one message at a time: a fixed command line in which only arguments can be
-// filled in, never through a shell; a regular file as standard input, which
-// cannot be half there; an environment without our secrets; a time limit that
-// ends the program and all that it started.
+// Package program runs an external program, such as a delivery agent or a filter, on a
+// message. The command line is fixed except for placeholders in arguments, and is never
+// given to a shell (command.go). The standard input is a regular file, so that a program
+// cannot see only part of the message. The environment has none of our secrets (env.go). A
+// time limit ends the program and what it has started (run.go). output.go and tail.go read
+// its output.
 package program
 
 import (
@@ -53,11 +54,10 @@ func (v Values) lookup(name string) (string, bool) {
 	return "", false
 }
 
-// Parse reads a command line: the program, and its arguments. In an argument
-// {{ stands for {, and a brace that encloses no word for itself. Behind a
-// shell, another interpreter or ssh there can be no placeholder: a message must
-// not write what these run. The error is a *deliver.Error with FaultOperator
-// and a hint.
+// Parse parses a command line: the program and its arguments. In an argument, {{ stands for
+// {, and a brace that does not enclose a word stands for itself. There must be no
+// placeholder after a shell, another interpreter or ssh, which would run what the message
+// puts there. The error is a *deliver.Error with FaultOperator and a hint.
 func Parse(argv []string) (*Command, error) {
 	if len(argv) == 0 || argv[0] == "" {
 		return nil, &deliver.Error{
@@ -112,9 +112,9 @@ func hasPlaceholder(parts []part) bool {
 	return slices.ContainsFunc(parts, func(p part) bool { return p.name != "" })
 }
 
-// interpreters run what their arguments say, on this machine or on another.
-// Which argument that is depends on their options, of which there are too many
-// to know: -ce, -Ec, -c -x, -e, --eval.
+// interpreters are programs that run the text of an argument, on this machine or another.
+// Which argument that is depends on too many options to know them all: -ce, -Ec, -c -x,
+// -e, --eval.
 var interpreters = strings.Fields(`
 	sh ash bash dash ksh mksh rbash yash zsh fish csh tcsh pwsh su runuser
 	ssh slogin dbclient rsh mosh autossh
@@ -131,9 +131,9 @@ var commandOptions = map[string]*regexp.Regexp{
 // versionSuffix is the end of names such as python3.13 and ksh93.
 var versionSuffix = regexp.MustCompile(`[-0-9.]+$`)
 
-// findInterpreter returns the first of some arguments that makes those behind it,
-// and perhaps itself, a text to be run, and whether there is one. It looks at
-// all of them, since env, nice, sudo, busybox and many more can stand before.
+// findInterpreter returns the first argument that makes the later ones, or itself, a text
+// to be run. It looks at all arguments, since env, nice, sudo, busybox and many others may
+// come before an interpreter.
 func findInterpreter(argv []string) (string, bool) {
 	var options []*regexp.Regexp
 	for _, arg := range argv {
@@ -149,7 +149,7 @@ func findInterpreter(argv []string) (string, bool) {
 	return "", false
 }
 
-// Name is the program as the command line has it.
+// Name returns the program as the command line has it.
 func (c *Command) Name() string { return c.name }
 
 // Uses reports whether the command line has a placeholder of that name.

@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// allowedEnv are the variables that a program gets of our environment. The
-// others may hold passwords.
+// allowedEnv are the variables of our environment that a program gets, in addition to LC_*
+// and XDG_*. The others may contain passwords.
 var allowedEnv = []string{"HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER"}
 
-// environ returns the environment of a program, more added to it.
+// environ returns the environment of a program, with more added.
 func environ(more []string) []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
 		name, _, _ := strings.Cut(v, "=")

@@ -20,19 +20,18 @@ const defaultTimeout = 5 * time.Minute
 
 // Run is one run of a program.
 type Run struct {
-	// Path is the program's file, Name what it is told it is called.
+	// Path is the program's file, Name its argv[0].
 	Path, Name string
-	// Args are the arguments, Env is added to the environment.
+	// Args are the arguments. Env is added to the environment.
 	Args, Env []string
-	// Dir is the working folder, our own if it is empty.
+	// Dir is the working folder; empty means our own.
 	Dir string
-	// Stdin is read by the program; it must be a regular file, so that
-	// whatever becomes of us the program reads all of it or knows that it did
-	// not.
+	// Stdin must be a regular file, so that the program never mistakes part of it for
+	// the whole, even if we die.
 	Stdin *os.File
-	// Stdout gets the program's standard output, all of it if there is no
-	// error. If it is nil, the output is kept for Exit with the standard error.
-	// An error of Write ends the program.
+	// Stdout receives the program's standard output, all of it if there is no error. An
+	// error of Write ends the program. If Stdout is nil, the output goes into Exit.Text
+	// together with the standard error.
 	Stdout io.Writer
 	// Timeout bounds the run; 0 is 5 minutes.
 	Timeout time.Duration
@@ -41,33 +40,33 @@ type Run struct {
 	Grace time.Duration
 }
 
-// Exit is how a program ended.
+// Exit says how a program ended.
 type Exit struct {
-	// Code is the exit code, -1 if a signal ended it.
+	// Code is the exit code; -1 if a signal ended the program.
 	Code int
-	// Text says it in words, with the end of what the program had to say,
-	// quoted: `exit status 67: "no such user"`.
+	// Text describes it for a person, with the end of the program's output, quoted:
+	// `exit status 67: "no such user"`.
 	Text string
 }
 
-// CannotRun reports whether a shell, or a program like env, found nothing that it
-// could run (POSIX XCU 2.8.2): of that the message is not to blame.
+// CannotRun reports whether a shell, or a program like env, could not run the program that
+// it was told to (POSIX XCU 2.8.2). The message is not the reason.
 func (e Exit) CannotRun() bool { return e.Code == 126 || e.Code == 127 }
 
-// HintCannotRun is what the user can do about an Exit that CannotRun.
+// HintCannotRun is the hint for an Exit with CannotRun.
 const HintCannotRun = "a program that it runs is missing or may not be run: install it or correct the command line"
 
-// StartError says that a program was not started.
+// StartError is the error of a program that could not be started.
 type StartError struct{ Err error }
 
-// Error says why it was not.
+// Error returns the reason.
 func (e *StartError) Error() string { return "start the program: " + e.Err.Error() }
 
 // Unwrap returns the error of the operating system.
 func (e *StartError) Unwrap() error { return e.Err }
 
-// Fault tells whose turn it is. Arguments that are too long are the message's;
-// a file that is no program is the operator's.
+// Fault returns FaultMessage if the arguments are too long, FaultOperator if the file is not
+// a program, and else what deliver.FaultOf returns.
 func (e *StartError) Fault() deliver.Fault {
 	switch {
 	case errors.Is(e.Err, syscall.E2BIG):
@@ -78,14 +77,14 @@ func (e *StartError) Fault() deliver.Fault {
 	return deliver.FaultOf(e.Err)
 }
 
-// TimeoutError says that a program was ended because it took too long.
+// TimeoutError is the error of a program that was killed because it took too long.
 type TimeoutError struct {
 	Limit time.Duration
-	// Output is the end of what the program had to say, quoted or empty.
+	// Output is the end of the program's output, quoted, or empty.
 	Output string
 }
 
-// Error says how long it was given, and what it had to say.
+// Error returns the time limit and the output.
 func (e *TimeoutError) Error() string {
 	return withOutput(fmt.Sprintf("it did not end within %v and was killed", e.Limit), e.Output)
 }
@@ -96,12 +95,10 @@ var errOutputOpen = errors.New("a process that it left behind keeps its standard
 
 var errTimeout = errors.New("time limit")
 
-// Do runs the program and waits for its end. The error is a *StartError, a
-// *TimeoutError, that of ctx or that of Stdout; or it says that the program
-// ended but its standard output did not, so that nobody knows whether that is
-// all. A program that had to be ended is killed with all that it started and
-// that stays in its process group; whatever exit code came of that is not
-// believed.
+// Do runs the program and waits for its end. The error is a *StartError, a *TimeoutError,
+// that of ctx, or that of Stdout; or it says that the program has ended but a process that
+// it started keeps the standard output open, so that more output may follow. If Do ends the
+// program early, it kills all of its process group and ignores the exit code.
 func (r *Run) Do(ctx context.Context) (Exit, error) {
 	limit, grace := cmp.Or(r.Timeout, defaultTimeout), cmp.Or(r.Grace, 5*time.Second)
 	if err := ctx.Err(); err != nil {
@@ -144,8 +141,8 @@ func (r *Run) Do(ctx context.Context) (Exit, error) {
 	}
 
 	exit := Exit{Code: cmd.ProcessState.ExitCode()}
-	// There may be more to read. But a process in the background can keep the
-	// output open for ever, and that is none of our business.
+	// There may be more to read. But a process in the background may keep the output
+	// open for ever, which does not matter if nobody needs the output.
 	whole := true
 	if exit.Code != 0 || stdout != nil {
 		whole = waitAll(grace, out.ended)
@@ -186,9 +183,9 @@ func (r *Run) command(out *outputs, said *tail, failed func(error)) (_ *exec.Cmd
 // umaskMu guards the umask, which belongs to the whole process.
 var umaskMu sync.Mutex
 
-// start starts a program with umask 077: what it creates is mail. For a moment
-// that holds for what others create here too, which can only make a file more
-// private; who wants it otherwise sets the mode.
+// start starts a program with umask 077, since the files that it creates are mail. For a
+// moment the umask also applies to files that other goroutines create. It can only make
+// them more private, and code that needs another mode sets it by Chmod.
 func start(cmd *exec.Cmd) error {
 	umaskMu.Lock()
 	defer umaskMu.Unlock()
@@ -197,9 +194,10 @@ func start(cmd *exec.Cmd) error {
 	return cmd.Start()
 }
 
-// killGroup ends a process group: it asks, waits until the program and its
-// output have ended or for the grace, and then does not ask. A process that not
-// even SIGKILL ends, as in a dead network file system, is left behind.
+// killGroup ends a process group. It sends SIGTERM, waits until the program and its output
+// have ended, at most for grace, and then sends SIGKILL. It does not wait longer than grace
+// again for a process that SIGKILL does not end, such as one that waits for a network file
+// system.
 func killGroup(pid int, ended, outEnded <-chan struct{}, grace time.Duration) {
 	_ = syscall.Kill(-pid, syscall.SIGTERM) // it may have gone by itself
 	waitAll(grace, ended, outEnded)
@@ -207,7 +205,7 @@ func killGroup(pid int, ended, outEnded <-chan struct{}, grace time.Duration) {
 	waitAll(grace, ended)
 }
 
-// waitAll waits for all events, but not for longer than limit.
+// waitAll waits for all events, at most for limit, and reports whether all came.
 func waitAll(limit time.Duration, events ...<-chan struct{}) bool {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()

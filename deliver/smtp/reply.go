@@ -50,12 +50,11 @@ func asksLogin(refusal error) bool {
 	return ok && (e.Code == 530 || e.Code == 534 || e.Code == 535 || e.Code == 538)
 }
 
-// helo finds the command in what a server says of the name in it, and not in an
-// address.
+// helo matches the command in the text of a refusal, but not within an address.
 var helo = regexp.MustCompile(`(?i)(^|[\s/])(helo|ehlo)([\s/:]|$)`)
 
-// blamesHello reports whether a refusal is that of the name that we greet with.
-// Servers are known to keep it back until RCPT.
+// blamesHello reports whether a refusal is about the name in our EHLO. Some servers send it
+// only at RCPT.
 func (e *ReplyError) blamesHello() bool {
 	return e.isPermanent() && e.Verb != "message" && helo.MatchString(e.Text)
 }
@@ -131,8 +130,8 @@ var errReply = errors.New("the server's reply makes no sense")
 
 func clip(s string) string { return s[:min(len(s), maxText)] }
 
-// refusalFault says whose turn it is after a message was refused, by the server or
-// by what the server announced.
+// refusalFault returns the fault of a refusal: by the server, or because of what the server
+// has announced.
 func refusalFault(refusal error) deliver.Fault {
 	e, ok := errors.AsType[*ReplyError](refusal)
 	switch {
@@ -145,14 +144,13 @@ func refusalFault(refusal error) deliver.Fault {
 	}
 }
 
-// recipientRefusal is a refusal and whom it concerns; to is empty if that is all of
-// the recipients.
+// recipientRefusal is the refusal of a recipient; to is empty if it concerns all of them.
 type recipientRefusal struct {
 	to  string
 	why error
 }
 
-// errUnanswered is why a recipient is refused for now, where another was refused.
+// errUnanswered is the temporary refusal of a recipient for whom the server did not answer.
 var errUnanswered = errors.New("the server ended the session before it said whether it takes this recipient")
 
 // Refusals that save the server a message that it says it will not take.
@@ -162,7 +160,7 @@ var (
 	errRecipientUTF8 = errors.New("the recipient has letters beyond ASCII, and the server does not know SMTPUTF8")
 )
 
-// hint is what the user can do about a refusal for good.
+// hint returns what the user can do about a permanent refusal.
 func (r recipientRefusal) hint() string {
 	e, ok := errors.AsType[*ReplyError](r.why)
 	switch {
@@ -183,9 +181,9 @@ func (r recipientRefusal) hint() string {
 	}
 }
 
-// refusedError is the error of a message that the server did not take for all of
-// its recipients. What is refused for now counts more than what is refused for
-// good: if that passes, so may the rest.
+// refusedError returns the error of a message that the server did not accept for all of its
+// recipients. It is that of a temporary refusal, if there is one, so that the message is
+// tried again.
 func (s *Sink) refusedError(m *message, refusals []recipientRefusal) *deliver.Error {
 	first := refusals[0]
 	for _, r := range refusals {
