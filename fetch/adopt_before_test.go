@@ -10,8 +10,9 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
-// Of a maildrop, what came in before a day is adopted: when it came in counts,
-// and not when it claims to have been written. What has no date is fetched.
+// Adopt with Before adopts what was received before that day. The date of the first
+// Received field counts, and the Date field only where there is none. A message without a
+// date is fetched.
 func TestAdoptBefore(t *testing.T) {
 	for _, without := range [][]string{nil, {"UIDL"}} {
 		t.Run(fmt.Sprint("without ", without), func(t *testing.T) {
@@ -36,7 +37,7 @@ func TestAdoptBefore(t *testing.T) {
 			if found.Listed != 5 || len(found.New) != 2 || found.Later != 2 || found.Undated != 1 || found.Nameless != 0 {
 				t.Errorf("found %+v", found)
 			}
-			r.succeed()
+			r.mustPoll()
 			r.expectRetrieved(3)
 			if left := r.left(); len(left) != 2 {
 				t.Errorf("left %q, want the two that are older", left)
@@ -45,7 +46,7 @@ func TestAdoptBefore(t *testing.T) {
 	}
 }
 
-// Without headers nothing is adopted.
+// Adopt with Before fails on a server without TOP, since it needs the headers.
 func TestAdoptBeforeWithoutTOP(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
 	r.drop.Add("a", []byte(message(1)))
@@ -58,8 +59,8 @@ func TestAdoptBeforeWithoutTOP(t *testing.T) {
 	}
 }
 
-// Of what another fetcher knows, only that is adopted, wherever it stands in the
-// listing, and what it does not know is counted as that.
+// Adopt with Known adopts only the unique-ids that Known accepts, wherever they stand in
+// the listing. It counts the others as unknown, and a poll fetches them.
 func TestAdoptKnown(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	r.fill(4)
@@ -72,6 +73,6 @@ func TestAdoptKnown(t *testing.T) {
 	if found.Listed != 4 || len(found.New) != 2 || found.Unknown != 2 || found.Nameless != 0 {
 		t.Errorf("found %+v", found)
 	}
-	r.succeed()
-	r.expect(message(1), message(3))
+	r.mustPoll()
+	r.expectDelivered(message(1), message(3))
 }

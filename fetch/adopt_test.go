@@ -13,7 +13,7 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
-// adopt adopts all, and returns what there was.
+// adopt adopts every message of the maildrop, and returns what was found.
 func (r *rig) adopt() (found fetch.Adoption) {
 	r.t.Helper()
 	check(r.t, r.account.Adopt(r.t.Context(), r.opts, fetch.Old{}, func(a fetch.Adoption) error {
@@ -23,15 +23,15 @@ func (r *rig) adopt() (found fetch.Adoption) {
 	return found
 }
 
-// remember does with an adoption what its caller is to do.
+// remember records an adoption, as the caller of Adopt must.
 func (r *rig) remember(a fetch.Adoption) error {
 	ctx := r.t.Context()
 	return errors.Join(r.store.Keep(ctx, "work", r.clock.Unix(), a.Learned), r.store.Adopt(ctx, "work", a.New))
 }
 
-// Whatever their unique-ids are like, adopted messages are never downloaded
-// and never deleted, and those that come later are.
-func TestAdopt(t *testing.T) {
+// Adopted messages are never downloaded and never deleted, whatever their unique-ids are
+// like. Messages that come later are fetched.
+func TestAdoptedMailIsLeftAlone(t *testing.T) {
 	for _, test := range oddUIDs {
 		for _, without := range [][]string{nil, {"UIDL"}} {
 			t.Run(fmt.Sprint(test.name, " without ", without), func(t *testing.T) {
@@ -44,12 +44,12 @@ func TestAdopt(t *testing.T) {
 				if found := r.adopt(); found.Listed != n || len(found.New) != n || found.Nameless != 0 {
 					t.Errorf("found %+v, want %d new", found, n)
 				}
-				r.succeed()
+				r.mustPoll()
 				r.drop.Add("new", []byte(message(99)))
-				r.succeed()
-				r.later(100 * day)
-				r.succeed()
-				r.expect(message(99))
+				r.mustPoll()
+				r.advance(100 * day)
+				r.mustPoll()
+				r.expectDelivered(message(99))
 				r.expectRetrieved(1)
 				if left := r.left(); len(left) != n {
 					t.Errorf("left %q", left)
@@ -59,8 +59,8 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
-// Where unique-ids are but numbers, those of adopted messages that somebody else
-// deletes go to new ones, which are fetched, or adopted as any others.
+// A new message may get the unique-id of an adopted one that somebody else has deleted. It
+// is fetched, or adopted if Adopt is called again.
 func TestAdoptedUIDReuse(t *testing.T) {
 	for _, again := range []bool{false, true} {
 		r := newRig(t, pop3test.Behaviour{})
@@ -69,7 +69,7 @@ func TestAdoptedUIDReuse(t *testing.T) {
 		for _, uid := range r.left()[5:] {
 			r.drop.Remove(uid)
 		}
-		r.succeed()
+		r.mustPoll()
 		var want []string
 		for i := 6; i < 9; i++ {
 			r.drop.Add(fmt.Sprint("u", i), []byte(message(i+10)))
@@ -81,7 +81,7 @@ func TestAdoptedUIDReuse(t *testing.T) {
 			}
 			want = nil
 		}
-		// A listing that lacks them for a time makes none of the others new.
+		// An empty listing makes none of the other messages new.
 		r.drop.Order(pop3test.EmptyListing().Session(r.drop.Sessions() + 3))
 		sight, err := r.account.Look(r.t.Context(), r.opts, nil)
 		check(t, err)
@@ -91,8 +91,8 @@ func TestAdoptedUIDReuse(t *testing.T) {
 			}
 		}
 		for range 4 {
-			r.succeed()
-			r.expect(want...)
+			r.mustPoll()
+			r.expectDelivered(want...)
 		}
 		if left := len(r.left()) + len(want); left != 8 {
 			t.Errorf("left %q", r.left())
@@ -101,14 +101,16 @@ func TestAdoptedUIDReuse(t *testing.T) {
 	}
 }
 
-// What somebody else has deleted long ago is not looked for among new mail, and
-// messages without a name do not hold up those that have one.
-func TestAdoptedAndDeleted(t *testing.T) {
+// Adopted messages that were deleted by others a day ago or more are not looked for among
+// new mail. Soon after the deletion, new mail may be adopted mail under another unique-id:
+// then a message without a unique-id has to wait, and those with one need not, unless all
+// adopted mail is gone.
+func TestNewMailAfterAdoptedIsDeleted(t *testing.T) {
 	for _, test := range []struct {
 		name     string
-		left     int           // of the adopted messages
-		uids     []string      // of new ones
-		later    time.Duration // they come
+		left     int           // adopted messages that are still on the server
+		uids     []string      // of the new messages
+		later    time.Duration // the time from the deletions to the new messages
 		class    fetch.Class
 		says     string
 		sessions int
@@ -117,9 +119,9 @@ func TestAdoptedAndDeleted(t *testing.T) {
 		{name: "as many new ones come soon", later: time.Hour, uids: []string{"a", "b", "c"},
 			class: fetch.ClassOperator, says: "new unique-ids", sessions: 1},
 		{name: "as many new ones come later", later: 2 * day, uids: []string{"a", "b", "c"}, sessions: 2, fetched: 3},
-		{name: "one has no name, soon", left: 2, later: time.Hour, uids: []string{"", "a", "b", "c"},
+		{name: "one without a unique-id, soon", left: 2, later: time.Hour, uids: []string{"", "a", "b", "c"},
 			class: fetch.ClassRetry, says: "1 message has no unique-id", sessions: 2, fetched: 3},
-		{name: "one has no name, later", left: 2, later: 2 * day, uids: []string{"", "a", "b", "c"}, sessions: 2, fetched: 4},
+		{name: "one without a unique-id, later", left: 2, later: 2 * day, uids: []string{"", "a", "b", "c"}, sessions: 2, fetched: 4},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -130,14 +132,14 @@ func TestAdoptedAndDeleted(t *testing.T) {
 			for _, uid := range r.left()[test.left:] {
 				r.drop.Remove(uid)
 			}
-			r.succeed()
+			r.mustPoll()
 			for i, uid := range test.uids {
 				r.drop.Add(uid, []byte(message(i+10)))
 			}
-			r.later(test.later)
+			r.advance(test.later)
 			s := r.poll()
-			if s.Class != test.class || !strings.Contains(r.said(s), test.says) {
-				t.Errorf("%v, and it says %q", s.Class, r.said(s))
+			if s.Class != test.class || !strings.Contains(r.reportText(s), test.says) {
+				t.Errorf("%v, and it says %q", s.Class, r.reportText(s))
 			}
 			if s.Sessions != test.sessions || s.Fetched != test.fetched {
 				t.Errorf("%d sessions, fetched %d", s.Sessions, s.Fetched)
@@ -149,12 +151,12 @@ func TestAdoptedAndDeleted(t *testing.T) {
 	}
 }
 
-// What mailhaul has dealt with before stays as it is.
+// Adopt leaves the rows of messages that have landed or were refused as they are.
 func TestAdoptLeavesWhatIsRemembered(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	r.account.Keep.For = time.Hour
 	r.drop.Add("landed", []byte(message(1)))
-	r.succeed()
+	r.mustPoll()
 	r.drop.Add("refused", []byte(message(2)))
 	check(t, r.store.Refuse(t.Context(), "work", []state.Refusal{{UID: "refused", NextTry: noon.Add(time.Minute).Unix()}}))
 	r.drop.Add("due", []byte(message(4)))
@@ -163,18 +165,19 @@ func TestAdoptLeavesWhatIsRemembered(t *testing.T) {
 	if found := r.adopt(); found.Listed != 4 || len(found.New) != 1 || found.New[0].Size == 0 {
 		t.Errorf("found %+v, want one new of four", found)
 	}
-	r.later(2 * time.Hour)
-	r.succeed()
-	r.expect(message(1), message(2), message(4))
-	r.later(2 * time.Hour)
-	r.succeed()
+	r.advance(2 * time.Hour)
+	r.mustPoll()
+	r.expectDelivered(message(1), message(2), message(4))
+	r.advance(2 * time.Hour)
+	r.mustPoll()
 	if left := r.left(); len(left) != 1 {
 		t.Errorf("left %q, want the adopted one", left)
 	}
 }
 
-// All that is there is adopted: what is too large for now, and what may be another
-// message by another name, or the first of many.
+// Adopt adopts everything that a poll could fetch now or later: messages over max_size,
+// messages that may be known ones under another unique-id, and more messages than one
+// session takes.
 func TestAdoptAll(t *testing.T) {
 	for _, without := range [][]string{nil, {"TOP"}} {
 		t.Run(fmt.Sprint("without ", without), func(t *testing.T) { testAdoptAll(t, without) })
@@ -185,9 +188,9 @@ func testAdoptAll(t *testing.T, without []string) {
 	r := newRig(t, pop3test.Behaviour{Without: without})
 	r.account.Keep.Forever = true
 	r.fill(1)
-	r.succeed()
+	r.mustPoll()
 	r.drop.Remove("u1")
-	same := strings.Replace(message(1), "number 1", "number 2", 1) // of its size
+	same := strings.Replace(message(1), "number 1", "number 2", 1) // of the same size
 	for uid, raw := range map[string]string{"alike": same, "alike too": same, "large": message(3) + strings.Repeat("all work\n", 2000)} {
 		r.drop.Add(uid, []byte(raw))
 	}
@@ -196,11 +199,13 @@ func testAdoptAll(t *testing.T, without []string) {
 		t.Errorf("found %+v, want three new", found)
 	}
 	r.account.MaxSize = 0
-	r.later(day)
-	r.succeed()
-	r.expect(message(1))
+	r.advance(day)
+	r.mustPoll()
+	r.expectDelivered(message(1))
 }
 
+// An error of the func that Adopt calls is returned, and nothing is adopted. The account's
+// lease is held while that func runs.
 func TestAdoptCanBeDeclined(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	r.drop.Add("a", []byte(message(1)))
@@ -214,11 +219,12 @@ func TestAdoptCanBeDeclined(t *testing.T) {
 	if !errors.Is(err, no) {
 		t.Errorf("error %v, want that of adopt", err)
 	}
-	r.succeed()
-	r.expect(message(1))
+	r.mustPoll()
+	r.expectDelivered(message(1))
 }
 
-// Where nothing tells messages apart, there is nothing to remember them by.
+// A message that has neither a unique-id nor a header to know it by cannot be adopted.
+// Where it would be left alone anyway, it is counted as unclear and not as nameless.
 func TestAdoptWithoutNames(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
 	r.drop.Add("a", []byte(message(1)))
@@ -226,7 +232,7 @@ func TestAdoptWithoutNames(t *testing.T) {
 	if found := r.adopt(); len(found.New) != 1 || found.Nameless != 1 {
 		t.Errorf("found %+v, want one new and one nameless", found)
 	}
-	// Where mail is kept, it is not even fetched.
+	// Where mail is kept, such a message is not fetched anyway.
 	r.account.Keep.Forever = true
 	if found := r.adopt(); found.Nameless != 0 || found.Unclear != 1 {
 		t.Errorf("found %+v, want one that is left alone", found)
@@ -234,11 +240,11 @@ func TestAdoptWithoutNames(t *testing.T) {
 	if s := r.poll(); s.Class != fetch.ClassOperator || s.Listed != 2 {
 		t.Errorf("%v: %v", s.Class, s.Err)
 	}
-	r.expect()
+	r.expectDelivered()
 	r.account.Keep.Forever = false
-	r.succeed()
-	r.expect(message(2))
-	// Nor is it where it may be what was adopted.
+	r.mustPoll()
+	r.expectDelivered(message(2))
+	// Nor is it fetched where it may be an adopted one.
 	r.drop.Remove("a")
 	r.drop.Add("", []byte(message(3)))
 	if found := r.adopt(); found.Nameless != 0 || found.Unclear != 1 {
@@ -250,7 +256,7 @@ func TestAdoptWithoutNames(t *testing.T) {
 		t.Errorf("a poll would do %+v", sight.Outlook)
 	}
 	r.poll()
-	r.expect(message(2))
+	r.expectDelivered(message(2))
 
 	r = newRig(t, pop3test.Behaviour{Without: []string{"TOP", "UIDL"}})
 	r.drop.Add("a", []byte(message(1)))
@@ -259,40 +265,39 @@ func TestAdoptWithoutNames(t *testing.T) {
 	}
 }
 
-// A message that was adopted without a unique-id, and gets one while most others keep
-// theirs, is no new one.
-func TestAdoptedGetsAName(t *testing.T) {
+// A message that was adopted without a unique-id, and is listed with one later, is not
+// taken for a new one.
+func TestAdoptedGetsUID(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	r.fill(3)
 	r.drop.Add("", []byte(message(4)))
 	r.adopt()
-	r.succeed()
+	r.mustPoll()
 	r.drop.SetUIDs(func(i int, old string) string { return cmp.Or(old, "late") })
-	r.later(time.Hour)
+	r.advance(time.Hour)
 	for range 2 {
-		r.succeed()
+		r.mustPoll()
 	}
-	r.expect()
+	r.expectDelivered()
 	if left := r.left(); len(left) != 4 {
 		t.Errorf("left %q", left)
 	}
 }
 
-// A server whose unique-ids fail, are not all there, or have all changed has
-// none of the adopted mail fetched or deleted, and new mail is fetched as soon
-// as it can be told from it.
-func TestAdoptedWithoutNames(t *testing.T) {
+// Where unique-ids fail, are missing in part, or have all changed, no adopted message is
+// fetched or deleted. New mail is fetched as soon as it can be told from adopted mail.
+func TestAdoptedWhenUIDsFail(t *testing.T) {
 	renamed := func(r *rig) {
-		r.drop.SetUIDs(func(_ int, old string) string { return "moved-" + old })
+		r.renameUIDs()
 	}
 	for _, test := range []struct {
 		name    string
 		without []string
-		disturb func(r *rig) // before the first poll
-		first   fetch.Class  // of it
+		disturb func(r *rig) // is called before the first poll
+		first   fetch.Class  // the class of the first poll
 		says    string
-		new     bool // the new message is fetched by it
-		stays   bool // so it stays until somebody adopts again
+		new     bool // the first poll fetches the new message
+		stays   bool // later polls do the same, until Adopt is called again
 	}{
 		{
 			name: "UIDL fails", first: fetch.ClassRetry, says: "refuses UIDL",
@@ -309,17 +314,17 @@ func TestAdoptedWithoutNames(t *testing.T) {
 			disturb: func(r *rig) { r.drop.Order(pop3test.ReplyErr("UIDL", "internal error").Nth(1)) },
 		},
 		{
-			name: "UIDL is short", new: true,
+			name: "UIDL lists only some", new: true,
 			disturb: func(r *rig) { r.drop.Order(pop3test.Replace("UIDL", "+OK\r\n1 u1\r\n3 u3\r\n6 new\r\n.\r\n")) },
 		},
 		{
-			name: "UIDL is short, and headers do not tell", without: []string{"TOP"},
+			name: "UIDL lists only some, and no TOP", without: []string{"TOP"},
 			first: fetch.ClassRetry, says: "3 messages have no unique-id now", new: true,
 			disturb: func(r *rig) { r.drop.Order(pop3test.Replace("UIDL", "+OK\r\n1 u1\r\n3 u3\r\n6 new\r\n.\r\n")) },
 		},
-		{name: "all changed", disturb: renamed, new: true},
+		{name: "all unique-ids have changed", disturb: renamed, new: true},
 		{
-			name: "all changed, and headers do not tell", disturb: renamed, without: []string{"TOP"},
+			name: "all unique-ids have changed, and no TOP", disturb: renamed, without: []string{"TOP"},
 			first: fetch.ClassOperator, says: "new unique-ids", stays: true,
 		},
 	} {
@@ -331,8 +336,8 @@ func TestAdoptedWithoutNames(t *testing.T) {
 			r.drop.Add("new", []byte(message(9)))
 			test.disturb(r)
 			s := r.poll()
-			if s.Class != test.first || !strings.Contains(r.said(s), test.says) {
-				t.Errorf("%v, and it says %q", s.Class, r.said(s))
+			if s.Class != test.first || !strings.Contains(r.reportText(s), test.says) {
+				t.Errorf("%v, and it says %q", s.Class, r.reportText(s))
 			}
 			if s.Fetched == 1 != test.new {
 				t.Errorf("fetched %d", s.Fetched)
@@ -349,7 +354,7 @@ func TestAdoptedWithoutNames(t *testing.T) {
 				r.adopt()
 			}
 			for range 2 {
-				r.succeed()
+				r.mustPoll()
 			}
 			if left := r.left(); len(left) != 5 && !test.stays {
 				t.Errorf("left %q", left)
@@ -363,13 +368,12 @@ func TestAdoptedWithoutNames(t *testing.T) {
 	}
 }
 
-// A message that has the unique-id of one that was deleted is adopted like any
-// other.
+// A new message that has the unique-id of a deleted one can be adopted.
 func TestAdoptReusedUID(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	r.drop.Add("1", []byte(message(1)))
-	r.succeed()
-	r.later(day)
+	r.mustPoll()
+	r.advance(day)
 	r.drop.Add("1", []byte(message(2)))
 	if found := r.adopt(); len(found.New) != 1 {
 		t.Fatalf("adopted %d messages", len(found.New))
@@ -378,9 +382,9 @@ func TestAdoptReusedUID(t *testing.T) {
 		t.Errorf("adopted %d of them again", len(found.New))
 	}
 	for range 2 {
-		r.later(day)
-		r.succeed()
-		r.expect(message(1))
+		r.advance(day)
+		r.mustPoll()
+		r.expectDelivered(message(1))
 		if left := r.left(); len(left) != 1 {
 			t.Fatalf("left %q", left)
 		}

@@ -15,26 +15,28 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
-// strong is a server that can do it all.
-var strong = []string{"PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS", "OAUTHBEARER", "XOAUTH2"}
+// allMechanisms are what a server offers that knows every mechanism of the tests.
+var allMechanisms = []string{"PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS", "OAUTHBEARER", "XOAUTH2"}
 
-// everyWayIn returns rigs on such a server, in the clear and by TLS.
-func everyWayIn(t *testing.T, b pop3test.Behaviour) map[string]*rig {
-	implicit, _ := secure(t, fetch.ImplicitTLS, b, pop3test.CertOptions{})
-	start, _ := secure(t, fetch.StartTLS, b, pop3test.CertOptions{})
+// rigsBySecurity returns three rigs whose servers behave as b says: one in the clear, one
+// with implicit TLS, and one with STLS.
+func rigsBySecurity(t *testing.T, b pop3test.Behaviour) map[string]*rig {
+	implicit, _ := newTLSRig(t, fetch.ImplicitTLS, b, pop3test.CertOptions{})
+	start, _ := newTLSRig(t, fetch.StartTLS, b, pop3test.CertOptions{})
 	return map[string]*rig{"plain text": newRig(t, b), "implicit TLS": implicit, "STLS": start}
 }
 
-// Somebody on the way takes out what the server offers, line by line. Nothing
-// that auth does not allow is ever tried, whatever is left.
-func TestStripped(t *testing.T) {
+// An attacker on the way may remove capabilities from the replies. No mechanism is tried
+// that auth does not allow, whatever is left.
+func TestStrippedCapabilities(t *testing.T) {
 	for _, test := range []struct {
-		name string
-		left []string // what CAPA still says
-		auth []string
-		want string // the mechanism, on any connection; "" for no login
+		name  string
+		left  []string // what the replies to CAPA still list
+		auth  []string
+		token bool   // the account has a token instead of a password
+		want  string // the mechanism of the login, or "" for no login
 	}{
-		{name: "SASL, with auto", left: []string{"USER"}, want: "user"}, // which allows it
+		{name: "SASL, with auto", left: []string{"USER"}, want: "user"}, // auto allows it
 		{name: "SASL", left: []string{"USER"}, auth: []string{"scram-sha-256"}},
 		{name: "SASL, of a list", left: []string{"USER"}, auth: []string{"scram-sha-256-plus", "scram-sha-256", "cram-md5"}},
 		{name: "SASL, without USER", left: []string{"TOP"}, auth: []string{"cram-md5"}},
@@ -43,14 +45,14 @@ func TestStripped(t *testing.T) {
 		{name: "all but CRAM-MD5", left: []string{"SASL CRAM-MD5"}, auth: []string{"scram-sha-256"}},
 		{name: "all names", left: []string{"SASL", "USER"}, auth: []string{"scram-sha-256"}},
 		{name: "SASL, where USER is allowed", left: []string{}, auth: []string{"scram-sha-256", "user"}, want: "user"},
-		{name: "SASL, with a token", left: []string{}, auth: []string{"oauthbearer"}},
-		{name: "SASL, with a token for PLAIN", left: []string{"SASL PLAIN"}, auth: []string{"xoauth2"}},
-		{name: "SASL, with a token where XOAUTH2 is allowed", left: []string{}, auth: []string{"oauthbearer", "xoauth2"}, want: "xoauth2"},
+		{name: "SASL, with a token", left: []string{}, auth: []string{"oauthbearer"}, token: true},
+		{name: "SASL, with a token for PLAIN", left: []string{"SASL PLAIN"}, auth: []string{"xoauth2"}, token: true},
+		{name: "SASL, with a token where XOAUTH2 is allowed", left: []string{}, auth: []string{"oauthbearer", "xoauth2"}, want: "xoauth2", token: true},
 	} {
-		for way, r := range everyWayIn(t, pop3test.Behaviour{Mechanisms: strong, Capabilities: test.left, Timestamp: "<1896.697170952@dbc.mtview.ca.us>"}) {
+		for way, r := range rigsBySecurity(t, pop3test.Behaviour{Mechanisms: allMechanisms, Capabilities: test.left, Timestamp: "<1896.697170952@dbc.mtview.ca.us>"}) {
 			t.Run(test.name+", "+way, func(t *testing.T) {
 				r.account.Auth = test.auth
-				if strings.Contains(test.name, "token") {
+				if test.token {
 					r.account.Token, r.account.Secret = r.account.Secret, nil
 				}
 				s := r.poll()
@@ -67,11 +69,12 @@ func TestStripped(t *testing.T) {
 	}
 }
 
-// -PLUS that is taken out of what we see is noticed by the server, also where
-// something that nobody knows is put in its place.
+// A server notices if -PLUS was removed from its offer, and refuses the login; the poll
+// then says that somebody tampers with the connection. It does so also where an unknown
+// -PLUS mechanism was put in the place of those removed.
 func TestPlusStripped(t *testing.T) {
 	for _, line := range []string{"SASL SCRAM-SHA-256 PLAIN", "SASL SCRAM-SHA-256 SCRAM-SHA-512-PLUS", "SASL X-PLUS SCRAM-SHA-1"} {
-		r, _ := secure(t, fetch.ImplicitTLS, pop3test.Behaviour{Mechanisms: strong, Capabilities: []string{line}}, pop3test.CertOptions{})
+		r, _ := newTLSRig(t, fetch.ImplicitTLS, pop3test.Behaviour{Mechanisms: allMechanisms, Capabilities: []string{line}}, pop3test.CertOptions{})
 		s := r.poll()
 		if s.Class != fetch.ClassOperator || !strings.Contains(s.Err.Error(), "somebody has taken that out") || !strings.Contains(fetch.Hint(s.Err), "do not trust") {
 			t.Errorf("%s: %v: %v (%q)", line, s.Class, s.Err, fetch.Hint(s.Err))
@@ -79,19 +82,19 @@ func TestPlusStripped(t *testing.T) {
 	}
 }
 
-// Whom auth has do without -PLUS, although it is offered, no server takes for one that
-// did not see it.
+// Where auth leaves -PLUS out, a login without it succeeds although the server offers it:
+// the server is not told that the client saw no -PLUS.
 func TestPlusNotAllowed(t *testing.T) {
 	for _, auth := range []string{"scram-sha-1", "scram-sha-256"} {
-		r, _ := secure(t, fetch.ImplicitTLS, pop3test.Behaviour{Mechanisms: strong}, pop3test.CertOptions{})
+		r, _ := newTLSRig(t, fetch.ImplicitTLS, pop3test.Behaviour{Mechanisms: allMechanisms}, pop3test.CertOptions{})
 		r.account.Auth = []string{auth}
-		for range 2 { // the second goes by what is remembered
-			r.succeed()
+		for range 2 { // the second goes by what was remembered
+			r.mustPoll()
 		}
 	}
 }
 
-// exporterUnknown has the server know no channel binding but the certificate.
+// exporterUnknown has the server refuse the channel binding tls-exporter.
 func exporterUnknown() pop3test.Fault {
 	return pop3test.AlterChallenge(func(string) string { return "e=unsupported-channel-binding-type" }).When(func(x *pop3test.Exchange) bool {
 		_, initial, _ := strings.Cut(x.Args, " ")
@@ -100,16 +103,16 @@ func exporterUnknown() pop3test.Fault {
 	})
 }
 
-// Both channel bindings work, and of a server that does not know the first
-// that is remembered.
-func TestBindings(t *testing.T) {
-	r, _ := secure(t, fetch.ImplicitTLS, pop3test.Behaviour{Mechanisms: strong}, pop3test.CertOptions{})
+// If a server does not know the channel binding tls-exporter, the login is tried again
+// with the other one, and the next poll begins with that.
+func TestChannelBindings(t *testing.T) {
+	r, _ := newTLSRig(t, fetch.ImplicitTLS, pop3test.Behaviour{Mechanisms: allMechanisms}, pop3test.CertOptions{})
 	auths := 0
 	r.server.Order(pop3test.On("AUTH", func(x *pop3test.Exchange) { auths++; x.Act() }))
-	r.succeed()
+	r.mustPoll()
 	r.server.Order(exporterUnknown())
-	r.succeed()
-	r.succeed()
+	r.mustPoll()
+	r.mustPoll()
 	for _, in := range eventsOf[fetch.LoggedIn](r) {
 		if in.Mechanism != "scram-sha-256-plus" {
 			t.Errorf("logged in by %s", in.Mechanism)
@@ -120,30 +123,31 @@ func TestBindings(t *testing.T) {
 	}
 }
 
-// A server that wants to ask for a token is let to: at once if it is known to
-// want that, and else on a second connection, and then from the first.
-func TestTwoSteps(t *testing.T) {
+// A server that refuses a token in the initial response is sent it after its challenge. A
+// server that is known to want that gets it so at once; any other on a second connection,
+// and later polls remember it.
+func TestTokenInTwoSteps(t *testing.T) {
 	for name, test := range map[string]struct {
 		fault  pop3test.Fault
 		known  bool
 		first  int  // connections of the first poll
-		fails  bool // for good
-		second int  // connections of the second
+		fails  bool // polls fail
+		second int  // connections of the second poll
 	}{
-		"it says so":        {fault: pop3test.RefuseInitialResponse(), first: 2, second: 1},
-		"it hangs up":       {fault: pop3test.LoseReply("AUTH", pop3test.HangUp).When(inOneStep), first: 2, second: 1},
-		"it resets":         {fault: pop3test.LoseReply("AUTH", pop3test.Reset).When(inOneStep), first: 2, second: 1},
-		"it is known":       {fault: pop3test.RefuseInitialResponse(), known: true, first: 1, second: 1},
-		"it does not care":  {fault: pop3test.ReplyErr("NOOP", ""), first: 1, second: 1},
-		"it always does":    {fault: pop3test.LoseReply("AUTH", pop3test.HangUp), first: 2, fails: true, second: 1},
-		"it says otherwise": {fault: pop3test.ReplyErr("AUTH", "[AUTH] no such user"), first: 1, fails: true, second: 1},
+		"it says so":               {fault: pop3test.RefuseInitialResponse(), first: 2, second: 1},
+		"it hangs up":              {fault: pop3test.LoseReply("AUTH", pop3test.HangUp).When(hasInitialResponse), first: 2, second: 1},
+		"it resets":                {fault: pop3test.LoseReply("AUTH", pop3test.Reset).When(hasInitialResponse), first: 2, second: 1},
+		"it is known to want that": {fault: pop3test.RefuseInitialResponse(), known: true, first: 1, second: 1},
+		"it accepts both":          {fault: pop3test.ReplyErr("NOOP", ""), first: 1, second: 1},
+		"it always does":           {fault: pop3test.LoseReply("AUTH", pop3test.HangUp), first: 2, fails: true, second: 1},
+		"it says otherwise":        {fault: pop3test.ReplyErr("AUTH", "[AUTH] no such user"), first: 1, fails: true, second: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r, _ := secure(t, fetch.ImplicitTLS, pop3test.Behaviour{Mechanisms: []string{"PLAIN", "XOAUTH2"}}, pop3test.CertOptions{Hosts: []string{"127.0.0.1", microsofts}})
+			r, _ := newTLSRig(t, fetch.ImplicitTLS, pop3test.Behaviour{Mechanisms: []string{"PLAIN", "XOAUTH2"}}, pop3test.CertOptions{Hosts: []string{"127.0.0.1", microsoftHost}})
 			r.account.Token, r.account.Secret = r.account.Secret, nil
 			if test.known {
-				r.callMicrosoft()
+				r.useMicrosoftHost()
 			}
 			r.server.Order(test.fault)
 			s := r.poll()
@@ -158,47 +162,50 @@ func TestTwoSteps(t *testing.T) {
 	}
 }
 
-// microsofts is a server that is known to want two steps.
-const microsofts = "Outlook.Office365.com."
+// microsoftHost is the name of a server that is known to want a token in two steps.
+const microsoftHost = "Outlook.Office365.com."
 
-// callMicrosoft has the server go by a name of Microsoft's.
-func (r *rig) callMicrosoft() {
-	r.account.Server.Host = microsofts
+// useMicrosoftHost has the account reach its server by that name.
+func (r *rig) useMicrosoftHost() {
+	r.account.Server.Host = microsoftHost
 	r.account.Server.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, r.server.Addr())
 	}
 }
 
-func inOneStep(x *pop3test.Exchange) bool { return strings.Contains(x.Args, " ") }
+// hasInitialResponse reports whether an AUTH command has more than the mechanism.
+func hasInitialResponse(x *pop3test.Exchange) bool { return strings.Contains(x.Args, " ") }
 
-// A token that a server refuses is refused in words.
+// If a server refuses the token, the error says what a person can do, and TokenRefused is
+// called with the token.
 func TestTokenRefused(t *testing.T) {
-	for name, twoSteps := range map[string]bool{"oauthbearer": false, "xoauth2": false, "xoauth2 in two steps": true} {
-		r, _ := secure(t, fetch.ImplicitTLS, pop3test.Behaviour{Mechanisms: strong}, pop3test.CertOptions{Hosts: []string{"127.0.0.1", microsofts}})
-		r.account.Auth, r.account.Secret = strings.Fields(name)[:1], nil
-		if twoSteps {
-			r.callMicrosoft()
+	for _, test := range []struct {
+		mechanism string
+		twoSteps  bool
+	}{{"oauthbearer", false}, {"xoauth2", false}, {"xoauth2", true}} {
+		r, _ := newTLSRig(t, fetch.ImplicitTLS, pop3test.Behaviour{Mechanisms: allMechanisms}, pop3test.CertOptions{Hosts: []string{"127.0.0.1", microsoftHost}})
+		r.account.Auth, r.account.Secret = []string{test.mechanism}, nil
+		if test.twoSteps {
+			r.useMicrosoftHost()
 		}
 		r.account.Token = func(context.Context) (string, error) { return "expired", nil }
-		told := ""
-		r.account.TokenRefused = func(token string) { told = token }
-		defer func() {
-			if told != "expired" {
-				t.Errorf("%s: told of the token %q", name, told)
-			}
-		}()
+		refused := ""
+		r.account.TokenRefused = func(token string) { refused = token }
 		s := r.poll()
 		if s.Class != fetch.ClassOperator || !strings.Contains(s.Err.Error(), "invalid, has expired or belongs to another user") || !strings.Contains(fetch.Hint(s.Err), "mailhaul login "+r.account.Name+",") {
-			t.Errorf("%s: %v: %v (%q)", name, s.Class, s.Err, fetch.Hint(s.Err))
+			t.Errorf("%+v: %v: %v (%q)", test, s.Class, s.Err, fetch.Hint(s.Err))
+		}
+		if refused != "expired" {
+			t.Errorf("%+v: told of the token %q", test, refused)
 		}
 	}
 }
 
-// Where there is no password, a plain refusal, which is all that Microsoft says of a
-// token, is no reason to look at it.
+// The hint of a refusal does not speak of a password where the account has none. It asks
+// for what the mechanism needs: the token command, a new login, or the user.
 func TestRefusedWithoutPassword(t *testing.T) {
 	for auth, advice := range map[string]string{"xoauth2": "token_command", "oauthbearer": "mailhaul login", "external": "check user"} {
-		r, cert := secure(t, fetch.ImplicitTLS, pop3test.Behaviour{Mechanisms: append(slices.Clone(strong), "EXTERNAL")}, pop3test.CertOptions{})
+		r, cert := newTLSRig(t, fetch.ImplicitTLS, pop3test.Behaviour{Mechanisms: append(slices.Clone(allMechanisms), "EXTERNAL")}, pop3test.CertOptions{})
 		r.account.Auth, r.account.Secret = []string{auth}, nil
 		r.account.Token = func(context.Context) (string, error) { return "for another purpose", nil }
 		r.account.Server.TLS.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
@@ -210,10 +217,11 @@ func TestRefusedWithoutPassword(t *testing.T) {
 	}
 }
 
-// A check tells why a mechanism was chosen, and why the others were not.
-func TestChoice(t *testing.T) {
+// Check reports which mechanism was chosen, what that choice reveals, and why each other
+// one was not used.
+func TestCheckExplainsChoice(t *testing.T) {
 	const stamp = "<1896.697170952@dbc.mtview.ca.us>"
-	all := append(slices.Clone(strong), "EXTERNAL")
+	all := append(slices.Clone(allMechanisms), "EXTERNAL")
 	offer := "SASL " + strings.Join(all, " ") + " GSSAPI NTLM DIGEST-MD5"
 	for name, test := range map[string]struct {
 		security fetch.Security
@@ -256,7 +264,7 @@ func TestChoice(t *testing.T) {
 			b := pop3test.Behaviour{Mechanisms: all, Capabilities: test.caps, Timestamp: stamp}
 			r := newRig(t, b)
 			if test.security != fetch.PlainText {
-				r, _ = secure(t, test.security, b, pop3test.CertOptions{})
+				r, _ = newTLSRig(t, test.security, b, pop3test.CertOptions{})
 			}
 			r.account.Auth = test.auth
 			if test.token {
@@ -276,14 +284,15 @@ func TestChoice(t *testing.T) {
 	}
 }
 
-// Where a server has only what must be named, as others' programs need not, that is told.
-func TestOnlyNamed(t *testing.T) {
+// Where a server offers only mechanisms that are not used unless auth names them, the hint
+// says to name them.
+func TestHintNamesMechanism(t *testing.T) {
 	const stamp, apop = "<1896.697170952@dbc.mtview.ca.us>", "used only if it is named: set auth: apop"
 	for name, test := range map[string]struct {
 		caps   []string
-		refuse string // this command
+		refuse string // the command that the server refuses
 		token  bool
-		want   string // of the hint
+		want   string // a part of the hint
 		not    string
 	}{
 		"apop alone":                {caps: []string{"SASL NTLM"}, want: apop, not: "password"},
@@ -309,9 +318,9 @@ func TestOnlyNamed(t *testing.T) {
 	}
 }
 
-// What a server does in SCRAM that it must not do ends the login, and nothing
-// weaker is tried after it.
-func TestSCRAMWrongTurns(t *testing.T) {
+// A server that breaks the rules of SCRAM ends the login, and no weaker mechanism is tried
+// after it.
+func TestSCRAMViolations(t *testing.T) {
 	alter := func(prefix, value string) pop3test.Fault {
 		return pop3test.AlterChallenge(func(s string) string {
 			fields := strings.Split(s, ",")
@@ -324,27 +333,28 @@ func TestSCRAMWrongTurns(t *testing.T) {
 		})
 	}
 	for name, test := range map[string]struct {
-		fault pop3test.Fault
-		says  string
+		fault    pop3test.Fault
+		says     string
+		unproven bool // the server did not prove that it knows the password
 	}{
-		"signature wrong":      {alter("v=", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="), "did not prove"},
-		"signature missing":    {pop3test.SkipProof(), "did not prove"},
-		"nonce changed":        {alter("r=", "somebody-elses-nonce"), "does not continue ours"},
-		"one iteration":        {alter("i=", "1"), "with fewer than 4096 the password could be guessed"},
-		"a billion iterations": {alter("i=", "1000000000"), "keep this machine busy"},
+		"signature wrong":      {fault: alter("v=", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="), says: "did not prove", unproven: true},
+		"signature missing":    {fault: pop3test.SkipProof(), says: "did not prove", unproven: true},
+		"nonce changed":        {fault: alter("r=", "somebody-elses-nonce"), says: "does not continue ours"},
+		"one iteration":        {fault: alter("i=", "1"), says: "with fewer than 4096 the password could be guessed"},
+		"a billion iterations": {fault: alter("i=", "1000000000"), says: "keep this machine busy"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r, _ := secure(t, fetch.ImplicitTLS, pop3test.Behaviour{Mechanisms: strong}, pop3test.CertOptions{})
-			r.succeed() // and knows the server from now on
+			r, _ := newTLSRig(t, fetch.ImplicitTLS, pop3test.Behaviour{Mechanisms: allMechanisms}, pop3test.CertOptions{})
+			r.mustPoll() // so that the server is known
 			before := len(r.server.Log())
 			r.server.Order(test.fault, pop3test.Replace("CAPA", "+OK\r\nSASL PLAIN LOGIN\r\nUSER\r\n.\r\n"))
 			s := r.poll()
 			if s.Class != fetch.ClassOperator || !strings.Contains(s.Err.Error(), test.says) || !strings.Contains(fetch.Hint(s.Err), "do not trust") {
 				t.Errorf("%v: %v (%q)", s.Class, s.Err, fetch.Hint(s.Err))
 			}
-			if unproven := strings.HasPrefix(name, "signature"); errors.Is(s.Err, mech.ErrUnproven) != unproven {
-				t.Errorf("unproven is %v in %v", !unproven, s.Err)
+			if errors.Is(s.Err, mech.ErrUnproven) != test.unproven {
+				t.Errorf("unproven is %v in %v", !test.unproven, s.Err)
 			}
 			logins := 0
 			for _, line := range r.server.Log()[before:] {
@@ -359,15 +369,15 @@ func TestSCRAMWrongTurns(t *testing.T) {
 	}
 }
 
-// cancelled is a connection whose server answers a cancelled login with last, and
-// hangs up.
-type cancelled struct {
+// cancelledConn is a connection on which the server replies to a cancelled login with last
+// and hangs up.
+type cancelledConn struct {
 	net.Conn
 	last string
-	over *strings.Reader // nil until then
+	over *strings.Reader // nil until the login was cancelled
 }
 
-func (c *cancelled) Write(p []byte) (int, error) {
+func (c *cancelledConn) Write(p []byte) (int, error) {
 	if string(p) == "*\r\n" {
 		c.over = strings.NewReader(c.last)
 		return len(p), nil
@@ -375,24 +385,25 @@ func (c *cancelled) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-func (c *cancelled) Read(p []byte) (int, error) {
+func (c *cancelledConn) Read(p []byte) (int, error) {
 	if c.over != nil {
 		return c.over.Read(p)
 	}
 	return c.Conn.Read(p)
 }
 
-// Nor is it if whoever does it gets out of step when the login is cancelled for it.
-func TestSCRAMWrongTurnOutOfStep(t *testing.T) {
+// The login ends after a violation of SCRAM also if the server answers its cancellation
+// with +OK or by hanging up.
+func TestSCRAMViolationThenBadReply(t *testing.T) {
 	for name, last := range map[string]string{"it accepts": "+OK welcome\r\n", "it hangs up": ""} {
 		for turn, value := range map[string]string{"v=": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", "r=": "somebody-elses-nonce,s=QUFBQQ==,i=4096"} {
 			t.Run(name+", "+turn, func(t *testing.T) {
-				r := newRig(t, pop3test.Behaviour{Mechanisms: strong})
-				r.succeed() // and knows the server from now on
+				r := newRig(t, pop3test.Behaviour{Mechanisms: allMechanisms})
+				r.mustPoll() // so that the server is known
 				before := len(r.server.Log())
 				r.account.Server.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
 					conn, err := new(net.Dialer).DialContext(ctx, network, addr)
-					return &cancelled{Conn: conn, last: last}, err
+					return &cancelledConn{Conn: conn, last: last}, err
 				}
 				r.server.Order(pop3test.Replace("CAPA", "+OK\r\nSASL PLAIN LOGIN\r\nUSER\r\n.\r\n"),
 					pop3test.AlterChallenge(func(s string) string {
@@ -415,15 +426,28 @@ func TestSCRAMWrongTurnOutOfStep(t *testing.T) {
 	}
 }
 
-// A password that SCRAM refuses within the exchange is refused as any other:
-// one that worked before is doubted for a while.
+// A password that is refused inside the SCRAM exchange counts as any refusal: where a
+// login has succeeded before, a person is called only for the third refusal.
 func TestSCRAMRefused(t *testing.T) {
-	r, _ := secure(t, fetch.ImplicitTLS, pop3test.Behaviour{Mechanisms: strong}, pop3test.CertOptions{})
-	r.succeed()
+	r, _ := newTLSRig(t, fetch.ImplicitTLS, pop3test.Behaviour{Mechanisms: allMechanisms}, pop3test.CertOptions{})
+	r.mustPoll()
 	r.server.Order(pop3test.AlterChallenge(func(string) string { return "e=invalid-proof" }))
 	for i, want := range []fetch.Class{fetch.ClassRetry, fetch.ClassRetry, fetch.ClassOperator} {
 		if s := r.poll(); s.Class != want || !errors.Is(s.Err, mech.ErrRefused) {
 			t.Errorf("refusal %d: %v, want %v: %v", i+1, s.Class, want, s.Err)
+		}
+	}
+}
+
+// A server that only does not know how to go on with a mechanism is no reason to distrust
+// the network.
+func TestUnknownSCRAMError(t *testing.T) {
+	for _, challenge := range []string{"e=other-error", "nonsense"} {
+		r, _ := newTLSRig(t, fetch.ImplicitTLS, pop3test.Behaviour{Mechanisms: allMechanisms}, pop3test.CertOptions{})
+		r.server.Order(pop3test.AlterChallenge(func(string) string { return challenge }))
+		s := r.poll()
+		if hint := fetch.Hint(s.Err); s.Class != fetch.ClassOperator || strings.Contains(hint, "trust") || !strings.Contains(hint, "auth") {
+			t.Errorf("%s: %v: %v (%q)", challenge, s.Class, s.Err, hint)
 		}
 	}
 }

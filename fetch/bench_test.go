@@ -14,7 +14,7 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
-// BenchmarkMakePlan plans a poll that finds nothing new.
+// BenchmarkMakePlan makes the plan of a poll that finds nothing new.
 func BenchmarkMakePlan(b *testing.B) {
 	for _, n := range []int{20_000, 200_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -36,27 +36,27 @@ func BenchmarkMakePlan(b *testing.B) {
 	}
 }
 
-// unsynced is the file system without its waiting.
-type unsynced struct{ durable.FS }
+// unsyncedFS is the file system with syncs that do nothing.
+type unsyncedFS struct{ durable.FS }
 
 type unsyncedFile struct{ durable.File }
 
-func (u unsynced) SyncDir(string) error { return nil }
+func (u unsyncedFS) SyncDir(string) error { return nil }
 
 func (unsyncedFile) Sync() error { return nil }
 
-func (u unsynced) OpenFile(name string, flag int, perm fs.FileMode) (durable.File, error) {
+func (u unsyncedFS) OpenFile(name string, flag int, perm fs.FileMode) (durable.File, error) {
 	f, err := u.FS.OpenFile(name, flag, perm)
 	return unsyncedFile{f}, err
 }
 
-// BenchmarkPoll fetches 500 messages into a Maildir that is never synced, and
-// deletes them. The server is part of the process, and of the figures.
+// BenchmarkPoll fetches 500 messages into a Maildir that is never synced, and deletes
+// them. The server runs in the same process and is part of the figures.
 func BenchmarkPoll(b *testing.B) {
 	const messages = 500
 	text := "Subject: hello\r\nMessage-ID: <%d.%d@example.org>\r\n\r\n" + strings.Repeat(strings.Repeat("x", 72)+"\r\n", 110)
 	r := newRig(b, pop3test.Behaviour{})
-	sink, err := maildir.New(r.dir, maildir.Options{FS: unsynced{durable.OS}})
+	sink, err := maildir.New(r.dir, maildir.Options{FS: unsyncedFS{durable.OS}})
 	check(b, err)
 	r.account.Deliver[0].Sink = sink
 	r.opts.Observer = nil
@@ -68,7 +68,7 @@ func BenchmarkPoll(b *testing.B) {
 			r.drop.Add(fmt.Sprintf("%d.%d", poll, i), fmt.Appendf(nil, text, poll, i))
 		}
 		b.StartTimer()
-		if s := r.succeed(); s.Fetched != messages {
+		if s := r.mustPoll(); s.Fetched != messages {
 			b.Fatalf("%d of %d messages have come", s.Fetched, messages)
 		}
 	}

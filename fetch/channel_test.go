@@ -25,9 +25,9 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/servertest"
 )
 
-// tunnelRole is what the test binary does if it is called as the program of a
-// tunnel: it connects standard input and output to a host and port. With a
-// number behind them it fails after so many bytes of the server's.
+// tunnelRole makes the test binary act as the program of a tunnel: it connects standard
+// input and output to a host and port. With a number behind them it fails after so many
+// bytes from the server.
 const tunnelRole = "play tunnel"
 
 func playTunnel(args []string) int {
@@ -47,36 +47,37 @@ func playTunnel(args []string) int {
 	return 255
 }
 
-// tunnel has the account reach its server by a program.
-func (r *rig) tunnel(args ...string) {
+// useTunnel has the account reach its server through that program.
+func (r *rig) useTunnel(args ...string) {
 	r.t.Helper()
 	self, err := os.Executable()
 	check(r.t, err)
 	r.account.Server.Via = channel.Via{Tunnel: append([]string{self, tunnelRole, "{host}", "{port}"}, args...)}
 }
 
-func TestTunnel(t *testing.T) {
-	r, _ := secure(t, fetch.StartTLS, pop3test.Behaviour{}, pop3test.CertOptions{})
-	r.tunnel()
+func TestPollThroughTunnel(t *testing.T) {
+	r, _ := newTLSRig(t, fetch.StartTLS, pop3test.Behaviour{}, pop3test.CertOptions{})
+	r.useTunnel()
 	want := r.fill(3)
-	r.succeed()
-	r.expect(want...)
+	r.mustPoll()
+	r.expectDelivered(want...)
 }
 
-// A tunnel that dies says why, and costs nothing.
+// A tunnel that dies is reported with its reason, and the poll goes on over another
+// connection.
 func TestTunnelDies(t *testing.T) {
 	const why = `exit status 255: "packet_write_wait: Broken pipe"`
 	r := newRig(t, pop3test.Behaviour{})
 	want := r.fill(3)
-	r.tunnel("100")
+	r.useTunnel("100")
 	s := r.poll()
 	if s.Class != fetch.ClassRetry || !strings.Contains(s.Err.Error(), why) || fetch.Hint(s.Err) == "" {
 		t.Errorf("%v: %v (%q)", s.Class, s.Err, fetch.Hint(s.Err))
 	}
 
-	// In the middle of a message, which comes over the next connection.
+	// If the tunnel dies in the middle of a message, the next connection brings it.
 	r.drop.Add("large", []byte("Subject: large\n\n"+strings.Repeat("0123456789\n", 10_000)))
-	r.tunnel("20000")
+	r.useTunnel("20000")
 	r.account.Server.Preconnect = func(context.Context) error { r.account.Server.Via = channel.Via{}; return nil }
 	if s := r.poll(); s.Class != fetch.ClassFine || s.Sessions != 2 || len(r.mail()) != len(want)+1 {
 		t.Errorf("%v: %v, %d sessions, %d messages", s.Class, s.Err, s.Sessions, len(r.mail()))
@@ -87,8 +88,9 @@ func TestTunnelDies(t *testing.T) {
 	}
 }
 
-// A server that is waited for in vain was not reached, whatever it was to do first.
-func TestNotReached(t *testing.T) {
+// A server that does not answer counts as not reached, whether it was to be connected to
+// or to begin TLS: the hint says to check server, port and tls.
+func TestUnreachedServerHint(t *testing.T) {
 	for name, dial := range map[string]func(context.Context, string, string) (net.Conn, error){
 		"connect": func(context.Context, string, string) (net.Conn, error) { return nil, channel.Silence(time.Minute) },
 		"secure": func(context.Context, string, string) (net.Conn, error) {
@@ -104,9 +106,9 @@ func TestNotReached(t *testing.T) {
 	}
 }
 
-// A server that takes up a TLS session, and has nothing to say then, is not offered one
-// again and again.
-func TestResumedInVain(t *testing.T) {
+// A server that resumes a TLS session and then fails is offered a new session by the next
+// poll.
+func TestFailedResumptionIsNotRepeated(t *testing.T) {
 	cert, ca, err := pop3test.Certificate(pop3test.CertOptions{})
 	check(t, err)
 	var resumed atomic.Bool
@@ -121,18 +123,19 @@ func TestResumedInVain(t *testing.T) {
 	check(t, server.StartTLS())
 	defer server.Close()
 	r := newRig(t, pop3test.Behaviour{})
-	r.use(server)
+	r.useServer(server)
 	r.account.Server.Security = fetch.ImplicitTLS
 	r.account.Server.TLS = channel.Trust{}.Config(server.Addr(), channel.NewSessions(t.TempDir()))
 	r.account.Server.TLS.RootCAs = trusting(ca).RootCAs
-	r.succeed()
+	r.mustPoll()
 	if s := r.poll(); s.Class != fetch.ClassRetry {
 		t.Errorf("%v: %v", s.Class, s.Err)
 	}
-	r.succeed()
+	r.mustPoll()
 }
 
-func TestPreconnect(t *testing.T) {
+// Preconnect runs before each connection. If it fails, no connection is made.
+func TestPreconnectRunsBeforeConnections(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	r.fill(4)
 	r.account.MaxMessages = 2
@@ -143,7 +146,7 @@ func TestPreconnect(t *testing.T) {
 		}
 		return nil
 	}
-	if s := r.succeed(); s.Sessions != 2 || calls != 2 {
+	if s := r.mustPoll(); s.Sessions != 2 || calls != 2 {
 		t.Errorf("%d calls for %d sessions", calls, s.Sessions)
 	}
 
@@ -163,7 +166,7 @@ func TestPreconnect(t *testing.T) {
 	}
 }
 
-// A command that hangs is ended some time after its poll was called off.
+// A Postpoll that hangs is ended at most a minute after its poll was cancelled.
 func TestPostpollHangs(t *testing.T) {
 	for _, called := range []time.Duration{0, time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
@@ -194,7 +197,10 @@ func TestPostpollHangs(t *testing.T) {
 	}
 }
 
-func TestPostpoll(t *testing.T) {
+// Postpoll is given the summary of each poll that was begun, also if it failed or was
+// cancelled, and not that of a skipped poll, a dry run or a check. Its own failure is a
+// warning.
+func TestPostpollGetsSummary(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	r.fill(2)
 	var seen []fetch.Summary
@@ -203,7 +209,7 @@ func TestPostpoll(t *testing.T) {
 		seen = append(seen, s)
 		return errors.New("postpoll: exit status 1")
 	}
-	r.succeed()
+	r.mustPoll()
 	if len(seen) != 1 || seen[0].Fetched != 2 || seen[0].Deleted != 2 || seen[0].Class != fetch.ClassFine {
 		t.Errorf("told of %+v", seen)
 	}
@@ -211,7 +217,7 @@ func TestPostpoll(t *testing.T) {
 		t.Errorf("warned of %+v", warned)
 	}
 
-	// What opened a way has to close it, however the poll ends.
+	// Postpoll undoes what Preconnect did, however the poll ends.
 	r.server.Order(pop3test.ReplyErr(pop3test.Login, "[AUTH] no"))
 	r.poll()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -221,7 +227,7 @@ func TestPostpoll(t *testing.T) {
 		t.Errorf("told of %+v", seen)
 	}
 
-	// Where nothing was done there is nothing to tell.
+	// It is not called where nothing was done.
 	lease, err := r.store.Lease(t.Context(), r.account.Name)
 	check(t, err)
 	r.poll()
@@ -236,32 +242,32 @@ func TestPostpoll(t *testing.T) {
 	}
 }
 
-// named makes a client certificate, which is its own authority.
-func named(t *testing.T, user string) (cert tls.Certificate, authority []byte) {
+// clientCert makes a certificate for a user, which is its own authority.
+func clientCert(t *testing.T, user string) (cert tls.Certificate, authority []byte) {
 	t.Helper()
 	cert, authority, err := pop3test.Certificate(pop3test.CertOptions{Name: user})
 	check(t, err)
 	return cert, authority
 }
 
-// inFile writes certificates to a file.
-func inFile(t *testing.T, certificates ...[]byte) string {
+// writeCerts writes certificates to a file and returns its path.
+func writeCerts(t *testing.T, certificates ...[]byte) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "ca.pem")
 	check(t, os.WriteFile(path, slices.Concat(certificates...), 0o600))
 	return path
 }
 
-// oneLogin has one process of Dovecot serve all logins, so that it knows the
-// tickets that it gave.
-const oneLogin = `
+// singleLoginProcess is a configuration of Dovecot in which one process serves all logins:
+// it then knows the session tickets that it gave.
+const singleLoginProcess = `
 service pop3-login {
   service_count = 0
   process_limit = 1
 }
 `
 
-// certificatesOnly is a Dovecot that lets in by client certificates alone.
+// certificatesOnly is a configuration of Dovecot that accepts client certificates alone.
 const certificatesOnly = `
 ssl_ca = <FILE
 ssl_require_crl = no
@@ -276,11 +282,12 @@ passdb {
 }
 `
 
-func TestExternal(t *testing.T) {
-	mine, authority := named(t, user)
-	eves, other := named(t, "eve@example.org")
-	stranger, _ := named(t, user)
-	file := inFile(t, authority, other)
+// A login by client certificate succeeds with the right certificate only.
+func TestClientCertificateLogin(t *testing.T) {
+	mine, authority := clientCert(t, user)
+	eves, other := clientCert(t, "eve@example.org")
+	stranger, _ := clientCert(t, user)
+	file := writeCerts(t, authority, other)
 	s := servertest.Dovecot(t, servertest.DovecotOptions{
 		Mechanisms: []string{"external", "plain"}, Config: strings.ReplaceAll(certificatesOnly, "FILE", file),
 	})
@@ -288,15 +295,15 @@ func TestExternal(t *testing.T) {
 	for _, security := range []fetch.Security{fetch.ImplicitTLS, fetch.StartTLS} {
 		for what, test := range map[string]struct {
 			cert tls.Certificate
-			says string // empty if it lets us in
+			says string // a part of the error; empty if the login succeeds
 		}{
 			"the right one":        {mine, ""},
 			"another user's":       {eves, "cannot log in"},
 			"of another authority": {stranger, "cannot log in"},
 		} {
-			r, _ := real(t, s, user, security, nil)
+			r, _ := newRealRig(t, s, user, security, nil)
 			r.account.Secret = nil
-			trust := channel.Trust{CAs: authorities(t, s.CAFile), Certificate: &test.cert}
+			trust := channel.Trust{CAs: readCerts(t, s.CAFile), Certificate: &test.cert}
 			r.account.Server.TLS = trust.Config(r.account.Server.Addr(), channel.NewSessions(t.TempDir()))
 			got := r.poll()
 			if test.says != "" {
@@ -313,30 +320,31 @@ func TestExternal(t *testing.T) {
 	}
 }
 
-// A Dovecot that asks for certificates hangs up on whoever offers a session.
+// A Dovecot that asks for client certificates hangs up on clients that offer a TLS
+// session. It is polled all the same.
 func TestResumptionRefused(t *testing.T) {
-	_, authority := named(t, user)
-	file := inFile(t, authority)
-	s := servertest.Dovecot(t, servertest.DovecotOptions{Config: "ssl_ca = <" + file + "\nssl_verify_client_cert = yes\nssl_require_crl = no\n" + oneLogin})
+	_, authority := clientCert(t, user)
+	file := writeCerts(t, authority)
+	s := servertest.Dovecot(t, servertest.DovecotOptions{Config: "ssl_ca = <" + file + "\nssl_verify_client_cert = yes\nssl_require_crl = no\n" + singleLoginProcess})
 	s.AddUser(user, secret)
 	for _, security := range []fetch.Security{fetch.ImplicitTLS, fetch.StartTLS} {
-		r, _ := real(t, s, user, security, nil)
-		r.account.Server.TLS = channel.Trust{CAs: authorities(t, s.CAFile)}.Config(r.account.Server.Addr(), channel.NewSessions(t.TempDir()))
+		r, _ := newRealRig(t, s, user, security, nil)
+		r.account.Server.TLS = channel.Trust{CAs: readCerts(t, s.CAFile)}.Config(r.account.Server.Addr(), channel.NewSessions(t.TempDir()))
 		for range 3 {
-			r.succeed()
+			r.mustPoll()
 		}
 	}
 }
 
-// TestResumption takes up the sessions of a Dovecot.
+// Each connection but the first resumes a TLS session of Dovecot.
 func TestResumption(t *testing.T) {
-	s := servertest.Dovecot(t, servertest.DovecotOptions{Config: oneLogin})
+	s := servertest.Dovecot(t, servertest.DovecotOptions{Config: singleLoginProcess})
 	s.AddUser(user, secret)
 	for _, security := range []fetch.Security{fetch.ImplicitTLS, fetch.StartTLS} {
-		r, _ := real(t, s, user, security, nil)
-		r.account.Server.TLS = channel.Trust{CAs: authorities(t, s.CAFile)}.Config(r.account.Server.Addr(), channel.NewSessions(t.TempDir()))
+		r, _ := newRealRig(t, s, user, security, nil)
+		r.account.Server.TLS = channel.Trust{CAs: readCerts(t, s.CAFile)}.Config(r.account.Server.Addr(), channel.NewSessions(t.TempDir()))
 		for range 3 {
-			r.succeed()
+			r.mustPoll()
 		}
 		for i, c := range eventsOf[fetch.Connected](r) {
 			if c.State.DidResume != (i > 0) {
@@ -346,8 +354,8 @@ func TestResumption(t *testing.T) {
 	}
 }
 
-// authorities reads a file of certificates.
-func authorities(t *testing.T, file string) []*x509.Certificate {
+// readCerts reads the certificate of a file.
+func readCerts(t *testing.T, file string) []*x509.Certificate {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	check(t, err)

@@ -14,9 +14,9 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
-// The server's first session of an account ends after k bytes, for every k
-// there is. At most three polls later each message has been delivered, once
-// and whole, and the server is empty.
+// The first session of an account is cut off after k bytes from the server, for every k.
+// After at most three polls each message has been delivered whole and once, and the
+// maildrop is empty.
 func TestCutAtEveryByte(t *testing.T) {
 	for _, end := range []pop3test.End{pop3test.HangUp, pop3test.Reset} {
 		for _, window := range []int{0, 1} {
@@ -29,7 +29,7 @@ func TestCutAtEveryByte(t *testing.T) {
 }
 
 func testCuts(t *testing.T, end pop3test.End, window int) {
-	// A server of few words has few bytes to cut at.
+	// With few capabilities the server sends few bytes.
 	brief := []string{"UIDL", "TOP", "USER", "PIPELINING"}
 	r := newRig(t, pop3test.Behaviour{Greeting: "hi", Capabilities: brief, CapabilitiesAfter: brief})
 	r.account.Server.Window = window
@@ -42,8 +42,8 @@ func testCuts(t *testing.T, end pop3test.End, window int) {
 	var workers sync.WaitGroup
 	for range 8 {
 		workers.Go(func() {
-			// Where nothing was left to cut off, all has been tried.
-			for !t.Failed() && r.cut(next.Add(step), end) {
+			// pollCutAfter returns false once k is beyond the end of the session.
+			for !t.Failed() && r.pollCutAfter(next.Add(step), end) {
 				cuts.Add(1)
 			}
 		})
@@ -54,9 +54,9 @@ func testCuts(t *testing.T, end pop3test.End, window int) {
 	}
 }
 
-// cut polls an account of its own whose first session is cut after k bytes.
-// It returns false if that is more than the session has.
-func (r *rig) cut(k int64, end pop3test.End) bool {
+// pollCutAfter polls an account of its own whose first session is cut after k bytes. It
+// returns false if the session has no more than k bytes.
+func (r *rig) pollCutAfter(k int64, end pop3test.End) bool {
 	name := fmt.Sprint("cut-", k)
 	one := rig{t: r.t, dir: filepath.Join(r.t.TempDir(), name), opts: r.opts, store: r.store}
 	one.drop = r.server.Account(name, secret)
@@ -76,8 +76,8 @@ func (r *rig) cut(k int64, end pop3test.End) bool {
 	for i, raw := range want {
 		one.drop.Add(fmt.Sprint("u", i+1), []byte(raw))
 	}
-	// The faults of a maildrop begin with the command that names its user;
-	// what came before counts all the same.
+	// The faults of a maildrop begin with the command that names its user, but
+	// the bytes before it count.
 	one.drop.Order(pop3test.CutAfter(k, end).Session(1))
 
 	polls, cut := 0, false
@@ -105,7 +105,8 @@ func (r *rig) cut(k int64, end pop3test.End) bool {
 	return cut
 }
 
-// The same before the server knows whose session it is.
+// A connection that is cut before the login is an error that is tried again, and has a
+// hint.
 func TestCutBeforeLogin(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	for k := range int64(60) {
@@ -116,6 +117,6 @@ func TestCutBeforeLogin(t *testing.T) {
 		}
 	}
 	want := r.fill(3)
-	r.succeed()
-	r.expect(want...)
+	r.mustPoll()
+	r.expectDelivered(want...)
 }

@@ -15,34 +15,17 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
-// lost deletes, and nobody hears of it.
-var lost = pop3test.LoseReply("QUIT", pop3test.Reset)
+// lostQuit has the server delete at QUIT and the connection die before the reply.
+var lostQuit = pop3test.LoseReply("QUIT", pop3test.Reset)
 
-// forgetful fails to note what became of a deletion, as a process does that finds
-// the disk full, or one that is killed once the server has confirmed it.
-type forgetful struct {
-	*state.Store
-	killed bool // nothing is noted at all
-}
-
-var errForgot = errors.New("nobody noted it")
-
-func (s *forgetful) Undelete(context.Context, string) error { return errForgot }
-
-func (s *forgetful) SavePoll(ctx context.Context, account string, p state.Poll) error {
-	if s.killed {
-		return errForgot
-	}
-	return s.Store.SavePoll(ctx, account, p)
-}
-
-// What was deleted and not noted stays in doubt, whatever the next polls come to.
+// A deletion of which nothing was recorded stays in doubt, whatever the next polls come
+// to: a new message with the unique-id of the deleted one is fetched.
 func TestUIDReuseAfterCrash(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		keep  fetch.Keep
-		saved bool         // the poll that deleted it is on record, but the server did not confirm it
-		next  func(r *rig) // the poll after it
+		saved bool         // the end of the poll is recorded, but not that its deletions were unconfirmed
+		next  func(r *rig) // polls after that, or not
 	}{
 		{name: "the next poll fetches it", next: func(*rig) {}},
 		{name: "the next poll finds no listing", next: func(r *rig) {
@@ -63,39 +46,37 @@ func TestUIDReuseAfterCrash(t *testing.T) {
 			r.account.Keep = test.keep
 			r.drop.Add("u", []byte(message(1)))
 			if test.keep.For > 0 {
-				r.succeed()
-				r.later(test.keep.For)
+				r.mustPoll()
+				r.advance(test.keep.For)
 			}
 			if test.saved {
-				r.drop.Order(lost.Session(1))
+				r.drop.Order(lostQuit.Session(1))
 			}
-			r.opts.State = &forgetful{r.store, !test.saved}
-			if s := r.poll(); !errors.Is(s.Err, errForgot) || len(r.left()) > 0 {
+			r.opts.State = &unrecorded{r.store, !test.saved}
+			if s := r.poll(); !errors.Is(s.Err, errNotRecorded) || len(r.left()) > 0 {
 				t.Fatalf("%v, left %q", s.Err, r.left())
 			}
 			r.opts.State = r.store
 			r.drop.Add("u", []byte(message(2)))
-			r.later(time.Hour)
+			r.advance(time.Hour)
 			test.next(r)
-			r.later(time.Hour)
-			r.succeed()
-			r.expect(message(1), message(2))
-			r.later(test.keep.For)
-			r.succeed()
-			r.expectEmpty()
+			r.advance(time.Hour)
+			r.mustPoll()
+			r.expectDelivered(message(1), message(2))
+			r.advance(test.keep.For)
+			r.mustPoll()
+			r.expectMaildropEmpty()
 		})
 	}
 }
 
-// What was in doubt when a poll was killed is looked at as the next poll will.
+// Look and Adopt see deletions that are in doubt after a crash as the next poll will.
 func TestLookInDoubt(t *testing.T) {
 	killed := func(n int) (r *rig, want []string) {
 		r = newRig(t, pop3test.Behaviour{})
 		want = r.fill(n)
 		r.drop.Order(pop3test.Ignore("DELE", pop3test.Reset).Session(1))
-		r.opts.State = &forgetful{r.store, true}
-		r.poll()
-		r.opts.State = r.store
+		r.pollKilledAtQuit()
 		return r, want
 	}
 	r, want := killed(2)
@@ -106,49 +87,35 @@ func TestLookInDoubt(t *testing.T) {
 			t.Errorf("%q: %v", m.UID, m.Fate)
 		}
 	}
-	r.succeed()
-	r.expect(want...)
+	r.mustPoll()
+	r.expectDelivered(want...)
 	r.expectRetrieved(2)
-	r.expectEmpty()
+	r.expectMaildropEmpty()
 
 	r, want = killed(4)
-	r.drop.SetUIDs(func(_ int, old string) string { return "new-" + old })
+	r.renameUIDs()
 	if found := r.adopt(); len(found.New) > 0 {
 		t.Errorf("adopted %d messages that had landed", len(found.New))
 	}
-	r.succeed()
-	r.expect(want...)
-	r.expectEmpty()
+	r.mustPoll()
+	r.expectDelivered(want...)
+	r.expectMaildropEmpty()
 }
 
-// mortal is killed after some landings.
-type mortal struct {
-	*state.Store
-	landings int
-}
-
-func (m *mortal) Land(ctx context.Context, account string, at int64, ls []state.Landing) error {
-	if m.landings--; m.landings < 0 {
-		return errForgot
-	}
-	return m.Store.Land(ctx, account, at, ls)
-}
-
-func (m *mortal) SavePoll(context.Context, string, state.Poll) error { return errForgot }
-
-// What the server has confirmed stays so if a later session of the poll is killed.
-func TestConfirmedBySession(t *testing.T) {
+// Deletions that the server has confirmed stay confirmed if a later session of the poll is
+// killed.
+func TestConfirmedDeletionsStayConfirmed(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	r.account.MaxMessages = 2
 	want := r.fill(4)
-	r.opts.State = &mortal{r.store, 1}
-	if s := r.poll(); !errors.Is(s.Err, errForgot) || s.Deleted != 2 {
+	r.opts.State = &killedAfterLandings{r.store, 1}
+	if s := r.poll(); !errors.Is(s.Err, errNotRecorded) || s.Deleted != 2 {
 		t.Fatalf("%v, deleted %d", s.Err, s.Deleted)
 	}
 	r.opts.State = r.store
-	r.succeed()
-	r.expect(want...)
-	r.expectEmpty()
+	r.mustPoll()
+	r.expectDelivered(want...)
+	r.expectMaildropEmpty()
 	for _, row := range r.rows() {
 		if row.Phase != state.Deleted || row.Missing != 0 {
 			t.Errorf("%q is %v, missing %d", row.UID, row.Phase, row.Missing)
@@ -156,29 +123,30 @@ func TestConfirmedBySession(t *testing.T) {
 	}
 }
 
-// A program's messages may differ in nothing but their bodies. One that has the
-// unique-id of one that was deleted is not deleted unseen.
-func TestUIDReuseUnderOneHeader(t *testing.T) {
+// A new message with the unique-id and the header of a deleted one, as programs send them,
+// is not deleted unseen.
+func TestUIDReuseWithSameHeader(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	first, second := "Message-ID: <cron@host>\nSubject: job\n\none\n", "Message-ID: <cron@host>\nSubject: job\n\nanother\n"
 	r.drop.Add("1", []byte(first))
-	r.succeed()
-	r.later(day)
+	r.mustPoll()
+	r.advance(day)
 	r.drop.Add("1", []byte(second))
-	r.succeed()
-	r.expect(first, second)
-	r.later(day)
-	r.succeed()
-	r.expectEmpty()
+	r.mustPoll()
+	r.expectDelivered(first, second)
+	r.advance(day)
+	r.mustPoll()
+	r.expectMaildropEmpty()
 }
 
-// What is downloaded to be compared is told of, unless nothing is.
-func TestTellsOfComparison(t *testing.T) {
+// Downloads that are made to compare messages are reported, but not by a dry run, which
+// makes none.
+func TestComparisonIsReported(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
 	r.fill(1)
-	r.succeed()
+	r.mustPoll()
 	r.drop.Add("u1", []byte(message(2)))
-	told := func() (n int) {
+	reports := func() (n int) {
 		for _, e := range eventsOf[fetch.Noticed](r) {
 			if strings.Contains(e.Text, "downloaded to be compared (1)") {
 				n++
@@ -188,48 +156,47 @@ func TestTellsOfComparison(t *testing.T) {
 	}
 	r.opts.DryRun = true
 	r.poll()
-	if n := told(); n != 0 {
+	if n := reports(); n != 0 {
 		t.Errorf("a dry run told %d times of downloads", n)
 	}
 	r.opts.DryRun = false
 	r.poll()
-	if n := told(); n != 1 {
+	if n := reports(); n != 1 {
 		t.Errorf("told %d times", n)
 	}
 }
 
-// A server that lets nobody delete has its mail compared no more than once.
-func TestDeletionsRefused(t *testing.T) {
+// Where the server refuses all deletions, mail is not downloaded again to be compared.
+func TestRefusedDeletionsCauseNoDownloads(t *testing.T) {
 	for _, without := range [][]string{nil, {"TOP"}} {
 		r := newRig(t, pop3test.Behaviour{Without: without})
 		r.account.Keep, r.account.MaxMessages = fetch.Keep{For: 3 * day}, 2
 		want := r.fill(4)
-		r.succeed()
-		r.later(4 * day)
+		r.mustPoll()
+		r.advance(4 * day)
 		r.drop.Order(pop3test.ReplyErr("DELE", "the mailbox is read-only"))
 		for range 3 {
 			if s := r.poll(); s.Sessions > 3 || s.Deleted != 0 {
 				t.Errorf("without %q: %d sessions, %d deleted", without, s.Sessions, s.Deleted)
 			}
 			r.expectRetrieved(4)
-			r.later(day)
+			r.advance(day)
 		}
 		r.drop.ClearFaults()
-		r.succeed()
-		r.expect(want...)
-		r.expectEmpty()
+		r.mustPoll()
+		r.expectDelivered(want...)
+		r.expectMaildropEmpty()
 	}
 }
 
-// A message that may be one which is gone, and is another, waits as long as its own tries
-// say, and nothing is remembered of it twice.
+// A new message that may be a known one has the pause of its own tries, and one row.
 func TestComparedPoisonWaits(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
 	sink := r.account.Deliver[0].Sink
-	r.account.Deliver[0].Sink = picky{sink, false}
+	r.account.Deliver[0].Sink = poisonRefuser{sink, false}
 	r.account.Keep.Forever = true
 	r.drop.Add("gone", []byte("Subject: was fine\n\n"))
-	r.succeed()
+	r.mustPoll()
 	r.drop.Remove("gone")
 	r.drop.Add("bad", []byte("Subject: a poison\n\n"))
 	r.drop.Order(pop3test.ReplyErr("RETR", "no").UID("bad").Session(2))
@@ -239,20 +206,20 @@ func TestComparedPoisonWaits(t *testing.T) {
 			rows[0].NextTry != r.opts.Now().Add(pause).Unix() {
 			t.Errorf("after try %d: %+v", tries+1, rows)
 		}
-		r.later(pause)
+		r.advance(pause)
 	}
 	r.account.Deliver[0].Sink = sink
-	r.succeed()
-	r.expect("Subject: a poison\n\n", "Subject: was fine\n\n")
+	r.mustPoll()
+	r.expectDelivered("Subject: a poison\n\n", "Subject: was fine\n\n")
 }
 
-// What the server would not delete is still here, and the rest is not.
+// A message whose DELE was refused is still there; the others are deleted.
 func TestOneDeletionRefused(t *testing.T) {
 	for refused := range 3 {
 		r := newRig(t, pop3test.Behaviour{})
 		want := r.fill(3)
 		r.drop.Order(pop3test.ReplyErr("DELE", "no").Nth(refused + 1).Session(1))
-		if s := r.succeed(); s.Deleted != 2 || s.Waiting != 1 || s.NotDeleted == nil {
+		if s := r.mustPoll(); s.Deleted != 2 || s.Waiting != 1 || s.NotDeleted == nil {
 			t.Errorf("%d deleted, %d wait: %v", s.Deleted, s.Waiting, s.NotDeleted)
 		}
 		for i, row := range r.rows() {
@@ -260,43 +227,44 @@ func TestOneDeletionRefused(t *testing.T) {
 				t.Errorf("message %d of 3 was refused, and %q is %v", refused+1, row.UID, row.Phase)
 			}
 		}
-		r.succeed()
-		r.expect(want...)
-		r.expectEmpty()
+		r.mustPoll()
+		r.expectDelivered(want...)
+		r.expectMaildropEmpty()
 	}
 }
 
-// Nor is all mail compared again with each try at one that is not to be had.
-func TestDoubtOverWhatIsRefused(t *testing.T) {
+// A message that cannot be downloaded to be compared does not have the others compared
+// again with each try.
+func TestFailedComparisonRepeatsNoOther(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
 	r.account.Keep = fetch.Keep{For: 10 * day}
 	r.fill(1)
-	r.succeed()
-	r.later(9 * day)
+	r.mustPoll()
+	r.advance(9 * day)
 	for i := range 4 {
 		r.drop.Add(fmt.Sprint("v", i), []byte(message(10+i)))
 	}
-	r.succeed()
-	r.later(day)
+	r.mustPoll()
+	r.advance(day)
 	r.drop.Order(pop3test.ReplyErr("QUIT", "nothing was deleted").Session(r.drop.Sessions() + 1))
 	r.poll()
 	r.drop.Order(pop3test.ReplyErr("RETR", "no").UID("u1"))
-	before := r.retrieved()
+	before := r.retrievals()
 	for range 5 {
-		r.later(day)
+		r.advance(day)
 		r.poll()
 	}
-	if n := r.retrieved() - before; n > 4+5 {
+	if n := r.retrievals() - before; n > 4+5 {
 		t.Errorf("%d downloads to compare four messages once, and one that is not to be had five times", n)
 	}
 }
 
-// Messages that one of two sinks refuses are known by their headers when the server
-// numbers its mail anew, though their pause is not over.
+// Messages that one of two sinks refuses are known by their headers after the server has
+// renumbered its mail, while their pause is not over.
 func TestRenumberedInPause(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
-	archive, _ := r.another("archive")
-	archive.Sink = picky{archive.Sink, false}
+	archive, _ := r.newMaildir("archive")
+	archive.Sink = poisonRefuser{archive.Sink, false}
 	r.account.Deliver = append(r.account.Deliver, archive)
 	var want []string
 	add := func(more string) {
@@ -307,30 +275,30 @@ func TestRenumberedInPause(t *testing.T) {
 	for _, more := range []string{"", "poison\n", "", "", "poison\n"} {
 		add(more)
 	}
-	for range 6 { // until the pauses are long
-		r.later(day)
+	for range 6 { // the pauses grow meanwhile
+		r.advance(day)
 		r.poll()
 	}
 	for range 3 {
 		add("")
 	}
-	r.drop.SetUIDs(func(i int, _ string) string { return strconv.Itoa(i + 1) })
+	r.numberUIDs()
 	for range 3 {
-		r.later(20 * time.Minute)
+		r.advance(20 * time.Minute)
 		r.poll()
 	}
-	r.expect(want...)
+	r.expectDelivered(want...)
 	if left := r.left(); len(left) != 2 {
 		t.Errorf("%q are left, not the two that are refused", left)
 	}
 }
 
-// What was compared before the poll was called off is not compared again.
-func TestComparingIsCalledOff(t *testing.T) {
+// What was compared before the poll was cancelled is not compared again.
+func TestComparingGoesOnAfterCancel(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP", "PIPELINING"}})
 	r.account.Keep = fetch.Keep{Forever: true}
 	want := r.fill(4)
-	r.succeed()
+	r.mustPoll()
 	r.drop.SetUIDs(func(i int, _ string) string { return fmt.Sprint("new", i) })
 	ctx, cancel := context.WithCancel(t.Context())
 	r.drop.Order(pop3test.On("RETR", func(x *pop3test.Exchange) {
@@ -338,43 +306,38 @@ func TestComparingIsCalledOff(t *testing.T) {
 		x.Reply = strings.NewReader("")
 	}).Nth(3).Session(r.drop.Sessions() + 1))
 	r.account.Poll(ctx, r.opts)
-	before := r.retrieved()
-	r.patient = true
-	r.succeed()
-	r.expect(want...)
-	if n := r.retrieved() - before; n != 2 {
+	before := r.retrievals()
+	r.retryInUse = true
+	r.mustPoll()
+	r.expectDelivered(want...)
+	if n := r.retrievals() - before; n != 2 {
 		t.Errorf("%d messages were compared again, want the 2 that were not", n)
 	}
 }
 
-// A copy of which a sink has yet to say whether it has it is not sent again, by
-// whatever name it is listed now.
-func TestComparedWithUnanswered(t *testing.T) {
+// A message whose delivery is not settled is not sent again, whatever unique-id it has by
+// then.
+func TestComparedWithUnsettled(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
 	home := r.account.Deliver[0].Sink
 	want := r.fill(2)
-	r.account.Deliver[0].Sink = &batched{home, func(b deliver.Batch) deliver.Batch {
-		return reliant{b, func(func(deliver.Receipt) error) error {
-			check(t, b.Commit(t.Context(), func(deliver.Receipt) error { return nil }))
-			return errSilent
-		}}
-	}}
+	r.account.Deliver[0].Sink = unreported(home)
 	r.poll()
-	r.later(day)
+	r.advance(day)
 	r.drop.SetUIDs(func(i int, _ string) string { return fmt.Sprint("new", i) })
-	r.account.Deliver[0].Sink = unasked{home}
+	r.account.Deliver[0].Sink = unsettling{home}
 	r.poll()
-	r.later(day)
+	r.advance(day)
 	r.account.Deliver[0].Sink = home
 	for range 3 {
 		r.poll()
-		r.later(day)
+		r.advance(day)
 	}
-	r.expect(want...)
-	r.expectEmpty()
+	r.expectDelivered(want...)
+	r.expectMaildropEmpty()
 }
 
-// unasked is a sink that cannot say what it has.
-type unasked struct{ deliver.Sink }
+// unsettling is a sink that cannot settle its promises.
+type unsettling struct{ deliver.Sink }
 
-func (unasked) Settle(context.Context, string) (deliver.Verdict, error) { return 0, errSilent }
+func (unsettling) Settle(context.Context, string) (deliver.Verdict, error) { return 0, errNoAnswer }

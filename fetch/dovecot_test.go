@@ -18,8 +18,8 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/servertest"
 )
 
-// A poll of Dovecot comes through by every mechanism that it has, in the clear
-// and over TLS, and by the one that is the strongest if nothing is said.
+// An account logs in to Dovecot by every mechanism, in the clear and over TLS, and by the
+// strongest one if auth names none.
 func TestDovecotMechanisms(t *testing.T) {
 	const token = "a-token-for-alice"
 	provider := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -47,10 +47,10 @@ func TestDovecotMechanisms(t *testing.T) {
 		mech.Password: func(*fetch.Account) {},
 	}
 	login := func(t *testing.T, security fetch.Security, auth []string, needs mech.Proof, want string) {
-		r, _ := real(t, s, "alice@example.org", security, [][]byte{[]byte("Subject: hello\n\nHello.\n")})
+		r, _ := newRealRig(t, s, "alice@example.org", security, [][]byte{[]byte("Subject: hello\n\nHello.\n")})
 		r.account.Auth = auth
 		give[needs](r.account)
-		got := r.succeed()
+		got := r.mustPoll()
 		if in := eventsOf[fetch.LoggedIn](r); got.Fetched != 1 || len(in) != 1 || in[0].Mechanism != want {
 			t.Errorf("fetched %d, logged in by %+v, want %s", got.Fetched, in, want)
 		}
@@ -73,7 +73,7 @@ func TestDovecotMechanisms(t *testing.T) {
 
 	t.Run("a token that is not good", func(t *testing.T) {
 		for _, name := range []string{"oauthbearer", "xoauth2"} {
-			r, _ := real(t, s, "alice@example.org", fetch.ImplicitTLS, nil)
+			r, _ := newRealRig(t, s, "alice@example.org", fetch.ImplicitTLS, nil)
 			r.account.Auth, r.account.Secret = []string{name}, nil
 			r.account.Token = func(context.Context) (string, error) { return "not-" + token, nil }
 			got := r.poll()
@@ -84,8 +84,7 @@ func TestDovecotMechanisms(t *testing.T) {
 	})
 }
 
-// A KDC that does not answer holds nobody up who has stopped waiting, and takes
-// no person.
+// A poll that waits for a KDC in vain ends when it is cancelled, and no person is called.
 func TestSilentKDC(t *testing.T) {
 	k := servertest.NewRealm(t)
 	s := servertest.Dovecot(t, servertest.DovecotOptions{
@@ -95,7 +94,7 @@ func TestSilentKDC(t *testing.T) {
 	})
 	asked := make(chan struct{}, 1)
 	conf := silentKDC(t, asked)
-	r, _ := real(t, s, "alice@example.org", fetch.ImplicitTLS, nil)
+	r, _ := newRealRig(t, s, "alice@example.org", fetch.ImplicitTLS, nil)
 	r.account.Secret = nil
 	r.account.Kerberos = &mech.Kerberos{Config: conf, Keytab: k.File("alice.keytab"), Principal: "alice"}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -105,8 +104,8 @@ func TestSilentKDC(t *testing.T) {
 	}
 }
 
-// silentKDC is a krb5.conf with a KDC that takes questions and never answers.
-// Of the first it tells asked.
+// silentKDC writes a krb5.conf whose KDC takes requests and never answers. It sends to
+// asked at the first one.
 func silentKDC(t *testing.T, asked chan<- struct{}) (conf string) {
 	t.Helper()
 	addr := listen(t, func(net.Conn) {

@@ -13,8 +13,8 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// Where too many accounts are polled at once for the limit of open files, neither
-// the disk nor the network is to blame, whichever of them is met first.
+// If the process reaches its limit of open files, the hint names that limit, whichever
+// operation meets it first. Neither the disk nor the network is to blame.
 func TestTooManyOpenFiles(t *testing.T) {
 	open := &fs.PathError{Op: "open", Path: "tmp/1", Err: syscall.EMFILE}
 	for what, err := range map[string]error{

@@ -2,10 +2,11 @@ package fetch
 
 import "testing"
 
-// RestUntil is for the tests of plans.
+// RestUntil lets the tests of plans call atRest.
 var RestUntil = restUntil
 
-// FormerSums has contents hashed as earlier versions did, until end is called.
+// FormerSums has the contents of messages hashed as earlier versions did, until end is
+// called.
 func FormerSums(t *testing.T) (end func()) {
 	today := newContentHash
 	newContentHash = newFormerHash

@@ -12,8 +12,8 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
-// scenario is a maildrop with the messages u1, u2 and u3, and what is wrong
-// with its server during the first poll. Then the server mends its ways.
+// scenario is a maildrop with the messages u1, u2 and u3, and what is wrong with its
+// server during the first poll. After that nothing is wrong any more.
 type scenario struct {
 	name   string
 	server pop3test.Behaviour
@@ -21,27 +21,27 @@ type scenario struct {
 	// account changes the account; it may be nil.
 	account func(*fetch.Account)
 
-	// The first poll ends in class and delivers some messages, in the order
-	// of their numbers. left are on the server after it.
+	// The first poll ends with class and delivers these messages, by their numbers.
+	// left are the unique-ids on the server after it.
 	class     fetch.Class
 	delivered string
 	left      string
-	// says is part of what it tells: its error, a notice or a refusal. A hint
-	// says what to do if it takes a person to do something.
+	// says is a part of its error, notices and refusals. hint is a part of the hint
+	// of its error.
 	says string
 	hint string
-	// polls is how many it takes, the first one included and pause apart,
-	// until each message is delivered once and the server is empty.
+	// polls is how many polls it takes, with pause between them, until each message is
+	// delivered once and the server is empty. It includes the first; 0 is never.
 	polls int
 	pause time.Duration
-	// again are the messages that the server was asked for more than once.
+	// again are the messages that are downloaded more than once.
 	again string
 }
 
 const all, nothing, uids = "1 2 3", "", "u1 u2 u3"
 
 var scenarios = []scenario{
-	// One message gives trouble; the others do not wait for it.
+	// A message that gives trouble does not hold up the others.
 	{
 		name: "RETR refused", faults: []pop3test.Fault{pop3test.ReplyErr("RETR", "message is locked away").UID("u2")},
 		class: fetch.ClassRefused, delivered: "1 3", left: "u2", says: `server refused RETR: "message is locked away"`,
@@ -76,7 +76,7 @@ var scenarios = []scenario{
 		polls: 2,
 	},
 
-	// Sizes and counts are hints.
+	// Sizes and counts are only hints.
 	{
 		name: "LIST, STAT and RETR announce too little", faults: []pop3test.Fault{pop3test.WrongSizes(func(string, int64) int64 { return 1 })},
 		class: fetch.ClassFine, delivered: all, left: nothing, polls: 1,
@@ -106,7 +106,7 @@ var scenarios = []scenario{
 		class: fetch.ClassFine, delivered: all, left: nothing, polls: 1,
 	},
 
-	// Listings with something missing, or something else in them.
+	// Listings that lack something or hold nonsense.
 	{
 		name: "a partial listing", faults: []pop3test.Fault{pop3test.PartialListing(func(uid string) bool { return uid == "u2" })},
 		class: fetch.ClassFine, delivered: "2", left: "u1 u3", polls: 2,
@@ -145,7 +145,7 @@ var scenarios = []scenario{
 		class: fetch.ClassRetry, delivered: nothing, left: uids, says: "a line of at most", polls: 2,
 	},
 
-	// Replies that nobody asked for, and none where one was due.
+	// Replies that answer no command, and replies that are missing.
 	{
 		name: "an unsolicited line before a reply", faults: []pop3test.Fault{pop3test.Prepend("UIDL", "* hello there\r\n")},
 		class: fetch.ClassRetry, delivered: nothing, left: uids, says: `expected +OK or -ERR, the server sent "* hello there"`, polls: 2,
@@ -171,7 +171,7 @@ var scenarios = []scenario{
 		polls: 2, pause: 15 * time.Minute, again: "u2",
 	},
 
-	// What was deleted is known only after QUIT was answered.
+	// Deletions count only after QUIT was answered.
 	{
 		name: "QUIT refused", faults: []pop3test.Fault{pop3test.ReplyErr("QUIT", "cannot write mailbox")},
 		class: fetch.ClassRetry, delivered: all, left: uids, says: `did not confirm the deletion of 3 messages`, hint: "what was delivered is safe", polls: 2,
@@ -194,7 +194,7 @@ var scenarios = []scenario{
 		class: fetch.ClassRetry, delivered: all, left: nothing, says: "did not confirm", hint: "what was delivered is safe", polls: 2,
 	},
 
-	// Refusals to let us in, each with its own advice.
+	// Refused logins, each with its own hint.
 	refusal("[IN-USE] do you have another POP session running?", fetch.ClassRetry, "another program has the mailbox open"),
 	refusal("[LOGIN-DELAY] minimum time between mail checks violation", fetch.ClassRetry, "longer pause between polls"),
 	refusal("[SYS/TEMP] database is down", fetch.ClassRetry, "trouble of its own"),
@@ -232,7 +232,7 @@ var scenarios = []scenario{
 		class:   fetch.ClassRetry, left: uids, says: "no answer from server for 2s", hint: "check server, its port and tls", polls: 2,
 	},
 
-	// Servers that know little.
+	// Servers with few capabilities.
 	{name: "no CAPA", server: pop3test.Behaviour{Without: []string{"CAPA"}}, delivered: all, polls: 1},
 	{name: "no UIDL", server: pop3test.Behaviour{Without: []string{"UIDL"}}, delivered: all, polls: 1},
 	{name: "neither UIDL nor TOP", server: pop3test.Behaviour{Without: []string{"UIDL", "TOP"}}, delivered: all, polls: 1},
@@ -254,7 +254,7 @@ var scenarios = []scenario{
 	{name: "lines that end in LF", faults: []pop3test.Fault{pop3test.BareLF()}, delivered: all, polls: 1},
 }
 
-// refusal is the scenario of a login that is refused with that text.
+// refusal returns the scenario of a login that is refused with that text.
 func refusal(text string, class fetch.Class, hint string) scenario {
 	return scenario{
 		name: "login: " + text, faults: []pop3test.Fault{pop3test.ReplyErr(pop3test.Login, text)},
@@ -262,9 +262,11 @@ func refusal(text string, class fetch.Class, hint string) scenario {
 	}
 }
 
+// oneAtATime turns pipelining off.
 func oneAtATime(a *fetch.Account) { a.Server.Window = 1 }
 
-// impatient is for servers that hang. It is long enough for a busy machine.
+// impatient shortens the wait for a server that hangs. It is still long enough for a busy
+// machine.
 func impatient(a *fetch.Account) { a.Server.Silence = 2 * time.Second }
 
 func TestScenarios(t *testing.T) {
@@ -288,7 +290,7 @@ func (sc scenario) run(t *testing.T) {
 	if s.Class != sc.class {
 		t.Errorf("class %v, want %v: %v", s.Class, sc.class, s.Err)
 	}
-	if said := r.said(s); !strings.Contains(said, sc.says) {
+	if said := r.reportText(s); !strings.Contains(said, sc.says) {
 		t.Errorf("it says %q and not %q", said, sc.says)
 	}
 	hint := fetch.Hint(s.Err)
@@ -300,7 +302,7 @@ func (sc scenario) run(t *testing.T) {
 		i, _ := strconv.Atoi(n)
 		delivered = append(delivered, want[i-1])
 	}
-	r.expect(delivered...)
+	r.expectDelivered(delivered...)
 	if left := strings.Join(r.left(), " "); left != sc.left {
 		t.Errorf("left on the server: %q, want %q", left, sc.left)
 	}
@@ -312,10 +314,10 @@ func (sc scenario) run(t *testing.T) {
 	r.server.ClearFaults()
 	r.account.Server.Silence = 0 // what follows may take its time
 	for range sc.polls - 1 {
-		r.later(sc.pause)
-		r.succeed()
+		r.advance(sc.pause)
+		r.mustPoll()
 	}
-	r.expect(want...)
+	r.expectDelivered(want...)
 	if left := r.left(); len(left) != 0 {
 		t.Errorf("left on the server after %d polls: %q", sc.polls, left)
 	}
@@ -327,8 +329,9 @@ func (sc scenario) run(t *testing.T) {
 	}
 }
 
-// said is all that a poll tells a person.
-func (r *rig) said(s fetch.Summary) string {
+// reportText returns all that a poll tells a person: its error, its notices and its
+// refusals.
+func (r *rig) reportText(s fetch.Summary) string {
 	var said []string
 	if s.Err != nil {
 		said = append(said, s.Err.Error())

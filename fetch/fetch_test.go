@@ -3,270 +3,56 @@ package fetch_test
 import (
 	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"io"
-	"net"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/mailhaul/mailhaul/deliver"
-	"github.com/mailhaul/mailhaul/deliver/maildir"
 	"github.com/mailhaul/mailhaul/fetch"
-	"github.com/mailhaul/mailhaul/fetch/state"
-	"github.com/mailhaul/mailhaul/pop3proto"
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
-// rig is one account, its server, its Maildir and its state.
-type rig struct {
-	t       testing.TB
-	server  *pop3test.Server
-	drop    *pop3test.Maildrop
-	dir     string // the Maildir
-	store   *state.Store
-	account *fetch.Account
-	opts    fetch.Options
-	heard   int // lines of the dialogue that commands has returned
-	// patient polls again while the maildrop is in use: nobody waits for the
-	// end of a QUIT that confirms nothing, and a test's next poll comes soon.
-	patient bool
-
-	mu     sync.Mutex
-	events []fetch.Event
-	clock  time.Time
-}
-
-const (
-	user   = "alice@example.org"
-	secret = "s3cret-Horse"
-)
-
-func newRig(t testing.TB, b pop3test.Behaviour) *rig {
-	t.Helper()
-	r := &rig{t: t, dir: filepath.Join(t.TempDir(), "Maildir"), clock: noon}
-	server := pop3test.New(pop3test.Options{Behaviour: b})
-	check(t, server.Start())
-	t.Cleanup(func() { server.Close() })
-
-	var err error
-	r.store, err = state.Open(t.Context(), filepath.Join(t.TempDir(), "state"))
-	check(t, err)
-	t.Cleanup(func() { r.store.Close() })
-	sink, err := maildir.New(r.dir, maildir.Options{})
-	check(t, err)
-	t.Cleanup(func() { sink.Close() })
-
-	r.account = &fetch.Account{
-		Name: "work", User: user,
-		Server:  fetch.Server{Security: fetch.PlainText},
-		Secret:  func(context.Context) (string, error) { return secret, nil },
-		Deliver: []fetch.Target{{Name: "home", Sink: sink}},
-	}
-	r.opts = fetch.Options{
-		State: r.store, Host: "here.example.org",
-		Observer: func(e fetch.Event) { r.mu.Lock(); r.events = append(r.events, e); r.mu.Unlock() },
-		Now:      func() time.Time { r.mu.Lock(); defer r.mu.Unlock(); return r.clock },
-	}
-	r.use(server)
-	return r
-}
-
-// use makes server, which was started, the one to poll.
-func (r *rig) use(server *pop3test.Server) {
-	r.server, r.drop = server, server.Account(user, secret)
-	host, port, _ := net.SplitHostPort(server.Addr())
-	r.account.Server.Host = host
-	r.account.Server.Port, _ = strconv.Atoi(port)
-}
-
-func check(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// later moves the clock.
-func (r *rig) later(d time.Duration) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.clock = r.clock.Add(d)
-}
-
-func (r *rig) poll() fetch.Summary {
-	r.t.Helper()
-	// A server that says nothing for so long has hung, on any machine.
-	ctx, cancel := context.WithTimeout(r.t.Context(), 2*time.Minute)
-	defer cancel()
-	s := r.account.Poll(ctx, r.opts)
-	for r.patient && inUse(s.Err) {
-		s = r.account.Poll(ctx, r.opts)
-	}
-	return s
-}
-
-// inUse reports whether another session had the maildrop.
-func inUse(err error) bool {
-	reply, ok := errors.AsType[*pop3proto.ReplyError](err)
-	return ok && reply.Code == "IN-USE"
-}
-
-// succeed polls, and fails the test unless the poll was fine.
-func (r *rig) succeed() fetch.Summary {
-	r.t.Helper()
-	s := r.poll()
-	if s.Class != fetch.ClassFine {
-		r.t.Fatalf("poll: %v: %v\nserver:\n%s", s.Class, s.Err, strings.Join(r.drop.Log(), "\n"))
-	}
-	return s
-}
-
-// mail returns the messages of the Maildir as a mail reader sees them.
-func (r *rig) mail() []string {
-	r.t.Helper()
-	var mail []string
-	for _, sub := range []string{"new", "cur"} {
-		files, err := os.ReadDir(filepath.Join(r.dir, sub))
-		if err != nil && !os.IsNotExist(err) {
-			r.t.Fatal(err)
-		}
-		for _, f := range files {
-			data, err := os.ReadFile(filepath.Join(r.dir, sub, f.Name()))
-			check(r.t, err)
-			mail = append(mail, string(data))
-		}
-	}
-	slices.Sort(mail)
-	return mail
-}
-
-// expect fails the test unless the Maildir holds exactly these messages, of
-// which each is given with LF line ends.
-func (r *rig) expect(want ...string) {
-	r.t.Helper()
-	got := r.mail()
-	slices.Sort(want)
-	if !slices.Equal(got, want) {
-		r.t.Fatalf("the Maildir holds %q, want %q", got, want)
-	}
-}
-
-// expectNothingStaged fails the test if a poll left something behind in the
-// Maildir's tmp.
-func (r *rig) expectNothingStaged() {
-	r.t.Helper()
-	files, err := os.ReadDir(filepath.Join(r.dir, "tmp"))
-	if err != nil && !os.IsNotExist(err) {
-		r.t.Fatal(err)
-	}
-	if len(files) > 0 {
-		r.t.Errorf("%d files are left in tmp, such as %s", len(files), files[0].Name())
-	}
-}
-
-// fill adds n messages with the unique-ids u1, u2, … and returns what they
-// are in a Maildir.
-func (r *rig) fill(n int) []string {
-	var want []string
-	for i := range n {
-		raw := message(i + 1)
-		r.drop.Add("u"+strconv.Itoa(i+1), []byte(raw))
-		want = append(want, raw)
-	}
-	return want
-}
-
-func message(i int) string {
-	return fmt.Sprintf("From: bob@example.net\nMessage-ID: <%d@example.net>\nSubject: number %d\n\n%s.\n.dot\nbody %d\n",
-		i, i, strings.Repeat("line\n", i%7), i)
-}
-
-// left returns the unique-ids that the server still has.
-func (r *rig) left() []string {
-	var uids []string
-	for _, m := range r.drop.Messages() {
-		uids = append(uids, m.UID)
-	}
-	return uids
-}
-
-// expectEmpty fails the test if the server still has a message.
-func (r *rig) expectEmpty() {
-	r.t.Helper()
-	if left := r.left(); len(left) != 0 {
-		r.t.Errorf("left %q", left)
-	}
-}
-
-func (r *rig) rows() []state.Row {
-	r.t.Helper()
-	rows, err := r.store.Rows(r.t.Context(), "work")
-	check(r.t, err)
-	return rows
-}
-
-func (r *rig) phase(uid string) state.Phase {
-	r.t.Helper()
-	for _, row := range r.rows() {
-		if row.UID == uid {
-			return row.Phase
-		}
-	}
-	return 0
-}
-
-func eventsOf[E fetch.Event](r *rig) []E {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var es []E
-	for _, e := range r.events {
-		if e, ok := e.(E); ok {
-			es = append(es, e)
-		}
-	}
-	return es
-}
-
+// A poll fetches all messages, deletes them from the server, and leaves nothing for the
+// next poll to do.
 func TestFetchAndDelete(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	want := r.fill(200)
-	s := r.succeed()
-	r.expect(want...)
+	s := r.mustPoll()
+	r.expectDelivered(want...)
 	if s.Fetched != 200 || s.Deleted != 200 || s.Waiting != 0 || len(r.left()) != 0 {
 		t.Errorf("fetched %d, deleted %d, waiting %d, %d left", s.Fetched, s.Deleted, s.Waiting, len(r.left()))
 	}
-	s = r.succeed()
+	s = r.mustPoll()
 	if s.Fetched != 0 || s.Deleted != 0 {
 		t.Errorf("second poll: fetched %d, deleted %d", s.Fetched, s.Deleted)
 	}
-	r.expect(want...)
+	r.expectDelivered(want...)
 }
 
-func TestKeep(t *testing.T) {
+// A message stays on the server for as long as Keep says, counted from when it landed.
+func TestKeepForDays(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	r.account.Keep = fetch.Keep{For: 14 * day}
 	want := r.fill(3)
-	r.succeed()
-	r.later(10 * day)
+	r.mustPoll()
+	r.advance(10 * day)
 	r.drop.Add("young", []byte("Subject: young\n\nyoung\n"))
-	r.succeed()
-	r.later(4 * day)
-	s := r.succeed()
+	r.mustPoll()
+	r.advance(4 * day)
+	s := r.mustPoll()
 	if got := r.left(); s.Deleted != 3 || !slices.Equal(got, []string{"young"}) {
 		t.Errorf("deleted %d, left %q", s.Deleted, got)
 	}
-	r.expect(append(want, "Subject: young\n\nyoung\n")...)
+	r.expectDelivered(append(want, "Subject: young\n\nyoung\n")...)
 }
 
-// What landed by then is due, whatever the clock said when it did.
-func TestDue(t *testing.T) {
+// Keep.Due returns the time until which messages must have landed to be deleted now.
+// Without Keep it is after every landing, also one that a clock ahead of time has noted.
+func TestKeepDue(t *testing.T) {
 	now := time.Unix(100*24*60*60, 0)
 	const young, old, ahead = 99 * 24 * 60 * 60, 50 * 24 * 60 * 60, 1000 * 24 * 60 * 60
 	for _, tc := range []struct {
@@ -289,22 +75,24 @@ func TestDue(t *testing.T) {
 	}
 }
 
+// No session takes more than MaxMessages; a poll runs as many sessions as it needs.
 func TestSessionsAreCapped(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	r.account.MaxMessages = 7
 	want := r.fill(20)
-	s := r.succeed()
-	r.expect(want...)
+	s := r.mustPoll()
+	r.expectDelivered(want...)
 	if s.Sessions != 3 || s.Deleted != 20 {
 		t.Errorf("%d sessions, deleted %d", s.Sessions, s.Deleted)
 	}
 }
 
+// A dry run says what would be fetched, and changes nothing.
 func TestDryRunChangesNothing(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	r.fill(3)
 	r.opts.DryRun = true
-	s := r.succeed()
+	s := r.mustPoll()
 	if w := s.Would; w == nil || w.Fetch != 3 || w.FetchOctets == 0 || s.Fetched != 0 {
 		t.Errorf("would have been done: %+v, fetched %d", w, s.Fetched)
 	}
@@ -316,15 +104,22 @@ func TestDryRunChangesNothing(t *testing.T) {
 	}
 }
 
-func TestHeaders(t *testing.T) {
+// Return-Path, Delivered-To and Received are added in front of a message. A Return-Path
+// that it has stays the only one.
+func TestAddedHeaders(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
-	r.account.Deliver[0].Sink = ticking{r.account.Deliver[0].Sink, r}
+	r.account.Deliver[0].Sink = hooked(r.account.Deliver[0].Sink, hooks{
+		stage: func(ctx context.Context, b deliver.Batch, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
+			defer r.advance(time.Second) // so that each message is received at another time
+			return b.Stage(ctx, mail, body)
+		},
+	})
 	r.account.Headers = fetch.Headers{Received: true, DeliveredTo: "me@home.example", ReturnPath: true}
 	r.drop.Add("u", []byte("From: Bob <bob@example.net>\n\nhi\n"))
 	r.drop.Add("v", []byte("Return-Path: <>\nFrom: <eve@example.net>\n\nho\n"))
 	r.drop.Add("w", []byte("From: <carol@example.net>\n\nhum\n"))
 	r.drop.Add("x", []byte("From: <dan@example.net>\n\nha\n"))
-	r.succeed()
+	r.mustPoll()
 	wants := map[string]struct{ returnPath, time string }{
 		"hi": {"Return-Path: <bob@example.net>\n", "12:00:00"}, "ho": {"Return-Path: <>\n", "12:00:01"},
 		"hum": {"Return-Path: <carol@example.net>\n", "12:00:02"}, "ha": {"Return-Path: <dan@example.net>\n", "12:00:03"},
@@ -344,32 +139,11 @@ func TestHeaders(t *testing.T) {
 			}
 		}
 	}
-	r.expectEmpty()
+	r.expectMaildropEmpty()
 }
 
-// ticking is a sink that takes a second for each message.
-type ticking struct {
-	deliver.Sink
-	r *rig
-}
-
-func (s ticking) Begin(ctx context.Context) (deliver.Batch, error) {
-	b, err := s.Sink.Begin(ctx)
-	return tickingBatch{b, s.r}, err
-}
-
-type tickingBatch struct {
-	deliver.Batch
-	r *rig
-}
-
-func (b tickingBatch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
-	defer b.r.later(time.Second)
-	return b.Batch.Stage(ctx, mail, body)
-}
-
-// An account's trouble is its own.
-func TestOnce(t *testing.T) {
+// Accounts that fail do not keep the others from being polled.
+func TestOnceAccountsAreIndependent(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	want := r.fill(3)
 	wrong := *r.account
@@ -378,7 +152,7 @@ func TestOnce(t *testing.T) {
 	dead.Name = "dead"
 	dead.Server.Port = 1
 	got := fetch.Once(t.Context(), fetch.Setup{Accounts: []*fetch.Account{&wrong, r.account, &dead}, Options: r.opts, Parallel: 2, PerHost: 2})
-	r.expect(want...)
+	r.expectDelivered(want...)
 	for i, class := range []fetch.Class{fetch.ClassOperator, fetch.ClassFine, fetch.ClassRetry} {
 		if got[i].Class != class {
 			t.Errorf("account %s: %v (%v), want %v", got[i].Account, got[i].Class, got[i].Err, class)
@@ -389,6 +163,7 @@ func TestOnce(t *testing.T) {
 	}
 }
 
+// A poll is skipped while another process holds the account's lease.
 func TestOverlappingPollIsSkipped(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	lease, err := r.store.Lease(t.Context(), "work")
@@ -398,10 +173,12 @@ func TestOverlappingPollIsSkipped(t *testing.T) {
 		t.Errorf("skipped %v, class %v, %d sessions", s.Skipped, s.Class, s.Sessions)
 	}
 	check(t, lease.Release())
-	r.succeed()
+	r.mustPoll()
 }
 
-func TestDrain(t *testing.T) {
+// A poll that is drained commits and deletes what it has begun, and is recorded as cut
+// short but not as a failure.
+func TestDrainFinishesBatch(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	r.account.Server.Window = 32
 	r.fill(300)
@@ -414,7 +191,7 @@ func TestDrain(t *testing.T) {
 			once.Do(func() { close(drain) })
 		}
 	}
-	s := r.succeed()
+	s := r.mustPoll()
 	if s.Fetched == 0 || s.Fetched == 300 || s.Deleted != s.Fetched || len(r.left()) != 300-s.Fetched {
 		t.Errorf("fetched %d, deleted %d, %d left", s.Fetched, s.Deleted, len(r.left()))
 	}
@@ -425,9 +202,8 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// A poll that is called off before it has begun to fetch, or with nothing to
-// fetch, ends there.
-func TestHangUpBetweenCommands(t *testing.T) {
+// A poll that is cancelled once its plan is made fetches nothing, with or without mail.
+func TestCancelBeforeFetching(t *testing.T) {
 	for _, n := range []int{0, 3} {
 		r := newRig(t, pop3test.Behaviour{})
 		r.fill(n)
@@ -441,23 +217,4 @@ func TestHangUpBetweenCommands(t *testing.T) {
 			t.Errorf("%d messages: %v: %v", n, s.Class, s.Err)
 		}
 	}
-}
-
-// listen has connections served, each on its own, until the test ends. It returns
-// the address.
-func listen(t *testing.T, serve func(net.Conn)) (addr string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	check(t, err)
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() { serve(conn); conn.Close() }()
-		}
-	}()
-	return l.Addr().String()
 }

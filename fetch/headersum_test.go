@@ -13,15 +13,14 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
-// A header has one sum whoever gives it: RETR, TOP, which leaves the body out, or
-// a server that has put its own fields in. And it is the sum that earlier versions
-// have left in the rows.
+// The sum of a header is the same whether RETR or TOP gave it, and whatever fields of its
+// own the server has added. It equals the sums that earlier versions have stored.
 func TestHeaderSum(t *testing.T) {
 	const id = "Message-ID: <1@example.net>\n"
 	long := id + strings.Repeat("X-Long: "+strings.Repeat("x", 990)+"\n", 50)
 	for name, test := range map[string]struct {
 		header  string
-		counted string // empty: it tells the message from no other
+		counted string // the part that is hashed; empty if the header tells the message from no other
 	}{
 		"a Message-ID":            {id + "Subject: a longer line\n", id + "Subject: a longer line\n"},
 		"a Received":              {"received: from a by b; today\n", "received: from a by b; today\n"},
@@ -39,8 +38,8 @@ func TestHeaderSum(t *testing.T) {
 			r.account.Keep.Forever = true
 			raw := test.header + "\n" + id + "is here no field, nor is\nStatus: this, which is a line of the body\n"
 			r.drop.Add("u", []byte(raw))
-			r.succeed()
-			r.expect(raw)
+			r.mustPoll()
+			r.expectDelivered(raw)
 
 			var want state.Sum
 			if sum := sha256.Sum256([]byte(test.counted)); test.counted != "" {
@@ -50,23 +49,25 @@ func TestHeaderSum(t *testing.T) {
 				t.Errorf("the sum is %x, want %x", got, want)
 			}
 			r.drop.SetUIDs(func(int, string) string { return "new" })
-			r.succeed()
-			r.expect(raw)
-			if downloads := r.retrieved(); (downloads > 1) != want.IsZero() {
+			r.mustPoll()
+			r.expectDelivered(raw)
+			if downloads := r.retrievals(); (downloads > 1) != want.IsZero() {
 				t.Errorf("it was downloaded %d times", downloads)
 			}
 		})
 	}
 }
 
-// firstLine begins the header of messages that TOP gives less of.
+// firstLine begins the header of messages of which TOP gives only this line.
 const firstLine = "Received: from mx.example.org; today\n"
 
-// less leaves no more of a reply to TOP than firstLine.
-func less(string) string { return "+OK\r\n" + strings.TrimSuffix(firstLine, "\n") + "\r\n\r\n.\r\n" }
+// firstLineOnly returns a reply to TOP that holds nothing but firstLine.
+func firstLineOnly(string) string {
+	return "+OK\r\n" + strings.TrimSuffix(firstLine, "\n") + "\r\n\r\n.\r\n"
+}
 
-// byTOP has the server reply to TOP what becomes of its reply.
-func byTOP(t *testing.T, reply func(string) string) pop3test.Fault {
+// alterTOP has the server pass its replies to TOP through reply.
+func alterTOP(t *testing.T, reply func(string) string) pop3test.Fault {
 	return pop3test.On("TOP", func(x *pop3test.Exchange) {
 		x.Act()
 		all, err := io.ReadAll(x.Reply)
@@ -75,29 +76,29 @@ func byTOP(t *testing.T, reply func(string) string) pop3test.Fault {
 	})
 }
 
-// Where TOP gives less of a header than RETR does, or more, messages without a unique-id
-// are told by their content: none is delivered twice, and none is taken for another that
+// Where TOP gives less of a header than RETR, or more, messages without a unique-id are
+// compared by their content. None is delivered twice, and none is taken for another that
 // begins alike.
-func TestHeaderOfTOPAlone(t *testing.T) {
+func TestTOPDiffersFromRETR(t *testing.T) {
 	more := func(header string) string { return strings.Replace(header, "\r\n", "\r\nX-Preview: yes\r\n", 1) }
 	for name, test := range map[string]struct {
 		without string
 		top     func(header string) string
 		refused string
-		brief   int // a message that has no more of a header than TOP gives
+		brief   int // the number of a message whose whole header is firstLine, or -1
 	}{
-		"less":                            {"UIDL", less, "nothing", -1},
-		"less, which is all of the first": {"UIDL", less, "nothing", 0},
-		"less, which is all of a later":   {"UIDL", less, "nothing", 2},
+		"less":                            {"UIDL", firstLineOnly, "nothing", -1},
+		"less, which is all of the first": {"UIDL", firstLineOnly, "nothing", 0},
+		"less, which is all of a later":   {"UIDL", firstLineOnly, "nothing", 2},
 		"more":                            {"UIDL", more, "nothing", -1},
-		"less, blank unique-ids":          {"", less, "nothing", -1},
-		"less, no deletion is confirmed":  {"UIDL", less, "QUIT", -1},
+		"less, blank unique-ids":          {"", firstLineOnly, "nothing", -1},
+		"less, no deletion is confirmed":  {"UIDL", firstLineOnly, "QUIT", -1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, pop3test.Behaviour{Without: []string{test.without}})
 			r.account.Keep.Forever = test.refused != "QUIT"
-			r.drop.Order(pop3test.ReplyErr(test.refused, "no"), byTOP(t, test.top))
+			r.drop.Order(pop3test.ReplyErr(test.refused, "no"), alterTOP(t, test.top))
 			var want []string
 			for i := range 6 {
 				raw := firstLine + message(i)
@@ -114,27 +115,28 @@ func TestHeaderOfTOPAlone(t *testing.T) {
 					r.drop.Remove("0")
 				}
 				r.poll()
-				r.later(day)
+				r.advance(day)
 			}
-			for range 2 * fetch.Remembered / day { // until the first of them is forgotten
+			for range 2 * fetch.Remembered / day { // until the first message is forgotten
 				r.poll()
-				r.later(day)
+				r.advance(day)
 			}
 			r.poll()
-			r.expect(want...)
+			r.expectDelivered(want...)
 		})
 	}
 }
 
-// Nor is what landed taken for what was refused, and begins alike.
-func TestRefusedByHeaderOfTOPAlone(t *testing.T) {
+// Where TOP gives less of a header than RETR, a refused message and one that landed are
+// not mistaken for each other, though they begin alike.
+func TestRefusedWhereTOPDiffers(t *testing.T) {
 	for poison := range 4 {
 		for _, together := range []bool{false, true} {
 			r := newRig(t, pop3test.Behaviour{Without: []string{"UIDL"}})
 			r.account.Keep.Forever = true
 			home := r.account.Deliver[0].Sink
-			r.account.Deliver[0].Sink = picky{home, false}
-			r.drop.Order(byTOP(t, less))
+			r.account.Deliver[0].Sink = poisonRefuser{home, false}
+			r.drop.Order(alterTOP(t, firstLineOnly))
 			var want []string
 			for i := range 4 {
 				raw := firstLine + message(i)
@@ -149,27 +151,28 @@ func TestRefusedByHeaderOfTOPAlone(t *testing.T) {
 			}
 			for range 5 {
 				r.poll()
-				r.later(day)
+				r.advance(day)
 			}
-			r.expect(slices.Delete(slices.Clone(want), poison, poison+1)...)
+			r.expectDelivered(slices.Delete(slices.Clone(want), poison, poison+1)...)
 			if rows := r.rows(); len(rows) != len(want) {
 				t.Errorf("message %d is refused, together %v: %d rows", poison, together, len(rows))
 			}
 			r.account.Deliver[0].Sink = home
 			for range 2 {
 				r.poll()
-				r.later(day)
+				r.advance(day)
 			}
-			r.expect(want...)
+			r.expectDelivered(want...)
 		}
 	}
 }
 
-// What was adopted is known by nothing else.
-func TestAdoptedByHeaderOfTOPAlone(t *testing.T) {
+// Where TOP gives less of a header than RETR, an adopted message is known by that, and a
+// new one that begins alike is fetched.
+func TestAdoptedWhereTOPDiffers(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{Without: []string{"UIDL"}})
 	r.account.Keep.Forever = true
-	r.drop.Order(byTOP(t, less))
+	r.drop.Order(alterTOP(t, firstLineOnly))
 	r.fill(3)
 	r.adopt()
 	var want []string
@@ -177,13 +180,13 @@ func TestAdoptedByHeaderOfTOPAlone(t *testing.T) {
 		want = append(want, firstLine+message(10+i))
 		r.drop.Add(strconv.Itoa(10+i), []byte(want[i]))
 		r.poll()
-		r.later(day)
+		r.advance(day)
 	}
-	r.expect(want...)
+	r.expectDelivered(want...)
 }
 
-// Where nothing tells a message that is kept from a new one, none is fetched, or it would
-// be at each poll.
+// Where nothing tells a kept message from a new one, none is fetched: each poll would
+// fetch all of them again.
 func TestKeptWithoutIdentity(t *testing.T) {
 	for _, all := range []bool{false, true} {
 		r := newRig(t, pop3test.Behaviour{Without: []string{"UIDL", "TOP"}})
@@ -192,6 +195,6 @@ func TestKeptWithoutIdentity(t *testing.T) {
 		if s := r.poll(); s.Class != fetch.ClassOperator {
 			t.Errorf("of all mail %v: %v: %v", all, s.Class, s.Err)
 		}
-		r.expect()
+		r.expectDelivered()
 	}
 }

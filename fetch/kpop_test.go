@@ -16,7 +16,7 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/servertest"
 )
 
-// TestKPOP polls through krb5_recvauth of MIT's library.
+// TestKPOP polls a server that uses krb5_recvauth of MIT's library.
 func TestKPOP(t *testing.T) {
 	k := servertest.NewRealm(t)
 	t.Setenv("KRB5_CONFIG", k.File("krb5.conf"))
@@ -35,8 +35,8 @@ func TestKPOP(t *testing.T) {
 	through(front)
 	r.account.User, r.account.Secret = "alice", nil
 	s.KPOP = &kpop.Options{Host: "localhost", User: "alice", Kerberos: mech.Kerberos{Keytab: k.File("alice.keytab")}}
-	r.succeed()
-	r.expect(want...)
+	r.mustPoll()
+	r.expectDelivered(want...)
 	if in := eventsOf[fetch.LoggedIn](r); len(in) != 1 || in[0].Mechanism != "kpop" {
 		t.Errorf("logged in: %v", in)
 	}

@@ -2,9 +2,6 @@ package fetch_test
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,12 +16,13 @@ import (
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/remote"
 	"github.com/mailhaul/mailhaul/fetch"
-	"github.com/mailhaul/mailhaul/pop3proto/channel"
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
-func TestMechanisms(t *testing.T) {
+// The mechanism is the strongest one that the server offers and auth allows, or the error
+// names what is offered and what is allowed.
+func TestStrongestMechanismIsUsed(t *testing.T) {
 	const stamp = "<1896.697170952@dbc.mtview.ca.us>"
 	apop := func(caps ...string) pop3test.Behaviour {
 		return pop3test.Behaviour{Timestamp: stamp, Capabilities: caps}
@@ -34,7 +32,7 @@ func TestMechanisms(t *testing.T) {
 		name   string
 		server pop3test.Behaviour
 		auth   []string
-		want   string // or part of the error
+		want   string // the mechanism, or a part of the error
 	}{
 		{name: "the strongest", server: caps("SASL LOGIN PLAIN", "USER"), want: "plain"},
 		{name: "a challenge before the password, in the clear", server: pop3test.Behaviour{Mechanisms: []string{"PLAIN", "CRAM-MD5"}}, want: "cram-md5"},
@@ -74,101 +72,7 @@ func TestMechanisms(t *testing.T) {
 	}
 }
 
-// secure makes a rig whose server has a certificate, over TLS from the start
-// or by STLS.
-func secure(t *testing.T, security fetch.Security, b pop3test.Behaviour, opts pop3test.CertOptions) (r *rig, cert tls.Certificate) {
-	t.Helper()
-	cert, ca, err := pop3test.Certificate(opts)
-	check(t, err)
-	r = newRig(t, b)
-	server := pop3test.New(pop3test.Options{Behaviour: b, TLS: &tls.Config{Certificates: []tls.Certificate{cert}}})
-	if security == fetch.ImplicitTLS {
-		check(t, server.StartTLS())
-	} else {
-		check(t, server.Start())
-	}
-	t.Cleanup(func() { server.Close() })
-	r.use(server)
-	r.account.Server.Security = security
-	r.account.Server.TLS = trusting(ca)
-	return r, cert
-}
-
-// trusting returns the configuration of who trusts these certificates.
-func trusting(ca []byte) *tls.Config {
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(ca)
-	return &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
-}
-
-// pinned returns the configuration of who trusts one certificate.
-func pinned(cert tls.Certificate) *tls.Config {
-	return channel.Trust{Pins: []channel.Pin{{Sum: sha256.Sum256(cert.Certificate[0])}}}.Config("", nil)
-}
-
-func TestTLS(t *testing.T) {
-	for _, test := range []struct {
-		name string
-		cert pop3test.CertOptions
-		on   func(*fetch.Server, tls.Certificate)
-		says string // "" logs in
-		hint string
-	}{
-		{name: "a certificate to trust"},
-		{name: "TLS 1.3 required", on: func(s *fetch.Server, _ tls.Certificate) { s.TLS.MinVersion = tls.VersionTLS13 }},
-		{
-			name: "for another name", cert: pop3test.CertOptions{Hosts: []string{"pop.example.com"}},
-			says: "certificate", hint: "use the name that the certificate is for",
-		},
-		{
-			name: "expired", cert: pop3test.CertOptions{NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(-24 * time.Hour)},
-			says: "expired", hint: "out of date",
-		},
-		{
-			name: "not yet valid", cert: pop3test.CertOptions{NotBefore: time.Now().Add(24 * time.Hour), NotAfter: time.Now().Add(48 * time.Hour)},
-			says: "not yet valid", hint: "clock",
-		},
-		{
-			name: "of an unknown authority", on: func(s *fetch.Server, _ tls.Certificate) { s.TLS.RootCAs = x509.NewCertPool() },
-			says: "unknown authority", hint: "tls_ca",
-		},
-		{
-			name: "the right fingerprint", cert: pop3test.CertOptions{Hosts: []string{"other"}, NotAfter: time.Now().Add(-time.Minute)},
-			on: func(s *fetch.Server, cert tls.Certificate) { s.TLS = pinned(cert) },
-		},
-		{
-			name: "the wrong fingerprint", on: func(s *fetch.Server, _ tls.Certificate) {
-				s.TLS = channel.Trust{Pins: make([]channel.Pin, 1)}.Config("", nil)
-			},
-			says: "fingerprint is not tls_fingerprint but ", hint: "compare with the provider",
-		},
-	} {
-		for security, by := range map[fetch.Security]string{fetch.ImplicitTLS: "implicit", fetch.StartTLS: "STLS"} {
-			t.Run(test.name+", "+by, func(t *testing.T) {
-				t.Parallel()
-				r, cert := secure(t, security, pop3test.Behaviour{}, test.cert)
-				if test.on != nil {
-					test.on(&r.account.Server, cert)
-				}
-				want := r.fill(2)
-				s := r.poll()
-				if test.says == "" {
-					if s.Class != fetch.ClassFine || eventsOf[fetch.Connected](r)[0].State == nil {
-						t.Fatalf("%v: %v", s.Class, s.Err)
-					}
-					r.expect(want...)
-					return
-				}
-				if s.Class != fetch.ClassOperator || !strings.Contains(s.Err.Error(), test.says) || !strings.Contains(fetch.Hint(s.Err), test.hint) {
-					t.Errorf("%v: %v (%q)", s.Class, s.Err, fetch.Hint(s.Err))
-				}
-				r.expectNoLogin()
-			})
-		}
-	}
-}
-
-// expectNoLogin fails the test if the server was told who we are.
+// expectNoLogin fails the test if the server was sent a command of a login.
 func (r *rig) expectNoLogin() {
 	r.t.Helper()
 	for _, line := range r.server.Log() {
@@ -180,74 +84,9 @@ func (r *rig) expectNoLogin() {
 	}
 }
 
-func TestOldTLS(t *testing.T) {
-	for _, security := range []fetch.Security{fetch.ImplicitTLS, fetch.StartTLS} {
-		cert, ca, err := pop3test.SelfSigned()
-		check(t, err)
-		r := newRig(t, pop3test.Behaviour{})
-		server := pop3test.New(pop3test.Options{TLS: &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}})
-		if security == fetch.ImplicitTLS {
-			check(t, server.StartTLS())
-		} else {
-			check(t, server.Start())
-		}
-		t.Cleanup(func() { server.Close() })
-		r.use(server)
-		r.account.Server.Security = security
-		r.account.Server.TLS = trusting(ca)
-		if s := r.poll(); s.Class != fetch.ClassOperator || !strings.Contains(fetch.Hint(s.Err), "tls_min") {
-			t.Errorf("%v: %v (%q)", s.Class, s.Err, fetch.Hint(s.Err))
-		}
-		r.expectNoLogin()
-		r.account.Server.TLS.MinVersion = tls.VersionTLS10
-		r.succeed()
-	}
-}
-
-// What protects the password is never given up in silence.
-func TestNoDowngrade(t *testing.T) {
-	for _, test := range []struct {
-		name   string
-		server pop3test.Behaviour
-		faults []pop3test.Fault
-		class  fetch.Class
-		says   string
-	}{
-		{name: "STLS is unknown", server: pop3test.Behaviour{Without: []string{"STLS"}}, class: fetch.ClassOperator, says: "server refused STLS"},
-		{name: "only PLAIN, and no STLS", server: pop3test.Behaviour{Capabilities: []string{"SASL PLAIN"}, Without: []string{"STLS"}}, class: fetch.ClassOperator, says: "server refused STLS"},
-		{name: "STLS is refused", faults: []pop3test.Fault{pop3test.ReplyErr("STLS", "not today")}, class: fetch.ClassOperator, says: `server refused STLS: "not today"`},
-		{name: "STLS fails for now", faults: []pop3test.Fault{pop3test.ReplyErr("STLS", "[SYS/TEMP] TLS not available")}, class: fetch.ClassRetry, says: "SYS/TEMP"},
-		{name: "plaintext behind the reply to STLS", faults: []pop3test.Fault{pop3test.InjectAfterSTLS("+OK welcome\r\n")}, class: fetch.ClassOperator, says: "tampers with the connection"},
-		{name: "no handshake after STLS", faults: []pop3test.Fault{pop3test.Replace("STLS", "+OK go on\r\n")}, class: fetch.ClassOperator, says: "went on in the clear"},
-		{name: "hangs up after STLS", faults: []pop3test.Fault{pop3test.LoseReply("STLS", pop3test.HangUp)}, class: fetch.ClassRetry, says: "closed the connection"},
-		{name: "logged in before TLS", faults: []pop3test.Fault{pop3test.Replace(pop3test.Greeting, "+OK ready\r\n+OK logged in\r\n")}, class: fetch.ClassRetry, says: "expected nothing before the command"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			r, _ := secure(t, fetch.StartTLS, test.server, pop3test.CertOptions{})
-			impatient(r.account)
-			r.server.Order(test.faults...)
-			s := r.poll()
-			if s.Class != test.class || !strings.Contains(s.Err.Error(), test.says) || s.Class == fetch.ClassOperator && fetch.Hint(s.Err) == "" {
-				t.Errorf("%v: %v (%q)", s.Class, s.Err, fetch.Hint(s.Err))
-			}
-			r.expectNoLogin()
-		})
-	}
-}
-
-func TestImplicitTLSOnPlainPort(t *testing.T) {
-	r := newRig(t, pop3test.Behaviour{})
-	r.account.Server.Security = fetch.ImplicitTLS
-	if s := r.poll(); s.Class != fetch.ClassOperator || !strings.Contains(fetch.Hint(s.Err), "tls: starttls") {
-		t.Errorf("%v: %v (%q)", s.Class, s.Err, fetch.Hint(s.Err))
-	}
-	r.expectNoLogin()
-}
-
-// A server that does not know the way to log in which it offers has nothing to
-// say about the password.
-func TestUnknownLogin(t *testing.T) {
+// A server that does not know the mechanism which it offers has not refused the password:
+// the hint also names auth.
+func TestUnknownMechanismIsNoWrongPassword(t *testing.T) {
 	for text, unknown := range map[string]bool{
 		"Unknown command":                              true,
 		"unknown command: AUTH":                        true,
@@ -268,8 +107,9 @@ func TestUnknownLogin(t *testing.T) {
 	}
 }
 
-// A login that is refused in the middle of an account's first poll worked before, too.
-func TestRefusedInTheMiddle(t *testing.T) {
+// A login that is refused in a later session of an account's first poll counts as one that
+// has worked before.
+func TestLoginRefusedInLaterSession(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	want := r.fill(3)
 	r.account.MaxMessages = 1
@@ -278,18 +118,18 @@ func TestRefusedInTheMiddle(t *testing.T) {
 	if _, ok := errors.AsType[*fetch.DoubtfulError](s.Err); !ok || s.Class != fetch.ClassRetry || s.Fetched != 1 {
 		t.Errorf("%v, %d fetched: %v", s.Class, s.Fetched, s.Err)
 	}
-	r.succeed()
-	r.expect(want...)
+	r.mustPoll()
+	r.expectDelivered(want...)
 }
 
-// A server that drops what it is sent ahead, or hangs up over that, is sent one command
-// at a time, and that is remembered.
+// A server that drops pipelined commands, or hangs up over them, is sent one command at a
+// time, and that is remembered.
 func TestNoPipelining(t *testing.T) {
 	all := []string{"CAPA", "STAT", "LIST", "UIDL", "RETR", "DELE"}
 	for name, test := range map[string]struct {
 		fault pop3test.Fault
 		first int  // sessions of the first poll
-		known bool // the server did not do so before
+		known bool // a poll without the fault comes first
 	}{
 		"drops":                       {fault: pop3test.DropAhead(all...), first: 2},
 		"drops of late":               {fault: pop3test.DropAhead(all...), first: 2, known: true},
@@ -303,27 +143,27 @@ func TestNoPipelining(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, pop3test.Behaviour{})
 			if test.known {
-				r.succeed()
+				r.mustPoll()
 			}
 			want := r.fill(3)
 			impatient(r.account)
 			r.server.Order(test.fault)
 			for i, sessions := range []int{test.first, 1, 1} {
-				if s := r.succeed(); s.Sessions != sessions {
+				if s := r.mustPoll(); s.Sessions != sessions {
 					t.Errorf("poll %d: %d sessions", i, s.Sessions)
 				}
 				want = append(want, message(10+i))
 				r.drop.Add(fmt.Sprint("new", i), []byte(message(10+i)))
-				r.later(time.Hour)
+				r.advance(time.Hour)
 			}
-			r.succeed()
-			r.expect(want...)
-			r.expectEmpty()
+			r.mustPoll()
+			r.expectDelivered(want...)
+			r.expectMaildropEmpty()
 		})
 	}
 }
 
-// So it is if it drops only what asks for messages, or their headers.
+// A server that drops only pipelined RETR or TOP is sent one command at a time.
 func TestNoPipeliningOfMail(t *testing.T) {
 	t.Parallel()
 	for _, verb := range []string{"RETR", "TOP"} {
@@ -334,19 +174,19 @@ func TestNoPipeliningOfMail(t *testing.T) {
 			r.account.Keep.Forever = true
 			want := r.fill(3)
 			if verb == "TOP" {
-				r.succeed()
-				r.drop.SetUIDs(func(_ int, old string) string { return "new-" + old })
+				r.mustPoll()
+				r.renameUIDs()
 			}
 			r.server.Order(pop3test.DropAhead(verb))
-			if s := r.succeed(); s.Sessions != 2 {
+			if s := r.mustPoll(); s.Sessions != 2 {
 				t.Errorf("%d sessions", s.Sessions)
 			}
-			r.expect(want...)
+			r.expectDelivered(want...)
 		})
 	}
 }
 
-// Of one that never answers, the hint says what it may be.
+// A server that never answers UIDL is tried without pipelining, and then the poll fails.
 func TestSilentListing(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pop3test.Behaviour{})
@@ -358,7 +198,7 @@ func TestSilentListing(t *testing.T) {
 	}
 }
 
-// The password is in no error and no event, whatever the server repeats.
+// The password is in no error and no event, even if the server repeats it.
 func TestSecretIsKept(t *testing.T) {
 	for _, auth := range fetch.AuthNames {
 		r := newRig(t, pop3test.Behaviour{Timestamp: "<1@example.org>"})
@@ -372,20 +212,22 @@ func TestSecretIsKept(t *testing.T) {
 		if s.Class != fetch.ClassOperator {
 			t.Errorf("%s: %v: %v", auth, s.Class, s.Err)
 		}
-		// The secret of APOP never left, so nobody could have repeated it.
+		// With APOP the secret itself is never sent, so that the reply cannot repeat it.
 		if all := fmt.Sprintf("%v %+v", s.Err, r.events); strings.Contains(all, secret) && auth != "apop" {
 			t.Errorf("%s: told: %s", auth, all)
 		}
 	}
 }
 
+// If the password or token cannot be had, a person is called, or the machine is to blame
+// where the disk is full. No login is tried.
 func TestSecretCannotBeHad(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	r.account.Secret = func(context.Context) (string, error) { return "", context.DeadlineExceeded }
 	if s := r.poll(); s.Class != fetch.ClassOperator || !strings.Contains(s.Err.Error(), "no password") || fetch.Hint(s.Err) == "" {
 		t.Errorf("%v: %v", s.Class, s.Err)
 	}
-	// A new token could not be kept.
+	// A token that cannot be stored is trouble of the machine.
 	r.account.Secret = func(context.Context) (string, error) {
 		return "", &os.PathError{Op: "write", Path: "work.json.new", Err: syscall.ENOSPC}
 	}
@@ -395,7 +237,7 @@ func TestSecretCannotBeHad(t *testing.T) {
 	r.expectNoLogin()
 }
 
-// A password that no command can hold is for a person to write anew.
+// A password with CR, LF or NUL is not sent; a person is called.
 func TestSecretThatCannotBeSent(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	r.account.Auth = []string{"user"}
@@ -406,8 +248,8 @@ func TestSecretThatCannotBeSent(t *testing.T) {
 	}
 }
 
-// Trouble of which a server says that it is none of the password is told as what it is,
-// and does not count as a refusal, though the login worked before.
+// A login that fails for a reason that is not the password is reported as such, and does
+// not count as a refusal.
 func TestLoginTroubleAfterSuccess(t *testing.T) {
 	for answer, want := range map[string]struct {
 		class fetch.Class
@@ -420,7 +262,7 @@ func TestLoginTroubleAfterSuccess(t *testing.T) {
 	} {
 		r := newRig(t, pop3test.Behaviour{})
 		r.opts.Insist = true
-		r.succeed()
+		r.mustPoll()
 		r.drop.Order(pop3test.ReplyErr(pop3test.Login, answer))
 		for range 4 {
 			if s := r.poll(); s.Class != want.class || !strings.Contains(fetch.Hint(s.Err), want.hint) {
@@ -435,108 +277,30 @@ func TestLoginTroubleAfterSuccess(t *testing.T) {
 	}
 }
 
-// A mailbox that is in use for long is left alone for longer, also by those who were
-// not told to insist.
-func TestInUseIsHeeded(t *testing.T) {
-	r := newRig(t, pop3test.Behaviour{})
-	r.drop.Order(pop3test.ReplyErr(pop3test.Login, "[IN-USE] locked"))
-	r.opts.Insist = true
-	for range 3 {
-		r.poll()
-	}
-	r.opts.Insist = false
-	r.drop.ClearFaults()
-	for _, later := range []time.Duration{time.Second, 4*time.Minute - 2*time.Second} {
-		r.later(later)
-		if s := r.poll(); !s.Skipped {
-			t.Errorf("polled in the pause: %v", s.Err)
-		}
-	}
-	r.later(time.Second)
-	r.succeed()
-}
-
-// How long a login that was refused has to wait, and why, is told as the server said it.
-func TestWhyPaused(t *testing.T) {
-	for _, test := range []struct {
-		before, answer, why string
-		wait                time.Duration
-	}{
-		{"", "[IN-USE] locked", "another program has the mailbox open", time.Minute},
-		{"", "[LOGIN-DELAY] wait", "the last login came too early", time.Minute},
-		{"LOGIN-DELAY 600", "[LOGIN-DELAY] wait", "the last login came too early", 10*time.Minute + time.Second},
-		{"LOGIN-DELAY 600", "[IN-USE] locked", "another program has the mailbox open", time.Minute},
-	} {
-		r := newRig(t, pop3test.Behaviour{Capabilities: []string{"USER", test.before}})
-		r.drop.Order(pop3test.ReplyErr(pop3test.Login, test.answer).Session(1))
-		r.poll()
-		s := r.poll()
-		pause, ok := errors.AsType[*fetch.PauseError](s.Err)
-		if !ok || !pause.Until.Equal(noon.Add(test.wait)) || pause.Why != test.why {
-			t.Errorf("%q, %s: %v", test.before, test.answer, s.Err)
-		}
-	}
-}
-
-// Nor does a server have an account left alone for longer than a day, whatever it asks.
-func TestLongestLoginDelay(t *testing.T) {
-	for _, seconds := range []string{"31536000", "99999999999999999999"} {
-		r := newRig(t, pop3test.Behaviour{CapabilitiesAfter: []string{"UIDL", "TOP", "LOGIN-DELAY " + seconds}})
-		r.succeed()
-		r.later(day + 2*time.Second)
-		if s := r.poll(); s.Skipped || s.Err != nil {
-			t.Errorf("%s seconds: skipped %v, %v", seconds, s.Skipped, s.Err)
-		}
-	}
-}
-
-// What a server asks of some user, before it knows who logs in, is not asked of one of
-// whom it says nothing then (RFC 2449 §6.5).
-func TestLoginDelayOfSomeUser(t *testing.T) {
-	for _, c := range []struct {
-		before, after string
-		want          time.Duration
-	}{
-		{"LOGIN-DELAY 600 USER", "TOP", 0},
-		{"LOGIN-DELAY 600 USER", "LOGIN-DELAY 60", time.Minute},
-		{"LOGIN-DELAY 600", "TOP", 10 * time.Minute},
-	} {
-		r := newRig(t, pop3test.Behaviour{Capabilities: []string{"USER", c.before}, CapabilitiesAfter: []string{"UIDL", c.after}})
-		for range 2 { // what was remembered says the same
-			if s := r.succeed(); s.LoginDelay != c.want {
-				t.Errorf("%s, %s: %v", c.before, c.after, s.LoginDelay)
-			}
-			r.later(time.Hour)
-		}
-	}
-	r := newRig(t, pop3test.Behaviour{Capabilities: []string{"USER", "LOGIN-DELAY 600 USER"}})
-	r.server.Order(pop3test.ReplyErr("CAPA", "not now").Nth(2))
-	if s := r.succeed(); s.LoginDelay != 10*time.Minute {
-		t.Errorf("without an answer: %v", s.LoginDelay)
-	}
-}
-
-func TestKeepAll(t *testing.T) {
+// KeepAll keeps all mail on the server for this poll.
+func TestKeepAllDeletesNothing(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	want := r.fill(3)
 	r.opts.KeepAll = true
 	for range 2 {
-		if s := r.succeed(); s.Deleted != 0 || len(r.left()) != 3 {
+		if s := r.mustPoll(); s.Deleted != 0 || len(r.left()) != 3 {
 			t.Errorf("deleted %d, left %q", s.Deleted, r.left())
 		}
-		r.expect(want...)
+		r.expectDelivered(want...)
 	}
 	r.opts.KeepAll = false
-	if s := r.succeed(); s.Deleted != 3 || s.Fetched != 0 {
+	if s := r.mustPoll(); s.Deleted != 3 || s.Fetched != 0 {
 		t.Errorf("deleted %d, fetched %d", s.Deleted, s.Fetched)
 	}
 }
 
-func TestCheck(t *testing.T) {
-	r, _ := secure(t, fetch.StartTLS, pop3test.Behaviour{Greeting: "hello there"}, pop3test.CertOptions{})
+// Check reports the connection, the login and the plan, also up to an error, and changes
+// nothing.
+func TestCheckReports(t *testing.T) {
+	r, _ := newTLSRig(t, fetch.StartTLS, pop3test.Behaviour{Greeting: "hello there"}, pop3test.CertOptions{})
 	r.fill(2)
 	r.account.Keep.Forever = true
-	r.succeed()
+	r.mustPoll()
 	r.account.Keep = fetch.Keep{}
 	r.drop.Add("new", []byte(message(3)))
 	r.drop.Add("big", []byte(strings.Repeat("x\n", 10_000)))
@@ -556,7 +320,7 @@ func TestCheck(t *testing.T) {
 		t.Errorf("something was changed: left %q, rows %+v", r.left(), r.rows())
 	}
 
-	// What came before the error is told.
+	// A failed check reports what came before the error.
 	r.server.Order(pop3test.ReplyErr(pop3test.Login, "[AUTH] no"))
 	got, err = r.account.Check(t.Context(), r.opts)
 	if fetch.Classify(err) != fetch.ClassOperator || got.Greeting != "hello there" || got.TLS == nil || len(got.Choice.Offered) != 3 {
@@ -564,8 +328,8 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// The secret that an account lacks is told of like one that a sink lacks.
-func TestNoSecret(t *testing.T) {
+// An account and a sink classify a secret that cannot be had alike.
+func TestSecretErrorClass(t *testing.T) {
 	later := &net.DNSError{IsTemporary: true}
 	full := &fs.PathError{Op: "write", Path: "token", Err: syscall.ENOSPC}
 	for _, test := range []struct {

@@ -17,8 +17,9 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
-// outlook is what Look says of each message, by its unique-id.
-func (r *rig) outlook() map[string]string {
+// fates returns what Look says of each message, by unique-id: its fate, and how long after
+// noon that holds.
+func (r *rig) fates() map[string]string {
 	r.t.Helper()
 	sight, err := r.account.Look(r.t.Context(), r.opts, nil)
 	check(r.t, err)
@@ -32,8 +33,9 @@ func (r *rig) outlook() map[string]string {
 	return got
 }
 
-// Look tells the fate of each message, and a poll makes it come true.
-func TestLook(t *testing.T) {
+// Look says what will become of each message, and the next poll does it. Look, Check and a
+// dry run come to the same sums.
+func TestLookForetellsPoll(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	r.account.Keep = fetch.Keep{For: 48 * time.Hour}
 	r.account.MaxSize = 10_000
@@ -44,7 +46,7 @@ func TestLook(t *testing.T) {
 	r.drop.Order(pop3test.ReplyErr("RETR", "no").UID("poison"))
 	expect := func(want map[string]string) {
 		t.Helper()
-		if diff := cmp.Diff(want, r.outlook()); diff != "" {
+		if diff := cmp.Diff(want, r.fates()); diff != "" {
 			t.Errorf("(-want +got)\n%s", diff)
 		}
 	}
@@ -59,24 +61,24 @@ func TestLook(t *testing.T) {
 	expect(map[string]string{"u1": "keep", "u2": "keep", "poison": "wait 15m0s", "large": "leave"})
 	r.account.Keep.Forever = false
 	r.account.Quarantine = &r.account.Deliver[0]
-	r.later(48 * time.Hour)
+	r.advance(48 * time.Hour)
 	expect(map[string]string{"u1": "delete", "u2": "delete", "poison": "fetch", "large": "quarantine"})
 	r.poll()
-	if left := r.left(); !slices.Equal(left, []string{"large", "poison"}) { // what was quarantined is kept, too
+	if left := r.left(); !slices.Equal(left, []string{"large", "poison"}) { // a message in the quarantine is kept for as long
 
 		t.Errorf("after the poll there are %q", left)
 	}
 
-	// What may have come back is compared; what a crash left open is settled first.
+	// A message that may have come back is compared; a promise that a crash left open is settled first.
 	r.drop.Add("u1", []byte(strings.Replace(message(1), "Message-ID", "Massage-ID", 1)))
 	r.drop.Add("u3", []byte(message(3)))
 	check(t, r.store.Promise(t.Context(), "work", []state.Promise{{UID: "u3", Sink: "home", Token: "nothing"}}))
-	got := r.outlook()
+	got := r.fates()
 	if got["u1"] != "compare" || got["u3"] != "settle" {
 		t.Errorf("got %v", got)
 	}
 
-	// Whoever only looks comes to the same sum.
+	// Look, Check and a dry run come to the same sums.
 	sight, err := r.account.Look(t.Context(), r.opts, nil)
 	check(t, err)
 	report, err := r.account.Check(t.Context(), r.opts)
@@ -87,14 +89,15 @@ func TestLook(t *testing.T) {
 	}
 }
 
-// What stays whatever keep says is not promised to go some day.
+// No time of deletion is promised for mail that stays: adopted mail, and all mail with
+// KeepAll.
 func TestLookAtWhatStays(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	r.account.Keep = fetch.Keep{For: 48 * time.Hour}
 	r.drop.Add("old", []byte(message(9)))
 	r.adopt()
 	r.fill(1)
-	r.succeed()
+	r.mustPoll()
 	for _, test := range []struct {
 		all  bool
 		want map[string]string
@@ -103,14 +106,14 @@ func TestLookAtWhatStays(t *testing.T) {
 		{true, map[string]string{"old": "keep", "u1": "keep"}},
 	} {
 		r.opts.KeepAll = test.all
-		if diff := cmp.Diff(test.want, r.outlook()); diff != "" {
+		if diff := cmp.Diff(test.want, r.fates()); diff != "" {
 			t.Errorf("KeepAll %v: (-want +got)\n%s", test.all, diff)
 		}
 	}
 }
 
-// The outlook is that of all sessions of the next poll.
-func TestOutlook(t *testing.T) {
+// The sums of an outlook are those of all sessions of the next poll.
+func TestOutlookCoversAllSessions(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
 	r.account.MaxMessages = 1
 	expect := func(what string, want fetch.Outlook) {
@@ -134,8 +137,8 @@ func TestOutlook(t *testing.T) {
 	expect("nothing", fetch.Outlook{})
 	r.fill(3)
 	expect("new mail", fetch.Outlook{Fetch: 3, FetchOctets: octets(), DeleteFetched: true})
-	r.succeed()
-	r.later(time.Hour)
+	r.mustPoll()
+	r.advance(time.Hour)
 	r.drop.Restore()
 	expect("what comes again", fetch.Outlook{Fetch: 3, FetchOctets: octets(), DeleteFetched: true})
 	r.drop.Add("new", []byte(message(4)))
@@ -146,8 +149,8 @@ func TestOutlook(t *testing.T) {
 	expect("and what is on its way", fetch.Outlook{Fetch: 4, FetchOctets: before, Open: 1, DeleteFetched: true})
 }
 
-// Whoever only looks leaves the maildrop unlocked: some servers take minutes to see
-// that a client has gone.
+// Look, Check, Adopt and a dry run end with QUIT, and so unlock the maildrop: some servers
+// take minutes to notice that a client has gone.
 func TestLookersQuit(t *testing.T) {
 	for what, look := range map[string]func(r *rig) error{
 		"Look":      func(r *rig) error { _, err := r.account.Look(t.Context(), r.opts, nil); return err },
@@ -165,6 +168,8 @@ func TestLookersQuit(t *testing.T) {
 	}
 }
 
+// Look calls its func with each header, whether or not TOP can be pipelined. The func need
+// not read all of it. Without TOP, NoHeader is set.
 func TestLookHeaders(t *testing.T) {
 	for _, test := range []struct {
 		name     string
@@ -181,7 +186,7 @@ func TestLookHeaders(t *testing.T) {
 			r.fill(3)
 			var first []string
 			sight, err := r.account.Look(t.Context(), r.opts, func(num int, header io.Reader) {
-				line, _ := bufio.NewReader(header).ReadString('\n') // the rest is left unread
+				line, _ := bufio.NewReader(header).ReadString('\n') // and leave the rest unread
 				first = append(first, strings.TrimSpace(line))
 			})
 			check(t, err)
@@ -195,8 +200,8 @@ func TestLookHeaders(t *testing.T) {
 	}
 }
 
-// A header that the server refuses is left out, and takes no other with it, if there
-// was one before it.
+// A header that the server refuses is left out, and the others are given, unless it is the
+// first one: then TOP is taken to be missing.
 func TestLookHeadersRefused(t *testing.T) {
 	for uid, want := range map[string]string{"u1": "", "u2": "1 3", "u3": "1 2"} {
 		r := newRig(t, pop3test.Behaviour{})
@@ -211,14 +216,14 @@ func TestLookHeadersRefused(t *testing.T) {
 	}
 }
 
-// Headers that do not come end the look, as what it is.
+// A connection that breaks over headers is an error of Look, and so is a cancelled look.
 func TestLookHeadersCutOff(t *testing.T) {
 	for _, off := range []bool{false, true} {
 		r := newRig(t, pop3test.Behaviour{})
 		r.fill(3)
 		ctx := t.Context()
 		if off {
-			ctx = r.calledOff(pop3test.Ignore("TOP", pop3test.Hang).UID("u2"))
+			ctx = r.cancelAt(pop3test.Ignore("TOP", pop3test.Hang).UID("u2"))
 		} else {
 			r.drop.Order(pop3test.CutIn("TOP", 10, pop3test.Reset).UID("u2"))
 		}
@@ -230,24 +235,27 @@ func TestLookHeadersCutOff(t *testing.T) {
 	}
 }
 
-// A line that is cut while headers are looked at leaves no trace, whoever looks.
+// A connection that breaks while Check, Look or a dry run compares headers leaves no trace
+// in the state.
 func TestLookIsCutOff(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{Without: []string{"UIDL"}})
 	r.account.Keep.Forever = true
 	r.fill(3)
-	r.succeed()
-	r.drop.Behave(pop3test.Behaviour{}) // it names its messages now
+	r.mustPoll()
+	r.drop.Behave(pop3test.Behaviour{}) // the server gives unique-ids from now on
 	r.expectNoTraceOfCut()
 
-	// Nor does the doubt that it may cast on what is remembered.
+	// Nor does a deletion in doubt leave one.
 	r = newRig(t, pop3test.Behaviour{})
 	r.account.Keep.Forever = true
 	r.fill(3)
-	r.succeed()
-	check(t, r.store.Delete(t.Context(), "work", noon.Unix(), []string{"u1"})) // and it is listed again
+	r.mustPoll()
+	check(t, r.store.Delete(t.Context(), "work", noon.Unix(), []string{"u1"})) // u1 is still listed, and so in doubt
 	r.expectNoTraceOfCut()
 }
 
+// expectNoTraceOfCut has the connection break over TOP while each of them looks, and fails
+// the test if a row was changed.
 func (r *rig) expectNoTraceOfCut() {
 	t := r.t
 	t.Helper()
@@ -264,7 +272,7 @@ func (r *rig) expectNoTraceOfCut() {
 		if err == nil || fetch.Classify(err) != fetch.ClassRetry {
 			t.Errorf("%s: %v", what, err)
 		}
-		if hint := fetch.Hint(err); hint == "" || strings.Contains(hint, "delivered") { // what was to be?
+		if hint := fetch.Hint(err); hint == "" || strings.Contains(hint, "delivered") { // a look delivers nothing
 			t.Errorf("%s: hint: %s", what, hint)
 		}
 		if diff := cmp.Diff(before, r.rows()); diff != "" {
@@ -274,7 +282,7 @@ func (r *rig) expectNoTraceOfCut() {
 	}
 }
 
-// A server that hangs up on whoever pipelines keeps nobody out who only looks.
+// Check succeeds at a server that hangs up over pipelined commands.
 func TestNoPipeliningOnALook(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{Without: []string{"UIDL"}})
 	r.account.Keep.Forever = true

@@ -22,8 +22,8 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
-// The memory of a poll is measured from outside: the test binary polls in a
-// process of its own, which holds nothing but the client.
+// pollEnv has the test binary poll the server that it names, in a process that holds
+// nothing but the client: its memory can then be measured.
 const pollEnv = "MAILHAUL_TEST_POLL"
 
 func TestMain(m *testing.M) {
@@ -40,8 +40,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// pollAlone polls the server at spec's address and prints what came and the
-// most memory that the process ever had.
+// pollAlone polls the server that spec names, and prints how many messages and octets
+// came, the most memory that the process has had, and the error.
 func pollAlone(spec string) error {
 	addr, mode, _ := strings.Cut(spec, " ")
 	dir, err := os.MkdirTemp("", "poll")
@@ -71,8 +71,7 @@ func pollAlone(spec string) error {
 	return err
 }
 
-// peakMemory returns the highest resident set of this process so far, in
-// bytes.
+// peakMemory returns the largest resident set of this process so far, in bytes.
 func peakMemory() (int64, error) {
 	f, err := os.Open("/proc/self/status")
 	if err != nil {
@@ -88,7 +87,7 @@ func peakMemory() (int64, error) {
 	return 0, errors.New("the system does not tell VmHWM")
 }
 
-// devNull is a sink that keeps nothing, and its batches.
+// devNull is a sink that keeps nothing. It is its own batch.
 type devNull struct {
 	staged []deliver.Promise
 }
@@ -121,7 +120,7 @@ func (d *devNull) Commit(_ context.Context, landed func(deliver.Receipt) error) 
 	return nil
 }
 
-// measure polls server in a process of its own.
+// measure polls server in another process. report is all that the process has printed.
 func measure(t *testing.T, server *pop3test.Server, mode string) (messages int, octets, peak int64, said string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
@@ -139,8 +138,8 @@ func measure(t *testing.T, server *pop3test.Server, mode string) (messages int, 
 	return messages, octets, peak, string(out)
 }
 
-// A message of 256 MB, of 1 GB if asked for, in one long header line or many
-// lines, is never held in memory.
+// A message of 256 MB, or 1 GB if asked for, in one header line or in many lines, is never
+// held in memory.
 func TestMemoryOfLargeMessage(t *testing.T) {
 	size := int64(256 << 20)
 	if os.Getenv("MAILHAUL_CRASH") == "full" {
@@ -167,7 +166,7 @@ func TestMemoryOfLargeMessage(t *testing.T) {
 	}
 }
 
-// repeater reads chunk over and over, left bytes in all.
+// repeater reads chunk over and over, until left bytes were read.
 type repeater struct {
 	chunk []byte
 	at    int
@@ -184,6 +183,7 @@ func (r *repeater) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// A listing of a million messages fits into 256 MiB.
 func TestMemoryOfLargeListing(t *testing.T) {
 	n := 1_000_000
 	if testing.Short() || raceEnabled {
@@ -200,7 +200,7 @@ func TestMemoryOfLargeListing(t *testing.T) {
 	}
 }
 
-// A listing without an end is given up before memory is.
+// A listing without an end is refused before memory runs out.
 func TestMemoryOfEndlessListing(t *testing.T) {
 	if testing.Short() || raceEnabled {
 		t.Skip("five million lines")

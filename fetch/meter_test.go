@@ -12,33 +12,14 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
-// tapped is a sink that shows each piece of a message that it reads.
-type tapped struct {
-	deliver.Sink
-	tap func()
-}
+// onWrite is a writer that calls itself with each Write.
+type onWrite func()
 
-type tappedBatch struct {
-	deliver.Batch
-	tap func()
-}
+func (f onWrite) Write(p []byte) (int, error) { f(); return len(p), nil }
 
-func (s *tapped) Begin(ctx context.Context) (deliver.Batch, error) {
-	b, err := s.Sink.Begin(ctx)
-	return tappedBatch{b, s.tap}, err
-}
-
-func (b tappedBatch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
-	return b.Batch.Stage(ctx, mail, io.TeeReader(body, writer(b.tap)))
-}
-
-type writer func()
-
-func (w writer) Write(p []byte) (int, error) { w(); return len(p), nil }
-
-// The meter grows while a large message comes in, and in the end it has the
-// octets of all.
-func TestMeter(t *testing.T) {
+// The meter moves while a large message comes in, and shows the octets and messages of the
+// whole poll in the end. Each plan says how much is left.
+func TestMeterMovesWithinMessage(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	r.account.MaxMessages = 2
 	r.fill(4)
@@ -52,8 +33,12 @@ func TestMeter(t *testing.T) {
 		observe(e)
 	}
 	var steps []int64
-	r.account.Deliver[0].Sink = &tapped{r.account.Deliver[0].Sink, func() { steps = append(steps, meter.Octets()) }}
-	s := r.succeed()
+	r.account.Deliver[0].Sink = hooked(r.account.Deliver[0].Sink, hooks{
+		stage: func(ctx context.Context, b deliver.Batch, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
+			return b.Stage(ctx, mail, io.TeeReader(body, onWrite(func() { steps = append(steps, meter.Octets()) })))
+		},
+	})
+	s := r.mustPoll()
 
 	if got := meter.Octets(); got != s.Bytes || meter.Messages() != 5 {
 		t.Errorf("the meter says %d octets, %d messages; want %d, 5", got, meter.Messages(), s.Bytes)
@@ -61,7 +46,7 @@ func TestMeter(t *testing.T) {
 	if !slices.IsSorted(steps) || len(slices.Compact(steps)) < 10 {
 		t.Errorf("the meter moved only so often: %v", steps)
 	}
-	// Each plan tells of all that is left.
+	// Each plan says how much is left in all.
 	var left int
 	var octets int64
 	for i, p := range eventsOf[fetch.Planned](r) {

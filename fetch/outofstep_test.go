@@ -7,25 +7,24 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/filter"
 	"github.com/mailhaul/mailhaul/fetch"
-	"github.com/mailhaul/mailhaul/fetch/state"
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
-// tooMany is a refusal that answers nothing, tooFew a command that gets no answer.
+// tooMany has the server send a refusal that answers no command, before its reply to a
+// command; tooFew has it send no reply at all.
 func tooMany(verb string) pop3test.Fault { return pop3test.Prepend(verb, "-ERR one line too much\r\n") }
 func tooFew(verb string) pop3test.Fault {
 	return pop3test.On(verb, func(x *pop3test.Exchange) { x.Reply = strings.NewReader("") })
 }
 
-// Replies that are out of step with pipelined commands bring messages under the
-// names of others. Each arrives once all the same.
+// If replies are out of step with pipelined commands, messages come under the unique-ids
+// of others. Each is delivered once all the same.
 func TestOutOfStep(t *testing.T) {
 	for name, fault := range map[string]pop3test.Fault{"one too many": tooMany("RETR"), "one too few": tooFew("RETR")} {
 		for kept, keep := range map[string]fetch.Keep{"deleted": {}, "kept": {Forever: true}} {
@@ -38,11 +37,11 @@ func TestOutOfStep(t *testing.T) {
 				r.server.Order(fault.Nth(3).Session(1))
 				for range 4 {
 					r.poll()
-					r.later(day)
+					r.advance(day)
 				}
-				r.expect(want...)
+				r.expectDelivered(want...)
 				if keep == (fetch.Keep{}) {
-					r.expectEmpty()
+					r.expectMaildropEmpty()
 				}
 			})
 		}
@@ -62,8 +61,8 @@ func (r *rig) whenLanded(n int) <-chan struct{} {
 	return landed
 }
 
-// A reply that comes late comes when nothing of it is seen before messages are
-// deleted, unless somebody looks.
+// A message that comes late makes an extra reply invisible until all messages are
+// delivered. The client looks before it deletes.
 func TestOutOfStepLate(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	r.account.Deliver[0].Sink = oneByOne{r.account.Deliver[0].Sink}
@@ -72,30 +71,21 @@ func TestOutOfStepLate(t *testing.T) {
 	r.server.Order(tooMany("RETR").Nth(3).Session(1), pop3test.Hold("RETR", landed).Nth(10).Session(1))
 	for range 3 {
 		r.poll()
-		r.later(day)
+		r.advance(day)
 	}
-	r.expect(want...)
-	r.expectEmpty()
+	r.expectDelivered(want...)
+	r.expectMaildropEmpty()
 }
 
-// oneByOne is a sink with batches of one message.
-type oneByOne struct{ deliver.Sink }
-
-func (o oneByOne) Profile() deliver.Profile {
-	p := o.Sink.Profile()
-	p.MaxMessages = 1
-	return p
-}
-
-// twice has a whole message come twice.
+// twice has the server send a whole reply to RETR twice.
 var twice = pop3test.On("RETR", func(x *pop3test.Exchange) {
 	x.Act()
 	reply, _ := io.ReadAll(x.Reply)
 	x.Reply = bytes.NewReader(slices.Concat(reply, reply))
 })
 
-// A whole reply that comes twice, before one that comes late, is no refusal that
-// would tell. The one message lands twice, as the server sent it; none is lost.
+// If a whole reply comes twice, and the last one late, no refusal shows it. The doubled
+// message is delivered twice, and none is lost.
 func TestOutOfStepDoubled(t *testing.T) {
 	for name, keep := range map[string]fetch.Keep{"deleted": {}, "kept for a time": {For: 3 * day}} {
 		t.Run(name, func(t *testing.T) {
@@ -107,30 +97,30 @@ func TestOutOfStepDoubled(t *testing.T) {
 			r.server.Order(twice.Nth(3).Session(1), pop3test.Hold("RETR", landed).Nth(10).Session(1))
 			for range 6 {
 				r.poll()
-				r.later(day)
+				r.advance(day)
 			}
-			r.expect(append(want, want[2])...)
-			r.expectEmpty()
+			r.expectDelivered(append(want, want[2])...)
+			r.expectMaildropEmpty()
 		})
 	}
 }
 
-// Nor is any lost if the connection breaks, or the process is killed, before the server
-// could be asked how many messages it has: the sizes tell.
+// No message is lost after a doubled reply if the connection breaks, or the process is
+// killed, before the client could ask how many messages there are: the sizes show it.
 func TestOutOfStepDoubledAndEnded(t *testing.T) {
 	ended := func(t *testing.T, left int) (killed bool) {
 		r := newRig(t, pop3test.Behaviour{})
 		want := r.fill(30)
 		r.server.Order(twice.Nth(3).Session(1), pop3test.CutIn("RETR", 40, pop3test.HangUp).Nth(20).Session(1))
-		doomed := &doomed{State: r.store, left: left}
-		r.opts.State = doomed
+		process := &killedAfterWrites{State: r.store, left: left}
+		r.opts.State = process
 		r.poll()
 		r.opts.State = r.store
 		for range 4 {
-			r.later(day)
+			r.advance(day)
 			r.poll()
 		}
-		r.expectEmpty()
+		r.expectMaildropEmpty()
 		got := r.mail()
 		if n := len(got); n != len(want) && n != len(want)+1 {
 			t.Errorf("%d messages arrived as %d", len(want), n)
@@ -140,17 +130,17 @@ func TestOutOfStepDoubledAndEnded(t *testing.T) {
 				t.Errorf("lost %q", w)
 			}
 		}
-		return doomed.left == 0
+		return process.left == 0
 	}
 	for left := 0; !t.Failed() && ended(t, left); left++ {
 	}
 }
 
-// Nor is one that came under no name at all, if the connection breaks later: what came
-// before the first that a size tells may be others', too. No headers tell that later.
+// No message is lost whose reply is missing if the connection breaks later: those before
+// the first whose size is wrong may be wrong, too.
 func TestOutOfStepSeenLate(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
-	want := r.fillAlike(5)
+	want := r.fillSameSize(5)
 	for i := range 5 {
 		want = append(want, message(i))
 		r.drop.Add(fmt.Sprint("of another size ", i), []byte(message(i)))
@@ -159,9 +149,9 @@ func TestOutOfStepSeenLate(t *testing.T) {
 		pop3test.ReplyErr("TOP", "no"))
 	for range 4 {
 		r.poll()
-		r.later(day)
+		r.advance(day)
 	}
-	r.expectEmpty()
+	r.expectMaildropEmpty()
 	for _, w := range want {
 		if !slices.Contains(r.mail(), w) {
 			t.Errorf("lost %q", w)
@@ -169,18 +159,19 @@ func TestOutOfStepSeenLate(t *testing.T) {
 	}
 }
 
-// Nor is any lost if a sink fails meanwhile, so that no more is wanted.
+// No message is lost after a missing reply if a sink fails meanwhile, so that no more
+// messages are wanted.
 func TestOutOfStepBesideSink(t *testing.T) {
 	for _, over := range []int{3, 6} {
 		r := newRig(t, pop3test.Behaviour{})
-		want := r.fillAlike(10)
+		want := r.fillSameSize(10)
 		home := r.account.Deliver[0].Sink
 		staged, dropped := make(chan struct{}), make(chan struct{})
 		begun := 0
-		r.account.Deliver[0].Sink = &batched{oneByOne{home}, func(b deliver.Batch) deliver.Batch {
+		r.account.Deliver[0].Sink = wrapBatches(oneByOne{home}, func(b deliver.Batch) deliver.Batch {
 			begun++
-			return &dying{b, begun - over, staged, dropped}
-		}}
+			return &failingInTurn{b, begun - over, staged, dropped}
+		})
 		r.server.Order(tooFew("RETR").Nth(3).Session(1), pop3test.On("RETR", func(x *pop3test.Exchange) {
 			x.Wait(dropped)
 			x.Reply = strings.NewReader("what?\r\n")
@@ -188,10 +179,10 @@ func TestOutOfStepBesideSink(t *testing.T) {
 		r.poll()
 		r.account.Deliver[0].Sink = home
 		for range 4 {
-			r.later(day)
+			r.advance(day)
 			r.poll()
 		}
-		r.expectEmpty()
+		r.expectMaildropEmpty()
 		for _, w := range want {
 			if got := r.mail(); !slices.Contains(got, w) {
 				t.Errorf("the sink failed over %d: lost %q", over, w)
@@ -200,8 +191,8 @@ func TestOutOfStepBesideSink(t *testing.T) {
 	}
 }
 
-// fillAlike is fill with messages that their sizes do not tell.
-func (r *rig) fillAlike(n int) (want []string) {
+// fillSameSize is fill with messages that all have the same size.
+func (r *rig) fillSameSize(n int) (want []string) {
 	for i := range n {
 		want = append(want, fmt.Sprintf("Message-ID: <%02d@example.net>\n\n", i))
 		r.drop.Add(fmt.Sprint("u", i), []byte(want[i]))
@@ -209,120 +200,82 @@ func (r *rig) fillAlike(n int) (want []string) {
 	return want
 }
 
-// dying is the n-th batch, from 0, of a sink that fails over that, and over the next
-// once a third is staged, which is dropped then.
-type dying struct {
+// failingInTurn is a batch of a sink that fails over the batch n == 0 and the next one. The next
+// fails once the one after it has staged a message, which is dropped then.
+type failingInTurn struct {
 	deliver.Batch
 	n               int
 	staged, dropped chan struct{}
 }
 
-func (d *dying) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
+func (d *failingInTurn) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (deliver.Ticket, error) {
 	if d.n == 2 {
 		defer close(d.staged)
 	}
 	return d.Batch.Stage(ctx, mail, body)
 }
 
-func (d *dying) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
+func (d *failingInTurn) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
 	switch d.n {
 	case 1:
 		<-d.staged
 		fallthrough
 	case 0:
-		return errAllergic
+		return errCommit
 	}
 	return d.Batch.Commit(ctx, landed)
 }
 
-func (d *dying) Abort() error {
+func (d *failingInTurn) Abort() error {
 	if d.n == 2 {
 		defer close(d.dropped)
 	}
 	return d.Batch.Abort()
 }
 
-// doomed is the state of a process that is killed before so many things are noted.
-type doomed struct {
-	fetch.State
-	left int
-	mu   sync.Mutex
-}
-
-func (d *doomed) note(f func() error) error {
-	d.mu.Lock()
-	killed := d.left == 0
-	if !killed {
-		d.left--
-	}
-	d.mu.Unlock()
-	if killed {
-		return errForgot
-	}
-	return f()
-}
-
-func (d *doomed) Promise(ctx context.Context, account string, ps []state.Promise) error {
-	return d.note(func() error { return d.State.Promise(ctx, account, ps) })
-}
-
-func (d *doomed) Land(ctx context.Context, account string, at int64, ls []state.Landing) error {
-	return d.note(func() error { return d.State.Land(ctx, account, at, ls) })
-}
-
-func (d *doomed) Keep(ctx context.Context, account string, at int64, h state.Housekeeping) error {
-	return d.note(func() error { return d.State.Keep(ctx, account, at, h) })
-}
-
-func (d *doomed) Refuse(ctx context.Context, account string, rs []state.Refusal) error {
-	return d.note(func() error { return d.State.Refuse(ctx, account, rs) })
-}
-
-func (d *doomed) SavePoll(ctx context.Context, account string, p state.Poll) error {
-	return d.note(func() error { return d.State.SavePoll(ctx, account, p) })
-}
-
-// killedAtAnything has a poll of the account that begin makes killed before each of
-// the things that it notes. begin returns what is to have arrived some polls later.
-func killedAtAnything(t *testing.T, begin func() (r *rig, want []string)) {
+// testKilledAtEachWrite polls the account that begin makes, and kills the poll before each
+// of its writes to the state. begin also returns what must have been delivered some polls
+// later.
+func testKilledAtEachWrite(t *testing.T, begin func() (r *rig, want []string)) {
 	killed := true
 	for left := 0; killed; left++ {
 		r, want := begin()
 		r.server.Order(tooMany("RETR").Nth(1).Session(1))
-		doomed := &doomed{State: r.store, left: left}
-		r.opts.State = doomed
+		process := &killedAfterWrites{State: r.store, left: left}
+		r.opts.State = process
 		r.poll()
-		killed = doomed.left == 0
+		killed = process.left == 0
 		r.opts.State = r.store
 		for range 4 {
-			r.later(day)
+			r.advance(day)
 			r.poll()
 		}
-		r.expect(want...)
-		r.expectEmpty()
+		r.expectDelivered(want...)
+		r.expectMaildropEmpty()
 		if t.Failed() {
 			t.Fatalf("killed when %d things were noted", left)
 		}
 	}
 }
 
-// What landed behind a refusal that may answer nothing is in doubt, also if the
-// process is killed before it could find out.
+// What landed behind a refusal that may have answered no command is in doubt, also if the
+// process is killed before it could ask.
 func TestOutOfStepKilled(t *testing.T) {
-	killedAtAnything(t, func() (*rig, []string) {
+	testKilledAtEachWrite(t, func() (*rig, []string) {
 		r := newRig(t, pop3test.Behaviour{})
 		return r, r.fill(100)
 	})
-	killedAtAnything(t, func() (*rig, []string) {
+	testKilledAtEachWrite(t, func() (*rig, []string) {
 		r := newRig(t, pop3test.Behaviour{})
-		return r, r.fillAlike(10)
+		return r, r.fillSameSize(10)
 	})
 }
 
-// So is what a filter dropped there: it counts as delivered.
+// A message that a filter dropped behind such a refusal is in doubt, too, since it counts
+// as delivered.
 func TestOutOfStepDroppedAndKilled(t *testing.T) {
-	killedAtAnything(t, func() (*rig, []string) {
-		r := filtered(t, `case "$(tee /dev/fd/3)" in *"number 2"*) exit 99;; esac 3>&1`, filter.Options{AllowDrop: true})
+	testKilledAtEachWrite(t, func() (*rig, []string) {
+		r := newFilterRig(t, `case "$(tee /dev/fd/3)" in *"number 2"*) exit 99;; esac 3>&1`, filter.Options{AllowDrop: true})
 		all := r.fill(4)
 		return r, []string{all[0], all[2], all[3]}
 	})
@@ -334,11 +287,11 @@ func TestCutIsNotOutOfStep(t *testing.T) {
 	want := r.fill(30)
 	r.server.Order(pop3test.CutIn("RETR", 40, pop3test.HangUp).Nth(20).Session(1))
 	r.poll()
-	r.later(time.Hour)
+	r.advance(time.Hour)
 	r.poll()
-	r.expect(want...)
-	r.expectEmpty()
-	for _, line := range r.commands() {
+	r.expectDelivered(want...)
+	r.expectMaildropEmpty()
+	for _, line := range r.newCommands() {
 		if strings.HasPrefix(line, "TOP") {
 			t.Fatal("messages were looked at again")
 		}
@@ -346,9 +299,9 @@ func TestCutIsNotOutOfStep(t *testing.T) {
 	r.expectRetrieved(len(want) + 1)
 }
 
-// A server that counts otherwise in the middle of a session is found out once, and
-// not in each poll; also where it wants a pause between two logins.
-func TestStatChanges(t *testing.T) {
+// A server that answers STAT otherwise in the middle of a session is found out once, and
+// not with each poll.
+func TestChangingStatIsFoundOnce(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	want := r.fill(5)
 	n := 0
@@ -358,19 +311,19 @@ func TestStatChanges(t *testing.T) {
 	}))
 	r.poll()
 	for i := range 3 {
-		r.later(time.Hour)
+		r.advance(time.Hour)
 		r.drop.Add(fmt.Sprint("v", i), []byte(message(20+i)))
 		want = append(want, message(20+i))
-		if s := r.succeed(); s.Sessions != 1 {
+		if s := r.mustPoll(); s.Sessions != 1 {
 			t.Errorf("poll %d: %d sessions", i, s.Sessions)
 		}
 	}
-	r.expect(want...)
-	r.expectEmpty()
+	r.expectDelivered(want...)
+	r.expectMaildropEmpty()
 }
 
-// A refusal too many before the replies to DELE makes those of the messages that
-// were deleted pass for those of others. New mail may have their unique-ids.
+// An extra refusal before the replies to DELE makes a deleted message look refused, and
+// the other way round. New mail with such unique-ids is fetched.
 func TestRefusalTooManyOfDeletion(t *testing.T) {
 	for n := range 3 {
 		r := newRig(t, pop3test.Behaviour{})
@@ -382,16 +335,16 @@ func TestRefusalTooManyOfDeletion(t *testing.T) {
 			want = append(want, message(11+i))
 		}
 		for range 3 {
-			r.later(time.Hour)
+			r.advance(time.Hour)
 			r.poll()
 		}
-		r.expect(want...)
-		r.expectEmpty()
+		r.expectDelivered(want...)
+		r.expectMaildropEmpty()
 	}
 }
 
-// So it is where messages are looked at that may have been here before: by their
-// headers, or as a whole.
+// Replies may also get out of step while messages are compared, by their headers or as a
+// whole. Each is still delivered once.
 func TestOutOfStepComparing(t *testing.T) {
 	for name, test := range map[string]struct {
 		server pop3test.Behaviour
@@ -407,28 +360,28 @@ func TestOutOfStepComparing(t *testing.T) {
 				impatient(r.account)
 				r.account.Keep = fetch.Keep{Forever: true}
 				want := r.fill(7)
-				r.succeed()
-				want = append(want, message(14)) // of the size of the last
+				r.mustPoll()
+				want = append(want, message(14)) // it has the size of the last one
 				r.drop.Add("u8", []byte(message(14)))
 				r.drop.SetUIDs(func(i int, _ string) string { return fmt.Sprint("new", i) })
 				r.server.Order(fault.Nth(3).Session(2))
 				for range 4 {
-					r.later(time.Hour)
+					r.advance(time.Hour)
 					r.poll()
 				}
-				r.expect(want...)
+				r.expectDelivered(want...)
 			})
 		}
 	}
 }
 
-// What was compared behind a refusal that may answer nothing is not believed, also if
-// the line dies before the server could be asked: there may be new mail among it.
+// What was compared behind a refusal that may have answered no command is not believed,
+// also if the connection dies before the client could ask: there may be new mail among it.
 func TestOutOfStepComparingAndCut(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
 	r.account.Keep = fetch.Keep{Forever: true}
-	want := r.fillAlike(7)
-	r.succeed()
+	want := r.fillSameSize(7)
+	r.mustPoll()
 	for i := 7; i < 9; i++ {
 		want = append(want, fmt.Sprintf("Message-ID: <%02d@example.net>\n\n", i))
 		r.drop.Add(fmt.Sprint("u", i), []byte(want[i]))
@@ -436,18 +389,18 @@ func TestOutOfStepComparingAndCut(t *testing.T) {
 	r.drop.SetUIDs(func(i int, _ string) string { return fmt.Sprint("new", i) })
 	r.server.Order(tooMany("RETR").Nth(3).Session(2), pop3test.CutIn("RETR", 20, pop3test.HangUp).Nth(8).Session(2))
 	for range 4 {
-		r.later(time.Hour)
+		r.advance(time.Hour)
 		r.poll()
 	}
-	r.expect(want...)
+	r.expectDelivered(want...)
 }
 
-// A message over which the server hangs is put behind all others, also if the
-// maildrop is locked for a while after that; and the poll does not pass for fine.
-func TestHungAndInUse(t *testing.T) {
+// A message over which the server hangs is put behind all others, also if the maildrop is
+// locked for a while then, and the poll does not count as fine.
+func TestHungMessageComesLast(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	impatient(r.account)
-	r.patient = false
+	r.retryInUse = false
 	want := r.fill(4)
 	first := func(x *pop3test.Exchange) bool { return x.Args == "1" }
 	r.server.Order(
@@ -457,44 +410,45 @@ func TestHungAndInUse(t *testing.T) {
 	if s := r.poll(); s.Class != fetch.ClassRetry || !strings.Contains(s.Err.Error(), "no answer from server") {
 		t.Errorf("%v: %v", s.Class, s.Err)
 	}
-	r.later(2 * time.Hour)
+	r.advance(2 * time.Hour)
 	r.poll()
-	r.expect(want[1:]...)
+	r.expectDelivered(want[1:]...)
 	if left := r.left(); !slices.Equal(left, []string{"u1"}) {
 		t.Errorf("left %q", left)
 	}
 }
 
-// A server that says of the maildrop what it likes is looked at one command at a
-// time, by who only looks, too.
+// A server whose STAT is never the same is looked at with one command at a time, also by
+// Check and Look.
 func TestOutOfStepLooking(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
 	r.account.Keep = fetch.Keep{Forever: true}
 	r.fill(3)
-	r.succeed()
-	r.drop.SetUIDs(func(_ int, old string) string { return "new-" + old })
+	r.mustPoll()
+	r.renameUIDs()
 	n := 0
 	r.server.Order(pop3test.On("STAT", func(x *pop3test.Exchange) {
 		n++
 		x.Reply = strings.NewReader(fmt.Sprintf("+OK 3 %d\r\n", 1000+n))
 	}))
-	r.later(time.Hour)
+	r.advance(time.Hour)
 	if _, err := r.account.Check(t.Context(), r.opts); err != nil {
 		t.Error("check:", err)
 	}
-	r.outlook()
-	r.succeed()
+	r.fates()
+	r.mustPoll()
 }
 
-// Where a server never tells the right size, each comparison is dubious until the end of
-// its flight. A line that dies before that each time does not have it done for ever.
-func TestWrongSizesOverADyingLine(t *testing.T) {
+// Where the server never lists the right sizes, comparisons count only once all their
+// replies have come. A connection that dies before that, time and again, does not have
+// them repeated for ever.
+func TestWrongSizesOverDyingConnection(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
-	r.patient = true
+	r.retryInUse = true
 	want := r.fill(40)
 	r.server.Order(pop3test.WrongSizes(func(_ string, octets int64) int64 { return octets + 7 }))
-	r.succeed()
-	r.later(day)
+	r.mustPoll()
+	r.advance(day)
 	r.drop.Restore()
 	r.drop.Order(pop3test.ReplyErr("TOP", "no"))
 	for i := range 40 {
@@ -502,8 +456,44 @@ func TestWrongSizesOverADyingLine(t *testing.T) {
 	}
 	for range 4 {
 		r.poll()
-		r.later(day)
+		r.advance(day)
 	}
-	r.expect(want...)
-	r.expectEmpty()
+	r.expectDelivered(want...)
+	r.expectMaildropEmpty()
+}
+
+// With pipelining, a missing CRLF before the final dot, or a line too many, moves all
+// later replies by one message. No message gets another's bytes, and none is lost.
+func TestRepliesOutOfStep(t *testing.T) {
+	once := func(f pop3test.Fault, uid string) pop3test.Fault { return f.UID(uid).Session(1) }
+	noCRLF := once(pop3test.NoFinalCRLF("RETR"), "u2")
+	for name, faults := range map[string][]pop3test.Fault{
+		"no CRLF before the dot": {noCRLF},
+		"no CRLF, and a refusal": {noCRLF, once(pop3test.ReplyErr("RETR", "busy"), "u3")},
+		"no CRLF, and a shout":   {noCRLF, once(pop3test.Prepend("RETR", "+ok "), "u3")},
+		"a line too much":        {once(pop3test.Prepend("RETR", "+OK still here\r\n"), "u2")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, pop3test.Behaviour{})
+			want := r.fill(5)
+			r.drop.Order(faults...)
+			s := r.mustPoll()
+			r.expectDelivered(want...)
+			if s.Deleted != 5 || s.Sessions != 2 {
+				t.Errorf("deleted %d in %d sessions", s.Deleted, s.Sessions)
+			}
+		})
+	}
+}
+
+// A message whose content only looks like replies out of step is fetched.
+func TestLooksOutOfStep(t *testing.T) {
+	r := newRig(t, pop3test.Behaviour{})
+	want := append(r.fill(3), "Subject: x\n\nThe end.\n+OK then\n")
+	r.drop.Add("x", []byte(want[3]))
+	s := r.mustPoll()
+	r.expectDelivered(want...)
+	if s.Deleted != 4 {
+		t.Errorf("deleted %d", s.Deleted)
+	}
 }

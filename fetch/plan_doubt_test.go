@@ -10,8 +10,8 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto"
 )
 
-// Doubt is cast where mail may be lost or come twice without it, and nowhere else: all
-// that is in doubt is looked at, in each poll.
+// Rows are in doubt where mail might be lost or delivered twice otherwise, and nowhere
+// else. Messages in doubt are looked at by each poll.
 func TestPlanInDoubt(t *testing.T) {
 	partial := forever
 	partial.Partial = true
@@ -21,14 +21,14 @@ func TestPlanInDoubt(t *testing.T) {
 	tried.Tries = 1
 	testPlan(t, []planCase{
 		{
-			name:    "a listing that is not whole casts none on unique-ids that are no numbers",
+			name:    "a partial listing casts no doubt on unique-ids that are no numbers",
 			listing: entries("a", "b"),
 			rows:    byKey(landed("a", ago(day)), landed("b", ago(day))),
 			policy:  partial,
 			want:    "kept 2\n",
 		},
 		{
-			name:    "but on numbers: only what the server may fail over again is not asked for",
+			name:    "a partial listing casts doubt on numbers, but the header of a message that the server refused is not asked for in its pause",
 			listing: entries("1", "2", "3", "4"),
 			rows: byKey(landed("1", ago(day)), state.Row{UID: "2", Phase: state.Refused, Tries: 1, NextTry: ago(-time.Hour)},
 				state.Row{UID: "3", Phase: state.Refused, Tries: 1, NextTry: ago(-time.Hour), Content: sum("c3")}),
@@ -36,22 +36,22 @@ func TestPlanInDoubt(t *testing.T) {
 			want:   "probe 1\nprobe 3\nprobe 4\n",
 		},
 		{
-			name:    "numbers are believed where all are listed",
+			name:    "numbers are believed where all messages are listed",
 			listing: entries("1", "2"),
 			rows:    byKey(landed("1", ago(day)), landed("2", ago(day))),
 			policy:  forever,
 			want:    "kept 2\n",
 		},
 		{
-			name:    "a deletion that was not confirmed casts doubt on all others, if no header tells what came of it",
+			name:    "an unconfirmed deletion casts doubt on all others, if no header shows what came of it",
 			listing: entries("1", "2"),
 			rows:    byKey(missing(undeleted, ago(day)), landed("2", ago(day))),
 			headers: map[int]state.Sum{},
 			policy:  asked(forever),
-			want:    "verify 1 \"1\"\nverify 2 \"2\"\nmissing \"2\"\n",
+			want:    "compare 1 \"1\"\ncompare 2 \"2\"\nmissing \"2\"\n",
 		},
 		{
-			name:    "one message that is gone for certain is enough, though another came back",
+			name:    "one message that is certainly gone casts doubt on the others, though another came back",
 			listing: entries("a", "b", "c"),
 			rows:    byKey(deleted("a", ago(day)), deleted("b", ago(day)), landed("c", ago(day))),
 			headers: map[int]state.Sum{1: sum("new"), 2: sum("hb")},
@@ -59,7 +59,7 @@ func TestPlanInDoubt(t *testing.T) {
 			want:    "probe 3\n",
 		},
 		{
-			name:    "so it is if that was not to be had before",
+			name:    "it does so although its header was not to be had before",
 			listing: entries("a", "b"),
 			rows:    byKey(tried, landed("b", ago(day))),
 			headers: map[int]state.Sum{1: sum("new")},
@@ -67,23 +67,23 @@ func TestPlanInDoubt(t *testing.T) {
 			want:    "probe 2\n",
 		},
 		{
-			name:    "but not again while it is not to be had",
+			name:    "it does not do so again while its header is not to be had",
 			listing: entries("a", "b"),
 			rows:    byKey(tried, landed("b", ago(day))),
 			headers: map[int]state.Sum{},
 			policy:  forever,
-			want:    "verify 1 \"a\"\nkept 1\n",
+			want:    "compare 1 \"a\"\nkept 1\n",
 		},
 		{
-			name:    "no more is compared in a session than is fetched",
+			name:    "a session compares no more messages than it fetches",
 			listing: entries("a", "b", "c"),
 			rows:    byKey(missing(landed("a", ago(day)), ago(day)), missing(landed("b", ago(day)), ago(day))),
 			headers: map[int]state.Sum{},
 			policy:  fetch.Policy{Keep: fetch.Keep{Forever: true}, Limit: 1},
-			want:    "verify 1 \"a\"\nmore 2\n",
+			want:    "compare 1 \"a\"\nmore 2\n",
 		},
 		{
-			name:    "a header casts none if there was none to compare it with",
+			name:    "a header casts no doubt if there is none to compare it with",
 			listing: entries("a", "b"),
 			rows:    byKey(missing(state.Row{UID: "a", Phase: state.Refused, Tries: 1}, ago(day)), landed("b", ago(day))),
 			headers: map[int]state.Sum{1: sum("ha")},
@@ -91,15 +91,15 @@ func TestPlanInDoubt(t *testing.T) {
 			want:    "fetch 1 \"a\"\nkept 1\nfound \"a\"\n",
 		},
 		{
-			name:    "what may be another name of one that no sink can answer for is compared with it",
+			name:    "a message that may be one whose promise is not settled is compared with it",
 			listing: entries("a", "b"),
 			rows:    byKey(missing(suspect("a", 0), ago(day))),
 			headers: map[int]state.Sum{},
 			policy:  fetch.Policy{Open: map[string]bool{"a": true}},
-			want:    "verify 2 \"b\"\nopen 1\n",
+			want:    "compare 2 \"b\"\nopen 1\n",
 		},
 		{
-			name:    "by which that is not known until it can: its own may be other mail's then",
+			name:    "a message known as one whose promise is not settled keeps the old key until it is",
 			listing: entries("b"),
 			rows:    byKey(suspect("a", 0)),
 			headers: map[int]state.Sum{1: sum("ha")},
@@ -107,7 +107,7 @@ func TestPlanInDoubt(t *testing.T) {
 			want:    "open 1\nmissing \"a\"\n",
 		},
 		{
-			name:    "what proved to be too large is that, though the server does not tell sizes",
+			name:    "a message that proved too large is too large, though the server lists no sizes",
 			listing: []pop3proto.Entry{{Num: 1, UID: "a"}},
 			rows:    byKey(refused("a", ago(0))),
 			policy:  fetch.Policy{MaxSize: 99},
@@ -116,7 +116,7 @@ func TestPlanInDoubt(t *testing.T) {
 	})
 }
 
-// A cap on sessions leaves the messages in the order of their numbers.
+// Where a session has a cap, messages are fetched in the order of their numbers.
 func TestPlanCapInOrder(t *testing.T) {
 	testPlan(t, []planCase{
 		{
@@ -126,7 +126,7 @@ func TestPlanCapInOrder(t *testing.T) {
 			want:    "fetch 1 \"c\"\nfetch 2 \"b\"\nmore 1\n",
 		},
 		{
-			name:    "without",
+			name:    "without unique-ids",
 			listing: entries("x", "x", ""),
 			headers: map[int]state.Sum{1: sum("one"), 2: sum("two"), 3: sum("three")},
 			policy:  fetch.Policy{Limit: 2},

@@ -12,8 +12,8 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// Whatever is listed and remembered, no message is both fetched and deleted,
-// none is passed over in silence, and only what landed is deleted.
+// Whatever is listed and remembered, a plan has each message once, deletes only what has
+// landed, and neither downloads nor deletes adopted mail.
 func FuzzPlan(f *testing.F) {
 	f.Add("a b b  c", "LaDb", byte(0))
 	f.Add("a b c d", "\x00a\x04b\x00c\x04d\x01e\x03f", byte(0))
@@ -92,8 +92,8 @@ func FuzzPlan(f *testing.F) {
 		if all := len(seen) + p.Kept + p.Waiting + p.Open + p.More + p.Unclear; all != len(listing) {
 			t.Errorf("%d of %d messages are planned", all, len(listing))
 		}
-		// Nothing that was adopted is downloaded or deleted, by whatever name
-		// the server lists it now.
+		// No adopted message is downloaded or deleted, whatever unique-id it is
+		// listed with now.
 		byName := maps.Clone(rows)
 		for _, k := range p.Learned.Rekey {
 			byName[k.To] = rows[k.From]

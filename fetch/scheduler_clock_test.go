@@ -10,14 +10,14 @@ import (
 	"github.com/mailhaul/mailhaul/fetch"
 )
 
-// Whatever a clock that is ahead said of the next poll does not count once it is
-// right.
+// A clock that was ahead and is set right does not delay polls: what it said of the next
+// poll is not believed.
 func TestClockSetBack(t *testing.T) {
 	const year = 365 * 24 * time.Hour
 	for name, test := range map[string]struct {
-		delay time.Duration // between two logins, as the server wants it
-		set   time.Duration // when it is set right: a login takes three seconds, a poll six
-		slow  time.Duration // command after each poll
+		delay time.Duration // LOGIN-DELAY
+		set   time.Duration // the time after which it is set right; a login takes three seconds, a poll six
+		slow  time.Duration // how long Postpoll takes
 	}{
 		"between two polls":                 {set: 100 * time.Second},
 		"in a poll, with a LOGIN-DELAY":     {set: 7 * time.Second, delay: 4 * time.Minute},
@@ -27,7 +27,7 @@ func TestClockSetBack(t *testing.T) {
 		for _, ahead := range []time.Duration{2 * time.Hour, year} {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFarm(t)
-				f.host("pop").pace = time.Second
+				f.host("pop").latency = time.Second
 				ada := f.account("ada", "pop")
 				ada.Every = 5 * time.Minute
 				f.users["ada"].delay = test.delay
@@ -51,7 +51,8 @@ func TestClockSetBack(t *testing.T) {
 	}
 }
 
-// Nor what was recorded by it, if the next poll reaches nobody.
+// What a clock that was ahead has recorded is not believed either, if the next poll
+// reaches nobody.
 func TestClockSetBackWhileDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFarm(t)
@@ -66,9 +67,9 @@ func TestClockSetBackWhileDown(t *testing.T) {
 		_, stop := f.run(fetch.Setup{Accounts: []*fetch.Account{ada}, Options: o})
 		time.Sleep(time.Minute)
 		off.Store(0)
-		f.change(func() { h.connect = down })
+		f.locked(func() { h.connect = down })
 		time.Sleep(6 * time.Minute)
-		f.change(func() { h.connect = nil })
+		f.locked(func() { h.connect = nil })
 		time.Sleep(3 * time.Hour)
 		stop()
 		if n := len(f.logins("ada")); n < 25 {

@@ -15,8 +15,8 @@ import (
 	"github.com/mailhaul/mailhaul/fetch"
 )
 
-// Once one account has reached a host that was down, the others of that host need
-// not wait until it has fetched all that has gathered.
+// After an outage of a host, its accounts do not wait until the first of them has fetched
+// all its mail.
 func TestRunAfterOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFarm(t)
@@ -24,7 +24,7 @@ func TestRunAfterOutage(t *testing.T) {
 		check(t, err)
 		defer sink.Close()
 		h := f.host("pop")
-		h.connect, h.pace = down, time.Second
+		h.connect, h.latency = down, time.Second
 		var accounts []*fetch.Account
 		for _, name := range []string{"ada", "grace"} {
 			a := f.account(name, "pop")
@@ -35,7 +35,7 @@ func TestRunAfterOutage(t *testing.T) {
 		}
 		_, stop := f.run(fetch.Setup{Accounts: accounts, Options: newMemory().options(), Parallel: 8, PerHost: 2})
 		time.Sleep(20 * time.Minute)
-		f.change(func() { h.connect = nil })
+		f.locked(func() { h.connect = nil })
 		back := time.Now()
 		time.Sleep(3 * time.Hour)
 		stop()
@@ -46,8 +46,7 @@ func TestRunAfterOutage(t *testing.T) {
 	})
 }
 
-// A command before the connection that takes its time holds up no other account of
-// the host.
+// A slow Preconnect holds up no other account of the host.
 func TestRunSlowPreconnect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFarm(t)
@@ -70,10 +69,9 @@ func TestRunSlowPreconnect(t *testing.T) {
 	})
 }
 
-// By another port, or another way, there is another server, such as that of another
-// tunnel: one that is down, or hangs, holds up no account of the other. The bound of
-// the host goes for all.
-func TestRunDoorsOfAHost(t *testing.T) {
+// Another port, or another tunnel, is another server: one that is down or hangs holds up
+// no account of the other. The bound on connections to the host holds for all together.
+func TestRunPortsAndTunnelsOfAHost(t *testing.T) {
 	for name, connect := range map[string]func(context.Context) error{"down": down, "hung": hung} {
 		for by, lead := range map[string]func(s *fetch.Server){
 			"port": func(s *fetch.Server) { s.Port = 1110 },
@@ -102,8 +100,8 @@ func TestRunDoorsOfAHost(t *testing.T) {
 							t.Errorf("%s is polled every 5 minutes: %d logins in ten hours", accounts[i].Name, n)
 						}
 					}
-					if gone.most > 1 || f.most > 2 {
-						t.Errorf("%d connections at once, %d of them to what does not answer", f.most, gone.most)
+					if gone.peak > 1 || f.peak > 2 {
+						t.Errorf("%d connections at once, %d of them to what does not answer", f.peak, gone.peak)
 					}
 				})
 			})
@@ -111,16 +109,16 @@ func TestRunDoorsOfAHost(t *testing.T) {
 	}
 }
 
-// A host that answers nobody is not waited for by each of thousands of accounts;
-// one that answers some of them is.
+// Once gives up a host after a few accounts have waited for it in vain, and skips the
+// others. A host that answers some of them is tried by all.
 func TestOnceSilentHost(t *testing.T) {
 	const n, perHost = 200, 4
 	for what, test := range map[string]struct {
 		answers     func(dial int) bool
-		unasked     int // of so many accounts, one fails before it comes to that
+		unasked     int // of so many accounts, one fails in its Preconnect
 		least, most int
 	}{
-		"nobody":               {func(int) bool { return false }, n, 2 * perHost, 3 * perHost}, // some had begun
+		"nobody":               {func(int) bool { return false }, n, 2 * perHost, 3 * perHost}, // some polls have begun before it is known
 		"nobody, some unasked": {func(int) bool { return false }, perHost, 2 * perHost, 5 * perHost},
 		"some":                 {func(dial int) bool { return dial%perHost == 0 }, n, n, n},
 	} {

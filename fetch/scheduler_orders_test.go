@@ -9,14 +9,13 @@ import (
 	"github.com/mailhaul/mailhaul/fetch"
 )
 
-// Who asks for a poll while one is under way gets another, since the mail was
-// listed before: one, however often they ask, and not before the server wants
-// a login.
+// PollNow during a poll of an account has it polled once more after it, and not before its
+// LOGIN-DELAY is over.
 func TestPollNowDuringPoll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFarm(t)
 		h := f.host("pop")
-		h.pace = time.Second
+		h.latency = time.Second
 		ada, grace := f.account("ada", "pop"), f.account("grace", "pop")
 		ada.Every, grace.Every = time.Hour, time.Hour
 		f.users["grace"].delay = 10 * time.Minute
@@ -39,14 +38,13 @@ func TestPollNowDuringPoll(t *testing.T) {
 				t.Errorf("%s: %d logins, want %d", name, got, want)
 			}
 		}
-		if early := f.users["grace"].early; early > 0 {
+		if early := f.users["grace"].tooEarly; early > 0 {
 			t.Errorf("%d logins too early", early)
 		}
 	})
 }
 
-// Of several accounts that wait since they failed, those that are named are
-// polled.
+// PollNow with names polls those accounts alone.
 func TestPollNowNamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFarm(t)
@@ -57,7 +55,7 @@ func TestPollNowNamed(t *testing.T) {
 		orders, stop := f.run(fetch.Setup{Accounts: []*fetch.Account{ada, grace}, Options: newMemory().options()})
 		defer stop()
 		time.Sleep(time.Minute)
-		f.change(func() { f.users["ada"].refuse, f.users["grace"].refuse = "", "" })
+		f.locked(func() { f.users["ada"].refuse, f.users["grace"].refuse = "", "" })
 		orders <- fetch.PollNow{Accounts: []string{"ada"}}
 		time.Sleep(time.Minute)
 		if ada, grace := len(f.logins("ada")), len(f.logins("grace")); ada != 1 || grace != 0 {
@@ -66,8 +64,8 @@ func TestPollNowNamed(t *testing.T) {
 	})
 }
 
-// A person may have mended what failed: a new setup has it tried at once, a start
-// soon, once. The pause that a server asked for holds all the same.
+// Accounts that failed are tried at once after a new setup, and once soon after a start: a
+// person may have mended the cause. The pause that a server asked for holds all the same.
 func TestRunTriesWhatWasMended(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFarm(t)
@@ -78,10 +76,10 @@ func TestRunTriesWhatWasMended(t *testing.T) {
 			Fresh: func(string) bool { return true },
 		}
 		_, stop := f.run(setup)
-		time.Sleep(55 * time.Minute) // three failures: the next try is an hour away
+		time.Sleep(55 * time.Minute) // after three failures the next try is an hour away
 		stop()
 		tries := func() (n int) {
-			f.change(func() { n = len(f.users["ada"].tries) })
+			f.locked(func() { n = len(f.users["ada"].tries) })
 			return n
 		}
 		before := tries()
@@ -90,27 +88,33 @@ func TestRunTriesWhatWasMended(t *testing.T) {
 		if n := tries() - before; n != 1 {
 			t.Errorf("a start has tried the password %d times, want once", n)
 		}
-		f.change(func() { f.users["ada"].refuse = "" })
+		f.locked(func() { f.users["ada"].refuse = "" })
 		orders <- setup
 		time.Sleep(5 * time.Second)
 		stop()
 		if n := len(f.logins("ada")); n != 1 {
 			t.Errorf("a new setup was followed by %d logins, want 1", n)
 		}
-		if n := f.users["grace"].early; n > 0 || len(f.logins("grace")) != 1 {
+		if n := f.users["grace"].tooEarly; n > 0 || len(f.logins("grace")) != 1 {
 			t.Errorf("%d logins came too early, %d did not", n, len(f.logins("grace")))
 		}
 	})
 }
 
-// The pause that a server wants is over once the account has another, also if it has
-// changed during a poll, or while no process ran.
-func TestRunLeavesAServer(t *testing.T) {
-	for name, wait := range map[string]time.Duration{"in the pause": time.Minute, "during the poll": 5 * time.Second, "restarted": -time.Minute} {
+// The LOGIN-DELAY of a server does not hold once the account has another server.
+func TestRunDropsDelayOfFormerServer(t *testing.T) {
+	for name, test := range map[string]struct {
+		after   time.Duration // the account changes so long after the start
+		restart bool          // and the scheduler is started again
+	}{
+		"in the pause":    {after: time.Minute},
+		"during the poll": {after: 5 * time.Second},
+		"restarted":       {after: time.Minute, restart: true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFarm(t)
-				f.host("one").pace = time.Second // a poll takes seven replies
+				f.host("one").latency = time.Second // a poll takes seven replies
 				setup := fetch.Setup{
 					Accounts: []*fetch.Account{f.account("ada", "one")}, Options: newMemory().options(),
 					Fresh: func(string) bool { return true },
@@ -118,9 +122,9 @@ func TestRunLeavesAServer(t *testing.T) {
 				u := f.users["ada"]
 				u.delay = 10 * time.Hour
 				orders, stop := f.run(setup)
-				time.Sleep(wait.Abs())
+				time.Sleep(test.after)
 				setup.Accounts = []*fetch.Account{f.account("ada", "two")}
-				if wait < 0 {
+				if test.restart {
 					stop()
 					_, stop = f.run(setup)
 				} else {
@@ -129,7 +133,7 @@ func TestRunLeavesAServer(t *testing.T) {
 				time.Sleep(time.Minute)
 				stop()
 				var left int
-				f.change(func() { left = len(u.logins) })
+				f.locked(func() { left = len(u.logins) })
 				if got := len(f.logins("ada")); left != 1 || got == 0 {
 					t.Errorf("%d logins at the old server, %d at the new one", left, got)
 				}
@@ -138,8 +142,7 @@ func TestRunLeavesAServer(t *testing.T) {
 	}
 }
 
-// That goes for accounts whose host could not be reached, too: what was changed may
-// be how long they wait for it, or what opens the way.
+// A new setup has accounts tried at once whose host was down.
 func TestRunTriesAHostAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFarm(t)
@@ -150,11 +153,11 @@ func TestRunTriesAHostAnew(t *testing.T) {
 		}
 		orders, stop := f.run(setup)
 		defer stop()
-		for range 5 { // after the last, nobody is to try for minutes
+		for range 5 { // after the last one, the host is not tried for minutes
 			orders <- fetch.PollNow{}
 			time.Sleep(time.Second)
 		}
-		f.change(func() { far.connect = nil })
+		f.locked(func() { far.connect = nil })
 		setup.Fresh = func(string) bool { return true }
 		orders <- setup
 		time.Sleep(10 * time.Second)
@@ -166,8 +169,7 @@ func TestRunTriesAHostAnew(t *testing.T) {
 	})
 }
 
-// A host that no account has any more is forgotten: when one has it again, that
-// it was down once is no reason to wait.
+// That a host was down is forgotten once no account uses it.
 func TestRunForgetsHosts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFarm(t)
@@ -177,13 +179,13 @@ func TestRunForgetsHosts(t *testing.T) {
 		o := newMemory().options()
 		orders, stop := f.run(fetch.Setup{Accounts: []*fetch.Account{ada, grace}, Options: o})
 		defer stop()
-		for range 5 { // after the last, nobody is to try for minutes
+		for range 5 { // after the last one, the host is not tried for minutes
 			orders <- fetch.PollNow{}
 			time.Sleep(time.Second)
 		}
 		orders <- fetch.Setup{Accounts: []*fetch.Account{ada}, Options: o}
 		time.Sleep(time.Second)
-		f.change(func() { gone.connect = nil })
+		f.locked(func() { gone.connect = nil })
 		alan := f.account("alan", "gone")
 		orders <- fetch.Setup{Accounts: []*fetch.Account{ada, alan}, Options: o}
 		time.Sleep(10 * time.Second)
@@ -193,8 +195,8 @@ func TestRunForgetsHosts(t *testing.T) {
 	})
 }
 
-// However long nothing is due, whoever watches over Run hears of it.
-func TestRunHasAPulse(t *testing.T) {
+// Run calls its turn func at least every 15 seconds, however long nothing is due.
+func TestRunCallsTurnRegularly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFarm(t)
 		ada := f.account("ada", "pop")
@@ -213,8 +215,8 @@ func TestRunHasAPulse(t *testing.T) {
 	})
 }
 
-// A daemon that dies soon after each of its starts tries no password at any of them; one
-// that lives a little longer does it once more, and not again.
+// A daemon that dies soon after each start tries a refused password only once or twice in
+// all.
 func TestRunStartedOverAndOver(t *testing.T) {
 	for lives, want := range map[time.Duration]int{time.Minute: 1, 100 * time.Second: 2} {
 		synctest.Test(t, func(t *testing.T) {
@@ -236,24 +238,39 @@ func TestRunStartedOverAndOver(t *testing.T) {
 	}
 }
 
-// A new setup has an account polled at once that called for a person, and once more if
-// it is being polled with what has changed. Who asks for a poll need not wait for the
-// pause of a host that was down.
-func TestRunIsToldOfChanges(t *testing.T) {
-	for name, change := range map[string]func(f *farm, orders chan<- fetch.Order, setup fetch.Setup){
-		"a wrong password": func(f *farm, orders chan<- fetch.Order, setup fetch.Setup) {
-			f.change(func() { f.users["ada"].refuse = "" })
-			orders <- setup
+// A new setup has an account polled at once that called for a person, and once more if it
+// is being polled meanwhile. PollNow does not wait for the pause of a host that was down.
+func TestRunReactsToChanges(t *testing.T) {
+	for name, test := range map[string]struct {
+		refuse string // the refusal of each login, until change
+		down   bool   // the host is down until change, and PollNow is sent meanwhile
+		change func(f *farm, orders chan<- fetch.Order, setup fetch.Setup)
+		logins int
+	}{
+		"a wrong password": {
+			refuse: "[AUTH] no",
+			change: func(f *farm, orders chan<- fetch.Order, setup fetch.Setup) {
+				f.locked(func() { f.users["ada"].refuse = "" })
+				orders <- setup
+			},
+			logins: 1,
 		},
-		"an account that is being polled": func(_ *farm, orders chan<- fetch.Order, setup fetch.Setup) {
-			orders <- fetch.PollNow{}
-			time.Sleep(120 * time.Millisecond)
-			setup.Fresh = func(string) bool { return true }
-			orders <- setup
+		"an account that is being polled": {
+			change: func(_ *farm, orders chan<- fetch.Order, setup fetch.Setup) {
+				orders <- fetch.PollNow{}
+				time.Sleep(120 * time.Millisecond)
+				setup.Fresh = func(string) bool { return true }
+				orders <- setup
+			},
+			logins: 3,
 		},
-		"a host that was down": func(f *farm, orders chan<- fetch.Order, _ fetch.Setup) {
-			f.change(func() { f.host("pop").connect = nil })
-			orders <- fetch.PollNow{}
+		"a host that was down": {
+			down: true,
+			change: func(f *farm, orders chan<- fetch.Order, _ fetch.Setup) {
+				f.locked(func() { f.host("pop").connect = nil })
+				orders <- fetch.PollNow{}
+			},
+			logins: 1,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -261,29 +278,24 @@ func TestRunIsToldOfChanges(t *testing.T) {
 				f := newFarm(t)
 				ada := f.account("ada", "pop")
 				ada.Every = time.Hour
-				want := 1
-				switch name {
-				case "a wrong password":
-					f.users["ada"].refuse = "[AUTH] no"
-				case "a host that was down":
+				f.users["ada"].refuse = test.refuse
+				if test.down {
 					f.host("pop").connect = down
-				default:
-					want = 3
 				}
 				setup := fetch.Setup{Accounts: []*fetch.Account{ada}, Options: newMemory().options()}
 				orders, stop := f.run(setup)
 				for range 6 {
 					time.Sleep(5 * time.Second)
-					if name == "a host that was down" {
+					if test.down {
 						orders <- fetch.PollNow{}
 					}
 				}
 				time.Sleep(5 * time.Second)
-				change(f, orders, setup)
+				test.change(f, orders, setup)
 				time.Sleep(2 * time.Second)
 				stop()
-				if n := len(f.logins("ada")); n != want {
-					t.Errorf("%d logins, want %d", n, want)
+				if n := len(f.logins("ada")); n != test.logins {
+					t.Errorf("%d logins, want %d", n, test.logins)
 				}
 			})
 		})

@@ -2,7 +2,6 @@ package fetch_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -13,24 +12,24 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/mailhaul/mailhaul/deliver"
 	"github.com/mailhaul/mailhaul/deliver/maildir"
 	"github.com/mailhaul/mailhaul/fetch"
 )
 
-// down is what a host answers that is not there; hung says nothing at all.
+// down is the connect of a host that refuses connections.
 func down(context.Context) error {
 	return &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 }
 
-// unknown is what comes of its name while that of a host is not to be had.
+// unknown is the connect of a host whose name does not exist.
 func unknown(context.Context) error {
 	return &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Name: "pop", IsNotFound: true}}
 }
 
+// hung is the connect of a host that never answers.
 func hung(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 
-// gaps returns the times between successive moments.
+// gaps returns the times between each moment and the next.
 func gaps(times []time.Time) (all []time.Duration) {
 	for i := 1; i < len(times); i++ {
 		all = append(all, times[i].Sub(times[i-1]))
@@ -38,15 +37,15 @@ func gaps(times []time.Time) (all []time.Duration) {
 	return all
 }
 
-// Two hundred accounts on twenty hosts, of which one hangs, one is down and
-// one is slow: every other one is polled at its interval, within all bounds.
+// Of two hundred accounts on twenty hosts, of which one hangs, one is down and one is
+// slow, each of the others is polled at its interval, and no bound is exceeded.
 func TestRunIsFair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const every, parallel, perHost = 5 * time.Minute, 8, 2
 		f := newFarm(t)
 		f.host("pop0").connect = hung
 		f.host("pop1").connect = down
-		f.host("pop2").pace = 2 * time.Second
+		f.host("pop2").latency = 2 * time.Second
 		var accounts []*fetch.Account
 		for i := range 200 {
 			a := f.account(fmt.Sprint("account", i), fmt.Sprint("pop", i%20))
@@ -56,24 +55,24 @@ func TestRunIsFair(t *testing.T) {
 		orders, stop := f.run(fetch.Setup{
 			Accounts: accounts, Options: newMemory().options(), Parallel: parallel, PerHost: perHost,
 		})
-		orders <- fetch.PollNow{} // all at once, which they must not stay
+		orders <- fetch.PollNow{} // all accounts at once, which must spread out again
 		const long = 3 * time.Hour
 		time.Sleep(long)
 		stop()
 
-		if f.most > parallel {
-			t.Errorf("%d connections at once", f.most)
+		if f.peak > parallel {
+			t.Errorf("%d connections at once", f.peak)
 		}
 		for name, h := range f.hosts {
 			most := perHost
 			if h.connect != nil {
-				most = 1 // what has not answered costs one slot
+				most = 1 // a host that has not answered yet takes one slot
 			}
-			if h.most > most {
-				t.Errorf("%s: %d connections at once", name, h.most)
+			if h.peak > most {
+				t.Errorf("%s: %d connections at once", name, h.peak)
 			}
 		}
-		var last []time.Time
+		var last []time.Time // the last login of each account
 		for i, a := range accounts {
 			logins := f.logins(a.Name)
 			if i%20 < 2 {
@@ -97,22 +96,28 @@ func TestRunIsFair(t *testing.T) {
 			}
 			last = append(last, logins[len(logins)-1])
 		}
-		// Out of step: the last polls lie all over the interval.
-		slices.SortFunc(last, time.Time.Compare)
-		for i := range last {
-			n := 0
-			for n < len(last)-i && last[i+n].Sub(last[i]) < every/10 {
-				n++
-			}
-			if n > len(last)*3/10 {
-				t.Errorf("%d of %d accounts were polled within %v", n, len(last), every/10)
-				break
-			}
-		}
+		expectSpread(t, last, every)
 	})
 }
 
-// Where there is more to do than there are slots, everyone gets the same.
+// expectSpread fails the test if more than three tenths of times lie within a tenth of
+// interval.
+func expectSpread(t *testing.T, times []time.Time, interval time.Duration) {
+	t.Helper()
+	slices.SortFunc(times, time.Time.Compare)
+	for i := range times {
+		n := 0
+		for n < len(times)-i && times[i+n].Sub(times[i]) < interval/10 {
+			n++
+		}
+		if n > len(times)*3/10 {
+			t.Errorf("%d of %d accounts were polled within %v", n, len(times), interval/10)
+			break
+		}
+	}
+}
+
+// Where there is more to do than slots allow, all accounts are polled equally often.
 func TestRunStarvesNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFarm(t)
@@ -138,7 +143,7 @@ func TestRunStarvesNobody(t *testing.T) {
 	})
 }
 
-// Without anything that says otherwise, accounts begin one after the other.
+// At the start, accounts are polled one after the other.
 func TestRunBeginsGently(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFarm(t)
@@ -154,174 +159,14 @@ func TestRunBeginsGently(t *testing.T) {
 				t.Errorf("%s: polled %d times", a.Name, n)
 			}
 		}
-		if f.most > 3 {
-			t.Errorf("%d connections at once", f.most)
+		if f.peak > 3 {
+			t.Errorf("%d connections at once", f.peak)
 		}
 	})
 }
 
-// What fails is polled after pauses that double up to a bound, and at its
-// interval again once it does well.
-func TestRunBacksOff(t *testing.T) {
-	const minute = time.Minute
-	for _, test := range []struct {
-		name   string
-		every  time.Duration
-		fail   func(*farm, *farmUser)
-		pauses []time.Duration
-	}{
-		{
-			"a password that was never right", 5 * minute, func(_ *farm, u *farmUser) { u.refuse = "[AUTH] no" },
-			[]time.Duration{15 * minute, 30 * minute, 60 * minute, 120 * minute, 240 * minute, 360 * minute, 360 * minute},
-		},
-		{
-			"trouble of the server", 5 * minute, func(_ *farm, u *farmUser) { u.refuse = "[SYS/TEMP] later" },
-			append([]time.Duration{5 * minute, 10 * minute, 20 * minute, 40 * minute}, slices.Repeat([]time.Duration{60 * minute}, 60)...),
-		},
-		{
-			"a wrong password, polled once a day", 24 * 60 * minute, func(_ *farm, u *farmUser) { u.refuse = "[AUTH] no" },
-			[]time.Duration{24 * 60 * minute, 24 * 60 * minute},
-		},
-		{
-			"trouble, polled once a day", 24 * 60 * minute, func(_ *farm, u *farmUser) { u.refuse = "[SYS/TEMP] later" },
-			[]time.Duration{24 * 60 * minute, 24 * 60 * minute},
-		},
-		{
-			"a mailbox in use", 5 * minute, func(_ *farm, u *farmUser) { u.refuse = "[IN-USE] locked" },
-			[]time.Duration{minute, 2 * minute, 4 * minute, 8 * minute, 15 * minute, 15 * minute},
-		},
-		{
-			"a login too early, who knows by how much", 5 * minute, func(_ *farm, u *farmUser) { u.refuse = "[LOGIN-DELAY] wait" },
-			[]time.Duration{minute, 2 * minute, 4 * minute, 8 * minute, 15 * minute, 15 * minute},
-		},
-		{
-			"a host that is down", 5 * minute, func(f *farm, _ *farmUser) { f.host("pop").connect = down },
-			[]time.Duration{5 * minute, 10 * minute, 15 * minute, 15 * minute, 15 * minute, 15 * minute},
-		},
-		{
-			"a host that nobody knows", 5 * minute, func(f *farm, _ *farmUser) { f.host("pop").connect = unknown },
-			[]time.Duration{15 * minute, 15 * minute, 15 * minute, 15 * minute, 15 * minute, 15 * minute},
-		},
-		{
-			"a host that is down, polled once an hour", 60 * minute, func(f *farm, _ *farmUser) { f.host("pop").connect = down },
-			[]time.Duration{60 * minute, 60 * minute},
-		},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				f := newFarm(t)
-				a := f.account("ada", "pop")
-				a.Every = test.every
-				u, h := f.users["ada"], f.host("pop")
-				test.fail(f, u)
-				_, stop := f.run(fetch.Setup{Accounts: []*fetch.Account{a}, Options: newMemory().options()})
-				for len(f.dials(h)) <= len(test.pauses) {
-					time.Sleep(minute)
-				}
-				for i, gap := range gaps(f.dials(h)) {
-					if want := test.pauses[i]; gap < want*9/10 || gap > want*11/10+2*time.Second {
-						t.Errorf("pause %d: %v, want %v", i, gap, want)
-					}
-				}
-				f.change(func() { u.refuse, h.connect = "", nil })
-				for len(f.logins("ada")) < 3 {
-					time.Sleep(minute)
-				}
-				stop()
-				for _, gap := range gaps(u.logins) {
-					if gap > test.every*11/10+2*time.Second {
-						t.Errorf("%v between two polls that do well", gap)
-					}
-				}
-			})
-		})
-	}
-}
-
-// swept is a sink of which a poll that finds no mail asks no more.
-type swept struct{ deliver.Sink }
-
-func (swept) Sweep(context.Context, string) error { return nil }
-func (swept) Profile() deliver.Profile            { return deliver.Profile{} }
-
-// Where one sink of several is down, the others' mail comes as often as ever.
-func TestRunWithSinksDown(t *testing.T) {
-	for name, test := range map[string]struct {
-		sinks []deliver.Sink
-		pause time.Duration
-	}{
-		"one of two": {[]deliver.Sink{swept{}, unswept{swept{}}}, 5 * time.Minute},
-		"both":       {[]deliver.Sink{unswept{swept{}}, unswept{swept{}}}, 6 * time.Hour},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				f := newFarm(t)
-				a := f.account("ada", "pop")
-				for i, sink := range test.sinks {
-					a.Deliver = append(a.Deliver, fetch.Target{Name: fmt.Sprint(i), Sink: sink})
-				}
-				var ended []time.Time
-				o := newMemory().options()
-				observe := o.Observer
-				o.Observer = func(e fetch.Event) {
-					observe(e)
-					if e, ok := e.(fetch.Finished); ok {
-						if e.Class != fetch.ClassOperator {
-							t.Errorf("%v: %v", e.Class, e.Err)
-						}
-						f.change(func() { ended = append(ended, time.Now()) })
-					}
-				}
-				_, stop := f.run(fetch.Setup{Accounts: []*fetch.Account{a}, Options: o})
-				time.Sleep(48 * time.Hour)
-				stop()
-				last := gaps(ended)
-				if got := last[len(last)-1]; got < test.pause*9/10 || got > test.pause*11/10+2*time.Second {
-					t.Errorf("the last pause is %v, want %v", got, test.pause)
-				}
-			})
-		})
-	}
-}
-
-// A login that worked before is doubted for a while: no person is called
-// before it was refused three times, and the last of them is told no more
-// than the first.
-func TestRunDoubtsRefusals(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFarm(t)
-		a := f.account("ada", "pop")
-		var classes []fetch.Class
-		m := newMemory()
-		_, stop := f.run(fetch.Setup{Accounts: []*fetch.Account{a}, Options: fetch.Options{
-			State: m,
-			Observer: func(e fetch.Event) {
-				m.observe(e)
-				if e, ok := e.(fetch.Finished); ok {
-					classes = append(classes, e.Class)
-					f.change(func() {
-						f.users["ada"].refuse = "[AUTH] no"
-						if len(classes) == 4 || len(classes) == 6 {
-							f.users["ada"].refuse = ""
-						}
-					})
-				}
-			},
-		}})
-		time.Sleep(4 * time.Hour)
-		stop()
-		want := []fetch.Class{
-			fetch.ClassFine, fetch.ClassRetry, fetch.ClassRetry, fetch.ClassOperator,
-			fetch.ClassFine, fetch.ClassRetry, fetch.ClassFine, fetch.ClassRetry,
-		}
-		if len(classes) < len(want) || !slices.Equal(classes[:len(want)], want) {
-			t.Errorf("got %v, want %v", classes, want)
-		}
-	})
-}
-
-// A host that is down is tried by one account at a time and ever more seldom,
-// whatever the number of its accounts; all are back soon after it is.
+// A host that is down is tried by one account at a time, and less and less often. All its
+// accounts are polled soon after it is back.
 func TestRunProbesHost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFarm(t)
@@ -337,15 +182,15 @@ func TestRunProbesHost(t *testing.T) {
 		})
 		const outage = 4 * time.Hour
 		time.Sleep(outage)
-		f.change(func() {
-			if h.most > 1 || len(h.dials) < 15 || len(h.dials) > 30 {
-				t.Errorf("%d tries, %d at once", len(h.dials), h.most)
+		f.locked(func() {
+			if h.peak > 1 || len(h.dials) < 15 || len(h.dials) > 30 {
+				t.Errorf("%d tries, %d at once", len(h.dials), h.peak)
 			}
 		})
 		if n := len(f.logins("other")); n < 40 {
 			t.Errorf("the account on another host was polled %d times", n)
 		}
-		f.change(func() { h.connect = nil })
+		f.locked(func() { h.connect = nil })
 		time.Sleep(20 * time.Minute)
 		for _, a := range accounts {
 			if len(f.logins(a.Name)) == 0 {
@@ -353,15 +198,14 @@ func TestRunProbesHost(t *testing.T) {
 			}
 		}
 		stop()
-		if h.most < 2 || h.most > 4 {
-			t.Errorf("%d connections at once", h.most)
+		if h.peak < 2 || h.peak > 4 {
+			t.Errorf("%d connections at once", h.peak)
 		}
 	})
 }
 
-// No server that asks for a pause between logins sees one too early: not by
-// the second session of a poll, a restart, somebody who wants all polled now,
-// or a fetch beside the daemon.
+// No login comes before the LOGIN-DELAY is over: not in the second session of a poll,
+// after a restart, for PollNow, or by Once beside Run.
 func TestRunHeedsLoginDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFarm(t)
@@ -389,8 +233,8 @@ func TestRunHeedsLoginDelay(t *testing.T) {
 		}
 		for _, a := range accounts {
 			u := f.users[a.Name]
-			if u.early > 0 {
-				t.Errorf("delay %v: %d of %d logins were too early", u.delay, u.early, len(u.tries))
+			if u.tooEarly > 0 {
+				t.Errorf("delay %v: %d of %d logins were too early", u.delay, u.tooEarly, len(u.tries))
 			}
 			if len(u.logins) < 5 || u.mail > 0 {
 				t.Errorf("delay %v: polled %d times, %d messages left", u.delay, len(u.logins), u.mail)
@@ -399,61 +243,8 @@ func TestRunHeedsLoginDelay(t *testing.T) {
 	})
 }
 
-// An account that somebody names is polled whatever its server wants, and the
-// others say until when they wait.
-func TestInsist(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFarm(t)
-		a := f.account("ada", "pop")
-		u := f.users["ada"]
-		u.refuse = "[IN-USE] locked"
-		m := newMemory()
-		o := m.options()
-		if s := a.Poll(t.Context(), o); s.Class != fetch.ClassRetry || s.Skipped {
-			t.Fatalf("%+v", s)
-		}
-		u.refuse = ""
-		s := a.Poll(t.Context(), o)
-		early, ok := errors.AsType[*fetch.PauseError](s.Err)
-		if !ok || !s.Skipped || s.Class != fetch.ClassFine || len(u.logins) != 0 {
-			t.Fatalf("%+v", s)
-		}
-		o.Insist = true
-		if s := a.Poll(t.Context(), o); s.Err != nil || len(u.logins) != 1 {
-			t.Fatalf("%+v", s)
-		}
-		u.refuse = "[IN-USE] locked"
-		a.Poll(t.Context(), o)
-		u.refuse, o.Insist = "", false
-		time.Sleep(time.Until(early.Until) + time.Second)
-		if s := a.Poll(t.Context(), o); s.Err != nil || len(u.logins) != 2 {
-			t.Fatalf("%+v", s)
-		}
-		if left := m.schedules[a.Name]; left.Pause != "" || left.NotBefore != 0 {
-			t.Errorf("a pause that nobody asked for: %+v", left)
-		}
-	})
-}
-
-// A clock that was wrong when a pause was noted, or is now, locks nobody out.
-func TestPauseByWrongClock(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFarm(t)
-		a := f.account("ada", "pop")
-		f.users["ada"].refuse = "[IN-USE] locked"
-		m := newMemory()
-		ahead := m.options()
-		ahead.Now = func() time.Time { return time.Now().Add(24 * time.Hour) }
-		a.Poll(t.Context(), ahead)
-		f.users["ada"].refuse = ""
-		if s := a.Poll(t.Context(), m.options()); s.Err != nil {
-			t.Errorf("%+v", s)
-		}
-	})
-}
-
-// What the process knew is known to the next: who failed waits, also if a person
-// might have mended it, and who was just polled is not polled again at once.
+// The schedule outlives the process: accounts that failed wait, also if a person may have
+// mended the cause, and accounts that were just polled are not polled again at once.
 func TestRunRemembers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFarm(t)
@@ -463,7 +254,7 @@ func TestRunRemembers(t *testing.T) {
 			Accounts: []*fetch.Account{good, bad}, Options: newMemory().options(),
 			Fresh: func(name string) bool { return name == "bad" },
 		}
-		for range 240 { // a service that is started anew every minute
+		for range 240 { // a service that is restarted every minute
 			_, stop := f.run(setup)
 			time.Sleep(time.Minute)
 			stop()
@@ -479,7 +270,7 @@ func TestRunRemembers(t *testing.T) {
 	})
 }
 
-// Another process that polls an account is no failure: it is tried again soon.
+// An account that another process polls has not failed: it is tried again soon.
 func TestRunWaitsForLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFarm(t)
@@ -498,9 +289,9 @@ func TestRunWaitsForLease(t *testing.T) {
 	})
 }
 
-// Setups that come and go while polls are under way: each is done with once,
-// after the last of its polls; an account that stays keeps its interval, one
-// that is new or changed is polled at once, one that vanished no more.
+// New setups may come while polls are under way. Done is called once for each, after the
+// last of its polls. Unchanged accounts keep their interval, new and changed ones are
+// polled at once, and removed ones no more.
 func TestRunReloads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const every = 5 * time.Minute
@@ -510,12 +301,12 @@ func TestRunReloads(t *testing.T) {
 		for i := range 20 {
 			a := f.account(fmt.Sprint("stays", i), fmt.Sprint("pop", i%4))
 			a.Every = every
-			f.host(a.Server.Host).pace = time.Second
+			f.host(a.Server.Host).latency = time.Second
 			stays = append(stays, a)
 		}
 		done := map[int]int{}
 		setup := func(n int, more ...*fetch.Account) fetch.Setup {
-			var mine []*fetch.Account // as a configuration that was read anew
+			var mine []*fetch.Account // copies, as from a configuration that was read again
 			for _, a := range append(slices.Clone(stays), more...) {
 				b := *a
 				mine = append(mine, &b)
@@ -524,14 +315,14 @@ func TestRunReloads(t *testing.T) {
 				Accounts: mine, Parallel: 6, PerHost: 2,
 				Options: fetch.Options{State: m, Observer: func(e fetch.Event) {
 					m.observe(e)
-					f.change(func() {
+					f.locked(func() {
 						if done[n] > 0 {
 							t.Errorf("setup %d is done with, and polls: %#v", n, e)
 						}
 					})
 				}},
 				Fresh: func(name string) bool { return name == "changes" },
-				Done:  func() { f.change(func() { done[n]++ }) },
+				Done:  func() { f.locked(func() { done[n]++ }) },
 			}
 		}
 		orders, stop := f.run(setup(0))
@@ -541,12 +332,12 @@ func TestRunReloads(t *testing.T) {
 			time.Sleep(rand.N(time.Minute))
 			var more []*fetch.Account
 			if n%3 > 0 {
-				more = append(more, changes) // there twice in a row, then not
+				more = append(more, changes) // there in two setups, then not in one
 				comes++
 			}
 			orders <- setup(n, more...)
 		}
-		time.Sleep(every / 2) // before it is the turn of what has changed last once more
+		time.Sleep(every / 2) // and so before the changed account is due again
 		stop()
 
 		for n := range reloads + 1 {
@@ -567,7 +358,7 @@ func TestRunReloads(t *testing.T) {
 	})
 }
 
-// Told to end at any moment, it begins nothing more, and ends.
+// Run ends at any moment at which it is told to, and begins no more polls.
 func TestRunEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for range 100 {
@@ -582,15 +373,15 @@ func TestRunEnds(t *testing.T) {
 				Accounts: accounts, Options: newMemory().options(), Parallel: 4, PerHost: 2,
 			})
 			time.Sleep(rand.N(30 * time.Second))
-			told := time.Now()
+			stopped := time.Now()
 			stop()
-			time.Sleep(time.Second) // for the servers to see it
+			time.Sleep(time.Second) // until the servers have noticed
 			for name, h := range f.hosts {
 				if h.open > 0 {
 					t.Errorf("%s: %d connections left", name, h.open)
 				}
 				for _, dial := range h.dials {
-					if dial.After(told) {
+					if dial.After(stopped) {
 						t.Errorf("%s: a poll began after the end", name)
 					}
 				}

@@ -14,7 +14,7 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
-// accounts returns n accounts of the rig's server, with a message each.
+// accounts returns n accounts on the rig's server, with a message each.
 func (r *rig) accounts(n int) []*fetch.Account {
 	var all []*fetch.Account
 	for i := range n {
@@ -27,7 +27,7 @@ func (r *rig) accounts(n int) []*fetch.Account {
 	return all
 }
 
-// A server that hangs takes one slot, and no more of them.
+// A server that hangs takes one slot, whatever the number of its accounts.
 func TestHungServerDelaysNobody(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	const n = 6
@@ -37,8 +37,8 @@ func TestHungServerDelaysNobody(t *testing.T) {
 	defer hung.Close()
 	hung.Order(pop3test.Ignore(pop3test.Greeting, pop3test.Hang))
 	_, port, _ := net.SplitHostPort(hung.Addr())
-	// Three accounts of the hung server come first; only one at a time may
-	// wait for it.
+	// Three accounts of the hung server come first. Only one at a time may wait
+	// for it.
 	for i := range 3 {
 		a := *r.account
 		a.Name = fmt.Sprint("hung", i)
@@ -74,8 +74,8 @@ func TestHungServerDelaysNobody(t *testing.T) {
 	}
 }
 
-// The bound on the connections to a host is used to the full and kept.
-func TestPerHost(t *testing.T) {
+// Once opens as many connections to a host as PerHost allows, and no more.
+func TestOnceKeepsPerHost(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	var mu sync.Mutex
 	now, most := 0, 0
@@ -88,7 +88,7 @@ func TestPerHost(t *testing.T) {
 				close(two)
 			}
 			mu.Unlock()
-			x.Wait(two) // nobody goes on before two are there
+			x.Wait(two) // wait for the second session
 			x.Act()
 		}),
 		pop3test.On("QUIT", func(x *pop3test.Exchange) {
@@ -108,7 +108,7 @@ func TestPerHost(t *testing.T) {
 	}
 }
 
-// What has not begun when the program is to end is left out, and says so.
+// Accounts whose poll has not begun when Drain is closed are left out, with an error.
 func TestOnceStops(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	drain := make(chan struct{})
@@ -124,7 +124,7 @@ func TestOnceStops(t *testing.T) {
 	}
 }
 
-// Nor does what waits for a slot, or for its host, begin once the program is to end.
+// No poll begins that waits for a slot or for its host when the program is to end.
 func TestOnceStopsInTheMiddle(t *testing.T) {
 	for _, drained := range []bool{true, false} {
 		for _, setup := range []fetch.Setup{{Parallel: 1}, {PerHost: 1}} {
@@ -142,7 +142,7 @@ func TestOnceStopsInTheMiddle(t *testing.T) {
 				if drained {
 					stop = func() { close(drain) }
 				}
-				time.AfterFunc(100*time.Millisecond, stop) // while the first one is greeted
+				time.AfterFunc(100*time.Millisecond, stop) // during the first greeting
 				setup.Options = newMemory().options()
 				setup.Options.Drain = drain
 				fetch.Once(ctx, setup)
@@ -158,13 +158,13 @@ func TestOnceStopsInTheMiddle(t *testing.T) {
 	}
 }
 
-// A server that cannot be reached keeps nobody waiting, and one that answers is not to
-// blame for a sink that does not: each of its accounts is polled.
+// All accounts of a host are tried if it refuses connections, or if only their sink does
+// not answer.
 func TestOnceTriesAll(t *testing.T) {
 	for _, refused := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFarm(t)
-			sink := newDeaf(t, func(int) bool { return true })
+			sink := newSilentSink(t, func(int) bool { return true })
 			setup := fetch.Setup{PerHost: 1, Options: newMemory().options()}
 			for i := range 8 {
 				a := f.account(fmt.Sprint("account", i), "pop")
@@ -183,8 +183,7 @@ func TestOnceTriesAll(t *testing.T) {
 	}
 }
 
-// Who looks on sees accounts in their order, at one host or at many: the first report
-// does not wait for the last accounts.
+// Each visits accounts in their order, whether they are at one host or at many.
 func TestEachInOrder(t *testing.T) {
 	const n = 300
 	for _, hosts := range []int{1, n} {

@@ -12,25 +12,25 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
-// Messages that leave nothing to know them by hold up none of those behind them,
-// however few messages a session takes, and not the poll.
-func TestSessionsOfNameless(t *testing.T) {
+// Messages that cannot be known again hold up none of those behind them, however few
+// messages a session takes, and not the poll.
+func TestSessionsWithoutUIDs(t *testing.T) {
 	blank := func(i int) string { return fmt.Sprintf("From: bob@example.net\nSubject: number %d\n\nbody\n", i) }
 	first := func(x *pop3test.Exchange) bool { return x.Args == "1" || x.Args == "2" }
 	for name, test := range map[string]struct {
 		server   pop3test.Behaviour
 		fault    pop3test.Fault
 		keep     fetch.Keep
-		brings   []int // of 5 messages, in the first poll
+		brings   []int // the messages of 5 that the first poll delivers
 		sessions int   // at most
 	}{
-		"to be compared": {
+		"messages that have to be compared": {
 			fault: pop3test.ReplyErr("UIDL", "no"), keep: fetch.Keep{Forever: true}, brings: []int{1, 2, 3, 4, 5}, sessions: 5,
 		},
-		"all refused": {
+		"the server refuses all messages": {
 			server: pop3test.Behaviour{Without: []string{"UIDL", "TOP"}}, fault: pop3test.ReplyErr("RETR", "no"), sessions: 5,
 		},
-		"the first ones refused": {
+		"the server refuses the first two": {
 			server: pop3test.Behaviour{Without: []string{"UIDL", "TOP"}}, fault: pop3test.ReplyErr("RETR", "no").When(first),
 			brings: []int{3, 4, 5}, sessions: 5,
 		},
@@ -47,7 +47,7 @@ func TestSessionsOfNameless(t *testing.T) {
 			for _, i := range test.brings {
 				want = append(want, blank(i))
 			}
-			r.expect(want...)
+			r.expectDelivered(want...)
 			if s.Sessions > test.sessions {
 				t.Errorf("%d sessions", s.Sessions)
 			}
@@ -55,8 +55,8 @@ func TestSessionsOfNameless(t *testing.T) {
 	}
 }
 
-// A server that renames more messages than a session gets to is not believed that
-// they are new, whatever sizes it gives.
+// If a server renames more messages than a session takes, none of them is fetched again,
+// whatever sizes it lists.
 func TestSessionsOfRenamed(t *testing.T) {
 	wrong := pop3test.WrongSizes(func(_ string, n int64) int64 { return n - 5 })
 	noTop := pop3test.Behaviour{Without: []string{"TOP"}}
@@ -66,7 +66,7 @@ func TestSessionsOfRenamed(t *testing.T) {
 		faults []pop3test.Fault
 	}{
 		"headers":                      {text: message, faults: []pop3test.Fault{wrong}},
-		"headers that are all alike":   {text: alike, faults: []pop3test.Fault{wrong}},
+		"headers that are all alike":   {text: sameHeader, faults: []pop3test.Fault{wrong}},
 		"sizes":                        {server: noTop, text: message},
 		"sizes that are wrong":         {server: noTop, text: message, faults: []pop3test.Fault{wrong}},
 		"neither headers nor any size": {server: noTop, text: message, faults: []pop3test.Fault{pop3test.ReplyErr("LIST", "no")}},
@@ -78,18 +78,18 @@ func TestSessionsOfRenamed(t *testing.T) {
 			for i := 1; i <= 10; i++ {
 				r.drop.Add(fmt.Sprint("old", i), []byte(test.text(i)))
 			}
-			r.succeed()
+			r.mustPoll()
 			r.drop.SetUIDs(func(i int, _ string) string { return fmt.Sprint("new", i+1) })
-			r.later(day)
-			if s := r.succeed(); s.Fetched > 0 {
+			r.advance(day)
+			if s := r.mustPoll(); s.Fetched > 0 {
 				t.Errorf("%d of 10 came again", s.Fetched)
 			}
 		})
 	}
 }
 
-// Where unique-ids are message numbers, mail that is deleted after a time brings
-// no message twice.
+// Where unique-ids are message numbers and mail is deleted after some days, no message is
+// delivered twice.
 func TestSessionsOfNumbered(t *testing.T) {
 	for name, faults := range map[string][]pop3test.Fault{
 		"sizes":                {},
@@ -101,7 +101,7 @@ func TestSessionsOfNumbered(t *testing.T) {
 			r.account.Keep, r.account.MaxMessages = fetch.Keep{For: 3 * day}, 3
 			r.server.Order(faults...)
 			var want []string
-			number := func() { r.drop.SetUIDs(func(i int, _ string) string { return fmt.Sprint(i + 1) }) }
+			number := func() { r.numberUIDs() }
 			add := func(from, to int) {
 				for i := from; i <= to; i++ {
 					r.drop.Add("new", []byte(message(i)))
@@ -110,60 +110,60 @@ func TestSessionsOfNumbered(t *testing.T) {
 				number()
 			}
 			add(1, 2)
-			r.succeed()
-			r.later(2 * day)
+			r.mustPoll()
+			r.advance(2 * day)
 			add(3, 8)
-			r.succeed()
+			r.mustPoll()
 			for range 8 {
-				r.later(day)
+				r.advance(day)
 				number()
 				r.poll()
 			}
-			r.expect(want...)
+			r.expectDelivered(want...)
 		})
 	}
 }
 
-// Where sizes tell nothing and one message has gone, new ones may be that one. One
-// over max_size is not downloaded for that.
+// Where the listed sizes are wrong and a message has gone, a new one may be that one, and
+// is compared. A message over max_size is not downloaded for that.
 func TestSizesThatTellNothing(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
 	r.account.Keep, r.account.MaxSize = fetch.Keep{Forever: true}, 400
 	r.server.Order(pop3test.WrongSizes(func(_ string, n int64) int64 { return n + 7 }))
 	want := r.fill(3)
-	r.succeed()
+	r.mustPoll()
 	r.drop.Remove("u2")
-	r.later(time.Hour)
-	r.succeed()
+	r.advance(time.Hour)
+	r.mustPoll()
 	r.drop.Add("large", []byte(message(9)+strings.Repeat("more\n", 200)))
 	r.drop.Add("small", []byte(message(10)))
 	for range 3 {
-		r.later(time.Hour)
-		if s := r.succeed(); s.TooLarge != 1 {
+		r.advance(time.Hour)
+		if s := r.mustPoll(); s.TooLarge != 1 {
 			t.Errorf("%d are too large", s.TooLarge)
 		}
 	}
 	if n := r.drop.Retrieved("large"); n > 0 {
 		t.Errorf("the large one was downloaded %d times", n)
 	}
-	r.later(2 * day)
+	r.advance(2 * day)
 	r.drop.Add("later", []byte(message(11)))
-	r.succeed()
+	r.mustPoll()
 	if n := r.drop.Retrieved("later"); n != 1 {
 		t.Errorf("a message was downloaded %d times, two days after the other has gone", n)
 	}
-	r.expect(append(want, message(10), message(11))...)
+	r.expectDelivered(append(want, message(10), message(11))...)
 }
 
-// What is compared with what is listed is not forgotten meanwhile, however long
-// ago it was seen.
-func TestComparedAfterLong(t *testing.T) {
+// Rows are not forgotten while listed messages are compared with them, however old they
+// are.
+func TestRowsOutliveComparison(t *testing.T) {
 	for name, test := range map[string]struct {
 		without []string
 		text    func(int) string
 	}{
 		"no headers":                 {[]string{"UIDL", "TOP"}, message},
-		"headers that are all alike": {[]string{"UIDL"}, alike},
+		"headers that are all alike": {[]string{"UIDL"}, sameHeader},
 	} {
 		r := newRig(t, pop3test.Behaviour{Without: test.without})
 		var want []string
@@ -176,21 +176,20 @@ func TestComparedAfterLong(t *testing.T) {
 			t.Fatalf("%s: %d fetched, %d deleted: %v", name, s.Fetched, s.Deleted, s.Err)
 		}
 		for range 31 {
-			r.later(day)
+			r.advance(day)
 		}
 		r.account.MaxMessages = 2
 		for range 3 {
 			r.poll()
-			r.later(day)
+			r.advance(day)
 		}
 		expectMail(t, name+": the Maildir", r.mail(), want...)
 	}
 }
 
-// A message that has not come in whole, under the header of one that landed, is no
-// other name of that.
-func TestReplySwallowedWithoutUIDL(t *testing.T) {
-	for from := range 6 { // whose sums sort differently
+// A message without unique-id whose reply got lost is not taken for one that landed.
+func TestLostReplyWithoutUIDL(t *testing.T) {
+	for from := range 6 { // whose sums sort in different orders
 		r := newRig(t, pop3test.Behaviour{Without: []string{"UIDL"}})
 		r.account.Server.Silence = 300 * time.Millisecond
 		r.account.Keep = fetch.Keep{For: day}
@@ -202,15 +201,15 @@ func TestReplySwallowedWithoutUIDL(t *testing.T) {
 		r.drop.Order(pop3test.On("RETR", func(x *pop3test.Exchange) { x.Reply = strings.NewReader("") }).Nth(1).Session(1))
 		for range 3 {
 			r.poll()
-			r.account.Server.Silence = 0 // it hangs once; what follows may take its time
-			r.later(2 * day)
+			r.account.Server.Silence = 0 // only the first poll meets the fault
+			r.advance(2 * day)
 		}
 		expectMail(t, "the Maildir", r.mail(), want...)
 	}
 }
 
-// What a server says it has deleted, and has not, is compared once a poll or twice,
-// and not until the poll is cut short.
+// Messages that the server claims to have deleted, and lists again, are compared once or
+// twice a poll.
 func TestSessionsOfServerThatKeepsAll(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
 	r.account.MaxMessages = 2
@@ -220,16 +219,16 @@ func TestSessionsOfServerThatKeepsAll(t *testing.T) {
 		if s := r.poll(); s.Sessions > 5 {
 			t.Errorf("%d sessions", s.Sessions)
 		}
-		r.later(time.Hour)
+		r.advance(time.Hour)
 	}
 	r.drop.ClearFaults()
-	r.succeed()
-	r.expect(want...)
-	r.expectEmpty()
+	r.mustPoll()
+	r.expectDelivered(want...)
+	r.expectMaildropEmpty()
 }
 
-// A server without unique-ids that never gives a message twice alike has no names that
-// last. A poll of several sessions ends all the same.
+// A server without unique-ids may change each message whenever it sends it. A poll of
+// several sessions ends all the same.
 func TestSessionsOfChangingMail(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{Without: []string{"UIDL"}})
 	r.account.MaxMessages = 2
@@ -247,10 +246,10 @@ func TestSessionsOfChangingMail(t *testing.T) {
 	}
 }
 
-// A poll that ends well and leaves new mail to the next one says how much.
-func TestUnfetched(t *testing.T) {
+// A poll that leaves new mail to the next one says how much.
+func TestUnfetchedMailIsReported(t *testing.T) {
 	for name, test := range map[string]struct {
-		arrives int // during each session
+		arrives int // messages that arrive during each session
 		faults  []pop3test.Fault
 		want    int
 	}{
@@ -270,30 +269,30 @@ func TestUnfetched(t *testing.T) {
 					r.drop.Add(fmt.Sprint("new", x.Session, i), []byte(message(i)))
 				}
 			}))
-			if s := r.succeed(); s.Unfetched != test.want || s.Fetched+s.Unfetched < 5 {
+			if s := r.mustPoll(); s.Unfetched != test.want || s.Fetched+s.Unfetched < 5 {
 				t.Errorf("%d fetched in %d sessions, %d not; want %d", s.Fetched, s.Sessions, s.Unfetched, test.want)
 			}
 		})
 	}
 }
 
-// What a poll that is told to end did not come to compare, or found to be other mail
-// and did not come to fetch, is left to the next one as well.
+// That counts messages which were not compared before the poll was drained, and those that
+// proved to be new mail then.
 func TestUnfetchedWhileComparing(t *testing.T) {
 	for name, test := range map[string]struct {
-		other bool // it is new mail by the unique-ids of deleted mail
-		nth   int  // what is being compared when the poll is told to end
+		other bool // the listed messages are new ones under the unique-ids of deleted ones
+		nth   int  // the comparison during which the poll is drained
 		want  int
 	}{
-		"had before": {nth: 3, want: 1},
-		"all of it":  {nth: 4},
-		"other mail": {other: true, nth: 3, want: 4},
+		"known mail, not all of it compared": {nth: 3, want: 1},
+		"known mail, all of it compared":     {nth: 4},
+		"new mail under known unique-ids":    {other: true, nth: 3, want: 4},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, pop3test.Behaviour{Without: []string{"TOP", "PIPELINING"}})
 			r.account.Keep.Forever = !test.other
 			r.fill(4)
-			r.succeed()
+			r.mustPoll()
 			if test.other {
 				for i := range 4 {
 					r.drop.Add(fmt.Sprint("u", i+1), []byte(message(10+i)))
@@ -307,23 +306,22 @@ func TestUnfetchedWhileComparing(t *testing.T) {
 				close(drain)
 				x.Act()
 			}).Nth(test.nth).Session(r.drop.Sessions() + 1))
-			if s := r.succeed(); s.Unfetched != test.want || s.Fetched > 0 {
+			if s := r.mustPoll(); s.Unfetched != test.want || s.Fetched > 0 {
 				t.Errorf("%d fetched, %d not; want %d", s.Fetched, s.Unfetched, test.want)
 			}
 		})
 	}
 }
 
-// What a server would not delete in one session of a poll, and has deleted in the next,
-// is not told of.
+// A DELE that is refused in one session and succeeds in the next is not reported.
 func TestSessionsThatDeleteLater(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	r.account.MaxMessages = 2
 	want := r.fill(3)
 	r.drop.Order(pop3test.ReplyErr("DELE", "busy").Session(1))
-	if s := r.succeed(); s.NotDeleted != nil || s.Waiting != 0 || s.Deleted != len(want) {
+	if s := r.mustPoll(); s.NotDeleted != nil || s.Waiting != 0 || s.Deleted != len(want) {
 		t.Errorf("%d deleted, %d waiting, not deleted: %v", s.Deleted, s.Waiting, s.NotDeleted)
 	}
-	r.expect(want...)
-	r.expectEmpty()
+	r.expectDelivered(want...)
+	r.expectMaildropEmpty()
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
-// calledOff returns a context that ends, as by a signal, when fault strikes.
-func (r *rig) calledOff(fault pop3test.Fault) context.Context {
+// cancelAt returns a context that is cancelled, as by a signal, when fault strikes.
+func (r *rig) cancelAt(fault pop3test.Fault) context.Context {
 	ctx, stop := context.WithCancelCause(r.t.Context())
 	r.t.Cleanup(func() { stop(nil) })
 	r.drop.Order(fault.When(func(*pop3test.Exchange) bool {
@@ -25,15 +25,15 @@ func (r *rig) calledOff(fault pop3test.Fault) context.Context {
 	return ctx
 }
 
-// A poll that is called off says so, whatever breaks over it. What it has done
-// counts, and it is held against nobody.
-func TestCutShort(t *testing.T) {
+// A poll that is cancelled says so, whatever fails then. What it has done counts, and it
+// is not a failure.
+func TestCancelledPollIsCutShort(t *testing.T) {
 	for name, calledOff := range map[string]func(*rig) context.Context{
 		"in a batch": func(r *rig) context.Context {
-			return r.calledOff(pop3test.Ignore("RETR", pop3test.Hang).UID("u4"))
+			return r.cancelAt(pop3test.Ignore("RETR", pop3test.Hang).UID("u4"))
 		},
 		"waiting for the listing": func(r *rig) context.Context {
-			return r.calledOff(pop3test.Ignore("LIST", pop3test.Hang).Session(3))
+			return r.cancelAt(pop3test.Ignore("LIST", pop3test.Hang).Session(3))
 		},
 		"waiting for a secret": func(r *rig) context.Context {
 			ctx, stop := context.WithCancel(r.t.Context())
@@ -51,7 +51,7 @@ func TestCutShort(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, pop3test.Behaviour{})
-			r.account.MaxMessages, r.patient = 2, true
+			r.account.MaxMessages, r.retryInUse = 2, true
 			want := r.fill(6)
 			r.drop.Order(pop3test.ReplyErr("LIST", "[SYS/TEMP] no").Session(1), pop3test.ReplyErr("UIDL", "[SYS/TEMP] no").Session(1))
 			if s := r.poll(); s.Schedule.Failures != 1 {
@@ -65,14 +65,13 @@ func TestCutShort(t *testing.T) {
 				t.Errorf("recorded was %+v, %v", st.Last, err)
 			}
 			r.drop.ClearFaults()
-			r.succeed()
-			r.expect(want...)
+			r.mustPoll()
+			r.expectDelivered(want...)
 		})
 	}
 }
 
-// Whoever waits for a secret has begun nothing, and does not wait on when polls are
-// to end.
+// A poll that waits for its secret ends at once when it is drained.
 func TestDrainWhileASecretIsAwaited(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	drain := make(chan struct{})
@@ -87,7 +86,7 @@ func TestDrainWhileASecretIsAwaited(t *testing.T) {
 	}
 }
 
-// What brings a person to it counts for more than that the poll was called off.
+// An error that calls for a person counts for more than the cancellation.
 func TestCutShortBesideTrouble(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	ctx, stop := context.WithCancel(t.Context())
@@ -100,7 +99,7 @@ func TestCutShortBesideTrouble(t *testing.T) {
 	}
 }
 
-// So does whoever only looks.
+// Check, Look, Adopt and a dry run that are cancelled say so, too.
 func TestLookCutShort(t *testing.T) {
 	for name, look := range map[string]func(*rig, context.Context) error{
 		"check": func(r *rig, ctx context.Context) error {
@@ -122,7 +121,7 @@ func TestLookCutShort(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, pop3test.Behaviour{})
 			r.fill(1)
-			err := look(r, r.calledOff(pop3test.Ignore("UIDL", pop3test.Hang)))
+			err := look(r, r.cancelAt(pop3test.Ignore("UIDL", pop3test.Hang)))
 			if !errors.Is(err, fetch.ErrCutShort) || fetch.Hint(err) != "" {
 				t.Errorf("%v (hint: %s)", err, fetch.Hint(err))
 			}
@@ -130,9 +129,9 @@ func TestLookCutShort(t *testing.T) {
 	}
 }
 
-// slowLogins is a farm with an account whose server has n messages and wants a pause
-// between two logins, and each message fetched by a session of its own.
-func slowLogins(t *testing.T, n int, delay time.Duration) (*farm, *fetch.Account) {
+// newLoginDelayFarm returns a farm with an account whose server has n messages and a
+// LOGIN-DELAY. Each message is fetched in a session of its own.
+func newLoginDelayFarm(t *testing.T, n int, delay time.Duration) (*farm, *fetch.Account) {
 	f := newFarm(t)
 	sink, err := maildir.New(filepath.Join(t.TempDir(), "Maildir"), maildir.Options{})
 	check(t, err)
@@ -144,11 +143,11 @@ func slowLogins(t *testing.T, n int, delay time.Duration) (*farm, *fetch.Account
 	return f, ada
 }
 
-// A poll that waits for its next login does not wait on when it is to end.
+// A poll that waits for its next login ends at once when it is cancelled or drained.
 func TestStopBetweenLogins(t *testing.T) {
 	for _, drained := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
-			_, ada := slowLogins(t, 3, 50*time.Second)
+			_, ada := newLoginDelayFarm(t, 3, 50*time.Second)
 			ctx, stop := context.WithCancel(t.Context())
 			drain := make(chan struct{})
 			if drained {
@@ -166,11 +165,11 @@ func TestStopBetweenLogins(t *testing.T) {
 	}
 }
 
-// The rest of a poll that would wait for too long between its logins comes as soon as
-// the server takes the next one.
-func TestRestAfterLoginDelay(t *testing.T) {
+// If the LOGIN-DELAY is too long to wait for, the rest of a poll comes as soon as the
+// server allows the next login.
+func TestRemainderAfterLoginDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, ada := slowLogins(t, 3, 2*time.Minute)
+		f, ada := newLoginDelayFarm(t, 3, 2*time.Minute)
 		ada.Every = time.Hour
 		_, stop := f.run(fetch.Setup{Accounts: []*fetch.Account{ada}, Options: newMemory().options()})
 		time.Sleep(10 * time.Minute)
@@ -181,7 +180,8 @@ func TestRestAfterLoginDelay(t *testing.T) {
 	})
 }
 
-// But a connection that died does not pass for fine because of that.
+// A connection that died does not pass for fine because the poll has to wait for its next
+// login.
 func TestLoginDelayAfterCut(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{CapabilitiesAfter: []string{"UIDL", "TOP", "LOGIN-DELAY 120"}})
 	r.fill(3)
@@ -191,8 +191,8 @@ func TestLoginDelayAfterCut(t *testing.T) {
 	}
 }
 
-// A poll that is to end does not connect again over a connection that died, or was out
-// of step.
+// A poll that is drained does not connect again after a connection that died or got out of
+// step.
 func TestNoNewConnectionWhileDraining(t *testing.T) {
 	for name, fault := range map[string]pop3test.Fault{
 		"died":        pop3test.CutIn("RETR", 20, pop3test.HangUp),
@@ -211,13 +211,13 @@ func TestNoNewConnectionWhileDraining(t *testing.T) {
 	}
 }
 
-// A daemon that is started again goes on at once with what was cut short.
+// A daemon that is started again polls at once the account whose poll was cut short.
 func TestRunGoesOnAfterStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFarm(t)
 		ada := f.account("ada", "pop")
 		ada.Every = time.Hour
-		f.host("pop").pace = time.Minute / 2
+		f.host("pop").latency = time.Minute / 2
 		setup := fetch.Setup{Accounts: []*fetch.Account{ada}, Options: newMemory().options()}
 		for range 2 {
 			ctx, stop := context.WithCancel(t.Context())
@@ -230,8 +230,9 @@ func TestRunGoesOnAfterStop(t *testing.T) {
 	})
 }
 
-// But not with an account that failed before.
-func TestRunHurriesNotAfterFailures(t *testing.T) {
+// A daemon that is started again does not hurry with an account that had failed before its
+// poll was cut short.
+func TestRunWaitsAfterFailureAndStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFarm(t)
 		ada := f.account("ada", "pop")
@@ -240,13 +241,13 @@ func TestRunHurriesNotAfterFailures(t *testing.T) {
 		setup := fetch.Setup{Accounts: []*fetch.Account{ada}, Options: newMemory().options()}
 		for n := range 3 {
 			ctx, stop := context.WithCancel(t.Context())
-			if n == 1 { // in the second poll
-				f.change(func() { f.host("pop").connect = func(context.Context) error { stop(); return nil } })
+			if n == 1 { // the second time, during a poll
+				f.locked(func() { f.host("pop").connect = func(context.Context) error { stop(); return nil } })
 			} else {
 				time.AfterFunc(30*time.Minute, stop)
 			}
 			fetch.Run(ctx, setup, nil, nil)
-			f.change(func() { f.host("pop").connect = nil })
+			f.locked(func() { f.host("pop").connect = nil })
 		}
 		for _, gap := range gaps(f.dials(f.host("pop"))) {
 			if gap < 50*time.Minute {

@@ -11,6 +11,7 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
+// oddUIDs are unique-ids that servers give, and some that they must not give.
 var oddUIDs = []struct {
 	name string
 	uids []string
@@ -30,8 +31,8 @@ var oddUIDs = []struct {
 	{"like SQL and formats", []string{"'; DROP TABLE messages; --", "%s%n", "\"", "*"}},
 }
 
-// Whatever the unique-ids are like, each message is delivered once, is not
-// downloaded a second time while it is kept, and goes when it is due.
+// Whatever the unique-ids are like, each message is delivered once, is not downloaded
+// again while it is kept, and is deleted when it is due.
 func TestOddUIDs(t *testing.T) {
 	for _, test := range oddUIDs {
 		for _, without := range [][]string{nil, {"PIPELINING"}, {"UIDL"}} {
@@ -45,54 +46,33 @@ func TestOddUIDs(t *testing.T) {
 					want = append(want, message(i))
 				}
 				for range 3 {
-					r.succeed()
-					r.expect(want...)
+					r.mustPoll()
+					r.expectDelivered(want...)
 				}
 
-				// A new message behind the old ones, and one of those gone.
+				// A new message behind the known ones, and a known one has gone.
 				r.drop.Remove(test.uids[0])
 				r.drop.Add("new", []byte(message(99)))
-				r.succeed()
+				r.mustPoll()
 				want = append(want, message(99))
-				r.expect(want...)
+				r.expectDelivered(want...)
 
 				r.account.Keep = fetch.Keep{}
-				r.succeed()
-				r.expect(want...)
-				r.expectEmpty()
+				r.mustPoll()
+				r.expectDelivered(want...)
+				r.expectMaildropEmpty()
 				r.expectRetrieved(len(want))
 			})
 		}
 	}
 }
 
-// alike returns messages that no header tells from each other.
-func alike(i int) string { return fmt.Sprintf("Subject: alarm\n\nnumber %02d\n", i) }
-
-// expectRetrieved fails the test unless the server was asked for n messages.
-func (r *rig) expectRetrieved(n int) {
-	r.t.Helper()
-	if got := r.retrieved(); got != n {
-		r.t.Errorf("the server was asked for %d messages, want %d", got, n)
-	}
-}
-
-// retrieved counts the messages that the server was asked for.
-func (r *rig) retrieved() (n int) {
-	for _, line := range r.drop.Log() {
-		if strings.HasPrefix(line, "RETR ") {
-			n++
-		}
-	}
-	return n
-}
-
-// Without UIDL and TOP, and nothing to be kept, nothing is delivered twice,
-// even if the server forgets to delete.
-func TestWithoutIdentity(t *testing.T) {
+// Without UIDL and TOP, and where mail is not to be kept, no message is delivered twice,
+// even if the server does not delete.
+func TestNothingTwiceWithoutUIDAndTOP(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{Without: []string{"UIDL", "TOP"}})
 	var want []string
-	// One header, three bodies; and one message twice.
+	// Three bodies under one header, one of them twice.
 	for _, body := range []string{"one", "two", "three", "two"} {
 		raw := "Subject: cron\n\n" + body + "\n"
 		r.drop.Add("x", []byte(raw))
@@ -103,57 +83,62 @@ func TestWithoutIdentity(t *testing.T) {
 		if s := r.poll(); s.Class != class {
 			t.Errorf("%v, want %v: %v", s.Class, class, s.Err)
 		}
-		r.expect(want...)
+		r.expectDelivered(want...)
 	}
 	if left := r.left(); len(left) != 0 {
 		t.Errorf("left %d", len(left))
 	}
 }
 
-// A server that has no TOP and blank unique-ids can have those kept only by
-// not being asked for them.
-func TestBlankWithoutTOP(t *testing.T) {
+// A server without TOP gave a message a blank unique-id. Where mail is kept, that message
+// is left alone and a person is called; the others are fetched.
+func TestBlankUIDWithoutTOPNeedsPerson(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
 	r.account.Keep.Forever = true
 	r.drop.Add("", []byte(message(1)))
 	r.drop.Add("a", []byte(message(2)))
-	for range 2 { // until a person has seen to it
+	for range 2 { // until a person changes the configuration
 		s := r.poll()
-		r.expect(message(2))
-		if said := r.said(s); s.Class != fetch.ClassOperator || s.Schedule.Failures > 0 || !strings.Contains(said, "1 message has no unique-id") {
+		r.expectDelivered(message(2))
+		if said := r.reportText(s); s.Class != fetch.ClassOperator || s.Schedule.Failures > 0 || !strings.Contains(said, "1 message has no unique-id") {
 			t.Errorf("%v: it says %q", s.Class, said)
 		}
 	}
 	r.account.Keep = fetch.Keep{}
-	r.succeed()
-	r.expect(message(1), message(2))
+	r.mustPoll()
+	r.expectDelivered(message(1), message(2))
 }
 
-// RFC 1939 §7 forbids it; qpopper and others do it.
+// A server may reuse the unique-id of a deleted message, as qpopper and others do against
+// RFC 1939 §7. The new message is fetched.
 func TestUIDReuse(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	r.drop.Add("u", []byte(message(1)))
-	r.succeed()
+	r.mustPoll()
 	r.drop.Add("u", []byte(message(2)))
-	r.succeed()
-	r.expect(message(1), message(2))
-	r.expectEmpty()
+	r.mustPoll()
+	r.expectDelivered(message(1), message(2))
+	r.expectMaildropEmpty()
 }
 
+// A new message with the unique-id of a deleted one is fetched once, though mail is kept by
+// then.
 func TestUIDReuseWhileKept(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	r.drop.Add("u", []byte(message(1)))
-	r.succeed()
+	r.mustPoll()
 	r.account.Keep.Forever = true
 	r.drop.Add("u", []byte(message(2)))
 	for range 3 {
-		r.succeed()
-		r.expect(message(1), message(2))
+		r.mustPoll()
+		r.expectDelivered(message(1), message(2))
 	}
 }
 
-// A server that fell back to a backup lists what was deleted.
-func TestRestored(t *testing.T) {
+// Messages that the server lists again after it deleted them, as after a restored backup,
+// are deleted again or kept, but not delivered again. With TOP they are not even
+// downloaded.
+func TestRestoredMessages(t *testing.T) {
 	for _, test := range []struct {
 		keep      bool
 		without   []string
@@ -161,22 +146,22 @@ func TestRestored(t *testing.T) {
 	}{
 		{false, nil, 5},
 		{true, nil, 5},
-		{false, []string{"TOP"}, 10}, // each once more, to be compared
+		{false, []string{"TOP"}, 10}, // downloaded once more, to be compared
 		{true, []string{"TOP"}, 10},
 	} {
 		r := newRig(t, pop3test.Behaviour{Without: test.without})
 		want := r.fill(5)
-		r.succeed()
+		r.mustPoll()
 		r.drop.Restore()
 		if len(r.left()) != 5 {
 			t.Fatal("nothing was restored")
 		}
 		r.account.Keep.Forever = test.keep
 		for _, restored := range []int{5, 0, 0} {
-			if s := r.succeed(); s.Restored != restored {
+			if s := r.mustPoll(); s.Restored != restored {
 				t.Errorf("%+v: %d restored, want %d", test, s.Restored, restored)
 			}
-			r.expect(want...)
+			r.expectDelivered(want...)
 		}
 		r.expectRetrieved(test.retrieved)
 		if left := len(r.left()); (left == 0) == test.keep {
@@ -185,37 +170,38 @@ func TestRestored(t *testing.T) {
 	}
 }
 
-// Of several messages with one unique-id that it was to delete, a server may have one
-// left, or may restore it. A new one is not taken for it, however alike they are.
+// Of two messages with one unique-id that were deleted, the server may restore one. It is
+// not delivered again, and a new message that looks like it is.
 func TestRestoredTwin(t *testing.T) {
 	for _, without := range [][]string{nil, {"TOP"}, {"PIPELINING"}} {
-		for _, text := range []func(int) string{message, alike} {
+		for _, text := range []func(int) string{message, sameHeader} {
 			r := newRig(t, pop3test.Behaviour{Without: without})
 			want := []string{text(1), text(2)}
 			r.drop.Add("u", []byte(text(1)))
 			r.drop.Add("u", []byte(text(2)))
-			r.succeed()
-			r.expectEmpty()
+			r.mustPoll()
+			r.expectMaildropEmpty()
 			r.drop.Add("u", []byte(text(2)))
 			for range 2 {
-				r.succeed()
-				r.expect(want...)
-				r.expectEmpty()
+				r.mustPoll()
+				r.expectDelivered(want...)
+				r.expectMaildropEmpty()
 			}
 			r.drop.Add("u", []byte(text(1)))
 			r.drop.Add("new", []byte(text(3)))
-			r.succeed()
-			r.expect(append(want, text(3))...)
-			r.expectEmpty()
+			r.mustPoll()
+			r.expectDelivered(append(want, text(3))...)
+			r.expectMaildropEmpty()
 		}
 	}
 }
 
-// What is to be compared may be poison as well.
+// A message that cannot be downloaded to be compared waits like any refused message, and
+// holds up no other.
 func TestRestoredPoison(t *testing.T) {
 	for name, fault := range map[string]pop3test.Fault{
 		"refused": pop3test.On("RETR", func(x *pop3test.Exchange) {
-			x.Act() // and so it counts
+			x.Act() // Retrieved counts it as a download
 			x.Reply = strings.NewReader("-ERR no\r\n")
 		}).UID("u2"),
 		"cut": pop3test.CutIn("RETR", 40, pop3test.HangUp).UID("u2"),
@@ -223,7 +209,7 @@ func TestRestoredPoison(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
 			want := r.fill(3)
-			r.succeed()
+			r.mustPoll()
 			r.drop.Restore()
 			r.drop.Order(fault)
 			r.drop.Add("new", []byte(message(9)))
@@ -231,37 +217,40 @@ func TestRestoredPoison(t *testing.T) {
 			if s := r.poll(); s.Class != fetch.ClassRefused {
 				t.Errorf("%v: %v", s.Class, s.Err)
 			}
-			r.expect(want...)
+			r.expectDelivered(want...)
 			if left := strings.Join(r.left(), " "); left != "u2" {
 				t.Errorf("left %q", left)
 			}
-			// It is left alone until its pause is over.
+			// It is not tried again before its pause is over.
 			asked := r.drop.Retrieved("u2")
 			r.poll()
 			if n := r.drop.Retrieved("u2") - asked; n > 0 {
 				t.Errorf("asked for %d times more", n)
 			}
 			r.drop.ClearFaults()
-			r.later(time.Hour)
-			r.succeed()
-			r.expect(want...)
-			r.expectEmpty()
+			r.advance(time.Hour)
+			r.mustPoll()
+			r.expectDelivered(want...)
+			r.expectMaildropEmpty()
 		})
 	}
 }
 
-func TestMigration(t *testing.T) {
+// After all unique-ids have changed, as in a migration, one look at each header finds the
+// messages again: only new mail is downloaded, and what was to be kept for some days is
+// deleted when it is due.
+func TestRenamedAllUIDs(t *testing.T) {
 	const kept = 2000
 	r := newRig(t, pop3test.Behaviour{})
 	r.account.Keep.Forever = true
 	want := r.fill(kept)
-	r.succeed()
+	r.mustPoll()
 	r.drop.SetUIDs(func(i int, old string) string { return "moved-" + old })
 	r.drop.Add("new", []byte(message(kept+1)))
 	want = append(want, message(kept+1))
 	for range 2 {
-		r.succeed()
-		r.expect(want...)
+		r.mustPoll()
+		r.expectDelivered(want...)
 	}
 	for i := range kept {
 		if n := r.drop.Retrieved("u"+strconv.Itoa(i+1)) + r.drop.Retrieved("moved-u"+strconv.Itoa(i+1)); n != 1 {
@@ -281,34 +270,34 @@ func TestMigration(t *testing.T) {
 		t.Errorf("%d headers were asked for", looks)
 	}
 
-	// What they were kept for is not forgotten.
+	// The time of the landing is still known.
 	r.account.Keep = fetch.Keep{For: 14 * day}
-	r.later(14 * day)
-	if s := r.succeed(); s.Deleted != kept+1 {
+	r.advance(14 * day)
+	if s := r.mustPoll(); s.Deleted != kept+1 {
 		t.Errorf("deleted %d", s.Deleted)
 	}
 }
 
-// Without TOP they have to be downloaded to be compared, but are not
-// delivered again; not even if two are the same.
-func TestMigrationWithoutTOP(t *testing.T) {
+// Without TOP all messages are downloaded once more and compared, and none is delivered
+// again, not even one of two that are equal.
+func TestRenamedAllUIDsWithoutTOP(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
 	r.account.Keep.Forever = true
 	want := r.fill(20)
 	r.drop.Add("twin1", []byte(message(50)))
 	r.drop.Add("twin2", []byte(message(50)))
 	want = append(want, message(50), message(50))
-	r.succeed()
+	r.mustPoll()
 	r.drop.SetUIDs(func(i int, old string) string { return "moved-" + old })
 	for range 3 {
-		r.succeed()
-		r.expect(want...)
+		r.mustPoll()
+		r.expectDelivered(want...)
 	}
 	r.expectRetrieved(44)
 }
 
-// What takes more than one session, or is cut, goes on where it stopped.
-func TestMigrationInSessions(t *testing.T) {
+// A comparison that needs several sessions, or is cut off, goes on in the next one.
+func TestRenamedAllUIDsInSessions(t *testing.T) {
 	noTOP := []string{"TOP"}
 	for _, test := range []struct {
 		name    string
@@ -325,70 +314,71 @@ func TestMigrationInSessions(t *testing.T) {
 			r := newRig(t, pop3test.Behaviour{Without: test.without})
 			r.account.Keep.Forever = true
 			want := r.fill(6)
-			r.succeed()
+			r.mustPoll()
 			r.account.MaxMessages = test.most
-			r.drop.SetUIDs(func(_ int, old string) string { return "new-" + old })
+			r.renameUIDs()
 			r.drop.Order(test.cut)
 			for range 2 {
 				r.poll()
-				r.expect(want...)
-				r.later(day)
+				r.expectDelivered(want...)
+				r.advance(day)
 			}
 		})
 	}
 }
 
-// Many servers renumber when mail arrives at the other end of the maildrop.
+// Servers may renumber when mail arrives, so that messages exchange their unique-ids.
+// Nothing is downloaded again.
 func TestUIDsTradePlaces(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	r.account.Keep.Forever = true
 	want := r.fill(10)
-	r.succeed()
+	r.mustPoll()
 	r.drop.SetUIDs(func(i int, old string) string { return fmt.Sprint("u", (i+3)%10+20) })
 	for range 2 {
-		r.succeed()
-		r.expect(want...)
+		r.mustPoll()
+		r.expectDelivered(want...)
 	}
 	r.expectRetrieved(10)
 }
 
-// What may be another message by a name that is remembered is looked at before
-// it is deleted, or passed over.
-func TestUIDReuseUnnoticed(t *testing.T) {
+// A message is looked at before it is deleted or passed over, if it may be another one
+// under a remembered unique-id.
+func TestPossibleUIDReuseIsChecked(t *testing.T) {
 	nameless := "Subject: alarm\n\nnumber "
 	for _, test := range []struct {
 		name        string
 		keep        fetch.Keep
 		server      pop3test.Behaviour
 		first, then string
-		reuse       func(r *rig) // has the server give the name to another message
+		reuse       func(r *rig) // has the server give the unique-id "u" to another message
 		retrieved   int
 	}{
 		{
-			name: "a deletion was not confirmed, and the server lacked it for a time", first: message(1), then: message(2), retrieved: 2,
+			name: "a deletion was not confirmed, and the message was missing for a time", first: message(1), then: message(2), retrieved: 2,
 			reuse: func(r *rig) {
-				r.drop.Order(lost.Session(1))
+				r.drop.Order(lostQuit.Session(1))
 				r.poll()
-				r.succeed()
+				r.mustPoll()
 				r.drop.Add("u", []byte(message(2)))
 			},
 		},
 		{
 			name: "a deletion was not confirmed", first: message(1), then: message(2), retrieved: 2,
-			reuse: func(r *rig) { r.drop.Order(lost.Session(1)); r.poll(); r.drop.Add("u", []byte(message(2))) },
+			reuse: func(r *rig) { r.drop.Order(lostQuit.Session(1)); r.poll(); r.drop.Add("u", []byte(message(2))) },
 		},
 		{
-			name: "a deletion was not confirmed, and headers do not tell", first: nameless + "1\n", then: nameless + "2\n", retrieved: 3,
-			reuse: func(r *rig) { r.drop.Order(lost.Session(1)); r.poll(); r.drop.Add("u", []byte(nameless+"2\n")) },
+			name: "a deletion was not confirmed, and both have the same header", first: nameless + "1\n", then: nameless + "2\n", retrieved: 3,
+			reuse: func(r *rig) { r.drop.Order(lostQuit.Session(1)); r.poll(); r.drop.Add("u", []byte(nameless+"2\n")) },
 		},
 		{
-			name: "kept, and deleted by others", keep: fetch.Keep{Forever: true}, first: message(1), then: message(2), retrieved: 2,
-			reuse: func(r *rig) { r.poll(); r.drop.Remove("u"); r.succeed(); r.drop.Add("u", []byte(message(2))) },
+			name: "kept, and deleted by another client", keep: fetch.Keep{Forever: true}, first: message(1), then: message(2), retrieved: 2,
+			reuse: func(r *rig) { r.poll(); r.drop.Remove("u"); r.mustPoll(); r.drop.Add("u", []byte(message(2))) },
 		},
 		{
-			name: "kept, deleted by others, and there is no TOP", keep: fetch.Keep{For: 14 * day}, first: message(1), then: message(2), retrieved: 3,
+			name: "kept, deleted by another client, and there is no TOP", keep: fetch.Keep{For: 14 * day}, first: message(1), then: message(2), retrieved: 3,
 			server: pop3test.Behaviour{Without: []string{"TOP"}},
-			reuse:  func(r *rig) { r.poll(); r.drop.Remove("u"); r.succeed(); r.drop.Add("u", []byte(message(2))) },
+			reuse:  func(r *rig) { r.poll(); r.drop.Remove("u"); r.mustPoll(); r.drop.Add("u", []byte(message(2))) },
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -398,201 +388,43 @@ func TestUIDReuseUnnoticed(t *testing.T) {
 			r.drop.Add("u", []byte(test.first))
 			test.reuse(r)
 			for range 3 {
-				r.succeed()
-				r.expect(test.first, test.then)
+				r.mustPoll()
+				r.expectDelivered(test.first, test.then)
 			}
 			r.expectRetrieved(test.retrieved)
 			r.account.Keep = fetch.Keep{}
-			r.succeed()
-			r.expectEmpty()
+			r.mustPoll()
+			r.expectMaildropEmpty()
 		})
 	}
 }
 
-// Where unique-ids are message numbers, a deletion changes those of the messages
-// behind it, and new mail has one that is remembered.
-func TestNumbersForUIDs(t *testing.T) {
-	telling := message
-	unconfirmed := func(r *rig, _ int) { r.drop.Order(lost.Session(r.drop.Sessions() + 1)) }
-	for _, test := range []struct {
-		name    string
-		keep    fetch.Keep
-		message func(int) string
-		without []string
-		most    int                  // messages in a session
-		also    func(r *rig, at int) // happens on that day
-		told    bool                 // by their headers: what is here is not downloaded again
-	}{
-		{name: "kept for some days", keep: fetch.Keep{For: 3 * day}, message: telling, told: true},
-		{name: "few in a session", keep: fetch.Keep{For: 3 * day}, message: telling, most: 1},
-		{name: "headers do not tell", keep: fetch.Keep{For: 3 * day}, message: alike},
-		{name: "no TOP", keep: fetch.Keep{For: 3 * day}, message: telling, without: []string{"TOP"}},
-		{name: "no TOP, and few in a session", keep: fetch.Keep{For: 3 * day}, message: telling, without: []string{"TOP"}, most: 2},
-		{name: "nothing is kept", message: telling},
-		{
-			name: "deletions are not confirmed", keep: fetch.Keep{For: 3 * day}, message: telling,
-			also: unconfirmed,
-		},
-		{
-			name: "deletions are not confirmed, and headers do not tell", keep: fetch.Keep{For: 3 * day}, message: alike,
-			also: unconfirmed,
-		},
-		{
-			name: "deletions are not confirmed, no TOP, and few in a session", keep: fetch.Keep{For: 3 * day}, message: telling,
-			without: []string{"TOP"}, most: 2, also: unconfirmed,
-		},
-		{
-			name: "deletions are refused, and no TOP", keep: fetch.Keep{For: 3 * day}, message: telling, without: []string{"TOP"},
-			also: func(r *rig, _ int) {
-				r.drop.Order(pop3test.ReplyErr("DELE", "no").Nth(2).Session(r.drop.Sessions() + 1))
-			},
-		},
-		{
-			name: "others delete, which is seen", keep: fetch.Keep{For: 3 * day}, message: telling,
-			also: func(r *rig, at int) {
-				if at == 6 {
-					r.poll()
-					r.drop.Remove("2")
-				}
-			},
-		},
-		{
-			name: "connections die over a header", keep: fetch.Keep{For: 3 * day}, message: telling,
-			also: func(r *rig, at int) {
-				switch at {
-				case 4:
-					r.drop.Order(pop3test.CutIn("TOP", 10, pop3test.Reset).UID("1"))
-					r.account.Keep = fetch.Keep{} // and so all that seems to have landed is due
-					r.poll()
-					r.poll()
-				case 5:
-					r.drop.ClearFaults()
-				}
-			},
-		},
-		{
-			name: "the server refuses a header", keep: fetch.Keep{For: 3 * day}, message: telling,
-			also: func(r *rig, _ int) {
-				r.drop.ClearFaults()
-				r.drop.Order(pop3test.ReplyErr("TOP", "no").UID("2"))
-			},
-		},
-		{
-			name: "the server refuses one", message: telling,
-			also: func(r *rig, at int) {
-				if at == 2 {
-					r.drop.Order(pop3test.ReplyErr("RETR", "no").UID("1").Session(r.drop.Sessions() + 1))
-				}
-			},
-		},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t, pop3test.Behaviour{Without: test.without})
-			r.account.Keep, r.account.MaxMessages = test.keep, test.most
-			number := func() {
-				r.drop.SetUIDs(func(i int, _ string) string { return strconv.Itoa(i + 1) })
-			}
-			var want []string
-			for at := range 10 {
-				r.drop.Add("new", []byte(test.message(at)))
-				want = append(want, test.message(at))
-				number()
-				if test.also != nil {
-					test.also(r, at)
-					number()
-				}
-				r.poll()
-				r.later(day)
-				number()
-			}
-			for range 4 {
-				r.later(day)
-				r.succeed()
-				number()
-			}
-			r.expect(want...)
-			r.expectEmpty()
-			if n := r.retrieved(); test.told && n > 2*len(want) { // once to be compared, if it is new
-				t.Errorf("the server was asked for %d messages, to bring %d", n, len(want))
-			}
-		})
-	}
-}
-
-// A message that the server did not list for a time, or did not delete, is not
-// downloaded again to be told from others, if it has a header that tells it.
-func TestFoundAgain(t *testing.T) {
+// A message that the server did not list for a time, or did not delete, is not downloaded
+// again if its header tells it.
+func TestListedAgainIsNotDownloaded(t *testing.T) {
 	for _, keep := range []bool{false, true} {
 		r := newRig(t, pop3test.Behaviour{})
 		r.account.Keep.Forever = keep
 		want := r.fill(3)
 		if keep {
-			r.succeed()
+			r.mustPoll()
 			r.drop.Order(pop3test.EmptyListing().Session(2))
-			r.succeed()
+			r.mustPoll()
 		} else {
 			r.drop.Order(pop3test.ReplyErr("QUIT", "no").Session(1))
 			r.poll()
 		}
-		r.later(day)
-		if s := r.succeed(); s.Fetched != 0 || len(r.left()) == 0 == keep {
+		r.advance(day)
+		if s := r.mustPoll(); s.Fetched != 0 || len(r.left()) == 0 == keep {
 			t.Errorf("keep %v: fetched %d, left %q", keep, s.Fetched, r.left())
 		}
-		r.succeed()
-		r.expect(want...)
+		r.mustPoll()
+		r.expectDelivered(want...)
 		r.expectRetrieved(3)
 		for _, row := range r.rows() {
 			if row.Missing != 0 {
 				t.Errorf("%q is listed, and noted as missing", row.UID)
 			}
 		}
-	}
-}
-
-// Where unique-ids are message numbers, a deletion is noticed by what the first message
-// behind it is called. If the server does not list that one, nothing is taken for what it
-// is called.
-func TestNumbersNotAllListed(t *testing.T) {
-	for name, test := range map[string]struct {
-		message func(int) string
-		without []string
-	}{
-		"headers":    {message: message},
-		"no headers": {message: alike},
-		"no TOP":     {message: message, without: []string{"TOP"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			r := newRig(t, pop3test.Behaviour{Without: test.without})
-			r.account.Keep.For = day
-			var want []string
-			add := func(n int) {
-				for range n {
-					raw := test.message(len(want))
-					want = append(want, raw)
-					r.drop.Add("new", []byte(raw))
-				}
-				r.drop.SetUIDs(func(i int, _ string) string { return strconv.Itoa(i + 1) })
-			}
-			add(1)
-			r.succeed()
-			r.later(12 * time.Hour)
-			add(4)
-			r.succeed()
-			r.later(12 * time.Hour)
-			if s := r.succeed(); s.Deleted != 1 {
-				t.Fatalf("%d were deleted", s.Deleted)
-			}
-			add(2)
-			r.later(day)
-			r.drop.Order(pop3test.PartialListing(func(uid string) bool { return uid != "1" }).Session(r.drop.Sessions() + 1))
-			r.poll()
-			for range 3 {
-				r.later(day)
-				r.succeed()
-				add(0)
-			}
-			r.expect(want...)
-		})
 	}
 }

@@ -1,9 +1,7 @@
 package fetch_test
 
 import (
-	"context"
 	"fmt"
-	"strconv"
 	"testing"
 	"time"
 
@@ -12,107 +10,114 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
-// away is a sink that fails in Commit, and is not there when it is asked about it.
-type away struct{ silent }
-
-func (away) Begin(context.Context) (deliver.Batch, error) { return nil, errSilent }
-
-// What a sink has yet to answer for is known again by its header or by its content,
-// where the server has no names for messages.
-func TestUnansweredWithoutAName(t *testing.T) {
-	for name, text := range map[string]func(int) string{"headers that tell": message, "headers that do not": alike} {
+// Without unique-ids, messages whose delivery is not settled are known again by their
+// headers or contents.
+func TestUnsettledWithoutUID(t *testing.T) {
+	for name, text := range map[string]func(int) string{"own headers": message, "same headers": sameHeader} {
 		for _, without := range [][]string{{"UIDL"}, {"UIDL", "TOP"}} {
 			for _, several := range []bool{true, false} {
-				r := newRig(t, pop3test.Behaviour{Without: without})
-				home := r.account.Deliver[0].Sink
-				second, seconds := r.another("second")
-				up := second.Sink
-				r.account.Deliver = append(r.account.Deliver, second)
-				if !several {
-					r.account.Deliver = r.account.Deliver[1:]
-				}
-				last := &r.account.Deliver[len(r.account.Deliver)-1].Sink
-				var want []string
-				for i := range 3 {
-					want = append(want, text(i))
-					r.drop.Add(fmt.Sprint(i), []byte(text(i)))
-				}
-				for _, mood := range []deliver.Sink{silent{up}, silent{up}, away{silent{up}}} {
-					*last = mood
-					r.poll()
-					r.later(2 * day) // longer than a Maildir believes that somebody took its files
-				}
-				*last = up
-				r.poll()
-				r.later(day)
-				r.succeed()
-				what := fmt.Sprintf("%s, without %q: the ", name, without)
-				expectMail(t, what+"second", seconds(), want...)
-				if several {
-					expectMail(t, what+"first", (&rig{t: t, dir: r.dir}).mail(), want...)
-				}
-				r.account.Deliver[0].Sink = home
-				r.expectEmpty()
-				for _, e := range eventsOf[fetch.Landed](r) {
-					if e.UID != "" { // what it is remembered by is nothing to tell
-						t.Errorf("told of %q", e.UID)
-					}
-				}
+				t.Run(fmt.Sprintf("%s, without %q, several %v", name, without, several), func(t *testing.T) {
+					testUnsettledWithoutUID(t, text, without, several)
+				})
 			}
 		}
 	}
 }
 
-// What a sink has yet to answer for may have the number of a message that is gone by
-// then, and the next one its own: that is not taken for it, nor it for a new one.
-func TestUnansweredUnderAnotherNumber(t *testing.T) {
-	for name, text := range map[string]func(int) string{"told apart": message, "alike": alike} {
-		for n := range 4 {
-			several, early := n%2 > 0, n >= 2 // the next one comes before the sink answers
-			r := newRig(t, pop3test.Behaviour{})
-			add := func(i int) {
-				r.drop.Add("new", []byte(text(i)))
-				r.drop.SetUIDs(func(i int, _ string) string { return strconv.Itoa(i + 1) })
-			}
-			poll := func(sink deliver.Sink) {
-				r.account.Deliver[0].Sink = sink
-				r.poll()
-				r.drop.SetUIDs(func(i int, _ string) string { return strconv.Itoa(i + 1) })
-				r.later(time.Hour)
-			}
-			archive, archived := r.another("archive")
-			if several {
-				r.account.Deliver = append(r.account.Deliver, archive)
-			}
-			home := r.account.Deliver[0].Sink
-			add(1)
-			add(2)
-			r.account.MaxMessages = 1
-			begun := 0
-			poll(&batched{one{home}, func(b deliver.Batch) deliver.Batch {
-				if begun++; begun == 1 {
-					return b
-				}
-				return muteBatch{b}
-			}})
-			if early {
-				add(3)
-			}
-			poll(away{silent{home}})
-			if !early {
-				add(3)
-				poll(away{silent{home}})
-			}
-			for range 3 {
-				poll(home)
-			}
-			want := []string{text(1), text(2), text(3)}
-			what := fmt.Sprintf("%s, several %v, early %v: ", name, several, early)
-			expectMail(t, what+"it", r.mail(), want...)
-			if several {
-				expectMail(t, what+"the archive", archived(), want...)
-			}
-			r.expectEmpty()
+func testUnsettledWithoutUID(t *testing.T, text func(int) string, without []string, several bool) {
+	r := newRig(t, pop3test.Behaviour{Without: without})
+	second, seconds := r.newMaildir("second")
+	up := second.Sink
+	if several {
+		r.account.Deliver = append(r.account.Deliver, second)
+	} else {
+		r.account.Deliver = []fetch.Target{second}
+	}
+	last := &r.account.Deliver[len(r.account.Deliver)-1].Sink
+	var want []string
+	for i := range 3 {
+		want = append(want, text(i))
+		r.drop.Add(fmt.Sprint(i), []byte(text(i)))
+	}
+	for _, sink := range []deliver.Sink{unanswering{up}, unanswering{up}, unreachable{up}} {
+		*last = sink
+		r.poll()
+		r.advance(2 * day) // longer than a missing file of a Maildir counts as moved by its owner
+	}
+	*last = up
+	r.poll()
+	r.advance(day)
+	r.mustPoll()
+	expectMail(t, "the second", seconds(), want...)
+	if several {
+		r.expectDelivered(want...)
+	}
+	r.expectMaildropEmpty()
+	for _, e := range eventsOf[fetch.Landed](r) {
+		if e.UID != "" { // the key of its row is not reported
+			t.Errorf("told of %q", e.UID)
 		}
 	}
+}
+
+// Where unique-ids are message numbers, an unsettled message may get the number of a
+// deleted one, and a new message its number. Neither is taken for the other.
+func TestUnsettledUnderAnotherNumber(t *testing.T) {
+	for name, text := range map[string]func(int) string{"own headers": message, "same headers": sameHeader} {
+		for _, several := range []bool{false, true} {
+			for _, early := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, several %v, early %v", name, several, early), func(t *testing.T) {
+					testUnsettledUnderAnotherNumber(t, text, several, early)
+				})
+			}
+		}
+	}
+}
+
+// testUnsettledUnderAnotherNumber has a third message come when the delivery of the second
+// one is not settled: early is before the sink was asked to, and else after it.
+func testUnsettledUnderAnotherNumber(t *testing.T, text func(int) string, several, early bool) {
+	r := newRig(t, pop3test.Behaviour{})
+	add := func(i int) {
+		r.drop.Add("new", []byte(text(i)))
+		r.numberUIDs()
+	}
+	poll := func(sink deliver.Sink) {
+		r.account.Deliver[0].Sink = sink
+		r.poll()
+		r.numberUIDs()
+		r.advance(time.Hour)
+	}
+	archive, archived := r.newMaildir("archive")
+	if several {
+		r.account.Deliver = append(r.account.Deliver, archive)
+	}
+	home := r.account.Deliver[0].Sink
+	add(1)
+	add(2)
+	r.account.MaxMessages = 1
+	batches := 0
+	poll(wrapBatches(oneByOne{home}, func(b deliver.Batch) deliver.Batch {
+		if batches++; batches == 1 {
+			return b
+		}
+		return hookedBatch{b, hooks{commit: commitUnreported}}
+	}))
+	if early {
+		add(3)
+	}
+	poll(unreachable{home})
+	if !early {
+		add(3)
+		poll(unreachable{home})
+	}
+	for range 3 {
+		poll(home)
+	}
+	want := []string{text(1), text(2), text(3)}
+	r.expectDelivered(want...)
+	if several {
+		expectMail(t, "the archive", archived(), want...)
+	}
+	r.expectMaildropEmpty()
 }

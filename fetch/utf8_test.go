@@ -15,9 +15,10 @@ import (
 // international is a message with letters beyond ASCII in its header (RFC 6532).
 const international = "From: Jürgen <jürgen@bücher.example>\r\nSubject: Grüße\r\n\r\nHallo\r\n"
 
-// withUTF8 has the server give such a message as it is only to who has asked for that
-// before the login, and another in its place, or none, to who has not (RFC 6856 §2.1).
-func (r *rig) withUTF8(surrogate string) {
+// addUTF8Message adds that message to the maildrop. The server sends it as it is only to a
+// client that has asked for UTF8 before the login, and surrogate, or a refusal if that is
+// empty, to any other (RFC 6856 §2.1).
+func (r *rig) addUTF8Message(surrogate string) {
 	var mu sync.Mutex
 	asked := map[int]bool{} // by session
 	instead := func(x *pop3test.Exchange) {
@@ -43,50 +44,48 @@ func (r *rig) withUTF8(surrogate string) {
 	r.drop.Add("u1", []byte(international))
 }
 
-// A message with UTF-8 in its header comes as the server has it, and not as a server
-// turns it into ASCII for those who do not ask; nor does it stay there for ever.
-func TestUTF8(t *testing.T) {
+// A message with UTF-8 in its header is delivered as the server has it.
+func TestUTF8MessageIsDeliveredAsItIs(t *testing.T) {
 	for _, mechanism := range []string{"plain", "user"} {
 		for _, surrogate := range []string{"", "From: <invalid@internationalized-address.invalid>\r\n\r\nHallo\r\n"} {
 			r := newRig(t, pop3test.Behaviour{Without: []string{"PIPELINING"}})
 			r.account.Auth = []string{mechanism}
-			r.withUTF8(surrogate)
-			r.succeed()
-			r.expect(strings.ReplaceAll(international, "\r\n", "\n"))
-			r.expectEmpty()
+			r.addUTF8Message(surrogate)
+			r.mustPoll()
+			r.expectDelivered(strings.ReplaceAll(international, "\r\n", "\n"))
+			r.expectMaildropEmpty()
 		}
 	}
 }
 
-// A server that announces UTF8, and refuses it, is polled as one that does not.
+// A server that announces UTF8 and refuses it is polled without.
 func TestUTF8Refused(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	want := r.fill(1)
 	r.server.Order(pop3test.On("UTF8", func(x *pop3test.Exchange) { x.Reply = strings.NewReader("-ERR not now\r\n") }))
-	if s := r.succeed(); s.Fetched != 1 {
+	if s := r.mustPoll(); s.Fetched != 1 {
 		t.Errorf("fetched %d", s.Fetched)
 	}
-	r.expect(want...)
+	r.expectDelivered(want...)
 }
 
-// Nobody asks for UTF8 where the server does not announce it, nor before the
-// connection is encrypted: then STLS might be refused.
+// UTF8 is not asked for where it is not announced, nor before STLS, which might be refused
+// then.
 func TestUTF8NotAsked(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{Without: []string{"UTF8"}})
-	r.succeed()
-	if log := r.commands(); slices.Contains(log, "UTF8") {
+	r.mustPoll()
+	if log := r.newCommands(); slices.Contains(log, "UTF8") {
 		t.Errorf("said %q", log)
 	}
-	r, _ = secure(t, fetch.StartTLS, pop3test.Behaviour{}, pop3test.CertOptions{})
-	r.succeed()
-	log := r.commands()
+	r, _ = newTLSRig(t, fetch.StartTLS, pop3test.Behaviour{}, pop3test.CertOptions{})
+	r.mustPoll()
+	log := r.newCommands()
 	if slices.Index(log, "STLS") < 0 || slices.Index(log, "UTF8") < slices.Index(log, "STLS") {
 		t.Errorf("said %q", log)
 	}
 }
 
-// Over UTF8 the connection breaks, and no login fails: the password was not shown yet, and
-// nobody is to check it.
+// A connection that breaks over UTF8 is not a failed login: the password was not sent yet.
 func TestUTF8BreaksOff(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{})
 	want := r.fill(1)
@@ -99,6 +98,6 @@ func TestUTF8BreaksOff(t *testing.T) {
 		t.Errorf("hint: %s", hint)
 	}
 	r.server.ClearFaults()
-	r.succeed()
-	r.expect(want...)
+	r.mustPoll()
+	r.expectDelivered(want...)
 }

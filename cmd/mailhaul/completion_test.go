@@ -18,6 +18,8 @@ defaults: { deliver: home, server: pop.example.com, user: me, password_env: X }
 accounts: { work: {}, window: {}, home: {} }
 `
 
+// A command line is completed by commands, options, their values, and names from the
+// configuration. ":files" has the shell complete file names.
 func TestCompletion(t *testing.T) {
 	path := configFile(t, completionConfig)
 	t.Setenv("MAILHAUL_CONFIG", path)
@@ -112,7 +114,7 @@ func TestCompletionInShells(t *testing.T) {
 			t.Parallel()
 			cmd := exec.Command(servertest.Program(t, shell.name), shell.start...)
 			cmd.Dir = filepath.Dir(path)
-			// What a shell reads, and what it leaves, is not the user's.
+			// The shell reads no files of the user, and writes none.
 			cmd.Env = append(os.Environ(), "MAILHAUL_CONFIG="+path, "HOME="+cmd.Dir, "PS1=> ", "HISTFILE=", "INPUTRC=",
 				"XDG_CONFIG_HOME=", "XDG_DATA_HOME=", "XDG_CACHE_HOME=", "XDG_RUNTIME_DIR="+cmd.Dir)
 			term := ttytest.Start(t, cmd, 100, 30)

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// configFile writes a configuration, in a folder of its own.
+// configFile writes a configuration to a folder of its own.
 func configFile(t *testing.T, format string, args ...any) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "config.yaml")

@@ -35,7 +35,7 @@ func TestExitCode(t *testing.T) {
 	}
 }
 
-// Every class that a poll can end in has a code, and a worse one another.
+// Every class of a poll has an exit code of its own, and a word in status.
 func TestEveryClassHasACode(t *testing.T) {
 	seen := map[int]bool{}
 	for c := fetch.ClassFine; c <= fetch.ClassMachine; c++ {
@@ -50,20 +50,23 @@ func TestEveryClassHasACode(t *testing.T) {
 	}
 }
 
+// A panic is a bug, and ends with its own exit code.
 func TestPanicIsExit70(t *testing.T) {
 	var out strings.Builder
-	code := run(t.Context(), []string{"mailhaul", "--version"}, stdio{out: panics{}, err: &out})
+	code := run(t.Context(), []string{"mailhaul", "--version"}, stdio{out: panicWriter{}, err: &out})
 	if code != exitInternal || !strings.Contains(out.String(), "bug in mailhaul") {
 		t.Errorf("code %d, output %q", code, out.String())
 	}
 }
 
-// panics is a writer that does.
-type panics struct{}
+// panicWriter is a writer that panicWriter.
+type panicWriter struct{}
 
-func (panics) Write([]byte) (int, error) { panic("no paper") }
+func (panicWriter) Write([]byte) (int, error) { panic("no paper") }
 
-func TestComplain(t *testing.T) {
+// An error is printed with its hint. No error, and a result that was reported already,
+// print nothing.
+func TestPrintError(t *testing.T) {
 	var out strings.Builder
 	printError(stdio{err: &out}, usagef("do this", "that is wrong"))
 	printError(stdio{err: &out}, nil)

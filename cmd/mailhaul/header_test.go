@@ -7,7 +7,9 @@ import (
 	"unicode"
 )
 
-func TestReadHeading(t *testing.T) {
+// readMessageHeader decodes the fields that list shows, and makes them harmless for a
+// terminal.
+func TestReadMessageHeader(t *testing.T) {
 	date := time.Date(2026, 11, 28, 15, 0, 0, 0, time.UTC)
 	for name, test := range map[string]struct {
 		header string
@@ -32,8 +34,8 @@ func TestReadHeading(t *testing.T) {
 	}
 }
 
-// Nothing of a message reaches a terminal but one line of text.
-func FuzzReadHeading(f *testing.F) {
+// Of a message header, only one line of printable text reaches a terminal.
+func FuzzReadMessageHeader(f *testing.F) {
 	f.Add("From: =?utf-8?q?=1B[2J?= <a@b>\nSubject: =?utf-8?b?4oCu?=\n x\n\n")
 	f.Add("Subject: =?utf-7?q?+ABs-?= =?iso-2022-jp?b?GyRC?=\n\n")
 	f.Fuzz(func(t *testing.T, header string) {

@@ -14,9 +14,9 @@ import (
 
 const module = "github.com/mailhaul/mailhaul/"
 
-// mayImport is who may import whom, inside the module. Arrows point down,
-// never sideways: a package that is not here may import nothing of ours, and
-// a sink is what sinkMayImport says. Under cmd everything may be imported.
+// mayImport lists which packages of the module a package may import. A package that is not
+// listed may import none, and sinkMayImport is the list of each sink. Below cmd every
+// package may be imported.
 var mayImport = map[string][]string{
 	"fetch":                       {"deliver", "deliver/envelope", "deliver/filter", "fetch/state", "pop3proto", "pop3proto/channel", "pop3proto/kpop", "pop3proto/mech"},
 	"pop3proto":                   {"pop3proto/mask"},
@@ -32,11 +32,11 @@ var mayImport = map[string][]string{
 	"fetch/discover":              {"pop3proto"},
 }
 
-// sinkMayImport holds for every other package below deliver.
+// sinkMayImport is the list of every other package below deliver.
 var sinkMayImport = []string{"deliver", "deliver/durable", "deliver/envelope", "deliver/spool", "deliver/remote", "deliver/program"}
 
-// testsOfMayImport is what the test files of one package may import besides:
-// the tests of whole polls deliver into real sinks.
+// testsOfMayImport lists what else the tests of a package may import: the tests of whole
+// polls deliver into real sinks.
 var testsOfMayImport = map[string][]string{
 	"fetch": {"deliver/imap", "deliver/maildir", "deliver/mbox", "deliver/smtp", "deliver/remote", "deliver/spool", "deliver/durable"},
 	"fetch/modeltest": {
@@ -48,17 +48,18 @@ var testsOfMayImport = map[string][]string{
 	"deliver/imap":   {"pop3proto/mech"},
 }
 
-// foundations lie below deliver and are no sinks.
+// foundations are packages below deliver that are no sinks, and on which deliver may
+// build.
 var foundations = []string{"deliver/durable", "deliver/envelope"}
 
-// testsMayImport is what test files may import besides.
+// testsMayImport lists what else all tests may import.
 var testsMayImport = []string{
 	"testdata", "pop3proto/channel", "pop3proto/channel/channeltest", "pop3proto/pop3test", "pop3proto/servertest", "deliver/delivertest", "deliver/durable/durabletest", "deliver/program/playtest", "fetch/oauth/oauthtest", "fetch/discover/discovertest",
 }
 
-// onlyUnder is where modules of others may be imported. Logging, flags and
-// YAML stop at cmd: packages report, cmd speaks. "tests" are test files and
-// the packages that are made for them.
+// onlyUnder says where packages of other modules may be imported. Logging, flags and YAML
+// are for cmd only: other packages report, and cmd speaks. "tests" are test files and
+// packages that are made for them.
 var onlyUnder = map[string]string{
 	"github.com/rs/zerolog":             "cmd/mailhaul",
 	"github.com/urfave/cli":             "cmd/mailhaul",
@@ -75,12 +76,13 @@ var onlyUnder = map[string]string{
 	"github.com/mailhaul/mailhaul/cmd/": "cmd/mailhaul",
 }
 
-// goPackage is what `go list -json` says of a package.
+// goPackage is what `go list -json` prints of a package.
 type goPackage struct {
 	ImportPath                         string
 	Imports, TestImports, XTestImports []string
 }
 
+// No package imports another one that mayImport and onlyUnder do not allow.
 func TestImportDirections(t *testing.T) {
 	out, err := exec.Command("go", "list", "-json=ImportPath,Imports,TestImports,XTestImports", module+"...").Output()
 	if err != nil {
@@ -115,7 +117,7 @@ func TestImportDirections(t *testing.T) {
 	}
 }
 
-// TestImportRule sees that the rule refuses what it is there to refuse.
+// TestImportRule checks that allowed refuses what it must.
 func TestImportRule(t *testing.T) {
 	for _, c := range []struct {
 		from, to  string
@@ -170,6 +172,7 @@ func allowed(from, to string, test bool) bool {
 	return slices.Contains(list, own)
 }
 
+// under reports whether pkg is root or below it.
 func under(pkg, root string) bool {
 	return pkg == root || strings.HasPrefix(pkg, root+"/")
 }

@@ -17,14 +17,14 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
-// mailhaulWithDNS is mailhaul where init asks the name server at $TEST_DNS.
+// mailhaulWithDNS is mailhaul with an init that asks the name server at $TEST_DNS.
 func mailhaulWithDNS() {
 	std := stdio{in: os.Stdin, out: os.Stdout, err: os.Stderr}
 	std.finder = discover.Finder{Resolver: discovertest.Resolver(os.Getenv("TEST_DNS"))}
 	os.Exit(run(context.Background(), os.Args, std))
 }
 
-// newcomer is somebody without a configuration, and a server.
+// newcomer is a home folder without a configuration, and the server of its owner.
 type newcomer struct {
 	t    *testing.T
 	home string
@@ -64,13 +64,13 @@ func (n *newcomer) command(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// start runs mailhaul init in a terminal, which no path of a test's is too long for.
+// start runs mailhaul init in a terminal that is wide enough for every path.
 func (n *newcomer) start(args ...string) *ttytest.Terminal {
 	return ttytest.Start(n.t, n.command("mailhaul-dns", append([]string{"init"}, args...)...), 400, 60)
 }
 
-// nothing fails the test if anything was written.
-func (n *newcomer) nothing() {
+// expectNothingWritten fails the test if there is a file in the home folder.
+func (n *newcomer) expectNothingWritten() {
 	n.t.Helper()
 	if entries, err := os.ReadDir(n.home); err != nil || len(entries) > 0 {
 		n.t.Errorf("there are %v, %v", entries, err)
@@ -83,7 +83,7 @@ func (n *newcomer) port() int {
 	return p
 }
 
-// TestInit is the way from a mail address to a mail on the disk.
+// TestInit goes all the way from a mail address to a mail on the disk.
 func TestInit(t *testing.T) {
 	n := newNewcomer(t)
 	n.dns.SRV("pop3s", "example.org", "localhost.", n.port(), 0)
@@ -140,7 +140,8 @@ func TestInit(t *testing.T) {
 	}
 }
 
-// TestInitAsksForServer is about an address whose server cannot be found.
+// If no server is found for the address, init asks for one. Wrong answers are explained
+// and asked again.
 func TestInitAsksForServer(t *testing.T) {
 	n := newNewcomer(t)
 	term := n.start("ada@example.org")
@@ -179,8 +180,7 @@ func TestInitAsksForServer(t *testing.T) {
 	}
 }
 
-// TestInitAsksForTLS is about a server that speaks another TLS than is usual on its
-// port.
+// If the server does not speak the TLS that its port suggests, init asks which it is.
 func TestInitAsksForTLS(t *testing.T) {
 	n := newNewcomer(t)
 	n.pop.Close()
@@ -202,7 +202,8 @@ func TestInitAsksForTLS(t *testing.T) {
 	term.Exit()
 }
 
-// TestInitLater writes what does not work yet, and says what to begin with.
+// A configuration whose login failed can be written all the same; init then says what to
+// do first.
 func TestInitLater(t *testing.T) {
 	n := newNewcomer(t)
 	term := n.start("--server", n.pop.Addr(), "--password-command", "echo wrong", "--maildir", "Maildir", "--keep", "forever", "ada@example.org")
@@ -215,7 +216,8 @@ func TestInitLater(t *testing.T) {
 	}
 }
 
-// TestInitForged does not believe the DNS that the mail is elsewhere.
+// A server that is known from DNS alone is not trusted with the password: init asks, and
+// with --yes it fails.
 func TestInitForged(t *testing.T) {
 	n := newNewcomer(t)
 	n.dns.SRV("pop3s", "example.org", "localhost.", n.port(), 0)
@@ -233,14 +235,13 @@ func TestInitForged(t *testing.T) {
 	if code := term.Exit(); code != exitRetry {
 		t.Errorf("exit code %d", code)
 	}
-	if n.pop.Sessions() != 2 { // greeted, to see the certificate; nobody logged in
+	if n.pop.Sessions() != 2 { // each greeted, for the certificate; nobody logged in
 		t.Errorf("%d connections", n.pop.Sessions())
 	}
-	n.nothing()
+	n.expectNothingWritten()
 }
 
-// TestInitInterrupted leaves no file behind, and a terminal that shows what is
-// typed.
+// ^C at any question leaves no file, and a terminal with its echo switched on.
 func TestInitInterrupted(t *testing.T) {
 	n := newNewcomer(t)
 	for _, at := range []string{"User name", "Number", "Password", "Folder", "forever"} {
@@ -261,12 +262,12 @@ func TestInitInterrupted(t *testing.T) {
 		if screen := term.Screen(); !strings.Contains(screen, " echo ") || !strings.Contains(screen, "nothing was written") {
 			t.Errorf("^C at %s leaves\n%s", at, screen)
 		}
-		n.nothing()
+		n.expectNothingWritten()
 	}
 }
 
-// TestInitOAuth has the client of a provider asked for, and does not write
-// over the secret of another.
+// With --oauth, init asks for the client. It does not overwrite the file of another
+// client's secret.
 func TestInitOAuth(t *testing.T) {
 	n := newNewcomer(t)
 	dir := filepath.Join(n.home, ".config/mailhaul")

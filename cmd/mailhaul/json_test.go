@@ -12,7 +12,7 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// What a server calls its messages reaches no terminal by JSON, either.
+// JSON output escapes what could control a terminal.
 func TestJSONForTerminals(t *testing.T) {
 	const uid = "\u009b2J\x7f\x1b[2J\u202etxt.exe"
 	for name, write := range map[string]func(out *bytes.Buffer) error{

@@ -9,8 +9,7 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/servertest"
 )
 
-// TestCheckKPOP checks an account behind Kerberos, and says what that does
-// not protect.
+// Check reports on an account behind Kerberos, and that the mail is not encrypted.
 func TestCheckKPOP(t *testing.T) {
 	k := servertest.NewRealm(t)
 	t.Setenv("KRB5_CONFIG", k.File("krb5.conf"))

@@ -19,7 +19,7 @@ var update = flag.Bool("update", false, "write the manual pages anew")
 
 const root = "../.."
 
-// pages returns the manual pages as they should be, by their files.
+// pages returns the manual pages as they should be, by file.
 func pages(t *testing.T) map[string]string {
 	t.Helper()
 	example, err := os.ReadFile(root + "/config.example.yaml")
@@ -32,7 +32,7 @@ func pages(t *testing.T) map[string]string {
 	}
 }
 
-// exitTable returns the exit codes that the README tells of.
+// exitTable returns the exit codes that the README lists.
 func exitTable(t *testing.T) (all []manual.Exit) {
 	t.Helper()
 	readme, err := os.ReadFile(root + "/README.md")
@@ -48,6 +48,7 @@ func exitTable(t *testing.T) (all []manual.Exit) {
 	return all
 }
 
+// The manual pages in docs are up to date.
 func TestManual(t *testing.T) {
 	for path, want := range pages(t) {
 		if *update {
@@ -65,8 +66,7 @@ func TestManual(t *testing.T) {
 	}
 }
 
-// Both pages are without fault, and as the reader sees them they tell of every
-// command, option and key.
+// Both pages pass mandoc's lint, and name every command, option and key.
 func TestManualIsComplete(t *testing.T) {
 	mandoc := servertest.Program(t, "mandoc")
 	read := map[string]string{}
@@ -82,7 +82,7 @@ func TestManualIsComplete(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Bold is a letter over itself, italic one over a line.
+		// In bold a letter is printed over itself, in italics over a line.
 		read[filepath.Base(path)] = regexp.MustCompile(".\b").ReplaceAllString(string(out), "")
 	}
 

@@ -14,8 +14,8 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// A fetch does not wait for ever for who has locked the folder of metrics_file, and
-// says why the file is old. Whoever writes next has lost nothing.
+// If another program has locked the folder of metrics_file, a fetch gives up after a while
+// and says so. The next write has the numbers of both.
 func TestMetricsFolderLocked(t *testing.T) {
 	dir := t.TempDir()
 	store, err := state.Open(t.Context(), filepath.Join(dir, "state"))
@@ -57,7 +57,7 @@ func TestMetricsFolderLocked(t *testing.T) {
 		t.Fatal(err)
 	}
 	metrics.observe(poll)
-	metrics.save(time.Minute) // after the first, which goes on
+	metrics.save(time.Minute) // it waits for the first write, which is still going on
 	text, err := os.ReadFile(cfg.MetricsFile)
 	if err != nil || !strings.Contains(string(text), `mailhaul_fetched_messages_total{account="ada"} 6`) || said.Len() > 0 {
 		t.Errorf("it said %q, and the file has %s, %v", said.String(), text, err)

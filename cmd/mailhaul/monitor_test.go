@@ -8,14 +8,14 @@ import (
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/metrics"
 )
 
-// mute is a reporter of which a test takes no notice.
-type mute struct{ reporter }
+// silentReporter is a reporter that ignores notes.
+type silentReporter struct{ reporter }
 
-func (mute) note(string) {}
+func (silentReporter) note(string) {}
 
-// A new address for metrics may hold the old one.
+// The metrics can move to an address that includes the old one.
 func TestListenAtAllAddresses(t *testing.T) {
-	m := &monitor{out: mute{}, health: metrics.NewHealth(time.Now)}
+	m := &monitor{out: silentReporter{}, health: metrics.NewHealth(time.Now)}
 	if err := m.listen("127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	}

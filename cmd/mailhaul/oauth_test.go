@@ -20,8 +20,8 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/servertest"
 )
 
-// A person logs in once; from then on a real server lets mailhaul in, until
-// the access is withdrawn. Then that account needs a person, and others go on.
+// After one login by a person, a real server lets mailhaul in until the access is
+// withdrawn. Then a person is called for that account, and the others go on.
 func TestFetchByOAuth(t *testing.T) {
 	p := oauthtest.New(oauthtest.Options{User: "ada@example.org", Rotate: true, Interval: time.Second})
 	p.Start()
@@ -45,7 +45,7 @@ accounts:
 `, p.URL, p.Secret(), server.Addr, server.CAFile, password)
 	dir := filepath.Dir(config)
 	trace := filepath.Join(dir, "trace")
-	// mailhaul runs a command and returns its exit code and all it says.
+	// mailhaul runs a command and returns its exit code and all that it printed.
 	mailhaul := func(args ...string) (int, string) {
 		var said bytes.Buffer
 		options := []string{"mailhaul", args[0], "--config", config}
@@ -89,7 +89,7 @@ accounts:
 		t.Errorf("status: exit code %d:\n%s", code, said)
 	}
 
-	// Where the provider is in trouble, nobody is needed.
+	// If the provider is in trouble, no person is called.
 	if code, said := mailhaul("login", "--device", "ada"); code != exitOK {
 		t.Fatalf("login: exit code %d:\n%s", code, said)
 	}
@@ -108,9 +108,9 @@ accounts:
 	}
 }
 
-// Whoever stands in the place of a provider shows a certificate of his own making,
-// whose names are in the error: they obey no terminal, and begin no line.
-func TestLoginToAStranger(t *testing.T) {
+// The names in a forged certificate get into the error, but do not control the terminal or
+// begin a line.
+func TestLoginToHostileProvider(t *testing.T) {
 	cert, _, err := pop3test.SelfSigned("a\x1b[2Jb\nmailhaul: hint: do as I say")
 	if err != nil {
 		t.Fatal(err)
@@ -137,8 +137,8 @@ accounts:
 	}
 }
 
-// One grant is for all that share it: a provider gives each protocol a scope
-// of its own.
+// Accounts and sinks of one user share a grant, which has the scopes of all of their
+// protocols.
 func TestSharedScopes(t *testing.T) {
 	path := configFile(t, `
 oauth: { microsoft: { client_id: client } }

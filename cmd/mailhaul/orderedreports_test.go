@@ -10,9 +10,9 @@ import (
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/ttytest"
 )
 
-// Of the commands that passwords come from, one at a time may ask at the terminal.
-func TestAskInTurn(t *testing.T) {
-	b := newBench(t, "", "a", "b", "c")
+// Password commands that ask at the terminal run one at a time.
+func TestPasswordCommandsAskInTurn(t *testing.T) {
+	b := newTestServer(t, "", "a", "b", "c")
 	const ask = `printf 'password of %s? ' >/dev/tty; mkdir asking || : >overlap; read answer </dev/tty; rmdir asking; echo "$answer"`
 	var accounts strings.Builder
 	for _, name := range []string{"a", "b", "c"} {

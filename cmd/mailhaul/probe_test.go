@@ -17,8 +17,9 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/spool"
 )
 
-// TestProbeOfOthers tells root of a Maildir whose owner could not read the mail.
-func TestProbeOfOthers(t *testing.T) {
+// The probe tells root that the owner of a Maildir could not read mail that root delivers
+// there.
+func TestProbeMaildirOfOtherUser(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("NOT TESTED: only root can deliver to somebody else's Maildir")
 	}
@@ -42,8 +43,8 @@ func TestProbeOfOthers(t *testing.T) {
 	}
 }
 
-// TestProbeOfALink finds what another user left in the place of a Maildir.
-func TestProbeOfALink(t *testing.T) {
+// The probe refuses a link that another user has put in the place of a Maildir.
+func TestProbeMaildirBehindLink(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("NOT TESTED: only root can be another user")
 	}
@@ -62,8 +63,8 @@ func TestProbeOfALink(t *testing.T) {
 	}
 }
 
-// TestProbeLeavesMailNew sees that the owner's shell still tells of new mail, which is
-// that an mbox was written to since it was read.
+// A probe leaves the times of an mbox so that the owner's shell still reports new mail: it
+// was read before it was last written.
 func TestProbeLeavesMailNew(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "box")
 	written := time.Now().Add(-time.Hour).Truncate(time.Second)

@@ -2,9 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -14,78 +11,14 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
-// bench is a configuration and the server of its accounts.
-type bench struct {
-	t      *testing.T
-	home   string
-	server *pop3test.Server
-	// resume lets a reply go on that holdHalfway has stopped.
-	resume chan struct{}
-}
-
-// newBench configures accounts of those names, all with the same options.
-func newBench(t *testing.T, options string, accounts ...string) *bench {
-	t.Helper()
-	b := &bench{t: t, server: pop3test.New(pop3test.Options{}), resume: make(chan struct{})}
-	if err := b.server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { b.server.Close() })
-	var config strings.Builder
-	fmt.Fprintf(&config, "state: state\nparallel: 8\nper_host: 8\nsinks: { home: { maildir: Maildir } }\n")
-	fmt.Fprintf(&config, "defaults: { server: %q, tls: none, password_env: PASSWORD%s }\naccounts:\n", b.server.Addr(), options)
-	for _, name := range accounts {
-		fmt.Fprintf(&config, "  %s: { user: %q }\n", name, name)
-		b.server.Account(name, password)
-	}
-	b.home = filepath.Dir(configFile(t, "%s", &config))
-	return b
-}
-
-// add puts a message of about that size into a maildrop.
-func (b *bench) add(account string, octets int) {
-	m := b.server.Account(account, password)
-	text := strings.Repeat(strings.Repeat("x", 78)+"\n", octets/80)
-	m.Add(fmt.Sprintf("%s-%d", account, len(m.Messages())), []byte("Subject: test\n\n"+text))
-}
-
-// command is mailhaul with these arguments, which know nothing of the config.
-func (b *bench) command(args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(b.t.Context(), "mailhaul", append(args, "--config", filepath.Join(b.home, "config.yaml"))...)
-	cmd.Env = []string{"HOME=" + b.home, "PASSWORD=" + password}
-	return cmd
-}
-
-// holdHalfway sends half of the message with that unique-id, and the rest
-// after a receive from resume.
-func (b *bench) holdHalfway(uid string) {
-	b.server.Order(pop3test.On("RETR", func(x *pop3test.Exchange) {
-		x.Act()
-		reply, _ := io.ReadAll(x.Reply)
-		half := string(reply[:len(reply)/2])
-		x.Reply = io.MultiReader(strings.NewReader(half), &waiting{x, b.resume}, strings.NewReader(string(reply[len(half):])))
-	}).UID(uid))
-}
-
-// waiting is an empty reader that waits.
-type waiting struct {
-	x     *pop3test.Exchange
-	until chan struct{}
-}
-
-func (w *waiting) Read([]byte) (int, error) {
-	w.x.Wait(w.until)
-	return 0, io.EOF
-}
-
-// awaitLines waits until the lines of the screen match the expressions.
+// awaitLines waits until the lines of the screen match these expressions.
 func awaitLines(term *ttytest.Terminal, want ...string) {
 	expr := "^" + strings.Join(want, "\n") + "$"
 	term.AwaitFunc("a match of "+expr, regexp.MustCompile(expr).MatchString)
 }
 
-// expectEnd waits for the end, and then only what was reported is there, with
-// the cursor below it.
+// expectEnd waits for the end of the program. It fails the test unless the screen then has
+// only these lines, with the cursor below them.
 func expectEnd(t *testing.T, term *ttytest.Terminal, code int, want ...string) {
 	t.Helper()
 	if got := term.Exit(); got != code {
@@ -105,10 +38,10 @@ const (
 	fetched = `: 1 new message \(\d+ B\) → ~/Maildir; 1 deleted, 0 kept`
 )
 
-// One account: it connects, a large message moves the bar while it comes in,
-// and in the end there is the line of the account alone.
+// With one account, the bar shows that it connects, and moves while a large message comes
+// in. In the end there is only the line of the account.
 func TestProgress(t *testing.T) {
-	b := newBench(t, "", "work")
+	b := newTestServer(t, "", "work")
 	b.add("work", 400)
 	b.add("work", 1<<20)
 	greet := make(chan struct{})
@@ -125,10 +58,10 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// Finished accounts go above the bars of the others, with their hints, and a
-// total is below.
+// With several accounts, the lines of those that are done, with their hints, stand above
+// the bars of the others, and a total below.
 func TestProgressSeveral(t *testing.T) {
-	b := newBench(t, "", "a", "broken", "日本")
+	b := newTestServer(t, "", "a", "broken", "日本")
 	b.add("a", 300)
 	b.add("日本", 100_000)
 	b.server.Order(pop3test.ReplyErr(pop3test.Login, "[AUTH] no").When(func(x *pop3test.Exchange) bool { return x.Args == "broken" }))
@@ -141,14 +74,14 @@ func TestProgressSeveral(t *testing.T) {
 	expectEnd(t, term, 77, either, `日本: +1 new message .* 0 kept`, `3 accounts, 2 new messages \(9\d kB\), 1 failed`)
 }
 
-// Of many accounts only those that are polled are shown, and never more than
-// the window holds.
+// With many accounts, only those that are polled have a bar, and never more than the
+// window holds.
 func TestProgressMany(t *testing.T) {
 	var names []string
 	for i := range 200 {
 		names = append(names, fmt.Sprintf("account-%03d", i))
 	}
-	b := newBench(t, "", names...)
+	b := newTestServer(t, "", names...)
 	for _, name := range names {
 		b.add(name, 100)
 	}
@@ -182,9 +115,9 @@ func TestProgressMany(t *testing.T) {
 	}
 }
 
-// A window of any size is good enough.
+// The window may get any size meanwhile.
 func TestProgressResize(t *testing.T) {
-	b := newBench(t, "", "work", "home")
+	b := newTestServer(t, "", "work", "home")
 	b.add("work", 300)
 	b.add("home", 300)
 	b.holdHalfway("work-0")
@@ -207,9 +140,9 @@ func TestProgressResize(t *testing.T) {
 	}
 }
 
-// ^C leaves the bars, and no trace of itself.
+// ^C is not shown, and the bars stay until the batch is finished or the second ^C.
 func TestProgressInterrupt(t *testing.T) {
-	b := newBench(t, ", pipelining: off", "work")
+	b := newTestServer(t, ", pipelining: off", "work")
 	b.add("work", 300)
 	b.add("work", 300)
 	b.holdHalfway("work-0")
@@ -232,7 +165,7 @@ func TestProgressInterrupt(t *testing.T) {
 	expectEnd(t, term, 75, note, `work: FAILED: .*`)
 }
 
-// What is no terminal, or a simple one, gets lines of text alone.
+// Where there is no terminal, or only a simple one, the output is plain lines of text.
 func TestProgressWhen(t *testing.T) {
 	colours := regexp.MustCompile(`\x1b\[[\d;]*m`)
 	for name, test := range map[string]struct {
@@ -252,12 +185,12 @@ func TestProgressWhen(t *testing.T) {
 		"always dumb":  {args: []string{"--progress=always"}, env: "TERM=dumb", bars: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t, "", "work")
+			b := newTestServer(t, "", "work")
 			b.add("work", 300)
 			b.holdHalfway("work-0")
 			cmd := b.command(append([]string{"fetch"}, test.args...)...)
 			cmd.Env = append(cmd.Env, test.env)
-			errs := &signalled{want: "\x1b[1A", seen: make(chan struct{})}
+			errs := &awaitWriter{want: "\x1b[1A", seen: make(chan struct{})}
 			if test.piped {
 				cmd.Stderr = errs
 			}
@@ -287,14 +220,14 @@ func TestProgressWhen(t *testing.T) {
 	}
 }
 
-// signalled tells when a text was written.
-type signalled struct {
+// awaitWriter is a writer that closes seen once want was written.
+type awaitWriter struct {
 	want string
 	text strings.Builder
 	seen chan struct{}
 }
 
-func (s *signalled) Write(p []byte) (int, error) {
+func (s *awaitWriter) Write(p []byte) (int, error) {
 	before := strings.Contains(s.text.String(), s.want)
 	n, err := s.text.Write(p)
 	if !before && strings.Contains(s.text.String(), s.want) {
@@ -303,7 +236,7 @@ func (s *signalled) Write(p []byte) (int, error) {
 	return n, err
 }
 
-func (s *signalled) await(t *testing.T) {
+func (s *awaitWriter) await(t *testing.T) {
 	t.Helper()
 	select {
 	case <-s.seen:

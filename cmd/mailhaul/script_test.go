@@ -21,17 +21,17 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"mailhaul": main, "mailhaul-crashing": crashing, "mailhaul-dns": mailhaulWithDNS, "xdg-open": browser, "connect": connect})
+	testscript.Main(m, map[string]func(){"mailhaul": main, "mailhaul-crashing": mainWithPanic, "mailhaul-dns": mailhaulWithDNS, "xdg-open": browser, "connect": connect})
 }
 
-// password is that of every account in the scripts. It must never be seen.
+// password is the password of every account in the scripts. No output may contain it.
 const password = "hunter2"
 
-// The scripts run this test binary as mailhaul, against servers in the test's
-// own process.
+// TestScripts runs the scripts in testdata. They run this test binary as mailhaul, against
+// servers in the process of the test.
 func TestScripts(t *testing.T) {
-	// Programs are started as by a shell, also under nohup: what is caught here they have
-	// by default.
+	// Under nohup SIGHUP is ignored, which programs inherit. If it is caught here, they
+	// start with the default, as from a shell.
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	t.Cleanup(func() { signal.Stop(hangups) })
@@ -78,8 +78,8 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// noSecrets looks for the password, and for what OAuth gave, in all that was
-// left behind but the files that are there to hold them.
+// noSecrets fails the script if the password, or a secret of OAuth, is in a file that is
+// not meant to hold it.
 func noSecrets(env *testscript.Env) {
 	secrets := secretsOf(env.Values[providers{}])
 	err := filepath.WalkDir(env.WorkDir, func(path string, d os.DirEntry, err error) error {
@@ -101,8 +101,8 @@ func noSecrets(env *testscript.Env) {
 	}
 }
 
-// exits CODE PROGRAM ARG… runs a program, which must end with that code and
-// print no secret.
+// exits CODE PROGRAM ARG… runs a program, which must end with that code and print no
+// secret.
 func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exits CODE PROGRAM ARG…")
@@ -125,8 +125,8 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// config FILE… puts the values of ${VARIABLES} into files, and makes them
-// readable for their owner only.
+// expand is config FILE…: it replaces ${VARIABLES} in files, and lets only their owner
+// read them.
 func expand(ts *testscript.TestScript, _ bool, args []string) {
 	for _, arg := range args {
 		path := ts.MkAbs(arg)
@@ -136,8 +136,7 @@ func expand(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// mails DIR N checks that the Maildir DIR has N new messages and nothing in
-// tmp.
+// mails DIR N checks that the Maildir DIR has N new messages, and none in tmp.
 func mails(ts *testscript.TestScript, _ bool, args []string) {
 	for _, sub := range []struct {
 		name, want string
@@ -152,8 +151,7 @@ func mails(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// lock FILE holds an fcntl lock on a file until the script ends, as a mail
-// reader would.
+// lock FILE holds an fcntl lock on a file until the script ends, as a mail reader does.
 func lock(ts *testscript.TestScript, _ bool, args []string) {
 	f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_RDWR|os.O_CREATE, 0o600)
 	ts.Check(err)
@@ -170,7 +168,7 @@ func private(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// appears FILE TEXT waits until a program that is running has written TEXT.
+// appears FILE TEXT waits until a running program has written TEXT to FILE.
 func appears(ts *testscript.TestScript, _ bool, args []string) {
 	ctx := deadline(ts)
 	for ctx.Err() == nil {
@@ -183,7 +181,8 @@ func appears(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Fatalf("%q did not appear in %s", args[1], args[0])
 }
 
-// signal NAME FILE sends a signal to the process whose number is in a file.
+// sendSignal is signal NAME FILE: it sends a signal to the process whose number is in a
+// file.
 func sendSignal(ts *testscript.TestScript, _ bool, args []string) {
 	pid, err := strconv.Atoi(strings.TrimSpace(ts.ReadFile(args[1])))
 	ts.Check(err)
@@ -194,7 +193,8 @@ func sendSignal(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(unix.Kill(pid, number))
 }
 
-// deadline is for what must happen at once; a test that waits for it fails.
+// deadline returns a context for what must happen at once. A test that is still waiting at
+// its end fails.
 func deadline(ts *testscript.TestScript) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), testDeadline)
 	ts.Defer(cancel)

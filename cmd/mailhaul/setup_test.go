@@ -12,7 +12,7 @@ import (
 	"github.com/mailhaul/mailhaul/cmd/mailhaul/internal/config"
 )
 
-// The file that a newcomer gets has the shape of the README's.
+// The file that init writes looks like the one in the README.
 func TestSetupText(t *testing.T) {
 	s := setup{
 		path: "/home/me/.config/mailhaul/config.yaml", name: "work", server: "pop.example.com:110", tls: config.TLSStart,
@@ -47,14 +47,14 @@ accounts:
 	}
 }
 
-// Whatever somebody types is in the file as it was typed, or is refused.
+// Whatever is typed is in the file as it was typed, or is refused.
 func FuzzSetup(f *testing.F) {
 	for _, s := range []string{"me", "~", "null", "- x", "a: b", "a #b", "#", `"'\`, "{a}", "[x]", "@me", "*x", "&x", "!x", "%x", "`x`", "x:", "0123", "yes", "é", "<>&", "\u2028", "a,b", "|", "?", "\x7f", "=", "<<", "..."} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		if !utf8.ValidString(text) {
-			return // a prompt takes none
+			return // a prompt does not accept it
 		}
 		s := setup{path: "/c.yaml", user: text, passwordCommand: "x"}
 		cfg, err := s.parse()
@@ -70,7 +70,8 @@ func FuzzSetup(f *testing.F) {
 	})
 }
 
-// A file that cannot be written leaves none behind.
+// If the configuration cannot be written, the file of the password is not left behind
+// either.
 func TestSetupWrite(t *testing.T) {
 	dir := t.TempDir()
 	s := setup{path: filepath.Join(dir, "config.yaml"), typed: password}.withPlaceholders()

@@ -5,6 +5,7 @@ import (
 	"time"
 )
 
+// The speed is measured over the last seconds, and the time left follows from it.
 func TestSpeed(t *testing.T) {
 	var s speed
 	now := time.Unix(1_700_000_000, 0)
@@ -19,13 +20,13 @@ func TestSpeed(t *testing.T) {
 	}
 	s.measure(1000, now)
 	expect("", "")
-	s.measure(1000, now.Add(time.Millisecond)) // too soon to tell
+	s.measure(1000, now.Add(time.Millisecond)) // too soon to measure
 	expect("", "")
 	s.measure(1000+10<<10, now.Add(time.Second))
 	expect("10 kB/s", "1:43")
 	s.measure(1000+20<<10, now.Add(2*time.Second))
 	expect("10 kB/s", "1:43")
-	// It takes a while to believe that nothing comes any more.
+	// The speed falls slowly when nothing comes any more.
 	s.measure(1000+20<<10, now.Add(3*time.Second))
 	expect("7.2 kB/s", "2:23")
 	s.measure(1000+20<<10, now.Add(time.Minute))

@@ -27,7 +27,7 @@ defaults: { server: localhost, user: me, password_env: X }
 accounts: { work: {}, office: {} }
 `
 
-// A person at a terminal is asked, and only a yes is one.
+// state forget at a terminal asks, and only "y" or "yes" is a yes.
 func TestConfirm(t *testing.T) {
 	for _, test := range []struct {
 		name, keys string
@@ -46,7 +46,7 @@ func TestConfirm(t *testing.T) {
 			t.Parallel()
 			config := configFile(t, workConfig)
 			folder := filepath.Join(filepath.Dir(config), "state")
-			adopted(t, folder)
+			adoptOne(t, folder)
 
 			term := ttytest.Start(t, exec.Command("mailhaul", "state", "forget", "-c", config, "work"), 80, 24)
 			term.Await("Forget the account work? [y/N]")
@@ -67,9 +67,9 @@ func TestConfirm(t *testing.T) {
 	}
 }
 
-// What is promised for an account could not be told from what is left behind by
-// another of its old name.
-func TestRenameOfWhatIsOnItsWay(t *testing.T) {
+// An account with an open promise cannot be renamed: what its sink has left behind would
+// no longer be known as the account's.
+func TestRenameWithOpenPromise(t *testing.T) {
 	config := configFile(t, workConfig)
 	store, err := state.Open(t.Context(), filepath.Join(filepath.Dir(config), "state"))
 	if err != nil {
@@ -89,8 +89,8 @@ func TestRenameOfWhatIsOnItsWay(t *testing.T) {
 	}
 }
 
-// adopted makes a state in which one message of the account work was adopted.
-func adopted(t *testing.T, dir string) {
+// adoptOne makes a state in which one message of the account work was adoptOne.
+func adoptOne(t *testing.T, dir string) {
 	t.Helper()
 	store, err := state.Open(t.Context(), dir)
 	if err != nil {
@@ -102,8 +102,8 @@ func adopted(t *testing.T, dir string) {
 	}
 }
 
-// Another account's sink that is broken is no reason not to forget.
-func TestForgetBesideABrokenSink(t *testing.T) {
+// A broken sink of another account does not keep an account from being forgotten.
+func TestForgetBesideBrokenSink(t *testing.T) {
 	file := configFile(t, `
 state: state
 sinks: { home: { maildir: Maildir }, broken: { maildir: file/Maildir } }
@@ -111,7 +111,7 @@ defaults: { server: localhost, user: me, password_env: X }
 accounts: { work: { deliver: home }, office: { deliver: broken } }
 `)
 	dir := filepath.Dir(file)
-	adopted(t, filepath.Join(dir, "state"))
+	adoptOne(t, filepath.Join(dir, "state"))
 	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -122,8 +122,9 @@ accounts: { work: { deliver: home }, office: { deliver: broken } }
 	}
 }
 
-// dying is a file system whose user dies in the middle of a write to a file.
-type dying struct {
+// crashingFS is a file system that fails for good in the middle of a write to the file
+// path, as if the process had died.
+type crashingFS struct {
 	durable.FS
 	path string
 	dead *bool
@@ -131,7 +132,7 @@ type dying struct {
 
 var errDead = errors.New("dead")
 
-func (d dying) OpenFile(name string, flag int, perm fs.FileMode) (durable.File, error) {
+func (d crashingFS) OpenFile(name string, flag int, perm fs.FileMode) (durable.File, error) {
 	if *d.dead {
 		return nil, errDead
 	}
@@ -139,7 +140,7 @@ func (d dying) OpenFile(name string, flag int, perm fs.FileMode) (durable.File, 
 	return dyingFile{f, d}, err
 }
 
-func (d dying) Remove(name string) error {
+func (d crashingFS) Remove(name string) error {
 	if *d.dead {
 		return errDead
 	}
@@ -148,7 +149,7 @@ func (d dying) Remove(name string) error {
 
 type dyingFile struct {
 	durable.File
-	dying
+	crashingFS
 }
 
 func (f dyingFile) WriteAt(p []byte, off int64) (int, error) {
@@ -167,9 +168,9 @@ func (f dyingFile) Truncate(size int64) error {
 	return f.File.Truncate(size)
 }
 
-// What a crash has torn in an mbox is completed before what that takes is swept
-// away with the account, by whichever of the sinks.
-func TestForgetWhatIsTorn(t *testing.T) {
+// A message that a crash has torn in an mbox is completed before its spool file is removed
+// with the account.
+func TestForgetAccountWithTornMessage(t *testing.T) {
 	file := configFile(t, `
 state: state
 sinks:
@@ -184,8 +185,8 @@ accounts: { work: { server: localhost, user: me, password_env: X, deliver: box }
 `)
 	dir := filepath.Dir(file)
 	folder, path := filepath.Join(dir, "state"), filepath.Join(dir, "mbox")
-	adopted(t, folder)
-	system := dying{durable.OS, path, new(bool)}
+	adoptOne(t, folder)
+	system := crashingFS{durable.OS, path, new(bool)}
 	sink, err := mbox.New(path, mbox.Options{FS: system, Spool: spool.New(filepath.Join(folder, "spool"), system)})
 	if err != nil {
 		t.Fatal(err)
@@ -215,9 +216,9 @@ accounts: { work: { server: localhost, user: me, password_env: X, deliver: box }
 	}
 }
 
-// By a message that is gone a poll sees that unique-ids have moved. Once it is
-// forgotten, each message is looked at.
-func TestForgetWhatIsGone(t *testing.T) {
+// A poll sees by a missing message that unique-ids have moved. Once that message is
+// forgotten, the others are in doubt.
+func TestForgetMissingMessage(t *testing.T) {
 	for uid, inDoubt := range map[string]bool{"gone": true, "missing": true, "kept": false} {
 		file := configFile(t, `
 state: state
@@ -255,7 +256,7 @@ accounts: { work: {} }
 	}
 }
 
-// Of very many accounts that are remembered, some are named to whoever mistyped one.
+// Of very many accounts in the state, the hint for a wrong name lists some.
 func TestRememberedOfMany(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "state")
 	store, err := state.Open(t.Context(), folder)
@@ -274,8 +275,8 @@ func TestRememberedOfMany(t *testing.T) {
 	}
 }
 
-// Of thousands of accounts that have left the configuration, a few are named.
-func TestManyStrangers(t *testing.T) {
+// Of thousands of accounts that are no longer in the configuration, some are named.
+func TestManyUnconfiguredAccounts(t *testing.T) {
 	var all []state.Account
 	for i := range 2000 {
 		all = append(all, state.Account{Name: fmt.Sprintf("former-%04d", i), Messages: 1})
@@ -287,9 +288,9 @@ func TestManyStrangers(t *testing.T) {
 	}
 }
 
-// A file of state export may be somebody else's work: what it says obeys no terminal,
-// begins no line of ours, and hides nothing before the import is confirmed.
-func TestImportOfAStranger(t *testing.T) {
+// A file for state import may be made by somebody else: no text in it controls the
+// terminal or begins a line of output.
+func TestImportOfHostileFile(t *testing.T) {
 	config := configFile(t, workConfig)
 	file := filepath.Join(filepath.Dir(config), "file")
 	const lines = `{"mailhaul":"state","version":3}

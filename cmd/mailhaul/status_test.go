@@ -8,7 +8,7 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// A refused message is told of with how long that has been going on.
+// Status says for how long a refused message has been tried.
 func TestTrouble(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	before := func(d time.Duration) int64 { return now.Add(-d).Unix() }

@@ -12,6 +12,7 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
+// The table fits 80 columns whatever the names, and problems follow it.
 func TestStatusTable(t *testing.T) {
 	now := time.Date(2026, 11, 28, 16, 0, 0, 0, time.UTC)
 	at := func(ago time.Duration) int64 { return now.Add(-ago).Unix() }
@@ -53,7 +54,8 @@ busy: 1 message on the server that could not be delivered
 	}
 }
 
-func TestStatusSumUp(t *testing.T) {
+// The summary of many accounts names those that are not well, and no more than twenty.
+func TestStatusSummary(t *testing.T) {
 	now := time.Date(2026, 11, 28, 16, 0, 0, 0, time.UTC)
 	well := func(name string, minutes int64) state.Status {
 		return state.Status{Account: name, Last: &state.Poll{Ended: now.Unix() - 60*minutes, Result: "fine"}}
@@ -80,6 +82,7 @@ func TestStatusSumUp(t *testing.T) {
 	}
 }
 
+// The history lists the last polls, and draws the messages of the last 30 days.
 func TestHistory(t *testing.T) {
 	now := time.Date(2026, 11, 28, 16, 0, 0, 0, time.Local)
 	today := state.DayOf(now)
@@ -90,7 +93,7 @@ func TestHistory(t *testing.T) {
 			{Started: now.Unix() - 360, Ended: now.Unix() - 60, Result: "retry"},
 		},
 		days: []state.Day{
-			{Day: today - 30, Fetched: 1000}, // too long ago
+			{Day: today - 30, Fetched: 1000}, // before the 30 days
 			{Day: today - 29, Fetched: 1}, {Day: today - 10, Fetched: 35}, {Day: today - 9, Polls: 3},
 			{Day: today, Fetched: 70, Bytes: 1 << 20},
 		},
@@ -107,7 +110,7 @@ work: the last 2 polls
 	}
 }
 
-func TestSpark(t *testing.T) {
+func TestSparkline(t *testing.T) {
 	for want, numbers := range map[string][]int{
 		"▁▁":       {0, 0},
 		"▁█":       {0, 1},
@@ -117,5 +120,56 @@ func TestSpark(t *testing.T) {
 		if got := sparkline(numbers); got != want {
 			t.Errorf("%v: %s, want %s", numbers, got, want)
 		}
+	}
+}
+
+// Numbers of any size leave the table within 80 columns.
+func TestStatusFits80Columns(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	many := 1_234_567
+	st := state.Status{
+		Account: strings.Repeat("long", 16), Fetched: many, Kept: 99_999, Waiting: many,
+		Last: &state.Poll{Ended: now.Unix() - 59*60, Result: "person"},
+	}
+	var out strings.Builder
+	writeStatus(&out, []state.Status{st, {Account: "ada"}}, now)
+	for line := range strings.Lines(out.String()) {
+		if n := len([]rune(strings.TrimSuffix(line, "\n"))); n > 80 {
+			t.Errorf("%d columns: %s", n, line)
+		}
+	}
+}
+
+// Failed polls, open deliveries and refused messages are described, with hints.
+func TestStatusNamesWhatNeedsAttention(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	st := state.Status{
+		Account: "work", Schedule: state.Schedule{LastSuccess: now.Unix() - 3*86400}, Open: 2,
+		Last: &state.Poll{Ended: now.Unix() - 60, Result: "person", Error: "login refused", Hint: "check the password"},
+		Refused: []state.Row{
+			{UID: "a\x1b", Size: 2048, Reason: "no \x1b[2J", Tries: 2, NextTry: now.Unix() + 7200},
+			{UID: "b", Size: 1, Reason: "bad", Tries: 1, NextTry: now.Unix() - 1},
+			{UID: "\x00digest of a mail", Size: 1, Reason: "bad"},
+		},
+	}
+	var out strings.Builder
+	writeTrouble(&out, st, now)
+	want := `
+work: FAILED 1 minute ago: login refused
+  hint: check the password
+  last success: 3 days ago
+
+work: 2 messages in delivery: a fetch is under way, or was cut off and the next one settles it
+
+work: 3 messages on the server that could not be delivered
+  "a\x1b" (2.0 kB): no ?[2J
+    tried 2 times, next try in 2 hours
+  "b" (1 B): bad
+    tried 1 time, tried again by the next fetch
+  a message without a unique-id, no-uid:646967657374206f662061206d61696c (1 B): bad
+  the next fetch tries them after mailhaul state retry work
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Error(diff)
 	}
 }

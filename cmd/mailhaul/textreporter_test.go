@@ -6,12 +6,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/mailhaul/mailhaul/fetch"
-	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
+// The line of a finished poll says what was fetched, deleted and left, or why it failed.
 func TestFinishedLine(t *testing.T) {
 	began := time.Unix(1_700_000_000, 0)
 	failure := errors.New("the cable is cut")
@@ -69,7 +67,7 @@ func TestFinishedLine(t *testing.T) {
 	}
 }
 
-// Accounts whose turn did not come when a run was ended have not failed.
+// Accounts that were not polled before the run ended do not count as failed.
 func TestTotal(t *testing.T) {
 	began := time.Unix(1_700_000_000, 0)
 	failed := fetch.Summary{Started: began, Err: errors.New("the cable is cut"), Class: fetch.ClassRetry}
@@ -97,21 +95,7 @@ func TestTotal(t *testing.T) {
 	}
 }
 
-func TestColour(t *testing.T) {
-	for _, test := range []struct {
-		terminal bool
-		noColour string
-		want     string
-	}{{true, "", "\x1b[31mx\x1b[0m"}, {true, "1", "x"}, {false, "", "x"}} {
-		t.Setenv("NO_COLOR", test.noColour)
-		t.Setenv("TERM", "xterm")
-		if got := painter(test.terminal)(red, "x"); got != test.want {
-			t.Errorf("%+v: got %q", test, got)
-		}
-	}
-}
-
-// A message is called by its unique-id, if it has one.
+// Messages are named by their unique-ids, if they have any.
 func TestMessageOf(t *testing.T) {
 	at := time.Date(2026, 11, 23, 9, 0, 0, 0, time.Local)
 	for want, e := range map[string]fetch.Event{
@@ -124,115 +108,5 @@ func TestMessageOf(t *testing.T) {
 		if _, got := describeEvent(e); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
-	}
-}
-
-// A server's text must not reach the terminal as anything but text.
-func TestClean(t *testing.T) {
-	if got := clean("a\x1b[2Jb\rc\n\u009bd\x7fé\xff"); got != "a?[2Jb?c; ?d?é?" {
-		t.Errorf("got %q", got)
-	}
-}
-
-func TestWords(t *testing.T) {
-	for n, want := range map[int64]string{
-		0: "0 B", 1023: "1023 B", 1024: "1.0 kB", 10 << 10: "10 kB", 1000 << 10: "1.0 MB", 5 << 40: "5.0 TB", 1 << 62: "4194304 TB",
-	} {
-		if got := size(n); got != want {
-			t.Errorf("size(%d) = %q, want %q", n, got, want)
-		}
-	}
-	for d, want := range map[time.Duration]string{
-		time.Second: "1 second", 119 * time.Minute: "1 hour", 47 * time.Hour: "47 hours", 48 * time.Hour: "2 days",
-	} {
-		if got := span(d); got != want {
-			t.Errorf("span(%v) = %q, want %q", d, got, want)
-		}
-	}
-}
-
-func TestOptionsFirst(t *testing.T) {
-	for args, want := range map[string]string{
-		"mailhaul":                                "mailhaul",
-		"mailhaul --version":                      "mailhaul --version",
-		"mailhaul fetch work -v":                  "mailhaul fetch -v work",
-		"mailhaul fetch work --config f home -q":  "mailhaul fetch --config f -q work home",
-		"mailhaul fetch work --config=f home":     "mailhaul fetch --config=f work home",
-		"mailhaul fetch work -- -odd -v":          "mailhaul fetch -- work -odd -v",
-		"mailhaul explain weird -- -x":            "mailhaul explain -- weird -x",
-		"mailhaul state forget weird -y -- -x":    "mailhaul state forget -y -- weird -x",
-		"mailhaul fetch -- work":                  "mailhaul fetch -- work",
-		"mailhaul fetch work home --log-format":   "mailhaul fetch --log-format work home",
-		"mailhaul demo --clean --into somewhere":  "mailhaul demo --clean --into somewhere",
-		"mailhaul status work --json -c f - home": "mailhaul status --json -c f work - home",
-		"mailhaul fetsh work -v":                  "mailhaul fetsh work -v",
-		"mailhaul fetch work -q --help":           "mailhaul fetch --help",
-		"mailhaul fetch -nq work":                 "mailhaul fetch -n -q work",
-		"mailhaul fetch work -nvc f home":         "mailhaul fetch -n -v -c f work home",
-		"mailhaul fetch work -cn f":               "mailhaul fetch -cn work f",
-		"mailhaul fetch -nc=f work":               "mailhaul fetch -nc=f work",
-		"mailhaul fetch -nx work":                 "mailhaul fetch -nx work",
-		"mailhaul fetch -keep --nq -":             "mailhaul fetch -keep --nq -",
-		"mailhaul fetch --log-format -nq":         "mailhaul fetch --log-format -nq",
-		"mailhaul fetch -- -nq":                   "mailhaul fetch -- -nq",
-		"mailhaul fetch -nh work":                 "mailhaul fetch --help",
-		"mailhaul state forget -yc f work":        "mailhaul state forget -y -c f work",
-		"mailhaul fetch -- work -h":               "mailhaul fetch -- work -h",
-		"mailhaul help -h fetch":                  "mailhaul help -h fetch",
-		"mailhaul --help fetch":                   "mailhaul help fetch",
-		"mailhaul --version fetch":                "mailhaul --version",
-	} {
-		if got := strings.Join(moveOptionsFirst(newApp(stdio{}), strings.Fields(args)), " "); got != want {
-			t.Errorf("%s became %s, want %s", args, got, want)
-		}
-	}
-}
-
-func TestStatusFits80Columns(t *testing.T) {
-	now := time.Unix(1_700_000_000, 0)
-	many := 1_234_567
-	st := state.Status{
-		Account: strings.Repeat("long", 16), Fetched: many, Kept: 99_999, Waiting: many,
-		Last: &state.Poll{Ended: now.Unix() - 59*60, Result: "person"},
-	}
-	var out strings.Builder
-	writeStatus(&out, []state.Status{st, {Account: "ada"}}, now)
-	for line := range strings.Lines(out.String()) {
-		if n := len([]rune(strings.TrimSuffix(line, "\n"))); n > 80 {
-			t.Errorf("%d columns: %s", n, line)
-		}
-	}
-}
-
-func TestStatusNamesWhatNeedsAttention(t *testing.T) {
-	now := time.Unix(1_700_000_000, 0)
-	st := state.Status{
-		Account: "work", Schedule: state.Schedule{LastSuccess: now.Unix() - 3*86400}, Open: 2,
-		Last: &state.Poll{Ended: now.Unix() - 60, Result: "person", Error: "login refused", Hint: "check the password"},
-		Refused: []state.Row{
-			{UID: "a\x1b", Size: 2048, Reason: "no \x1b[2J", Tries: 2, NextTry: now.Unix() + 7200},
-			{UID: "b", Size: 1, Reason: "bad", Tries: 1, NextTry: now.Unix() - 1},
-			{UID: "\x00digest of a mail", Size: 1, Reason: "bad"},
-		},
-	}
-	var out strings.Builder
-	writeTrouble(&out, st, now)
-	want := `
-work: FAILED 1 minute ago: login refused
-  hint: check the password
-  last success: 3 days ago
-
-work: 2 messages in delivery: a fetch is under way, or was cut off and the next one settles it
-
-work: 3 messages on the server that could not be delivered
-  "a\x1b" (2.0 kB): no ?[2J
-    tried 2 times, next try in 2 hours
-  "b" (1 B): bad
-    tried 1 time, tried again by the next fetch
-  a message without a unique-id, no-uid:646967657374206f662061206d61696c (1 B): bad
-  the next fetch tries them after mailhaul state retry work
-`
-	if diff := cmp.Diff(want, out.String()); diff != "" {
-		t.Error(diff)
 	}
 }

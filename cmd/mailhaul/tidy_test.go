@@ -13,8 +13,8 @@ import (
 // maxLines is how long a Go file may get before it is split.
 const maxLines = 600
 
-// unwanted must not be in any file of the repository. The patterns are
-// written so that they do not match themselves.
+// unwanted must not be in any file of the repository. The patterns are written so that
+// they do not match themselves.
 var unwanted = []struct {
 	what    string
 	pattern *regexp.Regexp
@@ -24,7 +24,7 @@ var unwanted = []struct {
 	{"a host of a package registry", regexp.MustCompile(`(proxy|sum)\.golang\.|deb\.debian\.`)},
 }
 
-// TestTidy looks at every file that git has or would take.
+// TestTidy checks every file that git has or would take.
 func TestTidy(t *testing.T) {
 	root := moduleRoot(t)
 	list := exec.Command("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
@@ -36,11 +36,11 @@ func TestTidy(t *testing.T) {
 	seen := 0
 	for _, name := range strings.Split(strings.Trim(string(out), "\x00"), "\x00") {
 		if strings.HasPrefix(name, "testdata/messages/") {
-			continue // other people's words
+			continue // mail of other people
 		}
 		text, err := os.ReadFile(filepath.Join(root, name))
 		if os.IsNotExist(err) {
-			continue // deleted, and not yet committed
+			continue // deleted, but not committed yet
 		} else if err != nil {
 			t.Fatal(err)
 		}

@@ -10,7 +10,9 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable"
 )
 
-func TestTune(t *testing.T) {
+// The number of processors and GOGC depend on the number of polls, and a sync to a disk
+// gives mailhaul a second processor. What the environment sets stays.
+func TestTuneRuntime(t *testing.T) {
 	processorsBefore, percentBefore, availableBefore := runtime.GOMAXPROCS(0), debug.SetGCPercent(100), maxProcessors
 	t.Cleanup(func() {
 		runtime.GOMAXPROCS(processorsBefore)

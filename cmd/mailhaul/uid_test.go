@@ -8,6 +8,8 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
+// A message is found by its unique-id, as it is or as it is shown, and by a beginning that
+// no other one has.
 func TestFindMessage(t *testing.T) {
 	store, err := state.Open(t.Context(), filepath.Join(t.TempDir(), "state"))
 	if err != nil {
@@ -26,7 +28,7 @@ func TestFindMessage(t *testing.T) {
 	if err := store.Adopt(t.Context(), "work", adoptions); err != nil {
 		t.Fatal(err)
 	}
-	// What is shown finds the message again.
+	// A message is found by what displayUID shows.
 	for _, k := range keys {
 		if row, found, err := findMessage(t.Context(), store, "work", displayUID(k)); row.UID != k || !found {
 			t.Errorf("%q is shown as %s, by which %q was found, %v", k, displayUID(k), row.UID, err)

@@ -15,10 +15,11 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/servertest"
 )
 
-// installed is where the units look for mailhaul.
+// installed is the path of mailhaul in the units.
 const installed = "/usr/local/bin/mailhaul"
 
-// systemd accepts the units, and they leave mailhaul little to break out with.
+// systemd accepts the units, and rates what an attacker could do from inside them as
+// little.
 func TestUnits(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("NOT TESTED: systemd is for Linux")
@@ -64,8 +65,8 @@ func TestUnits(t *testing.T) {
 		if most == "" {
 			continue
 		}
-		// The exposure is 0 to 100.
-		// With POSIXLY_CORRECT options come first.
+		// The exposure that systemd-analyze prints goes from 0 to 100.
+		// With POSIXLY_CORRECT set, options must come first.
 		security := exec.Command(analyze, "--no-pager", "--offline=true", "--threshold="+most, "security", strings.Replace(path, "@ada", "@", 1))
 		if out, err := security.CombinedOutput(); err != nil {
 			t.Errorf("security of %s: %v: %s", unit, err, out)
@@ -73,7 +74,7 @@ func TestUnits(t *testing.T) {
 	}
 }
 
-// The command lines of the units and of the image are ones that mailhaul knows.
+// mailhaul knows the command lines of the units and of the image.
 func TestUnitCommands(t *testing.T) {
 	files, err := filepath.Glob("../../docs/systemd/*.service")
 	if err != nil || len(files) == 0 {
@@ -89,17 +90,18 @@ func TestUnitCommands(t *testing.T) {
 			t.Errorf("%s starts no mailhaul", file)
 			continue
 		}
-		knows(t, strings.Fields(string(m[1])))
+		expectKnownCommand(t, strings.Fields(string(m[1])))
 	}
 	m := regexp.MustCompile(`(?m)^CMD \[(.*)\]$`).FindStringSubmatch(containerfile(t))
 	if m == nil {
 		t.Fatal("the image has no command")
 	}
-	knows(t, strings.Split(strings.ReplaceAll(m[1], `"`, ""), ", "))
+	expectKnownCommand(t, strings.Split(strings.ReplaceAll(m[1], `"`, ""), ", "))
 }
 
-// knows runs a command line without the configuration that it would need.
-func knows(t *testing.T, args []string) {
+// expectKnownCommand runs a command line without a configuration, and fails the test
+// unless that is all that is wrong.
+func expectKnownCommand(t *testing.T, args []string) {
 	t.Helper()
 	t.Setenv("MAILHAUL_CONFIG", filepath.Join(t.TempDir(), "none.yaml"))
 	var said bytes.Buffer
@@ -117,8 +119,8 @@ func containerfile(t *testing.T) string {
 	return string(text)
 }
 
-// The build command of the image makes a binary that needs nothing around it,
-// from what the image copies, and with the Go that go.mod wants.
+// The build command of the image makes a static binary, from the files that the image
+// copies, and with the version of Go in go.mod.
 func TestContainerfile(t *testing.T) {
 	text := containerfile(t)
 	m := regexp.MustCompile(`(?m)^RUN (.*go build .*) -o /mailhaul (\./cmd/mailhaul)$`).FindStringSubmatch(text)
@@ -133,7 +135,7 @@ func TestContainerfile(t *testing.T) {
 	if !strings.Contains(text, "golang:"+string(version)+"-") {
 		t.Errorf("it is not built with Go %s", version)
 	}
-	// A folder of the machine that is mounted there has none in it before the first fetch.
+	// A folder of the host that is mounted there is empty before the first fetch.
 	volume := regexp.MustCompile(`(?m)^VOLUME (\S+)$`).FindStringSubmatch(text)
 	if volume == nil || !strings.Contains(text, " TMPDIR="+volume[1]+" ") {
 		t.Error("TMPDIR is not what the volume is sure to have: its top")
@@ -159,7 +161,7 @@ func TestContainerfile(t *testing.T) {
 			}
 		}
 	}
-	// The go command knows a commit from a .git that is a folder.
+	// The go command sees the commit only if .git is a folder.
 	want := `^mailhaul \S+, go1\.`
 	if info, err := os.Stat("../../.git"); err == nil && info.IsDir() {
 		want = `^mailhaul \S+, commit [0-9a-f]{12}( \(modified\))?, go1\.`

@@ -11,8 +11,7 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
-// A configuration that is read again shares the sources of access tokens whose
-// clients have not changed.
+// After a reload, token sources of unchanged clients are kept.
 func TestSourcesOutliveReloads(t *testing.T) {
 	text := `
 state: state
@@ -59,7 +58,7 @@ accounts:
 	}
 }
 
-// IMAP sinks that say the same of server and login share connections, and no others.
+// IMAP sinks share connections if their server and login are the same, and only then.
 func TestSharedLogins(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.yaml")
 	pin := strings.Repeat("ab", 32)

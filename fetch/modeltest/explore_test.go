@@ -10,41 +10,43 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/durable/durabletest"
 )
 
-// model explores all that can happen from a beginning on.
+// model explores everything that may happen to an account from a beginning on.
 type model struct {
 	setting
-	seen   visits // at rest
-	passed visits // with a process at work
-	tally  tally
+	atRest  visits // worlds without a running process
+	running visits // worlds in which a process runs
+	tally   tally
 }
 
 // tally counts what was explored.
 type tally struct {
-	worlds  int // that a crash or an answer to QUIT left, all different
-	crashes int // whose outcomes were looked at
+	worlds  int // different ones, left by a crash or at the end of a poll
+	crashes int // kills and power cuts
 	polls   int
 }
 
-// visit is a world and how many moves were left.
+// visit is a world and the number of moves that were left.
 type visit struct {
 	world [sha256.Size]byte
 	moves int
 }
 
-// visits hold the most troubles that were left at a visit.
+// visits hold, for each world and number of moves left, the most faults that were left
+// when it was explored.
 type visits map[visit]int
 
-// visit reports whether there is anything new to see.
-func (vs visits) visit(w *world, troubles, moves int) bool {
+// visit reports whether the world has not been explored yet with as many faults left, and
+// notes that it is now.
+func (vs visits) visit(w *world, faults, moves int) bool {
 	v := visit{w.key(), moves}
-	if left, ok := vs[v]; ok && left >= troubles {
+	if left, ok := vs[v]; ok && left >= faults {
 		return false
 	}
-	vs[v] = troubles
+	vs[v] = faults
 	return true
 }
 
-// failure is a schedule that went wrong.
+// failure is a history that broke a promise.
 type failure struct {
 	err     error
 	history []string
@@ -55,9 +57,9 @@ func (f *failure) Error() string {
 	return fmt.Sprintf("%v, after\n%s\nwith, in the end,\n%s", f.err, strings.Join(f.history, "\n"), indent(f.tree))
 }
 
-// explore has up to so many troubles, crashes and bad answers to QUIT, and so
-// many moves befall an account.
-func (s setting) explore(troubles, moves int) (tally, error) {
+// explore explores all histories with at most so many faults, which are crashes and QUITs
+// that go wrong, and so many moves.
+func (s setting) explore(faults, moves int) (tally, error) {
 	disk := durabletest.New()
 	must(disk.Mkdir("/mail", 0o700))
 	must(disk.SyncDir("/"))
@@ -65,25 +67,26 @@ func (s setting) explore(troubles, moves int) (tally, error) {
 	for m := range s.messages {
 		w.drop = append(w.drop, m)
 	}
-	s.disk = new(seam)
-	m := &model{setting: s, seen: visits{}, passed: visits{}}
-	err := m.explore(w, troubles, moves)
+	s.disk = new(sharedDisk)
+	m := &model{setting: s, atRest: visits{}, running: visits{}}
+	err := m.explore(w, faults, moves)
 	return m.tally, err
 }
 
-func (m *model) explore(w *world, troubles, moves int) error {
-	if !m.seen.visit(w, troubles, moves) {
+// explore explores what may happen from w on.
+func (m *model) explore(w *world, faults, moves int) error {
+	if !m.atRest.visit(w, faults, moves) {
 		return nil
 	}
 	m.tally.worlds++
 
-	calm, err := m.live(w, disturbance{}, troubles, moves)
+	calm, err := m.explorePoll(w, disturbance{}, faults, moves)
 	if err != nil {
 		return err
 	}
-	if troubles > 0 {
+	if faults > 0 {
 		for _, q := range quits {
-			if _, err := m.live(w, disturbance{quit: q}, troubles-1, moves); err != nil {
+			if _, err := m.explorePoll(w, disturbance{quit: q}, faults-1, moves); err != nil {
 				return err
 			}
 		}
@@ -91,13 +94,13 @@ func (m *model) explore(w *world, troubles, moves int) error {
 	if moves == 0 {
 		return nil
 	}
-	for i := range m.place.moves {
-		move := &m.place.moves[i]
+	for i := range m.kind.moves {
+		move := &m.kind.moves[i]
 		for at := range len(calm.steps) + 1 {
-			if at > 0 && (move.between || !move.would(calm.steps[at-1].before)) {
+			if at > 0 && (move.between || !move.possible(calm.steps[at-1].before)) {
 				continue
 			}
-			if _, err := m.live(w, disturbance{move: move, at: at}, troubles, moves-1); err != nil {
+			if _, err := m.explorePoll(w, disturbance{move: move, at: at}, faults, moves-1); err != nil {
 				return err
 			}
 		}
@@ -105,20 +108,20 @@ func (m *model) explore(w *world, troubles, moves int) error {
 	return nil
 }
 
-// would reports whether there is something to do.
-func (v *move) would(w *world) bool { return v.do(w.fork()) }
+// possible reports whether the move has anything to do in w.
+func (v *move) possible(w *world) bool { return v.do(w.fork()) }
 
-// live runs a process to its end, and on to the end of all work, and then
-// looks at what a crash at each of its steps would have led to.
-func (m *model) live(w *world, d disturbance, troubles, moves int) (*run, error) {
-	d.last = troubles+moves == 0
+// explorePoll runs a process with the disturbance d, and polls until all work is done.
+// Then it explores what a crash before each step of the process would have led to.
+func (m *model) explorePoll(w *world, d disturbance, faults, moves int) (*run, error) {
+	d.last = faults+moves == 0
 	r, err := m.start(w, d)
 	m.tally.polls++
 	if err != nil {
 		return r, &failure{fmt.Errorf("a poll failed: %w", err), r.w.history, r.w.disk.Tree()}
 	}
-	if r.seen != nil {
-		return r, &failure{r.seen, r.w.history, r.w.disk.Tree()}
+	if r.violation != nil {
+		return r, &failure{r.violation, r.w.history, r.w.disk.Tree()}
 	}
 	if d.move != nil && !r.moved {
 		return r, nil
@@ -127,21 +130,21 @@ func (m *model) live(w *world, d disturbance, troubles, moves int) (*run, error)
 		return r, err
 	}
 	if d.quit != "" {
-		return r, m.explore(r.w, troubles, moves)
+		return r, m.explore(r.w, faults, moves)
 	}
 	for i, s := range r.steps {
 		if i+1 < d.at {
-			continue // as it was without the move
+			continue // explored without the move
 		}
-		if troubles == 0 || !m.passed.visit(s.before, troubles, moves) {
+		if faults == 0 || !m.running.visit(s.before, faults, moves) {
 			continue
 		}
 		for _, after := range s.before.crashes(fmt.Sprintf("step %d, %s", i+1, s.what)) {
 			m.tally.crashes++
-			if err := m.look(after, false); err != nil {
+			if err := m.check(after, false); err != nil {
 				return r, err
 			}
-			if err := m.explore(after, troubles-1, moves); err != nil {
+			if err := m.explore(after, faults-1, moves); err != nil {
 				return r, err
 			}
 		}
@@ -149,13 +152,14 @@ func (m *model) live(w *world, d disturbance, troubles, moves int) (*run, error)
 	return r, nil
 }
 
-// enough is the number of polls without trouble in which all must be done.
-const enough = 2
+// pollsToSettle is the number of polls without faults that must be enough to finish all
+// work.
+const pollsToSettle = 2
 
-// settle polls until nothing is left to do, and checks that all is well,
-// whether or not the power is cut then.
+// settle polls until nothing is left to do, and checks the result, also after a power cut
+// then.
 func (m *model) settle(w *world) error {
-	for range enough {
+	for range pollsToSettle {
 		if w.done() {
 			break
 		}
@@ -166,34 +170,35 @@ func (m *model) settle(w *world) error {
 		}
 		w = r.w
 	}
-	if err := m.look(w, true); err != nil {
+	if err := m.check(w, true); err != nil {
 		return err
 	}
-	if left, err := w.disk.ReadDir(m.place.staging); err == nil && len(left) > 0 {
+	if left, err := w.disk.ReadDir(m.kind.staging); err == nil && len(left) > 0 {
 		return &failure{errors.New("something is left where mail is staged"), w.history, w.disk.Tree()}
 	}
 	for disk := range w.disk.Fork().PowerCuts() {
 		v := w.fork()
 		v.disk = disk
-		v.happened("power cut in the end, leaving\n%s", indent(disk.Tree()))
-		if _, err := m.place.read(disk); err == errLocked {
-			// The lock is back, and the next poll, which need not know that
-			// the last one was followed by a power cut, has to see to it.
+		v.logf("power cut in the end, leaving\n%s", indent(disk.Tree()))
+		if _, err := m.kind.read(disk); err == errLocked {
+			// The power cut has brought the lock file back. The next poll must
+			// remove it, and need not know of the power cut.
 			r, err := m.start(v, disturbance{})
 			if err != nil {
 				return &failure{err, r.w.history, r.w.disk.Tree()}
 			}
 			v = r.w
 		}
-		if err := m.look(v, true); err != nil {
+		if err := m.check(v, true); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (m *model) look(w *world, end bool) error {
-	if err := w.check(m.place, m.messages, end); err != nil {
+// check returns a failure if w breaks a promise.
+func (m *model) check(w *world, end bool) error {
+	if err := w.check(m.kind, m.messages, end); err != nil {
 		return &failure{err, w.history, w.disk.Tree()}
 	}
 	return nil

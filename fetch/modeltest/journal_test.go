@@ -12,14 +12,14 @@ import (
 	"github.com/mailhaul/mailhaul/fetch/state"
 )
 
-// ledger is what a journal says: the part of package state that polls of one
-// account with one sink make use of.
+// ledger is the contents of a journal: the part of package state that polls of one account
+// with one sink use.
 type ledger struct {
 	rows map[string]state.Row
 	open []state.Promise
-	kept map[string]bool // landings, which may be noted again
-	rest state.Rest      // which any change of the rows ends
-	// deleting is when rows were Deleted that are in doubt.
+	kept map[string]bool // landings so far, which may be recorded again
+	rest state.Rest      // ended by any change of the rows
+	// deleting is the time at which the rows were Deleted whose deletion is in doubt, or 0.
 	deleting int64
 }
 
@@ -56,12 +56,12 @@ func (l *ledger) promise(ps []state.Promise) {
 		l.rows[p.UID] = row
 		l.close(p.UID)
 		delete(l.kept, p.UID)
-		p.Missing = 0 // which is the row's
+		p.Missing = 0 // it belongs to the row
 		l.open = append(l.open, p)
 	}
 }
 
-// close takes back an open promise, and reports whether there was one.
+// close closes an open promise, and reports whether there was one.
 func (l *ledger) close(uid string) bool {
 	n := len(l.open)
 	l.open = slices.DeleteFunc(l.open, func(p state.Promise) bool { return p.UID == uid })
@@ -163,24 +163,23 @@ func (l *ledger) keep(at int64, h state.Housekeeping) {
 	}
 }
 
-// journal is a file of records. A record is in the file at once, where a
-// process after a kill finds it, and durable when the call that wrote it
-// returns. A power cut takes any number of the last ones that are not durable.
-// It implements fetch.State.
+// journal is a file of records. A record is in the file at once, where the next process
+// finds it after a kill, and durable when the call that wrote it returns. A power cut
+// loses any number of the last records that are not durable. It implements fetch.State.
 type journal struct {
 	durable ledger
 	loose   []func(*ledger) // records that are not durable yet
 	// pending is the record that is being written.
 	pending func(*ledger)
-	// mark is told of each step before it is taken.
-	mark func(what string)
-	lies lies
+	// step is called before each step.
+	step   func(what string)
+	faults journalFaults
 }
 
-// lies are what a journal can get wrong.
-type lies struct {
-	promises bool // a promise is not durable when the call returns
-	open     bool // what is found is believed at once
+// journalFaults are mistakes that a journal can make.
+type journalFaults struct {
+	promiseNotSynced bool // Promise returns before the promise is durable
+	openNotSynced    bool // a new process does not make durable what it reads
 }
 
 var _ fetch.State = (*journal)(nil)
@@ -190,16 +189,16 @@ func newJournal() *journal {
 }
 
 func (j *journal) clone() *journal {
-	return &journal{durable: j.durable.clone(), loose: slices.Clone(j.loose), pending: j.pending, lies: j.lies}
+	return &journal{durable: j.durable.clone(), loose: slices.Clone(j.loose), pending: j.pending, faults: j.faults}
 }
 
-// Deliveries returns nothing: where there is one sink, a message that has
-// landed in it is owed to nobody.
+// Deliveries returns nothing: an account with one sink has no message that another sink
+// still needs.
 func (j *journal) Deliveries(context.Context, string, string) ([]state.Delivery, error) {
 	return nil, nil
 }
 
-// now is what the next process reads.
+// now returns what the next process reads.
 func (j *journal) now() ledger {
 	l := j.durable.clone()
 	for _, record := range j.loose {
@@ -208,7 +207,7 @@ func (j *journal) now() ledger {
 	return l
 }
 
-// written is what the journal says once the pending record is in it.
+// written returns what the journal says once the pending record is in it.
 func (j *journal) written() ledger {
 	l := j.now()
 	if j.pending != nil {
@@ -221,10 +220,10 @@ func (j *journal) sync() {
 	j.durable, j.loose = j.now(), nil
 }
 
-// begin opens the journal for a new process.
+// begin opens the journal in a new process.
 func (j *journal) begin() {
-	j.mark("open the journal")
-	if !j.lies.open {
+	j.step("open the journal")
+	if !j.faults.openNotSynced {
 		j.sync()
 	}
 }
@@ -242,16 +241,16 @@ func (j *journal) record(ctx context.Context, what string, change func(*ledger))
 		return err
 	}
 	j.pending = change
-	j.mark("journal " + what)
+	j.step("journal " + what)
 	j.pending = nil
 	j.loose = append(j.loose, change)
-	if what != "promises" || !j.lies.promises {
+	if what != "promises" || !j.faults.promiseNotSynced {
 		j.sync()
 	}
 	return nil
 }
 
-// crashes returns the journals that a crash now may leave.
+// crashes returns the journals that a kill, or a power cut, may leave now.
 func (j *journal) crashes(power bool) []*journal {
 	all := []*journal{j.clone()}
 	if j.pending != nil {
@@ -279,8 +278,8 @@ func (j *journal) Lease(context.Context, string) (*state.Lease, error) {
 	return new(state.Lease), nil
 }
 
-// Standing returns nothing of the server: the model's is asked anew, and wants
-// no pause.
+// Standing remembers nothing of the server: the capabilities of the model's server are
+// asked with each poll, and it wants no pauses.
 func (j *journal) Standing(context.Context, string) (state.Standing, error) {
 	l := j.now()
 	return state.Standing{Rest: l.rest, Open: len(l.open) > 0, Doubt: l.deleting != 0}, nil
@@ -350,13 +349,13 @@ func (j *journal) Keep(ctx context.Context, _ string, at int64, h state.Housekee
 	return j.write(ctx, "housekeeping", func(l *ledger) { l.keep(at, h) })
 }
 
-// Refuse is for messages that give trouble; those of the model give none.
+// Refuse is for messages that cannot be delivered, of which the model has none.
 func (j *journal) Refuse(_ context.Context, _ string, rs []state.Refusal) error {
 	return fmt.Errorf("a message was refused: %+v", rs)
 }
 
-// SavePoll notes the rest, and the end of doubt; what else it is told is for
-// status.
+// SavePoll records the rest, and whether deletions are still in doubt. The remaining fields
+// are for status only.
 func (j *journal) SavePoll(ctx context.Context, _ string, p state.Poll) error {
 	return j.record(ctx, "the poll", func(l *ledger) {
 		if p.Rest != nil {

@@ -6,37 +6,37 @@ import (
 	"testing"
 )
 
-// schedule bounds what is explored.
+// schedule bounds what is explored: at most so many faults and moves.
 type schedule struct {
 	messages, batch int
 	overlap         bool
-	troubles, moves int
+	faults, moves   int
 }
 
-// exhaustive asks for what takes minutes.
+// exhaustive asks for the schedules that take minutes.
 var exhaustive = os.Getenv("MAILHAUL_CRASH") == "full"
 
 var schedules = []schedule{
-	{messages: 1, batch: 1, troubles: 2},
-	{messages: 1, batch: 1, troubles: 1, moves: 1},
-	{messages: 2, batch: 2, troubles: 1},
-	{messages: 2, batch: 1, overlap: true, troubles: 1},
-	{messages: 1, batch: 1, troubles: 3},
-	{messages: 1, batch: 1, troubles: 2, moves: 1},
-	{messages: 1, batch: 1, troubles: 1, moves: 2},
-	{messages: 2, batch: 2, troubles: 2},
-	{messages: 2, batch: 2, troubles: 1, moves: 1},
-	{messages: 2, batch: 1, troubles: 2},
-	{messages: 2, batch: 1, overlap: true, troubles: 1, moves: 1},
-	{messages: 3, batch: 2, overlap: true, troubles: 1},
-	{messages: 3, batch: 1, overlap: true, troubles: 1},
+	{messages: 1, batch: 1, faults: 2},
+	{messages: 1, batch: 1, faults: 1, moves: 1},
+	{messages: 2, batch: 2, faults: 1},
+	{messages: 2, batch: 1, overlap: true, faults: 1},
+	{messages: 1, batch: 1, faults: 3},
+	{messages: 1, batch: 1, faults: 2, moves: 1},
+	{messages: 1, batch: 1, faults: 1, moves: 2},
+	{messages: 2, batch: 2, faults: 2},
+	{messages: 2, batch: 2, faults: 1, moves: 1},
+	{messages: 2, batch: 1, faults: 2},
+	{messages: 2, batch: 1, overlap: true, faults: 1, moves: 1},
+	{messages: 3, batch: 2, overlap: true, faults: 1},
+	{messages: 3, batch: 1, overlap: true, faults: 1},
 }
 
-// long reports whether a schedule takes more than a few seconds. The mbox sink
-// takes three times as many steps as the Maildir sink.
-func (c schedule) long(p *place) bool {
-	weight := c.messages * (c.troubles + c.moves)
-	return weight > 2 || p == mboxes && c.troubles > 1
+// long reports whether a schedule takes more than a few seconds. An mbox takes three times
+// as many steps as a Maildir.
+func (c schedule) long(p *sinkKind) bool {
+	weight := c.messages * (c.faults + c.moves)
+	return weight > 2 || p == mboxKind && c.faults > 1
 }
 
 func (c schedule) String() string {
@@ -44,25 +44,25 @@ func (c schedule) String() string {
 	if c.overlap {
 		order = "overlapped"
 	}
-	return fmt.Sprintf("%d messages in batches of %d, %s, %d troubles, %d moves",
-		c.messages, c.batch, order, c.troubles, c.moves)
+	return fmt.Sprintf("%d messages in batches of %d, %s, %d faults, %d moves",
+		c.messages, c.batch, order, c.faults, c.moves)
 }
 
-func (c schedule) setting(p *place, s sabotage) setting {
-	return setting{place: p, messages: c.messages, batch: c.batch, overlap: c.overlap, sabotage: s}
+func (c schedule) setting(p *sinkKind, s sabotage) setting {
+	return setting{kind: p, messages: c.messages, batch: c.batch, overlap: c.overlap, sabotage: s}
 }
 
-// Each message arrives exactly once, whole, and is then deleted, whatever
-// happens.
+// Whatever happens, each message is delivered whole and exactly once, and then deleted
+// from the server.
 func TestExactlyOnce(t *testing.T) {
-	for _, p := range both {
+	for _, p := range bothKinds {
 		for _, c := range schedules {
 			t.Run(p.name+"/"+c.String(), func(t *testing.T) {
 				t.Parallel()
 				if c.long(p) && !exhaustive {
 					t.Skip("MAILHAUL_CRASH=full explores it")
 				}
-				n, err := c.setting(p, sabotage{}).explore(c.troubles, c.moves)
+				n, err := c.setting(p, sabotage{}).explore(c.faults, c.moves)
 				if err != nil {
 					t.Error(err)
 				}
@@ -72,20 +72,20 @@ func TestExactlyOnce(t *testing.T) {
 	}
 }
 
-// The model notices whatever is left out.
+// The model notices each mistake.
 func TestSabotage(t *testing.T) {
 	for _, s := range sabotages {
-		for _, p := range s.places {
+		for _, p := range s.kinds {
 			t.Run(p.name+"/"+s.name, func(t *testing.T) {
 				t.Parallel()
 				c := s.needs
 				if c == (schedule{}) {
-					c = schedule{messages: 1, batch: 1, troubles: 1}
+					c = schedule{messages: 1, batch: 1, faults: 1}
 				}
-				if p == mboxes && c.troubles > 1 && !exhaustive {
+				if p == mboxKind && c.faults > 1 && !exhaustive {
 					t.Skip("MAILHAUL_CRASH=full explores it")
 				}
-				if _, err := c.setting(p, s).explore(c.troubles, c.moves); err != nil {
+				if _, err := c.setting(p, s).explore(c.faults, c.moves); err != nil {
 					t.Logf("%v: %v", c, err)
 					return
 				}

@@ -13,27 +13,28 @@ type quit string
 
 const (
 	confirmed  quit = "confirmed"
-	unanswered quit = "unanswered"            // it deletes, and hangs up
-	unheard    quit = "unheard"               // it hangs up before it has read it
+	unanswered quit = "unanswered"            // it deletes, and hangs up without a reply
+	unread     quit = "unheard"               // it hangs up before it has read QUIT
 	refused    quit = "refused"               // -ERR, and nothing is deleted
 	partial    quit = "refused for all but 1" // RFC 1939 §6: some may be deleted
-	restored   quit = "confirmed, and undone" // a server that rolls back
+	restored   quit = "confirmed, and undone" // it says +OK, and rolls back
 )
 
 // quits are the ways in which a QUIT goes wrong.
-var quits = []quit{unanswered, unheard, refused, partial, restored}
+var quits = []quit{unanswered, unread, refused, partial, restored}
 
-// server is the POP3 server of one process (RFC 1939). Connections are not
-// pipelined: all that matters of a session is what it deletes and when.
+// server is the POP3 server of one process (RFC 1939). It does not pipeline: all that
+// matters of a session is what it deletes, and when.
 type server struct {
 	w    *world
-	mark func(what string)
-	// quit is how the next QUIT is answered; later ones are confirmed.
+	step func(what string)
+	// quit is the outcome of the next QUIT that deletes; later ones are confirmed.
 	quit quit
-	// eager deletes what was retrieved, whether or not the client says so.
+	// eager deletes each message once it was retrieved, as no server may.
 	eager bool
 }
 
+// serve is one session.
 func (s *server) serve(conn net.Conn) {
 	defer conn.Close()
 	listed := slices.Clone(s.w.drop)
@@ -81,11 +82,11 @@ func (s *server) serve(conn net.Conn) {
 			reply("+OK")
 		case "QUIT":
 			if len(marked) == 0 {
-				return // nobody waits for the answer, and nothing hangs on it
+				return // the client does not wait for the reply
 			}
-			s.mark("QUIT")
+			s.step("QUIT")
 			if text := s.update(marked); text != "" {
-				s.mark("the answer to QUIT")
+				s.step("the answer to QUIT")
 				reply(text)
 			}
 			return
@@ -95,7 +96,7 @@ func (s *server) serve(conn net.Conn) {
 	}
 }
 
-// update does what QUIT brings about, and returns the answer if there is one.
+// update carries out QUIT, and returns the reply, or "" for none.
 func (s *server) update(marked []int) string {
 	how := s.quit
 	if len(marked) > 0 {
@@ -105,7 +106,7 @@ func (s *server) update(marked []int) string {
 	case unanswered:
 		s.remove(marked)
 		return ""
-	case unheard:
+	case unread:
 		return ""
 	case refused:
 		return "-ERR some deleted messages not removed"
@@ -126,8 +127,8 @@ func (s *server) remove(messages []int) {
 
 func uid(message int) string { return fmt.Sprintf("u%d", message) }
 
-// wire is a message as the server sends it. The lines that begin with From
-// are for mbox.
+// wire returns a message as the server sends it. Its line that begins with From is for
+// mbox.
 func wire(message int) string {
 	return fmt.Sprintf("Subject: %d\r\n\r\nFrom me\r\n%s", message, strings.Repeat("text\r\n", 3*message))
 }

@@ -12,37 +12,37 @@ import (
 
 // world is all that outlives a process.
 type world struct {
-	disk    *durabletest.FS
-	journal *journal
-	drop    []int    // the messages on the server
-	taken   []string // the messages that their owner has moved elsewhere
-	foreign int      // how many messages another program has delivered
-	now     time.Time
-	born    []birth  // files with a name of their own, in the order of creation
-	history []string // how it came to be
+	disk         *durabletest.FS
+	journal      *journal
+	drop         []int    // the messages on the server
+	taken        []string // the messages that their owner has moved elsewhere
+	foreign      int      // how many messages another program has delivered
+	now          time.Time
+	createdFiles []created // in the order of creation
+	history      []string  // what has happened
 }
 
-// birth is the unique part of a file's name.
-type birth struct {
+// created is the unique part of the name of a file.
+type created struct {
 	name string
 	at   time.Time
 }
 
-// fork returns the world as it would be now for another process.
+// fork returns a copy of the world for another process.
 func (w *world) fork() *world {
 	v := *w
 	v.disk, v.journal = w.disk.Fork(), w.journal.clone()
-	v.drop, v.taken, v.born = slices.Clone(w.drop), slices.Clone(w.taken), slices.Clip(w.born)
+	v.drop, v.taken, v.createdFiles = slices.Clone(w.drop), slices.Clone(w.taken), slices.Clip(w.createdFiles)
 	v.history = slices.Clip(w.history)
 	return &v
 }
 
-func (w *world) happened(format string, args ...any) {
+// logf adds an event to the history.
+func (w *world) logf(format string, args ...any) {
 	w.history = append(w.history, fmt.Sprintf(format, args...))
 }
 
-// key tells worlds apart that differ in anything but the random parts of
-// names and the way that led there.
+// key tells worlds apart by everything but the random parts of file names and the history.
 func (w *world) key() [sha256.Size]byte {
 	var b strings.Builder
 	b.WriteString(w.disk.Tree())
@@ -50,13 +50,13 @@ func (w *world) key() [sha256.Size]byte {
 		fmt.Fprintln(&b, line)
 	}
 	for disk := range w.disk.Fork().PowerCuts() {
-		b.WriteString(disk.Tree()) // the one that lost the most
+		b.WriteString(disk.Tree()) // the first one has lost the most
 		break
 	}
 	fmt.Fprintln(&b, w.journal.durable, len(w.journal.loose), w.journal.now(), w.journal.written())
 	fmt.Fprintln(&b, w.drop, w.taken, w.foreign)
 	var names []string
-	for _, f := range w.born {
+	for _, f := range w.createdFiles {
 		if strings.Contains(b.String(), f.name) {
 			names = append(names, f.name, fmt.Sprintf("<%d %v>", len(names), w.now.Sub(f.at)))
 		}
@@ -72,7 +72,7 @@ func (w *world) crashes(step string) []*world {
 	for _, j := range w.journal.crashes(false) {
 		v := w.fork()
 		v.journal = j
-		v.happened("killed before %s", step)
+		v.logf("killed before %s", step)
 		all = append(all, v)
 	}
 	seen := map[string]bool{}
@@ -85,7 +85,7 @@ func (w *world) crashes(step string) []*world {
 		for _, j := range w.journal.crashes(true) {
 			v := w.fork()
 			v.disk, v.journal = disk.Fork(), j.clone()
-			v.happened("power cut before %s, leaving\n%s", step, indent(disk.Tree()))
+			v.logf("power cut before %s, leaving\n%s", step, indent(disk.Tree()))
 			all = append(all, v)
 		}
 	}
@@ -99,12 +99,12 @@ func indent(s string) string {
 // done reports whether nothing is left to do.
 func (w *world) done() bool { return len(w.drop) == 0 && len(w.journal.now().open) == 0 }
 
-// check compares what a mail reader sees, and what the owner has taken, with
-// what was sent: every message whole and at most once, in the end each.
-func (w *world) check(p *place, messages int, end bool) error {
+// check returns an error unless every message is there, for the mail reader or already
+// taken by the owner, whole and at most once, and at the end exactly once.
+func (w *world) check(p *sinkKind, messages int, end bool) error {
 	visible, err := p.read(w.disk)
 	if err == errLocked && !end {
-		return nil // nobody can look now
+		return nil // a mail reader has to wait
 	}
 	if err != nil {
 		return fmt.Errorf("a reader cannot read: %w", err)
@@ -114,7 +114,7 @@ func (w *world) check(p *place, messages int, end bool) error {
 		count[m]++
 	}
 	for i := range messages {
-		m := canon(wire(i))
+		m := asRead(wire(i))
 		if n := count[m]; n > 1 || end && n == 0 {
 			return fmt.Errorf("message %d is there %d times", i, n)
 		}
@@ -133,8 +133,8 @@ func (w *world) check(p *place, messages int, end bool) error {
 	return nil
 }
 
-// canon is what a reader sees of a message in wire form.
-func canon(wire string) string { return strings.ReplaceAll(wire, "\r\n", "\n") }
+// asRead returns a message in wire form as a mail reader sees it.
+func asRead(wire string) string { return strings.ReplaceAll(wire, "\r\n", "\n") }
 
-// foreignMail is what another program delivers.
+// foreignMail is the message that another program delivers.
 const foreignMail = "Subject: other\n\nother\n"

@@ -4,8 +4,8 @@ package crashtest
 
 import "golang.org/x/sys/unix"
 
-// calls are the system calls that change what another process, the disk or
-// the server can see. Each is a point at which the program is killed.
+// calls are the system calls that change what another process, the disk or the server can
+// see. At each of them the program is killed.
 var calls = map[uint64]string{
 	unix.SYS_WRITE: "write", unix.SYS_WRITEV: "writev", unix.SYS_PWRITE64: "pwrite64", unix.SYS_PWRITEV: "pwritev",
 	unix.SYS_SENDTO: "sendto", unix.SYS_SENDMSG: "sendmsg", unix.SYS_CONNECT: "connect",
@@ -28,9 +28,9 @@ type call struct {
 	args   [6]uint64
 }
 
-// counts reports whether c is one of calls. Of those that open and lock, only
-// the ones that create, empty or lock count.
-func (c call) counts() bool {
+// isKillPoint reports whether the program is killed at c. Calls that open or lock count
+// only if they create, empty or lock a file.
+func (c call) isKillPoint() bool {
 	const creates = unix.O_CREAT | unix.O_TRUNC
 	switch c.number {
 	case unix.SYS_OPEN:
@@ -47,8 +47,7 @@ func (c call) counts() bool {
 	return calls[c.number] != ""
 }
 
-// size is how many bytes c writes, and 0 if it is not one of the calls that
-// can end half done. It is their third argument.
+// size returns how many bytes c writes, or 0 if it is not a call that can end half done.
 func (c call) size() uint64 {
 	switch c.number {
 	case unix.SYS_WRITE, unix.SYS_PWRITE64, unix.SYS_SENDTO:

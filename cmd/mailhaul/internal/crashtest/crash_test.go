@@ -13,13 +13,12 @@ import (
 	"testing"
 )
 
-// workloads are small enough to be run some thousand times, and yet have more
-// than one session, or more than one batch in a session (one has at most 64
-// messages). Each has so many of its points tried, and so many random
-// moments.
+// workloads are small enough to be run some thousand times, and still have more than one
+// session, or more than one batch in a session (a batch has at most 64 messages). Each is
+// killed at so many points, and at so many random moments.
 var workloads = []struct {
 	messages, perSession       int
-	points, random             int // in the short form
+	points, random             int // kills in the short form
 	pointsInFull, randomInFull int
 }{
 	{messages: 9, perSession: 4, points: 50, random: 20, pointsInFull: math.MaxInt, randomInFull: 300},
@@ -28,10 +27,10 @@ var workloads = []struct {
 
 var sinks = []string{"maildir", "mbox"}
 
-// TestKill kills the program at every system call that others can notice, at
-// random moments, and again while it recovers. After each kill a mail reader
-// sees whole messages only; after one more run every message is there once,
-// byte for byte, and nothing is left over.
+// TestKill kills the program at every system call that others can notice, at random
+// moments, and again while it recovers. After each kill a mail reader sees only whole
+// messages. After one more run every message is there once, byte for byte, and nothing is
+// left over.
 func TestKill(t *testing.T) {
 	table := fmt.Sprintf("%-8s %6s %5s %11s %5s %6s\n", "sink", "points", "lost", "duplicated", "torn", "stuck")
 	for _, sink := range sinks {
@@ -43,7 +42,7 @@ func TestKill(t *testing.T) {
 				if full {
 					n, random = form.pointsInFull, form.randomInFull
 				}
-				seen, replies, err := measure(l)
+				seen, replies, err := runUnharmed(l)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -52,7 +51,7 @@ func TestKill(t *testing.T) {
 				for range random {
 					kills = append(kills, killAround(1+rand.N(replies), rand.Int64N(1<<rand.N(18)), rand.N(1<<rand.N(16))))
 				}
-				got := tryAll(t, l, kills, points)
+				got := killAll(t, l, kills, points)
 				t.Logf("%d messages, %d a session: a run has %d points; of %d kills, %d of them random, %d came in time",
 					l.messages, l.perSession, len(points), len(kills), random, got.tried)
 				total.add(got.verdict)
@@ -72,8 +71,8 @@ func TestKill(t *testing.T) {
 	t.Log("\n" + table)
 }
 
-// What TestKill counts it must be able to see: here somebody spoils what a
-// killed run has left behind.
+// TestKillNotices spoils what a killed run has left behind, and expects TestKill's checks
+// to count it.
 func TestKillNotices(t *testing.T) {
 	each := func(pattern string, do func(name string) error) func(*world) error {
 		return func(w *world) error {
@@ -106,7 +105,7 @@ func TestKillNotices(t *testing.T) {
 		}, verdict{lost: 3, stuck: 1}},
 	} {
 		t.Run(c.sink+" "+c.name, func(t *testing.T) {
-			o, err := try(workload{sink: c.sink, messages: 3, perSession: 4}, killBeforeQuit, nil, c.sabotage)
+			o, err := killAndRecover(workload{sink: c.sink, messages: 3, perSession: 4}, killBeforeQuit, nil, c.sabotage)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -117,11 +116,11 @@ func TestKillNotices(t *testing.T) {
 	}
 }
 
-// A kill comes at the system call that was named: before the n-th rename
-// there is one message less to be seen than after it.
-func TestKillComesInTime(t *testing.T) {
+// A kill comes at the system call that was named: killed before the n-th rename, there is
+// one message less than killed after it.
+func TestKillComesAtTheCall(t *testing.T) {
 	l := workload{sink: "maildir", messages: 3, perSession: 3}
-	seen, _, err := measure(l)
+	seen, _, err := runUnharmed(l)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +144,7 @@ func TestKillComesInTime(t *testing.T) {
 				continue
 			}
 			hits[when]++
-			want := -1 // the first puts the database in its place
+			want := -1 // the first rename puts the database in its place
 			for _, c := range run.seen {
 				if c.renames() {
 					want++
@@ -155,7 +154,7 @@ func TestKillComesInTime(t *testing.T) {
 				want--
 			}
 			want = max(want, 0)
-			mail, err := w.look()
+			mail, err := w.readMail()
 			if len(mail) != want || err != nil {
 				t.Errorf("killed %v, which renames: %d messages are there, not %d (%v)", point{i + 1, when}, len(mail), want, err)
 			}

@@ -14,11 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A disk fills up: for the mail, for the mbox, for what the program
-// remembers, and for the mail that waits for an mbox. It is freed little by
-// little, with a run after each step. Until all fits, each run ends in exit
-// code 74 and says what to do, no mail is lost and none half there; then all
-// of it has arrived, once.
+// A disk is full: that of the mail, of the mbox, of the state, or of the spool of an mbox.
+// It is freed bit by bit, with a run after each step. As long as there is no room, each
+// run ends with exit code 74 and says what to do, and no message is lost or half there.
+// Then all of them have arrived once.
 func TestFullDisk(t *testing.T) {
 	for _, c := range []struct{ sink, disk string }{
 		{"maildir", "Maildir"}, {"mbox", "mbox"}, {"maildir", "state"}, {"mbox", "state"},
@@ -30,27 +29,27 @@ func TestFullDisk(t *testing.T) {
 			}
 			defer w.close()
 			defer mountDisk(t, w.path(c.disk), "2m")()
-			if e := w.fetch().do(t); e.code != 0 {
-				t.Fatalf("exit code %d:\n%s", e.code, e.said)
+			if e := w.fetch().mustRun(t); e.code != 0 {
+				t.Fatalf("exit code %d:\n%s", e.code, e.output)
 			}
 			w.send(9)
 			fillDisk(t, w.path(c.disk, "filler"))
 
 			failed := 0
 			for ; ; failed++ {
-				e := w.fetch().do(t)
+				e := w.fetch().mustRun(t)
 				w.checkSafe(t)
 				if e.code == 0 {
 					break
 				}
-				said := string(e.said)
+				said := string(e.output)
 				named := strings.Contains(said, account+": FAILED") || strings.Contains(said, "error: "+w.path(c.disk))
 				_, hint, _ := strings.Cut(said, "hint: ")
 				if e.code != 74 || !named || !strings.Contains(hint, "space") && !strings.Contains(hint, "room") {
-					t.Fatalf("step %d: exit code %d:\n%s", failed, e.code, e.said)
+					t.Fatalf("step %d: exit code %d:\n%s", failed, e.code, e.output)
 				}
 				if !freeSome(t, w.path(c.disk, "filler"), 8<<10) {
-					t.Fatalf("the disk has room, and still:\n%s", e.said)
+					t.Fatalf("the disk has room, and still:\n%s", e.output)
 				}
 			}
 			if failed == 0 {
@@ -61,16 +60,15 @@ func TestFullDisk(t *testing.T) {
 			if len(left) > 0 || err != nil {
 				t.Errorf("left over: %q (%v)", left, err)
 			}
-			mail, err := w.look()
-			if v, found := w.judge(mail, true); v != (verdict{}) || err != nil {
+			mail, err := w.readMail()
+			if v, found := w.compare(mail, true); v != (verdict{}) || err != nil {
 				t.Errorf("%q (%v)", found, err)
 			}
 		})
 	}
 }
 
-// A disk that does not keep what the daemon remembers ends it: only the next one
-// can find out what is there.
+// A daemon ends if the disk fails to keep its state. The next run finds out what is there.
 func TestFailingDisk(t *testing.T) {
 	w, err := newWorld(scratch(), workload{sink: "maildir", messages: 9, perSession: 4})
 	if err != nil {
@@ -80,7 +78,7 @@ func TestFailingDisk(t *testing.T) {
 	p := w.fetch()
 	p.args[0] = "daemon"
 	delivered, failed := false, 0
-	run, err := watched(p, tracer{failing: map[int]bool{}, fails: func(pid int, c call) bool {
+	run, err := runWith(p, tracer{failing: map[int]bool{}, fails: func(pid int, c call) bool {
 		switch calls[c.number] {
 		case "rename", "renameat", "renameat2":
 			delivered = true
@@ -93,31 +91,31 @@ func TestFailingDisk(t *testing.T) {
 		}
 		return false
 	}})
-	if err != nil || run.killed || run.code != 74 || failed == 0 || !strings.Contains(string(run.said), "mailhaul: error: ") {
-		t.Fatalf("exit code %d after %d failures (%v):\n%s", run.code, failed, err, run.said)
+	if err != nil || run.killed || run.code != 74 || failed == 0 || !strings.Contains(string(run.output), "mailhaul: error: ") {
+		t.Fatalf("exit code %d after %d failures (%v):\n%s", run.code, failed, err, run.output)
 	}
 	w.checkSafe(t)
 	w.checkNext(t)
 }
 
-// checkNext checks that another run ends well, and that its owner has all mail then.
+// checkNext fails the test unless another run ends well, and the owner then has all mail.
 func (w *world) checkNext(t *testing.T) {
 	t.Helper()
-	if e := w.fetch().do(t); e.code != 0 {
-		t.Errorf("exit code %d:\n%s", e.code, e.said)
+	if e := w.fetch().mustRun(t); e.code != 0 {
+		t.Errorf("exit code %d:\n%s", e.code, e.output)
 	}
-	mail, err := w.look()
-	if v, found := w.judge(mail, true); v != (verdict{}) || err != nil {
+	mail, err := w.readMail()
+	if v, found := w.compare(mail, true); v != (verdict{}) || err != nil {
 		t.Errorf("%q (%v)", found, err)
 	}
 }
 
-// checkSafe checks that every message is on the server or with its owner, who
-// has no copy and no part of one.
+// checkSafe fails the test unless every message is on the server or with its owner, who
+// has no message twice and no part of one.
 func (w *world) checkSafe(t *testing.T) {
 	t.Helper()
-	mail, err := w.look()
-	if v, found := w.judge(mail, false); v != (verdict{}) || err != nil {
+	mail, err := w.readMail()
+	if v, found := w.compare(mail, false); v != (verdict{}) || err != nil {
 		t.Errorf("%q (%v)", found, err)
 	}
 	safe := map[string]bool{}
@@ -134,7 +132,7 @@ func (w *world) checkSafe(t *testing.T) {
 	}
 }
 
-// mountDisk mounts a disk in memory at dir, and returns what unmounts it.
+// mountDisk mounts a disk in memory at dir, and returns the func that unmounts it.
 func mountDisk(t *testing.T, dir, size string) (unmount func()) {
 	t.Helper()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -170,7 +168,7 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// freeSome shortens a file. It reports false if there was nothing left of it.
+// freeSome shortens a file. It returns false if the file was already empty.
 func freeSome(t *testing.T, name string, bytes int64) bool {
 	t.Helper()
 	info, err := os.Stat(name)

@@ -15,11 +15,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// disk is an ext4 in a file in memory.
-type disk struct{ parent, image, dir string }
+// ext4 is a file system in a file in memory.
+type ext4 struct{ parent, image, dir string }
 
-// newDisk makes one, where the system lets us.
-func newDisk(t *testing.T, options ...string) *disk {
+// newExt4 makes one, or skips the test where it cannot be mounted.
+func newExt4(t *testing.T, options ...string) *ext4 {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("NOT TESTED: only root can mount a disk")
@@ -30,7 +30,7 @@ func newDisk(t *testing.T, options ...string) *disk {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(parent) })
-	d := &disk{parent, filepath.Join(parent, "image"), filepath.Join(parent, "mounted")}
+	d := &ext4{parent, filepath.Join(parent, "image"), filepath.Join(parent, "mounted")}
 	err = errors.Join(os.WriteFile(d.image, nil, 0o600), os.Truncate(d.image, 32<<20), os.Mkdir(d.dir, 0o700))
 	if err != nil {
 		t.Fatal(err)
@@ -45,12 +45,12 @@ func newDisk(t *testing.T, options ...string) *disk {
 	return d
 }
 
-func (d *disk) tryMount() ([]byte, error) {
+func (d *ext4) tryMount() ([]byte, error) {
 	return exec.Command("mount", "-o", "loop,nodiscard", d.image, d.dir).CombinedOutput()
 }
 
-// mounted mounts the disk. There is little left to be written then.
-func (d *disk) mounted(t *testing.T) *disk {
+// mounted mounts the disk, and syncs what that has to write.
+func (d *ext4) mounted(t *testing.T) *ext4 {
 	t.Helper()
 	if out, err := d.tryMount(); err != nil {
 		t.Fatalf("mount: %v: %s", err, out)
@@ -59,9 +59,9 @@ func (d *disk) mounted(t *testing.T) *disk {
 	return d
 }
 
-// inSteps has the mounted disk write no more than a block at once: of what is cut
-// short, a loop device says that it was written.
-func (d *disk) inSteps(t *testing.T) {
+// inSteps has the mounted disk write one block at a time: a loop device reports a write
+// that fails in part as done.
+func (d *ext4) inSteps(t *testing.T) {
 	t.Helper()
 	device, err := exec.Command("findmnt", "-no", "SOURCE", d.dir).Output()
 	if err == nil {
@@ -72,15 +72,15 @@ func (d *disk) inSteps(t *testing.T) {
 	}
 }
 
-func (d *disk) unmount(t *testing.T) {
+func (d *ext4) unmount(t *testing.T) {
 	t.Helper()
 	if err := unix.Unmount(d.dir, 0); err != nil {
 		t.Fatalf("unmount: %v", err)
 	}
 }
 
-// remount does with a disk that was in use what a system does when it starts.
-func (d *disk) remount(t *testing.T) {
+// remount checks and mounts a disk that was in use, as a system does when it starts.
+func (d *ext4) remount(t *testing.T) {
 	t.Helper()
 	out, err := exec.Command("e2fsck", "-fy", d.image).CombinedOutput()
 	if e, ok := errors.AsType[*exec.ExitError](err); err != nil && (!ok || e.ExitCode() > 1) {
@@ -99,32 +99,32 @@ func run(t *testing.T, name string, args ...string) {
 
 var withoutJournal = []string{"-O", "^has_journal"}
 
-// The power goes when the server is told to delete the first message: what the
-// disk was given until then is all that is left. On a real file system all mail is
-// there, and the next run finds nothing to fetch.
+// The power is cut when the server is told to delete the first message: what was written
+// to the disk by then is all that is left. On a real file system all mail is there, and
+// the next run finds nothing to fetch.
 func TestPowerCut(t *testing.T) {
 	for name, options := range map[string][]string{"a journal": nil, "no journal": withoutJournal} {
 		for _, l := range []workload{{"maildir", 60, 100}, {"maildir", 5, 100}, {"mbox", 60, 100}} {
 			t.Run(fmt.Sprintf("%d in %s, %s", l.messages, l.sink, name), func(t *testing.T) {
-				d := newDisk(t, options...).mounted(t)
+				d := newExt4(t, options...).mounted(t)
 				w, err := newWorld(d.dir, l)
 				if err != nil {
 					t.Fatal(err)
 				}
 				defer w.server.Close()
-				unix.Sync() // the configuration
+				unix.Sync() // so that the configuration is on the disk
 				cut, taken := d.image+"-cut", false
-				trace, err := watched(w.fetch(), tracer{failing: map[int]bool{}, fails: func(pid int, c call) bool {
+				trace, err := runWith(w.fetch(), tracer{failing: map[int]bool{}, fails: func(pid int, c call) bool {
 					if !taken && c.deletes(pid) {
 						out, err := exec.Command("cp", "--sparse=always", d.image, cut).CombinedOutput()
 						if taken = true; err != nil {
-							t.Errorf("cp: %v: %s", err, out) // this is no goroutine of the test's
+							t.Errorf("cp: %v: %s", err, out) // not Fatalf: this runs in the tracer's goroutine
 						}
 					}
 					return false
 				}})
 				if err != nil || trace.code != 0 || !taken {
-					t.Fatalf("exit code %d, taken: %v (%v):\n%s", trace.code, taken, err, trace.said)
+					t.Fatalf("exit code %d, taken: %v (%v):\n%s", trace.code, taken, err, trace.output)
 				}
 				whole := slices.ContainsFunc(trace.seen, func(c call) bool { return c.number == unix.SYS_SYNCFS })
 				if !whole && l.sink == "maildir" && l.messages > 10 {
@@ -134,12 +134,12 @@ func TestPowerCut(t *testing.T) {
 				d.image = cut
 				d.remount(t)
 				for _, when := range []string{"after the cut", "after another run"} {
-					mail, err := w.look()
-					if v, found := w.judge(mail, true); v != (verdict{}) || err != nil {
+					mail, err := w.readMail()
+					if v, found := w.compare(mail, true); v != (verdict{}) || err != nil {
 						t.Errorf("%s: %q (%v)", when, found, err)
 					}
-					if e := w.fetch().do(t); e.code != 0 {
-						t.Errorf("exit code %d:\n%s", e.code, e.said)
+					if e := w.fetch().mustRun(t); e.code != 0 {
+						t.Errorf("exit code %d:\n%s", e.code, e.output)
 					}
 				}
 				if left, err := w.leftovers(); len(left) > 0 || err != nil {
@@ -150,7 +150,7 @@ func TestPowerCut(t *testing.T) {
 	}
 }
 
-// holes leave parts of the disk without room in memory: what cannot be written.
+// holes are parts of the disk that have no room in memory, so that writes to them fail.
 var holes = map[string]struct {
 	options []string
 	shell   string // prints the first and the last block of each part of the image $1
@@ -160,19 +160,19 @@ var holes = map[string]struct {
 	"inodes":  {withoutJournal, `dumpe2fs $1 | sed -n 's/.*Inode table at \([0-9]*\)-\([0-9]*\).*/\1 \2/p' | while read a b; do echo $((a+1)) $b; done`},
 }
 
-// A disk fails to write mail, the journal of its file system, or its inodes, and
-// says so when it is synced. Whatever of it that was, all mail is on the server or
-// safe, once the disk is well again and was repaired; and then comes the rest.
+// A disk fails to write mail, the journal of its file system, or its inodes, and reports
+// that at a sync. All mail is on the server or safe once the disk was repaired, and then
+// the rest comes.
 func TestUnwritableDisk(t *testing.T) {
 	for what, h := range holes {
 		if what == "inodes" && !full {
-			// Whoever syncs all disks at that moment, as other tests do, hears
-			// of it, and nobody else.
+			// A failure to write inodes is reported to one sync only, which may be that
+			// of all disks by another test.
 			continue
 		}
-		for _, n := range []int{40, 5} { // synced together, and each by itself
+		for _, n := range []int{40, 5} { // synced together, or one by one
 			t.Run(fmt.Sprintf("%s, %d messages", what, n), func(t *testing.T) {
-				d := newDisk(t, h.options...).mounted(t)
+				d := newExt4(t, h.options...).mounted(t)
 				for _, sub := range []string{"tmp", "new", "cur"} {
 					if err := os.Mkdir(filepath.Join(d.dir, sub), 0o700); err != nil {
 						t.Fatal(err)
@@ -201,12 +201,12 @@ func TestUnwritableDisk(t *testing.T) {
 				filler := filepath.Join(small, "filler")
 				fillDisk(t, filler)
 
-				e := w.fetch().do(t)
-				t.Logf("exit code %d:\n%s", e.code, e.said)
-				if e.code == 0 && what != "inodes" { // some inodes are in a block that is well
+				e := w.fetch().mustRun(t)
+				t.Logf("exit code %d:\n%s", e.code, e.output)
+				if e.code == 0 && what != "inodes" { // some inodes are in a block that can be written
 					t.Error("nothing failed")
 				}
-				run(t, "cp", "--sparse=always", d.image, sound) // as it is now
+				run(t, "cp", "--sparse=always", d.image, sound) // what is on the disk now
 				if err := os.Remove(filler); err != nil {
 					t.Fatal(err)
 				}

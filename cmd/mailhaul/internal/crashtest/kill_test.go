@@ -16,11 +16,11 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
-// kill has a run of the program killed. It reports whether the program lived
-// long enough for that, and where it died.
+// kill has a run of the program killed. It returns whether the program lived long enough
+// for that, and where it was killed.
 type kill func(w *world) (killed bool, where string, err error)
 
-// killAt kills at a system call.
+// killAt kills the program at a system call.
 func killAt(p point) kill {
 	return func(w *world) (bool, string, error) {
 		t, err := runTraced(w.fetch(), p)
@@ -32,8 +32,8 @@ func killAt(p point) kill {
 	}
 }
 
-// killAround kills at no particular instruction: some turns of the scheduler
-// after the server has sent so many bytes of its n-th reply, or all of it.
+// killAround kills the program at a random instruction: some turns of the scheduler after
+// the server has sent so many bytes of its n-th reply, or all of it.
 func killAround(n int, bytes int64, turns int) kill {
 	return func(w *world) (bool, string, error) {
 		now := w.after(n, bytes, turns)
@@ -43,7 +43,7 @@ func killAround(n int, bytes int64, turns int) kill {
 	}
 }
 
-// after returns what is closed some turns of the scheduler after the server
+// after returns a channel that is closed some turns of the scheduler after the server
 // has sent so many bytes of its n-th reply, or all of it.
 func (w *world) after(n int, bytes int64, turns int) <-chan struct{} {
 	now := make(chan struct{})
@@ -51,7 +51,7 @@ func (w *world) after(n int, bytes int64, turns int) <-chan struct{} {
 	w.drop.Order(pop3test.On("", func(x *pop3test.Exchange) {
 		x.Act()
 		if replies.Add(1) == int64(n) {
-			x.Reply = &fuse{Reader: x.Reply, left: bytes, burnt: sync.OnceFunc(func() {
+			x.Reply = &triggerReader{Reader: x.Reply, left: bytes, trigger: sync.OnceFunc(func() {
 				for range turns {
 					runtime.Gosched()
 				}
@@ -62,23 +62,23 @@ func (w *world) after(n int, bytes int64, turns int) <-chan struct{} {
 	return now
 }
 
-// fuse is a reader that calls burnt once so many bytes were read, or all.
-type fuse struct {
+// triggerReader is a reader that calls trigger once so many bytes were read, or all.
+type triggerReader struct {
 	io.Reader
-	left  int64
-	burnt func()
+	left    int64
+	trigger func()
 }
 
-func (f *fuse) Read(p []byte) (int, error) {
+func (f *triggerReader) Read(p []byte) (int, error) {
 	n, err := f.Reader.Read(p)
 	if f.left -= int64(n); f.left <= 0 || err != nil {
-		go f.burnt()
+		go f.trigger()
 	}
 	return n, err
 }
 
-// killBeforeQuit kills when all is delivered and the first DELE has come. The
-// server hears nothing of the QUIT that may be right behind it.
+// killBeforeQuit kills the program when all is delivered and the first DELE has come. The
+// server does not see a QUIT that may be right behind it.
 func killBeforeQuit(w *world) (bool, string, error) {
 	now, dead := make(chan struct{}), make(chan struct{})
 	w.drop.Order(pop3test.On("DELE", func(x *pop3test.Exchange) {
@@ -92,20 +92,20 @@ func killBeforeQuit(w *world) (bool, string, error) {
 	return e.killed, "at the first DELE", err
 }
 
-// measure runs the program once unharmed. It returns the system calls that it
+// runUnharmed runs the program once without a kill. It returns the system calls that it
 // made, and how many replies the server gave.
-func measure(l workload) (seen []call, replies int, err error) {
+func runUnharmed(l workload) (seen []call, replies int, err error) {
 	w, err := newWorld(scratch(), l)
 	if err != nil {
 		return nil, 0, err
 	}
 	defer w.close()
-	t, err := runTraced(w.fetch(), unharmed)
+	t, err := runTraced(w.fetch(), noPoint)
 	if err != nil {
 		return nil, 0, err
 	}
 	if t.killed || t.code != 0 {
-		return nil, 0, fmt.Errorf("exit code %d:\n%s", t.code, t.said)
+		return nil, 0, fmt.Errorf("exit code %d:\n%s", t.code, t.output)
 	}
 	return t.seen, len(w.drop.Log()), nil
 }
@@ -129,9 +129,10 @@ type outcome struct {
 	found []string // what went wrong, and where it was killed
 }
 
-// try kills a run, looks, runs the program again and counts. sabotage, if it
-// is not nil, spoils what the first run has left behind.
-func try(l workload, first kill, again []kill, sabotage func(*world) error) (o outcome, err error) {
+// killAndRecover has a run killed, looks at the mail, runs the program again, and counts
+// what went wrong. Each kill of again comes in a run after that. sabotage, if it is not
+// nil, spoils what each killed run has left behind.
+func killAndRecover(l workload, first kill, again []kill, sabotage func(*world) error) (o outcome, err error) {
 	w, err := newWorld(scratch(), l)
 	if err != nil {
 		return o, err
@@ -150,23 +151,23 @@ func try(l workload, first kill, again []kill, sabotage func(*world) error) (o o
 		where = append(where, at)
 		o.tried = o.tried || killed
 		if i == 0 && !killed {
-			return o, nil // it was over before that point
+			return o, nil // the run ended before that point
 		}
-		mail, err := w.look()
+		mail, err := w.readMail()
 		if err != nil {
 			return o, err
 		}
-		note(w.judge(mail, false))
+		note(w.compare(mail, false))
 		if sabotage != nil {
 			err = sabotage(w)
 		} else {
-			err = w.meddle()
+			err = w.handleMail()
 		}
 		if err != nil {
 			return o, err
 		}
 	}
-	// One run that nobody disturbs must set all right.
+	// One run without a kill must recover everything.
 	e, err := w.fetch().run(nil)
 	if err != nil {
 		return o, err
@@ -176,13 +177,13 @@ func try(l workload, first kill, again []kill, sabotage func(*world) error) (o o
 		return o, err
 	}
 	if e.killed || e.code != 0 || len(left) > 0 {
-		note(verdict{stuck: 1}, []string{fmt.Sprintf("exit code %d, left are %q:\n%s", e.code, left, e.said)})
+		note(verdict{stuck: 1}, []string{fmt.Sprintf("exit code %d, left are %q:\n%s", e.code, left, e.output)})
 	}
-	mail, err := w.look()
+	mail, err := w.readMail()
 	if err != nil {
 		return o, err
 	}
-	note(w.judge(mail, true))
+	note(w.compare(mail, true))
 	if len(o.found) > 0 {
 		o.found = append(o.found, fmt.Sprintf("killed %q", where))
 	}
@@ -195,9 +196,9 @@ type tally struct {
 	tried int
 }
 
-// tryAll tries each of some kills. By chance the run that sets things right is
-// killed, too, at one of points, and the one after that.
-func tryAll(t *testing.T, l workload, kills, points []kill) tally {
+// killAll tries each of kills. At random the run that recovers is killed, too, at one of
+// points, and the one after that.
+func killAll(t *testing.T, l workload, kills, points []kill) tally {
 	t.Helper()
 	var total tally
 	var mu sync.Mutex
@@ -210,7 +211,7 @@ func tryAll(t *testing.T, l workload, kills, points []kill) tally {
 				for rand.N(3) == 0 {
 					again = append(again, points[rand.N(len(points))])
 				}
-				o, err := try(l, k, again, nil)
+				o, err := killAndRecover(l, k, again, nil)
 				mu.Lock()
 				if err != nil {
 					t.Error(err)
@@ -234,7 +235,7 @@ func tryAll(t *testing.T, l workload, kills, points []kill) tally {
 	return total
 }
 
-// sample returns n of kills, evenly spread from a random first one on.
+// sample returns n of kills, evenly spread, beginning with a random one.
 func sample(kills []kill, n int) []kill {
 	if n >= len(kills) {
 		return slices.Clone(kills)

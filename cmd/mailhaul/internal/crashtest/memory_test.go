@@ -15,7 +15,7 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
-// A message of any size takes little memory, since it is never held there.
+// A message of any size takes little memory, since it is never held there as a whole.
 func TestMemoryOfLargeMessage(t *testing.T) {
 	size := int64(200e6)
 	if full {
@@ -29,7 +29,7 @@ func TestMemoryOfLargeMessage(t *testing.T) {
 		t.Run(sink, func(t *testing.T) {
 			w := emptyWorld(t, sink)
 			w.drop.AddFunc("uid-large", size, func() io.Reader { return strings.NewReader("") })
-			// What the server makes of a message takes longer than to fetch it.
+			// The server would take longer to prepare such a message than it takes to fetch it.
 			w.drop.Order(pop3test.On("RETR", func(x *pop3test.Exchange) {
 				x.Act()
 				x.Reply = io.MultiReader(strings.NewReader("+OK\r\n"), largeMessage(size, "\r\n"), strings.NewReader(".\r\n"))
@@ -71,6 +71,7 @@ func largeMessage(size int64, lineEnd string) io.Reader {
 	return io.MultiReader(readers...)
 }
 
+// sum returns the SHA-256 of all that r has.
 func sum(t *testing.T, r io.Reader) [sha256.Size]byte {
 	t.Helper()
 	h := sha256.New()
@@ -80,7 +81,7 @@ func sum(t *testing.T, r io.Reader) [sha256.Size]byte {
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
-// A listing of a million messages takes some memory for each, but not much.
+// A listing of a million messages takes some memory for each message, but not much.
 func TestMemoryOfLargeListing(t *testing.T) {
 	const most = 256 << 20
 	w := emptyWorld(t, "maildir")
@@ -88,14 +89,14 @@ func TestMemoryOfLargeListing(t *testing.T) {
 	t.Run("dry run", func(t *testing.T) { w.fetchWithin(t, most, "--dry-run") })
 }
 
-// fetchWithin runs the program, which must do with so much memory.
+// fetchWithin runs the program, and fails the test if it needs more memory than most.
 func (w *world) fetchWithin(t *testing.T, most int64, args ...string) {
 	t.Helper()
 	p := w.fetch()
 	p.args = append(p.args, args...)
 	run, err := runTraced(p, unwatched)
 	if err != nil || run.code != 0 {
-		t.Fatalf("exit code %d (%v):\n%s", run.code, err, run.said)
+		t.Fatalf("exit code %d (%v):\n%s", run.code, err, run.output)
 	}
 	t.Logf("at most %d MiB of memory", run.peak>>20)
 	if run.peak == 0 || run.peak > most {
@@ -103,8 +104,7 @@ func (w *world) fetchWithin(t *testing.T, most int64, args ...string) {
 	}
 }
 
-// emptyWorld is a world without mail, in memory if the system has such a
-// folder.
+// emptyWorld returns a world without mail, in memory if the system has such a folder.
 func emptyWorld(t *testing.T, sink string) *world {
 	t.Helper()
 	w, err := newWorld(memory(), workload{sink: sink, perSession: 1000})

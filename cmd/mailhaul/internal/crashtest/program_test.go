@@ -13,14 +13,14 @@ import (
 	"time"
 )
 
-// deadline bounds a run, which takes a fraction of a second. A program that
-// needs longer hangs.
+// deadline bounds a run, which takes a fraction of a second. A program that needs longer
+// hangs.
 const deadline = 2 * time.Minute
 
 // full is set for the long form of the tests.
 var full = os.Getenv("MAILHAUL_CRASH") == "full"
 
-// binary is the program, built as it is released.
+// binary is the path of the program, which is built as it is released.
 var binary string
 
 func TestMain(m *testing.M) {
@@ -42,8 +42,8 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// scratch is where the tests work. What a kill leaves behind is the same in
-// memory and on a disk, so that the short form spares the disk.
+// scratch returns the folder in which the tests work. A kill leaves the same behind in
+// memory and on a disk, so that the short form does not use the disk.
 func scratch() string {
 	if full {
 		return os.TempDir()
@@ -51,7 +51,7 @@ func scratch() string {
 	return memory()
 }
 
-// memory is a folder in memory, if the system has one.
+// memory returns a folder in memory, if the system has one.
 func memory() string {
 	const shared = "/dev/shm"
 	if info, err := os.Stat(shared); err == nil && info.IsDir() {
@@ -71,7 +71,7 @@ type program struct {
 type ending struct {
 	killed bool
 	code   int
-	said   []byte
+	output []byte
 }
 
 func (p program) output() (*os.File, error) {
@@ -80,7 +80,7 @@ func (p program) output() (*os.File, error) {
 
 func (p program) start(out *os.File, traced bool) (*os.Process, error) {
 	return os.StartProcess(binary, append([]string{"mailhaul"}, p.args...), &os.ProcAttr{
-		Dir: p.dir, Env: slices.Concat(p.env, os.Environ()), // the first of one name counts
+		Dir: p.dir, Env: slices.Concat(p.env, os.Environ()), // the first value of a name counts
 		Files: []*os.File{nil, out, out},
 		Sys:   &syscall.SysProcAttr{Ptrace: traced, Setpgid: traced},
 	})
@@ -92,8 +92,7 @@ func (p program) run(kill <-chan struct{}) (ending, error) {
 	return p.disturbed(kill, func(proc *os.Process) { proc.Kill() })
 }
 
-// disturbed runs a program to its end, and does something to it when now is
-// closed.
+// disturbed runs a program to its end, and calls do when now is closed.
 func (p program) disturbed(now <-chan struct{}, do func(*os.Process)) (ending, error) {
 	var e ending
 	out, err := p.output()
@@ -125,12 +124,12 @@ func (p program) disturbed(now <-chan struct{}, do func(*os.Process)) (ending, e
 	}
 	status := state.Sys().(syscall.WaitStatus)
 	e.killed, e.code = status.Signaled(), status.ExitStatus()
-	e.said, err = os.ReadFile(out.Name())
+	e.output, err = os.ReadFile(out.Name())
 	return e, err
 }
 
-// do is run for a program that must end by itself.
-func (p program) do(t *testing.T) ending {
+// mustRun runs a program that must end by itself.
+func (p program) mustRun(t *testing.T) ending {
 	t.Helper()
 	e, err := p.run(nil)
 	if err != nil {

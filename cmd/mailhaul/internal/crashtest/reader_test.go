@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// look returns all that the owner of the mail can see, as a mail reader shows
-// it: the messages delivered, wherever they were moved since.
-func (w *world) look() ([]string, error) {
+// readMail returns all messages that the owner of the mail can see, wherever they were
+// moved since.
+func (w *world) readMail() ([]string, error) {
 	if w.sink == "mbox" {
 		mail, err := w.readMbox(false)
 		return append(mail, w.taken...), err
@@ -39,9 +39,9 @@ func (w *world) look() ([]string, error) {
 	return mail, nil
 }
 
-// meddle does what the owner of the mail may do at any time: nothing, read
-// some of it, or move it away.
-func (w *world) meddle() error {
+// handleMail does what the owner of the mail may do at any time: nothing, read some of it,
+// or move it away.
+func (w *world) handleMail() error {
 	act := rand.N(3)
 	switch {
 	case act == 0:
@@ -68,9 +68,8 @@ func (w *world) meddle() error {
 	return err
 }
 
-// readMbox reads the mbox as a mail reader that honours the lock file and
-// fcntl locks, and empties it if take is set. While it is locked, the reader
-// shows nothing.
+// readMbox reads the mbox as a mail reader that heeds the lock file and fcntl locks, and
+// empties it if take is set. While it is locked, there is no message to be seen.
 func (w *world) readMbox(take bool) ([]string, error) {
 	lock, err := os.OpenFile(w.path("mbox/inbox.lock"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
@@ -103,9 +102,8 @@ func (w *world) readMbox(take bool) ([]string, error) {
 	return split(string(text)), err
 }
 
-// split takes an mbox apart, each message from its From_ line to the empty
-// line before the next. What is not a message comes out as one that nobody
-// sent.
+// split returns the messages of an mbox, each from its From_ line to the empty line before
+// the next. Text that is no whole message is returned as a message that nobody sent.
 func split(mbox string) []string {
 	var mail []string
 	var text strings.Builder
@@ -146,9 +144,9 @@ func (v *verdict) add(more verdict) {
 	v.stuck += more.stuck
 }
 
-// judge compares the mail that there is with what was sent. Mail is missing
-// only once all of it should be there.
-func (w *world) judge(mail []string, complete bool) (v verdict, found []string) {
+// compare compares the mail with what was sent. A message counts as lost only if all
+// should be there.
+func (w *world) compare(mail []string, complete bool) (v verdict, found []string) {
 	copies := make([]int, len(w.sent))
 	for _, text := range mail {
 		i, ok := w.sent[text]

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// point is a moment in the life of a process: its call-th system call of
-// calls, from 1, counted over all threads.
+// point is a moment in the life of a process: its n-th call among calls, from 1, counted
+// over all threads.
 type point struct {
 	call int
 	when moment
@@ -35,35 +35,33 @@ func (p point) String() string {
 	return fmt.Sprintf("%s call %d", [...]string{"before", "halfway through", "after"}[p.when], p.call)
 }
 
-// unharmed and unwatched are no points. With the second, calls are not seen
-// either, and the process runs at full speed.
-var unharmed, unwatched = point{}, point{call: -1}
+// noPoint and unwatched are no points. With unwatched, calls are not even seen, and the
+// process runs at full speed.
+var noPoint, unwatched = point{}, point{call: -1}
 
 // trace is what was seen of a traced process.
 type trace struct {
 	ending
 	seen []call // in the order in which they began
-	peak int64  // the most memory it had, in bytes, if it ended by itself
+	peak int64  // the most memory that it had, in bytes, if it ended by itself
 }
 
-// runTraced runs a program as run does, and kills it at p. The program's own
-// threads go on until the kernel has stopped them, as after any kill.
-//
-// It is done by ptrace and not by strace's injection, which counts the calls
-// of each thread for itself: a Go program moves between threads as it likes,
-// so that its n-th call would be another one in each run, or none.
-func runTraced(p program, at point) (trace, error) { return watched(p, tracer{at: at}) }
+// runTraced runs a program as run does, and kills it at p. The program's other threads go
+// on until the kernel has stopped them, as after any kill. ptrace is used and not the
+// fault injection of strace, which counts the calls of each thread apart: a Go program
+// moves between threads, so that its n-th call would be another one in each run.
+func runTraced(p program, at point) (trace, error) { return runWith(p, tracer{at: at}) }
 
-// watched runs a program as t says.
-func watched(p program, t tracer) (trace, error) {
+// runWith runs a program with the tracer t.
+func runWith(p program, t tracer) (trace, error) {
 	type answer struct {
 		trace
 		err error
 	}
 	done := make(chan answer)
 	go func() {
-		// ptrace knows threads. This one is never unlocked, so that it ends
-		// with the goroutine.
+		// ptrace belongs to a thread. This one stays locked, so that it ends with the
+		// goroutine.
 		runtime.LockOSThread()
 		err := p.traced(&t)
 		done <- answer{t.trace, err}
@@ -89,26 +87,27 @@ func (p program) traced(t *tracer) error {
 		proc.Kill()
 		return err
 	}
-	t.said, err = os.ReadFile(out.Name())
+	t.output, err = os.ReadFile(out.Name())
 	return err
 }
 
+// tracer traces one process.
 type tracer struct {
 	trace
 	at point
-	// within is the thread that is to be killed when its call returns.
+	// within is the thread whose return from a call is the moment of the kill.
 	within int
-	// ledger, if there is one, is told of calls, and inside has those that
-	// have not returned, by thread.
-	ledger *ledger
+	// writes, unless nil, is told of calls; inside has the calls that have not
+	// returned, by thread.
+	writes *unsyncedWrites
 	inside map[int]call
-	// fails, if there is one, says which calls fail with EIO, and failing has
-	// the threads that are about to hear of it.
+	// fails, unless nil, says which calls fail with EIO; failing has the threads
+	// in such a call.
 	fails   func(pid int, c call) bool
 	failing map[int]bool
 }
 
-// follow lets a process run that stopped when it was executed, to its end.
+// follow lets a process, which stopped when it was executed, run to its end.
 func (t *tracer) follow(proc *os.Process) error {
 	var status unix.WaitStatus
 	if _, err := wait(proc.Pid, &status); err != nil {
@@ -138,7 +137,7 @@ func (t *tracer) follow(proc *os.Process) error {
 		case sig == unix.SIGTRAP && status.TrapCause() == unix.PTRACE_EVENT_EXIT:
 			t.peak = max(t.peak, peak(proc.Pid))
 		case sig == unix.SIGTRAP, sig == unix.SIGSTOP && !known[tid]:
-			// It was executed, made a thread, or is a new one.
+			// It was executed, has made a thread, or is a new thread.
 		default:
 			signal = int(sig)
 		}
@@ -156,8 +155,8 @@ func (t *tracer) follow(proc *os.Process) error {
 	}
 }
 
-// peak reads the high-water mark of a process's memory. What wait4 tells of
-// it is of no use: there a process inherits its parent's.
+// peak returns the most memory that a process has had. The value of wait4 is of no use:
+// there a process inherits its parent's.
 func peak(pid int) int64 {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	_, text, _ = bytes.Cut(text, []byte("\nVmHWM:"))
@@ -166,8 +165,8 @@ func peak(pid int) int64 {
 	return kib << 10
 }
 
-// wait is wait4. Other tests have children of the same threads, so that one
-// must not wait for just any: each traced process is a group of its own.
+// wait is wait4. Other tests have children of the same threads: it must not wait for just
+// any child, so that each traced process is a group of its own.
 func wait(pid int, status *unix.WaitStatus) (int, error) {
 	for {
 		tid, err := unix.Wait4(pid, status, unix.WALL, nil)
@@ -200,41 +199,41 @@ func (t *tracer) call(proc *os.Process, tid int) error {
 	}
 	if info.op == unix.PTRACE_SYSCALL_INFO_EXIT && t.failing[tid] {
 		delete(t.failing, tid)
-		return change(tid, func(regs *unix.PtraceRegs) { regs.Rax = ^uint64(unix.EIO) + 1 })
+		return setRegisters(tid, func(regs *unix.PtraceRegs) { regs.Rax = ^uint64(unix.EIO) + 1 })
 	}
 	if begun, ok := t.inside[tid]; ok && info.op == unix.PTRACE_SYSCALL_INFO_EXIT {
 		delete(t.inside, tid)
 		if result := int64(info.number); result >= 0 {
-			t.ledger.ended(tid, begun)
+			t.writes.ended(tid, begun)
 		}
 	}
-	if info.op != unix.PTRACE_SYSCALL_INFO_ENTRY || !info.counts() {
+	if info.op != unix.PTRACE_SYSCALL_INFO_ENTRY || !info.isKillPoint() {
 		return nil
 	}
-	if t.ledger != nil {
+	if t.writes != nil {
 		t.inside[tid] = info.call
-		t.ledger.begun(tid, info.call)
+		t.writes.begun(tid, info.call)
 	}
 	if t.fails != nil && t.fails(proc.Pid, info.call) {
 		t.failing[tid] = true
-		return change(tid, func(regs *unix.PtraceRegs) { regs.Orig_rax = math.MaxUint64 }) // no call at all
+		return setRegisters(tid, func(regs *unix.PtraceRegs) { regs.Orig_rax = math.MaxUint64 }) // no call is made
 	}
 	t.seen = append(t.seen, info.call)
 	if len(t.seen) != t.at.call {
 		return nil
 	}
 	if t.at.when == before {
-		return proc.Kill() // the call is not made: the kernel looks first
+		return proc.Kill() // the kernel does not make the call
 	}
 	t.within = tid
 	if size := info.size(); t.at.when == halfway && size > 1 {
-		return change(tid, func(regs *unix.PtraceRegs) { regs.Rdx = 1 + rand.Uint64N(size-1) })
+		return setRegisters(tid, func(regs *unix.PtraceRegs) { regs.Rdx = 1 + rand.Uint64N(size-1) })
 	}
 	return nil
 }
 
-// change changes the registers of a thread.
-func change(tid int, how func(*unix.PtraceRegs)) error {
+// setRegisters changes the registers of a thread.
+func setRegisters(tid int, how func(*unix.PtraceRegs)) error {
 	var regs unix.PtraceRegs
 	if err := unix.PtraceGetRegs(tid, &regs); err != nil {
 		return fmt.Errorf("ptrace: %w", err)

@@ -16,14 +16,14 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/pop3test"
 )
 
-// workload is what a run is to fetch, and where to.
+// workload is what a run has to fetch, and where to.
 type workload struct {
 	sink string // maildir or mbox
-	// messages are fetched, perSession of them before each QUIT.
+	// perSession of the messages are fetched before each QUIT.
 	messages, perSession int
 }
 
-// world is a server, a folder for one user's files, and the owner of the mail.
+// world is a server, a folder with one user's files, and the owner of the mail.
 type world struct {
 	workload
 	dir    string
@@ -36,7 +36,7 @@ type world struct {
 
 const account = "ada"
 
-// newWorld starts a server with mail, and makes a folder in another.
+// newWorld starts a server with mail, and makes a folder for the user below parent.
 func newWorld(parent string, l workload) (*world, error) {
 	dir, err := os.MkdirTemp(parent, "mailhaul-kill-")
 	if err != nil {
@@ -56,7 +56,7 @@ func newWorld(parent string, l workload) (*world, error) {
 	return w, w.configure()
 }
 
-// send puts n more messages on the server.
+// send adds n more messages to the server.
 func (w *world) send(n int) {
 	for range n {
 		i := len(w.sent)
@@ -66,8 +66,8 @@ func (w *world) send(n int) {
 	}
 }
 
-// message returns the i-th message, with LF line ends. Some need several
-// writes, and some have what an mbox or POP3 must quote.
+// message returns the i-th message, with LF line ends. Some need several writes, and some
+// have lines that mbox or POP3 must quote.
 func message(i int) string {
 	header := fmt.Sprintf("From: sender@example.com\nSubject: message %d\n\n", i)
 	switch i % 4 {
@@ -103,7 +103,7 @@ func (w *world) close() {
 	os.RemoveAll(w.dir)
 }
 
-// fetch is a run of the program. Half of the runs have one processor only, and the
+// fetch returns a run of the program. Half of the runs have one processor only, and the
 // others all that there are, which makes other orders of events likely.
 func (w *world) fetch() program {
 	p := program{
@@ -117,7 +117,7 @@ func (w *world) fetch() program {
 	return p
 }
 
-// leftovers lists what must not be there once all is fetched.
+// leftovers lists what must not be there once everything is fetched.
 func (w *world) leftovers() ([]string, error) {
 	var found []string
 	for _, pattern := range []string{"Maildir/tmp/*", "state/spool/*", "mbox/inbox.lock"} {
