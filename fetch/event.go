@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"crypto/tls"
+	"fmt"
 	"time"
 
 	"github.com/mailhaul/mailhaul/fetch/state"
@@ -62,6 +63,15 @@ type Refused struct {
 	Again bool
 	// Quarantine, unless empty, is the sink that has the message instead.
 	Quarantine string
+}
+
+// MessageName names a message by its unique-id (RFC 1939 §7), in words for a person. An
+// empty uid stands for a message without one.
+func MessageName(uid string) string {
+	if uid == "" {
+		return "a message without a unique-id"
+	}
+	return fmt.Sprintf("message %q", uid)
 }
 
 // Noticed is something to know that calls for no action: a server that breaks the

@@ -55,6 +55,33 @@ func TestFilterChangesMessages(t *testing.T) {
 	}
 }
 
+// What becomes of a message by the filter is reported, also of one without a unique-id.
+func TestFilterReportsMessageWithoutUID(t *testing.T) {
+	const script = `case "$(cat)" in *bad*) exit 99;; *odd*) exit 100;; esac; exit 1`
+	r := newFilterRig(t, script, filter.Options{AllowDrop: true, OnFailure: filter.Deliver})
+	quarantine, _ := r.newMaildir("quarantine")
+	r.account.Quarantine = &quarantine
+	r.drop.Add("a", []byte("Subject: bad\n\n"))
+	for _, subject := range []string{"bad", "odd", "fine"} {
+		r.drop.Add("", []byte("Subject: "+subject+"\n\n"))
+	}
+	r.mustPoll()
+	var texts []string
+	for _, e := range eventsOf[fetch.Noticed](r) {
+		texts = append(texts, e.Text)
+	}
+	for _, want := range []string{
+		`the filter dropped message "a"`,
+		"the filter dropped a message without a unique-id",
+		"the filter sent a message without a unique-id to quarantine",
+		"a message without a unique-id goes on unfiltered: ",
+	} {
+		if !slices.ContainsFunc(texts, func(text string) bool { return strings.HasPrefix(text, want) }) {
+			t.Errorf("there is no notice %q: %q", want, texts)
+		}
+	}
+}
+
 // The exit status of the filter decides: 99 drops a message, 100 sends it to the
 // quarantine. Both count as dealt with: the message is deleted, and only deleted again if
 // the server restores it.

@@ -78,7 +78,7 @@ func (s *session) reportQuarantined(w Want) {
 	why := s.rejectedFor[w.Num]
 	delete(s.rejectedFor, w.Num)
 	if errors.Is(why, errQuarantine) {
-		s.notice("the filter sent message %q to quarantine", w.UID)
+		s.notice("the filter sent %s to quarantine", MessageName(w.UID))
 	} else {
 		s.opts.report(Refused{Account: s.Name, UID: w.UID, Reason: why.Error(), Quarantine: s.Quarantine.Name})
 	}

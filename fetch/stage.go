@@ -168,7 +168,7 @@ func (d *download) stageFiltered(ctx context.Context, it *item, dests []destinat
 	defer filtered.Close()
 	if filtered.Warning != "" {
 		it.unfiltered = filtered.Warning
-		d.notice("message %q goes on unfiltered: %s", it.want.UID, filtered.Warning)
+		d.notice("%s goes on unfiltered: %s", MessageName(it.want.UID), filtered.Warning)
 	}
 	switch filtered.Verdict {
 	case filter.Drop:
@@ -220,7 +220,7 @@ func (d *download) recordDropped(ctx context.Context, it *item) error {
 	if err := d.opts.State.Land(ctx, d.Name, d.opts.now().Unix(), []state.Landing{landing}); err != nil {
 		return err
 	}
-	d.notice("the filter dropped message %q", it.want.UID)
+	d.notice("the filter dropped %s", MessageName(it.want.UID))
 	return d.recordOutcome(ctx, it)
 }
 

@@ -267,13 +267,13 @@ func describeEvent(e fetch.Event) (account, text string) {
 		return e.Account, fmt.Sprintf("%s on the server (%s): fetching %d (%s), deleting %d",
 			count(e.Listed, "message"), size(e.Octets), e.Fetch, size(e.FetchOctets), e.Delete)
 	case fetch.Landed:
-		return e.Account, fmt.Sprintf("%s (%s) → %s", describeMessage(e.UID), size(e.Octets), tilde(e.Where))
+		return e.Account, fmt.Sprintf("%s (%s) → %s", fetch.MessageName(e.UID), size(e.Octets), tilde(e.Where))
 	case fetch.Refused:
 		stays := "stays on the server"
 		if e.Quarantine != "" {
 			stays = "went to " + e.Quarantine
 		}
-		text = fmt.Sprintf("%s %s: %s", describeMessage(e.UID), stays, clean(e.Reason))
+		text = fmt.Sprintf("%s %s: %s", fetch.MessageName(e.UID), stays, clean(e.Reason))
 		if !e.NextTry.IsZero() {
 			text += ", next try " + e.NextTry.Local().Format(time.DateTime)
 		}
@@ -284,12 +284,4 @@ func describeEvent(e fetch.Event) (account, text string) {
 		return e.Account, "warning: " + clean(e.Text)
 	}
 	return "", ""
-}
-
-// describeMessage names a message by its unique-id.
-func describeMessage(uid string) string {
-	if uid == "" {
-		return "a message without a unique-id"
-	}
-	return fmt.Sprintf("message %q", uid)
 }
