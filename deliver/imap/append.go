@@ -43,13 +43,12 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 	}
 	defer b.File.Close()
 	a := appender{batch: b, landed: landed, buf: make([]byte, 32<<10), lastLanded: -1}
-	for a.next < len(b.messages) && a.stopErr == nil && a.landedErr == nil {
+	for !a.isDone() {
 		ses, leave, err := b.sink.acquireSession(ctx, false)
-		if err != nil {
-			return errors.Join(err, a.finish())
+		if err == nil {
+			err = a.sendAll(ses)
+			leave()
 		}
-		err = a.sendAll(ses)
-		leave()
 		if err != nil {
 			return errors.Join(err, a.finish())
 		}
@@ -97,6 +96,11 @@ type refusedMessage struct {
 	err *deliver.Error
 }
 
+// isDone reports whether nothing more is to be sent.
+func (a *appender) isDone() bool {
+	return a.next == len(a.messages) || a.stopErr != nil || a.landedErr != nil
+}
+
 // sendAll sends messages until all are answered, or until the session cannot send any
 // more. After an error, the messages in flight may have landed or not.
 func (a *appender) sendAll(ses *session) error {
@@ -104,28 +108,8 @@ func (a *appender) sendAll(ses *session) error {
 		return err
 	}
 	lost := a.checkUnchanged(ses)
-	for a.next < len(a.messages) && a.stopErr == nil && a.landedErr == nil && lost == nil && !ses.wire.isBroken() {
-		if len(a.inFlight) == window {
-			lost = a.awaitAnswer(ses)
-			continue
-		}
-		m := a.messages[a.next]
-		if count := a.multiAppendCount(ses); count > 1 {
-			lost = a.multiAppend(ses, count)
-			continue
-		} else if m.size > ses.limit {
-			a.report(a.next, "", a.sink.refusal("append", &imap.Error{
-				Type: imap.StatusResponseTypeNo, Code: imap.ResponseCodeTooBig,
-				Text: fmt.Sprintf("APPENDLIMIT %d", ses.limit), // RFC 7889 §3
-			}))
-		} else if a.smallestOverQuota != nil && m.size >= a.messages[a.smallestOverQuota.n].size {
-			a.undecided = append(a.undecided, refusedMessage{a.next, a.smallestOverQuota.err})
-		} else if f, err := a.send(ses, 1); err != nil {
-			lost = err
-		} else {
-			a.inFlight = append(a.inFlight, f)
-		}
-		a.next++
+	for lost == nil && !a.isDone() && !ses.wire.isBroken() {
+		lost = a.sendNext(ses)
 	}
 	for len(a.inFlight) > 0 {
 		if err := a.awaitAnswer(ses); lost == nil {
@@ -135,54 +119,94 @@ func (a *appender) sendAll(ses *session) error {
 	return lost
 }
 
-// send sends the next count messages in one APPEND. It does not wait for the answer.
-func (a *appender) send(ses *session, count int) (*flight, error) {
-	batch := a.messages[a.next : a.next+count]
-	first := batch[0]
-	size := first.size
-	text := []io.Reader{io.NewSectionReader(a.File, first.offset, first.size)}
-	for _, m := range batch[1:] {
-		head := a.sink.messageHead(m)
-		size += int64(len(head)) + m.size
-		text = append(text, strings.NewReader(head), io.NewSectionReader(a.File, m.offset, m.size))
+// sendNext sends the next message, or the next ones in one APPEND. If too many are in
+// flight, it waits for an answer instead. It does not send a message that the server is
+// known to refuse.
+func (a *appender) sendNext(ses *session) error {
+	if len(a.inFlight) == window {
+		return a.awaitAnswer(ses)
 	}
+	if count := a.multiAppendCount(ses); count > 1 {
+		return a.multiAppend(ses, count)
+	}
+	n := a.next
+	a.next++
+	size := a.messages[n].size
+	switch {
+	case size > ses.limit:
+		a.report(n, "", a.sink.refusal("append", &imap.Error{
+			Type: imap.StatusResponseTypeNo, Code: imap.ResponseCodeTooBig,
+			Text: fmt.Sprintf("APPENDLIMIT %d", ses.limit), // RFC 7889 §3
+		}))
+		return nil
+	case a.smallestOverQuota != nil && size >= a.messages[a.smallestOverQuota.n].size:
+		a.undecided = append(a.undecided, refusedMessage{n, a.smallestOverQuota.err})
+		return nil
+	}
+	return a.send(ses, n, 1)
+}
+
+// send sends count messages from the n-th on in one APPEND, which is then in flight. It
+// does not wait for the answer.
+func (a *appender) send(ses *session, n, count int) error {
+	text, size := a.literalText(n, count)
 	if size > smallLiteral && ses.caps.Has(imap.CapLiteralPlus) {
-		ses.wire.literal.Store(&literal{announced: size, sent: first.size})
+		ses.wire.literal.Store(&literal{announced: size, sent: a.messages[n].size})
 	}
-	f := &flight{n: a.next, count: count}
-	f.cmd = ses.client.Append(a.sink.folder, size, &imap.AppendOptions{Flags: a.sink.flags, Time: first.date})
-	var read, err error
-	body := io.MultiReader(text...)
-	for left := size; left > 0 && err == nil && read == nil; {
-		chunk := a.buf[:min(left, int64(len(a.buf)))]
-		if _, read = io.ReadFull(body, chunk); read == nil {
-			_, err = f.cmd.Write(chunk)
-			left -= int64(len(chunk))
-		}
-	}
-	var early bool
-	if f.refusal, early = errors.AsType[*imap.Error](err); !early && (err != nil || read != nil) {
+	cmd := ses.client.Append(a.sink.folder, size, &imap.AppendOptions{Flags: a.sink.flags, Time: a.messages[n].date})
+	readErr, sendErr := a.copyLiteral(cmd, text, size)
+	refusal, refused := errors.AsType[*imap.Error](sendErr)
+	if !refused && (sendErr != nil || readErr != nil) {
 		// AppendCommand.Close ends the line: first make sure that this cannot
 		// complete a message.
 		_ = ses.client.Close()
 	}
-	closed := f.cmd.Close()
-	if err != nil && !early { // the server may have sent a refusal and hung up
-		_, answer := f.cmd.Wait()
-		f.refusal, early = errors.AsType[*imap.Error](answer)
+	closeErr := cmd.Close()
+	if sendErr != nil && !refused { // the server may have sent a refusal and hung up
+		_, answer := cmd.Wait()
+		refusal, refused = errors.AsType[*imap.Error](answer)
 	}
-	switch {
-	case read != nil:
-		return nil, a.sink.spool.Error("read a batch", read)
-	case early:
-		// imapclient closes the connection after this.
-		return f, nil
-	case err != nil:
-		return nil, ses.fail("append", err)
-	case closed != nil:
-		return nil, ses.fail("append", closed)
+	if readErr != nil {
+		return a.sink.spool.Error("read a batch", readErr)
 	}
-	return f, nil
+	if err := cmp.Or(sendErr, closeErr); err != nil && !refused {
+		return ses.fail("append", err)
+	}
+	// After a refusal, imapclient closes the connection.
+	a.inFlight = append(a.inFlight, &flight{n: n, count: count, cmd: cmd, refusal: refusal})
+	return nil
+}
+
+// literalText returns the literal of an APPEND of count messages from the n-th on, and its
+// size: the messages and what stands between them.
+func (a *appender) literalText(n, count int) (text io.Reader, size int64) {
+	var parts []io.Reader
+	for i, m := range a.messages[n : n+count] {
+		if i > 0 {
+			head := a.sink.messageHead(m)
+			size += int64(len(head))
+			parts = append(parts, strings.NewReader(head))
+		}
+		size += m.size
+		parts = append(parts, io.NewSectionReader(a.File, m.offset, m.size))
+	}
+	return io.MultiReader(parts...), size
+}
+
+// copyLiteral sends size octets of text. readErr is an error of the spool, and sendErr is
+// the server's refusal or an error of the connection.
+func (a *appender) copyLiteral(cmd *imapclient.AppendCommand, text io.Reader, size int64) (readErr, sendErr error) {
+	for left := size; left > 0; {
+		chunk := a.buf[:min(left, int64(len(a.buf)))]
+		if _, err := io.ReadFull(text, chunk); err != nil {
+			return err, nil
+		}
+		if _, err := cmd.Write(chunk); err != nil {
+			return nil, err
+		}
+		left -= int64(len(chunk))
+	}
+	return nil, nil
 }
 
 // awaitAnswer waits for the answer to the oldest APPEND in flight, and reports or records
@@ -192,15 +216,7 @@ func (a *appender) awaitAnswer(ses *session) error {
 	a.inFlight = a.inFlight[1:]
 	data, err := f.cmd.Wait()
 	if err == nil {
-		places, ok := ses.places(data, f.count)
-		if !ok {
-			return ses.sink.fail("append", errUIDCount)
-		}
-		a.lastLanded = f.n + f.count - 1
-		for i, where := range places {
-			a.report(f.n+i, where, nil)
-		}
-		return nil
+		return a.reportLanded(ses, f, data)
 	}
 	refusal, ok := errors.AsType[*imap.Error](err)
 	if !ok {
@@ -218,23 +234,45 @@ func (a *appender) awaitAnswer(ses *session) error {
 		ses.noMultiAppend = refusal.Type == imap.StatusResponseTypeBad || concernsAllMessages(refusal)
 		return nil
 	}
-	e := ses.refusal("append", refusal)
+	a.recordRefusal(f.n, refusal, ses.refusal("append", refusal))
+	return nil
+}
+
+// reportLanded reports the messages of an APPEND that the server has accepted.
+func (a *appender) reportLanded(ses *session, f *flight, data *imap.AppendData) error {
+	places, ok := ses.places(data, f.count)
+	if !ok {
+		return ses.sink.fail("append", errUIDCount)
+	}
+	a.lastLanded = f.n + f.count - 1
+	for i, where := range places {
+		a.report(f.n+i, where, nil)
+	}
+	return nil
+}
+
+// recordRefusal reports the refusal of the n-th message if the message is the reason.
+// Otherwise it leaves the refusal to finish, or stops the Commit. e is the error of the
+// refusal.
+func (a *appender) recordRefusal(n int, refusal *imap.Error, e *deliver.Error) {
+	if e.Fault == deliver.FaultMessage {
+		a.report(n, "", e)
+		return
+	}
+	refused := refusedMessage{n, e}
+	overQuota := refusal.Code == imap.ResponseCodeOverQuota && !isThrottled(refusal)
+	// There may be room for a smaller message.
+	if overQuota && (a.smallestOverQuota == nil || a.messages[n].size < a.messages[a.smallestOverQuota.n].size) {
+		a.smallestOverQuota = &refused
+	}
 	switch {
-	case e.Fault == deliver.FaultMessage:
-		a.report(f.n, "", e)
-	case refusal.Code == imap.ResponseCodeOverQuota && !isThrottled(refusal):
-		// There may be room for a smaller message.
-		if a.smallestOverQuota == nil || a.messages[f.n].size < a.messages[a.smallestOverQuota.n].size {
-			a.smallestOverQuota = &refusedMessage{f.n, e}
-		}
-		fallthrough
-	case refusal.Code == imap.ResponseCodeLimit, // Dovecot's for a message over quota_max_mail_size
+	case overQuota,
+		refusal.Code == imap.ResponseCodeLimit, // Dovecot's for a message over quota_max_mail_size
 		e.Fault == deliver.FaultTemporary && !concernsAllMessages(refusal):
-		a.undecided = append(a.undecided, refusedMessage{f.n, e})
+		a.undecided = append(a.undecided, refused)
 	case a.stopErr == nil:
 		a.stopErr = e
 	}
-	return nil
 }
 
 // places returns the URLs (RFC 5092) of the messages of an APPEND, and updates the state of
@@ -260,10 +298,10 @@ func (ses *session) places(data *imap.AppendData, count int) (places []string, o
 	return places, true
 }
 
-// finish reports what was not decided message by message. If the server took
-// one that came later, what it refused without a reason is itself the reason.
-// If it took none at all, nothing is wrong with the messages: the error, which
-// is also that of what stopped the rest, leaves them unreported.
+// finish reports the undecided messages and returns the error of the Commit. If the server
+// accepted a later message, the reason for a refusal is the refused message itself. If the
+// server accepted no message at all, nothing is wrong with the messages: the refusal is the
+// error of the Commit, and they are not reported.
 func (a *appender) finish() error {
 	for _, d := range a.undecided {
 		switch {

@@ -53,13 +53,13 @@ func (a *appender) multiAppend(ses *session, count int) (lost error) {
 	if lost != nil || a.stopErr != nil || a.landedErr != nil || a.smallestOverQuota != nil {
 		return lost
 	}
-	f, err := a.send(ses, count)
+	n := a.next
 	a.next += count
-	if err != nil {
+	if err := a.send(ses, n, count); err != nil {
 		return err
 	}
-	a.inFlight = append(a.inFlight, f)
-	if err := a.awaitAnswer(ses); err != nil || f.refusal != nil {
+	refusedEarly := a.inFlight[0].refusal != nil // then the connection is closed
+	if err := a.awaitAnswer(ses); err != nil || refusedEarly {
 		return err
 	}
 	return a.checkUnchanged(ses)
