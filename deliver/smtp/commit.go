@@ -23,43 +23,48 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 	}
 	// Settle needs only the ledger, and not this file.
 	defer b.Discard()
-	c := &commit{batch: b, ctx: ctx}
+	c := &commit{batch: b, ctx: ctx, reporter: reporter{sink: b.sink, landed: landed}}
 	defer c.releaseSession()
-	v := reporter{sink: b.sink, landed: landed}
-	lost := false
 	for n := range b.messages {
-		m := &b.messages[n]
-		receipt := deliver.Receipt{Ticket: deliver.Ticket(n)}
-		reply, refusals, err := c.deliver(m)
-		_, broken := errors.AsType[*brokenError](err)
-		switch {
-		case len(m.pending) == 0:
-			receipt.Where = b.sink.where(reply)
-			v.anyDelivered = true
-		case broken && !lost && ctx.Err() == nil:
-			receipt.Err = b.sink.o.Server.Fail("send a message", err)
-			err = nil
-		case err != nil:
-			return b.sink.commitError(ctx, err)
-		default:
-			e := b.sink.refusedError(m, refusals)
-			if r, _ := errors.AsType[*ReplyError](e); asksLogin(e) && r.Verb == "MAIL" {
-				return markUntaken(e) // it is not the message's fault
-			}
-			if receipt.Err = e; v.hold(m, receipt) {
-				lost = false
-				continue
-			}
-		}
-		lost = broken
-		if err := v.report(receipt); err != nil {
+		if err := c.commitMessage(n); err != nil {
 			return err
 		}
-		if err != nil {
-			return err // the ledger's: the disk is in trouble
-		}
 	}
-	return v.finish(len(b.messages), c.rcptWithoutLogin)
+	return c.reporter.finish(len(b.messages), c.rcptWithoutLogin)
+}
+
+// commitMessage delivers the n-th message and reports what became of it, or holds the
+// report back. It returns an error if Commit cannot go on.
+func (c *commit) commitMessage(n int) error {
+	sink, m := c.batch.sink, &c.batch.messages[n]
+	receipt := deliver.Receipt{Ticket: deliver.Ticket(n)}
+	reply, refusals, err := c.deliver(m)
+	_, broken := errors.AsType[*brokenError](err)
+	brokenBefore := c.broken
+	c.broken = broken
+	switch {
+	case len(m.pending) == 0:
+		receipt.Where = sink.where(reply)
+		c.reporter.anyDelivered = true
+		if reportErr := c.reporter.report(receipt); reportErr != nil {
+			return reportErr
+		}
+		return err // of the ledger: the disk is in trouble
+	case broken && !brokenBefore && c.ctx.Err() == nil:
+		receipt.Err = sink.o.Server.Fail("send a message", err)
+		return c.reporter.report(receipt)
+	case err != nil:
+		return sink.commitError(c.ctx, err)
+	}
+	e := sink.refusedError(m, refusals)
+	if r, _ := errors.AsType[*ReplyError](e); asksLogin(e) && r.Verb == "MAIL" {
+		return markUntaken(e) // it is not the message's fault
+	}
+	receipt.Err = e
+	if c.reporter.hold(m, receipt) {
+		return nil
+	}
+	return c.reporter.report(receipt)
 }
 
 // markBlameless sets Blameless of a *deliver.Error.
@@ -76,6 +81,7 @@ func markUntaken(e *deliver.Error) error {
 	return e
 }
 
+// where returns the Receipt.Where of a message that was accepted with reply.
 func (s *Sink) where(reply string) string {
 	return fmt.Sprintf("%s: %q", s.o.Server.Addr, clip(reply))
 }
@@ -95,9 +101,11 @@ func (s *Sink) commitError(ctx context.Context, err error) error {
 type commit struct {
 	batch            *batch
 	ctx              context.Context
+	reporter         reporter
 	session          *session // nil if there is none
 	stop             func()   // of remote.BindContext for the session
 	rcptWithoutLogin bool     // that of a session so far
+	broken           bool     // the session broke while the last message was sent
 	lostDuringMail   bool     // a session broke after the server had accepted MAIL
 }
 
@@ -203,6 +211,7 @@ type readError struct{ err error }
 func (e *readError) Error() string { return e.err.Error() }
 func (e *readError) Unwrap() error { return e.err }
 
+// spoolReader makes the errors of r a *readError.
 type spoolReader struct{ r io.Reader }
 
 func (r *spoolReader) Read(p []byte) (int, error) {

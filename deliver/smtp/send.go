@@ -29,8 +29,13 @@ type result struct {
 	deferred int
 }
 
+// refuse adds the refusal of a recipient.
+func (r *result) refuse(to string, why error) {
+	r.refusals = append(r.refusals, recipientRefusal{to: to, why: why})
+}
+
 // refuseAll adds the refusal of the whole transaction.
-func (r *result) refuseAll(why error) { r.refusals = append(r.refusals, recipientRefusal{why: why}) }
+func (r *result) refuseAll(why error) { r.refuse("", why) }
 
 // brokenError means that a session cannot be used any more.
 type brokenError struct {
@@ -51,76 +56,112 @@ func (e *brokenError) Unwrap() error { return e.err }
 func (ss *session) send(m *message, to []string, body io.Reader) (*result, error) {
 	res := new(result)
 	ss.mailAccepted = false
-	if limit, ok := ss.client.MaxMessageSize(); ok && limit > 0 && m.size > int64(limit) {
-		// RFC 1870 §6.1: it would only be refused after it has been sent.
-		res.refuseAll(fmt.Errorf("%w: it has %d octets, SIZE is %d", errTooLarge, m.size, limit))
+	if why := ss.foreseeRefusal(m); why != nil {
+		res.refuseAll(why)
 		return res, nil
 	}
-	utf8 := ss.offers("SMTPUTF8")
-	if needsUTF8(m.sender) && !utf8 {
-		res.refuseAll(errSenderUTF8)
-		return res, nil
-	}
-	opts := &gosmtp.MailOptions{Size: m.size, UTF8: utf8 && (needsUTF8(m.sender) || slices.ContainsFunc(to, needsUTF8))}
-	if why, err := ss.splitError("MAIL", ss.client.Mail(m.sender, opts)); err != nil {
+	why, err := ss.sendMail(m, to)
+	if err != nil {
 		return res, err
-	} else if why != nil {
+	}
+	if why != nil {
 		res.refuseAll(why)
 		return res, ss.reset()
 	}
 	ss.mailAccepted = true
-	var accepted []string
-	refused := false // the server has refused a recipient
-	for n, addr := range to {
-		if needsUTF8(addr) && !utf8 {
-			res.refusals = append(res.refusals, recipientRefusal{to: addr, why: errRecipientUTF8})
-			continue
-		}
-		why, err := ss.splitError("RCPT", ss.client.Rcpt(addr, nil))
-		if b, ok := errors.AsType[*brokenError](err); ok {
-			if b.hasRefusal = refused && len(accepted) == 0; b.hasRefusal {
-				for _, unasked := range to[n:] {
-					res.refusals = append(res.refusals, recipientRefusal{to: unasked, why: errUnanswered})
-				}
-			}
-			return res, b
-		}
-		ss.rcptWithoutLogin = ss.rcptWithoutLogin || !asksLogin(why)
-		if why == nil {
-			accepted = append(accepted, addr)
-			continue
-		}
-		if len(accepted) > 0 && isTooManyRecipients(why) {
-			res.deferred = len(to) - n
-			break
-		}
-		refused = true
-		res.refusals = append(res.refusals, recipientRefusal{to: addr, why: why})
+	accepted, err := ss.sendRecipients(to, res)
+	if err != nil {
+		return res, err
 	}
 	if len(accepted) == 0 {
 		return res, ss.reset()
 	}
 	data, err := ss.client.Data()
-	if why, err := ss.splitError("DATA", err); err != nil {
+	why, err = ss.splitError("DATA", err)
+	if err != nil {
 		return res, err
-	} else if why != nil {
+	}
+	if why != nil {
 		res.refuseAll(why)
 		return res, ss.reset()
 	}
+	if err := ss.sendText(data, m, body, res); err != nil {
+		return res, err
+	}
+	return res, ss.endData(data, res, accepted)
+}
+
+// foreseeRefusal returns why the server would refuse a message, by what it has announced;
+// nil if nothing is known.
+func (ss *session) foreseeRefusal(m *message) error {
+	// RFC 1870 §6.1: the message would only be refused after it has been sent.
+	if limit, ok := ss.client.MaxMessageSize(); ok && limit > 0 && m.size > int64(limit) {
+		return fmt.Errorf("%w: it has %d octets, SIZE is %d", errTooLarge, m.size, limit)
+	}
+	if needsUTF8(m.sender) && !ss.offers("SMTPUTF8") {
+		return errSenderUTF8
+	}
+	return nil
+}
+
+// sendMail sends MAIL, and returns the reply as splitError does.
+func (ss *session) sendMail(m *message, to []string) (why, broken error) {
+	wantsUTF8 := needsUTF8(m.sender) || slices.ContainsFunc(to, needsUTF8)
+	opts := &gosmtp.MailOptions{Size: m.size, UTF8: wantsUTF8 && ss.offers("SMTPUTF8")}
+	return ss.splitError("MAIL", ss.client.Mail(m.sender, opts))
+}
+
+// sendRecipients sends RCPT for the recipients in to, and returns those that the server
+// accepts. It adds the refusals to res. The error is a *brokenError.
+func (ss *session) sendRecipients(to []string, res *result) (accepted []string, err error) {
+	utf8 := ss.offers("SMTPUTF8")
+	refused := false // the server has refused a recipient
+	for n, addr := range to {
+		if needsUTF8(addr) && !utf8 {
+			res.refuse(addr, errRecipientUTF8)
+			continue
+		}
+		why, err := ss.splitError("RCPT", ss.client.Rcpt(addr, nil))
+		if b, ok := errors.AsType[*brokenError](err); ok {
+			if refused && len(accepted) == 0 {
+				b.hasRefusal = true
+				for _, unanswered := range to[n:] {
+					res.refuse(unanswered, errUnanswered)
+				}
+			}
+			return nil, b
+		}
+		ss.rcptWithoutLogin = ss.rcptWithoutLogin || !asksLogin(why)
+		switch {
+		case why == nil:
+			accepted = append(accepted, addr)
+		case len(accepted) > 0 && isTooManyRecipients(why):
+			res.deferred = len(to) - n
+			return accepted, nil
+		default:
+			refused = true
+			res.refuse(addr, why)
+		}
+	}
+	return accepted, nil
+}
+
+// sendText sends the message after DATA, without its end. The error is a *brokenError.
+func (ss *session) sendText(data *gosmtp.DataCommand, m *message, body io.Reader, res *result) error {
 	n, err := io.Copy(data, body)
 	if err == nil && n != m.size {
 		err = &readError{io.ErrUnexpectedEOF}
 	}
 	if why := ss.readEarlyRefusal(err); why != nil {
 		res.refuseAll(why)
-		return res, &brokenError{err: why, hasRefusal: true}
+		return &brokenError{err: why, hasRefusal: true}
 	}
 	if err != nil {
-		// Close would submit what was sent. Only hanging up ends DATA without that
-		// (RFC 5321 §4.1.1.4).
-		return res, &brokenError{err: err, retryable: true}
+		// DataCommand.Close would submit what was sent. Only hanging up ends DATA
+		// without that (RFC 5321 §4.1.1.4).
+		return &brokenError{err: err, retryable: true}
 	}
-	return res, ss.endData(data, res, accepted)
+	return nil
 }
 
 // readEarlyRefusal returns the refusal of a server that hung up before the whole message
@@ -180,7 +221,7 @@ func (ss *session) endData(data *gosmtp.DataCommand, res *result, to []string) e
 				err = broken
 				continue
 			}
-			res.refusals = append(res.refusals, recipientRefusal{to: to, why: why})
+			res.refuse(to, why)
 		}
 	}
 	if len(res.delivered)+len(res.refusals)-before == len(to) {
