@@ -16,26 +16,24 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
-// ErrNotEncrypted means that the server offers no STARTTLS, or refuses it, on
-// a connection that must be encrypted. Packages of protocols wrap it.
+// ErrNotEncrypted means that the server offers no STARTTLS, or refuses it, on a connection
+// that must be encrypted. The packages of the protocols wrap it.
 var ErrNotEncrypted = errors.New("the server does not offer STARTTLS")
 
-// ReachError means that the server was not reached: the connection could not be
-// made or secured, or brought no greeting of the protocol, as at a wrong port or
-// where one side wants TLS and the other has none. Packages of protocols wrap
-// what becomes of the greeting in it.
+// ReachError means that the server was not reached: the connection could not be made or
+// secured, or the greeting was not that of the protocol. The port may be wrong, or only one
+// side uses TLS. The packages of the protocols wrap an error of the greeting in it.
 type ReachError struct{ Err error }
 
-// Error is that of the cause.
+// Error returns the text of the cause.
 func (e *ReachError) Error() string { return e.Err.Error() }
 
 // Unwrap returns the cause.
 func (e *ReachError) Unwrap() error { return e.Err }
 
-// Fail makes a *deliver.Error of what went wrong with the connection to the
-// server: whose turn it is, and what the user can do. An error that is a
-// *deliver.Error already is returned as it is. Refusals of a protocol's own,
-// a wrong password included, are for the protocol's package to tell apart.
+// Fail returns a *deliver.Error, with a fault and a hint, for an error of the connection to
+// the server. A *deliver.Error is returned unchanged. Fail does not know the replies of a
+// protocol, such as that to a wrong password: they are for the package of the protocol.
 func (s *Server) Fail(op string, err error) *deliver.Error {
 	if e, ok := errors.AsType[*deliver.Error](err); ok {
 		return e
@@ -47,39 +45,62 @@ func (s *Server) Fail(op string, err error) *deliver.Error {
 	return &deliver.Error{Fault: fault, Target: s.Addr, Op: op, Err: err, Hint: hint}
 }
 
-// advise is the one table from errors to whose turn it is and what to do.
+// advise returns the fault and the hint for an error.
 func (s *Server) advise(err error) (deliver.Fault, string) {
 	if errors.Is(err, context.Canceled) {
 		return deliver.FaultTemporary, ""
 	}
 	if e, ok := errors.AsType[*mech.SecretError](err); ok {
-		if deliver.FaultOf(e.Err) == deliver.FaultMachine {
-			return deliver.FaultMachine, "" // a new token is kept before it is used
-		}
-		if e.Temporary() {
-			return deliver.FaultTemporary, cmp.Or(e.Hint(), "the provider of the token could not be asked; try again later")
-		}
-		return deliver.FaultOperator, cmp.Or(e.Hint(), "check the sink's "+string(e.Needs)+" options")
+		return adviseSecret(e)
 	}
-	if e, ok := errors.AsType[*OfferError](err); ok && e.Allowed != nil {
-		return deliver.FaultOperator, "allow one that the server offers with auth, or ask the provider; some offer a login only with TLS"
-	} else if ok && s.Token != nil {
-		return deliver.FaultOperator, "the server takes no access token: use one of the password options, or ask the provider"
-	} else if ok {
-		return deliver.FaultOperator, "servers often offer a login only with TLS: check tls, or leave out user if the server wants no login"
-	}
-	if hint := mech.Hint(err); hint != "" {
+	if hint := s.adviseLogin(err); hint != "" {
 		return deliver.FaultOperator, hint
 	}
+	return s.adviseConnection(err)
+}
+
+// adviseSecret returns the fault and the hint if a password or a token cannot be had.
+func adviseSecret(e *mech.SecretError) (deliver.Fault, string) {
+	if deliver.FaultOf(e.Err) == deliver.FaultMachine {
+		return deliver.FaultMachine, "" // a new token is stored before it is used
+	}
+	if e.Temporary() {
+		return deliver.FaultTemporary, cmp.Or(e.Hint(), "the provider of the token could not be asked; try again later")
+	}
+	return deliver.FaultOperator, cmp.Or(e.Hint(), "check the sink's "+string(e.Needs)+" options")
+}
+
+// adviseLogin returns the hint for an error of the login, and "" for any other error. Only
+// the user can correct an error of the login.
+func (s *Server) adviseLogin(err error) string {
+	if e, ok := errors.AsType[*OfferError](err); ok {
+		switch {
+		case e.Allowed != nil:
+			return "allow one that the server offers with auth, or ask the provider; some offer a login only with TLS"
+		case s.Token != nil:
+			return "the server takes no access token: use one of the password options, or ask the provider"
+		default:
+			return "servers often offer a login only with TLS: check tls, or leave out user if the server wants no login"
+		}
+	}
+	if hint := mech.Hint(err); hint != "" {
+		return hint
+	}
 	if _, ok := errors.AsType[*mech.OAuthError](err); ok {
-		return deliver.FaultOperator, s.tokenHint()
+		return s.tokenHint()
 	}
 	if errors.Is(err, mech.ErrRefused) {
-		return deliver.FaultOperator, "check the sink's user and password"
+		return "check the sink's user and password"
 	}
 	if _, ok := errors.AsType[*LoginError](err); ok {
-		return deliver.FaultOperator, "allow another way to log in with the sink's auth, or ask the provider"
+		return "allow another way to log in with the sink's auth, or ask the provider"
 	}
+	return ""
+}
+
+// adviseConnection returns the fault and the hint for an error of TLS, the network or this
+// machine.
+func (s *Server) adviseConnection(err error) (deliver.Fault, string) {
 	if errors.Is(err, ErrNotEncrypted) {
 		return deliver.FaultOperator, "try tls: implicit; tls: none would send the mail in the clear"
 	}
@@ -101,7 +122,8 @@ func (s *Server) advise(err error) (deliver.Fault, string) {
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		return deliver.FaultTemporary, "make sure that the server is running, and check the port"
 	}
-	// EACCES and the like come from a firewall, and not from a file.
+	// FaultOperator of FaultOf does not count: EACCES and the like come from a firewall
+	// here, and not from a file.
 	if deliver.FaultOf(err) == deliver.FaultMachine {
 		return deliver.FaultMachine, ""
 	}
@@ -111,6 +133,7 @@ func (s *Server) advise(err error) (deliver.Fault, string) {
 	return deliver.FaultTemporary, ""
 }
 
+// reachHint returns the hint for a server that was not reached.
 func (s *Server) reachHint() string {
 	protocol := strings.ToUpper(s.Service)
 	if s.isUnixSocket() {
@@ -119,12 +142,13 @@ func (s *Server) reachHint() string {
 	return "check host, port and tls: is this where the server has " + protocol + ", and is the network up?"
 }
 
+// tokenHint returns the hint for an access token that the server refuses.
 func (s *Server) tokenHint() string {
 	return fmt.Sprintf("run mailhaul login %s, with the scope for its protocol; or check its token_command", cmp.Or(s.Name, "for this sink"))
 }
 
-// LoginHint is what the user can do about a login that the server refuses;
-// password is that if it is by a password.
+// LoginHint returns the hint for a login that the server refuses: password, unless the
+// login is with an access token.
 func (s *Server) LoginHint(password string) string {
 	if s.Token != nil {
 		return s.tokenHint()
