@@ -15,18 +15,18 @@ import (
 
 // ReplyError is a server's refusal (RFC 5321 §4.2).
 type ReplyError struct {
-	// Verb is the command that was refused. It is "message" for what DATA
-	// sent, and empty for the connection.
+	// Verb is the command that was refused. It is "message" for the text after DATA, and
+	// empty for the greeting.
 	Verb string
-	// Code is the reply code: 4xx for now, 5xx for good.
+	// Code is the reply code: 4xx is a temporary refusal, and 5xx a permanent one.
 	Code int
 	// Enhanced is the enhanced status code (RFC 3463), or empty.
 	Enhanced string
-	// Text is what else the server said, as it said it, cut to 300 octets.
+	// Text is the rest of the reply, unescaped and cut to 300 octets.
 	Text string
 }
 
-// Error returns the refusal in the server's words, quoted.
+// Error returns the command, the codes and the text, quoted.
 func (e *ReplyError) Error() string {
 	s := fmt.Sprintf("the server refuses %s: %03d", cmp.Or(e.Verb, "the connection"), e.Code)
 	if e.Enhanced != "" {
@@ -35,22 +35,21 @@ func (e *ReplyError) Error() string {
 	return fmt.Sprintf("%s %q", s, e.Text)
 }
 
-// isPermanent reports whether the same would be refused again.
+// isPermanent reports whether the server would refuse the same again.
 func (e *ReplyError) isPermanent() bool { return e.Code/100 == 5 }
 
-// endsSession reports whether the server hangs up (RFC 5321 §3.8).
+// endsSession reports whether the server closes the connection (RFC 5321 §3.8).
 func (e *ReplyError) endsSession() bool { return e.Code == 421 }
 
-// asksLogin reports whether a refusal is one of the connection as it is set
-// up, and would meet every message: RFC 4954 §6 and RFC 3207 §4 have the
-// server ask so for a login, another login, or encryption. Some servers ask so
-// at RCPT, too, for recipients who are not their own.
+// asksLogin reports whether the server asks for a login, another login or encryption
+// (RFC 4954 §6, RFC 3207 §4), so that it would refuse every message. But some servers ask
+// for a login at RCPT, and only for recipients of other servers.
 func asksLogin(refusal error) bool {
 	e, ok := errors.AsType[*ReplyError](refusal)
 	return ok && (e.Code == 530 || e.Code == 534 || e.Code == 535 || e.Code == 538)
 }
 
-// helo matches the command in the text of a refusal, but not within an address.
+// helo matches HELO or EHLO in the text of a refusal, but not within an address.
 var helo = regexp.MustCompile(`(?i)(^|[\s/])(helo|ehlo)([\s/:]|$)`)
 
 // blamesHello reports whether a refusal is about the name in our EHLO. Some servers send it
@@ -59,17 +58,19 @@ func (e *ReplyError) blamesHello() bool {
 	return e.isPermanent() && e.Verb != "message" && helo.MatchString(e.Text)
 }
 
-// aboutSender and aboutRecipient report whether a refusal for good is that of an
-// address (RFC 3463 §3.2).
+// aboutSender reports whether the sender's address is permanently refused (RFC 3463 §3.2).
 func (e *ReplyError) aboutSender() bool { return e.Enhanced == "5.1.7" || e.Enhanced == "5.1.8" }
 
+// aboutRecipient reports whether a recipient's address is permanently refused (RFC 3463
+// §3.2).
 func (e *ReplyError) aboutRecipient() bool {
 	return e.Verb == "RCPT" && strings.HasPrefix(e.Enhanced, "5.1.") && !e.aboutSender()
 }
 
-// isTooManyRecipients reports whether a refusal of RCPT says that the server takes no more
-// recipients at once (RFC 5321 §4.5.3.1.10, where 552 stands for 452, too), as
-// far as it says anything: 452 may be a mailbox that is full (RFC 3463 §3.6).
+// isTooManyRecipients reports whether a refusal of RCPT may say that the transaction has too
+// many recipients (RFC 5321 §4.5.3.1.10, where 552 has the meaning of 452, too). Without an
+// enhanced code, 452 may also mean that a mailbox is full; with one, it is x.5.3 (RFC 3463
+// §3.6).
 func isTooManyRecipients(refusal error) bool {
 	e, ok := errors.AsType[*ReplyError](refusal)
 	return ok && (e.Code == 452 || e.Code == 552) &&
@@ -77,15 +78,15 @@ func isTooManyRecipients(refusal error) bool {
 }
 
 const (
-	maxText      = 300
+	maxText      = 300 // octets of a reply that an error may contain
 	helloHint    = "set hello to a name that the server takes, such as this machine's full one"
 	allMailHint  = "ask the server's operator why it takes no mail from this machine; some servers want a login first"
 	passwordHint = "check user and password of the sink; some servers want a login before they take mail"
 )
 
-// asReplyError makes a *ReplyError of what go-smtp tells of a refusal: of a reply
-// of 4xx or 5xx, after which both sides know where they are. Other errors stay
-// as they are, but for what the server said in them, which is cut and quoted.
+// asReplyError returns a *ReplyError for a reply of 4xx or 5xx to verb, and errReply, with
+// the text cut and quoted, for any other reply that go-smtp does not expect. Other errors
+// are returned unchanged.
 func asReplyError(verb string, err error) error {
 	e, ok := errors.AsType[*gosmtp.SMTPError](err)
 	if ok && (e.Code/100 == 4 || e.Code/100 == 5) {
@@ -101,17 +102,16 @@ func asReplyError(verb string, err error) error {
 	return err
 }
 
-// isServerUnavailable reports whether a refusal says that the server itself has no room, or is
-// not there for anybody, for now (RFC 3463 §3.4). One of greylisting says
-// something else: each message waits by itself then. At RCPT, 452 may be too many
-// recipients.
+// isServerUnavailable reports whether the server has no room or is out of service, for all
+// messages (RFC 3463 §3.4). The refusals of greylisting have other codes, and concern one
+// message each. At RCPT, 452 may mean too many recipients.
 func isServerUnavailable(refusal error) bool {
 	e, ok := errors.AsType[*ReplyError](refusal)
 	return ok && (e.Enhanced == "4.3.1" || e.Enhanced == "4.3.2" ||
 		e.Code == 452 && e.Enhanced == "" && e.Verb != "RCPT")
 }
 
-// maskSecrets takes the secrets of a login out of what the server said to it.
+// maskSecrets masks the secrets of a login in the text of a reply.
 func maskSecrets(login *remote.Login, err error) error {
 	if e, ok := errors.AsType[*gosmtp.SMTPError](err); ok {
 		said := *e
@@ -124,14 +124,14 @@ func maskSecrets(login *remote.Login, err error) error {
 	return err
 }
 
-// errReply is the error of a reply that is not one, or not one to what was
-// asked.
+// errReply is the error of a reply that is malformed or has an unexpected code.
 var errReply = errors.New("the server's reply makes no sense")
 
+// clip returns at most maxText octets of a reply.
 func clip(s string) string { return s[:min(len(s), maxText)] }
 
-// refusalFault returns the fault of a refusal: by the server, or because of what the server
-// has announced.
+// refusalFault returns the fault of a refusal, which is a *ReplyError or one of the errors
+// below.
 func refusalFault(refusal error) deliver.Fault {
 	e, ok := errors.AsType[*ReplyError](refusal)
 	switch {
@@ -153,7 +153,8 @@ type recipientRefusal struct {
 // errUnanswered is the temporary refusal of a recipient for whom the server did not answer.
 var errUnanswered = errors.New("the server ended the session before it said whether it takes this recipient")
 
-// Refusals that save the server a message that it says it will not take.
+// These refusals are ours: the server has announced that it would not accept the message, or
+// does not offer what the message needs.
 var (
 	errTooLarge      = errors.New("the message is too large for the server")
 	errSenderUTF8    = errors.New("the sender has letters beyond ASCII, and the server does not know SMTPUTF8")

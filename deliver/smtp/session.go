@@ -14,11 +14,11 @@ import (
 )
 
 const (
-	// maxIdle is how many connections a sink keeps that has a pool of its own.
+	// maxIdle is how many unused connections a sink keeps if it has its own pool.
 	maxIdle = 8
-	// maxCommand is the longest command, CRLF included (RFC 5321 §4.5.3.1.4),
-	// which holds for AUTH, too (RFC 4954 §4): Postfix cuts access tokens of
-	// 1.5 KB, unless it asks for them.
+	// maxCommand is the length of the longest command, in octets, with CRLF (RFC 5321
+	// §4.5.3.1.4). It applies to AUTH, too (RFC 4954 §4): Postfix cuts an access token of
+	// 1.5 KB there, but not in the response to a challenge.
 	maxCommand = 512
 	// quitSilence is how long a server may take to answer QUIT.
 	quitSilence = 5 * time.Second
@@ -31,7 +31,7 @@ type session struct {
 	sink   *Sink
 	conn   net.Conn // of package remote
 	client *gosmtp.Client
-	login  *remote.Login // whose secrets replies are not to repeat; nil without one
+	login  *remote.Login // its secrets are masked in replies; nil if there was no login
 	// mailAccepted says that the server has accepted MAIL for the last message. If
 	// the connection breaks after that, the message may be the reason.
 	mailAccepted bool
@@ -80,7 +80,8 @@ func (s *Sink) connect(ctx context.Context) (*session, error) {
 	return ss, nil
 }
 
-// handshake greets the server, encrypts and logs in.
+// handshake does all that comes before the first message: the greeting, STARTTLS, EHLO and
+// the login. Its error is a *deliver.Error.
 func (ss *session) handshake(ctx context.Context) error {
 	s := ss.sink
 	server := &s.o.Server
@@ -109,19 +110,24 @@ func (ss *session) handshake(ctx context.Context) error {
 	if server.User == "" {
 		return nil
 	}
-	_, offered := ss.client.Extension("AUTH")
-	login, name, err := server.Mechanism(ctx, ss.conn, strings.Fields(offered))
-	ss.login = login
-	if err == nil {
-		err = login.Do(ctx, func() error {
-			login.LimitInitialResponse(maxCommand - len("AUTH "+name+" \r\n"))
-			return asReplyError("AUTH", maskSecrets(login, ss.client.Auth(login)))
-		})
-	}
-	if err != nil {
+	if err := ss.logIn(ctx); err != nil {
 		return s.openError(err)
 	}
 	return nil
+}
+
+// logIn logs in by the strongest mechanism that both sides have.
+func (ss *session) logIn(ctx context.Context) error {
+	_, offered := ss.client.Extension("AUTH")
+	login, name, err := ss.sink.o.Server.Mechanism(ctx, ss.conn, strings.Fields(offered))
+	ss.login = login
+	if err != nil {
+		return err
+	}
+	return login.Do(ctx, func() error {
+		login.LimitInitialResponse(maxCommand - len("AUTH "+name+" \r\n"))
+		return asReplyError("AUTH", maskSecrets(login, ss.client.Auth(login)))
+	})
 }
 
 // openError returns the *deliver.Error of a session that could not be opened.
@@ -144,6 +150,7 @@ func (s *Sink) openError(err error) error {
 	return e
 }
 
+// offers reports whether the server has announced an extension.
 func (ss *session) offers(extension string) bool {
 	ok, _ := ss.client.Extension(extension)
 	return ok
@@ -157,4 +164,5 @@ func (ss *session) Quit() {
 	}
 }
 
+// hangUp closes the connection without QUIT.
 func (ss *session) hangUp() { _ = ss.conn.Close() }

@@ -1,19 +1,22 @@
-// Package smtp is a sink that hands messages to a mail server: by SMTP
-// (RFC 5321), which is re-injection, or by LMTP (RFC 2033), which is local
-// delivery.
+// Package smtp is a sink that hands messages to a mail server by SMTP (RFC 5321), to be sent
+// on, or by LMTP (RFC 2033), to be delivered there.
 //
-// A message must be text in lines to go over SMTP, so it is repaired where it
-// is not, and nowhere else: a CR or LF that stands alone becomes CRLF (RFC
-// 5321 §2.3.8), a NUL is left out (RFC 5322 §4.1), and a last line without a
-// line end gets one; a message without a single octet becomes an empty line.
-// Lines longer than the 998 octets of RFC 5321 §4.5.3.1.6 go out as they are,
-// and so do 8-bit octets to a server without 8BITMIME: to break or to encode
-// them would change what the sender signed.
+// SMTP can only carry text in lines. So four things are repaired, and nothing else is
+// changed:
 //
-// SMTPUTF8 (RFC 6531) is asked for if an address needs it, and not for UTF-8
-// in a header alone. That is common in spam and old mail, passes everywhere
-// without being announced, and once announced makes a relay bounce it when the
-// next server, as a local delivery agent often does, lacks the extension.
+//   - a CR or LF that stands alone becomes CRLF (RFC 5321 §2.3.8),
+//   - NUL is left out (RFC 5322 §4.1),
+//   - a last line without a line end gets one,
+//   - a message of no octets becomes an empty line.
+//
+// Lines longer than the 998 octets of RFC 5321 §4.5.3.1.6 are sent unchanged, and so are
+// 8-bit octets to a server without 8BITMIME: to break or to encode them would change what
+// the sender has signed.
+//
+// SMTPUTF8 (RFC 6531) is requested only if an address needs it, and not for UTF-8 in a
+// header, which is common in spam and old mail. All servers pass that on as long as it is
+// not announced. Once it is, a relay bounces the message if the next server, as many local
+// delivery agents, lacks the extension.
 //
 // The order of operations:
 //
@@ -67,18 +70,16 @@ type Options struct {
 	Server remote.Server
 	// LMTP speaks LMTP instead of SMTP.
 	LMTP bool
-	// Hello is the name to greet the server with (RFC 5321 §4.1.1.1), this
-	// machine's by default.
+	// Hello is the name in EHLO or LHLO (RFC 5321 §4.1.1.1), this machine's by default.
 	Hello string
-	// To are the recipients of every message; without any, those of
-	// deliver.Mail are. Only LMTP takes one without a domain.
+	// To are the recipients of every message. If it is empty, they are those of
+	// deliver.Mail. Only LMTP accepts one without a domain.
 	To []string
 	// Sender replaces the message's own envelope sender.
 	Sender string
-	// NullSender makes "<>" the sender of all messages, so that nobody is
-	// sent a bounce.
+	// NullSender makes "<>" the sender of all messages, so that nobody gets a bounce.
 	NullSender bool
-	// Spool is where messages and the ledger wait.
+	// Spool keeps the messages until they are sent, and the ledgers.
 	Spool *spool.Dir
 	// Idle is how long an unused connection is kept; 30 seconds by default.
 	Idle time.Duration
@@ -92,7 +93,7 @@ type Options struct {
 // Sink delivers to one server. It implements deliver.Sink.
 type Sink struct {
 	o  Options
-	to []string // each once
+	to []string // Options.To without duplicates
 
 	closed  atomic.Bool // no connection is kept any more
 	mu      sync.Mutex
@@ -101,8 +102,8 @@ type Sink struct {
 
 var _ deliver.Sink = (*Sink)(nil)
 
-// New returns a sink. It does not touch the disk or the network. An address
-// that cannot stand in an SMTP command is a *deliver.Error with
+// New returns a sink. It does not use the disk or the network. If a name or an address of
+// the options is not valid in an SMTP command, the error is a *deliver.Error with
 // FaultOperator.
 func New(o Options) (*Sink, error) {
 	s := &Sink{o: o, ledgers: make(map[string]*ledger)}
@@ -133,7 +134,7 @@ func New(o Options) (*Sink, error) {
 	return s, nil
 }
 
-// hostname is this machine's name if it can stand in an EHLO.
+// hostname returns this machine's name, or "localhost" if the name is not valid in EHLO.
 func hostname() string {
 	if name, err := os.Hostname(); err == nil && validName(name) {
 		return name
@@ -141,7 +142,7 @@ func hostname() string {
 	return "localhost"
 }
 
-// validName reports whether a name can stand in an EHLO.
+// validName reports whether a name is valid in EHLO.
 func validName(name string) bool {
 	return name != "" && utf8.ValidString(name) &&
 		!strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) || strings.ContainsRune(" <>", r) })
@@ -152,8 +153,8 @@ func (s *Sink) Profile() deliver.Profile {
 	return deliver.Profile{Kind: s.o.Server.Service, Target: s.o.Server.Addr, Way: s.o.Server.Via.Way(), Guarantee: deliver.AtLeastOnce}
 }
 
-// Begin implements deliver.Sink. It connects to the server and logs in,
-// unless a connection is open already.
+// Begin implements deliver.Sink. It connects to the server and logs in, unless the pool has
+// a connection.
 func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 	ss, err := s.acquireSession(ctx)
 	if err != nil {
@@ -163,8 +164,8 @@ func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 	return &batch{Batch: s.o.Spool.Batch(s.o.Server.Addr), sink: s}, nil
 }
 
-// Sweep implements deliver.Sink. It also drops from the ledger what has been
-// taken for everybody.
+// Sweep implements deliver.Sink. It also removes the messages from the ledger that all of
+// their recipients have.
 func (s *Sink) Sweep(ctx context.Context, account string) error {
 	if err := ctx.Err(); err != nil {
 		return s.fail("sweep", err)
@@ -175,7 +176,7 @@ func (s *Sink) Sweep(ctx context.Context, account string) error {
 	return s.o.Spool.Sweep(account)
 }
 
-// Close implements deliver.Sink. It takes leave of the server.
+// Close implements deliver.Sink. It ends the connections in the pool with QUIT.
 func (s *Sink) Close() error {
 	s.closed.Store(true)
 	s.o.Pool.Quit(s)
@@ -186,7 +187,7 @@ func (s *Sink) validRecipient(to string) bool {
 	return envelope.ValidAddress(to) || s.o.LMTP && envelope.ValidLocal(to)
 }
 
-// recipients are those of a message. The error is about this message only.
+// recipients returns the recipients of a message. The error is a FaultMessage.
 func (s *Sink) recipients(mail deliver.Mail) ([]string, error) {
 	if len(s.to) > 0 {
 		return s.to, nil
@@ -208,8 +209,8 @@ func (s *Sink) recipients(mail deliver.Mail) ([]string, error) {
 	return mail.Recipients, nil
 }
 
-// sender is the envelope sender of a message. One that a server would not take
-// becomes the null sender: a bounce to it would reach nobody.
+// sender returns the envelope sender of a message. An invalid one becomes the null sender: a
+// server would refuse it, and a bounce to it would reach nobody.
 func (s *Sink) sender(mail deliver.Mail) string {
 	switch {
 	case s.o.NullSender:
@@ -223,15 +224,17 @@ func (s *Sink) sender(mail deliver.Mail) string {
 	}
 }
 
+// fail returns a *deliver.Error for an error of this machine or of a context.
 func (s *Sink) fail(op string, err error) error {
 	return &deliver.Error{Fault: deliver.FaultOf(err), Target: s.o.Server.Addr, Op: op, Err: err}
 }
 
+// refuse returns an error that only the user can correct.
 func (s *Sink) refuse(op, hint string) error {
 	return &deliver.Error{Fault: deliver.FaultOperator, Target: s.o.Server.Addr, Op: op, Hint: hint}
 }
 
-// needsUTF8 reports whether an address can only be said with SMTPUTF8.
+// needsUTF8 reports whether an address is valid only with SMTPUTF8.
 func needsUTF8(addr string) bool {
 	return strings.ContainsFunc(addr, func(r rune) bool { return r > 0x7f })
 }

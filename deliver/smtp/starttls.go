@@ -2,9 +2,11 @@ package smtp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,6 +14,8 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/remote"
 )
 
+// readGreeting reads the greeting of the server. The error is a *ReplyError if the server
+// refuses the connection.
 func readGreeting(conn net.Conn) error {
 	code, lines, err := readReply(conn)
 	if err != nil {
@@ -20,7 +24,7 @@ func readGreeting(conn net.Conn) error {
 	return replyRefusal("", code, lines)
 }
 
-// replyRefusal is the error of a reply to verb, if it is none of success.
+// replyRefusal returns the error of a reply to verb; nil if it is a reply of success.
 func replyRefusal(verb string, code int, lines []string) error {
 	if code/100 == 2 {
 		return nil
@@ -28,7 +32,7 @@ func replyRefusal(verb string, code int, lines []string) error {
 	return asReplyError(verb, &gosmtp.SMTPError{Code: code, Message: strings.Join(lines, "\n")})
 }
 
-// helloVerb is the first command.
+// helloVerb returns the verb of the first command.
 func (s *Sink) helloVerb() string {
 	if s.o.LMTP {
 		return "LHLO"
@@ -36,41 +40,51 @@ func (s *Sink) helloVerb() string {
 	return "EHLO"
 }
 
-// startTLS does what is said in the clear after the greeting, and then the
-// handshake (RFC 3207). go-smtp could do it for SMTP, but not for LMTP.
+// startTLS sends EHLO or LHLO and STARTTLS in the clear, and then does the TLS handshake
+// (RFC 3207). go-smtp could do that for SMTP, but not for LMTP.
 func (s *Sink) startTLS(ctx context.Context, conn net.Conn) (net.Conn, error) {
-	offered := false
-	for _, command := range []string{s.helloVerb() + " " + s.o.Hello, "STARTTLS"} {
-		verb, _, _ := strings.Cut(command, " ")
-		if verb == "STARTTLS" && !offered {
-			return nil, remote.ErrNotEncrypted
-		}
-		if _, err := io.WriteString(conn, command+"\r\n"); err != nil {
-			return nil, err
-		}
-		code, lines, err := readReply(conn)
-		if err != nil {
-			return nil, err
-		}
-		if err := replyRefusal(verb, code, lines); err != nil {
-			if verb == "STARTTLS" && code/100 == 5 {
-				return nil, fmt.Errorf("%w: %w", remote.ErrNotEncrypted, err)
-			}
-			return nil, err
-		}
-		for _, line := range lines {
-			offered = offered || strings.EqualFold(strings.TrimSpace(line), "STARTTLS")
-		}
+	extensions, err := command(conn, s.helloVerb(), s.o.Hello)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(extensions, isStartTLS) {
+		return nil, remote.ErrNotEncrypted
+	}
+	_, err = command(conn, "STARTTLS")
+	if r, ok := errors.AsType[*ReplyError](err); ok && r.isPermanent() {
+		return nil, fmt.Errorf("%w: %w", remote.ErrNotEncrypted, err)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return s.o.Server.Secure(ctx, conn)
 }
 
+func isStartTLS(extension string) bool {
+	return strings.EqualFold(strings.TrimSpace(extension), "STARTTLS")
+}
+
+// command sends a command in the clear, and returns the text of the reply, line by line. The
+// error is a *ReplyError if the server refuses the command.
+func command(conn net.Conn, verb string, args ...string) (lines []string, err error) {
+	line := strings.Join(append([]string{verb}, args...), " ") + "\r\n"
+	if _, err := io.WriteString(conn, line); err != nil {
+		return nil, err
+	}
+	code, lines, err := readReply(conn)
+	if err != nil {
+		return nil, err
+	}
+	return lines, replyRefusal(verb, code, lines)
+}
+
 const (
-	maxLine  = 2000 // octets; RFC 5321 §4.5.3.1.5 allows 512
-	maxLines = 200
+	maxLine  = 2000 // octets in a line of a reply; RFC 5321 §4.5.3.1.5 allows 512
+	maxLines = 200  // lines of a reply
 )
 
-// readReply reads a reply of any number of lines, and not a byte more.
+// readReply reads a reply, and no octet after it: that would be lost to TLS. lines is the
+// text without the codes.
 func readReply(r io.Reader) (code int, lines []string, err error) {
 	for len(lines) < maxLines {
 		line, err := remote.ReadLine(r, maxLine)

@@ -8,25 +8,27 @@ import (
 	"strings"
 )
 
-// maxReply bounds what a server may say to one command. A reply to a message
-// by LMTP has a line of up to 512 octets for each of 100 recipients.
+// maxReply bounds the reply to one command, in octets. The reply to a message by LMTP has a
+// line of up to 512 octets for each of 100 recipients.
 const maxReply = 256 << 10
 
 var errEndlessReply = errors.New("the server's reply does not end")
 
-// wire bounds replies and gives them on, line by line, in the one form that
-// go-smtp understands: with a blank behind a code that has no text (RFC 5321
-// §4.2), with the keywords of extensions in upper case (§2.4), and with 250 for
-// whatever code of success, where go-smtp waits for that alone (§4.3.2).
+// wire is a net.Conn between go-smtp and the connection. It bounds replies, and passes on
+// each line in the form that go-smtp understands:
+//
+//   - a code without text gets a blank after it (RFC 5321 §4.2),
+//   - the keywords of extensions become upper case (§2.4),
+//   - any code of success becomes 250 where go-smtp accepts no other (§4.3.2).
 type wire struct {
 	net.Conn
-	hello string // the command that is answered with extensions
+	hello string // the command whose reply lists the extensions, with CRLF
 
-	out       []byte // to be given on
-	partial   []byte // read, and not at its end yet
-	lastLine  []byte // the last line that was given on
-	replySize int    // octets since the last write
-	verb      string // of the last command, whose reply may be one to more than its line
+	out       []byte // to be passed on
+	partial   []byte // the beginning of a line whose end was not read yet
+	lastLine  []byte // the last line of a reply, as it was passed on
+	replySize int    // octets that were read since the last write
+	verb      string // of the last command
 	helloSent bool   // the last command was hello
 }
 
@@ -44,7 +46,7 @@ func (w *wire) Read(p []byte) (int, error) {
 			w.out = append(w.out, w.lastLine...)
 		}
 		if w.partial = w.partial[end:]; len(w.partial) > maxLine || err != nil {
-			// What comes of it is an error: that is for go-smtp to say.
+			// go-smtp returns an error for a line that is too long or has no end.
 			w.out, w.partial = append(w.out, w.partial...), nil
 		}
 		if err != nil && len(w.out) == 0 {
@@ -60,8 +62,8 @@ func (w *wire) Write(p []byte) (int, error) {
 	if w.helloSent && bytes.HasPrefix(p, []byte("HELO ")) && strings.HasPrefix(w.hello, "LHLO ") {
 		return 0, w.refusedLHLO()
 	}
-	// What follows a write without a reply, or a reply of 3yz, is of the same
-	// command: a message is of DATA, and a response of AUTH.
+	// After a reply of 3yz, or before any reply, more of the same command is written:
+	// the message of DATA, or a response of AUTH.
 	if w.verb == "" || w.replySize > 0 && !bytes.HasPrefix(w.lastLine, []byte("3")) {
 		verb, _, _ := bytes.Cut(bytes.TrimSpace(p), []byte(" "))
 		w.verb = string(verb)
@@ -94,10 +96,10 @@ func (w *wire) normalize(line []byte) []byte {
 	}
 }
 
-// refusedLHLO is the error of a server that does not know LHLO. go-smtp would try
-// HELO then, as after EHLO. A server of SMTP takes that, and answers a message once,
-// and not for each recipient: the wait for the other answers would be in vain, and
-// the message sent again each time.
+// refusedLHLO returns the error of a server that has refused LHLO. go-smtp would go on with
+// HELO, as after EHLO, which an SMTP server accepts. But SMTP has one reply to a message, and
+// LMTP one for each recipient: go-smtp would wait for the others in vain, and the message
+// would be sent again and again.
 func (w *wire) refusedLHLO() error {
 	code, lines, err := readReply(bytes.NewReader(w.lastLine))
 	if err == nil {
