@@ -42,8 +42,8 @@ func (b *batch) Stage(ctx context.Context, mail deliver.Mail, body io.Reader) (d
 	out := &repairer{w: bufio.NewWriterSize(io.NewOffsetWriter(b.File, m.offset), 32<<10)}
 	// An error of the spool stays until Finish.
 	if _, err, _ := deliver.Copy(ctx, b.sink.target, out, body); err != nil {
-		// What was written is overwritten by the next message, or lies behind
-		// the last.
+		// The next message overwrites what was written. If there is none, it is
+		// after the end of the last message and is not sent.
 		return 0, err
 	}
 	if err := out.Finish(); err != nil {
@@ -90,20 +90,21 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 			return nil, b.Fail(err)
 		}
 	}
-	type looks struct {
+	// Messages with the same size and sum look the same to Settle.
+	type sizeAndSum struct {
 		size int64
 		sum  string
 	}
-	twins := make(map[looks]int)
+	twins := make(map[sizeAndSum]int)
 	promises := make([]deliver.Promise, len(b.messages))
 	for n, m := range b.messages {
-		like := looks{m.size, m.sum}
+		key := sizeAndSum{m.size, m.sum}
 		promises[n] = deliver.Promise{Ticket: deliver.Ticket(n), Token: token{
 			Server: b.sink.accountDigest(), Folder: b.sink.folder,
 			Validity: ses.validity, Next: ses.next,
-			Size: m.size, Sum: m.sum, Twin: twins[like], ID: m.id, Spool: b.Name,
+			Size: m.size, Sum: m.sum, Twin: twins[key], ID: m.id, Spool: b.Name,
 		}.String()}
-		twins[like]++
+		twins[key]++
 	}
 	return promises, nil
 }

@@ -39,11 +39,11 @@ import (
 )
 
 const (
-	// defaultIdle is less than the few minutes after which routers forget a
-	// silent connection.
+	// defaultIdle is less than the few minutes after which routers drop an idle
+	// connection.
 	defaultIdle = time.Minute
-	// maxFolder and maxFlags bound what the configuration adds to a command,
-	// in octets: a command must fit the buffer of imapclient.
+	// maxFolder and maxFlags bound what the configuration adds to a command, in octets:
+	// wire relies on a command to fit into the buffer of imapclient.
 	maxFolder = 500
 	maxFlags  = 500
 )
@@ -60,7 +60,7 @@ type Options struct {
 	Create bool
 	// Flags are set on each message: system flags such as \Seen, and keywords.
 	Flags []string
-	// Spool is where messages wait.
+	// Spool keeps the messages until they are sent.
 	Spool *spool.Dir
 	// Idle is how long an unused connection is kept; a minute by default.
 	Idle time.Duration
@@ -95,8 +95,8 @@ type Sink struct {
 
 var _ deliver.Sink = (*Sink)(nil)
 
-// New returns a sink without connecting. What no IMAP server could take as the
-// name of a folder or a flag is a *deliver.Error with FaultOperator.
+// New returns a sink. It does not connect to the server. If the folder's name or a flag is
+// invalid for every server, the error is a *deliver.Error with FaultOperator.
 func New(o Options) (*Sink, error) {
 	s := &Sink{
 		server: o.Server, folder: o.Folder, create: o.Create, spool: o.Spool,
@@ -149,7 +149,7 @@ func isValidFlag(name string) bool {
 // accountDigest identifies the server and the user in a promise.
 func (s *Sink) accountDigest() string { return digest(folderURL(&s.server, "")) }
 
-// folderURL names a folder of a server in the form of RFC 5092, unescaped.
+// folderURL returns the URL of a folder of a server (RFC 5092), unescaped.
 func folderURL(server *remote.Server, folder string) string {
 	user := ""
 	if server.User != "" {
@@ -166,8 +166,8 @@ func (s *Sink) Profile() deliver.Profile {
 	return deliver.Profile{Kind: "imap", Target: s.target, Way: s.server.Via.Way(), Guarantee: deliver.AtLeastOnce}
 }
 
-// Begin implements deliver.Sink. It connects, logs in and looks for the
-// folder, unless another batch is doing so.
+// Begin implements deliver.Sink. It connects, logs in and looks for the folder, unless
+// another batch is using the connection.
 func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, s.fail("begin", err)
@@ -181,15 +181,15 @@ func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 		}
 		leave()
 	default:
-		// Another batch uses the connection, and so checks the server. Waiting for its
-		// APPEND would leave the connection to the POP3 server idle.
+		// Another batch uses the connection, and so finds out whether the server works.
+		// While we waited for its APPENDs, the connection to the POP3 server would be idle.
 	}
 	return &batch{Batch: s.spool.Batch(s.target), sink: s}, nil
 }
 
-// Check connects, logs in and looks for the folder, and changes nothing. It
-// reports whether the folder is there; that it is missing is no error if the
-// sink would create it. The error is a *deliver.Error.
+// Check connects, logs in and looks for the folder, and changes nothing. It reports whether
+// the folder exists. A missing folder is no error if the sink would create it. The error is
+// a *deliver.Error.
 func (s *Sink) Check(ctx context.Context) (exists bool, err error) {
 	probe := &Sink{server: s.server, folder: s.folder, target: s.target, pool: s.pool, closed: true, sem: make(chan struct{}, 1)}
 	probe.key = probe // a key without connections in the pool

@@ -7,20 +7,20 @@ import (
 	"strings"
 )
 
-// headLen is how much of a message's beginning tells it from others of its
-// size: all Received fields of nearly every message.
+// headLen is how many octets at the beginning of a message Settle compares, in addition to
+// the size. They have all Received fields of nearly every message.
 const headLen = 16 << 10
 
-// repairer writes a message as an IMAP literal may hold it, and learns what it
-// is recognised by.
+// repairer writes a message in the form that an IMAP literal can contain, as the doc of the
+// package says. It keeps what Settle needs to recognise the message.
 type repairer struct {
 	w    *bufio.Writer // errors stay until Flush
 	cr   bool          // the last octet was a CR
-	size int64
-	head []byte // the first headLen octets
+	size int64         // octets that were written
+	head []byte        // the first headLen of them
 }
 
-// Write repairs what is repaired: see the package's comment.
+// Write writes p to w, repaired.
 func (r *repairer) Write(p []byte) (int, error) {
 	start := 0
 	for i, c := range p {
@@ -40,7 +40,7 @@ func (r *repairer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Finish ends the message.
+// Finish ends the message and returns the error of w.
 func (r *repairer) Finish() error {
 	if r.size == 0 {
 		r.write([]byte("\r\n"))
@@ -48,6 +48,7 @@ func (r *repairer) Finish() error {
 	return r.w.Flush()
 }
 
+// write writes p to w, unchanged.
 func (r *repairer) write(p []byte) {
 	r.size += int64(len(p))
 	r.head = append(r.head, p[:min(len(p), headLen-len(r.head))]...)
@@ -60,8 +61,8 @@ func digest[T string | []byte](text T) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// messageID returns the Message-ID of a message, empty if it has none that a
-// server could be asked for.
+// messageID returns the Message-ID of a message, or "" if it has none or one that is not
+// safe in a SEARCH command.
 func messageID(head []byte) string {
 	header, _, _ := strings.Cut(string(head), "\r\n\r\n")
 	header = strings.ReplaceAll(header, "\r\n ", " ")

@@ -59,6 +59,7 @@ func (s *Sink) Settle(ctx context.Context, promise string) (deliver.Verdict, err
 	return v, s.spool.Remove(t.Spool)
 }
 
+// settle finds out what became of the message of a token.
 func (ses *session) settle(t token) (deliver.Verdict, error) {
 	data, err := ses.client.Select(t.Folder, &imap.SelectOptions{ReadOnly: true}).Wait()
 	if refusal, ok := errors.AsType[*imap.Error](err); ok {
@@ -80,16 +81,9 @@ func (ses *session) settle(t token) (deliver.Verdict, error) {
 	if data.UIDNext == t.Next {
 		return deliver.NotLanded, nil
 	}
-	l := ses.listing
-	if l == nil || l.folder != t.Folder || l.validity != data.UIDValidity || l.next != data.UIDNext ||
-		l.exists != data.NumMessages || l.from > t.Next {
-		l = &listing{folder: t.Folder, validity: data.UIDValidity, next: data.UIDNext, exists: data.NumMessages, from: t.Next}
-		var since imap.UIDSet
-		since.AddRange(t.Next, 0)
-		if err := ses.listSizes(l, since); err != nil {
-			return deliver.Unknown, err
-		}
-		ses.listing = l
+	l, err := ses.listNew(t, data)
+	if err != nil {
+		return deliver.Unknown, err
 	}
 	found, err := ses.countMatches(l, t)
 	switch {
@@ -102,6 +96,24 @@ func (ses *session) settle(t token) (deliver.Verdict, error) {
 	default:
 		return deliver.Unknown, nil
 	}
+}
+
+// listNew returns a listing of the selected folder from t.Next on: the previous one, if the
+// folder has not changed since.
+func (ses *session) listNew(t token, data *imap.SelectData) (*listing, error) {
+	l := ses.listing
+	if l != nil && l.folder == t.Folder && l.validity == data.UIDValidity && l.next == data.UIDNext &&
+		l.exists == data.NumMessages && l.from <= t.Next {
+		return l, nil
+	}
+	l = &listing{folder: t.Folder, validity: data.UIDValidity, next: data.UIDNext, exists: data.NumMessages, from: t.Next}
+	var since imap.UIDSet
+	since.AddRange(t.Next, 0)
+	if err := ses.listSizes(l, since); err != nil {
+		return nil, err
+	}
+	ses.listing = l
+	return l, nil
 }
 
 // isMissing reports whether the server has refused a folder because it does not exist.
@@ -135,7 +147,7 @@ func (ses *session) search(t token) (deliver.Verdict, error) {
 	}, nil).Wait()
 	if refusal, ok := errors.AsType[*imap.Error](err); ok &&
 		(refusal.Type == imap.StatusResponseTypeBad || refusal.Code == imap.ResponseCodeBadCharset) {
-		return deliver.Unknown, nil // this server will never find it
+		return deliver.Unknown, nil // this server does not support such a search
 	}
 	if err != nil {
 		return deliver.Unknown, err

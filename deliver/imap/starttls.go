@@ -9,9 +9,15 @@ import (
 	"github.com/mailhaul/mailhaul/deliver/remote"
 )
 
-// maxClear bounds the octets of the greeting, and of a line before TLS.
-const maxClear = 8 << 10
+const (
+	// maxClear bounds a line before TLS, in octets.
+	maxClear = 8 << 10
+	// maxUntagged bounds the lines before the answer to STARTTLS.
+	maxUntagged = 100
+)
 
+// readGreeting reads the greeting and returns it without its line end. The error is a
+// *remote.ReachError.
 func readGreeting(conn net.Conn) (string, error) {
 	line, err := remote.ReadLine(conn, maxClear)
 	if err != nil {
@@ -23,9 +29,9 @@ func readGreeting(conn net.Conn) (string, error) {
 	return line, nil
 }
 
-// startTLS changes to TLS after the greeting (RFC 9051 §6.2.1).
+// startTLS sends STARTTLS after the greeting, and does the TLS handshake (RFC 9051 §6.2.1).
 func startTLS(ctx context.Context, conn net.Conn, greeting string, server *remote.Server) (net.Conn, error) {
-	// PREAUTH leaves no way to TLS (RFC 9051 §7.1.4): it may be an attack.
+	// After PREAUTH, STARTTLS is not allowed (RFC 9051 §7.1.4): it may be an attack.
 	if !isOK(greeting, "*") {
 		return nil, fmt.Errorf("%w: it greets with %.200q", remote.ErrNotEncrypted, greeting)
 	}
@@ -39,12 +45,13 @@ func startTLS(ctx context.Context, conn net.Conn, greeting string, server *remot
 			return nil, eofAsHangUp(err)
 		case isOK(line, "S1"):
 			return server.Secure(ctx, conn)
-		case !strings.HasPrefix(line, "* ") || lines > 100:
+		case !strings.HasPrefix(line, "* ") || lines > maxUntagged:
 			return nil, fmt.Errorf("%w: it says %.200q", remote.ErrNotEncrypted, line)
 		}
 	}
 }
 
+// isOK reports whether a line is an OK response with tag.
 func isOK(line, tag string) bool {
 	first, rest, _ := strings.Cut(line, " ")
 	word, _, _ := strings.Cut(rest, " ")
