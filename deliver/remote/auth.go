@@ -16,15 +16,15 @@ import (
 // OfferError means that the server offers no mechanism that can be used.
 type OfferError = mech.OfferError
 
-// Mechanism returns the strongest SASL mechanism for a login as User on conn
-// among those that the server offers and Auth allows, and its name. With a
-// Password that is SCRAM (RFC 5802, RFC 7677), bound to the TLS connection
-// where the server can do that, before PLAIN (RFC 4616) and LOGIN; on a
-// connection that others can read CRAM-MD5 comes before these two, which send
-// the password as it is. With a Token it is OAUTHBEARER (RFC 7628) before
-// XOAUTH2, with Kerberos GSSAPI. So it must be called once the connection is
-// as secure as Protection says. The error is a *mech.SecretError or
-// an *OfferError. Login.Do does the login.
+// Mechanism returns a Login as User on conn, by the strongest SASL mechanism that the server
+// offers and Auth allows, and the name of the mechanism. Login.Do does the login. The error
+// is a *mech.SecretError or an *OfferError.
+//
+// With a password, the strongest is SCRAM (RFC 5802, RFC 7677), bound to the TLS connection
+// if the server supports that, and then PLAIN (RFC 4616) and LOGIN. On a connection that
+// others can read, CRAM-MD5 comes before these two, which send the password as it is: so
+// Mechanism must be called after STARTTLS. With a Token, it is OAUTHBEARER (RFC 7628) and
+// then XOAUTH2; with Kerberos, GSSAPI.
 func (s *Server) Mechanism(ctx context.Context, conn net.Conn, offered []string) (login *Login, name string, err error) {
 	login = &Login{cred: mech.Credentials{User: s.User, Service: s.Service, PlusOffered: mech.OffersPlus(offered)}}
 	cred := &login.cred
@@ -34,7 +34,7 @@ func (s *Server) Mechanism(ctx context.Context, conn net.Conn, offered []string)
 	}
 	if host, port, err := net.SplitHostPort(s.Addr); err == nil && !s.isUnixSocket() {
 		cred.Host = host
-		cred.Port, _ = strconv.Atoi(port) // the name of a service is left out
+		cred.Port, _ = strconv.Atoi(port) // 0 if it is the name of a service
 	}
 	for _, m := range mech.Strongest(s.isUnixSocket() || s.Protection() != PlainText) {
 		if !s.allows(m) || m.NeedsTLS && cred.TLS == nil {
@@ -55,7 +55,7 @@ func (s *Server) Mechanism(ctx context.Context, conn net.Conn, offered []string)
 	return nil, "", &OfferError{Offered: offered, Allowed: s.Auth}
 }
 
-// configuredProof is what the server is shown.
+// configuredProof returns what the server is shown in a login, by the fields that are set.
 func (s *Server) configuredProof() mech.Proof {
 	switch {
 	case s.Token != nil:
@@ -69,22 +69,22 @@ func (s *Server) configuredProof() mech.Proof {
 	}
 }
 
-// allows reports whether Auth allows a mechanism, and there is what it needs.
+// allows reports whether Auth allows a mechanism, and what it needs is configured.
 func (s *Server) allows(m mech.Info) bool {
 	named := slices.Contains(s.Auth, m.Name)
 	switch {
 	case !named && (len(s.Auth) > 0 || m.OnlyNamed):
 		return false
 	case m.Needs == mech.Certificate:
-		// Beside a password it may be there for the connection alone.
+		// If a password is configured, too, the certificate may only be for TLS.
 		return channel.ShowsCertificate(s.TLS) && (named || s.configuredProof() == mech.Certificate)
 	default:
 		return m.Needs == s.configuredProof()
 	}
 }
 
-// Password returns that of a login by a command that is no mechanism of SASL,
-// and what hides it. The error is a *mech.SecretError.
+// Password returns the password for a login by a command that is no SASL mechanism, and a
+// Login whose Mask masks it. The error is a *mech.SecretError.
 func (s *Server) Password(ctx context.Context) (string, *Login, error) {
 	login := new(Login)
 	if err := s.loadSecret(ctx, mech.Password, login); err != nil {
@@ -93,18 +93,19 @@ func (s *Server) Password(ctx context.Context) (string, *Login, error) {
 	return login.cred.Password, login, nil
 }
 
-// AllowsPassword reports whether Auth allows to send the password as it is, by
-// a command that is no mechanism of SASL.
+// AllowsPassword reports whether there is a password, and Auth allows to send it as it is, by
+// a command that is no SASL mechanism.
 func (s *Server) AllowsPassword() bool {
 	return s.configuredProof() == mech.Password && s.Secret != nil && (len(s.Auth) == 0 || slices.Contains(s.Auth, "login"))
 }
 
-// loadSecret gets what to show the server, and has the login hide it.
+// loadSecret sets the credentials of a login by what the mechanism needs. The login masks
+// them from then on.
 func (s *Server) loadSecret(ctx context.Context, needs mech.Proof, login *Login) (err error) {
 	cred := &login.cred
 	switch needs {
 	case mech.Certificate:
-		cred.Authzid = s.User // a certificate may be good for several
+		cred.Authzid = s.User // a certificate may be valid for several users
 	case mech.Ticket:
 		cred.Kerberos = *s.Kerberos
 	case mech.Token:

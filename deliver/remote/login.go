@@ -10,29 +10,29 @@ import (
 	"github.com/mailhaul/mailhaul/pop3proto/mech"
 )
 
-// Login is our side of a login by a SASL mechanism, a sasl.Client. It remembers
-// what it sent, since servers repeat that in what they say.
+// Login is the client's side of a login by a SASL mechanism. It implements sasl.Client. It
+// keeps what it has sent, since servers repeat that in their replies, for Mask.
 type Login struct {
 	mechanism      string
 	cred           mech.Credentials
 	client         sasl.Client
 	secrets        mask.Set
-	onTokenRefused func() // is told that a token was; nil if nobody wants to know
-	err            error  // of the mechanism, which does not accept what the server says
+	onTokenRefused func() // is called if the server refuses the token; may be nil
+	err            error  // of the mechanism, which did not accept what the server sent
 }
 
-// LoginError means that a mechanism did not accept what the server said, or
-// that the server told the mechanism why it refuses.
+// LoginError means that a mechanism did not accept what the server sent, or that the server
+// told the mechanism why it refuses the login.
 type LoginError struct{ Err error }
 
-// Error returns the mechanism's reason.
+// Error returns the text of the mechanism's error.
 func (e *LoginError) Error() string { return e.Err.Error() }
 
-// Unwrap returns the mechanism's reason.
+// Unwrap returns the mechanism's error.
 func (e *LoginError) Unwrap() error { return e.Err }
 
-// LimitInitialResponse has the first response wait until the server asks for it if it has
-// more than room octets in base64.
+// LimitInitialResponse bounds the initial response. If it has more than room octets in
+// base64, it is only sent when the server asks for it.
 func (l *Login) LimitInitialResponse(room int) {
 	l.client = mech.WithShortInitialResponse(l.client, room)
 }
@@ -49,6 +49,7 @@ func (l *Login) Next(challenge []byte) ([]byte, error) {
 	return l.noteResponse(response, err), err
 }
 
+// noteResponse keeps what Start or Next returns.
 func (l *Login) noteResponse(response []byte, err error) []byte {
 	if l.err == nil {
 		l.err = err
@@ -57,13 +58,13 @@ func (l *Login) noteResponse(response []byte, err error) []byte {
 	return response
 }
 
-// Do has exchange speak to the server, with the Login as its mechanism, and
-// returns what to make of the end: exchange's error, or a *LoginError where the
-// mechanism, and not the server, ended the login, is not content with its end or
-// knows the reason for it. Where the server does not know how SCRAM was bound to
-// the TLS connection, exchange does it once more, with another binding; so it
-// must end what the mechanism breaks off in a way that leaves the connection
-// good for that.
+// Do calls exchange, which logs in to the server with the Login as the sasl.Client. It
+// returns the error of exchange, or a *LoginError if the mechanism has ended the login, does
+// not accept how it ended, or knows why the server refuses it.
+//
+// If the server does not support how SCRAM was bound to the TLS connection, Do calls exchange
+// again, with another binding. So if the mechanism fails, exchange must cancel the login in
+// a way that the connection can still be used.
 func (l *Login) Do(ctx context.Context, exchange func() error) error {
 	err := l.outcome(exchange())
 	if !l.cred.Rebind(err) {
@@ -76,6 +77,7 @@ func (l *Login) Do(ctx context.Context, exchange func() error) error {
 	return l.outcome(exchange())
 }
 
+// outcome returns the error of a login; err is that of the exchange.
 func (l *Login) outcome(err error) error {
 	if f, ok := l.client.(interface{ Done(error) error }); ok {
 		done := f.Done(err)
@@ -92,8 +94,8 @@ func (l *Login) outcome(err error) error {
 	return err
 }
 
-// Mask returns text without the secrets. It must see the whole of what a
-// server said: a cut may leave half a secret. A nil Login hides nothing.
+// Mask masks the secrets in text from the server. The text must not be cut before: that may
+// leave half a secret. A nil Login masks nothing.
 func (l *Login) Mask(text string) string {
 	if l == nil {
 		return text

@@ -49,42 +49,44 @@ type Server struct {
 	// Security is how the connection is protected. A UNIX socket is
 	// PlainText whatever this says: it does not leave the machine.
 	Security Security
-	// TLS is what to verify, as channel.Trust makes it. nil, or one without
-	// ServerName, stands for the host's name; nil also for the system's
-	// authorities and TLS 1.2.
+	// TLS says what to verify; channel.Trust makes it. Without it, or without its
+	// ServerName, the certificate must be for the host in Addr. Without it, the
+	// certificate must be from an authority that the system trusts, and TLS 1.2 is
+	// the oldest version.
 	TLS *tls.Config
-	// Timeout bounds silence: the wait for the peer's next byte, and for the
-	// peer to take one. 0 is 5 minutes (RFC 5321 §4.5.3.2). Connecting, TLS
-	// included, takes 30 seconds at most, or Timeout if that is less.
+	// Timeout is how long the server may send no octet and accept none. 0 is 5 minutes
+	// (RFC 5321 §4.5.3.2). Connecting, TLS included, takes 30 seconds at most, or
+	// Timeout if that is less.
 	Timeout time.Duration
-	// User is the name to log in with; without one there is no login.
+	// User is the name to log in with; if it is empty, there is no login.
 	User string
-	// Secret returns the password. It is called once a login.
+	// Secret returns the password. It is called once for each login.
 	Secret func(context.Context) (string, error)
-	// Token returns an access token of OAuth 2.0, to log in with instead of a
-	// password. It is called once a login. Its error may tell by a method
-	// Temporary() bool that nobody is needed, and by Hint() string what to do.
+	// Token returns an access token of OAuth 2.0, to log in with instead of a password.
+	// It is called once for each login. Its error may have the methods Temporary() bool,
+	// which reports whether it may work later without the user, and Hint() string, which
+	// returns what the user can do.
 	Token func(context.Context) (string, error)
-	// TokenRefused, if not nil, is told a token that the server refused.
+	// TokenRefused, if not nil, is called with a token that the server has refused.
 	TokenRefused func(token string)
-	// Kerberos is where GSSAPI finds its tickets, to log in with instead of a
-	// password.
+	// Kerberos says where GSSAPI finds its tickets, to log in with instead of a password.
 	Kerberos *mech.Kerberos
-	// Auth restricts the mechanisms, by their names in package mech; nil allows
-	// all that need not be named.
+	// Auth are the names in package mech of the mechanisms that are allowed. nil allows
+	// all except those with Info.OnlyNamed.
 	Auth []string
-	// Service is the protocol's name for GSSAPI and DIGEST-MD5: "imap", "smtp"
-	// or "lmtp".
+	// Service is the name of the protocol, also for GSSAPI and DIGEST-MD5: "imap",
+	// "smtp" or "lmtp".
 	Service string
-	// Via is how the connection is made, unless Dial, not nil, makes it.
-	Via  channel.Via
+	// Via says how to connect. It is ignored if Dial is not nil.
+	Via channel.Via
+	// Dial connects to the server; nil uses Via.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // isUnixSocket reports whether Addr is the path of a UNIX socket.
 func (s *Server) isUnixSocket() bool { return filepath.IsAbs(s.Addr) }
 
-// Protection is Security as it applies to Addr.
+// Protection returns how the connection is protected: Security, except for a UNIX socket.
 func (s *Server) Protection() Security {
 	if s.isUnixSocket() {
 		return PlainText
@@ -92,7 +94,7 @@ func (s *Server) Protection() Security {
 	return s.Security
 }
 
-// Secure does a TLS handshake over a connection, which it closes if that fails.
+// Secure does a TLS handshake over a connection. It closes the connection if that fails.
 func (s *Server) Secure(ctx context.Context, conn net.Conn) (net.Conn, error) {
 	return channel.Secure(ctx, conn, channel.Named(s.TLS, s.Addr))
 }
@@ -101,11 +103,11 @@ func (s *Server) Secure(ctx context.Context, conn net.Conn) (net.Conn, error) {
 // connection has failed, for which a resumed session may be the reason.
 func (s *Server) ForgetTLSSession() { channel.Forget(s.TLS) }
 
-// Connect opens a connection, with TLS if that is implicit. On the connection
-// nothing blocks for longer than Timeout without a byte going over; deadlines
-// set on it can only shorten that. After the first failure of a read or a
-// write every other one fails at once. The error is a *ReachError of the network,
-// the name lookup or TLS: Fail turns it into one of package deliver.
+// Connect opens a connection, with TLS if that is implicit. A read or a write fails if no
+// octet is read or written for Timeout; deadlines that are set on the connection can only
+// shorten that. After the first error of a read or a write, all others fail at once. The
+// error of Connect is a *ReachError of the network, the name lookup or TLS. Fail makes a
+// *deliver.Error of it.
 func (s *Server) Connect(ctx context.Context) (net.Conn, error) {
 	ctx, cancel := channel.Within(ctx, min(s.EffectiveTimeout(), connectTimeout))
 	defer cancel()
@@ -126,7 +128,7 @@ func (s *Server) Connect(ctx context.Context) (net.Conn, error) {
 	}
 	secure, err := s.Secure(ctx, c)
 	if _, ok := errors.AsType[*channel.ResumeError](err); ok {
-		return s.Connect(ctx) // now it is offered no session
+		return s.Connect(ctx) // this time without the old TLS session
 	}
 	if err != nil {
 		s.ForgetTLSSession()
