@@ -67,6 +67,7 @@ type entry struct {
 	Forget bool `json:"forget,omitempty"`
 }
 
+// ledger returns the ledger of an account.
 func (s *Sink) ledger(account string) *ledger {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,9 +109,9 @@ func Rename(dir *spool.Dir, sink, from, to string) error {
 	return err
 }
 
-// find returns the ledger's file, or "" if there is none. The folder is listed
-// only if the file that was found last is gone: find is called for each message,
-// and thousands of accounts may have a ledger there.
+// find returns the name of the ledger's file, or "" if there is none. It lists the folder
+// only if the file that it found last does not exist any more: find is called for each
+// message, and the folder may have the ledgers of thousands of accounts.
 func (l *ledger) find() (string, error) {
 	if l.name != "" && l.spool.Exists(l.name) {
 		return l.name, nil
@@ -122,8 +123,7 @@ func (l *ledger) find() (string, error) {
 	return l.name, err
 }
 
-// create makes sure that there is a file. It is durable after the next Sync
-// of the spool.
+// create creates the file, unless it exists. It is durable after the next Sync of the spool.
 func (l *ledger) create() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -187,6 +187,7 @@ func (l *ledger) forgetDelivered(key string, to []string) error {
 	return nil
 }
 
+// appendEntries durably appends entries to the file, with the present time.
 func (l *ledger) appendEntries(entries ...entry) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -214,8 +215,8 @@ func (l *ledger) appendEntries(entries ...entry) error {
 	return file.Sync()
 }
 
-// line returns the entry as it stands in the file. The first newline ends what
-// a power cut may have left of a line.
+// line returns the entry in the form of the file. It begins with a newline, which ends a
+// line that a power cut has torn.
 func (e entry) line() []byte {
 	line := bytes.NewBufferString("\n")
 	enc := json.NewEncoder(line)
@@ -226,8 +227,7 @@ func (e entry) line() []byte {
 	return line.Bytes()
 }
 
-// read returns what is known of which message, by its key. What it returns is
-// durable.
+// read returns the records by the keys of their messages. What it returns is durable.
 func (l *ledger) read() (map[string]record, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -242,7 +242,7 @@ func (l *ledger) records() (known map[string]record, entries int, err error) {
 		entries++
 		r := known[e.Key]
 		if r.at < e.At-int64(ledgerAge.Seconds()) {
-			r = record{} // what was forgotten stays so
+			r = record{} // the earlier entries do not count any more
 		}
 		r.content = cmp.Or(e.Content, r.content)
 		if r.pending, r.at = e.Rest, e.At; e.Forget {
@@ -279,18 +279,21 @@ func (l *ledger) scan(see func(entry)) error {
 		return err
 	}
 	lines := bufio.NewReaderSize(file, maxEntry)
-	for whole := true; ; {
+	inLongLine := false // the beginning of a line was too long, and its rest follows
+	for {
 		line, err := lines.ReadSlice('\n')
+		tooLong := err == bufio.ErrBufferFull
 		var e entry
-		if whole && err != bufio.ErrBufferFull && json.Unmarshal(line, &e) == nil {
+		if !inLongLine && !tooLong && json.Unmarshal(line, &e) == nil {
 			see(e)
 		}
-		switch whole = err != bufio.ErrBufferFull; {
-		case err == io.EOF:
+		if err == io.EOF {
 			return nil
-		case err != nil && whole:
+		}
+		if err != nil && !tooLong {
 			return err
 		}
+		inLongLine = tooLong
 	}
 }
 
@@ -324,8 +327,8 @@ func (l *ledger) prune() error {
 	}
 }
 
-// replace puts a file with these entries in the place of the one there is.
-// Until that is gone for good, it does not matter which of them is found.
+// replace replaces the file by one with these entries. Both say the same, so that after a
+// crash it does not matter which of them find returns.
 func (l *ledger) replace(entries []entry) error {
 	old, err := l.find()
 	if err == nil {
@@ -390,9 +393,8 @@ func subtract(recipients, has []string) []string {
 	return slices.DeleteFunc(slices.Clone(recipients), func(to string) bool { return slices.Contains(has, to) })
 }
 
-// keyOf identifies a message in a ledger: by what the server calls it, and by
-// its content, since servers use a name again. Two messages that agree in both
-// are one that is listed twice.
+// keyOf identifies a message in a ledger by its unique-id and its content, since servers use
+// unique-ids again. Two messages with the same of both are one that is listed twice.
 func keyOf(uid string, content []byte) string {
 	sum := sha256.Sum256(append([]byte(uid+"\x00"), content...))
 	return hex.EncodeToString(sum[:16])
