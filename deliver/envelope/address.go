@@ -9,12 +9,12 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// maxAddress is the longest address that is believed. RFC 5321 §4.5.3.1 sums
-// up to 254; some list servers need a little more.
+// maxAddress is the length of the longest valid address, in octets. The limits of RFC 5321
+// §4.5.3.1 allow 254, but some list servers need a little more.
 const maxAddress = 320
 
-// address returns the first address of a field's value. It is ok and empty
-// for the null path "<>".
+// address returns the first address of a field's value. For the null path "<>", it is empty
+// and ok is true.
 func address(value string) (addr string, ok bool) {
 	addr, found := firstPath(value)
 	if !found {
@@ -31,9 +31,8 @@ func address(value string) (addr string, ok bool) {
 	return addr, ValidAddress(addr)
 }
 
-// firstPath finds what stands between the first pair of angle brackets; in a
-// value without them, the first word with an "@". Comments are passed over,
-// and so are quoted strings, which can hold brackets of their own.
+// firstPath returns what is between the first pair of angle brackets, or, in a value without
+// them, the first word with an "@". Brackets in comments and quoted strings do not count.
 func firstPath(value string) (string, bool) {
 	var word strings.Builder
 	var bare string
@@ -75,8 +74,8 @@ func firstPath(value string) (string, bool) {
 	return bare, bare != ""
 }
 
-// endQuoted returns the index behind the quoted string that starts at i. A
-// quote that is never closed stands for itself.
+// endQuoted returns the index after the quoted string that begins at i. A quote that is never
+// closed is a string of one character.
 func endQuoted(s string, i int) int {
 	for j := i + 1; j < len(s); j++ {
 		switch s[j] {
@@ -89,16 +88,16 @@ func endQuoted(s string, i int) int {
 	return i + 1
 }
 
-// ValidAddress reports whether s is an addr-spec that may go into a header, a
-// From_ line or an SMTP command as it is. It is stricter than RFC 5322 where
-// that allows blanks, and more tolerant of dots and of UTF-8 (RFC 6532).
+// ValidAddress reports whether s is an addr-spec that can be written to a header, a From_ line
+// or an SMTP command unchanged. Unlike RFC 5322, it allows no blanks, but dots anywhere, and
+// UTF-8 (RFC 6532).
 func ValidAddress(s string) bool {
 	at := strings.LastIndexByte(s, '@')
 	return at > 0 && len(s) <= maxAddress && ValidLocal(s[:at]) && validDomain(s[at+1:])
 }
 
-// ValidLocal reports whether s is a local part, quoted or not, that may go
-// there. A quoted one holds no blanks and no quotes.
+// ValidLocal reports whether s is a local part, quoted or not, that can be written there. A
+// quoted one must not contain blanks, quotes, backslashes and angle brackets.
 func ValidLocal(s string) bool {
 	if n := len(s); n > 2 && s[0] == '"' && s[n-1] == '"' {
 		return validWord(s[1:n-1], `"\<>`)
@@ -106,8 +105,7 @@ func ValidLocal(s string) bool {
 	return len(s) <= maxAddress && validWord(s, specials)
 }
 
-// specials are the characters that no unquoted local part may hold (RFC 5322
-// §3.2.3).
+// specials are the characters that must not be in an unquoted local part (RFC 5322 §3.2.3).
 const specials = `()<>[]:;@\,"`
 
 // validDomain reports whether s is a domain name or an address literal.
@@ -118,11 +116,11 @@ func validDomain(s string) bool {
 	return validWord(s, "()<>[]:;@\\,\"!%/'`{}|=?*&^$#~+")
 }
 
-// ValidMailbox reports whether s is a ValidAddress that a server takes in MAIL
-// (RFC 5321 §4.1.2): one with the name of a host (RFC 1123 §2.1), in which
-// underscores and a last dot pass, since they are seen, or with the literal of an
-// IP address (§4.1.3). Nor may it begin with "-", for the sake of Postfix, which
-// sees to it that nobody takes an address for an option.
+// ValidMailbox reports whether s is a ValidAddress that servers accept in MAIL (RFC 5321
+// §4.1.2). Its domain must be the name of a host (RFC 1123 §2.1) or the literal of an IP
+// address (RFC 5321 §4.1.3). Underscores and a last dot are allowed in a name, since they
+// occur. An address that begins with "-" is not valid, because Postfix refuses it: a program
+// might take it for an option.
 func ValidMailbox(s string) bool {
 	if !ValidAddress(s) || strings.HasPrefix(strings.TrimPrefix(s, `"`), "-") {
 		return false
@@ -140,17 +138,18 @@ func ValidMailbox(s string) bool {
 	return asciiLen(domain) <= 255 && strings.Trim(domain, "0123456789.") != ""
 }
 
-// asciiLen is the length of a domain name, or of a label, in the DNS (RFC 5890
-// §2.3.2.1).
+// asciiLen returns the length of a domain name, or of one of its labels, in the form of the
+// DNS (RFC 5890 §2.3.2.1).
 func asciiLen(name string) int {
 	ascii, err := idna.Punycode.ToASCII(name)
 	if err != nil {
-		return len(name) // the server may know better
+		return len(name) // the server decides whether it is valid
 	}
 	return len(ascii)
 }
 
-// validLiteral reports whether s is an IP address as it stands in brackets.
+// validLiteral reports whether s is an IP address in the form of RFC 5321 §4.1.3, without the
+// brackets.
 func validLiteral(s string) bool {
 	const v6 = "IPv6:"
 	tagged := len(s) > len(v6) && strings.EqualFold(s[:len(v6)], v6)
@@ -161,8 +160,8 @@ func validLiteral(s string) bool {
 	return err == nil && ip.Is6() == tagged && ip.Zone() == ""
 }
 
-// validWord reports whether s is not empty and all of it is UTF-8 that can be
-// printed, is no blank and is none of the special characters.
+// validWord reports whether s is not empty, is UTF-8, and contains only printable characters
+// without blanks and the special ones.
 func validWord(s, special string) bool {
 	for _, r := range s {
 		if r == ' ' || !unicode.IsPrint(r) || strings.ContainsRune(special, r) {

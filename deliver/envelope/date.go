@@ -6,17 +6,16 @@ import (
 	"time"
 )
 
-// zones are the names of RFC 5322 §4.3, in hours east of Greenwich. Every
-// other name says nothing that can be relied on and counts as UTC.
+// zones are the names of time zones in RFC 5322 §4.3, in hours east of Greenwich. All other
+// names are ambiguous and count as UTC.
 var zones = map[string]int{
 	"EST": -5, "EDT": -4, "CST": -6, "CDT": -5,
 	"MST": -7, "MDT": -6, "PST": -8, "PDT": -7,
 }
 
-// parseDate reads a date of RFC 5322 §3.3 with its obsolete forms (§4.3), and
-// that of asctime, which old programs write. It takes the parts in any order,
-// as each can be told by its shape. It returns the zero time if one is
-// missing or out of range.
+// parseDate parses a date in the form of RFC 5322 §3.3, in the obsolete forms of §4.3, or in
+// that of asctime, which old programs write. The parts may come in any order, since each has
+// a form of its own. It returns the zero time if a part is missing or out of range.
 func parseDate(s string) time.Time {
 	var day, year, offset int
 	var month time.Month
@@ -54,7 +53,7 @@ func parseDate(s string) time.Time {
 	return t
 }
 
-// fullYear follows RFC 5322 §4.3.
+// fullYear returns the year for a number of that many digits (RFC 5322 §4.3).
 func fullYear(n, digits int) int {
 	switch {
 	case digits <= 2 && n < 50:
@@ -66,7 +65,7 @@ func fullYear(n, digits int) int {
 	}
 }
 
-// monthOf returns 0 if w does not begin with the name of a month.
+// monthOf returns the month whose first three letters w begins with, or 0.
 func monthOf(w string) time.Month {
 	if len(w) >= 3 {
 		for m := time.January; m <= time.December; m++ {
@@ -78,7 +77,8 @@ func monthOf(w string) time.Month {
 	return 0
 }
 
-// numericZone reads "+0130" as seconds; what is no such zone is UTC.
+// numericZone returns a zone like "+0130" in seconds east of Greenwich, and 0 for an invalid
+// one.
 func numericZone(w string) int {
 	n, err := strconv.Atoi(w)
 	if err != nil || len(w) != 5 || n%100 <= -60 || n%100 >= 60 {
@@ -87,7 +87,7 @@ func numericZone(w string) int {
 	return n/100*3600 + n%100*60
 }
 
-// parseClock reads "15:04" or "15:04:05". A leap second is second 60.
+// parseClock parses "15:04" or "15:04:05". A leap second is second 60.
 func parseClock(s string) (hour, minute, second int, ok bool) {
 	var n [3]int
 	i := 0
@@ -105,7 +105,7 @@ func parseClock(s string) (hour, minute, second int, ok bool) {
 	return n[0], n[1], n[2], i >= 2
 }
 
-// dropComments removes what stands in parentheses.
+// dropComments removes what is in parentheses.
 func dropComments(s string) string {
 	if strings.IndexByte(s, '(') < 0 {
 		return s
@@ -125,6 +125,7 @@ func dropComments(s string) string {
 	return b.String()
 }
 
+// isDateBreak reports whether r separates the parts of a date.
 func isDateBreak(r rune) bool { return r == ' ' || r == '\t' || r == ',' }
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }

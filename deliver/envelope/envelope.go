@@ -1,5 +1,8 @@
-// Package envelope reads from a message's header what a sink is told of it,
-// and writes the trace fields that a relay puts before it. It does no I/O.
+// Package envelope reads the envelope of a message from its header, and makes the trace
+// fields that are put before a message that is delivered. It does no I/O.
+//
+// envelope.go has the envelope and the fields of a header, address.go the addresses, date.go
+// the dates, and trace.go the trace fields.
 package envelope
 
 import (
@@ -10,24 +13,22 @@ import (
 	"time"
 )
 
-// Envelope is what a header tells of a message's way here.
+// Envelope is what a header says about how the message came here.
 type Envelope struct {
-	// Sender is the envelope sender: the address of Return-Path, else of
-	// Sender, else of From. It is an addr-spec without blanks and control
-	// characters, or empty: the null sender, or no field held a sane address.
+	// Sender is the envelope sender: the first valid address of Return-Path, Sender and
+	// From, in this order. It has no blanks and no control characters. It is empty for the
+	// null sender, or if there is no valid address.
 	Sender string
-	// ReturnPath reports whether there is a Return-Path field, whatever it
-	// holds.
+	// ReturnPath reports whether there is a Return-Path field, even with an invalid address.
 	ReturnPath bool
-	// Date is the date of the topmost Received field, else that of Date, as
-	// the message claims it: it may lie in any year. It is zero if neither
-	// could be read.
+	// Date is the date of the first Received field, or else that of Date. It is not
+	// checked, and may be in any year. It is zero if neither is valid.
 	Date time.Time
 }
 
-// Parse reads an envelope from the beginning of a message. header may be cut
-// off anywhere, hold more than the header, or be no header at all; lines end
-// in CRLF or LF. What cannot be understood is passed over.
+// Parse reads an envelope from the beginning of a message. header may end anywhere, contain
+// part of the body, or be no header at all. Lines end in CRLF or LF. What is not valid is
+// skipped.
 func Parse(header []byte) Envelope {
 	var values [len(envelopeFields)]string
 	var found [len(envelopeFields)]bool
@@ -39,15 +40,15 @@ func Parse(header []byte) Envelope {
 		values[i], found[i] = string(value), true
 	}
 
-	e := Envelope{ReturnPath: found[returnPath]}
-	// RFC 5321 §4.4: the date is what follows the last semicolon.
-	if i := strings.LastIndexByte(values[received], ';'); i >= 0 {
-		e.Date = parseDate(values[received][i+1:])
+	e := Envelope{ReturnPath: found[returnPathField]}
+	// RFC 5321 §4.4: the date is after the last semicolon.
+	if i := strings.LastIndexByte(values[receivedField], ';'); i >= 0 {
+		e.Date = parseDate(values[receivedField][i+1:])
 	}
 	if e.Date.IsZero() {
-		e.Date = parseDate(values[date])
+		e.Date = parseDate(values[dateField])
 	}
-	for _, i := range []int{returnPath, sender, from} {
+	for _, i := range []int{returnPathField, senderField, fromField} {
 		if addr, ok := address(values[i]); ok {
 			e.Sender = addr
 			break
@@ -56,18 +57,25 @@ func Parse(header []byte) Envelope {
 	return e
 }
 
-// envelopeFields are the fields that tell of the envelope.
-var envelopeFields = [...]string{received: "received", date: "date", returnPath: "return-path", sender: "sender", from: "from"}
-
+// These are the indexes of envelopeFields.
 const (
-	received = iota
-	date
-	returnPath
-	sender
-	from
+	receivedField = iota
+	dateField
+	returnPathField
+	senderField
+	fromField
 )
 
-// envelopeFieldIndex returns which of the fields it is that has this name, -1 if none.
+// envelopeFields are the names of the fields that Parse reads.
+var envelopeFields = [...]string{
+	receivedField:   "received",
+	dateField:       "date",
+	returnPathField: "return-path",
+	senderField:     "sender",
+	fromField:       "from",
+}
+
+// envelopeFieldIndex returns the index of a name in envelopeFields, or -1.
 func envelopeFieldIndex(name []byte) int {
 	for i, field := range envelopeFields {
 		if len(name) == len(field) && strings.EqualFold(string(name), field) {
@@ -77,13 +85,15 @@ func envelopeFieldIndex(name []byte) int {
 	return -1
 }
 
+// maxRecipients is how many recipients a field may have, as many as a transaction of SMTP
+// (RFC 5321 §4.5.3.1.8).
 const maxRecipients = 100
 
-// Recipients returns the addresses in the topmost of the named fields, in
-// their order: those fields in which a server notes whom the envelope was
-// for. What stands in any further one may be the sender's invention. Words
-// that are no address pass if they could be a local part. A field with more
-// than 100 (RFC 5321 §4.5.3.1.8) has none. header is as for Parse.
+// Recipients returns the addresses in the first field that has one of the names. They are
+// the names of fields in which a server writes the recipients of the envelope. Later fields
+// of these names do not count: the sender may have written them. A word that is a valid
+// local part counts as an address. Recipients returns none if the field has more than 100.
+// header is as for Parse.
 func Recipients(header []byte, names []string) []string {
 	for _, value := range fields(header, func(name []byte) bool {
 		return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, string(name)) })
@@ -106,10 +116,10 @@ func Recipients(header []byte, names []string) []string {
 	return nil
 }
 
-// FolderData reports whether a header is that of no mail: at the beginning of an mbox
-// UW IMAP and Dovecot keep what they know of it in the form of a message. A POP3 server
-// that knows nothing of that gives it away as the first one. What a server received is
-// mail, whatever its author wrote into it. header is as for Parse.
+// FolderData reports whether a message is no mail, but the internal data of a folder: UW IMAP
+// and Dovecot store these in the form of a message at the beginning of an mbox. A POP3 server
+// that does not know of them sends them as the first message. A message with a Received
+// field is always mail, whatever else its author wrote into it. header is as for Parse.
 func FolderData(header []byte) bool {
 	var imap, warns bool
 	for name, value := range Fields(header) {
@@ -125,9 +135,9 @@ func FolderData(header []byte) bool {
 	return imap && warns
 }
 
-// Fields yields the names and the unfolded values of a header as they stand
-// there. Lines end in CRLF or LF; what is no field is passed over. A last line
-// without a line end is left out: it may have been cut.
+// Fields yields the names and the unfolded values of the fields of a header. Lines end in
+// CRLF or LF. What is no field is skipped. So is a field that ends without a line end: it may
+// have been cut.
 func Fields(header []byte) iter.Seq2[string, string] {
 	return func(yield func(name, value string) bool) {
 		for name, value := range fields(header, func([]byte) bool { return true }) {
@@ -138,8 +148,8 @@ func Fields(header []byte) iter.Seq2[string, string] {
 	}
 }
 
-// fields is Fields for those whose names are wanted, in bytes that are valid until
-// the next. The others are passed over without a copy.
+// fields is Fields for the names for which want returns true. The slices are valid until the
+// next field. The other fields are skipped without a copy.
 func fields(header []byte, want func(name []byte) bool) iter.Seq2[[]byte, []byte] {
 	return func(yield func(name, value []byte) bool) {
 		var unfolded []byte
@@ -149,11 +159,8 @@ func fields(header []byte, want func(name []byte) bool) iter.Seq2[[]byte, []byte
 				return
 			}
 			header = rest
-			name, value, ok := bytes.Cut(line, []byte(":"))
-			// RFC 5322 §4.5: blanks may stand before the colon. "From " of an
-			// mbox has blanks within its name and is no field.
-			name = bytes.TrimRight(name, " \t")
-			wanted := ok && len(name) > 0 && want(name) && !bytes.ContainsAny(name, " \t")
+			name, value, ok := cutName(line)
+			wanted := ok && want(name)
 			unfolded = unfolded[:0]
 			for isContinuation(header) {
 				line, rest, whole = cutLine(header)
@@ -167,8 +174,8 @@ func fields(header []byte, want func(name []byte) bool) iter.Seq2[[]byte, []byte
 				if len(unfolded) == 0 {
 					unfolded = append(unfolded, value...)
 				}
-				// RFC 5322 §4.2: a line of blanks only may be part of a
-				// folded field. It adds nothing to it.
+				// RFC 5322 §4.2: a line of blanks may be part of a folded
+				// field. It adds nothing to the value.
 				if len(bytes.TrimSpace(line)) > 0 {
 					unfolded = append(append(unfolded, ' '), line...)
 				}
@@ -183,7 +190,16 @@ func fields(header []byte, want func(name []byte) bool) iter.Seq2[[]byte, []byte
 	}
 }
 
-// isContinuation reports whether the next line goes on with the last one (RFC 5322 §2.2.3).
+// cutName splits the first line of a field at the colon. ok is false if it is no field.
+func cutName(line []byte) (name, value []byte, ok bool) {
+	name, value, ok = bytes.Cut(line, []byte(":"))
+	// RFC 5322 §4.5: there may be blanks before the colon. The From_ line of an mbox has
+	// blanks within what would be its name, and is no field.
+	name = bytes.TrimRight(name, " \t")
+	return name, value, ok && len(name) > 0 && !bytes.ContainsAny(name, " \t")
+}
+
+// isContinuation reports whether the next line continues the last one (RFC 5322 §2.2.3).
 func isContinuation(header []byte) bool {
 	return len(header) > 0 && (header[0] == ' ' || header[0] == '\t')
 }

@@ -7,38 +7,38 @@ import (
 	"time"
 )
 
-// Hop describes the step from the POP3 server to this machine. Its strings
-// may hold anything: what has no place in a header is left out.
+// Hop describes the way of a message from the POP3 server to this machine. Its strings may
+// contain anything: what is not valid in a header is replaced or left out.
 type Hop struct {
-	// Server is the host name or address that was polled, Host the name of
-	// this machine. Without Server there is no Received field.
-	Server, Host string
+	// Server is the name or IP address of the POP3 server. If it is empty, there is no
+	// Received field.
+	Server string
+	// Host is the name of this machine.
+	Host string
 	// TLS reports whether the connection was encrypted.
 	TLS bool
 	// Account is the account's name in the configuration.
 	Account string
-	// For is the mailbox that the message was fetched for. It is named only
-	// if it is an address.
+	// For is the recipient, for the "for" clause of Received. It is left out unless it
+	// is a valid address.
 	For string
 	// Time is when the message was retrieved.
 	Time time.Time
 
 	// DeliveredTo adds a Delivered-To field, unless it is empty.
 	DeliveredTo string
-	// ReturnPath adds a Return-Path field with Sender, where an empty sender
-	// is the null path "<>".
+	// ReturnPath adds a Return-Path field with Sender.
 	ReturnPath bool
-	Sender     string
+	// Sender is the envelope sender. If it is empty or invalid, Return-Path is "<>".
+	Sender string
 }
 
-// Trace returns the header fields to put before a message: Return-Path,
-// Delivered-To and Received, as far as they are wanted. Lines end in CRLF and are
-// folded below 78 columns where they can be. RFC 5321 §4.4 has Return-Path
-// lead the message.
+// Trace returns the fields to put before a message: Return-Path, which RFC 5321 §4.4 wants at
+// the beginning, Delivered-To and Received, as far as h asks for them. Lines end in CRLF.
+// Received is folded into lines of at most 78 columns, if its words are not too long.
 //
-// RFC 5321 §4.4 wants of "with" a registered protocol name; none is
-// registered for POP3. POP3 is what other fetchers write, and the S for TLS
-// follows RFC 3848.
+// RFC 5321 §4.4 wants a registered protocol after "with", but none is registered for POP3.
+// Other fetchers write POP3, too. The S for TLS follows RFC 3848.
 func Trace(h Hop) []byte {
 	var b bytes.Buffer
 	if h.ReturnPath {
@@ -70,14 +70,14 @@ func Trace(h Hop) []byte {
 	return b.Bytes()
 }
 
-// fold writes a field, breaking the line before words that would not fit.
+// fold writes a field, with a line break before each word that would not fit into the line.
 func fold(b *bytes.Buffer, name string, words []string) {
 	const width = 78 // RFC 5322 §2.1.1
 	b.WriteString(name)
 	column := len(name)
 	for _, w := range words {
 		sep := " "
-		// A tab is one octet, and that is what the limit counts.
+		// The limit counts octets, and a tab is one.
 		if column+len(sep)+len(w) > width && column > len(name) {
 			sep = "\r\n\t"
 			column = 0
@@ -89,8 +89,8 @@ func fold(b *bytes.Buffer, name string, words []string) {
 	b.WriteString("\r\n")
 }
 
-// domain writes a host as RFC 5321 §4.1.3 has it: an address in brackets, a
-// name as it is. What is neither becomes "unknown".
+// domain returns a host in the form of RFC 5321 §4.1.3: a name unchanged, and an IP address in
+// brackets. It returns "unknown" for anything else.
 func domain(host string) string {
 	if ip, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
 		ip = ip.Unmap().WithZone("")
@@ -105,7 +105,7 @@ func domain(host string) string {
 	return host
 }
 
-// comment makes s fit between parentheses (RFC 5322 §3.2.2).
+// comment returns s in a form that is valid in a comment (RFC 5322 §3.2.2).
 func comment(s string) string {
 	return strings.Map(func(r rune) rune {
 		if strings.ContainsRune(`()\`, r) {
@@ -115,8 +115,8 @@ func comment(s string) string {
 	}, printable(s))
 }
 
-// printable replaces what is not printable ASCII, line ends first of all, and
-// keeps the rest to a length that a line can hold (RFC 5322 §2.1.1).
+// printable replaces all characters that are not printable ASCII, such as line ends, and cuts
+// s to a length that fits into a line (RFC 5322 §2.1.1).
 func printable(s string) string {
 	const limit = 512
 	return strings.Map(func(r rune) rune {
