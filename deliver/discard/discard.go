@@ -1,6 +1,5 @@
-// Package discard is a sink that reads messages and drops them: for tests, and
-// to empty a maildrop on purpose. What it took is deleted from the server and
-// is nowhere.
+// Package discard is a sink that reads messages and drops them, for tests, and to empty a
+// maildrop on purpose. The messages are deleted from the server, and no copy is kept.
 package discard
 
 import (
@@ -12,6 +11,7 @@ import (
 	"github.com/mailhaul/mailhaul/deliver"
 )
 
+// target is the Profile.Target of the sink.
 const target = "discard"
 
 // Sink drops messages. It implements deliver.Sink.
@@ -19,8 +19,8 @@ type Sink struct{}
 
 var _ deliver.Sink = (*Sink)(nil)
 
-// New returns a sink. Because it makes mail disappear, it must be asked for:
-// without yesDelete the error is a *deliver.Error with FaultOperator.
+// New returns a sink. Since it deletes mail, the user must confirm that: unless yesDelete is
+// true, the error is a *deliver.Error with FaultOperator.
 func New(yesDelete bool) (*Sink, error) {
 	if !yesDelete {
 		return nil, &deliver.Error{
@@ -47,8 +47,8 @@ func (s *Sink) Begin(ctx context.Context) (deliver.Batch, error) {
 // tokenPrefix is what the tokens of this sink begin with.
 const tokenPrefix = "discard:"
 
-// Settle implements deliver.Sink. A message that was promised was read to its
-// end, and to drop it now is as good as to have dropped it then.
+// Settle implements deliver.Sink. All messages with a promise have landed: each was read to
+// its end, and nothing more is to be done with it.
 func (s *Sink) Settle(ctx context.Context, token string) (deliver.Verdict, error) {
 	if err := ctx.Err(); err != nil {
 		return deliver.Unknown, temporaryError("settle", err)
@@ -59,7 +59,7 @@ func (s *Sink) Settle(ctx context.Context, token string) (deliver.Verdict, error
 	return deliver.Unknown, nil
 }
 
-// Made implements deliver.Sink. What one of them drops, all would.
+// Made implements deliver.Sink. All sinks of this package have the same destination.
 func (s *Sink) Made(token string) bool { return strings.HasPrefix(token, tokenPrefix) }
 
 // Sweep implements deliver.Sink. There is nothing to sweep.
@@ -70,10 +70,10 @@ func (s *Sink) Sweep(ctx context.Context, _ string) error {
 	return nil
 }
 
-// Close implements deliver.Sink. A Sink holds nothing.
+// Close implements deliver.Sink. There is nothing to close.
 func (s *Sink) Close() error { return nil }
 
-// batch is a number of messages, all gone.
+// batch counts the messages that were dropped.
 type batch struct{ messages deliver.Ticket }
 
 // Stage implements deliver.Batch.
@@ -116,6 +116,7 @@ func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) 
 // Abort implements deliver.Batch.
 func (b *batch) Abort() error { return nil }
 
+// temporaryError returns an error of a step that may succeed later.
 func temporaryError(op string, err error) error {
 	return &deliver.Error{Fault: deliver.FaultTemporary, Target: target, Op: op, Err: err}
 }
