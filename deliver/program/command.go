@@ -33,7 +33,7 @@ type part struct{ text, name string }
 // and {uid}.
 type Values struct {
 	User, Account, Sender, Recipient, UID string
-	// Size is the number of octets on the program's standard input.
+	// Size is the size of the program's standard input, in octets.
 	Size int64
 }
 
@@ -45,7 +45,8 @@ func (v Values) byPlaceholder() []part {
 	}
 }
 
-func (v Values) lookup(name string) (string, bool) {
+// lookup returns the value for a placeholder; ok is false if there is no such placeholder.
+func (v Values) lookup(name string) (text string, ok bool) {
 	for _, p := range v.byPlaceholder() {
 		if p.name == name {
 			return p.text, true
@@ -87,8 +88,10 @@ func Parse(argv []string) (*Command, error) {
 	return c, nil
 }
 
+// placeholder matches a placeholder, or the escape for an opening brace.
 var placeholder = regexp.MustCompile(`\{\{|\{[a-z_]+\}`)
 
+// parseArg splits an argument into literal text and placeholders.
 func parseArg(arg string) (parts []part, err error) {
 	at := 0
 	for _, m := range placeholder.FindAllStringIndex(arg, -1) {
@@ -108,6 +111,7 @@ func parseArg(arg string) (parts []part, err error) {
 	return append(parts, part{text: arg[at:]}), nil
 }
 
+// hasPlaceholder reports whether one of the parts is a placeholder.
 func hasPlaceholder(parts []part) bool {
 	return slices.ContainsFunc(parts, func(p part) bool { return p.name != "" })
 }
@@ -121,8 +125,8 @@ var interpreters = strings.Fields(`
 	perl python pypy ruby php lua luajit node nodejs deno tclsh expect guile
 	awk gawk mawk nawk sed parallel`)
 
-// commandOptions are the options by which programs that else only start another take
-// one argument for a whole command line.
+// commandOptions are options of programs that start another program. With such an option,
+// the program takes one argument as a whole command line.
 var commandOptions = map[string]*regexp.Regexp{
 	"env":   regexp.MustCompile(`^(-[a-zA-Z0]*S|--s)`),
 	"flock": regexp.MustCompile(`^(-[a-z]*c|--com)`),
@@ -149,7 +153,7 @@ func findInterpreter(argv []string) (string, bool) {
 	return "", false
 }
 
-// Name returns the program as the command line has it.
+// Name returns the program as it is in the command line.
 func (c *Command) Name() string { return c.name }
 
 // Uses reports whether the command line has a placeholder of that name.
@@ -159,16 +163,16 @@ func (c *Command) Uses(name string) bool {
 	})
 }
 
-// Find looks the program up as a shell would. The error is a *deliver.Error
-// with FaultOperator.
+// Find returns the absolute path of the program, which it looks up in PATH. The error is a
+// *deliver.Error with FaultOperator.
 func (c *Command) Find() (string, error) {
 	path, err := exec.LookPath(c.name)
 	if err == nil {
-		// The program may run in another folder.
+		// A relative path would be wrong if Run.Dir is another folder.
 		path, err = filepath.Abs(path)
 	}
 	if err != nil {
-		// The name is said already.
+		// The name is already in Target.
 		if e, ok := errors.AsType[*exec.Error](err); ok {
 			err = e.Err
 		}
@@ -183,12 +187,12 @@ func (c *Command) Find() (string, error) {
 	return path, nil
 }
 
-// Fill returns the arguments for a message, and the same values as environment
-// variables. Each argument stays one argument, an empty one included.
+// Fill returns the arguments for a message, and the values as environment variables. Each
+// argument stays one argument, even if it is empty.
 //
-// It refuses, with a *deliver.Error and FaultMessage, a value that holds CR,
-// LF or NUL, which agents write into headers and logs; and one that would be
-// taken for an option: that begins with "-" at the beginning of an argument.
+// The error is a *deliver.Error with FaultMessage, for two kinds of values: one with CR, LF or
+// NUL, since programs write values into headers and logs; and one that begins with "-" at the
+// beginning of an argument, since the program would take it for an option.
 func (c *Command) Fill(v Values) (args, env []string, err error) {
 	for _, p := range v.byPlaceholder() {
 		if strings.ContainsAny(p.text, "\r\n\x00") {

@@ -6,21 +6,23 @@ import (
 	"sync"
 )
 
-// outputs are the pipes that a program writes to, and the goroutines that read
-// them.
+// outputs are the pipes that a program writes to, and the goroutines that read them.
 type outputs struct {
-	pipes []*pipe
-	wg    sync.WaitGroup
-	ended chan struct{} // all were read to their ends
+	stdout *pipe // the one to Run.Stdout; nil if that is nil
+	tail   tail  // the end of all other output
+	pipes  []*pipe
+	wg     sync.WaitGroup
+	ended  chan struct{} // closed when all pipes were read to the end
 }
 
+// pipe is a pipe from the program, which writes to w, to this process.
 type pipe struct {
 	r, w *os.File
-	err  error // of the copy, once it has ended
+	err  error // of the copy, after it has ended
 }
 
-// addPipe makes a pipe. What the program writes to it goes to dst; an error of dst
-// is told to failed.
+// addPipe makes a pipe and starts to copy what the program writes to it to dst. If that
+// fails, it calls failed with the error.
 func (o *outputs) addPipe(dst io.Writer, failed func(error)) (*pipe, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -36,8 +38,8 @@ func (o *outputs) addPipe(dst io.Writer, failed func(error)) (*pipe, error) {
 	return p, nil
 }
 
-// closeWriters gives up our side of what the program writes to, whether or not it
-// was started.
+// closeWriters closes the writing ends of this process, so that a pipe ends when the program
+// closes its own. It is called after the program was started, or could not be.
 func (o *outputs) closeWriters() {
 	for _, p := range o.pipes {
 		_ = p.w.Close()
@@ -49,8 +51,7 @@ func (o *outputs) closeWriters() {
 	}()
 }
 
-// close stops reading. After it nothing more is written to where the output
-// went.
+// close stops reading. After it, nothing more is written to where the output is copied.
 func (o *outputs) close() {
 	for _, p := range o.pipes {
 		_ = p.r.Close()

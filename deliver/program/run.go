@@ -20,11 +20,11 @@ const defaultTimeout = 5 * time.Minute
 
 // Run is one run of a program.
 type Run struct {
-	// Path is the program's file, Name its argv[0].
+	// Path is the program's file, and Name its argv[0].
 	Path, Name string
 	// Args are the arguments. Env is added to the environment.
 	Args, Env []string
-	// Dir is the working folder; empty means our own.
+	// Dir is the working folder; if it is empty, that of this process.
 	Dir string
 	// Stdin must be a regular file, so that the program never mistakes part of it for
 	// the whole, even if we die.
@@ -89,10 +89,11 @@ func (e *TimeoutError) Error() string {
 	return withOutput(fmt.Sprintf("it did not end within %v and was killed", e.Limit), e.Output)
 }
 
-// errOutputOpen says that the program ended, but not its output: a process
-// that it left behind may still write to it.
+// errOutputOpen is the error of a program that has ended while a process that it started may
+// still write to its output.
 var errOutputOpen = errors.New("a process that it left behind keeps its standard output open")
 
+// errTimeout is the cause of a context that has ended because of Run.Timeout.
 var errTimeout = errors.New("time limit")
 
 // Do runs the program and waits for its end. The error is a *StartError, a *TimeoutError,
@@ -109,9 +110,8 @@ func (r *Run) Do(ctx context.Context) (Exit, error) {
 	watched, stop := context.WithCancelCause(limited)
 	defer stop(nil)
 
-	said := &tail{}
 	var out outputs
-	cmd, stdout, err := r.command(&out, said, stop)
+	cmd, err := r.command(&out, stop)
 	if err == nil {
 		err = start(cmd)
 	}
@@ -123,61 +123,67 @@ func (r *Run) Do(ctx context.Context) (Exit, error) {
 
 	ended := make(chan struct{})
 	go func() {
-		_ = cmd.Wait() // ProcessState has it all
+		_ = cmd.Wait() // its error is also in ProcessState
 		close(ended)
 	}()
 	select {
 	case <-ended:
+		return out.exit(cmd.ProcessState, grace)
 	case <-watched.Done():
-		killGroup(cmd.Process.Pid, ended, out.ended, grace)
-		out.close()
-		if ctx.Err() != nil {
-			return Exit{}, ctx.Err()
-		}
-		if cause := context.Cause(watched); cause != errTimeout {
-			return Exit{}, cause
-		}
-		return Exit{}, &TimeoutError{Limit: limit, Output: said.String()}
 	}
-
-	exit := Exit{Code: cmd.ProcessState.ExitCode()}
-	// There may be more to read. But a process in the background may keep the output
-	// open for ever, which does not matter if nobody needs the output.
-	whole := true
-	if exit.Code != 0 || stdout != nil {
-		whole = waitAll(grace, out.ended)
-	}
+	killGroup(cmd.Process.Pid, ended, out.ended, grace)
 	out.close()
-	exit.Text = withOutput(cmd.ProcessState.String(), said.String())
-	switch {
-	case stdout != nil && !whole:
-		return exit, errOutputOpen
-	case stdout != nil:
-		return exit, stdout.err
+	switch cause := context.Cause(watched); {
+	case ctx.Err() != nil:
+		return Exit{}, ctx.Err()
+	case cause != errTimeout:
+		return Exit{}, cause // the error of Stdout
+	default:
+		return Exit{}, &TimeoutError{Limit: limit, Output: out.tail.String()}
 	}
-	return exit, nil
 }
 
-// command prepares the run. stdout is the pipe to r.Stdout, if there is one.
-func (r *Run) command(out *outputs, said *tail, failed func(error)) (_ *exec.Cmd, stdout *pipe, err error) {
-	stderr, err := out.addPipe(said, failed)
+// exit waits for the rest of the output of a program that has ended, at most for grace, and
+// returns how the program ended. A process that the program has left in the background may
+// keep the output open for ever. That does not matter if nobody needs the output.
+func (o *outputs) exit(state *os.ProcessState, grace time.Duration) (Exit, error) {
+	complete := true
+	if !state.Success() || o.stdout != nil {
+		complete = waitAll(grace, o.ended)
+	}
+	o.close()
+	exit := Exit{Code: state.ExitCode(), Text: withOutput(state.String(), o.tail.String())}
+	switch {
+	case o.stdout != nil && !complete:
+		return exit, errOutputOpen
+	case o.stdout != nil:
+		return exit, o.stdout.err
+	default:
+		return exit, nil
+	}
+}
+
+// command prepares the run, with pipes in out. failed is called with the first error of
+// Stdout.
+func (r *Run) command(out *outputs, failed func(error)) (*exec.Cmd, error) {
+	stderr, err := out.addPipe(&out.tail, failed)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	cmd := &exec.Cmd{
 		Path: r.Path, Args: append([]string{r.Name}, r.Args...), Env: environ(r.Env), Dir: r.Dir,
 		Stdin: r.Stdin, Stdout: stderr.w, Stderr: stderr.w,
-		// A group of its own: it can be killed whole, and a Ctrl-C that is
-		// meant for us does not reach it.
+		// In a process group of its own, all that it starts can be killed with it, and a
+		// Ctrl-C on the terminal does not reach it.
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
 	}
 	if r.Stdout != nil {
-		if stdout, err = out.addPipe(r.Stdout, failed); err != nil {
-			return nil, nil, err
+		if out.stdout, err = out.addPipe(r.Stdout, failed); err != nil {
+			return nil, err
 		}
-		cmd.Stdout = stdout.w
+		cmd.Stdout = out.stdout.w
 	}
-	return cmd, stdout, nil
+	return cmd, nil
 }
 
 // umaskMu guards the umask, which belongs to the whole process.
@@ -219,6 +225,7 @@ func waitAll(limit time.Duration, events ...<-chan struct{}) bool {
 	return true
 }
 
+// withOutput adds the output of a program, which may be empty, to a text.
 func withOutput(text, output string) string {
 	if output == "" {
 		return text

@@ -5,13 +5,13 @@ import (
 	"strings"
 )
 
-// tailSize is how much is kept of what a program says.
+// tailSize is how many octets a tail keeps.
 const tailSize = 4 << 10
 
-// tail keeps the last tailSize octets that were written to it.
+// tail is an io.Writer that keeps the last tailSize octets.
 type tail struct {
 	kept []byte
-	cut  bool
+	cut  bool // there was more
 }
 
 func (t *tail) Write(p []byte) (int, error) {
@@ -23,7 +23,7 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// String quotes what was kept; it is empty if there was nothing but blanks.
+// String returns what was kept, quoted; "" if there are only blanks.
 func (t *tail) String() string {
 	said := strings.TrimSpace(string(t.kept))
 	switch {

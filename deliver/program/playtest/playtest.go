@@ -1,5 +1,6 @@
-// Package playtest lets a test binary play the programs that its tests run, so
-// that nothing of the machine is needed.
+// Package playtest makes a test binary act as the programs that its tests run, such as a
+// delivery agent, so that the tests need no program of the machine. Each such program is a
+// role, which has a name.
 package playtest
 
 import (
@@ -10,18 +11,18 @@ import (
 	"testing"
 )
 
-// Main is all of a TestMain. The test binary runs its tests or, called by the
-// command line of a role, plays that and ends with the code that play returns.
+// Main is called by TestMain. It runs the tests, or, if the test binary was started with the
+// command line that Argv returns, calls play and exits with the code that play returns.
 func Main(m *testing.M, play func(role string, args []string) int) {
 	if len(os.Args) > 2 && os.Args[1] == "play" {
-		// os.Exit would have the race detector wait for a second.
+		// With os.Exit, the race detector would wait for a second.
 		syscall.Exit(play(os.Args[2], os.Args[3:]))
 	}
 	os.Exit(m.Run())
 }
 
-// Listen returns where roles report, until the test ends: at a socket whose path is
-// short enough for one.
+// Listen returns a listener on a UNIX socket, to which roles can report. It is closed when
+// the test ends. It is not in t.TempDir, whose path may be too long for a socket.
 func Listen(t *testing.T) net.Listener {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "play-")
@@ -37,7 +38,7 @@ func Listen(t *testing.T) net.Listener {
 	return l
 }
 
-// Argv is the command line of a role.
+// Argv returns the command line that starts the test binary in a role.
 func Argv(role string, args ...string) []string {
 	self, err := os.Executable()
 	if err != nil {
