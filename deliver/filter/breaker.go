@@ -16,15 +16,15 @@ const (
 	retryAfter  = 5 * time.Minute
 )
 
-// breaker keeps a program that hangs from being run.
+// breaker prevents that a program that hangs is run for each message.
 type breaker struct {
 	mu       sync.Mutex
 	timeouts int       // how many runs in a row did not end in time
 	retryAt  time.Time // when the program may run again, if timeouts is maxTimeouts or more
 }
 
-// allow returns an error if the program is not to be run now. After the pause
-// it lets one run through, to find out whether the program still hangs.
+// allow returns an error if the program must not be run now. After the pause it allows one
+// run, which finds out whether the program still hangs.
 func (b *breaker) allow(now time.Time) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

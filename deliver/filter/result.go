@@ -13,40 +13,38 @@ import (
 type Verdict int
 
 const (
-	// Keep: what Result.Open returns goes to the sink.
+	// Keep means that the message that Result.Open returns is delivered to the sink.
 	Keep Verdict = iota
-	// Drop: nothing goes on. The message was asked to be deleted.
+	// Drop means that the message is deleted and not delivered.
 	Drop
-	// Quarantine: it goes to the quarantine.
+	// Quarantine means that the message that Result.Open returns is quarantined.
 	Quarantine
 )
 
-// Result is what came of showing a message to a filter. It must be closed.
+// Result is the result of Filter.Run for a message. It must be closed.
 type Result struct {
 	// Verdict is what is to become of the message.
 	Verdict Verdict
-	// Warning says, for a person, why the message goes on unfiltered, and what to
-	// do. It is empty if nothing went wrong.
+	// Warning says, for a person, why the message is delivered unfiltered, and what to do.
+	// It is empty if nothing went wrong.
 	Warning string
 
 	spool   *spool.Dir
-	files   []file
-	message file // what goes on
+	files   []durable.File // to be removed by Close
+	message file           // what Open returns
 }
 
-// file is a file of the spool and how much was written to it.
+// file is a file of the spool that has a message of size octets.
 type file struct {
 	durable.File
 	size int64
 }
 
-// Open returns the message that goes on, from its beginning and in wire form:
-// what the filter made of it, or the original. It can be called again; all its
-// readers end with Close.
+// Open returns a reader of the message in wire form: the output of the program, or the
+// original message. It can be called several times. The readers are invalid after Close.
 func (r *Result) Open() io.Reader { return io.NewSectionReader(r.message, 0, r.message.size) }
 
-// Close removes the message from the spool. Whatever happens to it after that
-// is no concern of the filter's; what could not be removed, Sweep removes.
+// Close removes the message from the spool. If a file cannot be removed, Sweep removes it.
 func (r *Result) Close() error {
 	var err error
 	for _, f := range r.files {
@@ -56,10 +54,11 @@ func (r *Result) Close() error {
 	return err
 }
 
+// create creates a file that Close removes.
 func (r *Result) create(account string) (durable.File, error) {
 	f, err := r.spool.Create(account)
 	if err == nil {
-		r.files = append(r.files, file{File: f})
+		r.files = append(r.files, f)
 	}
 	return f, err
 }

@@ -20,15 +20,15 @@ const (
 	outputSlack  = 1 << 20
 )
 
-// Run shows a message to the program. body is the message in wire form and is
-// read to its end before the program is run; after an error of body, which Run
-// wraps, nothing is run. It is a loan that ends when Run returns.
+// Run runs the program for a message. body is the message in wire form. It is read to its end
+// before the program is started, and is not used after Run returns. If reading it fails, the
+// program is not run, and the error wraps that of body.
 //
-// All other errors are *deliver.Error: FaultMessage if the message's values
-// cannot be arguments or it is too large for a file, FaultTemporary if the filter
-// failed and the message is to wait, or if ctx ended, and FaultOperator if all
-// messages are to wait for a person; else the fault of the spool, or of what kept
-// the program from a start.
+// All other errors are *deliver.Error. It is a FaultMessage if the message's values cannot be
+// arguments or the message is too large for a file; a FaultTemporary if the filter has failed
+// and OnFailure is Wait, or if ctx has ended; and a FaultOperator if all messages are to wait
+// for a person. Otherwise it has the fault of the spool, or of what prevented the start of the
+// program.
 func (f *Filter) Run(ctx context.Context, mail deliver.Mail, body io.Reader) (_ *Result, err error) {
 	r := &Result{spool: f.opts.Spool}
 	defer func() {
@@ -113,7 +113,7 @@ func (w *countingWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// run runs the program. Its errors are failures of the filter.
+// run runs the program, unless the breaker forbids it. An error is a failure of the filter.
 func (f *Filter) run(ctx context.Context, run *program.Run) (exit program.Exit, err error) {
 	if err := f.breaker.allow(f.opts.Now()); err != nil {
 		return program.Exit{}, err
@@ -130,24 +130,24 @@ func (f *Filter) run(ctx context.Context, run *program.Run) (exit program.Exit, 
 // applyExit decides what to do with the message. failure is the error of the run; nil if
 // the program ended by itself.
 func (f *Filter) applyExit(r *Result, exit program.Exit, failure error, output file) error {
-	code := func(list []int) bool { return failure == nil && slices.Contains(list, exit.Code) }
+	isOneOf := func(codes []int) bool { return failure == nil && slices.Contains(codes, exit.Code) }
 	switch {
-	case code(f.opts.Keep) && (output.size > 0 || r.message.size == 0):
+	case isOneOf(f.opts.Keep) && (output.size > 0 || r.message.size == 0):
 		r.message = output
 		return nil
-	case code(f.opts.Quarantine):
+	case isOneOf(f.opts.Quarantine):
 		r.Verdict = Quarantine
 		if output.size > 0 {
 			r.message = output
 		}
 		return nil
-	case code(f.opts.Drop) && f.opts.AllowDrop:
+	case isOneOf(f.opts.Drop) && f.opts.AllowDrop:
 		r.Verdict = Drop
 		return nil
-	case code(f.opts.Drop):
+	case isOneOf(f.opts.Drop):
 		r.Warning = fmt.Sprintf("%s: it wants to drop the message, which it is not allowed to (%s)", f.target(), exit.Text)
 		return nil
-	case code(f.opts.Keep):
+	case isOneOf(f.opts.Keep):
 		failure = errors.New("it wrote nothing")
 	case failure == nil:
 		failure = errors.New(exit.Text)
@@ -160,7 +160,7 @@ func (f *Filter) applyExit(r *Result, exit program.Exit, failure error, output f
 	return nil
 }
 
-// failureError is the error of a filter that failed.
+// failureError returns the error of a filter that has failed.
 func (f *Filter) failureError(exit program.Exit, failure error) *deliver.Error {
 	if e, ok := errors.AsType[*deliver.Error](failure); ok { // the program was not found
 		return f.newError(e.Fault, e.Op, e.Err, e.Hint)
