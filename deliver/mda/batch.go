@@ -96,8 +96,7 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 	return promises, nil
 }
 
-// Commit implements deliver.Batch. It runs the program for one message after
-// the other.
+// Commit implements deliver.Batch. It runs the program for one message after the other.
 func (b *batch) Commit(ctx context.Context, landed func(deliver.Receipt) error) error {
 	if err := b.BeginCommit(); err != nil {
 		return err
@@ -158,6 +157,7 @@ func (b *batch) Abort() error {
 	return err
 }
 
+// remove removes the file of a message.
 func (b *batch) remove(m *message) error {
 	if m.file != nil {
 		_ = m.file.Close()

@@ -17,8 +17,7 @@ type refusal struct{ err error }
 func (r *refusal) Error() string { return r.err.Error() }
 func (r *refusal) Unwrap() error { return r.err }
 
-// run runs the program for a message. The error is a *refusal if it is about
-// this message only.
+// run runs the program for a message. The error is a *refusal if it concerns this message only.
 func (b *batch) run(ctx context.Context, m *message) (where string, err error) {
 	s := b.sink
 	if err := ctx.Err(); err != nil {
