@@ -195,36 +195,41 @@ func (ss *session) endData(data *gosmtp.DataCommand, res *result, to []string) e
 	silence := ss.sink.o.Server.EffectiveTimeout()
 	remote.SetTimeout(ss.conn, 2*silence)
 	defer remote.SetTimeout(ss.conn, silence)
-	if !ss.sink.o.LMTP {
-		resp, err := data.CloseWithResponse()
-		why, err := ss.splitError("message", err)
-		switch {
-		case err != nil:
-			return ss.unknownOutcome(err)
-		case why != nil:
-			res.refuseAll(why)
-		default:
-			res.delivered, res.reply = to, resp.StatusText
-		}
-		return nil
+	if ss.sink.o.LMTP {
+		return ss.endLMTPData(data, res, to)
 	}
-	// RFC 2033 §4.2: a reply for each recipient that RCPT accepted.
+	resp, err := data.CloseWithResponse()
+	why, err := ss.splitError("message", err)
+	switch {
+	case err != nil:
+		return ss.unknownOutcome(err)
+	case why != nil:
+		res.refuseAll(why)
+	default:
+		res.delivered, res.reply = to, resp.StatusText
+	}
+	return nil
+}
+
+// endLMTPData is endData for LMTP, where the server sends a reply for each recipient that it
+// has accepted (RFC 2033 §4.2).
+func (ss *session) endLMTPData(data *gosmtp.DataCommand, res *result, to []string) error {
 	resp, err := data.CloseWithLMTPResponse()
 	answers, _ := errors.AsType[gosmtp.LMTPDataError](err)
-	before := len(res.refusals)
-	for _, to := range to {
-		if r, ok := resp[to]; ok {
-			res.delivered, res.reply = append(res.delivered, to), r.StatusText
-		} else if r, ok := answers[to]; ok {
+	refusalsBefore := len(res.refusals)
+	for _, addr := range to {
+		if r, ok := resp[addr]; ok {
+			res.delivered, res.reply = append(res.delivered, addr), r.StatusText
+		} else if r, ok := answers[addr]; ok {
 			why, broken := ss.splitError("message", r)
 			if broken != nil {
 				err = broken
 				continue
 			}
-			res.refuse(to, why)
+			res.refuse(addr, why)
 		}
 	}
-	if len(res.delivered)+len(res.refusals)-before == len(to) {
+	if len(res.delivered)+len(res.refusals)-refusalsBefore == len(to) {
 		return nil
 	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {

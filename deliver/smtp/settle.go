@@ -41,6 +41,7 @@ func (t token) String() string {
 
 var ledgerName = regexp.MustCompile(`^taken-[0-9a-f]{32}$`)
 
+// parseToken parses a token; ok is false if it is not one of this package.
 func parseToken(s string) (t token, ok bool) {
 	ok = json.Unmarshal([]byte(s), &t) == nil && ledgerName.MatchString(t.Ledger) &&
 		t.Key != "" && t.Spool != "" && t.Spool == filepath.Base(t.Spool)

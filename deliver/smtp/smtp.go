@@ -183,6 +183,7 @@ func (s *Sink) Close() error {
 	return nil
 }
 
+// validRecipient reports whether to is valid in RCPT.
 func (s *Sink) validRecipient(to string) bool {
 	return envelope.ValidAddress(to) || s.o.LMTP && envelope.ValidLocal(to)
 }
