@@ -90,6 +90,11 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 			return nil, b.Fail(err)
 		}
 	}
+	return b.promises(ses), nil
+}
+
+// promises returns the promises of the messages, for the present state of the folder.
+func (b *batch) promises(ses *session) []deliver.Promise {
 	// Messages with the same size and sum look the same to Settle.
 	type sizeAndSum struct {
 		size int64
@@ -106,5 +111,5 @@ func (b *batch) Prepare(ctx context.Context) ([]deliver.Promise, error) {
 		}.String()}
 		twins[key]++
 	}
-	return promises, nil
+	return promises
 }

@@ -57,39 +57,47 @@ func (s *Sink) acquireSession(ctx context.Context, refresh bool) (ses *session, 
 	case <-ctx.Done():
 		return nil, nil, s.fail("wait for the connection", context.Cause(ctx))
 	}
+	defer func() {
+		if err != nil {
+			<-s.sem
+		}
+	}()
 	// Otherwise all callers would wait for a server that hangs, one after the other.
 	if s.failedAt.After(began) {
-		defer func() { <-s.sem }()
 		return nil, nil, s.failure
 	}
 	ses, stop, err := s.reuseSession(ctx, refresh)
 	if ses == nil && err == nil {
-		if ses, stop, err = s.connect(ctx); err != nil {
+		ses, stop, err = s.connect(ctx)
+		if err != nil {
 			s.server.ForgetTLSSession()
-			if ctx.Err() == nil {
-				s.failedAt, s.failure = time.Now(), err
-			}
+		}
+		if err != nil && ctx.Err() == nil {
+			s.failedAt, s.failure = time.Now(), err
 		}
 	}
 	if err != nil {
-		<-s.sem
 		return nil, nil, err
 	}
 	s.sessionUses++
 	ses.lastUse = s.sessionUses
-	return ses, func() {
-		stop()
-		if why := ses.wire.cause(ses.secrets); errors.Is(why, os.ErrDeadlineExceeded) && ctx.Err() == nil {
-			s.failedAt, s.failure = time.Now(), s.fail("use the connection", why)
-		}
-		// The end of ctx breaks the session, if it has not yet.
-		if ses.wire.isBroken() || ctx.Err() != nil || s.closed {
-			ses.Quit()
-		} else {
-			s.pool.Keep(s.key, ses, s.idle)
-		}
-		<-s.sem
-	}, nil
+	return ses, func() { s.releaseSession(ctx, ses, stop) }, nil
+}
+
+// releaseSession ends the use of a session that acquireSession has returned, with the same
+// ctx. stop is that of remote.BindContext.
+func (s *Sink) releaseSession(ctx context.Context, ses *session, stop func()) {
+	stop()
+	if why := ses.wire.cause(ses.secrets); errors.Is(why, os.ErrDeadlineExceeded) && ctx.Err() == nil {
+		s.failedAt, s.failure = time.Now(), s.fail("use the connection", why)
+	}
+	// The end of ctx breaks the session, if it has not yet.
+	if ses.wire.isBroken() || ctx.Err() != nil || s.closed {
+		ses.Quit()
+	} else {
+		s.pool.Keep(s.key, ses, s.idle)
+	}
+	<-s.sem
 }
 
 // reuseSession returns a session from the pool; nil if there is none or the server has

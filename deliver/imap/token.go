@@ -40,6 +40,7 @@ func (t token) String() string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
+// parseToken parses a token; ok is false if it is not one of this package.
 func parseToken(s string) (t token, ok bool) {
 	if json.Unmarshal([]byte(s), &t) != nil {
 		return token{}, false
