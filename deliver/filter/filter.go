@@ -144,4 +144,5 @@ func (f *Filter) temporaryError(op string, err error) error {
 	return f.newError(deliver.FaultTemporary, op, err, "")
 }
 
+// target returns the deliver.Error.Target of the filter.
 func (f *Filter) target() string { return "filter " + f.command.Name() }

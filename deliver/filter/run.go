@@ -43,14 +43,8 @@ func (f *Filter) Run(ctx context.Context, mail deliver.Mail, body io.Reader) (_ 
 	if err != nil {
 		return nil, err
 	}
-	run := &program.Run{Name: f.command.Name(), Timeout: f.opts.Timeout}
-	run.Args, run.Env, err = f.command.Fill(program.Values{
-		User: mail.User, Account: mail.Account, Sender: mail.Sender, UID: mail.UID, Size: input.size,
-	})
+	run, err := f.newRun(mail, input)
 	if err != nil {
-		return nil, err
-	}
-	if run.Stdin, err = f.opts.Spool.OpenStdin(filepath.Base(input.Name())); err != nil {
 		return nil, err
 	}
 	defer run.Stdin.Close()
@@ -73,6 +67,21 @@ func (f *Filter) Run(ctx context.Context, mail deliver.Mail, body io.Reader) (_ 
 	}
 	err = f.applyExit(r, exit, err, file{output, out.written})
 	return r, err
+}
+
+// newRun returns the run for a message whose text is in input. The caller closes Stdin.
+func (f *Filter) newRun(mail deliver.Mail, input file) (*program.Run, error) {
+	args, env, err := f.command.Fill(program.Values{
+		User: mail.User, Account: mail.Account, Sender: mail.Sender, UID: mail.UID, Size: input.size,
+	})
+	if err != nil {
+		return nil, err
+	}
+	stdin, err := f.opts.Spool.OpenStdin(filepath.Base(input.Name()))
+	if err != nil {
+		return nil, err
+	}
+	return &program.Run{Name: f.command.Name(), Args: args, Env: env, Stdin: stdin, Timeout: f.opts.Timeout}, nil
 }
 
 // save writes the message to two files: unchanged, to be delivered if the filter fails, and

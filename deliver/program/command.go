@@ -220,10 +220,12 @@ func (c *Command) Fill(v Values) (args, env []string, err error) {
 	return args, env, nil
 }
 
+// operatorError returns the error of a command line that only the user can correct.
 func (c *Command) operatorError(op, hint string) error {
 	return &deliver.Error{Fault: deliver.FaultOperator, Target: c.name, Op: op, Hint: hint}
 }
 
+// messageError returns the error of a message whose values cannot be arguments.
 func (c *Command) messageError(op, hint string) error {
 	return &deliver.Error{Fault: deliver.FaultMessage, Target: c.name, Op: op, Hint: hint}
 }

@@ -65,9 +65,9 @@ func (c *conn) Write(p []byte) (n int, err error) {
 	}
 }
 
-// setDeadline sets the deadline of one read or write: the silence that is allowed
-// after since, or the deadline set from outside if that is earlier. Under the
-// lock, so that it cannot undo the end of a context.
+// setDeadline sets the deadline of one read or write: timeout after since, or the deadline from
+// outside if that is earlier. It holds the lock, so that it cannot undo interrupt. It returns
+// the timeout.
 func (c *conn) setDeadline(since time.Time, outer *time.Time, set func(time.Time) error) (limit time.Duration, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -81,6 +81,7 @@ func (c *conn) setDeadline(since time.Time, outer *time.Time, set func(time.Time
 	return c.timeout, set(deadline)
 }
 
+// setWriting records whether a write is under way.
 func (c *conn) setWriting(writing bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -142,8 +143,8 @@ func (c *conn) interrupt(cause error) {
 	_ = c.Conn.SetDeadline(time.Unix(1, 0)) // it fails only if conn is closed
 }
 
-// The deadlines from outside count from the next read or write. Protocol
-// packages set them before each command and take them away after it.
+// The next three methods do not affect a read or a write that is under way. The packages of
+// the protocols set a deadline before a command and remove it after that.
 
 func (c *conn) SetDeadline(t time.Time) error {
 	c.mu.Lock()

@@ -57,6 +57,7 @@ func (d *Dir) Create(account string) (durable.File, error) {
 	return f, err
 }
 
+// create is one attempt of Create.
 func (d *Dir) create(account string) (durable.File, error) {
 	if err := d.ensureFolder(); err != nil {
 		return nil, err
