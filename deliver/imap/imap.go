@@ -116,17 +116,26 @@ func New(o Options) (*Sink, error) {
 			fmt.Sprintf("folder must be UTF-8 of at most %d octets, without control characters", maxFolder))
 	}
 	s.target = folderURL(&s.server, s.folder)
+	if err := s.setFlags(o.Flags); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// setFlags sets the flags of the sink to those with these names.
+func (s *Sink) setFlags(names []string) error {
 	size := 0
-	for _, name := range o.Flags {
+	for _, name := range names {
 		if !isValidFlag(name) {
-			return nil, s.refuse(fmt.Sprintf("%#.100q is not a flag", name), nil, `a flag must be \Seen, \Answered, \Flagged, \Deleted, \Draft or a keyword of ASCII without blanks and (){%*"\]`)
+			return s.refuse(fmt.Sprintf("%#.100q is not a flag", name), nil, `a flag must be \Seen, \Answered, \Flagged, \Deleted, \Draft or a keyword of ASCII without blanks and (){%*"\]`)
 		}
-		if size += len(name) + 1; size > maxFlags {
-			return nil, s.refuse("too many flags", nil, fmt.Sprintf("flags may have %d octets in all: name fewer", maxFlags))
+		size += len(name) + 1
+		if size > maxFlags {
+			return s.refuse("too many flags", nil, fmt.Sprintf("flags may have %d octets in all: name fewer", maxFlags))
 		}
 		s.flags = append(s.flags, imap.Flag(name))
 	}
-	return s, nil
+	return nil
 }
 
 // isInvalidFolderRune reports whether a rune must not be in the name of a folder. U+FFFD

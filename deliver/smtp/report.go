@@ -27,7 +27,7 @@ func (v *reporter) hold(m *message, r deliver.Receipt) bool {
 	switch {
 	case asksLogin(r.Err) || isServerUnavailable(r.Err):
 		v.held = append(v.held, r)
-	case len(v.sameRefusal) == int(r.Ticket) && v.sink.mayConcernAllMail(m, r.Err) && (r.Ticket == 0 || sameReply(r.Err, v.sameRefusal[0].Err)):
+	case v.isSameRefusal(m, r):
 		if len(v.sameRefusal) == 0 {
 			v.firstSender = m.sender
 		}
@@ -37,6 +37,16 @@ func (v *reporter) hold(m *message, r deliver.Receipt) bool {
 		return false
 	}
 	return true
+}
+
+// isSameRefusal reports whether all messages until now, with that of r, were refused in the
+// same words, and the refusal may concern all mail.
+func (v *reporter) isSameRefusal(m *message, r deliver.Receipt) bool {
+	n := len(v.sameRefusal)
+	if n != int(r.Ticket) || !v.sink.mayConcernAllMail(m, r.Err) {
+		return false
+	}
+	return n == 0 || sameReply(r.Err, v.sameRefusal[0].Err)
 }
 
 // report reports the receipts, after those in sameRefusal: another outcome shows that

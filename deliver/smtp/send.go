@@ -41,10 +41,12 @@ func (r *result) refuseAll(why error) { r.refuse("", why) }
 type brokenError struct {
 	err error
 	// retryable says that the end of the message was not sent, so that the server
-	// cannot have accepted it. hasRefusal says that the server has refused the message,
-	// and that the result has the refusals. Both are set if the server has refused some
+	// cannot have accepted it.
+	retryable bool
+	// hasRefusal says that the server has refused the message, and that the result has
+	// the refusals. It is set together with retryable if the server has refused some
 	// recipients and not answered for the others.
-	retryable, hasRefusal bool
+	hasRefusal bool
 }
 
 func (e *brokenError) Error() string { return e.err.Error() }
