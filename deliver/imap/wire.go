@@ -108,33 +108,14 @@ func (w *wire) Read(p []byte) (int, error) { return w.in.Read(p) }
 func (w *wire) Write(p []byte) (n int, err error) {
 	w.received.Store(0)
 	if w.saslActive.Load() && string(p) == "=\r\n" {
-		line := "\r\n"
-		if w.saslCancelled.Load() {
-			line = "*\r\n" // RFC 9051 §6.2.2
-		}
-		if _, err = io.WriteString(w.Conn, line); err != nil {
-			w.fail(err)
-			return 0, err
-		}
-		return len(p), nil
+		return w.writeEmptyResponse(p)
 	}
-	head, waits := p, false
-	l := w.literal.Load()
-	if l != nil {
-		head, waits = bytes.CutSuffix(p, fmt.Appendf(nil, "{%d}\r\n", l.announced))
-	}
-	if waits {
-		w.literal.Store(nil)
-		if _, err = w.Conn.Write(fmt.Appendf(nil, "%s{%d+}\r\n", head, l.sent)); err == nil {
-			n, err = len(p), w.injectResponse("+ go ahead\r\n")
-		}
-	} else {
-		n, err = w.Conn.Write(p)
-	}
+	n, err = w.writeCommand(p)
 	if err != nil {
 		w.fail(err)
 	}
 	if isHangUp(err) {
+		// First pass on what the server sent before it hung up: it may say why.
 		remote.ResumeReading(w.Conn, time.Second)
 		select {
 		case <-w.readerDone:
@@ -142,6 +123,37 @@ func (w *wire) Write(p []byte) (n int, err error) {
 		}
 	}
 	return n, err
+}
+
+// writeEmptyResponse sends an empty SASL response in place of p, or cancels the exchange.
+func (w *wire) writeEmptyResponse(p []byte) (int, error) {
+	line := "\r\n"
+	if w.saslCancelled.Load() {
+		line = "*\r\n" // RFC 9051 §6.2.2
+	}
+	if _, err := io.WriteString(w.Conn, line); err != nil {
+		w.fail(err)
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// writeCommand sends a part of a command. If it ends with the size of the literal that must
+// not wait, wire announces that literal as non-synchronising, and tells imapclient to go on.
+func (w *wire) writeCommand(p []byte) (int, error) {
+	l := w.literal.Load()
+	if l == nil {
+		return w.Conn.Write(p)
+	}
+	head, found := bytes.CutSuffix(p, fmt.Appendf(nil, "{%d}\r\n", l.announced))
+	if !found {
+		return w.Conn.Write(p)
+	}
+	w.literal.Store(nil)
+	if _, err := w.Conn.Write(fmt.Appendf(nil, "%s{%d+}\r\n", head, l.sent)); err != nil {
+		return 0, err
+	}
+	return len(p), w.injectResponse("+ go ahead\r\n")
 }
 
 // isHangUp reports whether a write failed because the server has hung up. It may have sent
@@ -165,21 +177,22 @@ func (w *wire) forwardResponse() error {
 	}
 	w.response.Lock()
 	defer w.response.Unlock()
-	data, fetch := false, false
-	budget := maxResponse
+	var hasLiterals, isFetch bool
+	budget := maxResponse // octets that may still come
 	for first := true; ; first = false {
 		line, err := w.r.ReadSlice('\n')
 		if err != nil && err != bufio.ErrBufferFull {
 			return err
 		}
 		if first {
-			data, fetch = w.mayHoldLiterals(line), fetchResponse.Match(line)
+			hasLiterals, isFetch = w.mayHoldLiterals(line), fetchResponse.Match(line)
 			if w.saslActive.Load() && string(bytes.TrimSpace(line)) == "+" {
 				line = []byte("+ =\r\n")
 			}
 			line = w.keepFirstUID(responseCode.ReplaceAllFunc(line, bytes.ToUpper))
 		}
-		if budget -= len(line); budget < 0 || w.received.Add(int64(len(line))) > maxAnswer {
+		budget -= len(line)
+		if budget < 0 || w.received.Add(int64(len(line))) > maxAnswer {
 			return errEndless
 		}
 		if _, err := w.out.Write(line); err != nil {
@@ -189,10 +202,10 @@ func (w *wire) forwardResponse() error {
 			continue
 		}
 		size, ok := literalSize(line)
-		if !ok || !data {
+		if !ok || !hasLiterals {
 			return nil
 		}
-		if size > budget || !fetch && w.received.Add(int64(size)) > maxAnswer {
+		if size > budget || !isFetch && w.received.Add(int64(size)) > maxAnswer {
 			return errEndless
 		}
 		budget -= size
