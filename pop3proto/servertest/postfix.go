@@ -147,6 +147,11 @@ virtual_minimum_uid = 1
 virtual_mailbox_limit = 0
 message_size_limit = SIZE
 in_flow_delay = 0
+# What a killed process did not deliver is delivered soon after the restart.
+transport_retry_time = 1s
+queue_run_delay = 1s
+minimal_backoff_time = 1s
+maximal_backoff_time = 1s
 # Do not change messages, except for adding trace fields.
 local_header_rewrite_clients =
 message_drop_headers =
