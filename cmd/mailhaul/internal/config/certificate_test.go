@@ -37,17 +37,17 @@ func TestClientCertificate(t *testing.T) {
 		keys  string
 		says  string // empty if it loads
 	}{
-		"two files":    {map[string][]byte{"a": cert, "b": key}, 0o600, "tls_cert: a, tls_key: b", ""},
-		"one file":     {map[string][]byte{"a": append(bytes.Clone(key), cert...)}, 0o600, "tls_cert: a", ""},
-		"for a group":  {map[string][]byte{"a": cert, "b": key}, 0o640, "tls_cert: a, tls_key: b", ""},
-		"for everyone": {map[string][]byte{"a": cert, "b": key}, 0o604, "tls_cert: a, tls_key: b", "tls_key: everyone can read the key in"},
-		"both for all": {map[string][]byte{"a": append(bytes.Clone(key), cert...)}, 0o644, "tls_cert: a", "tls_cert: everyone can read the key in"},
-		"no key":       {map[string][]byte{"a": cert}, 0o600, "tls_cert: a", "tls_cert: found a certificate rather than a key in the PEM for the private key (name its key with tls_key)"},
-		"another's":    {map[string][]byte{"a": cert, "b": other}, 0o600, "tls_cert: a, tls_key: b", "tls_key: private key does not match public key"},
-		"encrypted":    {map[string][]byte{"a": cert, "b": encrypted}, 0o600, "tls_cert: a, tls_key: b", "is encrypted, and mailhaul asks for no passphrase"},
-		"as of old":    {map[string][]byte{"a": cert, "b": old}, 0o600, "tls_cert: a, tls_key: b", "is encrypted, and mailhaul asks for no passphrase"},
-		"the key only": {map[string][]byte{"a": key}, 0o600, "tls_cert: a", "holds no PEM certificate"},
-		"no such key":  {map[string][]byte{"a": cert}, 0o600, "tls_cert: a, tls_key: b", "no such file"},
+		"two files":                      {map[string][]byte{"a": cert, "b": key}, 0o600, "tls_cert: a, tls_key: b", ""},
+		"one file":                       {map[string][]byte{"a": append(bytes.Clone(key), cert...)}, 0o600, "tls_cert: a", ""},
+		"readable by the group":          {map[string][]byte{"a": cert, "b": key}, 0o640, "tls_cert: a, tls_key: b", ""},
+		"key readable by everyone":       {map[string][]byte{"a": cert, "b": key}, 0o604, "tls_cert: a, tls_key: b", "tls_key: everyone can read the key in"},
+		"one file, readable by everyone": {map[string][]byte{"a": append(bytes.Clone(key), cert...)}, 0o644, "tls_cert: a", "tls_cert: everyone can read the key in"},
+		"no key":                         {map[string][]byte{"a": cert}, 0o600, "tls_cert: a", "tls_cert: found a certificate rather than a key in the PEM for the private key (name its key with tls_key)"},
+		"key of another certificate":     {map[string][]byte{"a": cert, "b": other}, 0o600, "tls_cert: a, tls_key: b", "tls_key: private key does not match public key"},
+		"encrypted":                      {map[string][]byte{"a": cert, "b": encrypted}, 0o600, "tls_cert: a, tls_key: b", "is encrypted, and mailhaul asks for no passphrase"},
+		"encrypted, old format":          {map[string][]byte{"a": cert, "b": old}, 0o600, "tls_cert: a, tls_key: b", "is encrypted, and mailhaul asks for no passphrase"},
+		"the key only":                   {map[string][]byte{"a": key}, 0o600, "tls_cert: a", "holds no PEM certificate"},
+		"key file missing":               {map[string][]byte{"a": cert}, 0o600, "tls_cert: a, tls_key: b", "no such file"},
 	} {
 		for _, text := range []string{
 			"sinks: { home: { maildir: m } }\naccounts: { a: { server: pop.example.com, user: me, KEYS } }\n",

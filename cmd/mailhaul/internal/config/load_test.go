@@ -43,6 +43,15 @@ func load(t *testing.T, text string) *config.Config {
 	return c
 }
 
+// ignoreUncomparable leaves out of a comparison of configurations what a test cannot state:
+// unexported fields, where secrets come from, and the lines of sinks.
+var ignoreUncomparable = cmp.Options{
+	cmpopts.EquateComparable(netip.Addr{}),
+	cmpopts.IgnoreUnexported(config.Config{}, config.Account{}, config.Security{}),
+	cmpopts.IgnoreFields(config.Login{}, "Password", "TokenCommand"),
+	cmpopts.IgnoreFields(config.Sink{}, "Line"),
+}
+
 const minimal = `
 sinks: { home: { maildir: /m } }
 accounts:
@@ -61,8 +70,7 @@ func TestDefaults(t *testing.T) {
 			Deliver: []string{"home"}, ReceivedHeader: true,
 		}},
 	}
-	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}), cmpopts.IgnoreUnexported(config.Config{}, config.Account{}, config.Security{}),
-		cmpopts.IgnoreFields(config.Config{}, "Path"), cmpopts.IgnoreFields(config.Login{}, "Password", "TokenCommand"), cmpopts.IgnoreFields(config.Sink{}, "Line")); diff != "" {
+	if diff := cmp.Diff(want, got, ignoreUncomparable, cmpopts.IgnoreFields(config.Config{}, "Path")); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -141,7 +149,7 @@ accounts:
 			Login:    config.Login{User: "me"}, Deliver: []string{"a"}, ReceivedHeader: true, Window: 20,
 		}},
 	}
-	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}), cmpopts.IgnoreUnexported(config.Config{}, config.Account{}, config.Security{}), cmpopts.IgnoreFields(config.Login{}, "Password", "TokenCommand"), cmpopts.IgnoreFields(config.Sink{}, "Line")); diff != "" {
+	if diff := cmp.Diff(want, got, ignoreUncomparable); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -221,7 +229,7 @@ func TestOthersCanRead(t *testing.T) {
 
 // A configuration that comes from a pipe has no folder that paths could be relative to.
 func TestPipe(t *testing.T) {
-	from := func(text string) error {
+	loadFromPipe := func(text string) error {
 		r, w, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)
@@ -238,11 +246,11 @@ func TestPipe(t *testing.T) {
 		_, err = config.Load(path)
 		return err
 	}
-	whole := "state: /var/lib/mailhaul\nsinks: { home: { maildir: /m } }\naccounts: { a: { server: b, user: c, password: d } }\n"
-	if err := from(whole); err != nil {
-		t.Errorf("a configuration with whole paths: %v", err)
+	absolute := "state: /var/lib/mailhaul\nsinks: { home: { maildir: /m } }\naccounts: { a: { server: b, user: c, password: d } }\n"
+	if err := loadFromPipe(absolute); err != nil {
+		t.Errorf("a configuration with absolute paths: %v", err)
 	}
-	err := from(strings.Replace(whole, "maildir: /m", "maildir: m", 1))
+	err := loadFromPipe(strings.Replace(absolute, "maildir: /m", "maildir: m", 1))
 	if err == nil || !strings.Contains(err.Error(), `line 2: sink home: maildir: "m" is relative to the configuration, which is no file (write the whole path)`) {
 		t.Errorf("a configuration with a relative path: %v", err)
 	}
