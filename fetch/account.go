@@ -40,7 +40,7 @@ type Account struct {
 	// Auth restricts the mechanisms, by their names in AuthNames; nil leaves
 	// the choice to the server's offer.
 	Auth    []string
-	learned learned
+	learned loginQuirks
 
 	// Keep says how long a message stays on the server after it landed.
 	Keep Keep
@@ -82,8 +82,8 @@ type Target struct {
 	Sink deliver.Sink
 }
 
-// sinks returns the sinks that the account delivers to.
-func (a *Account) sinks() []Target {
+// deliverySinks returns the deliverySinks that the account delivers to.
+func (a *Account) deliverySinks() []Target {
 	all := slices.Clone(a.Deliver)
 	if a.Route != nil {
 		for _, name := range slices.Sorted(maps.Keys(a.Route.Map)) {
@@ -93,10 +93,10 @@ func (a *Account) sinks() []Target {
 	return all
 }
 
-// targets returns all the sinks of the account, the quarantine included, each
+// allSinks returns all the sinks of the account, the quarantine included, each
 // once.
-func (a *Account) targets() []Target {
-	all := a.sinks()
+func (a *Account) allSinks() []Target {
+	all := a.deliverySinks()
 	if a.Quarantine != nil {
 		all = append(all, *a.Quarantine)
 	}
@@ -158,9 +158,9 @@ type Server struct {
 	Host     string
 	Port     int // 0 is the port of Security
 	Security Security
-	// TLS is what to verify, as channel.Trust makes it. nil, or one without
-	// ServerName, stands for Host; nil also for the system's authorities and
-	// TLS 1.2.
+	// TLS is what to verify, as channel.Trust makes it. nil trusts the system's
+	// authorities, with TLS 1.2 or newer. Without a ServerName, the certificate must be
+	// for Host.
 	TLS *tls.Config
 	// Preconnect, if not nil, is called before each connection. Its error, a
 	// *HookError, ends the poll.

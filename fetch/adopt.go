@@ -23,14 +23,14 @@ type Adoption struct {
 	// first: a new message may have the unique-id that a row goes by.
 	Learned state.Housekeeping
 	// Later ones came in no earlier than Old.Before, and Undated ones have no date to
-	// show that they did. Unknown ones have a unique-id that is not Old.Known.
+	// show whether they did. Unknown ones have a unique-id that is not Old.Known.
 	Later, Undated, Unknown int
-	// Nameless messages have neither a usable unique-id nor a header that
+	// Keyless messages have neither a usable unique-id nor a header that
 	// identifies them. They cannot be remembered without a download,
 	// and the next poll fetches them. It leaves Unclear ones alone: they may be
 	// adopted ones that lost their unique-ids, or the server gives no headers
 	// and mail is kept on it.
-	Nameless, Unclear int
+	Keyless, Unclear int
 }
 
 // Old says which messages count as old. By the zero Old all do.
@@ -89,7 +89,7 @@ func (s *session) adoption(fresh []Want, headers map[int]headerInfo, old Old) Ad
 	for _, w := range fresh {
 		switch date := headers[w.Num].date; {
 		case w.Key == "":
-			found.Nameless++
+			found.Keyless++
 		case old.isUnknown(w):
 			found.Unknown++
 		case !old.Before.IsZero() && date.IsZero():
@@ -97,8 +97,8 @@ func (s *session) adoption(fresh []Want, headers map[int]headerInfo, old Old) Ad
 		case !old.Before.IsZero() && !date.Before(old.Before):
 			found.Later++
 		default:
-			header, _, nameless := state.Nameless(w.Key)
-			if !nameless {
+			header, _, isDigest := state.SplitDigestKey(w.Key)
+			if !isDigest {
 				header = headers[w.Num].sum
 			}
 			found.New = append(found.New, state.Adoption{UID: w.Key, Size: w.Size, Header: header})
@@ -133,7 +133,7 @@ func (s *session) readHeaders(ctx context.Context, wants []Want) (headers map[in
 		b := newBody(r, sums, 0, s.pipelined)
 		raw, _ := io.ReadAll(io.LimitReader(b, maxHeader)) // what came before an error will do
 		info := headerInfo{date: envelope.Parse(raw).Date}
-		if b.drain() == nil {
+		if b.readToEnd() == nil {
 			info.sum = sums.header.sum()
 		}
 		headers[num] = info

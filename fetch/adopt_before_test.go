@@ -34,7 +34,7 @@ func TestAdoptBefore(t *testing.T) {
 				found = a
 				return r.remember(a)
 			}))
-			if found.Listed != 5 || len(found.New) != 2 || found.Later != 2 || found.Undated != 1 || found.Nameless != 0 {
+			if found.Listed != 5 || len(found.New) != 2 || found.Later != 2 || found.Undated != 1 || found.Keyless != 0 {
 				t.Errorf("found %+v", found)
 			}
 			r.mustPoll()
@@ -70,7 +70,7 @@ func TestAdoptKnown(t *testing.T) {
 		found = a
 		return r.remember(a)
 	}))
-	if found.Listed != 4 || len(found.New) != 2 || found.Unknown != 2 || found.Nameless != 0 {
+	if found.Listed != 4 || len(found.New) != 2 || found.Unknown != 2 || found.Keyless != 0 {
 		t.Errorf("found %+v", found)
 	}
 	r.mustPoll()

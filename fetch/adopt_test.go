@@ -41,7 +41,7 @@ func TestAdoptedMailIsLeftAlone(t *testing.T) {
 					r.drop.Add(uid, []byte(message(i)))
 				}
 				n := len(test.uids)
-				if found := r.adopt(); found.Listed != n || len(found.New) != n || found.Nameless != 0 {
+				if found := r.adopt(); found.Listed != n || len(found.New) != n || found.Keyless != 0 {
 					t.Errorf("found %+v, want %d new", found, n)
 				}
 				r.mustPoll()
@@ -224,17 +224,17 @@ func TestAdoptCanBeDeclined(t *testing.T) {
 }
 
 // A message that has neither a unique-id nor a header to know it by cannot be adopted.
-// Where it would be left alone anyway, it is counted as unclear and not as nameless.
+// Where it would be left alone anyway, it is counted as unclear and not as keyless.
 func TestAdoptWithoutNames(t *testing.T) {
 	r := newRig(t, pop3test.Behaviour{Without: []string{"TOP"}})
 	r.drop.Add("a", []byte(message(1)))
 	r.drop.Add("", []byte(message(2)))
-	if found := r.adopt(); len(found.New) != 1 || found.Nameless != 1 {
-		t.Errorf("found %+v, want one new and one nameless", found)
+	if found := r.adopt(); len(found.New) != 1 || found.Keyless != 1 {
+		t.Errorf("found %+v, want one new and one keyless", found)
 	}
 	// Where mail is kept, such a message is not fetched anyway.
 	r.account.Keep.Forever = true
-	if found := r.adopt(); found.Nameless != 0 || found.Unclear != 1 {
+	if found := r.adopt(); found.Keyless != 0 || found.Unclear != 1 {
 		t.Errorf("found %+v, want one that is left alone", found)
 	}
 	if s := r.poll(); s.Class != fetch.ClassOperator || s.Listed != 2 {
@@ -247,7 +247,7 @@ func TestAdoptWithoutNames(t *testing.T) {
 	// Nor is it fetched where it may be an adopted one.
 	r.drop.Remove("a")
 	r.drop.Add("", []byte(message(3)))
-	if found := r.adopt(); found.Nameless != 0 || found.Unclear != 1 {
+	if found := r.adopt(); found.Keyless != 0 || found.Unclear != 1 {
 		t.Errorf("found %+v, want one that is left alone", found)
 	}
 	sight, err := r.account.Look(t.Context(), r.opts, nil)

@@ -24,12 +24,12 @@ func (w *Want) dueSince() int64 {
 	return w.Row.NextTry
 }
 
-// mayBreakSink reports whether the message is suspect: a sink may have failed because of
+// isSuspect reports whether the message is suspect: a sink may have failed because of
 // it. Such a message comes last, in a batch of its own, so that it is clear which message
 // was at fault if the sink fails again.
-func (w *Want) mayBreakSink() bool { return w.Row != nil && w.Row.Phase == state.Promised }
+func (w *Want) isSuspect() bool { return w.Row != nil && w.Row.Phase == state.Promised }
 
-// byTries orders messages that gave no trouble: those with fewer attempts come first.
+// byTries orders messages by how many attempts have failed, and then by number.
 func byTries(a, b Want) int {
 	return cmp.Or(cmp.Compare(a.tries(), b.tries()), cmp.Compare(a.Num, b.Num))
 }
@@ -40,9 +40,9 @@ func byTries(a, b Want) int {
 // messages whose turn did not come.
 func byDueTime(a, b Want) int {
 	switch {
-	case !a.mayBreakSink() && b.mayBreakSink():
+	case !a.isSuspect() && b.isSuspect():
 		return -1 // else it would wait for as long as the sink fails because of others
-	case a.mayBreakSink() && !b.mayBreakSink():
+	case a.isSuspect() && !b.isSuspect():
 		return 1
 	}
 	waited := func(w Want) int { return cmp.Or(w.tries(), math.MaxInt) }

@@ -43,9 +43,9 @@ var AuthNames = func() (names []string) {
 	return names
 }()
 
-// learned is what logins have shown about an account's server, so that the next login does
+// loginQuirks is what logins have shown about an account's server, so that the next login does
 // not begin with the same mistake. It is not stored, because servers change.
-type learned struct {
+type loginQuirks struct {
 	twoSteps bool // XOAUTH2 must wait until the server asks for the token
 	endPoint bool // SCRAM must bind to the certificate (tls-server-end-point), as the server knows no other binding
 }

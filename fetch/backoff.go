@@ -107,9 +107,8 @@ func notBefore(s state.Schedule, now time.Time) time.Time {
 	return until
 }
 
-// noteLoginDelay notes from the capabilities after the login how long the server wants
-// this user to wait between two logins. LOGIN-DELAY n USER before the login announces
-// the longest delay of any user (RFC 2449 §6.5): without LOGIN-DELAY after it, this
+// noteLoginDelay notes from capabilities how long the server wants this user to wait
+// between two logins. LOGIN-DELAY n USER before the login announces the longest delay of any user (RFC 2449 §6.5): without LOGIN-DELAY after it, this
 // user need not wait.
 func (s *session) noteLoginDelay(caps pop3proto.Capabilities) {
 	before := pop3proto.ParseCapabilities(s.server.Before).Params("LOGIN-DELAY")

@@ -45,9 +45,9 @@ func newBody(r io.Reader, sums *sums, limit int64, pipelined bool) *body {
 	return b
 }
 
-// drain reads the rest of the message, whatever its size. The error is nil if the
+// readToEnd reads the rest of the message, whatever its size. The error is nil if the
 // message is complete.
-func (b *body) drain() error {
+func (b *body) readToEnd() error {
 	if errors.Is(b.err, errTooLarge) {
 		b.err, b.limit = nil, 0
 	}

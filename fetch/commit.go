@@ -43,7 +43,7 @@ type committer struct {
 	report       func(Event)
 
 	// The session reads these once the committer is done.
-	finished []*item          // messages whose every sink has reported
+	finished []*item          // messages that are done with for now
 	openKeys []string         // keys of messages with an open promise
 	down     map[string]error // sinks that failed, by name
 
@@ -153,7 +153,7 @@ func (c *committer) journalPromises(ctx context.Context, b *batch, commits []*si
 	}
 	for _, it := range b.items {
 		for _, t := range it.missingFrom {
-			if p := it.newPromise(t.Name, deliver.Promise{}); it.want.mayBreakSink() {
+			if p := it.newPromise(t.Name, deliver.Promise{}); it.want.isSuspect() {
 				suspect = append(suspect, p)
 			} else {
 				unstaged = append(unstaged, p)
@@ -210,7 +210,7 @@ func (c *committer) journalLandings(b *batch, commits []*sinkCommit) error {
 		failed = errors.Join(failed, sc.flush())
 	}
 	next := c.now()
-	if c.severalSinks && b.items[0].want.mayBreakSink() { // it has now been tried in a batch of its own
+	if c.severalSinks && b.items[0].want.isSuspect() { // it has now been tried in a batch of its own
 		next = next.Add(suspectPause)
 	}
 	for _, sc := range commits { // only when all landings elsewhere are journalled
@@ -283,7 +283,7 @@ func (c *committer) assignBlame(ctx context.Context, b *batch, sc *sinkCommit, e
 	}
 	it := b.items[0]
 	switch {
-	case c.proven[sink] && (it.want.mayBreakSink() || it.want.tries() > 0):
+	case c.proven[sink] && (it.want.isSuspect() || it.want.tries() > 0):
 		c.proven[sink] = false
 		c.blameMessage(sinkFailure{it, err})
 	case c.failing[sink]:

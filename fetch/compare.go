@@ -58,7 +58,7 @@ func (c *comparison) run(ctx context.Context, wants []Want) (different []Want, e
 		sums.expectFormer(func(sum state.Sum) bool { return len(c.candidates[sum]) > 0 || w.Row != nil && w.Row.Content == sum })
 		b := newBody(m, sums, 0, c.pipelined)
 		b.meter = c.meter
-		if err := b.drain(); err != nil {
+		if err := b.readToEnd(); err != nil {
 			return nil, c.lostDuringMessage(ctx, w, err)
 		}
 		c.checkSize(w, sums.octets)

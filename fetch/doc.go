@@ -15,15 +15,15 @@
 //  2. The poll takes the account's lease and asks the sinks about promises that a crash left
 //     open (poll.go, settle.go).
 //  3. A visit runs sessions, one connection each, until nothing is left to fetch (visit.go).
-//  4. A session connects, logs in (dial.go, auth.go, choice.go, knownserver.go) and lists the
-//     maildrop (session.go, listing.go). If the listing is that of the last poll, nothing
+//  4. A session connects, logs in (dial.go, auth.go, choice.go, kpop.go, knownserver.go) and
+//     lists the maildrop (session.go, listing.go). If the listing is that of the last poll, nothing
 //     else is to do (rest.go).
 //  5. [MakePlan] compares the listing with the rows, and says what to fetch, to compare, to
 //     delete and to keep (plan.go, planner.go), and in which order (attempts.go). Messages
 //     without a unique-id, or with one that may be another's, are identified by their headers
 //     (identify.go, doubt.go).
 //  6. Messages that may have landed before are downloaded and compared (compare.go). New ones
-//     are downloaded (transfer.go, body.go), staged in batches (compose.go, stage.go,
+//     are downloaded (transfer.go, body.go, sum.go), staged in batches (compose.go, stage.go,
 //     batch.go; route.go and landings.go say in which sinks), and committed in another
 //     goroutine while the next batch comes in (commit.go, which says in which order;
 //     sinkcommit.go). What is not delivered is refused or put into quarantine (refuse.go).
@@ -42,6 +42,9 @@
 //     it is visible. To settle an open promise is to ask the sink.
 //   - A message is refused if the server does not give it, or a sink does not take it. It is
 //     tried again after a pause. It is suspect if a sink may have failed because of it.
+//   - A message is adopted if a person wants it left on the server: it is remembered, and never
+//     fetched or deleted.
+//   - A message is torn if the connection ended while it was received.
 //   - A row is in doubt if the server may have given its unique-id to another message.
 //   - To drain is to end soon but cleanly: to fetch nothing more, and to deliver and delete
 //     what is under way.
@@ -50,7 +53,8 @@
 //
 // Replies to pipelined commands could get out of step, so that messages change places:
 // outofstep.go says how that is found out, and what happens then. connectionlost.go handles
-// a connection that dies over a message, sinkbackoff.go a sink that does not answer, and
-// maildrop.go an account that gets another maildrop. classify.go says who has to act after
+// a connection that dies over a message, sinkbackoff.go a sink that does not answer (outage.go),
+// maildrop.go an account that gets another maildrop, and budget.go a poll that takes too long.
+// classify.go says who has to act after
 // an error.
 package fetch

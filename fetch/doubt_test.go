@@ -219,8 +219,8 @@ func TestOneDeletionRefused(t *testing.T) {
 		r := newRig(t, pop3test.Behaviour{})
 		want := r.fill(3)
 		r.drop.Order(pop3test.ReplyErr("DELE", "no").Nth(refused + 1).Session(1))
-		if s := r.mustPoll(); s.Deleted != 2 || s.Waiting != 1 || s.NotDeleted == nil {
-			t.Errorf("%d deleted, %d wait: %v", s.Deleted, s.Waiting, s.NotDeleted)
+		if s := r.mustPoll(); s.Deleted != 2 || s.ToDelete != 1 || s.NotDeleted == nil {
+			t.Errorf("%d deleted, %d wait: %v", s.Deleted, s.ToDelete, s.NotDeleted)
 		}
 		for i, row := range r.rows() {
 			if landed := row.Phase == state.Landed; landed != (i == refused) {

@@ -98,8 +98,8 @@ func (e *PauseError) Error() string {
 	return fmt.Sprintf("the server wants a pause until %s: %s", e.Until.Local().Format(time.DateTime), e.Why)
 }
 
-// DoubtfulError is a login that was refused although the last ones were not. Servers in
-// trouble refuse good passwords, so a person is needed only if it happens again and again.
+// DoubtfulError is a login that was refused although logins worked until recently. Servers
+// in trouble refuse good passwords, so a person is needed only if it happens again and again.
 type DoubtfulError struct{ Err error }
 
 // Error is that of the refusal.

@@ -23,7 +23,8 @@ type Started struct {
 	Meter   *Meter
 }
 
-// Connected means that the server has sent its greeting: over TLS, unless State is nil.
+// Connected means that the server has sent its greeting. The connection is encrypted
+// unless State is nil.
 type Connected struct {
 	Account, Addr string
 	State         *tls.ConnectionState
@@ -34,7 +35,8 @@ type LoggedIn struct {
 	Account, Mechanism string
 }
 
-// Planned says what a session is going to do. Each session of a poll reports it once.
+// Planned says what a session is going to do. Each session of a poll that fetches
+// reports it once.
 type Planned struct {
 	Account string
 	// Listed messages of Octets in all are on the server. Of them, Fetch messages of
@@ -56,8 +58,9 @@ type Landed struct {
 // Refused means that a message stays on the server, for the given Reason.
 type Refused struct {
 	Account, UID, Reason string
-	// NextTry is when the message is tried again. It is zero if nothing identifies the
-	// message: the next poll tries it.
+	// NextTry is when the message is tried again. It is zero if that is not settled:
+	// nothing identifies the message, and the next poll tries it; or it is over
+	// Account.MaxSize, or in the Quarantine, and no poll does.
 	NextTry time.Time
 	// Again is set if an earlier poll has reported this.
 	Again bool
@@ -128,9 +131,9 @@ type Summary struct {
 	// ended: because of Options.Drain, because the server wants a pause, or because no
 	// further session got to them.
 	Unfetched int
-	// Waiting counts the messages that are due for deletion and that the server has not
+	// ToDelete counts the messages that are due for deletion and that the server has not
 	// confirmed as deleted. NotDeleted is its reply if it refused to delete some.
-	Waiting    int
+	ToDelete   int
 	NotDeleted error
 	// Skipped is set if the account was not polled because another process was polling
 	// it or because its server wants a pause.

@@ -53,8 +53,8 @@ func testExpireZero(t *testing.T, late bool, most int, names bool) {
 		r.drop.Behave(pop3test.Behaviour{Without: []string{"UIDL"}, CapabilitiesAfter: []string{"TOP", "EXPIRE 0"}})
 	}
 	for i := range 4 {
-		if s := r.poll(); s.Class != fetch.ClassRefused || s.Refused != 1 || s.Deleted != s.Fetched || s.Waiting > 0 {
-			t.Errorf("%d fetched, %d deleted, %d wait, %d refused: %v", s.Fetched, s.Deleted, s.Waiting, s.Refused, s.Err)
+		if s := r.poll(); s.Class != fetch.ClassRefused || s.Refused != 1 || s.Deleted != s.Fetched || s.ToDelete > 0 {
+			t.Errorf("%d fetched, %d deleted, %d wait, %d refused: %v", s.Fetched, s.Deleted, s.ToDelete, s.Refused, s.Err)
 		}
 		r.expectDelivered(good...)
 		if left := r.left(); !slices.Equal(left, []string{"u2"}) {
@@ -82,8 +82,8 @@ func TestExpireZeroSinkRemoved(t *testing.T) {
 		r.poll()
 		r.account.Deliver = []fetch.Target{archive}
 		r.advance(day)
-		if s := r.mustPoll(); s.Waiting > 0 {
-			t.Errorf("late %v: %d wait", late, s.Waiting)
+		if s := r.mustPoll(); s.ToDelete > 0 {
+			t.Errorf("late %v: %d wait", late, s.ToDelete)
 		}
 		r.expectMaildropEmpty()
 		expectMail(t, "the archive", archived(), append(good, poison)...)

@@ -2,7 +2,7 @@ package fetch
 
 import "testing"
 
-// RestUntil lets the tests of plans call atRest.
+// RestUntil lets the tests of plans call restUntil.
 var RestUntil = restUntil
 
 // FormerSums has the contents of messages hashed as earlier versions did, until end is

@@ -23,8 +23,8 @@ func TestFetchAndDelete(t *testing.T) {
 	want := r.fill(200)
 	s := r.mustPoll()
 	r.expectDelivered(want...)
-	if s.Fetched != 200 || s.Deleted != 200 || s.Waiting != 0 || len(r.left()) != 0 {
-		t.Errorf("fetched %d, deleted %d, waiting %d, %d left", s.Fetched, s.Deleted, s.Waiting, len(r.left()))
+	if s.Fetched != 200 || s.Deleted != 200 || s.ToDelete != 0 || len(r.left()) != 0 {
+		t.Errorf("fetched %d, deleted %d, waiting %d, %d left", s.Fetched, s.Deleted, s.ToDelete, len(r.left()))
 	}
 	s = r.mustPoll()
 	if s.Fetched != 0 || s.Deleted != 0 {

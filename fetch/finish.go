@@ -30,7 +30,7 @@ func (s *session) finish(ctx context.Context) error {
 		return s.deleteAndQuit(ctx)
 	}
 	s.notice("hung up without QUIT: the server deletes what was retrieved (EXPIRE 0), and %s not delivered", number(n, "message was", "messages were"))
-	s.summary.Waiting = len(s.toDelete)
+	s.summary.ToDelete = len(s.toDelete)
 	s.client.Close()
 	return nil
 }
@@ -92,7 +92,7 @@ func (s *session) deleteAndQuit(ctx context.Context) error {
 		s.quitUnchanged(ctx)
 		return nil
 	}
-	s.summary.Waiting = len(due)
+	s.summary.ToDelete = len(due)
 	keys := make([]string, len(due))
 	for i, l := range due {
 		keys[i] = l.Key
@@ -112,7 +112,7 @@ func (s *session) deleteAndQuit(ctx context.Context) error {
 		return errors.Join(&UnconfirmedError{Addr: s.Server.Addr(), Messages: len(due), Err: err}, s.recordUnconfirmed(ctx))
 	}
 	s.summary.Deleted += len(marked)
-	s.summary.Waiting -= len(marked)
+	s.summary.ToDelete -= len(marked)
 	s.summary.NotDeleted = refused
 	if refused != nil {
 		s.notice("the server would not delete %d of %s: %v", len(due)-len(marked), number(len(due), "message", "messages"), refused)

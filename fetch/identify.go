@@ -233,10 +233,10 @@ type keyAllocator map[state.Sum]int
 
 // next returns the first key of a sum that it has not returned before, and that no row
 // has.
-func (c keyAllocator) next(sum state.Sum, rows []state.Row) string {
+func (a keyAllocator) next(sum state.Sum, rows []state.Row) string {
 	for {
-		key := state.KeyOf(sum, c[sum])
-		c[sum]++
+		key := state.KeyOf(sum, a[sum])
+		a[sum]++
 		if _, used := findRow(rows, key); !used {
 			return key
 		}
@@ -244,10 +244,7 @@ func (c keyAllocator) next(sum state.Sum, rows []state.Row) string {
 }
 
 // hasDigestKey reports whether the key of row r is not a unique-id.
-func (p *planner) hasDigestKey(r int) bool {
-	_, _, ok := state.Nameless(p.rows[r].UID)
-	return ok
-}
+func (p *planner) hasDigestKey(r int) bool { return state.IsDigestKey(p.rows[r].UID) }
 
 // headerIndex finds rows by their header sums, each at most once.
 type headerIndex map[state.Sum][]int32
@@ -278,8 +275,8 @@ func (p *planner) indexUnclaimedRows() headerIndex {
 		h[header] = append(h[header], int32(r))
 	}
 	// A row whose message was never received completely may be a second one for a
-	// message, and comes last. Before it come the rows without a unique-id, in the order in which
-	// keyAllocator made their keys, and then the others.
+	// message, and comes last. Before it come the rows without a unique-id, in the order
+	// in which keyAllocator made their keys, and then the others.
 	rank := func(r int32) (rank int) {
 		if row := &p.rows[r]; row.Phase == state.Refused && row.Content.IsZero() {
 			rank += 2

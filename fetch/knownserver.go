@@ -64,14 +64,14 @@ func (a *Account) recallServer(o *Options, was *state.Standing) *knownServer {
 	return k
 }
 
-// host is the part of the key that names the server, without the user.
-func (k *knownServer) host() string { return k.Key[:strings.LastIndexByte(k.Key, ' ')+1] }
+// serverKey is the part of the key that names the server, without the user.
+func (k *knownServer) serverKey() string { return k.Key[:strings.LastIndexByte(k.Key, ' ')+1] }
 
-// capabilitiesBeforeLogin returns what the server can do before the login. It asks
-// the server only if nothing is remembered.
+// capabilitiesBeforeLogin returns what the server can do before the login. It asks the
+// server unless what is remembered is recent enough, or the server hangs up over CAPA.
 func (k *knownServer) capabilitiesBeforeLogin(ctx context.Context, c *pop3proto.Client) (pop3proto.Capabilities, error) {
 	if k.shared != nil && !k.trustBefore {
-		if lines, ok := k.shared.Load(k.host()); ok {
+		if lines, ok := k.shared.Load(k.serverKey()); ok {
 			k.Before, k.trustBefore = lines.([]string), true
 		}
 	}
@@ -101,7 +101,7 @@ func (k *knownServer) learn(after pop3proto.Capabilities, now time.Time) {
 	}
 	k.trustBefore, k.trustAfter, k.changed = true, true, true
 	if k.shared != nil && !k.noCAPA { // without TLS, only some accounts may do without CAPA
-		k.shared.Store(k.host(), k.Before)
+		k.shared.Store(k.serverKey(), k.Before)
 	}
 }
 
@@ -122,7 +122,7 @@ func (k *knownServer) forget() {
 	k.changed = k.changed || k.trustBefore
 	k.trustBefore, k.trustAfter = false, false
 	if k.shared != nil {
-		k.shared.Delete(k.host())
+		k.shared.Delete(k.serverKey())
 		k.shared = nil // else what other accounts store meanwhile would be used again
 	}
 }

@@ -29,8 +29,8 @@ func (s *Server) authenticateKPOP(ctx context.Context, conn net.Conn) error {
 	}
 }
 
-// openMaildrop is the login that remains after Kerberos has identified the user: USER and
-// PASS, without a password.
+// openMaildrop is the login that remains after Kerberos has identified the user: USER, and
+// PASS with the user's name in place of a password.
 func (a *Account) openMaildrop(ctx context.Context, c *pop3proto.Client) error {
 	if err := c.Login(ctx, a.User, a.User); err != nil {
 		return &LoginError{Account: a.Name, Addr: a.Server.Addr(), User: a.User, Mechanism: kpopName, Err: err}

@@ -42,7 +42,7 @@ func (d *download) landings(ctx context.Context, w Want) (landed []state.Deliver
 			continue
 		}
 		known := false
-		for _, t := range d.targets() {
+		for _, t := range d.allSinks() {
 			if d.isDeliveryTo(t, delivery) {
 				known, renamed = true, renamed || delivery.Sink != t.Name
 				current := delivery
@@ -68,9 +68,9 @@ func (d *download) landings(ctx context.Context, w Want) (landed []state.Deliver
 func (d *download) isDeliveryTo(t Target, delivery state.Delivery) bool {
 	made := func(o Target) bool { return o.Sink.Made(delivery.Token) }
 	if delivery.Sink == t.Name {
-		return made(t) || !slices.ContainsFunc(d.targets(), made)
+		return made(t) || !slices.ContainsFunc(d.allSinks(), made)
 	}
-	named := d.sink(d.opts, delivery.Sink)
+	named := d.sink(delivery.Sink)
 	return made(t) && (named == nil || !named.Made(delivery.Token))
 }
 
@@ -96,7 +96,7 @@ func (it *item) isDifferentMessage() bool {
 // recordComplete records that every sink that is still wanted has the message.
 func (d *download) recordComplete(ctx context.Context, it *item, b *body) error {
 	b.limit = 0
-	if err := b.drain(); err != nil {
+	if err := b.readToEnd(); err != nil {
 		return err
 	}
 	d.recordSums(it)

@@ -68,7 +68,7 @@ func (s *session) listAndPlan(ctx context.Context) error {
 func (s *session) listMaildrop(ctx context.Context) error {
 	err := s.list(ctx)
 	if s.retryWithoutCAPA(err) {
-		if err := s.connect(ctx); err != nil {
+		if err := s.connectAndLogIn(ctx); err != nil {
 			return err
 		}
 		err = s.list(ctx)
@@ -112,7 +112,7 @@ func (s *session) retryUIDL(ctx context.Context) (again bool, err error) {
 	if len(l.Entries) == 0 || l.UIDL && l.Unnamed == 0 || len(s.rows) == 0 {
 		return false, nil
 	}
-	if _, _, nameless := state.Nameless(s.rows[len(s.rows)-1].UID); nameless {
+	if state.IsDigestKey(s.rows[len(s.rows)-1].UID) {
 		return false, nil // such keys sort first: if the last row has one, all have
 	}
 	if err := s.client.AddUIDs(ctx, l); err != nil {
@@ -183,7 +183,7 @@ func (s *session) fetchHeaders(ctx context.Context) (headers map[int]state.Sum, 
 		}
 		sums := newSums()
 		if err == nil {
-			err = newBody(m, sums, 0, s.pipelined).drain()
+			err = newBody(m, sums, 0, s.pipelined).readToEnd()
 		} else {
 			err = s.asOutOfStep(err)
 		}

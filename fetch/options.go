@@ -19,9 +19,9 @@ type Options struct {
 	// Scratch is the folder for copies of messages that go to several sinks;
 	// empty is the system's folder for temporary files.
 	Scratch string
-	// Sweep, if not nil, removes what sinks that the account does not have any
-	// more have left of it on the local disk. It is called while nothing of the
-	// account is staged or promised. Its errors are those of a sink.
+	// Sweep, if not nil, removes what former sinks of the account have left on the
+	// local disk. It is called while nothing of the account is staged or promised. Its
+	// errors are those of a sink.
 	Sweep func(account string) error
 	// Observer may be nil.
 	Observer Observer
@@ -125,8 +125,9 @@ type State interface {
 	Land(ctx context.Context, account string, at int64, ls []state.Landing) error
 	// Retract takes back promises that a sink will not keep.
 	Retract(ctx context.Context, account string, ps []state.Promise) error
-	// Suspect takes back promises that were not kept of messages over which a sink
-	// may have failed, at the time at or before.
+	// Suspect takes back promises that were not kept, of messages that may have made
+	// the sink fail. They are due at the time at, or when an earlier pause ends, if
+	// that is later.
 	Suspect(ctx context.Context, account string, at int64, why string, ps []state.Promise) error
 }
 

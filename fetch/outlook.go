@@ -23,7 +23,7 @@ type Outlook struct {
 }
 
 // survey is the beginning of a session that changes nothing: it connects, logs in, lists
-// and plans. Messages that a poll would settle first are left out of the plan.
+// and plans. Messages that a poll would settle first count as Plan.Open.
 func (s *session) survey(ctx context.Context) error {
 	s.readOnly = true
 	open, err := s.opts.State.Promises(ctx, s.Name)
@@ -56,7 +56,7 @@ func (s *session) survey(ctx context.Context) error {
 
 // connectAndPlan is one attempt of survey.
 func (s *session) connectAndPlan(ctx context.Context) error {
-	if err := s.connect(ctx); err != nil {
+	if err := s.connectAndLogIn(ctx); err != nil {
 		return err
 	}
 	return s.listAndPlan(ctx)
@@ -72,7 +72,8 @@ func (s *session) outlook() Outlook {
 	}
 }
 
-// countLeftAlone counts the listed messages that are not part of the plan.
+// countLeftAlone counts the listed messages that a poll would leave alone because nothing
+// tells them from others.
 func (s *session) countLeftAlone() int {
 	p := &s.plan
 	return len(s.listing.Entries) - len(p.Fetch) - len(p.Compare) - p.More - len(p.Delete) - p.Kept - p.Waiting - p.Open - len(p.Large)

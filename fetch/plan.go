@@ -144,8 +144,8 @@ func MakePlan(listing []pop3proto.Entry, rows []state.Row, headers map[int]state
 	}
 	p.identifyByHeader(uidsChanged)
 	p.planUnlisted()
-	// Messages that failed before come last, so that they hold up no others.
 	slices.SortFunc(p.plan.Fetch, byTries)
+	// Messages that failed before come last, so that they hold up no others.
 	slices.SortFunc(p.retries, byDueTime)
 	for _, w := range p.retries {
 		p.addFetch(w)

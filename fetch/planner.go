@@ -21,7 +21,7 @@ type planner struct {
 	listedRows    int    // claimed rows that are not Deleted
 	listedAdopted int    // claimed rows that are Adopted
 
-	unknown    []int32           // entries with a unique-id that no row has
+	unknown    []int32           // entries that their unique-ids do not identify
 	withoutUID []int32           // entries without a unique-id of their own
 	toProbe    []pop3proto.Entry // entries with the unique-id of a doubtful row
 	retryRows  map[int32]int     // rows of those entries in unknown that have a bare retry
@@ -192,7 +192,7 @@ func (p *planner) planByPhase(w Want) {
 			p.compareOrWait(w)
 		}
 	case state.Refused, state.Promised:
-		// Without an open promise, a Promised message is to be tried again (mayBreakSink).
+		// Without an open promise, a Promised message is to be tried again (isSuspect).
 		if p.pol.isPaused(row) {
 			p.planWaiting(w)
 		} else {
@@ -240,7 +240,7 @@ func (p *planner) fetchUnlessLarge(w Want) {
 // planFetch plans a message to be fetched: after all others if it failed before.
 func (p *planner) planFetch(w Want) {
 	p.reportFate(w, FateFetch)
-	if w.mayBreakSink() || w.tries() > 0 {
+	if w.isSuspect() || w.tries() > 0 {
 		p.retries = append(p.retries, w)
 	} else {
 		p.addFetch(w)

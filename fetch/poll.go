@@ -125,7 +125,7 @@ func (v *visit) takeOver(ctx context.Context, standing *state.Standing) error {
 		standing.Rest = state.Rest{}
 	}
 	v.server = v.recallServer(v.opts, standing)
-	if standing.Doubt { // a poll was killed before it knew what the server had deleted
+	if standing.Unconfirmed { // a poll was killed before it knew what the server had deleted
 		if err := v.recordUnconfirmed(ctx); err != nil {
 			return err
 		}
@@ -156,7 +156,7 @@ func (v *visit) hasSink() bool {
 	if len(v.downSinks) == 0 {
 		return true
 	}
-	return slices.ContainsFunc(v.sinks(), func(t Target) bool { return v.downSinks[t.Name] == nil })
+	return slices.ContainsFunc(v.deliverySinks(), func(t Target) bool { return v.downSinks[t.Name] == nil })
 }
 
 // joinSinkTrouble joins what is wrong with sinks, but for what err, the error of the

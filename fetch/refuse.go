@@ -52,7 +52,7 @@ func isServerTrouble(err error) bool {
 }
 
 // quarantineOrRefuse handles a message that a sink did not take. If no retry can help,
-// it goes to the quarantine, unless there is none or it was the sink.
+// it goes to the quarantine, unless there is none, or it is the quarantine that refused it.
 func (d *download) quarantineOrRefuse(ctx context.Context, w Want, content state.Sum, err error) error {
 	final := errors.Is(err, errTooLarge) || faultOf(err) == deliver.FaultMessage
 	if final && d.Quarantine != nil && !d.toQuarantine {
@@ -64,19 +64,19 @@ func (d *download) quarantineOrRefuse(ctx context.Context, w Want, content state
 
 // queueForQuarantine notes that a message is for the quarantine, and why.
 func (s *session) queueForQuarantine(w Want, why error) {
-	if s.rejectedFor == nil {
-		s.rejectedFor = map[int]error{}
+	if s.quarantineReasons == nil {
+		s.quarantineReasons = map[int]error{}
 	}
 	s.forQuarantine = append(s.forQuarantine, w)
-	s.rejectedFor[w.Num] = why
+	s.quarantineReasons[w.Num] = why
 }
 
 // reportQuarantined reports a message that landed in the quarantine. If the filter sent
 // it there, that is no refusal.
 func (s *session) reportQuarantined(w Want) {
 	s.summary.Quarantined++
-	why := s.rejectedFor[w.Num]
-	delete(s.rejectedFor, w.Num)
+	why := s.quarantineReasons[w.Num]
+	delete(s.quarantineReasons, w.Num)
 	if errors.Is(why, errQuarantine) {
 		s.notice("the filter sent %s to quarantine", MessageName(w.UID))
 	} else {
@@ -105,7 +105,7 @@ func (s *session) refuse(ctx context.Context, w Want, content state.Sum, err err
 // again at the next poll. reported says whether an earlier poll has reported this
 // already.
 func (s *session) recordRefusal(ctx context.Context, w Want, content state.Sum, err error, reported bool, maxPause time.Duration) error {
-	delete(s.rejectedFor, w.Num)
+	delete(s.quarantineReasons, w.Num)
 	var next time.Time
 	if w.Key != "" {
 		next = s.opts.now().Add(min(retryPause(w.tries()+1), maxPause))

@@ -300,8 +300,8 @@ func isHostUnreachable(err error, sessions int) bool {
 		return false
 	}
 	// Some name servers deny every name while the network is down.
-	_, nameless := errors.AsType[*net.DNSError](c)
-	return nameless || Classify(err) == ClassRetry
+	_, unknownName := errors.AsType[*net.DNSError](c)
+	return unknownName || Classify(err) == ClassRetry
 }
 
 // retryUnreached has the accounts that could not reach a host polled now.

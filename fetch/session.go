@@ -20,7 +20,7 @@ import (
 const defaultMaxMessages = 1000
 
 // session is one connection of a visit, from the greeting to QUIT. The goroutine
-// that runs it owns the connection and the batch that is being staged; full batches
+// that runs it owns the connection and the batch that is being staged; batches
 // are handed to a committer, which runs in another goroutine.
 type session struct {
 	*visit
@@ -37,37 +37,37 @@ type session struct {
 	doubtful   bool // one of those replies may be another command's, though it looks valid
 
 	// What became of messages so far.
-	gaveMessage   bool            // the server gave at least one message
-	notGiven      []serverRefusal // messages that the server refused to give
-	landedKeys    []string        // of messages that landed, or may have
-	compared      int             // compared messages that proved to be new, or remembered
-	alreadyHad    int             // compared messages that had been delivered before
-	undelivered   map[int]bool    // numbers of messages that came in and were not delivered
-	toDelete      []Listed        // messages that landed and are due for deletion
-	forQuarantine []Want          // messages that the quarantine is to get
-	rejectedFor   map[int]error   // why, by message number, until the quarantine has them
-	leftNameless  int             // messages left alone because nothing tells them from fetched ones
+	gaveMessage       bool            // the server gave at least one message
+	notGiven          []serverRefusal // messages that the server refused to give
+	landedKeys        []string        // of messages that landed, or may have
+	compared          int             // compared messages that proved to be new, or remembered
+	alreadyHad        int             // compared messages that had been delivered before
+	undelivered       map[int]bool    // numbers of messages that came in and were not delivered
+	toDelete          []Listed        // messages that landed and are due for deletion
+	forQuarantine     []Want          // messages that the quarantine is to get
+	quarantineReasons map[int]error   // why, by message number, until the quarantine has them
+	leftNameless      int             // messages left alone because nothing tells them from fetched ones
 
 	serverTrouble error // trouble of the server's own, in spite of which the session went on
 	expiresAtQuit bool  // EXPIRE 0: at QUIT the server may delete what was retrieved
 }
 
-// connect connects and logs in.
-func (s *session) connect(ctx context.Context) error {
-	err := s.connectOnce(ctx)
+// connectAndLogIn connects and logs in.
+func (s *session) connectAndLogIn(ctx context.Context) error {
+	err := s.connectAndLogInOnce(ctx)
 	if s.retryWithoutCAPA(err) {
-		err = s.connectOnce(ctx)
+		err = s.connectAndLogInOnce(ctx)
 	}
 	if errors.Is(err, errWantsChallenge) {
 		s.client.Close()
 		s.notice("%v; connecting again, to let it", err)
-		err = s.connectOnce(ctx)
+		err = s.connectAndLogInOnce(ctx)
 	}
 	return err
 }
 
-// connectOnce is one attempt of connect.
-func (s *session) connectOnce(ctx context.Context) (err error) {
+// connectAndLogInOnce is one attempt of connect.
+func (s *session) connectAndLogInOnce(ctx context.Context) (err error) {
 	defer func() {
 		if err != nil && !isReply(err) { // the server may have resumed a TLS session, and then fallen silent
 			channel.Forget(s.Server.TLS)
@@ -135,7 +135,7 @@ func (s *session) close() {
 // messages for another session.
 func (s *session) run(ctx context.Context) (more bool, err error) {
 	defer s.close()
-	if err := s.connect(ctx); err != nil {
+	if err := s.connectAndLogIn(ctx); err != nil {
 		return false, err
 	}
 	if err := s.listAndPlan(ctx); err != nil {
@@ -289,7 +289,7 @@ func (s *session) recordPlan(ctx context.Context) error {
 // which a sink may fail come last.
 func (s *session) fetchPlanned(ctx context.Context) error {
 	first, last := s.plan.Fetch, []Want(nil)
-	if i := slices.IndexFunc(first, func(w Want) bool { return w.mayBreakSink() }); i >= 0 && len(s.plan.Compare) > 0 {
+	if i := slices.IndexFunc(first, func(w Want) bool { return w.isSuspect() }); i >= 0 && len(s.plan.Compare) > 0 {
 		first, last = first[:i], first[i:]
 	}
 	if err := s.fetch(ctx, first, false); err != nil {
@@ -320,7 +320,7 @@ func (s *session) fetchIntoQuarantine(ctx context.Context) error {
 	s.downSinks[s.Quarantine.Name] = err
 	for _, w := range s.forQuarantine {
 		notGiven := slices.ContainsFunc(s.notGiven, func(u serverRefusal) bool { return u.Num == w.Num })
-		if why := s.rejectedFor[w.Num]; why != nil && !notGiven {
+		if why := s.quarantineReasons[w.Num]; why != nil && !notGiven {
 			if err := s.refuse(ctx, w, state.Sum{}, fmt.Errorf("%w; and it cannot be put into quarantine: %w", why, err)); err != nil {
 				return err
 			}

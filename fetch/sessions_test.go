@@ -319,8 +319,8 @@ func TestSessionsThatDeleteLater(t *testing.T) {
 	r.account.MaxMessages = 2
 	want := r.fill(3)
 	r.drop.Order(pop3test.ReplyErr("DELE", "busy").Session(1))
-	if s := r.mustPoll(); s.NotDeleted != nil || s.Waiting != 0 || s.Deleted != len(want) {
-		t.Errorf("%d deleted, %d waiting, not deleted: %v", s.Deleted, s.Waiting, s.NotDeleted)
+	if s := r.mustPoll(); s.NotDeleted != nil || s.ToDelete != 0 || s.Deleted != len(want) {
+		t.Errorf("%d deleted, %d waiting, not deleted: %v", s.Deleted, s.ToDelete, s.NotDeleted)
 	}
 	r.expectDelivered(want...)
 	r.expectMaildropEmpty()

@@ -17,7 +17,7 @@ import (
 // files, too, and the disk may have been too full to record that failure.
 //
 // What has arrived counts as fetched by this poll, because the last one did not know of
-// it. What has not arrived may have broken its sink, see mayBreakSink. A sink that cannot
+// it. What has not arrived is suspect (isSuspect). A sink that cannot
 // answer now holds up only the messages that it has promised: sinkTrouble says why, and
 // v.openKeys has their keys.
 func (v *visit) settle(ctx context.Context, promised bool) (sinkTrouble, err error) {
@@ -46,7 +46,7 @@ func (v *visit) settlePromises(ctx context.Context) (sinkTrouble, err error) {
 	cannotAnswer := map[string]bool{} // by the sink's name
 	for _, p := range open {
 		verdict := deliver.Unknown
-		if sink := v.sinkOfPromise(v.opts, p); sink != nil && !cannotAnswer[p.Sink] {
+		if sink := v.sinkOfPromise(p); sink != nil && !cannotAnswer[p.Sink] {
 			err = v.opts.sinkBackoff.do(ctx, sink, v.opts.now, func() (err error) {
 				verdict, err = sink.Settle(ctx, p.Token)
 				return err
@@ -92,7 +92,7 @@ func (v *visit) recordArrived(ctx context.Context, kept []state.Promise) error {
 	}
 	for _, p := range kept {
 		uid := p.UID
-		if _, _, nameless := state.Nameless(uid); nameless {
+		if state.IsDigestKey(uid) {
 			uid = ""
 		}
 		v.opts.report(Landed{Account: v.Name, UID: uid, Sink: p.Sink, Where: p.Where, Octets: p.Size})
@@ -112,7 +112,7 @@ func (v *visit) sweep(ctx context.Context) (err error) {
 	// whose the lock file is that a crash has left by a spool, which other sinks may share
 	// and would sweep.
 	for _, account := range []string{"", v.Name} {
-		for _, t := range v.targets() {
+		for _, t := range v.allSinks() {
 			if account == "" && !t.Sink.Profile().Locks || v.downSinks[t.Name] != nil {
 				continue
 			}
@@ -137,23 +137,23 @@ func (v *visit) sweep(ctx context.Context) (err error) {
 }
 
 // sink returns the sink of that name; nil if there is none.
-func (a *Account) sink(o *Options, name string) deliver.Sink {
-	for _, t := range a.targets() {
+func (v *visit) sink(name string) deliver.Sink {
+	for _, t := range v.allSinks() {
 		if t.Name == name {
 			return t.Sink
 		}
 	}
-	return o.Sinks[name]
+	return v.opts.Sinks[name]
 }
 
 // sinkOfPromise returns the sink that can tell what became of a promise; nil if there is
 // none. A sink that was renamed answers for what it promised under its former name.
-func (a *Account) sinkOfPromise(o *Options, p state.Promise) deliver.Sink {
-	named := a.sink(o, p.Sink)
+func (v *visit) sinkOfPromise(p state.Promise) deliver.Sink {
+	named := v.sink(p.Sink)
 	if named != nil && named.Made(p.Token) {
 		return named
 	}
-	for _, t := range a.targets() {
+	for _, t := range v.allSinks() {
 		if t.Sink.Made(p.Token) {
 			return t.Sink
 		}
@@ -161,8 +161,8 @@ func (a *Account) sinkOfPromise(o *Options, p state.Promise) deliver.Sink {
 	if named != nil {
 		return named
 	}
-	for _, name := range slices.Sorted(maps.Keys(o.Sinks)) {
-		if s := o.Sinks[name]; s.Made(p.Token) {
+	for _, name := range slices.Sorted(maps.Keys(v.opts.Sinks)) {
+		if s := v.opts.Sinks[name]; s.Made(p.Token) {
 			return s
 		}
 	}

@@ -65,8 +65,8 @@ func (b *sinkBackoff) begin(e endpoint, now time.Time) (before sinkOutage, err e
 	}
 	if at.isDown() && (at.waiting > 0 || at.retry.After(now)) {
 		last := at.lastErr
-		// The text contains that of the first error, so that includes finds a poll that
-		// has reported that already.
+		// The text contains that of lastErr, so that joinSinkTrouble does not report the
+		// same trouble twice.
 		last.Err = fmt.Errorf("%w; it is not asked again so soon", last.Err)
 		return sinkOutage{}, &last
 	}

@@ -110,7 +110,7 @@ func (sc *sinkCommit) journalReceipts(receipts []deliver.Receipt) error {
 	for _, rc := range receipts {
 		it, promise := sc.items[rc.Ticket], sc.promises[rc.Ticket]
 		switch {
-		case rc.Err != nil && it.notReached && it.want.mayBreakSink():
+		case rc.Err != nil && it.notReached && it.want.isSuspect():
 			suspect = append(suspect, promise)
 		case rc.Err != nil:
 			refused = append(refused, promise)

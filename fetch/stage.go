@@ -91,7 +91,7 @@ func (d *download) addToBatch(it *item) {
 // unique-id is read to its end first: its content identifies it next time.
 func (d *download) rejectUnstaged(ctx context.Context, it *item, b *body, reason error) error {
 	if it.want.Key == "" || !it.want.Header.IsZero() {
-		if err := b.drain(); err != nil {
+		if err := b.readToEnd(); err != nil {
 			return err
 		}
 		d.recordSums(it)
@@ -103,7 +103,7 @@ func (d *download) rejectUnstaged(ctx context.Context, it *item, b *body, reason
 // an IMAP server. Nothing is remembered of it, and earlier failures are forgotten: a
 // mail that got its unique-id would be taken for it.
 func (d *download) skipFolderData(ctx context.Context, w Want, b *body) error {
-	if err := b.drain(); err != nil {
+	if err := b.readToEnd(); err != nil {
 		return err
 	}
 	if w.Row != nil {

@@ -94,7 +94,7 @@ func TestLeaseFailureIsRecorded(t *testing.T) {
 	}
 	after, err := r.store.Standing(t.Context(), "work")
 	check(t, err)
-	if !before.Doubt || !after.Doubt || after.Schedule != before.Schedule {
+	if !before.Unconfirmed || !after.Unconfirmed || after.Schedule != before.Schedule {
 		t.Errorf("of %+v there is %+v", before, after)
 	}
 }

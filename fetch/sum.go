@@ -89,23 +89,23 @@ func (s *sums) contentSum() state.Sum {
 // their bodies.
 type headerSum struct {
 	hash   hash.Hash
-	name   []byte // the start of the line while its fate is undecided
-	fate   lineFate
+	name   []byte // the start of the line while its kind is undecided
+	kind   lineKind
 	unique bool // there was a field of uniqueFields
 	done   bool // the header has ended
 }
 
-// lineFate is whether a header line counts.
-type lineFate uint8
+// lineKind is whether a header line counts.
+type lineKind uint8
 
 const (
-	undecided lineFate = iota
+	undecided lineKind = iota
 	counted
 	ignored
 )
 
 // longestName is the length of the longest name below, and so of the start of a line
-// that decides its fate.
+// that decides its kind.
 const longestName = len("message-id:")
 
 var (
@@ -137,52 +137,52 @@ func (h *headerSum) add(part []byte) {
 	for len(part) > 0 {
 		run, rest, _ := bytes.Cut(part, []byte{'\r'})
 		part = rest
-		if h.fate == undecided {
+		if h.kind == undecided {
 			n := min(longestName-len(h.name), len(run))
 			h.name = append(h.name, run[:n]...)
 			run = run[n:]
 			if len(h.name) == longestName {
-				h.decideFate()
+				h.decideKind()
 			}
 		}
-		if h.fate == counted {
+		if h.kind == counted {
 			h.hash.Write(run)
 		}
 	}
 }
 
-// decideFate decides by its start whether a line counts, and hashes the start if so.
-func (h *headerSum) decideFate() {
+// decideKind decides by its start whether a line counts, and hashes the start if so.
+func (h *headerSum) decideKind() {
 	is := func(field []byte) bool {
 		return len(h.name) >= len(field) && bytes.EqualFold(h.name[:len(field)], field)
 	}
 	if slices.ContainsFunc(ignoredFields, is) {
-		h.fate = ignored
+		h.kind = ignored
 		return
 	}
-	h.fate = counted
+	h.kind = counted
 	h.unique = h.unique || slices.ContainsFunc(uniqueFields, is)
 	h.hash.Write(h.name)
 }
 
 func (h *headerSum) endLine() {
-	if h.fate == undecided {
+	if h.kind == undecided {
 		if len(h.name) == 0 {
 			h.done = true
 			return
 		}
-		h.decideFate()
+		h.decideKind()
 	}
-	if h.fate == counted {
+	if h.kind == counted {
 		h.hash.Write([]byte{'\n'})
 	}
-	h.fate, h.name = undecided, h.name[:0]
+	h.kind, h.name = undecided, h.name[:0]
 }
 
 // sum returns the header's sum after the message has passed; the zero Sum if the header
 // does not identify the message.
 func (h *headerSum) sum() state.Sum {
-	if !h.done && (len(h.name) > 0 || h.fate != undecided) {
+	if !h.done && (len(h.name) > 0 || h.kind != undecided) {
 		h.endLine()
 	}
 	if !h.unique {

@@ -15,8 +15,9 @@ import (
 )
 
 // fetch downloads messages into sinks and commits them, batch by batch: while one batch
-// is committed the next comes in, and may wait for it. At most three exist. toQuarantine
-// puts the messages into the quarantine, whatever their size, and nowhere else.
+// is committed the next comes in, and may wait for it. At most three exist, and one more
+// whose landings are being journalled. toQuarantine puts the messages into the
+// quarantine, whatever their size, and nowhere else.
 func (s *session) fetch(ctx context.Context, wants []Want, toQuarantine bool) error {
 	if len(wants) == 0 || s.opts.draining() {
 		return nil
@@ -89,7 +90,8 @@ func (d *download) commitBatches(ctx context.Context, c *committer, batches <-ch
 	return c.finish(failed)
 }
 
-// recordOutcome records what became of a message whose sinks have all reported.
+// recordOutcome records what became of a message: it landed, was dropped by the filter,
+// or is refused because of it.err.
 func (d *download) recordOutcome(ctx context.Context, it *item) error {
 	w := it.want
 	ctx = context.WithoutCancel(ctx)
@@ -165,7 +167,7 @@ func (d *download) run(ctx context.Context, wants []Want) error {
 // its own. remaining is how many messages are still to come.
 func (d *download) receive(ctx context.Context, w Want, m io.Reader, remaining int) error {
 	d.noteRetrieved(w)
-	alone := w.mayBreakSink()
+	alone := w.isSuspect()
 	if alone {
 		d.handOver()
 	}
@@ -185,7 +187,7 @@ func (d *download) receive(ctx context.Context, w Want, m io.Reader, remaining i
 		}
 		return err
 	}
-	if err := b.drain(); err != nil { // what the sinks did not read
+	if err := b.readToEnd(); err != nil { // what the sinks did not read
 		return d.connectionLost(ctx, w, err)
 	}
 	if alone || d.batch.isFull(d.opts.now(), remaining) {

@@ -3,12 +3,10 @@ package pop3proto
 import (
 	"context"
 	"errors"
-	"io"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/mailhaul/mailhaul/pop3proto/mask"
@@ -51,7 +49,7 @@ func (c *Client) readCapabilities(err error) (Capabilities, error) {
 	} else if _, refused := errors.AsType[*ReplyError](err); refused {
 		err = nil
 	}
-	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, os.ErrDeadlineExceeded) {
+	if hungUp(err) || errors.Is(err, os.ErrDeadlineExceeded) {
 		err = &CapabilitiesError{err}
 	}
 	if err != nil {

@@ -38,6 +38,7 @@
 //	list.go, merge.go     STAT, LIST and UIDL; merging them into one Listing
 //	pipeline.go           sending commands ahead of their replies
 //	retrieve.go           RETR and TOP, on a pipeline
+//	message.go            the Message that a loop lends
 //	delete.go, quit.go    DELE, also on a pipeline, and QUIT
 //	trace.go              the dialogue with secrets masked
 package pop3proto

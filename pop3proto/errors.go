@@ -3,7 +3,9 @@ package pop3proto
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -87,4 +89,9 @@ func (e *ProtocolError) Error() string {
 		s += fmt.Sprintf(", the server sent %q", e.Got)
 	}
 	return s
+}
+
+// hungUp reports whether err is that the server closed the connection.
+func hungUp(err error) bool {
+	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 }

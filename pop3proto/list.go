@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"slices"
-	"syscall"
 )
 
 // Entry is a message in the maildrop.
@@ -188,8 +186,7 @@ func (l *lister) exchange(verb string) (text []byte, err error) {
 // wrapAhead wraps err in an *AheadError if the reason may be that the server does
 // not support commands sent at once.
 func (l *lister) wrapAhead(err error) error {
-	hungUp := errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
-	if l.answered && errors.Is(err, os.ErrDeadlineExceeded) || l.sent != nil && hungUp {
+	if l.answered && errors.Is(err, os.ErrDeadlineExceeded) || l.sent != nil && hungUp(err) {
 		return &AheadError{err}
 	}
 	return err

@@ -72,8 +72,8 @@ func (p *pipeline) next() (e Entry, ok bool, err error) {
 }
 
 // needsRefill reports whether to send more commands: when at most half of each limit
-// is in use. The first measurement of the connection's speed does not wait until that
-// is true of the messages.
+// is in use. For that of the octets of messages it is enough that the speed of the
+// connection can be measured for the first time.
 func (p *pipeline) needsRefill() bool {
 	return !p.exhausted &&
 		len(p.inFlight) <= p.c.window()/2 &&

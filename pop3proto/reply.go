@@ -134,14 +134,10 @@ func (c *Client) readReply(verb string) (text []byte, err error) {
 
 func (c *Client) newReplyError(verb string, text []byte) *ReplyError {
 	code, rest := cutCode(string(text), c.caps.Has("RESP-CODES"))
-	rest = c.w.secrets.Text(rest)
 	if !code.isRegistered() {
 		code = ReplyCode(c.w.secrets.Text(string(code)))
 	}
-	if len(rest) > maxReplyText {
-		rest = rest[:maxReplyText] + "..."
-	}
-	return &ReplyError{Verb: verb, Code: code, Text: rest}
+	return &ReplyError{Verb: verb, Code: code, Text: c.w.secrets.Excerpt(rest, maxReplyText)}
 }
 
 // readLines reads the lines of a multi-line reply (RFC 1939 §3), of which there

@@ -19,8 +19,9 @@ import (
 // read of it. The loop must not call any other method but Close. If the error is a
 // *ReplyError, the server refused that message, and the loop goes on. Any other error
 // ends the loop: one that matches ErrBroken, the error of a ctx that had already
-// ended, or that of a loop inside another. Its message is the one whose reply failed;
-// its Read returns the same error. It may have been yielded before, and read in part.
+// ended, or that of a loop inside another. Its message is the one whose reply failed, or
+// one without an Entry if no message was due; its Read returns the same error. It may
+// have been yielded before, and read in part.
 //
 // If the loop is left early, the next command first reads and discards the replies
 // that are still to come. Close does not.

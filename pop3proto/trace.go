@@ -28,8 +28,6 @@ type Tracer interface {
 	Trace(dir Direction, line string)
 }
 
-const masked = "***"
-
 // Hide masks secret in all later errors and traces of this client. Secrets that the
 // client sends are masked anyway; Hide is for those that the server may know without,
 // such as the password of a challenge-response login.

@@ -97,11 +97,7 @@ func (w *wire) failSyntax(verb, want string, got []byte) error {
 }
 
 func (w *wire) protocolError(verb, want string, got []byte) error {
-	// Mask before truncating: half a secret would not be recognised.
-	quote := w.secrets.Text(string(got[:min(len(got), maxLine)]))
-	if len(quote) > maxQuote {
-		quote = quote[:maxQuote] + "..."
-	}
+	quote := w.secrets.Excerpt(string(got[:min(len(got), maxLine)]), maxQuote)
 	return &ProtocolError{Verb: verb, Want: want, Got: quote}
 }
 
@@ -199,7 +195,7 @@ func (w *wire) queueSecret(line, secret string) {
 // queueUntraced queues line followed by hidden, which is left out of the trace.
 func (w *wire) queueUntraced(line, hidden string) {
 	w.out = append(append(append(w.out, line...), hidden...), "\r\n"...)
-	w.traceCommand(line + masked)
+	w.traceCommand(line + mask.Replacement)
 }
 
 // flush sends the queued commands in one Write: some servers expect a command in

@@ -16,7 +16,7 @@ import (
 // jsonUID returns the unique-id of a message as valid UTF-8, which JSON requires; empty
 // for a message without one.
 func jsonUID(key string) string {
-	if _, _, nameless := state.Nameless(key); nameless {
+	if state.IsDigestKey(key) {
 		return ""
 	}
 	return strings.ToValidUTF8(key, "\ufffd")

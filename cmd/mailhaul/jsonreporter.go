@@ -73,7 +73,7 @@ func (j jsonReporter) logFinished(s fetch.Summary) {
 	if s.Skipped {
 		result = "skipped"
 	}
-	toDelete := s.Waiting
+	toDelete := s.ToDelete
 	if s.Would != nil {
 		toDelete = s.Would.Delete
 	}

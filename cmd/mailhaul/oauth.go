@@ -158,7 +158,7 @@ func (w *wiring) isRenewingToken() bool {
 		return false
 	}
 	for _, s := range w.tokenSources {
-		if s.Renewing() {
+		if s.Refreshing() {
 			return true
 		}
 	}
@@ -174,4 +174,4 @@ func (w *wiring) awaitTokenRenewals() {
 
 // tokenWaitText is the answer to a signal that would end the program while a token is
 // being renewed.
-var tokenWaitText = "waiting for a new access token, for " + span(oauth.RenewalLimit) + " at most; without it somebody may have to log in again"
+var tokenWaitText = "waiting for a new access token, for " + span(oauth.RefreshLimit) + " at most; without it somebody may have to log in again"

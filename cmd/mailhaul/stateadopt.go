@@ -149,7 +149,7 @@ func readOldIDs(path string, account *fetch.Account) (known func(uid string) boo
 // messages are old, "" if all are to be adopted.
 func confirmAdoption(std stdio, store *state.Store, name string, found fetch.Adoption, oldBy string, yes bool) error {
 	writeAdoption(std.out, name, found, oldBy)
-	if found.Unknown > 0 && found.Unknown+found.Nameless+found.Unclear == found.Listed {
+	if found.Unknown > 0 && found.Unknown+found.Keyless+found.Unclear == found.Listed {
 		return usagef("see whether FILE is of this account, before mailhaul fetch brings all of it",
 			"%s: nothing was adopted: no message on the server is %s", name, oldBy)
 	}
@@ -190,7 +190,7 @@ func writeAdoption(out io.Writer, name string, found fetch.Adoption, oldBy strin
 		{found.Unknown, "that it does not know will be fetched"},
 		{found.Later, "came later, and will be fetched"},
 		{found.Undated, "without a date that can be read will be fetched, too"},
-		{found.Nameless, "without a unique-id can be told from no other, and will be fetched"},
+		{found.Keyless, "without a unique-id can be told from no other, and will be fetched"},
 		{found.Unclear, "without a unique-id can be told from no other, and will be left alone"},
 	} {
 		if others.n > 0 {

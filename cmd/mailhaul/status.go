@@ -154,7 +154,7 @@ func firstTryText(row state.Row, now time.Time) string {
 
 // describeUID returns the unique-id of a message, or says that it has none.
 func describeUID(key string) string {
-	if _, _, nameless := state.Nameless(key); nameless {
+	if state.IsDigestKey(key) {
 		return "a message without a unique-id, " + displayUID(key)
 	}
 	return fmt.Sprintf("%q", key)

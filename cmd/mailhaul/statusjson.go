@@ -86,7 +86,7 @@ func writeStatusJSON(out io.Writer, all []state.Status, histories []history, con
 		a := statusJSON{
 			Account: st.Account, LastSuccess: jsonTime(st.Schedule.LastSuccess),
 			NextPoll: jsonTime(st.Schedule.Next), NotBefore: jsonTime(st.Schedule.NotBefore),
-			Fetched: st.Fetched, Kept: st.Kept, ToDelete: st.Waiting, Open: st.Open, Refused: []refusedJSON{},
+			Fetched: st.Fetched, Kept: st.Kept, ToDelete: st.ToDelete, Open: st.Open, Refused: []refusedJSON{},
 		}
 		if p := st.Last; p != nil {
 			a.LastPoll = new(newPollJSON(*p))

@@ -59,7 +59,7 @@ func writeStatus(out io.Writer, all []state.Status, now time.Time) {
 		columns[1].colours = append(columns[1].colours, result.colour)
 		rows = append(rows, []string{
 			oneLine(st.Account), result.word, shortAgo(st.Schedule.LastSuccess, now), shortNextPoll(st.Schedule, now),
-			fmt.Sprint(fetched), fmt.Sprint(st.Kept), fmt.Sprint(st.Waiting), fmt.Sprint(len(st.Refused)),
+			fmt.Sprint(fetched), fmt.Sprint(st.Kept), fmt.Sprint(st.ToDelete), fmt.Sprint(len(st.Refused)),
 		})
 	}
 	columns[0].maxWidth = max(8, remainingWidth(80, columnWidths(columns, rows)[1:]...))

@@ -19,7 +19,7 @@ func TestStatusTable(t *testing.T) {
 	var out strings.Builder
 	writeStatus(&out, []state.Status{
 		{Account: "work", Last: &state.Poll{Ended: at(time.Minute), Result: "fine", Fetched: 12},
-			Schedule: state.Schedule{Next: at(-4 * time.Minute), LastSuccess: at(time.Minute)}, Kept: 200, Waiting: 3},
+			Schedule: state.Schedule{Next: at(-4 * time.Minute), LastSuccess: at(time.Minute)}, Kept: 200, ToDelete: 3},
 		{Account: "日本語のメールアカウントはとても長い名前を持つ", Last: &state.Poll{Ended: at(time.Hour), Result: "person",
 			Error: "it is \x1b[2Jclosed", Hint: "open it"}, Schedule: state.Schedule{NotBefore: at(-time.Hour), LastSuccess: at(9 * 24 * time.Hour)}},
 		{Account: "new"},
@@ -128,7 +128,7 @@ func TestStatusFits80Columns(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	many := 1_234_567
 	st := state.Status{
-		Account: strings.Repeat("long", 16), Fetched: many, Kept: 99_999, Waiting: many,
+		Account: strings.Repeat("long", 16), Fetched: many, Kept: 99_999, ToDelete: many,
 		Last: &state.Poll{Ended: now.Unix() - 59*60, Result: "person"},
 	}
 	var out strings.Builder

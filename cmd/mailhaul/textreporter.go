@@ -138,8 +138,8 @@ func describeSummary(s fetch.Summary, target string) string {
 	if s.Unfetched > 0 && (s.Err == nil || len(parts) > 0) {
 		parts = append(parts, fmt.Sprintf("%d not fetched yet", s.Unfetched))
 	}
-	if s.Waiting > 0 {
-		waiting := fmt.Sprintf("%d to be deleted next time", s.Waiting)
+	if s.ToDelete > 0 {
+		waiting := fmt.Sprintf("%d to be deleted next time", s.ToDelete)
 		if s.NotDeleted != nil {
 			waiting += fmt.Sprintf(" (%v)", s.NotDeleted)
 		}
@@ -160,7 +160,7 @@ func describeSummary(s fetch.Summary, target string) string {
 // keptMessages returns how many messages a poll has left on the server as keep says. It
 // is not known after an error, and after several sessions: Listed is that of the last.
 func keptMessages(s fetch.Summary) (kept int, known bool) {
-	kept = s.Listed - s.Deleted - s.Refused - s.TooLarge - s.Waiting - s.Unfetched
+	kept = s.Listed - s.Deleted - s.Refused - s.TooLarge - s.ToDelete - s.Unfetched
 	return kept, kept >= 0 && s.Sessions == 1 && s.Err == nil
 }
 

@@ -24,7 +24,7 @@ func TestFinishedLine(t *testing.T) {
 			"1 new message (700 B) → ~/Maildir; 30 kept"},
 		{fetch.Summary{Started: began, Sessions: 3, Listed: 500, Fetched: 2500, Bytes: 1 << 30, Deleted: 2500},
 			"2500 new messages (1.0 GB) → ~/Maildir; 2500 deleted"},
-		{fetch.Summary{Started: began, Deleted: 4, Waiting: 1, Refused: 2, TooLarge: 3, Class: fetch.ClassRefused},
+		{fetch.Summary{Started: began, Deleted: 4, ToDelete: 1, Refused: 2, TooLarge: 3, Class: fetch.ClassRefused},
 			"nothing new; 4 deleted, 1 to be deleted next time, 2 refused (mailhaul status says why), 3 over max_size"},
 		{fetch.Summary{Started: began, Sessions: 1, Listed: 3, Restored: 3, Deleted: 3},
 			"nothing new; 3 there again that the server had deleted, 3 deleted"},

@@ -17,8 +17,8 @@ const noUIDPrefix = "no-uid:"
 // displayUID returns the name of the message with a key of the state database: the name
 // that output shows, and that the command line accepts.
 func displayUID(key string) string {
-	sum, copies, nameless := state.Nameless(key)
-	if !nameless {
+	sum, copies, isDigest := state.SplitDigestKey(key)
+	if !isDigest {
 		return strconv.Quote(key)
 	}
 	return noUIDPrefix + hex.EncodeToString(sum[:]) + clean(copies)

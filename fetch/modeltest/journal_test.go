@@ -282,7 +282,7 @@ func (j *journal) Lease(context.Context, string) (*state.Lease, error) {
 // asked with each poll, and it wants no pauses.
 func (j *journal) Standing(context.Context, string) (state.Standing, error) {
 	l := j.now()
-	return state.Standing{Rest: l.rest, Open: len(l.open) > 0, Doubt: l.deleting != 0}, nil
+	return state.Standing{Rest: l.rest, Open: len(l.open) > 0, Unconfirmed: l.deleting != 0}, nil
 }
 
 func (j *journal) Promises(context.Context, string) ([]state.Promise, error) {

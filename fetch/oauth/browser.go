@@ -152,7 +152,7 @@ func (b *browserLogin) exchangeCode(ctx context.Context, q url.Values) (Grant, e
 		return Grant{}, &TemporaryError{Provider: c.Provider.Name, Err: errors.New("sent the browser back without a code")}
 	}
 	// The grant must not be lost if the browser hangs up.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), RenewalLimit)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), RefreshLimit)
 	defer cancel()
 	t, err := c.requestTokens(ctx, url.Values{
 		"grant_type":    {"authorization_code"},

@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// RenewalLimit bounds the request for an access token, which the caller's ctx does not
+// RefreshLimit bounds the request for an access token, which the caller's ctx does not
 // cancel: a provider that rotates refresh tokens may have replaced ours already, and
 // the grant is lost if its answer is not read.
-const RenewalLimit = time.Minute
+const RefreshLimit = time.Minute
 
 const (
-	// renewBefore is how long before it expires an access token is renewed, so
+	// refreshBefore is how long before it expires an access token is renewed, so
 	// that none expires during a login.
-	renewBefore = 5 * time.Minute
+	refreshBefore = 5 * time.Minute
 	// defaultLife is how long an access token is used if the provider does not
 	// say how long it lives.
 	defaultLife = 10 * time.Minute
@@ -154,8 +154,8 @@ func (s *Source) Close() {
 	}
 }
 
-// Renewing reports whether there is a refresh that Close would wait for.
-func (s *Source) Renewing() bool { return s.currentRefresh() != nil }
+// Refreshing reports whether there is a refresh that Close would wait for.
+func (s *Source) Refreshing() bool { return s.currentRefresh() != nil }
 
 func (s *Source) currentRefresh() *refreshCall {
 	s.mu.Lock()
@@ -165,7 +165,7 @@ func (s *Source) currentRefresh() *refreshCall {
 
 // runRefresh refreshes, records the outcome, and wakes all who wait for it.
 func (s *Source) runRefresh(call *refreshCall) {
-	ctx, cancel := context.WithTimeout(context.Background(), RenewalLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), RefreshLimit)
 	defer cancel()
 	call.err = s.refresh(ctx, call)
 
@@ -173,7 +173,7 @@ func (s *Source) runRefresh(call *refreshCall) {
 	defer s.mu.Unlock()
 	now := s.now()
 	s.granted, s.access, s.err = call.granted, call.access, call.err
-	s.validUntil = now.Add(call.life - min(renewBefore, call.life/2))
+	s.validUntil = now.Add(call.life - min(refreshBefore, call.life/2))
 	if call.err == nil {
 		s.pause = 0
 	} else {

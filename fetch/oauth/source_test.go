@@ -371,8 +371,8 @@ func TestTokenAfterCancel(t *testing.T) {
 		p.Next(oauthtest.Hold(nil, release))
 		ctx, cancel := context.WithCancel(t.Context())
 		s.Now = func() time.Time { cancel(); return time.Now() } // after Token has read the grant
-		if _, err := s.Token(ctx); !errors.Is(err, context.Canceled) || s.Renewing() {
-			t.Errorf("%v; a refresh is under way: %v", err, s.Renewing())
+		if _, err := s.Token(ctx); !errors.Is(err, context.Canceled) || s.Refreshing() {
+			t.Errorf("%v; a refresh is under way: %v", err, s.Refreshing())
 		}
 		close(release)
 		s.Close()

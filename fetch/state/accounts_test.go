@@ -59,8 +59,8 @@ func TestAdopt(t *testing.T) {
 	}
 	st, err := s.Status(t.Context(), "work", 100)
 	ok(t, err)
-	if st.Fetched != 1 || st.Waiting != 1 || st.Kept != 1 {
-		t.Errorf("fetched %d, waiting %d, kept %d, want 1 of each", st.Fetched, st.Waiting, st.Kept)
+	if st.Fetched != 1 || st.ToDelete != 1 || st.Kept != 1 {
+		t.Errorf("fetched %d, waiting %d, kept %d, want 1 of each", st.Fetched, st.ToDelete, st.Kept)
 	}
 }
 

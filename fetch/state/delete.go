@@ -37,7 +37,7 @@ func (s *Store) Undelete(ctx context.Context, account string) error {
 			id, Deleted, Landed); err != nil {
 			return err
 		}
-		return t.endDoubt(id)
+		return t.endUnconfirmed(id)
 	})
 }
 
@@ -48,11 +48,11 @@ func (s *Store) Confirm(ctx context.Context, account string) error {
 		if err != nil {
 			return err
 		}
-		return t.endDoubt(id)
+		return t.endUnconfirmed(id)
 	})
 }
 
-// endDoubt ends the doubt about deletions. It does not change their rows.
-func (t *tx) endDoubt(account int64) error {
+// endUnconfirmed ends the doubt about deletions. It does not change their rows.
+func (t *tx) endUnconfirmed(account int64) error {
 	return t.exec("UPDATE accounts SET deleting = 0 WHERE id = ? AND deleting <> 0", account)
 }

@@ -30,30 +30,30 @@ type Message struct {
 
 // Export returns a consistent snapshot of what is remembered of an account. That of an
 // unknown account holds only its name.
-func (s *Store) Export(ctx context.Context, account string) (m Export, err error) {
-	m.Account = account
+func (s *Store) Export(ctx context.Context, account string) (e Export, err error) {
+	e.Account = account
 	tx, err := s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
-		return m, wrap(s.path, "read the account", err)
+		return e, wrap(s.path, "read the account", err)
 	}
 	defer tx.Rollback()
 	err = tx.QueryRowContext(ctx, "SELECT last_success, maildrop FROM accounts WHERE name = ?", account).
-		Scan(&m.LastSuccess, &m.Maildrop)
+		Scan(&e.LastSuccess, &e.Maildrop)
 	if errors.Is(err, sql.ErrNoRows) {
-		return m, nil
+		return e, nil
 	} else if err != nil {
-		return m, wrap(s.path, "read the account", err)
+		return e, wrap(s.path, "read the account", err)
 	}
 
 	rows, err := tx.QueryContext(ctx, "SELECT "+rowColumns+" FROM messages WHERE account = "+accountIDByName+" ORDER BY uid", account)
-	m.Messages, err = collectRows(rows, err, s.path, "read the rows", func(rows *sql.Rows) (Message, error) {
+	e.Messages, err = collectRows(rows, err, s.path, "read the rows", func(rows *sql.Rows) (Message, error) {
 		row, err := scanRow(rows)
 		return Message{Row: row}, err
 	})
 	if err != nil {
-		return m, err
+		return e, err
 	}
-	next := 0 // in m.Messages, which are in the same order
+	next := 0 // in e.Messages, which are in the same order
 	rows, err = tx.QueryContext(ctx, "SELECT uid, "+deliveryColumns+" FROM deliveries WHERE account = "+accountIDByName+" ORDER BY uid, id", account)
 	_, err = collectRows(rows, err, s.path, "read the deliveries", func(rows *sql.Rows) (none struct{}, err error) {
 		var uid []byte
@@ -61,22 +61,22 @@ func (s *Store) Export(ctx context.Context, account string) (m Export, err error
 		if err := rows.Scan(append([]any{&uid}, d.scanTargets()...)...); err != nil {
 			return none, err
 		}
-		for m.Messages[next].UID != string(uid) {
+		for e.Messages[next].UID != string(uid) {
 			next++
 		}
-		m.Messages[next].Deliveries = append(m.Messages[next].Deliveries, d)
+		e.Messages[next].Deliveries = append(e.Messages[next].Deliveries, d)
 		return none, nil
 	})
 	if err != nil {
-		return m, err
+		return e, err
 	}
 	rows, err = tx.QueryContext(ctx, "SELECT "+pollColumns+" FROM polls WHERE account = "+accountIDByName+" ORDER BY seq", account)
-	if m.Polls, err = collectRows(rows, err, s.path, "read the polls", scanPoll); err != nil {
-		return m, err
+	if e.Polls, err = collectRows(rows, err, s.path, "read the polls", scanPoll); err != nil {
+		return e, err
 	}
 	rows, err = tx.QueryContext(ctx, "SELECT "+dayColumns+" FROM days WHERE account = "+accountIDByName+" ORDER BY day", account)
-	m.Days, err = collectRows(rows, err, s.path, "read the days", scanDay)
-	return m, err
+	e.Days, err = collectRows(rows, err, s.path, "read the days", scanDay)
+	return e, err
 }
 
 // Import imports accounts, all or nothing, and returns how many messages it added.
@@ -84,14 +84,14 @@ func (s *Store) Export(ctx context.Context, account string) (m Export, err error
 // polls, and keeps an account's maildrop. If the imported maildrop is a different
 // one, the messages become Missing, since a unique-id is valid in one maildrop only.
 //
-// Promises that were open in ms are withdrawn, so that their messages are fetched
+// Promises that were open in exports are withdrawn, so that their messages are fetched
 // again. What the sink had staged may not be on this machine, and a sink that does not
 // find its file may conclude that it was delivered and moved.
-func (s *Store) Import(ctx context.Context, ms []Export) (added int, err error) {
+func (s *Store) Import(ctx context.Context, exports []Export) (added int, err error) {
 	err = s.change(ctx, "import accounts", func(t *tx) error {
 		added = 0
-		for _, m := range ms {
-			n, err := t.importAccount(m)
+		for _, e := range exports {
+			n, err := t.importAccount(e)
 			if err != nil {
 				return err
 			}
@@ -102,13 +102,13 @@ func (s *Store) Import(ctx context.Context, ms []Export) (added int, err error) 
 	return added, err
 }
 
-func (t *tx) importAccount(m Export) (added int, err error) {
-	id, err := t.accountIDForChange(m.Account)
+func (t *tx) importAccount(e Export) (added int, err error) {
+	id, err := t.accountIDForChange(e.Account)
 	if err != nil {
 		return 0, err
 	}
 	if err := t.exec("UPDATE accounts SET last_success = max(last_success, ?), maildrop = iif(maildrop = '', ?, maildrop) WHERE id = ?",
-		m.LastSuccess, m.Maildrop, id); err != nil {
+		e.LastSuccess, e.Maildrop, id); err != nil {
 		return 0, err
 	}
 	var maildrop string
@@ -116,8 +116,8 @@ func (t *tx) importAccount(m Export) (added int, err error) {
 		return 0, err
 	}
 	now := time.Now().Unix()
-	for _, msg := range m.Messages {
-		if maildrop != m.Maildrop && msg.Phase != Deleted && msg.Missing == 0 {
+	for _, msg := range e.Messages {
+		if maildrop != e.Maildrop && msg.Phase != Deleted && msg.Missing == 0 {
 			msg.Missing = now
 		}
 		n, err := t.update(`
@@ -136,16 +136,16 @@ func (t *tx) importAccount(m Export) (added int, err error) {
 			return 0, err
 		}
 	}
-	return added, t.importPolls(id, m)
+	return added, t.importPolls(id, e)
 }
 
 // importPolls adds the polls and days of an account that has no polls yet.
-func (t *tx) importPolls(account int64, m Export) error {
+func (t *tx) importPolls(account int64, e Export) error {
 	var polls int
 	if err := t.queryValue(&polls, "SELECT count(*) FROM polls WHERE account = ?", account); err != nil || polls > 0 {
 		return err
 	}
-	for i, p := range m.Polls {
+	for i, p := range e.Polls {
 		err := t.exec(`
 			INSERT INTO polls (account, seq, started, ended, result, error, hint, fetched, deleted, listed, bytes)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
@@ -154,7 +154,7 @@ func (t *tx) importPolls(account int64, m Export) error {
 			return err
 		}
 	}
-	for _, d := range m.Days {
+	for _, d := range e.Days {
 		err := t.exec("INSERT OR IGNORE INTO days (account, day, polls, failed, fetched, bytes) VALUES (?, ?, ?, ?, ?, ?)",
 			account, d.Day, d.Polls, d.Failed, d.Fetched, d.Bytes)
 		if err != nil {

@@ -116,8 +116,8 @@ func TestMigrate(t *testing.T) {
 			if !standing.Open {
 				t.Error("no promise is open")
 			}
-			if want := from >= 9; standing.Doubt != want {
-				t.Errorf("messages in doubt: %v, want %v", standing.Doubt, want)
+			if want := from >= 9; standing.Unconfirmed != want {
+				t.Errorf("messages in doubt: %v, want %v", standing.Unconfirmed, want)
 			}
 			if want := (state.Rest{Listing: state.Sum{byte(since(8, 5))}, Until: since(8, 83)}); standing.Rest != want {
 				t.Errorf("at rest %+v, want %+v", standing.Rest, want)

@@ -32,7 +32,8 @@ const (
 	RowGone
 )
 
-// State returns the RowState of the row.
+// State returns the RowState of the row, as RowStates finds it by SQL. It is for tests, which
+// compare the two.
 func (r *Row) State() RowState {
 	st := RowState{UID: r.UID}
 	switch {

@@ -38,9 +38,9 @@ type Standing struct {
 	Rest Rest
 	// Maildrop is the Poll.Maildrop of the last poll that had one.
 	Maildrop string
-	// Open is set if there are open promises, Doubt if the server has not
+	// Open is set if there are open promises, Unconfirmed if the server has not
 	// confirmed deletions.
-	Open, Doubt bool
+	Open, Unconfirmed bool
 	// Unreported messages, of UnreportedBytes octets in all, have landed, but the poll
 	// that fetched them was killed before it was saved.
 	Unreported      int
@@ -59,7 +59,7 @@ func (s *Store) Standing(ctx context.Context, account string) (Standing, error) 
 		FROM accounts LEFT JOIN servers ON servers.account = id
 			LEFT JOIN polls ON polls.account = id AND seq = (SELECT max(seq) FROM polls WHERE account = accounts.id)
 		WHERE name = ?`, account).Scan(
-		append(st.Schedule.scanTargets(), &st.Server.Key, &before, &after, &st.Server.Asked, &st.Left, &rest, &st.Rest.Until, &st.Doubt,
+		append(st.Schedule.scanTargets(), &st.Server.Key, &before, &after, &st.Server.Asked, &st.Left, &rest, &st.Rest.Until, &st.Unconfirmed,
 			&st.Unreported, &st.UnreportedBytes, &st.Maildrop, &st.Open)...)
 	if err == sql.ErrNoRows {
 		return Standing{}, nil

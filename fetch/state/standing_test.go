@@ -42,8 +42,8 @@ func TestDoubt(t *testing.T) {
 		for _, account := range []string{"work", "other"} {
 			got, err := s.Standing(t.Context(), account)
 			ok(t, err)
-			if got.Doubt != (want && account == "work") {
-				t.Errorf("%s: in doubt %v", account, got.Doubt)
+			if got.Unconfirmed != (want && account == "work") {
+				t.Errorf("%s: in doubt %v", account, got.Unconfirmed)
 			}
 		}
 	}

@@ -21,9 +21,9 @@
 // cache, so that no caller acts on what a power cut could still undo.
 //
 // The tables are in schema.go, the files of the folder in open.go and lease.go.
-// writer.go joins the writes of many accounts into few transactions. promise.go,
-// delete.go, keep.go and poll.go hold the methods named above; export.go exports
-// and imports accounts.
+// writer.go joins the writes of many accounts into few transactions. lease.go,
+// standing.go, rowstate.go, rows.go, promise.go, delete.go, keep.go and poll.go hold
+// the methods named above; export.go exports and imports accounts.
 package state
 
 import "strconv"
@@ -112,9 +112,15 @@ func KeyOf(s Sum, others int) string {
 	return key
 }
 
-// Nameless splits a key that KeyOf made into the digest and what follows it. It
-// returns false for a unique-id of a server.
-func Nameless(key string) (s Sum, copies string, ok bool) {
+// IsDigestKey reports whether KeyOf made a key: it is not the unique-id of a server.
+func IsDigestKey(key string) bool {
+	_, _, ok := SplitDigestKey(key)
+	return ok
+}
+
+// SplitDigestKey splits a key that KeyOf made into the digest and what follows it. It
+// returns false for the unique-id of a server.
+func SplitDigestKey(key string) (s Sum, copies string, ok bool) {
 	if len(key) <= len(s) || key[0] != 0 {
 		return s, "", false
 	}
@@ -248,8 +254,8 @@ type Status struct {
 	Last     *Poll
 	Schedule Schedule
 	// Fetched counts the remembered messages that landed. Of those that were
-	// on the server when it was last asked, Waiting are due for deletion.
-	Fetched, Waiting int
+	// on the server when it was last asked, ToDelete are due for deletion.
+	Fetched, ToDelete int
 	// Kept counts messages on the server that are not due for deletion,
 	// adopted ones among them. Open counts those with an open promise.
 	Kept, Open int

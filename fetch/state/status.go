@@ -20,7 +20,7 @@ func (s *Store) Status(ctx context.Context, account string, due int64) (Status, 
 			(SELECT count(*) FROM messages WHERE account = a AND phase = ?2 AND missing = 0 AND landed <= ?4),
 			(SELECT count(*) FROM messages WHERE account = a AND missing = 0 AND (phase = ?2 AND landed > ?4 OR phase = ?5))
 		FROM (SELECT (SELECT id FROM accounts WHERE name = ?1) AS a)`,
-		account, Landed, Deleted, due, Adopted).Scan(&st.Open, &st.Fetched, &st.Waiting, &st.Kept)
+		account, Landed, Deleted, due, Adopted).Scan(&st.Open, &st.Fetched, &st.ToDelete, &st.Kept)
 	if err != nil {
 		return st, wrap(s.path, "read the status", err)
 	}

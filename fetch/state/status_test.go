@@ -36,7 +36,7 @@ func TestPollsAndStatus(t *testing.T) {
 	refused := func(uid string) state.Row {
 		return state.Row{UID: uid, Phase: state.Refused, Size: 7, Header: state.Sum{9}, Tries: 1, NextTry: 500, Reason: "too large"}
 	}
-	want := state.Status{Account: "work", Last: &bad, Schedule: state.Schedule{LastSuccess: 2}, Fetched: 4, Waiting: 1, Kept: 1, Open: 1,
+	want := state.Status{Account: "work", Last: &bad, Schedule: state.Schedule{LastSuccess: 2}, Fetched: 4, ToDelete: 1, Kept: 1, Open: 1,
 		Refused: []state.Row{refused("b"), refused("z")}}
 	if diff := cmp.Diff(want, st, cmpopts.IgnoreFields(state.Row{}, "Seen")); diff != "" {
 		t.Errorf("status (-want +got):\n%s", diff)

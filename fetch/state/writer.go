@@ -177,7 +177,7 @@ func (w *writer) close() error {
 	return errors.Join(w.tx.close(), w.db.Close())
 }
 
-// tx is the open transaction of the writer's connection.
+// tx is the writer's connection, and the transaction that is open on it.
 type tx struct {
 	conn  *sql.Conn
 	stmts map[string]*sql.Stmt // by their text

@@ -15,8 +15,8 @@ import (
 // pieces may occur in any text.
 const pieceSize = 8
 
-// replacement replaces a secret.
-const replacement = "***"
+// Replacement stands in the place of a secret.
+const Replacement = "***"
 
 // Set is a set of secrets. The zero Set is empty. It must not be used concurrently.
 type Set struct {
@@ -94,7 +94,17 @@ func (s *Set) addForm(form string) {
 	}
 }
 
-// Text returns text with "***" in place of secrets, in any case of their letters. Pass
+// Excerpt masks the secrets in text as Text does, and truncates the result to limit
+// bytes, which "..." then shows. Truncated before, half a secret would not be recognised.
+func (s *Set) Excerpt(text string, limit int) string {
+	text = s.Text(text)
+	if len(text) > limit {
+		text = text[:limit] + "..."
+	}
+	return text
+}
+
+// Text returns text with Replacement in place of secrets, in any case of their letters. Pass
 // the whole text before truncating it: a truncated secret may not be recognised. A nil
 // Set masks nothing.
 func (s *Set) Text(text string) string {
@@ -112,7 +122,7 @@ func (s *Set) Text(text string) string {
 		case !masked[i]:
 			b.WriteByte(text[i])
 		case i == 0 || !masked[i-1]:
-			b.WriteString(replacement)
+			b.WriteString(Replacement)
 		}
 	}
 	return b.String()

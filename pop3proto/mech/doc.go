@@ -26,6 +26,6 @@
 //
 // Each mechanism has a file: scram.go with binding.go, digest.go with
 // directives.go, oauth.go, cram.go, login.go, and gssapi.go with exchange.go and
-// kerberos.go, which get a ticket and use it. PLAIN and EXTERNAL are those of
+// kerberos.go, which get a ticket and use it; ticket.go says why there is none. PLAIN and EXTERNAL are those of
 // go-sasl.
 package mech

@@ -19,7 +19,7 @@ import (
 	"github.com/jcmturner/gokrb5/v8/types"
 )
 
-// Kerberos tells where GSSAPI finds a ticket. The zero value means the user's
+// Kerberos tells where GSSAPI and KPOP find a ticket. The zero value means the user's
 // credential cache, which kinit fills.
 type Kerberos struct {
 	// Config is the path of krb5.conf. If it is empty, it is that of the
@@ -29,7 +29,7 @@ type Kerberos struct {
 	// ticket comes from Cache.
 	Keytab string
 	// Principal is the name in Keytab to log in with, name@REALM. The default realm
-	// is that of krb5.conf, and the default name is Credentials.User.
+	// is that of krb5.conf, and the default name is the user to log in.
 	Principal string
 	// Cache is the path of a credential cache, which must be a file. If it is empty,
 	// it is that of the environment variable KRB5CCNAME, or else /tmp/krb5cc_UID.

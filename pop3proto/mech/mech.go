@@ -178,12 +178,7 @@ func (t *twoStep) Done(reply error) error {
 // bytes, and with the secret masked.
 func quote(text, secret string) string {
 	const limit = 200
-	// Mask before truncating: half a secret would not be recognised.
 	var secrets mask.Set
 	secrets.Add(secret)
-	text = secrets.Text(text)
-	if len(text) > limit {
-		text = text[:limit] + "..."
-	}
-	return fmt.Sprintf("%q", text)
+	return fmt.Sprintf("%q", secrets.Excerpt(text, limit))
 }
